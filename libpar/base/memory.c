@@ -1,0 +1,123 @@
+/* Measured memory: one block a kind, a bump pointer in each, and the ledger of what was taken. */
+#include "par/memory.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNMENT = 256 };
+
+struct par_memory {
+    bool measuring;
+    par_allocator allocator;
+    char *block[PAR_MEM_COUNT];
+    size_t used[PAR_MEM_COUNT], capacity[PAR_MEM_COUNT];
+    par_ledger_line *lines;
+    int n_lines, max_lines;
+};
+
+const char *par_memory_kind_name(par_memory_kind kind)
+{
+    static const char *const names[PAR_MEM_COUNT] = {
+        [PAR_MEM_WEIGHTS] = "weights",         [PAR_MEM_GRADIENTS] = "gradients",
+        [PAR_MEM_OPTIMIZER] = "optimizer",     [PAR_MEM_ACTIVATIONS] = "activations",
+        [PAR_MEM_SCRATCH] = "scratch",         [PAR_MEM_COMM] = "communication",
+        [PAR_MEM_DATA] = "data",
+    };
+    return (int)kind >= 0 && kind < PAR_MEM_COUNT ? names[kind] : "unknown";
+}
+
+static size_t round_up(size_t nbytes) { return (nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+
+par_status par_memory_create_measuring(par_memory **out)
+{
+    par_memory *memory = calloc(1, sizeof *memory);
+    if (!memory) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger");
+    memory->measuring = true;
+    *out = memory;
+    return PAR_OK;
+}
+
+par_status par_memory_create(const par_allocator *allocator, const par_memory *measured, par_memory **out)
+{
+    par_memory *memory = NULL;
+    PAR_REQUIRE(allocator && measured && measured->measuring && out);
+    PAR_TRY(par_memory_create_measuring(&memory));
+    memory->measuring = false;
+    memory->allocator = *allocator;
+    for (int kind = 0; kind < PAR_MEM_COUNT; kind++) {
+        size_t nbytes = measured->used[kind];
+        void *block = NULL;
+        if (nbytes == 0) continue;
+        par_status st = allocator->alloc(nbytes, &block);
+        if (st != PAR_OK) {
+            par_fail(st, "%s: %zu bytes (%.2f GiB) are not to be had: %s", par_memory_kind_name(kind), nbytes,
+                     (double)nbytes / (1 << 30), par_error());
+            par_memory_destroy(&memory);
+            return st;
+        }
+        memory->block[kind] = block;
+        memory->capacity[kind] = nbytes;
+    }
+    *out = memory;
+    return PAR_OK;
+}
+
+void par_memory_destroy(par_memory **handle)
+{
+    par_memory *memory = handle ? *handle : NULL;
+    if (!memory) return;
+    for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
+        if (memory->block[kind]) memory->allocator.release(memory->block[kind], memory->capacity[kind]);
+    free(memory->lines);
+    free(memory);
+    *handle = NULL;
+}
+
+static par_status ledger_line(par_memory *memory, par_memory_kind kind, const char *what, par_ledger_line **out)
+{
+    for (int i = 0; i < memory->n_lines; i++) {
+        par_ledger_line *line = &memory->lines[i];
+        if (line->kind == kind && strncmp(line->what, what, sizeof line->what - 1) == 0) {
+            *out = line;
+            return PAR_OK;
+        }
+    }
+    if (memory->n_lines == memory->max_lines) {
+        int max = memory->max_lines ? 2 * memory->max_lines : 32;
+        par_ledger_line *lines = realloc(memory->lines, (size_t)max * sizeof *lines);
+        if (!lines) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger of %d lines", max);
+        memory->lines = lines;
+        memory->max_lines = max;
+    }
+    *out = &memory->lines[memory->n_lines++];
+    memset(*out, 0, sizeof **out);
+    (*out)->kind = kind;
+    strncpy((*out)->what, what, sizeof(*out)->what - 1);
+    return PAR_OK;
+}
+
+par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what, size_t nbytes, void **out)
+{
+    par_ledger_line *line = NULL;
+    PAR_REQUIRE(memory && what && out && (int)kind >= 0 && kind < PAR_MEM_COUNT && nbytes <= SIZE_MAX / 2);
+    nbytes = round_up(nbytes);
+    if (!memory->measuring && nbytes > memory->capacity[kind] - memory->used[kind])
+        PAR_FAIL(PAR_ERR_INTERNAL, "%s for %s: %zu bytes taken after %zu of %zu measured ones", par_memory_kind_name(kind),
+                 what, nbytes, memory->used[kind], memory->capacity[kind]);
+    PAR_TRY(ledger_line(memory, kind, what, &line));
+    line->nbytes += nbytes;
+    *out = memory->measuring || nbytes == 0 ? NULL : memory->block[kind] + memory->used[kind];
+    memory->used[kind] += nbytes;
+    return PAR_OK;
+}
+
+bool par_memory_measuring(const par_memory *memory) { return memory->measuring; }
+
+size_t par_memory_nbytes(const par_memory *memory, par_memory_kind kind) { return memory->used[kind]; }
+
+int par_memory_ledger(const par_memory *memory, const par_ledger_line **lines)
+{
+    *lines = memory->lines;
+    return memory->n_lines;
+}

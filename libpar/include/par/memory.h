@@ -1,0 +1,74 @@
+/*
+ * All memory of a trainer comes from here. Creation runs twice through the same code: once on a par_memory that
+ * only measures (every pointer it hands out is NULL), which is the plan; once on one that owns a block a kind, of
+ * exactly the measured size. The ledger lists what was taken, and it is the same list both times.
+ */
+#ifndef PAR_MEMORY_H
+#define PAR_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "par/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    PAR_MEM_WEIGHTS,     /* parameters as GEMMs read them */
+    PAR_MEM_GRADIENTS,   /* fp32 gradients */
+    PAR_MEM_OPTIMIZER,   /* fp32 master weights and moments */
+    PAR_MEM_ACTIVATIONS, /* slots of the pipeline executor */
+    PAR_MEM_SCRATCH,     /* shared by all modules, valid within one call */
+    PAR_MEM_COMM,        /* staging of collectives */
+    PAR_MEM_DATA,        /* batches */
+    PAR_MEM_COUNT
+} par_memory_kind;
+
+typedef struct {
+    par_memory_kind kind;
+    char what[48]; /* "slot", "gradients", ... */
+    size_t nbytes; /* rounded up to the alignment, so that lines add up to the total */
+} par_ledger_line;
+
+/* Where blocks come from: a backend's device. */
+typedef struct {
+    par_status (*alloc)(size_t nbytes, void **out); /* zero-filled, aligned to 256 bytes */
+    void (*release)(void *block, size_t nbytes);
+} par_allocator;
+
+typedef struct par_memory par_memory;
+
+/**
+ * A memory that measures: par_memory_take succeeds, grows the ledger and returns NULL pointers.
+ * Not collective. Errors: PAR_ERR_MEMORY.
+ */
+par_status par_memory_create_measuring(par_memory **out);
+
+/**
+ * A memory with one block a kind from `allocator`, as large as `measured` says; zero-filled.
+ * Not collective. Errors: PAR_ERR_MEMORY, with kind and bytes.
+ */
+par_status par_memory_create(const par_allocator *allocator, const par_memory *measured, par_memory **out);
+
+/** Frees the blocks; everything taken from it dies. NULL is accepted. Not collective. */
+void par_memory_destroy(par_memory **memory);
+
+/**
+ * Take nbytes, aligned to 256. Repeated takes with the same kind and `what` are one ledger line.
+ * Not collective. Errors: PAR_ERR_INTERNAL when more is taken than was measured.
+ */
+par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what, size_t nbytes, void **out);
+
+bool par_memory_measuring(const par_memory *memory);
+/** Total bytes taken of one kind. Not collective. */
+size_t par_memory_nbytes(const par_memory *memory, par_memory_kind kind);
+/** Lines of the ledger in the order of their first take. Not collective. */
+int par_memory_ledger(const par_memory *memory, const par_ledger_line **lines);
+const char *par_memory_kind_name(par_memory_kind kind);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

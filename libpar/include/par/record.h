@@ -1,0 +1,46 @@
+/*
+ * The recorder: what this rank sent and received, by axis, purpose, operation and peer, and which operations are under
+ * way. Collectives write it; logs, tests and the communication matrix read it.
+ */
+#ifndef PAR_RECORD_H
+#define PAR_RECORD_H
+
+#include <stdint.h>
+
+#include "par/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct par_recorder par_recorder;
+
+/* One row a (axis, purpose, operation). All figures are this rank's own. */
+typedef struct {
+    const char *axis, *purpose, *op; /* op: "all_reduce", "reduce_scatter", "all_gather", "broadcast", "send", "recv", "barrier" */
+    int64_t n_ops;
+    int64_t sent_nbytes, received_nbytes; /* payload on the wire */
+    int64_t n_messages;                   /* sent */
+    double wait_s;                        /* in par_work_wait and blocking calls */
+} par_record_row;
+
+/* The operation that was started last on one axis: what a hang report shows. */
+typedef struct {
+    const char *axis, *purpose, *op;
+    int16_t layer, chunk, micro;
+    int64_t number, n_started, n_done; /* counts on that comm */
+} par_record_last;
+
+/** Rows so far, in the order of first use; valid until the next operation. Not collective. */
+int par_recorder_rows(const par_recorder *, const par_record_row **rows);
+/** Bytes sent to each world rank, [world size]. Not collective. */
+const int64_t *par_recorder_sent_to(const par_recorder *);
+/** Last operations, one a comm. Returns how many. Not collective. */
+int par_recorder_last(const par_recorder *, par_record_last *out, int max);
+/** Set all counts to 0; numbers go on. Not collective. */
+void par_recorder_reset(par_recorder *);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

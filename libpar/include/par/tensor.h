@@ -1,0 +1,37 @@
+/* Element types, and a tensor as a view: pointer, type and shape, row-major and contiguous. It owns nothing. */
+#ifndef PAR_TENSOR_H
+#define PAR_TENSOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "par/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum { PAR_F32, PAR_BF16, PAR_F16, PAR_I32, PAR_I64, PAR_U8, PAR_DTYPE_COUNT } par_dtype;
+
+typedef struct {
+    void *data; /* on the backend's device; NULL while a configuration is only measured */
+    par_dtype dtype;
+    int ndim;
+    int64_t shape[4]; /* row-major; entries from ndim on are 1 */
+} par_tensor;
+
+/** Bytes an element of `dtype` takes; 0 for a value that is no par_dtype. Not collective. */
+size_t par_dtype_nbytes(par_dtype dtype);
+/** "fp32", "bf16", "fp16", "int32", "int64", "uint8". Not collective. */
+const char *par_dtype_name(par_dtype dtype);
+/** Elements of a tensor: the product of its shape. Not collective. */
+int64_t par_tensor_n(const par_tensor *t);
+/** Bytes of a tensor. Not collective. */
+size_t par_tensor_nbytes(const par_tensor *t);
+/** A view of `data` with up to four dimensions; shape entries from ndim on are set to 1. Not collective. */
+par_tensor par_tensor_make(void *data, par_dtype dtype, int ndim, int64_t s0, int64_t s1, int64_t s2, int64_t s3);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

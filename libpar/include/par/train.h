@@ -1,0 +1,147 @@
+/*
+ * The trainer: one optimizer step over the mesh. It owns stages, executor, gradient buckets, optimizer and memory.
+ */
+#ifndef PAR_TRAIN_H
+#define PAR_TRAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "par/comm.h"
+#include "par/data.h"
+#include "par/memory.h"
+#include "par/mesh.h"
+#include "par/model.h"
+#include "par/schedule.h"
+#include "par/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum { PAR_ADAMW, PAR_SGD } par_optimizer;
+typedef enum { PAR_NONFINITE_STOP, PAR_NONFINITE_SKIP } par_nonfinite;
+
+typedef struct {
+    par_layout layout;
+    const par_model *model;       /* borrowed for the trainer's life */
+    const char *backend;          /* "ref", "cpu"; NULL: "cpu" */
+    par_dtype dtype;              /* PAR_F32 */
+    uint64_t seed;                /* initial weights and dropout */
+    int64_t micro_batch;          /* samples a rank and micro-batch */
+    int64_t global_batch;         /* samples a step: a multiple of micro_batch · dp */
+    bool no_sequence_parallel;    /* sequence parallel is on when tp > 1 */
+    par_schedule_kind schedule;   /* GPIPE, 1F1B, INTERLEAVED */
+    int chunks;                   /* v; 0: 1 */
+    const int *modules_per_part;  /* [pp · v] modules of each part in model order; NULL: balanced by work */
+    par_recompute recompute;
+    int zero;                     /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
+    int64_t bucket_n;             /* elements a gradient bucket aims at; 0: 4 Mi */
+    par_optimizer optimizer;
+    float beta1, beta2, eps, weight_decay, momentum;
+    float clip;                   /* global gradient norm; 0: no clipping */
+    par_nonfinite nonfinite;
+} par_trainer_params;
+
+typedef struct par_trainer par_trainer;
+
+/* Decided from one reduction over the world: the same on every rank. */
+typedef struct {
+    double loss;         /* mean over the step's targets */
+    int64_t n_targets;
+    double grad_norm;    /* of the mean loss, before clipping, each parameter once */
+    int64_t n_nonfinite; /* elements of gradients that were inf or NaN */
+    char where[160];     /* the first such: parameter and world rank */
+    bool skipped;        /* no update was made */
+    bool stop;           /* some rank asked to stop */
+    par_status status;   /* the worst of all ranks */
+} par_vote;
+
+/* This rank's figures of the last step, s. */
+typedef struct {
+    double total, data, forward, backward, wait_pipeline, wait_dp, update;
+    double bubble;       /* measured: (total of the schedule - busy) / busy, the largest of all stages */
+    double ideal_bubble;
+} par_step_times;
+
+/**
+ * Every problem of the parameters that can be told without communication, a line each with the legal values.
+ * Not collective; a function of its arguments.
+ */
+void par_trainer_check(const par_trainer_params *, int world_size, par_problems *problems);
+
+/**
+ * Measure one rank's memory without MPI, data or weights. Not collective.
+ * Errors: as create, PAR_ERR_OPTION, PAR_ERR_LAYOUT.
+ */
+par_status par_trainer_plan(const par_trainer_params *, int world_size, int rank, par_memory **out);
+
+/**
+ * Collective on the transport's world; every parameter equal on all ranks. Plans, allocates, builds, checks the schedule,
+ * draws the initial weights. Errors [agreed]: PAR_ERR_OPTION, PAR_ERR_LAYOUT, PAR_ERR_MEMORY with rank and figures.
+ */
+par_status par_trainer_create(par_transport *, const par_trainer_params *, par_trainer **out);
+void par_trainer_destroy(par_trainer **trainer);
+
+const par_mesh *par_trainer_mesh(const par_trainer *);
+const par_memory *par_trainer_memory(const par_trainer *);
+/** Modules of this rank: chunk c, i-th of it; NULL past the end. `index` gets its number in the model. */
+par_module *par_trainer_module(const par_trainer *, int chunk, int i, int *index);
+/** Parameters of this rank in registration order. */
+int par_trainer_n_params(const par_trainer *);
+par_param *par_trainer_param(const par_trainer *, int i);
+/** This stage's schedule, and all stages' (pp of them). */
+par_schedule *const *par_trainer_schedules(const par_trainer *);
+int par_trainer_n_micro(const par_trainer *);
+/** Samples consumed so far: the whole state of the data order. */
+int64_t par_trainer_consumed(const par_trainer *);
+
+/**
+ * One step: global_batch samples from `source`, update with learning rate lr. `stop` (this rank asks to stop) is or-ed
+ * into the vote. Collective on world. An error of one rank is returned on all, in vote->status too; after PAR_ERR_TRANSPORT
+ * the trainer is unusable. PAR_ERR_NUMERIC: non-finite gradients and nonfinite = STOP; weights are unchanged.
+ */
+par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop, par_vote *out);
+const par_step_times *par_trainer_times(const par_trainer *);
+
+/**
+ * Mean loss over samples [first, first + n) of `source`, n a multiple of micro_batch · dp, no dropout, no gradients.
+ * Collective on world.
+ */
+par_status par_trainer_evaluate(par_trainer *, const par_source *source, int64_t first, int64_t n, double *loss);
+
+/**
+ * Forward of one micro-batch: every dp rank runs the same x [micro_batch, x_shape...], which must be equal on all ranks.
+ * `visit` is called on every rank of the last stage with the last module and its stash. Collective on world.
+ */
+par_status par_trainer_forward(par_trainer *, const void *x, const void *targets,
+                               par_status (*visit)(void *user, const par_module *last, const void *stash), void *user);
+
+typedef enum { PAR_STATE_WEIGHT, PAR_STATE_GRADIENT, PAR_STATE_M, PAR_STATE_V } par_state;
+
+/**
+ * What this rank must contribute so that over all ranks every logical element appears exactly once: contiguous runs
+ * of a parameter's local array (replica 0, and the run that this dp rank owns). Element i of the run is element
+ * first + i of the [local] array; padding is included and recognised by par_param's extent. values are fp32 copies or
+ * views, valid in the call; PAR_STATE_GRADIENT is scaled to the mean loss, before clipping, and valid between steps.
+ * Not collective.
+ */
+par_status par_trainer_visit(const par_trainer *, par_state,
+                             par_status (*visit)(void *user, const par_param *, int64_t first, int64_t n,
+                                                 const float *values),
+                             void *user);
+
+/**
+ * Replace weights: `read` fills fp32 [local] of each parameter of this rank (padding 0). Moments are zeroed, the update
+ * count too. Collective on world. Errors [agreed].
+ */
+par_status par_trainer_load(par_trainer *, par_status (*read)(void *user, const par_param *, float *dst), void *user);
+
+/* Learning rates. step counts from 1; all functions are pure. */
+/** Linear warm-up over `warmup` steps to lr, then cosine to min_lr at step `total`; min_lr after it. */
+double par_lr_cosine(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
