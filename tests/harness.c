@@ -16,15 +16,13 @@
 harness_state harness_now;
 static int counts[3]; /* passed, failed, skipped */
 
-double harness_seconds(void)
-{
+double harness_seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-void harness_fail(const char *file, int line, const char *format, ...)
-{
+void harness_fail(const char *file, int line, const char *format, ...) {
     va_list args;
     if (harness_now.failed) return;
     harness_now.failed = true;
@@ -34,8 +32,7 @@ void harness_fail(const char *file, int line, const char *format, ...)
     va_end(args);
 }
 
-void harness_skip(const char *format, ...)
-{
+void harness_skip(const char *format, ...) {
     va_list args;
     if (harness_now.failed) return;
     harness_now.skipped = true;
@@ -44,18 +41,18 @@ void harness_skip(const char *format, ...)
     va_end(args);
 }
 
-bool harness_failed(void) { return harness_now.failed; }
+bool harness_failed(void) {
+    return harness_now.failed;
+}
 
-bool harness_selected(const char *name, int argc, char **argv)
-{
+bool harness_selected(const char *name, int argc, char **argv) {
     if (argc < 2) return true;
     for (int i = 1; i < argc; i++)
         if (strstr(name, argv[i])) return true;
     return false;
 }
 
-void harness_report(const char *suite, const char *name, const harness_state *state, double seconds)
-{
+void harness_report(const char *suite, const char *name, const harness_state *state, double seconds) {
     int kind = state->failed ? 1 : state->skipped ? 2 : 0;
     counts[kind]++;
     if (kind == 0)
@@ -65,8 +62,7 @@ void harness_report(const char *suite, const char *name, const harness_state *st
     fflush(stdout);
 }
 
-double harness_relative(const float *a, const float *b, int64_t n)
-{
+double harness_relative(const float *a, const float *b, int64_t n) {
     double difference = 0, norm = 0;
     for (int64_t i = 0; i < n; i++) {
         double d = (double)a[i] - b[i];
@@ -77,8 +73,7 @@ double harness_relative(const float *a, const float *b, int64_t n)
     return norm > 0 ? sqrt(difference / norm) : sqrt(difference);
 }
 
-float harness_noise(uint64_t seed, uint64_t i)
-{
+float harness_noise(uint64_t seed, uint64_t i) {
     uint64_t x = seed * 0x9e3779b97f4a7c15u + i + 1;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
@@ -86,8 +81,7 @@ float harness_noise(uint64_t seed, uint64_t i)
     return (float)((double)(x >> 11) / 4503599627370496.0 - 1.0);
 }
 
-const char *harness_shared(void)
-{
+const char *harness_shared(void) {
     static const char *const places[] = {"../shared", "../../shared"};
     const char *path = getenv("PAR_SHARED");
     if (path) return access(path, R_OK) == 0 ? path : NULL;
@@ -98,17 +92,16 @@ const char *harness_shared(void)
 
 static const char *running;
 
-static void deadline(int signal)
-{
+static void deadline(int signal) {
     (void)signal;
     static const char text[] = " passed its deadline\n";
-    if (write(1, "FAIL ", 5) < 0 || write(1, running, strlen(running)) < 0 || write(1, text, sizeof text - 1) < 0)
+    if (write(1, "FAIL ", 5) < 0 || write(1, running, strlen(running)) < 0 ||
+        write(1, text, sizeof text - 1) < 0)
         _exit(3);
     _exit(2);
 }
 
-int harness_main(const char *suite, const harness_case *cases, int n, int argc, char **argv)
-{
+int harness_main(const char *suite, const harness_case *cases, int n, int argc, char **argv) {
     signal(SIGALRM, deadline);
     for (int i = 0; i < n; i++) {
         char name[256];

@@ -1,4 +1,5 @@
-/* The MPI harness: cases on split communicators, failures agreed over the world, deadlines that show last operations. */
+/* The MPI harness: cases on split communicators, failures agreed over the world, deadlines that show last
+ * operations. */
 #define _POSIX_C_SOURCE 200809L
 #include <mpi.h>
 #include <signal.h>
@@ -16,22 +17,21 @@ static const char *running;
 static int world_rank;
 
 /* A hung suite has nothing to lose: formatting in a signal handler is what shows where it hangs. */
-static void deadline(int signal)
-{
+static void deadline(int signal) {
     (void)signal;
     par_record_last last[16];
     int n = now ? par_recorder_last(par_transport_recorder(now), last, 16) : 0;
     if (world_rank == 0) printf("FAIL %s: passed its deadline\n", running);
     for (int i = 0; i < n; i++)
-        printf("  rank %d: %s %s %s number %lld, %lld started, %lld done\n", world_rank, last[i].axis, last[i].purpose,
-               last[i].op, (long long)last[i].number, (long long)last[i].n_started, (long long)last[i].n_done);
+        printf("  rank %d: %s %s %s number %lld, %lld started, %lld done\n", world_rank, last[i].axis,
+               last[i].purpose, last[i].op, (long long)last[i].number, (long long)last[i].n_started,
+               (long long)last[i].n_done);
     fflush(stdout);
     sleep(1); /* every rank's lines before the job ends */
     MPI_Abort(MPI_COMM_WORLD, 2);
 }
 
-static void run_case(const harness_case *c, int rank)
-{
+static void run_case(const harness_case *c, int rank) {
     MPI_Comm split;
     bool in = rank < c->ranks;
     MPI_Comm_split(MPI_COMM_WORLD, in ? 0 : MPI_UNDEFINED, rank, &split);
@@ -47,8 +47,7 @@ static void run_case(const harness_case *c, int rank)
 }
 
 /* The first failing rank's text, else the first skipping rank's, reaches rank 0. */
-static void agree(int rank, int size)
-{
+static void agree(int rank, int size) {
     int flags[2] = {harness_now.failed ? rank : size, harness_now.skipped ? rank : size};
     MPI_Allreduce(MPI_IN_PLACE, flags, 2, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
     int source = flags[0] < size ? flags[0] : flags[1];
@@ -63,8 +62,7 @@ static void agree(int rank, int size)
     }
 }
 
-int harness_main_mpi(const char *suite, const harness_case *cases, int n, int argc, char **argv)
-{
+int harness_main_mpi(const char *suite, const harness_case *cases, int n, int argc, char **argv) {
     int rank, size, provided, bad = 0, counts[3] = {0, 0, 0};
     MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);

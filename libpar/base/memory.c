@@ -16,21 +16,21 @@ struct par_memory {
     int n_lines, max_lines;
 };
 
-const char *par_memory_kind_name(par_memory_kind kind)
-{
+const char *par_memory_kind_name(par_memory_kind kind) {
     static const char *const names[PAR_MEM_COUNT] = {
-        [PAR_MEM_WEIGHTS] = "weights",         [PAR_MEM_GRADIENTS] = "gradients",
-        [PAR_MEM_OPTIMIZER] = "optimizer",     [PAR_MEM_ACTIVATIONS] = "activations",
-        [PAR_MEM_SCRATCH] = "scratch",         [PAR_MEM_COMM] = "communication",
+        [PAR_MEM_WEIGHTS] = "weights",     [PAR_MEM_GRADIENTS] = "gradients",
+        [PAR_MEM_OPTIMIZER] = "optimizer", [PAR_MEM_ACTIVATIONS] = "activations",
+        [PAR_MEM_SCRATCH] = "scratch",     [PAR_MEM_COMM] = "communication",
         [PAR_MEM_DATA] = "data",
     };
     return (int)kind >= 0 && kind < PAR_MEM_COUNT ? names[kind] : "unknown";
 }
 
-static size_t round_up(size_t nbytes) { return (nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+static size_t round_up(size_t nbytes) {
+    return (nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
 
-par_status par_memory_create_measuring(par_memory **out)
-{
+par_status par_memory_create_measuring(par_memory **out) {
     par_memory *memory = calloc(1, sizeof *memory);
     if (!memory) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger");
     memory->measuring = true;
@@ -38,8 +38,7 @@ par_status par_memory_create_measuring(par_memory **out)
     return PAR_OK;
 }
 
-par_status par_memory_create(const par_allocator *allocator, const par_memory *measured, par_memory **out)
-{
+par_status par_memory_create(const par_allocator *allocator, const par_memory *measured, par_memory **out) {
     par_memory *memory = NULL;
     PAR_REQUIRE(allocator && measured && measured->measuring && out);
     PAR_TRY(par_memory_create_measuring(&memory));
@@ -63,8 +62,7 @@ par_status par_memory_create(const par_allocator *allocator, const par_memory *m
     return PAR_OK;
 }
 
-void par_memory_destroy(par_memory **handle)
-{
+void par_memory_destroy(par_memory **handle) {
     par_memory *memory = handle ? *handle : NULL;
     if (!memory) return;
     for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
@@ -74,8 +72,8 @@ void par_memory_destroy(par_memory **handle)
     *handle = NULL;
 }
 
-static par_status ledger_line(par_memory *memory, par_memory_kind kind, const char *what, par_ledger_line **out)
-{
+static par_status ledger_line(par_memory *memory, par_memory_kind kind, const char *what,
+                              par_ledger_line **out) {
     for (int i = 0; i < memory->n_lines; i++) {
         par_ledger_line *line = &memory->lines[i];
         if (line->kind == kind && strncmp(line->what, what, sizeof line->what - 1) == 0) {
@@ -97,14 +95,14 @@ static par_status ledger_line(par_memory *memory, par_memory_kind kind, const ch
     return PAR_OK;
 }
 
-par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what, size_t nbytes, void **out)
-{
+par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what, size_t nbytes,
+                           void **out) {
     par_ledger_line *line = NULL;
     PAR_REQUIRE(memory && what && out && (int)kind >= 0 && kind < PAR_MEM_COUNT && nbytes <= SIZE_MAX / 2);
     nbytes = round_up(nbytes);
     if (!memory->measuring && nbytes > memory->capacity[kind] - memory->used[kind])
-        PAR_FAIL(PAR_ERR_INTERNAL, "%s for %s: %zu bytes taken after %zu of %zu measured ones", par_memory_kind_name(kind),
-                 what, nbytes, memory->used[kind], memory->capacity[kind]);
+        PAR_FAIL(PAR_ERR_INTERNAL, "%s for %s: %zu bytes taken after %zu of %zu measured ones",
+                 par_memory_kind_name(kind), what, nbytes, memory->used[kind], memory->capacity[kind]);
     PAR_TRY(ledger_line(memory, kind, what, &line));
     line->nbytes += nbytes;
     *out = memory->measuring || nbytes == 0 ? NULL : memory->block[kind] + memory->used[kind];
@@ -112,12 +110,15 @@ par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char 
     return PAR_OK;
 }
 
-bool par_memory_measuring(const par_memory *memory) { return memory->measuring; }
+bool par_memory_measuring(const par_memory *memory) {
+    return memory->measuring;
+}
 
-size_t par_memory_nbytes(const par_memory *memory, par_memory_kind kind) { return memory->used[kind]; }
+size_t par_memory_nbytes(const par_memory *memory, par_memory_kind kind) {
+    return memory->used[kind];
+}
 
-int par_memory_ledger(const par_memory *memory, const par_ledger_line **lines)
-{
+int par_memory_ledger(const par_memory *memory, const par_ledger_line **lines) {
     *lines = memory->lines;
     return memory->n_lines;
 }

@@ -7,18 +7,18 @@
 
 static _Thread_local char last_error[8192];
 
-const char *par_status_text(par_status status)
-{
+const char *par_status_text(par_status status) {
 #define PAR_STATUS_TEXT(name, text) text,
     static const char *const texts[] = {PAR_STATUS_LIST(PAR_STATUS_TEXT)};
 #undef PAR_STATUS_TEXT
     return (int)status >= 0 && status < PAR_STATUS_COUNT ? texts[status] : "unknown status";
 }
 
-const char *par_error(void) { return last_error; }
+const char *par_error(void) {
+    return last_error;
+}
 
-par_status par_fail(par_status status, const char *format, ...)
-{
+par_status par_fail(par_status status, const char *format, ...) {
     /* Through a second buffer: an argument may be par_error() itself. */
     char text[sizeof last_error];
     va_list args;
@@ -29,8 +29,7 @@ par_status par_fail(par_status status, const char *format, ...)
     return status;
 }
 
-void par_problem(par_problems *problems, const char *format, ...)
-{
+void par_problem(par_problems *problems, const char *format, ...) {
     size_t used = strlen(problems->text);
     va_list args;
     va_start(args, format);
@@ -40,8 +39,7 @@ void par_problem(par_problems *problems, const char *format, ...)
     va_end(args);
 }
 
-par_status par_problems_status(const par_problems *problems, par_status status)
-{
+par_status par_problems_status(const par_problems *problems, par_status status) {
     if (problems->n == 0) return PAR_OK;
     return par_fail(status, "%s", problems->text);
 }

@@ -4,11 +4,12 @@
  * A backend is device memory and streams plus one kernel an operation. `ref` is plain loops with double
  * accumulation, the specification that runs; `cpu` is oneDNN and vectorised loops, measured against it.
  *
- * Conventions. Matrices are row-major; `ld` is the distance of rows in elements. Pointers lie on the backend's device
- * and are borrowed for the call. Activations and weights have args->dtype (PAR_F32, PAR_BF16, PAR_F16); gradients of
- * parameters, statistics and optimizer state are always fp32. `beta` is 0 (overwrite, the old value is not read) or
- * 1 (accumulate). No output aliases an input unless the comment says so. Counts may be 0.
- * A version refuses what it cannot do with PAR_ERR_UNSUPPORTED in prepare, never in run.
+ * Conventions. Matrices are row-major; `ld` is the distance of rows in elements. Pointers lie on the
+ * backend's device and are borrowed for the call. Activations and weights have args->dtype (PAR_F32,
+ * PAR_BF16, PAR_F16); gradients of parameters, statistics and optimizer state are always fp32. `beta` is 0
+ * (overwrite, the old value is not read) or 1 (accumulate). No output aliases an input unless the comment
+ * says so. Counts may be 0. A version refuses what it cannot do with PAR_ERR_UNSUPPORTED in prepare, never in
+ * run.
  */
 #ifndef PAR_KERNELS_H
 #define PAR_KERNELS_H
@@ -25,8 +26,9 @@
 extern "C" {
 #endif
 
-/* On the host a stream runs each call before it returns; `progress` (may be NULL) is called between tiles of long
- * kernels, on the calling thread, so that communication moves on. Backends embed this as their first member. */
+/* On the host a stream runs each call before it returns; `progress` (may be NULL) is called between tiles of
+ * long kernels, on the calling thread, so that communication moves on. Backends embed this as their first
+ * member. */
 typedef struct par_stream {
     void (*progress)(void *user);
     void *user;
@@ -62,8 +64,8 @@ typedef enum {
 
 /**
  * c[m,n] = op(a)[m,k] · op(b)[k,n] + bias[n] + beta · c, accumulated in fp32 at least.
- * a is stored [m,k] (ta: [k,m]), b [k,n] (tb: [n,k]); bias may be NULL. a, b and bias have dtype, c has dtype_c
- * (dtype or PAR_F32). c aliases nothing. k = 0 gives bias + beta · c.
+ * a is stored [m,k] (ta: [k,m]), b [k,n] (tb: [n,k]); bias may be NULL. a, b and bias have dtype, c has
+ * dtype_c (dtype or PAR_F32). c aliases nothing. k = 0 gives bias + beta · c.
  */
 typedef struct {
     par_dtype dtype, dtype_c;
@@ -90,11 +92,12 @@ typedef struct {
 } par_column_sum;
 
 /**
- * Forward, rows of C = n channels: LayerNorm y = (x - mean) · rstd · w + b with rstd = 1 / sqrt(var + eps), biased
- * variance (Ba et al. 2016); RMSNorm y = x · rstd · w with rstd = 1 / sqrt(mean(x²) + eps) (Zhang and Sennrich 2019);
- * mean and b are then unused and NULL. x, y [m,n], w, b [n] of dtype; mean, rstd fp32 [m] are written.
- * Backward reads x, w, mean, rstd, dy and writes dx [m,n] of dtype (dx may be dy), dw and db fp32 [n] with beta.
- * dw NULL: skip both. If `add` is not NULL, dx also gets add[m,n] (the gradient along the residual; dx may be add).
+ * Forward, rows of C = n channels: LayerNorm y = (x - mean) · rstd · w + b with rstd = 1 / sqrt(var + eps),
+ * biased variance (Ba et al. 2016); RMSNorm y = x · rstd · w with rstd = 1 / sqrt(mean(x²) + eps) (Zhang and
+ * Sennrich 2019); mean and b are then unused and NULL. x, y [m,n], w, b [n] of dtype; mean, rstd fp32 [m] are
+ * written. Backward reads x, w, mean, rstd, dy and writes dx [m,n] of dtype (dx may be dy), dw and db fp32
+ * [n] with beta. dw NULL: skip both. If `add` is not NULL, dx also gets add[m,n] (the gradient along the
+ * residual; dx may be add).
  */
 typedef struct {
     par_dtype dtype;
@@ -110,9 +113,10 @@ typedef struct {
 } par_norm;
 
 /**
- * Rotary position embedding in place, half-split form (Su et al. 2021, as Llama stores q and k): for channel pair
- * (i, i + D/2) of every head, x1' = x1 · cos - x2 · sin, x2' = x2 · cos + x1 · sin with cos, sin fp32 [T, D/2].
- * Row r has position (first_row + r) mod T. inverse: sin is negated, which is the backward. x [m, heads · D], ldx.
+ * Rotary position embedding in place, half-split form (Su et al. 2021, as Llama stores q and k): for channel
+ * pair (i, i + D/2) of every head, x1' = x1 · cos - x2 · sin, x2' = x2 · cos + x1 · sin with cos, sin fp32
+ * [T, D/2]. Row r has position (first_row + r) mod T. inverse: sin is negated, which is the backward. x [m,
+ * heads · D], ldx.
  */
 typedef struct {
     par_dtype dtype;
@@ -125,8 +129,8 @@ typedef struct {
 
 /**
  * Dropout as a function of its coordinates. Element e of global row g is kept if word (e mod 4) of
- * philox({e / 4, t, lo(n), (hi(n) & 0xffff) | site << 16}, {lo(seed), hi(seed)}) >= p · 2^32, and is scaled by
- * 1 / (1 - p); n = first_sample + g / T, t = g mod T. p = 0 turns it off.
+ * philox({e / 4, t, lo(n), (hi(n) & 0xffff) | site << 16}, {lo(seed), hi(seed)}) >= p · 2^32, and is scaled
+ * by 1 / (1 - p); n = first_sample + g / T, t = g mod T. p = 0 turns it off.
  */
 typedef struct {
     float p;
@@ -137,10 +141,10 @@ typedef struct {
 
 /**
  * Causal softmax attention with grouped queries: o = dropout(softmax(scale · q kᵀ, keys <= query)) v.
- * q, o, dO, dq: [B, T, H, D], k, v, dk, dv: [B, T, K, D], with H = 0 mod K; head h reads KV head h / (H / K); a token's
- * row starts ld elements after the one before. lse fp32 [B, H, T] is log(sum(exp(scores))) with the scale, written by
- * forward. Dropout's row is b · T + query, its element (first_head + h) · T + key.
- * Backward overwrites dq, dk, dv (no beta). Dao et al. 2022, algorithm 1, for the tiled form.
+ * q, o, dO, dq: [B, T, H, D], k, v, dk, dv: [B, T, K, D], with H = 0 mod K; head h reads KV head h / (H / K);
+ * a token's row starts ld elements after the one before. lse fp32 [B, H, T] is log(sum(exp(scores))) with the
+ * scale, written by forward. Dropout's row is b · T + query, its element (first_head + h) · T + key. Backward
+ * overwrites dq, dk, dv (no beta). Dao et al. 2022, algorithm 1, for the tiled form.
  */
 typedef struct {
     par_dtype dtype;
@@ -160,8 +164,8 @@ typedef struct {
 } par_attention;
 
 /**
- * GELU. tanh form: y = x/2 · (1 + tanh(sqrt(2/π) · (x + 0.044715 x³))); erf form: y = x/2 · (1 + erf(x / sqrt 2))
- * (Hendrycks and Gimpel 2016). Backward: dx = dy · dGELU(x). All [m] of dtype; y may be x; dx may be dy.
+ * GELU. tanh form: y = x/2 · (1 + tanh(sqrt(2/π) · (x + 0.044715 x³))); erf form: y = x/2 · (1 + erf(x / sqrt
+ * 2)) (Hendrycks and Gimpel 2016). Backward: dx = dy · dGELU(x). All [m] of dtype; y may be x; dx may be dy.
  */
 typedef struct {
     par_dtype dtype;
@@ -187,10 +191,11 @@ typedef struct {
 } par_swiglu;
 
 /**
- * Rows of a table, or of a range of it: for i < m, j = id(i) - begin; y[i,:] (+)= table[j,:] if 0 <= j < rows, else y[i,:]
+ * Rows of a table, or of a range of it: for i < m, j = id(i) - begin; y[i,:] (+)= table[j,:] if 0 <= j <
+ * rows, else y[i,:]
  * (+)= 0. id(i) = ids[i], or (first_row + i) mod T where ids is NULL (positions). accumulate: add to y.
- * table [rows, n] and y [m, n] of dtype. Backward: dtable fp32 [rows, n] = beta · dtable + sum of the dy rows, added in
- * the order of i, so that the bits repeat.
+ * table [rows, n] and y [m, n] of dtype. Backward: dtable fp32 [rows, n] = beta · dtable + sum of the dy
+ * rows, added in the order of i, so that the bits repeat.
  */
 typedef struct {
     par_dtype dtype;
@@ -206,11 +211,13 @@ typedef struct {
 } par_embedding;
 
 /**
- * Softmax cross-entropy over a vocabulary that is split over p ranks, in three operations with one all-gather between:
- * 1. stats: local columns [0, valid) of logits [m, ldx] are vocabulary entries begin + column; stats fp32 [m, 3] =
- *    {max, sum exp(x - max), the target's logit if it is local, else 0}; valid = 0 gives {-inf, 0, 0}.
+ * Softmax cross-entropy over a vocabulary that is split over p ranks, in three operations with one all-gather
+ * between:
+ * 1. stats: local columns [0, valid) of logits [m, ldx] are vocabulary entries begin + column; stats fp32 [m,
+ * 3] = {max, sum exp(x - max), the target's logit if it is local, else 0}; valid = 0 gives {-inf, 0, 0}.
  * 2. loss: gathered stats [p, m, 3], combined in rank order: lse fp32 [m] = log sum exp over all ranks, and
- *    sums fp32 [2] = {sum of (lse - target logit), number of rows} over rows whose target is >= 0 (others are ignored).
+ *    sums fp32 [2] = {sum of (lse - target logit), number of rows} over rows whose target is >= 0 (others are
+ * ignored).
  * 3. backward, in place: x = (exp(x - lse) - [column is the target]) · seed; 0 in ignored rows and in columns
  *    [valid, n).
  * logits of dtype; targets int32 [m], global ids, negative = ignored.
@@ -229,9 +236,9 @@ typedef struct {
 } par_xent;
 
 /**
- * y[i,j] = residual[i,j] + dropout(x[i,j] + bias[j]); bias and residual may be NULL. Global row of i is first_row + i,
- * the dropout element is j, T its row period. Backward of the dropout is the same operation on dy with both NULL.
- * All [m, n] of dtype; y may be x or residual.
+ * y[i,j] = residual[i,j] + dropout(x[i,j] + bias[j]); bias and residual may be NULL. Global row of i is
+ * first_row + i, the dropout element is j, T its row period. Backward of the dropout is the same operation on
+ * dy with both NULL. All [m, n] of dtype; y may be x or residual.
  */
 typedef struct {
     par_dtype dtype;
@@ -244,9 +251,9 @@ typedef struct {
 /**
  * AdamW over a flat range (Loshchilov and Hutter 2019), PyTorch's formula: g = grad · grad_scale;
  * w -= lr · decay · w; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g²;
- * w -= lr / (1 - b1^t) · m / (sqrt(v) / sqrt(1 - b2^t) + eps). master fp32 [n] is updated; if weights is not NULL it
- * gets master rounded to dtype. SGD with momentum (PyTorch's, no dampening): g = grad · grad_scale + decay · w;
- * m = momentum m + g (m = g at t = 1); w -= lr · m. momentum is b1; v is unused.
+ * w -= lr / (1 - b1^t) · m / (sqrt(v) / sqrt(1 - b2^t) + eps). master fp32 [n] is updated; if weights is not
+ * NULL it gets master rounded to dtype. SGD with momentum (PyTorch's, no dampening): g = grad · grad_scale +
+ * decay · w; m = momentum m + g (m = g at t = 1); w -= lr · m. momentum is b1; v is unused.
  */
 typedef struct {
     par_dtype dtype;
@@ -259,7 +266,8 @@ typedef struct {
     int64_t t; /* number of this update, from 1 */
 } par_update;
 
-/** out[0] += sum x², out[1] += number of elements that are inf or NaN (they do not enter out[0]). x fp32 [n]. */
+/** out[0] += sum x², out[1] += number of elements that are inf or NaN (they do not enter out[0]). x fp32 [n].
+ */
 typedef struct {
     int64_t n;
     const float *x;
@@ -276,9 +284,10 @@ typedef struct {
 } par_cast;
 
 typedef struct {
-    const char *name;                                                   /* "gemm/cpu/onednn", logged */
-    par_status (*prepare)(const void *args, size_t *workspace_nbytes);  /* a shape, at create: reads no data */
-    par_status (*run)(par_stream *, const void *args, void *workspace); /* enqueues: no allocation, no host wait */
+    const char *name;                                                  /* "gemm/cpu/onednn", logged */
+    par_status (*prepare)(const void *args, size_t *workspace_nbytes); /* a shape, at create: reads no data */
+    par_status (*run)(par_stream *, const void *args,
+                      void *workspace); /* enqueues: no allocation, no host wait */
 } par_kernel;
 
 typedef struct par_backend {
@@ -291,7 +300,8 @@ typedef struct par_backend {
     par_status (*sync)(par_stream *);
 } par_backend;
 
-/** The backend called "ref" or "cpu". Not collective. Errors: PAR_ERR_OPTION with the names that this build has. */
+/** The backend called "ref" or "cpu". Not collective. Errors: PAR_ERR_OPTION with the names that this build
+ * has. */
 par_status par_backend_get(const char *name, const par_backend **out);
 
 /** "gemm", "attention_backward", ...; NULL for a value that is no par_op. Not collective. */
@@ -301,13 +311,15 @@ const char *par_op_name(par_op op);
  * Workspace of one operation for one shape (the shape fields of args; pointers may be NULL). Not collective.
  * Errors: PAR_ERR_UNSUPPORTED if this version cannot do it, PAR_ERR_ARG for impossible shapes.
  */
-par_status par_kernel_prepare(const par_backend *backend, par_op op, const void *args, size_t *workspace_nbytes);
+par_status par_kernel_prepare(const par_backend *backend, par_op op, const void *args,
+                              size_t *workspace_nbytes);
 
 /**
  * Run one operation: `args` is the struct of that op, workspace at least what prepare asked for (NULL if 0).
  * Not collective. Errors: PAR_ERR_ARG for impossible arguments.
  */
-par_status par_kernel_run(const par_backend *backend, par_op op, par_stream *stream, const void *args, void *workspace);
+par_status par_kernel_run(const par_backend *backend, par_op op, par_stream *stream, const void *args,
+                          void *workspace);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 /*
- * The recorder: what this rank sent and received, by axis, purpose, operation and peer, and which operations are under
- * way. Collectives write it; logs, tests and the communication matrix read it.
+ * The recorder: what this rank sent and received, by axis, purpose, operation and peer, and which operations
+ * are under way. Collectives write it; logs, tests and the communication matrix read it.
  */
 #ifndef PAR_RECORD_H
 #define PAR_RECORD_H
@@ -17,7 +17,8 @@ typedef struct par_recorder par_recorder;
 
 /* One row a (axis, purpose, operation). All figures are this rank's own. */
 typedef struct {
-    const char *axis, *purpose, *op; /* op: "all_reduce", "reduce_scatter", "all_gather", "broadcast", "send", "recv", "barrier" */
+    const char *axis, *purpose,
+        *op; /* op: "all_reduce", "reduce_scatter", "all_gather", "broadcast", "send", "recv", "barrier" */
     int64_t n_ops;
     int64_t sent_nbytes, received_nbytes; /* payload on the wire */
     int64_t n_messages;                   /* sent */

@@ -11,19 +11,20 @@
 extern "C" {
 #endif
 
-/* Grouped by how much is broken: ARG..UNSUPPORTED leave every object usable, TRANSPORT breaks a communicator. */
-#define PAR_STATUS_LIST(X)                                                                                    \
-    X(PAR_OK, "success")                                                                                      \
-    X(PAR_ERR_ARG, "invalid argument")                                                                        \
-    X(PAR_ERR_OPTION, "invalid option")                                                                       \
-    X(PAR_ERR_LAYOUT, "impossible layout")                                                                    \
-    X(PAR_ERR_FORMAT, "malformed file")                                                                       \
-    X(PAR_ERR_IO, "input or output failed")                                                                   \
-    X(PAR_ERR_MEMORY, "out of memory")                                                                        \
-    X(PAR_ERR_UNSUPPORTED, "not supported")                                                                   \
-    X(PAR_ERR_NUMERIC, "non-finite numbers")                                                                  \
-    X(PAR_ERR_STOPPED, "stopped by request")                                                                  \
-    X(PAR_ERR_TRANSPORT, "communication failed")                                                              \
+/* Grouped by how much is broken: ARG..UNSUPPORTED leave every object usable, TRANSPORT breaks a communicator.
+ */
+#define PAR_STATUS_LIST(X)                                                                                   \
+    X(PAR_OK, "success")                                                                                     \
+    X(PAR_ERR_ARG, "invalid argument")                                                                       \
+    X(PAR_ERR_OPTION, "invalid option")                                                                      \
+    X(PAR_ERR_LAYOUT, "impossible layout")                                                                   \
+    X(PAR_ERR_FORMAT, "malformed file")                                                                      \
+    X(PAR_ERR_IO, "input or output failed")                                                                  \
+    X(PAR_ERR_MEMORY, "out of memory")                                                                       \
+    X(PAR_ERR_UNSUPPORTED, "not supported")                                                                  \
+    X(PAR_ERR_NUMERIC, "non-finite numbers")                                                                 \
+    X(PAR_ERR_STOPPED, "stopped by request")                                                                 \
+    X(PAR_ERR_TRANSPORT, "communication failed")                                                             \
     X(PAR_ERR_INTERNAL, "a defect in libpar")
 
 #define PAR_STATUS_ENUM(name, text) name,
@@ -40,7 +41,8 @@ const char *par_error(void);
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
-par_status par_fail(par_status status, const char *format, ...);
+par_status
+par_fail(par_status status, const char *format, ...);
 
 /** Several problems collected before one refusal, so that a user sees all of them at once. */
 typedef struct {
@@ -57,21 +59,21 @@ void par_problem(par_problems *problems, const char *format, ...);
 par_status par_problems_status(const par_problems *problems, par_status status);
 
 #define PAR_FAIL(status, ...) return par_fail((status), __VA_ARGS__)
-#define PAR_TRY(call)                                                                                         \
-    do {                                                                                                      \
-        par_status par_try_ = (call);                                                                         \
-        if (par_try_ != PAR_OK) return par_try_;                                                              \
+#define PAR_TRY(call)                                                                                        \
+    do {                                                                                                     \
+        par_status par_try_ = (call);                                                                        \
+        if (par_try_ != PAR_OK) return par_try_;                                                             \
     } while (0)
 /* For a function with `par_status st` and cleanup labels. */
-#define PAR_TRY_GOTO(call, label)                                                                             \
-    do {                                                                                                      \
-        st = (call);                                                                                          \
-        if (st != PAR_OK) goto label;                                                                         \
+#define PAR_TRY_GOTO(call, label)                                                                            \
+    do {                                                                                                     \
+        st = (call);                                                                                         \
+        if (st != PAR_OK) goto label;                                                                        \
     } while (0)
 /* At public entries: what the caller must guarantee. */
-#define PAR_REQUIRE(cond)                                                                                     \
-    do {                                                                                                      \
-        if (!(cond)) return par_fail(PAR_ERR_ARG, "%s: requires %s", __func__, #cond);                        \
+#define PAR_REQUIRE(cond)                                                                                    \
+    do {                                                                                                     \
+        if (!(cond)) return par_fail(PAR_ERR_ARG, "%s: requires %s", __func__, #cond);                       \
     } while (0)
 
 #ifdef __cplusplus

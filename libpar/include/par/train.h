@@ -1,5 +1,6 @@
 /*
- * The trainer: one optimizer step over the mesh. It owns stages, executor, gradient buckets, optimizer and memory.
+ * The trainer: one optimizer step over the mesh. It owns stages, executor, gradient buckets, optimizer and
+ * memory.
  */
 #ifndef PAR_TRAIN_H
 #define PAR_TRAIN_H
@@ -24,22 +25,22 @@ typedef enum { PAR_NONFINITE_STOP, PAR_NONFINITE_SKIP } par_nonfinite;
 
 typedef struct {
     par_layout layout;
-    const par_model *model;       /* borrowed for the trainer's life */
-    const char *backend;          /* "ref", "cpu"; NULL: "cpu" */
-    par_dtype dtype;              /* PAR_F32 */
-    uint64_t seed;                /* initial weights and dropout */
-    int64_t micro_batch;          /* samples a rank and micro-batch */
-    int64_t global_batch;         /* samples a step: a multiple of micro_batch · dp */
-    bool no_sequence_parallel;    /* sequence parallel is on when tp > 1 */
-    par_schedule_kind schedule;   /* GPIPE, 1F1B, INTERLEAVED */
-    int chunks;                   /* v; 0: 1 */
-    const int *modules_per_part;  /* [pp · v] modules of each part in model order; NULL: balanced by work */
+    const par_model *model;      /* borrowed for the trainer's life */
+    const char *backend;         /* "ref", "cpu"; NULL: "cpu" */
+    par_dtype dtype;             /* PAR_F32 */
+    uint64_t seed;               /* initial weights and dropout */
+    int64_t micro_batch;         /* samples a rank and micro-batch */
+    int64_t global_batch;        /* samples a step: a multiple of micro_batch · dp */
+    bool no_sequence_parallel;   /* sequence parallel is on when tp > 1 */
+    par_schedule_kind schedule;  /* GPIPE, 1F1B, INTERLEAVED */
+    int chunks;                  /* v; 0: 1 */
+    const int *modules_per_part; /* [pp · v] modules of each part in model order; NULL: balanced by work */
     par_recompute recompute;
-    int zero;                     /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
-    int64_t bucket_n;             /* elements a gradient bucket aims at; 0: 4 Mi */
+    int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
+    int64_t bucket_n; /* elements a gradient bucket aims at; 0: 4 Mi */
     par_optimizer optimizer;
     float beta1, beta2, eps, weight_decay, momentum;
-    float clip;                   /* global gradient norm; 0: no clipping */
+    float clip; /* global gradient norm; 0: no clipping */
     par_nonfinite nonfinite;
 } par_trainer_params;
 
@@ -47,7 +48,7 @@ typedef struct par_trainer par_trainer;
 
 /* Decided from one reduction over the world: the same on every rank. */
 typedef struct {
-    double loss;         /* mean over the step's targets */
+    double loss; /* mean over the step's targets */
     int64_t n_targets;
     double grad_norm;    /* of the mean loss, before clipping, each parameter once */
     int64_t n_nonfinite; /* elements of gradients that were inf or NaN */
@@ -60,7 +61,7 @@ typedef struct {
 /* This rank's figures of the last step, s. */
 typedef struct {
     double total, data, forward, backward, wait_pipeline, wait_dp, update;
-    double bubble;       /* measured: (total of the schedule - busy) / busy, the largest of all stages */
+    double bubble; /* measured: (total of the schedule - busy) / busy, the largest of all stages */
     double ideal_bubble;
 } par_step_times;
 
@@ -77,8 +78,9 @@ void par_trainer_check(const par_trainer_params *, int world_size, par_problems 
 par_status par_trainer_plan(const par_trainer_params *, int world_size, int rank, par_memory **out);
 
 /**
- * Collective on the transport's world; every parameter equal on all ranks. Plans, allocates, builds, checks the schedule,
- * draws the initial weights. Errors [agreed]: PAR_ERR_OPTION, PAR_ERR_LAYOUT, PAR_ERR_MEMORY with rank and figures.
+ * Collective on the transport's world; every parameter equal on all ranks. Plans, allocates, builds, checks
+ * the schedule, draws the initial weights. Errors [agreed]: PAR_ERR_OPTION, PAR_ERR_LAYOUT, PAR_ERR_MEMORY
+ * with rank and figures.
  */
 par_status par_trainer_create(par_transport *, const par_trainer_params *, par_trainer **out);
 void par_trainer_destroy(par_trainer **trainer);
@@ -97,34 +99,38 @@ int par_trainer_n_micro(const par_trainer *);
 int64_t par_trainer_consumed(const par_trainer *);
 
 /**
- * One step: global_batch samples from `source`, update with learning rate lr. `stop` (this rank asks to stop) is or-ed
- * into the vote. Collective on world. An error of one rank is returned on all, in vote->status too; after PAR_ERR_TRANSPORT
- * the trainer is unusable. PAR_ERR_NUMERIC: non-finite gradients and nonfinite = STOP; weights are unchanged.
+ * One step: global_batch samples from `source`, update with learning rate lr. `stop` (this rank asks to stop)
+ * is or-ed into the vote. Collective on world. An error of one rank is returned on all, in vote->status too;
+ * after PAR_ERR_TRANSPORT the trainer is unusable. PAR_ERR_NUMERIC: non-finite gradients and nonfinite =
+ * STOP; weights are unchanged.
  */
 par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop, par_vote *out);
 const par_step_times *par_trainer_times(const par_trainer *);
 
 /**
- * Mean loss over samples [first, first + n) of `source`, n a multiple of micro_batch · dp, no dropout, no gradients.
- * Collective on world.
+ * Mean loss over samples [first, first + n) of `source`, n a multiple of micro_batch · dp, no dropout, no
+ * gradients. Collective on world.
  */
-par_status par_trainer_evaluate(par_trainer *, const par_source *source, int64_t first, int64_t n, double *loss);
+par_status par_trainer_evaluate(par_trainer *, const par_source *source, int64_t first, int64_t n,
+                                double *loss);
 
 /**
- * Forward of one micro-batch: every dp rank runs the same x [micro_batch, x_shape...], which must be equal on all ranks.
- * `visit` is called on every rank of the last stage with the last module and its stash. Collective on world.
+ * Forward of one micro-batch: every dp rank runs the same x [micro_batch, x_shape...], which must be equal on
+ * all ranks. `visit` is called on every rank of the last stage with the last module and its stash. Collective
+ * on world.
  */
 par_status par_trainer_forward(par_trainer *, const void *x, const void *targets,
-                               par_status (*visit)(void *user, const par_module *last, const void *stash), void *user);
+                               par_status (*visit)(void *user, const par_module *last, const void *stash),
+                               void *user);
 
 typedef enum { PAR_STATE_WEIGHT, PAR_STATE_GRADIENT, PAR_STATE_M, PAR_STATE_V } par_state;
 
 /**
- * What this rank must contribute so that over all ranks every logical element appears exactly once: contiguous runs
- * of a parameter's local array (replica 0, and the run that this dp rank owns). Element i of the run is element
- * first + i of the [local] array; padding is included and recognised by par_param's extent. values are fp32 copies or
- * views, valid in the call; PAR_STATE_GRADIENT is scaled to the mean loss, before clipping, and valid between steps.
- * Not collective.
+ * What this rank must contribute so that over all ranks every logical element appears exactly once:
+ * contiguous runs of a parameter's local array (replica 0, and the run that this dp rank owns). Element i of
+ * the run is element first + i of the [local] array; padding is included and recognised by par_param's
+ * extent. values are fp32 copies or views, valid in the call; PAR_STATE_GRADIENT is scaled to the mean loss,
+ * before clipping, and valid between steps. Not collective.
  */
 par_status par_trainer_visit(const par_trainer *, par_state,
                              par_status (*visit)(void *user, const par_param *, int64_t first, int64_t n,
@@ -132,10 +138,11 @@ par_status par_trainer_visit(const par_trainer *, par_state,
                              void *user);
 
 /**
- * Replace weights: `read` fills fp32 [local] of each parameter of this rank (padding 0). Moments are zeroed, the update
- * count too. Collective on world. Errors [agreed].
+ * Replace weights: `read` fills fp32 [local] of each parameter of this rank (padding 0). Moments are zeroed,
+ * the update count too. Collective on world. Errors [agreed].
  */
-par_status par_trainer_load(par_trainer *, par_status (*read)(void *user, const par_param *, float *dst), void *user);
+par_status par_trainer_load(par_trainer *, par_status (*read)(void *user, const par_param *, float *dst),
+                            void *user);
 
 /* Learning rates. step counts from 1; all functions are pure. */
 /** Linear warm-up over `warmup` steps to lr, then cosine to min_lr at step `total`; min_lr after it. */

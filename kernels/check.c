@@ -1,0 +1,390 @@
+/*
+ * Arguments of kernels against their specification in par/kernels.h. A message names the operation, the
+ * field, its value and what is legal. `data` false checks the shape alone, as at create, when there are no
+ * pointers yet. Products of a shape stay below 2^60, so that kernels may multiply freely.
+ */
+#include <math.h>
+#include <stdio.h>
+
+#include "kernels/backends.h"
+#include "libpar/base/checked.h"
+
+/* The operation that is checked and whether its pointers count. */
+typedef struct {
+    const char *op;
+    bool data;
+} check;
+
+static par_status at_least(check c, const char *field, int64_t value, int64_t least) {
+    if (value < least)
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %lld, must be at least %lld", c.op, field, (long long)value,
+                 (long long)least);
+    return PAR_OK;
+}
+
+static par_status at_most(check c, const char *field, int64_t value, int64_t most) {
+    if (value > most)
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %lld, must be at most %lld", c.op, field, (long long)value,
+                 (long long)most);
+    return PAR_OK;
+}
+
+static par_status float_type(check c, const char *field, par_dtype value) {
+    if (value != PAR_F32 && value != PAR_BF16 && value != PAR_F16)
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %s, must be fp32, bf16 or fp16", c.op, field, par_dtype_name(value));
+    return PAR_OK;
+}
+
+static par_status zero_or_one(check c, float beta) {
+    if (beta != 0 && beta != 1) PAR_FAIL(PAR_ERR_ARG, "%s: beta is %g, must be 0 or 1", c.op, (double)beta);
+    return PAR_OK;
+}
+
+/* low <= value < high; a NaN is refused */
+static par_status within(check c, const char *field, float value, float low, float high) {
+    if (!(value >= low && value < high))
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %g, must be at least %g and below %g", c.op, field, (double)value,
+                 (double)low, (double)high);
+    return PAR_OK;
+}
+
+static par_status finite(check c, const char *field, float value) {
+    if (!isfinite(value)) PAR_FAIL(PAR_ERR_ARG, "%s: %s is %g, must be finite", c.op, field, (double)value);
+    return PAR_OK;
+}
+
+static par_status pointer(check c, const char *field, const void *value, int64_t n) {
+    if (c.data && n > 0 && !value)
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s is NULL for %lld elements", c.op, field, (long long)n);
+    return PAR_OK;
+}
+
+/* An array [rows, width]: both at least 0, rows · width in bounds. */
+static par_status array(check c, const char *rows_name, int64_t rows, const char *width_name, int64_t width) {
+    int64_t n = 0;
+    PAR_TRY(at_least(c, rows_name, rows, 0));
+    PAR_TRY(at_least(c, width_name, width, 0));
+    if (!par__mul64(rows, width, &n) || n > INT64_C(1) << 60)
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s = %lld times %s = %lld is above 2^60 elements", c.op, rows_name,
+                 (long long)rows, width_name, (long long)width);
+    return PAR_OK;
+}
+
+/* A matrix whose rows of `width` start `ld` apart. */
+static par_status matrix(check c, const char *name, int64_t rows, int64_t width, const char *ld_name,
+                         int64_t ld, const void *data) {
+    PAR_TRY(at_least(c, ld_name, ld, width));
+    PAR_TRY(array(c, "rows", rows, ld_name, ld));
+    return pointer(c, name, data, rows > 0 && width > 0 ? rows * width : 0);
+}
+
+static par_status dropout(check c, const par_dropout *d) {
+    PAR_TRY(within(c, "dropout.p", d->p, 0, 1));
+    if (d->p == 0) return PAR_OK;
+    PAR_TRY(at_least(c, "dropout.first_sample", d->first_sample, 0));
+    PAR_TRY(at_most(c, "dropout.first_sample", d->first_sample, (INT64_C(1) << 48) - 1));
+    return at_most(c, "dropout.site", d->site, 65535);
+}
+
+static par_status check_gemm(check c, const void *args) {
+    const par_gemm *a = args;
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    if (a->dtype_c != a->dtype && a->dtype_c != PAR_F32)
+        PAR_FAIL(PAR_ERR_ARG, "%s: dtype_c is %s, must be fp32 or dtype (%s)", c.op,
+                 par_dtype_name(a->dtype_c), par_dtype_name(a->dtype));
+    PAR_TRY(at_least(c, "m", a->m, 0));
+    PAR_TRY(at_least(c, "n", a->n, 0));
+    PAR_TRY(at_least(c, "k", a->k, 0));
+    PAR_TRY(matrix(c, "a", a->ta ? a->k : a->m, a->ta ? a->m : a->k, "lda", a->lda, a->a));
+    PAR_TRY(matrix(c, "b", a->tb ? a->n : a->k, a->tb ? a->k : a->n, "ldb", a->ldb, a->b));
+    PAR_TRY(matrix(c, "c", a->m, a->n, "ldc", a->ldc, a->c));
+    return zero_or_one(c, a->beta);
+}
+
+static par_status check_column_sum(check c, const void *args) {
+    const par_column_sum *a = args;
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(at_least(c, "m", a->m, 0));
+    PAR_TRY(at_least(c, "n", a->n, 0));
+    PAR_TRY(matrix(c, "x", a->m, a->n, "ldx", a->ldx, a->x));
+    PAR_TRY(pointer(c, "y", a->y, a->n));
+    return zero_or_one(c, a->beta);
+}
+
+static par_status check_norm(check c, const par_norm *a) {
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "m", a->m, "n", a->n));
+    if (a->m > 0) PAR_TRY(at_least(c, "n", a->n, 1));
+    PAR_TRY(pointer(c, "x", a->x, a->m * a->n));
+    PAR_TRY(pointer(c, "w", a->w, a->m * a->n));
+    return pointer(c, "rstd", a->rstd, a->m);
+}
+
+static par_status check_norm_forward(check c, const void *args, bool layernorm) {
+    const par_norm *a = args;
+    PAR_TRY(check_norm(c, a));
+    PAR_TRY(within(c, "eps", a->eps, 0, INFINITY));
+    if (layernorm) {
+        PAR_TRY(pointer(c, "b", a->b, a->m * a->n));
+        PAR_TRY(pointer(c, "mean", a->mean, a->m));
+    }
+    return pointer(c, "y", a->y, a->m * a->n);
+}
+
+static par_status check_norm_backward(check c, const void *args, bool layernorm) {
+    const par_norm *a = args;
+    PAR_TRY(check_norm(c, a));
+    PAR_TRY(pointer(c, "dy", a->dy, a->m * a->n));
+    PAR_TRY(pointer(c, "dx", a->dx, a->m * a->n));
+    if (layernorm) {
+        PAR_TRY(pointer(c, "mean", a->mean, a->m));
+        if (a->dw) PAR_TRY(pointer(c, "db", a->db, a->n));
+    }
+    return zero_or_one(c, a->beta);
+}
+
+static par_status check_layernorm(check c, const void *args) {
+    return check_norm_forward(c, args, true);
+}
+
+static par_status check_layernorm_backward(check c, const void *args) {
+    return check_norm_backward(c, args, true);
+}
+
+static par_status check_rmsnorm(check c, const void *args) {
+    return check_norm_forward(c, args, false);
+}
+
+static par_status check_rmsnorm_backward(check c, const void *args) {
+    return check_norm_backward(c, args, false);
+}
+
+static par_status check_rope(check c, const void *args) {
+    const par_rope *a = args;
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "heads", a->heads, "head_size", a->head_size));
+    if (a->head_size % 2 != 0)
+        PAR_FAIL(PAR_ERR_ARG, "%s: head_size is %lld, must be even", c.op, (long long)a->head_size);
+    PAR_TRY(at_least(c, "m", a->m, 0));
+    PAR_TRY(at_least(c, "T", a->T, a->m > 0));
+    PAR_TRY(at_least(c, "first_row", a->first_row, 0));
+    PAR_TRY(matrix(c, "x", a->m, a->heads * a->head_size, "ldx", a->ldx, a->x));
+    PAR_TRY(pointer(c, "cos", a->cos, a->m * a->heads * a->head_size));
+    return pointer(c, "sin", a->sin, a->m * a->heads * a->head_size);
+}
+
+static par_status check_attention_shape(check c, const par_attention *a) {
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "B", a->B, "T", a->T));
+    PAR_TRY(array(c, "H", a->H, "D", a->D));
+    PAR_TRY(at_least(c, "K", a->K, a->H > 0));
+    PAR_TRY(at_least(c, "first_head", a->first_head, 0));
+    if (a->K > 0 && a->H % a->K != 0)
+        PAR_FAIL(PAR_ERR_ARG, "%s: H is %lld, must be a multiple of K = %lld", c.op, (long long)a->H,
+                 (long long)a->K);
+    PAR_TRY(array(c, "K", a->K, "D", a->D));
+    PAR_TRY(array(c, "B * T", a->B * a->T, "H", a->H));
+    PAR_TRY(finite(c, "scale", a->scale));
+    PAR_TRY(dropout(c, &a->dropout));
+    /* the dropout's element number has 32 bits, in blocks of 4 */
+    if (a->dropout.p > 0)
+        PAR_TRY(at_most(c, "first_head + H", a->first_head + a->H,
+                        a->T > 0 ? (INT64_C(1) << 34) / a->T : INT64_MAX));
+    return PAR_OK;
+}
+
+static par_status check_attention(check c, const void *args) {
+    const par_attention *a = args;
+    PAR_TRY(check_attention_shape(c, a));
+    int64_t rows = a->B * a->T, nq = a->H * a->D, nk = a->K * a->D;
+    PAR_TRY(matrix(c, "q", rows, nq, "ldq", a->ldq, a->q));
+    PAR_TRY(matrix(c, "k", rows, nk, "ldk", a->ldk, a->k));
+    PAR_TRY(matrix(c, "v", rows, nk, "ldv", a->ldv, a->v));
+    PAR_TRY(matrix(c, "o", rows, nq, "ldo", a->ldo, a->o));
+    return pointer(c, "lse", a->lse, rows * a->H);
+}
+
+static par_status check_attention_backward(check c, const void *args) {
+    const par_attention *a = args;
+    PAR_TRY(check_attention(c, args));
+    int64_t rows = a->B * a->T, nq = a->H * a->D, nk = a->K * a->D;
+    PAR_TRY(matrix(c, "d_o", rows, nq, "ldd_o", a->ldd_o, a->d_o));
+    PAR_TRY(matrix(c, "dq", rows, nq, "lddq", a->lddq, a->dq));
+    PAR_TRY(matrix(c, "dk", rows, nk, "lddk", a->lddk, a->dk));
+    return matrix(c, "dv", rows, nk, "lddv", a->lddv, a->dv);
+}
+
+static par_status check_gelu(check c, const void *args) {
+    const par_gelu *a = args;
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "n", a->n, "1", 1));
+    PAR_TRY(pointer(c, "x", a->x, a->n));
+    return pointer(c, "y", a->y, a->n);
+}
+
+static par_status check_gelu_backward(check c, const void *args) {
+    const par_gelu *a = args;
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "n", a->n, "1", 1));
+    PAR_TRY(pointer(c, "x", a->x, a->n));
+    PAR_TRY(pointer(c, "dy", a->dy, a->n));
+    return pointer(c, "dx", a->dx, a->n);
+}
+
+static par_status check_swiglu(check c, const void *args) {
+    const par_swiglu *a = args;
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "m", a->m, "n", a->n));
+    PAR_TRY(pointer(c, "x", a->x, a->m * a->n));
+    return pointer(c, "y", a->y, a->m * a->n);
+}
+
+static par_status check_swiglu_backward(check c, const void *args) {
+    const par_swiglu *a = args;
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "m", a->m, "n", a->n));
+    PAR_TRY(pointer(c, "x", a->x, a->m * a->n));
+    PAR_TRY(pointer(c, "dy", a->dy, a->m * a->n));
+    return pointer(c, "dx", a->dx, a->m * a->n);
+}
+
+static par_status check_embedding_shape(check c, const par_embedding *a) {
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "m", a->m, "n", a->n));
+    PAR_TRY(array(c, "rows", a->rows, "n", a->n));
+    PAR_TRY(at_least(c, "begin", a->begin, 0));
+    PAR_TRY(at_least(c, "first_row", a->first_row, 0));
+    if (c.data && !a->ids && a->m > 0) PAR_TRY(at_least(c, "T (ids is NULL)", a->T, 1));
+    return PAR_OK;
+}
+
+static par_status check_embedding(check c, const void *args) {
+    const par_embedding *a = args;
+    PAR_TRY(check_embedding_shape(c, a));
+    PAR_TRY(pointer(c, "table", a->table, a->rows * a->n));
+    return pointer(c, "y", a->y, a->m * a->n);
+}
+
+static par_status check_embedding_backward(check c, const void *args) {
+    const par_embedding *a = args;
+    PAR_TRY(check_embedding_shape(c, a));
+    PAR_TRY(pointer(c, "dy", a->dy, a->m * a->n));
+    PAR_TRY(pointer(c, "dtable", a->dtable, a->rows * a->n));
+    return zero_or_one(c, a->beta);
+}
+
+static par_status check_xent_logits(check c, const par_xent *a) {
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(at_least(c, "m", a->m, 0));
+    PAR_TRY(at_least(c, "valid", a->valid, 0));
+    PAR_TRY(at_least(c, "n", a->n, a->valid));
+    PAR_TRY(at_least(c, "begin", a->begin, 0));
+    PAR_TRY(matrix(c, "logits", a->m, a->n, "ldx", a->ldx, a->logits));
+    return pointer(c, "targets", a->targets, a->m);
+}
+
+static par_status check_xent_stats(check c, const void *args) {
+    const par_xent *a = args;
+    PAR_TRY(check_xent_logits(c, a));
+    return pointer(c, "stats", a->stats, a->m);
+}
+
+static par_status check_xent_loss(check c, const void *args) {
+    const par_xent *a = args;
+    PAR_TRY(at_least(c, "p", a->p, 1));
+    PAR_TRY(array(c, "m", a->m, "p", a->p));
+    PAR_TRY(pointer(c, "targets", a->targets, a->m));
+    PAR_TRY(pointer(c, "stats", a->stats, a->m));
+    PAR_TRY(pointer(c, "lse", a->lse, a->m));
+    return pointer(c, "sums", a->sums, 2);
+}
+
+static par_status check_xent_backward(check c, const void *args) {
+    const par_xent *a = args;
+    PAR_TRY(check_xent_logits(c, a));
+    return pointer(c, "lse", a->lse, a->m);
+}
+
+static par_status check_residual(check c, const void *args) {
+    const par_residual *a = args;
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "m", a->m, "n", a->n));
+    PAR_TRY(at_least(c, "first_row", a->first_row, 0));
+    PAR_TRY(dropout(c, &a->dropout));
+    if (a->dropout.p > 0) {
+        PAR_TRY(at_least(c, "T", a->T, a->m > 0));
+        PAR_TRY(at_most(c, "n", a->n, INT64_C(1) << 34));
+    }
+    PAR_TRY(pointer(c, "x", a->x, a->m * a->n));
+    return pointer(c, "y", a->y, a->m * a->n);
+}
+
+static par_status check_update(check c, const par_update *a) {
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "n", a->n, "1", 1));
+    PAR_TRY(pointer(c, "master", a->master, a->n));
+    PAR_TRY(pointer(c, "grad", a->grad, a->n));
+    PAR_TRY(pointer(c, "m", a->m, a->n));
+    if (c.data) PAR_TRY(at_least(c, "t", a->t, 1));
+    return within(c, "b1", a->b1, 0, 1);
+}
+
+static par_status check_adamw(check c, const void *args) {
+    const par_update *a = args;
+    PAR_TRY(check_update(c, a));
+    PAR_TRY(within(c, "b2", a->b2, 0, 1));
+    return pointer(c, "v", a->v, a->n);
+}
+
+static par_status check_sgd(check c, const void *args) {
+    return check_update(c, args);
+}
+
+static par_status check_norm2(check c, const void *args) {
+    const par_norm2 *a = args;
+    PAR_TRY(array(c, "n", a->n, "1", 1));
+    PAR_TRY(pointer(c, "x", a->x, a->n));
+    return pointer(c, "out", a->out, 2);
+}
+
+static par_status check_cast(check c, const void *args) {
+    const par_cast *a = args;
+    PAR_TRY(float_type(c, "dtype_x", a->dtype_x));
+    PAR_TRY(float_type(c, "dtype_y", a->dtype_y));
+    PAR_TRY(array(c, "n", a->n, "1", 1));
+    PAR_TRY(pointer(c, "x", a->x, a->n));
+    PAR_TRY(pointer(c, "y", a->y, a->n));
+    if (c.data && a->n > 0 && a->x == a->y && par_dtype_nbytes(a->dtype_x) != par_dtype_nbytes(a->dtype_y))
+        PAR_FAIL(PAR_ERR_ARG, "%s: y is x, but dtype_x is %s and dtype_y %s, which differ in size", c.op,
+                 par_dtype_name(a->dtype_x), par_dtype_name(a->dtype_y));
+    return PAR_OK;
+}
+
+par_status par__kernel_check(par_op op, const void *args, bool data) {
+    static par_status (*const checks[PAR_OP_COUNT])(check, const void *) = {
+        [PAR_OP_GEMM] = check_gemm,
+        [PAR_OP_COLUMN_SUM] = check_column_sum,
+        [PAR_OP_LAYERNORM] = check_layernorm,
+        [PAR_OP_LAYERNORM_BACKWARD] = check_layernorm_backward,
+        [PAR_OP_RMSNORM] = check_rmsnorm,
+        [PAR_OP_RMSNORM_BACKWARD] = check_rmsnorm_backward,
+        [PAR_OP_ROPE] = check_rope,
+        [PAR_OP_ATTENTION] = check_attention,
+        [PAR_OP_ATTENTION_BACKWARD] = check_attention_backward,
+        [PAR_OP_GELU] = check_gelu,
+        [PAR_OP_GELU_BACKWARD] = check_gelu_backward,
+        [PAR_OP_SWIGLU] = check_swiglu,
+        [PAR_OP_SWIGLU_BACKWARD] = check_swiglu_backward,
+        [PAR_OP_EMBEDDING] = check_embedding,
+        [PAR_OP_EMBEDDING_BACKWARD] = check_embedding_backward,
+        [PAR_OP_XENT_STATS] = check_xent_stats,
+        [PAR_OP_XENT_LOSS] = check_xent_loss,
+        [PAR_OP_XENT_BACKWARD] = check_xent_backward,
+        [PAR_OP_RESIDUAL] = check_residual,
+        [PAR_OP_ADAMW] = check_adamw,
+        [PAR_OP_SGD] = check_sgd,
+        [PAR_OP_NORM2] = check_norm2,
+        [PAR_OP_CAST] = check_cast,
+    };
+    return checks[op]((check){par_op_name(op), data}, args);
+}

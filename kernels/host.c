@@ -1,0 +1,50 @@
+/* Memory, copies and events of host backends: a call is done when it returns, so an event has nothing to
+ * remember. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/backends.h"
+
+enum { ALIGNMENT = 256 };
+
+static par_status host_alloc(size_t nbytes, void **out) {
+    PAR_REQUIRE(out && nbytes <= SIZE_MAX - ALIGNMENT);
+    size_t rounded = (nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    void *block = aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
+    if (!block) PAR_FAIL(PAR_ERR_MEMORY, "host memory: no %zu bytes", nbytes);
+    memset(block, 0, rounded);
+    *out = block;
+    return PAR_OK;
+}
+
+static void host_release(void *block, size_t nbytes) {
+    (void)nbytes;
+    free(block);
+}
+
+static par_status host_copy(par_stream *stream, void *dst, const void *src, size_t nbytes) {
+    (void)stream;
+    PAR_REQUIRE(nbytes == 0 || (dst && src));
+    if (nbytes > 0) memcpy(dst, src, nbytes);
+    return PAR_OK;
+}
+
+static par_status host_event(par_stream *stream, par_event *event) {
+    (void)stream;
+    (void)event;
+    return PAR_OK;
+}
+
+static par_status host_sync(par_stream *stream) {
+    (void)stream;
+    return PAR_OK;
+}
+
+void par__host_init(par_backend *backend) {
+    backend->memory = (par_allocator){host_alloc, host_release};
+    backend->copy = host_copy;
+    backend->record = host_event;
+    backend->wait = host_event;
+    backend->sync = host_sync;
+}

@@ -1,0 +1,101 @@
+/*
+ * The list of backends and the two entries through which every kernel is called. Arguments are checked here,
+ * once, above the tables; versions may rely on them. Tables are filled at the first par_backend_get and
+ * constant from then.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/backends.h"
+
+enum { MAX_LAYERS = 2, N_BACKENDS = 1 + PAR_HAVE_CPU };
+
+/* Later layers overwrite what they do better. */
+static const struct {
+    const char *name;
+    void (*init[MAX_LAYERS])(par_backend *);
+} recipes[N_BACKENDS] = {
+    {"ref", {par__ref_init, NULL}},
+#if PAR_HAVE_CPU
+    {"cpu", {par__ref_init, par__cpu_init}},
+#endif
+};
+
+static par_backend backends[N_BACKENDS];
+static pthread_once_t backends_once = PTHREAD_ONCE_INIT;
+
+static void backends_fill(void) {
+    for (int i = 0; i < N_BACKENDS; i++) {
+        par__host_init(&backends[i]);
+        for (int layer = 0; layer < MAX_LAYERS; layer++)
+            if (recipes[i].init[layer]) recipes[i].init[layer](&backends[i]);
+        backends[i].name = recipes[i].name;
+    }
+}
+
+par_status par_backend_get(const char *name, const par_backend **out) {
+    char names[256] = "";
+    PAR_REQUIRE(name && out);
+    pthread_once(&backends_once, backends_fill);
+    for (int i = 0; i < N_BACKENDS; i++) {
+        size_t used = strlen(names);
+        if (strcmp(name, backends[i].name) == 0) {
+            *out = &backends[i];
+            return PAR_OK;
+        }
+        snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", backends[i].name);
+    }
+    PAR_FAIL(PAR_ERR_OPTION, "backend \"%s\" is unknown: this build has %s", name, names);
+}
+
+const char *par_op_name(par_op op) {
+    static const char *const names[PAR_OP_COUNT] = {
+        [PAR_OP_GEMM] = "gemm",
+        [PAR_OP_COLUMN_SUM] = "column_sum",
+        [PAR_OP_LAYERNORM] = "layernorm",
+        [PAR_OP_LAYERNORM_BACKWARD] = "layernorm_backward",
+        [PAR_OP_RMSNORM] = "rmsnorm",
+        [PAR_OP_RMSNORM_BACKWARD] = "rmsnorm_backward",
+        [PAR_OP_ROPE] = "rope",
+        [PAR_OP_ATTENTION] = "attention",
+        [PAR_OP_ATTENTION_BACKWARD] = "attention_backward",
+        [PAR_OP_GELU] = "gelu",
+        [PAR_OP_GELU_BACKWARD] = "gelu_backward",
+        [PAR_OP_SWIGLU] = "swiglu",
+        [PAR_OP_SWIGLU_BACKWARD] = "swiglu_backward",
+        [PAR_OP_EMBEDDING] = "embedding",
+        [PAR_OP_EMBEDDING_BACKWARD] = "embedding_backward",
+        [PAR_OP_XENT_STATS] = "xent_stats",
+        [PAR_OP_XENT_LOSS] = "xent_loss",
+        [PAR_OP_XENT_BACKWARD] = "xent_backward",
+        [PAR_OP_RESIDUAL] = "residual",
+        [PAR_OP_ADAMW] = "adamw",
+        [PAR_OP_SGD] = "sgd",
+        [PAR_OP_NORM2] = "norm2",
+        [PAR_OP_CAST] = "cast",
+    };
+    return (int)op >= 0 && op < PAR_OP_COUNT ? names[op] : NULL;
+}
+
+static par_status known(const par_backend *backend, par_op op, const void *args) {
+    PAR_REQUIRE(backend && args);
+    if (!par_op_name(op))
+        PAR_FAIL(PAR_ERR_ARG, "operation %d is unknown: they are 0 to %d", (int)op, PAR_OP_COUNT - 1);
+    return PAR_OK;
+}
+
+par_status par_kernel_prepare(const par_backend *backend, par_op op, const void *args,
+                              size_t *workspace_nbytes) {
+    PAR_TRY(known(backend, op, args));
+    PAR_REQUIRE(workspace_nbytes);
+    PAR_TRY(par__kernel_check(op, args, false));
+    return backend->kernels[op].prepare(args, workspace_nbytes);
+}
+
+par_status par_kernel_run(const par_backend *backend, par_op op, par_stream *stream, const void *args,
+                          void *workspace) {
+    PAR_TRY(known(backend, op, args));
+    PAR_TRY(par__kernel_check(op, args, true));
+    return backend->kernels[op].run(stream, args, workspace);
+}

@@ -1,0 +1,41 @@
+/*
+ * Matrix product c = op(a) · op(b) + bias + beta · c, and the column sum that is the gradient of a bias.
+ * Specification: par_gemm and par_column_sum in par/kernels.h.
+ */
+#include "kernels/ref/ref.h"
+
+static double dot(const par_gemm *g, int64_t i, int64_t j) {
+    double sum = 0;
+    for (int64_t l = 0; l < g->k; l++) {
+        double a = load(g->a, g->dtype, g->ta ? l * g->lda + i : i * g->lda + l);
+        double b = load(g->b, g->dtype, g->tb ? j * g->ldb + l : l * g->ldb + j);
+        sum += a * b;
+    }
+    return sum;
+}
+
+par_status par__ref_gemm(par_stream *stream, const void *args, void *workspace) {
+    const par_gemm *g = args;
+    (void)workspace;
+    for (int64_t i = 0; i < g->m; i++) {
+        for (int64_t j = 0; j < g->n; j++) {
+            int64_t at = i * g->ldc + j;
+            double bias = g->bias ? load(g->bias, g->dtype, j) : 0;
+            store(g->c, g->dtype_c, at, dot(g, i, j) + bias + scaled(g->beta, load(g->c, g->dtype_c, at)));
+        }
+        par__progress(stream);
+    }
+    return PAR_OK;
+}
+
+par_status par__ref_column_sum(par_stream *stream, const void *args, void *workspace) {
+    const par_column_sum *s = args;
+    (void)stream;
+    (void)workspace;
+    for (int64_t j = 0; j < s->n; j++) {
+        double sum = scaled(s->beta, s->y[j]);
+        for (int64_t i = 0; i < s->m; i++) sum += load(s->x, s->dtype, i * s->ldx + j);
+        s->y[j] = (float)sum;
+    }
+    return PAR_OK;
+}

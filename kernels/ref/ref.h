@@ -1,0 +1,64 @@
+/*
+ * The reference backend: every operation of par/kernels.h in plain loops, in double, one rounding at each
+ * store. It is the specification that runs, read first and never tuned; other versions are tested against it.
+ *
+ * A store rounds double to fp32, and a 16-bit type from there: what a version gets that computes in fp32 and
+ * rounds once.
+ */
+#ifndef PAR__REF_H
+#define PAR__REF_H
+
+#include "kernels/backends.h"
+#include "kernels/half.h"
+
+/* Element i of an array of dtype fp32, bf16 or fp16. */
+static inline double load(const void *x, par_dtype dtype, int64_t i) {
+    if (dtype == PAR_F32) return ((const float *)x)[i];
+    uint16_t h = ((const uint16_t *)x)[i];
+    return dtype == PAR_BF16 ? par__bf16_to_f32(h) : par__f16_to_f32(h);
+}
+
+static inline void store(void *y, par_dtype dtype, int64_t i, double value) {
+    if (dtype == PAR_F32)
+        ((float *)y)[i] = (float)value;
+    else
+        ((uint16_t *)y)[i] =
+            dtype == PAR_BF16 ? par__f32_to_bf16((float)value) : par__f32_to_f16((float)value);
+}
+
+/* beta · old, where beta 0 does not read old: it may be NaN. */
+static inline double scaled(float beta, double old) {
+    return beta == 0 ? 0.0 : beta * old;
+}
+
+/* prepare of operations that need no workspace */
+par_status par__ref_no_workspace(const void *args, size_t *workspace_nbytes);
+
+par_status par__ref_gemm(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_column_sum(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_layernorm(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_layernorm_backward(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_rmsnorm(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_rmsnorm_backward(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_rope(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_attention(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_attention_backward(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_attention_prepare(const void *args, size_t *workspace_nbytes);
+par_status par__ref_attention_backward_prepare(const void *args, size_t *workspace_nbytes);
+par_status par__ref_gelu(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_gelu_backward(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_swiglu(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_swiglu_backward(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_embedding(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_embedding_backward(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_embedding_backward_prepare(const void *args, size_t *workspace_nbytes);
+par_status par__ref_xent_stats(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_xent_loss(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_xent_backward(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_residual(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_adamw(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_sgd(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_norm2(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_cast(par_stream *stream, const void *args, void *workspace);
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * The optimizer's elementwise work over flat ranges: AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101),
+ * SGD with momentum, sums of squares with a count of what is not finite, and casts. par_update, par_norm2 and
+ * par_cast in par/kernels.h.
+ */
+#include <math.h>
+
+#include "kernels/ref/ref.h"
+
+par_status par__ref_adamw(par_stream *stream, const void *args, void *workspace) {
+    const par_update *a = args;
+    double correction1 = 1 - pow(a->b1, (double)a->t), correction2 = 1 - pow(a->b2, (double)a->t);
+    (void)stream;
+    (void)workspace;
+    for (int64_t i = 0; i < a->n; i++) {
+        double g = (double)a->grad[i] * a->grad_scale;
+        double m = a->b1 * (double)a->m[i] + (1 - (double)a->b1) * g;
+        double v = a->b2 * (double)a->v[i] + (1 - (double)a->b2) * g * g;
+        double w = a->master[i];
+        w -= (double)a->lr * a->decay * w;
+        w -= a->lr / correction1 * m / (sqrt(v) / sqrt(correction2) + a->eps);
+        a->m[i] = (float)m;
+        a->v[i] = (float)v;
+        a->master[i] = (float)w;
+        if (a->weights) store(a->weights, a->dtype, i, (float)w);
+    }
+    return PAR_OK;
+}
+
+/* At t = 1 the old momentum is not read. */
+par_status par__ref_sgd(par_stream *stream, const void *args, void *workspace) {
+    const par_update *a = args;
+    (void)stream;
+    (void)workspace;
+    for (int64_t i = 0; i < a->n; i++) {
+        double w = a->master[i];
+        double g = (double)a->grad[i] * a->grad_scale + a->decay * w;
+        double m = a->t == 1 ? g : a->b1 * (double)a->m[i] + g;
+        a->m[i] = (float)m;
+        a->master[i] = (float)(w - a->lr * m);
+        if (a->weights) store(a->weights, a->dtype, i, a->master[i]);
+    }
+    return PAR_OK;
+}
+
+par_status par__ref_norm2(par_stream *stream, const void *args, void *workspace) {
+    const par_norm2 *a = args;
+    (void)stream;
+    (void)workspace;
+    for (int64_t i = 0; i < a->n; i++) {
+        double x = a->x[i];
+        if (isfinite(x))
+            a->out[0] += x * x;
+        else
+            a->out[1] += 1;
+    }
+    return PAR_OK;
+}
+
+par_status par__ref_cast(par_stream *stream, const void *args, void *workspace) {
+    const par_cast *a = args;
+    (void)stream;
+    (void)workspace;
+    for (int64_t i = 0; i < a->n; i++) store(a->y, a->dtype_y, i, load(a->x, a->dtype_x, i) * a->scale);
+    return PAR_OK;
+}

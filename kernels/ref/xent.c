@@ -1,0 +1,77 @@
+/*
+ * Softmax cross-entropy over a vocabulary that is split over p ranks: par_xent in par/kernels.h.
+ * A rank keeps only its columns of the logits; three numbers a row are exchanged.
+ */
+#include <math.h>
+
+#include "kernels/ref/ref.h"
+
+par_status par__ref_xent_stats(par_stream *stream, const void *args, void *workspace) {
+    const par_xent *a = args;
+    (void)workspace;
+    for (int64_t i = 0; i < a->m; i++) {
+        double max = -INFINITY, sum = 0;
+        int64_t target = a->targets[i] < 0 ? -1 : a->targets[i] - a->begin;
+        for (int64_t j = 0; j < a->valid; j++) {
+            double x = load(a->logits, a->dtype, i * a->ldx + j);
+            if (x > max) max = x;
+        }
+        for (int64_t j = 0; j < a->valid; j++) sum += exp(load(a->logits, a->dtype, i * a->ldx + j) - max);
+        a->stats[3 * i] = (float)max;
+        a->stats[3 * i + 1] = (float)sum;
+        a->stats[3 * i + 2] =
+            0 <= target && target < a->valid ? (float)load(a->logits, a->dtype, i * a->ldx + target) : 0;
+        par__progress(stream);
+    }
+    return PAR_OK;
+}
+
+/* log sum over ranks of sum_r exp(max_r - max), plus max; a rank without valid columns has sum 0 and max
+ * -inf. */
+static double combine(const par_xent *a, int64_t i, double *target) {
+    double max = -INFINITY, sum = 0;
+    *target = 0;
+    for (int r = 0; r < a->p; r++) {
+        const float *stats = a->stats + 3 * (r * a->m + i);
+        if (stats[0] > max) max = stats[0];
+        *target += stats[2];
+    }
+    for (int r = 0; r < a->p; r++) {
+        const float *stats = a->stats + 3 * (r * a->m + i);
+        if (stats[1] != 0) sum += stats[1] * exp(stats[0] - max);
+    }
+    return max + log(sum);
+}
+
+par_status par__ref_xent_loss(par_stream *stream, const void *args, void *workspace) {
+    const par_xent *a = args;
+    double loss = 0, rows = 0;
+    (void)stream;
+    (void)workspace;
+    for (int64_t i = 0; i < a->m; i++) {
+        double target, lse = combine(a, i, &target);
+        a->lse[i] = (float)lse;
+        if (a->targets[i] < 0) continue;
+        loss += lse - target;
+        rows += 1;
+    }
+    a->sums[0] = (float)loss;
+    a->sums[1] = (float)rows;
+    return PAR_OK;
+}
+
+par_status par__ref_xent_backward(par_stream *stream, const void *args, void *workspace) {
+    const par_xent *a = args;
+    (void)workspace;
+    for (int64_t i = 0; i < a->m; i++) {
+        int64_t target = a->targets[i] - a->begin;
+        for (int64_t j = 0; j < a->n; j++) {
+            double d = 0;
+            if (a->targets[i] >= 0 && j < a->valid)
+                d = (exp(load(a->logits, a->dtype, i * a->ldx + j) - a->lse[i]) - (j == target)) * a->seed;
+            store(a->logits, a->dtype, i * a->ldx + j, d);
+        }
+        par__progress(stream);
+    }
+    return PAR_OK;
+}

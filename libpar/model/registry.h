@@ -1,0 +1,59 @@
+/*
+ * The parameter registry of one rank and its flat space.
+ *
+ * Modules register parameters while they are built; par__registry_finish then lays them out. A unit is a run
+ * of adjacent parameters. Units go into buckets chunk by chunk in backward order (the last module first), a
+ * bucket holding about bucket_n elements of one chunk; tied parameters that live on two stages form the last
+ * bucket. Inside a bucket, units whose gradients must be added over the same group lie together, so that one
+ * all-reduce covers them. A bucket's length is a multiple of 64 · dp elements: dp rank i owns its i-th part.
+ */
+#ifndef PAR__REGISTRY_H
+#define PAR__REGISTRY_H
+
+#include "par/model.h"
+
+typedef struct {
+    int64_t begin, n;       /* elements of the flat space; n mod (64 dp) = 0 */
+    int64_t shard, n_shard; /* what this dp rank owns: first element, number */
+    int16_t chunk;          /* -1: tied over stages, reduced last */
+    int16_t
+        module; /* place in the chunk of its first module: the bucket is complete after that one's backward */
+} par__bucket;
+
+/* Adjacent parameters of one bucket with the same `sum` group: one all-reduce. */
+typedef struct {
+    par_comm *sum;
+    int64_t begin, n;
+    int16_t bucket;
+} par__sum_range;
+
+struct par_registry {
+    par_param **params; /* in registration order */
+    int n_params, max_params;
+    int *unit;          /* [max_params] parameters of one unit share a number */
+    int16_t *module;    /* [max_params] place in its chunk */
+    int16_t now_module; /* set by the builder before each build */
+    int n_chunks, dp, dp_rank;
+    par__bucket *buckets;
+    int n_buckets;
+    int first_bucket[17]; /* of each chunk; [n_chunks]: first tied bucket */
+    par__sum_range *sums;
+    int n_sums;
+    int64_t n_flat;
+};
+
+par_status par__registry_create(int n_chunks, int dp, int dp_rank, par_registry **out);
+void par__registry_destroy(par_registry **registry);
+
+/* Assign flat offsets and buckets. bucket_n: elements a bucket aims at. */
+par_status par__registry_finish(par_registry *registry, int64_t bucket_n);
+
+/* A parameter's part in this dp rank's shard, as elements of its local array; n = 0 if there is none. */
+void par__param_shard(const par_registry *registry, const par_param *param, int64_t *first, int64_t *n);
+
+/* Elements of the local array of a parameter, padding included. */
+static inline int64_t par__param_n(const par_param *param) {
+    return param->local[0] * param->local[1];
+}
+
+#endif

@@ -1,0 +1,82 @@
+/*
+ * The executor walks a schedule: it owns slots, tensors between modules and the pipeline's messages.
+ *
+ * A slot holds one micro-batch of one chunk: the input of every module, their stashes, and the output until
+ * it is sent. With full recompute a slot keeps the chunk's input and output alone; everything between lies in
+ * one shared area and is computed again before backward.
+ */
+#ifndef PAR__EXECUTOR_H
+#define PAR__EXECUTOR_H
+
+#include "par/model.h"
+#include "par/schedule.h"
+
+enum { PAR__MAX_CHUNKS = 16 };
+
+/* One chunk of this stage. */
+typedef struct {
+    int n_modules;
+    par_module **modules;
+    par_tensor *x;        /* [n_modules + 1] input of each module and the output; data NULL */
+    size_t *stash_nbytes; /* [n_modules] */
+    int first_index;      /* number of its first module in the model */
+} par__chunk;
+
+/* What the executor asks its owner for. Every function may be called in any action; all return statuses. */
+typedef struct {
+    void *user;
+    /* Batch of a micro-batch: copy x into x (if not NULL) and targets into targets (if not NULL). */
+    par_status (*load)(void *user, int micro, void *x, void *targets);
+    /* The chunk's module has finished its last backward of the step. */
+    par_status (*module_done)(void *user, int chunk, int module);
+    par_status (*reduce)(void *user, int bucket);
+    par_status (*gather)(void *user, int bucket);
+} par__executor_hooks;
+
+typedef struct {
+    const par_mesh *mesh;
+    const par_backend *backend;
+    par_stream *stream; /* its progress is called between actions */
+    par__chunk *chunks;
+    int n_chunks;
+    par_recompute recompute;
+    const par_model *model;
+    int64_t micro_batch;
+    size_t scratch_nbytes;          /* the largest of all modules */
+    par_schedule *const *schedules; /* every schedule that will be walked: slots are made for all of them */
+    int n_schedules;
+    par__executor_hooks hooks;
+} par__executor_params;
+
+/* One walk. */
+typedef struct {
+    bool training;
+    float loss_seed;
+    int64_t first_sample,
+        sample_stride; /* global number of micro-batch i's first sample: first + i · stride */
+} par__walk;
+
+/* Of the last walk; seconds. */
+typedef struct {
+    double loss_sum, n_targets; /* last stage; else 0 */
+    double total, load, forward, backward, wait;
+} par__walk_result;
+
+typedef struct par__executor par__executor;
+
+/* Takes slots and buffers from `memory`. params is copied; what it points to must outlive the executor. */
+par_status par__executor_create(const par__executor_params *params, par_memory *memory, par__executor **out);
+void par__executor_destroy(par__executor **executor);
+
+/*
+ * Walk one schedule. Collective on the mesh's tp and pp groups. An error of `load` is kept, the walk goes on
+ * with what the buffer holds, and it is returned at the end, so that no peer waits for a message that never
+ * comes.
+ */
+par_status par__executor_walk(par__executor *executor, const par_schedule *schedule, const par__walk *walk,
+                              par__walk_result *out);
+
+/* Stash of the last module in the slot that ran last (the last stage; valid until the next walk). */
+const void *par__executor_last_stash(const par__executor *executor);
+
+#endif

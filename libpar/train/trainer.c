@@ -1,0 +1,143 @@
+/* The trainer's life: plan, create, destroy, and what others may look at. */
+#include "trainer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static par_status checked(const par_trainer_params *params, int world_size) {
+    par_problems problems = {0};
+    PAR_REQUIRE(params && params->model);
+    par_trainer_check(params, world_size, &problems);
+    return par_problems_status(&problems, PAR_ERR_OPTION);
+}
+
+par_status par_trainer_plan(const par_trainer_params *params, int world_size, int rank, par_memory **out) {
+    par_status st = PAR_OK;
+    par_transport *transport = NULL;
+    par_memory *memory = NULL;
+    par_trainer *trainer = NULL;
+    PAR_REQUIRE(out && rank >= 0 && rank < world_size);
+    PAR_TRY(checked(params, world_size));
+    PAR_TRY(par_transport_create_measuring(NULL, world_size, rank, &transport));
+    PAR_TRY_GOTO(par_memory_create_measuring(&memory), out_transport);
+    PAR_TRY_GOTO(par__trainer_build(transport, params, memory, &trainer), out_memory);
+    par__trainer_free(&trainer);
+    *out = memory;
+    memory = NULL;
+out_memory:
+    par_memory_destroy(&memory);
+out_transport:
+    par_transport_destroy(&transport);
+    return st;
+}
+
+/* A communicator of the whole world on memory of its own, for agreements before the trainer has any. */
+typedef struct {
+    par_memory *memory;
+    par_comm *comm;
+} agreement;
+
+static par_status world_comm(par_transport *transport, par_memory *memory, par_comm **out) {
+    int n = par_transport_size(transport);
+    int *ranks = malloc((size_t)n * sizeof *ranks);
+    if (!ranks) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d ranks", n);
+    for (int i = 0; i < n; i++) ranks[i] = i;
+    par_comm_params params = {.axis = "create", .ranks = ranks, .n = n};
+    par_status st = par_comm_create(transport, &params, memory, out);
+    free(ranks);
+    return st;
+}
+
+static void agreement_end(agreement *a) {
+    par_comm_destroy(&a->comm);
+    par_memory_destroy(&a->memory);
+}
+
+static par_status agreement_begin(par_transport *transport, const par_allocator *allocator, agreement *a) {
+    par_memory *measured = NULL;
+    *a = (agreement){0};
+    PAR_TRY(par_memory_create_measuring(&measured));
+    par_status st = world_comm(transport, measured, &a->comm);
+    par_comm_destroy(&a->comm);
+    if (st == PAR_OK) st = par_memory_create(allocator, measured, &a->memory);
+    if (st == PAR_OK) st = world_comm(transport, a->memory, &a->comm);
+    par_memory_destroy(&measured);
+    if (st != PAR_OK) agreement_end(a);
+    return st;
+}
+
+/* What may fail on one rank alone: planning, allocating, building. */
+static par_status create_local(par_transport *transport, const par_trainer_params *params,
+                               par_trainer **out) {
+    par_status st = PAR_OK;
+    const par_backend *backend;
+    par_memory *plan = NULL, *memory = NULL;
+    PAR_TRY(par_backend_get(params->backend ? params->backend : "cpu", &backend));
+    PAR_TRY(par_trainer_plan(params, par_transport_size(transport), par_transport_rank(transport), &plan));
+    PAR_TRY_GOTO(par_memory_create(&backend->memory, plan, &memory), out_plan);
+    PAR_TRY_GOTO(par__trainer_build(transport, params, memory, out), out_memory);
+    memory = NULL;
+    PAR_TRY_GOTO(par__trainer_init_weights(*out), out_memory);
+out_memory:
+    par_memory_destroy(&memory);
+out_plan:
+    par_memory_destroy(&plan);
+    return st;
+}
+
+par_status par_trainer_create(par_transport *transport, const par_trainer_params *params, par_trainer **out) {
+    agreement agreed;
+    par_trainer *trainer = NULL;
+    const par_backend *backend;
+    PAR_REQUIRE(transport && out);
+    PAR_TRY(checked(params, par_transport_size(transport)));
+    PAR_TRY(par_backend_get(params->backend ? params->backend : "cpu", &backend));
+    PAR_TRY(agreement_begin(transport, &backend->memory, &agreed));
+    par_status st = par_comm_agree(agreed.comm, create_local(transport, params, &trainer));
+    agreement_end(&agreed);
+    if (st != PAR_OK) {
+        par_trainer_destroy(&trainer);
+        return st;
+    }
+    *out = trainer;
+    return PAR_OK;
+}
+
+void par_trainer_destroy(par_trainer **handle) {
+    if (!handle || !*handle) return;
+    par_memory *memory = (*handle)->memory;
+    for (int b = 0; b < (*handle)->registry->n_buckets; b++) (void)par__bucket_gather(*handle, b);
+    par__trainer_free(handle);
+    par_memory_destroy(&memory);
+}
+
+const par_mesh *par_trainer_mesh(const par_trainer *t) {
+    return t->mesh;
+}
+const par_memory *par_trainer_memory(const par_trainer *t) {
+    return t->memory;
+}
+int par_trainer_n_params(const par_trainer *t) {
+    return t->registry->n_params;
+}
+par_param *par_trainer_param(const par_trainer *t, int i) {
+    return t->registry->params[i];
+}
+par_schedule *const *par_trainer_schedules(const par_trainer *t) {
+    return t->schedules;
+}
+int par_trainer_n_micro(const par_trainer *t) {
+    return t->n_micro;
+}
+int64_t par_trainer_consumed(const par_trainer *t) {
+    return t->consumed;
+}
+const par_step_times *par_trainer_times(const par_trainer *t) {
+    return &t->times;
+}
+
+par_module *par_trainer_module(const par_trainer *t, int chunk, int i, int *index) {
+    if (chunk < 0 || chunk >= t->n_chunks || i < 0 || i >= t->chunks[chunk].n_modules) return NULL;
+    if (index) *index = t->chunks[chunk].first_index + i;
+    return t->chunks[chunk].modules[i];
+}

@@ -1,0 +1,87 @@
+/* The trainer's parts: what create builds, and the functions of the step that other files define. */
+#ifndef PAR__TRAINER_H
+#define PAR__TRAINER_H
+
+#include "../model/registry.h"
+#include "../pipeline/executor.h"
+#include "par/train.h"
+
+/* A bucket's communication. */
+typedef struct {
+    par_work reduce, gather;
+    bool reducing; /* or reduced, in this step */
+} par__bucket_work;
+
+struct par_trainer {
+    par_trainer_params params; /* with defaults filled in */
+    par_transport *transport;  /* the caller's */
+    const par_backend *backend;
+    par_memory *memory;
+    par_mesh *mesh;
+    par_registry *registry;
+    par_stream stream;
+    bool sequence_parallel;
+
+    int n_chunks;
+    par__chunk chunks[PAR__MAX_CHUNKS];
+    int n_micro;
+    int first_bucket[PAR__MAX_CHUNKS + 1];
+    par_schedule **schedules;        /* [pp] training */
+    par_schedule *evaluate, *single; /* forward only: n_micro micro-batches, and one */
+    par__executor *executor;
+
+    void *weights;           /* [n_flat] dtype */
+    float *gradients;        /* [n_flat] */
+    float *m, *v;            /* the owned part of every bucket, one after the other */
+    int64_t *state;          /* [n_buckets] where a bucket's part begins in m and v */
+    par__bucket_work *works; /* [n_buckets] */
+    double *norm;            /* [2] of the norm kernel */
+    void *votes;             /* [world + 1] of par__ballot */
+
+    void *batch_x, *batch_targets;       /* one micro-batch on the host */
+    const par_source *source;            /* of the step under way */
+    const void *given_x, *given_targets; /* of par_trainer_forward */
+    int64_t first_sample;                /* of this dp rank in the step under way */
+
+    int64_t consumed, updates;
+    double gradient_scale; /* of the last step: raw sums to the gradient of the mean loss */
+    par_step_times times;
+};
+
+/* build.c: everything but the contents, on measuring or real memory. */
+par_status par__trainer_build(par_transport *transport, const par_trainer_params *params, par_memory *memory,
+                              par_trainer **out);
+/* Frees what build made; the memory stays. */
+void par__trainer_free(par_trainer **trainer);
+
+/* check.c */
+void par__trainer_defaults(par_trainer_params *params);
+
+/* state.c */
+par_status par__trainer_init_weights(par_trainer *trainer);
+/* Where the owned part of a bucket lies: [first, first + n) of the flat space, and its place in m and v. */
+void par__owned(const par_trainer *trainer, int bucket, int64_t *first, int64_t *n, int64_t *state);
+
+/* bucket.c: hooks of the executor, and what surrounds the walk. */
+par_status par__bucket_module_done(void *trainer, int chunk, int module);
+par_status par__bucket_reduce(void *trainer, int bucket);
+par_status par__bucket_gather(void *trainer, int bucket);
+void par__bucket_begin_step(par_trainer *trainer);
+par_status par__bucket_finish_reduce(par_trainer *trainer);
+par_status par__bucket_begin_gather(par_trainer *trainer);
+
+/* vote.c */
+typedef struct {
+    double norm2, loss_sum, n_targets, n_nonfinite;
+    double busy, total; /* seconds of this rank's walk */
+    int32_t first_bad;  /* parameter of this rank, -1: none */
+    int32_t status, stop, padding;
+} par__ballot;
+
+par_status par__vote(par_trainer *trainer, const par__ballot *mine, par_vote *out);
+
+/* update.c */
+par_status par__gradient_norm(par_trainer *trainer, par__ballot *ballot);
+par_status par__update(par_trainer *trainer, float lr, double scale);
+
+#endif
