@@ -305,6 +305,7 @@ static par_status allocate(oracle_state *s) {
 
 static par_status create(oracle_state *s, par_transport *transport, MPI_Comm comm) {
     par_trainer_params params = trainer_params(s);
+    PAR_TRY(check_fit(&s->c->config, &params));
     PAR_TRY(par_trainer_create(transport, &params, &s->trainer));
     PAR_TRY(check_table_create(&params, comm, &s->table));
     PAR_TRY(agree(s, allocate(s)));

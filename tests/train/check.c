@@ -267,3 +267,10 @@ par_trainer_params check_params(const par_model *model, int tp, int pp, int dp, 
     params.layout.size[PAR_PP] = pp;
     return params;
 }
+
+par_status check_fit(const par_transformer_config *config, par_trainer_params *params) {
+    par_problems problems = {0};
+    bool sequence_parallel = params->layout.size[PAR_TP] > 1 && !params->no_sequence_parallel;
+    par_transformer_check(config, &params->layout, params->micro_batch, sequence_parallel, &problems, NULL);
+    return par_problems_status(&problems, PAR_ERR_LAYOUT);
+}

@@ -76,4 +76,7 @@ par_source check_source(const check_data *data);
 par_trainer_params check_params(const par_model *model, int tp, int pp, int dp, int64_t micro_batch,
                                 int64_t batch);
 
+/* Fit a transformer to the layout: sets kv_replicas; PAR_ERR_LAYOUT with all problems. */
+par_status check_fit(const par_transformer_config *config, par_trainer_params *params);
+
 #endif

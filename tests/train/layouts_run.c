@@ -165,13 +165,15 @@ static par_status run_setting(par_transport *transport, const layouts_problem *p
 }
 
 static par_status compare(par_transport *transport, MPI_Comm comm, const layouts_problem *problem,
-                          const layouts_setting *setting, const par_model *model, bool repeat) {
+                          const layouts_setting *setting, const par_transformer_config *config,
+                          const par_model *model, bool repeat) {
     par_trainer_params params = params_of(problem, setting, model);
     const layouts_run *one = NULL;
     layouts_run first = {0}, second = {0};
     check_table table = {0};
     char what[160];
     layouts_describe(problem, setting, what, sizeof what);
+    PAR_TRY(check_fit(config, &params));
     PAR_TRY(check_table_create(&params, comm, &table));
     par_status st = table.rank == 0 ? reference(problem, model, &one) : PAR_OK;
     if (st == PAR_OK) st = run_allocate(&table, &first);
@@ -200,7 +202,7 @@ void layouts_compare(par_transport *transport, const layouts_problem *problem, c
     layouts_describe(problem, setting, what, sizeof what);
     MPI_Comm comm = check_comm(transport);
     par_status st = par_transformer_create(&config, &model);
-    if (st == PAR_OK) st = compare(transport, comm, problem, setting, model, repeat);
+    if (st == PAR_OK) st = compare(transport, comm, problem, setting, &config, model, repeat);
     CHECK(st == PAR_OK, "%s: %s: %s", what, par_status_text(st), par_error());
     par_transformer_destroy(&model);
     MPI_Comm_free(&comm);
