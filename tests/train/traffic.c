@@ -38,9 +38,8 @@ static par_transformer_config config_of(int layers) {
 typedef struct {
     par_record_row rows[MAX_ROWS];
     int n;
-    int64_t sent_to;   /* over all ranks */
-    int64_t n_flat[2]; /* parameters of this rank, in elements: all, and those whose copies hold partial
-                          gradients */
+    int64_t sent_to; /* over all ranks */
+    int64_t n_flat;  /* elements of this rank's parameters */
 } traffic;
 
 static void record(par_transport *transport, traffic *out) {
@@ -57,9 +56,7 @@ static void record(par_transport *transport, traffic *out) {
 static void count_params(const par_trainer *trainer, traffic *out) {
     for (int i = 0; i < par_trainer_n_params(trainer); i++) {
         const par_param *p = par_trainer_param(trainer, i);
-        int64_t n = p->local[0] * (p->ndim > 1 ? p->local[1] : 1);
-        out->n_flat[0] += n;
-        if (p->sum && par_comm_size(p->sum) > 1) out->n_flat[1] += n;
+        out->n_flat += p->local[0] * (p->ndim > 1 ? p->local[1] : 1);
     }
 }
 
@@ -150,13 +147,13 @@ static void run_data(par_transport *transport) {
     traffic t;
     par_trainer_params params = check_params(NULL, 1, 1, (int)d, B, BATCH);
     measure(transport, 2, &params, &t);
-    equal("gradients", &t, sent(&t, "dp", "gradients"), 2 * (d - 1) * 4 * t.n_flat[0] / d);
+    equal("gradients", &t, sent(&t, "dp", "gradients"), 2 * (d - 1) * 4 * t.n_flat / d);
     equal("parameters without ZeRO", &t, sent(&t, "dp", "parameters"), 0);
     params.zero = 1;
     measure(transport, 2, &params, &t);
-    equal("gradients of ZeRO-1", &t, sent(&t, "dp", "gradients"), (d - 1) * 4 * t.n_flat[0] / d);
-    equal("parameters of ZeRO-1", &t, sent(&t, "dp", "parameters"), (d - 1) * 4 * t.n_flat[0] / d);
-    equal("all of dp", &t, sent(&t, "dp", NULL), 2 * (d - 1) * 4 * t.n_flat[0] / d);
+    equal("gradients of ZeRO-1", &t, sent(&t, "dp", "gradients"), (d - 1) * 4 * t.n_flat / d);
+    equal("parameters of ZeRO-1", &t, sent(&t, "dp", "parameters"), (d - 1) * 4 * t.n_flat / d);
+    equal("all of dp", &t, sent(&t, "dp", NULL), 2 * (d - 1) * 4 * t.n_flat / d);
 }
 
 /* The tied embedding's gradient, an all-reduce of two ranks, and nothing else. */
