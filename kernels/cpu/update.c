@@ -88,14 +88,14 @@ static par_status sgd(par_stream *stream, const void *args, void *workspace) {
     return PAR_OK;
 }
 
-/* x - x is 0 for finite x only */
+/* A float is finite if its exponent is not all ones. */
 static double squares(const float *x, int64_t n, double *not_finite) {
     double sum = 0;
-    int32_t bad = 0;
+    uint32_t bad = 0;
 #pragma omp simd reduction(+ : sum, bad)
     for (int64_t i = 0; i < n; i++) {
-        int32_t wrong = x[i] - x[i] != 0;
-        double value = wrong ? 0.0 : (double)x[i];
+        uint32_t bits = par__f32_bits(x[i]), wrong = (bits & 0x7f800000u) == 0x7f800000u;
+        double value = par__bits_f32(bits & (wrong - 1)); /* all bits of a finite x, none of another */
         sum += value * value;
         bad += wrong;
     }
