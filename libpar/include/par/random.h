@@ -22,7 +22,7 @@ uint64_t par_random_u64(uint64_t seed, uint64_t stream, uint64_t index);
 
 /**
  * Standard normal of (seed, stream, index), in double from + - * / and sqrt only, so that the bits do not depend on
- * libm. Inverse normal distribution function, Wichura's AS 241 (1988), on 52 uniform bits (odd multiples of 2^-53).
+ * libm. Inverse normal distribution function, Wichura's AS 241 (1988), on 53 uniform bits.
  */
 double par_random_normal(uint64_t seed, uint64_t stream, uint64_t index);
 
