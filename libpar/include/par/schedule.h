@@ -58,6 +58,9 @@ typedef struct {
     par_action *actions;
     int n_slots[16];      /* a chunk: forward slots that are in use at once at most */
     int n_grad_slots[16]; /* a chunk: buffers for received gradients */
+    /* What the list was made for, so that the checker knows which buckets must be there; see
+     * par_schedule_params. */
+    int first_bucket[17], n_last_buckets;
 } par_schedule;
 
 /** "gpipe", "1f1b", "interleaved", "forward". Not collective. */
