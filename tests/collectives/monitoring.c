@@ -1,5 +1,5 @@
-/* A mix of operations on a (tp, dp, pp) mesh; each rank writes the bytes per peer that the recorder counted, in the form
- * "rank peer bytes". monitoring.sh compares them with what Open MPI counted. */
+/* A mix of operations on a (tp, dp, pp) mesh; each rank writes the bytes per peer that the recorder counted,
+ * in the form "rank peer bytes". monitoring.sh compares them with what Open MPI counted. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,8 +10,7 @@ enum { N = 100003 };
 
 static float x[4 * N], y[4 * N];
 
-static par_status traffic(par_comm *comm, par_tag tag)
-{
+static par_status traffic(par_comm *comm, par_tag tag) {
     int p = par_comm_size(comm), r = par_comm_rank(comm);
     par_work work;
     for (int64_t n = 3; n < N; n = n * 17 + 5) {
@@ -27,8 +26,7 @@ static par_status traffic(par_comm *comm, par_tag tag)
     return par_comm_agree(comm, PAR_OK);
 }
 
-static par_status write_counts(par_transport *t, const char *prefix)
-{
+static par_status write_counts(par_transport *t, const char *prefix) {
     char path[1024];
     int rank = par_transport_rank(t);
     const int64_t *sent = par_recorder_sent_to(par_transport_recorder(t));
@@ -40,8 +38,7 @@ static par_status write_counts(par_transport *t, const char *prefix)
     return fclose(file) == 0 ? PAR_OK : par_fail(PAR_ERR_IO, "%s was not written", path);
 }
 
-static par_status run(par_transport *t, const char *prefix)
-{
+static par_status run(par_transport *t, const char *prefix) {
     const par_tag tag = {"monitoring", -1, -1, -1};
     par_layout layout = {.size = {2, 1, par_transport_size(t) / 2, 1}};
     par_mesh *mesh = NULL;
@@ -54,8 +51,7 @@ static par_status run(par_transport *t, const char *prefix)
     return st;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     int threads;
     par_transport *t = NULL;
     par_transport_params params = {.chunk_nbytes = 10000, .check = true};

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The recorder's bytes per peer against those of Open MPI's monitoring component, which counts below us, in the PML. Its
 # "E" lines are messages of the program, its "I" lines MPI's own. usage: monitoring.sh [PROGRAM], from the checkout.
-program=${1:-build/tests/collectives-monitoring}
+program=${1:-build/tests/collectives/collectives-monitoring}
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 if ! [ -x "$program" ]; then
@@ -21,7 +21,7 @@ for n in 2 4 8; do
         continue
     fi
     cat "$folder/par$n".* | sort >"$folder/par"
-    # two processes never write one line; columns: E from to bytes "bytes" ...
+    # columns: E, from, to, bytes, "bytes", ...
     cat "$folder/mpi$n".*.prof | awk '$1 == "E" && $4 > 0 { print $2, $3, $4 }' | sort >"$folder/mpi"
     if ! [ -s "$folder/par" ]; then
         echo "FAIL monitoring/recorder_$n: nothing was counted"
