@@ -371,7 +371,7 @@ static const harness_case cases[] = {
     {"recorder_4", .ranks = 4, .run_mpi = recorder},
     {"no_allocation_1", .ranks = 1, .run_mpi = no_allocation},
     {"no_allocation_4", .ranks = 4, .run_mpi = no_allocation},
-    {"large_send", .ranks = 2, .run_mpi = large_send},
+    {"large_send", .ranks = 2, .run_mpi = large_send, .deadline_s = 300},
 };
 
 int main(int argc, char **argv) {
