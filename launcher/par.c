@@ -126,7 +126,8 @@ static const char data_usage[] =
 static int data_options(data_settings *s, par_option *t) {
     const par_option table[] = {
         {"out", PAR_OPT_TEXT, &s->out, "Options", "token file to write (llm.c's form)", NULL, false},
-        {"tokenizer", PAR_OPT_CHOICE, &s->tokenizer, "Options", "", "bytes", false},
+        {"tokenizer", PAR_OPT_CHOICE, &s->tokenizer, "Options",
+         "of the text: a token a byte, or a token a byte that occurs", "bytes|chars", false},
         {"suffix", PAR_OPT_TEXT, &s->suffix, "Options", "in folders, only names that end so", NULL, false},
         {"order", PAR_OPT_CHOICE, &s->order, "Options",
          "of files; hash: mixed, so that a last part is like the rest", "given|name|hash", false},

@@ -282,7 +282,7 @@ static void put_option(buffer *b, const par_option *option) {
         snprintf(left, sizeof left, "  --%s%s", option->name, values[option->type]);
     put(b, "%-*s", NAME_COLUMN, left);
     if (strlen(left) >= NAME_COLUMN) put(b, "\n%*s", NAME_COLUMN, "");
-    put(b, " %s", option->help);
+    if (*option->help) put(b, " %s", option->help);
     put_default(b, option);
     put(b, "\n");
 }

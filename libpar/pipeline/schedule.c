@@ -1,9 +1,10 @@
 /*
  * The generator of schedules: it takes a stage's order of computation (schedule_order.c) and adds messages,
  * slots and collectives. A SEND stands behind the computation that made it. A RECV is posted one computation
- * ahead of its reader, so that a transfer runs under a computation and a SEND that waits for its RECV can not
- * close a circle. The order of a stage's RECVs is the order in which it reads; that this is each peer's order
- * of SENDs is what the checker proves, for channels are FIFO.
+ * ahead of its reader (in training even before the SEND in front of that), so that a transfer runs under a
+ * computation and SENDs that wait for their RECVs can not close a circle. The order of a stage's RECVs is the
+ * order in which it reads; that this is each peer's order of SENDs is what the checker proves, for channels
+ * are FIFO.
  */
 #include "schedule.h"
 
@@ -144,26 +145,37 @@ static void post(generator *g, int last) {
     }
 }
 
-static void forward(generator *g, const par__compute *c) {
-    const par_schedule_params *s = g->params;
-    int16_t *slot = slot_of(g, g->slot, c);
+/*
+ * The SEND of a computation's result. In training, the RECV of the computation after the next is posted
+ * before it: with chunks, all stages may send to the next one in a circle, which only opens if each has room
+ * for what comes.
+ */
+static void send(generator *g, const par__compute *c, int next) {
     int to = neighbour(g, c, 1);
-    if (neighbour(g, c, -1) < 0) *slot = pool_take(&g->slots[c->chunk], s->m);
+    if (g->params->kind != PAR_SCHEDULE_FORWARD_ONLY) post(g, next + 1);
+    if (to >= 0) emit_about(g, PAR_SEND, c, *slot_of(g, g->slot, c), to);
+    if (g->params->kind == PAR_SCHEDULE_FORWARD_ONLY) {
+        pool_give(&g->slots[c->chunk], *slot_of(g, g->slot, c), g->params->m);
+        post(g, next + 1);
+    }
+}
+
+static void forward(generator *g, const par__compute *c) {
+    int16_t *slot = slot_of(g, g->slot, c);
+    if (neighbour(g, c, -1) < 0) *slot = pool_take(&g->slots[c->chunk], g->params->m);
     emit_about(g, PAR_FORWARD, c, *slot, -1);
-    if (to >= 0) emit_about(g, PAR_SEND, c, *slot, to);
-    if (s->kind == PAR_SCHEDULE_FORWARD_ONLY) pool_give(&g->slots[c->chunk], *slot, s->m);
 }
 
 static void backward(generator *g, const par__compute *c) {
     int16_t slot = *slot_of(g, g->slot, c);
-    int to = neighbour(g, c, 1), m = g->params->m;
+    int m = g->params->m;
     emit_about(g, PAR_BACKWARD, c, slot, -1);
     pool_give(&g->slots[c->chunk], slot, m);
     if (neighbour(g, c, -1) >= 0) pool_give(&g->grad_slots[c->chunk], *slot_of(g, g->grad_slot, c), m);
-    if (to >= 0) emit_about(g, PAR_SEND, c, slot, to);
 }
 
-static void compute(generator *g, const par__compute *c) {
+static void compute(generator *g, int i) {
+    const par__compute *c = &g->order[i];
     const int *bucket = g->out->first_bucket;
     int *done = &g->n_done[c->chunk][c->backward];
     if (!c->backward && *done == 0) emit_buckets(g, PAR_GATHER, bucket[c->chunk], bucket[c->chunk + 1]);
@@ -171,6 +183,7 @@ static void compute(generator *g, const par__compute *c) {
         backward(g, c);
     else
         forward(g, c);
+    send(g, c, i + 1);
     ++*done;
     if (c->backward && *done == g->params->m)
         emit_buckets(g, PAR_REDUCE, bucket[c->chunk], bucket[c->chunk + 1]);
@@ -193,10 +206,8 @@ static void generate(generator *g) {
     par__schedule_order(g->params, g->order);
     prepare_pools(g);
     emit_last_buckets(g, PAR_GATHER);
-    for (int i = 0; i < g->n_order; i++) {
-        post(g, i + 1);
-        compute(g, &g->order[i]);
-    }
+    post(g, 1);
+    for (int i = 0; i < g->n_order; i++) compute(g, i);
     if (out->kind != PAR_SCHEDULE_FORWARD_ONLY) emit_last_buckets(g, PAR_REDUCE);
     for (int c = 0; c < out->v; c++) {
         out->n_slots[c] = g->slots[c].n;

@@ -21,13 +21,15 @@ int par__schedule_n_computes(const par_schedule_params *);
 /* Fill order [par__schedule_n_computes] for params->stage. */
 void par__schedule_order(const par_schedule_params *, par__compute *order);
 
-/* A simulated action: [begin, end) on its stage; SEND and RECV take no time of the stage. */
+/* A simulated action: [begin, end) on its stage; only FORWARD and BACKWARD take time of the stage. */
 typedef struct {
     double begin, end;
 } par__interval;
 
-/* Times of every action of every stage: times[offset of stage + i], offset the sum of n of the stages before.
- */
+/* Actions of all stages together. */
+size_t par__schedule_n_actions(par_schedule *const *schedules, int p);
+
+/* Times of every action of a checked schedule, stage after stage: times [par__schedule_n_actions]. */
 par_status par__schedule_times(par_schedule *const *schedules, int p, const par_schedule_cost *,
                                par__interval *times);
 

@@ -39,7 +39,7 @@ static layouts_setting setting(int layout, int k) {
 }
 
 static bool is_llama(int layout, int k) {
-    return (layout % 4 < 2) == (k != 1);
+    return (layout % 4 < 2) == (k < 2);
 }
 
 static void run_layout(par_transport *transport, int layout) {

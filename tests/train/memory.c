@@ -145,7 +145,81 @@ static void run_allocations(par_transport *transport) {
     }
 }
 
+/*
+ * Bytes that one layer keeps of a micro-batch of N = B · T tokens until its backward, fp32 and MLP 4 C
+ * (Korthikanti et al. 2022, section 4, with 4 bytes an element; no dropout masks, their bits are computed
+ * again; no scores, attention is tiled). Own rows are N / t with sequence parallel, else N. input, norm
+ * output, second input, norm output: 4 C own rows of 4 bytes;   selective: without the norm outputs q, k, v,
+ * attention output: 4 C N / t;   before and after GELU: 8 C N / t; selective: without the one after
+ *   log-sum-exp: H N / t;   mean and 1 / deviation of two norms: 4 own rows
+ */
+static int64_t layer_nbytes(const par_trainer_params *params, const par_transformer_config *c) {
+    int64_t t = params->layout.size[PAR_TP], N = params->micro_batch * c->tokens;
+    int64_t own = params->no_sequence_parallel ? N : N / t;
+    bool selective = params->recompute == PAR_RECOMPUTE_SELECTIVE;
+    return 4 * ((selective ? 2 : 4) * c->channels * own + (selective ? 8 : 12) * c->channels * N / t +
+                c->heads * N / t + 4 * own);
+}
+
+/* Activations in the plan of a rank, with so many layers a stage. */
+static int64_t planned(par_trainer_params *params, par_transformer_config *config, int rank, int layers) {
+    int p = params->layout.size[PAR_PP], parts[8], world = p * params->layout.size[PAR_TP];
+    par_model *model = NULL;
+    par_memory *plan = NULL;
+    config->layers = (int64_t)layers * p;
+    for (int i = 0; i < p; i++) parts[i] = layers + (i == 0) + (i == p - 1); /* embedding and head */
+    CHECK_OK(par_transformer_create(config, &model));
+    params->model = model;
+    params->modules_per_part = parts;
+    CHECK_OK(par_trainer_plan(params, world, rank, &plan));
+    int64_t nbytes = plan ? (int64_t)par_memory_nbytes(plan, PAR_MEM_ACTIVATIONS) : 0;
+    par_memory_destroy(&plan);
+    par_transformer_destroy(&model);
+    return nbytes;
+}
+
+/* What two more layers add to a stage that holds `slots` micro-batches. */
+static void compare_layer(int t, int p, int stage, bool sequence_parallel, par_recompute recompute,
+                          int slots) {
+    par_transformer_config config = {.name = "gpt",
+                                     .vocab = 1024,
+                                     .tokens = 256,
+                                     .positions = 256,
+                                     .channels = 256,
+                                     .heads = 8,
+                                     .kv_heads = 8,
+                                     .head_size = 32,
+                                     .mlp = 1024,
+                                     .norm_eps = 1e-5f,
+                                     .bias = true,
+                                     .tied = true};
+    par_trainer_params params = check_params(NULL, t, p, 1, 4, 4 * 16);
+    params.no_sequence_parallel = !sequence_parallel;
+    params.recompute = recompute;
+    int64_t two = planned(&params, &config, stage * t, 2), four = planned(&params, &config, stage * t, 4);
+    int64_t closed = recompute == PAR_RECOMPUTE_FULL ? 0 : 2 * slots * layer_nbytes(&params, &config);
+    if (recompute == PAR_RECOMPUTE_FULL) {
+        params.recompute = PAR_RECOMPUTE_NONE; /* one shared area holds what a slot would */
+        closed = 2 * layer_nbytes(&params, &config);
+    }
+    CHECK(four - two == closed,
+          "tp %d pp %d stage %d recompute %d: two layers take %lld bytes, the formula has %lld", t, p, stage,
+          recompute, (long long)(four - two), (long long)closed);
+}
+
+static void run_activations(par_transport *transport) {
+    for (int recompute = PAR_RECOMPUTE_NONE; recompute <= PAR_RECOMPUTE_FULL; recompute++) {
+        compare_layer(1, 1, 0, false, (par_recompute)recompute, 1);
+        compare_layer(4, 1, 0, false, (par_recompute)recompute, 1);
+        compare_layer(4, 1, 0, true, (par_recompute)recompute, 1);
+        /* 1F1B: stage s holds p - s micro-batches */
+        for (int stage = 0; stage < 4; stage++)
+            compare_layer(2, 4, stage, true, (par_recompute)recompute, 4 - stage);
+    }
+}
+
 static const harness_case cases[] = {
+    {"activations-equal-the-formula", NULL, 1, run_activations, 0},
     {"plan-equals-run", NULL, 8, run_ledger, 120},
     {"nothing-allocated-after-create", NULL, 8, run_allocations, 240},
 };

@@ -1,0 +1,273 @@
+/*
+ * The rules of the checker, an action at a time: what must have happened before it, what it does to slots and
+ * messages, and when it waits. A rule that can never be met later is a complaint; one that another stage can
+ * still meet makes the stage wait.
+ */
+#include "schedule_check.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void par__action_describe(const par_action *a, char *text, size_t nbytes) {
+    static const char *const names[] = {"FORWARD", "BACKWARD", "WEIGHT", "SEND", "RECV", "REDUCE", "GATHER"};
+    const char *name = a->act < sizeof names / sizeof *names ? names[a->act] : "unknown action";
+    const char *what = a->grad ? "gradient" : "activations";
+    if (a->act == PAR_REDUCE || a->act == PAR_GATHER)
+        snprintf(text, nbytes, "%s of bucket %d", name, a->bucket);
+    else if (a->act == PAR_SEND || a->act == PAR_RECV)
+        snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, %s, slot %d, %s stage %d", name, a->chunk,
+                 a->micro, what, a->slot, a->act == PAR_SEND ? "to" : "from", a->peer);
+    else
+        snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, slot %d", name, a->chunk, a->micro, a->slot);
+}
+
+par_status par__checker_complain(const par__checker *c, int stage, const char *format, ...) {
+    const par__checked_stage *s = &c->stages[stage];
+    char cause[512], action[160] = "the end of its list";
+    va_list args;
+    va_start(args, format);
+    vsnprintf(cause, sizeof cause, format, args);
+    va_end(args);
+    if (s->at < s->list->n) par__action_describe(&s->list->actions[s->at], action, sizeof action);
+    return par_fail(PAR_ERR_INTERNAL, "schedule %s, stage %d, action %d (%s): %s",
+                    par_schedule_kind_name(s->list->kind), stage, s->at, action, cause);
+}
+
+/* What the action is about. Activations flow to higher parts, gradients to lower ones; -1: no such part. */
+static int part_of(const par__checker *c, int stage, int chunk) {
+    return chunk * c->p + stage;
+}
+static int part_after(const par__checker *c, int part, bool grad) {
+    int next = grad ? part - 1 : part + 1;
+    return next < c->p * c->v ? next : -1;
+}
+static int part_before(const par__checker *c, int part, bool grad) {
+    return part_after(c, part, !grad);
+}
+static par__half *half_of(const par__checker *c, int stage, int chunk, int micro, bool grad) {
+    return &c->stages[stage].half[grad][chunk * c->m + micro];
+}
+static int16_t *holder(const par__checker *c, int stage, int chunk, int slot, bool grad) {
+    return &c->stages[stage].holds[grad][chunk * c->m + slot];
+}
+/* Which of a stage's two lists of RECVs those from `peer` are on. */
+static int side(const par__checker *c, int stage, int peer) {
+    return peer == (stage + 1) % c->p ? 0 : 1;
+}
+
+static par_status occupy(par__checker *c, int stage, const par_action *a, bool grad) {
+    int16_t *holds = holder(c, stage, a->chunk, a->slot, grad);
+    if (*holds >= 0) {
+        return par__checker_complain(c, stage, "%s %d still holds micro-batch %d",
+                                     grad ? "gradient buffer" : "slot", a->slot, *holds);
+    }
+    *holds = a->micro;
+    half_of(c, stage, a->chunk, a->micro, grad)->slot = a->slot;
+    return PAR_OK;
+}
+
+static void vacate(par__checker *c, int stage, const par_action *a, bool grad) {
+    *holder(c, stage, a->chunk, half_of(c, stage, a->chunk, a->micro, grad)->slot, grad) = -1;
+}
+
+static par_status require_peer(const par__checker *c, int stage, const par_action *a, int part) {
+    if (c->p == 1) return par__checker_complain(c, stage, "one stage alone sends and receives nothing");
+    if (part < 0) return par__checker_complain(c, stage, "an end of the model has no peer on that side");
+    if (part % c->p == a->peer) return PAR_OK;
+    return par__checker_complain(c, stage, "wrong peer: the neighbouring part %d is on stage %d", part,
+                                 part % c->p);
+}
+
+static par_status do_recv(par__checker *c, int stage, const par_action *a) {
+    par__checked_stage *s = &c->stages[stage];
+    par__half *half = half_of(c, stage, a->chunk, a->micro, a->grad);
+    int which = side(c, stage, a->peer);
+    PAR_TRY(require_peer(c, stage, a, part_before(c, part_of(c, stage, a->chunk), a->grad)));
+    if (half->flags & PAR__RAN) return par__checker_complain(c, stage, "its reader ran already");
+    if (half->flags & PAR__POSTED) return par__checker_complain(c, stage, "posted twice");
+    PAR_TRY(occupy(c, stage, a, a->grad));
+    half->flags |= PAR__POSTED;
+    s->recvs[which][s->n_recvs[which]++] = s->at;
+    par__checker_wake(c, a->peer);
+    return PAR_OK;
+}
+
+static par_status require_ready(const par__checker *c, int stage, const par_action *a) {
+    const par__half *half = half_of(c, stage, a->chunk, a->micro, a->grad);
+    int slot = half_of(c, stage, a->chunk, a->micro, false)->slot;
+    if (!(half->flags & PAR__RAN))
+        return par__checker_complain(c, stage, "sent before its %s ran", a->grad ? "BACKWARD" : "FORWARD");
+    if (half->flags & PAR__SENT) return par__checker_complain(c, stage, "sent twice");
+    if (a->slot != slot) return par__checker_complain(c, stage, "wrong slot: it lies in slot %d", slot);
+    return PAR_OK;
+}
+
+/* The SEND is the k-th to that stage, and waits until the k-th RECV is posted there. */
+static par_status do_send(par__checker *c, int stage, const par_action *a, bool *done) {
+    int to = part_after(c, part_of(c, stage, a->chunk), a->grad);
+    PAR_TRY(require_peer(c, stage, a, to));
+    PAR_TRY(require_ready(c, stage, a));
+    par__checked_stage *peer = &c->stages[a->peer];
+    int which = side(c, a->peer, stage), k = peer->n_matched[which];
+    *done = k < peer->n_recvs[which];
+    if (!*done) return PAR_OK;
+    const par_action *r = &peer->list->actions[peer->recvs[which][k]];
+    if (r->grad != a->grad || r->micro != a->micro || r->chunk != to / c->p) {
+        char text[160];
+        par__action_describe(r, text, sizeof text);
+        return par__checker_complain(
+            c, stage, "message %d from stage %d to stage %d meets another one's RECV: action %d (%s)", k,
+            stage, a->peer, peer->recvs[which][k], text);
+    }
+    peer->n_matched[which]++;
+    half_of(c, a->peer, r->chunk, r->micro, r->grad)->flags |= PAR__ARRIVED;
+    half_of(c, stage, a->chunk, a->micro, a->grad)->flags |= PAR__SENT;
+    if (!c->training) vacate(c, stage, a, false);
+    par__checker_wake(c, a->peer);
+    return PAR_OK;
+}
+
+/* Its input is there, or *done is false. On a single stage it is what the neighbouring chunk left in its
+ * slot. */
+static par_status take_input(const par__checker *c, int stage, const par_action *a, bool grad, bool *done) {
+    const par__half *half = half_of(c, stage, a->chunk, a->micro, grad);
+    int from = part_before(c, part_of(c, stage, a->chunk), grad);
+    if (from < 0) return PAR_OK;
+    if (c->p == 1) {
+        if (half_of(c, stage, from, a->micro, grad)->flags & PAR__RAN) return PAR_OK;
+        return par__checker_complain(c, stage, "runs before chunk %d, which makes its input", from);
+    }
+    if (!(half->flags & PAR__POSTED))
+        return par__checker_complain(c, stage, "no RECV was posted for its input");
+    *done = half->flags & PAR__ARRIVED;
+    return PAR_OK;
+}
+
+/* Without backward, a slot is in use until its output is sent, or read by the next chunk of a single stage.
+ */
+static void free_after_forward(par__checker *c, int stage, const par_action *a) {
+    par_action before = *a;
+    before.chunk--;
+    if (c->p == 1 && before.chunk >= 0) vacate(c, stage, &before, false);
+    if (part_after(c, part_of(c, stage, a->chunk), false) < 0) vacate(c, stage, a, false);
+}
+
+static par_status do_forward(par__checker *c, int stage, const par_action *a, bool *done) {
+    par__checked_stage *s = &c->stages[stage];
+    const int *first = s->list->first_bucket;
+    par__half *half = half_of(c, stage, a->chunk, a->micro, false);
+    if (half->flags & PAR__RAN) return par__checker_complain(c, stage, "ran twice");
+    if (s->n_buckets[0][a->chunk] < first[a->chunk + 1] - first[a->chunk] ||
+        s->n_buckets[0][c->v] < s->list->n_last_buckets)
+        return par__checker_complain(c, stage, "a bucket that it reads is not gathered yet");
+    PAR_TRY(take_input(c, stage, a, false, done));
+    if (half->flags & PAR__POSTED && half->slot != a->slot)
+        return par__checker_complain(c, stage, "wrong slot: its input was received into slot %d", half->slot);
+    if (!*done) return PAR_OK;
+    if (!(half->flags & PAR__POSTED)) PAR_TRY(occupy(c, stage, a, false));
+    half->flags |= PAR__RAN;
+    s->n_ran[0][a->chunk]++;
+    if (!c->training) free_after_forward(c, stage, a);
+    return PAR_OK;
+}
+
+/* Gradients that are made for another stage lie in two buffers, used in turn, until they are sent. */
+static par_status keep_outgoing(par__checker *c, int stage, const par_action *a, const par__half *gradient) {
+    par__checked_stage *s = &c->stages[stage];
+    if (c->p == 1 || part_after(c, part_of(c, stage, a->chunk), true) < 0) return PAR_OK;
+    if (s->outgoing[0] && !(s->outgoing[0]->flags & PAR__SENT))
+        return par__checker_complain(c, stage, "the gradient of the last BACKWARD but one is not sent yet");
+    s->outgoing[0] = s->outgoing[1];
+    s->outgoing[1] = gradient;
+    return PAR_OK;
+}
+
+static par_status do_backward(par__checker *c, int stage, const par_action *a, bool *done) {
+    par__half *forward = half_of(c, stage, a->chunk, a->micro, false);
+    par__half *gradient = half_of(c, stage, a->chunk, a->micro, true);
+    bool sends = c->p > 1 && part_after(c, part_of(c, stage, a->chunk), false) >= 0;
+    if (!c->training) return par__checker_complain(c, stage, "a forward-only list has no backward");
+    if (!(forward->flags & PAR__RAN)) return par__checker_complain(c, stage, "runs before its FORWARD");
+    if (gradient->flags & PAR__RAN) return par__checker_complain(c, stage, "ran twice");
+    if (forward->slot != a->slot)
+        return par__checker_complain(c, stage, "wrong slot: its FORWARD was in slot %d", forward->slot);
+    if (sends && !(forward->flags & PAR__SENT))
+        return par__checker_complain(c, stage, "frees slot %d before the activations in it are sent",
+                                     a->slot);
+    PAR_TRY(take_input(c, stage, a, true, done));
+    if (!*done) return PAR_OK;
+    PAR_TRY(keep_outgoing(c, stage, a, gradient));
+    gradient->flags |= PAR__RAN;
+    vacate(c, stage, a, false);
+    if (gradient->flags & PAR__POSTED) vacate(c, stage, a, true);
+    c->stages[stage].n_ran[1][a->chunk]++;
+    return PAR_OK;
+}
+
+/* The chunk that owns a bucket; v: a last bucket. */
+static int owner(const par__checker *c, const par_schedule *list, int bucket) {
+    int chunk = 0;
+    while (chunk < c->v && bucket >= list->first_bucket[chunk + 1]) chunk++;
+    return chunk;
+}
+
+static par_status require_gather(const par__checker *c, int stage, const par_action *a, int chunk) {
+    const par__checked_stage *s = &c->stages[stage];
+    if (chunk < c->v) {
+        if (s->n_ran[0][chunk] == 0) return PAR_OK;
+        return par__checker_complain(c, stage, "comes after a FORWARD of chunk %d, which reads it", chunk);
+    }
+    /* Several stages read these: all gather them first of all, in rising order. */
+    if (s->at == s->n_buckets[0][chunk] && a->bucket == s->list->first_bucket[c->v] + s->at) return PAR_OK;
+    return par__checker_complain(c, stage, "last buckets are gathered first of all, in rising order");
+}
+
+static par_status require_reduce(const par__checker *c, int stage, const par_action *a, int chunk) {
+    const par__checked_stage *s = &c->stages[stage];
+    int first = s->list->first_bucket[c->v], done = s->n_buckets[1][c->v];
+    if (!c->training) return par__checker_complain(c, stage, "a forward-only list reduces nothing");
+    for (int k = chunk < c->v ? chunk : 0; k < (chunk < c->v ? chunk + 1 : c->v); k++)
+        if (s->n_ran[1][k] < c->m)
+            return par__checker_complain(c, stage, "too early: %d of %d BACKWARDs of chunk %d ran",
+                                         s->n_ran[1][k], c->m, k);
+    if (chunk < c->v || a->bucket == first + done) return PAR_OK;
+    return par__checker_complain(c, stage, "last buckets are reduced in rising order; next is bucket %d",
+                                 first + done);
+}
+
+static par_status do_bucket(par__checker *c, int stage, const par_action *a) {
+    par__checked_stage *s = &c->stages[stage];
+    bool reduce = a->act == PAR_REDUCE;
+    int chunk = owner(c, s->list, a->bucket), flag = reduce ? 2 : 1;
+    if (s->buckets[a->bucket] & flag)
+        return par__checker_complain(c, stage, reduce ? "reduced twice" : "gathered twice");
+    if (reduce)
+        PAR_TRY(require_reduce(c, stage, a, chunk));
+    else
+        PAR_TRY(require_gather(c, stage, a, chunk));
+    s->buckets[a->bucket] |= (uint8_t)flag;
+    s->n_buckets[reduce][chunk]++;
+    return PAR_OK;
+}
+
+static bool is_last_reduce(const par__checker *c, const par__checked_stage *s, const par_action *a) {
+    return a->act == PAR_REDUCE && a->bucket >= s->list->first_bucket[c->v];
+}
+
+par_status par__checker_step(par__checker *c, int stage, bool *done) {
+    par__checked_stage *s = &c->stages[stage];
+    const par_action *a = &s->list->actions[s->at];
+    *done = true;
+    /* They join stages: whatever stood behind them would wait for stages that wait for this one. */
+    if (s->n_buckets[1][c->v] > 0 && !is_last_reduce(c, s, a))
+        return par__checker_complain(c, stage, "comes after the reduction of a last bucket");
+    switch (a->act) {
+    case PAR_FORWARD: PAR_TRY(do_forward(c, stage, a, done)); break;
+    case PAR_BACKWARD: PAR_TRY(do_backward(c, stage, a, done)); break;
+    case PAR_SEND: PAR_TRY(do_send(c, stage, a, done)); break;
+    case PAR_RECV: PAR_TRY(do_recv(c, stage, a)); break;
+    default: PAR_TRY(do_bucket(c, stage, a)); break;
+    }
+    if (*done) s->at++;
+    return PAR_OK;
+}
