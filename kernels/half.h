@@ -24,6 +24,13 @@ static inline float par__bits_f32(uint32_t bits) {
     return x;
 }
 
+/* Bits instead of ?: where a side is computed with floats: compilers put float operations, which might trap,
+ * behind a branch, and then do not vectorise. */
+static inline uint32_t par__select(int condition, uint32_t yes, uint32_t no) {
+    uint32_t mask = 0u - (uint32_t)condition;
+    return (yes & mask) | (no & ~mask);
+}
+
 static inline float par__bf16_to_f32(uint16_t h) {
     return par__bits_f32((uint32_t)h << 16);
 }
@@ -43,7 +50,7 @@ static inline float par__f16_to_f32(uint16_t h) {
     uint32_t special = (rest << 13) | 0x7f800000u;
     uint32_t subnormal =
         par__f32_bits((float)(int32_t)rest * 0x1p-24f); /* exact: 10 bits, no fp32 subnormal */
-    uint32_t bits = rest < 0x0400u ? subnormal : rest < 0x7c00u ? normal : special;
+    uint32_t bits = par__select(rest < 0x0400u, subnormal, rest < 0x7c00u ? normal : special);
     return par__bits_f32(sign | bits | (rest > 0x7c00u ? 0x400000u : 0u));
 }
 
@@ -53,9 +60,10 @@ static inline uint16_t par__f32_to_f16(float x) {
     uint32_t normal =
         rest >= 0x47800000u || rounded > 0x7c00u ? 0x7c00u : rounded; /* from 2^16 on: infinity */
     /* Below 2^-14 the last bit of fp16 is 2^-24, which is the last bit of fp32 numbers in [1/2, 1). */
-    uint32_t subnormal = par__f32_bits(par__bits_f32(rest < 0x38800000u ? rest : 0u) + 0.5f) - 0x3f000000u;
+    uint32_t subnormal =
+        par__f32_bits(par__bits_f32(par__select(rest < 0x38800000u, rest, 0u)) + 0.5f) - 0x3f000000u;
     uint32_t nan = 0x7e00u | (rest >> 13 & 0x3ffu);
-    uint32_t h = rest < 0x38800000u ? subnormal : normal;
+    uint32_t h = par__select(rest < 0x38800000u, subnormal, normal);
     return (uint16_t)(sign | (rest > 0x7f800000u ? nan : h));
 }
 

@@ -1,5 +1,6 @@
 /* Memory, copies and events of host backends: a call is done when it returns, so an event has nothing to
  * remember. */
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,9 @@
 enum { ALIGNMENT = 256 };
 
 static par_status host_alloc(size_t nbytes, void **out) {
-    PAR_REQUIRE(out && nbytes <= SIZE_MAX - ALIGNMENT);
+    PAR_REQUIRE(out);
+    if (nbytes > PTRDIFF_MAX - ALIGNMENT)
+        PAR_FAIL(PAR_ERR_MEMORY, "host memory: %zu bytes are more than an object can have", nbytes);
     size_t rounded = (nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     void *block = aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
     if (!block) PAR_FAIL(PAR_ERR_MEMORY, "host memory: no %zu bytes", nbytes);

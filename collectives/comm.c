@@ -1,0 +1,183 @@
+/*
+ * Communicators: groups of world ranks, made without a message. Only groups that can exchange something hold
+ * staging and a tag; those of one rank end every operation at once.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+#include "libpar/base/record.h"
+
+/* Staging of one comm stays below this, so that 64 ranks of a node fit: the slots of large groups are
+ * smaller. */
+enum { MAX_STAGING = 16 << 20, MAX_SLOT = 256 << 10, ALIGNMENT = 64, MAX_TAG_AXIS = 8191 };
+
+/* 0..8190 from the axis's name: with two kinds of message a tag stays below 2^14; MPI grants 2^15. */
+static int axis_id(const char *axis) {
+    uint32_t h = 2166136261u;
+    for (const char *c = axis; *c; c++) h = (h ^ (uint8_t)*c) * 16777619u;
+    return (int)((h ^ h >> 16) % MAX_TAG_AXIS);
+}
+
+static par_status check_params(const par_transport *t, const par_comm_params *params, int *rank) {
+    PAR_REQUIRE(params->axis && params->ranks && params->n >= 1 && params->max_nbytes >= 0);
+    *rank = -1;
+    for (int i = 0; i < params->n; i++) {
+        if (params->ranks[i] < 0 || params->ranks[i] >= t->size)
+            PAR_FAIL(PAR_ERR_ARG, "axis %s: rank %d does not exist; legal ranks are 0 to %d", params->axis,
+                     params->ranks[i], t->size - 1);
+        for (int j = 0; j < i; j++)
+            if (params->ranks[j] == params->ranks[i])
+                PAR_FAIL(PAR_ERR_ARG, "axis %s: rank %d is there twice", params->axis, params->ranks[i]);
+        if (params->ranks[i] == t->rank) *rank = i;
+    }
+    if (*rank < 0) PAR_FAIL(PAR_ERR_ARG, "axis %s: the group lacks this rank, %d", params->axis, t->rank);
+    return PAR_OK;
+}
+
+static bool is_member(const par_comm *comm, int world_rank) {
+    for (int i = 0; i < comm->n; i++)
+        if (comm->ranks[i] == world_rank) return true;
+    return false;
+}
+
+/* Messages of two comms that share another rank must have different tags. */
+static par_status check_tag(const par_transport *t, const par_comm *comm) {
+    for (const par_comm *c = t->comms; c; c = c->next)
+        for (int i = 0; c->tag == comm->tag && i < comm->n; i++)
+            if (comm->ranks[i] != t->rank && is_member(c, comm->ranks[i]))
+                PAR_FAIL(PAR_ERR_ARG, "axis %s: ranks %d and %d share a comm of axis %s already; %s",
+                         comm->axis, t->rank, comm->ranks[i], c->axis,
+                         strcmp(c->axis, comm->axis) ? "the two names collide, choose another"
+                                                     : "groups of one axis must be disjoint");
+    return PAR_OK;
+}
+
+static int64_t round_up(int64_t n) {
+    return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* Equal on all ranks of the group, as messages of reductions are as long as a window. */
+static void choose_slot(par_comm *comm, int64_t max_nbytes) {
+    int64_t window = comm->transport->params.chunk_nbytes, p = comm->n;
+    int64_t fair = MAX_STAGING / (2 * (p - 1)), shard = max_nbytes / p + ALIGNMENT;
+    if (window > MAX_SLOT) window = MAX_SLOT;
+    if (window > fair) window = fair / ALIGNMENT * ALIGNMENT;
+    if (max_nbytes > 0 && window > round_up(shard)) window = round_up(shard);
+    comm->window = window > 0 ? window : 1;
+    comm->slot = round_up(comm->window);
+}
+
+static par_status take_staging(par_comm *comm, par_memory *memory) {
+    int64_t nbytes = 2 * (comm->n - 1) * comm->slot, small = (int64_t)comm->n * PAR__SMALL;
+    void *staging;
+    if (nbytes < small) nbytes = small;
+    if (memory) {
+        PAR_TRY(par_memory_take(memory, PAR_MEM_COMM, comm->axis, (size_t)nbytes, &staging));
+        comm->measuring = comm->measuring || par_memory_measuring(memory);
+    } else {
+        staging = comm->owned_staging = malloc((size_t)nbytes);
+        if (!staging)
+            PAR_FAIL(PAR_ERR_MEMORY, "axis %s: no %lld bytes for staging", comm->axis, (long long)nbytes);
+    }
+    comm->staging = staging;
+    return PAR_OK;
+}
+
+static par_status allocate(par_comm *comm) {
+    size_t n = (size_t)comm->n;
+    comm->ranks = calloc(n, sizeof *comm->ranks);
+    comm->flows = calloc(4 * n, sizeof *comm->flows);
+    comm->sources = calloc(n, sizeof *comm->sources);
+    comm->channels = calloc(2 * n, sizeof(par__op *));
+    comm->descriptions = calloc(n, sizeof *comm->descriptions);
+    comm->statuses = calloc(n, sizeof *comm->statuses);
+    if (!comm->ranks || !comm->flows || !comm->sources || !comm->channels || !comm->descriptions ||
+        !comm->statuses)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a comm of %d ranks", comm->n);
+    return PAR_OK;
+}
+
+static void release(par_comm *comm) {
+    free(comm->ranks);
+    free(comm->flows);
+    free(comm->sources);
+    free(comm->channels);
+    free(comm->descriptions);
+    free(comm->statuses);
+    free(comm->owned_staging);
+    free(comm);
+}
+
+static par_status connect(par_comm *comm, const par_comm_params *params, par_memory *memory) {
+    par_transport *t = comm->transport;
+    comm->measuring = t->measuring;
+    comm->tag = 2 * axis_id(comm->axis);
+    if (comm->n > 1) {
+        choose_slot(comm, params->max_nbytes);
+        PAR_TRY(take_staging(comm, memory));
+    }
+    if (comm->measuring) return PAR_OK;
+    PAR_TRY(check_tag(t, comm));
+    if (t->link) PAR_TRY(t->link->reserve(t, 4 * comm->n));
+    comm->last_place = par__recorder_last_take(t->recorder);
+    if (comm->last_place >= 0) par__recorder_last_at(t->recorder, comm->last_place)->axis = comm->axis;
+    comm->next = t->comms;
+    t->comms = comm;
+    return PAR_OK;
+}
+
+par_status par_comm_create(par_transport *t, const par_comm_params *params, par_memory *memory,
+                           par_comm **out) {
+    int rank = -1;
+    PAR_REQUIRE(t && params && out);
+    PAR_TRY(check_params(t, params, &rank));
+    par_comm *comm = calloc(1, sizeof *comm);
+    if (!comm) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a comm");
+    comm->transport = t;
+    comm->axis = params->axis;
+    comm->n = params->n;
+    comm->rank = rank;
+    comm->last_place = -1;
+    par_status st = allocate(comm);
+    if (st == PAR_OK) {
+        memcpy(comm->ranks, params->ranks, (size_t)params->n * sizeof *params->ranks);
+        st = connect(comm, params, memory);
+    }
+    if (st != PAR_OK) {
+        release(comm);
+        return st;
+    }
+    *out = comm;
+    return PAR_OK;
+}
+
+void par_comm_destroy(par_comm **handle) {
+    par_comm *comm = handle ? *handle : NULL;
+    if (!comm) return;
+    par_transport *t = comm->transport;
+    for (par_comm **c = &t->comms; *c; c = &(*c)->next)
+        if (*c == comm) {
+            *c = comm->next;
+            break;
+        }
+    par__recorder_last_release(t->recorder, comm->last_place);
+    release(comm);
+    *handle = NULL;
+}
+
+int par_comm_size(const par_comm *comm) {
+    return comm->n;
+}
+
+int par_comm_rank(const par_comm *comm) {
+    return comm->rank;
+}
+
+const char *par_comm_axis(const par_comm *comm) {
+    return comm->axis;
+}
+
+int par_comm_world_rank(const par_comm *comm, int rank) {
+    return rank >= 0 && rank < comm->n ? comm->ranks[rank] : -1;
+}

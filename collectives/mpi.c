@@ -1,0 +1,200 @@
+/*
+ * The MPI link: chunks as nonblocking messages on a duplicate of the user's communicator. Every live request
+ * of the transport is in one array, so that one MPI_Testsome moves everything. After set-up no call here
+ * blocks.
+ */
+#define _GNU_SOURCE
+#include "par/mpi.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+typedef struct {
+    MPI_Comm comm;
+    int n, capacity;
+    MPI_Request *requests; /* all [capacity]; live ones are [0, n) */
+    par__flow **flows;
+    int64_t *chunks;
+    int *ended;
+    MPI_Status *statuses;
+} mpi_state;
+
+static par_status failed(par_transport *t, const char *call, int code, const par__flow *flow) {
+    char reason[MPI_MAX_ERROR_STRING] = "", text[512];
+    int length = 0;
+    MPI_Error_string(code, reason, &length);
+    if (flow)
+        snprintf(text, sizeof text, "rank %d: %s %s rank %d (tag %d): %.300s", t->rank, call,
+                 flow->sending ? "to" : "from", flow->peer, flow->tag, reason);
+    else
+        snprintf(text, sizeof text, "rank %d: %s: %.400s", t->rank, call, reason);
+    return par__transport_break(t, text);
+}
+
+static par_status post(par_transport *t, par__flow *flow, int64_t chunk) {
+    mpi_state *m = t->link_state;
+    int64_t nbytes;
+    char *data = par__flow_chunk(flow, chunk, &nbytes);
+    MPI_Request *request = &m->requests[m->n];
+    if (m->n == m->capacity) return par_fail(PAR_ERR_INTERNAL, "more than %d requests are live", m->capacity);
+    int code = flow->sending
+                   ? MPI_Isend(data, (int)nbytes, MPI_BYTE, flow->peer, flow->tag, m->comm, request)
+                   : MPI_Irecv(data, (int)nbytes, MPI_BYTE, flow->peer, flow->tag, m->comm, request);
+    if (code != MPI_SUCCESS) return failed(t, flow->sending ? "MPI_Isend" : "MPI_Irecv", code, flow);
+    m->flows[m->n] = flow;
+    m->chunks[m->n++] = chunk;
+    return PAR_OK;
+}
+
+static par_status check_length(par_transport *t, const MPI_Status *status, const par__flow *flow,
+                               int64_t chunk) {
+    char text[256];
+    int count = 0;
+    int64_t nbytes;
+    if (flow->sending) return PAR_OK;
+    par__flow_chunk(flow, chunk, &nbytes);
+    MPI_Get_count(status, MPI_BYTE, &count);
+    if (count == nbytes) return PAR_OK;
+    snprintf(
+        text, sizeof text,
+        "rank %d received a message of %d bytes from rank %d (tag %d) where %lld were due: the two started "
+        "different operations",
+        t->rank, count, flow->peer, flow->tag, (long long)nbytes);
+    return par__transport_break(t, text);
+}
+
+static void compact(mpi_state *m) {
+    int n = 0;
+    for (int i = 0; i < m->n; i++) {
+        if (m->requests[i] == MPI_REQUEST_NULL) continue;
+        m->requests[n] = m->requests[i];
+        m->flows[n] = m->flows[i];
+        m->chunks[n++] = m->chunks[i];
+    }
+    m->n = n;
+}
+
+static par_status poll(par_transport *t, int *n_ended) {
+    mpi_state *m = t->link_state;
+    int n = 0;
+    *n_ended = 0;
+    if (m->n == 0) return PAR_OK;
+    int code = MPI_Testsome(m->n, m->requests, &n, m->ended, m->statuses);
+    if (n == MPI_UNDEFINED) n = 0;
+    if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return failed(t, "MPI_Testsome", code, NULL);
+    for (int i = 0; i < n; i++) {
+        par__flow *flow = m->flows[m->ended[i]];
+        int64_t chunk = m->chunks[m->ended[i]];
+        if (code == MPI_ERR_IN_STATUS && m->statuses[i].MPI_ERROR != MPI_SUCCESS)
+            return failed(t, flow->sending ? "a send" : "a receive", m->statuses[i].MPI_ERROR, flow);
+        PAR_TRY(check_length(t, &m->statuses[i], flow, chunk));
+        par__flow_ended(t, flow, chunk);
+    }
+    if (n > 0) compact(m);
+    *n_ended = n;
+    return PAR_OK;
+}
+
+static bool grow(void *array, size_t n, size_t size) {
+    void *old, *now;
+    memcpy(&old, array, sizeof old);
+    now = realloc(old, n * size);
+    if (now) memcpy(array, &now, sizeof now);
+    return now != NULL;
+}
+
+static par_status reserve(par_transport *t, int n_flows) {
+    mpi_state *m = t->link_state;
+    size_t n = (size_t)m->capacity + 2 * (size_t)n_flows; /* two chunks of a flow are under way at most */
+    if (!grow(&m->requests, n, sizeof *m->requests) || !grow(&m->flows, n, sizeof *m->flows) ||
+        !grow(&m->chunks, n, sizeof *m->chunks) || !grow(&m->ended, n, sizeof *m->ended) ||
+        !grow(&m->statuses, n, sizeof *m->statuses))
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %zu requests", n);
+    m->capacity = (int)n;
+    return PAR_OK;
+}
+
+static void destroy(par_transport *t) {
+    mpi_state *m = t->link_state;
+    int finalized = 0;
+    MPI_Finalized(&finalized);
+    if (m->comm != MPI_COMM_NULL && !finalized) MPI_Comm_free(&m->comm);
+    free(m->requests);
+    free(m->flows);
+    free(m->chunks);
+    free(m->ended);
+    free(m->statuses);
+    free(m);
+}
+
+/* Cores that the ranks of this node may run on together: the union needs a message, so the node's cores
+ * online are taken, or this rank's own set where that is all it and its neighbours can share. */
+static int cores(void) {
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    int allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+    return online > 0 ? (int)online : allowed > 0 ? allowed : 1;
+}
+
+static par_status look_at_node(par_transport *t) {
+    const mpi_state *m = t->link_state;
+    MPI_Comm node;
+    int code = MPI_Comm_split_type(m->comm, MPI_COMM_TYPE_SHARED, t->rank, MPI_INFO_NULL, &node);
+    if (code != MPI_SUCCESS) return failed(t, "MPI_Comm_split_type", code, NULL);
+    MPI_Comm_size(node, &t->local_size);
+    MPI_Comm_free(&node);
+    if (t->local_size > cores()) t->params.oversubscribed = true;
+    return PAR_OK;
+}
+
+static par_status require_mpi(void) {
+    int on = 0, off = 0, level = 0;
+    MPI_Initialized(&on);
+    if (!on)
+        PAR_FAIL(PAR_ERR_ARG, "MPI is not initialised: call MPI_Init_thread with MPI_THREAD_FUNNELED first");
+    MPI_Finalized(&off);
+    if (off) PAR_FAIL(PAR_ERR_ARG, "MPI is finalised already");
+    MPI_Query_thread(&level);
+    if (level < MPI_THREAD_FUNNELED)
+        PAR_FAIL(PAR_ERR_ARG,
+                 "MPI was initialised for threads at level %d; at least MPI_THREAD_FUNNELED (%d) is needed",
+                 level, MPI_THREAD_FUNNELED);
+    return PAR_OK;
+}
+
+static par_status open_link(par_transport *t, MPI_Comm comm) {
+    static const par__link link = {reserve, post, poll, destroy};
+    mpi_state *m = calloc(1, sizeof *m);
+    if (!m) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the MPI link");
+    m->comm = MPI_COMM_NULL;
+    t->link = &link;
+    t->link_state = m;
+    int code = MPI_Comm_dup(comm, &m->comm);
+    if (code != MPI_SUCCESS) return failed(t, "MPI_Comm_dup", code, NULL);
+    MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN);
+    PAR_TRY(reserve(t, PAR__MAX_OPS));
+    return look_at_node(t);
+}
+
+par_status par_transport_create_mpi(MPI_Comm comm, const par_transport_params *params, par_transport **out) {
+    par_transport *t = NULL;
+    int size, rank;
+    PAR_REQUIRE(out && comm != MPI_COMM_NULL);
+    PAR_TRY(require_mpi());
+    MPI_Comm_size(comm, &size);
+    MPI_Comm_rank(comm, &rank);
+    PAR_TRY(par__transport_create(params, size, rank, &t));
+    par_status st = open_link(t, comm);
+    if (st != PAR_OK) {
+        par_transport_destroy(&t);
+        return st;
+    }
+    *out = t;
+    return PAR_OK;
+}

@@ -1,0 +1,63 @@
+/*
+ * The course, step 5: a model of your own in three dimensions. residual_mlp.c is the model, about 200 lines;
+ * this is all that a program needs to train it.
+ *
+ *   mpirun -n 8 build/examples/own_model
+ */
+#include <mpi.h>
+#include <stdio.h>
+
+#include "par/mpi.h"
+#include "par/par.h"
+#include "residual_mlp.h"
+
+static par_status train(par_transport *transport, par_trainer *trainer, const par_source *source) {
+    for (int step = 1; step <= 200; step++) {
+        par_vote vote;
+        PAR_TRY(
+            par_trainer_step(trainer, source, (float)par_lr_cosine(step, 3e-3, 3e-4, 10, 200), false, &vote));
+        if (par_transport_rank(transport) == 0 && (step == 1 || step % 20 == 0))
+            printf("step %3d/200 | loss %.5f | norm %.4f\n", step, vote.loss, vote.grad_norm);
+    }
+    return PAR_OK;
+}
+
+/* tp 2, pp 2 where the ranks allow it, the rest dp. */
+static par_status run(par_transport *transport) {
+    const residual_mlp_config config = {.inputs = 8, .channels = 32, .hidden = 64, .outputs = 4, .blocks = 4};
+    int n = par_transport_size(transport), tp = n % 2 ? 1 : 2, pp = n / tp % 2 ? 1 : 2;
+    par_model model;
+    par_trainer *trainer = NULL;
+    residual_mlp_model(&config, &model);
+    par_source source = residual_mlp_source(&config);
+    par_trainer_params params = {.model = &model,
+                                 .layout.size = {tp, 1, n / tp / pp, pp},
+                                 .seed = 1,
+                                 .micro_batch = 8,
+                                 .global_batch = 16 * n,
+                                 .schedule = PAR_SCHEDULE_1F1B,
+                                 .chunks = 1,
+                                 .optimizer = PAR_ADAMW,
+                                 .beta1 = 0.9f,
+                                 .beta2 = 0.95f,
+                                 .eps = 1e-8f,
+                                 .clip = 1,
+                                 .dtype = PAR_F32,
+                                 .zero = 1};
+    PAR_TRY(par_trainer_create(transport, &params, &trainer));
+    par_status st = train(transport, trainer, &source);
+    par_trainer_destroy(&trainer);
+    return st;
+}
+
+int main(int argc, char **argv) {
+    int provided;
+    par_transport *transport = NULL;
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
+    par_status st = par_transport_create_mpi(MPI_COMM_WORLD, NULL, &transport);
+    if (st == PAR_OK) st = run(transport);
+    if (st != PAR_OK) fprintf(stderr, "own_model: %s: %s\n", par_status_text(st), par_error());
+    par_transport_destroy(&transport);
+    MPI_Finalize();
+    return st != PAR_OK;
+}

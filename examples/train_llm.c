@@ -1,0 +1,197 @@
+/*
+ * train_llm: train a GPT or a Llama over tp x pp x dp ranks.
+ *
+ *     mpirun -n 64 ./train_llm --tp 2 --pp 4 --dp 8
+ *
+ * In order: what depends on the options alone (no communication), what depends on files (one agreement), the
+ * trainer, the loop. Every rank leaves with the same exit code; rank 0 alone prints.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "train_llm.h"
+
+#ifndef TRAIN_LLM_VERSION
+#define TRAIN_LLM_VERSION "unknown"
+#endif
+
+static volatile sig_atomic_t asked_to_stop;
+
+static void on_signal(int number) {
+    (void)number;
+    asked_to_stop = 1;
+}
+
+static void catch_signals(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static int exit_code(par_status st) {
+    switch (st) {
+    case PAR_OK:
+    case PAR_ERR_STOPPED: return EXIT_OK;
+    case PAR_ERR_ARG:
+    case PAR_ERR_OPTION:
+    case PAR_ERR_LAYOUT:
+    case PAR_ERR_FORMAT:
+    case PAR_ERR_IO:
+    case PAR_ERR_UNSUPPORTED: return EXIT_INPUT;
+    case PAR_ERR_NUMERIC: return EXIT_NONFINITE;
+    default: return EXIT_RUNTIME;
+    }
+}
+
+static par_status evaluate(par_trainer *trainer, const data *d, const world *w, double *loss) {
+    par_source source = par_sampler_source(d->validation);
+    double begin = world_seconds();
+    PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, loss));
+    if (w->rank == 0)
+        printf("val loss %.4f | %lld samples | %.1f s\n", *loss, (long long)d->n_validation,
+               world_seconds() - begin);
+    return PAR_OK;
+}
+
+static bool due(int64_t step, int64_t every, int64_t last) {
+    return step == last || (every && step % every == 0);
+}
+
+/* Steps until the last one, an error, or a vote to stop. */
+static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer) {
+    const settings *s = &r->set;
+    par_source source = par_sampler_source(d->train);
+    for (int64_t step = 1; step <= s->steps; step++) {
+        par_vote vote;
+        double loss, begin = world_seconds(), lr = par_lr_cosine(step, s->lr, s->min_lr, s->warmup, s->steps);
+        PAR_TRY(par_trainer_step(trainer, &source, (float)lr, asked_to_stop, &vote));
+        bool last = vote.stop || step == s->steps;
+        if (w->rank == 0 && (last || step == 1 || due(step, s->log_every, s->steps)))
+            report_step(r, step, lr, world_seconds() - begin, &vote, par_trainer_times(trainer));
+        if (vote.stop) {
+            if (w->rank == 0) printf("stopped by a signal after step %lld\n", (long long)step);
+            return PAR_OK;
+        }
+        if (d->validation && due(step, s->eval_every, s->steps)) PAR_TRY(evaluate(trainer, d, w, &loss));
+    }
+    return PAR_OK;
+}
+
+static par_status read_import(void *user, const par_param *param, float *dst) {
+    return par_import_read(user, param, dst);
+}
+
+/* Rank 0's figures for people; a failure is agreed, as every rank must do the same afterwards. */
+static par_status show(const run *r, world *w, const data *d, const par_trainer *trainer) {
+    par_status st = PAR_OK;
+    double nats = 0;
+    if (r->set.show_mesh) PAR_TRY(par_mesh_print(par_trainer_mesh(trainer), report_line, NULL));
+    if (w->rank == 0) {
+        report_start(r, w, d, trainer);
+        if (r->set.gantt) st = report_gantt(r, trainer);
+        if (st == PAR_OK && r->set.bigram) st = data_bigram(d, r->config.vocab, &nats);
+        if (st == PAR_OK && r->set.bigram)
+            printf("bigram table: %.4f nats a token on the validation part\n", nats);
+    }
+    return world_agree(w, st);
+}
+
+static par_status train_with_data(const run *r, world *w, const data *d, par_import *import) {
+    par_trainer *trainer = NULL;
+    double begin = world_seconds();
+    PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
+    par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
+    if (st == PAR_OK) st = show(r, w, d, trainer);
+    if (st == PAR_OK) {
+        if (w->rank == 0) printf("ready after %.1f s\n", world_seconds() - begin);
+        catch_signals();
+        st = train(r, w, d, trainer);
+    }
+    /* A broken transport cannot be taken down together; the process ends instead. */
+    if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
+    return st;
+}
+
+/* The checks of what options and configuration say; the same answer on every rank. */
+static par_status resolve(run *r, int world_size, par_problems *problems) {
+    options_resolve(r, world_size, problems);
+    return par_problems_status(problems, PAR_ERR_OPTION);
+}
+
+static par_status open_import(run *r, world *w, par_import **import) {
+    par_problems problems = {0};
+    PAR_TRY(world_agree(w, par_import_open(r->set.import, import)));
+    r->config = *par_import_config(*import);
+    return resolve(r, w->size, &problems);
+}
+
+static par_status run_connected(run *r, world *w) {
+    par_import *import = NULL;
+    data d = {0};
+    par_status st = world_threads(w, r->set.threads);
+    if (st == PAR_OK && r->set.import) st = open_import(r, w, &import);
+    if (st == PAR_OK && w->rank == 0) report_notes(r, w);
+    if (st == PAR_OK) st = world_agree(w, data_open(r, w, &d));
+    if (st == PAR_OK) st = train_with_data(r, w, &d, import);
+    data_close(&d);
+    par_import_close(&import);
+    return st;
+}
+
+/* The plan needs no peers: a world as large as the layout says, also without mpirun. */
+static par_status dry_run(run *r, int world_size, int rank, par_problems *problems) {
+    const settings *s = &r->set;
+    int64_t product = 1;
+    const int64_t sizes[] = {s->tp, s->cp, s->pp, s->dp};
+    for (int i = 0; i < 4; i++) product *= sizes[i] && product < 1000000 ? sizes[i] : 1;
+    if (world_size == 1) world_size = (int)product;
+    if (r->set.import) {
+        par_import *import = NULL;
+        PAR_TRY(par_import_open(r->set.import, &import));
+        r->config = *par_import_config(import);
+        par_import_close(&import);
+    }
+    PAR_TRY(resolve(r, world_size, problems));
+    return rank == 0 ? report_plan(r, world_size) : PAR_OK;
+}
+
+static _Noreturn void end(par_status st, int rank) {
+    if (st != PAR_OK && (rank == 0 || st == PAR_ERR_TRANSPORT))
+        report_problems(par_status_text(st), par_error());
+    world_end(exit_code(st), st == PAR_ERR_TRANSPORT);
+}
+
+static void show_and_end(const settings *s, int rank) {
+    char text[16384];
+    if (!s->help && !s->version) return;
+    options_help(text, sizeof text);
+    if (rank == 0) printf("%s\n", s->help ? text : "train_llm (libpar) " TRAIN_LLM_VERSION);
+    world_end(EXIT_OK, false);
+}
+
+int main(int argc, char **argv) {
+    static run r;
+    world w = {0};
+    par_problems problems = {0};
+    int size, rank;
+    setvbuf(stdout, NULL, _IOLBF, 1 << 16);
+    if (world_begin(&size, &rank) != EXIT_OK) return EXIT_RUNTIME;
+    options_parse(&r.set, argc, argv, &problems);
+    show_and_end(&r.set, rank);
+    options_model(&r.set, &r.config, &problems);
+    if (r.set.dry_run) end(dry_run(&r, size, rank, &problems), rank);
+    world_check_singletons(size, &problems);
+    if (!r.set.import || problems.n) {
+        par_status st = resolve(&r, size, &problems);
+        if (st != PAR_OK) end(st, rank);
+    }
+    par_status st = world_connect(&w, r.set.check_comm);
+    if (st == PAR_OK) st = run_connected(&r, &w);
+    if (st != PAR_ERR_TRANSPORT) {
+        run_destroy(&r);
+        world_disconnect(&w);
+    }
+    end(st, rank);
+}

@@ -1,0 +1,109 @@
+/*
+ * train_llm: the trainer program, in five files: options (the table and what follows from it alone), world
+ * (MPI, threads, cores), data (token files, splits, import), report (everything that is printed) and main. It
+ * uses the public headers only; what it does that the library must not (MPI_Init, signals, threads, printing,
+ * exit codes) is here.
+ */
+#ifndef TRAIN_LLM_H
+#define TRAIN_LLM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "par/par.h"
+
+/* Exit codes, the same on every rank. */
+enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_INPUT = 2, EXIT_NONFINITE = 3 };
+
+/* What the command line says; 0 or NULL: not given. Samples, tokens and steps are counts, lr and the betas
+ * plain numbers. */
+typedef struct {
+    const char *model, *import;
+    int64_t layers, channels, heads, kv_heads, head_size, mlp, tokens, vocab;
+    double dropout; /* negative: the model's own */
+    int64_t tp, cp, pp, dp;
+    const char *order;
+    int64_t micro_batch, batch, steps, warmup, seed;
+    double lr, min_lr, beta1, beta2, eps, weight_decay, clip, momentum;
+    const char *optimizer, *schedule, *recompute, *nonfinite;
+    int64_t chunks, zero;
+    par_int_list pp_layers; /* blocks a part */
+    bool sequence_parallel, sequence_parallel_set;
+    const char *backend;
+    int64_t threads;
+    const char *data;
+    double split;
+    int64_t eval_every, eval_batches, log_every;
+    bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
+} settings;
+
+/* One run: everything that follows from the settings and the world. */
+typedef struct {
+    settings set;
+    par_transformer_config config;
+    par_model *model;
+    par_trainer_params params;
+    int modules_per_part[256];
+    int n_micro;
+    par_problems notes;
+} run;
+
+/* options */
+void options_parse(settings *, int argc, char **argv, par_problems *);
+void options_help(char *text, size_t nbytes);
+/* The model by name with its overrides, unless it comes from an import. */
+void options_model(const settings *, par_transformer_config *, par_problems *);
+/* Everything that can be told from the options, the configuration and the world's size. Pure. */
+void options_resolve(run *, int world_size, par_problems *);
+void run_destroy(run *);
+
+/* world */
+typedef struct {
+    par_transport *transport;
+    par_comm *comm; /* the program's own agreements: files, cores */
+    par_memory *memory;
+    int size, rank;
+    int threads;           /* a rank */
+    int cores, node_cores; /* this node's cores that ranks may use; that the launcher may use */
+    int local_size;
+} world;
+
+/* Called first: MPI is up, size and rank are known, nothing else. */
+int world_begin(int *size, int *rank);
+/* N worlds of one rank under a launcher of N: a problem with the cause. */
+void world_check_singletons(int world_size, par_problems *);
+par_status world_connect(world *, bool check_comm);
+/* Threads a rank: as asked, or this node's cores shared by its ranks; the same on every rank. Collective. */
+par_status world_threads(world *, int64_t asked);
+/* Agree on a status over all ranks. Collective. */
+par_status world_agree(world *, par_status);
+void world_disconnect(world *);
+/* Ends the process; `broken`: peers may be waiting for this rank, so the job is torn down. */
+_Noreturn void world_end(int code, bool broken);
+double world_seconds(void);
+
+/* data */
+typedef struct {
+    par_tokens *tokens;
+    par_sampler *train, *validation; /* validation NULL: no split */
+    int64_t begin, cut, end;         /* tokens: [begin, cut) training, [cut, end) validation */
+    int64_t n_validation;            /* samples of one evaluation */
+} data;
+
+par_status data_open(const run *, const world *, data *);
+void data_close(data *);
+/* Cross-entropy, nats a token, of a table of pairs counted on the training part (each count plus one). */
+par_status data_bigram(const data *, int64_t vocab, double *nats);
+const char *data_path(const settings *);
+
+/* report; on rank 0 alone */
+void report_problems(const char *title, const char *text);
+void report_start(const run *, const world *, const data *, const par_trainer *);
+void report_notes(const run *, const world *);
+par_status report_plan(const run *, int world_size);
+par_status report_gantt(const run *, const par_trainer *);
+void report_line(void *user, const char *line);
+void report_step(const run *, int64_t step, double lr, double seconds, const par_vote *,
+                 const par_step_times *);
+
+#endif

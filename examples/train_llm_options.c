@@ -1,0 +1,324 @@
+/*
+ * The option table of train_llm, and what follows from options and world size alone: model, layout,
+ * micro-batches. Every problem is a line; nothing here communicates, so every rank comes to the same answer.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "train_llm.h"
+
+enum { MAX_OPTIONS = 96, MAX_AUTO_MICRO_BATCH = 8 };
+
+static const char usage[] =
+    "usage: mpirun -n RANKS ./train_llm [--tp N] [--pp N] [--dp N] [--model NAME] [--data FILE] ...\n"
+    "Trains a transformer with tensor, pipeline and data parallelism.\n"
+    "Exit codes: 0 done, 1 failed, 2 bad options or input, 3 stopped by non-finite numbers.";
+
+static int model_options(settings *s, par_option *t) {
+    const char *g = "Model";
+    const par_option table[] = {
+        {"model", PAR_OPT_TEXT, &s->model, g, "preset; small: 8 layers, 128 channels, bytes", NULL, false},
+        {"import", PAR_OPT_TEXT, &s->import, g, "start from this Hugging Face directory", NULL, false},
+        {"layers", PAR_OPT_INT, &s->layers, g, "L, blocks; 0: the model's", "0..100000", false},
+        {"channels", PAR_OPT_INT, &s->channels, g, "C; 0: the model's", "0..1000000", false},
+        {"heads", PAR_OPT_INT, &s->heads, g, "H; 0: the model's", "0..100000", false},
+        {"kv-heads", PAR_OPT_INT, &s->kv_heads, g, "K; 0: the model's, or H with --heads", "0..100000",
+         false},
+        {"head-size", PAR_OPT_INT, &s->head_size, g, "D; 0: the model's, or C/H if one was given", "0..65536",
+         false},
+        {"mlp", PAR_OPT_INT, &s->mlp, g, "F; 0: the model's, or in proportion to --channels", "0..10000000",
+         false},
+        {"tokens", PAR_OPT_INT, &s->tokens, g, "T, length of a sequence; 0: the model's", "0..10000000",
+         false},
+        {"vocab", PAR_OPT_INT, &s->vocab, g, "V; 0: the model's", "0..10000000", false},
+        {"dropout", PAR_OPT_REAL, &s->dropout, g, "-1: the model's", "-1..0.99", false},
+    };
+    memcpy(t, table, sizeof table);
+    return (int)(sizeof table / sizeof *table);
+}
+
+static int layout_options(settings *s, par_option *t) {
+    const char *g = "Layout (0: what the world leaves)";
+    const par_option table[] = {
+        {"tp", PAR_OPT_INT, &s->tp, g, "tensor parallel ranks", "0..1000000", false},
+        {"cp", PAR_OPT_INT, &s->cp, g, "context parallel ranks, 1 in this version", "0..1000000", false},
+        {"pp", PAR_OPT_INT, &s->pp, g, "pipeline stages", "0..1000000", false},
+        {"dp", PAR_OPT_INT, &s->dp, g, "data parallel ranks", "0..1000000", false},
+        {"order", PAR_OPT_TEXT, &s->order, g, "axes, fastest first", NULL, false},
+        {"schedule", PAR_OPT_CHOICE, &s->schedule, g, "of the pipeline", "gpipe|1f1b|interleaved", false},
+        {"chunks", PAR_OPT_INT, &s->chunks, g, "v, parts of the model a stage (interleaved)", "1..16", false},
+        {"pp-layers", PAR_OPT_LIST, &s->pp_layers, g, "blocks of each part; else balanced by work",
+         "0..100000", false},
+        {"sequence-parallel", PAR_OPT_BOOL, &s->sequence_parallel, g, "norms on token shards, if tp > 1",
+         NULL, false},
+        {"zero", PAR_OPT_INT, &s->zero, g, "1: optimizer state sharded over dp", "0..1", false},
+        {"recompute", PAR_OPT_CHOICE, &s->recompute, g, "activations made again in backward",
+         "none|selective|full", false},
+    };
+    memcpy(t, table, sizeof table);
+    return (int)(sizeof table / sizeof *table);
+}
+
+static int training_options(settings *s, par_option *t) {
+    const char *g = "Training";
+    const par_option table[] = {
+        {"batch", PAR_OPT_INT, &s->batch, g, "samples a step, over all ranks", "1..", false},
+        {"micro-batch", PAR_OPT_INT, &s->micro_batch, g,
+         "samples a rank and micro-batch; 0: up to 8 that leave pp micro-batches", "0..", false},
+        {"steps", PAR_OPT_INT, &s->steps, g, "", "1..", false},
+        {"optimizer", PAR_OPT_CHOICE, &s->optimizer, g, "", "adamw|sgd", false},
+        {"lr", PAR_OPT_REAL, &s->lr, g, "highest learning rate", "0..", false},
+        {"min-lr", PAR_OPT_REAL, &s->min_lr, g, "at the last step (cosine); -1: a tenth of --lr", "-1..",
+         false},
+        {"warmup", PAR_OPT_INT, &s->warmup, g, "steps from 0 to --lr", "0..", false},
+        {"beta1", PAR_OPT_REAL, &s->beta1, g, "", "0..0.999999", false},
+        {"beta2", PAR_OPT_REAL, &s->beta2, g, "", "0..0.999999", false},
+        {"eps", PAR_OPT_REAL, &s->eps, g, "", "0..", false},
+        {"weight-decay", PAR_OPT_REAL, &s->weight_decay, g, "of matrices", "0..", false},
+        {"momentum", PAR_OPT_REAL, &s->momentum, g, "of sgd", "0..0.999999", false},
+        {"clip", PAR_OPT_REAL, &s->clip, g, "global gradient norm; 0: off", "0..", false},
+        {"nonfinite", PAR_OPT_CHOICE, &s->nonfinite, g, "a step with inf or NaN gradients", "stop|skip",
+         false},
+        {"seed", PAR_OPT_INT, &s->seed, g, "weights, dropout, order of samples", "0..", false},
+    };
+    memcpy(t, table, sizeof table);
+    return (int)(sizeof table / sizeof *table);
+}
+
+static int other_options(settings *s, par_option *t) {
+    const char *d = "Data", *o = "Output", *g = "Machine and diagnostics";
+    const par_option table[] = {
+        {"data", PAR_OPT_TEXT, &s->data, d, "token file; else quickstart's, if it is there", NULL, false},
+        {"split", PAR_OPT_REAL, &s->split, d, "last part of the file, for validation", "0..0.9", false},
+        {"eval-every", PAR_OPT_INT, &s->eval_every, o, "steps; 0: only at the end", "0..", false},
+        {"eval-batches", PAR_OPT_INT, &s->eval_batches, o, "batches of validation at most", "1..", false},
+        {"log-every", PAR_OPT_INT, &s->log_every, o, "steps", "1..", false},
+        {"bigram", PAR_OPT_BOOL, &s->bigram, o, "print a bigram table's loss for comparison", NULL, false},
+        {"backend", PAR_OPT_CHOICE, &s->backend, g, "", "cpu|ref", false},
+        {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks", "0..4096",
+         false},
+        {"check-comm", PAR_OPT_BOOL, &s->check_comm, g, "ranks compare every collective first", NULL, false},
+        {"dry-run", PAR_OPT_BOOL, &s->dry_run, g, "print every stage's memory plan, without data or mpirun",
+         NULL, false},
+        {"show-mesh", PAR_OPT_BOOL, &s->show_mesh, g, "print the table of ranks", NULL, false},
+        {"gantt", PAR_OPT_BOOL, &s->gantt, g, "print the pipeline schedule", NULL, false},
+        {"help", PAR_OPT_BOOL, &s->help, g, "", NULL, false},
+        {"version", PAR_OPT_BOOL, &s->version, g, "", NULL, false},
+    };
+    memcpy(t, table, sizeof table);
+    return (int)(sizeof table / sizeof *table);
+}
+
+static int options_table(settings *s, par_option *table) {
+    const settings defaults = {
+        .model = "small",
+        .dropout = -1,
+        .tp = 1,
+        .cp = 1,
+        .pp = 1,
+        .order = "tp-cp-dp-pp",
+        .batch = 32,
+        .steps = 100,
+        .warmup = 20,
+        .seed = 1234,
+        .lr = 1e-3,
+        .min_lr = -1,
+        .beta1 = 0.9,
+        .beta2 = 0.95,
+        .eps = 1e-8,
+        .weight_decay = 0.1,
+        .clip = 1,
+        .momentum = 0.9,
+        .optimizer = "adamw",
+        .schedule = "1f1b",
+        .recompute = "none",
+        .nonfinite = "stop",
+        .chunks = 1,
+        .sequence_parallel = true,
+        .backend = "cpu",
+        .split = 0.1,
+        .eval_every = 50,
+        .eval_batches = 8,
+        .log_every = 1,
+    };
+    *s = defaults;
+    int n = model_options(s, table);
+    n += layout_options(s, table + n);
+    n += training_options(s, table + n);
+    return n + other_options(s, table + n);
+}
+
+void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
+    par_option table[MAX_OPTIONS];
+    int n = options_table(s, table);
+    par_options_parse(table, n, argc - 1, argv + 1, problems);
+    for (int i = 0; i < n; i++)
+        if (strcmp(table[i].name, "sequence-parallel") == 0) s->sequence_parallel_set = table[i].set;
+    if (s->min_lr < 0) s->min_lr = s->lr / 10;
+    if (s->min_lr > s->lr) par_problem(problems, "--min-lr %g: is above --lr %g", s->min_lr, s->lr);
+    if (s->import && strcmp(s->model, "small") != 0)
+        par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
+}
+
+void options_help(char *text, size_t nbytes) {
+    settings s;
+    par_option table[MAX_OPTIONS];
+    int n = options_table(&s, table);
+    par_options_help(table, n, usage, text, nbytes);
+}
+
+/* Small enough for 64 ranks on a laptop, deep enough for 8 stages. */
+static const par_transformer_config small = {
+    .name = "small",
+    .vocab = 256,
+    .tokens = 128,
+    .positions = 128,
+    .layers = 8,
+    .channels = 128,
+    .heads = 4,
+    .kv_heads = 4,
+    .head_size = 32,
+    .mlp = 512,
+    .norm_eps = 1e-5f,
+    .bias = true,
+    .tied = true,
+};
+
+static void override_model(const settings *s, par_transformer_config *c) {
+    if (s->channels) {
+        if (!s->mlp) c->mlp = c->mlp * s->channels / c->channels;
+        c->channels = s->channels;
+    }
+    if (s->heads) c->kv_heads = c->heads = s->heads;
+    if (s->kv_heads) c->kv_heads = s->kv_heads;
+    if ((s->channels || s->heads) && c->heads) c->head_size = c->channels / c->heads;
+    if (s->head_size) c->head_size = s->head_size;
+    if (s->mlp) c->mlp = s->mlp;
+    if (s->layers) c->layers = s->layers;
+    if (s->vocab) c->vocab = s->vocab;
+}
+
+void options_model(const settings *s, par_transformer_config *c, par_problems *problems) {
+    *c = small;
+    if (strcmp(s->model, "small") != 0 && par_transformer_preset(s->model, c) != PAR_OK) {
+        par_problem(problems, "--model %s: %s, small", s->model, par_error());
+        *c = small;
+    }
+    override_model(s, c);
+    if (s->tokens && !c->rope && strcmp(c->name, "small") == 0) c->positions = s->tokens;
+}
+
+/* What applies to presets and imports alike. */
+static void common_model(const settings *s, par_transformer_config *c, par_problems *problems) {
+    if (s->import &&
+        (s->layers || s->channels || s->heads || s->kv_heads || s->head_size || s->mlp || s->vocab))
+        par_problem(problems, "--import %s: its shape is given; legal with it: --tokens, --dropout",
+                    s->import);
+    if (s->tokens) c->tokens = s->tokens;
+    if (s->dropout >= 0) c->dropout = c->attention_dropout = (float)s->dropout;
+}
+
+/* The first axis of 0 in the order dp, tp, pp, cp gets what is left of the world, others 1. */
+static void derive_layout(const settings *s, int world_size, int size[PAR_AXIS_COUNT]) {
+    static const par_axis order[] = {PAR_DP, PAR_TP, PAR_PP, PAR_CP};
+    int64_t product = 1;
+    size[PAR_TP] = (int)s->tp;
+    size[PAR_CP] = (int)s->cp;
+    size[PAR_DP] = (int)s->dp;
+    size[PAR_PP] = (int)s->pp;
+    for (int i = 0; i < PAR_AXIS_COUNT; i++)
+        if (size[i] && product <= world_size) product *= size[i];
+    for (int i = 0; i < PAR_AXIS_COUNT; i++) {
+        if (size[order[i]]) continue;
+        size[order[i]] = product <= world_size && world_size % product == 0 ? (int)(world_size / product) : 1;
+        product = world_size;
+    }
+}
+
+/* Up to 8 samples, if they leave a multiple of pp micro-batches; 1 otherwise. */
+static int64_t derive_micro_batch(int64_t batch, const par_layout *layout) {
+    int64_t share = batch / layout->size[PAR_DP];
+    for (int64_t b = MAX_AUTO_MICRO_BATCH; b > 1; b--)
+        if (share % b == 0 && share / b % layout->size[PAR_PP] == 0) return b;
+    return 1;
+}
+
+static void resolve_parts(run *r, par_problems *problems) {
+    const par_int_list *list = &r->set.pp_layers;
+    int parts = r->params.layout.size[PAR_PP] * (int)r->set.chunks;
+    int64_t sum = 0;
+    if (list->n == 0) return;
+    for (int i = 0; i < list->n; i++) sum += r->modules_per_part[i] = list->values[i];
+    if (list->n != parts)
+        par_problem(problems, "--pp-layers: has %d numbers; legal: one a part, pp · chunks = %d", list->n,
+                    parts);
+    if (sum != r->config.layers)
+        par_problem(problems, "--pp-layers: adds up to %lld blocks; legal: the model's %lld", (long long)sum,
+                    (long long)r->config.layers);
+    r->modules_per_part[0]++;
+    r->modules_per_part[list->n - 1]++;
+    r->params.modules_per_part = r->modules_per_part;
+}
+
+static void resolve_kinds(const settings *s, par_trainer_params *p) {
+    p->schedule = strcmp(s->schedule, "gpipe") == 0  ? PAR_SCHEDULE_GPIPE
+                  : strcmp(s->schedule, "1f1b") == 0 ? PAR_SCHEDULE_1F1B
+                                                     : PAR_SCHEDULE_INTERLEAVED;
+    p->recompute = strcmp(s->recompute, "none") == 0        ? PAR_RECOMPUTE_NONE
+                   : strcmp(s->recompute, "selective") == 0 ? PAR_RECOMPUTE_SELECTIVE
+                                                            : PAR_RECOMPUTE_FULL;
+    p->optimizer = strcmp(s->optimizer, "adamw") == 0 ? PAR_ADAMW : PAR_SGD;
+    p->nonfinite = strcmp(s->nonfinite, "stop") == 0 ? PAR_NONFINITE_STOP : PAR_NONFINITE_SKIP;
+}
+
+static void resolve_numbers(const settings *s, par_trainer_params *p) {
+    p->backend = s->backend;
+    p->dtype = PAR_F32;
+    p->seed = (uint64_t)s->seed;
+    p->global_batch = s->batch;
+    p->no_sequence_parallel = !s->sequence_parallel;
+    p->chunks = (int)s->chunks;
+    p->zero = (int)s->zero;
+    p->beta1 = (float)s->beta1;
+    p->beta2 = (float)s->beta2;
+    p->eps = (float)s->eps;
+    p->weight_decay = (float)s->weight_decay;
+    p->momentum = (float)s->momentum;
+    p->clip = (float)s->clip;
+}
+
+/* Checks of two places may name the same problem: keep the first of equal lines. */
+static void drop_repeated(par_problems *problems) {
+    par_problems once = {0};
+    for (char *line = strtok(problems->text, "\n"); line; line = strtok(NULL, "\n"))
+        if (!strstr(once.text, line)) par_problem(&once, "%s", line);
+    *problems = once;
+}
+
+void options_resolve(run *r, int world_size, par_problems *problems) {
+    const settings *s = &r->set;
+    par_trainer_params *p = &r->params;
+    common_model(s, &r->config, problems);
+    resolve_kinds(s, p);
+    resolve_numbers(s, p);
+    derive_layout(s, world_size, p->layout.size);
+    if (par_layout_parse_order(s->order, p->layout.order) != PAR_OK)
+        par_problem(problems, "--order %s: %s", s->order, par_error());
+    par_layout_check(&p->layout, world_size, problems);
+    p->micro_batch = s->micro_batch ? s->micro_batch : derive_micro_batch(s->batch, &p->layout);
+    if (s->sequence_parallel_set && s->sequence_parallel && p->layout.size[PAR_TP] == 1)
+        par_problem(problems, "--sequence-parallel: needs --tp of at least 2");
+    bool sequence_parallel = s->sequence_parallel && p->layout.size[PAR_TP] > 1;
+    par_transformer_check(&r->config, &p->layout, p->micro_batch, sequence_parallel, problems, &r->notes);
+    resolve_parts(r, problems);
+    if (problems->n == 0 && par_transformer_create(&r->config, &r->model) != PAR_OK)
+        par_problem(problems, "%s", par_error());
+    p->model = r->model;
+    if (r->model) par_trainer_check(p, world_size, problems);
+    drop_repeated(problems);
+    r->n_micro = problems->n ? 0 : (int)(p->global_batch / p->micro_batch / p->layout.size[PAR_DP]);
+}
+
+void run_destroy(run *r) {
+    par_transformer_destroy(&r->model);
+}

@@ -1,0 +1,133 @@
+/*
+ * Everything that train_llm prints, in llm.c's form where it has one. Called on rank 0 alone; standard output
+ * is line buffered, problems go to standard error.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train_llm.h"
+
+static const double MiB = 1 << 20;
+
+void report_problems(const char *title, const char *text) {
+    fflush(stdout);
+    fprintf(stderr, "train_llm: %s\n", title);
+    while (*text) {
+        int n = (int)strcspn(text, "\n");
+        fprintf(stderr, "  %.*s\n", n, text);
+        text += n + (text[n] == '\n');
+    }
+    fflush(stderr);
+}
+
+void report_line(void *user, const char *line) {
+    (void)user;
+    printf("%s\n", line);
+}
+
+static void report_model(const run *r) {
+    const par_transformer_config *c = &r->config;
+    printf("model: %s, %.2f M parameters | %lld layers, %lld channels, %lld heads (%lld kv) of %lld, mlp "
+           "%lld, vocabulary %lld, "
+           "%lld tokens\n",
+           c->name, 1e-6 * (double)par_transformer_n_params(c), (long long)c->layers, (long long)c->channels,
+           (long long)c->heads, (long long)c->kv_heads, (long long)c->head_size, (long long)c->mlp,
+           (long long)c->vocab, (long long)c->tokens);
+}
+
+static void report_layout(const run *r, int world_size) {
+    const par_trainer_params *p = &r->params;
+    const int *size = p->layout.size;
+    printf("layout: %d ranks = tp %d x cp %d x pp %d x dp %d | %s", world_size, size[PAR_TP], size[PAR_CP],
+           size[PAR_PP], size[PAR_DP], par_schedule_kind_name(p->schedule));
+    if (p->chunks > 1) printf(", %d chunks a stage", p->chunks);
+    printf(", recompute %s, zero %d%s\n", r->set.recompute, p->zero,
+           size[PAR_TP] > 1 ? p->no_sequence_parallel ? ", no sequence parallel" : ", sequence parallel"
+                            : "");
+    printf("batch: %lld samples = %d micro-batches x %lld samples x dp %d\n", (long long)p->global_batch,
+           r->n_micro, (long long)p->micro_batch, size[PAR_DP]);
+    for (const char *line = r->notes.text; *line; line += strcspn(line, "\n"), line += *line == '\n')
+        printf("note: %.*s\n", (int)strcspn(line, "\n"), line);
+}
+
+void report_notes(const run *r, const world *w) {
+    report_model(r);
+    report_layout(r, w->size);
+    printf("machine: backend %s, %d threads a rank, %d ranks and %d cores on this node\n", r->set.backend,
+           w->threads, w->local_size, w->cores);
+    if (getenv("OMPI_COMM_WORLD_SIZE") && w->cores < w->node_cores)
+        printf("warning: the ranks are bound to %d of %d cores; give mpirun --bind-to none\n", w->cores,
+               w->node_cores);
+    if ((int64_t)w->threads * w->local_size > w->cores)
+        printf("warning: %d ranks x %d threads on %d cores: right, but slower than fewer of them\n",
+               w->local_size, w->threads, w->cores);
+}
+
+void report_start(const run *r, const world *w, const data *d, const par_trainer *trainer) {
+    const par_memory *memory = par_trainer_memory(trainer);
+    double total = 0;
+    (void)w;
+    for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
+        total += (double)par_memory_nbytes(memory, (par_memory_kind)kind);
+    printf("data: %s, %lld tokens for training, %lld for validation\n", data_path(&r->set),
+           (long long)(d->cut - d->begin), (long long)(d->end - d->cut));
+    printf("memory: %.1f MiB on rank 0\n", total / MiB);
+}
+
+static void report_ledger(const par_memory *memory, int stage, int rank) {
+    const par_ledger_line *lines;
+    int n = par_memory_ledger(memory, &lines);
+    double total = 0;
+    for (int i = 0; i < n; i++) total += (double)lines[i].nbytes;
+    printf("stage %d (rank %d): %.2f MiB\n", stage, rank, total / MiB);
+    for (int kind = 0; kind < PAR_MEM_COUNT; kind++) {
+        double nbytes = (double)par_memory_nbytes(memory, (par_memory_kind)kind);
+        if (nbytes == 0) continue;
+        printf("  %-14s %12.2f MiB\n", par_memory_kind_name((par_memory_kind)kind), nbytes / MiB);
+        for (int i = 0; i < n; i++)
+            if ((int)lines[i].kind == kind && lines[i].nbytes)
+                printf("    %-26s %12.2f MiB\n", lines[i].what, (double)lines[i].nbytes / MiB);
+    }
+}
+
+par_status report_plan(const run *r, int world_size) {
+    report_model(r);
+    report_layout(r, world_size);
+    printf("plan: memory of the first rank of every stage\n");
+    for (int stage = 0; stage < r->params.layout.size[PAR_PP]; stage++) {
+        int coordinate[PAR_AXIS_COUNT] = {0};
+        par_memory *memory = NULL;
+        coordinate[PAR_PP] = stage;
+        int rank = par_layout_rank(&r->params.layout, coordinate);
+        PAR_TRY(par_trainer_plan(&r->params, world_size, rank, &memory));
+        report_ledger(memory, stage, rank);
+        par_memory_destroy(&memory);
+    }
+    return PAR_OK;
+}
+
+par_status report_gantt(const run *r, const par_trainer *trainer) {
+    enum { WIDTH = 160 };
+    const par_schedule_cost cost = {.forward = 1, .backward = 2, .transfer = 0};
+    int p = r->params.layout.size[PAR_PP];
+    size_t nbytes = (size_t)(p + 1) * (WIDTH + 64);
+    char *text = malloc(nbytes);
+    if (!text) return par_fail(PAR_ERR_MEMORY, "no host memory for a text of %d stages", p);
+    par_status st = par_schedule_gantt(par_trainer_schedules(trainer), p, &cost, WIDTH, text, nbytes);
+    if (st == PAR_OK) printf("schedule (backward as two forwards):\n%s\n", text);
+    free(text);
+    return st;
+}
+
+void report_step(const run *r, int64_t step, double lr, double seconds, const par_vote *vote,
+                 const par_step_times *times) {
+    printf("step %lld/%lld | loss %.4f | norm %.4f | lr %.1e | %.1f ms | %.0f tok/s", (long long)step,
+           (long long)r->set.steps, vote->loss, vote->grad_norm, lr, 1e3 * seconds,
+           (double)vote->n_targets / seconds);
+    if (r->params.layout.size[PAR_PP] > 1)
+        printf(" | bubble %.1f%% (ideal %.1f%%)", 100 * times->bubble, 100 * times->ideal_bubble);
+    if (vote->skipped)
+        printf(" | skipped: %lld non-finite, first %s", (long long)vote->n_nonfinite, vote->where);
+    printf("\n");
+}

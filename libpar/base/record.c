@@ -1,0 +1,119 @@
+/* The recorder: rows of counts in one table that is allocated once, so that recording allocates nothing. */
+#include "record.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_ROWS = 1024 };
+
+struct par_recorder {
+    int world_size, n_rows, n_last;
+    par_record_row *rows; /* [MAX_ROWS] */
+    int64_t *sent_to;     /* [world_size], bytes */
+    par_record_last *last;
+    bool *last_used;
+};
+
+par_status par__recorder_create(int world_size, par_recorder **out) {
+    par_recorder *r = calloc(1, sizeof *r);
+    if (!r) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a recorder");
+    r->world_size = world_size;
+    r->rows = calloc(MAX_ROWS, sizeof *r->rows);
+    r->sent_to = calloc((size_t)world_size, sizeof *r->sent_to);
+    if (!r->rows || !r->sent_to) {
+        par__recorder_destroy(&r);
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a recorder of %d ranks", world_size);
+    }
+    *out = r;
+    return PAR_OK;
+}
+
+void par__recorder_destroy(par_recorder **handle) {
+    par_recorder *r = handle ? *handle : NULL;
+    if (!r) return;
+    free(r->rows);
+    free(r->sent_to);
+    free(r->last);
+    free(r->last_used);
+    free(r);
+    *handle = NULL;
+}
+
+int par__recorder_row(par_recorder *r, const char *axis, const char *purpose, const char *op) {
+    for (int i = 0; i < r->n_rows; i++) {
+        const par_record_row *row = &r->rows[i];
+        if (strcmp(row->op, op) == 0 && strcmp(row->axis, axis) == 0 && strcmp(row->purpose, purpose) == 0)
+            return i;
+    }
+    if (r->n_rows == MAX_ROWS) return MAX_ROWS - 1;
+    if (r->n_rows == MAX_ROWS - 1) axis = purpose = op = "other";
+    r->rows[r->n_rows] = (par_record_row){.axis = axis, .purpose = purpose, .op = op};
+    return r->n_rows++;
+}
+
+void par__recorder_op(par_recorder *r, int row) {
+    r->rows[row].n_ops++;
+}
+
+void par__recorder_sent(par_recorder *r, int row, int peer, int64_t nbytes) {
+    r->rows[row].sent_nbytes += nbytes;
+    r->rows[row].n_messages++;
+    r->sent_to[peer] += nbytes;
+}
+
+void par__recorder_received(par_recorder *r, int row, int64_t nbytes) {
+    r->rows[row].received_nbytes += nbytes;
+}
+
+void par__recorder_waited(par_recorder *r, int row, double seconds) {
+    r->rows[row].wait_s += seconds;
+}
+
+int par__recorder_last_take(par_recorder *r) {
+    int place = 0;
+    while (place < r->n_last && r->last_used[place]) place++;
+    if (place == r->n_last) {
+        size_t n = (size_t)place + 1;
+        par_record_last *last = realloc(r->last, n * sizeof *last);
+        if (last) r->last = last;
+        bool *used = realloc(r->last_used, n * sizeof *used);
+        if (used) r->last_used = used;
+        if (!last || !used) return -1;
+        r->n_last = (int)n;
+    }
+    r->last_used[place] = true;
+    r->last[place] =
+        (par_record_last){.axis = "", .purpose = "", .op = "none", .layer = -1, .chunk = -1, .micro = -1};
+    return place;
+}
+
+par_record_last *par__recorder_last_at(par_recorder *r, int place) {
+    return &r->last[place];
+}
+
+void par__recorder_last_release(par_recorder *r, int place) {
+    if (place >= 0) r->last_used[place] = false;
+}
+
+int par_recorder_rows(const par_recorder *r, const par_record_row **rows) {
+    *rows = r->rows;
+    return r->n_rows;
+}
+
+const int64_t *par_recorder_sent_to(const par_recorder *r) {
+    return r->sent_to;
+}
+
+int par_recorder_last(const par_recorder *r, par_record_last *out, int max) {
+    int n = 0;
+    for (int i = 0; i < r->n_last && n < max; i++)
+        if (r->last_used[i]) out[n++] = r->last[i];
+    return n;
+}
+
+void par_recorder_reset(par_recorder *r) {
+    for (int i = 0; i < r->n_rows; i++)
+        r->rows[i] =
+            (par_record_row){.axis = r->rows[i].axis, .purpose = r->rows[i].purpose, .op = r->rows[i].op};
+    memset(r->sent_to, 0, (size_t)r->world_size * sizeof *r->sent_to);
+}

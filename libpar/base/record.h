@@ -1,0 +1,25 @@
+/* What collectives write into the recorder. Rows are found once an operation and then named by their index.
+ */
+#ifndef PAR__RECORD_H
+#define PAR__RECORD_H
+
+#include <stdbool.h>
+#include "par/record.h"
+
+par_status par__recorder_create(int world_size, par_recorder **out);
+void par__recorder_destroy(par_recorder **recorder);
+
+/* The row of (axis, purpose, op), made on first use; past 1024 rows, the last one, which is called "other".
+ */
+int par__recorder_row(par_recorder *recorder, const char *axis, const char *purpose, const char *op);
+void par__recorder_op(par_recorder *recorder, int row);
+void par__recorder_sent(par_recorder *recorder, int row, int peer, int64_t nbytes);
+void par__recorder_received(par_recorder *recorder, int row, int64_t nbytes);
+void par__recorder_waited(par_recorder *recorder, int row, double seconds);
+
+/* A place for a comm's last operation; -1 when there is no memory. Released ones are used again. */
+int par__recorder_last_take(par_recorder *recorder);
+par_record_last *par__recorder_last_at(par_recorder *recorder, int place);
+void par__recorder_last_release(par_recorder *recorder, int place);
+
+#endif

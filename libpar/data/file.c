@@ -1,0 +1,137 @@
+/*
+ * Mapped readers and atomic writers. The order of the writer's steps is the guarantee: data is on the disk
+ * before the name points to it (fsync, then rename), and the name is on the disk before commit returns (fsync
+ * of the directory).
+ */
+#define _POSIX_C_SOURCE   200809L
+#define _FILE_OFFSET_BITS 64
+#include "libpar/data/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static par_status io_error(const char *what, const char *path) {
+    return par_fail(PAR_ERR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
+}
+
+static par_status map_descriptor(int fd, const char *path, par__map *out) {
+    struct stat info;
+    if (fstat(fd, &info) != 0) return io_error("read its size", path);
+    if (!S_ISREG(info.st_mode)) return par_fail(PAR_ERR_IO, "%s: is not a regular file", path);
+    if (info.st_size == 0) {
+        *out = (par__map){NULL, 0};
+        return PAR_OK;
+    }
+    void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED) return io_error("map it into memory", path);
+    *out = (par__map){data, (size_t)info.st_size};
+    return PAR_OK;
+}
+
+par_status par__map_open(const char *path, par__map *out) {
+    /* Not blocking: opening a FIFO must not hang before fstat can refuse it. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return io_error("open it", path);
+    par_status st = map_descriptor(fd, path, out);
+    close(fd);
+    return st;
+}
+
+void par__map_close(par__map *map) {
+    if (map->data) munmap((void *)(uintptr_t)map->data, map->nbytes);
+    *map = (par__map){NULL, 0};
+}
+
+bool par__file_exists(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+par_status par__writer_open(const char *path, par__writer *out) {
+    size_t n = strlen(path) + 48;
+    char *temporary = malloc(n);
+    int fd = -1;
+    if (!temporary) return par_fail(PAR_ERR_MEMORY, "%s: no memory for its temporary name", path);
+    /* The name of a crashed process with the same id may still be there: try the next one. */
+    for (int i = 0; i < 100; i++) {
+        snprintf(temporary, n, "%s.tmp.%ld.%d", path, (long)getpid(), i);
+        fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd >= 0 || errno != EEXIST) break;
+    }
+    if (fd < 0) {
+        par_status st = io_error("create it", temporary);
+        free(temporary);
+        return st;
+    }
+    *out = (par__writer){fd, path, temporary};
+    return PAR_OK;
+}
+
+par_status par__writer_write(par__writer *writer, const void *data, size_t nbytes) {
+    const char *p = data;
+    while (nbytes > 0) {
+        /* Linux moves at most 2^31 - 4096 bytes a call. */
+        ssize_t n = write(writer->fd, p, nbytes < (1u << 30) ? nbytes : (1u << 30));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return io_error("write to it", writer->temporary);
+        p += n;
+        nbytes -= (size_t)n;
+    }
+    return PAR_OK;
+}
+
+par_status par__writer_patch(par__writer *writer, size_t offset, const void *data, size_t nbytes) {
+    const char *p = data;
+    while (nbytes > 0) {
+        ssize_t n = pwrite(writer->fd, p, nbytes, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return io_error("write to it", writer->temporary);
+        p += n;
+        offset += (size_t)n;
+        nbytes -= (size_t)n;
+    }
+    return PAR_OK;
+}
+
+/* Some file systems cannot sync a directory (EINVAL): their rename is as durable as it gets. */
+static par_status sync_directory(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *directory = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    par_status st = PAR_OK;
+    if (!directory) return par_fail(PAR_ERR_MEMORY, "%s: no memory for its directory's name", path);
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        st = io_error("open it", directory);
+    else if (fsync(fd) != 0 && errno != EINVAL)
+        st = io_error("sync it", directory);
+    if (fd >= 0) close(fd);
+    free(directory);
+    return st;
+}
+
+par_status par__writer_commit(par__writer *writer) {
+    par_status st = PAR_OK;
+    if (fsync(writer->fd) != 0) st = io_error("sync it", writer->temporary);
+    if (close(writer->fd) != 0 && st == PAR_OK) st = io_error("close it", writer->temporary);
+    writer->fd = -1;
+    if (st == PAR_OK && rename(writer->temporary, writer->path) != 0)
+        st = io_error("rename its temporary file to it", writer->path);
+    if (st != PAR_OK) unlink(writer->temporary);
+    free(writer->temporary);
+    writer->temporary = NULL;
+    return st == PAR_OK ? sync_directory(writer->path) : st;
+}
+
+void par__writer_abort(par__writer *writer) {
+    if (!writer->temporary) return;
+    if (writer->fd >= 0) close(writer->fd);
+    unlink(writer->temporary);
+    free(writer->temporary);
+    *writer = (par__writer){-1, NULL, NULL};
+}

@@ -1,0 +1,41 @@
+/*
+ * Whole files: mapped read-only for readers, and replaced atomically by writers. A reader never sees half a
+ * file: the writer fills a temporary file in the same directory, syncs it, renames it over the target and
+ * syncs the directory.
+ */
+#ifndef PAR__DATA_FILE_H
+#define PAR__DATA_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "par/status.h"
+
+/* A read-only mapping. Another process that truncates the file while it is mapped kills readers with SIGBUS.
+ */
+typedef struct {
+    const uint8_t *data; /* NULL if the file is empty */
+    size_t nbytes;
+} par__map;
+
+par_status par__map_open(const char *path, par__map *out);
+void par__map_close(par__map *map);
+bool par__file_exists(const char *path);
+
+typedef struct {
+    int fd;           /* -1: closed */
+    const char *path; /* borrowed until commit or abort */
+    char *temporary;
+} par__writer;
+
+par_status par__writer_open(const char *path, par__writer *out);
+par_status par__writer_write(par__writer *writer, const void *data, size_t nbytes);
+/* Overwrite bytes that are already written; the position for par__writer_write stays. */
+par_status par__writer_patch(par__writer *writer, size_t offset, const void *data, size_t nbytes);
+/* Make the file appear under its name, durably. Closes the writer, also on failure. */
+par_status par__writer_commit(par__writer *writer);
+/* Remove the temporary file; nothing happens after a commit. */
+void par__writer_abort(par__writer *writer);
+
+#endif

@@ -1,0 +1,70 @@
+/*
+ * One transformer block as a module: x2 = x + attention(norm(x)), y = x2 + mlp(norm(x2)). x2 stays in the
+ * stash. Scratch of the two halves overlaps, since they run one after the other.
+ */
+#include <stdlib.h>
+
+#include "layers.h"
+
+typedef struct {
+    par_module module;
+    const par_transformer_config *config;
+    par__place place;
+    par__attention attention;
+    par__mlp mlp;
+    size_t x2; /* stash */
+} block;
+
+static par_status block_build(par_module *module, par_build *build) {
+    block *b = (block *)module;
+    par__place *place = &b->place;
+    par__place_init(place, module, build, b->config);
+    build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
+    build->stash_nbytes = 0;
+    b->x2 = par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
+    /* layers also reserve in place->scratch_nbytes itself, so the halves' areas are counted apart and moved
+     * behind */
+    size_t attention_end = 0, mlp_end = 0;
+    PAR_TRY(par__attention_build(&b->attention, place, build, b->config, module->layer - 1, &attention_end));
+    PAR_TRY(par__mlp_build(&b->mlp, place, build, b->config, module->layer - 1, &mlp_end));
+    size_t begin = par__reserve(&place->scratch_nbytes, attention_end > mlp_end ? attention_end : mlp_end);
+    b->attention.d_o += begin;
+    b->attention.dqkv += begin;
+    b->mlp.da += begin;
+    b->mlp.du += begin;
+    par__place_finish(place, build);
+    return PAR_OK;
+}
+
+static par_status block_forward(par_module *module, const par_call *call, const par_tensor *x,
+                                par_tensor *y) {
+    block *b = (block *)module;
+    void *x2 = (char *)call->stash + b->x2;
+    PAR_TRY(par__attention_forward(&b->attention, &b->place, call, x->data, x2));
+    return par__mlp_forward(&b->mlp, &b->place, call, x2, y->data);
+}
+
+static par_status block_backward(par_module *module, const par_call *call, const par_tensor *x,
+                                 const par_tensor *dy, par_tensor *dx) {
+    block *b = (block *)module;
+    const void *x2 = (char *)call->stash + b->x2;
+    PAR_REQUIRE(dx && dx->data);
+    /* dx holds the gradient of x2 in between */
+    PAR_TRY(par__mlp_backward(&b->mlp, &b->place, call, x2, dy->data, dx->data));
+    return par__attention_backward(&b->attention, &b->place, call, x->data, dx->data, dx->data);
+}
+
+static void block_destroy(par_module *module) {
+    free(module);
+}
+
+par_status par__block_create(const par_transformer_config *config, par_module **out) {
+    static const par_module_ops ops = {
+        .build = block_build, .forward = block_forward, .backward = block_backward, .destroy = block_destroy};
+    block *b = calloc(1, sizeof *b);
+    if (!b) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a block");
+    b->module.ops = &ops;
+    b->config = config;
+    *out = &b->module;
+    return PAR_OK;
+}

@@ -1,0 +1,86 @@
+/*
+ * The way into and out of attention and MLP. Forward: norm on own rows, gather; product partial over tp, sum
+ * to own rows, bias, dropout, residual. Backward is the mirror: gather where forward summed, sum where
+ * forward gathered. The norm's output is kept as own rows alone and gathered again for the weight gradients,
+ * or recomputed (Korthikanti et al. 2022).
+ */
+#include <stdio.h>
+
+#include "layers.h"
+
+static par_residual residual_args(const par__place *place) {
+    return (par_residual){
+        .dtype = place->dtype, .m = place->rows, .n = place->C, .T = place->T, .first_row = place->first_row};
+}
+
+par_status par__branch_build(par__branch *branch, par__place *place, par_build *build,
+                             const par_transformer_config *config, const char *prefix, uint32_t site) {
+    char name[96];
+    par_residual residual = residual_args(place);
+    snprintf(name, sizeof name, "%s.norm", prefix);
+    PAR_TRY(par__norm_build(&branch->norm, place, build, config, name));
+    branch->dropout = config->dropout;
+    branch->site = site;
+    residual.dropout.p = config->dropout;
+    residual.dropout.site = site;
+    if (!place->selective)
+        branch->h = par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
+    branch->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
+    branch->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
+    return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
+}
+
+static float *statistics(const par_call *call, size_t offset) {
+    return (float *)((char *)call->stash + offset);
+}
+
+par_status par__branch_input(const par__branch *branch, const par__place *place, const par_call *call,
+                             const void *x, int which, bool again, const void **h) {
+    void *full = par__full(place, call, which);
+    void *own = place->selective ? par__own_rows(place, full) : (char *)call->stash + branch->h;
+    if (!again || place->selective)
+        PAR_TRY(par__norm_forward(&branch->norm, place, call, x, own, statistics(call, branch->mean),
+                                  statistics(call, branch->rstd)));
+    *h = place->sequence_parallel ? full : own;
+    if (!place->sequence_parallel) return PAR_OK;
+    return par__gather_rows(place, call, again ? "activations backward" : "activations forward", own, full);
+}
+
+par_status par__branch_output(const par__branch *branch, const par__place *place, const par_call *call,
+                              const void *o, const void *x, void *y) {
+    void *p = par__full(place, call, 0);
+    par_residual args = residual_args(place);
+    PAR_TRY(par__linear_forward(&branch->out, place, call, place->N, o, p));
+    PAR_TRY(par__reduce_rows(place, call, "activations forward", p));
+    args.x = par__own_rows(place, p);
+    args.bias = branch->out.biases[0] ? branch->out.biases[0]->weight : NULL;
+    args.residual = x;
+    args.y = y;
+    args.dropout = par__dropout_of(place, call, branch->dropout, branch->site);
+    return par__run(place, call, PAR_OP_RESIDUAL, &args);
+}
+
+par_status par__branch_output_backward(const par__branch *branch, const par__place *place,
+                                       const par_call *call, const void *dy, const void **dp) {
+    void *full = par__full(place, call, 0);
+    par_dropout dropout = par__dropout_of(place, call, branch->dropout, branch->site);
+    PAR_TRY(par__dropout(place, call, dropout, dy, par__own_rows(place, full), dp));
+    PAR_TRY(par__linear_backward_bias(&branch->out, place, call, place->rows, *dp));
+    if (!place->sequence_parallel) return PAR_OK;
+    PAR_TRY(par__gather_rows(place, call, "activations backward", *dp, full));
+    *dp = full;
+    return PAR_OK;
+}
+
+par_status par__branch_input_backward(const par__branch *branch, const par__place *place,
+                                      const par_call *call, const void *x, const void *dy, const void *add,
+                                      void *dx) {
+    void *dh = par__full(place, call, 0);
+    const void *h = NULL;
+    PAR_TRY(par__branch_input(branch, place, call, x, 1, true, &h));
+    PAR_TRY(par__linear_backward_weight(&branch->in, place, call, place->N, h, dy));
+    PAR_TRY(par__linear_backward_input(&branch->in, place, call, place->N, dy, dh));
+    PAR_TRY(par__reduce_rows(place, call, "activations backward", dh));
+    return par__norm_backward(&branch->norm, place, call, x, statistics(call, branch->mean),
+                              statistics(call, branch->rstd), par__own_rows(place, dh), add, dx);
+}

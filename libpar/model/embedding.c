@@ -1,0 +1,168 @@
+/*
+ * Token embedding, split over tp by vocabulary, plus learned positions, plus dropout, as the model's first
+ * module. A rank looks up what it has and zeros elsewhere; the sum over tp is exact, since one term alone is
+ * not zero. The table's rows are ceil(V / tp) on every rank, zero padded behind V.
+ */
+#include <stdlib.h>
+
+#include "layers.h"
+
+typedef struct {
+    par_module module;
+    const par_transformer_config *config;
+    par__place place;
+    par_param *token, *position; /* position NULL with rotary embedding */
+} embedding;
+
+double par__init_std(const par_transformer_config *config) {
+    return config->init_std > 0 ? config->init_std : 0.02;
+}
+
+par_status par__token_table(const par__place *place, par_build *build, const par_transformer_config *config,
+                            bool second, par_param **out) {
+    par__part rows = par__split(NULL, config->vocab, place->p, place->r);
+    bool two = config->tied && build->mesh->layout.size[PAR_PP] > 1;
+    par_param_spec spec = {.name = "embedding.token.weight",
+                           .ndim = 2,
+                           .decay = true,
+                           .global = {config->vocab, config->channels},
+                           .offset = {rows.offset, 0},
+                           .extent = {rows.extent, config->channels},
+                           .local = {rows.local, config->channels},
+                           .replica = two && second ? 1 : 0,
+                           .n_replicas = two ? 2 : 1,
+                           .sum = two ? build->mesh->tied : NULL,
+                           .tied = two,
+                           .init = PAR_INIT_NORMAL,
+                           .init_value = par__init_std(config)};
+    return par_build_param(build, &spec, false, out);
+}
+
+static par_embedding token_args(const embedding *e, const void *ids) {
+    const par__place *place = &e->place;
+    return (par_embedding){.dtype = place->dtype,
+                           .m = place->N,
+                           .n = place->C,
+                           .rows = e->token->local[0],
+                           .begin = e->token->local[0] * place->r,
+                           .ids = ids,
+                           .T = place->T,
+                           .table = e->token->weight};
+}
+
+static par_embedding position_args(const embedding *e) {
+    const par__place *place = &e->place;
+    return (par_embedding){.dtype = place->dtype,
+                           .m = place->rows,
+                           .n = place->C,
+                           .rows = e->position->local[0],
+                           .first_row = place->first_row,
+                           .T = place->T,
+                           .table = e->position->weight,
+                           .accumulate = true};
+}
+
+static par_status prepare(embedding *e, par_build *build) {
+    par__place *place = &e->place;
+    par_embedding token = token_args(e, NULL);
+    par_residual residual = {.dtype = place->dtype, .m = place->rows, .n = place->C, .T = place->T};
+    PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING, &token));
+    PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING_BACKWARD, &token));
+    PAR_TRY(par__prepare(place, build, PAR_OP_RESIDUAL, &residual));
+    if (!e->position) return PAR_OK;
+    par_embedding position = position_args(e);
+    PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING, &position));
+    return par__prepare(place, build, PAR_OP_EMBEDDING_BACKWARD, &position);
+}
+
+static par_status embedding_build(par_module *module, par_build *build) {
+    embedding *e = (embedding *)module;
+    const par_transformer_config *config = e->config;
+    par__place *place = &e->place;
+    par__place_init(place, module, build, config);
+    PAR_TRY(par__token_table(place, build, config, false, &e->token));
+    if (!config->rope)
+        PAR_TRY(par__replicated(place, build, "embedding.position.weight", 2, config->positions,
+                                config->channels, PAR_INIT_NORMAL, par__init_std(config), &e->position));
+    PAR_TRY(prepare(e, build));
+    build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
+    build->stash_nbytes = 0;
+    par__place_finish(place, build);
+    return PAR_OK;
+}
+
+/* Own rows of the sum over tp into y. */
+static par_status look_up(const embedding *e, const par_call *call, const par_tensor *x, void *y) {
+    const par__place *place = &e->place;
+    par_embedding args = token_args(e, x->data);
+    args.y = place->sequence_parallel ? par__full(place, call, 0) : y;
+    PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING, &args));
+    if (!place->sequence_parallel) return par__reduce_rows(place, call, "activations forward", y);
+    return par_comm_reduce_scatter(place->tp, args.y, y, place->rows * place->C, place->dtype,
+                                   par__tag(place, call, "activations forward"), call->stream, NULL);
+}
+
+static par_status embedding_forward(par_module *module, const par_call *call, const par_tensor *x,
+                                    par_tensor *y) {
+    embedding *e = (embedding *)module;
+    const par__place *place = &e->place;
+    const void *kept = NULL;
+    PAR_TRY(look_up(e, call, x, y->data));
+    if (e->position) {
+        par_embedding args = position_args(e);
+        args.y = y->data;
+        PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING, &args));
+    }
+    return par__dropout(place, call, par__dropout_of(place, call, e->config->dropout, 0), y->data, y->data,
+                        &kept);
+}
+
+static par_status token_backward(embedding *e, const par_call *call, const void *ids, const void *d,
+                                 void *full) {
+    const par__place *place = &e->place;
+    par_embedding args = token_args(e, ids);
+    if (place->sequence_parallel) {
+        PAR_TRY(par__gather_rows(place, call, "activations backward", d, full));
+        d = full;
+    }
+    args.dy = d;
+    args.dtable = e->token->grad;
+    args.beta = par_grad_beta(e->token);
+    return par__run(place, call, PAR_OP_EMBEDDING_BACKWARD, &args);
+}
+
+static par_status embedding_backward(par_module *module, const par_call *call, const par_tensor *x,
+                                     const par_tensor *dy, par_tensor *dx) {
+    embedding *e = (embedding *)module;
+    const par__place *place = &e->place;
+    void *full = par__full(place, call, 0);
+    const void *d = NULL;
+    PAR_REQUIRE(!dx);
+    PAR_TRY(par__dropout(place, call, par__dropout_of(place, call, e->config->dropout, 0), dy->data,
+                         par__own_rows(place, full), &d));
+    if (e->position) {
+        par_embedding args = position_args(e);
+        args.dy = d;
+        args.dtable = e->position->grad;
+        args.beta = par_grad_beta(e->position);
+        PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING_BACKWARD, &args));
+    }
+    return token_backward(e, call, x->data, d, full);
+}
+
+static void embedding_destroy(par_module *module) {
+    free(module);
+}
+
+par_status par__embedding_create(const par_transformer_config *config, par_module **out) {
+    static const par_module_ops ops = {.build = embedding_build,
+                                       .forward = embedding_forward,
+                                       .backward = embedding_backward,
+                                       .destroy = embedding_destroy};
+    embedding *e = calloc(1, sizeof *e);
+    if (!e) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the embedding");
+    e->module.ops = &ops;
+    e->config = config;
+    *out = &e->module;
+    return PAR_OK;
+}

@@ -1,0 +1,162 @@
+/*
+ * Linear layers split over tp (Shoeybi et al. 2019): by output channels, where the input is whole and dx is
+ * partial, or by input channels, where the output is partial and the bias is added once after the sum. Fused
+ * tensors (q, k, v; gate, up) are adjacent parameters that one GEMM sees as one matrix.
+ */
+#include <stdio.h>
+
+#include "layers.h"
+
+/* One tensor [rows, columns] or [rows] of a layer. */
+static par_status build_one(par_build *build, const char *prefix, const char *name, const char *what,
+                            const par__part *rows, const par__part *columns, double std, bool adjacent,
+                            par_param **out) {
+    par_param_spec spec = {.ndim = columns ? 2 : 1,
+                           .decay = columns != NULL,
+                           .global = {rows->global, columns ? columns->global : 1},
+                           .offset = {rows->offset, columns ? columns->offset : 0},
+                           .extent = {rows->extent, columns ? columns->extent : 1},
+                           .local = {rows->local, columns ? columns->local : 1},
+                           .replica = rows->replica,
+                           .n_replicas = rows->n_replicas,
+                           .sum = rows->sum,
+                           .init = std > 0 ? PAR_INIT_NORMAL : PAR_INIT_CONSTANT,
+                           .init_value = std};
+    int n = snprintf(spec.name, sizeof spec.name, "%s.%s.%s", prefix, name, what);
+    if (n < 0 || n >= (int)sizeof spec.name)
+        PAR_FAIL(PAR_ERR_ARG, "parameter name %s.%s is too long", prefix, name);
+    return par_build_param(build, &spec, adjacent, out);
+}
+
+par_status par__linear_build_output_split(par__linear *linear, par__place *place, par_build *build,
+                                          const char *prefix, const par__part *parts, int n_parts, int64_t in,
+                                          bool bias, double std) {
+    par__part columns = par__split(NULL, in, 1, 0);
+    *linear = (par__linear){.n_parts = n_parts, .in = in, .dtype_y = place->dtype};
+    for (int i = 0; i < n_parts; i++) {
+        linear->out += parts[i].local;
+        PAR_TRY(build_one(build, prefix, parts[i].name, "weight", &parts[i], &columns, std, i > 0,
+                          &linear->weights[i]));
+    }
+    for (int i = 0; bias && i < n_parts; i++)
+        PAR_TRY(
+            build_one(build, prefix, parts[i].name, "bias", &parts[i], NULL, 0, i > 0, &linear->biases[i]));
+    return par__linear_prepare(linear, place, build, place->N);
+}
+
+par_status par__linear_build_input_split(par__linear *linear, par__place *place, par_build *build,
+                                         const char *prefix, const par__part *in, int64_t out, bool bias,
+                                         double std) {
+    par__part rows = par__split(in->name, out, 1, 0);
+    char name[96];
+    *linear =
+        (par__linear){.n_parts = 1, .in = in->local, .out = out, .bias_apart = true, .dtype_y = place->dtype};
+    PAR_TRY(build_one(build, prefix, in->name, "weight", &rows, in, std, false, &linear->weights[0]));
+    snprintf(name, sizeof name, "%s.%s.bias", prefix, in->name);
+    if (bias)
+        PAR_TRY(par__replicated(place, build, name, 1, out, 1, PAR_INIT_CONSTANT, 0, &linear->biases[0]));
+    return par__linear_prepare(linear, place, build, place->N);
+}
+
+static const void *weight(const par__linear *linear) {
+    return linear->weights[0] ? linear->weights[0]->weight : NULL;
+}
+
+static par_gemm forward_args(const par__linear *l, const par__place *place, int64_t m, const void *x,
+                             void *y) {
+    return (par_gemm){.dtype = place->dtype,
+                      .dtype_c = l->dtype_y,
+                      .tb = true,
+                      .m = m,
+                      .n = l->out,
+                      .k = l->in,
+                      .a = x,
+                      .lda = l->in,
+                      .b = weight(l),
+                      .ldb = l->in,
+                      .c = y,
+                      .ldc = l->out,
+                      .bias = l->biases[0] && !l->bias_apart ? l->biases[0]->weight : NULL};
+}
+
+static par_gemm input_args(const par__linear *l, const par__place *place, int64_t m, const void *dy,
+                           void *dx) {
+    return (par_gemm){.dtype = place->dtype,
+                      .dtype_c = place->dtype,
+                      .m = m,
+                      .n = l->in,
+                      .k = l->out,
+                      .a = dy,
+                      .lda = l->out,
+                      .b = weight(l),
+                      .ldb = l->in,
+                      .c = dx,
+                      .ldc = l->in};
+}
+
+static par_gemm weight_args(const par__linear *l, const par__place *place, int64_t m, const void *x,
+                            const void *dy) {
+    return (par_gemm){.dtype = place->dtype,
+                      .dtype_c = PAR_F32,
+                      .ta = true,
+                      .m = l->out,
+                      .n = l->in,
+                      .k = m,
+                      .a = dy,
+                      .lda = l->out,
+                      .b = x,
+                      .ldb = l->in,
+                      .c = l->weights[0]->grad,
+                      .ldc = l->in};
+}
+
+static par_column_sum bias_args(const par__linear *l, const par__place *place, int64_t m, const void *dy) {
+    return (par_column_sum){.dtype = place->dtype, .m = m, .n = l->out, .x = dy, .ldx = l->out};
+}
+
+par_status par__linear_prepare(const par__linear *linear, par__place *place, par_build *build, int64_t m) {
+    par_gemm forward = forward_args(linear, place, m, NULL, NULL),
+             input = input_args(linear, place, m, NULL, NULL),
+             weights = weight_args(linear, place, m, NULL, NULL);
+    par_column_sum bias = bias_args(linear, place, m, NULL);
+    PAR_TRY(par__prepare(place, build, PAR_OP_GEMM, &forward));
+    PAR_TRY(par__prepare(place, build, PAR_OP_GEMM, &input));
+    PAR_TRY(par__prepare(place, build, PAR_OP_GEMM, &weights));
+    return linear->biases[0] ? par__prepare(place, build, PAR_OP_COLUMN_SUM, &bias) : PAR_OK;
+}
+
+par_status par__linear_forward(const par__linear *linear, const par__place *place, const par_call *call,
+                               int64_t m, const void *x, void *y) {
+    par_gemm args = forward_args(linear, place, m, x, y);
+    return par__run(place, call, PAR_OP_GEMM, &args);
+}
+
+par_status par__linear_backward_input(const par__linear *linear, const par__place *place,
+                                      const par_call *call, int64_t m, const void *dy, void *dx) {
+    par_gemm args = input_args(linear, place, m, dy, dx);
+    return par__run(place, call, PAR_OP_GEMM, &args);
+}
+
+/* Adjacent parameters are written by the same calls, so all have the beta of the first. */
+static float beta(par_param *const *params, int n) {
+    float first = par_grad_beta(params[0]);
+    for (int i = 1; i < n; i++) par_grad_beta(params[i]);
+    return first;
+}
+
+par_status par__linear_backward_weight(const par__linear *linear, const par__place *place,
+                                       const par_call *call, int64_t m, const void *x, const void *dy) {
+    par_gemm args = weight_args(linear, place, m, x, dy);
+    args.beta = beta(linear->weights, linear->n_parts);
+    PAR_TRY(par__run(place, call, PAR_OP_GEMM, &args));
+    return linear->bias_apart ? PAR_OK : par__linear_backward_bias(linear, place, call, m, dy);
+}
+
+par_status par__linear_backward_bias(const par__linear *linear, const par__place *place, const par_call *call,
+                                     int64_t m, const void *dy) {
+    par_column_sum args = bias_args(linear, place, m, dy);
+    if (!linear->biases[0]) return PAR_OK;
+    args.y = linear->biases[0]->grad;
+    args.beta = beta(linear->biases, linear->n_parts);
+    return par__run(place, call, PAR_OP_COLUMN_SUM, &args);
+}

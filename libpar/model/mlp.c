@@ -1,0 +1,110 @@
+/*
+ * The MLP branch: up, GELU, down; or gate and up as one GEMM, SwiGLU, down. The width is split over tp; if it
+ * does not divide, the last ranks are padded with zeros. Padding stays zero: a padded unit's output is f(0) =
+ * 0, and its weights' gradients are products with zeros.
+ */
+#include <math.h>
+#include <stdio.h>
+
+#include "layers.h"
+
+static int64_t u_width(const par__mlp *mlp) {
+    return mlp->swiglu ? 2 * mlp->F : mlp->F;
+}
+
+static par_status build_linear(par__mlp *mlp, par__place *place, par_build *build,
+                               const par_transformer_config *config, const char *prefix) {
+    double std = par__init_std(config);
+    par__part gate_up[2] = {par__split("gate", config->mlp, place->p, place->r),
+                            par__split("up", config->mlp, place->p, place->r)};
+    par__part down = par__split("down", config->mlp, place->p, place->r);
+    mlp->F = down.local;
+    PAR_TRY(par__linear_build_output_split(&mlp->branch.in, place, build, prefix,
+                                           mlp->swiglu ? gate_up : gate_up + 1, mlp->swiglu ? 2 : 1,
+                                           config->channels, config->bias, std));
+    return par__linear_build_input_split(&mlp->branch.out, place, build, prefix, &down, config->channels,
+                                         config->bias, std / sqrt(2.0 * (double)config->layers));
+}
+
+static par_gelu gelu_args(const par__mlp *mlp, const par__place *place) {
+    return (par_gelu){.dtype = place->dtype, .n = place->N * mlp->F, .erf = mlp->erf};
+}
+
+static par_swiglu swiglu_args(const par__mlp *mlp, const par__place *place) {
+    return (par_swiglu){.dtype = place->dtype, .m = place->N, .n = mlp->F};
+}
+
+static par_status prepare(const par__mlp *mlp, par__place *place, par_build *build) {
+    par_gelu gelu = gelu_args(mlp, place);
+    par_swiglu swiglu = swiglu_args(mlp, place);
+    if (mlp->swiglu) {
+        PAR_TRY(par__prepare(place, build, PAR_OP_SWIGLU, &swiglu));
+        return par__prepare(place, build, PAR_OP_SWIGLU_BACKWARD, &swiglu);
+    }
+    PAR_TRY(par__prepare(place, build, PAR_OP_GELU, &gelu));
+    return par__prepare(place, build, PAR_OP_GELU_BACKWARD, &gelu);
+}
+
+par_status par__mlp_build(par__mlp *mlp, par__place *place, par_build *build,
+                          const par_transformer_config *config, int layer, size_t *areas) {
+    char prefix[64];
+    *mlp = (par__mlp){.swiglu = config->swiglu, .erf = config->gelu_erf};
+    snprintf(prefix, sizeof prefix, "layers.%d.mlp", layer);
+    PAR_TRY(build_linear(mlp, place, build, config, prefix));
+    PAR_TRY(par__branch_build(&mlp->branch, place, build, config, prefix, (uint32_t)place->layer * 4 + 3));
+    size_t a_nbytes = par__place_nbytes(place, place->N * mlp->F);
+    size_t u_nbytes = par__place_nbytes(place, place->N * u_width(mlp));
+    mlp->u = par__reserve(&build->stash_nbytes, u_nbytes);
+    if (!place->selective) mlp->a = par__reserve(&build->stash_nbytes, a_nbytes);
+    mlp->da = par__reserve(areas, a_nbytes);
+    /* GELU's backward works in place */
+    mlp->du = mlp->swiglu ? par__reserve(areas, u_nbytes) : mlp->da;
+    return prepare(mlp, place, build);
+}
+
+static void *activation(const par__mlp *mlp, const par__place *place, const par_call *call) {
+    return place->selective ? (char *)call->scratch + mlp->da : (char *)call->stash + mlp->a;
+}
+
+static par_status activate(const par__mlp *mlp, const par__place *place, const par_call *call) {
+    par_gelu gelu = gelu_args(mlp, place);
+    par_swiglu swiglu = swiglu_args(mlp, place);
+    gelu.x = swiglu.x = (char *)call->stash + mlp->u;
+    gelu.y = swiglu.y = activation(mlp, place, call);
+    return mlp->swiglu ? par__run(place, call, PAR_OP_SWIGLU, &swiglu)
+                       : par__run(place, call, PAR_OP_GELU, &gelu);
+}
+
+static par_status activate_backward(const par__mlp *mlp, const par__place *place, const par_call *call,
+                                    const void *da, void *du) {
+    par_gelu gelu = gelu_args(mlp, place);
+    par_swiglu swiglu = swiglu_args(mlp, place);
+    gelu.x = swiglu.x = (char *)call->stash + mlp->u;
+    gelu.dy = swiglu.dy = da;
+    gelu.dx = swiglu.dx = du;
+    return mlp->swiglu ? par__run(place, call, PAR_OP_SWIGLU_BACKWARD, &swiglu)
+                       : par__run(place, call, PAR_OP_GELU_BACKWARD, &gelu);
+}
+
+par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const par_call *call, const void *x,
+                            void *y) {
+    const void *h = NULL;
+    PAR_TRY(par__branch_input(&mlp->branch, place, call, x, 0, false, &h));
+    PAR_TRY(par__linear_forward(&mlp->branch.in, place, call, place->N, h, (char *)call->stash + mlp->u));
+    PAR_TRY(activate(mlp, place, call));
+    return par__branch_output(&mlp->branch, place, call, activation(mlp, place, call), x, y);
+}
+
+par_status par__mlp_backward(const par__mlp *mlp, const par__place *place, const par_call *call,
+                             const void *x, const void *dy, void *dx) {
+    void *da = (char *)call->scratch + mlp->da, *du = (char *)call->scratch + mlp->du;
+    const void *dp = NULL;
+    PAR_TRY(par__branch_output_backward(&mlp->branch, place, call, dy, &dp));
+    if (place->selective) PAR_TRY(activate(mlp, place, call));
+    PAR_TRY(par__linear_backward_weight(&mlp->branch.out, place, call, place->N, activation(mlp, place, call),
+                                        dp));
+    /* from here on a recomputed activation is dead and da takes its place */
+    PAR_TRY(par__linear_backward_input(&mlp->branch.out, place, call, place->N, dp, da));
+    PAR_TRY(activate_backward(mlp, place, call, da, du));
+    return par__branch_input_backward(&mlp->branch, place, call, x, du, dy, dx);
+}

@@ -1,0 +1,77 @@
+/*
+ * LayerNorm or RMSNorm over own rows. Weights lie on every tp rank; with sequence parallel each rank's rows
+ * give a part of their gradients. LayerNorm without bias runs with constant zeros and throws the bias'
+ * gradient away.
+ */
+#include <stdio.h>
+
+#include "layers.h"
+
+static par_norm shape(const par__norm *norm, const par__place *place) {
+    return (par_norm){.dtype = place->dtype, .m = place->rows, .n = place->C, .eps = norm->eps};
+}
+
+static par_status build_bias(par__norm *norm, par__place *place, par_build *build, bool bias,
+                             const char *prefix) {
+    char name[96];
+    void *zero = NULL;
+    if (norm->rms) return PAR_OK;
+    if (bias) {
+        snprintf(name, sizeof name, "%s.bias", prefix);
+        return par__replicated(place, build, name, 1, place->C, 1, PAR_INIT_CONSTANT, 0, &norm->b);
+    }
+    norm->db = par__reserve(&place->scratch_nbytes, (size_t)place->C * sizeof(float));
+    PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "zero biases", par__place_nbytes(place, place->C),
+                            &zero));
+    norm->zero = zero;
+    return PAR_OK;
+}
+
+par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
+                           const par_transformer_config *config, const char *prefix) {
+    char name[96];
+    *norm = (par__norm){.rms = config->rmsnorm, .eps = config->norm_eps};
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    PAR_TRY(par__replicated(place, build, name, 1, place->C, 1, PAR_INIT_CONSTANT, 1, &norm->w));
+    PAR_TRY(build_bias(norm, place, build, config->bias, prefix));
+    par_norm args = shape(norm, place);
+    PAR_TRY(par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args));
+    return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD, &args);
+}
+
+static par_norm with_data(const par__norm *norm, const par__place *place, const void *x, float *mean,
+                          float *rstd) {
+    par_norm args = shape(norm, place);
+    args.x = x;
+    args.w = norm->w->weight;
+    if (!norm->rms) args.b = norm->b ? norm->b->weight : norm->zero;
+    args.mean = norm->rms ? NULL : mean;
+    args.rstd = rstd;
+    return args;
+}
+
+par_status par__norm_forward(const par__norm *norm, const par__place *place, const par_call *call,
+                             const void *x, void *y, float *mean, float *rstd) {
+    par_norm args = with_data(norm, place, x, mean, rstd);
+    args.y = y;
+    return par__run(place, call, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
+}
+
+par_status par__norm_backward(const par__norm *norm, const par__place *place, const par_call *call,
+                              const void *x, float *mean, float *rstd, const void *dy, const void *add,
+                              void *dx) {
+    par_norm args = with_data(norm, place, x, mean, rstd);
+    args.dy = dy;
+    args.add = add;
+    args.dx = dx;
+    args.dw = norm->w->grad;
+    args.beta = par_grad_beta(norm->w);
+    if (norm->b) {
+        args.db = norm->b->grad;
+        par_grad_beta(norm->b); /* written with its weight, so its beta is the same */
+    } else if (!norm->rms) {
+        /* beta may be 1 on old bytes of scratch: nothing reads the result */
+        args.db = (float *)((char *)call->scratch + norm->db);
+    }
+    return par__run(place, call, norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD, &args);
+}

@@ -1,0 +1,196 @@
+/*
+ * What stands above the tables of kernels: names, refusals with operation, field and value, host memory,
+ * copies and the progress call.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness.h"
+#include "par/kernels.h"
+
+static const par_backend *ref(void) {
+    const par_backend *backend = NULL;
+    CHECK_OK(par_backend_get("ref", &backend));
+    return backend;
+}
+
+static void test_backends(void) {
+    const par_backend *backend = NULL;
+    CHECK_FAILS(par_backend_get("reff", &backend), PAR_ERR_OPTION,
+                "backend \"reff\" is unknown: this build has ref");
+    CHECK(!backend, "a refusal wrote a backend");
+    CHECK_FAILS(par_backend_get(NULL, &backend), PAR_ERR_ARG, "name");
+    static const char *const names[] = {"ref", "cpu"};
+    for (int i = 0; i < 2; i++) {
+        if (par_backend_get(names[i], &backend) != PAR_OK) continue;
+        CHECK(strcmp(backend->name, names[i]) == 0, "backend \"%s\" is called \"%s\"", names[i],
+              backend->name);
+        for (int op = 0; op < PAR_OP_COUNT; op++) {
+            const par_kernel *kernel = &backend->kernels[op];
+            size_t length = strlen(par_op_name((par_op)op));
+            CHECK(kernel->name && kernel->prepare && kernel->run, "%s has no %s", names[i],
+                  par_op_name((par_op)op));
+            CHECK(kernel->name && strncmp(kernel->name, par_op_name((par_op)op), length) == 0 &&
+                      kernel->name[length] == '/',
+                  "%s of %s is called \"%s\"", par_op_name((par_op)op), names[i], kernel->name);
+        }
+    }
+}
+
+static void test_names(void) {
+    CHECK(strcmp(par_op_name(PAR_OP_GEMM), "gemm") == 0, "gemm is %s", par_op_name(PAR_OP_GEMM));
+    CHECK(strcmp(par_op_name(PAR_OP_CAST), "cast") == 0, "cast is %s", par_op_name(PAR_OP_CAST));
+    CHECK(!par_op_name(PAR_OP_COUNT) && !par_op_name((par_op)-1), "a value that is no operation has a name");
+    for (int i = 0; i < PAR_OP_COUNT; i++)
+        for (int j = 0; j < i; j++)
+            CHECK(strcmp(par_op_name((par_op)i), par_op_name((par_op)j)) != 0, "two operations are %s",
+                  par_op_name((par_op)i));
+}
+
+static par_status prepare(par_op op, const void *args) {
+    size_t nbytes = 0;
+    return par_kernel_prepare(ref(), op, args, &nbytes);
+}
+
+static par_status run(par_op op, const void *args) {
+    return par_kernel_run(ref(), op, NULL, args, NULL);
+}
+
+static void test_gemm(void) {
+    const par_gemm good = {.m = 2, .n = 3, .k = 4, .lda = 4, .ldb = 3, .ldc = 3};
+    par_gemm g = good;
+    CHECK_OK(prepare(PAR_OP_GEMM, &g));
+    CHECK_FAILS(run(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: a is NULL for 8 elements");
+    g.m = -1;
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: m is -1, must be at least 0");
+    g = good, g.lda = 3;
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: lda is 3, must be at least 4");
+    g.ta = true;
+    CHECK_OK(prepare(PAR_OP_GEMM, &g));
+    g = good, g.tb = true;
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: ldb is 3, must be at least 4");
+    g = good, g.ldc = 2;
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: ldc is 2, must be at least 3");
+    g = good, g.beta = 0.5f;
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: beta is 0.5, must be 0 or 1");
+    g = good, g.dtype = PAR_I32;
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: dtype is int32, must be fp32, bf16 or fp16");
+    g = good, g.dtype_c = PAR_BF16;
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: dtype_c is bf16, must be fp32 or dtype (fp32)");
+    g = good, g.m = g.k = INT64_C(1) << 40, g.lda = g.k;
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "above 2^60 elements");
+    CHECK_FAILS(par_kernel_run(ref(), PAR_OP_COUNT, NULL, &good, NULL), PAR_ERR_ARG, "is unknown");
+    CHECK_FAILS(par_kernel_run(NULL, PAR_OP_GEMM, NULL, &good, NULL), PAR_ERR_ARG, "backend");
+}
+
+static void test_shapes(void) {
+    par_attention a = {.B = 1, .T = 2, .H = 4, .K = 3, .D = 2, .ldq = 8, .ldk = 6, .ldv = 6, .ldo = 8};
+    CHECK_FAILS(prepare(PAR_OP_ATTENTION, &a), PAR_ERR_ARG, "attention: H is 4, must be a multiple of K = 3");
+    a.K = 2;
+    CHECK_OK(prepare(PAR_OP_ATTENTION, &a));
+    CHECK_FAILS(prepare(PAR_OP_ATTENTION_BACKWARD, &a), PAR_ERR_ARG,
+                "attention_backward: ldd_o is 0, must be at least 8");
+    a.dropout.p = 1;
+    CHECK_FAILS(prepare(PAR_OP_ATTENTION, &a), PAR_ERR_ARG,
+                "attention: dropout.p is 1, must be at least 0 and below 1");
+    a.dropout = (par_dropout){.p = 0.5f, .site = 65536};
+    CHECK_FAILS(prepare(PAR_OP_ATTENTION, &a), PAR_ERR_ARG,
+                "attention: dropout.site is 65536, must be at most 65535");
+    a.dropout.p = NAN;
+    CHECK_FAILS(prepare(PAR_OP_ATTENTION, &a), PAR_ERR_ARG, "attention: dropout.p is ");
+    par_rope r = {.m = 1, .heads = 1, .head_size = 3, .T = 1, .ldx = 3};
+    CHECK_FAILS(prepare(PAR_OP_ROPE, &r), PAR_ERR_ARG, "rope: head_size is 3, must be even");
+    r.head_size = 2, r.T = 0;
+    CHECK_FAILS(prepare(PAR_OP_ROPE, &r), PAR_ERR_ARG, "rope: T is 0, must be at least 1");
+    par_xent x = {.m = 1, .n = 3, .valid = 4, .ldx = 3};
+    CHECK_FAILS(prepare(PAR_OP_XENT_STATS, &x), PAR_ERR_ARG, "xent_stats: n is 3, must be at least 4");
+    CHECK_FAILS(prepare(PAR_OP_XENT_LOSS, &x), PAR_ERR_ARG, "xent_loss: p is 0, must be at least 1");
+    par_norm n = {.m = 1, .n = 0};
+    CHECK_FAILS(prepare(PAR_OP_RMSNORM, &n), PAR_ERR_ARG, "rmsnorm: n is 0, must be at least 1");
+    par_embedding e = {.m = 1, .n = 1, .rows = 1};
+    CHECK_FAILS(run(PAR_OP_EMBEDDING, &e), PAR_ERR_ARG,
+                "embedding: T (ids is NULL) is 0, must be at least 1");
+    float w = 0;
+    par_update u = {.n = 1, .master = &w, .grad = &w, .m = &w, .v = &w};
+    CHECK_FAILS(run(PAR_OP_ADAMW, &u), PAR_ERR_ARG, "adamw: t is 0, must be at least 1");
+    u.t = 1, u.b2 = 1;
+    CHECK_FAILS(run(PAR_OP_ADAMW, &u), PAR_ERR_ARG, "adamw: b2 is 1, must be at least 0 and below 1");
+    par_cast c = {.dtype_y = PAR_F16, .n = 1, .x = &w, .y = &w};
+    CHECK_FAILS(run(PAR_OP_CAST, &c), PAR_ERR_ARG, "cast: y is x, but dtype_x is fp32 and dtype_y fp16");
+}
+
+/* Nothing to do is no error, without any pointer. */
+static void test_empty(void) {
+    union {
+        par_gemm gemm;
+        par_attention attention;
+        par_norm norm;
+        par_xent xent;
+        par_update update;
+        char bytes[1024];
+    } zero;
+    float sums[2] = {NAN, NAN};
+    double out[2] = {0, 0};
+    memset(&zero, 0, sizeof zero);
+    for (int op = 0; op < PAR_OP_COUNT; op++) {
+        size_t nbytes = 1;
+        const void *args = &zero;
+        par_xent loss = {.p = 1, .sums = sums};
+        par_update update = {.t = 1};
+        par_norm2 norm2 = {.out = out};
+        if (op == PAR_OP_XENT_LOSS) args = &loss;
+        if (op == PAR_OP_ADAMW || op == PAR_OP_SGD) args = &update;
+        if (op == PAR_OP_NORM2) args = &norm2;
+        CHECK_OK(par_kernel_prepare(ref(), (par_op)op, args, &nbytes));
+        CHECK_OK(par_kernel_run(ref(), (par_op)op, NULL, args, NULL));
+    }
+    CHECK(sums[0] == 0 && sums[1] == 0, "no rows have the loss %g of %g targets", (double)sums[0],
+          (double)sums[1]);
+}
+
+static void count(void *user) {
+    ++*(int *)user;
+}
+
+static void test_progress(void) {
+    float a[6] = {0}, c[9];
+    int calls = 0;
+    par_stream stream = {count, &calls};
+    par_gemm g = {.m = 3, .n = 3, .k = 2, .a = a, .lda = 2, .b = a, .ldb = 3, .c = c, .ldc = 3};
+    CHECK_OK(par_kernel_run(ref(), PAR_OP_GEMM, &stream, &g, NULL));
+    CHECK(calls > 0, "a gemm made no progress");
+}
+
+static void test_memory(void) {
+    const par_backend *backend = ref();
+    static const size_t sizes[] = {0, 1, 255, 256, 257, 1000003};
+    void *block = NULL;
+    for (int i = 0; backend && i < HARNESS_COUNT(sizes); i++) {
+        CHECK_OK(backend->memory.alloc(sizes[i], &block));
+        CHECK((uintptr_t)block % 256 == 0, "a block of %zu bytes lies at %p", sizes[i], block);
+        for (size_t j = 0; j < sizes[i]; j++)
+            CHECK(((char *)block)[j] == 0, "byte %zu of %zu is not 0", j, sizes[i]);
+        if (sizes[i]) memset(block, 1, sizes[i]);
+        backend->memory.release(block, sizes[i]);
+    }
+    CHECK_FAILS(backend->memory.alloc(SIZE_MAX - 100, &block), PAR_ERR_MEMORY, "bytes");
+    char from[3] = "ab", to[3] = "";
+    CHECK_OK(backend->copy(NULL, to, from, 3));
+    CHECK(strcmp(to, "ab") == 0, "the copy is \"%s\"", to);
+    CHECK_OK(backend->record(NULL, NULL));
+    CHECK_OK(backend->wait(NULL, NULL));
+    CHECK_OK(backend->sync(NULL));
+}
+
+static const harness_case cases[] = {
+    {.name = "backends", .run = test_backends}, {.name = "names", .run = test_names},
+    {.name = "gemm", .run = test_gemm},         {.name = "shapes", .run = test_shapes},
+    {.name = "empty", .run = test_empty},       {.name = "progress", .run = test_progress},
+    {.name = "memory", .run = test_memory},
+};
+
+int main(int argc, char **argv) {
+    return harness_main("kernel_arguments", cases, HARNESS_COUNT(cases), argc, argv);
+}

@@ -1,0 +1,82 @@
+/*
+ * One operation, two backends: buffers with guard zones, made of the same noise for each, and their
+ * comparison.
+ *
+ * A case is a function that declares its buffers and calls operations; it runs once on "ref" and once on the
+ * backend under test. Outputs start as NaN, gaps between rows are NaN in all matrices, so that reading an old
+ * value, a gap or too few elements shows; guard zones, gaps and inputs must keep their bits.
+ *
+ * Bounds. An output passes if |subject - ref| <= absolute + unit(dtype) · |ref|. `absolute` bounds the
+ * difference before the store; each store then rounds by at most half a unit of the type, together one: 2^-22
+ * of the value for fp32 (two units, the last operation may round once more), 2^-7 for bf16 and 2^-10 for
+ * fp16, subnormals 2^-24.
+ */
+#ifndef PAR_TESTS_BENCH_H
+#define PAR_TESTS_BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "harness.h"
+#include "par/kernels.h"
+
+enum { BENCH_BUFFERS = 24 };
+#define BENCH_U     0x1p-24 /* half a unit of fp32 */
+#define BENCH_EXACT -1.0
+
+typedef struct {
+    const char *name;
+    par_dtype dtype;
+    int64_t rows, width, ld;
+    size_t nbytes;
+    unsigned char *block, *before; /* guard, data, guard; before: the input's bits or what the gaps hold */
+    double absolute;
+    bool output;
+} bench_buffer;
+
+typedef struct {
+    const par_backend *backend;
+    int n;
+    bench_buffer buffers[BENCH_BUFFERS];
+} bench;
+
+/* The backend under test, NULL when this build does not have it. Set by bench_main. */
+extern const par_backend *bench_subject;
+extern bool bench_is_ref;
+/* All cases of this folder for one backend. */
+int bench_main(const char *backend, int argc, char **argv);
+/* False after a visible skip. */
+bool bench_ready(void);
+
+void *bench_in(bench *b, par_dtype dtype, int64_t rows, int64_t width, int64_t ld, double magnitude);
+void *bench_out(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width, int64_t ld,
+                double absolute);
+/* Read and written: starts as noise. magnitude NaN: starts as NaN. */
+void *bench_inout(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width, int64_t ld,
+                  double magnitude, double absolute);
+/* An integer input in [low, high). */
+int32_t *bench_ids(bench *b, int64_t n, int64_t low, int64_t high);
+/* Add a constant to a buffer that was just made. */
+void bench_offset(bench *b, const void *data, double offset);
+/* prepare, a guarded and poisoned workspace of just that size, run */
+void bench_call(bench *b, par_op op, const void *args);
+/* Run `build` on ref and on the subject and compare every output. */
+void bench_compare(void (*build)(bench *, const void *), const void *variant, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+double bench_load(const void *data, par_dtype dtype, int64_t i);
+void bench_store(void *data, par_dtype dtype, int64_t i, double value);
+/* One unit in the last place of 1. */
+double bench_unit(par_dtype dtype);
+/*
+ * Difference of two sums of n terms of mean magnitude `term`, added in fp32 in any order: rounding errors add
+ * like a random walk (Higham and Mary 2019, SIAM J. Sci. Comput. 41), 4 standard deviations: 4 sqrt(n) u · n
+ * · term.
+ */
+double bench_sum(int64_t n, double term);
+
+extern const harness_case matrix_cases[], pointwise_cases[], attention_cases[], oracle_cases[];
+extern const int n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases;
+
+#endif

@@ -1,0 +1,209 @@
+/* Elementwise operations against ref: activations, residual with dropout, optimizer updates, norms, casts. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+
+static const par_dtype dtypes[] = {PAR_F32, PAR_BF16, PAR_F16};
+static const int64_t sizes[] = {1, 7, 8, 9, 1031};
+static const double magnitudes[] = {1, 1e-2, 30};
+
+typedef struct {
+    par_dtype dtype, dtype_y;
+    int64_t m, n;
+    double a;
+    float p, scale;
+    int alias; /* 0: none, 1: y in x, 2: y in the residual */
+    bool erf, bias, residual, weights;
+    int64_t t;
+} shape;
+
+/*
+ * exp, tanh and erf within 2^-20 relative to 1 (16 half-units of fp32), times |x|, |dy|. The factor 1 + tanh
+ * cancels for negative x; there gelu is small and the bound absolute.
+ */
+static void build_gelu(bench *b, const void *variant) {
+    const shape *v = variant;
+    par_gelu a = {.dtype = v->dtype, .n = v->n, .erf = v->erf};
+    double y = 16 * BENCH_U * fmin(v->a, 8), dx = 32 * BENCH_U;
+    a.x = bench_in(b, v->dtype, 1, v->n, v->n, v->a);
+    a.y = bench_out(b, "y", v->dtype, 1, v->n, v->n, y);
+    bench_call(b, PAR_OP_GELU, &a);
+    a.dy = bench_in(b, v->dtype, 1, v->n, v->n, 1);
+    a.dx = bench_out(b, "dx", v->dtype, 1, v->n, v->n, dx);
+    bench_call(b, PAR_OP_GELU_BACKWARD, &a);
+    a.dy = a.dx = bench_inout(b, "dx in dy", v->dtype, 1, v->n, v->n, 1, dx);
+    bench_call(b, PAR_OP_GELU_BACKWARD, &a);
+    a.x = a.y = bench_inout(b, "y in x", v->dtype, 1, v->n, v->n, v->a, y);
+    bench_call(b, PAR_OP_GELU, &a);
+}
+
+static void test_gelu(void) {
+    if (!bench_ready()) return;
+    for (int i = 0; i < 5 * 3 * 3 * 2; i++) {
+        shape v = {
+            .dtype = dtypes[i % 3], .n = sizes[i / 3 % 5], .a = magnitudes[i / 15 % 3], .erf = i >= 45};
+        bench_compare(build_gelu, &v, "gelu %s n %lld erf %d a %g", par_dtype_name(v.dtype), (long long)v.n,
+                      v.erf, v.a);
+    }
+}
+
+/* silu and its derivative within 16 half-units of max(|gate|, 1), times |up| and |dy| */
+static void build_swiglu(bench *b, const void *variant) {
+    const shape *v = variant;
+    par_swiglu a = {.dtype = v->dtype, .m = v->m, .n = v->n};
+    a.x = bench_in(b, v->dtype, v->m, 2 * v->n, 2 * v->n, v->a);
+    a.y = bench_out(b, "y", v->dtype, v->m, v->n, v->n, 16 * BENCH_U * v->a * v->a);
+    bench_call(b, PAR_OP_SWIGLU, &a);
+    a.dy = bench_in(b, v->dtype, v->m, v->n, v->n, 1);
+    a.dx = bench_out(b, "dx", v->dtype, v->m, 2 * v->n, 2 * v->n, 32 * BENCH_U * v->a);
+    bench_call(b, PAR_OP_SWIGLU_BACKWARD, &a);
+}
+
+static void test_swiglu(void) {
+    if (!bench_ready()) return;
+    for (int i = 0; i < 5 * 3 * 3; i++) {
+        shape v = {.dtype = dtypes[i % 3], .m = 1 + i % 4, .n = sizes[i / 3 % 5], .a = magnitudes[i / 15]};
+        bench_compare(build_swiglu, &v, "swiglu %s m %lld n %lld a %g", par_dtype_name(v.dtype),
+                      (long long)v.m, (long long)v.n, v.a);
+    }
+}
+
+static void build_residual(bench *b, const void *variant) {
+    const shape *v = variant;
+    par_residual a = {.dtype = v->dtype, .m = v->m, .n = v->n, .T = 5, .first_row = 3};
+    double bound = 8 * BENCH_U * v->a / (1 - (double)v->p);
+    a.dropout = (par_dropout){v->p, 99, INT64_C(0xfffffffff), 65535};
+    if (v->alias == 1) a.x = a.y = bench_inout(b, "y in x", v->dtype, v->m, v->n, v->n, v->a, bound);
+    if (v->alias == 2)
+        a.residual = a.y = bench_inout(b, "y in residual", v->dtype, v->m, v->n, v->n, v->a, bound);
+    if (!a.x) a.x = bench_in(b, v->dtype, v->m, v->n, v->n, v->a);
+    if (v->residual && !a.residual) a.residual = bench_in(b, v->dtype, v->m, v->n, v->n, v->a);
+    if (v->bias) a.bias = bench_in(b, v->dtype, 1, v->n, v->n, v->a);
+    if (!a.y) a.y = bench_out(b, "y", v->dtype, v->m, v->n, v->n, bound);
+    bench_call(b, PAR_OP_RESIDUAL, &a);
+}
+
+static void test_residual(void) {
+    static const float drop[] = {0, 0.1f, 0.5f, 0.99f};
+    if (!bench_ready()) return;
+    for (int i = 0; i < 5 * 3 * 4 * 3; i++) {
+        shape v = {
+            .dtype = dtypes[i % 3], .m = 1 + i % 13, .n = sizes[i / 3 % 5], .a = magnitudes[i % 7 % 3]};
+        v.p = drop[i / 15 % 4];
+        v.alias = i / 60;
+        v.bias = i & 1;
+        v.residual = i & 2;
+        bench_compare(build_residual, &v, "residual %s m %lld n %lld p %g alias %d", par_dtype_name(v.dtype),
+                      (long long)v.m, (long long)v.n, (double)v.p, v.alias);
+    }
+}
+
+/*
+ * m and v: a few roundings of their terms. The update is lr times at most about 10 (sqrt(v) of noise that m
+ * did not see is not small), each factor within 16 half-units; the decay and the sum round at the size of w.
+ */
+static void build_adamw(bench *b, const void *variant) {
+    const shape *v = variant;
+    par_update a = {
+        .dtype = v->dtype, .n = v->n, .lr = 1e-2f, .b1 = 0.9f, .b2 = 0.999f, .eps = 1e-8f, .decay = 0.1f};
+    double w = 8 * BENCH_U + 2e-2 * 64 * BENCH_U;
+    a.grad_scale = v->scale;
+    a.t = v->t;
+    a.master = bench_inout(b, "master", PAR_F32, 1, v->n, v->n, 1, w);
+    a.grad = bench_in(b, PAR_F32, 1, v->n, v->n, v->a);
+    a.m = bench_inout(b, "m", PAR_F32, 1, v->n, v->n, v->a, 8 * BENCH_U * v->a);
+    a.v = bench_inout(b, "v", PAR_F32, 1, v->n, v->n, v->a * v->a, 8 * BENCH_U * v->a * v->a);
+    bench_offset(b, a.v, 1.25 * v->a * v->a); /* at least a² / 4: sqrt(v) is not tiny beside m */
+    if (v->weights) a.weights = bench_out(b, "weights", v->dtype, 1, v->n, v->n, w);
+    bench_call(b, PAR_OP_ADAMW, &a);
+}
+
+static void build_sgd(bench *b, const void *variant) {
+    const shape *v = variant;
+    par_update a = {.dtype = v->dtype, .n = v->n, .lr = 1e-1f, .b1 = 0.9f, .decay = 0.1f};
+    double bound = 16 * BENCH_U * (1 + v->a);
+    a.grad_scale = v->scale;
+    a.t = v->t;
+    a.master = bench_inout(b, "master", PAR_F32, 1, v->n, v->n, 1, bound);
+    a.grad = bench_in(b, PAR_F32, 1, v->n, v->n, v->a);
+    a.m = bench_inout(b, "m", PAR_F32, 1, v->n, v->n, v->t == 1 ? (double)NAN : v->a, bound);
+    if (v->weights) a.weights = bench_out(b, "weights", v->dtype, 1, v->n, v->n, bound);
+    bench_call(b, PAR_OP_SGD, &a);
+}
+
+static void test_update(void) {
+    static const int64_t times[] = {1, 2, 10, 100000};
+    if (!bench_ready()) return;
+    for (int i = 0; i < 5 * 3 * 4; i++) {
+        shape v = {
+            .dtype = dtypes[i % 3], .n = sizes[i / 3 % 5], .a = magnitudes[i % 7 % 3], .t = times[i / 15]};
+        v.scale = i & 1 ? 1 : 0.37f;
+        v.weights = i & 2;
+        bench_compare(build_adamw, &v, "adamw %s n %lld t %lld a %g", par_dtype_name(v.dtype), (long long)v.n,
+                      (long long)v.t, v.a);
+        bench_compare(build_sgd, &v, "sgd %s n %lld t %lld a %g", par_dtype_name(v.dtype), (long long)v.n,
+                      (long long)v.t, v.a);
+    }
+}
+
+static void build_cast(bench *b, const void *variant) {
+    const shape *v = variant;
+    par_cast a = {.dtype_x = v->dtype, .dtype_y = v->dtype_y, .n = v->n, .scale = v->scale};
+    a.x = bench_in(b, v->dtype, 1, v->n, v->n, v->a);
+    a.y = bench_out(b, "y", v->dtype_y, 1, v->n, v->n, BENCH_EXACT);
+    bench_call(b, PAR_OP_CAST, &a);
+    if (v->dtype != v->dtype_y) return;
+    a.x = a.y = bench_inout(b, "y in x", v->dtype, 1, v->n, v->n, v->a, BENCH_EXACT);
+    bench_call(b, PAR_OP_CAST, &a);
+}
+
+static void test_cast(void) {
+    static const double wide[] = {1, 1e-6, 6e4};
+    if (!bench_ready()) return;
+    for (int i = 0; i < 5 * 3 * 3 * 2; i++) {
+        shape v = {.dtype = dtypes[i % 3], .dtype_y = dtypes[i / 3 % 3], .n = sizes[i / 9 % 5]};
+        v.a = wide[i % 7 % 3];
+        v.scale = i >= 45 ? 1.7f : 1;
+        bench_compare(build_cast, &v, "cast %s to %s n %lld scale %g a %g", par_dtype_name(v.dtype),
+                      par_dtype_name(v.dtype_y), (long long)v.n, (double)v.scale, v.a);
+    }
+}
+
+/* Closed form: integers up to 1000 have exact squares; the sums are exact in double. */
+static void test_norm2(void) {
+    if (!bench_ready()) return;
+    for (int s = 0; s < 5; s++) {
+        float x[1031];
+        double out[2] = {3, 4}, expected = 3;
+        for (int64_t i = 0; i < sizes[s]; i++) {
+            x[i] = (float)(i % 1000) - 500;
+            if (i == 3) x[i] = INFINITY;
+            if (i == 6) x[i] = NAN;
+            if (i == 1029) x[i] = -INFINITY;
+            if (isfinite(x[i])) expected += (double)x[i] * x[i];
+        }
+        double bad = 4 + (sizes[s] > 3) + (sizes[s] > 6) + (sizes[s] > 1029);
+        par_norm2 a = {sizes[s], x, out};
+        bench b = {.backend = bench_subject};
+        bench_call(&b, PAR_OP_NORM2, &a);
+        CHECK(out[0] == expected && out[1] == bad, "norm2 of %lld: %.17g and %g, not %.17g and %g",
+              (long long)sizes[s], out[0], out[1], expected, bad);
+    }
+    /* squares beyond fp32 are not infinite */
+    float large[9];
+    double out[2] = {0, 0};
+    for (int i = 0; i < 9; i++) large[i] = 1e30f;
+    bench b = {.backend = bench_subject};
+    bench_call(&b, PAR_OP_NORM2, &(par_norm2){9, large, out});
+    CHECK(fabs(out[0] / 9e60 - 1) < 1e-6 && out[1] == 0, "norm2 of 9 times 1e30 is %g, %g bad", out[0],
+          out[1]);
+}
+
+const harness_case pointwise_cases[] = {
+    {.name = "gelu", .run = test_gelu},         {.name = "swiglu", .run = test_swiglu},
+    {.name = "residual", .run = test_residual}, {.name = "update", .run = test_update},
+    {.name = "cast", .run = test_cast},         {.name = "norm2", .run = test_norm2},
+};
+const int n_pointwise_cases = HARNESS_COUNT(pointwise_cases);

@@ -1,0 +1,202 @@
+/*
+ * oracle: compares training with reference results, in one layout or many.
+ *
+ *   mpirun -n 8 build/tests/oracle DIR... --tp 2 --pp 2 --dp 2
+ *   mpirun -n 8 build/tests/oracle DIR... --layouts 1,1,1:2,1,1:2,2,2      (tp,pp,dp; ranks to spare wait)
+ *
+ * Exit status: 0 all within the bounds, 1 some above, 2 wrong options or a run that failed.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "oracle.h"
+#include "par/mpi.h"
+
+enum { MAX_LAYOUTS = 64 };
+
+typedef struct {
+    int64_t tp, pp, dp, chunks, zero, micro_batch;
+    const char *schedule, *recompute, *backend, *layouts, *reference;
+    bool sequence_parallel, summary, help;
+    int layout[MAX_LAYOUTS][3], n_layouts;
+} arguments;
+
+static int choice(const char *value, const char *const *names) {
+    int i = 0;
+    while (names[i] && strcmp(names[i], value) != 0) i++;
+    return i;
+}
+
+static void parse_layouts(arguments *a, par_problems *problems) {
+    const char *at = a->layouts;
+    while (at && *at) {
+        int used = 0, *l = a->layout[a->n_layouts];
+        if (a->n_layouts == MAX_LAYOUTS - 1 || sscanf(at, "%d,%d,%d%n", &l[0], &l[1], &l[2], &used) != 3 ||
+            l[0] < 1 || l[1] < 1 || l[2] < 1 || (at[used] != 0 && at[used] != ':')) {
+            par_problem(problems, "--layouts %s: must be TP,PP,DP:TP,PP,DP:..., at most %d", a->layouts,
+                        MAX_LAYOUTS - 1);
+            return;
+        }
+        a->n_layouts++;
+        at += used + (at[used] == ':');
+    }
+    if (a->n_layouts) return;
+    int one[3] = {(int)a->tp, (int)a->pp, (int)a->dp};
+    memcpy(a->layout[0], one, sizeof one);
+    a->n_layouts = 1;
+}
+
+static void check_size(const arguments *a, int size, par_problems *problems) {
+    for (int i = 0; i < a->n_layouts; i++) {
+        const int *l = a->layout[i];
+        if (l[0] * l[1] * l[2] > size)
+            par_problem(problems, "tp %d · pp %d · dp %d needs %d ranks, there are %d: mpirun -n %d", l[0],
+                        l[1], l[2], l[0] * l[1] * l[2], size, l[0] * l[1] * l[2]);
+    }
+}
+
+/* A rank without work sleeps until the others come, instead of taking their cores. */
+static void wait_for_all(void) {
+    MPI_Request request;
+    int done = 0;
+    MPI_Ibarrier(MPI_COMM_WORLD, &request);
+    while (MPI_Test(&request, &done, MPI_STATUS_IGNORE), !done) {
+        struct timespec pause = {.tv_nsec = 1000000};
+        nanosleep(&pause, NULL);
+    }
+}
+
+static void report(const oracle_case *c, const oracle_options *o, par_status st, const oracle_result *r,
+                   double seconds) {
+    char text[512];
+    oracle_summary(r, text, sizeof text);
+    if (st != PAR_OK)
+        printf("FAIL oracle/%s-tp%d-pp%d-dp%d: %s: %s\n", c->name, o->tp, o->pp, o->dp, par_status_text(st),
+               par_error());
+    else if (r->failed)
+        printf("FAIL oracle/%s-tp%d-pp%d-dp%d: %d above their bounds, first %s; %s\n", c->name, o->tp, o->pp,
+               o->dp, r->failed, r->first_failure, text);
+    else
+        printf("ok oracle/%s-tp%d-pp%d-dp%d (%s; %.1f s)\n", c->name, o->tp, o->pp, o->dp, text, seconds);
+    fflush(stdout);
+}
+
+static int run_layout(const oracle_case *c, const oracle_options *o) {
+    int rank, n = o->tp * o->pp * o->dp, result = 0;
+    MPI_Comm comm;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_split(MPI_COMM_WORLD, rank < n ? 0 : MPI_UNDEFINED, rank, &comm);
+    if (rank < n) {
+        par_transport *transport = NULL;
+        oracle_result r = {0};
+        double begin = MPI_Wtime();
+        par_status st = par_transport_create_mpi(comm, NULL, &transport);
+        if (st == PAR_OK) st = oracle_run(transport, comm, c, o, &r);
+        if (rank == 0) report(c, o, st, &r, MPI_Wtime() - begin);
+        result = st != PAR_OK ? 2 : r.failed > 0;
+        par_transport_destroy(&transport);
+        MPI_Comm_free(&comm);
+    }
+    wait_for_all();
+    MPI_Bcast(&result, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    return result;
+}
+
+static int run_case(const char *directory, const arguments *a, int rank) {
+    static const char *const recomputes[] = {"none", "selective", "full", NULL};
+    static const char *const schedules[] = {"gpipe", "1f1b", "interleaved", NULL};
+    static const par_schedule_kind kinds[] = {PAR_SCHEDULE_GPIPE, PAR_SCHEDULE_1F1B,
+                                              PAR_SCHEDULE_INTERLEAVED};
+    oracle_case c;
+    int worst = 0;
+    par_status st = oracle_open(directory, a->reference, &c);
+    if (st != PAR_OK) {
+        if (rank == 0) printf("FAIL oracle/%s: %s: %s\n", directory, par_status_text(st), par_error());
+        return 2;
+    }
+    for (int i = 0; i < a->n_layouts; i++) {
+        oracle_options o = {.tp = a->layout[i][0],
+                            .pp = a->layout[i][1],
+                            .dp = a->layout[i][2],
+                            .schedule = kinds[choice(a->schedule, schedules)],
+                            .chunks = (int)a->chunks,
+                            .zero = (int)a->zero,
+                            .recompute = (par_recompute)choice(a->recompute, recomputes),
+                            .no_sequence_parallel = !a->sequence_parallel,
+                            .details = !a->summary,
+                            .backend = a->backend,
+                            .micro_batch = a->micro_batch};
+        int result = run_layout(&c, &o);
+        if (result > worst) worst = result;
+    }
+    oracle_close(&c);
+    return worst;
+}
+
+static int run(int argc, char **argv, int rank, int size) {
+    arguments a = {.tp = 1,
+                   .pp = 1,
+                   .dp = 1,
+                   .chunks = 1,
+                   .schedule = "1f1b",
+                   .recompute = "none",
+                   .backend = "cpu",
+                   .sequence_parallel = true};
+    par_option options[] = {
+        {"tp", PAR_OPT_INT, &a.tp, "layout", "tensor-parallel ranks", "1..", false},
+        {"pp", PAR_OPT_INT, &a.pp, "layout", "pipeline stages", "1..", false},
+        {"dp", PAR_OPT_INT, &a.dp, "layout", "data-parallel ranks", "1..", false},
+        {"layouts", PAR_OPT_TEXT, &a.layouts, "layout", "several layouts in one run, TP,PP,DP:TP,PP,DP:...",
+         NULL, false},
+        {"sequence-parallel", PAR_OPT_BOOL, &a.sequence_parallel, "layout",
+         "shard norms along tokens when tp > 1", NULL, false},
+        {"schedule", PAR_OPT_CHOICE, &a.schedule, "pipeline", "pipeline schedule", "gpipe|1f1b|interleaved",
+         false},
+        {"chunks", PAR_OPT_INT, &a.chunks, "pipeline", "chunks a stage, for interleaved", "1..16", false},
+        {"micro-batch", PAR_OPT_INT, &a.micro_batch, "pipeline", "samples a rank and micro-batch; 0: chosen",
+         "0..", false},
+        {"recompute", PAR_OPT_CHOICE, &a.recompute, "memory", "recompute activations", "none|selective|full",
+         false},
+        {"zero", PAR_OPT_INT, &a.zero, "memory", "shard optimizer state over dp", "0..1", false},
+        {"backend", PAR_OPT_CHOICE, &a.backend, "run", "kernels", "ref|cpu", false},
+        {"reference", PAR_OPT_TEXT, &a.reference, "run", "directory of the results, if not DIR", NULL, false},
+        {"summary", PAR_OPT_BOOL, &a.summary, "run", "one line a layout", NULL, false},
+        {"help", PAR_OPT_BOOL, &a.help, "run", "this text", NULL, false},
+    };
+    static par_problems problems;
+    int n_options = (int)(sizeof options / sizeof *options), n_dirs = 0, worst = 0;
+    while (n_dirs + 1 < argc && strncmp(argv[n_dirs + 1], "--", 2) != 0) n_dirs++;
+    par_options_parse(options, n_options, argc - 1 - n_dirs, argv + 1 + n_dirs, &problems);
+    if (a.help) {
+        static char text[8192];
+        par_options_help(options, n_options, "oracle DIR... [options]", text, sizeof text);
+        if (rank == 0) fputs(text, stdout);
+        return 0;
+    }
+    if (n_dirs == 0) par_problem(&problems, "no directory was given: oracle DIR... [options]");
+    parse_layouts(&a, &problems);
+    check_size(&a, size, &problems);
+    if (problems.n) {
+        if (rank == 0) fprintf(stderr, "%s", problems.text);
+        return 2;
+    }
+    for (int i = 0; i < n_dirs; i++) {
+        int result = run_case(argv[i + 1], &a, rank);
+        if (result > worst) worst = result;
+    }
+    return worst;
+}
+
+int main(int argc, char **argv) {
+    int provided, rank, size;
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    int result = run(argc, argv, rank, size);
+    MPI_Finalize();
+    return result;
+}

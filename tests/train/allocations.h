@@ -1,0 +1,33 @@
+/*
+ * Counts heap allocations by who asked for them: malloc and its family are replaced in this program, and the
+ * return address tells the library. Counting is off until it is switched on; frees are not counted.
+ */
+#ifndef PAR_TESTS_ALLOCATIONS_H
+#define PAR_TESTS_ALLOCATIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum {
+    BY_LIBPAR,
+    BY_LIBC,
+    BY_MPI,
+    BY_ONEDNN,
+    BY_TEST,
+    BY_OTHER,
+    ALLOCATIONS_OWNERS
+} allocations_owner;
+
+typedef struct {
+    int64_t n[ALLOCATIONS_OWNERS], nbytes[ALLOCATIONS_OWNERS];
+    const void *first_libpar; /* return address of libpar's first, to look up */
+} allocations_count;
+
+/* False where a sanitizer has replaced malloc itself. */
+bool allocations_can_count(void);
+/* List the libraries that are loaded now, set the counts to 0 and start. */
+void allocations_begin(void);
+void allocations_end(allocations_count *out);
+const char *allocations_owner_name(allocations_owner owner);
+
+#endif

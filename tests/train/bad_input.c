@@ -1,0 +1,155 @@
+/*
+ * What a trainer refuses, with no communication: every problem at once, each with the legal values; and what
+ * only shows in a step, which every rank then returns.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../harness.h"
+#include "check.h"
+
+static par_model *tiny(void) {
+    par_transformer_config config;
+    par_model *model = NULL;
+    check_config(false, &config);
+    CHECK_OK(par_transformer_create(&config, &model));
+    return model;
+}
+
+/* The problems of the parameters must contain every one of the words. */
+static void refused(const char *what, const par_trainer_params *params, int world, const char *const *words) {
+    par_problems problems = {0};
+    par_trainer_check(params, world, &problems);
+    CHECK(problems.n > 0, "%s is not refused", what);
+    for (int i = 0; words[i]; i++)
+        CHECK(strstr(problems.text, words[i]), "%s: \"%s\" lacks \"%s\"", what, problems.text, words[i]);
+}
+
+static void run_micro_batch(par_transport *transport) {
+    par_model *model = tiny();
+    par_trainer_params params = check_params(model, 1, 1, 2, 5, 24);
+    const char *const words[] = {"micro-batch 5", "1, 2, 3, 4, 6, 12", NULL};
+    refused("a micro-batch that does not divide", &params, 2, words);
+    params.micro_batch = 4;
+    params.global_batch = 23;
+    const char *const batch[] = {"batch 23", "dp 2", "22", "24", NULL};
+    refused("a batch that dp does not divide", &params, 2, batch);
+    par_transformer_destroy(&model);
+}
+
+static void run_layout(par_transport *transport) {
+    par_model *model = tiny();
+    par_trainer_params params = check_params(model, 2, 2, 2, 1, 8);
+    const char *const product[] = {"8", "6", NULL};
+    refused("a layout of 8 on 6 ranks", &params, 6, product);
+    params = check_params(model, 1, 16, 1, 1, 16);
+    const char *const parts[] = {"16", "8 modules", NULL};
+    refused("more stages than modules", &params, 16, parts);
+    par_transformer_destroy(&model);
+}
+
+static void run_interleaved(par_transport *transport) {
+    par_model *model = tiny();
+    par_trainer_params params = check_params(model, 1, 4, 1, 1, 6);
+    params.schedule = PAR_SCHEDULE_INTERLEAVED;
+    params.chunks = 2;
+    const char *const multiple[] = {"interleaved", "pp 4", "8", NULL};
+    refused("6 micro-batches on 4 interleaved stages", &params, 4, multiple);
+    params.schedule = PAR_SCHEDULE_1F1B;
+    const char *const chunks[] = {"chunks 2", "interleaved", NULL};
+    refused("chunks without interleaving", &params, 4, chunks);
+    par_transformer_destroy(&model);
+}
+
+/* One line a problem, all of them. */
+static void run_all_at_once(par_transport *transport) {
+    par_model *model = tiny();
+    par_trainer_params params = check_params(model, 1, 1, 1, 3, 8);
+    params.zero = 2;
+    params.clip = -1;
+    params.eps = 0;
+    params.backend = "gpu";
+    const char *const words[] = {"micro-batch 3", "zero 2", "clip -1", "eps 0", "gpu", NULL};
+    par_problems problems = {0};
+    refused("five mistakes", &params, 1, words);
+    par_trainer_check(&params, 1, &problems);
+    CHECK(problems.n == 5, "%d problems, not 5: %s", problems.n, problems.text);
+    par_transformer_destroy(&model);
+}
+
+static void run_heads(par_transport *transport) {
+    par_transformer_config config;
+    par_problems problems = {0};
+    par_layout layout = {.size = {3, 1, 1, 1}};
+    check_config(false, &config);
+    par_transformer_check(&config, &layout, 1, false, &problems, NULL);
+    CHECK(problems.n > 0 && strstr(problems.text, "8"), "8 heads on tp 3: \"%s\"", problems.text);
+    memset(&problems, 0, sizeof problems);
+    layout.size[PAR_TP] = 1;
+    config.tokens = config.positions + 1;
+    par_transformer_check(&config, &layout, 1, false, &problems, NULL);
+    CHECK(problems.n == 1, "T above P: %d problems \"%s\"", problems.n, problems.text);
+}
+
+static par_status failing_read(void *user, int64_t first, int64_t n, void *x, void *targets) {
+    (void)n;
+    (void)x;
+    (void)targets;
+    if (first >= 4) PAR_FAIL(PAR_ERR_IO, "tokens.bin: cannot read sample %lld", (long long)first);
+    return check_source(user).read(user, first, n, x, targets);
+}
+
+/* One dp rank cannot read its samples: all ranks get the same status and its message, weights stay, no hang.
+ */
+static void run_source(par_transport *transport) {
+    par_model *model = tiny();
+    const check_data data = {.vocab = 131, .T = 16};
+    par_source good = check_source(&data), bad = {failing_read, (void *)&data};
+    par_trainer_params params = check_params(model, 2, 1, 2, 2, 8);
+    par_trainer *trainer = NULL;
+    par_vote vote;
+    double before, after;
+    CHECK_OK(par_trainer_create(transport, &params, &trainer));
+    CHECK_OK(par_trainer_evaluate(trainer, &good, 0, 4, &before));
+    CHECK_FAILS(par_trainer_step(trainer, &bad, 1e-2f, false, &vote), PAR_ERR_IO, "cannot read sample 4");
+    CHECK(vote.status == PAR_ERR_IO, "the vote says %s", par_status_text(vote.status));
+    CHECK_OK(par_trainer_evaluate(trainer, &good, 0, 4, &after));
+    CHECK(before == after, "weights changed in a failed step: %.9g and %.9g", before, after);
+    CHECK_OK(par_trainer_step(trainer, &good, 1e-2f, true, &vote));
+    CHECK(vote.stop, "a request to stop does not reach all ranks");
+    par_trainer_destroy(&trainer);
+    par_transformer_destroy(&model);
+}
+
+/* A weight that is NaN on one rank only: every rank refuses the update and names tensor and rank. */
+static void run_nonfinite(par_transport *transport) {
+    par_model *model = tiny();
+    const check_data data = {.vocab = 131, .T = 16};
+    par_source source = check_source(&data);
+    par_trainer_params params = check_params(model, 2, 2, 1, 2, 8);
+    par_trainer *trainer = NULL;
+    par_vote vote = {0};
+    CHECK_OK(par_trainer_create(transport, &params, &trainer));
+    if (par_transport_rank(transport) == 1)
+        ((float *)par_trainer_param(trainer, par_trainer_n_params(trainer) - 1)->weight)[0] = NAN;
+    CHECK_FAILS(par_trainer_step(trainer, &source, 1e-2f, false, &vote), PAR_ERR_NUMERIC, "unchanged");
+    CHECK(vote.n_nonfinite > 0 && vote.skipped && strstr(vote.where, "rank"), "%lld non-finite, first \"%s\"",
+          (long long)vote.n_nonfinite, vote.where);
+    par_trainer_destroy(&trainer);
+    par_transformer_destroy(&model);
+}
+
+static const harness_case cases[] = {
+    {"micro-batch", NULL, 1, run_micro_batch, 0},
+    {"layout", NULL, 1, run_layout, 0},
+    {"interleaved", NULL, 1, run_interleaved, 0},
+    {"all-at-once", NULL, 1, run_all_at_once, 0},
+    {"heads", NULL, 1, run_heads, 0},
+    {"source-fails-on-one-rank", NULL, 4, run_source, 60},
+    {"nan-on-one-rank", NULL, 4, run_nonfinite, 60},
+};
+
+int main(int argc, char **argv) {
+    return harness_main_mpi("bad-input", cases, HARNESS_COUNT(cases), argc, argv);
+}

@@ -1,0 +1,229 @@
+/*
+ * Plan equals run: the ledger that par_trainer_plan computes for a rank is the one that the trainer has; and
+ * after create, libpar allocates nothing, in steps, evaluation and forward. MPI's and oneDNN's own
+ * allocations are counted apart and bounded.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../harness.h"
+#include "allocations.h"
+#include "check.h"
+
+typedef struct {
+    bool llama;
+    int tp, pp, dp, chunks, zero;
+    par_recompute recompute;
+    int64_t micro_batch;
+} memory_setting;
+
+static const memory_setting settings[] = {
+    {false, 2, 2, 2, 1, 0, PAR_RECOMPUTE_NONE, 2},      {true, 2, 2, 2, 2, 1, PAR_RECOMPUTE_SELECTIVE, 1},
+    {true, 8, 1, 1, 1, 0, PAR_RECOMPUTE_FULL, 4},       {false, 1, 8, 1, 1, 0, PAR_RECOMPUTE_NONE, 1},
+    {false, 1, 1, 8, 1, 1, PAR_RECOMPUTE_SELECTIVE, 1}, {true, 4, 2, 1, 1, 0, PAR_RECOMPUTE_FULL, 2},
+};
+enum { SETTINGS = sizeof settings / sizeof *settings };
+
+static par_trainer_params params_of(const memory_setting *s, const par_model *model) {
+    par_trainer_params params = check_params(model, s->tp, s->pp, s->dp, s->micro_batch, 8);
+    params.chunks = s->chunks;
+    if (s->chunks > 1) params.schedule = PAR_SCHEDULE_INTERLEAVED;
+    params.zero = s->zero;
+    params.recompute = s->recompute;
+    return params;
+}
+
+static void compare_ledgers(const char *what, const par_memory *plan, const par_memory *run) {
+    const par_ledger_line *a, *b;
+    int n = par_memory_ledger(plan, &a), m = par_memory_ledger(run, &b);
+    CHECK(n == m && n > 0, "%s: %d lines planned, %d taken", what, n, m);
+    for (int i = 0; i < n && i < m; i++) {
+        CHECK(a[i].kind == b[i].kind && strcmp(a[i].what, b[i].what) == 0,
+              "%s: line %d is \"%s\" planned, \"%s\" taken", what, i, a[i].what, b[i].what);
+        CHECK(a[i].nbytes == b[i].nbytes, "%s: %s: %zu bytes planned, %zu taken", what, a[i].what,
+              a[i].nbytes, b[i].nbytes);
+    }
+}
+
+static void run_ledger(par_transport *transport) {
+    for (int i = 0; i < SETTINGS; i++) {
+        par_transformer_config config;
+        par_model *model = NULL;
+        par_trainer *trainer = NULL;
+        par_memory *plan = NULL;
+        char what[64];
+        check_config(settings[i].llama, &config);
+        CHECK_OK(par_transformer_create(&config, &model));
+        par_trainer_params params = params_of(&settings[i], model);
+        CHECK_OK(check_fit(&config, &params));
+        snprintf(what, sizeof what, "setting %d", i);
+        CHECK_OK(
+            par_trainer_plan(&params, par_transport_size(transport), par_transport_rank(transport), &plan));
+        CHECK_OK(par_trainer_create(transport, &params, &trainer));
+        if (plan && trainer) compare_ledgers(what, plan, par_trainer_memory(trainer));
+        par_trainer_destroy(&trainer);
+        par_memory_destroy(&plan);
+        par_transformer_destroy(&model);
+    }
+}
+
+static par_status ignore_logits(void *user, const par_module *last, const void *stash) {
+    (void)user;
+    (void)last;
+    (void)stash;
+    return PAR_OK;
+}
+
+/* What a training program does between create and destroy. */
+static par_status use(par_trainer *trainer, const par_source *source, const int32_t *x, int steps) {
+    double loss;
+    for (int i = 0; i < steps; i++) {
+        par_vote vote;
+        PAR_TRY(par_trainer_step(trainer, source, 1e-3f, false, &vote));
+    }
+    PAR_TRY(par_trainer_evaluate(trainer, source, 0, 16, &loss));
+    return par_trainer_forward(trainer, x, x, ignore_logits, NULL);
+}
+
+/*
+ * Bounds for the libraries, in bytes a step and rank over 8 steps after a first one: Open MPI grows its
+ * request and fragment lists by pieces of 64 requests, oneDNN's sgemm takes packing buffers a call. Both are
+ * freed or kept for the next step; a leak of every message would pass 16 MiB here.
+ */
+static void check_counts(const char *what, const allocations_count *c) {
+    const int64_t bound = 16 << 20;
+    Dl_info info = {0};
+    if (c->first_libpar) dladdr(c->first_libpar, &info);
+    CHECK(c->n[BY_LIBPAR] == 0, "%s: libpar allocated %lld times (%lld bytes) after create, first near %s",
+          what, (long long)c->n[BY_LIBPAR], (long long)c->nbytes[BY_LIBPAR],
+          info.dli_sname ? info.dli_sname : "a static function");
+    CHECK(c->n[BY_LIBC] == 0, "%s: libc allocated %lld times (%lld bytes) for a caller", what,
+          (long long)c->n[BY_LIBC], (long long)c->nbytes[BY_LIBC]);
+    CHECK(c->nbytes[BY_MPI] <= bound, "%s: MPI allocated %lld bytes", what, (long long)c->nbytes[BY_MPI]);
+}
+
+static void count_setting(par_transport *transport, const memory_setting *s, const char *what) {
+    par_transformer_config config;
+    par_model *model = NULL;
+    par_trainer *trainer = NULL;
+    allocations_count count;
+    check_config(s->llama, &config);
+    const check_data data = {.vocab = config.vocab, .T = config.tokens};
+    par_source source = check_source(&data);
+    int32_t *x = calloc((size_t)(s->micro_batch * config.tokens), sizeof *x);
+    CHECK_OK(par_transformer_create(&config, &model));
+    par_trainer_params params = params_of(s, model);
+    CHECK_OK(check_fit(&config, &params));
+    CHECK_OK(par_trainer_create(transport, &params, &trainer));
+    allocations_begin();
+    par_status st = trainer ? use(trainer, &source, x, 8) : PAR_OK;
+    allocations_end(&count);
+    CHECK_OK(st);
+    check_counts(what, &count);
+    if (par_transport_rank(transport) == 0)
+        for (int i = 0; i < ALLOCATIONS_OWNERS; i++)
+            printf("# memory: %s, 8 steps: %s allocated %lld times, %lld bytes\n", what,
+                   allocations_owner_name((allocations_owner)i), (long long)count.n[i],
+                   (long long)count.nbytes[i]);
+    par_trainer_destroy(&trainer);
+    par_transformer_destroy(&model);
+    free(x);
+}
+
+static void run_allocations(par_transport *transport) {
+    if (!allocations_can_count()) {
+        harness_skip("a sanitizer has replaced malloc");
+        return;
+    }
+    for (int i = 0; i < SETTINGS; i++) {
+        char what[64];
+        snprintf(what, sizeof what, "setting %d", i);
+        count_setting(transport, &settings[i], what);
+    }
+}
+
+/*
+ * Bytes that one layer keeps of a micro-batch of N = B · T tokens until its backward, fp32 and MLP 4 C
+ * (Korthikanti et al. 2022, section 4, with 4 bytes an element; no dropout masks, their bits are computed
+ * again; no scores, attention is tiled). Own rows are N / t with sequence parallel, else N. input, norm
+ * output, second input, norm output: 4 C own rows of 4 bytes;   selective: without the norm outputs q, k, v,
+ * attention output: 4 C N / t;   before and after GELU: 8 C N / t; selective: without the one after
+ *   log-sum-exp: H N / t;   mean and 1 / deviation of two norms: 4 own rows
+ */
+static int64_t layer_nbytes(const par_trainer_params *params, const par_transformer_config *c) {
+    int64_t t = params->layout.size[PAR_TP], N = params->micro_batch * c->tokens;
+    int64_t own = params->no_sequence_parallel ? N : N / t;
+    bool selective = params->recompute == PAR_RECOMPUTE_SELECTIVE;
+    return 4 * ((selective ? 2 : 4) * c->channels * own + (selective ? 8 : 12) * c->channels * N / t +
+                c->heads * N / t + 4 * own);
+}
+
+/* Activations in the plan of a rank, with so many layers a stage. */
+static int64_t planned(par_trainer_params *params, par_transformer_config *config, int rank, int layers) {
+    int p = params->layout.size[PAR_PP], parts[8], world = p * params->layout.size[PAR_TP];
+    par_model *model = NULL;
+    par_memory *plan = NULL;
+    config->layers = (int64_t)layers * p;
+    for (int i = 0; i < p; i++) parts[i] = layers + (i == 0) + (i == p - 1); /* embedding and head */
+    CHECK_OK(par_transformer_create(config, &model));
+    params->model = model;
+    params->modules_per_part = parts;
+    CHECK_OK(par_trainer_plan(params, world, rank, &plan));
+    int64_t nbytes = plan ? (int64_t)par_memory_nbytes(plan, PAR_MEM_ACTIVATIONS) : 0;
+    par_memory_destroy(&plan);
+    par_transformer_destroy(&model);
+    return nbytes;
+}
+
+/* What two more layers add to a stage that holds `slots` micro-batches. */
+static void compare_layer(int t, int p, int stage, bool sequence_parallel, par_recompute recompute,
+                          int slots) {
+    par_transformer_config config = {.name = "gpt",
+                                     .vocab = 1024,
+                                     .tokens = 256,
+                                     .positions = 256,
+                                     .channels = 256,
+                                     .heads = 8,
+                                     .kv_heads = 8,
+                                     .head_size = 32,
+                                     .mlp = 1024,
+                                     .norm_eps = 1e-5f,
+                                     .bias = true,
+                                     .tied = true};
+    par_trainer_params params = check_params(NULL, t, p, 1, 4, 4 * 16);
+    params.no_sequence_parallel = !sequence_parallel;
+    params.recompute = recompute;
+    int64_t two = planned(&params, &config, stage * t, 2), four = planned(&params, &config, stage * t, 4);
+    int64_t closed = recompute == PAR_RECOMPUTE_FULL ? 0 : 2 * slots * layer_nbytes(&params, &config);
+    if (recompute == PAR_RECOMPUTE_FULL) {
+        params.recompute = PAR_RECOMPUTE_NONE; /* one shared area holds what a slot would */
+        closed = 2 * layer_nbytes(&params, &config);
+    }
+    CHECK(four - two == closed,
+          "tp %d pp %d stage %d recompute %d: two layers take %lld bytes, the formula has %lld", t, p, stage,
+          recompute, (long long)(four - two), (long long)closed);
+}
+
+static void run_activations(par_transport *transport) {
+    for (int recompute = PAR_RECOMPUTE_NONE; recompute <= PAR_RECOMPUTE_FULL; recompute++) {
+        compare_layer(1, 1, 0, false, (par_recompute)recompute, 1);
+        compare_layer(4, 1, 0, false, (par_recompute)recompute, 1);
+        compare_layer(4, 1, 0, true, (par_recompute)recompute, 1);
+        /* 1F1B: stage s holds p - s micro-batches */
+        for (int stage = 0; stage < 4; stage++)
+            compare_layer(2, 4, stage, true, (par_recompute)recompute, 4 - stage);
+    }
+}
+
+static const harness_case cases[] = {
+    {"activations-equal-the-formula", NULL, 1, run_activations, 0},
+    {"plan-equals-run", NULL, 8, run_ledger, 120},
+    {"nothing-allocated-after-create", NULL, 8, run_allocations, 240},
+};
+
+int main(int argc, char **argv) {
+    return harness_main_mpi("memory", cases, HARNESS_COUNT(cases), argc, argv);
+}
