@@ -11,7 +11,7 @@
 #include "internal.h"
 #include "libpar/base/record.h"
 
-enum { DEPTH = 2, YIELDS = 64 };
+enum { DEPTH = 2 };
 
 void par__flow_start(par__flow *f, void *data, int64_t nbytes, int64_t chunk, int peer, bool sending,
                      const par__op *op) {
@@ -254,7 +254,7 @@ static double seconds(void) {
  */
 static void idle(const par_transport *t, int n_idle) {
     const struct timespec pause = {.tv_nsec = 20000};
-    if (t->params.oversubscribed && n_idle > YIELDS)
+    if (t->params.oversubscribed && n_idle > t->max_yields)
         nanosleep(&pause, NULL);
     else
         sched_yield();

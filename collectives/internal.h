@@ -118,6 +118,7 @@ typedef struct {
 struct par_transport {
     par_transport_params params;
     int size, rank, local_size;
+    int max_yields; /* idle polls with a yield before one with a sleep, if oversubscribed */
     bool measuring;
     par_recorder *recorder;
     const par__link *link; /* NULL: one rank */

@@ -3,10 +3,9 @@
  * of the transport is in one array, so that one MPI_Testsome moves everything. After set-up no call here
  * blocks.
  */
-#define _GNU_SOURCE
+#define _POSIX_C_SOURCE 200809L
 #include "par/mpi.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,14 +131,11 @@ static void destroy(par_transport *t) {
     free(m);
 }
 
-/* Cores that the ranks of this node may run on together: the union needs a message, so the node's cores
- * online are taken, or this rank's own set where that is all it and its neighbours can share. */
+/* Cores of this node. Not this rank's affinity: ranks that are bound to a core each have all of them
+ * together. */
 static int cores(void) {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    int allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
-    return online > 0 ? (int)online : allowed > 0 ? allowed : 1;
+    return online > 0 ? (int)online : 1;
 }
 
 static par_status look_at_node(par_transport *t) {
@@ -150,6 +146,9 @@ static par_status look_at_node(par_transport *t) {
     MPI_Comm_size(node, &t->local_size);
     MPI_Comm_free(&node);
     if (t->local_size > cores()) t->params.oversubscribed = true;
+    /* Measured on 2 cores, small all-reduce: 8 ranks 0.07 ms after 64 yields, 0.45 ms after one; 64 ranks 20
+     * and 8 ms, as yields of so many ranks only pass the core to another idle one. */
+    if (t->local_size > 8 * cores()) t->max_yields = 1;
     return PAR_OK;
 }
 

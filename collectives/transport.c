@@ -30,6 +30,7 @@ par_status par__transport_create(const par_transport_params *params, int size, i
     t->size = size;
     t->rank = rank;
     t->local_size = 1;
+    t->max_yields = 64;
     t->pool = calloc(PAR__MAX_OPS, sizeof *t->pool);
     if (!t->pool || par__recorder_create(size, &t->recorder) != PAR_OK) {
         par_transport_destroy(&t);

@@ -23,9 +23,11 @@ static void deadline(int signal) {
     int n = now ? par_recorder_last(par_transport_recorder(now), last, 16) : 0;
     if (world_rank == 0) printf("FAIL %s: passed its deadline\n", running);
     for (int i = 0; i < n; i++)
-        printf("  rank %d: %s %s %s number %lld, %lld started, %lld done\n", world_rank, last[i].axis,
-               last[i].purpose, last[i].op, (long long)last[i].number, (long long)last[i].n_started,
-               (long long)last[i].n_done);
+        printf("  rank %d: %s %s \"%s\" layer %d chunk %d micro %d number %lld, %lld started, %lld done%s\n",
+               world_rank, last[i].axis, last[i].op, last[i].purpose, last[i].layer, last[i].chunk,
+               last[i].micro, (long long)last[i].number, (long long)last[i].n_started,
+               (long long)last[i].n_done, last[i].n_started > last[i].n_done ? ": waits" : "");
+    if (n == 0) printf("  rank %d: no comm, waits for the others or computes\n", world_rank);
     fflush(stdout);
     sleep(1); /* every rank's lines before the job ends */
     MPI_Abort(MPI_COMM_WORLD, 2);

@@ -142,24 +142,49 @@ static int awaited(const par__checker *c, int stage) {
     return (stage + (a->act == PAR_FORWARD ? c->p - 1 : 1)) % c->p;
 }
 
+/* Whether a stage's list has the other end of a message: a SEND that a reader awaits, a RECV that a SEND
+ * awaits. */
+static bool has_other_end(const par__checker *c, int stage, const par_action *a, int other) {
+    bool send = a->act == PAR_SEND, grad = send ? a->grad : a->act == PAR_BACKWARD;
+    int part = a->chunk * c->p + stage + (send != grad ? 1 : -1);
+    const par_schedule *list = c->stages[other].list;
+    for (int i = 0; i < list->n; i++) {
+        const par_action *b = &list->actions[i];
+        if (b->act == (send ? PAR_RECV : PAR_SEND) && b->grad == grad && b->micro == a->micro &&
+            b->chunk == part / c->p)
+            return true;
+    }
+    return false;
+}
+
+/* A message with one end only is the cause; the other stages wait in consequence. */
+static par_status check_missing_end(const par__checker *c) {
+    for (int stage = 0; stage < c->p; stage++) {
+        const par__checked_stage *s = &c->stages[stage];
+        if (s->at == s->list->n) continue;
+        const par_action *a = &s->list->actions[s->at];
+        if (!has_other_end(c, stage, a, awaited(c, stage)))
+            return par__checker_complain(c, stage, "deadlock: stage %d has no %s", awaited(c, stage),
+                                         a->act == PAR_SEND ? "RECV of it" : "SEND of its input");
+    }
+    return PAR_OK;
+}
+
 /* All stages wait, or are at their end: follow who waits for whom from the first that waits. */
 static par_status check_deadlock(const par__checker *c) {
-    char text[768], action[160];
+    char text[768] = "", action[160];
     size_t used = 0;
-    int first = 0, stage;
+    int first = 0;
     while (first < c->p && c->stages[first].at == c->stages[first].list->n) first++;
     if (first == c->p) return PAR_OK;
-    stage = awaited(c, first);
-    for (int n = 0; n < 4 && stage != first; n++) {
+    PAR_TRY(check_missing_end(c));
+    for (int n = 0, stage = awaited(c, first); n < 3 && stage != first; n++, stage = awaited(c, stage)) {
         const par__checked_stage *s = &c->stages[stage];
-        bool ended = s->at == s->list->n;
-        if (!ended) par__action_describe(&s->list->actions[s->at], action, sizeof action);
-        used += (size_t)snprintf(text + used, sizeof text - used, "; stage %d %s%s", stage,
-                                 ended ? "is at the end of its list" : "waits in ", ended ? "" : action);
-        if (ended) break;
-        stage = awaited(c, stage);
+        if (s->at == s->list->n) break;
+        par__action_describe(&s->list->actions[s->at], action, sizeof action);
+        used += (size_t)snprintf(text + used, sizeof text - used, "; stage %d waits in action %d (%s)", stage,
+                                 s->at, action);
     }
-    text[used] = '\0';
     return par__checker_complain(c, first, "deadlock: waits for stage %d%s", awaited(c, first), text);
 }
 

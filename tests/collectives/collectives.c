@@ -5,51 +5,18 @@
  * with messages of 7 bytes, of 64 bytes and of the default size.
  */
 #include <math.h>
-#include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "harness.h"
 #include "kernels/half.h"
-#include "par/mpi.h"
+#include "world.h"
 
 enum { MAX_N = 1031, GUARD = 64, POISON = 0x5a };
 
 static const par_tag tag = {"test", 1, 2, 3};
 static const int64_t sizes[] = {0, 1, 2, 7, MAX_N};
 static const int64_t chunks[] = {7, 64, 0};
-
-/* A second transport over the same ranks with other chunks, and one comm of all of them. */
-typedef struct {
-    MPI_Comm mpi;
-    par_transport *transport;
-    par_comm *comm;
-    int p, r;
-} world;
-
-static bool world_open(world *w, int ranks, int64_t chunk_nbytes, bool check) {
-    MPI_Group all, group;
-    int range[1][3] = {{0, ranks - 1, 1}}, members[64];
-    par_transport_params params = {.chunk_nbytes = chunk_nbytes, .check = check};
-    MPI_Comm_group(MPI_COMM_WORLD, &all);
-    MPI_Group_range_incl(all, 1, range, &group);
-    MPI_Comm_create_group(MPI_COMM_WORLD, group, 0, &w->mpi);
-    MPI_Group_free(&all);
-    MPI_Group_free(&group);
-    CHECK_OK(par_transport_create_mpi(w->mpi, &params, &w->transport));
-    w->p = ranks;
-    w->r = par_transport_rank(w->transport);
-    for (int i = 0; i < ranks; i++) members[i] = i;
-    CHECK_OK(par_comm_create(w->transport, &(par_comm_params){.axis = "dp", .ranks = members, .n = ranks},
-                             NULL, &w->comm));
-    return !harness_failed();
-}
-
-static void world_close(world *w) {
-    par_comm_destroy(&w->comm);
-    par_transport_destroy(&w->transport);
-    MPI_Comm_free(&w->mpi);
-}
 
 static void put(par_dtype type, void *data, int64_t i, double x) {
     switch (type) {

@@ -15,7 +15,7 @@
 #include "check.h"
 #include "par/mpi.h"
 
-enum { B = 2, T = 64, C = 256, V = 512, BATCH = 16, MAX_ROWS = 64 };
+enum { B = 2, T = 32, C = 128, V = 256, BATCH = 8, MAX_ROWS = 64 };
 static const int64_t n = (int64_t)B * T * C;
 
 /* Vectors are multiples of 64 · t · d here, so that neither padding nor rounding enters the closed forms. */
@@ -29,7 +29,7 @@ static par_transformer_config config_of(int layers) {
                                     .heads = 8,
                                     .kv_heads = 8,
                                     .head_size = C / 8,
-                                    .mlp = 512,
+                                    .mlp = 256,
                                     .norm_eps = 1e-5f,
                                     .bias = true,
                                     .tied = true};
@@ -115,7 +115,7 @@ static void equal(const char *what, const traffic *t, int64_t ours, int64_t clos
 /* Each of the p - 1 boundaries (v p - 1 with v chunks) carries n / t a micro-batch and way; one rank has its
  * share. */
 static void run_pipeline(par_transport *transport) {
-    const int64_t m = 8;
+    const int64_t m = BATCH / B;
     traffic t;
     par_trainer_params params = check_params(NULL, 1, 4, 1, B, BATCH);
     int stage = par_transport_rank(transport);
@@ -132,7 +132,7 @@ static void run_pipeline(par_transport *transport) {
 
 /* With sequence parallel a rank sends its n / t. */
 static void run_pipeline_sequence(par_transport *transport) {
-    const int64_t m = 8;
+    const int64_t m = BATCH / B;
     traffic t;
     par_trainer_params params = check_params(NULL, 2, 2, 1, B, BATCH);
     int stage = par_transport_rank(transport) / 2;
@@ -143,7 +143,7 @@ static void run_pipeline_sequence(par_transport *transport) {
 
 /* Gradients 2 (d - 1) / d of their bytes; ZeRO-1 halves that and gathers the parameters instead. */
 static void run_data(par_transport *transport) {
-    const int64_t d = 4;
+    const int64_t d = 2;
     traffic t;
     par_trainer_params params = check_params(NULL, 1, 1, (int)d, B, BATCH);
     measure(transport, 2, &params, &t);
@@ -230,7 +230,7 @@ static const harness_case cases[] = {
     {"tp8-a-layer-sequence-parallel", NULL, 8, run_tensor_sequence, 0},
     {"pp", NULL, 4, run_pipeline, 0},
     {"pp-sequence-parallel", NULL, 4, run_pipeline_sequence, 0},
-    {"dp", NULL, 4, run_data, 0},
+    {"dp", NULL, 2, run_data, 0},
     {"tied", NULL, 4, run_tied, 0},
     {"vote", NULL, 8, run_vote, 0},
     {"totals", NULL, 8, run_totals, 0},

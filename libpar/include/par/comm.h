@@ -79,7 +79,7 @@ typedef struct {
 
 /**
  * Not collective, but every rank of the group must make the same group. Staging comes from `memory`
- * (PAR_MEM_COMM). Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.
+ * (PAR_MEM_COMM), or from malloc if that is NULL. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.
  */
 par_status par_comm_create(par_transport *, const par_comm_params *, par_memory *memory, par_comm **out);
 /** NULL is accepted. Not collective; no operation may be under way. */

@@ -97,7 +97,8 @@ par_status par_schedule_simulate(par_schedule *const *schedules, int p, const pa
 double par_schedule_ideal_bubble(par_schedule_kind kind, int p, int m, int v);
 
 /**
- * A text Gantt of the simulated schedule, one line a stage: "0 1 2" forward, "b0" backward, "." idle.
+ * A text Gantt of the simulated schedule, one line a stage: "0 1 2" forward, "b0" backward, "." idle; with
+ * chunks "A0" and "bA0", "B0" and "bB0", ...; ">" at the end of a line that was cut.
  * NUL-terminated into text [nbytes], truncated at `width` columns. Not collective.
  */
 par_status par_schedule_gantt(par_schedule *const *schedules, int p, const par_schedule_cost *, int width,

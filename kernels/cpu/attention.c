@@ -1,0 +1,134 @@
+/*
+ * Causal softmax attention, forward: par_attention in par/kernels.h. Tiled with an online softmax (Dao et al.
+ * 2022, algorithm 1; Milakov and Gimelshein 2018): scores exist as one tile. A task is one (b, h); for each
+ * tile of keys, packed once, it walks the tiles of queries at or below the diagonal. Between tiles, o holds
+ * the unnormalised sums and lse the running maximum.
+ */
+#include <math.h>
+
+#include "kernels/cpu/attention.h"
+
+typedef struct {
+    const par_attention *a;
+    int64_t b, h;
+    const float *q, *k, *v;
+    float *o, *max, *sum; /* max and sum: [T] */
+    float *packed;        /* [D, TILE], keys transposed */
+} task;
+
+static float row_maximum(const float *s, int64_t n) {
+    float max = -INFINITY;
+#pragma omp simd reduction(max : max)
+    for (int64_t j = 0; j < n; j++) max = s[j] > max ? s[j] : max;
+    return max;
+}
+
+/* s = exp(scale · s - max); the sum. A NaN score gives a NaN sum. */
+static float row_exp(float *s, int64_t n, float scale, float max) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < n; j++) {
+        s[j] = exp_f32(s[j] * scale - max);
+        sum += s[j];
+    }
+    return sum;
+}
+
+static void scale_row(float *x, int64_t n, float factor) {
+#pragma omp simd
+    for (int64_t d = 0; d < n; d++) x[d] *= factor;
+}
+
+static void scores_scale(float *s, int64_t n, float scale) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) s[j] *= scale;
+}
+
+/* Scores of query i against keys j .. become weights; sums so far are rescaled to the new maximum. */
+static void softmax_row(const task *t, float *s, int64_t i, int64_t j, int64_t seen, int64_t keys) {
+    const par_attention *a = t->a;
+    scores_scale(s, seen, a->scale);
+    float before = j > 0 ? t->max[i] : -INFINITY, tile = row_maximum(s, seen);
+    float max = tile > before ? tile : before;
+    float sum = row_exp(s, seen, 1.0f, max);
+    if (j > 0) {
+        float shrink = exp_f32(before - max);
+        sum += t->sum[i] * shrink;
+        if (max != before) scale_row(t->o + i * a->ldo, a->D, shrink);
+    }
+    t->max[i] = max;
+    t->sum[i] = sum;
+    for (int64_t c = seen; c < keys; c++) s[c] = 0;
+    if (a->dropout.p > 0) {
+        float factors[TILE];
+        attention_dropout(a, t->b, t->h, i, j, seen, factors);
+#pragma omp simd
+        for (int64_t c = 0; c < seen; c++) s[c] *= factors[c];
+    }
+}
+
+static void tile_forward(const task *t, int64_t i, int64_t j) {
+    const par_attention *a = t->a;
+    int64_t queries = cpu_min(TILE, a->T - i), keys = cpu_min(TILE, a->T - j);
+    float s[TILE * TILE];
+    micro scores = {t->q + i * a->ldq, a->ldq, 1, t->packed, TILE, s, TILE};
+    micro_gemm(scores, queries, padded(keys), a->D, false);
+    for (int64_t r = 0; r < queries; r++)
+        softmax_row(t, s + r * TILE, i + r, j, visible(i == j, r, keys), keys);
+    micro values = {s, TILE, 1, t->v + j * a->ldv, a->ldv, t->o + i * a->ldo, a->ldo};
+    micro_gemm(values, queries, a->D, keys, j > 0);
+}
+
+static void forward(const task *t, par_stream *stream) {
+    const par_attention *a = t->a;
+    for (int64_t j = 0; j < a->T; j += TILE) {
+        micro_transpose(t->k + j * a->ldk, a->ldk, cpu_min(TILE, a->T - j), a->D, t->packed, TILE);
+        for (int64_t i = j; i < a->T; i += TILE) tile_forward(t, i, j);
+        cpu_progress(stream);
+    }
+    for (int64_t i = 0; i < a->T; i++) {
+        scale_row(t->o + i * a->ldo, a->D, 1 / t->sum[i]);
+        t->max[i] += logf(t->sum[i]);
+    }
+}
+
+/* floats of a task's part of the workspace */
+static int64_t task_floats(const par_attention *a) {
+    return a->D * TILE + a->T;
+}
+
+static par_status prepare(const void *args, size_t *workspace_nbytes) {
+    const par_attention *a = args;
+    if (a->dtype != PAR_F32) return par__ref_attention_prepare(args, workspace_nbytes);
+    *workspace_nbytes = (size_t)(a->B * a->H * task_floats(a)) * sizeof(float);
+    return PAR_OK;
+}
+
+static par_status attention(par_stream *stream, const void *args, void *workspace) {
+    const par_attention *a = args;
+    if (a->dtype != PAR_F32) return par__ref_attention(stream, args, workspace);
+    int64_t tasks = a->T > 0 ? a->B * a->H : 0;
+    PAR_REQUIRE(workspace || tasks == 0);
+#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)
+    for (int64_t n = 0; n < tasks; n++) {
+        int64_t b = n / a->H, h = n % a->H, kv = h / (a->H / a->K);
+        float *own = (float *)workspace + n * task_floats(a);
+        task t = {.a = a, .b = b, .h = h};
+        t.q = head_in(a->q, a, a->ldq, b, h);
+        t.k = head_in(a->k, a, a->ldk, b, kv);
+        t.v = head_in(a->v, a, a->ldv, b, kv);
+        t.o = head_out(a->o, a, a->ldo, b, h);
+        t.max = a->lse + n * a->T;
+        t.packed = own;
+        t.sum = own + a->D * TILE;
+        forward(&t, stream);
+    }
+    return PAR_OK;
+}
+
+void par__cpu_attention(par_backend *backend) {
+    par_kernel *k = backend->kernels;
+    k[PAR_OP_ATTENTION] = (par_kernel){CPU_NAME("attention"), prepare, attention};
+    k[PAR_OP_ATTENTION_BACKWARD] = (par_kernel){
+        CPU_NAME("attention_backward"), par__cpu_attention_backward_prepare, par__cpu_attention_backward};
+}

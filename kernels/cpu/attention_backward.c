@@ -1,0 +1,142 @@
+/*
+ * Causal softmax attention, backward: par_attention in par/kernels.h, formulas in kernels/ref/attention.c. A
+ * task is one (b, KV head): it owns dk and dv of that head and dq of the query heads that read it, so no sum
+ * is shared between threads. Orders of addition: dk, dv by query head, then query; dq by key.
+ */
+#include "kernels/cpu/attention.h"
+
+/* One KV head. */
+typedef struct {
+    const par_attention *a;
+    int64_t b, kv;
+    const float *k, *v;
+    float *dk, *dv;
+    float *packed_k, *packed_v; /* [D, TILE], transposed */
+    float *delta;               /* [H / K, T]: dO · o of each query */
+} task;
+
+/* One query head of the task. */
+typedef struct {
+    int64_t h;
+    const float *q, *d_o, *lse, *delta;
+    float *dq;
+} head;
+
+static float dot(const float *x, const float *y, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t d = 0; d < n; d++) sum += x[d] * y[d];
+    return sum;
+}
+
+static head head_of(const task *t, int64_t member) {
+    const par_attention *a = t->a;
+    int64_t h = t->kv * (a->H / a->K) + member;
+    return (head){.h = h,
+                  .q = head_in(a->q, a, a->ldq, t->b, h),
+                  .d_o = head_in(a->d_o, a, a->ldd_o, t->b, h),
+                  .lse = a->lse + (t->b * a->H + h) * a->T,
+                  .delta = t->delta + member * a->T,
+                  .dq = head_out(a->dq, a, a->lddq, t->b, h)};
+}
+
+/* In: scores q · k and dP = dO · v. Out: p (with dropout's factor) and ds · scale, 0 for keys that are not
+ * seen. */
+static void pair_row(const task *t, const head *x, int64_t i, int64_t j, int64_t seen, int64_t keys, float *p,
+                     float *ds) {
+    const par_attention *a = t->a;
+    float lse = x->lse[i], delta = x->delta[i], scale = a->scale;
+    if (a->dropout.p > 0) {
+        float factors[TILE];
+        attention_dropout(a, t->b, x->h, i, j, seen, factors);
+#pragma omp simd
+        for (int64_t c = 0; c < seen; c++) {
+            float weight = exp_f32(p[c] * scale - lse);
+            p[c] = weight * factors[c];
+            ds[c] = weight * (ds[c] * factors[c] - delta) * scale;
+        }
+    } else {
+#pragma omp simd
+        for (int64_t c = 0; c < seen; c++) {
+            p[c] = exp_f32(p[c] * scale - lse);
+            ds[c] = p[c] * (ds[c] - delta) * scale;
+        }
+    }
+    for (int64_t c = seen; c < keys; c++) p[c] = ds[c] = 0;
+}
+
+static void tile_backward(const task *t, const head *x, int64_t i, int64_t j, bool accumulate) {
+    const par_attention *a = t->a;
+    int64_t queries = cpu_min(TILE, a->T - i), keys = cpu_min(TILE, a->T - j);
+    float p[TILE * TILE], ds[TILE * TILE];
+    const float *q = x->q + i * a->ldq, *d_o = x->d_o + i * a->ldd_o;
+    micro_gemm((micro){q, a->ldq, 1, t->packed_k, TILE, p, TILE}, queries, padded(keys), a->D, false);
+    micro_gemm((micro){d_o, a->ldd_o, 1, t->packed_v, TILE, ds, TILE}, queries, padded(keys), a->D, false);
+    for (int64_t r = 0; r < queries; r++)
+        pair_row(t, x, i + r, j, visible(i == j, r, keys), keys, p + r * TILE, ds + r * TILE);
+    micro_gemm((micro){p, 1, TILE, d_o, a->ldd_o, t->dv + j * a->lddv, a->lddv}, keys, a->D, queries,
+               accumulate);
+    micro_gemm((micro){ds, 1, TILE, q, a->ldq, t->dk + j * a->lddk, a->lddk}, keys, a->D, queries,
+               accumulate);
+    micro_gemm((micro){ds, TILE, 1, t->k + j * a->ldk, a->ldk, x->dq + i * a->lddq, a->lddq}, queries, a->D,
+               keys, j > 0);
+}
+
+static void deltas(const task *t) {
+    const par_attention *a = t->a;
+    for (int64_t member = 0; member < a->H / a->K; member++) {
+        head x = head_of(t, member);
+        const float *o = head_in(a->o, a, a->ldo, t->b, x.h);
+        for (int64_t i = 0; i < a->T; i++)
+            t->delta[member * a->T + i] = dot(x.d_o + i * a->ldd_o, o + i * a->ldo, a->D);
+    }
+}
+
+static void backward(const task *t, par_stream *stream) {
+    const par_attention *a = t->a;
+    deltas(t);
+    for (int64_t j = 0; j < a->T; j += TILE) {
+        int64_t keys = cpu_min(TILE, a->T - j);
+        micro_transpose(t->k + j * a->ldk, a->ldk, keys, a->D, t->packed_k, TILE);
+        micro_transpose(t->v + j * a->ldv, a->ldv, keys, a->D, t->packed_v, TILE);
+        for (int64_t member = 0; member < a->H / a->K; member++) {
+            head x = head_of(t, member);
+            for (int64_t i = j; i < a->T; i += TILE) tile_backward(t, &x, i, j, member > 0 || i > j);
+        }
+        cpu_progress(stream);
+    }
+}
+
+/* floats of a task's part of the workspace */
+static int64_t task_floats(const par_attention *a) {
+    return 2 * a->D * TILE + a->H / a->K * a->T;
+}
+
+par_status par__cpu_attention_backward_prepare(const void *args, size_t *workspace_nbytes) {
+    const par_attention *a = args;
+    if (a->dtype != PAR_F32) return par__ref_attention_backward_prepare(args, workspace_nbytes);
+    *workspace_nbytes = a->K > 0 ? (size_t)(a->B * a->K * task_floats(a)) * sizeof(float) : 0;
+    return PAR_OK;
+}
+
+par_status par__cpu_attention_backward(par_stream *stream, const void *args, void *workspace) {
+    const par_attention *a = args;
+    if (a->dtype != PAR_F32) return par__ref_attention_backward(stream, args, workspace);
+    int64_t tasks = a->T > 0 && a->H > 0 ? a->B * a->K : 0;
+    PAR_REQUIRE(workspace || tasks == 0);
+#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)
+    for (int64_t n = 0; n < tasks; n++) {
+        int64_t b = n / a->K, kv = n % a->K;
+        float *own = (float *)workspace + n * task_floats(a);
+        task t = {.a = a, .b = b, .kv = kv};
+        t.k = head_in(a->k, a, a->ldk, b, kv);
+        t.v = head_in(a->v, a, a->ldv, b, kv);
+        t.dk = head_out(a->dk, a, a->lddk, b, kv);
+        t.dv = head_out(a->dv, a, a->lddv, b, kv);
+        t.packed_k = own;
+        t.packed_v = own + a->D * TILE;
+        t.delta = own + 2 * a->D * TILE;
+        backward(&t, stream);
+    }
+    return PAR_OK;
+}

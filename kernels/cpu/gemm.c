@@ -1,0 +1,116 @@
+/*
+ * Matrix product: par_gemm in par/kernels.h. oneDNN's sgemm where the build has it, else own blocked loops.
+ * Large products run in blocks of rows, between which communication makes progress and which bound oneDNN's
+ * packing buffers. The bias is added before the product, into c.
+ */
+#include <string.h>
+
+#include "config.h"
+#include "kernels/cpu/cpu.h"
+
+#if HAVE_ONEDNN
+#include <dnnl.h>
+#else
+#include "kernels/cpu/micro.h"
+#endif
+
+/* Multiply-adds of a block: about 10 ms on two cores. At least MIN_ROWS rows, so that b's packing is paid
+ * for. */
+#define BLOCK_WORK ((double)(INT64_C(1) << 30))
+enum { MIN_ROWS = 256 };
+
+static int64_t block_rows(const par_gemm *g) {
+    double rows = BLOCK_WORK / ((double)g->n * (double)(g->k ? g->k : 1));
+    if (rows >= (double)g->m) return g->m;
+    return rows < MIN_ROWS ? MIN_ROWS : (int64_t)rows / MIN_ROWS * MIN_ROWS;
+}
+
+/* c = bias + beta · c, where that differs from c; true if the product must be added to c */
+static bool start(const par_gemm *g, float *c, int64_t m) {
+    const float *bias = g->bias;
+    if (!bias && (g->beta != 0 || g->k > 0)) return g->beta != 0;
+#pragma omp parallel for schedule(static) if (m * g->n > CPU_PARALLEL)
+    for (int64_t i = 0; i < m; i++) {
+        float *row = c + i * g->ldc;
+        if (g->beta != 0) {
+#pragma omp simd
+            for (int64_t j = 0; j < g->n; j++) row[j] += bias[j];
+        } else if (bias) {
+            memcpy(row, bias, (size_t)g->n * sizeof(float));
+        } else {
+            memset(row, 0, (size_t)g->n * sizeof(float));
+        }
+    }
+    return true;
+}
+
+#if HAVE_ONEDNN
+#define PRODUCT "gemm/cpu/onednn"
+
+static int64_t at_least_one(int64_t ld) {
+    return ld > 0 ? ld : 1;
+}
+
+static par_status product(const par_gemm *g, const float *a, float *c, int64_t m, bool accumulate) {
+    dnnl_status_t st =
+        dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', m, g->n, g->k, 1.0f, a, at_least_one(g->lda), g->b,
+                   at_least_one(g->ldb), accumulate ? 1.0f : 0.0f, c, at_least_one(g->ldc));
+    if (st == dnnl_out_of_memory)
+        PAR_FAIL(PAR_ERR_MEMORY, "gemm: oneDNN had no memory for m %lld, n %lld, k %lld", (long long)m,
+                 (long long)g->n, (long long)g->k);
+    if (st != dnnl_success) PAR_FAIL(PAR_ERR_INTERNAL, "gemm: dnnl_sgemm returned status %d", (int)st);
+    return PAR_OK;
+}
+#else
+#define PRODUCT CPU_NAME("gemm")
+
+enum { PANEL_K = 256, PANEL_N = 64 };
+
+/* columns [j, j + PANEL_N) of c: b's panel is packed once for all rows */
+static void panel(const par_gemm *g, const float *a, float *c, int64_t m, int64_t j, bool accumulate) {
+    float packed[PANEL_K * PANEL_N];
+    int64_t width = cpu_min(PANEL_N, g->n - j);
+    for (int64_t l = 0; l < g->k; l += PANEL_K) {
+        int64_t depth = cpu_min(PANEL_K, g->k - l);
+        if (g->tb)
+            micro_transpose((const float *)g->b + j * g->ldb + l, g->ldb, width, depth, packed, PANEL_N);
+        else
+            for (int64_t i = 0; i < depth; i++)
+                memcpy(packed + i * PANEL_N, (const float *)g->b + (l + i) * g->ldb + j,
+                       (size_t)width * sizeof(float));
+        micro t = {.a = a + l * (g->ta ? g->lda : 1),
+                   .a_row = g->ta ? 1 : g->lda,
+                   .a_step = g->ta ? g->lda : 1,
+                   .b = packed,
+                   .ldb = PANEL_N,
+                   .c = c + j,
+                   .ldc = g->ldc};
+        micro_gemm(t, m, width, depth, accumulate || l > 0);
+    }
+}
+
+static par_status product(const par_gemm *g, const float *a, float *c, int64_t m, bool accumulate) {
+#pragma omp parallel for schedule(static) if (m * g->n * g->k > 8 * CPU_PARALLEL)
+    for (int64_t j = 0; j < g->n; j += PANEL_N) panel(g, a, c, m, j, accumulate);
+    return PAR_OK;
+}
+#endif
+
+static par_status gemm(par_stream *stream, const void *args, void *workspace) {
+    const par_gemm *g = args;
+    if (g->dtype != PAR_F32) return par__ref_gemm(stream, args, workspace);
+    int64_t rows = block_rows(g);
+    if (g->n == 0) return PAR_OK;
+    for (int64_t i = 0; i < g->m; i += rows) {
+        int64_t m = cpu_min(rows, g->m - i);
+        float *c = (float *)g->c + i * g->ldc;
+        bool accumulate = start(g, c, m);
+        if (g->k > 0) PAR_TRY(product(g, (const float *)g->a + i * (g->ta ? 1 : g->lda), c, m, accumulate));
+        par__progress(stream);
+    }
+    return PAR_OK;
+}
+
+void par__cpu_gemm(par_backend *backend) {
+    backend->kernels[PAR_OP_GEMM] = (par_kernel){PRODUCT, par__ref_no_workspace, gemm};
+}

@@ -1,0 +1,50 @@
+/*
+ * The cpu backend: picks the rung of kernels that the CPU runs. Environment PAR_CPU_RUNG = 0 (baseline), 1
+ * (AVX2 with FMA) or 2 (AVX-512) is an upper bound, for tests and for fleets of mixed machines; any other
+ * value is no bound. Compiled for the baseline, so that it runs everywhere.
+ */
+#include <stdlib.h>
+
+#include "kernels/backends.h"
+
+void par__cpu_rung_baseline(par_backend *backend);
+#if PAR__CPU_X86_RUNGS
+void par__cpu_rung_avx2(par_backend *backend);
+void par__cpu_rung_avx512(par_backend *backend);
+#endif
+
+enum { BASELINE, AVX2, AVX512 };
+
+static int allowed(void) {
+    const char *text = getenv("PAR_CPU_RUNG");
+    return text && text[0] >= '0' && text[0] <= '2' && !text[1] ? text[0] - '0' : AVX512;
+}
+
+#if PAR__CPU_X86_RUNGS
+/* the flags of meson.build */
+static int detected(void) {
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi") ||
+        !__builtin_cpu_supports("bmi2"))
+        return BASELINE;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") ||
+        !__builtin_cpu_supports("avx512vl"))
+        return AVX2;
+    return AVX512;
+}
+
+void par__cpu_init(par_backend *backend) {
+    int found = detected(), rung = allowed() < found ? allowed() : found;
+    if (rung == AVX512)
+        par__cpu_rung_avx512(backend);
+    else if (rung == AVX2)
+        par__cpu_rung_avx2(backend);
+    else
+        par__cpu_rung_baseline(backend);
+}
+#else
+void par__cpu_init(par_backend *backend) {
+    if (allowed() >= BASELINE) par__cpu_rung_baseline(backend);
+}
+#endif

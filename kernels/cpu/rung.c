@@ -1,0 +1,15 @@
+/* All topics of one rung, over a table that the reference has filled. */
+#include "kernels/cpu/cpu.h"
+
+void par__cpu_rung(par_backend *backend) {
+    par__cpu_activation(backend);
+    par__cpu_attention(backend);
+    par__cpu_column_sum(backend);
+    par__cpu_embedding(backend);
+    par__cpu_gemm(backend);
+    par__cpu_norm(backend);
+    par__cpu_residual(backend);
+    par__cpu_rope(backend);
+    par__cpu_update(backend);
+    par__cpu_xent(backend);
+}

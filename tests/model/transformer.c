@@ -1,0 +1,145 @@
+/* Configurations: presets against published counts, PERFORMANCE formulas, and refusals with the legal values.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "../harness.h"
+#include "driver.h"
+#include "libpar/model/layers.h"
+
+static par_transformer_config preset(const char *name) {
+    par_transformer_config c = {0};
+    CHECK_OK(par_transformer_preset(name, &c));
+    return c;
+}
+
+/* Parameters as counted by Hugging Face transformers from the published config.json. */
+static void counts(void) {
+    static const struct {
+        const char *name;
+        int64_t n;
+    } known[] = {{"gpt2-124m", 124439808},    {"gpt2-355m", 354823168},   {"gpt2-774m", 774030080},
+                 {"gpt2-1.5b", 1557611200},   {"llama3-8b", 8030261248},  {"llama3.1-8b", 8030261248},
+                 {"llama3.2-1b", 1235814400}, {"llama3-70b", 70553706496}};
+    for (int i = 0; i < HARNESS_COUNT(known); i++) {
+        par_transformer_config c = preset(known[i].name);
+        int64_t n = par_transformer_n_params(&c);
+        CHECK(n == known[i].n, "%s has %lld parameters, published are %lld", known[i].name, (long long)n,
+              (long long)known[i].n);
+    }
+}
+
+/* The GPT formulas for 4h MLPs (Narayanan et al. 2021): 72 L s h² (1 + s/6h + V/12hL) a sequence. */
+static void flops(void) {
+    par_transformer_config c = preset("gpt2-774m");
+    double L = 36, s = 1024, h = 1280, V = 50257;
+    double expected = 72 * L * h * h * (1 + s / (6 * h) + V / (12 * h * L));
+    CHECK(fabs(par_transformer_flops_per_token(&c) / expected - 1) < 1e-12, "%g FLOPs a token, formula %g",
+          par_transformer_flops_per_token(&c), expected);
+}
+
+static void presets(void) {
+    par_transformer_config c;
+    int n = 0;
+    for (; par_transformer_preset_name(n); n++) {
+        par_problems problems = {0};
+        par_layout layout = {0};
+        c = preset(par_transformer_preset_name(n));
+        CHECK(strcmp(c.name, par_transformer_preset_name(n)) == 0, "preset %d is called %s", n, c.name);
+        par_transformer_check(&c, &layout, 1, false, &problems, NULL);
+        CHECK(problems.n == 0, "%s: %s", c.name, problems.text);
+    }
+    CHECK(n >= 8, "%d presets", n);
+    CHECK_FAILS(par_transformer_preset("gpt5", &c), PAR_ERR_OPTION, "llama3-8b");
+}
+
+static void refused(par_transformer_config c, int tp, bool sequence_parallel, const char *text) {
+    par_problems problems = {0};
+    par_layout layout = {.size = {tp, 1, 1, 1}};
+    par_transformer_check(&c, &layout, 1, sequence_parallel, &problems, NULL);
+    CHECK(problems.n == 1 && strstr(problems.text, text), "%d problems, \"%s\" lacks \"%s\"", problems.n,
+          problems.text, text);
+}
+
+static void refusals(void) {
+    par_transformer_config c = preset("llama3-8b");
+    c.heads = c.kv_heads = 8;
+    refused(c, 3, false, "--tp 3 does not divide 8 heads; legal: 1, 2, 4, 8");
+    c.heads = 12, c.kv_heads = 6;
+    refused(c, 4, false, "--tp 4 neither divides nor is a multiple of 6 KV heads; legal: 1, 2, 3, 6, 12");
+    c.kv_heads = 5;
+    refused(c, 1, false, "12 heads are not a multiple of 5 KV heads");
+    c = preset("llama3-8b"), c.tokens = 8193;
+    refused(c, 1, false, "legal: 1 to 8192");
+    c = preset("llama3-8b"), c.head_size = 15;
+    refused(c, 1, false, "head size 15 is odd");
+    c = preset("llama3-8b"), c.tokens = 31;
+    refused(c, 2, true, "multiples of 2");
+    c = preset("llama3-8b"), c.dropout = NAN;
+    refused(c, 1, false, "dropout");
+    c = preset("llama3-8b"), c.vocab = 0;
+    refused(c, 1, false, "vocabulary 0 is out of range");
+    c = preset("llama3-8b"), c.rope_theta = 0;
+    refused(c, 1, false, "rotary base");
+}
+
+static void replicas_and_notes(void) {
+    par_transformer_config c = driver_llama(2);
+    par_problems problems = {0}, notes = {0};
+    par_layout layout = {.size = {12, 1, 1, 1}};
+    par_transformer_check(&c, &layout, 1, true, &problems, &notes);
+    CHECK(problems.n == 0 && layout.kv_replicas == 6, "%d replicas, %s", layout.kv_replicas, problems.text);
+    CHECK(notes.n == 3 && strstr(notes.text, "vocabulary 131 is padded with zeros to 132"), "notes: %s",
+          notes.text);
+}
+
+/* All parts of a split cover the whole once. */
+static void splits(void) {
+    for (int64_t n = 1; n < 20; n++)
+        for (int p = 1; p < 9; p++) {
+            int64_t end = 0;
+            for (int r = 0; r < p; r++) {
+                par__part part = par__split("x", n, p, r);
+                CHECK(part.offset == end && part.extent <= part.local && part.extent >= 0,
+                      "part %d of %d of %lld", r, p, (long long)n);
+                end += part.extent;
+            }
+            CHECK(end == n, "parts of %lld over %d end at %lld", (long long)n, p, (long long)end);
+        }
+}
+
+/* Llama 3.1's scaling at its three regimes, from the formula in the model's release: wavelengths below
+ * original / high stay, above original / low are divided by the factor. */
+static void rope(void) {
+    par_transformer_config c = preset("llama3.1-8b");
+    enum { T = 3, HALF = 64 };
+    float cos_table[T * HALF], sin_table[T * HALF];
+    c.tokens = T;
+    par__rope_tables(&c, cos_table, sin_table);
+    double pi = acos(-1.0);
+    for (int i = 0; i < HALF; i++) {
+        double f = pow(500000, -i / 64.0), wavelength = 2 * pi / f, scaled = f;
+        double smooth = (8192 / wavelength - 1) / 3;
+        if (wavelength > 8192)
+            scaled = f / 8;
+        else if (wavelength > 2048)
+            scaled = (1 - smooth) * f / 8 + smooth * f;
+        /* one rounding to fp32 */
+        CHECK(fabs((double)cos_table[2 * HALF + i] - cos(2 * scaled)) < 1e-7, "cos of pair %d", i);
+        CHECK(fabs((double)sin_table[2 * HALF + i] - sin(2 * scaled)) < 1e-7, "sin of pair %d", i);
+    }
+}
+
+static const harness_case cases[] = {
+    {.name = "counts", .run = counts},
+    {.name = "flops", .run = flops},
+    {.name = "presets", .run = presets},
+    {.name = "refusals", .run = refusals},
+    {.name = "replicas-and-notes", .run = replicas_and_notes},
+    {.name = "splits", .run = splits},
+    {.name = "rope", .run = rope},
+};
+
+int main(int argc, char **argv) {
+    return harness_main("transformer", cases, HARNESS_COUNT(cases), argc, argv);
+}
