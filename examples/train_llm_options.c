@@ -17,7 +17,8 @@ static const char usage[] =
 static int model_options(settings *s, par_option *t) {
     const char *g = "Model";
     const par_option table[] = {
-        {"model", PAR_OPT_TEXT, &s->model, g, "preset; small: 8 layers, 128 channels, bytes", NULL, false},
+        {"model", PAR_OPT_TEXT, &s->model, g, "preset; small: a Llama of 8 layers and 128 channels on bytes",
+         NULL, false},
         {"import", PAR_OPT_TEXT, &s->import, g, "start from this Hugging Face directory", NULL, false},
         {"layers", PAR_OPT_INT, &s->layers, g, "L, blocks; 0: the model's", "0..100000", false},
         {"channels", PAR_OPT_INT, &s->channels, g, "C; 0: the model's", "0..1000000", false},
@@ -167,7 +168,7 @@ void options_help(char *text, size_t nbytes) {
     par_options_help(table, n, usage, text, nbytes);
 }
 
-/* Small enough for 64 ranks on a laptop, deep enough for 8 stages. */
+/* A Llama: small enough for 64 ranks on a laptop, deep enough for 8 stages. */
 static const par_transformer_config small = {
     .name = "small",
     .vocab = 256,
@@ -178,9 +179,12 @@ static const par_transformer_config small = {
     .heads = 4,
     .kv_heads = 4,
     .head_size = 32,
-    .mlp = 512,
+    .mlp = 352,
+    .rmsnorm = true,
     .norm_eps = 1e-5f,
-    .bias = true,
+    .rope = true,
+    .rope_theta = 10000,
+    .swiglu = true,
     .tied = true,
 };
 
@@ -205,7 +209,7 @@ void options_model(const settings *s, par_transformer_config *c, par_problems *p
         *c = small;
     }
     override_model(s, c);
-    if (s->tokens && !c->rope && strcmp(c->name, "small") == 0) c->positions = s->tokens;
+    if (s->tokens && strcmp(c->name, "small") == 0) c->positions = s->tokens;
 }
 
 /* What applies to presets and imports alike. */
