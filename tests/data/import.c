@@ -25,7 +25,7 @@ static par_param make_param(const char *name, int64_t rows, int64_t cols) {
 /* ---- a reader of its own ---- */
 
 static const float *raw_tensor(const char *bytes, const char *name) {
-    char quoted[160];
+    char quoted[200];
     uint64_t n;
     memcpy(&n, bytes, 8);
     snprintf(quoted, sizeof quoted, "\"%s\":{", name);
