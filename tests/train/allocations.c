@@ -9,7 +9,9 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
+#include <malloc.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -40,7 +42,8 @@ bool allocations_can_count(void) {
 }
 
 const char *allocations_owner_name(allocations_owner owner) {
-    static const char *const names[ALLOCATIONS_OWNERS] = {"libpar", "libc", "MPI", "oneDNN", "test", "other"};
+    static const char *const names[ALLOCATIONS_OWNERS] = {"libpar",         "libc", "MPI",
+                                                          "oneDNN and C++", "test", "other"};
     return names[owner];
 }
 
@@ -48,12 +51,12 @@ static allocations_owner owner_of(const char *path) {
     static const struct {
         const char *part;
         allocations_owner owner;
-    } table[] = {{"libpar.so", BY_LIBPAR}, {"libmpi", BY_MPI},     {"libopen-", BY_MPI},
-                 {"openmpi", BY_MPI},      {"mca_", BY_MPI},       {"pmix", BY_MPI},
-                 {"libevent", BY_MPI},     {"libhwloc", BY_MPI},   {"libucp", BY_MPI},
-                 {"libuct", BY_MPI},       {"libucs", BY_MPI},     {"libfabric", BY_MPI},
-                 {"libpsm", BY_MPI},       {"libdnnl", BY_ONEDNN}, {"libgomp", BY_OTHER},
-                 {"libc.so", BY_LIBC},     {"libm.so", BY_LIBC},   {"ld-linux", BY_LIBC}};
+    } table[] = {
+        {"libpar.so", BY_LIBPAR}, {"libmpi", BY_MPI},     {"libopen-", BY_MPI},     {"openmpi", BY_MPI},
+        {"mca_", BY_MPI},         {"pmix", BY_MPI},       {"libevent", BY_MPI},     {"libhwloc", BY_MPI},
+        {"libucp", BY_MPI},       {"libuct", BY_MPI},     {"libucs", BY_MPI},       {"libfabric", BY_MPI},
+        {"libpsm", BY_MPI},       {"libdnnl", BY_ONEDNN}, {"libstdc++", BY_ONEDNN}, {"libgomp", BY_OTHER},
+        {"libc.so", BY_LIBC},     {"libm.so", BY_LIBC},   {"ld-linux", BY_LIBC}};
     if (path[0] == 0) return BY_TEST; /* the program itself */
     const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
@@ -73,27 +76,26 @@ static int add_library(struct dl_phdr_info *info, size_t size, void *user) {
     return 0;
 }
 
+static int64_t heap_in_use(void) {
+    struct mallinfo2 info = mallinfo2();
+    return (int64_t)(info.uordblks + info.hblkhd);
+}
+
 void allocations_begin(void) {
     n_segments = 0;
     dl_iterate_phdr(add_library, NULL);
     memset(&now, 0, sizeof now);
+    now.kept = -heap_in_use();
     counting = true;
 }
 
 void allocations_end(allocations_count *out) {
     counting = false;
+    now.kept += heap_in_use();
     *out = now;
 }
 
 #if !HAVE_SANITIZER
-void *malloc(size_t);
-void *calloc(size_t, size_t);
-void *realloc(void *, size_t);
-void free(void *);
-int posix_memalign(void **, size_t, size_t);
-void *aligned_alloc(size_t, size_t);
-void *memalign(size_t, size_t);
-
 /* dlsym itself may allocate before the functions are known: that comes from here and is never freed. */
 static char early[65536];
 static size_t early_used;

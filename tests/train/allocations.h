@@ -20,6 +20,7 @@ typedef enum {
 
 typedef struct {
     int64_t n[ALLOCATIONS_OWNERS], nbytes[ALLOCATIONS_OWNERS];
+    int64_t kept;             /* bytes of the heap in use at the end, less those at the beginning */
     const void *first_libpar; /* return address of libpar's first, to look up */
 } allocations_count;
 

@@ -112,7 +112,8 @@ static void run_source(par_transport *transport) {
     double before, after;
     CHECK_OK(par_trainer_create(transport, &params, &trainer));
     CHECK_OK(par_trainer_evaluate(trainer, &good, 0, 4, &before));
-    CHECK_FAILS(par_trainer_step(trainer, &bad, 1e-2f, false, &vote), PAR_ERR_IO, "tokens.bin: cannot read sample");
+    CHECK_FAILS(par_trainer_step(trainer, &bad, 1e-2f, false, &vote), PAR_ERR_IO,
+                "tokens.bin: cannot read sample");
     CHECK(vote.status == PAR_ERR_IO, "the vote says %s", par_status_text(vote.status));
     CHECK_OK(par_trainer_evaluate(trainer, &good, 0, 4, &after));
     CHECK(before == after, "weights changed in a failed step: %.9g and %.9g", before, after);

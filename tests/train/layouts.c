@@ -27,6 +27,7 @@ static layouts_setting setting(int layout, int k) {
                                               PAR_SCHEDULE_INTERLEAVED};
     const int *l = layouts[layout];
     layouts_setting s = {.tp = l[0], .pp = l[1], .dp = l[2], .chunks = 1, .micro_batch = 1};
+    if (s.tp >= 4) s.micro_batch = s.tp / 2; /* fewer, larger collectives */
     s.schedule = kinds[(layout + k) % 3];
     if (s.schedule == PAR_SCHEDULE_INTERLEAVED && can_interleave(s.pp, s.dp))
         s.chunks = 2;
