@@ -134,7 +134,8 @@ static par_status run_connected(run *r, world *w) {
     if (st == PAR_OK && r->set.import) st = open_import(r, w, &import);
     if (st == PAR_OK && w->rank == 0) report_notes(r, w);
     if (st == PAR_OK) st = world_agree(w, data_open(r, w, &d));
-    if (st == PAR_OK) st = train_with_data(r, w, &d, import);
+    if (st == PAR_OK)
+        st = r->set.verify_parallel ? verify_parallel(r, w, &d) : train_with_data(r, w, &d, import);
     data_close(&d);
     par_import_close(&import);
     return st;

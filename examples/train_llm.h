@@ -1,8 +1,8 @@
 /*
- * train_llm: the trainer program, in five files: options (the table and what follows from it alone), world
- * (MPI, threads, cores), data (token files, splits, import), report (everything that is printed) and main. It
- * uses the public headers only; what it does that the library must not (MPI_Init, signals, threads, printing,
- * exit codes) is here.
+ * train_llm: the trainer program, in six files: options (the table and what follows from it alone), world
+ * (MPI, threads, cores), data (token files, splits, import), report (everything that is printed), verify and
+ * main. It uses the public headers only; what it does that the library must not (MPI_Init, signals, threads,
+ * printing, exit codes) is here.
  */
 #ifndef TRAIN_LLM_H
 #define TRAIN_LLM_H
@@ -35,6 +35,8 @@ typedef struct {
     double split;
     int64_t eval_every, eval_batches, log_every;
     bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
+    bool verify_parallel;
+    int64_t verify_layers, verify_steps;
 } settings;
 
 /* One run: everything that follows from the settings and the world. */
@@ -95,6 +97,11 @@ void data_close(data *);
 /* Cross-entropy, nats a token, of a table of pairs counted on the training part (each count plus one). */
 par_status data_bigram(const data *, int64_t vocab, double *nats);
 const char *data_path(const settings *);
+
+/* verify */
+/* Compare the layout with one rank instead of training. Collective. Errors: PAR_ERR_NUMERIC if they differ.
+ */
+par_status verify_parallel(const run *, world *, const data *);
 
 /* report; on rank 0 alone */
 void report_problems(const char *title, const char *text);

@@ -101,6 +101,11 @@ static int other_options(settings *s, par_option *t) {
         {"check-comm", PAR_OPT_BOOL, &s->check_comm, g, "ranks compare every collective first", NULL, false},
         {"dry-run", PAR_OPT_BOOL, &s->dry_run, g, "print every stage's memory plan, without data or mpirun",
          NULL, false},
+        {"verify-parallel", PAR_OPT_BOOL, &s->verify_parallel, g,
+         "compare this layout with one rank, instead of training", NULL, false},
+        {"verify-layers", PAR_OPT_INT, &s->verify_layers, g, "blocks of the model that is compared; 0: all",
+         "0..", false},
+        {"verify-steps", PAR_OPT_INT, &s->verify_steps, g, "", "1..1000", false},
         {"show-mesh", PAR_OPT_BOOL, &s->show_mesh, g, "print the table of ranks", NULL, false},
         {"gantt", PAR_OPT_BOOL, &s->gantt, g, "print the pipeline schedule", NULL, false},
         {"help", PAR_OPT_BOOL, &s->help, g, "", NULL, false},
@@ -141,6 +146,7 @@ static int options_table(settings *s, par_option *table) {
         .eval_every = 50,
         .eval_batches = 8,
         .log_every = 1,
+        .verify_steps = 3,
     };
     *s = defaults;
     int n = model_options(s, table);
@@ -199,6 +205,7 @@ static void override_model(const settings *s, par_transformer_config *c) {
     if (s->head_size) c->head_size = s->head_size;
     if (s->mlp) c->mlp = s->mlp;
     if (s->layers) c->layers = s->layers;
+    if (s->verify_parallel && s->verify_layers) c->layers = s->verify_layers;
     if (s->vocab) c->vocab = s->vocab;
 }
 
