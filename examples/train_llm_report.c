@@ -47,8 +47,11 @@ static void report_layout(const run *r, int world_size) {
                             : "");
     printf("batch: %lld samples = %d micro-batches x %lld samples x dp %d\n", (long long)p->global_batch,
            r->n_micro, (long long)p->micro_batch, size[PAR_DP]);
-    for (const char *line = r->notes.text; *line; line += strcspn(line, "\n"), line += *line == '\n')
-        printf("note: %.*s\n", (int)strcspn(line, "\n"), line);
+    for (const char *line = r->notes.text; *line;) {
+        int n = (int)strcspn(line, "\n");
+        printf("note: %.*s\n", n, line);
+        line += n + (line[n] == '\n');
+    }
 }
 
 void report_notes(const run *r, const world *w) {
