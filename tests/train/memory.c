@@ -232,7 +232,7 @@ static void run_activations(par_transport *transport) {
 
 static const harness_case cases[] = {
     {"activations-equal-the-formula", NULL, 1, run_activations, 0},
-    {"plan-equals-run", NULL, 8, run_ledger, 120},
+    {"plan-equals-run", NULL, 8, run_ledger, 0},
     {"nothing-allocated-after-create", NULL, 8, run_allocations, 240},
 };
 
