@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 
-#include "kernels/backends.h"
+#include "kernels/cpu/cpu.h"
 
 void par__cpu_rung_baseline(par_backend *backend);
 #if PAR__CPU_X86_RUNGS
@@ -14,6 +14,18 @@ void par__cpu_rung_avx512(par_backend *backend);
 #endif
 
 enum { BASELINE, AVX2, AVX512 };
+
+static int threads = 1;
+
+int par__cpu_threads(void) {
+    return threads;
+}
+
+static void count_threads(void) {
+#ifdef _OPENMP
+    threads = omp_get_max_threads();
+#endif
+}
 
 static int allowed(void) {
     const char *text = getenv("PAR_CPU_RUNG");
@@ -35,6 +47,7 @@ static int detected(void) {
 }
 
 void par__cpu_init(par_backend *backend) {
+    count_threads();
     int found = detected(), rung = allowed() < found ? allowed() : found;
     if (rung == AVX512)
         par__cpu_rung_avx512(backend);
@@ -45,6 +58,7 @@ void par__cpu_init(par_backend *backend) {
 }
 #else
 void par__cpu_init(par_backend *backend) {
+    count_threads();
     if (allowed() >= BASELINE) par__cpu_rung_baseline(backend);
 }
 #endif

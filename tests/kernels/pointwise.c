@@ -107,7 +107,7 @@ static void test_residual(void) {
 static void build_adamw(bench *b, const void *variant) {
     const shape *v = variant;
     par_update a = {
-        .dtype = v->dtype, .n = v->n, .lr = 1e-2f, .b1 = 0.9f, .b2 = 0.999f, .eps = 1e-8f, .decay = 0.1f};
+        .dtype = v->dtype, .n = v->n, .lr = 1e-2f, .b1 = 0.9, .b2 = 0.999, .eps = 1e-8f, .decay = 0.1f};
     double w = 8 * BENCH_U + 2e-2 * 64 * BENCH_U;
     a.grad_scale = v->scale;
     a.t = v->t;
@@ -122,7 +122,7 @@ static void build_adamw(bench *b, const void *variant) {
 
 static void build_sgd(bench *b, const void *variant) {
     const shape *v = variant;
-    par_update a = {.dtype = v->dtype, .n = v->n, .lr = 1e-1f, .b1 = 0.9f, .decay = 0.1f};
+    par_update a = {.dtype = v->dtype, .n = v->n, .lr = 1e-1f, .b1 = 0.9, .decay = 0.1f};
     double bound = 16 * BENCH_U * (1 + v->a);
     a.grad_scale = v->scale;
     a.t = v->t;
