@@ -53,7 +53,8 @@ static par_status gelu(par_stream *stream, const void *args, void *workspace) {
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
     for (int64_t at = 0; at < a->n; at += CPU_BLOCK) {
         int64_t n = cpu_min(CPU_BLOCK, a->n - at);
-        float x[CPU_BLOCK], out[CPU_BLOCK], *y = cpu_place(a->y, a->dtype, at, out);
+        cpu_buffer x, out;
+        float *y = cpu_place(a->y, a->dtype, at, out);
         (a->erf ? erf_forward : tanh_forward)(cpu_read(a->x, a->dtype, at, n, x), y, n);
         cpu_write(y, a->y, a->dtype, at, n);
     }
@@ -65,7 +66,8 @@ static par_status gelu_backward(par_stream *stream, const void *args, void *work
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
     for (int64_t at = 0; at < a->n; at += CPU_BLOCK) {
         int64_t n = cpu_min(CPU_BLOCK, a->n - at);
-        float x[CPU_BLOCK], dy[CPU_BLOCK], out[CPU_BLOCK], *dx = cpu_place(a->dx, a->dtype, at, out);
+        cpu_buffer x, dy, out;
+        float *dx = cpu_place(a->dx, a->dtype, at, out);
         (a->erf ? erf_backward : tanh_backward)(cpu_read(a->x, a->dtype, at, n, x),
                                                 cpu_read(a->dy, a->dtype, at, n, dy), dx, n);
         cpu_write(dx, a->dx, a->dtype, at, n);
@@ -96,7 +98,7 @@ static par_status swiglu(par_stream *stream, const void *args, void *workspace) 
     for (int64_t i = 0; i < a->m; i++)
         for (int64_t j = 0; j < n; j += CPU_BLOCK) {
             int64_t width = cpu_min(CPU_BLOCK, n - j), at = 2 * i * n + j;
-            float gate[CPU_BLOCK], up[CPU_BLOCK], out[CPU_BLOCK];
+            cpu_buffer gate, up, out;
             float *y = cpu_place(a->y, a->dtype, i * n + j, out);
             silu_forward(cpu_read(a->x, a->dtype, at, width, gate),
                          cpu_read(a->x, a->dtype, at + n, width, up), y, width);
@@ -112,9 +114,9 @@ static par_status swiglu_backward(par_stream *stream, const void *args, void *wo
     for (int64_t i = 0; i < a->m; i++)
         for (int64_t j = 0; j < n; j += CPU_BLOCK) {
             int64_t width = cpu_min(CPU_BLOCK, n - j), at = 2 * i * n + j;
-            float gate[CPU_BLOCK], up[CPU_BLOCK], dy[CPU_BLOCK], out[2][CPU_BLOCK];
-            float *dgate = cpu_place(a->dx, a->dtype, at, out[0]);
-            float *dup = cpu_place(a->dx, a->dtype, at + n, out[1]);
+            cpu_buffer gate, up, dy, out_gate, out_up;
+            float *dgate = cpu_place(a->dx, a->dtype, at, out_gate);
+            float *dup = cpu_place(a->dx, a->dtype, at + n, out_up);
             silu_backward(cpu_read(a->x, a->dtype, at, width, gate),
                           cpu_read(a->x, a->dtype, at + n, width, up),
                           cpu_read(a->dy, a->dtype, i * n + j, width, dy), dgate, dup, width);

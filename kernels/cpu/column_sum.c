@@ -21,7 +21,7 @@ static void add(float *sum, const float *x, int64_t n) {
 static void add_row(const par_column_sum *a, int64_t i, float *sum) {
     for (int64_t j = 0; j < a->n; j += CPU_BLOCK) {
         int64_t n = cpu_min(CPU_BLOCK, a->n - j);
-        float buffer[CPU_BLOCK];
+        cpu_buffer buffer;
         add(sum + j, cpu_read(a->x, a->dtype, i * a->ldx + j, n, buffer), n);
     }
 }

@@ -23,7 +23,8 @@ static void add(float *y, const float *x, int64_t n) {
 static void add_row(const par_embedding *a, int64_t i, int64_t row) {
     for (int64_t j = 0; j < a->n; j += CPU_BLOCK) {
         int64_t n = cpu_min(CPU_BLOCK, a->n - j), at = i * a->n + j;
-        float table[CPU_BLOCK], out[CPU_BLOCK], *y = cpu_place(a->y, a->dtype, at, out);
+        cpu_buffer table, out;
+        float *y = cpu_place(a->y, a->dtype, at, out);
         if (a->dtype != PAR_F32) par__cpu_widen(a->y, a->dtype, at, n, y);
         add(y, cpu_read(a->table, a->dtype, row * a->n + j, n, table), n);
         cpu_write(y, a->y, a->dtype, at, n);
@@ -61,7 +62,7 @@ static par_status embedding_backward(par_stream *stream, const void *args, void 
     for (int64_t j = 0; j < a->n; j += COLUMNS)
         for (int64_t i = 0; i < a->m; i++) {
             int64_t row = table_row(a, i), n = cpu_min(COLUMNS, a->n - j);
-            float dy[COLUMNS];
+            cpu_buffer dy;
             if (row >= 0) add(a->dtable + row * a->n + j, cpu_read(a->dy, a->dtype, i * a->n + j, n, dy), n);
         }
     return PAR_OK;

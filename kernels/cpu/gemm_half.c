@@ -3,7 +3,7 @@
  * workspace and multiplied in fp32, and each element of c is rounded once, after its last block.
  *
  * A block product of m · n · k multiply-adds pays for m k + k n + m n conversions: with the sizes below about
- * one in 300. The blocks are small enough to stay in the last-level cache, and the workspace is bounded by
+ * one in 300. The blocks are small enough to stay in the last-level cache, and the workspace is at most
  * 36 MiB. c of fp32 is its own block.
  */
 #include <string.h>

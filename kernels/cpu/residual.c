@@ -28,7 +28,7 @@ static void combine(const float *x, const float *bias, const float *residual, co
 
 /* columns [j, j + n) of row i, n <= PIECE */
 static void piece(const par_residual *a, int64_t i, int64_t j, int64_t n) {
-    float in[3][PIECE], out[PIECE], factors[PIECE];
+    cpu_buffer in[3], out, factors;
     int64_t at = i * a->n + j;
     const float *x = cpu_read(a->x, a->dtype, at, n, in[0]);
     const float *bias = a->bias ? cpu_read(a->bias, a->dtype, j, n, in[1]) : NULL;

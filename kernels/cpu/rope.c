@@ -13,7 +13,7 @@ static void rotate(float *x, int64_t half, const float *cosine, const float *sin
 
 /* n heads of row i from head h; 16-bit ones fit a block. */
 static void heads(const par_rope *a, int64_t i, int64_t h, int64_t n) {
-    float buffer[CPU_BLOCK];
+    cpu_buffer buffer;
     int64_t D = a->head_size, at = i * a->ldx + h * D, position = (a->first_row + i) % a->T * (D / 2);
     float *x = cpu_place(a->x, a->dtype, at, buffer);
     if (a->dtype != PAR_F32) par__cpu_widen(a->x, a->dtype, at, n * D, x);

@@ -128,7 +128,8 @@ static par_status cast(par_stream *stream, const void *args, void *workspace) {
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
     for (int64_t at = 0; at < a->n; at += CPU_BLOCK) {
         int64_t n = cpu_min(CPU_BLOCK, a->n - at);
-        float in[CPU_BLOCK], out[CPU_BLOCK], *y = cpu_place(a->y, a->dtype_y, at, out);
+        cpu_buffer in, out;
+        float *y = cpu_place(a->y, a->dtype_y, at, out);
         scale(cpu_read(a->x, a->dtype_x, at, n, in), a->scale, y, n);
         cpu_write(y, a->y, a->dtype_y, at, n);
     }

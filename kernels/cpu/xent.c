@@ -11,14 +11,15 @@
 /* A row's sum: fp32 within a piece, double over pieces, as a vocabulary has 10^5 terms. */
 enum { PIECE = CPU_BLOCK };
 
-static float maximum(const float *x, int64_t n) {
+/* Not inlined: gcc then gives up the vectors of these loops. */
+static __attribute__((noinline)) float maximum(const float *x, int64_t n) {
     float max = -INFINITY;
 #pragma omp simd reduction(max : max)
     for (int64_t j = 0; j < n; j++) max = x[j] > max ? x[j] : max;
     return max;
 }
 
-static float sum_exp(const float *x, int64_t n, float max) {
+static __attribute__((noinline)) float sum_exp(const float *x, int64_t n, float max) {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t j = 0; j < n; j++) sum += exp_f32(x[j] - max);
@@ -37,7 +38,8 @@ static float logit(const par_xent *a, int64_t i, int64_t column) {
 
 static void stats_row(const par_xent *a, int64_t i, float *out) {
     int64_t target = a->targets[i] < 0 ? -1 : a->targets[i] - a->begin;
-    float buffer[PIECE], max = -INFINITY;
+    cpu_buffer buffer;
+    float max = -INFINITY;
     double sum = 0;
     for (int64_t j = 0; j < a->valid; j += PIECE) {
         float most = maximum(piece(a, i, j, buffer), cpu_min(PIECE, a->valid - j));
@@ -66,7 +68,8 @@ static void softmax(const float *x, float lse, float seed, float *y, int64_t n) 
 }
 
 static void backward_row(const par_xent *a, int64_t i) {
-    float lse = a->lse[i], seed = a->seed, buffer[PIECE], out[PIECE];
+    float lse = a->lse[i], seed = a->seed;
+    cpu_buffer buffer, out;
     int64_t target = a->targets[i] - a->begin, valid = a->targets[i] < 0 ? 0 : a->valid, row = i * a->ldx;
     bool here = 0 <= target && target < valid;
     /* the target's own term: exp(x - lse) - 1 is rounded before it is scaled */
