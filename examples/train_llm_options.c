@@ -290,11 +290,11 @@ static void resolve_numbers(const settings *s, par_trainer_params *p) {
     p->no_sequence_parallel = !s->sequence_parallel;
     p->chunks = (int)s->chunks;
     p->zero = (int)s->zero;
-    p->beta1 = (float)s->beta1;
-    p->beta2 = (float)s->beta2;
+    p->beta1 = s->beta1;
+    p->beta2 = s->beta2;
     p->eps = (float)s->eps;
     p->weight_decay = (float)s->weight_decay;
-    p->momentum = (float)s->momentum;
+    p->momentum = s->momentum;
     p->clip = (float)s->clip;
 }
 

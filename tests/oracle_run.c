@@ -272,8 +272,8 @@ static par_trainer_params trainer_params(oracle_state *s) {
     params.recompute = o->recompute;
     params.zero = o->zero;
     if (json_array_size(betas) == 2) {
-        params.beta1 = (float)json_number_value(json_array_get(betas, 0));
-        params.beta2 = (float)json_number_value(json_array_get(betas, 1));
+        params.beta1 = json_number_value(json_array_get(betas, 0));
+        params.beta2 = json_number_value(json_array_get(betas, 1));
     }
     params.eps = (float)constant(s, "eps", 1e-8);
     params.weight_decay = (float)constant(s, "weight_decay", 0.1);

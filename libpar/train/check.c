@@ -97,12 +97,11 @@ static void check_numbers(const par_trainer_params *p, par_problems *problems) {
     if (p->bucket_n < 0) par_problem(problems, "bucket size %lld must be positive", (long long)p->bucket_n);
     if (p->optimizer == PAR_SGD) {
         if (!(p->momentum >= 0 && p->momentum < 1))
-            par_problem(problems, "momentum %g must be in [0, 1)", (double)p->momentum);
+            par_problem(problems, "momentum %g must be in [0, 1)", p->momentum);
         return;
     }
     if (!(p->beta1 >= 0 && p->beta1 < 1 && p->beta2 >= 0 && p->beta2 < 1))
-        par_problem(problems, "AdamW's betas %g and %g must be in [0, 1)", (double)p->beta1,
-                    (double)p->beta2);
+        par_problem(problems, "AdamW's betas %g and %g must be in [0, 1)", p->beta1, p->beta2);
     if (!(p->eps > 0)) par_problem(problems, "AdamW's eps %g must be positive", (double)p->eps);
 }
 

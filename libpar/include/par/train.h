@@ -39,7 +39,8 @@ typedef struct {
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
     int64_t bucket_n; /* elements a gradient bucket aims at; 0: 4 Mi */
     par_optimizer optimizer;
-    float beta1, beta2, eps, weight_decay, momentum;
+    double beta1, beta2, momentum; /* double: 1 - beta is what counts */
+    float eps, weight_decay;
     float clip; /* global gradient norm; 0: no clipping */
     par_nonfinite nonfinite;
 } par_trainer_params;
