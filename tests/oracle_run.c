@@ -282,6 +282,9 @@ static par_trainer_params trainer_params(oracle_state *s) {
     par_trainer_params params = check_params(s->model, o->tp, o->pp, o->dp, s->micro_batch, s->c->batch);
     params.backend = o->backend ? o->backend : "cpu";
     params.dtype = o->dtype;
+    /* The reference's own scale: a step that a dynamic scale skips would move all later ones to other
+     * samples. */
+    if (o->dtype == PAR_F16) params.scaler.constant = 1024;
     params.no_sequence_parallel = o->no_sequence_parallel;
     params.schedule = o->schedule;
     params.chunks = o->chunks ? o->chunks : 1;
