@@ -73,7 +73,8 @@ typedef struct par_trainer par_trainer;
 typedef struct {
     double loss; /* mean over the step's targets */
     int64_t n_targets;
-    double grad_norm;    /* of the mean loss, unscaled, before clipping, each parameter once */
+    double grad_norm;    /* of the mean loss, unscaled, before clipping, each parameter once; finite elements
+                            only */
     int64_t n_nonfinite; /* elements of gradients that were inf or NaN */
     char where[160];     /* the first such: parameter, world rank, how many of its elements there */
     double loss_scale;   /* that this step used; 1 in fp32 and bf16 */
