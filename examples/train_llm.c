@@ -68,7 +68,7 @@ static par_status train(const run *r, const world *w, const data *d, par_trainer
         double loss, begin = world_seconds(), lr = par_lr_cosine(step, s->lr, s->min_lr, s->warmup, s->steps);
         PAR_TRY(par_trainer_step(trainer, &source, (float)lr, asked_to_stop, &vote));
         bool last = vote.stop || step == s->steps;
-        if (w->rank == 0 && (last || step == 1 || due(step, s->log_every, s->steps)))
+        if (w->rank == 0 && (last || vote.skipped || step == 1 || due(step, s->log_every, s->steps)))
             report_step(r, step, lr, world_seconds() - begin, &vote, par_trainer_times(trainer));
         if (vote.stop) {
             if (w->rank == 0) printf("stopped by a signal after step %lld\n", (long long)step);

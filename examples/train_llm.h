@@ -25,7 +25,9 @@ typedef struct {
     const char *order;
     int64_t micro_batch, batch, steps, warmup, seed;
     double lr, min_lr, beta1, beta2, eps, weight_decay, clip, momentum;
-    const char *optimizer, *schedule, *recompute, *nonfinite;
+    const char *optimizer, *schedule, *recompute, *nonfinite, *precision;
+    double loss_scale, loss_scale_init, loss_scale_min, loss_scale_max;
+    int64_t loss_scale_window, loss_scale_hysteresis, max_skips;
     int64_t chunks, zero;
     par_int_list pp_layers; /* blocks a part */
     bool sequence_parallel, sequence_parallel_set;

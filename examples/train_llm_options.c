@@ -78,9 +78,31 @@ static int training_options(settings *s, par_option *t) {
         {"weight-decay", PAR_OPT_REAL, &s->weight_decay, g, "of matrices", "0..", false},
         {"momentum", PAR_OPT_REAL, &s->momentum, g, "of sgd", "0..0.999999", false},
         {"clip", PAR_OPT_REAL, &s->clip, g, "global gradient norm; 0: off", "0..", false},
-        {"nonfinite", PAR_OPT_CHOICE, &s->nonfinite, g, "a step with inf or NaN gradients", "stop|skip",
-         false},
         {"seed", PAR_OPT_INT, &s->seed, g, "weights, dropout, order of samples", "0..", false},
+    };
+    memcpy(t, table, sizeof table);
+    return (int)(sizeof table / sizeof *table);
+}
+
+static int precision_options(settings *s, par_option *t) {
+    const char *g = "Precision (master weights, moments and gradients are fp32)";
+    const par_option table[] = {
+        {"precision", PAR_OPT_CHOICE, &s->precision, g, "of weights and activations", "fp32|bf16|fp16",
+         false},
+        {"nonfinite", PAR_OPT_CHOICE, &s->nonfinite, g,
+         "a step with inf or NaN gradients; fp16 skips by itself", "stop|skip", false},
+        {"loss-scale", PAR_OPT_REAL, &s->loss_scale, g, "fp16: a constant scale; 0: dynamic", "0..4294967296",
+         false},
+        {"loss-scale-init", PAR_OPT_REAL, &s->loss_scale_init, g, "of the first step", "0.000001..4294967296",
+         false},
+        {"loss-scale-window", PAR_OPT_INT, &s->loss_scale_window, g, "clean steps until it doubles", "1..",
+         false},
+        {"loss-scale-hysteresis", PAR_OPT_INT, &s->loss_scale_hysteresis, g,
+         "overflows in a row until it halves", "1..", false},
+        {"loss-scale-min", PAR_OPT_REAL, &s->loss_scale_min, g, "smallest", "0.000001..4294967296", false},
+        {"loss-scale-max", PAR_OPT_REAL, &s->loss_scale_max, g, "largest", "0.000001..4294967296", false},
+        {"max-skips", PAR_OPT_INT, &s->max_skips, g,
+         "skips in a row at the smallest scale that end the training", "1..", false},
     };
     memcpy(t, table, sizeof table);
     return (int)(sizeof table / sizeof *table);
@@ -139,6 +161,13 @@ static int options_table(settings *s, par_option *table) {
         .schedule = "1f1b",
         .recompute = "none",
         .nonfinite = "stop",
+        .precision = "fp32",
+        .loss_scale_init = 65536,
+        .loss_scale_window = 1000,
+        .loss_scale_hysteresis = 2,
+        .loss_scale_min = 1,
+        .loss_scale_max = 4294967296.0,
+        .max_skips = 16,
         .chunks = 1,
         .sequence_parallel = true,
         .backend = "cpu",
@@ -152,6 +181,7 @@ static int options_table(settings *s, par_option *table) {
     int n = model_options(s, table);
     n += layout_options(s, table + n);
     n += training_options(s, table + n);
+    n += precision_options(s, table + n);
     return n + other_options(s, table + n);
 }
 
@@ -278,13 +308,22 @@ static void resolve_kinds(const settings *s, par_trainer_params *p) {
     p->recompute = strcmp(s->recompute, "none") == 0        ? PAR_RECOMPUTE_NONE
                    : strcmp(s->recompute, "selective") == 0 ? PAR_RECOMPUTE_SELECTIVE
                                                             : PAR_RECOMPUTE_FULL;
+    p->dtype = strcmp(s->precision, "fp32") == 0   ? PAR_F32
+               : strcmp(s->precision, "bf16") == 0 ? PAR_BF16
+                                                   : PAR_F16;
     p->optimizer = strcmp(s->optimizer, "adamw") == 0 ? PAR_ADAMW : PAR_SGD;
     p->nonfinite = strcmp(s->nonfinite, "stop") == 0 ? PAR_NONFINITE_STOP : PAR_NONFINITE_SKIP;
 }
 
 static void resolve_numbers(const settings *s, par_trainer_params *p) {
     p->backend = s->backend;
-    p->dtype = PAR_F32;
+    p->scaler = (par_scaler_params){.constant = s->loss_scale,
+                                    .init = s->loss_scale_init,
+                                    .min = s->loss_scale_min,
+                                    .max = s->loss_scale_max,
+                                    .interval = s->loss_scale_window,
+                                    .hysteresis = s->loss_scale_hysteresis,
+                                    .max_skips = s->max_skips};
     p->seed = (uint64_t)s->seed;
     p->global_batch = s->batch;
     p->no_sequence_parallel = !s->sequence_parallel;
