@@ -35,7 +35,7 @@ typedef struct {
     size_t mask;    /* slots - 1, a power of two minus 1 */
 } par__vocab;
 
-/* words[id], of lengths[id] bytes in total at most `nbytes` bytes once decoded. */
+/* words[id] in the alphabet; path: for messages. */
 par_status par__vocab_create(const char *path, const char *const *words, int32_t n, par__vocab *out);
 par_status par__vocab_bytes(const uint8_t *bytes, int32_t n, par__vocab *out); /* id i is the byte bytes[i] */
 void par__vocab_destroy(par__vocab *v);
@@ -81,7 +81,7 @@ typedef struct {
     size_t max, n_heap; /* nodes; the heap has room for 3 times as many */
 } par__bpe;
 
-/* Ids of a piece are appended through `put`. of_byte: id of each byte. */
+/* Ids of a piece go to `visit`. of_byte: id of each byte. */
 typedef par_status par__id_visitor(void *user, const int32_t *ids, size_t n);
 par_status par__bpe_run(par__bpe *bpe, const par__merges *merges, const int32_t *of_byte,
                         const uint8_t *piece, size_t n, par__id_visitor *visit, void *user);
