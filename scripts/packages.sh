@@ -1,6 +1,6 @@
 # Debian packages of libpar, and how to install them. Sourced by quickstart and run-tests.
 
-packages_build="gcc libc6-dev meson ninja-build pkg-config libopenmpi-dev openmpi-bin libdnnl-dev libjansson-dev"
+packages_build="gcc libc6-dev meson ninja-build pkg-config libopenmpi-dev openmpi-bin libdnnl-dev libjansson-dev libpcre2-dev"
 packages_test="clang libomp-dev clang-format g++ file"
 
 missing_packages() {

@@ -15,6 +15,7 @@
 #include "par/schedule.h"
 #include "par/status.h"
 #include "par/tensor.h"
+#include "par/tokenizer.h"
 #include "par/train.h"
 #include "par/transformer.h"
 #include "par/verify.h"
