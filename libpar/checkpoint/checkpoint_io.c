@@ -148,7 +148,13 @@ par_status par__read_file(const char *path, int64_t max, char **out, size_t *nby
 /* What is made anew is synced in its parent, so that a checkpoint in it is not lost with it. */
 static par_status make_directory(const char *path) {
     char parent[PAR__PATH];
-    if (mkdir(path, 0777) != 0) return errno == EEXIST ? PAR_OK : par__io_error(path, "make directory");
+    struct stat info;
+    if (mkdir(path, 0777) != 0) {
+        int error = errno;
+        if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return PAR_OK;
+        errno = error;
+        return par__io_error(path, "make directory");
+    }
     snprintf(parent, sizeof parent, "%s", path);
     char *slash = strrchr(parent, '/');
     if (slash) slash[slash == parent] = 0;
