@@ -2,7 +2,7 @@
  * Checkpoints of train_llm: signals, saving, resuming. A signal reaches ranks at different times: it only
  * sets a flag, the step's vote carries it to all, and one more agreement says what was asked.
  */
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,8 +20,16 @@ static void on_signal(int number) {
         asked_to_stop = 1;
 }
 
+/*
+ * On a stack of their own: a signal that interrupts a generated GEMM kernel was seen to leave its frame in
+ * the heap, as such kernels may use the stack pointer for other things. 64 KiB hold the frame of any register
+ * set.
+ */
 void checkpoint_catch_signals(void) {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    static char stack[1 << 16];
+    const stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
+    sigaltstack(&own, NULL);
     const int numbers[] = {SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
     for (int i = 0; i < 4; i++) sigaction(numbers[i], &action, NULL);
 }
