@@ -12,7 +12,8 @@ enum { MAX_OPTIONS = 96, MAX_AUTO_MICRO_BATCH = 8 };
 static const char usage[] =
     "usage: mpirun -n RANKS ./train_llm [--tp N] [--pp N] [--dp N] [--model NAME] [--data FILE] ...\n"
     "Trains a transformer with tensor, pipeline and data parallelism.\n"
-    "Exit codes: 0 done, 1 failed, 2 bad options or input, 3 stopped by non-finite numbers.";
+    "Exit codes: 0 done, 1 failed, 2 bad options or input, 3 stopped by non-finite numbers, 4 stopped by a "
+    "signal.";
 
 static int model_options(settings *s, par_option *t) {
     const char *g = "Model";
@@ -109,13 +110,20 @@ static int precision_options(settings *s, par_option *t) {
 }
 
 static int other_options(settings *s, par_option *t) {
-    const char *d = "Data", *o = "Output", *g = "Machine and diagnostics";
+    const char *d = "Data", *o = "Output", *c = "Checkpoints", *g = "Machine and diagnostics";
     const par_option table[] = {
         {"data", PAR_OPT_TEXT, &s->data, d, "token file; else quickstart's, if it is there", NULL, false},
         {"split", PAR_OPT_REAL, &s->split, d, "last part of the file, for validation", "0..0.9", false},
         {"eval-every", PAR_OPT_INT, &s->eval_every, o, "steps; 0: only at the end", "0..", false},
         {"eval-batches", PAR_OPT_INT, &s->eval_batches, o, "batches of validation at most", "1..", false},
         {"log-every", PAR_OPT_INT, &s->log_every, o, "steps", "1..", false},
+        {"save", PAR_OPT_TEXT, &s->save, c, "directory for checkpoints; one at the end in any case", NULL,
+         false},
+        {"save-every", PAR_OPT_INT, &s->save_every, c, "steps; 0: only at the end and on signals", "0..",
+         false},
+        {"keep", PAR_OPT_INT, &s->keep, c, "newest checkpoints that stay; 0: all", "0..1000000", false},
+        {"resume", PAR_OPT_TEXT, &s->resume, c,
+         "a directory of checkpoints, or one; auto: --save's newest, if any", NULL, false},
         {"bigram", PAR_OPT_BOOL, &s->bigram, o, "print a bigram table's loss for comparison", NULL, false},
         {"backend", PAR_OPT_CHOICE, &s->backend, g, "", "cpu|ref", false},
         {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks", "0..4096",
@@ -176,6 +184,7 @@ static int options_table(settings *s, par_option *table) {
         .eval_batches = 8,
         .log_every = 1,
         .verify_steps = 3,
+        .keep = 3,
     };
     *s = defaults;
     int n = model_options(s, table);
@@ -183,6 +192,19 @@ static int options_table(settings *s, par_option *table) {
     n += training_options(s, table + n);
     n += precision_options(s, table + n);
     return n + other_options(s, table + n);
+}
+
+/* What saving and resuming need, before anything runs. */
+static void check_checkpoints(const settings *s, par_problems *problems) {
+    const char *missing = par_checkpoint_missing();
+    if ((s->save || s->resume) && missing) par_problem(problems, "--save, --resume: %s", missing);
+    if ((s->save && !*s->save) || (s->resume && !*s->resume))
+        par_problem(problems, "--save, --resume: empty; legal: a directory");
+    if (!s->save && s->save_every) par_problem(problems, "--save-every: needs --save");
+    if (!s->save && s->resume && strcmp(s->resume, "auto") == 0)
+        par_problem(problems, "--resume auto: needs --save; legal without it: a directory");
+    if (s->save && s->steps > 99999999)
+        par_problem(problems, "--steps %lld: with --save at most 99999999", (long long)s->steps);
 }
 
 void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
@@ -195,6 +217,7 @@ void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
     if (s->min_lr > s->lr) par_problem(problems, "--min-lr %g: is above --lr %g", s->min_lr, s->lr);
     if (s->import && strcmp(s->model, "small") != 0)
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
+    check_checkpoints(s, problems);
 }
 
 void options_help(char *text, size_t nbytes) {

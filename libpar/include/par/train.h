@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "par/checkpoint.h"
 #include "par/comm.h"
 #include "par/data.h"
 #include "par/memory.h"
@@ -188,6 +189,28 @@ const par_scaler *par_trainer_scaler(const par_trainer *);
 /** Continue from a stored state; equal on all ranks, between steps. Not collective. Errors: PAR_ERR_ARG if it
  * is no state of this trainer's scaler. */
 par_status par_trainer_set_scaler(par_trainer *, const par_scaler *);
+
+/**
+ * What a checkpoint of this rank holds, as mutable runs in a fixed order. Not collective.
+ */
+par_status par_trainer_state_runs(const par_trainer *,
+                                  par_status (*visit)(void *user, const par_checkpoint_run *run), void *user);
+
+/**
+ * Save between steps. about.model describes the model (NULL: its name), about.options what else the caller
+ * wants recorded; layout, the trainer's own options, consumed samples and updates are filled in here.
+ * Collective on world; errors as par_checkpoint_save.
+ */
+par_status par_trainer_save(par_trainer *, const par_checkpoint_params *params, par_checkpoint_result *out);
+
+/**
+ * Continue from a checkpoint of the same model and layout: the next steps have the bits of the run that saved
+ * it, if no option differs (a note says which do). about as in par_trainer_save. Collective on world; errors
+ * as par_checkpoint_load. After PAR_ERR_INTERNAL (the files changed meanwhile) the trainer's state is
+ * undefined.
+ */
+par_status par_trainer_resume(par_trainer *, const char *directory, const par_checkpoint_about *about,
+                              par_checkpoint_result *out);
 
 /* Learning rates. step counts from 1; all functions are pure. */
 /** Linear warm-up over `warmup` steps to lr, then cosine to min_lr at step `total`; min_lr after it. */
