@@ -2,7 +2,7 @@
  * The trainer's state as runs of a checkpoint. Each dp rank stores its part of every bucket, with and without
  * ZeRO, so that of weights and moments every dp rank's copy is stored once; copies along tp and tied weights
  * on two stages are stored by each rank that holds them. After loading, the parts are gathered over dp as in
- * a step. A new kind of state (master weights, a loss scaler) is one more call of `offer` in each_run.
+ * a step. The loss scaler's state is one more run, the same on every rank.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +40,7 @@ static par_status each_run(const par_trainer *t, const par_param *p, const visit
     int64_t at = state + (p->flat - owned) + first;
     size_t size = par_dtype_nbytes(t->params.dtype);
     PAR_TRY(offer(p, first, n, "weight", t->params.dtype, (char *)p->weight + (size_t)first * size, v));
+    if (t->master) PAR_TRY(offer(p, first, n, "master", PAR_F32, t->master + at, v));
     PAR_TRY(offer(p, first, n, "m", PAR_F32, t->m + at, v));
     if (t->v) PAR_TRY(offer(p, first, n, "v", PAR_F32, t->v + at, v));
     return PAR_OK;
@@ -51,7 +52,12 @@ par_status par_trainer_state_runs(const par_trainer *t,
     PAR_REQUIRE(t && visit);
     const visitor v = {visit, user};
     for (int i = 0; i < t->registry->n_params; i++) PAR_TRY(each_run(t, t->registry->params[i], &v));
-    return PAR_OK;
+    const par_checkpoint_run scaler = {.kind = "scaler",
+                                       .name = "loss scale",
+                                       .dtype = PAR_U8,
+                                       .n = sizeof t->scaler,
+                                       .data = (void *)&t->scaler};
+    return visit(user, &scaler);
 }
 
 typedef struct {
@@ -128,7 +134,7 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     return st;
 }
 
-/* The parts of all dp ranks: weights always, moments where every dp rank has them whole. */
+/* The parts of all dp ranks: weights always, master and moments where every dp rank has them whole. */
 static par_status gather(par_trainer *t) {
     static const par_tag tag = {"checkpoint", -1, -1, -1};
     par_comm *dp = t->mesh->axis[PAR_DP];
@@ -140,10 +146,10 @@ static par_status gather(par_trainer *t) {
         int64_t part = k->shard - k->begin;
         PAR_TRY(par_comm_all_gather(dp, weights + (size_t)part * size, weights, k->n_shard, t->params.dtype,
                                     tag, &t->stream, NULL));
-        float *const moments[] = {t->m, t->v};
-        for (int i = 0; i < 2 && t->params.zero == 0; i++) {
-            if (!moments[i]) continue;
-            float *all = moments[i] + t->state[b];
+        float *const states[] = {t->master, t->m, t->v};
+        for (int i = 0; i < 3 && t->params.zero == 0; i++) {
+            if (!states[i]) continue;
+            float *all = states[i] + t->state[b];
             PAR_TRY(par_comm_all_gather(dp, all + part, all, k->n_shard, PAR_F32, tag, &t->stream, NULL));
         }
     }
@@ -157,10 +163,14 @@ par_status par_trainer_resume(par_trainer *t, const char *directory, const par_c
     PAR_REQUIRE(t && directory && about && out);
     par_checkpoint_about a = describe(t, about, &d);
     for (int b = 0; b < t->registry->n_buckets; b++) PAR_TRY(par__bucket_gather(t, b));
+    const par_scaler before = t->scaler;
     par_status st = par_comm_agree(t->mesh->world, par_trainer_state_runs(t, append, &l));
     if (st == PAR_OK) st = par_checkpoint_load(t->mesh->world, directory, &a, l.runs, l.n, out);
     free(l.runs);
     if (st != PAR_OK || !*out->path) return st;
+    const par_scaler stored = t->scaler;
+    t->scaler = before; /* other options may not allow the stored one */
+    PAR_TRY(par_trainer_set_scaler(t, &stored));
     t->consumed = out->consumed;
     t->updates = out->updates;
     return gather(t);

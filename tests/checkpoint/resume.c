@@ -1,7 +1,8 @@
 /*
  * Interrupted and resumed is uninterrupted: a run saves at a random step and goes on; a new trainer resumes
  * from that checkpoint. Every later loss and norm, and at the end every byte of weights on every rank (copies
- * along tp and dp included) and of all moments, must be the same, over layouts, ZeRO, and dropout.
+ * along tp and dp included) and of all moments, must be the same, over layouts, ZeRO, precisions and
+ * dropout.
  */
 #define _GNU_SOURCE
 #include <ftw.h>
@@ -18,10 +19,12 @@ typedef struct {
     int tp, pp, dp, zero;
     bool llama, sgd;
     int chunks;
+    par_dtype dtype;
 } setting;
 
 typedef struct {
     double loss[STEPS], norm[STEPS], evaluation;
+    par_scaler scaler;
     float *weights; /* this rank's, one after the other */
     float *m, *v;   /* global, on rank 0 */
 } outcome;
@@ -47,7 +50,7 @@ static void copy_weights(const par_trainer *t, float *to) {
     for (int i = 0; i < par_trainer_n_params(t); i++) {
         const par_param *p = par_trainer_param(t, i);
         int64_t n = p->local[0] * p->local[1];
-        memcpy(to, p->weight, (size_t)n * sizeof *to);
+        memcpy(to, p->weight, (size_t)n * par_dtype_nbytes(p->dtype));
         to += n;
     }
 }
@@ -60,6 +63,7 @@ static par_status keep_outcome(experiment *e, par_trainer *t, outcome *o) {
     o->m = calloc((size_t)e->table.total, sizeof(float));
     o->v = calloc((size_t)e->table.total, sizeof(float));
     copy_weights(t, o->weights);
+    o->scaler = *par_trainer_scaler(t);
     PAR_TRY(check_gather(t, &e->table, PAR_STATE_M, o->m));
     return e->set->sgd ? PAR_OK : check_gather(t, &e->table, PAR_STATE_V, o->v);
 }
@@ -108,6 +112,8 @@ static void compare(const experiment *e, int64_t n_local, const outcome *a, cons
     for (int i = e->save_after; i < STEPS; i++)
         CHECK(a->loss[i] == b->loss[i] && a->norm[i] == b->norm[i], "step %d: loss %.17g and %.17g", i + 1,
               a->loss[i], b->loss[i]);
+    CHECK(memcmp(&a->scaler, &b->scaler, sizeof a->scaler) == 0, "loss scale %g and %g", a->scaler.scale,
+          b->scaler.scale);
     CHECK(a->evaluation == b->evaluation, "evaluation %.17g and %.17g", a->evaluation, b->evaluation);
     CHECK(memcmp(a->weights, b->weights, (size_t)n_local * sizeof(float)) == 0, "weights of a rank differ");
     if (e->table.rank != 0) return;
@@ -154,6 +160,8 @@ static void one_setting(par_transport *transport, MPI_Comm comm, const setting *
     e.params = check_params(model, set->tp, set->pp, set->dp, 2, 8);
     e.params.zero = set->zero;
     e.params.bucket_n = 3000;
+    e.params.dtype = set->dtype;
+    if (set->dtype == PAR_F16) e.params.scaler.interval = 2; /* the scale moves within the run */
     if (set->sgd) e.params.optimizer = PAR_SGD;
     if (set->chunks) {
         e.params.chunks = set->chunks;
@@ -187,27 +195,33 @@ static void all_of(par_transport *transport, const setting *settings, int n) {
 }
 
 static void one_rank(par_transport *transport) {
-    const setting settings[] = {{1, 1, 1, 0, false, false, 0}, {1, 1, 1, 1, true, true, 0}};
-    all_of(transport, settings, 2);
+    const setting settings[] = {{1, 1, 1, 0, false, false, 0, PAR_F32},
+                                {1, 1, 1, 1, true, true, 0, PAR_F32},
+                                {1, 1, 1, 0, true, false, 0, PAR_F16}};
+    all_of(transport, settings, 3);
 }
 
 static void two_ranks(par_transport *transport) {
-    const setting settings[] = {{2, 1, 1, 0, false, false, 0},
-                                {1, 2, 1, 0, false, false, 0},
-                                {1, 1, 2, 0, false, false, 0},
-                                {1, 1, 2, 1, true, false, 0}};
-    all_of(transport, settings, 4);
+    const setting settings[] = {
+        {2, 1, 1, 0, false, false, 0, PAR_F32}, {1, 2, 1, 0, false, false, 0, PAR_F32},
+        {1, 1, 2, 0, false, false, 0, PAR_F32}, {1, 1, 2, 1, true, false, 0, PAR_F32},
+        {1, 1, 2, 0, true, false, 0, PAR_BF16}, {1, 1, 2, 1, false, false, 0, PAR_F16}};
+    all_of(transport, settings, 6);
 }
 
 static void four_ranks(par_transport *transport) {
-    const setting settings[] = {
-        {2, 1, 2, 1, true, false, 0}, {1, 2, 2, 1, false, false, 0}, {2, 2, 1, 0, true, false, 2}};
+    const setting settings[] = {{2, 1, 2, 1, true, false, 0, PAR_F32},
+                                {1, 2, 2, 1, false, false, 0, PAR_F32},
+                                {2, 2, 1, 0, true, false, 2, PAR_F32}};
     all_of(transport, settings, 3);
 }
 
 static void eight_ranks(par_transport *transport) {
-    const setting settings[] = {{2, 2, 2, 0, false, true, 0}, {2, 2, 2, 1, true, false, 0}};
-    all_of(transport, settings, 2);
+    const setting settings[] = {{2, 2, 2, 0, false, true, 0, PAR_F32},
+                                {2, 2, 2, 1, true, false, 0, PAR_F32},
+                                {2, 2, 2, 1, true, false, 0, PAR_BF16},
+                                {2, 2, 2, 1, false, false, 0, PAR_F16}};
+    all_of(transport, settings, 4);
 }
 
 static const harness_case cases[] = {

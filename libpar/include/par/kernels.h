@@ -264,7 +264,7 @@ typedef struct {
     float *m, *v;
     float lr, eps, decay, grad_scale;
     double b1, b2; /* in fp32, 1 - 0.999 would be off by 1e-5 of itself */
-    int64_t t; /* number of this update, from 1 */
+    int64_t t;     /* number of this update, from 1 */
 } par_update;
 
 /** out[0] += sum x², out[1] += number of elements that are inf or NaN (they do not enter out[0]). x fp32 [n].
