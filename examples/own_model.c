@@ -1,5 +1,5 @@
 /*
- * The course, step 5: a model of your own in three dimensions. residual_mlp.c is the model, about 200 lines;
+ * The course, step 5: a model of your own in three dimensions. residual_mlp.c is the model, about 100 lines;
  * this is all that a program needs to train it.
  *
  *   mpirun -n 8 build/examples/own_model
@@ -24,7 +24,7 @@ static par_status train(par_transport *transport, par_trainer *trainer, const pa
 
 /* tp 2, pp 2 where the ranks allow it, the rest dp. */
 static par_status run(par_transport *transport) {
-    const residual_mlp_config config = {.inputs = 8, .channels = 32, .hidden = 64, .outputs = 4, .blocks = 4};
+    const residual_mlp_config config = {.channels = 8, .hidden = 64, .blocks = 6};
     int n = par_transport_size(transport), tp = n % 2 ? 1 : 2, pp = n / tp % 2 ? 1 : 2;
     par_model model;
     par_trainer *trainer = NULL;

@@ -8,14 +8,14 @@
 #include "par/par.h"
 
 typedef struct {
-    int64_t inputs, channels, hidden, outputs; /* hidden is split over tp: a multiple of it */
+    int64_t channels, hidden; /* hidden is split over tp: a multiple of it */
     int blocks;
 } residual_mlp_config;
 
-/* The model; config is borrowed for its life. Modules: input, blocks, head with the squared error. */
+/* The model; config is borrowed for its life. Modules: the blocks, and the squared error. */
 void residual_mlp_model(const residual_mlp_config *config, par_model *out);
 
-/* Samples x fp32 [inputs] of a fixed smooth function, targets fp32 [outputs]; a function of the sample's
+/* Samples x and targets fp32 [channels]: targets are a fixed smooth function of x, x one of the sample's
  * number. */
 par_source residual_mlp_source(const residual_mlp_config *config);
 

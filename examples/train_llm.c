@@ -45,13 +45,16 @@ static int exit_code(par_status st) {
     }
 }
 
-static par_status evaluate(par_trainer *trainer, const data *d, const world *w, double *loss) {
+static par_status evaluate(const run *r, par_trainer *trainer, const data *d, const world *w, observer *o,
+                           int64_t step) {
     par_source source = par_sampler_source(d->validation);
-    double begin = world_seconds();
-    PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, loss));
-    if (w->rank == 0)
-        printf("val loss %.4f | %lld samples | %.1f s\n", *loss, (long long)d->n_validation,
-               world_seconds() - begin);
+    double loss, begin = world_seconds();
+    PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, &loss));
+    double seconds = world_seconds() - begin;
+    observer_validation(o, r, step, loss, d->n_validation, seconds);
+    if (w->rank != 0) return PAR_OK;
+    report_progress_clear();
+    printf("val loss %.4f | %lld samples | %.1f s\n", loss, (long long)d->n_validation, seconds);
     return PAR_OK;
 }
 
@@ -60,21 +63,27 @@ static bool due(int64_t step, int64_t every, int64_t last) {
 }
 
 /* Steps until the last one, an error, or a vote to stop. */
-static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer) {
+static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer, observer *o) {
     const settings *s = &r->set;
     par_source source = par_sampler_source(d->train);
     for (int64_t step = 1; step <= s->steps; step++) {
         par_vote vote;
-        double loss, begin = world_seconds(), lr = par_lr_cosine(step, s->lr, s->min_lr, s->warmup, s->steps);
+        double begin = world_seconds(), lr = options_lr(s, step);
         PAR_TRY(par_trainer_step(trainer, &source, (float)lr, asked_to_stop, &vote));
         bool last = vote.stop || step == s->steps;
-        if (w->rank == 0 && (last || step == 1 || due(step, s->log_every, s->steps)))
-            report_step(r, step, lr, world_seconds() - begin, &vote, par_trainer_times(trainer));
+        double seconds = world_seconds() - begin;
+        observer_step(o, step, lr, seconds, &vote, par_trainer_times(trainer));
+        if (w->rank == 0) {
+            report_time(seconds, &vote);
+            if (last || step == 1 || due(step, s->log_every, s->steps))
+                report_step(r, step, lr, seconds, &vote, trainer);
+            if (!last) report_progress(r, step);
+        }
         if (vote.stop) {
             if (w->rank == 0) printf("stopped by a signal after step %lld\n", (long long)step);
             return PAR_OK;
         }
-        if (d->validation && due(step, s->eval_every, s->steps)) PAR_TRY(evaluate(trainer, d, w, &loss));
+        if (d->validation && due(step, s->eval_every, s->steps)) PAR_TRY(evaluate(r, trainer, d, w, o, step));
     }
     return PAR_OK;
 }
@@ -103,14 +112,20 @@ static par_status train_with_data(const run *r, world *w, const data *d, par_imp
     double begin = world_seconds();
     PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
     par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
+    observer *o = NULL;
     if (st == PAR_OK) st = show(r, w, d, trainer);
+    if (st == PAR_OK) st = observer_create(r, w, d, &o);
     if (st == PAR_OK) {
         if (w->rank == 0) printf("ready after %.1f s\n", world_seconds() - begin);
         catch_signals();
-        st = train(r, w, d, trainer);
+        st = train(r, w, d, trainer, o);
+        if (w->rank == 0) report_progress_clear();
     }
+    if (st == PAR_OK) observer_predict(o, r, d, trainer);
     /* A broken transport cannot be taken down together; the process ends instead. */
     if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
+    if (st == PAR_OK) st = observer_matrix(o, r, w);
+    observer_destroy(&o);
     return st;
 }
 
@@ -134,7 +149,8 @@ static par_status run_connected(run *r, world *w) {
     if (st == PAR_OK && r->set.import) st = open_import(r, w, &import);
     if (st == PAR_OK && w->rank == 0) report_notes(r, w);
     if (st == PAR_OK) st = world_agree(w, data_open(r, w, &d));
-    if (st == PAR_OK) st = train_with_data(r, w, &d, import);
+    if (st == PAR_OK)
+        st = r->set.verify_parallel ? verify_parallel(r, w, &d) : train_with_data(r, w, &d, import);
     data_close(&d);
     par_import_close(&import);
     return st;

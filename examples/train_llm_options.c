@@ -69,9 +69,12 @@ static int training_options(settings *s, par_option *t) {
         {"steps", PAR_OPT_INT, &s->steps, g, "", "1..", false},
         {"optimizer", PAR_OPT_CHOICE, &s->optimizer, g, "", "adamw|sgd", false},
         {"lr", PAR_OPT_REAL, &s->lr, g, "highest learning rate", "0..", false},
-        {"min-lr", PAR_OPT_REAL, &s->min_lr, g, "at the last step (cosine); -1: a tenth of --lr", "-1..",
-         false},
+        {"lr-schedule", PAR_OPT_CHOICE, &s->lr_schedule, g, "after the warm-up; wsd: --lr, then a line down",
+         "cosine|linear|wsd|constant", false},
+        {"min-lr", PAR_OPT_REAL, &s->min_lr, g, "at the last step (not constant); -1: a tenth of --lr",
+         "-1..", false},
         {"warmup", PAR_OPT_INT, &s->warmup, g, "steps from 0 to --lr", "0..", false},
+        {"decay-steps", PAR_OPT_INT, &s->decay_steps, g, "of wsd; -1: a fifth of --steps", "-1..", false},
         {"beta1", PAR_OPT_REAL, &s->beta1, g, "", "0..0.999999", false},
         {"beta2", PAR_OPT_REAL, &s->beta2, g, "", "0..0.999999", false},
         {"eps", PAR_OPT_REAL, &s->eps, g, "", "0..", false},
@@ -94,13 +97,23 @@ static int other_options(settings *s, par_option *t) {
         {"eval-every", PAR_OPT_INT, &s->eval_every, o, "steps; 0: only at the end", "0..", false},
         {"eval-batches", PAR_OPT_INT, &s->eval_batches, o, "batches of validation at most", "1..", false},
         {"log-every", PAR_OPT_INT, &s->log_every, o, "steps", "1..", false},
+        {"log", PAR_OPT_TEXT, &s->log, o, "append a JSON line a step to this file", NULL, false},
+        {"curve", PAR_OPT_TEXT, &s->curve, o, "loss over steps as SVG, to this file", NULL, false},
         {"bigram", PAR_OPT_BOOL, &s->bigram, o, "print a bigram table's loss for comparison", NULL, false},
         {"backend", PAR_OPT_CHOICE, &s->backend, g, "", "cpu|ref", false},
         {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks", "0..4096",
          false},
         {"check-comm", PAR_OPT_BOOL, &s->check_comm, g, "ranks compare every collective first", NULL, false},
+        {"comm-matrix", PAR_OPT_BOOL, &s->comm_matrix, g,
+         "at the end, print who sent how much to whom, and why", NULL, false},
+        {"comm-matrix-csv", PAR_OPT_TEXT, &s->comm_matrix_csv, g, "the same to this file", NULL, false},
         {"dry-run", PAR_OPT_BOOL, &s->dry_run, g, "print every stage's memory plan, without data or mpirun",
          NULL, false},
+        {"verify-parallel", PAR_OPT_BOOL, &s->verify_parallel, g,
+         "compare this layout with one rank, instead of training", NULL, false},
+        {"verify-layers", PAR_OPT_INT, &s->verify_layers, g, "blocks of the model that is compared; 0: all",
+         "0..", false},
+        {"verify-steps", PAR_OPT_INT, &s->verify_steps, g, "", "1..1000", false},
         {"show-mesh", PAR_OPT_BOOL, &s->show_mesh, g, "print the table of ranks", NULL, false},
         {"gantt", PAR_OPT_BOOL, &s->gantt, g, "print the pipeline schedule", NULL, false},
         {"help", PAR_OPT_BOOL, &s->help, g, "", NULL, false},
@@ -131,6 +144,8 @@ static int options_table(settings *s, par_option *table) {
         .clip = 1,
         .momentum = 0.9,
         .optimizer = "adamw",
+        .lr_schedule = "cosine",
+        .decay_steps = -1,
         .schedule = "1f1b",
         .recompute = "none",
         .nonfinite = "stop",
@@ -141,6 +156,7 @@ static int options_table(settings *s, par_option *table) {
         .eval_every = 50,
         .eval_batches = 8,
         .log_every = 1,
+        .verify_steps = 3,
     };
     *s = defaults;
     int n = model_options(s, table);
@@ -156,6 +172,10 @@ void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
     for (int i = 0; i < n; i++)
         if (strcmp(table[i].name, "sequence-parallel") == 0) s->sequence_parallel_set = table[i].set;
     if (s->min_lr < 0) s->min_lr = s->lr / 10;
+    if (s->decay_steps < 0) s->decay_steps = s->steps / 5;
+    if (strcmp(s->lr_schedule, "wsd") == 0 && s->decay_steps > s->steps)
+        par_problem(problems, "--decay-steps %lld: legal: up to --steps %lld", (long long)s->decay_steps,
+                    (long long)s->steps);
     if (s->min_lr > s->lr) par_problem(problems, "--min-lr %g: is above --lr %g", s->min_lr, s->lr);
     if (s->import && strcmp(s->model, "small") != 0)
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
@@ -199,6 +219,7 @@ static void override_model(const settings *s, par_transformer_config *c) {
     if (s->head_size) c->head_size = s->head_size;
     if (s->mlp) c->mlp = s->mlp;
     if (s->layers) c->layers = s->layers;
+    if (s->verify_parallel && s->verify_layers) c->layers = s->verify_layers;
     if (s->vocab) c->vocab = s->vocab;
 }
 
@@ -321,6 +342,15 @@ void options_resolve(run *r, int world_size, par_problems *problems) {
     if (r->model) par_trainer_check(p, world_size, problems);
     drop_repeated(problems);
     r->n_micro = problems->n ? 0 : (int)(p->global_batch / p->micro_batch / p->layout.size[PAR_DP]);
+}
+
+double options_lr(const settings *s, int64_t step) {
+    if (strcmp(s->lr_schedule, "linear") == 0)
+        return par_lr_linear(step, s->lr, s->min_lr, s->warmup, s->steps);
+    if (strcmp(s->lr_schedule, "wsd") == 0)
+        return par_lr_wsd(step, s->lr, s->min_lr, s->warmup, s->steps, s->decay_steps);
+    if (strcmp(s->lr_schedule, "constant") == 0) return par_lr_constant(step, s->lr, s->warmup);
+    return par_lr_cosine(step, s->lr, s->min_lr, s->warmup, s->steps);
 }
 
 void run_destroy(run *r) {

@@ -181,7 +181,7 @@ static int run(int argc, char **argv, int rank, int size) {
     parse_layouts(&a, &problems);
     check_size(&a, size, &problems);
     if (problems.n) {
-        if (rank == 0) fprintf(stderr, "%s", problems.text);
+        if (rank == 0) fprintf(stderr, "%s\n", problems.text);
         return 2;
     }
     for (int i = 0; i < n_dirs; i++) {

@@ -29,8 +29,9 @@ typedef struct {
     float *initial, *gradients, *final; /* [table.total]; NULL before the first run */
 } layouts_run;
 
-/* Runs `setting` and compares it with one rank: CHECKs of the harness, with the setting in their text. */
-void layouts_compare(par_transport *transport, const layouts_problem *problem, const layouts_setting *setting,
+/* Runs `setting` and compares it with one rank: CHECKs of the harness, with the setting in their text. False
+ * on every rank if the case has failed on one, so that all stop together. */
+bool layouts_compare(par_transport *transport, const layouts_problem *problem, const layouts_setting *setting,
                      bool repeat);
 void layouts_describe(const layouts_problem *problem, const layouts_setting *setting, char *text,
                       size_t nbytes);

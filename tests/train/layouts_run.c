@@ -192,7 +192,7 @@ static par_status compare(par_transport *transport, MPI_Comm comm, const layouts
     return st;
 }
 
-void layouts_compare(par_transport *transport, const layouts_problem *problem, const layouts_setting *setting,
+bool layouts_compare(par_transport *transport, const layouts_problem *problem, const layouts_setting *setting,
                      bool repeat) {
     par_transformer_config config;
     par_model *model = NULL;
@@ -205,5 +205,8 @@ void layouts_compare(par_transport *transport, const layouts_problem *problem, c
     if (st == PAR_OK) st = compare(transport, comm, problem, setting, &config, model, repeat);
     CHECK(st == PAR_OK, "%s: %s: %s", what, par_status_text(st), par_error());
     par_transformer_destroy(&model);
+    int failed = harness_failed();
+    MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MAX, comm);
     MPI_Comm_free(&comm);
+    return !failed;
 }

@@ -9,8 +9,7 @@
 
 enum { STEPS = 30 };
 
-static const residual_mlp_config config = {
-    .inputs = 8, .channels = 24, .hidden = 40, .outputs = 3, .blocks = 6};
+static const residual_mlp_config config = {.channels = 8, .hidden = 40, .blocks = 7};
 
 typedef struct {
     double loss[STEPS], norm[STEPS];

@@ -18,5 +18,6 @@
 #include "par/tensor.h"
 #include "par/train.h"
 #include "par/transformer.h"
+#include "par/verify.h"
 
 #endif
