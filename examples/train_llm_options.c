@@ -172,10 +172,11 @@ void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
     for (int i = 0; i < n; i++)
         if (strcmp(table[i].name, "sequence-parallel") == 0) s->sequence_parallel_set = table[i].set;
     if (s->min_lr < 0) s->min_lr = s->lr / 10;
-    if (s->decay_steps < 0) s->decay_steps = s->steps / 5;
-    if (strcmp(s->lr_schedule, "wsd") == 0 && s->decay_steps > s->steps)
-        par_problem(problems, "--decay-steps %lld: legal: up to --steps %lld", (long long)s->decay_steps,
-                    (long long)s->steps);
+    int64_t after = s->steps > s->warmup ? s->steps - s->warmup : 0;
+    if (s->decay_steps < 0) s->decay_steps = s->steps / 5 < after ? s->steps / 5 : after;
+    if (strcmp(s->lr_schedule, "wsd") == 0 && s->decay_steps > after)
+        par_problem(problems, "--decay-steps %lld: legal: up to --steps - --warmup = %lld",
+                    (long long)s->decay_steps, (long long)after);
     if (s->min_lr > s->lr) par_problem(problems, "--min-lr %g: is above --lr %g", s->min_lr, s->lr);
     if (s->import && strcmp(s->model, "small") != 0)
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
