@@ -19,8 +19,6 @@
 
 #include "par/kernels.h"
 
-#include "kernels/half.h"
-
 enum { C = 768, HEADS = 12, HEAD = 64, V = 50304, MAX_RUNS = 200 };
 
 /* What one case needs; m tokens of `T` a sample. */
@@ -83,15 +81,19 @@ static void *take_bytes(size_t nbytes) {
 }
 
 static void *take(par_dtype dtype, int64_t n, float magnitude) {
-    void *x = take_bytes((size_t)n * par_dtype_nbytes(dtype));
-    for (int64_t i = 0; i < n; i++) {
-        float value = magnitude * ((float)(i * 2654435761u % 65536) / 32768.0f - 1.0f);
-        if (dtype == PAR_F32)
-            ((float *)x)[i] = value;
-        else
-            ((uint16_t *)x)[i] = dtype == PAR_BF16 ? par__f32_to_bf16(value) : par__f32_to_f16(value);
+    float *x = take_bytes((size_t)n * sizeof *x);
+    for (int64_t i = 0; i < n; i++) x[i] = magnitude * ((float)(i * 2654435761u % 65536) / 32768.0f - 1.0f);
+    if (dtype == PAR_F32) return x;
+    const par_backend *ref = NULL;
+    void *rounded = take_bytes((size_t)n * par_dtype_nbytes(dtype));
+    const par_cast cast = {.dtype_x = PAR_F32, .dtype_y = dtype, .n = n, .scale = 1, .x = x, .y = rounded};
+    if (par_backend_get("ref", &ref) != PAR_OK ||
+        par_kernel_run(ref, PAR_OP_CAST, NULL, &cast, NULL) != PAR_OK) {
+        fprintf(stderr, "kernels: %s\n", par_error());
+        exit(1);
     }
-    return x;
+    free(x);
+    return rounded;
 }
 
 /* Element n of an array of the buffers' type. */

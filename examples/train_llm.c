@@ -30,18 +30,31 @@ static int exit_code(par_status st) {
     }
 }
 
-static par_status evaluate(par_trainer *trainer, const data *d, const world *w, double *loss) {
+static par_status evaluate(const run *r, par_trainer *trainer, const data *d, const world *w, observer *o,
+                           int64_t step) {
     par_source source = par_sampler_source(d->validation);
-    double begin = world_seconds();
-    PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, loss));
-    if (w->rank == 0)
-        printf("val loss %.4f | %lld samples | %.1f s\n", *loss, (long long)d->n_validation,
-               world_seconds() - begin);
+    double loss, begin = world_seconds();
+    PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, &loss));
+    double seconds = world_seconds() - begin;
+    observer_validation(o, r, step, loss, d->n_validation, seconds);
+    if (w->rank != 0) return PAR_OK;
+    report_progress_clear();
+    printf("val loss %.4f | %lld samples | %.1f s\n", loss, (long long)d->n_validation, seconds);
     return PAR_OK;
 }
 
 static bool due(int64_t step, int64_t every, int64_t last) {
     return step == last || (every && step % every == 0);
+}
+
+/* Rank 0: the step line where it is due, and progress. */
+static void report_after(const run *r, const par_trainer *trainer, int64_t step, bool first, double lr,
+                         double seconds, const par_vote *vote) {
+    bool last = vote->stop || step == r->set.steps;
+    report_time(seconds, vote);
+    if (last || first || vote->skipped || due(step, r->set.log_every, r->set.steps))
+        report_step(r, step, lr, seconds, vote, trainer);
+    if (!last) report_progress(r, step);
 }
 
 /* After a step's vote: the checkpoint that is due, and whether a signal ends the run. */
@@ -59,18 +72,19 @@ static par_status after_step(const run *r, const world *w, const data *d, par_tr
 }
 
 /* Steps until the last one, an error, or a vote to stop. */
-static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t done) {
+static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t done,
+                        observer *o) {
     const settings *s = &r->set;
     par_source source = par_sampler_source(d->train);
     for (int64_t step = done + 1; step <= s->steps; step++) {
         par_vote vote;
-        double loss, begin = world_seconds(), lr = par_lr_cosine(step, s->lr, s->min_lr, s->warmup, s->steps);
+        double begin = world_seconds(), lr = options_lr(s, step);
         PAR_TRY(par_trainer_step(trainer, &source, (float)lr, checkpoint_asked() != ASKED_NOTHING, &vote));
-        bool first = step == done + 1;
-        if (w->rank == 0 && (vote.stop || vote.skipped || first || due(step, s->log_every, s->steps)))
-            report_step(r, step, lr, world_seconds() - begin, &vote, par_trainer_times(trainer));
+        double seconds = world_seconds() - begin;
+        observer_step(o, step, lr, seconds, &vote, par_trainer_times(trainer));
+        if (w->rank == 0) report_after(r, trainer, step, step == done + 1, lr, seconds, &vote);
         PAR_TRY(after_step(r, w, d, trainer, step, &vote));
-        if (d->validation && due(step, s->eval_every, s->steps)) PAR_TRY(evaluate(trainer, d, w, &loss));
+        if (d->validation && due(step, s->eval_every, s->steps)) PAR_TRY(evaluate(r, trainer, d, w, o, step));
     }
     return PAR_OK;
 }
@@ -100,15 +114,25 @@ static par_status train_with_data(const run *r, world *w, const data *d, par_imp
     double begin = world_seconds();
     PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
     par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
+    observer *o = NULL;
     if (st == PAR_OK) st = show(r, w, d, trainer);
     if (st == PAR_OK) st = checkpoint_resume(r, w, d, trainer, &done);
+    if (st == PAR_OK) st = observer_create(r, w, d, &o);
     if (st == PAR_OK) {
         if (w->rank == 0) printf("ready after %.1f s\n", world_seconds() - begin);
         checkpoint_catch_signals();
-        st = train(r, w, d, trainer, done);
+        st = train(r, w, d, trainer, done, o);
+        if (w->rank == 0) report_progress_clear();
     }
+    bool ended = st == PAR_OK || st == PAR_ERR_STOPPED; /* the same on every rank */
+    if (ended && o) observer_predict(o, r, d, trainer);
     /* A broken transport cannot be taken down together; the process ends instead. */
     if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
+    if (ended && o) {
+        par_status matrix = observer_matrix(o, r, w);
+        if (st == PAR_OK) st = matrix;
+    }
+    observer_destroy(&o);
     return st;
 }
 

@@ -1,8 +1,9 @@
 /*
- * train_llm: the trainer program, in seven files: options (the table and what follows from it alone), world
- * (MPI, threads, cores), data (token files, splits, import), checkpoint (saving, resuming, signals), report
- * (everything that is printed), verify and main. It uses the public headers only; what it does that the
- * library must not (MPI_Init, signals, threads, printing, exit codes) is here.
+ * train_llm: the trainer program, in eight files: options (the table and what follows from it alone), world
+ * (MPI, threads, cores), data (token files, splits, import), checkpoint (saving, resuming, signals), observe
+ * (log, curve, communication matrix), report (everything that is printed), verify and main. It uses the
+ * public headers only; what it does that the library must not (MPI_Init, signals, threads, printing, exit
+ * codes) is here.
  */
 #ifndef TRAIN_LLM_H
 #define TRAIN_LLM_H
@@ -23,9 +24,9 @@ typedef struct {
     double dropout; /* negative: the model's own */
     int64_t tp, cp, pp, dp;
     const char *order;
-    int64_t micro_batch, batch, steps, warmup, seed;
+    int64_t micro_batch, batch, steps, warmup, decay_steps, seed;
     double lr, min_lr, beta1, beta2, eps, weight_decay, clip, momentum;
-    const char *optimizer, *schedule, *recompute, *nonfinite, *precision;
+    const char *optimizer, *lr_schedule, *schedule, *recompute, *nonfinite, *precision;
     double loss_scale, loss_scale_init, loss_scale_min, loss_scale_max;
     int64_t loss_scale_window, loss_scale_hysteresis, max_skips;
     int64_t chunks, zero;
@@ -38,6 +39,8 @@ typedef struct {
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
     int64_t save_every, keep;
+    const char *log, *curve, *comm_matrix_csv; /* files */
+    bool comm_matrix;
     bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
     bool verify_parallel;
     int64_t verify_layers, verify_steps;
@@ -62,6 +65,8 @@ void options_model(const settings *, par_transformer_config *, par_problems *);
 /* Everything that can be told from the options, the configuration and the world's size. Pure. */
 void options_resolve(run *, int world_size, par_problems *);
 void run_destroy(run *);
+/* The learning rate of a step, which counts from 1. */
+double options_lr(const settings *, int64_t step);
 
 /* world */
 typedef struct {
@@ -122,6 +127,20 @@ par_status checkpoint_save(const run *, const world *, const data *, par_trainer
 /* With --resume: *step is the step that was saved last, 0 if there is none. Collective. */
 par_status checkpoint_resume(const run *, const world *, const data *, par_trainer *, int64_t *step);
 
+/* observe */
+typedef struct observer observer;
+/* Opens log and curve on rank 0 and sets the recorder to 0, right before the first step. Collective. */
+par_status observer_create(const run *, world *, const data *, observer **);
+void observer_destroy(observer **);
+/* Every rank calls these after a step and an evaluation. */
+void observer_step(observer *, int64_t step, double lr, double seconds, const par_vote *,
+                   const par_step_times *);
+void observer_validation(observer *, const run *, int64_t step, double loss, int64_t n, double seconds);
+/* The last curve, and the prediction of what was sent; while the trainer is there. */
+void observer_predict(observer *, const run *, const data *, const par_trainer *);
+/* The communication matrix; after the trainer, which waits for its last messages. Collective. */
+par_status observer_matrix(observer *, const run *, world *);
+
 /* report; on rank 0 alone */
 void report_problems(const char *title, const char *text);
 void report_start(const run *, const world *, const data *, const par_trainer *);
@@ -129,7 +148,11 @@ void report_notes(const run *, const world *);
 par_status report_plan(const run *, int world_size);
 par_status report_gantt(const run *, const par_trainer *);
 void report_line(void *user, const char *line);
-void report_step(const run *, int64_t step, double lr, double seconds, const par_vote *,
-                 const par_step_times *);
+/* The time of every step, for medians; also of those that get no line. */
+void report_time(double seconds, const par_vote *);
+void report_step(const run *, int64_t step, double lr, double seconds, const par_vote *, const par_trainer *);
+/* On a terminal, a line that the next one overwrites: steps done and time left. Elsewhere nothing. */
+void report_progress(const run *, int64_t step);
+void report_progress_clear(void);
 
 #endif

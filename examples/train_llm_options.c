@@ -70,9 +70,12 @@ static int training_options(settings *s, par_option *t) {
         {"steps", PAR_OPT_INT, &s->steps, g, "", "1..", false},
         {"optimizer", PAR_OPT_CHOICE, &s->optimizer, g, "", "adamw|sgd", false},
         {"lr", PAR_OPT_REAL, &s->lr, g, "highest learning rate", "0..", false},
-        {"min-lr", PAR_OPT_REAL, &s->min_lr, g, "at the last step (cosine); -1: a tenth of --lr", "-1..",
-         false},
+        {"lr-schedule", PAR_OPT_CHOICE, &s->lr_schedule, g, "after the warm-up; wsd: --lr, then a line down",
+         "cosine|linear|wsd|constant", false},
+        {"min-lr", PAR_OPT_REAL, &s->min_lr, g, "at the last step (not constant); -1: a tenth of --lr",
+         "-1..", false},
         {"warmup", PAR_OPT_INT, &s->warmup, g, "steps from 0 to --lr", "0..", false},
+        {"decay-steps", PAR_OPT_INT, &s->decay_steps, g, "of wsd; -1: a fifth of --steps", "-1..", false},
         {"beta1", PAR_OPT_REAL, &s->beta1, g, "", "0..0.999999", false},
         {"beta2", PAR_OPT_REAL, &s->beta2, g, "", "0..0.999999", false},
         {"eps", PAR_OPT_REAL, &s->eps, g, "", "0..", false},
@@ -124,11 +127,16 @@ static int other_options(settings *s, par_option *t) {
         {"keep", PAR_OPT_INT, &s->keep, c, "newest checkpoints that stay; 0: all", "0..1000000", false},
         {"resume", PAR_OPT_TEXT, &s->resume, c,
          "a directory of checkpoints, or one; auto: --save's newest, if any", NULL, false},
+        {"log", PAR_OPT_TEXT, &s->log, o, "append a JSON line a step to this file", NULL, false},
+        {"curve", PAR_OPT_TEXT, &s->curve, o, "loss over steps as SVG, to this file", NULL, false},
         {"bigram", PAR_OPT_BOOL, &s->bigram, o, "print a bigram table's loss for comparison", NULL, false},
         {"backend", PAR_OPT_CHOICE, &s->backend, g, "", "cpu|ref", false},
         {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks", "0..4096",
          false},
         {"check-comm", PAR_OPT_BOOL, &s->check_comm, g, "ranks compare every collective first", NULL, false},
+        {"comm-matrix", PAR_OPT_BOOL, &s->comm_matrix, g,
+         "at the end, print who sent how much to whom, and why", NULL, false},
+        {"comm-matrix-csv", PAR_OPT_TEXT, &s->comm_matrix_csv, g, "the same to this file", NULL, false},
         {"dry-run", PAR_OPT_BOOL, &s->dry_run, g, "print every stage's memory plan, without data or mpirun",
          NULL, false},
         {"verify-parallel", PAR_OPT_BOOL, &s->verify_parallel, g,
@@ -166,6 +174,8 @@ static int options_table(settings *s, par_option *table) {
         .clip = 1,
         .momentum = 0.9,
         .optimizer = "adamw",
+        .lr_schedule = "cosine",
+        .decay_steps = -1,
         .schedule = "1f1b",
         .recompute = "none",
         .nonfinite = "stop",
@@ -214,6 +224,11 @@ void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
     for (int i = 0; i < n; i++)
         if (strcmp(table[i].name, "sequence-parallel") == 0) s->sequence_parallel_set = table[i].set;
     if (s->min_lr < 0) s->min_lr = s->lr / 10;
+    int64_t after = s->steps > s->warmup ? s->steps - s->warmup : 0;
+    if (s->decay_steps < 0) s->decay_steps = s->steps / 5 < after ? s->steps / 5 : after;
+    if (strcmp(s->lr_schedule, "wsd") == 0 && s->decay_steps > after)
+        par_problem(problems, "--decay-steps %lld: legal: up to --steps - --warmup = %lld",
+                    (long long)s->decay_steps, (long long)after);
     if (s->min_lr > s->lr) par_problem(problems, "--min-lr %g: is above --lr %g", s->min_lr, s->lr);
     if (s->import && strcmp(s->model, "small") != 0)
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
@@ -390,6 +405,15 @@ void options_resolve(run *r, int world_size, par_problems *problems) {
     if (r->model) par_trainer_check(p, world_size, problems);
     drop_repeated(problems);
     r->n_micro = problems->n ? 0 : (int)(p->global_batch / p->micro_batch / p->layout.size[PAR_DP]);
+}
+
+double options_lr(const settings *s, int64_t step) {
+    if (strcmp(s->lr_schedule, "linear") == 0)
+        return par_lr_linear(step, s->lr, s->min_lr, s->warmup, s->steps);
+    if (strcmp(s->lr_schedule, "wsd") == 0)
+        return par_lr_wsd(step, s->lr, s->min_lr, s->warmup, s->steps, s->decay_steps);
+    if (strcmp(s->lr_schedule, "constant") == 0) return par_lr_constant(step, s->lr, s->warmup);
+    return par_lr_cosine(step, s->lr, s->min_lr, s->warmup, s->steps);
 }
 
 void run_destroy(run *r) {

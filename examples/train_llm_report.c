@@ -2,9 +2,11 @@
  * Everything that train_llm prints, in llm.c's form where it has one. Called on rank 0 alone; standard output
  * is line buffered, problems go to standard error.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "train_llm.h"
 
@@ -123,11 +125,47 @@ par_status report_gantt(const run *r, const par_trainer *trainer) {
     return st;
 }
 
+/* Tokens a second of the last steps, a ring. */
+enum { N_RATES = 101 };
+static double rates[N_RATES], began;
+static int64_t n_rates;
+static bool progress_shown;
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median_rate(void) {
+    double sorted[N_RATES];
+    int n = n_rates < N_RATES ? (int)n_rates : N_RATES;
+    memcpy(sorted, rates, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_value);
+    return n ? sorted[n / 2] : 0;
+}
+
+void report_time(double seconds, const par_vote *vote) {
+    if (n_rates == 0) began = world_seconds() - seconds;
+    rates[n_rates++ % N_RATES] = (double)vote->n_targets / seconds;
+}
+
+static double memory_nbytes(const par_trainer *trainer) {
+    double total = 0;
+    for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
+        total += (double)par_memory_nbytes(par_trainer_memory(trainer), (par_memory_kind)kind);
+    return total;
+}
+
 void report_step(const run *r, int64_t step, double lr, double seconds, const par_vote *vote,
-                 const par_step_times *times) {
-    printf("step %lld/%lld | loss %.4f | norm %.4f | lr %.1e | %.1f ms | %.0f tok/s", (long long)step,
-           (long long)r->set.steps, vote->loss, vote->grad_norm, lr, 1e3 * seconds,
-           (double)vote->n_targets / seconds);
+                 const par_trainer *trainer) {
+    const par_step_times *times = par_trainer_times(trainer);
+    report_progress_clear();
+    printf("step %lld/%lld | loss %.4f | norm %.4f | lr %.1e | %.1f ms | %.0f tok/s (median %.0f)",
+           (long long)step, (long long)r->set.steps, vote->loss, vote->grad_norm, lr, 1e3 * seconds,
+           (double)vote->n_targets / seconds, median_rate());
+    double memory = memory_nbytes(trainer) / MiB;
+    printf(" | data %.1f%% | %.2f %s", 100 * times->data / seconds, memory < 1024 ? memory : memory / 1024,
+           memory < 1024 ? "MiB" : "GiB");
     if (r->params.layout.size[PAR_PP] > 1)
         printf(" | bubble %.1f%% (ideal %.1f%%)", 100 * times->bubble, 100 * times->ideal_bubble);
     if (r->params.dtype == PAR_F16) printf(" | scale %g", vote->loss_scale);
@@ -135,4 +173,45 @@ void report_step(const run *r, int64_t step, double lr, double seconds, const pa
         printf(" | skipped (%lld so far): %lld non-finite, first %s", (long long)vote->n_skipped,
                (long long)vote->n_nonfinite, vote->where);
     printf("\n");
+}
+
+static void print_left(double seconds) {
+    long long s = (long long)(seconds + 0.5);
+    if (s >= 3600)
+        printf("%lld h %lld min left", s / 3600, s / 60 % 60);
+    else if (s >= 60)
+        printf("%lld min %lld s left", s / 60, s % 60);
+    else
+        printf("%lld s left", s);
+}
+
+/* Open MPI gives ranks a terminal of their own whatever its own output is, so its output counts: the
+ * parent's.
+ */
+static bool on_terminal(void) {
+    char name[64], target[64] = "";
+    if (!isatty(STDOUT_FILENO)) return false;
+    if (!getenv("OMPI_COMM_WORLD_SIZE")) return true;
+    snprintf(name, sizeof name, "/proc/%ld/fd/1", (long)getppid());
+    if (readlink(name, target, sizeof target - 1) < 0) return false;
+    return strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0;
+}
+
+/* Time left is that of the steps so far, validation included. */
+void report_progress(const run *r, int64_t step) {
+    enum { BAR = 24 };
+    if (n_rates == 0 || !on_terminal()) return;
+    int done = (int)(step * BAR / r->set.steps);
+    double a_step = (world_seconds() - began) / (double)n_rates;
+    report_progress_clear();
+    printf("[%.*s%.*s] %lld/%lld, ", done, "########################", BAR - done, "........................",
+           (long long)step, (long long)r->set.steps);
+    print_left(a_step * (double)(r->set.steps - step));
+    fflush(stdout);
+    progress_shown = true;
+}
+
+void report_progress_clear(void) {
+    if (progress_shown) printf("\r\033[K");
+    progress_shown = false;
 }

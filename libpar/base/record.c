@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ROWS = 1024 };
+/* Rows past TABLED keep totals only, so that the table stays small: 64 lines of 8 bytes a rank. */
+enum { MAX_ROWS = 1024, TABLED = 64 };
 
 struct par_recorder {
     int world_size, n_rows, n_last;
     par_record_row *rows; /* [MAX_ROWS] */
     int64_t *sent_to;     /* [world_size], bytes */
+    int64_t *by_row;      /* [TABLED, world_size], bytes of a row to each rank */
     par_record_last *last;
     bool *last_used;
 };
@@ -20,7 +22,8 @@ par_status par__recorder_create(int world_size, par_recorder **out) {
     r->world_size = world_size;
     r->rows = calloc(MAX_ROWS, sizeof *r->rows);
     r->sent_to = calloc((size_t)world_size, sizeof *r->sent_to);
-    if (!r->rows || !r->sent_to) {
+    r->by_row = calloc((size_t)world_size * TABLED, sizeof *r->by_row);
+    if (!r->rows || !r->sent_to || !r->by_row) {
         par__recorder_destroy(&r);
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a recorder of %d ranks", world_size);
     }
@@ -33,6 +36,7 @@ void par__recorder_destroy(par_recorder **handle) {
     if (!r) return;
     free(r->rows);
     free(r->sent_to);
+    free(r->by_row);
     free(r->last);
     free(r->last_used);
     free(r);
@@ -59,6 +63,7 @@ void par__recorder_sent(par_recorder *r, int row, int peer, int64_t nbytes) {
     r->rows[row].sent_nbytes += nbytes;
     r->rows[row].n_messages++;
     r->sent_to[peer] += nbytes;
+    if (row < TABLED) r->by_row[(int64_t)row * r->world_size + peer] += nbytes;
 }
 
 void par__recorder_received(par_recorder *r, int row, int64_t nbytes) {
@@ -104,6 +109,10 @@ const int64_t *par_recorder_sent_to(const par_recorder *r) {
     return r->sent_to;
 }
 
+const int64_t *par_recorder_row_sent_to(const par_recorder *r, int row) {
+    return row >= 0 && row < r->n_rows && row < TABLED ? r->by_row + (int64_t)row * r->world_size : NULL;
+}
+
 int par_recorder_last(const par_recorder *r, par_record_last *out, int max) {
     int n = 0;
     for (int i = 0; i < r->n_last && n < max; i++)
@@ -116,4 +125,5 @@ void par_recorder_reset(par_recorder *r) {
         r->rows[i] =
             (par_record_row){.axis = r->rows[i].axis, .purpose = r->rows[i].purpose, .op = r->rows[i].op};
     memset(r->sent_to, 0, (size_t)r->world_size * sizeof *r->sent_to);
+    memset(r->by_row, 0, (size_t)r->world_size * TABLED * sizeof *r->by_row);
 }

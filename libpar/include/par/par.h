@@ -10,6 +10,7 @@
 #include "par/memory.h"
 #include "par/mesh.h"
 #include "par/model.h"
+#include "par/observe.h"
 #include "par/option.h"
 #include "par/random.h"
 #include "par/record.h"

@@ -36,6 +36,9 @@ typedef struct {
 int par_recorder_rows(const par_recorder *, const par_record_row **rows);
 /** Bytes sent to each world rank, [world size]. Not collective. */
 const int64_t *par_recorder_sent_to(const par_recorder *);
+/** The same of one row (its place in par_recorder_rows); NULL past the 64th row, of which only totals are
+ * kept. Not collective. */
+const int64_t *par_recorder_row_sent_to(const par_recorder *, int row);
 /** Last operations, one a comm. Returns how many. Not collective. */
 int par_recorder_last(const par_recorder *, par_record_last *out, int max);
 /** Set all counts to 0; numbers go on. Not collective. */

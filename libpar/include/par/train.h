@@ -14,6 +14,7 @@
 #include "par/memory.h"
 #include "par/mesh.h"
 #include "par/model.h"
+#include "par/observe.h"
 #include "par/schedule.h"
 #include "par/status.h"
 
@@ -212,9 +213,24 @@ par_status par_trainer_save(par_trainer *, const par_checkpoint_params *params, 
 par_status par_trainer_resume(par_trainer *, const char *directory, const par_checkpoint_about *about,
                               par_checkpoint_result *out);
 
+/**
+ * What par_traffic_predict needs to know of this rank, for a transformer; T, C and the counts of steps are
+ * the caller's and 0 here. Valid for the trainer's life. Not collective.
+ */
+void par_trainer_traffic(const par_trainer *, par_traffic_run *out);
+
 /* Learning rates. step counts from 1; all functions are pure. */
 /** Linear warm-up over `warmup` steps to lr, then cosine to min_lr at step `total`; min_lr after it. */
 double par_lr_cosine(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total);
+/** The same warm-up, then a straight line to min_lr at step `total`; min_lr after it. */
+double par_lr_linear(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total);
+/**
+ * Warm-up, stable, decay (Hu et al. 2024): the same warm-up, lr up to step total - decay, then a straight
+ * line to min_lr at step `total`. decay 0: lr to the end. Needs warmup + decay <= total.
+ */
+double par_lr_wsd(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total, int64_t decay);
+/** The same warm-up, then lr. */
+double par_lr_constant(int64_t step, double lr, int64_t warmup);
 
 #ifdef __cplusplus
 }

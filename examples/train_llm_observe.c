@@ -1,0 +1,213 @@
+/*
+ * What train_llm keeps of a run besides its output: the log of JSON lines, the loss curve, the communication
+ * matrix. A log or a curve that cannot be opened is refused before the first step, on all ranks; one that
+ * cannot be written later is reported once and given up, since a full disk is no reason to end a training.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train_llm.h"
+
+struct observer {
+    par_log *log;     /* rank 0 */
+    par_curve *curve; /* rank 0 */
+    par_traffic *counted, *predicted;
+    par_recorder *recorder;
+    int64_t steps, updates, evaluations;
+    par_status predicting; /* this rank's; agreed on after the count, since agreeing sends */
+};
+
+static void log_layout(par_log *log, const run *r, const world *w) {
+    const par_trainer_params *p = &r->params;
+    par_log_int(log, "ranks", w->size);
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++)
+        par_log_int(log, par_axis_name((par_axis)axis), p->layout.size[axis]);
+    par_log_text(log, "schedule", par_schedule_kind_name(p->schedule));
+    par_log_int(log, "chunks", p->chunks);
+    par_log_int(log, "zero", p->zero);
+    par_log_text(log, "recompute", r->set.recompute);
+    par_log_bool(log, "sequence_parallel", p->layout.size[PAR_TP] > 1 && !p->no_sequence_parallel);
+    par_log_text(log, "backend", p->backend);
+    par_log_int(log, "threads", w->threads);
+}
+
+static void log_model(par_log *log, const par_transformer_config *c) {
+    par_log_text(log, "model", c->name);
+    par_log_int(log, "parameters", par_transformer_n_params(c));
+    par_log_int(log, "layers", c->layers);
+    par_log_int(log, "channels", c->channels);
+    par_log_int(log, "heads", c->heads);
+    par_log_int(log, "kv_heads", c->kv_heads);
+    par_log_int(log, "head_size", c->head_size);
+    par_log_int(log, "mlp", c->mlp);
+    par_log_int(log, "vocab", c->vocab);
+    par_log_int(log, "tokens", c->tokens);
+    par_log_real(log, "dropout", c->dropout);
+}
+
+static void log_training(par_log *log, const run *r, const data *d) {
+    const settings *s = &r->set;
+    par_log_int(log, "batch", s->batch);
+    par_log_int(log, "micro_batch", r->params.micro_batch);
+    par_log_int(log, "steps", s->steps);
+    par_log_text(log, "optimizer", s->optimizer);
+    par_log_real(log, "lr", s->lr);
+    par_log_real(log, "min_lr", s->min_lr);
+    par_log_text(log, "lr_schedule", s->lr_schedule);
+    par_log_int(log, "warmup", s->warmup);
+    par_log_int(log, "decay_steps", s->decay_steps);
+    par_log_real(log, "beta1", s->beta1);
+    par_log_real(log, "beta2", s->beta2);
+    par_log_real(log, "eps", s->eps);
+    par_log_real(log, "weight_decay", s->weight_decay);
+    par_log_real(log, "clip", s->clip);
+    par_log_int(log, "seed", s->seed);
+    par_log_text(log, "data", data_path(s));
+    par_log_int(log, "train_tokens", d->cut - d->begin);
+    par_log_int(log, "validation_tokens", d->end - d->cut);
+}
+
+static par_status log_start(par_log *log, const run *r, const world *w, const data *d) {
+    par_log_text(log, "event", "start");
+    log_model(log, &r->config);
+    log_layout(log, r, w);
+    log_training(log, r, d);
+    return par_log_end(log);
+}
+
+/* Rank 0's files; the curve is written at once, so that a bad path is known before the first step. */
+static par_status open_files(observer *o, const run *r, const world *w, const data *d) {
+    const settings *s = &r->set;
+    char title[160];
+    if (s->log) PAR_TRY(par_log_open(s->log, &o->log));
+    if (s->log) PAR_TRY(log_start(o->log, r, w, d));
+    if (!s->curve) return PAR_OK;
+    snprintf(title, sizeof title, "%s, %.2f M parameters, batch %lld x %lld tokens", r->config.name,
+             1e-6 * (double)par_transformer_n_params(&r->config), (long long)s->batch,
+             (long long)r->config.tokens);
+    int64_t n_validation = s->eval_every ? s->steps / s->eval_every + 2 : 2;
+    PAR_TRY(par_curve_create(title, s->steps, n_validation, &o->curve));
+    return par_curve_write(o->curve, s->curve);
+}
+
+static bool wants_matrix(const settings *s) {
+    return s->comm_matrix || s->comm_matrix_csv;
+}
+
+par_status observer_create(const run *r, world *w, const data *d, observer **out) {
+    observer *o = calloc(1, sizeof *o);
+    par_status st = o ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for an observer");
+    if (st == PAR_OK && w->rank == 0) st = open_files(o, r, w, d);
+    if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->counted);
+    if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->predicted);
+    st = world_agree(w, st);
+    if (st != PAR_OK) {
+        observer_destroy(&o);
+        return st;
+    }
+    o->recorder = par_transport_recorder(w->transport);
+    if (o->counted) par_recorder_reset(o->recorder);
+    *out = o;
+    return PAR_OK;
+}
+
+void observer_destroy(observer **handle) {
+    observer *o = *handle;
+    if (!o) return;
+    par_log_close(&o->log);
+    par_curve_destroy(&o->curve);
+    par_traffic_destroy(&o->counted);
+    par_traffic_destroy(&o->predicted);
+    free(o);
+    *handle = NULL;
+}
+
+static void end_line(observer *o) {
+    if (par_log_end(o->log) == PAR_OK) return;
+    report_problems("the log is given up", par_error());
+    par_log_close(&o->log);
+}
+
+static void write_curve(observer *o, const run *r) {
+    if (!o->curve || par_curve_write(o->curve, r->set.curve) == PAR_OK) return;
+    report_problems("the curve is given up", par_error());
+    par_curve_destroy(&o->curve);
+}
+
+static void log_times(par_log *log, const par_step_times *t) {
+    par_log_real(log, "data_s", t->data);
+    par_log_real(log, "forward_s", t->forward);
+    par_log_real(log, "backward_s", t->backward);
+    par_log_real(log, "wait_pipeline_s", t->wait_pipeline);
+    par_log_real(log, "wait_dp_s", t->wait_dp);
+    par_log_real(log, "update_s", t->update);
+    par_log_real(log, "bubble", t->bubble);
+    par_log_real(log, "ideal_bubble", t->ideal_bubble);
+}
+
+void observer_step(observer *o, int64_t step, double lr, double seconds, const par_vote *vote,
+                   const par_step_times *times) {
+    o->steps++;
+    o->updates += !vote->skipped;
+    if (o->curve) par_curve_add(o->curve, false, step, vote->loss);
+    if (!o->log) return;
+    par_log_text(o->log, "event", "step");
+    par_log_int(o->log, "step", step);
+    par_log_real(o->log, "loss", vote->loss);
+    par_log_real(o->log, "grad_norm", vote->grad_norm);
+    par_log_real(o->log, "lr", lr);
+    par_log_int(o->log, "targets", vote->n_targets);
+    par_log_real(o->log, "seconds", seconds);
+    par_log_real(o->log, "tokens_per_s", (double)vote->n_targets / seconds);
+    par_log_bool(o->log, "skipped", vote->skipped);
+    par_log_int(o->log, "nonfinite", vote->n_nonfinite);
+    if (vote->n_nonfinite) par_log_text(o->log, "where", vote->where);
+    par_log_bool(o->log, "stop", vote->stop);
+    log_times(o->log, times);
+    end_line(o);
+}
+
+void observer_validation(observer *o, const run *r, int64_t step, double loss, int64_t n, double seconds) {
+    o->evaluations++;
+    if (o->curve) par_curve_add(o->curve, true, step, loss);
+    write_curve(o, r);
+    if (!o->log) return;
+    par_log_text(o->log, "event", "validation");
+    par_log_int(o->log, "step", step);
+    par_log_real(o->log, "loss", loss);
+    par_log_int(o->log, "samples", n);
+    par_log_real(o->log, "seconds", seconds);
+    end_line(o);
+}
+
+void observer_predict(observer *o, const run *r, const data *d, const par_trainer *trainer) {
+    par_traffic_run sent;
+    const par_trainer_params *p = &r->params;
+    write_curve(o, r);
+    if (!o->predicted) return;
+    par_trainer_traffic(trainer, &sent);
+    sent.T = r->config.tokens;
+    sent.C = r->config.channels;
+    sent.steps = o->steps;
+    sent.updates = o->updates;
+    sent.micros = o->steps * par_trainer_n_micro(trainer);
+    sent.evaluations = o->evaluations;
+    sent.eval_micros = o->evaluations * d->n_validation / p->micro_batch / p->layout.size[PAR_DP];
+    o->predicting = par_traffic_predict(o->predicted, &sent);
+}
+
+par_status observer_matrix(observer *o, const run *r, world *w) {
+    par_matrix *matrix = NULL;
+    if (!o->counted) return PAR_OK;
+    par_traffic_count(o->counted, o->recorder);
+    PAR_TRY(world_agree(w, o->predicting));
+    PAR_TRY(par_matrix_gather(w->comm, o->counted, o->predicted, &matrix));
+    par_status st = PAR_OK;
+    if (matrix && r->set.comm_matrix) par_matrix_print(matrix, report_line, NULL);
+    if (matrix && !r->set.comm_matrix)
+        printf("communication: %d differences from the prediction\n", par_matrix_differences(matrix));
+    if (matrix && r->set.comm_matrix_csv) st = par_matrix_write_csv(matrix, r->set.comm_matrix_csv);
+    par_matrix_destroy(&matrix);
+    return world_agree(w, st);
+}

@@ -1,0 +1,162 @@
+/*
+ * What a run looked like: the communication matrix with its prediction, a log of JSON lines, and the loss
+ * curve. Nothing here prints; texts go to the caller's buffer, files are named by the caller.
+ */
+#ifndef PAR_OBSERVE_H
+#define PAR_OBSERVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "par/comm.h"
+#include "par/mesh.h"
+#include "par/model.h"
+#include "par/record.h"
+#include "par/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { PAR_TRAFFIC_LINES = 64 };
+
+/* Bytes that one rank sent or will send, a line for each axis and purpose. */
+typedef struct {
+    int size, n; /* world ranks; lines in use */
+    char axis[PAR_TRAFFIC_LINES][16], purpose[PAR_TRAFFIC_LINES][32];
+    int64_t *sent; /* [PAR_TRAFFIC_LINES, size], to each world rank */
+    bool overflow; /* there were more lines, or names that do not fit */
+} par_traffic;
+
+/** An empty table for a world of `size`. Not collective. Errors: PAR_ERR_MEMORY. */
+par_status par_traffic_create(int size, par_traffic **out);
+/** NULL is accepted. Not collective. */
+void par_traffic_destroy(par_traffic **traffic);
+/** Bytes to all ranks on an axis for a purpose; NULL: for any. Not collective. */
+int64_t par_traffic_sent(const par_traffic *, const char *axis, const char *purpose);
+/** Replace the table by what the recorder counted. Not collective. */
+void par_traffic_count(par_traffic *, const par_recorder *);
+
+/* What one rank of a transformer's training does. Numbers are this rank's. */
+typedef struct {
+    const par_mesh *mesh;
+    int64_t B, T, C; /* samples of a micro-batch, tokens, channels */
+    par_dtype dtype; /* of activations and weights */
+    bool sequence_parallel, recompute_full;
+    int zero, chunks;
+    int n_blocks; /* on this rank, all chunks together */
+    bool embedding, head;
+    par_param *const *params; /* [n_params] */
+    int n_params;
+    int64_t n_flat;      /* elements of the flat space: bytes of PAR_MEM_GRADIENTS / 4 */
+    int64_t steps;       /* voted on */
+    int64_t updates;     /* steps that changed the weights */
+    int64_t micros;      /* micro-batches trained by a dp rank, over all steps */
+    int64_t evaluations; /* calls of par_trainer_evaluate */
+    int64_t eval_micros; /* micro-batches of a dp rank in all of them */
+} par_traffic_run;
+
+/**
+ * Replace the table by what the layout says. Not collective; a function of its arguments.
+ *
+ * With n = B T C elements of s bytes and t, d ranks along tp, dp. A sum over t ranks of a vector of more than
+ * 4 KiB is a direct reduce-scatter and a direct all-gather: to every peer j its shard and then the own shard,
+ * 2 (t - 1) / t of the bytes (Chan et al. 2007). All-gathers of shards of at most 4 KiB and sums of vectors
+ * of at most 4 KiB go in phases: phase k sends min(2^k, t - 2^k) blocks to rank r - 2^k (Bruck et al. 1997).
+ *
+ *   tp, activations forward    a micro-batch: sums of n: 2 a block, 1 the embedding. With sequence parallel a
+ *                              sum is a reduce-scatter, and there are 2 all-gathers a block, 1 the head.
+ *   tp, activations backward   sums: 2 a block, 1 the head. With sequence parallel also all-gathers: 4 a
+ *                              block (2 of them of norm outputs again), 1 the head, 1 the embedding.
+ *   tp, loss                   an all-gather of 3 fp32 numbers a token, on the head's ranks.
+ *   pp, pipeline forward       n s / (t with sequence parallel, else 1) a micro-batch and boundary, and
+ *   pp, pipeline backward      the same back; v p - 1 boundaries of v chunks a stage.
+ *   dp, gradients              a step: a reduce-scatter of every bucket; without ZeRO an all-gather too.
+ *   dp, parameters             ZeRO-1, an update: an all-gather of every bucket's weights.
+ *   SUM, partial gradients     a step: an all-reduce over SUM = tp, kv, tied of each run of such parameters.
+ *   world, vote                a step or evaluation: an all-gather of 64 bytes a rank.
+ *
+ * Full recompute runs every training micro-batch's forward twice. Evaluation runs forward alone. Names of
+ * non-finite parameters and comparisons of checked communicators are not in it.
+ *
+ * Errors: PAR_ERR_MEMORY.
+ */
+par_status par_traffic_predict(par_traffic *, const par_traffic_run *);
+
+/* One axis and purpose over the world. */
+typedef struct {
+    char axis[16], purpose[32];
+    int64_t *counted, *predicted; /* [size, size] bytes, from a row's rank to a column's */
+} par_matrix_line;
+
+typedef struct {
+    int size, n;
+    par_matrix_line *lines;
+    bool overflow; /* of some rank's tables */
+} par_matrix;
+
+/**
+ * All ranks' tables on rank 0 of comm, lines in the order in which ranks name them; *out is NULL elsewhere.
+ * Collective on comm, whose ranks must be those of the tables in the same order. It is meant for a run's end:
+ * it allocates, and what it sends itself is not in the tables that it is given.
+ * Errors: PAR_ERR_ARG, PAR_ERR_MEMORY [agreed], PAR_ERR_TRANSPORT.
+ */
+par_status par_matrix_gather(par_comm *, const par_traffic *counted, const par_traffic *predicted,
+                             par_matrix **out);
+void par_matrix_destroy(par_matrix **matrix);
+
+/**
+ * The matrix as text: for all axes together and for each a heat map, a row a sender, counted left and
+ * predicted right (a dot: nothing; four shades, each a quarter of the map's largest cell); the bytes of every
+ * axis and purpose; then differences by axis, purpose and sender. At most 132 columns; above 64 ranks a cell
+ * is the sum of a square of ranks. `print` gets one line of UTF-8 at a time, without its end. Not collective.
+ */
+void par_matrix_print(const par_matrix *, void (*print)(void *user, const char *line), void *user);
+/** Senders whose counted bytes to some rank differ from the prediction, over all lines. Not collective. */
+int par_matrix_differences(const par_matrix *);
+/**
+ * axis,purpose,from,to,counted,predicted: a line for every cell that is not 0 in both. Written under a
+ * temporary name beside `path`, synced, then renamed. Not collective. Errors: PAR_ERR_IO.
+ */
+par_status par_matrix_write_csv(const par_matrix *, const char *path);
+
+/*
+ * A log of JSON objects, one a line. A line reaches the file in one write when it ends, so a killed run
+ * leaves whole lines; a broken last line of another program is ended first.
+ */
+typedef struct par_log par_log;
+
+/** Opened for appending, made if it is not there. Not collective. Errors: PAR_ERR_IO, PAR_ERR_MEMORY. */
+par_status par_log_open(const char *path, par_log **out);
+void par_log_close(par_log **log);
+/** Fields of the line under way; NaN and infinity become null, text is escaped (bytes that are not UTF-8: ?).
+ */
+void par_log_int(par_log *, const char *key, int64_t value);
+void par_log_real(par_log *, const char *key, double value);
+void par_log_bool(par_log *, const char *key, bool value);
+void par_log_text(par_log *, const char *key, const char *value);
+/** End the line and write it. Errors: PAR_ERR_IO with the cause; PAR_ERR_ARG: more than 16 KiB, not written.
+ */
+par_status par_log_end(par_log *);
+
+/* The loss over steps. */
+typedef struct par_curve par_curve;
+
+/** Room for n_train and n_validation points; later ones are dropped. Not collective. Errors: PAR_ERR_MEMORY.
+ */
+par_status par_curve_create(const char *title, int64_t n_train, int64_t n_validation, par_curve **out);
+void par_curve_destroy(par_curve **curve);
+/** Values that are not finite are left out. Steps must not decrease. Not collective. */
+void par_curve_add(par_curve *, bool validation, int64_t step, double loss);
+/**
+ * An SVG of 800 x 450 that needs nothing from elsewhere and takes its colours from the reader's preference
+ * (light or dark). More than 700 training points are drawn as means of equal runs of them. Written under a
+ * temporary name beside `path`, synced, then renamed. Not collective. Errors: PAR_ERR_IO, PAR_ERR_ARG.
+ */
+par_status par_curve_write(const par_curve *, const char *path);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

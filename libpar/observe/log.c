@@ -1,0 +1,157 @@
+/*
+ * A log of JSON lines (RFC 8259, one object a line). A line is built in a fixed buffer and written at once to
+ * a file opened for appending, so that lines of a killed or a second run never mix.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "par/observe.h"
+
+enum { LINE_NBYTES = 16384 };
+
+struct par_log {
+    int file;
+    bool full; /* the line under way did not fit */
+    size_t n;
+    char path[1024], line[LINE_NBYTES];
+};
+
+static par_status write_all(par_log *log, const char *text, size_t n) {
+    while (n > 0) {
+        ssize_t done = write(log->file, text, n);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) PAR_FAIL(PAR_ERR_IO, "%s: cannot be written: %s", log->path, strerror(errno));
+        text += done;
+        n -= (size_t)done;
+    }
+    return PAR_OK;
+}
+
+/* A last line without its end is not ours to continue. */
+static par_status end_broken_line(par_log *log) {
+    char last = '\n';
+    off_t size = lseek(log->file, 0, SEEK_END);
+    if (size <= 0) return PAR_OK;
+    if (pread(log->file, &last, 1, size - 1) != 1)
+        PAR_FAIL(PAR_ERR_IO, "%s: cannot be read: %s", log->path, strerror(errno));
+    return last == '\n' ? PAR_OK : write_all(log, "\n", 1);
+}
+
+par_status par_log_open(const char *path, par_log **out) {
+    PAR_REQUIRE(path && out);
+    par_log *log = calloc(1, sizeof *log);
+    if (!log) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a log");
+    snprintf(log->path, sizeof log->path, "%s", path);
+    log->file = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    par_status st = log->file >= 0 ? end_broken_line(log)
+                                   : par_fail(PAR_ERR_IO, "%s: cannot be opened for appending: %s", path,
+                                              strerror(errno));
+    if (st != PAR_OK) {
+        par_log_close(&log);
+        return st;
+    }
+    *out = log;
+    return PAR_OK;
+}
+
+void par_log_close(par_log **handle) {
+    if (!handle || !*handle) return;
+    if ((*handle)->file >= 0) close((*handle)->file);
+    free(*handle);
+    *handle = NULL;
+}
+
+/* Two bytes stay free for the line's end. */
+static void put(par_log *log, const char *text, size_t n) {
+    if (log->full || n > sizeof log->line - 2 - log->n) {
+        log->full = true;
+        return;
+    }
+    memcpy(log->line + log->n, text, n);
+    log->n += n;
+}
+
+/* Bytes of the UTF-8 sequence at s, 0 if it is none (RFC 3629: no overlong forms, surrogates, or > 10FFFF).
+ */
+static int sequence(const unsigned char *s) {
+    int n = s[0] < 0x80                   ? 1
+            : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+            : (s[0] & 0xf0) == 0xe0       ? 3
+            : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+                                          : 0;
+    for (int i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    if (s[0] == 0xe0 && s[1] < 0xa0) return 0;
+    if (s[0] == 0xed && s[1] > 0x9f) return 0;
+    if (s[0] == 0xf0 && s[1] < 0x90) return 0;
+    if (s[0] == 0xf4 && s[1] > 0x8f) return 0;
+    return n;
+}
+
+static void put_string(par_log *log, const char *text) {
+    const unsigned char *s = (const unsigned char *)text;
+    char escape[8];
+    put(log, "\"", 1);
+    while (*s) {
+        int n = sequence(s);
+        if (n == 0) {
+            put(log, "?", 1);
+        } else if (*s == '"' || *s == '\\') {
+            put(log, "\\", 1);
+            put(log, (const char *)s, 1);
+        } else if (*s < 0x20) {
+            put(log, escape, (size_t)snprintf(escape, sizeof escape, "\\u%04x", (unsigned)*s));
+        } else {
+            put(log, (const char *)s, (size_t)n);
+        }
+        s += n ? n : 1;
+    }
+    put(log, "\"", 1);
+}
+
+static void put_key(par_log *log, const char *key) {
+    put(log, log->n ? ", " : "{", log->n ? 2 : 1);
+    put_string(log, key);
+    put(log, ": ", 2);
+}
+
+void par_log_int(par_log *log, const char *key, int64_t value) {
+    char text[32];
+    put_key(log, key);
+    put(log, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)value));
+}
+
+/* 9 digits give back every float; a locale's decimal comma becomes the point that JSON has. */
+void par_log_real(par_log *log, const char *key, double value) {
+    char text[40] = "null";
+    put_key(log, key);
+    if (isfinite(value)) snprintf(text, sizeof text, "%.9g", value);
+    for (char *c = strchr(text, ','); c; c = NULL) *c = '.';
+    put(log, text, strlen(text));
+}
+
+void par_log_bool(par_log *log, const char *key, bool value) {
+    put_key(log, key);
+    put(log, value ? "true" : "false", value ? 4 : 5);
+}
+
+void par_log_text(par_log *log, const char *key, const char *value) {
+    put_key(log, key);
+    put_string(log, value);
+}
+
+par_status par_log_end(par_log *log) {
+    bool full = log->full;
+    size_t n = log->n;
+    log->full = false;
+    log->n = 0;
+    if (full) PAR_FAIL(PAR_ERR_ARG, "%s: a line of more than %d bytes is left out", log->path, LINE_NBYTES);
+    memcpy(log->line + n, n ? "}\n" : "{}\n", n ? 2 : 3);
+    return write_all(log, log->line, n + (n ? 2 : 3));
+}

@@ -1,0 +1,165 @@
+/*
+ * The closed forms of a layout's traffic; par/observe.h states them. They are written from the algorithms'
+ * papers and the model's equations and share no code with collectives, model or trainer: a difference
+ * between this and the recorder is a defect in one of them.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "traffic.h"
+
+enum { SMALL_NBYTES = 4096, BALLOT_NBYTES = 64 };
+
+/* One kind of message: where it is written down, and between whom. */
+typedef struct {
+    par_traffic *traffic;
+    const par_comm *comm;
+    const char *purpose;
+} channel;
+
+static void add(const channel *c, int peer, int64_t nbytes) {
+    if (nbytes == 0) return;
+    int64_t *line = par__traffic_line(c->traffic, par_comm_axis(c->comm), c->purpose);
+    if (line) line[par_comm_world_rank(c->comm, peer)] += nbytes;
+}
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* Phase k: min(2^k, p - 2^k) blocks to rank r - 2^k. */
+static void add_phases(const channel *c, int64_t times, int64_t block_nbytes) {
+    int p = par_comm_size(c->comm), r = par_comm_rank(c->comm);
+    for (int64_t distance = 1; distance < p; distance *= 2)
+        add(c, (int)((r + p - distance) % p), times * block_nbytes * least(distance, p - distance));
+}
+
+static void add_gather(const channel *c, int64_t times, int64_t shard_nbytes) {
+    int p = par_comm_size(c->comm), r = par_comm_rank(c->comm);
+    if (shard_nbytes <= SMALL_NBYTES) {
+        add_phases(c, times, shard_nbytes);
+        return;
+    }
+    for (int j = 0; j < p; j++)
+        if (j != r) add(c, j, times * shard_nbytes);
+}
+
+static void add_scatter(const channel *c, int64_t times, int64_t shard_nbytes) {
+    for (int j = 0; j < par_comm_size(c->comm); j++)
+        if (j != par_comm_rank(c->comm)) add(c, j, times * shard_nbytes);
+}
+
+/* Shards of n elements that differ by at most one, the longer ones first. */
+static void add_sum(const channel *c, int64_t times, int64_t n, int64_t size) {
+    int p = par_comm_size(c->comm), r = par_comm_rank(c->comm);
+    if (n * size <= SMALL_NBYTES) {
+        add_phases(c, times, n * size);
+        return;
+    }
+    for (int j = 0; j < p; j++)
+        if (j != r) add(c, j, times * size * ((n / p + (j < n % p)) + (n / p + (r < n % p))));
+}
+
+/* How often a forward, and a backward, sums and gathers n elements on this rank. */
+typedef struct {
+    int64_t sums, gathers;
+} per_micro;
+
+static void add_activations(const channel *c, const par_traffic_run *run, int64_t times, per_micro count) {
+    int64_t n = run->B * run->T * run->C, size = (int64_t)par_dtype_nbytes(run->dtype);
+    if (!run->sequence_parallel) {
+        add_sum(c, times * count.sums, n, size);
+        return;
+    }
+    int64_t shard_nbytes = n * size / par_comm_size(c->comm);
+    add_scatter(c, times * count.sums, shard_nbytes);
+    add_gather(c, times * count.gathers, shard_nbytes);
+}
+
+static int64_t forwards(const par_traffic_run *run) {
+    return run->micros * (run->recompute_full ? 2 : 1) + run->eval_micros;
+}
+
+static void tensor_axis(par_traffic *t, const par_traffic_run *run) {
+    const par_comm *tp = run->mesh->axis[PAR_TP];
+    const channel forward = {t, tp, "activations forward"}, backward = {t, tp, "activations backward"},
+                  loss = {t, tp, "loss"};
+    int64_t blocks = run->n_blocks;
+    if (par_comm_size(tp) == 1) return;
+    add_activations(&forward, run, forwards(run),
+                    (per_micro){2 * blocks + run->embedding, 2 * blocks + run->head});
+    add_activations(&backward, run, run->micros,
+                    (per_micro){2 * blocks + run->head, 4 * blocks + run->head + run->embedding});
+    if (run->head) add_gather(&loss, forwards(run), 3 * run->B * run->T * (int64_t)sizeof(float));
+}
+
+/* Part c p + s of the model goes on at the next stage, unless it is the last part. */
+static void pipeline_axis(par_traffic *t, const par_traffic_run *run) {
+    const par_comm *pp = run->mesh->axis[PAR_PP];
+    const channel forward = {t, pp, "pipeline forward"}, backward = {t, pp, "pipeline backward"};
+    int p = par_comm_size(pp), s = par_comm_rank(pp), last = p * run->chunks - 1;
+    int64_t nbytes = run->B * run->T * run->C * (int64_t)par_dtype_nbytes(run->dtype);
+    if (run->sequence_parallel) nbytes /= par_comm_size(run->mesh->axis[PAR_TP]);
+    if (p == 1) return;
+    for (int part = s; part <= last; part += p) {
+        if (part < last) add(&forward, (s + 1) % p, (run->micros + run->eval_micros) * nbytes);
+        if (part > 0) add(&backward, (s + p - 1) % p, run->micros * nbytes);
+    }
+}
+
+static void bucket(par_traffic *t, const par_traffic_run *run, int64_t n) {
+    const par_comm *dp = run->mesh->axis[PAR_DP];
+    const channel gradients = {t, dp, "gradients"}, parameters = {t, dp, "parameters"};
+    int64_t shard = n / par_comm_size(dp);
+    add_scatter(&gradients, run->steps, shard * (int64_t)sizeof(float));
+    if (run->zero == 0) add_gather(&gradients, run->steps, shard * (int64_t)sizeof(float));
+    if (run->zero > 0) add_gather(&parameters, run->updates, shard * (int64_t)par_dtype_nbytes(run->dtype));
+}
+
+static int by_flat(const void *a, const void *b) {
+    const par_param *x = *(par_param *const *)a, *y = *(par_param *const *)b;
+    return x->flat < y->flat ? -1 : x->flat > y->flat;
+}
+
+/* A bucket reaches from its first parameter to the next bucket's. */
+static void data_axis(par_traffic *t, const par_traffic_run *run, par_param *const *params) {
+    int64_t begin = 0;
+    if (par_comm_size(run->mesh->axis[PAR_DP]) == 1) return;
+    for (int i = 1; i <= run->n_params; i++) {
+        bool ends = i == run->n_params || params[i]->bucket != params[i - 1]->bucket;
+        if (!ends) continue;
+        int64_t end = i == run->n_params ? run->n_flat : params[i]->flat;
+        bucket(t, run, end - begin);
+        begin = end;
+    }
+}
+
+/* Neighbours with one group and bucket are one all-reduce, what lies between them included. */
+static void partial_sums(par_traffic *t, const par_traffic_run *run, par_param *const *params) {
+    for (int first = 0, i = 0; first < run->n_params; first = i) {
+        par_comm *sum = params[first]->sum;
+        for (i = first + 1; i < run->n_params; i++)
+            if (params[i]->sum != sum || params[i]->bucket != params[first]->bucket) break;
+        const par_param *end = params[i - 1];
+        const channel c = {t, sum, "partial gradients"};
+        int64_t n = end->flat + end->local[0] * end->local[1] - params[first]->flat;
+        if (sum && par_comm_size(sum) > 1) add_sum(&c, run->steps, n, sizeof(float));
+    }
+}
+
+par_status par_traffic_predict(par_traffic *t, const par_traffic_run *run) {
+    PAR_REQUIRE(t && run && run->mesh && run->params && run->n_params > 0 && t->size == run->mesh->size);
+    par_param **params = malloc((size_t)run->n_params * sizeof(par_param *));
+    if (!params) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d parameters", run->n_params);
+    memcpy(params, run->params, (size_t)run->n_params * sizeof(par_param *));
+    qsort(params, (size_t)run->n_params, sizeof(par_param *), by_flat);
+    par__traffic_clear(t);
+    const channel vote = {t, run->mesh->world, "vote"};
+    tensor_axis(t, run);
+    pipeline_axis(t, run);
+    data_axis(t, run, params);
+    partial_sums(t, run, params);
+    add_gather(&vote, run->steps + run->evaluations, BALLOT_NBYTES);
+    free(params);
+    return PAR_OK;
+}

@@ -1,0 +1,217 @@
+/*
+ * The log, the curve and the matrix's text against independent readers: a JSON parser, counts of elements,
+ * widths of lines.
+ */
+#define _DEFAULT_SOURCE
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../harness.h"
+#include "par/observe.h"
+
+static char folder[64];
+
+static const char *path_of(const char *name) {
+    static char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static char *read_all(const char *path) {
+    static char text[1 << 18];
+    FILE *f = fopen(path, "rb");
+    CHECK(f, "%s is not there", path);
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f) fclose(f);
+    text[n] = 0;
+    return text;
+}
+
+static void write_line(par_log *log) {
+    par_log_int(log, "step", 9007199254740993);
+    par_log_real(log, "loss", 0.1f);
+    par_log_real(log, "norm", NAN);
+    par_log_bool(log, "skipped", true);
+    par_log_text(log, "where", "a \"b\" \\ \n \x01 \xc3\xa9 \xff\xc0\x80");
+    CHECK_OK(par_log_end(log));
+}
+
+/* Two runs on a file that another program left without its last line's end. */
+static void run_log(void) {
+    par_log *log = NULL;
+    FILE *f = fopen(path_of("log"), "wb");
+    fputs("{\"kil", f);
+    fclose(f);
+    for (int run = 0; run < 2; run++) {
+        CHECK_OK(par_log_open(path_of("log"), &log));
+        write_line(log);
+        par_log_close(&log);
+    }
+    char *line = strtok(read_all(path_of("log")), "\n");
+    CHECK(line && strcmp(line, "{\"kil") == 0, "the broken line became %s", line);
+    for (int run = 0; run < 2; run++) {
+        json_error_t error;
+        line = strtok(NULL, "\n");
+        json_t *j = line ? json_loads(line, 0, &error) : NULL;
+        CHECK(j, "not JSON: %s", line ? line : "(no line)");
+        if (!j) return;
+        CHECK(json_integer_value(json_object_get(j, "step")) == 9007199254740993, "step in %s", line);
+        CHECK((float)json_real_value(json_object_get(j, "loss")) == 0.1f, "loss in %s", line);
+        CHECK(json_is_null(json_object_get(j, "norm")), "norm in %s", line);
+        CHECK(json_is_true(json_object_get(j, "skipped")), "skipped in %s", line);
+        CHECK(strcmp(json_string_value(json_object_get(j, "where")), "a \"b\" \\ \n \x01 \xc3\xa9 ???") == 0,
+              "where in %s", line);
+        json_decref(j);
+    }
+    CHECK(!strtok(NULL, "\n"), "there are more lines");
+}
+
+static void run_log_refuses(void) {
+    par_log *log = NULL;
+    char big[20000];
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = 0;
+    CHECK_FAILS(par_log_open("/nowhere/at/all", &log), PAR_ERR_IO, "/nowhere/at/all");
+    CHECK_OK(par_log_open(path_of("big"), &log));
+    par_log_text(log, "big", big);
+    CHECK_FAILS(par_log_end(log), PAR_ERR_ARG, "left out");
+    par_log_int(log, "next", 1);
+    CHECK_OK(par_log_end(log));
+    par_log_close(&log);
+    CHECK(strcmp(read_all(path_of("big")), "{\"next\": 1}\n") == 0, "the file has %.80s",
+          read_all(path_of("big")));
+    if (access("/dev/full", W_OK) != 0) return;
+    CHECK_OK(par_log_open("/dev/full", &log));
+    par_log_int(log, "a", 1);
+    CHECK_FAILS(par_log_end(log), PAR_ERR_IO, "No space");
+    par_log_close(&log);
+}
+
+static int count(const char *text, const char *what) {
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, what)); at += strlen(what)) n++;
+    return n;
+}
+
+/* Numbers of the training line's points that leave the plot area. */
+static int outside(const char *text) {
+    const char *at = strstr(text, "class=\"train\" points=\"");
+    int n = 0, used;
+    double x, y;
+    if (!at) return -1;
+    for (at = strstr(at, "points=\"") + 8; sscanf(at, "%lf,%lf%n", &x, &y, &used) == 2; at += used)
+        if (!(x >= 69.9 && x <= 776.1 && y >= 55.9 && y <= 398.1)) n++;
+    return n;
+}
+
+static void check_curve(int64_t n, double scale, double offset) {
+    par_curve *c = NULL;
+    CHECK_OK(par_curve_create("a <curve> & more", n, 4, &c));
+    for (int64_t i = 1; i <= n; i++)
+        par_curve_add(c, false, i, offset + scale * (exp(-(double)i / 50) + 0.05 * sin((double)i)));
+    par_curve_add(c, false, n + 1, 1e9);
+    par_curve_add(c, true, n / 2, offset + scale);
+    par_curve_add(c, true, n, NAN);
+    par_curve_add(c, true, n, offset);
+    CHECK_OK(par_curve_write(c, path_of("curve.svg")));
+    char *text = read_all(path_of("curve.svg"));
+    CHECK(strncmp(text, "<svg ", 5) == 0 && strcmp(text + strlen(text) - 7, "</svg>\n") == 0, "no whole SVG");
+    CHECK(count(text, "<circle") == (n == 1 ? 3 : 2), "%d dots of %lld points", count(text, "<circle"),
+          (long long)n);
+    CHECK(outside(text) == 0, "%d points of %lld lie outside", outside(text), (long long)n);
+    CHECK(strstr(text, "a &lt;curve&gt; &amp; more"), "the title is not escaped");
+    CHECK(count(text, "http") == 1 && !strstr(text, "url(") && !strstr(text, "href"), "something is loaded");
+    int ticks = count(text, "class=\"grid\"");
+    CHECK(ticks >= 4 && ticks <= 24, "%d ticks", ticks);
+    par_curve_destroy(&c);
+}
+
+static void run_curve(void) {
+    check_curve(1, 1, 3);
+    check_curve(50, 5, 2);
+    check_curve(5000, 5, 2);
+    check_curve(200, 0, 2.5);
+    check_curve(200, 1e-3, 0);
+    check_curve(200, 1e6, -3e5);
+}
+
+static void run_curve_empty(void) {
+    par_curve *c = NULL;
+    CHECK_OK(par_curve_create("empty", 0, 0, &c));
+    CHECK_OK(par_curve_write(c, path_of("empty.svg")));
+    CHECK_FAILS(par_curve_write(c, "/nowhere/curve.svg"), PAR_ERR_IO, "/nowhere");
+    par_curve_destroy(&c);
+}
+
+static int widest, n_lines;
+
+/* Columns: every byte that begins a character. */
+static void measure(void *user, const char *line) {
+    int columns = 0;
+    (void)user;
+    for (; *line; line++) columns += ((unsigned char)*line & 0xc0) != 0x80;
+    if (columns > widest) widest = columns;
+    n_lines++;
+}
+
+static void check_width(int size, int rows) {
+    size_t n = (size_t)size * (size_t)size;
+    par_matrix_line line = {.axis = "dp", .purpose = "gradients"};
+    line.counted = calloc(n, sizeof(int64_t));
+    line.predicted = calloc(n, sizeof(int64_t));
+    par_matrix m = {.size = size, .n = 1, .lines = &line};
+    for (size_t i = 0; i < n; i++) line.counted[i] = line.predicted[i] = INT64_MAX / (int64_t)(n + 1);
+    line.predicted[n - 1]++;
+    widest = n_lines = 0;
+    par_matrix_print(&m, measure, NULL);
+    CHECK(widest <= 132, "%d ranks: %d columns", size, widest);
+    CHECK(n_lines == 2 * (rows + 1) + 2 + 2, "%d ranks: %d lines", size, n_lines);
+    CHECK(par_matrix_differences(&m) == 1, "%d differences", par_matrix_differences(&m));
+    free(line.counted);
+    free(line.predicted);
+}
+
+static void run_width(void) {
+    check_width(1, 1);
+    check_width(8, 8);
+    check_width(64, 64);
+    check_width(100, 50);
+}
+
+static void run_csv(void) {
+    int64_t counted[4] = {0, 5, 6, 0}, predicted[4] = {0, 5, 0, 0};
+    par_matrix_line line = {"tp", "loss", counted, predicted};
+    par_matrix m = {.size = 2, .n = 1, .lines = &line};
+    CHECK_OK(par_matrix_write_csv(&m, path_of("matrix.csv")));
+    CHECK(strcmp(read_all(path_of("matrix.csv")),
+                 "axis,purpose,from,to,counted,predicted\ntp,loss,0,1,5,5\ntp,loss,1,0,6,0\n") == 0,
+          "the file is %s", read_all(path_of("matrix.csv")));
+    CHECK_FAILS(par_matrix_write_csv(&m, "/nowhere/m.csv"), PAR_ERR_IO, "/nowhere");
+}
+
+static const harness_case cases[] = {
+    {"log", run_log, 0, NULL, 0},
+    {"log-refuses", run_log_refuses, 0, NULL, 0},
+    {"curve", run_curve, 0, NULL, 0},
+    {"curve-empty", run_curve_empty, 0, NULL, 0},
+    {"matrix-width", run_width, 0, NULL, 0},
+    {"matrix-csv", run_csv, 0, NULL, 0},
+};
+
+static void clean_up(void) {
+    static const char *const names[] = {"log", "big", "curve.svg", "empty.svg", "matrix.csv"};
+    for (int i = 0; i < HARNESS_COUNT(names); i++) unlink(path_of(names[i]));
+    rmdir(folder);
+}
+
+int main(int argc, char **argv) {
+    snprintf(folder, sizeof folder, "/tmp/par-observe-XXXXXX");
+    if (!mkdtemp(folder)) return 1;
+    int code = harness_main("observe", cases, HARNESS_COUNT(cases), argc, argv);
+    clean_up();
+    return code;
+}
