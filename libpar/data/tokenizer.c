@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libpar/data/file.h"
+#include "libpar/base/file.h"
 
 struct par_tokenizer {
     par__vocab vocab;

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "libpar/data/file.h"
+#include "libpar/base/file.h"
 #include "libpar/data/tokenizer.h"
 
 enum { LONGEST = 1024, VOCAB_MIN = 257, VOCAB_MAX = 1 << 20 };

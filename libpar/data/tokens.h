@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "libpar/data/file.h"
+#include "libpar/base/file.h"
 #include "par/data.h"
 
 typedef enum {

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "libpar/data/file.h"
+#include "libpar/base/file.h"
 #include "par/observe.h"
 
 enum { WIDTH = 800, HEIGHT = 450, LEFT = 70, RIGHT = 24, TOP = 56, BOTTOM = 52, MAX_DRAWN = 700 };

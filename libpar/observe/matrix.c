@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libpar/data/file.h"
+#include "libpar/base/file.h"
 #include "traffic.h"
 
 static const par_tag tag = {"communication matrix", -1, -1, -1};
