@@ -6,8 +6,6 @@
  * In order: what depends on the options alone (no communication), what depends on files (one agreement), the
  * trainer, the loop. Every rank leaves with the same exit code; rank 0 alone prints.
  */
-#define _POSIX_C_SOURCE 200809L
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,23 +15,10 @@
 #define TRAIN_LLM_VERSION "unknown"
 #endif
 
-static volatile sig_atomic_t asked_to_stop;
-
-static void on_signal(int number) {
-    (void)number;
-    asked_to_stop = 1;
-}
-
-static void catch_signals(void) {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
 static int exit_code(par_status st) {
     switch (st) {
-    case PAR_OK:
-    case PAR_ERR_STOPPED: return EXIT_OK;
+    case PAR_OK: return EXIT_OK;
+    case PAR_ERR_STOPPED: return EXIT_STOPPED;
     case PAR_ERR_ARG:
     case PAR_ERR_OPTION:
     case PAR_ERR_LAYOUT:
@@ -59,21 +44,32 @@ static bool due(int64_t step, int64_t every, int64_t last) {
     return step == last || (every && step % every == 0);
 }
 
+/* After a step's vote: the checkpoint that is due, and whether a signal ends the run. */
+static par_status after_step(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t step,
+                             const par_vote *vote) {
+    const settings *s = &r->set;
+    int asked = ASKED_NOTHING;
+    if (vote->stop) PAR_TRY(checkpoint_agree(w, &asked));
+    bool last = step == s->steps || asked == ASKED_STOP;
+    if (last || asked == ASKED_SAVE || (s->save_every && step % s->save_every == 0))
+        PAR_TRY(checkpoint_save(r, w, d, trainer, step, vote->loss));
+    if (asked != ASKED_STOP) return PAR_OK;
+    if (w->rank == 0) printf("stopped by a signal after step %lld\n", (long long)step);
+    return par_fail(PAR_ERR_STOPPED, "by a signal, after step %lld", (long long)step);
+}
+
 /* Steps until the last one, an error, or a vote to stop. */
-static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer) {
+static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t done) {
     const settings *s = &r->set;
     par_source source = par_sampler_source(d->train);
-    for (int64_t step = 1; step <= s->steps; step++) {
+    for (int64_t step = done + 1; step <= s->steps; step++) {
         par_vote vote;
         double loss, begin = world_seconds(), lr = par_lr_cosine(step, s->lr, s->min_lr, s->warmup, s->steps);
-        PAR_TRY(par_trainer_step(trainer, &source, (float)lr, asked_to_stop, &vote));
-        bool last = vote.stop || step == s->steps;
-        if (w->rank == 0 && (last || step == 1 || due(step, s->log_every, s->steps)))
+        PAR_TRY(par_trainer_step(trainer, &source, (float)lr, checkpoint_asked() != ASKED_NOTHING, &vote));
+        bool first = step == done + 1;
+        if (w->rank == 0 && (vote.stop || vote.skipped || first || due(step, s->log_every, s->steps)))
             report_step(r, step, lr, world_seconds() - begin, &vote, par_trainer_times(trainer));
-        if (vote.stop) {
-            if (w->rank == 0) printf("stopped by a signal after step %lld\n", (long long)step);
-            return PAR_OK;
-        }
+        PAR_TRY(after_step(r, w, d, trainer, step, &vote));
         if (d->validation && due(step, s->eval_every, s->steps)) PAR_TRY(evaluate(trainer, d, w, &loss));
     }
     return PAR_OK;
@@ -100,14 +96,16 @@ static par_status show(const run *r, world *w, const data *d, const par_trainer 
 
 static par_status train_with_data(const run *r, world *w, const data *d, par_import *import) {
     par_trainer *trainer = NULL;
+    int64_t done = 0;
     double begin = world_seconds();
     PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
     par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
     if (st == PAR_OK) st = show(r, w, d, trainer);
+    if (st == PAR_OK) st = checkpoint_resume(r, w, d, trainer, &done);
     if (st == PAR_OK) {
         if (w->rank == 0) printf("ready after %.1f s\n", world_seconds() - begin);
-        catch_signals();
-        st = train(r, w, d, trainer);
+        checkpoint_catch_signals();
+        st = train(r, w, d, trainer, done);
     }
     /* A broken transport cannot be taken down together; the process ends instead. */
     if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
@@ -134,7 +132,8 @@ static par_status run_connected(run *r, world *w) {
     if (st == PAR_OK && r->set.import) st = open_import(r, w, &import);
     if (st == PAR_OK && w->rank == 0) report_notes(r, w);
     if (st == PAR_OK) st = world_agree(w, data_open(r, w, &d));
-    if (st == PAR_OK) st = train_with_data(r, w, &d, import);
+    if (st == PAR_OK)
+        st = r->set.verify_parallel ? verify_parallel(r, w, &d) : train_with_data(r, w, &d, import);
     data_close(&d);
     par_import_close(&import);
     return st;
@@ -158,7 +157,7 @@ static par_status dry_run(run *r, int world_size, int rank, par_problems *proble
 }
 
 static _Noreturn void end(par_status st, int rank) {
-    if (st != PAR_OK && (rank == 0 || st == PAR_ERR_TRANSPORT))
+    if (st != PAR_OK && st != PAR_ERR_STOPPED && (rank == 0 || st == PAR_ERR_TRANSPORT))
         report_problems(par_status_text(st), par_error());
     world_end(exit_code(st), st == PAR_ERR_TRANSPORT);
 }

@@ -1,8 +1,8 @@
 /*
- * train_llm: the trainer program, in five files: options (the table and what follows from it alone), world
- * (MPI, threads, cores), data (token files, splits, import), report (everything that is printed) and main. It
- * uses the public headers only; what it does that the library must not (MPI_Init, signals, threads, printing,
- * exit codes) is here.
+ * train_llm: the trainer program, in seven files: options (the table and what follows from it alone), world
+ * (MPI, threads, cores), data (token files, splits, import), checkpoint (saving, resuming, signals), report
+ * (everything that is printed), verify and main. It uses the public headers only; what it does that the
+ * library must not (MPI_Init, signals, threads, printing, exit codes) is here.
  */
 #ifndef TRAIN_LLM_H
 #define TRAIN_LLM_H
@@ -13,7 +13,7 @@
 #include "par/par.h"
 
 /* Exit codes, the same on every rank. */
-enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_INPUT = 2, EXIT_NONFINITE = 3 };
+enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_INPUT = 2, EXIT_NONFINITE = 3, EXIT_STOPPED = 4 };
 
 /* What the command line says; 0 or NULL: not given. Samples, tokens and steps are counts, lr and the betas
  * plain numbers. */
@@ -25,7 +25,9 @@ typedef struct {
     const char *order;
     int64_t micro_batch, batch, steps, warmup, seed;
     double lr, min_lr, beta1, beta2, eps, weight_decay, clip, momentum;
-    const char *optimizer, *schedule, *recompute, *nonfinite;
+    const char *optimizer, *schedule, *recompute, *nonfinite, *precision;
+    double loss_scale, loss_scale_init, loss_scale_min, loss_scale_max;
+    int64_t loss_scale_window, loss_scale_hysteresis, max_skips;
     int64_t chunks, zero;
     par_int_list pp_layers; /* blocks a part */
     bool sequence_parallel, sequence_parallel_set;
@@ -34,7 +36,11 @@ typedef struct {
     const char *data;
     double split;
     int64_t eval_every, eval_batches, log_every;
+    const char *save, *resume;
+    int64_t save_every, keep;
     bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
+    bool verify_parallel;
+    int64_t verify_layers, verify_steps;
 } settings;
 
 /* One run: everything that follows from the settings and the world. */
@@ -95,6 +101,26 @@ void data_close(data *);
 /* Cross-entropy, nats a token, of a table of pairs counted on the training part (each count plus one). */
 par_status data_bigram(const data *, int64_t vocab, double *nats);
 const char *data_path(const settings *);
+
+/* verify */
+/* Compare the layout with one rank instead of training. Collective. Errors: PAR_ERR_NUMERIC if they differ.
+ */
+par_status verify_parallel(const run *, world *, const data *);
+
+/* checkpoint */
+enum { ASKED_NOTHING = 0, ASKED_SAVE = 1, ASKED_STOP = 2 };
+/* SIGUSR1: save and go on. SIGINT, SIGTERM, SIGUSR2: finish the step, save, end. */
+void checkpoint_catch_signals(void);
+/* What a signal asked of this rank; the vote's `stop` if it is anything. */
+int checkpoint_asked(void);
+/* After a vote to stop: the most that any rank was asked; this rank's own wish is forgotten. Collective. */
+par_status checkpoint_agree(const world *, int *asked);
+/* With --save: a checkpoint of this step. A step that is not finite is passed over with a note. Collective.
+ */
+par_status checkpoint_save(const run *, const world *, const data *, par_trainer *, int64_t step,
+                           double loss);
+/* With --resume: *step is the step that was saved last, 0 if there is none. Collective. */
+par_status checkpoint_resume(const run *, const world *, const data *, par_trainer *, int64_t *step);
 
 /* report; on rank 0 alone */
 void report_problems(const char *title, const char *text);

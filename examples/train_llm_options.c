@@ -12,7 +12,8 @@ enum { MAX_OPTIONS = 96, MAX_AUTO_MICRO_BATCH = 8 };
 static const char usage[] =
     "usage: mpirun -n RANKS ./train_llm [--tp N] [--pp N] [--dp N] [--model NAME] [--data FILE] ...\n"
     "Trains a transformer with tensor, pipeline and data parallelism.\n"
-    "Exit codes: 0 done, 1 failed, 2 bad options or input, 3 stopped by non-finite numbers.";
+    "Exit codes: 0 done, 1 failed, 2 bad options or input, 3 stopped by non-finite numbers, 4 stopped by a "
+    "signal.";
 
 static int model_options(settings *s, par_option *t) {
     const char *g = "Model";
@@ -78,22 +79,51 @@ static int training_options(settings *s, par_option *t) {
         {"weight-decay", PAR_OPT_REAL, &s->weight_decay, g, "of matrices", "0..", false},
         {"momentum", PAR_OPT_REAL, &s->momentum, g, "of sgd", "0..0.999999", false},
         {"clip", PAR_OPT_REAL, &s->clip, g, "global gradient norm; 0: off", "0..", false},
-        {"nonfinite", PAR_OPT_CHOICE, &s->nonfinite, g, "a step with inf or NaN gradients", "stop|skip",
-         false},
         {"seed", PAR_OPT_INT, &s->seed, g, "weights, dropout, order of samples", "0..", false},
     };
     memcpy(t, table, sizeof table);
     return (int)(sizeof table / sizeof *table);
 }
 
+static int precision_options(settings *s, par_option *t) {
+    const char *g = "Precision (master weights, moments and gradients are fp32)";
+    const par_option table[] = {
+        {"precision", PAR_OPT_CHOICE, &s->precision, g, "of weights and activations", "fp32|bf16|fp16",
+         false},
+        {"nonfinite", PAR_OPT_CHOICE, &s->nonfinite, g,
+         "a step with inf or NaN gradients; fp16 skips by itself", "stop|skip", false},
+        {"loss-scale", PAR_OPT_REAL, &s->loss_scale, g, "fp16: a constant scale; 0: dynamic", "0..4294967296",
+         false},
+        {"loss-scale-init", PAR_OPT_REAL, &s->loss_scale_init, g, "of the first step", "0.000001..4294967296",
+         false},
+        {"loss-scale-window", PAR_OPT_INT, &s->loss_scale_window, g, "clean steps until it doubles", "1..",
+         false},
+        {"loss-scale-hysteresis", PAR_OPT_INT, &s->loss_scale_hysteresis, g,
+         "overflows in a row until it halves", "1..", false},
+        {"loss-scale-min", PAR_OPT_REAL, &s->loss_scale_min, g, "smallest", "0.000001..4294967296", false},
+        {"loss-scale-max", PAR_OPT_REAL, &s->loss_scale_max, g, "largest", "0.000001..4294967296", false},
+        {"max-skips", PAR_OPT_INT, &s->max_skips, g,
+         "skips in a row at the smallest scale that end the training", "1..", false},
+    };
+    memcpy(t, table, sizeof table);
+    return (int)(sizeof table / sizeof *table);
+}
+
 static int other_options(settings *s, par_option *t) {
-    const char *d = "Data", *o = "Output", *g = "Machine and diagnostics";
+    const char *d = "Data", *o = "Output", *c = "Checkpoints", *g = "Machine and diagnostics";
     const par_option table[] = {
         {"data", PAR_OPT_TEXT, &s->data, d, "token file; else quickstart's, if it is there", NULL, false},
         {"split", PAR_OPT_REAL, &s->split, d, "last part of the file, for validation", "0..0.9", false},
         {"eval-every", PAR_OPT_INT, &s->eval_every, o, "steps; 0: only at the end", "0..", false},
         {"eval-batches", PAR_OPT_INT, &s->eval_batches, o, "batches of validation at most", "1..", false},
         {"log-every", PAR_OPT_INT, &s->log_every, o, "steps", "1..", false},
+        {"save", PAR_OPT_TEXT, &s->save, c, "directory for checkpoints; one at the end in any case", NULL,
+         false},
+        {"save-every", PAR_OPT_INT, &s->save_every, c, "steps; 0: only at the end and on signals", "0..",
+         false},
+        {"keep", PAR_OPT_INT, &s->keep, c, "newest checkpoints that stay; 0: all", "0..1000000", false},
+        {"resume", PAR_OPT_TEXT, &s->resume, c,
+         "a directory of checkpoints, or one; auto: --save's newest, if any", NULL, false},
         {"bigram", PAR_OPT_BOOL, &s->bigram, o, "print a bigram table's loss for comparison", NULL, false},
         {"backend", PAR_OPT_CHOICE, &s->backend, g, "", "cpu|ref", false},
         {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks", "0..4096",
@@ -101,6 +131,11 @@ static int other_options(settings *s, par_option *t) {
         {"check-comm", PAR_OPT_BOOL, &s->check_comm, g, "ranks compare every collective first", NULL, false},
         {"dry-run", PAR_OPT_BOOL, &s->dry_run, g, "print every stage's memory plan, without data or mpirun",
          NULL, false},
+        {"verify-parallel", PAR_OPT_BOOL, &s->verify_parallel, g,
+         "compare this layout with one rank, instead of training", NULL, false},
+        {"verify-layers", PAR_OPT_INT, &s->verify_layers, g, "blocks of the model that is compared; 0: all",
+         "0..", false},
+        {"verify-steps", PAR_OPT_INT, &s->verify_steps, g, "", "1..1000", false},
         {"show-mesh", PAR_OPT_BOOL, &s->show_mesh, g, "print the table of ranks", NULL, false},
         {"gantt", PAR_OPT_BOOL, &s->gantt, g, "print the pipeline schedule", NULL, false},
         {"help", PAR_OPT_BOOL, &s->help, g, "", NULL, false},
@@ -134,6 +169,13 @@ static int options_table(settings *s, par_option *table) {
         .schedule = "1f1b",
         .recompute = "none",
         .nonfinite = "stop",
+        .precision = "fp32",
+        .loss_scale_init = 65536,
+        .loss_scale_window = 1000,
+        .loss_scale_hysteresis = 2,
+        .loss_scale_min = 1,
+        .loss_scale_max = 4294967296.0,
+        .max_skips = 16,
         .chunks = 1,
         .sequence_parallel = true,
         .backend = "cpu",
@@ -141,12 +183,28 @@ static int options_table(settings *s, par_option *table) {
         .eval_every = 50,
         .eval_batches = 8,
         .log_every = 1,
+        .verify_steps = 3,
+        .keep = 3,
     };
     *s = defaults;
     int n = model_options(s, table);
     n += layout_options(s, table + n);
     n += training_options(s, table + n);
+    n += precision_options(s, table + n);
     return n + other_options(s, table + n);
+}
+
+/* What saving and resuming need, before anything runs. */
+static void check_checkpoints(const settings *s, par_problems *problems) {
+    const char *missing = par_checkpoint_missing();
+    if ((s->save || s->resume) && missing) par_problem(problems, "--save, --resume: %s", missing);
+    if ((s->save && !*s->save) || (s->resume && !*s->resume))
+        par_problem(problems, "--save, --resume: empty; legal: a directory");
+    if (!s->save && s->save_every) par_problem(problems, "--save-every: needs --save");
+    if (!s->save && s->resume && strcmp(s->resume, "auto") == 0)
+        par_problem(problems, "--resume auto: needs --save; legal without it: a directory");
+    if (s->save && s->steps > 99999999)
+        par_problem(problems, "--steps %lld: with --save at most 99999999", (long long)s->steps);
 }
 
 void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
@@ -159,6 +217,7 @@ void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
     if (s->min_lr > s->lr) par_problem(problems, "--min-lr %g: is above --lr %g", s->min_lr, s->lr);
     if (s->import && strcmp(s->model, "small") != 0)
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
+    check_checkpoints(s, problems);
 }
 
 void options_help(char *text, size_t nbytes) {
@@ -199,6 +258,7 @@ static void override_model(const settings *s, par_transformer_config *c) {
     if (s->head_size) c->head_size = s->head_size;
     if (s->mlp) c->mlp = s->mlp;
     if (s->layers) c->layers = s->layers;
+    if (s->verify_parallel && s->verify_layers) c->layers = s->verify_layers;
     if (s->vocab) c->vocab = s->vocab;
 }
 
@@ -271,23 +331,32 @@ static void resolve_kinds(const settings *s, par_trainer_params *p) {
     p->recompute = strcmp(s->recompute, "none") == 0        ? PAR_RECOMPUTE_NONE
                    : strcmp(s->recompute, "selective") == 0 ? PAR_RECOMPUTE_SELECTIVE
                                                             : PAR_RECOMPUTE_FULL;
+    p->dtype = strcmp(s->precision, "fp32") == 0   ? PAR_F32
+               : strcmp(s->precision, "bf16") == 0 ? PAR_BF16
+                                                   : PAR_F16;
     p->optimizer = strcmp(s->optimizer, "adamw") == 0 ? PAR_ADAMW : PAR_SGD;
     p->nonfinite = strcmp(s->nonfinite, "stop") == 0 ? PAR_NONFINITE_STOP : PAR_NONFINITE_SKIP;
 }
 
 static void resolve_numbers(const settings *s, par_trainer_params *p) {
     p->backend = s->backend;
-    p->dtype = PAR_F32;
+    p->scaler = (par_scaler_params){.constant = s->loss_scale,
+                                    .init = s->loss_scale_init,
+                                    .min = s->loss_scale_min,
+                                    .max = s->loss_scale_max,
+                                    .interval = s->loss_scale_window,
+                                    .hysteresis = s->loss_scale_hysteresis,
+                                    .max_skips = s->max_skips};
     p->seed = (uint64_t)s->seed;
     p->global_batch = s->batch;
     p->no_sequence_parallel = !s->sequence_parallel;
     p->chunks = (int)s->chunks;
     p->zero = (int)s->zero;
-    p->beta1 = (float)s->beta1;
-    p->beta2 = (float)s->beta2;
+    p->beta1 = s->beta1;
+    p->beta2 = s->beta2;
     p->eps = (float)s->eps;
     p->weight_decay = (float)s->weight_decay;
-    p->momentum = (float)s->momentum;
+    p->momentum = s->momentum;
     p->clip = (float)s->clip;
 }
 

@@ -42,13 +42,16 @@ static void report_layout(const run *r, int world_size) {
     printf("layout: %d ranks = tp %d x cp %d x pp %d x dp %d | %s", world_size, size[PAR_TP], size[PAR_CP],
            size[PAR_PP], size[PAR_DP], par_schedule_kind_name(p->schedule));
     if (p->chunks > 1) printf(", %d chunks a stage", p->chunks);
-    printf(", recompute %s, zero %d%s\n", r->set.recompute, p->zero,
+    printf(", %s, recompute %s, zero %d%s\n", r->set.precision, r->set.recompute, p->zero,
            size[PAR_TP] > 1 ? p->no_sequence_parallel ? ", no sequence parallel" : ", sequence parallel"
                             : "");
     printf("batch: %lld samples = %d micro-batches x %lld samples x dp %d\n", (long long)p->global_batch,
            r->n_micro, (long long)p->micro_batch, size[PAR_DP]);
-    for (const char *line = r->notes.text; *line; line += strcspn(line, "\n"), line += *line == '\n')
-        printf("note: %.*s\n", (int)strcspn(line, "\n"), line);
+    for (const char *line = r->notes.text; *line;) {
+        int n = (int)strcspn(line, "\n");
+        printf("note: %.*s\n", n, line);
+        line += n + (line[n] == '\n');
+    }
 }
 
 void report_notes(const run *r, const world *w) {
@@ -127,7 +130,9 @@ void report_step(const run *r, int64_t step, double lr, double seconds, const pa
            (double)vote->n_targets / seconds);
     if (r->params.layout.size[PAR_PP] > 1)
         printf(" | bubble %.1f%% (ideal %.1f%%)", 100 * times->bubble, 100 * times->ideal_bubble);
+    if (r->params.dtype == PAR_F16) printf(" | scale %g", vote->loss_scale);
     if (vote->skipped)
-        printf(" | skipped: %lld non-finite, first %s", (long long)vote->n_nonfinite, vote->where);
+        printf(" | skipped (%lld so far): %lld non-finite, first %s", (long long)vote->n_skipped,
+               (long long)vote->n_nonfinite, vote->where);
     printf("\n");
 }

@@ -41,10 +41,10 @@ static par_status zero_or_one(check c, float beta) {
 }
 
 /* low <= value < high; a NaN is refused */
-static par_status within(check c, const char *field, float value, float low, float high) {
+static par_status within(check c, const char *field, double value, double low, double high) {
     if (!(value >= low && value < high))
-        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %g, must be at least %g and below %g", c.op, field, (double)value,
-                 (double)low, (double)high);
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %g, must be at least %g and below %g", c.op, field, value, low,
+                 high);
     return PAR_OK;
 }
 

@@ -9,7 +9,7 @@
 
 #include "kernels/backends.h"
 
-enum { MAX_LAYERS = 2, N_BACKENDS = 1 + PAR_HAVE_CPU };
+enum { MAX_LAYERS = 2, N_BACKENDS = 2 };
 
 /* Later layers overwrite what they do better. */
 static const struct {
@@ -17,9 +17,7 @@ static const struct {
     void (*init[MAX_LAYERS])(par_backend *);
 } recipes[N_BACKENDS] = {
     {"ref", {par__ref_init, NULL}},
-#if PAR_HAVE_CPU
     {"cpu", {par__ref_init, par__cpu_init}},
-#endif
 };
 
 static par_backend backends[N_BACKENDS];

@@ -1,6 +1,7 @@
 /*
- * par: the tool beside train_llm. `par data` makes a token file of texts: files as given, folders walked for
- * text files, in an order that depends on the names alone, so that the same folder gives the same file.
+ * par: the tool beside train_llm. `par data` makes a token file of texts or JSON Lines: files as given,
+ * folders walked for text files, in an order that depends on the names alone, so that the same folder gives
+ * the same file.
  */
 #define _XOPEN_SOURCE 700
 #include <dirent.h>
@@ -98,36 +99,99 @@ static int take(const file_list *list, int64_t max_nbytes, int64_t *nbytes) {
     return n;
 }
 
-static par_status write_tokens(const file_list *list, int64_t max_nbytes, const char *tokenizer,
-                               const char *out) {
-    int64_t nbytes, n_tokens, vocab;
-    int n = take(list, max_nbytes, &nbytes);
-    const char **paths = malloc((size_t)n * sizeof *paths);
-    if (!paths) return par_fail(PAR_ERR_MEMORY, "no host memory for %d names", n);
-    for (int i = 0; i < n; i++) paths[i] = list->files[i].path;
-    par_status st = par_text_to_tokens(n, paths, tokenizer, out, &n_tokens, &vocab);
-    free(paths);
-    if (st == PAR_OK)
-        printf("%s: %lld tokens of %d of %d files, vocabulary %lld\n", out, (long long)n_tokens, n, list->n,
-               (long long)vocab);
-    return st;
-}
-
 typedef struct {
-    const char *tokenizer, *out, *suffix, *order;
+    const char *tokenizer, *out, *suffix, *order, *format, *field;
     int64_t max_mb;
     bool help;
 } data_settings;
 
+/* What stands behind a prefix, "gpt2:DIR" say; NULL: the text does not begin so. */
+static const char *after(const char *text, const char *prefix) {
+    size_t n = strlen(prefix);
+    return strncmp(text, prefix, n) == 0 ? text + n : NULL;
+}
+
+static bool parse_size(const char *text, int64_t *out) {
+    char *end;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    return end != text && *end == 0 && errno == 0;
+}
+
+/* Train on the corpus; the files go into OUT.tokenizer. */
+static par_status train(const data_settings *s, const par_corpus *corpus, par_tokenizer **out) {
+    char directory[4096];
+    int64_t size, made;
+    parse_size(after(s->tokenizer, "train:"), &size);
+    if (snprintf(directory, sizeof directory, "%s.tokenizer", s->out) >= (int)sizeof directory)
+        return par_fail(PAR_ERR_OPTION, "--out: name is longer than %zu bytes", sizeof directory - 11);
+    par_status st = par_tokenizer_train(corpus, size, directory, &made);
+    if (st != PAR_OK) return st;
+    printf("%s: vocabulary %lld%s\n", directory, (long long)made,
+           made < size ? ", fewer than asked for: no other pair occurs twice" : "");
+    return par_tokenizer_open(directory, out);
+}
+
+static par_status open_tokenizer(const data_settings *s, const par_corpus *corpus, par_tokenizer **out) {
+    if (after(s->tokenizer, "train:")) return train(s, corpus, out);
+    const char *directory = after(s->tokenizer, "gpt2:");
+    return par_tokenizer_open(directory ? directory : s->tokenizer, out);
+}
+
+static par_status write_corpus(const data_settings *s, const par_corpus *corpus, int64_t *n_tokens,
+                               int64_t *vocab) {
+    par_tokenizer *t = NULL;
+    int64_t documents = 0;
+    par_status st = open_tokenizer(s, corpus, &t);
+    if (st == PAR_OK)
+        st = par_corpus_write_tokens(corpus, t, strcmp(s->format, "megatron") == 0, s->out, n_tokens,
+                                     &documents);
+    if (st == PAR_OK) *vocab = par_tokenizer_vocab(t);
+    if (st == PAR_OK) printf("%s: %lld documents\n", s->out, (long long)documents);
+    par_tokenizer_close(&t);
+    return st;
+}
+
+/* Without documents, bytes and characters are one text, file after file. */
+static bool is_one_text(const data_settings *s) {
+    return !s->field && strcmp(s->format, "llm.c") == 0 && !strchr(s->tokenizer, ':');
+}
+
+static par_status write_tokens(const file_list *list, const data_settings *s) {
+    int64_t nbytes, n_tokens, vocab;
+    int n = take(list, s->max_mb * 1000000, &nbytes);
+    const char **paths = malloc((size_t)n * sizeof *paths);
+    if (!paths) return par_fail(PAR_ERR_MEMORY, "no host memory for %d names", n);
+    for (int i = 0; i < n; i++) paths[i] = list->files[i].path;
+    const par_corpus corpus = {n, paths, s->field};
+    par_status st = is_one_text(s) ? par_text_to_tokens(n, paths, s->tokenizer, s->out, &n_tokens, &vocab)
+                                   : write_corpus(s, &corpus, &n_tokens, &vocab);
+    free(paths);
+    if (st == PAR_OK)
+        printf("%s: %lld tokens of %d of %d files, vocabulary %lld\n", s->out, (long long)n_tokens, n,
+               list->n, (long long)vocab);
+    return st;
+}
+
 static const char data_usage[] =
     "usage: par data --out FILE [options] --text FILE|FOLDER...\n"
-    "Makes a token file of texts. Words after --text up to the next option are files and folders.";
+    "       par data --out FILE [options] --jsonl FILE|FOLDER... --field NAME\n"
+    "Makes a token file of texts, or of JSON Lines (an object a line; its string NAME is a document). Words "
+    "after\n"
+    "--text or --jsonl up to the next option are files and folders. Documents end with <|endoftext|> where "
+    "the\n"
+    "vocabulary has it; --tokenizer train:SIZE leaves its vocabulary in FILE.tokenizer.";
 
 static int data_options(data_settings *s, par_option *t) {
     const par_option table[] = {
-        {"out", PAR_OPT_TEXT, &s->out, "Options", "token file to write (llm.c's form)", NULL, false},
-        {"tokenizer", PAR_OPT_CHOICE, &s->tokenizer, "Options",
-         "of the text: a token a byte, or a token a byte that occurs", "bytes|chars", false},
+        {"out", PAR_OPT_TEXT, &s->out, "Options", "token file to write", NULL, false},
+        {"tokenizer", PAR_OPT_TEXT, &s->tokenizer, "Options",
+         "bytes; chars: the bytes that occur; gpt2:DIR: vocab.json and merges.txt there; train:SIZE", NULL,
+         false},
+        {"format", PAR_OPT_CHOICE, &s->format, "Options",
+         "of the file; megatron: a .bin with its .idx, one sequence a document", "llm.c|megatron", false},
+        {"field", PAR_OPT_TEXT, &s->field, "Options", "with --jsonl: the string that holds the text", NULL,
+         false},
         {"suffix", PAR_OPT_TEXT, &s->suffix, "Options", "in folders, only names that end so", NULL, false},
         {"order", PAR_OPT_CHOICE, &s->order, "Options",
          "of files; hash: mixed, so that a last part is like the rest", "given|name|hash", false},
@@ -135,39 +199,73 @@ static int data_options(data_settings *s, par_option *t) {
          false},
         {"help", PAR_OPT_BOOL, &s->help, "Options", "", NULL, false},
     };
-    const data_settings defaults = {.tokenizer = "bytes", .order = "name", .max_mb = 1000000};
+    const data_settings defaults = {
+        .tokenizer = "bytes", .format = "llm.c", .order = "name", .max_mb = 1000000};
     *s = defaults;
     memcpy(t, table, sizeof table);
     return (int)(sizeof table / sizeof *table);
 }
 
-/* Moves the words after --text to `texts`; the rest stays in argv. Returns how many are left. */
-static int split_texts(int argc, char **argv, char **texts, int *n_texts) {
+/* Words behind --text and --jsonl. */
+typedef struct {
+    char **words;
+    int n;
+    bool text, jsonl; /* which of the two was there */
+} text_words;
+
+/* Moves the words after --text or --jsonl to `texts`; the rest stays in argv. Returns how many are left. */
+static int split_texts(int argc, char **argv, text_words *texts) {
     int left = 0;
     bool in_texts = false;
-    *n_texts = 0;
     for (int i = 0; i < argc; i++) {
-        if (strncmp(argv[i], "--", 2) == 0) in_texts = strcmp(argv[i], "--text") == 0;
-        if (strcmp(argv[i], "--text") == 0) continue;
+        bool text = strcmp(argv[i], "--text") == 0, jsonl = strcmp(argv[i], "--jsonl") == 0;
+        texts->text |= text;
+        texts->jsonl |= jsonl;
+        if (strncmp(argv[i], "--", 2) == 0) in_texts = text || jsonl;
+        if (text || jsonl) continue;
         if (in_texts)
-            texts[(*n_texts)++] = argv[i];
+            texts->words[texts->n++] = argv[i];
         else
             argv[left++] = argv[i];
     }
     return left;
 }
 
-static par_status make_tokens(const data_settings *s, int n_texts, char **texts) {
+static par_status make_tokens(const data_settings *s, const text_words *texts) {
     file_list list = {.suffix = s->suffix, .by_hash = strcmp(s->order, "hash") == 0};
     par_status st = PAR_OK;
-    for (int i = 0; st == PAR_OK && i < n_texts; i++) st = add_path(&list, texts[i]);
-    if (st == PAR_OK && list.n == 0) st = par_fail(PAR_ERR_OPTION, "--text: no text files there");
+    for (int i = 0; st == PAR_OK && i < texts->n; i++) st = add_path(&list, texts->words[i]);
+    if (st == PAR_OK && list.n == 0)
+        st = par_fail(PAR_ERR_OPTION, "--%s: no text files there", s->field ? "jsonl" : "text");
     if (st == PAR_OK && strcmp(s->order, "given") != 0)
         qsort(list.files, (size_t)list.n, sizeof *list.files, compare);
-    if (st == PAR_OK) st = write_tokens(&list, s->max_mb * 1000000, s->tokenizer, s->out);
+    if (st == PAR_OK) st = write_tokens(&list, s);
     for (int i = 0; i < list.n; i++) free(list.files[i].path);
     free(list.files);
     return st;
+}
+
+static void check_tokenizer(const data_settings *s, par_problems *problems) {
+    const char *t = s->tokenizer, *size = after(t, "train:"), *directory = after(t, "gpt2:");
+    int64_t n;
+    bool chars = strcmp(t, "chars") == 0;
+    if (size && (!parse_size(size, &n) || n < 257 || n > 1 << 20))
+        par_problem(problems, "--tokenizer %s: legal sizes: 257 (256 bytes and <|endoftext|>) to 1048576", t);
+    else if (!size && !(directory && *directory) && !chars && strcmp(t, "bytes") != 0)
+        par_problem(problems, "--tokenizer %s: legal: bytes, chars, gpt2:DIR, train:SIZE", t);
+    if (chars && (s->field || strcmp(s->format, "llm.c") != 0))
+        par_problem(problems, "--tokenizer chars: legal with --text and --format llm.c alone");
+}
+
+static void check_data(const data_settings *s, const text_words *texts, par_problems *problems) {
+    if (!s->out) par_problem(problems, "--out: is missing; legal: a file to write");
+    if (texts->n == 0)
+        par_problem(problems, "--text: is missing; legal: files and folders (or --jsonl with --field)");
+    if (texts->text && texts->jsonl) par_problem(problems, "--text and --jsonl: legal: one of the two");
+    if (texts->jsonl && !s->field)
+        par_problem(problems, "--field: is missing; legal: the name of the text in a line");
+    if (s->field && !texts->jsonl) par_problem(problems, "--field: legal with --jsonl alone");
+    check_tokenizer(s, problems);
 }
 
 static int fail(const char *command) {
@@ -177,22 +275,22 @@ static int fail(const char *command) {
 
 static int command_data(int argc, char **argv) {
     data_settings s;
-    par_option table[8];
+    par_option table[10];
     par_problems problems = {0};
-    char text[4096], **texts = calloc((size_t)argc + 1, sizeof *texts);
-    int n = data_options(&s, table), n_texts;
-    if (!texts) return EXIT_FAILURE;
-    argc = split_texts(argc, argv, texts, &n_texts);
+    char text[6144];
+    text_words texts = {.words = calloc((size_t)argc + 1, sizeof(char *))};
+    int n = data_options(&s, table);
+    if (!texts.words) return EXIT_FAILURE;
+    argc = split_texts(argc, argv, &texts);
     par_options_help(table, n, data_usage, text, sizeof text);
     par_options_parse(table, n, argc, argv, &problems);
-    if (!s.help && !s.out) par_problem(&problems, "--out: is missing; legal: a file to write");
-    if (!s.help && n_texts == 0) par_problem(&problems, "--text: is missing; legal: files and folders");
+    if (!s.help) check_data(&s, &texts, &problems);
     par_status st = par_problems_status(&problems, PAR_ERR_OPTION);
     if (st == PAR_OK && s.help)
         printf("%s", text);
     else if (st == PAR_OK)
-        st = make_tokens(&s, n_texts, texts);
-    free(texts);
+        st = make_tokens(&s, &texts);
+    free(texts.words);
     return st == PAR_OK ? EXIT_SUCCESS : fail("data");
 }
 
@@ -200,7 +298,7 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *help;
-} commands[] = {{"data", command_data, "make a token file of texts"}};
+} commands[] = {{"data", command_data, "make a token file of texts or JSON Lines"}};
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

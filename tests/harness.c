@@ -110,7 +110,7 @@ int harness_main(const char *suite, const harness_case *cases, int n, int argc, 
         memset(&harness_now, 0, sizeof harness_now);
         running = name;
         double begin = harness_seconds();
-        alarm((unsigned)(cases[i].deadline_s ? cases[i].deadline_s : 60));
+        alarm((unsigned)(cases[i].deadline_s ? cases[i].deadline_s : HARNESS_DEADLINE_S));
         cases[i].run();
         alarm(0);
         harness_report(suite, cases[i].name, &harness_now, harness_seconds() - begin);

@@ -78,7 +78,7 @@ int harness_main_mpi(const char *suite, const harness_case *cases, int n, int ar
         memset(&harness_now, 0, sizeof harness_now);
         running = name;
         double begin = harness_seconds();
-        alarm((unsigned)(cases[i].deadline_s ? cases[i].deadline_s : 60));
+        alarm((unsigned)(cases[i].deadline_s ? cases[i].deadline_s : HARNESS_DEADLINE_S));
         if (cases[i].ranks > size)
             harness_skip("needs %d ranks, has %d", cases[i].ranks, size);
         else

@@ -20,7 +20,7 @@ enum { MAX_LAYOUTS = 64 };
 
 typedef struct {
     int64_t tp, pp, dp, chunks, zero, micro_batch;
-    const char *schedule, *recompute, *backend, *layouts, *reference;
+    const char *schedule, *recompute, *backend, *precision, *layouts, *reference;
     bool sequence_parallel, summary, help;
     int layout[MAX_LAYOUTS][3], n_layouts;
 } arguments;
@@ -73,15 +73,17 @@ static void wait_for_all(void) {
 static void report(const oracle_case *c, const oracle_options *o, par_status st, const oracle_result *r,
                    double seconds) {
     char text[512];
+    const char *in = o->dtype == PAR_BF16 ? "-bf16" : o->dtype == PAR_F16 ? "-fp16" : "";
     oracle_summary(r, text, sizeof text);
     if (st != PAR_OK)
-        printf("FAIL oracle/%s-tp%d-pp%d-dp%d: %s: %s\n", c->name, o->tp, o->pp, o->dp, par_status_text(st),
-               par_error());
+        printf("FAIL oracle/%s%s-tp%d-pp%d-dp%d: %s: %s\n", c->name, in, o->tp, o->pp, o->dp,
+               par_status_text(st), par_error());
     else if (r->failed)
-        printf("FAIL oracle/%s-tp%d-pp%d-dp%d: %d above their bounds, first %s; %s\n", c->name, o->tp, o->pp,
-               o->dp, r->failed, r->first_failure, text);
+        printf("FAIL oracle/%s%s-tp%d-pp%d-dp%d: %d above their bounds, first %s; %s\n", c->name, in, o->tp,
+               o->pp, o->dp, r->failed, r->first_failure, text);
     else
-        printf("ok oracle/%s-tp%d-pp%d-dp%d (%s; %.1f s)\n", c->name, o->tp, o->pp, o->dp, text, seconds);
+        printf("ok oracle/%s%s-tp%d-pp%d-dp%d (%s; %.1f s)\n", c->name, in, o->tp, o->pp, o->dp, text,
+               seconds);
     fflush(stdout);
 }
 
@@ -108,6 +110,7 @@ static int run_layout(const oracle_case *c, const oracle_options *o) {
 
 static int run_case(const char *directory, const arguments *a, int rank) {
     static const char *const recomputes[] = {"none", "selective", "full", NULL};
+    static const char *const precisions[] = {"fp32", "bf16", "fp16", NULL}; /* as par_dtype counts */
     static const char *const schedules[] = {"gpipe", "1f1b", "interleaved", NULL};
     static const par_schedule_kind kinds[] = {PAR_SCHEDULE_GPIPE, PAR_SCHEDULE_1F1B,
                                               PAR_SCHEDULE_INTERLEAVED};
@@ -129,6 +132,7 @@ static int run_case(const char *directory, const arguments *a, int rank) {
                             .no_sequence_parallel = !a->sequence_parallel,
                             .details = !a->summary,
                             .backend = a->backend,
+                            .dtype = (par_dtype)choice(a->precision, precisions),
                             .micro_batch = a->micro_batch};
         int result = run_layout(&c, &o);
         if (result > worst) worst = result;
@@ -145,6 +149,7 @@ static int run(int argc, char **argv, int rank, int size) {
                    .schedule = "1f1b",
                    .recompute = "none",
                    .backend = "cpu",
+                   .precision = "fp32",
                    .sequence_parallel = true};
     par_option options[] = {
         {"tp", PAR_OPT_INT, &a.tp, "layout", "tensor-parallel ranks", "1..", false},
@@ -163,6 +168,8 @@ static int run(int argc, char **argv, int rank, int size) {
          false},
         {"zero", PAR_OPT_INT, &a.zero, "memory", "shard optimizer state over dp", "0..1", false},
         {"backend", PAR_OPT_CHOICE, &a.backend, "run", "kernels", "ref|cpu", false},
+        {"precision", PAR_OPT_CHOICE, &a.precision, "run", "of weights and activations", "fp32|bf16|fp16",
+         false},
         {"reference", PAR_OPT_TEXT, &a.reference, "run", "directory of the results, if not DIR", NULL, false},
         {"summary", PAR_OPT_BOOL, &a.summary, "run", "one line a layout", NULL, false},
         {"help", PAR_OPT_BOOL, &a.help, "run", "this text", NULL, false},

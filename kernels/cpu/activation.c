@@ -7,8 +7,6 @@
 
 #define TWICE_SQRT_2_OVER_PI 1.59576912f
 
-enum { PIECE = 2048 };
-
 /* 2u and its derivative */
 static inline float tanh_argument(float x) {
     return TWICE_SQRT_2_OVER_PI * (x + 0.044715f * x * x * x);
@@ -52,61 +50,79 @@ static void erf_backward(const float *x, const float *dy, float *dx, int64_t n) 
 
 static par_status gelu(par_stream *stream, const void *args, void *workspace) {
     const par_gelu *a = args;
-    if (a->dtype != PAR_F32) return par__ref_gelu(stream, args, workspace);
-    const float *x = a->x;
-    float *y = a->y;
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t piece = 0; piece < cpu_pieces(a->n, PIECE); piece++) {
-        int64_t at = piece * PIECE;
-        (a->erf ? erf_forward : tanh_forward)(x + at, y + at, cpu_min(PIECE, a->n - at));
+    for (int64_t at = 0; at < a->n; at += CPU_BLOCK) {
+        int64_t n = cpu_min(CPU_BLOCK, a->n - at);
+        cpu_buffer x, out;
+        float *y = cpu_place(a->y, a->dtype, at, out);
+        (a->erf ? erf_forward : tanh_forward)(cpu_read(a->x, a->dtype, at, n, x), y, n);
+        cpu_write(y, a->y, a->dtype, at, n);
     }
     return PAR_OK;
 }
 
 static par_status gelu_backward(par_stream *stream, const void *args, void *workspace) {
     const par_gelu *a = args;
-    if (a->dtype != PAR_F32) return par__ref_gelu_backward(stream, args, workspace);
-    const float *x = a->x, *dy = a->dy;
-    float *dx = a->dx;
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t piece = 0; piece < cpu_pieces(a->n, PIECE); piece++) {
-        int64_t at = piece * PIECE;
-        (a->erf ? erf_backward : tanh_backward)(x + at, dy + at, dx + at, cpu_min(PIECE, a->n - at));
+    for (int64_t at = 0; at < a->n; at += CPU_BLOCK) {
+        int64_t n = cpu_min(CPU_BLOCK, a->n - at);
+        cpu_buffer x, dy, out;
+        float *dx = cpu_place(a->dx, a->dtype, at, out);
+        (a->erf ? erf_backward : tanh_backward)(cpu_read(a->x, a->dtype, at, n, x),
+                                                cpu_read(a->dy, a->dtype, at, n, dy), dx, n);
+        cpu_write(dx, a->dx, a->dtype, at, n);
     }
     return PAR_OK;
 }
 
+static void silu_forward(const float *gate, const float *up, float *y, int64_t n) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) y[j] = gate[j] / (1.0f + exp_f32(-gate[j])) * up[j];
+}
+
+static void silu_backward(const float *gate, const float *up, const float *dy, float *dgate, float *dup,
+                          int64_t n) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) {
+        float s, rest;
+        logistic_f32(gate[j], &s, &rest);
+        dgate[j] = dy[j] * up[j] * s * (1.0f + gate[j] * rest);
+        dup[j] = dy[j] * gate[j] * s;
+    }
+}
+
 static par_status swiglu(par_stream *stream, const void *args, void *workspace) {
     const par_swiglu *a = args;
-    if (a->dtype != PAR_F32) return par__ref_swiglu(stream, args, workspace);
     int64_t n = a->n;
 #pragma omp parallel for schedule(static) if (a->m * n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++) {
-        const float *gate = (const float *)a->x + i * 2 * n, *up = gate + n;
-        float *y = (float *)a->y + i * n;
-#pragma omp simd
-        for (int64_t j = 0; j < n; j++) y[j] = gate[j] / (1.0f + exp_f32(-gate[j])) * up[j];
-    }
+    for (int64_t i = 0; i < a->m; i++)
+        for (int64_t j = 0; j < n; j += CPU_BLOCK) {
+            int64_t width = cpu_min(CPU_BLOCK, n - j), at = 2 * i * n + j;
+            cpu_buffer gate, up, out;
+            float *y = cpu_place(a->y, a->dtype, i * n + j, out);
+            silu_forward(cpu_read(a->x, a->dtype, at, width, gate),
+                         cpu_read(a->x, a->dtype, at + n, width, up), y, width);
+            cpu_write(y, a->y, a->dtype, i * n + j, width);
+        }
     return PAR_OK;
 }
 
 static par_status swiglu_backward(par_stream *stream, const void *args, void *workspace) {
     const par_swiglu *a = args;
-    if (a->dtype != PAR_F32) return par__ref_swiglu_backward(stream, args, workspace);
     int64_t n = a->n;
 #pragma omp parallel for schedule(static) if (a->m * n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++) {
-        const float *gate = (const float *)a->x + i * 2 * n, *up = gate + n,
-                    *dy = (const float *)a->dy + i * n;
-        float *dgate = (float *)a->dx + i * 2 * n, *dup = dgate + n;
-#pragma omp simd
-        for (int64_t j = 0; j < n; j++) {
-            float s, rest;
-            logistic_f32(gate[j], &s, &rest);
-            dgate[j] = dy[j] * up[j] * s * (1.0f + gate[j] * rest);
-            dup[j] = dy[j] * gate[j] * s;
+    for (int64_t i = 0; i < a->m; i++)
+        for (int64_t j = 0; j < n; j += CPU_BLOCK) {
+            int64_t width = cpu_min(CPU_BLOCK, n - j), at = 2 * i * n + j;
+            cpu_buffer gate, up, dy, out_gate, out_up;
+            float *dgate = cpu_place(a->dx, a->dtype, at, out_gate);
+            float *dup = cpu_place(a->dx, a->dtype, at + n, out_up);
+            silu_backward(cpu_read(a->x, a->dtype, at, width, gate),
+                          cpu_read(a->x, a->dtype, at + n, width, up),
+                          cpu_read(a->dy, a->dtype, i * n + j, width, dy), dgate, dup, width);
+            cpu_write(dgate, a->dx, a->dtype, at, width);
+            cpu_write(dup, a->dx, a->dtype, at + n, width);
         }
-    }
     return PAR_OK;
 }
 

@@ -92,37 +92,42 @@ static void forward(const task *t, par_stream *stream) {
     }
 }
 
-/* floats of a task's part of the workspace */
-static int64_t task_floats(const par_attention *a) {
-    return a->D * TILE + a->T;
+enum { COPIES = 4 }; /* q, k, v, o */
+
+/* floats of a thread's part of the workspace */
+static int64_t slot_floats(const par_attention *a) {
+    return a->D * TILE + a->T + head_floats(a, COPIES);
 }
 
 static par_status prepare(const void *args, size_t *workspace_nbytes) {
     const par_attention *a = args;
-    if (a->dtype != PAR_F32) return par__ref_attention_prepare(args, workspace_nbytes);
-    *workspace_nbytes = (size_t)(a->B * a->H * task_floats(a)) * sizeof(float);
+    *workspace_nbytes = (size_t)(cpu_slots(a->B * a->H) * slot_floats(a)) * sizeof(float);
     return PAR_OK;
+}
+
+/* Head n of all. `own` is this thread's. */
+static void run_task(const par_attention *a, const par_attention *view, int64_t n, float *own,
+                     par_stream *stream) {
+    int64_t b = n / a->H, h = n % a->H, kv = h / (a->H / a->K), size = a->T * a->D;
+    float *copies = own + a->D * TILE + a->T;
+    task t = {.a = view, .b = b, .h = h, .packed = own, .sum = own + a->D * TILE, .max = a->lse + n * a->T};
+    t.q = head_read(a, a->q, a->ldq, b, h, copies);
+    t.k = head_read(a, a->k, a->ldk, b, kv, copies + size);
+    t.v = head_read(a, a->v, a->ldv, b, kv, copies + 2 * size);
+    t.o = head_place(a, a->o, a->ldo, b, h, copies + 3 * size);
+    forward(&t, stream);
+    head_write(a, t.o, a->o, a->ldo, b, h);
 }
 
 static par_status attention(par_stream *stream, const void *args, void *workspace) {
     const par_attention *a = args;
-    if (a->dtype != PAR_F32) return par__ref_attention(stream, args, workspace);
+    const par_attention view = attention_view(a);
     int64_t tasks = a->T > 0 ? a->B * a->H : 0;
     PAR_REQUIRE(workspace || tasks == 0);
-#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)
-    for (int64_t n = 0; n < tasks; n++) {
-        int64_t b = n / a->H, h = n % a->H, kv = h / (a->H / a->K);
-        float *own = (float *)workspace + n * task_floats(a);
-        task t = {.a = a, .b = b, .h = h};
-        t.q = head_in(a->q, a, a->ldq, b, h);
-        t.k = head_in(a->k, a, a->ldk, b, kv);
-        t.v = head_in(a->v, a, a->ldv, b, kv);
-        t.o = head_out(a->o, a, a->ldo, b, h);
-        t.max = a->lse + n * a->T;
-        t.packed = own;
-        t.sum = own + a->D * TILE;
-        forward(&t, stream);
-    }
+#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)                            \
+    num_threads(cpu_slots(tasks))
+    for (int64_t n = 0; n < tasks; n++)
+        run_task(a, &view, n, (float *)workspace + cpu_slot() * slot_floats(a), stream);
     return PAR_OK;
 }
 

@@ -5,6 +5,13 @@
  */
 #include "kernels/cpu/attention.h"
 
+/* One query head. */
+typedef struct {
+    int64_t h;
+    const float *q, *d_o, *lse, *delta;
+    float *dq;
+} head;
+
 /* One KV head. */
 typedef struct {
     const par_attention *a;
@@ -13,14 +20,11 @@ typedef struct {
     float *dk, *dv;
     float *packed_k, *packed_v; /* [D, TILE], transposed */
     float *delta;               /* [H / K, T]: dO · o of each query */
+    const par_attention *given; /* the operands; `a` has their fp32 rows' distances */
+    float *copies;              /* of 16-bit heads: o, k, v, dk, dv, then q, dO, dq of each query head */
 } task;
 
-/* One query head of the task. */
-typedef struct {
-    int64_t h;
-    const float *q, *d_o, *lse, *delta;
-    float *dq;
-} head;
+enum { COPIES_KEY = 5, COPIES_QUERY = 3 };
 
 static float dot(const float *x, const float *y, int64_t n) {
     float sum = 0;
@@ -29,15 +33,23 @@ static float dot(const float *x, const float *y, int64_t n) {
     return sum;
 }
 
+static float *copy(const task *t, int64_t number) {
+    return t->copies + number * t->a->T * t->a->D;
+}
+
+static int64_t query_head(const task *t, int64_t member) {
+    return t->kv * (t->a->H / t->a->K) + member;
+}
+
 static head head_of(const task *t, int64_t member) {
-    const par_attention *a = t->a;
-    int64_t h = t->kv * (a->H / a->K) + member;
+    const par_attention *a = t->given;
+    int64_t h = query_head(t, member), first = COPIES_KEY + COPIES_QUERY * member;
     return (head){.h = h,
-                  .q = head_in(a->q, a, a->ldq, t->b, h),
-                  .d_o = head_in(a->d_o, a, a->ldd_o, t->b, h),
+                  .q = head_rows(a, a->q, a->ldq, t->b, h, copy(t, first)),
+                  .d_o = head_rows(a, a->d_o, a->ldd_o, t->b, h, copy(t, first + 1)),
                   .lse = a->lse + (t->b * a->H + h) * a->T,
                   .delta = t->delta + member * a->T,
-                  .dq = head_out(a->dq, a, a->lddq, t->b, h)};
+                  .dq = head_place(a, a->dq, a->lddq, t->b, h, copy(t, first + 2))};
 }
 
 /* In: scores q · k and dP = dO · v. Out: p (with dropout's factor) and ds · scale, 0 for keys that are not
@@ -82,13 +94,16 @@ static void tile_backward(const task *t, const head *x, int64_t i, int64_t j, bo
                keys, j > 0);
 }
 
+/* Reads the query heads. */
 static void deltas(const task *t) {
-    const par_attention *a = t->a;
+    const par_attention *a = t->a, *given = t->given;
     for (int64_t member = 0; member < a->H / a->K; member++) {
-        head x = head_of(t, member);
-        const float *o = head_in(a->o, a, a->ldo, t->b, x.h);
+        int64_t h = query_head(t, member), first = COPIES_KEY + COPIES_QUERY * member;
+        head_read(given, given->q, given->ldq, t->b, h, copy(t, first));
+        const float *d_o = head_read(given, given->d_o, given->ldd_o, t->b, h, copy(t, first + 1));
+        const float *o = head_read(given, given->o, given->ldo, t->b, h, copy(t, 0));
         for (int64_t i = 0; i < a->T; i++)
-            t->delta[member * a->T + i] = dot(x.d_o + i * a->ldd_o, o + i * a->ldo, a->D);
+            t->delta[member * a->T + i] = dot(d_o + i * a->ldd_o, o + i * a->ldo, a->D);
     }
 }
 
@@ -107,36 +122,52 @@ static void backward(const task *t, par_stream *stream) {
     }
 }
 
-/* floats of a task's part of the workspace */
-static int64_t task_floats(const par_attention *a) {
-    return 2 * a->D * TILE + a->H / a->K * a->T;
+/* floats of a thread's part of the workspace */
+static int64_t slot_floats(const par_attention *a) {
+    int64_t group = a->H / a->K;
+    return 2 * a->D * TILE + group * a->T + head_floats(a, COPIES_KEY + COPIES_QUERY * group);
 }
 
 par_status par__cpu_attention_backward_prepare(const void *args, size_t *workspace_nbytes) {
     const par_attention *a = args;
-    if (a->dtype != PAR_F32) return par__ref_attention_backward_prepare(args, workspace_nbytes);
-    *workspace_nbytes = a->K > 0 ? (size_t)(a->B * a->K * task_floats(a)) * sizeof(float) : 0;
+    *workspace_nbytes = a->K > 0 ? (size_t)(cpu_slots(a->B * a->K) * slot_floats(a)) * sizeof(float) : 0;
     return PAR_OK;
+}
+
+/* Rounds what the task has made. */
+static void write_gradients(const task *t) {
+    const par_attention *a = t->given;
+    head_write(a, t->dk, a->dk, a->lddk, t->b, t->kv);
+    head_write(a, t->dv, a->dv, a->lddv, t->b, t->kv);
+    for (int64_t member = 0; member < a->H / a->K; member++) {
+        head x = head_of(t, member);
+        head_write(a, x.dq, a->dq, a->lddq, t->b, x.h);
+    }
+}
+
+/* KV head n of all. `own` is this thread's. */
+static void run_task(const par_attention *a, const par_attention *view, int64_t n, float *own,
+                     par_stream *stream) {
+    int64_t b = n / a->K, kv = n % a->K;
+    task t = {.a = view, .given = a, .b = b, .kv = kv, .packed_k = own, .packed_v = own + a->D * TILE};
+    t.delta = own + 2 * a->D * TILE;
+    t.copies = t.delta + a->H / a->K * a->T;
+    t.k = head_read(a, a->k, a->ldk, b, kv, copy(&t, 1));
+    t.v = head_read(a, a->v, a->ldv, b, kv, copy(&t, 2));
+    t.dk = head_place(a, a->dk, a->lddk, b, kv, copy(&t, 3));
+    t.dv = head_place(a, a->dv, a->lddv, b, kv, copy(&t, 4));
+    backward(&t, stream);
+    write_gradients(&t);
 }
 
 par_status par__cpu_attention_backward(par_stream *stream, const void *args, void *workspace) {
     const par_attention *a = args;
-    if (a->dtype != PAR_F32) return par__ref_attention_backward(stream, args, workspace);
+    const par_attention view = attention_view(a);
     int64_t tasks = a->T > 0 && a->H > 0 ? a->B * a->K : 0;
     PAR_REQUIRE(workspace || tasks == 0);
-#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)
-    for (int64_t n = 0; n < tasks; n++) {
-        int64_t b = n / a->K, kv = n % a->K;
-        float *own = (float *)workspace + n * task_floats(a);
-        task t = {.a = a, .b = b, .kv = kv};
-        t.k = head_in(a->k, a, a->ldk, b, kv);
-        t.v = head_in(a->v, a, a->ldv, b, kv);
-        t.dk = head_out(a->dk, a, a->lddk, b, kv);
-        t.dv = head_out(a->dv, a, a->lddv, b, kv);
-        t.packed_k = own;
-        t.packed_v = own + a->D * TILE;
-        t.delta = own + 2 * a->D * TILE;
-        backward(&t, stream);
-    }
+#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)                            \
+    num_threads(cpu_slots(tasks))
+    for (int64_t n = 0; n < tasks; n++)
+        run_task(a, &view, n, (float *)workspace + cpu_slot() * slot_floats(a), stream);
     return PAR_OK;
 }

@@ -1,7 +1,10 @@
 /*
- * What the topics of the cpu backend share. Each topic is compiled once a rung (meson.build); its one
- * exported function fills its entries of the table. Versions here are for fp32; other types go to the
- * reference.
+ * What the topics of the cpu backend share. Each topic is compiled once a rung (meson.build); its
+ * par__cpu_<topic> fills its entries of the table.
+ *
+ * One text serves fp32, bf16 and fp16: all arithmetic is fp32, on blocks that cpu_read and cpu_place give.
+ * For fp32 they are the operands themselves; 16-bit operands are widened into a buffer, and cpu_write rounds
+ * the result once.
  *
  * Invariant: work is cut into pieces by shape alone, never by the number of threads, and pieces are combined
  * in a fixed order, so results do not depend on threads or timing (oneDNN's GEMM: on the number of threads).
@@ -50,6 +53,50 @@ static inline int64_t cpu_min(int64_t a, int64_t b) {
 /* Pieces of `size` that cover n. */
 static inline int64_t cpu_pieces(int64_t n, int64_t size) {
     return (n + size - 1) / size;
+}
+
+/* A block of floats that stays in the first-level cache with the others of its loop. 3840 bytes, so that the
+ * same element of neighbouring buffers does not have the same place in a page: a load that is waiting for a
+ * store is found by that. */
+enum { CPU_BLOCK = 960 };
+typedef float cpu_buffer[CPU_BLOCK] __attribute__((aligned(64)));
+
+/* y[n] = elements [at, at + n) of x, exactly; and back, rounded to nearest even. fp32 is copied. */
+void par__cpu_widen(const void *x, par_dtype dtype, int64_t at, int64_t n, float *y);
+void par__cpu_narrow(const float *x, void *y, par_dtype dtype, int64_t at, int64_t n);
+
+/* Elements [at, at + n) of x: where they lie if fp32, else in the buffer. */
+static inline const float *cpu_read(const void *x, par_dtype dtype, int64_t at, int64_t n, float *buffer) {
+    if (dtype == PAR_F32) return (const float *)x + at;
+    par__cpu_widen(x, dtype, at, n, buffer);
+    return buffer;
+}
+
+/* Where a block of results for y + at is made; cpu_write then brings it there, if it is not there already. */
+static inline float *cpu_place(void *y, par_dtype dtype, int64_t at, float *buffer) {
+    return dtype == PAR_F32 ? (float *)y + at : buffer;
+}
+
+static inline void cpu_write(const float *block, void *y, par_dtype dtype, int64_t at, int64_t n) {
+    if (dtype != PAR_F32) par__cpu_narrow(block, y, dtype, at, n);
+}
+
+/* Threads that kernels may use, fixed when the table is filled: prepare makes room for each. */
+int par__cpu_threads(void);
+
+/* This thread's number in its team, below par__cpu_threads() in loops with num_threads(cpu_slots(n)). */
+static inline int cpu_slot(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+/* Parts of a workspace for n independent tasks: at least 1. */
+static inline int cpu_slots(int64_t n) {
+    int64_t slots = cpu_min(n, par__cpu_threads());
+    return slots > 1 ? (int)slots : 1;
 }
 
 /* Dropout's factors, 0 or 1 / (1 - p), of elements [begin, begin + n) of a row with period T. n <= 256. */

@@ -1,12 +1,14 @@
 /*
  * Matrix product: par_gemm in par/kernels.h. oneDNN's sgemm where the build has it, else own blocked loops.
  * Large products run in blocks of rows, between which communication makes progress and which bound oneDNN's
- * packing buffers. The bias is added before the product, into c.
+ * packing buffers. The bias is added before the product, into c. 16-bit
+ * operands: gemm_half.c.
  */
 #include <string.h>
 
 #include "config.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
 
 #if HAVE_ONEDNN
 #include <dnnl.h>
@@ -51,7 +53,7 @@ static int64_t at_least_one(int64_t ld) {
     return ld > 0 ? ld : 1;
 }
 
-static par_status product(const par_gemm *g, const float *a, float *c, int64_t m, bool accumulate) {
+par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m, bool accumulate) {
     dnnl_status_t st =
         dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', m, g->n, g->k, 1.0f, a, at_least_one(g->lda), g->b,
                    at_least_one(g->ldb), accumulate ? 1.0f : 0.0f, c, at_least_one(g->ldc));
@@ -89,7 +91,7 @@ static void panel(const par_gemm *g, const float *a, float *c, int64_t m, int64_
     }
 }
 
-static par_status product(const par_gemm *g, const float *a, float *c, int64_t m, bool accumulate) {
+par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m, bool accumulate) {
 #pragma omp parallel for schedule(static) if (m * g->n * g->k > 8 * CPU_PARALLEL)
     for (int64_t j = 0; j < g->n; j += PANEL_N) panel(g, a, c, m, j, accumulate);
     return PAR_OK;
@@ -98,19 +100,21 @@ static par_status product(const par_gemm *g, const float *a, float *c, int64_t m
 
 static par_status gemm(par_stream *stream, const void *args, void *workspace) {
     const par_gemm *g = args;
-    if (g->dtype != PAR_F32) return par__ref_gemm(stream, args, workspace);
+    if (g->dtype != PAR_F32) return par__cpu_gemm_half(stream, args, workspace);
     int64_t rows = block_rows(g);
     if (g->n == 0) return PAR_OK;
     for (int64_t i = 0; i < g->m; i += rows) {
         int64_t m = cpu_min(rows, g->m - i);
         float *c = (float *)g->c + i * g->ldc;
         bool accumulate = start(g, c, m);
-        if (g->k > 0) PAR_TRY(product(g, (const float *)g->a + i * (g->ta ? 1 : g->lda), c, m, accumulate));
+        if (g->k > 0)
+            PAR_TRY(
+                par__cpu_gemm_product(g, (const float *)g->a + i * (g->ta ? 1 : g->lda), c, m, accumulate));
         par__progress(stream);
     }
     return PAR_OK;
 }
 
 void par__cpu_gemm(par_backend *backend) {
-    backend->kernels[PAR_OP_GEMM] = (par_kernel){PRODUCT, par__ref_no_workspace, gemm};
+    backend->kernels[PAR_OP_GEMM] = (par_kernel){PRODUCT, par__cpu_gemm_half_prepare, gemm};
 }

@@ -1,23 +1,37 @@
 /*
  * The cpu backend: picks the rung of kernels that the CPU runs. Environment PAR_CPU_RUNG = 0 (baseline), 1
- * (AVX2 with FMA) or 2 (AVX-512) is an upper bound, for tests and for fleets of mixed machines; any other
- * value is no bound. Compiled for the baseline, so that it runs everywhere.
+ * (AVX2 with FMA), 2 (AVX-512) or 3 (AVX-512 with bf16 conversions) is an upper bound, for tests and for
+ * fleets of mixed machines; any other value is no bound. Compiled for the baseline, so that it runs
+ * everywhere.
  */
 #include <stdlib.h>
 
-#include "kernels/backends.h"
+#include "kernels/cpu/cpu.h"
 
 void par__cpu_rung_baseline(par_backend *backend);
 #if PAR__CPU_X86_RUNGS
 void par__cpu_rung_avx2(par_backend *backend);
 void par__cpu_rung_avx512(par_backend *backend);
+void par__cpu_rung_avx512bf16(par_backend *backend);
 #endif
 
-enum { BASELINE, AVX2, AVX512 };
+enum { BASELINE, AVX2, AVX512, AVX512_BF16 };
+
+static int threads = 1;
+
+int par__cpu_threads(void) {
+    return threads;
+}
+
+static void count_threads(void) {
+#ifdef _OPENMP
+    threads = omp_get_max_threads();
+#endif
+}
 
 static int allowed(void) {
     const char *text = getenv("PAR_CPU_RUNG");
-    return text && text[0] >= '0' && text[0] <= '2' && !text[1] ? text[0] - '0' : AVX512;
+    return text && text[0] >= '0' && text[0] <= '3' && !text[1] ? text[0] - '0' : AVX512_BF16;
 }
 
 #if PAR__CPU_X86_RUNGS
@@ -31,12 +45,15 @@ static int detected(void) {
         !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") ||
         !__builtin_cpu_supports("avx512vl"))
         return AVX2;
-    return AVX512;
+    return __builtin_cpu_supports("avx512bf16") ? AVX512_BF16 : AVX512;
 }
 
 void par__cpu_init(par_backend *backend) {
+    count_threads();
     int found = detected(), rung = allowed() < found ? allowed() : found;
-    if (rung == AVX512)
+    if (rung == AVX512_BF16)
+        par__cpu_rung_avx512bf16(backend);
+    else if (rung == AVX512)
         par__cpu_rung_avx512(backend);
     else if (rung == AVX2)
         par__cpu_rung_avx2(backend);
@@ -45,6 +62,7 @@ void par__cpu_init(par_backend *backend) {
 }
 #else
 void par__cpu_init(par_backend *backend) {
+    count_threads();
     if (allowed() >= BASELINE) par__cpu_rung_baseline(backend);
 }
 #endif

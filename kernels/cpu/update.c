@@ -15,10 +15,10 @@ typedef struct {
 
 static adamw_constants adamw_prepare(const par_update *a) {
     double correction1 = 1 - pow(a->b1, (double)a->t), correction2 = 1 - pow(a->b2, (double)a->t);
-    return (adamw_constants){.b1 = a->b1,
-                             .rest1 = (float)(1 - (double)a->b1),
-                             .b2 = a->b2,
-                             .rest2 = (float)(1 - (double)a->b2),
+    return (adamw_constants){.b1 = (float)a->b1,
+                             .rest1 = (float)(1 - a->b1),
+                             .b2 = (float)a->b2,
+                             .rest2 = (float)(1 - a->b2),
                              .decay = (float)((double)a->lr * a->decay),
                              .step = (float)(a->lr / correction1),
                              .inverse_sqrt = (float)(1 / sqrt(correction2)),
@@ -42,28 +42,25 @@ static void adamw_piece(const par_update *a, adamw_constants c, int64_t begin, i
 static void sgd_piece(const par_update *a, int64_t begin, int64_t end) {
     float *restrict w = a->master, *restrict m = a->m;
     const float *restrict grad = a->grad;
+    float momentum = (float)a->b1;
     if (a->t == 1) {
 #pragma omp simd
         for (int64_t i = begin; i < end; i++) m[i] = grad[i] * a->grad_scale + a->decay * w[i];
     } else {
 #pragma omp simd
         for (int64_t i = begin; i < end; i++)
-            m[i] = a->b1 * m[i] + (grad[i] * a->grad_scale + a->decay * w[i]);
+            m[i] = momentum * m[i] + (grad[i] * a->grad_scale + a->decay * w[i]);
     }
 #pragma omp simd
     for (int64_t i = begin; i < end; i++) w[i] -= a->lr * m[i];
 }
 
 static void copy_weights(const par_update *a, int64_t begin, int64_t end) {
-    float *weights = a->weights;
-    if (!weights) return;
-#pragma omp simd
-    for (int64_t i = begin; i < end; i++) weights[i] = a->master[i];
+    if (a->weights) par__cpu_narrow(a->master + begin, a->weights, a->dtype, begin, end - begin);
 }
 
 static par_status adamw(par_stream *stream, const void *args, void *workspace) {
     const par_update *a = args;
-    if (a->weights && a->dtype != PAR_F32) return par__ref_adamw(stream, args, workspace);
     adamw_constants c = adamw_prepare(a);
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
     for (int64_t begin = 0; begin < a->n; begin += PIECE) {
@@ -77,7 +74,6 @@ static par_status adamw(par_stream *stream, const void *args, void *workspace) {
 
 static par_status sgd(par_stream *stream, const void *args, void *workspace) {
     const par_update *a = args;
-    if (a->weights && a->dtype != PAR_F32) return par__ref_sgd(stream, args, workspace);
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
     for (int64_t begin = 0; begin < a->n; begin += PIECE) {
         int64_t end = cpu_min(a->n, begin + PIECE);
@@ -122,13 +118,21 @@ static par_status norm2(par_stream *stream, const void *args, void *workspace) {
     return PAR_OK;
 }
 
+static void scale(const float *x, float factor, float *y, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * factor;
+}
+
 static par_status cast(par_stream *stream, const void *args, void *workspace) {
     const par_cast *a = args;
-    if (a->dtype_x != PAR_F32 || a->dtype_y != PAR_F32) return par__ref_cast(stream, args, workspace);
-    const float *x = a->x;
-    float *y = a->y;
-#pragma omp parallel for simd schedule(static) if (parallel : a->n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->n; i++) y[i] = x[i] * a->scale;
+#pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
+    for (int64_t at = 0; at < a->n; at += CPU_BLOCK) {
+        int64_t n = cpu_min(CPU_BLOCK, a->n - at);
+        cpu_buffer in, out;
+        float *y = cpu_place(a->y, a->dtype_y, at, out);
+        scale(cpu_read(a->x, a->dtype_x, at, n, in), a->scale, y, n);
+        cpu_write(y, a->y, a->dtype_y, at, n);
+    }
     return PAR_OK;
 }
 

@@ -14,8 +14,8 @@ par_status par__ref_adamw(par_stream *stream, const void *args, void *workspace)
     (void)workspace;
     for (int64_t i = 0; i < a->n; i++) {
         double g = (double)a->grad[i] * a->grad_scale;
-        double m = a->b1 * (double)a->m[i] + (1 - (double)a->b1) * g;
-        double v = a->b2 * (double)a->v[i] + (1 - (double)a->b2) * g * g;
+        double m = a->b1 * (double)a->m[i] + (1 - a->b1) * g;
+        double v = a->b2 * (double)a->v[i] + (1 - a->b2) * g * g;
         double w = a->master[i];
         w -= (double)a->lr * a->decay * w;
         w -= a->lr / correction1 * m / (sqrt(v) / sqrt(correction2) + a->eps);

@@ -53,6 +53,11 @@ bool par__file_exists(const char *path) {
     return stat(path, &info) == 0;
 }
 
+bool par__directory_exists(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
 par_status par__writer_open(const char *path, par__writer *out) {
     size_t n = strlen(path) + 48;
     char *temporary = malloc(n);

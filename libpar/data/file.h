@@ -22,6 +22,7 @@ typedef struct {
 par_status par__map_open(const char *path, par__map *out);
 void par__map_close(par__map *map);
 bool par__file_exists(const char *path);
+bool par__directory_exists(const char *path);
 
 typedef struct {
     int fd;           /* -1: closed */

@@ -122,26 +122,27 @@ out:
 static par_status take_state(par_trainer *t) {
     par_registry *registry = t->registry;
     size_t size = par_dtype_nbytes(t->params.dtype), n = (size_t)registry->n_flat;
-    void *grad = NULL, *m = NULL, *v = NULL;
-    int64_t n_state = 0;
+    void *grad = NULL, *master = NULL, *m = NULL, *v = NULL;
     t->state = calloc((size_t)registry->n_buckets + 1, sizeof *t->state);
     t->works = calloc((size_t)registry->n_buckets + 1, sizeof *t->works);
     if (!t->state || !t->works)
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d buckets", registry->n_buckets);
     for (int b = 0; b < registry->n_buckets; b++) {
         int64_t first, n_owned, unused;
-        t->state[b] = n_state;
+        t->state[b] = t->n_state;
         par__owned(t, b, &first, &n_owned, &unused);
-        n_state += n_owned;
+        t->n_state += n_owned;
     }
     PAR_TRY(par_memory_take(t->memory, PAR_MEM_WEIGHTS, "weights", n * size, &t->weights));
     PAR_TRY(par_memory_take(t->memory, PAR_MEM_GRADIENTS, "gradients", n * sizeof(float), &grad));
-    PAR_TRY(
-        par_memory_take(t->memory, PAR_MEM_OPTIMIZER, "first moments", (size_t)n_state * sizeof(float), &m));
+    size_t state_nbytes = (size_t)t->n_state * sizeof(float);
+    if (t->params.dtype != PAR_F32)
+        PAR_TRY(par_memory_take(t->memory, PAR_MEM_OPTIMIZER, "master weights", state_nbytes, &master));
+    PAR_TRY(par_memory_take(t->memory, PAR_MEM_OPTIMIZER, "first moments", state_nbytes, &m));
     if (t->params.optimizer == PAR_ADAMW)
-        PAR_TRY(par_memory_take(t->memory, PAR_MEM_OPTIMIZER, "second moments",
-                                (size_t)n_state * sizeof(float), &v));
+        PAR_TRY(par_memory_take(t->memory, PAR_MEM_OPTIMIZER, "second moments", state_nbytes, &v));
     t->gradients = grad;
+    t->master = master;
     t->m = m;
     t->v = v;
     if (par_memory_measuring(t->memory)) return PAR_OK;
@@ -257,6 +258,7 @@ par_status par__trainer_build(par_transport *transport, const par_trainer_params
     t->transport = transport;
     t->memory = memory;
     t->stream = (par_stream){progress, transport};
+    par_scaler_init(&t->params.scaler, &t->scaler);
     par_status st = build(t);
     if (st != PAR_OK) {
         par__trainer_free(&t);

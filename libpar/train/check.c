@@ -12,6 +12,8 @@ void par__trainer_defaults(par_trainer_params *p) {
     if (!p->backend) p->backend = "cpu";
     if (p->chunks == 0) p->chunks = 1;
     if (p->bucket_n == 0) p->bucket_n = 4 << 20;
+    par_scaler_defaults(&p->scaler);
+    if (p->dtype != PAR_F16) p->scaler.constant = 1;
 }
 
 /* Divisors of n as text, at most the largest few that fit. */
@@ -87,9 +89,14 @@ static void check_schedule(const par_trainer_params *p, par_problems *problems) 
                     p->model->n_modules);
 }
 
+static void check_precision(const par_trainer_params *p, par_problems *problems) {
+    if (p->dtype != PAR_F32 && p->dtype != PAR_BF16 && p->dtype != PAR_F16)
+        par_problem(problems, "precision %s: legal are fp32, bf16, fp16", par_dtype_name(p->dtype));
+    if (p->dtype == PAR_F16) par_scaler_check(&p->scaler, problems);
+}
+
 static void check_numbers(const par_trainer_params *p, par_problems *problems) {
-    if (p->dtype != PAR_F32)
-        par_problem(problems, "precision %s: this version trains in fp32", par_dtype_name(p->dtype));
+    check_precision(p, problems);
     if (p->zero < 0 || p->zero > 1) par_problem(problems, "zero %d: legal are 0 and 1", p->zero);
     if (!(p->clip >= 0)) par_problem(problems, "clip %g must be 0 (off) or positive", (double)p->clip);
     if (!(p->weight_decay >= 0))
@@ -97,12 +104,11 @@ static void check_numbers(const par_trainer_params *p, par_problems *problems) {
     if (p->bucket_n < 0) par_problem(problems, "bucket size %lld must be positive", (long long)p->bucket_n);
     if (p->optimizer == PAR_SGD) {
         if (!(p->momentum >= 0 && p->momentum < 1))
-            par_problem(problems, "momentum %g must be in [0, 1)", (double)p->momentum);
+            par_problem(problems, "momentum %g must be in [0, 1)", p->momentum);
         return;
     }
     if (!(p->beta1 >= 0 && p->beta1 < 1 && p->beta2 >= 0 && p->beta2 < 1))
-        par_problem(problems, "AdamW's betas %g and %g must be in [0, 1)", (double)p->beta1,
-                    (double)p->beta2);
+        par_problem(problems, "AdamW's betas %g and %g must be in [0, 1)", p->beta1, p->beta2);
     if (!(p->eps > 0)) par_problem(problems, "AdamW's eps %g must be positive", (double)p->eps);
 }
 
@@ -120,5 +126,8 @@ void par_trainer_check(const par_trainer_params *params, int world_size, par_pro
     check_batch(&p, problems);
     check_schedule(&p, problems);
     check_numbers(&p, problems);
+    if (p.dtype != PAR_F16 && params->scaler.constant != 0)
+        par_problem(problems, "loss scale %g: precision %s has none; legal with fp16",
+                    params->scaler.constant, par_dtype_name(p.dtype));
     if (par_backend_get(p.backend, &backend) != PAR_OK) par_problem(problems, "%s", par_error());
 }

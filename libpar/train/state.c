@@ -13,6 +13,16 @@ void par__owned(const par_trainer *t, int bucket, int64_t *first, int64_t *n, in
     *state = t->state[bucket];
 }
 
+void par__owned_part(const par_trainer *t, const par_param *p, int64_t *begin, int64_t *n, int64_t *state) {
+    int64_t owned, n_owned;
+    par__owned(t, p->bucket, &owned, &n_owned, state);
+    int64_t end = p->flat + par__param_n(p);
+    *begin = p->flat > owned ? p->flat : owned;
+    if (end > owned + n_owned) end = owned + n_owned;
+    *n = end > *begin ? end - *begin : 0;
+    *state += *begin - owned;
+}
+
 /* A function of (seed, name, global index): the same bits in every layout. Padding stays zero. */
 static void init_param(const par_trainer *t, const par_param *p, float *dst) {
     uint64_t stream = par_hash_name(p->name);
@@ -26,9 +36,35 @@ static void init_param(const par_trainer *t, const par_param *p, float *dst) {
         }
 }
 
+/* Where fp32 values of a parameter [local] are put before store_weight: the weight itself, or the gradient's
+ * memory, which has the size and type and is free between steps. */
+static float *staged(const par_trainer *t, const par_param *p) {
+    return t->master ? p->grad : p->weight;
+}
+
+/* Staged values into this rank's part of the master, and rounded to all weights. */
+static par_status store_weight(par_trainer *t, const par_param *p) {
+    if (!t->master) return PAR_OK;
+    int64_t begin, n, state;
+    par__owned_part(t, p, &begin, &n, &state);
+    if (n > 0) memcpy(t->master + state, t->gradients + begin, (size_t)n * sizeof(float));
+    par_cast cast = {.dtype_x = PAR_F32,
+                     .dtype_y = t->params.dtype,
+                     .n = par__param_n(p),
+                     .scale = 1,
+                     .x = p->grad,
+                     .y = p->weight};
+    PAR_TRY(par_kernel_run(t->backend, PAR_OP_CAST, &t->stream, &cast, NULL));
+    memset(p->grad, 0, (size_t)par__param_n(p) * sizeof *p->grad);
+    return PAR_OK;
+}
+
 par_status par__trainer_init_weights(par_trainer *t) {
-    for (int i = 0; i < t->registry->n_params; i++)
-        init_param(t, t->registry->params[i], t->registry->params[i]->weight);
+    for (int i = 0; i < t->registry->n_params; i++) {
+        const par_param *p = t->registry->params[i];
+        init_param(t, p, staged(t, p));
+        PAR_TRY(store_weight(t, p));
+    }
     return PAR_OK;
 }
 
@@ -36,7 +72,7 @@ static const float *state_of(const par_trainer *t, par_state what, const par_par
     int64_t first, n, state;
     par__owned(t, p->bucket, &first, &n, &state);
     switch (what) {
-    case PAR_STATE_WEIGHT: return p->weight;
+    case PAR_STATE_WEIGHT: return t->master ? t->master + state + (p->flat - first) : p->weight;
     case PAR_STATE_GRADIENT: return p->grad;
     case PAR_STATE_M: return t->m + state + (p->flat - first);
     default: return t->v + state + (p->flat - first);
@@ -78,7 +114,8 @@ static par_status load_all(par_trainer *t, par_status (*read)(void *, const par_
                            void *user) {
     for (int i = 0; i < t->registry->n_params; i++) {
         par_param *p = t->registry->params[i];
-        PAR_TRY(read(user, p, p->weight));
+        PAR_TRY(read(user, p, staged(t, p)));
+        PAR_TRY(store_weight(t, p));
     }
     return PAR_OK;
 }
@@ -88,9 +125,9 @@ par_status par_trainer_load(par_trainer *t, par_status (*read)(void *user, const
     PAR_REQUIRE(t && read);
     for (int b = 0; b < t->registry->n_buckets; b++) PAR_TRY(par__bucket_gather(t, b));
     PAR_TRY(par_comm_agree(t->mesh->world, load_all(t, read, user)));
-    size_t nbytes = par_memory_nbytes(t->memory, PAR_MEM_OPTIMIZER);
-    memset(t->m, 0, nbytes / (t->v ? 2 : 1));
-    if (t->v) memset(t->v, 0, nbytes / 2);
+    size_t nbytes = (size_t)t->n_state * sizeof(float);
+    memset(t->m, 0, nbytes);
+    if (t->v) memset(t->v, 0, nbytes);
     t->updates = 0;
     return PAR_OK;
 }

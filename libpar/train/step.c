@@ -1,6 +1,7 @@
 /* One optimizer step, evaluation, and a forward of given inputs. */
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "trainer.h"
@@ -41,7 +42,7 @@ static par_status walk_training(par_trainer *t, par__ballot *ballot) {
     double unit = (double)par_tensor_n(&t->params.model->targets) * (double)t->params.micro_batch;
     t->first_sample = t->consumed + t->mesh->coordinate[PAR_DP] * per_rank;
     par__walk walk = {.training = true,
-                      .loss_seed = (float)(1.0 / unit),
+                      .loss_seed = (float)(t->scaler.scale / unit),
                       .first_sample = t->first_sample,
                       .sample_stride = t->params.micro_batch};
     par__bucket_begin_step(t);
@@ -60,6 +61,23 @@ static par_status walk_training(par_trainer *t, par__ballot *ballot) {
     return PAR_OK;
 }
 
+/* A step with inf or NaN: skipped, and the training ended where the policy says so. */
+static par_status skip(par_trainer *t, par_vote *vote) {
+    const par_trainer_params *p = &t->params;
+    bool dynamic = p->dtype == PAR_F16 && p->scaler.constant == 0;
+    par_status st = par_scaler_update(&p->scaler, &t->scaler, true);
+    vote->skipped = true;
+    vote->n_skipped = t->scaler.skipped;
+    if (st == PAR_OK && (dynamic || p->nonfinite == PAR_NONFINITE_SKIP)) return PAR_OK;
+    char floor[512];
+    snprintf(floor, sizeof floor, "%s", st == PAR_OK ? "" : par_error());
+    PAR_FAIL(
+        PAR_ERR_NUMERIC,
+        "%s%s%lld elements of the gradients are inf or NaN, first in %s (loss %g); weights are unchanged",
+        floor, st == PAR_OK ? "" : "; in the last one ", (long long)vote->n_nonfinite, vote->where,
+        vote->loss);
+}
+
 /* What the vote means for this step; the same on every rank. */
 static par_status decide(par_trainer *t, float lr, par_vote *vote) {
     if (vote->status != PAR_OK) {
@@ -67,14 +85,8 @@ static par_status decide(par_trainer *t, float lr, par_vote *vote) {
         return vote->status;
     }
     t->consumed += t->params.global_batch;
-    if (vote->n_nonfinite > 0) {
-        vote->skipped = true;
-        if (t->params.nonfinite == PAR_NONFINITE_SKIP) return PAR_OK;
-        PAR_FAIL(
-            PAR_ERR_NUMERIC,
-            "%lld elements of the gradients are inf or NaN, first in %s (loss %g); weights are unchanged",
-            (long long)vote->n_nonfinite, vote->where, vote->loss);
-    }
+    if (vote->n_nonfinite > 0) return skip(t, vote);
+    PAR_TRY(par_scaler_update(&t->params.scaler, &t->scaler, false));
     double clip = t->params.clip, scale = t->gradient_scale;
     if (clip > 0 && clip / (vote->grad_norm + 1e-6) < 1) scale *= clip / (vote->grad_norm + 1e-6);
     PAR_TRY(par__update(t, lr, scale));

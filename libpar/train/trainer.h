@@ -30,10 +30,12 @@ struct par_trainer {
     par_schedule *evaluate, *single; /* forward only: n_micro micro-batches, and one */
     par__executor *executor;
 
-    void *weights;           /* [n_flat] dtype */
-    float *gradients;        /* [n_flat] */
-    float *m, *v;            /* the owned part of every bucket, one after the other */
-    int64_t *state;          /* [n_buckets] where a bucket's part begins in m and v */
+    void *weights;    /* [n_flat] dtype */
+    float *master;    /* the owned part of every bucket, one after the other; NULL in fp32: the weights are */
+    float *gradients; /* [n_flat] */
+    float *m, *v;     /* as master */
+    int64_t n_state;  /* elements of each of the three */
+    int64_t *state;   /* [n_buckets] where a bucket's part begins in them */
     par__bucket_work *works; /* [n_buckets] */
     double *norm;            /* [2] of the norm kernel */
     void *votes;             /* [world + 1] of par__ballot */
@@ -44,6 +46,7 @@ struct par_trainer {
     int64_t first_sample;                /* of this dp rank in the step under way */
 
     int64_t consumed, updates;
+    par_scaler scaler;
     double gradient_scale; /* of the last step: raw sums to the gradient of the mean loss */
     par_step_times times;
 };
@@ -59,8 +62,13 @@ void par__trainer_defaults(par_trainer_params *params);
 
 /* state.c */
 par_status par__trainer_init_weights(par_trainer *trainer);
-/* Where the owned part of a bucket lies: [first, first + n) of the flat space, and its place in m and v. */
+/* Where the owned part of a bucket lies: [first, first + n) of the flat space, and its place in master, m and
+ * v. */
 void par__owned(const par_trainer *trainer, int bucket, int64_t *first, int64_t *n, int64_t *state);
+
+/* The owned part of a parameter: [begin, begin + n) of the flat space, and its place in master, m and v. */
+void par__owned_part(const par_trainer *trainer, const par_param *param, int64_t *begin, int64_t *n,
+                     int64_t *state);
 
 /* bucket.c: hooks of the executor, and what surrounds the walk. */
 par_status par__bucket_module_done(void *trainer, int chunk, int module);
@@ -75,7 +83,8 @@ typedef struct {
     double norm2, loss_sum, n_targets, n_nonfinite;
     double busy, total; /* seconds of this rank's walk */
     int32_t first_bad;  /* parameter of this rank, -1: none */
-    int32_t status, stop, padding;
+    int32_t status, stop;
+    int32_t n_first_bad; /* non-finite elements of that parameter here, at most 2^31 - 1 */
 } par__ballot;
 
 par_status par__vote(par_trainer *trainer, const par__ballot *mine, par_vote *out);

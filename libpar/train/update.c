@@ -18,26 +18,26 @@ par_status par__gradient_norm(par_trainer *t, par__ballot *ballot) {
         PAR_TRY(t->backend->sync(&t->stream));
         ballot->norm2 += t->norm[0];
         ballot->n_nonfinite += t->norm[1];
-        if (t->norm[1] > 0 && ballot->first_bad < 0) ballot->first_bad = i;
+        if (t->norm[1] == 0 || ballot->first_bad >= 0) continue;
+        ballot->first_bad = i;
+        ballot->n_first_bad = t->norm[1] < INT32_MAX ? (int32_t)t->norm[1] : INT32_MAX;
     }
     return PAR_OK;
 }
 
-/* The part of [first, first + n) of the flat space that a parameter covers. */
 static par_status update_param(par_trainer *t, const par_param *p, float lr, double scale) {
-    int64_t owned, n_owned, state;
-    par__owned(t, p->bucket, &owned, &n_owned, &state);
-    int64_t begin = p->flat > owned ? p->flat : owned;
-    int64_t end = p->flat + par__param_n(p);
-    if (end > owned + n_owned) end = owned + n_owned;
-    if (end <= begin) return PAR_OK;
+    int64_t begin, n, state;
+    par__owned_part(t, p, &begin, &n, &state);
+    if (n == 0) return PAR_OK;
+    char *weights = (char *)t->weights + (size_t)begin * par_dtype_nbytes(t->params.dtype);
     const par_trainer_params *q = &t->params;
-    par_update args = {.dtype = PAR_F32,
-                       .n = end - begin,
-                       .master = (float *)t->weights + begin,
+    par_update args = {.dtype = q->dtype,
+                       .n = n,
+                       .master = t->master ? t->master + state : (float *)(void *)weights,
+                       .weights = t->master ? weights : NULL,
                        .grad = t->gradients + begin,
-                       .m = t->m + state + (begin - owned),
-                       .v = t->v ? t->v + state + (begin - owned) : NULL,
+                       .m = t->m + state,
+                       .v = t->v ? t->v + state : NULL,
                        .lr = lr,
                        .b1 = q->optimizer == PAR_SGD ? q->momentum : q->beta1,
                        .b2 = q->beta2,

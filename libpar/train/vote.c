@@ -9,12 +9,14 @@
 #include "trainer.h"
 
 /* Name of the parameter that was non-finite first, from the rank that holds it to all. */
-static par_status name_bad(par_trainer *t, int rank, int mine, par_vote *out) {
+static par_status name_bad(par_trainer *t, int rank, const par__ballot *mine, par_vote *out) {
     par_tag tag = {"vote", -1, -1, -1};
     char *name = t->votes; /* the ballots have been combined */
-    if (t->mesh->rank == rank)
-        snprintf(name, sizeof out->where, "%s on rank %d",
-                 mine < 0 ? "the loss" : t->registry->params[mine]->name, rank);
+    if (t->mesh->rank == rank && mine->first_bad < 0)
+        snprintf(name, sizeof out->where, "the loss on rank %d", rank);
+    else if (t->mesh->rank == rank)
+        snprintf(name, sizeof out->where, "%s on rank %d (%d elements)",
+                 t->registry->params[mine->first_bad]->name, rank, (int)mine->n_first_bad);
     PAR_TRY(par_comm_broadcast(t->mesh->world, name, sizeof out->where, PAR_U8, rank, tag, &t->stream, NULL));
     snprintf(out->where, sizeof out->where, "%s", name);
     return PAR_OK;
@@ -40,12 +42,14 @@ par_status par__vote(par_trainer *t, const par__ballot *mine, par_vote *out) {
     *out = (par_vote){.loss = sum.n_targets > 0 ? sum.loss_sum / sum.n_targets : 0,
                       .n_targets = (int64_t)sum.n_targets,
                       .n_nonfinite = (int64_t)sum.n_nonfinite,
+                      .loss_scale = t->scaler.scale,
+                      .n_skipped = t->scaler.skipped,
                       .stop = sum.stop != 0,
                       .status = (par_status)sum.status};
     t->times.bubble = bubble;
     double unit = (double)par_tensor_n(&t->params.model->targets) * (double)t->params.micro_batch;
-    t->gradient_scale = sum.n_targets > 0 ? unit / sum.n_targets : 0;
+    t->gradient_scale = sum.n_targets > 0 ? unit / sum.n_targets / t->scaler.scale : 0;
     out->grad_norm = sqrt(sum.norm2) * t->gradient_scale;
-    if (bad_rank >= 0) return name_bad(t, bad_rank, mine->first_bad, out);
+    if (bad_rank >= 0) return name_bad(t, bad_rank, mine, out);
     return PAR_OK;
 }

@@ -75,6 +75,11 @@ static void test_gemm_16_bits(void) {
     for (int i = 1; i < 3; i++) {
         gemm_sizes(dtypes[i], dtypes[i]);
         gemm_sizes(dtypes[i], PAR_F32);
+        /* more than one block of rows, columns and depth */
+        compare_gemm((gemm_variant){dtypes[i], dtypes[i], false, true, true, 1031, 1030, 5, 1, 1, 1});
+        compare_gemm((gemm_variant){dtypes[i], PAR_F32, true, false, true, 1029, 1027, 3, 0, 1, 1});
+        compare_gemm((gemm_variant){dtypes[i], dtypes[i], true, false, false, 3, 1031, 4103, 1, 0, 1});
+        compare_gemm((gemm_variant){dtypes[i], PAR_F32, false, true, true, 1027, 2, 4099, 2, 1, 1});
     }
 }
 
@@ -208,6 +213,11 @@ static void test_rope(void) {
                           1 + i % 13,    i % 5,           i % 4,     i & 1};
         bench_compare(build_rope, &v, "rope %s m %lld D %lld T %lld", par_dtype_name(v.dtype), (long long)v.m,
                       (long long)v.head_size, (long long)v.T);
+    }
+    /* more heads than a block holds, and a head that is longer */
+    for (int i = 0; i < 6; i++) {
+        rope_variant v = {dtypes[i % 3], 3, i < 3 ? 17 : 2, i < 3 ? 64 : 1026, 5, 1, 3, false};
+        bench_compare(build_rope, &v, "rope %s D %lld", par_dtype_name(v.dtype), (long long)v.head_size);
     }
 }
 

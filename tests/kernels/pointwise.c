@@ -107,7 +107,7 @@ static void test_residual(void) {
 static void build_adamw(bench *b, const void *variant) {
     const shape *v = variant;
     par_update a = {
-        .dtype = v->dtype, .n = v->n, .lr = 1e-2f, .b1 = 0.9f, .b2 = 0.999f, .eps = 1e-8f, .decay = 0.1f};
+        .dtype = v->dtype, .n = v->n, .lr = 1e-2f, .b1 = 0.9, .b2 = 0.999, .eps = 1e-8f, .decay = 0.1f};
     double w = 8 * BENCH_U + 2e-2 * 64 * BENCH_U;
     a.grad_scale = v->scale;
     a.t = v->t;
@@ -122,7 +122,7 @@ static void build_adamw(bench *b, const void *variant) {
 
 static void build_sgd(bench *b, const void *variant) {
     const shape *v = variant;
-    par_update a = {.dtype = v->dtype, .n = v->n, .lr = 1e-1f, .b1 = 0.9f, .decay = 0.1f};
+    par_update a = {.dtype = v->dtype, .n = v->n, .lr = 1e-1f, .b1 = 0.9, .decay = 0.1f};
     double bound = 16 * BENCH_U * (1 + v->a);
     a.grad_scale = v->scale;
     a.t = v->t;
@@ -171,6 +171,61 @@ static void test_cast(void) {
     }
 }
 
+/*
+ * All values of a 16-bit type come back from fp32; the midpoint above each, and its neighbours in fp32, round
+ * as kernels/half.h does, which tests/kernels/half.c holds against the definition.
+ */
+static void cast_all(par_dtype dtype) {
+    enum { N = 65536 };
+    static uint16_t narrow[4 * N];
+    static float wide[4 * N];
+    bench b = {.backend = bench_subject};
+    for (int i = 0; i < N; i++) narrow[i] = (uint16_t)i;
+    bench_call(&b, PAR_OP_CAST, &(par_cast){dtype, PAR_F32, N, 1, narrow, wide});
+    for (int i = 0; i < N; i++) {
+        double x = wide[i], expected = bench_load(narrow, dtype, i);
+        CHECK(x == expected || (isnan(x) && isnan(expected)), "%s 0x%04x is %g, not %g",
+              par_dtype_name(dtype), (unsigned)i, x, expected);
+    }
+    for (int i = 0; i < N; i++) {
+        float next = wide[i + 1 < N ? i + 1 : i], middle = (float)(((double)wide[i] + (double)next) / 2);
+        wide[N + i] = middle;
+        wide[2 * N + i] = nextafterf(middle, INFINITY);
+        wide[3 * N + i] = nextafterf(middle, -INFINITY);
+    }
+    bench_call(&b, PAR_OP_CAST, &(par_cast){PAR_F32, dtype, 4 * (int64_t)N, 1, wide, narrow});
+    for (int i = 0; i < 4 * N; i++) {
+        uint16_t expected;
+        bench_store(&expected, dtype, 0, (double)wide[i]);
+        bool nan = isnan(wide[i]) && isnan(bench_load(narrow, dtype, i));
+        CHECK(narrow[i] == expected || nan, "%s of %.9g is 0x%04x, not 0x%04x", par_dtype_name(dtype),
+              (double)wide[i], narrow[i], expected);
+    }
+}
+
+static void test_cast_all(void) {
+    if (!bench_ready()) return;
+    cast_all(PAR_BF16);
+    cast_all(PAR_F16);
+}
+
+/* From m = v = 0 and g = 1, v is 1 - b2 and m 1 - b1: rounding b2 to fp32 first would be off by 1.3e-5 of it.
+ */
+static void test_betas(void) {
+    static const double b2[] = {0.95, 0.999, 0.99999};
+    if (!bench_ready()) return;
+    for (int i = 0; i < 3; i++) {
+        float w = 1, g = 1, m = 0, v = 0;
+        par_update a = {.n = 1, .master = &w, .grad = &g, .m = &m, .v = &v, .b1 = 0.9, .b2 = b2[i]};
+        a.lr = 1e-3f, a.eps = 1e-8f, a.grad_scale = 1, a.t = 1;
+        bench b = {.backend = bench_subject};
+        bench_call(&b, PAR_OP_ADAMW, &a);
+        CHECK(fabs((double)m / (1 - 0.9) - 1) <= 2 * BENCH_U &&
+                  fabs((double)v / (1 - b2[i]) - 1) <= 2 * BENCH_U,
+              "m, v are %.9g, %.9g, not %.9g, %.9g", (double)m, (double)v, 1 - 0.9, 1 - b2[i]);
+    }
+}
+
 /* Closed form: integers up to 1000 have exact squares; the sums are exact in double. */
 static void test_norm2(void) {
     if (!bench_ready()) return;
@@ -204,6 +259,7 @@ static void test_norm2(void) {
 const harness_case pointwise_cases[] = {
     {.name = "gelu", .run = test_gelu},         {.name = "swiglu", .run = test_swiglu},
     {.name = "residual", .run = test_residual}, {.name = "update", .run = test_update},
-    {.name = "cast", .run = test_cast},         {.name = "norm2", .run = test_norm2},
+    {.name = "cast", .run = test_cast},         {.name = "cast_all", .run = test_cast_all},
+    {.name = "betas", .run = test_betas},       {.name = "norm2", .run = test_norm2},
 };
 const int n_pointwise_cases = HARNESS_COUNT(pointwise_cases);

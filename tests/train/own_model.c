@@ -105,8 +105,8 @@ static void run_222_full(par_transport *transport) {
 }
 
 static const harness_case cases[] = {
-    {"tp2-pp2-dp2", NULL, 8, run_222, 60},
-    {"tp2-pp2-dp2-interleaved-zero-recompute", NULL, 8, run_222_full, 60},
+    {"tp2-pp2-dp2", NULL, 8, run_222, 0},
+    {"tp2-pp2-dp2-interleaved-zero-recompute", NULL, 8, run_222_full, 0},
 };
 
 int main(int argc, char **argv) {

@@ -45,7 +45,8 @@ typedef struct {
 
 typedef struct {
     int64_t chunk_nbytes; /* largest message; 0: 1 MiB */
-    bool check; /* ranks compare a hash of (axis, number, op, count, type, purpose) before each collective */
+    bool check; /* ranks compare a hash of (axis, number, op, count, type, purpose) before each collective;
+                   debug builds always do */
     bool oversubscribed; /* waits also sleep; the MPI transport sets it itself when a node has more ranks than
                             cores */
 } par_transport_params;

@@ -37,8 +37,8 @@ int64_t par_tokens_n(const par_tokens *);
 /** Largest token id in the file; the caller compares it with the vocabulary. Reads the file once. Not
  * collective. */
 int64_t par_tokens_max(const par_tokens *);
-/** Tokens [first, first + n) as int32. Errors: PAR_ERR_ARG out of range; PAR_ERR_FORMAT if an id is negative or above
- *  2^31 - 1. Not collective. */
+/** Tokens [first, first + n) as int32. Errors: PAR_ERR_ARG out of range; PAR_ERR_FORMAT if an id is negative
+ * or above 2^31 - 1. Not collective. */
 par_status par_tokens_read(const par_tokens *, int64_t first, int64_t n, int32_t *out);
 
 /** Write an llm.c token file (u16 if vocab <= 65536, else u32 in the 20240801 form): temporary name, fsync,
@@ -46,13 +46,14 @@ par_status par_tokens_read(const par_tokens *, int64_t first, int64_t n, int32_t
 par_status par_tokens_write(const char *path, const int32_t *tokens, int64_t n, int64_t vocab);
 
 /**
- * Turn text files, taken as one text, into an llm.c token file, streamed. tokenizer "bytes": a token a byte, 256 ids;
- * "chars": the distinct bytes of the text, ids in sorted order. The vocabulary is written to out_path + ".vocab": one line
+ * Turn text files, taken as one text, into an llm.c token file, streamed. tokenizer "bytes": a token a byte,
+ * 256 ids; "chars": the distinct bytes of the text, ids in sorted order. The vocabulary is written to
+ * out_path + ".vocab": one line
  * {"tokenizer": ..., "vocab": n, "bytes": [byte of id 0, ...]}. n_tokens and vocab may be NULL.
  * Not collective. Errors: PAR_ERR_IO; PAR_ERR_OPTION for another tokenizer; PAR_ERR_FORMAT for an empty text.
  */
-par_status par_text_to_tokens(int n_files, const char *const *paths, const char *tokenizer, const char *out_path,
-                              int64_t *n_tokens, int64_t *vocab);
+par_status par_text_to_tokens(int n_files, const char *const *paths, const char *tokenizer,
+                              const char *out_path, int64_t *n_tokens, int64_t *vocab);
 
 typedef struct {
     const par_tokens *tokens;

@@ -262,7 +262,8 @@ typedef struct {
     void *weights; /* dtype [n], or NULL: master is what GEMMs read */
     const float *grad;
     float *m, *v;
-    float lr, b1, b2, eps, decay, grad_scale;
+    float lr, eps, decay, grad_scale;
+    double b1, b2; /* in fp32, 1 - 0.999 would be off by 1e-5 of itself */
     int64_t t; /* number of this update, from 1 */
 } par_update;
 

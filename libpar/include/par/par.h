@@ -2,6 +2,7 @@
 #ifndef PAR_PAR_H
 #define PAR_PAR_H
 
+#include "par/checkpoint.h"
 #include "par/comm.h"
 #include "par/data.h"
 #include "par/import.h"
@@ -15,7 +16,9 @@
 #include "par/schedule.h"
 #include "par/status.h"
 #include "par/tensor.h"
+#include "par/tokenizer.h"
 #include "par/train.h"
 #include "par/transformer.h"
+#include "par/verify.h"
 
 #endif

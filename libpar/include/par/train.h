@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "par/checkpoint.h"
 #include "par/comm.h"
 #include "par/data.h"
 #include "par/memory.h"
@@ -23,12 +24,34 @@ extern "C" {
 typedef enum { PAR_ADAMW, PAR_SGD } par_optimizer;
 typedef enum { PAR_NONFINITE_STOP, PAR_NONFINITE_SKIP } par_nonfinite;
 
+/* Loss scaling of fp16 (Micikevicius et al. 2018). A field of 0 means the default in brackets. */
+typedef struct {
+    double constant;  /* above 0: this scale for ever, and `nonfinite` decides about overflows */
+    double init;      /* [65536] */
+    double growth;    /* [2] factor after `interval` clean steps in a row */
+    double backoff;   /* [0.5] factor when overflows have used up the hysteresis */
+    double min, max;  /* [1], [2^32] */
+    int64_t interval; /* [1000] */
+    int64_t
+        hysteresis; /* [2] overflows in a row until the scale falls; any clean step refills it; 1: at once */
+    int64_t max_skips; /* [16] steps in a row skipped at `min` that end the training */
+} par_scaler_params;
+
+/* All of its state: what a checkpoint stores. Equal on all ranks. */
+typedef struct {
+    double scale;        /* of the next step */
+    int64_t clean;       /* clean steps since the scale changed or a step overflowed */
+    int64_t hysteresis;  /* overflows left before the scale falls; 0 or 1: the next one */
+    int64_t floor_skips; /* steps skipped in a row at `min` */
+    int64_t skipped;     /* steps skipped, in all */
+} par_scaler;
+
 typedef struct {
     par_layout layout;
-    const par_model *model;      /* borrowed for the trainer's life */
-    const char *backend;         /* "ref", "cpu"; NULL: "cpu" */
-    par_dtype dtype;             /* PAR_F32 */
-    uint64_t seed;               /* initial weights and dropout */
+    const par_model *model; /* borrowed for the trainer's life */
+    const char *backend;    /* "ref", "cpu"; NULL: "cpu" */
+    par_dtype dtype; /* of weights and activations: PAR_F32, PAR_BF16, PAR_F16; master and moments are fp32 */
+    uint64_t seed;   /* initial weights and dropout */
     int64_t micro_batch;         /* samples a rank and micro-batch */
     int64_t global_batch;        /* samples a step: a multiple of micro_batch · dp */
     bool no_sequence_parallel;   /* sequence parallel is on when tp > 1 */
@@ -39,9 +62,11 @@ typedef struct {
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
     int64_t bucket_n; /* elements a gradient bucket aims at; 0: 4 Mi */
     par_optimizer optimizer;
-    float beta1, beta2, eps, weight_decay, momentum;
-    float clip; /* global gradient norm; 0: no clipping */
-    par_nonfinite nonfinite;
+    double beta1, beta2, momentum; /* double: 1 - beta is what counts */
+    float eps, weight_decay;
+    float clip;               /* global gradient norm; 0: no clipping */
+    par_nonfinite nonfinite;  /* what a non-finite step does; fp16 with a dynamic scale always skips */
+    par_scaler_params scaler; /* fp16 only */
 } par_trainer_params;
 
 typedef struct par_trainer par_trainer;
@@ -50,9 +75,12 @@ typedef struct par_trainer par_trainer;
 typedef struct {
     double loss; /* mean over the step's targets */
     int64_t n_targets;
-    double grad_norm;    /* of the mean loss, before clipping, each parameter once */
+    double grad_norm;    /* of the mean loss, unscaled, before clipping, each parameter once; finite elements
+                            only */
     int64_t n_nonfinite; /* elements of gradients that were inf or NaN */
-    char where[160];     /* the first such: parameter and world rank */
+    char where[160];     /* the first such: parameter, world rank, how many of its elements there */
+    double loss_scale;   /* that this step used; 1 in fp32 and bf16 */
+    int64_t n_skipped;   /* steps skipped so far, this one included */
     bool skipped;        /* no update was made */
     bool stop;           /* some rank asked to stop */
     par_status status;   /* the worst of all ranks */
@@ -102,7 +130,7 @@ int64_t par_trainer_consumed(const par_trainer *);
  * One step: global_batch samples from `source`, update with learning rate lr. `stop` (this rank asks to stop)
  * is or-ed into the vote. Collective on world. An error of one rank is returned on all, in vote->status too;
  * after PAR_ERR_TRANSPORT the trainer is unusable. PAR_ERR_NUMERIC: non-finite gradients and nonfinite =
- * STOP; weights are unchanged.
+ * STOP, or max_skips steps in a row skipped at the smallest loss scale; weights are unchanged.
  */
 par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop, par_vote *out);
 const par_step_times *par_trainer_times(const par_trainer *);
@@ -129,8 +157,8 @@ typedef enum { PAR_STATE_WEIGHT, PAR_STATE_GRADIENT, PAR_STATE_M, PAR_STATE_V } 
  * What this rank must contribute so that over all ranks every logical element appears exactly once:
  * contiguous runs of a parameter's local array (replica 0, and the run that this dp rank owns). Element i of
  * the run is element first + i of the [local] array; padding is included and recognised by par_param's
- * extent. values are fp32 copies or views, valid in the call; PAR_STATE_GRADIENT is scaled to the mean loss,
- * before clipping, and valid between steps. Not collective.
+ * extent. Weights are the fp32 master's. values are fp32 copies or views, valid in the call;
+ * PAR_STATE_GRADIENT is scaled to the mean loss, before clipping, and valid between steps. Not collective.
  */
 par_status par_trainer_visit(const par_trainer *, par_state,
                              par_status (*visit)(void *user, const par_param *, int64_t first, int64_t n,
@@ -139,10 +167,50 @@ par_status par_trainer_visit(const par_trainer *, par_state,
 
 /**
  * Replace weights: `read` fills fp32 [local] of each parameter of this rank (padding 0). Moments are zeroed,
- * the update count too. Collective on world. Errors [agreed].
+ * the update count too. In 16 bits they go into the master and are rounded for the GEMMs; gradients are then
+ * zeroed too, as their memory is used on the way. Collective on world. Errors [agreed].
  */
 par_status par_trainer_load(par_trainer *, par_status (*read)(void *user, const par_param *, float *dst),
                             void *user);
+
+/* The loss scaler: pure functions of their arguments. */
+/** Defaults for what is 0. Not collective. */
+void par_scaler_defaults(par_scaler_params *);
+/** Problems of the parameters, a line each with the legal values. Not collective. */
+void par_scaler_check(const par_scaler_params *, par_problems *);
+/** The state before the first step. Not collective. */
+void par_scaler_init(const par_scaler_params *, par_scaler *out);
+/** The state after a step that overflowed, or did not. Not collective. Errors: PAR_ERR_NUMERIC when max_skips
+ * steps in a row were skipped at the smallest scale; the state is updated all the same. */
+par_status par_scaler_update(const par_scaler_params *, par_scaler *, bool overflow);
+
+/** State of the scaler, which counts skipped steps in every precision. Not collective. */
+const par_scaler *par_trainer_scaler(const par_trainer *);
+/** Continue from a stored state; equal on all ranks, between steps. Not collective. Errors: PAR_ERR_ARG if it
+ * is no state of this trainer's scaler. */
+par_status par_trainer_set_scaler(par_trainer *, const par_scaler *);
+
+/**
+ * What a checkpoint of this rank holds, as mutable runs in a fixed order. Not collective.
+ */
+par_status par_trainer_state_runs(const par_trainer *,
+                                  par_status (*visit)(void *user, const par_checkpoint_run *run), void *user);
+
+/**
+ * Save between steps. about.model describes the model (NULL: its name), about.options what else the caller
+ * wants recorded; layout, the trainer's own options, consumed samples and updates are filled in here.
+ * Collective on world; errors as par_checkpoint_save.
+ */
+par_status par_trainer_save(par_trainer *, const par_checkpoint_params *params, par_checkpoint_result *out);
+
+/**
+ * Continue from a checkpoint of the same model and layout: the next steps have the bits of the run that saved
+ * it, if no option differs (a note says which do). about as in par_trainer_save. Collective on world; errors
+ * as par_checkpoint_load. After PAR_ERR_INTERNAL (the files changed meanwhile) the trainer's state is
+ * undefined.
+ */
+par_status par_trainer_resume(par_trainer *, const char *directory, const par_checkpoint_about *about,
+                              par_checkpoint_result *out);
 
 /* Learning rates. step counts from 1; all functions are pure. */
 /** Linear warm-up over `warmup` steps to lr, then cosine to min_lr at step `total`; min_lr after it. */

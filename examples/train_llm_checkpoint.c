@@ -1,0 +1,142 @@
+/*
+ * Checkpoints of train_llm: signals, saving, resuming. A signal reaches ranks at different times: it only
+ * sets a flag, the step's vote carries it to all, and one more agreement says what was asked.
+ */
+#define _XOPEN_SOURCE 700
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train_llm.h"
+
+static volatile sig_atomic_t asked_to_save, asked_to_stop;
+
+static void on_signal(int number) {
+    if (number == SIGUSR1)
+        asked_to_save = 1;
+    else
+        asked_to_stop = 1;
+}
+
+/*
+ * On a stack of their own: a signal that interrupts a generated GEMM kernel was seen to leave its frame in
+ * the heap, as such kernels may use the stack pointer for other things. 64 KiB hold the frame of any register
+ * set.
+ */
+void checkpoint_catch_signals(void) {
+    static char stack[1 << 16];
+    const stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
+    sigaltstack(&own, NULL);
+    const int numbers[] = {SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+    for (int i = 0; i < 4; i++) sigaction(numbers[i], &action, NULL);
+}
+
+int checkpoint_asked(void) {
+    return asked_to_stop ? ASKED_STOP : asked_to_save ? ASKED_SAVE : ASKED_NOTHING;
+}
+
+par_status checkpoint_agree(const world *w, int *asked) {
+    static const par_tag tag = {"signals", -1, -1, -1};
+    int32_t wishes[2] = {asked_to_save, asked_to_stop};
+    asked_to_save = 0;
+    PAR_TRY(par_comm_all_reduce(w->comm, wishes, wishes, 2, PAR_I32, tag, NULL, NULL));
+    *asked = wishes[1] ? ASKED_STOP : wishes[0] ? ASKED_SAVE : ASKED_NOTHING;
+    return PAR_OK;
+}
+
+/* The shape, so that another model is refused by a difference that a person can read. */
+static void describe_model(const par_transformer_config *c, char *text, size_t nbytes) {
+    snprintf(text, nbytes,
+             "%s, V %lld T %lld P %lld L %lld C %lld H %lld K %lld D %lld F %lld, %s eps %g, %s %g, "
+             "scaling %g %g %g %lld, %s%s%s, dropout %g %g",
+             c->name, (long long)c->vocab, (long long)c->tokens, (long long)c->positions,
+             (long long)c->layers, (long long)c->channels, (long long)c->heads, (long long)c->kv_heads,
+             (long long)c->head_size, (long long)c->mlp, c->rmsnorm ? "rmsnorm" : "layernorm",
+             (double)c->norm_eps, c->rope ? "rope" : "positions", c->rope_theta, c->rope_scaling.factor,
+             c->rope_scaling.low_freq_factor, c->rope_scaling.high_freq_factor,
+             (long long)c->rope_scaling.original_positions,
+             c->swiglu     ? "swiglu"
+             : c->gelu_erf ? "gelu erf"
+                           : "gelu tanh",
+             c->bias ? ", bias" : "", c->tied ? ", tied" : "", (double)c->dropout,
+             (double)c->attention_dropout);
+}
+
+static void describe_options(const run *r, const world *w, const data *d, char *text, size_t nbytes) {
+    const settings *s = &r->set;
+    snprintf(text, nbytes,
+             "steps %lld, lr %g to %g, warm-up %lld, nonfinite %s, training tokens %lld, threads %d",
+             (long long)s->steps, s->lr, s->min_lr, (long long)s->warmup, s->nonfinite,
+             (long long)(d->cut - d->begin), w->threads);
+}
+
+static void print_notes(const par_checkpoint_result *result) {
+    for (const char *line = result->notes.text; *line; line += strcspn(line, "\n"), line += *line == '\n')
+        printf("note: checkpoint: %.*s\n", (int)strcspn(line, "\n"), line);
+}
+
+par_status checkpoint_save(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t step,
+                           double loss) {
+    const settings *s = &r->set;
+    char model[1024], options[1024];
+    double begin = world_seconds();
+    if (!s->save) return PAR_OK;
+    describe_model(&r->config, model, sizeof model);
+    describe_options(r, w, d, options, sizeof options);
+    par_checkpoint_result *result = calloc(1, sizeof *result);
+    par_status st =
+        par_comm_agree(w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
+    const par_checkpoint_params params = {.directory = s->save,
+                                          .keep = (int)s->keep,
+                                          .step = step,
+                                          .loss = loss,
+                                          .about = {.model = model, .options = options}};
+    if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
+    if (st == PAR_OK && w->rank == 0) {
+        printf("saved %s | %.1f MiB | %.1f s\n", result->path, (double)result->nbytes / 1048576,
+               world_seconds() - begin);
+        print_notes(result);
+    }
+    free(result);
+    if (st != PAR_ERR_NUMERIC) return st;
+    if (w->rank == 0) printf("note: checkpoint: %s\n", par_error());
+    return PAR_OK;
+}
+
+static par_status resume(const run *r, const world *w, const data *d, par_trainer *trainer,
+                         par_checkpoint_result *result) {
+    char model[1024], options[1024];
+    const settings *s = &r->set;
+    bool automatic = strcmp(s->resume, "auto") == 0;
+    describe_model(&r->config, model, sizeof model);
+    describe_options(r, w, d, options, sizeof options);
+    const par_checkpoint_about about = {.model = model, .options = options};
+    const char *directory = automatic ? s->save : s->resume;
+    PAR_TRY(par_trainer_resume(trainer, directory, &about, result));
+    if (!*result->path && !automatic)
+        return par_fail(PAR_ERR_IO, "--resume %s: there is no checkpoint in it", directory);
+    if (w->rank != 0) return PAR_OK;
+    print_notes(result);
+    if (*result->path)
+        printf("resumed %s | step %lld, %lld samples consumed, loss %.4f\n", result->path,
+               (long long)result->step, (long long)result->consumed, result->loss);
+    if (*result->path && result->step >= s->steps)
+        printf("note: --steps %lld are done already\n", (long long)s->steps);
+    if (!*result->path) printf("no checkpoint in %s yet: starting anew\n", directory);
+    return PAR_OK;
+}
+
+par_status checkpoint_resume(const run *r, const world *w, const data *d, par_trainer *trainer,
+                             int64_t *step) {
+    if (!r->set.resume) return PAR_OK;
+    par_checkpoint_result *result = calloc(1, sizeof *result);
+    par_status st =
+        par_comm_agree(w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
+    if (st == PAR_OK) st = resume(r, w, d, trainer, result);
+    if (st == PAR_OK) *step = result->step;
+    free(result);
+    return st;
+}

@@ -1,0 +1,123 @@
+/*
+ * Matrix product of bf16 or fp16 operands (par_gemm in par/kernels.h): blocks of them are widened into the
+ * workspace and multiplied in fp32, and each element of c is rounded once, after its last block.
+ *
+ * A block product of m · n · k multiply-adds pays for m k + k n + m n conversions: with the sizes below about
+ * one in 300. The blocks are small enough to stay in the last-level cache, and the workspace is at most
+ * 36 MiB. c of fp32 is its own block.
+ */
+#include <string.h>
+
+#include "kernels/cpu/gemm.h"
+
+enum { BLOCK_M = 1024, BLOCK_N = 1024, BLOCK_K = 4096 };
+
+/* Parts of the workspace: a block of a, of b and of c, and the bias. */
+typedef struct {
+    int64_t m, n, k; /* sizes of the largest block */
+    float *a, *b, *c, *bias;
+} blocks;
+
+static blocks blocks_of(const par_gemm *g, float *workspace) {
+    blocks s = {.m = cpu_min(g->m, BLOCK_M), .n = cpu_min(g->n, BLOCK_N), .k = cpu_min(g->k, BLOCK_K)};
+    if (!workspace) return s;
+    s.a = workspace;
+    s.b = s.a + s.m * s.k;
+    s.bias = s.b + s.k * s.n;
+    s.c = s.bias + s.n;
+    return s;
+}
+
+par_status par__cpu_gemm_half_prepare(const void *args, size_t *workspace_nbytes) {
+    const par_gemm *g = args;
+    blocks s = blocks_of(g, NULL);
+    int64_t c = g->dtype_c == PAR_F32 ? 0 : s.m * s.n;
+    *workspace_nbytes = g->dtype == PAR_F32 ? 0 : (size_t)(s.m * s.k + s.k * s.n + s.n + c) * sizeof(float);
+    return PAR_OK;
+}
+
+/* to[rows, columns] = x[row .., column ..] in fp32 */
+static void widen_block(const void *x, par_dtype dtype, int64_t ld, int64_t row, int64_t column, int64_t rows,
+                        int64_t columns, float *to) {
+#pragma omp parallel for schedule(static) if (rows * columns > CPU_PARALLEL)
+    for (int64_t i = 0; i < rows; i++)
+        par__cpu_widen(x, dtype, (row + i) * ld + column, columns, to + i * columns);
+}
+
+/* One block of c: rows [i, i + m), columns [j, j + n), fp32 at `at`, rows ld apart. */
+typedef struct {
+    int64_t i, j, m, n;
+    float *at;
+    int64_t ld;
+} target;
+
+static target target_of(const par_gemm *g, const blocks *s, int64_t i, int64_t j) {
+    target c = {.i = i, .j = j, .m = cpu_min(s->m, g->m - i), .n = cpu_min(s->n, g->n - j)};
+    bool own = g->dtype_c != PAR_F32;
+    c.at = own ? s->c : (float *)g->c + i * g->ldc + j;
+    c.ld = own ? c.n : g->ldc;
+    return c;
+}
+
+static void start_row(const par_gemm *g, const target *c, const float *bias, int64_t row) {
+    float *x = c->at + row * c->ld;
+    if (g->beta != 0 && g->dtype_c != PAR_F32)
+        par__cpu_widen(g->c, g->dtype_c, (c->i + row) * g->ldc + c->j, c->n, x);
+    if (g->beta != 0 && bias) {
+#pragma omp simd
+        for (int64_t j = 0; j < c->n; j++) x[j] += bias[j];
+    } else if (g->beta == 0 && bias) {
+        memcpy(x, bias, (size_t)c->n * sizeof(float));
+    } else if (g->beta == 0) {
+        memset(x, 0, (size_t)c->n * sizeof(float));
+    }
+}
+
+/* c = bias + beta · c in fp32; true if the product must be added to it */
+static bool start(const par_gemm *g, const blocks *s, const target *c) {
+    if (!g->bias && g->beta == 0 && g->k > 0) return false;
+    if (!g->bias && g->beta != 0 && g->dtype_c == PAR_F32) return true;
+    if (g->bias) par__cpu_widen(g->bias, g->dtype, c->j, c->n, s->bias);
+#pragma omp parallel for schedule(static) if (c->m * c->n > CPU_PARALLEL)
+    for (int64_t row = 0; row < c->m; row++) start_row(g, c, g->bias ? s->bias : NULL, row);
+    return true;
+}
+
+/* c (+)= columns [l, l + k) of op(a) times rows [l, l + k) of op(b). The block of a is read at the first
+ * column of c only, where one block covers all of k. */
+static par_status multiply(const par_gemm *g, const blocks *s, const target *c, int64_t l, bool accumulate) {
+    int64_t k = cpu_min(s->k, g->k - l);
+    par_gemm block = {.ta = g->ta, .tb = g->tb, .m = c->m, .n = c->n, .k = k, .b = s->b, .ldc = c->ld};
+    block.lda = g->ta ? c->m : k;
+    block.ldb = g->tb ? k : c->n;
+    if (c->j == 0 || s->k < g->k)
+        widen_block(g->a, g->dtype, g->lda, g->ta ? l : c->i, g->ta ? c->i : l, g->ta ? k : c->m, block.lda,
+                    s->a);
+    widen_block(g->b, g->dtype, g->ldb, g->tb ? c->j : l, g->tb ? l : c->j, g->tb ? c->n : k, block.ldb,
+                s->b);
+    return par__cpu_gemm_product(&block, s->a, c->at, c->m, accumulate);
+}
+
+static void finish(const par_gemm *g, const target *c) {
+    if (g->dtype_c == PAR_F32) return;
+#pragma omp parallel for schedule(static) if (c->m * c->n > CPU_PARALLEL)
+    for (int64_t row = 0; row < c->m; row++)
+        par__cpu_narrow(c->at + row * c->ld, g->c, g->dtype_c, (c->i + row) * g->ldc + c->j, c->n);
+}
+
+par_status par__cpu_gemm_half(par_stream *stream, const void *args, void *workspace) {
+    const par_gemm *g = args;
+    const blocks s = blocks_of(g, workspace);
+    PAR_REQUIRE(workspace || g->m * g->n == 0);
+    for (int64_t i = 0; i < g->m; i += BLOCK_M)
+        for (int64_t j = 0; j < g->n; j += BLOCK_N) {
+            target c = target_of(g, &s, i, j);
+            bool accumulate = start(g, &s, &c);
+            for (int64_t l = 0; l < g->k; l += BLOCK_K) {
+                PAR_TRY(multiply(g, &s, &c, l, accumulate || l > 0));
+                par__progress(stream);
+            }
+            finish(g, &c);
+        }
+    return PAR_OK;
+}

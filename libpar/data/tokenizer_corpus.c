@@ -1,0 +1,252 @@
+/*
+ * Documents of text files or of JSON Lines, and their ids as a token file of llm.c or Megatron. Streamed:
+ * files are mapped, ids go out in blocks, so that a corpus may be larger than memory. Megatron's .idx is
+ * written before the .bin: a .bin without its .idx would pass for nanoGPT's form.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libpar/data/tokenizer.h"
+#include "libpar/data/tokens.h"
+
+/* ---- documents ---- */
+
+static par_status parse_line(const char *path, int64_t line, const char *text, size_t n, const char *field,
+                             par__document_visitor *visit, void *user) {
+    json_error_t error;
+    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (!root) PAR_FAIL(PAR_ERR_FORMAT, "%s: line %" PRId64 ": no JSON: %s", path, line, error.text);
+    const json_t *value = json_object_get(root, field);
+    par_status st = PAR_OK;
+    if (!json_is_string(value))
+        st = par_fail(PAR_ERR_FORMAT,
+                      "%s: line %" PRId64 ": %s \"%s\"; legal: an object in which it is a string", path, line,
+                      value ? "no text in" : "has no", field);
+    else if (json_string_length(value) > 0)
+        st = visit(user, (const uint8_t *)json_string_value(value), json_string_length(value));
+    json_decref(root);
+    return st;
+}
+
+static bool is_blank(const char *text, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!strchr(" \t\r", text[i]) || text[i] == 0) return false;
+    return true;
+}
+
+par_status par__jsonl_parse(const char *path, const char *text, size_t n, const char *field,
+                            par__document_visitor *visit, void *user) {
+    int64_t line = 0;
+    for (size_t at = 0; at < n;) {
+        const char *end = memchr(text + at, '\n', n - at);
+        size_t k = end ? (size_t)(end - text) - at : n - at;
+        line++;
+        if (!is_blank(text + at, k)) PAR_TRY(parse_line(path, line, text + at, k, field, visit, user));
+        at += k + 1;
+    }
+    return PAR_OK;
+}
+
+typedef struct {
+    par__document_visitor *visit;
+    void *user;
+    int64_t n;
+} counted;
+
+static par_status count_document(void *user, const uint8_t *text, size_t n) {
+    counted *c = user;
+    c->n++;
+    return c->visit(c->user, text, n);
+}
+
+static par_status visit_file(const char *path, const char *field, counted *c) {
+    par__map map = {NULL, 0};
+    par_status st = PAR_OK;
+    PAR_TRY(par__map_open(path, &map));
+    if (field)
+        st = par__jsonl_parse(path, (const char *)map.data, map.nbytes, field, count_document, c);
+    else if (map.nbytes > 0)
+        st = count_document(c, map.data, map.nbytes);
+    par__map_close(&map);
+    return st;
+}
+
+par_status par__corpus_run(const par_corpus *corpus, par__document_visitor *visit, void *user) {
+    counted c = {visit, user, 0};
+    for (int i = 0; i < corpus->n_files; i++) PAR_TRY(visit_file(corpus->paths[i], corpus->field, &c));
+    if (c.n == 0)
+        PAR_FAIL(PAR_ERR_FORMAT, "the text is empty: %d file%s without a byte of text", corpus->n_files,
+                 corpus->n_files == 1 ? "" : "s");
+    return PAR_OK;
+}
+
+/* ---- Megatron's form ---- */
+
+typedef struct {
+    par__writer bin;
+    char *index_path;
+    int32_t *lengths; /* [n] tokens of each document */
+    int64_t n, max, n_tokens;
+    bool wide; /* i32, else u16 */
+} megatron_file;
+
+static par_status megatron_begin(const char *path, int64_t vocab, megatron_file *m) {
+    size_t n = strlen(path);
+    *m = (megatron_file){.bin.fd = -1, .wide = vocab >= 65500};
+    if (n < 5 || strcmp(path + n - 4, ".bin") != 0)
+        PAR_FAIL(PAR_ERR_ARG, "%s: legal for Megatron's form: a name that ends in .bin", path);
+    m->index_path = strdup(path);
+    if (!m->index_path) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a name");
+    memcpy(m->index_path + n - 4, ".idx", 4);
+    return par__writer_open(path, &m->bin);
+}
+
+static par_status megatron_append(megatron_file *m, const int32_t *ids, size_t n) {
+    uint16_t narrow[4096];
+    m->n_tokens += (int64_t)n;
+    if (m->wide) return par__writer_write(&m->bin, ids, 4 * n);
+    for (size_t at = 0; at < n;) {
+        size_t k = n - at < 4096 ? n - at : 4096;
+        for (size_t i = 0; i < k; i++) narrow[i] = (uint16_t)ids[at + i];
+        PAR_TRY(par__writer_write(&m->bin, narrow, 2 * k));
+        at += k;
+    }
+    return PAR_OK;
+}
+
+static par_status megatron_document(megatron_file *m, int64_t n_tokens) {
+    if (n_tokens > INT32_MAX)
+        PAR_FAIL(PAR_ERR_ARG, "%s: document %" PRId64 " has %" PRId64 " tokens; legal: up to 2147483647",
+                 m->bin.path, m->n, n_tokens);
+    if (m->n == m->max) {
+        int64_t max = m->max ? 2 * m->max : 1024;
+        int32_t *lengths = realloc(m->lengths, (size_t)max * sizeof *lengths);
+        if (!lengths)
+            PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the lengths of %" PRId64 " documents", max);
+        m->lengths = lengths;
+        m->max = max;
+    }
+    m->lengths[m->n++] = (int32_t)n_tokens;
+    return PAR_OK;
+}
+
+/* Numbers of 8 bytes; a write each would be a system call each. */
+typedef struct {
+    par__writer *file;
+    int64_t block[1024];
+    size_t n;
+} number_block;
+
+static par_status put_number(number_block *b, int64_t value) {
+    b->block[b->n++] = value;
+    if (b->n < 1024) return PAR_OK;
+    b->n = 0;
+    return par__writer_write(b->file, b->block, sizeof b->block);
+}
+
+static par_status write_index(const megatron_file *m, par__writer *file) {
+    uint8_t head[34] = "MMIDIDX\0\0";
+    uint64_t version = 1, n = (uint64_t)m->n, n_bounds = n + 1;
+    int64_t offset = 0, width = m->wide ? 4 : 2;
+    number_block b = {.file = file};
+    memcpy(head + 9, &version, 8);
+    head[17] = m->wide ? 4 : 8;
+    memcpy(head + 18, &n, 8);
+    memcpy(head + 26, &n_bounds, 8);
+    PAR_TRY(par__writer_write(file, head, sizeof head));
+    PAR_TRY(par__writer_write(file, m->lengths, (size_t)n * 4));
+    for (int64_t i = 0; i < m->n; offset += width * m->lengths[i++]) PAR_TRY(put_number(&b, offset));
+    for (int64_t i = 0; i <= m->n; i++) PAR_TRY(put_number(&b, i));
+    return par__writer_write(file, b.block, b.n * 8);
+}
+
+static par_status megatron_end(megatron_file *m) {
+    par__writer index;
+    PAR_TRY(par__writer_open(m->index_path, &index));
+    par_status st = write_index(m, &index);
+    if (st == PAR_OK) st = par__writer_commit(&index);
+    if (st != PAR_OK) {
+        par__writer_abort(&index);
+        return st;
+    }
+    const char *path = m->bin.path;
+    st = par__writer_commit(&m->bin);
+    /* An older .bin needs an .idx, even a wrong one that readers refuse: alone it would pass for raw u16. */
+    if (st != PAR_OK && !par__file_exists(path)) remove(m->index_path);
+    return st;
+}
+
+/* ---- either form ---- */
+
+enum { BLOCK = 4096 };
+
+typedef struct {
+    par_tokenizer *tokenizer;
+    bool megatron;
+    megatron_file m;
+    par__tokens_writer llmc;
+    int32_t end_of_text; /* -1: the vocabulary has none */
+    int32_t block[BLOCK];
+    size_t n_block;
+    int64_t n_tokens, n_documents;
+} token_file;
+
+static par_status flush(token_file *f) {
+    size_t n = f->n_block;
+    f->n_block = 0;
+    return f->megatron ? megatron_append(&f->m, f->block, n)
+                       : par__tokens_append(&f->llmc, f->block, (int64_t)n);
+}
+
+static par_status put_ids(void *user, const int32_t *ids, size_t n) {
+    token_file *f = user;
+    for (size_t i = 0; i < n; i++) {
+        if (f->n_block == BLOCK) PAR_TRY(flush(f));
+        f->block[f->n_block++] = ids[i];
+    }
+    f->n_tokens += (int64_t)n;
+    return PAR_OK;
+}
+
+static par_status put_document(void *user, const uint8_t *text, size_t n) {
+    token_file *f = user;
+    int64_t before = f->n_tokens;
+    PAR_TRY(par__tokenizer_stream(f->tokenizer, text, n, put_ids, f));
+    if (f->end_of_text >= 0) PAR_TRY(put_ids(f, &f->end_of_text, 1));
+    f->n_documents++;
+    return f->megatron ? megatron_document(&f->m, f->n_tokens - before) : PAR_OK;
+}
+
+static par_status begin(token_file *f, const char *path) {
+    int64_t vocab = par_tokenizer_vocab(f->tokenizer);
+    return f->megatron ? megatron_begin(path, vocab, &f->m) : par__tokens_begin(path, vocab, &f->llmc);
+}
+
+static void release(token_file *f) {
+    par__writer_abort(f->megatron ? &f->m.bin : &f->llmc.file);
+    free(f->m.index_path);
+    free(f->m.lengths);
+    free(f);
+}
+
+par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *tokenizer, bool megatron,
+                                   const char *path, int64_t *n_tokens, int64_t *n_documents) {
+    PAR_REQUIRE(corpus && corpus->n_files > 0 && corpus->paths && tokenizer && path);
+    token_file *f = calloc(1, sizeof *f);
+    if (!f) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to write tokens");
+    f->tokenizer = tokenizer;
+    f->megatron = megatron;
+    f->end_of_text = par_tokenizer_id(tokenizer, PAR__END_OF_TEXT);
+    par_status st = begin(f, path);
+    if (st == PAR_OK) st = par__corpus_run(corpus, put_document, f);
+    if (st == PAR_OK) st = flush(f);
+    if (st == PAR_OK) st = megatron ? megatron_end(&f->m) : par__tokens_end(&f->llmc);
+    if (st == PAR_OK && n_tokens) *n_tokens = f->n_tokens;
+    if (st == PAR_OK && n_documents) *n_documents = f->n_documents;
+    release(f);
+    return st;
+}

@@ -1,0 +1,100 @@
+/*
+ * GPT-2's pre-tokenizer (Radford et al. 2019) on any bytes. Stretches of sound UTF-8 go through the pattern
+ * with PCRE2; a run of bytes between them that is none is one piece. PCRE2 checks the whole rest of the text
+ * on every match unless it is told that the text is sound, which would be quadratic: here the stretch was
+ * just checked. Unicode's White_Space is spelt out, because PCRE2's \s takes U+180E for a space.
+ */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdlib.h>
+
+#include "libpar/data/tokenizer.h"
+
+#define SPACE                                                                                                \
+    "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+static const char pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE
+                              "\\p{L}\\p{N}]+|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+";
+
+struct par__splitter {
+    pcre2_code *code;
+    pcre2_match_data *match;
+};
+
+par_status par__splitter_create(par__splitter **out) {
+    int error = 0;
+    PCRE2_SIZE at = 0;
+    par__splitter *s = calloc(1, sizeof *s);
+    if (!s) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a tokenizer");
+    s->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                            PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &error, &at, NULL);
+    if (s->code) s->match = pcre2_match_data_create(1, NULL);
+    if (!s->match) {
+        par__splitter_destroy(&s);
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "PCRE2 refuses the splitting pattern at %zu: error %d; it needs Unicode support", (size_t)at,
+                 error);
+    }
+    /* A machine that forbids generated code runs the interpreter: slower, the same pieces. */
+    (void)pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE);
+    *out = s;
+    return PAR_OK;
+}
+
+void par__splitter_destroy(par__splitter **splitter) {
+    par__splitter *s = *splitter;
+    if (!s) return;
+    pcre2_match_data_free(s->match);
+    pcre2_code_free(s->code);
+    free(s);
+    *splitter = NULL;
+}
+
+/* Bytes of the character at p (RFC 3629: shortest form, no surrogates, up to U+10FFFF); 0: none is there. */
+static size_t character(const uint8_t *p, size_t n) {
+    uint8_t low = 0x80, high = 0xBF;
+    size_t k = p[0] < 0x80 ? 1 : p[0] < 0xC2 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : p[0] < 0xF5 ? 4 : 0;
+    if (k < 2) return k;
+    if (k > n) return 0;
+    if (p[0] == 0xE0) low = 0xA0;
+    if (p[0] == 0xED) high = 0x9F;
+    if (p[0] == 0xF0) low = 0x90;
+    if (p[0] == 0xF4) high = 0x8F;
+    if (p[1] < low || p[1] > high) return 0;
+    for (size_t i = 2; i < k; i++)
+        if ((p[i] & 0xC0) != 0x80) return 0;
+    return k;
+}
+
+/* Length of the stretch at the front that is sound UTF-8, or of the run that is not. */
+static size_t stretch(const uint8_t *p, size_t n, bool *sound) {
+    size_t i = 0, k = character(p, n);
+    for (*sound = k > 0; i < n; i += k ? k : 1) {
+        k = character(p + i, n - i);
+        if ((k > 0) != *sound) break;
+    }
+    return i;
+}
+
+static par_status split(par__splitter *s, const uint8_t *text, size_t n, par__piece_visitor *visit,
+                        void *user) {
+    for (size_t at = 0; at < n;) {
+        int found = pcre2_match(s->code, text, n, at, PCRE2_NO_UTF_CHECK, s->match, NULL);
+        const PCRE2_SIZE *range = pcre2_get_ovector_pointer(s->match);
+        if (found < 1 || range[0] != at || range[1] <= at)
+            PAR_FAIL(PAR_ERR_INTERNAL, "PCRE2 splits no piece at byte %zu of %zu: %d", at, n, found);
+        PAR_TRY(visit(user, text + at, range[1] - at));
+        at = range[1];
+    }
+    return PAR_OK;
+}
+
+par_status par__splitter_run(par__splitter *s, const uint8_t *text, size_t n, par__piece_visitor *visit,
+                             void *user) {
+    bool sound;
+    for (size_t at = 0; at < n;) {
+        size_t k = stretch(text + at, n - at, &sound);
+        PAR_TRY(sound ? split(s, text + at, k, visit, user) : visit(user, text + at, k));
+        at += k;
+    }
+    return PAR_OK;
+}

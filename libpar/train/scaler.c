@@ -1,0 +1,103 @@
+/*
+ * The dynamic loss scale of fp16 (Micikevicius et al. 2018): gradients are computed times a scale that is
+ * raised after a window of clean steps and lowered after overflows, so that small gradients do not vanish and
+ * large ones do not overflow. It is a function of its state and of one bit a step, which all ranks take from
+ * the vote: the same scale everywhere without another message. In fp32, in bf16 and with a constant scale
+ * only the counters move.
+ */
+#include <math.h>
+
+#include "trainer.h"
+
+static void set_default(double *value, double otherwise) {
+    if (*value == 0) *value = otherwise;
+}
+
+void par_scaler_defaults(par_scaler_params *p) {
+    set_default(&p->init, 65536);
+    set_default(&p->growth, 2);
+    set_default(&p->backoff, 0.5);
+    set_default(&p->min, 1);
+    set_default(&p->max, 4294967296.0);
+    if (p->interval == 0) p->interval = 1000;
+    if (p->hysteresis == 0) p->hysteresis = 2;
+    if (p->max_skips == 0) p->max_skips = 16;
+}
+
+void par_scaler_check(const par_scaler_params *params, par_problems *problems) {
+    par_scaler_params p = *params;
+    par_scaler_defaults(&p);
+    if (!(p.constant >= 0) || !(p.constant <= 4294967296.0))
+        par_problem(problems, "loss scale %g must be 0 (dynamic) or in (0, 2^32]", p.constant);
+    if (!(p.min > 0 && p.min <= p.max && p.max <= 0x1p64))
+        par_problem(problems, "smallest and largest loss scale %g and %g: legal are 0 < min <= max <= 2^64",
+                    p.min, p.max);
+    else if (!(p.init >= p.min && p.init <= p.max))
+        par_problem(problems, "first loss scale %g must be in [%g, %g]", p.init, p.min, p.max);
+    if (!(p.growth >= 1 && p.growth <= 65536))
+        par_problem(problems, "loss scale growth %g must be in [1, 65536]", p.growth);
+    if (!(p.backoff > 0 && p.backoff < 1))
+        par_problem(problems, "loss scale backoff %g must be in (0, 1)", p.backoff);
+    if (p.interval < 1)
+        par_problem(problems, "loss scale window %lld must be at least 1", (long long)p.interval);
+    if (p.hysteresis < 1)
+        par_problem(problems, "loss scale hysteresis %lld must be at least 1", (long long)p.hysteresis);
+    if (p.max_skips < 1)
+        par_problem(problems, "largest number of skips %lld must be at least 1", (long long)p.max_skips);
+}
+
+void par_scaler_init(const par_scaler_params *params, par_scaler *out) {
+    par_scaler_params p = *params;
+    par_scaler_defaults(&p);
+    *out = (par_scaler){.scale = p.constant > 0 ? p.constant : p.init, .hysteresis = p.hysteresis};
+}
+
+static void clean_step(const par_scaler_params *p, par_scaler *s) {
+    s->hysteresis = p->hysteresis;
+    s->floor_skips = 0;
+    if (++s->clean < p->interval) return;
+    s->clean = 0;
+    s->scale = fmin(s->scale * p->growth, p->max);
+}
+
+static par_status overflowed_step(const par_scaler_params *p, par_scaler *s) {
+    s->clean = 0;
+    s->floor_skips = s->scale <= p->min ? s->floor_skips + 1 : 0;
+    if (s->hysteresis > 0) s->hysteresis--;
+    if (s->hysteresis == 0) s->scale = fmax(s->scale * p->backoff, p->min);
+    if (s->floor_skips < p->max_skips) return PAR_OK;
+    PAR_FAIL(PAR_ERR_NUMERIC,
+             "the loss scale is at its smallest, %g, and %lld steps in a row were skipped: the loss itself "
+             "overflows or is "
+             "NaN; use bf16, or a lower learning rate",
+             s->scale, (long long)s->floor_skips);
+}
+
+par_status par_scaler_update(const par_scaler_params *params, par_scaler *s, bool overflow) {
+    PAR_REQUIRE(params && s);
+    par_scaler_params p = *params;
+    par_scaler_defaults(&p);
+    if (overflow) s->skipped++;
+    if (p.constant > 0) return PAR_OK;
+    if (overflow) return overflowed_step(&p, s);
+    clean_step(&p, s);
+    return PAR_OK;
+}
+
+const par_scaler *par_trainer_scaler(const par_trainer *t) {
+    return &t->scaler;
+}
+
+par_status par_trainer_set_scaler(par_trainer *t, const par_scaler *s) {
+    PAR_REQUIRE(t && s);
+    const par_scaler_params *p = &t->params.scaler;
+    bool dynamic = p->constant == 0;
+    double min = dynamic ? p->min : p->constant, max = dynamic ? p->max : p->constant;
+    if (!(s->scale >= min && s->scale <= max))
+        PAR_FAIL(PAR_ERR_ARG, "a stored loss scale of %g: legal with these options is [%g, %g]", s->scale,
+                 min, max);
+    if (s->clean < 0 || s->hysteresis < 0 || s->floor_skips < 0 || s->skipped < 0)
+        PAR_FAIL(PAR_ERR_ARG, "a stored loss scaler has negative counters");
+    t->scaler = *s;
+    return PAR_OK;
+}

@@ -1,0 +1,290 @@
+/*
+ * A save in which the Nth system call fails, for every N: this program's own open, pwrite, fsync, rename and
+ * the others stand before libc's, for libpar and for libhdf5. Whatever happens: no signal, an error with a
+ * cause, the older checkpoint loads, and nothing unfinished has a final name. The same when the process is
+ * killed before the Nth call.
+ */
+#undef _FILE_OFFSET_BITS /* both forms of each call are defined here, under their own names */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../harness.h"
+#include "fixture.h"
+
+static struct {
+    bool armed, for_good, short_write, die;
+    long until; /* calls to come before the one that fails */
+    int error;
+    long seen;
+    const char *call;
+} fault;
+
+/* True if this call is the one, or one after it when it fails for good. */
+static bool hit(const char *call) {
+    if (!fault.armed) return false;
+    fault.seen++;
+    long at = fault.until--;
+    if (at > 0 || (at < 0 && !fault.for_good)) return false;
+    if (at == 0) fault.call = call;
+    if (fault.die) raise(SIGKILL);
+    errno = fault.error;
+    return true;
+}
+
+static void *next(const char *name) {
+    void *found = dlsym(RTLD_NEXT, name);
+    if (!found) abort();
+    return found;
+}
+
+#define INTERPOSE(type, name, parameters, arguments)                                                         \
+    type name parameters;                                                                                    \
+    type name parameters {                                                                                   \
+        type(*original) parameters;                                                                          \
+        void *found = next(#name);                                                                           \
+        memcpy(&original, &found, sizeof original);                                                          \
+        return hit(#name) ? (type)-1 : original arguments;                                                   \
+    }
+
+INTERPOSE(int, fsync, (int fd), (fd))
+INTERPOSE(int, ftruncate, (int fd, off_t n), (fd, n))
+INTERPOSE(int, ftruncate64, (int fd, off64_t n), (fd, n))
+INTERPOSE(int, rename, (const char *from, const char *to), (from, to))
+INTERPOSE(int, renameat2, (int a, const char *from, int b, const char *to, unsigned flags),
+          (a, from, b, to, flags))
+INTERPOSE(int, mkdir, (const char *path, mode_t mode), (path, mode))
+INTERPOSE(int, statvfs, (const char *path, struct statvfs *out), (path, out))
+INTERPOSE(int, statvfs64, (const char *path, struct statvfs64 *out), (path, out))
+
+#define INTERPOSE_WRITE(name, offset_type)                                                                   \
+    ssize_t name(int fd, const void *data, size_t n, offset_type at);                                        \
+    ssize_t name(int fd, const void *data, size_t n, offset_type at) {                                       \
+        ssize_t (*original)(int, const void *, size_t, offset_type);                                         \
+        void *found = next(#name);                                                                           \
+        memcpy(&original, &found, sizeof original);                                                          \
+        if (!hit(#name)) return original(fd, data, n, at);                                                   \
+        return fault.short_write && n > 1 ? original(fd, data, n / 2, at) : -1;                              \
+    }
+
+INTERPOSE_WRITE(pwrite, off_t)
+INTERPOSE_WRITE(pwrite64, off64_t)
+
+/* These return the error. */
+#define INTERPOSE_FALLOCATE(name, offset_type)                                                               \
+    int name(int fd, offset_type at, offset_type n);                                                         \
+    int name(int fd, offset_type at, offset_type n) {                                                        \
+        int (*original)(int, offset_type, offset_type);                                                      \
+        void *found = next(#name);                                                                           \
+        memcpy(&original, &found, sizeof original);                                                          \
+        return hit(#name) ? fault.error : original(fd, at, n);                                               \
+    }
+
+INTERPOSE_FALLOCATE(posix_fallocate, off_t)
+INTERPOSE_FALLOCATE(posix_fallocate64, off64_t)
+
+#define INTERPOSE_OPEN(name)                                                                                 \
+    int name(const char *path, int flags, ...);                                                              \
+    int name(const char *path, int flags, ...) {                                                             \
+        int (*original)(const char *, int, ...);                                                             \
+        void *found = next(#name);                                                                           \
+        memcpy(&original, &found, sizeof original);                                                          \
+        va_list list;                                                                                        \
+        va_start(list, flags);                                                                               \
+        unsigned mode = flags & O_CREAT ? va_arg(list, unsigned) : 0;                                        \
+        va_end(list);                                                                                        \
+        return hit(#name) ? -1 : original(path, flags, mode);                                                \
+    }
+
+INTERPOSE_OPEN(open)
+INTERPOSE_OPEN(open64)
+
+static fixture f;
+
+static bool cannot(void) {
+    const char *missing = par_checkpoint_missing();
+    if (missing) harness_skip("%s", missing);
+    return missing != NULL;
+}
+
+static void arm(long until, int error, bool for_good) {
+    fault.until = until;
+    fault.error = error;
+    fault.for_good = for_good;
+    fault.seen = 0;
+    fault.call = "none";
+    fault.armed = true;
+}
+
+/* After a failed save of `step`: what loads is whole, and it is this step or the one before. */
+static void check_after(int64_t before, int64_t step, long n, par_status saved) {
+    char why[512];
+    snprintf(why, sizeof why, "%.500s", par_error());
+    CHECK(saved == PAR_OK || (saved == PAR_ERR_IO || saved == PAR_ERR_FORMAT), "call %ld, %s: %s: %s", n,
+          fault.call, par_status_text(saved), why);
+    CHECK(saved == PAR_OK || strstr(why, f.directory), "call %ld, %s: no path in \"%s\"", n, fault.call, why);
+    par_status st = fixture_load(&f);
+    CHECK(st == PAR_OK, "call %ld, %s: nothing loads: %s", n, fault.call, par_error());
+    CHECK(f.result.step == step || (saved != PAR_OK && f.result.step == before),
+          "call %ld, %s: step %lld loads", n, fault.call, (long long)f.result.step);
+    CHECK(fixture_holds(&f, f.result.step), "call %ld, %s: other numbers come back", n, fault.call);
+    CHECK(f.result.notes.n == 0, "call %ld, %s: something unfinished has a final name: %s", n, fault.call,
+          f.result.notes.text);
+}
+
+/* One save with the Nth call failing; false when there were fewer calls than that. */
+static bool save_failing(long n, int error, bool for_good, bool again) {
+    fixture_open(&f);
+    CHECK_OK(fixture_save(&f, 1, 0));
+    if (again) CHECK_OK(fixture_save(&f, 2, 0));
+    arm(n, error, for_good);
+    par_status saved = fixture_save(&f, 2, 1);
+    fault.armed = false;
+    bool reached = fault.seen > n;
+    check_after(1, 2, n, saved);
+    fixture_close(&f);
+    return reached;
+}
+
+static void every_call(int error, bool for_good, bool again) {
+    if (cannot()) return;
+    long n = 0;
+    while (!harness_failed() && save_failing(n, error, for_good, again)) n++;
+    CHECK(n >= 20, "only %ld calls were seen: the program's own do not stand before libc's", n);
+}
+
+static void enospc(void) {
+    every_call(ENOSPC, false, false);
+}
+static void enospc_for_good(void) {
+    every_call(ENOSPC, true, false);
+}
+static void eio(void) {
+    every_call(EIO, false, true);
+}
+static void edquot_for_good(void) {
+    every_call(EDQUOT, true, true);
+}
+static void short_writes(void) {
+    fault.short_write = true;
+    every_call(EIO, false, false);
+    fault.short_write = false;
+}
+
+/* EINTR, once, in a write is no failure of the save. */
+static void eintr(void) {
+    if (cannot()) return;
+    bool reached = true;
+    for (long n = 0; reached && !harness_failed(); n++) reached = save_failing(n, EINTR, false, false);
+}
+
+/* False when the save ended before it came to call n. */
+static bool save_killed(long n, bool again) {
+    int how = 0;
+    fixture_open(&f);
+    CHECK_OK(fixture_save(&f, 1, 0));
+    if (again) CHECK_OK(fixture_save(&f, 2, 0));
+    pid_t child = fork();
+    if (child == 0) {
+        fault.die = true;
+        arm(n, EIO, false);
+        _exit(fixture_save(&f, 2, 1) == PAR_OK ? 0 : 1);
+    }
+    CHECK(child > 0 && waitpid(child, &how, 0) == child, "no child");
+    bool killed = WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL;
+    CHECK(killed || (WIFEXITED(how) && WEXITSTATUS(how) == 0), "call %ld: the child ended with %d", n, how);
+    CHECK_OK(fixture_load(&f));
+    CHECK(f.result.step == 2 || (killed && f.result.step == 1), "call %ld: step %lld loads", n,
+          (long long)f.result.step);
+    CHECK(fixture_holds(&f, f.result.step) && f.result.notes.n == 0, "call %ld: not whole: %s", n,
+          f.result.notes.text);
+    /* the next save cleans up */
+    CHECK_OK(fixture_save(&f, 3, 1));
+    CHECK(fixture_count(&f, "") == 2, "call %ld: %d entries stay", n, fixture_count(&f, ""));
+    fixture_close(&f);
+    return killed;
+}
+
+static void killed_at_every_call(void) {
+    if (cannot()) return;
+    for (int again = 0; again < 2; again++) {
+        long n = 0;
+        while (!harness_failed() && save_killed(n, again)) n++;
+        CHECK(n >= 20, "only %ld calls were seen", n);
+    }
+}
+
+/* A limit on the size of files, as a quota: writes beyond it fail with EFBIG. */
+static void file_size_limit(void) {
+    if (cannot()) return;
+    struct rlimit old, small;
+    getrlimit(RLIMIT_FSIZE, &old);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    for (rlim_t limit = 0; limit <= 4096 && !harness_failed(); limit += 256) {
+        fixture_open(&f);
+        CHECK_OK(fixture_save(&f, 1, 0));
+        small = (struct rlimit){limit, old.rlim_max};
+        setrlimit(RLIMIT_FSIZE, &small);
+        par_status saved = fixture_save(&f, 2, 1);
+        setrlimit(RLIMIT_FSIZE, &old);
+        CHECK(limit > 1024 || saved == PAR_ERR_IO, "%ld bytes: %s", (long)limit, par_status_text(saved));
+        check_after(1, 2, (long)limit, saved);
+        fixture_close(&f);
+    }
+    signal(SIGXFSZ, handler);
+}
+
+enum { LARGE = 1 << 18 };
+
+static par_status save_large(const char *directory, float *data, int64_t step) {
+    const par_checkpoint_run run = {
+        .kind = "weight", .name = "large", .dtype = PAR_F32, .n = LARGE, .data = data};
+    const par_checkpoint_params params = {
+        .directory = directory, .keep = 1, .step = step, .loss = 1, .about = {"m", "l", "o"}};
+    return par_checkpoint_save(f.world, &params, &run, 1, &f.result);
+}
+
+/* 1.6 MiB hold one checkpoint of 1 MiB and not a second beside it. */
+static void small_disk(void) {
+    if (cannot()) return;
+    fixture_open(&f);
+    if (mount("tmpfs", f.directory, "tmpfs", 0, "size=1600k") != 0) {
+        harness_skip("no tmpfs can be mounted here: %s", strerror(errno));
+        fixture_close(&f);
+        return;
+    }
+    float *data = calloc(LARGE, sizeof *data);
+    CHECK_OK(save_large(f.directory, data, 1));
+    CHECK_FAILS(save_large(f.directory, data, 2), PAR_ERR_IO, "are free; nothing was written");
+    CHECK(fixture_count(&f, "step_") == 1 && fixture_has(&f, 1), "the old checkpoint is gone");
+    free(data);
+    umount(f.directory);
+    fixture_close(&f);
+}
+
+static const harness_case cases[] = {
+    {"enospc-once", enospc, 0, NULL, 0},
+    {"enospc-for-good", enospc_for_good, 0, NULL, 0},
+    {"eio-replacing", eio, 0, NULL, 0},
+    {"edquot-for-good-replacing", edquot_for_good, 0, NULL, 0},
+    {"short-writes", short_writes, 0, NULL, 0},
+    {"eintr", eintr, 0, NULL, 0},
+    {"killed-at-every-call", killed_at_every_call, 0, NULL, 0},
+    {"file-size-limit", file_size_limit, 0, NULL, 0},
+    {"small-disk", small_disk, 0, NULL, 0},
+};
+
+int main(int argc, char **argv) {
+    return harness_main("checkpoint-faults", cases, HARNESS_COUNT(cases), argc, argv);
+}

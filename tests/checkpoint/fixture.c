@@ -1,0 +1,133 @@
+/* A world of one rank and a directory of checkpoints; see fixture.h. */
+#define _GNU_SOURCE
+#include "fixture.h"
+
+#include <dirent.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const par_checkpoint_about about = {"two arrays", "one rank", "none"};
+
+void fixture_open(fixture *f) {
+    static const int ranks[] = {0};
+    const par_comm_params params = {.axis = "world", .ranks = ranks, .n = 1};
+    const char *root = getenv("TMPDIR");
+    *f = (fixture){0};
+    snprintf(f->directory, sizeof f->directory, "%.200s/par-checkpoint-XXXXXX",
+             root && *root ? root : "/tmp");
+    if (!mkdtemp(f->directory) || par_transport_create_self(NULL, &f->transport) != PAR_OK ||
+        par_comm_create(f->transport, &params, NULL, &f->world) != PAR_OK) {
+        perror(f->directory);
+        exit(1);
+    }
+    f->runs[0] = (par_checkpoint_run){.kind = "weight",
+                                      .name = "a",
+                                      .dtype = PAR_F32,
+                                      .n = FIXTURE_A,
+                                      .data = f->a,
+                                      .global = {FIXTURE_A, 1},
+                                      .extent = {FIXTURE_A, 1},
+                                      .local = {FIXTURE_A, 1}};
+    f->runs[1] =
+        (par_checkpoint_run){.kind = "state", .name = "b", .dtype = PAR_I64, .n = FIXTURE_B, .data = f->b};
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *where) {
+    (void)info, (void)type, (void)where;
+    return remove(path);
+}
+
+void fixture_close(fixture *f) {
+    par_comm_destroy(&f->world);
+    par_transport_destroy(&f->transport);
+    nftw(f->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static float a_of(int64_t step, int i) {
+    return (float)(step * 1000 + i) + 0.25f;
+}
+
+static int64_t b_of(int64_t step, int i) {
+    return step * 1000000007 - i;
+}
+
+void fixture_fill(fixture *f, int64_t step) {
+    for (int i = 0; i < FIXTURE_A; i++) f->a[i] = a_of(step, i);
+    for (int i = 0; i < FIXTURE_B; i++) f->b[i] = b_of(step, i);
+}
+
+void fixture_poison(fixture *f) {
+    memset(f->a, 0xff, sizeof f->a);
+    memset(f->b, 0xff, sizeof f->b);
+}
+
+bool fixture_poisoned(const fixture *f) {
+    fixture p;
+    fixture_poison(&p);
+    return memcmp(p.a, f->a, sizeof p.a) == 0 && memcmp(p.b, f->b, sizeof p.b) == 0;
+}
+
+bool fixture_holds(const fixture *f, int64_t step) {
+    for (int i = 0; i < FIXTURE_A; i++)
+        if (f->a[i] != a_of(step, i)) return false;
+    for (int i = 0; i < FIXTURE_B; i++)
+        if (f->b[i] != b_of(step, i)) return false;
+    return true;
+}
+
+par_status fixture_save(fixture *f, int64_t step, int keep) {
+    const par_checkpoint_params params = {.directory = f->directory,
+                                          .keep = keep,
+                                          .step = step,
+                                          .consumed = 8 * step,
+                                          .updates = step,
+                                          .loss = 2.5,
+                                          .about = about};
+    fixture_fill(f, step);
+    return par_checkpoint_save(f->world, &params, f->runs, FIXTURE_RUNS, &f->result);
+}
+
+par_status fixture_load(fixture *f) {
+    fixture_poison(f);
+    return par_checkpoint_load(f->world, f->directory, &about, f->runs, FIXTURE_RUNS, &f->result);
+}
+
+const char *fixture_path(const fixture *f, int64_t step, const char *name) {
+    static char paths[4][768];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/step_%08lld/%s", f->directory, (long long)step, name);
+    return path;
+}
+
+int fixture_count(const fixture *f, const char *part) {
+    int n = 0;
+    DIR *d = opendir(f->directory);
+    for (struct dirent *e; d && (e = readdir(d));) n += e->d_name[0] != '.' && strstr(e->d_name, part);
+    if (d) closedir(d);
+    return n;
+}
+
+bool fixture_has(const fixture *f, int64_t step) {
+    return access(fixture_path(f, step, "manifest.json"), F_OK) == 0;
+}
+
+char *fixture_read(const char *path, size_t *nbytes) {
+    FILE *file = fopen(path, "rb");
+    if (!file) return NULL;
+    fseek(file, 0, SEEK_END);
+    *nbytes = (size_t)ftell(file);
+    rewind(file);
+    char *data = malloc(*nbytes + 1);
+    if (data) data[fread(data, 1, *nbytes, file)] = 0;
+    fclose(file);
+    return data;
+}
+
+void fixture_write(const char *path, const void *data, size_t nbytes) {
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(data, 1, nbytes, file) != nbytes || fclose(file) != 0) perror(path);
+}

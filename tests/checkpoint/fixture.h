@@ -1,0 +1,44 @@
+/*
+ * What the serial suites of checkpoints share: a world of one rank, a temporary directory, and two small
+ * arrays whose contents depend on the step.
+ */
+#ifndef PAR_TESTS_CHECKPOINT_FIXTURE_H
+#define PAR_TESTS_CHECKPOINT_FIXTURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "par/par.h"
+
+enum { FIXTURE_A = 37, FIXTURE_B = 11, FIXTURE_RUNS = 2 };
+
+typedef struct {
+    par_transport *transport;
+    par_comm *world;
+    char directory[512];
+    float a[FIXTURE_A];
+    int64_t b[FIXTURE_B];
+    par_checkpoint_run runs[FIXTURE_RUNS]; /* a and b */
+    par_checkpoint_result result;
+} fixture;
+
+void fixture_open(fixture *f);
+void fixture_close(fixture *f); /* and removes the directory */
+void fixture_fill(fixture *f, int64_t step);
+void fixture_poison(fixture *f);
+bool fixture_holds(const fixture *f, int64_t step);
+bool fixture_poisoned(const fixture *f);
+
+/* Fill, save as `step`, keep as said. */
+par_status fixture_save(fixture *f, int64_t step, int keep);
+par_status fixture_load(fixture *f);
+
+/* "DIRECTORY/step_STEP/NAME"; a ring of buffers. */
+const char *fixture_path(const fixture *f, int64_t step, const char *name);
+/* Entries of the directory whose names contain `part`. */
+int fixture_count(const fixture *f, const char *part);
+bool fixture_has(const fixture *f, int64_t step);
+char *fixture_read(const char *path, size_t *nbytes);
+void fixture_write(const char *path, const void *data, size_t nbytes);
+
+#endif

@@ -1,0 +1,222 @@
+/*
+ * Interrupted and resumed is uninterrupted: a run saves at a random step and goes on; a new trainer resumes
+ * from that checkpoint. Every later loss and norm, and at the end every byte of weights on every rank (copies
+ * along tp and dp included) and of all moments, must be the same, over layouts, ZeRO, and dropout.
+ */
+#define _GNU_SOURCE
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../harness.h"
+#include "../train/check.h"
+
+enum { STEPS = 7 };
+
+typedef struct {
+    int tp, pp, dp, zero;
+    bool llama, sgd;
+    int chunks;
+} setting;
+
+typedef struct {
+    double loss[STEPS], norm[STEPS], evaluation;
+    float *weights; /* this rank's, one after the other */
+    float *m, *v;   /* global, on rank 0 */
+} outcome;
+
+typedef struct {
+    MPI_Comm comm;
+    const setting *set;
+    par_trainer_params params;
+    check_data data;
+    check_table table;
+    char directory[512];
+    int save_after;
+} experiment;
+
+static int64_t local_n(const par_trainer *t) {
+    int64_t n = 0;
+    for (int i = 0; i < par_trainer_n_params(t); i++)
+        n += par_trainer_param(t, i)->local[0] * par_trainer_param(t, i)->local[1];
+    return n;
+}
+
+static void copy_weights(const par_trainer *t, float *to) {
+    for (int i = 0; i < par_trainer_n_params(t); i++) {
+        const par_param *p = par_trainer_param(t, i);
+        int64_t n = p->local[0] * p->local[1];
+        memcpy(to, p->weight, (size_t)n * sizeof *to);
+        to += n;
+    }
+}
+
+static par_status keep_outcome(experiment *e, par_trainer *t, outcome *o) {
+    par_source source = check_source(&e->data);
+    /* an evaluation also waits for gathers of weights that are still under way */
+    PAR_TRY(par_trainer_evaluate(t, &source, 0, e->params.global_batch, &o->evaluation));
+    o->weights = calloc((size_t)local_n(t), sizeof(float));
+    o->m = calloc((size_t)e->table.total, sizeof(float));
+    o->v = calloc((size_t)e->table.total, sizeof(float));
+    copy_weights(t, o->weights);
+    PAR_TRY(check_gather(t, &e->table, PAR_STATE_M, o->m));
+    return e->set->sgd ? PAR_OK : check_gather(t, &e->table, PAR_STATE_V, o->v);
+}
+
+static par_status save(experiment *e, par_trainer *t, int step, double loss) {
+    par_checkpoint_result result;
+    const par_checkpoint_params params = {.directory = e->directory, .keep = 1, .step = step, .loss = loss};
+    return par_trainer_save(t, &params, &result);
+}
+
+static par_status steps(experiment *e, par_trainer *t, int done, bool saving, outcome *o) {
+    par_source source = check_source(&e->data);
+    for (int i = done; i < STEPS; i++) {
+        par_vote vote;
+        PAR_TRY(par_trainer_step(t, &source, 0.01f * (float)(i + 1), false, &vote));
+        o->loss[i] = vote.loss;
+        o->norm[i] = vote.grad_norm;
+        if (saving && i + 1 == e->save_after) PAR_TRY(save(e, t, i + 1, vote.loss));
+    }
+    return keep_outcome(e, t, o);
+}
+
+/* The resumed trainer took a step of its own first, so that nothing is right by chance. */
+static par_status run(experiment *e, par_transport *transport, bool resuming, outcome *o) {
+    par_trainer *t = NULL;
+    par_checkpoint_result result = {0};
+    const par_checkpoint_about about = {0};
+    int done = 0;
+    PAR_TRY(par_trainer_create(transport, &e->params, &t));
+    par_status st = PAR_OK;
+    if (resuming) {
+        par_vote vote;
+        par_source source = check_source(&e->data);
+        st = par_trainer_step(t, &source, 0.5f, false, &vote);
+        if (st == PAR_OK) st = par_trainer_resume(t, e->directory, &about, &result);
+        done = (int)result.step;
+        CHECK(done == e->save_after && par_trainer_consumed(t) == done * e->params.global_batch,
+              "resumed at step %d, %lld samples", done, (long long)par_trainer_consumed(t));
+    }
+    if (st == PAR_OK) st = steps(e, t, done, !resuming, o);
+    par_trainer_destroy(&t);
+    return st;
+}
+
+static void compare(const experiment *e, int64_t n_local, const outcome *a, const outcome *b) {
+    for (int i = e->save_after; i < STEPS; i++)
+        CHECK(a->loss[i] == b->loss[i] && a->norm[i] == b->norm[i], "step %d: loss %.17g and %.17g", i + 1,
+              a->loss[i], b->loss[i]);
+    CHECK(a->evaluation == b->evaluation, "evaluation %.17g and %.17g", a->evaluation, b->evaluation);
+    CHECK(memcmp(a->weights, b->weights, (size_t)n_local * sizeof(float)) == 0, "weights of a rank differ");
+    if (e->table.rank != 0) return;
+    size_t nbytes = (size_t)e->table.total * sizeof(float);
+    CHECK(memcmp(a->m, b->m, nbytes) == 0, "first moments differ");
+    CHECK(memcmp(a->v, b->v, nbytes) == 0, "second moments differ");
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *where) {
+    (void)info, (void)type, (void)where;
+    return remove(path);
+}
+
+static void make_directory(experiment *e, int number) {
+    const char *root = getenv("TMPDIR");
+    snprintf(e->directory, sizeof e->directory, "%.200s/par-resume-XXXXXX", root && *root ? root : "/tmp");
+    if (e->table.rank == 0 && !mkdtemp(e->directory)) harness_fail(__FILE__, __LINE__, "no directory");
+    MPI_Bcast(e->directory, sizeof e->directory, MPI_CHAR, 0, e->comm);
+    e->save_after = 1 + (int)(par_random_u64(11, (uint64_t)number, 0) % (STEPS - 1));
+}
+
+static int64_t rank_n(const experiment *e, par_transport *transport) {
+    par_trainer *t = NULL;
+    if (par_trainer_create(transport, &e->params, &t) != PAR_OK) return 0;
+    int64_t n = local_n(t);
+    par_trainer_destroy(&t);
+    return n;
+}
+
+static void free_outcome(outcome *o) {
+    free(o->weights);
+    free(o->m);
+    free(o->v);
+}
+
+static void one_setting(par_transport *transport, MPI_Comm comm, const setting *set, int number) {
+    experiment e = {.comm = comm, .set = set};
+    par_transformer_config config;
+    par_model *model = NULL;
+    outcome straight = {0}, resumed = {0};
+    check_config(set->llama, &config);
+    config.dropout = config.attention_dropout = 0.1f;
+    CHECK_OK(par_transformer_create(&config, &model));
+    e.params = check_params(model, set->tp, set->pp, set->dp, 2, 8);
+    e.params.zero = set->zero;
+    e.params.bucket_n = 3000;
+    if (set->sgd) e.params.optimizer = PAR_SGD;
+    if (set->chunks) {
+        e.params.chunks = set->chunks;
+        e.params.schedule = PAR_SCHEDULE_INTERLEAVED;
+    }
+    e.data = (check_data){.vocab = config.vocab, .T = config.tokens};
+    CHECK_OK(check_fit(&config, &e.params));
+    CHECK_OK(check_table_create(&e.params, comm, &e.table));
+    make_directory(&e, number);
+    CHECK_OK(run(&e, transport, false, &straight));
+    CHECK_OK(run(&e, transport, true, &resumed));
+    int64_t n = rank_n(&e, transport);
+    if (!harness_failed()) compare(&e, n, &straight, &resumed);
+    MPI_Barrier(comm);
+    if (e.table.rank == 0) nftw(e.directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    free_outcome(&straight);
+    free_outcome(&resumed);
+    check_table_destroy(&e.table);
+    par_transformer_destroy(&model);
+}
+
+static void all_of(par_transport *transport, const setting *settings, int n) {
+    const char *missing = par_checkpoint_missing();
+    if (missing) {
+        harness_skip("%s", missing);
+        return;
+    }
+    MPI_Comm comm = check_comm(transport);
+    for (int i = 0; i < n && !harness_failed(); i++) one_setting(transport, comm, &settings[i], i);
+    MPI_Comm_free(&comm);
+}
+
+static void one_rank(par_transport *transport) {
+    const setting settings[] = {{1, 1, 1, 0, false, false, 0}, {1, 1, 1, 1, true, true, 0}};
+    all_of(transport, settings, 2);
+}
+
+static void two_ranks(par_transport *transport) {
+    const setting settings[] = {{2, 1, 1, 0, false, false, 0},
+                                {1, 2, 1, 0, false, false, 0},
+                                {1, 1, 2, 0, false, false, 0},
+                                {1, 1, 2, 1, true, false, 0}};
+    all_of(transport, settings, 4);
+}
+
+static void four_ranks(par_transport *transport) {
+    const setting settings[] = {
+        {2, 1, 2, 1, true, false, 0}, {1, 2, 2, 1, false, false, 0}, {2, 2, 1, 0, true, false, 2}};
+    all_of(transport, settings, 3);
+}
+
+static void eight_ranks(par_transport *transport) {
+    const setting settings[] = {{2, 2, 2, 0, false, true, 0}, {2, 2, 2, 1, true, false, 0}};
+    all_of(transport, settings, 2);
+}
+
+static const harness_case cases[] = {
+    {"one-rank", NULL, 1, one_rank, 120},
+    {"two-ranks", NULL, 2, two_ranks, 180},
+    {"four-ranks", NULL, 4, four_ranks, 180},
+    {"eight-ranks", NULL, 8, eight_ranks, 240},
+};
+
+int main(int argc, char **argv) {
+    return harness_main_mpi("resume", cases, HARNESS_COUNT(cases), argc, argv);
+}

@@ -1,0 +1,139 @@
+/*
+ * A brief fuzz run of the tokenizer's parsers: vocab.json, merges.txt, a table of characters and JSON Lines,
+ * mutated with a fixed seed. What they accept must keep its promise: any bytes come back from their ids.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../harness.h"
+#include "libpar/data/tokenizer.h"
+
+enum { CAPACITY = 8192, RUNS = 1500 };
+
+static uint64_t state;
+static size_t draw(size_t n) { /* xorshift64*, Marsaglia 2003 */
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    return (size_t)((state * 2685821657736338717u) >> 33) % (n ? n : 1);
+}
+
+static size_t mutate(char *b, size_t n) {
+    static const char *const words[] = {"{",     "}",  "\"",          ",",    ":", " ",        "\n",
+                                        "a b\n", "-1", "99999999999", "null", "[", "\xc4\xa0", "\xff"};
+    const char *word = words[draw(14)];
+    size_t at = draw(n + 1), k = strlen(word), cut = draw(8);
+    switch (draw(4)) {
+    case 0:
+        if (at < n) b[at] = (char)draw(256);
+        return n;
+    case 1:
+        if (cut > n - at) cut = n - at;
+        memmove(b + at, b + at + cut, n - at - cut);
+        return n - cut;
+    case 2: return draw(10) ? n : at;
+    default:
+        if (n + k > CAPACITY) return n;
+        memmove(b + at + k, b + at, n - at);
+        memcpy(b + at, word, k);
+        return n + k;
+    }
+}
+
+/* A copy of exact size, so that a sanitizer sees a read behind its end. */
+static char *exact(const char *text, size_t n) {
+    char *copy = malloc(n ? n : 1);
+    memcpy(copy, text, n);
+    return copy;
+}
+
+static void use(par_tokenizer *t) {
+    static const char text[] = "ab abab 'll\xff\xc3\xa9 12  x";
+    int32_t ids[64];
+    char back[64];
+    size_t n = 0, m = 0;
+    if (par_tokenizer_encode(t, text, sizeof text - 1, ids, 64, &n) != PAR_OK) return;
+    CHECK_OK(par_tokenizer_decode(t, ids, n, back, 64, &m));
+    CHECK(m == sizeof text - 1 && memcmp(back, text, m) == 0, "another text comes back");
+}
+
+static int accepted;
+
+static void parse_bpe(const char *vocab, size_t n_vocab, const char *merges, size_t n_merges) {
+    par_tokenizer *t = NULL;
+    char *a = exact(vocab, n_vocab), *b = exact(merges, n_merges);
+    if (par__tokenizer_parse("vocab", a, n_vocab, "merges", b, n_merges, &t) == PAR_OK) {
+        accepted++;
+        use(t);
+    }
+    par_tokenizer_close(&t);
+    free(a);
+    free(b);
+}
+
+static size_t make_vocab(char *out) {
+    par__alphabet alphabet;
+    size_t n = 0;
+    par__alphabet_make(&alphabet);
+    for (int b = 0; b < 256; b++) {
+        uint8_t byte = (uint8_t)b;
+        n += (size_t)sprintf(out + n, "%s\"%s", b ? "," : "{", byte == '"' || byte == '\\' ? "\\" : "");
+        n += par__alphabet_encode(&alphabet, &byte, 1, out + n);
+        n += (size_t)sprintf(out + n, "\":%d", b);
+    }
+    return n + (size_t)sprintf(out + n, ",\"ab\":256,\"abab\":257,\"\xc4\xa0"
+                                        "a\":258}");
+}
+
+static void bpe(void) {
+    static char vocab[CAPACITY], b[CAPACITY];
+    static const char merges[] = "#version: 0.2\na b\nab ab\n\xc4\xa0 a\n";
+    size_t n_vocab = make_vocab(vocab), n_merges = sizeof merges - 1;
+    parse_bpe(vocab, n_vocab, merges, n_merges);
+    CHECK(accepted == 1, "the sound files are refused: %s", par_error());
+    for (int i = 0; i < RUNS && !harness_failed(); i++) {
+        size_t n = i % 2 ? n_vocab : n_merges;
+        state = (uint64_t)i * 2 + 1;
+        memcpy(b, i % 2 ? vocab : merges, n);
+        for (size_t k = 1 + draw(3); k > 0; k--) n = mutate(b, n);
+        if (i % 2)
+            parse_bpe(b, n, merges, n_merges);
+        else
+            parse_bpe(vocab, n_vocab, b, n);
+    }
+    CHECK(accepted < RUNS, "nothing was refused");
+}
+
+static par_status look(void *user, const uint8_t *text, size_t n) {
+    size_t *sum = user;
+    for (size_t i = 0; i < n; i++) *sum += text[i];
+    return PAR_OK;
+}
+
+static void lines_and_tables(void) {
+    static const char *const seeds[] = {
+        "{\"text\": \"a\\u00e9\"}\n\n{\"n\": [1, {}], \"text\": \"b\"}\r\n",
+        "{\"tokenizer\": \"chars\", \"vocab\": 3, \"bytes\": [10, 32, 97]}\n"};
+    char b[CAPACITY];
+    size_t sum = 0;
+    for (int i = 0; i < 4 * RUNS; i++) {
+        size_t n = strlen(seeds[i % 2]);
+        par_tokenizer *t = NULL;
+        state = (uint64_t)i * 2 + 7;
+        memcpy(b, seeds[i % 2], n);
+        for (size_t k = 1 + draw(4); k > 0; k--) n = mutate(b, n);
+        char *copy = exact(b, n);
+        par__jsonl_parse("lines", copy, n, "text", look, &sum);
+        if (par__tokenizer_parse_table("table", copy, n, &t) == PAR_OK) use(t);
+        par_tokenizer_close(&t);
+        free(copy);
+    }
+    CHECK(sum > 0, "no text was found");
+}
+
+int main(int argc, char **argv) {
+    static const harness_case cases[] = {{"bpe", bpe, 0, NULL, 0},
+                                         {"lines-and-tables", lines_and_tables, 0, NULL, 0}};
+    return harness_main("fuzz-tokenizer", cases, HARNESS_COUNT(cases), argc, argv);
+}
