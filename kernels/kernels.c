@@ -44,7 +44,8 @@ par_status par_backend_get(const char *name, const par_backend **out) {
         }
         snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", backends[i].name);
     }
-    PAR_FAIL(PAR_ERR_OPTION, "backend \"%s\" is unknown: this build has %s", name, names);
+    if (strcmp(name, "cuda") == 0) return par__module_backend(out);
+    PAR_FAIL(PAR_ERR_OPTION, "backend \"%s\" is unknown: there are %s and cuda", name, names);
 }
 
 const char *par_op_name(par_op op) {

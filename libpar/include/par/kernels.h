@@ -291,19 +291,52 @@ typedef struct {
                       void *workspace); /* enqueues: no allocation, no host wait */
 } par_kernel;
 
+/*
+ * Calls with a stream enqueue: what they read and write belongs to the stream until sync, an event behind
+ * them, or a wait for that event says that they are done. A NULL stream is the backend's default one.
+ */
 typedef struct par_backend {
     const char *name;
     par_kernel kernels[PAR_OP_COUNT];
-    par_allocator memory;
-    par_status (*copy)(par_stream *, void *dst, const void *src, size_t nbytes);
+    bool on_host;              /* the host may read and write the device's memory as its own */
+    par_allocator memory;      /* the device's */
+    par_allocator host_memory; /* the host's, pinned: what copies to and from the device run with */
+    par_status (*stream_create)(par_stream **out); /* progress NULL; the caller may set it */
+    void (*stream_destroy)(par_stream *);          /* nothing may be under way */
+    par_status (*event_create)(par_event **out);
+    void (*event_destroy)(par_event *);
+    par_status (*copy)(par_stream *, void *dst, const void *src,
+                       size_t nbytes); /* host and device, any way */
+    par_status (*zero)(par_stream *, void *dst, size_t nbytes);
     par_status (*record)(par_stream *, par_event *);
     par_status (*wait)(par_stream *, par_event *); /* the stream waits, the host does not */
-    par_status (*sync)(par_stream *);
+    par_status (*query)(par_event *, bool *done);  /* of the last record; true before the first */
+    par_status (*sync)(par_stream *);              /* the host waits */
 } par_backend;
 
-/** The backend called "ref" or "cpu". Not collective. Errors: PAR_ERR_OPTION with the names that this build
- * has. */
+/**
+ * The backend called "ref", "cpu" or "cuda". Not collective. Errors: PAR_ERR_OPTION with the names that there
+ * are; PAR_ERR_UNSUPPORTED with what is missing: "cuda" is a module (libpar_cuda.so) that is loaded at the
+ * first call, with the device of par_device_select, or else the first one.
+ */
 par_status par_backend_get(const char *name, const par_backend **out);
+
+/* Which of a node's devices this process uses. */
+typedef struct {
+    int local_rank, local_size; /* among the ranks of this node */
+    int device;                 /* -1: local_rank, among the devices that CUDA_VISIBLE_DEVICES leaves */
+    bool shared;                /* several ranks may use one device: for functional tests, slow */
+} par_device_params;
+
+/**
+ * Choose the device before the first par_backend_get("cuda"). Not collective. Errors: PAR_ERR_ARG after the
+ * module has been loaded. That there is such a device is found out when it is loaded.
+ */
+par_status par_device_select(const par_device_params *params);
+
+/** The device of a loaded backend in a line: name, bus id, NUMA node, memory, driver and library versions;
+ * "host" for ref and cpu. Not collective. */
+const char *par_backend_device(const par_backend *backend);
 
 /** "gemm", "attention_backward", ...; NULL for a value that is no par_op. Not collective. */
 const char *par_op_name(par_op op);
