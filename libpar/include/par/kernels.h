@@ -326,6 +326,7 @@ typedef struct {
     int local_rank, local_size; /* among the ranks of this node */
     int device;                 /* -1: local_rank, among the devices that CUDA_VISIBLE_DEVICES leaves */
     bool shared;                /* several ranks may use one device: for functional tests, slow */
+    bool tf32; /* products in fp32 round their factors to TF32: faster, 10 bits of mantissa */
 } par_device_params;
 
 /**
