@@ -15,12 +15,12 @@
 #include "kernels/cuda/gemm.h"
 
 /* NVIDIA's advice for sm_90; other devices use less of it. */
-enum { WORKSPACE_NBYTES = 32 << 20, ALIGNED = 16 };
+enum { WORKSPACE_NBYTES = 32 << 20, ALIGNED = 16, AUX_LD = 8 };
 
 /* What a plan depends on; compared as bytes, so it is cleared before it is filled. */
 typedef struct {
     int64_t m, n, k, lda, ldb, ldc;
-    int32_t dtype, dtype_c, ta, tb, bias;
+    int32_t dtype, dtype_c, ta, tb, bias, epilogue;
     int32_t aligned; /* all pointers and rows to 16 bytes */
 } key;
 
@@ -79,9 +79,10 @@ static key key_of(const par_gemm *g, bool bias) {
     out.m = g->m, out.n = g->n, out.k = g->k;
     out.lda = g->lda, out.ldb = g->ldb, out.ldc = g->ldc;
     out.dtype = (int32_t)g->dtype, out.dtype_c = (int32_t)g->dtype_c;
-    out.ta = g->ta, out.tb = g->tb, out.bias = bias;
+    out.ta = g->ta, out.tb = g->tb, out.bias = bias, out.epilogue = (int32_t)g->epilogue;
     out.aligned = is_aligned(g->a, g->lda, g->dtype) && is_aligned(g->b, g->ldb, g->dtype) &&
-                  is_aligned(g->c, g->ldc, g->dtype_c) && (!bias || (uintptr_t)g->bias % ALIGNED == 0);
+                  is_aligned(g->c, g->ldc, g->dtype_c) && (!bias || (uintptr_t)g->bias % ALIGNED == 0) &&
+                  (!g->epilogue || (uintptr_t)g->aux % ALIGNED == 0);
     return out;
 }
 
@@ -98,17 +99,31 @@ static void destroy(plan *p) {
     if (p->operation) cublasLtMatmulDescDestroy(p->operation);
 }
 
+/* cuBLASLt's GELU is the tanh form. */
+static cublasLtEpilogue_t epilogue_of(const key *k) {
+    if (k->epilogue == PAR_EPILOGUE_GELU)
+        return k->bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    if (k->epilogue == PAR_EPILOGUE_GELU_BACKWARD) return CUBLASLT_EPILOGUE_DGELU;
+    return k->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
 static par_status describe_operation(plan *p) {
     const key *k = &p->key;
     cublasOperation_t first = k->tb ? CUBLAS_OP_T : CUBLAS_OP_N, second = k->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasComputeType_t compute =
         k->dtype == PAR_F32 && tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-    cublasLtEpilogue_t epilogue = k->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    cublasLtEpilogue_t epilogue = epilogue_of(k);
+    cudaDataType_t type_aux = type_of((par_dtype)k->dtype);
     LT_TRY(cublasLtMatmulDescCreate(&p->operation, compute, CUDA_R_32F));
     LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
     LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
     LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
                                           sizeof epilogue));
+    if (!k->epilogue) return PAR_OK;
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &k->ldc,
+                                          sizeof k->ldc));
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE,
+                                          &type_aux, sizeof type_aux));
     return PAR_OK;
 }
 
@@ -197,13 +212,16 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
     const par_gemm *g = args;
     plan *unused;
     *workspace_nbytes = 0;
+    if (g->epilogue && (g->k == 0 || g->ldc % AUX_LD))
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "gemm/cuda/cublaslt: an epilogue needs k > 0 and ldc a multiple of %d",
+                 AUX_LD);
     if (g->m == 0 || g->n == 0 || g->k == 0) return PAR_OK;
     par_gemm shape = *g;
-    shape.a = shape.b = shape.c = (void *)(uintptr_t)ALIGNED;
+    shape.a = shape.b = shape.c = shape.aux = (void *)(uintptr_t)ALIGNED;
     shape.bias = shape.a;
     key plain = key_of(&shape, false), with_bias = key_of(&shape, true);
     PAR_TRY(find_or_add(&plain, &unused));
-    if (bias_fits(g)) PAR_TRY(find_or_add(&with_bias, &unused));
+    if (bias_fits(g) && g->epilogue != PAR_EPILOGUE_GELU_BACKWARD) PAR_TRY(find_or_add(&with_bias, &unused));
     *workspace_nbytes = WORKSPACE_NBYTES;
     return PAR_OK;
 }
@@ -214,15 +232,20 @@ static par_status run(par_stream *stream, const void *args, void *workspace) {
     plan *p;
     if (g->m == 0 || g->n == 0) return PAR_OK;
     if (g->k == 0) return par__cuda_add_bias(stream, g, g->beta);
-    bool epilogue = g->bias && bias_fits(g);
-    key k = key_of(g, epilogue);
+    if (g->bias && g->epilogue == PAR_EPILOGUE_GELU_BACKWARD)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "gemm/cuda/cublaslt: a gradient through GELU has no bias");
+    bool fused = g->bias && bias_fits(g);
+    key k = key_of(g, fused);
     PAR_TRY(find_or_add(&k, &p));
-    if (epilogue)
+    if (g->epilogue)
+        LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER,
+                                              &g->aux, sizeof g->aux));
+    if (fused)
         LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias,
                                               sizeof g->bias));
     LT_TRY(cublasLtMatmul(handle, p->operation, &one, g->b, p->b, g->a, p->a, &g->beta, g->c, p->c, g->c,
                           p->c, &p->algorithm, workspace, WORKSPACE_NBYTES, par__cuda_stream(stream)));
-    return g->bias && !epilogue ? par__cuda_add_bias(stream, g, 1) : PAR_OK;
+    return g->bias && !fused ? par__cuda_add_bias(stream, g, 1) : PAR_OK;
 }
 
 par_status par__cuda_gemm_init(const par_device_params *params, par_backend *backend) {

@@ -5,7 +5,7 @@
  */
 #include "layers.h"
 
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 256 }; /* what GPU libraries ask of a workspace */
 
 size_t par__reserve(size_t *used, size_t nbytes) {
     size_t offset = *used;
