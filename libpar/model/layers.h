@@ -65,6 +65,10 @@ typedef struct {
 /* Part r of p equal ones of ceil(global / p); the last ones may be short or empty, and are padded with zeros.
  */
 par__part par__split(const char *name, int64_t global, int p, int r);
+/* The same, with a local width that is a multiple. */
+par__part par__split_padded(const char *name, int64_t global, int64_t multiple, int p, int r);
+/* Of a rank's part of the vocabulary: rows of logits then begin at multiples of 16 bytes in every type. */
+enum { PAR__VOCAB_MULTIPLE = 8 };
 
 /* A vector or table that every tp rank holds. Its gradients are partial with sequence parallel. */
 par_status par__replicated(const par__place *place, par_build *build, const char *name, int ndim, int64_t n0,
