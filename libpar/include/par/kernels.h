@@ -323,7 +323,19 @@ typedef struct par_backend {
     par_status (*wait)(par_stream *, par_event *); /* the stream waits, the host does not */
     par_status (*query)(par_event *, bool *done);  /* of the last record; true before the first */
     par_status (*sync)(par_stream *);              /* the host waits */
+    /* A named range of the calling thread for a profiler, nested; NULL: there is none to tell. */
+    void (*range_begin)(const char *name);
+    void (*range_end)(void);
 } par_backend;
+
+/** A range for a profiler around what the calling thread does next, if the backend has one. Not collective.
+ */
+static inline void par_range_begin(const par_backend *backend, const char *name) {
+    if (backend->range_begin) backend->range_begin(name);
+}
+static inline void par_range_end(const par_backend *backend) {
+    if (backend->range_end) backend->range_end();
+}
 
 /**
  * The backend called "ref", "cpu" or "cuda". Not collective. Errors: PAR_ERR_OPTION with the names that there
