@@ -114,7 +114,7 @@ static par_status train_with_trainer(const run *r, world *w, const data *d, par_
     int64_t done = 0;
     double begin = world_seconds();
     if (import) PAR_TRY(par_trainer_load(trainer, read_import, import));
-    PAR_TRY(sample_prepare(p, trainer));
+    PAR_TRY(sample_prepare(r, p, trainer));
     PAR_TRY(show(r, w, d, trainer));
     PAR_TRY(checkpoint_resume(r, w, d, trainer, &done));
     PAR_TRY(observer_create(r, w, d, o));
@@ -152,7 +152,7 @@ static par_status only_sample(const run *r, world *w, par_import *import, sample
     int64_t step = 0;
     PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
     par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
-    if (st == PAR_OK) st = sample_prepare(*p, trainer);
+    if (st == PAR_OK) st = sample_prepare(r, *p, trainer);
     if (st == PAR_OK) st = checkpoint_resume(r, w, &none, trainer, &step);
     if (st == PAR_OK) st = sample_draw(r, w, *p);
     sample_close(p);

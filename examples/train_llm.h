@@ -153,8 +153,9 @@ typedef struct sampler sampler;
 par_status sample_open(const run *, world *, sampler **out);
 /* The options ask for a sample, instead of leaving it to what is there. */
 bool sample_is_asked_for(const settings *);
-/* Takes the memory of the generator. NULL is accepted here and below. Collective. */
-par_status sample_prepare(sampler *, par_trainer *);
+/* Takes the memory of the generator; where that fails, as above. NULL is accepted here and below. Collective.
+ */
+par_status sample_prepare(const run *, sampler *, par_trainer *);
 /* Draws, and prints on rank 0. Collective. */
 par_status sample_draw(const run *, world *, sampler *);
 /* Before the trainer is destroyed. */

@@ -289,8 +289,8 @@ static void refuse_generators(fixture *f) {
     par_generator_destroy(&f->generator);
     p.capacity = T + 1;
     CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "legal: 1 to the model's 16");
-    p.capacity = T, p.vocab = 133; /* padded to 132 over tp 2 */
-    CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "legal: 1 to the model's 132");
+    p.capacity = T, p.vocab = 145; /* padded to 2 x 72 over tp 2 */
+    CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "legal: 1 to the model's 144");
     p.vocab = 131, p.sequences = 0;
     CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "0 sequences");
     CHECK(!second, "a refusal left a generator");
