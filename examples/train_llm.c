@@ -71,11 +71,15 @@ static par_status after_step(const run *r, const world *w, const data *d, par_tr
     return par_fail(PAR_ERR_STOPPED, "by a signal, after step %lld", (long long)step);
 }
 
-/* Steps until the last one, an error, or a vote to stop. */
+/* Steps until the last one, an error, or a vote to stop. A run may have been stopped between a checkpoint and
+ * the validation that was due after it: then it comes first.
+ */
 static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t done,
                         observer *o) {
     const settings *s = &r->set;
     par_source source = par_sampler_source(d->train);
+    if (done && d->validation && due(done, s->eval_every, s->steps) && !observer_has_validation(o))
+        PAR_TRY(evaluate(r, trainer, d, w, o, done));
     for (int64_t step = done + 1; step <= s->steps; step++) {
         par_vote vote;
         double begin = world_seconds(), lr = options_lr(s, step);
@@ -110,18 +114,18 @@ static par_status show(const run *r, world *w, const data *d, const par_trainer 
 
 static par_status train_with_data(const run *r, world *w, const data *d, par_import *import) {
     par_trainer *trainer = NULL;
-    int64_t done = 0;
+    beginning from = {0};
     double begin = world_seconds();
     PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
     par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
     observer *o = NULL;
     if (st == PAR_OK) st = show(r, w, d, trainer);
-    if (st == PAR_OK) st = checkpoint_resume(r, w, d, trainer, &done);
-    if (st == PAR_OK) st = observer_create(r, w, d, &o);
+    if (st == PAR_OK) st = checkpoint_resume(r, w, d, trainer, &from);
+    if (st == PAR_OK) st = observer_create(r, w, d, &from, &o);
     if (st == PAR_OK) {
         if (w->rank == 0) printf("ready after %.1f s\n", world_seconds() - begin);
         checkpoint_catch_signals();
-        st = train(r, w, d, trainer, done, o);
+        st = train(r, w, d, trainer, from.step, o);
         if (w->rank == 0) report_progress_clear();
     }
     bool ended = st == PAR_OK || st == PAR_ERR_STOPPED; /* the same on every rank */

@@ -124,14 +124,22 @@ par_status checkpoint_agree(const world *, int *asked);
  */
 par_status checkpoint_save(const run *, const world *, const data *, par_trainer *, int64_t step,
                            double loss);
-/* With --resume: *step is the step that was saved last, 0 if there is none. Collective. */
-par_status checkpoint_resume(const run *, const world *, const data *, par_trainer *, int64_t *step);
+/* Where a run begins: after this step, which had this loss. Zeros: anew. */
+typedef struct {
+    int64_t step;
+    double loss;
+} beginning;
+/* With --resume: what was saved last, zeros if there is nothing. Collective. */
+par_status checkpoint_resume(const run *, const world *, const data *, par_trainer *, beginning *);
 
 /* observe */
 typedef struct observer observer;
-/* Opens log and curve on rank 0 and sets the recorder to 0, right before the first step. Collective. */
-par_status observer_create(const run *, world *, const data *, observer **);
+/* Opens log and curve on rank 0, continues those of a resumed run, and sets the recorder to 0, right before
+ * the first step. Collective. */
+par_status observer_create(const run *, world *, const data *, const beginning *, observer **);
 void observer_destroy(observer **);
+/* The log holds an evaluation after the step where the run begins; the same answer on every rank. */
+bool observer_has_validation(const observer *);
 /* Every rank calls these after a step and an evaluation. */
 void observer_step(observer *, int64_t step, double lr, double seconds, const par_vote *,
                    const par_step_times *);

@@ -130,13 +130,13 @@ static par_status resume(const run *r, const world *w, const data *d, par_traine
 }
 
 par_status checkpoint_resume(const run *r, const world *w, const data *d, par_trainer *trainer,
-                             int64_t *step) {
+                             beginning *from) {
     if (!r->set.resume) return PAR_OK;
     par_checkpoint_result *result = calloc(1, sizeof *result);
     par_status st =
         par_comm_agree(w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
     if (st == PAR_OK) st = resume(r, w, d, trainer, result);
-    if (st == PAR_OK) *step = result->step;
+    if (st == PAR_OK) *from = (beginning){result->step, result->loss};
     free(result);
     return st;
 }
