@@ -120,6 +120,8 @@ void checkpoint_catch_signals(void);
 int checkpoint_asked(void);
 /* After a vote to stop: the most that any rank was asked; this rank's own wish is forgotten. Collective. */
 par_status checkpoint_agree(const world *, int *asked);
+/* With --save: the directory is made, every rank can write in it, and a checkpoint fits. Collective. */
+par_status checkpoint_check(const run *, const world *, par_trainer *);
 /* With --save: a checkpoint of this step. A step that is not finite is passed over with a note. Collective.
  */
 par_status checkpoint_save(const run *, const world *, const data *, par_trainer *, int64_t step,

@@ -3,9 +3,11 @@
  * matrix. A log or a curve that cannot be opened is refused before the first step, on all ranks; one that
  * cannot be written later is reported once and given up, since a full disk is no reason to end a training.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "train_llm.h"
 
@@ -103,6 +105,21 @@ static par_status create_curve(observer *o, const run *r) {
     return PAR_OK;
 }
 
+/* A matrix is written at the end: that it can be is seen at the start. */
+static par_status check_matrix_file(const char *path) {
+    static par_matrix empty;
+    struct stat info;
+    if (stat(path, &info) == 0) {
+        FILE *file = S_ISREG(info.st_mode) ? fopen(path, "a") : NULL;
+        if (!file) return par_fail(PAR_ERR_IO, "%s: is no file that can be written to; legal: one", path);
+        fclose(file);
+        return PAR_OK;
+    }
+    PAR_TRY(par_matrix_write_csv(&empty, path));
+    remove(path);
+    return PAR_OK;
+}
+
 static void report_past(const observer *o, const settings *s, const beginning *from) {
     if (s->log && from->step)
         printf("log: %s goes on after step %lld; %lld records of later steps were taken out\n", s->log,
@@ -119,6 +136,7 @@ static par_status open_files(observer *o, const run *r, const world *w, const da
     if (s->log) PAR_TRY(par_log_continue(s->log, from->step, from->loss, &o->past));
     if (s->log) PAR_TRY(par_log_open(s->log, &o->log));
     if (s->log) PAR_TRY(from->step ? log_resume(o->log, w, from) : log_start(o->log, r, w, d));
+    if (s->comm_matrix_csv) PAR_TRY(check_matrix_file(s->comm_matrix_csv));
     if (s->curve) PAR_TRY(create_curve(o, r));
     for (int64_t i = 0; i < o->past.n; i++)
         if (o->past.points[i].validation && o->past.points[i].step == from->step) o->has_validation = true;
