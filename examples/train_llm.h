@@ -39,7 +39,7 @@ typedef struct {
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
     int64_t save_every, keep;
-    const char *log, *curve, *comm_matrix_csv; /* files */
+    const char *log, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
     bool comm_matrix;
     bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
     bool verify_parallel;

@@ -137,6 +137,7 @@ static par_status open_files(observer *o, const run *r, const world *w, const da
     if (s->log) PAR_TRY(par_log_open(s->log, &o->log));
     if (s->log) PAR_TRY(from->step ? log_resume(o->log, w, from) : log_start(o->log, r, w, d));
     if (s->comm_matrix_csv) PAR_TRY(check_matrix_file(s->comm_matrix_csv));
+    if (s->comm_matrix_svg) PAR_TRY(check_matrix_file(s->comm_matrix_svg));
     if (s->curve) PAR_TRY(create_curve(o, r));
     for (int64_t i = 0; i < o->past.n; i++)
         if (o->past.points[i].validation && o->past.points[i].step == from->step) o->has_validation = true;
@@ -154,7 +155,7 @@ static par_status share_past(observer *o, const world *w) {
 }
 
 static bool wants_matrix(const settings *s) {
-    return s->comm_matrix || s->comm_matrix_csv;
+    return s->comm_matrix || s->comm_matrix_csv || s->comm_matrix_svg;
 }
 
 par_status observer_create(const run *r, world *w, const data *d, const beginning *from, observer **out) {
@@ -293,6 +294,8 @@ par_status observer_matrix(observer *o, const run *r, world *w) {
     if (matrix && !r->set.comm_matrix)
         printf("communication: %d differences from the prediction\n", par_matrix_differences(matrix));
     if (matrix && r->set.comm_matrix_csv) st = par_matrix_write_csv(matrix, r->set.comm_matrix_csv);
+    if (matrix && st == PAR_OK && r->set.comm_matrix_svg)
+        st = par_matrix_write_svg(matrix, r->set.comm_matrix_svg);
     par_matrix_destroy(&matrix);
     return world_agree(w, st);
 }

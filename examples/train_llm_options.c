@@ -138,6 +138,8 @@ static int other_options(settings *s, par_option *t) {
         {"comm-matrix", PAR_OPT_BOOL, &s->comm_matrix, g,
          "at the end, print who sent how much to whom, and why", NULL, false},
         {"comm-matrix-csv", PAR_OPT_TEXT, &s->comm_matrix_csv, g, "the same to this file", NULL, false},
+        {"comm-matrix-svg", PAR_OPT_TEXT, &s->comm_matrix_svg, g, "the same as heat maps, to this file", NULL,
+         false},
         {"dry-run", PAR_OPT_BOOL, &s->dry_run, g, "print every stage's memory plan, without data or mpirun",
          NULL, false},
         {"verify-parallel", PAR_OPT_BOOL, &s->verify_parallel, g,

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "par/observe.h"
+#include "utf8.h"
 
 enum { LINE_NBYTES = 16384 };
 
@@ -78,29 +79,12 @@ static void put(par_log *log, const char *text, size_t n) {
     log->n += n;
 }
 
-/* Bytes of the UTF-8 sequence at s, 0 if it is none (RFC 3629: no overlong forms, surrogates, or > 10FFFF).
- */
-static int sequence(const unsigned char *s) {
-    int n = s[0] < 0x80                   ? 1
-            : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
-            : (s[0] & 0xf0) == 0xe0       ? 3
-            : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
-                                          : 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    if (s[0] == 0xe0 && s[1] < 0xa0) return 0;
-    if (s[0] == 0xed && s[1] > 0x9f) return 0;
-    if (s[0] == 0xf0 && s[1] < 0x90) return 0;
-    if (s[0] == 0xf4 && s[1] > 0x8f) return 0;
-    return n;
-}
-
 static void put_string(par_log *log, const char *text) {
     const unsigned char *s = (const unsigned char *)text;
     char escape[8];
     put(log, "\"", 1);
     while (*s) {
-        int n = sequence(s);
+        int n = par__utf8_sequence(s);
         if (n == 0) {
             put(log, "?", 1);
         } else if (*s == '"' || *s == '\\') {

@@ -120,6 +120,12 @@ int par_matrix_differences(const par_matrix *);
  * temporary name beside `path`, synced, then renamed. Not collective. Errors: PAR_ERR_IO.
  */
 par_status par_matrix_write_csv(const par_matrix *, const char *path);
+/**
+ * A page of SVG, 800 wide, with what par_matrix_print prints: heat maps of counted bytes, a red frame around
+ * cells that differ from the prediction, and the table. It needs nothing from elsewhere and takes light or
+ * dark colours as the reader prefers. Written as the CSV is. Not collective. Errors: PAR_ERR_IO.
+ */
+par_status par_matrix_write_svg(const par_matrix *, const char *path);
 
 /*
  * A log of JSON objects, one a line. A line reaches the file in one write when it ends, so a killed run
