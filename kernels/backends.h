@@ -16,6 +16,9 @@ void par__cpu_init(par_backend *backend);
 /* Host memory, copies and events: fills all of a backend except its name and kernels. */
 void par__host_init(par_backend *backend);
 
+/* The backend of the module that is loaded at the first call. */
+par_status par__module_backend(const par_backend **out);
+
 /* Arguments against the specification. `data`: pointers too, as run needs them. */
 par_status par__kernel_check(par_op op, const void *args, bool data);
 

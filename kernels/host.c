@@ -33,9 +33,44 @@ static par_status host_copy(par_stream *stream, void *dst, const void *src, size
     return PAR_OK;
 }
 
+static par_status host_zero(par_stream *stream, void *dst, size_t nbytes) {
+    (void)stream;
+    PAR_REQUIRE(nbytes == 0 || dst);
+    if (nbytes > 0) memset(dst, 0, nbytes);
+    return PAR_OK;
+}
+
+static par_status host_stream_create(par_stream **out) {
+    PAR_REQUIRE(out);
+    *out = calloc(1, sizeof **out);
+    return *out ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a stream");
+}
+
+static void host_stream_destroy(par_stream *stream) {
+    free(stream);
+}
+
+/* Any address but NULL: there is nothing to remember. */
+static par_status host_event_create(par_event **out) {
+    static char nothing;
+    PAR_REQUIRE(out);
+    *out = (par_event *)(void *)&nothing;
+    return PAR_OK;
+}
+
+static void host_event_destroy(par_event *event) {
+    (void)event;
+}
+
 static par_status host_event(par_stream *stream, par_event *event) {
     (void)stream;
     (void)event;
+    return PAR_OK;
+}
+
+static par_status host_query(par_event *event, bool *done) {
+    (void)event;
+    *done = true;
     return PAR_OK;
 }
 
@@ -45,8 +80,15 @@ static par_status host_sync(par_stream *stream) {
 }
 
 void par__host_init(par_backend *backend) {
-    backend->memory = (par_allocator){host_alloc, host_release};
+    backend->on_host = true;
+    backend->memory = backend->host_memory = (par_allocator){host_alloc, host_release};
+    backend->stream_create = host_stream_create;
+    backend->stream_destroy = host_stream_destroy;
+    backend->event_create = host_event_create;
+    backend->event_destroy = host_event_destroy;
+    backend->query = host_query;
     backend->copy = host_copy;
+    backend->zero = host_zero;
     backend->record = host_event;
     backend->wait = host_event;
     backend->sync = host_sync;

@@ -44,7 +44,8 @@ par_status par_backend_get(const char *name, const par_backend **out) {
         }
         snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", backends[i].name);
     }
-    PAR_FAIL(PAR_ERR_OPTION, "backend \"%s\" is unknown: this build has %s", name, names);
+    if (strcmp(name, "cuda") == 0) return par__module_backend(out);
+    PAR_FAIL(PAR_ERR_OPTION, "backend \"%s\" is unknown: there are %s and cuda", name, names);
 }
 
 const char *par_op_name(par_op op) {
@@ -95,5 +96,8 @@ par_status par_kernel_run(const par_backend *backend, par_op op, par_stream *str
                           void *workspace) {
     PAR_TRY(known(backend, op, args));
     PAR_TRY(par__kernel_check(op, args, true));
-    return backend->kernels[op].run(stream, args, workspace);
+    par_range_begin(backend, par_op_name(op));
+    par_status st = backend->kernels[op].run(stream, args, workspace);
+    par_range_end(backend);
+    return st;
 }

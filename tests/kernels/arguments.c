@@ -19,7 +19,7 @@ static const par_backend *ref(void) {
 static void test_backends(void) {
     const par_backend *backend = NULL;
     CHECK_FAILS(par_backend_get("reff", &backend), PAR_ERR_OPTION,
-                "backend \"reff\" is unknown: this build has ref");
+                "backend \"reff\" is unknown: there are ref");
     CHECK(!backend, "a refusal wrote a backend");
     CHECK_FAILS(par_backend_get(NULL, &backend), PAR_ERR_ARG, "name");
     static const char *const names[] = {"ref", "cpu"};

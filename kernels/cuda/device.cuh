@@ -1,0 +1,156 @@
+/*
+ * What own kernels share: element types, 16-byte accesses, sums over warps and blocks in a fixed order, and
+ * the launch. Kernels see nothing but this header and the standard math functions, and are launched with
+ * PAR_LAUNCH alone: the same sources are compiled for the host by an emulator (tests/cuda/emulator.h), which
+ * runs every thread of a block and proves their arithmetic where no GPU is.
+ *
+ * 16-bit values are uint16_t in memory, as in par/kernels.h; arithmetic is fp32. Reductions never use
+ * atomics, so that the bits repeat.
+ */
+#ifndef PAR__DEVICE_CUH
+#define PAR__DEVICE_CUH
+
+#include <math.h>
+#include <stdint.h>
+
+#include "kernels/cuda/cuda.h"
+
+#if PAR_CUDA_EMULATED
+#include "tests/cuda/emulator.h"
+#else
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#define PAR_LAUNCH(kernel, grid, block, shared_nbytes, stream, ...)                                          \
+    PAR__UNPACK kernel<<<(grid), (block), (shared_nbytes), par__cuda_stream(stream)>>>(__VA_ARGS__)
+#define PAR__UNPACK(...) __VA_ARGS__
+/* Dynamic shared memory of a launch, 16-byte aligned. */
+#define PAR_SHARED(type, name)                                                                               \
+    extern __shared__ __align__(16) unsigned char par_shared_raw_[];                                         \
+    type *name = reinterpret_cast<type *>(par_shared_raw_)
+#endif
+
+/* PAR_LAUNCH((kernel<float>), grid, block, shared bytes, par_stream *, arguments...): the kernel in
+ * parentheses, so that it may have template arguments. */
+
+/* Elements in memory: float, or one of two wrappers of uint16_t. */
+struct par__bf16 {
+    uint16_t bits;
+};
+struct par__f16 {
+    uint16_t bits;
+};
+
+__device__ static inline float par__load(const float *p) {
+    return *p;
+}
+__device__ static inline void par__store(float *p, float x) {
+    *p = x;
+}
+#if PAR_CUDA_EMULATED
+#include "kernels/half.h"
+__device__ static inline float par__load(const par__bf16 *p) {
+    return par__bf16_to_f32(p->bits);
+}
+__device__ static inline float par__load(const par__f16 *p) {
+    return par__f16_to_f32(p->bits);
+}
+__device__ static inline void par__store(par__bf16 *p, float x) {
+    p->bits = par__f32_to_bf16(x);
+}
+__device__ static inline void par__store(par__f16 *p, float x) {
+    p->bits = par__f32_to_f16(x);
+}
+#else
+__device__ static inline float par__load(const par__bf16 *p) {
+    return __uint_as_float((uint32_t)p->bits << 16);
+}
+__device__ static inline float par__load(const par__f16 *p) {
+    return __half2float(__ushort_as_half(p->bits));
+}
+__device__ static inline void par__store(par__bf16 *p, float x) {
+    p->bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
+}
+__device__ static inline void par__store(par__f16 *p, float x) {
+    p->bits = __half_as_ushort(__float2half_rn(x));
+}
+#endif
+
+/* 16 bytes of elements: 4 floats or 8 of 16 bits. p must be aligned to 16 bytes. */
+template <typename T> struct par__pack {
+    enum { N = 16 / sizeof(T) };
+    float x[N];
+};
+
+template <typename T> __device__ static inline par__pack<T> par__load_pack(const T *p) {
+    union {
+        uint4 raw;
+        T element[par__pack<T>::N];
+    } u;
+    par__pack<T> out;
+    u.raw = *reinterpret_cast<const uint4 *>(p);
+#pragma unroll
+    for (int i = 0; i < par__pack<T>::N; i++) out.x[i] = par__load(&u.element[i]);
+    return out;
+}
+
+template <typename T> __device__ static inline void par__store_pack(T *p, const par__pack<T> &in) {
+    union {
+        uint4 raw;
+        T element[par__pack<T>::N];
+    } u;
+#pragma unroll
+    for (int i = 0; i < par__pack<T>::N; i++) par__store(&u.element[i], in.x[i]);
+    *reinterpret_cast<uint4 *>(p) = u.raw;
+}
+
+/* True if rows of ld elements from p on may be read in packs. */
+template <typename T> static inline bool par__packable(const void *p, int64_t ld) {
+    return (uintptr_t)p % 16 == 0 && ld % par__pack<T>::N == 0;
+}
+
+/* Sum and maximum over a warp, the same bits in every lane. All 32 lanes call. */
+__device__ static inline float par__warp_sum(float x) {
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;
+}
+__device__ static inline double par__warp_sum(double x) {
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;
+}
+__device__ static inline float par__warp_max(float x) {
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+    return x;
+}
+
+/* Sum over a block of whole warps, the same bits in every thread. `shared` [32]; all threads call. */
+template <typename S> __device__ static inline S par__block_sum(S x, S *shared) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_warps = (blockDim.x + 31) / 32;
+    x = par__warp_sum(x);
+    __syncthreads();
+    if (lane == 0) shared[warp] = x;
+    __syncthreads();
+    return par__warp_sum(lane < n_warps ? shared[lane] : (S)0);
+}
+__device__ static inline float par__block_max(float x, float *shared) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_warps = (blockDim.x + 31) / 32;
+    x = par__warp_max(x);
+    __syncthreads();
+    if (lane == 0) shared[warp] = x;
+    __syncthreads();
+    return par__warp_max(lane < n_warps ? shared[lane] : -INFINITY);
+}
+
+/* Call f<T>(args...) for the element type of dtype. */
+#define PAR_DISPATCH(dtype, f, ...)                                                                          \
+    ((dtype) == PAR_F32    ? f<float>(__VA_ARGS__)                                                           \
+     : (dtype) == PAR_BF16 ? f<par__bf16>(__VA_ARGS__)                                                       \
+                           : f<par__f16>(__VA_ARGS__))
+
+static inline int64_t par__blocks(int64_t n, int64_t per_block) {
+    return (n + per_block - 1) / per_block;
+}
+
+#endif

@@ -1,0 +1,5 @@
+#include "kernels/cuda/device.cuh"
+
+extern "C" void par__cuda_norm_init(par_backend *backend) {
+    (void)backend;
+}

@@ -1,0 +1,153 @@
+/*
+ * The fibers of emulator.h. A fiber is entered once with makecontext and from then on switched with _setjmp
+ * and _longjmp, which save no signal mask: a switch costs some ten nanoseconds. A meeting point is left when
+ * all threads that have not ended (of the block, or of the warp) stand at it; when none can go on, the kernel
+ * is wrong and the process ends with its name.
+ */
+#include "tests/cuda/emulator.h"
+
+#include <csetjmp>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <ucontext.h>
+#include <vector>
+
+#undef threadIdx
+#undef blockIdx
+#undef blockDim
+#undef gridDim
+
+emulator_place emulator_here;
+
+namespace {
+
+enum state { RUNS, AT_BLOCK, AT_WARP, ENDED };
+enum { STACK = 64 << 10, SHARED = 232448 };
+
+struct fiber {
+    ucontext_t context;
+    jmp_buf jump;
+    std::unique_ptr<char[]> stack;
+    state at = ENDED;
+    bool entered = false;
+    uint3 thread{};
+};
+
+std::vector<std::unique_ptr<fiber>> pool;
+std::vector<uint64_t> warp_values;
+alignas(256) char dynamic_shared[SHARED];
+jmp_buf scheduler;
+fiber *current;
+const std::function<void()> *body;
+
+void pause_at(state s) {
+    current->at = s;
+    if (_setjmp(current->jump) == 0) _longjmp(scheduler, 1);
+}
+
+/* A fiber's first function lives for ever: after a thread it waits for the next. */
+void fiber_main() {
+    for (;;) {
+        (*body)();
+        pause_at(ENDED);
+    }
+}
+
+void resume(fiber *f) {
+    current = f;
+    emulator_here.thread = f->thread;
+    if (_setjmp(scheduler) != 0) return;
+    if (f->entered) _longjmp(f->jump, 1);
+    f->entered = true;
+    f->stack.reset(new char[STACK]);
+    getcontext(&f->context);
+    f->context.uc_stack.ss_sp = f->stack.get();
+    f->context.uc_stack.ss_size = STACK;
+    f->context.uc_link = nullptr;
+    makecontext(&f->context, fiber_main, 0);
+    setcontext(&f->context);
+}
+
+/* Let those go on who stand together: a group of threads [begin, end), at `where`. */
+bool release(size_t begin, size_t end, state where) {
+    bool any = false;
+    for (size_t i = begin; i < end; i++) {
+        if (pool[i]->at == ENDED) continue;
+        if (pool[i]->at != where) return false;
+        any = true;
+    }
+    for (size_t i = begin; i < end; i++)
+        if (pool[i]->at == where) pool[i]->at = RUNS;
+    return any;
+}
+
+void run_block(const char *kernel, size_t n) {
+    static const bool reverse =
+        getenv("PAR_EMULATOR_ORDER") && !strcmp(getenv("PAR_EMULATOR_ORDER"), "reverse");
+    for (size_t i = 0; i < n; i++) pool[i]->at = RUNS;
+    for (;;) {
+        bool moved = false, open = false;
+        for (size_t k = 0; k < n; k++) {
+            fiber *f = pool[reverse ? n - 1 - k : k].get();
+            if (f->at != RUNS) continue;
+            resume(f);
+            moved = true;
+        }
+        for (size_t w = 0; w < n; w += 32) moved |= release(w, std::min(w + 32, n), AT_WARP);
+        moved |= release(0, n, AT_BLOCK);
+        for (size_t i = 0; i < n; i++) open |= pool[i]->at != ENDED;
+        if (!open) return;
+        if (moved) continue;
+        fprintf(stderr, "emulator: %s: threads of a block wait at different places for ever\n", kernel);
+        abort();
+    }
+}
+
+} // namespace
+
+void emulator_sync_block() {
+    pause_at(AT_BLOCK);
+}
+void emulator_sync_warp(unsigned mask) {
+    if (mask != 0xffffffffu) {
+        fprintf(stderr, "emulator: warp operations of whole warps only\n");
+        abort();
+    }
+    pause_at(AT_WARP);
+}
+void *emulator_shared() {
+    return dynamic_shared;
+}
+uint64_t *emulator_warp_values() {
+    size_t thread =
+        current->thread.x + emulator_here.block_size.x *
+                                (current->thread.y + (size_t)emulator_here.block_size.y * current->thread.z);
+    return &warp_values[thread / 32 * 32];
+}
+
+void emulator_run(const char *kernel, dim3 grid, dim3 block, size_t shared_nbytes,
+                  const std::function<void()> &thread) {
+    size_t n = (size_t)block.x * block.y * block.z;
+    if (n == 0 || n > 1024 || shared_nbytes > SHARED || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
+        grid.y > 65535 || grid.z > 65535 || grid.x > 2147483647u) {
+        fprintf(stderr, "emulator: %s: illegal launch (%u,%u,%u) x (%u,%u,%u), %zu bytes shared\n", kernel,
+                grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_nbytes);
+        abort();
+    }
+    while (pool.size() < n) pool.emplace_back(new fiber);
+    if (warp_values.size() < n + 32) warp_values.resize(n + 32);
+    body = &thread;
+    emulator_here.block_size = block;
+    emulator_here.grid_size = grid;
+    for (size_t i = 0; i < n; i++)
+        pool[i]->thread = {(unsigned)(i % block.x), (unsigned)(i / block.x % block.y),
+                           (unsigned)(i / block.x / block.y)};
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++) {
+                emulator_here.block = {x, y, z};
+                memset(dynamic_shared, 0xff, shared_nbytes);
+                run_block(kernel, n);
+            }
+}

@@ -1,0 +1,27 @@
+/*
+ * Stand-ins for NVIDIA's libraries, so that the whole cuda backend runs where no GPU is: the real headers,
+ * the functions defined here on the host. A stream is a queue. Modes, by PAR_STANDIN: "lazy" (default) runs
+ * an item when something waits for it and not before, the latest time that CUDA's rules allow, so that a
+ * missing wait or event shows as a wrong result; "eager" runs it at once. Both must give the same bits.
+ *
+ * Device memory can be read and written by items of streams alone: between them its pages are closed, so that
+ * a host access ends the process. PAR_STANDIN_GPUS: the number of devices, 1 by default.
+ */
+#ifndef PAR_TEST_STANDIN_H
+#define PAR_TEST_STANDIN_H
+
+#include <functional>
+
+#include <cuda_runtime_api.h>
+
+/* Put work on a stream (NULL: the default one). Inside of it device memory is open. */
+void standin_enqueue(cudaStream_t stream, std::function<void()> item);
+
+/* Run now what the stream has. */
+void standin_finish(cudaStream_t stream);
+
+/* Open and close device memory around host code that stands for the device; nests. */
+void standin_open();
+void standin_close();
+
+#endif

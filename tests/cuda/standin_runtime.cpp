@@ -1,0 +1,276 @@
+/* The CUDA runtime's stand-in: memory, streams, events, properties. See standin.h. */
+#include "tests/cuda/standin.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <string>
+#include <sys/mman.h>
+
+struct CUstream_st {
+    std::deque<std::function<void()>> items;
+    size_t n_put = 0, n_done = 0;
+};
+struct CUevent_st {
+    CUstream_st *stream = nullptr;
+    size_t n = 0; /* items of the stream before the record */
+};
+
+namespace {
+
+CUstream_st default_stream;
+std::map<char *, size_t> device_blocks;
+int n_open;
+cudaError_t last_error = cudaSuccess;
+
+bool eager() {
+    static const char *mode = getenv("PAR_STANDIN");
+    return mode && !strcmp(mode, "eager");
+}
+
+CUstream_st *of(cudaStream_t s) {
+    return s ? s : &default_stream;
+}
+
+void run_until(CUstream_st *s, size_t n) {
+    while (s->n_done < n) {
+        std::function<void()> item = std::move(s->items.front());
+        s->items.pop_front();
+        item();
+        s->n_done++;
+    }
+}
+
+void put(CUstream_st *s, std::function<void()> item) {
+    s->items.push_back(std::move(item));
+    s->n_put++;
+    if (eager()) run_until(s, s->n_put);
+}
+
+size_t pages(size_t nbytes) {
+    return (nbytes + 4095) / 4096 * 4096;
+}
+
+void protect(int protection) {
+    for (auto &b : device_blocks) mprotect(b.first, pages(b.second), protection);
+}
+
+cudaError_t failed(cudaError_t error) {
+    last_error = error;
+    return error;
+}
+
+} // namespace
+
+void standin_open() {
+    if (n_open++ == 0) protect(PROT_READ | PROT_WRITE);
+}
+void standin_close() {
+    if (--n_open == 0) protect(PROT_NONE);
+}
+void standin_enqueue(cudaStream_t stream, std::function<void()> item) {
+    put(of(stream), [item = std::move(item)] {
+        standin_open();
+        item();
+        standin_close();
+    });
+}
+void standin_finish(cudaStream_t stream) {
+    run_until(of(stream), of(stream)->n_put);
+}
+
+extern "C" {
+
+cudaError_t cudaGetDeviceCount(int *n) {
+    const char *count = getenv("PAR_STANDIN_GPUS");
+    *n = count ? atoi(count) : 1;
+    return *n > 0 ? cudaSuccess : failed(cudaErrorNoDevice);
+}
+cudaError_t cudaSetDevice(int device) {
+    int n = 0;
+    cudaGetDeviceCount(&n);
+    return device >= 0 && device < n ? cudaSuccess : failed(cudaErrorInvalidDevice);
+}
+cudaError_t cudaGetDevice(int *device) {
+    *device = 0;
+    return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
+    memset(p, 0, sizeof *p);
+    snprintf(p->name, sizeof p->name, "stand-in %d", device);
+    p->major = 9;
+    p->multiProcessorCount = 4;
+    p->totalGlobalMem = (size_t)8 << 30;
+    p->sharedMemPerBlockOptin = 232448;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device) {
+    (void)device;
+    *value = attribute == cudaDevAttrMultiProcessorCount            ? 4
+             : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 232448
+             : attribute == cudaDevAttrComputeCapabilityMajor       ? 9
+                                                                    : 0;
+    return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int *version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int *version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetPCIBusId(char *text, int nbytes, int device) {
+    snprintf(text, (size_t)nbytes, "0000:%02X:00.0", device + 1);
+    return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t *free_nbytes, size_t *total) {
+    size_t used = 0;
+    for (auto &b : device_blocks) used += b.second;
+    *total = (size_t)8 << 30;
+    *free_nbytes = *total - used;
+    return cudaSuccess;
+}
+const char *cudaGetErrorString(cudaError_t error) {
+    return error == cudaSuccess         ? "no error"
+           : error == cudaErrorNoDevice ? "no CUDA-capable device is detected"
+                                        : "stand-in error";
+}
+const char *cudaGetErrorName(cudaError_t error) {
+    static char name[32];
+    snprintf(name, sizeof name, "cudaError %d", (int)error);
+    return name;
+}
+cudaError_t cudaGetLastError(void) {
+    cudaError_t error = last_error;
+    last_error = cudaSuccess;
+    return error;
+}
+cudaError_t cudaPeekAtLastError(void) {
+    return last_error;
+}
+
+cudaError_t cudaMalloc(void **out, size_t nbytes) {
+    size_t free_nbytes, total;
+    cudaMemGetInfo(&free_nbytes, &total);
+    if (nbytes > free_nbytes) return failed(cudaErrorMemoryAllocation);
+    void *p = mmap(nullptr, pages(nbytes), n_open ? PROT_READ | PROT_WRITE : PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return failed(cudaErrorMemoryAllocation);
+    standin_open();
+    mprotect(p, pages(nbytes), PROT_READ | PROT_WRITE);
+    memset(p, 0xff, nbytes); /* NaN: nothing on a device is zero by itself */
+    device_blocks[(char *)p] = nbytes;
+    standin_close();
+    *out = p;
+    return cudaSuccess;
+}
+cudaError_t cudaFree(void *p) {
+    if (!p) return cudaSuccess;
+    auto b = device_blocks.find((char *)p);
+    if (b == device_blocks.end()) return failed(cudaErrorInvalidValue);
+    munmap(p, pages(b->second));
+    device_blocks.erase(b);
+    return cudaSuccess;
+}
+cudaError_t cudaHostAlloc(void **out, size_t nbytes, unsigned) {
+    *out = aligned_alloc(4096, pages(nbytes));
+    if (!*out) return failed(cudaErrorMemoryAllocation);
+    memset(*out, 0xff, nbytes);
+    return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void *p) {
+    free(p);
+    return cudaSuccess;
+}
+cudaError_t cudaMemset(void *p, int value, size_t nbytes) {
+    standin_open();
+    memset(p, value, nbytes);
+    standin_close();
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpy(void *dst, const void *src, size_t nbytes, enum cudaMemcpyKind) {
+    standin_finish(nullptr);
+    standin_open();
+    memmove(dst, src, nbytes);
+    standin_close();
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t nbytes, enum cudaMemcpyKind, cudaStream_t s) {
+    /* From pageable memory CUDA may return before or after it was read; both happen here, by mode. */
+    standin_enqueue(s, [=] { memmove(dst, src, nbytes); });
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width,
+                              size_t height, enum cudaMemcpyKind, cudaStream_t s) {
+    standin_enqueue(s, [=] {
+        for (size_t i = 0; i < height; i++)
+            memmove((char *)dst + i * dst_pitch, (const char *)src + i * src_pitch, width);
+    });
+    return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void *p, int value, size_t nbytes, cudaStream_t s) {
+    standin_enqueue(s, [=] { memset(p, value, nbytes); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
+    *out = new CUstream_st;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int) {
+    return cudaStreamCreateWithFlags(out, flags);
+}
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
+    *least = 0;
+    *greatest = -5;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t s) {
+    standin_finish(s);
+    delete s;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+    standin_finish(s);
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize(void) {
+    standin_finish(nullptr);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
+    CUstream_st *stream = e->stream;
+    size_t n = e->n;
+    if (stream) put(of(s), [=] { run_until(stream, n); });
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
+    *out = new CUevent_st;
+    return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t e) {
+    delete e;
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+    e->stream = of(s);
+    e->n = of(s)->n_put;
+    return cudaSuccess;
+}
+/* Each question lets one item run, so that somebody who polls gets there. */
+cudaError_t cudaEventQuery(cudaEvent_t e) {
+    if (!e->stream || e->stream->n_done >= e->n) return cudaSuccess;
+    run_until(e->stream, e->stream->n_done + 1);
+    return e->stream->n_done >= e->n ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+    if (e->stream) run_until(e->stream, e->n);
+    return cudaSuccess;
+}
+cudaError_t cudaFuncSetAttribute(const void *, enum cudaFuncAttribute, int) {
+    return cudaSuccess;
+}
+}
