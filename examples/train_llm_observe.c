@@ -121,12 +121,16 @@ static par_status check_matrix_file(const char *path) {
 }
 
 static void report_past(const observer *o, const settings *s, const beginning *from) {
-    if (s->log && from->step)
-        printf("log: %s goes on after step %lld; %lld records of later steps were taken out\n", s->log,
-               (long long)from->step, (long long)o->past.n_dropped);
-    if (s->curve && from->step && o->past.n == 0)
-        printf("note: --curve %s: begins at step %lld; steps before it are in no --log of this run\n",
-               s->curve, (long long)from->step + 1);
+    long long n = 0, begin = (long long)from->step;
+    if (!from->step) return;
+    for (int64_t i = 0; i < o->past.n; i++) n += !o->past.points[i].validation;
+    if (s->log)
+        printf("log: %s goes on after step %lld; %lld records of later steps were taken out\n", s->log, begin,
+               (long long)o->past.n_dropped);
+    if (s->log && n < begin) printf("note: log: it holds %lld of the %lld steps so far\n", n, begin);
+    if (s->curve && !s->log)
+        printf("note: --curve %s: begins at step %lld, as no --log has the steps before\n", s->curve,
+               begin + 1);
 }
 
 /* Rank 0's files; the curve is written at once, so that a bad path is known before the first step. */
