@@ -136,11 +136,15 @@ par_status sample_open(const run *r, world *w, sampler **out) {
     return PAR_OK;
 }
 
-par_status sample_prepare(sampler *p, par_trainer *trainer) {
+par_status sample_prepare(const run *r, sampler *p, par_trainer *trainer) {
     if (!p || *p->why) return PAR_OK;
     const par_generator_params params = {
         .sequences = p->count, .capacity = p->n_prompt + p->n_new, .vocab = p->vocab};
-    return par_generator_create(trainer, &params, &p->generator);
+    par_status st = par_generator_create(trainer, &params, &p->generator);
+    /* a backend without the operation, or no memory for it: the training does not need it */
+    if (sample_is_asked_for(&r->set) || (st != PAR_ERR_UNSUPPORTED && st != PAR_ERR_MEMORY)) return st;
+    snprintf(p->why, sizeof p->why, "%s", par_error());
+    return PAR_OK;
 }
 
 /* Bytes of the UTF-8 character at the front of n bytes; 0: there is none (Unicode 15, table 3-7). */
