@@ -40,20 +40,22 @@ double bench_sum(int64_t n, double term) {
 }
 
 static unsigned char *data_of(const bench_buffer *buffer) {
-    return buffer->block + GUARD;
+    return buffer->block + GUARD + (size_t)buffer->skew * par_dtype_nbytes(buffer->dtype);
 }
 
 static bench_buffer *add(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width,
                          int64_t ld) {
     if (b->n == BENCH_BUFFERS) abort();
     bench_buffer *buffer = &b->buffers[b->n++];
-    *buffer = (bench_buffer){.name = name, .dtype = dtype, .rows = rows, .width = width, .ld = ld};
+    *buffer =
+        (bench_buffer){.name = name, .dtype = dtype, .rows = rows, .width = width, .ld = ld, .skew = b->skew};
     /* the last row ends with its width: a gap after it is not the callee's */
     buffer->nbytes = rows > 0 ? (size_t)((rows - 1) * ld + width) * par_dtype_nbytes(dtype) : 0;
-    buffer->block = malloc(buffer->nbytes + 2 * GUARD);
+    size_t skew = (size_t)b->skew * par_dtype_nbytes(dtype);
+    buffer->block = malloc(buffer->nbytes + skew + 2 * GUARD);
     buffer->before = malloc(buffer->nbytes + 1);
     if (!buffer->block || !buffer->before) abort();
-    memset(buffer->block, GUARD_BYTE, buffer->nbytes + 2 * GUARD);
+    memset(buffer->block, GUARD_BYTE, buffer->nbytes + skew + 2 * GUARD);
     for (int64_t i = 0; i < (int64_t)(buffer->nbytes / par_dtype_nbytes(dtype)); i++)
         if (dtype != PAR_I32) bench_store(data_of(buffer), dtype, i, (double)NAN);
     return buffer;
@@ -131,7 +133,8 @@ static device_range find(void *user, const void *data) {
     for (int i = 0; i < b->n; i++) {
         bench_buffer x = b->buffers[i];
         const unsigned char *begin = data_of(&x), *at = data;
-        if (at >= begin && at < begin + x.nbytes) return (device_range){x.block, x.nbytes + 2 * GUARD};
+        if (at >= begin && at < begin + x.nbytes)
+            return (device_range){x.block, (size_t)(begin - x.block) + x.nbytes + GUARD};
     }
     return (device_range){0};
 }

@@ -33,11 +33,13 @@ typedef struct {
     unsigned char *block, *before; /* guard, data, guard; before: the input's bits or what the gaps hold */
     double absolute;
     bool output;
+    int skew;
 } bench_buffer;
 
 typedef struct {
     const par_backend *backend;
     int n;
+    int skew; /* elements that new buffers begin behind a multiple of 16 bytes; set by a case, 0 at first */
     bench_buffer buffers[BENCH_BUFFERS];
 } bench;
 

@@ -296,22 +296,49 @@ static void release(call *c) {
     }
 }
 
-/* The workspace is a region whose contents nobody wants back: NaN in all types. */
-static par_status run(call *c, par_op op, size_t workspace_nbytes, bool *intact) {
-    unsigned char *poison = malloc(workspace_nbytes + 1);
-    if (!poison) abort();
-    memset(poison, 0xff, workspace_nbytes + 1);
-    region workspace = {.begin = poison, .end = poison + workspace_nbytes, .guarded = true};
-    par_status st = upload(c, &workspace);
-    void *place = workspace_nbytes ? workspace.device + GUARD : NULL;
-    /* as an arena gives it: a multiple of 256, whatever the host's was */
-    if (st == PAR_OK && lead(&workspace) != GUARD) st = par_fail(PAR_ERR_ARG, "malloc is not aligned to 16");
-    if (st == PAR_OK) st = par_kernel_run(c->backend, op, NULL, &c->args, place);
-    if (st == PAR_OK) st = download(c, &workspace, intact);
-    if (workspace.device) c->backend->memory.release(workspace.device, workspace.nbytes);
-    free(workspace.staging);
-    free(poison);
-    return st;
+/* NaN in all types at both ends of the workspace, as it has no contents, and guards around it. It is kept
+ * between calls: libraries ask for 32 MiB and more. */
+enum { EDGE = 65536 };
+static struct {
+    unsigned char *block;
+    size_t nbytes;
+} kept;
+
+static par_status reserve(const par_backend *backend, size_t nbytes) {
+    void *block = NULL;
+    if (kept.block && kept.nbytes >= nbytes) return PAR_OK;
+    if (kept.block) backend->memory.release(kept.block, kept.nbytes);
+    kept.block = NULL;
+    PAR_TRY(backend->memory.alloc(nbytes, &block));
+    kept.block = block;
+    kept.nbytes = nbytes;
+    return PAR_OK;
+}
+
+/* The workspace's first bytes with the guard before it (front), or its last with the guard behind it. */
+static par_status copy_edge(const par_backend *backend, size_t nbytes, bool front, bool upload,
+                            unsigned char *staging) {
+    size_t n = (nbytes < EDGE ? nbytes : EDGE) + GUARD;
+    unsigned char *device = kept.block + (front ? 0 : GUARD + nbytes + GUARD - n);
+    PAR_TRY(upload ? backend->copy(NULL, device, staging, n) : backend->copy(NULL, staging, device, n));
+    return backend->sync(NULL);
+}
+
+static par_status run(call *c, par_op op, size_t nbytes, bool *intact) {
+    static unsigned char front[EDGE + GUARD], back[EDGE + GUARD];
+    size_t n = nbytes < EDGE ? nbytes : EDGE;
+    PAR_TRY(reserve(c->backend, nbytes + 2 * GUARD));
+    memset(front, GUARD_BYTE, GUARD);
+    memset(front + GUARD, 0xff, n);
+    memset(back, 0xff, n);
+    memset(back + n, GUARD_BYTE, GUARD);
+    PAR_TRY(copy_edge(c->backend, nbytes, true, true, front));
+    PAR_TRY(copy_edge(c->backend, nbytes, false, true, back));
+    PAR_TRY(par_kernel_run(c->backend, op, NULL, &c->args, nbytes ? kept.block + GUARD : NULL));
+    PAR_TRY(copy_edge(c->backend, nbytes, true, false, front));
+    PAR_TRY(copy_edge(c->backend, nbytes, false, false, back));
+    if (!all(front, GUARD) || !all(back + n, GUARD)) *intact = false;
+    return PAR_OK;
 }
 
 par_status device_call(const par_backend *backend, par_op op, const void *args, device_find *find, void *user,
