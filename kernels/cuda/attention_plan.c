@@ -53,9 +53,9 @@ size_t par__fused_scratch_nbytes(const par__fused_shape *s, par__fused_tensor te
 }
 
 size_t par__fused_ds_nbytes(const par__fused_shape *s) {
-    size_t padded = (size_t)(s->T + 63) / 64 * 64;
+    size_t queries = (size_t)(s->T + 63) / 64 * 64, keys = (size_t)(s->T + 127) / 128 * 128;
     if (s->kind != PAR__FUSED_BACKWARD_DETERMINISTIC) return 0;
-    return 2 * (size_t)(s->B * s->H) * padded * padded;
+    return 2 * (size_t)(s->B * s->H) * queries * keys;
 }
 
 /* A few semaphores, dS, and dk and dv of every query head before they are summed over groups. */
