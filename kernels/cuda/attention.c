@@ -54,11 +54,8 @@ static par_status backward_run(par_stream *stream, const void *args, void *works
 
 par_status par__cuda_attention_init(const par_device_params *params, par_backend *backend) {
     PAR_TRY(par__cudnn_attention_init(params));
-    bool both = par__cudnn_attention_present();
-    backend->kernels[PAR_OP_ATTENTION] =
-        (par_kernel){both ? "attention/cuda/cudnn+own" : "attention/cuda/own", prepare, run};
+    backend->kernels[PAR_OP_ATTENTION] = (par_kernel){"attention/cuda/cudnn+own", prepare, run};
     backend->kernels[PAR_OP_ATTENTION_BACKWARD] =
-        (par_kernel){both ? "attention_backward/cuda/cudnn+own" : "attention_backward/cuda/own",
-                     backward_prepare, backward_run};
+        (par_kernel){"attention_backward/cuda/cudnn+own", backward_prepare, backward_run};
     return PAR_OK;
 }

@@ -20,10 +20,8 @@ par_status par__cuda_attention_own(par_stream *stream, const par_attention *a);
 par_status par__cuda_attention_own_backward_prepare(const par_attention *a, size_t *workspace_nbytes);
 par_status par__cuda_attention_own_backward(par_stream *stream, const par_attention *a, void *workspace);
 
-/* cuDNN: attention_cudnn.c, or attention_stub.c where it cannot run. */
+/* cuDNN: attention_cudnn.c. */
 
-/* False in attention_stub.c. */
-bool par__cudnn_attention_present(void);
 /* Limits and files, once, before anything else; keeps nothing of params but its values. */
 par_status par__cudnn_attention_init(const par_device_params *params);
 /* *usable is false if cuDNN has nothing for this shape and device: own kernels then do it. Builds the plan.

@@ -32,10 +32,6 @@ static size_t limit_nbytes;
 static bool any_order;
 static char folder[512], device_name[512];
 
-bool par__cudnn_attention_present(void) {
-    return true;
-}
-
 par_status par__cudnn_attention_init(const par_device_params *params) {
     const par__cuda_device *d = par__cuda_device_get();
     limit_nbytes = params->attention_workspace_nbytes ? params->attention_workspace_nbytes : d->nbytes / 8;
