@@ -89,13 +89,13 @@ static void attention_sizes(float p) {
 }
 
 static void test_attention(void) {
-    if (!bench_ready()) return;
+    if (!bench_ready_for(PAR_OP_ATTENTION) || !bench_ready_for(PAR_OP_ATTENTION_BACKWARD)) return;
     attention_sizes(0);
     if (!bench_is_ref) compare_attention((shape){PAR_F32, 1, 1031, 2, 1, 9, 0, 0, 1});
 }
 
 static void test_attention_dropout(void) {
-    if (!bench_ready()) return;
+    if (!bench_ready_for(PAR_OP_ATTENTION) || !bench_ready_for(PAR_OP_ATTENTION_BACKWARD)) return;
     attention_sizes(0.25f);
     attention_sizes(0.9f);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device.h"
 #include "kernels/half.h"
 
 enum { GUARD = 256, GUARD_BYTE = 0xa5 };
@@ -14,7 +15,7 @@ enum { GUARD = 256, GUARD_BYTE = 0xa5 };
 const par_backend *bench_subject;
 bool bench_is_ref;
 static const char *subject_name;
-static char label[256];
+static char label[256], missing[1024];
 
 double bench_load(const void *data, par_dtype dtype, int64_t i) {
     if (dtype == PAR_F32) return ((const float *)data)[i];
@@ -125,8 +126,29 @@ static bool all(const unsigned char *bytes, size_t n, unsigned char value) {
     return true;
 }
 
+static device_range find(void *user, const void *data) {
+    const bench *b = user;
+    for (int i = 0; i < b->n; i++) {
+        bench_buffer x = b->buffers[i];
+        const unsigned char *begin = data_of(&x), *at = data;
+        if (at >= begin && at < begin + x.nbytes) return (device_range){x.block, x.nbytes + 2 * GUARD};
+    }
+    return (device_range){0};
+}
+
+static void call_device(bench *b, par_op op, const void *args) {
+    bool intact = true;
+    CHECK_OK(device_call(b->backend, op, args, find, b, &intact));
+    CHECK(intact, "%s: %s wrote outside its workspace or its operands", label, par_op_name(op));
+}
+
 void bench_call(bench *b, par_op op, const void *args) {
     size_t nbytes = 0;
+    if (harness_failed()) return;
+    if (!b->backend->on_host) {
+        call_device(b, op, args);
+        return;
+    }
     CHECK_OK(par_kernel_prepare(b->backend, op, args, &nbytes));
     if (harness_failed()) return;
     /* aligned as an arena's blocks are; NaN in all types: a workspace has no contents */
@@ -203,8 +225,15 @@ void bench_compare(void (*build)(bench *, const void *), const void *variant, co
 }
 
 bool bench_ready(void) {
-    if (!bench_subject) harness_skip("this build has no backend \"%s\"", subject_name);
+    if (!bench_subject) harness_skip("no backend \"%s\": %s", subject_name, missing);
     return bench_subject != NULL;
+}
+
+bool bench_ready_for(par_op op) {
+    if (!bench_ready()) return false;
+    if (strncmp(bench_subject->kernels[op].name, "none", 4) != 0) return true;
+    harness_skip("backend \"%s\" has no %s", subject_name, par_op_name(op));
+    return false;
 }
 
 int bench_main(const char *backend, int argc, char **argv) {
@@ -217,7 +246,10 @@ int bench_main(const char *backend, int argc, char **argv) {
         for (int j = 0; j < counts[i]; j++) cases[n++] = tables[i][j];
     subject_name = backend;
     bench_is_ref = strcmp(backend, "ref") == 0;
-    if (par_backend_get(backend, &bench_subject) != PAR_OK) bench_subject = NULL;
+    if (par_backend_get(backend, &bench_subject) != PAR_OK) {
+        snprintf(missing, sizeof missing, "%s", par_error());
+        bench_subject = NULL;
+    }
     snprintf(suite, sizeof suite, "kernels_%s", backend);
     return harness_main(suite, cases, n, argc, argv);
 }
