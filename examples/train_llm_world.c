@@ -97,7 +97,7 @@ static par_status create_comm(world *w, const int *ranks) {
     par_status st = par_memory_create_measuring(&measured);
     if (st == PAR_OK) st = par_comm_create(w->transport, &params, measured, &measuring);
     par_comm_destroy(&measuring);
-    if (st == PAR_OK) st = par_memory_create(&allocator, measured, &w->memory);
+    if (st == PAR_OK) st = par_memory_create(&allocator, &allocator, measured, &w->memory);
     if (st == PAR_OK) st = par_comm_create(w->transport, &params, w->memory, &w->comm);
     par_memory_destroy(&measured);
     return st;

@@ -16,12 +16,13 @@ typedef struct {
 } visitor;
 
 static par_status offer(const par_param *p, int64_t first, int64_t n, const char *kind, par_dtype dtype,
-                        void *data, const visitor *v) {
+                        void *data, const par_trainer *t, const visitor *v) {
     par_checkpoint_run run = {.kind = kind,
                               .name = p->name,
                               .dtype = dtype,
                               .n = n,
                               .data = data,
+                              .staging = t->staging ? &t->checkpoint_staging : NULL,
                               .first = first,
                               .replica = p->replica};
     memcpy(run.global, p->global, sizeof run.global);
@@ -39,10 +40,10 @@ static par_status each_run(const par_trainer *t, const par_param *p, const visit
     par__owned(t, p->bucket, &owned, &n_owned, &state);
     int64_t at = state + (p->flat - owned) + first;
     size_t size = par_dtype_nbytes(t->params.dtype);
-    PAR_TRY(offer(p, first, n, "weight", t->params.dtype, (char *)p->weight + (size_t)first * size, v));
-    if (t->master) PAR_TRY(offer(p, first, n, "master", PAR_F32, t->master + at, v));
-    PAR_TRY(offer(p, first, n, "m", PAR_F32, t->m + at, v));
-    if (t->v) PAR_TRY(offer(p, first, n, "v", PAR_F32, t->v + at, v));
+    PAR_TRY(offer(p, first, n, "weight", t->params.dtype, (char *)p->weight + (size_t)first * size, t, v));
+    if (t->master) PAR_TRY(offer(p, first, n, "master", PAR_F32, t->master + at, t, v));
+    PAR_TRY(offer(p, first, n, "m", PAR_F32, t->m + at, t, v));
+    if (t->v) PAR_TRY(offer(p, first, n, "v", PAR_F32, t->v + at, t, v));
     return PAR_OK;
 }
 
@@ -103,7 +104,7 @@ static void describe_options(const par_trainer *t, const char *more, char *text,
              "betas %g %g, eps %g, momentum %g, weight decay %g, clip %g%s%s",
              (long long)p->global_batch, (long long)p->micro_batch, (unsigned long long)p->seed,
              par_schedule_kind_name(p->schedule), (int)p->recompute, p->zero,
-             t->sequence_parallel ? "on" : "off", p->backend, (double)p->beta1, (double)p->beta2,
+             t->sequence_parallel ? "on" : "off", t->backend->name, (double)p->beta1, (double)p->beta2,
              (double)p->eps, (double)p->momentum, (double)p->weight_decay, (double)p->clip,
              more && *more ? "; " : "", more ? more : "");
 }
@@ -145,12 +146,12 @@ static par_status gather(par_trainer *t) {
         char *weights = (char *)t->weights + (size_t)k->begin * size;
         int64_t part = k->shard - k->begin;
         PAR_TRY(par_comm_all_gather(dp, weights + (size_t)part * size, weights, k->n_shard, t->params.dtype,
-                                    tag, &t->stream, NULL));
+                                    tag, t->stream, NULL));
         float *const states[] = {t->master, t->m, t->v};
         for (int i = 0; i < 3 && t->params.zero == 0; i++) {
             if (!states[i]) continue;
             float *all = states[i] + t->state[b];
-            PAR_TRY(par_comm_all_gather(dp, all + part, all, k->n_shard, PAR_F32, tag, &t->stream, NULL));
+            PAR_TRY(par_comm_all_gather(dp, all + part, all, k->n_shard, PAR_F32, tag, t->stream, NULL));
         }
     }
     return PAR_OK;
