@@ -98,7 +98,15 @@ static par_status check_gemm(check c, const void *args) {
     PAR_TRY(matrix(c, "a", a->ta ? a->k : a->m, a->ta ? a->m : a->k, "lda", a->lda, a->a));
     PAR_TRY(matrix(c, "b", a->tb ? a->n : a->k, a->tb ? a->k : a->n, "ldb", a->ldb, a->b));
     PAR_TRY(matrix(c, "c", a->m, a->n, "ldc", a->ldc, a->c));
-    return zero_or_one(c, a->beta);
+    if (a->epilogue == PAR_EPILOGUE_NONE) return zero_or_one(c, a->beta);
+    if ((a->epilogue != PAR_EPILOGUE_GELU && a->epilogue != PAR_EPILOGUE_GELU_BACKWARD) || a->beta != 0 ||
+        a->dtype_c != a->dtype)
+        PAR_FAIL(
+            PAR_ERR_ARG,
+            "%s: epilogue %d with beta %g and dtype_c %s: it must be one of par_epilogue, with beta 0 and "
+            "dtype_c %s",
+            c.op, (int)a->epilogue, (double)a->beta, par_dtype_name(a->dtype_c), par_dtype_name(a->dtype));
+    return matrix(c, "aux", a->m, a->n, "ldc", a->ldc, a->aux);
 }
 
 static par_status check_column_sum(check c, const void *args) {

@@ -96,5 +96,8 @@ par_status par_kernel_run(const par_backend *backend, par_op op, par_stream *str
                           void *workspace) {
     PAR_TRY(known(backend, op, args));
     PAR_TRY(par__kernel_check(op, args, true));
-    return backend->kernels[op].run(stream, args, workspace);
+    par_range_begin(backend, par_op_name(op));
+    par_status st = backend->kernels[op].run(stream, args, workspace);
+    par_range_end(backend);
+    return st;
 }

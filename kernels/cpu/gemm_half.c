@@ -31,6 +31,8 @@ static blocks blocks_of(const par_gemm *g, float *workspace) {
 par_status par__cpu_gemm_half_prepare(const void *args, size_t *workspace_nbytes) {
     const par_gemm *g = args;
     blocks s = blocks_of(g, NULL);
+    if (g->epilogue != PAR_EPILOGUE_NONE)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "gemm: the cpu backend has no epilogues; run the operation after it");
     int64_t c = g->dtype_c == PAR_F32 ? 0 : s.m * s.n;
     *workspace_nbytes = g->dtype == PAR_F32 ? 0 : (size_t)(s.m * s.k + s.k * s.n + s.n + c) * sizeof(float);
     return PAR_OK;

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <nvtx3/nvToolsExt.h>
+
 #include "kernels/cuda/cuda.h"
 
 static par__cuda_device device;
@@ -139,6 +141,15 @@ static par_status sync(par_stream *stream) {
     return PAR_OK;
 }
 
+/* Ranges that Nsight Systems shows (NVTX); nothing happens without it. */
+static void range_begin(const char *name) {
+    (void)nvtxRangePushA(name);
+}
+
+static void range_end(void) {
+    (void)nvtxRangePop();
+}
+
 /* The rank's device among the visible ones. */
 static par_status choose(const par_device_params *params, int n) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
@@ -199,5 +210,7 @@ par_status par__cuda_device_init(const par_device_params *params, par_backend *b
     backend->wait = wait;
     backend->query = query;
     backend->sync = sync;
+    backend->range_begin = range_begin;
+    backend->range_end = range_end;
     return PAR_OK;
 }

@@ -33,7 +33,7 @@ static par_status unsupported_run(par_stream *stream, const void *args, void *wo
     PAR_FAIL(PAR_ERR_UNSUPPORTED, "device cuda has no kernel for this operation");
 }
 
-static par_status fill(par_backend *backend) {
+static par_status fill(const par_device_params *params, par_backend *backend) {
     for (int op = 0; op < PAR_OP_COUNT; op++)
         backend->kernels[op] = (par_kernel){"none", unsupported_prepare, unsupported_run};
     par__cuda_norm_init(backend);
@@ -44,7 +44,7 @@ static par_status fill(par_backend *backend) {
     par__cuda_embedding_init(backend);
     par__cuda_xent_init(backend);
     par__cuda_update_init(backend);
-    PAR_TRY(par__cuda_gemm_init(backend));
+    PAR_TRY(par__cuda_gemm_init(params, backend));
     return par__cuda_attention_init(backend);
 }
 
@@ -87,7 +87,7 @@ par_status par_cuda_open(const par__module_host *services, const par_device_para
     memset(out, 0, sizeof *out);
     out->version = PAR__MODULE_VERSION;
     PAR_TRY(par__cuda_device_init(params, &out->backend));
-    PAR_TRY(fill(&out->backend));
+    PAR_TRY(fill(params, &out->backend));
     out->device = describe();
     return PAR_OK;
 }

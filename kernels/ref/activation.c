@@ -10,12 +10,12 @@ static const double SQRT_2_OVER_PI = 0.79788456080286535588;
 static const double SQRT_1_OVER_2 = 0.70710678118654752440;
 static const double SQRT_1_OVER_2PI = 0.39894228040143267794;
 
-static double gelu(double x, bool erf_form) {
+double par__ref_gelu_value(double x, bool erf_form) {
     if (erf_form) return x / 2 * (1 + erf(x * SQRT_1_OVER_2));
     return x / 2 * (1 + tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)));
 }
 
-static double gelu_derivative(double x, bool erf_form) {
+double par__ref_gelu_slope(double x, bool erf_form) {
     if (erf_form) return (1 + erf(x * SQRT_1_OVER_2)) / 2 + x * SQRT_1_OVER_2PI * exp(-x * x / 2);
     double t = tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x));
     return (1 + t) / 2 + x / 2 * (1 - t * t) * SQRT_2_OVER_PI * (1 + 3 * 0.044715 * x * x);
@@ -25,7 +25,8 @@ par_status par__ref_gelu(par_stream *stream, const void *args, void *workspace) 
     const par_gelu *a = args;
     (void)stream;
     (void)workspace;
-    for (int64_t i = 0; i < a->n; i++) store(a->y, a->dtype, i, gelu(load(a->x, a->dtype, i), a->erf));
+    for (int64_t i = 0; i < a->n; i++)
+        store(a->y, a->dtype, i, par__ref_gelu_value(load(a->x, a->dtype, i), a->erf));
     return PAR_OK;
 }
 
@@ -35,7 +36,7 @@ par_status par__ref_gelu_backward(par_stream *stream, const void *args, void *wo
     (void)workspace;
     for (int64_t i = 0; i < a->n; i++)
         store(a->dx, a->dtype, i,
-              load(a->dy, a->dtype, i) * gelu_derivative(load(a->x, a->dtype, i), a->erf));
+              load(a->dy, a->dtype, i) * par__ref_gelu_slope(load(a->x, a->dtype, i), a->erf));
     return PAR_OK;
 }
 

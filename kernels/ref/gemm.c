@@ -14,6 +14,17 @@ static double dot(const par_gemm *g, int64_t i, int64_t j) {
     return sum;
 }
 
+/* s, the product with bias, into element `at` of c. */
+static void finish(const par_gemm *g, int64_t at, double s) {
+    if (g->epilogue == PAR_EPILOGUE_GELU) {
+        store(g->aux, g->dtype, at, s);
+        s = par__ref_gelu_value(s, false);
+    } else if (g->epilogue == PAR_EPILOGUE_GELU_BACKWARD) {
+        s *= par__ref_gelu_slope(load(g->aux, g->dtype, at), false);
+    }
+    store(g->c, g->dtype_c, at, s + scaled(g->beta, load(g->c, g->dtype_c, at)));
+}
+
 par_status par__ref_gemm(par_stream *stream, const void *args, void *workspace) {
     const par_gemm *g = args;
     (void)workspace;
@@ -21,7 +32,7 @@ par_status par__ref_gemm(par_stream *stream, const void *args, void *workspace) 
         for (int64_t j = 0; j < g->n; j++) {
             int64_t at = i * g->ldc + j;
             double bias = g->bias ? load(g->bias, g->dtype, j) : 0;
-            store(g->c, g->dtype_c, at, dot(g, i, j) + bias + scaled(g->beta, load(g->c, g->dtype_c, at)));
+            finish(g, at, dot(g, i, j) + bias);
         }
         par__progress(stream);
     }

@@ -31,6 +31,10 @@ static inline double scaled(float beta, double old) {
     return beta == 0 ? 0.0 : beta * old;
 }
 
+/* GELU and its derivative. */
+double par__ref_gelu_value(double x, bool erf_form);
+double par__ref_gelu_slope(double x, bool erf_form);
+
 /* prepare of operations that need no workspace */
 par_status par__ref_no_workspace(const void *args, size_t *workspace_nbytes);
 

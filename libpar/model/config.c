@@ -110,16 +110,16 @@ static void check_rows(const par_transformer_config *c, int tp, int64_t micro_ba
         (long long)step);
 }
 
-static void note_padding(const char *what, int64_t n, int tp, par_problems *notes) {
-    int64_t local = (n + tp - 1) / tp;
-    if (n % tp != 0)
+static void note_padding(const char *what, int64_t n, int64_t multiple, int tp, par_problems *notes) {
+    int64_t local = par__split_padded(NULL, n, multiple, tp, 0).local;
+    if (n != local * tp)
         par_problem(notes, "%s %lld is padded with zeros to %lld: %lld on each of %d tp ranks", what,
                     (long long)n, (long long)(local * tp), (long long)local, tp);
 }
 
 static void note(const par_transformer_config *c, int tp, par_problems *notes) {
-    note_padding("vocabulary", c->vocab, tp, notes);
-    note_padding("MLP width", c->mlp, tp, notes);
+    note_padding("vocabulary", c->vocab, PAR__VOCAB_MULTIPLE, tp, notes);
+    note_padding("MLP width", c->mlp, 1, tp, notes);
     if (tp > c->kv_heads)
         par_problem(notes, "each of %lld KV heads is held by %lld tp ranks", (long long)c->kv_heads,
                     (long long)(tp / c->kv_heads));

@@ -1,7 +1,8 @@
 /*
  * Token embedding, split over tp by vocabulary, plus learned positions, plus dropout, as the model's first
  * module. A rank looks up what it has and zeros elsewhere; the sum over tp is exact, since one term alone is
- * not zero. The table's rows are ceil(V / tp) on every rank, zero padded behind V.
+ * not zero. The table's rows are ceil(V / tp), rounded up to a multiple of 8, on every rank, zero padded
+ * behind V.
  */
 #include <stdlib.h>
 
@@ -20,7 +21,7 @@ double par__init_std(const par_transformer_config *config) {
 
 par_status par__token_table(const par__place *place, par_build *build, const par_transformer_config *config,
                             bool second, par_param **out) {
-    par__part rows = par__split(NULL, config->vocab, place->p, place->r);
+    par__part rows = par__split_padded(NULL, config->vocab, PAR__VOCAB_MULTIPLE, place->p, place->r);
     bool two = config->tied && build->mesh->layout.size[PAR_PP] > 1;
     par_param_spec spec = {.name = "embedding.token.weight",
                            .ndim = 2,

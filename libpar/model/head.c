@@ -28,7 +28,7 @@ static int64_t block_rows(const par__place *place) {
 static par_status build_weight(head *m, par_build *build) {
     par__place *place = &m->place;
     const par_transformer_config *config = m->config;
-    par__part rows = par__split("head", config->vocab, place->p, place->r);
+    par__part rows = par__split_padded("head", config->vocab, PAR__VOCAB_MULTIPLE, place->p, place->r);
     if (config->tied) {
         m->linear = (par__linear){.n_parts = 1, .in = config->channels, .out = rows.local};
         PAR_TRY(par__token_table(place, build, config, true, &m->linear.weights[0]));

@@ -65,6 +65,10 @@ typedef struct {
 /* Part r of p equal ones of ceil(global / p); the last ones may be short or empty, and are padded with zeros.
  */
 par__part par__split(const char *name, int64_t global, int p, int r);
+/* The same, with a local width that is a multiple. */
+par__part par__split_padded(const char *name, int64_t global, int64_t multiple, int p, int r);
+/* Of a rank's part of the vocabulary: rows of logits then begin at multiples of 16 bytes in every type. */
+enum { PAR__VOCAB_MULTIPLE = 8 };
 
 /* A vector or table that every tp rank holds. Its gradients are partial with sequence parallel. */
 par_status par__replicated(const par__place *place, par_build *build, const char *name, int ndim, int64_t n0,
@@ -115,6 +119,16 @@ par_status par__linear_forward(const par__linear *linear, const par__place *plac
                                int64_t m, const void *x, void *y);
 par_status par__linear_backward_input(const par__linear *linear, const par__place *place,
                                       const par_call *call, int64_t m, const void *dy, void *dx);
+/* With the activation function as the product's epilogue. True if the backend has both; it is prepared then.
+ */
+bool par__linear_prepare_gelu(const par__linear *in, const par__linear *out, par__place *place,
+                              par_build *build, int64_t m);
+/* u = x · Wᵀ + b, a = gelu(u). */
+par_status par__linear_forward_gelu(const par__linear *in, const par__place *place, const par_call *call,
+                                    int64_t m, const void *x, void *u, void *a);
+/* du = (dy · W) · dgelu(u). */
+par_status par__linear_backward_gelu(const par__linear *out, const par__place *place, const par_call *call,
+                                     int64_t m, const void *dy, void *u, void *du);
 /* Weights and, unless bias_apart, biases. */
 par_status par__linear_backward_weight(const par__linear *linear, const par__place *place,
                                        const par_call *call, int64_t m, const void *x, const void *dy);
@@ -175,6 +189,7 @@ typedef struct {
     par__branch branch;
     int64_t F; /* local width with padding */
     bool swiglu, erf;
+    bool fused;  /* GELU is an epilogue of the products around it */
     size_t u, a; /* stash: before and after the activation function (a in scratch with selective recompute) */
     size_t da, du; /* scratch */
 } par__mlp;

@@ -137,6 +137,32 @@ par_status par__linear_backward_input(const par__linear *linear, const par__plac
     return par__run(place, call, PAR_OP_GEMM, &args);
 }
 
+bool par__linear_prepare_gelu(const par__linear *in, const par__linear *out, par__place *place,
+                              par_build *build, int64_t m) {
+    par_gemm forward = forward_args(in, place, m, NULL, NULL),
+             backward = input_args(out, place, m, NULL, NULL);
+    forward.epilogue = PAR_EPILOGUE_GELU;
+    backward.epilogue = PAR_EPILOGUE_GELU_BACKWARD;
+    return par__prepare(place, build, PAR_OP_GEMM, &forward) == PAR_OK &&
+           par__prepare(place, build, PAR_OP_GEMM, &backward) == PAR_OK;
+}
+
+par_status par__linear_forward_gelu(const par__linear *in, const par__place *place, const par_call *call,
+                                    int64_t m, const void *x, void *u, void *a) {
+    par_gemm args = forward_args(in, place, m, x, a);
+    args.epilogue = PAR_EPILOGUE_GELU;
+    args.aux = u;
+    return par__run(place, call, PAR_OP_GEMM, &args);
+}
+
+par_status par__linear_backward_gelu(const par__linear *out, const par__place *place, const par_call *call,
+                                     int64_t m, const void *dy, void *u, void *du) {
+    par_gemm args = input_args(out, place, m, dy, du);
+    args.epilogue = PAR_EPILOGUE_GELU_BACKWARD;
+    args.aux = u;
+    return par__run(place, call, PAR_OP_GEMM, &args);
+}
+
 /* Adjacent parameters are written by the same calls, so all have the beta of the first. */
 static float beta(par_param *const *params, int n) {
     float first = par_grad_beta(params[0]);

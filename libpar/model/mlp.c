@@ -34,13 +34,15 @@ static par_swiglu swiglu_args(const par__mlp *mlp, const par__place *place) {
     return (par_swiglu){.dtype = place->dtype, .m = place->N, .n = mlp->F};
 }
 
-static par_status prepare(const par__mlp *mlp, par__place *place, par_build *build) {
+static par_status prepare(par__mlp *mlp, par__place *place, par_build *build) {
     par_gelu gelu = gelu_args(mlp, place);
     par_swiglu swiglu = swiglu_args(mlp, place);
     if (mlp->swiglu) {
         PAR_TRY(par__prepare(place, build, PAR_OP_SWIGLU, &swiglu));
         return par__prepare(place, build, PAR_OP_SWIGLU_BACKWARD, &swiglu);
     }
+    mlp->fused =
+        !mlp->erf && par__linear_prepare_gelu(&mlp->branch.in, &mlp->branch.out, place, build, place->N);
     PAR_TRY(par__prepare(place, build, PAR_OP_GELU, &gelu));
     return par__prepare(place, build, PAR_OP_GELU_BACKWARD, &gelu);
 }
@@ -90,8 +92,14 @@ par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const 
                             void *y) {
     const void *h = NULL;
     PAR_TRY(par__branch_input(&mlp->branch, place, call, x, 0, false, &h));
-    PAR_TRY(par__linear_forward(&mlp->branch.in, place, call, place->N, h, (char *)call->stash + mlp->u));
-    PAR_TRY(activate(mlp, place, call));
+    void *u = (char *)call->stash + mlp->u;
+    if (mlp->fused) {
+        PAR_TRY(par__linear_forward_gelu(&mlp->branch.in, place, call, place->N, h, u,
+                                         activation(mlp, place, call)));
+    } else {
+        PAR_TRY(par__linear_forward(&mlp->branch.in, place, call, place->N, h, u));
+        PAR_TRY(activate(mlp, place, call));
+    }
     return par__branch_output(&mlp->branch, place, call, activation(mlp, place, call), x, y);
 }
 
@@ -104,7 +112,12 @@ par_status par__mlp_backward(const par__mlp *mlp, const par__place *place, const
     PAR_TRY(par__linear_backward_weight(&mlp->branch.out, place, call, place->N, activation(mlp, place, call),
                                         dp));
     /* from here on a recomputed activation is dead and da takes its place */
-    PAR_TRY(par__linear_backward_input(&mlp->branch.out, place, call, place->N, dp, da));
-    PAR_TRY(activate_backward(mlp, place, call, da, du));
+    if (mlp->fused) {
+        PAR_TRY(par__linear_backward_gelu(&mlp->branch.out, place, call, place->N, dp,
+                                          (char *)call->stash + mlp->u, du));
+    } else {
+        PAR_TRY(par__linear_backward_input(&mlp->branch.out, place, call, place->N, dp, da));
+        PAR_TRY(activate_backward(mlp, place, call, da, du));
+    }
     return par__branch_input_backward(&mlp->branch, place, call, x, du, dy, dx);
 }

@@ -5,7 +5,7 @@
  */
 #include "layers.h"
 
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 256 }; /* what GPU libraries ask of a workspace */
 
 size_t par__reserve(size_t *used, size_t nbytes) {
     size_t offset = *used;
@@ -102,7 +102,11 @@ par_status par__dropout(const par__place *place, const par_call *call, par_dropo
 }
 
 par__part par__split(const char *name, int64_t global, int p, int r) {
-    int64_t local = (global + p - 1) / p;
+    return par__split_padded(name, global, 1, p, r);
+}
+
+par__part par__split_padded(const char *name, int64_t global, int64_t multiple, int p, int r) {
+    int64_t local = ((global + p - 1) / p + multiple - 1) / multiple * multiple;
     int64_t begin = r * local < global ? r * local : global;
     int64_t end = begin + local < global ? begin + local : global;
     return (par__part){.name = name,

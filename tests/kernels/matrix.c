@@ -64,6 +64,61 @@ static void gemm_sizes(par_dtype dtype, par_dtype dtype_c) {
     }
 }
 
+typedef struct {
+    par_dtype dtype;
+    par_epilogue epilogue;
+    int64_t m, n, k;
+    bool bias;
+} epilogue_variant;
+
+/*
+ * A slope of GELU is at most 1.13, and the sum of k products of mean size 1/4 is off as in gemm; its rounding
+ * to dtype before GELU, and a slope at a rounded aux, are one unit of a number below sqrt(k) / 2 + 1 more.
+ */
+static void build_epilogue(bench *b, const void *variant) {
+    const epilogue_variant *v = variant;
+    double unit = v->dtype == PAR_F32 ? 0x1p-22 : v->dtype == PAR_BF16 ? 0x1p-7 : 0x1p-10;
+    double absolute = 1.2 * (bench_sum(v->k, 0.25) + unit * (sqrt((double)v->k) / 2 + 1));
+    par_gemm g = {.dtype = v->dtype,
+                  .dtype_c = v->dtype,
+                  .tb = true,
+                  .m = v->m,
+                  .n = v->n,
+                  .k = v->k,
+                  .lda = v->k,
+                  .ldb = v->k,
+                  .ldc = v->n,
+                  .epilogue = v->epilogue};
+    g.a = bench_in(b, v->dtype, v->m, v->k, v->k, 1);
+    g.b = bench_in(b, v->dtype, v->n, v->k, v->k, 1);
+    g.bias = v->bias ? bench_in(b, v->dtype, 1, v->n, v->n, 1) : NULL;
+    g.aux = v->epilogue == PAR_EPILOGUE_GELU ? bench_out(b, "aux", v->dtype, v->m, v->n, v->n, absolute)
+                                             : (void *)(size_t)bench_in(b, v->dtype, v->m, v->n, v->n, 3);
+    g.c = bench_out(b, "c", v->dtype, v->m, v->n, v->n, absolute);
+    bench_call(b, PAR_OP_GEMM, &g);
+}
+
+static void test_gemm_epilogue(void) {
+    static const int64_t sizes[][3] = {{1, 8, 1}, {7, 16, 9}, {33, 8, 31}, {8, 72, 65}};
+    const par_gemm probe = {
+        .m = 1, .n = 8, .k = 1, .lda = 1, .ldb = 8, .ldc = 8, .epilogue = PAR_EPILOGUE_GELU};
+    size_t nbytes;
+    if (!bench_ready()) return;
+    if (par_kernel_prepare(bench_subject, PAR_OP_GEMM, &probe, &nbytes) == PAR_ERR_UNSUPPORTED) {
+        harness_skip("%s has no epilogues", bench_subject->name);
+        return;
+    }
+    for (int i = 0; i < 3 * 4 * 3; i++) {
+        const int64_t *size = sizes[i / 3 % 4];
+        epilogue_variant v = {dtypes[i % 3], i / 12 == 2 ? PAR_EPILOGUE_GELU_BACKWARD : PAR_EPILOGUE_GELU,
+                              size[0],       size[1],
+                              size[2],       i / 12 == 1};
+        bench_compare(build_epilogue, &v, "gemm with epilogue %d in %s, %lld x %lld x %lld, bias %d",
+                      (int)v.epilogue, par_dtype_name(v.dtype), (long long)v.m, (long long)v.n,
+                      (long long)v.k, v.bias);
+    }
+}
+
 static void test_gemm_fp32(void) {
     if (!bench_ready()) return;
     gemm_sizes(PAR_F32, PAR_F32);
@@ -264,9 +319,13 @@ static void test_embedding(void) {
 }
 
 const harness_case matrix_cases[] = {
-    {.name = "gemm_fp32", .run = test_gemm_fp32},   {.name = "gemm_16_bits", .run = test_gemm_16_bits},
-    {.name = "column_sum", .run = test_column_sum}, {.name = "layernorm", .run = test_layernorm},
-    {.name = "rmsnorm", .run = test_rmsnorm},       {.name = "rope", .run = test_rope},
+    {.name = "gemm_fp32", .run = test_gemm_fp32},
+    {.name = "gemm_16_bits", .run = test_gemm_16_bits},
+    {.name = "gemm_epilogue", .run = test_gemm_epilogue},
+    {.name = "column_sum", .run = test_column_sum},
+    {.name = "layernorm", .run = test_layernorm},
+    {.name = "rmsnorm", .run = test_rmsnorm},
+    {.name = "rope", .run = test_rope},
     {.name = "embedding", .run = test_embedding},
 };
 const int n_matrix_cases = HARNESS_COUNT(matrix_cases);

@@ -24,7 +24,7 @@ static double head_loss(driver *d, int module) {
     double sum = 0;
     CHECK_OK(par_transformer_logits(d->modules[module], d->stash[module], &logits, &begin, &V));
     for (int64_t i = 0; i < logits.shape[0]; i++) {
-        const float *x = (const float *)logits.data + i * V;
+        const float *x = (const float *)logits.data + i * logits.shape[1];
         double z = 0;
         if (d->targets[i] < 0) continue;
         for (int64_t j = 0; j < V; j++) z += exp((double)x[j]);

@@ -80,13 +80,13 @@ static void compare_logits(driver *d, driver *one) {
         if (!driver_forward(d, i, false) || !driver_forward(one, i, false)) return;
     CHECK_OK(par_transformer_logits(d->modules[last], d->stash[last], &a, &begin, &valid));
     CHECK_OK(par_transformer_logits(one->modules[last], one->stash[last], &b, &zero, &V));
-    CHECK(V == d->params.config.vocab && b.shape[1] == V && zero == 0, "one rank has %lld logits",
+    CHECK(V == d->params.config.vocab && b.shape[1] >= V && zero == 0, "one rank has %lld logits",
           (long long)V);
     double difference = 0, size = 0;
     for (int64_t i = 0; i < a.shape[0]; i++)
         for (int64_t j = 0; j < valid; j++) {
             double x = (double)((float *)a.data)[i * a.shape[1] + j];
-            double y = (double)((float *)b.data)[i * V + begin + j];
+            double y = (double)((float *)b.data)[i * b.shape[1] + begin + j];
             difference += (x - y) * (x - y);
             size += y * y;
         }

@@ -62,10 +62,19 @@ typedef enum {
     PAR_OP_COUNT
 } par_op;
 
+/* What a product does to its result s = op(a) · op(b) + bias before it stores it, as an own pass over c
+ * would. */
+typedef enum {
+    PAR_EPILOGUE_NONE,         /* c = s + beta · c */
+    PAR_EPILOGUE_GELU,         /* aux = s, c = gelu(s) in the tanh form; s may be rounded to dtype before */
+    PAR_EPILOGUE_GELU_BACKWARD /* c = s · dgelu(aux), aux as the forward wrote it */
+} par_epilogue;
+
 /**
  * c[m,n] = op(a)[m,k] · op(b)[k,n] + bias[n] + beta · c, accumulated in fp32 at least.
  * a is stored [m,k] (ta: [k,m]), b [k,n] (tb: [n,k]); bias may be NULL. a, b and bias have dtype, c has
- * dtype_c (dtype or PAR_F32). c aliases nothing. k = 0 gives bias + beta · c.
+ * dtype_c (dtype or PAR_F32). c aliases nothing. k = 0 gives bias + beta · c. With an epilogue beta is 0,
+ * dtype_c is dtype, aux [m,n] has the type and rows of c; versions may refuse it in prepare.
  */
 typedef struct {
     par_dtype dtype, dtype_c;
@@ -79,6 +88,8 @@ typedef struct {
     int64_t ldc;
     const void *bias;
     float beta;
+    par_epilogue epilogue;
+    void *aux; /* written by GELU, read by GELU_BACKWARD */
 } par_gemm;
 
 /** y[j] = beta · y[j] + sum_i x[i,j]: the gradient of a bias. x [m,n] of dtype, y fp32 [n]. */
@@ -312,7 +323,19 @@ typedef struct par_backend {
     par_status (*wait)(par_stream *, par_event *); /* the stream waits, the host does not */
     par_status (*query)(par_event *, bool *done);  /* of the last record; true before the first */
     par_status (*sync)(par_stream *);              /* the host waits */
+    /* A named range of the calling thread for a profiler, nested; NULL: there is none to tell. */
+    void (*range_begin)(const char *name);
+    void (*range_end)(void);
 } par_backend;
+
+/** A range for a profiler around what the calling thread does next, if the backend has one. Not collective.
+ */
+static inline void par_range_begin(const par_backend *backend, const char *name) {
+    if (backend->range_begin) backend->range_begin(name);
+}
+static inline void par_range_end(const par_backend *backend) {
+    if (backend->range_end) backend->range_end();
+}
 
 /**
  * The backend called "ref", "cpu" or "cuda". Not collective. Errors: PAR_ERR_OPTION with the names that there
@@ -326,6 +349,7 @@ typedef struct {
     int local_rank, local_size; /* among the ranks of this node */
     int device;                 /* -1: local_rank, among the devices that CUDA_VISIBLE_DEVICES leaves */
     bool shared;                /* several ranks may use one device: for functional tests, slow */
+    bool tf32; /* products in fp32 round their factors to TF32: faster, 10 bits of mantissa */
 } par_device_params;
 
 /**

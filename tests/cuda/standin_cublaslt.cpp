@@ -1,0 +1,193 @@
+/*
+ * cuBLASLt's stand-in: products by columns in double, exactly as its documentation states them, with its
+ * checks of shapes. Storage by columns is what the caller must get right, so nothing here knows of rows.
+ */
+#include <cmath>
+#include <cstring>
+
+#include <cublasLt.h>
+
+#include "kernels/half.h"
+#include "tests/cuda/standin.h"
+
+namespace {
+
+struct operation {
+    cublasComputeType_t compute;
+    cublasOperation_t transa = CUBLAS_OP_N, transb = CUBLAS_OP_N;
+    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    const void *bias = nullptr;
+    void *aux = nullptr;
+    int64_t aux_ld = 0;
+    cudaDataType aux_type = CUDA_R_32F;
+};
+struct matrix {
+    cudaDataType type;
+    uint64_t rows, columns;
+    int64_t ld;
+};
+
+double get(const void *data, cudaDataType type, int64_t i) {
+    if (type == CUDA_R_32F) return ((const float *)data)[i];
+    uint16_t bits = ((const uint16_t *)data)[i];
+    return type == CUDA_R_16BF ? par__bf16_to_f32(bits) : par__f16_to_f32(bits);
+}
+
+void set(void *data, cudaDataType type, int64_t i, double x) {
+    if (type == CUDA_R_32F)
+        ((float *)data)[i] = (float)x;
+    else
+        ((uint16_t *)data)[i] = type == CUDA_R_16BF ? par__f32_to_bf16((float)x) : par__f32_to_f16((float)x);
+}
+
+double at(const void *data, const matrix &m, bool turned, int64_t i, int64_t j) {
+    return get(data, m.type, turned ? j + i * m.ld : i + j * m.ld);
+}
+
+bool fits(const operation &o, const matrix &a, const matrix &b, const matrix &c) {
+    bool ta = o.transa != CUBLAS_OP_N, tb = o.transb != CUBLAS_OP_N;
+    uint64_t m = ta ? a.columns : a.rows, k = ta ? a.rows : a.columns;
+    uint64_t k2 = tb ? b.columns : b.rows, n = tb ? b.rows : b.columns;
+    for (const matrix *x : {&a, &b, &c})
+        if (x->ld < (int64_t)x->rows) return false;
+    return m == c.rows && n == c.columns && k == k2 && m && n && k && a.type == b.type;
+}
+
+double gelu(double x) {
+    return x / 2 * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+}
+double gelu_slope(double x) { /* by a central difference, error below 1e-9 */
+    const double h = 1e-5;
+    return (gelu(x + h) - gelu(x - h)) / (2 * h);
+}
+
+/* Types that NVIDIA's table lists for a bias: that of c. */
+void multiply(const operation &o, const matrix &a, const matrix &b, const matrix &c, float alpha, float beta,
+              const void *A, const void *B, const void *C, void *D) {
+    bool ta = o.transa != CUBLAS_OP_N, tb = o.transb != CUBLAS_OP_N;
+    int64_t k = (int64_t)(ta ? a.rows : a.columns);
+    for (int64_t j = 0; j < (int64_t)c.columns; j++)
+        for (int64_t i = 0; i < (int64_t)c.rows; i++) {
+            double sum = 0;
+            for (int64_t l = 0; l < k; l++) sum += at(A, a, ta, i, l) * at(B, b, tb, l, j);
+            sum *= alpha;
+            if (beta != 0) sum += beta * at(C, c, false, i, j);
+            if (o.epilogue == CUBLASLT_EPILOGUE_BIAS || o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
+                sum += get(o.bias, c.type, i);
+            if (o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX || o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS) {
+                set(o.aux, o.aux_type, i + j * o.aux_ld, sum);
+                sum = gelu(sum);
+            }
+            if (o.epilogue == CUBLASLT_EPILOGUE_DGELU)
+                sum *= gelu_slope(get(o.aux, o.aux_type, i + j * o.aux_ld));
+            set(D, c.type, i + j * c.ld, sum);
+        }
+}
+
+} // namespace
+
+extern "C" {
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *out) {
+    *out = (cublasLtHandle_t) new char;
+    return CUBLAS_STATUS_SUCCESS;
+}
+size_t cublasLtGetVersion(void) {
+    return CUBLAS_VERSION;
+}
+const char *cublasLtGetStatusString(cublasStatus_t) {
+    return "stand-in";
+}
+const char *cublasLtGetStatusName(cublasStatus_t) {
+    return "stand-in";
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t compute,
+                                        cudaDataType_t scale) {
+    if (scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
+    auto *o = new operation;
+    o->compute = compute;
+    *out = (cublasLtMatmulDesc_t)o;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) {
+    delete (operation *)d;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t which,
+                                              const void *value, size_t nbytes) {
+    auto *o = (operation *)d;
+    void *to = which == CUBLASLT_MATMUL_DESC_TRANSA                   ? (void *)&o->transa
+               : which == CUBLASLT_MATMUL_DESC_TRANSB                 ? (void *)&o->transb
+               : which == CUBLASLT_MATMUL_DESC_EPILOGUE               ? (void *)&o->epilogue
+               : which == CUBLASLT_MATMUL_DESC_BIAS_POINTER           ? (void *)&o->bias
+               : which == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER   ? (void *)&o->aux
+               : which == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD        ? (void *)&o->aux_ld
+               : which == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE ? (void *)&o->aux_type
+                                                                      : nullptr;
+    bool wide = which == CUBLASLT_MATMUL_DESC_BIAS_POINTER ||
+                which == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER ||
+                which == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD;
+    size_t expected = wide ? sizeof(void *) : sizeof(int32_t);
+    if (!to || nbytes != expected) return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(to, value, nbytes);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows,
+                                          uint64_t columns, int64_t ld) {
+    *out = (cublasLtMatrixLayout_t) new matrix{type, rows, columns, ld};
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t m) {
+    delete (matrix *)m;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out) {
+    *out = (cublasLtMatmulPreference_t) new size_t(0);
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p) {
+    delete (size_t *)p;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
+                                                    cublasLtMatmulPreferenceAttributes_t which,
+                                                    const void *value, size_t nbytes) {
+    if (which == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) {
+        if (nbytes != sizeof(size_t)) return CUBLAS_STATUS_INVALID_VALUE;
+        memcpy(p, value, nbytes);
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
+                                              cublasLtMatmulPreference_t, int n_asked,
+                                              cublasLtMatmulHeuristicResult_t results[], int *n) {
+    *n = 0;
+    if (n_asked < 1 || !fits(*(operation *)d, *(matrix *)a, *(matrix *)b, *(matrix *)c))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memset(results, 0, sizeof *results);
+    *n = 1;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A,
+                              cublasLtMatrixLayout_t a, const void *B, cublasLtMatrixLayout_t b,
+                              const void *beta, const void *C, cublasLtMatrixLayout_t c, void *D,
+                              cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
+                              size_t nbytes, cudaStream_t stream) {
+    operation o = *(operation *)d;
+    matrix ma = *(matrix *)a, mb = *(matrix *)b, mc = *(matrix *)c;
+    float alpha_value = *(const float *)alpha, beta_value = *(const float *)beta;
+    if (!algorithm || !fits(o, ma, mb, mc)) return CUBLAS_STATUS_INVALID_VALUE;
+    standin_enqueue(stream, [=] {
+        if (nbytes) memset(workspace, 0xff, nbytes < 4096 ? nbytes : 4096); /* it is used */
+        multiply(o, ma, mb, mc, alpha_value, beta_value, A, B, C, D);
+    });
+    return CUBLAS_STATUS_SUCCESS;
+}
+}
