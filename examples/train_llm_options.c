@@ -130,7 +130,12 @@ static int other_options(settings *s, par_option *t) {
         {"log", PAR_OPT_TEXT, &s->log, o, "append a JSON line a step to this file", NULL, false},
         {"curve", PAR_OPT_TEXT, &s->curve, o, "loss over steps as SVG, to this file", NULL, false},
         {"bigram", PAR_OPT_BOOL, &s->bigram, o, "print a bigram table's loss for comparison", NULL, false},
-        {"backend", PAR_OPT_CHOICE, &s->backend, g, "", "cpu|ref", false},
+        {"device", PAR_OPT_CHOICE, &s->device, g, "what computes: cuda needs a GPU; ref: plain loops",
+         "cpu|cuda|ref", false},
+        {"gpu", PAR_OPT_INT, &s->gpu, g, "number of the GPU; -1: by the rank on its node", "-1..1023", false},
+        {"allow-shared-gpu", PAR_OPT_BOOL, &s->allow_shared_gpu, g,
+         "several ranks may use one GPU: for functional tests, slow", NULL, false},
+        {"tf32", PAR_OPT_BOOL, &s->tf32, g, "cuda, fp32: products round their factors to TF32", NULL, false},
         {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks", "0..4096",
          false},
         {"check-comm", PAR_OPT_BOOL, &s->check_comm, g, "ranks compare every collective first", NULL, false},
@@ -188,7 +193,8 @@ static int options_table(settings *s, par_option *table) {
         .max_skips = 16,
         .chunks = 1,
         .sequence_parallel = true,
-        .backend = "cpu",
+        .device = "cpu",
+        .gpu = -1,
         .split = 0.1,
         .eval_every = 50,
         .eval_batches = 8,
@@ -217,6 +223,13 @@ static void check_checkpoints(const settings *s, par_problems *problems) {
         par_problem(problems, "--steps %lld: with --save at most 99999999", (long long)s->steps);
 }
 
+/* What belongs to one device only. */
+static void check_device(const settings *s, par_problems *problems) {
+    const char *given = s->gpu >= 0 ? "--gpu" : s->allow_shared_gpu ? "--allow-shared-gpu" : "--tf32";
+    if (strcmp(s->device, "cuda") != 0 && (s->gpu >= 0 || s->allow_shared_gpu || s->tf32))
+        par_problem(problems, "%s: needs --device cuda, this is %s", given, s->device);
+}
+
 void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
     par_option table[MAX_OPTIONS];
     int n = options_table(s, table);
@@ -233,6 +246,7 @@ void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
     if (s->import && strcmp(s->model, "small") != 0)
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
     check_checkpoints(s, problems);
+    check_device(s, problems);
 }
 
 void options_help(char *text, size_t nbytes) {
@@ -354,7 +368,7 @@ static void resolve_kinds(const settings *s, par_trainer_params *p) {
 }
 
 static void resolve_numbers(const settings *s, par_trainer_params *p) {
-    p->backend = s->backend;
+    p->backend = s->device;
     p->scaler = (par_scaler_params){.constant = s->loss_scale,
                                     .init = s->loss_scale_init,
                                     .min = s->loss_scale_min,

@@ -122,6 +122,60 @@ void world_disconnect(world *w) {
     par_transport_destroy(&w->transport);
 }
 
+static bool is_cuda(const settings *s) {
+    return strcmp(s->device, "cuda") == 0;
+}
+
+/* Before anything else asks for the backend: the choice holds for the process. */
+static par_status open_device(const settings *s, int local_rank, int local_size) {
+    const par_backend *backend = NULL;
+    const par_device_params params = {.local_rank = local_rank,
+                                      .local_size = local_size,
+                                      .device = (int)s->gpu,
+                                      .shared = s->allow_shared_gpu,
+                                      .tf32 = s->tf32};
+    if (!is_cuda(s)) return PAR_OK;
+    PAR_TRY(par_device_select(&params));
+    return par_backend_get(s->device, &backend);
+}
+
+par_status world_device(world *w, const settings *s) {
+    int local_rank = par_transport_local_rank(w->transport), n = par_transport_local_size(w->transport);
+    return world_agree(w, open_device(s, local_rank, n));
+}
+
+par_status world_device_alone(const settings *s) {
+    char why[1024];
+    par_status st = open_device(s, 0, 1);
+    if (st == PAR_OK) return PAR_OK;
+    snprintf(why, sizeof why, "%s", par_error());
+    return par_fail(st, "%s; --dry-run --device cpu plans all but the kernels' own workspaces", why);
+}
+
+par_status world_devices_print(const world *w, const settings *s, void (*print)(void *, const char *)) {
+    enum { NBYTES = 256 };
+    const par_backend *backend = NULL;
+    char mine[NBYTES] = "", line[NBYTES + 16], *all = NULL;
+    if (!is_cuda(s)) return PAR_OK;
+    par_status st = par_backend_get(s->device, &backend);
+    if (st == PAR_OK) {
+        all = calloc((size_t)w->size, NBYTES);
+        if (!all) st = par_fail(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
+    }
+    st = par_comm_agree(w->comm, st);
+    if (st == PAR_OK) {
+        snprintf(mine, sizeof mine, "%s", par_backend_device(backend));
+        st = par_comm_all_gather(w->comm, mine, all, NBYTES, PAR_U8, tag, NULL, NULL);
+    }
+    for (int r = 0; st == PAR_OK && w->rank == 0 && r < w->size; r++) {
+        snprintf(line, sizeof line, "%5d  %.250s", r, all + (size_t)r * NBYTES);
+        if (r == 0) print(NULL, " rank  device");
+        print(NULL, line);
+    }
+    free(all);
+    return st;
+}
+
 par_status world_agree(world *w, par_status st) {
     return par_comm_agree(w->comm, st);
 }
