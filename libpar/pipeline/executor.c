@@ -1,6 +1,7 @@
 /* The pipeline executor: slots, messages between stages, and the walk over a schedule. See executor.h. */
 #include "executor.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -242,6 +243,14 @@ static void load(par__executor *e, const par_action *a, slot *s) {
     e->result.load += par__seconds() - begin;
 }
 
+/* A profiler's range around a module: "module 3 backward". */
+static void range_begin(const par__executor *e, const par_module *module, const char *what) {
+    char name[48];
+    if (!e->params.backend->range_begin) return;
+    snprintf(name, sizeof name, "module %d %s", module->layer, what);
+    par_range_begin(e->params.backend, name);
+}
+
 /* All modules of a chunk in order. */
 static par_status run_forward(par__executor *e, const par_action *a, slot *s) {
     const par__chunk *chunk = &e->params.chunks[a->chunk];
@@ -251,7 +260,10 @@ static par_status run_forward(par__executor *e, const par_action *a, slot *s) {
         x.data = s->x[i];
         y.data = is_last(e, a->chunk) && i == chunk->n_modules - 1 ? e->losses + 2 * a->micro : s->x[i + 1];
         call.stash = s->stash[i];
-        PAR_TRY(chunk->modules[i]->ops->forward(chunk->modules[i], &call, &x, &y));
+        range_begin(e, chunk->modules[i], "forward");
+        par_status st = chunk->modules[i]->ops->forward(chunk->modules[i], &call, &x, &y);
+        par_range_end(e->params.backend);
+        PAR_TRY(st);
     }
     return PAR_OK;
 }
@@ -295,9 +307,11 @@ static par_status module_backward(par__executor *e, const par_action *a, slot *s
     dx.data = dx_data;
     dy.data = dy_data;
     call.stash = s->stash[i];
-    PAR_TRY(module->ops->backward(module, &call, &x, dy_or_none, dx_data ? &dx : NULL));
-    if (module->ops->weight) PAR_TRY(module->ops->weight(module, &call, &x, dy_or_none));
-    return PAR_OK;
+    range_begin(e, module, "backward");
+    par_status st = module->ops->backward(module, &call, &x, dy_or_none, dx_data ? &dx : NULL);
+    if (st == PAR_OK && module->ops->weight) st = module->ops->weight(module, &call, &x, dy_or_none);
+    par_range_end(e->params.backend);
+    return st;
 }
 
 /* The received gradient of a micro-batch, waited for. */
@@ -371,7 +385,7 @@ static par_status do_recv(par__executor *e, const par_action *a) {
                          e->params.stream, &s->recv);
 }
 
-static par_status do_action(par__executor *e, const par_action *a, int m) {
+static par_status act(par__executor *e, const par_action *a, int m) {
     const par__executor_hooks *hooks = &e->params.hooks;
     switch (a->act) {
     case PAR_FORWARD: return do_forward(e, a);
@@ -382,6 +396,16 @@ static par_status do_action(par__executor *e, const par_action *a, int m) {
     case PAR_GATHER: return hooks->gather(hooks->user, a->bucket);
     default: PAR_FAIL(PAR_ERR_INTERNAL, "the executor knows no action %d", a->act);
     }
+}
+
+static par_status do_action(par__executor *e, const par_action *a, int m) {
+    static const char *const names[] = {
+        [PAR_FORWARD] = "forward", [PAR_BACKWARD] = "backward", [PAR_WEIGHT] = "weight", [PAR_SEND] = "send",
+        [PAR_RECV] = "receive",    [PAR_REDUCE] = "reduce",     [PAR_GATHER] = "gather"};
+    par_range_begin(e->params.backend, a->act <= PAR_GATHER ? names[a->act] : "unknown");
+    par_status st = act(e, a, m);
+    par_range_end(e->params.backend);
+    return st;
 }
 
 /* Sends that nobody has waited for yet. */

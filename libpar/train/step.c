@@ -95,22 +95,40 @@ static par_status decide(par_trainer *t, float lr, par_vote *vote) {
     return par__bucket_begin_gather(t);
 }
 
-par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, bool stop, par_vote *out) {
-    PAR_REQUIRE(t && source && out);
+/* The ballots of all ranks, then the update or the skip that they mean. */
+static par_status vote_and_update(par_trainer *t, const par__ballot *ballot, float lr, par_vote *out) {
+    par_range_begin(t->backend, "vote");
+    par_status st = par__vote(t, ballot, out);
+    par_range_end(t->backend);
+    PAR_TRY(st);
+    /* The message of a rank that failed reaches all in the agreement below, which is taken only then. */
+    if (out->status != PAR_OK) return par_comm_agree(t->mesh->world, (par_status)ballot->status);
+    double begin = par__seconds();
+    par_range_begin(t->backend, "update");
+    st = decide(t, lr, out);
+    par_range_end(t->backend);
+    t->times.update = par__seconds() - begin;
+    return st;
+}
+
+static par_status step(par_trainer *t, const par_source *source, float lr, bool stop, par_vote *out) {
     double begin = par__seconds();
     par__ballot ballot = {.first_bad = -1, .stop = stop};
     t->source = source;
     PAR_TRY(walk_training(t, &ballot));
-    /* The message of a rank that failed reaches all in the agreement below, which is taken only then. */
-    PAR_TRY(par__vote(t, &ballot, out));
-    if (out->status != PAR_OK) return par_comm_agree(t->mesh->world, (par_status)ballot.status);
-    double update = par__seconds();
-    PAR_TRY(decide(t, lr, out));
-    t->times.update = par__seconds() - update;
+    PAR_TRY(vote_and_update(t, &ballot, lr, out));
     t->times.total = par__seconds() - begin;
     t->times.ideal_bubble = par_schedule_ideal_bubble(t->params.schedule, t->params.layout.size[PAR_PP],
                                                       t->n_micro, t->params.chunks);
     return PAR_OK;
+}
+
+par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, bool stop, par_vote *out) {
+    PAR_REQUIRE(t && source && out);
+    par_range_begin(t->backend, "step");
+    par_status st = step(t, source, lr, stop, out);
+    par_range_end(t->backend);
+    return st;
 }
 
 /* One forward-only walk of schedule->m micro-batches a dp rank from sample `first` on. */
