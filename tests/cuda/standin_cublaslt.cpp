@@ -1,5 +1,5 @@
 /*
- * cuBLASLt's stand-in: products by columns in double, exactly as its documentation states them, with its
+ * cuBLASLt's stand-in: products by columns in fp32, exactly as its documentation states them, with its
  * checks of shapes. Storage by columns is what the caller must get right, so nothing here knows of rows.
  */
 #include <cmath>
@@ -63,13 +63,17 @@ double gelu_slope(double x) { /* by a central difference, error below 1e-9 */
 
 /* Types that NVIDIA's table lists for a bias: that of c. */
 void multiply(const operation &o, const matrix &a, const matrix &b, const matrix &c, float alpha, float beta,
-              const void *A, const void *B, const void *C, void *D) {
+              const void *A, const void *B, const void *C, void *D, uint64_t algorithm) {
     bool ta = o.transa != CUBLAS_OP_N, tb = o.transb != CUBLAS_OP_N;
     int64_t k = (int64_t)(ta ? a.rows : a.columns);
     for (int64_t j = 0; j < (int64_t)c.columns; j++)
         for (int64_t i = 0; i < (int64_t)c.rows; i++) {
-            double sum = 0;
-            for (int64_t l = 0; l < k; l++) sum += at(A, a, ta, i, l) * at(B, b, tb, l, j);
+            float in_order = 0;
+            for (int64_t l = 0; l < k; l++) {
+                int64_t at_l = algorithm == 1 ? k - 1 - l : l;
+                in_order += (float)(at(A, a, ta, i, at_l) * at(B, b, tb, at_l, j));
+            }
+            double sum = in_order;
             sum *= alpha;
             if (beta != 0) sum += beta * at(C, c, false, i, j);
             if (o.epilogue == CUBLASLT_EPILOGUE_BIAS || o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
@@ -170,8 +174,12 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     *n = 0;
     if (n_asked < 1 || !fits(*(operation *)d, *(matrix *)a, *(matrix *)b, *(matrix *)c))
         return CUBLAS_STATUS_INVALID_VALUE;
-    memset(results, 0, sizeof *results);
-    *n = 1;
+    /* two candidates, which add in opposite orders: other bits, as with other algorithms */
+    *n = n_asked < 2 ? n_asked : 2;
+    for (int i = 0; i < *n; i++) {
+        memset(&results[i], 0, sizeof results[i]);
+        results[i].algo.data[0] = (uint64_t)i;
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -184,9 +192,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     matrix ma = *(matrix *)a, mb = *(matrix *)b, mc = *(matrix *)c;
     float alpha_value = *(const float *)alpha, beta_value = *(const float *)beta;
     if (!algorithm || !fits(o, ma, mb, mc)) return CUBLAS_STATUS_INVALID_VALUE;
+    uint64_t which = algorithm->data[0];
     standin_enqueue(stream, [=] {
         if (nbytes) memset(workspace, 0xff, nbytes < 4096 ? nbytes : 4096); /* it is used */
-        multiply(o, ma, mb, mc, alpha_value, beta_value, A, B, C, D);
+        multiply(o, ma, mb, mc, alpha_value, beta_value, A, B, C, D, which);
     });
     return CUBLAS_STATUS_SUCCESS;
 }

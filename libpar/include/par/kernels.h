@@ -302,6 +302,8 @@ typedef struct {
                       void *workspace); /* enqueues: no allocation, no host wait */
 } par_kernel;
 
+enum { PAR_CHOICES_NBYTES = 4096 };
+
 /*
  * Calls with a stream enqueue: what they read and write belongs to the stream until sync, an event behind
  * them, or a wait for that event says that they are done. A NULL stream is the backend's default one.
@@ -323,6 +325,11 @@ typedef struct par_backend {
     par_status (*wait)(par_stream *, par_event *); /* the stream waits, the host does not */
     par_status (*query)(par_event *, bool *done);  /* of the last record; true before the first */
     par_status (*sync)(par_stream *);              /* the host waits */
+    /* What was timed and chosen, as text [PAR_CHOICES_NBYTES at most] from which another run chooses the
+     * same; NULL: nothing is ever timed. choose: PAR_ERR_OPTION if the text is another library's or device's.
+     */
+    const char *(*choices)(void);
+    par_status (*choose)(const char *text);
     /* A named range of the calling thread for a profiler, nested; NULL: there is none to tell. */
     void (*range_begin)(const char *name);
     void (*range_end)(void);
@@ -349,6 +356,7 @@ typedef struct {
     int local_rank, local_size; /* among the ranks of this node */
     int device;                 /* -1: local_rank, among the devices that CUDA_VISIBLE_DEVICES leaves */
     bool shared;                /* several ranks may use one device: for functional tests, slow */
+    bool tune;                  /* time the candidates for a product once, instead of taking the first */
     bool tf32; /* products in fp32 round their factors to TF32: faster, 10 bits of mantissa */
 } par_device_params;
 
