@@ -135,6 +135,8 @@ static int other_options(settings *s, par_option *t) {
         {"gpu", PAR_OPT_INT, &s->gpu, g, "number of the GPU; -1: by the rank on its node", "-1..1023", false},
         {"allow-shared-gpu", PAR_OPT_BOOL, &s->allow_shared_gpu, g,
          "several ranks may use one GPU: for functional tests, slow", NULL, false},
+        {"tune-gemm", PAR_OPT_BOOL, &s->tune_gemm, g, "cuda: time every product's candidates once, at start",
+         NULL, false},
         {"tf32", PAR_OPT_BOOL, &s->tf32, g, "cuda, fp32: products round their factors to TF32", NULL, false},
         {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks", "0..4096",
          false},
@@ -225,9 +227,16 @@ static void check_checkpoints(const settings *s, par_problems *problems) {
 
 /* What belongs to one device only. */
 static void check_device(const settings *s, par_problems *problems) {
-    const char *given = s->gpu >= 0 ? "--gpu" : s->allow_shared_gpu ? "--allow-shared-gpu" : "--tf32";
-    if (strcmp(s->device, "cuda") != 0 && (s->gpu >= 0 || s->allow_shared_gpu || s->tf32))
-        par_problem(problems, "%s: needs --device cuda, this is %s", given, s->device);
+    const struct {
+        const char *name;
+        bool given;
+    } cuda[] = {{"gpu", s->gpu >= 0},
+                {"allow-shared-gpu", s->allow_shared_gpu},
+                {"tf32", s->tf32},
+                {"tune-gemm", s->tune_gemm}};
+    for (int i = 0; i < 4 && strcmp(s->device, "cuda") != 0; i++)
+        if (cuda[i].given)
+            par_problem(problems, "--%s: needs --device cuda, this is %s", cuda[i].name, s->device);
 }
 
 void options_parse(settings *s, int argc, char **argv, par_problems *problems) {

@@ -133,7 +133,8 @@ static par_status open_device(const settings *s, int local_rank, int local_size)
                                       .local_size = local_size,
                                       .device = (int)s->gpu,
                                       .shared = s->allow_shared_gpu,
-                                      .tf32 = s->tf32};
+                                      .tf32 = s->tf32,
+                                      .tune = s->tune_gemm};
     if (!is_cuda(s)) return PAR_OK;
     PAR_TRY(par_device_select(&params));
     return par_backend_get(s->device, &backend);

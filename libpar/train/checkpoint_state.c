@@ -2,7 +2,8 @@
  * The trainer's state as runs of a checkpoint. Each dp rank stores its part of every bucket, with and without
  * ZeRO, so that of weights and moments every dp rank's copy is stored once; copies along tp and tied weights
  * on two stages are stored by each rank that holds them. After loading, the parts are gathered over dp as in
- * a step. The loss scaler's state is one more run, the same on every rank.
+ * a step. The loss scaler's state is one more run, the same on every rank, and so is the text of what the
+ * backend timed and chose, which is each rank's own.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +59,31 @@ par_status par_trainer_state_runs(const par_trainer *t,
                                        .dtype = PAR_U8,
                                        .n = sizeof t->scaler,
                                        .data = (void *)&t->scaler};
-    return visit(user, &scaler);
+    const par_checkpoint_run choices = {.kind = "backend",
+                                        .name = "choices",
+                                        .dtype = PAR_U8,
+                                        .n = sizeof t->choices,
+                                        .data = (void *)t->choices};
+    PAR_TRY(visit(user, &scaler));
+    return visit(user, &choices);
+}
+
+/* Empty where the backend times nothing. */
+static void note_choices(par_trainer *t) {
+    memset(t->choices, 0, sizeof t->choices);
+    if (t->backend->choices) snprintf(t->choices, sizeof t->choices, "%s", t->backend->choices());
+}
+
+/* The run that saved chose so: the same bits need the same choices. Those of another device are no use here.
+ */
+static par_status take_choices(par_trainer *t, par_problems *notes) {
+    t->choices[sizeof t->choices - 1] = 0;
+    if (!*t->choices || !t->backend->choose) return PAR_OK;
+    if (strcmp(t->choices, t->backend->choices()) == 0) return PAR_OK;
+    par_status st = t->backend->choose(t->choices);
+    if (st != PAR_ERR_OPTION) return st;
+    par_problem(notes, "the choices timed by the run that saved are not taken: %s", par_error());
+    return PAR_OK;
 }
 
 typedef struct {
@@ -129,6 +154,7 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     p.about = describe(t, &params->about, &d);
     p.consumed = t->consumed;
     p.updates = t->updates;
+    note_choices(t);
     par_status st = par_comm_agree(t->mesh->world, par_trainer_state_runs(t, append, &l));
     if (st == PAR_OK) st = par_checkpoint_save(t->mesh->world, &p, l.runs, l.n, out);
     free(l.runs);
@@ -174,5 +200,6 @@ par_status par_trainer_resume(par_trainer *t, const char *directory, const par_c
     PAR_TRY(par_trainer_set_scaler(t, &stored));
     t->consumed = out->consumed;
     t->updates = out->updates;
+    PAR_TRY(par_comm_agree(t->mesh->world, take_choices(t, &out->notes)));
     return gather(t);
 }

@@ -61,7 +61,8 @@ struct par_trainer {
 
     int64_t consumed, updates;
     par_scaler scaler;
-    double gradient_scale; /* of the last step: raw sums to the gradient of the mean loss */
+    char choices[PAR_CHOICES_NBYTES]; /* of the backend, as a checkpoint stores or had them */
+    double gradient_scale;            /* of the last step: raw sums to the gradient of the mean loss */
     par_step_times times;
 };
 

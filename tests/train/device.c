@@ -221,12 +221,17 @@ static par_status cross(experiment *e, const par_backend *from, const par_backen
     par_status st = PAR_OK;
     for (int i = 0; i < 2 && st == PAR_OK; i++) st = par_trainer_step(t, &source, 1e-2f, false, &vote);
     const par_checkpoint_params params = {.directory = e->directory, .keep = 1, .step = 2, .loss = vote.loss};
+    if (st == PAR_OK) st = far_choose("far;of the run that saved");
     if (st == PAR_OK) st = par_trainer_save(t, &params, &result);
     par_trainer_destroy(&t);
     PAR_TRY(st);
+    PAR_TRY(far_choose("far;of another run"));
     PAR_TRY(par_trainer_create(e->transport, &second, &t));
     st = par_trainer_step(t, &source, 0.5f, false, &vote);
     if (st == PAR_OK) st = par_trainer_resume(t, e->directory, &about, &result);
+    const char *expected = from && to ? "far;of the run that saved" : "far;of another run";
+    CHECK(!strcmp(far_backend(false)->choices(), expected), "the choices after resuming are \"%s\"",
+          far_backend(false)->choices());
     if (st == PAR_OK) st = run_steps(e, t, (int)result.step, out);
     if (st == PAR_OK) st = look(e, t, out);
     par_trainer_destroy(&t);

@@ -296,6 +296,18 @@ static par_status sync(par_stream *stream) {
     return par_fail(st, "%s", first_text);
 }
 
+static char chosen[PAR_CHOICES_NBYTES] = "far;0";
+
+static const char *choices(void) {
+    return chosen;
+}
+
+par_status far_choose(const char *text) {
+    if (strncmp(text, "far;", 4) != 0) PAR_FAIL(PAR_ERR_OPTION, "\"%s\" is not far's", text);
+    snprintf(chosen, sizeof chosen, "%s", text);
+    return PAR_OK;
+}
+
 const par_backend *far_backend(bool eager) {
     eager_mode = eager;
     if (cpu) return &far;
@@ -312,7 +324,9 @@ const par_backend *far_backend(bool eager) {
                         .record = record,
                         .wait = wait,
                         .query = query,
-                        .sync = sync};
+                        .sync = sync,
+                        .choices = choices,
+                        .choose = far_choose};
 #define FAR_ENTRY(op, type)                                                                                  \
     far.kernels[PAR_OP_##op] = cpu->kernels[PAR_OP_##op];                                                    \
     far.kernels[PAR_OP_##op].run = run_##op;

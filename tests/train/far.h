@@ -25,6 +25,9 @@ typedef struct {
 void far_counts_reset(void);
 far_counts far_counts_get(void);
 
+/* What it is said to have timed: "far;" and anything. */
+par_status far_choose(const char *text);
+
 /* Blocks and streams and events that live: 0 after everything has been destroyed. */
 int far_alive(void);
 
