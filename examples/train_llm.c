@@ -106,7 +106,10 @@ static par_status read_import(void *user, const par_param *param, float *dst) {
 static par_status show(const run *r, world *w, const data *d, const par_trainer *trainer) {
     par_status st = PAR_OK;
     double nats = 0;
-    if (r->set.show_mesh) PAR_TRY(par_mesh_print(par_trainer_mesh(trainer), report_line, NULL));
+    if (r->set.show_mesh) {
+        PAR_TRY(par_mesh_print(par_trainer_mesh(trainer), report_line, NULL));
+        PAR_TRY(world_devices_print(w, &r->set, report_line));
+    }
     if (w->rank == 0) {
         report_start(r, w, d, trainer);
         if (r->set.gantt) st = report_gantt(r, trainer);
@@ -189,7 +192,8 @@ static par_status run_connected(run *r, world *w) {
     sampler *p = NULL;
     data d = {0};
     const settings *s = &r->set;
-    par_status st = world_threads(w, s->threads);
+    par_status st = world_device(w, s);
+    if (st == PAR_OK) st = world_threads(w, s->threads);
     if (st == PAR_OK && s->import) st = open_import(r, w, &import);
     if (st == PAR_OK && w->rank == 0) report_notes(r, w);
     if (st == PAR_OK && !s->sample) st = world_agree(w, data_open(r, w, &d));
@@ -218,6 +222,7 @@ static par_status dry_run(run *r, int world_size, int rank, par_problems *proble
         par_import_close(&import);
     }
     PAR_TRY(resolve(r, world_size, problems));
+    PAR_TRY(world_device_alone(s)); /* the plan has its kernels' workspaces */
     return rank == 0 ? report_plan(r, world_size) : PAR_OK;
 }
 

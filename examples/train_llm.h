@@ -32,7 +32,9 @@ typedef struct {
     int64_t chunks, zero;
     par_int_list pp_layers; /* blocks a part */
     bool sequence_parallel, sequence_parallel_set;
-    const char *backend;
+    const char *device, *comm;
+    int64_t gpu; /* -1: by the rank on its node */
+    bool allow_shared_gpu, tf32, tune_gemm;
     int64_t threads;
     const char *data;
     double split;
@@ -90,6 +92,12 @@ void world_check_singletons(int world_size, par_problems *);
 par_status world_connect(world *, bool check_comm);
 /* Threads a rank: as asked, or this node's cores shared by its ranks; the same on every rank. Collective. */
 par_status world_threads(world *, int64_t asked);
+/* The device of this rank, opened; agreed on: a rank without one ends all, with its message. Collective. */
+par_status world_device(world *, const settings *);
+/* The same for a plan, by one process for itself. Not collective. */
+par_status world_device_alone(const settings *);
+/* A line a rank with its device, on rank 0, unless it is the host. Collective. */
+par_status world_devices_print(const world *, const settings *, void (*print)(void *, const char *));
 /* Agree on a status over all ranks. Collective. */
 par_status world_agree(world *, par_status);
 void world_disconnect(world *);

@@ -32,7 +32,7 @@ static void log_layout(par_log *log, const run *r, const world *w) {
     par_log_int(log, "zero", p->zero);
     par_log_text(log, "recompute", r->set.recompute);
     par_log_bool(log, "sequence_parallel", p->layout.size[PAR_TP] > 1 && !p->no_sequence_parallel);
-    par_log_text(log, "backend", p->backend);
+    par_log_text(log, "device", p->backend);
     par_log_int(log, "threads", w->threads);
 }
 

@@ -153,7 +153,14 @@ static int other_options(settings *s, par_option *t) {
          "a JSON line a step, behind what is in this file; resumed runs go on in it", NULL, false},
         {"curve", PAR_OPT_TEXT, &s->curve, o, "loss over steps as SVG, to this file", NULL, false},
         {"bigram", PAR_OPT_BOOL, &s->bigram, o, "print a bigram table's loss for comparison", NULL, false},
-        {"backend", PAR_OPT_CHOICE, &s->backend, g, "", "cpu|ref", false},
+        {"device", PAR_OPT_CHOICE, &s->device, g, "what computes: cuda needs a GPU; ref: plain loops",
+         "cpu|cuda|ref", false},
+        {"gpu", PAR_OPT_INT, &s->gpu, g, "number of the GPU; -1: by the rank on its node", "-1..1023", false},
+        {"allow-shared-gpu", PAR_OPT_BOOL, &s->allow_shared_gpu, g,
+         "several ranks may use one GPU: for functional tests, slow", NULL, false},
+        {"tune-gemm", PAR_OPT_BOOL, &s->tune_gemm, g, "cuda: time every product's candidates once, at start",
+         NULL, false},
+        {"tf32", PAR_OPT_BOOL, &s->tf32, g, "cuda, fp32: products round their factors to TF32", NULL, false},
         {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks", "0..4096",
          false},
         {"check-comm", PAR_OPT_BOOL, &s->check_comm, g, "ranks compare every collective first", NULL, false},
@@ -213,7 +220,8 @@ static int options_table(settings *s, par_option *table) {
         .max_skips = 16,
         .chunks = 1,
         .sequence_parallel = true,
-        .backend = "cpu",
+        .device = "cpu",
+        .gpu = -1,
         .split = 0.1,
         .eval_every = 50,
         .eval_batches = 8,
@@ -257,6 +265,20 @@ static void check_sampling(const settings *s, par_problems *problems) {
         par_problem(problems, "--sample, --verify-parallel: legal: one of the two");
 }
 
+/* What belongs to one device only. */
+static void check_device(const settings *s, par_problems *problems) {
+    const struct {
+        const char *name;
+        bool given;
+    } cuda[] = {{"gpu", s->gpu >= 0},
+                {"allow-shared-gpu", s->allow_shared_gpu},
+                {"tf32", s->tf32},
+                {"tune-gemm", s->tune_gemm}};
+    for (int i = 0; i < 4 && strcmp(s->device, "cuda") != 0; i++)
+        if (cuda[i].given)
+            par_problem(problems, "--%s: needs --device cuda, this is %s", cuda[i].name, s->device);
+}
+
 void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
     par_option table[MAX_OPTIONS];
     int n = options_table(s, table);
@@ -274,6 +296,7 @@ void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
     check_checkpoints(s, problems);
     check_sampling(s, problems);
+    check_device(s, problems);
 }
 
 void options_help(char *text, size_t nbytes) {
@@ -395,7 +418,7 @@ static void resolve_kinds(const settings *s, par_trainer_params *p) {
 }
 
 static void resolve_numbers(const settings *s, par_trainer_params *p) {
-    p->backend = s->backend;
+    p->backend = s->device;
     p->scaler = (par_scaler_params){.constant = s->loss_scale,
                                     .init = s->loss_scale_init,
                                     .min = s->loss_scale_min,

@@ -59,7 +59,7 @@ static void report_layout(const run *r, int world_size) {
 void report_notes(const run *r, const world *w) {
     report_model(r);
     report_layout(r, w->size);
-    printf("machine: backend %s, %d threads a rank, %d ranks and %d cores on this node\n", r->set.backend,
+    printf("machine: device %s, %d threads a rank, %d ranks and %d cores on this node\n", r->set.device,
            w->threads, w->local_size, w->cores);
     if (getenv("OMPI_COMM_WORLD_SIZE") && w->cores < w->node_cores)
         printf("warning: the ranks are bound to %d of %d cores; give mpirun --bind-to none\n", w->cores,

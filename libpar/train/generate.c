@@ -28,7 +28,7 @@ const float *par__generator_logits(const par_generator *g, int64_t sequence) {
 static par_status run_chunk(par_generator *g, int c, int64_t position, bool drawing, void **x) {
     par_trainer *t = g->trainer;
     const par__chunk *chunk = &t->chunks[c];
-    par_call call = {.stream = &t->stream, .scratch = g->scratch, .micro = -1};
+    par_call call = {.stream = t->stream, .scratch = g->scratch, .micro = -1};
     for (int i = 0; i < chunk->n_modules; i++) {
         bool last = par__is_last_module(g, chunk, i);
         par_tensor in = par__decode_input(g, chunk, i), out = par__decode_output(g, chunk, i);
@@ -55,12 +55,12 @@ static par_status pass(par_generator *g, int64_t position, bool drawing) {
         if (part > 0 && pp > 1) {
             x = g->buffers[0];
             PAR_TRY(par_comm_recv(pipe, x, par_tensor_n(&in), in.dtype, (part - 1) % pp, activations_tag,
-                                  &t->stream, NULL));
+                                  t->stream, NULL));
         }
         PAR_TRY(run_chunk(g, part / pp, position, drawing, &x));
         if (part + 1 < parts && pp > 1)
             PAR_TRY(par_comm_send(pipe, x, par_tensor_n(&out), out.dtype, (part + 1) % pp, activations_tag,
-                                  &t->stream, NULL));
+                                  t->stream, NULL));
     }
     return PAR_OK;
 }
@@ -72,10 +72,10 @@ static par_status collect(par_generator *g) {
     int p = par_comm_size(t->mesh->axis[PAR_TP]);
     if (p > 1)
         PAR_TRY(par_comm_all_gather(t->mesh->axis[PAR_TP], g->local_logits, g->gathered, B * n, PAR_F32,
-                                    logits_tag, &t->stream, NULL));
+                                    logits_tag, t->stream, NULL));
     if (!par__draws(g)) return PAR_OK;
-    PAR_TRY(t->backend->copy(&t->stream, g->parts, g->gathered, (size_t)(p * B * n) * sizeof(float)));
-    PAR_TRY(t->backend->sync(&t->stream));
+    PAR_TRY(t->backend->copy(t->stream, g->parts, g->gathered, (size_t)(p * B * n) * sizeof(float)));
+    PAR_TRY(t->backend->sync(t->stream));
     for (int r = 0; r < p; r++)
         for (int64_t b = 0; b < B; b++)
             for (int64_t i = 0; i < n; i++) g->rows[b * p * n + r * n + i] = g->parts[(r * B + b) * n + i];
@@ -84,8 +84,8 @@ static par_status collect(par_generator *g) {
 
 static par_status put_tokens(par_generator *g) {
     par_trainer *t = g->trainer;
-    PAR_TRY(t->backend->copy(&t->stream, g->tokens, g->ids, (size_t)g->params.sequences * sizeof *g->ids));
-    return t->backend->sync(&t->stream);
+    PAR_TRY(t->backend->copy(t->stream, g->tokens, g->ids, (size_t)g->params.sequences * sizeof *g->ids));
+    return t->backend->sync(t->stream);
 }
 
 /* The token at `position` of every sequence, drawn on one rank, in g->ids and g->tokens of all. */
@@ -97,9 +97,9 @@ static par_status draw(par_generator *g, const par_generation *what, int64_t pos
         g->ids[b] = par__draw(g->rows + b * g->width, (int32_t)g->params.vocab, what->temperature,
                               what->top_k, par__draw_uniform(what->seed, b, position), g->heap);
     if (par__draws(g)) PAR_TRY(put_tokens(g));
-    PAR_TRY(par_comm_broadcast(t->mesh->world, g->tokens, B, PAR_I32, g->root, tokens_tag, &t->stream, NULL));
-    PAR_TRY(t->backend->copy(&t->stream, g->ids, g->tokens, (size_t)B * sizeof *g->ids));
-    PAR_TRY(t->backend->sync(&t->stream));
+    PAR_TRY(par_comm_broadcast(t->mesh->world, g->tokens, B, PAR_I32, g->root, tokens_tag, t->stream, NULL));
+    PAR_TRY(t->backend->copy(t->stream, g->ids, g->tokens, (size_t)B * sizeof *g->ids));
+    PAR_TRY(t->backend->sync(t->stream));
     for (int64_t b = 0; b < B; b++)
         if (g->ids[b] < 0)
             PAR_FAIL(PAR_ERR_NUMERIC, "the logits of sequence %lld for its token %lld hold NaN or infinity",

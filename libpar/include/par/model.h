@@ -41,7 +41,7 @@ typedef struct {
     bool tied;      /* also registered by another module under the same name */
     par_init init;
     double init_value; /* the constant, or the standard deviation; mean 0 */
-    void *weight;      /* set before the first call, NULL while measuring */
+    void *weight;      /* on the backend's device; set before the first call, NULL while measuring */
     float *grad;
     par_dtype dtype; /* of weight */
     bool written;    /* grad holds something of this step */
