@@ -91,6 +91,10 @@ static void attention_sizes(float p) {
 static void test_attention(void) {
     if (!bench_ready_for(PAR_OP_ATTENTION) || !bench_ready_for(PAR_OP_ATTENTION_BACKWARD)) return;
     attention_sizes(0);
+    /* heads that fused libraries have kernels for, grouped and not, and rows of whole 16 bytes */
+    compare_attention((shape){PAR_BF16, 2, 67, 4, 2, 64, 8, 0, 1});
+    compare_attention((shape){PAR_F16, 1, 130, 2, 2, 128, 0, 0, 0.25});
+    compare_attention((shape){PAR_BF16, 1, 33, 3, 1, 256, 8, 0, 0.25});
     if (!bench_is_ref) compare_attention((shape){PAR_F32, 1, 1031, 2, 1, 9, 0, 0, 1});
 }
 
