@@ -49,6 +49,7 @@ struct par_trainer {
     par_scaler scaler;
     double gradient_scale; /* of the last step: raw sums to the gradient of the mean loss */
     par_step_times times;
+    struct par_generator *generator; /* NULL: none */
 };
 
 /* build.c: everything but the contents, on measuring or real memory. */
