@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collectives/device.h"
 #include "internal.h"
 #include "libpar/base/record.h"
 
@@ -127,6 +128,27 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
     return PAR_OK;
 }
 
+/* Device data of several ranks needs a link; one rank alone copies. */
+static par_status connect_device(par_comm *comm, const par_comm_params *params, par_memory *memory) {
+    if (!params->device || params->device->on_host) return PAR_OK;
+    comm->device = params->device;
+    if (comm->n == 1) return PAR_OK;
+    comm->device_link = &par__staged_link;
+    return comm->device_link->create(comm, params, memory, &comm->device_state);
+}
+
+static void disconnect(par_comm *comm) {
+    par_transport *t = comm->transport;
+    for (par_comm **c = &t->comms; *c; c = &(*c)->next)
+        if (*c == comm) {
+            *c = comm->next;
+            break;
+        }
+    par__recorder_last_release(t->recorder, comm->last_place);
+    if (comm->device_state) comm->device_link->destroy(comm->device_state);
+    release(comm);
+}
+
 par_status par_comm_create(par_transport *t, const par_comm_params *params, par_memory *memory,
                            par_comm **out) {
     int rank = -1;
@@ -144,8 +166,9 @@ par_status par_comm_create(par_transport *t, const par_comm_params *params, par_
         memcpy(comm->ranks, params->ranks, (size_t)params->n * sizeof *params->ranks);
         st = connect(comm, params, memory);
     }
+    if (st == PAR_OK) st = connect_device(comm, params, memory);
     if (st != PAR_OK) {
-        release(comm);
+        disconnect(comm);
         return st;
     }
     *out = comm;
@@ -155,14 +178,7 @@ par_status par_comm_create(par_transport *t, const par_comm_params *params, par_
 void par_comm_destroy(par_comm **handle) {
     par_comm *comm = handle ? *handle : NULL;
     if (!comm) return;
-    par_transport *t = comm->transport;
-    for (par_comm **c = &t->comms; *c; c = &(*c)->next)
-        if (*c == comm) {
-            *c = comm->next;
-            break;
-        }
-    par__recorder_last_release(t->recorder, comm->last_place);
-    release(comm);
+    disconnect(comm);
     *handle = NULL;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "collectives/device.h"
 #include "internal.h"
 #include "libpar/base/clock.h"
 #include "libpar/base/record.h"
@@ -221,10 +222,9 @@ par_status par__engine_start(par__op *op) {
     return pair_advance(op);
 }
 
-par_status par__engine_progress(par_transport *t, bool *moved) {
+/* Messages between hosts. */
+static par_status link_progress(par_transport *t, bool *moved) {
     int n_ended = 0;
-    *moved = false;
-    if (t->broken) return par_fail(PAR_ERR_TRANSPORT, "%s", t->broken_text);
     if (!t->link) return PAR_OK;
     PAR_TRY(t->link->poll(t, &n_ended));
     if (n_ended == 0) return PAR_OK;
@@ -237,6 +237,19 @@ par_status par__engine_progress(par_transport *t, bool *moved) {
     return PAR_OK;
 }
 
+par_status par__engine_progress(par_transport *t, bool *moved) {
+    *moved = false;
+    if (t->broken) return par_fail(PAR_ERR_TRANSPORT, "%s", t->broken_text);
+    PAR_TRY(link_progress(t, moved));
+    for (par_comm *comm = t->comms; comm; comm = comm->next)
+        if (comm->device_state) PAR_TRY(comm->device_link->progress(comm->device_state, moved));
+    return PAR_OK;
+}
+
+bool par__host_done(par_comm *comm, int64_t number) {
+    return !par__engine_find(comm, number);
+}
+
 par__op *par__engine_find(const par_comm *comm, int64_t number) {
     for (par__op *op = comm->first; op; op = op->queue)
         if (op->number == number) return op;
@@ -247,7 +260,7 @@ par__op *par__engine_find(const par_comm *comm, int64_t number) {
 
 /* Other ranks of the node may need this core: after some yields, an oversubscribed rank leaves it for longer.
  */
-static void idle(const par_transport *t, int n_idle) {
+void par__engine_idle(const par_transport *t, int n_idle) {
     const struct timespec pause = {.tv_nsec = 20000};
     if (t->params.oversubscribed && n_idle > t->max_yields)
         nanosleep(&pause, NULL);
@@ -266,7 +279,7 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
             bool moved;
             st = par__engine_progress(t, &moved);
             n_idle = moved ? 0 : n_idle + 1;
-            if (!moved) idle(t, n_idle);
+            if (!moved) par__engine_idle(t, n_idle);
         }
         par__recorder_waited(t->recorder, row, par__seconds() - begin);
     }

@@ -104,7 +104,11 @@ struct par_comm {
     int64_t error_number; /* the operation that was refused last, 0: none */
     par_status error_status;
     char error_text[768];
-    par_comm *next; /* of the transport */
+    const struct par__device_link *device_link; /* NULL: data is on the host */
+    const par_backend *device;
+    void *device_state;
+    int64_t n_device; /* device operations started */
+    par_comm *next;   /* of the transport */
 };
 
 /* What carries chunks between ranks. */
@@ -145,6 +149,8 @@ par_status par__engine_start(par__op *op);
 par_status par__engine_progress(par_transport *t, bool *moved);
 par__op *par__engine_find(const par_comm *comm, int64_t number);
 par_status par__engine_wait(par_comm *comm, int64_t number);
+/* After `n_idle` polls in a row that moved nothing: let others have the core. */
+void par__engine_idle(const par_transport *t, int n_idle);
 
 /* algorithms.c */
 const par__algorithm *par__algorithm_choose(par__kind kind, int64_t nbytes);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collectives/device.h"
 #include "internal.h"
 #include "libpar/base/record.h"
 
@@ -68,7 +69,7 @@ static par_status enqueue(par_comm *comm, const par__op *args, int64_t number, i
     return par__engine_start(op);
 }
 
-static par_status start(par_comm *comm, par__op args, par_tag tag, par_work *work) {
+par_status par__host_start(par_comm *comm, par__op args, par_tag tag, par_work *work) {
     PAR_REQUIRE(comm);
     if (!tag.purpose) tag.purpose = "";
     args.comm = comm;
@@ -95,54 +96,76 @@ static par_status start(par_comm *comm, par__op args, par_tag tag, par_work *wor
     return PAR_OK;
 }
 
+/* On a device one rank alone copies on the stream, others hand the operation to the comm's link. */
+static par_status start_on_device(par_comm *comm, const par__op *op, par_tag tag, par_stream *after,
+                                  par_work *work) {
+    par__op args = *op;
+    args.comm = comm;
+    args.size = (int64_t)par_dtype_nbytes(args.dtype);
+    PAR_TRY(check_arguments(comm, &args));
+    if (!tag.purpose) tag.purpose = "";
+    bool pair = args.kind == PAR__SEND || args.kind == PAR__RECV;
+    size_t nbytes = (size_t)(args.n * args.size);
+    if (work) *work = (par_work){0};
+    if (args.n == 0) return PAR_OK;
+    if (comm->n == 1 && !pair)
+        return args.src == args.dst ? PAR_OK : comm->device->copy(after, args.dst, args.src, nbytes);
+    const par__device_args given = {args.kind, args.src, args.dst, args.n, args.dtype, args.peer, tag, after};
+    int64_t number = ++comm->n_device;
+    PAR_TRY(comm->device_link->start(comm->device_state, &given, number));
+    if (!work) return comm->device_link->wait(comm->device_state, number, after);
+    *work = (par_work){comm, number};
+    return PAR_OK;
+}
+
+static par_status start(par_comm *comm, par__op args, par_tag tag, par_stream *after, par_work *work) {
+    PAR_REQUIRE(comm);
+    return comm->device ? start_on_device(comm, &args, tag, after, work)
+                        : par__host_start(comm, args, tag, work);
+}
+
 par_status par_comm_all_reduce(par_comm *comm, const void *src, void *dst, int64_t n, par_dtype dtype,
                                par_tag tag, par_stream *after, par_work *work) {
-    (void)after;
     return start(comm, (par__op){.kind = PAR__ALL_REDUCE, .src = src, .dst = dst, .n = n, .dtype = dtype},
-                 tag, work);
+                 tag, after, work);
 }
 
 par_status par_comm_reduce_scatter(par_comm *comm, const void *src, void *dst, int64_t n_shard,
                                    par_dtype dtype, par_tag tag, par_stream *after, par_work *work) {
-    (void)after;
     return start(comm,
                  (par__op){.kind = PAR__REDUCE_SCATTER, .src = src, .dst = dst, .n = n_shard, .dtype = dtype},
-                 tag, work);
+                 tag, after, work);
 }
 
 par_status par_comm_all_gather(par_comm *comm, const void *src, void *dst, int64_t n_shard, par_dtype dtype,
                                par_tag tag, par_stream *after, par_work *work) {
-    (void)after;
     return start(comm,
                  (par__op){.kind = PAR__ALL_GATHER, .src = src, .dst = dst, .n = n_shard, .dtype = dtype},
-                 tag, work);
+                 tag, after, work);
 }
 
 par_status par_comm_broadcast(par_comm *comm, void *data, int64_t n, par_dtype dtype, int root, par_tag tag,
                               par_stream *after, par_work *work) {
-    (void)after;
     return start(
         comm,
         (par__op){.kind = PAR__BROADCAST, .src = data, .dst = data, .n = n, .dtype = dtype, .peer = root},
-        tag, work);
+        tag, after, work);
 }
 
 par_status par_comm_send(par_comm *comm, const void *src, int64_t n, par_dtype dtype, int peer, par_tag tag,
                          par_stream *after, par_work *work) {
-    (void)after;
     return start(comm, (par__op){.kind = PAR__SEND, .src = src, .n = n, .dtype = dtype, .peer = peer}, tag,
-                 work);
+                 after, work);
 }
 
 par_status par_comm_recv(par_comm *comm, void *dst, int64_t n, par_dtype dtype, int peer, par_tag tag,
                          par_stream *after, par_work *work) {
-    (void)after;
     return start(comm, (par__op){.kind = PAR__RECV, .dst = dst, .n = n, .dtype = dtype, .peer = peer}, tag,
-                 work);
+                 after, work);
 }
 
 par_status par_comm_barrier(par_comm *comm, par_tag tag) {
-    return start(comm, (par__op){.kind = PAR__BARRIER, .dtype = PAR_U8}, tag, NULL);
+    return par__host_start(comm, (par__op){.kind = PAR__BARRIER, .dtype = PAR_U8}, tag, NULL);
 }
 
 par_status par_comm_agree(par_comm *comm, par_status local) {
@@ -152,19 +175,28 @@ par_status par_comm_agree(par_comm *comm, par_status local) {
     if (comm->n == 1) return local;
     if (local != PAR_OK) strncpy(text, par_error(), sizeof text - 1);
     int32_t mine = (int32_t)local;
-    PAR_TRY(par_comm_all_gather(comm, &mine, comm->statuses, 1, PAR_I32, tag, NULL, NULL));
+    par__op gather = {.kind = PAR__ALL_GATHER,
+                      .src = (const char *)&mine,
+                      .dst = (char *)comm->statuses,
+                      .n = 1,
+                      .dtype = PAR_I32};
+    PAR_TRY(par__host_start(comm, gather, tag, NULL));
     int worst = 0;
     for (int j = 1; j < comm->n; j++)
         if (comm->statuses[j] > comm->statuses[worst]) worst = j;
     par_status st = (par_status)comm->statuses[worst];
     if (st == PAR_OK) return PAR_OK;
-    PAR_TRY(par_comm_broadcast(comm, text, sizeof text, PAR_U8, worst, tag, NULL, NULL));
+    par__op broadcast = {
+        .kind = PAR__BROADCAST, .src = text, .dst = text, .n = sizeof text, .dtype = PAR_U8, .peer = worst};
+    PAR_TRY(par__host_start(comm, broadcast, tag, NULL));
     return par_fail(st, "rank %d: %s", comm->ranks[worst], text);
 }
 
 par_status par_work_wait(par_work work, par_stream *then) {
-    (void)then;
-    return work.comm ? par__engine_wait(work.comm, work.number) : PAR_OK;
+    if (!work.comm) return PAR_OK;
+    if (work.comm->device_state)
+        return work.comm->device_link->wait(work.comm->device_state, work.number, then);
+    return par__engine_wait(work.comm, work.number);
 }
 
 bool par_work_done(par_work work) {
@@ -172,5 +204,6 @@ bool par_work_done(par_work work) {
     if (!work.comm) return true;
     /* A broken transport: done, so that loops end; par_work_wait tells. */
     if (par__engine_progress(work.comm->transport, &moved) != PAR_OK) return true;
+    if (work.comm->device_state) return work.comm->device_link->done(work.comm->device_state, work.number);
     return !par__engine_find(work.comm, work.number);
 }

@@ -50,7 +50,7 @@ static par_status lesson(par_transport *world) {
     par_layout layout = {.size = {[PAR_DP] = par_transport_size(world)}};
     if (par_transport_size(world) > MAX_RANKS)
         PAR_FAIL(PAR_ERR_OPTION, "at most %d ranks, please", MAX_RANKS);
-    PAR_TRY(par_mesh_create(world, &layout, NULL, &mesh));
+    PAR_TRY(par_mesh_create(world, &layout, NULL, NULL, &mesh));
     par_status st = add_up(mesh->axis[PAR_DP]);
     if (st == PAR_OK && mesh->rank == 0) print_traffic(par_transport_recorder(world));
     par_mesh_destroy(&mesh);

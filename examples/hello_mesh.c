@@ -22,7 +22,7 @@ static par_status hello(par_transport *world, int tp, int pp) {
     par_layout layout = {.size = {[PAR_TP] = tp, [PAR_DP] = dp > 0 ? dp : 1, [PAR_PP] = pp}};
 
     /* NULL: staging for communication comes from malloc. A trainer gives a par_memory, to plan it. */
-    PAR_TRY(par_mesh_create(world, &layout, NULL, &mesh));
+    PAR_TRY(par_mesh_create(world, &layout, NULL, NULL, &mesh));
     par_status st = par_mesh_print(mesh, print_line, NULL);
 
     /* An axis is a communicator of the ranks that differ along that axis only. */

@@ -6,6 +6,7 @@
  * In order: what depends on the options alone (no communication), what depends on files (one agreement), the
  * trainer, the loop. Every rank leaves with the same exit code; rank 0 alone prints.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,7 +16,11 @@
 #define TRAIN_LLM_VERSION "unknown"
 #endif
 
+/* A disk that fills up during a training is no bad input. */
+static bool began;
+
 static int exit_code(par_status st) {
+    if (began && st == PAR_ERR_IO) return EXIT_RUNTIME;
     switch (st) {
     case PAR_OK: return EXIT_OK;
     case PAR_ERR_STOPPED: return EXIT_STOPPED;
@@ -71,11 +76,15 @@ static par_status after_step(const run *r, const world *w, const data *d, par_tr
     return par_fail(PAR_ERR_STOPPED, "by a signal, after step %lld", (long long)step);
 }
 
-/* Steps until the last one, an error, or a vote to stop. */
+/* Steps until the last one, an error, or a vote to stop. A run may have been stopped between a checkpoint and
+ * the validation that was due after it: then it comes first.
+ */
 static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t done,
                         observer *o) {
     const settings *s = &r->set;
     par_source source = par_sampler_source(d->train);
+    if (done && d->validation && due(done, s->eval_every, s->steps) && !observer_has_validation(o))
+        PAR_TRY(evaluate(r, trainer, d, w, o, done));
     for (int64_t step = done + 1; step <= s->steps; step++) {
         par_vote vote;
         double begin = world_seconds(), lr = options_lr(s, step);
@@ -113,18 +122,20 @@ static par_status show(const run *r, world *w, const data *d, const par_trainer 
 
 static par_status train_with_data(const run *r, world *w, const data *d, par_import *import) {
     par_trainer *trainer = NULL;
-    int64_t done = 0;
+    beginning from = {0};
     double begin = world_seconds();
     PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
     par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
     observer *o = NULL;
     if (st == PAR_OK) st = show(r, w, d, trainer);
-    if (st == PAR_OK) st = checkpoint_resume(r, w, d, trainer, &done);
-    if (st == PAR_OK) st = observer_create(r, w, d, &o);
+    if (st == PAR_OK) st = checkpoint_check(r, w, trainer);
+    if (st == PAR_OK) st = checkpoint_resume(r, w, d, trainer, &from);
+    if (st == PAR_OK) st = observer_create(r, w, d, &from, &o);
     if (st == PAR_OK) {
         if (w->rank == 0) printf("ready after %.1f s\n", world_seconds() - begin);
         checkpoint_catch_signals();
-        st = train(r, w, d, trainer, done, o);
+        began = true;
+        st = train(r, w, d, trainer, from.step, o);
         if (w->rank == 0) report_progress_clear();
     }
     bool ended = st == PAR_OK || st == PAR_ERR_STOPPED; /* the same on every rank */
@@ -205,6 +216,7 @@ int main(int argc, char **argv) {
     par_problems problems = {0};
     int size, rank;
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
+    signal(SIGXFSZ, SIG_IGN); /* a file at the limit of its size is an error of write, with a message */
     if (world_begin(&size, &rank) != EXIT_OK) return EXIT_RUNTIME;
     options_parse(&r.set, argc, argv, &problems);
     show_and_end(&r.set, rank);

@@ -41,7 +41,7 @@ typedef struct {
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
     int64_t save_every, keep;
-    const char *log, *curve, *comm_matrix_csv; /* files */
+    const char *log, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
     bool comm_matrix;
     bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
     bool verify_parallel;
@@ -128,18 +128,28 @@ void checkpoint_catch_signals(void);
 int checkpoint_asked(void);
 /* After a vote to stop: the most that any rank was asked; this rank's own wish is forgotten. Collective. */
 par_status checkpoint_agree(const world *, int *asked);
+/* With --save: the directory is made, every rank can write in it, and a checkpoint fits. Collective. */
+par_status checkpoint_check(const run *, const world *, par_trainer *);
 /* With --save: a checkpoint of this step. A step that is not finite is passed over with a note. Collective.
  */
 par_status checkpoint_save(const run *, const world *, const data *, par_trainer *, int64_t step,
                            double loss);
-/* With --resume: *step is the step that was saved last, 0 if there is none. Collective. */
-par_status checkpoint_resume(const run *, const world *, const data *, par_trainer *, int64_t *step);
+/* Where a run begins: after this step, which had this loss. Zeros: anew. */
+typedef struct {
+    int64_t step;
+    double loss;
+} beginning;
+/* With --resume: what was saved last, zeros if there is nothing. Collective. */
+par_status checkpoint_resume(const run *, const world *, const data *, par_trainer *, beginning *);
 
 /* observe */
 typedef struct observer observer;
-/* Opens log and curve on rank 0 and sets the recorder to 0, right before the first step. Collective. */
-par_status observer_create(const run *, world *, const data *, observer **);
+/* Opens log and curve on rank 0, continues those of a resumed run, and sets the recorder to 0, right before
+ * the first step. Collective. */
+par_status observer_create(const run *, world *, const data *, const beginning *, observer **);
 void observer_destroy(observer **);
+/* The log holds an evaluation after the step where the run begins; the same answer on every rank. */
+bool observer_has_validation(const observer *);
 /* Every rank calls these after a step and an evaluation. */
 void observer_step(observer *, int64_t step, double lr, double seconds, const par_vote *,
                    const par_step_times *);

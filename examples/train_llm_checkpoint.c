@@ -78,6 +78,19 @@ static void print_notes(const par_checkpoint_result *result) {
         printf("note: checkpoint: %.*s\n", (int)strcspn(line, "\n"), line);
 }
 
+/* Before hours of training, not after them. */
+par_status checkpoint_check(const run *r, const world *w, par_trainer *trainer) {
+    if (!r->set.save) return PAR_OK;
+    par_checkpoint_result *result = calloc(1, sizeof *result);
+    const par_checkpoint_params params = {
+        .directory = r->set.save, .keep = (int)r->set.keep, .check_only = true};
+    par_status st =
+        par_comm_agree(w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
+    if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
+    free(result);
+    return st;
+}
+
 par_status checkpoint_save(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t step,
                            double loss) {
     const settings *s = &r->set;
@@ -117,7 +130,9 @@ static par_status resume(const run *r, const world *w, const data *d, par_traine
     const char *directory = automatic ? s->save : s->resume;
     PAR_TRY(par_trainer_resume(trainer, directory, &about, result));
     if (!*result->path && !automatic)
-        return par_fail(PAR_ERR_IO, "--resume %s: there is no checkpoint in it", directory);
+        return par_fail(PAR_ERR_IO,
+                        "--resume %s: there is no checkpoint in it; legal: a directory that --save made",
+                        directory);
     if (w->rank != 0) return PAR_OK;
     print_notes(result);
     if (*result->path)
@@ -130,13 +145,13 @@ static par_status resume(const run *r, const world *w, const data *d, par_traine
 }
 
 par_status checkpoint_resume(const run *r, const world *w, const data *d, par_trainer *trainer,
-                             int64_t *step) {
+                             beginning *from) {
     if (!r->set.resume) return PAR_OK;
     par_checkpoint_result *result = calloc(1, sizeof *result);
     par_status st =
         par_comm_agree(w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
     if (st == PAR_OK) st = resume(r, w, d, trainer, result);
-    if (st == PAR_OK) *step = result->step;
+    if (st == PAR_OK) *from = (beginning){result->step, result->loss};
     free(result);
     return st;
 }

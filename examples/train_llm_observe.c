@@ -3,9 +3,11 @@
  * matrix. A log or a curve that cannot be opened is refused before the first step, on all ranks; one that
  * cannot be written later is reported once and given up, since a full disk is no reason to end a training.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "train_llm.h"
 
@@ -14,6 +16,8 @@ struct observer {
     par_curve *curve; /* rank 0 */
     par_traffic *counted, *predicted;
     par_recorder *recorder;
+    par_log_history past; /* rank 0; of the run that is resumed */
+    bool has_validation;  /* of the step where the run begins */
     int64_t steps, updates, evaluations;
     par_status predicting; /* this rank's; agreed on after the count, since agreeing sends */
 };
@@ -76,32 +80,96 @@ static par_status log_start(par_log *log, const run *r, const world *w, const da
     return par_log_end(log);
 }
 
-/* Rank 0's files; the curve is written at once, so that a bad path is known before the first step. */
-static par_status open_files(observer *o, const run *r, const world *w, const data *d) {
+static par_status log_resume(par_log *log, const world *w, const beginning *from) {
+    par_log_text(log, "event", "resume");
+    par_log_int(log, "step", from->step);
+    par_log_exact(log, "loss", from->loss);
+    par_log_int(log, "ranks", w->size);
+    par_log_int(log, "threads", w->threads);
+    return par_log_end(log);
+}
+
+/* The losses that the log already holds come first. */
+static par_status create_curve(observer *o, const run *r) {
     const settings *s = &r->set;
     char title[160];
-    if (s->log) PAR_TRY(par_log_open(s->log, &o->log));
-    if (s->log) PAR_TRY(log_start(o->log, r, w, d));
-    if (!s->curve) return PAR_OK;
     snprintf(title, sizeof title, "%s, %.2f M parameters, batch %lld x %lld tokens", r->config.name,
              1e-6 * (double)par_transformer_n_params(&r->config), (long long)s->batch,
              (long long)r->config.tokens);
     int64_t n_validation = s->eval_every ? s->steps / s->eval_every + 2 : 2;
-    PAR_TRY(par_curve_create(title, s->steps, n_validation, &o->curve));
-    return par_curve_write(o->curve, s->curve);
+    PAR_TRY(par_curve_create(title, s->steps + o->past.n, n_validation + o->past.n, &o->curve));
+    for (int64_t i = 0; i < o->past.n; i++) {
+        const par_log_point *p = &o->past.points[i];
+        par_curve_add(o->curve, p->validation, p->step, p->loss);
+    }
+    return PAR_OK;
+}
+
+/* A matrix is written at the end: that it can be is seen at the start. */
+static par_status check_matrix_file(const char *path) {
+    static par_matrix empty;
+    struct stat info;
+    if (stat(path, &info) == 0) {
+        FILE *file = S_ISREG(info.st_mode) ? fopen(path, "a") : NULL;
+        if (!file) return par_fail(PAR_ERR_IO, "%s: is no file that can be written to; legal: one", path);
+        fclose(file);
+        return PAR_OK;
+    }
+    PAR_TRY(par_matrix_write_csv(&empty, path));
+    remove(path);
+    return PAR_OK;
+}
+
+static void report_past(const observer *o, const settings *s, const beginning *from) {
+    long long n = 0, begin = (long long)from->step;
+    if (!from->step) return;
+    for (int64_t i = 0; i < o->past.n; i++) n += !o->past.points[i].validation;
+    if (s->log)
+        printf("log: %s goes on after step %lld; %lld records of later steps were taken out\n", s->log, begin,
+               (long long)o->past.n_dropped);
+    if (s->log && n < begin) printf("note: log: it holds %lld of the %lld steps so far\n", n, begin);
+    if (s->curve && !s->log)
+        printf("note: --curve %s: begins at step %lld, as no --log has the steps before\n", s->curve,
+               begin + 1);
+}
+
+/* Rank 0's files; the curve is written at once, so that a bad path is known before the first step. */
+static par_status open_files(observer *o, const run *r, const world *w, const data *d,
+                             const beginning *from) {
+    const settings *s = &r->set;
+    if (s->log) PAR_TRY(par_log_continue(s->log, from->step, from->loss, &o->past));
+    if (s->log) PAR_TRY(par_log_open(s->log, &o->log));
+    if (s->log) PAR_TRY(from->step ? log_resume(o->log, w, from) : log_start(o->log, r, w, d));
+    if (s->comm_matrix_csv) PAR_TRY(check_matrix_file(s->comm_matrix_csv));
+    if (s->comm_matrix_svg) PAR_TRY(check_matrix_file(s->comm_matrix_svg));
+    if (s->curve) PAR_TRY(create_curve(o, r));
+    for (int64_t i = 0; i < o->past.n; i++)
+        if (o->past.points[i].validation && o->past.points[i].step == from->step) o->has_validation = true;
+    report_past(o, s, from);
+    return s->curve ? par_curve_write(o->curve, s->curve) : PAR_OK;
+}
+
+/* Rank 0 alone reads the log; what it found decides what all do. */
+static par_status share_past(observer *o, const world *w) {
+    static const par_tag tag = {"observe", -1, -1, -1};
+    int32_t has = o->has_validation;
+    PAR_TRY(par_comm_broadcast(w->comm, &has, 1, PAR_I32, 0, tag, NULL, NULL));
+    o->has_validation = has;
+    return PAR_OK;
 }
 
 static bool wants_matrix(const settings *s) {
-    return s->comm_matrix || s->comm_matrix_csv;
+    return s->comm_matrix || s->comm_matrix_csv || s->comm_matrix_svg;
 }
 
-par_status observer_create(const run *r, world *w, const data *d, observer **out) {
+par_status observer_create(const run *r, world *w, const data *d, const beginning *from, observer **out) {
     observer *o = calloc(1, sizeof *o);
     par_status st = o ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for an observer");
-    if (st == PAR_OK && w->rank == 0) st = open_files(o, r, w, d);
+    if (st == PAR_OK && w->rank == 0) st = open_files(o, r, w, d, from);
     if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->counted);
     if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->predicted);
     st = world_agree(w, st);
+    if (st == PAR_OK && from->step) st = share_past(o, w);
     if (st != PAR_OK) {
         observer_destroy(&o);
         return st;
@@ -117,6 +185,7 @@ void observer_destroy(observer **handle) {
     if (!o) return;
     par_log_close(&o->log);
     par_curve_destroy(&o->curve);
+    par_log_history_free(&o->past);
     par_traffic_destroy(&o->counted);
     par_traffic_destroy(&o->predicted);
     free(o);
@@ -135,7 +204,15 @@ static void write_curve(observer *o, const run *r) {
     par_curve_destroy(&o->curve);
 }
 
-static void log_times(par_log *log, const par_step_times *t) {
+bool observer_has_validation(const observer *o) {
+    return o->has_validation;
+}
+
+/* All that differs between two runs with the same bits stands in one object, the line's last field. */
+static void log_measured(par_log *log, double seconds, const par_vote *vote, const par_step_times *t) {
+    par_log_object(log, "measured");
+    par_log_real(log, "seconds", seconds);
+    par_log_real(log, "tokens_per_s", (double)vote->n_targets / seconds);
     par_log_real(log, "data_s", t->data);
     par_log_real(log, "forward_s", t->forward);
     par_log_real(log, "backward_s", t->backward);
@@ -143,7 +220,27 @@ static void log_times(par_log *log, const par_step_times *t) {
     par_log_real(log, "wait_dp_s", t->wait_dp);
     par_log_real(log, "update_s", t->update);
     par_log_real(log, "bubble", t->bubble);
-    par_log_real(log, "ideal_bubble", t->ideal_bubble);
+    par_log_object_end(log);
+}
+
+static void log_step(par_log *log, int64_t step, double lr, const par_vote *vote) {
+    par_log_text(log, "event", "step");
+    par_log_int(log, "step", step);
+    par_log_exact(log, "loss", vote->loss);
+    par_log_exact(log, "grad_norm", vote->grad_norm);
+    par_log_exact(log, "lr", lr);
+    par_log_int(log, "targets", vote->n_targets);
+    par_log_exact(log, "loss_scale", vote->loss_scale);
+    par_log_bool(log, "skipped", vote->skipped);
+    par_log_int(log, "nonfinite", vote->n_nonfinite);
+    if (vote->n_nonfinite) par_log_text(log, "where", vote->where);
+}
+
+static void log_signal(observer *o, int64_t step) {
+    if (!o->log) return;
+    par_log_text(o->log, "event", "signal");
+    par_log_int(o->log, "step", step);
+    end_line(o);
 }
 
 void observer_step(observer *o, int64_t step, double lr, double seconds, const par_vote *vote,
@@ -152,20 +249,11 @@ void observer_step(observer *o, int64_t step, double lr, double seconds, const p
     o->updates += !vote->skipped;
     if (o->curve) par_curve_add(o->curve, false, step, vote->loss);
     if (!o->log) return;
-    par_log_text(o->log, "event", "step");
-    par_log_int(o->log, "step", step);
-    par_log_real(o->log, "loss", vote->loss);
-    par_log_real(o->log, "grad_norm", vote->grad_norm);
-    par_log_real(o->log, "lr", lr);
-    par_log_int(o->log, "targets", vote->n_targets);
-    par_log_real(o->log, "seconds", seconds);
-    par_log_real(o->log, "tokens_per_s", (double)vote->n_targets / seconds);
-    par_log_bool(o->log, "skipped", vote->skipped);
-    par_log_int(o->log, "nonfinite", vote->n_nonfinite);
-    if (vote->n_nonfinite) par_log_text(o->log, "where", vote->where);
-    par_log_bool(o->log, "stop", vote->stop);
-    log_times(o->log, times);
+    log_step(o->log, step, lr, vote);
+    par_log_real(o->log, "ideal_bubble", times->ideal_bubble);
+    log_measured(o->log, seconds, vote, times);
     end_line(o);
+    if (vote->stop) log_signal(o, step);
 }
 
 void observer_validation(observer *o, const run *r, int64_t step, double loss, int64_t n, double seconds) {
@@ -175,9 +263,11 @@ void observer_validation(observer *o, const run *r, int64_t step, double loss, i
     if (!o->log) return;
     par_log_text(o->log, "event", "validation");
     par_log_int(o->log, "step", step);
-    par_log_real(o->log, "loss", loss);
+    par_log_exact(o->log, "loss", loss);
     par_log_int(o->log, "samples", n);
+    par_log_object(o->log, "measured");
     par_log_real(o->log, "seconds", seconds);
+    par_log_object_end(o->log);
     end_line(o);
 }
 
@@ -208,6 +298,8 @@ par_status observer_matrix(observer *o, const run *r, world *w) {
     if (matrix && !r->set.comm_matrix)
         printf("communication: %d differences from the prediction\n", par_matrix_differences(matrix));
     if (matrix && r->set.comm_matrix_csv) st = par_matrix_write_csv(matrix, r->set.comm_matrix_csv);
+    if (matrix && st == PAR_OK && r->set.comm_matrix_svg)
+        st = par_matrix_write_svg(matrix, r->set.comm_matrix_svg);
     par_matrix_destroy(&matrix);
     return world_agree(w, st);
 }

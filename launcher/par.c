@@ -6,12 +6,13 @@
 #define _XOPEN_SOURCE 700
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "par/par.h"
+#include "vocabulary.h"
 
 enum { EXIT_INPUT = 2 };
 
@@ -118,38 +119,72 @@ static bool parse_size(const char *text, int64_t *out) {
     return end != text && *end == 0 && errno == 0;
 }
 
-/* Train on the corpus; the files go into OUT.tokenizer. */
-static par_status train(const data_settings *s, const par_corpus *corpus, par_tokenizer **out) {
-    char directory[4096];
+/* Train on the corpus; the files wait in place->temporary. */
+static par_status train(const data_settings *s, const par_corpus *corpus, const vocabulary_place *place,
+                        par_tokenizer **out) {
     int64_t size, made;
     parse_size(after(s->tokenizer, "train:"), &size);
-    if (snprintf(directory, sizeof directory, "%s.tokenizer", s->out) >= (int)sizeof directory)
-        return par_fail(PAR_ERR_OPTION, "--out: name is longer than %zu bytes", sizeof directory - 11);
-    par_status st = par_tokenizer_train(corpus, size, directory, &made);
+    par_status st = par_tokenizer_train(corpus, size, place->temporary, &made);
     if (st != PAR_OK) return st;
-    printf("%s: vocabulary %lld%s\n", directory, (long long)made,
+    printf("%s: vocabulary %lld%s\n", place->final, (long long)made,
            made < size ? ", fewer than asked for: no other pair occurs twice" : "");
-    return par_tokenizer_open(directory, out);
+    return par_tokenizer_open(place->temporary, out);
 }
 
-static par_status open_tokenizer(const data_settings *s, const par_corpus *corpus, par_tokenizer **out) {
-    if (after(s->tokenizer, "train:")) return train(s, corpus, out);
-    const char *directory = after(s->tokenizer, "gpt2:");
-    return par_tokenizer_open(directory ? directory : s->tokenizer, out);
+static par_status write_with(const data_settings *s, const par_corpus *corpus, par_tokenizer *t,
+                             int64_t *n_tokens, int64_t *vocab) {
+    int64_t documents = 0;
+    par_status st =
+        par_corpus_write_tokens(corpus, t, strcmp(s->format, "megatron") == 0, s->out, n_tokens, &documents);
+    if (st != PAR_OK) return st;
+    *vocab = par_tokenizer_vocab(t);
+    printf("%s: %lld documents\n", s->out, (long long)documents);
+    return PAR_OK;
+}
+
+/* The vocabulary gets its name when the tokens have theirs: a failure leaves the older ones of both. */
+static par_status train_and_write(const data_settings *s, const par_corpus *corpus, int64_t *n_tokens,
+                                  int64_t *vocab) {
+    vocabulary_place place;
+    par_tokenizer *t = NULL;
+    par_status st = vocabulary_begin(s->out, &place);
+    if (st != PAR_OK) return st;
+    st = train(s, corpus, &place, &t);
+    if (st == PAR_OK) st = write_with(s, corpus, t, n_tokens, vocab);
+    if (st == PAR_OK) st = vocabulary_keep(&place);
+    if (st != PAR_OK) vocabulary_drop(&place);
+    par_tokenizer_close(&t);
+    return st;
 }
 
 static par_status write_corpus(const data_settings *s, const par_corpus *corpus, int64_t *n_tokens,
                                int64_t *vocab) {
+    if (after(s->tokenizer, "train:")) return train_and_write(s, corpus, n_tokens, vocab);
     par_tokenizer *t = NULL;
-    int64_t documents = 0;
-    par_status st = open_tokenizer(s, corpus, &t);
-    if (st == PAR_OK)
-        st = par_corpus_write_tokens(corpus, t, strcmp(s->format, "megatron") == 0, s->out, n_tokens,
-                                     &documents);
-    if (st == PAR_OK) *vocab = par_tokenizer_vocab(t);
-    if (st == PAR_OK) printf("%s: %lld documents\n", s->out, (long long)documents);
+    const char *directory = after(s->tokenizer, "gpt2:");
+    par_status st = par_tokenizer_open(directory ? directory : s->tokenizer, &t);
+    if (st == PAR_OK) st = write_with(s, corpus, t, n_tokens, vocab);
     par_tokenizer_close(&t);
     return st;
+}
+
+/* Tokens are of bytes, so any text is taken; but another encoding is rarely meant. */
+static void point_out_encodings(const char *const *paths, int n) {
+    const char *first = NULL;
+    int64_t at = 0, n_bad = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t bad = text_first_bad(paths[i]);
+        if (bad < 0) continue;
+        if (n_bad++ == 0) {
+            first = paths[i];
+            at = bad;
+        }
+    }
+    if (first)
+        fprintf(stderr,
+                "note: %s: no UTF-8 from byte %lld on (%lld of %d files are not): taken as the bytes they "
+                "are; if text in another encoding, convert it first (iconv -t UTF-8)\n",
+                first, (long long)at, (long long)n_bad, n);
 }
 
 /* Without documents, bytes and characters are one text, file after file. */
@@ -166,6 +201,7 @@ static par_status write_tokens(const file_list *list, const data_settings *s) {
     const par_corpus corpus = {n, paths, s->field};
     par_status st = is_one_text(s) ? par_text_to_tokens(n, paths, s->tokenizer, s->out, &n_tokens, &vocab)
                                    : write_corpus(s, &corpus, &n_tokens, &vocab);
+    if (st == PAR_OK && !s->field) point_out_encodings(paths, n);
     free(paths);
     if (st == PAR_OK)
         printf("%s: %lld tokens of %d of %d files, vocabulary %lld\n", s->out, (long long)n_tokens, n,
@@ -236,7 +272,8 @@ static par_status make_tokens(const data_settings *s, const text_words *texts) {
     par_status st = PAR_OK;
     for (int i = 0; st == PAR_OK && i < texts->n; i++) st = add_path(&list, texts->words[i]);
     if (st == PAR_OK && list.n == 0)
-        st = par_fail(PAR_ERR_OPTION, "--%s: no text files there", s->field ? "jsonl" : "text");
+        st = par_fail(PAR_ERR_OPTION, "--%s: no text files in %s%s; legal: a file, or a folder that has some",
+                      s->field ? "jsonl" : "text", texts->words[0], texts->n > 1 ? " and the rest" : "");
     if (st == PAR_OK && strcmp(s->order, "given") != 0)
         qsort(list.files, (size_t)list.n, sizeof *list.files, compare);
     if (st == PAR_OK) st = write_tokens(&list, s);
@@ -304,6 +341,7 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 int main(int argc, char **argv) {
     const char *names[N_COMMANDS], *word = argc > 1 ? argv[1] : "--help";
+    signal(SIGXFSZ, SIG_IGN); /* a file at the limit of its size is an error of write, with a message */
     for (int i = 0; i < N_COMMANDS; i++) {
         names[i] = commands[i].name;
         if (strcmp(word, names[i]) == 0) return commands[i].run(argc - 2, argv + 2);

@@ -20,6 +20,27 @@ static par_status io_error(const char *what, const char *path) {
     return par_fail(PAR_ERR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
 }
 
+const char *par__write_remedy(int error) {
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT: return "; make room, or name another place";
+    case EFBIG: return "; raise the limit of a file's size (ulimit -f), or name another place";
+    case ENOENT:
+    case ENOTDIR: return "; legal: a name in a directory that is there";
+    case EACCES:
+    case EPERM:
+    case EROFS: return "; legal: a name in a directory that can be written to";
+    default: return "";
+    }
+}
+
+/* By the final name: the temporary one says nothing to people. */
+static par_status write_error(const char *what, const char *path) {
+    int error = errno;
+    return par_fail(PAR_ERR_IO, "%s: cannot be %s: %s%s", path, what, strerror(error),
+                    par__write_remedy(error));
+}
+
 static par_status map_descriptor(int fd, const char *path, par__map *out) {
     struct stat info;
     if (fstat(fd, &info) != 0) return io_error("read its size", path);
@@ -59,9 +80,13 @@ bool par__directory_exists(const char *path) {
 }
 
 par_status par__writer_open(const char *path, par__writer *out) {
+    struct stat info;
     size_t n = strlen(path) + 48;
-    char *temporary = malloc(n);
     int fd = -1;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return par_fail(PAR_ERR_IO, "%s: is %s, which is not replaced; legal: the name of a file", path,
+                        S_ISDIR(info.st_mode) ? "a directory" : "no plain file");
+    char *temporary = malloc(n);
     if (!temporary) return par_fail(PAR_ERR_MEMORY, "%s: no memory for its temporary name", path);
     /* The name of a crashed process with the same id may still be there: try the next one. */
     for (int i = 0; i < 100; i++) {
@@ -70,7 +95,7 @@ par_status par__writer_open(const char *path, par__writer *out) {
         if (fd >= 0 || errno != EEXIST) break;
     }
     if (fd < 0) {
-        par_status st = io_error("create it", temporary);
+        par_status st = write_error("created", path);
         free(temporary);
         return st;
     }
@@ -84,7 +109,7 @@ par_status par__writer_write(par__writer *writer, const void *data, size_t nbyte
         /* Linux moves at most 2^31 - 4096 bytes a call. */
         ssize_t n = write(writer->fd, p, nbytes < (1u << 30) ? nbytes : (1u << 30));
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return io_error("write to it", writer->temporary);
+        if (n < 0) return write_error("written", writer->path);
         p += n;
         nbytes -= (size_t)n;
     }
@@ -96,7 +121,7 @@ par_status par__writer_patch(par__writer *writer, size_t offset, const void *dat
     while (nbytes > 0) {
         ssize_t n = pwrite(writer->fd, p, nbytes, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return io_error("write to it", writer->temporary);
+        if (n < 0) return write_error("written", writer->path);
         p += n;
         offset += (size_t)n;
         nbytes -= (size_t)n;
@@ -120,17 +145,37 @@ static par_status sync_directory(const char *path) {
     return st;
 }
 
-par_status par__writer_commit(par__writer *writer) {
-    par_status st = PAR_OK;
-    if (fsync(writer->fd) != 0) st = io_error("sync it", writer->temporary);
-    if (close(writer->fd) != 0 && st == PAR_OK) st = io_error("close it", writer->temporary);
+/* Complete on the disk, under its temporary name. */
+static par_status finish(par__writer *writer) {
+    par_status st = fsync(writer->fd) == 0 ? PAR_OK : write_error("synced", writer->path);
+    if (close(writer->fd) != 0 && st == PAR_OK) st = write_error("closed", writer->path);
     writer->fd = -1;
-    if (st == PAR_OK && rename(writer->temporary, writer->path) != 0)
-        st = io_error("rename its temporary file to it", writer->path);
-    if (st != PAR_OK) unlink(writer->temporary);
+    return st;
+}
+
+static par_status publish(par__writer *writer) {
+    const char *path = writer->path;
+    if (rename(writer->temporary, path) != 0) return write_error("given its name", path);
     free(writer->temporary);
-    writer->temporary = NULL;
-    return st == PAR_OK ? sync_directory(writer->path) : st;
+    *writer = (par__writer){-1, NULL, NULL};
+    return sync_directory(path);
+}
+
+par_status par__writer_commit(par__writer *writer) {
+    par_status st = finish(writer);
+    if (st == PAR_OK) st = publish(writer);
+    par__writer_abort(writer);
+    return st;
+}
+
+par_status par__writer_commit_pair(par__writer *first, par__writer *second) {
+    par_status st = finish(first);
+    if (st == PAR_OK) st = finish(second);
+    if (st == PAR_OK) st = publish(first);
+    if (st == PAR_OK) st = publish(second);
+    par__writer_abort(first);
+    par__writer_abort(second);
+    return st;
 }
 
 void par__writer_abort(par__writer *writer) {

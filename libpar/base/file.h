@@ -21,6 +21,8 @@ typedef struct {
 
 par_status par__map_open(const char *path, par__map *out);
 void par__map_close(par__map *map);
+/* "; " and what to do about an error of writing, or "". */
+const char *par__write_remedy(int error);
 bool par__file_exists(const char *path);
 bool par__directory_exists(const char *path);
 
@@ -30,12 +32,17 @@ typedef struct {
     char *temporary;
 } par__writer;
 
+/* What is there under the name and is no plain file (a directory, a device) is not replaced: PAR_ERR_IO. */
 par_status par__writer_open(const char *path, par__writer *out);
 par_status par__writer_write(par__writer *writer, const void *data, size_t nbytes);
 /* Overwrite bytes that are already written; the position for par__writer_write stays. */
 par_status par__writer_patch(par__writer *writer, size_t offset, const void *data, size_t nbytes);
 /* Make the file appear under its name, durably. Closes the writer, also on failure. */
 par_status par__writer_commit(par__writer *writer);
+/* Two files that belong together: both are complete on the disk before either has its name, so that a full
+ * disk leaves the old pair. The first one's name appears first. Closes both, also on failure.
+ */
+par_status par__writer_commit_pair(par__writer *first, par__writer *second);
 /* Remove the temporary file; nothing happens after a commit. */
 void par__writer_abort(par__writer *writer);
 

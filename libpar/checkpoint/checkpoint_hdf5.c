@@ -45,6 +45,16 @@ static hid_t creation_list(void) {
     return list;
 }
 
+/* No times: the same state makes the same file. For groups, and for a file, whose root is one. */
+static hid_t timeless_list(hid_t class) {
+    hid_t list = H5Pcreate(class);
+    if (list >= 0 && H5Pset_obj_track_times(list, 0) < 0) {
+        H5Pclose(list);
+        return -1;
+    }
+    return list;
+}
+
 /* One data set; its offset, or HADDR_UNDEF. */
 static haddr_t add_set(hid_t group, hid_t list, const par_checkpoint_run *run) {
     hsize_t n = (hsize_t)run->n;
@@ -62,8 +72,12 @@ static haddr_t add_set(hid_t group, hid_t list, const par_checkpoint_run *run) {
 static hid_t open_group(hid_t file, const char *kind) {
     htri_t there = H5Lexists(file, kind, H5P_DEFAULT);
     if (there < 0) return -1;
-    return there > 0 ? H5Gopen2(file, kind, H5P_DEFAULT)
-                     : H5Gcreate2(file, kind, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    if (there > 0) return H5Gopen2(file, kind, H5P_DEFAULT);
+    hid_t list = timeless_list(H5P_GROUP_CREATE);
+    if (list < 0) return -1;
+    hid_t group = H5Gcreate2(file, kind, H5P_DEFAULT, list, H5P_DEFAULT);
+    H5Pclose(list);
+    return group;
 }
 
 /* Number of runs that got a place; n if all did. */
@@ -79,14 +93,15 @@ static int add_sets(hid_t file, hid_t list, const par_checkpoint_run *runs, int 
 }
 
 static par_status lay_out(const char *path, const par_checkpoint_run *runs, int n, par__place *places) {
-    hid_t access = access_list(), list = creation_list(), file = -1;
+    hid_t access = access_list(), list = creation_list(), root = timeless_list(H5P_FILE_CREATE), file = -1;
     int done = 0;
-    if (access >= 0 && list >= 0) file = H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, access);
+    if (access >= 0 && list >= 0 && root >= 0) file = H5Fcreate(path, H5F_ACC_EXCL, root, access);
     bool made = file >= 0;
     if (made) done = add_sets(file, list, runs, n, places);
     bool closed = made && H5Fclose(file) >= 0;
     if (access >= 0) H5Pclose(access);
     if (list >= 0) H5Pclose(list);
+    if (root >= 0) H5Pclose(root);
     if (!made) PAR_FAIL(PAR_ERR_IO, "%s: HDF5 cannot create the file", path);
     if (done < n)
         PAR_FAIL(PAR_ERR_IO, "%s: HDF5 cannot make the data set %s/%s", path, runs[done].kind,

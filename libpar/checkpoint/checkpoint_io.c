@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
 
 struct par__digest {
@@ -66,7 +67,8 @@ par_status par__path(char out[PAR__PATH], const char *directory, const char *nam
 }
 
 par_status par__io_error(const char *path, const char *what) {
-    PAR_FAIL(PAR_ERR_IO, "%s: %s: %s", path, what, strerror(errno));
+    int error = errno;
+    PAR_FAIL(PAR_ERR_IO, "%s: %s: %s%s", path, what, strerror(error), par__write_remedy(error));
 }
 
 par_status par__write_at(int fd, const char *path, const void *data, size_t nbytes, int64_t offset) {
@@ -153,6 +155,8 @@ static par_status make_directory(const char *path) {
         int error = errno;
         if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return PAR_OK;
         errno = error;
+        if (error == EEXIST)
+            PAR_FAIL(PAR_ERR_IO, "%s: is there and is no directory; legal: the name of a directory", path);
         return par__io_error(path, "make directory");
     }
     snprintf(parent, sizeof parent, "%s", path);

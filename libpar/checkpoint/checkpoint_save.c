@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "libpar/base/checked.h"
+#include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
 
 static const par_tag tag = {"checkpoint", -1, -1, -1};
@@ -30,7 +31,8 @@ typedef struct {
     char name[PAR__NAME], temporary_name[PAR__NAME];
     char final[PAR__PATH], temporary[PAR__PATH];
     par__shard shard;
-    int64_t total; /* bytes of all ranks */
+    int64_t need;  /* bytes of all ranks, at most */
+    int64_t total; /* bytes of all ranks, written */
 } saving;
 
 static par_status check_run(const par_checkpoint_run *r) {
@@ -54,15 +56,15 @@ static par_status need_of(const saving *s, int64_t *need) {
 }
 
 /* Rank 0: the directory, room for everything in it, and the temporary directory. */
-static par_status prepare(const saving *s, int64_t need) {
+static par_status prepare(const saving *s) {
     struct statvfs fs;
     const char *directory = s->params->directory;
     PAR_TRY(par__make_directories(directory));
     if (statvfs(directory, &fs) != 0) return par__io_error(directory, "ask for free space");
     double there = (double)fs.f_bavail * (double)fs.f_frsize;
-    if (there < (double)need)
-        PAR_FAIL(PAR_ERR_IO, "%s: a checkpoint takes %.1f MiB, and %.1f MiB are free; nothing was written",
-                 directory, (double)need / 1048576, there / 1048576);
+    if (there < (double)s->need)
+        PAR_FAIL(PAR_ERR_IO, "%s: a checkpoint takes %.1f MiB, and %.1f MiB are free; nothing was written%s",
+                 directory, (double)s->need / 1048576, there / 1048576, par__write_remedy(ENOSPC));
     return par__make_directories(s->temporary);
 }
 
@@ -80,11 +82,10 @@ static par_status set_names(saving *s) {
 }
 
 static par_status begin(saving *s) {
-    int64_t need = 0;
-    PAR_TRY(par_comm_agree(s->world, need_of(s, &need)));
-    PAR_TRY(par_comm_all_reduce(s->world, &need, &need, 1, PAR_I64, tag, NULL, NULL));
+    PAR_TRY(par_comm_agree(s->world, need_of(s, &s->need)));
+    PAR_TRY(par_comm_all_reduce(s->world, &s->need, &s->need, 1, PAR_I64, tag, NULL, NULL));
     PAR_TRY(set_names(s));
-    return par_comm_agree(s->world, s->first ? prepare(s, need) : PAR_OK);
+    return par_comm_agree(s->world, s->first ? prepare(s) : PAR_OK);
 }
 
 static par_status write_shard(saving *s) {
@@ -194,7 +195,24 @@ static par_status write_all(saving *s) {
     char why[PAR__TEXT];
     snprintf(why, sizeof why, "%s", par_error());
     par__remove_directory(s->temporary);
-    return par_fail(st, "%s", why);
+    return par_fail(st,
+                    "%s\nthe checkpoint of step %lld (%.1f MiB) was not saved; older ones are as they were",
+                    why, (long long)s->params->step, (double)s->need / 1048576);
+}
+
+/* As far as a save comes before it writes; then each rank makes a file where its own would be. */
+static par_status check_only(saving *s) {
+    char name[PAR__NAME], path[PAR__PATH], why[PAR__TEXT];
+    par_status st = begin(s);
+    if (st == PAR_OK) {
+        par__shard_name(par_comm_rank(s->world), name);
+        st = par__path(path, s->temporary, name);
+        if (st == PAR_OK) st = par__write_file(path, "", 0);
+        st = par_comm_agree(s->world, st);
+    }
+    snprintf(why, sizeof why, "%s", par_error());
+    if (s->first && *s->temporary) par__remove_directory(s->temporary);
+    return st == PAR_OK ? st : par_fail(st, "%s", why);
 }
 
 /* What does not read back goes away under another name; the one before it stays. */
@@ -231,9 +249,10 @@ par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *par
     saving s = {.world = world, .params = params, .runs = runs, .n_runs = n_runs};
     s.first = par_comm_rank(world) == 0;
     *out = (par_checkpoint_result){0};
-    par_status st = save(&s, out);
+    par_status st = params->check_only ? check_only(&s) : save(&s, out);
     par__shard_free(&s.shard);
     if (st != PAR_OK) return st;
+    if (params->check_only) return PAR_OK;
     memcpy(out->path, s.final, sizeof out->path);
     out->step = params->step;
     out->consumed = params->consumed;

@@ -82,32 +82,29 @@ static par_status translate_block(void *user, const char *path, const uint8_t *b
     return par__tokens_append(&t->writer, ids, (int64_t)n);
 }
 
-static par_status write_table(const byte_table *t, const char *out_path) {
-    char name[4096], line[2048]; /* 256 numbers of 3 digits and a comma */
-    par__writer file;
-    if (snprintf(name, sizeof name, "%s.vocab", out_path) >= (int)sizeof name)
-        PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", out_path, sizeof name - 7);
+static par_status write_table(const byte_table *t, par__writer *file) {
+    char line[2048]; /* 256 numbers of 3 digits and a comma */
     int n = snprintf(line, sizeof line, "{\"tokenizer\": \"%s\", \"vocab\": %d, \"bytes\": [", t->tokenizer,
                      t->vocab);
     for (int i = 0; i < t->vocab; i++)
         n += snprintf(line + n, sizeof line - (size_t)n, "%s%d", i ? "," : "", t->bytes[i]);
     n += snprintf(line + n, sizeof line - (size_t)n, "]}\n");
-    PAR_TRY(par__writer_open(name, &file));
-    par_status st = par__writer_write(&file, line, (size_t)n);
-    if (st == PAR_OK) return par__writer_commit(&file);
-    par__writer_abort(&file);
-    return st;
+    return par__writer_write(file, line, (size_t)n);
 }
 
-/* The vocabulary first: tokens never lie there without the table that decodes them. */
-static par_status finish(translation *t, const char *out_path, int n_files) {
-    par_status st = PAR_OK;
+/* The vocabulary's name first: tokens never lie there without the table that decodes them. */
+static par_status finish(translation *t, const char *out_path, const char *first_path, int n_files) {
+    char name[4096];
+    par__writer file;
     if (t->writer.n == 0)
-        st = par_fail(PAR_ERR_FORMAT, "the text is empty: %d file%s without a byte", n_files,
-                      n_files == 1 ? "" : "s");
-    if (st == PAR_OK) st = write_table(t->table, out_path);
-    if (st == PAR_OK) return par__tokens_end(&t->writer);
-    par__writer_abort(&t->writer.file);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: the text is empty: %d file%s without a byte; nothing was written",
+                 first_path, n_files, n_files == 1 ? "" : "s");
+    if (snprintf(name, sizeof name, "%s.vocab", out_path) >= (int)sizeof name)
+        PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", out_path, sizeof name - 7);
+    PAR_TRY(par__writer_open(name, &file));
+    par_status st = write_table(t->table, &file);
+    if (st == PAR_OK) return par__tokens_end_with(&t->writer, &file);
+    par__writer_abort(&file);
     return st;
 }
 
@@ -119,11 +116,9 @@ par_status par_text_to_tokens(int n_files, const char *const *paths, const char 
     translation t = {.table = &table};
     PAR_TRY(par__tokens_begin(out_path, table.vocab, &t.writer));
     par_status st = visit_files(n_files, paths, translate_block, &t);
-    if (st != PAR_OK) {
-        par__writer_abort(&t.writer.file);
-        return st;
-    }
-    PAR_TRY(finish(&t, out_path, n_files));
+    if (st == PAR_OK) st = finish(&t, out_path, paths[0], n_files);
+    par__writer_abort(&t.writer.file);
+    if (st != PAR_OK) return st;
     if (n_tokens) *n_tokens = t.writer.n;
     if (vocab) *vocab = table.vocab;
     return PAR_OK;

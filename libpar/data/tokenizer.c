@@ -65,7 +65,7 @@ static par_status create_table(const uint8_t *bytes, int32_t n, par_tokenizer **
 
 static par_status load_json(const char *path, const char *text, size_t n, json_t **out) {
     json_error_t error;
-    if (n == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty", path);
+    if (n == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a vocabulary as GPT-2's vocab.json", path);
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
     if (!root) PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d: %s", path, error.line, error.text);
     if (!json_is_object(root)) {

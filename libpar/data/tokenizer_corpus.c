@@ -19,7 +19,9 @@ static par_status parse_line(const char *path, int64_t line, const char *text, s
                              par__document_visitor *visit, void *user) {
     json_error_t error;
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-    if (!root) PAR_FAIL(PAR_ERR_FORMAT, "%s: line %" PRId64 ": no JSON: %s", path, line, error.text);
+    if (!root)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %" PRId64 ": no JSON: %s; legal: one object a line, in UTF-8",
+                 path, line, error.text);
     const json_t *value = json_object_get(root, field);
     par_status st = PAR_OK;
     if (!json_is_string(value))
@@ -79,8 +81,9 @@ par_status par__corpus_run(const par_corpus *corpus, par__document_visitor *visi
     counted c = {visit, user, 0};
     for (int i = 0; i < corpus->n_files; i++) PAR_TRY(visit_file(corpus->paths[i], corpus->field, &c));
     if (c.n == 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "the text is empty: %d file%s without a byte of text", corpus->n_files,
-                 corpus->n_files == 1 ? "" : "s");
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: the text is empty: %d file%s without a byte of text; nothing was written",
+                 corpus->paths[0], corpus->n_files, corpus->n_files == 1 ? "" : "s");
     return PAR_OK;
 }
 
@@ -168,13 +171,12 @@ static par_status megatron_end(megatron_file *m) {
     par__writer index;
     PAR_TRY(par__writer_open(m->index_path, &index));
     par_status st = write_index(m, &index);
-    if (st == PAR_OK) st = par__writer_commit(&index);
     if (st != PAR_OK) {
         par__writer_abort(&index);
         return st;
     }
     const char *path = m->bin.path;
-    st = par__writer_commit(&m->bin);
+    st = par__writer_commit_pair(&index, &m->bin);
     /* An older .bin needs an .idx, even a wrong one that readers refuse: alone it would pass for raw u16. */
     if (st != PAR_OK && !par__file_exists(path)) remove(m->index_path);
     return st;

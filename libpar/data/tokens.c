@@ -82,7 +82,7 @@ static par_status parse_form(const char *path, const uint8_t *data, size_t nbyte
 
 par_status par__tokens_parse(const char *path, const uint8_t *data, size_t nbytes, const uint8_t *index,
                              size_t index_nbytes, par_tokens *out) {
-    if (nbytes == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; a token file holds at least one token", path);
+    if (nbytes == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a token file, as `par data` makes", path);
     PAR_TRY(parse_form(path, data, nbytes, index, index_nbytes, out));
     out->first = data + out->offset;
     return PAR_OK;
@@ -101,7 +101,7 @@ static par_status open_with_index(par_tokens *t, const char *path, const char *n
     static const uint8_t nothing[1];
     par_status st = PAR_OK;
     if (t->map.nbytes == 0)
-        st = par_fail(PAR_ERR_FORMAT, "%s: is empty; a token file holds at least one token", path);
+        st = par_fail(PAR_ERR_FORMAT, "%s: is empty; legal: a token file, as `par data` makes", path);
     if (st == PAR_OK)
         st = par__tokens_parse(name, t->map.data, t->map.nbytes, index.data ? index.data : nothing,
                                index.nbytes, t);

@@ -56,5 +56,8 @@ par_status par__tokens_begin(const char *path, int64_t vocab, par__tokens_writer
 par_status par__tokens_append(par__tokens_writer *writer, const int32_t *tokens, int64_t n);
 /* Commits or, on failure, removes the file. */
 par_status par__tokens_end(par__tokens_writer *writer);
+/* The same with a complete file of another writer, whose name appears first; both or, on a full disk, none.
+ */
+par_status par__tokens_end_with(par__tokens_writer *w, par__writer *before);
 
 #endif

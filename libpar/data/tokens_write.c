@@ -36,14 +36,24 @@ par_status par__tokens_append(par__tokens_writer *w, const int32_t *tokens, int6
     return PAR_OK;
 }
 
-par_status par__tokens_end(par__tokens_writer *w) {
+static par_status write_head(par__tokens_writer *w) {
     int32_t head[3] = {w->wide ? PAR__TOKENS_MAGIC32 : PAR__TOKENS_MAGIC16, w->wide ? 7 : 1, (int32_t)w->n};
-    par_status st = par__writer_patch(&w->file, 0, head, sizeof head);
-    if (st != PAR_OK) {
-        par__writer_abort(&w->file);
-        return st;
-    }
-    return par__writer_commit(&w->file);
+    return par__writer_patch(&w->file, 0, head, sizeof head);
+}
+
+par_status par__tokens_end(par__tokens_writer *w) {
+    par_status st = write_head(w);
+    if (st == PAR_OK) return par__writer_commit(&w->file);
+    par__writer_abort(&w->file);
+    return st;
+}
+
+par_status par__tokens_end_with(par__tokens_writer *w, par__writer *before) {
+    par_status st = write_head(w);
+    if (st == PAR_OK) return par__writer_commit_pair(before, &w->file);
+    par__writer_abort(before);
+    par__writer_abort(&w->file);
+    return st;
 }
 
 par_status par_tokens_write(const char *path, const int32_t *tokens, int64_t n, int64_t vocab) {

@@ -15,12 +15,18 @@ enum { VOTE_NBYTES = 64 << 10, PIPELINE_NBYTES = 4 << 10 };
 typedef struct {
     par_mesh *mesh;
     par_transport *transport;
+    const par_backend *device;
     par_memory *memory;
     int *ranks; /* [world size], a group under construction */
 } builder;
 
 static par_status make_comm(const builder *b, const char *axis, int n, int64_t max_nbytes, par_comm **out) {
-    const par_comm_params params = {.axis = axis, .ranks = b->ranks, .n = n, .max_nbytes = max_nbytes};
+    const par_comm_params params = {.axis = axis,
+                                    .ranks = b->ranks,
+                                    .n = n,
+                                    .max_nbytes = max_nbytes,
+                                    .device = out == &b->mesh->world ? NULL : b->device,
+                                    .pairs = out == &b->mesh->axis[PAR_PP]};
     return par_comm_create(b->transport, &params, b->memory, out);
 }
 
@@ -63,13 +69,13 @@ static par_status make_comms(const builder *b) {
     return make_tied(b);
 }
 
-par_status par_mesh_create(par_transport *transport, const par_layout *layout, par_memory *memory,
-                           par_mesh **out) {
+par_status par_mesh_create(par_transport *transport, const par_layout *layout, const par_backend *device,
+                           par_memory *memory, par_mesh **out) {
     par_problems problems = {0};
     PAR_REQUIRE(transport && layout && out);
     par_layout_check(layout, par_transport_size(transport), &problems);
     PAR_TRY(par_problems_status(&problems, PAR_ERR_LAYOUT));
-    builder b = {.transport = transport, .memory = memory};
+    builder b = {.transport = transport, .device = device, .memory = memory};
     b.mesh = calloc(1, sizeof *b.mesh);
     b.ranks = calloc((size_t)par_transport_size(transport), sizeof *b.ranks);
     par_status st = b.mesh && b.ranks ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a mesh");

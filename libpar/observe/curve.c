@@ -1,18 +1,16 @@
 /*
- * The loss curve as one SVG without external resources. It draws its own background, and a style sheet in the
- * file takes dark colours where the reader prefers them, so it is readable on any page. Ticks are multiples
- * of 1, 2 or 5 times a power of ten.
+ * The loss curve as an SVG. Ticks are multiples of 1, 2 or 5 times a power of ten; a curve of more points
+ * than the page has pixels is drawn as means of equal runs of them.
  */
 #include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "libpar/base/file.h"
 #include "par/observe.h"
+#include "svg.h"
 
-enum { WIDTH = 800, HEIGHT = 450, LEFT = 70, RIGHT = 24, TOP = 56, BOTTOM = 52, MAX_DRAWN = 700 };
+enum { WIDTH = PAR__SVG_WIDTH, HEIGHT = 450, LEFT = 70, RIGHT = 24, TOP = 56, BOTTOM = 52, MAX_DRAWN = 700 };
 
 typedef struct {
     int64_t n, max;
@@ -28,12 +26,8 @@ struct par_curve {
 /* Where values lie on the page; steps of the ticks. */
 typedef struct {
     double x0, x1, dx, y0, y1, dy;
+    int left, decimals; /* room for the widest label of y; its digits behind the point */
 } axes;
-
-typedef struct {
-    par__writer writer;
-    par_status status; /* the first failure; nothing is written after it */
-} page;
 
 static par_status series_create(series *s, int64_t max) {
     s->max = max;
@@ -74,36 +68,6 @@ void par_curve_add(par_curve *c, bool validation, int64_t step, double loss) {
     s->losses[s->n++] = loss;
 }
 
-__attribute__((format(printf, 2, 3))) static void put(page *p, const char *format, ...) {
-    char text[1024];
-    va_list args;
-    if (p->status != PAR_OK) return;
-    va_start(args, format);
-    int n = vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (n < 0 || n >= (int)sizeof text)
-        p->status = par_fail(PAR_ERR_INTERNAL, "a piece of a curve has %d bytes", n);
-    else
-        p->status = par__writer_write(&p->writer, text, (size_t)n);
-}
-
-static void put_escaped(page *p, const char *text) {
-    for (; *text; text++) {
-        if (*text == '<')
-            put(p, "&lt;");
-        else if (*text == '>')
-            put(p, "&gt;");
-        else if (*text == '&')
-            put(p, "&amp;");
-        else if (*text == '"')
-            put(p, "&quot;");
-        else if ((unsigned char)*text < 0x20)
-            put(p, " ");
-        else
-            put(p, "%c", *text);
-    }
-}
-
 /* The smallest of 1, 2, 5 times a power of ten that gives at most n ticks. */
 static double tick(double range, int n) {
     double unit = pow(10, floor(log10(range / n)));
@@ -111,6 +75,14 @@ static double tick(double range, int n) {
     for (int i = 0; i < 4; i++)
         if (range / (factors[i] * unit) <= n) return factors[i] * unit;
     return 20 * unit;
+}
+
+/* Digits are about 8 wide; the axis's name and a gap take the rest. */
+static int room_for_labels(const axes *a) {
+    int low = snprintf(NULL, 0, "%.*f", a->decimals, a->y0);
+    int high = snprintf(NULL, 0, "%.*f", a->decimals, a->y1);
+    int left = 40 + 8 * (low > high ? low : high);
+    return left > LEFT ? left : LEFT;
 }
 
 /* Both series inside, ends on ticks; a flat curve gets room around it. */
@@ -132,59 +104,53 @@ static axes fit(const par_curve *c) {
     a.dy = tick(a.y1 - a.y0, 8);
     a.y0 = floor(a.y0 / a.dy + 1e-9) * a.dy;
     a.y1 = ceil(a.y1 / a.dy - 1e-9) * a.dy;
+    a.decimals = a.dy < 1 ? (int)fmin(9, ceil(-log10(a.dy) - 1e-9)) : 0;
+    a.left = room_for_labels(&a);
     return a;
 }
 
 static double at_x(const axes *a, double x) {
-    return LEFT + (x - a->x0) / (a->x1 - a->x0) * (WIDTH - LEFT - RIGHT);
+    return a->left + (x - a->x0) / (a->x1 - a->x0) * (WIDTH - a->left - RIGHT);
 }
 
 static double at_y(const axes *a, double y) {
     return HEIGHT - BOTTOM - (y - a->y0) / (a->y1 - a->y0) * (HEIGHT - TOP - BOTTOM);
 }
 
-static void draw_head(page *p, const par_curve *c) {
-    put(p,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
-        "role=\"img\">\n"
-        "<style>\n"
-        "svg{color-scheme:light dark;font:13px system-ui,sans-serif}\n"
-        ".page{fill:#fff}.text{fill:#333}.title{fill:#111;font-weight:600;font-size:15px}.grid{stroke:#ddd}\n"
-        ".train{stroke:#1f6fb4;fill:none;stroke-width:1.5}.val{stroke:#c8501e;fill:none;stroke-width:2}\n"
-        ".dot{fill:#c8501e}\n"
-        "@media (prefers-color-scheme:dark){.page{fill:#14171a}.text{fill:#c8ccd0}.title{fill:#f0f2f4}\n",
-        WIDTH, HEIGHT, WIDTH, HEIGHT);
-    put(p, ".grid{stroke:#33383d}.train{stroke:#6fb7f0}.val{stroke:#ff9d66}.dot{fill:#ff9d66}}\n"
-           "</style>\n<title>");
-    put_escaped(p, c->title);
-    put(p,
-        "</title>\n<rect class=\"page\" width=\"%d\" height=\"%d\"/>\n<text class=\"title\" x=\"%d\" "
-        "y=\"26\">",
-        WIDTH, HEIGHT, LEFT);
-    put_escaped(p, c->title);
-    put(p, "</text>\n");
+static const char style[] =
+    ".train{stroke:#1f6fb4;fill:none;stroke-width:1.5}.val{stroke:#c8501e;fill:none;stroke-width:2}\n"
+    ".dot{fill:#c8501e}\n"
+    "@media (prefers-color-scheme:dark){.train{stroke:#6fb7f0}.val{stroke:#ff9d66}.dot{fill:#ff9d66}}\n";
+
+/* Thousands and millions, which ticks are multiples of, by a letter. */
+static void draw_step(par__svg *p, double x, double step, double dx) {
+    double unit = dx >= 1e6 ? 1e6 : dx >= 1e3 ? 1e3 : 1;
+    par__svg_put(p, "<text class=\"text\" text-anchor=\"middle\" x=\"%.1f\" y=\"%d\">%.0f%s</text>\n", x,
+                 HEIGHT - BOTTOM + 20, step / unit,
+                 unit == 1 || step == 0 ? ""
+                 : unit == 1e3          ? "k"
+                                        : "M");
 }
 
-static void draw_axes(page *p, const axes *a) {
-    int decimals = a->dy < 1 ? (int)ceil(-log10(a->dy) - 1e-9) : 0;
+static void draw_axes(par__svg *p, const axes *a) {
     int n_y = (int)lround((a->y1 - a->y0) / a->dy), n_x = (int)floor(a->x1 / a->dx + 1e-9);
     for (int i = 0; i <= n_y; i++) {
         double y = at_y(a, a->y0 + i * a->dy), value = a->y0 + i * a->dy;
-        put(p, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", LEFT, WIDTH - RIGHT, y,
-            y);
-        put(p, "<text class=\"text\" text-anchor=\"end\" x=\"%d\" y=\"%.1f\">%.*f</text>\n", LEFT - 8,
-            y + 4.5, decimals < 9 ? decimals : 9, fabs(value) < a->dy / 2 ? 0.0 : value);
+        par__svg_put(p, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", a->left,
+                     WIDTH - RIGHT, y, y);
+        par__svg_put(p, "<text class=\"text\" text-anchor=\"end\" x=\"%d\" y=\"%.1f\">%.*f</text>\n",
+                     a->left - 8, y + 4.5, a->decimals, fabs(value) < a->dy / 2 ? 0.0 : value);
     }
     for (int i = 0; i <= n_x; i++) {
         double x = at_x(a, i * a->dx);
-        put(p, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", x, x, TOP,
-            HEIGHT - BOTTOM);
-        put(p, "<text class=\"text\" text-anchor=\"middle\" x=\"%.1f\" y=\"%d\">%.0f</text>\n", x,
-            HEIGHT - BOTTOM + 20, i * a->dx);
+        par__svg_put(p, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", x, x, TOP,
+                     HEIGHT - BOTTOM);
+        draw_step(p, x, i * a->dx, a->dx);
     }
-    put(p, "<text class=\"text\" text-anchor=\"middle\" x=\"%d\" y=\"%d\">step</text>\n",
-        (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12);
-    put(p,
+    par__svg_put(p, "<text class=\"text\" text-anchor=\"middle\" x=\"%d\" y=\"%d\">step</text>\n",
+                 (a->left + WIDTH - RIGHT) / 2, HEIGHT - 12);
+    par__svg_put(
+        p,
         "<text class=\"text\" text-anchor=\"middle\" transform=\"translate(20 %d) rotate(-90)\">loss, nats a "
         "target</text>\n",
         (TOP + HEIGHT - BOTTOM) / 2);
@@ -200,46 +166,43 @@ static void mean_of(const series *s, int64_t i, int64_t n, double *x, double *y)
     }
 }
 
-static void draw_series(page *p, const axes *a, const series *s, bool validation) {
+static void draw_series(par__svg *p, const axes *a, const series *s, bool validation) {
     int64_t n = s->n < MAX_DRAWN ? s->n : MAX_DRAWN;
     double x, y;
-    put(p, "<polyline class=\"%s\" points=\"", validation ? "val" : "train");
+    par__svg_put(p, "<polyline class=\"%s\" points=\"", validation ? "val" : "train");
     for (int64_t i = 0; i < n; i++) {
         mean_of(s, i, n, &x, &y);
-        put(p, "%s%.1f,%.1f", i ? " " : "", at_x(a, x), at_y(a, y));
+        par__svg_put(p, "%s%.1f,%.1f", i ? " " : "", at_x(a, x), at_y(a, y));
     }
-    put(p, "\"/>\n");
+    par__svg_put(p, "\"/>\n");
     for (int64_t i = 0; i < n && (validation || n == 1); i++) {
         mean_of(s, i, n, &x, &y);
-        put(p, "<circle class=\"%s\" r=\"3\" cx=\"%.1f\" cy=\"%.1f\"/>\n", validation ? "dot" : "train",
-            at_x(a, x), at_y(a, y));
+        par__svg_put(p, "<circle class=\"%s\" r=\"3\" cx=\"%.1f\" cy=\"%.1f\"/>\n",
+                     validation ? "dot" : "train", at_x(a, x), at_y(a, y));
     }
 }
 
-static void draw_legend(page *p, const par_curve *c) {
+static void draw_legend(par__svg *p, const par_curve *c) {
     static const char *const names[] = {"training", "validation"}, *const classes[] = {"train", "val"};
     int x = LEFT;
     for (int k = 0; k < 2; k++) {
         const series *s = &c->s[k];
         if (s->n == 0) continue;
-        put(p, "<line class=\"%s\" x1=\"%d\" x2=\"%d\" y1=\"42\" y2=\"42\"/>\n", classes[k], x, x + 22);
-        put(p, "<text class=\"text\" x=\"%d\" y=\"46\">%s, last %.4g</text>\n", x + 28, names[k],
-            s->losses[s->n - 1]);
-        x += 190;
+        par__svg_put(p, "<line class=\"%s\" x1=\"%d\" x2=\"%d\" y1=\"42\" y2=\"42\"/>\n", classes[k], x,
+                     x + 22);
+        par__svg_put(p, "<text class=\"text\" x=\"%d\" y=\"46\">%s, last %.4g</text>\n", x + 28, names[k],
+                     s->losses[s->n - 1]);
+        x += 215;
     }
 }
 
 par_status par_curve_write(const par_curve *c, const char *path) {
     PAR_REQUIRE(c && path);
-    page p = {.status = PAR_OK};
+    par__svg p;
     axes a = fit(c);
-    PAR_TRY(par__writer_open(path, &p.writer));
-    draw_head(&p, c);
+    PAR_TRY(par__svg_begin(&p, path, HEIGHT, c->title, style));
     draw_axes(&p, &a);
     for (int k = 0; k < 2; k++) draw_series(&p, &a, &c->s[k], k == 1);
     draw_legend(&p, c);
-    put(&p, "</svg>\n");
-    if (p.status == PAR_OK) return par__writer_commit(&p.writer);
-    par__writer_abort(&p.writer);
-    return p.status;
+    return par__svg_end(&p);
 }

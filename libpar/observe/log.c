@@ -12,12 +12,14 @@
 #include <unistd.h>
 
 #include "par/observe.h"
+#include "utf8.h"
 
 enum { LINE_NBYTES = 16384 };
 
 struct par_log {
     int file;
-    bool full; /* the line under way did not fit */
+    bool full;  /* the line under way did not fit */
+    bool first; /* the next field is the first of its object */
     size_t n;
     char path[1024], line[LINE_NBYTES];
 };
@@ -77,29 +79,12 @@ static void put(par_log *log, const char *text, size_t n) {
     log->n += n;
 }
 
-/* Bytes of the UTF-8 sequence at s, 0 if it is none (RFC 3629: no overlong forms, surrogates, or > 10FFFF).
- */
-static int sequence(const unsigned char *s) {
-    int n = s[0] < 0x80                   ? 1
-            : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
-            : (s[0] & 0xf0) == 0xe0       ? 3
-            : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
-                                          : 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    if (s[0] == 0xe0 && s[1] < 0xa0) return 0;
-    if (s[0] == 0xed && s[1] > 0x9f) return 0;
-    if (s[0] == 0xf0 && s[1] < 0x90) return 0;
-    if (s[0] == 0xf4 && s[1] > 0x8f) return 0;
-    return n;
-}
-
 static void put_string(par_log *log, const char *text) {
     const unsigned char *s = (const unsigned char *)text;
     char escape[8];
     put(log, "\"", 1);
     while (*s) {
-        int n = sequence(s);
+        int n = par__utf8_sequence(s);
         if (n == 0) {
             put(log, "?", 1);
         } else if (*s == '"' || *s == '\\') {
@@ -116,7 +101,9 @@ static void put_string(par_log *log, const char *text) {
 }
 
 static void put_key(par_log *log, const char *key) {
-    put(log, log->n ? ", " : "{", log->n ? 2 : 1);
+    if (log->n == 0) put(log, "{", 1);
+    if (log->n > 1 && !log->first) put(log, ", ", 2);
+    log->first = false;
     put_string(log, key);
     put(log, ": ", 2);
 }
@@ -127,13 +114,28 @@ void par_log_int(par_log *log, const char *key, int64_t value) {
     put(log, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)value));
 }
 
-/* 9 digits give back every float; a locale's decimal comma becomes the point that JSON has. */
-void par_log_real(par_log *log, const char *key, double value) {
+/* A locale's decimal comma becomes the point that JSON has. */
+static void put_real(par_log *log, const char *key, double value, int digits) {
     char text[40] = "null";
     put_key(log, key);
-    if (isfinite(value)) snprintf(text, sizeof text, "%.9g", value);
+    if (isfinite(value)) snprintf(text, sizeof text, "%.*g", digits, value);
     for (char *c = strchr(text, ','); c; c = NULL) *c = '.';
     put(log, text, strlen(text));
+}
+
+/* 9 digits give back every float. */
+void par_log_real(par_log *log, const char *key, double value) {
+    put_real(log, key, value, 9);
+}
+
+/* 17 digits give back every double, and fewer do where there are such. */
+void par_log_exact(par_log *log, const char *key, double value) {
+    int digits = 9;
+    for (char text[40]; isfinite(value) && digits < 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    put_real(log, key, value, digits);
 }
 
 void par_log_bool(par_log *log, const char *key, bool value) {
@@ -146,12 +148,31 @@ void par_log_text(par_log *log, const char *key, const char *value) {
     put_string(log, value);
 }
 
+void par_log_object(par_log *log, const char *key) {
+    put_key(log, key);
+    put(log, "{", 1);
+    log->first = true;
+}
+
+void par_log_object_end(par_log *log) {
+    put(log, "}", 1);
+    log->first = false;
+}
+
+/* What a full disk took of a line is taken back, so that whole lines are all that is there. */
+static par_status write_line(par_log *log, size_t n) {
+    off_t before = lseek(log->file, 0, SEEK_END);
+    par_status st = write_all(log, log->line, n);
+    if (st != PAR_OK && before >= 0 && ftruncate(log->file, before) != 0) errno = 0;
+    return st;
+}
+
 par_status par_log_end(par_log *log) {
     bool full = log->full;
     size_t n = log->n;
-    log->full = false;
+    log->full = log->first = false;
     log->n = 0;
     if (full) PAR_FAIL(PAR_ERR_ARG, "%s: a line of more than %d bytes is left out", log->path, LINE_NBYTES);
     memcpy(log->line + n, n ? "}\n" : "{}\n", n ? 2 : 3);
-    return write_all(log, log->line, n + (n ? 2 : 3));
+    return write_line(log, n + (n ? 2 : 3));
 }

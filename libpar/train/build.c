@@ -227,7 +227,7 @@ static par_status build(par_trainer *t) {
     par_layout *layout = &t->params.layout;
     PAR_TRY(par__trainer_backend(&t->params, &t->backend));
     PAR_TRY(create_stream(t));
-    PAR_TRY(par_mesh_create(t->transport, layout, t->memory, &t->mesh));
+    PAR_TRY(par_mesh_create(t->transport, layout, t->backend, t->memory, &t->mesh));
     t->sequence_parallel = layout->size[PAR_TP] > 1 && !t->params.no_sequence_parallel;
     t->n_micro = (int)(t->params.global_batch / (t->params.micro_batch * layout->size[PAR_DP]));
     PAR_TRY(par__registry_create(t->params.chunks, layout->size[PAR_DP], t->mesh->coordinate[PAR_DP],

@@ -18,7 +18,7 @@ static par_layout layout_of(int tp, int dp, int pp, const char *order) {
 static par_mesh *mesh_at(const par_layout *layout, int size, int rank, par_transport **t) {
     par_mesh *mesh = NULL;
     CHECK_OK(par_transport_create_measuring(NULL, size, rank, t));
-    CHECK_OK(par_mesh_create(*t, layout, NULL, &mesh));
+    CHECK_OK(par_mesh_create(*t, layout, NULL, NULL, &mesh));
     return mesh;
 }
 
@@ -139,9 +139,9 @@ static void refused(void) {
     const par_tag tag = {"test", -1, -1, -1};
     par_layout layout = {.size = {2, 1, 2, 1}};
     CHECK_OK(par_transport_create_measuring(NULL, 8, 3, &t));
-    CHECK_FAILS(par_mesh_create(t, &layout, NULL, &mesh), PAR_ERR_LAYOUT, "--dp would have to be 4");
+    CHECK_FAILS(par_mesh_create(t, &layout, NULL, NULL, &mesh), PAR_ERR_LAYOUT, "--dp would have to be 4");
     layout.size[PAR_DP] = 4;
-    CHECK_OK(par_mesh_create(t, &layout, NULL, &mesh));
+    CHECK_OK(par_mesh_create(t, &layout, NULL, NULL, &mesh));
     CHECK_FAILS(par_comm_all_reduce(mesh->world, &x, &x, 1, PAR_F32, tag, NULL, NULL), PAR_ERR_INTERNAL,
                 "measures");
     par_mesh_destroy(&mesh);
@@ -158,7 +158,7 @@ static void staging(void) {
         par_mesh *mesh = NULL;
         CHECK_OK(par_transport_create_measuring(NULL, 8, 7 * k, &t));
         CHECK_OK(par_memory_create_measuring(&memory));
-        CHECK_OK(par_mesh_create(t, &layout, memory, &mesh));
+        CHECK_OK(par_mesh_create(t, &layout, NULL, memory, &mesh));
         nbytes[k] = par_memory_nbytes(memory, PAR_MEM_COMM);
         par_mesh_destroy(&mesh);
         par_memory_destroy(&memory);
@@ -184,7 +184,7 @@ static void one_rank(void) {
     par_work work = {NULL, 0};
     CHECK_OK(par_work_wait(work, NULL));
     CHECK_OK(par_transport_create_self(NULL, &t));
-    CHECK_OK(par_mesh_create(t, &layout, NULL, &mesh));
+    CHECK_OK(par_mesh_create(t, &layout, NULL, NULL, &mesh));
     CHECK_OK(par_comm_all_reduce(mesh->axis[PAR_TP], x, y, 3, PAR_F32, tag, NULL, &work));
     CHECK(par_work_done(work) && y[2] == 3, "a group of one did not end at once");
     CHECK_OK(par_comm_barrier(mesh->world, tag));

@@ -42,7 +42,7 @@ static par_status run(par_transport *t, const char *prefix) {
     const par_tag tag = {"monitoring", -1, -1, -1};
     par_layout layout = {.size = {2, 1, par_transport_size(t) / 2, 1}};
     par_mesh *mesh = NULL;
-    PAR_TRY(par_mesh_create(t, &layout, NULL, &mesh));
+    PAR_TRY(par_mesh_create(t, &layout, NULL, NULL, &mesh));
     par_status st = traffic(mesh->world, tag);
     if (st == PAR_OK) st = traffic(mesh->axis[PAR_TP], tag);
     if (st == PAR_OK) st = traffic(mesh->axis[PAR_DP], tag);

@@ -19,7 +19,7 @@ static const par_tag tag = {"test", -1, -1, -1};
 static par_mesh *open_mesh(par_transport *t, int tp, int dp, int pp) {
     par_mesh *mesh = NULL;
     par_layout layout = {.size = {tp, 1, dp, pp}};
-    CHECK_OK(par_mesh_create(t, &layout, NULL, &mesh));
+    CHECK_OK(par_mesh_create(t, &layout, NULL, NULL, &mesh));
     return mesh;
 }
 

@@ -40,6 +40,7 @@ alignas(256) char dynamic_shared[SHARED];
 jmp_buf scheduler;
 fiber *current;
 const std::function<void()> *body;
+const char *running; /* kernel */
 
 void pause_at(state s) {
     current->at = s;
@@ -116,6 +117,11 @@ void emulator_sync_warp(unsigned mask) {
     }
     pause_at(AT_WARP);
 }
+void emulator_check_aligned(const void *p) {
+    if ((uintptr_t)p % 16 == 0) return;
+    fprintf(stderr, "emulator: %s: a 16-byte access at %p\n", running, p);
+    abort();
+}
 void *emulator_shared() {
     return dynamic_shared;
 }
@@ -138,6 +144,7 @@ void emulator_run(const char *kernel, dim3 grid, dim3 block, size_t shared_nbyte
     while (pool.size() < n) pool.emplace_back(new fiber);
     if (warp_values.size() < n + 32) warp_values.resize(n + 32);
     body = &thread;
+    running = kernel;
     emulator_here.block_size = block;
     emulator_here.grid_size = grid;
     for (size_t i = 0; i < n; i++)

@@ -89,13 +89,17 @@ static void attention_sizes(float p) {
 }
 
 static void test_attention(void) {
-    if (!bench_ready()) return;
+    if (!bench_ready_for(PAR_OP_ATTENTION) || !bench_ready_for(PAR_OP_ATTENTION_BACKWARD)) return;
     attention_sizes(0);
+    /* heads that fused libraries have kernels for, grouped and not, and rows of whole 16 bytes */
+    compare_attention((shape){PAR_BF16, 2, 67, 4, 2, 64, 8, 0, 1});
+    compare_attention((shape){PAR_F16, 1, 130, 2, 2, 128, 0, 0, 0.25});
+    compare_attention((shape){PAR_BF16, 1, 33, 3, 1, 256, 8, 0, 0.25});
     if (!bench_is_ref) compare_attention((shape){PAR_F32, 1, 1031, 2, 1, 9, 0, 0, 1});
 }
 
 static void test_attention_dropout(void) {
-    if (!bench_ready()) return;
+    if (!bench_ready_for(PAR_OP_ATTENTION) || !bench_ready_for(PAR_OP_ATTENTION_BACKWARD)) return;
     attention_sizes(0.25f);
     attention_sizes(0.9f);
 }
@@ -104,6 +108,7 @@ typedef struct {
     par_dtype dtype;
     int64_t m, n, valid, begin, pad;
     double a;
+    bool masked;
 } xent_variant;
 
 /*
@@ -127,6 +132,8 @@ static void build_xent(bench *b, const void *variant) {
     /* columns from `valid` on are never read */
     for (int64_t i = 0; i < v->m; i++)
         for (int64_t j = v->valid; j < v->n; j++) bench_store(a.logits, v->dtype, i * a.ldx + j, (double)NAN);
+    for (int64_t j = 0; v->masked && j < v->valid - (v->valid + 7) / 8; j++)
+        bench_store(a.logits, v->dtype, j, (double)-INFINITY);
     a.stats = bench_out(b, "stats", PAR_F32, v->m, 3, 3, n * relative + bench_sum(v->valid, 1));
     a.lse = bench_out(b, "lse", PAR_F32, 1, v->m, v->m, 2 * relative + bench_sum(v->valid, 1) / fmax(n, 1));
     a.sums = bench_out(b, "sums", PAR_F32, 1, 2, 2,
@@ -154,9 +161,12 @@ static void test_xent(void) {
     static const double magnitudes[] = {1, 1e-2, 30};
     if (!bench_ready()) return;
     for (int i = 0; i < 3 * 5 * 3; i++) {
-        xent_variant v = {dtypes[i % 3], rows[i / 15], columns[i / 3 % 5],   0,
-                          i % 4 * 100,   i % 5,        magnitudes[i % 7 % 3]};
+        xent_variant v = {.dtype = dtypes[i % 3], .m = rows[i / 15], .n = columns[i / 3 % 5]};
+        v.begin = i % 4 * 100;
+        v.pad = i % 5;
+        v.a = magnitudes[i % 7 % 3];
         v.valid = i % 6 == 5 ? 0 : i % 2 ? v.n : v.n - v.n / 3;
+        v.masked = i % 4 == 3; /* the first logits of the first row are -inf */
         bench_compare(build_xent, &v, "xent %s m %lld n %lld valid %lld begin %lld a %g",
                       par_dtype_name(v.dtype), (long long)v.m, (long long)v.n, (long long)v.valid,
                       (long long)v.begin, v.a);

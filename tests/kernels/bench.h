@@ -33,11 +33,13 @@ typedef struct {
     unsigned char *block, *before; /* guard, data, guard; before: the input's bits or what the gaps hold */
     double absolute;
     bool output;
+    int skew;
 } bench_buffer;
 
 typedef struct {
     const par_backend *backend;
     int n;
+    int skew; /* elements that new buffers begin behind a multiple of 16 bytes; set by a case, 0 at first */
     bench_buffer buffers[BENCH_BUFFERS];
 } bench;
 
@@ -46,8 +48,9 @@ extern const par_backend *bench_subject;
 extern bool bench_is_ref;
 /* All cases of this folder for one backend. */
 int bench_main(const char *backend, int argc, char **argv);
-/* False after a visible skip. */
+/* False after a visible skip: no such backend, or it has no kernel for the operation. */
 bool bench_ready(void);
+bool bench_ready_for(par_op op);
 
 void *bench_in(bench *b, par_dtype dtype, int64_t rows, int64_t width, int64_t ld, double magnitude);
 void *bench_out(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width, int64_t ld,

@@ -41,7 +41,7 @@ static par_status build(driver *d, par_transport *transport, size_t *stash, size
     par_problems problems = {0};
     par_transformer_check(&p->config, &layout, p->B, p->sequence_parallel, &problems, NULL);
     PAR_TRY(par_problems_status(&problems, PAR_ERR_OPTION));
-    PAR_TRY(par_mesh_create(transport, &layout, d->memory, &d->mesh));
+    PAR_TRY(par_mesh_create(transport, &layout, NULL, d->memory, &d->mesh));
     PAR_TRY(par__registry_create(1, 1, 0, &d->registry));
     *scratch = 0;
     d->x[0] = par_tensor_make(NULL, PAR_I32, 2, p->B, p->config.tokens, 1, 1);

@@ -97,6 +97,17 @@ static int count(const char *text, const char *what) {
     return n;
 }
 
+/* With PAR_PAGES, a directory, pages stay there: pages.test looks at them in a browser. */
+static void keep_page(const char *from, const char *name, int number) {
+    char to[512];
+    if (!getenv("PAR_PAGES")) return;
+    const char *text = read_all(path_of(from));
+    snprintf(to, sizeof to, "%s/%s-%d.svg", getenv("PAR_PAGES"), name, number);
+    FILE *f = fopen(to, "wb");
+    CHECK(f && fwrite(text, 1, strlen(text), f) == strlen(text), "%s cannot be written", to);
+    if (f) fclose(f);
+}
+
 /* Numbers of the training line's points that leave the plot area. */
 static int outside(const char *text) {
     const char *at = strstr(text, "class=\"train\" points=\"");
@@ -127,6 +138,8 @@ static void check_curve(int64_t n, double scale, double offset) {
     CHECK(count(text, "http") == 1 && !strstr(text, "url(") && !strstr(text, "href"), "something is loaded");
     int ticks = count(text, "class=\"grid\"");
     CHECK(ticks >= 4 && ticks <= 24, "%d ticks", ticks);
+    static int number;
+    keep_page("curve.svg", "curve", ++number);
     par_curve_destroy(&c);
 }
 
@@ -144,6 +157,16 @@ static void run_curve_empty(void) {
     CHECK_OK(par_curve_create("empty", 0, 0, &c));
     CHECK_OK(par_curve_write(c, path_of("empty.svg")));
     CHECK_FAILS(par_curve_write(c, "/nowhere/curve.svg"), PAR_ERR_IO, "/nowhere");
+    keep_page("empty.svg", "empty", 1);
+    par_curve_destroy(&c);
+    char title[160];
+    for (size_t i = 0; i < sizeof title; i++) title[i] = "abcdefghij-Klmno é"[i % 19];
+    title[sizeof title - 2] = '\xc3'; /* half a character */
+    title[sizeof title - 1] = 0;
+    CHECK_OK(par_curve_create(title, 100, 0, &c));
+    for (int i = 1; i <= 100; i++) par_curve_add(c, false, 1000000 * i, 1.0 / i);
+    CHECK_OK(par_curve_write(c, path_of("empty.svg")));
+    keep_page("empty.svg", "wide", 1);
     par_curve_destroy(&c);
 }
 
@@ -193,6 +216,47 @@ static void run_csv(void) {
     CHECK_FAILS(par_matrix_write_csv(&m, "/nowhere/m.csv"), PAR_ERR_IO, "/nowhere");
 }
 
+/* Ranks that send to the next `reach` ones; two axes, and differences in the last row. */
+static void check_svg(int size, int reach) {
+    size_t n = (size_t)size * (size_t)size;
+    par_matrix_line lines[2] = {{.axis = "tp", .purpose = "activations <forward>"},
+                                {.axis = "dp", .purpose = "gradients"}};
+    for (int k = 0; k < 2; k++) {
+        lines[k].counted = calloc(n, sizeof(int64_t));
+        lines[k].predicted = calloc(n, sizeof(int64_t));
+        for (int i = 0; i < size; i++)
+            for (int j = 1; j <= reach && j < size; j++)
+                lines[k].counted[i * size + (i + j) % size] = lines[k].predicted[i * size + (i + j) % size] =
+                    1000000 * j;
+    }
+    if (size > 1) lines[0].predicted[n - size]++;
+    par_matrix m = {.size = size, .n = 2, .lines = lines};
+    CHECK_OK(par_matrix_write_svg(&m, path_of("matrix.svg")));
+    const char *text = read_all(path_of("matrix.svg"));
+    CHECK(size > 64 || size == 1 ||
+              count(text, "class=\"cell\"") == 3 * size * (reach < size ? reach : size - 1),
+          "%d ranks: %d cells", size, count(text, "class=\"cell\""));
+    CHECK(count(text, "class=\"wrong\"") == (size > 1 ? 2 : 0), "%d ranks: %d frames", size,
+          count(text, "class=\"wrong\""));
+    CHECK(count(text, "class=\"grid frame\"") == 3, "%d ranks: no three maps", size);
+    CHECK(strstr(text, "activations &lt;forward&gt;") && strcmp(text + strlen(text) - 7, "</svg>\n") == 0,
+          "%d ranks: no whole SVG", size);
+    CHECK(count(text, "http") == 1 && !strstr(text, "url(") && !strstr(text, "href"), "something is loaded");
+    keep_page("matrix.svg", "matrix", size);
+    for (int k = 0; k < 2; k++) {
+        free(lines[k].counted);
+        free(lines[k].predicted);
+    }
+}
+
+static void run_svg(void) {
+    check_svg(1, 1);
+    check_svg(2, 1);
+    check_svg(8, 3);
+    check_svg(64, 2);
+    check_svg(100, 2);
+}
+
 static const harness_case cases[] = {
     {"log", run_log, 0, NULL, 0},
     {"log-refuses", run_log_refuses, 0, NULL, 0},
@@ -200,10 +264,11 @@ static const harness_case cases[] = {
     {"curve-empty", run_curve_empty, 0, NULL, 0},
     {"matrix-width", run_width, 0, NULL, 0},
     {"matrix-csv", run_csv, 0, NULL, 0},
+    {"matrix-svg", run_svg, 0, NULL, 0},
 };
 
 static void clean_up(void) {
-    static const char *const names[] = {"log", "big", "curve.svg", "empty.svg", "matrix.csv"};
+    static const char *const names[] = {"log", "big", "curve.svg", "empty.svg", "matrix.csv", "matrix.svg"};
     for (int i = 0; i < HARNESS_COUNT(names); i++) unlink(path_of(names[i]));
     rmdir(folder);
 }

@@ -55,6 +55,7 @@ typedef struct {
     int64_t consumed, updates;
     double loss; /* of the last step: not finite is refused */
     par_checkpoint_about about;
+    bool check_only; /* save nothing: make the directory, and see that every rank can write and all fits */
 } par_checkpoint_params;
 
 typedef struct {

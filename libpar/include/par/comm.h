@@ -78,6 +78,9 @@ typedef struct {
     const int *ranks; /* world ranks of the group in group order; must contain this rank; copied */
     int n;
     int64_t max_nbytes; /* largest vector that will be reduced, a hint for staging; 0: one chunk a peer */
+    const par_backend *device; /* where the data lies; NULL or one that is on_host: host memory. Else `memory`
+                                  must be given; agreements and barriers stay on the host */
+    bool pairs;                /* send and receive will be used: on a device they need staging of their own */
 } par_comm_params;
 
 /**

@@ -358,6 +358,13 @@ typedef struct {
     bool shared;                /* several ranks may use one device: for functional tests, slow */
     bool tune;                  /* time the candidates for a product once, instead of taking the first */
     bool tf32; /* products in fp32 round their factors to TF32: faster, 10 bits of mantissa */
+    /* The most that the deterministic backward of attention may take, whose workspace grows with T²; 0: an
+     * eighth of the device's memory. Beyond it prepare refuses, unless the other form is allowed. */
+    size_t attention_workspace_nbytes;
+    bool nondeterministic_attention; /* sums of attention's dq in any order: less workspace, bits that differ
+                                        from run to run */
+    const char *plan_cache; /* folder where compiled attention plans are kept from run to run; NULL: nowhere.
+                               Borrowed until the module is loaded */
 } par_device_params;
 
 /**

@@ -54,7 +54,8 @@ void par_layout_coordinates(const par_layout *layout, int rank, int coordinate[P
  * Not collective as such, but every rank of the transport must create the same. Errors: PAR_ERR_LAYOUT
  * [agreed]. The mesh must not outlive transport and memory.
  */
-par_status par_mesh_create(par_transport *, const par_layout *, par_memory *, par_mesh **out);
+par_status par_mesh_create(par_transport *, const par_layout *, const par_backend *device, par_memory *,
+                           par_mesh **out);
 void par_mesh_destroy(par_mesh **mesh);
 
 /**

@@ -120,6 +120,12 @@ int par_matrix_differences(const par_matrix *);
  * temporary name beside `path`, synced, then renamed. Not collective. Errors: PAR_ERR_IO.
  */
 par_status par_matrix_write_csv(const par_matrix *, const char *path);
+/**
+ * A page of SVG, 800 wide, with what par_matrix_print prints: heat maps of counted bytes, a red frame around
+ * cells that differ from the prediction, and the table. It needs nothing from elsewhere and takes light or
+ * dark colours as the reader prefers. Written as the CSV is. Not collective. Errors: PAR_ERR_IO.
+ */
+par_status par_matrix_write_svg(const par_matrix *, const char *path);
 
 /*
  * A log of JSON objects, one a line. A line reaches the file in one write when it ends, so a killed run
@@ -136,9 +142,45 @@ void par_log_int(par_log *, const char *key, int64_t value);
 void par_log_real(par_log *, const char *key, double value);
 void par_log_bool(par_log *, const char *key, bool value);
 void par_log_text(par_log *, const char *key, const char *value);
-/** End the line and write it. Errors: PAR_ERR_IO with the cause; PAR_ERR_ARG: more than 16 KiB, not written.
+/** As par_log_real, with as many digits as it takes to read the same double back (real: 9, every float). */
+void par_log_exact(par_log *, const char *key, double value);
+/** Fields up to par_log_object_end are of an object of their own; objects do not nest. */
+void par_log_object(par_log *, const char *key);
+void par_log_object_end(par_log *);
+/**
+ * End the line and write it. Errors: PAR_ERR_IO with the cause, and the file ends with the line before;
+ * PAR_ERR_ARG: more than 16 KiB, not written.
  */
 par_status par_log_end(par_log *);
+
+/* A loss that a log holds. */
+typedef struct {
+    int64_t step;
+    double loss; /* NaN: was not finite */
+    bool validation;
+} par_log_point;
+
+typedef struct {
+    par_log_point *points; /* [n], owned, as they stand in the log */
+    int64_t n;
+    int64_t n_dropped; /* records that were taken out */
+} par_log_history;
+
+/**
+ * Before par_log_open: make a log ready for a run that goes on after `step`, whose loss was `loss`. Its lines
+ * begin with a text field "event"; the run in question begins at the last "start". Records of later steps are
+ * taken out, since they will come again, and the losses of the rest are returned, to be freed by
+ * par_log_history_free. A broken last line goes too. The file is replaced whole and synced, or not at all.
+ *
+ * With step 0 (a run that begins) only a broken last line is taken out. A file that is not there, and one
+ * that is not a plain file, is left alone. Not collective.
+ *
+ * Errors: PAR_ERR_FORMAT: a line is no such record, the log's loss of `step` is another one, or it has later
+ * steps and not this one; the file is as it was. PAR_ERR_IO, PAR_ERR_MEMORY.
+ */
+par_status par_log_continue(const char *path, int64_t step, double loss, par_log_history *out);
+/** What par_log_continue returned; all zeros are accepted. */
+void par_log_history_free(par_log_history *history);
 
 /* The loss over steps. */
 typedef struct par_curve par_curve;

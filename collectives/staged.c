@@ -1,0 +1,291 @@
+/*
+ * Device data through pinned host memory: a window is copied from the device into staging, the host engine
+ * runs the operation on it, the result is copied back. The sums are the host engine's, element by element in
+ * rank order, so the bits are those of host data; each window counts as an operation of its own, its bytes
+ * are the same.
+ *
+ * A comm has lanes, each a queue in order with staging and a stream of its own: one for collectives and,
+ * where the comm was made for pairs, one a peer and direction, so that a receive that waits for its peer
+ * holds up nothing else. A lane's first operation goes through its windows in three states, moved on by
+ * progress alone; the host waits in par_work_wait only. `ready` says when the buffers belong to the lane,
+ * `out` when its last copy is done; waiting for the operation means that a stream waits for `out`.
+ */
+#include "collectives/device.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Staging of collectives and of a pair's direction, bytes; operations that may be under way. */
+enum {
+    COLLECTIVE_NBYTES = 4 << 20,
+    PAIR_NBYTES = 1 << 20,
+    MAX_COLLECTIVES = 512,
+    MAX_PAIR = 64,
+    ALIGNMENT = 256
+};
+
+typedef enum { COPIES_IN, ON_HOST, COPIES_OUT } state_of_window;
+
+typedef struct {
+    par__device_args args;
+    int64_t number;
+    par_event *ready;
+} operation;
+
+typedef struct {
+    operation *ring; /* [max], first at `head` */
+    int max, head, n;
+    int64_t nbytes; /* of each staging buffer */
+    char *in, *out; /* pairs: the same buffer */
+    par_stream *stream;
+    par_event *copied;
+    state_of_window state;
+    bool begun;              /* the first operation has begun */
+    int64_t position, width; /* of the window, elements */
+    par_work host;
+    int64_t n_done; /* number of the last operation whose result is on its way */
+    int kind;       /* -1: collectives; else PAR__SEND or PAR__RECV */
+    int peer;
+} lane;
+
+typedef struct {
+    par_comm *comm;
+    const par_backend *device;
+    lane *lanes;
+    int n_lanes;
+    bool moving; /* progress has been entered: the host engine may call it again */
+} staged;
+
+static par_status lane_events(const par_backend *device, lane *l) {
+    l->ring = calloc((size_t)l->max, sizeof *l->ring);
+    if (!l->ring) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d staged operations", l->max);
+    for (int i = 0; i < l->max; i++) PAR_TRY(device->event_create(&l->ring[i].ready));
+    PAR_TRY(device->event_create(&l->copied));
+    return device->stream_create(&l->stream);
+}
+
+static par_status lane_create(staged *s, par_memory *memory, lane *l) {
+    bool pair = l->kind >= 0;
+    void *block = NULL;
+    l->max = pair ? MAX_PAIR : MAX_COLLECTIVES;
+    l->nbytes = s->comm->transport->params.chunk_nbytes;
+    if (l->nbytes > (pair ? PAIR_NBYTES : COLLECTIVE_NBYTES))
+        l->nbytes = pair ? PAIR_NBYTES : COLLECTIVE_NBYTES;
+    if (l->nbytes < s->comm->n * ALIGNMENT) l->nbytes = s->comm->n * ALIGNMENT;
+    size_t one = (size_t)((l->nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    PAR_TRY(par_memory_take(memory, PAR_MEM_COMM, "staging of device data", pair ? one : 2 * one, &block));
+    if (s->comm->measuring) return PAR_OK;
+    l->in = block;
+    l->out = pair ? l->in : l->in + one;
+    return lane_events(s->device, l);
+}
+
+static void staged_destroy(void *state) {
+    staged *s = state;
+    if (!s) return;
+    for (int i = 0; i < s->n_lanes; i++) {
+        lane *l = &s->lanes[i];
+        for (int k = 0; l->ring && k < l->max; k++)
+            if (l->ring[k].ready) s->device->event_destroy(l->ring[k].ready);
+        free(l->ring);
+        if (l->copied) s->device->event_destroy(l->copied);
+        if (l->stream) s->device->stream_destroy(l->stream);
+    }
+    free(s->lanes);
+    free(s);
+}
+
+static par_status staged_create(par_comm *comm, const par_comm_params *params, par_memory *memory,
+                                void **out) {
+    PAR_REQUIRE(memory);
+    int n = params->pairs ? 1 + 2 * comm->n : 1;
+    staged *s = calloc(1, sizeof *s);
+    if (s) s->lanes = calloc((size_t)n, sizeof *s->lanes);
+    if (!s || !s->lanes) {
+        free(s);
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d lanes", n);
+    }
+    s->comm = comm;
+    s->device = params->device;
+    s->n_lanes = n;
+    for (int i = 0; i < n; i++) {
+        s->lanes[i].peer = (i - 1) / 2;
+        s->lanes[i].kind = i == 0 ? -1 : i % 2 ? PAR__SEND : PAR__RECV;
+        par_status st = lane_create(s, memory, &s->lanes[i]);
+        if (st != PAR_OK) {
+            staged_destroy(s);
+            return st;
+        }
+    }
+    *out = s;
+    return PAR_OK;
+}
+
+static lane *lane_of(const staged *s, par__kind kind, int peer) {
+    if (kind != PAR__SEND && kind != PAR__RECV) return &s->lanes[0];
+    return s->n_lanes > 1 ? &s->lanes[1 + 2 * peer + (kind == PAR__RECV)] : NULL;
+}
+
+static int64_t size_of(const operation *op) {
+    return (int64_t)par_dtype_nbytes(op->args.dtype);
+}
+
+/* How many pieces of the window's width lie in the device's input and output, n elements apart. */
+static int pieces_in(const staged *s, par__kind kind, int root) {
+    if (kind == PAR__REDUCE_SCATTER) return s->comm->n;
+    return kind == PAR__RECV || (kind == PAR__BROADCAST && root != s->comm->rank) ? 0 : 1;
+}
+static int pieces_out(const staged *s, par__kind kind, int root) {
+    if (kind == PAR__ALL_GATHER) return s->comm->n;
+    return kind == PAR__SEND || (kind == PAR__BROADCAST && root == s->comm->rank) ? 0 : 1;
+}
+
+static int64_t widest(const staged *s, const lane *l, const operation *op) {
+    bool shards = op->args.kind == PAR__REDUCE_SCATTER || op->args.kind == PAR__ALL_GATHER;
+    return l->nbytes / size_of(op) / (shards ? s->comm->n : 1);
+}
+
+/* Copies of one window between the device, whose pieces are n elements apart, and staging. */
+static par_status copy_pieces(const staged *s, lane *l, const operation *op, bool in) {
+    int64_t size = size_of(op), width = l->width * size;
+    int pieces = (in ? pieces_in : pieces_out)(s, op->args.kind, op->args.peer);
+    for (int k = 0; k < pieces; k++) {
+        int64_t at = (k * op->args.n + l->position) * size;
+        PAR_TRY(in ? s->device->copy(l->stream, l->in + k * width, op->args.src + at, (size_t)width)
+                   : s->device->copy(l->stream, op->args.dst + at, l->out + k * width, (size_t)width));
+    }
+    return PAR_OK;
+}
+
+static par_status begin_window(const staged *s, lane *l, const operation *op) {
+    int64_t left = op->args.n - l->position, most = widest(s, l, op);
+    l->width = left < most ? left : most;
+    PAR_TRY(copy_pieces(s, l, op, true));
+    PAR_TRY(s->device->record(l->stream, l->copied));
+    l->state = COPIES_IN;
+    return PAR_OK;
+}
+
+static par_status begin_host(const staged *s, lane *l, const operation *op) {
+    bool in_place = op->args.kind == PAR__BROADCAST || l->kind >= 0;
+    char *dst = op->args.kind == PAR__BROADCAST && op->args.peer == s->comm->rank ? l->in : l->out;
+    par__op args = {.kind = op->args.kind,
+                    .src = in_place ? dst : l->in,
+                    .dst = dst,
+                    .n = l->width,
+                    .dtype = op->args.dtype,
+                    .peer = op->args.peer};
+    l->state = ON_HOST;
+    return par__host_start(s->comm, args, op->args.tag, &l->host);
+}
+
+static par_status begin_out(const staged *s, lane *l, const operation *op) {
+    PAR_TRY(par__engine_wait(s->comm, l->host.number)); /* it is done: this takes its error */
+    PAR_TRY(copy_pieces(s, l, op, false));
+    PAR_TRY(s->device->record(l->stream, l->copied));
+    l->state = COPIES_OUT;
+    if (l->position + l->width >= op->args.n) l->n_done = op->number;
+    return PAR_OK;
+}
+
+/* Staging is free again: the next window, or the next operation. */
+static par_status end_window(const staged *s, lane *l, const operation *op) {
+    l->position += l->width;
+    if (l->position < op->args.n) return begin_window(s, l, op);
+    l->begun = false;
+    l->head = (l->head + 1) % l->max;
+    l->n--;
+    return PAR_OK;
+}
+
+static par_status begin_operation(const staged *s, lane *l, const operation *op) {
+    l->begun = true;
+    l->position = 0;
+    PAR_TRY(s->device->wait(l->stream, op->ready));
+    return begin_window(s, l, op);
+}
+
+/* One state further, if what it waits for is done. */
+static par_status advance(const staged *s, lane *l, bool *moved) {
+    bool done = false;
+    if (l->n == 0) return PAR_OK;
+    const operation *op = &l->ring[l->head];
+    if (!l->begun) {
+        *moved = true;
+        return begin_operation(s, l, op);
+    }
+    if (l->state == ON_HOST)
+        done = par__host_done(s->comm, l->host.number);
+    else
+        PAR_TRY(s->device->query(l->copied, &done));
+    if (!done) return PAR_OK;
+    *moved = true;
+    return l->state == COPIES_IN ? begin_host(s, l, op)
+           : l->state == ON_HOST ? begin_out(s, l, op)
+                                 : end_window(s, l, op);
+}
+
+static par_status staged_progress(void *state, bool *moved) {
+    staged *s = state;
+    par_status st = PAR_OK;
+    if (s->moving) return PAR_OK;
+    s->moving = true;
+    for (int i = 0; i < s->n_lanes && st == PAR_OK; i++) st = advance(s, &s->lanes[i], moved);
+    s->moving = false;
+    /* peers wait for what this rank can no longer send */
+    return st == PAR_OK ? st : par__transport_break(s->comm->transport, par_error());
+}
+
+static par_status staged_start(void *state, const par__device_args *args, int64_t number) {
+    staged *s = state;
+    lane *l = lane_of(s, args->kind, args->peer);
+    if (!l)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s was not made for %s: set par_comm_params.pairs", s->comm->axis,
+                 par__kind_name(args->kind));
+    if (l->n == l->max)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s on axis %s: %d operations are under way; wait for some first",
+                 par__kind_name(args->kind), s->comm->axis, l->max);
+    operation *op = &l->ring[(l->head + l->n) % l->max];
+    op->args = *args;
+    op->number = number;
+    PAR_TRY(s->device->record(args->after, op->ready));
+    l->n++;
+    return PAR_OK;
+}
+
+static lane *lane_with(const staged *s, int64_t number) {
+    for (int i = 0; i < s->n_lanes; i++) {
+        lane *l = &s->lanes[i];
+        for (int k = 0; k < l->n; k++)
+            if (l->ring[(l->head + k) % l->max].number == number) return l;
+    }
+    return NULL;
+}
+
+/* Its last copy has been put on the lane's stream, or it left the queue. */
+static bool on_its_way(const staged *s, int64_t number) {
+    const lane *l = lane_with(s, number);
+    return !l || l->n_done >= number;
+}
+
+static par_status staged_wait(void *state, int64_t number, par_stream *then) {
+    staged *s = state;
+    lane *l = lane_with(s, number);
+    int n_idle = 0;
+    if (!l) return PAR_OK; /* every copy of it is done */
+    while (!on_its_way(s, number)) {
+        bool moved = false;
+        PAR_TRY(par__engine_progress(s->comm->transport, &moved));
+        n_idle = moved ? 0 : n_idle + 1;
+        if (!moved) par__engine_idle(s->comm->transport, n_idle);
+    }
+    /* `copied` is this operation's until the lane goes on, which only progress does */
+    return lane_with(s, number) ? s->device->wait(then, l->copied) : PAR_OK;
+}
+
+static bool staged_done(void *state, int64_t number) {
+    return !lane_with(state, number);
+}
+
+const par__device_link par__staged_link = {"staged",    staged_create, staged_destroy, staged_start,
+                                           staged_wait, staged_done,   staged_progress};

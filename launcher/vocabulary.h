@@ -1,0 +1,25 @@
+/*
+ * What `par data` does around texts and vocabularies: a trained vocabulary waits under a temporary name until
+ * the tokens are there too, and texts that are no UTF-8 are pointed out.
+ */
+#ifndef LAUNCHER_VOCABULARY_H
+#define LAUNCHER_VOCABULARY_H
+
+#include "par/par.h"
+
+/* The two names of OUT.tokenizer. */
+typedef struct {
+    char final[4096], temporary[4096];
+} vocabulary_place;
+
+/* A folder for the files of a vocabulary, beside its final name. */
+par_status vocabulary_begin(const char *out, vocabulary_place *place);
+/* Both files under their final names; an older vocabulary there is replaced. */
+par_status vocabulary_keep(const vocabulary_place *place);
+/* The temporary folder goes, with what is in it. */
+void vocabulary_drop(const vocabulary_place *place);
+
+/* Bytes of UTF-8 (RFC 3629) at the beginning of a file; -1: all of it, or it cannot be read. */
+int64_t text_first_bad(const char *path);
+
+#endif
