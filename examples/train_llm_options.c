@@ -7,7 +7,7 @@
 
 #include "train_llm.h"
 
-enum { MAX_OPTIONS = 96, MAX_AUTO_MICRO_BATCH = 8 };
+enum { MAX_OPTIONS = 128, MAX_AUTO_MICRO_BATCH = 8 };
 
 static const char usage[] =
     "usage: mpirun -n RANKS ./train_llm [--tp N] [--pp N] [--dp N] [--model NAME] [--data FILE] ...\n"
@@ -112,6 +112,28 @@ static int precision_options(settings *s, par_option *t) {
     return (int)(sizeof table / sizeof *table);
 }
 
+static int sample_options(settings *s, par_option *t) {
+    const char *g = "Sampling";
+    const par_option table[] = {
+        {"sample", PAR_OPT_BOOL, &s->sample, g, "no training: text from the weights of --resume or --import",
+         NULL, false},
+        {"sample-tokens", PAR_OPT_INT, &s->sample_tokens, g,
+         "new ones, also after a training; -1: 100, or what fits; 0: no sample", "-1..10000000", false},
+        {"sample-count", PAR_OPT_INT, &s->sample_count, g, "texts", "1..1000", false},
+        {"prompt", PAR_OPT_TEXT, &s->prompt, g, "how the text begins; else <|endoftext|> or a new line", NULL,
+         false},
+        {"temperature", PAR_OPT_REAL, &s->temperature, g, "logits are divided by it; 0: always the likeliest",
+         "0..1000000", false},
+        {"top-k", PAR_OPT_INT, &s->top_k, g, "draw among so many likeliest tokens; 0: all", "0..", false},
+        {"sample-seed", PAR_OPT_INT, &s->sample_seed, g, "of the draws", "0..", false},
+        {"tokenizer", PAR_OPT_TEXT, &s->tokenizer, g,
+         "bytes, a .vocab file or a directory of par data's; else what lies beside --data or in --import",
+         NULL, false},
+    };
+    memcpy(t, table, sizeof table);
+    return (int)(sizeof table / sizeof *table);
+}
+
 static int other_options(settings *s, par_option *t) {
     const char *d = "Data", *o = "Output", *c = "Checkpoints", *g = "Machine and diagnostics";
     const par_option table[] = {
@@ -208,12 +230,18 @@ static int options_table(settings *s, par_option *table) {
         .log_every = 1,
         .verify_steps = 3,
         .keep = 3,
+        .sample_tokens = -1,
+        .sample_count = 1,
+        .temperature = 0.8,
+        .top_k = 200,
+        .sample_seed = 1,
     };
     *s = defaults;
     int n = model_options(s, table);
     n += layout_options(s, table + n);
     n += training_options(s, table + n);
     n += precision_options(s, table + n);
+    n += sample_options(s, table + n);
     return n + other_options(s, table + n);
 }
 
@@ -228,6 +256,15 @@ static void check_checkpoints(const settings *s, par_problems *problems) {
         par_problem(problems, "--resume auto: needs --save; legal without it: a directory");
     if (s->save && s->steps > 99999999)
         par_problem(problems, "--steps %lld: with --save at most 99999999", (long long)s->steps);
+}
+
+static void check_sampling(const settings *s, par_problems *problems) {
+    if (s->sample && !s->resume && !s->import)
+        par_problem(problems, "--sample: has no weights; legal: with --resume DIR or --import DIR");
+    if (s->sample && s->sample_tokens == 0)
+        par_problem(problems, "--sample, --sample-tokens 0: legal: 1 or more tokens, or -1");
+    if (s->sample && s->verify_parallel)
+        par_problem(problems, "--sample, --verify-parallel: legal: one of the two");
 }
 
 /* What belongs to one device only. */
@@ -261,6 +298,7 @@ void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
     if (s->import && strcmp(s->model, "small") != 0)
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
     check_checkpoints(s, problems);
+    check_sampling(s, problems);
     check_device(s, problems);
 }
 

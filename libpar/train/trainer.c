@@ -81,9 +81,15 @@ par_status par_trainer_create(par_transport *transport, const par_trainer_params
 void par_trainer_destroy(par_trainer **handle) {
     if (!handle || !*handle) return;
     par_memory *memory = (*handle)->memory;
-    for (int b = 0; b < (*handle)->registry->n_buckets; b++) (void)par__bucket_gather(*handle, b);
+    (void)par_trainer_settle(*handle);
     par__trainer_free(handle);
     par_memory_destroy(&memory);
+}
+
+par_status par_trainer_settle(par_trainer *t) {
+    PAR_REQUIRE(t);
+    for (int b = 0; b < t->registry->n_buckets; b++) PAR_TRY(par__bucket_gather(t, b));
+    return PAR_OK;
 }
 
 const par_mesh *par_trainer_mesh(const par_trainer *t) {

@@ -64,6 +64,7 @@ struct par_trainer {
     char choices[PAR_CHOICES_NBYTES]; /* of the backend, as a checkpoint stores or had them */
     double gradient_scale;            /* of the last step: raw sums to the gradient of the mean loss */
     par_step_times times;
+    struct par_generator *generator; /* NULL: none */
 };
 
 /* build.c: everything but the contents, on measuring or real memory. */

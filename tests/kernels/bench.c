@@ -201,7 +201,7 @@ static void compare_buffer(const bench_buffer *r, const bench_buffer *s) {
         }
 }
 
-static void destroy(bench *b) {
+void bench_destroy(bench *b) {
     for (int i = 0; i < b->n; i++) {
         free(b->buffers[i].block);
         free(b->buffers[i].before);
@@ -223,8 +223,8 @@ void bench_compare(void (*build)(bench *, const void *), const void *variant, co
         check_untouched(&subject, &subject.buffers[i]);
         if (ref.buffers[i].output) compare_buffer(&ref.buffers[i], &subject.buffers[i]);
     }
-    destroy(&ref);
-    destroy(&subject);
+    bench_destroy(&ref);
+    bench_destroy(&subject);
 }
 
 bool bench_ready(void) {

@@ -64,6 +64,8 @@ int32_t *bench_ids(bench *b, int64_t n, int64_t low, int64_t high);
 void bench_offset(bench *b, const void *data, double offset);
 /* prepare, a guarded and poisoned workspace of just that size, run */
 void bench_call(bench *b, par_op op, const void *args);
+/* Frees the buffers of a bench that is used alone; bench_compare frees its own. */
+void bench_destroy(bench *b);
 /* Run `build` on ref and on the subject and compare every output. */
 void bench_compare(void (*build)(bench *, const void *), const void *variant, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

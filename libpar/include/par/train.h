@@ -162,6 +162,12 @@ par_status par_trainer_forward(par_trainer *, const void *x, const void *targets
                                par_status (*visit)(void *user, const par_module *last, const void *stash),
                                void *user);
 
+/**
+ * Wait until the weights of the last step have arrived: with ZeRO-1 they are under way when a step returns.
+ * Whatever reads them here does it by itself; a caller needs it to end what a step sends. Collective on dp.
+ */
+par_status par_trainer_settle(par_trainer *);
+
 typedef enum { PAR_STATE_WEIGHT, PAR_STATE_GRADIENT, PAR_STATE_M, PAR_STATE_V } par_state;
 
 /**
