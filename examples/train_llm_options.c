@@ -156,6 +156,8 @@ static int other_options(settings *s, par_option *t) {
         {"device", PAR_OPT_CHOICE, &s->device, g, "what computes: cuda needs a GPU; ref: plain loops",
          "cpu|cuda|ref", false},
         {"gpu", PAR_OPT_INT, &s->gpu, g, "number of the GPU; -1: by the rank on its node", "-1..1023", false},
+        {"comm", PAR_OPT_CHOICE, &s->comm, g, "cuda: between GPUs; staged: pinned host memory and MPI",
+         "staged", false},
         {"allow-shared-gpu", PAR_OPT_BOOL, &s->allow_shared_gpu, g,
          "several ranks may use one GPU: for functional tests, slow", NULL, false},
         {"tune-gemm", PAR_OPT_BOOL, &s->tune_gemm, g, "cuda: time every product's candidates once, at start",
@@ -273,8 +275,9 @@ static void check_device(const settings *s, par_problems *problems) {
     } cuda[] = {{"gpu", s->gpu >= 0},
                 {"allow-shared-gpu", s->allow_shared_gpu},
                 {"tf32", s->tf32},
-                {"tune-gemm", s->tune_gemm}};
-    for (int i = 0; i < 4 && strcmp(s->device, "cuda") != 0; i++)
+                {"tune-gemm", s->tune_gemm},
+                {"comm", s->comm != NULL}};
+    for (int i = 0; i < 5 && strcmp(s->device, "cuda") != 0; i++)
         if (cuda[i].given)
             par_problem(problems, "--%s: needs --device cuda, this is %s", cuda[i].name, s->device);
 }

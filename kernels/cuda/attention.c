@@ -57,5 +57,7 @@ par_status par__cuda_attention_init(const par_device_params *params, par_backend
     backend->kernels[PAR_OP_ATTENTION] = (par_kernel){"attention/cuda/cudnn+own", prepare, run};
     backend->kernels[PAR_OP_ATTENTION_BACKWARD] =
         (par_kernel){"attention_backward/cuda/cudnn+own", backward_prepare, backward_run};
+    backend->kernels[PAR_OP_ATTENTION_DECODE] = (par_kernel){
+        "attention_decode/cuda/own", par__cuda_attention_decode_prepare, par__cuda_attention_decode};
     return PAR_OK;
 }

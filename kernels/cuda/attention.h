@@ -20,6 +20,10 @@ par_status par__cuda_attention_own(par_stream *stream, const par_attention *a);
 par_status par__cuda_attention_own_backward_prepare(const par_attention *a, size_t *workspace_nbytes);
 par_status par__cuda_attention_own_backward(par_stream *stream, const par_attention *a, void *workspace);
 
+/* attention_decode.cu */
+par_status par__cuda_attention_decode_prepare(const void *args, size_t *workspace_nbytes);
+par_status par__cuda_attention_decode(par_stream *stream, const void *args, void *workspace);
+
 /* cuDNN: attention_cudnn.c. */
 
 /* Limits and files, once, before anything else; keeps nothing of params but its values. */

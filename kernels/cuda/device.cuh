@@ -159,7 +159,7 @@ template <int W> struct par__width { static constexpr int value = W; };
 template <int W, typename F> __device__ static inline void par__flat(int64_t n, F f) {
     int64_t thread = (int64_t)blockIdx.x * blockDim.x + threadIdx.x,
             threads = (int64_t)gridDim.x * blockDim.x;
-    for (int64_t i = thread; i < n / W; i += threads) f(par__width<W>{}, i * W);
+    for (int64_t i = thread * W; i <= n - W; i += threads * W) f(par__width<W>{}, i);
     if (W > 1)
         for (int64_t i = n / W * W + thread; i < n; i += threads) f(par__width<1>{}, i);
 }

@@ -9,11 +9,14 @@ enum { THREADS = 256, GROUP = 4 };
 
 /* W elements in fp32 from p: whole and aligned if PACKED, else the first `count` of them. */
 template <int W, bool PACKED, typename T> __device__ static inline par__chunk<W> read(const T *p, int count) {
-    if constexpr (PACKED) return par__get<W>(p);
-    par__chunk<W> out;
+    if constexpr (PACKED) {
+        return par__get<W>(p);
+    } else {
+        par__chunk<W> out;
 #pragma unroll
-    for (int e = 0; e < W; e++) out.x[e] = e < count ? par__load(p + e) : 0;
-    return out;
+        for (int e = 0; e < W; e++) out.x[e] = e < count ? par__load(p + e) : 0;
+        return out;
+    }
 }
 
 template <int W, bool PACKED, typename T>

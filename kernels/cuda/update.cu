@@ -5,7 +5,8 @@
  */
 #include "kernels/cuda/device.cuh"
 
-enum { THREADS = 256, NORM2_BLOCKS = 512, NORM2_PER_BLOCK = 16384 };
+/* RESIDENT blocks a multiprocessor are enough to keep its memory busy, and leave 64 registers a thread. */
+enum { THREADS = 256, RESIDENT = 4, NORM2_BLOCKS = 512, NORM2_PER_BLOCK = 16384 };
 
 /* The elementwise operations' factors, in fp32. */
 struct adamw_factors {
@@ -13,7 +14,7 @@ struct adamw_factors {
 };
 
 template <typename T, int W>
-__global__ void __launch_bounds__(THREADS) adamw_flat(par_update a, adamw_factors f) {
+__global__ void __launch_bounds__(THREADS, RESIDENT) adamw_flat(par_update a, adamw_factors f) {
     par__flat<W>(a.n, [&](auto width, int64_t i) {
         constexpr int N = decltype(width)::value;
         par__chunk<N> w = par__get<N>(a.master + i), grad = par__get<N>(a.grad + i);
@@ -35,7 +36,7 @@ __global__ void __launch_bounds__(THREADS) adamw_flat(par_update a, adamw_factor
 
 /* At t = 1 the old momentum is not read. */
 template <typename T, int W>
-__global__ void __launch_bounds__(THREADS) sgd_flat(par_update a, float momentum) {
+__global__ void __launch_bounds__(THREADS, RESIDENT) sgd_flat(par_update a, float momentum) {
     par__flat<W>(a.n, [&](auto width, int64_t i) {
         constexpr int N = decltype(width)::value;
         par__chunk<N> w = par__get<N>(a.master + i), grad = par__get<N>(a.grad + i), m = {};
@@ -53,7 +54,7 @@ __global__ void __launch_bounds__(THREADS) sgd_flat(par_update a, float momentum
 
 /* partial [gridDim.x, 2]: squares of what is finite, number of what is not */
 template <int W>
-__global__ void __launch_bounds__(THREADS) norm2_blocks(int64_t n, const float *x, double *partial) {
+__global__ void __launch_bounds__(THREADS, RESIDENT) norm2_blocks(int64_t n, const float *x, double *partial) {
     __shared__ double shared[32];
     double sum = 0, bad = 0;
     par__flat<W>(n, [&](auto width, int64_t i) {
@@ -86,7 +87,7 @@ __global__ void __launch_bounds__(NORM2_BLOCKS) norm2_sums(const double *partial
 
 /* y may be x */
 template <typename X, typename Y, int W>
-__global__ void __launch_bounds__(THREADS) cast_flat(int64_t n, const X *x, Y *y, float scale) {
+__global__ void __launch_bounds__(THREADS, RESIDENT) cast_flat(int64_t n, const X *x, Y *y, float scale) {
     par__flat<W>(n, [&](auto width, int64_t i) {
         constexpr int N = decltype(width)::value;
         par__chunk<N> v = par__get<N>(x + i);

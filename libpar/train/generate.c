@@ -96,10 +96,9 @@ static par_status draw(par_generator *g, const par_generation *what, int64_t pos
     for (int64_t b = 0; par__draws(g) && b < B; b++)
         g->ids[b] = par__draw(g->rows + b * g->width, (int32_t)g->params.vocab, what->temperature,
                               what->top_k, par__draw_uniform(what->seed, b, position), g->heap);
-    if (par__draws(g)) PAR_TRY(put_tokens(g));
-    PAR_TRY(par_comm_broadcast(t->mesh->world, g->tokens, B, PAR_I32, g->root, tokens_tag, t->stream, NULL));
-    PAR_TRY(t->backend->copy(t->stream, g->ids, g->tokens, (size_t)B * sizeof *g->ids));
-    PAR_TRY(t->backend->sync(t->stream));
+    /* the world's communicator carries host data */
+    PAR_TRY(par_comm_broadcast(t->mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
+    PAR_TRY(put_tokens(g));
     for (int64_t b = 0; b < B; b++)
         if (g->ids[b] < 0)
             PAR_FAIL(PAR_ERR_NUMERIC, "the logits of sequence %lld for its token %lld hold NaN or infinity",

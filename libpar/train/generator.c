@@ -69,7 +69,7 @@ static par_status take_logits(par_generator *g, par_memory *memory) {
 static par_status build(par_generator *g, par_memory *memory) {
     size_t ids = (size_t)g->params.sequences * sizeof(int32_t);
     g->buffer_nbytes = g->scratch_nbytes = 0;
-    PAR_TRY(par_memory_take(memory, PAR_MEM_DATA, "tokens", ids, &g->tokens));
+    PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "tokens", ids, &g->tokens));
     if (!par__works(g)) return PAR_OK;
     for (int c = 0; c < g->trainer->n_chunks; c++) {
         const par__chunk *chunk = &g->trainer->chunks[c];
@@ -111,7 +111,7 @@ static par_status create_local(par_generator *g) {
     }
     PAR_TRY(par_memory_create_measuring(&measured));
     PAR_TRY_GOTO(build(g, measured), out);
-    PAR_TRY_GOTO(par_memory_create(&t->backend->memory, measured, &g->memory), out);
+    PAR_TRY_GOTO(par_memory_create(&t->backend->memory, &t->backend->host_memory, measured, &g->memory), out);
     PAR_TRY_GOTO(build(g, g->memory), out);
     st = take_host(g);
 out:

@@ -42,7 +42,7 @@ static bool begin(par_transport *t, fixture *f) {
     CHECK_OK(par_comm_create(measuring, &params, plan, &unused));
     par_comm_destroy(&unused);
     par_transport_destroy(&measuring);
-    CHECK_OK(par_memory_create(&cuda->host_memory, plan, &f->memory));
+    CHECK_OK(par_memory_create(&cuda->memory, &cuda->host_memory, plan, &f->memory));
     par_memory_destroy(&plan);
     CHECK_OK(par_comm_create(t, &params, f->memory, &f->device));
     params.axis = "host";

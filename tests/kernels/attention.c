@@ -143,20 +143,24 @@ static void build_decode(bench *b, const void *variant) {
     bench_call(b, PAR_OP_ATTENTION_DECODE, &a);
 }
 
+static void compare_decode(decode_shape v) {
+    bench_compare(build_decode, &v, "decode %s B %lld n %lld H %lld K %lld D %lld pad %lld spare %lld a %g",
+                  par_dtype_name(v.s.dtype), (long long)v.s.B, (long long)v.s.T, (long long)v.s.H,
+                  (long long)v.s.K, (long long)v.s.D, (long long)v.s.pad, (long long)v.spare, v.s.a);
+}
+
 static void test_attention_decode(void) {
     static const int64_t lengths[] = {1, 7, 64, 65, 300}, sizes[] = {1, 8, 9, 20},
                          heads[][2] = {{1, 1}, {4, 2}, {6, 2}};
     static const double magnitudes[] = {1, 0.1, 4};
     if (!bench_ready()) return;
     for (int i = 0; i < 5 * 4 * 3; i++) {
-        decode_shape v = {{dtypes[i % 3], 1 + i % 2, lengths[i % 5], heads[i / 5 % 3][0], heads[i / 5 % 3][1],
-                           sizes[i / 15], i % 4, 0, magnitudes[i % 7 % 3]},
-                          i % 3};
-        bench_compare(build_decode, &v,
-                      "decode %s B %lld n %lld H %lld K %lld D %lld pad %lld spare %lld a %g",
-                      par_dtype_name(v.s.dtype), (long long)v.s.B, (long long)v.s.T, (long long)v.s.H,
-                      (long long)v.s.K, (long long)v.s.D, (long long)v.s.pad, (long long)v.spare, v.s.a);
+        compare_decode((decode_shape){{dtypes[i % 3], 1 + i % 2, lengths[i % 5], heads[i / 5 % 3][0],
+                                       heads[i / 5 % 3][1], sizes[i / 15], i % 4, 0, magnitudes[i % 7 % 3]},
+                                      i % 3});
     }
+    compare_decode((decode_shape){{PAR_BF16, 1, 1031, 4, 1, 128, 0, 0, 0.25}, 100});
+    compare_decode((decode_shape){{PAR_F32, 2, 520, 2, 2, 255, 1, 0, 0.25}, 7});
 }
 
 /* Row t of `ref`'s attention over T tokens against a decoding with n = t + 1 tokens of the same cache. */
@@ -164,7 +168,8 @@ static void compare_with_attention(const shape *s, const par_attention *whole, i
     const decode_shape v = {*s, 0};
     par_attention_decode a = decode_args(&v);
     int64_t width = s->H * s->D;
-    size_t size = par_dtype_nbytes(s->dtype), nbytes = 0;
+    size_t size = par_dtype_nbytes(s->dtype);
+    bench subject = {.backend = bench_subject};
     char *o = malloc((size_t)(s->B * a.ldo) * size);
     double bound = attention_bounds(s, (double)a.scale).o;
     double unit = s->dtype == PAR_F32 ? 2 * bench_unit(PAR_F32) : bench_unit(s->dtype);
@@ -174,9 +179,7 @@ static void compare_with_attention(const shape *s, const par_attention *whole, i
     a.k = whole->k;
     a.v = whole->v;
     a.o = o;
-    CHECK_OK(par_kernel_prepare(bench_subject, PAR_OP_ATTENTION_DECODE, &a, &nbytes));
-    void *workspace = malloc(nbytes + 1);
-    CHECK_OK(par_kernel_run(bench_subject, PAR_OP_ATTENTION_DECODE, NULL, &a, workspace));
+    bench_call(&subject, PAR_OP_ATTENTION_DECODE, &a);
     for (int64_t b = 0; b < s->B && !harness_failed(); b++)
         for (int64_t i = 0; i < width; i++) {
             double x = bench_load(o, s->dtype, b * a.ldo + i),
@@ -186,7 +189,6 @@ static void compare_with_attention(const shape *s, const par_attention *whole, i
                   "%s: sequence %lld, token %lld, channel %lld is %.9g, attention's row has %.9g",
                   par_dtype_name(s->dtype), (long long)b, (long long)t, (long long)i, x, y);
         }
-    free(workspace);
     free(o);
 }
 

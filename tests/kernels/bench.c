@@ -240,12 +240,14 @@ bool bench_ready_for(par_op op) {
 }
 
 int bench_main(const char *backend, int argc, char **argv) {
-    const harness_case *tables[] = {matrix_cases, pointwise_cases, attention_cases, oracle_cases};
-    const int counts[] = {n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases};
+    const harness_case *tables[] = {matrix_cases, pointwise_cases, attention_cases, oracle_cases,
+                                    repeat_cases};
+    const int counts[] = {n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases,
+                          n_repeat_cases};
     harness_case cases[64];
     char suite[64];
     int n = 0;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < HARNESS_COUNT(counts); i++)
         for (int j = 0; j < counts[i]; j++) cases[n++] = tables[i][j];
     subject_name = backend;
     bench_is_ref = strcmp(backend, "ref") == 0;

@@ -81,7 +81,8 @@ double bench_unit(par_dtype dtype);
  */
 double bench_sum(int64_t n, double term);
 
-extern const harness_case matrix_cases[], pointwise_cases[], attention_cases[], oracle_cases[];
-extern const int n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases;
+extern const harness_case matrix_cases[], pointwise_cases[], attention_cases[], oracle_cases[],
+    repeat_cases[];
+extern const int n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases, n_repeat_cases;
 
 #endif

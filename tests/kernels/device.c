@@ -13,6 +13,7 @@ typedef union {
     par_norm norm;
     par_rope rope;
     par_attention attention;
+    par_attention_decode attention_decode;
     par_gelu gelu;
     par_swiglu swiglu;
     par_embedding embedding;
@@ -118,6 +119,16 @@ static void attention(call *c, bool back) {
     matrix(c, &a->dv, a->dtype, rows, nk, a->lddv);
 }
 
+static void attention_decode(call *c) {
+    par_attention_decode *a = &c->args.attention_decode;
+    /* the last sequence's tokens from n on are not the operation's */
+    int64_t token = a->K * a->D;
+    matrix(c, &a->q, a->dtype, a->B, a->H * a->D, a->ldq);
+    matrix(c, &a->k, a->dtype, a->B, a->n * token, a->capacity * token);
+    matrix(c, &a->v, a->dtype, a->B, a->n * token, a->capacity * token);
+    matrix(c, &a->o, a->dtype, a->B, a->H * a->D, a->ldo);
+}
+
 static void gelu(call *c, bool back) {
     par_gelu *a = &c->args.gelu;
     vector(c, &a->x, a->dtype, a->n);
@@ -186,6 +197,7 @@ static size_t arguments_nbytes(par_op op) {
     case PAR_OP_ROPE: return sizeof(par_rope);
     case PAR_OP_ATTENTION:
     case PAR_OP_ATTENTION_BACKWARD: return sizeof(par_attention);
+    case PAR_OP_ATTENTION_DECODE: return sizeof(par_attention_decode);
     case PAR_OP_GELU:
     case PAR_OP_GELU_BACKWARD: return sizeof(par_gelu);
     case PAR_OP_SWIGLU:
@@ -215,6 +227,7 @@ static void list(call *c, par_op op) {
     case PAR_OP_ROPE: rope(c); break;
     case PAR_OP_ATTENTION: attention(c, false); break;
     case PAR_OP_ATTENTION_BACKWARD: attention(c, true); break;
+    case PAR_OP_ATTENTION_DECODE: attention_decode(c); break;
     case PAR_OP_GELU: gelu(c, false); break;
     case PAR_OP_GELU_BACKWARD: gelu(c, true); break;
     case PAR_OP_SWIGLU: swiglu(c, false); break;

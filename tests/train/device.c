@@ -197,6 +197,26 @@ static void run_single(par_transport *transport) {
     for (int i = 0; i < HARNESS_COUNT(settings) && !harness_failed(); i++) same_bits(transport, &settings[i]);
 }
 
+/* Device data through the staged link: the host engine's sums, so the cpu's bits in the same layout. */
+static void run_two(par_transport *transport) {
+    const setting settings[] = {
+        {"tp 2", true, false, PAR_F32, PAR_RECOMPUTE_NONE, 0, 8, 2, 1, 1, 1, 0},
+        {"pp 2", false, false, PAR_F32, PAR_RECOMPUTE_NONE, 0, 8, 1, 2, 1, 1, 0},
+        {"dp 2", false, false, PAR_F32, PAR_RECOMPUTE_SELECTIVE, 0, 8, 1, 1, 2, 1, 0},
+        {"dp 2 zero bf16", true, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 8, 1, 1, 2, 1, 1},
+    };
+    for (int i = 0; i < HARNESS_COUNT(settings) && !harness_failed(); i++) same_bits(transport, &settings[i]);
+}
+
+static void run_four(par_transport *transport) {
+    const setting settings[] = {
+        {"tp 2 pp 2", false, false, PAR_F32, PAR_RECOMPUTE_NONE, 0, 8, 2, 2, 1, 1, 0},
+        {"pp 2 dp 2 interleaved", true, false, PAR_F32, PAR_RECOMPUTE_FULL, 0, 8, 1, 2, 2, 2, 1},
+        {"tp 2 dp 2 fp16", true, false, PAR_F16, PAR_RECOMPUTE_NONE, 0, 8, 2, 1, 2, 1, 1},
+    };
+    for (int i = 0; i < HARNESS_COUNT(settings) && !harness_failed(); i++) same_bits(transport, &settings[i]);
+}
+
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *where) {
     (void)info, (void)type, (void)where;
     return remove(path);
@@ -417,6 +437,8 @@ static void run_verify(par_transport *transport) {
 
 static const harness_case cases[] = {
     {"one-rank-has-the-cpu's-bits", NULL, 1, run_single, 0},
+    {"two-ranks-staged", NULL, 2, run_two, 0},
+    {"four-ranks-staged", NULL, 4, run_four, 0},
     {"resume-across-backends", NULL, 1, run_resume, 0},
     {"load", NULL, 1, run_load, 0},
     {"overflow", NULL, 1, run_overflow, 0},
