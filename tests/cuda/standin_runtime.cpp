@@ -43,10 +43,18 @@ void run_until(CUstream_st *s, size_t n) {
     }
 }
 
-void put(CUstream_st *s, std::function<void()> item) {
+void put(CUstream_st *s, std::function<void()> item, bool later = false) {
     s->items.push_back(std::move(item));
     s->n_put++;
-    if (eager()) run_until(s, s->n_put);
+    if (eager() && !later) run_until(s, s->n_put);
+}
+
+std::function<void()> opened(std::function<void()> item) {
+    return [item = std::move(item)] {
+        standin_open();
+        item();
+        standin_close();
+    };
 }
 
 size_t pages(size_t nbytes) {
@@ -71,11 +79,10 @@ void standin_close() {
     if (--n_open == 0) protect(PROT_NONE);
 }
 void standin_enqueue(cudaStream_t stream, std::function<void()> item) {
-    put(of(stream), [item = std::move(item)] {
-        standin_open();
-        item();
-        standin_close();
-    });
+    put(of(stream), opened(std::move(item)));
+}
+void standin_defer(cudaStream_t stream, std::function<void()> item) {
+    put(of(stream), opened(std::move(item)), true);
 }
 void standin_finish(cudaStream_t stream) {
     run_until(of(stream), of(stream)->n_put);
