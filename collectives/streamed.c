@@ -12,6 +12,7 @@
  * must fit on the device beside each other (at most 4 pairs and one collective a comm, of few blocks each;
  * kernels that compute end by themselves).
  */
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

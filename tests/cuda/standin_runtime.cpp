@@ -12,6 +12,7 @@
 struct CUstream_st {
     std::deque<std::function<void()>> items;
     size_t n_put = 0, n_done = 0;
+    size_t n_deferred = 0; /* items up to the last one that waits for another process */
 };
 struct CUevent_st {
     CUstream_st *stream = nullptr;
@@ -46,7 +47,8 @@ void run_until(CUstream_st *s, size_t n) {
 void put(CUstream_st *s, std::function<void()> item, bool later = false) {
     s->items.push_back(std::move(item));
     s->n_put++;
-    if (eager() && !later) run_until(s, s->n_put);
+    if (later) s->n_deferred = s->n_put;
+    if (eager() && s->n_done >= s->n_deferred) run_until(s, s->n_put);
 }
 
 std::function<void()> opened(std::function<void()> item) {
