@@ -19,13 +19,13 @@ static const par_backend *cuda;
 static par_link chosen;
 static const par_tag tag = {"test", -1, -1, -1};
 
-void device_choose(const char *program, par_link link) {
+void device_choose(const char *program, par_link link, bool shared) {
     char path[1024];
     const char *slash = strrchr(program, '/');
     snprintf(path, sizeof path, "%.*s/cuda", slash ? (int)(slash - program) : 1, slash ? program : ".");
     setenv("PAR_MODULE_PATH", path, 1);
     chosen = link;
-    CHECK_OK(par_device_select(&(par_device_params){.local_size = 1, .device = -1, .shared = true}));
+    CHECK_OK(par_device_select(&(par_device_params){.local_size = 1, .device = -1, .shared = shared}));
     if (par_backend_get("cuda", &cuda) != PAR_OK) cuda = NULL;
 }
 

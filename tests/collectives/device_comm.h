@@ -14,8 +14,9 @@ typedef struct {
     int p, r;
 } device_world;
 
-/* Loads the module from beside the program, and says by which link the cases go. */
-void device_choose(const char *program, par_link link);
+/* Loads the module from beside the program, and says by which link the cases go; all ranks have one GPU,
+ * which is legal if it is `shared`. */
+void device_choose(const char *program, par_link link, bool shared);
 const par_backend *device_backend(void); /* NULL: this build has no stand-in */
 
 /* False: skipped or failed. */

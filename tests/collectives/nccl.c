@@ -46,6 +46,6 @@ int main(int argc, char **argv) {
         {.name = "refusals", .ranks = 4, .run_mpi = refusals},
         {.name = "asynchronous-error", .ranks = 2, .run_mpi = asynchronous_error},
     };
-    device_choose(argv[0], PAR_LINK_NCCL);
+    device_choose(argv[0], PAR_LINK_NCCL, true);
     return harness_main_mpi("nccl", cases, HARNESS_COUNT(cases), argc, argv);
 }
