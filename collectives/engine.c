@@ -10,6 +10,7 @@
 
 #include "collectives/device.h"
 #include "internal.h"
+#include "libpar/base/clock.h"
 #include "libpar/base/record.h"
 
 enum { DEPTH = 2 };
@@ -257,12 +258,6 @@ par__op *par__engine_find(const par_comm *comm, int64_t number) {
     return NULL;
 }
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Other ranks of the node may need this core: after some yields, an oversubscribed rank leaves it for longer.
  */
 void par__engine_idle(const par_transport *t, int n_idle) {
@@ -279,14 +274,14 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
     par_status st = PAR_OK;
     if (op) {
         int row = op->row, n_idle = 0;
-        double begin = seconds();
+        double begin = par__seconds();
         while (st == PAR_OK && par__engine_find(comm, number)) {
             bool moved;
             st = par__engine_progress(t, &moved);
             n_idle = moved ? 0 : n_idle + 1;
             if (!moved) par__engine_idle(t, n_idle);
         }
-        par__recorder_waited(t->recorder, row, seconds() - begin);
+        par__recorder_waited(t->recorder, row, par__seconds() - begin);
     }
     if (st == PAR_OK && comm->error_number == number && number > 0)
         return par_fail(comm->error_status, "%s", comm->error_text);

@@ -122,7 +122,7 @@ typedef struct {
 
 struct par_transport {
     par_transport_params params;
-    int size, rank, local_size;
+    int size, rank, local_size, local_rank;
     int max_yields; /* idle polls with a yield before one with a sleep, if oversubscribed */
     bool measuring;
     par_recorder *recorder;

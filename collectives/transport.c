@@ -91,6 +91,9 @@ bool par_transport_measuring(const par_transport *t) {
 int par_transport_local_size(const par_transport *t) {
     return t->local_size;
 }
+int par_transport_local_rank(const par_transport *t) {
+    return t->local_rank;
+}
 
 par_recorder *par_transport_recorder(par_transport *t) {
     return t->recorder;

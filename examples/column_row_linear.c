@@ -68,7 +68,7 @@ static par_status run(par_transport *transport) {
     PAR_TRY(par_memory_create_measuring(&plan)); /* first measure, then take */
     PAR_TRY_GOTO(tp_comm(transport, plan, &tp), out_plan);
     par_comm_destroy(&tp);
-    PAR_TRY_GOTO(par_memory_create(&backend->memory, plan, &memory), out_plan);
+    PAR_TRY_GOTO(par_memory_create(&backend->memory, &backend->host_memory, plan, &memory), out_plan);
     PAR_TRY_GOTO(tp_comm(transport, memory, &tp), out_memory);
     st = compare(tp);
     par_comm_destroy(&tp);

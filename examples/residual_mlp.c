@@ -120,7 +120,8 @@ static void mlp_destroy(par_module *module) {
 }
 
 static par_status create(const void *config, int index, par_module **out) {
-    static const par_module_ops ops = {mlp_build, mlp_forward, mlp_backward, NULL, mlp_destroy};
+    static const par_module_ops ops = {
+        .build = mlp_build, .forward = mlp_forward, .backward = mlp_backward, .destroy = mlp_destroy};
     mlp *s = calloc(1, sizeof *s);
     if (!s) PAR_FAIL(PAR_ERR_MEMORY, "no memory for module %d", index);
     s->base.ops = &ops;

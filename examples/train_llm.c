@@ -106,7 +106,10 @@ static par_status read_import(void *user, const par_param *param, float *dst) {
 static par_status show(const run *r, world *w, const data *d, const par_trainer *trainer) {
     par_status st = PAR_OK;
     double nats = 0;
-    if (r->set.show_mesh) PAR_TRY(par_mesh_print(par_trainer_mesh(trainer), report_line, NULL));
+    if (r->set.show_mesh) {
+        PAR_TRY(par_mesh_print(par_trainer_mesh(trainer), report_line, NULL));
+        PAR_TRY(world_devices_print(w, &r->set, report_line));
+    }
     if (w->rank == 0) {
         report_start(r, w, d, trainer);
         if (r->set.gantt) st = report_gantt(r, trainer);
@@ -117,33 +120,57 @@ static par_status show(const run *r, world *w, const data *d, const par_trainer 
     return world_agree(w, st);
 }
 
-static par_status train_with_data(const run *r, world *w, const data *d, par_import *import) {
-    par_trainer *trainer = NULL;
+/* Everything up to the last step. *o is there once the steps have begun. */
+static par_status train_with_trainer(const run *r, world *w, const data *d, par_import *import,
+                                     par_trainer *trainer, sampler *p, observer **o) {
     beginning from = {0};
     double begin = world_seconds();
-    PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
-    par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
+    if (import) PAR_TRY(par_trainer_load(trainer, read_import, import));
+    PAR_TRY(sample_prepare(r, p, trainer));
+    PAR_TRY(show(r, w, d, trainer));
+    PAR_TRY(checkpoint_check(r, w, trainer));
+    PAR_TRY(checkpoint_resume(r, w, d, trainer, &from));
+    PAR_TRY(observer_create(r, w, d, &from, o));
+    if (w->rank == 0) printf("ready after %.1f s\n", world_seconds() - begin);
+    checkpoint_catch_signals();
+    began = true;
+    par_status st = train(r, w, d, trainer, from.step, *o);
+    if (w->rank == 0) report_progress_clear();
+    return st;
+}
+
+static par_status train_with_data(const run *r, world *w, const data *d, par_import *import, sampler **p) {
+    par_trainer *trainer = NULL;
     observer *o = NULL;
-    if (st == PAR_OK) st = show(r, w, d, trainer);
-    if (st == PAR_OK) st = checkpoint_check(r, w, trainer);
-    if (st == PAR_OK) st = checkpoint_resume(r, w, d, trainer, &from);
-    if (st == PAR_OK) st = observer_create(r, w, d, &from, &o);
-    if (st == PAR_OK) {
-        if (w->rank == 0) printf("ready after %.1f s\n", world_seconds() - begin);
-        checkpoint_catch_signals();
-        began = true;
-        st = train(r, w, d, trainer, from.step, o);
-        if (w->rank == 0) report_progress_clear();
-    }
+    PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
+    par_status st = train_with_trainer(r, w, d, import, trainer, *p, &o);
     bool ended = st == PAR_OK || st == PAR_ERR_STOPPED; /* the same on every rank */
-    if (ended && o) observer_predict(o, r, d, trainer);
+    par_status counted = ended ? observer_count(o, r, d, trainer) : PAR_OK;
+    if (counted != PAR_OK) st = counted, ended = false;
+    if (st == PAR_OK) st = sample_draw(r, w, *p);
+    sample_close(p);
     /* A broken transport cannot be taken down together; the process ends instead. */
     if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
-    if (ended && o) {
+    if (ended && st != PAR_ERR_TRANSPORT) {
         par_status matrix = observer_matrix(o, r, w);
         if (st == PAR_OK) st = matrix;
     }
     observer_destroy(&o);
+    return st;
+}
+
+/* --sample: weights and a text, no data. */
+static par_status only_sample(const run *r, world *w, par_import *import, sampler **p) {
+    static const data none;
+    par_trainer *trainer = NULL;
+    beginning from = {0};
+    PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
+    par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
+    if (st == PAR_OK) st = sample_prepare(r, *p, trainer);
+    if (st == PAR_OK) st = checkpoint_resume(r, w, &none, trainer, &from);
+    if (st == PAR_OK) st = sample_draw(r, w, *p);
+    sample_close(p);
+    if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
     return st;
 }
 
@@ -162,13 +189,20 @@ static par_status open_import(run *r, world *w, par_import **import) {
 
 static par_status run_connected(run *r, world *w) {
     par_import *import = NULL;
+    sampler *p = NULL;
     data d = {0};
-    par_status st = world_threads(w, r->set.threads);
-    if (st == PAR_OK && r->set.import) st = open_import(r, w, &import);
+    const settings *s = &r->set;
+    par_status st = world_device(w, s);
+    if (st == PAR_OK) st = world_threads(w, s->threads);
+    if (st == PAR_OK && s->import) st = open_import(r, w, &import);
     if (st == PAR_OK && w->rank == 0) report_notes(r, w);
-    if (st == PAR_OK) st = world_agree(w, data_open(r, w, &d));
+    if (st == PAR_OK && !s->sample) st = world_agree(w, data_open(r, w, &d));
+    if (st == PAR_OK) st = sample_open(r, w, &p);
     if (st == PAR_OK)
-        st = r->set.verify_parallel ? verify_parallel(r, w, &d) : train_with_data(r, w, &d, import);
+        st = s->sample            ? only_sample(r, w, import, &p)
+             : s->verify_parallel ? verify_parallel(r, w, &d)
+                                  : train_with_data(r, w, &d, import, &p);
+    sample_close(&p);
     data_close(&d);
     par_import_close(&import);
     return st;
@@ -188,6 +222,7 @@ static par_status dry_run(run *r, int world_size, int rank, par_problems *proble
         par_import_close(&import);
     }
     PAR_TRY(resolve(r, world_size, problems));
+    PAR_TRY(world_device_alone(s)); /* the plan has its kernels' workspaces */
     return rank == 0 ? report_plan(r, world_size) : PAR_OK;
 }
 

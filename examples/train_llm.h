@@ -1,5 +1,5 @@
 /*
- * train_llm: the trainer program, in eight files: options (the table and what follows from it alone), world
+ * train_llm: the trainer program, in nine files: options (the table and what follows from it alone), world
  * (MPI, threads, cores), data (token files, splits, import), checkpoint (saving, resuming, signals), observe
  * (log, curve, communication matrix), report (everything that is printed), verify and main. It uses the
  * public headers only; what it does that the library must not (MPI_Init, signals, threads, printing, exit
@@ -32,7 +32,9 @@ typedef struct {
     int64_t chunks, zero;
     par_int_list pp_layers; /* blocks a part */
     bool sequence_parallel, sequence_parallel_set;
-    const char *backend;
+    const char *device, *comm;
+    int64_t gpu; /* -1: by the rank on its node */
+    bool allow_shared_gpu, tf32, tune_gemm;
     int64_t threads;
     const char *data;
     double split;
@@ -44,6 +46,10 @@ typedef struct {
     bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
     bool verify_parallel;
     int64_t verify_layers, verify_steps;
+    bool sample;
+    int64_t sample_tokens, sample_count, sample_seed, top_k; /* sample_tokens -1: as many as fit, up to 100 */
+    double temperature;
+    const char *prompt, *tokenizer;
 } settings;
 
 /* One run: everything that follows from the settings and the world. */
@@ -86,6 +92,12 @@ void world_check_singletons(int world_size, par_problems *);
 par_status world_connect(world *, bool check_comm);
 /* Threads a rank: as asked, or this node's cores shared by its ranks; the same on every rank. Collective. */
 par_status world_threads(world *, int64_t asked);
+/* The device of this rank, opened; agreed on: a rank without one ends all, with its message. Collective. */
+par_status world_device(world *, const settings *);
+/* The same for a plan, by one process for itself. Not collective. */
+par_status world_device_alone(const settings *);
+/* A line a rank with its device, on rank 0, unless it is the host. Collective. */
+par_status world_devices_print(const world *, const settings *, void (*print)(void *, const char *));
 /* Agree on a status over all ranks. Collective. */
 par_status world_agree(world *, par_status);
 void world_disconnect(world *);
@@ -146,10 +158,26 @@ bool observer_has_validation(const observer *);
 void observer_step(observer *, int64_t step, double lr, double seconds, const par_vote *,
                    const par_step_times *);
 void observer_validation(observer *, const run *, int64_t step, double loss, int64_t n, double seconds);
-/* The last curve, and the prediction of what was sent; while the trainer is there. */
-void observer_predict(observer *, const run *, const data *, const par_trainer *);
-/* The communication matrix; after the trainer, which waits for its last messages. Collective. */
+/* The last curve, what was sent so far, once the last step's weights have arrived, and the prediction of it.
+ * What is sent later is not in the matrix. Collective. */
+par_status observer_count(observer *, const run *, const data *, par_trainer *);
+/* The communication matrix. Collective. */
 par_status observer_matrix(observer *, const run *, world *);
+
+/* sample */
+typedef struct sampler sampler;
+/* Reads tokenizer and prompt. *out stays NULL where no sample will be drawn (--sample-tokens 0). What cannot
+ * be read is an error if a sample was asked for, else a note in its place. Collective. */
+par_status sample_open(const run *, world *, sampler **out);
+/* The options ask for a sample, instead of leaving it to what is there. */
+bool sample_is_asked_for(const settings *);
+/* Takes the memory of the generator; where that fails, as above. NULL is accepted here and below. Collective.
+ */
+par_status sample_prepare(const run *, sampler *, par_trainer *);
+/* Draws, and prints on rank 0. Collective. */
+par_status sample_draw(const run *, world *, sampler *);
+/* Before the trainer is destroyed. */
+void sample_close(sampler **);
 
 /* report; on rank 0 alone */
 void report_problems(const char *title, const char *text);

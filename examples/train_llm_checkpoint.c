@@ -129,16 +129,17 @@ static par_status resume(const run *r, const world *w, const data *d, par_traine
     const par_checkpoint_about about = {.model = model, .options = options};
     const char *directory = automatic ? s->save : s->resume;
     PAR_TRY(par_trainer_resume(trainer, directory, &about, result));
-    if (!*result->path && !automatic)
+    if (!*result->path && (!automatic || s->sample))
         return par_fail(PAR_ERR_IO,
                         "--resume %s: there is no checkpoint in it; legal: a directory that --save made",
                         directory);
     if (w->rank != 0) return PAR_OK;
-    print_notes(result);
+    /* options of a training differ, and that it is over, when there is none */
+    if (!s->sample) print_notes(result);
     if (*result->path)
         printf("resumed %s | step %lld, %lld samples consumed, loss %.4f\n", result->path,
                (long long)result->step, (long long)result->consumed, result->loss);
-    if (*result->path && result->step >= s->steps)
+    if (!s->sample && *result->path && result->step >= s->steps)
         printf("note: --steps %lld are done already\n", (long long)s->steps);
     if (!*result->path) printf("no checkpoint in %s yet: starting anew\n", directory);
     return PAR_OK;

@@ -32,7 +32,7 @@ static void log_layout(par_log *log, const run *r, const world *w) {
     par_log_int(log, "zero", p->zero);
     par_log_text(log, "recompute", r->set.recompute);
     par_log_bool(log, "sequence_parallel", p->layout.size[PAR_TP] > 1 && !p->no_sequence_parallel);
-    par_log_text(log, "backend", p->backend);
+    par_log_text(log, "device", p->backend);
     par_log_int(log, "threads", w->threads);
 }
 
@@ -271,11 +271,13 @@ void observer_validation(observer *o, const run *r, int64_t step, double loss, i
     end_line(o);
 }
 
-void observer_predict(observer *o, const run *r, const data *d, const par_trainer *trainer) {
+par_status observer_count(observer *o, const run *r, const data *d, par_trainer *trainer) {
     par_traffic_run sent;
     const par_trainer_params *p = &r->params;
     write_curve(o, r);
-    if (!o->predicted) return;
+    if (!o->predicted) return PAR_OK;
+    PAR_TRY(par_trainer_settle(trainer));
+    par_traffic_count(o->counted, o->recorder);
     par_trainer_traffic(trainer, &sent);
     sent.T = r->config.tokens;
     sent.C = r->config.channels;
@@ -285,12 +287,12 @@ void observer_predict(observer *o, const run *r, const data *d, const par_traine
     sent.evaluations = o->evaluations;
     sent.eval_micros = o->evaluations * d->n_validation / p->micro_batch / p->layout.size[PAR_DP];
     o->predicting = par_traffic_predict(o->predicted, &sent);
+    return PAR_OK;
 }
 
 par_status observer_matrix(observer *o, const run *r, world *w) {
     par_matrix *matrix = NULL;
     if (!o->counted) return PAR_OK;
-    par_traffic_count(o->counted, o->recorder);
     PAR_TRY(world_agree(w, o->predicting));
     PAR_TRY(par_matrix_gather(w->comm, o->counted, o->predicted, &matrix));
     par_status st = PAR_OK;

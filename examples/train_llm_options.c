@@ -7,7 +7,7 @@
 
 #include "train_llm.h"
 
-enum { MAX_OPTIONS = 96, MAX_AUTO_MICRO_BATCH = 8 };
+enum { MAX_OPTIONS = 128, MAX_AUTO_MICRO_BATCH = 8 };
 
 static const char usage[] =
     "usage: mpirun -n RANKS ./train_llm [--tp N] [--pp N] [--dp N] [--model NAME] [--data FILE] ...\n"
@@ -112,6 +112,28 @@ static int precision_options(settings *s, par_option *t) {
     return (int)(sizeof table / sizeof *table);
 }
 
+static int sample_options(settings *s, par_option *t) {
+    const char *g = "Sampling";
+    const par_option table[] = {
+        {"sample", PAR_OPT_BOOL, &s->sample, g, "no training: text from the weights of --resume or --import",
+         NULL, false},
+        {"sample-tokens", PAR_OPT_INT, &s->sample_tokens, g,
+         "new ones, also after a training; -1: 100, or what fits; 0: no sample", "-1..10000000", false},
+        {"sample-count", PAR_OPT_INT, &s->sample_count, g, "texts", "1..1000", false},
+        {"prompt", PAR_OPT_TEXT, &s->prompt, g, "how the text begins; else <|endoftext|> or a new line", NULL,
+         false},
+        {"temperature", PAR_OPT_REAL, &s->temperature, g, "logits are divided by it; 0: always the likeliest",
+         "0..1000000", false},
+        {"top-k", PAR_OPT_INT, &s->top_k, g, "draw among so many likeliest tokens; 0: all", "0..", false},
+        {"sample-seed", PAR_OPT_INT, &s->sample_seed, g, "of the draws", "0..", false},
+        {"tokenizer", PAR_OPT_TEXT, &s->tokenizer, g,
+         "bytes, a .vocab file or a directory of par data's; else what lies beside --data or in --import",
+         NULL, false},
+    };
+    memcpy(t, table, sizeof table);
+    return (int)(sizeof table / sizeof *table);
+}
+
 static int other_options(settings *s, par_option *t) {
     const char *d = "Data", *o = "Output", *c = "Checkpoints", *g = "Machine and diagnostics";
     const par_option table[] = {
@@ -131,7 +153,14 @@ static int other_options(settings *s, par_option *t) {
          "a JSON line a step, behind what is in this file; resumed runs go on in it", NULL, false},
         {"curve", PAR_OPT_TEXT, &s->curve, o, "loss over steps as SVG, to this file", NULL, false},
         {"bigram", PAR_OPT_BOOL, &s->bigram, o, "print a bigram table's loss for comparison", NULL, false},
-        {"backend", PAR_OPT_CHOICE, &s->backend, g, "", "cpu|ref", false},
+        {"device", PAR_OPT_CHOICE, &s->device, g, "what computes: cuda needs a GPU; ref: plain loops",
+         "cpu|cuda|ref", false},
+        {"gpu", PAR_OPT_INT, &s->gpu, g, "number of the GPU; -1: by the rank on its node", "-1..1023", false},
+        {"allow-shared-gpu", PAR_OPT_BOOL, &s->allow_shared_gpu, g,
+         "several ranks may use one GPU: for functional tests, slow", NULL, false},
+        {"tune-gemm", PAR_OPT_BOOL, &s->tune_gemm, g, "cuda: time every product's candidates once, at start",
+         NULL, false},
+        {"tf32", PAR_OPT_BOOL, &s->tf32, g, "cuda, fp32: products round their factors to TF32", NULL, false},
         {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks", "0..4096",
          false},
         {"check-comm", PAR_OPT_BOOL, &s->check_comm, g, "ranks compare every collective first", NULL, false},
@@ -191,19 +220,26 @@ static int options_table(settings *s, par_option *table) {
         .max_skips = 16,
         .chunks = 1,
         .sequence_parallel = true,
-        .backend = "cpu",
+        .device = "cpu",
+        .gpu = -1,
         .split = 0.1,
         .eval_every = 50,
         .eval_batches = 8,
         .log_every = 1,
         .verify_steps = 3,
         .keep = 3,
+        .sample_tokens = -1,
+        .sample_count = 1,
+        .temperature = 0.8,
+        .top_k = 200,
+        .sample_seed = 1,
     };
     *s = defaults;
     int n = model_options(s, table);
     n += layout_options(s, table + n);
     n += training_options(s, table + n);
     n += precision_options(s, table + n);
+    n += sample_options(s, table + n);
     return n + other_options(s, table + n);
 }
 
@@ -218,6 +254,29 @@ static void check_checkpoints(const settings *s, par_problems *problems) {
         par_problem(problems, "--resume auto: needs --save; legal without it: a directory");
     if (s->save && s->steps > 99999999)
         par_problem(problems, "--steps %lld: with --save at most 99999999", (long long)s->steps);
+}
+
+static void check_sampling(const settings *s, par_problems *problems) {
+    if (s->sample && !s->resume && !s->import)
+        par_problem(problems, "--sample: has no weights; legal: with --resume DIR or --import DIR");
+    if (s->sample && s->sample_tokens == 0)
+        par_problem(problems, "--sample, --sample-tokens 0: legal: 1 or more tokens, or -1");
+    if (s->sample && s->verify_parallel)
+        par_problem(problems, "--sample, --verify-parallel: legal: one of the two");
+}
+
+/* What belongs to one device only. */
+static void check_device(const settings *s, par_problems *problems) {
+    const struct {
+        const char *name;
+        bool given;
+    } cuda[] = {{"gpu", s->gpu >= 0},
+                {"allow-shared-gpu", s->allow_shared_gpu},
+                {"tf32", s->tf32},
+                {"tune-gemm", s->tune_gemm}};
+    for (int i = 0; i < 4 && strcmp(s->device, "cuda") != 0; i++)
+        if (cuda[i].given)
+            par_problem(problems, "--%s: needs --device cuda, this is %s", cuda[i].name, s->device);
 }
 
 void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
@@ -236,6 +295,8 @@ void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
     if (s->import && strcmp(s->model, "small") != 0)
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
     check_checkpoints(s, problems);
+    check_sampling(s, problems);
+    check_device(s, problems);
 }
 
 void options_help(char *text, size_t nbytes) {
@@ -357,7 +418,7 @@ static void resolve_kinds(const settings *s, par_trainer_params *p) {
 }
 
 static void resolve_numbers(const settings *s, par_trainer_params *p) {
-    p->backend = s->backend;
+    p->backend = s->device;
     p->scaler = (par_scaler_params){.constant = s->loss_scale,
                                     .init = s->loss_scale_init,
                                     .min = s->loss_scale_min,

@@ -59,7 +59,7 @@ static void report_layout(const run *r, int world_size) {
 void report_notes(const run *r, const world *w) {
     report_model(r);
     report_layout(r, w->size);
-    printf("machine: backend %s, %d threads a rank, %d ranks and %d cores on this node\n", r->set.backend,
+    printf("machine: device %s, %d threads a rank, %d ranks and %d cores on this node\n", r->set.device,
            w->threads, w->local_size, w->cores);
     if (getenv("OMPI_COMM_WORLD_SIZE") && w->cores < w->node_cores)
         printf("warning: the ranks are bound to %d of %d cores; give mpirun --bind-to none\n", w->cores,
@@ -197,12 +197,19 @@ static bool on_terminal(void) {
     return strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0;
 }
 
-/* Time left is that of the steps so far, validation included. */
+/*
+ * Time left is that of the steps so far, validation included. Five times a second at most: mpirun reads
+ * nothing while it waits for its ranks to end, and a rank that fills the terminal's 4 KiB then waits for
+ * mpirun.
+ */
 void report_progress(const run *r, int64_t step) {
     enum { BAR = 24 };
-    if (n_rates == 0 || !on_terminal()) return;
+    static double last;
+    double now = world_seconds();
+    if (n_rates == 0 || now - last < 0.2 || !on_terminal()) return;
+    last = now;
     int done = (int)(step * BAR / r->set.steps);
-    double a_step = (world_seconds() - began) / (double)n_rates;
+    double a_step = (now - began) / (double)n_rates;
     report_progress_clear();
     printf("[%.*s%.*s] %lld/%lld, ", done, "########################", BAR - done, "........................",
            (long long)step, (long long)r->set.steps);

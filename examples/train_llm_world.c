@@ -97,7 +97,7 @@ static par_status create_comm(world *w, const int *ranks) {
     par_status st = par_memory_create_measuring(&measured);
     if (st == PAR_OK) st = par_comm_create(w->transport, &params, measured, &measuring);
     par_comm_destroy(&measuring);
-    if (st == PAR_OK) st = par_memory_create(&allocator, measured, &w->memory);
+    if (st == PAR_OK) st = par_memory_create(&allocator, &allocator, measured, &w->memory);
     if (st == PAR_OK) st = par_comm_create(w->transport, &params, w->memory, &w->comm);
     par_memory_destroy(&measured);
     return st;
@@ -120,6 +120,61 @@ void world_disconnect(world *w) {
     par_comm_destroy(&w->comm);
     par_memory_destroy(&w->memory);
     par_transport_destroy(&w->transport);
+}
+
+static bool is_cuda(const settings *s) {
+    return strcmp(s->device, "cuda") == 0;
+}
+
+/* Before anything else asks for the backend: the choice holds for the process. */
+static par_status open_device(const settings *s, int local_rank, int local_size) {
+    const par_backend *backend = NULL;
+    const par_device_params params = {.local_rank = local_rank,
+                                      .local_size = local_size,
+                                      .device = (int)s->gpu,
+                                      .shared = s->allow_shared_gpu,
+                                      .tf32 = s->tf32,
+                                      .tune = s->tune_gemm};
+    if (!is_cuda(s)) return PAR_OK;
+    PAR_TRY(par_device_select(&params));
+    return par_backend_get(s->device, &backend);
+}
+
+par_status world_device(world *w, const settings *s) {
+    int local_rank = par_transport_local_rank(w->transport), n = par_transport_local_size(w->transport);
+    return world_agree(w, open_device(s, local_rank, n));
+}
+
+par_status world_device_alone(const settings *s) {
+    char why[1024];
+    par_status st = open_device(s, 0, 1);
+    if (st == PAR_OK) return PAR_OK;
+    snprintf(why, sizeof why, "%s", par_error());
+    return par_fail(st, "%s; --dry-run --device cpu plans all but the kernels' own workspaces", why);
+}
+
+par_status world_devices_print(const world *w, const settings *s, void (*print)(void *, const char *)) {
+    enum { NBYTES = 256 };
+    const par_backend *backend = NULL;
+    char mine[NBYTES] = "", line[NBYTES + 16], *all = NULL;
+    if (!is_cuda(s)) return PAR_OK;
+    par_status st = par_backend_get(s->device, &backend);
+    if (st == PAR_OK) {
+        all = calloc((size_t)w->size, NBYTES);
+        if (!all) st = par_fail(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
+    }
+    st = par_comm_agree(w->comm, st);
+    if (st == PAR_OK) {
+        snprintf(mine, sizeof mine, "%s", par_backend_device(backend));
+        st = par_comm_all_gather(w->comm, mine, all, NBYTES, PAR_U8, tag, NULL, NULL);
+    }
+    for (int r = 0; st == PAR_OK && w->rank == 0 && r < w->size; r++) {
+        snprintf(line, sizeof line, "%5d  %.250s", r, all + (size_t)r * NBYTES);
+        if (r == 0) print(NULL, " rank  device");
+        print(NULL, line);
+    }
+    free(all);
+    return st;
 }
 
 par_status world_agree(world *w, par_status st) {

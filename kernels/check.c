@@ -222,6 +222,28 @@ static par_status check_attention_backward(check c, const void *args) {
     return matrix(c, "dv", rows, nk, "lddv", a->lddv, a->dv);
 }
 
+static par_status check_attention_decode(check c, const void *args) {
+    const par_attention_decode *a = args;
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "B", a->B, "capacity", a->capacity));
+    PAR_TRY(array(c, "H", a->H, "D", a->D));
+    PAR_TRY(at_least(c, "K", a->K, a->H > 0));
+    if (a->K > 0 && a->H % a->K != 0)
+        PAR_FAIL(PAR_ERR_ARG, "%s: H is %lld, must be a multiple of K = %lld", c.op, (long long)a->H,
+                 (long long)a->K);
+    PAR_TRY(at_least(c, "n", a->n, 0));
+    PAR_TRY(at_most(c, "n (capacity)", a->n, a->capacity));
+    PAR_TRY(array(c, "K", a->K, "D", a->D));
+    PAR_TRY(array(c, "B * capacity", a->B * a->capacity, "K * D", a->K * a->D));
+    PAR_TRY(array(c, "capacity", a->capacity, "H", a->H));
+    PAR_TRY(finite(c, "scale", a->scale));
+    int64_t cached = a->n > 0 ? a->B * a->K * a->D : 0;
+    PAR_TRY(matrix(c, "q", a->B, a->H * a->D, "ldq", a->ldq, a->q));
+    PAR_TRY(matrix(c, "o", a->B, a->H * a->D, "ldo", a->ldo, a->o));
+    PAR_TRY(pointer(c, "k", a->k, cached));
+    return pointer(c, "v", a->v, cached);
+}
+
 static par_status check_gelu(check c, const void *args) {
     const par_gelu *a = args;
     PAR_TRY(float_type(c, "dtype", a->dtype));
@@ -393,6 +415,7 @@ par_status par__kernel_check(par_op op, const void *args, bool data) {
         [PAR_OP_SGD] = check_sgd,
         [PAR_OP_NORM2] = check_norm2,
         [PAR_OP_CAST] = check_cast,
+        [PAR_OP_ATTENTION_DECODE] = check_attention_decode,
     };
     return checks[op]((check){par_op_name(op), data}, args);
 }

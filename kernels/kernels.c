@@ -73,6 +73,7 @@ const char *par_op_name(par_op op) {
         [PAR_OP_SGD] = "sgd",
         [PAR_OP_NORM2] = "norm2",
         [PAR_OP_CAST] = "cast",
+        [PAR_OP_ATTENTION_DECODE] = "attention_decode",
     };
     return (int)op >= 0 && op < PAR_OP_COUNT ? names[op] : NULL;
 }

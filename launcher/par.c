@@ -204,8 +204,8 @@ static par_status write_tokens(const file_list *list, const data_settings *s) {
     if (st == PAR_OK && !s->field) point_out_encodings(paths, n);
     free(paths);
     if (st == PAR_OK)
-        printf("%s: %lld tokens of %d of %d files, vocabulary %lld\n", s->out, (long long)n_tokens, n,
-               list->n, (long long)vocab);
+        printf("%s: %lld tokens of %d of %d files, %lld bytes, vocabulary %lld\n", s->out,
+               (long long)n_tokens, n, list->n, (long long)nbytes, (long long)vocab);
     return st;
 }
 

@@ -20,7 +20,7 @@ enum { MAX_LAYOUTS = 64 };
 
 typedef struct {
     int64_t tp, pp, dp, chunks, zero, micro_batch;
-    const char *schedule, *recompute, *backend, *precision, *layouts, *reference;
+    const char *schedule, *recompute, *device, *precision, *layouts, *reference;
     bool sequence_parallel, summary, help;
     int layout[MAX_LAYOUTS][3], n_layouts;
 } arguments;
@@ -131,7 +131,7 @@ static int run_case(const char *directory, const arguments *a, int rank) {
                             .recompute = (par_recompute)choice(a->recompute, recomputes),
                             .no_sequence_parallel = !a->sequence_parallel,
                             .details = !a->summary,
-                            .backend = a->backend,
+                            .device = a->device,
                             .dtype = (par_dtype)choice(a->precision, precisions),
                             .micro_batch = a->micro_batch};
         int result = run_layout(&c, &o);
@@ -148,7 +148,7 @@ static int run(int argc, char **argv, int rank, int size) {
                    .chunks = 1,
                    .schedule = "1f1b",
                    .recompute = "none",
-                   .backend = "cpu",
+                   .device = "cpu",
                    .precision = "fp32",
                    .sequence_parallel = true};
     par_option options[] = {
@@ -167,7 +167,7 @@ static int run(int argc, char **argv, int rank, int size) {
         {"recompute", PAR_OPT_CHOICE, &a.recompute, "memory", "recompute activations", "none|selective|full",
          false},
         {"zero", PAR_OPT_INT, &a.zero, "memory", "shard optimizer state over dp", "0..1", false},
-        {"backend", PAR_OPT_CHOICE, &a.backend, "run", "kernels", "ref|cpu", false},
+        {"device", PAR_OPT_CHOICE, &a.device, "run", "what computes", "cpu|cuda|ref", false},
         {"precision", PAR_OPT_CHOICE, &a.precision, "run", "of weights and activations", "fp32|bf16|fp16",
          false},
         {"reference", PAR_OPT_TEXT, &a.reference, "run", "directory of the results, if not DIR", NULL, false},

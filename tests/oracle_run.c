@@ -122,10 +122,13 @@ static par_status take_logits(void *user, const par_module *head, const void *st
     par_tensor t;
     if (par_trainer_mesh(s->trainer)->coordinate[PAR_DP] != 0) return PAR_OK;
     PAR_TRY(par_transformer_logits(head, stash, &t, &begin, &valid));
-    for (int64_t r = 0; r < rows; r++)
-        memcpy(s->logits + r * V + begin, (const float *)t.data + r * t.shape[1],
-               (size_t)valid * sizeof(float));
-    return PAR_OK;
+    float *local = malloc(par_tensor_nbytes(&t));
+    if (!local) PAR_FAIL(PAR_ERR_MEMORY, "no memory for logits");
+    par_status st = par_trainer_copy(s->trainer, local, t.data, par_tensor_nbytes(&t));
+    for (int64_t r = 0; st == PAR_OK && r < rows; r++)
+        memcpy(s->logits + r * V + begin, local + r * t.shape[1], (size_t)valid * sizeof(float));
+    free(local);
+    return st;
 }
 
 /* Logits of one micro-batch in full on rank 0; x is equal on all ranks. */
@@ -280,7 +283,7 @@ static par_trainer_params trainer_params(oracle_state *s) {
     const oracle_options *o = s->options;
     const json_t *betas = json_object_get(json_object_get(s->c->reference, "optimizer"), "betas");
     par_trainer_params params = check_params(s->model, o->tp, o->pp, o->dp, s->micro_batch, s->c->batch);
-    params.backend = o->backend ? o->backend : "cpu";
+    params.backend = o->device ? o->device : "cpu";
     params.dtype = o->dtype;
     /* The reference's own scale: a step that a dynamic scale skips would move all later ones to other
      * samples. */

@@ -22,6 +22,7 @@
 void par__cpu_rung(par_backend *backend);
 void par__cpu_activation(par_backend *backend);
 void par__cpu_attention(par_backend *backend);
+void par__cpu_attention_decode(par_backend *backend);
 void par__cpu_column_sum(par_backend *backend);
 void par__cpu_embedding(par_backend *backend);
 void par__cpu_gemm(par_backend *backend);

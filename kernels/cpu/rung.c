@@ -4,6 +4,7 @@
 void par__cpu_rung(par_backend *backend) {
     par__cpu_activation(backend);
     par__cpu_attention(backend);
+    par__cpu_attention_decode(backend);
     par__cpu_column_sum(backend);
     par__cpu_embedding(backend);
     par__cpu_gemm(backend);

@@ -1,44 +1,35 @@
 /*
- * The gradient of a bias (par_column_sum): a block sums 32 columns, its 8 warps every 8th row each in fp32,
- * and the warps' sums are added in their order, so that the bits repeat. Reads are whole 64 or 128 byte rows
- * of a warp.
+ * The gradient of a bias (par_column_sum): the sums of columns.cuh, of tall matrices in two passes. Pieces
+ * have at least MIN_ROWS rows; their number depends on m alone, so that the bits repeat on every device.
  */
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/columns.cuh"
 
-enum { COLUMNS = 32, WARPS = 8 };
+enum { MIN_ROWS = 64, MAX_PIECES = 128 };
 
-template <typename T>
-__global__ void column_sum(const T *x, int64_t m, int64_t n, int64_t ldx, float *y, float beta) {
-    __shared__ float partial[WARPS][COLUMNS];
-    int64_t column = (int64_t)blockIdx.x * COLUMNS + threadIdx.x;
-    float sum = 0;
-    if (column < n)
-        for (int64_t i = threadIdx.y; i < m; i += WARPS) sum += par__load(&x[i * ldx + column]);
-    partial[threadIdx.y][threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.y > 0 || column >= n) return;
-    float total = 0;
-    for (int w = 0; w < WARPS; w++) total += partial[w][threadIdx.x];
-    y[column] = beta == 0 ? total : y[column] + total;
+static int64_t pieces_of(const par_column_sum *a) {
+    int64_t pieces = par__blocks(a->m, MIN_ROWS);
+    return pieces < 1 ? 1 : pieces > MAX_PIECES ? (int64_t)MAX_PIECES : pieces;
 }
 
-template <typename T> static par_status launch(par_stream *stream, const par_column_sum *a) {
-    if (a->n == 0) return PAR_OK;
-    PAR_LAUNCH((column_sum<T>), dim3((unsigned)par__blocks(a->n, COLUMNS)), dim3(COLUMNS, WARPS), 0, stream,
-               (const T *)a->x, a->m, a->n, a->ldx, a->y, a->beta);
-    return par__cuda_launched("column_sum");
+template <typename T>
+static par_status column_sum(par_stream *stream, const par_column_sum *a, float *workspace) {
+    int64_t pieces = pieces_of(a);
+    const T *x = (const T *)a->x;
+    if (pieces == 1) return par__columns_launch(stream, x, a->m, a->n, a->ldx, 1, a->y, a->beta);
+    PAR_TRY(par__columns_launch(stream, x, a->m, a->n, a->ldx, pieces, workspace, 0));
+    return par__columns_launch(stream, (const float *)workspace, pieces, a->n, a->n, 1, a->y, a->beta);
 }
 
 static par_status prepare(const void *args, size_t *workspace_nbytes) {
-    (void)args;
-    *workspace_nbytes = 0;
+    const par_column_sum *a = (const par_column_sum *)args;
+    int64_t pieces = pieces_of(a);
+    *workspace_nbytes = pieces > 1 ? (size_t)(pieces * a->n) * sizeof(float) : 0;
     return PAR_OK;
 }
 
 static par_status run(par_stream *stream, const void *args, void *workspace) {
     const par_column_sum *a = (const par_column_sum *)args;
-    (void)workspace;
-    return PAR_DISPATCH(a->dtype, launch, stream, a);
+    return PAR_DISPATCH(a->dtype, column_sum, stream, a, (float *)workspace);
 }
 
 extern "C" void par__cuda_column_sum_init(par_backend *backend) {

@@ -35,6 +35,8 @@ static par_status device_alloc(size_t nbytes, void **out) {
     PAR_REQUIRE(out);
     PAR__CUDA_TRY(cudaMalloc(&block, nbytes ? nbytes : 256));
     cudaError_t error = cudaMemset(block, 0, nbytes ? nbytes : 256);
+    /* it is asynchronous, and no other stream waits for it */
+    if (error == cudaSuccess) error = cudaStreamSynchronize(NULL);
     if (error != cudaSuccess) {
         (void)cudaFree(block);
         return par__cuda_failed(error, "cudaMemset");

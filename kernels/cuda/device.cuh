@@ -23,6 +23,7 @@
 #define PAR_LAUNCH(kernel, grid, block, shared_nbytes, stream, ...)                                          \
     PAR__UNPACK kernel<<<(grid), (block), (shared_nbytes), par__cuda_stream(stream)>>>(__VA_ARGS__)
 #define PAR__UNPACK(...) __VA_ARGS__
+#define PAR__ALIGNED(p)  (void)0 /* the emulator looks: the hardware would stop */
 /* Dynamic shared memory of a launch, 16-byte aligned. */
 #define PAR_SHARED(type, name)                                                                               \
     extern __shared__ __align__(16) unsigned char par_shared_raw_[];                                         \
@@ -87,6 +88,7 @@ template <typename T> __device__ static inline par__pack<T> par__load_pack(const
         T element[par__pack<T>::N];
     } u;
     par__pack<T> out;
+    PAR__ALIGNED(p);
     u.raw = *reinterpret_cast<const uint4 *>(p);
 #pragma unroll
     for (int i = 0; i < par__pack<T>::N; i++) out.x[i] = par__load(&u.element[i]);
@@ -100,7 +102,66 @@ template <typename T> __device__ static inline void par__store_pack(T *p, const 
     } u;
 #pragma unroll
     for (int i = 0; i < par__pack<T>::N; i++) par__store(&u.element[i], in.x[i]);
+    PAR__ALIGNED(p);
     *reinterpret_cast<uint4 *>(p) = u.raw;
+}
+
+/*
+ * Kernels over arrays are written once for W elements at a time: 16 bytes of the narrowest type, or 1 where a
+ * pointer or a stride is not a multiple of that. par__get and par__put move W elements between memory and
+ * fp32 registers; p must be aligned to 16 bytes if W > 1.
+ */
+template <int W> struct par__chunk { float x[W]; };
+
+template <int W, typename T> __device__ static inline par__chunk<W> par__get(const T *p) {
+    par__chunk<W> out;
+    if constexpr (W == 1) {
+        out.x[0] = par__load(p);
+    } else {
+        enum { N = W * sizeof(T) / 16 };
+        static_assert(N > 0 && W * sizeof(T) % 16 == 0, "whole 16-byte accesses");
+        union {
+            uint4 raw[N];
+            T element[W];
+        } u;
+        PAR__ALIGNED(p);
+#pragma unroll
+        for (int i = 0; i < N; i++) u.raw[i] = reinterpret_cast<const uint4 *>(p)[i];
+#pragma unroll
+        for (int i = 0; i < W; i++) out.x[i] = par__load(&u.element[i]);
+    }
+    return out;
+}
+
+template <int W, typename T> __device__ static inline void par__put(T *p, const par__chunk<W> &in) {
+    if constexpr (W == 1) {
+        par__store(p, in.x[0]);
+    } else {
+        enum { N = W * sizeof(T) / 16 };
+        static_assert(N > 0 && W * sizeof(T) % 16 == 0, "whole 16-byte accesses");
+        union {
+            uint4 raw[N];
+            T element[W];
+        } u;
+        PAR__ALIGNED(p);
+#pragma unroll
+        for (int i = 0; i < W; i++) par__store(&u.element[i], in.x[i]);
+#pragma unroll
+        for (int i = 0; i < N; i++) reinterpret_cast<uint4 *>(p)[i] = u.raw[i];
+    }
+}
+
+/* A number of elements as a type, for par__flat's function. */
+template <int W> struct par__width { static constexpr int value = W; };
+
+/* f(par__width, i) once for all elements i of [0, n): W at a time, the rest one by one. A grid of one
+ * dimension. */
+template <int W, typename F> __device__ static inline void par__flat(int64_t n, F f) {
+    int64_t thread = (int64_t)blockIdx.x * blockDim.x + threadIdx.x,
+            threads = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = thread * W; i <= n - W; i += threads * W) f(par__width<W>{}, i);
+    if (W > 1)
+        for (int64_t i = n / W * W + thread; i < n; i += threads) f(par__width<1>{}, i);
 }
 
 /* True if rows of ld elements from p on may be read in packs. */
@@ -149,8 +210,27 @@ __device__ static inline float par__block_max(float x, float *shared) {
      : (dtype) == PAR_BF16 ? f<par__bf16>(__VA_ARGS__)                                                       \
                            : f<par__f16>(__VA_ARGS__))
 
+/* W = 16 / sizeof(T) if `packed`, else 1: f<T, W>(args...). */
+#define PAR_DISPATCH_WIDTH(T, packed, f, ...)                                                                \
+    ((packed) ? f<T, 16 / (int)sizeof(T)>(__VA_ARGS__) : f<T, 1>(__VA_ARGS__))
+
 static inline int64_t par__blocks(int64_t n, int64_t per_block) {
     return (n + per_block - 1) / per_block;
+}
+
+/* A grid for kernels that step by gridDim: enough blocks to fill the device a few times over, and no more. */
+static inline unsigned par__grid(int64_t n_blocks) {
+#if PAR_CUDA_EMULATED
+    int64_t most = 3; /* so that small arrays take a second step */
+#else
+    int64_t most = 32 * (int64_t)par__cuda_device_get()->n_multiprocessors;
+#endif
+    return (unsigned)(n_blocks < most ? n_blocks : most);
+}
+
+/* Whole warps for n threads that have work, at most `most`. */
+static inline unsigned par__threads(int64_t n, int64_t most) {
+    return (unsigned)(n >= most ? most : n < 32 ? 32 : (n + 31) / 32 * 32);
 }
 
 #endif

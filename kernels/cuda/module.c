@@ -45,7 +45,7 @@ static par_status fill(const par_device_params *params, par_backend *backend) {
     par__cuda_xent_init(backend);
     par__cuda_update_init(backend);
     PAR_TRY(par__cuda_gemm_init(params, backend));
-    return par__cuda_attention_init(backend);
+    return par__cuda_attention_init(params, backend);
 }
 
 /* Linux's number of the memory node that the GPU is attached to; -1: not told. */

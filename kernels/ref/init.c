@@ -36,6 +36,8 @@ void par__ref_init(par_backend *backend) {
         [PAR_OP_SGD] = {"sgd/ref", par__ref_no_workspace, par__ref_sgd},
         [PAR_OP_NORM2] = {"norm2/ref", par__ref_no_workspace, par__ref_norm2},
         [PAR_OP_CAST] = {"cast/ref", par__ref_no_workspace, par__ref_cast},
+        [PAR_OP_ATTENTION_DECODE] = {"attention_decode/ref", par__ref_attention_decode_prepare,
+                                     par__ref_attention_decode},
     };
     for (int op = 0; op < PAR_OP_COUNT; op++) backend->kernels[op] = kernels[op];
 }

@@ -49,6 +49,8 @@ par_status par__ref_attention(par_stream *stream, const void *args, void *worksp
 par_status par__ref_attention_backward(par_stream *stream, const void *args, void *workspace);
 par_status par__ref_attention_prepare(const void *args, size_t *workspace_nbytes);
 par_status par__ref_attention_backward_prepare(const void *args, size_t *workspace_nbytes);
+par_status par__ref_attention_decode(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_attention_decode_prepare(const void *args, size_t *workspace_nbytes);
 par_status par__ref_gelu(par_stream *stream, const void *args, void *workspace);
 par_status par__ref_gelu_backward(par_stream *stream, const void *args, void *workspace);
 par_status par__ref_swiglu(par_stream *stream, const void *args, void *workspace);

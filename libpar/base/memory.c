@@ -9,7 +9,7 @@ enum { ALIGNMENT = 256 };
 
 struct par_memory {
     bool measuring;
-    par_allocator allocator;
+    par_allocator allocators[2]; /* the device's, the host's */
     char *block[PAR_MEM_COUNT];
     size_t used[PAR_MEM_COUNT], capacity[PAR_MEM_COUNT];
     par_ledger_line *lines;
@@ -26,6 +26,11 @@ const char *par_memory_kind_name(par_memory_kind kind) {
     return (int)kind >= 0 && kind < PAR_MEM_COUNT ? names[kind] : "unknown";
 }
 
+/* What the host reads and writes lies there, also where the rest is on a device. */
+static bool on_host(int kind) {
+    return kind == PAR_MEM_COMM || kind == PAR_MEM_DATA;
+}
+
 static size_t round_up(size_t nbytes) {
     return (nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
@@ -38,17 +43,19 @@ par_status par_memory_create_measuring(par_memory **out) {
     return PAR_OK;
 }
 
-par_status par_memory_create(const par_allocator *allocator, const par_memory *measured, par_memory **out) {
+par_status par_memory_create(const par_allocator *device, const par_allocator *host,
+                             const par_memory *measured, par_memory **out) {
     par_memory *memory = NULL;
-    PAR_REQUIRE(allocator && measured && measured->measuring && out);
+    PAR_REQUIRE(device && host && measured && measured->measuring && out);
     PAR_TRY(par_memory_create_measuring(&memory));
     memory->measuring = false;
-    memory->allocator = *allocator;
+    memory->allocators[0] = *device;
+    memory->allocators[1] = *host;
     for (int kind = 0; kind < PAR_MEM_COUNT; kind++) {
         size_t nbytes = measured->used[kind];
         void *block = NULL;
         if (nbytes == 0) continue;
-        par_status st = allocator->alloc(nbytes, &block);
+        par_status st = memory->allocators[on_host(kind)].alloc(nbytes, &block);
         if (st != PAR_OK) {
             par_fail(st, "%s: %zu bytes (%.2f GiB) are not to be had: %s", par_memory_kind_name(kind), nbytes,
                      (double)nbytes / (1 << 30), par_error());
@@ -66,7 +73,8 @@ void par_memory_destroy(par_memory **handle) {
     par_memory *memory = handle ? *handle : NULL;
     if (!memory) return;
     for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
-        if (memory->block[kind]) memory->allocator.release(memory->block[kind], memory->capacity[kind]);
+        if (memory->block[kind])
+            memory->allocators[on_host(kind)].release(memory->block[kind], memory->capacity[kind]);
     free(memory->lines);
     free(memory);
     *handle = NULL;

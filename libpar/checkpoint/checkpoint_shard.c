@@ -137,19 +137,36 @@ out_sorted:
     return st;
 }
 
-par_status par__shard_read(const char *path, const par__shard *shard, const par_checkpoint_run *runs) {
-    par_status st = PAR_OK;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return par__io_error(path, "open");
-    for (int i = 0; st == PAR_OK && i < shard->n; i++) {
-        const par__place *p = &shard->places[i];
-        char hash[PAR__HASH];
-        st = par__read_at(fd, path, runs[i].data, (size_t)p->nbytes, p->offset);
-        if (st != PAR_OK) break;
-        par__hash(runs[i].data, (size_t)p->nbytes, hash);
-        st = compare(path, p->offset, hash, p->hash);
+/* Piece of a run that goes in one copy. */
+static int64_t piece_of(const par_checkpoint_run *run, int64_t nbytes, int64_t done) {
+    int64_t most = run->staging ? (int64_t)run->staging->nbytes : nbytes;
+    return nbytes - done < most ? nbytes - done : most;
+}
+
+static par_status read_run(int fd, const char *path, const par_checkpoint_run *run, const par__place *p,
+                           par__digest *digest) {
+    const par_checkpoint_staging *s = run->staging;
+    char hash[PAR__HASH];
+    for (int64_t done = 0, n; done < p->nbytes; done += n) {
+        n = piece_of(run, p->nbytes, done);
+        char *data = (char *)run->data + done, *room = s ? s->buffer : data;
+        PAR_TRY(par__read_at(fd, path, room, (size_t)n, p->offset + done));
+        par__digest_add(digest, room, (size_t)n);
+        if (s) PAR_TRY(s->copy(s->user, data, room, (size_t)n));
     }
-    close(fd);
+    par__digest_end(digest, hash);
+    return compare(path, p->offset, hash, p->hash);
+}
+
+par_status par__shard_read(const char *path, const par__shard *shard, const par_checkpoint_run *runs) {
+    par__digest *digest = NULL;
+    PAR_TRY(par__digest_create(&digest));
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    par_status st = fd < 0 ? par__io_error(path, "open") : PAR_OK;
+    for (int i = 0; st == PAR_OK && i < shard->n; i++)
+        st = read_run(fd, path, &runs[i], &shard->places[i], digest);
+    if (fd >= 0) close(fd);
+    par__digest_destroy(&digest);
     return st;
 }
 
@@ -163,13 +180,25 @@ static par_status reserve(int fd, const char *path, int64_t nbytes) {
     return par__io_error(path, "reserve space");
 }
 
-static par_status write_runs(int fd, const char *path, const par_checkpoint_run *runs, par__shard *shard) {
-    PAR_TRY(reserve(fd, path, shard->nbytes));
-    for (int i = 0; i < shard->n; i++) {
-        par__place *p = &shard->places[i];
-        par__hash(runs[i].data, (size_t)p->nbytes, p->hash);
-        PAR_TRY(par__write_at(fd, path, runs[i].data, (size_t)p->nbytes, p->offset));
+static par_status write_run(int fd, const char *path, const par_checkpoint_run *run, par__place *p,
+                            par__digest *digest) {
+    const par_checkpoint_staging *s = run->staging;
+    for (int64_t done = 0, n; done < p->nbytes; done += n) {
+        n = piece_of(run, p->nbytes, done);
+        const char *data = (const char *)run->data + done;
+        if (s) PAR_TRY(s->copy(s->user, s->buffer, data, (size_t)n));
+        if (s) data = s->buffer;
+        par__digest_add(digest, data, (size_t)n);
+        PAR_TRY(par__write_at(fd, path, data, (size_t)n, p->offset + done));
     }
+    par__digest_end(digest, p->hash);
+    return PAR_OK;
+}
+
+static par_status write_runs(int fd, const char *path, const par_checkpoint_run *runs, par__shard *shard,
+                             par__digest *digest) {
+    PAR_TRY(reserve(fd, path, shard->nbytes));
+    for (int i = 0; i < shard->n; i++) PAR_TRY(write_run(fd, path, &runs[i], &shard->places[i], digest));
     return fsync(fd) == 0 ? PAR_OK : par__io_error(path, "fsync");
 }
 
@@ -184,7 +213,7 @@ static par_status fill(int fd, const char *path, const par_checkpoint_run *runs,
     PAR_TRY(sort_places(path, shard, &sorted));
     PAR_TRY_GOTO(par__digest_create(&digest), out_sorted);
     PAR_TRY_GOTO(check_superblock(fd, path), out_digest);
-    PAR_TRY_GOTO(write_runs(fd, path, runs, shard), out_digest);
+    PAR_TRY_GOTO(write_runs(fd, path, runs, shard, digest), out_digest);
     st = frame_of(fd, path, shard, sorted, digest, shard->frame);
 out_digest:
     par__digest_destroy(&digest);

@@ -13,6 +13,10 @@ typedef struct {
     par__attention attention;
     par__mlp mlp;
     size_t x2; /* stash */
+    par__place decode_place;
+    par__attention_decode decode_attention;
+    par__mlp decode_mlp;
+    size_t decode_x2; /* scratch */
 } block;
 
 static par_status block_build(par_module *module, par_build *build) {
@@ -54,13 +58,40 @@ static par_status block_backward(par_module *module, const par_call *call, const
     return par__attention_backward(&b->attention, &b->place, call, x->data, dx->data, dx->data);
 }
 
+static par_status block_decode_build(par_module *module, par_build *build, int64_t capacity) {
+    block *b = (block *)module;
+    par__place *place = &b->decode_place;
+    PAR_TRY(par__check_capacity(b->config, capacity));
+    par__place_init_decode(place, &b->place, build);
+    build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
+    build->stash_nbytes = 0;
+    b->decode_x2 = par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->rows * place->C));
+    PAR_TRY(par__attention_build_decode(&b->decode_attention, &b->attention, place, build, capacity));
+    PAR_TRY(par__mlp_build_decode(&b->decode_mlp, &b->mlp, place, build));
+    par__place_finish(place, build);
+    return PAR_OK;
+}
+
+static par_status block_decode(par_module *module, const par_call *call, int64_t position,
+                               const par_tensor *x, par_tensor *y) {
+    block *b = (block *)module;
+    const par__place *place = &b->decode_place;
+    void *x2 = (char *)call->scratch + b->decode_x2;
+    PAR_TRY(par__attention_run_decode(&b->decode_attention, place, call, position, x->data, x2));
+    return par__mlp_forward(&b->decode_mlp, place, call, x2, y->data);
+}
+
 static void block_destroy(par_module *module) {
     free(module);
 }
 
 par_status par__block_create(const par_transformer_config *config, par_module **out) {
-    static const par_module_ops ops = {
-        .build = block_build, .forward = block_forward, .backward = block_backward, .destroy = block_destroy};
+    static const par_module_ops ops = {.build = block_build,
+                                       .forward = block_forward,
+                                       .backward = block_backward,
+                                       .destroy = block_destroy,
+                                       .decode_build = block_decode_build,
+                                       .decode = block_decode};
     block *b = calloc(1, sizeof *b);
     if (!b) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a block");
     b->module.ops = &ops;

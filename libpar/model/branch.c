@@ -30,6 +30,15 @@ par_status par__branch_build(par__branch *branch, par__place *place, par_build *
     return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
 }
 
+par_status par__branch_build_decode(par__branch *decode, par__place *place, par_build *build) {
+    par_residual residual = residual_args(place);
+    decode->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
+    decode->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
+    PAR_TRY(par__norm_prepare_forward(&decode->norm, place, build));
+    PAR_TRY(par__linear_prepare_forward(&decode->out, place, build, place->N));
+    return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
+}
+
 static float *statistics(const par_call *call, size_t offset) {
     return (float *)((char *)call->stash + offset);
 }

@@ -13,6 +13,7 @@ typedef struct {
     const par_transformer_config *config;
     par__place place;
     par_param *token, *position; /* position NULL with rotary embedding */
+    par__place decode_place;
 } embedding;
 
 double par__init_std(const par_transformer_config *config) {
@@ -39,8 +40,7 @@ par_status par__token_table(const par__place *place, par_build *build, const par
     return par_build_param(build, &spec, false, out);
 }
 
-static par_embedding token_args(const embedding *e, const void *ids) {
-    const par__place *place = &e->place;
+static par_embedding token_args(const embedding *e, const par__place *place, const void *ids) {
     return (par_embedding){.dtype = place->dtype,
                            .m = place->N,
                            .n = place->C,
@@ -65,7 +65,7 @@ static par_embedding position_args(const embedding *e) {
 
 static par_status prepare(embedding *e, par_build *build) {
     par__place *place = &e->place;
-    par_embedding token = token_args(e, NULL);
+    par_embedding token = token_args(e, place, NULL);
     par_residual residual = {.dtype = place->dtype, .m = place->rows, .n = place->C, .T = place->T};
     PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING, &token));
     PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING_BACKWARD, &token));
@@ -95,7 +95,7 @@ static par_status embedding_build(par_module *module, par_build *build) {
 /* Own rows of the sum over tp into y. */
 static par_status look_up(const embedding *e, const par_call *call, const par_tensor *x, void *y) {
     const par__place *place = &e->place;
-    par_embedding args = token_args(e, x->data);
+    par_embedding args = token_args(e, place, x->data);
     args.y = place->sequence_parallel ? par__full(place, call, 0) : y;
     PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING, &args));
     if (!place->sequence_parallel) return par__reduce_rows(place, call, "activations forward", y);
@@ -121,7 +121,7 @@ static par_status embedding_forward(par_module *module, const par_call *call, co
 static par_status token_backward(embedding *e, const par_call *call, const void *ids, const void *d,
                                  void *full) {
     const par__place *place = &e->place;
-    par_embedding args = token_args(e, ids);
+    par_embedding args = token_args(e, place, ids);
     if (place->sequence_parallel) {
         PAR_TRY(par__gather_rows(place, call, "activations backward", d, full));
         d = full;
@@ -151,6 +151,57 @@ static par_status embedding_backward(par_module *module, const par_call *call, c
     return token_backward(e, call, x->data, d, full);
 }
 
+par_status par__check_capacity(const par_transformer_config *config, int64_t capacity) {
+    if (capacity < 1 || capacity > config->tokens)
+        PAR_FAIL(PAR_ERR_ARG, "%lld tokens to keep keys and values of; legal: 1 to the model's %lld",
+                 (long long)capacity, (long long)config->tokens);
+    return PAR_OK;
+}
+
+/* The row of one position as a table of its own, which all sequences read. */
+static par_embedding decode_position(const embedding *e, int64_t position) {
+    const par__place *place = &e->decode_place;
+    const char *table = e->position->weight;
+    return (par_embedding){.dtype = place->dtype,
+                           .m = place->rows,
+                           .n = place->C,
+                           .rows = 1,
+                           .T = 1,
+                           .table = table ? table + par__place_nbytes(place, position * place->C) : NULL,
+                           .accumulate = true};
+}
+
+static par_status embedding_decode_build(par_module *module, par_build *build, int64_t capacity) {
+    embedding *e = (embedding *)module;
+    par__place *place = &e->decode_place;
+    PAR_TRY(par__check_capacity(e->config, capacity));
+    par__place_init_decode(place, &e->place, build);
+    par_embedding token = token_args(e, place, NULL);
+    PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING, &token));
+    if (e->position) {
+        par_embedding position = decode_position(e, 0);
+        PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING, &position));
+    }
+    build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
+    build->stash_nbytes = 0;
+    par__place_finish(place, build);
+    return PAR_OK;
+}
+
+static par_status embedding_decode(par_module *module, const par_call *call, int64_t position,
+                                   const par_tensor *x, par_tensor *y) {
+    embedding *e = (embedding *)module;
+    const par__place *place = &e->decode_place;
+    par_embedding token = token_args(e, place, x->data);
+    token.y = y->data;
+    PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING, &token));
+    PAR_TRY(par__reduce_rows(place, call, "activations forward", y->data));
+    if (!e->position) return PAR_OK;
+    par_embedding args = decode_position(e, position);
+    args.y = y->data;
+    return par__run(place, call, PAR_OP_EMBEDDING, &args);
+}
+
 static void embedding_destroy(par_module *module) {
     free(module);
 }
@@ -159,7 +210,9 @@ par_status par__embedding_create(const par_transformer_config *config, par_modul
     static const par_module_ops ops = {.build = embedding_build,
                                        .forward = embedding_forward,
                                        .backward = embedding_backward,
-                                       .destroy = embedding_destroy};
+                                       .destroy = embedding_destroy,
+                                       .decode_build = embedding_decode_build,
+                                       .decode = embedding_decode};
     embedding *e = calloc(1, sizeof *e);
     if (!e) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the embedding");
     e->module.ops = &ops;

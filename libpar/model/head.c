@@ -19,6 +19,8 @@ typedef struct {
     int64_t begin, valid;              /* vocabulary entries of this rank; linear.out has the padding too */
     size_t h, mean, rstd, logits;      /* stash */
     size_t stats, gathered, lse, cast; /* scratch */
+    par__place decode_place;
+    size_t decode_h, decode_mean, decode_rstd; /* scratch */
 } head;
 
 static int64_t block_rows(const par__place *place) {
@@ -204,12 +206,43 @@ static par_status head_backward(par_module *module, const par_call *call, const 
                               par__own_rows(place, dh), NULL, dx->data);
 }
 
+static par_status head_decode_build(par_module *module, par_build *build, int64_t capacity) {
+    head *m = (head *)module;
+    par__place *place = &m->decode_place;
+    PAR_TRY(par__check_capacity(m->config, capacity));
+    par__place_init_decode(place, &m->place, build);
+    PAR_TRY(par__norm_prepare_forward(&m->norm, place, build));
+    PAR_TRY(par__linear_prepare_forward(&m->linear, place, build, place->N));
+    m->decode_h = par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
+    m->decode_mean = par__reserve(&place->scratch_nbytes, (size_t)place->N * sizeof(float));
+    m->decode_rstd = par__reserve(&place->scratch_nbytes, (size_t)place->N * sizeof(float));
+    build->y = par_tensor_make(NULL, PAR_F32, 2, place->N, m->linear.out, 1, 1);
+    build->stash_nbytes = 0;
+    par__place_finish(place, build);
+    return PAR_OK;
+}
+
+static par_status head_decode(par_module *module, const par_call *call, int64_t position, const par_tensor *x,
+                              par_tensor *y) {
+    const head *m = (const head *)module;
+    const par__place *place = &m->decode_place;
+    void *h = scratch(call, m->decode_h);
+    (void)position;
+    PAR_TRY(par__norm_forward(&m->norm, place, call, x->data, h, scratch(call, m->decode_mean),
+                              scratch(call, m->decode_rstd)));
+    return par__linear_forward(&m->linear, place, call, place->N, h, y->data);
+}
+
 static void head_destroy(par_module *module) {
     free(module);
 }
 
-static const par_module_ops head_ops = {
-    .build = head_build, .forward = head_forward, .backward = head_backward, .destroy = head_destroy};
+static const par_module_ops head_ops = {.build = head_build,
+                                        .forward = head_forward,
+                                        .backward = head_backward,
+                                        .destroy = head_destroy,
+                                        .decode_build = head_decode_build,
+                                        .decode = head_decode};
 
 par_status par__head_create(const par_transformer_config *config, par_module **out) {
     head *m = calloc(1, sizeof *m);

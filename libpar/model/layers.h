@@ -37,6 +37,9 @@ void par__place_init(par__place *place, const par_module *module, const par_buil
 size_t par__reserve(size_t *used, size_t nbytes);
 /* Fix the workspace behind the areas and answer build->scratch_nbytes. After all layers are built. */
 void par__place_finish(par__place *place, par_build *build);
+/* The place of `trained` for decoding: the rows are B sequences of one token, all on every tp rank, and norm
+ * and activation outputs lie in scratch, as with selective recompute. */
+void par__place_init_decode(par__place *place, const par__place *trained, const par_build *build);
 size_t par__place_nbytes(const par__place *place, int64_t n); /* of n elements of the place's dtype */
 par_status par__prepare(par__place *place, par_build *build, par_op op, const void *args);
 par_status par__run(const par__place *place, const par_call *call, par_op op, const void *args);
@@ -85,6 +88,8 @@ typedef struct {
 /* prefix: "layers.3.mlp.norm" */
 par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
                            const par_transformer_config *config, const char *prefix);
+/* Workspace of the forward alone, on this place. */
+par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, par_build *build);
 /* Own rows [rows, C]; mean (NULL for RMSNorm) and rstd fp32 [rows]. */
 par_status par__norm_forward(const par__norm *norm, const par__place *place, const par_call *call,
                              const void *x, void *y, float *mean, float *rstd);
@@ -115,8 +120,16 @@ par_status par__linear_build_input_split(par__linear *linear, par__place *place,
                                          double std);
 /* Workspaces of the three products with m rows. */
 par_status par__linear_prepare(const par__linear *linear, par__place *place, par_build *build, int64_t m);
+/* Workspace of the forward alone. */
+par_status par__linear_prepare_forward(const par__linear *linear, par__place *place, par_build *build,
+                                       int64_t m);
 par_status par__linear_forward(const par__linear *linear, const par__place *place, const par_call *call,
                                int64_t m, const void *x, void *y);
+/* One of the adjacent tensors alone: y [m, local[0] of it], rows ldy apart. */
+par_status par__linear_prepare_part(const par__linear *linear, par__place *place, par_build *build, int part,
+                                    int64_t m, int64_t ldy);
+par_status par__linear_forward_part(const par__linear *linear, const par__place *place, const par_call *call,
+                                    int part, int64_t m, const void *x, void *y, int64_t ldy);
 par_status par__linear_backward_input(const par__linear *linear, const par__place *place,
                                       const par_call *call, int64_t m, const void *dy, void *dx);
 /* With the activation function as the product's epilogue. True if the backend has both; it is prepared then.
@@ -149,6 +162,9 @@ typedef struct {
 /* After in and out are built: norm, stash, workspaces. prefix: "layers.3.mlp". */
 par_status par__branch_build(par__branch *branch, par__place *place, par_build *build,
                              const par_transformer_config *config, const char *prefix, uint32_t site);
+/* The same branch on a place for decoding: stash for the norm's statistics, forward workspaces of norm, out
+ * and residual. `decode` begins as a copy of the trained branch. */
+par_status par__branch_build_decode(par__branch *decode, par__place *place, par_build *build);
 /* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. again: for the backward. */
 par_status par__branch_input(const par__branch *branch, const par__place *place, const par_call *call,
                              const void *x, int which, bool again, const void **h);
@@ -185,6 +201,21 @@ par_status par__attention_forward(const par__attention *attention, const par__pl
 par_status par__attention_backward(const par__attention *attention, const par__place *place,
                                    const par_call *call, const void *x, const void *dy, void *dx);
 
+/* Attention of one token a sequence over cached keys and values [B, capacity, K, D], into which the
+ * projections write. cache offsets are into the call's stash, q and o into scratch. */
+typedef struct {
+    par__attention attention;
+    int64_t capacity;
+    size_t keys, values;
+    size_t q, o;
+} par__attention_decode;
+
+/* `trained` is built; only its parameters, tables and sizes are used. */
+par_status par__attention_build_decode(par__attention_decode *decode, const par__attention *trained,
+                                       par__place *place, par_build *build, int64_t capacity);
+par_status par__attention_run_decode(const par__attention_decode *decode, const par__place *place,
+                                     const par_call *call, int64_t position, const void *x, void *y);
+
 typedef struct {
     par__branch branch;
     int64_t F; /* local width with padding */
@@ -200,6 +231,13 @@ par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const 
                             void *y);
 par_status par__mlp_backward(const par__mlp *mlp, const par__place *place, const par_call *call,
                              const void *x, const void *dy, void *dx);
+
+/* The MLP on a place for decoding, where par__mlp_forward then runs. */
+par_status par__mlp_build_decode(par__mlp *decode, const par__mlp *trained, par__place *place,
+                                 par_build *build);
+
+/* PAR_ERR_ARG unless 1 <= capacity <= T. */
+par_status par__check_capacity(const par_transformer_config *config, int64_t capacity);
 
 /* cos and sin fp32 [T, D/2] with Llama 3.1's scaling, on the host. */
 void par__rope_tables(const par_transformer_config *config, float *cos_table, float *sin_table);

@@ -114,6 +114,34 @@ static par_column_sum bias_args(const par__linear *l, const par__place *place, i
     return (par_column_sum){.dtype = place->dtype, .m = m, .n = l->out, .x = dy, .ldx = l->out};
 }
 
+par_status par__linear_prepare_forward(const par__linear *linear, par__place *place, par_build *build,
+                                       int64_t m) {
+    par_gemm args = forward_args(linear, place, m, NULL, NULL);
+    return par__prepare(place, build, PAR_OP_GEMM, &args);
+}
+
+static par_gemm part_args(const par__linear *l, const par__place *place, int part, int64_t m, const void *x,
+                          void *y, int64_t ldy) {
+    par_gemm args = forward_args(l, place, m, x, y);
+    args.n = l->weights[part]->local[0];
+    args.b = l->weights[part]->weight;
+    args.ldc = ldy;
+    if (args.bias) args.bias = l->biases[part]->weight;
+    return args;
+}
+
+par_status par__linear_prepare_part(const par__linear *linear, par__place *place, par_build *build, int part,
+                                    int64_t m, int64_t ldy) {
+    par_gemm args = part_args(linear, place, part, m, NULL, NULL, ldy);
+    return par__prepare(place, build, PAR_OP_GEMM, &args);
+}
+
+par_status par__linear_forward_part(const par__linear *linear, const par__place *place, const par_call *call,
+                                    int part, int64_t m, const void *x, void *y, int64_t ldy) {
+    par_gemm args = part_args(linear, place, part, m, x, y, ldy);
+    return par__run(place, call, PAR_OP_GEMM, &args);
+}
+
 par_status par__linear_prepare(const par__linear *linear, par__place *place, par_build *build, int64_t m) {
     par_gemm forward = forward_args(linear, place, m, NULL, NULL),
              input = input_args(linear, place, m, NULL, NULL),

@@ -64,6 +64,19 @@ par_status par__mlp_build(par__mlp *mlp, par__place *place, par_build *build,
     return prepare(mlp, place, build);
 }
 
+par_status par__mlp_build_decode(par__mlp *decode, const par__mlp *trained, par__place *place,
+                                 par_build *build) {
+    *decode = *trained;
+    par_gelu gelu = gelu_args(decode, place);
+    par_swiglu swiglu = swiglu_args(decode, place);
+    PAR_TRY(par__branch_build_decode(&decode->branch, place, build));
+    PAR_TRY(par__linear_prepare_forward(&decode->branch.in, place, build, place->N));
+    decode->u = par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->N * u_width(decode)));
+    decode->da = par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * decode->F));
+    return decode->swiglu ? par__prepare(place, build, PAR_OP_SWIGLU, &swiglu)
+                          : par__prepare(place, build, PAR_OP_GELU, &gelu);
+}
+
 static void *activation(const par__mlp *mlp, const par__place *place, const par_call *call) {
     return place->selective ? (char *)call->scratch + mlp->da : (char *)call->stash + mlp->a;
 }

@@ -27,6 +27,11 @@ static par_status build_bias(par__norm *norm, par__place *place, par_build *buil
     return PAR_OK;
 }
 
+par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, par_build *build) {
+    par_norm args = shape(norm, place);
+    return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
+}
+
 par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
                            const par_transformer_config *config, const char *prefix) {
     char name[96];
@@ -35,7 +40,7 @@ par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
     PAR_TRY(par__replicated(place, build, name, 1, place->C, 1, PAR_INIT_CONSTANT, 1, &norm->w));
     PAR_TRY(build_bias(norm, place, build, config->bias, prefix));
     par_norm args = shape(norm, place);
-    PAR_TRY(par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args));
+    PAR_TRY(par__norm_prepare_forward(norm, place, build));
     return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD, &args);
 }
 

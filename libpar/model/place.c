@@ -41,6 +41,18 @@ void par__place_init(par__place *place, const par_module *module, const par_buil
         place->full[i] = par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
 }
 
+void par__place_init_decode(par__place *place, const par__place *trained, const par_build *build) {
+    *place = *trained;
+    place->sequence_parallel = false;
+    place->selective = true;
+    place->B = place->N = place->rows = build->micro_batch;
+    place->T = 1;
+    place->first_row = 0;
+    place->scratch_nbytes = place->workspace = place->workspace_nbytes = 0;
+    for (int i = 0; i < 2; i++)
+        place->full[i] = par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
+}
+
 void par__place_finish(par__place *place, par_build *build) {
     place->workspace = par__reserve(&place->scratch_nbytes, place->workspace_nbytes);
     build->scratch_nbytes = place->scratch_nbytes;

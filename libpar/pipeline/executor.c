@@ -1,10 +1,11 @@
 /* The pipeline executor: slots, messages between stages, and the walk over a schedule. See executor.h. */
-#define _POSIX_C_SOURCE 200809L
 #include "executor.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "libpar/base/clock.h"
 
 typedef struct {
     void **x;      /* [n_modules + 1] data of inputs and output; inner ones shared under full recompute */
@@ -30,16 +31,13 @@ struct par__executor {
     void *scratch;
     int n_backward[PAR__MAX_CHUNKS]; /* in this walk */
     const void *last_stash;
+    float *losses, *host_losses; /* [max_micro][2] of the last module, on the device and on the host; NULL
+                                    but on the last stage */
+    int max_micro, n_losses;     /* of any schedule; of the last walk */
     par_status load_status;
     par__walk walk;
     par__walk_result result;
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static par_comm *pipe(const par__executor *e) {
     return e->params.mesh->axis[PAR_PP];
@@ -83,9 +81,11 @@ static par_status slot_init(par__executor *e, par_memory *memory, int c, slot *s
     s->stash = calloc((size_t)k, sizeof *s->stash);
     if (!s->x || !s->stash) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a slot of %d modules", k);
     PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", par_tensor_nbytes(&chunk->x[0]), &s->x[0]));
-    PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", par_tensor_nbytes(&chunk->x[k]), &s->x[k]));
     if (is_last(e, c))
         PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", targets_nbytes(e), &s->targets));
+    else
+        PAR_TRY(
+            par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", par_tensor_nbytes(&chunk->x[k]), &s->x[k]));
     if (e->params.recompute == PAR_RECOMPUTE_FULL) return PAR_OK;
     return take_inner(e, memory, c, "slots", s);
 }
@@ -153,6 +153,20 @@ static par_status take_gradients(par__executor *e, par_memory *memory) {
     return PAR_OK;
 }
 
+/* The losses of a walk stay on the device until all are there. */
+static par_status take_losses(par__executor *e, par_memory *memory) {
+    void *losses = NULL, *host = NULL;
+    for (int s = 0; s < e->params.n_schedules; s++)
+        if (e->params.schedules[s]->m > e->max_micro) e->max_micro = e->params.schedules[s]->m;
+    if (!is_last(e, e->params.n_chunks - 1)) return PAR_OK;
+    size_t nbytes = 2 * sizeof(float) * (size_t)e->max_micro;
+    PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "losses", nbytes, &losses));
+    PAR_TRY(par_memory_take(memory, PAR_MEM_DATA, "losses", nbytes, &host));
+    e->losses = losses;
+    e->host_losses = host;
+    return PAR_OK;
+}
+
 static void count_slots(par__executor *e) {
     for (int s = 0; s < e->params.n_schedules; s++)
         for (int c = 0; c < e->params.n_chunks; c++) {
@@ -172,6 +186,7 @@ par_status par__executor_create(const par__executor_params *params, par_memory *
     for (int c = 0; c < params->n_chunks; c++) PAR_TRY_GOTO(take_slots(e, memory, c), out_executor);
     if (params->recompute == PAR_RECOMPUTE_FULL) PAR_TRY_GOTO(share_inner(e, memory), out_executor);
     PAR_TRY_GOTO(take_gradients(e, memory), out_executor);
+    PAR_TRY_GOTO(take_losses(e, memory), out_executor);
     PAR_TRY_GOTO(par_memory_take(memory, PAR_MEM_SCRATCH, "modules", params->scratch_nbytes, &e->scratch),
                  out_executor);
     *out = e;
@@ -202,10 +217,10 @@ const void *par__executor_last_stash(const par__executor *e) {
 
 /* Wait for a message and count the time. The work of a NULL comm is done. */
 static par_status finish(par__executor *e, par_work *work) {
-    double begin = now();
+    double begin = par__seconds();
     PAR_TRY(par_work_wait(*work, e->params.stream));
     *work = (par_work){0};
-    e->result.wait += now() - begin;
+    e->result.wait += par__seconds() - begin;
     return PAR_OK;
 }
 
@@ -221,11 +236,19 @@ static par_call call_of(par__executor *e, const slot *s, const par_action *a) {
 
 static void load(par__executor *e, const par_action *a, slot *s) {
     bool first = is_first(e, a->chunk), last = is_last(e, a->chunk);
-    double begin = now();
+    double begin = par__seconds();
     if (!first && !last) return;
     par_status st = e->params.hooks.load(e->params.hooks.user, a->micro, first ? s->x[0] : NULL, s->targets);
     if (st != PAR_OK && e->load_status == PAR_OK) e->load_status = st;
-    e->result.load += now() - begin;
+    e->result.load += par__seconds() - begin;
+}
+
+/* A profiler's range around a module: "module 3 backward". */
+static void range_begin(const par__executor *e, const par_module *module, const char *what) {
+    char name[48];
+    if (!e->params.backend->range_begin) return;
+    snprintf(name, sizeof name, "module %d %s", module->layer, what);
+    par_range_begin(e->params.backend, name);
 }
 
 /* All modules of a chunk in order. */
@@ -235,21 +258,29 @@ static par_status run_forward(par__executor *e, const par_action *a, slot *s) {
     for (int i = 0; i < chunk->n_modules; i++) {
         par_tensor x = chunk->x[i], y = chunk->x[i + 1];
         x.data = s->x[i];
-        y.data = s->x[i + 1];
+        y.data = is_last(e, a->chunk) && i == chunk->n_modules - 1 ? e->losses + 2 * a->micro : s->x[i + 1];
         call.stash = s->stash[i];
-        PAR_TRY(chunk->modules[i]->ops->forward(chunk->modules[i], &call, &x, &y));
+        range_begin(e, chunk->modules[i], "forward");
+        par_status st = chunk->modules[i]->ops->forward(chunk->modules[i], &call, &x, &y);
+        par_range_end(e->params.backend);
+        PAR_TRY(st);
     }
     return PAR_OK;
 }
 
-static par_status read_loss(par__executor *e, const slot *s, const par__chunk *chunk) {
-    float loss[2];
-    PAR_TRY(e->params.backend->copy(e->params.stream, loss, s->x[chunk->n_modules], sizeof loss));
-    PAR_TRY(e->params.backend->sync(e->params.stream));
-    e->result.loss_sum += loss[0];
-    e->result.n_targets += loss[1];
-    e->last_stash = s->stash[chunk->n_modules - 1];
-    return PAR_OK;
+/* All losses of the walk in one copy, which the caller's wait for the stream ends. */
+static par_status copy_losses(par__executor *e, int m) {
+    if (!e->losses) return PAR_OK;
+    e->n_losses = m;
+    return e->params.backend->copy(e->params.stream, e->host_losses, e->losses,
+                                   2 * sizeof(float) * (size_t)m);
+}
+
+void par__executor_losses(const par__executor *e, par__walk_result *result) {
+    for (int i = 0; i < e->n_losses; i++) {
+        result->loss_sum += e->host_losses[2 * i];
+        result->n_targets += e->host_losses[2 * i + 1];
+    }
 }
 
 static par_status do_forward(par__executor *e, const par_action *a) {
@@ -257,10 +288,10 @@ static par_status do_forward(par__executor *e, const par_action *a) {
     PAR_TRY(finish(e, &s->recv));
     PAR_TRY(finish(e, &s->send));
     load(e, a, s);
-    double begin = now();
+    double begin = par__seconds();
     PAR_TRY(run_forward(e, a, s));
-    if (is_last(e, a->chunk)) PAR_TRY(read_loss(e, s, &e->params.chunks[a->chunk]));
-    e->result.forward += now() - begin;
+    if (is_last(e, a->chunk)) e->last_stash = s->stash[e->params.chunks[a->chunk].n_modules - 1];
+    e->result.forward += par__seconds() - begin;
     return PAR_OK;
 }
 
@@ -276,9 +307,11 @@ static par_status module_backward(par__executor *e, const par_action *a, slot *s
     dx.data = dx_data;
     dy.data = dy_data;
     call.stash = s->stash[i];
-    PAR_TRY(module->ops->backward(module, &call, &x, dy_or_none, dx_data ? &dx : NULL));
-    if (module->ops->weight) PAR_TRY(module->ops->weight(module, &call, &x, dy_or_none));
-    return PAR_OK;
+    range_begin(e, module, "backward");
+    par_status st = module->ops->backward(module, &call, &x, dy_or_none, dx_data ? &dx : NULL);
+    if (st == PAR_OK && module->ops->weight) st = module->ops->weight(module, &call, &x, dy_or_none);
+    par_range_end(e->params.backend);
+    return st;
 }
 
 /* The received gradient of a micro-batch, waited for. */
@@ -302,7 +335,7 @@ static par_status do_backward(par__executor *e, const par_action *a, int m) {
     void *dy = NULL;
     if (!is_last(e, a->chunk)) PAR_TRY(received(e, a, &dy));
     PAR_TRY(finish(e, &out->work));
-    double begin = now();
+    double begin = par__seconds();
     if (e->params.recompute == PAR_RECOMPUTE_FULL) PAR_TRY(run_forward(e, a, s));
     for (int i = chunk->n_modules - 1; i >= 0; i--) {
         void *dx = i > 0 ? e->between[i & 1] : is_first(e, a->chunk) ? NULL : out->data;
@@ -310,7 +343,7 @@ static par_status do_backward(par__executor *e, const par_action *a, int m) {
         if (final) PAR_TRY(e->params.hooks.module_done(e->params.hooks.user, a->chunk, i));
         dy = dx;
     }
-    e->result.backward += now() - begin;
+    e->result.backward += par__seconds() - begin;
     if (is_first(e, a->chunk)) return PAR_OK;
     out->chunk = a->chunk;
     out->micro = a->micro;
@@ -352,7 +385,7 @@ static par_status do_recv(par__executor *e, const par_action *a) {
                          e->params.stream, &s->recv);
 }
 
-static par_status do_action(par__executor *e, const par_action *a, int m) {
+static par_status act(par__executor *e, const par_action *a, int m) {
     const par__executor_hooks *hooks = &e->params.hooks;
     switch (a->act) {
     case PAR_FORWARD: return do_forward(e, a);
@@ -363,6 +396,16 @@ static par_status do_action(par__executor *e, const par_action *a, int m) {
     case PAR_GATHER: return hooks->gather(hooks->user, a->bucket);
     default: PAR_FAIL(PAR_ERR_INTERNAL, "the executor knows no action %d", a->act);
     }
+}
+
+static par_status do_action(par__executor *e, const par_action *a, int m) {
+    static const char *const names[] = {
+        [PAR_FORWARD] = "forward", [PAR_BACKWARD] = "backward", [PAR_WEIGHT] = "weight", [PAR_SEND] = "send",
+        [PAR_RECV] = "receive",    [PAR_REDUCE] = "reduce",     [PAR_GATHER] = "gather"};
+    par_range_begin(e->params.backend, a->act <= PAR_GATHER ? names[a->act] : "unknown");
+    par_status st = act(e, a, m);
+    par_range_end(e->params.backend);
+    return st;
 }
 
 /* Sends that nobody has waited for yet. */
@@ -377,6 +420,7 @@ static void begin_walk(par__executor *e, const par__walk *walk) {
     e->walk = *walk;
     e->result = (par__walk_result){0};
     e->load_status = PAR_OK;
+    e->n_losses = 0;
     memset(e->n_backward, 0, sizeof e->n_backward);
     for (int i = 0; i < 2; i++) e->outgoing[i].micro = -1;
     for (int c = 0; c < e->params.n_chunks; c++)
@@ -385,15 +429,15 @@ static void begin_walk(par__executor *e, const par__walk *walk) {
 
 par_status par__executor_walk(par__executor *e, const par_schedule *schedule, const par__walk *walk,
                               par__walk_result *out) {
-    double begin = now();
+    double begin = par__seconds();
     begin_walk(e, walk);
     for (int i = 0; i < schedule->n; i++) {
         PAR_TRY(do_action(e, &schedule->actions[i], schedule->m));
         e->params.stream->progress(e->params.stream->user);
     }
     PAR_TRY(drain(e));
-    PAR_TRY(e->params.backend->sync(e->params.stream));
-    e->result.total = now() - begin;
+    PAR_TRY(copy_losses(e, schedule->m));
+    e->result.total = par__seconds() - begin;
     *out = e->result;
     return e->load_status;
 }

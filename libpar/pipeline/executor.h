@@ -56,9 +56,9 @@ typedef struct {
         sample_stride; /* global number of micro-batch i's first sample: first + i · stride */
 } par__walk;
 
-/* Of the last walk; seconds. */
+/* Of the last walk; seconds, which on a device are the host's: of enqueueing, not of computing. */
 typedef struct {
-    double loss_sum, n_targets; /* last stage; else 0 */
+    double loss_sum, n_targets; /* by par__executor_losses */
     double total, load, forward, backward, wait;
 } par__walk_result;
 
@@ -69,12 +69,17 @@ par_status par__executor_create(const par__executor_params *params, par_memory *
 void par__executor_destroy(par__executor **executor);
 
 /*
- * Walk one schedule. Collective on the mesh's tp and pp groups. An error of `load` is kept, the walk goes on
+ * Walk one schedule: everything is enqueued on the stream, and nothing waits for it. Collective on the mesh's
+ * tp and pp groups. An error of `load` is kept, the walk goes on
  * with what the buffer holds, and it is returned at the end, so that no peer waits for a message that never
  * comes.
  */
 par_status par__executor_walk(par__executor *executor, const par_schedule *schedule, const par__walk *walk,
                               par__walk_result *out);
+
+/* After the walk and a wait for its stream: add the losses of its micro-batches, in their order; 0 but on the
+ * last stage. */
+void par__executor_losses(const par__executor *executor, par__walk_result *result);
 
 /* Stash of the last module in the slot that ran last (the last stage; valid until the next walk). */
 const void *par__executor_last_stash(const par__executor *executor);

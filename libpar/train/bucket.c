@@ -5,8 +5,6 @@
  * updated parameters are gathered instead, and the wait for them stands before the first forward that reads
  * them.
  */
-#include <string.h>
-
 #include "trainer.h"
 
 static const par_tag reduce_tag = {"gradients", -1, -1, -1};
@@ -23,11 +21,13 @@ void par__bucket_begin_step(par_trainer *t) {
 }
 
 /* Gradients that nobody wrote in this step are zero. */
-static void zero_unwritten(par_trainer *t, int bucket) {
+static par_status zero_unwritten(par_trainer *t, int bucket) {
     for (int i = 0; i < t->registry->n_params; i++) {
         par_param *p = t->registry->params[i];
-        if (p->bucket == bucket && !p->written) memset(p->grad, 0, (size_t)par__param_n(p) * sizeof *p->grad);
+        if (p->bucket != bucket || p->written) continue;
+        PAR_TRY(t->backend->zero(t->stream, p->grad, (size_t)par__param_n(p) * sizeof *p->grad));
     }
+    return PAR_OK;
 }
 
 static par_status start_reduce(par_trainer *t, int bucket) {
@@ -35,16 +35,16 @@ static par_status start_reduce(par_trainer *t, int bucket) {
     par__bucket_work *work = &t->works[bucket];
     if (work->reducing) return PAR_OK;
     work->reducing = true;
-    zero_unwritten(t, bucket);
+    PAR_TRY(zero_unwritten(t, bucket));
     for (int i = 0; i < t->registry->n_sums; i++) {
         const par__sum_range *s = &t->registry->sums[i];
         float *grad = t->gradients + s->begin;
         if (s->bucket != bucket) continue;
-        PAR_TRY(par_comm_all_reduce(s->sum, grad, grad, s->n, PAR_F32, sum_tag, &t->stream, NULL));
+        PAR_TRY(par_comm_all_reduce(s->sum, grad, grad, s->n, PAR_F32, sum_tag, t->stream, NULL));
     }
     if (par_comm_size(dp(t)) == 1) return PAR_OK;
     return par_comm_reduce_scatter(dp(t), t->gradients + b->begin, t->gradients + b->shard, b->n_shard,
-                                   PAR_F32, reduce_tag, &t->stream, &work->reduce);
+                                   PAR_F32, reduce_tag, t->stream, &work->reduce);
 }
 
 par_status par__bucket_module_done(void *user, int chunk, int module) {
@@ -62,14 +62,14 @@ par_status par__bucket_finish_reduce(par_trainer *t) {
     for (int b = 0; b < t->registry->n_buckets; b++) {
         const par__bucket *bucket = &t->registry->buckets[b];
         par__bucket_work *work = &t->works[b];
-        PAR_TRY(par_work_wait(work->reduce, &t->stream));
+        PAR_TRY(par_work_wait(work->reduce, t->stream));
         work->reduce = (par_work){0};
         if (t->params.zero > 0 || par_comm_size(dp(t)) == 1) continue;
         PAR_TRY(par_comm_all_gather(dp(t), t->gradients + bucket->shard, t->gradients + bucket->begin,
-                                    bucket->n_shard, PAR_F32, reduce_tag, &t->stream, &work->reduce));
+                                    bucket->n_shard, PAR_F32, reduce_tag, t->stream, &work->reduce));
     }
     for (int b = 0; b < t->registry->n_buckets; b++) {
-        PAR_TRY(par_work_wait(t->works[b].reduce, &t->stream));
+        PAR_TRY(par_work_wait(t->works[b].reduce, t->stream));
         t->works[b].reduce = (par_work){0};
     }
     return PAR_OK;
@@ -84,14 +84,14 @@ par_status par__bucket_begin_gather(par_trainer *t) {
         char *weights = t->weights;
         PAR_TRY(par_comm_all_gather(dp(t), weights + (size_t)bucket->shard * size,
                                     weights + (size_t)bucket->begin * size, bucket->n_shard, t->params.dtype,
-                                    gather_tag, &t->stream, &t->works[b].gather));
+                                    gather_tag, t->stream, &t->works[b].gather));
     }
     return PAR_OK;
 }
 
 par_status par__bucket_gather(void *user, int bucket) {
     par_trainer *t = user;
-    PAR_TRY(par_work_wait(t->works[bucket].gather, &t->stream));
+    PAR_TRY(par_work_wait(t->works[bucket].gather, t->stream));
     t->works[bucket].gather = (par_work){0};
     return PAR_OK;
 }

@@ -11,6 +11,10 @@ static void progress(void *transport) {
     par_transport_progress(transport);
 }
 
+static par_status copy_staged(void *trainer, void *dst, const void *src, size_t nbytes) {
+    return par_trainer_copy(trainer, dst, src, nbytes);
+}
+
 /* A module told what it needs to know, and asked for its output and memory. */
 static par_status build_module(par_trainer *t, par_registry *registry, par_memory *memory, par_module *module,
                                int16_t chunk, par_tensor x, par_build *build) {
@@ -176,35 +180,12 @@ static par_status build_schedules(par_trainer *t) {
     return par_schedule_create(&p, &t->single);
 }
 
-static par_status load_batch(void *user, int micro, void *x, void *targets) {
-    par_trainer *t = user;
-    size_t n = (size_t)t->params.micro_batch;
-    size_t x_nbytes = n * par_tensor_nbytes(&t->params.model->x);
-    size_t targets_nbytes = n * par_tensor_nbytes(&t->params.model->targets);
-    par_status st = PAR_OK;
-    if (t->given_x) {
-        memcpy(t->batch_x, t->given_x, x_nbytes);
-        memcpy(t->batch_targets, t->given_targets, targets_nbytes);
-    } else {
-        int64_t first = t->first_sample + micro * t->params.micro_batch;
-        st = t->source->read(t->source->user, first, t->params.micro_batch, t->batch_x, t->batch_targets);
-        if (st != PAR_OK) { /* peers wait for a micro-batch of the right size: give them zeros, report in the
-                               vote */
-            memset(t->batch_x, 0, x_nbytes);
-            memset(t->batch_targets, 0, targets_nbytes);
-        }
-    }
-    if (x) PAR_TRY(t->backend->copy(&t->stream, x, t->batch_x, x_nbytes));
-    if (targets) PAR_TRY(t->backend->copy(&t->stream, targets, t->batch_targets, targets_nbytes));
-    return st;
-}
-
 static par_status build_executor(par_trainer *t, size_t scratch) {
     int stage = t->mesh->coordinate[PAR_PP];
     par_schedule *walked[3] = {t->schedules[stage], t->evaluate, t->single};
     par__executor_params p = {.mesh = t->mesh,
                               .backend = t->backend,
-                              .stream = &t->stream,
+                              .stream = t->stream,
                               .chunks = t->chunks,
                               .n_chunks = t->n_chunks,
                               .recompute = t->params.recompute,
@@ -213,29 +194,39 @@ static par_status build_executor(par_trainer *t, size_t scratch) {
                               .scratch_nbytes = scratch,
                               .schedules = walked,
                               .n_schedules = 3};
-    p.hooks =
-        (par__executor_hooks){t, load_batch, par__bucket_module_done, par__bucket_reduce, par__bucket_gather};
+    p.hooks = (par__executor_hooks){t, par__batch_load, par__bucket_module_done, par__bucket_reduce,
+                                    par__bucket_gather};
     return par__executor_create(&p, t->memory, &t->executor);
 }
 
+/* What steps and visits need besides: ballots, norms, batches, staging. */
 static par_status take_small(par_trainer *t) {
-    const par_model *model = t->params.model;
-    size_t n = (size_t)t->params.micro_batch, ballots = sizeof(par__ballot) * (size_t)(t->mesh->size + 2);
+    void *staging = NULL;
+    size_t ballots = sizeof(par__ballot) * (size_t)(t->mesh->size + 2);
     if (ballots < sizeof((par_vote *)0)->where) ballots = sizeof((par_vote *)0)->where;
-    void *norm = NULL;
-    PAR_TRY(par_memory_take(t->memory, PAR_MEM_DATA, "batch", n * par_tensor_nbytes(&model->x), &t->batch_x));
-    PAR_TRY(par_memory_take(t->memory, PAR_MEM_DATA, "batch", n * par_tensor_nbytes(&model->targets),
-                            &t->batch_targets));
-    PAR_TRY(par_memory_take(t->memory, PAR_MEM_SCRATCH, "norm", 2 * sizeof(double), &norm));
     PAR_TRY(par_memory_take(t->memory, PAR_MEM_COMM, "vote", ballots, &t->votes));
-    t->norm = norm;
+    PAR_TRY(par__update_take(t));
+    PAR_TRY(par__batch_take(t));
+    if (t->backend->on_host) return PAR_OK;
+    PAR_TRY(par_memory_take(t->memory, PAR_MEM_DATA, "staging", PAR__STAGING, &staging));
+    t->staging = staging;
+    t->checkpoint_staging = (par_checkpoint_staging){copy_staged, t, staging, PAR__STAGING};
+    return PAR_OK;
+}
+
+static par_status create_stream(par_trainer *t) {
+    if (par_memory_measuring(t->memory)) return PAR_OK;
+    PAR_TRY(t->backend->stream_create(&t->stream));
+    t->stream->progress = progress;
+    t->stream->user = t->transport;
     return PAR_OK;
 }
 
 static par_status build(par_trainer *t) {
     size_t scratch = 0;
     par_layout *layout = &t->params.layout;
-    PAR_TRY(par_backend_get(t->params.backend, &t->backend));
+    PAR_TRY(par__trainer_backend(&t->params, &t->backend));
+    PAR_TRY(create_stream(t));
     PAR_TRY(par_mesh_create(t->transport, layout, t->backend, t->memory, &t->mesh));
     t->sequence_parallel = layout->size[PAR_TP] > 1 && !t->params.no_sequence_parallel;
     t->n_micro = (int)(t->params.global_batch / (t->params.micro_batch * layout->size[PAR_DP]));
@@ -257,7 +248,6 @@ par_status par__trainer_build(par_transport *transport, const par_trainer_params
     par__trainer_defaults(&t->params);
     t->transport = transport;
     t->memory = memory;
-    t->stream = (par_stream){progress, transport};
     par_scaler_init(&t->params.scaler, &t->scaler);
     par_status st = build(t);
     if (st != PAR_OK) {
@@ -278,6 +268,7 @@ static void free_chunk(par__chunk *chunk) {
 void par__trainer_free(par_trainer **handle) {
     par_trainer *t = *handle;
     if (!t) return;
+    if (t->stream) (void)t->backend->sync(t->stream); /* its work reads and writes what goes */
     if (t->executor) par__executor_destroy(&t->executor);
     for (int s = 0; t->schedules && s < t->params.layout.size[PAR_PP]; s++)
         par_schedule_destroy(&t->schedules[s]);
@@ -287,6 +278,8 @@ void par__trainer_free(par_trainer **handle) {
     for (int c = 0; c < t->n_chunks; c++) free_chunk(&t->chunks[c]);
     if (t->registry) par__registry_destroy(&t->registry);
     par_mesh_destroy(&t->mesh);
+    par__batch_free(t);
+    if (t->stream) t->backend->stream_destroy(t->stream);
     free(t->state);
     free(t->works);
     free(t);

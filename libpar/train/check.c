@@ -129,5 +129,7 @@ void par_trainer_check(const par_trainer_params *params, int world_size, par_pro
     if (p.dtype != PAR_F16 && params->scaler.constant != 0)
         par_problem(problems, "loss scale %g: precision %s has none; legal with fp16",
                     params->scaler.constant, par_dtype_name(p.dtype));
-    if (par_backend_get(p.backend, &backend) != PAR_OK) par_problem(problems, "%s", par_error());
+    /* That a GPU is missing is a rank's own affair, agreed on at create. */
+    if (!p.device && strcmp(p.backend, "cuda") != 0 && par_backend_get(p.backend, &backend) != PAR_OK)
+        par_problem(problems, "%s", par_error());
 }

@@ -2,7 +2,8 @@
  * The trainer's state as runs of a checkpoint. Each dp rank stores its part of every bucket, with and without
  * ZeRO, so that of weights and moments every dp rank's copy is stored once; copies along tp and tied weights
  * on two stages are stored by each rank that holds them. After loading, the parts are gathered over dp as in
- * a step. The loss scaler's state is one more run, the same on every rank.
+ * a step. The loss scaler's state is one more run, the same on every rank, and so is the text of what the
+ * backend timed and chose, which is each rank's own.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +17,13 @@ typedef struct {
 } visitor;
 
 static par_status offer(const par_param *p, int64_t first, int64_t n, const char *kind, par_dtype dtype,
-                        void *data, const visitor *v) {
+                        void *data, const par_trainer *t, const visitor *v) {
     par_checkpoint_run run = {.kind = kind,
                               .name = p->name,
                               .dtype = dtype,
                               .n = n,
                               .data = data,
+                              .staging = t->staging ? &t->checkpoint_staging : NULL,
                               .first = first,
                               .replica = p->replica};
     memcpy(run.global, p->global, sizeof run.global);
@@ -39,10 +41,10 @@ static par_status each_run(const par_trainer *t, const par_param *p, const visit
     par__owned(t, p->bucket, &owned, &n_owned, &state);
     int64_t at = state + (p->flat - owned) + first;
     size_t size = par_dtype_nbytes(t->params.dtype);
-    PAR_TRY(offer(p, first, n, "weight", t->params.dtype, (char *)p->weight + (size_t)first * size, v));
-    if (t->master) PAR_TRY(offer(p, first, n, "master", PAR_F32, t->master + at, v));
-    PAR_TRY(offer(p, first, n, "m", PAR_F32, t->m + at, v));
-    if (t->v) PAR_TRY(offer(p, first, n, "v", PAR_F32, t->v + at, v));
+    PAR_TRY(offer(p, first, n, "weight", t->params.dtype, (char *)p->weight + (size_t)first * size, t, v));
+    if (t->master) PAR_TRY(offer(p, first, n, "master", PAR_F32, t->master + at, t, v));
+    PAR_TRY(offer(p, first, n, "m", PAR_F32, t->m + at, t, v));
+    if (t->v) PAR_TRY(offer(p, first, n, "v", PAR_F32, t->v + at, t, v));
     return PAR_OK;
 }
 
@@ -57,7 +59,31 @@ par_status par_trainer_state_runs(const par_trainer *t,
                                        .dtype = PAR_U8,
                                        .n = sizeof t->scaler,
                                        .data = (void *)&t->scaler};
-    return visit(user, &scaler);
+    const par_checkpoint_run choices = {.kind = "backend",
+                                        .name = "choices",
+                                        .dtype = PAR_U8,
+                                        .n = sizeof t->choices,
+                                        .data = (void *)t->choices};
+    PAR_TRY(visit(user, &scaler));
+    return visit(user, &choices);
+}
+
+/* Empty where the backend times nothing. */
+static void note_choices(par_trainer *t) {
+    memset(t->choices, 0, sizeof t->choices);
+    if (t->backend->choices) snprintf(t->choices, sizeof t->choices, "%s", t->backend->choices());
+}
+
+/* The run that saved chose so: the same bits need the same choices. Those of another device are no use here.
+ */
+static par_status take_choices(par_trainer *t, par_problems *notes) {
+    t->choices[sizeof t->choices - 1] = 0;
+    if (!*t->choices || !t->backend->choose) return PAR_OK;
+    if (strcmp(t->choices, t->backend->choices()) == 0) return PAR_OK;
+    par_status st = t->backend->choose(t->choices);
+    if (st != PAR_ERR_OPTION) return st;
+    par_problem(notes, "the choices timed by the run that saved are not taken: %s", par_error());
+    return PAR_OK;
 }
 
 typedef struct {
@@ -103,7 +129,7 @@ static void describe_options(const par_trainer *t, const char *more, char *text,
              "betas %g %g, eps %g, momentum %g, weight decay %g, clip %g%s%s",
              (long long)p->global_batch, (long long)p->micro_batch, (unsigned long long)p->seed,
              par_schedule_kind_name(p->schedule), (int)p->recompute, p->zero,
-             t->sequence_parallel ? "on" : "off", p->backend, (double)p->beta1, (double)p->beta2,
+             t->sequence_parallel ? "on" : "off", t->backend->name, (double)p->beta1, (double)p->beta2,
              (double)p->eps, (double)p->momentum, (double)p->weight_decay, (double)p->clip,
              more && *more ? "; " : "", more ? more : "");
 }
@@ -128,6 +154,7 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     p.about = describe(t, &params->about, &d);
     p.consumed = t->consumed;
     p.updates = t->updates;
+    note_choices(t);
     par_status st = par_comm_agree(t->mesh->world, par_trainer_state_runs(t, append, &l));
     if (st == PAR_OK) st = par_checkpoint_save(t->mesh->world, &p, l.runs, l.n, out);
     free(l.runs);
@@ -145,12 +172,12 @@ static par_status gather(par_trainer *t) {
         char *weights = (char *)t->weights + (size_t)k->begin * size;
         int64_t part = k->shard - k->begin;
         PAR_TRY(par_comm_all_gather(dp, weights + (size_t)part * size, weights, k->n_shard, t->params.dtype,
-                                    tag, &t->stream, NULL));
+                                    tag, t->stream, NULL));
         float *const states[] = {t->master, t->m, t->v};
         for (int i = 0; i < 3 && t->params.zero == 0; i++) {
             if (!states[i]) continue;
             float *all = states[i] + t->state[b];
-            PAR_TRY(par_comm_all_gather(dp, all + part, all, k->n_shard, PAR_F32, tag, &t->stream, NULL));
+            PAR_TRY(par_comm_all_gather(dp, all + part, all, k->n_shard, PAR_F32, tag, t->stream, NULL));
         }
     }
     return PAR_OK;
@@ -173,5 +200,6 @@ par_status par_trainer_resume(par_trainer *t, const char *directory, const par_c
     PAR_TRY(par_trainer_set_scaler(t, &stored));
     t->consumed = out->consumed;
     t->updates = out->updates;
+    PAR_TRY(par_comm_agree(t->mesh->world, take_choices(t, &out->notes)));
     return gather(t);
 }

@@ -1,16 +1,9 @@
 /* One optimizer step, evaluation, and a forward of given inputs. */
-#define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
 
+#include "libpar/base/clock.h"
 #include "trainer.h"
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int dp_size(const par_trainer *t) {
     return t->params.layout.size[PAR_DP];
@@ -27,8 +20,10 @@ static par_schedule *own_schedule(const par_trainer *t) {
 }
 
 static void fill_ballot(const par_trainer *t, const par__walk_result *r, par__ballot *ballot) {
-    ballot->busy = r->forward + r->backward;
-    ballot->total = r->total;
+    if (t->backend->on_host) { /* elsewhere these are times of enqueueing, which tell nothing of a bubble */
+        ballot->busy = r->forward + r->backward;
+        ballot->total = r->total;
+    }
     if (!counts_loss(t)) return;
     ballot->loss_sum = r->loss_sum;
     ballot->n_targets = r->n_targets;
@@ -49,14 +44,21 @@ static par_status walk_training(par_trainer *t, par__ballot *ballot) {
     par_status st = par__executor_walk(t->executor, own_schedule(t), &walk, &result);
     if (st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL) return st;
     ballot->status = st;
-    double begin = now();
+    double begin = par__seconds();
     PAR_TRY(par__bucket_finish_reduce(t));
     t->times = (par_step_times){.data = result.load,
                                 .forward = result.forward,
                                 .backward = result.backward,
                                 .wait_pipeline = result.wait,
-                                .wait_dp = now() - begin};
-    PAR_TRY(par__gradient_norm(t, ballot));
+                                .wait_dp = par__seconds() - begin};
+    st = par__gradient_norm_start(t);
+    if (st == PAR_OK) st = t->backend->sync(t->stream); /* the step's one wait for the device */
+    if (st != PAR_OK) {                                 /* peers learn of it in the vote */
+        ballot->status = st;
+        return PAR_OK;
+    }
+    par__executor_losses(t->executor, &result);
+    par__gradient_norm_finish(t, ballot);
     fill_ballot(t, &result, ballot);
     return PAR_OK;
 }
@@ -93,22 +95,40 @@ static par_status decide(par_trainer *t, float lr, par_vote *vote) {
     return par__bucket_begin_gather(t);
 }
 
-par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, bool stop, par_vote *out) {
-    PAR_REQUIRE(t && source && out);
-    double begin = now();
+/* The ballots of all ranks, then the update or the skip that they mean. */
+static par_status vote_and_update(par_trainer *t, const par__ballot *ballot, float lr, par_vote *out) {
+    par_range_begin(t->backend, "vote");
+    par_status st = par__vote(t, ballot, out);
+    par_range_end(t->backend);
+    PAR_TRY(st);
+    /* The message of a rank that failed reaches all in the agreement below, which is taken only then. */
+    if (out->status != PAR_OK) return par_comm_agree(t->mesh->world, (par_status)ballot->status);
+    double begin = par__seconds();
+    par_range_begin(t->backend, "update");
+    st = decide(t, lr, out);
+    par_range_end(t->backend);
+    t->times.update = par__seconds() - begin;
+    return st;
+}
+
+static par_status step(par_trainer *t, const par_source *source, float lr, bool stop, par_vote *out) {
+    double begin = par__seconds();
     par__ballot ballot = {.first_bad = -1, .stop = stop};
     t->source = source;
     PAR_TRY(walk_training(t, &ballot));
-    /* The message of a rank that failed reaches all in the agreement below, which is taken only then. */
-    PAR_TRY(par__vote(t, &ballot, out));
-    if (out->status != PAR_OK) return par_comm_agree(t->mesh->world, (par_status)ballot.status);
-    double update = now();
-    PAR_TRY(decide(t, lr, out));
-    t->times.update = now() - update;
-    t->times.total = now() - begin;
+    PAR_TRY(vote_and_update(t, &ballot, lr, out));
+    t->times.total = par__seconds() - begin;
     t->times.ideal_bubble = par_schedule_ideal_bubble(t->params.schedule, t->params.layout.size[PAR_PP],
                                                       t->n_micro, t->params.chunks);
     return PAR_OK;
+}
+
+par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, bool stop, par_vote *out) {
+    PAR_REQUIRE(t && source && out);
+    par_range_begin(t->backend, "step");
+    par_status st = step(t, source, lr, stop, out);
+    par_range_end(t->backend);
+    return st;
 }
 
 /* One forward-only walk of schedule->m micro-batches a dp rank from sample `first` on. */
@@ -118,6 +138,10 @@ static par_status walk_forward(par_trainer *t, const par_schedule *schedule, int
     t->first_sample = first + t->mesh->coordinate[PAR_DP] * schedule->m * t->params.micro_batch;
     par__walk walk = {.first_sample = t->first_sample, .sample_stride = t->params.micro_batch};
     par_status st = par__executor_walk(t->executor, schedule, &walk, &result);
+    if (st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL) return st;
+    par_status waited = t->backend->sync(t->stream);
+    if (waited != PAR_OK) return waited;
+    par__executor_losses(t->executor, &result);
     sum->loss_sum += result.loss_sum;
     sum->n_targets += result.n_targets;
     return st;

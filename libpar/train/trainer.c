@@ -31,50 +31,27 @@ out_transport:
     return st;
 }
 
-/* A communicator of the whole world on memory of its own, for agreements before the trainer has any. */
-typedef struct {
-    par_memory *memory;
-    par_comm *comm;
-} agreement;
-
-static par_status world_comm(par_transport *transport, par_memory *memory, par_comm **out) {
+/* A communicator of the whole world, for the agreement before the trainer has one. */
+static par_status world_comm(par_transport *transport, par_comm **out) {
     int n = par_transport_size(transport);
     int *ranks = malloc((size_t)n * sizeof *ranks);
     if (!ranks) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d ranks", n);
     for (int i = 0; i < n; i++) ranks[i] = i;
     par_comm_params params = {.axis = "create", .ranks = ranks, .n = n};
-    par_status st = par_comm_create(transport, &params, memory, out);
+    par_status st = par_comm_create(transport, &params, NULL, out);
     free(ranks);
     return st;
 }
 
-static void agreement_end(agreement *a) {
-    par_comm_destroy(&a->comm);
-    par_memory_destroy(&a->memory);
-}
-
-static par_status agreement_begin(par_transport *transport, const par_allocator *allocator, agreement *a) {
-    par_memory *measured = NULL;
-    *a = (agreement){0};
-    PAR_TRY(par_memory_create_measuring(&measured));
-    par_status st = world_comm(transport, measured, &a->comm);
-    par_comm_destroy(&a->comm);
-    if (st == PAR_OK) st = par_memory_create(allocator, measured, &a->memory);
-    if (st == PAR_OK) st = world_comm(transport, a->memory, &a->comm);
-    par_memory_destroy(&measured);
-    if (st != PAR_OK) agreement_end(a);
-    return st;
-}
-
-/* What may fail on one rank alone: planning, allocating, building. */
+/* What may fail on one rank alone: its device, planning, allocating, building. */
 static par_status create_local(par_transport *transport, const par_trainer_params *params,
                                par_trainer **out) {
     par_status st = PAR_OK;
     const par_backend *backend;
     par_memory *plan = NULL, *memory = NULL;
-    PAR_TRY(par_backend_get(params->backend ? params->backend : "cpu", &backend));
+    PAR_TRY(par__trainer_backend(params, &backend));
     PAR_TRY(par_trainer_plan(params, par_transport_size(transport), par_transport_rank(transport), &plan));
-    PAR_TRY_GOTO(par_memory_create(&backend->memory, plan, &memory), out_plan);
+    PAR_TRY_GOTO(par_memory_create(&backend->memory, &backend->host_memory, plan, &memory), out_plan);
     PAR_TRY_GOTO(par__trainer_build(transport, params, memory, out), out_memory);
     memory = NULL;
     PAR_TRY_GOTO(par__trainer_init_weights(*out), out_memory);
@@ -86,15 +63,13 @@ out_plan:
 }
 
 par_status par_trainer_create(par_transport *transport, const par_trainer_params *params, par_trainer **out) {
-    agreement agreed;
+    par_comm *world = NULL;
     par_trainer *trainer = NULL;
-    const par_backend *backend;
     PAR_REQUIRE(transport && out);
     PAR_TRY(checked(params, par_transport_size(transport)));
-    PAR_TRY(par_backend_get(params->backend ? params->backend : "cpu", &backend));
-    PAR_TRY(agreement_begin(transport, &backend->memory, &agreed));
-    par_status st = par_comm_agree(agreed.comm, create_local(transport, params, &trainer));
-    agreement_end(&agreed);
+    PAR_TRY(world_comm(transport, &world));
+    par_status st = par_comm_agree(world, create_local(transport, params, &trainer));
+    par_comm_destroy(&world);
     if (st != PAR_OK) {
         par_trainer_destroy(&trainer);
         return st;
@@ -106,9 +81,15 @@ par_status par_trainer_create(par_transport *transport, const par_trainer_params
 void par_trainer_destroy(par_trainer **handle) {
     if (!handle || !*handle) return;
     par_memory *memory = (*handle)->memory;
-    for (int b = 0; b < (*handle)->registry->n_buckets; b++) (void)par__bucket_gather(*handle, b);
+    (void)par_trainer_settle(*handle);
     par__trainer_free(handle);
     par_memory_destroy(&memory);
+}
+
+par_status par_trainer_settle(par_trainer *t) {
+    PAR_REQUIRE(t);
+    for (int b = 0; b < t->registry->n_buckets; b++) PAR_TRY(par__bucket_gather(t, b));
+    return PAR_OK;
 }
 
 const par_mesh *par_trainer_mesh(const par_trainer *t) {
@@ -116,6 +97,9 @@ const par_mesh *par_trainer_mesh(const par_trainer *t) {
 }
 const par_memory *par_trainer_memory(const par_trainer *t) {
     return t->memory;
+}
+const par_backend *par_trainer_backend(const par_trainer *t) {
+    return t->backend;
 }
 int par_trainer_n_params(const par_trainer *t) {
     return t->registry->n_params;

@@ -12,6 +12,15 @@ typedef struct {
     bool reducing; /* or reduced, in this step */
 } par__bucket_work;
 
+/* A micro-batch on the host, on its way to the device. */
+typedef struct {
+    void *x, *targets;
+    par_event *copied; /* it may be filled again; NULL while measuring */
+} par__batch;
+
+/* Bytes that go between host and device in one piece, outside of steps. */
+enum { PAR__STAGING = 1 << 20 };
+
 struct par_trainer {
     par_trainer_params params; /* with defaults filled in */
     par_transport *transport;  /* the caller's */
@@ -19,7 +28,7 @@ struct par_trainer {
     par_memory *memory;
     par_mesh *mesh;
     par_registry *registry;
-    par_stream stream;
+    par_stream *stream; /* all kernels and copies; NULL while measuring */
     bool sequence_parallel;
 
     int n_chunks;
@@ -36,19 +45,26 @@ struct par_trainer {
     float *m, *v;     /* as master */
     int64_t n_state;  /* elements of each of the three */
     int64_t *state;   /* [n_buckets] where a bucket's part begins in them */
-    par__bucket_work *works; /* [n_buckets] */
-    double *norm;            /* [2] of the norm kernel */
-    void *votes;             /* [world + 1] of par__ballot */
+    par__bucket_work *works;    /* [n_buckets] */
+    double *norms, *host_norms; /* [n_params][2] of the norm kernel, on the device and on the host */
+    void *workspace;            /* of the kernels that this folder runs */
+    void *votes;                /* [world + 1] of par__ballot; the host's */
 
-    void *batch_x, *batch_targets;       /* one micro-batch on the host */
+    char *staging; /* [PAR__STAGING], the host's; NULL where the device's memory is the host's */
+    par_checkpoint_staging checkpoint_staging; /* the same, as checkpoints are told */
+
+    par__batch *batches; /* [n_batches] used in turn */
+    int n_batches, next_batch;
     const par_source *source;            /* of the step under way */
     const void *given_x, *given_targets; /* of par_trainer_forward */
     int64_t first_sample;                /* of this dp rank in the step under way */
 
     int64_t consumed, updates;
     par_scaler scaler;
-    double gradient_scale; /* of the last step: raw sums to the gradient of the mean loss */
+    char choices[PAR_CHOICES_NBYTES]; /* of the backend, as a checkpoint stores or had them */
+    double gradient_scale;            /* of the last step: raw sums to the gradient of the mean loss */
     par_step_times times;
+    struct par_generator *generator; /* NULL: none */
 };
 
 /* build.c: everything but the contents, on measuring or real memory. */
@@ -56,6 +72,25 @@ par_status par__trainer_build(par_transport *transport, const par_trainer_params
                               par_trainer **out);
 /* Frees what build made; the memory stays. */
 void par__trainer_free(par_trainer **trainer);
+
+/* host.c: the device's memory as the host gets at it, outside of steps. Every call waits for the stream. */
+/* The caller's own backend, or the one that is called so. */
+par_status par__trainer_backend(const par_trainer_params *params, const par_backend **out);
+/* Elements of `size` bytes that par__host_view and par__host_fill take at once: all n where no copy is
+ * needed.
+ */
+int64_t par__host_piece(const par_trainer *trainer, int64_t n, size_t size);
+/* The bytes at a device's address, valid until the next call of these. */
+par_status par__host_view(const par_trainer *trainer, const void *device, size_t nbytes, const void **out);
+/* Where the host puts what belongs to that address of the device; then par__host_store takes it there. */
+void *par__host_room(const par_trainer *trainer, void *device);
+par_status par__host_store(const par_trainer *trainer, void *device, size_t nbytes);
+
+/* batch.c */
+par_status par__batch_take(par_trainer *trainer);
+void par__batch_free(par_trainer *trainer);
+/* Hook of the executor: the next micro-batch on its way to x and targets, either may be NULL. */
+par_status par__batch_load(void *trainer, int micro, void *x, void *targets);
 
 /* check.c */
 void par__trainer_defaults(par_trainer_params *params);
@@ -90,7 +125,12 @@ typedef struct {
 par_status par__vote(par_trainer *trainer, const par__ballot *mine, par_vote *out);
 
 /* update.c */
-par_status par__gradient_norm(par_trainer *trainer, par__ballot *ballot);
+/* Workspace of norms, updates and casts, and room for the norms. */
+par_status par__update_take(par_trainer *trainer);
+/* Norms of all gradients, copied to the host; the next wait for the stream ends it. */
+par_status par__gradient_norm_start(par_trainer *trainer);
+/* Add them into the ballot. */
+void par__gradient_norm_finish(const par_trainer *trainer, par__ballot *ballot);
 par_status par__update(par_trainer *trainer, float lr, double scale);
 
 #endif

@@ -1,27 +1,75 @@
 /* Gradient norm and optimizer over segments: a parameter's part of what this dp rank owns. */
-#include <math.h>
-#include <string.h>
-
 #include "trainer.h"
 
-/* Own 1/dp of every bucket, replica 0 only: over the world each element counts once. */
-par_status par__gradient_norm(par_trainer *t, par__ballot *ballot) {
+/* The part of parameter i that this rank counts: own 1/dp of its bucket, replica 0 only, so that over the
+ * world each element counts once. n 0: none. */
+static const par_param *counted(const par_trainer *t, int i, int64_t *first, int64_t *n) {
+    const par_param *p = t->registry->params[i];
+    par__param_shard(t->registry, p, first, n);
+    if (p->replica != 0) *n = 0;
+    return p;
+}
+
+/* Zeros first: the kernel adds. */
+par_status par__gradient_norm_start(par_trainer *t) {
+    size_t nbytes = 2 * sizeof(double) * (size_t)t->registry->n_params;
+    PAR_TRY(t->backend->zero(t->stream, t->norms, nbytes));
+    for (int i = 0; i < t->registry->n_params; i++) {
+        int64_t first, n;
+        const par_param *p = counted(t, i, &first, &n);
+        par_norm2 args = {.n = n, .x = p->grad + first, .out = t->norms + 2 * i};
+        if (n > 0) PAR_TRY(par_kernel_run(t->backend, PAR_OP_NORM2, t->stream, &args, t->workspace));
+    }
+    return t->backend->copy(t->stream, t->host_norms, t->norms, nbytes);
+}
+
+void par__gradient_norm_finish(const par_trainer *t, par__ballot *ballot) {
     ballot->first_bad = -1;
     for (int i = 0; i < t->registry->n_params; i++) {
-        const par_param *p = t->registry->params[i];
-        int64_t first, n;
-        par__param_shard(t->registry, p, &first, &n);
-        if (p->replica != 0 || n == 0) continue;
-        t->norm[0] = t->norm[1] = 0;
-        par_norm2 args = {.n = n, .x = p->grad + first, .out = t->norm};
-        PAR_TRY(par_kernel_run(t->backend, PAR_OP_NORM2, &t->stream, &args, NULL));
-        PAR_TRY(t->backend->sync(&t->stream));
-        ballot->norm2 += t->norm[0];
-        ballot->n_nonfinite += t->norm[1];
-        if (t->norm[1] == 0 || ballot->first_bad >= 0) continue;
+        const double *norm = t->host_norms + 2 * i;
+        ballot->norm2 += norm[0];
+        ballot->n_nonfinite += norm[1];
+        if (norm[1] == 0 || ballot->first_bad >= 0) continue;
         ballot->first_bad = i;
-        ballot->n_first_bad = t->norm[1] < INT32_MAX ? (int32_t)t->norm[1] : INT32_MAX;
+        ballot->n_first_bad = norm[1] < INT32_MAX ? (int32_t)norm[1] : INT32_MAX;
     }
+}
+
+static par_op update_op(const par_trainer *t) {
+    return t->params.optimizer == PAR_SGD ? PAR_OP_SGD : PAR_OP_ADAMW;
+}
+
+static par_status prepare(const par_trainer *t, par_op op, const void *args, size_t *max_nbytes) {
+    size_t nbytes = 0;
+    PAR_TRY(par_kernel_prepare(t->backend, op, args, &nbytes));
+    if (nbytes > *max_nbytes) *max_nbytes = nbytes;
+    return PAR_OK;
+}
+
+static par_status prepare_param(const par_trainer *t, int i, size_t *max_nbytes) {
+    int64_t begin, state;
+    par_norm2 norm = {0};
+    par_update update = {.dtype = t->params.dtype, .t = 1};
+    par_cast cast = {.dtype_x = PAR_F32,
+                     .dtype_y = t->params.dtype,
+                     .n = par__param_n(t->registry->params[i]),
+                     .scale = 1};
+    const par_param *p = counted(t, i, &begin, &norm.n);
+    par__owned_part(t, p, &begin, &update.n, &state);
+    PAR_TRY(prepare(t, PAR_OP_NORM2, &norm, max_nbytes));
+    PAR_TRY(prepare(t, update_op(t), &update, max_nbytes));
+    return t->params.dtype == PAR_F32 ? PAR_OK : prepare(t, PAR_OP_CAST, &cast, max_nbytes);
+}
+
+par_status par__update_take(par_trainer *t) {
+    void *norms = NULL, *host = NULL;
+    size_t workspace = 0, nbytes = 2 * sizeof(double) * (size_t)t->registry->n_params;
+    for (int i = 0; i < t->registry->n_params; i++) PAR_TRY(prepare_param(t, i, &workspace));
+    PAR_TRY(par_memory_take(t->memory, PAR_MEM_SCRATCH, "update", workspace, &t->workspace));
+    PAR_TRY(par_memory_take(t->memory, PAR_MEM_SCRATCH, "norms", nbytes, &norms));
+    PAR_TRY(par_memory_take(t->memory, PAR_MEM_DATA, "norms", nbytes, &host));
+    t->norms = norms;
+    t->host_norms = host;
     return PAR_OK;
 }
 
@@ -45,8 +93,7 @@ static par_status update_param(par_trainer *t, const par_param *p, float lr, dou
                        .decay = p->decay ? q->weight_decay : 0,
                        .grad_scale = (float)scale,
                        .t = t->updates};
-    return par_kernel_run(t->backend, q->optimizer == PAR_SGD ? PAR_OP_SGD : PAR_OP_ADAMW, &t->stream, &args,
-                          NULL);
+    return par_kernel_run(t->backend, update_op(t), t->stream, &args, t->workspace);
 }
 
 par_status par__update(par_trainer *t, float lr, double scale) {

@@ -17,7 +17,7 @@ static par_status name_bad(par_trainer *t, int rank, const par__ballot *mine, pa
     else if (t->mesh->rank == rank)
         snprintf(name, sizeof out->where, "%s on rank %d (%d elements)",
                  t->registry->params[mine->first_bad]->name, rank, (int)mine->n_first_bad);
-    PAR_TRY(par_comm_broadcast(t->mesh->world, name, sizeof out->where, PAR_U8, rank, tag, &t->stream, NULL));
+    PAR_TRY(par_comm_broadcast(t->mesh->world, name, sizeof out->where, PAR_U8, rank, tag, NULL, NULL));
     snprintf(out->where, sizeof out->where, "%s", name);
     return PAR_OK;
 }
@@ -27,7 +27,7 @@ par_status par__vote(par_trainer *t, const par__ballot *mine, par_vote *out) {
     par__ballot sum = {0}, *all = t->votes;
     int n = t->mesh->size, bad_rank = -1;
     double bubble = 0;
-    PAR_TRY(par_comm_all_gather(t->mesh->world, mine, all, sizeof *mine, PAR_U8, tag, &t->stream, NULL));
+    PAR_TRY(par_comm_all_gather(t->mesh->world, mine, all, sizeof *mine, PAR_U8, tag, NULL, NULL));
     for (int r = 0; r < n; r++) {
         sum.norm2 += all[r].norm2;
         sum.loss_sum += all[r].loss_sum;

@@ -98,7 +98,7 @@ static void two_passes(void) {
     for (int i = 0; i < 5; i++) CHECK(!got[i], "measuring handed out memory");
     CHECK(par_memory_nbytes(plan, PAR_MEM_ACTIVATIONS) == 256 + 512, "%zu bytes",
           par_memory_nbytes(plan, PAR_MEM_ACTIVATIONS));
-    CHECK_OK(par_memory_create(&allocator, plan, &memory));
+    CHECK_OK(par_memory_create(&allocator, &allocator, plan, &memory));
     CHECK(live == 2, "%d blocks for two kinds", live);
     CHECK_OK(takes(memory, got));
     for (int i = 0; i < 5; i++)
@@ -117,7 +117,7 @@ static void out_of_memory(void) {
     CHECK_OK(par_memory_create_measuring(&plan));
     CHECK_OK(takes(plan, got));
     fail_at = 2;
-    CHECK_FAILS(par_memory_create(&allocator, plan, &memory), PAR_ERR_MEMORY, "planned");
+    CHECK_FAILS(par_memory_create(&allocator, &allocator, plan, &memory), PAR_ERR_MEMORY, "planned");
     CHECK(strstr(par_error(), "activations") && strstr(par_error(), "768"), "kind and bytes: %s",
           par_error());
     CHECK(live == 0 && !memory, "%d blocks leaked", live);

@@ -43,7 +43,7 @@ static void plan(const par_comm_params *params, device_world *w) {
     CHECK_OK(par_comm_create(measuring, params, measured, &unused));
     par_comm_destroy(&unused);
     par_transport_destroy(&measuring);
-    CHECK_OK(par_memory_create(&cuda->host_memory, measured, &w->memory));
+    CHECK_OK(par_memory_create(&cuda->memory, &cuda->host_memory, measured, &w->memory));
     par_memory_destroy(&measured);
 }
 

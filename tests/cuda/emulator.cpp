@@ -40,6 +40,7 @@ alignas(256) char dynamic_shared[SHARED];
 jmp_buf scheduler;
 fiber *current;
 const std::function<void()> *body;
+const char *running; /* kernel */
 
 void pause_at(state s) {
     current->at = s;
@@ -82,19 +83,34 @@ bool release(size_t begin, size_t end, state where) {
     return any;
 }
 
+/* Run the threads [begin, end), a warp, until each has ended or stands at the block's barrier. Says if any
+ * moved. */
+bool run_warp(size_t begin, size_t end, bool reverse) {
+    bool any = false;
+    do {
+        for (size_t k = begin; k < end; k++) {
+            fiber *f = pool[reverse ? begin + end - 1 - k : k].get();
+            if (f->at != RUNS) continue;
+            resume(f);
+            any = true;
+        }
+    } while (release(begin, end, AT_WARP));
+    return any;
+}
+
+/* Each warp runs as far ahead as it can, the first one first, or with PAR_EMULATOR_ORDER=reverse the last
+ * one: without a barrier a reader is before its writer in one of the two. */
 void run_block(const char *kernel, size_t n) {
     static const bool reverse =
         getenv("PAR_EMULATOR_ORDER") && !strcmp(getenv("PAR_EMULATOR_ORDER"), "reverse");
+    size_t warps = (n + 31) / 32;
     for (size_t i = 0; i < n; i++) pool[i]->at = RUNS;
     for (;;) {
         bool moved = false, open = false;
-        for (size_t k = 0; k < n; k++) {
-            fiber *f = pool[reverse ? n - 1 - k : k].get();
-            if (f->at != RUNS) continue;
-            resume(f);
-            moved = true;
+        for (size_t k = 0; k < warps; k++) {
+            size_t w = reverse ? warps - 1 - k : k;
+            moved |= run_warp(w * 32, std::min(w * 32 + 32, n), reverse);
         }
-        for (size_t w = 0; w < n; w += 32) moved |= release(w, std::min(w + 32, n), AT_WARP);
         moved |= release(0, n, AT_BLOCK);
         for (size_t i = 0; i < n; i++) open |= pool[i]->at != ENDED;
         if (!open) return;
@@ -115,6 +131,11 @@ void emulator_sync_warp(unsigned mask) {
         abort();
     }
     pause_at(AT_WARP);
+}
+void emulator_check_aligned(const void *p) {
+    if ((uintptr_t)p % 16 == 0) return;
+    fprintf(stderr, "emulator: %s: a 16-byte access at %p\n", running, p);
+    abort();
 }
 void *emulator_shared() {
     return dynamic_shared;
@@ -138,6 +159,7 @@ void emulator_run(const char *kernel, dim3 grid, dim3 block, size_t shared_nbyte
     while (pool.size() < n) pool.emplace_back(new fiber);
     if (warp_values.size() < n + 32) warp_values.resize(n + 32);
     body = &thread;
+    running = kernel;
     emulator_here.block_size = block;
     emulator_here.grid_size = grid;
     for (size_t i = 0; i < n; i++)

@@ -1,8 +1,9 @@
 /*
  * CUDA C++ on the host, for kernels/cuda/device.cuh: every thread of a block is a fiber, blocks run one after
  * the other, __syncthreads and warp operations are real meeting points. What it shows: arithmetic, indexing,
- * missing barriers (the order of threads can be reversed, PAR_EMULATOR_ORDER=reverse) and diverging warp
- * operations, which it reports. What it cannot: speed, memory models, alignment faults, limits of registers.
+ * missing barriers (the order of threads can be reversed, PAR_EMULATOR_ORDER=reverse), diverging warp
+ * operations and 16-byte accesses that are not aligned, which it reports. What it cannot: speed, memory
+ * models, limits of registers.
  *
  * Launches are put on the stand-in runtime's streams (standin.h), so they run as late as its mode says.
  */
@@ -44,13 +45,15 @@ void emulator_run(const char *kernel, dim3 grid, dim3 block, size_t shared_nbyte
                   const std::function<void()> &thread);
 void emulator_sync_block();
 void emulator_sync_warp(unsigned mask);
-void *emulator_shared();          /* dynamic, of this block; filled with 0xff at its start */
-uint64_t *emulator_warp_values(); /* [32] of the fiber's warp */
+void emulator_check_aligned(const void *p); /* to 16 bytes, or the process ends with the kernel's name */
+void *emulator_shared();                    /* dynamic, of this block; filled with 0xff at its start */
+uint64_t *emulator_warp_values();           /* [32] of the fiber's warp */
 
 #define __syncthreads()        emulator_sync_block()
 #define __syncwarp(...)        emulator_sync_warp(0xffffffffu)
 #define PAR_SHARED(type, name) type *name = static_cast<type *>(emulator_shared())
 #define PAR__UNPACK(...)       __VA_ARGS__
+#define PAR__ALIGNED(p)        emulator_check_aligned(p)
 #define PAR_LAUNCH(kernel, grid, block, shared_nbytes, stream, ...)                                          \
     do {                                                                                                     \
         dim3 par_grid_ = (grid), par_block_ = (block);                                                       \
@@ -96,11 +99,25 @@ template <typename T> T __shfl_up_sync(unsigned mask, T x, int by) {
     int from = emulator_lane() - by;
     return emulator_exchange(mask, x, from >= 0 ? from : emulator_lane());
 }
-inline unsigned __ballot_sync(unsigned mask, int predicate) {
+/* A bit for every lane whose value passes. */
+template <typename T, typename F> unsigned emulator_lanes(unsigned mask, T x, F passes) {
     unsigned out = 0;
-    for (int i = 0; i < 32; i++)
-        if (emulator_exchange(mask, predicate ? 1 : 0, i)) out |= 1u << i;
+    emulator_warp_values()[emulator_lane()] = 0;
+    std::memcpy(&emulator_warp_values()[emulator_lane()], &x, sizeof x);
+    emulator_sync_warp(mask);
+    for (int i = 0; i < 32; i++) {
+        T other;
+        std::memcpy(&other, &emulator_warp_values()[i], sizeof other);
+        if (passes(other)) out |= 1u << i;
+    }
+    emulator_sync_warp(mask);
     return out;
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+    return emulator_lanes(mask, predicate, [](int x) { return x != 0; });
+}
+template <typename T> unsigned __match_any_sync(unsigned mask, T x) {
+    return emulator_lanes(mask, x, [x](T other) { return other == x; });
 }
 
 template <typename T> T __ldg(const T *p) {

@@ -100,6 +100,18 @@ static void test_shapes(void) {
                 "attention: dropout.site is 65536, must be at most 65535");
     a.dropout.p = NAN;
     CHECK_FAILS(prepare(PAR_OP_ATTENTION, &a), PAR_ERR_ARG, "attention: dropout.p is ");
+    par_attention_decode d = {.B = 1, .H = 4, .K = 3, .D = 2, .capacity = 8, .ldq = 8, .ldo = 8};
+    CHECK_FAILS(prepare(PAR_OP_ATTENTION_DECODE, &d), PAR_ERR_ARG,
+                "attention_decode: H is 4, must be a multiple of K = 3");
+    d.K = 2, d.n = 9;
+    CHECK_FAILS(prepare(PAR_OP_ATTENTION_DECODE, &d), PAR_ERR_ARG,
+                "attention_decode: n (capacity) is 9, must be at most 8");
+    d.n = 8;
+    CHECK_OK(prepare(PAR_OP_ATTENTION_DECODE, &d));
+    CHECK_FAILS(run(PAR_OP_ATTENTION_DECODE, &d), PAR_ERR_ARG, "attention_decode: q is NULL");
+    d.ldo = 7;
+    CHECK_FAILS(prepare(PAR_OP_ATTENTION_DECODE, &d), PAR_ERR_ARG,
+                "attention_decode: ldo is 7, must be at least 8");
     par_rope r = {.m = 1, .heads = 1, .head_size = 3, .T = 1, .ldx = 3};
     CHECK_FAILS(prepare(PAR_OP_ROPE, &r), PAR_ERR_ARG, "rope: head_size is 3, must be even");
     r.head_size = 2, r.T = 0;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device.h"
 #include "kernels/half.h"
 
 enum { GUARD = 256, GUARD_BYTE = 0xa5 };
@@ -14,7 +15,7 @@ enum { GUARD = 256, GUARD_BYTE = 0xa5 };
 const par_backend *bench_subject;
 bool bench_is_ref;
 static const char *subject_name;
-static char label[256];
+static char label[256], missing[1024];
 
 double bench_load(const void *data, par_dtype dtype, int64_t i) {
     if (dtype == PAR_F32) return ((const float *)data)[i];
@@ -39,20 +40,22 @@ double bench_sum(int64_t n, double term) {
 }
 
 static unsigned char *data_of(const bench_buffer *buffer) {
-    return buffer->block + GUARD;
+    return buffer->block + GUARD + (size_t)buffer->skew * par_dtype_nbytes(buffer->dtype);
 }
 
 static bench_buffer *add(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width,
                          int64_t ld) {
     if (b->n == BENCH_BUFFERS) abort();
     bench_buffer *buffer = &b->buffers[b->n++];
-    *buffer = (bench_buffer){.name = name, .dtype = dtype, .rows = rows, .width = width, .ld = ld};
+    *buffer =
+        (bench_buffer){.name = name, .dtype = dtype, .rows = rows, .width = width, .ld = ld, .skew = b->skew};
     /* the last row ends with its width: a gap after it is not the callee's */
     buffer->nbytes = rows > 0 ? (size_t)((rows - 1) * ld + width) * par_dtype_nbytes(dtype) : 0;
-    buffer->block = malloc(buffer->nbytes + 2 * GUARD);
+    size_t skew = (size_t)b->skew * par_dtype_nbytes(dtype);
+    buffer->block = malloc(buffer->nbytes + skew + 2 * GUARD);
     buffer->before = malloc(buffer->nbytes + 1);
     if (!buffer->block || !buffer->before) abort();
-    memset(buffer->block, GUARD_BYTE, buffer->nbytes + 2 * GUARD);
+    memset(buffer->block, GUARD_BYTE, buffer->nbytes + skew + 2 * GUARD);
     for (int64_t i = 0; i < (int64_t)(buffer->nbytes / par_dtype_nbytes(dtype)); i++)
         if (dtype != PAR_I32) bench_store(data_of(buffer), dtype, i, (double)NAN);
     return buffer;
@@ -125,8 +128,30 @@ static bool all(const unsigned char *bytes, size_t n, unsigned char value) {
     return true;
 }
 
+static device_range find(void *user, const void *data) {
+    const bench *b = user;
+    for (int i = 0; i < b->n; i++) {
+        bench_buffer x = b->buffers[i];
+        const unsigned char *begin = data_of(&x), *at = data;
+        if (at >= begin && at < begin + x.nbytes)
+            return (device_range){x.block, (size_t)(begin - x.block) + x.nbytes + GUARD};
+    }
+    return (device_range){0};
+}
+
+static void call_device(bench *b, par_op op, const void *args) {
+    bool intact = true;
+    CHECK_OK(device_call(b->backend, op, args, find, b, &intact));
+    CHECK(intact, "%s: %s wrote outside its workspace or its operands", label, par_op_name(op));
+}
+
 void bench_call(bench *b, par_op op, const void *args) {
     size_t nbytes = 0;
+    if (harness_failed()) return;
+    if (!b->backend->on_host) {
+        call_device(b, op, args);
+        return;
+    }
     CHECK_OK(par_kernel_prepare(b->backend, op, args, &nbytes));
     if (harness_failed()) return;
     /* aligned as an arena's blocks are; NaN in all types: a workspace has no contents */
@@ -176,7 +201,7 @@ static void compare_buffer(const bench_buffer *r, const bench_buffer *s) {
         }
 }
 
-static void destroy(bench *b) {
+void bench_destroy(bench *b) {
     for (int i = 0; i < b->n; i++) {
         free(b->buffers[i].block);
         free(b->buffers[i].before);
@@ -198,26 +223,38 @@ void bench_compare(void (*build)(bench *, const void *), const void *variant, co
         check_untouched(&subject, &subject.buffers[i]);
         if (ref.buffers[i].output) compare_buffer(&ref.buffers[i], &subject.buffers[i]);
     }
-    destroy(&ref);
-    destroy(&subject);
+    bench_destroy(&ref);
+    bench_destroy(&subject);
 }
 
 bool bench_ready(void) {
-    if (!bench_subject) harness_skip("this build has no backend \"%s\"", subject_name);
+    if (!bench_subject) harness_skip("no backend \"%s\": %s", subject_name, missing);
     return bench_subject != NULL;
 }
 
+bool bench_ready_for(par_op op) {
+    if (!bench_ready()) return false;
+    if (strncmp(bench_subject->kernels[op].name, "none", 4) != 0) return true;
+    harness_skip("backend \"%s\" has no %s", subject_name, par_op_name(op));
+    return false;
+}
+
 int bench_main(const char *backend, int argc, char **argv) {
-    const harness_case *tables[] = {matrix_cases, pointwise_cases, attention_cases, oracle_cases};
-    const int counts[] = {n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases};
+    const harness_case *tables[] = {matrix_cases, pointwise_cases, attention_cases, oracle_cases,
+                                    repeat_cases};
+    const int counts[] = {n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases,
+                          n_repeat_cases};
     harness_case cases[64];
     char suite[64];
     int n = 0;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < HARNESS_COUNT(counts); i++)
         for (int j = 0; j < counts[i]; j++) cases[n++] = tables[i][j];
     subject_name = backend;
     bench_is_ref = strcmp(backend, "ref") == 0;
-    if (par_backend_get(backend, &bench_subject) != PAR_OK) bench_subject = NULL;
+    if (par_backend_get(backend, &bench_subject) != PAR_OK) {
+        snprintf(missing, sizeof missing, "%s", par_error());
+        bench_subject = NULL;
+    }
     snprintf(suite, sizeof suite, "kernels_%s", backend);
     return harness_main(suite, cases, n, argc, argv);
 }

@@ -33,11 +33,13 @@ typedef struct {
     unsigned char *block, *before; /* guard, data, guard; before: the input's bits or what the gaps hold */
     double absolute;
     bool output;
+    int skew;
 } bench_buffer;
 
 typedef struct {
     const par_backend *backend;
     int n;
+    int skew; /* elements that new buffers begin behind a multiple of 16 bytes; set by a case, 0 at first */
     bench_buffer buffers[BENCH_BUFFERS];
 } bench;
 
@@ -46,8 +48,9 @@ extern const par_backend *bench_subject;
 extern bool bench_is_ref;
 /* All cases of this folder for one backend. */
 int bench_main(const char *backend, int argc, char **argv);
-/* False after a visible skip. */
+/* False after a visible skip: no such backend, or it has no kernel for the operation. */
 bool bench_ready(void);
+bool bench_ready_for(par_op op);
 
 void *bench_in(bench *b, par_dtype dtype, int64_t rows, int64_t width, int64_t ld, double magnitude);
 void *bench_out(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width, int64_t ld,
@@ -61,6 +64,8 @@ int32_t *bench_ids(bench *b, int64_t n, int64_t low, int64_t high);
 void bench_offset(bench *b, const void *data, double offset);
 /* prepare, a guarded and poisoned workspace of just that size, run */
 void bench_call(bench *b, par_op op, const void *args);
+/* Frees the buffers of a bench that is used alone; bench_compare frees its own. */
+void bench_destroy(bench *b);
 /* Run `build` on ref and on the subject and compare every output. */
 void bench_compare(void (*build)(bench *, const void *), const void *variant, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -76,7 +81,8 @@ double bench_unit(par_dtype dtype);
  */
 double bench_sum(int64_t n, double term);
 
-extern const harness_case matrix_cases[], pointwise_cases[], attention_cases[], oracle_cases[];
-extern const int n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases;
+extern const harness_case matrix_cases[], pointwise_cases[], attention_cases[], oracle_cases[],
+    repeat_cases[];
+extern const int n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases, n_repeat_cases;
 
 #endif

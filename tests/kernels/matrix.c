@@ -228,6 +228,15 @@ static void norms(bool layernorm) {
         v.magnitude = magnitudes[i % 7 % 3];
         compare_norm(v);
     }
+    /* wide rows that allow 16-byte accesses, and rows that do not fit into a block's registers */
+    for (int i = 0; i < 3 * 3; i++) {
+        static const int64_t wide[] = {1040, 4104, 8200};
+        rows_variant v = {.dtype = dtypes[i % 3], .n = wide[i / 3], .m = 5, .layernorm = layernorm};
+        v.beta = i & 1 ? 1 : 0;
+        v.alias_dy = i % 2;
+        v.magnitude = 1;
+        compare_norm(v);
+    }
     /* E[x²] - E[x]² in fp32 would be wrong in its second digit here. */
     if (layernorm)
         compare_norm((rows_variant){.m = 5, .n = 64, .magnitude = 1, .offset = 1000, .layernorm = true});
@@ -315,6 +324,13 @@ static void test_embedding(void) {
         bench_compare(build_embedding, &v, "embedding %s m %lld n %lld rows %lld begin %lld",
                       par_dtype_name(v.dtype), (long long)v.m, (long long)v.n, (long long)v.rows,
                       (long long)v.begin);
+    }
+    /* many tokens an id, and more ids than two digits of 8 bits */
+    for (int i = 0; i < 3 * 2; i++) {
+        embedding_variant v = {.dtype = dtypes[i % 3], .m = 4500, .n = 16, .rows = 300, .begin = 7};
+        if (i >= 3) v.m = 300, v.rows = 66000;
+        bench_compare(build_embedding, &v, "embedding %s m %lld rows %lld", par_dtype_name(v.dtype),
+                      (long long)v.m, (long long)v.rows);
     }
 }
 

@@ -203,7 +203,7 @@ static void attention_case(int64_t B, int64_t T, int64_t H, int64_t K, int64_t D
 }
 
 static void test_attention(void) {
-    if (!bench_ready()) return;
+    if (!bench_ready_for(PAR_OP_ATTENTION) || !bench_ready_for(PAR_OP_ATTENTION_BACKWARD)) return;
     attention_case(2, 5, 4, 2, 3, 0);
     attention_case(1, 9, 6, 1, 2, 0.3f);
     attention_case(3, 6, 3, 3, 5, 0.5f);

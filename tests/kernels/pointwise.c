@@ -7,6 +7,7 @@
 
 static const par_dtype dtypes[] = {PAR_F32, PAR_BF16, PAR_F16};
 static const int64_t sizes[] = {1, 7, 8, 9, 1031};
+static const int64_t widths[] = {1, 7, 8, 9, 1031, 1040}; /* of rows: the last one allows 16-byte accesses */
 static const double magnitudes[] = {1, 1e-2, 30};
 
 typedef struct {
@@ -17,6 +18,7 @@ typedef struct {
     int alias; /* 0: none, 1: y in x, 2: y in the residual */
     bool erf, bias, residual, weights;
     int64_t t;
+    int skew;
 } shape;
 
 /*
@@ -27,6 +29,7 @@ static void build_gelu(bench *b, const void *variant) {
     const shape *v = variant;
     par_gelu a = {.dtype = v->dtype, .n = v->n, .erf = v->erf};
     double y = 16 * BENCH_U * fmin(v->a, 8), dx = 32 * BENCH_U;
+    b->skew = v->skew;
     a.x = bench_in(b, v->dtype, 1, v->n, v->n, v->a);
     a.y = bench_out(b, "y", v->dtype, 1, v->n, v->n, y);
     bench_call(b, PAR_OP_GELU, &a);
@@ -41,9 +44,10 @@ static void build_gelu(bench *b, const void *variant) {
 
 static void test_gelu(void) {
     if (!bench_ready()) return;
-    for (int i = 0; i < 5 * 3 * 3 * 2; i++) {
+    for (int i = 0; i < 5 * 3 * 3 * 2 * 2; i++) {
         shape v = {
-            .dtype = dtypes[i % 3], .n = sizes[i / 3 % 5], .a = magnitudes[i / 15 % 3], .erf = i >= 45};
+            .dtype = dtypes[i % 3], .n = sizes[i / 3 % 5], .a = magnitudes[i / 15 % 3], .erf = i / 45 & 1};
+        v.skew = i / 90;
         bench_compare(build_gelu, &v, "gelu %s n %lld erf %d a %g", par_dtype_name(v.dtype), (long long)v.n,
                       v.erf, v.a);
     }
@@ -53,6 +57,7 @@ static void test_gelu(void) {
 static void build_swiglu(bench *b, const void *variant) {
     const shape *v = variant;
     par_swiglu a = {.dtype = v->dtype, .m = v->m, .n = v->n};
+    b->skew = v->skew;
     a.x = bench_in(b, v->dtype, v->m, 2 * v->n, 2 * v->n, v->a);
     a.y = bench_out(b, "y", v->dtype, v->m, v->n, v->n, 16 * BENCH_U * v->a * v->a);
     bench_call(b, PAR_OP_SWIGLU, &a);
@@ -63,8 +68,10 @@ static void build_swiglu(bench *b, const void *variant) {
 
 static void test_swiglu(void) {
     if (!bench_ready()) return;
-    for (int i = 0; i < 5 * 3 * 3; i++) {
-        shape v = {.dtype = dtypes[i % 3], .m = 1 + i % 4, .n = sizes[i / 3 % 5], .a = magnitudes[i / 15]};
+    for (int i = 0; i < 6 * 3 * 3 * 2; i++) {
+        shape v = {
+            .dtype = dtypes[i % 3], .m = 1 + i % 4, .n = widths[i / 3 % 6], .a = magnitudes[i / 18 % 3]};
+        v.skew = i / 54;
         bench_compare(build_swiglu, &v, "swiglu %s m %lld n %lld a %g", par_dtype_name(v.dtype),
                       (long long)v.m, (long long)v.n, v.a);
     }
@@ -74,6 +81,7 @@ static void build_residual(bench *b, const void *variant) {
     const shape *v = variant;
     par_residual a = {.dtype = v->dtype, .m = v->m, .n = v->n, .T = 5, .first_row = 3};
     double bound = 8 * BENCH_U * v->a / (1 - (double)v->p);
+    b->skew = v->skew;
     a.dropout = (par_dropout){v->p, 99, INT64_C(0xfffffffff), 65535};
     if (v->alias == 1) a.x = a.y = bench_inout(b, "y in x", v->dtype, v->m, v->n, v->n, v->a, bound);
     if (v->alias == 2)
@@ -88,11 +96,12 @@ static void build_residual(bench *b, const void *variant) {
 static void test_residual(void) {
     static const float drop[] = {0, 0.1f, 0.5f, 0.99f};
     if (!bench_ready()) return;
-    for (int i = 0; i < 5 * 3 * 4 * 3; i++) {
+    for (int i = 0; i < 6 * 3 * 4 * 3 * 2; i++) {
         shape v = {
-            .dtype = dtypes[i % 3], .m = 1 + i % 13, .n = sizes[i / 3 % 5], .a = magnitudes[i % 7 % 3]};
-        v.p = drop[i / 15 % 4];
-        v.alias = i / 60;
+            .dtype = dtypes[i % 3], .m = 1 + i % 13, .n = widths[i / 3 % 6], .a = magnitudes[i % 7 % 3]};
+        v.p = drop[i / 18 % 4];
+        v.alias = i / 72 % 3;
+        v.skew = i / 216;
         v.bias = i & 1;
         v.residual = i & 2;
         bench_compare(build_residual, &v, "residual %s m %lld n %lld p %g alias %d", par_dtype_name(v.dtype),
@@ -109,6 +118,7 @@ static void build_adamw(bench *b, const void *variant) {
     par_update a = {
         .dtype = v->dtype, .n = v->n, .lr = 1e-2f, .b1 = 0.9, .b2 = 0.999, .eps = 1e-8f, .decay = 0.1f};
     double w = 8 * BENCH_U + 2e-2 * 64 * BENCH_U;
+    b->skew = v->skew;
     a.grad_scale = v->scale;
     a.t = v->t;
     a.master = bench_inout(b, "master", PAR_F32, 1, v->n, v->n, 1, w);
@@ -124,6 +134,7 @@ static void build_sgd(bench *b, const void *variant) {
     const shape *v = variant;
     par_update a = {.dtype = v->dtype, .n = v->n, .lr = 1e-1f, .b1 = 0.9, .decay = 0.1f};
     double bound = 16 * BENCH_U * (1 + v->a);
+    b->skew = v->skew;
     a.grad_scale = v->scale;
     a.t = v->t;
     a.master = bench_inout(b, "master", PAR_F32, 1, v->n, v->n, 1, bound);
@@ -136,9 +147,12 @@ static void build_sgd(bench *b, const void *variant) {
 static void test_update(void) {
     static const int64_t times[] = {1, 2, 10, 100000};
     if (!bench_ready()) return;
-    for (int i = 0; i < 5 * 3 * 4; i++) {
-        shape v = {
-            .dtype = dtypes[i % 3], .n = sizes[i / 3 % 5], .a = magnitudes[i % 7 % 3], .t = times[i / 15]};
+    for (int i = 0; i < 5 * 3 * 4 * 2; i++) {
+        shape v = {.dtype = dtypes[i % 3],
+                   .n = sizes[i / 3 % 5],
+                   .a = magnitudes[i % 7 % 3],
+                   .t = times[i / 15 % 4]};
+        v.skew = i / 60;
         v.scale = i & 1 ? 1 : 0.37f;
         v.weights = i & 2;
         bench_compare(build_adamw, &v, "adamw %s n %lld t %lld a %g", par_dtype_name(v.dtype), (long long)v.n,
@@ -151,6 +165,7 @@ static void test_update(void) {
 static void build_cast(bench *b, const void *variant) {
     const shape *v = variant;
     par_cast a = {.dtype_x = v->dtype, .dtype_y = v->dtype_y, .n = v->n, .scale = v->scale};
+    b->skew = v->skew;
     a.x = bench_in(b, v->dtype, 1, v->n, v->n, v->a);
     a.y = bench_out(b, "y", v->dtype_y, 1, v->n, v->n, BENCH_EXACT);
     bench_call(b, PAR_OP_CAST, &a);
@@ -162,10 +177,11 @@ static void build_cast(bench *b, const void *variant) {
 static void test_cast(void) {
     static const double wide[] = {1, 1e-6, 6e4};
     if (!bench_ready()) return;
-    for (int i = 0; i < 5 * 3 * 3 * 2; i++) {
+    for (int i = 0; i < 5 * 3 * 3 * 2 * 2; i++) {
         shape v = {.dtype = dtypes[i % 3], .dtype_y = dtypes[i / 3 % 3], .n = sizes[i / 9 % 5]};
         v.a = wide[i % 7 % 3];
-        v.scale = i >= 45 ? 1.7f : 1;
+        v.scale = i / 45 & 1 ? 1.7f : 1;
+        v.skew = i / 90;
         bench_compare(build_cast, &v, "cast %s to %s n %lld scale %g a %g", par_dtype_name(v.dtype),
                       par_dtype_name(v.dtype_y), (long long)v.n, (double)v.scale, v.a);
     }
@@ -226,26 +242,32 @@ static void test_betas(void) {
     }
 }
 
-/* Closed form: integers up to 1000 have exact squares; the sums are exact in double. */
+/* Closed form: integers up to 1000 have exact squares; the sums are exact in double. skew: the first
+ * element. */
+static void norm2_case(int64_t n, int skew) {
+    static float all[50001];
+    float *x = all + skew;
+    double out[2] = {3, 4}, expected = 3;
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = (float)(i % 1000) - 500;
+        if (i == 3) x[i] = INFINITY;
+        if (i == 6) x[i] = NAN;
+        if (i == 1029 || i == 40000) x[i] = -INFINITY;
+        if (isfinite(x[i])) expected += (double)x[i] * x[i];
+    }
+    double bad = 4 + (n > 3) + (n > 6) + (n > 1029) + (n > 40000);
+    par_norm2 a = {n, x, out};
+    bench b = {.backend = bench_subject};
+    bench_call(&b, PAR_OP_NORM2, &a);
+    CHECK(out[0] == expected && out[1] == bad, "norm2 of %lld: %.17g and %g, not %.17g and %g", (long long)n,
+          out[0], out[1], expected, bad);
+}
+
 static void test_norm2(void) {
     if (!bench_ready()) return;
-    for (int s = 0; s < 5; s++) {
-        float x[1031];
-        double out[2] = {3, 4}, expected = 3;
-        for (int64_t i = 0; i < sizes[s]; i++) {
-            x[i] = (float)(i % 1000) - 500;
-            if (i == 3) x[i] = INFINITY;
-            if (i == 6) x[i] = NAN;
-            if (i == 1029) x[i] = -INFINITY;
-            if (isfinite(x[i])) expected += (double)x[i] * x[i];
-        }
-        double bad = 4 + (sizes[s] > 3) + (sizes[s] > 6) + (sizes[s] > 1029);
-        par_norm2 a = {sizes[s], x, out};
-        bench b = {.backend = bench_subject};
-        bench_call(&b, PAR_OP_NORM2, &a);
-        CHECK(out[0] == expected && out[1] == bad, "norm2 of %lld: %.17g and %g, not %.17g and %g",
-              (long long)sizes[s], out[0], out[1], expected, bad);
-    }
+    for (int s = 0; s < 5; s++) norm2_case(sizes[s], s & 1);
+    norm2_case(50000, 0);
+    norm2_case(50000, 1);
     /* squares beyond fp32 are not infinite */
     float large[9];
     double out[2] = {0, 0};

@@ -127,7 +127,7 @@ bool driver_create(par_transport *transport, const driver_params *params, driver
     CHECK_OK(build(d, transport, stash, &scratch));
     unbuild(d);
     d->memory = NULL;
-    CHECK_OK(par_memory_create(&d->backend->memory, measured, &d->memory));
+    CHECK_OK(par_memory_create(&d->backend->memory, &d->backend->host_memory, measured, &d->memory));
     if (!harness_failed()) CHECK_OK(build(d, transport, stash, &scratch));
     if (!harness_failed()) {
         CHECK(par_memory_nbytes(d->memory, PAR_MEM_WEIGHTS) == par_memory_nbytes(measured, PAR_MEM_WEIGHTS),

@@ -1,7 +1,7 @@
 /*
  * Plan equals run: the ledger that par_trainer_plan computes for a rank is the one that the trainer has; and
- * after create, libpar allocates nothing, in steps, evaluation and forward. MPI's and oneDNN's own
- * allocations are counted apart and bounded.
+ * after create, libpar allocates nothing, in steps, evaluation, forward and generation. MPI's and oneDNN's
+ * own allocations are counted apart and bounded.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -85,14 +85,17 @@ static par_status ignore_logits(void *user, const par_module *last, const void *
 }
 
 /* What a training program does between create and destroy. */
-static par_status use(par_trainer *trainer, const par_source *source, const int32_t *x, int steps) {
+static par_status use(par_trainer *trainer, par_generator *generator, const par_source *source,
+                      const int32_t *x, int steps) {
+    const par_generation text = {.prompt = x, .n_prompt = 2, .n_new = 4, .temperature = 1, .top_k = 20};
     double loss;
     for (int i = 0; i < steps; i++) {
         par_vote vote;
         PAR_TRY(par_trainer_step(trainer, source, 1e-3f, false, &vote));
     }
     PAR_TRY(par_trainer_evaluate(trainer, source, 0, 16, &loss));
-    return par_trainer_forward(trainer, x, x, ignore_logits, NULL);
+    PAR_TRY(par_trainer_forward(trainer, x, x, ignore_logits, NULL));
+    return par_generator_run(generator, &text, NULL);
 }
 
 /*
@@ -118,14 +121,18 @@ static void check_counts(const char *what, const allocations_count *c, bool firs
 
 static void count_use(const char *what, par_trainer *trainer, const par_source *source, const int32_t *x,
                       int rank) {
+    const par_generator_params params = {.sequences = 2, .capacity = 8, .vocab = 131};
     allocations_count count;
+    par_generator *generator = NULL;
+    CHECK_OK(par_generator_create(trainer, &params, &generator));
     for (int steps = 1; steps <= 8; steps += 7) {
         allocations_begin();
-        par_status st = use(trainer, source, x, steps);
+        par_status st = use(trainer, generator, source, x, steps);
         allocations_end(&count);
         CHECK_OK(st);
         check_counts(what, &count, steps == 1);
     }
+    par_generator_destroy(&generator);
     if (rank != 0) return;
     printf("# memory: %s, 8 steps:", what);
     for (int i = 0; i < ALLOCATIONS_OWNERS; i++)

@@ -21,13 +21,22 @@
 extern "C" {
 #endif
 
-/* One array of this rank: elements [first, first + n) of a rectangle of a logical tensor. Host memory. */
+/* How arrays that the host cannot address get there and back: in pieces, through `buffer`. */
+typedef struct {
+    par_status (*copy)(void *user, void *dst, const void *src, size_t nbytes); /* any way; done on return */
+    void *user;
+    void *buffer; /* the host's */
+    size_t nbytes;
+} par_checkpoint_staging;
+
+/* One array of this rank: elements [first, first + n) of a rectangle of a logical tensor. */
 typedef struct {
     const char *kind; /* "weight", "m", "v", ...: the group in the file; no slash */
     const char *name; /* the data set in it; unique with kind on this rank; no slash */
     par_dtype dtype;
     int64_t n;                               /* elements, at least 1 */
     void *data;                              /* [n]; read by save, written by load */
+    const par_checkpoint_staging *staging;   /* NULL: data is host memory */
     int64_t global[2], offset[2], extent[2]; /* as in par_param; */
     int64_t local[2], first;                 /* all 0 for what is no part of a tensor */
     int replica;                             /* copies with replica > 0 repeat what replica 0 holds */

@@ -79,6 +79,8 @@ int par_transport_rank(const par_transport *);
 bool par_transport_measuring(const par_transport *);
 /** Ranks on this rank's node; 1 for self and measuring. Not collective. */
 int par_transport_local_size(const par_transport *);
+/** This rank among them, in world order from 0. Not collective. */
+int par_transport_local_rank(const par_transport *);
 par_recorder *par_transport_recorder(par_transport *);
 
 typedef struct {

@@ -59,6 +59,7 @@ typedef enum {
     PAR_OP_SGD,
     PAR_OP_NORM2,
     PAR_OP_CAST,
+    PAR_OP_ATTENTION_DECODE,
     PAR_OP_COUNT
 } par_op;
 
@@ -173,6 +174,25 @@ typedef struct {
     int64_t lddq, lddk, lddv;
     par_dropout dropout;
 } par_attention;
+
+/**
+ * Attention of one new token a sequence over cached keys and values, the last row of PAR_OP_ATTENTION:
+ * o = softmax(scale · q kᵀ) v over tokens 0 .. n - 1 of the cache, the new token's own key and value among
+ * them. q and o [B, H, D], a sequence's row ldq and ldo elements after the one before; k and v
+ * [B, capacity, K, D] without gaps; n <= capacity, tokens from n on are not read; n = 0 gives 0. H = 0 mod K;
+ * head h reads KV head h / (H / K). No dropout, forward only. The workspace depends on the capacity, not on
+ * n.
+ */
+typedef struct {
+    par_dtype dtype;
+    int64_t B, H, K, D;
+    int64_t capacity, n;
+    float scale;
+    const void *q, *k, *v;
+    int64_t ldq;
+    void *o;
+    int64_t ldo;
+} par_attention_decode;
 
 /**
  * GELU. tanh form: y = x/2 · (1 + tanh(sqrt(2/π) · (x + 0.044715 x³))); erf form: y = x/2 · (1 + erf(x / sqrt
@@ -358,6 +378,13 @@ typedef struct {
     bool shared;                /* several ranks may use one device: for functional tests, slow */
     bool tune;                  /* time the candidates for a product once, instead of taking the first */
     bool tf32; /* products in fp32 round their factors to TF32: faster, 10 bits of mantissa */
+    /* The most that the deterministic backward of attention may take, whose workspace grows with T²; 0: an
+     * eighth of the device's memory. Beyond it prepare refuses, unless the other form is allowed. */
+    size_t attention_workspace_nbytes;
+    bool nondeterministic_attention; /* sums of attention's dq in any order: less workspace, bits that differ
+                                        from run to run */
+    const char *plan_cache; /* folder where compiled attention plans are kept from run to run; NULL: nowhere.
+                               Borrowed until the module is loaded */
 } par_device_params;
 
 /**

@@ -21,8 +21,8 @@ typedef enum {
     PAR_MEM_OPTIMIZER,   /* fp32 master weights and moments */
     PAR_MEM_ACTIVATIONS, /* slots of the pipeline executor */
     PAR_MEM_SCRATCH,     /* shared by all modules, valid within one call */
-    PAR_MEM_COMM,        /* staging of collectives */
-    PAR_MEM_DATA,        /* batches */
+    PAR_MEM_COMM,        /* staging of collectives, ballots; the host's */
+    PAR_MEM_DATA,        /* batches, and what else the host exchanges with the device; the host's */
     PAR_MEM_COUNT
 } par_memory_kind;
 
@@ -32,7 +32,7 @@ typedef struct {
     size_t nbytes; /* rounded up to the alignment, so that lines add up to the total */
 } par_ledger_line;
 
-/* Where blocks come from: a backend's device. */
+/* Where blocks come from: a backend's device, or the host as that backend wants it. */
 typedef struct {
     par_status (*alloc)(size_t nbytes, void **out); /* zero-filled, aligned to 256 bytes */
     void (*release)(void *block, size_t nbytes);
@@ -47,10 +47,12 @@ typedef struct par_memory par_memory;
 par_status par_memory_create_measuring(par_memory **out);
 
 /**
- * A memory with one block a kind from `allocator`, as large as `measured` says; zero-filled.
- * Not collective. Errors: PAR_ERR_MEMORY, with kind and bytes.
+ * A memory with one block a kind, as large as `measured` says; zero-filled. PAR_MEM_COMM and PAR_MEM_DATA
+ * come from `host`, the others from `device`: a backend's host_memory and memory. Not collective. Errors:
+ * PAR_ERR_MEMORY, with kind and bytes.
  */
-par_status par_memory_create(const par_allocator *allocator, const par_memory *measured, par_memory **out);
+par_status par_memory_create(const par_allocator *device, const par_allocator *host,
+                             const par_memory *measured, par_memory **out);
 
 /** Frees the blocks; everything taken from it dies. NULL is accepted. Not collective. */
 void par_memory_destroy(par_memory **memory);

@@ -41,7 +41,7 @@ typedef struct {
     bool tied;      /* also registered by another module under the same name */
     par_init init;
     double init_value; /* the constant, or the standard deviation; mean 0 */
-    void *weight;      /* set before the first call, NULL while measuring */
+    void *weight;      /* on the backend's device; set before the first call, NULL while measuring */
     float *grad;
     par_dtype dtype; /* of weight */
     bool written;    /* grad holds something of this step */
@@ -102,6 +102,20 @@ typedef struct {
     par_status (*weight)(par_module *, const par_call *, const par_tensor *x,
                          const par_tensor *dy); /* NULL: in backward */
     void (*destroy)(par_module *);
+    /* The next two for generation, one token a sequence at a time; both NULL: the module cannot. */
+    /*
+     * After build, for micro_batch sequences of at most `capacity` tokens: x as between modules in training
+     * with micro_batch rows (the first module: int32 [micro_batch], token ids). The answers are as build's:
+     * stash_nbytes is the cache that one position's call leaves to the next, scratch_nbytes within one call;
+     * y has micro_batch rows (the last module: fp32 [micro_batch, n], the logits of this tp rank's tokens r ·
+     * n .. r · n + n - 1, n equal on all tp ranks). No parameters (registry is NULL), no sequence
+     * parallelism. What it works out is kept in the module; the last call counts. PAR_ERR_ARG: capacity is
+     * more than the model can.
+     */
+    par_status (*decode_build)(par_module *, par_build *, int64_t capacity);
+    /* Tokens at `position` (from 0, one more each call) of all sequences; the cache is call->stash. */
+    par_status (*decode)(par_module *, const par_call *, int64_t position, const par_tensor *x,
+                         par_tensor *y);
 } par_module_ops;
 
 /* A module's own struct has this as its first member. */

@@ -5,6 +5,7 @@
 #include "par/checkpoint.h"
 #include "par/comm.h"
 #include "par/data.h"
+#include "par/generate.h"
 #include "par/import.h"
 #include "par/kernels.h"
 #include "par/memory.h"

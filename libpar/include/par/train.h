@@ -49,8 +49,10 @@ typedef struct {
 
 typedef struct {
     par_layout layout;
-    const par_model *model; /* borrowed for the trainer's life */
-    const char *backend;    /* "ref", "cpu"; NULL: "cpu" */
+    const par_model *model;    /* borrowed for the trainer's life */
+    const char *backend;       /* "ref", "cpu", "cuda"; NULL: "cpu" */
+    const par_backend *device; /* a backend of the caller's own in place of the one called so: borrowed for
+                                  the trainer's life; NULL: none */
     par_dtype dtype; /* of weights and activations: PAR_F32, PAR_BF16, PAR_F16; master and moments are fp32 */
     uint64_t seed;   /* initial weights and dropout */
     int64_t micro_batch;         /* samples a rank and micro-batch */
@@ -87,7 +89,8 @@ typedef struct {
     par_status status;   /* the worst of all ranks */
 } par_vote;
 
-/* This rank's figures of the last step, s. */
+/* This rank's figures of the last step, s. On a device that is not the host, forward and backward are the
+ * time of enqueueing them, wait_dp has the wait for them in it, and no bubble is measured. */
 typedef struct {
     double total, data, forward, backward, wait_pipeline, wait_dp, update;
     double bubble; /* measured: (total of the schedule - busy) / busy, the largest of all stages */
@@ -116,6 +119,13 @@ void par_trainer_destroy(par_trainer **trainer);
 
 const par_mesh *par_trainer_mesh(const par_trainer *);
 const par_memory *par_trainer_memory(const par_trainer *);
+const par_backend *par_trainer_backend(const par_trainer *);
+/**
+ * Copy between host and device, any way, behind all that has been enqueued; done on return. What parameters
+ * and stashes point to lies on the backend's device, where the host may read nothing unless it is on_host.
+ * Not collective.
+ */
+par_status par_trainer_copy(const par_trainer *, void *dst, const void *src, size_t nbytes);
 /** Modules of this rank: chunk c, i-th of it; NULL past the end. `index` gets its number in the model. */
 par_module *par_trainer_module(const par_trainer *, int chunk, int i, int *index);
 /** Parameters of this rank in registration order. */
@@ -145,12 +155,18 @@ par_status par_trainer_evaluate(par_trainer *, const par_source *source, int64_t
 
 /**
  * Forward of one micro-batch: every dp rank runs the same x [micro_batch, x_shape...], which must be equal on
- * all ranks. `visit` is called on every rank of the last stage with the last module and its stash. Collective
- * on world.
+ * all ranks. `visit` is called on every rank of the last stage with the last module and its stash, which lies
+ * on the device (par_trainer_copy). Collective on world.
  */
 par_status par_trainer_forward(par_trainer *, const void *x, const void *targets,
                                par_status (*visit)(void *user, const par_module *last, const void *stash),
                                void *user);
+
+/**
+ * Wait until the weights of the last step have arrived: with ZeRO-1 they are under way when a step returns.
+ * Whatever reads them here does it by itself; a caller needs it to end what a step sends. Collective on dp.
+ */
+par_status par_trainer_settle(par_trainer *);
 
 typedef enum { PAR_STATE_WEIGHT, PAR_STATE_GRADIENT, PAR_STATE_M, PAR_STATE_V } par_state;
 
@@ -169,7 +185,8 @@ par_status par_trainer_visit(const par_trainer *, par_state,
 /**
  * Replace weights: `read` fills fp32 [local] of each parameter of this rank (padding 0). Moments are zeroed,
  * the update count too. In 16 bits they go into the master and are rounded for the GEMMs; gradients are then
- * zeroed too, as their memory is used on the way. Collective on world. Errors [agreed].
+ * zeroed too, as their memory is used on the way. Where the device's memory is not the host's, room for the
+ * largest parameter is allocated meanwhile. Collective on world. Errors [agreed].
  */
 par_status par_trainer_load(par_trainer *, par_status (*read)(void *user, const par_param *, float *dst),
                             void *user);

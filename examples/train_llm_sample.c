@@ -1,0 +1,247 @@
+/*
+ * Samples of train_llm: which tokenizer, which prompt, and the text in a form that cannot break a terminal.
+ * Files are read before the model is built, so that a bad prompt is known before a training and not after it.
+ * A sample that nobody asked for is left out with a note where it cannot be drawn.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "train_llm.h"
+
+enum { DEFAULT_TOKENS = 100 };
+
+struct sampler {
+    par_tokenizer *tokenizer;
+    char name[4096]; /* of the tokenizer */
+    int32_t *prompt; /* [count, n_prompt] */
+    int32_t *ids;    /* [count, n_new] */
+    int64_t count, n_prompt, n_new, vocab;
+    int32_t end; /* <|endoftext|>, -1: none */
+    par_generator *generator;
+    char why[1024]; /* why there will be no sample; empty: there will */
+};
+
+bool sample_is_asked_for(const settings *s) {
+    return s->sample || s->tokenizer || s->prompt || s->sample_tokens > 0;
+}
+
+static bool exists(const char *directory, const char *name, char *path, size_t nbytes) {
+    int n = snprintf(path, nbytes, "%s%s", directory, name);
+    return n > 0 && (size_t)n < nbytes && access(path, F_OK) == 0;
+}
+
+/* What `par data` left beside the token file, or what came with the imported model. */
+static bool find_tokenizer(const settings *s, char *path, size_t nbytes) {
+    const char *tokens = data_path(s);
+    char unused[4096];
+    if (tokens && exists(tokens, ".vocab", path, nbytes)) return true;
+    if (tokens && exists(tokens, ".tokenizer", path, nbytes)) return true;
+    if (!s->import || !exists(s->import, "/vocab.json", unused, sizeof unused) ||
+        !exists(s->import, "/merges.txt", unused, sizeof unused))
+        return false;
+    snprintf(path, nbytes, "%s", s->import);
+    return true;
+}
+
+static par_status open_tokenizer(const settings *s, sampler *p) {
+    const char *given = s->tokenizer;
+    if (given && strncmp(given, "gpt2:", 5) == 0) given += 5;
+    if (given && (!*given || strcmp(given, "chars") == 0))
+        return par_fail(
+            PAR_ERR_OPTION,
+            "--tokenizer %s: legal: bytes, the .vocab file that par data left, or a directory with "
+            "vocab.json and merges.txt",
+            s->tokenizer);
+    if (given)
+        snprintf(p->name, sizeof p->name, "%s", given);
+    else if (!find_tokenizer(s, p->name, sizeof p->name))
+        return par_fail(PAR_ERR_OPTION,
+                        "no tokenizer is known; --tokenizer gives it: bytes, the .vocab file that par data "
+                        "left, or a directory with vocab.json and merges.txt");
+    PAR_TRY(par_tokenizer_open(p->name, &p->tokenizer));
+    p->vocab = par_tokenizer_vocab(p->tokenizer);
+    p->end = par_tokenizer_id(p->tokenizer, "<|endoftext|>");
+    return PAR_OK;
+}
+
+/* One prompt: the given text, else what a text begins with: the end of the one before, or a new line. */
+static par_status encode_prompt(const settings *s, sampler *p, int32_t *ids, size_t max) {
+    const char *text = s->prompt && *s->prompt ? s->prompt : NULL;
+    size_t n = 0;
+    par_status st = PAR_OK;
+    if (text) {
+        st = par_tokenizer_encode(p->tokenizer, text, strlen(text), ids, max, &n);
+        if (st != PAR_OK) return par_fail(PAR_ERR_OPTION, "--prompt: %s", par_error());
+    } else if (p->end >= 0) {
+        ids[n++] = p->end;
+    } else if (par_tokenizer_encode(p->tokenizer, "\n", 1, ids, max, &n) != PAR_OK || n != 1) {
+        ids[0] = 0;
+        n = 1;
+    }
+    p->n_prompt = (int64_t)n;
+    return PAR_OK;
+}
+
+/* The prompt for every sequence, and room for what is drawn. */
+static par_status take_ids(const run *r, sampler *p) {
+    const settings *s = &r->set;
+    size_t max = s->prompt && *s->prompt ? strlen(s->prompt) : 1;
+    p->count = s->sample_count;
+    p->prompt = malloc(max * (size_t)p->count * sizeof *p->prompt);
+    if (!p->prompt) return par_fail(PAR_ERR_MEMORY, "no host memory for prompts of %zu tokens", max);
+    PAR_TRY(encode_prompt(s, p, p->prompt, max));
+    for (int64_t b = 1; b < p->count; b++)
+        memcpy(p->prompt + b * p->n_prompt, p->prompt, (size_t)p->n_prompt * sizeof *p->prompt);
+    int64_t room = r->config.tokens - p->n_prompt;
+    p->n_new = s->sample_tokens > 0 ? s->sample_tokens : room < DEFAULT_TOKENS ? room : DEFAULT_TOKENS;
+    if (p->n_new < 1 || p->n_new > room)
+        return par_fail(PAR_ERR_OPTION,
+                        "--prompt has %lld tokens, --sample-tokens asks for %lld more; legal: together up to "
+                        "the model's %lld tokens (--tokens)",
+                        (long long)p->n_prompt,
+                        (long long)(s->sample_tokens > 0 ? s->sample_tokens
+                                    : p->n_new > 0       ? p->n_new
+                                                         : 1),
+                        (long long)r->config.tokens);
+    p->ids = malloc((size_t)(p->count * p->n_new) * sizeof *p->ids);
+    return p->ids ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %lld tokens", (long long)p->n_new);
+}
+
+static par_status read_all(const run *r, sampler *p) {
+    PAR_TRY(open_tokenizer(&r->set, p));
+    if (p->vocab > r->config.vocab)
+        return par_fail(
+            PAR_ERR_OPTION,
+            "%s: has %lld ids; the model %s has a vocabulary of %lld; legal: the tokenizer that it "
+            "was trained with",
+            p->name, (long long)p->vocab, r->config.name, (long long)r->config.vocab);
+    return take_ids(r, p);
+}
+
+par_status sample_open(const run *r, world *w, sampler **out) {
+    const settings *s = &r->set;
+    if (s->sample_tokens == 0 || s->verify_parallel) return PAR_OK;
+    sampler *p = calloc(1, sizeof *p);
+    PAR_TRY(world_agree(w, p ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a sampler")));
+    par_status st = world_agree(w, read_all(r, p));
+    if (st != PAR_OK && sample_is_asked_for(s)) {
+        sample_close(&p);
+        return st;
+    }
+    if (st != PAR_OK) snprintf(p->why, sizeof p->why, "%s", par_error());
+    *out = p;
+    return PAR_OK;
+}
+
+par_status sample_prepare(const run *r, sampler *p, par_trainer *trainer) {
+    if (!p || *p->why) return PAR_OK;
+    const par_generator_params params = {
+        .sequences = p->count, .capacity = p->n_prompt + p->n_new, .vocab = p->vocab};
+    par_status st = par_generator_create(trainer, &params, &p->generator);
+    /* a backend without the operation, or no memory for it: the training does not need it */
+    if (sample_is_asked_for(&r->set) || (st != PAR_ERR_UNSUPPORTED && st != PAR_ERR_MEMORY)) return st;
+    snprintf(p->why, sizeof p->why, "%s", par_error());
+    return PAR_OK;
+}
+
+/* Bytes of the UTF-8 character at the front of n bytes; 0: there is none (Unicode 15, table 3-7). */
+static size_t character(const unsigned char *c, size_t n) {
+    size_t length = c[0] < 0x80 ? 1 : c[0] >= 0xc2 && c[0] < 0xe0 ? 2 : (c[0] & 0xf0) == 0xe0 ? 3 : 4;
+    if (c[0] >= 0x80 && (c[0] < 0xc2 || c[0] > 0xf4)) return 0;
+    if (length > n) return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((c[i] & 0xc0) != 0x80) return 0;
+    bool overlong = (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xf0 && c[1] < 0x90);
+    bool outside = (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf4 && c[1] > 0x8f);
+    return overlong || outside ? 0 : length;
+}
+
+/* Text as it is, but U+FFFD for bytes that are no UTF-8, and control characters (C1's too: terminals obey
+ * them) as \xNN. */
+static void print_safely(const unsigned char *c, size_t n) {
+    for (size_t i = 0, length; i < n; i += length ? length : 1) {
+        length = character(c + i, n - i);
+        bool control = (c[i] < 0x20 && c[i] != '\n' && c[i] != '\t') || c[i] == 0x7f;
+        if (length == 0)
+            fputs("\xef\xbf\xbd", stdout);
+        else if (control)
+            printf("\\x%02x", c[i]);
+        else if (length == 2 && c[i] == 0xc2 && c[i + 1] < 0xa0)
+            printf("\\x%02x", c[i + 1]);
+        else
+            fwrite(c + i, 1, length, stdout);
+    }
+}
+
+/* New tokens of a text until its end; *ended: there was one. */
+static int64_t n_until_end(const sampler *p, const int32_t *ids, bool *ended) {
+    int64_t n = 0;
+    while (n < p->n_new && (p->end < 0 || ids[n] != p->end)) n++;
+    *ended = n < p->n_new;
+    return n;
+}
+
+/* Decoded in one piece: a character may be spread over tokens. */
+static par_status print_tokens(const sampler *p, const int32_t *ids, int64_t n) {
+    size_t needed = 0;
+    unsigned char none[1];
+    if (n == 0) return PAR_OK;
+    (void)par_tokenizer_decode(p->tokenizer, ids, (size_t)n, none, 0, &needed);
+    unsigned char *text = malloc(needed + 1);
+    if (!text) return par_fail(PAR_ERR_MEMORY, "no host memory for a text of %zu bytes", needed);
+    par_status st = par_tokenizer_decode(p->tokenizer, ids, (size_t)n, text, needed, &needed);
+    if (st == PAR_OK) print_safely(text, needed);
+    free(text);
+    return st;
+}
+
+static par_status print_text(const settings *s, const sampler *p, int64_t b) {
+    bool ended, has_prompt = s->prompt && *s->prompt;
+    const int32_t *ids = p->ids + b * p->n_new;
+    int64_t n = n_until_end(p, ids, &ended);
+    printf("--- sample %lld of %lld | seed %lld | temperature %g | top-k %lld | %lld + %lld tokens ---\n",
+           (long long)b + 1, (long long)p->count, (long long)s->sample_seed, s->temperature,
+           (long long)s->top_k, (long long)p->n_prompt, (long long)n);
+    if (has_prompt) print_safely((const unsigned char *)s->prompt, strlen(s->prompt));
+    PAR_TRY(print_tokens(p, ids, n));
+    printf("\n--- end of sample%s ---\n", ended ? ": the text ended there" : "");
+    return PAR_OK;
+}
+
+par_status sample_draw(const run *r, world *w, sampler *p) {
+    const settings *s = &r->set;
+    par_status st = PAR_OK;
+    double begin = world_seconds();
+    if (!p) return PAR_OK;
+    if (*p->why) {
+        if (w->rank == 0) printf("no sample: %s\n", p->why);
+        return PAR_OK;
+    }
+    const par_generation what = {.prompt = p->prompt,
+                                 .n_prompt = p->n_prompt,
+                                 .n_new = p->n_new,
+                                 .temperature = s->temperature,
+                                 .top_k = s->top_k,
+                                 .seed = (uint64_t)s->sample_seed};
+    PAR_TRY(par_generator_run(p->generator, &what, p->ids));
+    double seconds = world_seconds() - begin;
+    for (int64_t b = 0; w->rank == 0 && st == PAR_OK && b < p->count; b++) st = print_text(s, p, b);
+    if (w->rank == 0 && st == PAR_OK)
+        printf("%lld tokens drawn in %.2f s, %.1f a second\n", (long long)(p->count * p->n_new), seconds,
+               (double)(p->count * p->n_new) / seconds);
+    return world_agree(w, st);
+}
+
+void sample_close(sampler **handle) {
+    sampler *p = *handle;
+    if (!p) return;
+    par_generator_destroy(&p->generator);
+    par_tokenizer_close(&p->tokenizer);
+    free(p->prompt);
+    free(p->ids);
+    free(p);
+    *handle = NULL;
+}

@@ -1,0 +1,101 @@
+/*
+ * The attention branch for one token a sequence. Keys and values of earlier tokens are read from the cache;
+ * the new token's are written there by the projections themselves, which see the cache as a matrix with a row
+ * a sequence. Heads are split over tp as in training; where KV heads are copied, each copy has its cache.
+ */
+#include <math.h>
+
+#include "layers.h"
+
+static par_attention_decode decode_args(const par__attention_decode *d, const par__place *place) {
+    const par__attention *a = &d->attention;
+    return (par_attention_decode){.dtype = place->dtype,
+                                  .B = place->B,
+                                  .H = a->H,
+                                  .K = a->K,
+                                  .D = a->D,
+                                  .capacity = d->capacity,
+                                  .n = d->capacity,
+                                  .scale = (float)(1 / sqrt((double)a->D)),
+                                  .ldq = a->H * a->D,
+                                  .ldo = a->H * a->D};
+}
+
+/* All rows are one token each, at the same position: a table of that position alone. */
+static par_rope decode_rope(const par__attention_decode *d, const par__place *place, int64_t heads,
+                            int64_t ld) {
+    return (par_rope){
+        .dtype = place->dtype, .m = place->N, .heads = heads, .head_size = d->attention.D, .T = 1, .ldx = ld};
+}
+
+/* Distance of two sequences in the cache. */
+static int64_t cache_ld(const par__attention_decode *d) {
+    return d->capacity * d->attention.K * d->attention.D;
+}
+
+static par_status prepare_decode(const par__attention_decode *d, par__place *place, par_build *build) {
+    const par__attention *a = &d->attention;
+    int64_t width = a->H * a->D;
+    par_attention_decode args = decode_args(d, place);
+    par_rope q = decode_rope(d, place, a->H, width), k = decode_rope(d, place, a->K, cache_ld(d));
+    PAR_TRY(par__prepare(place, build, PAR_OP_ATTENTION_DECODE, &args));
+    PAR_TRY(par__linear_prepare_part(&a->branch.in, place, build, 0, place->N, width));
+    PAR_TRY(par__linear_prepare_part(&a->branch.in, place, build, 1, place->N, cache_ld(d)));
+    if (!a->rope) return PAR_OK;
+    PAR_TRY(par__prepare(place, build, PAR_OP_ROPE, &q));
+    return par__prepare(place, build, PAR_OP_ROPE, &k);
+}
+
+par_status par__attention_build_decode(par__attention_decode *d, const par__attention *trained,
+                                       par__place *place, par_build *build, int64_t capacity) {
+    *d = (par__attention_decode){.attention = *trained, .capacity = capacity};
+    size_t cache_nbytes = par__place_nbytes(place, place->B * cache_ld(d));
+    size_t width_nbytes = par__place_nbytes(place, place->N * trained->H * trained->D);
+    PAR_TRY(par__branch_build_decode(&d->attention.branch, place, build));
+    d->keys = par__reserve(&build->stash_nbytes, cache_nbytes);
+    d->values = par__reserve(&build->stash_nbytes, cache_nbytes);
+    d->q = par__reserve(&place->scratch_nbytes, width_nbytes);
+    d->o = par__reserve(&place->scratch_nbytes, width_nbytes);
+    return prepare_decode(d, place, build);
+}
+
+static par_status turn(const par__attention_decode *d, const par__place *place, const par_call *call,
+                       int64_t position, int64_t heads, void *x, int64_t ld) {
+    const par__attention *a = &d->attention;
+    par_rope args = decode_rope(d, place, heads, ld);
+    args.x = x;
+    args.cos = a->cos + position * (a->D / 2);
+    args.sin = a->sin + position * (a->D / 2);
+    return par__run(place, call, PAR_OP_ROPE, &args);
+}
+
+/* q into scratch, k and v right into their place in the cache: its sequences are rows of the product. */
+static par_status project(const par__attention_decode *d, const par__place *place, const par_call *call,
+                          int64_t position, const void *h) {
+    const par__attention *a = &d->attention;
+    size_t at = par__place_nbytes(place, position * a->K * a->D);
+    void *q = (char *)call->scratch + d->q, *k = (char *)call->stash + d->keys + at,
+         *v = (char *)call->stash + d->values + at;
+    int64_t width = a->H * a->D, ld = cache_ld(d);
+    PAR_TRY(par__linear_forward_part(&a->branch.in, place, call, 0, place->N, h, q, width));
+    PAR_TRY(par__linear_forward_part(&a->branch.in, place, call, 1, place->N, h, k, ld));
+    PAR_TRY(par__linear_forward_part(&a->branch.in, place, call, 2, place->N, h, v, ld));
+    if (!a->rope) return PAR_OK;
+    PAR_TRY(turn(d, place, call, position, a->H, q, width));
+    return turn(d, place, call, position, a->K, k, ld);
+}
+
+par_status par__attention_run_decode(const par__attention_decode *d, const par__place *place,
+                                     const par_call *call, int64_t position, const void *x, void *y) {
+    par_attention_decode args = decode_args(d, place);
+    const void *h = NULL;
+    PAR_TRY(par__branch_input(&d->attention.branch, place, call, x, 0, false, &h));
+    PAR_TRY(project(d, place, call, position, h));
+    args.n = position + 1;
+    args.q = (char *)call->scratch + d->q;
+    args.o = (char *)call->scratch + d->o;
+    args.k = (char *)call->stash + d->keys;
+    args.v = (char *)call->stash + d->values;
+    PAR_TRY(par__run(place, call, PAR_OP_ATTENTION_DECODE, &args));
+    return par__branch_output(&d->attention.branch, place, call, args.o, x, y);
+}

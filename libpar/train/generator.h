@@ -1,0 +1,66 @@
+/* What a generator holds: see generate.c. */
+#ifndef PAR__GENERATOR_H
+#define PAR__GENERATOR_H
+
+#include "par/generate.h"
+#include "trainer.h"
+
+struct par_generator {
+    par_trainer *trainer;
+    par_generator_params params;
+    par_memory *memory;
+    int root; /* world rank that draws: first of tp and dp, last stage */
+
+    void **caches[PAR__MAX_CHUNKS]; /* [n_modules] of each chunk */
+    void *buffers[2];               /* between modules, used in turn */
+    size_t buffer_nbytes, scratch_nbytes;
+    void *scratch, *tokens; /* tokens int32 [B] */
+    par_tensor logits;      /* of this tp rank; shape alone, last stage */
+    void *local_logits, *gathered;
+
+    int32_t *ids;        /* host, [B] */
+    float *parts, *rows; /* host, on root: logits as gathered, and [B, width] in the order of ids */
+    int32_t *heap;       /* host, on root: [width] */
+    int64_t width;
+};
+
+static inline int par__n_stages(const par_generator *g) {
+    return g->trainer->params.layout.size[PAR_PP];
+}
+static inline int par__stage(const par_generator *g) {
+    return g->trainer->mesh->coordinate[PAR_PP];
+}
+static inline bool par__is_last_stage(const par_generator *g) {
+    return par__stage(g) == par__n_stages(g) - 1;
+}
+/* A rank that runs the model. */
+static inline bool par__works(const par_generator *g) {
+    return g->trainer->mesh->coordinate[PAR_DP] == 0;
+}
+static inline bool par__draws(const par_generator *g) {
+    return g->trainer->mesh->rank == g->root;
+}
+static inline bool par__is_last_module(const par_generator *g, const par__chunk *chunk, int i) {
+    return chunk->first_index + i == g->trainer->params.model->n_modules - 1;
+}
+
+/* Between modules: as in training, with a row a sequence. */
+static inline par_tensor par__decode_rows(const par_generator *g, par_tensor trained) {
+    trained.data = NULL;
+    trained.shape[0] = g->params.sequences;
+    return trained;
+}
+
+static inline par_tensor par__decode_input(const par_generator *g, const par__chunk *chunk, int i) {
+    if (chunk->first_index + i == 0) return par_tensor_make(NULL, PAR_I32, 1, g->params.sequences, 1, 1, 1);
+    return par__decode_rows(g, chunk->x[i]);
+}
+
+static inline par_tensor par__decode_output(const par_generator *g, const par__chunk *chunk, int i) {
+    return par__is_last_module(g, chunk, i) ? g->logits : par__decode_rows(g, chunk->x[i + 1]);
+}
+
+/* Logits of a sequence's last drawn token, [width], on the rank that drew; NULL on others. For tests. */
+const float *par__generator_logits(const par_generator *generator, int64_t sequence);
+
+#endif

@@ -1,0 +1,331 @@
+/*
+ * Generation: a decoding with a cache has the logits of the whole forward; layouts give the same text; the
+ * same seed repeats; what cannot be is refused on every rank.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../examples/residual_mlp.h"
+#include "../harness.h"
+#include "check.h"
+#include "libpar/train/generator.h"
+
+enum { T = 16, B = 2, N_PROMPT = 3, N_NEW = 12 };
+
+typedef struct {
+    bool llama;
+    par_dtype dtype;
+    int tp, pp, dp, chunks, zero;
+    par_recompute recompute;
+} setting;
+
+typedef struct {
+    par_transformer_config config;
+    par_model *model;
+    par_trainer *trainer;
+    par_generator *generator;
+} fixture;
+
+static void describe(const setting *s, char *text, size_t nbytes) {
+    snprintf(text, nbytes, "%s %s tp %d pp %d dp %d v %d zero %d", s->llama ? "llama" : "gpt",
+             par_dtype_name(s->dtype), s->tp, s->pp, s->dp, s->chunks, s->zero);
+}
+
+/* Larger initial weights than usual, whose logits differ; some steps, so that weights are under way. SGD,
+ * since AdamW turns gradients that are rounding alone into whole steps, and layouts would differ by more than
+ * rounding. */
+static par_status train(par_trainer *trainer, const par_transformer_config *config) {
+    const check_data data = {.vocab = config->vocab, .T = config->tokens};
+    par_source source = check_source(&data);
+    for (int i = 0; i < 5; i++) {
+        par_vote vote;
+        PAR_TRY(par_trainer_step(trainer, &source, 0.02f, false, &vote));
+    }
+    return PAR_OK;
+}
+
+static par_status fixture_create(par_transport *transport, const setting *s, fixture *f) {
+    memset(f, 0, sizeof *f);
+    check_config(s->llama, &f->config);
+    f->config.init_std = 0.15;
+    PAR_TRY(par_transformer_create(&f->config, &f->model));
+    par_trainer_params params = check_params(f->model, s->tp, s->pp, s->dp, B, 8);
+    params.dtype = s->dtype;
+    params.optimizer = PAR_SGD;
+    params.zero = s->zero;
+    params.recompute = s->recompute;
+    params.chunks = s->chunks;
+    if (s->chunks > 1) params.schedule = PAR_SCHEDULE_INTERLEAVED;
+    PAR_TRY(check_fit(&f->config, &params));
+    PAR_TRY(par_trainer_create(transport, &params, &f->trainer));
+    const par_generator_params wanted = {.sequences = B, .capacity = T, .vocab = f->config.vocab};
+    PAR_TRY(par_generator_create(f->trainer, &wanted, &f->generator));
+    return train(f->trainer, &f->config);
+}
+
+static void fixture_destroy(fixture *f) {
+    par_generator_destroy(&f->generator);
+    par_trainer_destroy(&f->trainer);
+    par_transformer_destroy(&f->model);
+}
+
+typedef struct {
+    float *logits; /* [B, T, V] */
+    int64_t V;
+} whole;
+
+static par_status keep_logits(void *user, const par_module *last, const void *stash) {
+    whole *w = user;
+    par_tensor logits;
+    int64_t begin, valid;
+    PAR_TRY(par_transformer_logits(last, stash, &logits, &begin, &valid));
+    for (int64_t row = 0; row < B * T; row++)
+        memcpy(w->logits + row * w->V, (const float *)logits.data + row * logits.shape[1],
+               (size_t)valid * sizeof(float));
+    return PAR_OK;
+}
+
+/*
+ * Relative difference (norms) of the logits of a position. fp32: both paths add the same products in another
+ * order: the bound of layouts_run.c. 16 bits: a layer stores about 9 activations; where fp32 noise tips a
+ * rounding, an element differs by one unit, 2^-7 of it at most in bf16 and 2^-10 in fp16 (half of it on
+ * average over a binade). Were that so for every element, with signs at random, 6 layers gave sqrt(54) / 2
+ * units.
+ */
+static double bound_of(par_dtype dtype) {
+    double unit = dtype == PAR_BF16 ? 0x1p-7 : 0x1p-10;
+    return dtype == PAR_F32 ? 1e-5 : sqrt(54.0) / 2 * unit;
+}
+
+static void compare_position(fixture *f, const whole *w, const int32_t *x, int64_t n, const char *what,
+                             double bound) {
+    int32_t prompt[B * T];
+    for (int64_t b = 0; b < B; b++) memcpy(prompt + b * n, x + b * T, (size_t)n * sizeof *x);
+    const par_generation g = {.prompt = prompt, .n_prompt = n, .n_new = 1};
+    CHECK_OK(par_generator_run(f->generator, &g, NULL));
+    for (int64_t b = 0; b < B; b++) {
+        const float *forward = w->logits + (b * T + n - 1) * w->V;
+        double d = harness_relative(par__generator_logits(f->generator, b), forward, w->V);
+        CHECK(d <= bound, "%s: sequence %lld, position %lld: logits differ by %.2e, bound %.2e", what,
+              (long long)b, (long long)n - 1, d, bound);
+    }
+}
+
+static void compare_with_forward(par_transport *transport, const setting *s) {
+    fixture f;
+    int32_t x[B * T];
+    char what[96];
+    describe(s, what, sizeof what);
+    CHECK_OK(fixture_create(transport, s, &f));
+    whole w = {.V = f.config.vocab, .logits = calloc((size_t)(B * T * f.config.vocab), sizeof(float))};
+    for (int i = 0; i < B * T; i++) x[i] = (int32_t)(par_random_u64(3, 1, (uint64_t)i) % (uint64_t)w.V);
+    if (!harness_failed()) CHECK_OK(par_trainer_forward(f.trainer, x, x, keep_logits, &w));
+    for (int64_t n = 1; n < T && !harness_failed(); n++)
+        compare_position(&f, &w, x, n, what, bound_of(s->dtype));
+    free(w.logits);
+    fixture_destroy(&f);
+}
+
+static void run_cache(par_transport *transport) {
+    for (int llama = 0; llama < 2; llama++)
+        for (par_dtype dtype = PAR_F32; dtype <= PAR_F16 && !harness_failed(); dtype++) {
+            const setting s = {.llama = llama, .dtype = dtype, .tp = 1, .pp = 1, .dp = 1, .chunks = 1};
+            compare_with_forward(transport, &s);
+        }
+}
+
+/* Right after a step with a large rate, ZeRO-1 has most weights under way: the logits must be those of the
+ * new ones, as par_trainer_forward's are, which waits by itself. */
+static void run_under_way(par_transport *transport) {
+    const setting s = {false, PAR_F32, 1, 1, 4, 1, 1, PAR_RECOMPUTE_NONE};
+    const check_data data = {.vocab = 131, .T = T};
+    const par_source source = check_source(&data);
+    int32_t x[B * T], targets[B * T];
+    fixture f;
+    CHECK_OK(fixture_create(transport, &s, &f));
+    whole w = {.V = f.config.vocab, .logits = calloc((size_t)(B * T * f.config.vocab), sizeof(float))};
+    CHECK_OK(source.read(source.user, 0, B, x, targets));
+    for (int i = 0; i < 5; i++) {
+        int32_t prompt[B * T];
+        const par_generation g = {.prompt = prompt, .n_prompt = T - 1, .n_new = 1};
+        par_vote vote;
+        for (int b = 0; b < B; b++) memcpy(prompt + b * (T - 1), x + b * T, (T - 1) * sizeof *x);
+        CHECK_OK(par_trainer_step(f.trainer, &source, 0.5f, false, &vote));
+        CHECK_OK(par_generator_run(f.generator, &g, NULL));
+        CHECK_OK(par_trainer_forward(f.trainer, x, targets, keep_logits, &w));
+        for (int b = 0; b < B && par__generator_logits(f.generator, 0); b++) {
+            double d = harness_relative(par__generator_logits(f.generator, b),
+                                        w.logits + (b * T + T - 2) * w.V, w.V);
+            CHECK(d <= bound_of(PAR_F32), "step %d, sequence %d: logits differ by %.2e", i, b, d);
+        }
+    }
+    free(w.logits);
+    fixture_destroy(&f);
+}
+
+static const int32_t prompts[B * N_PROMPT] = {1, 10, 73, 99, 5, 38};
+
+static par_status greedy(fixture *f, int32_t *ids) {
+    const par_generation g = {.prompt = prompts, .n_prompt = N_PROMPT, .n_new = N_NEW};
+    return par_generator_run(f->generator, &g, ids);
+}
+
+static par_status sampled(fixture *f, uint64_t seed, int32_t *ids) {
+    const par_generation g = {
+        .prompt = prompts, .n_prompt = N_PROMPT, .n_new = N_NEW, .temperature = 1, .top_k = 40, .seed = seed};
+    return par_generator_run(f->generator, &g, ids);
+}
+
+/* Greedy, then sampled text. */
+static par_status texts(par_transport *transport, const setting *s, int32_t ids[2][B * N_NEW]) {
+    fixture f;
+    par_status st = fixture_create(transport, s, &f);
+    if (st == PAR_OK) st = greedy(&f, ids[0]);
+    if (st == PAR_OK) st = sampled(&f, 7, ids[1]);
+    fixture_destroy(&f);
+    return st;
+}
+
+static void compare_layout(par_transport *transport, const setting *s) {
+    int32_t one[2][B * N_NEW] = {{0}}, ids[2][B * N_NEW] = {{0}};
+    const setting single = {.llama = s->llama, .tp = 1, .pp = 1, .dp = 1, .chunks = 1};
+    par_transport *self = NULL;
+    char what[96];
+    describe(s, what, sizeof what);
+    CHECK_OK(par_transport_create_self(NULL, &self));
+    CHECK_OK(texts(self, &single, one));
+    CHECK_OK(texts(transport, s, ids));
+    for (int kind = 0; kind < 2; kind++)
+        for (int i = 0; i < B * N_NEW; i++)
+            CHECK(ids[kind][i] == one[kind][i], "%s: token %d of the %s text is %d, of one rank %d", what, i,
+                  kind == 0 ? "greedy" : "sampled", (int)ids[kind][i], (int)one[kind][i]);
+    par_transport_destroy(&self);
+}
+
+/* Tied and untied, KV heads copied (tp 4 of 2), interleaved chunks, ZeRO-1 with weights under way. */
+static void run_layouts(par_transport *transport) {
+    static const setting layouts[] = {
+        {false, PAR_F32, 2, 1, 2, 1, 0, PAR_RECOMPUTE_NONE},
+        {false, PAR_F32, 1, 2, 2, 1, 1, PAR_RECOMPUTE_NONE},
+        {false, PAR_F32, 1, 1, 4, 1, 1, PAR_RECOMPUTE_FULL},
+        {false, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_SELECTIVE},
+        {true, PAR_F32, 4, 1, 1, 1, 0, PAR_RECOMPUTE_SELECTIVE},
+        {true, PAR_F32, 2, 2, 1, 2, 0, PAR_RECOMPUTE_NONE},
+        {true, PAR_F32, 1, 4, 1, 2, 0, PAR_RECOMPUTE_FULL},
+        {true, PAR_F32, 2, 1, 2, 1, 1, PAR_RECOMPUTE_NONE},
+    };
+    for (int i = 0; i < HARNESS_COUNT(layouts); i++) compare_layout(transport, &layouts[i]);
+}
+
+typedef struct {
+    int32_t ids[B * N_NEW];
+    int64_t n;
+} heard;
+
+static void hear(void *user, int64_t i, const int32_t *ids) {
+    heard *h = user;
+    for (int b = 0; b < B; b++) h->ids[b * N_NEW + i] = ids[b];
+    h->n++;
+}
+
+static void run_repeat(par_transport *transport) {
+    const setting s = {true, PAR_BF16, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE};
+    int32_t a[B * N_NEW], b[B * N_NEW], other[B * N_NEW], cold[B * N_NEW], most[B * N_NEW];
+    fixture f;
+    heard h = {.n = 0};
+    CHECK_OK(fixture_create(transport, &s, &f));
+    par_generation g = {.prompt = prompts, .n_prompt = N_PROMPT, .n_new = N_NEW, .temperature = 1, .seed = 7};
+    g.token = hear;
+    g.user = &h;
+    CHECK_OK(par_generator_run(f.generator, &g, a));
+    CHECK(h.n == N_NEW && memcmp(h.ids, a, sizeof a) == 0, "the callback heard %lld tokens, or others",
+          (long long)h.n);
+    g.token = NULL;
+    g.seed = 8;
+    CHECK_OK(par_generator_run(f.generator, &g, other));
+    g.seed = 7;
+    CHECK_OK(par_generator_run(f.generator, &g, b));
+    CHECK(memcmp(a, b, sizeof a) == 0, "the same seed gave another text");
+    CHECK(memcmp(a, other, sizeof a) != 0, "another seed gave the same text");
+    /* one of the largest, or a temperature near 0, is the greedy text */
+    g.top_k = 1;
+    CHECK_OK(par_generator_run(f.generator, &g, most));
+    g.top_k = 0, g.temperature = 1e-30;
+    CHECK_OK(par_generator_run(f.generator, &g, cold));
+    CHECK_OK(greedy(&f, b));
+    CHECK(memcmp(most, b, sizeof b) == 0 && memcmp(cold, b, sizeof b) == 0,
+          "top-k 1 or temperature 1e-30 differ from the greedy text");
+    fixture_destroy(&f);
+}
+
+static par_status spoil(void *user, const par_param *param, float *dst) {
+    (void)user;
+    for (int64_t i = 0; i < param->local[0] * param->local[1]; i++) dst[i] = NAN;
+    return PAR_OK;
+}
+
+static void refuse_runs(fixture *f) {
+    par_generation g = {.prompt = prompts, .n_prompt = N_PROMPT, .n_new = T};
+    CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "capacity of 16");
+    g.n_new = 1, g.n_prompt = 0;
+    CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "a prompt of 0 tokens");
+    g.n_prompt = 2, g.temperature = -1;
+    CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "temperature -1");
+    g.temperature = 1, g.top_k = -1;
+    CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "top-k -1");
+    const int32_t foreign[] = {1, 2, 3, 131};
+    g.top_k = 0, g.prompt = foreign;
+    CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "token 3 of the prompts is 131");
+    CHECK_OK(par_trainer_load(f->trainer, spoil, NULL));
+    CHECK_FAILS(sampled(f, 1, NULL), PAR_ERR_NUMERIC, "hold NaN or infinity");
+}
+
+static void refuse_generators(fixture *f) {
+    par_generator *second = NULL;
+    par_generator_params p = {.sequences = 1, .capacity = T, .vocab = f->config.vocab};
+    CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "a generator already");
+    par_generator_destroy(&f->generator);
+    p.capacity = T + 1;
+    CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "legal: 1 to the model's 16");
+    p.capacity = T, p.vocab = 145; /* padded to 2 x 72 over tp 2 */
+    CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "legal: 1 to the model's 144");
+    p.vocab = 131, p.sequences = 0;
+    CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "0 sequences");
+    CHECK(!second, "a refusal left a generator");
+    p.sequences = 3;
+    CHECK_OK(par_generator_create(f->trainer, &p, &f->generator));
+}
+
+static void run_refusals(par_transport *transport) {
+    const setting s = {false, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE};
+    fixture f;
+    CHECK_OK(fixture_create(transport, &s, &f));
+    refuse_runs(&f);
+    refuse_generators(&f);
+    fixture_destroy(&f);
+}
+
+static void run_foreign_model(par_transport *transport) {
+    static const residual_mlp_config config = {.channels = 8, .hidden = 40, .blocks = 7};
+    const par_generator_params p = {.sequences = 1, .capacity = 1, .vocab = 8};
+    par_model model;
+    par_trainer *trainer = NULL;
+    par_generator *generator = NULL;
+    residual_mlp_model(&config, &model);
+    par_trainer_params params = check_params(&model, 2, 2, 1, 4, 8);
+    CHECK_OK(par_trainer_create(transport, &params, &trainer));
+    CHECK_FAILS(par_generator_create(trainer, &p, &generator), PAR_ERR_UNSUPPORTED, "cannot generate");
+    par_trainer_destroy(&trainer);
+}
+
+static const harness_case cases[] = {
+    {"cache-equals-forward", NULL, 1, run_cache, 0}, {"weights-under-way", NULL, 4, run_under_way, 0},
+    {"layouts-agree", NULL, 4, run_layouts, 0},      {"seed-repeats", NULL, 4, run_repeat, 0},
+    {"refusals", NULL, 4, run_refusals, 0},          {"model-without-decode", NULL, 4, run_foreign_model, 0},
+};
+
+int main(int argc, char **argv) {
+    return harness_main_mpi("generate", cases, HARNESS_COUNT(cases), argc, argv);
+}
