@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "collectives/device.h"
+#include "collectives/nccl/nccl.h"
 #include "internal.h"
 #include "libpar/base/record.h"
 
@@ -128,12 +129,24 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
     return PAR_OK;
 }
 
+static par_status choose_link(par_comm *comm, const par_comm_params *params) {
+    const par__module *module = par__backend_module(params->device);
+    const par__nccl *nccl = module ? module->link : NULL;
+    par_link wanted = params->link ? params->link : comm->transport->params.link;
+    if (wanted == PAR_LINK_NCCL && !nccl)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s: device %s has no NCCL; its data can go staged", comm->axis,
+                 params->device->name);
+    if (wanted == PAR_LINK_DEFAULT && nccl && !nccl->shared) wanted = PAR_LINK_NCCL;
+    comm->device_link = wanted == PAR_LINK_NCCL ? &par__streamed_link : &par__staged_link;
+    return PAR_OK;
+}
+
 /* Device data of several ranks needs a link; one rank alone copies. */
 static par_status connect_device(par_comm *comm, const par_comm_params *params, par_memory *memory) {
     if (!params->device || params->device->on_host) return PAR_OK;
     comm->device = params->device;
     if (comm->n == 1) return PAR_OK;
-    comm->device_link = &par__staged_link;
+    PAR_TRY(choose_link(comm, params));
     return comm->device_link->create(comm, params, memory, &comm->device_state);
 }
 
@@ -192,6 +205,14 @@ int par_comm_rank(const par_comm *comm) {
 
 const char *par_comm_axis(const par_comm *comm) {
     return comm->axis;
+}
+
+const char *par_comm_link(const par_comm *comm) {
+    return comm->device_link ? comm->device_link->name : "host";
+}
+
+int64_t par_comm_link_nbytes(const par_comm *comm) {
+    return comm->link_nbytes;
 }
 
 int par_comm_world_rank(const par_comm *comm, int rank) {

@@ -107,8 +107,9 @@ struct par_comm {
     const struct par__device_link *device_link; /* NULL: data is on the host */
     const par_backend *device;
     void *device_state;
-    int64_t n_device; /* device operations started */
-    par_comm *next;   /* of the transport */
+    int64_t n_device;    /* device operations started */
+    int64_t link_nbytes; /* of the device, taken by the link itself */
+    par_comm *next;      /* of the transport */
 };
 
 /* What carries chunks between ranks. */

@@ -10,7 +10,7 @@
 #include "internal.h"
 #include "libpar/base/record.h"
 
-static void note(par_comm *comm, par__kind kind, par_tag tag, int64_t number) {
+void par__note(par_comm *comm, par__kind kind, par_tag tag, int64_t number) {
     if (comm->last_place < 0) return;
     par_record_last *last = par__recorder_last_at(comm->transport->recorder, comm->last_place);
     *last = (par_record_last){comm->axis, tag.purpose, par__kind_name(kind), tag.layer,   tag.chunk,
@@ -89,7 +89,7 @@ par_status par__host_start(par_comm *comm, par__op args, par_tag tag, par_work *
         run_alone(comm, &args);
     else
         st = enqueue(comm, &args, number, row);
-    note(comm, args.kind, tag, number);
+    par__note(comm, args.kind, tag, number);
     PAR_TRY(st);
     if (!work) return par__engine_wait(comm, number);
     *work = (par_work){comm, number};

@@ -140,9 +140,12 @@ static int pieces_out(const staged *s, par__kind kind, int root) {
     return kind == PAR__SEND || (kind == PAR__BROADCAST && root == s->comm->rank) ? 0 : 1;
 }
 
+/* The widest window. That of an all-reduce holds whole shards, so that a remainder is in the last one alone
+ * and the messages' bytes add up to those of one operation. */
 static int64_t widest(const staged *s, const lane *l, const operation *op) {
     bool shards = op->args.kind == PAR__REDUCE_SCATTER || op->args.kind == PAR__ALL_GATHER;
-    return l->nbytes / size_of(op) / (shards ? s->comm->n : 1);
+    int64_t n = l->nbytes / size_of(op) / (shards ? s->comm->n : 1), p = s->comm->n;
+    return op->args.kind == PAR__ALL_REDUCE ? n / p * p : n;
 }
 
 /* Copies of one window between the device, whose pieces are n elements apart, and staging. */
@@ -158,8 +161,10 @@ static par_status copy_pieces(const staged *s, lane *l, const operation *op, boo
 }
 
 static par_status begin_window(const staged *s, lane *l, const operation *op) {
-    int64_t left = op->args.n - l->position, most = widest(s, l, op);
-    l->width = left < most ? left : most;
+    int64_t p = s->comm->n, most = widest(s, l, op), left = op->args.n - l->position,
+            windows = (left + most - 1) / most;
+    l->width = left <= most ? left : (left + windows - 1) / windows;
+    if (op->args.kind == PAR__ALL_REDUCE && windows > 1) l->width += (p - l->width % p) % p;
     PAR_TRY(copy_pieces(s, l, op, true));
     PAR_TRY(s->device->record(l->stream, l->copied));
     l->state = COPIES_IN;

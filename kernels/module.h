@@ -22,7 +22,7 @@ typedef struct {
     int version;
     par_backend backend; /* complete */
     const char *device;  /* a line; the module's, for ever */
-    const void *link;    /* const par__device_link * (collectives/device.h): NCCL, or NULL if not built */
+    const void *link;    /* const par__nccl * (collectives/nccl/nccl.h); NULL: none */
 } par__module;
 
 /* Exported as "par_cuda_open". Called once. Errors: PAR_ERR_UNSUPPORTED with what is missing on this machine.

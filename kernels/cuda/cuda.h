@@ -64,6 +64,11 @@ void par__cuda_update_init(par_backend *backend); /* adamw, sgd, norm2, cast */
 par_status par__cuda_gemm_init(const par_device_params *params, par_backend *backend);
 par_status par__cuda_attention_init(const par_device_params *params, par_backend *backend);
 
+/* collectives/nccl/nccl.c: what CUDA and NCCL read from the environment, before their first call; and the
+ * const par__nccl * that libpar gets. */
+void par__cuda_environment(const par_device_params *params);
+const void *par__cuda_link(const par_device_params *params);
+
 #ifdef __cplusplus
 }
 #endif

@@ -86,8 +86,10 @@ par_status par_cuda_open(const par__module_host *services, const par_device_para
                  PAR__MODULE_VERSION, host.version);
     memset(out, 0, sizeof *out);
     out->version = PAR__MODULE_VERSION;
+    par__cuda_environment(params);
     PAR_TRY(par__cuda_device_init(params, &out->backend));
     PAR_TRY(fill(params, &out->backend));
     out->device = describe();
+    out->link = par__cuda_link(params);
     return PAR_OK;
 }

@@ -17,6 +17,10 @@
 /* Put work on a stream (NULL: the default one). Inside of it device memory is open. */
 void standin_enqueue(cudaStream_t stream, std::function<void()> item);
 
+/* The same, but in eager mode neither it nor what stands behind it runs at once: it may wait for another
+ * process. */
+void standin_defer(cudaStream_t stream, std::function<void()> item);
+
 /* Run now what the stream has. */
 void standin_finish(cudaStream_t stream);
 

@@ -12,6 +12,7 @@
 struct CUstream_st {
     std::deque<std::function<void()>> items;
     size_t n_put = 0, n_done = 0;
+    size_t n_deferred = 0; /* items up to the last one that waits for another process */
 };
 struct CUevent_st {
     CUstream_st *stream = nullptr;
@@ -43,10 +44,19 @@ void run_until(CUstream_st *s, size_t n) {
     }
 }
 
-void put(CUstream_st *s, std::function<void()> item) {
+void put(CUstream_st *s, std::function<void()> item, bool later = false) {
     s->items.push_back(std::move(item));
     s->n_put++;
-    if (eager()) run_until(s, s->n_put);
+    if (later) s->n_deferred = s->n_put;
+    if (eager() && s->n_done >= s->n_deferred) run_until(s, s->n_put);
+}
+
+std::function<void()> opened(std::function<void()> item) {
+    return [item = std::move(item)] {
+        standin_open();
+        item();
+        standin_close();
+    };
 }
 
 size_t pages(size_t nbytes) {
@@ -71,11 +81,10 @@ void standin_close() {
     if (--n_open == 0) protect(PROT_NONE);
 }
 void standin_enqueue(cudaStream_t stream, std::function<void()> item) {
-    put(of(stream), [item = std::move(item)] {
-        standin_open();
-        item();
-        standin_close();
-    });
+    put(of(stream), opened(std::move(item)));
+}
+void standin_defer(cudaStream_t stream, std::function<void()> item) {
+    put(of(stream), opened(std::move(item)), true);
 }
 void standin_finish(cudaStream_t stream) {
     run_until(of(stream), of(stream)->n_put);

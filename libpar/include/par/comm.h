@@ -4,13 +4,15 @@
  *
  * Reductions of fp32 add in rank order; of 16-bit types in fp32 in rank order with one rounding. The bits of
  * a result depend on the number of ranks alone, not on timing, chunks or nodes, and are the same on every
- * rank.
+ * rank. (On a device by NCCL, both order and rounding are NCCL's: it rounds 16-bit sums at every hop.)
  *
  * Asynchronous form: pass `work`; the buffers are borrowed until par_work_wait. Blocking form: work = NULL.
  * Operations on one comm are started in the same order by all of its ranks; sends and receives are FIFO per
- * ordered pair of ranks, without tags. All calls come from one thread (MPI_THREAD_FUNNELED). Data is on the
- * host here; a stream comm (NCCL) has the same signatures, `after` says when the input is ready and
- * par_work_wait's `then` what waits.
+ * ordered pair of ranks, without tags. All calls come from one thread (MPI_THREAD_FUNNELED).
+ *
+ * Data on a device: par_comm_params.device. `after` is the stream on which the input becomes ready and the
+ * output is free; par_work_wait lets the stream `then` wait for the result, in the blocking form `after`
+ * does. A link carries the data: NCCL, or pinned host memory and the operations of the host ("staged").
  */
 #ifndef PAR_COMM_H
 #define PAR_COMM_H
@@ -37,6 +39,14 @@ typedef struct {
     int16_t layer, chunk, micro; /* -1: none */
 } par_tag;
 
+/* What carries data that lies on a device. */
+typedef enum {
+    PAR_LINK_DEFAULT, /* the transport's; there: NCCL if the device has it and ranks do not share GPUs, else
+                         staged */
+    PAR_LINK_STAGED,
+    PAR_LINK_NCCL
+} par_link;
+
 /* An operation under way: a value, nothing to free. */
 typedef struct {
     par_comm *comm;
@@ -49,6 +59,7 @@ typedef struct {
                    debug builds always do */
     bool oversubscribed; /* waits also sleep; the MPI transport sets it itself when a node has more ranks than
                             cores */
+    par_link link;       /* of its comms whose data lies on a device */
 } par_transport_params;
 
 /** The world of one rank, without MPI. Not collective. Errors: PAR_ERR_MEMORY. */
@@ -80,12 +91,15 @@ typedef struct {
     int64_t max_nbytes; /* largest vector that will be reduced, a hint for staging; 0: one chunk a peer */
     const par_backend *device; /* where the data lies; NULL or one that is on_host: host memory. Else `memory`
                                   must be given; agreements and barriers stay on the host */
-    bool pairs;                /* send and receive will be used: on a device they need staging of their own */
+    bool pairs; /* send and receive will be used: on a device they need staging or communicators of their own;
+                   by NCCL, with the next and previous rank of the group alone */
+    par_link link; /* for data on a device */
 } par_comm_params;
 
 /**
- * Not collective, but every rank of the group must make the same group. Staging comes from `memory`
- * (PAR_MEM_COMM), or from malloc if that is NULL. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.
+ * Not collective, but every rank of the group must make the same group; by NCCL it is collective on the
+ * group, and groups that share ranks must be made in one order. Staging comes from `memory` (PAR_MEM_COMM),
+ * or from malloc if that is NULL. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.
  */
 par_status par_comm_create(par_transport *, const par_comm_params *, par_memory *memory, par_comm **out);
 /** NULL is accepted. Not collective; no operation may be under way. */
@@ -93,6 +107,11 @@ void par_comm_destroy(par_comm **comm);
 int par_comm_size(const par_comm *);
 int par_comm_rank(const par_comm *);
 const char *par_comm_axis(const par_comm *);
+/** What carries its data: "host", "staged" or "nccl". Not collective. */
+const char *par_comm_link(const par_comm *);
+/** Bytes of the device that NCCL took for it beside the plan, as measured at create; else 0. Not collective.
+ */
+int64_t par_comm_link_nbytes(const par_comm *);
 /** World rank of a rank of the group. Not collective. */
 int par_comm_world_rank(const par_comm *, int rank);
 

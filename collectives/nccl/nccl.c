@@ -1,0 +1,168 @@
+/*
+ * NCCL, inside of the cuda module. Communicators do not block (config.blocking = 0): a call that has to
+ * connect goes on in a thread of NCCL's, and its end is polled, so that a peer that never comes shows as an
+ * error of the caller, who also moves the host's messages meanwhile.
+ *
+ * The environment is set before the first call of CUDA and of NCCL, and only where it is unset:
+ * - CUDA_DEVICE_MAX_CONNECTIONS=32: kernels that wait for a peer must not stand before others in one hardware
+ *   queue, of which streams share 8 by default;
+ * - NCCL_RUNTIME_CONNECT=0: collectives connect when the communicator is made, not in their first call, where
+ *   the host would wait for its peers;
+ * - for ranks that share a GPU, which NCCL refuses for two ranks of one host: a host id a process, and
+ *   sockets of the loopback between what it then takes for hosts.
+ */
+#define _GNU_SOURCE
+#include "collectives/nccl/nccl.h"
+
+#include <nccl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kernels/cuda/cuda.h"
+
+/* Seconds: what a call that only enqueues may take, and the farewell of all ranks. */
+enum { CALL_S = 300, FINALIZE_S = 10 };
+
+static par__nccl table;
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static par_status failed(ncclComm_t comm, ncclResult_t result, const char *call) {
+    const char *last = ncclGetLastError(comm);
+    PAR_FAIL(PAR_ERR_TRANSPORT, "%s: %s%s%.600s", call, ncclGetErrorString(result), last && *last ? ": " : "",
+             last ? last : "");
+}
+
+/* NCCL's thread does the rest of a call; at most `limit` seconds. */
+static ncclResult_t settle(ncclComm_t comm, ncclResult_t result, double limit) {
+    double begin = seconds();
+    while (result == ncclInProgress && seconds() - begin < limit) {
+        sched_yield();
+        ncclResult_t asked = ncclCommGetAsyncError(comm, &result);
+        if (asked != ncclSuccess) return asked;
+    }
+    return result;
+}
+
+static par_status new_id(void *id) {
+    ncclUniqueId unique;
+    ncclResult_t result = ncclGetUniqueId(&unique);
+    if (result != ncclSuccess) return failed(NULL, result, "ncclGetUniqueId");
+    _Static_assert(sizeof unique == PAR__NCCL_ID_NBYTES, "the size of an id is NCCL's");
+    memcpy(id, &unique, sizeof unique);
+    return PAR_OK;
+}
+
+static par_status open_comm(const void *id, int n, int rank, const char *name, void **out) {
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    ncclUniqueId unique;
+    ncclComm_t comm = NULL;
+    memcpy(&unique, id, sizeof unique);
+    config.blocking = 0;
+    config.commName = name;
+    ncclResult_t result = ncclCommInitRankConfig(&comm, n, unique, rank, &config);
+    if (result != ncclSuccess && result != ncclInProgress) {
+        par_status st = failed(comm, result, "ncclCommInitRankConfig");
+        if (comm) (void)ncclCommAbort(comm);
+        return st;
+    }
+    *out = comm;
+    return PAR_OK;
+}
+
+static par_status poll_comm(void *comm, bool *ready) {
+    ncclResult_t state = ncclSuccess, result = ncclCommGetAsyncError(comm, &state);
+    if (result != ncclSuccess) return failed(comm, result, "ncclCommGetAsyncError");
+    *ready = state != ncclInProgress;
+    return state == ncclSuccess || state == ncclInProgress ? PAR_OK
+                                                           : failed(comm, state, "an operation under way");
+}
+
+static void close_comm(void *comm, bool broken) {
+    if (!broken && settle(comm, ncclCommFinalize(comm), FINALIZE_S) == ncclSuccess)
+        (void)ncclCommDestroy(comm);
+    else
+        (void)ncclCommAbort(comm);
+}
+
+static par_status type_of(par_dtype dtype, ncclDataType_t *out) {
+    switch (dtype) {
+    case PAR_F32: *out = ncclFloat32; return PAR_OK;
+    case PAR_BF16: *out = ncclBfloat16; return PAR_OK;
+    case PAR_F16: *out = ncclFloat16; return PAR_OK;
+    case PAR_I32: *out = ncclInt32; return PAR_OK;
+    case PAR_I64: *out = ncclInt64; return PAR_OK;
+    case PAR_U8: *out = ncclUint8; return PAR_OK;
+    default: PAR_FAIL(PAR_ERR_ARG, "NCCL: %d is no element type", (int)dtype);
+    }
+}
+
+static ncclResult_t call(ncclComm_t comm, const par__nccl_args *a, ncclDataType_t type, cudaStream_t stream,
+                         const char **name) {
+    size_t n = (size_t)a->n;
+    switch (a->kind) {
+    case PAR__NCCL_ALL_REDUCE:
+        *name = "ncclAllReduce";
+        return ncclAllReduce(a->src, a->dst, n, type, ncclSum, comm, stream);
+    case PAR__NCCL_REDUCE_SCATTER:
+        *name = "ncclReduceScatter";
+        return ncclReduceScatter(a->src, a->dst, n, type, ncclSum, comm, stream);
+    case PAR__NCCL_ALL_GATHER:
+        *name = "ncclAllGather";
+        return ncclAllGather(a->src, a->dst, n, type, comm, stream);
+    case PAR__NCCL_BROADCAST:
+        *name = "ncclBroadcast";
+        return ncclBroadcast(a->src, a->dst, n, type, a->peer, comm, stream);
+    case PAR__NCCL_SEND: *name = "ncclSend"; return ncclSend(a->src, n, type, a->peer, comm, stream);
+    case PAR__NCCL_RECV: *name = "ncclRecv"; return ncclRecv(a->dst, n, type, a->peer, comm, stream);
+    default: *name = "an unknown operation"; return ncclInvalidArgument;
+    }
+}
+
+static par_status start(void *comm, const par__nccl_args *args, par_stream *stream) {
+    ncclDataType_t type = ncclUint8;
+    const char *name;
+    PAR_TRY(type_of(args->dtype, &type));
+    ncclResult_t result = settle(comm, call(comm, args, type, par__cuda_stream(stream), &name), CALL_S);
+    return result == ncclSuccess ? PAR_OK : failed(comm, result, name);
+}
+
+static size_t used(void) {
+    size_t left = 0, total = 0;
+    if (cudaMemGetInfo(&left, &total) != cudaSuccess) return 0;
+    return total - left;
+}
+
+void par__cuda_environment(const par_device_params *params) {
+    char host[64] = "", id[128];
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+    setenv("NCCL_RUNTIME_CONNECT", "0", 0);
+    if (!params->shared) return;
+    if (gethostname(host, sizeof host - 1) != 0) strcpy(host, "host");
+    snprintf(id, sizeof id, "%s-%ld", host, (long)getpid());
+    setenv("NCCL_HOSTID", id, 0);
+    setenv("NCCL_NET", "Socket", 0);
+    setenv("NCCL_SOCKET_IFNAME", "lo", 0);
+    setenv("NCCL_MNNVL_ENABLE", "0", 0);
+    setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 0); /* from 2.30.3 on */
+}
+
+const void *par__cuda_link(const par_device_params *params) {
+    static char name[32], place[PAR__NCCL_PLACE_NBYTES];
+    char host[64] = "";
+    int version = 0;
+    if (ncclGetVersion(&version) != ncclSuccess) return NULL;
+    if (gethostname(host, sizeof host - 1) != 0) strcpy(host, "host");
+    snprintf(name, sizeof name, "NCCL %d.%d.%d", version / 10000, version / 100 % 100, version % 100);
+    snprintf(place, sizeof place, "%s, GPU %s", host, par__cuda_device_get()->bus_id);
+    table = (par__nccl){name, place, params->shared, new_id, open_comm, poll_comm, start, close_comm, used};
+    return &table;
+}

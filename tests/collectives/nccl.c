@@ -1,0 +1,51 @@
+/* Device data by NCCL's stand-in, and what NCCL alone refuses or reports. */
+#define _POSIX_C_SOURCE 200809L
+#include <stdlib.h>
+#include <string.h>
+
+#include "device_comm.h"
+
+static const par_tag tag = {"test", -1, -1, -1};
+
+/* The pairs of a comm are neighbours on its ring. */
+static void refusals(par_transport *t) {
+    device_world w;
+    if (!device_open(t, &w)) return;
+    float *x = device_bytes(16);
+    CHECK_FAILS(par_comm_send(w.device, x, 1, PAR_F32, (w.r + 2) % w.p, tag, w.stream, NULL),
+                PAR_ERR_UNSUPPORTED, "the next and the previous rank alone");
+    CHECK_FAILS(par_comm_all_reduce(w.device, x, x, 4, PAR_U8, tag, w.stream, NULL), PAR_ERR_ARG, "uint8");
+    device_backend()->memory.release(x, 0);
+    device_close(&w);
+}
+
+/* An asynchronous error ends the transport with rank, axis, and NCCL's text; later calls say the same. */
+static void asynchronous_error(par_transport *t) {
+    device_world w;
+    par_work work;
+    if (!device_open(t, &w)) return;
+    float *x = device_bytes(16);
+    CHECK_OK(device_backend()->zero(w.stream, x, 16));
+    CHECK_OK(par_comm_all_reduce(w.device, x, x, 4, PAR_F32, tag, w.stream, &work));
+    CHECK_OK(par_work_wait(work, w.stream));
+    CHECK_OK(device_backend()->sync(w.stream));
+    CHECK_OK(par_comm_barrier(w.host, tag));
+    setenv("PAR_STANDIN_NCCL", "error", 1);
+    CHECK_FAILS(par_transport_progress(t), PAR_ERR_TRANSPORT, "axis device: an operation under way: remote");
+    unsetenv("PAR_STANDIN_NCCL");
+    CHECK_FAILS(par_comm_all_reduce(w.device, x, x, 4, PAR_F32, tag, w.stream, NULL), PAR_ERR_TRANSPORT,
+                "remote process exited");
+    CHECK_FAILS(par_work_wait(work, w.stream), PAR_ERR_TRANSPORT, "told by the stand-in");
+    device_backend()->memory.release(x, 0);
+    device_close(&w);
+}
+
+int main(int argc, char **argv) {
+    static const harness_case cases[] = {
+        DEVICE_CASES,
+        {.name = "refusals", .ranks = 4, .run_mpi = refusals},
+        {.name = "asynchronous-error", .ranks = 2, .run_mpi = asynchronous_error},
+    };
+    device_choose(argv[0], PAR_LINK_NCCL, true);
+    return harness_main_mpi("nccl", cases, HARNESS_COUNT(cases), argc, argv);
+}

@@ -1,0 +1,226 @@
+/*
+ * NCCL's stand-in: the real nccl.h, messages as files in a folder that the communicator's id names, so that
+ * any processes of one machine can meet. What a rank sends is read when the call finishes the stream, and
+ * written at once (NCCL's buffers, without an end); what it receives comes when its stream gets there, also
+ * in eager mode, as a kernel that waits for its peer must not stop the host. Sums are in rank order with one
+ * rounding: for values that are exact in every order, as tests of NCCL have to use, they are NCCL's.
+ *
+ * PAR_STANDIN_NCCL=error makes every communicator report an asynchronous error.
+ */
+#include "tests/cuda/standin.h"
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <vector>
+
+#include <nccl.h>
+
+#include "kernels/half.h"
+
+struct ncclComm {
+    std::string folder;
+    int n = 0, rank = 0;
+    bool connecting = true;
+    std::vector<size_t> n_sent, n_received; /* messages with each rank */
+};
+
+namespace {
+
+size_t size_of(ncclDataType_t type) {
+    switch (type) {
+    case ncclInt8:
+    case ncclUint8: return 1;
+    case ncclFloat16:
+    case ncclBfloat16: return 2;
+    case ncclInt32:
+    case ncclFloat32: return 4;
+    default: return 8;
+    }
+}
+
+std::string name_of(const ncclComm *c, int from, int to, size_t k) {
+    return c->folder + "/" + std::to_string(from) + "-" + std::to_string(to) + "-" + std::to_string(k);
+}
+
+void post(ncclComm *c, int to, const void *data, size_t nbytes) {
+    std::string name = name_of(c, c->rank, to, c->n_sent[(size_t)to]++), part = name + ".part";
+    FILE *file = fopen(part.c_str(), "wb");
+    if (!file || fwrite(data, 1, nbytes, file) != nbytes || fclose(file) != 0) abort();
+    rename(part.c_str(), name.c_str());
+}
+
+void take(const std::string &name, void *data, size_t nbytes) {
+    FILE *file;
+    while (!(file = fopen(name.c_str(), "rb"))) usleep(50);
+    size_t n = fread(data, 1, nbytes, file);
+    bool longer = fgetc(file) != EOF;
+    fclose(file);
+    unlink(name.c_str());
+    if (n != nbytes || longer) {
+        fprintf(stderr, "stand-in of NCCL: %s has other than %zu bytes\n", name.c_str(), nbytes);
+        abort();
+    }
+}
+
+std::string expect(ncclComm *c, int from) {
+    return name_of(c, from, c->rank, c->n_received[(size_t)from]++);
+}
+
+double get(ncclDataType_t type, const void *data, size_t i) {
+    switch (type) {
+    case ncclFloat32: return ((const float *)data)[i];
+    case ncclBfloat16: return par__bf16_to_f32(((const uint16_t *)data)[i]);
+    case ncclFloat16: return par__f16_to_f32(((const uint16_t *)data)[i]);
+    default: return 0;
+    }
+}
+
+void add(ncclDataType_t type, void *dst, const std::vector<std::vector<char>> &all, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        float sum = 0;
+        int64_t whole = 0;
+        for (auto &x : all) {
+            if (type == ncclInt32)
+                whole += ((const int32_t *)(const void *)x.data())[i];
+            else if (type == ncclInt64)
+                whole += ((const int64_t *)(const void *)x.data())[i];
+            else
+                sum += (float)get(type, x.data(), i);
+        }
+        switch (type) {
+        case ncclFloat32: ((float *)dst)[i] = sum; break;
+        case ncclBfloat16: ((uint16_t *)dst)[i] = par__f32_to_bf16(sum); break;
+        case ncclFloat16: ((uint16_t *)dst)[i] = par__f32_to_f16(sum); break;
+        case ncclInt32: ((int32_t *)dst)[i] = (int32_t)whole; break;
+        default: ((int64_t *)dst)[i] = whole; break;
+        }
+    }
+}
+
+/* Send pieces of src, piece j to rank j, `stride` bytes apart, oneself included; names of what comes. */
+std::vector<std::string> exchange(ncclComm *c, const void *src, size_t nbytes, size_t stride,
+                                  cudaStream_t stream) {
+    std::vector<std::string> names;
+    standin_finish(stream);
+    standin_open();
+    for (int j = 0; j < c->n; j++) post(c, j, (const char *)src + (size_t)j * stride, nbytes);
+    standin_close();
+    for (int j = 0; j < c->n; j++) names.push_back(expect(c, j));
+    return names;
+}
+
+void reduce_later(std::vector<std::string> names, void *dst, size_t n, ncclDataType_t type,
+                  cudaStream_t stream) {
+    standin_defer(stream, [=] {
+        std::vector<std::vector<char>> all;
+        for (auto &name : names) {
+            all.emplace_back(n * size_of(type));
+            take(name, all.back().data(), all.back().size());
+        }
+        add(type, dst, all, n);
+    });
+}
+
+} // namespace
+
+extern "C" {
+
+ncclResult_t ncclGetVersion(int *version) {
+    *version = NCCL_VERSION_CODE;
+    return ncclSuccess;
+}
+const char *ncclGetErrorString(ncclResult_t result) {
+    return result == ncclSuccess       ? "no error"
+           : result == ncclRemoteError ? "remote process exited"
+                                       : "failed";
+}
+const char *ncclGetLastError(ncclComm_t) {
+    return "told by the stand-in";
+}
+ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
+    static std::atomic<int> count;
+    const char *folder = getenv("TMPDIR");
+    memset(id, 0, sizeof *id);
+    snprintf(id->internal, sizeof id->internal, "%s/par-nccl-%ld-%d-XXXXXX", folder ? folder : "/tmp",
+             (long)getpid(), count++);
+    return mkdtemp(id->internal) ? ncclSuccess : ncclSystemError;
+}
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n, ncclUniqueId id, int rank, ncclConfig_t *config) {
+    if (config->blocking != 0 || !config->commName) return ncclInvalidArgument;
+    *out = new ncclComm;
+    (*out)->folder = id.internal;
+    (*out)->n = n;
+    (*out)->rank = rank;
+    (*out)->n_sent.resize((size_t)n);
+    (*out)->n_received.resize((size_t)n);
+    return ncclInProgress;
+}
+ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state) {
+    const char *mode = getenv("PAR_STANDIN_NCCL");
+    *state = c->connecting ? ncclInProgress : ncclSuccess;
+    c->connecting = false;
+    if (mode && !strcmp(mode, "error")) *state = ncclRemoteError;
+    return ncclSuccess;
+}
+ncclResult_t ncclCommFinalize(ncclComm_t c) {
+    c->connecting = true;
+    return ncclInProgress;
+}
+ncclResult_t ncclCommDestroy(ncclComm_t c) {
+    rmdir(c->folder.c_str()); /* the last rank finds it empty, or a message was never received */
+    delete c;
+    return ncclSuccess;
+}
+ncclResult_t ncclCommAbort(ncclComm_t c) {
+    std::error_code ignored;
+    std::filesystem::remove_all(c->folder, ignored);
+    delete c;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclAllReduce(const void *src, void *dst, size_t n, ncclDataType_t type, ncclRedOp_t,
+                           ncclComm_t c, cudaStream_t stream) {
+    reduce_later(exchange(c, src, n * size_of(type), 0, stream), dst, n, type, stream);
+    return ncclSuccess;
+}
+ncclResult_t ncclReduceScatter(const void *src, void *dst, size_t n, ncclDataType_t type, ncclRedOp_t,
+                               ncclComm_t c, cudaStream_t stream) {
+    size_t nbytes = n * size_of(type);
+    reduce_later(exchange(c, src, nbytes, nbytes, stream), dst, n, type, stream);
+    return ncclSuccess;
+}
+ncclResult_t ncclAllGather(const void *src, void *dst, size_t n, ncclDataType_t type, ncclComm_t c,
+                           cudaStream_t stream) {
+    size_t nbytes = n * size_of(type);
+    std::vector<std::string> names = exchange(c, src, nbytes, 0, stream);
+    standin_defer(stream, [=] {
+        for (size_t j = 0; j < names.size(); j++) take(names[j], (char *)dst + j * nbytes, nbytes);
+    });
+    return ncclSuccess;
+}
+ncclResult_t ncclSend(const void *src, size_t n, ncclDataType_t type, int peer, ncclComm_t c,
+                      cudaStream_t stream) {
+    standin_finish(stream);
+    standin_open();
+    post(c, peer, src, n * size_of(type));
+    standin_close();
+    return ncclSuccess;
+}
+ncclResult_t ncclRecv(void *dst, size_t n, ncclDataType_t type, int peer, ncclComm_t c, cudaStream_t stream) {
+    std::string name = expect(c, peer);
+    standin_defer(stream, [=] { take(name, dst, n * size_of(type)); });
+    return ncclSuccess;
+}
+ncclResult_t ncclBroadcast(const void *src, void *dst, size_t n, ncclDataType_t type, int root, ncclComm_t c,
+                           cudaStream_t stream) {
+    for (int j = 0; c->rank == root && j < c->n; j++)
+        if (j != root) ncclSend(src, n, type, j, c, stream);
+    return c->rank == root ? ncclSuccess : ncclRecv(dst, n, type, root, c, stream);
+}
+}
