@@ -79,8 +79,13 @@ static void release(void *block, size_t nbytes) {
     free(block);
 }
 
-static par_status create_transport(world *w, bool check_comm) {
-    par_transport_params params = {.check = check_comm};
+static par_link link_of(const settings *s) {
+    if (!s->comm) return PAR_LINK_DEFAULT;
+    return strcmp(s->comm, "nccl") == 0 ? PAR_LINK_NCCL : PAR_LINK_STAGED;
+}
+
+static par_status create_transport(world *w, const settings *s) {
+    par_transport_params params = {.check = s->check_comm, .link = link_of(s)};
 #if TRAIN_LLM_MPI
     return par_transport_create_mpi(MPI_COMM_WORLD, &params, &w->transport);
 #else
@@ -103,8 +108,8 @@ static par_status create_comm(world *w, const int *ranks) {
     return st;
 }
 
-par_status world_connect(world *w, bool check_comm) {
-    PAR_TRY(create_transport(w, check_comm));
+par_status world_connect(world *w, const settings *s) {
+    PAR_TRY(create_transport(w, s));
     w->size = par_transport_size(w->transport);
     w->rank = par_transport_rank(w->transport);
     w->local_size = par_transport_local_size(w->transport);
