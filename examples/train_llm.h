@@ -34,7 +34,9 @@ typedef struct {
     bool sequence_parallel, sequence_parallel_set;
     const char *device, *comm;
     int64_t gpu; /* -1: by the rank on its node */
-    bool allow_shared_gpu, tf32, tune_gemm;
+    bool allow_shared_gpu, tf32, tune_gemm, nondeterministic_attention;
+    int64_t attention_workspace; /* MiB */
+    const char *plan_cache;
     int64_t threads;
     const char *data;
     double split;

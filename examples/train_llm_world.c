@@ -139,7 +139,10 @@ static par_status open_device(const settings *s, int local_rank, int local_size)
                                       .device = (int)s->gpu,
                                       .shared = s->allow_shared_gpu,
                                       .tf32 = s->tf32,
-                                      .tune = s->tune_gemm};
+                                      .tune = s->tune_gemm,
+                                      .attention_workspace_nbytes = (size_t)s->attention_workspace << 20,
+                                      .nondeterministic_attention = s->nondeterministic_attention,
+                                      .plan_cache = s->plan_cache};
     if (!is_cuda(s)) return PAR_OK;
     PAR_TRY(par_device_select(&params));
     return par_backend_get(s->device, &backend);
