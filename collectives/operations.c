@@ -110,6 +110,9 @@ static par_status start_on_device(par_comm *comm, const par__op *op, par_tag tag
     if (args.n == 0) return PAR_OK;
     if (comm->n == 1 && !pair)
         return args.src == args.dst ? PAR_OK : comm->device->copy(after, args.dst, args.src, nbytes);
+    if (comm->n == 1)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s with oneself on axis %s, whose data lies on a device",
+                 par__kind_name(args.kind), comm->axis);
     const par__device_args given = {args.kind, args.src, args.dst, args.n, args.dtype, args.peer, tag, after};
     int64_t number = ++comm->n_device;
     PAR_TRY(comm->device_link->start(comm->device_state, &given, number));

@@ -152,16 +152,24 @@ static par_status open_collectives(streamed *s) {
 
 /* Both directions between rank `low` and the next one; low makes the ids. */
 static par_status open_edge(streamed *s, int low) {
-    char ids[2][PAR__NCCL_ID_NBYTES] = {{0}};
+    struct {
+        int32_t made; /* both ids: the peer waits for this message also when there are none */
+        char ids[2][PAR__NCCL_ID_NBYTES];
+    } offer = {.made = 1};
     bool first = s->comm->rank == low;
     int peer = first ? (low + 1) % s->comm->n : low;
-    if (first)
-        for (int i = 0; i < 2; i++) PAR_TRY(s->nccl->new_id(ids[i]));
-    PAR_TRY(host_pair(s, first ? PAR__SEND : PAR__RECV, peer, ids, sizeof ids, NULL));
+    par_status st = PAR_OK;
+    for (int i = 0; first && i < 2 && st == PAR_OK; i++) st = s->nccl->new_id(offer.ids[i]);
+    if (st != PAR_OK) offer.made = 0;
+    PAR_TRY(host_pair(s, first ? PAR__SEND : PAR__RECV, peer, &offer, sizeof offer, NULL));
+    PAR_TRY(st);
+    if (!offer.made)
+        PAR_FAIL(PAR_ERR_TRANSPORT, "axis %s: rank %d could not begin NCCL communicators", s->comm->axis,
+                 s->comm->ranks[peer]);
     lane *up = lane_add(s, first ? PAR__SEND : PAR__RECV, peer, first);
     lane *down = lane_add(s, first ? PAR__RECV : PAR__SEND, peer, first);
-    PAR_TRY(lane_open(s, up, ids[0], 2, !first));
-    PAR_TRY(lane_open(s, down, ids[1], 2, !first));
+    PAR_TRY(lane_open(s, up, offer.ids[0], 2, !first));
+    PAR_TRY(lane_open(s, down, offer.ids[1], 2, !first));
     return warm_up_all(s, up, 2);
 }
 
@@ -337,7 +345,8 @@ static par_status streamed_progress(void *state, bool *moved) {
     return PAR_OK;
 }
 
-/* A place that was taken again holds a later operation: to wait for that one is enough. */
+/* A work is waited for once; a place that was taken again belongs to one that was, and to wait for the later
+ * operation in it harms nothing. */
 static par_status streamed_wait(void *state, int64_t number, par_stream *then) {
     streamed *s = state;
     place *at = &s->places[number % MAX_OPS];
