@@ -129,7 +129,8 @@ static void free_buffers(buffers *b) {
 /* c[m,n] = a · b with b given as [n,k] (tb) or [k,n], or a transposed */
 static bench_case gemm_case(const char *label, par_dtype dtype, bool ta, bool tb, int64_t m, int64_t n,
                             int64_t k, const void *a, const void *b, void *c, const void *bias) {
-    par_gemm g = {dtype, dtype, ta, tb, m, n, k, a, ta ? m : k, b, tb ? k : n, c, n, bias, 0, PAR_EPILOGUE_NONE, NULL};
+    par_gemm g = {
+        dtype, dtype, ta, tb, m, n, k, a, ta ? m : k, b, tb ? k : n, c, n, bias, 0, PAR_EPILOGUE_NONE, NULL};
     return (bench_case){label, PAR_OP_GEMM, {.gemm = g}, 2.0 * (double)m * (double)n * (double)k, 0};
 }
 

@@ -257,7 +257,7 @@ int main(int argc, char **argv) {
         par_status st = resolve(&r, size, &problems);
         if (st != PAR_OK) end(st, rank);
     }
-    par_status st = world_connect(&w, r.set.check_comm);
+    par_status st = world_connect(&w, &r.set);
     if (st == PAR_OK) st = run_connected(&r, &w);
     if (st != PAR_ERR_TRANSPORT) {
         run_destroy(&r);

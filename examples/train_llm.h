@@ -34,7 +34,9 @@ typedef struct {
     bool sequence_parallel, sequence_parallel_set;
     const char *device, *comm;
     int64_t gpu; /* -1: by the rank on its node */
-    bool allow_shared_gpu, tf32, tune_gemm;
+    bool allow_shared_gpu, tf32, tune_gemm, nondeterministic_attention;
+    int64_t attention_workspace; /* MiB */
+    const char *plan_cache;
     int64_t threads;
     const char *data;
     double split;
@@ -89,7 +91,7 @@ typedef struct {
 int world_begin(int *size, int *rank);
 /* N worlds of one rank under a launcher of N: a problem with the cause. */
 void world_check_singletons(int world_size, par_problems *);
-par_status world_connect(world *, bool check_comm);
+par_status world_connect(world *, const settings *);
 /* Threads a rank: as asked, or this node's cores shared by its ranks; the same on every rank. Collective. */
 par_status world_threads(world *, int64_t asked);
 /* The device of this rank, opened; agreed on: a rank without one ends all, with its message. Collective. */

@@ -156,13 +156,21 @@ static int other_options(settings *s, par_option *t) {
         {"device", PAR_OPT_CHOICE, &s->device, g, "what computes: cuda needs a GPU; ref: plain loops",
          "cpu|cuda|ref", false},
         {"gpu", PAR_OPT_INT, &s->gpu, g, "number of the GPU; -1: by the rank on its node", "-1..1023", false},
-        {"comm", PAR_OPT_CHOICE, &s->comm, g, "cuda: between GPUs; staged: pinned host memory and MPI",
-         "staged", false},
+        {"comm", PAR_OPT_CHOICE, &s->comm, g,
+         "cuda: between GPUs; staged: through pinned host memory and MPI, the default where GPUs are shared",
+         "nccl|staged", false},
         {"allow-shared-gpu", PAR_OPT_BOOL, &s->allow_shared_gpu, g,
          "several ranks may use one GPU: for functional tests, slow", NULL, false},
         {"tune-gemm", PAR_OPT_BOOL, &s->tune_gemm, g, "cuda: time every product's candidates once, at start",
          NULL, false},
         {"tf32", PAR_OPT_BOOL, &s->tf32, g, "cuda, fp32: products round their factors to TF32", NULL, false},
+        {"attention-workspace", PAR_OPT_INT, &s->attention_workspace, g,
+         "cuda: MiB for attention's backward, which grows with T x T; 0: an eighth of the GPU", "0..16777216",
+         false},
+        {"nondeterministic-attention", PAR_OPT_BOOL, &s->nondeterministic_attention, g,
+         "cuda: less workspace, bits that differ from run to run", NULL, false},
+        {"plan-cache", PAR_OPT_TEXT, &s->plan_cache, g, "cuda: folder for compiled attention plans", NULL,
+         false},
         {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks", "0..4096",
          false},
         {"check-comm", PAR_OPT_BOOL, &s->check_comm, g, "ranks compare every collective first", NULL, false},
@@ -276,8 +284,11 @@ static void check_device(const settings *s, par_problems *problems) {
                 {"allow-shared-gpu", s->allow_shared_gpu},
                 {"tf32", s->tf32},
                 {"tune-gemm", s->tune_gemm},
+                {"attention-workspace", s->attention_workspace > 0},
+                {"nondeterministic-attention", s->nondeterministic_attention},
+                {"plan-cache", s->plan_cache != NULL},
                 {"comm", s->comm != NULL}};
-    for (int i = 0; i < 5 && strcmp(s->device, "cuda") != 0; i++)
+    for (int i = 0; i < 8 && strcmp(s->device, "cuda") != 0; i++)
         if (cuda[i].given)
             par_problem(problems, "--%s: needs --device cuda, this is %s", cuda[i].name, s->device);
 }

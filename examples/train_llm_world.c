@@ -79,8 +79,13 @@ static void release(void *block, size_t nbytes) {
     free(block);
 }
 
-static par_status create_transport(world *w, bool check_comm) {
-    par_transport_params params = {.check = check_comm};
+static par_link link_of(const settings *s) {
+    if (!s->comm) return PAR_LINK_DEFAULT;
+    return strcmp(s->comm, "nccl") == 0 ? PAR_LINK_NCCL : PAR_LINK_STAGED;
+}
+
+static par_status create_transport(world *w, const settings *s) {
+    par_transport_params params = {.check = s->check_comm, .link = link_of(s)};
 #if TRAIN_LLM_MPI
     return par_transport_create_mpi(MPI_COMM_WORLD, &params, &w->transport);
 #else
@@ -103,8 +108,8 @@ static par_status create_comm(world *w, const int *ranks) {
     return st;
 }
 
-par_status world_connect(world *w, bool check_comm) {
-    PAR_TRY(create_transport(w, check_comm));
+par_status world_connect(world *w, const settings *s) {
+    PAR_TRY(create_transport(w, s));
     w->size = par_transport_size(w->transport);
     w->rank = par_transport_rank(w->transport);
     w->local_size = par_transport_local_size(w->transport);
@@ -134,7 +139,10 @@ static par_status open_device(const settings *s, int local_rank, int local_size)
                                       .device = (int)s->gpu,
                                       .shared = s->allow_shared_gpu,
                                       .tf32 = s->tf32,
-                                      .tune = s->tune_gemm};
+                                      .tune = s->tune_gemm,
+                                      .attention_workspace_nbytes = (size_t)s->attention_workspace << 20,
+                                      .nondeterministic_attention = s->nondeterministic_attention,
+                                      .plan_cache = s->plan_cache};
     if (!is_cuda(s)) return PAR_OK;
     PAR_TRY(par_device_select(&params));
     return par_backend_get(s->device, &backend);

@@ -78,8 +78,8 @@ static par_status check_limit(const par__fused_shape *s, size_t nbytes) {
     PAR_FAIL(
         PAR_ERR_UNSUPPORTED,
         "device cuda: the deterministic backward of attention needs %.2f GiB of workspace at B %lld, T "
-        "%lld, %lld heads, more than its limit of %.2f GiB: allow more (attention_workspace_nbytes), "
-        "allow sums in any order (nondeterministic_attention), or split heads or sequence (tp, a smaller "
+        "%lld, %lld heads, more than its limit of %.2f GiB: allow more (--attention-workspace), "
+        "allow sums in any order (--nondeterministic-attention), or split heads or sequence (tp, a smaller "
         "micro-batch)",
         (double)nbytes / (1 << 30), (long long)s->B, (long long)s->T, (long long)s->H,
         (double)limit_nbytes / (1 << 30));

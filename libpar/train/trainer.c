@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collectives/internal.h"
+
 static par_status checked(const par_trainer_params *params, int world_size) {
     par_problems problems = {0};
     PAR_REQUIRE(params && params->model);
@@ -11,14 +13,16 @@ static par_status checked(const par_trainer_params *params, int world_size) {
     return par_problems_status(&problems, PAR_ERR_OPTION);
 }
 
-par_status par_trainer_plan(const par_trainer_params *params, int world_size, int rank, par_memory **out) {
+/* On a transport that is like the one that will be: staging depends on its chunks and on its link. */
+static par_status plan_on(const par_transport_params *like, const par_trainer_params *params, int world_size,
+                          int rank, par_memory **out) {
     par_status st = PAR_OK;
     par_transport *transport = NULL;
     par_memory *memory = NULL;
     par_trainer *trainer = NULL;
     PAR_REQUIRE(out && rank >= 0 && rank < world_size);
     PAR_TRY(checked(params, world_size));
-    PAR_TRY(par_transport_create_measuring(NULL, world_size, rank, &transport));
+    PAR_TRY(par_transport_create_measuring(like, world_size, rank, &transport));
     PAR_TRY_GOTO(par_memory_create_measuring(&memory), out_transport);
     PAR_TRY_GOTO(par__trainer_build(transport, params, memory, &trainer), out_memory);
     par__trainer_free(&trainer);
@@ -29,6 +33,10 @@ out_memory:
 out_transport:
     par_transport_destroy(&transport);
     return st;
+}
+
+par_status par_trainer_plan(const par_trainer_params *params, int world_size, int rank, par_memory **out) {
+    return plan_on(NULL, params, world_size, rank, out);
 }
 
 /* A communicator of the whole world, for the agreement before the trainer has one. */
@@ -43,39 +51,42 @@ static par_status world_comm(par_transport *transport, par_comm **out) {
     return st;
 }
 
-/* What may fail on one rank alone: its device, planning, allocating, building. */
-static par_status create_local(par_transport *transport, const par_trainer_params *params,
-                               par_trainer **out) {
-    par_status st = PAR_OK;
+/* What may fail on one rank alone, before anything is collective: its device, planning, allocating. */
+static par_status allocate(par_transport *transport, const par_trainer_params *params, par_memory **out) {
     const par_backend *backend;
-    par_memory *plan = NULL, *memory = NULL;
+    par_memory *plan = NULL;
     PAR_TRY(par__trainer_backend(params, &backend));
-    PAR_TRY(par_trainer_plan(params, par_transport_size(transport), par_transport_rank(transport), &plan));
-    PAR_TRY_GOTO(par_memory_create(&backend->memory, &backend->host_memory, plan, &memory), out_plan);
-    PAR_TRY_GOTO(par__trainer_build(transport, params, memory, out), out_memory);
-    memory = NULL;
-    PAR_TRY_GOTO(par__trainer_init_weights(*out), out_memory);
-out_memory:
-    par_memory_destroy(&memory);
-out_plan:
+    PAR_TRY(plan_on(&transport->params, params, transport->size, transport->rank, &plan));
+    par_status st = par_memory_create(&backend->memory, &backend->host_memory, plan, out);
     par_memory_destroy(&plan);
     return st;
 }
 
+/* The memory becomes the trainer's. Links between devices are made here, by all of a group's ranks together.
+ */
+static par_status build(par_transport *transport, const par_trainer_params *params, par_memory **memory,
+                        par_trainer **out) {
+    PAR_TRY(par__trainer_build(transport, params, *memory, out));
+    *memory = NULL;
+    return par__trainer_init_weights(*out);
+}
+
 par_status par_trainer_create(par_transport *transport, const par_trainer_params *params, par_trainer **out) {
     par_comm *world = NULL;
+    par_memory *memory = NULL;
     par_trainer *trainer = NULL;
     PAR_REQUIRE(transport && out);
     PAR_TRY(checked(params, par_transport_size(transport)));
     PAR_TRY(world_comm(transport, &world));
-    par_status st = par_comm_agree(world, create_local(transport, params, &trainer));
+    par_status st = par_comm_agree(world, allocate(transport, params, &memory));
+    if (st == PAR_OK) st = par_comm_agree(world, build(transport, params, &memory, &trainer));
     par_comm_destroy(&world);
-    if (st != PAR_OK) {
+    if (st == PAR_OK)
+        *out = trainer;
+    else
         par_trainer_destroy(&trainer);
-        return st;
-    }
-    *out = trainer;
-    return PAR_OK;
+    par_memory_destroy(&memory);
+    return st;
 }
 
 void par_trainer_destroy(par_trainer **handle) {

@@ -144,7 +144,7 @@ static void check_deterministic(const par_backend *cuda) {
     MUST_FAIL(par_kernel_prepare(cuda, PAR_OP_ATTENTION_BACKWARD, &large, &nbytes), PAR_ERR_UNSUPPORTED,
               "0.01 GiB of workspace at B 1, T 1024");
     MUST_FAIL(par_kernel_prepare(cuda, PAR_OP_ATTENTION_BACKWARD, &large, &nbytes), PAR_ERR_UNSUPPORTED,
-              "nondeterministic_attention");
+              "nondeterministic-attention");
     point(&unseen, &m);
     MUST_FAIL(par_kernel_run(cuda, PAR_OP_ATTENTION, NULL, &unseen, NULL), PAR_ERR_ARG, "was not prepared");
 }
