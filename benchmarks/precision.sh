@@ -13,7 +13,6 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cat "$here"/docs/*.md "$here"/*.md > "$scratch/text"
 "$build/launcher/par" data --tokenizer bytes --out "$scratch/tokens.bin" --text "$scratch/text" > /dev/null
-export OMP_NUM_THREADS=1
 
 # user seconds of $1 steps in precision $2
 user_seconds() {
@@ -21,7 +20,7 @@ user_seconds() {
     shift 2
     (
         "$build/examples/train_llm" --data "$scratch/tokens.bin" --layers 2 --vocab 8192 --tokens 256 --batch 4 \
-            --dropout 0 --eval-every 0 --steps "$n" --warmup 0 --precision "$type" "$@" > "$scratch/log" 2>&1 || {
+            --dropout 0 --split 0 --steps "$n" --warmup 0 --threads 1 --sample-tokens 0 --precision "$type" "$@" > "$scratch/log" 2>&1 || {
             cat "$scratch/log" >&2
             exit 1
         }
