@@ -4,7 +4,7 @@
  * Its bf16 instruction flushes subnormals to zero, so vectors with one go the long way. Compilers interleave
  * two vectors when they vectorise between 16 and 32 bits; whole vectors by hand are faster.
  */
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 #include <string.h>
@@ -18,6 +18,11 @@ static void widen_bf16(const uint16_t *x, float *y, int64_t n) {
     for (; done + 16 <= n; done += 16) {
         __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(x + done)));
         _mm512_storeu_ps(y + done, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+    }
+#elif defined __AVX2__
+    for (; done + 8 <= n; done += 8) {
+        __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(x + done)));
+        _mm256_storeu_ps(y + done, _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
     }
 #endif
 #pragma omp simd
@@ -49,6 +54,21 @@ static inline __m512i pair_bf16(__m512 a, __m512 b) {
 #endif
     return upper_halves(round_bf16(a), round_bf16(b));
 }
+#elif defined __AVX2__
+/* par__f32_to_bf16 of 8 lanes, in the lower half of each */
+static inline __m256i round_bf16(__m256 x) {
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i sum = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    return _mm256_srli_epi32(_mm256_blendv_epi8(sum, quiet, nan), 16);
+}
+
+/* The instruction packs each half of its operands apart: a0 b0 a1 b1, put in order. */
+static inline __m256i pair_bf16(__m256 a, __m256 b) {
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(round_bf16(a), round_bf16(b)), 0xd8);
+}
 #endif
 
 static void narrow_bf16(const float *x, uint16_t *y, int64_t n) {
@@ -56,6 +76,10 @@ static void narrow_bf16(const float *x, uint16_t *y, int64_t n) {
 #ifdef __AVX512F__
     for (; done + 32 <= n; done += 32)
         _mm512_storeu_si512(y + done, pair_bf16(_mm512_loadu_ps(x + done), _mm512_loadu_ps(x + done + 16)));
+#elif defined __AVX2__
+    for (; done + 16 <= n; done += 16)
+        _mm256_storeu_si256((__m256i *)(y + done),
+                            pair_bf16(_mm256_loadu_ps(x + done), _mm256_loadu_ps(x + done + 8)));
 #endif
 #pragma omp simd
     for (int64_t i = done; i < n; i++) y[i] = par__f32_to_bf16(x[i]);

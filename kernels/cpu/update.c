@@ -55,8 +55,9 @@ static void sgd_piece(const par_update *a, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) w[i] -= a->lr * m[i];
 }
 
-static void copy_weights(const par_update *a, int64_t begin, int64_t end) {
-    if (a->weights) par__cpu_narrow(a->master + begin, a->weights, a->dtype, begin, end - begin);
+/* Called for each block, while it is in the first-level cache. */
+static void copy_weights(const par_update *a, int64_t at, int64_t n) {
+    if (a->weights) par__cpu_narrow(a->master + at, a->weights, a->dtype, at, n);
 }
 
 static par_status adamw(par_stream *stream, const void *args, void *workspace) {
@@ -65,8 +66,11 @@ static par_status adamw(par_stream *stream, const void *args, void *workspace) {
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
     for (int64_t begin = 0; begin < a->n; begin += PIECE) {
         int64_t end = cpu_min(a->n, begin + PIECE);
-        adamw_piece(a, c, begin, end);
-        copy_weights(a, begin, end);
+        for (int64_t i = begin; i < end; i += CPU_BLOCK) {
+            int64_t n = cpu_min(CPU_BLOCK, end - i);
+            adamw_piece(a, c, i, i + n);
+            copy_weights(a, i, n);
+        }
         cpu_progress(stream);
     }
     return PAR_OK;
@@ -77,8 +81,11 @@ static par_status sgd(par_stream *stream, const void *args, void *workspace) {
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
     for (int64_t begin = 0; begin < a->n; begin += PIECE) {
         int64_t end = cpu_min(a->n, begin + PIECE);
-        sgd_piece(a, begin, end);
-        copy_weights(a, begin, end);
+        for (int64_t i = begin; i < end; i += CPU_BLOCK) {
+            int64_t n = cpu_min(CPU_BLOCK, end - i);
+            sgd_piece(a, i, i + n);
+            copy_weights(a, i, n);
+        }
         cpu_progress(stream);
     }
     return PAR_OK;
