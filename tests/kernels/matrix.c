@@ -171,10 +171,15 @@ static void test_column_sum(void) {
 /*
  * Forward: mean and variance of n terms, (x - mean) loses offset / spread; xhat and w are of order 1.
  * Backward: g = dy w and two means of n terms, times rstd, which is about sqrt(3) / magnitude, at n = 1 at
- * most 1 / sqrt(eps); the factor 4 covers xhat up to 3 and w, dy up to 1.
+ * most 1 / sqrt(eps); the factor 4 covers xhat up to 3 and w, dy up to 1. dw adds m terms dy xhat, each off
+ * by the forward's error of xhat beside the errors of the sum itself.
  */
+static double xhat_error(const rows_variant *v) {
+    return 4 * BENCH_U * sqrt((double)v->n + 3) * (2 + fabs(v->offset / v->magnitude));
+}
+
 static void norm_forward(bench *b, const rows_variant *v, par_norm *a) {
-    double error = 4 * BENCH_U * sqrt((double)v->n + 3) * (2 + fabs(v->offset / v->magnitude));
+    double error = xhat_error(v);
     double rstd = fmin(1 / sqrt((double)a->eps), v->n < 7 ? 1e9 : 4 / v->magnitude);
     void *x = bench_in(b, v->dtype, v->m, v->n, v->n, v->magnitude);
     bench_offset(b, x, v->offset);
@@ -203,7 +208,8 @@ static void build_norm(bench *b, const void *variant) {
     else if (!v->alias_dy)
         a.dx = bench_out(b, "dx", v->dtype, v->m, v->n, v->n, dx);
     if (!v->no_dw) {
-        a.dw = bench_inout(b, "dw", PAR_F32, 1, v->n, v->n, old, 4 * spread * bench_sum(v->m + 3, 1));
+        double dw = 4 * spread * bench_sum(v->m + 3, 1) + (double)v->m * xhat_error(v);
+        a.dw = bench_inout(b, "dw", PAR_F32, 1, v->n, v->n, old, dw);
         if (v->layernorm) a.db = bench_inout(b, "db", PAR_F32, 1, v->n, v->n, old, bench_sum(v->m + 3, 1));
     }
     bench_call(b, v->layernorm ? PAR_OP_LAYERNORM_BACKWARD : PAR_OP_RMSNORM_BACKWARD, &a);
