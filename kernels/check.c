@@ -332,6 +332,7 @@ static par_status check_xent_loss(check c, const void *args) {
 static par_status check_xent_backward(check c, const void *args) {
     const par_xent *a = args;
     PAR_TRY(check_xent_logits(c, a));
+    PAR_TRY(pointer(c, "seed", a->seed, 1));
     return pointer(c, "lse", a->lse, a->m);
 }
 
@@ -355,7 +356,7 @@ static par_status check_update(check c, const par_update *a) {
     PAR_TRY(pointer(c, "master", a->master, a->n));
     PAR_TRY(pointer(c, "grad", a->grad, a->n));
     PAR_TRY(pointer(c, "m", a->m, a->n));
-    if (c.data) PAR_TRY(at_least(c, "t", a->t, 1));
+    PAR_TRY(pointer(c, "step", a->step, 1));
     return within(c, "b1", a->b1, 0, 1);
 }
 
@@ -390,6 +391,22 @@ static par_status check_cast(check c, const void *args) {
     return PAR_OK;
 }
 
+static par_status check_ballot(check c, const void *args) {
+    const par_tally *a = args;
+    PAR_TRY(array(c, "n_norms", a->n_norms, "2", 2));
+    PAR_TRY(array(c, "n_losses", a->n_losses, "2", 2));
+    PAR_TRY(pointer(c, "norms", a->norms, a->n_norms));
+    PAR_TRY(pointer(c, "losses", a->losses, a->n_losses));
+    return pointer(c, "ballot", a->ballot, 1);
+}
+
+static par_status check_vote(check c, const void *args) {
+    const par_vote_call *a = args;
+    PAR_TRY(at_least(c, "n", a->n, 1));
+    PAR_TRY(pointer(c, "ballots", a->ballots, a->n));
+    return pointer(c, "state", a->state, 1);
+}
+
 par_status par__kernel_check(par_op op, const void *args, bool data) {
     static par_status (*const checks[PAR_OP_COUNT])(check, const void *) = {
         [PAR_OP_GEMM] = check_gemm,
@@ -416,6 +433,8 @@ par_status par__kernel_check(par_op op, const void *args, bool data) {
         [PAR_OP_NORM2] = check_norm2,
         [PAR_OP_CAST] = check_cast,
         [PAR_OP_ATTENTION_DECODE] = check_attention_decode,
+        [PAR_OP_BALLOT] = check_ballot,
+        [PAR_OP_VOTE] = check_vote,
     };
     return checks[op]((check){par_op_name(op), data}, args);
 }

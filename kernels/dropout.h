@@ -11,10 +11,15 @@
 #include "par/kernels.h"
 #include "par/random.h"
 
+/* Number of the micro-batch's first sample. */
+static inline uint64_t par__dropout_sample(const par_dropout *d) {
+    return (uint64_t)(d->first_sample + (d->sample_base ? *d->sample_base : 0));
+}
+
 /* The random words of elements 4 · block .. 4 · block + 3 of a global row; T is the row period. */
 static inline void par__dropout_words(const par_dropout *d, int64_t T, int64_t row, uint32_t block,
                                       uint32_t out[4]) {
-    uint64_t n = (uint64_t)(d->first_sample + row / T);
+    uint64_t n = par__dropout_sample(d) + (uint64_t)(row / T);
     const uint32_t counter[4] = {block, (uint32_t)(row % T), (uint32_t)n,
                                  ((uint32_t)(n >> 32) & 0xffffu) | d->site << 16};
     const uint32_t key[2] = {(uint32_t)d->seed, (uint32_t)(d->seed >> 32)};

@@ -74,6 +74,8 @@ const char *par_op_name(par_op op) {
         [PAR_OP_NORM2] = "norm2",
         [PAR_OP_CAST] = "cast",
         [PAR_OP_ATTENTION_DECODE] = "attention_decode",
+        [PAR_OP_BALLOT] = "ballot",
+        [PAR_OP_VOTE] = "vote",
     };
     return (int)op >= 0 && op < PAR_OP_COUNT ? names[op] : NULL;
 }

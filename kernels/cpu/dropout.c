@@ -32,7 +32,7 @@ static void philox(const uint32_t c[4], const uint32_t key[2], uint32_t first, i
 void par__cpu_dropout(const par_dropout *d, int64_t T, int64_t row, int64_t begin, int64_t n,
                       float *factors) {
     uint32_t words[4 * BLOCKS + 4];
-    uint64_t sample = (uint64_t)(d->first_sample + row / T);
+    uint64_t sample = par__dropout_sample(d) + (uint64_t)(row / T);
     const uint32_t counter[4] = {0, (uint32_t)(row % T), (uint32_t)sample,
                                  ((uint32_t)(sample >> 32) & 0xffffu) | d->site << 16};
     const uint32_t key[2] = {(uint32_t)d->seed, (uint32_t)(d->seed >> 32)};

@@ -14,16 +14,16 @@ typedef struct {
 } adamw_constants;
 
 static adamw_constants adamw_prepare(const par_update *a) {
-    double correction1 = 1 - pow(a->b1, (double)a->t), correction2 = 1 - pow(a->b2, (double)a->t);
+    const par_step *step = a->step;
     return (adamw_constants){.b1 = (float)a->b1,
                              .rest1 = (float)(1 - a->b1),
                              .b2 = (float)a->b2,
                              .rest2 = (float)(1 - a->b2),
-                             .decay = (float)((double)a->lr * a->decay),
-                             .step = (float)(a->lr / correction1),
-                             .inverse_sqrt = (float)(1 / sqrt(correction2)),
+                             .decay = (float)((double)step->lr * a->decay),
+                             .step = (float)(step->lr / step->correction1),
+                             .inverse_sqrt = (float)(1 / sqrt(step->correction2)),
                              .eps = a->eps,
-                             .grad_scale = a->grad_scale};
+                             .grad_scale = step->grad_scale};
 }
 
 static void adamw_piece(const par_update *a, adamw_constants c, int64_t begin, int64_t end) {
@@ -42,17 +42,16 @@ static void adamw_piece(const par_update *a, adamw_constants c, int64_t begin, i
 static void sgd_piece(const par_update *a, int64_t begin, int64_t end) {
     float *restrict w = a->master, *restrict m = a->m;
     const float *restrict grad = a->grad;
-    float momentum = (float)a->b1;
-    if (a->t == 1) {
+    float momentum = (float)a->b1, lr = a->step->lr, scale = a->step->grad_scale, decay = a->decay;
+    if (a->step->t == 1) {
 #pragma omp simd
-        for (int64_t i = begin; i < end; i++) m[i] = grad[i] * a->grad_scale + a->decay * w[i];
+        for (int64_t i = begin; i < end; i++) m[i] = grad[i] * scale + decay * w[i];
     } else {
 #pragma omp simd
-        for (int64_t i = begin; i < end; i++)
-            m[i] = momentum * m[i] + (grad[i] * a->grad_scale + a->decay * w[i]);
+        for (int64_t i = begin; i < end; i++) m[i] = momentum * m[i] + (grad[i] * scale + decay * w[i]);
     }
 #pragma omp simd
-    for (int64_t i = begin; i < end; i++) w[i] -= a->lr * m[i];
+    for (int64_t i = begin; i < end; i++) w[i] -= lr * m[i];
 }
 
 /* Called for each block, while it is in the first-level cache. */
@@ -62,6 +61,7 @@ static void copy_weights(const par_update *a, int64_t at, int64_t n) {
 
 static par_status adamw(par_stream *stream, const void *args, void *workspace) {
     const par_update *a = args;
+    if (a->step->skip) return PAR_OK;
     adamw_constants c = adamw_prepare(a);
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
     for (int64_t begin = 0; begin < a->n; begin += PIECE) {
@@ -78,6 +78,7 @@ static par_status adamw(par_stream *stream, const void *args, void *workspace) {
 
 static par_status sgd(par_stream *stream, const void *args, void *workspace) {
     const par_update *a = args;
+    if (a->step->skip) return PAR_OK;
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
     for (int64_t begin = 0; begin < a->n; begin += PIECE) {
         int64_t end = cpu_min(a->n, begin + PIECE);

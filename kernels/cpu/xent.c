@@ -68,7 +68,7 @@ static void softmax(const float *x, float lse, float seed, float *y, int64_t n) 
 }
 
 static void backward_row(const par_xent *a, int64_t i) {
-    float lse = a->lse[i], seed = a->seed;
+    float lse = a->lse[i], seed = *a->seed;
     cpu_buffer buffer, out;
     int64_t target = a->targets[i] - a->begin, valid = a->targets[i] < 0 ? 0 : a->valid, row = i * a->ldx;
     bool here = 0 <= target && target < valid;

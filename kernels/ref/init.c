@@ -38,6 +38,8 @@ void par__ref_init(par_backend *backend) {
         [PAR_OP_CAST] = {"cast/ref", par__ref_no_workspace, par__ref_cast},
         [PAR_OP_ATTENTION_DECODE] = {"attention_decode/ref", par__ref_attention_decode_prepare,
                                      par__ref_attention_decode},
+        [PAR_OP_BALLOT] = {"ballot/ref", par__ref_no_workspace, par__ref_ballot},
+        [PAR_OP_VOTE] = {"vote/ref", par__ref_no_workspace, par__ref_vote},
     };
     for (int op = 0; op < PAR_OP_COUNT; op++) backend->kernels[op] = kernels[op];
 }

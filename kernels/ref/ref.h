@@ -66,5 +66,7 @@ par_status par__ref_adamw(par_stream *stream, const void *args, void *workspace)
 par_status par__ref_sgd(par_stream *stream, const void *args, void *workspace);
 par_status par__ref_norm2(par_stream *stream, const void *args, void *workspace);
 par_status par__ref_cast(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_ballot(par_stream *stream, const void *args, void *workspace);
+par_status par__ref_vote(par_stream *stream, const void *args, void *workspace);
 
 #endif

@@ -9,16 +9,17 @@
 
 par_status par__ref_adamw(par_stream *stream, const void *args, void *workspace) {
     const par_update *a = args;
-    double correction1 = 1 - pow(a->b1, (double)a->t), correction2 = 1 - pow(a->b2, (double)a->t);
+    const par_step *step = a->step;
     (void)stream;
     (void)workspace;
+    if (step->skip) return PAR_OK;
     for (int64_t i = 0; i < a->n; i++) {
-        double g = (double)a->grad[i] * a->grad_scale;
+        double g = (double)a->grad[i] * step->grad_scale;
         double m = a->b1 * (double)a->m[i] + (1 - a->b1) * g;
         double v = a->b2 * (double)a->v[i] + (1 - a->b2) * g * g;
         double w = a->master[i];
-        w -= (double)a->lr * a->decay * w;
-        w -= a->lr / correction1 * m / (sqrt(v) / sqrt(correction2) + a->eps);
+        w -= (double)step->lr * a->decay * w;
+        w -= step->lr / step->correction1 * m / (sqrt(v) / sqrt(step->correction2) + a->eps);
         a->m[i] = (float)m;
         a->v[i] = (float)v;
         a->master[i] = (float)w;
@@ -30,14 +31,16 @@ par_status par__ref_adamw(par_stream *stream, const void *args, void *workspace)
 /* At t = 1 the old momentum is not read. */
 par_status par__ref_sgd(par_stream *stream, const void *args, void *workspace) {
     const par_update *a = args;
+    const par_step *step = a->step;
     (void)stream;
     (void)workspace;
+    if (step->skip) return PAR_OK;
     for (int64_t i = 0; i < a->n; i++) {
         double w = a->master[i];
-        double g = (double)a->grad[i] * a->grad_scale + a->decay * w;
-        double m = a->t == 1 ? g : a->b1 * (double)a->m[i] + g;
+        double g = (double)a->grad[i] * step->grad_scale + a->decay * w;
+        double m = step->t == 1 ? g : a->b1 * (double)a->m[i] + g;
         a->m[i] = (float)m;
-        a->master[i] = (float)(w - a->lr * m);
+        a->master[i] = (float)(w - step->lr * m);
         if (a->weights) store(a->weights, a->dtype, i, a->master[i]);
     }
     return PAR_OK;

@@ -68,7 +68,7 @@ par_status par__ref_xent_backward(par_stream *stream, const void *args, void *wo
         for (int64_t j = 0; j < a->n; j++) {
             double d = 0;
             if (a->targets[i] >= 0 && j < a->valid)
-                d = (exp(load(a->logits, a->dtype, i * a->ldx + j) - a->lse[i]) - (j == target)) * a->seed;
+                d = (exp(load(a->logits, a->dtype, i * a->ldx + j) - a->lse[i]) - (j == target)) * *a->seed;
             store(a->logits, a->dtype, i * a->ldx + j, d);
         }
         par__progress(stream);

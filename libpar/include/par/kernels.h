@@ -21,6 +21,7 @@
 #include "par/memory.h"
 #include "par/status.h"
 #include "par/tensor.h"
+#include "par/vote.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -60,6 +61,8 @@ typedef enum {
     PAR_OP_NORM2,
     PAR_OP_CAST,
     PAR_OP_ATTENTION_DECODE,
+    PAR_OP_BALLOT,
+    PAR_OP_VOTE,
     PAR_OP_COUNT
 } par_op;
 
@@ -142,13 +145,14 @@ typedef struct {
 /**
  * Dropout as a function of its coordinates. Element e of global row g is kept if word (e mod 4) of
  * philox({e / 4, t, lo(n), (hi(n) & 0xffff) | site << 16}, {lo(seed), hi(seed)}) >= p · 2^32, and is scaled
- * by 1 / (1 - p); n = first_sample + g / T, t = g mod T. p = 0 turns it off.
+ * by 1 / (1 - p); n = *sample_base + first_sample + g / T, t = g mod T. p = 0 turns it off.
  */
 typedef struct {
     float p;
     uint64_t seed;
-    int64_t first_sample; /* global number of the first sample of the micro-batch */
-    uint32_t site;        /* which dropout of the model: unique a layer and place, below 65536 */
+    const int64_t *sample_base; /* on the device: the step's first sample; NULL: 0 */
+    int64_t first_sample;       /* the micro-batch's first sample, counted from there */
+    uint32_t site;              /* which dropout of the model: unique a layer and place, below 65536 */
 } par_dropout;
 
 /**
@@ -249,9 +253,8 @@ typedef struct {
  * 2. loss: gathered stats [p, m, 3], combined in rank order: lse fp32 [m] = log sum exp over all ranks, and
  *    sums fp32 [2] = {sum of (lse - target logit), number of rows} over rows whose target is >= 0 (others are
  * ignored).
- * 3. backward, in place: x = (exp(x - lse) - [column is the target]) · seed; 0 in ignored rows and in columns
- *    [valid, n).
- * logits of dtype; targets int32 [m], global ids, negative = ignored.
+ * 3. backward, in place: x = (exp(x - lse) - [column is the target]) · *seed; 0 in ignored rows and in
+ * columns [valid, n). logits of dtype; targets int32 [m], global ids, negative = ignored.
  */
 typedef struct {
     par_dtype dtype;
@@ -263,7 +266,7 @@ typedef struct {
     float *stats;
     float *lse;
     float *sums;
-    float seed;
+    const float *seed; /* backward; on the device */
 } par_xent;
 
 /**
@@ -282,9 +285,11 @@ typedef struct {
 /**
  * AdamW over a flat range (Loshchilov and Hutter 2019), PyTorch's formula: g = grad · grad_scale;
  * w -= lr · decay · w; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g²;
- * w -= lr / (1 - b1^t) · m / (sqrt(v) / sqrt(1 - b2^t) + eps). master fp32 [n] is updated; if weights is not
- * NULL it gets master rounded to dtype. SGD with momentum (PyTorch's, no dampening): g = grad · grad_scale +
- * decay · w; m = momentum m + g (m = g at t = 1); w -= lr · m. momentum is b1; v is unused.
+ * w -= lr / correction1 · m / (sqrt(v) / sqrt(correction2) + eps), correction = 1 - b^t. master fp32 [n] is
+ * updated; if weights is not NULL it gets master rounded to dtype. SGD with momentum (PyTorch's, no
+ * dampening): g = grad · grad_scale + decay · w; m = momentum m + g (m = g at t = 1); w -= lr · m. momentum
+ * is b1; v is unused. lr, grad_scale, t and the corrections are read from `step`, on the device; nothing is
+ * written if step->skip.
  */
 typedef struct {
     par_dtype dtype;
@@ -293,9 +298,9 @@ typedef struct {
     void *weights; /* dtype [n], or NULL: master is what GEMMs read */
     const float *grad;
     float *m, *v;
-    float lr, eps, decay, grad_scale;
+    const par_step *step;
+    float eps, decay;
     double b1, b2; /* in fp32, 1 - 0.999 would be off by 1e-5 of itself */
-    int64_t t;     /* number of this update, from 1 */
 } par_update;
 
 /** out[0] += sum x², out[1] += number of elements that are inf or NaN (they do not enter out[0]). x fp32 [n].
@@ -314,6 +319,31 @@ typedef struct {
     const void *x;
     void *y;
 } par_cast;
+
+/**
+ * A rank's ballot: norm2, n_nonfinite, first_bad from norms [n_norms, 2] as PAR_OP_NORM2 leaves them, a
+ * parameter each, in order; loss_sum and n_targets from losses [n_losses, 2] as PAR_OP_XENT_LOSS leaves them,
+ * a micro-batch each, in order. A loss sum that is not finite counts as one non-finite element. The ballot's
+ * other fields are the caller's and stay.
+ */
+typedef struct {
+    int64_t n_norms, n_losses;
+    const double *norms;
+    const float *losses;
+    par_ballot *ballot;
+} par_tally;
+
+/**
+ * The decision, the same bits from the same ballots [n] in rank order everywhere: a status other than 0
+ * halts; inf or NaN skips, and halts as the rules say; else the update's values are set. The outcome is in
+ * state->outcome; a halted state only gets step.skip. One call a step.
+ */
+typedef struct {
+    int64_t n;
+    const par_ballot *ballots;
+    par_vote_rules rules;
+    par_vote_state *state;
+} par_vote_call;
 
 typedef struct {
     const char *name;                                                  /* "gemm/cpu/onednn", logged */

@@ -78,11 +78,12 @@ typedef struct {
     par_stream *stream;
     void *stash; /* of this micro-batch; also given when not training */
     void *scratch;
-    const void *targets;  /* last stage: the batch's targets, as the data source wrote them; else NULL */
-    int64_t first_sample; /* global number of the micro-batch's first sample */
+    const void *targets; /* last stage: the batch's targets, as the data source wrote them; else NULL */
+    const int64_t *sample_base; /* on the device: number of the step's first sample; NULL: 0 */
+    int64_t first_sample;       /* the micro-batch's first sample, counted from there */
     int16_t micro;
-    bool training;   /* false: no dropout, backward will not follow, outputs may be asked for */
-    float loss_seed; /* dLoss of a target: scale / targets of a full micro-batch, a constant */
+    bool training;          /* false: no dropout, backward will not follow, outputs may be asked for */
+    const float *loss_seed; /* on the device: dLoss of a target, scale / targets of a full micro-batch */
 } par_call;
 
 typedef struct par_module par_module;

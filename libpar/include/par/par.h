@@ -22,5 +22,6 @@
 #include "par/train.h"
 #include "par/transformer.h"
 #include "par/verify.h"
+#include "par/vote.h"
 
 #endif

@@ -17,36 +17,13 @@
 #include "par/observe.h"
 #include "par/schedule.h"
 #include "par/status.h"
+#include "par/vote.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 typedef enum { PAR_ADAMW, PAR_SGD } par_optimizer;
-typedef enum { PAR_NONFINITE_STOP, PAR_NONFINITE_SKIP } par_nonfinite;
-
-/* Loss scaling of fp16 (Micikevicius et al. 2018). A field of 0 means the default in brackets. */
-typedef struct {
-    double constant;  /* above 0: this scale for ever, and `nonfinite` decides about overflows */
-    double init;      /* [65536] */
-    double growth;    /* [2] factor after `interval` clean steps in a row */
-    double backoff;   /* [0.5] factor when overflows have used up the hysteresis */
-    double min, max;  /* [1], [2^32] */
-    int64_t interval; /* [1000] */
-    int64_t
-        hysteresis; /* [2] overflows in a row until the scale falls; any clean step refills it; 1: at once */
-    int64_t max_skips; /* [16] steps in a row skipped at `min` that end the training */
-} par_scaler_params;
-
-/* All of its state: what a checkpoint stores. Equal on all ranks. */
-typedef struct {
-    double scale;        /* of the next step */
-    int64_t clean;       /* clean steps since the scale changed or a step overflowed */
-    int64_t hysteresis;  /* overflows left before the scale falls; 0 or 1: the next one */
-    int64_t floor_skips; /* steps skipped in a row at `min` */
-    int64_t skipped;     /* steps skipped, in all */
-} par_scaler;
-
 typedef struct {
     par_layout layout;
     const par_model *model;    /* borrowed for the trainer's life */
