@@ -229,6 +229,7 @@ static int vocabulary_cases(const buffers *b, bench_case *out) {
                        .dy = b->z,
                        .dtable = b->gradient,
                        .beta = 1};
+    static const float seed = 1;
     par_xent x = {.dtype = b->dtype,
                   .m = b->m,
                   .n = b->vocabulary,
@@ -240,7 +241,7 @@ static int vocabulary_cases(const buffers *b, bench_case *out) {
                   .stats = b->statistics,
                   .lse = b->statistics + 3 * b->m,
                   .sums = b->sums,
-                  .seed = 1};
+                  .seed = &seed};
     out[0] = (bench_case){"embedding", PAR_OP_EMBEDDING, {.embedding = e}, 0, 2 * n};
     out[1] =
         (bench_case){"embedding backward, beta 1", PAR_OP_EMBEDDING_BACKWARD, {.embedding = e}, 0, 3 * n};
@@ -255,6 +256,7 @@ static int update_cases(const buffers *b, bench_case *out) {
     int64_t n = b->m * b->vocabulary / 4;
     double nbytes = 4.0 * (double)n;
     float *x = b->flat;
+    static const par_step step = {.t = 2, .correction1 = 0.19, .correction2 = 0.0975, .grad_scale = 1};
     par_update u = {.n = n,
                     .dtype = b->dtype,
                     .master = x,
@@ -262,13 +264,11 @@ static int update_cases(const buffers *b, bench_case *out) {
                     .grad = x + n,
                     .m = x + 2 * n,
                     .v = x + 3 * n,
-                    .lr = 0,
+                    .step = &step,
                     .b1 = 0.9,
                     .b2 = 0.95,
                     .eps = 1e-8f,
-                    .decay = 0.1f,
-                    .grad_scale = 1,
-                    .t = 2};
+                    .decay = 0.1f};
     par_norm2 s = {n, x, (double *)(void *)b->sums};
     par_cast c = {PAR_F32, b->dtype, n, 1, x, b->logits}, d = {b->dtype, PAR_F32, n, 1, b->logits, x};
     out[0] = (bench_case){"adamw", PAR_OP_ADAMW, {.update = u}, 0, 7 * nbytes};
