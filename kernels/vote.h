@@ -50,46 +50,65 @@ PAR__BOTH static inline bool par__scaler_step(const par_scaler_params *p, par_sc
     return s->floor_skips >= p->max_skips;
 }
 
-/* This rank's sums into its ballot. */
-PAR__BOTH static inline void par__ballot_fill(const par_tally *a) {
-    par_ballot *b = a->ballot;
-    b->norm2 = b->loss_sum = b->n_targets = b->n_nonfinite = 0;
-    b->first_bad = -1;
-    b->n_first_bad = 0;
-    for (int64_t i = 0; i < a->n_norms; i++) {
-        double bad = a->norms[2 * i + 1];
-        b->norm2 += a->norms[2 * i];
-        b->n_nonfinite += bad;
-        if (bad == 0 || b->first_bad >= 0) continue;
-        b->first_bad = (int32_t)i;
-        b->n_first_bad = bad < 2147483647.0 ? (int32_t)bad : 2147483647;
-    }
-    for (int64_t i = 0; i < a->n_losses; i++) {
-        b->loss_sum += a->losses[2 * i];
-        b->n_targets += a->losses[2 * i + 1];
-    }
-    if (!par__vote_finite(b->loss_sum)) b->n_nonfinite += 1;
+/*
+ * A rank's ballot: begin, each norm, each loss in order, end. The pieces let a device bring its norms nearer
+ * before one thread adds them; `sum` is a copy of the ballot, or the ballot itself.
+ */
+PAR__BOTH static inline void par__ballot_begin(par_ballot *sum) {
+    sum->norm2 = sum->loss_sum = sum->n_targets = sum->n_nonfinite = 0;
+    sum->first_bad = -1;
+    sum->n_first_bad = 0;
 }
 
-PAR__BOTH static inline par_ballot par__ballots_sum(const par_ballot *ballots, int64_t n, par_outcome *out) {
-    par_ballot sum = {0};
+PAR__BOTH static inline void par__ballot_norm(par_ballot *sum, int64_t i, double norm2, double bad) {
+    sum->norm2 += norm2;
+    sum->n_nonfinite += bad;
+    if (bad == 0 || sum->first_bad >= 0) return;
+    sum->first_bad = (int32_t)i;
+    sum->n_first_bad = bad < 2147483647.0 ? (int32_t)bad : 2147483647;
+}
+
+PAR__BOTH static inline void par__ballot_loss(par_ballot *sum, float loss_sum, float n_targets) {
+    sum->loss_sum += loss_sum;
+    sum->n_targets += n_targets;
+}
+
+PAR__BOTH static inline void par__ballot_end(par_ballot *sum) {
+    if (!par__vote_finite(sum->loss_sum)) sum->n_nonfinite += 1;
+}
+
+static inline void par__ballot_fill(const par_tally *a) {
+    par__ballot_begin(a->ballot);
+    for (int64_t i = 0; i < a->n_norms; i++)
+        par__ballot_norm(a->ballot, i, a->norms[2 * i], a->norms[2 * i + 1]);
+    for (int64_t i = 0; i < a->n_losses; i++)
+        par__ballot_loss(a->ballot, a->losses[2 * i], a->losses[2 * i + 1]);
+    par__ballot_end(a->ballot);
+}
+
+/* All ranks' ballots: begin, then each in rank order. */
+PAR__BOTH static inline void par__ballots_begin(par_ballot *sum, par_outcome *out) {
+    const par_ballot no_ballot = {0};
+    const par_outcome no_outcome = {0};
+    *sum = no_ballot;
+    *out = no_outcome;
     out->bad_rank = out->first_bad = -1;
-    for (int64_t r = 0; r < n; r++) {
-        const par_ballot *b = &ballots[r];
-        sum.norm2 += b->norm2;
-        sum.loss_sum += b->loss_sum;
-        sum.n_targets += b->n_targets;
-        sum.n_nonfinite += b->n_nonfinite;
-        if (b->status > sum.status) sum.status = b->status;
-        if (b->stop) sum.stop = 1;
-        double idle = b->busy > 0 ? (b->total - b->busy) / b->busy : 0;
-        if (idle > out->bubble) out->bubble = idle;
-        if (b->n_nonfinite == 0 || out->bad_rank >= 0) continue;
-        out->bad_rank = (int32_t)r;
-        out->first_bad = b->first_bad;
-        out->n_first_bad = b->n_first_bad;
-    }
-    return sum;
+}
+
+PAR__BOTH static inline void par__ballots_add(par_ballot *sum, par_outcome *out, int64_t rank,
+                                              const par_ballot *b) {
+    sum->norm2 += b->norm2;
+    sum->loss_sum += b->loss_sum;
+    sum->n_targets += b->n_targets;
+    sum->n_nonfinite += b->n_nonfinite;
+    if (b->status > sum->status) sum->status = b->status;
+    if (b->stop) sum->stop = 1;
+    double idle = b->busy > 0 ? (b->total - b->busy) / b->busy : 0;
+    if (idle > out->bubble) out->bubble = idle;
+    if (b->n_nonfinite == 0 || out->bad_rank >= 0) return;
+    out->bad_rank = (int32_t)rank;
+    out->first_bad = b->first_bad;
+    out->n_first_bad = b->n_first_bad;
 }
 
 /* The update that a clean step makes. */
@@ -106,34 +125,39 @@ PAR__BOTH static inline void par__vote_update(const par_vote_rules *r, par_vote_
     s->step.skip = 0;
 }
 
-/* What the ballots mean for this step and for the next. */
-PAR__BOTH static inline void par__vote_decide(const par_vote_call *a) {
-    const par_vote_rules *r = &a->rules;
-    par_vote_state *s = a->state;
-    s->step.skip = 1;
-    if (s->halted) return;
-    par_outcome out = {0};
-    par_ballot sum = par__ballots_sum(a->ballots, a->n, &out);
-    out.loss = sum.n_targets > 0 ? sum.loss_sum / sum.n_targets : 0;
-    out.n_targets = sum.n_targets;
-    out.n_nonfinite = sum.n_nonfinite;
-    out.loss_scale = s->scaler.scale;
-    out.gradient_scale = sum.n_targets > 0 ? r->unit / sum.n_targets / s->scaler.scale : 0;
-    out.grad_norm = sqrt(sum.norm2) * out.gradient_scale;
-    out.status = sum.status;
-    out.stop = sum.stop;
-    out.skipped = sum.status != 0 || sum.n_nonfinite > 0;
-    s->step.lr = (float)a->ballots[0].lr;
-    s->halted = sum.status != 0;
-    if (sum.status == 0) {
+/* What the ballots' sum means for this step and for the next; lr is rank 0's. */
+PAR__BOTH static inline void par__vote_conclude(const par_vote_rules *r, par_vote_state *s,
+                                                const par_ballot *sum, par_outcome *out, double lr) {
+    out->loss = sum->n_targets > 0 ? sum->loss_sum / sum->n_targets : 0;
+    out->n_targets = sum->n_targets;
+    out->n_nonfinite = sum->n_nonfinite;
+    out->loss_scale = s->scaler.scale;
+    out->gradient_scale = sum->n_targets > 0 ? r->unit / sum->n_targets / s->scaler.scale : 0;
+    out->grad_norm = PAR__PRODUCT(sqrt(sum->norm2), out->gradient_scale);
+    out->status = sum->status;
+    out->stop = sum->stop;
+    out->skipped = sum->status != 0 || sum->n_nonfinite > 0;
+    s->step.lr = (float)lr;
+    s->halted = sum->status != 0;
+    if (sum->status == 0) {
         bool stops = r->nonfinite == PAR_NONFINITE_STOP && r->scaler.constant > 0;
         s->step.first_sample += r->batch;
-        out.floor = par__scaler_step(&r->scaler, &s->scaler, out.skipped != 0);
-        s->halted = out.skipped && (stops || out.floor);
+        out->floor = par__scaler_step(&r->scaler, &s->scaler, out->skipped != 0);
+        s->halted = out->skipped && (stops || out->floor);
         s->step.loss_seed = (float)(s->scaler.scale / r->unit);
     }
-    s->outcome = out;
-    if (!out.skipped) par__vote_update(r, s);
+    s->outcome = *out;
+    if (!out->skipped) par__vote_update(r, s);
+}
+
+static inline void par__vote_decide(const par_vote_call *a) {
+    par_ballot sum;
+    par_outcome out;
+    a->state->step.skip = 1;
+    if (a->state->halted) return;
+    par__ballots_begin(&sum, &out);
+    for (int64_t rank = 0; rank < a->n; rank++) par__ballots_add(&sum, &out, rank, &a->ballots[rank]);
+    par__vote_conclude(&a->rules, a->state, &sum, &out, a->ballots[0].lr);
 }
 
 #endif

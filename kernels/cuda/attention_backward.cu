@@ -91,6 +91,7 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
     attention_dq(par_attention a, par__dropout dropout, const float *delta, int64_t n_tiles) {
     enum { R = tile<TILE, DP>::R };
     PAR_SHARED(float, q);
+    par__dropout_begin(dropout);
     float *d_o = q + tile<TILE, DP>::FLOATS, *kv = d_o + tile<TILE, DP>::FLOATS;
     float *ds = kv + tile<TILE, DP>::FLOATS;
     int64_t head = blockIdx.x % (a.B * a.H), b = head / a.H, h = head % a.H;
@@ -126,6 +127,7 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
     attention_dkdv(par_attention a, par__dropout dropout, const float *delta) {
     enum { R = tile<TILE, DP>::R };
     PAR_SHARED(float, k);
+    par__dropout_begin(dropout);
     float *v = k + tile<TILE, DP>::FLOATS, *q = v + tile<TILE, DP>::FLOATS;
     float *d_o = q + tile<TILE, DP>::FLOATS, *w = d_o + tile<TILE, DP>::FLOATS;
     int64_t kv_head = blockIdx.x % (a.B * a.K), b = kv_head / a.K, group = a.H / a.K;

@@ -44,6 +44,7 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
     attention_forward(par_attention a, par__dropout dropout, int64_t n_tiles) {
     enum { R = tile<TILE, DP>::R, C = DP / 64 };
     PAR_SHARED(float, q);
+    par__dropout_begin(dropout);
     float *kv = q + tile<TILE, DP>::FLOATS, *p = kv + tile<TILE, DP>::FLOATS;
     int64_t head = blockIdx.x % (a.B * a.H), b = head / a.H, h = head % a.H;
     int64_t first = (n_tiles - 1 - blockIdx.x / (a.B * a.H)) * TILE;

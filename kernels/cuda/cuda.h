@@ -61,6 +61,7 @@ void par__cuda_column_sum_init(par_backend *backend);
 void par__cuda_embedding_init(par_backend *backend);
 void par__cuda_xent_init(par_backend *backend);
 void par__cuda_update_init(par_backend *backend); /* adamw, sgd, norm2, cast */
+void par__cuda_vote_init(par_backend *backend);
 par_status par__cuda_gemm_init(const par_device_params *params, par_backend *backend);
 par_status par__cuda_attention_init(const par_device_params *params, par_backend *backend);
 

@@ -7,13 +7,15 @@
 
 #include "kernels/cuda/device.cuh"
 
-/* A par_dropout as kernels take it: by value, made on the host by par__dropout_of. */
+/* A par_dropout as kernels take it: by value, made on the host by par__dropout_of. A kernel calls
+ * par__dropout_begin on it before anything else. */
 struct par__dropout {
     uint32_t key[2];
     uint32_t threshold; /* a word keeps its element if it is at least this; 0: everything is kept */
     uint32_t site;      /* in the upper 16 bits */
     float scale;        /* 1 / (1 - p) */
     int64_t first_sample;
+    const int64_t *sample_base; /* NULL: 0 */
 };
 
 /* p has 24 bits and is below 1, so p · 2^32 rounded up is an integer below 2^32, and word >= it is exact. */
@@ -25,7 +27,12 @@ static inline par__dropout par__dropout_of(const par_dropout *d) {
     out.site = d->site << 16;
     out.scale = (float)(1.0 / (1.0 - (double)d->p));
     out.first_sample = d->first_sample;
+    out.sample_base = d->sample_base;
     return out;
+}
+
+__device__ static inline void par__dropout_begin(par__dropout &d) {
+    if (d.threshold && d.sample_base) d.first_sample += *d.sample_base;
 }
 
 struct par__words {

@@ -44,6 +44,7 @@ static par_status fill(const par_device_params *params, par_backend *backend) {
     par__cuda_embedding_init(backend);
     par__cuda_xent_init(backend);
     par__cuda_update_init(backend);
+    par__cuda_vote_init(backend);
     PAR_TRY(par__cuda_gemm_init(params, backend));
     return par__cuda_attention_init(params, backend);
 }

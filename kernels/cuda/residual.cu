@@ -53,6 +53,7 @@ __global__ void __launch_bounds__(THREADS) residual_rows(par_residual a, par__dr
     int count = a.n - j < W ? (int)(a.n - j) : W;
     par__chunk<W> bias = {};
     if (a.bias) bias = read<W, PACKED>((const T *)a.bias + j, count);
+    par__dropout_begin(d);
     for (int64_t i = blockIdx.y; i < a.m; i += gridDim.y) {
         int64_t at = i * a.n + j;
         par__chunk<W> v = read<W, PACKED>((const T *)a.x + at, count), residual = {};

@@ -1,7 +1,8 @@
 /*
  * The optimizer's work over flat ranges, par_update, par_norm2 and par_cast in par/kernels.h: each array is
- * read and written once. Powers of the betas are made on the host in double. norm2 sums squares in double, in
- * a number of blocks that depends on n alone, so that the bits repeat on every device.
+ * read and written once. What a step's vote decided is read from par_step: factors are made of it in double,
+ * once a block. norm2 sums squares in double, in a number of blocks that depends on n alone, so that the bits
+ * repeat on every device.
  */
 #include "kernels/cuda/device.cuh"
 
@@ -13,8 +14,27 @@ struct adamw_factors {
     float b1, rest1, b2, rest2, decay, step, inverse_sqrt, eps, grad_scale;
 };
 
-template <typename T, int W>
-__global__ void __launch_bounds__(THREADS, RESIDENT) adamw_flat(par_update a, adamw_factors f) {
+__device__ static inline adamw_factors adamw_prepare(const par_update &a) {
+    const par_step step = *a.step;
+    adamw_factors f;
+    f.b1 = (float)a.b1;
+    f.rest1 = (float)(1 - a.b1);
+    f.b2 = (float)a.b2;
+    f.rest2 = (float)(1 - a.b2);
+    f.decay = (float)((double)step.lr * a.decay);
+    f.step = (float)(step.lr / step.correction1);
+    f.inverse_sqrt = (float)(1 / sqrt(step.correction2));
+    f.eps = a.eps;
+    f.grad_scale = step.grad_scale;
+    return f;
+}
+
+template <typename T, int W> __global__ void __launch_bounds__(THREADS, RESIDENT) adamw_flat(par_update a) {
+    __shared__ adamw_factors shared; /* one thread divides: doubles are slow on some devices */
+    if (a.step->skip) return;
+    if (threadIdx.x == 0) shared = adamw_prepare(a);
+    __syncthreads();
+    const adamw_factors f = shared;
     par__flat<W>(a.n, [&](auto width, int64_t i) {
         constexpr int N = decltype(width)::value;
         par__chunk<N> w = par__get<N>(a.master + i), grad = par__get<N>(a.grad + i);
@@ -35,16 +55,18 @@ __global__ void __launch_bounds__(THREADS, RESIDENT) adamw_flat(par_update a, ad
 }
 
 /* At t = 1 the old momentum is not read. */
-template <typename T, int W>
-__global__ void __launch_bounds__(THREADS, RESIDENT) sgd_flat(par_update a, float momentum) {
+template <typename T, int W> __global__ void __launch_bounds__(THREADS, RESIDENT) sgd_flat(par_update a) {
+    if (a.step->skip) return;
+    const float momentum = (float)a.b1, lr = a.step->lr, grad_scale = a.step->grad_scale;
+    const bool first = a.step->t == 1;
     par__flat<W>(a.n, [&](auto width, int64_t i) {
         constexpr int N = decltype(width)::value;
         par__chunk<N> w = par__get<N>(a.master + i), grad = par__get<N>(a.grad + i), m = {};
-        if (a.t > 1) m = par__get<N>(a.m + i);
+        if (!first) m = par__get<N>(a.m + i);
 #pragma unroll
         for (int e = 0; e < N; e++) {
-            m.x[e] = momentum * m.x[e] + (grad.x[e] * a.grad_scale + a.decay * w.x[e]);
-            w.x[e] -= a.lr * m.x[e];
+            m.x[e] = momentum * m.x[e] + (grad.x[e] * grad_scale + a.decay * w.x[e]);
+            w.x[e] -= lr * m.x[e];
         }
         par__put<N>(a.master + i, w);
         par__put<N>(a.m + i, m);
@@ -54,7 +76,8 @@ __global__ void __launch_bounds__(THREADS, RESIDENT) sgd_flat(par_update a, floa
 
 /* partial [gridDim.x, 2]: squares of what is finite, number of what is not */
 template <int W>
-__global__ void __launch_bounds__(THREADS, RESIDENT) norm2_blocks(int64_t n, const float *x, double *partial) {
+__global__ void __launch_bounds__(THREADS, RESIDENT)
+    norm2_blocks(int64_t n, const float *x, double *partial) {
     __shared__ double shared[32];
     double sum = 0, bad = 0;
     par__flat<W>(n, [&](auto width, int64_t i) {
@@ -107,30 +130,18 @@ static bool update_packed(const par_update *a) {
            par__packable<float>(a->weights, 0);
 }
 
-template <typename T, int W>
-static par_status adamw_width(par_stream *stream, const par_update *a, const adamw_factors &f) {
-    PAR_LAUNCH((adamw_flat<T, W>), flat_grid(a->n, W), dim3(THREADS), 0, stream, *a, f);
+template <typename T, int W> static par_status adamw_width(par_stream *stream, const par_update *a) {
+    PAR_LAUNCH((adamw_flat<T, W>), flat_grid(a->n, W), dim3(THREADS), 0, stream, *a);
     return par__cuda_launched("adamw");
 }
 
 template <typename T> static par_status adamw(par_stream *stream, const par_update *a) {
-    double correction1 = 1 - pow(a->b1, (double)a->t), correction2 = 1 - pow(a->b2, (double)a->t);
     if (a->n == 0) return PAR_OK;
-    adamw_factors f;
-    f.b1 = (float)a->b1;
-    f.rest1 = (float)(1 - a->b1);
-    f.b2 = (float)a->b2;
-    f.rest2 = (float)(1 - a->b2);
-    f.decay = (float)((double)a->lr * a->decay);
-    f.step = (float)(a->lr / correction1);
-    f.inverse_sqrt = (float)(1 / sqrt(correction2));
-    f.eps = a->eps;
-    f.grad_scale = a->grad_scale;
-    return PAR_DISPATCH_WIDTH(T, update_packed(a), adamw_width, stream, a, f);
+    return PAR_DISPATCH_WIDTH(T, update_packed(a), adamw_width, stream, a);
 }
 
 template <typename T, int W> static par_status sgd_width(par_stream *stream, const par_update *a) {
-    PAR_LAUNCH((sgd_flat<T, W>), flat_grid(a->n, W), dim3(THREADS), 0, stream, *a, (float)a->b1);
+    PAR_LAUNCH((sgd_flat<T, W>), flat_grid(a->n, W), dim3(THREADS), 0, stream, *a);
     return par__cuda_launched("sgd");
 }
 

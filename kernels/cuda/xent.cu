@@ -102,15 +102,16 @@ __device__ static inline void gradient(T *x, int64_t j, int64_t valid, int64_t t
 }
 
 template <typename T, int W> __global__ void __launch_bounds__(MOST_THREADS) xent_backward(par_xent a) {
+    float seed = *a.seed;
     for (int64_t i = blockIdx.x; i < a.m; i += gridDim.x) {
         T *x = (T *)a.logits + i * a.ldx;
         float lse = a.lse[i];
         int64_t target = a.targets[i] - a.begin, valid = a.targets[i] < 0 ? 0 : a.valid;
         for (int64_t j = threadIdx.x; j < a.n / W; j += blockDim.x)
-            gradient<T, W>(x, j * W, valid, target, lse, a.seed);
+            gradient<T, W>(x, j * W, valid, target, lse, seed);
         if (W > 1)
             for (int64_t j = a.n / W * W + threadIdx.x; j < a.n; j += blockDim.x)
-                gradient<T, 1>(x, j, valid, target, lse, a.seed);
+                gradient<T, 1>(x, j, valid, target, lse, seed);
     }
 }
 

@@ -126,9 +126,21 @@ static void test_shapes(void) {
                 "embedding: T (ids is NULL) is 0, must be at least 1");
     float w = 0;
     par_update u = {.n = 1, .master = &w, .grad = &w, .m = &w, .v = &w};
-    CHECK_FAILS(run(PAR_OP_ADAMW, &u), PAR_ERR_ARG, "adamw: t is 0, must be at least 1");
-    u.t = 1, u.b2 = 1;
+    CHECK_FAILS(run(PAR_OP_ADAMW, &u), PAR_ERR_ARG, "adamw: step is NULL");
+    const par_step step = {.t = 1};
+    u.step = &step, u.b2 = 1;
     CHECK_FAILS(run(PAR_OP_ADAMW, &u), PAR_ERR_ARG, "adamw: b2 is 1, must be at least 0 and below 1");
+    const int32_t target = 0;
+    x = (par_xent){.m = 1, .n = 1, .valid = 1, .ldx = 1, .logits = &w, .targets = &target};
+    CHECK_FAILS(run(PAR_OP_XENT_BACKWARD, &x), PAR_ERR_ARG, "xent_backward: seed is NULL");
+    par_tally y = {.n_norms = -1};
+    CHECK_FAILS(prepare(PAR_OP_BALLOT, &y), PAR_ERR_ARG, "ballot: n_norms is -1, must be at least 0");
+    y.n_norms = 0, y.n_losses = 1;
+    CHECK_FAILS(run(PAR_OP_BALLOT, &y), PAR_ERR_ARG, "ballot: losses is NULL");
+    par_vote_call vote = {.n = 0};
+    CHECK_FAILS(prepare(PAR_OP_VOTE, &vote), PAR_ERR_ARG, "vote: n is 0, must be at least 1");
+    vote.n = 1;
+    CHECK_FAILS(run(PAR_OP_VOTE, &vote), PAR_ERR_ARG, "vote: ballots is NULL");
     par_cast c = {.dtype_y = PAR_F16, .n = 1, .x = &w, .y = &w};
     CHECK_FAILS(run(PAR_OP_CAST, &c), PAR_ERR_ARG, "cast: y is x, but dtype_x is fp32 and dtype_y fp16");
 }
@@ -150,11 +162,21 @@ static void test_empty(void) {
         size_t nbytes = 1;
         const void *args = &zero;
         par_xent loss = {.p = 1, .sums = sums};
-        par_update update = {.t = 1};
+        par_step step = {.t = 1};
+        par_update update = {.step = &step};
+        float seed = 1;
+        par_xent backward = {.seed = &seed};
+        par_ballot ballot = {0};
+        par_tally tally = {.ballot = &ballot};
+        par_vote_state state = {.halted = 1};
+        par_vote_call vote = {.n = 1, .ballots = &ballot, .state = &state};
         par_norm2 norm2 = {.out = out};
         if (op == PAR_OP_XENT_LOSS) args = &loss;
         if (op == PAR_OP_ADAMW || op == PAR_OP_SGD) args = &update;
         if (op == PAR_OP_NORM2) args = &norm2;
+        if (op == PAR_OP_XENT_BACKWARD) args = &backward;
+        if (op == PAR_OP_BALLOT) args = &tally;
+        if (op == PAR_OP_VOTE) args = &vote;
         CHECK_OK(par_kernel_prepare(ref(), (par_op)op, args, &nbytes));
         CHECK_OK(par_kernel_run(ref(), (par_op)op, NULL, args, NULL));
     }

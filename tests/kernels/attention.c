@@ -47,7 +47,7 @@ static void build_attention(bench *b, const void *variant) {
         .dtype = v->dtype, .B = v->B, .T = v->T, .H = v->H, .K = v->K, .D = v->D, .first_head = 3};
     int64_t rows = v->B * v->T, nq = v->H * v->D, nk = v->K * v->D;
     a.scale = (float)(1 / sqrt((double)v->D));
-    a.dropout = (par_dropout){v->p, UINT64_C(0x123456789abcdef), INT64_C(0x100000007), 17};
+    a.dropout = (par_dropout){v->p, UINT64_C(0x123456789abcdef), NULL, INT64_C(0x100000007), 17};
     bounds bound = attention_bounds(v, (double)a.scale);
     a.ldq = nq + v->pad;
     a.ldk = nk + 2 * v->pad;
@@ -227,18 +227,14 @@ typedef struct {
  * backward's probability is at most 1 and carries the difference of x - lse.
  */
 static void build_xent(bench *b, const void *variant) {
+    static const float seed = 0.125f;
     const xent_variant *v = variant;
-    par_xent a = {.dtype = v->dtype,
-                  .m = v->m,
-                  .n = v->n,
-                  .valid = v->valid,
-                  .begin = v->begin,
-                  .p = 1,
-                  .seed = 0.125f};
+    par_xent a = {
+        .dtype = v->dtype, .m = v->m, .n = v->n, .valid = v->valid, .begin = v->begin, .p = 1, .seed = &seed};
     double relative = (8 + 4 * v->a) * BENCH_U, n = (double)v->valid;
     a.ldx = v->n + v->pad;
     a.logits = bench_inout(b, "dlogits", v->dtype, v->m, v->n, a.ldx, v->a,
-                           (double)a.seed * (2 * relative + bench_sum(v->valid, 1) / fmax(n, 1)));
+                           (double)seed * (2 * relative + bench_sum(v->valid, 1) / fmax(n, 1)));
     a.targets = bench_ids(b, v->m, -2, v->begin + v->valid + 2);
     /* columns from `valid` on are never read */
     for (int64_t i = 0; i < v->m; i++)

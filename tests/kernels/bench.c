@@ -39,6 +39,14 @@ double bench_sum(int64_t n, double term) {
     return 4 * sqrt((double)n) * BENCH_U * (double)n * term;
 }
 
+par_step bench_step(float lr, float grad_scale, int64_t t, double b1, double b2) {
+    return (par_step){.t = t,
+                      .correction1 = 1 - pow(b1, (double)t),
+                      .correction2 = 1 - pow(b2, (double)t),
+                      .lr = lr,
+                      .grad_scale = grad_scale};
+}
+
 static unsigned char *data_of(const bench_buffer *buffer) {
     return buffer->block + GUARD + (size_t)buffer->skew * par_dtype_nbytes(buffer->dtype);
 }
@@ -241,9 +249,9 @@ bool bench_ready_for(par_op op) {
 
 int bench_main(const char *backend, int argc, char **argv) {
     const harness_case *tables[] = {matrix_cases, pointwise_cases, attention_cases, oracle_cases,
-                                    repeat_cases};
+                                    repeat_cases, step_cases,      vote_cases};
     const int counts[] = {n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases,
-                          n_repeat_cases};
+                          n_repeat_cases, n_step_cases,      n_vote_cases};
     harness_case cases[64];
     char suite[64];
     int n = 0;

@@ -70,6 +70,9 @@ void bench_destroy(bench *b);
 void bench_compare(void (*build)(bench *, const void *), const void *variant, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* What a vote leaves for update t: corrections are 1 - b^t by pow. */
+par_step bench_step(float lr, float grad_scale, int64_t t, double b1, double b2);
+
 double bench_load(const void *data, par_dtype dtype, int64_t i);
 void bench_store(void *data, par_dtype dtype, int64_t i, double value);
 /* One unit in the last place of 1. */
@@ -82,7 +85,8 @@ double bench_unit(par_dtype dtype);
 double bench_sum(int64_t n, double term);
 
 extern const harness_case matrix_cases[], pointwise_cases[], attention_cases[], oracle_cases[],
-    repeat_cases[];
-extern const int n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases, n_repeat_cases;
+    repeat_cases[], step_cases[], vote_cases[];
+extern const int n_matrix_cases, n_pointwise_cases, n_attention_cases, n_oracle_cases, n_repeat_cases,
+    n_step_cases, n_vote_cases;
 
 #endif

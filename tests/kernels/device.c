@@ -22,6 +22,8 @@ typedef union {
     par_update update;
     par_norm2 norm2;
     par_cast cast;
+    par_tally tally;
+    par_vote_call vote;
 } arguments;
 
 typedef struct {
@@ -104,8 +106,13 @@ static void rope(call *c) {
     vector(c, &a->sin, PAR_F32, a->T * a->head_size / 2);
 }
 
+static void dropout(call *c, par_dropout *d) {
+    add(c, &d->sample_base, sizeof(int64_t));
+}
+
 static void attention(call *c, bool back) {
     par_attention *a = &c->args.attention;
+    dropout(c, &a->dropout);
     int64_t rows = a->B * a->T, nq = a->H * a->D, nk = a->K * a->D;
     matrix(c, &a->q, a->dtype, rows, nq, a->ldq);
     matrix(c, &a->k, a->dtype, rows, nk, a->ldk);
@@ -161,10 +168,12 @@ static void xent(call *c, par_op op) {
         vector(c, &a->stats, PAR_F32, 3 * a->m * (op == PAR_OP_XENT_LOSS ? a->p : 1));
     if (op != PAR_OP_XENT_STATS) vector(c, &a->lse, PAR_F32, a->m);
     if (op == PAR_OP_XENT_LOSS) vector(c, &a->sums, PAR_F32, 2);
+    if (op == PAR_OP_XENT_BACKWARD) vector(c, &a->seed, PAR_F32, 1);
 }
 
 static void residual(call *c) {
     par_residual *a = &c->args.residual;
+    dropout(c, &a->dropout);
     vector(c, &a->x, a->dtype, a->m * a->n);
     vector(c, &a->residual, a->dtype, a->m * a->n);
     vector(c, &a->y, a->dtype, a->m * a->n);
@@ -173,6 +182,7 @@ static void residual(call *c) {
 
 static void update(call *c) {
     par_update *a = &c->args.update;
+    add(c, &a->step, sizeof(par_step));
     vector(c, &a->master, PAR_F32, a->n);
     vector(c, &a->grad, PAR_F32, a->n);
     vector(c, &a->m, PAR_F32, a->n);
@@ -184,6 +194,19 @@ static void cast(call *c) {
     par_cast *a = &c->args.cast;
     vector(c, &a->x, a->dtype_x, a->n);
     vector(c, &a->y, a->dtype_y, a->n);
+}
+
+static void tally(call *c) {
+    par_tally *a = &c->args.tally;
+    add(c, &a->norms, 2 * sizeof(double) * (size_t)a->n_norms);
+    vector(c, &a->losses, PAR_F32, 2 * a->n_losses);
+    add(c, &a->ballot, sizeof(par_ballot));
+}
+
+static void vote(call *c) {
+    par_vote_call *a = &c->args.vote;
+    add(c, &a->ballots, sizeof(par_ballot) * (size_t)a->n);
+    add(c, &a->state, sizeof(par_vote_state));
 }
 
 static size_t arguments_nbytes(par_op op) {
@@ -212,6 +235,8 @@ static size_t arguments_nbytes(par_op op) {
     case PAR_OP_SGD: return sizeof(par_update);
     case PAR_OP_NORM2: return sizeof(par_norm2);
     case PAR_OP_CAST: return sizeof(par_cast);
+    case PAR_OP_BALLOT: return sizeof(par_tally);
+    case PAR_OP_VOTE: return sizeof(par_vote_call);
     default: abort(); /* an operation that this file does not know */
     }
 }
@@ -245,6 +270,8 @@ static void list(call *c, par_op op) {
         add(c, &c->args.norm2.out, 2 * sizeof(double));
         break;
     case PAR_OP_CAST: cast(c); break;
+    case PAR_OP_BALLOT: tally(c); break;
+    case PAR_OP_VOTE: vote(c); break;
     default: abort();
     }
 }

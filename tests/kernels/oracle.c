@@ -135,7 +135,7 @@ typedef struct {
 /* From the comment of par_dropout, with literal indices. */
 static double mask(const par_dropout *d, int64_t T, int64_t row, int64_t e) {
     if (d->p == 0) return 1;
-    uint64_t n = (uint64_t)(d->first_sample + row / T);
+    uint64_t n = (uint64_t)(*d->sample_base + d->first_sample + row / T);
     uint32_t out[4], key[2] = {(uint32_t)(d->seed & 0xffffffffu), (uint32_t)(d->seed >> 32)};
     uint32_t counter[4] = {(uint32_t)(e / 4), (uint32_t)(row % T), (uint32_t)(n & 0xffffffffu),
                            (uint32_t)((n >> 32 & 0xffff) | (uint64_t)d->site << 16)};
@@ -176,10 +176,11 @@ static void attention_case(int64_t B, int64_t T, int64_t H, int64_t K, int64_t D
     static attention_problem p;
     static float q[MAX], k[MAX], v[MAX], d_o[MAX], o[MAX], lse[MAX], dq[MAX], dk[MAX], dv[MAX];
     static double g[MAX];
+    static const int64_t base = INT64_C(0x2fffffff0);
     int64_t nq = B * T * H * D, nk = B * T * K * D;
     p.B = B, p.T = T, p.H = H, p.K = K, p.D = D;
     p.scale = 0.75;
-    p.dropout = (par_dropout){drop, UINT64_C(0xfedcba9876543210), INT64_C(0x2fffffffe), 40000};
+    p.dropout = (par_dropout){drop, UINT64_C(0xfedcba9876543210), &base, 14, 40000};
     noise(p.q, q, nq, 1);
     noise(p.k, k, nk, 2);
     noise(p.v, v, nk, 3);
@@ -321,10 +322,11 @@ static void xent_split(const xent_problem *problem, int p, int per_rank, const d
     static float logits[4][ROWS * (VOCABULARY + 3)], stats[4 * ROWS * 3], lse[ROWS], sums[2],
         dx[ROWS * VOCABULARY];
     static double scaled[ROWS * VOCABULARY];
+    static const float seed = 0.25f;
     int ld = per_rank + 2;
     par_xent a = {
         .m = ROWS, .n = per_rank, .ldx = ld, .targets = problem->targets, .p = p, .lse = lse, .sums = sums};
-    a.seed = 0.25f;
+    a.seed = &seed;
     for (int pass = 0; pass < 2; pass++) {
         for (int r = 0; r < p; r++) {
             a.begin = (int64_t)r * per_rank;
@@ -443,11 +445,12 @@ static void test_embedding(void) {
 static void test_dropout(void) {
     enum { M = 40, N = 37, T = 8 };
     static float x[M * N], y[M * N];
+    static const int64_t base = INT64_C(0xfffffffe);
     int kept = 0;
     if (!bench_ready()) return;
     for (int i = 0; i < M * N; i++) x[i] = 1;
     par_residual a = {.m = M, .n = N, .T = T, .first_row = 16, .x = x, .y = y};
-    a.dropout = (par_dropout){0.25f, 7, INT64_C(0xffffffff), 3};
+    a.dropout = (par_dropout){0.25f, 7, &base, 1, 3};
     call(PAR_OP_RESIDUAL, &a);
     for (int i = 0; i < M * N; i++) {
         double z = mask(&a.dropout, T, 16 + i / N, i % N);
@@ -463,47 +466,41 @@ static void test_dropout(void) {
 static void test_adamw(void) {
     float w = 2, m = 0, v = 0, grad = 0;
     double lr = (double)1e-2f, b1 = (double)0.9f, b2 = (double)0.999f, ow = 2, om = 0, ov = 0;
+    par_step step;
     par_update a = {
-        .n = 1, .master = &w, .grad = &grad, .m = &m, .v = &v, .lr = 1e-2f, .b1 = 0.9f, .b2 = 0.999f};
+        .n = 1, .master = &w, .grad = &grad, .m = &m, .v = &v, .step = &step, .b1 = 0.9f, .b2 = 0.999f};
     if (!bench_ready()) return;
     a.eps = 1e-8f;
     a.decay = 0.5f;
-    a.grad_scale = 0.5f;
-    for (a.t = 1; a.t <= 20; a.t++) {
-        grad = harness_noise(1, (uint64_t)a.t);
+    for (int t = 1; t <= 20; t++) {
+        step = bench_step(1e-2f, 0.5f, t, b1, b2);
+        grad = harness_noise(1, (uint64_t)t);
         double g = 0.5 * (double)grad;
         om = b1 * om + (1 - b1) * g;
         ov = b2 * ov + (1 - b2) * g * g;
-        double mhat = om / (1 - pow(b1, (double)a.t)), vhat = ov / (1 - pow(b2, (double)a.t));
+        double mhat = om / (1 - pow(b1, t)), vhat = ov / (1 - pow(b2, t));
         ow = ow * (1 - lr * 0.5) - lr * mhat / (sqrt(vhat) + (double)1e-8f);
         call(PAR_OP_ADAMW, &a);
-        if (a.t == 1) /* whatever the gradient: -lr sign(g) after the decay */
+        if (t == 1) /* whatever the gradient: -lr sign(g) after the decay */
             CHECK(fabs(w - (2 * (1 - lr * 0.5) - lr * copysign(1, g))) < 1e-6,
                   "the first step of adamw is %g", (double)w - 2);
-        CHECK(fabs(w - ow) <= 1e-7 * (double)(3 + a.t) * 2, "adamw after %lld steps is %.9g, not %.9g",
-              (long long)a.t, (double)w, ow);
+        CHECK(fabs(w - ow) <= 1e-7 * (3 + t) * 2, "adamw after %d steps is %.9g, not %.9g", t, (double)w, ow);
     }
 }
 
 static void test_sgd(void) {
     float w = 1, m = NAN, grad = 1;
     double ow = 1, om = 0;
-    par_update a = {.n = 1,
-                    .master = &w,
-                    .grad = &grad,
-                    .m = &m,
-                    .lr = 0.125f,
-                    .b1 = 0.5f,
-                    .decay = 0.25f,
-                    .grad_scale = 2};
+    par_step step;
+    par_update a = {.n = 1, .master = &w, .grad = &grad, .m = &m, .step = &step, .b1 = 0.5f, .decay = 0.25f};
     if (!bench_ready()) return;
-    for (a.t = 1; a.t <= 5; a.t++) { /* powers of two: exact in fp32 for five steps, but for the last bits */
-        om = (a.t == 1 ? 0 : 0.5 * om) + 2 + 0.25 * ow;
+    for (int t = 1; t <= 5; t++) { /* powers of two: exact in fp32 for five steps, but for the last bits */
+        step = bench_step(0.125f, 2, t, 0.5, 0);
+        om = (t == 1 ? 0 : 0.5 * om) + 2 + 0.25 * ow;
         ow -= 0.125 * om;
         call(PAR_OP_SGD, &a);
         CHECK(fabs(w - ow) < 1e-6 && fabs(m - om) < 1e-6,
-              "sgd after %lld steps is %.9g, m %.9g, not %.9g, %.9g", (long long)a.t, (double)w, (double)m,
-              ow, om);
+              "sgd after %d steps is %.9g, m %.9g, not %.9g, %.9g", t, (double)w, (double)m, ow, om);
     }
 }
 

@@ -82,7 +82,7 @@ static void build_residual(bench *b, const void *variant) {
     par_residual a = {.dtype = v->dtype, .m = v->m, .n = v->n, .T = 5, .first_row = 3};
     double bound = 8 * BENCH_U * v->a / (1 - (double)v->p);
     b->skew = v->skew;
-    a.dropout = (par_dropout){v->p, 99, INT64_C(0xfffffffff), 65535};
+    a.dropout = (par_dropout){v->p, 99, NULL, INT64_C(0xfffffffff), 65535};
     if (v->alias == 1) a.x = a.y = bench_inout(b, "y in x", v->dtype, v->m, v->n, v->n, v->a, bound);
     if (v->alias == 2)
         a.residual = a.y = bench_inout(b, "y in residual", v->dtype, v->m, v->n, v->n, v->a, bound);
@@ -115,12 +115,12 @@ static void test_residual(void) {
  */
 static void build_adamw(bench *b, const void *variant) {
     const shape *v = variant;
-    par_update a = {
-        .dtype = v->dtype, .n = v->n, .lr = 1e-2f, .b1 = 0.9, .b2 = 0.999, .eps = 1e-8f, .decay = 0.1f};
+    par_step step = bench_step(1e-2f, v->scale, v->t, 0.9, 0.999);
+    par_update a = {.dtype = v->dtype, .n = v->n, .step = &step, .b1 = 0.9, .b2 = 0.999};
     double w = 8 * BENCH_U + 2e-2 * 64 * BENCH_U;
+    a.eps = 1e-8f;
+    a.decay = 0.1f;
     b->skew = v->skew;
-    a.grad_scale = v->scale;
-    a.t = v->t;
     a.master = bench_inout(b, "master", PAR_F32, 1, v->n, v->n, 1, w);
     a.grad = bench_in(b, PAR_F32, 1, v->n, v->n, v->a);
     a.m = bench_inout(b, "m", PAR_F32, 1, v->n, v->n, v->a, 8 * BENCH_U * v->a);
@@ -132,11 +132,10 @@ static void build_adamw(bench *b, const void *variant) {
 
 static void build_sgd(bench *b, const void *variant) {
     const shape *v = variant;
-    par_update a = {.dtype = v->dtype, .n = v->n, .lr = 1e-1f, .b1 = 0.9, .decay = 0.1f};
+    par_step step = bench_step(1e-1f, v->scale, v->t, 0.9, 0);
+    par_update a = {.dtype = v->dtype, .n = v->n, .step = &step, .b1 = 0.9, .decay = 0.1f};
     double bound = 16 * BENCH_U * (1 + v->a);
     b->skew = v->skew;
-    a.grad_scale = v->scale;
-    a.t = v->t;
     a.master = bench_inout(b, "master", PAR_F32, 1, v->n, v->n, 1, bound);
     a.grad = bench_in(b, PAR_F32, 1, v->n, v->n, v->a);
     a.m = bench_inout(b, "m", PAR_F32, 1, v->n, v->n, v->t == 1 ? (double)NAN : v->a, bound);
@@ -233,7 +232,9 @@ static void test_betas(void) {
     for (int i = 0; i < 3; i++) {
         float w = 1, g = 1, m = 0, v = 0;
         par_update a = {.n = 1, .master = &w, .grad = &g, .m = &m, .v = &v, .b1 = 0.9, .b2 = b2[i]};
-        a.lr = 1e-3f, a.eps = 1e-8f, a.grad_scale = 1, a.t = 1;
+        par_step step = bench_step(1e-3f, 1, 1, 0.9, b2[i]);
+        a.eps = 1e-8f;
+        a.step = &step;
         bench b = {.backend = bench_subject};
         bench_call(&b, PAR_OP_ADAMW, &a);
         CHECK(fabs((double)m / (1 - 0.9) - 1) <= 2 * BENCH_U &&

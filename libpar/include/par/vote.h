@@ -78,6 +78,7 @@ typedef struct {
     int32_t first_bad, n_first_bad;
     int32_t status, stop, skipped;
     int32_t floor; /* max_skips steps in a row were skipped at the smallest loss scale */
+    int32_t reserved;
 } par_outcome;
 
 /* Carried from step to step, and the outcome of the last one. */
