@@ -100,7 +100,7 @@ static par_status mlp_backward(par_module *module, const par_call *call, const p
     float *dx = dx_ ? dx_->data : NULL, *dh = call->scratch;
     int64_t B = s->B, C = s->C, F = s->F;
     if (!s->w1) {
-        for (int64_t i = 0; i < B * C; i++) dx[i] = 2 * (x[i] - targets[i]) * call->loss_seed;
+        for (int64_t i = 0; i < B * C; i++) dx[i] = 2 * (x[i] - targets[i]) * *call->loss_seed;
         return PAR_OK;
     }
     multiply(s->w2->grad, C, F, B, dy, 1, C, h, F, 1, par_grad_beta(s->w2));

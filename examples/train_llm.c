@@ -62,38 +62,64 @@ static void report_after(const run *r, const par_trainer *trainer, int64_t step,
     if (!last) report_progress(r, step);
 }
 
-/* After a step's vote: the checkpoint that is due, and whether a signal ends the run. */
-static par_status after_step(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t step,
-                             const par_vote *vote) {
-    const settings *s = &r->set;
+/* The loop's place: steps that have ended, the last one's vote, and what signals have asked for since. */
+typedef struct {
+    int64_t first, ended;
+    par_vote vote;
+    int asked;
+} place;
+
+static par_status end_step(const run *r, const world *w, par_trainer *trainer, observer *o, place *at) {
     int asked = ASKED_NOTHING;
-    if (vote->stop) PAR_TRY(checkpoint_agree(w, &asked));
+    double lr = options_lr(&r->set, at->ended + 1);
+    PAR_TRY(par_trainer_step_end(trainer, &at->vote));
+    double seconds = par_trainer_times(trainer)->total;
+    at->ended++;
+    observer_step(o, at->ended, lr, seconds, &at->vote, par_trainer_times(trainer));
+    if (w->rank == 0) report_after(r, trainer, at->ended, at->ended == at->first, lr, seconds, &at->vote);
+    if (at->vote.stop) PAR_TRY(checkpoint_agree(w, &asked));
+    if (asked > at->asked) at->asked = asked;
+    return PAR_OK;
+}
+
+/* With no step under way: the checkpoint that is due, and whether a signal ends the run. */
+static par_status after_steps(const run *r, const world *w, const data *d, par_trainer *trainer, place *at) {
+    const settings *s = &r->set;
+    int64_t step = at->ended;
+    int asked = at->asked;
+    at->asked = ASKED_NOTHING;
     bool last = step == s->steps || asked == ASKED_STOP;
     if (last || asked == ASKED_SAVE || (s->save_every && step % s->save_every == 0))
-        PAR_TRY(checkpoint_save(r, w, d, trainer, step, vote->loss));
+        PAR_TRY(checkpoint_save(r, w, d, trainer, step, at->vote.loss));
     if (asked != ASKED_STOP) return PAR_OK;
     if (w->rank == 0) printf("stopped by a signal after step %lld\n", (long long)step);
     return par_fail(PAR_ERR_STOPPED, "by a signal, after step %lld", (long long)step);
 }
 
-/* Steps until the last one, an error, or a vote to stop. A run may have been stopped between a checkpoint and
- * the validation that was due after it: then it comes first.
+/* Steps until the last one, an error, or a vote to stop. Where the device works behind the host one step
+ * stays begun while the next is, so that the device never waits; what a step leads to comes after all have
+ * ended. A run may have been stopped between a checkpoint and the validation that was due after it: then it
+ * comes first.
  */
 static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t done,
                         observer *o) {
     const settings *s = &r->set;
+    bool behind = !par_trainer_backend(trainer)->on_host;
     par_source source = par_sampler_source(d->train);
+    place at = {.first = done + 1, .ended = done, .asked = ASKED_NOTHING};
     if (done && d->validation && due(done, s->eval_every, s->steps) && !observer_has_validation(o))
         PAR_TRY(evaluate(r, trainer, d, w, o, done));
     for (int64_t step = done + 1; step <= s->steps; step++) {
-        par_vote vote;
-        double begin = world_seconds(), lr = options_lr(s, step);
-        PAR_TRY(par_trainer_step(trainer, &source, (float)lr, checkpoint_asked() != ASKED_NOTHING, &vote));
-        double seconds = world_seconds() - begin;
-        observer_step(o, step, lr, seconds, &vote, par_trainer_times(trainer));
-        if (w->rank == 0) report_after(r, trainer, step, step == done + 1, lr, seconds, &vote);
-        PAR_TRY(after_step(r, w, d, trainer, step, &vote));
-        if (d->validation && due(step, s->eval_every, s->steps)) PAR_TRY(evaluate(r, trainer, d, w, o, step));
+        float lr = (float)options_lr(s, step);
+        bool validates = d->validation && due(step, s->eval_every, s->steps);
+        bool all = !behind || validates || due(step, s->save_every, s->steps);
+        PAR_TRY(par_trainer_step_begin(trainer, &source, lr, checkpoint_asked() != ASKED_NOTHING));
+        while (at.ended < (all ? step : step - 1)) {
+            PAR_TRY(end_step(r, w, trainer, o, &at));
+            if (at.asked != ASKED_NOTHING) all = true;
+        }
+        if (all) PAR_TRY(after_steps(r, w, d, trainer, &at));
+        if (validates) PAR_TRY(evaluate(r, trainer, d, w, o, step));
     }
     return PAR_OK;
 }

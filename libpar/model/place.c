@@ -95,8 +95,11 @@ par_status par__reduce_rows(const par__place *place, const par_call *call, const
 }
 
 par_dropout par__dropout_of(const par__place *place, const par_call *call, float p, uint32_t site) {
-    return (par_dropout){
-        .p = call->training ? p : 0, .seed = place->seed, .first_sample = call->first_sample, .site = site};
+    return (par_dropout){.p = call->training ? p : 0,
+                         .seed = place->seed,
+                         .sample_base = call->sample_base,
+                         .first_sample = call->first_sample,
+                         .site = site};
 }
 
 par_status par__dropout(const par__place *place, const par_call *call, par_dropout dropout, const void *x,

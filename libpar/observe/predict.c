@@ -8,7 +8,7 @@
 
 #include "traffic.h"
 
-enum { SMALL_NBYTES = 4096, BALLOT_NBYTES = 64 };
+enum { SMALL_NBYTES = 4096, BALLOT_NBYTES = 72, POLL_NBYTES = 24 };
 
 /* One kind of message: where it is written down, and between whom. */
 typedef struct {
@@ -147,6 +147,19 @@ static void partial_sums(par_traffic *t, const par_traffic_run *run, par_param *
     }
 }
 
+/* A step: the fastest axis gathers ballots, the next one what that has gathered. */
+static void votes(par_traffic *t, const par_traffic_run *run) {
+    const channel world = {t, run->mesh->world, "vote"};
+    int64_t n = 1;
+    for (int i = 0; i < PAR_AXIS_COUNT; i++) {
+        const channel axis = {t, run->mesh->axis[run->mesh->layout.order[i]], "vote"};
+        if (par_comm_size(axis.comm) == 1) continue;
+        add_gather(&axis, run->steps, n * BALLOT_NBYTES);
+        n *= par_comm_size(axis.comm);
+    }
+    add_gather(&world, run->evaluations, POLL_NBYTES);
+}
+
 par_status par_traffic_predict(par_traffic *t, const par_traffic_run *run) {
     PAR_REQUIRE(t && run && run->mesh && run->params && run->n_params > 0 && t->size == run->mesh->size);
     par_param **params = malloc((size_t)run->n_params * sizeof(par_param *));
@@ -154,12 +167,11 @@ par_status par_traffic_predict(par_traffic *t, const par_traffic_run *run) {
     memcpy(params, run->params, (size_t)run->n_params * sizeof(par_param *));
     qsort(params, (size_t)run->n_params, sizeof(par_param *), by_flat);
     par__traffic_clear(t);
-    const channel vote = {t, run->mesh->world, "vote"};
     tensor_axis(t, run);
     pipeline_axis(t, run);
     data_axis(t, run, params);
     partial_sums(t, run, params);
-    add_gather(&vote, run->steps + run->evaluations, BALLOT_NBYTES);
+    votes(t, run);
     free(params);
     return PAR_OK;
 }

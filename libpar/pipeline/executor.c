@@ -228,6 +228,7 @@ static par_call call_of(par__executor *e, const slot *s, const par_action *a) {
     return (par_call){.stream = e->params.stream,
                       .scratch = e->scratch,
                       .targets = s->targets,
+                      .sample_base = e->walk.sample_base,
                       .first_sample = e->walk.first_sample + a->micro * e->walk.sample_stride,
                       .micro = a->micro,
                       .training = e->walk.training,
@@ -268,15 +269,22 @@ static par_status run_forward(par__executor *e, const par_action *a, slot *s) {
     return PAR_OK;
 }
 
-/* All losses of the walk in one copy, which the caller's wait for the stream ends. */
+/* All losses of the walk in one copy, which the caller's wait for the stream ends. A training step's are
+ * read on the device. */
 static par_status copy_losses(par__executor *e, int m) {
     if (!e->losses) return PAR_OK;
     e->n_losses = m;
+    if (e->walk.training) return PAR_OK;
     return e->params.backend->copy(e->params.stream, e->host_losses, e->losses,
                                    2 * sizeof(float) * (size_t)m);
 }
 
-void par__executor_losses(const par__executor *e, par__walk_result *result) {
+const float *par__executor_losses(const par__executor *e, int64_t *n) {
+    *n = e->n_losses;
+    return e->losses;
+}
+
+void par__executor_add_losses(const par__executor *e, par__walk_result *result) {
     for (int i = 0; i < e->n_losses; i++) {
         result->loss_sum += e->host_losses[2 * i];
         result->n_targets += e->host_losses[2 * i + 1];

@@ -51,14 +51,15 @@ typedef struct {
 /* One walk. */
 typedef struct {
     bool training;
-    float loss_seed;
+    const float *loss_seed;     /* on the device, as par_call's */
+    const int64_t *sample_base; /* likewise */
     int64_t first_sample,
-        sample_stride; /* global number of micro-batch i's first sample: first + i · stride */
+        sample_stride; /* micro-batch i's first sample, counted from the base: first + i · stride */
 } par__walk;
 
 /* Of the last walk; seconds, which on a device are the host's: of enqueueing, not of computing. */
 typedef struct {
-    double loss_sum, n_targets; /* by par__executor_losses */
+    double loss_sum, n_targets; /* by par__executor_add_losses */
     double total, load, forward, backward, wait;
 } par__walk_result;
 
@@ -77,9 +78,11 @@ void par__executor_destroy(par__executor **executor);
 par_status par__executor_walk(par__executor *executor, const par_schedule *schedule, const par__walk *walk,
                               par__walk_result *out);
 
-/* After the walk and a wait for its stream: add the losses of its micro-batches, in their order; 0 but on the
- * last stage. */
-void par__executor_losses(const par__executor *executor, par__walk_result *result);
+/* The losses of the last walk, [*n][2] in the order of its micro-batches, on the device and valid until the
+ * next walk; none but on the last stage. */
+const float *par__executor_losses(const par__executor *executor, int64_t *n);
+/* After a walk that does not train and a wait for its stream: add its losses; 0 but on the last stage. */
+void par__executor_add_losses(const par__executor *executor, par__walk_result *result);
 
 /* Stash of the last module in the slot that ran last (the last stage; valid until the next walk). */
 const void *par__executor_last_stash(const par__executor *executor);

@@ -1,7 +1,8 @@
 /*
  * Micro-batches on their way to the device: host buffers in a ring, each with an event behind the copy that
- * reads it. With as many buffers as a step has micro-batches the host never waits for one, as the vote of the
- * step before has waited for its copies; above MAX_BATCHES a buffer is filled again once its copy is done.
+ * reads it. With buffers for the micro-batches of all steps that may be begun the host never waits for one,
+ * as it has read the vote of the step before; above MAX_BATCHES a buffer is filled again once its copy is
+ * done, which keeps the host at most that many micro-batches ahead.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +19,8 @@ static size_t targets_nbytes(const par_trainer *t) {
 }
 
 par_status par__batch_take(par_trainer *t) {
-    int n = t->backend->on_host        ? 1
-            : t->n_micro < 2           ? 2
-            : t->n_micro < MAX_BATCHES ? t->n_micro
-                                       : MAX_BATCHES;
+    int steps = t->n_micro < MAX_BATCHES ? t->n_micro * PAR_STEPS_BEGUN : MAX_BATCHES;
+    int n = t->backend->on_host ? 1 : steps < MAX_BATCHES ? steps : MAX_BATCHES;
     t->batches = calloc((size_t)n, sizeof *t->batches);
     if (!t->batches) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d batches", n);
     t->n_batches = n;

@@ -202,9 +202,7 @@ static par_status build_executor(par_trainer *t, size_t scratch) {
 /* What steps and visits need besides: ballots, norms, batches, staging. */
 static par_status take_small(par_trainer *t) {
     void *staging = NULL;
-    size_t ballots = sizeof(par__ballot) * (size_t)(t->mesh->size + 2);
-    if (ballots < sizeof((par_vote *)0)->where) ballots = sizeof((par_vote *)0)->where;
-    PAR_TRY(par_memory_take(t->memory, PAR_MEM_COMM, "vote", ballots, &t->votes));
+    PAR_TRY(par__vote_take(t));
     PAR_TRY(par__update_take(t));
     PAR_TRY(par__batch_take(t));
     if (t->backend->on_host) return PAR_OK;
@@ -249,6 +247,7 @@ par_status par__trainer_build(par_transport *transport, const par_trainer_params
     t->transport = transport;
     t->memory = memory;
     par_scaler_init(&t->params.scaler, &t->scaler);
+    t->upload = true;
     par_status st = build(t);
     if (st != PAR_OK) {
         par__trainer_free(&t);
@@ -279,6 +278,7 @@ void par__trainer_free(par_trainer **handle) {
     if (t->registry) par__registry_destroy(&t->registry);
     par_mesh_destroy(&t->mesh);
     par__batch_free(t);
+    par__vote_free(t);
     if (t->stream) t->backend->stream_destroy(t->stream);
     free(t->state);
     free(t->works);

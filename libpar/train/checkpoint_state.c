@@ -150,6 +150,7 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     description d;
     list l = {0};
     PAR_REQUIRE(t && params && out);
+    PAR_TRY(par__no_step_begun(t));
     par_checkpoint_params p = *params;
     p.about = describe(t, &params->about, &d);
     p.consumed = t->consumed;
@@ -188,6 +189,7 @@ par_status par_trainer_resume(par_trainer *t, const char *directory, const par_c
     description d;
     list l = {0};
     PAR_REQUIRE(t && directory && about && out);
+    PAR_TRY(par__no_step_begun(t));
     par_checkpoint_about a = describe(t, about, &d);
     for (int b = 0; b < t->registry->n_buckets; b++) PAR_TRY(par__bucket_gather(t, b));
     const par_scaler before = t->scaler;
@@ -200,6 +202,7 @@ par_status par_trainer_resume(par_trainer *t, const char *directory, const par_c
     PAR_TRY(par_trainer_set_scaler(t, &stored));
     t->consumed = out->consumed;
     t->updates = out->updates;
+    t->upload = true;
     PAR_TRY(par_comm_agree(t->mesh->world, take_choices(t, &out->notes)));
     return gather(t);
 }

@@ -3,10 +3,9 @@
  * raised after a window of clean steps and lowered after overflows, so that small gradients do not vanish and
  * large ones do not overflow. It is a function of its state and of one bit a step, which all ranks take from
  * the vote: the same scale everywhere without another message. In fp32, in bf16 and with a constant scale
- * only the counters move.
+ * only the counters move. The step itself lies in kernels/vote.h, as the vote takes it on the device.
  */
-#include <math.h>
-
+#include "kernels/vote.h"
 #include "trainer.h"
 
 static void set_default(double *value, double otherwise) {
@@ -52,20 +51,7 @@ void par_scaler_init(const par_scaler_params *params, par_scaler *out) {
     *out = (par_scaler){.scale = p.constant > 0 ? p.constant : p.init, .hysteresis = p.hysteresis};
 }
 
-static void clean_step(const par_scaler_params *p, par_scaler *s) {
-    s->hysteresis = p->hysteresis;
-    s->floor_skips = 0;
-    if (++s->clean < p->interval) return;
-    s->clean = 0;
-    s->scale = fmin(s->scale * p->growth, p->max);
-}
-
-static par_status overflowed_step(const par_scaler_params *p, par_scaler *s) {
-    s->clean = 0;
-    s->floor_skips = s->scale <= p->min ? s->floor_skips + 1 : 0;
-    if (s->hysteresis > 0) s->hysteresis--;
-    if (s->hysteresis == 0) s->scale = fmax(s->scale * p->backoff, p->min);
-    if (s->floor_skips < p->max_skips) return PAR_OK;
+par_status par__scaler_at_floor(const par_scaler *s) {
     PAR_FAIL(PAR_ERR_NUMERIC,
              "the loss scale is at its smallest, %g, and %lld steps in a row were skipped: the loss itself "
              "overflows or is "
@@ -77,11 +63,7 @@ par_status par_scaler_update(const par_scaler_params *params, par_scaler *s, boo
     PAR_REQUIRE(params && s);
     par_scaler_params p = *params;
     par_scaler_defaults(&p);
-    if (overflow) s->skipped++;
-    if (p.constant > 0) return PAR_OK;
-    if (overflow) return overflowed_step(&p, s);
-    clean_step(&p, s);
-    return PAR_OK;
+    return par__scaler_step(&p, s, overflow) ? par__scaler_at_floor(s) : PAR_OK;
 }
 
 const par_scaler *par_trainer_scaler(const par_trainer *t) {
@@ -90,6 +72,7 @@ const par_scaler *par_trainer_scaler(const par_trainer *t) {
 
 par_status par_trainer_set_scaler(par_trainer *t, const par_scaler *s) {
     PAR_REQUIRE(t && s);
+    PAR_TRY(par__no_step_begun(t));
     const par_scaler_params *p = &t->params.scaler;
     bool dynamic = p->constant == 0;
     double min = dynamic ? p->min : p->constant, max = dynamic ? p->max : p->constant;
@@ -99,5 +82,6 @@ par_status par_trainer_set_scaler(par_trainer *t, const par_scaler *s) {
     if (s->clean < 0 || s->hysteresis < 0 || s->floor_skips < 0 || s->skipped < 0)
         PAR_FAIL(PAR_ERR_ARG, "a stored loss scaler has negative counters");
     t->scaler = *s;
+    t->upload = true;
     return PAR_OK;
 }

@@ -123,6 +123,7 @@ static par_status visit_scaled(void *user, const par_param *p, int64_t first, in
 
 par_status par_trainer_visit(const par_trainer *t, par_state what, visit_fn *visit, void *user) {
     PAR_REQUIRE(t && visit);
+    PAR_TRY(par__no_step_begun(t));
     scaled gradient = {t->gradient_scale, visit, user};
     bool scale = what == PAR_STATE_GRADIENT;
     if (what == PAR_STATE_V && !t->v) PAR_FAIL(PAR_ERR_ARG, "SGD has no second moments to visit");
@@ -171,10 +172,12 @@ static par_status zero_moments(par_trainer *t) {
 
 par_status par_trainer_load(par_trainer *t, read_fn *read, void *user) {
     PAR_REQUIRE(t && read);
+    PAR_TRY(par__no_step_begun(t));
     for (int b = 0; b < t->registry->n_buckets; b++) PAR_TRY(par__bucket_gather(t, b));
     par_status st = load_all(t, read, user);
     if (st == PAR_OK) st = zero_moments(t);
     PAR_TRY(par_comm_agree(t->mesh->world, st));
     t->updates = 0;
+    t->upload = true;
     return PAR_OK;
 }

@@ -1,5 +1,4 @@
 /* One optimizer step, evaluation, and a forward of given inputs. */
-#include <math.h>
 #include <stdio.h>
 
 #include "libpar/base/clock.h"
@@ -9,8 +8,7 @@ static int dp_size(const par_trainer *t) {
     return t->params.layout.size[PAR_DP];
 }
 
-/* The loss counts once: on the last stage, tp rank 0. */
-static bool counts_loss(const par_trainer *t) {
+bool par__counts_loss(const par_trainer *t) {
     return t->mesh->coordinate[PAR_TP] == 0 &&
            t->mesh->coordinate[PAR_PP] == t->params.layout.size[PAR_PP] - 1;
 }
@@ -19,116 +17,169 @@ static par_schedule *own_schedule(const par_trainer *t) {
     return t->schedules[t->mesh->coordinate[PAR_PP]];
 }
 
-static void fill_ballot(const par_trainer *t, const par__walk_result *r, par__ballot *ballot) {
-    if (t->backend->on_host) { /* elsewhere these are times of enqueueing, which tell nothing of a bubble */
-        ballot->busy = r->forward + r->backward;
-        ballot->total = r->total;
-    }
-    if (!counts_loss(t)) return;
-    ballot->loss_sum = r->loss_sum;
-    ballot->n_targets = r->n_targets;
-    if (!isfinite(r->loss_sum)) ballot->n_nonfinite += 1;
+par_status par__no_step_begun(const par_trainer *t) {
+    if (t->n_begun == t->n_ended) return PAR_OK;
+    PAR_FAIL(PAR_ERR_ARG, "%d steps were begun and not ended: end them first (par_trainer_step_end)",
+             (int)(t->n_begun - t->n_ended));
 }
 
-/* Forward and backward of all micro-batches, gradients reduced. A failed batch is in ballot->status. */
-static par_status walk_training(par_trainer *t, par__ballot *ballot) {
+/* This rank's part failed: peers learn of it in the vote, and why at the step's end. */
+static void note_failure(par__begun *b, par_status st) {
+    if (st == PAR_OK || b->status != PAR_OK) return;
+    b->status = st;
+    snprintf(b->message, sizeof b->message, "%s", par_error());
+}
+
+static par__walk training_walk(par_trainer *t) {
     int64_t per_rank = t->params.global_batch / dp_size(t);
+    int64_t offset = t->mesh->coordinate[PAR_DP] * per_rank;
+    t->first_sample = t->consumed + (t->n_begun - t->n_ended) * t->params.global_batch + offset;
+    return (par__walk){.training = true,
+                       .loss_seed = &t->voted->step.loss_seed,
+                       .sample_base = &t->voted->step.first_sample,
+                       .first_sample = offset,
+                       .sample_stride = t->params.micro_batch};
+}
+
+/* Forward and backward of all micro-batches, gradients reduced, their norms. */
+static par_status walk_training(par_trainer *t, par__begun *b) {
     par__walk_result result = {0};
-    double unit = (double)par_tensor_n(&t->params.model->targets) * (double)t->params.micro_batch;
-    t->first_sample = t->consumed + t->mesh->coordinate[PAR_DP] * per_rank;
-    par__walk walk = {.training = true,
-                      .loss_seed = (float)(t->scaler.scale / unit),
-                      .first_sample = t->first_sample,
-                      .sample_stride = t->params.micro_batch};
+    par__walk walk = training_walk(t);
     par__bucket_begin_step(t);
     par_status st = par__executor_walk(t->executor, own_schedule(t), &walk, &result);
     if (st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL) return st;
-    ballot->status = st;
+    note_failure(b, st);
     double begin = par__seconds();
     PAR_TRY(par__bucket_finish_reduce(t));
-    t->times = (par_step_times){.data = result.load,
+    b->times = (par_step_times){.data = result.load,
                                 .forward = result.forward,
                                 .backward = result.backward,
                                 .wait_pipeline = result.wait,
                                 .wait_dp = par__seconds() - begin};
-    st = par__gradient_norm_start(t);
-    if (st == PAR_OK) st = t->backend->sync(t->stream); /* the step's one wait for the device */
-    if (st != PAR_OK) {                                 /* peers learn of it in the vote */
-        ballot->status = st;
-        return PAR_OK;
+    if (t->backend->on_host) { /* elsewhere these are times of enqueueing, which tell nothing of a bubble */
+        b->ballot->busy = result.forward + result.backward;
+        b->ballot->total = result.total;
     }
-    par__executor_losses(t->executor, &result);
-    par__gradient_norm_finish(t, ballot);
-    fill_ballot(t, &result, ballot);
+    note_failure(b, par__gradient_norms(t));
     return PAR_OK;
 }
 
-/* A step with inf or NaN: skipped, and the training ended where the policy says so. */
-static par_status skip(par_trainer *t, par_vote *vote) {
-    const par_trainer_params *p = &t->params;
-    bool dynamic = p->dtype == PAR_F16 && p->scaler.constant == 0;
-    par_status st = par_scaler_update(&p->scaler, &t->scaler, true);
-    vote->skipped = true;
-    vote->n_skipped = t->scaler.skipped;
-    if (st == PAR_OK && (dynamic || p->nonfinite == PAR_NONFINITE_SKIP)) return PAR_OK;
-    char floor[512];
-    snprintf(floor, sizeof floor, "%s", st == PAR_OK ? "" : par_error());
-    PAR_FAIL(
-        PAR_ERR_NUMERIC,
-        "%s%s%lld elements of the gradients are inf or NaN, first in %s (loss %g); weights are unchanged",
-        floor, st == PAR_OK ? "" : "; in the last one ", (long long)vote->n_nonfinite, vote->where,
-        vote->loss);
-}
-
-/* What the vote means for this step; the same on every rank. */
-static par_status decide(par_trainer *t, float lr, par_vote *vote) {
-    if (vote->status != PAR_OK) {
-        vote->skipped = true;
-        return vote->status;
-    }
-    t->consumed += t->params.global_batch;
-    if (vote->n_nonfinite > 0) return skip(t, vote);
-    PAR_TRY(par_scaler_update(&t->params.scaler, &t->scaler, false));
-    double clip = t->params.clip, scale = t->gradient_scale;
-    if (clip > 0 && clip / (vote->grad_norm + 1e-6) < 1) scale *= clip / (vote->grad_norm + 1e-6);
-    PAR_TRY(par__update(t, lr, scale));
-    return par__bucket_begin_gather(t);
-}
-
-/* The ballots of all ranks, then the update or the skip that they mean. */
-static par_status vote_and_update(par_trainer *t, const par__ballot *ballot, float lr, par_vote *out) {
+/* Everything of a step, on the stream. */
+static par_status enqueue(par_trainer *t, par__begun *b, float lr, bool stop) {
+    *b->ballot = (par_ballot){.lr = lr, .stop = stop};
+    b->status = PAR_OK;
+    PAR_TRY(par__vote_upload(t));
+    PAR_TRY(walk_training(t, b));
+    b->ballot->status = (int32_t)b->status;
     par_range_begin(t->backend, "vote");
-    par_status st = par__vote(t, ballot, out);
+    par_status st = par__vote_start(t, b);
     par_range_end(t->backend);
     PAR_TRY(st);
-    /* The message of a rank that failed reaches all in the agreement below, which is taken only then. */
-    if (out->status != PAR_OK) return par_comm_agree(t->mesh->world, (par_status)ballot->status);
     double begin = par__seconds();
     par_range_begin(t->backend, "update");
-    st = decide(t, lr, out);
+    st = par__update(t);
     par_range_end(t->backend);
-    t->times.update = par__seconds() - begin;
-    return st;
+    PAR_TRY(st);
+    PAR_TRY(par__bucket_begin_gather(t));
+    b->times.update = par__seconds() - begin;
+    return par__vote_fetch(t, b);
 }
 
-static par_status step(par_trainer *t, const par_source *source, float lr, bool stop, par_vote *out) {
-    double begin = par__seconds();
-    par__ballot ballot = {.first_bad = -1, .stop = stop};
+par_status par_trainer_step_begin(par_trainer *t, const par_source *source, float lr, bool stop) {
+    PAR_REQUIRE(t && source);
+    if (t->n_begun - t->n_ended == PAR_STEPS_BEGUN)
+        PAR_FAIL(PAR_ERR_ARG, "%d steps are begun: end the oldest first (par_trainer_step_end)",
+                 PAR_STEPS_BEGUN);
+    par__begun *b = &t->begun[t->n_begun % PAR_STEPS_BEGUN];
+    b->begin = par__seconds();
     t->source = source;
-    PAR_TRY(walk_training(t, &ballot));
-    PAR_TRY(vote_and_update(t, &ballot, lr, out));
-    t->times.total = par__seconds() - begin;
+    par_range_begin(t->backend, "step");
+    par_status st = enqueue(t, b, lr, stop);
+    par_range_end(t->backend);
+    PAR_TRY(st);
+    t->n_begun++;
+    return PAR_OK;
+}
+
+/* A step with inf or NaN was skipped, and the training ends where the policy says so. */
+static par_status skipped(const par_vote_state *s, const par_vote *vote) {
+    char floor[512] = "";
+    if (!s->halted) return PAR_OK;
+    if (s->outcome.floor) {
+        (void)par__scaler_at_floor(&s->scaler);
+        snprintf(floor, sizeof floor, "%s; in the last one ", par_error());
+    }
+    PAR_FAIL(PAR_ERR_NUMERIC,
+             "%s%lld elements of the gradients are inf or NaN, first in %s (loss %g); weights are unchanged",
+             floor, (long long)vote->n_nonfinite, vote->where, vote->loss);
+}
+
+static par_vote vote_of(const par_vote_state *s) {
+    const par_outcome *o = &s->outcome;
+    return (par_vote){.loss = o->loss,
+                      .n_targets = (int64_t)o->n_targets,
+                      .grad_norm = o->grad_norm,
+                      .n_nonfinite = (int64_t)o->n_nonfinite,
+                      .loss_scale = o->loss_scale,
+                      .n_skipped = s->scaler.skipped,
+                      .skipped = o->skipped != 0,
+                      .stop = o->stop != 0,
+                      .status = (par_status)o->status};
+}
+
+/* The trainer as the step left it, on the host. */
+static void take_over(par_trainer *t, const par__begun *b) {
+    const par_vote_state *s = b->state;
+    double now = par__seconds();
+    t->scaler = s->scaler;
+    t->updates = s->updates;
+    t->consumed = s->step.first_sample;
+    t->gradient_scale = s->outcome.gradient_scale;
+    t->times = b->times;
+    t->times.bubble = s->outcome.bubble;
     t->times.ideal_bubble = par_schedule_ideal_bubble(t->params.schedule, t->params.layout.size[PAR_PP],
                                                       t->n_micro, t->params.chunks);
+    t->times.total = now - (b->begin > t->ended ? b->begin : t->ended);
+    t->ended = now;
+}
+
+/* What the vote means, the same on every rank. The message of a rank that failed reaches all in the
+ * agreement, which is taken only then. */
+static par_status conclude(par_trainer *t, const par__begun *b, par_vote *out) {
+    const par_vote_state *s = b->state;
+    *out = vote_of(s);
+    if (out->status != PAR_OK)
+        return par_comm_agree(t->mesh->world,
+                              b->status == PAR_OK ? PAR_OK : par_fail(b->status, "%s", b->message));
+    if (s->outcome.bad_rank < 0) return PAR_OK;
+    PAR_TRY(par__vote_where(t, &s->outcome, out->where, sizeof out->where));
+    return skipped(s, out);
+}
+
+/* Steps behind one that ended the training have changed nothing. */
+static par_status drop_begun(par_trainer *t) {
+    for (; t->n_ended < t->n_begun; t->n_ended++)
+        PAR_TRY(par__vote_await(t, &t->begun[t->n_ended % PAR_STEPS_BEGUN]));
+    t->upload = true; /* without the halt */
     return PAR_OK;
+}
+
+par_status par_trainer_step_end(par_trainer *t, par_vote *out) {
+    PAR_REQUIRE(t && out);
+    if (t->n_begun == t->n_ended) PAR_FAIL(PAR_ERR_ARG, "no step was begun (par_trainer_step_begin)");
+    par__begun *b = &t->begun[t->n_ended % PAR_STEPS_BEGUN];
+    PAR_TRY(par__vote_await(t, b));
+    t->n_ended++;
+    take_over(t, b);
+    if (b->state->halted) PAR_TRY(drop_begun(t));
+    return conclude(t, b, out);
 }
 
 par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, bool stop, par_vote *out) {
     PAR_REQUIRE(t && source && out);
-    par_range_begin(t->backend, "step");
-    par_status st = step(t, source, lr, stop, out);
-    par_range_end(t->backend);
-    return st;
+    PAR_TRY(par__no_step_begun(t));
+    PAR_TRY(par_trainer_step_begin(t, source, lr, stop));
+    return par_trainer_step_end(t, out);
 }
 
 /* One forward-only walk of schedule->m micro-batches a dp rank from sample `first` on. */
@@ -141,7 +192,7 @@ static par_status walk_forward(par_trainer *t, const par_schedule *schedule, int
     if (st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL) return st;
     par_status waited = t->backend->sync(t->stream);
     if (waited != PAR_OK) return waited;
-    par__executor_losses(t->executor, &result);
+    par__executor_add_losses(t->executor, &result);
     sum->loss_sum += result.loss_sum;
     sum->n_targets += result.n_targets;
     return st;
@@ -155,8 +206,8 @@ par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_
     if (n <= 0 || n % unit != 0)
         PAR_FAIL(PAR_ERR_ARG, "%lld samples to evaluate are not a multiple of micro-batch x dp = %lld",
                  (long long)n, (long long)unit);
+    PAR_TRY(par__no_step_begun(t));
     par__walk_result sum = {0};
-    par_vote vote;
     t->source = source;
     for (int64_t done = 0; done < n;) {
         const par_schedule *schedule = n - done >= unit * t->n_micro ? t->evaluate : t->single;
@@ -165,24 +216,21 @@ par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_
         if (st != PAR_OK && bad == PAR_OK) bad = st;
         done += unit * schedule->m;
     }
-    double scale = t->gradient_scale; /* the vote sets it for a training step */
-    double bubble = t->times.bubble;
-    par__ballot ballot = {.first_bad = -1, .status = bad};
-    if (counts_loss(t)) {
-        ballot.loss_sum = sum.loss_sum;
-        ballot.n_targets = sum.n_targets;
+    par__poll poll = {.status = (int64_t)bad};
+    if (par__counts_loss(t)) {
+        poll.loss_sum = sum.loss_sum;
+        poll.n_targets = sum.n_targets;
     }
-    PAR_TRY(par__vote(t, &ballot, &vote));
-    t->gradient_scale = scale;
-    t->times.bubble = bubble;
-    *loss = vote.loss;
-    return vote.status == PAR_OK ? PAR_OK : par_comm_agree(t->mesh->world, bad);
+    PAR_TRY(par__poll_all(t, &poll));
+    *loss = poll.n_targets > 0 ? poll.loss_sum / poll.n_targets : 0;
+    return poll.status == PAR_OK ? PAR_OK : par_comm_agree(t->mesh->world, bad);
 }
 
 par_status par_trainer_forward(par_trainer *t, const void *x, const void *targets,
                                par_status (*visit)(void *user, const par_module *last, const void *stash),
                                void *user) {
     PAR_REQUIRE(t && x && targets && visit);
+    PAR_TRY(par__no_step_begun(t));
     par__walk_result result = {0};
     t->given_x = x;
     t->given_targets = targets;

@@ -21,6 +21,17 @@ typedef struct {
 /* Bytes that go between host and device in one piece, outside of steps. */
 enum { PAR__STAGING = 1 << 20 };
 
+/* A step that was begun: what the host gives to its vote, and reads of it. */
+typedef struct {
+    par_ballot *ballot;    /* the host's */
+    par_vote_state *state; /* the host's; there when `voted` has happened */
+    par_event *voted;      /* NULL while measuring */
+    par_status status;     /* of this rank's part, with its message */
+    char message[768];
+    par_step_times times;
+    double begin; /* s */
+} par__begun;
+
 struct par_trainer {
     par_trainer_params params; /* with defaults filled in */
     par_transport *transport;  /* the caller's */
@@ -45,10 +56,12 @@ struct par_trainer {
     float *m, *v;     /* as master */
     int64_t n_state;  /* elements of each of the three */
     int64_t *state;   /* [n_buckets] where a bucket's part begins in them */
-    par__bucket_work *works;    /* [n_buckets] */
-    double *norms, *host_norms; /* [n_params][2] of the norm kernel, on the device and on the host */
-    void *workspace;            /* of the kernels that this folder runs */
-    void *votes;                /* [world + 1] of par__ballot; the host's */
+    par__bucket_work *works; /* [n_buckets] */
+    double *norms;           /* [n_params][2] of the norm kernel */
+    void *workspace;         /* of the kernels that this folder runs */
+    par_ballot *ballots[2];  /* [world] each, on the device */
+    par_vote_state *voted;   /* on the device; its fields' addresses are what kernels read from */
+    void *polls;             /* [world] of par__poll, or a name; the host's */
 
     char *staging; /* [PAR__STAGING], the host's; NULL where the device's memory is the host's */
     par_checkpoint_staging checkpoint_staging; /* the same, as checkpoints are told */
@@ -59,7 +72,11 @@ struct par_trainer {
     const void *given_x, *given_targets; /* of par_trainer_forward */
     int64_t first_sample;                /* of this dp rank in the step under way */
 
-    int64_t consumed, updates;
+    par__begun begun[PAR_STEPS_BEGUN]; /* step k has place k mod PAR_STEPS_BEGUN */
+    int64_t n_begun, n_ended;          /* steps */
+    double ended;                      /* s: when the last one ended */
+    bool upload;                       /* the device's state is not this one: */
+    int64_t consumed, updates;         /* as of the last step that ended */
     par_scaler scaler;
     char choices[PAR_CHOICES_NBYTES]; /* of the backend, as a checkpoint stores or had them */
     double gradient_scale;            /* of the last step: raw sums to the gradient of the mean loss */
@@ -114,23 +131,43 @@ par_status par__bucket_finish_reduce(par_trainer *trainer);
 par_status par__bucket_begin_gather(par_trainer *trainer);
 
 /* vote.c */
-typedef struct {
-    double norm2, loss_sum, n_targets, n_nonfinite;
-    double busy, total; /* seconds of this rank's walk */
-    int32_t first_bad;  /* parameter of this rank, -1: none */
-    int32_t status, stop;
-    int32_t n_first_bad; /* non-finite elements of that parameter here, at most 2^31 - 1 */
-} par__ballot;
+/* Room for ballots, state and what the host reads. */
+par_status par__vote_take(par_trainer *trainer);
+void par__vote_free(par_trainer *trainer);
+/* The host's state to the device, if it is another. */
+par_status par__vote_upload(par_trainer *trainer);
+/* Enqueue the vote from the gradients' norms, the last walk's losses and the host's part. Collective on the
+ * mesh's axes. */
+par_status par__vote_start(par_trainer *trainer, par__begun *begun);
+/* Its outcome to the host. */
+par_status par__vote_fetch(par_trainer *trainer, par__begun *begun);
+/* Wait for that. PAR_ERR_TRANSPORT if the device or a peer failed. */
+par_status par__vote_await(par_trainer *trainer, par__begun *begun);
+/* "parameter on rank (n elements)" of an outcome with inf or NaN, from the rank that holds it to all.
+ * Collective on world. */
+par_status par__vote_where(par_trainer *trainer, const par_outcome *outcome, char *where, size_t nbytes);
 
-par_status par__vote(par_trainer *trainer, const par__ballot *mine, par_vote *out);
+/* What an evaluation adds up, on the host. Collective on world. */
+typedef struct {
+    double loss_sum, n_targets;
+    int64_t status; /* the largest */
+} par__poll;
+par_status par__poll_all(par_trainer *trainer, par__poll *poll);
+
+/* step.c: refuses what may only be done between steps. */
+par_status par__no_step_begun(const par_trainer *trainer);
+/* The loss counts once: on the last stage, tp rank 0. */
+bool par__counts_loss(const par_trainer *trainer);
+
+/* scaler.c: the error of max_skips steps in a row at the smallest scale. */
+par_status par__scaler_at_floor(const par_scaler *scaler);
 
 /* update.c */
 /* Workspace of norms, updates and casts, and room for the norms. */
 par_status par__update_take(par_trainer *trainer);
-/* Norms of all gradients, copied to the host; the next wait for the stream ends it. */
-par_status par__gradient_norm_start(par_trainer *trainer);
-/* Add them into the ballot. */
-void par__gradient_norm_finish(const par_trainer *trainer, par__ballot *ballot);
-par_status par__update(par_trainer *trainer, float lr, double scale);
+/* Enqueue the norms of all gradients. */
+par_status par__gradient_norms(par_trainer *trainer);
+/* Enqueue the update that the vote decided. */
+par_status par__update(par_trainer *trainer);
 
 #endif

@@ -11,7 +11,7 @@ static const par_param *counted(const par_trainer *t, int i, int64_t *first, int
 }
 
 /* Zeros first: the kernel adds. */
-par_status par__gradient_norm_start(par_trainer *t) {
+par_status par__gradient_norms(par_trainer *t) {
     size_t nbytes = 2 * sizeof(double) * (size_t)t->registry->n_params;
     PAR_TRY(t->backend->zero(t->stream, t->norms, nbytes));
     for (int i = 0; i < t->registry->n_params; i++) {
@@ -20,19 +20,7 @@ par_status par__gradient_norm_start(par_trainer *t) {
         par_norm2 args = {.n = n, .x = p->grad + first, .out = t->norms + 2 * i};
         if (n > 0) PAR_TRY(par_kernel_run(t->backend, PAR_OP_NORM2, t->stream, &args, t->workspace));
     }
-    return t->backend->copy(t->stream, t->host_norms, t->norms, nbytes);
-}
-
-void par__gradient_norm_finish(const par_trainer *t, par__ballot *ballot) {
-    ballot->first_bad = -1;
-    for (int i = 0; i < t->registry->n_params; i++) {
-        const double *norm = t->host_norms + 2 * i;
-        ballot->norm2 += norm[0];
-        ballot->n_nonfinite += norm[1];
-        if (norm[1] == 0 || ballot->first_bad >= 0) continue;
-        ballot->first_bad = i;
-        ballot->n_first_bad = norm[1] < INT32_MAX ? (int32_t)norm[1] : INT32_MAX;
-    }
+    return PAR_OK;
 }
 
 static par_op update_op(const par_trainer *t) {
@@ -49,7 +37,7 @@ static par_status prepare(const par_trainer *t, par_op op, const void *args, siz
 static par_status prepare_param(const par_trainer *t, int i, size_t *max_nbytes) {
     int64_t begin, state;
     par_norm2 norm = {0};
-    par_update update = {.dtype = t->params.dtype, .t = 1};
+    par_update update = {.dtype = t->params.dtype};
     par_cast cast = {.dtype_x = PAR_F32,
                      .dtype_y = t->params.dtype,
                      .n = par__param_n(t->registry->params[i]),
@@ -62,18 +50,16 @@ static par_status prepare_param(const par_trainer *t, int i, size_t *max_nbytes)
 }
 
 par_status par__update_take(par_trainer *t) {
-    void *norms = NULL, *host = NULL;
+    void *norms = NULL;
     size_t workspace = 0, nbytes = 2 * sizeof(double) * (size_t)t->registry->n_params;
     for (int i = 0; i < t->registry->n_params; i++) PAR_TRY(prepare_param(t, i, &workspace));
     PAR_TRY(par_memory_take(t->memory, PAR_MEM_SCRATCH, "update", workspace, &t->workspace));
     PAR_TRY(par_memory_take(t->memory, PAR_MEM_SCRATCH, "norms", nbytes, &norms));
-    PAR_TRY(par_memory_take(t->memory, PAR_MEM_DATA, "norms", nbytes, &host));
     t->norms = norms;
-    t->host_norms = host;
     return PAR_OK;
 }
 
-static par_status update_param(par_trainer *t, const par_param *p, float lr, double scale) {
+static par_status update_param(par_trainer *t, const par_param *p) {
     int64_t begin, n, state;
     par__owned_part(t, p, &begin, &n, &state);
     if (n == 0) return PAR_OK;
@@ -86,19 +72,15 @@ static par_status update_param(par_trainer *t, const par_param *p, float lr, dou
                        .grad = t->gradients + begin,
                        .m = t->m + state,
                        .v = t->v ? t->v + state : NULL,
-                       .lr = lr,
+                       .step = &t->voted->step,
                        .b1 = q->optimizer == PAR_SGD ? q->momentum : q->beta1,
                        .b2 = q->beta2,
                        .eps = q->eps,
-                       .decay = p->decay ? q->weight_decay : 0,
-                       .grad_scale = (float)scale,
-                       .t = t->updates};
+                       .decay = p->decay ? q->weight_decay : 0};
     return par_kernel_run(t->backend, update_op(t), t->stream, &args, t->workspace);
 }
 
-par_status par__update(par_trainer *t, float lr, double scale) {
-    t->updates++;
-    for (int i = 0; i < t->registry->n_params; i++)
-        PAR_TRY(update_param(t, t->registry->params[i], lr, scale));
+par_status par__update(par_trainer *t) {
+    for (int i = 0; i < t->registry->n_params; i++) PAR_TRY(update_param(t, t->registry->params[i]));
     return PAR_OK;
 }

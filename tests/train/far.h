@@ -21,6 +21,8 @@ typedef struct {
     int64_t copies;      /* enqueued */
     int64_t unpinned;    /* of them, with host memory that is not this backend's host_memory */
     int64_t most_queued; /* items of one stream at a time */
+    uint64_t trace; /* of every kernel, copy and zero enqueued, with all of its arguments; 0 if the compiler
+                       cannot tell padding from data */
 } far_counts;
 void far_counts_reset(void);
 far_counts far_counts_get(void);

@@ -75,7 +75,9 @@ typedef struct {
  *   dp, gradients              a step: a reduce-scatter of every bucket; without ZeRO an all-gather too.
  *   dp, parameters             ZeRO-1, an update: an all-gather of every bucket's weights.
  *   SUM, partial gradients     a step: an all-reduce over SUM = tp, kv, tied of each run of such parameters.
- *   world, vote                a step or evaluation: an all-gather of 64 bytes a rank.
+ *   every axis, vote           a step: all-gathers of the ballots, 72 bytes a rank, from the fastest axis to
+ * the slowest, each of what the ones before have gathered. world, vote                an evaluation: an
+ * all-gather of 24 bytes a rank.
  *
  * Full recompute runs every training micro-batch's forward twice. Evaluation runs forward alone. Names of
  * non-finite parameters and comparisons of checked communicators are not in it.

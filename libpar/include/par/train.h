@@ -121,6 +121,23 @@ int64_t par_trainer_consumed(const par_trainer *);
  * STOP, or max_skips steps in a row skipped at the smallest loss scale; weights are unchanged.
  */
 par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop, par_vote *out);
+
+/* Steps that may be begun and not ended. */
+enum { PAR_STEPS_BEGUN = 2 };
+
+/**
+ * The same in two halves, so that a device need never wait for the host. begin reads the samples and enqueues
+ * the step; where the device is the host it has been made on return. Only steps may be begun before it has
+ * ended: everything else of the trainer is refused. Errors: PAR_ERR_ARG if PAR_STEPS_BEGUN are begun;
+ * PAR_ERR_TRANSPORT, PAR_ERR_INTERNAL.
+ */
+par_status par_trainer_step_begin(par_trainer *, const par_source *source, float lr, bool stop);
+/**
+ * Wait for the oldest step that was begun; errors are the step's, as of par_trainer_step. After one, the
+ * steps begun behind it have changed nothing, and are ended too. Every rank ends steps at the same places
+ * between its other collective calls.
+ */
+par_status par_trainer_step_end(par_trainer *, par_vote *out);
 const par_step_times *par_trainer_times(const par_trainer *);
 
 /**
