@@ -20,10 +20,8 @@ static par_schedule *own_schedule(const par_trainer *t) {
 }
 
 static void fill_ballot(const par_trainer *t, const par__walk_result *r, par__ballot *ballot) {
-    if (t->backend->on_host) { /* elsewhere these are times of enqueueing, which tell nothing of a bubble */
-        ballot->busy = r->forward + r->backward;
-        ballot->total = r->total;
-    }
+    ballot->busy = r->forward + r->backward;
+    ballot->total = r->total;
     if (!counts_loss(t)) return;
     ballot->loss_sum = r->loss_sum;
     ballot->n_targets = r->n_targets;
@@ -46,17 +44,17 @@ static par_status walk_training(par_trainer *t, par__ballot *ballot) {
     ballot->status = st;
     double begin = par__seconds();
     PAR_TRY(par__bucket_finish_reduce(t));
-    t->times = (par_step_times){.data = result.load,
-                                .forward = result.forward,
-                                .backward = result.backward,
-                                .wait_pipeline = result.wait,
-                                .wait_dp = par__seconds() - begin};
+    t->times = (par_step_times){.data = result.load, .wait_dp = par__seconds() - begin};
     st = par__gradient_norm_start(t);
     if (st == PAR_OK) st = t->backend->sync(t->stream); /* the step's one wait for the device */
-    if (st != PAR_OK) {                                 /* peers learn of it in the vote */
+    if (st == PAR_OK && ballot->status == PAR_OK) st = par__executor_times(t->executor, result.walk, &result);
+    if (st != PAR_OK) { /* peers learn of it in the vote */
         ballot->status = st;
         return PAR_OK;
     }
+    t->times.forward = result.forward;
+    t->times.backward = result.backward;
+    t->times.wait_pipeline = result.wait;
     par__executor_losses(t->executor, &result);
     par__gradient_norm_finish(t, ballot);
     fill_ballot(t, &result, ballot);

@@ -89,8 +89,10 @@ typedef struct {
     par_status status;   /* the worst of all ranks */
 } par_vote;
 
-/* This rank's figures of the last step, s. On a device that is not the host, forward and backward are the
- * time of enqueueing them, wait_dp has the wait for them in it, and no bubble is measured. */
+/* This rank's figures of the last step, s. On a device that is not the host, forward, backward and
+ * wait_pipeline are the device's, of its compute stream: wait_pipeline is what the schedule took beside the
+ * two, its transfers and where the stream stood still. The others are by the host's clock: there wait_dp and
+ * update are times of enqueueing. */
 typedef struct {
     double total, data, forward, backward, wait_pipeline, wait_dp, update;
     double bubble; /* measured: (total of the schedule - busy) / busy, the largest of all stages */
