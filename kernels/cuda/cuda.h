@@ -21,7 +21,7 @@ typedef struct {
 } par__cuda_stream_of;
 
 struct par_event {
-    cudaEvent_t event; /* without timing */
+    cudaEvent_t event; /* with timing only where elapsed shall read it */
 };
 
 /* The default stream for NULL. */

@@ -83,17 +83,25 @@ static void stream_destroy(par_stream *stream) {
     free(stream);
 }
 
-static par_status event_create(par_event **out) {
+static par_status create_event(unsigned flags, par_event **out) {
     PAR_REQUIRE(out);
     par_event *e = calloc(1, sizeof *e);
     if (!e) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for an event");
-    cudaError_t error = cudaEventCreateWithFlags(&e->event, cudaEventDisableTiming);
+    cudaError_t error = cudaEventCreateWithFlags(&e->event, flags);
     if (error != cudaSuccess) {
         free(e);
         return par__cuda_failed(error, "cudaEventCreateWithFlags");
     }
     *out = e;
     return PAR_OK;
+}
+
+static par_status event_create(par_event **out) {
+    return create_event(cudaEventDisableTiming, out);
+}
+
+static par_status timed_event_create(par_event **out) {
+    return create_event(cudaEventDefault, out);
 }
 
 static void event_destroy(par_event *event) {
@@ -138,6 +146,18 @@ static par_status query(par_event *event, bool *done) {
 
 static par_status sync(par_stream *stream) {
     PAR__CUDA_TRY(cudaStreamSynchronize(par__cuda_stream(stream)));
+    return PAR_OK;
+}
+
+/* In steps of half a microsecond, and a float of milliseconds has 24 bits: 1e-7 of it. */
+static par_status elapsed(par_event *from, par_event *to, double *seconds) {
+    float ms = 0;
+    cudaError_t error = cudaEventElapsedTime(&ms, from->event, to->event);
+    if (error != cudaSuccess) {
+        (void)cudaGetLastError(); /* not an error to find later */
+        return par__cuda_failed(error, "cudaEventElapsedTime");
+    }
+    *seconds = 1e-3 * (double)ms;
     return PAR_OK;
 }
 
@@ -210,6 +230,8 @@ par_status par__cuda_device_init(const par_device_params *params, par_backend *b
     backend->wait = wait;
     backend->query = query;
     backend->sync = sync;
+    backend->timed_event_create = timed_event_create;
+    backend->elapsed = elapsed;
     backend->range_begin = range_begin;
     backend->range_end = range_end;
     return PAR_OK;

@@ -6,6 +6,10 @@
 #include <string.h>
 
 #include "libpar/base/clock.h"
+#include "timer.h"
+
+/* Phases of the timer. A walk is the round of its number. */
+enum { WALK, FORWARD, BACKWARD };
 
 typedef struct {
     void **x;      /* [n_modules + 1] data of inputs and output; inner ones shared under full recompute */
@@ -36,7 +40,9 @@ struct par__executor {
     int max_micro, n_losses;     /* of any schedule; of the last walk */
     par_status load_status;
     par__walk walk;
-    par__walk_result result;
+    par__timer *timer;           /* NULL while measuring */
+    par__walk_result results[2]; /* of walk k in k mod 2: the host's figures, and the number */
+    par__walk_result *result;    /* of this walk */
 };
 
 static par_comm *pipe(const par__executor *e) {
@@ -167,6 +173,18 @@ static par_status take_losses(par__executor *e, par_memory *memory) {
     return PAR_OK;
 }
 
+static par_status create_timer(par__executor *e) {
+    int most = 0;
+    for (int s = 0; s < e->params.n_schedules; s++) {
+        const par_schedule *schedule = e->params.schedules[s];
+        int n = 1; /* the walk */
+        for (int i = 0; i < schedule->n; i++)
+            n += schedule->actions[i].act == PAR_FORWARD || schedule->actions[i].act == PAR_BACKWARD;
+        if (n > most) most = n;
+    }
+    return par__timer_create(e->params.backend, most, &e->timer);
+}
+
 static void count_slots(par__executor *e) {
     for (int s = 0; s < e->params.n_schedules; s++)
         for (int c = 0; c < e->params.n_chunks; c++) {
@@ -189,6 +207,7 @@ par_status par__executor_create(const par__executor_params *params, par_memory *
     PAR_TRY_GOTO(take_losses(e, memory), out_executor);
     PAR_TRY_GOTO(par_memory_take(memory, PAR_MEM_SCRATCH, "modules", params->scratch_nbytes, &e->scratch),
                  out_executor);
+    if (!par_memory_measuring(memory)) PAR_TRY_GOTO(create_timer(e), out_executor);
     *out = e;
     return PAR_OK;
 out_executor:
@@ -199,6 +218,7 @@ out_executor:
 void par__executor_destroy(par__executor **handle) {
     par__executor *e = *handle;
     if (!e) return;
+    par__timer_destroy(&e->timer);
     for (int c = 0; c < e->params.n_chunks; c++) {
         for (int i = 0; e->slots[c] && i < e->n_slots[c]; i++) {
             free(e->slots[c][i].x);
@@ -215,12 +235,25 @@ const void *par__executor_last_stash(const par__executor *e) {
     return e->last_stash;
 }
 
-/* Wait for a message and count the time. The work of a NULL comm is done. */
+par_status par__executor_times(const par__executor *e, int64_t walk, par__walk_result *out) {
+    double seconds[PAR__TIMER_PHASES];
+    PAR_TRY(par__timer_read(e->timer, walk, seconds));
+    const par__walk_result *host = &e->results[walk & 1];
+    out->walk = walk;
+    out->load = host->load;
+    out->total = seconds[WALK];
+    out->forward = seconds[FORWARD];
+    out->backward = seconds[BACKWARD];
+    out->wait = e->params.backend->elapsed ? out->total - out->forward - out->backward : host->wait;
+    return PAR_OK;
+}
+
+/* Wait for a message and count the host's time. The work of a NULL comm is done. */
 static par_status finish(par__executor *e, par_work *work) {
     double begin = par__seconds();
     PAR_TRY(par_work_wait(*work, e->params.stream));
     *work = (par_work){0};
-    e->result.wait += par__seconds() - begin;
+    e->result->wait += par__seconds() - begin;
     return PAR_OK;
 }
 
@@ -241,7 +274,7 @@ static void load(par__executor *e, const par_action *a, slot *s) {
     if (!first && !last) return;
     par_status st = e->params.hooks.load(e->params.hooks.user, a->micro, first ? s->x[0] : NULL, s->targets);
     if (st != PAR_OK && e->load_status == PAR_OK) e->load_status = st;
-    e->result.load += par__seconds() - begin;
+    e->result->load += par__seconds() - begin;
 }
 
 /* A profiler's range around a module: "module 3 backward". */
@@ -296,11 +329,10 @@ static par_status do_forward(par__executor *e, const par_action *a) {
     PAR_TRY(finish(e, &s->recv));
     PAR_TRY(finish(e, &s->send));
     load(e, a, s);
-    double begin = par__seconds();
+    PAR_TRY(par__timer_begin(e->timer, FORWARD, e->params.stream));
     PAR_TRY(run_forward(e, a, s));
     if (is_last(e, a->chunk)) e->last_stash = s->stash[e->params.chunks[a->chunk].n_modules - 1];
-    e->result.forward += par__seconds() - begin;
-    return PAR_OK;
+    return par__timer_end(e->timer, FORWARD, e->params.stream);
 }
 
 /* One module's backward; the caller chose dy and dx, NULL where there is none. */
@@ -343,7 +375,7 @@ static par_status do_backward(par__executor *e, const par_action *a, int m) {
     void *dy = NULL;
     if (!is_last(e, a->chunk)) PAR_TRY(received(e, a, &dy));
     PAR_TRY(finish(e, &out->work));
-    double begin = par__seconds();
+    PAR_TRY(par__timer_begin(e->timer, BACKWARD, e->params.stream));
     if (e->params.recompute == PAR_RECOMPUTE_FULL) PAR_TRY(run_forward(e, a, s));
     for (int i = chunk->n_modules - 1; i >= 0; i--) {
         void *dx = i > 0 ? e->between[i & 1] : is_first(e, a->chunk) ? NULL : out->data;
@@ -351,7 +383,7 @@ static par_status do_backward(par__executor *e, const par_action *a, int m) {
         if (final) PAR_TRY(e->params.hooks.module_done(e->params.hooks.user, a->chunk, i));
         dy = dx;
     }
-    e->result.backward += par__seconds() - begin;
+    PAR_TRY(par__timer_end(e->timer, BACKWARD, e->params.stream));
     if (is_first(e, a->chunk)) return PAR_OK;
     out->chunk = a->chunk;
     out->micro = a->micro;
@@ -424,28 +456,30 @@ static par_status drain(par__executor *e) {
     return PAR_OK;
 }
 
-static void begin_walk(par__executor *e, const par__walk *walk) {
+static par_status begin_walk(par__executor *e, const par__walk *walk) {
+    int64_t number = par__timer_round(e->timer);
     e->walk = *walk;
-    e->result = (par__walk_result){0};
+    e->result = &e->results[number & 1];
+    *e->result = (par__walk_result){.walk = number};
     e->load_status = PAR_OK;
     e->n_losses = 0;
     memset(e->n_backward, 0, sizeof e->n_backward);
     for (int i = 0; i < 2; i++) e->outgoing[i].micro = -1;
     for (int c = 0; c < e->params.n_chunks; c++)
         for (int i = 0; i < e->n_grad_slots[c]; i++) e->grads[c][i].micro = -1;
+    return par__timer_begin(e->timer, WALK, e->params.stream);
 }
 
 par_status par__executor_walk(par__executor *e, const par_schedule *schedule, const par__walk *walk,
                               par__walk_result *out) {
-    double begin = par__seconds();
-    begin_walk(e, walk);
+    PAR_TRY(begin_walk(e, walk));
     for (int i = 0; i < schedule->n; i++) {
         PAR_TRY(do_action(e, &schedule->actions[i], schedule->m));
         e->params.stream->progress(e->params.stream->user);
     }
     PAR_TRY(drain(e));
     PAR_TRY(copy_losses(e, schedule->m));
-    e->result.total = par__seconds() - begin;
-    *out = e->result;
+    PAR_TRY(par__timer_end(e->timer, WALK, e->params.stream));
+    *out = *e->result;
     return e->load_status;
 }

@@ -57,10 +57,15 @@ typedef struct {
         sample_stride; /* micro-batch i's first sample, counted from the base: first + i · stride */
 } par__walk;
 
-/* Of the last walk; seconds, which on a device are the host's: of enqueueing, not of computing. */
+/* Of a walk, seconds. Forward and backward are the sums over their actions, a recomputed forward is backward;
+ * the rest of the total is transfers, and where the stage stood still. */
 typedef struct {
-    double loss_sum, n_targets; /* by par__executor_add_losses */
-    double total, load, forward, backward, wait;
+    int64_t walk;                    /* its number, counted from 0 */
+    double load;                     /* the host's: reading batches */
+    double loss_sum, n_targets;      /* by par__executor_add_losses */
+    double total, forward, backward; /* by par__executor_times: the device's */
+    double wait; /* by par__executor_times. On a device total - forward - backward, on the host its waits for
+                    messages */
 } par__walk_result;
 
 typedef struct par__executor par__executor;
@@ -73,7 +78,7 @@ void par__executor_destroy(par__executor **executor);
  * Walk one schedule: everything is enqueued on the stream, and nothing waits for it. Collective on the mesh's
  * tp and pp groups. An error of `load` is kept, the walk goes on
  * with what the buffer holds, and it is returned at the end, so that no peer waits for a message that never
- * comes.
+ * comes. *out gets the walk's number and `load`.
  */
 par_status par__executor_walk(par__executor *executor, const par_schedule *schedule, const par__walk *walk,
                               par__walk_result *out);
@@ -83,6 +88,14 @@ par_status par__executor_walk(par__executor *executor, const par_schedule *sched
 const float *par__executor_losses(const par__executor *executor, int64_t *n);
 /* After a walk that does not train and a wait for its stream: add its losses; 0 but on the last stage. */
 void par__executor_add_losses(const par__executor *executor, par__walk_result *result);
+
+/*
+ * Fill in walk, load, total, forward, backward and wait of walk number `walk`, one of the last two. On a
+ * device the stream must be through with it: after a wait for it, or for an event behind the walk; the next
+ * walk may be under way. It waits for nothing. Errors: PAR_ERR_INTERNAL for another walk or one that failed;
+ * the backend's if it has not ended.
+ */
+par_status par__executor_times(const par__executor *executor, int64_t walk, par__walk_result *result);
 
 /* Stash of the last module in the slot that ran last (the last stage; valid until the next walk). */
 const void *par__executor_last_stash(const par__executor *executor);

@@ -235,6 +235,7 @@ static par_status build(par_trainer *t) {
     PAR_TRY(take_state(t));
     PAR_TRY(build_schedules(t));
     PAR_TRY(build_executor(t, scratch));
+    if (!par_memory_measuring(t->memory)) PAR_TRY(par__timer_create(t->backend, PAR__STEP_SPANS, &t->timer));
     return take_small(t);
 }
 
@@ -269,6 +270,7 @@ void par__trainer_free(par_trainer **handle) {
     if (!t) return;
     if (t->stream) (void)t->backend->sync(t->stream); /* its work reads and writes what goes */
     if (t->executor) par__executor_destroy(&t->executor);
+    if (t->timer) par__timer_destroy(&t->timer);
     for (int s = 0; t->schedules && s < t->params.layout.size[PAR_PP]; s++)
         par_schedule_destroy(&t->schedules[s]);
     free(t->schedules);

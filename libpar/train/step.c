@@ -1,8 +1,10 @@
 /* One optimizer step, evaluation, and a forward of given inputs. */
 #include <stdio.h>
 
-#include "libpar/base/clock.h"
 #include "trainer.h"
+
+/* Phases of t->timer. */
+enum { STEP, REDUCE, UPDATE };
 
 static int dp_size(const par_trainer *t) {
     return t->params.layout.size[PAR_DP];
@@ -49,18 +51,41 @@ static par_status walk_training(par_trainer *t, par__begun *b) {
     par_status st = par__executor_walk(t->executor, own_schedule(t), &walk, &result);
     if (st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL) return st;
     note_failure(b, st);
-    double begin = par__seconds();
+    b->walk = result.walk;
+    b->times.data = result.load;
+    PAR_TRY(par__timer_begin(t->timer, REDUCE, t->stream));
     PAR_TRY(par__bucket_finish_reduce(t));
-    b->times = (par_step_times){.data = result.load,
-                                .forward = result.forward,
-                                .backward = result.backward,
-                                .wait_pipeline = result.wait,
-                                .wait_dp = par__seconds() - begin};
-    if (t->backend->on_host) { /* elsewhere these are times of enqueueing, which tell nothing of a bubble */
-        b->ballot->busy = result.forward + result.backward;
-        b->ballot->total = result.total;
-    }
+    PAR_TRY(par__timer_end(t->timer, REDUCE, t->stream));
     note_failure(b, par__gradient_norms(t));
+    return PAR_OK;
+}
+
+/* Of a walk that is through. Its busy share is the next ballot's: on the host this step's, else a later
+ * one's.
+ */
+static par_status measure_walk(par_trainer *t, par__begun *b) {
+    par__walk_result r = {0};
+    if (b->status != PAR_OK) return PAR_OK; /* it may have ended early */
+    PAR_TRY(par__executor_times(t->executor, b->walk, &r));
+    b->times.forward = r.forward;
+    b->times.backward = r.backward;
+    b->times.wait_pipeline = r.wait;
+    t->busy = r.forward + r.backward;
+    t->walked = r.total;
+    return PAR_OK;
+}
+
+static par_status measure_step(par_trainer *t, par__begun *b) {
+    double seconds[PAR__TIMER_PHASES];
+    if (!t->backend->on_host) PAR_TRY(measure_walk(t, b));
+    PAR_TRY(par__timer_read(t->timer, b->round, seconds));
+    b->times.total = seconds[STEP];
+    b->times.wait_dp = seconds[REDUCE];
+    b->times.update = seconds[UPDATE];
+    b->times.bubble = b->state->outcome.bubble;
+    b->times.ideal_bubble = par_schedule_ideal_bubble(t->params.schedule, t->params.layout.size[PAR_PP],
+                                                      t->n_micro, t->params.chunks);
+    t->times = b->times;
     return PAR_OK;
 }
 
@@ -68,20 +93,27 @@ static par_status walk_training(par_trainer *t, par__begun *b) {
 static par_status enqueue(par_trainer *t, par__begun *b, float lr, bool stop) {
     *b->ballot = (par_ballot){.lr = lr, .stop = stop};
     b->status = PAR_OK;
+    b->times = (par_step_times){0};
+    b->round = par__timer_round(t->timer);
+    PAR_TRY(par__timer_begin(t->timer, STEP, t->stream));
     PAR_TRY(par__vote_upload(t));
     PAR_TRY(walk_training(t, b));
+    if (t->backend->on_host) PAR_TRY(measure_walk(t, b));
+    b->ballot->busy = t->busy;
+    b->ballot->total = t->walked;
     b->ballot->status = (int32_t)b->status;
     par_range_begin(t->backend, "vote");
     par_status st = par__vote_start(t, b);
     par_range_end(t->backend);
     PAR_TRY(st);
-    double begin = par__seconds();
+    PAR_TRY(par__timer_begin(t->timer, UPDATE, t->stream));
     par_range_begin(t->backend, "update");
     st = par__update(t);
     par_range_end(t->backend);
     PAR_TRY(st);
+    PAR_TRY(par__timer_end(t->timer, UPDATE, t->stream));
     PAR_TRY(par__bucket_begin_gather(t));
-    b->times.update = par__seconds() - begin;
+    PAR_TRY(par__timer_end(t->timer, STEP, t->stream));
     return par__vote_fetch(t, b);
 }
 
@@ -91,7 +123,6 @@ par_status par_trainer_step_begin(par_trainer *t, const par_source *source, floa
         PAR_FAIL(PAR_ERR_ARG, "%d steps are begun: end the oldest first (par_trainer_step_end)",
                  PAR_STEPS_BEGUN);
     par__begun *b = &t->begun[t->n_begun % PAR_STEPS_BEGUN];
-    b->begin = par__seconds();
     t->source = source;
     par_range_begin(t->backend, "step");
     par_status st = enqueue(t, b, lr, stop);
@@ -130,17 +161,10 @@ static par_vote vote_of(const par_vote_state *s) {
 /* The trainer as the step left it, on the host. */
 static void take_over(par_trainer *t, const par__begun *b) {
     const par_vote_state *s = b->state;
-    double now = par__seconds();
     t->scaler = s->scaler;
     t->updates = s->updates;
     t->consumed = s->step.first_sample;
     t->gradient_scale = s->outcome.gradient_scale;
-    t->times = b->times;
-    t->times.bubble = s->outcome.bubble;
-    t->times.ideal_bubble = par_schedule_ideal_bubble(t->params.schedule, t->params.layout.size[PAR_PP],
-                                                      t->n_micro, t->params.chunks);
-    t->times.total = now - (b->begin > t->ended ? b->begin : t->ended);
-    t->ended = now;
 }
 
 /* What the vote means, the same on every rank. The message of a rank that failed reaches all in the
@@ -171,6 +195,7 @@ par_status par_trainer_step_end(par_trainer *t, par_vote *out) {
     PAR_TRY(par__vote_await(t, b));
     t->n_ended++;
     take_over(t, b);
+    PAR_TRY(measure_step(t, b));
     if (b->state->halted) PAR_TRY(drop_begun(t));
     return conclude(t, b, out);
 }

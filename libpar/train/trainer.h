@@ -4,6 +4,7 @@
 
 #include "../model/registry.h"
 #include "../pipeline/executor.h"
+#include "../pipeline/timer.h"
 #include "par/train.h"
 
 /* A bucket's communication. */
@@ -21,6 +22,9 @@ typedef struct {
 /* Bytes that go between host and device in one piece, outside of steps. */
 enum { PAR__STAGING = 1 << 20 };
 
+/* Spans of time of a step outside of its walk: the step itself, the reduction's end, the update. */
+enum { PAR__STEP_SPANS = 3 };
+
 /* A step that was begun: what the host gives to its vote, and reads of it. */
 typedef struct {
     par_ballot *ballot;    /* the host's */
@@ -29,7 +33,7 @@ typedef struct {
     par_status status;     /* of this rank's part, with its message */
     char message[768];
     par_step_times times;
-    double begin; /* s */
+    int64_t walk, round; /* of the executor, of the timer */
 } par__begun;
 
 struct par_trainer {
@@ -74,11 +78,12 @@ struct par_trainer {
 
     par__begun begun[PAR_STEPS_BEGUN]; /* step k has place k mod PAR_STEPS_BEGUN */
     int64_t n_begun, n_ended;          /* steps */
-    double ended;                      /* s: when the last one ended */
     bool upload;                       /* the device's state is not this one: */
     int64_t consumed, updates;         /* as of the last step that ended */
     par_scaler scaler;
     char choices[PAR_CHOICES_NBYTES]; /* of the backend, as a checkpoint stores or had them */
+    par__timer *timer;                /* NULL while measuring */
+    double busy, walked;              /* s of the last walk that was measured */
     double gradient_scale;            /* of the last step: raw sums to the gradient of the mean loss */
     par_step_times times;
     struct par_generator *generator; /* NULL: none */

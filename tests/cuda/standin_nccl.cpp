@@ -5,6 +5,8 @@
  * in eager mode, as a kernel that waits for its peer must not stop the host. Sums are in rank order with one
  * rounding: for values that are exact in every order, as tests of NCCL have to use, they are NCCL's.
  *
+ * A message begins with the virtual time at which it was sent; what arrives is not there before it.
+ *
  * PAR_STANDIN_NCCL=error makes every communicator report an asynchronous error.
  */
 #include "tests/cuda/standin.h"
@@ -48,21 +50,26 @@ std::string name_of(const ncclComm *c, int from, int to, size_t k) {
     return c->folder + "/" + std::to_string(from) + "-" + std::to_string(to) + "-" + std::to_string(k);
 }
 
-void post(ncclComm *c, int to, const void *data, size_t nbytes) {
+void post(ncclComm *c, int to, const void *data, size_t nbytes, double moment) {
     std::string name = name_of(c, c->rank, to, c->n_sent[(size_t)to]++), part = name + ".part";
     FILE *file = fopen(part.c_str(), "wb");
-    if (!file || fwrite(data, 1, nbytes, file) != nbytes || fclose(file) != 0) abort();
+    if (!file || fwrite(&moment, sizeof moment, 1, file) != 1 || fwrite(data, 1, nbytes, file) != nbytes ||
+        fclose(file) != 0)
+        abort();
     rename(part.c_str(), name.c_str());
 }
 
-void take(const std::string &name, void *data, size_t nbytes) {
+void take(const std::string &name, void *data, size_t nbytes, cudaStream_t stream) {
+    double moment = 0;
     FILE *file;
     while (!(file = fopen(name.c_str(), "rb"))) usleep(50);
+    bool begun = fread(&moment, sizeof moment, 1, file) == 1;
     size_t n = fread(data, 1, nbytes, file);
     bool longer = fgetc(file) != EOF;
     fclose(file);
     unlink(name.c_str());
-    if (n != nbytes || longer) {
+    standin_not_before(stream, moment);
+    if (!begun || n != nbytes || longer) {
         fprintf(stderr, "stand-in of NCCL: %s has other than %zu bytes\n", name.c_str(), nbytes);
         abort();
     }
@@ -109,7 +116,8 @@ std::vector<std::string> exchange(ncclComm *c, const void *src, size_t nbytes, s
     std::vector<std::string> names;
     standin_finish(stream);
     standin_open();
-    for (int j = 0; j < c->n; j++) post(c, j, (const char *)src + (size_t)j * stride, nbytes);
+    for (int j = 0; j < c->n; j++)
+        post(c, j, (const char *)src + (size_t)j * stride, nbytes, standin_now(stream));
     standin_close();
     for (int j = 0; j < c->n; j++) names.push_back(expect(c, j));
     return names;
@@ -121,7 +129,7 @@ void reduce_later(std::vector<std::string> names, void *dst, size_t n, ncclDataT
         std::vector<std::vector<char>> all;
         for (auto &name : names) {
             all.emplace_back(n * size_of(type));
-            take(name, all.back().data(), all.back().size());
+            take(name, all.back().data(), all.back().size(), stream);
         }
         add(type, dst, all, n);
     });
@@ -200,7 +208,7 @@ ncclResult_t ncclAllGather(const void *src, void *dst, size_t n, ncclDataType_t 
     size_t nbytes = n * size_of(type);
     std::vector<std::string> names = exchange(c, src, nbytes, 0, stream);
     standin_defer(stream, [=] {
-        for (size_t j = 0; j < names.size(); j++) take(names[j], (char *)dst + j * nbytes, nbytes);
+        for (size_t j = 0; j < names.size(); j++) take(names[j], (char *)dst + j * nbytes, nbytes, stream);
     });
     return ncclSuccess;
 }
@@ -208,13 +216,13 @@ ncclResult_t ncclSend(const void *src, size_t n, ncclDataType_t type, int peer, 
                       cudaStream_t stream) {
     standin_finish(stream);
     standin_open();
-    post(c, peer, src, n * size_of(type));
+    post(c, peer, src, n * size_of(type), standin_now(stream));
     standin_close();
     return ncclSuccess;
 }
 ncclResult_t ncclRecv(void *dst, size_t n, ncclDataType_t type, int peer, ncclComm_t c, cudaStream_t stream) {
     std::string name = expect(c, peer);
-    standin_defer(stream, [=] { take(name, dst, n * size_of(type)); });
+    standin_defer(stream, [=] { take(name, dst, n * size_of(type), stream); });
     return ncclSuccess;
 }
 ncclResult_t ncclBroadcast(const void *src, void *dst, size_t n, ncclDataType_t type, int root, ncclComm_t c,

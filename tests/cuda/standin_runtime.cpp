@@ -1,11 +1,14 @@
 /* The CUDA runtime's stand-in: memory, streams, events, properties. See standin.h. */
 #include "tests/cuda/standin.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
+#include <memory>
 #include <string>
 #include <sys/mman.h>
 
@@ -13,10 +16,17 @@ struct CUstream_st {
     std::deque<std::function<void()>> items;
     size_t n_put = 0, n_done = 0;
     size_t n_deferred = 0; /* items up to the last one that waits for another process */
+    double now = 0;        /* by the virtual clock: when its last item ended */
+};
+/* One record; waits for it keep it, as the event may be recorded again before their turn. */
+struct moment {
+    double seconds = 0;
 };
 struct CUevent_st {
     CUstream_st *stream = nullptr;
-    size_t n = 0; /* items of the stream before the record */
+    size_t n = 0; /* items of the stream up to the record */
+    bool timed = false;
+    std::shared_ptr<moment> last;
 };
 
 namespace {
@@ -25,10 +35,23 @@ CUstream_st default_stream;
 std::map<char *, size_t> device_blocks;
 int n_open;
 cudaError_t last_error = cudaSuccess;
+double host_now; /* by the virtual clock: the latest moment that the host has seen */
 
 bool eager() {
     static const char *mode = getenv("PAR_STANDIN");
     return mode && !strcmp(mode, "eager");
+}
+
+/* Seconds that a kernel takes by the virtual clock; 0: the real one. */
+double tick() {
+    static const char *text = getenv("PAR_STANDIN_TICK");
+    static double seconds = text ? atof(text) : 0;
+    return seconds;
+}
+
+double clock_of(const CUstream_st *s) {
+    if (tick() > 0) return s->now;
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 CUstream_st *of(cudaStream_t s) {
@@ -44,8 +67,13 @@ void run_until(CUstream_st *s, size_t n) {
     }
 }
 
-void put(CUstream_st *s, std::function<void()> item, bool later = false) {
-    s->items.push_back(std::move(item));
+/* No item begins before the host has put it there. */
+void put(CUstream_st *s, std::function<void()> item, double takes = 0, bool later = false) {
+    s->items.push_back([=, from = host_now, item = std::move(item)] {
+        s->now = std::max(s->now, from);
+        item();
+        s->now += takes;
+    });
     s->n_put++;
     if (later) s->n_deferred = s->n_put;
     if (eager() && s->n_done >= s->n_deferred) run_until(s, s->n_put);
@@ -57,6 +85,16 @@ std::function<void()> opened(std::function<void()> item) {
         item();
         standin_close();
     };
+}
+
+/* Copies and fills take no time by the virtual clock. */
+void put_copy(cudaStream_t stream, std::function<void()> item) {
+    put(of(stream), opened(std::move(item)));
+}
+
+/* The host waited for what ended then. */
+void host_saw(double moment) {
+    host_now = std::max(host_now, moment);
 }
 
 size_t pages(size_t nbytes) {
@@ -81,10 +119,16 @@ void standin_close() {
     if (--n_open == 0) protect(PROT_NONE);
 }
 void standin_enqueue(cudaStream_t stream, std::function<void()> item) {
-    put(of(stream), opened(std::move(item)));
+    put(of(stream), opened(std::move(item)), tick());
 }
 void standin_defer(cudaStream_t stream, std::function<void()> item) {
-    put(of(stream), opened(std::move(item)), true);
+    put(of(stream), opened(std::move(item)), 0, true);
+}
+double standin_now(cudaStream_t stream) {
+    return std::max(of(stream)->now, host_now);
+}
+void standin_not_before(cudaStream_t stream, double moment) {
+    of(stream)->now = std::max(of(stream)->now, moment);
 }
 void standin_finish(cudaStream_t stream) {
     run_until(of(stream), of(stream)->n_put);
@@ -214,19 +258,19 @@ cudaError_t cudaMemcpy(void *dst, const void *src, size_t nbytes, enum cudaMemcp
 }
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t nbytes, enum cudaMemcpyKind, cudaStream_t s) {
     /* From pageable memory CUDA may return before or after it was read; both happen here, by mode. */
-    standin_enqueue(s, [=] { memmove(dst, src, nbytes); });
+    put_copy(s, [=] { memmove(dst, src, nbytes); });
     return cudaSuccess;
 }
 cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width,
                               size_t height, enum cudaMemcpyKind, cudaStream_t s) {
-    standin_enqueue(s, [=] {
+    put_copy(s, [=] {
         for (size_t i = 0; i < height; i++)
             memmove((char *)dst + i * dst_pitch, (const char *)src + i * src_pitch, width);
     });
     return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t nbytes, cudaStream_t s) {
-    standin_enqueue(s, [=] { memset(p, value, nbytes); });
+    put_copy(s, [=] { memset(p, value, nbytes); });
     return cudaSuccess;
 }
 
@@ -249,20 +293,25 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
     standin_finish(s);
+    host_saw(of(s)->now);
     return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize(void) {
-    standin_finish(nullptr);
-    return cudaSuccess;
+    return cudaStreamSynchronize(nullptr);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
-    CUstream_st *stream = e->stream;
+    CUstream_st *stream = e->stream, *waiting = of(s);
     size_t n = e->n;
-    if (stream) put(of(s), [=] { run_until(stream, n); });
+    if (stream)
+        put(waiting, [=, last = e->last] {
+            run_until(stream, n);
+            waiting->now = std::max(waiting->now, last->seconds);
+        });
     return cudaSuccess;
 }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags) {
     *out = new CUevent_st;
+    (*out)->timed = !(flags & cudaEventDisableTiming);
     return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t e) {
@@ -270,18 +319,34 @@ cudaError_t cudaEventDestroy(cudaEvent_t e) {
     return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
-    e->stream = of(s);
-    e->n = of(s)->n_put;
+    CUstream_st *stream = of(s);
+    auto last = std::make_shared<moment>();
+    put(stream, [=] { last->seconds = clock_of(stream); });
+    e->stream = stream;
+    e->n = stream->n_put;
+    e->last = last;
     return cudaSuccess;
 }
 /* Each question lets one item run, so that somebody who polls gets there. */
 cudaError_t cudaEventQuery(cudaEvent_t e) {
-    if (!e->stream || e->stream->n_done >= e->n) return cudaSuccess;
-    run_until(e->stream, e->stream->n_done + 1);
-    return e->stream->n_done >= e->n ? cudaSuccess : cudaErrorNotReady;
+    if (e->stream && e->stream->n_done < e->n) run_until(e->stream, e->stream->n_done + 1);
+    if (e->stream && e->stream->n_done < e->n) return cudaErrorNotReady;
+    if (e->stream && tick() > 0) host_saw(e->last->seconds);
+    return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
-    if (e->stream) run_until(e->stream, e->n);
+    if (!e->stream) return cudaSuccess;
+    run_until(e->stream, e->n);
+    if (tick() > 0) host_saw(e->last->seconds);
+    return cudaSuccess;
+}
+/* As CUDA: both with timing, recorded, and done; in steps of half a microsecond by a real clock. */
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
+    for (cudaEvent_t e : {from, to})
+        if (!e->timed || !e->stream) return failed(cudaErrorInvalidResourceHandle);
+    for (cudaEvent_t e : {from, to})
+        if (e->stream->n_done < e->n) return failed(cudaErrorNotReady);
+    *ms = (float)(1e3 * (to->last->seconds - from->last->seconds));
     return cudaSuccess;
 }
 cudaError_t cudaFuncSetAttribute(const void *, enum cudaFuncAttribute, int) {

@@ -499,6 +499,44 @@ static void run_halted(par_transport *transport) {
     end(&e);
 }
 
+/* By the device's clock a training step's forward is the kernels of as many micro-batches evaluated and one
+ * more for each, the gradient of the logits; a recomputed forward is the backward's, and one rank stands
+ * still for nobody. Without dropout, as evaluation has none. */
+static void run_times(par_transport *transport) {
+    setting set = {"gpt", false, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 16, 1, 1, 1, 1, 0};
+    par_step_times times[2] = {{0}};
+    double forward = 0;
+    for (int full = 0; full < 2 && !harness_failed(); full++) {
+        experiment e;
+        par_trainer *t = NULL;
+        par_vote vote;
+        double loss;
+        set.recompute = full ? PAR_RECOMPUTE_FULL : PAR_RECOMPUTE_NONE;
+        begin(&e, transport, &set);
+        par_transformer_destroy(&e.model);
+        e.config.dropout = 0;
+        CHECK_OK(par_transformer_create(&e.config, &e.model));
+        e.params.model = e.model;
+        par_source source = check_source(&e.data);
+        par_trainer_params params = on(&e, far_backend(false));
+        CHECK_OK(par_trainer_create(transport, &params, &t));
+        far_counts_reset();
+        CHECK_OK(par_trainer_evaluate(t, &source, 0, set.batch, &loss));
+        forward = FAR_KERNEL_S * (double)(far_counts_get().kernels + par_trainer_n_micro(t));
+        CHECK_OK(par_trainer_step(t, &source, 1e-3f, false, &vote));
+        times[full] = *par_trainer_times(t);
+        CHECK(times[full].forward == forward, "forward takes %g kernels, evaluated %g",
+              times[full].forward / FAR_KERNEL_S, forward / FAR_KERNEL_S);
+        CHECK(times[full].wait_pipeline == 0 && times[full].bubble == 0, "one stage waits for %g kernels",
+              times[full].wait_pipeline / FAR_KERNEL_S);
+        par_trainer_destroy(&t);
+        end(&e);
+    }
+    CHECK(times[0].backward > forward && times[1].backward == times[0].backward + forward,
+          "backward takes %g kernels, with a recomputed forward of %g %g", times[0].backward / FAR_KERNEL_S,
+          forward / FAR_KERNEL_S, times[1].backward / FAR_KERNEL_S);
+}
+
 /* What the host reads and writes is the host's; the rest, the device's, and as much as planned. */
 static void run_plan(par_transport *transport) {
     const setting set = {"gpt", false, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 16, 1, 1, 1, 1, 0};
@@ -543,6 +581,7 @@ static const harness_case cases[] = {
     {"no-waits", NULL, 1, run_waits, 0},
     {"ahead-of-votes", NULL, 4, run_ahead_of_votes, 0},
     {"halted", NULL, 2, run_halted, 0},
+    {"times-are-the-device's", NULL, 1, run_times, 0},
     {"plan-equals-run", NULL, 1, run_plan, 0},
     {"verify", NULL, 1, run_verify, 0},
 };

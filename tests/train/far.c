@@ -46,7 +46,7 @@ typedef union {
 typedef struct far_stream far_stream;
 
 typedef struct {
-    enum { KERNEL, COPY, ZERO, WAIT } kind;
+    enum { KERNEL, COPY, ZERO, WAIT, RECORD } kind;
     par_op op;
     any_args args;
     void *workspace;
@@ -55,17 +55,21 @@ typedef struct {
     size_t nbytes;
     far_stream *stream; /* of WAIT: until its items below n are done */
     int64_t n;
+    par_event *event; /* of RECORD */
 } item;
 
 struct far_stream {
     par_stream base;
     item *items; /* [MAX_ITEMS], a ring */
     int64_t n_put, n_done;
+    int64_t n_kernels; /* that have run: its clock */
 };
 
 struct par_event {
     far_stream *stream; /* NULL: never recorded */
     int64_t n;
+    bool timed;
+    int64_t n_kernels; /* timed: of the stream, when it got there */
 };
 
 static par_backend far;
@@ -141,8 +145,10 @@ static int place_of(const void *p) {
 static void run_until(far_stream *s, int64_t n);
 
 /* Without the stream: its progress would run while the pages are open. */
-static void run_item(const item *x) {
+static void run_item(far_stream *s, const item *x) {
     par_status st = PAR_OK;
+    if (x->kind == RECORD) x->event->n_kernels = s->n_kernels;
+    if (x->kind == KERNEL) s->n_kernels++;
     if (x->kind == WAIT) {
         run_until(x->stream, x->n);
         return;
@@ -160,7 +166,7 @@ static void run_until(far_stream *s, int64_t n) {
     open_memory();
     while (s->n_done < n) {
         item *x = &s->items[s->n_done % MAX_ITEMS];
-        run_item(x);
+        run_item(s, x);
         memset(&x->args, 0xff, sizeof x->args); /* nobody may use them again */
         s->n_done++;
     }
@@ -278,14 +284,39 @@ static par_status event_create(par_event **out) {
     return PAR_OK;
 }
 
+static par_status timed_event_create(par_event **out) {
+    PAR_TRY(event_create(out));
+    (*out)->timed = true;
+    return PAR_OK;
+}
+
+/* A timed one is written to when its stream gets there. */
 static void event_destroy(par_event *event) {
+    if (event->timed && event->stream && event->stream->n_done < event->n) abort();
     alive--;
     free(event);
 }
 
 static par_status record(par_stream *stream, par_event *event) {
-    event->stream = of(stream);
-    event->n = event->stream->n_put;
+    far_stream *s = event->stream = of(stream);
+    event->n = s->n_put;
+    if (!event->timed) return PAR_OK;
+    item *x = put(s);
+    x->kind = RECORD;
+    x->event = event;
+    event->n++;
+    return enqueued(s);
+}
+
+static par_status elapsed(par_event *from, par_event *to, double *seconds) {
+    par_event *const both[] = {from, to};
+    for (int i = 0; i < 2; i++)
+        if (!both[i]->timed || !both[i]->stream || both[i]->stream->n_done < both[i]->n)
+            PAR_FAIL(PAR_ERR_UNSUPPORTED, "far: an event is %s",
+                     !both[i]->timed    ? "not timed"
+                     : !both[i]->stream ? "not recorded"
+                                        : "not done");
+    *seconds = FAR_KERNEL_S * (double)(to->n_kernels - from->n_kernels);
     return PAR_OK;
 }
 
@@ -348,6 +379,8 @@ const par_backend *far_backend(bool eager) {
                         .wait = wait,
                         .query = query,
                         .sync = sync,
+                        .timed_event_create = timed_event_create,
+                        .elapsed = elapsed,
                         .choices = choices,
                         .choose = far_choose};
 #define FAR_ENTRY(op, type)                                                                                  \

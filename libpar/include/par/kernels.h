@@ -375,6 +375,12 @@ typedef struct par_backend {
     par_status (*wait)(par_stream *, par_event *); /* the stream waits, the host does not */
     par_status (*query)(par_event *, bool *done);  /* of the last record; true before the first */
     par_status (*sync)(par_stream *);              /* the host waits */
+    /* Events that tell when a stream got to them; both NULL on the host, where calls run before they return
+     * and the caller's clock tells. elapsed: seconds by the device's clock between the last records of two
+     * timed events of one stream, `from` recorded first. It waits for nothing: an error if either was never
+     * recorded or has not happened yet. */
+    par_status (*timed_event_create)(par_event **out);
+    par_status (*elapsed)(par_event *from, par_event *to, double *seconds);
     /* What was timed and chosen, as text [PAR_CHOICES_NBYTES at most] from which another run chooses the
      * same; NULL: nothing is ever timed. choose: PAR_ERR_OPTION if the text is another library's or device's.
      */

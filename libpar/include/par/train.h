@@ -66,11 +66,14 @@ typedef struct {
     par_status status;   /* the worst of all ranks */
 } par_vote;
 
-/* This rank's figures of the last step, s. On a device that is not the host, forward and backward are the
- * time of enqueueing them, wait_dp has the wait for them in it, and no bubble is measured. */
+/* This rank's figures of the last step that ended, s. On a device that is not the host all but `data` are the
+ * device's, of its compute stream: wait_pipeline is what the schedule took beside forward and backward, its
+ * transfers and where the stream stood still. */
 typedef struct {
     double total, data, forward, backward, wait_pipeline, wait_dp, update;
-    double bubble; /* measured: (total of the schedule - busy) / busy, the largest of all stages */
+    double bubble; /* measured: (total of the schedule - busy) / busy, the largest of all stages. It is voted
+                      on; on a device the vote has that of the last step that had ended when this one was
+                      begun, 0 in the first ones */
     double ideal_bubble;
 } par_step_times;
 

@@ -1,0 +1,125 @@
+/* Phases of a stream's work, by events or by the clock: see timer.h. */
+#include "timer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "libpar/base/clock.h"
+
+enum { ROUNDS = 2, NONE = -1 };
+
+typedef struct {
+    int phase;
+    bool ended;
+    par_event *from, *to;  /* on a device */
+    double begin_s, end_s; /* on the host */
+} span;
+
+typedef struct {
+    span *spans; /* [max] */
+    int n;
+    int open[PAR__TIMER_PHASES]; /* the span that has begun; NONE */
+} set;
+
+struct par__timer {
+    const par_backend *backend;
+    int max;
+    int64_t n_rounds;
+    set sets[ROUNDS]; /* round k in set k mod ROUNDS */
+};
+
+static bool by_events(const par__timer *t) {
+    return t->backend->elapsed != NULL;
+}
+
+static set *current(par__timer *t) {
+    return &t->sets[(t->n_rounds - 1) % ROUNDS];
+}
+
+static par_status take_set(par__timer *t, set *s) {
+    s->spans = calloc((size_t)t->max + 1, sizeof *s->spans);
+    if (!s->spans) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d timed spans", t->max);
+    for (int i = 0; by_events(t) && i < t->max; i++) {
+        PAR_TRY(t->backend->timed_event_create(&s->spans[i].from));
+        PAR_TRY(t->backend->timed_event_create(&s->spans[i].to));
+    }
+    return PAR_OK;
+}
+
+par_status par__timer_create(const par_backend *backend, int max_spans, par__timer **out) {
+    par_status st = PAR_OK;
+    par__timer *t = calloc(1, sizeof *t);
+    if (!t) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a timer");
+    t->backend = backend;
+    t->max = max_spans;
+    for (int i = 0; i < ROUNDS; i++) PAR_TRY_GOTO(take_set(t, &t->sets[i]), out_timer);
+    *out = t;
+    return PAR_OK;
+out_timer:
+    par__timer_destroy(&t);
+    return st;
+}
+
+void par__timer_destroy(par__timer **handle) {
+    par__timer *t = *handle;
+    if (!t) return;
+    for (int k = 0; k < ROUNDS; k++) {
+        span *spans = t->sets[k].spans;
+        for (int i = 0; spans && i < t->max; i++) {
+            if (spans[i].from) t->backend->event_destroy(spans[i].from);
+            if (spans[i].to) t->backend->event_destroy(spans[i].to);
+        }
+        free(spans);
+    }
+    free(t);
+    *handle = NULL;
+}
+
+int64_t par__timer_round(par__timer *t) {
+    t->n_rounds++;
+    set *s = current(t);
+    s->n = 0;
+    for (int p = 0; p < PAR__TIMER_PHASES; p++) s->open[p] = NONE;
+    return t->n_rounds - 1;
+}
+
+par_status par__timer_begin(par__timer *t, int phase, par_stream *stream) {
+    if (t->n_rounds == 0) PAR_FAIL(PAR_ERR_INTERNAL, "phase %d is timed before the first round", phase);
+    set *s = current(t);
+    if (s->open[phase] != NONE) PAR_FAIL(PAR_ERR_INTERNAL, "a span of phase %d has not ended", phase);
+    if (s->n == t->max) PAR_FAIL(PAR_ERR_INTERNAL, "more than the %d timed spans planned", t->max);
+    span *x = &s->spans[s->n];
+    x->phase = phase;
+    x->ended = false;
+    s->open[phase] = s->n++;
+    if (by_events(t)) return t->backend->record(stream, x->from);
+    x->begin_s = par__seconds();
+    return PAR_OK;
+}
+
+par_status par__timer_end(par__timer *t, int phase, par_stream *stream) {
+    set *s = t->n_rounds > 0 ? current(t) : NULL;
+    if (!s || s->open[phase] == NONE) PAR_FAIL(PAR_ERR_INTERNAL, "no span of phase %d has begun", phase);
+    span *x = &s->spans[s->open[phase]];
+    s->open[phase] = NONE;
+    x->ended = true;
+    if (by_events(t)) return t->backend->record(stream, x->to);
+    x->end_s = par__seconds();
+    return PAR_OK;
+}
+
+par_status par__timer_read(const par__timer *t, int64_t round, double seconds[PAR__TIMER_PHASES]) {
+    memset(seconds, 0, PAR__TIMER_PHASES * sizeof *seconds);
+    if (round < 0 || round >= t->n_rounds || round < t->n_rounds - ROUNDS)
+        PAR_FAIL(PAR_ERR_INTERNAL, "round %lld of %lld: the times of the last %d are kept", (long long)round,
+                 (long long)t->n_rounds, ROUNDS);
+    const set *s = &t->sets[round % ROUNDS];
+    for (int i = 0; i < s->n; i++) {
+        const span *x = &s->spans[i];
+        double took = x->end_s - x->begin_s;
+        if (!x->ended) PAR_FAIL(PAR_ERR_INTERNAL, "a span of phase %d has not ended", x->phase);
+        if (by_events(t)) PAR_TRY(t->backend->elapsed(x->from, x->to, &took));
+        seconds[x->phase] += took;
+    }
+    return PAR_OK;
+}
