@@ -129,8 +129,7 @@ static par_status set_alignments(cublasLtMatmulPreference_t preference, const pa
     return PAR_OK;
 }
 
-/* "No such algorithm", in contrast to a library that fails: the statuses that its documentation has for it.
- */
+/* "No such algorithm", by the statuses documented for it, in contrast to a library that fails. */
 static bool is_refusal(cublasStatus_t status, int n) {
     return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE ||
            (status == CUBLAS_STATUS_SUCCESS && n == 0);
