@@ -86,6 +86,15 @@ static par_status dropout(check c, const par_dropout *d) {
     return at_most(c, "dropout.site", d->site, 65535);
 }
 
+static par_status bias_gradient(check c, const par_gemm *a) {
+    if (a->dtype_c != PAR_F32 || a->bias)
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%s: the gradient of a bias with dtype_c %s and %s: dtype_c must be fp32 and bias NULL",
+                 c.op, par_dtype_name(a->dtype_c), a->bias ? "a bias" : "no bias");
+    PAR_TRY(pointer(c, "aux", a->aux, a->m));
+    return zero_or_one(c, a->beta);
+}
+
 static par_status check_gemm(check c, const void *args) {
     const par_gemm *a = args;
     PAR_TRY(float_type(c, "dtype", a->dtype));
@@ -99,6 +108,7 @@ static par_status check_gemm(check c, const void *args) {
     PAR_TRY(matrix(c, "b", a->tb ? a->n : a->k, a->tb ? a->k : a->n, "ldb", a->ldb, a->b));
     PAR_TRY(matrix(c, "c", a->m, a->n, "ldc", a->ldc, a->c));
     if (a->epilogue == PAR_EPILOGUE_NONE) return zero_or_one(c, a->beta);
+    if (a->epilogue == PAR_EPILOGUE_BIAS_GRADIENT) return bias_gradient(c, a);
     if ((a->epilogue != PAR_EPILOGUE_GELU && a->epilogue != PAR_EPILOGUE_GELU_BACKWARD) || a->beta != 0 ||
         a->dtype_c != a->dtype)
         PAR_FAIL(

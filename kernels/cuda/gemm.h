@@ -34,6 +34,7 @@ typedef struct {
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algorithm;
+    bool refused; /* cuBLASLt has no algorithm with the bias gradient: product and column sum are run apart */
 } par__gemm_plan;
 
 #define PAR__LT_TRY(call)                                                                                    \
@@ -47,9 +48,9 @@ par_status par__gemm_failed(cublasStatus_t status, const char *call);
 void par__gemm_open_plans(cublasLtHandle_t handle, bool tf32);
 par__gemm_key par__gemm_key_of(const par_gemm *args, bool bias);
 int64_t par__gemm_nbytes(par_dtype dtype);
-/* The plan of a key, made if it is not there. */
+/* The plan of a key, made if it is not there. Only that of a bias gradient can be `refused`. */
 par_status par__gemm_plan_get(const par__gemm_key *key, par__gemm_plan **out);
-/* Pointers of the epilogue for the next product. */
+/* Pointers of the epilogue for the next product; bias: also where its gradient goes, on 16 bytes. */
 par_status par__gemm_point(const par__gemm_plan *plan, const void *bias, const void *aux);
 /* Choose again for every plan that there is. */
 par_status par__gemm_choose_again(void);

@@ -72,7 +72,8 @@ static par_status take_operands(const par__gemm_key *k, operands *o) {
     PAR_TRY(take((k->tb ? k->n : k->k) * k->ldb, type, &o->b));
     PAR_TRY(take(k->m * k->ldc, type_c, &o->c));
     PAR_TRY(take(k->m * k->ldc, type, &o->aux));
-    PAR_TRY(take(k->n, type, &o->bias));
+    bool gradient = k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT; /* fp32 [m] in place of a bias */
+    PAR_TRY(take(gradient ? k->m : k->n, gradient ? PAR_F32 : type, &o->bias));
     return take(PAR__GEMM_WORKSPACE, PAR_F32, &o->workspace);
 }
 

@@ -33,6 +33,11 @@ static bool is_aligned(const void *p, int64_t ld, par_dtype dtype) {
     return (uintptr_t)p % PAR__GEMM_ALIGNED == 0 && ld * par__gemm_nbytes(dtype) % PAR__GEMM_ALIGNED == 0;
 }
 
+/* GELU and its backward have a matrix beside c. */
+static bool has_aux(int32_t epilogue) {
+    return epilogue == PAR_EPILOGUE_GELU || epilogue == PAR_EPILOGUE_GELU_BACKWARD;
+}
+
 par__gemm_key par__gemm_key_of(const par_gemm *g, bool bias) {
     par__gemm_key out;
     memset(&out, 0, sizeof out);
@@ -43,7 +48,7 @@ par__gemm_key par__gemm_key_of(const par_gemm *g, bool bias) {
     out.aligned = is_aligned(g->a, g->lda, g->dtype) && is_aligned(g->b, g->ldb, g->dtype) &&
                   is_aligned(g->c, g->ldc, g->dtype_c) &&
                   (!bias || (uintptr_t)g->bias % PAR__GEMM_ALIGNED == 0) &&
-                  (!g->epilogue || (uintptr_t)g->aux % PAR__GEMM_ALIGNED == 0);
+                  (!has_aux(out.epilogue) || (uintptr_t)g->aux % PAR__GEMM_ALIGNED == 0);
     return out;
 }
 
@@ -60,12 +65,28 @@ static void destroy(par__gemm_plan *p) {
     if (p->operation) cublasLtMatmulDescDestroy(p->operation);
 }
 
-/* cuBLASLt's GELU is the tanh form. */
+/* cuBLASLt's GELU is the tanh form. Its second factor is our a. */
 static cublasLtEpilogue_t epilogue_of(const par__gemm_key *k) {
     if (k->epilogue == PAR_EPILOGUE_GELU)
         return k->bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
     if (k->epilogue == PAR_EPILOGUE_GELU_BACKWARD) return CUBLASLT_EPILOGUE_DGELU;
+    if (k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT) return CUBLASLT_EPILOGUE_BGRADB;
     return k->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+/* The types of what the epilogue reads or writes beside c; a bias and its gradient have the type of c. */
+static par_status describe_epilogue(par__gemm_plan *p) {
+    const par__gemm_key *k = &p->key;
+    cudaDataType_t type_aux = type_of((par_dtype)k->dtype), type_gradient = CUDA_R_32F;
+    if (k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT)
+        PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
+                                                   &type_gradient, sizeof type_gradient));
+    if (!has_aux(k->epilogue)) return PAR_OK;
+    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &k->ldc,
+                                               sizeof k->ldc));
+    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE,
+                                               &type_aux, sizeof type_aux));
+    return PAR_OK;
 }
 
 static par_status describe_operation(par__gemm_plan *p) {
@@ -74,7 +95,6 @@ static par_status describe_operation(par__gemm_plan *p) {
     cublasComputeType_t compute =
         k->dtype == PAR_F32 && tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasLtEpilogue_t epilogue = epilogue_of(k);
-    cudaDataType_t type_aux = type_of((par_dtype)k->dtype);
     PAR__LT_TRY(cublasLtMatmulDescCreate(&p->operation, compute, CUDA_R_32F));
     PAR__LT_TRY(
         cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
@@ -82,12 +102,7 @@ static par_status describe_operation(par__gemm_plan *p) {
         cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
     PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
                                                sizeof epilogue));
-    if (!k->epilogue) return PAR_OK;
-    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &k->ldc,
-                                               sizeof k->ldc));
-    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE,
-                                               &type_aux, sizeof type_aux));
-    return PAR_OK;
+    return describe_epilogue(p);
 }
 
 /* By columns: a matrix of r rows and c columns of ours has c rows and r columns. */
@@ -114,6 +129,12 @@ static par_status set_alignments(cublasLtMatmulPreference_t preference, const pa
     return PAR_OK;
 }
 
+/* "No such algorithm", by the statuses documented for it, in contrast to a library that fails. */
+static bool is_refusal(cublasStatus_t status, int n) {
+    return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE ||
+           (status == CUBLAS_STATUS_SUCCESS && n == 0);
+}
+
 static par_status choose(par__gemm_plan *p) {
     par_status st = PAR_OK;
     const par__gemm_key *k = &p->key;
@@ -130,6 +151,8 @@ static par_status choose(par__gemm_plan *p) {
                                                 MAX_CANDIDATES, candidates, &n);
     cublasLtMatmulPreferenceDestroy(preference);
     PAR_TRY(st);
+    p->refused = k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT && is_refusal(status, n);
+    if (p->refused) return PAR_OK;
     if (status != CUBLAS_STATUS_SUCCESS || n == 0)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "cuBLASLt has no algorithm for [%lld,%lld] = [%lld,%lld] x [%lld,%lld] in %s: %s",
@@ -171,10 +194,10 @@ par_status par__gemm_plan_get(const par__gemm_key *k, par__gemm_plan **out) {
 }
 
 par_status par__gemm_point(const par__gemm_plan *p, const void *bias, const void *aux) {
-    if (p->key.bias)
+    if (p->key.bias || p->key.epilogue == PAR_EPILOGUE_BIAS_GRADIENT)
         PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
                                                    sizeof bias));
-    if (p->key.epilogue)
+    if (has_aux(p->key.epilogue))
         PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER,
                                                    &aux, sizeof aux));
     return PAR_OK;

@@ -25,9 +25,21 @@ static void finish(const par_gemm *g, int64_t at, double s) {
     store(g->c, g->dtype_c, at, s + scaled(g->beta, load(g->c, g->dtype_c, at)));
 }
 
+/* aux [m] (+)= sums of op(a)'s rows */
+static void add_bias_gradient(const par_gemm *g) {
+    float *aux = g->aux;
+    for (int64_t i = 0; i < g->m; i++) {
+        double sum = scaled(g->beta, aux[i]);
+        for (int64_t l = 0; l < g->k; l++)
+            sum += load(g->a, g->dtype, g->ta ? l * g->lda + i : i * g->lda + l);
+        aux[i] = (float)sum;
+    }
+}
+
 par_status par__ref_gemm(par_stream *stream, const void *args, void *workspace) {
     const par_gemm *g = args;
     (void)workspace;
+    if (g->epilogue == PAR_EPILOGUE_BIAS_GRADIENT) add_bias_gradient(g);
     for (int64_t i = 0; i < g->m; i++) {
         for (int64_t j = 0; j < g->n; j++) {
             int64_t at = i * g->ldc + j;

@@ -106,7 +106,8 @@ typedef struct {
     int n_parts;
     par_param *weights[PAR__MAX_PARTS], *biases[PAR__MAX_PARTS]; /* biases[0] NULL: none */
     int64_t in, out;                                             /* local */
-    bool bias_apart; /* the input is split: the bias is added after the sum over tp, by the caller */
+    bool bias_gradient; /* the backend makes it with the weights' gradient */
+    bool bias_apart;    /* the input is split: the bias is added after the sum over tp, by the caller */
     par_dtype dtype_y;
 } par__linear;
 
@@ -118,8 +119,8 @@ par_status par__linear_build_output_split(par__linear *linear, par__place *place
 par_status par__linear_build_input_split(par__linear *linear, par__place *place, par_build *build,
                                          const char *prefix, const par__part *in, int64_t out, bool bias,
                                          double std);
-/* Workspaces of the three products with m rows. */
-par_status par__linear_prepare(const par__linear *linear, par__place *place, par_build *build, int64_t m);
+/* Workspaces of the three products with m rows; with biases called once. */
+par_status par__linear_prepare(par__linear *linear, par__place *place, par_build *build, int64_t m);
 /* Workspace of the forward alone. */
 par_status par__linear_prepare_forward(const par__linear *linear, par__place *place, par_build *build,
                                        int64_t m);

@@ -142,14 +142,23 @@ par_status par__linear_forward_part(const par__linear *linear, const par__place 
     return par__run(place, call, PAR_OP_GEMM, &args);
 }
 
-par_status par__linear_prepare(const par__linear *linear, par__place *place, par_build *build, int64_t m) {
+/* Where the bias is apart its gradient sums own rows, that of the weights all. */
+static bool prepare_bias_gradient(const par__linear *linear, par__place *place, par_build *build,
+                                  par_gemm weights) {
+    if (!linear->biases[0] || linear->bias_apart) return false;
+    weights.epilogue = PAR_EPILOGUE_BIAS_GRADIENT;
+    return par__prepare(place, build, PAR_OP_GEMM, &weights) == PAR_OK;
+}
+
+par_status par__linear_prepare(par__linear *linear, par__place *place, par_build *build, int64_t m) {
     par_gemm forward = forward_args(linear, place, m, NULL, NULL),
              input = input_args(linear, place, m, NULL, NULL),
              weights = weight_args(linear, place, m, NULL, NULL);
     par_column_sum bias = bias_args(linear, place, m, NULL);
     PAR_TRY(par__prepare(place, build, PAR_OP_GEMM, &forward));
     PAR_TRY(par__prepare(place, build, PAR_OP_GEMM, &input));
-    PAR_TRY(par__prepare(place, build, PAR_OP_GEMM, &weights));
+    linear->bias_gradient = prepare_bias_gradient(linear, place, build, weights);
+    if (!linear->bias_gradient) PAR_TRY(par__prepare(place, build, PAR_OP_GEMM, &weights));
     return linear->biases[0] ? par__prepare(place, build, PAR_OP_COLUMN_SUM, &bias) : PAR_OK;
 }
 
@@ -202,6 +211,13 @@ par_status par__linear_backward_weight(const par__linear *linear, const par__pla
                                        const par_call *call, int64_t m, const void *x, const void *dy) {
     par_gemm args = weight_args(linear, place, m, x, dy);
     args.beta = beta(linear->weights, linear->n_parts);
+    /* one beta is for both */
+    if (linear->bias_gradient && linear->biases[0]->written == (args.beta != 0)) {
+        beta(linear->biases, linear->n_parts);
+        args.epilogue = PAR_EPILOGUE_BIAS_GRADIENT;
+        args.aux = linear->biases[0]->grad;
+        return par__run(place, call, PAR_OP_GEMM, &args);
+    }
     PAR_TRY(par__run(place, call, PAR_OP_GEMM, &args));
     return linear->bias_apart ? PAR_OK : par__linear_backward_bias(linear, place, call, m, dy);
 }

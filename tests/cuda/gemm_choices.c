@@ -1,7 +1,8 @@
 #define _POSIX_C_SOURCE 200809L
 /*
  * The choice among candidates for a product: timed once, told as text, and taken again from it with the same
- * bits. On the stand-in, whose two candidates add in opposite orders.
+ * bits. On the stand-in, whose two candidates add in opposite orders. And whether the gradient of a bias is
+ * made with the product or apart.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,6 +65,67 @@ static void test_choices_decide(void) {
     CHECK(strcmp(text, cuda->choices()) == 0, "choices were %s, are %s", text, cuda->choices());
 }
 
+static void *on_device(const void *data, size_t nbytes) {
+    void *out = NULL;
+    CHECK_OK(cuda->memory.alloc(nbytes, &out));
+    CHECK_OK(cuda->copy(NULL, out, data, nbytes));
+    CHECK_OK(cuda->sync(NULL));
+    return out;
+}
+
+static void run_into(float *out, void *device, par_op op, const void *args) {
+    size_t nbytes = 0;
+    void *workspace = NULL;
+    CHECK_OK(par_kernel_prepare(cuda, op, args, &nbytes));
+    CHECK_OK(cuda->memory.alloc(nbytes ? nbytes : 1, &workspace));
+    CHECK_OK(par_kernel_run(cuda, op, NULL, args, workspace));
+    CHECK_OK(cuda->copy(NULL, out, device, M * sizeof(float)));
+    CHECK_OK(cuda->sync(NULL));
+    cuda->memory.release(workspace, 0);
+}
+
+/* The sums of a [K, M], whose elements are fp32 or 16 bits of `bits`: with a product and by a column sum. */
+static void sum_both_ways(par_dtype dtype, const void *bits, size_t nbytes, float *with, float *apart) {
+    static const float zeros[M * N];
+    void *a = on_device(bits, nbytes), *c = on_device(zeros, sizeof zeros),
+         *y = on_device(zeros, M * sizeof(float));
+    void *b = on_device(bits, nbytes);
+    par_gemm g = {.dtype = dtype, .ta = true, .m = M, .n = M, .k = K, .a = a, .lda = M, .b = b, .ldb = M};
+    g.c = c, g.ldc = M, g.epilogue = PAR_EPILOGUE_BIAS_GRADIENT, g.aux = y;
+    par_column_sum sum = {.dtype = dtype, .m = K, .n = M, .x = a, .ldx = M, .y = y};
+    run_into(with, y, PAR_OP_GEMM, &g);
+    run_into(apart, y, PAR_OP_COLUMN_SUM, &sum);
+    void *const blocks[] = {a, b, c, y};
+    for (int i = 0; i < 4; i++) cuda->memory.release(blocks[i], 0);
+}
+
+/*
+ * The stand-in rounds a sum in double once, the own column sum rounds K times. In fp32 the bits must be the
+ * stand-in's; in fp16, for which it has no algorithm, those of the column sum. The noise is scaled so that
+ * the two differ (checked).
+ */
+static void test_bias_gradient(void) {
+    static float a[K * M], exact[M], with[M], apart[M];
+    static uint16_t half[K * M];
+    if (!ready()) return;
+    for (int i = 0; i < K * M; i++) {
+        a[i] = harness_noise(3, (uint64_t)i);
+        /* 1 + a fraction of 10 random bits, times 2^-15 to 2^14: sums of these do not fit fp32 */
+        half[i] = (uint16_t)((1 + i * 7919 % 30) << 10 | (int)(harness_noise(4, (uint64_t)i) * 511 + 512));
+    }
+    for (int j = 0; j < M; j++) {
+        double sum = 0;
+        for (int i = 0; i < K; i++) sum += a[i * M + j];
+        exact[j] = (float)sum;
+    }
+    sum_both_ways(PAR_F32, a, sizeof a, with, apart);
+    CHECK(memcmp(with, exact, sizeof exact) == 0, "the sums in fp32 are not cuBLASLt's");
+    CHECK(memcmp(with, apart, sizeof apart) != 0,
+          "the column sum has cuBLASLt's bits: no way to tell them apart");
+    sum_both_ways(PAR_F16, half, sizeof half, with, apart);
+    CHECK(memcmp(with, apart, sizeof apart) == 0, "the sums in fp16 are not the column sum's");
+}
+
 static void test_choices_of_another_device(void) {
     if (!ready()) return;
     CHECK_FAILS(cuda->choose("cublaslt 1, another GPU;00000000=1;"), PAR_ERR_OPTION, "another GPU");
@@ -72,6 +134,7 @@ static void test_choices_of_another_device(void) {
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {.name = "decide", .run = test_choices_decide},
+        {.name = "bias_gradient", .run = test_bias_gradient},
         {.name = "of_another_device", .run = test_choices_of_another_device},
     };
     const par_device_params params = {.local_size = 1, .device = -1, .tune = true};

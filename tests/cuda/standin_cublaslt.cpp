@@ -1,6 +1,8 @@
 /*
  * cuBLASLt's stand-in: products by columns in fp32, exactly as its documentation states them, with its
- * checks of shapes. Storage by columns is what the caller must get right, so nothing here knows of rows.
+ * checks of shapes. Storage by columns is what the caller must get right, so nothing here knows of rows. It
+ * has no algorithm with a bias gradient for fp16, which the documentation allows: so that callers' other way
+ * runs too.
  */
 #include <cmath>
 #include <cstring>
@@ -20,6 +22,7 @@ struct operation {
     void *aux = nullptr;
     int64_t aux_ld = 0;
     cudaDataType aux_type = CUDA_R_32F;
+    int32_t bias_type = -1; /* that of D */
 };
 struct matrix {
     cudaDataType type;
@@ -51,6 +54,31 @@ bool fits(const operation &o, const matrix &a, const matrix &b, const matrix &c)
     for (const matrix *x : {&a, &b, &c})
         if (x->ld < (int64_t)x->rows) return false;
     return m == c.rows && n == c.columns && k == k2 && m && n && k && a.type == b.type;
+}
+
+/* Whether there is an algorithm for a product that fits. A bias and its gradient have the type of D. */
+bool has_algorithm(const operation &o, const matrix &a, const matrix &c) {
+    switch ((int)o.epilogue) {
+    case CUBLASLT_EPILOGUE_DEFAULT:
+    case CUBLASLT_EPILOGUE_GELU_AUX:
+    case CUBLASLT_EPILOGUE_DGELU: return true;
+    case CUBLASLT_EPILOGUE_BIAS:
+    case CUBLASLT_EPILOGUE_GELU_AUX_BIAS: return o.bias_type == -1 || o.bias_type == (int32_t)c.type;
+    case CUBLASLT_EPILOGUE_BGRADB:
+        return (o.bias_type == -1 || o.bias_type == (int32_t)c.type) && a.type != CUDA_R_16F;
+    default: return false;
+    }
+}
+
+/* An element of D's columns: the sum of op(B)'s over k. Stored, whatever beta is. */
+void bias_gradient(const operation &o, const matrix &b, const matrix &c, const void *B) {
+    bool tb = o.transb != CUBLAS_OP_N;
+    int64_t k = (int64_t)(tb ? b.columns : b.rows);
+    for (int64_t j = 0; j < (int64_t)c.columns; j++) {
+        double sum = 0;
+        for (int64_t l = 0; l < k; l++) sum += at(B, b, tb, l, j);
+        set((void *)(uintptr_t)o.bias, c.type, j, sum);
+    }
 }
 
 double gelu(double x) {
@@ -128,6 +156,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMa
                : which == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER   ? (void *)&o->aux
                : which == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD        ? (void *)&o->aux_ld
                : which == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE ? (void *)&o->aux_type
+               : which == CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE         ? (void *)&o->bias_type
                                                                       : nullptr;
     bool wide = which == CUBLASLT_MATMUL_DESC_BIAS_POINTER ||
                 which == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER ||
@@ -174,6 +203,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     *n = 0;
     if (n_asked < 1 || !fits(*(operation *)d, *(matrix *)a, *(matrix *)b, *(matrix *)c))
         return CUBLAS_STATUS_INVALID_VALUE;
+    if (!has_algorithm(*(operation *)d, *(matrix *)a, *(matrix *)c)) return CUBLAS_STATUS_NOT_SUPPORTED;
     /* two candidates, which add in opposite orders: other bits, as with other algorithms */
     *n = n_asked < 2 ? n_asked : 2;
     for (int i = 0; i < *n; i++) {
@@ -192,10 +222,14 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     matrix ma = *(matrix *)a, mb = *(matrix *)b, mc = *(matrix *)c;
     float alpha_value = *(const float *)alpha, beta_value = *(const float *)beta;
     if (!algorithm || !fits(o, ma, mb, mc)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (!has_algorithm(o, ma, mc)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    bool gradient = o.epilogue == CUBLASLT_EPILOGUE_BGRADB;
+    if (gradient && (!o.bias || (uintptr_t)o.bias % 16 != 0)) return CUBLAS_STATUS_INVALID_VALUE;
     uint64_t which = algorithm->data[0];
     standin_enqueue(stream, [=] {
         if (nbytes) memset(workspace, 0xff, nbytes < 4096 ? nbytes : 4096); /* it is used */
         multiply(o, ma, mb, mc, alpha_value, beta_value, A, B, C, D, which);
+        if (gradient) bias_gradient(o, mb, mc, B);
     });
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -79,6 +79,14 @@ static void test_gemm(void) {
     CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: dtype is int32, must be fp32, bf16 or fp16");
     g = good, g.dtype_c = PAR_BF16;
     CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: dtype_c is bf16, must be fp32 or dtype (fp32)");
+    g = good, g.epilogue = PAR_EPILOGUE_BIAS_GRADIENT, g.beta = 1;
+    CHECK_OK(prepare(PAR_OP_GEMM, &g));
+    g.beta = 0.5f;
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: beta is 0.5, must be 0 or 1");
+    g.beta = 0, g.bias = &g;
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "a bias: dtype_c must be fp32 and bias NULL");
+    g.bias = NULL, g.dtype = g.dtype_c = PAR_BF16;
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "dtype_c bf16");
     g = good, g.m = g.k = INT64_C(1) << 40, g.lda = g.k;
     CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "above 2^60 elements");
     CHECK_FAILS(par_kernel_run(ref(), PAR_OP_COUNT, NULL, &good, NULL), PAR_ERR_ARG, "is unknown");

@@ -119,6 +119,67 @@ static void test_gemm_epilogue(void) {
     }
 }
 
+typedef struct {
+    gemm_variant gemm;
+    int *builds; /* the first is the reference */
+} gradient_variant;
+
+/* The reference is made by the two operations that the epilogue joins, each with its own bound. */
+static void build_bias_gradient(bench *b, const void *variant) {
+    const gradient_variant *made = variant;
+    const gemm_variant *v = &made->gemm;
+    bool apart = (*made->builds)++ == 0;
+    double old = v->beta == 0 ? (double)NAN : v->magnitude;
+    par_gemm g = {.dtype = v->dtype, .ta = true, .tb = v->tb, .m = v->m, .n = v->n, .k = v->k};
+    g.lda = v->m + v->pad;
+    g.ldb = (v->tb ? v->k : v->n) + 2 * v->pad;
+    g.ldc = v->n + 3 * v->pad;
+    g.beta = v->beta;
+    g.a = bench_in(b, v->dtype, v->k, v->m, g.lda, v->magnitude);
+    g.b = bench_in(b, v->dtype, v->tb ? v->n : v->k, v->tb ? v->k : v->n, g.ldb, 1);
+    g.c = bench_inout(b, "c", PAR_F32, v->m, v->n, g.ldc, old,
+                      bench_sum(v->k, v->magnitude / 4) + 4 * BENCH_U * v->magnitude);
+    b->skew = (int)v->pad; /* sums that do not lie on 16 bytes */
+    g.aux = bench_inout(b, "aux", PAR_F32, 1, v->m, v->m, old, bench_sum(v->k + 1, v->magnitude / 2));
+    par_column_sum sum = {
+        .dtype = v->dtype, .m = v->k, .n = v->m, .x = g.a, .ldx = g.lda, .y = g.aux, .beta = v->beta};
+    if (!apart) g.epilogue = PAR_EPILOGUE_BIAS_GRADIENT;
+    bench_call(b, PAR_OP_GEMM, &g);
+    if (apart) bench_call(b, PAR_OP_COLUMN_SUM, &sum);
+}
+
+static void test_gemm_bias_gradient(void) {
+    static const int64_t sizes[][3] = {{1, 1, 1},    {7, 9, 8},    {8, 16, 24},   {33, 5, 131}, {1031, 9, 7},
+                                       {9, 1031, 8}, {7, 9, 1031}, {16, 32, 257}, {5, 3, 0},    {5, 0, 3}};
+    const par_gemm probe = {.ta = true,
+                            .m = 1,
+                            .n = 1,
+                            .k = 1,
+                            .lda = 1,
+                            .ldb = 1,
+                            .ldc = 1,
+                            .epilogue = PAR_EPILOGUE_BIAS_GRADIENT};
+    size_t nbytes;
+    if (!bench_ready()) return;
+    if (par_kernel_prepare(bench_subject, PAR_OP_GEMM, &probe, &nbytes) == PAR_ERR_UNSUPPORTED) {
+        harness_skip("%s has no gradient of a bias as an epilogue", bench_subject->name);
+        return;
+    }
+    for (int i = 0; i < 10 * 3 * 4; i++) {
+        const int64_t *size = sizes[i / 12];
+        gemm_variant v = {.dtype = dtypes[i % 3], .m = size[0], .n = size[1], .k = size[2], .magnitude = 1};
+        v.beta = i / 3 & 1 ? 1 : 0;
+        v.pad = i / 6 & 1 ? 1 + i % 3 : 0;
+        v.tb = i / 12 & 1;
+        int builds = 0;
+        gradient_variant made = {v, &builds};
+        bench_compare(build_bias_gradient, &made,
+                      "gemm with bias gradient in %s, %lld x %lld x %lld, beta %g, pad %lld",
+                      par_dtype_name(v.dtype), (long long)v.m, (long long)v.n, (long long)v.k, (double)v.beta,
+                      (long long)v.pad);
+    }
+}
+
 static void test_gemm_fp32(void) {
     if (!bench_ready()) return;
     gemm_sizes(PAR_F32, PAR_F32);
@@ -344,6 +405,7 @@ const harness_case matrix_cases[] = {
     {.name = "gemm_fp32", .run = test_gemm_fp32},
     {.name = "gemm_16_bits", .run = test_gemm_16_bits},
     {.name = "gemm_epilogue", .run = test_gemm_epilogue},
+    {.name = "gemm_bias_gradient", .run = test_gemm_bias_gradient},
     {.name = "column_sum", .run = test_column_sum},
     {.name = "layernorm", .run = test_layernorm},
     {.name = "rmsnorm", .run = test_rmsnorm},

@@ -69,16 +69,20 @@ typedef enum {
 /* What a product does to its result s = op(a) · op(b) + bias before it stores it, as an own pass over c
  * would. */
 typedef enum {
-    PAR_EPILOGUE_NONE,         /* c = s + beta · c */
-    PAR_EPILOGUE_GELU,         /* aux = s, c = gelu(s) in the tanh form; s may be rounded to dtype before */
-    PAR_EPILOGUE_GELU_BACKWARD /* c = s · dgelu(aux), aux as the forward wrote it */
+    PAR_EPILOGUE_NONE,          /* c = s + beta · c */
+    PAR_EPILOGUE_GELU,          /* aux = s, c = gelu(s) in the tanh form; s may be rounded to dtype before */
+    PAR_EPILOGUE_GELU_BACKWARD, /* c = s · dgelu(aux), aux as the forward wrote it */
+    /* c = s + beta · c, and aux, fp32 [m], = beta · aux + sum over k of op(a)[i,k]: with a = dy (ta) and
+     * c = dW this is the gradient of the bias */
+    PAR_EPILOGUE_BIAS_GRADIENT
 } par_epilogue;
 
 /**
  * c[m,n] = op(a)[m,k] · op(b)[k,n] + bias[n] + beta · c, accumulated in fp32 at least.
  * a is stored [m,k] (ta: [k,m]), b [k,n] (tb: [n,k]); bias may be NULL. a, b and bias have dtype, c has
- * dtype_c (dtype or PAR_F32). c aliases nothing. k = 0 gives bias + beta · c. With an epilogue beta is 0,
- * dtype_c is dtype, aux [m,n] has the type and rows of c; versions may refuse it in prepare.
+ * dtype_c (dtype or PAR_F32). c aliases nothing. k = 0 gives bias + beta · c. With GELU or its backward beta
+ * is 0, dtype_c is dtype, aux [m,n] has the type and rows of c. With a bias's gradient bias is NULL, dtype_c
+ * PAR_F32, and aux aliases nothing. Versions may refuse an epilogue in prepare.
  */
 typedef struct {
     par_dtype dtype, dtype_c;
@@ -93,7 +97,7 @@ typedef struct {
     const void *bias;
     float beta;
     par_epilogue epilogue;
-    void *aux; /* written by GELU, read by GELU_BACKWARD */
+    void *aux; /* written by GELU and BIAS_GRADIENT, read by GELU_BACKWARD */
 } par_gemm;
 
 /** y[j] = beta · y[j] + sum_i x[i,j]: the gradient of a bias. x [m,n] of dtype, y fp32 [n]. */
