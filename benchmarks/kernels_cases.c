@@ -14,7 +14,7 @@ enum { PATTERN = 131071 };
 
 /* The weights of a block and the head, and which product of a weight. */
 enum { QKV, OUT, UP, DOWN, LOGITS };
-enum { FORWARD, UP_GELU, DX, DX_GELU, DW };
+enum { FORWARD, FORWARD_FP32, UP_GELU, DX, DX_GELU, DW };
 
 double bench_now_s(void) {
     struct timespec t;
@@ -121,7 +121,7 @@ static void build_gemm(const bench_case *c, bench_set *set) {
     const bench_place *p = set->place;
     int64_t m = p->m, n, k;
     weight_shape(p->config, c->what, &n, &k);
-    bool forward = c->how == FORWARD || c->how == UP_GELU;
+    bool forward = c->how == FORWARD || c->how == FORWARD_FP32 || c->how == UP_GELU;
     par_gemm g = {.dtype = p->dtype, .dtype_c = p->dtype};
     if (c->how == DW) {
         g.dtype_c = PAR_F32, g.beta = 1, g.ta = true; /* gradients of parameters are fp32, and accumulate */
@@ -131,7 +131,8 @@ static void build_gemm(const bench_case *c, bench_set *set) {
     } else {
         g.m = m, g.n = forward ? n : k, g.k = forward ? k : n, g.tb = forward;
         g.a = typed(set, m * g.k, 1), g.lda = g.k, g.b = typed(set, n * k, 0.02f), g.ldb = k;
-        g.c = typed(set, m * g.n, 1);
+        if (c->how == FORWARD_FP32) g.dtype_c = PAR_F32; /* as the head keeps its logits */
+        g.c = take_pattern(set, g.dtype_c, m * g.n, 1, false);
     }
     g.ldc = g.n;
     if (forward && c->what != LOGITS && p->config->bias) g.bias = typed(set, n, 0.02f);
@@ -263,12 +264,14 @@ static void build_embedding(const bench_case *c, bench_set *set) {
     set->args.embedding = a;
 }
 
+/* `what`: logits in fp32, as the head keeps them */
 static void build_xent(const bench_case *c, bench_set *set) {
     const bench_place *p = set->place;
     int64_t n = padded_vocabulary(p->config);
-    par_xent a = {.dtype = p->dtype, .m = p->m, .n = n, .valid = p->config->vocab, .ldx = n, .p = 1};
+    par_xent a = {.m = p->m, .n = n, .valid = p->config->vocab, .ldx = n, .p = 1};
+    a.dtype = c->what ? PAR_F32 : p->dtype;
     a.seed = 1, a.targets = token_ids(set), a.lse = take_pattern(set, PAR_F32, p->m, 4, true);
-    if (c->op != PAR_OP_XENT_LOSS) a.logits = typed(set, p->m * n, 1);
+    if (c->op != PAR_OP_XENT_LOSS) a.logits = take_pattern(set, a.dtype, p->m * n, 1, false);
     if (c->op != PAR_OP_XENT_BACKWARD) a.stats = take_pattern(set, PAR_F32, 3 * p->m, 1, true);
     if (c->op == PAR_OP_XENT_LOSS) a.sums = floats(set, 2);
     set->args.xent = a;
@@ -321,6 +324,7 @@ const bench_case bench_cases[] = {
     {"gemm dx of mlp down, gelu", PAR_OP_GEMM, build_gemm, DOWN, DX_GELU},
     {"gemm dw of mlp down", PAR_OP_GEMM, build_gemm, DOWN, DW},
     {"gemm logits", PAR_OP_GEMM, build_gemm, LOGITS, FORWARD},
+    {"gemm logits, fp32", PAR_OP_GEMM, build_gemm, LOGITS, FORWARD_FP32},
     {"gemm dx of logits", PAR_OP_GEMM, build_gemm, LOGITS, DX},
     {"gemm dw of logits", PAR_OP_GEMM, build_gemm, LOGITS, DW},
     {"attention", PAR_OP_ATTENTION, build_attention, false, 0},
@@ -345,8 +349,10 @@ const bench_case bench_cases[] = {
     {"embedding", PAR_OP_EMBEDDING, build_embedding, 0, 0},
     {"embedding backward, beta 1", PAR_OP_EMBEDDING_BACKWARD, build_embedding, 0, 0},
     {"xent stats", PAR_OP_XENT_STATS, build_xent, 0, 0},
+    {"xent stats, fp32", PAR_OP_XENT_STATS, build_xent, true, 0},
     {"xent loss", PAR_OP_XENT_LOSS, build_xent, 0, 0},
     {"xent backward", PAR_OP_XENT_BACKWARD, build_xent, 0, 0},
+    {"xent backward, fp32", PAR_OP_XENT_BACKWARD, build_xent, true, 0},
     {"adamw", PAR_OP_ADAMW, build_update, 0, 0},
     {"sgd", PAR_OP_SGD, build_update, 0, 0},
     {"norm2", PAR_OP_NORM2, build_norm2, 0, 0},
