@@ -176,6 +176,15 @@ static par_option *find(par_option *options, int n, const char *name, size_t len
     return NULL;
 }
 
+/* Near in meaning, not in spelling; only what the table has is suggested. */
+static const char *same_meaning(const char *word, const char *const *names, int n) {
+    static const char *const pairs[][2] = {{"backend", "device"}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        for (int k = 0; k < n; k++)
+            if (strcmp(word, pairs[i][0]) == 0 && strcmp(names[k], pairs[i][1]) == 0) return names[k];
+    return NULL;
+}
+
 static void unknown(const par_option *options, int n, const char *name, size_t length,
                     par_problems *problems) {
     const char *names[MAX_OPTIONS];
@@ -183,7 +192,8 @@ static void unknown(const par_option *options, int n, const char *name, size_t l
     int known = n < MAX_OPTIONS ? n : MAX_OPTIONS;
     for (int i = 0; i < known; i++) names[i] = options[i].name;
     snprintf(word, sizeof word, "%.*s", (int)(length < MAX_WORD ? length : MAX_WORD), name);
-    const char *closest = par_closest(word, names, known);
+    const char *closest = same_meaning(word, names, known);
+    if (!closest) closest = par_closest(word, names, known);
     if (closest)
         par_problem(problems, "--%s: unknown option; did you mean --%s?", word, closest);
     else

@@ -1,0 +1,87 @@
+/*
+ * The kernels' benchmark: what its files share. A case is one operation at a shape that follows from a model,
+ * micro-batch and type; it takes its own memory from the backend, so that one case's buffers are gone before
+ * the next one's. Failures end the program with a message: bench_check.
+ */
+#ifndef BENCHMARKS_KERNELS_H
+#define BENCHMARKS_KERNELS_H
+
+#include "par/kernels.h"
+#include "par/transformer.h"
+
+typedef union {
+    par_gemm gemm;
+    par_column_sum column_sum;
+    par_norm norm;
+    par_rope rope;
+    par_attention attention;
+    par_attention_decode decode;
+    par_gelu gelu;
+    par_swiglu swiglu;
+    par_embedding embedding;
+    par_xent xent;
+    par_residual residual;
+    par_update update;
+    par_norm2 norm2;
+    par_cast cast;
+} bench_args;
+
+/* Where a case runs: B samples of T tokens, m = B · T rows. */
+typedef struct {
+    const par_backend *backend;
+    const par_transformer_config *config;
+    par_dtype dtype;
+    int64_t B, T, m;
+    int64_t max_update; /* elements of the optimizer's operations: the model's, but no more than this */
+} bench_place;
+
+enum { BENCH_MAX_BLOCKS = 16 };
+
+/* One copy of a case's arguments and the device memory they point to. */
+typedef struct {
+    const bench_place *place;
+    bench_args args;
+    size_t nbytes; /* of all blocks */
+    int n_blocks;
+    struct {
+        void *data;
+        size_t nbytes;
+    } blocks[BENCH_MAX_BLOCKS];
+} bench_set;
+
+typedef struct bench_case bench_case;
+struct bench_case {
+    const char *label;
+    par_op op;
+    void (*build)(const bench_case *, bench_set *);
+    int what, how; /* of build */
+};
+
+extern const bench_case bench_cases[]; /* ends with a label NULL */
+
+void bench_build(const bench_place *, const bench_case *, bench_set *);
+void bench_free(bench_set *);
+
+/* The floating-point work of an operation by definition, 0 for those bound by memory, and the bytes that it
+ * must read and write at least. */
+double bench_flops(par_op op, const bench_args *);
+double bench_nbytes(par_op op, const bench_args *);
+const char *bench_formula(par_op op);
+
+/* Ends the program with par_error() after `what` unless st is PAR_OK. */
+void bench_check(par_status st, const char *what);
+void *bench_host_memory(size_t nbytes);
+double bench_now_s(void);
+
+typedef struct {
+    double seconds;     /* of a case */
+    double peak_tflops; /* 0: shares of a peak are not printed */
+    size_t cache, copy; /* bytes: working set at least; of the copy that measures bandwidth */
+    const char *filter;
+    bool formulas;
+} bench_device_params;
+
+/* The cases on a device, beside its copy bandwidth. */
+void bench_device(const bench_place *, const bench_device_params *);
+
+#endif
