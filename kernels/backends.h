@@ -12,6 +12,8 @@
 void par__ref_init(par_backend *backend);
 /* oneDNN and vectorised loops, chosen by CPU flags. */
 void par__cpu_init(par_backend *backend);
+/* The environment's bound on the CPU's instructions. */
+par_status par__cpu_check(void);
 
 /* Host memory, copies and events: fills all of a backend except its name and kernels. */
 void par__host_init(par_backend *backend);

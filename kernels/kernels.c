@@ -15,9 +15,10 @@ enum { MAX_LAYERS = 2, N_BACKENDS = 2 };
 static const struct {
     const char *name;
     void (*init[MAX_LAYERS])(par_backend *);
+    par_status (*check)(void); /* of the environment; may be NULL */
 } recipes[N_BACKENDS] = {
-    {"ref", {par__ref_init, NULL}},
-    {"cpu", {par__ref_init, par__cpu_init}},
+    {"ref", {par__ref_init, NULL}, NULL},
+    {"cpu", {par__ref_init, par__cpu_init}, par__cpu_check},
 };
 
 static par_backend backends[N_BACKENDS];
@@ -39,6 +40,7 @@ par_status par_backend_get(const char *name, const par_backend **out) {
     for (int i = 0; i < N_BACKENDS; i++) {
         size_t used = strlen(names);
         if (strcmp(name, backends[i].name) == 0) {
+            if (recipes[i].check) PAR_TRY(recipes[i].check());
             *out = &backends[i];
             return PAR_OK;
         }

@@ -5,124 +5,120 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/elementary.h"
 
+enum { BLOCK = 4096 }; /* elements that a thread takes at once */
+
 #define TWICE_SQRT_2_OVER_PI 1.59576912f
 
 /* 2u and its derivative */
-static inline float tanh_argument(float x) {
+CPU_INLINE vec tanh_argument(vec x) {
     return TWICE_SQRT_2_OVER_PI * (x + 0.044715f * x * x * x);
 }
 
-static inline float tanh_derivative(float x) {
+CPU_INLINE vec tanh_derivative(vec x) {
     return TWICE_SQRT_2_OVER_PI * (1.0f + 3 * 0.044715f * x * x);
 }
 
-static void tanh_forward(const float *x, float *y, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] / (1.0f + exp_f32(-tanh_argument(x[i])));
+CPU_INLINE vec gelu_of(vec x, bool erf) {
+    vec distribution, density;
+    if (!erf) return x / (1.0f + vec_exp(-tanh_argument(x)));
+    vec_normal(x, &distribution, &density);
+    return x * distribution;
 }
 
-static void tanh_backward(const float *x, const float *dy, float *dx, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        float s, rest;
-        logistic_f32(tanh_argument(x[i]), &s, &rest);
-        dx[i] = dy[i] * (s + x[i] * s * rest * tanh_derivative(x[i]));
+CPU_INLINE vec gelu_derivative(vec x, bool erf) {
+    vec s, rest, distribution, density;
+    if (erf) {
+        vec_normal(x, &distribution, &density);
+        return distribution + x * density;
     }
+    vec_logistic(tanh_argument(x), &s, &rest);
+    return s + x * s * rest * tanh_derivative(x);
 }
 
-static void erf_forward(const float *x, float *y, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        float distribution, density;
-        normal_f32(x[i], &distribution, &density);
-        y[i] = x[i] * distribution;
-    }
+CPU_INLINE void gelu_step(par_dtype t, const par_gelu *a, bool erf, int64_t at, int64_t i, int64_t count) {
+    pair x = pair_load(a->x, t, at + i, count);
+    for (int k = 0; k < 2; k++) x.v[k] = gelu_of(x.v[k], erf);
+    pair_store(a->y, t, at + i, count, x);
 }
 
-static void erf_backward(const float *x, const float *dy, float *dx, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        float distribution, density;
-        normal_f32(x[i], &distribution, &density);
-        dx[i] = dy[i] * (distribution + x[i] * density);
-    }
+CPU_INLINE void gelu_backward_step(par_dtype t, const par_gelu *a, bool erf, int64_t at, int64_t i,
+                                   int64_t count) {
+    pair x = pair_load(a->x, t, at + i, count), dy = pair_load(a->dy, t, at + i, count);
+    for (int k = 0; k < 2; k++) x.v[k] = dy.v[k] * gelu_derivative(x.v[k], erf);
+    pair_store(a->dx, t, at + i, count, x);
+}
+
+CPU_INLINE void gelu_block(par_dtype t, const par_gelu *a, int64_t at, int64_t n) {
+    if (a->erf)
+        CPU_PAIRS(n, gelu_step, t, a, true, at);
+    else
+        CPU_PAIRS(n, gelu_step, t, a, false, at);
+}
+
+CPU_INLINE void gelu_backward_block(par_dtype t, const par_gelu *a, int64_t at, int64_t n) {
+    if (a->erf)
+        CPU_PAIRS(n, gelu_backward_step, t, a, true, at);
+    else
+        CPU_PAIRS(n, gelu_backward_step, t, a, false, at);
 }
 
 static par_status gelu(par_stream *stream, const void *args, void *workspace) {
     const par_gelu *a = args;
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t at = 0; at < a->n; at += CPU_BLOCK) {
-        int64_t n = cpu_min(CPU_BLOCK, a->n - at);
-        cpu_buffer x, out;
-        float *y = cpu_place(a->y, a->dtype, at, out);
-        (a->erf ? erf_forward : tanh_forward)(cpu_read(a->x, a->dtype, at, n, x), y, n);
-        cpu_write(y, a->y, a->dtype, at, n);
-    }
+    for (int64_t at = 0; at < a->n; at += BLOCK)
+        CPU_BY_TYPE(a->dtype, gelu_block, a, at, cpu_min(BLOCK, a->n - at));
     return PAR_OK;
 }
 
 static par_status gelu_backward(par_stream *stream, const void *args, void *workspace) {
     const par_gelu *a = args;
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t at = 0; at < a->n; at += CPU_BLOCK) {
-        int64_t n = cpu_min(CPU_BLOCK, a->n - at);
-        cpu_buffer x, dy, out;
-        float *dx = cpu_place(a->dx, a->dtype, at, out);
-        (a->erf ? erf_backward : tanh_backward)(cpu_read(a->x, a->dtype, at, n, x),
-                                                cpu_read(a->dy, a->dtype, at, n, dy), dx, n);
-        cpu_write(dx, a->dx, a->dtype, at, n);
-    }
+    for (int64_t at = 0; at < a->n; at += BLOCK)
+        CPU_BY_TYPE(a->dtype, gelu_backward_block, a, at, cpu_min(BLOCK, a->n - at));
     return PAR_OK;
 }
 
-static void silu_forward(const float *gate, const float *up, float *y, int64_t n) {
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) y[j] = gate[j] / (1.0f + exp_f32(-gate[j])) * up[j];
+/* Row i of y begins at i · n, of x's gate half at twice that, of its upper half n further. */
+CPU_INLINE void swiglu_step(par_dtype t, const par_swiglu *a, int64_t i, int64_t j, int64_t count) {
+    int64_t at = i * a->n + j, at_gate = at + i * a->n;
+    pair gate = pair_load(a->x, t, at_gate, count), up = pair_load(a->x, t, at_gate + a->n, count);
+    for (int k = 0; k < 2; k++) up.v[k] *= gate.v[k] / (1.0f + vec_exp(-gate.v[k]));
+    pair_store(a->y, t, at, count, up);
 }
 
-static void silu_backward(const float *gate, const float *up, const float *dy, float *dgate, float *dup,
-                          int64_t n) {
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) {
-        float s, rest;
-        logistic_f32(gate[j], &s, &rest);
-        dgate[j] = dy[j] * up[j] * s * (1.0f + gate[j] * rest);
-        dup[j] = dy[j] * gate[j] * s;
+CPU_INLINE void swiglu_backward_step(par_dtype t, const par_swiglu *a, int64_t i, int64_t j, int64_t count) {
+    int64_t at = i * a->n + j, at_gate = at + i * a->n;
+    pair gate = pair_load(a->x, t, at_gate, count), up = pair_load(a->x, t, at_gate + a->n, count);
+    pair dy = pair_load(a->dy, t, at, count);
+    for (int k = 0; k < 2; k++) {
+        vec s, rest, x = gate.v[k];
+        vec_logistic(x, &s, &rest);
+        gate.v[k] = dy.v[k] * up.v[k] * s * (1.0f + x * rest);
+        up.v[k] = dy.v[k] * x * s;
     }
+    pair_store(a->dx, t, at_gate, count, gate);
+    pair_store(a->dx, t, at_gate + a->n, count, up);
+}
+
+CPU_INLINE void swiglu_row(par_dtype t, const par_swiglu *a, int64_t i) {
+    CPU_PAIRS(a->n, swiglu_step, t, a, i);
+}
+
+CPU_INLINE void swiglu_backward_row(par_dtype t, const par_swiglu *a, int64_t i) {
+    CPU_PAIRS(a->n, swiglu_backward_step, t, a, i);
 }
 
 static par_status swiglu(par_stream *stream, const void *args, void *workspace) {
     const par_swiglu *a = args;
-    int64_t n = a->n;
-#pragma omp parallel for schedule(static) if (a->m * n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++)
-        for (int64_t j = 0; j < n; j += CPU_BLOCK) {
-            int64_t width = cpu_min(CPU_BLOCK, n - j), at = 2 * i * n + j;
-            cpu_buffer gate, up, out;
-            float *y = cpu_place(a->y, a->dtype, i * n + j, out);
-            silu_forward(cpu_read(a->x, a->dtype, at, width, gate),
-                         cpu_read(a->x, a->dtype, at + n, width, up), y, width);
-            cpu_write(y, a->y, a->dtype, i * n + j, width);
-        }
+#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
+    for (int64_t i = 0; i < a->m; i++) CPU_BY_TYPE(a->dtype, swiglu_row, a, i);
     return PAR_OK;
 }
 
 static par_status swiglu_backward(par_stream *stream, const void *args, void *workspace) {
     const par_swiglu *a = args;
-    int64_t n = a->n;
-#pragma omp parallel for schedule(static) if (a->m * n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++)
-        for (int64_t j = 0; j < n; j += CPU_BLOCK) {
-            int64_t width = cpu_min(CPU_BLOCK, n - j), at = 2 * i * n + j;
-            cpu_buffer gate, up, dy, out_gate, out_up;
-            float *dgate = cpu_place(a->dx, a->dtype, at, out_gate);
-            float *dup = cpu_place(a->dx, a->dtype, at + n, out_up);
-            silu_backward(cpu_read(a->x, a->dtype, at, width, gate),
-                          cpu_read(a->x, a->dtype, at + n, width, up),
-                          cpu_read(a->dy, a->dtype, i * n + j, width, dy), dgate, dup, width);
-            cpu_write(dgate, a->dx, a->dtype, at, width);
-            cpu_write(dup, a->dx, a->dtype, at + n, width);
-        }
+#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
+    for (int64_t i = 0; i < a->m; i++) CPU_BY_TYPE(a->dtype, swiglu_backward_row, a, i);
     return PAR_OK;
 }
 

@@ -23,15 +23,17 @@ static float row_maximum(const float *s, int64_t n) {
     return max;
 }
 
-/* s = exp(scale · s - max); the sum. A NaN score gives a NaN sum. */
-static float row_exp(float *s, int64_t n, float scale, float max) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < n; j++) {
-        s[j] = exp_f32(s[j] * scale - max);
-        sum += s[j];
+/* s = exp(s - max) in whole vectors: of what is not seen there, zeros. The sum; a NaN score gives a NaN sum.
+ */
+static float row_exp(float *s, int64_t n, float max) {
+    vec sum = {0};
+    for (int64_t j = n; j < padded(n); j++) s[j] = -INFINITY;
+    for (int64_t j = 0; j < n; j += LANES) {
+        vec weights = vec_exp(load_vec(s + j) - max);
+        store_vec(s + j, weights);
+        sum += weights;
     }
-    return sum;
+    return vec_sum(sum);
 }
 
 static void scale_row(float *x, int64_t n, float factor) {
@@ -50,7 +52,7 @@ static void softmax_row(const task *t, float *s, int64_t i, int64_t j, int64_t s
     scores_scale(s, seen, a->scale);
     float before = j > 0 ? t->max[i] : -INFINITY, tile = row_maximum(s, seen);
     float max = tile > before ? tile : before;
-    float sum = row_exp(s, seen, 1.0f, max);
+    float sum = row_exp(s, seen, max);
     if (j > 0) {
         float shrink = exp_f32(before - max);
         sum += t->sum[i] * shrink;

@@ -53,26 +53,22 @@ static head head_of(const task *t, int64_t member) {
 }
 
 /* In: scores q · k and dP = dO · v. Out: p (with dropout's factor) and ds · scale, 0 for keys that are not
- * seen. */
+ * seen. Made in whole vectors: a row has room for them. */
 static void pair_row(const task *t, const head *x, int64_t i, int64_t j, int64_t seen, int64_t keys, float *p,
                      float *ds) {
     const par_attention *a = t->a;
     float lse = x->lse[i], delta = x->delta[i], scale = a->scale;
-    if (a->dropout.p > 0) {
-        float factors[TILE];
-        attention_dropout(a, t->b, x->h, i, j, seen, factors);
-#pragma omp simd
-        for (int64_t c = 0; c < seen; c++) {
-            float weight = exp_f32(p[c] * scale - lse);
-            p[c] = weight * factors[c];
-            ds[c] = weight * (ds[c] * factors[c] - delta) * scale;
+    bool drop = a->dropout.p > 0;
+    float factors[TILE] = {0};
+    if (drop) attention_dropout(a, t->b, x->h, i, j, seen, factors);
+    for (int64_t c = 0; c < seen; c += LANES) {
+        vec weight = vec_exp(load_vec(p + c) * scale - lse), product = weight, dp = load_vec(ds + c);
+        if (drop) {
+            product *= load_vec(factors + c);
+            dp *= load_vec(factors + c);
         }
-    } else {
-#pragma omp simd
-        for (int64_t c = 0; c < seen; c++) {
-            p[c] = exp_f32(p[c] * scale - lse);
-            ds[c] = p[c] * (ds[c] - delta) * scale;
-        }
+        store_vec(p + c, product);
+        store_vec(ds + c, weight * (dp - delta) * scale);
     }
     for (int64_t c = seen; c < keys; c++) p[c] = ds[c] = 0;
 }

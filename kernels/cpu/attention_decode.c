@@ -44,17 +44,22 @@ static void scores_of(const task *t) {
     }
 }
 
+CPU_INLINE void exp_step(float *s, float max, vec *sum, int64_t i, int64_t count) {
+    pair x = pair_load(s, PAR_F32, i, count);
+    for (int k = 0; k < 2; k++) x.v[k] = vec_exp(x.v[k] - max);
+    if (count < PAIR) x = pair_first(x, PAR_F32, count, 0);
+    pair_store(s, PAR_F32, i, count, x);
+    *sum = *sum + x.v[0] + x.v[1];
+}
+
 /* Scores to weights that add up to 1. A NaN stays one. */
 static void softmax(float *s, int64_t n) {
-    float max = -INFINITY, sum = 0;
+    float max = -INFINITY;
+    vec sum = {0};
 #pragma omp simd reduction(max : max)
     for (int64_t i = 0; i < n; i++) max = s[i] > max ? s[i] : max;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++) {
-        s[i] = exp_f32(s[i] - max);
-        sum += s[i];
-    }
-    float inverse = 1 / sum;
+    CPU_PAIRS(n, exp_step, s, max, &sum);
+    float inverse = 1 / vec_sum(sum);
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) s[i] *= inverse;
 }

@@ -2,9 +2,9 @@
  * What the topics of the cpu backend share. Each topic is compiled once a rung (meson.build); its
  * par__cpu_<topic> fills its entries of the table.
  *
- * One text serves fp32, bf16 and fp16: all arithmetic is fp32, on blocks that cpu_read and cpu_place give.
- * For fp32 they are the operands themselves; 16-bit operands are widened into a buffer, and cpu_write rounds
- * the result once.
+ * One text serves fp32, bf16 and fp16: all arithmetic is fp32, in loops over vectors of any type (vector.h)
+ * or on blocks that cpu_read and cpu_place give. For fp32 they are the operands themselves; 16-bit operands
+ * are widened into a buffer, and cpu_write rounds the result once.
  *
  * Invariant: work is cut into pieces by shape alone, never by the number of threads, and pieces are combined
  * in a fixed order, so results do not depend on threads or timing (oneDNN's GEMM: on the number of threads).

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vector.h"
 
 enum { COLUMNS = 128 };
 
@@ -14,21 +15,17 @@ static int64_t table_row(const par_embedding *a, int64_t i) {
     return 0 <= row && row < a->rows ? row : -1;
 }
 
-static void add(float *y, const float *x, int64_t n) {
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) y[j] += x[j];
+/* Elements [i, i + count) of y + at_y += those of x + at_x */
+CPU_INLINE void add_step(par_dtype t, void *y, int64_t at_y, const void *x, int64_t at_x, int64_t i,
+                         int64_t count) {
+    pair sum = pair_load(y, t, at_y + i, count), p = pair_load(x, t, at_x + i, count);
+    for (int k = 0; k < 2; k++) sum.v[k] += p.v[k];
+    pair_store(y, t, at_y + i, count, sum);
 }
 
 /* y[i,:] += table[row,:] */
-static void add_row(const par_embedding *a, int64_t i, int64_t row) {
-    for (int64_t j = 0; j < a->n; j += CPU_BLOCK) {
-        int64_t n = cpu_min(CPU_BLOCK, a->n - j), at = i * a->n + j;
-        cpu_buffer table, out;
-        float *y = cpu_place(a->y, a->dtype, at, out);
-        if (a->dtype != PAR_F32) par__cpu_widen(a->y, a->dtype, at, n, y);
-        add(y, cpu_read(a->table, a->dtype, row * a->n + j, n, table), n);
-        cpu_write(y, a->y, a->dtype, at, n);
-    }
+CPU_INLINE void add_row(par_dtype t, const par_embedding *a, int64_t i, int64_t row) {
+    CPU_PAIRS(a->n, add_step, t, a->y, i * a->n, a->table, row * a->n);
 }
 
 static par_status embedding(par_stream *stream, const void *args, void *workspace) {
@@ -39,7 +36,7 @@ static par_status embedding(par_stream *stream, const void *args, void *workspac
         int64_t row = table_row(a, i);
         char *y = (char *)a->y + (size_t)i * nbytes;
         if (row >= 0 && a->accumulate)
-            add_row(a, i, row);
+            CPU_BY_TYPE(a->dtype, add_row, a, i, row);
         else if (row >= 0)
             memcpy(y, (const char *)a->table + (size_t)row * nbytes, nbytes);
         else if (!a->accumulate)
@@ -54,17 +51,27 @@ static void clear(const par_embedding *a) {
     for (int64_t row = 0; row < a->rows; row++) memset(a->dtable + row * a->n, 0, nbytes);
 }
 
+CPU_INLINE void add_gradient(par_dtype t, float *dtable, const void *dy, int64_t at, int64_t j,
+                             int64_t count) {
+    vec sum = vec_load(dtable, PAR_F32, j, count) + vec_load(dy, t, at + j, count);
+    vec_store(dtable, PAR_F32, j, count, sum);
+}
+
+/* columns [j, j + n) of all rows */
+CPU_INLINE void add_columns(par_dtype t, const par_embedding *a, int64_t j, int64_t n) {
+    for (int64_t i = 0; i < a->m; i++) {
+        int64_t row = table_row(a, i);
+        if (row >= 0) CPU_VECTORS(n, add_gradient, t, a->dtable + row * a->n + j, a->dy, i * a->n + j);
+    }
+}
+
 static par_status embedding_backward(par_stream *stream, const void *args, void *workspace) {
     const par_embedding *a = args;
     if (a->beta == 0) clear(a);
     par__progress(stream);
 #pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
     for (int64_t j = 0; j < a->n; j += COLUMNS)
-        for (int64_t i = 0; i < a->m; i++) {
-            int64_t row = table_row(a, i), n = cpu_min(COLUMNS, a->n - j);
-            cpu_buffer dy;
-            if (row >= 0) add(a->dtable + row * a->n + j, cpu_read(a->dy, a->dtype, i * a->n + j, n, dy), n);
-        }
+        CPU_BY_TYPE(a->dtype, add_columns, a, j, cpu_min(COLUMNS, a->n - j));
     return PAR_OK;
 }
 

@@ -1,10 +1,13 @@
 /*
  * The cpu backend: picks the rung of kernels that the CPU runs. Environment PAR_CPU_RUNG = 0 (baseline), 1
  * (AVX2 with FMA), 2 (AVX-512) or 3 (AVX-512 with bf16 conversions) is an upper bound, for tests and for
- * fleets of mixed machines; any other value is no bound. Compiled for the baseline, so that it runs
- * everywhere.
+ * fleets of mixed machines; any other value is refused when the backend is asked for. Compiled for the
+ * baseline, so that it runs everywhere.
  */
 #include <stdlib.h>
+#if PAR__CPU_X86_RUNGS
+#include <cpuid.h>
+#endif
 
 #include "kernels/cpu/cpu.h"
 
@@ -29,17 +32,33 @@ static void count_threads(void) {
 #endif
 }
 
+/* -1: not a rung */
 static int allowed(void) {
     const char *text = getenv("PAR_CPU_RUNG");
-    return text && text[0] >= '0' && text[0] <= '3' && !text[1] ? text[0] - '0' : AVX512_BF16;
+    if (!text) return AVX512_BF16;
+    return text[0] >= '0' && text[0] <= '3' && !text[1] ? text[0] - '0' : -1;
+}
+
+par_status par__cpu_check(void) {
+    if (allowed() >= 0) return PAR_OK;
+    PAR_FAIL(PAR_ERR_OPTION,
+             "PAR_CPU_RUNG is \"%s\", must be 0 (baseline), 1 (AVX2), 2 (AVX-512), 3 (AVX-512 with bf16) or "
+             "not set",
+             getenv("PAR_CPU_RUNG"));
 }
 
 #if PAR__CPU_X86_RUNGS
+/* not every compiler's __builtin_cpu_supports knows "f16c" */
+static bool supports_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
+
 /* the flags of meson.build */
 static int detected(void) {
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi") ||
-        !__builtin_cpu_supports("bmi2"))
+        !__builtin_cpu_supports("bmi2") || !supports_f16c())
         return BASELINE;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") ||
@@ -63,6 +82,6 @@ void par__cpu_init(par_backend *backend) {
 #else
 void par__cpu_init(par_backend *backend) {
     count_threads();
-    if (allowed() >= BASELINE) par__cpu_rung_baseline(backend);
+    par__cpu_rung_baseline(backend);
 }
 #endif

@@ -6,24 +6,14 @@
 #ifndef PAR__CPU_MICRO_H
 #define PAR__CPU_MICRO_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "kernels/cpu/vector.h"
 
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
 /* 4 · BLOCK_VECTORS accumulators: half of the registers at most */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define BLOCK_VECTORS 4
 #else
 #define BLOCK_VECTORS 2
 #endif
-
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* a(i, l) = a[i · a_row + l · a_step]; b and c are row-major with contiguous rows */
 typedef struct {
@@ -35,18 +25,16 @@ typedef struct {
     int64_t ldc;
 } micro;
 
-#define MICRO_INLINE static inline __attribute__((always_inline))
-
-MICRO_INLINE vec load_vec(const float *x) {
+CPU_INLINE vec load_vec(const float *x) {
     return *(const vec *)x;
 }
 
-MICRO_INLINE void store_vec(float *x, vec value) {
+CPU_INLINE void store_vec(float *x, vec value) {
     *(vec *)x = value;
 }
 
 /* rows and vectors are constants where this is inlined, so acc is registers */
-MICRO_INLINE void micro_block(micro t, int rows, int vectors, int64_t k, bool accumulate) {
+CPU_INLINE void micro_block(micro t, int rows, int vectors, int64_t k, bool accumulate) {
     vec acc[4][BLOCK_VECTORS];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
@@ -62,7 +50,7 @@ MICRO_INLINE void micro_block(micro t, int rows, int vectors, int64_t k, bool ac
 }
 
 /* fewer columns than a vector */
-MICRO_INLINE void micro_tail(micro t, int rows, int64_t columns, int64_t k, bool accumulate) {
+CPU_INLINE void micro_tail(micro t, int rows, int64_t columns, int64_t k, bool accumulate) {
     for (int r = 0; r < rows; r++)
         for (int64_t j = 0; j < columns; j++) {
             float sum = accumulate ? t.c[r * t.ldc + j] : 0;
@@ -71,7 +59,7 @@ MICRO_INLINE void micro_tail(micro t, int rows, int64_t columns, int64_t k, bool
         }
 }
 
-MICRO_INLINE void micro_rows(micro t, int rows, int64_t n, int64_t k, bool accumulate) {
+CPU_INLINE void micro_rows(micro t, int rows, int64_t n, int64_t k, bool accumulate) {
     int64_t j = 0;
     for (; j + BLOCK_VECTORS * LANES <= n; j += BLOCK_VECTORS * LANES) {
         micro_block(t, rows, BLOCK_VECTORS, k, accumulate);

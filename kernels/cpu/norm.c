@@ -2,14 +2,15 @@
  * LayerNorm (Ba et al. 2016) and RMSNorm (Zhang and Sennrich 2019): par_norm in par/kernels.h; the formulas
  * of the backward stand in kernels/ref/norm.c.
  *
- * dx, dw and db are made in one pass. Rows are cut into at most MAX_PIECES pieces by their number alone; each
- * piece has its partial dw and db in the workspace, added in order. 16-bit operands add rows of fp32 to the
- * workspace: w and b, and for each thread what one row of the matrices needs.
+ * Rows are cut into at most MAX_PIECES pieces by their number alone; each piece has its partial dw and db in
+ * the workspace, added in order. A row is read twice or thrice, from the first-level cache after the first
+ * time; its sums are complete before the first write.
  */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vector.h"
 
 enum { MIN_ROWS = 32, MAX_PIECES = 32 };
 
@@ -18,122 +19,122 @@ static int64_t piece_rows(int64_t m) {
     return rows < MIN_ROWS ? MIN_ROWS : rows;
 }
 
-static float mean_of(const float *x, int64_t n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < n; j++) sum += x[j];
-    return sum / (float)n;
-}
-
-static float mean_square(const float *x, float mean, int64_t n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < n; j++) sum += (x[j] - mean) * (x[j] - mean);
-    return sum / (float)n;
-}
-
-/* w and b in fp32: the operands themselves or the first rows of the workspace */
+/* Rows of the matrices, where they lie, and what the formulas need beside them. */
 typedef struct {
-    const float *w, *b;
-    float *buffers; /* ROWS rows a thread; NULL for fp32 */
-} parameters;
+    int64_t n;
+    const void *x, *dy, *add, *w, *b;
+    void *out; /* y or dx */
+    float mean, rstd, mean_g, mean_gx;
+} row;
 
-enum { ROWS = 4, PARAMETERS = 2 };
-
-static int64_t buffer_rows(const par_norm *a) {
-    return a->dtype == PAR_F32 ? 0 : PARAMETERS + ROWS * (int64_t)cpu_slots(a->m);
+/* Two sums in 16 bits, where nothing else hides the time of an addition; one in fp32. */
+CPU_INLINE void add_pair(par_dtype t, vec sum[2], vec x, vec y) {
+    sum[0] += x;
+    sum[t != PAR_F32] += y;
 }
 
-static parameters read_parameters(const par_norm *a, float *workspace) {
-    if (a->dtype == PAR_F32) return (parameters){.w = a->w, .b = a->b};
-    parameters p = {.w = workspace, .b = workspace + a->n, .buffers = workspace + PARAMETERS * a->n};
-    par__cpu_widen(a->w, a->dtype, 0, a->n, workspace);
-    if (a->b) par__cpu_widen(a->b, a->dtype, 0, a->n, workspace + a->n);
-    return p;
+CPU_INLINE void add_elements(par_dtype t, const row *r, vec *sum, int64_t j, int64_t count) {
+    pair x = pair_load(r->x, t, j, count);
+    add_pair(t, sum, x.v[0], x.v[1]);
 }
 
-/* This thread's buffer number k, of one row. */
-static float *buffer(const par_norm *a, const parameters *p, int k) {
-    return p->buffers ? p->buffers + (ROWS * (int64_t)cpu_slot() + k) * a->n : NULL;
+CPU_INLINE void add_squares(par_dtype t, const row *r, vec *sum, int64_t j, int64_t count) {
+    pair x = pair_load(r->x, t, j, count);
+    for (int k = 0; k < 2; k++) x.v[k] -= r->mean;
+    if (count < PAIR) x = pair_first(x, t, count, 0);
+    add_pair(t, sum, x.v[0] * x.v[0], x.v[1] * x.v[1]);
 }
 
-static void forward_row(const par_norm *a, const parameters *p, int64_t i, bool layernorm) {
-    int64_t at = i * a->n;
-    const float *x = cpu_read(a->x, a->dtype, at, a->n, buffer(a, p, 0)), *w = p->w, *b = p->b;
-    float *y = cpu_place(a->y, a->dtype, at, buffer(a, p, 1));
-    float mean = layernorm ? mean_of(x, a->n) : 0;
-    float rstd = 1 / sqrtf(mean_square(x, mean, a->n) + a->eps);
+CPU_INLINE void normalize(par_dtype t, const row *r, bool layernorm, int64_t j, int64_t count) {
+    pair x = pair_load(r->x, t, j, count), w = pair_load(r->w, t, j, count);
+    for (int k = 0; k < 2; k++) x.v[k] = (x.v[k] - r->mean) * r->rstd * w.v[k];
     if (layernorm) {
-#pragma omp simd
-        for (int64_t j = 0; j < a->n; j++) y[j] = (x[j] - mean) * rstd * w[j] + b[j];
-        a->mean[i] = mean;
-    } else {
-#pragma omp simd
-        for (int64_t j = 0; j < a->n; j++) y[j] = x[j] * rstd * w[j];
+        pair b = pair_load(r->b, t, j, count);
+        for (int k = 0; k < 2; k++) x.v[k] += b.v[k];
     }
-    cpu_write(y, a->y, a->dtype, at, a->n);
-    a->rstd[i] = rstd;
+    pair_store(r->out, t, j, count, x);
 }
 
-static par_status forward(const par_norm *a, bool layernorm, float *workspace) {
-    PAR_REQUIRE(workspace || a->dtype == PAR_F32 || a->m * a->n == 0);
-    if (a->m == 0) return PAR_OK;
-    parameters p = read_parameters(a, workspace);
-#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL) num_threads(cpu_slots(a->m))
-    for (int64_t i = 0; i < a->m; i++) forward_row(a, &p, i, layernorm);
+/* at: the address of element i of an operand */
+CPU_INLINE void *at(par_dtype t, const void *x, int64_t i) {
+    return (char *)(uintptr_t)x + (size_t)i * vec_element(t);
+}
+
+CPU_INLINE void forward_row(par_dtype t, const par_norm *a, int64_t i, bool layernorm) {
+    row r = {.n = a->n, .x = at(t, a->x, i * a->n), .w = a->w, .b = a->b, .out = at(t, a->y, i * a->n)};
+    vec sum[2] = {{0}}, squares[2] = {{0}};
+    if (layernorm) {
+        CPU_PAIRS(r.n, add_elements, t, &r, sum);
+        a->mean[i] = r.mean = vec_sum(sum[0] + sum[1]) / (float)r.n;
+    }
+    CPU_PAIRS(r.n, add_squares, t, &r, squares);
+    a->rstd[i] = r.rstd = 1 / sqrtf(vec_sum(squares[0] + squares[1]) / (float)r.n + a->eps);
+    CPU_PAIRS(r.n, normalize, t, &r, layernorm);
+}
+
+CPU_INLINE void forward_rows(par_dtype t, const par_norm *a, int64_t begin, int64_t end, bool layernorm) {
+    if (layernorm)
+        for (int64_t i = begin; i < end; i++) forward_row(t, a, i, true);
+    else
+        for (int64_t i = begin; i < end; i++) forward_row(t, a, i, false);
+}
+
+static par_status forward(const par_norm *a, bool layernorm) {
+#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
+    for (int64_t i = 0; i < a->m; i += MIN_ROWS)
+        CPU_BY_TYPE(a->dtype, forward_rows, a, i, cpu_min(a->m, i + MIN_ROWS), layernorm);
     return PAR_OK;
 }
 
-/* dw += dy · xhat, db += dy */
-static void backward_weights(const float *x, const float *dy, float mean, float rstd, float *dw, float *db,
-                             int64_t n) {
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) {
-        dw[j] += dy[j] * ((x[j] - mean) * rstd);
-        db[j] += dy[j];
-    }
+/* sums of g = dy · w and of g · xhat; with dw, dw += dy · xhat and db += dy */
+typedef struct {
+    vec g, gx;
+    float *dw, *db;
+} row_sums;
+
+CPU_INLINE void add_gradients(par_dtype t, const row *r, row_sums *s, int64_t j, int64_t count) {
+    vec dy = vec_load(r->dy, t, j, count), xhat = (vec_load(r->x, t, j, count) - r->mean) * r->rstd;
+    vec g = dy * vec_load(r->w, t, j, count);
+    s->g += g;
+    s->gx += g * xhat;
+    if (!s->dw) return;
+    vec_store(s->dw, PAR_F32, j, count, vec_load(s->dw, PAR_F32, j, count) + dy * xhat);
+    vec_store(s->db, PAR_F32, j, count, vec_load(s->db, PAR_F32, j, count) + dy);
 }
 
-/* The sums over the row are complete before the first write, and element j is read before it is written: dx
- * may be dy or add. add may be NULL. */
-static void backward_input(const float *x, const float *dy, const float *w, const float *add, float mean,
-                           float rstd, bool layernorm, float *dx, int64_t n) {
-    float sum_g = 0, sum_gx = 0;
-#pragma omp simd reduction(+ : sum_g, sum_gx)
-    for (int64_t j = 0; j < n; j++) {
-        float g = dy[j] * w[j];
-        sum_g += g;
-        sum_gx += g * ((x[j] - mean) * rstd);
+/* Element j is read before it is written: dx may be dy or add, which may be NULL. */
+CPU_INLINE void input_gradient(par_dtype t, const row *r, int64_t j, int64_t count) {
+    pair x = pair_load(r->x, t, j, count), dy = pair_load(r->dy, t, j, count),
+         w = pair_load(r->w, t, j, count);
+    for (int k = 0; k < 2; k++) {
+        vec xhat = (x.v[k] - r->mean) * r->rstd;
+        x.v[k] = (dy.v[k] * w.v[k] - r->mean_g - xhat * r->mean_gx) * r->rstd;
     }
-    float mean_g = layernorm ? sum_g / (float)n : 0, mean_gx = sum_gx / (float)n;
-    if (add) {
-#pragma omp simd
-        for (int64_t j = 0; j < n; j++)
-            dx[j] = (dy[j] * w[j] - mean_g - (x[j] - mean) * rstd * mean_gx) * rstd + add[j];
-    } else {
-#pragma omp simd
-        for (int64_t j = 0; j < n; j++)
-            dx[j] = (dy[j] * w[j] - mean_g - (x[j] - mean) * rstd * mean_gx) * rstd;
+    if (r->add) {
+        pair add = pair_load(r->add, t, j, count);
+        for (int k = 0; k < 2; k++) x.v[k] += add.v[k];
     }
+    pair_store(r->out, t, j, count, x);
 }
 
 /* partial: dw [n], db [n] of this piece; NULL: not wanted */
-static void backward_row(const par_norm *a, const parameters *p, int64_t i, bool layernorm, float *partial) {
-    int64_t at = i * a->n;
-    float mean = layernorm ? a->mean[i] : 0, rstd = a->rstd[i];
-    const float *x = cpu_read(a->x, a->dtype, at, a->n, buffer(a, p, 0));
-    const float *dy = cpu_read(a->dy, a->dtype, at, a->n, buffer(a, p, 1));
-    const float *add = a->add ? cpu_read(a->add, a->dtype, at, a->n, buffer(a, p, 2)) : NULL;
-    float *dx = cpu_place(a->dx, a->dtype, at, buffer(a, p, 3));
-    if (partial) backward_weights(x, dy, mean, rstd, partial, partial + a->n, a->n);
-    backward_input(x, dy, p->w, add, mean, rstd, layernorm, dx, a->n);
-    cpu_write(dx, a->dx, a->dtype, at, a->n);
+CPU_INLINE void backward_row(par_dtype t, const par_norm *a, int64_t i, bool layernorm, float *partial) {
+    row r = {.n = a->n, .x = at(t, a->x, i * a->n), .dy = at(t, a->dy, i * a->n), .w = a->w};
+    row_sums s = {.g = {0}, .dw = partial, .db = partial ? partial + a->n : NULL};
+    r.add = a->add ? at(t, a->add, i * a->n) : NULL;
+    r.out = at(t, a->dx, i * a->n);
+    r.mean = layernorm ? a->mean[i] : 0;
+    r.rstd = a->rstd[i];
+    CPU_VECTORS(r.n, add_gradients, t, &r, &s);
+    r.mean_g = layernorm ? vec_sum(s.g) / (float)r.n : 0;
+    r.mean_gx = vec_sum(s.gx) / (float)r.n;
+    CPU_PAIRS(r.n, input_gradient, t, &r);
 }
 
-static void backward_piece(const par_norm *a, const parameters *p, int64_t begin, int64_t end, bool layernorm,
-                           float *partial) {
+CPU_INLINE void backward_piece(par_dtype t, const par_norm *a, int64_t begin, int64_t end, bool layernorm,
+                               float *partial) {
     if (partial) memset(partial, 0, 2 * (size_t)a->n * sizeof(float));
-    for (int64_t i = begin; i < end; i++) backward_row(a, p, i, layernorm, partial);
+    for (int64_t i = begin; i < end; i++) backward_row(t, a, i, layernorm, partial);
 }
 
 /* y (+)= sum of the pieces' partials in order */
@@ -149,35 +150,26 @@ static void combine(float *y, float beta, const float *partial, int64_t pieces, 
 static par_status backward(const par_norm *a, bool layernorm, float *partial) {
     int64_t rows = piece_rows(a->m), pieces = cpu_pieces(a->m, rows);
     bool wants = a->dw != NULL;
-    PAR_REQUIRE(partial || (!wants && a->dtype == PAR_F32) || a->m * a->n == 0);
-    parameters p = {0};
-    if (a->m > 0) p = read_parameters(a, partial ? partial + pieces * 2 * a->n : NULL);
-#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL) num_threads(cpu_slots(a->m))
+    PAR_REQUIRE(partial || !wants || a->m * a->n == 0);
+#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
     for (int64_t piece = 0; piece < pieces; piece++)
-        backward_piece(a, &p, piece * rows, cpu_min(a->m, (piece + 1) * rows), layernorm,
-                       wants ? partial + piece * 2 * a->n : NULL);
+        CPU_BY_TYPE(a->dtype, backward_piece, a, piece * rows, cpu_min(a->m, (piece + 1) * rows), layernorm,
+                    wants ? partial + piece * 2 * a->n : NULL);
     if (!wants || a->n == 0) return PAR_OK;
     combine(a->dw, a->beta, partial, pieces, 2 * a->n, a->n);
     if (layernorm) combine(a->db, a->beta, partial + a->n, pieces, 2 * a->n, a->n);
     return PAR_OK;
 }
 
-static par_status forward_prepare(const void *args, size_t *workspace_nbytes) {
-    const par_norm *a = args;
-    *workspace_nbytes = (size_t)(buffer_rows(a) * a->n) * sizeof(float);
-    return PAR_OK;
-}
-
 /* dw may be NULL in prepare, where pointers mean nothing: room for it in any case */
 static par_status backward_prepare(const void *args, size_t *workspace_nbytes) {
     const par_norm *a = args;
-    int64_t partials = 2 * cpu_pieces(a->m, piece_rows(a->m));
-    *workspace_nbytes = (size_t)((partials + buffer_rows(a)) * a->n) * sizeof(float);
+    *workspace_nbytes = (size_t)(2 * cpu_pieces(a->m, piece_rows(a->m)) * a->n) * sizeof(float);
     return PAR_OK;
 }
 
 static par_status layernorm(par_stream *stream, const void *args, void *workspace) {
-    return forward(args, true, workspace);
+    return forward(args, true);
 }
 
 static par_status layernorm_backward(par_stream *stream, const void *args, void *workspace) {
@@ -185,7 +177,7 @@ static par_status layernorm_backward(par_stream *stream, const void *args, void 
 }
 
 static par_status rmsnorm(par_stream *stream, const void *args, void *workspace) {
-    return forward(args, false, workspace);
+    return forward(args, false);
 }
 
 static par_status rmsnorm_backward(par_stream *stream, const void *args, void *workspace) {
@@ -194,10 +186,10 @@ static par_status rmsnorm_backward(par_stream *stream, const void *args, void *w
 
 void par__cpu_norm(par_backend *backend) {
     par_kernel *k = backend->kernels;
-    k[PAR_OP_LAYERNORM] = (par_kernel){CPU_NAME("layernorm"), forward_prepare, layernorm};
+    k[PAR_OP_LAYERNORM] = (par_kernel){CPU_NAME("layernorm"), par__ref_no_workspace, layernorm};
     k[PAR_OP_LAYERNORM_BACKWARD] =
         (par_kernel){CPU_NAME("layernorm_backward"), backward_prepare, layernorm_backward};
-    k[PAR_OP_RMSNORM] = (par_kernel){CPU_NAME("rmsnorm"), forward_prepare, rmsnorm};
+    k[PAR_OP_RMSNORM] = (par_kernel){CPU_NAME("rmsnorm"), par__ref_no_workspace, rmsnorm};
     k[PAR_OP_RMSNORM_BACKWARD] =
         (par_kernel){CPU_NAME("rmsnorm_backward"), backward_prepare, rmsnorm_backward};
 }

@@ -1,34 +1,36 @@
-/* Rotary position embedding in place (Su et al. 2021): par_rope in par/kernels.h. 16-bit heads of more than
- * CPU_BLOCK channels go to the reference. */
+/* Rotary position embedding in place (Su et al. 2021): par_rope in par/kernels.h. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vector.h"
 
-static void rotate(float *x, int64_t half, const float *cosine, const float *sine, float sign) {
-#pragma omp simd
-    for (int64_t i = 0; i < half; i++) {
-        float x1 = x[i], x2 = x[i + half], s = sign * sine[i];
-        x[i] = x1 * cosine[i] - x2 * s;
-        x[i + half] = x2 * cosine[i] + x1 * s;
-    }
+/* The halves of a head at x + at, with the row's angles. */
+typedef struct {
+    void *x;
+    int64_t at, half;
+    const float *cosine, *sine;
+    float sign;
+} head;
+
+CPU_INLINE void rotate(par_dtype t, const head *h, int64_t i, int64_t count) {
+    vec x1 = vec_load(h->x, t, h->at + i, count), x2 = vec_load(h->x, t, h->at + h->half + i, count);
+    vec c = vec_load(h->cosine, PAR_F32, i, count), s = h->sign * vec_load(h->sine, PAR_F32, i, count);
+    vec_store(h->x, t, h->at + i, count, x1 * c - x2 * s);
+    vec_store(h->x, t, h->at + h->half + i, count, x2 * c + x1 * s);
 }
 
-/* n heads of row i from head h; 16-bit ones fit a block. */
-static void heads(const par_rope *a, int64_t i, int64_t h, int64_t n) {
-    cpu_buffer buffer;
-    int64_t D = a->head_size, at = i * a->ldx + h * D, position = (a->first_row + i) % a->T * (D / 2);
-    float *x = cpu_place(a->x, a->dtype, at, buffer);
-    if (a->dtype != PAR_F32) par__cpu_widen(a->x, a->dtype, at, n * D, x);
-    for (int64_t k = 0; k < n; k++)
-        rotate(x + k * D, D / 2, a->cos + position, a->sin + position, a->inverse ? -1.0f : 1.0f);
-    cpu_write(x, a->x, a->dtype, at, n * D);
+CPU_INLINE void rotate_row(par_dtype t, const par_rope *a, int64_t i) {
+    int64_t half = a->head_size / 2, position = (a->first_row + i) % a->T * half;
+    head h = {.x = a->x, .half = half, .cosine = a->cos + position, .sine = a->sin + position};
+    h.sign = a->inverse ? -1.0f : 1.0f;
+    for (int64_t k = 0; k < a->heads; k++) {
+        h.at = i * a->ldx + k * a->head_size;
+        CPU_VECTORS(half, rotate, t, &h);
+    }
 }
 
 static par_status rope(par_stream *stream, const void *args, void *workspace) {
     const par_rope *a = args;
-    if (a->dtype != PAR_F32 && a->head_size > CPU_BLOCK) return par__ref_rope(stream, args, workspace);
-    int64_t fit = a->head_size > 0 && a->head_size <= CPU_BLOCK ? CPU_BLOCK / a->head_size : 1;
 #pragma omp parallel for schedule(static) if (a->m * a->heads * a->head_size / 2 > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++)
-        for (int64_t h = 0; h < a->heads; h += fit) heads(a, i, h, cpu_min(fit, a->heads - h));
+    for (int64_t i = 0; i < a->m; i++) CPU_BY_TYPE(a->dtype, rotate_row, a, i);
     return PAR_OK;
 }
 

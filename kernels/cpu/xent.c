@@ -9,44 +9,47 @@
 #include "kernels/cpu/elementary.h"
 
 /* A row's sum: fp32 within a piece, double over pieces, as a vocabulary has 10^5 terms. */
-enum { PIECE = CPU_BLOCK };
+enum { PIECE = 13 * PAIR };
 
-/* Not inlined: gcc then gives up the vectors of these loops. */
-static __attribute__((noinline)) float maximum(const float *x, int64_t n) {
-    float max = -INFINITY;
-#pragma omp simd reduction(max : max)
-    for (int64_t j = 0; j < n; j++) max = x[j] > max ? x[j] : max;
-    return max;
+/* A NaN is passed over here; the sum finds it. */
+CPU_INLINE void max_step(par_dtype t, const void *x, int64_t at, pair *max, int64_t j, int64_t count) {
+    pair p = pair_load(x, t, at + j, count);
+    if (count < PAIR) p = pair_first(p, t, count, -INFINITY);
+    for (int k = 0; k < 2; k++) max->v[k] = vec_max(p.v[k], max->v[k]);
 }
 
-static __attribute__((noinline)) float sum_exp(const float *x, int64_t n, float max) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < n; j++) sum += exp_f32(x[j] - max);
-    return sum;
+CPU_INLINE float maximum(par_dtype t, const void *x, int64_t at, int64_t n) {
+    pair max = {{(vec){0} - INFINITY, (vec){0} - INFINITY}};
+    CPU_PAIRS(n, max_step, t, x, at, &max);
+    return vec_largest(vec_max(max.v[0], max.v[1]));
 }
 
-/* Piece of row i from column j. */
-static const float *piece(const par_xent *a, int64_t i, int64_t j, float *buffer) {
-    return cpu_read(a->logits, a->dtype, i * a->ldx + j, cpu_min(PIECE, a->valid - j), buffer);
+CPU_INLINE void exp_step(par_dtype t, const void *x, int64_t at, float max, vec *sum, int64_t j,
+                         int64_t count) {
+    pair p = pair_load(x, t, at + j, count);
+    for (int k = 0; k < 2; k++) p.v[k] = vec_exp(p.v[k] - max);
+    if (count < PAIR) p = pair_first(p, t, count, 0);
+    *sum = *sum + p.v[0] + p.v[1];
+}
+
+CPU_INLINE float sum_exp(par_dtype t, const void *x, int64_t at, int64_t n, float max) {
+    vec sum = {0};
+    CPU_PAIRS(n, exp_step, t, x, at, max, &sum);
+    return vec_sum(sum);
 }
 
 static float logit(const par_xent *a, int64_t i, int64_t column) {
-    float buffer;
-    return *cpu_read(a->logits, a->dtype, i * a->ldx + column, 1, &buffer);
+    float x;
+    par__cpu_widen(a->logits, a->dtype, i * a->ldx + column, 1, &x);
+    return x;
 }
 
-static void stats_row(const par_xent *a, int64_t i, float *out) {
+CPU_INLINE void stats_row(par_dtype t, const par_xent *a, int64_t i, float *out) {
     int64_t target = a->targets[i] < 0 ? -1 : a->targets[i] - a->begin;
-    cpu_buffer buffer;
-    float max = -INFINITY;
+    float max = maximum(t, a->logits, i * a->ldx, a->valid);
     double sum = 0;
-    for (int64_t j = 0; j < a->valid; j += PIECE) {
-        float most = maximum(piece(a, i, j, buffer), cpu_min(PIECE, a->valid - j));
-        max = most > max ? most : max;
-    }
     for (int64_t j = 0; j < a->valid; j += PIECE)
-        sum += sum_exp(piece(a, i, j, buffer), cpu_min(PIECE, a->valid - j), max);
+        sum += sum_exp(t, a->logits, i * a->ldx + j, cpu_min(PIECE, a->valid - j), max);
     out[0] = max;
     out[1] = (float)sum;
     out[2] = 0 <= target && target < a->valid ? logit(a, i, target) : 0;
@@ -56,30 +59,26 @@ static par_status stats(par_stream *stream, const void *args, void *workspace) {
     const par_xent *a = args;
 #pragma omp parallel for schedule(static) if (a->m * a->valid > CPU_PARALLEL)
     for (int64_t i = 0; i < a->m; i++) {
-        stats_row(a, i, a->stats + 3 * i);
+        CPU_BY_TYPE(a->dtype, stats_row, a, i, a->stats + 3 * i);
         cpu_progress(stream);
     }
     return PAR_OK;
 }
 
-static void softmax(const float *x, float lse, float seed, float *y, int64_t n) {
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) y[j] = exp_f32(x[j] - lse) * seed;
+CPU_INLINE void softmax_step(par_dtype t, void *logits, int64_t at, float lse, float seed, int64_t j,
+                             int64_t count) {
+    pair p = pair_load(logits, t, at + j, count);
+    for (int k = 0; k < 2; k++) p.v[k] = vec_exp(p.v[k] - lse) * seed;
+    pair_store(logits, t, at + j, count, p);
 }
 
-static void backward_row(const par_xent *a, int64_t i) {
+CPU_INLINE void backward_row(par_dtype t, const par_xent *a, int64_t i) {
     float lse = a->lse[i], seed = *a->seed;
-    cpu_buffer buffer, out;
     int64_t target = a->targets[i] - a->begin, valid = a->targets[i] < 0 ? 0 : a->valid, row = i * a->ldx;
     bool here = 0 <= target && target < valid;
     /* the target's own term: exp(x - lse) - 1 is rounded before it is scaled */
     float at_target = here ? (exp_f32(logit(a, i, target) - lse) - 1) * seed : 0;
-    for (int64_t j = 0; j < valid; j += PIECE) {
-        int64_t n = cpu_min(PIECE, valid - j);
-        float *y = cpu_place(a->logits, a->dtype, row + j, out);
-        softmax(piece(a, i, j, buffer), lse, seed, y, n);
-        cpu_write(y, a->logits, a->dtype, row + j, n);
-    }
+    CPU_PAIRS(valid, softmax_step, t, a->logits, row, lse, seed);
     size_t size = par_dtype_nbytes(a->dtype);
     memset((char *)a->logits + (size_t)(row + valid) * size, 0, (size_t)(a->n - valid) * size);
     if (here) par__cpu_narrow(&at_target, a->logits, a->dtype, row + target, 1);
@@ -89,7 +88,7 @@ static par_status backward(par_stream *stream, const void *args, void *workspace
     const par_xent *a = args;
 #pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
     for (int64_t i = 0; i < a->m; i++) {
-        backward_row(a, i);
+        CPU_BY_TYPE(a->dtype, backward_row, a, i);
         cpu_progress(stream);
     }
     return PAR_OK;

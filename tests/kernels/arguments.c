@@ -2,8 +2,10 @@
  * What stands above the tables of kernels: names, refusals with operation, field and value, host memory,
  * copies and the progress call.
  */
+#define _POSIX_C_SOURCE 200112L /* setenv */
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -226,11 +228,35 @@ static void test_memory(void) {
     CHECK_OK(backend->sync(NULL));
 }
 
+/* Read at each request, so that a refusal is not remembered. The caller's own value is put back. */
+static void test_rung(void) {
+    static const char *const bad[] = {"", "4", "-1", "10", "avx2", " 1"};
+    const char *given = getenv("PAR_CPU_RUNG");
+    char before[8] = "";
+    const par_backend *backend = NULL;
+    if (given) snprintf(before, sizeof before, "%s", given);
+    for (int i = 0; i < HARNESS_COUNT(bad); i++) {
+        setenv("PAR_CPU_RUNG", bad[i], 1);
+        CHECK_FAILS(par_backend_get("cpu", &backend), PAR_ERR_OPTION, "must be 0 (baseline), 1 (AVX2), 2");
+        CHECK(!backend, "a refusal wrote a backend");
+        CHECK_OK(par_backend_get("ref", &backend));
+        backend = NULL;
+    }
+    for (char rung[2] = "0"; rung[0] <= '3'; rung[0]++) {
+        setenv("PAR_CPU_RUNG", rung, 1);
+        CHECK_OK(par_backend_get("cpu", &backend));
+    }
+    if (given)
+        setenv("PAR_CPU_RUNG", before, 1);
+    else
+        unsetenv("PAR_CPU_RUNG");
+}
+
 static const harness_case cases[] = {
     {.name = "backends", .run = test_backends}, {.name = "names", .run = test_names},
     {.name = "gemm", .run = test_gemm},         {.name = "shapes", .run = test_shapes},
     {.name = "empty", .run = test_empty},       {.name = "progress", .run = test_progress},
-    {.name = "memory", .run = test_memory},
+    {.name = "memory", .run = test_memory},     {.name = "rung", .run = test_rung},
 };
 
 int main(int argc, char **argv) {
