@@ -4,6 +4,8 @@
  * (kernels/vote.h). It is enqueued like everything else of a step. What an evaluation adds up is gathered on
  * the host.
  */
+#define _POSIX_C_SOURCE 200809L
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -107,6 +109,7 @@ par_status par__vote_await(par_trainer *t, par__begun *begun) {
             snprintf(text, sizeof text, "%s", par_error());
             PAR_FAIL(PAR_ERR_TRANSPORT, "%s", text);
         }
+        sched_yield();
     }
 }
 
