@@ -138,10 +138,24 @@ static par_status check_norm(check c, const par_norm *a) {
     return pointer(c, "rstd", a->rstd, a->m);
 }
 
+static par_status check_residual(check c, const void *args);
+
+static par_status check_norm_residual(check c, const par_norm *a) {
+    const par_residual *r = a->residual;
+    PAR_TRY(check_residual(c, r));
+    if (r->dtype == a->dtype && r->m == a->m && r->n == a->n && r->y == a->x) return PAR_OK;
+    PAR_FAIL(
+        PAR_ERR_ARG,
+        "%s: residual is %s [%lld, %lld] into %p, must be %s [%lld, %lld] into x, %p: its y is the norm's x",
+        c.op, par_dtype_name(r->dtype), (long long)r->m, (long long)r->n, r->y, par_dtype_name(a->dtype),
+        (long long)a->m, (long long)a->n, a->x);
+}
+
 static par_status check_norm_forward(check c, const void *args, bool layernorm) {
     const par_norm *a = args;
     PAR_TRY(check_norm(c, a));
     PAR_TRY(within(c, "eps", a->eps, 0, INFINITY));
+    if (a->residual) PAR_TRY(check_norm_residual(c, a));
     if (layernorm) {
         PAR_TRY(pointer(c, "b", a->b, a->m * a->n));
         PAR_TRY(pointer(c, "mean", a->mean, a->m));

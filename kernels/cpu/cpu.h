@@ -104,4 +104,7 @@ static inline int cpu_slots(int64_t n) {
 enum { CPU_DROPOUT_MAX = 256 };
 void par__cpu_dropout(const par_dropout *d, int64_t T, int64_t row, int64_t begin, int64_t n, float *factors);
 
+/* Row i of the operation. */
+void par__cpu_residual_row(const par_residual *a, int64_t i);
+
 #endif

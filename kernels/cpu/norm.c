@@ -79,10 +79,24 @@ CPU_INLINE void forward_rows(par_dtype t, const par_norm *a, int64_t begin, int6
         for (int64_t i = begin; i < end; i++) forward_row(t, a, i, false);
 }
 
+/* Each row of the sum is normalized while it is in the first-level cache. */
+static void forward_added(const par_norm *a, int64_t begin, int64_t end, bool layernorm) {
+    for (int64_t i = begin; i < end; i++) {
+        par__cpu_residual_row(a->residual, i);
+        CPU_BY_TYPE(a->dtype, forward_rows, a, i, i + 1, layernorm);
+    }
+}
+
+static void forward_piece(const par_norm *a, int64_t begin, int64_t end, bool layernorm) {
+    if (a->residual)
+        forward_added(a, begin, end, layernorm);
+    else
+        CPU_BY_TYPE(a->dtype, forward_rows, a, begin, end, layernorm);
+}
+
 static par_status forward(const par_norm *a, bool layernorm) {
 #pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i += MIN_ROWS)
-        CPU_BY_TYPE(a->dtype, forward_rows, a, i, cpu_min(a->m, i + MIN_ROWS), layernorm);
+    for (int64_t i = 0; i < a->m; i += MIN_ROWS) forward_piece(a, i, cpu_min(a->m, i + MIN_ROWS), layernorm);
     return PAR_OK;
 }
 

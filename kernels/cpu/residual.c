@@ -40,11 +40,14 @@ static void piece(const par_residual *a, int64_t i, int64_t j, int64_t n) {
     cpu_write(y, a->y, a->dtype, at, n);
 }
 
+void par__cpu_residual_row(const par_residual *a, int64_t i) {
+    for (int64_t j = 0; j < a->n; j += PIECE) piece(a, i, j, cpu_min(PIECE, a->n - j));
+}
+
 static par_status residual(par_stream *stream, const void *args, void *workspace) {
     const par_residual *a = args;
 #pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++)
-        for (int64_t j = 0; j < a->n; j += PIECE) piece(a, i, j, cpu_min(PIECE, a->n - j));
+    for (int64_t i = 0; i < a->m; i++) par__cpu_residual_row(a, i);
     return PAR_OK;
 }
 

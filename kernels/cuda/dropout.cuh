@@ -66,4 +66,25 @@ __device__ static inline float par__dropout_factor(const par__dropout &d, uint32
     return word >= d.threshold ? d.scale : 0.0f;
 }
 
+enum { PAR__DROPOUT_GROUP = 4 }; /* elements that one Philox call gives words for */
+
+/* Elements [column, column + W) of a row, column a multiple of 4. A dropped one is 0 even if x is not finite.
+ */
+template <int W>
+__device__ static inline void par__drop(const par__dropout &d, int64_t T, int64_t row, int64_t column,
+                                        par__chunk<W> &v) {
+#pragma unroll
+    for (int group = 0; group < W / PAR__DROPOUT_GROUP; group++) {
+        par__words words = par__dropout_words(d, T, row, (uint32_t)(column / PAR__DROPOUT_GROUP + group));
+#pragma unroll
+        for (int e = 0; e < PAR__DROPOUT_GROUP; e++) {
+            float *x = &v.x[group * PAR__DROPOUT_GROUP + e];
+            *x = words.w[e] >= d.threshold ? *x * d.scale : 0;
+        }
+    }
+}
+
+/* residual.cu: the operation */
+par_status par__residual_launch(par_stream *stream, const par_residual *args);
+
 #endif

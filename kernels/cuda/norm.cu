@@ -4,11 +4,15 @@
  * chunks of the row in registers, so that rows up to HELD · 256 chunks (8192 of 16 bits, 4096 of fp32) are
  * read once.
  *
+ * The residual addition before a forward is made on the chunks as they are read: its sum is rounded to T, as
+ * a kernel of its own would store it, stored, and normalized.
+ *
  * Backward makes dx, dw and db in one pass: a block adds what its rows give to dw and db in registers, and
  * writes it to its row of the workspace [blocks, 2, n]; a second kernel adds these in order. The number of
  * blocks depends on the shape alone, so that the bits repeat on every device.
  */
 #include "kernels/cuda/columns.cuh"
+#include "kernels/cuda/dropout.cuh"
 
 enum { HELD = 4, MOST_THREADS = 256, BACKWARD_THREADS = 32768 };
 
@@ -25,17 +29,45 @@ template <int W, typename F> __device__ static inline void visit(int64_t n, F f)
         f(HELD, j);
 }
 
-template <typename T, int W, bool CENTRED>
-__global__ void __launch_bounds__(MOST_THREADS) norm_forward(par_norm a) {
+/* What elements [j, j + W) of row i of the sum are, in the type that they are stored in. */
+template <typename T, int W>
+__device__ static inline par__chunk<W> added(const par_residual &r, const par__dropout &d, int64_t i,
+                                             int64_t j) {
+    int64_t at = i * r.n + j;
+    par__chunk<W> v = par__get<W>((const T *)r.x + at), bias = {}, residual = {};
+    if (r.bias) bias = par__get<W>((const T *)r.bias + j);
+    if (r.residual) residual = par__get<W>((const T *)r.residual + at);
+#pragma unroll
+    for (int e = 0; e < W; e++) v.x[e] += bias.x[e];
+    if (d.threshold > 0) par__drop(d, r.T, r.first_row + i, j, v);
+#pragma unroll
+    for (int e = 0; e < W; e++) {
+        T stored;
+        par__store(&stored, v.x[e] + residual.x[e]);
+        v.x[e] = par__load(&stored);
+    }
+    return v;
+}
+
+/* ADDED: x is r.y, made here. */
+template <typename T, int W, bool CENTRED, bool ADDED>
+__global__ void __launch_bounds__(MOST_THREADS) norm_forward(par_norm a, par_residual r, par__dropout d) {
     __shared__ float shared[32];
+    if (ADDED) par__dropout_begin(d);
     for (int64_t i = blockIdx.x; i < a.m; i += gridDim.x) {
         const T *x = (const T *)a.x + i * a.n;
         T *y = (T *)a.y + i * a.n;
         par__chunk<W> held[HELD] = {};
         float sum = 0, mean = 0, squares = 0;
         visit<W>(a.n, [&](int k, int64_t j) {
-            if (!CENTRED && k == HELD) return;
-            par__chunk<W> v = par__get<W>(x + j);
+            par__chunk<W> v;
+            if constexpr (ADDED) {
+                v = added<T, W>(r, d, i, j);
+                par__put<W>((T *)r.y + i * a.n + j, v);
+            } else {
+                if (!CENTRED && k == HELD) return;
+                v = par__get<W>(x + j);
+            }
             if (k < HELD) held[k < HELD ? k : 0] = v;
 #pragma unroll
             for (int e = 0; e < W; e++) sum += v.x[e];
@@ -144,19 +176,33 @@ static unsigned row_threads(int64_t n, int width) {
     return par__threads(par__blocks(n, (int64_t)width * HELD), MOST_THREADS);
 }
 
-template <typename T, int W>
-static par_status forward_width(par_stream *stream, const par_norm *a, bool centred) {
+template <typename T, int W, bool ADDED>
+static par_status forward_launch(par_stream *stream, const par_norm *a, bool centred) {
     dim3 grid(par__grid(a->m)), block(row_threads(a->n, W));
+    par_residual r = {};
+    if (ADDED) r = *a->residual;
+    par__dropout d = par__dropout_of(&r.dropout);
     if (centred)
-        PAR_LAUNCH((norm_forward<T, W, true>), grid, block, 0, stream, *a);
+        PAR_LAUNCH((norm_forward<T, W, true, ADDED>), grid, block, 0, stream, *a, r, d);
     else
-        PAR_LAUNCH((norm_forward<T, W, false>), grid, block, 0, stream, *a);
+        PAR_LAUNCH((norm_forward<T, W, false, ADDED>), grid, block, 0, stream, *a, r, d);
     return par__cuda_launched("norm_forward");
 }
 
+template <typename T, int W>
+static par_status forward_width(par_stream *stream, const par_norm *a, bool centred) {
+    return forward_launch<T, W, false>(stream, a, centred);
+}
+
+/* Rows that cannot be read in packs are added by the kernel that can. */
 template <typename T> static par_status forward(par_stream *stream, const par_norm *a, bool centred) {
+    enum { W = 16 / sizeof(T) };
+    const par_residual *r = a->residual;
     if (a->m == 0) return PAR_OK;
     bool packed = packable<T>(a->n, a->x, a->y, a->w, centred ? a->b : NULL, NULL);
+    if (r && packed && packable<T>(a->n, r->x, r->bias, r->residual, NULL, NULL))
+        return forward_launch<T, W, true>(stream, a, centred);
+    if (r) PAR_TRY(par__residual_launch(stream, r));
     return PAR_DISPATCH_WIDTH(T, packed, forward_width, stream, a, centred);
 }
 

@@ -5,7 +5,7 @@
  */
 #include "kernels/cuda/dropout.cuh"
 
-enum { THREADS = 256, GROUP = 4 };
+enum { THREADS = 256, GROUP = PAR__DROPOUT_GROUP };
 
 /* W elements in fp32 from p: whole and aligned if PACKED, else the first `count` of them. */
 template <int W, bool PACKED, typename T> __device__ static inline par__chunk<W> read(const T *p, int count) {
@@ -30,21 +30,6 @@ __device__ static inline void write(T *p, int count, const par__chunk<W> &in) {
     }
 }
 
-/* A dropped element is 0 even if x is not finite. */
-template <int W>
-__device__ static inline void drop(const par__dropout &d, int64_t T, int64_t row, int64_t column,
-                                   par__chunk<W> &v) {
-#pragma unroll
-    for (int group = 0; group < W / GROUP; group++) {
-        par__words words = par__dropout_words(d, T, row, (uint32_t)(column / GROUP + group));
-#pragma unroll
-        for (int e = 0; e < GROUP; e++) {
-            float *x = &v.x[group * GROUP + e];
-            *x = words.w[e] >= d.threshold ? *x * d.scale : 0;
-        }
-    }
-}
-
 /* Grid: columns, rows. y may be x or residual: a thread reads its elements before it writes them. */
 template <typename T, int W, bool PACKED>
 __global__ void __launch_bounds__(THREADS) residual_rows(par_residual a, par__dropout d) {
@@ -60,7 +45,7 @@ __global__ void __launch_bounds__(THREADS) residual_rows(par_residual a, par__dr
         if (a.residual) residual = read<W, PACKED>((const T *)a.residual + at, count);
 #pragma unroll
         for (int e = 0; e < W; e++) v.x[e] += bias.x[e];
-        if (d.threshold > 0) drop(d, a.T, a.first_row + i, j, v);
+        if (d.threshold > 0) par__drop(d, a.T, a.first_row + i, j, v);
 #pragma unroll
         for (int e = 0; e < W; e++) v.x[e] += residual.x[e];
         write<W, PACKED>((T *)a.y + at, count, v);
@@ -88,10 +73,13 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
     return PAR_OK;
 }
 
-static par_status run(par_stream *stream, const void *args, void *workspace) {
-    const par_residual *a = (const par_residual *)args;
-    (void)workspace;
+par_status par__residual_launch(par_stream *stream, const par_residual *a) {
     return PAR_DISPATCH(a->dtype, residual, stream, a);
+}
+
+static par_status run(par_stream *stream, const void *args, void *workspace) {
+    (void)workspace;
+    return par__residual_launch(stream, (const par_residual *)args);
 }
 
 extern "C" void par__cuda_residual_init(par_backend *backend) {

@@ -30,6 +30,7 @@ static void forward_row(const par_norm *a, int64_t i, bool layernorm) {
 }
 
 static void forward(const par_norm *a, bool layernorm) {
+    if (a->residual) (void)par__ref_residual(NULL, a->residual, NULL);
     for (int64_t i = 0; i < a->m; i++) forward_row(a, i, layernorm);
 }
 

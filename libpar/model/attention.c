@@ -151,15 +151,15 @@ static par_attention stashed(const par__attention *a, const par__place *place, c
 }
 
 par_status par__attention_forward(const par__attention *a, const par__place *place, const par_call *call,
-                                  const void *x, void *y) {
+                                  const void *x, void *y, par_residual *sum) {
     void *qkv = (char *)call->stash + a->qkv;
     par_attention args = stashed(a, place, call);
     const void *h = NULL;
-    PAR_TRY(par__branch_input(&a->branch, place, call, x, 0, false, &h));
+    PAR_TRY(par__branch_input(&a->branch, place, call, NULL, x, 0, false, &h));
     PAR_TRY(par__linear_forward(&a->branch.in, place, call, place->N, h, qkv));
     PAR_TRY(run_rope(a, place, call, qkv, false));
     PAR_TRY(par__run(place, call, PAR_OP_ATTENTION, &args));
-    return par__branch_output(&a->branch, place, call, args.o, x, y);
+    return par__branch_output(&a->branch, place, call, args.o, x, y, sum);
 }
 
 par_status par__attention_backward(const par__attention *a, const par__place *place, const par_call *call,

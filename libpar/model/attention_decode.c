@@ -86,10 +86,11 @@ static par_status project(const par__attention_decode *d, const par__place *plac
 }
 
 par_status par__attention_run_decode(const par__attention_decode *d, const par__place *place,
-                                     const par_call *call, int64_t position, const void *x, void *y) {
+                                     const par_call *call, int64_t position, const void *x, void *y,
+                                     par_residual *sum) {
     par_attention_decode args = decode_args(d, place);
     const void *h = NULL;
-    PAR_TRY(par__branch_input(&d->attention.branch, place, call, x, 0, false, &h));
+    PAR_TRY(par__branch_input(&d->attention.branch, place, call, NULL, x, 0, false, &h));
     PAR_TRY(project(d, place, call, position, h));
     args.n = position + 1;
     args.q = (char *)call->scratch + d->q;
@@ -97,5 +98,5 @@ par_status par__attention_run_decode(const par__attention_decode *d, const par__
     args.k = (char *)call->stash + d->keys;
     args.v = (char *)call->stash + d->values;
     PAR_TRY(par__run(place, call, PAR_OP_ATTENTION_DECODE, &args));
-    return par__branch_output(&d->attention.branch, place, call, args.o, x, y);
+    return par__branch_output(&d->attention.branch, place, call, args.o, x, y, sum);
 }

@@ -1,6 +1,7 @@
 /*
- * One transformer block as a module: x2 = x + attention(norm(x)), y = x2 + mlp(norm(x2)). x2 stays in the
- * stash. Scratch of the two halves overlaps, since they run one after the other.
+ * One transformer block as a module: x2 = x + attention(norm(x)), y = x2 + mlp(norm(x2)). x2 is made in the
+ * pass of the norm that reads it, and stays in the stash. Scratch of the two halves overlaps, since they run
+ * one after the other.
  */
 #include <stdlib.h>
 
@@ -36,6 +37,7 @@ static par_status block_build(par_module *module, par_build *build) {
     b->attention.dqkv += begin;
     b->mlp.da += begin;
     b->mlp.du += begin;
+    PAR_TRY(par__norm_prepare_added(&b->mlp.branch.norm, place, build));
     par__place_finish(place, build);
     return PAR_OK;
 }
@@ -44,8 +46,9 @@ static par_status block_forward(par_module *module, const par_call *call, const 
                                 par_tensor *y) {
     block *b = (block *)module;
     void *x2 = (char *)call->stash + b->x2;
-    PAR_TRY(par__attention_forward(&b->attention, &b->place, call, x->data, x2));
-    return par__mlp_forward(&b->mlp, &b->place, call, x2, y->data);
+    par_residual sum;
+    PAR_TRY(par__attention_forward(&b->attention, &b->place, call, x->data, x2, &sum));
+    return par__mlp_forward(&b->mlp, &b->place, call, &sum, x2, y->data);
 }
 
 static par_status block_backward(par_module *module, const par_call *call, const par_tensor *x,
@@ -68,6 +71,7 @@ static par_status block_decode_build(par_module *module, par_build *build, int64
     b->decode_x2 = par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->rows * place->C));
     PAR_TRY(par__attention_build_decode(&b->decode_attention, &b->attention, place, build, capacity));
     PAR_TRY(par__mlp_build_decode(&b->decode_mlp, &b->mlp, place, build));
+    PAR_TRY(par__norm_prepare_added(&b->decode_mlp.branch.norm, place, build));
     par__place_finish(place, build);
     return PAR_OK;
 }
@@ -77,8 +81,9 @@ static par_status block_decode(par_module *module, const par_call *call, int64_t
     block *b = (block *)module;
     const par__place *place = &b->decode_place;
     void *x2 = (char *)call->scratch + b->decode_x2;
-    PAR_TRY(par__attention_run_decode(&b->decode_attention, place, call, position, x->data, x2));
-    return par__mlp_forward(&b->decode_mlp, place, call, x2, y->data);
+    par_residual sum;
+    PAR_TRY(par__attention_run_decode(&b->decode_attention, place, call, position, x->data, x2, &sum));
+    return par__mlp_forward(&b->decode_mlp, place, call, &sum, x2, y->data);
 }
 
 static void block_destroy(par_module *module) {

@@ -44,11 +44,11 @@ static float *statistics(const par_call *call, size_t offset) {
 }
 
 par_status par__branch_input(const par__branch *branch, const par__place *place, const par_call *call,
-                             const void *x, int which, bool again, const void **h) {
+                             const par_residual *sum, const void *x, int which, bool again, const void **h) {
     void *full = par__full(place, call, which);
     void *own = place->selective ? par__own_rows(place, full) : (char *)call->stash + branch->h;
     if (!again || place->selective)
-        PAR_TRY(par__norm_forward(&branch->norm, place, call, x, own, statistics(call, branch->mean),
+        PAR_TRY(par__norm_forward(&branch->norm, place, call, sum, x, own, statistics(call, branch->mean),
                                   statistics(call, branch->rstd)));
     *h = place->sequence_parallel ? full : own;
     if (!place->sequence_parallel) return PAR_OK;
@@ -56,17 +56,17 @@ par_status par__branch_input(const par__branch *branch, const par__place *place,
 }
 
 par_status par__branch_output(const par__branch *branch, const par__place *place, const par_call *call,
-                              const void *o, const void *x, void *y) {
+                              const void *o, const void *x, void *y, par_residual *sum) {
     void *p = par__full(place, call, 0);
-    par_residual args = residual_args(place);
     PAR_TRY(par__linear_forward(&branch->out, place, call, place->N, o, p));
     PAR_TRY(par__reduce_rows(place, call, "activations forward", p));
-    args.x = par__own_rows(place, p);
-    args.bias = branch->out.biases[0] ? branch->out.biases[0]->weight : NULL;
-    args.residual = x;
-    args.y = y;
-    args.dropout = par__dropout_of(place, call, branch->dropout, branch->site);
-    return par__run(place, call, PAR_OP_RESIDUAL, &args);
+    *sum = residual_args(place);
+    sum->x = par__own_rows(place, p);
+    sum->bias = branch->out.biases[0] ? branch->out.biases[0]->weight : NULL;
+    sum->residual = x;
+    sum->y = y;
+    sum->dropout = par__dropout_of(place, call, branch->dropout, branch->site);
+    return PAR_OK;
 }
 
 par_status par__branch_output_backward(const par__branch *branch, const par__place *place,
@@ -86,7 +86,7 @@ par_status par__branch_input_backward(const par__branch *branch, const par__plac
                                       void *dx) {
     void *dh = par__full(place, call, 0);
     const void *h = NULL;
-    PAR_TRY(par__branch_input(branch, place, call, x, 1, true, &h));
+    PAR_TRY(par__branch_input(branch, place, call, NULL, x, 1, true, &h));
     PAR_TRY(par__linear_backward_weight(&branch->in, place, call, place->N, h, dy));
     PAR_TRY(par__linear_backward_input(&branch->in, place, call, place->N, dy, dh));
     PAR_TRY(par__reduce_rows(place, call, "activations backward", dh));

@@ -122,7 +122,8 @@ static par_status normed(const head *m, const par_call *call, const void *x, boo
     void *full = par__full(place, call, 1);
     void *own = place->selective ? par__own_rows(place, full) : stash(call, m->h);
     if (!again || place->selective)
-        PAR_TRY(par__norm_forward(&m->norm, place, call, x, own, stash(call, m->mean), stash(call, m->rstd)));
+        PAR_TRY(par__norm_forward(&m->norm, place, call, NULL, x, own, stash(call, m->mean),
+                                  stash(call, m->rstd)));
     *h = place->sequence_parallel ? full : own;
     if (!place->sequence_parallel) return PAR_OK;
     return par__gather_rows(place, call, again ? "activations backward" : "activations forward", own, full);
@@ -228,7 +229,7 @@ static par_status head_decode(par_module *module, const par_call *call, int64_t 
     const par__place *place = &m->decode_place;
     void *h = scratch(call, m->decode_h);
     (void)position;
-    PAR_TRY(par__norm_forward(&m->norm, place, call, x->data, h, scratch(call, m->decode_mean),
+    PAR_TRY(par__norm_forward(&m->norm, place, call, NULL, x->data, h, scratch(call, m->decode_mean),
                               scratch(call, m->decode_rstd)));
     return par__linear_forward(&m->linear, place, call, place->N, h, y->data);
 }

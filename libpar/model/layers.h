@@ -90,9 +90,12 @@ par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
                            const par_transformer_config *config, const char *prefix);
 /* Workspace of the forward alone, on this place. */
 par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, par_build *build);
-/* Own rows [rows, C]; mean (NULL for RMSNorm) and rstd fp32 [rows]. */
+/* The same with an addition before it. */
+par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par_build *build);
+/* Own rows [rows, C]; mean (NULL for RMSNorm) and rstd fp32 [rows]. sum: NULL, or what makes x, in the same
+ * pass. */
 par_status par__norm_forward(const par__norm *norm, const par__place *place, const par_call *call,
-                             const void *x, void *y, float *mean, float *rstd);
+                             const par_residual *sum, const void *x, void *y, float *mean, float *rstd);
 /* dx = the norm's gradient + add; dx may be dy or add. */
 par_status par__norm_backward(const par__norm *norm, const par__place *place, const par_call *call,
                               const void *x, float *mean, float *rstd, const void *dy, const void *add,
@@ -166,12 +169,14 @@ par_status par__branch_build(par__branch *branch, par__place *place, par_build *
 /* The same branch on a place for decoding: stash for the norm's statistics, forward workspaces of norm, out
  * and residual. `decode` begins as a copy of the trained branch. */
 par_status par__branch_build_decode(par__branch *decode, par__place *place, par_build *build);
-/* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. again: for the backward. */
+/* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. again: for the backward. sum:
+ * NULL, or what makes x. */
 par_status par__branch_input(const par__branch *branch, const par__place *place, const par_call *call,
-                             const void *x, int which, bool again, const void **h);
-/* p [N, C] = out(o), summed over tp in area 0; y = x + dropout(p + bias), own rows. */
+                             const par_residual *sum, const void *x, int which, bool again, const void **h);
+/* p [N, C] = out(o), summed over tp in area 0. What is left, y = x + dropout(p + bias) on own rows, is
+ * answered in `sum`: an operation to run, or to give to the next norm before area 0 is used again. */
 par_status par__branch_output(const par__branch *branch, const par__place *place, const par_call *call,
-                              const void *o, const void *x, void *y);
+                              const void *o, const void *x, void *y, par_residual *sum);
 /* dp [N, C], all rows, from own rows dy; uses area 0. Takes the bias' gradient. */
 par_status par__branch_output_backward(const par__branch *branch, const par__place *place,
                                        const par_call *call, const void *dy, const void **dp);
@@ -196,8 +201,9 @@ typedef struct {
  * end. */
 par_status par__attention_build(par__attention *attention, par__place *place, par_build *build,
                                 const par_transformer_config *config, int layer, size_t *areas);
+/* y is made by `sum`, as par__branch_output answers it. */
 par_status par__attention_forward(const par__attention *attention, const par__place *place,
-                                  const par_call *call, const void *x, void *y);
+                                  const par_call *call, const void *x, void *y, par_residual *sum);
 /* dx may not be dy's rows unless `dy` is dx: the residual's gradient is added in place. */
 par_status par__attention_backward(const par__attention *attention, const par__place *place,
                                    const par_call *call, const void *x, const void *dy, void *dx);
@@ -214,8 +220,10 @@ typedef struct {
 /* `trained` is built; only its parameters, tables and sizes are used. */
 par_status par__attention_build_decode(par__attention_decode *decode, const par__attention *trained,
                                        par__place *place, par_build *build, int64_t capacity);
+/* y is made by `sum`. */
 par_status par__attention_run_decode(const par__attention_decode *decode, const par__place *place,
-                                     const par_call *call, int64_t position, const void *x, void *y);
+                                     const par_call *call, int64_t position, const void *x, void *y,
+                                     par_residual *sum);
 
 typedef struct {
     par__branch branch;
@@ -228,8 +236,9 @@ typedef struct {
 
 par_status par__mlp_build(par__mlp *mlp, par__place *place, par_build *build,
                           const par_transformer_config *config, int layer, size_t *areas);
-par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const par_call *call, const void *x,
-                            void *y);
+/* sum: what makes x. */
+par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const par_call *call,
+                            const par_residual *sum, const void *x, void *y);
 par_status par__mlp_backward(const par__mlp *mlp, const par__place *place, const par_call *call,
                              const void *x, const void *dy, void *dx);
 

@@ -101,10 +101,11 @@ static par_status activate_backward(const par__mlp *mlp, const par__place *place
                        : par__run(place, call, PAR_OP_GELU_BACKWARD, &gelu);
 }
 
-par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const par_call *call, const void *x,
-                            void *y) {
+par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const par_call *call,
+                            const par_residual *sum, const void *x, void *y) {
     const void *h = NULL;
-    PAR_TRY(par__branch_input(&mlp->branch, place, call, x, 0, false, &h));
+    par_residual last;
+    PAR_TRY(par__branch_input(&mlp->branch, place, call, sum, x, 0, false, &h));
     void *u = (char *)call->stash + mlp->u;
     if (mlp->fused) {
         PAR_TRY(par__linear_forward_gelu(&mlp->branch.in, place, call, place->N, h, u,
@@ -113,7 +114,8 @@ par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const 
         PAR_TRY(par__linear_forward(&mlp->branch.in, place, call, place->N, h, u));
         PAR_TRY(activate(mlp, place, call));
     }
-    return par__branch_output(&mlp->branch, place, call, activation(mlp, place, call), x, y);
+    PAR_TRY(par__branch_output(&mlp->branch, place, call, activation(mlp, place, call), x, y, &last));
+    return par__run(place, call, PAR_OP_RESIDUAL, &last);
 }
 
 par_status par__mlp_backward(const par__mlp *mlp, const par__place *place, const par_call *call,

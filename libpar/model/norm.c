@@ -32,6 +32,13 @@ par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, p
     return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
 }
 
+par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par_build *build) {
+    par_norm args = shape(norm, place);
+    const par_residual sum = {.dtype = args.dtype, .m = args.m, .n = args.n};
+    args.residual = &sum;
+    return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
+}
+
 par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
                            const par_transformer_config *config, const char *prefix) {
     char name[96];
@@ -56,9 +63,10 @@ static par_norm with_data(const par__norm *norm, const par__place *place, const 
 }
 
 par_status par__norm_forward(const par__norm *norm, const par__place *place, const par_call *call,
-                             const void *x, void *y, float *mean, float *rstd) {
+                             const par_residual *sum, const void *x, void *y, float *mean, float *rstd) {
     par_norm args = with_data(norm, place, x, mean, rstd);
     args.y = y;
+    args.residual = sum;
     return par__run(place, call, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
 }
 

@@ -44,6 +44,7 @@ typedef struct {
 typedef struct {
     const par_backend *backend;
     arguments args;
+    par_residual sum; /* of a norm */
     operand operands[MAX_OPERANDS];
     region regions[MAX_OPERANDS];
     int n, n_regions;
@@ -80,6 +81,18 @@ static void column_sum(call *c) {
     vector(c, &a->y, PAR_F32, a->n);
 }
 
+static void dropout(call *c, par_dropout *d) {
+    add(c, &d->sample_base, sizeof(int64_t));
+}
+
+static void residual_operands(call *c, par_residual *a) {
+    dropout(c, &a->dropout);
+    vector(c, &a->x, a->dtype, a->m * a->n);
+    vector(c, &a->residual, a->dtype, a->m * a->n);
+    vector(c, &a->y, a->dtype, a->m * a->n);
+    vector(c, &a->bias, a->dtype, a->n);
+}
+
 /* `back`: the tensors of the backward; the forward's arguments may hold them too, and they stay. */
 static void norm(call *c, bool back) {
     par_norm *a = &c->args.norm;
@@ -90,6 +103,10 @@ static void norm(call *c, bool back) {
     if (!back) {
         vector(c, &a->b, a->dtype, a->n);
         vector(c, &a->y, a->dtype, a->m * a->n);
+        if (!a->residual) return;
+        c->sum = *a->residual;
+        a->residual = &c->sum;
+        residual_operands(c, &c->sum);
         return;
     }
     vector(c, &a->dy, a->dtype, a->m * a->n);
@@ -104,10 +121,6 @@ static void rope(call *c) {
     matrix(c, &a->x, a->dtype, a->m, a->heads * a->head_size, a->ldx);
     vector(c, &a->cos, PAR_F32, a->T * a->head_size / 2);
     vector(c, &a->sin, PAR_F32, a->T * a->head_size / 2);
-}
-
-static void dropout(call *c, par_dropout *d) {
-    add(c, &d->sample_base, sizeof(int64_t));
 }
 
 static void attention(call *c, bool back) {
@@ -169,15 +182,6 @@ static void xent(call *c, par_op op) {
     if (op != PAR_OP_XENT_STATS) vector(c, &a->lse, PAR_F32, a->m);
     if (op == PAR_OP_XENT_LOSS) vector(c, &a->sums, PAR_F32, 2);
     if (op == PAR_OP_XENT_BACKWARD) vector(c, &a->seed, PAR_F32, 1);
-}
-
-static void residual(call *c) {
-    par_residual *a = &c->args.residual;
-    dropout(c, &a->dropout);
-    vector(c, &a->x, a->dtype, a->m * a->n);
-    vector(c, &a->residual, a->dtype, a->m * a->n);
-    vector(c, &a->y, a->dtype, a->m * a->n);
-    vector(c, &a->bias, a->dtype, a->n);
 }
 
 static void update(call *c) {
@@ -262,7 +266,7 @@ static void list(call *c, par_op op) {
     case PAR_OP_XENT_STATS:
     case PAR_OP_XENT_LOSS:
     case PAR_OP_XENT_BACKWARD: xent(c, op); break;
-    case PAR_OP_RESIDUAL: residual(c); break;
+    case PAR_OP_RESIDUAL: residual_operands(c, &c->args.residual); break;
     case PAR_OP_ADAMW:
     case PAR_OP_SGD: update(c); break;
     case PAR_OP_NORM2:

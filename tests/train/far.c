@@ -49,6 +49,8 @@ typedef struct {
     enum { KERNEL, COPY, ZERO, WAIT, RECORD } kind;
     par_op op;
     any_args args;
+    bool sums; /* a norm's args have a residual: */
+    par_residual residual;
     void *workspace;
     void *dst;
     const void *src;
@@ -153,7 +155,11 @@ static void run_item(far_stream *s, const item *x) {
         run_until(x->stream, x->n);
         return;
     }
-    if (x->kind == KERNEL) st = cpu->kernels[x->op].run(NULL, &x->args, x->workspace);
+    if (x->kind == KERNEL) {
+        any_args args = x->args;
+        if (x->sums) args.LAYERNORM.residual = &x->residual;
+        st = cpu->kernels[x->op].run(NULL, &args, x->workspace);
+    }
     if (x->kind == COPY) memmove(x->dst, x->src, x->nbytes);
     if (x->kind == ZERO) memset(x->dst, 0, x->nbytes);
     if (st == PAR_OK || first_error != PAR_OK) return;
@@ -187,6 +193,17 @@ static item *put(far_stream *s) {
     return x;
 }
 
+/* Bytes between fields are nobody's; the trace compares all bytes. */
+#if defined __has_builtin
+#if __has_builtin(__builtin_clear_padding)
+#define FAR_CLEAR_PADDING(p) __builtin_clear_padding(p)
+#endif
+#endif
+#ifndef FAR_CLEAR_PADDING
+#define FAR_CLEAR_PADDING(p) (void)(p)
+#define FAR_NO_TRACE
+#endif
+
 /* FNV-1a of all that an item says, so that two steps can be told apart. */
 static void trace(const item *x) {
     const unsigned char *bytes = (const unsigned char *)x;
@@ -208,21 +225,17 @@ static par_status enqueue_kernel(par_op op, par_stream *stream, const void *args
     x->kind = KERNEL;
     x->op = op;
     memcpy(&x->args, args, nbytes);
+    bool norm = op == PAR_OP_LAYERNORM || op == PAR_OP_RMSNORM;
+    if (norm && x->args.LAYERNORM.residual) {
+        x->residual = *x->args.LAYERNORM.residual;
+        FAR_CLEAR_PADDING(&x->residual);
+        x->args.LAYERNORM.residual = NULL; /* run_item points it there */
+        x->sums = true;
+    }
     x->workspace = workspace;
     counts.kernels++;
     return enqueued(s);
 }
-
-/* Bytes between fields are nobody's; the trace compares all bytes. */
-#if defined __has_builtin
-#if __has_builtin(__builtin_clear_padding)
-#define FAR_CLEAR_PADDING(p) __builtin_clear_padding(p)
-#endif
-#endif
-#ifndef FAR_CLEAR_PADDING
-#define FAR_CLEAR_PADDING(p) (void)(p)
-#define FAR_NO_TRACE
-#endif
 
 #define FAR_RUN(op, type)                                                                                    \
     static par_status run_##op(par_stream *stream, const void *args, void *workspace) {                      \

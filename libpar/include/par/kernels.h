@@ -111,20 +111,49 @@ typedef struct {
 } par_column_sum;
 
 /**
+ * Dropout as a function of its coordinates. Element e of global row g is kept if word (e mod 4) of
+ * philox({e / 4, t, lo(n), (hi(n) & 0xffff) | site << 16}, {lo(seed), hi(seed)}) >= p · 2^32, and is scaled
+ * by 1 / (1 - p); n = *sample_base + first_sample + g / T, t = g mod T. p = 0 turns it off.
+ */
+typedef struct {
+    float p;
+    uint64_t seed;
+    const int64_t *sample_base; /* on the device: the step's first sample; NULL: 0 */
+    int64_t first_sample;       /* the micro-batch's first sample, counted from there */
+    uint32_t site;              /* which dropout of the model: unique a layer and place, below 65536 */
+} par_dropout;
+
+/**
+ * y[i,j] = residual[i,j] + dropout(x[i,j] + bias[j]); bias and residual may be NULL. Global row of i is
+ * first_row + i, the dropout element is j, T its row period. Backward of the dropout is the same operation on
+ * dy with both NULL. All [m, n] of dtype; y may be x or residual.
+ */
+typedef struct {
+    par_dtype dtype;
+    int64_t m, n, T, first_row;
+    const void *x, *bias, *residual;
+    void *y;
+    par_dropout dropout;
+} par_residual;
+
+/**
  * Forward, rows of C = n channels: LayerNorm y = (x - mean) · rstd · w + b with rstd = 1 / sqrt(var + eps),
  * biased variance (Ba et al. 2016); RMSNorm y = x · rstd · w with rstd = 1 / sqrt(mean(x²) + eps) (Zhang and
  * Sennrich 2019); mean and b are then unused and NULL. x, y [m,n], w, b [n] of dtype; mean, rstd fp32 [m] are
  * written. Backward reads x, w, mean, rstd, dy and writes dx [m,n] of dtype (dx may be dy), dw and db fp32
  * [n] with beta. dw NULL: skip both. If `add` is not NULL, dx also gets add[m,n] (the gradient along the
- * residual; dx may be add).
+ * residual; dx may be add). If `residual` is not NULL, forward makes that addition in the same pass, bit for
+ * bit as if it ran before: it has the same m, n and dtype, and its y is x;
+ * the norm's y may be its x.
  */
 typedef struct {
     par_dtype dtype;
     int64_t m, n;
     float eps;
     const void *x, *w, *b;
-    void *y;            /* forward */
-    float *mean, *rstd; /* forward writes, backward reads */
+    void *y;                      /* forward */
+    float *mean, *rstd;           /* forward writes, backward reads */
+    const par_residual *residual; /* forward; read during the call */
     const void *dy, *add;
     void *dx;
     float *dw, *db;
@@ -145,19 +174,6 @@ typedef struct {
     const float *cos, *sin;
     bool inverse;
 } par_rope;
-
-/**
- * Dropout as a function of its coordinates. Element e of global row g is kept if word (e mod 4) of
- * philox({e / 4, t, lo(n), (hi(n) & 0xffff) | site << 16}, {lo(seed), hi(seed)}) >= p · 2^32, and is scaled
- * by 1 / (1 - p); n = *sample_base + first_sample + g / T, t = g mod T. p = 0 turns it off.
- */
-typedef struct {
-    float p;
-    uint64_t seed;
-    const int64_t *sample_base; /* on the device: the step's first sample; NULL: 0 */
-    int64_t first_sample;       /* the micro-batch's first sample, counted from there */
-    uint32_t site;              /* which dropout of the model: unique a layer and place, below 65536 */
-} par_dropout;
 
 /**
  * Causal softmax attention with grouped queries: o = dropout(softmax(scale · q kᵀ, keys <= query)) v.
@@ -272,19 +288,6 @@ typedef struct {
     float *sums;
     const float *seed; /* backward; on the device */
 } par_xent;
-
-/**
- * y[i,j] = residual[i,j] + dropout(x[i,j] + bias[j]); bias and residual may be NULL. Global row of i is
- * first_row + i, the dropout element is j, T its row period. Backward of the dropout is the same operation on
- * dy with both NULL. All [m, n] of dtype; y may be x or residual.
- */
-typedef struct {
-    par_dtype dtype;
-    int64_t m, n, T, first_row;
-    const void *x, *bias, *residual;
-    void *y;
-    par_dropout dropout;
-} par_residual;
 
 /**
  * AdamW over a flat range (Loshchilov and Hutter 2019), PyTorch's formula: g = grad · grad_scale;
