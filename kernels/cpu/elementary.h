@@ -11,8 +11,9 @@
 /*
  * exp(x) = 2^n · exp(r), n = round(x / log 2), |r| <= 0.3466 + rounding. Taylor's polynomial of degree 7: the
  * first omitted term is r^8 / 8! < 5.2e-9, a tenth of half a unit; r is reduced in two parts (log 2's upper
- * part has 9 bits to spare, n · upper is exact); so about 1 unit. 2^n is made in two factors: results reach
- * into the subnormal numbers (exp(-104) = 0) and up to infinity. NaN stays NaN.
+ * part has 9 bits to spare, n · upper is exact); so about 1 unit. The product with 2^n is rounded once (2^n is
+ * made in two factors where no instruction takes n): results reach into the subnormal numbers (exp(-104) = 0)
+ * and up to infinity. NaN stays NaN.
  */
 CPU_INLINE vec vec_exp(vec x) {
     const vec shift = (vec){0} + 0x1.8p23f; /* adding it rounds to an integer, which is then the low bits */
@@ -26,10 +27,14 @@ CPU_INLINE vec vec_exp(vec x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
+#ifdef __AVX512F__
+    return (vec)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
     vec_int exponent = (vec_int)shifted - (vec_int)shift, half = exponent >> 1;
     vec scale1 = (vec)((half + 127) << 23);
     vec scale2 = (vec)((exponent - half + 127) << 23);
     return p * scale1 * scale2;
+#endif
 }
 
 CPU_INLINE float exp_f32(float x) {
