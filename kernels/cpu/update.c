@@ -56,8 +56,8 @@ CPU_INLINE void adamw_step(par_dtype t, const par_update *a, const adamw_constan
         g.v[k] *= c->grad_scale;
         m.v[k] = c->b1 * m.v[k] + c->rest1 * g.v[k];
         v.v[k] = c->b2 * v.v[k] + c->rest2 * g.v[k] * g.v[k];
-        w.v[k] = w.v[k] - c->decay * w.v[k] -
-                 c->step * m.v[k] / (vec_root(v.v[k]) * c->inverse_sqrt + c->eps);
+        w.v[k] =
+            w.v[k] - c->decay * w.v[k] - c->step * m.v[k] / (vec_root(v.v[k]) * c->inverse_sqrt + c->eps);
     }
     pair_store(a->m, PAR_F32, at + i, count, m);
     pair_store(a->v, PAR_F32, at + i, count, v);

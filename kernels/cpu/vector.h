@@ -258,7 +258,8 @@ CPU_INLINE pair pair_join(pair x) {
 #elif defined __AVX2__
     __m256 low = _mm256_unpacklo_ps((__m256)x.v[0], (__m256)x.v[1]);
     __m256 high = _mm256_unpackhi_ps((__m256)x.v[0], (__m256)x.v[1]);
-    return (pair){{(vec)_mm256_permute2f128_ps(low, high, 0x20), (vec)_mm256_permute2f128_ps(low, high, 0x31)}};
+    return (pair){
+        {(vec)_mm256_permute2f128_ps(low, high, 0x20), (vec)_mm256_permute2f128_ps(low, high, 0x31)}};
 #elif defined __SSE2__
     return (pair){{(vec)_mm_unpacklo_ps((__m128)x.v[0], (__m128)x.v[1]),
                    (vec)_mm_unpackhi_ps((__m128)x.v[0], (__m128)x.v[1])}};
