@@ -10,8 +10,13 @@
 
 enum { PIECE = 16384, PIECES = 256 };
 
+/* From here on an update's operands, 22 to 30 bytes an element, outgrow caches: its weights are stored past
+ * them, which saves reading the lines first. */
+#define STREAMED (INT64_C(1) << 20)
+
 typedef struct {
     float b1, rest1, b2, rest2, decay, step, inverse_sqrt, eps, grad_scale;
+    bool streamed;
 } adamw_constants;
 
 static adamw_constants adamw_prepare(const par_update *a) {
@@ -41,11 +46,20 @@ CPU_INLINE vec vec_root(vec x) {
 }
 
 /* The master weights in fp32, and rounded once to the weights of type t where there are some. */
-CPU_INLINE void store_weights(par_dtype t, const par_update *a, int64_t at, int64_t count, pair w) {
+CPU_INLINE void store_weights(par_dtype t, const par_update *a, bool streamed, int64_t at, int64_t count,
+                              pair w) {
     pair_store(a->master, PAR_F32, at, count, w);
     if (!a->weights) return;
     if (t == PAR_BF16) w = pair_split(w);
-    pair_store(a->weights, t, at, count, w);
+    if (streamed && count == PAIR)
+        pair_stream(a->weights, t, at, w);
+    else
+        pair_store(a->weights, t, at, count, w);
+}
+
+/* PIECE is a multiple of PAIR: if the first weight is aligned, so is each pair. */
+static bool is_streamed(const par_update *a) {
+    return a->n >= STREAMED && a->dtype != PAR_F32 && (uintptr_t)a->weights % (PAIR * sizeof(uint16_t)) == 0;
 }
 
 CPU_INLINE void adamw_step(par_dtype t, const par_update *a, const adamw_constants *c, int64_t at, int64_t i,
@@ -61,7 +75,7 @@ CPU_INLINE void adamw_step(par_dtype t, const par_update *a, const adamw_constan
     }
     pair_store(a->m, PAR_F32, at + i, count, m);
     pair_store(a->v, PAR_F32, at + i, count, v);
-    store_weights(t, a, at + i, count, w);
+    store_weights(t, a, c->streamed, at + i, count, w);
 }
 
 CPU_INLINE void adamw_piece(par_dtype t, const par_update *a, const adamw_constants *c, int64_t at,
@@ -72,6 +86,7 @@ CPU_INLINE void adamw_piece(par_dtype t, const par_update *a, const adamw_consta
 typedef struct {
     float momentum, lr, grad_scale, decay;
     bool first; /* m is not read */
+    bool streamed;
 } sgd_constants;
 
 CPU_INLINE void sgd_step(par_dtype t, const par_update *a, const sgd_constants *c, int64_t at, int64_t i,
@@ -83,7 +98,7 @@ CPU_INLINE void sgd_step(par_dtype t, const par_update *a, const sgd_constants *
         w.v[k] -= c->lr * m.v[k];
     }
     pair_store(a->m, PAR_F32, at + i, count, m);
-    store_weights(t, a, at + i, count, w);
+    store_weights(t, a, c->streamed, at + i, count, w);
 }
 
 CPU_INLINE void sgd_piece(par_dtype t, const par_update *a, const sgd_constants *c, int64_t at, int64_t n) {
@@ -93,10 +108,12 @@ CPU_INLINE void sgd_piece(par_dtype t, const par_update *a, const sgd_constants 
 static par_status adamw(par_stream *stream, const void *args, void *workspace) {
     const par_update *a = args;
     if (a->step->skip) return PAR_OK;
-    const adamw_constants c = adamw_prepare(a);
+    adamw_constants c = adamw_prepare(a);
+    c.streamed = is_streamed(a);
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
     for (int64_t at = 0; at < a->n; at += PIECE) {
         CPU_BY_TYPE(a->dtype, adamw_piece, a, &c, at, cpu_min(PIECE, a->n - at));
+        stream_end();
         cpu_progress(stream);
     }
     return PAR_OK;
@@ -110,10 +127,12 @@ static par_status sgd(par_stream *stream, const void *args, void *workspace) {
                              .lr = step->lr,
                              .grad_scale = step->grad_scale,
                              .decay = a->decay,
-                             .first = step->t == 1};
+                             .first = step->t == 1,
+                             .streamed = is_streamed(a)};
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
     for (int64_t at = 0; at < a->n; at += PIECE) {
         CPU_BY_TYPE(a->dtype, sgd_piece, a, &c, at, cpu_min(PIECE, a->n - at));
+        stream_end();
         cpu_progress(stream);
     }
     return PAR_OK;

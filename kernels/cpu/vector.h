@@ -321,14 +321,39 @@ CPU_INLINE void pair_store(void *y, par_dtype dtype, int64_t at, int64_t count, 
     memcpy((char *)y + (size_t)at * size, elements, (size_t)count * size);
 }
 
-/* fp32 elements of x, in the order of a pair of `dtype`; and back */
+/* A whole pair of 16-bit elements past the caches, to an address that is a multiple of its size. Only after
+ * stream_end do other threads see it in order. */
+CPU_INLINE void pair_stream(void *y, par_dtype dtype, int64_t at, pair x) {
+    uint16_t *to = (uint16_t *)y + at;
+    vec_half f16[2];
+    vec_words words;
+    if (dtype == PAR_BF16) {
+        words = pair_to_bf16(x);
+    } else {
+        for (int k = 0; k < 2; k++) f16[k] = vec_to_f16(x.v[k]);
+        memcpy(&words, f16, sizeof words);
+    }
+#if defined __AVX512F__
+    _mm512_stream_si512((void *)to, (__m512i)words);
+#elif defined __AVX2__
+    _mm256_stream_si256((void *)to, (__m256i)words);
+#elif defined __SSE2__
+    _mm_stream_si128((void *)to, (__m128i)words);
+#else
+    *(vec_words *)to = words;
+#endif
+}
+
+CPU_INLINE void stream_end(void) {
+#ifdef __SSE2__
+    _mm_sfence();
+#endif
+}
+
+/* fp32 elements of x, in the order of a pair of `dtype` */
 CPU_INLINE pair pair_load_f32(const float *x, par_dtype dtype, int64_t at, int64_t count) {
     pair p = pair_load(x, PAR_F32, at, count);
     return dtype == PAR_BF16 ? pair_split(p) : p;
-}
-
-CPU_INLINE void pair_store_f32(float *y, par_dtype dtype, int64_t at, int64_t count, pair x) {
-    pair_store(y, PAR_F32, at, count, dtype == PAR_BF16 ? pair_join(x) : x);
 }
 
 /* x with `rest` for all but the first `count` elements */
