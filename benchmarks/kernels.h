@@ -24,6 +24,8 @@ typedef union {
     par_update update;
     par_norm2 norm2;
     par_cast cast;
+    par_tally tally;
+    par_vote_call vote;
 } bench_args;
 
 /* Where a case runs: B samples of T tokens, m = B · T rows. */
@@ -41,7 +43,8 @@ enum { BENCH_MAX_BLOCKS = 16 };
 typedef struct {
     const bench_place *place;
     bench_args args;
-    size_t nbytes; /* of all blocks */
+    par_residual sum; /* of a norm's args */
+    size_t nbytes;    /* of all blocks */
     int n_blocks;
     struct {
         void *data;

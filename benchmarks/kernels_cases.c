@@ -105,6 +105,12 @@ static const void *copied(bench_set *set, const void *value, size_t nbytes) {
     return block;
 }
 
+static float *constant(bench_set *set, int64_t n, float value) {
+    char *block = take(set, (size_t)n * sizeof value);
+    fill(set->place->backend, block, (size_t)n * sizeof value, &value, sizeof value);
+    return (void *)block;
+}
+
 static void *at(const bench_set *set, void *x, int64_t n) {
     return (char *)x + (size_t)n * par_dtype_nbytes(set->place->dtype);
 }
@@ -207,9 +213,17 @@ static void build_norm(const bench_case *c, bench_set *set) {
         a.dy = typed(set, m * n, 1), a.dx = typed(set, m * n, 1), a.dw = floats(set, n), a.beta = 1;
         if (layer) a.db = floats(set, n);
     }
+    if (c->what) { /* the addition before it */
+        set->sum =
+            (par_residual){.dtype = a.dtype, .m = m, .n = n, .T = set->place->T, .y = (void *)(uintptr_t)a.x};
+        set->sum.x = typed(set, m * n, 1), set->sum.residual = typed(set, m * n, 1);
+        set->sum.bias = typed(set, n, 1);
+        a.residual = &set->sum;
+    }
     set->args.norm = a;
 }
 
+/* In place, run after run: angles of one length, so that x neither grows nor becomes subnormal. */
 static void build_rope(const bench_case *c, bench_set *set) {
     (void)c;
     const bench_place *p = set->place;
@@ -221,8 +235,8 @@ static void build_rope(const bench_case *c, bench_set *set) {
                                 .T = p->T,
                                 .x = typed(set, p->m * n, 1),
                                 .ldx = n,
-                                .cos = take_pattern(set, PAR_F32, p->T * D / 2, 0.7f, false),
-                                .sin = take_pattern(set, PAR_F32, p->T * D / 2, 0.7f, false)};
+                                .cos = constant(set, p->T * D / 2, 0.6f),
+                                .sin = constant(set, p->T * D / 2, 0.8f)};
 }
 
 static void build_residual(const bench_case *c, bench_set *set) {
@@ -310,6 +324,25 @@ static void build_norm2(const bench_case *c, bench_set *set) {
     set->args.norm2 = (par_norm2){.n = n, .x = floats(set, n), .out = out};
 }
 
+/* The norms of a model's parameters, of which a block has 12. */
+static void build_ballot(const bench_case *c, bench_set *set) {
+    const par_ballot none = {0};
+    int64_t n = set->place->config->layers * 12;
+    (void)c;
+    set->args.tally = (par_tally){.n_norms = n, .norms = (void *)floats(set, 4 * n)};
+    set->args.tally.ballot = (par_ballot *)(uintptr_t)copied(set, &none, sizeof none);
+}
+
+static void build_vote(const bench_case *c, bench_set *set) {
+    enum { RANKS = 64 };
+    static const par_ballot ballots[RANKS];
+    const par_vote_state state = {.scaler.scale = 1};
+    (void)c;
+    set->args.vote = (par_vote_call){.n = RANKS, .ballots = copied(set, ballots, sizeof ballots)};
+    set->args.vote.rules = (par_vote_rules){.scaler.constant = 1, .unit = 1, .beta1 = 0.9, .beta2 = 0.95};
+    set->args.vote.state = (par_vote_state *)(uintptr_t)copied(set, &state, sizeof state);
+}
+
 /* `what`: to fp32. In fp32 it is a copy. */
 static void build_cast(const bench_case *c, bench_set *set) {
     int64_t n = n_update(set->place);
@@ -345,8 +378,10 @@ const bench_case bench_cases[] = {
     {"attention of one token", PAR_OP_ATTENTION_DECODE, build_decode, 0, 0},
     {"column_sum [m, mlp]", PAR_OP_COLUMN_SUM, build_column_sum, 0, 0},
     {"layernorm", PAR_OP_LAYERNORM, build_norm, 0, 0},
+    {"layernorm, residual", PAR_OP_LAYERNORM, build_norm, true, 0},
     {"layernorm backward", PAR_OP_LAYERNORM_BACKWARD, build_norm, 0, 0},
     {"rmsnorm", PAR_OP_RMSNORM, build_norm, 0, 0},
+    {"rmsnorm, residual", PAR_OP_RMSNORM, build_norm, true, 0},
     {"rmsnorm backward", PAR_OP_RMSNORM_BACKWARD, build_norm, 0, 0},
     {"rope", PAR_OP_ROPE, build_rope, 0, 0},
     {"residual", PAR_OP_RESIDUAL, build_residual, false, 0},
@@ -367,6 +402,8 @@ const bench_case bench_cases[] = {
     {"adamw", PAR_OP_ADAMW, build_update, 0, 0},
     {"sgd", PAR_OP_SGD, build_update, 0, 0},
     {"norm2", PAR_OP_NORM2, build_norm2, 0, 0},
+    {"ballot", PAR_OP_BALLOT, build_ballot, 0, 0},
+    {"vote of 64", PAR_OP_VOTE, build_vote, 0, 0},
     {"cast from fp32", PAR_OP_CAST, build_cast, false, 0},
     {"cast to fp32", PAR_OP_CAST, build_cast, true, 0},
     {NULL, PAR_OP_COUNT, NULL, 0, 0},

@@ -33,7 +33,8 @@ static double column_sum_nbytes(const bench_args *args) {
 static double norm_nbytes(const bench_args *args) {
     const par_norm *a = &args->norm;
     double s = size_of(a->dtype), rows = (double)a->m, n = (double)a->n;
-    return 2 * s * rows * n + s * n * (a->b ? 2 : 1) + 4 * rows * (a->mean ? 2 : 1);
+    double sum = a->residual ? s * (2 * rows * n + n) : 0; /* its x is written instead of read */
+    return 2 * s * rows * n + s * n * (a->b ? 2 : 1) + 4 * rows * (a->mean ? 2 : 1) + sum;
 }
 
 static double norm_backward_nbytes(const bench_args *args) {
@@ -145,6 +146,14 @@ static double cast_nbytes(const bench_args *args) {
     return (double)a->n * (size_of(a->dtype_x) + size_of(a->dtype_y));
 }
 
+static double ballot_nbytes(const bench_args *args) {
+    return 16.0 * (double)args->tally.n_norms + 8.0 * (double)args->tally.n_losses + 2.0 * sizeof(par_ballot);
+}
+
+static double vote_nbytes(const bench_args *args) {
+    return (double)args->vote.n * sizeof(par_ballot) + 2.0 * sizeof(par_vote_state);
+}
+
 static const struct {
     const char *formula; /* of nbytes, for people */
     double (*nbytes)(const bench_args *);
@@ -153,9 +162,9 @@ static const struct {
     [PAR_OP_GEMM] = {"s(mk + kn) + size_c mn (twice with beta 1) + s(n if bias, mn if epilogue)", gemm_nbytes,
                      gemm_flops},
     [PAR_OP_COLUMN_SUM] = {"s mn + 4n (twice with beta 1)", column_sum_nbytes, NULL},
-    [PAR_OP_LAYERNORM] = {"s(2mn + 2n) + 8m", norm_nbytes, NULL},
+    [PAR_OP_LAYERNORM] = {"s(2mn + 2n) + 8m, with residual s(2mn + n) more", norm_nbytes, NULL},
     [PAR_OP_LAYERNORM_BACKWARD] = {"s(3mn + n) + 8m + 16n", norm_backward_nbytes, NULL},
-    [PAR_OP_RMSNORM] = {"s(2mn + n) + 4m", norm_nbytes, NULL},
+    [PAR_OP_RMSNORM] = {"s(2mn + n) + 4m, with residual s(2mn + n) more", norm_nbytes, NULL},
     [PAR_OP_RMSNORM_BACKWARD] = {"s(3mn + n) + 4m + 8n", norm_backward_nbytes, NULL},
     [PAR_OP_ROPE] = {"2s m heads D + 4TD", rope_nbytes, NULL},
     [PAR_OP_ATTENTION] = {"s BTD(2H + 2K) + 4BTH", attention_nbytes, attention_flops},
@@ -176,6 +185,8 @@ static const struct {
     [PAR_OP_NORM2] = {"4n + 32", norm2_nbytes, NULL},
     [PAR_OP_CAST] = {"n(size_x + size_y)", cast_nbytes, NULL},
     [PAR_OP_ATTENTION_DECODE] = {"2s BD(H + nK)", decode_nbytes, NULL},
+    [PAR_OP_BALLOT] = {"16 norms + 8 losses + 2 ballots", ballot_nbytes, NULL},
+    [PAR_OP_VOTE] = {"a ballot a rank + 2 states", vote_nbytes, NULL},
 };
 
 double bench_flops(par_op op, const bench_args *args) {

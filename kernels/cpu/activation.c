@@ -18,33 +18,33 @@ CPU_INLINE vec tanh_derivative(vec x) {
     return TWICE_SQRT_2_OVER_PI * (1.0f + 3 * 0.044715f * x * x);
 }
 
-CPU_INLINE vec gelu_of(vec x, bool erf) {
+CPU_INLINE vec gelu_of(par_dtype t, vec x, bool erf) {
     vec distribution, density;
-    if (!erf) return x / (1.0f + vec_exp(-tanh_argument(x)));
-    vec_normal(x, &distribution, &density);
+    if (!erf) return x / (1.0f + vec_exp_to(t, -tanh_argument(x)));
+    vec_normal(t, x, &distribution, &density);
     return x * distribution;
 }
 
-CPU_INLINE vec gelu_derivative(vec x, bool erf) {
+CPU_INLINE vec gelu_derivative(par_dtype t, vec x, bool erf) {
     vec s, rest, distribution, density;
     if (erf) {
-        vec_normal(x, &distribution, &density);
+        vec_normal(t, x, &distribution, &density);
         return distribution + x * density;
     }
-    vec_logistic(tanh_argument(x), &s, &rest);
+    vec_logistic(t, tanh_argument(x), &s, &rest);
     return s + x * s * rest * tanh_derivative(x);
 }
 
 CPU_INLINE void gelu_step(par_dtype t, const par_gelu *a, bool erf, int64_t at, int64_t i, int64_t count) {
     pair x = pair_load(a->x, t, at + i, count);
-    for (int k = 0; k < 2; k++) x.v[k] = gelu_of(x.v[k], erf);
+    for (int k = 0; k < 2; k++) x.v[k] = gelu_of(t, x.v[k], erf);
     pair_store(a->y, t, at + i, count, x);
 }
 
 CPU_INLINE void gelu_backward_step(par_dtype t, const par_gelu *a, bool erf, int64_t at, int64_t i,
                                    int64_t count) {
     pair x = pair_load(a->x, t, at + i, count), dy = pair_load(a->dy, t, at + i, count);
-    for (int k = 0; k < 2; k++) x.v[k] = dy.v[k] * gelu_derivative(x.v[k], erf);
+    for (int k = 0; k < 2; k++) x.v[k] = dy.v[k] * gelu_derivative(t, x.v[k], erf);
     pair_store(a->dx, t, at + i, count, x);
 }
 
@@ -82,7 +82,7 @@ static par_status gelu_backward(par_stream *stream, const void *args, void *work
 CPU_INLINE void swiglu_step(par_dtype t, const par_swiglu *a, int64_t i, int64_t j, int64_t count) {
     int64_t at = i * a->n + j, at_gate = at + i * a->n;
     pair gate = pair_load(a->x, t, at_gate, count), up = pair_load(a->x, t, at_gate + a->n, count);
-    for (int k = 0; k < 2; k++) up.v[k] *= gate.v[k] / (1.0f + vec_exp(-gate.v[k]));
+    for (int k = 0; k < 2; k++) up.v[k] *= gate.v[k] / (1.0f + vec_exp_to(t, -gate.v[k]));
     pair_store(a->y, t, at, count, up);
 }
 
@@ -92,7 +92,7 @@ CPU_INLINE void swiglu_backward_step(par_dtype t, const par_swiglu *a, int64_t i
     pair dy = pair_load(a->dy, t, at, count);
     for (int k = 0; k < 2; k++) {
         vec s, rest, x = gate.v[k];
-        vec_logistic(x, &s, &rest);
+        vec_logistic(t, x, &s, &rest);
         gate.v[k] = dy.v[k] * up.v[k] * s * (1.0f + x * rest);
         up.v[k] = dy.v[k] * x * s;
     }

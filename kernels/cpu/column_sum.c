@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vector.h"
 
 enum { MIN_ROWS = 32, MAX_PIECES = 32 };
 
@@ -13,17 +14,16 @@ static int64_t piece_rows(int64_t m) {
     return rows < MIN_ROWS ? MIN_ROWS : rows;
 }
 
-static void add(float *sum, const float *x, int64_t n) {
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) sum[j] += x[j];
+CPU_INLINE void add_step(par_dtype t, const void *x, int64_t at, float *sum, int64_t j, int64_t count) {
+    pair p = pair_load(x, t, at + j, count), old = pair_load(sum, PAR_F32, j, count);
+    if (t == PAR_BF16) p = pair_join(p);
+    for (int k = 0; k < 2; k++) old.v[k] += p.v[k];
+    pair_store(sum, PAR_F32, j, count, old);
 }
 
-static void add_row(const par_column_sum *a, int64_t i, float *sum) {
-    for (int64_t j = 0; j < a->n; j += CPU_BLOCK) {
-        int64_t n = cpu_min(CPU_BLOCK, a->n - j);
-        cpu_buffer buffer;
-        add(sum + j, cpu_read(a->x, a->dtype, i * a->ldx + j, n, buffer), n);
-    }
+/* sum[n] += elements [at, at + n) of x */
+CPU_INLINE void add(par_dtype t, const void *x, int64_t at, float *sum, int64_t n) {
+    CPU_PAIRS(n, add_step, t, x, at, sum);
 }
 
 static par_status prepare(const void *args, size_t *workspace_nbytes) {
@@ -41,10 +41,11 @@ static par_status column_sum(par_stream *stream, const void *args, void *workspa
     for (int64_t piece = 0; piece < pieces; piece++) {
         float *sum = partial + piece * a->n;
         memset(sum, 0, (size_t)a->n * sizeof(float));
-        for (int64_t i = piece * rows; i < cpu_min(a->m, (piece + 1) * rows); i++) add_row(a, i, sum);
+        for (int64_t i = piece * rows; i < cpu_min(a->m, (piece + 1) * rows); i++)
+            CPU_BY_TYPE(a->dtype, add, a->x, i * a->ldx, sum, a->n);
     }
     if (a->beta == 0 && a->n > 0) memset(a->y, 0, (size_t)a->n * sizeof(float));
-    for (int64_t piece = 0; piece < pieces; piece++) add(a->y, partial + piece * a->n, a->n);
+    for (int64_t piece = 0; piece < pieces; piece++) add(PAR_F32, partial, piece * a->n, a->y, a->n);
     return PAR_OK;
 }
 

@@ -1,47 +1,46 @@
 /* Residual connection with bias and dropout: par_residual in par/kernels.h. y may be x or residual: element j
  * is read before it is written. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vector.h"
 
 enum { PIECE = CPU_DROPOUT_MAX };
 
-/* factors NULL: no dropout. A dropped element is 0 even if x is not finite. */
-static void combine(const float *x, const float *bias, const float *residual, const float *factors, float *y,
-                    int64_t n) {
-    float sum[PIECE];
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) sum[i] = x[i];
-    if (bias) {
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++) sum[i] += bias[i];
+/* Elements [j, j + count) of a piece that begins at x + at and bias + column. factors NULL: no dropout. A
+ * dropped element is 0 even if x is not finite. */
+CPU_INLINE void combine(par_dtype t, const par_residual *a, const float *factors, int64_t at, int64_t column,
+                        int64_t j, int64_t count) {
+    pair y = pair_load(a->x, t, at + j, count), p;
+    if (a->bias) {
+        p = pair_load(a->bias, t, column + j, count);
+        for (int k = 0; k < 2; k++) y.v[k] += p.v[k];
     }
     if (factors) {
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++) sum[i] = factors[i] == 0 ? 0 : sum[i] * factors[i];
+        p = pair_load_f32(factors, t, j, count);
+        for (int k = 0; k < 2; k++) y.v[k] = vec_select((vec_int)(p.v[k] == 0), (vec){0}, y.v[k] * p.v[k]);
     }
-    if (residual) {
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++) sum[i] += residual[i];
+    if (a->residual) {
+        p = pair_load(a->residual, t, at + j, count);
+        for (int k = 0; k < 2; k++) y.v[k] += p.v[k];
     }
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) y[i] = sum[i];
+    pair_store(a->y, t, at + j, count, y);
 }
 
-/* columns [j, j + n) of row i, n <= PIECE */
-static void piece(const par_residual *a, int64_t i, int64_t j, int64_t n) {
-    cpu_buffer in[3], out, factors;
-    int64_t at = i * a->n + j;
-    const float *x = cpu_read(a->x, a->dtype, at, n, in[0]);
-    const float *bias = a->bias ? cpu_read(a->bias, a->dtype, j, n, in[1]) : NULL;
-    const float *residual = a->residual ? cpu_read(a->residual, a->dtype, at, n, in[2]) : NULL;
-    float *y = cpu_place(a->y, a->dtype, at, out);
-    bool drop = a->dropout.p > 0;
-    if (drop) par__cpu_dropout(&a->dropout, a->T, a->first_row + i, j, n, factors);
-    combine(x, bias, residual, drop ? factors : NULL, y, n);
-    cpu_write(y, a->y, a->dtype, at, n);
+/* columns [j, j + n) of row i; n <= PIECE with dropout */
+CPU_INLINE void piece(par_dtype t, const par_residual *args, int64_t i, int64_t j, int64_t n) {
+    const par_residual a = *args; /* its own: no store changes it */
+    int64_t at = i * a.n + j;
+    cpu_buffer factors;
+    if (a.dropout.p > 0) {
+        par__cpu_dropout(&a.dropout, a.T, a.first_row + i, j, n, factors);
+        CPU_PAIRS(n, combine, t, &a, factors, at, j);
+    } else {
+        CPU_PAIRS(n, combine, t, &a, NULL, at, j);
+    }
 }
 
 void par__cpu_residual_row(const par_residual *a, int64_t i) {
-    for (int64_t j = 0; j < a->n; j += PIECE) piece(a, i, j, cpu_min(PIECE, a->n - j));
+    int64_t width = a->dropout.p > 0 ? PIECE : a->n;
+    for (int64_t j = 0; j < a->n; j += width) CPU_BY_TYPE(a->dtype, piece, a, i, j, cpu_min(width, a->n - j));
 }
 
 static par_status residual(par_stream *stream, const void *args, void *workspace) {

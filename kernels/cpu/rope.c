@@ -2,29 +2,26 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vector.h"
 
-/* The halves of a head at x + at, with the row's angles. */
-typedef struct {
-    void *x;
-    int64_t at, half;
-    const float *cosine, *sine;
-    float sign;
-} head;
-
-CPU_INLINE void rotate(par_dtype t, const head *h, int64_t i, int64_t count) {
-    vec x1 = vec_load(h->x, t, h->at + i, count), x2 = vec_load(h->x, t, h->at + h->half + i, count);
-    vec c = vec_load(h->cosine, PAR_F32, i, count), s = h->sign * vec_load(h->sine, PAR_F32, i, count);
-    vec_store(h->x, t, h->at + i, count, x1 * c - x2 * s);
-    vec_store(h->x, t, h->at + h->half + i, count, x2 * c + x1 * s);
+/* Columns [i, i + count) of both halves of each head: x + at is the row's first head. */
+CPU_INLINE void rotate(par_dtype t, const par_rope *a, int64_t at, int64_t angle, float sign, int64_t i,
+                       int64_t count) {
+    pair c = pair_load_f32(a->cos, t, angle + i, count), s = pair_load_f32(a->sin, t, angle + i, count);
+    for (int k = 0; k < 2; k++) s.v[k] *= sign;
+    for (int64_t head = 0; head < a->heads; head++) {
+        int64_t at1 = at + head * a->head_size + i, at2 = at1 + a->head_size / 2;
+        pair x1 = pair_load(a->x, t, at1, count), x2 = pair_load(a->x, t, at2, count), y1, y2;
+        for (int k = 0; k < 2; k++) {
+            y1.v[k] = x1.v[k] * c.v[k] - x2.v[k] * s.v[k];
+            y2.v[k] = x2.v[k] * c.v[k] + x1.v[k] * s.v[k];
+        }
+        pair_store(a->x, t, at1, count, y1);
+        pair_store(a->x, t, at2, count, y2);
+    }
 }
 
 CPU_INLINE void rotate_row(par_dtype t, const par_rope *a, int64_t i) {
-    int64_t half = a->head_size / 2, position = (a->first_row + i) % a->T * half;
-    head h = {.x = a->x, .half = half, .cosine = a->cos + position, .sine = a->sin + position};
-    h.sign = a->inverse ? -1.0f : 1.0f;
-    for (int64_t k = 0; k < a->heads; k++) {
-        h.at = i * a->ldx + k * a->head_size;
-        CPU_VECTORS(half, rotate, t, &h);
-    }
+    int64_t half = a->head_size / 2, angle = (a->first_row + i) % a->T * half;
+    CPU_PAIRS(half, rotate, t, a, i * a->ldx, angle, a->inverse ? -1.0f : 1.0f);
 }
 
 static par_status rope(par_stream *stream, const void *args, void *workspace) {

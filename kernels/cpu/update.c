@@ -6,11 +6,17 @@
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vector.h"
 
 enum { PIECE = 16384, PIECES = 256 };
 
+/* From here on an update's operands, 22 to 30 bytes an element, outgrow caches: its weights are stored past
+ * them, which saves reading the lines first. */
+#define STREAMED (INT64_C(1) << 20)
+
 typedef struct {
     float b1, rest1, b2, rest2, decay, step, inverse_sqrt, eps, grad_scale;
+    bool streamed;
 } adamw_constants;
 
 static adamw_constants adamw_prepare(const par_update *a) {
@@ -26,51 +32,88 @@ static adamw_constants adamw_prepare(const par_update *a) {
                              .grad_scale = step->grad_scale};
 }
 
-static void adamw_piece(const par_update *a, adamw_constants c, int64_t begin, int64_t end) {
-    float *restrict w = a->master, *restrict m = a->m, *restrict v = a->v;
-    const float *restrict grad = a->grad;
-#pragma omp simd
-    for (int64_t i = begin; i < end; i++) {
-        float g = grad[i] * c.grad_scale;
-        m[i] = c.b1 * m[i] + c.rest1 * g;
-        v[i] = c.b2 * v[i] + c.rest2 * g * g;
-        float decayed = w[i] - c.decay * w[i];
-        w[i] = decayed - c.step * m[i] / (sqrtf(v[i]) * c.inverse_sqrt + c.eps);
-    }
+CPU_INLINE vec vec_root(vec x) {
+#if defined __AVX512F__
+    return (vec)_mm512_sqrt_ps((__m512)x);
+#elif defined __AVX2__
+    return (vec)_mm256_sqrt_ps((__m256)x);
+#elif defined __SSE2__
+    return (vec)_mm_sqrt_ps((__m128)x);
+#else
+    for (int i = 0; i < LANES; i++) x[i] = sqrtf(x[i]);
+    return x;
+#endif
 }
 
-static void sgd_piece(const par_update *a, int64_t begin, int64_t end) {
-    float *restrict w = a->master, *restrict m = a->m;
-    const float *restrict grad = a->grad;
-    float momentum = (float)a->b1, lr = a->step->lr, scale = a->step->grad_scale, decay = a->decay;
-    if (a->step->t == 1) {
-#pragma omp simd
-        for (int64_t i = begin; i < end; i++) m[i] = grad[i] * scale + decay * w[i];
-    } else {
-#pragma omp simd
-        for (int64_t i = begin; i < end; i++) m[i] = momentum * m[i] + (grad[i] * scale + decay * w[i]);
-    }
-#pragma omp simd
-    for (int64_t i = begin; i < end; i++) w[i] -= lr * m[i];
+/* The master weights in fp32, and rounded once to the weights of type t where there are some. */
+CPU_INLINE void store_weights(par_dtype t, const par_update *a, bool streamed, int64_t at, int64_t count,
+                              pair w) {
+    pair_store(a->master, PAR_F32, at, count, w);
+    if (!a->weights) return;
+    if (t == PAR_BF16) w = pair_split(w);
+    if (streamed && count == PAIR)
+        pair_stream(a->weights, t, at, w);
+    else
+        pair_store(a->weights, t, at, count, w);
 }
 
-/* Called for each block, while it is in the first-level cache. */
-static void copy_weights(const par_update *a, int64_t at, int64_t n) {
-    if (a->weights) par__cpu_narrow(a->master + at, a->weights, a->dtype, at, n);
+/* PIECE is a multiple of PAIR: if the first weight is aligned, so is each pair. */
+static bool is_streamed(const par_update *a) {
+    return a->n >= STREAMED && a->dtype != PAR_F32 && (uintptr_t)a->weights % (PAIR * sizeof(uint16_t)) == 0;
+}
+
+CPU_INLINE void adamw_step(par_dtype t, const par_update *a, const adamw_constants *c, int64_t at, int64_t i,
+                           int64_t count) {
+    pair w = pair_load(a->master, PAR_F32, at + i, count), g = pair_load(a->grad, PAR_F32, at + i, count);
+    pair m = pair_load(a->m, PAR_F32, at + i, count), v = pair_load(a->v, PAR_F32, at + i, count);
+    for (int k = 0; k < 2; k++) {
+        g.v[k] *= c->grad_scale;
+        m.v[k] = c->b1 * m.v[k] + c->rest1 * g.v[k];
+        v.v[k] = c->b2 * v.v[k] + c->rest2 * g.v[k] * g.v[k];
+        w.v[k] =
+            w.v[k] - c->decay * w.v[k] - c->step * m.v[k] / (vec_root(v.v[k]) * c->inverse_sqrt + c->eps);
+    }
+    pair_store(a->m, PAR_F32, at + i, count, m);
+    pair_store(a->v, PAR_F32, at + i, count, v);
+    store_weights(t, a, c->streamed, at + i, count, w);
+}
+
+CPU_INLINE void adamw_piece(par_dtype t, const par_update *a, const adamw_constants *c, int64_t at,
+                            int64_t n) {
+    CPU_PAIRS(n, adamw_step, t, a, c, at);
+}
+
+typedef struct {
+    float momentum, lr, grad_scale, decay;
+    bool first; /* m is not read */
+    bool streamed;
+} sgd_constants;
+
+CPU_INLINE void sgd_step(par_dtype t, const par_update *a, const sgd_constants *c, int64_t at, int64_t i,
+                         int64_t count) {
+    pair w = pair_load(a->master, PAR_F32, at + i, count), g = pair_load(a->grad, PAR_F32, at + i, count);
+    pair m = c->first ? (pair){0} : pair_load(a->m, PAR_F32, at + i, count);
+    for (int k = 0; k < 2; k++) {
+        m.v[k] = c->momentum * m.v[k] + (g.v[k] * c->grad_scale + c->decay * w.v[k]);
+        w.v[k] -= c->lr * m.v[k];
+    }
+    pair_store(a->m, PAR_F32, at + i, count, m);
+    store_weights(t, a, c->streamed, at + i, count, w);
+}
+
+CPU_INLINE void sgd_piece(par_dtype t, const par_update *a, const sgd_constants *c, int64_t at, int64_t n) {
+    CPU_PAIRS(n, sgd_step, t, a, c, at);
 }
 
 static par_status adamw(par_stream *stream, const void *args, void *workspace) {
     const par_update *a = args;
     if (a->step->skip) return PAR_OK;
     adamw_constants c = adamw_prepare(a);
+    c.streamed = is_streamed(a);
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t begin = 0; begin < a->n; begin += PIECE) {
-        int64_t end = cpu_min(a->n, begin + PIECE);
-        for (int64_t i = begin; i < end; i += CPU_BLOCK) {
-            int64_t n = cpu_min(CPU_BLOCK, end - i);
-            adamw_piece(a, c, i, i + n);
-            copy_weights(a, i, n);
-        }
+    for (int64_t at = 0; at < a->n; at += PIECE) {
+        CPU_BY_TYPE(a->dtype, adamw_piece, a, &c, at, cpu_min(PIECE, a->n - at));
+        stream_end();
         cpu_progress(stream);
     }
     return PAR_OK;
@@ -78,15 +121,18 @@ static par_status adamw(par_stream *stream, const void *args, void *workspace) {
 
 static par_status sgd(par_stream *stream, const void *args, void *workspace) {
     const par_update *a = args;
-    if (a->step->skip) return PAR_OK;
+    const par_step *step = a->step;
+    if (step->skip) return PAR_OK;
+    const sgd_constants c = {.momentum = (float)a->b1,
+                             .lr = step->lr,
+                             .grad_scale = step->grad_scale,
+                             .decay = a->decay,
+                             .first = step->t == 1,
+                             .streamed = is_streamed(a)};
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t begin = 0; begin < a->n; begin += PIECE) {
-        int64_t end = cpu_min(a->n, begin + PIECE);
-        for (int64_t i = begin; i < end; i += CPU_BLOCK) {
-            int64_t n = cpu_min(CPU_BLOCK, end - i);
-            sgd_piece(a, i, i + n);
-            copy_weights(a, i, n);
-        }
+    for (int64_t at = 0; at < a->n; at += PIECE) {
+        CPU_BY_TYPE(a->dtype, sgd_piece, a, &c, at, cpu_min(PIECE, a->n - at));
+        stream_end();
         cpu_progress(stream);
     }
     return PAR_OK;

@@ -138,15 +138,16 @@ CPU_INLINE vec_bits vec_round_bf16(vec x) {
 }
 
 #ifdef __AVX512BF16__
-/* the lanes that the conversion to bf16 takes for zero */
-CPU_INLINE __mmask16 vec_subnormal(vec x) {
-    return _mm512_fpclass_ps_mask((__m512)x, 0x20);
+/* The conversion to bf16 takes subnormal lanes for zero: then rounding goes the longer way. */
+CPU_INLINE bool vec_any_subnormal(vec x, vec y) {
+    __mmask16 in_x = _mm512_fpclass_ps_mask((__m512)x, 0x20), in_y = _mm512_fpclass_ps_mask((__m512)y, 0x20);
+    return __builtin_expect(!_kortestz_mask16_u8(in_x, in_y), 0);
 }
 #endif
 
 CPU_INLINE vec_half vec_to_bf16(vec x) {
 #ifdef __AVX512BF16__
-    if (__builtin_expect(vec_subnormal(x) == 0, 1)) return (vec_half)_mm512_cvtneps_pbh((__m512)x);
+    if (!vec_any_subnormal(x, x)) return (vec_half)_mm512_cvtneps_pbh((__m512)x);
 #endif
     return __builtin_convertvector(vec_round_bf16(x) >> 16, vec_half);
 }
@@ -223,6 +224,55 @@ typedef struct {
 } pair;
 enum { PAIR = 2 * LANES };
 
+/* From the order of memory to even and odd elements. */
+CPU_INLINE pair pair_split(pair x) {
+#if defined __AVX512F__
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    return (pair){{(vec)_mm512_permutex2var_ps((__m512)x.v[0], even, (__m512)x.v[1]),
+                   (vec)_mm512_permutex2var_ps((__m512)x.v[0], odd, (__m512)x.v[1])}};
+#elif defined __AVX2__
+    __m256d even = (__m256d)_mm256_shuffle_ps((__m256)x.v[0], (__m256)x.v[1], 0x88);
+    __m256d odd = (__m256d)_mm256_shuffle_ps((__m256)x.v[0], (__m256)x.v[1], 0xdd);
+    return (pair){{(vec)_mm256_permute4x64_pd(even, 0xd8), (vec)_mm256_permute4x64_pd(odd, 0xd8)}};
+#elif defined __SSE2__
+    return (pair){{(vec)_mm_shuffle_ps((__m128)x.v[0], (__m128)x.v[1], 0x88),
+                   (vec)_mm_shuffle_ps((__m128)x.v[0], (__m128)x.v[1], 0xdd)}};
+#elif defined __aarch64__
+    return (pair){{(vec)vuzp1q_f32((float32x4_t)x.v[0], (float32x4_t)x.v[1]),
+                   (vec)vuzp2q_f32((float32x4_t)x.v[0], (float32x4_t)x.v[1])}};
+#else
+    pair y;
+    for (int i = 0; i < PAIR; i++) y.v[i % 2][i / 2] = x.v[i / LANES][i % LANES];
+    return y;
+#endif
+}
+
+/* The inverse of pair_split. */
+CPU_INLINE pair pair_join(pair x) {
+#if defined __AVX512F__
+    const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i high = _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
+    return (pair){{(vec)_mm512_permutex2var_ps((__m512)x.v[0], low, (__m512)x.v[1]),
+                   (vec)_mm512_permutex2var_ps((__m512)x.v[0], high, (__m512)x.v[1])}};
+#elif defined __AVX2__
+    __m256 low = _mm256_unpacklo_ps((__m256)x.v[0], (__m256)x.v[1]);
+    __m256 high = _mm256_unpackhi_ps((__m256)x.v[0], (__m256)x.v[1]);
+    return (pair){
+        {(vec)_mm256_permute2f128_ps(low, high, 0x20), (vec)_mm256_permute2f128_ps(low, high, 0x31)}};
+#elif defined __SSE2__
+    return (pair){{(vec)_mm_unpacklo_ps((__m128)x.v[0], (__m128)x.v[1]),
+                   (vec)_mm_unpackhi_ps((__m128)x.v[0], (__m128)x.v[1])}};
+#elif defined __aarch64__
+    return (pair){{(vec)vzip1q_f32((float32x4_t)x.v[0], (float32x4_t)x.v[1]),
+                   (vec)vzip2q_f32((float32x4_t)x.v[0], (float32x4_t)x.v[1])}};
+#else
+    pair y;
+    for (int i = 0; i < PAIR; i++) y.v[i / LANES][i % LANES] = x.v[i % 2][i / 2];
+    return y;
+#endif
+}
+
 CPU_INLINE pair pair_load_whole(const void *x, par_dtype dtype, int64_t at) {
     if (dtype != PAR_BF16)
         return (pair){{vec_load_whole(x, dtype, at), vec_load_whole(x, dtype, at + LANES)}};
@@ -232,7 +282,7 @@ CPU_INLINE pair pair_load_whole(const void *x, par_dtype dtype, int64_t at) {
 
 CPU_INLINE vec_words pair_to_bf16(pair x) {
 #ifdef __AVX512BF16__
-    if (__builtin_expect((vec_subnormal(x.v[0]) | vec_subnormal(x.v[1])) == 0, 1)) {
+    if (!vec_any_subnormal(x.v[0], x.v[1])) {
         const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
                                                23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
         return (vec_words)_mm512_permutexvar_epi16(
@@ -269,6 +319,41 @@ CPU_INLINE void pair_store(void *y, par_dtype dtype, int64_t at, int64_t count, 
     }
     pair_store_whole(elements, dtype, 0, x);
     memcpy((char *)y + (size_t)at * size, elements, (size_t)count * size);
+}
+
+/* A whole pair of 16-bit elements past the caches, to an address that is a multiple of its size. Only after
+ * stream_end do other threads see it in order. */
+CPU_INLINE void pair_stream(void *y, par_dtype dtype, int64_t at, pair x) {
+    uint16_t *to = (uint16_t *)y + at;
+    vec_half f16[2];
+    vec_words words;
+    if (dtype == PAR_BF16) {
+        words = pair_to_bf16(x);
+    } else {
+        for (int k = 0; k < 2; k++) f16[k] = vec_to_f16(x.v[k]);
+        memcpy(&words, f16, sizeof words);
+    }
+#if defined __AVX512F__
+    _mm512_stream_si512((void *)to, (__m512i)words);
+#elif defined __AVX2__
+    _mm256_stream_si256((void *)to, (__m256i)words);
+#elif defined __SSE2__
+    _mm_stream_si128((void *)to, (__m128i)words);
+#else
+    *(vec_words *)to = words;
+#endif
+}
+
+CPU_INLINE void stream_end(void) {
+#ifdef __SSE2__
+    _mm_sfence();
+#endif
+}
+
+/* fp32 elements of x, in the order of a pair of `dtype` */
+CPU_INLINE pair pair_load_f32(const float *x, par_dtype dtype, int64_t at, int64_t count) {
+    pair p = pair_load(x, PAR_F32, at, count);
+    return dtype == PAR_BF16 ? pair_split(p) : p;
 }
 
 /* x with `rest` for all but the first `count` elements */

@@ -51,7 +51,7 @@ __device__ static inline par__chunk<W> added(const par_residual &r, const par__d
 
 /* ADDED: x is r.y, made here. */
 template <typename T, int W, bool CENTRED, bool ADDED>
-__global__ void __launch_bounds__(MOST_THREADS) norm_forward(par_norm a, par_residual r, par__dropout d) {
+__global__ void __launch_bounds__(MOST_THREADS, 2) norm_forward(par_norm a, par_residual r, par__dropout d) {
     __shared__ float shared[32];
     if (ADDED) par__dropout_begin(d);
     for (int64_t i = blockIdx.x; i < a.m; i += gridDim.x) {

@@ -34,7 +34,8 @@ par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, p
 
 par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par_build *build) {
     par_norm args = shape(norm, place);
-    const par_residual sum = {.dtype = args.dtype, .m = args.m, .n = args.n};
+    const par_residual sum = {
+        .dtype = args.dtype, .m = args.m, .n = args.n, .T = place->T, .first_row = place->first_row};
     args.residual = &sum;
     return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
 }

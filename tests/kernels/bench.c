@@ -248,12 +248,12 @@ bool bench_ready_for(par_op op) {
 }
 
 int bench_main(const char *backend, int argc, char **argv) {
-    const harness_case *tables[] = {matrix_cases, pointwise_cases, attention_cases,
-                                    oracle_cases, repeat_cases,    step_cases,
-                                    ballot_cases, vote_cases,      norm_residual_cases};
-    const int counts[] = {n_matrix_cases, n_pointwise_cases, n_attention_cases,
-                          n_oracle_cases, n_repeat_cases,    n_step_cases,
-                          n_ballot_cases, n_vote_cases,      n_norm_residual_cases};
+    const harness_case *tables[] = {matrix_cases, pointwise_cases,    rounding_cases, attention_cases,
+                                    oracle_cases, repeat_cases,       step_cases,     ballot_cases,
+                                    vote_cases,   norm_residual_cases};
+    const int counts[] = {n_matrix_cases, n_pointwise_cases,    n_rounding_cases, n_attention_cases,
+                          n_oracle_cases, n_repeat_cases,       n_step_cases,     n_ballot_cases,
+                          n_vote_cases,   n_norm_residual_cases};
     harness_case cases[64];
     char suite[64];
     int n = 0;

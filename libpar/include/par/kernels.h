@@ -143,8 +143,7 @@ typedef struct {
  * written. Backward reads x, w, mean, rstd, dy and writes dx [m,n] of dtype (dx may be dy), dw and db fp32
  * [n] with beta. dw NULL: skip both. If `add` is not NULL, dx also gets add[m,n] (the gradient along the
  * residual; dx may be add). If `residual` is not NULL, forward makes that addition in the same pass, bit for
- * bit as if it ran before: it has the same m, n and dtype, and its y is x;
- * the norm's y may be its x.
+ * bit as if it ran before: residual->m, n and dtype are the norm's, residual->y is x; y may be residual->x.
  */
 typedef struct {
     par_dtype dtype;
