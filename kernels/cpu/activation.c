@@ -48,14 +48,16 @@ CPU_INLINE void gelu_backward_step(par_dtype t, const par_gelu *a, bool erf, int
     pair_store(a->dx, t, at + i, count, x);
 }
 
-CPU_INLINE void gelu_block(par_dtype t, const par_gelu *a, int64_t at, int64_t n) {
+CPU_INLINE void gelu_block(par_dtype t, const par_gelu *args, int64_t at, int64_t n) {
+    const par_gelu own = *args, *a = &own; /* no store changes it */
     if (a->erf)
         CPU_PAIRS(n, gelu_step, t, a, true, at);
     else
         CPU_PAIRS(n, gelu_step, t, a, false, at);
 }
 
-CPU_INLINE void gelu_backward_block(par_dtype t, const par_gelu *a, int64_t at, int64_t n) {
+CPU_INLINE void gelu_backward_block(par_dtype t, const par_gelu *args, int64_t at, int64_t n) {
+    const par_gelu own = *args, *a = &own; /* no store changes it */
     if (a->erf)
         CPU_PAIRS(n, gelu_backward_step, t, a, true, at);
     else
