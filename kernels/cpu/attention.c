@@ -11,9 +11,12 @@
 typedef struct {
     const par_attention *a;
     int64_t b, h;
-    const float *q, *k, *v;
-    float *o, *max, *sum; /* max and sum: [T] */
-    float *packed;        /* [D, TILE], keys transposed */
+    const float *q, *k, *v;     /* k, v: of the tile of keys */
+    float *o, *max, *sum;       /* max and sum: [T] */
+    float *packed;              /* [D, TILE], keys transposed */
+    const par_attention *given; /* the operands; `a` has their fp32 rows' distances */
+    int64_t kv;
+    float *tiles; /* copies of 16-bit k, v */
 } task;
 
 static float row_maximum(const float *s, int64_t n) {
@@ -77,14 +80,17 @@ static void tile_forward(const task *t, int64_t i, int64_t j) {
     micro_gemm(scores, queries, padded(keys), a->D, false);
     for (int64_t r = 0; r < queries; r++)
         softmax_row(t, s + r * TILE, i + r, j, visible(i == j, r, keys), keys);
-    micro values = {s, TILE, 1, t->v + j * a->ldv, a->ldv, t->o + i * a->ldo, a->ldo};
+    micro values = {s, TILE, 1, t->v, a->ldv, t->o + i * a->ldo, a->ldo};
     micro_gemm(values, queries, a->D, keys, j > 0);
 }
 
-static void forward(const task *t, par_stream *stream) {
-    const par_attention *a = t->a;
+static void forward(task *t, par_stream *stream) {
+    const par_attention *a = t->a, *given = t->given;
     for (int64_t j = 0; j < a->T; j += TILE) {
-        micro_transpose(t->k + j * a->ldk, a->ldk, cpu_min(TILE, a->T - j), a->D, t->packed, TILE);
+        int64_t keys = cpu_min(TILE, a->T - j);
+        t->k = head_read(given, given->k, given->ldk, t->b, t->kv, j, keys, t->tiles);
+        t->v = head_read(given, given->v, given->ldv, t->b, t->kv, j, keys, t->tiles + TILE * a->D);
+        micro_transpose(t->k, a->ldk, keys, a->D, t->packed, TILE);
         for (int64_t i = j; i < a->T; i += TILE) tile_forward(t, i, j);
         cpu_progress(stream);
     }
@@ -94,11 +100,11 @@ static void forward(const task *t, par_stream *stream) {
     }
 }
 
-enum { COPIES = 4 }; /* q, k, v, o */
+enum { COPIES = 2, TILES = 2 }; /* q, o; k, v */
 
 /* floats of a thread's part of the workspace */
 static int64_t slot_floats(const par_attention *a) {
-    return a->D * TILE + a->T + head_floats(a, COPIES);
+    return a->D * TILE + a->T + head_floats(a, COPIES, TILES);
 }
 
 static par_status prepare(const void *args, size_t *workspace_nbytes) {
@@ -113,12 +119,13 @@ static void run_task(const par_attention *a, const par_attention *view, int64_t 
     int64_t b = n / a->H, h = n % a->H, kv = h / (a->H / a->K), size = a->T * a->D;
     float *copies = own + a->D * TILE + a->T;
     task t = {.a = view, .b = b, .h = h, .packed = own, .sum = own + a->D * TILE, .max = a->lse + n * a->T};
-    t.q = head_read(a, a->q, a->ldq, b, h, copies);
-    t.k = head_read(a, a->k, a->ldk, b, kv, copies + size);
-    t.v = head_read(a, a->v, a->ldv, b, kv, copies + 2 * size);
-    t.o = head_place(a, a->o, a->ldo, b, h, copies + 3 * size);
+    t.given = a;
+    t.kv = kv;
+    t.q = head_read(a, a->q, a->ldq, b, h, 0, a->T, copies);
+    t.o = head_place(a, a->o, a->ldo, b, h, 0, copies + size);
+    t.tiles = copies + 2 * size;
     forward(&t, stream);
-    head_write(a, t.o, a->o, a->ldo, b, h);
+    head_write(a, t.o, a->o, a->ldo, b, h, 0, a->T);
 }
 
 static par_status attention(par_stream *stream, const void *args, void *workspace) {

@@ -9,37 +9,38 @@
 enum { TILE = 64 };
 
 /*
- * Rows of one head for kernels that compute in fp32: D channels, the row of a token `ld` after the one
- * before. fp32 heads lie in the operands. 16-bit ones are copies of T rows in a thread's part of the
- * workspace, with ld = D; the fp32 loops then run on attention_view's arguments.
+ * Rows [t, t + n) of one head for kernels that compute in fp32: D channels, the row of a token `ld` after the
+ * one before. fp32 rows lie in the operands. 16-bit ones are copies in a thread's part of the workspace, with
+ * ld = D; the fp32 loops then run on attention_view's arguments. What is gone through once is copied a tile
+ * at a time, so that the copies stay in the second-level cache.
  */
-static inline int64_t head_at(const par_attention *a, int64_t ld, int64_t b, int64_t h) {
-    return b * a->T * ld + h * a->D;
+static inline int64_t head_at(const par_attention *a, int64_t ld, int64_t b, int64_t h, int64_t t) {
+    return (b * a->T + t) * ld + h * a->D;
 }
 
 static inline const float *head_read(const par_attention *a, const void *x, int64_t ld, int64_t b, int64_t h,
-                                     float *copy) {
-    int64_t at = head_at(a, ld, b, h);
+                                     int64_t t, int64_t n, float *copy) {
+    int64_t at = head_at(a, ld, b, h, t);
     if (a->dtype == PAR_F32) return (const float *)x + at;
-    for (int64_t t = 0; t < a->T; t++) par__cpu_widen(x, a->dtype, at + t * ld, a->D, copy + t * a->D);
+    for (int64_t i = 0; i < n; i++) par__cpu_widen(x, a->dtype, at + i * ld, a->D, copy + i * a->D);
     return copy;
 }
 
-/* What head_read gave. */
+/* What head_read gave of the whole head. */
 static inline const float *head_rows(const par_attention *a, const void *x, int64_t ld, int64_t b, int64_t h,
                                      const float *copy) {
-    return a->dtype == PAR_F32 ? (const float *)x + head_at(a, ld, b, h) : copy;
+    return a->dtype == PAR_F32 ? (const float *)x + head_at(a, ld, b, h, 0) : copy;
 }
 
-static inline float *head_place(const par_attention *a, void *x, int64_t ld, int64_t b, int64_t h,
+static inline float *head_place(const par_attention *a, void *x, int64_t ld, int64_t b, int64_t h, int64_t t,
                                 float *copy) {
-    return cpu_place(x, a->dtype, head_at(a, ld, b, h), copy);
+    return cpu_place(x, a->dtype, head_at(a, ld, b, h, t), copy);
 }
 
 static inline void head_write(const par_attention *a, const float *copy, void *x, int64_t ld, int64_t b,
-                              int64_t h) {
-    int64_t at = head_at(a, ld, b, h);
-    for (int64_t t = 0; t < a->T; t++) cpu_write(copy + t * a->D, x, a->dtype, at + t * ld, a->D);
+                              int64_t h, int64_t t, int64_t n) {
+    int64_t at = head_at(a, ld, b, h, t);
+    for (int64_t i = 0; i < n; i++) cpu_write(copy + i * a->D, x, a->dtype, at + i * ld, a->D);
 }
 
 /* The arguments with the distances of rows that a head's fp32 rows have. */
@@ -50,9 +51,9 @@ static inline par_attention attention_view(const par_attention *a) {
     return view;
 }
 
-/* Floats of `heads` copies, none for fp32. */
-static inline int64_t head_floats(const par_attention *a, int64_t heads) {
-    return a->dtype == PAR_F32 ? 0 : heads * a->T * a->D;
+/* Floats of copies of whole heads and of tiles, none for fp32. */
+static inline int64_t head_floats(const par_attention *a, int64_t heads, int64_t tiles) {
+    return a->dtype == PAR_F32 ? 0 : (heads * a->T + tiles * TILE) * a->D;
 }
 
 /* Keys of a tile of n that query r (in its tile) sees: all before the diagonal, r + 1 on it. */
