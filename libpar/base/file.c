@@ -3,7 +3,7 @@
  * before the name points to it (fsync, then rename), and the name is on the disk before commit returns (fsync
  * of the directory).
  */
-#define _POSIX_C_SOURCE   200809L
+#define _DEFAULT_SOURCE   /* flock */
 #define _FILE_OFFSET_BITS 64
 #include "libpar/base/file.h"
 
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -79,23 +80,44 @@ bool par__directory_exists(const char *path) {
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+/* Exclusively locked, so that nobody else writes it; empty. Another writer may give the file its final name
+ * between this one's opening and locking it: the lock counts only for the file that the name still means.
+ * A file system without locks (ENOLCK and the like) has to do without.
+ */
+static int open_temporary(const char *temporary) {
+    for (;;) {
+        struct stat opened, named;
+        int fd = open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+        if (fd < 0) return -1;
+        bool held = flock(fd, LOCK_EX | LOCK_NB) == 0 || (errno != EWOULDBLOCK && errno != EINTR);
+        bool same = held && fstat(fd, &opened) == 0 && lstat(temporary, &named) == 0 &&
+                    opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+        if (same && ftruncate(fd, 0) == 0) return fd;
+        int error = errno;
+        close(fd);
+        errno = error;
+        if (same || (!held && error != EINTR)) return -1;
+    }
+}
+
 par_status par__writer_open(const char *path, par__writer *out) {
     struct stat info;
-    size_t n = strlen(path) + 48;
-    int fd = -1;
+    size_t n = strlen(path) + sizeof PAR__TEMPORARY;
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
         return par_fail(PAR_ERR_IO, "%s: is %s, which is not replaced; legal: the name of a file", path,
                         S_ISDIR(info.st_mode) ? "a directory" : "no plain file");
     char *temporary = malloc(n);
     if (!temporary) return par_fail(PAR_ERR_MEMORY, "%s: no memory for its temporary name", path);
-    /* The name of a crashed process with the same id may still be there: try the next one. */
-    for (int i = 0; i < 100; i++) {
-        snprintf(temporary, n, "%s.tmp.%ld.%d", path, (long)getpid(), i);
-        fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd >= 0 || errno != EEXIST) break;
-    }
+    snprintf(temporary, n, "%s" PAR__TEMPORARY, path);
+    int fd = open_temporary(temporary);
     if (fd < 0) {
-        par_status st = write_error("created", path);
+        par_status st =
+            errno == EWOULDBLOCK
+                ? par_fail(PAR_ERR_IO,
+                           "%s: another process is writing it (%s is locked); wait for it, or name "
+                           "another place",
+                           path, temporary)
+                : write_error("created", path);
         free(temporary);
         return st;
     }
@@ -147,15 +169,14 @@ static par_status sync_directory(const char *path) {
 
 /* Complete on the disk, under its temporary name. */
 static par_status finish(par__writer *writer) {
-    par_status st = fsync(writer->fd) == 0 ? PAR_OK : write_error("synced", writer->path);
-    if (close(writer->fd) != 0 && st == PAR_OK) st = write_error("closed", writer->path);
-    writer->fd = -1;
-    return st;
+    return fsync(writer->fd) == 0 ? PAR_OK : write_error("synced", writer->path);
 }
 
+/* Closed, and with it unlocked, only when the temporary name is gone. */
 static par_status publish(par__writer *writer) {
     const char *path = writer->path;
     if (rename(writer->temporary, path) != 0) return write_error("given its name", path);
+    close(writer->fd);
     free(writer->temporary);
     *writer = (par__writer){-1, NULL, NULL};
     return sync_directory(path);
@@ -180,8 +201,8 @@ par_status par__writer_commit_pair(par__writer *first, par__writer *second) {
 
 void par__writer_abort(par__writer *writer) {
     if (!writer->temporary) return;
-    if (writer->fd >= 0) close(writer->fd);
     unlink(writer->temporary);
+    close(writer->fd);
     free(writer->temporary);
     *writer = (par__writer){-1, NULL, NULL};
 }

@@ -1,7 +1,9 @@
 /*
  * Whole files: mapped read-only for readers, and replaced atomically by writers. A reader never sees half a
  * file: the writer fills a temporary file in the same directory, syncs it, renames it over the target and
- * syncs the directory.
+ * syncs the directory. The temporary file's name is the target's and PAR__TEMPORARY, and its writer holds a
+ * lock on it: what a killed process left there is overwritten by the next writer of the same target, and a
+ * second writer at the same time is refused.
  */
 #ifndef PAR__DATA_FILE_H
 #define PAR__DATA_FILE_H
@@ -26,13 +28,17 @@ const char *par__write_remedy(int error);
 bool par__file_exists(const char *path);
 bool par__directory_exists(const char *path);
 
+#define PAR__TEMPORARY ".par-tmp"
+
 typedef struct {
     int fd;           /* -1: closed */
     const char *path; /* borrowed until commit or abort */
     char *temporary;
 } par__writer;
 
-/* What is there under the name and is no plain file (a directory, a device) is not replaced: PAR_ERR_IO. */
+/* What is there under the name and is no plain file (a directory, a device) is not replaced, nor is what
+ * another writer is about to replace: PAR_ERR_IO.
+ */
 par_status par__writer_open(const char *path, par__writer *out);
 par_status par__writer_write(par__writer *writer, const void *data, size_t nbytes);
 /* Overwrite bytes that are already written; the position for par__writer_write stays. */

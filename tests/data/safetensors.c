@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../harness.h"
+#include "libpar/base/file.h"
 #include "par/import.h"
 #include "temp.h"
 
@@ -78,7 +79,7 @@ static void round_trip(void) {
     free(bytes);
     CHECK_OK(par_safetensors_write(path, 0, NULL, NULL));
     CHECK_OK(try_open(path));
-    CHECK(temp_count(".tmp.") == 0, "temporary files are left");
+    CHECK(temp_count(PAR__TEMPORARY) == 0, "temporary files are left");
 }
 
 static void write_refusals(void) {

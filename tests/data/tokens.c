@@ -1,16 +1,19 @@
 /*
  * Token files: round trips, files made by hand byte for byte as the formats say, every field spoilt, every
- * length cut, files over 4 GiB, and text to tokens.
+ * length cut, files over 4 GiB, a killed writer and two at once, and text to tokens.
  */
 #define _POSIX_C_SOURCE   200809L
 #define _FILE_OFFSET_BITS 64
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../harness.h"
+#include "libpar/base/file.h"
 #include "par/data.h"
 #include "temp.h"
 
@@ -54,7 +57,7 @@ static void round_trips(void) {
         CHECK(nbytes == 1024u + N * (vocabs[i] <= 65536 ? 2u : 4u), "vocabulary %d: %zu bytes", vocabs[i],
               nbytes);
     }
-    CHECK(temp_count(".tmp.") == 0, "temporary files are left");
+    CHECK(temp_count(PAR__TEMPORARY) == 0, "temporary files are left");
 }
 
 static void write_refusals(void) {
@@ -76,9 +79,50 @@ static void failed_rename(void) {
     CHECK(system(inside) == 0, "mkdir");
     make_ids(100);
     CHECK_FAILS(par_tokens_write(path, ids, N, 100), PAR_ERR_IO, "directory.tok");
-    CHECK(temp_count(".tmp.") == 0, "the temporary file is left");
+    CHECK(temp_count(PAR__TEMPORARY) == 0, "the temporary file is left");
     snprintf(inside, sizeof inside, "rm -r %s", path);
     CHECK(system(inside) == 0, "rm");
+}
+
+/* A process that was killed while writing leaves its temporary file and no lock. */
+static void killed_writer(void) {
+    char path[600], left[650];
+    snprintf(path, sizeof path, "%s", temp_path("killed.tok"));
+    snprintf(left, sizeof left, "%s" PAR__TEMPORARY, path);
+    make_ids(100);
+    CHECK_OK(par_tokens_write(path, ids, 10, 100));
+    pid_t child = fork();
+    if (child == 0) {
+        par__writer w;
+        bool good = par__writer_open(path, &w) == PAR_OK && par__writer_write(&w, ids, sizeof ids) == PAR_OK;
+        raise(good ? SIGKILL : SIGTERM);
+    }
+    int how;
+    CHECK(waitpid(child, &how, 0) == child && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL, "not killed");
+    CHECK(par__file_exists(left), "the killed writer left nothing to test");
+    size_t nbytes;
+    free(temp_read(path, &nbytes));
+    CHECK(nbytes == 1024 + 10 * 2, "the old file was touched: %zu bytes", nbytes);
+    CHECK_OK(par_tokens_write(path, ids, N, 100));
+    check_ids(path);
+    CHECK(!par__file_exists(left), "the killed writer's file is left");
+}
+
+static void two_writers(void) {
+    char path[600];
+    par__writer first, second;
+    size_t nbytes;
+    snprintf(path, sizeof path, "%s", temp_path("two"));
+    CHECK_OK(par__writer_open(path, &first));
+    CHECK_OK(par__writer_write(&first, "first", 5));
+    CHECK_FAILS(par__writer_open(path, &second), PAR_ERR_IO, "another process is writing it");
+    CHECK_OK(par__writer_commit(&first));
+    CHECK_OK(par__writer_open(path, &second));
+    par__writer_abort(&second);
+    char *text = temp_read(path, &nbytes);
+    CHECK(text && nbytes == 5 && memcmp(text, "first", 5) == 0, "not the first writer's file");
+    free(text);
+    CHECK(temp_count(PAR__TEMPORARY) == 0, "a temporary file is left");
 }
 
 /* ---- files made by hand ---- */
@@ -374,6 +418,7 @@ static void shakespeare(void) {
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {"round-trips", round_trips, 0, NULL, 0},     {"write-refusals", write_refusals, 0, NULL, 0},
+        {"killed-writer", killed_writer, 0, NULL, 0}, {"two-writers", two_writers, 0, NULL, 0},
         {"failed-rename", failed_rename, 0, NULL, 0}, {"forms", forms, 0, NULL, 0},
         {"llmc-fields", llmc_fields, 0, NULL, 0},     {"megatron-fields", megatron_fields, 0, NULL, 0},
         {"truncations", truncations, 0, NULL, 0},     {"impossible-ids", impossible_ids, 0, NULL, 0},
