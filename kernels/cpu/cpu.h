@@ -26,6 +26,7 @@ void par__cpu_attention_decode(par_backend *backend);
 void par__cpu_column_sum(par_backend *backend);
 void par__cpu_embedding(par_backend *backend);
 void par__cpu_gemm(par_backend *backend);
+void par__cpu_gemm_bf16(par_backend *backend); /* after par__cpu_gemm */
 void par__cpu_norm(par_backend *backend);
 void par__cpu_residual(par_backend *backend);
 void par__cpu_rope(par_backend *backend);

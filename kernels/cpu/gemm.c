@@ -2,7 +2,7 @@
  * Matrix product: par_gemm in par/kernels.h. oneDNN's sgemm where the build has it, else own blocked loops.
  * Large products run in blocks of rows, between which communication makes progress and which bound oneDNN's
  * packing buffers. The bias is added before the product, into c. 16-bit
- * operands: gemm_half.c.
+ * operands: gemm_half.c, gemm_bf16.c.
  */
 #include <string.h>
 
@@ -21,7 +21,7 @@
 #define BLOCK_WORK ((double)(INT64_C(1) << 30))
 enum { MIN_ROWS = 256 };
 
-static int64_t block_rows(const par_gemm *g) {
+int64_t par__cpu_gemm_rows(const par_gemm *g) {
     double rows = BLOCK_WORK / ((double)g->n * (double)(g->k ? g->k : 1));
     if (rows >= (double)g->m) return g->m;
     return rows < MIN_ROWS ? MIN_ROWS : (int64_t)rows / MIN_ROWS * MIN_ROWS;
@@ -101,7 +101,7 @@ par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, in
 static par_status gemm(par_stream *stream, const void *args, void *workspace) {
     const par_gemm *g = args;
     if (g->dtype != PAR_F32) return par__cpu_gemm_half(stream, args, workspace);
-    int64_t rows = block_rows(g);
+    int64_t rows = par__cpu_gemm_rows(g);
     if (g->n == 0) return PAR_OK;
     for (int64_t i = 0; i < g->m; i += rows) {
         int64_t m = cpu_min(rows, g->m - i);

@@ -8,6 +8,7 @@ void par__cpu_rung(par_backend *backend) {
     par__cpu_column_sum(backend);
     par__cpu_embedding(backend);
     par__cpu_gemm(backend);
+    par__cpu_gemm_bf16(backend);
     par__cpu_norm(backend);
     par__cpu_residual(backend);
     par__cpu_rope(backend);

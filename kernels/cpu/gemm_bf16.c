@@ -1,0 +1,167 @@
+/*
+ * Matrix product of bf16 operands (par_gemm in par/kernels.h) on CPUs that multiply them: oneDNN's matmul,
+ * which reads and writes 16 bits and accumulates in fp32. Such CPUs (AVX512-BF16) take subnormal operands and
+ * results for zero. Other CPUs widen: gemm_half.c.
+ *
+ * Descriptions and primitives are made anew for each call: about 4 us, as oneDNN keeps the code it generated.
+ */
+#include "config.h"
+#include "kernels/cpu/gemm.h"
+
+#if HAVE_ONEDNN && defined __AVX512BF16__
+#include <dnnl.h>
+#if DNNL_VERSION_MAJOR == 2
+#define BF16_PRODUCTS
+#endif
+#endif
+
+#ifdef BF16_PRODUCTS
+
+/* Made once, when the table is filled, and never destroyed. */
+static dnnl_engine_t engine;
+static dnnl_stream_t order;
+static par_kernel other; /* for every product that is not taken here */
+
+/* The operands of a block of rows of c. */
+enum { A, B, C, BIAS, SCRATCHPAD, N_ARGUMENTS };
+static const int arguments[N_ARGUMENTS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS,
+                                           DNNL_ARG_SCRATCHPAD};
+typedef struct {
+    dnnl_memory_desc_t operands[N_ARGUMENTS];
+    dnnl_primitive_desc_t product;
+} plan;
+
+static dnnl_memory_desc_t matrix(int64_t rows, int64_t columns, int64_t ld, bool transposed,
+                                 par_dtype dtype) {
+    dnnl_memory_desc_t d = {0};
+    dnnl_dims_t sizes = {rows, columns}, strides = {transposed ? 1 : ld, transposed ? ld : 1};
+    dnnl_memory_desc_init_by_strides(&d, 2, sizes, dtype == PAR_F32 ? dnnl_f32 : dnnl_bf16, strides);
+    return d;
+}
+
+static dnnl_status_t add_to_c(dnnl_primitive_attr_t attributes) {
+    dnnl_post_ops_t sum;
+    dnnl_status_t st = dnnl_post_ops_create(&sum);
+    if (st != dnnl_success) return st;
+    st = dnnl_post_ops_append_sum(sum, 1.0f);
+    if (st == dnnl_success) st = dnnl_primitive_attr_set_post_ops(attributes, sum);
+    dnnl_post_ops_destroy(sum);
+    return st;
+}
+
+static dnnl_status_t describe(const par_gemm *g, plan *p) {
+    const dnnl_memory_desc_t *d = p->operands;
+    dnnl_matmul_desc_t product;
+    dnnl_primitive_attr_t attributes;
+    dnnl_status_t st = dnnl_matmul_desc_init(&product, &d[A], &d[B], g->bias ? &d[BIAS] : NULL, &d[C]);
+    if (st == dnnl_success) st = dnnl_primitive_attr_create(&attributes);
+    if (st != dnnl_success) return st;
+    st = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
+    if (st == dnnl_success && g->beta != 0) st = add_to_c(attributes);
+    if (st == dnnl_success) st = dnnl_primitive_desc_create(&p->product, &product, attributes, engine, NULL);
+    dnnl_primitive_attr_destroy(attributes);
+    return st;
+}
+
+static par_status failed(const par_gemm *g, int64_t m, dnnl_status_t st) {
+    return par_fail(st == dnnl_out_of_memory ? PAR_ERR_MEMORY : PAR_ERR_INTERNAL,
+                    "gemm: oneDNN's matmul of bf16 returned status %d%s for m %lld, n %lld, k %lld", (int)st,
+                    st == dnnl_out_of_memory ? " (no memory)" : "", (long long)m, (long long)g->n,
+                    (long long)g->k);
+}
+
+/* m rows of c; destroy p->product. */
+static par_status plan_make(const par_gemm *g, int64_t m, plan *p) {
+    p->operands[A] = matrix(m, g->k, g->lda, g->ta, PAR_BF16);
+    p->operands[B] = matrix(g->k, g->n, g->ldb, g->tb, PAR_BF16);
+    p->operands[C] = matrix(m, g->n, g->ldc, false, g->dtype_c);
+    p->operands[BIAS] = matrix(1, g->n, g->n, false, PAR_BF16);
+    dnnl_status_t st = describe(g, p);
+    if (st != dnnl_success) return failed(g, m, st);
+    p->operands[SCRATCHPAD] = *dnnl_primitive_desc_query_md(p->product, dnnl_query_scratchpad_md, 0);
+    return PAR_OK;
+}
+
+static dnnl_status_t execute(plan *p, void *const data[N_ARGUMENTS]) {
+    dnnl_primitive_t product;
+    dnnl_exec_arg_t list[N_ARGUMENTS];
+    int n = 0;
+    dnnl_status_t st = dnnl_primitive_create(&product, p->product);
+    if (st != dnnl_success) return st;
+    for (int i = 0; i < N_ARGUMENTS && st == dnnl_success; i++) {
+        if (!data[i]) continue;
+        list[n].arg = arguments[i];
+        st = dnnl_memory_create(&list[n].memory, &p->operands[i], engine, data[i]);
+        n += st == dnnl_success;
+    }
+    if (st == dnnl_success) st = dnnl_primitive_execute(product, order, n, list);
+    if (st == dnnl_success) st = dnnl_stream_wait(order);
+    while (n > 0) dnnl_memory_destroy(list[--n].memory);
+    dnnl_primitive_destroy(product);
+    return st;
+}
+
+/* Rows [i, i + m) of c. */
+static par_status block(const par_gemm *g, int64_t i, int64_t m, void *workspace) {
+    plan p;
+    PAR_TRY(plan_make(g, m, &p));
+    uint16_t *a = (uint16_t *)(uintptr_t)g->a + i * (g->ta ? 1 : g->lda);
+    char *c = (char *)g->c + (size_t)(i * g->ldc) * par_dtype_nbytes(g->dtype_c);
+    void *const data[N_ARGUMENTS] = {a, (void *)(uintptr_t)g->b, c, (void *)(uintptr_t)g->bias, workspace};
+    dnnl_status_t st = execute(&p, data);
+    dnnl_primitive_desc_destroy(p.product);
+    return st == dnnl_success ? PAR_OK : failed(g, m, st);
+}
+
+static par_status scratchpad(const par_gemm *g, int64_t m, size_t *nbytes) {
+    plan p;
+    if (m == 0) return PAR_OK;
+    PAR_TRY(plan_make(g, m, &p));
+    size_t own = dnnl_memory_desc_get_size(&p.operands[SCRATCHPAD]);
+    if (own > *nbytes) *nbytes = own;
+    dnnl_primitive_desc_destroy(p.product);
+    return PAR_OK;
+}
+
+static bool taken(const par_gemm *g) {
+    return g->dtype == PAR_BF16 && g->m > 0 && g->n > 0 && g->k > 0 && g->epilogue == PAR_EPILOGUE_NONE;
+}
+
+static par_status prepare(const void *args, size_t *workspace_nbytes) {
+    const par_gemm *g = args;
+    if (!taken(g)) return other.prepare(args, workspace_nbytes);
+    int64_t rows = par__cpu_gemm_rows(g);
+    *workspace_nbytes = 0;
+    PAR_TRY(scratchpad(g, rows, workspace_nbytes));
+    return scratchpad(g, g->m % rows, workspace_nbytes);
+}
+
+static par_status gemm(par_stream *stream, const void *args, void *workspace) {
+    const par_gemm *g = args;
+    if (!taken(g)) return other.run(stream, args, workspace);
+    int64_t rows = par__cpu_gemm_rows(g);
+    for (int64_t i = 0; i < g->m; i += rows) {
+        PAR_TRY(block(g, i, cpu_min(rows, g->m - i), workspace));
+        par__progress(stream);
+    }
+    return PAR_OK;
+}
+
+static bool start(void) {
+    /* ONEDNN_MAX_CPU_ISA may keep oneDNN from instructions that the CPU has. */
+    unsigned isa = (unsigned)dnnl_get_effective_cpu_isa(), wanted = (unsigned)dnnl_cpu_isa_avx512_core_bf16;
+    if ((isa & wanted) != wanted || dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success) return false;
+    if (dnnl_stream_create(&order, engine, dnnl_stream_default_flags) == dnnl_success) return true;
+    dnnl_engine_destroy(engine);
+    return false;
+}
+#endif
+
+void par__cpu_gemm_bf16(par_backend *backend) {
+#ifdef BF16_PRODUCTS
+    par_kernel *gemms = &backend->kernels[PAR_OP_GEMM];
+    if (!start()) return;
+    other = *gemms;
+    *gemms = (par_kernel){"gemm/cpu/onednn-bf16", prepare, gemm};
+#endif
+}
