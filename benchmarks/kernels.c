@@ -2,7 +2,7 @@
  * Times every operation of a backend at a model's shapes. On the host: the median of single calls with
  * GFLOP/s or GB/s and the spread (slowest quartile over fastest quartile); with --ref, each operation also
  * runs on `ref` at a smaller shape, and the ratio of the times is printed; with --dtype bf16 or fp16, runs in
- * that type alternate with runs in fp32, and the ratio of the lower quartiles of their processor times is
+ * that type alternate with runs in fp32, and the median and quartiles of their processor times' ratio are
  * printed: other processes on the machine disturb it little. Use one thread for that, because threads that
  * wait for each other spin. On a device: kernels_device.c.
  *
@@ -20,7 +20,7 @@
 
 #include "par/option.h"
 
-enum { MAX_RUNS = 200, MIB = 1 << 20 };
+enum { MAX_RUNS = 200, MAX_TURNS = 4000, MIB = 1 << 20 };
 
 /* Elements of the optimizer's operations: 2^27 on a device, and on the host four arrays larger than caches.
  */
@@ -115,41 +115,59 @@ static void print_ratios(const bench_place *place, const char *filter) {
     }
 }
 
-/* Lower quartiles of the processor seconds of two types, run in turns; the first turn warms up. */
-static bool time_pair(const bench_case *c, bench_set pair[2], double seconds, double out[2]) {
-    double times[2][MAX_RUNS], start = bench_now_s();
+/* Two types of an operation in turns, each type first in every other turn: medians of the processor seconds,
+ * and the quartiles of the turns' ratios. What slows the machine down for longer than a turn slows both. */
+typedef struct {
+    double wide, narrow, lower, median, upper;
+} pair_times;
+
+static double one_run(const bench_case *c, const bench_set *set, void *workspace) {
+    double t = processor_s();
+    bench_check(par_kernel_run(set->place->backend, c->op, NULL, &set->args, workspace), c->label);
+    return processor_s() - t;
+}
+
+/* Sorts n times. */
+static double quantile(double *times, int n, double q) {
+    qsort(times, (size_t)n, sizeof *times, by_value);
+    return times[(int)(q * (n - 1))];
+}
+
+static bool time_pair(const bench_case *c, bench_set pair[2], double seconds, pair_times *out) {
+    double times[2][MAX_TURNS], ratios[MAX_TURNS], start = bench_now_s();
     void *workspace[2] = {NULL, NULL};
     int n = 0;
     bool done = prepare(c, &pair[0], &workspace[0]) && prepare(c, &pair[1], &workspace[1]);
-    while (done && n < MAX_RUNS && (n < 5 || bench_now_s() - start < seconds)) {
+    for (int turn = -1; done && n < MAX_TURNS && (n < 5 || bench_now_s() - start < seconds); turn++) {
         for (int i = 0; i < 2; i++) {
-            double t = processor_s();
-            bench_check(par_kernel_run(pair[i].place->backend, c->op, NULL, &pair[i].args, workspace[i]),
-                        c->label);
-            times[i][n] = processor_s() - t;
+            int type = (i + turn) & 1;
+            times[type][n] = one_run(c, &pair[type], workspace[type]);
         }
-        n++;
+        ratios[n] = times[1][n] / times[0][n];
+        n += turn >= 0; /* the first turn warms up */
     }
-    for (int i = 0; i < 2; i++) {
-        if (done) qsort(times[i] + 1, (size_t)n - 1, sizeof(double), by_value);
-        if (done) out[i] = times[i][1 + (n - 1) / 4];
-        free(workspace[i]);
-    }
+    if (done)
+        *out = (pair_times){quantile(times[0], n, 0.5), quantile(times[1], n, 0.5), quantile(ratios, n, 0.25),
+                            quantile(ratios, n, 0.5), quantile(ratios, n, 0.75)};
+    free(workspace[0]);
+    free(workspace[1]);
     return done;
 }
 
 static void print_types(const bench_place *narrow, const settings *s) {
     bench_place wide = *narrow;
     wide.dtype = PAR_F32;
-    printf("%-28s %12s %9s ms %10s\n", "operation", "fp32 ms", par_dtype_name(narrow->dtype), "over fp32");
+    printf("%-28s %12s %9s ms %10s %12s\n", "operation", "fp32 ms", par_dtype_name(narrow->dtype),
+           "over fp32", "quartiles");
     for (const bench_case *c = bench_cases; c->label; c++) {
-        double out[2];
+        pair_times t;
         bench_set pair[2];
         if (!strstr(c->label, s->filter)) continue;
         bench_build(&wide, c, &pair[0]);
         bench_build(narrow, c, &pair[1]);
-        if (time_pair(c, pair, 2 * s->seconds, out))
-            printf("%-28s %12.3f %12.3f %10.2f\n", c->label, 1e3 * out[0], 1e3 * out[1], out[1] / out[0]);
+        if (time_pair(c, pair, 2 * s->seconds, &t))
+            printf("%-28s %12.3f %12.3f %10.2f %5.2f - %.2f\n", c->label, 1e3 * t.wide, 1e3 * t.narrow,
+                   t.median, t.lower, t.upper);
         else
             printf("%-28s not supported: %s\n", c->label, par_error());
         fflush(stdout);

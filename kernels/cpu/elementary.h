@@ -15,8 +15,9 @@
  * (2^n is made in two factors where no instruction takes n): results reach into the subnormal numbers
  * (exp(-104) = 0) and up to infinity. NaN stays NaN.
  *
- * For results of 16 bits q has degree 3 and is off by 1.1e-7. There log 2 is one number if its product with n
- * is fused: 1.9e-9 n. In all that is below 4.1e-7, a thousandth of half a unit of fp16.
+ * For results of 16 bits q has a lower degree: 3 for fp16, off by 1.1e-7, and 2 for bf16, off by 5.4e-6.
+ * There log 2 is one number if its product with n is fused: 1.9e-9 n. In all that is a thousandth of half a
+ * unit of fp16, and a three-hundredth of bf16.
  */
 CPU_INLINE vec vec_exp_to(par_dtype t, vec x) {
     const vec shift = (vec){0} + 0x1.8p23f; /* adding it rounds to an integer, which is then the low bits */
@@ -33,10 +34,13 @@ CPU_INLINE vec vec_exp_to(par_dtype t, vec x) {
         p = p * r + 0.041668389f;
         p = p * r + 0.166665211f;
         p = p * r + 0.49999994f;
-    } else {
+    } else if (t == PAR_F16) {
         p = r * 0.00831250101f + 0.0418903306f;
         p = p * r + 0.166671157f;
         p = p * r + 0.499992311f;
+    } else {
+        p = r * 0.0412774711f + 0.167535772f;
+        p = p * r + 0.500051234f;
     }
     p = p * r + 1.0f;
     p = p * r + 1.0f;

@@ -172,21 +172,24 @@ static par_status norm2(par_stream *stream, const void *args, void *workspace) {
     return PAR_OK;
 }
 
-static void scale(const float *x, float factor, float *y, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] * factor;
+CPU_INLINE void cast_step(par_dtype from, par_dtype to, const par_cast *a, int64_t at, int64_t i,
+                          int64_t count) {
+    vec_store(a->y, to, at + i, count, vec_load(a->x, from, at + i, count) * a->scale);
+}
+
+CPU_INLINE void cast_to(par_dtype to, par_dtype from, const par_cast *a, int64_t at, int64_t n) {
+    CPU_VECTORS(n, cast_step, from, to, a, at);
+}
+
+CPU_INLINE void cast_from(par_dtype from, const par_cast *a, int64_t at, int64_t n) {
+    CPU_BY_TYPE(a->dtype_y, cast_to, from, a, at, n);
 }
 
 static par_status cast(par_stream *stream, const void *args, void *workspace) {
     const par_cast *a = args;
 #pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t at = 0; at < a->n; at += CPU_BLOCK) {
-        int64_t n = cpu_min(CPU_BLOCK, a->n - at);
-        cpu_buffer in, out;
-        float *y = cpu_place(a->y, a->dtype_y, at, out);
-        scale(cpu_read(a->x, a->dtype_x, at, n, in), a->scale, y, n);
-        cpu_write(y, a->y, a->dtype_y, at, n);
-    }
+    for (int64_t at = 0; at < a->n; at += PIECE)
+        CPU_BY_TYPE(a->dtype_x, cast_from, a, at, cpu_min(PIECE, a->n - at));
     return PAR_OK;
 }
 

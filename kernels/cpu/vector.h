@@ -138,10 +138,16 @@ CPU_INLINE vec_bits vec_round_bf16(vec x) {
 }
 
 #ifdef __AVX512BF16__
-/* The conversion to bf16 takes subnormal lanes for zero: then rounding goes the longer way. */
+/* The conversion to bf16 takes subnormal lanes for zero: then rounding goes the longer way. A result without
+ * zeros tells that there were none. */
 CPU_INLINE bool vec_any_subnormal(vec x, vec y) {
     __mmask16 in_x = _mm512_fpclass_ps_mask((__m512)x, 0x20), in_y = _mm512_fpclass_ps_mask((__m512)y, 0x20);
     return __builtin_expect(!_kortestz_mask16_u8(in_x, in_y), 0);
+}
+
+CPU_INLINE bool vec_exact_bf16(__m512i rounded, vec x, vec y) {
+    bool zeros = _mm512_testn_epi16_mask(rounded, _mm512_set1_epi16(0x7fff));
+    return __builtin_expect(!zeros, 1) || !vec_any_subnormal(x, y);
 }
 #endif
 
@@ -282,12 +288,10 @@ CPU_INLINE pair pair_load_whole(const void *x, par_dtype dtype, int64_t at) {
 
 CPU_INLINE vec_words pair_to_bf16(pair x) {
 #ifdef __AVX512BF16__
-    if (!vec_any_subnormal(x.v[0], x.v[1])) {
-        const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
-                                               23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-        return (vec_words)_mm512_permutexvar_epi16(
-            order, (__m512i)_mm512_cvtne2ps_pbh((__m512)x.v[1], (__m512)x.v[0]));
-    }
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
+                                           7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    __m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)x.v[1], (__m512)x.v[0]);
+    if (vec_exact_bf16(halves, x.v[0], x.v[1])) return (vec_words)_mm512_permutexvar_epi16(order, halves);
 #endif
     return vec_round_bf16(x.v[0]) >> 16 | (vec_round_bf16(x.v[1]) & 0xffff0000u);
 }
