@@ -115,8 +115,9 @@ static void print_ratios(const bench_place *place, const char *filter) {
     }
 }
 
-/* Two types of an operation in turns, each type first in every other turn: medians of the processor seconds,
- * and the quartiles of the turns' ratios. What slows the machine down for longer than a turn slows both. */
+/* Two types of an operation in turns, so that caches hold the other type's operands when one begins: medians
+ * of the processor seconds, and quartiles of the turns' ratios. What slows the machine down for longer than a
+ * turn slows both. */
 typedef struct {
     double wide, narrow, lower, median, upper;
 } pair_times;
@@ -139,10 +140,7 @@ static bool time_pair(const bench_case *c, bench_set pair[2], double seconds, pa
     int n = 0;
     bool done = prepare(c, &pair[0], &workspace[0]) && prepare(c, &pair[1], &workspace[1]);
     for (int turn = -1; done && n < MAX_TURNS && (n < 5 || bench_now_s() - start < seconds); turn++) {
-        for (int i = 0; i < 2; i++) {
-            int type = (i + turn) & 1;
-            times[type][n] = one_run(c, &pair[type], workspace[type]);
-        }
+        for (int i = 0; i < 2; i++) times[i][n] = one_run(c, &pair[i], workspace[i]);
         ratios[n] = times[1][n] / times[0][n];
         n += turn >= 0; /* the first turn warms up */
     }
