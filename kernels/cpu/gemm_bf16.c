@@ -124,7 +124,8 @@ static par_status scratchpad(const par_gemm *g, int64_t m, size_t *nbytes) {
 }
 
 static bool taken(const par_gemm *g) {
-    return g->dtype == PAR_BF16 && g->m > 0 && g->n > 0 && g->k > 0 && g->epilogue == PAR_EPILOGUE_NONE;
+    return g->dtype == PAR_BF16 && g->m > 0 && g->n > 0 && g->k > 0 && g->epilogue == PAR_EPILOGUE_NONE &&
+           !cpu_gemm_is_few(g);
 }
 
 static par_status prepare(const void *args, size_t *workspace_nbytes) {

@@ -4,7 +4,7 @@
  *
  * A block product of m · n · k multiply-adds pays for m k + k n + m n conversions: with the sizes below about
  * one in 300. The blocks are small enough to stay in the last-level cache, and the workspace is at most
- * 36 MiB. c of fp32 is its own block.
+ * 36 MiB. c of fp32 is its own block. A few rows have a kernel of their own: gemm_few.c.
  */
 #include <string.h>
 
@@ -34,7 +34,8 @@ par_status par__cpu_gemm_half_prepare(const void *args, size_t *workspace_nbytes
     if (g->epilogue != PAR_EPILOGUE_NONE)
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "gemm: the cpu backend has no epilogues; run the operation after it");
     int64_t c = g->dtype_c == PAR_F32 ? 0 : s.m * s.n;
-    *workspace_nbytes = g->dtype == PAR_F32 ? 0 : (size_t)(s.m * s.k + s.k * s.n + s.n + c) * sizeof(float);
+    bool none = g->dtype == PAR_F32 || cpu_gemm_is_few(g);
+    *workspace_nbytes = none ? 0 : (size_t)(s.m * s.k + s.k * s.n + s.n + c) * sizeof(float);
     return PAR_OK;
 }
 
@@ -110,6 +111,10 @@ static void finish(const par_gemm *g, const target *c) {
 par_status par__cpu_gemm_half(par_stream *stream, const void *args, void *workspace) {
     const par_gemm *g = args;
     const blocks s = blocks_of(g, workspace);
+    if (cpu_gemm_is_few(g)) {
+        par__cpu_gemm_few(stream, g);
+        return PAR_OK;
+    }
     PAR_REQUIRE(workspace || g->m * g->n == 0);
     for (int64_t i = 0; i < g->m; i += BLOCK_M)
         for (int64_t j = 0; j < g->n; j += BLOCK_N) {

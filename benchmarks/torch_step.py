@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """One optimizer step of GPT-2 or Llama in PyTorch, for comparison with train_llm on the same machine.
 
-The same shapes as libpar's presets: bf16 autocast over fp32 weights, fused attention
-(scaled_dot_product_attention, causal), fused AdamW, clipping at norm 1, torch.compile unless --eager.
+The same shapes as libpar's presets: bf16 autocast over fp32 weights unless --precision fp32, fused attention
+(scaled_dot_product_attention, causal), fused AdamW, clipping at norm 1, torch.compile unless --eager. On a GPU if
+there is one. Threads: OMP_NUM_THREADS.
 Prints one JSON line: tokens a second from the median step, all steps' seconds, peak memory.
 
     torch_step.py --model gpt2-124m --tokens 1024 --batch 16 --steps 20
@@ -120,6 +121,7 @@ def main():
     parser.add_argument("--batch", type=int, default=16, help="sequences a step")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--warmup", type=int, default=5, help="steps that are not counted")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
     args = parser.parse_args()
     shape = list(SHAPES[args.model])
@@ -132,13 +134,13 @@ def main():
     rest = [p for p in model.parameters() if p.ndim != 2]
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}],
-        lr=1e-4, betas=(0.9, 0.95), fused=device == "cuda")
+        lr=1e-4, betas=(0.9, 0.95), fused=True)
     forward = model if args.eager else torch.compile(model)
     ids = torch.randint(shape[5], (args.batch, args.tokens + 1), device=device)
     seconds = []
     for step in range(args.warmup + args.steps):
         begin = time.perf_counter()
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=args.precision == "bf16"):
             loss = forward(ids[:, :-1], ids[:, 1:])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -153,7 +155,7 @@ def main():
     median = statistics.median(seconds)
     print(json.dumps({
         "program": "pytorch", "version": torch.__version__, "compiled": not args.eager, "model": args.model,
-        "layers": shape[0], "T": args.tokens, "batch": args.batch, "loss": value,
+        "precision": args.precision, "layers": shape[0], "T": args.tokens, "batch": args.batch, "loss": value,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "tokens_per_s": n_tokens / median, "flops_per_token": flops_a_token(*shape, args.tokens),
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else 0,

@@ -1,0 +1,56 @@
+/*
+ * Matrix product of a few rows of a with the rows of b (tb), bf16 or fp16: a token at a time is multiplied
+ * with weights. Each element of b is read once, from where it lies, and used for all rows; sums are fp32,
+ * rounded once. Other shapes of 16-bit operands: gemm_half.c, gemm_bf16.c.
+ */
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/vector.h"
+
+/* Columns of c (rows of b) of a task, and of the block whose sums are in registers. */
+enum { COLUMNS = 64, BLOCK = 4 };
+
+/* sums[c] += row i of a times row j + c of b, elements [l, l + count) */
+CPU_INLINE void dot_step(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int columns, pair *sums,
+                         int64_t l, int64_t count) {
+    pair a = pair_load(g->a, t, i * g->lda + l, count);
+    for (int c = 0; c < columns; c++) {
+        pair b = pair_load(g->b, t, (j + c) * g->ldb + l, count);
+        for (int k = 0; k < 2; k++) sums[c].v[k] += a.v[k] * b.v[k];
+    }
+}
+
+/* columns is a constant where this is inlined, so the sums are registers */
+CPU_INLINE void dots(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int columns, float *out) {
+    pair sums[BLOCK] = {{{{0}, {0}}}};
+    CPU_PAIRS(g->k, dot_step, t, g, i, j, columns, sums);
+    for (int c = 0; c < columns; c++) out[c] += vec_sum(sums[c].v[0] + sums[c].v[1]);
+}
+
+CPU_INLINE void add_products(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int64_t n, float *out) {
+    int64_t c = 0;
+    for (; c + BLOCK <= n; c += BLOCK) dots(t, g, i, j + c, BLOCK, out + c);
+    for (; c < n; c++) dots(t, g, i, j + c, 1, out + c);
+}
+
+/* Columns [j, j + n) of row i. */
+static void few_row(const par_gemm *g, int64_t i, int64_t j, int64_t n) {
+    float out[COLUMNS] = {0}, old[COLUMNS];
+    if (g->bias) par__cpu_widen(g->bias, g->dtype, j, n, out);
+    if (g->beta != 0) {
+        par__cpu_widen(g->c, g->dtype_c, i * g->ldc + j, n, old);
+        for (int64_t c = 0; c < n; c++) out[c] += old[c];
+    }
+    if (g->dtype == PAR_BF16)
+        add_products(PAR_BF16, g, i, j, n, out);
+    else
+        add_products(PAR_F16, g, i, j, n, out);
+    par__cpu_narrow(out, g->c, g->dtype_c, i * g->ldc + j, n);
+}
+
+void par__cpu_gemm_few(par_stream *stream, const par_gemm *g) {
+#pragma omp parallel for schedule(static) if (g->n * g->k > 8 * CPU_PARALLEL)
+    for (int64_t j = 0; j < g->n; j += COLUMNS) {
+        for (int64_t i = 0; i < g->m; i++) few_row(g, i, j, cpu_min(COLUMNS, g->n - j));
+        cpu_progress(stream);
+    }
+}
