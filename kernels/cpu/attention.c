@@ -8,17 +8,6 @@
 
 #include "kernels/cpu/attention.h"
 
-typedef struct {
-    const par_attention *a;
-    int64_t b, h;
-    const float *q, *k, *v;     /* k, v: of the tile of keys */
-    float *o, *max, *sum;       /* max and sum: [T] */
-    float *packed;              /* [D, TILE], keys transposed */
-    const par_attention *given; /* the operands; `a` has their fp32 rows' distances */
-    int64_t kv;
-    float *tiles; /* copies of 16-bit k, v */
-} task;
-
 static float row_maximum(const float *s, int64_t n) {
     float max = -INFINITY;
 #pragma omp simd reduction(max : max)
@@ -50,7 +39,7 @@ static void scores_scale(float *s, int64_t n, float scale) {
 }
 
 /* Scores of query i against keys j .. become weights; sums so far are rescaled to the new maximum. */
-static void softmax_row(const task *t, float *s, int64_t i, int64_t j, int64_t seen, int64_t keys) {
+static void softmax_row(const attention_task *t, float *s, int64_t i, int64_t j, int64_t seen, int64_t keys) {
     const par_attention *a = t->a;
     scores_scale(s, seen, a->scale);
     float before = j > 0 ? t->max[i] : -INFINITY, tile = row_maximum(s, seen);
@@ -72,26 +61,41 @@ static void softmax_row(const task *t, float *s, int64_t i, int64_t j, int64_t s
     }
 }
 
-static void tile_forward(const task *t, int64_t i, int64_t j) {
-    const par_attention *a = t->a;
-    int64_t queries = cpu_min(TILE, a->T - i), keys = cpu_min(TILE, a->T - j);
-    float s[TILE * TILE];
-    micro scores = {t->q + i * a->ldq, a->ldq, 1, t->packed, TILE, s, TILE};
-    micro_gemm(scores, queries, padded(keys), a->D, false);
-    for (int64_t r = 0; r < queries; r++)
-        softmax_row(t, s + r * TILE, i + r, j, visible(i == j, r, keys), keys);
-    micro values = {s, TILE, 1, t->v, a->ldv, t->o + i * a->ldo, a->ldo};
-    micro_gemm(values, queries, a->D, keys, j > 0);
+static void read_keys(attention_task *t, int64_t j, int64_t keys) {
+    const par_attention *a = t->a, *given = t->given;
+    t->k = head_read(given, given->k, given->ldk, t->b, t->kv, j, keys, t->tiles);
+    t->v = head_read(given, given->v, given->ldv, t->b, t->kv, j, keys, t->tiles + TILE * a->D);
+    micro_transpose(t->k, a->ldk, keys, a->D, t->packed, TILE);
 }
 
-static void forward(task *t, par_stream *stream) {
-    const par_attention *a = t->a, *given = t->given;
+static void scores(const attention_task *t, int64_t i, int64_t queries, int64_t keys, float *s) {
+    const par_attention *a = t->a;
+    micro product = {t->q + i * a->ldq, a->ldq, 1, t->packed, TILE, s, TILE};
+    micro_gemm(product, queries, padded(keys), a->D, false);
+}
+
+static void values(const attention_task *t, int64_t i, int64_t queries, int64_t keys, const float *weights,
+                   bool accumulate) {
+    const par_attention *a = t->a;
+    micro product = {weights, TILE, 1, t->v, a->ldv, t->o + i * a->ldo, a->ldo};
+    micro_gemm(product, queries, a->D, keys, accumulate);
+}
+
+static const attention_products fp32 = {read_keys, scores, values};
+
+static void forward(attention_task *t, const attention_products *make, par_stream *stream) {
+    const par_attention *a = t->a;
+    float s[TILE * TILE];
     for (int64_t j = 0; j < a->T; j += TILE) {
         int64_t keys = cpu_min(TILE, a->T - j);
-        t->k = head_read(given, given->k, given->ldk, t->b, t->kv, j, keys, t->tiles);
-        t->v = head_read(given, given->v, given->ldv, t->b, t->kv, j, keys, t->tiles + TILE * a->D);
-        micro_transpose(t->k, a->ldk, keys, a->D, t->packed, TILE);
-        for (int64_t i = j; i < a->T; i += TILE) tile_forward(t, i, j);
+        make->read_keys(t, j, keys);
+        for (int64_t i = j; i < a->T; i += TILE) {
+            int64_t queries = cpu_min(TILE, a->T - i);
+            make->scores(t, i, queries, keys, s);
+            for (int64_t r = 0; r < queries; r++)
+                softmax_row(t, s + r * TILE, i + r, j, visible(i == j, r, keys), keys);
+            make->values(t, i, queries, keys, s, j > 0);
+        }
         cpu_progress(stream);
     }
     for (int64_t i = 0; i < a->T; i++) {
@@ -100,11 +104,10 @@ static void forward(task *t, par_stream *stream) {
     }
 }
 
-enum { COPIES = 2, TILES = 2 }; /* q, o; k, v */
-
-/* floats of a thread's part of the workspace */
+/* floats of a thread's part of the workspace: packed, sum; of 16 bits o, and for fp32 products q, k, v */
 static int64_t slot_floats(const par_attention *a) {
-    return a->D * TILE + a->T + head_floats(a, COPIES, TILES);
+    int64_t copies = par__cpu_attention_bf16(a) ? head_floats(a, 1, 0) : head_floats(a, 2, 2);
+    return a->D * TILE + a->T + copies;
 }
 
 static par_status prepare(const void *args, size_t *workspace_nbytes) {
@@ -116,15 +119,16 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
 /* Head n of all. `own` is this thread's. */
 static void run_task(const par_attention *a, const par_attention *view, int64_t n, float *own,
                      par_stream *stream) {
-    int64_t b = n / a->H, h = n % a->H, kv = h / (a->H / a->K), size = a->T * a->D;
+    int64_t b = n / a->H, h = n % a->H, size = a->T * a->D;
+    const attention_products *make = par__cpu_attention_bf16(a);
     float *copies = own + a->D * TILE + a->T;
-    task t = {.a = view, .b = b, .h = h, .packed = own, .sum = own + a->D * TILE, .max = a->lse + n * a->T};
-    t.given = a;
-    t.kv = kv;
-    t.q = head_read(a, a->q, a->ldq, b, h, 0, a->T, copies);
-    t.o = head_place(a, a->o, a->ldo, b, h, 0, copies + size);
+    attention_task t = {.a = view, .given = a, .b = b, .h = h, .kv = h / (a->H / a->K), .packed = own};
+    t.sum = own + a->D * TILE;
+    t.max = a->lse + n * a->T;
+    t.o = head_place(a, a->o, a->ldo, b, h, 0, copies);
     t.tiles = copies + 2 * size;
-    forward(&t, stream);
+    if (!make) t.q = head_read(a, a->q, a->ldq, b, h, 0, a->T, copies + size);
+    forward(&t, make ? make : &fp32, stream);
     head_write(a, t.o, a->o, a->ldo, b, h, 0, a->T);
 }
 

@@ -72,6 +72,66 @@ static inline void attention_dropout(const par_attention *a, int64_t b, int64_t 
     par__cpu_dropout(&a->dropout, a->T, b * a->T + query, (a->first_head + h) * a->T + key, n, factors);
 }
 
+/* Forward of one query head. */
+typedef struct {
+    const par_attention *a;     /* with the distances of fp32 rows */
+    const par_attention *given; /* the operands */
+    int64_t b, h, kv;
+    const float *q, *k, *v; /* k, v: of the tile of keys */
+    float *o, *max, *sum;   /* max and sum: [T] */
+    float *packed;          /* [D, TILE]: keys transposed */
+    float *tiles;           /* copies of 16-bit k, v */
+} attention_task;
+
+/* The products of the forward, in fp32 or in bf16. A tile has queries [i, i + queries), keys [j, j + keys).
+ */
+typedef struct {
+    void (*read_keys)(attention_task *t, int64_t j, int64_t keys);
+    /* s[queries, TILE] = q · k, whole vectors of it */
+    void (*scores)(const attention_task *t, int64_t i, int64_t queries, int64_t keys, float *s);
+    /* o (+)= weights · v */
+    void (*values)(const attention_task *t, int64_t i, int64_t queries, int64_t keys, const float *weights,
+                   bool accumulate);
+} attention_products;
+
+/* NULL: not in bf16. */
+const attention_products *par__cpu_attention_bf16(const par_attention *a);
+
+/* Backward of one KV head. */
+typedef struct {
+    const par_attention *a;     /* with the distances of fp32 rows */
+    const par_attention *given; /* the operands */
+    int64_t b, kv;
+    const float *k, *v; /* of the tile of keys, as dk and dv */
+    float *dk, *dv;
+    float *packed_k, *packed_v; /* [D, TILE]: transposed */
+    float *delta;               /* [H / K, T]: dO · o of each query */
+    float *tiles;               /* of 16-bit heads: k, v, dk, dv */
+    float *copies;              /* q, dO, dq of each query head */
+} attention_backward_task;
+
+/* One of its query heads. */
+typedef struct {
+    int64_t h;
+    float *copy_q, *copy_d_o;
+    const float *q, *d_o, *lse, *delta;
+    float *dq;
+} attention_head;
+
+/* The products of the backward. */
+typedef struct {
+    void (*read_queries)(const attention_backward_task *t, const attention_head *x);
+    void (*read_keys)(attention_backward_task *t, int64_t j, int64_t keys);
+    /* p = q · k and dp = dO · v, [queries, TILE], whole vectors of them */
+    void (*scores)(const attention_backward_task *t, const attention_head *x, int64_t i, int64_t queries,
+                   int64_t keys, float *p, float *dp);
+    /* dv (+)= pᵀ · dO, dk (+)= dsᵀ · q, dq (+)= ds · k */
+    void (*gradients)(const attention_backward_task *t, const attention_head *x, int64_t i, int64_t queries,
+                      int64_t keys, const float *p, const float *ds, bool accumulate_kv, bool accumulate_q);
+} attention_backward_products;
+
+const attention_backward_products *par__cpu_attention_backward_bf16(const par_attention *a);
+
 par_status par__cpu_attention_backward_prepare(const void *args, size_t *workspace_nbytes);
 par_status par__cpu_attention_backward(par_stream *stream, const void *args, void *workspace);
 

@@ -5,34 +5,10 @@
  */
 #include "kernels/cpu/attention.h"
 
-/* One query head. */
-typedef struct {
-    int64_t h;
-    const float *q, *d_o, *lse, *delta;
-    float *dq;
-} head;
-
-/* One KV head. */
-typedef struct {
-    const par_attention *a;
-    int64_t b, kv;
-    const float *k, *v; /* of the tile of keys, as dk and dv */
-    float *dk, *dv;
-    float *packed_k, *packed_v; /* [D, TILE], transposed */
-    float *delta;               /* [H / K, T]: dO · o of each query */
-    const par_attention *given; /* the operands; `a` has their fp32 rows' distances */
-    float *tiles;               /* of 16-bit heads: k, v, dk, dv; first of all o */
-    float *copies;              /* q, dO, dq of each query head */
-} task;
-
 enum { TILES = 4, COPIES = 3 };
 
-static float dot(const float *x, const float *y, int64_t n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t d = 0; d < n; d++) sum += x[d] * y[d];
-    return sum;
-}
+typedef attention_backward_task task;
+typedef attention_head head;
 
 static float *copy(const task *t, int64_t number) {
     return t->copies + number * t->a->T * t->a->D;
@@ -42,14 +18,12 @@ static float *tile(const task *t, int number) {
     return t->tiles + number * TILE * t->a->D;
 }
 
-static int64_t query_head(const task *t, int64_t member) {
-    return t->kv * (t->a->H / t->a->K) + member;
-}
-
 static head head_of(const task *t, int64_t member) {
     const par_attention *a = t->given;
-    int64_t h = query_head(t, member), first = COPIES * member;
+    int64_t h = t->kv * (a->H / a->K) + member, first = COPIES * member;
     return (head){.h = h,
+                  .copy_q = copy(t, first),
+                  .copy_d_o = copy(t, first + 1),
                   .q = head_rows(a, a->q, a->ldq, t->b, h, copy(t, first)),
                   .d_o = head_rows(a, a->d_o, a->ldd_o, t->b, h, copy(t, first + 1)),
                   .lse = a->lse + (t->b * a->H + h) * a->T,
@@ -78,48 +52,62 @@ static void pair_row(const task *t, const head *x, int64_t i, int64_t j, int64_t
     for (int64_t c = seen; c < keys; c++) p[c] = ds[c] = 0;
 }
 
-static void tile_backward(const task *t, const head *x, int64_t i, int64_t j, bool accumulate) {
+static void read_queries(const task *t, const head *x) {
+    const par_attention *a = t->given;
+    head_read(a, a->q, a->ldq, t->b, x->h, 0, a->T, x->copy_q);
+    head_read(a, a->d_o, a->ldd_o, t->b, x->h, 0, a->T, x->copy_d_o);
+}
+
+static void read_keys(task *t, int64_t j, int64_t keys) {
+    const par_attention *a = t->a, *given = t->given;
+    t->k = head_read(given, given->k, given->ldk, t->b, t->kv, j, keys, tile(t, 0));
+    t->v = head_read(given, given->v, given->ldv, t->b, t->kv, j, keys, tile(t, 1));
+    micro_transpose(t->k, a->ldk, keys, a->D, t->packed_k, TILE);
+    micro_transpose(t->v, a->ldv, keys, a->D, t->packed_v, TILE);
+}
+
+static void scores(const task *t, const head *x, int64_t i, int64_t queries, int64_t keys, float *p,
+                   float *dp) {
     const par_attention *a = t->a;
-    int64_t queries = cpu_min(TILE, a->T - i), keys = cpu_min(TILE, a->T - j);
-    float p[TILE * TILE], ds[TILE * TILE];
     const float *q = x->q + i * a->ldq, *d_o = x->d_o + i * a->ldd_o;
     micro_gemm((micro){q, a->ldq, 1, t->packed_k, TILE, p, TILE}, queries, padded(keys), a->D, false);
-    micro_gemm((micro){d_o, a->ldd_o, 1, t->packed_v, TILE, ds, TILE}, queries, padded(keys), a->D, false);
+    micro_gemm((micro){d_o, a->ldd_o, 1, t->packed_v, TILE, dp, TILE}, queries, padded(keys), a->D, false);
+}
+
+static void gradients(const task *t, const head *x, int64_t i, int64_t queries, int64_t keys, const float *p,
+                      const float *ds, bool accumulate_kv, bool accumulate_q) {
+    const par_attention *a = t->a;
+    const float *q = x->q + i * a->ldq, *d_o = x->d_o + i * a->ldd_o;
+    float *dq = x->dq + i * a->lddq;
+    micro_gemm((micro){p, 1, TILE, d_o, a->ldd_o, t->dv, a->lddv}, keys, a->D, queries, accumulate_kv);
+    micro_gemm((micro){ds, 1, TILE, q, a->ldq, t->dk, a->lddk}, keys, a->D, queries, accumulate_kv);
+    micro_gemm((micro){ds, TILE, 1, t->k, a->ldk, dq, a->lddq}, queries, a->D, keys, accumulate_q);
+}
+
+static const attention_backward_products fp32 = {read_queries, read_keys, scores, gradients};
+
+static void tile_backward(const task *t, const attention_backward_products *make, const head *x, int64_t i,
+                          int64_t j, bool accumulate) {
+    int64_t queries = cpu_min(TILE, t->a->T - i), keys = cpu_min(TILE, t->a->T - j);
+    float p[TILE * TILE], ds[TILE * TILE];
+    make->scores(t, x, i, queries, keys, p, ds);
     for (int64_t r = 0; r < queries; r++)
         pair_row(t, x, i + r, j, visible(i == j, r, keys), keys, p + r * TILE, ds + r * TILE);
-    micro_gemm((micro){p, 1, TILE, d_o, a->ldd_o, t->dv, a->lddv}, keys, a->D, queries, accumulate);
-    micro_gemm((micro){ds, 1, TILE, q, a->ldq, t->dk, a->lddk}, keys, a->D, queries, accumulate);
-    micro_gemm((micro){ds, TILE, 1, t->k, a->ldk, x->dq + i * a->lddq, a->lddq}, queries, a->D, keys, j > 0);
+    make->gradients(t, x, i, queries, keys, p, ds, accumulate, j > 0);
 }
 
-/* delta of the queries of a tile */
-static void tile_deltas(const task *t, int64_t h, int64_t i, const float *d_o, float *delta) {
-    const par_attention *a = t->a, *given = t->given;
-    int64_t queries = cpu_min(TILE, a->T - i);
-    const float *o = head_read(given, given->o, given->ldo, t->b, h, i, queries, tile(t, 0));
-    for (int64_t r = 0; r < queries; r++) delta[i + r] = dot(d_o + (i + r) * a->ldd_o, o + r * a->ldo, a->D);
+/* delta of each query: dO · o, from the operands */
+CPU_INLINE void head_deltas(par_dtype t, const par_attention *a, int64_t b, int64_t h, float *delta) {
+    for (int64_t i = 0; i < a->T; i++)
+        delta[i] =
+            pair_dot(t, a->d_o, head_at(a, a->ldd_o, b, h, i), a->o, head_at(a, a->ldo, b, h, i), a->D);
 }
 
-/* Reads the query heads. */
-static void deltas(const task *t) {
-    const par_attention *a = t->a, *given = t->given;
-    for (int64_t member = 0; member < a->H / a->K; member++) {
-        int64_t h = query_head(t, member), first = COPIES * member;
-        head_read(given, given->q, given->ldq, t->b, h, 0, a->T, copy(t, first));
-        const float *d_o = head_read(given, given->d_o, given->ldd_o, t->b, h, 0, a->T, copy(t, first + 1));
-        for (int64_t i = 0; i < a->T; i += TILE) tile_deltas(t, h, i, d_o, t->delta + member * a->T);
-    }
-}
-
-/* Keys [j, j + n): read and packed, and where their gradients are made. */
-static void begin_keys(task *t, int64_t j, int64_t n) {
-    const par_attention *a = t->a, *given = t->given;
-    t->k = head_read(given, given->k, given->ldk, t->b, t->kv, j, n, tile(t, 0));
-    t->v = head_read(given, given->v, given->ldv, t->b, t->kv, j, n, tile(t, 1));
+/* Where the gradients of keys j .. are made. */
+static void begin_keys(task *t, int64_t j) {
+    const par_attention *given = t->given;
     t->dk = head_place(given, given->dk, given->lddk, t->b, t->kv, j, tile(t, 2));
     t->dv = head_place(given, given->dv, given->lddv, t->b, t->kv, j, tile(t, 3));
-    micro_transpose(t->k, a->ldk, n, a->D, t->packed_k, TILE);
-    micro_transpose(t->v, a->ldv, n, a->D, t->packed_v, TILE);
 }
 
 static void end_keys(const task *t, int64_t j, int64_t n) {
@@ -128,15 +116,21 @@ static void end_keys(const task *t, int64_t j, int64_t n) {
     head_write(a, t->dv, a->dv, a->lddv, t->b, t->kv, j, n);
 }
 
-static void backward(task *t, par_stream *stream) {
+static void backward(task *t, const attention_backward_products *make, par_stream *stream) {
     const par_attention *a = t->a;
-    deltas(t);
+    int64_t group = a->H / a->K;
+    for (int64_t member = 0; member < group; member++) {
+        head x = head_of(t, member);
+        make->read_queries(t, &x);
+        CPU_BY_TYPE(a->dtype, head_deltas, t->given, t->b, x.h, t->delta + member * a->T);
+    }
     for (int64_t j = 0; j < a->T; j += TILE) {
         int64_t keys = cpu_min(TILE, a->T - j);
-        begin_keys(t, j, keys);
-        for (int64_t member = 0; member < a->H / a->K; member++) {
+        begin_keys(t, j);
+        make->read_keys(t, j, keys);
+        for (int64_t member = 0; member < group; member++) {
             head x = head_of(t, member);
-            for (int64_t i = j; i < a->T; i += TILE) tile_backward(t, &x, i, j, member > 0 || i > j);
+            for (int64_t i = j; i < a->T; i += TILE) tile_backward(t, make, &x, i, j, member > 0 || i > j);
         }
         end_keys(t, j, keys);
         cpu_progress(stream);
@@ -172,7 +166,8 @@ static void run_task(const par_attention *a, const par_attention *view, int64_t 
     t.delta = own + 2 * a->D * TILE;
     t.tiles = t.delta + a->H / a->K * a->T;
     t.copies = t.tiles + TILES * TILE * a->D;
-    backward(&t, stream);
+    const attention_backward_products *make = par__cpu_attention_backward_bf16(a);
+    backward(&t, make ? make : &fp32, stream);
     write_gradients(&t);
 }
 

@@ -1,47 +1,44 @@
 /*
  * Attention of one query a sequence over a cache of keys and values: par_attention_decode in par/kernels.h.
  * It reads the cache once and computes little, so it is bound by memory: a task is one (b, KV head), and the
- * query heads that share the KV head use each row while it is in the cache. Scores are kept for all n tokens;
- * 16-bit rows are widened one at a time. Everything is added in the order of tokens, on one thread a task.
+ * query heads that share the KV head use each row while it is in the cache. Scores are kept for all n tokens.
+ * Everything is added in the order of tokens, on one thread a task.
  */
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/elementary.h"
 
-/* A task's part of the workspace, fp32: query heads of the group, their sums, one row, and scores [group, n].
- */
+/* A task's part of the workspace, fp32: sums of the group's query heads, in pairs as they are loaded, and
+ * scores [group, n]. */
 typedef struct {
     const par_attention_decode *a;
     int64_t b, kv, group;
-    float *q, *o, *row, *scores;
+    float *o, *scores;
 } task;
+
+static int64_t whole_pairs(int64_t n) {
+    return cpu_pieces(n, PAIR) * PAIR;
+}
 
 static int64_t slot_floats(const par_attention_decode *a) {
     int64_t group = a->K > 0 ? a->H / a->K : 0;
-    return 2 * group * a->D + a->D + group * a->capacity;
+    return group * (whole_pairs(a->D) + a->capacity);
 }
 
-static const float *row_of(const task *t, const void *cache, int64_t token) {
+/* Where the cache has a token's row of this KV head. */
+static int64_t row_at(const task *t, int64_t token) {
     const par_attention_decode *a = t->a;
-    int64_t at = ((t->b * a->capacity + token) * a->K + t->kv) * a->D;
-    return cpu_read(cache, a->dtype, at, a->D, t->row);
+    return ((t->b * a->capacity + token) * a->K + t->kv) * a->D;
 }
 
-static float dot(const float *x, const float *y, int64_t n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t d = 0; d < n; d++) sum += x[d] * y[d];
-    return sum;
-}
-
-static void scores_of(const task *t) {
+CPU_INLINE void scores_of(par_dtype dtype, const task *t) {
     const par_attention_decode *a = t->a;
-    for (int64_t token = 0; token < a->n; token++) {
-        const float *k = row_of(t, a->k, token);
+    int64_t q = t->b * a->ldq + t->kv * t->group * a->D;
+    for (int64_t token = 0; token < a->n; token++)
         for (int64_t g = 0; g < t->group; g++)
-            t->scores[g * a->n + token] = a->scale * dot(t->q + g * a->D, k, a->D);
-    }
+            t->scores[g * a->n + token] =
+                a->scale * pair_dot(dtype, a->q, q + g * a->D, a->k, row_at(t, token), a->D);
 }
 
 CPU_INLINE void exp_step(float *s, float max, vec *sum, int64_t i, int64_t count) {
@@ -64,36 +61,42 @@ static void softmax(float *s, int64_t n) {
     for (int64_t i = 0; i < n; i++) s[i] *= inverse;
 }
 
-static void add_scaled(float *o, const float *v, float weight, int64_t n) {
-#pragma omp simd
-    for (int64_t d = 0; d < n; d++) o[d] += weight * v[d];
-}
-
-static void values_of(const task *t) {
+/* Columns [d, d + count) of each head's sum += weight · v. */
+CPU_INLINE void value_step(par_dtype dtype, const task *t, int64_t token, int64_t d, int64_t count) {
     const par_attention_decode *a = t->a;
-    for (int64_t i = 0; i < t->group * a->D; i++) t->o[i] = 0;
-    for (int64_t token = 0; token < a->n; token++) {
-        const float *v = row_of(t, a->v, token);
-        for (int64_t g = 0; g < t->group; g++)
-            add_scaled(t->o + g * a->D, v, t->scores[g * a->n + token], a->D);
+    pair v = pair_load(a->v, dtype, row_at(t, token) + d, count);
+    for (int64_t g = 0; g < t->group; g++) {
+        vec *sum = (vec *)(t->o + g * whole_pairs(a->D) + d);
+        float weight = t->scores[g * a->n + token];
+        for (int k = 0; k < 2; k++) sum[k] += weight * v.v[k];
     }
 }
 
+CPU_INLINE void output_step(par_dtype dtype, const task *t, int64_t g, int64_t d, int64_t count) {
+    const par_attention_decode *a = t->a;
+    const vec *sum = (const vec *)(t->o + g * whole_pairs(a->D) + d);
+    pair_store(a->o, dtype, t->b * a->ldo + (t->kv * t->group + g) * a->D + d, count,
+               (pair){{sum[0], sum[1]}});
+}
+
+CPU_INLINE void values_of(par_dtype dtype, const task *t) {
+    const par_attention_decode *a = t->a;
+    memset(t->o, 0, (size_t)(t->group * whole_pairs(a->D)) * sizeof(float));
+    for (int64_t token = 0; token < a->n; token++) CPU_PAIRS(a->D, value_step, dtype, t, token);
+    for (int64_t g = 0; g < t->group; g++) CPU_PAIRS(a->D, output_step, dtype, t, g);
+}
+
 static void run_task(const par_attention_decode *a, int64_t number, float *own) {
-    int64_t group = a->H / a->K, width = group * a->D;
-    task t = {.a = a,
-              .b = number / a->K,
-              .kv = number % a->K,
-              .group = group,
-              .q = own,
-              .o = own + width,
-              .row = own + 2 * width,
-              .scores = own + 2 * width + a->D};
-    par__cpu_widen(a->q, a->dtype, t.b * a->ldq + t.kv * width, width, t.q);
-    scores_of(&t);
+    int64_t group = a->H / a->K;
+    const task t = {.a = a,
+                    .b = number / a->K,
+                    .kv = number % a->K,
+                    .group = group,
+                    .o = own,
+                    .scores = own + group * whole_pairs(a->D)};
+    CPU_BY_TYPE(a->dtype, scores_of, &t);
     for (int64_t g = 0; g < group; g++) softmax(t.scores + g * a->n, a->n);
-    values_of(&t);
-    par__cpu_narrow(t.o, a->o, a->dtype, t.b * a->ldo + t.kv * width, width);
+    CPU_BY_TYPE(a->dtype, values_of, &t);
 }
 
 static par_status prepare(const void *args, size_t *workspace_nbytes) {

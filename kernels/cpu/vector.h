@@ -325,6 +325,20 @@ CPU_INLINE void pair_store(void *y, par_dtype dtype, int64_t at, int64_t count, 
     memcpy((char *)y + (size_t)at * size, elements, (size_t)count * size);
 }
 
+CPU_INLINE void pair_dot_step(par_dtype dtype, const void *x, int64_t at_x, const void *y, int64_t at_y,
+                              pair *sum, int64_t i, int64_t count) {
+    pair a = pair_load(x, dtype, at_x + i, count), b = pair_load(y, dtype, at_y + i, count);
+    for (int k = 0; k < 2; k++) sum->v[k] += a.v[k] * b.v[k];
+}
+
+/* The sum of products of n elements of x and y. */
+CPU_INLINE float pair_dot(par_dtype dtype, const void *x, int64_t at_x, const void *y, int64_t at_y,
+                          int64_t n) {
+    pair sum = {{{0}, {0}}};
+    CPU_PAIRS(n, pair_dot_step, dtype, x, at_x, y, at_y, &sum);
+    return vec_sum(sum.v[0] + sum.v[1]);
+}
+
 /* A whole pair of 16-bit elements past the caches, to an address that is a multiple of its size. Only after
  * stream_end do other threads see it in order. */
 CPU_INLINE void pair_stream(void *y, par_dtype dtype, int64_t at, pair x) {

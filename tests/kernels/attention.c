@@ -2,12 +2,16 @@
  * Attention and cross-entropy against ref.
  *
  * Attention's bounds, with q, k, v, dO uniform in (-a, a) and e(D) the difference of two fp32 sums of D
- * products: scores   |s| <= scale D a²/2 in practice, difference e_s = scale e(D) + 4 u |s| weights  p
- * differs by the factor 1 + r with r = 2 e_s + 8 u + 4 u sqrt(T) (its own exp, lse) a 16-bit version may
- * round p to its type before the product with v: r gets one unit more o        a convex combination of v: r
- * a;  dv: sum_i p_ij <= 1 + log T of a KV head's H / K query heads: r a that ds       p (dp - delta): dp
- * differs by e(D), delta by unit · a² D / 2 through the stored o;  |dp - delta| <= D a² dq, dk   scale · a ·
- * (that), dk also times (1 + log T) H / K and everything that dropout touches times 1 / (1 - p).
+ * products:
+ *   scores   |s| <= scale D a²/2 in practice, difference e_s = scale e(D) + 4 u |s|;
+ *   weights  p differs by the factor 1 + r with r = 2 e_s + 8 u + 4 u sqrt(T) (its own exp, lse); a 16-bit
+ *            version may round p, and ds, to its type before their products: r gets one unit more;
+ *   o        a convex combination of v: r a;
+ *   dv       sum_i p_ij <= 1 + log T of a KV head's H / K query heads: r a that;
+ *   ds       p (dp - delta): dp differs by e(D), delta by unit · a² D / 2 through the stored o;
+ *            |dp - delta| <= D a²;
+ *   dq, dk   scale · a · (that), dk also times (1 + log T) H / K;
+ * and everything that dropout touches times 1 / (1 - p).
  */
 #include <math.h>
 #include <stdlib.h>
