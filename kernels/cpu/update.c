@@ -50,11 +50,16 @@ CPU_INLINE void store_weights(par_dtype t, const par_update *a, bool streamed, i
                               pair w) {
     pair_store(a->master, PAR_F32, at, count, w);
     if (!a->weights) return;
-    if (t == PAR_BF16) w = pair_split(w);
-    if (streamed && count == PAIR)
-        pair_stream(a->weights, t, at, w);
-    else
+    if (t == PAR_F32) {
         pair_store(a->weights, t, at, count, w);
+        return;
+    }
+    vec_words words = pair_pack(t, w);
+    uint16_t *to = (uint16_t *)a->weights + at;
+    if (streamed && count == PAIR)
+        words_stream(to, words);
+    else
+        memcpy(to, &words, (size_t)count * sizeof *to);
 }
 
 /* PIECE is a multiple of PAIR: if the first weight is aligned, so is each pair. */

@@ -339,24 +339,33 @@ CPU_INLINE float pair_dot(par_dtype dtype, const void *x, int64_t at_x, const vo
     return vec_sum(sum.v[0] + sum.v[1]);
 }
 
-/* A whole pair of 16-bit elements past the caches, to an address that is a multiple of its size. Only after
- * stream_end do other threads see it in order. */
-CPU_INLINE void pair_stream(void *y, par_dtype dtype, int64_t at, pair x) {
-    uint16_t *to = (uint16_t *)y + at;
-    vec_half f16[2];
+/* The 16-bit elements of a pair that is in the order of memory, as fp32's always is. */
+CPU_INLINE vec_words pair_pack(par_dtype dtype, pair x) {
+    vec_half halves[2];
     vec_words words;
     if (dtype == PAR_BF16) {
-        words = pair_to_bf16(x);
-    } else {
-        for (int k = 0; k < 2; k++) f16[k] = vec_to_f16(x.v[k]);
-        memcpy(&words, f16, sizeof words);
+#if defined __AVX512BF16__
+        __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh((__m512)x.v[1], (__m512)x.v[0]);
+        if (vec_exact_bf16(rounded, x.v[0], x.v[1])) return (vec_words)rounded;
+#elif defined __AVX2__ && !defined __AVX512F__
+        __m256i low = (__m256i)(vec_round_bf16(x.v[0]) >> 16), high = (__m256i)(vec_round_bf16(x.v[1]) >> 16);
+        return (vec_words)_mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
+#endif
     }
+    for (int k = 0; k < 2; k++) halves[k] = dtype == PAR_BF16 ? vec_to_bf16(x.v[k]) : vec_to_f16(x.v[k]);
+    memcpy(&words, halves, sizeof words);
+    return words;
+}
+
+/* Past the caches, to an address that is a multiple of their size. Only after stream_end do other threads see
+ * them in order. */
+CPU_INLINE void words_stream(void *to, vec_words words) {
 #if defined __AVX512F__
-    _mm512_stream_si512((void *)to, (__m512i)words);
+    _mm512_stream_si512(to, (__m512i)words);
 #elif defined __AVX2__
-    _mm256_stream_si256((void *)to, (__m256i)words);
+    _mm256_stream_si256(to, (__m256i)words);
 #elif defined __SSE2__
-    _mm_stream_si128((void *)to, (__m128i)words);
+    _mm_stream_si128(to, (__m128i)words);
 #else
     *(vec_words *)to = words;
 #endif
