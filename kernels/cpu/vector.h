@@ -121,20 +121,23 @@ CPU_INLINE vec vec_from_bf16(vec_half x) {
 #endif
 }
 
-/* par__f32_to_bf16 in the upper half of each lane */
-CPU_INLINE vec_bits vec_round_bf16(vec x) {
-    vec_bits bits = (vec_bits)x, rounded = bits + 0x7fff + (bits >> 16 & 1);
+CPU_INLINE bool vec_any_nan(vec x, vec y) {
 #if defined __AVX512F__
-    return (vec_bits)_mm512_mask_or_epi32((__m512i)rounded,
-                                          _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q),
-                                          (__m512i)bits, _mm512_set1_epi32(0x400000));
+    return __builtin_expect(_mm512_cmp_ps_mask((__m512)x, (__m512)y, _CMP_UNORD_Q) != 0, 0);
 #elif defined __AVX2__
-    return (vec_bits)_mm256_blendv_ps((__m256)rounded, (__m256)(bits | 0x400000),
-                                      _mm256_cmp_ps((__m256)x, (__m256)x, _CMP_UNORD_Q));
+    __m256 nan = _mm256_cmp_ps((__m256)x, (__m256)y, _CMP_UNORD_Q);
+    return __builtin_expect(!_mm256_testz_ps(nan, nan), 0);
+#elif defined __SSE2__
+    return __builtin_expect(_mm_movemask_ps(_mm_cmpunord_ps((__m128)x, (__m128)y)) != 0, 0);
 #else
-    vec_bits nan = (vec_bits)(x != x);
-    return ((bits | 0x400000) & nan) | (rounded & ~nan);
+    return true; /* they are looked at one by one */
 #endif
+}
+
+/* par__f32_to_bf16 in the upper half of each lane */
+CPU_INLINE vec_bits vec_round_bf16(vec x, bool any_nan) {
+    vec_bits bits = (vec_bits)x, rounded = bits + 0x7fff + (bits >> 16 & 1), nan = (vec_bits)(x != x);
+    return any_nan ? ((bits | 0x400000) & nan) | (rounded & ~nan) : rounded;
 }
 
 #ifdef __AVX512BF16__
@@ -155,7 +158,8 @@ CPU_INLINE vec_half vec_to_bf16(vec x) {
 #ifdef __AVX512BF16__
     if (!vec_any_subnormal(x, x)) return (vec_half)_mm512_cvtneps_pbh((__m512)x);
 #endif
-    return __builtin_convertvector(vec_round_bf16(x) >> 16, vec_half);
+    if (vec_any_nan(x, x)) return __builtin_convertvector(vec_round_bf16(x, true) >> 16, vec_half);
+    return __builtin_convertvector(vec_round_bf16(x, false) >> 16, vec_half);
 }
 
 CPU_INLINE vec vec_from_f16(vec_half x) {
@@ -286,6 +290,15 @@ CPU_INLINE pair pair_load_whole(const void *x, par_dtype dtype, int64_t at) {
     return (pair){{(vec)(words << 16), (vec)(words & 0xffff0000u)}};
 }
 
+CPU_INLINE vec_words join_rounded(pair x, bool any_nan) {
+    vec_bits even = vec_round_bf16(x.v[0], any_nan) >> 16, odd = vec_round_bf16(x.v[1], any_nan);
+#if defined __AVX2__ && !defined __AVX512F__
+    return (vec_words)_mm256_blend_epi16((__m256i)even, (__m256i)odd, 0xaa);
+#else
+    return even | (odd & 0xffff0000u);
+#endif
+}
+
 CPU_INLINE vec_words pair_to_bf16(pair x) {
 #ifdef __AVX512BF16__
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
@@ -293,7 +306,8 @@ CPU_INLINE vec_words pair_to_bf16(pair x) {
     __m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)x.v[1], (__m512)x.v[0]);
     if (vec_exact_bf16(halves, x.v[0], x.v[1])) return (vec_words)_mm512_permutexvar_epi16(order, halves);
 #endif
-    return vec_round_bf16(x.v[0]) >> 16 | (vec_round_bf16(x.v[1]) & 0xffff0000u);
+    if (vec_any_nan(x.v[0], x.v[1])) return join_rounded(x, true);
+    return join_rounded(x, false);
 }
 
 CPU_INLINE void pair_store_whole(void *y, par_dtype dtype, int64_t at, pair x) {
@@ -348,8 +362,11 @@ CPU_INLINE vec_words pair_pack(par_dtype dtype, pair x) {
         __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh((__m512)x.v[1], (__m512)x.v[0]);
         if (vec_exact_bf16(rounded, x.v[0], x.v[1])) return (vec_words)rounded;
 #elif defined __AVX2__ && !defined __AVX512F__
-        __m256i low = (__m256i)(vec_round_bf16(x.v[0]) >> 16), high = (__m256i)(vec_round_bf16(x.v[1]) >> 16);
-        return (vec_words)_mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
+        if (!vec_any_nan(x.v[0], x.v[1])) {
+            vec_bits low = vec_round_bf16(x.v[0], false) >> 16, high = vec_round_bf16(x.v[1], false) >> 16;
+            return (vec_words)_mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)low, (__m256i)high),
+                                                       0xd8);
+        }
 #endif
     }
     for (int k = 0; k < 2; k++) halves[k] = dtype == PAR_BF16 ? vec_to_bf16(x.v[k]) : vec_to_f16(x.v[k]);
