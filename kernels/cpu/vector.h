@@ -353,25 +353,38 @@ CPU_INLINE float pair_dot(par_dtype dtype, const void *x, int64_t at_x, const vo
     return vec_sum(sum.v[0] + sum.v[1]);
 }
 
-/* The 16-bit elements of a pair that is in the order of memory, as fp32's always is. */
-CPU_INLINE vec_words pair_pack(par_dtype dtype, pair x) {
-    vec_half halves[2];
+/* The upper halves of the lanes of `first`, then those of `second`. */
+CPU_INLINE vec_words words_of_upper(vec_bits first, vec_bits second) {
+#if defined __AVX2__ && !defined __AVX512F__
+    __m256i words = _mm256_packus_epi32((__m256i)(first >> 16), (__m256i)(second >> 16));
+    return (vec_words)_mm256_permute4x64_epi64(words, 0xd8);
+#elif defined __SSE2__ && !defined __AVX2__
+    return (vec_words)_mm_packs_epi32(_mm_srai_epi32((__m128i)first, 16),
+                                      _mm_srai_epi32((__m128i)second, 16));
+#else
+    vec_half halves[2] = {__builtin_convertvector(first >> 16, vec_half),
+                          __builtin_convertvector(second >> 16, vec_half)};
     vec_words words;
-    if (dtype == PAR_BF16) {
-#if defined __AVX512BF16__
-        __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh((__m512)x.v[1], (__m512)x.v[0]);
-        if (vec_exact_bf16(rounded, x.v[0], x.v[1])) return (vec_words)rounded;
-#elif defined __AVX2__ && !defined __AVX512F__
-        if (!vec_any_nan(x.v[0], x.v[1])) {
-            vec_bits low = vec_round_bf16(x.v[0], false) >> 16, high = vec_round_bf16(x.v[1], false) >> 16;
-            return (vec_words)_mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)low, (__m256i)high),
-                                                       0xd8);
-        }
-#endif
-    }
-    for (int k = 0; k < 2; k++) halves[k] = dtype == PAR_BF16 ? vec_to_bf16(x.v[k]) : vec_to_f16(x.v[k]);
     memcpy(&words, halves, sizeof words);
     return words;
+#endif
+}
+
+/* The 16-bit elements of a pair that is in the order of memory, as fp32's always is. */
+CPU_INLINE vec_words pair_pack(par_dtype dtype, pair x) {
+    if (dtype != PAR_BF16) {
+        vec_half halves[2] = {vec_to_f16(x.v[0]), vec_to_f16(x.v[1])};
+        vec_words words;
+        memcpy(&words, halves, sizeof words);
+        return words;
+    }
+#ifdef __AVX512BF16__
+    __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh((__m512)x.v[1], (__m512)x.v[0]);
+    if (vec_exact_bf16(rounded, x.v[0], x.v[1])) return (vec_words)rounded;
+#endif
+    if (vec_any_nan(x.v[0], x.v[1]))
+        return words_of_upper(vec_round_bf16(x.v[0], true), vec_round_bf16(x.v[1], true));
+    return words_of_upper(vec_round_bf16(x.v[0], false), vec_round_bf16(x.v[1], false));
 }
 
 /* Past the caches, to an address that is a multiple of their size. Only after stream_end do other threads see
