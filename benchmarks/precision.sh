@@ -1,43 +1,36 @@
 #!/bin/sh
-# Compares the processor time of whole training steps in bf16 (or fp16) and fp32: one rank, one thread, a small
-# GPT-2 and a small Llama. Runs in the two types alternate, PAIRS of each; a run of one step is taken from a run of
-# 1 + STEPS steps, so that starting up does not count. Prints the median of the seconds and of the pairs' ratios.
-# User time, as other processes on the machine disturb it least.
+# Compares the time of whole training steps in bf16 (or fp16) and fp32: one rank, one thread, a small GPT-2, a small
+# Llama, and a GPT-2 with few tokens a step. Runs in the two types alternate, PAIRS of each; a run counts with the
+# median of its STEPS steps behind the first. Prints the medians of runs, and the ratio of a pair: median, range.
 #
-#     benchmarks/precision.sh [BUILD]        PAIRS=5 STEPS=4 PRECISION=bf16
+#     benchmarks/precision.sh [BUILD]        PAIRS=7 STEPS=5 PRECISION=bf16
+#
+# PAR_CPU_RUNG=0..2 and ONEDNN_MAX_CPU_ISA=SSE41|AVX2|AVX512_CORE show it for older CPUs.
 set -eu
 build=$(cd "${1:-build}" && pwd)
-pairs=${PAIRS:-5} steps=${STEPS:-4} precision=${PRECISION:-bf16}
+pairs=${PAIRS:-7} steps=${STEPS:-5} precision=${PRECISION:-bf16}
 here=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cat "$here"/docs/*.md "$here"/*.md > "$scratch/text"
 "$build/launcher/par" data --tokenizer bytes --out "$scratch/tokens.bin" --text "$scratch/text" > /dev/null
 
-# user seconds of $1 steps in precision $2
-user_seconds() {
-    n=$1 type=$2
-    shift 2
-    (
-        "$build/examples/train_llm" --data "$scratch/tokens.bin" --layers 2 --vocab 8192 --tokens 256 --batch 4 \
-            --dropout 0 --split 0 --steps "$n" --warmup 0 --threads 1 --sample-tokens 0 --precision "$type" "$@" > "$scratch/log" 2>&1 || {
-            cat "$scratch/log" >&2
-            exit 1
-        }
-        times > "$scratch/times"
-    )
-    # the second line: user and system time of the children, 1m2.345s
-    awk 'NR == 2 { split($1, t, "m"); sub("s", "", t[2]); print 60 * t[1] + t[2] }' "$scratch/times"
-}
-
-step_seconds() {
-    one=$(user_seconds 1 "$@")
-    all=$(user_seconds $((1 + steps)) "$@")
-    echo "$one $all $steps" | awk '{ print ($2 - $1) / $3 }'
-}
-
 median() {
     sort -n | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'
+}
+
+# milliseconds of a step in precision $1
+step_ms() {
+    type=$1
+    shift
+    rm -f "$scratch/log"
+    "$build/examples/train_llm" --data "$scratch/tokens.bin" --dropout 0 --split 0 --steps $((1 + steps)) --warmup 0 --threads 1 \
+        --eval-every 0 --sample-tokens 0 --precision "$type" --log "$scratch/log" "$@" > "$scratch/out" 2>&1 || {
+        cat "$scratch/out" >&2
+        exit 1
+    }
+    sed -nE 's/.*"event": "step", "step": ([0-9]+),.*"seconds": ([0-9.e-]+),.*/\1 \2/p' "$scratch/log" |
+        awk '$1 > 1 { print 1000 * $2 }' | median
 }
 
 compare() {
@@ -45,16 +38,18 @@ compare() {
     shift
     : > "$scratch/pairs"
     for _ in $(seq "$pairs"); do
-        wide=$(step_seconds fp32 "$@")
-        narrow=$(step_seconds "$precision" "$@")
+        wide=$(step_ms fp32 "$@")
+        narrow=$(step_ms "$precision" "$@")
         echo "$wide $narrow" >> "$scratch/pairs"
     done
-    ratios=$(awk '{ printf " %.3f", $2 / $1 }' "$scratch/pairs")
-    printf '%-8s fp32 %.3f s  %s %.3f s  ratio %.3f  (pairs%s)\n' "$label" \
+    ratios=$(awk '{ print $2 / $1 }' "$scratch/pairs" | sort -n)
+    printf '%-12s fp32 %8.1f ms  %s %8.1f ms  ratio %.3f  (%.3f to %.3f)\n' "$label" \
         "$(awk '{ print $1 }' "$scratch/pairs" | median)" "$precision" \
         "$(awk '{ print $2 }' "$scratch/pairs" | median)" \
-        "$(awk '{ print $2 / $1 }' "$scratch/pairs" | median)" "$ratios"
+        "$(echo "$ratios" | median)" "$(echo "$ratios" | head -n 1)" "$(echo "$ratios" | tail -n 1)"
 }
 
-compare gpt2 --model gpt2-124m
-compare llama --model llama3.2-1b --channels 768 --heads 12 --kv-heads 4 --mlp 2048
+compare gpt2 --model gpt2-124m --layers 2 --vocab 8192 --tokens 256 --batch 4
+compare llama --model llama3.2-1b --channels 768 --heads 12 --kv-heads 4 --mlp 2048 --layers 2 --vocab 8192 --tokens 256 --batch 4
+steps=$((12 * steps)) # they are short
+compare few-tokens --channels 256 --heads 4 --layers 4 --vocab 1024 --tokens 32 --batch 1

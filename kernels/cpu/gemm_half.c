@@ -4,13 +4,14 @@
  *
  * A block product of m · n · k multiply-adds pays for m k + k n + m n conversions: with the sizes below about
  * one in 300. The blocks are small enough to stay in the last-level cache, and the workspace is at most
- * 36 MiB. c of fp32 is its own block. A few rows have a kernel of their own: gemm_few.c.
+ * 36 MiB. They are about equally large: a last one of a few rows would pay most. c of fp32 is its own block.
+ * A few rows have a kernel of their own: gemm_few.c.
  */
 #include <string.h>
 
 #include "kernels/cpu/gemm.h"
 
-enum { BLOCK_M = 1024, BLOCK_N = 1024, BLOCK_K = 4096 };
+enum { BLOCK_M = 1024, BLOCK_N = 1024, BLOCK_K = 4096, GRAIN = 64 };
 
 /* Parts of the workspace: a block of a, of b and of c, and the bias. */
 typedef struct {
@@ -18,8 +19,15 @@ typedef struct {
     float *a, *b, *c, *bias;
 } blocks;
 
+/* n in the fewest parts of at most `largest`, a multiple of GRAIN, as equal as multiples of GRAIN are */
+static int64_t share(int64_t n, int64_t largest) {
+    if (n <= largest) return n;
+    int64_t even = cpu_pieces(n, cpu_pieces(n, largest));
+    return cpu_pieces(even, GRAIN) * GRAIN;
+}
+
 static blocks blocks_of(const par_gemm *g, float *workspace) {
-    blocks s = {.m = cpu_min(g->m, BLOCK_M), .n = cpu_min(g->n, BLOCK_N), .k = cpu_min(g->k, BLOCK_K)};
+    blocks s = {.m = share(g->m, BLOCK_M), .n = share(g->n, BLOCK_N), .k = share(g->k, BLOCK_K)};
     if (!workspace) return s;
     s.a = workspace;
     s.b = s.a + s.m * s.k;
@@ -86,18 +94,21 @@ static bool start(const par_gemm *g, const blocks *s, const target *c) {
     return true;
 }
 
-/* c (+)= columns [l, l + k) of op(a) times rows [l, l + k) of op(b). The block of a is read at the first
- * column of c only, where one block covers all of k. */
+/* c (+)= columns [l, l + k) of op(a) times rows [l, l + k) of op(b). Where one block covers all of k, that of
+ * a is widened at the first column of c only, and that of b, if it covers all columns too, at the first row.
+ */
 static par_status multiply(const par_gemm *g, const blocks *s, const target *c, int64_t l, bool accumulate) {
     int64_t k = cpu_min(s->k, g->k - l);
     par_gemm block = {.ta = g->ta, .tb = g->tb, .m = c->m, .n = c->n, .k = k, .b = s->b, .ldc = c->ld};
     block.lda = g->ta ? c->m : k;
     block.ldb = g->tb ? k : c->n;
-    if (c->j == 0 || s->k < g->k)
+    bool whole_k = s->k == g->k, whole_b = whole_k && s->n == g->n;
+    if (c->j == 0 || !whole_k)
         widen_block(g->a, g->dtype, g->lda, g->ta ? l : c->i, g->ta ? c->i : l, g->ta ? k : c->m, block.lda,
                     s->a);
-    widen_block(g->b, g->dtype, g->ldb, g->tb ? c->j : l, g->tb ? l : c->j, g->tb ? c->n : k, block.ldb,
-                s->b);
+    if (c->i == 0 || !whole_b)
+        widen_block(g->b, g->dtype, g->ldb, g->tb ? c->j : l, g->tb ? l : c->j, g->tb ? c->n : k, block.ldb,
+                    s->b);
     return par__cpu_gemm_product(&block, s->a, c->at, c->m, accumulate);
 }
 
@@ -116,11 +127,11 @@ par_status par__cpu_gemm_half(par_stream *stream, const void *args, void *worksp
         return PAR_OK;
     }
     PAR_REQUIRE(workspace || g->m * g->n == 0);
-    for (int64_t i = 0; i < g->m; i += BLOCK_M)
-        for (int64_t j = 0; j < g->n; j += BLOCK_N) {
+    for (int64_t i = 0; i < g->m; i += s.m)
+        for (int64_t j = 0; j < g->n; j += s.n) {
             target c = target_of(g, &s, i, j);
             bool accumulate = start(g, &s, &c);
-            for (int64_t l = 0; l < g->k; l += BLOCK_K) {
+            for (int64_t l = 0; l < g->k; l += s.k) {
                 PAR_TRY(multiply(g, &s, &c, l, accumulate || l > 0));
                 par__progress(stream);
             }
