@@ -3,13 +3,15 @@
  * first: with merges of another vocabulary opening it fails, so a crash in between is never taken for a
  * tokenizer.
  */
-#define _XOPEN_SOURCE 700
+#define _DEFAULT_SOURCE /* flock */
+#define _XOPEN_SOURCE   700
 #include "vocabulary.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,41 +19,64 @@ static const char *const files[] = {"merges.txt", "vocab.json"};
 
 enum { N_FILES = 2, NAME = 4352, BLOCK = 1 << 16 };
 
-par_status vocabulary_begin(const char *out, vocabulary_place *place) {
-    int n = snprintf(place->final, sizeof place->final, "%s.tokenizer", out);
-    int k = snprintf(place->temporary, sizeof place->temporary, "%s.tokenizer.tmp-XXXXXX", out);
-    if (n < 0 || k < 0 || k >= (int)sizeof place->temporary)
-        return par_fail(PAR_ERR_OPTION, "--out: name is longer than %zu bytes", sizeof place->temporary - 22);
-    if (!mkdtemp(place->temporary))
-        return par_fail(PAR_ERR_IO,
-                        "%s: cannot be made: %s; legal: --out in a directory that is there and "
-                        "can be written to",
-                        place->final, strerror(errno));
-    chmod(place->temporary, 0755);
-    return PAR_OK;
+/* The folder, locked: what a killed process left in it is overwritten file by file. It is opened again if
+ * another process gave it its final name before it was locked here. */
+static int open_locked(const char *path) {
+    for (;;) {
+        struct stat opened, named;
+        if (mkdir(path, 0755) != 0 && errno != EEXIST) return -1;
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 && errno == ENOENT) continue;
+        if (fd < 0) return -1;
+        bool held = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+        if (held && fstat(fd, &opened) == 0 && stat(path, &named) == 0 && opened.st_ino == named.st_ino)
+            return fd;
+        close(fd);
+        errno = EWOULDBLOCK;
+        if (!held) return -1;
+    }
 }
 
-par_status vocabulary_keep(const vocabulary_place *place) {
+par_status vocabulary_begin(const char *out, vocabulary_place *place) {
+    int n = snprintf(place->final, sizeof place->final, "%s.tokenizer", out);
+    int k = snprintf(place->temporary, sizeof place->temporary, "%s.tokenizer.par-tmp", out);
+    if (n < 0 || k < 0 || k >= (int)sizeof place->temporary)
+        return par_fail(PAR_ERR_OPTION, "--out: name is longer than %zu bytes", sizeof place->temporary - 20);
+    place->lock = open_locked(place->temporary);
+    if (place->lock >= 0) return PAR_OK;
+    if (errno == EWOULDBLOCK)
+        return par_fail(
+            PAR_ERR_IO,
+            "%s: another process is writing it (%s is locked); wait for it, or name another --out",
+            place->final, place->temporary);
+    return par_fail(PAR_ERR_IO,
+                    "%s: cannot be made: %s; legal: --out in a directory that is there and can be written to",
+                    place->final, strerror(errno));
+}
+
+par_status vocabulary_keep(vocabulary_place *place) {
     char from[NAME], to[NAME];
-    if (rename(place->temporary, place->final) == 0) return PAR_OK;
-    for (int i = 0; i < N_FILES; i++) {
+    bool whole = rename(place->temporary, place->final) == 0;
+    for (int i = 0; i < N_FILES && !whole; i++) {
         snprintf(from, sizeof from, "%s/%s", place->temporary, files[i]);
         snprintf(to, sizeof to, "%s/%s", place->final, files[i]);
         if (rename(from, to) != 0)
             return par_fail(PAR_ERR_IO, "%s: cannot be given its name: %s; the tokens need this vocabulary",
                             to, strerror(errno));
     }
-    rmdir(place->temporary);
+    if (!whole) rmdir(place->temporary);
+    close(place->lock);
     return PAR_OK;
 }
 
-void vocabulary_drop(const vocabulary_place *place) {
+void vocabulary_drop(vocabulary_place *place) {
     char path[NAME];
     for (int i = 0; i < N_FILES; i++) {
         snprintf(path, sizeof path, "%s/%s", place->temporary, files[i]);
         unlink(path);
     }
     rmdir(place->temporary);
+    close(place->lock);
 }
 
 /* Where a sequence of UTF-8 stands: bytes that must follow, and the range of the next one. */

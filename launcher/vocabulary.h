@@ -7,17 +7,19 @@
 
 #include "par/par.h"
 
-/* The two names of OUT.tokenizer. */
+/* The two names of OUT.tokenizer, and the lock of the temporary one. */
 typedef struct {
     char final[4096], temporary[4096];
+    int lock;
 } vocabulary_place;
 
-/* A folder for the files of a vocabulary, beside its final name. */
+/* A folder for the files of a vocabulary, beside its final name. A second process is refused; what a killed
+ * one left is used again. */
 par_status vocabulary_begin(const char *out, vocabulary_place *place);
 /* Both files under their final names; an older vocabulary there is replaced. */
-par_status vocabulary_keep(const vocabulary_place *place);
+par_status vocabulary_keep(vocabulary_place *place);
 /* The temporary folder goes, with what is in it. */
-void vocabulary_drop(const vocabulary_place *place);
+void vocabulary_drop(vocabulary_place *place);
 
 /* Bytes of UTF-8 (RFC 3629) at the beginning of a file; -1: all of it, or it cannot be read. */
 int64_t text_first_bad(const char *path);
