@@ -1,31 +1,15 @@
 /*
- * The tokenizer object: read from its files, encode, decode. Encoding a byte without a merge is its own
+ * The tokenizer object: opened from its files, encode, decode. In a BPE a byte without a merge is its own
  * token, so every text has ids and decoding them gives the text back, whatever its bytes are.
  */
 #include "libpar/data/tokenizer.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "libpar/base/file.h"
-
-struct par_tokenizer {
-    par__vocab vocab;
-    int32_t of_byte[256];    /* id of a byte alone; -1: a table of characters lacks it */
-    par__splitter *splitter; /* NULL: a table, no merges */
-    par__merges merges;
-    par__bpe bpe;
-};
-
-static par_status create(par_tokenizer **out) {
-    par_tokenizer *t = calloc(1, sizeof *t);
-    if (!t) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a tokenizer");
-    *out = t;
-    return PAR_OK;
-}
 
 void par_tokenizer_close(par_tokenizer **tokenizer) {
     par_tokenizer *t = *tokenizer;
@@ -44,150 +28,6 @@ int64_t par_tokenizer_vocab(const par_tokenizer *t) {
 
 int32_t par_tokenizer_id(const par_tokenizer *t, const char *token) {
     return par__vocab_find(&t->vocab, (const uint8_t *)token, strlen(token));
-}
-
-static void find_bytes(par_tokenizer *t) {
-    for (int b = 0; b < 256; b++) t->of_byte[b] = par__vocab_find(&t->vocab, &(uint8_t){(uint8_t)b}, 1);
-}
-
-static par_status create_table(const uint8_t *bytes, int32_t n, par_tokenizer **out) {
-    par_tokenizer *t = NULL;
-    PAR_TRY(create(&t));
-    par_status st = par__vocab_bytes(bytes, n, &t->vocab);
-    if (st != PAR_OK) {
-        par_tokenizer_close(&t);
-        return st;
-    }
-    find_bytes(t);
-    *out = t;
-    return PAR_OK;
-}
-
-static par_status load_json(const char *path, const char *text, size_t n, json_t **out) {
-    json_error_t error;
-    if (n == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a vocabulary as GPT-2's vocab.json", path);
-    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
-    if (!root) PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d: %s", path, error.line, error.text);
-    if (!json_is_object(root)) {
-        json_decref(root);
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: is no JSON object", path);
-    }
-    *out = root;
-    return PAR_OK;
-}
-
-/* ---- a table of characters ---- */
-
-static par_status read_table(const char *path, const json_t *root, uint8_t *bytes, int32_t *n) {
-    const json_t *list = json_object_get(root, "bytes");
-    bool seen[256] = {false};
-    size_t count = json_array_size(list);
-    if (count < 1 || count > 256)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: \"bytes\" has %zu entries; legal: 1 to 256", path, count);
-    for (size_t i = 0; i < count; i++) {
-        const json_t *entry = json_array_get(list, i);
-        json_int_t b = json_is_integer(entry) ? json_integer_value(entry) : -1;
-        if (b < 0 || b > 255 || seen[b])
-            PAR_FAIL(PAR_ERR_FORMAT,
-                     "%s: entry %zu of \"bytes\" is no byte that is new; legal: 0 to 255, once each", path,
-                     i);
-        seen[b] = true;
-        bytes[i] = (uint8_t)b;
-    }
-    const json_t *vocab = json_object_get(root, "vocab");
-    if (vocab && json_integer_value(vocab) != (json_int_t)count)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: \"vocab\" is %lld, \"bytes\" has %zu entries", path,
-                 (long long)json_integer_value(vocab), count);
-    *n = (int32_t)count;
-    return PAR_OK;
-}
-
-par_status par__tokenizer_parse_table(const char *path, const char *text, size_t n, par_tokenizer **out) {
-    json_t *root = NULL;
-    uint8_t bytes[256];
-    int32_t count = 0;
-    PAR_TRY(load_json(path, text, n, &root));
-    par_status st = read_table(path, root, bytes, &count);
-    json_decref(root);
-    return st == PAR_OK ? create_table(bytes, count, out) : st;
-}
-
-/* ---- byte-level BPE ---- */
-
-/* words[id]: the ids of n entries must be 0 .. n - 1, once each. */
-static par_status sort_words(const char *path, json_t *root, const char **words, size_t n) {
-    const char *word;
-    json_t *value;
-    json_object_foreach(root, word, value) {
-        json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
-        if (id < 0 || id >= (json_int_t)n)
-            PAR_FAIL(PAR_ERR_FORMAT, "%s: token \"%.40s\": id %lld; legal: 0 to %zu, as there are %zu tokens",
-                     path, word, (long long)id, n - 1, n);
-        if (words[id])
-            PAR_FAIL(PAR_ERR_FORMAT, "%s: tokens \"%.40s\" and \"%.40s\" have the same id %lld", path,
-                     words[id], word, (long long)id);
-        words[id] = word;
-    }
-    return PAR_OK;
-}
-
-static par_status parse_vocab(const char *path, const char *text, size_t n, par__vocab *out) {
-    json_t *root = NULL;
-    PAR_TRY(load_json(path, text, n, &root));
-    size_t count = json_object_size(root);
-    const char **words = calloc(count + 1, sizeof *words);
-    par_status st = PAR_OK;
-    if (!words)
-        st = par_fail(PAR_ERR_MEMORY, "%s: no host memory for %zu tokens", path, count);
-    else if (count < 1 || count > INT32_MAX / 4)
-        st = par_fail(PAR_ERR_FORMAT, "%s: %zu tokens; legal: 256 to %d", path, count, INT32_MAX / 4);
-    if (st == PAR_OK) st = sort_words(path, root, words, count);
-    if (st == PAR_OK) st = par__vocab_create(path, words, (int32_t)count, out);
-    free(words);
-    json_decref(root);
-    return st;
-}
-
-static bool is_special(const uint8_t *p, size_t n) {
-    return (p[0] == '<' && p[n - 1] == '>') || (p[0] == '[' && p[n - 1] == ']');
-}
-
-/* A token that no merge makes means that merges are missing: ids would differ, silently. */
-static par_status check_complete(const par_tokenizer *t, const char *vocab_path, const char *merges_path) {
-    for (int b = 0; b < 256; b++)
-        if (t->of_byte[b] < 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: byte %d has no token of its own", vocab_path, b);
-    const par__vocab *v = &t->vocab;
-    bool *made = calloc((size_t)v->n, sizeof *made);
-    if (!made) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %" PRId32 " tokens", vocab_path, v->n);
-    for (int32_t i = 0; i < t->merges.n; i++) made[t->merges.id[i]] = true;
-    par_status st = PAR_OK;
-    for (int32_t id = 0; st == PAR_OK && id < v->n; id++) {
-        size_t n = v->first[id + 1] - v->first[id];
-        if (n > 1 && !made[id] && !is_special(v->bytes + v->first[id], n))
-            st = par_fail(PAR_ERR_FORMAT,
-                          "%s: no merge makes token %" PRId32 " of %s: cut short, or of another vocabulary",
-                          merges_path, id, vocab_path);
-    }
-    free(made);
-    return st;
-}
-
-par_status par__tokenizer_parse(const char *vocab_path, const char *vocab, size_t vocab_nbytes,
-                                const char *merges_path, const char *merges, size_t merges_nbytes,
-                                par_tokenizer **out) {
-    par_tokenizer *t = NULL;
-    par_status st;
-    PAR_TRY(create(&t));
-    PAR_TRY_GOTO(parse_vocab(vocab_path, vocab, vocab_nbytes, &t->vocab), failed);
-    find_bytes(t);
-    PAR_TRY_GOTO(par__merges_parse(merges_path, merges, merges_nbytes, &t->vocab, &t->merges), failed);
-    PAR_TRY_GOTO(check_complete(t, vocab_path, merges_path), failed);
-    PAR_TRY_GOTO(par__splitter_create(&t->splitter), failed);
-    *out = t;
-    return PAR_OK;
-failed:
-    par_tokenizer_close(&t);
-    return st;
 }
 
 /* ---- files ---- */
@@ -232,7 +72,7 @@ par_status par_tokenizer_open(const char *path, par_tokenizer **out) {
     if (strcmp(path, "bytes") == 0) {
         uint8_t bytes[256];
         for (int b = 0; b < 256; b++) bytes[b] = (uint8_t)b;
-        return create_table(bytes, 256, out);
+        return par__tokenizer_create_table(bytes, 256, out);
     }
     return par__directory_exists(path) ? open_directory(path, out) : open_table(path, out);
 }

@@ -87,6 +87,16 @@ par_status par__bpe_run(par__bpe *bpe, const par__merges *merges, const int32_t 
                         const uint8_t *piece, size_t n, par__id_visitor *visit, void *user);
 void par__bpe_destroy(par__bpe *bpe);
 
+struct par_tokenizer {
+    par__vocab vocab;
+    int32_t of_byte[256];    /* id of a byte alone; -1: a table of characters lacks it */
+    par__splitter *splitter; /* NULL: a table, no merges */
+    par__merges merges;
+    par__bpe bpe;
+};
+
+/* Id i is the byte bytes[i]. */
+par_status par__tokenizer_create_table(const uint8_t *bytes, int32_t n, par_tokenizer **out);
 /* A byte-level BPE, or a table of characters, from the text of its files. */
 par_status par__tokenizer_parse(const char *vocab_path, const char *vocab, size_t vocab_nbytes,
                                 const char *merges_path, const char *merges, size_t merges_nbytes,
