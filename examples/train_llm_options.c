@@ -120,14 +120,16 @@ static int sample_options(settings *s, par_option *t) {
         {"sample-tokens", PAR_OPT_INT, &s->sample_tokens, g,
          "new ones, also after a training; -1: 100, or what fits; 0: no sample", "-1..10000000", false},
         {"sample-count", PAR_OPT_INT, &s->sample_count, g, "texts", "1..1000", false},
-        {"prompt", PAR_OPT_TEXT, &s->prompt, g, "how the text begins; else <|endoftext|> or a new line", NULL,
-         false},
+        {"prompt", PAR_OPT_TEXT, &s->prompt, g, "how the text begins; else the end of a text or a new line",
+         NULL, false},
         {"temperature", PAR_OPT_REAL, &s->temperature, g, "logits are divided by it; 0: always the likeliest",
          "0..1000000", false},
         {"top-k", PAR_OPT_INT, &s->top_k, g, "draw among so many likeliest tokens; 0: all", "0..", false},
         {"sample-seed", PAR_OPT_INT, &s->sample_seed, g, "of the draws", "0..", false},
         {"tokenizer", PAR_OPT_TEXT, &s->tokenizer, g,
-         "bytes, a .vocab file or a directory of par data's; else what lies beside --data or in --import",
+         "bytes, a .vocab file or a directory of par data's, a tokenizer.json; else what lies beside --data "
+         "or in "
+         "--import",
          NULL, false},
     };
     memcpy(t, table, sizeof table);

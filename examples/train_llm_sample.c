@@ -19,7 +19,7 @@ struct sampler {
     int32_t *prompt; /* [count, n_prompt] */
     int32_t *ids;    /* [count, n_new] */
     int64_t count, n_prompt, n_new, vocab;
-    int32_t end; /* <|endoftext|>, -1: none */
+    int32_t end; /* of a text; -1: none */
     par_generator *generator;
     char why[1024]; /* why there will be no sample; empty: there will */
 };
@@ -39,6 +39,7 @@ static bool find_tokenizer(const settings *s, char *path, size_t nbytes) {
     char unused[4096];
     if (tokens && exists(tokens, ".vocab", path, nbytes)) return true;
     if (tokens && exists(tokens, ".tokenizer", path, nbytes)) return true;
+    if (s->import && exists(s->import, "/tokenizer.json", path, nbytes)) return true;
     if (!s->import || !exists(s->import, "/vocab.json", unused, sizeof unused) ||
         !exists(s->import, "/merges.txt", unused, sizeof unused))
         return false;
@@ -49,21 +50,22 @@ static bool find_tokenizer(const settings *s, char *path, size_t nbytes) {
 static par_status open_tokenizer(const settings *s, sampler *p) {
     const char *given = s->tokenizer;
     if (given && strncmp(given, "gpt2:", 5) == 0) given += 5;
+    if (given && strncmp(given, "hf:", 3) == 0) given += 3;
     if (given && (!*given || strcmp(given, "chars") == 0))
-        return par_fail(
-            PAR_ERR_OPTION,
-            "--tokenizer %s: legal: bytes, the .vocab file that par data left, or a directory with "
-            "vocab.json and merges.txt",
-            s->tokenizer);
+        return par_fail(PAR_ERR_OPTION,
+                        "--tokenizer %s: legal: bytes, the .vocab file that par data left, a tokenizer.json, "
+                        "or a directory "
+                        "with vocab.json and merges.txt",
+                        s->tokenizer);
     if (given)
         snprintf(p->name, sizeof p->name, "%s", given);
     else if (!find_tokenizer(s, p->name, sizeof p->name))
         return par_fail(PAR_ERR_OPTION,
                         "no tokenizer is known; --tokenizer gives it: bytes, the .vocab file that par data "
-                        "left, or a directory with vocab.json and merges.txt");
+                        "left, a tokenizer.json, or a directory with vocab.json and merges.txt");
     PAR_TRY(par_tokenizer_open(p->name, &p->tokenizer));
     p->vocab = par_tokenizer_vocab(p->tokenizer);
-    p->end = par_tokenizer_id(p->tokenizer, "<|endoftext|>");
+    p->end = par_tokenizer_end(p->tokenizer);
     return PAR_OK;
 }
 

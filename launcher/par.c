@@ -112,6 +112,12 @@ static const char *after(const char *text, const char *prefix) {
     return strncmp(text, prefix, n) == 0 ? text + n : NULL;
 }
 
+/* The path behind gpt2: or hf:; NULL: no such tokenizer is asked for. */
+static const char *existing(const char *tokenizer) {
+    const char *directory = after(tokenizer, "gpt2:");
+    return directory ? directory : after(tokenizer, "hf:");
+}
+
 static bool parse_size(const char *text, int64_t *out) {
     char *end;
     errno = 0;
@@ -161,8 +167,8 @@ static par_status write_corpus(const data_settings *s, const par_corpus *corpus,
                                int64_t *vocab) {
     if (after(s->tokenizer, "train:")) return train_and_write(s, corpus, n_tokens, vocab);
     par_tokenizer *t = NULL;
-    const char *directory = after(s->tokenizer, "gpt2:");
-    par_status st = par_tokenizer_open(directory ? directory : s->tokenizer, &t);
+    const char *path = existing(s->tokenizer);
+    par_status st = par_tokenizer_open(path ? path : s->tokenizer, &t);
     if (st == PAR_OK) st = write_with(s, corpus, t, n_tokens, vocab);
     par_tokenizer_close(&t);
     return st;
@@ -214,16 +220,18 @@ static const char data_usage[] =
     "       par data --out FILE [options] --jsonl FILE|FOLDER... --field NAME\n"
     "Makes a token file of texts, or of JSON Lines (an object a line; its string NAME is a document). Words "
     "after\n"
-    "--text or --jsonl up to the next option are files and folders. Documents end with <|endoftext|> where "
-    "the\n"
-    "vocabulary has it; --tokenizer train:SIZE leaves its vocabulary in FILE.tokenizer.";
+    "--text or --jsonl up to the next option are files and folders. Documents end with <|endoftext|> (Llama "
+    "3: "
+    "<|end_of_text|>)\n"
+    "where the vocabulary has it; --tokenizer train:SIZE leaves its vocabulary in FILE.tokenizer.";
 
 static int data_options(data_settings *s, par_option *t) {
     const par_option table[] = {
         {"out", PAR_OPT_TEXT, &s->out, "Options", "token file to write", NULL, false},
         {"tokenizer", PAR_OPT_TEXT, &s->tokenizer, "Options",
-         "bytes; chars: the bytes that occur; gpt2:DIR: vocab.json and merges.txt there; train:SIZE", NULL,
-         false},
+         "bytes; chars: the bytes that occur; gpt2:DIR: vocab.json and merges.txt there; hf:FILE: "
+         "tokenizer.json; train:SIZE",
+         NULL, false},
         {"format", PAR_OPT_CHOICE, &s->format, "Options",
          "of the file; megatron: a .bin with its .idx, one sequence a document", "llm.c|megatron", false},
         {"field", PAR_OPT_TEXT, &s->field, "Options", "with --jsonl: the string that holds the text", NULL,
@@ -283,13 +291,13 @@ static par_status make_tokens(const data_settings *s, const text_words *texts) {
 }
 
 static void check_tokenizer(const data_settings *s, par_problems *problems) {
-    const char *t = s->tokenizer, *size = after(t, "train:"), *directory = after(t, "gpt2:");
+    const char *t = s->tokenizer, *size = after(t, "train:"), *path = existing(t);
     int64_t n;
     bool chars = strcmp(t, "chars") == 0;
     if (size && (!parse_size(size, &n) || n < 257 || n > 1 << 20))
         par_problem(problems, "--tokenizer %s: legal sizes: 257 (256 bytes and <|endoftext|>) to 1048576", t);
-    else if (!size && !(directory && *directory) && !chars && strcmp(t, "bytes") != 0)
-        par_problem(problems, "--tokenizer %s: legal: bytes, chars, gpt2:DIR, train:SIZE", t);
+    else if (!size && !(path && *path) && !chars && strcmp(t, "bytes") != 0)
+        par_problem(problems, "--tokenizer %s: legal: bytes, chars, gpt2:DIR, hf:FILE, train:SIZE", t);
     if (chars && (s->field || strcmp(s->format, "llm.c") != 0))
         par_problem(problems, "--tokenizer chars: legal with --text and --format llm.c alone");
 }

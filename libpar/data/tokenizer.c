@@ -18,12 +18,19 @@ void par_tokenizer_close(par_tokenizer **tokenizer) {
     par__bpe_destroy(&t->bpe);
     par__merges_destroy(&t->merges);
     par__vocab_destroy(&t->vocab);
+    free(t->added.ids);
     free(t);
     *tokenizer = NULL;
 }
 
 int64_t par_tokenizer_vocab(const par_tokenizer *t) {
     return t->vocab.n;
+}
+
+int32_t par_tokenizer_end(const par_tokenizer *t) {
+    static const char *const names[] = {PAR__END_OF_TEXT, "<|end_of_text|>"}; /* GPT-2's, Llama 3's */
+    int32_t id = par_tokenizer_id(t, names[0]);
+    return id >= 0 ? id : par_tokenizer_id(t, names[1]);
 }
 
 int32_t par_tokenizer_id(const par_tokenizer *t, const char *token) {
@@ -41,7 +48,8 @@ static par_status find_file(const char *directory, const char *first, const char
             PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", directory, n - 16);
         if (par__file_exists(path)) return PAR_OK;
     }
-    PAR_FAIL(PAR_ERR_IO, "%s: has neither %s nor %s", directory, first, second);
+    PAR_FAIL(PAR_ERR_IO, "%s: has neither %s nor %s; a tokenizer.json is opened by its own name", directory,
+             first, second);
 }
 
 static par_status open_directory(const char *directory, par_tokenizer **out) {
@@ -59,10 +67,10 @@ static par_status open_directory(const char *directory, par_tokenizer **out) {
     return st;
 }
 
-static par_status open_table(const char *path, par_tokenizer **out) {
+static par_status open_file(const char *path, par_tokenizer **out) {
     par__map map = {NULL, 0};
     PAR_TRY(par__map_open(path, &map));
-    par_status st = par__tokenizer_parse_table(path, (const char *)map.data, map.nbytes, out);
+    par_status st = par__tokenizer_parse_file(path, (const char *)map.data, map.nbytes, out);
     par__map_close(&map);
     return st;
 }
@@ -74,7 +82,7 @@ par_status par_tokenizer_open(const char *path, par_tokenizer **out) {
         for (int b = 0; b < 256; b++) bytes[b] = (uint8_t)b;
         return par__tokenizer_create_table(bytes, 256, out);
     }
-    return par__directory_exists(path) ? open_directory(path, out) : open_table(path, out);
+    return par__directory_exists(path) ? open_directory(path, out) : open_file(path, out);
 }
 
 /* ---- encode, decode ---- */
@@ -87,6 +95,9 @@ typedef struct {
 
 static par_status encode_piece(void *user, const uint8_t *piece, size_t n) {
     piece_context *c = user;
+    const par_tokenizer *t = c->tokenizer;
+    int32_t whole = t->whole_pieces ? par__vocab_find(&t->vocab, piece, n) : -1;
+    if (whole >= 0) return c->visit(c->user, &whole, 1);
     return par__bpe_run(&c->tokenizer->bpe, &c->tokenizer->merges, c->tokenizer->of_byte, piece, n, c->visit,
                         c->user);
 }
@@ -103,11 +114,38 @@ static par_status encode_bytes(const par_tokenizer *t, const uint8_t *bytes, siz
     return PAR_OK;
 }
 
+/* Id of the longest added token at the front, and its bytes; -1: there is none. */
+static int32_t find_added(const par_tokenizer *t, const uint8_t *text, size_t n, size_t *n_found) {
+    const par__vocab *v = &t->vocab;
+    int32_t found = -1;
+    *n_found = 0;
+    if (!t->added.begins[text[0]]) return -1;
+    for (int32_t i = 0; i < t->added.n; i++) {
+        int32_t id = t->added.ids[i];
+        size_t k = v->first[id + 1] - v->first[id];
+        if (k <= *n_found || k > n || memcmp(v->bytes + v->first[id], text, k) != 0) continue;
+        found = id;
+        *n_found = k;
+    }
+    return found;
+}
+
 par_status par__tokenizer_stream(par_tokenizer *t, const uint8_t *bytes, size_t n, par__id_visitor *visit,
                                  void *user) {
     piece_context c = {t, visit, user};
+    size_t from = 0, k;
     if (!t->splitter) return encode_bytes(t, bytes, n, visit, user);
-    return par__splitter_run(t->splitter, bytes, n, encode_piece, &c);
+    for (size_t at = 0; t->added.n > 0 && at < n; at += k) {
+        int32_t id = find_added(t, bytes + at, n - at, &k);
+        if (id < 0) {
+            k = 1;
+            continue;
+        }
+        PAR_TRY(par__splitter_run(t->splitter, bytes + from, at - from, encode_piece, &c));
+        PAR_TRY(visit(user, &id, 1));
+        from = at + k;
+    }
+    return par__splitter_run(t->splitter, bytes + from, n - from, encode_piece, &c);
 }
 
 typedef struct {

@@ -242,7 +242,7 @@ par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *toke
     if (!f) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to write tokens");
     f->tokenizer = tokenizer;
     f->megatron = megatron;
-    f->end_of_text = par_tokenizer_id(tokenizer, PAR__END_OF_TEXT);
+    f->end_of_text = par_tokenizer_end(tokenizer);
     par_status st = begin(f, path);
     if (st == PAR_OK) st = par__corpus_run(corpus, put_document, f);
     if (st == PAR_OK) st = flush(f);

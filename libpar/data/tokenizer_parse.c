@@ -1,5 +1,6 @@
 /*
  * Tokenizers from the text of their files: a table of characters, and a vocabulary with merges as GPT-2's.
+ * What tokenizer_json.c reads goes through the same checks.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -71,14 +72,31 @@ static par_status read_table(const char *path, const json_t *root, uint8_t *byte
     return PAR_OK;
 }
 
-par_status par__tokenizer_parse_table(const char *path, const char *text, size_t n, par_tokenizer **out) {
-    json_t *root = NULL;
+static par_status create_from_table(const char *path, const json_t *root, par_tokenizer **out) {
     uint8_t bytes[256];
     int32_t count = 0;
+    PAR_TRY(read_table(path, root, bytes, &count));
+    return par__tokenizer_create_table(bytes, count, out);
+}
+
+static par_status create_from_json(const char *path, json_t *root, size_t nbytes, par_tokenizer **out) {
+    par_tokenizer *t = NULL;
+    PAR_TRY(create(&t));
+    par_status st = par__tokenizer_read_json(path, root, nbytes, t);
+    if (st == PAR_OK)
+        *out = t;
+    else
+        par_tokenizer_close(&t);
+    return st;
+}
+
+par_status par__tokenizer_parse_file(const char *path, const char *text, size_t n, par_tokenizer **out) {
+    json_t *root = NULL;
     PAR_TRY(load_json(path, text, n, &root));
-    par_status st = read_table(path, root, bytes, &count);
+    par_status st = json_object_get(root, "model") ? create_from_json(path, root, n, out)
+                                                   : create_from_table(path, root, out);
     json_decref(root);
-    return st == PAR_OK ? par__tokenizer_create_table(bytes, count, out) : st;
+    return st;
 }
 
 /* ---- byte-level BPE ---- */
@@ -100,20 +118,90 @@ static par_status sort_words(const char *path, json_t *root, const char **words,
     return PAR_OK;
 }
 
-static par_status parse_vocab(const char *path, const char *text, size_t n, par__vocab *out) {
-    json_t *root = NULL;
-    PAR_TRY(load_json(path, text, n, &root));
-    size_t count = json_object_size(root);
+/* Their text is spelt plainly. One that the words have too must have the same id. */
+static par_status add_tokens(const char *path, const json_t *words_root, const json_t *added,
+                             const char **words, bool *plain, size_t n) {
+    for (size_t i = 0; i < json_array_size(added); i++) {
+        const json_t *entry = json_array_get(added, i), *number = json_object_get(entry, "id");
+        const char *content = json_string_value(json_object_get(entry, "content"));
+        json_int_t id = json_is_integer(number) ? json_integer_value(number) : -1;
+        if (!content || !*content || id < 0 || id >= (json_int_t)n)
+            PAR_FAIL(
+                PAR_ERR_FORMAT,
+                "%s: entry %zu of \"added_tokens\": legal: a \"content\" and an \"id\" from 0 to %zu, as "
+                "there are %zu tokens",
+                path, i, n - 1, n);
+        if (words[id] && (plain[id] || strcmp(words[id], content) != 0))
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: tokens \"%.40s\" and \"%.40s\" have the same id %lld", path,
+                     words[id], content, (long long)id);
+        if (!words[id] && json_object_get(words_root, content))
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: token \"%.40s\" has two ids, one of them %lld", path, content,
+                     (long long)id);
+        words[id] = content;
+        plain[id] = true;
+    }
+    return PAR_OK;
+}
+
+/* How many tokens there are: an added one may be among the words. */
+static size_t count_tokens(const json_t *words, const json_t *added) {
+    size_t n = json_object_size(words);
+    for (size_t i = 0; i < json_array_size(added); i++) {
+        const char *content = json_string_value(json_object_get(json_array_get(added, i), "content"));
+        n += !content || !json_object_get(words, content);
+    }
+    return n;
+}
+
+par_status par__vocab_read(const char *path, json_t *words_root, const json_t *added, par__vocab *out) {
+    size_t count = count_tokens(words_root, added);
     const char **words = calloc(count + 1, sizeof *words);
+    bool *plain = calloc(count + 1, sizeof *plain);
     par_status st = PAR_OK;
-    if (!words)
+    if (!words || !plain)
         st = par_fail(PAR_ERR_MEMORY, "%s: no host memory for %zu tokens", path, count);
     else if (count < 1 || count > INT32_MAX / 4)
         st = par_fail(PAR_ERR_FORMAT, "%s: %zu tokens; legal: 256 to %d", path, count, INT32_MAX / 4);
-    if (st == PAR_OK) st = sort_words(path, root, words, count);
-    if (st == PAR_OK) st = par__vocab_create(path, words, (int32_t)count, out);
+    if (st == PAR_OK) st = sort_words(path, words_root, words, count);
+    if (st == PAR_OK) st = add_tokens(path, words_root, added, words, plain, count);
+    if (st == PAR_OK) st = par__vocab_create(path, words, plain, (int32_t)count, out);
+    free(plain);
     free(words);
+    return st;
+}
+
+static par_status parse_vocab(const char *path, const char *text, size_t n, par__vocab *out) {
+    json_t *root = NULL;
+    PAR_TRY(load_json(path, text, n, &root));
+    par_status st = par__vocab_read(path, root, NULL, out);
     json_decref(root);
+    return st;
+}
+
+static size_t count_lines(const char *text, size_t n) {
+    size_t lines = 1;
+    for (size_t i = 0; i < n; i++) lines += text[i] == '\n';
+    return lines;
+}
+
+static par_status read_lines(par__merge_reader *r, const char *text, size_t n, par__merges *m) {
+    for (size_t at = 0; at < n;) {
+        const char *end = memchr(text + at, '\n', n - at);
+        size_t k = end ? (size_t)(end - text) - at : n - at, shown = k;
+        r->at++;
+        if (shown > 0 && text[at + shown - 1] == '\r') shown--;
+        bool version = r->at == 1 && shown >= 8 && memcmp(text + at, "#version", 8) == 0;
+        if (shown > 0 && !version) PAR_TRY(par__merges_add_line(r, text + at, shown, m));
+        at += k + 1;
+    }
+    return PAR_OK;
+}
+
+static par_status parse_merges(const char *path, const char *text, size_t n, par_tokenizer *t) {
+    par__merge_reader r = {.path = path, .unit = "line", .vocab = &t->vocab};
+    PAR_TRY(par__merges_begin(&r, count_lines(text, n), n, &t->merges));
+    par_status st = read_lines(&r, text, n, &t->merges);
+    par__merges_end(&r);
     return st;
 }
 
@@ -122,13 +210,16 @@ static bool is_special(const uint8_t *p, size_t n) {
 }
 
 /* A token that no merge makes means that merges are missing: ids would differ, silently. */
-static par_status check_complete(const par_tokenizer *t, const char *vocab_path, const char *merges_path) {
+par_status par__tokenizer_complete(par_tokenizer *t, const char *vocab_path, const char *merges_path) {
+    find_bytes(t);
     for (int b = 0; b < 256; b++)
         if (t->of_byte[b] < 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: byte %d has no token of its own", vocab_path, b);
+    if (t->whole_pieces) return PAR_OK; /* a token needs no merge to be found */
     const par__vocab *v = &t->vocab;
     bool *made = calloc((size_t)v->n, sizeof *made);
     if (!made) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %" PRId32 " tokens", vocab_path, v->n);
     for (int32_t i = 0; i < t->merges.n; i++) made[t->merges.id[i]] = true;
+    for (int32_t i = 0; i < t->added.n; i++) made[t->added.ids[i]] = true;
     par_status st = PAR_OK;
     for (int32_t id = 0; st == PAR_OK && id < v->n; id++) {
         size_t n = v->first[id + 1] - v->first[id];
@@ -148,10 +239,9 @@ par_status par__tokenizer_parse(const char *vocab_path, const char *vocab, size_
     par_status st;
     PAR_TRY(create(&t));
     PAR_TRY_GOTO(parse_vocab(vocab_path, vocab, vocab_nbytes, &t->vocab), failed);
-    find_bytes(t);
-    PAR_TRY_GOTO(par__merges_parse(merges_path, merges, merges_nbytes, &t->vocab, &t->merges), failed);
-    PAR_TRY_GOTO(check_complete(t, vocab_path, merges_path), failed);
-    PAR_TRY_GOTO(par__splitter_create(&t->splitter), failed);
+    PAR_TRY_GOTO(parse_merges(merges_path, merges, merges_nbytes, t), failed);
+    PAR_TRY_GOTO(par__tokenizer_complete(t, vocab_path, merges_path), failed);
+    PAR_TRY_GOTO(par__splitter_create(PAR__SPLIT_GPT2, &t->splitter), failed);
     *out = t;
     return PAR_OK;
 failed:

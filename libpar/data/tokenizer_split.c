@@ -1,31 +1,51 @@
 /*
- * GPT-2's pre-tokenizer (Radford et al. 2019) on any bytes. Stretches of sound UTF-8 go through the pattern
- * with PCRE2; a run of bytes between them that is none is one piece. PCRE2 checks the whole rest of the text
- * on every match unless it is told that the text is sound, which would be quadratic: here the stretch was
- * just checked. Unicode's White_Space is spelt out, because PCRE2's \s takes U+180E for a space.
+ * Pre-tokenizers, GPT-2's (Radford et al. 2019) and Llama 3's, on any bytes. Stretches of sound UTF-8 go
+ * through the pattern with PCRE2; a run of bytes between them that is none is one piece. PCRE2 checks the
+ * whole rest of the text on every match unless it is told that the text is sound, which would be quadratic:
+ * here the stretch was just checked. Unicode's White_Space is spelt out, because PCRE2's \s takes U+180E for
+ * a space.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "libpar/data/tokenizer.h"
 
 #define SPACE                                                                                                \
     "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
-static const char pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE
-                              "\\p{L}\\p{N}]+|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+";
+
+/* As tokenizer.json spells them, and for PCRE2. */
+static const struct {
+    const char *regex, *pattern;
+} patterns[PAR__N_SPLITS] = {
+    [PAR__SPLIT_GPT2] = {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+                         "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|[" SPACE
+                         "]+(?![^" SPACE "])|[" SPACE "]+"},
+    [PAR__SPLIT_LLAMA3] = {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+                           "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+                           "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^" SPACE
+                           "\\p{L}\\p{N}]+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|[" SPACE "]+(?![^" SPACE
+                           "])|[" SPACE "]+"},
+};
 
 struct par__splitter {
     pcre2_code *code;
     pcre2_match_data *match;
 };
 
-par_status par__splitter_create(par__splitter **out) {
+int par__splitter_which(const char *regex) {
+    int which = PAR__N_SPLITS - 1;
+    while (which >= 0 && strcmp(patterns[which].regex, regex) != 0) which--;
+    return which;
+}
+
+par_status par__splitter_create(int which, par__splitter **out) {
     int error = 0;
     PCRE2_SIZE at = 0;
     par__splitter *s = calloc(1, sizeof *s);
     if (!s) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a tokenizer");
-    s->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+    s->code = pcre2_compile((PCRE2_SPTR)patterns[which].pattern, PCRE2_ZERO_TERMINATED,
                             PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &error, &at, NULL);
     if (s->code) s->match = pcre2_match_data_create(1, NULL);
     if (!s->match) {

@@ -364,7 +364,7 @@ static par_status prepare(trainer *t, int64_t vocab) {
         id++;
         t->first[id] = (size_t)id;
     }
-    return par__splitter_create(&t->splitter);
+    return par__splitter_create(PAR__SPLIT_GPT2, &t->splitter);
 }
 
 static void release(trainer *t) {

@@ -89,10 +89,13 @@ static par_status allocate(par__vocab *v, int32_t n, size_t nbytes) {
     return PAR_OK;
 }
 
+/* a: NULL: the word is as it is */
 static par_status add_word(par__vocab *v, const par__alphabet *a, const char *path, const char *word,
                            int32_t id) {
     uint8_t *at = v->bytes + v->first[id];
-    int64_t k = par__alphabet_decode(a, word, strlen(word), at);
+    size_t n = strlen(word);
+    int64_t k = a ? par__alphabet_decode(a, word, n, at) : (int64_t)n;
+    if (!a) memcpy(at, word, n);
     if (k <= 0)
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: token %" PRId32 ", \"%.40s\", is %s: not the vocabulary of a byte-level BPE", path, id,
@@ -105,7 +108,8 @@ static par_status add_word(par__vocab *v, const par__alphabet *a, const char *pa
     return PAR_OK;
 }
 
-par_status par__vocab_create(const char *path, const char *const *words, int32_t n, par__vocab *out) {
+par_status par__vocab_create(const char *path, const char *const *words, const bool *plain, int32_t n,
+                             par__vocab *out) {
     par__alphabet alphabet;
     par__vocab v;
     size_t nbytes = 0;
@@ -113,7 +117,8 @@ par_status par__vocab_create(const char *path, const char *const *words, int32_t
     par__alphabet_make(&alphabet);
     for (int32_t i = 0; i < n; i++) nbytes += strlen(words[i]);
     PAR_TRY(allocate(&v, n, nbytes));
-    for (int32_t i = 0; st == PAR_OK && i < n; i++) st = add_word(&v, &alphabet, path, words[i], i);
+    for (int32_t i = 0; st == PAR_OK && i < n; i++)
+        st = add_word(&v, plain[i] ? NULL : &alphabet, path, words[i], i);
     if (st == PAR_OK)
         *out = v;
     else
@@ -149,83 +154,67 @@ int32_t par__merges_rank(const par__merges *m, int32_t left, int32_t right) {
     return merge_slot(m, (uint64_t)left << 32 | (uint32_t)right)->rank;
 }
 
-typedef struct {
-    const char *path;
-    int64_t line;
-    const par__vocab *vocab;
-    par__alphabet alphabet;
-    uint8_t *bytes; /* of the two words of a line, decoded */
-} merge_reader;
-
-static par_status find_word(const merge_reader *r, const char *word, size_t n, uint8_t *bytes,
+static par_status find_word(const par__merge_reader *r, const char *word, size_t n, uint8_t *bytes,
                             size_t *n_bytes, int32_t *id) {
     int64_t k = par__alphabet_decode(&r->alphabet, word, n, bytes);
     *n_bytes = k < 0 ? 0 : (size_t)k;
     *id = k > 0 ? par__vocab_find(r->vocab, bytes, (size_t)k) : -1;
     if (*id < 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %" PRId64 ": \"%.*s\" is not in the vocabulary", r->path, r->line,
-                 (int)(n < 40 ? n : 40), word);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %" PRId64 ": \"%.*s\" is not in the vocabulary", r->path, r->unit,
+                 r->at, (int)(n < 40 ? n : 40), word);
     return PAR_OK;
 }
 
-static par_status add_merge(const merge_reader *r, const char *line, size_t n, par__merges *m) {
-    const char *space = memchr(line, ' ', n);
+par_status par__merges_add(const par__merge_reader *r, const char *left_word, size_t n_left_word,
+                           const char *right_word, size_t n_right_word, par__merges *m) {
     int32_t left = -1, right = -1;
     size_t n_left, n_right;
-    if (!space || space == line || space == line + n - 1 ||
-        memchr(space + 1, ' ', (size_t)(line + n - space - 1)))
-        PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: line %" PRId64 ": \"%.*s\"; legal: two tokens with one space between them", r->path,
-                 r->line, (int)(n < 40 ? n : 40), line);
-    PAR_TRY(find_word(r, line, (size_t)(space - line), r->bytes, &n_left, &left));
-    PAR_TRY(find_word(r, space + 1, (size_t)(line + n - space - 1), r->bytes + n_left, &n_right, &right));
+    PAR_TRY(find_word(r, left_word, n_left_word, r->bytes, &n_left, &left));
+    PAR_TRY(find_word(r, right_word, n_right_word, r->bytes + n_left, &n_right, &right));
     int32_t id = par__vocab_find(r->vocab, r->bytes, n_left + n_right);
     if (id < 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %" PRId64 ": the two together are not in the vocabulary", r->path,
-                 r->line);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %" PRId64 ": the two together are not in the vocabulary", r->path,
+                 r->unit, r->at);
     uint64_t key = (uint64_t)left << 32 | (uint32_t)right;
     par__merge_slot *slot = merge_slot(m, key);
     if (slot->key == key)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %" PRId64 ": the same pair as merge %" PRId32 " before it",
-                 r->path, r->line, slot->rank + 1);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %" PRId64 ": the same pair as merge %" PRId32 " before it", r->path,
+                 r->unit, r->at, slot->rank + 1);
     *slot = (par__merge_slot){key, m->n};
     m->id[m->n++] = id;
     return PAR_OK;
 }
 
-static par_status read_lines(merge_reader *r, const char *text, size_t n, par__merges *m) {
-    for (size_t at = 0; at < n;) {
-        const char *end = memchr(text + at, '\n', n - at);
-        size_t k = end ? (size_t)(end - text) - at : n - at, shown = k;
-        r->line++;
-        if (shown > 0 && text[at + shown - 1] == '\r') shown--;
-        bool version = r->line == 1 && shown >= 8 && memcmp(text + at, "#version", 8) == 0;
-        if (shown > 0 && !version) PAR_TRY(add_merge(r, text + at, shown, m));
-        at += k + 1;
+par_status par__merges_add_line(const par__merge_reader *r, const char *line, size_t n, par__merges *m) {
+    const char *space = memchr(line, ' ', n), *end = line + n;
+    if (!space || space == line || space == end - 1 || memchr(space + 1, ' ', (size_t)(end - space - 1)))
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: %s %" PRId64 ": \"%.*s\"; legal: two tokens with one space between them", r->path,
+                 r->unit, r->at, (int)(n < 40 ? n : 40), line);
+    return par__merges_add(r, line, (size_t)(space - line), space + 1, (size_t)(end - space - 1), m);
+}
+
+par_status par__merges_begin(par__merge_reader *r, size_t max, size_t nbytes, par__merges *out) {
+    if (max > INT32_MAX / 4)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: %zu %ss; legal: fewer than 2^29", r->path, max, r->unit);
+    size_t size = table_size(max);
+    *out = (par__merges){.mask = size - 1};
+    out->id = malloc((max + 1) * sizeof *out->id);
+    out->slots = malloc(size * sizeof *out->slots);
+    r->bytes = malloc(nbytes + 1);
+    if (!out->id || !out->slots || !r->bytes) {
+        par__merges_end(r);
+        par__merges_destroy(out);
+        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %zu merges", r->path, max);
     }
+    for (size_t i = 0; i < size; i++) out->slots[i] = (par__merge_slot){UINT64_MAX, -1};
+    par__alphabet_make(&r->alphabet);
     return PAR_OK;
 }
 
-par_status par__merges_parse(const char *path, const char *text, size_t n, const par__vocab *vocab,
-                             par__merges *out) {
-    merge_reader r = {.path = path, .vocab = vocab};
-    size_t lines = 1, size;
-    for (size_t i = 0; i < n; i++) lines += text[i] == '\n';
-    if (lines > INT32_MAX / 4) PAR_FAIL(PAR_ERR_FORMAT, "%s: %zu lines; legal: fewer than 2^29", path, lines);
-    size = table_size(lines);
-    *out = (par__merges){.mask = size - 1};
-    out->id = malloc(lines * sizeof *out->id);
-    out->slots = malloc(size * sizeof *out->slots);
-    r.bytes = malloc(n + 1);
-    par_status st = PAR_OK;
-    if (!out->id || !out->slots || !r.bytes)
-        st = par_fail(PAR_ERR_MEMORY, "%s: no host memory for %zu lines", path, lines);
-    for (size_t i = 0; st == PAR_OK && i < size; i++) out->slots[i] = (par__merge_slot){UINT64_MAX, -1};
-    par__alphabet_make(&r.alphabet);
-    if (st == PAR_OK) st = read_lines(&r, text, n, out);
-    free(r.bytes);
-    if (st != PAR_OK) par__merges_destroy(out);
-    return st;
+void par__merges_end(par__merge_reader *r) {
+    free(r->bytes);
+    r->bytes = NULL;
 }
 
 void par__merges_destroy(par__merges *m) {

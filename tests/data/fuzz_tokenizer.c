@@ -1,6 +1,7 @@
 /*
- * A brief fuzz run of the tokenizer's parsers: vocab.json, merges.txt, a table of characters and JSON Lines,
- * mutated with a fixed seed. What they accept must keep its promise: any bytes come back from their ids.
+ * A brief fuzz run of the tokenizer's parsers: vocab.json, merges.txt, tokenizer.json, a table of characters
+ * and JSON Lines, mutated with a fixed seed. What they accept must keep its promise: any bytes come back from
+ * their ids.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,38 @@ static void bpe(void) {
     CHECK(accepted < RUNS, "nothing was refused");
 }
 
+static void json(void) {
+    static char whole[CAPACITY], b[CAPACITY];
+    size_t n =
+        (size_t)sprintf(whole, "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
+                               "\"added_tokens\":[{\"id\":258,\"content\":\"ab ab\"},"
+                               "{\"id\":259,\"content\":\"\xc3\xa9 1\"}],\"model\":{\"type\":\"BPE\","
+                               "\"merges\":[\"a b\",[\"ab\",\"ab\"]],\"vocab\":");
+    n += make_vocab(whole + n);
+    n = (size_t)(strstr(whole, ",\"\xc4\xa0"
+                               "a\":258}") -
+                 whole);
+    n += (size_t)sprintf(whole + n, "}}}");
+    accepted = 0;
+    for (int i = 0; i <= RUNS && !harness_failed(); i++) {
+        par_tokenizer *t = NULL;
+        size_t k = n;
+        state = (uint64_t)i * 2 + 3;
+        memcpy(b, whole, n);
+        for (size_t m = i ? 1 + draw(3) : 0; m > 0; m--) k = mutate(b, k); /* the first is sound */
+        char *copy = exact(b, k);
+        if (par__tokenizer_parse_file("json", copy, k, &t) == PAR_OK) {
+            accepted++;
+            use(t);
+        } else {
+            CHECK(i > 0, "the sound file is refused: %s", par_error());
+        }
+        par_tokenizer_close(&t);
+        free(copy);
+    }
+    CHECK(accepted > 1 && accepted < RUNS, "%d of %d were accepted", accepted, RUNS);
+}
+
 static par_status look(void *user, const uint8_t *text, size_t n) {
     size_t *sum = user;
     for (size_t i = 0; i < n; i++) *sum += text[i];
@@ -125,7 +158,7 @@ static void lines_and_tables(void) {
         for (size_t k = 1 + draw(4); k > 0; k--) n = mutate(b, n);
         char *copy = exact(b, n);
         par__jsonl_parse("lines", copy, n, "text", look, &sum);
-        if (par__tokenizer_parse_table("table", copy, n, &t) == PAR_OK) use(t);
+        if (par__tokenizer_parse_file("table", copy, n, &t) == PAR_OK) use(t);
         par_tokenizer_close(&t);
         free(copy);
     }
@@ -134,6 +167,7 @@ static void lines_and_tables(void) {
 
 int main(int argc, char **argv) {
     static const harness_case cases[] = {{"bpe", bpe, 0, NULL, 0},
+                                         {"json", json, 0, NULL, 0},
                                          {"lines-and-tables", lines_and_tables, 0, NULL, 0}};
     return harness_main("fuzz-tokenizer", cases, HARNESS_COUNT(cases), argc, argv);
 }

@@ -5,7 +5,6 @@
 #define _XOPEN_SOURCE 700
 #include "par/tokenizer.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,57 +13,8 @@
 #include "../harness.h"
 #include "libpar/data/tokenizer.h"
 #include "par/data.h"
+#include "round_trip.h"
 #include "temp.h"
-
-static uint64_t state = 1;
-static unsigned draw(unsigned n) { /* xorshift64*, Marsaglia 2003 */
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (unsigned)((state * 2685821657736338717u) >> 33) % n;
-}
-
-/* Encode, compare with `ids` unless NULL, decode, compare with the text. Returns the number of ids. */
-static size_t round_trip(par_tokenizer *t, const void *text, size_t n, const int32_t *ids,
-                         size_t n_expected) {
-    int32_t *got = malloc((n + 1) * sizeof *got);
-    char *back = malloc(n + 1);
-    size_t n_ids = 0, n_back = 0;
-    CHECK_OK(par_tokenizer_encode(t, text, n, got, n, &n_ids));
-    CHECK_OK(par_tokenizer_decode(t, got, n_ids, back, n, &n_back));
-    CHECK(n_back == n && memcmp(back, text, n) == 0, "%zu bytes come back as %zu others", n, n_back);
-    if (ids)
-        CHECK(n_ids == n_expected && memcmp(got, ids, 4 * n_ids) == 0,
-              "\"%.30s\": %zu ids, or others than %zu", (const char *)text, n_ids, n_expected);
-    free(got);
-    free(back);
-    return n_ids;
-}
-
-static void random_bytes(par_tokenizer *t) {
-    static const char *const pieces[] = {"\xc3\xa9",
-                                         "\xe6\x97\xa5",
-                                         "\xf0\x9f\x98\x80",
-                                         "\xed\xa0\x80",
-                                         "\xc0\x80",
-                                         " ",
-                                         "  ",
-                                         "\n",
-                                         "a",
-                                         "'s",
-                                         "7"};
-    uint8_t text[600];
-    for (int i = 0; i < 2000; i++) {
-        size_t n = draw(256), m;
-        for (size_t k = 0; k < n; k++) text[k] = (uint8_t)draw(256);
-        for (unsigned k = draw(60); k > 0; k--, n += m) {
-            const char *p = pieces[draw(11)];
-            memcpy(text + n, p, m = strlen(p));
-        }
-        round_trip(t, text, n, NULL, 0);
-    }
-    round_trip(t, "", 0, NULL, 0);
-}
 
 /* ---- pieces ---- */
 
@@ -75,6 +25,17 @@ static par_status join(void *user, const uint8_t *piece, size_t n) {
     memcpy(out + at + 1, piece, n);
     out[at + 1 + n] = 0;
     return PAR_OK;
+}
+
+static void check_pieces(int which, const char *const texts[][2], size_t n) {
+    par__splitter *splitter = NULL;
+    CHECK_OK(par__splitter_create(which, &splitter));
+    for (size_t i = 0; splitter && i < n; i++) {
+        char got[128] = "";
+        CHECK_OK(par__splitter_run(splitter, (const uint8_t *)texts[i][0], strlen(texts[i][0]), join, got));
+        CHECK(strcmp(got, texts[i][1]) == 0, "text %zu is split so: %s", i, got);
+    }
+    par__splitter_destroy(&splitter);
 }
 
 /* U+180E is no White_Space, U+1680 and U+3000 are. What RFC 3629 forbids is not UTF-8: surrogates, longer
@@ -97,41 +58,27 @@ static void pieces(void) {
         {"a \xe6\x97", "|a| |\xe6\x97"},
         {"\xe6\x97\xa5\xc3\xa9 \xd9\xa3", "|\xe6\x97\xa5\xc3\xa9| \xd9\xa3"},
     };
-    par__splitter *splitter = NULL;
-    CHECK_OK(par__splitter_create(&splitter));
-    for (size_t i = 0; splitter && i < sizeof texts / sizeof *texts; i++) {
-        char got[128] = "";
-        CHECK_OK(par__splitter_run(splitter, (const uint8_t *)texts[i][0], strlen(texts[i][0]), join, got));
-        CHECK(strcmp(got, texts[i][1]) == 0, "text %zu is split so: %s", i, got);
-    }
-    par__splitter_destroy(&splitter);
+    check_pieces(PAR__SPLIT_GPT2, texts, sizeof texts / sizeof *texts);
+}
+
+/* A sign joins the letters behind it, numbers have up to three digits, line ends belong to the signs before.
+ */
+static void llama3_pieces(void) {
+    static const char *const texts[][2] = {
+        {"we'LL go'S", "|we|'LL| go|'S"},
+        {"a  b \t\n c \n", "|a| | b| \t\n| c| \n"},
+        {"12345 22!?\n\n x_y", "|123|45| |22|!?\n\n| x|_y"},
+        {"a \xe1\xa0\x8e!", "|a| \xe1\xa0\x8e!"},
+        {"a \xff\n!", "|a| |\xff|\n|!"},
+        {"\r\n\r\n  \n  $x", "|\r\n\r\n  \n| | $|x"},
+    };
+    check_pieces(PAR__SPLIT_LLAMA3, texts, sizeof texts / sizeof *texts);
 }
 
 /* ---- GPT-2 ---- */
 
 static par_tokenizer *open_gpt2(void) {
-    char path[512];
-    const char *shared = harness_shared();
-    par_tokenizer *t = NULL;
-    snprintf(path, sizeof path, "%s/data/gpt2", shared ? shared : "");
-    if (!shared || access(path, R_OK) != 0)
-        harness_skip("no shared vocabulary of GPT-2");
-    else
-        CHECK_OK(par_tokenizer_open(path, &t));
-    return t;
-}
-
-static void check_cases(par_tokenizer *t, const json_t *cases) {
-    CHECK(json_array_size(cases) > 50, "%zu texts", json_array_size(cases));
-    for (size_t i = 0; i < json_array_size(cases); i++) {
-        const json_t *c = json_array_get(cases, i), *text = json_object_get(c, "text"),
-                     *list = json_object_get(c, "ids");
-        size_t n = json_array_size(list);
-        int32_t *ids = malloc((n + 1) * sizeof *ids);
-        for (size_t k = 0; k < n; k++) ids[k] = (int32_t)json_integer_value(json_array_get(list, k));
-        round_trip(t, json_string_value(text), json_string_length(text), ids, n);
-        free(ids);
-    }
+    return round_trip_open("data/gpt2");
 }
 
 static void gpt2_texts(void) {
@@ -141,12 +88,7 @@ static void gpt2_texts(void) {
     CHECK(par_tokenizer_vocab(t) == 50257 && par_tokenizer_id(t, "<|endoftext|>") == 50256,
           "another vocabulary");
     snprintf(path, sizeof path, "%s/oracles/tokenizer/gpt2.json", harness_shared());
-    json_t *root = json_load_file(path, JSON_ALLOW_NUL, NULL);
-    if (root)
-        check_cases(t, json_object_get(root, "cases"));
-    else
-        harness_skip("no shared reference ids");
-    json_decref(root);
+    round_trip_cases(t, path);
     par_tokenizer_close(&t);
 }
 
@@ -175,7 +117,7 @@ static void gpt2_shakespeare(void) {
 static void gpt2_any_bytes(void) {
     par_tokenizer *t = open_gpt2();
     if (!t) return;
-    random_bytes(t);
+    round_trip_random(t);
     enum { LONG = 1 << 20 };
     char *text = malloc(LONG);
     for (int i = 0; i < 4; i++) { /* one piece each: quadratic merging would take hours */
@@ -204,7 +146,7 @@ static void tables(void) {
                "\xff"
                "a\0",
                3, (int32_t[]){255, 97, 0}, 3);
-    random_bytes(t);
+    round_trip_random(t);
     par_tokenizer_close(&t);
     CHECK_OK(par_text_to_tokens(1, &in, "chars", temp_path("abc.tok"), NULL, NULL));
     CHECK_OK(par_tokenizer_open(temp_path("abc.tok.vocab"), &t));
@@ -239,12 +181,12 @@ static void make_text(char *text, size_t n) {
                                         "ing", "o",  "\"\\", "12",  "\xff"};
     size_t i = 0;
     while (i + 8 < n) {
-        for (unsigned k = 1 + draw(4); k > 0 && i + 8 < n; k--) {
-            unsigned which = draw(10) * draw(10) / 10;
+        for (unsigned k = 1 + round_trip_draw(4); k > 0 && i + 8 < n; k--) {
+            unsigned which = round_trip_draw(10) * round_trip_draw(10) / 10;
             memcpy(text + i, parts[which], strlen(parts[which]));
             i += strlen(parts[which]);
         }
-        text[i++] = draw(9) ? ' ' : '\n';
+        text[i++] = round_trip_draw(9) ? ' ' : '\n';
     }
     memset(text + i, '.', n - i);
 }
@@ -285,7 +227,7 @@ static void training(void) {
     CHECK(par_tokenizer_vocab(t) == 400 && par_tokenizer_id(t, "<|endoftext|>") == 399, "another vocabulary");
     size_t n = round_trip(t, text, TEXT, NULL, 0);
     CHECK(2 * n < TEXT, "%zu ids of %d bytes", n, TEXT);
-    random_bytes(t);
+    round_trip_random(t);
     par_tokenizer_close(&t);
     empty_directory("bpe");
     empty_directory("bpe2");
@@ -333,7 +275,7 @@ static void training_slow(void) {
     size_t n;
     for (int trial = 0; trial < 20; trial++) {
         for (int i = 0; i < LETTERS; i++)
-            text[i] = (char)('a' + draw(4) * draw(4) / 3); /* many equal counts */
+            text[i] = (char)('a' + round_trip_draw(4) * round_trip_draw(4) / 3); /* many equal counts */
         const char *path = temp_file("letters.txt", text, LETTERS);
         const par_corpus corpus = {1, &path, NULL};
         CHECK_OK(par_tokenizer_train(&corpus, 257 + MERGES, temp_path("slow"), NULL));
@@ -467,6 +409,7 @@ static void corpus_refusals(void) {
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {"pieces", pieces, 0, NULL, 0},
+        {"llama3-pieces", llama3_pieces, 0, NULL, 0},
         {"gpt2-texts", gpt2_texts, 0, NULL, 0},
         {"gpt2-shakespeare", gpt2_shakespeare, 0, NULL, 0},
         {"gpt2-any-bytes", gpt2_any_bytes, 0, NULL, 0},

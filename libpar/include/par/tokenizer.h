@@ -1,7 +1,7 @@
 /*
  * Tokenizers: text to ids and back. Bytes, characters (the table that par_text_to_tokens writes) and
- * byte-level BPE with GPT-2's files and splitting; a trainer of such a BPE; and corpora of text or JSON Lines
- * made into token files.
+ * byte-level BPE, from GPT-2's files or a tokenizer.json; a trainer of such a BPE; and corpora of text or
+ * JSON Lines made into token files.
  */
 #ifndef PAR_TOKENIZER_H
 #define PAR_TOKENIZER_H
@@ -20,13 +20,16 @@ extern "C" {
 typedef struct par_tokenizer par_tokenizer;
 
 /**
- * Open a tokenizer. `path` is the word "bytes" (id = byte, 256 ids); a .vocab file of par_text_to_tokens; or
- * a directory with a byte-level BPE: vocab.json or encoder.json, and merges.txt or vocab.bpe. All of it is
- * checked: ids are exactly 0 .. n - 1, every byte has a token, every merge's parts and result are tokens, and
- * every longer token has a merge, unless it is in <> or [] (special). Not collective; depends on files.
+ * Open a tokenizer. `path` is the word "bytes" (id = byte, 256 ids); a .vocab file of par_text_to_tokens; a
+ * directory with a byte-level BPE: vocab.json or encoder.json, and merges.txt or vocab.bpe; or a
+ * tokenizer.json of Hugging Face's tokenizers with a byte-level BPE, split as GPT-2 or Llama 3 do. All of it
+ * is checked: ids are exactly 0 .. n - 1, every byte has a token, every merge's parts and result are tokens,
+ * and every longer token has a merge, unless it is in <> or [] (special), added, or the file ignores merges.
+ * Not collective; depends on files.
  *
- * @retval PAR_ERR_IO      a file is missing or cannot be read
- * @retval PAR_ERR_FORMAT  malformed, with path, line or token, and what would be right
+ * @retval PAR_ERR_IO           a file is missing or cannot be read
+ * @retval PAR_ERR_FORMAT       malformed, with path, line or token, and what would be right
+ * @retval PAR_ERR_UNSUPPORTED  a tokenizer.json that asks for what is not there: its ids would differ
  */
 par_status par_tokenizer_open(const char *path, par_tokenizer **out);
 void par_tokenizer_close(par_tokenizer **tokenizer);
@@ -36,12 +39,16 @@ int64_t par_tokenizer_vocab(const par_tokenizer *);
  */
 int32_t par_tokenizer_id(const par_tokenizer *, const char *token);
 
+/** Id that ends a document: <|endoftext|>, else <|end_of_text|>; -1: neither is there. Not collective. */
+int32_t par_tokenizer_end(const par_tokenizer *);
+
 /**
- * Ids of n bytes, in [0, vocab). n_ids is never above n. BPE splits as GPT-2 does (Radford et al. 2019; \p{L}
- * and \p{N} as PCRE2 knows them, \s as Unicode's White_Space) and merges lowest rank first, leftmost first.
- * Special tokens in the text are text. The bytes may be anything: a longest run that is no UTF-8 is a piece
- * of its own, and the text on each side of it is split as if it stood alone; decoding gives the same bytes
- * back. Not collective.
+ * Ids of n bytes, in [0, vocab). n_ids is never above n. BPE splits as GPT-2 does (Radford et al. 2019) or
+ * as its tokenizer.json says (\p{L} and \p{N} as PCRE2 knows them, \s as Unicode's White_Space) and merges
+ * lowest rank first, leftmost first. Special tokens in the text are text, but the added tokens of a
+ * tokenizer.json are recognised, as Hugging Face does; none is put in front or behind. The bytes may be
+ * anything: a longest run that is no UTF-8 is a piece of its own, and the text on each side of it is split as
+ * if it stood alone; decoding gives the same bytes back. Not collective.
  *
  * @param max  room in ids; when it is too small, PAR_ERR_ARG, and n_ids is what is needed
  * @retval PAR_ERR_FORMAT  a byte that a table of characters lacks, with its offset
@@ -81,8 +88,8 @@ typedef struct {
 par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab, const char *directory, int64_t *made);
 
 /**
- * Write the ids of a corpus as a token file. A document ends with <|endoftext|> where the vocabulary has it.
- * llm.c's form, or Megatron's: `path` ends in .bin, the .idx is written beside it, a document is one
+ * Write the ids of a corpus as a token file. A document ends with par_tokenizer_end where the vocabulary has
+ * it. llm.c's form, or Megatron's: `path` ends in .bin, the .idx is written beside it, a document is one
  * sequence. Temporary names, fsync, rename. Memory: one id block, and 4 bytes a document for Megatron. Not
  * collective.
  *
