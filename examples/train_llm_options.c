@@ -106,7 +106,7 @@ static int precision_options(settings *s, par_option *t) {
         {"loss-scale-min", PAR_OPT_REAL, &s->loss_scale_min, g, "smallest", "0.000001..4294967296", false},
         {"loss-scale-max", PAR_OPT_REAL, &s->loss_scale_max, g, "largest", "0.000001..4294967296", false},
         {"max-skips", PAR_OPT_INT, &s->max_skips, g,
-         "skips in a row at the smallest scale that end the training", "1..", false},
+         "skips in a row, at the smallest scale if it is dynamic, that end the training", "1..", false},
     };
     memcpy(t, table, sizeof table);
     return (int)(sizeof table / sizeof *table);

@@ -28,14 +28,15 @@ PAR__BOTH static inline bool par__vote_finite(double x) {
     return x - x == 0;
 }
 
-/* The scaler after a step that overflowed, or did not. True: max_skips steps in a row at the smallest scale.
- */
+/* The scaler after a step that overflowed, or did not. True: max_skips steps in a row were skipped at the
+ * smallest scale; a constant one is its own smallest. */
 PAR__BOTH static inline bool par__scaler_step(const par_scaler_params *p, par_scaler *s, bool overflow) {
+    bool at_floor = p->constant > 0 || s->scale <= p->min;
     if (overflow) s->skipped++;
-    if (p->constant > 0) return false;
+    s->floor_skips = overflow && at_floor ? s->floor_skips + 1 : 0;
+    if (p->constant > 0) return s->floor_skips >= p->max_skips;
     if (!overflow) {
         s->hysteresis = p->hysteresis;
-        s->floor_skips = 0;
         if (++s->clean < p->interval) return false;
         s->clean = 0;
         double grown = s->scale * p->growth;
@@ -43,7 +44,6 @@ PAR__BOTH static inline bool par__scaler_step(const par_scaler_params *p, par_sc
         return false;
     }
     s->clean = 0;
-    s->floor_skips = s->scale <= p->min ? s->floor_skips + 1 : 0;
     if (s->hysteresis > 0) s->hysteresis--;
     double less = s->scale * p->backoff;
     if (s->hysteresis == 0) s->scale = less > p->min ? less : p->min;
@@ -142,7 +142,7 @@ PAR__BOTH static inline void par__vote_conclude(const par_vote_rules *r, par_vot
     if (sum->status == 0) {
         bool stops = r->nonfinite == PAR_NONFINITE_STOP && r->scaler.constant > 0;
         s->step.first_sample += r->batch;
-        out->floor = par__scaler_step(&r->scaler, &s->scaler, out->skipped != 0);
+        out->floor = par__scaler_step(&r->scaler, &s->scaler, out->skipped != 0) && !stops;
         s->halted = out->skipped && (stops || out->floor);
         s->step.loss_seed = (float)(s->scaler.scale / r->unit);
     }

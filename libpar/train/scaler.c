@@ -3,7 +3,8 @@
  * raised after a window of clean steps and lowered after overflows, so that small gradients do not vanish and
  * large ones do not overflow. It is a function of its state and of one bit a step, which all ranks take from
  * the vote: the same scale everywhere without another message. In fp32, in bf16 and with a constant scale
- * only the counters move. The step itself lies in kernels/vote.h, as the vote takes it on the device.
+ * only the counters move, and end a training that skips without end. The step itself lies in kernels/vote.h,
+ * as the vote takes it on the device.
  */
 #include "kernels/vote.h"
 #include "trainer.h"
@@ -53,10 +54,11 @@ void par_scaler_init(const par_scaler_params *params, par_scaler *out) {
 
 par_status par__scaler_at_floor(const par_scaler *s) {
     PAR_FAIL(PAR_ERR_NUMERIC,
-             "the loss scale is at its smallest, %g, and %lld steps in a row were skipped: the loss itself "
-             "overflows or is "
-             "NaN; use bf16, or a lower learning rate",
-             s->scale, (long long)s->floor_skips);
+             "%lld steps in a row were skipped at a loss scale of %g, which does not fall further: the loss "
+             "itself "
+             "overflows or is NaN, or a constant scale is too high; use a lower learning rate, or bf16 "
+             "instead of fp16",
+             (long long)s->floor_skips, s->scale);
 }
 
 par_status par_scaler_update(const par_scaler_params *params, par_scaler *s, bool overflow) {

@@ -100,7 +100,9 @@ static void model_step(model *m, const par_vote_rules *r, bool overflow) {
     m->overflow_run = overflow ? m->overflow_run + 1 : 0;
     m->clean_run = overflow ? 0 : m->clean_run + 1;
     if (!dynamic) {
-        m->halted = overflow && r->nonfinite == PAR_NONFINITE_STOP;
+        bool stops = r->nonfinite == PAR_NONFINITE_STOP;
+        m->floor = !stops && m->overflow_run >= r->scaler.max_skips;
+        m->halted = stops ? overflow : m->floor;
         return;
     }
     if (overflow && m->overflow_run >= r->scaler.hysteresis)
@@ -204,9 +206,11 @@ static void test_vote(void) {
         rules.clip = i & 1 ? 2 : 0;
         play(rules, i % 4 == 0 ? 4 : 32, ranks[i % 5], (uint64_t)(100 * i), 60);
     }
-    /* a constant scale: overflows are skipped, or the first one halts */
+    /* a constant scale: overflows are skipped until there are max_skips in a row, or the first one halts */
     par_vote_rules rules = rules_of(128);
     rules.nonfinite = PAR_NONFINITE_SKIP;
+    play(rules, 128, 3, 7, 100);
+    rules.scaler.max_skips = 100;
     play(rules, 128, 3, 7, 100);
     rules.nonfinite = PAR_NONFINITE_STOP;
     play(rules, 128, 3, 7, 100);

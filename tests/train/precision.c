@@ -146,13 +146,16 @@ static void run_policy(par_transport *transport) {
         par_trainer *trainer = NULL;
         par_vote vote;
         if (i >= 2) params.scaler.constant = 1024;
+        params.scaler.max_skips = 2;
         params.nonfinite = i % 2 ? PAR_NONFINITE_SKIP : PAR_NONFINITE_STOP;
         CHECK_OK(par_trainer_create(transport, &params, &trainer));
         ((uint16_t *)par_trainer_param(trainer, 0)->weight)[131] = 0x7fff; /* NaN in both types */
         memset(par_trainer_param(trainer, 0)->weight, 0xff, 64);
-        if (params.nonfinite == PAR_NONFINITE_SKIP)
+        if (params.nonfinite == PAR_NONFINITE_SKIP) {
             CHECK_OK(par_trainer_step(trainer, &source, 1e-3f, false, &vote));
-        else
+            CHECK_FAILS(par_trainer_step(trainer, &source, 1e-3f, false, &vote), PAR_ERR_NUMERIC,
+                        "2 steps in a row");
+        } else
             CHECK_FAILS(par_trainer_step(trainer, &source, 1e-3f, false, &vote), PAR_ERR_NUMERIC,
                         "unchanged");
         CHECK(vote.skipped && vote.loss_scale == (i < 2 ? 1 : 1024), "skipped %d, scale %g", vote.skipped,

@@ -88,8 +88,15 @@ static void run_limits(void) {
 }
 
 static void run_constant(void) {
-    const par_scaler_params params = {.constant = 384, .interval = 1, .max_skips = 1};
+    const par_scaler_params params = {.constant = 384, .interval = 1, .max_skips = 6};
+    par_scaler s;
     CHECK(after(&params, "..xxxx..xxxxx.") == 384, "a constant scale moves");
+    par_scaler_init(&params, &s);
+    for (int i = 0; i < 5; i++) CHECK_OK(par_scaler_update(&params, &s, true));
+    CHECK_FAILS(par_scaler_update(&params, &s, true), PAR_ERR_NUMERIC, "6 steps in a row");
+    CHECK_OK(par_scaler_update(&params, &s, false));
+    CHECK(s.floor_skips == 0 && s.skipped == 6, "%lld in a row, %lld in all", (long long)s.floor_skips,
+          (long long)s.skipped);
 }
 
 static void run_bad(void) {

@@ -121,7 +121,8 @@ int64_t par_trainer_consumed(const par_trainer *);
  * One step: global_batch samples from `source`, update with learning rate lr. `stop` (this rank asks to stop)
  * is or-ed into the vote. Collective on world. An error of one rank is returned on all, in vote->status too;
  * after PAR_ERR_TRANSPORT the trainer is unusable. PAR_ERR_NUMERIC: non-finite gradients and nonfinite =
- * STOP, or max_skips steps in a row skipped at the smallest loss scale; weights are unchanged.
+ * STOP, or max_skips steps in a row skipped at the smallest loss scale, or a constant one; weights are
+ * unchanged.
  */
 par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop, par_vote *out);
 
@@ -196,7 +197,7 @@ void par_scaler_check(const par_scaler_params *, par_problems *);
 /** The state before the first step. Not collective. */
 void par_scaler_init(const par_scaler_params *, par_scaler *out);
 /** The state after a step that overflowed, or did not. Not collective. Errors: PAR_ERR_NUMERIC when max_skips
- * steps in a row were skipped at the smallest scale; the state is updated all the same. */
+ * steps in a row were skipped at the smallest scale, or a constant one; the state is updated all the same. */
 par_status par_scaler_update(const par_scaler_params *, par_scaler *, bool overflow);
 
 /** State of the scaler, which counts skipped steps in every precision. Not collective. */

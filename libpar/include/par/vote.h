@@ -25,7 +25,7 @@ typedef struct {
     int64_t interval; /* [1000] */
     int64_t
         hysteresis; /* [2] overflows in a row until the scale falls; any clean step refills it; 1: at once */
-    int64_t max_skips; /* [16] steps in a row skipped at `min` that end the training */
+    int64_t max_skips; /* [16] steps in a row skipped at `min`, or at `constant`, that end the training */
 } par_scaler_params;
 
 /* All of its state: what a checkpoint stores. Equal on all ranks. */
@@ -33,7 +33,7 @@ typedef struct {
     double scale;        /* of the next step */
     int64_t clean;       /* clean steps since the scale changed or a step overflowed */
     int64_t hysteresis;  /* overflows left before the scale falls; 0 or 1: the next one */
-    int64_t floor_skips; /* steps skipped in a row at `min` */
+    int64_t floor_skips; /* steps skipped in a row at `min`, or at `constant` */
     int64_t skipped;     /* steps skipped, in all */
 } par_scaler;
 
@@ -77,7 +77,7 @@ typedef struct {
     int32_t bad_rank;      /* first rank with inf or NaN, -1: none; its first_bad, n_first_bad */
     int32_t first_bad, n_first_bad;
     int32_t status, stop, skipped;
-    int32_t floor; /* max_skips steps in a row were skipped at the smallest loss scale */
+    int32_t floor; /* max_skips steps in a row were skipped at the smallest loss scale, or a constant one */
     int32_t reserved;
 } par_outcome;
 
