@@ -16,53 +16,85 @@ static void print_tensor(void *user, const char *name, double relative, bool pas
     printf("  %-44s %.1e%s\n", name, relative, passed ? "" : "  OUTSIDE");
 }
 
-/* Bytes that one rank needs for itself with the model cut to `layers`. */
-static par_status single_rank_nbytes(const run *r, int64_t layers, size_t *nbytes) {
-    par_transformer_config config = r->config;
-    par_trainer_params params = r->params;
+/* Bytes that one rank needs, of par_trainer_plan. */
+static par_status planned_nbytes(const par_trainer_params *params, int world_size, int rank, size_t *nbytes) {
     par_memory *plan = NULL;
-    par_model *model = NULL;
-    config.layers = layers;
-    PAR_TRY(par_transformer_create(&config, &model));
-    params.model = model;
-    params.layout = (par_layout){.size = {1, 1, 1, 1}};
-    params.schedule = PAR_SCHEDULE_1F1B;
-    params.chunks = 1;
-    params.modules_per_part = NULL;
-    params.recompute = PAR_RECOMPUTE_NONE;
-    params.zero = 0;
-    par_status st = par_trainer_plan(&params, 1, 0, &plan);
     *nbytes = 0;
-    for (int kind = 0; st == PAR_OK && kind < PAR_MEM_COUNT; kind++)
+    PAR_TRY(par_trainer_plan(params, world_size, rank, &plan));
+    for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
         *nbytes += par_memory_nbytes(plan, (par_memory_kind)kind);
     par_memory_destroy(&plan);
+    return PAR_OK;
+}
+
+/* The layout's shares of the first n ranks, each with room for the largest tensor, and all of it on one rank.
+ */
+static par_status add_shares(const par_trainer_params *layout, int world_size, int n, size_t tensor_nbytes,
+                             size_t *nbytes) {
+    par_trainer_params alone = *layout;
+    alone.layout = (par_layout){.size = {1, 1, 1, 1}};
+    alone.schedule = PAR_SCHEDULE_1F1B;
+    alone.chunks = 1;
+    alone.modules_per_part = NULL;
+    alone.recompute = PAR_RECOMPUTE_NONE;
+    alone.zero = 0;
+    PAR_TRY(planned_nbytes(&alone, 1, 0, nbytes));
+    for (int rank = 0; rank < n; rank++) {
+        size_t share;
+        PAR_TRY(planned_nbytes(layout, world_size, rank, &share));
+        *nbytes += share + tensor_nbytes;
+    }
+    return PAR_OK;
+}
+
+/* Bytes that rank 0's node needs with the model cut to `layers`. mpirun fills a node before the next: its
+ * ranks are the first ones. */
+static par_status node_nbytes(const run *r, const world *w, int64_t layers, size_t *nbytes) {
+    par_transformer_config config = r->config;
+    par_trainer_params params = r->params;
+    par_model *model = NULL;
+    config.layers = layers;
+    if (layers < r->config.layers) params.modules_per_part = NULL;
+    PAR_TRY(par_transformer_create(&config, &model));
+    params.model = model;
+    params.dtype = PAR_F32;
+    int64_t widest = config.vocab > config.mlp ? config.vocab : config.mlp; /* rows of the largest tensor */
+    par_status st = add_shares(&params, w->size, w->local_size,
+                               (size_t)widest * (size_t)config.channels * sizeof(float), nbytes);
     par_transformer_destroy(&model);
     return st;
 }
 
-/* Refuse what does not fit beside the layout's own share; three quarters of what is free may be used. */
-static par_status check_fits(const run *r) {
-    size_t needed, room = (size_t)sysconf(_SC_AVPHYS_PAGES) / 4 * 3 * (size_t)sysconf(_SC_PAGESIZE);
+/* Memory that new data may use; where the system does not say so, what nothing uses. */
+static size_t available_nbytes(void) {
+    unsigned long long kib = 0;
+    char line[256];
+    FILE *file = fopen("/proc/meminfo", "r");
+    while (file && kib == 0 && fgets(line, sizeof line, file)) sscanf(line, "MemAvailable: %llu kB", &kib);
+    if (file) fclose(file);
+    return kib ? (size_t)kib * 1024 : (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Refuse what does not fit; a tenth of what is available is left to MPI, oneDNN and others. */
+static par_status check_fits(const run *r, const world *w) {
+    size_t needed, room = available_nbytes() / 10 * 9;
     int64_t fits = 0, too_many = r->config.layers;
-    PAR_TRY(single_rank_nbytes(r, r->config.layers, &needed));
+    PAR_TRY(node_nbytes(r, w, r->config.layers, &needed));
     if (needed <= room) return PAR_OK;
     double whole = (double)needed;
-    while (too_many - fits > 1) {
+    while (too_many - fits > 1) { /* too few layers for the layout are not too many */
         int64_t middle = (fits + too_many) / 2;
-        PAR_TRY(single_rank_nbytes(r, middle, &needed));
-        *(needed <= room ? &fits : &too_many) = middle;
+        *(node_nbytes(r, w, middle, &needed) != PAR_OK || needed <= room ? &fits : &too_many) = middle;
     }
-    if (fits == 0)
-        return par_fail(
-            PAR_ERR_MEMORY,
-            "--verify-parallel: one rank needs %.1f GiB, %.1f are free, and one layer is too much "
-            "already: use a smaller --micro-batch, --tokens or --channels",
-            whole / (1 << 30), (double)room / (1 << 30));
-    return par_fail(PAR_ERR_MEMORY,
-                    "--verify-parallel: one rank needs %.1f GiB for %lld layers, %.1f are free: use "
-                    "--verify-layers %lld or less",
-                    whole / (1 << 30), (long long)r->config.layers, (double)room / (1 << 30),
-                    (long long)fits);
+    bool none = fits == 0 || node_nbytes(r, w, fits, &needed) != PAR_OK;
+    char remedy[128] =
+        "the fewest layers are too much already: use a smaller --micro-batch, --tokens or --channels";
+    if (!none) snprintf(remedy, sizeof remedy, "use --verify-layers %lld or less", (long long)fits);
+    return par_fail(
+        PAR_ERR_MEMORY,
+        "--verify-parallel: the layout's %d ranks on this node and one rank with the whole model need %.1f "
+        "GiB for %lld layers, %.1f are free: %s",
+        w->local_size, whole / (1 << 30), (long long)r->config.layers, (double)room / (1 << 30), remedy);
 }
 
 static void print_result(const par_verify_result *v) {
@@ -130,7 +162,7 @@ static par_status find_axis(const run *r, world *w, const par_source *source) {
 par_status verify_parallel(const run *r, world *w, const data *d) {
     par_verify_result result;
     par_source source = par_sampler_source(d->train);
-    PAR_TRY(world_agree(w, w->rank == 0 ? check_fits(r) : PAR_OK));
+    PAR_TRY(world_agree(w, w->rank == 0 ? check_fits(r, w) : PAR_OK));
     if (w->rank == 0)
         printf("verify: %lld steps in fp32, this layout against one rank; gradients of step 1, relative "
                "difference:\n",
