@@ -134,14 +134,17 @@ par_status par__tokenizer_parse_file(const char *path, const char *text, size_t 
 /* ---- what the parsers share ---- */
 
 struct json_t;
+par_status par__tokenizer_create(par_tokenizer **out); /* all zero */
+/* The JSON object that a text is. */
+par_status par__tokenizer_load(const char *path, const char *text, size_t n, struct json_t **out);
 /* The vocabulary {"word": id} with added tokens {"id", "content"} (NULL: none); ids are 0 to n - 1, once
  * each. */
 par_status par__vocab_read(const char *path, struct json_t *words, const struct json_t *added,
                            par__vocab *out);
 /* From here on every byte has an id, and every longer token a merge, or it is added or special. */
 par_status par__tokenizer_complete(par_tokenizer *t, const char *vocab_path, const char *merges_path);
-/* Vocabulary, merges, pattern and added tokens of a tokenizer.json; nbytes: of the file. */
-par_status par__tokenizer_read_json(const char *path, struct json_t *root, size_t nbytes, par_tokenizer *t);
+/* A table of characters: an object with "bytes". */
+par_status par__tokenizer_read_table(const char *path, const struct json_t *root, par_tokenizer **out);
 
 /* As par_tokenizer_encode, ids in blocks. */
 par_status par__tokenizer_stream(par_tokenizer *t, const uint8_t *bytes, size_t n, par__id_visitor *visit,

@@ -118,7 +118,7 @@ static par_status read_added(const char *path, const json_t *list, par_tokenizer
     return PAR_OK;
 }
 
-par_status par__tokenizer_read_json(const char *path, json_t *root, size_t nbytes, par_tokenizer *t) {
+static par_status read_json(const char *path, json_t *root, size_t nbytes, par_tokenizer *t) {
     const json_t *model = json_object_get(root, "model"), *added = json_object_get(root, "added_tokens");
     json_t *vocab = json_object_get(model, "vocab");
     PAR_TRY(check_model(path, model));
@@ -131,4 +131,24 @@ par_status par__tokenizer_read_json(const char *path, json_t *root, size_t nbyte
     PAR_TRY(read_merges(path, json_object_get(model, "merges"), nbytes, t));
     t->whole_pieces = json_is_true(json_object_get(model, "ignore_merges"));
     return par__tokenizer_complete(t, path, path);
+}
+
+static par_status create_from_json(const char *path, json_t *root, size_t nbytes, par_tokenizer **out) {
+    par_tokenizer *t = NULL;
+    PAR_TRY(par__tokenizer_create(&t));
+    par_status st = read_json(path, root, nbytes, t);
+    if (st == PAR_OK)
+        *out = t;
+    else
+        par_tokenizer_close(&t);
+    return st;
+}
+
+par_status par__tokenizer_parse_file(const char *path, const char *text, size_t n, par_tokenizer **out) {
+    json_t *root = NULL;
+    PAR_TRY(par__tokenizer_load(path, text, n, &root));
+    par_status st = json_object_get(root, "model") ? create_from_json(path, root, n, out)
+                                                   : par__tokenizer_read_table(path, root, out);
+    json_decref(root);
+    return st;
 }

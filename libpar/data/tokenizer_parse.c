@@ -9,7 +9,7 @@
 
 #include "libpar/data/tokenizer.h"
 
-static par_status create(par_tokenizer **out) {
+par_status par__tokenizer_create(par_tokenizer **out) {
     par_tokenizer *t = calloc(1, sizeof *t);
     if (!t) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a tokenizer");
     *out = t;
@@ -22,7 +22,7 @@ static void find_bytes(par_tokenizer *t) {
 
 par_status par__tokenizer_create_table(const uint8_t *bytes, int32_t n, par_tokenizer **out) {
     par_tokenizer *t = NULL;
-    PAR_TRY(create(&t));
+    PAR_TRY(par__tokenizer_create(&t));
     par_status st = par__vocab_bytes(bytes, n, &t->vocab);
     if (st != PAR_OK) {
         par_tokenizer_close(&t);
@@ -33,7 +33,7 @@ par_status par__tokenizer_create_table(const uint8_t *bytes, int32_t n, par_toke
     return PAR_OK;
 }
 
-static par_status load_json(const char *path, const char *text, size_t n, json_t **out) {
+par_status par__tokenizer_load(const char *path, const char *text, size_t n, json_t **out) {
     json_error_t error;
     if (n == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a vocabulary as GPT-2's vocab.json", path);
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
@@ -72,31 +72,11 @@ static par_status read_table(const char *path, const json_t *root, uint8_t *byte
     return PAR_OK;
 }
 
-static par_status create_from_table(const char *path, const json_t *root, par_tokenizer **out) {
+par_status par__tokenizer_read_table(const char *path, const json_t *root, par_tokenizer **out) {
     uint8_t bytes[256];
     int32_t count = 0;
     PAR_TRY(read_table(path, root, bytes, &count));
     return par__tokenizer_create_table(bytes, count, out);
-}
-
-static par_status create_from_json(const char *path, json_t *root, size_t nbytes, par_tokenizer **out) {
-    par_tokenizer *t = NULL;
-    PAR_TRY(create(&t));
-    par_status st = par__tokenizer_read_json(path, root, nbytes, t);
-    if (st == PAR_OK)
-        *out = t;
-    else
-        par_tokenizer_close(&t);
-    return st;
-}
-
-par_status par__tokenizer_parse_file(const char *path, const char *text, size_t n, par_tokenizer **out) {
-    json_t *root = NULL;
-    PAR_TRY(load_json(path, text, n, &root));
-    par_status st = json_object_get(root, "model") ? create_from_json(path, root, n, out)
-                                                   : create_from_table(path, root, out);
-    json_decref(root);
-    return st;
 }
 
 /* ---- byte-level BPE ---- */
@@ -172,7 +152,7 @@ par_status par__vocab_read(const char *path, json_t *words_root, const json_t *a
 
 static par_status parse_vocab(const char *path, const char *text, size_t n, par__vocab *out) {
     json_t *root = NULL;
-    PAR_TRY(load_json(path, text, n, &root));
+    PAR_TRY(par__tokenizer_load(path, text, n, &root));
     par_status st = par__vocab_read(path, root, NULL, out);
     json_decref(root);
     return st;
@@ -237,7 +217,7 @@ par_status par__tokenizer_parse(const char *vocab_path, const char *vocab, size_
                                 par_tokenizer **out) {
     par_tokenizer *t = NULL;
     par_status st;
-    PAR_TRY(create(&t));
+    PAR_TRY(par__tokenizer_create(&t));
     PAR_TRY_GOTO(parse_vocab(vocab_path, vocab, vocab_nbytes, &t->vocab), failed);
     PAR_TRY_GOTO(parse_merges(merges_path, merges, merges_nbytes, t), failed);
     PAR_TRY_GOTO(par__tokenizer_complete(t, vocab_path, merges_path), failed);
