@@ -1,8 +1,9 @@
 /*
- * Times collectives, in the form of nccl-tests: op, bytes, time, algorithm and bus bandwidth. algbw = bytes /
- * time; busbw is algbw times what a rank must send for each byte of the result, with p the ranks of this
- * group: 2 (p-1)/p for all-reduce, (p-1)/p for reduce-scatter and all-gather, 1 for broadcast and send. Bytes
- * are those of the whole vector. mpirun --bind-to none -n 4 collectives [LARGEST BYTES [REPEATS]]
+ * Times collectives, in the form of nccl-tests: op, bytes, time, algorithm and bus bandwidth. algbw
+ * = bytes / time; busbw is algbw times what a rank must send for each byte of the result, with p
+ * the ranks of this group: 2 (p-1)/p for all-reduce, (p-1)/p for reduce-scatter and all-gather, 1
+ * for broadcast and send. Bytes are those of the whole vector. mpirun --bind-to none -n 4
+ * collectives [LARGEST BYTES [REPEATS]]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@ static par_status all_reduce(par_comm *comm, char *src, char *dst, int64_t n) {
 }
 
 static par_status reduce_scatter(par_comm *comm, char *src, char *dst, int64_t n) {
-    return par_comm_reduce_scatter(comm, src, dst, n / par_comm_size(comm), PAR_F32, tag, NULL, NULL);
+    return par_comm_reduce_scatter(comm, src, dst, n / par_comm_size(comm), PAR_F32, tag, NULL,
+                                   NULL);
 }
 
 static par_status all_gather(par_comm *comm, char *src, char *dst, int64_t n) {
@@ -48,7 +50,8 @@ static const struct {
     {"send", ring_send, 1, 0},
 };
 
-static par_status measure(par_comm *comm, int which, char *src, char *dst, int64_t nbytes, int repeats) {
+static par_status measure(par_comm *comm, int which, char *src, char *dst, int64_t nbytes,
+                          int repeats) {
     int p = par_comm_size(comm);
     int64_t n = nbytes / 4 / p * p;
     PAR_TRY(operations[which].run(comm, src, dst, n)); /* connections and page faults */
@@ -68,16 +71,19 @@ static par_status run(par_transport *t, int64_t largest, int repeats) {
     int p = par_transport_size(t), *ranks = malloc((size_t)p * sizeof *ranks);
     char *src = calloc((size_t)largest + 64, 1), *dst = calloc((size_t)largest + 64, 1);
     par_comm *comm = NULL;
-    par_status st = ranks && src && dst ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the vectors");
+    par_status st =
+        ranks && src && dst ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the vectors");
     for (int i = 0; st == PAR_OK && i < p; i++) ranks[i] = i;
     if (st == PAR_OK)
-        st = par_comm_create(t, &(par_comm_params){.axis = "world", .ranks = ranks, .n = p}, NULL, &comm);
+        st = par_comm_create(t, &(par_comm_params){.axis = "world", .ranks = ranks, .n = p}, NULL,
+                             &comm);
     if (st == PAR_OK && par_comm_rank(comm) == 0)
-        printf("# %d ranks, fp32\n%-15s %12s %12s %10s %10s\n", p, "# op", "bytes", "time us", "algbw GB/s",
-               "busbw GB/s");
+        printf("# %d ranks, fp32\n%-15s %12s %12s %10s %10s\n", p, "# op", "bytes", "time us",
+               "algbw GB/s", "busbw GB/s");
     for (int which = 0; which < 5; which++)
         for (int64_t nbytes = 4 * p; st == PAR_OK && nbytes <= largest; nbytes *= 8)
-            st = measure(comm, which, src, dst, nbytes, nbytes > 1 << 20 ? (repeats + 9) / 10 : repeats);
+            st = measure(comm, which, src, dst, nbytes,
+                         nbytes > 1 << 20 ? (repeats + 9) / 10 : repeats);
     par_comm_destroy(&comm);
     free(ranks);
     free(src);

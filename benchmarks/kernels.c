@@ -1,12 +1,14 @@
 /*
- * Times every operation of a backend at a model's shapes. On the host: the median of single calls with
- * GFLOP/s or GB/s and the spread (slowest quartile over fastest quartile); with --ref, each operation also
- * runs on `ref` at a smaller shape, and the ratio of the times is printed; with --dtype bf16 or fp16, runs in
- * that type alternate with runs in fp32, and the median and quartiles of their processor times' ratio are
- * printed: other processes on the machine disturb it little. Use one thread for that, because threads that
- * wait for each other spin. On a device: kernels_device.c.
+ * Times every operation of a backend at a model's shapes. On the host: the median of single calls
+ * with GFLOP/s or GB/s and the spread (slowest quartile over fastest quartile); with --ref, each
+ * operation also runs on `ref` at a smaller shape, and the ratio of the times is printed; with
+ * --dtype bf16 or fp16, runs in that type alternate with runs in fp32, and the median and quartiles
+ * of their processor times' ratio are printed: other processes on the machine disturb it little.
+ * Use one thread for that, because threads that wait for each other spin. On a device:
+ * kernels_device.c.
  *
- *     kernels [--device cpu|cuda|ref] [--model gpt2-124m] [--tokens T] [--batch B] [--dtype fp32] ...
+ *     kernels [--device cpu|cuda|ref] [--model gpt2-124m] [--tokens T] [--batch B] [--dtype fp32]
+ * ...
  *
  * Threads: OMP_NUM_THREADS. Work and bytes: kernels_work.c.
  */
@@ -22,8 +24,8 @@
 
 enum { MAX_RUNS = 200, MAX_TURNS = 4000, MIB = 1 << 20 };
 
-/* Elements of the optimizer's operations: 2^27 on a device, and on the host four arrays larger than caches.
- */
+/* Elements of the optimizer's operations: 2^27 on a device, and on the host four arrays larger than
+ * caches. */
 enum { DEVICE_UPDATE = 1 << 27, HOST_UPDATE = 12 << 20 };
 
 typedef struct {
@@ -54,7 +56,8 @@ static bool prepare(const bench_case *c, const bench_set *set, void **workspace)
     return true;
 }
 
-/* Median seconds of a run; *spread is the upper quartile over the lower one. False: not supported. */
+/* Median seconds of a run; *spread is the upper quartile over the lower one. False: not
+ * supported. */
 static bool time_case(const bench_place *place, const bench_case *c, double seconds, bench_set *set,
                       double *median, double *spread) {
     double times[MAX_RUNS], start = bench_now_s();
@@ -80,8 +83,8 @@ static void print_case(const bench_place *place, const bench_case *c, double sec
     if (time_case(place, c, seconds, &set, &s, &spread)) {
         double flops = bench_flops(c->op, &set.args),
                work = flops > 0 ? flops : bench_nbytes(c->op, &set.args);
-        printf("%-28s %-28s %10.3f %9.1f %s %7.2f\n", c->label, place->backend->kernels[c->op].name, 1e3 * s,
-               work / s * 1e-9, flops > 0 ? "GFLOP/s" : "GB/s   ", spread);
+        printf("%-28s %-28s %10.3f %9.1f %s %7.2f\n", c->label, place->backend->kernels[c->op].name,
+               1e3 * s, work / s * 1e-9, flops > 0 ? "GFLOP/s" : "GB/s   ", spread);
     } else
         printf("%-28s not supported: %s\n", c->label, par_error());
     fflush(stdout);
@@ -99,25 +102,27 @@ static void print_ratios(const bench_place *place, const char *filter) {
     par_transformer_config config = *place->config;
     config.vocab = 512;
     bench_place here = *place, there;
-    here.dtype = PAR_F32, here.config = &config, here.B = 2, here.T = 16, here.m = 32, here.max_update = 4096;
+    here.dtype = PAR_F32, here.config = &config, here.B = 2, here.T = 16, here.m = 32,
+    here.max_update = 4096;
     there = here;
     bench_check(par_backend_get("ref", &there.backend), "ref");
-    printf("\n32 tokens, 512 entries of vocabulary\n%-28s %10s %10s %8s\n", "operation", "us", "ref us",
-           "ratio");
+    printf("\n32 tokens, 512 entries of vocabulary\n%-28s %10s %10s %8s\n", "operation", "us",
+           "ref us", "ratio");
     for (const bench_case *c = bench_cases; c->label; c++) {
         double spread, s, s_ref;
         bench_set set;
         if (!strstr(c->label, filter)) continue;
         bench_build(&here, c, &set);
-        if (time_case(&here, c, 0.02, &set, &s, &spread) && time_case(&there, c, 0.02, &set, &s_ref, &spread))
+        if (time_case(&here, c, 0.02, &set, &s, &spread) &&
+            time_case(&there, c, 0.02, &set, &s_ref, &spread))
             printf("%-28s %10.1f %10.1f %8.1f\n", c->label, 1e6 * s, 1e6 * s_ref, s_ref / s);
         bench_free(&set);
     }
 }
 
-/* Two types of an operation in turns, so that caches hold the other type's operands when one begins: medians
- * of the processor seconds, and quartiles of the turns' ratios. What slows the machine down for longer than a
- * turn slows both. */
+/* Two types of an operation in turns, so that caches hold the other type's operands when one
+ * begins: medians of the processor seconds, and quartiles of the turns' ratios. What slows the
+ * machine down for longer than a turn slows both. */
 typedef struct {
     double wide, narrow, lower, median, upper;
 } pair_times;
@@ -139,14 +144,16 @@ static bool time_pair(const bench_case *c, bench_set pair[2], double seconds, pa
     void *workspace[2] = {NULL, NULL};
     int n = 0;
     bool done = prepare(c, &pair[0], &workspace[0]) && prepare(c, &pair[1], &workspace[1]);
-    for (int turn = -1; done && n < MAX_TURNS && (n < 5 || bench_now_s() - start < seconds); turn++) {
+    for (int turn = -1; done && n < MAX_TURNS && (n < 5 || bench_now_s() - start < seconds);
+         turn++) {
         for (int i = 0; i < 2; i++) times[i][n] = one_run(c, &pair[i], workspace[i]);
         ratios[n] = times[1][n] / times[0][n];
         n += turn >= 0; /* the first turn warms up */
     }
     if (done)
-        *out = (pair_times){quantile(times[0], n, 0.5), quantile(times[1], n, 0.5), quantile(ratios, n, 0.25),
-                            quantile(ratios, n, 0.5), quantile(ratios, n, 0.75)};
+        *out = (pair_times){quantile(times[0], n, 0.5), quantile(times[1], n, 0.5),
+                            quantile(ratios, n, 0.25), quantile(ratios, n, 0.5),
+                            quantile(ratios, n, 0.75)};
     free(workspace[0]);
     free(workspace[1]);
     return done;
@@ -164,8 +171,8 @@ static void print_types(const bench_place *narrow, const settings *s) {
         bench_build(&wide, c, &pair[0]);
         bench_build(narrow, c, &pair[1]);
         if (time_pair(c, pair, 2 * s->seconds, &t))
-            printf("%-28s %12.3f %12.3f %10.2f %5.2f - %.2f\n", c->label, 1e3 * t.wide, 1e3 * t.narrow,
-                   t.median, t.lower, t.upper);
+            printf("%-28s %12.3f %12.3f %10.2f %5.2f - %.2f\n", c->label, 1e3 * t.wide,
+                   1e3 * t.narrow, t.median, t.lower, t.upper);
         else
             printf("%-28s not supported: %s\n", c->label, par_error());
         fflush(stdout);
@@ -179,21 +186,25 @@ static void parse(settings *s, int argc, char **argv) {
     par_option table[] = {
         {"device", PAR_OPT_CHOICE, &s->device, g, "backend", "cpu|cuda|ref", false},
         {"model", PAR_OPT_TEXT, &s->model, g, "preset whose shapes are used", NULL, false},
-        {"tokens", PAR_OPT_INT, &s->tokens, g, "T; 0: the model's on a device, else 256", "0..10000000",
-         false},
-        {"batch", PAR_OPT_INT, &s->batch, g, "samples; 0: 16384 tokens on a device, else 1024", "0..1000000",
-         false},
+        {"tokens", PAR_OPT_INT, &s->tokens, g, "T; 0: the model's on a device, else 256",
+         "0..10000000", false},
+        {"batch", PAR_OPT_INT, &s->batch, g, "samples; 0: 16384 tokens on a device, else 1024",
+         "0..1000000", false},
         {"vocab", PAR_OPT_INT, &s->vocab, g, "V; 0: the model's", "0..10000000", false},
-        {"dtype", PAR_OPT_CHOICE, &s->dtype, g, "of activations and weights", "fp32|bf16|fp16", false},
+        {"dtype", PAR_OPT_CHOICE, &s->dtype, g, "of activations and weights", "fp32|bf16|fp16",
+         false},
         {"seconds", PAR_OPT_REAL, &s->seconds, g, "of measuring, an operation", "0..", false},
         {"filter", PAR_OPT_TEXT, &s->filter, g, "operations whose names contain this", NULL, false},
-        {"ref", PAR_OPT_BOOL, &s->ref, g, "compare with ref too, at a small shape (not cuda)", NULL, false},
-        {"peak", PAR_OPT_REAL, &s->peak, g, "TFLOP/s of the device, for shares; 0: none", "0..", false},
+        {"ref", PAR_OPT_BOOL, &s->ref, g, "compare with ref too, at a small shape (not cuda)", NULL,
+         false},
+        {"peak", PAR_OPT_REAL, &s->peak, g, "TFLOP/s of the device, for shares; 0: none", "0..",
+         false},
         {"cache", PAR_OPT_INT, &s->cache, g, "MiB of buffers that the calls go round, on a device",
          "0..1000000", false},
         {"copy", PAR_OPT_INT, &s->copy, g, "MiB of the copy that measures the device's bandwidth",
          "1..1000000", false},
-        {"formulas", PAR_OPT_BOOL, &s->formulas, g, "how bytes are counted, on a device", NULL, false},
+        {"formulas", PAR_OPT_BOOL, &s->formulas, g, "how bytes are counted, on a device", NULL,
+         false},
         {"help", PAR_OPT_BOOL, &s->help, g, "this text", NULL, false},
     };
     const int n = (int)(sizeof table / sizeof *table);
@@ -201,8 +212,8 @@ static void parse(settings *s, int argc, char **argv) {
     par_options_parse(table, n, argc - 1, argv + 1, &problems);
     if (s->help) {
         static char text[8192];
-        par_options_help(table, n, "usage: kernels [--device cpu|cuda|ref] [--model NAME] ...", text,
-                         sizeof text);
+        par_options_help(table, n, "usage: kernels [--device cpu|cuda|ref] [--model NAME] ...",
+                         text, sizeof text);
         fputs(text, stdout);
         exit(0);
     }
@@ -218,7 +229,8 @@ static par_dtype dtype_of(const char *name) {
 }
 
 int main(int argc, char **argv) {
-    settings s = {.device = "cpu", .model = "gpt2-124m", .dtype = "fp32", .filter = "", .seconds = 0.3};
+    settings s = {
+        .device = "cpu", .model = "gpt2-124m", .dtype = "fp32", .filter = "", .seconds = 0.3};
     par_transformer_config config;
     s.cache = 256, s.copy = 1024;
     parse(&s, argc, argv);

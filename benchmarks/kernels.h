@@ -1,7 +1,7 @@
 /*
- * The kernels' benchmark: what its files share. A case is one operation at a shape that follows from a model,
- * micro-batch and type; it takes its own memory from the backend, so that one case's buffers are gone before
- * the next one's. Failures end the program with a message: bench_check.
+ * The kernels' benchmark: what its files share. A case is one operation at a shape that follows
+ * from a model, micro-batch and type; it takes its own memory from the backend, so that one case's
+ * buffers are gone before the next one's. Failures end the program with a message: bench_check.
  */
 #ifndef BENCHMARKS_KERNELS_H
 #define BENCHMARKS_KERNELS_H
@@ -34,7 +34,8 @@ typedef struct {
     const par_transformer_config *config;
     par_dtype dtype;
     int64_t B, T, m;
-    int64_t max_update; /* elements of the optimizer's operations: the model's, but no more than this */
+    int64_t
+        max_update; /* elements of the optimizer's operations: the model's, but no more than this */
 } bench_place;
 
 enum { BENCH_MAX_BLOCKS = 16 };
@@ -65,8 +66,8 @@ extern const bench_case bench_cases[]; /* ends with a label NULL */
 void bench_build(const bench_place *, const bench_case *, bench_set *);
 void bench_free(bench_set *);
 
-/* The floating-point work of an operation by definition, 0 for those bound by memory, and the bytes that it
- * must read and write at least. */
+/* The floating-point work of an operation by definition, 0 for those bound by memory, and the bytes
+ * that it must read and write at least. */
 double bench_flops(par_op op, const bench_args *);
 double bench_nbytes(par_op op, const bench_args *);
 const char *bench_formula(par_op op);

@@ -1,6 +1,6 @@
 /*
- * The benchmark's cases: what every operation gets at a model's shapes. Data is a pattern of 131071 elements,
- * repeated, so that memory of gigabytes is filled by copies on the device.
+ * The benchmark's cases: what every operation gets at a model's shapes. Data is a pattern of 131071
+ * elements, repeated, so that memory of gigabytes is filled by copies on the device.
  */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime */
 #include "kernels.h"
@@ -49,7 +49,8 @@ static char *take(bench_set *set, size_t nbytes) {
 }
 
 /* The block gets `pattern`, again and again. */
-static void fill(const par_backend *backend, char *block, size_t nbytes, const void *pattern, size_t period) {
+static void fill(const par_backend *backend, char *block, size_t nbytes, const void *pattern,
+                 size_t period) {
     size_t done = nbytes < period ? nbytes : period;
     bench_check(backend->copy(NULL, block, pattern, done), "copy");
     while (done < nbytes) {
@@ -60,7 +61,8 @@ static void fill(const par_backend *backend, char *block, size_t nbytes, const v
     bench_check(backend->sync(NULL), "copy");
 }
 
-static void *take_pattern(bench_set *set, par_dtype dtype, int64_t n, float magnitude, bool positive) {
+static void *take_pattern(bench_set *set, par_dtype dtype, int64_t n, float magnitude,
+                          bool positive) {
     const par_backend *ref = NULL;
     size_t size = par_dtype_nbytes(dtype);
     float *x = bench_host_memory(PATTERN * sizeof *x);
@@ -137,7 +139,8 @@ static void build_gemm(const bench_case *c, bench_set *set) {
     bool forward = c->how == FORWARD || c->how == FORWARD_FP32 || c->how == UP_GELU;
     par_gemm g = {.dtype = p->dtype, .dtype_c = p->dtype};
     if (c->how == DW) {
-        g.dtype_c = PAR_F32, g.beta = 1, g.ta = true; /* gradients of parameters are fp32, and accumulate */
+        g.dtype_c = PAR_F32, g.beta = 1,
+        g.ta = true; /* gradients of parameters are fp32, and accumulate */
         g.m = n, g.n = k, g.k = m;
         g.a = typed(set, m * n, 1), g.lda = n, g.b = typed(set, m * k, 1), g.ldb = k;
         g.c = floats(set, n * k);
@@ -161,8 +164,14 @@ static void build_attention(const bench_case *c, bench_set *set) {
     const bench_place *p = set->place;
     int64_t H = p->config->heads, K = p->config->kv_heads, D = p->config->head_size;
     int64_t ld = (H + 2 * K) * D;
-    par_attention a = {
-        .dtype = p->dtype, .B = p->B, .T = p->T, .H = H, .K = K, .D = D, .scale = 0.125f, .ldo = H * D};
+    par_attention a = {.dtype = p->dtype,
+                       .B = p->B,
+                       .T = p->T,
+                       .H = H,
+                       .K = K,
+                       .D = D,
+                       .scale = 0.125f,
+                       .ldo = H * D};
     void *x = typed(set, p->m * ld, 1);
     a.q = x, a.k = at(set, x, H * D), a.v = at(set, x, (H + K) * D), a.ldq = a.ldk = a.ldv = ld;
     a.o = typed(set, p->m * H * D, 1), a.lse = take_pattern(set, PAR_F32, p->m * H, 4, true);
@@ -180,9 +189,16 @@ static void build_decode(const bench_case *c, bench_set *set) {
     (void)c;
     const bench_place *p = set->place;
     int64_t H = p->config->heads, K = p->config->kv_heads, D = p->config->head_size;
-    par_attention_decode a = {
-        .dtype = p->dtype, .B = p->B, .H = H, .K = K, .D = D, .capacity = p->T, .n = p->T, .scale = 0.125f};
-    a.q = typed(set, p->B * H * D, 1), a.ldq = H * D, a.o = typed(set, p->B * H * D, 1), a.ldo = H * D;
+    par_attention_decode a = {.dtype = p->dtype,
+                              .B = p->B,
+                              .H = H,
+                              .K = K,
+                              .D = D,
+                              .capacity = p->T,
+                              .n = p->T,
+                              .scale = 0.125f};
+    a.q = typed(set, p->B * H * D, 1), a.ldq = H * D, a.o = typed(set, p->B * H * D, 1),
+    a.ldo = H * D;
     a.k = typed(set, p->m * K * D, 1), a.v = typed(set, p->m * K * D, 1);
     set->args.decode = a;
 }
@@ -214,8 +230,8 @@ static void build_norm(const bench_case *c, bench_set *set) {
         if (layer) a.db = floats(set, n);
     }
     if (c->what) { /* the addition before it */
-        set->sum =
-            (par_residual){.dtype = a.dtype, .m = m, .n = n, .T = set->place->T, .y = (void *)(uintptr_t)a.x};
+        set->sum = (par_residual){
+            .dtype = a.dtype, .m = m, .n = n, .T = set->place->T, .y = (void *)(uintptr_t)a.x};
         set->sum.x = typed(set, m * n, 1), set->sum.residual = typed(set, m * n, 1);
         set->sum.bias = typed(set, n, 1);
         a.residual = &set->sum;
@@ -277,7 +293,8 @@ static void build_swiglu(const bench_case *c, bench_set *set) {
 static void build_embedding(const bench_case *c, bench_set *set) {
     const bench_place *p = set->place;
     int64_t n = p->config->channels, V = p->config->vocab;
-    par_embedding a = {.dtype = p->dtype, .m = p->m, .n = n, .rows = V, .ids = token_ids(set), .T = p->T};
+    par_embedding a = {
+        .dtype = p->dtype, .m = p->m, .n = n, .rows = V, .ids = token_ids(set), .T = p->T};
     if (c->op == PAR_OP_EMBEDDING)
         a.table = typed(set, V * n, 0.02f), a.y = typed(set, p->m * n, 1);
     else
@@ -313,7 +330,8 @@ static void build_update(const bench_case *c, bench_set *set) {
     if (c->op == PAR_OP_ADAMW) a.v = take_pattern(set, PAR_F32, n, 1, true);
     const par_step step = {
         .t = 2, .correction1 = 1 - 0.9 * 0.9, .correction2 = 1 - 0.95 * 0.95, .grad_scale = 1};
-    a.step = copied(set, &step, sizeof step), a.b1 = 0.9, a.b2 = 0.95, a.eps = 1e-8f, a.decay = 0.1f;
+    a.step = copied(set, &step, sizeof step), a.b1 = 0.9, a.b2 = 0.95, a.eps = 1e-8f,
+    a.decay = 0.1f;
     set->args.update = a;
 }
 
@@ -339,7 +357,8 @@ static void build_vote(const bench_case *c, bench_set *set) {
     const par_vote_state state = {.scaler.scale = 1};
     (void)c;
     set->args.vote = (par_vote_call){.n = RANKS, .ballots = copied(set, ballots, sizeof ballots)};
-    set->args.vote.rules = (par_vote_rules){.scaler.constant = 1, .unit = 1, .beta1 = 0.9, .beta2 = 0.95};
+    set->args.vote.rules =
+        (par_vote_rules){.scaler.constant = 1, .unit = 1, .beta1 = 0.9, .beta2 = 0.95};
     set->args.vote.state = (par_vote_state *)(uintptr_t)copied(set, &state, sizeof state);
 }
 
@@ -348,7 +367,8 @@ static void build_cast(const bench_case *c, bench_set *set) {
     int64_t n = n_update(set->place);
     par_cast a = {.dtype_x = PAR_F32, .dtype_y = set->place->dtype, .n = n, .scale = 1};
     if (c->what) a.dtype_x = a.dtype_y, a.dtype_y = PAR_F32;
-    a.x = take_pattern(set, a.dtype_x, n, 1, false), a.y = take_pattern(set, a.dtype_y, n, 1, false);
+    a.x = take_pattern(set, a.dtype_x, n, 1, false),
+    a.y = take_pattern(set, a.dtype_y, n, 1, false);
     set->args.cast = a;
 }
 

@@ -1,8 +1,9 @@
 /*
- * Times on a device: k calls are enqueued back to back on one stream and waited for once, k grown until they
- * take the wanted time, three times; the median counts. The calls go round copies of the case's buffers, so
- * that what a call reads has left the device's cache. What an operation must move at least over the time is
- * set beside the bandwidth of a large copy on the same device in the same run.
+ * Times on a device: k calls are enqueued back to back on one stream and waited for once, k grown
+ * until they take the wanted time, three times; the median counts. The calls go round copies of the
+ * case's buffers, so that what a call reads has left the device's cache. What an operation must
+ * move at least over the time is set beside the bandwidth of a large copy on the same device in the
+ * same run.
  */
 #include "kernels.h"
 
@@ -25,7 +26,8 @@ typedef struct {
 static par_status one_call(runner *r, int64_t i) {
     if (r->op == PAR_OP_COUNT) { /* the copy */
         const bench_set *s = &r->sets[0];
-        return r->backend->copy(r->stream, s->blocks[0].data, s->blocks[1].data, s->blocks[0].nbytes);
+        return r->backend->copy(r->stream, s->blocks[0].data, s->blocks[1].data,
+                                s->blocks[0].nbytes);
     }
     return par_kernel_run(r->backend, r->op, r->stream, &r->sets[i % r->n].args, r->workspace);
 }
@@ -49,7 +51,8 @@ static double time_calls(runner *r, double seconds, double *spread) {
     int64_t k = 1;
     run_calls(r, r->n); /* warms up, and touches every copy */
     for (double t = run_calls(r, k); t < part; t = run_calls(r, k)) {
-        double wanted = t > 0 ? 1.1 * part / t : 8; /* by at most 8, as the first calls tell little */
+        double wanted =
+            t > 0 ? 1.1 * part / t : 8; /* by at most 8, as the first calls tell little */
         k = (int64_t)((double)k * (wanted < 8 ? wanted : 8)) + 1;
     }
     for (int i = 0; i < REPEATS; i++) times[i] = run_calls(r, k) / (double)k;
@@ -59,12 +62,14 @@ static double time_calls(runner *r, double seconds, double *spread) {
 }
 
 static void take_block(bench_set *set, size_t nbytes) {
-    bench_check(set->place->backend->memory.alloc(nbytes, &set->blocks[set->n_blocks].data), "memory");
+    bench_check(set->place->backend->memory.alloc(nbytes, &set->blocks[set->n_blocks].data),
+                "memory");
     set->blocks[set->n_blocks++].nbytes = nbytes;
 }
 
 /* Bytes read and written a second by a copy of `nbytes` on the device. */
-static double copy_bandwidth(const bench_place *place, const bench_device_params *p, par_stream *stream) {
+static double copy_bandwidth(const bench_place *place, const bench_device_params *p,
+                             par_stream *stream) {
     double spread;
     runner r = {.backend = place->backend, .stream = stream, .op = PAR_OP_COUNT, .n = 1};
     r.sets[0].place = place;
@@ -107,13 +112,15 @@ static void device_case(const bench_place *place, const bench_case *c, const ben
     memset(r, 0, sizeof *r);
     r->backend = place->backend, r->stream = stream, r->op = c->op;
     build_sets(r, place, c, p->cache);
-    par_status st = par_kernel_prepare(place->backend, c->op, &r->sets[0].args, &r->workspace_nbytes);
+    par_status st =
+        par_kernel_prepare(place->backend, c->op, &r->sets[0].args, &r->workspace_nbytes);
     if (st == PAR_ERR_UNSUPPORTED)
         printf("%-28s not supported: %s\n", c->label, par_error());
     else {
         bench_check(st, c->label);
         if (r->workspace_nbytes)
-            bench_check(place->backend->memory.alloc(r->workspace_nbytes, &r->workspace), "workspace");
+            bench_check(place->backend->memory.alloc(r->workspace_nbytes, &r->workspace),
+                        "workspace");
         double s = time_calls(r, p->seconds, &spread);
         print_line(place, c, p, r, s, spread, bandwidth);
         if (r->workspace) place->backend->memory.release(r->workspace, r->workspace_nbytes);
@@ -128,12 +135,12 @@ void bench_device(const bench_place *place, const bench_device_params *p) {
     bench_check(place->backend->stream_create(&stream), "stream");
     double bandwidth = copy_bandwidth(place, p, stream);
     printf("device     %s\n", par_backend_device(place->backend));
-    printf("shapes     %s, %lld samples of %lld tokens, %s\n", place->config->name, (long long)place->B,
-           (long long)place->T, par_dtype_name(place->dtype));
+    printf("shapes     %s, %lld samples of %lld tokens, %s\n", place->config->name,
+           (long long)place->B, (long long)place->T, par_dtype_name(place->dtype));
     printf("copy       %.1f GB/s (read + written, %zu bytes)\n", bandwidth * 1e-9, p->copy);
     printf("working set at least %zu bytes; * less than that\n\n", p->cache);
-    printf("%-28s %10s %14s %8s %6s  %8s %6s %6s  %s\n", "operation", "us", "bytes", "GB/s", "copy%",
-           "TFLOP/s", "peak%", "spread", "kernel");
+    printf("%-28s %10s %14s %8s %6s  %8s %6s %6s  %s\n", "operation", "us", "bytes", "GB/s",
+           "copy%", "TFLOP/s", "peak%", "spread", "kernel");
     for (const bench_case *c = bench_cases; c->label; c++)
         if (strstr(c->label, p->filter)) device_case(place, c, p, stream, bandwidth);
     if (p->formulas) {

@@ -1,7 +1,8 @@
 /*
- * What each operation must do at least: floating-point operations by definition (a multiply and an add count
- * 2; attention counts the causal half, its backward 2.5 times the forward), and bytes, every operand read
- * or written once. s is the size of an element of the case's type; fp32 has 4 bytes.
+ * What each operation must do at least: floating-point operations by definition (a multiply and an
+ * add count 2; attention counts the causal half, its backward 2.5 times the forward), and bytes,
+ * every operand read or written once. s is the size of an element of the case's type; fp32 has 4
+ * bytes.
  */
 #include "kernels.h"
 
@@ -27,7 +28,8 @@ static double gemm_flops(const bench_args *args) {
 
 static double column_sum_nbytes(const bench_args *args) {
     const par_column_sum *a = &args->column_sum;
-    return size_of(a->dtype) * (double)a->m * (double)a->n + 4.0 * (double)a->n * (a->beta != 0 ? 2 : 1);
+    return size_of(a->dtype) * (double)a->m * (double)a->n +
+           4.0 * (double)a->n * (a->beta != 0 ? 2 : 1);
 }
 
 static double norm_nbytes(const bench_args *args) {
@@ -56,12 +58,14 @@ static double attention_rows(const par_attention *a, int64_t heads) {
 
 static double attention_nbytes(const bench_args *args) {
     const par_attention *a = &args->attention;
-    return 2 * attention_rows(a, a->H) + 2 * attention_rows(a, a->K) + 4.0 * (double)(a->B * a->T * a->H);
+    return 2 * attention_rows(a, a->H) + 2 * attention_rows(a, a->K) +
+           4.0 * (double)(a->B * a->T * a->H);
 }
 
 static double attention_backward_nbytes(const bench_args *args) {
     const par_attention *a = &args->attention;
-    return 4 * attention_rows(a, a->H) + 4 * attention_rows(a, a->K) + 4.0 * (double)(a->B * a->T * a->H);
+    return 4 * attention_rows(a, a->H) + 4 * attention_rows(a, a->K) +
+           4.0 * (double)(a->B * a->T * a->H);
 }
 
 static double attention_flops(const bench_args *args) {
@@ -103,7 +107,8 @@ static double embedding_nbytes(const bench_args *args) {
 static double embedding_backward_nbytes(const bench_args *args) {
     const par_embedding *a = &args->embedding;
     double table = 4 * (double)a->n * (a->beta != 0 ? 2 * least(a->m, a->rows) : (double)a->rows);
-    return size_of(a->dtype) * (double)a->m * (double)a->n + table + (a->ids ? 4.0 * (double)a->m : 0);
+    return size_of(a->dtype) * (double)a->m * (double)a->n + table +
+           (a->ids ? 4.0 * (double)a->m : 0);
 }
 
 static double xent_stats_nbytes(const bench_args *args) {
@@ -147,7 +152,8 @@ static double cast_nbytes(const bench_args *args) {
 }
 
 static double ballot_nbytes(const bench_args *args) {
-    return 16.0 * (double)args->tally.n_norms + 8.0 * (double)args->tally.n_losses + 2.0 * sizeof(par_ballot);
+    return 16.0 * (double)args->tally.n_norms + 8.0 * (double)args->tally.n_losses +
+           2.0 * sizeof(par_ballot);
 }
 
 static double vote_nbytes(const bench_args *args) {
@@ -159,8 +165,8 @@ static const struct {
     double (*nbytes)(const bench_args *);
     double (*flops)(const bench_args *); /* NULL: bound by memory */
 } work[PAR_OP_COUNT] = {
-    [PAR_OP_GEMM] = {"s(mk + kn) + size_c mn (twice with beta 1) + s(n if bias, mn if epilogue)", gemm_nbytes,
-                     gemm_flops},
+    [PAR_OP_GEMM] = {"s(mk + kn) + size_c mn (twice with beta 1) + s(n if bias, mn if epilogue)",
+                     gemm_nbytes, gemm_flops},
     [PAR_OP_COLUMN_SUM] = {"s mn + 4n (twice with beta 1)", column_sum_nbytes, NULL},
     [PAR_OP_LAYERNORM] = {"s(2mn + 2n) + 8m, with residual s(2mn + n) more", norm_nbytes, NULL},
     [PAR_OP_LAYERNORM_BACKWARD] = {"s(3mn + n) + 8m + 16n", norm_backward_nbytes, NULL},
@@ -175,7 +181,8 @@ static const struct {
     [PAR_OP_SWIGLU] = {"3s mn", swiglu_nbytes, NULL},
     [PAR_OP_SWIGLU_BACKWARD] = {"5s mn", swiglu_backward_nbytes, NULL},
     [PAR_OP_EMBEDDING] = {"s n(m + min(m, V)) + 4m", embedding_nbytes, NULL},
-    [PAR_OP_EMBEDDING_BACKWARD] = {"s mn + 8n min(m, V) + 4m with beta 1", embedding_backward_nbytes, NULL},
+    [PAR_OP_EMBEDDING_BACKWARD] = {"s mn + 8n min(m, V) + 4m with beta 1",
+                                   embedding_backward_nbytes, NULL},
     [PAR_OP_XENT_STATS] = {"m(s V + 16)", xent_stats_nbytes, NULL},
     [PAR_OP_XENT_LOSS] = {"m(12p + 8) + 8", xent_loss_nbytes, NULL},
     [PAR_OP_XENT_BACKWARD] = {"m(s(V + V padded) + 8)", xent_backward_nbytes, NULL},

@@ -2,17 +2,17 @@
  * The algorithms as phases of flows, and the table that chooses one by size.
  *
  * Direct: rank r sends every other rank j the shard that j wants (reduce-scatter) or its own shard
- * (all-gather), first to r + 1, so that no rank is everyone's first. The receiver adds windows in rank order
- * from two staging slots a peer. Bruck et al. 1997, "Efficient algorithms for all-to-all communications", for
- * small all-gathers: phase k fetches the blocks that rank r + 2^k holds. Dissemination barrier: Hensgen,
- * Finkel and Manber 1988. Broadcast: binomial tree.
+ * (all-gather), first to r + 1, so that no rank is everyone's first. The receiver adds windows in
+ * rank order from two staging slots a peer. Bruck et al. 1997, "Efficient algorithms for all-to-all
+ * communications", for small all-gathers: phase k fetches the blocks that rank r + 2^k holds.
+ * Dissemination barrier: Hensgen, Finkel and Manber 1988. Broadcast: binomial tree.
  */
 #include <string.h>
 
 #include "internal.h"
 
-/* Shard j in elements of the vector: equal ones, or for an all-reduce ones that differ by at most one
- * element. */
+/* Shard j in elements of the vector: equal ones, or for an all-reduce ones that differ by at most
+ * one element. */
 static int64_t shard_n(const par__op *op, int j) {
     int p = op->comm->n;
     return op->kind == PAR__ALL_REDUCE ? op->n / p + (j < op->n % p) : op->n;
@@ -41,7 +41,8 @@ static int64_t window_nbytes(const par__op *op) {
 }
 
 static char *reduced_at(const par__op *op) {
-    return op->kind == PAR__ALL_REDUCE ? op->dst + shard_begin(op, op->comm->rank) * op->size : op->dst;
+    return op->kind == PAR__ALL_REDUCE ? op->dst + shard_begin(op, op->comm->rank) * op->size
+                                       : op->dst;
 }
 
 static int slot_of(const par_comm *comm, int j) {
@@ -56,9 +57,10 @@ static void reduce_phase(par__op *op) {
     op->n_windows = nbytes / window + (nbytes % window != 0);
     for (int k = 1; k < p; k++) {
         int to = (r + k) % p, from = (r + p - k) % p;
-        new_flow(op, op->src + shard_begin(op, to) * op->size, shard_n(op, to) * op->size, window, to, true);
-        par__flow *f =
-            new_flow(op, comm->staging + 2 * comm->slot * slot_of(comm, from), nbytes, window, from, false);
+        new_flow(op, op->src + shard_begin(op, to) * op->size, shard_n(op, to) * op->size, window,
+                 to, true);
+        par__flow *f = new_flow(op, comm->staging + 2 * comm->slot * slot_of(comm, from), nbytes,
+                                window, from, false);
         f->ring = comm->slot;
         f->credit = 2;
     }
@@ -72,14 +74,16 @@ static bool window_arrived(const par_comm *comm, int64_t window) {
 
 bool par__reduce_windows(par__op *op) {
     par_comm *comm = op->comm;
-    int64_t size = window_nbytes(op), nbytes = op->n_windows ? shard_n(op, comm->rank) * op->size : 0;
+    int64_t size = window_nbytes(op),
+            nbytes = op->n_windows ? shard_n(op, comm->rank) * op->size : 0;
     const char *own = op->src + (op->n_windows ? shard_begin(op, comm->rank) * op->size : 0);
     for (; op->window < op->n_windows && window_arrived(comm, op->window); op->window++) {
         int64_t begin = op->window * size, n = nbytes - begin < size ? nbytes - begin : size;
         for (int j = 0; j < comm->n; j++)
-            comm->sources[j] = j == comm->rank
-                                   ? own + begin
-                                   : comm->staging + comm->slot * (2 * slot_of(comm, j) + op->window % 2);
+            comm->sources[j] =
+                j == comm->rank
+                    ? own + begin
+                    : comm->staging + comm->slot * (2 * slot_of(comm, j) + op->window % 2);
         par__sum(op->dtype, reduced_at(op) + begin, comm->sources, comm->n, n / op->size);
         for (int i = 0; i < comm->n_flows; i++)
             if (comm->flows[i].ring) comm->flows[i].credit = op->window + 3;
@@ -99,11 +103,15 @@ static void gather_phase(par__op *op) {
     }
 }
 
-/* Blocks [first, first + n) modulo p: one flow, or two where they wrap, the second after the first. */
-static void blocks_flow(par__op *op, char *buffer, int64_t block, int first, int n, int peer, bool sending) {
+/* Blocks [first, first + n) modulo p: one flow, or two where they wrap, the second after the
+ * first. */
+static void blocks_flow(par__op *op, char *buffer, int64_t block, int first, int n, int peer,
+                        bool sending) {
     int p = op->comm->n, head = n < p - first ? n : p - first;
-    par__flow *f = new_flow(op, buffer + first * block, head * block, chunk_nbytes(op), peer, sending);
-    if (n > head) new_flow(op, buffer, (n - head) * block, chunk_nbytes(op), peer, sending)->before = f;
+    par__flow *f =
+        new_flow(op, buffer + first * block, head * block, chunk_nbytes(op), peer, sending);
+    if (n > head)
+        new_flow(op, buffer, (n - head) * block, chunk_nbytes(op), peer, sending)->before = f;
 }
 
 bool par__bruck(par__op *op, char *buffer, int64_t block, int phase) {
@@ -163,8 +171,8 @@ static bool broadcast_tree(par__op *op) {
     if (v > 0) new_flow(op, op->dst, nbytes, chunk_nbytes(op), (v - bit + op->peer) % p, false);
     for (bit >>= 1; bit > 0; bit >>= 1)
         if (v + bit < p)
-            new_flow(op, op->dst, nbytes, chunk_nbytes(op), (v + bit + op->peer) % p, true)->credit =
-                v > 0 ? 0 : INT64_MAX;
+            new_flow(op, op->dst, nbytes, chunk_nbytes(op), (v + bit + op->peer) % p, true)
+                ->credit = v > 0 ? 0 : INT64_MAX;
     return true;
 }
 
@@ -182,7 +190,8 @@ const par__algorithm *par__algorithm_choose(par__kind kind, int64_t nbytes) {
     static const par__algorithm table[] = {
         {PAR__ALL_REDUCE, PAR__SMALL, "gather", "all-gather the vectors (Bruck), add locally",
          all_reduce_gather},
-        {PAR__ALL_REDUCE, INT64_MAX, "direct", "direct reduce-scatter, direct all-gather", all_reduce_direct},
+        {PAR__ALL_REDUCE, INT64_MAX, "direct", "direct reduce-scatter, direct all-gather",
+         all_reduce_direct},
         {PAR__REDUCE_SCATTER, INT64_MAX, "direct", "every rank sends every other its shard",
          reduce_scatter_direct},
         {PAR__ALL_GATHER, PAR__SMALL, "bruck", "in log2 p phases, doubling what a rank holds",

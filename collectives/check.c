@@ -1,6 +1,6 @@
 /*
- * Check mode: before a collective, ranks all-gather what they are about to do, so that a difference is
- * refused on every rank with both sides named, instead of a hang or of wrong sums.
+ * Check mode: before a collective, ranks all-gather what they are about to do, so that a difference
+ * is refused on every rank with both sides named, instead of a hang or of wrong sums.
  */
 #include <stdio.h>
 #include <string.h>
@@ -34,10 +34,11 @@ bool par__check_step(par__op *op) {
 }
 
 static void print(const par__description *d, char *text, size_t nbytes) {
-    int n = snprintf(text, nbytes, "collective number %lld, %s of %lld %s for \"%s\"", (long long)d->number,
-                     par__kind_name((par__kind)d->kind), (long long)d->n, par_dtype_name((par_dtype)d->dtype),
-                     d->purpose);
-    if (d->kind == PAR__BROADCAST) n += snprintf(text + n, nbytes - (size_t)n, ", root %d", (int)d->root);
+    int n = snprintf(text, nbytes, "collective number %lld, %s of %lld %s for \"%s\"",
+                     (long long)d->number, par__kind_name((par__kind)d->kind), (long long)d->n,
+                     par_dtype_name((par_dtype)d->dtype), d->purpose);
+    if (d->kind == PAR__BROADCAST)
+        n += snprintf(text + n, nbytes - (size_t)n, ", root %d", (int)d->root);
     snprintf(text + n, nbytes - (size_t)n, " (group of %d, windows of %lld bytes)", (int)d->size,
              (long long)d->window_nbytes);
 }
@@ -50,10 +51,10 @@ par_status par__check_compare(par__op *op) {
         if (memcmp(&all[0], &all[j], sizeof *all) == 0) continue;
         print(&all[0], a, sizeof a);
         print(&all[j], b, sizeof b);
-        PAR_FAIL(
-            PAR_ERR_ARG,
-            "ranks 0 and %d of axis \"%s\" (world ranks %d and %d) started different operations: %s; and %s",
-            j, comm->axis, comm->ranks[0], comm->ranks[j], a, b);
+        PAR_FAIL(PAR_ERR_ARG,
+                 "ranks 0 and %d of axis \"%s\" (world ranks %d and %d) started different "
+                 "operations: %s; and %s",
+                 j, comm->axis, comm->ranks[0], comm->ranks[j], a, b);
     }
     return PAR_OK;
 }

@@ -1,6 +1,6 @@
 /*
- * Communicators: groups of world ranks, made without a message. Only groups that can exchange something hold
- * staging and a tag; those of one rank end every operation at once.
+ * Communicators: groups of world ranks, made without a message. Only groups that can exchange
+ * something hold staging and a tag; those of one rank end every operation at once.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,11 +10,12 @@
 #include "internal.h"
 #include "libpar/base/record.h"
 
-/* Staging of one comm stays below this, so that 64 ranks of a node fit: the slots of large groups are
- * smaller. */
+/* Staging of one comm stays below this, so that 64 ranks of a node fit: the slots of large groups
+ * are smaller. */
 enum { MAX_STAGING = 16 << 20, MAX_SLOT = 256 << 10, ALIGNMENT = 64, MAX_TAG_AXIS = 8191 };
 
-/* 0..8190 from the axis's name: with two kinds of message a tag stays below 2^14; MPI grants 2^15. */
+/* 0..8190 from the axis's name: with two kinds of message a tag stays below 2^14; MPI grants
+ * 2^15. */
 static int axis_id(const char *axis) {
     uint32_t h = 2166136261u;
     for (const char *c = axis; *c; c++) h = (h ^ (uint8_t)*c) * 16777619u;
@@ -26,14 +27,16 @@ static par_status check_params(const par_transport *t, const par_comm_params *pa
     *rank = -1;
     for (int i = 0; i < params->n; i++) {
         if (params->ranks[i] < 0 || params->ranks[i] >= t->size)
-            PAR_FAIL(PAR_ERR_ARG, "axis %s: rank %d does not exist; legal ranks are 0 to %d", params->axis,
-                     params->ranks[i], t->size - 1);
+            PAR_FAIL(PAR_ERR_ARG, "axis %s: rank %d does not exist; legal ranks are 0 to %d",
+                     params->axis, params->ranks[i], t->size - 1);
         for (int j = 0; j < i; j++)
             if (params->ranks[j] == params->ranks[i])
-                PAR_FAIL(PAR_ERR_ARG, "axis %s: rank %d is there twice", params->axis, params->ranks[i]);
+                PAR_FAIL(PAR_ERR_ARG, "axis %s: rank %d is there twice", params->axis,
+                         params->ranks[i]);
         if (params->ranks[i] == t->rank) *rank = i;
     }
-    if (*rank < 0) PAR_FAIL(PAR_ERR_ARG, "axis %s: the group lacks this rank, %d", params->axis, t->rank);
+    if (*rank < 0)
+        PAR_FAIL(PAR_ERR_ARG, "axis %s: the group lacks this rank, %d", params->axis, t->rank);
     return PAR_OK;
 }
 
@@ -48,8 +51,9 @@ static par_status check_tag(const par_transport *t, const par_comm *comm) {
     for (const par_comm *c = t->comms; c; c = c->next)
         for (int i = 0; c->tag == comm->tag && i < comm->n; i++)
             if (comm->ranks[i] != t->rank && is_member(c, comm->ranks[i]))
-                PAR_FAIL(PAR_ERR_ARG, "axis %s: ranks %d and %d share a comm of axis %s already; %s",
-                         comm->axis, t->rank, comm->ranks[i], c->axis,
+                PAR_FAIL(PAR_ERR_ARG,
+                         "axis %s: ranks %d and %d share a comm of axis %s already; %s", comm->axis,
+                         t->rank, comm->ranks[i], c->axis,
                          strcmp(c->axis, comm->axis) ? "the two names collide, choose another"
                                                      : "groups of one axis must be disjoint");
     return PAR_OK;
@@ -80,7 +84,8 @@ static par_status take_staging(par_comm *comm, par_memory *memory) {
     } else {
         staging = comm->owned_staging = malloc((size_t)nbytes);
         if (!staging)
-            PAR_FAIL(PAR_ERR_MEMORY, "axis %s: no %lld bytes for staging", comm->axis, (long long)nbytes);
+            PAR_FAIL(PAR_ERR_MEMORY, "axis %s: no %lld bytes for staging", comm->axis,
+                     (long long)nbytes);
     }
     comm->staging = staging;
     return PAR_OK;
@@ -123,7 +128,8 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
     PAR_TRY(check_tag(t, comm));
     if (t->link) PAR_TRY(t->link->reserve(t, 4 * comm->n));
     comm->last_place = par__recorder_last_take(t->recorder);
-    if (comm->last_place >= 0) par__recorder_last_at(t->recorder, comm->last_place)->axis = comm->axis;
+    if (comm->last_place >= 0)
+        par__recorder_last_at(t->recorder, comm->last_place)->axis = comm->axis;
     comm->next = t->comms;
     t->comms = comm;
     return PAR_OK;
@@ -134,15 +140,16 @@ static par_status choose_link(par_comm *comm, const par_comm_params *params) {
     const par__nccl *nccl = module ? module->link : NULL;
     par_link wanted = params->link ? params->link : comm->transport->params.link;
     if (wanted == PAR_LINK_NCCL && !nccl)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s: device %s has no NCCL; its data can go staged", comm->axis,
-                 params->device->name);
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s: device %s has no NCCL; its data can go staged",
+                 comm->axis, params->device->name);
     if (wanted == PAR_LINK_DEFAULT && nccl && !nccl->shared) wanted = PAR_LINK_NCCL;
     comm->device_link = wanted == PAR_LINK_NCCL ? &par__streamed_link : &par__staged_link;
     return PAR_OK;
 }
 
 /* Device data of several ranks needs a link; one rank alone copies. */
-static par_status connect_device(par_comm *comm, const par_comm_params *params, par_memory *memory) {
+static par_status connect_device(par_comm *comm, const par_comm_params *params,
+                                 par_memory *memory) {
     if (!params->device || params->device->on_host) return PAR_OK;
     comm->device = params->device;
     if (comm->n == 1) return PAR_OK;

@@ -1,7 +1,7 @@
 /*
- * What an operation on device data counts as in the recorder: the messages that the host form would exchange,
- * so that traffic can be compared with its closed form whatever carries it. What NCCL really puts on its
- * wires depends on the algorithm that it chooses.
+ * What an operation on device data counts as in the recorder: the messages that the host form would
+ * exchange, so that traffic can be compared with its closed form whatever carries it. What NCCL
+ * really puts on its wires depends on the algorithm that it chooses.
  */
 #include "collectives/device.h"
 #include "libpar/base/record.h"
@@ -15,7 +15,8 @@ typedef struct {
 static void sent(const counter *c, int to, int64_t nbytes) {
     int peer = c->comm->ranks[to];
     for (; nbytes > 0; nbytes -= c->chunk)
-        par__recorder_sent(c->comm->transport->recorder, c->row, peer, nbytes < c->chunk ? nbytes : c->chunk);
+        par__recorder_sent(c->comm->transport->recorder, c->row, peer,
+                           nbytes < c->chunk ? nbytes : c->chunk);
 }
 
 static void received(const counter *c, int64_t nbytes) {
@@ -33,8 +34,8 @@ static void bruck(const counter *c, int64_t block) {
     }
 }
 
-/* Shards of n elements, the first `rest` of them one longer: each to its rank, this rank's from all others.
- */
+/* Shards of n elements, the first `rest` of them one longer: each to its rank, this rank's from all
+ * others. */
 static void scatter(const counter *c, int64_t n, int rest, int64_t size) {
     int p = c->comm->n, r = c->comm->rank;
     for (int k = 1; k < p; k++) {

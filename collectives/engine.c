@@ -1,7 +1,7 @@
 /*
- * The engine: moves every operation under way on a transport. One call posts what may be posted, takes what
- * has ended, and lets operations go on to their next phase; nothing here waits but par__engine_wait, and
- * nothing allocates.
+ * The engine: moves every operation under way on a transport. One call posts what may be posted,
+ * takes what has ended, and lets operations go on to their next phase; nothing here waits but
+ * par__engine_wait, and nothing allocates.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -15,11 +15,12 @@
 
 enum { DEPTH = 2 };
 
-void par__flow_start(par__flow *f, void *data, int64_t nbytes, int64_t chunk, int peer, bool sending,
-                     const par__op *op) {
+void par__flow_start(par__flow *f, void *data, int64_t nbytes, int64_t chunk, int peer,
+                     bool sending, const par__op *op) {
     const par_comm *comm = op->comm;
     bool pair = op->kind == PAR__SEND || op->kind == PAR__RECV;
-    *f = (par__flow){.data = data, .nbytes = nbytes, .chunk = chunk, .sending = sending, .row = op->row};
+    *f = (par__flow){
+        .data = data, .nbytes = nbytes, .chunk = chunk, .sending = sending, .row = op->row};
     f->n_chunks = nbytes / chunk + (nbytes % chunk != 0);
     f->credit = f->n_chunks;
     f->peer = comm->ranks[peer];
@@ -46,7 +47,8 @@ void par__flow_ended(par_transport *t, par__flow *f, int64_t chunk) {
 
 static par_status flow_post(par_transport *t, par__flow *f) {
     if (f->before && f->before->n_posted < f->before->n_chunks) return PAR_OK;
-    while (f->n_posted < f->credit && f->n_posted < f->n_chunks && f->n_posted - f->n_done < DEPTH) {
+    while (f->n_posted < f->credit && f->n_posted < f->n_chunks &&
+           f->n_posted - f->n_done < DEPTH) {
         int64_t nbytes;
         par__flow_chunk(f, f->n_posted, &nbytes);
         PAR_TRY(t->link->post(t, f, f->n_posted));
@@ -120,7 +122,8 @@ static void op_end(par__op *op) {
     else
         queue_unlink(comm);
     comm->n_done++;
-    if (comm->last_place >= 0) par__recorder_last_at(t->recorder, comm->last_place)->n_done = comm->n_done;
+    if (comm->last_place >= 0)
+        par__recorder_last_at(t->recorder, comm->last_place)->n_done = comm->n_done;
     op->next = t->free_ops;
     t->free_ops = op;
 }
@@ -133,19 +136,22 @@ static void op_refuse(par__op *op, par_status st) {
     op_end(op);
 }
 
-/* A message of a rank to itself never leaves the process: the oldest send meets the oldest receive. */
+/* A message of a rank to itself never leaves the process: the oldest send meets the oldest
+ * receive. */
 static void self_advance(par__op *op) {
     par_comm *comm = op->comm;
     par__op *other = comm->channels[2 * comm->rank + (op->kind == PAR__SEND)];
     while (other && other->channel_before) other = other->channel_before;
     if (!other) return;
-    const par__op *send = op->kind == PAR__SEND ? op : other, *recv = op->kind == PAR__SEND ? other : op;
+    const par__op *send = op->kind == PAR__SEND ? op : other,
+                  *recv = op->kind == PAR__SEND ? other : op;
     if (send->n * send->size == recv->n * recv->size) {
         if (send->n > 0) memmove(recv->dst, send->src, (size_t)(send->n * send->size));
         op_end(op);
     } else {
-        par_fail(PAR_ERR_ARG, "rank %d of axis %s sends itself %lld bytes and receives %lld", comm->rank,
-                 comm->axis, (long long)(send->n * send->size), (long long)(recv->n * recv->size));
+        par_fail(PAR_ERR_ARG, "rank %d of axis %s sends itself %lld bytes and receives %lld",
+                 comm->rank, comm->axis, (long long)(send->n * send->size),
+                 (long long)(recv->n * recv->size));
         op_refuse(op, PAR_ERR_ARG);
     }
     op_end(other);
@@ -157,7 +163,8 @@ static bool flows_done(const par_comm *comm) {
     return true;
 }
 
-/* Children of a broadcast may send what has come from the parent, which is flow 0 of such a phase. */
+/* Children of a broadcast may send what has come from the parent, which is flow 0 of such a
+ * phase. */
 static void forward_credit(par_comm *comm) {
     if (comm->n_flows == 0 || comm->flows[0].sending) return;
     for (int i = 1; i < comm->n_flows; i++) comm->flows[i].credit = comm->flows[0].n_done;
@@ -191,7 +198,8 @@ static par_status queue_advance(par_comm *comm) {
         bool added = true;
         if (!op->checking && op->kind == PAR__BROADCAST) forward_credit(comm);
         if (!op->checking) added = par__reduce_windows(op);
-        for (int i = 0; i < comm->n_flows; i++) PAR_TRY(flow_post(comm->transport, &comm->flows[i]));
+        for (int i = 0; i < comm->n_flows; i++)
+            PAR_TRY(flow_post(comm->transport, &comm->flows[i]));
         if (!added || !flows_done(comm)) return PAR_OK;
         next_phase(op);
     }
@@ -216,8 +224,8 @@ par_status par__engine_start(par__op *op) {
         return PAR_OK;
     }
     char *data = op->kind == PAR__SEND ? (char *)(uintptr_t)op->src : op->dst;
-    par__flow_start(&op->flow, data, op->n * op->size, op->comm->transport->params.chunk_nbytes, op->peer,
-                    op->kind == PAR__SEND, op);
+    par__flow_start(&op->flow, data, op->n * op->size, op->comm->transport->params.chunk_nbytes,
+                    op->peer, op->kind == PAR__SEND, op);
     pair_link(op);
     return pair_advance(op);
 }
@@ -258,8 +266,8 @@ par__op *par__engine_find(const par_comm *comm, int64_t number) {
     return NULL;
 }
 
-/* Other ranks of the node may need this core: after some yields, an oversubscribed rank leaves it for longer.
- */
+/* Other ranks of the node may need this core: after some yields, an oversubscribed rank leaves it
+ * for longer. */
 void par__engine_idle(const par_transport *t, int n_idle) {
     const struct timespec pause = {.tv_nsec = 20000};
     if (t->params.oversubscribed && n_idle > t->max_yields)

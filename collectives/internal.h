@@ -1,14 +1,14 @@
 /*
  * The inside of the collectives.
  *
- * A flow is a vector on its way to or from one peer: a number of chunks, at most two of them under way, in
- * order. An operation is a sequence of phases, each a set of flows; it goes on to the next phase when its
- * flows have ended. The engine (engine.c) moves flows, the algorithms (algorithms.c) set up phases, a link
- * (mpi.c) carries chunks.
+ * A flow is a vector on its way to or from one peer: a number of chunks, at most two of them under
+ * way, in order. An operation is a sequence of phases, each a set of flows; it goes on to the next
+ * phase when its flows have ended. The engine (engine.c) moves flows, the algorithms (algorithms.c)
+ * set up phases, a link (mpi.c) carries chunks.
  *
- * Order is what makes tags unnecessary: collectives of one comm run one after another, and a flow is posted
- * only after the flow `before` it, so that the messages of an ordered pair are sent and received in the same
- * order.
+ * Order is what makes tags unnecessary: collectives of one comm run one after another, and a flow
+ * is posted only after the flow `before` it, so that the messages of an ordered pair are sent and
+ * received in the same order.
  */
 #ifndef PAR__COLLECTIVES_H
 #define PAR__COLLECTIVES_H
@@ -19,14 +19,15 @@ enum { PAR__MAX_OPS = 1024, PAR__SMALL = 4096 };
 
 typedef struct par__flow {
     char *data;
-    int64_t nbytes, chunk;          /* bytes; the last chunk may be shorter */
-    int64_t ring;                   /* 0: chunk i lies at data + i * chunk; else at data + (i % 2) * ring */
-    int64_t n_chunks;               /* all */
-    int64_t n_posted, n_done;       /* chunks [0, n_done) have ended; n_posted - n_done <= 2 */
-    int64_t credit;                 /* chunks that may be posted so far */
-    const struct par__flow *before; /* must be posted completely before this one starts; NULL: none */
-    int peer, tag, row;             /* peer: world rank; row: of the recorder */
-    bool sending, ahead;            /* ahead: chunk n_done + 1 has ended, n_done has not */
+    int64_t nbytes, chunk; /* bytes; the last chunk may be shorter */
+    int64_t ring;          /* 0: chunk i lies at data + i * chunk; else at data + (i % 2) * ring */
+    int64_t n_chunks;      /* all */
+    int64_t n_posted, n_done; /* chunks [0, n_done) have ended; n_posted - n_done <= 2 */
+    int64_t credit;           /* chunks that may be posted so far */
+    const struct par__flow
+        *before;         /* must be posted completely before this one starts; NULL: none */
+    int peer, tag, row;  /* peer: world rank; row: of the recorder */
+    bool sending, ahead; /* ahead: chunk n_done + 1 has ended, n_done has not */
 } par__flow;
 
 typedef enum {
@@ -42,12 +43,14 @@ typedef enum {
 
 typedef struct par__op par__op;
 
-/* Set up phase op->phase of an operation; false: there is no such phase, the operation has ended. */
+/* Set up phase op->phase of an operation; false: there is no such phase, the operation has
+ * ended. */
 typedef bool par__step(par__op *op);
 
 typedef struct {
     par__kind kind;
-    int64_t max_nbytes; /* of one rank's input: the first row of the kind that is large enough is taken */
+    int64_t max_nbytes; /* of one rank's input: the first row of the kind that is large enough is
+                           taken */
     const char *name, *description;
     par__step *step;
 } par__algorithm;
@@ -114,9 +117,11 @@ struct par_comm {
 
 /* What carries chunks between ranks. */
 typedef struct {
-    par_status (*reserve)(par_transport *, int n_flows); /* room for that many more flows; allocates */
+    par_status (*reserve)(par_transport *,
+                          int n_flows); /* room for that many more flows; allocates */
     par_status (*post)(par_transport *, par__flow *, int64_t chunk);
-    par_status (*poll)(par_transport *, int *n_ended); /* calls par__flow_ended for each chunk that has */
+    par_status (*poll)(par_transport *,
+                       int *n_ended); /* calls par__flow_ended for each chunk that has */
     void (*destroy)(par_transport *);
 } par__link;
 
@@ -137,13 +142,14 @@ struct par_transport {
 };
 
 /* transport.c */
-par_status par__transport_create(const par_transport_params *params, int size, int rank, par_transport **out);
+par_status par__transport_create(const par_transport_params *params, int size, int rank,
+                                 par_transport **out);
 par_status par__transport_break(par_transport *t, const char *text);
 const char *par__kind_name(par__kind kind);
 
 /* engine.c */
-void par__flow_start(par__flow *flow, void *data, int64_t nbytes, int64_t chunk, int peer, bool sending,
-                     const par__op *op);
+void par__flow_start(par__flow *flow, void *data, int64_t nbytes, int64_t chunk, int peer,
+                     bool sending, const par__op *op);
 char *par__flow_chunk(const par__flow *flow, int64_t chunk, int64_t *nbytes);
 void par__flow_ended(par_transport *t, par__flow *flow, int64_t chunk);
 par_status par__engine_start(par__op *op);
@@ -163,7 +169,8 @@ bool par__reduce_windows(par__op *op);
 bool par__check_step(par__op *op);
 par_status par__check_compare(par__op *op);
 
-/* sum.c: dst[i] = sum over k in order of sources[k][i], one rounding; dst may be one of the sources. */
+/* sum.c: dst[i] = sum over k in order of sources[k][i], one rounding; dst may be one of the
+ * sources. */
 void par__sum(par_dtype dtype, void *dst, const char *const *sources, int n_sources, int64_t n);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * The MPI link: chunks as nonblocking messages on a duplicate of the user's communicator. Every live request
- * of the transport is in one array, so that one MPI_Testsome moves everything. After set-up no call here
- * blocks.
+ * The MPI link: chunks as nonblocking messages on a duplicate of the user's communicator. Every
+ * live request of the transport is in one array, so that one MPI_Testsome moves everything. After
+ * set-up no call here blocks.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "par/mpi.h"
@@ -40,11 +40,14 @@ static par_status post(par_transport *t, par__flow *flow, int64_t chunk) {
     int64_t nbytes;
     char *data = par__flow_chunk(flow, chunk, &nbytes);
     MPI_Request *request = &m->requests[m->n];
-    if (m->n == m->capacity) return par_fail(PAR_ERR_INTERNAL, "more than %d requests are live", m->capacity);
-    int code = flow->sending
-                   ? MPI_Isend(data, (int)nbytes, MPI_BYTE, flow->peer, flow->tag, m->comm, request)
-                   : MPI_Irecv(data, (int)nbytes, MPI_BYTE, flow->peer, flow->tag, m->comm, request);
-    if (code != MPI_SUCCESS) return failed(t, flow->sending ? "MPI_Isend" : "MPI_Irecv", code, flow);
+    if (m->n == m->capacity)
+        return par_fail(PAR_ERR_INTERNAL, "more than %d requests are live", m->capacity);
+    int code =
+        flow->sending
+            ? MPI_Isend(data, (int)nbytes, MPI_BYTE, flow->peer, flow->tag, m->comm, request)
+            : MPI_Irecv(data, (int)nbytes, MPI_BYTE, flow->peer, flow->tag, m->comm, request);
+    if (code != MPI_SUCCESS)
+        return failed(t, flow->sending ? "MPI_Isend" : "MPI_Irecv", code, flow);
     m->flows[m->n] = flow;
     m->chunks[m->n++] = chunk;
     return PAR_OK;
@@ -59,11 +62,11 @@ static par_status check_length(par_transport *t, const MPI_Status *status, const
     par__flow_chunk(flow, chunk, &nbytes);
     MPI_Get_count(status, MPI_BYTE, &count);
     if (count == nbytes) return PAR_OK;
-    snprintf(
-        text, sizeof text,
-        "rank %d received a message of %d bytes from rank %d (tag %d) where %lld were due: the two started "
-        "different operations",
-        t->rank, count, flow->peer, flow->tag, (long long)nbytes);
+    snprintf(text, sizeof text,
+             "rank %d received a message of %d bytes from rank %d (tag %d) where %lld were due: "
+             "the two started "
+             "different operations",
+             t->rank, count, flow->peer, flow->tag, (long long)nbytes);
     return par__transport_break(t, text);
 }
 
@@ -85,12 +88,14 @@ static par_status poll(par_transport *t, int *n_ended) {
     if (m->n == 0) return PAR_OK;
     int code = MPI_Testsome(m->n, m->requests, &n, m->ended, m->statuses);
     if (n == MPI_UNDEFINED) n = 0;
-    if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) return failed(t, "MPI_Testsome", code, NULL);
+    if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS)
+        return failed(t, "MPI_Testsome", code, NULL);
     for (int i = 0; i < n; i++) {
         par__flow *flow = m->flows[m->ended[i]];
         int64_t chunk = m->chunks[m->ended[i]];
         if (code == MPI_ERR_IN_STATUS && m->statuses[i].MPI_ERROR != MPI_SUCCESS)
-            return failed(t, flow->sending ? "a send" : "a receive", m->statuses[i].MPI_ERROR, flow);
+            return failed(t, flow->sending ? "a send" : "a receive", m->statuses[i].MPI_ERROR,
+                          flow);
         PAR_TRY(check_length(t, &m->statuses[i], flow, chunk));
         par__flow_ended(t, flow, chunk);
     }
@@ -109,7 +114,8 @@ static bool grow(void *array, size_t n, size_t size) {
 
 static par_status reserve(par_transport *t, int n_flows) {
     mpi_state *m = t->link_state;
-    size_t n = (size_t)m->capacity + 2 * (size_t)n_flows; /* two chunks of a flow are under way at most */
+    size_t n =
+        (size_t)m->capacity + 2 * (size_t)n_flows; /* two chunks of a flow are under way at most */
     if (!grow(&m->requests, n, sizeof *m->requests) || !grow(&m->flows, n, sizeof *m->flows) ||
         !grow(&m->chunks, n, sizeof *m->chunks) || !grow(&m->ended, n, sizeof *m->ended) ||
         !grow(&m->statuses, n, sizeof *m->statuses))
@@ -131,8 +137,8 @@ static void destroy(par_transport *t) {
     free(m);
 }
 
-/* Cores of this node. Not this rank's affinity: ranks that are bound to a core each have all of them
- * together. */
+/* Cores of this node. Not this rank's affinity: ranks that are bound to a core each have all of
+ * them together. */
 static int cores(void) {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (int)online : 1;
@@ -147,8 +153,8 @@ static par_status look_at_node(par_transport *t) {
     MPI_Comm_rank(node, &t->local_rank);
     MPI_Comm_free(&node);
     if (t->local_size > cores()) t->params.oversubscribed = true;
-    /* Measured on 2 cores, small all-reduce: 8 ranks 0.07 ms after 64 yields, 0.45 ms after one; 64 ranks 20
-     * and 8 ms, as yields of so many ranks only pass the core to another idle one. */
+    /* Measured on 2 cores, small all-reduce: 8 ranks 0.07 ms after 64 yields, 0.45 ms after one; 64
+     * ranks 20 and 8 ms, as yields of so many ranks only pass the core to another idle one. */
     if (t->local_size > 8 * cores()) t->max_yields = 1;
     return PAR_OK;
 }
@@ -157,13 +163,15 @@ static par_status require_mpi(void) {
     int on = 0, off = 0, level = 0;
     MPI_Initialized(&on);
     if (!on)
-        PAR_FAIL(PAR_ERR_ARG, "MPI is not initialised: call MPI_Init_thread with MPI_THREAD_FUNNELED first");
+        PAR_FAIL(PAR_ERR_ARG,
+                 "MPI is not initialised: call MPI_Init_thread with MPI_THREAD_FUNNELED first");
     MPI_Finalized(&off);
     if (off) PAR_FAIL(PAR_ERR_ARG, "MPI is finalised already");
     MPI_Query_thread(&level);
     if (level < MPI_THREAD_FUNNELED)
         PAR_FAIL(PAR_ERR_ARG,
-                 "MPI was initialised for threads at level %d; at least MPI_THREAD_FUNNELED (%d) is needed",
+                 "MPI was initialised for threads at level %d; at least MPI_THREAD_FUNNELED (%d) "
+                 "is needed",
                  level, MPI_THREAD_FUNNELED);
     return PAR_OK;
 }
@@ -182,7 +190,8 @@ static par_status open_link(par_transport *t, MPI_Comm comm) {
     return look_at_node(t);
 }
 
-par_status par_transport_create_mpi(MPI_Comm comm, const par_transport_params *params, par_transport **out) {
+par_status par_transport_create_mpi(MPI_Comm comm, const par_transport_params *params,
+                                    par_transport **out) {
     par_transport *t = NULL;
     int size, rank;
     PAR_REQUIRE(out && comm != MPI_COMM_NULL);

@@ -1,6 +1,6 @@
 /*
- * The operations of a comm: arguments are checked here, once; then each becomes an operation of the engine.
- * In a group of one rank, collectives are a copy.
+ * The operations of a comm: arguments are checked here, once; then each becomes an operation of the
+ * engine. In a group of one rank, collectives are a copy.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,11 +22,15 @@ static par_status check_arguments(const par_comm *comm, const par__op *args) {
     bool reads = args->kind != PAR__RECV && args->kind != PAR__BARRIER,
          writes = args->kind != PAR__SEND && args->kind != PAR__BARRIER;
     if (args->n < 0)
-        PAR_FAIL(PAR_ERR_ARG, "%s on axis %s: the count is %lld", name, comm->axis, (long long)args->n);
+        PAR_FAIL(PAR_ERR_ARG, "%s on axis %s: the count is %lld", name, comm->axis,
+                 (long long)args->n);
     if (args->size == 0)
-        PAR_FAIL(PAR_ERR_ARG, "%s on axis %s: %d is no element type", name, comm->axis, (int)args->dtype);
-    if ((args->kind == PAR__ALL_REDUCE || args->kind == PAR__REDUCE_SCATTER) && args->dtype == PAR_U8)
-        PAR_FAIL(PAR_ERR_ARG, "%s on axis %s: uint8 cannot be added; fp32, bf16, fp16, int32 and int64 can",
+        PAR_FAIL(PAR_ERR_ARG, "%s on axis %s: %d is no element type", name, comm->axis,
+                 (int)args->dtype);
+    if ((args->kind == PAR__ALL_REDUCE || args->kind == PAR__REDUCE_SCATTER) &&
+        args->dtype == PAR_U8)
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%s on axis %s: uint8 cannot be added; fp32, bf16, fp16, int32 and int64 can",
                  name, comm->axis);
     if (args->n > INT64_MAX / args->size / comm->n)
         PAR_FAIL(PAR_ERR_ARG, "%s on axis %s: %lld elements a rank are too many", name, comm->axis,
@@ -34,8 +38,8 @@ static par_status check_arguments(const par_comm *comm, const par__op *args) {
     if (args->n > 0 && ((reads && !args->src) || (writes && !args->dst)))
         PAR_FAIL(PAR_ERR_ARG, "%s on axis %s: a buffer is NULL", name, comm->axis);
     if (args->peer < 0 || args->peer >= comm->n)
-        PAR_FAIL(PAR_ERR_ARG, "%s on axis %s: rank %d does not exist; legal ranks are 0 to %d", name,
-                 comm->axis, args->peer, comm->n - 1);
+        PAR_FAIL(PAR_ERR_ARG, "%s on axis %s: rank %d does not exist; legal ranks are 0 to %d",
+                 name, comm->axis, args->peer, comm->n - 1);
     if (comm->measuring)
         PAR_FAIL(PAR_ERR_INTERNAL, "%s on axis %s, whose transport or memory only measures", name,
                  comm->axis);
@@ -44,8 +48,8 @@ static par_status check_arguments(const par_comm *comm, const par__op *args) {
 }
 
 static void run_alone(par_comm *comm, const par__op *args) {
-    bool copies =
-        args->kind == PAR__ALL_REDUCE || args->kind == PAR__REDUCE_SCATTER || args->kind == PAR__ALL_GATHER;
+    bool copies = args->kind == PAR__ALL_REDUCE || args->kind == PAR__REDUCE_SCATTER ||
+                  args->kind == PAR__ALL_GATHER;
     if (copies && args->n > 0 && args->src != args->dst)
         memmove(args->dst, args->src, (size_t)(args->n * args->size));
     comm->n_done++;
@@ -55,7 +59,8 @@ static par_status enqueue(par_comm *comm, const par__op *args, int64_t number, i
     par_transport *t = comm->transport;
     par__op *op = t->free_ops;
     if (!op)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s on axis %s: %d operations are under way; wait for some first",
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "%s on axis %s: %d operations are under way; wait for some first",
                  par__kind_name(args->kind), comm->axis, PAR__MAX_OPS);
     t->free_ops = op->next;
     *op = *args;
@@ -77,12 +82,13 @@ par_status par__host_start(par_comm *comm, par__op args, par_tag tag, par_work *
     args.size = (int64_t)par_dtype_nbytes(args.dtype);
     PAR_TRY(check_arguments(comm, &args));
     bool pair = args.kind == PAR__SEND || args.kind == PAR__RECV;
-    if (pair && args.peer == comm->rank && !work && !comm->channels[2 * args.peer + (args.kind == PAR__SEND)])
+    if (pair && args.peer == comm->rank && !work &&
+        !comm->channels[2 * args.peer + (args.kind == PAR__SEND)])
         PAR_FAIL(PAR_ERR_ARG, "a blocking %s with oneself on axis %s would never end",
                  par__kind_name(args.kind), comm->axis);
     int64_t number = ++comm->n_started;
-    int row =
-        par__recorder_row(comm->transport->recorder, comm->axis, tag.purpose, par__kind_name(args.kind));
+    int row = par__recorder_row(comm->transport->recorder, comm->axis, tag.purpose,
+                                par__kind_name(args.kind));
     par__recorder_op(comm->transport->recorder, row);
     par_status st = PAR_OK;
     if (comm->n == 1 && !pair)
@@ -109,11 +115,13 @@ static par_status start_on_device(par_comm *comm, const par__op *op, par_tag tag
     if (work) *work = (par_work){0};
     if (args.n == 0) return PAR_OK;
     if (comm->n == 1 && !pair)
-        return args.src == args.dst ? PAR_OK : comm->device->copy(after, args.dst, args.src, nbytes);
+        return args.src == args.dst ? PAR_OK
+                                    : comm->device->copy(after, args.dst, args.src, nbytes);
     if (comm->n == 1)
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s with oneself on axis %s, whose data lies on a device",
                  par__kind_name(args.kind), comm->axis);
-    const par__device_args given = {args.kind, args.src, args.dst, args.n, args.dtype, args.peer, tag, after};
+    const par__device_args given = {args.kind,  args.src,  args.dst, args.n,
+                                    args.dtype, args.peer, tag,      after};
     int64_t number = ++comm->n_device;
     PAR_TRY(comm->device_link->start(comm->device_state, &given, number));
     if (!work) return comm->device_link->wait(comm->device_state, number, after);
@@ -121,50 +129,59 @@ static par_status start_on_device(par_comm *comm, const par__op *op, par_tag tag
     return PAR_OK;
 }
 
-static par_status start(par_comm *comm, par__op args, par_tag tag, par_stream *after, par_work *work) {
+static par_status start(par_comm *comm, par__op args, par_tag tag, par_stream *after,
+                        par_work *work) {
     PAR_REQUIRE(comm);
     return comm->device ? start_on_device(comm, &args, tag, after, work)
                         : par__host_start(comm, args, tag, work);
 }
 
-par_status par_comm_all_reduce(par_comm *comm, const void *src, void *dst, int64_t n, par_dtype dtype,
-                               par_tag tag, par_stream *after, par_work *work) {
-    return start(comm, (par__op){.kind = PAR__ALL_REDUCE, .src = src, .dst = dst, .n = n, .dtype = dtype},
+par_status par_comm_all_reduce(par_comm *comm, const void *src, void *dst, int64_t n,
+                               par_dtype dtype, par_tag tag, par_stream *after, par_work *work) {
+    return start(comm,
+                 (par__op){.kind = PAR__ALL_REDUCE, .src = src, .dst = dst, .n = n, .dtype = dtype},
                  tag, after, work);
 }
 
 par_status par_comm_reduce_scatter(par_comm *comm, const void *src, void *dst, int64_t n_shard,
-                                   par_dtype dtype, par_tag tag, par_stream *after, par_work *work) {
-    return start(comm,
-                 (par__op){.kind = PAR__REDUCE_SCATTER, .src = src, .dst = dst, .n = n_shard, .dtype = dtype},
-                 tag, after, work);
-}
-
-par_status par_comm_all_gather(par_comm *comm, const void *src, void *dst, int64_t n_shard, par_dtype dtype,
-                               par_tag tag, par_stream *after, par_work *work) {
-    return start(comm,
-                 (par__op){.kind = PAR__ALL_GATHER, .src = src, .dst = dst, .n = n_shard, .dtype = dtype},
-                 tag, after, work);
-}
-
-par_status par_comm_broadcast(par_comm *comm, void *data, int64_t n, par_dtype dtype, int root, par_tag tag,
-                              par_stream *after, par_work *work) {
+                                   par_dtype dtype, par_tag tag, par_stream *after,
+                                   par_work *work) {
     return start(
         comm,
-        (par__op){.kind = PAR__BROADCAST, .src = data, .dst = data, .n = n, .dtype = dtype, .peer = root},
+        (par__op){
+            .kind = PAR__REDUCE_SCATTER, .src = src, .dst = dst, .n = n_shard, .dtype = dtype},
         tag, after, work);
 }
 
-par_status par_comm_send(par_comm *comm, const void *src, int64_t n, par_dtype dtype, int peer, par_tag tag,
-                         par_stream *after, par_work *work) {
-    return start(comm, (par__op){.kind = PAR__SEND, .src = src, .n = n, .dtype = dtype, .peer = peer}, tag,
-                 after, work);
+par_status par_comm_all_gather(par_comm *comm, const void *src, void *dst, int64_t n_shard,
+                               par_dtype dtype, par_tag tag, par_stream *after, par_work *work) {
+    return start(
+        comm,
+        (par__op){.kind = PAR__ALL_GATHER, .src = src, .dst = dst, .n = n_shard, .dtype = dtype},
+        tag, after, work);
 }
 
-par_status par_comm_recv(par_comm *comm, void *dst, int64_t n, par_dtype dtype, int peer, par_tag tag,
-                         par_stream *after, par_work *work) {
-    return start(comm, (par__op){.kind = PAR__RECV, .dst = dst, .n = n, .dtype = dtype, .peer = peer}, tag,
-                 after, work);
+par_status par_comm_broadcast(par_comm *comm, void *data, int64_t n, par_dtype dtype, int root,
+                              par_tag tag, par_stream *after, par_work *work) {
+    return start(
+        comm,
+        (par__op){
+            .kind = PAR__BROADCAST, .src = data, .dst = data, .n = n, .dtype = dtype, .peer = root},
+        tag, after, work);
+}
+
+par_status par_comm_send(par_comm *comm, const void *src, int64_t n, par_dtype dtype, int peer,
+                         par_tag tag, par_stream *after, par_work *work) {
+    return start(comm,
+                 (par__op){.kind = PAR__SEND, .src = src, .n = n, .dtype = dtype, .peer = peer},
+                 tag, after, work);
+}
+
+par_status par_comm_recv(par_comm *comm, void *dst, int64_t n, par_dtype dtype, int peer,
+                         par_tag tag, par_stream *after, par_work *work) {
+    return start(comm,
+                 (par__op){.kind = PAR__RECV, .dst = dst, .n = n, .dtype = dtype, .peer = peer},
+                 tag, after, work);
 }
 
 par_status par_comm_barrier(par_comm *comm, par_tag tag) {
@@ -189,8 +206,12 @@ par_status par_comm_agree(par_comm *comm, par_status local) {
         if (comm->statuses[j] > comm->statuses[worst]) worst = j;
     par_status st = (par_status)comm->statuses[worst];
     if (st == PAR_OK) return PAR_OK;
-    par__op broadcast = {
-        .kind = PAR__BROADCAST, .src = text, .dst = text, .n = sizeof text, .dtype = PAR_U8, .peer = worst};
+    par__op broadcast = {.kind = PAR__BROADCAST,
+                         .src = text,
+                         .dst = text,
+                         .n = sizeof text,
+                         .dtype = PAR_U8,
+                         .peer = worst};
     PAR_TRY(par__host_start(comm, broadcast, tag, NULL));
     return par_fail(st, "rank %d: %s", comm->ranks[worst], text);
 }
@@ -207,6 +228,7 @@ bool par_work_done(par_work work) {
     if (!work.comm) return true;
     /* A broken transport: done, so that loops end; par_work_wait tells. */
     if (par__engine_progress(work.comm->transport, &moved) != PAR_OK) return true;
-    if (work.comm->device_state) return work.comm->device_link->done(work.comm->device_state, work.number);
+    if (work.comm->device_state)
+        return work.comm->device_link->done(work.comm->device_state, work.number);
     return !par__engine_find(work.comm, work.number);
 }

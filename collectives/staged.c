@@ -1,14 +1,15 @@
 /*
- * Device data through pinned host memory: a window is copied from the device into staging, the host engine
- * runs the operation on it, the result is copied back. The sums are the host engine's, element by element in
- * rank order, so the bits are those of host data; each window counts as an operation of its own, its bytes
- * are the same.
+ * Device data through pinned host memory: a window is copied from the device into staging, the host
+ * engine runs the operation on it, the result is copied back. The sums are the host engine's,
+ * element by element in rank order, so the bits are those of host data; each window counts as an
+ * operation of its own, its bytes are the same.
  *
- * A comm has lanes, each a queue in order with staging and a stream of its own: one for collectives and,
- * where the comm was made for pairs, one a peer and direction, so that a receive that waits for its peer
- * holds up nothing else. A lane's first operation goes through its windows in three states, moved on by
- * progress alone; the host waits in par_work_wait only. `ready` says when the buffers belong to the lane,
- * `out` when its last copy is done; waiting for the operation means that a stream waits for `out`.
+ * A comm has lanes, each a queue in order with staging and a stream of its own: one for collectives
+ * and, where the comm was made for pairs, one a peer and direction, so that a receive that waits
+ * for its peer holds up nothing else. A lane's first operation goes through its windows in three
+ * states, moved on by progress alone; the host waits in par_work_wait only. `ready` says when the
+ * buffers belong to the lane, `out` when its last copy is done; waiting for the operation means
+ * that a stream waits for `out`.
  */
 #include "collectives/device.h"
 
@@ -73,7 +74,8 @@ static par_status lane_create(staged *s, par_memory *memory, lane *l) {
         l->nbytes = pair ? PAIR_NBYTES : COLLECTIVE_NBYTES;
     if (l->nbytes < s->comm->n * ALIGNMENT) l->nbytes = s->comm->n * ALIGNMENT;
     size_t one = (size_t)((l->nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
-    PAR_TRY(par_memory_take(memory, PAR_MEM_COMM, "staging of device data", pair ? one : 2 * one, &block));
+    PAR_TRY(par_memory_take(memory, PAR_MEM_COMM, "staging of device data", pair ? one : 2 * one,
+                            &block));
     if (s->comm->measuring) return PAR_OK;
     l->in = block;
     l->out = pair ? l->in : l->in + one;
@@ -140,8 +142,8 @@ static int pieces_out(const staged *s, par__kind kind, int root) {
     return kind == PAR__SEND || (kind == PAR__BROADCAST && root == s->comm->rank) ? 0 : 1;
 }
 
-/* The widest window. That of an all-reduce holds whole shards, so that a remainder is in the last one alone
- * and the messages' bytes add up to those of one operation. */
+/* The widest window. That of an all-reduce holds whole shards, so that a remainder is in the last
+ * one alone and the messages' bytes add up to those of one operation. */
 static int64_t widest(const staged *s, const lane *l, const operation *op) {
     bool shards = op->args.kind == PAR__REDUCE_SCATTER || op->args.kind == PAR__ALL_GATHER;
     int64_t n = l->nbytes / size_of(op) / (shards ? s->comm->n : 1), p = s->comm->n;
@@ -154,8 +156,9 @@ static par_status copy_pieces(const staged *s, lane *l, const operation *op, boo
     int pieces = (in ? pieces_in : pieces_out)(s, op->args.kind, op->args.peer);
     for (int k = 0; k < pieces; k++) {
         int64_t at = (k * op->args.n + l->position) * size;
-        PAR_TRY(in ? s->device->copy(l->stream, l->in + k * width, op->args.src + at, (size_t)width)
-                   : s->device->copy(l->stream, op->args.dst + at, l->out + k * width, (size_t)width));
+        PAR_TRY(
+            in ? s->device->copy(l->stream, l->in + k * width, op->args.src + at, (size_t)width)
+               : s->device->copy(l->stream, op->args.dst + at, l->out + k * width, (size_t)width));
     }
     return PAR_OK;
 }
@@ -245,10 +248,11 @@ static par_status staged_start(void *state, const par__device_args *args, int64_
     staged *s = state;
     lane *l = lane_of(s, args->kind, args->peer);
     if (!l)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s was not made for %s: set par_comm_params.pairs", s->comm->axis,
-                 par__kind_name(args->kind));
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s was not made for %s: set par_comm_params.pairs",
+                 s->comm->axis, par__kind_name(args->kind));
     if (l->n == l->max)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s on axis %s: %d operations are under way; wait for some first",
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "%s on axis %s: %d operations are under way; wait for some first",
                  par__kind_name(args->kind), s->comm->axis, l->max);
     operation *op = &l->ring[(l->head + l->n) % l->max];
     op->args = *args;

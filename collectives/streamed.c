@@ -1,16 +1,18 @@
 /*
- * Device data by NCCL: operations are put on streams, and the host waits for nothing but the connection at
- * create. The comm's collectives have one communicator and one stream. `ready` lets it wait for the input, an
- * event an operation lets others wait for the result. Sums of 16-bit types are NCCL's, rounded at every hop,
- * where the host engine rounds once; the order of additions is NCCL's too.
+ * Device data by NCCL: operations are put on streams, and the host waits for nothing but the
+ * connection at create. The comm's collectives have one communicator and one stream. `ready` lets
+ * it wait for the input, an event an operation lets others wait for the result. Sums of 16-bit
+ * types are NCCL's, rounded at every hop, where the host engine rounds once; the order of additions
+ * is NCCL's too.
  *
- * Sends and receives have a communicator of two ranks and a stream for each ordered pair of neighbours on the
- * ring of ranks, which are those that schedules use. So a receive that was put on its stream early holds up
- * nothing but later receives from the same rank, and the k-th send of a pair meets its k-th receive: the
- * order for which the schedule checker proves that a rendezvous never blocks for ever. Two conditions stay:
- * kernels that wait for a peer must not stand before others in a hardware queue (nccl.c asks for 32), and all
- * must fit on the device beside each other (at most 4 pairs and one collective a comm, of few blocks each;
- * kernels that compute end by themselves).
+ * Sends and receives have a communicator of two ranks and a stream for each ordered pair of
+ * neighbours on the ring of ranks, which are those that schedules use. So a receive that was put on
+ * its stream early holds up nothing but later receives from the same rank, and the k-th send of a
+ * pair meets its k-th receive: the order for which the schedule checker proves that a rendezvous
+ * never blocks for ever. Two conditions stay: kernels that wait for a peer must not stand before
+ * others in a hardware queue (nccl.c asks for 32), and all must fit on the device beside each other
+ * (at most 4 pairs and one collective a comm, of few blocks each; kernels that compute end by
+ * themselves).
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -67,8 +69,8 @@ static double seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Abort every communicator, so that no kernel waits for ever, and end the transport: peers wait for what this
- * rank can no longer send. par_error() says why. */
+/* Abort every communicator, so that no kernel waits for ever, and end the transport: peers wait for
+ * what this rank can no longer send. par_error() says why. */
 static par_status break_down(streamed *s) {
     char text[768];
     snprintf(text, sizeof text, "rank %d, axis %s: %.600s", s->comm->transport->rank, s->comm->axis,
@@ -98,7 +100,8 @@ static par_status await(streamed *s, lane *l, par_event *event) {
         if (!done) par__engine_idle(t, n_idle);
         if (!done && seconds() - begin > CONNECT_S)
             PAR_FAIL(PAR_ERR_TRANSPORT,
-                     "communicator %s has not connected in %d s: a rank is gone, or none of its networks "
+                     "communicator %s has not connected in %d s: a rank is gone, or none of its "
+                     "networks "
                      "reaches the others (NCCL_DEBUG=INFO tells, NCCL_SOCKET_IFNAME chooses)",
                      l->name, CONNECT_S);
     }
@@ -164,8 +167,8 @@ static par_status open_edge(streamed *s, int low) {
     PAR_TRY(host_pair(s, first ? PAR__SEND : PAR__RECV, peer, &offer, sizeof offer, NULL));
     PAR_TRY(st);
     if (!offer.made)
-        PAR_FAIL(PAR_ERR_TRANSPORT, "axis %s: rank %d could not begin NCCL communicators", s->comm->axis,
-                 s->comm->ranks[peer]);
+        PAR_FAIL(PAR_ERR_TRANSPORT, "axis %s: rank %d could not begin NCCL communicators",
+                 s->comm->axis, s->comm->ranks[peer]);
     lane *up = lane_add(s, first ? PAR__SEND : PAR__RECV, peer, first);
     lane *down = lane_add(s, first ? PAR__RECV : PAR__SEND, peer, first);
     PAR_TRY(lane_open(s, up, offer.ids[0], 2, !first));
@@ -173,8 +176,8 @@ static par_status open_edge(streamed *s, int low) {
     return warm_up_all(s, up, 2);
 }
 
-/* Edge e of the ring joins ranks e and e + 1. Edges of one colour share no rank, and every rank goes through
- * the colours in order: no circle of waiting, and at most three rounds. */
+/* Edge e of the ring joins ranks e and e + 1. Edges of one colour share no rank, and every rank
+ * goes through the colours in order: no circle of waiting, and at most three rounds. */
 static par_status open_pairs(streamed *s) {
     int n = s->comm->n, r = s->comm->rank, mine[2] = {(r + n - 1) % n, r};
     for (int colour = 0; colour < 3; colour++)
@@ -192,18 +195,21 @@ static par_status check_places(const streamed *s) {
     size_t size = PAR__NCCL_PLACE_NBYTES;
     char mine[PAR__NCCL_PLACE_NBYTES] = "", *all = calloc((size_t)comm->n, size);
     par_status st = PAR_OK;
-    PAR_TRY(par_comm_agree(s->comm, all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for places")));
+    PAR_TRY(par_comm_agree(s->comm,
+                           all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for places")));
     strncpy(mine, s->nccl->place, sizeof mine - 1);
-    par__op args = {.kind = PAR__ALL_GATHER, .src = mine, .dst = all, .n = (int64_t)size, .dtype = PAR_U8};
+    par__op args = {
+        .kind = PAR__ALL_GATHER, .src = mine, .dst = all, .n = (int64_t)size, .dtype = PAR_U8};
     st = par__host_start(s->comm, args, connect_tag, NULL);
     for (int i = 0; st == PAR_OK && !s->nccl->shared && i < comm->n; i++)
         for (int j = 0; j < i && st == PAR_OK; j++)
             if (strcmp(all + (size_t)i * size, all + (size_t)j * size) == 0)
-                st =
-                    par_fail(PAR_ERR_UNSUPPORTED,
-                             "axis %s: ranks %d and %d are on one GPU (%s), which NCCL refuses: start one "
-                             "rank a GPU, or use --comm staged, or --allow-shared-gpu (for functional tests)",
-                             comm->axis, comm->ranks[j], comm->ranks[i], all + (size_t)i * size);
+                st = par_fail(
+                    PAR_ERR_UNSUPPORTED,
+                    "axis %s: ranks %d and %d are on one GPU (%s), which NCCL refuses: start one "
+                    "rank a GPU, or use --comm staged, or --allow-shared-gpu (for functional "
+                    "tests)",
+                    comm->axis, comm->ranks[j], comm->ranks[i], all + (size_t)i * size);
     free(all);
     return st;
 }
@@ -278,20 +284,23 @@ static lane *lane_of(streamed *s, par__kind kind, int peer) {
 
 static par_status refuse_peer(const streamed *s, const par__device_args *args) {
     if (s->n_lanes == 1)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s was not made for %s: set par_comm_params.pairs", s->comm->axis,
-                 par__kind_name(args->kind));
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s was not made for %s: set par_comm_params.pairs",
+                 s->comm->axis, par__kind_name(args->kind));
     PAR_FAIL(PAR_ERR_UNSUPPORTED,
-             "%s between ranks %d and %d of axis %s: NCCL connects the next and the previous rank alone; use "
+             "%s between ranks %d and %d of axis %s: NCCL connects the next and the previous rank "
+             "alone; use "
              "staged",
              par__kind_name(args->kind), s->comm->rank, args->peer, s->comm->axis);
 }
 
-static par_status take_place(streamed *s, const par__device_args *args, int64_t number, place **out) {
+static par_status take_place(streamed *s, const par__device_args *args, int64_t number,
+                             place **out) {
     place *at = &s->places[number % MAX_OPS];
     bool done = true;
     if (at->number > 0 && !at->waited) PAR_TRY(s->device->query(at->done, &done));
     if (!done)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s on axis %s: %d operations are under way; wait for some first",
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "%s on axis %s: %d operations are under way; wait for some first",
                  par__kind_name(args->kind), s->comm->axis, MAX_OPS);
     *out = at;
     return PAR_OK;
@@ -309,7 +318,8 @@ static void tell(const streamed *s, const par__device_args *args) {
 
 static par_status put(streamed *s, lane *l, const par__device_args *a, place *at) {
     static const par__nccl_kind kinds[PAR__KINDS] = {[PAR__ALL_REDUCE] = PAR__NCCL_ALL_REDUCE,
-                                                     [PAR__REDUCE_SCATTER] = PAR__NCCL_REDUCE_SCATTER,
+                                                     [PAR__REDUCE_SCATTER] =
+                                                         PAR__NCCL_REDUCE_SCATTER,
                                                      [PAR__ALL_GATHER] = PAR__NCCL_ALL_GATHER,
                                                      [PAR__BROADCAST] = PAR__NCCL_BROADCAST,
                                                      [PAR__SEND] = PAR__NCCL_SEND,
@@ -340,18 +350,20 @@ static par_status streamed_progress(void *state, bool *moved) {
     (void)moved;
     for (int i = 0; i < s->n_lanes; i++) {
         bool ready;
-        if (s->lanes[i].nccl && s->nccl->poll(s->lanes[i].nccl, &ready) != PAR_OK) return break_down(s);
+        if (s->lanes[i].nccl && s->nccl->poll(s->lanes[i].nccl, &ready) != PAR_OK)
+            return break_down(s);
     }
     return PAR_OK;
 }
 
-/* A work is waited for once; a place that was taken again belongs to one that was, and to wait for the later
- * operation in it harms nothing. */
+/* A work is waited for once; a place that was taken again belongs to one that was, and to wait for
+ * the later operation in it harms nothing. */
 static par_status streamed_wait(void *state, int64_t number, par_stream *then) {
     streamed *s = state;
     place *at = &s->places[number % MAX_OPS];
     bool moved;
-    if (s->comm->transport->broken) return par_fail(PAR_ERR_TRANSPORT, "%s", s->comm->transport->broken_text);
+    if (s->comm->transport->broken)
+        return par_fail(PAR_ERR_TRANSPORT, "%s", s->comm->transport->broken_text);
     PAR_TRY(streamed_progress(s, &moved));
     if (at->number == number && !at->waited) {
         at->waited = true;
@@ -367,5 +379,6 @@ static bool streamed_done(void *state, int64_t number) {
     return done;
 }
 
-const par__device_link par__streamed_link = {"nccl",        streamed_create, streamed_destroy, streamed_start,
-                                             streamed_wait, streamed_done,   streamed_progress};
+const par__device_link par__streamed_link = {"nccl",           streamed_create, streamed_destroy,
+                                             streamed_start,   streamed_wait,   streamed_done,
+                                             streamed_progress};

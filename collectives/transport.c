@@ -1,4 +1,5 @@
-/* Transports: their life, the one-rank world and the one that only measures. Links add what carries data. */
+/* Transports: their life, the one-rank world and the one that only measures. Links add what carries
+ * data. */
 #include <stdlib.h>
 #include <string.h>
 

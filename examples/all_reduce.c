@@ -1,9 +1,10 @@
 /*
- * Lesson 2: the sum of all ranks' vectors, on every rank: the operation that data parallelism is made of.
+ * Lesson 2: the sum of all ranks' vectors, on every rank: the operation that data parallelism is
+ * made of.
  *
- * The same result comes from two halves: reduce-scatter leaves each rank one shard of the sum, all-gather
- * hands the shards round. Both halves add in rank order, so the bits are the same. The recorder says what was
- * sent. mpirun -n 4 all_reduce
+ * The same result comes from two halves: reduce-scatter leaves each rank one shard of the sum,
+ * all-gather hands the shards round. Both halves add in rank order, so the bits are the same. The
+ * recorder says what was sent. mpirun -n 4 all_reduce
  */
 #include <stdio.h>
 #include <string.h>
@@ -23,7 +24,8 @@ static par_status add_up(par_comm *comm) {
     par_work work;
     for (int64_t i = 0; i < n; i++) x[i] = (float)(r + 1) / (float)(i + 1);
 
-    /* Started here, done after par_work_wait: between the two, x and sum belong to the operation. */
+    /* Started here, done after par_work_wait: between the two, x and sum belong to the
+     * operation. */
     PAR_TRY(par_comm_all_reduce(comm, x, sum, n, PAR_F32, tag, NULL, &work));
     /* ... compute something else here ... */
     PAR_TRY(par_work_wait(work, NULL));

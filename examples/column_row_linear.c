@@ -1,7 +1,8 @@
 /*
- * The course, step 3: column- and row-parallel linear layers. y = relu(x W1ᵀ) W2ᵀ with W1 cut by rows and W2
- * by columns: every rank multiplies its share, and one all-reduce completes y. The result is compared with
- * the whole matrices on every rank: the same numbers up to the order of additions.
+ * The course, step 3: column- and row-parallel linear layers. y = relu(x W1ᵀ) W2ᵀ with W1 cut by
+ * rows and W2 by columns: every rank multiplies its share, and one all-reduce completes y. The
+ * result is compared with the whole matrices on every rank: the same numbers up to the order of
+ * additions.
  *
  *   mpirun -n 4 build/examples/column_row_linear
  */
@@ -15,7 +16,8 @@
 
 enum { B = 4, C = 16, F = 48 };
 
-/* Weights are functions of their global index: a rank draws its rows and columns without the others. */
+/* Weights are functions of their global index: a rank draws its rows and columns without the
+ * others. */
 static float weight(int stream, int row, int column) {
     return (float)par_random_normal(1, (uint64_t)stream, (uint64_t)(row * 1000 + column)) / 4;
 }
@@ -39,7 +41,8 @@ static par_status tp_comm(par_transport *transport, par_memory *memory, par_comm
     int n = par_transport_size(transport), *ranks = malloc((size_t)n * sizeof *ranks);
     if (!ranks) PAR_FAIL(PAR_ERR_MEMORY, "no memory for %d ranks", n);
     for (int i = 0; i < n; i++) ranks[i] = i;
-    par_comm_params params = {.axis = "tp", .ranks = ranks, .n = n, .max_nbytes = B * C * sizeof(float)};
+    par_comm_params params = {
+        .axis = "tp", .ranks = ranks, .n = n, .max_nbytes = B * C * sizeof(float)};
     par_status st = par_comm_create(transport, &params, memory, out);
     free(ranks);
     return st;
@@ -51,11 +54,13 @@ static par_status compare(par_comm *tp) {
     double largest = 0;
     for (int i = 0; i < B * C; i++) x[i] = (float)par_random_normal(1, 0, (uint64_t)i);
     partial_mlp(x, first, last - first, y);
-    PAR_TRY(par_comm_all_reduce(tp, y, y, B * C, PAR_F32, (par_tag){"activations", 0, -1, -1}, NULL, NULL));
+    PAR_TRY(par_comm_all_reduce(tp, y, y, B * C, PAR_F32, (par_tag){"activations", 0, -1, -1}, NULL,
+                                NULL));
     partial_mlp(x, 0, F, whole);
     for (int i = 0; i < B * C; i++) largest = fmax(largest, fabs((double)y[i] - whole[i]));
-    printf("rank %d holds hidden units %d..%d; y[0] = %.6f, largest difference from one rank %.1e\n", r,
-           first, last - 1, (double)y[0], largest);
+    printf(
+        "rank %d holds hidden units %d..%d; y[0] = %.6f, largest difference from one rank %.1e\n",
+        r, first, last - 1, (double)y[0], largest);
     return PAR_OK;
 }
 
@@ -68,7 +73,8 @@ static par_status run(par_transport *transport) {
     PAR_TRY(par_memory_create_measuring(&plan)); /* first measure, then take */
     PAR_TRY_GOTO(tp_comm(transport, plan, &tp), out_plan);
     par_comm_destroy(&tp);
-    PAR_TRY_GOTO(par_memory_create(&backend->memory, &backend->host_memory, plan, &memory), out_plan);
+    PAR_TRY_GOTO(par_memory_create(&backend->memory, &backend->host_memory, plan, &memory),
+                 out_plan);
     PAR_TRY_GOTO(tp_comm(transport, memory, &tp), out_memory);
     st = compare(tp);
     par_comm_destroy(&tp);
@@ -85,7 +91,8 @@ int main(int argc, char **argv) {
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
     par_status st = par_transport_create_mpi(MPI_COMM_WORLD, NULL, &transport);
     if (st == PAR_OK) st = run(transport);
-    if (st != PAR_OK) fprintf(stderr, "column_row_linear: %s: %s\n", par_status_text(st), par_error());
+    if (st != PAR_OK)
+        fprintf(stderr, "column_row_linear: %s: %s\n", par_status_text(st), par_error());
     par_transport_destroy(&transport);
     MPI_Finalize();
     return st != PAR_OK;

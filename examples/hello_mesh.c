@@ -1,9 +1,9 @@
 /*
  * Lesson 1: ranks and the mesh.
  *
- * mpirun starts the same program several times. The mesh gives each copy, a rank, coordinates along three
- * axes: tp ranks share each matrix, pp ranks share the layers, dp ranks share the batch. Run it with any
- * number of ranks: mpirun -n 8 hello_mesh 2 2        (tp 2, pp 2; dp is what remains)
+ * mpirun starts the same program several times. The mesh gives each copy, a rank, coordinates along
+ * three axes: tp ranks share each matrix, pp ranks share the layers, dp ranks share the batch. Run
+ * it with any number of ranks: mpirun -n 8 hello_mesh 2 2        (tp 2, pp 2; dp is what remains)
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,15 +21,17 @@ static par_status hello(par_transport *world, int tp, int pp) {
     int dp = par_transport_size(world) / (tp * pp);
     par_layout layout = {.size = {[PAR_TP] = tp, [PAR_DP] = dp > 0 ? dp : 1, [PAR_PP] = pp}};
 
-    /* NULL: staging for communication comes from malloc. A trainer gives a par_memory, to plan it. */
+    /* NULL: staging for communication comes from malloc. A trainer gives a par_memory, to plan
+     * it. */
     PAR_TRY(par_mesh_create(world, &layout, NULL, NULL, &mesh));
     par_status st = par_mesh_print(mesh, print_line, NULL);
 
     /* An axis is a communicator of the ranks that differ along that axis only. */
     const par_comm *tp_group = mesh->axis[PAR_TP];
     if (mesh->rank == mesh->size - 1)
-        printf("rank %d is number %d of the %d ranks of its tp group, which starts at rank %d\n", mesh->rank,
-               par_comm_rank(tp_group), par_comm_size(tp_group), par_comm_world_rank(tp_group, 0));
+        printf("rank %d is number %d of the %d ranks of its tp group, which starts at rank %d\n",
+               mesh->rank, par_comm_rank(tp_group), par_comm_size(tp_group),
+               par_comm_world_rank(tp_group, 0));
     par_mesh_destroy(&mesh);
     return st;
 }

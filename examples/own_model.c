@@ -1,6 +1,6 @@
 /*
- * The course, step 5: a model of your own in three dimensions. residual_mlp.c is the model, about 100 lines;
- * this is all that a program needs to train it.
+ * The course, step 5: a model of your own in three dimensions. residual_mlp.c is the model, about
+ * 100 lines; this is all that a program needs to train it.
  *
  *   mpirun -n 8 build/examples/own_model
  */
@@ -14,8 +14,8 @@
 static par_status train(par_transport *transport, par_trainer *trainer, const par_source *source) {
     for (int step = 1; step <= 200; step++) {
         par_vote vote;
-        PAR_TRY(
-            par_trainer_step(trainer, source, (float)par_lr_cosine(step, 3e-3, 3e-4, 10, 200), false, &vote));
+        PAR_TRY(par_trainer_step(trainer, source, (float)par_lr_cosine(step, 3e-3, 3e-4, 10, 200),
+                                 false, &vote));
         if (par_transport_rank(transport) == 0 && (step == 1 || step % 20 == 0))
             printf("step %3d/200 | loss %.5f | norm %.4f\n", step, vote.loss, vote.grad_norm);
     }

@@ -1,6 +1,7 @@
 /*
- * The course, step 4: schedules are data. Makes the lists of all stages, proves them with the checker, and
- * draws what a step looks like and how large its bubble is. Needs neither MPI nor a model.
+ * The course, step 4: schedules are data. Makes the lists of all stages, proves them with the
+ * checker, and draws what a step looks like and how large its bubble is. Needs neither MPI nor a
+ * model.
  *
  *   build/examples/pipeline [stages [micro-batches [chunks]]]
  */
@@ -11,7 +12,8 @@
 
 enum { MAX_STAGES = 64 };
 
-static par_status draw(par_schedule *const *schedules, int p, int m, int v, par_schedule_kind kind) {
+static par_status draw(par_schedule *const *schedules, int p, int m, int v,
+                       par_schedule_kind kind) {
     static char text[65536];
     const par_schedule_cost cost = {.forward = v, .backward = 2 * v, .transfer = 0};
     double total, bubble;
@@ -19,7 +21,8 @@ static par_status draw(par_schedule *const *schedules, int p, int m, int v, par_
     PAR_TRY(par_schedule_simulate(schedules, p, &cost, &total, &bubble));
     PAR_TRY(par_schedule_gantt(schedules, p, &cost, 160, text, sizeof text));
     printf("%s: %d stages, %d micro-batches, %d chunks a stage; bubble %.3f, ideal %.3f\n%s\n",
-           par_schedule_kind_name(kind), p, m, v, bubble, par_schedule_ideal_bubble(kind, p, m, v), text);
+           par_schedule_kind_name(kind), p, m, v, bubble, par_schedule_ideal_bubble(kind, p, m, v),
+           text);
     return PAR_OK;
 }
 
@@ -40,9 +43,11 @@ static int argument(int argc, char **argv, int i, int otherwise) {
 }
 
 int main(int argc, char **argv) {
-    int p = argument(argc, argv, 1, 4), m = argument(argc, argv, 2, 8), v = argument(argc, argv, 3, 2);
+    int p = argument(argc, argv, 1, 4), m = argument(argc, argv, 2, 8),
+        v = argument(argc, argv, 3, 2);
     if (p < 1 || p > MAX_STAGES || m < 1 || v < 1) {
-        fprintf(stderr, "pipeline: stages must be 1..%d, micro-batches and chunks at least 1\n", MAX_STAGES);
+        fprintf(stderr, "pipeline: stages must be 1..%d, micro-batches and chunks at least 1\n",
+                MAX_STAGES);
         return 2;
     }
     par_status st = show(PAR_SCHEDULE_GPIPE, p, m, 1);

@@ -1,8 +1,8 @@
 /*
- * A residual multilayer perceptron through par_module_ops: blocks y = x + W2 relu(W1 x) + b, and the squared
- * error. Blocks are tensor parallel (Shoeybi et al. 2019): W1 is cut by rows, W2 by columns, one all-reduce
- * forward and one backward make y and dx equal on every tp rank; b is held by all of them. B samples, C
- * channels, F hidden ones of this rank.
+ * A residual multilayer perceptron through par_module_ops: blocks y = x + W2 relu(W1 x) + b, and
+ * the squared error. Blocks are tensor parallel (Shoeybi et al. 2019): W1 is cut by rows, W2 by
+ * columns, one all-reduce forward and one backward make y and dx equal on every tp rank; b is held
+ * by all of them. B samples, C channels, F hidden ones of this rank.
  */
 #include "residual_mlp.h"
 
@@ -19,8 +19,8 @@ typedef struct {
 } mlp;
 
 /* c[m,n] = a[m,k] b[k,n] + beta c, where a steps (ai, ak) elements and b (bk, bj). */
-static void multiply(float *c, int64_t m, int64_t n, int64_t k, const float *a, int64_t ai, int64_t ak,
-                     const float *b, int64_t bk, int64_t bj, float beta) {
+static void multiply(float *c, int64_t m, int64_t n, int64_t k, const float *a, int64_t ai,
+                     int64_t ak, const float *b, int64_t bk, int64_t bj, float beta) {
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
             double sum = beta == 0 ? 0 : c[i * n + j];
@@ -34,12 +34,13 @@ static par_status sum_over_tp(const mlp *s, const par_call *call, float *x) {
     return par_comm_all_reduce(s->tp, x, x, s->B * s->C, PAR_F32, tag, call->stream, NULL);
 }
 
-/* [rows, columns], cut over tp along dimension `cut`; -1: a copy on every tp rank, of which the first counts.
- */
-static par_status parameter(mlp *s, par_build *build, const char *name, int64_t rows, int64_t columns,
-                            int cut, par_param **out) {
+/* [rows, columns], cut over tp along dimension `cut`; -1: a copy on every tp rank, of which the
+ * first counts. */
+static par_status parameter(mlp *s, par_build *build, const char *name, int64_t rows,
+                            int64_t columns, int cut, par_param **out) {
     int p = par_comm_size(s->tp), rank = par_comm_rank(s->tp);
-    par_param_spec spec = {.ndim = columns > 1 ? 2 : 1, .decay = columns > 1, .global = {rows, columns}};
+    par_param_spec spec = {
+        .ndim = columns > 1 ? 2 : 1, .decay = columns > 1, .global = {rows, columns}};
     snprintf(spec.name, sizeof spec.name, "%d.%s", s->base.layer, name);
     for (int d = 0; d < 2; d++)
         spec.extent[d] = spec.local[d] = d == cut ? spec.global[d] / p : spec.global[d];
@@ -95,8 +96,8 @@ static par_status mlp_forward(par_module *module, const par_call *call, const pa
 static par_status mlp_backward(par_module *module, const par_call *call, const par_tensor *x_,
                                const par_tensor *dy_, par_tensor *dx_) {
     mlp *s = (mlp *)module;
-    const float *x = x_->data, *dy = dy_ ? dy_->data : NULL, *targets = call->targets, *h = call->stash,
-                one = 1;
+    const float *x = x_->data, *dy = dy_ ? dy_->data : NULL, *targets = call->targets,
+                *h = call->stash, one = 1;
     float *dx = dx_ ? dx_->data : NULL, *dh = call->scratch;
     int64_t B = s->B, C = s->C, F = s->F;
     if (!s->w1) {
@@ -120,8 +121,10 @@ static void mlp_destroy(par_module *module) {
 }
 
 static par_status create(const void *config, int index, par_module **out) {
-    static const par_module_ops ops = {
-        .build = mlp_build, .forward = mlp_forward, .backward = mlp_backward, .destroy = mlp_destroy};
+    static const par_module_ops ops = {.build = mlp_build,
+                                       .forward = mlp_forward,
+                                       .backward = mlp_backward,
+                                       .destroy = mlp_destroy};
     mlp *s = calloc(1, sizeof *s);
     if (!s) PAR_FAIL(PAR_ERR_MEMORY, "no memory for module %d", index);
     s->base.ops = &ops;
@@ -144,7 +147,8 @@ static par_status read_samples(void *user, int64_t first, int64_t n, void *x, vo
     const residual_mlp_config *c = user;
     float *in = x, *out = targets;
     for (int64_t i = 0; i < n * c->channels; i++)
-        in[i] = (float)par_random_normal(1, (uint64_t)(first + i / c->channels), (uint64_t)(i % c->channels));
+        in[i] = (float)par_random_normal(1, (uint64_t)(first + i / c->channels),
+                                         (uint64_t)(i % c->channels));
     for (int64_t i = 0; i < n * c->channels; i++) {
         int64_t next = (i + 1) % c->channels ? i + 1 : i + 1 - c->channels;
         out[i] = sinf(in[i]) * in[next];

@@ -3,8 +3,9 @@
  *
  *     mpirun -n 64 ./train_llm --tp 2 --pp 4 --dp 8
  *
- * In order: what depends on the options alone (no communication), what depends on files (one agreement), the
- * trainer, the loop. Every rank leaves with the same exit code; rank 0 alone prints.
+ * In order: what depends on the options alone (no communication), what depends on files (one
+ * agreement), the trainer, the loop. Every rank leaves with the same exit code; rank 0 alone
+ * prints.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -35,8 +36,8 @@ static int exit_code(par_status st) {
     }
 }
 
-static par_status evaluate(const run *r, par_trainer *trainer, const data *d, const world *w, observer *o,
-                           int64_t step) {
+static par_status evaluate(const run *r, par_trainer *trainer, const data *d, const world *w,
+                           observer *o, int64_t step) {
     par_source source = par_sampler_source(d->validation);
     double loss, begin = world_seconds();
     PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, &loss));
@@ -53,8 +54,8 @@ static bool due(int64_t step, int64_t every, int64_t last) {
 }
 
 /* Rank 0: the step line where it is due, and progress. */
-static void report_after(const run *r, const par_trainer *trainer, int64_t step, bool first, double lr,
-                         double seconds, const par_vote *vote) {
+static void report_after(const run *r, const par_trainer *trainer, int64_t step, bool first,
+                         double lr, double seconds, const par_vote *vote) {
     bool last = vote->stop || step == r->set.steps;
     report_time(seconds, vote);
     if (last || first || vote->skipped || due(step, r->set.log_every, r->set.steps))
@@ -62,28 +63,32 @@ static void report_after(const run *r, const par_trainer *trainer, int64_t step,
     if (!last) report_progress(r, step);
 }
 
-/* The loop's place: steps that have ended, the last one's vote, and what signals have asked for since. */
+/* The loop's place: steps that have ended, the last one's vote, and what signals have asked for
+ * since. */
 typedef struct {
     int64_t first, ended;
     par_vote vote;
     int asked;
 } place;
 
-static par_status end_step(const run *r, const world *w, par_trainer *trainer, observer *o, place *at) {
+static par_status end_step(const run *r, const world *w, par_trainer *trainer, observer *o,
+                           place *at) {
     int asked = ASKED_NOTHING;
     double lr = options_lr(&r->set, at->ended + 1);
     PAR_TRY(par_trainer_step_end(trainer, &at->vote));
     double seconds = par_trainer_times(trainer)->total;
     at->ended++;
     observer_step(o, at->ended, lr, seconds, &at->vote, par_trainer_times(trainer));
-    if (w->rank == 0) report_after(r, trainer, at->ended, at->ended == at->first, lr, seconds, &at->vote);
+    if (w->rank == 0)
+        report_after(r, trainer, at->ended, at->ended == at->first, lr, seconds, &at->vote);
     if (at->vote.stop) PAR_TRY(checkpoint_agree(w, &asked));
     if (asked > at->asked) at->asked = asked;
     return PAR_OK;
 }
 
 /* With no step under way: the checkpoint that is due, and whether a signal ends the run. */
-static par_status after_steps(const run *r, const world *w, const data *d, par_trainer *trainer, place *at) {
+static par_status after_steps(const run *r, const world *w, const data *d, par_trainer *trainer,
+                              place *at) {
     const settings *s = &r->set;
     int64_t step = at->ended;
     int asked = at->asked;
@@ -96,13 +101,12 @@ static par_status after_steps(const run *r, const world *w, const data *d, par_t
     return par_fail(PAR_ERR_STOPPED, "by a signal, after step %lld", (long long)step);
 }
 
-/* Steps until the last one, an error, or a vote to stop. Where the device works behind the host one step
- * stays begun while the next is, so that the device never waits; what a step leads to comes after all have
- * ended. A run may have been stopped between a checkpoint and the validation that was due after it: then it
- * comes first.
- */
-static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t done,
-                        observer *o) {
+/* Steps until the last one, an error, or a vote to stop. Where the device works behind the host one
+ * step stays begun while the next is, so that the device never waits; what a step leads to comes
+ * after all have ended. A run may have been stopped between a checkpoint and the validation that
+ * was due after it: then it comes first. */
+static par_status train(const run *r, const world *w, const data *d, par_trainer *trainer,
+                        int64_t done, observer *o) {
     const settings *s = &r->set;
     bool behind = !par_trainer_backend(trainer)->on_host;
     par_source source = par_sampler_source(d->train);
@@ -165,7 +169,8 @@ static par_status train_with_trainer(const run *r, world *w, const data *d, par_
     return st;
 }
 
-static par_status train_with_data(const run *r, world *w, const data *d, par_import *import, sampler **p) {
+static par_status train_with_data(const run *r, world *w, const data *d, par_import *import,
+                                  sampler **p) {
     par_trainer *trainer = NULL;
     observer *o = NULL;
     PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
@@ -272,7 +277,8 @@ int main(int argc, char **argv) {
     par_problems problems = {0};
     int size, rank;
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
-    signal(SIGXFSZ, SIG_IGN); /* a file at the limit of its size is an error of write, with a message */
+    signal(SIGXFSZ,
+           SIG_IGN); /* a file at the limit of its size is an error of write, with a message */
     if (world_begin(&size, &rank) != EXIT_OK) return EXIT_RUNTIME;
     options_parse(&r.set, argc, argv, &problems);
     show_and_end(&r.set, rank);

@@ -1,6 +1,7 @@
 /*
- * Checkpoints of train_llm: signals, saving, resuming. A signal reaches ranks at different times: it only
- * sets a flag, the step's vote carries it to all, and one more agreement says what was asked.
+ * Checkpoints of train_llm: signals, saving, resuming. A signal reaches ranks at different times:
+ * it only sets a flag, the step's vote carries it to all, and one more agreement says what was
+ * asked.
  */
 #define _XOPEN_SOURCE 700
 #include <math.h>
@@ -21,9 +22,9 @@ static void on_signal(int number) {
 }
 
 /*
- * On a stack of their own: a signal that interrupts a generated GEMM kernel was seen to leave its frame in
- * the heap, as such kernels may use the stack pointer for other things. 64 KiB hold the frame of any register
- * set.
+ * On a stack of their own: a signal that interrupts a generated GEMM kernel was seen to leave its
+ * frame in the heap, as such kernels may use the stack pointer for other things. 64 KiB hold the
+ * frame of any register set.
  */
 void checkpoint_catch_signals(void) {
     static char stack[1 << 16];
@@ -49,32 +50,36 @@ par_status checkpoint_agree(const world *w, int *asked) {
 
 /* The shape, so that another model is refused by a difference that a person can read. */
 static void describe_model(const par_transformer_config *c, char *text, size_t nbytes) {
-    snprintf(text, nbytes,
-             "%s, V %lld T %lld P %lld L %lld C %lld H %lld K %lld D %lld F %lld, %s eps %g, %s %g, "
-             "scaling %g %g %g %lld, %s%s%s, dropout %g %g",
-             c->name, (long long)c->vocab, (long long)c->tokens, (long long)c->positions,
-             (long long)c->layers, (long long)c->channels, (long long)c->heads, (long long)c->kv_heads,
-             (long long)c->head_size, (long long)c->mlp, c->rmsnorm ? "rmsnorm" : "layernorm",
-             (double)c->norm_eps, c->rope ? "rope" : "positions", c->rope_theta, c->rope_scaling.factor,
-             c->rope_scaling.low_freq_factor, c->rope_scaling.high_freq_factor,
-             (long long)c->rope_scaling.original_positions,
-             c->swiglu     ? "swiglu"
-             : c->gelu_erf ? "gelu erf"
-                           : "gelu tanh",
-             c->bias ? ", bias" : "", c->tied ? ", tied" : "", (double)c->dropout,
-             (double)c->attention_dropout);
+    snprintf(
+        text, nbytes,
+        "%s, V %lld T %lld P %lld L %lld C %lld H %lld K %lld D %lld F %lld, %s eps %g, %s %g, "
+        "scaling %g %g %g %lld, %s%s%s, dropout %g %g",
+        c->name, (long long)c->vocab, (long long)c->tokens, (long long)c->positions,
+        (long long)c->layers, (long long)c->channels, (long long)c->heads, (long long)c->kv_heads,
+        (long long)c->head_size, (long long)c->mlp, c->rmsnorm ? "rmsnorm" : "layernorm",
+        (double)c->norm_eps, c->rope ? "rope" : "positions", c->rope_theta, c->rope_scaling.factor,
+        c->rope_scaling.low_freq_factor, c->rope_scaling.high_freq_factor,
+        (long long)c->rope_scaling.original_positions,
+        c->swiglu     ? "swiglu"
+        : c->gelu_erf ? "gelu erf"
+                      : "gelu tanh",
+        c->bias ? ", bias" : "", c->tied ? ", tied" : "", (double)c->dropout,
+        (double)c->attention_dropout);
 }
 
-static void describe_options(const run *r, const world *w, const data *d, char *text, size_t nbytes) {
+static void describe_options(const run *r, const world *w, const data *d, char *text,
+                             size_t nbytes) {
     const settings *s = &r->set;
-    snprintf(text, nbytes,
-             "steps %lld, lr %g to %g, warm-up %lld, nonfinite %s, training tokens %lld, threads %d",
-             (long long)s->steps, s->lr, s->min_lr, (long long)s->warmup, s->nonfinite,
-             (long long)(d->cut - d->begin), w->threads);
+    snprintf(
+        text, nbytes,
+        "steps %lld, lr %g to %g, warm-up %lld, nonfinite %s, training tokens %lld, threads %d",
+        (long long)s->steps, s->lr, s->min_lr, (long long)s->warmup, s->nonfinite,
+        (long long)(d->cut - d->begin), w->threads);
 }
 
 static void print_notes(const par_checkpoint_result *result) {
-    for (const char *line = result->notes.text; *line; line += strcspn(line, "\n"), line += *line == '\n')
+    for (const char *line = result->notes.text; *line;
+         line += strcspn(line, "\n"), line += *line == '\n')
         printf("note: checkpoint: %.*s\n", (int)strcspn(line, "\n"), line);
 }
 
@@ -84,15 +89,15 @@ par_status checkpoint_check(const run *r, const world *w, par_trainer *trainer) 
     par_checkpoint_result *result = calloc(1, sizeof *result);
     const par_checkpoint_params params = {
         .directory = r->set.save, .keep = (int)r->set.keep, .check_only = true};
-    par_status st =
-        par_comm_agree(w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
+    par_status st = par_comm_agree(
+        w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
     if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
     free(result);
     return st;
 }
 
-par_status checkpoint_save(const run *r, const world *w, const data *d, par_trainer *trainer, int64_t step,
-                           double loss) {
+par_status checkpoint_save(const run *r, const world *w, const data *d, par_trainer *trainer,
+                           int64_t step, double loss) {
     const settings *s = &r->set;
     char model[1024], options[1024];
     double begin = world_seconds();
@@ -100,8 +105,8 @@ par_status checkpoint_save(const run *r, const world *w, const data *d, par_trai
     describe_model(&r->config, model, sizeof model);
     describe_options(r, w, d, options, sizeof options);
     par_checkpoint_result *result = calloc(1, sizeof *result);
-    par_status st =
-        par_comm_agree(w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
+    par_status st = par_comm_agree(
+        w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
     const par_checkpoint_params params = {.directory = s->save,
                                           .keep = (int)s->keep,
                                           .step = step,
@@ -130,9 +135,10 @@ static par_status resume(const run *r, const world *w, const data *d, par_traine
     const char *directory = automatic ? s->save : s->resume;
     PAR_TRY(par_trainer_resume(trainer, directory, &about, result));
     if (!*result->path && (!automatic || s->sample))
-        return par_fail(PAR_ERR_IO,
-                        "--resume %s: there is no checkpoint in it; legal: a directory that --save made",
-                        directory);
+        return par_fail(
+            PAR_ERR_IO,
+            "--resume %s: there is no checkpoint in it; legal: a directory that --save made",
+            directory);
     if (w->rank != 0) return PAR_OK;
     /* options of a training differ, and that it is over, when there is none */
     if (!s->sample) print_notes(result);
@@ -149,8 +155,8 @@ par_status checkpoint_resume(const run *r, const world *w, const data *d, par_tr
                              beginning *from) {
     if (!r->set.resume) return PAR_OK;
     par_checkpoint_result *result = calloc(1, sizeof *result);
-    par_status st =
-        par_comm_agree(w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
+    par_status st = par_comm_agree(
+        w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
     if (st == PAR_OK) st = resume(r, w, d, trainer, result);
     if (st == PAR_OK) *from = (beginning){result->step, result->loss};
     free(result);

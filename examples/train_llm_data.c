@@ -1,7 +1,7 @@
 /*
  * The data of train_llm: one token file, its first part for training, its last part for validation.
- * Everything that depends on the file is checked before the model is built, on every rank; the caller agrees
- * on the result.
+ * Everything that depends on the file is checked before the model is built, on every rank; the
+ * caller agrees on the result.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -25,7 +25,8 @@ static par_status check_vocabulary(const run *r, const world *w, const par_token
     return par_fail(
         PAR_ERR_OPTION,
         "%s: holds token %lld; the model %s has a vocabulary of %lld; legal: --vocab %lld or more",
-        data_path(&r->set), (long long)max, r->config.name, (long long)r->config.vocab, (long long)max + 1);
+        data_path(&r->set), (long long)max, r->config.name, (long long)r->config.vocab,
+        (long long)max + 1);
 }
 
 static par_status create_samplers(const run *r, data *d) {
@@ -52,20 +53,22 @@ static par_status create_samplers(const run *r, data *d) {
 par_status data_open(const run *r, const world *w, data *d) {
     const char *path = data_path(&r->set);
     if (!path)
-        return par_fail(PAR_ERR_OPTION,
-                        "--data: is missing; legal: a token file (Megatron, llm.c, nanoGPT). ./quickstart "
-                        "makes %s of the "
-                        "text on this machine, `build/launcher/par data` of any text",
-                        quickstart_tokens);
+        return par_fail(
+            PAR_ERR_OPTION,
+            "--data: is missing; legal: a token file (Megatron, llm.c, nanoGPT). ./quickstart "
+            "makes %s of the "
+            "text on this machine, `build/launcher/par data` of any text",
+            quickstart_tokens);
     PAR_TRY(par_tokens_open(path, &d->tokens));
     int64_t n = par_tokens_n(d->tokens), shortest = r->config.tokens + 1;
     d->end = n;
     d->cut = n - (int64_t)((double)n * r->set.split);
     if (d->cut < shortest || (d->cut < n && n - d->cut < shortest))
-        return par_fail(PAR_ERR_OPTION,
-                        "%s: has %lld tokens, %lld of them for validation; legal: --tokens + 1 = %lld or "
-                        "more in each part",
-                        path, (long long)n, (long long)(n - d->cut), (long long)shortest);
+        return par_fail(
+            PAR_ERR_OPTION,
+            "%s: has %lld tokens, %lld of them for validation; legal: --tokens + 1 = %lld or "
+            "more in each part",
+            path, (long long)n, (long long)(n - d->cut), (long long)shortest);
     PAR_TRY(check_vocabulary(r, w, d->tokens));
     return create_samplers(r, d);
 }
@@ -83,7 +86,8 @@ typedef struct {
 } bigram_table;
 
 /* Walk the pairs of tokens [begin, end): count them, or add up -log p of the counts. */
-static par_status walk(const par_tokens *tokens, int64_t begin, int64_t end, bigram_table *t, bool count) {
+static par_status walk(const par_tokens *tokens, int64_t begin, int64_t end, bigram_table *t,
+                       bool count) {
     enum { CHUNK = 1 << 14 };
     int32_t block[CHUNK + 1];
     for (int64_t first = begin; first + 1 < end; first += CHUNK) {
@@ -108,11 +112,13 @@ par_status data_bigram(const data *d, int64_t vocab, double *nats) {
         return par_fail(PAR_ERR_OPTION, "--bigram: a vocabulary of %lld; legal: up to 4096",
                         (long long)vocab);
     if (!d->validation)
-        return par_fail(PAR_ERR_OPTION, "--bigram: needs a validation part; legal: --split above 0");
+        return par_fail(PAR_ERR_OPTION,
+                        "--bigram: needs a validation part; legal: --split above 0");
     t.pairs = calloc((size_t)(vocab * vocab), sizeof *t.pairs);
     t.firsts = calloc((size_t)vocab, sizeof *t.firsts);
-    par_status st =
-        t.pairs && t.firsts ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a bigram table");
+    par_status st = t.pairs && t.firsts
+                        ? PAR_OK
+                        : par_fail(PAR_ERR_MEMORY, "no host memory for a bigram table");
     if (st == PAR_OK) st = walk(d->tokens, d->begin, d->cut, &t, true);
     if (st == PAR_OK) st = walk(d->tokens, d->cut, d->end, &t, false);
     if (st == PAR_OK) *nats = t.nats / (double)(d->end - d->cut - 1);

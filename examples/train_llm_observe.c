@@ -1,7 +1,8 @@
 /*
- * What train_llm keeps of a run besides its output: the log of JSON lines, the loss curve, the communication
- * matrix. A log or a curve that cannot be opened is refused before the first step, on all ranks; one that
- * cannot be written later is reported once and given up, since a full disk is no reason to end a training.
+ * What train_llm keeps of a run besides its output: the log of JSON lines, the loss curve, the
+ * communication matrix. A log or a curve that cannot be opened is refused before the first step, on
+ * all ranks; one that cannot be written later is reported once and given up, since a full disk is
+ * no reason to end a training.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -111,7 +112,8 @@ static par_status check_matrix_file(const char *path) {
     struct stat info;
     if (stat(path, &info) == 0) {
         FILE *file = S_ISREG(info.st_mode) ? fopen(path, "a") : NULL;
-        if (!file) return par_fail(PAR_ERR_IO, "%s: is no file that can be written to; legal: one", path);
+        if (!file)
+            return par_fail(PAR_ERR_IO, "%s: is no file that can be written to; legal: one", path);
         fclose(file);
         return PAR_OK;
     }
@@ -125,15 +127,17 @@ static void report_past(const observer *o, const settings *s, const beginning *f
     if (!from->step) return;
     for (int64_t i = 0; i < o->past.n; i++) n += !o->past.points[i].validation;
     if (s->log)
-        printf("log: %s goes on after step %lld; %lld records of later steps were taken out\n", s->log, begin,
-               (long long)o->past.n_dropped);
-    if (s->log && n < begin) printf("note: log: it holds %lld of the %lld steps so far\n", n, begin);
+        printf("log: %s goes on after step %lld; %lld records of later steps were taken out\n",
+               s->log, begin, (long long)o->past.n_dropped);
+    if (s->log && n < begin)
+        printf("note: log: it holds %lld of the %lld steps so far\n", n, begin);
     if (s->curve && !s->log)
-        printf("note: --curve %s: begins at step %lld, as no --log has the steps before\n", s->curve,
-               begin + 1);
+        printf("note: --curve %s: begins at step %lld, as no --log has the steps before\n",
+               s->curve, begin + 1);
 }
 
-/* Rank 0's files; the curve is written at once, so that a bad path is known before the first step. */
+/* Rank 0's files; the curve is written at once, so that a bad path is known before the first
+ * step. */
 static par_status open_files(observer *o, const run *r, const world *w, const data *d,
                              const beginning *from) {
     const settings *s = &r->set;
@@ -144,7 +148,8 @@ static par_status open_files(observer *o, const run *r, const world *w, const da
     if (s->comm_matrix_svg) PAR_TRY(check_matrix_file(s->comm_matrix_svg));
     if (s->curve) PAR_TRY(create_curve(o, r));
     for (int64_t i = 0; i < o->past.n; i++)
-        if (o->past.points[i].validation && o->past.points[i].step == from->step) o->has_validation = true;
+        if (o->past.points[i].validation && o->past.points[i].step == from->step)
+            o->has_validation = true;
     report_past(o, s, from);
     return s->curve ? par_curve_write(o->curve, s->curve) : PAR_OK;
 }
@@ -162,7 +167,8 @@ static bool wants_matrix(const settings *s) {
     return s->comm_matrix || s->comm_matrix_csv || s->comm_matrix_svg;
 }
 
-par_status observer_create(const run *r, world *w, const data *d, const beginning *from, observer **out) {
+par_status observer_create(const run *r, world *w, const data *d, const beginning *from,
+                           observer **out) {
     observer *o = calloc(1, sizeof *o);
     par_status st = o ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for an observer");
     if (st == PAR_OK && w->rank == 0) st = open_files(o, r, w, d, from);
@@ -208,8 +214,10 @@ bool observer_has_validation(const observer *o) {
     return o->has_validation;
 }
 
-/* All that differs between two runs with the same bits stands in one object, the line's last field. */
-static void log_measured(par_log *log, double seconds, const par_vote *vote, const par_step_times *t) {
+/* All that differs between two runs with the same bits stands in one object, the line's last
+ * field. */
+static void log_measured(par_log *log, double seconds, const par_vote *vote,
+                         const par_step_times *t) {
     par_log_object(log, "measured");
     par_log_real(log, "seconds", seconds);
     par_log_real(log, "tokens_per_s", (double)vote->n_targets / seconds);
@@ -256,7 +264,8 @@ void observer_step(observer *o, int64_t step, double lr, double seconds, const p
     if (vote->stop) log_signal(o, step);
 }
 
-void observer_validation(observer *o, const run *r, int64_t step, double loss, int64_t n, double seconds) {
+void observer_validation(observer *o, const run *r, int64_t step, double loss, int64_t n,
+                         double seconds) {
     o->evaluations++;
     if (o->curve) par_curve_add(o->curve, true, step, loss);
     write_curve(o, r);
@@ -298,7 +307,8 @@ par_status observer_matrix(observer *o, const run *r, world *w) {
     par_status st = PAR_OK;
     if (matrix && r->set.comm_matrix) par_matrix_print(matrix, report_line, NULL);
     if (matrix && !r->set.comm_matrix)
-        printf("communication: %d differences from the prediction\n", par_matrix_differences(matrix));
+        printf("communication: %d differences from the prediction\n",
+               par_matrix_differences(matrix));
     if (matrix && r->set.comm_matrix_csv) st = par_matrix_write_csv(matrix, r->set.comm_matrix_csv);
     if (matrix && st == PAR_OK && r->set.comm_matrix_svg)
         st = par_matrix_write_svg(matrix, r->set.comm_matrix_svg);

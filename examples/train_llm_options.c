@@ -1,6 +1,7 @@
 /*
  * The option table of train_llm, and what follows from options and world size alone: model, layout,
- * micro-batches. Every problem is a line; nothing here communicates, so every rank comes to the same answer.
+ * micro-batches. Every problem is a line; nothing here communicates, so every rank comes to the
+ * same answer.
  */
 #include <stdio.h>
 #include <string.h>
@@ -9,29 +10,31 @@
 
 enum { MAX_OPTIONS = 128, MAX_AUTO_MICRO_BATCH = 8 };
 
-static const char usage[] =
-    "usage: mpirun -n RANKS ./train_llm [--tp N] [--pp N] [--dp N] [--model NAME] [--data FILE] ...\n"
-    "Trains a transformer with tensor, pipeline and data parallelism.\n"
-    "Exit codes: 0 done, 1 failed, 2 bad options or input, 3 stopped by non-finite numbers, 4 stopped by a "
-    "signal.";
+static const char usage[] = "usage: mpirun -n RANKS ./train_llm [--tp N] [--pp N] [--dp N] "
+                            "[--model NAME] [--data FILE] ...\n"
+                            "Trains a transformer with tensor, pipeline and data parallelism.\n"
+                            "Exit codes: 0 done, 1 failed, 2 bad options or input, 3 stopped by "
+                            "non-finite numbers, 4 stopped by a "
+                            "signal.";
 
 static int model_options(settings *s, par_option *t) {
     const char *g = "Model";
     const par_option table[] = {
-        {"model", PAR_OPT_TEXT, &s->model, g, "preset; small: a Llama of 8 layers and 128 channels on bytes",
-         NULL, false},
-        {"import", PAR_OPT_TEXT, &s->import, g, "start from this Hugging Face directory", NULL, false},
+        {"model", PAR_OPT_TEXT, &s->model, g,
+         "preset; small: a Llama of 8 layers and 128 channels on bytes", NULL, false},
+        {"import", PAR_OPT_TEXT, &s->import, g, "start from this Hugging Face directory", NULL,
+         false},
         {"layers", PAR_OPT_INT, &s->layers, g, "L, blocks; 0: the model's", "0..100000", false},
         {"channels", PAR_OPT_INT, &s->channels, g, "C; 0: the model's", "0..1000000", false},
         {"heads", PAR_OPT_INT, &s->heads, g, "H; 0: the model's", "0..100000", false},
-        {"kv-heads", PAR_OPT_INT, &s->kv_heads, g, "K; 0: the model's, or H with --heads", "0..100000",
-         false},
-        {"head-size", PAR_OPT_INT, &s->head_size, g, "D; 0: the model's, or C/H if one was given", "0..65536",
-         false},
-        {"mlp", PAR_OPT_INT, &s->mlp, g, "F; 0: the model's, or in proportion to --channels", "0..10000000",
-         false},
-        {"tokens", PAR_OPT_INT, &s->tokens, g, "T, length of a sequence; 0: the model's", "0..10000000",
-         false},
+        {"kv-heads", PAR_OPT_INT, &s->kv_heads, g, "K; 0: the model's, or H with --heads",
+         "0..100000", false},
+        {"head-size", PAR_OPT_INT, &s->head_size, g, "D; 0: the model's, or C/H if one was given",
+         "0..65536", false},
+        {"mlp", PAR_OPT_INT, &s->mlp, g, "F; 0: the model's, or in proportion to --channels",
+         "0..10000000", false},
+        {"tokens", PAR_OPT_INT, &s->tokens, g, "T, length of a sequence; 0: the model's",
+         "0..10000000", false},
         {"vocab", PAR_OPT_INT, &s->vocab, g, "V; 0: the model's", "0..10000000", false},
         {"dropout", PAR_OPT_REAL, &s->dropout, g, "-1: the model's", "-1..0.99", false},
     };
@@ -43,16 +46,19 @@ static int layout_options(settings *s, par_option *t) {
     const char *g = "Layout (0: what the world leaves)";
     const par_option table[] = {
         {"tp", PAR_OPT_INT, &s->tp, g, "tensor parallel ranks", "0..1000000", false},
-        {"cp", PAR_OPT_INT, &s->cp, g, "context parallel ranks, 1 in this version", "0..1000000", false},
+        {"cp", PAR_OPT_INT, &s->cp, g, "context parallel ranks, 1 in this version", "0..1000000",
+         false},
         {"pp", PAR_OPT_INT, &s->pp, g, "pipeline stages", "0..1000000", false},
         {"dp", PAR_OPT_INT, &s->dp, g, "data parallel ranks", "0..1000000", false},
         {"order", PAR_OPT_TEXT, &s->order, g, "axes, fastest first", NULL, false},
-        {"schedule", PAR_OPT_CHOICE, &s->schedule, g, "of the pipeline", "gpipe|1f1b|interleaved", false},
-        {"chunks", PAR_OPT_INT, &s->chunks, g, "v, parts of the model a stage (interleaved)", "1..16", false},
+        {"schedule", PAR_OPT_CHOICE, &s->schedule, g, "of the pipeline", "gpipe|1f1b|interleaved",
+         false},
+        {"chunks", PAR_OPT_INT, &s->chunks, g, "v, parts of the model a stage (interleaved)",
+         "1..16", false},
         {"pp-layers", PAR_OPT_LIST, &s->pp_layers, g, "blocks of each part; else balanced by work",
          "0..100000", false},
-        {"sequence-parallel", PAR_OPT_BOOL, &s->sequence_parallel, g, "norms on token shards, if tp > 1",
-         NULL, false},
+        {"sequence-parallel", PAR_OPT_BOOL, &s->sequence_parallel, g,
+         "norms on token shards, if tp > 1", NULL, false},
         {"zero", PAR_OPT_INT, &s->zero, g, "1: optimizer state sharded over dp", "0..1", false},
         {"recompute", PAR_OPT_CHOICE, &s->recompute, g, "activations made again in backward",
          "none|selective|full", false},
@@ -70,12 +76,13 @@ static int training_options(settings *s, par_option *t) {
         {"steps", PAR_OPT_INT, &s->steps, g, "", "1..", false},
         {"optimizer", PAR_OPT_CHOICE, &s->optimizer, g, "", "adamw|sgd", false},
         {"lr", PAR_OPT_REAL, &s->lr, g, "highest learning rate", "0..", false},
-        {"lr-schedule", PAR_OPT_CHOICE, &s->lr_schedule, g, "after the warm-up; wsd: --lr, then a line down",
-         "cosine|linear|wsd|constant", false},
-        {"min-lr", PAR_OPT_REAL, &s->min_lr, g, "at the last step (not constant); -1: a tenth of --lr",
-         "-1..", false},
+        {"lr-schedule", PAR_OPT_CHOICE, &s->lr_schedule, g,
+         "after the warm-up; wsd: --lr, then a line down", "cosine|linear|wsd|constant", false},
+        {"min-lr", PAR_OPT_REAL, &s->min_lr, g,
+         "at the last step (not constant); -1: a tenth of --lr", "-1..", false},
         {"warmup", PAR_OPT_INT, &s->warmup, g, "steps from 0 to --lr", "0..", false},
-        {"decay-steps", PAR_OPT_INT, &s->decay_steps, g, "of wsd; -1: a fifth of --steps", "-1..", false},
+        {"decay-steps", PAR_OPT_INT, &s->decay_steps, g, "of wsd; -1: a fifth of --steps", "-1..",
+         false},
         {"beta1", PAR_OPT_REAL, &s->beta1, g, "", "0..0.999999", false},
         {"beta2", PAR_OPT_REAL, &s->beta2, g, "", "0..0.999999", false},
         {"eps", PAR_OPT_REAL, &s->eps, g, "", "0..", false},
@@ -91,22 +98,25 @@ static int training_options(settings *s, par_option *t) {
 static int precision_options(settings *s, par_option *t) {
     const char *g = "Precision (master weights, moments and gradients are fp32)";
     const par_option table[] = {
-        {"precision", PAR_OPT_CHOICE, &s->precision, g, "of weights and activations", "fp32|bf16|fp16",
-         false},
+        {"precision", PAR_OPT_CHOICE, &s->precision, g, "of weights and activations",
+         "fp32|bf16|fp16", false},
         {"nonfinite", PAR_OPT_CHOICE, &s->nonfinite, g,
          "a step with inf or NaN gradients; fp16 skips by itself", "stop|skip", false},
-        {"loss-scale", PAR_OPT_REAL, &s->loss_scale, g, "fp16: a constant scale; 0: dynamic", "0..4294967296",
-         false},
-        {"loss-scale-init", PAR_OPT_REAL, &s->loss_scale_init, g, "of the first step", "0.000001..4294967296",
-         false},
-        {"loss-scale-window", PAR_OPT_INT, &s->loss_scale_window, g, "clean steps until it doubles", "1..",
-         false},
+        {"loss-scale", PAR_OPT_REAL, &s->loss_scale, g, "fp16: a constant scale; 0: dynamic",
+         "0..4294967296", false},
+        {"loss-scale-init", PAR_OPT_REAL, &s->loss_scale_init, g, "of the first step",
+         "0.000001..4294967296", false},
+        {"loss-scale-window", PAR_OPT_INT, &s->loss_scale_window, g, "clean steps until it doubles",
+         "1..", false},
         {"loss-scale-hysteresis", PAR_OPT_INT, &s->loss_scale_hysteresis, g,
          "overflows in a row until it halves", "1..", false},
-        {"loss-scale-min", PAR_OPT_REAL, &s->loss_scale_min, g, "smallest", "0.000001..4294967296", false},
-        {"loss-scale-max", PAR_OPT_REAL, &s->loss_scale_max, g, "largest", "0.000001..4294967296", false},
+        {"loss-scale-min", PAR_OPT_REAL, &s->loss_scale_min, g, "smallest", "0.000001..4294967296",
+         false},
+        {"loss-scale-max", PAR_OPT_REAL, &s->loss_scale_max, g, "largest", "0.000001..4294967296",
+         false},
         {"max-skips", PAR_OPT_INT, &s->max_skips, g,
-         "skips in a row, at the smallest scale if it is dynamic, that end the training", "1..", false},
+         "skips in a row, at the smallest scale if it is dynamic, that end the training", "1..",
+         false},
     };
     memcpy(t, table, sizeof table);
     return (int)(sizeof table / sizeof *table);
@@ -115,19 +125,22 @@ static int precision_options(settings *s, par_option *t) {
 static int sample_options(settings *s, par_option *t) {
     const char *g = "Sampling";
     const par_option table[] = {
-        {"sample", PAR_OPT_BOOL, &s->sample, g, "no training: text from the weights of --resume or --import",
-         NULL, false},
+        {"sample", PAR_OPT_BOOL, &s->sample, g,
+         "no training: text from the weights of --resume or --import", NULL, false},
         {"sample-tokens", PAR_OPT_INT, &s->sample_tokens, g,
-         "new ones, also after a training; -1: 100, or what fits; 0: no sample", "-1..10000000", false},
+         "new ones, also after a training; -1: 100, or what fits; 0: no sample", "-1..10000000",
+         false},
         {"sample-count", PAR_OPT_INT, &s->sample_count, g, "texts", "1..1000", false},
-        {"prompt", PAR_OPT_TEXT, &s->prompt, g, "how the text begins; else the end of a text or a new line",
-         NULL, false},
-        {"temperature", PAR_OPT_REAL, &s->temperature, g, "logits are divided by it; 0: always the likeliest",
-         "0..1000000", false},
-        {"top-k", PAR_OPT_INT, &s->top_k, g, "draw among so many likeliest tokens; 0: all", "0..", false},
+        {"prompt", PAR_OPT_TEXT, &s->prompt, g,
+         "how the text begins; else the end of a text or a new line", NULL, false},
+        {"temperature", PAR_OPT_REAL, &s->temperature, g,
+         "logits are divided by it; 0: always the likeliest", "0..1000000", false},
+        {"top-k", PAR_OPT_INT, &s->top_k, g, "draw among so many likeliest tokens; 0: all", "0..",
+         false},
         {"sample-seed", PAR_OPT_INT, &s->sample_seed, g, "of the draws", "0..", false},
         {"tokenizer", PAR_OPT_TEXT, &s->tokenizer, g,
-         "bytes, a .vocab file or a directory of par data's, a tokenizer.json; else what lies beside --data "
+         "bytes, a .vocab file or a directory of par data's, a tokenizer.json; else what lies "
+         "beside --data "
          "or in "
          "--import",
          NULL, false},
@@ -139,54 +152,64 @@ static int sample_options(settings *s, par_option *t) {
 static int other_options(settings *s, par_option *t) {
     const char *d = "Data", *o = "Output", *c = "Checkpoints", *g = "Machine and diagnostics";
     const par_option table[] = {
-        {"data", PAR_OPT_TEXT, &s->data, d, "token file; else quickstart's, if it is there", NULL, false},
-        {"split", PAR_OPT_REAL, &s->split, d, "last part of the file, for validation", "0..0.9", false},
+        {"data", PAR_OPT_TEXT, &s->data, d, "token file; else quickstart's, if it is there", NULL,
+         false},
+        {"split", PAR_OPT_REAL, &s->split, d, "last part of the file, for validation", "0..0.9",
+         false},
         {"eval-every", PAR_OPT_INT, &s->eval_every, o, "steps; 0: only at the end", "0..", false},
-        {"eval-batches", PAR_OPT_INT, &s->eval_batches, o, "batches of validation at most", "1..", false},
+        {"eval-batches", PAR_OPT_INT, &s->eval_batches, o, "batches of validation at most", "1..",
+         false},
         {"log-every", PAR_OPT_INT, &s->log_every, o, "steps", "1..", false},
-        {"save", PAR_OPT_TEXT, &s->save, c, "directory for checkpoints; one at the end in any case", NULL,
+        {"save", PAR_OPT_TEXT, &s->save, c, "directory for checkpoints; one at the end in any case",
+         NULL, false},
+        {"save-every", PAR_OPT_INT, &s->save_every, c, "steps; 0: only at the end and on signals",
+         "0..", false},
+        {"keep", PAR_OPT_INT, &s->keep, c, "newest checkpoints that stay; 0: all", "0..1000000",
          false},
-        {"save-every", PAR_OPT_INT, &s->save_every, c, "steps; 0: only at the end and on signals", "0..",
-         false},
-        {"keep", PAR_OPT_INT, &s->keep, c, "newest checkpoints that stay; 0: all", "0..1000000", false},
         {"resume", PAR_OPT_TEXT, &s->resume, c,
          "a directory of checkpoints, or one; auto: --save's newest, if any", NULL, false},
         {"log", PAR_OPT_TEXT, &s->log, o,
          "a JSON line a step, behind what is in this file; resumed runs go on in it", NULL, false},
         {"curve", PAR_OPT_TEXT, &s->curve, o, "loss over steps as SVG, to this file", NULL, false},
-        {"bigram", PAR_OPT_BOOL, &s->bigram, o, "print a bigram table's loss for comparison", NULL, false},
-        {"device", PAR_OPT_CHOICE, &s->device, g, "what computes: cuda needs a GPU; ref: plain loops",
-         "cpu|cuda|ref", false},
-        {"gpu", PAR_OPT_INT, &s->gpu, g, "number of the GPU; -1: by the rank on its node", "-1..1023", false},
+        {"bigram", PAR_OPT_BOOL, &s->bigram, o, "print a bigram table's loss for comparison", NULL,
+         false},
+        {"device", PAR_OPT_CHOICE, &s->device, g,
+         "what computes: cuda needs a GPU; ref: plain loops", "cpu|cuda|ref", false},
+        {"gpu", PAR_OPT_INT, &s->gpu, g, "number of the GPU; -1: by the rank on its node",
+         "-1..1023", false},
         {"comm", PAR_OPT_CHOICE, &s->comm, g,
-         "cuda: between GPUs; staged: through pinned host memory and MPI, the default where GPUs are shared",
+         "cuda: between GPUs; staged: through pinned host memory and MPI, the default where GPUs "
+         "are shared",
          "nccl|staged", false},
         {"allow-shared-gpu", PAR_OPT_BOOL, &s->allow_shared_gpu, g,
          "several ranks may use one GPU: for functional tests, slow", NULL, false},
-        {"tune-gemm", PAR_OPT_BOOL, &s->tune_gemm, g, "cuda: time every product's candidates once, at start",
+        {"tune-gemm", PAR_OPT_BOOL, &s->tune_gemm, g,
+         "cuda: time every product's candidates once, at start", NULL, false},
+        {"tf32", PAR_OPT_BOOL, &s->tf32, g, "cuda, fp32: products round their factors to TF32",
          NULL, false},
-        {"tf32", PAR_OPT_BOOL, &s->tf32, g, "cuda, fp32: products round their factors to TF32", NULL, false},
         {"attention-workspace", PAR_OPT_INT, &s->attention_workspace, g,
-         "cuda: MiB for attention's backward, which grows with T x T; 0: an eighth of the GPU", "0..16777216",
-         false},
+         "cuda: MiB for attention's backward, which grows with T x T; 0: an eighth of the GPU",
+         "0..16777216", false},
         {"nondeterministic-attention", PAR_OPT_BOOL, &s->nondeterministic_attention, g,
          "cuda: less workspace, bits that differ from run to run", NULL, false},
-        {"plan-cache", PAR_OPT_TEXT, &s->plan_cache, g, "cuda: folder for compiled attention plans", NULL,
-         false},
-        {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks", "0..4096",
-         false},
-        {"check-comm", PAR_OPT_BOOL, &s->check_comm, g, "ranks compare every collective first", NULL, false},
+        {"plan-cache", PAR_OPT_TEXT, &s->plan_cache, g, "cuda: folder for compiled attention plans",
+         NULL, false},
+        {"threads", PAR_OPT_INT, &s->threads, g, "a rank; 0: the node's cores shared by its ranks",
+         "0..4096", false},
+        {"check-comm", PAR_OPT_BOOL, &s->check_comm, g, "ranks compare every collective first",
+         NULL, false},
         {"comm-matrix", PAR_OPT_BOOL, &s->comm_matrix, g,
          "at the end, print who sent how much to whom, and why", NULL, false},
-        {"comm-matrix-csv", PAR_OPT_TEXT, &s->comm_matrix_csv, g, "the same to this file", NULL, false},
-        {"comm-matrix-svg", PAR_OPT_TEXT, &s->comm_matrix_svg, g, "the same as heat maps, to this file", NULL,
+        {"comm-matrix-csv", PAR_OPT_TEXT, &s->comm_matrix_csv, g, "the same to this file", NULL,
          false},
-        {"dry-run", PAR_OPT_BOOL, &s->dry_run, g, "print every stage's memory plan, without data or mpirun",
-         NULL, false},
+        {"comm-matrix-svg", PAR_OPT_TEXT, &s->comm_matrix_svg, g,
+         "the same as heat maps, to this file", NULL, false},
+        {"dry-run", PAR_OPT_BOOL, &s->dry_run, g,
+         "print every stage's memory plan, without data or mpirun", NULL, false},
         {"verify-parallel", PAR_OPT_BOOL, &s->verify_parallel, g,
          "compare this layout with one rank, instead of training", NULL, false},
-        {"verify-layers", PAR_OPT_INT, &s->verify_layers, g, "blocks of the model that is compared; 0: all",
-         "0..", false},
+        {"verify-layers", PAR_OPT_INT, &s->verify_layers, g,
+         "blocks of the model that is compared; 0: all", "0..", false},
         {"verify-steps", PAR_OPT_INT, &s->verify_steps, g, "", "1..1000", false},
         {"show-mesh", PAR_OPT_BOOL, &s->show_mesh, g, "print the table of ranks", NULL, false},
         {"gantt", PAR_OPT_BOOL, &s->gantt, g, "print the pipeline schedule", NULL, false},
@@ -300,7 +323,8 @@ void options_parse(settings *s, int argc, char **argv, par_problems *problems) {
     int n = options_table(s, table);
     par_options_parse(table, n, argc - 1, argv + 1, problems);
     for (int i = 0; i < n; i++)
-        if (strcmp(table[i].name, "sequence-parallel") == 0) s->sequence_parallel_set = table[i].set;
+        if (strcmp(table[i].name, "sequence-parallel") == 0)
+            s->sequence_parallel_set = table[i].set;
     if (s->min_lr < 0) s->min_lr = s->lr / 10;
     int64_t after = s->steps > s->warmup ? s->steps - s->warmup : 0;
     if (s->decay_steps < 0) s->decay_steps = s->steps / 5 < after ? s->steps / 5 : after;
@@ -389,7 +413,8 @@ static void derive_layout(const settings *s, int world_size, int size[PAR_AXIS_C
         if (size[i] && product <= world_size) product *= size[i];
     for (int i = 0; i < PAR_AXIS_COUNT; i++) {
         if (size[order[i]]) continue;
-        size[order[i]] = product <= world_size && world_size % product == 0 ? (int)(world_size / product) : 1;
+        size[order[i]] =
+            product <= world_size && world_size % product == 0 ? (int)(world_size / product) : 1;
         product = world_size;
     }
 }
@@ -409,11 +434,11 @@ static void resolve_parts(run *r, par_problems *problems) {
     if (list->n == 0) return;
     for (int i = 0; i < list->n; i++) sum += r->modules_per_part[i] = list->values[i];
     if (list->n != parts)
-        par_problem(problems, "--pp-layers: has %d numbers; legal: one a part, pp · chunks = %d", list->n,
-                    parts);
+        par_problem(problems, "--pp-layers: has %d numbers; legal: one a part, pp · chunks = %d",
+                    list->n, parts);
     if (sum != r->config.layers)
-        par_problem(problems, "--pp-layers: adds up to %lld blocks; legal: the model's %lld", (long long)sum,
-                    (long long)r->config.layers);
+        par_problem(problems, "--pp-layers: adds up to %lld blocks; legal: the model's %lld",
+                    (long long)sum, (long long)r->config.layers);
     r->modules_per_part[0]++;
     r->modules_per_part[list->n - 1]++;
     r->params.modules_per_part = r->modules_per_part;
@@ -477,7 +502,8 @@ void options_resolve(run *r, int world_size, par_problems *problems) {
     if (s->sequence_parallel_set && s->sequence_parallel && p->layout.size[PAR_TP] == 1)
         par_problem(problems, "--sequence-parallel: needs --tp of at least 2");
     bool sequence_parallel = s->sequence_parallel && p->layout.size[PAR_TP] > 1;
-    par_transformer_check(&r->config, &p->layout, p->micro_batch, sequence_parallel, problems, &r->notes);
+    par_transformer_check(&r->config, &p->layout, p->micro_batch, sequence_parallel, problems,
+                          &r->notes);
     resolve_parts(r, problems);
     if (problems->n == 0 && par_transformer_create(&r->config, &r->model) != PAR_OK)
         par_problem(problems, "%s", par_error());

@@ -1,6 +1,6 @@
 /*
- * Everything that train_llm prints, in llm.c's form where it has one. Called on rank 0 alone; standard output
- * is line buffered, problems go to standard error.
+ * Everything that train_llm prints, in llm.c's form where it has one. Called on rank 0 alone;
+ * standard output is line buffered, problems go to standard error.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -30,25 +30,27 @@ void report_line(void *user, const char *line) {
 
 static void report_model(const run *r) {
     const par_transformer_config *c = &r->config;
-    printf("model: %s, %.2f M parameters | %lld layers, %lld channels, %lld heads (%lld kv) of %lld, mlp "
+    printf("model: %s, %.2f M parameters | %lld layers, %lld channels, %lld heads (%lld kv) of "
+           "%lld, mlp "
            "%lld, vocabulary %lld, "
            "%lld tokens\n",
-           c->name, 1e-6 * (double)par_transformer_n_params(c), (long long)c->layers, (long long)c->channels,
-           (long long)c->heads, (long long)c->kv_heads, (long long)c->head_size, (long long)c->mlp,
-           (long long)c->vocab, (long long)c->tokens);
+           c->name, 1e-6 * (double)par_transformer_n_params(c), (long long)c->layers,
+           (long long)c->channels, (long long)c->heads, (long long)c->kv_heads,
+           (long long)c->head_size, (long long)c->mlp, (long long)c->vocab, (long long)c->tokens);
 }
 
 static void report_layout(const run *r, int world_size) {
     const par_trainer_params *p = &r->params;
     const int *size = p->layout.size;
-    printf("layout: %d ranks = tp %d x cp %d x pp %d x dp %d | %s", world_size, size[PAR_TP], size[PAR_CP],
-           size[PAR_PP], size[PAR_DP], par_schedule_kind_name(p->schedule));
+    printf("layout: %d ranks = tp %d x cp %d x pp %d x dp %d | %s", world_size, size[PAR_TP],
+           size[PAR_CP], size[PAR_PP], size[PAR_DP], par_schedule_kind_name(p->schedule));
     if (p->chunks > 1) printf(", %d chunks a stage", p->chunks);
     printf(", %s, recompute %s, zero %d%s\n", r->set.precision, r->set.recompute, p->zero,
-           size[PAR_TP] > 1 ? p->no_sequence_parallel ? ", no sequence parallel" : ", sequence parallel"
-                            : "");
-    printf("batch: %lld samples = %d micro-batches x %lld samples x dp %d\n", (long long)p->global_batch,
-           r->n_micro, (long long)p->micro_batch, size[PAR_DP]);
+           size[PAR_TP] > 1
+               ? p->no_sequence_parallel ? ", no sequence parallel" : ", sequence parallel"
+               : "");
+    printf("batch: %lld samples = %d micro-batches x %lld samples x dp %d\n",
+           (long long)p->global_batch, r->n_micro, (long long)p->micro_batch, size[PAR_DP]);
     for (const char *line = r->notes.text; *line;) {
         int n = (int)strcspn(line, "\n");
         printf("note: %.*s\n", n, line);
@@ -59,11 +61,11 @@ static void report_layout(const run *r, int world_size) {
 void report_notes(const run *r, const world *w) {
     report_model(r);
     report_layout(r, w->size);
-    printf("machine: device %s, %d threads a rank, %d ranks and %d cores on this node\n", r->set.device,
-           w->threads, w->local_size, w->cores);
+    printf("machine: device %s, %d threads a rank, %d ranks and %d cores on this node\n",
+           r->set.device, w->threads, w->local_size, w->cores);
     if (getenv("OMPI_COMM_WORLD_SIZE") && w->cores < w->node_cores)
-        printf("warning: the ranks are bound to %d of %d cores; give mpirun --bind-to none\n", w->cores,
-               w->node_cores);
+        printf("warning: the ranks are bound to %d of %d cores; give mpirun --bind-to none\n",
+               w->cores, w->node_cores);
     if ((int64_t)w->threads * w->local_size > w->cores)
         printf("warning: %d ranks x %d threads on %d cores: right, but slower than fewer of them\n",
                w->local_size, w->threads, w->cores);
@@ -119,7 +121,8 @@ par_status report_gantt(const run *r, const par_trainer *trainer) {
     size_t nbytes = (size_t)(p + 1) * (WIDTH + 64);
     char *text = malloc(nbytes);
     if (!text) return par_fail(PAR_ERR_MEMORY, "no host memory for a text of %d stages", p);
-    par_status st = par_schedule_gantt(par_trainer_schedules(trainer), p, &cost, WIDTH, text, nbytes);
+    par_status st =
+        par_schedule_gantt(par_trainer_schedules(trainer), p, &cost, WIDTH, text, nbytes);
     if (st == PAR_OK) printf("schedule (backward as two forwards):\n%s\n", text);
     free(text);
     return st;
@@ -164,8 +167,8 @@ void report_step(const run *r, int64_t step, double lr, double seconds, const pa
            (long long)step, (long long)r->set.steps, vote->loss, vote->grad_norm, lr, 1e3 * seconds,
            (double)vote->n_targets / seconds, median_rate());
     double memory = memory_nbytes(trainer) / MiB;
-    printf(" | data %.1f%% | %.2f %s", 100 * times->data / seconds, memory < 1024 ? memory : memory / 1024,
-           memory < 1024 ? "MiB" : "GiB");
+    printf(" | data %.1f%% | %.2f %s", 100 * times->data / seconds,
+           memory < 1024 ? memory : memory / 1024, memory < 1024 ? "MiB" : "GiB");
     if (r->params.layout.size[PAR_PP] > 1)
         printf(" | bubble %.1f%% (ideal %.1f%%)", 100 * times->bubble, 100 * times->ideal_bubble);
     if (r->params.dtype == PAR_F16) printf(" | scale %g", vote->loss_scale);
@@ -185,9 +188,8 @@ static void print_left(double seconds) {
         printf("%lld s left", s);
 }
 
-/* Open MPI gives ranks a terminal of their own whatever its own output is, so its output counts: the
- * parent's.
- */
+/* Open MPI gives ranks a terminal of their own whatever its own output is, so its output counts:
+ * the parent's. */
 static bool on_terminal(void) {
     char name[64], target[64] = "";
     if (!isatty(STDOUT_FILENO)) return false;
@@ -198,9 +200,9 @@ static bool on_terminal(void) {
 }
 
 /*
- * Time left is that of the steps so far, validation included. Five times a second at most: mpirun reads
- * nothing while it waits for its ranks to end, and a rank that fills the terminal's 4 KiB then waits for
- * mpirun.
+ * Time left is that of the steps so far, validation included. Five times a second at most: mpirun
+ * reads nothing while it waits for its ranks to end, and a rank that fills the terminal's 4 KiB
+ * then waits for mpirun.
  */
 void report_progress(const run *r, int64_t step) {
     enum { BAR = 24 };
@@ -211,8 +213,8 @@ void report_progress(const run *r, int64_t step) {
     int done = (int)(step * BAR / r->set.steps);
     double a_step = (now - began) / (double)n_rates;
     report_progress_clear();
-    printf("[%.*s%.*s] %lld/%lld, ", done, "########################", BAR - done, "........................",
-           (long long)step, (long long)r->set.steps);
+    printf("[%.*s%.*s] %lld/%lld, ", done, "########################", BAR - done,
+           "........................", (long long)step, (long long)r->set.steps);
     print_left(a_step * (double)(r->set.steps - step));
     fflush(stdout);
     progress_shown = true;

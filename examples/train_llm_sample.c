@@ -1,7 +1,8 @@
 /*
- * Samples of train_llm: which tokenizer, which prompt, and the text in a form that cannot break a terminal.
- * Files are read before the model is built, so that a bad prompt is known before a training and not after it.
- * A sample that nobody asked for is left out with a note where it cannot be drawn.
+ * Samples of train_llm: which tokenizer, which prompt, and the text in a form that cannot break a
+ * terminal. Files are read before the model is built, so that a bad prompt is known before a
+ * training and not after it. A sample that nobody asked for is left out with a note where it cannot
+ * be drawn.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -52,24 +53,27 @@ static par_status open_tokenizer(const settings *s, sampler *p) {
     if (given && strncmp(given, "gpt2:", 5) == 0) given += 5;
     if (given && strncmp(given, "hf:", 3) == 0) given += 3;
     if (given && (!*given || strcmp(given, "chars") == 0))
-        return par_fail(PAR_ERR_OPTION,
-                        "--tokenizer %s: legal: bytes, the .vocab file that par data left, a tokenizer.json, "
-                        "or a directory "
-                        "with vocab.json and merges.txt",
-                        s->tokenizer);
+        return par_fail(
+            PAR_ERR_OPTION,
+            "--tokenizer %s: legal: bytes, the .vocab file that par data left, a tokenizer.json, "
+            "or a directory "
+            "with vocab.json and merges.txt",
+            s->tokenizer);
     if (given)
         snprintf(p->name, sizeof p->name, "%s", given);
     else if (!find_tokenizer(s, p->name, sizeof p->name))
-        return par_fail(PAR_ERR_OPTION,
-                        "no tokenizer is known; --tokenizer gives it: bytes, the .vocab file that par data "
-                        "left, a tokenizer.json, or a directory with vocab.json and merges.txt");
+        return par_fail(
+            PAR_ERR_OPTION,
+            "no tokenizer is known; --tokenizer gives it: bytes, the .vocab file that par data "
+            "left, a tokenizer.json, or a directory with vocab.json and merges.txt");
     PAR_TRY(par_tokenizer_open(p->name, &p->tokenizer));
     p->vocab = par_tokenizer_vocab(p->tokenizer);
     p->end = par_tokenizer_end(p->tokenizer);
     return PAR_OK;
 }
 
-/* One prompt: the given text, else what a text begins with: the end of the one before, or a new line. */
+/* One prompt: the given text, else what a text begins with: the end of the one before, or a new
+ * line. */
 static par_status encode_prompt(const settings *s, sampler *p, int32_t *ids, size_t max) {
     const char *text = s->prompt && *s->prompt ? s->prompt : NULL;
     size_t n = 0;
@@ -93,23 +97,28 @@ static par_status take_ids(const run *r, sampler *p) {
     size_t max = s->prompt && *s->prompt ? strlen(s->prompt) : 1;
     p->count = s->sample_count;
     p->prompt = malloc(max * (size_t)p->count * sizeof *p->prompt);
-    if (!p->prompt) return par_fail(PAR_ERR_MEMORY, "no host memory for prompts of %zu tokens", max);
+    if (!p->prompt)
+        return par_fail(PAR_ERR_MEMORY, "no host memory for prompts of %zu tokens", max);
     PAR_TRY(encode_prompt(s, p, p->prompt, max));
     for (int64_t b = 1; b < p->count; b++)
         memcpy(p->prompt + b * p->n_prompt, p->prompt, (size_t)p->n_prompt * sizeof *p->prompt);
     int64_t room = r->config.tokens - p->n_prompt;
-    p->n_new = s->sample_tokens > 0 ? s->sample_tokens : room < DEFAULT_TOKENS ? room : DEFAULT_TOKENS;
+    p->n_new = s->sample_tokens > 0    ? s->sample_tokens
+               : room < DEFAULT_TOKENS ? room
+                                       : DEFAULT_TOKENS;
     if (p->n_new < 1 || p->n_new > room)
-        return par_fail(PAR_ERR_OPTION,
-                        "--prompt has %lld tokens, --sample-tokens asks for %lld more; legal: together up to "
-                        "the model's %lld tokens (--tokens)",
-                        (long long)p->n_prompt,
-                        (long long)(s->sample_tokens > 0 ? s->sample_tokens
-                                    : p->n_new > 0       ? p->n_new
-                                                         : 1),
-                        (long long)r->config.tokens);
+        return par_fail(
+            PAR_ERR_OPTION,
+            "--prompt has %lld tokens, --sample-tokens asks for %lld more; legal: together up to "
+            "the model's %lld tokens (--tokens)",
+            (long long)p->n_prompt,
+            (long long)(s->sample_tokens > 0 ? s->sample_tokens
+                        : p->n_new > 0       ? p->n_new
+                                             : 1),
+            (long long)r->config.tokens);
     p->ids = malloc((size_t)(p->count * p->n_new) * sizeof *p->ids);
-    return p->ids ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %lld tokens", (long long)p->n_new);
+    return p->ids ? PAR_OK
+                  : par_fail(PAR_ERR_MEMORY, "no host memory for %lld tokens", (long long)p->n_new);
 }
 
 static par_status read_all(const run *r, sampler *p) {
@@ -144,14 +153,19 @@ par_status sample_prepare(const run *r, sampler *p, par_trainer *trainer) {
         .sequences = p->count, .capacity = p->n_prompt + p->n_new, .vocab = p->vocab};
     par_status st = par_generator_create(trainer, &params, &p->generator);
     /* a backend without the operation, or no memory for it: the training does not need it */
-    if (sample_is_asked_for(&r->set) || (st != PAR_ERR_UNSUPPORTED && st != PAR_ERR_MEMORY)) return st;
+    if (sample_is_asked_for(&r->set) || (st != PAR_ERR_UNSUPPORTED && st != PAR_ERR_MEMORY))
+        return st;
     snprintf(p->why, sizeof p->why, "%s", par_error());
     return PAR_OK;
 }
 
-/* Bytes of the UTF-8 character at the front of n bytes; 0: there is none (Unicode 15, table 3-7). */
+/* Bytes of the UTF-8 character at the front of n bytes; 0: there is none (Unicode 15, table
+ * 3-7). */
 static size_t character(const unsigned char *c, size_t n) {
-    size_t length = c[0] < 0x80 ? 1 : c[0] >= 0xc2 && c[0] < 0xe0 ? 2 : (c[0] & 0xf0) == 0xe0 ? 3 : 4;
+    size_t length = c[0] < 0x80                   ? 1
+                    : c[0] >= 0xc2 && c[0] < 0xe0 ? 2
+                    : (c[0] & 0xf0) == 0xe0       ? 3
+                                                  : 4;
     if (c[0] >= 0x80 && (c[0] < 0xc2 || c[0] > 0xf4)) return 0;
     if (length > n) return 0;
     for (size_t i = 1; i < length; i++)
@@ -161,8 +175,8 @@ static size_t character(const unsigned char *c, size_t n) {
     return overlong || outside ? 0 : length;
 }
 
-/* Text as it is, but U+FFFD for bytes that are no UTF-8, and control characters (C1's too: terminals obey
- * them) as \xNN. */
+/* Text as it is, but U+FFFD for bytes that are no UTF-8, and control characters (C1's too:
+ * terminals obey them) as \xNN. */
 static void print_safely(const unsigned char *c, size_t n) {
     for (size_t i = 0, length; i < n; i += length ? length : 1) {
         length = character(c + i, n - i);
@@ -204,7 +218,8 @@ static par_status print_text(const settings *s, const sampler *p, int64_t b) {
     bool ended, has_prompt = s->prompt && *s->prompt;
     const int32_t *ids = p->ids + b * p->n_new;
     int64_t n = n_until_end(p, ids, &ended);
-    printf("--- sample %lld of %lld | seed %lld | temperature %g | top-k %lld | %lld + %lld tokens ---\n",
+    printf("--- sample %lld of %lld | seed %lld | temperature %g | top-k %lld | %lld + %lld tokens "
+           "---\n",
            (long long)b + 1, (long long)p->count, (long long)s->sample_seed, s->temperature,
            (long long)s->top_k, (long long)p->n_prompt, (long long)n);
     if (has_prompt) print_safely((const unsigned char *)s->prompt, strlen(s->prompt));
@@ -232,8 +247,8 @@ par_status sample_draw(const run *r, world *w, sampler *p) {
     double seconds = world_seconds() - begin;
     for (int64_t b = 0; w->rank == 0 && st == PAR_OK && b < p->count; b++) st = print_text(s, p, b);
     if (w->rank == 0 && st == PAR_OK)
-        printf("%lld tokens drawn in %.2f s, %.1f a second\n", (long long)(p->count * p->n_new), seconds,
-               (double)(p->count * p->n_new) / seconds);
+        printf("%lld tokens drawn in %.2f s, %.1f a second\n", (long long)(p->count * p->n_new),
+               seconds, (double)(p->count * p->n_new) / seconds);
     return world_agree(w, st);
 }
 

@@ -1,6 +1,6 @@
 /*
- * --verify-parallel: the user's configuration in fp32 against one rank, tensor by tensor. If it differs, each
- * axis is tried alone on the first ranks, which tells the axis that causes it.
+ * --verify-parallel: the user's configuration in fp32 against one rank, tensor by tensor. If it
+ * differs, each axis is tried alone on the first ranks, which tells the axis that causes it.
  */
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +17,8 @@ static void print_tensor(void *user, const char *name, double relative, bool pas
 }
 
 /* Bytes that one rank needs, of par_trainer_plan. */
-static par_status planned_nbytes(const par_trainer_params *params, int world_size, int rank, size_t *nbytes) {
+static par_status planned_nbytes(const par_trainer_params *params, int world_size, int rank,
+                                 size_t *nbytes) {
     par_memory *plan = NULL;
     *nbytes = 0;
     PAR_TRY(par_trainer_plan(params, world_size, rank, &plan));
@@ -27,10 +28,10 @@ static par_status planned_nbytes(const par_trainer_params *params, int world_siz
     return PAR_OK;
 }
 
-/* The layout's shares of the first n ranks, each with room for the largest tensor, and all of it on one rank.
- */
-static par_status add_shares(const par_trainer_params *layout, int world_size, int n, size_t tensor_nbytes,
-                             size_t *nbytes) {
+/* The layout's shares of the first n ranks, each with room for the largest tensor, and all of it on
+ * one rank. */
+static par_status add_shares(const par_trainer_params *layout, int world_size, int n,
+                             size_t tensor_nbytes, size_t *nbytes) {
     par_trainer_params alone = *layout;
     alone.layout = (par_layout){.size = {1, 1, 1, 1}};
     alone.schedule = PAR_SCHEDULE_1F1B;
@@ -47,8 +48,8 @@ static par_status add_shares(const par_trainer_params *layout, int world_size, i
     return PAR_OK;
 }
 
-/* Bytes that rank 0's node needs with the model cut to `layers`. mpirun fills a node before the next: its
- * ranks are the first ones. */
+/* Bytes that rank 0's node needs with the model cut to `layers`. mpirun fills a node before the
+ * next: its ranks are the first ones. */
 static par_status node_nbytes(const run *r, const world *w, int64_t layers, size_t *nbytes) {
     par_transformer_config config = r->config;
     par_trainer_params params = r->params;
@@ -58,7 +59,8 @@ static par_status node_nbytes(const run *r, const world *w, int64_t layers, size
     PAR_TRY(par_transformer_create(&config, &model));
     params.model = model;
     params.dtype = PAR_F32;
-    int64_t widest = config.vocab > config.mlp ? config.vocab : config.mlp; /* rows of the largest tensor */
+    int64_t widest =
+        config.vocab > config.mlp ? config.vocab : config.mlp; /* rows of the largest tensor */
     par_status st = add_shares(&params, w->size, w->local_size,
                                (size_t)widest * (size_t)config.channels * sizeof(float), nbytes);
     par_transformer_destroy(&model);
@@ -70,9 +72,11 @@ static size_t available_nbytes(void) {
     unsigned long long kib = 0;
     char line[256];
     FILE *file = fopen("/proc/meminfo", "r");
-    while (file && kib == 0 && fgets(line, sizeof line, file)) sscanf(line, "MemAvailable: %llu kB", &kib);
+    while (file && kib == 0 && fgets(line, sizeof line, file))
+        sscanf(line, "MemAvailable: %llu kB", &kib);
     if (file) fclose(file);
-    return kib ? (size_t)kib * 1024 : (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    return kib ? (size_t)kib * 1024
+               : (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 /* Refuse what does not fit; a tenth of what is available is left to MPI, oneDNN and others. */
@@ -84,28 +88,31 @@ static par_status check_fits(const run *r, const world *w) {
     double whole = (double)needed;
     while (too_many - fits > 1) { /* too few layers for the layout are not too many */
         int64_t middle = (fits + too_many) / 2;
-        *(node_nbytes(r, w, middle, &needed) != PAR_OK || needed <= room ? &fits : &too_many) = middle;
+        *(node_nbytes(r, w, middle, &needed) != PAR_OK || needed <= room ? &fits : &too_many) =
+            middle;
     }
     bool none = fits == 0 || node_nbytes(r, w, fits, &needed) != PAR_OK;
-    char remedy[128] =
-        "the fewest layers are too much already: use a smaller --micro-batch, --tokens or --channels";
+    char remedy[128] = "the fewest layers are too much already: use a smaller --micro-batch, "
+                       "--tokens or --channels";
     if (!none) snprintf(remedy, sizeof remedy, "use --verify-layers %lld or less", (long long)fits);
-    return par_fail(
-        PAR_ERR_MEMORY,
-        "--verify-parallel: the layout's %d ranks on this node and one rank with the whole model need %.1f "
-        "GiB for %lld layers, %.1f are free: %s",
-        w->local_size, whole / (1 << 30), (long long)r->config.layers, (double)room / (1 << 30), remedy);
+    return par_fail(PAR_ERR_MEMORY,
+                    "--verify-parallel: the layout's %d ranks on this node and one rank with the "
+                    "whole model need %.1f "
+                    "GiB for %lld layers, %.1f are free: %s",
+                    w->local_size, whole / (1 << 30), (long long)r->config.layers,
+                    (double)room / (1 << 30), remedy);
 }
 
 static void print_result(const par_verify_result *v) {
-    printf(
-        "  largest relative differences: gradients %.1e (%s), losses %.1e, gradient norms %.1e; bound %.1e\n",
-        v->gradient, v->worst, v->loss, v->norm, v->bound);
+    printf("  largest relative differences: gradients %.1e (%s), losses %.1e, gradient norms %.1e; "
+           "bound %.1e\n",
+           v->gradient, v->worst, v->loss, v->norm, v->bound);
     if (v->first_bad[0]) printf("  first tensor outside the bound: %s\n", v->first_bad);
 }
 
 /* One axis alone, on as many ranks as it has; the others wait at the next agreement. */
-static par_status verify_axis(const run *r, world *w, const par_source *source, par_axis axis, bool *passed) {
+static par_status verify_axis(const run *r, world *w, const par_source *source, par_axis axis,
+                              bool *passed) {
     par_verify_result result = {.passed = true};
     par_status st = PAR_OK;
     *passed = true;
@@ -114,8 +121,8 @@ static par_status verify_axis(const run *r, world *w, const par_source *source, 
     par_trainer_params params = r->params;
     par_transport *part = NULL;
     MPI_Comm comm;
-    params.layout =
-        (par_layout){.size = {1, 1, 1, 1}, .kv_replicas = axis == PAR_TP ? r->params.layout.kv_replicas : 1};
+    params.layout = (par_layout){.size = {1, 1, 1, 1},
+                                 .kv_replicas = axis == PAR_TP ? r->params.layout.kv_replicas : 1};
     params.layout.size[axis] = n;
     if (axis != PAR_PP) {
         params.schedule = PAR_SCHEDULE_1F1B;
@@ -126,8 +133,8 @@ static par_status verify_axis(const run *r, world *w, const par_source *source, 
     if (w->rank < n) {
         st = par_transport_create_mpi(comm, NULL, &part);
         if (st == PAR_OK)
-            st = par_verify(part, &params, source, (int)r->set.verify_steps, (float)r->set.lr, 0, NULL, NULL,
-                            &result);
+            st = par_verify(part, &params, source, (int)r->set.verify_steps, (float)r->set.lr, 0,
+                            NULL, NULL, &result);
         par_transport_destroy(&part);
         MPI_Comm_free(&comm);
     }
@@ -164,11 +171,12 @@ par_status verify_parallel(const run *r, world *w, const data *d) {
     par_source source = par_sampler_source(d->train);
     PAR_TRY(world_agree(w, w->rank == 0 ? check_fits(r, w) : PAR_OK));
     if (w->rank == 0)
-        printf("verify: %lld steps in fp32, this layout against one rank; gradients of step 1, relative "
+        printf("verify: %lld steps in fp32, this layout against one rank; gradients of step 1, "
+               "relative "
                "difference:\n",
                (long long)r->set.verify_steps);
-    PAR_TRY(par_verify(w->transport, &r->params, &source, (int)r->set.verify_steps, (float)r->set.lr, 0,
-                       print_tensor, NULL, &result));
+    PAR_TRY(par_verify(w->transport, &r->params, &source, (int)r->set.verify_steps,
+                       (float)r->set.lr, 0, print_tensor, NULL, &result));
     if (w->rank == 0) print_result(&result);
     if (!result.passed) return find_axis(r, w, &source);
     if (w->rank == 0) printf("verify: the layout agrees with one rank\n");

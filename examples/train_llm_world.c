@@ -1,6 +1,6 @@
 /*
- * MPI, threads and cores of train_llm. Without MPI in the build, a world of one rank. The program may set
- * thread counts and end the process; the library may not, so that is here.
+ * MPI, threads and cores of train_llm. Without MPI in the build, a world of one rank. The program
+ * may set thread counts and end the process; the library may not, so that is here.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -31,7 +31,8 @@ int world_begin(int *size, int *rank) {
     *rank = 0;
 #if TRAIN_LLM_MPI
     int provided;
-    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) return EXIT_RUNTIME;
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
+        return EXIT_RUNTIME;
     MPI_Comm_size(MPI_COMM_WORLD, size);
     MPI_Comm_rank(MPI_COMM_WORLD, rank);
 #endif
@@ -56,13 +57,14 @@ void world_check_singletons(int world_size, par_problems *problems) {
         const char *text = getenv(names[i]);
         if (!text) continue;
         if (world_size == 1 && atoi(text) > 1)
-            par_problem(
-                problems,
-                "this rank is alone, but %s says that the launcher started %s: the ranks never found each "
-                "other. Start the program with the mpirun of the MPI that it is linked to (ldd ./train_llm), "
-                "or "
-                "srun with --mpi=pmix",
-                names[i], text);
+            par_problem(problems,
+                        "this rank is alone, but %s says that the launcher started %s: the ranks "
+                        "never found each "
+                        "other. Start the program with the mpirun of the MPI that it is linked to "
+                        "(ldd ./train_llm), "
+                        "or "
+                        "srun with --mpi=pmix",
+                        names[i], text);
         return;
     }
 }
@@ -96,7 +98,8 @@ static par_status create_transport(world *w, const settings *s) {
 /* The program's own communicator; its staging is measured first, as everything in libpar is. */
 static par_status create_comm(world *w, const int *ranks) {
     static const par_allocator allocator = {allocate, release};
-    const par_comm_params params = {.axis = "program", .ranks = ranks, .n = w->size, .max_nbytes = 4096};
+    const par_comm_params params = {
+        .axis = "program", .ranks = ranks, .n = w->size, .max_nbytes = 4096};
     par_memory *measured = NULL;
     par_comm *measuring = NULL;
     par_status st = par_memory_create_measuring(&measured);
@@ -140,7 +143,8 @@ static par_status open_device(const settings *s, int local_rank, int local_size)
                                       .shared = s->allow_shared_gpu,
                                       .tf32 = s->tf32,
                                       .tune = s->tune_gemm,
-                                      .attention_workspace_nbytes = (size_t)s->attention_workspace << 20,
+                                      .attention_workspace_nbytes = (size_t)s->attention_workspace
+                                                                    << 20,
                                       .nondeterministic_attention = s->nondeterministic_attention,
                                       .plan_cache = s->plan_cache};
     if (!is_cuda(s)) return PAR_OK;
@@ -149,7 +153,8 @@ static par_status open_device(const settings *s, int local_rank, int local_size)
 }
 
 par_status world_device(world *w, const settings *s) {
-    int local_rank = par_transport_local_rank(w->transport), n = par_transport_local_size(w->transport);
+    int local_rank = par_transport_local_rank(w->transport),
+        n = par_transport_local_size(w->transport);
     return world_agree(w, open_device(s, local_rank, n));
 }
 
@@ -158,10 +163,12 @@ par_status world_device_alone(const settings *s) {
     par_status st = open_device(s, 0, 1);
     if (st == PAR_OK) return PAR_OK;
     snprintf(why, sizeof why, "%s", par_error());
-    return par_fail(st, "%s; --dry-run --device cpu plans all but the kernels' own workspaces", why);
+    return par_fail(st, "%s; --dry-run --device cpu plans all but the kernels' own workspaces",
+                    why);
 }
 
-par_status world_devices_print(const world *w, const settings *s, void (*print)(void *, const char *)) {
+par_status world_devices_print(const world *w, const settings *s,
+                               void (*print)(void *, const char *)) {
     enum { NBYTES = 256 };
     const par_backend *backend = NULL;
     char mine[NBYTES] = "", line[NBYTES + 16], *all = NULL;
@@ -169,7 +176,8 @@ par_status world_devices_print(const world *w, const settings *s, void (*print)(
     par_status st = par_backend_get(s->device, &backend);
     if (st == PAR_OK) {
         all = calloc((size_t)w->size, NBYTES);
-        if (!all) st = par_fail(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
+        if (!all)
+            st = par_fail(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
     }
     st = par_comm_agree(w->comm, st);
     if (st == PAR_OK) {
@@ -227,9 +235,10 @@ par_status world_threads(world *w, int64_t asked) {
     cpu_set_t node = own.cores;
     int local = 0, allowed = CPU_COUNT(&own.cores);
     /* A rank without memory for the list would leave its peers waiting: agree first. */
-    par_status st =
-        world_agree(w, all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %d places", w->size));
-    if (st == PAR_OK) st = par_comm_all_gather(w->comm, &own, all, sizeof own, PAR_U8, tag, NULL, NULL);
+    par_status st = world_agree(
+        w, all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %d places", w->size));
+    if (st == PAR_OK)
+        st = par_comm_all_gather(w->comm, &own, all, sizeof own, PAR_U8, tag, NULL, NULL);
     for (int i = 0; st == PAR_OK && i < w->size; i++) {
         if (all[i].host != own.host) continue;
         local++;

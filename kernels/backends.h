@@ -1,7 +1,7 @@
 /*
- * What the backends of this library share. A backend starts as a table that par__ref_init has filled
- * completely; the next init functions overwrite entries with what the machine can do better. kernels.c lists
- * the backends.
+ * What the backends of this library share. A backend starts as a table that par__ref_init has
+ * filled completely; the next init functions overwrite entries with what the machine can do better.
+ * kernels.c lists the backends.
  */
 #ifndef PAR__BACKENDS_H
 #define PAR__BACKENDS_H

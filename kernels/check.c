@@ -1,7 +1,8 @@
 /*
- * Arguments of kernels against their specification in par/kernels.h. A message names the operation, the
- * field, its value and what is legal. `data` false checks the shape alone, as at create, when there are no
- * pointers yet. Products of a shape stay below 2^60, so that kernels may multiply freely.
+ * Arguments of kernels against their specification in par/kernels.h. A message names the operation,
+ * the field, its value and what is legal. `data` false checks the shape alone, as at create, when
+ * there are no pointers yet. Products of a shape stay below 2^60, so that kernels may multiply
+ * freely.
  */
 #include <math.h>
 #include <stdio.h>
@@ -17,8 +18,8 @@ typedef struct {
 
 static par_status at_least(check c, const char *field, int64_t value, int64_t least) {
     if (value < least)
-        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %lld, must be at least %lld", c.op, field, (long long)value,
-                 (long long)least);
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %lld, must be at least %lld", c.op, field,
+                 (long long)value, (long long)least);
     return PAR_OK;
 }
 
@@ -31,25 +32,28 @@ static par_status at_most(check c, const char *field, int64_t value, int64_t mos
 
 static par_status float_type(check c, const char *field, par_dtype value) {
     if (value != PAR_F32 && value != PAR_BF16 && value != PAR_F16)
-        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %s, must be fp32, bf16 or fp16", c.op, field, par_dtype_name(value));
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %s, must be fp32, bf16 or fp16", c.op, field,
+                 par_dtype_name(value));
     return PAR_OK;
 }
 
 static par_status zero_or_one(check c, float beta) {
-    if (beta != 0 && beta != 1) PAR_FAIL(PAR_ERR_ARG, "%s: beta is %g, must be 0 or 1", c.op, (double)beta);
+    if (beta != 0 && beta != 1)
+        PAR_FAIL(PAR_ERR_ARG, "%s: beta is %g, must be 0 or 1", c.op, (double)beta);
     return PAR_OK;
 }
 
 /* low <= value < high; a NaN is refused */
 static par_status within(check c, const char *field, double value, double low, double high) {
     if (!(value >= low && value < high))
-        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %g, must be at least %g and below %g", c.op, field, value, low,
-                 high);
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %g, must be at least %g and below %g", c.op, field, value,
+                 low, high);
     return PAR_OK;
 }
 
 static par_status finite(check c, const char *field, float value) {
-    if (!isfinite(value)) PAR_FAIL(PAR_ERR_ARG, "%s: %s is %g, must be finite", c.op, field, (double)value);
+    if (!isfinite(value))
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s is %g, must be finite", c.op, field, (double)value);
     return PAR_OK;
 }
 
@@ -60,19 +64,20 @@ static par_status pointer(check c, const char *field, const void *value, int64_t
 }
 
 /* An array [rows, width]: both at least 0, rows · width in bounds. */
-static par_status array(check c, const char *rows_name, int64_t rows, const char *width_name, int64_t width) {
+static par_status array(check c, const char *rows_name, int64_t rows, const char *width_name,
+                        int64_t width) {
     int64_t n = 0;
     PAR_TRY(at_least(c, rows_name, rows, 0));
     PAR_TRY(at_least(c, width_name, width, 0));
     if (!par__mul64(rows, width, &n) || n > INT64_C(1) << 60)
-        PAR_FAIL(PAR_ERR_ARG, "%s: %s = %lld times %s = %lld is above 2^60 elements", c.op, rows_name,
-                 (long long)rows, width_name, (long long)width);
+        PAR_FAIL(PAR_ERR_ARG, "%s: %s = %lld times %s = %lld is above 2^60 elements", c.op,
+                 rows_name, (long long)rows, width_name, (long long)width);
     return PAR_OK;
 }
 
 /* A matrix whose rows of `width` start `ld` apart. */
-static par_status matrix(check c, const char *name, int64_t rows, int64_t width, const char *ld_name,
-                         int64_t ld, const void *data) {
+static par_status matrix(check c, const char *name, int64_t rows, int64_t width,
+                         const char *ld_name, int64_t ld, const void *data) {
     PAR_TRY(at_least(c, ld_name, ld, width));
     PAR_TRY(array(c, "rows", rows, ld_name, ld));
     return pointer(c, name, data, rows > 0 && width > 0 ? rows * width : 0);
@@ -88,9 +93,10 @@ static par_status dropout(check c, const par_dropout *d) {
 
 static par_status bias_gradient(check c, const par_gemm *a) {
     if (a->dtype_c != PAR_F32 || a->bias)
-        PAR_FAIL(PAR_ERR_ARG,
-                 "%s: the gradient of a bias with dtype_c %s and %s: dtype_c must be fp32 and bias NULL",
-                 c.op, par_dtype_name(a->dtype_c), a->bias ? "a bias" : "no bias");
+        PAR_FAIL(
+            PAR_ERR_ARG,
+            "%s: the gradient of a bias with dtype_c %s and %s: dtype_c must be fp32 and bias NULL",
+            c.op, par_dtype_name(a->dtype_c), a->bias ? "a bias" : "no bias");
     PAR_TRY(pointer(c, "aux", a->aux, a->m));
     return zero_or_one(c, a->beta);
 }
@@ -109,13 +115,14 @@ static par_status check_gemm(check c, const void *args) {
     PAR_TRY(matrix(c, "c", a->m, a->n, "ldc", a->ldc, a->c));
     if (a->epilogue == PAR_EPILOGUE_NONE) return zero_or_one(c, a->beta);
     if (a->epilogue == PAR_EPILOGUE_BIAS_GRADIENT) return bias_gradient(c, a);
-    if ((a->epilogue != PAR_EPILOGUE_GELU && a->epilogue != PAR_EPILOGUE_GELU_BACKWARD) || a->beta != 0 ||
-        a->dtype_c != a->dtype)
-        PAR_FAIL(
-            PAR_ERR_ARG,
-            "%s: epilogue %d with beta %g and dtype_c %s: it must be one of par_epilogue, with beta 0 and "
-            "dtype_c %s",
-            c.op, (int)a->epilogue, (double)a->beta, par_dtype_name(a->dtype_c), par_dtype_name(a->dtype));
+    if ((a->epilogue != PAR_EPILOGUE_GELU && a->epilogue != PAR_EPILOGUE_GELU_BACKWARD) ||
+        a->beta != 0 || a->dtype_c != a->dtype)
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%s: epilogue %d with beta %g and dtype_c %s: it must be one of par_epilogue, "
+                 "with beta 0 and "
+                 "dtype_c %s",
+                 c.op, (int)a->epilogue, (double)a->beta, par_dtype_name(a->dtype_c),
+                 par_dtype_name(a->dtype));
     return matrix(c, "aux", a->m, a->n, "ldc", a->ldc, a->aux);
 }
 
@@ -144,11 +151,11 @@ static par_status check_norm_residual(check c, const par_norm *a) {
     const par_residual *r = a->residual;
     PAR_TRY(check_residual(c, r));
     if (r->dtype == a->dtype && r->m == a->m && r->n == a->n && r->y == a->x) return PAR_OK;
-    PAR_FAIL(
-        PAR_ERR_ARG,
-        "%s: residual is %s [%lld, %lld] into %p, must be %s [%lld, %lld] into x, %p: its y is the norm's x",
-        c.op, par_dtype_name(r->dtype), (long long)r->m, (long long)r->n, r->y, par_dtype_name(a->dtype),
-        (long long)a->m, (long long)a->n, a->x);
+    PAR_FAIL(PAR_ERR_ARG,
+             "%s: residual is %s [%lld, %lld] into %p, must be %s [%lld, %lld] into x, %p: its y "
+             "is the norm's x",
+             c.op, par_dtype_name(r->dtype), (long long)r->m, (long long)r->n, r->y,
+             par_dtype_name(a->dtype), (long long)a->m, (long long)a->n, a->x);
 }
 
 static par_status check_norm_forward(check c, const void *args, bool layernorm) {
@@ -212,8 +219,8 @@ static par_status check_attention_shape(check c, const par_attention *a) {
     PAR_TRY(at_least(c, "K", a->K, a->H > 0));
     PAR_TRY(at_least(c, "first_head", a->first_head, 0));
     if (a->K > 0 && a->H % a->K != 0)
-        PAR_FAIL(PAR_ERR_ARG, "%s: H is %lld, must be a multiple of K = %lld", c.op, (long long)a->H,
-                 (long long)a->K);
+        PAR_FAIL(PAR_ERR_ARG, "%s: H is %lld, must be a multiple of K = %lld", c.op,
+                 (long long)a->H, (long long)a->K);
     PAR_TRY(array(c, "K", a->K, "D", a->D));
     PAR_TRY(array(c, "B * T", a->B * a->T, "H", a->H));
     PAR_TRY(finite(c, "scale", a->scale));
@@ -253,8 +260,8 @@ static par_status check_attention_decode(check c, const void *args) {
     PAR_TRY(array(c, "H", a->H, "D", a->D));
     PAR_TRY(at_least(c, "K", a->K, a->H > 0));
     if (a->K > 0 && a->H % a->K != 0)
-        PAR_FAIL(PAR_ERR_ARG, "%s: H is %lld, must be a multiple of K = %lld", c.op, (long long)a->H,
-                 (long long)a->K);
+        PAR_FAIL(PAR_ERR_ARG, "%s: H is %lld, must be a multiple of K = %lld", c.op,
+                 (long long)a->H, (long long)a->K);
     PAR_TRY(at_least(c, "n", a->n, 0));
     PAR_TRY(at_most(c, "n (capacity)", a->n, a->capacity));
     PAR_TRY(array(c, "K", a->K, "D", a->D));
@@ -409,9 +416,10 @@ static par_status check_cast(check c, const void *args) {
     PAR_TRY(array(c, "n", a->n, "1", 1));
     PAR_TRY(pointer(c, "x", a->x, a->n));
     PAR_TRY(pointer(c, "y", a->y, a->n));
-    if (c.data && a->n > 0 && a->x == a->y && par_dtype_nbytes(a->dtype_x) != par_dtype_nbytes(a->dtype_y))
-        PAR_FAIL(PAR_ERR_ARG, "%s: y is x, but dtype_x is %s and dtype_y %s, which differ in size", c.op,
-                 par_dtype_name(a->dtype_x), par_dtype_name(a->dtype_y));
+    if (c.data && a->n > 0 && a->x == a->y &&
+        par_dtype_nbytes(a->dtype_x) != par_dtype_nbytes(a->dtype_y))
+        PAR_FAIL(PAR_ERR_ARG, "%s: y is x, but dtype_x is %s and dtype_y %s, which differ in size",
+                 c.op, par_dtype_name(a->dtype_x), par_dtype_name(a->dtype_y));
     return PAR_OK;
 }
 

@@ -1,6 +1,6 @@
 /*
- * Dropout as a function of coordinates (par_dropout in par/kernels.h): which elements of a row are kept.
- * Shared by all host backends, so that the kept set is the same bits everywhere.
+ * Dropout as a function of coordinates (par_dropout in par/kernels.h): which elements of a row are
+ * kept. Shared by all host backends, so that the kept set is the same bits everywhere.
  */
 #ifndef PAR__DROPOUT_H
 #define PAR__DROPOUT_H

@@ -1,5 +1,5 @@
-/* Memory, copies and events of host backends: a call is done when it returns, so an event has nothing to
- * remember. */
+/* Memory, copies and events of host backends: a call is done when it returns, so an event has
+ * nothing to remember. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>

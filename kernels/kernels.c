@@ -1,7 +1,7 @@
 /*
- * The list of backends and the two entries through which every kernel is called. Arguments are checked here,
- * once, above the tables; versions may rely on them. Tables are filled at the first par_backend_get and
- * constant from then.
+ * The list of backends and the two entries through which every kernel is called. Arguments are
+ * checked here, once, above the tables; versions may rely on them. Tables are filled at the first
+ * par_backend_get and constant from then.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -85,7 +85,8 @@ const char *par_op_name(par_op op) {
 static par_status known(const par_backend *backend, par_op op, const void *args) {
     PAR_REQUIRE(backend && args);
     if (!par_op_name(op))
-        PAR_FAIL(PAR_ERR_ARG, "operation %d is unknown: they are 0 to %d", (int)op, PAR_OP_COUNT - 1);
+        PAR_FAIL(PAR_ERR_ARG, "operation %d is unknown: they are 0 to %d", (int)op,
+                 PAR_OP_COUNT - 1);
     return PAR_OK;
 }
 
@@ -97,8 +98,8 @@ par_status par_kernel_prepare(const par_backend *backend, par_op op, const void 
     return backend->kernels[op].prepare(args, workspace_nbytes);
 }
 
-par_status par_kernel_run(const par_backend *backend, par_op op, par_stream *stream, const void *args,
-                          void *workspace) {
+par_status par_kernel_run(const par_backend *backend, par_op op, par_stream *stream,
+                          const void *args, void *workspace) {
     PAR_TRY(known(backend, op, args));
     PAR_TRY(par__kernel_check(op, args, true));
     par_range_begin(backend, par_op_name(op));

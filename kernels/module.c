@@ -1,6 +1,7 @@
 /*
- * Loading of libpar_cuda.so: beside libpar, or from the folder in PAR_MODULE_PATH, else where the loader
- * looks. What fails is said once, with the file and what it lacks, and stays so: a process has one answer.
+ * Loading of libpar_cuda.so: beside libpar, or from the folder in PAR_MODULE_PATH, else where the
+ * loader looks. What fails is said once, with the file and what it lacks, and stays so: a process
+ * has one answer.
  */
 #define _GNU_SOURCE
 #include "kernels/module.h"
@@ -39,8 +40,8 @@ static void *open_file(void) {
         if (slash && (size_t)(slash - path) + sizeof "/libpar_cuda.so" < sizeof path) {
             strcpy(slash, "/libpar_cuda.so");
             void *file = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-            /* a file that is there and cannot be loaded says why; only an absent one is looked for elsewhere
-             */
+            /* a file that is there and cannot be loaded says why; only an absent one is looked for
+             * elsewhere */
             FILE *there = file ? NULL : fopen(path, "rb");
             if (there) fclose(there);
             if (file || there) return file;
@@ -55,13 +56,16 @@ static par_status load(void) {
     void *file = open_file();
     if (!file) {
         const char *why = dlerror();
-        PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "device cuda: its module cannot be loaded (%s); build with CUDA (meson setup build "
-                 "-Dcuda=enabled) and install its libraries, or use --device cpu",
-                 why ? why : "no reason given");
+        PAR_FAIL(
+            PAR_ERR_UNSUPPORTED,
+            "device cuda: its module cannot be loaded (%s); build with CUDA (meson setup build "
+            "-Dcuda=enabled) and install its libraries, or use --device cpu",
+            why ? why : "no reason given");
     }
     *(void **)(void *)&open = dlsym(file, "par_cuda_open");
-    if (!open) PAR_FAIL(PAR_ERR_UNSUPPORTED, "device cuda: libpar_cuda.so has no par_cuda_open: rebuild it");
+    if (!open)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "device cuda: libpar_cuda.so has no par_cuda_open: rebuild it");
     return open(&host, &selected, &loaded);
 }
 

@@ -1,7 +1,7 @@
 /*
- * What libpar and a module that it loads at run time tell each other. A module exports par_cuda_open alone
- * and links nothing of libpar: errors go through the table of host services. Its version is checked first, so
- * that files of two builds never mix.
+ * What libpar and a module that it loads at run time tell each other. A module exports
+ * par_cuda_open alone and links nothing of libpar: errors go through the table of host services.
+ * Its version is checked first, so that files of two builds never mix.
  */
 #ifndef PAR__MODULE_H
 #define PAR__MODULE_H
@@ -25,8 +25,8 @@ typedef struct {
     const void *link;    /* const par__nccl * (collectives/nccl/nccl.h); NULL: none */
 } par__module;
 
-/* Exported as "par_cuda_open". Called once. Errors: PAR_ERR_UNSUPPORTED with what is missing on this machine.
- */
+/* Exported as "par_cuda_open". Called once. Errors: PAR_ERR_UNSUPPORTED with what is missing on
+ * this machine. */
 typedef par_status par__module_open(const par__module_host *host, const par_device_params *params,
                                     par__module *out);
 

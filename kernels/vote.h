@@ -1,6 +1,6 @@
 /*
- * The rules of the vote and of the loss scaler, in plain arithmetic that is the same on the host and on a
- * device: additions in rank order, products, one square root and quotients, all in double.
+ * The rules of the vote and of the loss scaler, in plain arithmetic that is the same on the host
+ * and on a device: additions in rank order, products, one square root and quotients, all in double.
  */
 #ifndef PAR__VOTE_H
 #define PAR__VOTE_H
@@ -28,9 +28,10 @@ PAR__BOTH static inline bool par__vote_finite(double x) {
     return x - x == 0;
 }
 
-/* The scaler after a step that overflowed, or did not. True: max_skips steps in a row were skipped at the
- * smallest scale; a constant one is its own smallest. */
-PAR__BOTH static inline bool par__scaler_step(const par_scaler_params *p, par_scaler *s, bool overflow) {
+/* The scaler after a step that overflowed, or did not. True: max_skips steps in a row were skipped
+ * at the smallest scale; a constant one is its own smallest. */
+PAR__BOTH static inline bool par__scaler_step(const par_scaler_params *p, par_scaler *s,
+                                              bool overflow) {
     bool at_floor = p->constant > 0 || s->scale <= p->min;
     if (overflow) s->skipped++;
     s->floor_skips = overflow && at_floor ? s->floor_skips + 1 : 0;
@@ -51,8 +52,8 @@ PAR__BOTH static inline bool par__scaler_step(const par_scaler_params *p, par_sc
 }
 
 /*
- * A rank's ballot: begin, each norm, each loss in order, end. The pieces let a device bring its norms nearer
- * before one thread adds them; `sum` is a copy of the ballot, or the ballot itself.
+ * A rank's ballot: begin, each norm, each loss in order, end. The pieces let a device bring its
+ * norms nearer before one thread adds them; `sum` is a copy of the ballot, or the ballot itself.
  */
 PAR__BOTH static inline void par__ballot_begin(par_ballot *sum) {
     sum->norm2 = sum->loss_sum = sum->n_targets = sum->n_nonfinite = 0;
@@ -60,7 +61,8 @@ PAR__BOTH static inline void par__ballot_begin(par_ballot *sum) {
     sum->n_first_bad = 0;
 }
 
-PAR__BOTH static inline void par__ballot_norm(par_ballot *sum, int64_t i, double norm2, double bad) {
+PAR__BOTH static inline void par__ballot_norm(par_ballot *sum, int64_t i, double norm2,
+                                              double bad) {
     sum->norm2 += norm2;
     sum->n_nonfinite += bad;
     if (bad == 0 || sum->first_bad >= 0) return;
@@ -127,7 +129,8 @@ PAR__BOTH static inline void par__vote_update(const par_vote_rules *r, par_vote_
 
 /* What the ballots' sum means for this step and for the next; lr is rank 0's. */
 PAR__BOTH static inline void par__vote_conclude(const par_vote_rules *r, par_vote_state *s,
-                                                const par_ballot *sum, par_outcome *out, double lr) {
+                                                const par_ballot *sum, par_outcome *out,
+                                                double lr) {
     out->loss = sum->n_targets > 0 ? sum->loss_sum / sum->n_targets : 0;
     out->n_targets = sum->n_targets;
     out->n_nonfinite = sum->n_nonfinite;
@@ -156,7 +159,8 @@ static inline void par__vote_decide(const par_vote_call *a) {
     a->state->step.skip = 1;
     if (a->state->halted) return;
     par__ballots_begin(&sum, &out);
-    for (int64_t rank = 0; rank < a->n; rank++) par__ballots_add(&sum, &out, rank, &a->ballots[rank]);
+    for (int64_t rank = 0; rank < a->n; rank++)
+        par__ballots_add(&sum, &out, rank, &a->ballots[rank]);
     par__vote_conclude(&a->rules, a->state, &sum, &out, a->ballots[0].lr);
 }
 

@@ -1,7 +1,7 @@
 /*
- * par: the tool beside train_llm. `par data` makes a token file of texts or JSON Lines: files as given,
- * folders walked for text files, in an order that depends on the names alone, so that the same folder gives
- * the same file.
+ * par: the tool beside train_llm. `par data` makes a token file of texts or JSON Lines: files as
+ * given, folders walked for text files, in an order that depends on the names alone, so that the
+ * same folder gives the same file.
  */
 #define _XOPEN_SOURCE 700
 #include <dirent.h>
@@ -71,7 +71,8 @@ static par_status walk(file_list *list, const char *folder) {
         if (n >= (int)sizeof path || lstat(path, &about) != 0) continue;
         if (S_ISDIR(about.st_mode))
             st = walk(list, path);
-        else if (S_ISREG(about.st_mode) && (!list->suffix || ends_with(path, list->suffix)) && is_text(path))
+        else if (S_ISREG(about.st_mode) && (!list->suffix || ends_with(path, list->suffix)) &&
+                 is_text(path))
             st = add_file(list, path, about.st_size);
     }
     closedir(stream);
@@ -126,8 +127,8 @@ static bool parse_size(const char *text, int64_t *out) {
 }
 
 /* Train on the corpus; the files wait in place->temporary. */
-static par_status train(const data_settings *s, const par_corpus *corpus, const vocabulary_place *place,
-                        par_tokenizer **out) {
+static par_status train(const data_settings *s, const par_corpus *corpus,
+                        const vocabulary_place *place, par_tokenizer **out) {
     int64_t size, made;
     parse_size(after(s->tokenizer, "train:"), &size);
     par_status st = par_tokenizer_train(corpus, size, place->temporary, &made);
@@ -140,17 +141,18 @@ static par_status train(const data_settings *s, const par_corpus *corpus, const 
 static par_status write_with(const data_settings *s, const par_corpus *corpus, par_tokenizer *t,
                              int64_t *n_tokens, int64_t *vocab) {
     int64_t documents = 0;
-    par_status st =
-        par_corpus_write_tokens(corpus, t, strcmp(s->format, "megatron") == 0, s->out, n_tokens, &documents);
+    par_status st = par_corpus_write_tokens(corpus, t, strcmp(s->format, "megatron") == 0, s->out,
+                                            n_tokens, &documents);
     if (st != PAR_OK) return st;
     *vocab = par_tokenizer_vocab(t);
     printf("%s: %lld documents\n", s->out, (long long)documents);
     return PAR_OK;
 }
 
-/* The vocabulary gets its name when the tokens have theirs: a failure leaves the older ones of both. */
-static par_status train_and_write(const data_settings *s, const par_corpus *corpus, int64_t *n_tokens,
-                                  int64_t *vocab) {
+/* The vocabulary gets its name when the tokens have theirs: a failure leaves the older ones of
+ * both. */
+static par_status train_and_write(const data_settings *s, const par_corpus *corpus,
+                                  int64_t *n_tokens, int64_t *vocab) {
     vocabulary_place place;
     par_tokenizer *t = NULL;
     par_status st = vocabulary_begin(s->out, &place);
@@ -188,7 +190,8 @@ static void point_out_encodings(const char *const *paths, int n) {
     }
     if (first)
         fprintf(stderr,
-                "note: %s: no UTF-8 from byte %lld on (%lld of %d files are not): taken as the bytes they "
+                "note: %s: no UTF-8 from byte %lld on (%lld of %d files are not): taken as the "
+                "bytes they "
                 "are; if text in another encoding, convert it first (iconv -t UTF-8)\n",
                 first, (long long)at, (long long)n_bad, n);
 }
@@ -205,8 +208,9 @@ static par_status write_tokens(const file_list *list, const data_settings *s) {
     if (!paths) return par_fail(PAR_ERR_MEMORY, "no host memory for %d names", n);
     for (int i = 0; i < n; i++) paths[i] = list->files[i].path;
     const par_corpus corpus = {n, paths, s->field};
-    par_status st = is_one_text(s) ? par_text_to_tokens(n, paths, s->tokenizer, s->out, &n_tokens, &vocab)
-                                   : write_corpus(s, &corpus, &n_tokens, &vocab);
+    par_status st = is_one_text(s)
+                        ? par_text_to_tokens(n, paths, s->tokenizer, s->out, &n_tokens, &vocab)
+                        : write_corpus(s, &corpus, &n_tokens, &vocab);
     if (st == PAR_OK && !s->field) point_out_encodings(paths, n);
     free(paths);
     if (st == PAR_OK)
@@ -218,9 +222,11 @@ static par_status write_tokens(const file_list *list, const data_settings *s) {
 static const char data_usage[] =
     "usage: par data --out FILE [options] --text FILE|FOLDER...\n"
     "       par data --out FILE [options] --jsonl FILE|FOLDER... --field NAME\n"
-    "Makes a token file of texts, or of JSON Lines (an object a line; its string NAME is a document). Words "
+    "Makes a token file of texts, or of JSON Lines (an object a line; its string NAME is a "
+    "document). Words "
     "after\n"
-    "--text or --jsonl up to the next option are files and folders. Documents end with <|endoftext|> (Llama "
+    "--text or --jsonl up to the next option are files and folders. Documents end with "
+    "<|endoftext|> (Llama "
     "3: "
     "<|end_of_text|>)\n"
     "where the vocabulary has it; --tokenizer train:SIZE leaves its vocabulary in FILE.tokenizer.";
@@ -233,14 +239,16 @@ static int data_options(data_settings *s, par_option *t) {
          "tokenizer.json; train:SIZE",
          NULL, false},
         {"format", PAR_OPT_CHOICE, &s->format, "Options",
-         "of the file; megatron: a .bin with its .idx, one sequence a document", "llm.c|megatron", false},
-        {"field", PAR_OPT_TEXT, &s->field, "Options", "with --jsonl: the string that holds the text", NULL,
+         "of the file; megatron: a .bin with its .idx, one sequence a document", "llm.c|megatron",
          false},
-        {"suffix", PAR_OPT_TEXT, &s->suffix, "Options", "in folders, only names that end so", NULL, false},
+        {"field", PAR_OPT_TEXT, &s->field, "Options",
+         "with --jsonl: the string that holds the text", NULL, false},
+        {"suffix", PAR_OPT_TEXT, &s->suffix, "Options", "in folders, only names that end so", NULL,
+         false},
         {"order", PAR_OPT_CHOICE, &s->order, "Options",
          "of files; hash: mixed, so that a last part is like the rest", "given|name|hash", false},
-        {"max-mb", PAR_OPT_INT, &s->max_mb, "Options", "whole files up to so many million bytes", "1..",
-         false},
+        {"max-mb", PAR_OPT_INT, &s->max_mb, "Options", "whole files up to so many million bytes",
+         "1..", false},
         {"help", PAR_OPT_BOOL, &s->help, "Options", "", NULL, false},
     };
     const data_settings defaults = {
@@ -257,7 +265,8 @@ typedef struct {
     bool text, jsonl; /* which of the two was there */
 } text_words;
 
-/* Moves the words after --text or --jsonl to `texts`; the rest stays in argv. Returns how many are left. */
+/* Moves the words after --text or --jsonl to `texts`; the rest stays in argv. Returns how many are
+ * left. */
 static int split_texts(int argc, char **argv, text_words *texts) {
     int left = 0;
     bool in_texts = false;
@@ -280,8 +289,9 @@ static par_status make_tokens(const data_settings *s, const text_words *texts) {
     par_status st = PAR_OK;
     for (int i = 0; st == PAR_OK && i < texts->n; i++) st = add_path(&list, texts->words[i]);
     if (st == PAR_OK && list.n == 0)
-        st = par_fail(PAR_ERR_OPTION, "--%s: no text files in %s%s; legal: a file, or a folder that has some",
-                      s->field ? "jsonl" : "text", texts->words[0], texts->n > 1 ? " and the rest" : "");
+        st = par_fail(
+            PAR_ERR_OPTION, "--%s: no text files in %s%s; legal: a file, or a folder that has some",
+            s->field ? "jsonl" : "text", texts->words[0], texts->n > 1 ? " and the rest" : "");
     if (st == PAR_OK && strcmp(s->order, "given") != 0)
         qsort(list.files, (size_t)list.n, sizeof *list.files, compare);
     if (st == PAR_OK) st = write_tokens(&list, s);
@@ -295,9 +305,11 @@ static void check_tokenizer(const data_settings *s, par_problems *problems) {
     int64_t n;
     bool chars = strcmp(t, "chars") == 0;
     if (size && (!parse_size(size, &n) || n < 257 || n > 1 << 20))
-        par_problem(problems, "--tokenizer %s: legal sizes: 257 (256 bytes and <|endoftext|>) to 1048576", t);
+        par_problem(problems,
+                    "--tokenizer %s: legal sizes: 257 (256 bytes and <|endoftext|>) to 1048576", t);
     else if (!size && !(path && *path) && !chars && strcmp(t, "bytes") != 0)
-        par_problem(problems, "--tokenizer %s: legal: bytes, chars, gpt2:DIR, hf:FILE, train:SIZE", t);
+        par_problem(problems, "--tokenizer %s: legal: bytes, chars, gpt2:DIR, hf:FILE, train:SIZE",
+                    t);
     if (chars && (s->field || strcmp(s->format, "llm.c") != 0))
         par_problem(problems, "--tokenizer chars: legal with --text and --format llm.c alone");
 }
@@ -305,8 +317,10 @@ static void check_tokenizer(const data_settings *s, par_problems *problems) {
 static void check_data(const data_settings *s, const text_words *texts, par_problems *problems) {
     if (!s->out) par_problem(problems, "--out: is missing; legal: a file to write");
     if (texts->n == 0)
-        par_problem(problems, "--text: is missing; legal: files and folders (or --jsonl with --field)");
-    if (texts->text && texts->jsonl) par_problem(problems, "--text and --jsonl: legal: one of the two");
+        par_problem(problems,
+                    "--text: is missing; legal: files and folders (or --jsonl with --field)");
+    if (texts->text && texts->jsonl)
+        par_problem(problems, "--text and --jsonl: legal: one of the two");
     if (texts->jsonl && !s->field)
         par_problem(problems, "--field: is missing; legal: the name of the text in a line");
     if (s->field && !texts->jsonl) par_problem(problems, "--field: legal with --jsonl alone");
@@ -349,14 +363,16 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 int main(int argc, char **argv) {
     const char *names[N_COMMANDS], *word = argc > 1 ? argv[1] : "--help";
-    signal(SIGXFSZ, SIG_IGN); /* a file at the limit of its size is an error of write, with a message */
+    signal(SIGXFSZ,
+           SIG_IGN); /* a file at the limit of its size is an error of write, with a message */
     for (int i = 0; i < N_COMMANDS; i++) {
         names[i] = commands[i].name;
         if (strcmp(word, names[i]) == 0) return commands[i].run(argc - 2, argv + 2);
     }
     if (strcmp(word, "--help") == 0) {
         printf("usage: par COMMAND [options]; par COMMAND --help says more\n");
-        for (int i = 0; i < N_COMMANDS; i++) printf("  %-10s %s\n", commands[i].name, commands[i].help);
+        for (int i = 0; i < N_COMMANDS; i++)
+            printf("  %-10s %s\n", commands[i].name, commands[i].help);
         return EXIT_SUCCESS;
     }
     const char *closest = par_closest(word, names, N_COMMANDS);

@@ -1,7 +1,7 @@
 /*
- * Trained vocabularies under their names, and UTF-8. See vocabulary.h. Files are renamed one by one, merges
- * first: with merges of another vocabulary opening it fails, so a crash in between is never taken for a
- * tokenizer.
+ * Trained vocabularies under their names, and UTF-8. See vocabulary.h. Files are renamed one by
+ * one, merges first: with merges of another vocabulary opening it fails, so a crash in between is
+ * never taken for a tokenizer.
  */
 #define _DEFAULT_SOURCE /* flock */
 #define _XOPEN_SOURCE   700
@@ -19,8 +19,8 @@ static const char *const files[] = {"merges.txt", "vocab.json"};
 
 enum { N_FILES = 2, NAME = 4352, BLOCK = 1 << 16 };
 
-/* The folder, locked: what a killed process left in it is overwritten file by file. It is opened again if
- * another process gave it its final name before it was locked here. */
+/* The folder, locked: what a killed process left in it is overwritten file by file. It is opened
+ * again if another process gave it its final name before it was locked here. */
 static int open_locked(const char *path) {
     for (;;) {
         struct stat opened, named;
@@ -29,7 +29,8 @@ static int open_locked(const char *path) {
         if (fd < 0 && errno == ENOENT) continue;
         if (fd < 0) return -1;
         bool held = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
-        if (held && fstat(fd, &opened) == 0 && stat(path, &named) == 0 && opened.st_ino == named.st_ino)
+        if (held && fstat(fd, &opened) == 0 && stat(path, &named) == 0 &&
+            opened.st_ino == named.st_ino)
             return fd;
         close(fd);
         errno = EWOULDBLOCK;
@@ -41,7 +42,8 @@ par_status vocabulary_begin(const char *out, vocabulary_place *place) {
     int n = snprintf(place->final, sizeof place->final, "%s.tokenizer", out);
     int k = snprintf(place->temporary, sizeof place->temporary, "%s.tokenizer.par-tmp", out);
     if (n < 0 || k < 0 || k >= (int)sizeof place->temporary)
-        return par_fail(PAR_ERR_OPTION, "--out: name is longer than %zu bytes", sizeof place->temporary - 20);
+        return par_fail(PAR_ERR_OPTION, "--out: name is longer than %zu bytes",
+                        sizeof place->temporary - 20);
     place->lock = open_locked(place->temporary);
     if (place->lock >= 0) return PAR_OK;
     if (errno == EWOULDBLOCK)
@@ -49,9 +51,10 @@ par_status vocabulary_begin(const char *out, vocabulary_place *place) {
             PAR_ERR_IO,
             "%s: another process is writing it (%s is locked); wait for it, or name another --out",
             place->final, place->temporary);
-    return par_fail(PAR_ERR_IO,
-                    "%s: cannot be made: %s; legal: --out in a directory that is there and can be written to",
-                    place->final, strerror(errno));
+    return par_fail(
+        PAR_ERR_IO,
+        "%s: cannot be made: %s; legal: --out in a directory that is there and can be written to",
+        place->final, strerror(errno));
 }
 
 par_status vocabulary_keep(vocabulary_place *place) {
@@ -61,8 +64,9 @@ par_status vocabulary_keep(vocabulary_place *place) {
         snprintf(from, sizeof from, "%s/%s", place->temporary, files[i]);
         snprintf(to, sizeof to, "%s/%s", place->final, files[i]);
         if (rename(from, to) != 0)
-            return par_fail(PAR_ERR_IO, "%s: cannot be given its name: %s; the tokens need this vocabulary",
-                            to, strerror(errno));
+            return par_fail(PAR_ERR_IO,
+                            "%s: cannot be given its name: %s; the tokens need this vocabulary", to,
+                            strerror(errno));
     }
     if (!whole) rmdir(place->temporary);
     close(place->lock);

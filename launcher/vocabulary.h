@@ -1,6 +1,6 @@
 /*
- * What `par data` does around texts and vocabularies: a trained vocabulary waits under a temporary name until
- * the tokens are there too, and texts that are no UTF-8 are pointed out.
+ * What `par data` does around texts and vocabularies: a trained vocabulary waits under a temporary
+ * name until the tokens are there too, and texts that are no UTF-8 are pointed out.
  */
 #ifndef LAUNCHER_VOCABULARY_H
 #define LAUNCHER_VOCABULARY_H
@@ -13,8 +13,8 @@ typedef struct {
     int lock;
 } vocabulary_place;
 
-/* A folder for the files of a vocabulary, beside its final name. A second process is refused; what a killed
- * one left is used again. */
+/* A folder for the files of a vocabulary, beside its final name. A second process is refused; what
+ * a killed one left is used again. */
 par_status vocabulary_begin(const char *out, vocabulary_place *place);
 /* Both files under their final names; an older vocabulary there is replaced. */
 par_status vocabulary_keep(vocabulary_place *place);

@@ -52,7 +52,8 @@ bool harness_selected(const char *name, int argc, char **argv) {
     return false;
 }
 
-void harness_report(const char *suite, const char *name, const harness_state *state, double seconds) {
+void harness_report(const char *suite, const char *name, const harness_state *state,
+                    double seconds) {
     int kind = state->failed ? 1 : state->skipped ? 2 : 0;
     counts[kind]++;
     if (kind == 0)

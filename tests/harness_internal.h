@@ -13,7 +13,8 @@ extern harness_state harness_now;
 
 /* Does the name match the patterns on the command line (substrings; none: all)? */
 bool harness_selected(const char *name, int argc, char **argv);
-void harness_report(const char *suite, const char *name, const harness_state *state, double seconds);
+void harness_report(const char *suite, const char *name, const harness_state *state,
+                    double seconds);
 double harness_seconds(void);
 
 #endif

@@ -1,5 +1,5 @@
-/* The MPI harness: cases on split communicators, failures agreed over the world, deadlines that show last
- * operations. */
+/* The MPI harness: cases on split communicators, failures agreed over the world, deadlines that
+ * show last operations. */
 #define _POSIX_C_SOURCE 200809L
 #include <mpi.h>
 #include <signal.h>
@@ -23,7 +23,8 @@ static void deadline(int signal) {
     int n = now ? par_recorder_last(par_transport_recorder(now), last, 16) : 0;
     if (world_rank == 0) printf("FAIL %s: passed its deadline\n", running);
     for (int i = 0; i < n; i++)
-        printf("  rank %d: %s %s \"%s\" layer %d chunk %d micro %d number %lld, %lld started, %lld done%s\n",
+        printf("  rank %d: %s %s \"%s\" layer %d chunk %d micro %d number %lld, %lld started, %lld "
+               "done%s\n",
                world_rank, last[i].axis, last[i].op, last[i].purpose, last[i].layer, last[i].chunk,
                last[i].micro, (long long)last[i].number, (long long)last[i].n_started,
                (long long)last[i].n_done, last[i].n_started > last[i].n_done ? ": waits" : "");
@@ -87,9 +88,11 @@ int harness_main_mpi(const char *suite, const harness_case *cases, int n, int ar
         alarm(0);
         bad |= harness_now.failed;
         counts[harness_now.failed ? 1 : harness_now.skipped ? 2 : 0]++;
-        if (rank == 0) harness_report(suite, cases[i].name, &harness_now, harness_seconds() - begin);
+        if (rank == 0)
+            harness_report(suite, cases[i].name, &harness_now, harness_seconds() - begin);
     }
-    if (rank == 0) printf("# %s: %d passed, %d failed, %d skipped\n", suite, counts[0], counts[1], counts[2]);
+    if (rank == 0)
+        printf("# %s: %d passed, %d failed, %d skipped\n", suite, counts[0], counts[1], counts[2]);
     MPI_Finalize();
     return bad;
 }

@@ -2,7 +2,8 @@
  * oracle: compares training with reference results, in one layout or many.
  *
  *   mpirun -n 8 build/tests/oracle DIR... --tp 2 --pp 2 --dp 2
- *   mpirun -n 8 build/tests/oracle DIR... --layouts 1,1,1:2,1,1:2,2,2      (tp,pp,dp; ranks to spare wait)
+ *   mpirun -n 8 build/tests/oracle DIR... --layouts 1,1,1:2,1,1:2,2,2      (tp,pp,dp; ranks to
+ * spare wait)
  *
  * Exit status: 0 all within the bounds, 1 some above, 2 wrong options or a run that failed.
  */
@@ -35,10 +36,11 @@ static void parse_layouts(arguments *a, par_problems *problems) {
     const char *at = a->layouts;
     while (at && *at) {
         int used = 0, *l = a->layout[a->n_layouts];
-        if (a->n_layouts == MAX_LAYOUTS - 1 || sscanf(at, "%d,%d,%d%n", &l[0], &l[1], &l[2], &used) != 3 ||
-            l[0] < 1 || l[1] < 1 || l[2] < 1 || (at[used] != 0 && at[used] != ':')) {
-            par_problem(problems, "--layouts %s: must be TP,PP,DP:TP,PP,DP:..., at most %d", a->layouts,
-                        MAX_LAYOUTS - 1);
+        if (a->n_layouts == MAX_LAYOUTS - 1 ||
+            sscanf(at, "%d,%d,%d%n", &l[0], &l[1], &l[2], &used) != 3 || l[0] < 1 || l[1] < 1 ||
+            l[2] < 1 || (at[used] != 0 && at[used] != ':')) {
+            par_problem(problems, "--layouts %s: must be TP,PP,DP:TP,PP,DP:..., at most %d",
+                        a->layouts, MAX_LAYOUTS - 1);
             return;
         }
         a->n_layouts++;
@@ -54,7 +56,8 @@ static void check_size(const arguments *a, int size, par_problems *problems) {
     for (int i = 0; i < a->n_layouts; i++) {
         const int *l = a->layout[i];
         if (l[0] * l[1] * l[2] > size)
-            par_problem(problems, "tp %d · pp %d · dp %d needs %d ranks, there are %d: mpirun -n %d", l[0],
+            par_problem(problems,
+                        "tp %d · pp %d · dp %d needs %d ranks, there are %d: mpirun -n %d", l[0],
                         l[1], l[2], l[0] * l[1] * l[2], size, l[0] * l[1] * l[2]);
     }
 }
@@ -70,8 +73,8 @@ static void wait_for_all(void) {
     }
 }
 
-static void report(const oracle_case *c, const oracle_options *o, par_status st, const oracle_result *r,
-                   double seconds) {
+static void report(const oracle_case *c, const oracle_options *o, par_status st,
+                   const oracle_result *r, double seconds) {
     char text[512];
     const char *in = o->dtype == PAR_BF16 ? "-bf16" : o->dtype == PAR_F16 ? "-fp16" : "";
     oracle_summary(r, text, sizeof text);
@@ -79,11 +82,11 @@ static void report(const oracle_case *c, const oracle_options *o, par_status st,
         printf("FAIL oracle/%s%s-tp%d-pp%d-dp%d: %s: %s\n", c->name, in, o->tp, o->pp, o->dp,
                par_status_text(st), par_error());
     else if (r->failed)
-        printf("FAIL oracle/%s%s-tp%d-pp%d-dp%d: %d above their bounds, first %s; %s\n", c->name, in, o->tp,
-               o->pp, o->dp, r->failed, r->first_failure, text);
+        printf("FAIL oracle/%s%s-tp%d-pp%d-dp%d: %d above their bounds, first %s; %s\n", c->name,
+               in, o->tp, o->pp, o->dp, r->failed, r->first_failure, text);
     else
-        printf("ok oracle/%s%s-tp%d-pp%d-dp%d (%s; %.1f s)\n", c->name, in, o->tp, o->pp, o->dp, text,
-               seconds);
+        printf("ok oracle/%s%s-tp%d-pp%d-dp%d (%s; %.1f s)\n", c->name, in, o->tp, o->pp, o->dp,
+               text, seconds);
     fflush(stdout);
 }
 
@@ -110,7 +113,8 @@ static int run_layout(const oracle_case *c, const oracle_options *o) {
 
 static int run_case(const char *directory, const arguments *a, int rank) {
     static const char *const recomputes[] = {"none", "selective", "full", NULL};
-    static const char *const precisions[] = {"fp32", "bf16", "fp16", NULL}; /* as par_dtype counts */
+    static const char *const precisions[] = {"fp32", "bf16", "fp16",
+                                             NULL}; /* as par_dtype counts */
     static const char *const schedules[] = {"gpipe", "1f1b", "interleaved", NULL};
     static const par_schedule_kind kinds[] = {PAR_SCHEDULE_GPIPE, PAR_SCHEDULE_1F1B,
                                               PAR_SCHEDULE_INTERLEAVED};
@@ -118,7 +122,8 @@ static int run_case(const char *directory, const arguments *a, int rank) {
     int worst = 0;
     par_status st = oracle_open(directory, a->reference, &c);
     if (st != PAR_OK) {
-        if (rank == 0) printf("FAIL oracle/%s: %s: %s\n", directory, par_status_text(st), par_error());
+        if (rank == 0)
+            printf("FAIL oracle/%s: %s: %s\n", directory, par_status_text(st), par_error());
         return 2;
     }
     for (int i = 0; i < a->n_layouts; i++) {
@@ -155,22 +160,24 @@ static int run(int argc, char **argv, int rank, int size) {
         {"tp", PAR_OPT_INT, &a.tp, "layout", "tensor-parallel ranks", "1..", false},
         {"pp", PAR_OPT_INT, &a.pp, "layout", "pipeline stages", "1..", false},
         {"dp", PAR_OPT_INT, &a.dp, "layout", "data-parallel ranks", "1..", false},
-        {"layouts", PAR_OPT_TEXT, &a.layouts, "layout", "several layouts in one run, TP,PP,DP:TP,PP,DP:...",
-         NULL, false},
+        {"layouts", PAR_OPT_TEXT, &a.layouts, "layout",
+         "several layouts in one run, TP,PP,DP:TP,PP,DP:...", NULL, false},
         {"sequence-parallel", PAR_OPT_BOOL, &a.sequence_parallel, "layout",
          "shard norms along tokens when tp > 1", NULL, false},
-        {"schedule", PAR_OPT_CHOICE, &a.schedule, "pipeline", "pipeline schedule", "gpipe|1f1b|interleaved",
+        {"schedule", PAR_OPT_CHOICE, &a.schedule, "pipeline", "pipeline schedule",
+         "gpipe|1f1b|interleaved", false},
+        {"chunks", PAR_OPT_INT, &a.chunks, "pipeline", "chunks a stage, for interleaved", "1..16",
          false},
-        {"chunks", PAR_OPT_INT, &a.chunks, "pipeline", "chunks a stage, for interleaved", "1..16", false},
-        {"micro-batch", PAR_OPT_INT, &a.micro_batch, "pipeline", "samples a rank and micro-batch; 0: chosen",
-         "0..", false},
-        {"recompute", PAR_OPT_CHOICE, &a.recompute, "memory", "recompute activations", "none|selective|full",
-         false},
+        {"micro-batch", PAR_OPT_INT, &a.micro_batch, "pipeline",
+         "samples a rank and micro-batch; 0: chosen", "0..", false},
+        {"recompute", PAR_OPT_CHOICE, &a.recompute, "memory", "recompute activations",
+         "none|selective|full", false},
         {"zero", PAR_OPT_INT, &a.zero, "memory", "shard optimizer state over dp", "0..1", false},
         {"device", PAR_OPT_CHOICE, &a.device, "run", "what computes", "cpu|cuda|ref", false},
-        {"precision", PAR_OPT_CHOICE, &a.precision, "run", "of weights and activations", "fp32|bf16|fp16",
-         false},
-        {"reference", PAR_OPT_TEXT, &a.reference, "run", "directory of the results, if not DIR", NULL, false},
+        {"precision", PAR_OPT_CHOICE, &a.precision, "run", "of weights and activations",
+         "fp32|bf16|fp16", false},
+        {"reference", PAR_OPT_TEXT, &a.reference, "run", "directory of the results, if not DIR",
+         NULL, false},
         {"summary", PAR_OPT_BOOL, &a.summary, "run", "one line a layout", NULL, false},
         {"help", PAR_OPT_BOOL, &a.help, "run", "this text", NULL, false},
     };

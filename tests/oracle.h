@@ -1,7 +1,7 @@
 /*
- * Reference results: a directory with a model, its tokens, and what an independent implementation computed in
- * float64; and the comparison of one layout of libpar with them. docs/verification.md says what the files
- * are.
+ * Reference results: a directory with a model, its tokens, and what an independent implementation
+ * computed in float64; and the comparison of one layout of libpar with them. docs/verification.md
+ * says what the files are.
  */
 #ifndef PAR_TESTS_ORACLE_H
 #define PAR_TESTS_ORACLE_H
@@ -23,8 +23,8 @@ typedef struct {
     int32_t *tokens; /* [n_steps, batch, T + 1] */
 } oracle_case;
 
-/** Open a directory; results come from `reference` if it is not NULL (a case with the same weights), else
- * from itself. */
+/** Open a directory; results come from `reference` if it is not NULL (a case with the same
+ * weights), else from itself. */
 par_status oracle_open(const char *directory, const char *reference, oracle_case *out);
 void oracle_close(oracle_case *c);
 /** Samples of the case by number: sample s is entry s of [n_steps · batch]. */
@@ -38,7 +38,8 @@ typedef struct {
     bool no_sequence_parallel, details; /* details: a line for every comparison */
     const char *device;
     par_dtype dtype;     /* 16 bits: the losses of the trajectory alone are compared */
-    int64_t micro_batch; /* 0: so that the pipeline has two micro-batches a stage, if the batch allows it */
+    int64_t micro_batch; /* 0: so that the pipeline has two micro-batches a stage, if the batch
+                            allows it */
 } oracle_options;
 
 /* What is compared; each has one bound (oracle_run.c). */
@@ -64,9 +65,9 @@ const char *oracle_kind_name(oracle_kind kind);
 double oracle_bound(oracle_kind kind);
 
 /**
- * Run one layout and compare all there is; comm has the ranks of the transport. Collective on the transport's
- * world; `result` is the same on every rank. An error is libpar's own; a comparison above its bound is in the
- * result.
+ * Run one layout and compare all there is; comm has the ranks of the transport. Collective on the
+ * transport's world; `result` is the same on every rank. An error is libpar's own; a comparison
+ * above its bound is in the result.
  */
 par_status oracle_run(par_transport *transport, MPI_Comm comm, const oracle_case *c,
                       const oracle_options *options, oracle_result *result);

@@ -1,5 +1,5 @@
-/* Opening a directory of reference results: config.json, weights, tokens, results in safetensors and
- * reference.json. */
+/* Opening a directory of reference results: config.json, weights, tokens, results in safetensors
+ * and reference.json. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +52,8 @@ static par_status read_tokens(const char *directory, oracle_case *c) {
         c->tokens = malloc(par_tensor_nbytes(&t));
         if (!c->tokens) st = par_fail(PAR_ERR_MEMORY, "no memory for the tokens of %s", path);
     }
-    if (st == PAR_OK) memcpy(c->tokens, t.data, par_tensor_nbytes(&t)); /* the view may be unaligned */
+    if (st == PAR_OK)
+        memcpy(c->tokens, t.data, par_tensor_nbytes(&t)); /* the view may be unaligned */
     par_safetensors_close(&file);
     return st;
 }

@@ -1,12 +1,13 @@
 /*
- * One layout against reference results: logits, loss, gradients of the first step, the AdamW trajectory,
- * final parameters and moments, greedy continuations. A difference is norm(ours - theirs) / norm(theirs), a
- * tensor at a time.
+ * One layout against reference results: logits, loss, gradients of the first step, the AdamW
+ * trajectory, final parameters and moments, greedy continuations. A difference is norm(ours -
+ * theirs) / norm(theirs), a tensor at a time.
  *
- * The bounds are those of docs/verification.md: 1e-5 is 10 to 30 times what fp32 arithmetic in another order
- * gives on these models; final parameters and moments are wider because AdamW divides by sqrt(v), which turns
- * the rounding of gradients near zero into steps of size lr. In bf16 and fp16 the losses of the trajectory
- * alone are compared, with a bound that the reference results bring along.
+ * The bounds are those of docs/verification.md: 1e-5 is 10 to 30 times what fp32 arithmetic in
+ * another order gives on these models; final parameters and moments are wider because AdamW divides
+ * by sqrt(v), which turns the rounding of gradients near zero into steps of size lr. In bf16 and
+ * fp16 the losses of the trajectory alone are compared, with a bound that the reference results
+ * bring along.
  */
 #include <math.h>
 #include <stdio.h>
@@ -48,13 +49,13 @@ double oracle_bound(oracle_kind kind) {
     return kinds[kind].bound;
 }
 
-/* In 16 bits: what another implementation's losses differ in that precision, largest of all steps, three
- * times. */
+/* In 16 bits: what another implementation's losses differ in that precision, largest of all steps,
+ * three times. */
 static double bound_of(const oracle_state *s, oracle_kind kind) {
     const json_t *all = json_object_get(s->c->reference, "largest_relative_loss_deviation");
     if (s->options->dtype == PAR_F32) return kinds[kind].bound;
-    return 3 * json_number_value(json_object_get(all, s->options->dtype == PAR_BF16 ? "bf16_throughout"
-                                                                                    : "fp16_throughout"));
+    return 3 * json_number_value(json_object_get(
+                   all, s->options->dtype == PAR_BF16 ? "bf16_throughout" : "fp16_throughout"));
 }
 
 static void compared(oracle_state *s, oracle_kind kind, const char *what, double difference) {
@@ -65,8 +66,8 @@ static void compared(oracle_state *s, oracle_kind kind, const char *what, double
     r->compared[kind]++;
     if (!(difference <= r->largest[kind])) r->largest[kind] = difference;
     if (!good && r->failed++ == 0)
-        snprintf(r->first_failure, sizeof r->first_failure, "%s %s: %.2e above %.0e", kinds[kind].name, what,
-                 difference, bound);
+        snprintf(r->first_failure, sizeof r->first_failure, "%s %s: %.2e above %.0e",
+                 kinds[kind].name, what, difference, bound);
     if (s->options->details)
         printf("%s %-10s %-44s %.2e (bound %.0e)\n", good ? "    " : "BAD ", kinds[kind].name, what,
                difference, bound);
@@ -88,15 +89,17 @@ static par_param whole(const check_entry *e) {
     return p;
 }
 
-/* Every tensor of a state on rank 0 against a file; key biases, whose moments are rounding, may be left out.
- */
+/* Every tensor of a state on rank 0 against a file; key biases, whose moments are rounding, may be
+ * left out. */
 static par_status compare_state(oracle_state *s, oracle_kind kind, par_state state,
-                                const par_safetensors *file, const char *prefix, bool skip_key_bias) {
+                                const par_safetensors *file, const char *prefix,
+                                bool skip_key_bias) {
     PAR_TRY(check_gather(s->trainer, &s->table, state, s->ours));
     if (s->rank != 0) return PAR_OK;
     for (int i = 0; i < s->table.n; i++) {
         par_param p = whole(&s->table.entries[i]);
-        PAR_TRY(par_import_read_from(s->c->import, file, prefix, &p, s->theirs + s->table.entries[i].first));
+        PAR_TRY(par_import_read_from(s->c->import, file, prefix, &p,
+                                     s->theirs + s->table.entries[i].first));
     }
     for (int i = 0; i < s->table.n; i++) {
         const check_entry *e = &s->table.entries[i];
@@ -186,9 +189,10 @@ static int32_t largest_logit(const oracle_state *s, int64_t row) {
     return (int32_t)best;
 }
 
-/* Continue up to micro_batch prompts; tokens behind the last are 0, which causal attention does not see. */
-static par_status compare_greedy_group(oracle_state *s, const json_t *prompts, const json_t *sequences,
-                                       int64_t first) {
+/* Continue up to micro_batch prompts; tokens behind the last are 0, which causal attention does not
+ * see. */
+static par_status compare_greedy_group(oracle_state *s, const json_t *prompts,
+                                       const json_t *sequences, int64_t first) {
     int64_t T = s->c->T, n = (int64_t)json_array_size(prompts) - first;
     if (n > s->micro_batch) n = s->micro_batch;
     memset(s->x, 0, (size_t)(s->micro_batch * T) * sizeof *s->x);
@@ -201,7 +205,8 @@ static par_status compare_greedy_group(oracle_state *s, const json_t *prompts, c
                 json_array_get(json_array_get(prompts, (size_t)(first + i)), (size_t)t));
     for (int64_t t = begin; t < end && t < T; t++) {
         PAR_TRY(forward(s, s->x, s->targets));
-        for (int64_t i = 0; i < n && s->rank == 0; i++) s->x[i * T + t] = largest_logit(s, i * T + t - 1);
+        for (int64_t i = 0; i < n && s->rank == 0; i++)
+            s->x[i * T + t] = largest_logit(s, i * T + t - 1);
         MPI_Bcast(s->x, (int)(s->micro_batch * T), MPI_INT32_T, 0, s->table.comm);
     }
     for (int64_t i = 0; i < n; i++) {
@@ -228,7 +233,8 @@ static par_status compare_greedy(oracle_state *s) {
 
 static par_status compare_gradients(oracle_state *s) {
     if (s->c->gradients)
-        return agree(s, compare_state(s, ORACLE_GRADIENT, PAR_STATE_GRADIENT, s->c->gradients, "", false));
+        return agree(
+            s, compare_state(s, ORACLE_GRADIENT, PAR_STATE_GRADIENT, s->c->gradients, "", false));
     not_compared(s, ORACLE_GRADIENT, "gradients.safetensors");
     return PAR_OK;
 }
@@ -243,14 +249,15 @@ static par_status compare_trajectory(oracle_state *s) {
         par_vote vote;
         PAR_TRY(par_trainer_step(s->trainer, &source, (float)lr, false, &vote));
         if (vote.skipped)
-            PAR_FAIL(PAR_ERR_NUMERIC, "step %zu was skipped at loss scale %g: %s", i + 1, vote.loss_scale,
-                     vote.where);
+            PAR_FAIL(PAR_ERR_NUMERIC, "step %zu was skipped at loss scale %g: %s", i + 1,
+                     vote.loss_scale, vote.where);
         snprintf(what, sizeof what, "step %zu", i + 1);
         compared(s, ORACLE_TRAJECTORY_LOSS, what,
                  check_relative(vote.loss, json_number_value(json_object_get(step, "loss"))));
         if (s->options->dtype != PAR_F32) continue;
-        compared(s, ORACLE_TRAJECTORY_NORM, what,
-                 check_relative(vote.grad_norm, json_number_value(json_object_get(step, "grad_norm"))));
+        compared(
+            s, ORACLE_TRAJECTORY_NORM, what,
+            check_relative(vote.grad_norm, json_number_value(json_object_get(step, "grad_norm"))));
         if (i == 0) PAR_TRY(compare_gradients(s));
     }
     return PAR_OK;
@@ -282,11 +289,12 @@ static double constant(const oracle_state *s, const char *name, double otherwise
 static par_trainer_params trainer_params(oracle_state *s) {
     const oracle_options *o = s->options;
     const json_t *betas = json_object_get(json_object_get(s->c->reference, "optimizer"), "betas");
-    par_trainer_params params = check_params(s->model, o->tp, o->pp, o->dp, s->micro_batch, s->c->batch);
+    par_trainer_params params =
+        check_params(s->model, o->tp, o->pp, o->dp, s->micro_batch, s->c->batch);
     params.backend = o->device ? o->device : "cpu";
     params.dtype = o->dtype;
-    /* The reference's own scale: a step that a dynamic scale skips would move all later ones to other
-     * samples. */
+    /* The reference's own scale: a step that a dynamic scale skips would move all later ones to
+     * other samples. */
     if (o->dtype == PAR_F16) params.scaler.constant = 1024;
     params.no_sequence_parallel = o->no_sequence_parallel;
     params.schedule = o->schedule;
@@ -307,13 +315,15 @@ static par_trainer_params trainer_params(oracle_state *s) {
 static int64_t micro_batch(const oracle_case *c, const oracle_options *o) {
     if (o->micro_batch) return o->micro_batch;
     for (int64_t per_stage = 2; per_stage > 0; per_stage--)
-        if (c->batch % (o->dp * o->pp * per_stage) == 0) return c->batch / (o->dp * o->pp * per_stage);
+        if (c->batch % (o->dp * o->pp * per_stage) == 0)
+            return c->batch / (o->dp * o->pp * per_stage);
     return 1;
 }
 
 static par_status allocate(oracle_state *s) {
     size_t total = (size_t)s->table.total, row = (size_t)(s->c->T * s->c->config.vocab);
-    size_t tokens = (size_t)((s->c->batch > s->micro_batch ? s->c->batch : s->micro_batch) * s->c->T);
+    size_t tokens =
+        (size_t)((s->c->batch > s->micro_batch ? s->c->batch : s->micro_batch) * s->c->T);
     s->ours = malloc(total * sizeof(float));
     s->theirs = malloc(total * sizeof(float));
     s->logits = malloc((size_t)s->micro_batch * row * sizeof(uint32_t));
@@ -337,7 +347,8 @@ static par_status create(oracle_state *s, par_transport *transport, MPI_Comm com
 static par_status compare_all(oracle_state *s) {
     if (s->options->dtype != PAR_F32) {
         if (bound_of(s, ORACLE_TRAJECTORY_LOSS) == 0)
-            PAR_FAIL(PAR_ERR_FORMAT, "reference.json has no \"largest_relative_loss_deviation\" in %s",
+            PAR_FAIL(PAR_ERR_FORMAT,
+                     "reference.json has no \"largest_relative_loss_deviation\" in %s",
                      par_dtype_name(s->options->dtype));
         return compare_trajectory(s);
     }
@@ -362,7 +373,8 @@ static void destroy(oracle_state *s) {
 
 par_status oracle_run(par_transport *transport, MPI_Comm comm, const oracle_case *c,
                       const oracle_options *options, oracle_result *result) {
-    oracle_state s = {.c = c, .options = options, .result = result, .micro_batch = micro_batch(c, options)};
+    oracle_state s = {
+        .c = c, .options = options, .result = result, .micro_batch = micro_batch(c, options)};
     memset(result, 0, sizeof *result);
     MPI_Comm_rank(comm, &s.rank);
     par_status st = par_transformer_create(&c->config, &s.model);
@@ -378,6 +390,6 @@ void oracle_summary(const oracle_result *result, char *text, size_t nbytes) {
     text[0] = 0;
     for (int i = 0; i < ORACLE_KINDS && used < nbytes; i++)
         if (result->compared[i])
-            used += (size_t)snprintf(text + used, nbytes - used, "%s%s %.1e", used ? ", " : "", kinds[i].name,
-                                     result->largest[i]);
+            used += (size_t)snprintf(text + used, nbytes - used, "%s%s %.1e", used ? ", " : "",
+                                     kinds[i].name, result->largest[i]);
 }

@@ -1,15 +1,15 @@
 /*
- * NCCL, inside of the cuda module. Communicators do not block (config.blocking = 0): a call that has to
- * connect goes on in a thread of NCCL's, and its end is polled, so that a peer that never comes shows as an
- * error of the caller, who also moves the host's messages meanwhile.
+ * NCCL, inside of the cuda module. Communicators do not block (config.blocking = 0): a call that
+ * has to connect goes on in a thread of NCCL's, and its end is polled, so that a peer that never
+ * comes shows as an error of the caller, who also moves the host's messages meanwhile.
  *
  * The environment is set before the first call of CUDA and of NCCL, and only where it is unset:
- * - CUDA_DEVICE_MAX_CONNECTIONS=32: kernels that wait for a peer must not stand before others in one hardware
- *   queue, of which streams share 8 by default;
- * - NCCL_RUNTIME_CONNECT=0: collectives connect when the communicator is made, not in their first call, where
- *   the host would wait for its peers;
- * - for ranks that share a GPU, which NCCL refuses for two ranks of one host: a host id a process, and
- *   sockets of the loopback between what it then takes for hosts.
+ * - CUDA_DEVICE_MAX_CONNECTIONS=32: kernels that wait for a peer must not stand before others in
+ * one hardware queue, of which streams share 8 by default;
+ * - NCCL_RUNTIME_CONNECT=0: collectives connect when the communicator is made, not in their first
+ * call, where the host would wait for its peers;
+ * - for ranks that share a GPU, which NCCL refuses for two ranks of one host: a host id a process,
+ * and sockets of the loopback between what it then takes for hosts.
  */
 #define _GNU_SOURCE
 #include "collectives/nccl/nccl.h"
@@ -37,8 +37,8 @@ static double seconds(void) {
 
 static par_status failed(ncclComm_t comm, ncclResult_t result, const char *call) {
     const char *last = ncclGetLastError(comm);
-    PAR_FAIL(PAR_ERR_TRANSPORT, "%s: %s%s%.600s", call, ncclGetErrorString(result), last && *last ? ": " : "",
-             last ? last : "");
+    PAR_FAIL(PAR_ERR_TRANSPORT, "%s: %s%s%.600s", call, ncclGetErrorString(result),
+             last && *last ? ": " : "", last ? last : "");
 }
 
 /* NCCL's thread does the rest of a call; at most `limit` seconds. */
@@ -82,8 +82,9 @@ static par_status poll_comm(void *comm, bool *ready) {
     ncclResult_t state = ncclSuccess, result = ncclCommGetAsyncError(comm, &state);
     if (result != ncclSuccess) return failed(comm, result, "ncclCommGetAsyncError");
     *ready = state != ncclInProgress;
-    return state == ncclSuccess || state == ncclInProgress ? PAR_OK
-                                                           : failed(comm, state, "an operation under way");
+    return state == ncclSuccess || state == ncclInProgress
+               ? PAR_OK
+               : failed(comm, state, "an operation under way");
 }
 
 static void close_comm(void *comm, bool broken) {
@@ -105,8 +106,8 @@ static par_status type_of(par_dtype dtype, ncclDataType_t *out) {
     }
 }
 
-static ncclResult_t call(ncclComm_t comm, const par__nccl_args *a, ncclDataType_t type, cudaStream_t stream,
-                         const char **name) {
+static ncclResult_t call(ncclComm_t comm, const par__nccl_args *a, ncclDataType_t type,
+                         cudaStream_t stream, const char **name) {
     size_t n = (size_t)a->n;
     switch (a->kind) {
     case PAR__NCCL_ALL_REDUCE:
@@ -121,8 +122,12 @@ static ncclResult_t call(ncclComm_t comm, const par__nccl_args *a, ncclDataType_
     case PAR__NCCL_BROADCAST:
         *name = "ncclBroadcast";
         return ncclBroadcast(a->src, a->dst, n, type, a->peer, comm, stream);
-    case PAR__NCCL_SEND: *name = "ncclSend"; return ncclSend(a->src, n, type, a->peer, comm, stream);
-    case PAR__NCCL_RECV: *name = "ncclRecv"; return ncclRecv(a->dst, n, type, a->peer, comm, stream);
+    case PAR__NCCL_SEND:
+        *name = "ncclSend";
+        return ncclSend(a->src, n, type, a->peer, comm, stream);
+    case PAR__NCCL_RECV:
+        *name = "ncclRecv";
+        return ncclRecv(a->dst, n, type, a->peer, comm, stream);
     default: *name = "an unknown operation"; return ncclInvalidArgument;
     }
 }
@@ -131,7 +136,8 @@ static par_status start(void *comm, const par__nccl_args *args, par_stream *stre
     ncclDataType_t type = ncclUint8;
     const char *name;
     PAR_TRY(type_of(args->dtype, &type));
-    ncclResult_t result = settle(comm, call(comm, args, type, par__cuda_stream(stream), &name), CALL_S);
+    ncclResult_t result =
+        settle(comm, call(comm, args, type, par__cuda_stream(stream), &name), CALL_S);
     return result == ncclSuccess ? PAR_OK : failed(comm, result, name);
 }
 
@@ -161,8 +167,10 @@ const void *par__cuda_link(const par_device_params *params) {
     int version = 0;
     if (ncclGetVersion(&version) != ncclSuccess) return NULL;
     if (gethostname(host, sizeof host - 1) != 0) strcpy(host, "host");
-    snprintf(name, sizeof name, "NCCL %d.%d.%d", version / 10000, version / 100 % 100, version % 100);
+    snprintf(name, sizeof name, "NCCL %d.%d.%d", version / 10000, version / 100 % 100,
+             version % 100);
     snprintf(place, sizeof place, "%s, GPU %s", host, par__cuda_device_get()->bus_id);
-    table = (par__nccl){name, place, params->shared, new_id, open_comm, poll_comm, start, close_comm, used};
+    table = (par__nccl){name,      place, params->shared, new_id, open_comm,
+                        poll_comm, start, close_comm,     used};
     return &table;
 }

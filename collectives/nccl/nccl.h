@@ -1,7 +1,7 @@
 /*
- * What the cuda module gives libpar of NCCL: communicators that are opened by an id, operations that are put
- * on a stream, and their errors. Nothing here waits for a peer, and nothing knows of transports or
- * recorders; collectives/streamed.c makes a comm's link of it.
+ * What the cuda module gives libpar of NCCL: communicators that are opened by an id, operations
+ * that are put on a stream, and their errors. Nothing here waits for a peer, and nothing knows of
+ * transports or recorders; collectives/streamed.c makes a comm's link of it.
  *
  * Errors carry NCCL's own text and the call. After one, only `close` with broken = true may follow.
  */

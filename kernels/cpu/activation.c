@@ -1,6 +1,7 @@
 /*
- * GELU and SwiGLU: par_gelu and par_swiglu in par/kernels.h. The tanh form is evaluated as x · s(2u), s the
- * logistic function, because (1 + tanh u) / 2 = s(2u): no cancellation in the left tail.
+ * GELU and SwiGLU: par_gelu and par_swiglu in par/kernels.h. The tanh form is evaluated as x ·
+ * s(2u), s the logistic function, because (1 + tanh u) / 2 = s(2u): no cancellation in the left
+ * tail.
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/elementary.h"
@@ -35,7 +36,8 @@ CPU_INLINE vec gelu_derivative(par_dtype t, vec x, bool erf) {
     return s + x * s * rest * tanh_derivative(x);
 }
 
-CPU_INLINE void gelu_step(par_dtype t, const par_gelu *a, bool erf, int64_t at, int64_t i, int64_t count) {
+CPU_INLINE void gelu_step(par_dtype t, const par_gelu *a, bool erf, int64_t at, int64_t i,
+                          int64_t count) {
     pair x = pair_load(a->x, t, at + i, count);
     for (int k = 0; k < 2; k++) x.v[k] = gelu_of(t, x.v[k], erf);
     pair_store(a->y, t, at + i, count, x);
@@ -88,7 +90,8 @@ CPU_INLINE void swiglu_step(par_dtype t, const par_swiglu *a, int64_t i, int64_t
     pair_store(a->y, t, at, count, up);
 }
 
-CPU_INLINE void swiglu_backward_step(par_dtype t, const par_swiglu *a, int64_t i, int64_t j, int64_t count) {
+CPU_INLINE void swiglu_backward_step(par_dtype t, const par_swiglu *a, int64_t i, int64_t j,
+                                     int64_t count) {
     int64_t at = i * a->n + j, at_gate = at + i * a->n;
     pair gate = pair_load(a->x, t, at_gate, count), up = pair_load(a->x, t, at_gate + a->n, count);
     pair dy = pair_load(a->dy, t, at, count);
@@ -127,7 +130,8 @@ static par_status swiglu_backward(par_stream *stream, const void *args, void *wo
 void par__cpu_activation(par_backend *backend) {
     par_kernel *k = backend->kernels;
     k[PAR_OP_GELU] = (par_kernel){CPU_NAME("gelu"), par__ref_no_workspace, gelu};
-    k[PAR_OP_GELU_BACKWARD] = (par_kernel){CPU_NAME("gelu_backward"), par__ref_no_workspace, gelu_backward};
+    k[PAR_OP_GELU_BACKWARD] =
+        (par_kernel){CPU_NAME("gelu_backward"), par__ref_no_workspace, gelu_backward};
     k[PAR_OP_SWIGLU] = (par_kernel){CPU_NAME("swiglu"), par__ref_no_workspace, swiglu};
     k[PAR_OP_SWIGLU_BACKWARD] =
         (par_kernel){CPU_NAME("swiglu_backward"), par__ref_no_workspace, swiglu_backward};

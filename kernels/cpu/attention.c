@@ -1,8 +1,8 @@
 /*
- * Causal softmax attention, forward: par_attention in par/kernels.h. Tiled with an online softmax (Dao et al.
- * 2022, algorithm 1; Milakov and Gimelshein 2018): scores exist as one tile. A task is one (b, h); for each
- * tile of keys, packed once, it walks the tiles of queries at or below the diagonal. Between tiles, o holds
- * the unnormalised sums and lse the running maximum.
+ * Causal softmax attention, forward: par_attention in par/kernels.h. Tiled with an online softmax
+ * (Dao et al. 2022, algorithm 1; Milakov and Gimelshein 2018): scores exist as one tile. A task is
+ * one (b, h); for each tile of keys, packed once, it walks the tiles of queries at or below the
+ * diagonal. Between tiles, o holds the unnormalised sums and lse the running maximum.
  */
 #include <math.h>
 
@@ -15,8 +15,8 @@ static float row_maximum(const float *s, int64_t n) {
     return max;
 }
 
-/* s = exp(s - max) in whole vectors: of what is not seen there, zeros. The sum; a NaN score gives a NaN sum.
- */
+/* s = exp(s - max) in whole vectors: of what is not seen there, zeros. The sum; a NaN score gives a
+ * NaN sum. */
 static float row_exp(float *s, int64_t n, float max) {
     vec sum = {0};
     for (int64_t j = n; j < padded(n); j++) s[j] = -INFINITY;
@@ -38,8 +38,10 @@ static void scores_scale(float *s, int64_t n, float scale) {
     for (int64_t j = 0; j < n; j++) s[j] *= scale;
 }
 
-/* Scores of query i against keys j .. become weights; sums so far are rescaled to the new maximum. */
-static void softmax_row(const attention_task *t, float *s, int64_t i, int64_t j, int64_t seen, int64_t keys) {
+/* Scores of query i against keys j .. become weights; sums so far are rescaled to the new
+ * maximum. */
+static void softmax_row(const attention_task *t, float *s, int64_t i, int64_t j, int64_t seen,
+                        int64_t keys) {
     const par_attention *a = t->a;
     scores_scale(s, seen, a->scale);
     float before = j > 0 ? t->max[i] : -INFINITY, tile = row_maximum(s, seen);
@@ -74,8 +76,8 @@ static void scores(const attention_task *t, int64_t i, int64_t queries, int64_t 
     micro_gemm(product, queries, padded(keys), a->D, false);
 }
 
-static void values(const attention_task *t, int64_t i, int64_t queries, int64_t keys, const float *weights,
-                   bool accumulate) {
+static void values(const attention_task *t, int64_t i, int64_t queries, int64_t keys,
+                   const float *weights, bool accumulate) {
     const par_attention *a = t->a;
     micro product = {weights, TILE, 1, t->v, a->ldv, t->o + i * a->ldo, a->ldo};
     micro_gemm(product, queries, a->D, keys, accumulate);
@@ -104,7 +106,8 @@ static void forward(attention_task *t, const attention_products *make, par_strea
     }
 }
 
-/* floats of a thread's part of the workspace: packed, sum; of 16 bits o, and for fp32 products q, k, v */
+/* floats of a thread's part of the workspace: packed, sum; of 16 bits o, and for fp32 products q,
+ * k, v */
 static int64_t slot_floats(const par_attention *a) {
     int64_t copies = par__cpu_attention_bf16(a) ? head_floats(a, 1, 0) : head_floats(a, 2, 2);
     return a->D * TILE + a->T + copies;
@@ -122,7 +125,8 @@ static void run_task(const par_attention *a, const par_attention *view, int64_t 
     int64_t b = n / a->H, h = n % a->H, size = a->T * a->D;
     const attention_products *make = par__cpu_attention_bf16(a);
     float *copies = own + a->D * TILE + a->T;
-    attention_task t = {.a = view, .given = a, .b = b, .h = h, .kv = h / (a->H / a->K), .packed = own};
+    attention_task t = {
+        .a = view, .given = a, .b = b, .h = h, .kv = h / (a->H / a->K), .packed = own};
     t.sum = own + a->D * TILE;
     t.max = a->lse + n * a->T;
     t.o = head_place(a, a->o, a->ldo, b, h, 0, copies);
@@ -137,7 +141,7 @@ static par_status attention(par_stream *stream, const void *args, void *workspac
     const par_attention view = attention_view(a);
     int64_t tasks = a->T > 0 ? a->B * a->H : 0;
     PAR_REQUIRE(workspace || tasks == 0);
-#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)                            \
+#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)                  \
     num_threads(cpu_slots(tasks))
     for (int64_t n = 0; n < tasks; n++)
         run_task(a, &view, n, (float *)workspace + cpu_slot() * slot_floats(a), stream);
@@ -147,6 +151,7 @@ static par_status attention(par_stream *stream, const void *args, void *workspac
 void par__cpu_attention(par_backend *backend) {
     par_kernel *k = backend->kernels;
     k[PAR_OP_ATTENTION] = (par_kernel){CPU_NAME("attention"), prepare, attention};
-    k[PAR_OP_ATTENTION_BACKWARD] = (par_kernel){
-        CPU_NAME("attention_backward"), par__cpu_attention_backward_prepare, par__cpu_attention_backward};
+    k[PAR_OP_ATTENTION_BACKWARD] =
+        (par_kernel){CPU_NAME("attention_backward"), par__cpu_attention_backward_prepare,
+                     par__cpu_attention_backward};
 }

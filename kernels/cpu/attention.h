@@ -9,17 +9,17 @@
 enum { TILE = 64 };
 
 /*
- * Rows [t, t + n) of one head for kernels that compute in fp32: D channels, the row of a token `ld` after the
- * one before. fp32 rows lie in the operands. 16-bit ones are copies in a thread's part of the workspace, with
- * ld = D; the fp32 loops then run on attention_view's arguments. What is gone through once is copied a tile
- * at a time, so that the copies stay in the second-level cache.
+ * Rows [t, t + n) of one head for kernels that compute in fp32: D channels, the row of a token `ld`
+ * after the one before. fp32 rows lie in the operands. 16-bit ones are copies in a thread's part of
+ * the workspace, with ld = D; the fp32 loops then run on attention_view's arguments. What is gone
+ * through once is copied a tile at a time, so that the copies stay in the second-level cache.
  */
 static inline int64_t head_at(const par_attention *a, int64_t ld, int64_t b, int64_t h, int64_t t) {
     return (b * a->T + t) * ld + h * a->D;
 }
 
-static inline const float *head_read(const par_attention *a, const void *x, int64_t ld, int64_t b, int64_t h,
-                                     int64_t t, int64_t n, float *copy) {
+static inline const float *head_read(const par_attention *a, const void *x, int64_t ld, int64_t b,
+                                     int64_t h, int64_t t, int64_t n, float *copy) {
     int64_t at = head_at(a, ld, b, h, t);
     if (a->dtype == PAR_F32) return (const float *)x + at;
     for (int64_t i = 0; i < n; i++) par__cpu_widen(x, a->dtype, at + i * ld, a->D, copy + i * a->D);
@@ -27,18 +27,18 @@ static inline const float *head_read(const par_attention *a, const void *x, int6
 }
 
 /* What head_read gave of the whole head. */
-static inline const float *head_rows(const par_attention *a, const void *x, int64_t ld, int64_t b, int64_t h,
-                                     const float *copy) {
+static inline const float *head_rows(const par_attention *a, const void *x, int64_t ld, int64_t b,
+                                     int64_t h, const float *copy) {
     return a->dtype == PAR_F32 ? (const float *)x + head_at(a, ld, b, h, 0) : copy;
 }
 
-static inline float *head_place(const par_attention *a, void *x, int64_t ld, int64_t b, int64_t h, int64_t t,
-                                float *copy) {
+static inline float *head_place(const par_attention *a, void *x, int64_t ld, int64_t b, int64_t h,
+                                int64_t t, float *copy) {
     return cpu_place(x, a->dtype, head_at(a, ld, b, h, t), copy);
 }
 
-static inline void head_write(const par_attention *a, const float *copy, void *x, int64_t ld, int64_t b,
-                              int64_t h, int64_t t, int64_t n) {
+static inline void head_write(const par_attention *a, const float *copy, void *x, int64_t ld,
+                              int64_t b, int64_t h, int64_t t, int64_t n) {
     int64_t at = head_at(a, ld, b, h, t);
     for (int64_t i = 0; i < n; i++) cpu_write(copy + i * a->D, x, a->dtype, at + i * ld, a->D);
 }
@@ -47,7 +47,8 @@ static inline void head_write(const par_attention *a, const float *copy, void *x
 static inline par_attention attention_view(const par_attention *a) {
     par_attention view = *a;
     if (a->dtype != PAR_F32)
-        view.ldq = view.ldk = view.ldv = view.ldo = view.ldd_o = view.lddq = view.lddk = view.lddv = a->D;
+        view.ldq = view.ldk = view.ldv = view.ldo = view.ldd_o = view.lddq = view.lddk = view.lddv =
+            a->D;
     return view;
 }
 
@@ -67,9 +68,10 @@ static inline int64_t padded(int64_t n) {
 }
 
 /* Dropout's factors of query `query` (token) and keys [key, key + n). */
-static inline void attention_dropout(const par_attention *a, int64_t b, int64_t h, int64_t query, int64_t key,
-                                     int64_t n, float *factors) {
-    par__cpu_dropout(&a->dropout, a->T, b * a->T + query, (a->first_head + h) * a->T + key, n, factors);
+static inline void attention_dropout(const par_attention *a, int64_t b, int64_t h, int64_t query,
+                                     int64_t key, int64_t n, float *factors) {
+    par__cpu_dropout(&a->dropout, a->T, b * a->T + query, (a->first_head + h) * a->T + key, n,
+                     factors);
 }
 
 /* Forward of one query head. */
@@ -83,15 +85,15 @@ typedef struct {
     float *tiles;           /* copies of 16-bit k, v */
 } attention_task;
 
-/* The products of the forward, in fp32 or in bf16. A tile has queries [i, i + queries), keys [j, j + keys).
- */
+/* The products of the forward, in fp32 or in bf16. A tile has queries [i, i + queries), keys [j, j
+ * + keys). */
 typedef struct {
     void (*read_keys)(attention_task *t, int64_t j, int64_t keys);
     /* s[queries, TILE] = q · k, whole vectors of it */
     void (*scores)(const attention_task *t, int64_t i, int64_t queries, int64_t keys, float *s);
     /* o (+)= weights · v */
-    void (*values)(const attention_task *t, int64_t i, int64_t queries, int64_t keys, const float *weights,
-                   bool accumulate);
+    void (*values)(const attention_task *t, int64_t i, int64_t queries, int64_t keys,
+                   const float *weights, bool accumulate);
 } attention_products;
 
 /* NULL: not in bf16. */
@@ -123,11 +125,12 @@ typedef struct {
     void (*read_queries)(const attention_backward_task *t, const attention_head *x);
     void (*read_keys)(attention_backward_task *t, int64_t j, int64_t keys);
     /* p = q · k and dp = dO · v, [queries, TILE], whole vectors of them */
-    void (*scores)(const attention_backward_task *t, const attention_head *x, int64_t i, int64_t queries,
-                   int64_t keys, float *p, float *dp);
+    void (*scores)(const attention_backward_task *t, const attention_head *x, int64_t i,
+                   int64_t queries, int64_t keys, float *p, float *dp);
     /* dv (+)= pᵀ · dO, dk (+)= dsᵀ · q, dq (+)= ds · k */
-    void (*gradients)(const attention_backward_task *t, const attention_head *x, int64_t i, int64_t queries,
-                      int64_t keys, const float *p, const float *ds, bool accumulate_kv, bool accumulate_q);
+    void (*gradients)(const attention_backward_task *t, const attention_head *x, int64_t i,
+                      int64_t queries, int64_t keys, const float *p, const float *ds,
+                      bool accumulate_kv, bool accumulate_q);
 } attention_backward_products;
 
 const attention_backward_products *par__cpu_attention_backward_bf16(const par_attention *a);

@@ -1,7 +1,8 @@
 /*
- * Causal softmax attention, backward: par_attention in par/kernels.h, formulas in kernels/ref/attention.c. A
- * task is one (b, KV head): it owns dk and dv of that head and dq of the query heads that read it, so no sum
- * is shared between threads. Orders of addition: dk, dv by query head, then query; dq by key.
+ * Causal softmax attention, backward: par_attention in par/kernels.h, formulas in
+ * kernels/ref/attention.c. A task is one (b, KV head): it owns dk and dv of that head and dq of the
+ * query heads that read it, so no sum is shared between threads. Orders of addition: dk, dv by
+ * query head, then query; dq by key.
  */
 #include "kernels/cpu/attention.h"
 
@@ -31,17 +32,18 @@ static head head_of(const task *t, int64_t member) {
                   .dq = head_place(a, a->dq, a->lddq, t->b, h, 0, copy(t, first + 2))};
 }
 
-/* In: scores q · k and dP = dO · v. Out: p (with dropout's factor) and ds · scale, 0 for keys that are not
- * seen. Made in whole vectors: a row has room for them. */
-static void pair_row(const task *t, const head *x, int64_t i, int64_t j, int64_t seen, int64_t keys, float *p,
-                     float *ds) {
+/* In: scores q · k and dP = dO · v. Out: p (with dropout's factor) and ds · scale, 0 for keys that
+ * are not seen. Made in whole vectors: a row has room for them. */
+static void pair_row(const task *t, const head *x, int64_t i, int64_t j, int64_t seen, int64_t keys,
+                     float *p, float *ds) {
     const par_attention *a = t->a;
     float lse = x->lse[i], delta = x->delta[i], scale = a->scale;
     bool drop = a->dropout.p > 0;
     float factors[TILE] = {0};
     if (drop) attention_dropout(a, t->b, x->h, i, j, seen, factors);
     for (int64_t c = 0; c < seen; c += LANES) {
-        vec weight = vec_exp(load_vec(p + c) * scale - lse), product = weight, dp = load_vec(ds + c);
+        vec weight = vec_exp(load_vec(p + c) * scale - lse), product = weight,
+            dp = load_vec(ds + c);
         if (drop) {
             product *= load_vec(factors + c);
             dp *= load_vec(factors + c);
@@ -70,24 +72,27 @@ static void scores(const task *t, const head *x, int64_t i, int64_t queries, int
                    float *dp) {
     const par_attention *a = t->a;
     const float *q = x->q + i * a->ldq, *d_o = x->d_o + i * a->ldd_o;
-    micro_gemm((micro){q, a->ldq, 1, t->packed_k, TILE, p, TILE}, queries, padded(keys), a->D, false);
-    micro_gemm((micro){d_o, a->ldd_o, 1, t->packed_v, TILE, dp, TILE}, queries, padded(keys), a->D, false);
+    micro_gemm((micro){q, a->ldq, 1, t->packed_k, TILE, p, TILE}, queries, padded(keys), a->D,
+               false);
+    micro_gemm((micro){d_o, a->ldd_o, 1, t->packed_v, TILE, dp, TILE}, queries, padded(keys), a->D,
+               false);
 }
 
-static void gradients(const task *t, const head *x, int64_t i, int64_t queries, int64_t keys, const float *p,
-                      const float *ds, bool accumulate_kv, bool accumulate_q) {
+static void gradients(const task *t, const head *x, int64_t i, int64_t queries, int64_t keys,
+                      const float *p, const float *ds, bool accumulate_kv, bool accumulate_q) {
     const par_attention *a = t->a;
     const float *q = x->q + i * a->ldq, *d_o = x->d_o + i * a->ldd_o;
     float *dq = x->dq + i * a->lddq;
-    micro_gemm((micro){p, 1, TILE, d_o, a->ldd_o, t->dv, a->lddv}, keys, a->D, queries, accumulate_kv);
+    micro_gemm((micro){p, 1, TILE, d_o, a->ldd_o, t->dv, a->lddv}, keys, a->D, queries,
+               accumulate_kv);
     micro_gemm((micro){ds, 1, TILE, q, a->ldq, t->dk, a->lddk}, keys, a->D, queries, accumulate_kv);
     micro_gemm((micro){ds, TILE, 1, t->k, a->ldk, dq, a->lddq}, queries, a->D, keys, accumulate_q);
 }
 
 static const attention_backward_products fp32 = {read_queries, read_keys, scores, gradients};
 
-static void tile_backward(const task *t, const attention_backward_products *make, const head *x, int64_t i,
-                          int64_t j, bool accumulate) {
+static void tile_backward(const task *t, const attention_backward_products *make, const head *x,
+                          int64_t i, int64_t j, bool accumulate) {
     int64_t queries = cpu_min(TILE, t->a->T - i), keys = cpu_min(TILE, t->a->T - j);
     float p[TILE * TILE], ds[TILE * TILE];
     make->scores(t, x, i, queries, keys, p, ds);
@@ -97,10 +102,11 @@ static void tile_backward(const task *t, const attention_backward_products *make
 }
 
 /* delta of each query: dO · o, from the operands */
-CPU_INLINE void head_deltas(par_dtype t, const par_attention *a, int64_t b, int64_t h, float *delta) {
+CPU_INLINE void head_deltas(par_dtype t, const par_attention *a, int64_t b, int64_t h,
+                            float *delta) {
     for (int64_t i = 0; i < a->T; i++)
-        delta[i] =
-            pair_dot(t, a->d_o, head_at(a, a->ldd_o, b, h, i), a->o, head_at(a, a->ldo, b, h, i), a->D);
+        delta[i] = pair_dot(t, a->d_o, head_at(a, a->ldd_o, b, h, i), a->o,
+                            head_at(a, a->ldo, b, h, i), a->D);
 }
 
 /* Where the gradients of keys j .. are made. */
@@ -130,7 +136,8 @@ static void backward(task *t, const attention_backward_products *make, par_strea
         make->read_keys(t, j, keys);
         for (int64_t member = 0; member < group; member++) {
             head x = head_of(t, member);
-            for (int64_t i = j; i < a->T; i += TILE) tile_backward(t, make, &x, i, j, member > 0 || i > j);
+            for (int64_t i = j; i < a->T; i += TILE)
+                tile_backward(t, make, &x, i, j, member > 0 || i > j);
         }
         end_keys(t, j, keys);
         cpu_progress(stream);
@@ -145,7 +152,8 @@ static int64_t slot_floats(const par_attention *a) {
 
 par_status par__cpu_attention_backward_prepare(const void *args, size_t *workspace_nbytes) {
     const par_attention *a = args;
-    *workspace_nbytes = a->K > 0 ? (size_t)(cpu_slots(a->B * a->K) * slot_floats(a)) * sizeof(float) : 0;
+    *workspace_nbytes =
+        a->K > 0 ? (size_t)(cpu_slots(a->B * a->K) * slot_floats(a)) * sizeof(float) : 0;
     return PAR_OK;
 }
 
@@ -162,7 +170,8 @@ static void write_gradients(const task *t) {
 static void run_task(const par_attention *a, const par_attention *view, int64_t n, float *own,
                      par_stream *stream) {
     int64_t b = n / a->K, kv = n % a->K;
-    task t = {.a = view, .given = a, .b = b, .kv = kv, .packed_k = own, .packed_v = own + a->D * TILE};
+    task t = {
+        .a = view, .given = a, .b = b, .kv = kv, .packed_k = own, .packed_v = own + a->D * TILE};
     t.delta = own + 2 * a->D * TILE;
     t.tiles = t.delta + a->H / a->K * a->T;
     t.copies = t.tiles + TILES * TILE * a->D;
@@ -176,7 +185,7 @@ par_status par__cpu_attention_backward(par_stream *stream, const void *args, voi
     const par_attention view = attention_view(a);
     int64_t tasks = a->T > 0 && a->H > 0 ? a->B * a->K : 0;
     PAR_REQUIRE(workspace || tasks == 0);
-#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)                            \
+#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)                  \
     num_threads(cpu_slots(tasks))
     for (int64_t n = 0; n < tasks; n++)
         run_task(a, &view, n, (float *)workspace + cpu_slot() * slot_floats(a), stream);

@@ -1,15 +1,16 @@
 /*
- * The products of attention's tiles in bf16, where the CPU multiplies it (AVX512-BF16): q · k and dO · v of
- * the operands as they are; weights and ds are rounded to bf16 for the products with v, dO, q and k, as fused
- * attention on GPUs does (Dao et al. 2022). Sums, softmax, delta, o, dq, dk and dv stay fp32. Heads of an odd
- * size have no pairs: they are widened (attention.c).
+ * The products of attention's tiles in bf16, where the CPU multiplies it (AVX512-BF16): q · k and
+ * dO · v of the operands as they are; weights and ds are rounded to bf16 for the products with v,
+ * dO, q and k, as fused attention on GPUs does (Dao et al. 2022). Sums, softmax, delta, o, dq, dk
+ * and dv stay fp32. Heads of an odd size have no pairs: they are widened (attention.c).
  */
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/micro_bf16.h"
 
 #ifdef __AVX512BF16__
 
-/* Where two packings of a tile of keys lie in [D, TILE] floats: transposed words, and words of two rows. */
+/* Where two packings of a tile of keys lie in [D, TILE] floats: transposed words, and words of two
+ * rows. */
 static uint32_t *transposed(float *packed) {
     return (uint32_t *)packed;
 }
@@ -44,8 +45,8 @@ static void round_pairs(const float *x, int64_t m, int64_t n, uint32_t *y) {
 
 static void read_keys(attention_task *t, int64_t j, int64_t keys) {
     const par_attention *a = t->given;
-    micro_bf16_transpose(rows(a, a->k, a->ldk, t->b, t->kv, j), a->ldk, keys, a->D, transposed(t->packed),
-                         TILE);
+    micro_bf16_transpose(rows(a, a->k, a->ldk, t->b, t->kv, j), a->ldk, keys, a->D,
+                         transposed(t->packed), TILE);
     micro_bf16_interleave(rows(a, a->v, a->ldv, t->b, t->kv, j), a->ldv, keys, a->D,
                           interleaved(t->packed, a->D));
 }
@@ -53,29 +54,32 @@ static void read_keys(attention_task *t, int64_t j, int64_t keys) {
 static void scores(const attention_task *t, int64_t i, int64_t queries, int64_t keys, float *s) {
     const par_attention *a = t->given;
     const uint16_t *q = rows(a, a->q, a->ldq, t->b, t->h, i);
-    micro_bf16_gemm((micro_bf16){q, a->ldq, 2, transposed(t->packed), TILE, s, TILE}, queries, padded(keys),
-                    a->D / 2, false);
+    micro_bf16_gemm((micro_bf16){q, a->ldq, 2, transposed(t->packed), TILE, s, TILE}, queries,
+                    padded(keys), a->D / 2, false);
 }
 
-static void values(const attention_task *t, int64_t i, int64_t queries, int64_t keys, const float *weights,
-                   bool accumulate) {
+static void values(const attention_task *t, int64_t i, int64_t queries, int64_t keys,
+                   const float *weights, bool accumulate) {
     const par_attention *a = t->a;
     uint16_t p[TILE * TILE];
     round_rows(weights, queries, keys, p);
-    micro_bf16 product = {p, TILE, 2, interleaved(t->packed, a->D), a->D, t->o + i * a->ldo, a->ldo};
+    micro_bf16 product = {p,     TILE, 2, interleaved(t->packed, a->D), a->D, t->o + i * a->ldo,
+                          a->ldo};
     micro_bf16_gemm(product, queries, a->D, (keys + 1) / 2, accumulate);
 }
 
 static void read_queries(const attention_backward_task *t, const attention_head *x) {
     const par_attention *a = t->given;
-    micro_bf16_interleave(rows(a, a->q, a->ldq, t->b, x->h, 0), a->ldq, a->T, a->D, (uint32_t *)x->copy_q);
+    micro_bf16_interleave(rows(a, a->q, a->ldq, t->b, x->h, 0), a->ldq, a->T, a->D,
+                          (uint32_t *)x->copy_q);
     micro_bf16_interleave(rows(a, a->d_o, a->ldd_o, t->b, x->h, 0), a->ldd_o, a->T, a->D,
                           (uint32_t *)x->copy_d_o);
 }
 
 static void backward_read_keys(attention_backward_task *t, int64_t j, int64_t keys) {
     const par_attention *a = t->given;
-    const uint16_t *k = rows(a, a->k, a->ldk, t->b, t->kv, j), *v = rows(a, a->v, a->ldv, t->b, t->kv, j);
+    const uint16_t *k = rows(a, a->k, a->ldk, t->b, t->kv, j),
+                   *v = rows(a, a->v, a->ldv, t->b, t->kv, j);
     micro_bf16_transpose(k, a->ldk, keys, a->D, transposed(t->packed_k), TILE);
     micro_bf16_interleave(k, a->ldk, keys, a->D, interleaved(t->packed_k, a->D));
     micro_bf16_transpose(v, a->ldv, keys, a->D, transposed(t->packed_v), TILE);
@@ -84,15 +88,17 @@ static void backward_read_keys(attention_backward_task *t, int64_t j, int64_t ke
 static void backward_scores(const attention_backward_task *t, const attention_head *x, int64_t i,
                             int64_t queries, int64_t keys, float *p, float *dp) {
     const par_attention *a = t->given;
-    const uint16_t *q = rows(a, a->q, a->ldq, t->b, x->h, i), *d_o = rows(a, a->d_o, a->ldd_o, t->b, x->h, i);
-    micro_bf16_gemm((micro_bf16){q, a->ldq, 2, transposed(t->packed_k), TILE, p, TILE}, queries, padded(keys),
-                    a->D / 2, false);
-    micro_bf16_gemm((micro_bf16){d_o, a->ldd_o, 2, transposed(t->packed_v), TILE, dp, TILE}, queries,
+    const uint16_t *q = rows(a, a->q, a->ldq, t->b, x->h, i),
+                   *d_o = rows(a, a->d_o, a->ldd_o, t->b, x->h, i);
+    micro_bf16_gemm((micro_bf16){q, a->ldq, 2, transposed(t->packed_k), TILE, p, TILE}, queries,
                     padded(keys), a->D / 2, false);
+    micro_bf16_gemm((micro_bf16){d_o, a->ldd_o, 2, transposed(t->packed_v), TILE, dp, TILE},
+                    queries, padded(keys), a->D / 2, false);
 }
 
-static void gradients(const attention_backward_task *t, const attention_head *x, int64_t i, int64_t queries,
-                      int64_t keys, const float *p, const float *ds, bool accumulate_kv, bool accumulate_q) {
+static void gradients(const attention_backward_task *t, const attention_head *x, int64_t i,
+                      int64_t queries, int64_t keys, const float *p, const float *ds,
+                      bool accumulate_kv, bool accumulate_q) {
     const par_attention *a = t->a;
     uint32_t pairs[TILE / 2 * TILE];
     uint16_t by_query[TILE * TILE];
@@ -106,13 +112,14 @@ static void gradients(const attention_backward_task *t, const attention_head *x,
     round_pairs(ds, queries, keys, pairs);
     micro_bf16_gemm(dk, keys, a->D, (queries + 1) / 2, accumulate_kv);
     round_rows(ds, queries, keys, by_query);
-    micro_bf16 dq = {by_query, TILE, 2, interleaved(t->packed_k, a->D), a->D, x->dq + i * a->lddq, a->lddq};
+    micro_bf16 dq = {by_query, TILE, 2, interleaved(t->packed_k, a->D), a->D, x->dq + i * a->lddq,
+                     a->lddq};
     micro_bf16_gemm(dq, queries, a->D, (keys + 1) / 2, accumulate_q);
 }
 
 static const attention_products forward = {read_keys, scores, values};
-static const attention_backward_products backward = {read_queries, backward_read_keys, backward_scores,
-                                                     gradients};
+static const attention_backward_products backward = {read_queries, backward_read_keys,
+                                                     backward_scores, gradients};
 
 static bool taken(const par_attention *a) {
     return a->dtype == PAR_BF16 && a->D % 2 == 0;

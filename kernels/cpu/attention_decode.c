@@ -1,16 +1,17 @@
 /*
- * Attention of one query a sequence over a cache of keys and values: par_attention_decode in par/kernels.h.
- * It reads the cache once and computes little, so it is bound by memory: a task is one (b, KV head), and the
- * query heads that share the KV head use each row while it is in the cache. Scores are kept for all n tokens.
- * Everything is added in the order of tokens, on one thread a task.
+ * Attention of one query a sequence over a cache of keys and values: par_attention_decode in
+ * par/kernels.h. It reads the cache once and computes little, so it is bound by memory: a task is
+ * one (b, KV head), and the query heads that share the KV head use each row while it is in the
+ * cache. Scores are kept for all n tokens. Everything is added in the order of tokens, on one
+ * thread a task.
  */
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/elementary.h"
 
-/* A task's part of the workspace, fp32: sums of the group's query heads, in pairs as they are loaded, and
- * scores [group, n]. */
+/* A task's part of the workspace, fp32: sums of the group's query heads, in pairs as they are
+ * loaded, and scores [group, n]. */
 typedef struct {
     const par_attention_decode *a;
     int64_t b, kv, group;
@@ -62,7 +63,8 @@ static void softmax(float *s, int64_t n) {
 }
 
 /* Columns [d, d + count) of each head's sum += weight · v. */
-CPU_INLINE void value_step(par_dtype dtype, const task *t, int64_t token, int64_t d, int64_t count) {
+CPU_INLINE void value_step(par_dtype dtype, const task *t, int64_t token, int64_t d,
+                           int64_t count) {
     const par_attention_decode *a = t->a;
     pair v = pair_load(a->v, dtype, row_at(t, token) + d, count);
     for (int64_t g = 0; g < t->group; g++) {
@@ -109,7 +111,7 @@ static par_status attention_decode(par_stream *stream, const void *args, void *w
     const par_attention_decode *a = args;
     int64_t tasks = a->H > 0 ? a->B * a->K : 0;
     PAR_REQUIRE(workspace || tasks * a->D == 0);
-#pragma omp parallel for schedule(static) if (tasks * a->n * a->D > CPU_PARALLEL)                            \
+#pragma omp parallel for schedule(static) if (tasks * a->n * a->D > CPU_PARALLEL)                  \
     num_threads(cpu_slots(tasks))
     for (int64_t n = 0; n < tasks; n++) {
         if (a->D > 0) run_task(a, n, (float *)workspace + cpu_slot() * slot_floats(a));

@@ -1,6 +1,6 @@
 /*
- * Column sums: par_column_sum in par/kernels.h. Rows are cut into at most MAX_PIECES pieces by their number
- * alone; each piece has its partial sums in the workspace, added in order.
+ * Column sums: par_column_sum in par/kernels.h. Rows are cut into at most MAX_PIECES pieces by
+ * their number alone; each piece has its partial sums in the workspace, added in order.
  */
 #include <string.h>
 
@@ -14,7 +14,8 @@ static int64_t piece_rows(int64_t m) {
     return rows < MIN_ROWS ? MIN_ROWS : rows;
 }
 
-CPU_INLINE void add_step(par_dtype t, const void *x, int64_t at, float *sum, int64_t j, int64_t count) {
+CPU_INLINE void add_step(par_dtype t, const void *x, int64_t at, float *sum, int64_t j,
+                         int64_t count) {
     pair p = pair_load(x, t, at + j, count), old = pair_load(sum, PAR_F32, j, count);
     if (t == PAR_BF16) p = pair_join(p);
     for (int k = 0; k < 2; k++) old.v[k] += p.v[k];
@@ -45,7 +46,8 @@ static par_status column_sum(par_stream *stream, const void *args, void *workspa
             CPU_BY_TYPE(a->dtype, add, a->x, i * a->ldx, sum, a->n);
     }
     if (a->beta == 0 && a->n > 0) memset(a->y, 0, (size_t)a->n * sizeof(float));
-    for (int64_t piece = 0; piece < pieces; piece++) add(PAR_F32, partial, piece * a->n, a->y, a->n);
+    for (int64_t piece = 0; piece < pieces; piece++)
+        add(PAR_F32, partial, piece * a->n, a->y, a->n);
     return PAR_OK;
 }
 

@@ -2,12 +2,13 @@
  * What the topics of the cpu backend share. Each topic is compiled once a rung (meson.build); its
  * par__cpu_<topic> fills its entries of the table.
  *
- * One text serves fp32, bf16 and fp16: all arithmetic is fp32, in loops over vectors of any type (vector.h)
- * or on blocks that cpu_read and cpu_place give. For fp32 they are the operands themselves; 16-bit operands
- * are widened into a buffer, and cpu_write rounds the result once.
+ * One text serves fp32, bf16 and fp16: all arithmetic is fp32, in loops over vectors of any type
+ * (vector.h) or on blocks that cpu_read and cpu_place give. For fp32 they are the operands
+ * themselves; 16-bit operands are widened into a buffer, and cpu_write rounds the result once.
  *
- * Invariant: work is cut into pieces by shape alone, never by the number of threads, and pieces are combined
- * in a fixed order, so results do not depend on threads or timing (oneDNN's GEMM: on the number of threads).
+ * Invariant: work is cut into pieces by shape alone, never by the number of threads, and pieces are
+ * combined in a fixed order, so results do not depend on threads or timing (oneDNN's GEMM: on the
+ * number of threads).
  */
 #ifndef PAR__CPU_H
 #define PAR__CPU_H
@@ -39,8 +40,8 @@ void par__cpu_xent(par_backend *backend);
 /* Below this many elements a loop stays on its thread: starting a team costs a few microseconds. */
 #define CPU_PARALLEL (INT64_C(1) << 15)
 
-/* Progress from inside a parallel loop: MPI may be called by the thread that called the kernel only, which is
- * number 0 of its team. */
+/* Progress from inside a parallel loop: MPI may be called by the thread that called the kernel
+ * only, which is number 0 of its team. */
 static inline void cpu_progress(par_stream *stream) {
 #ifdef _OPENMP
     if (omp_get_thread_num() != 0) return;
@@ -57,9 +58,9 @@ static inline int64_t cpu_pieces(int64_t n, int64_t size) {
     return (n + size - 1) / size;
 }
 
-/* A block of floats that stays in the first-level cache with the others of its loop. 1664 bytes: up to five
- * such buffers in a row then start at least 768 bytes apart in their pages, the place by which a load that
- * waits for a store is found. */
+/* A block of floats that stays in the first-level cache with the others of its loop. 1664 bytes: up
+ * to five such buffers in a row then start at least 768 bytes apart in their pages, the place by
+ * which a load that waits for a store is found. */
 enum { CPU_BLOCK = 416 };
 typedef float cpu_buffer[CPU_BLOCK] __attribute__((aligned(64)));
 
@@ -68,13 +69,15 @@ void par__cpu_widen(const void *x, par_dtype dtype, int64_t at, int64_t n, float
 void par__cpu_narrow(const float *x, void *y, par_dtype dtype, int64_t at, int64_t n);
 
 /* Elements [at, at + n) of x: where they lie if fp32, else in the buffer. */
-static inline const float *cpu_read(const void *x, par_dtype dtype, int64_t at, int64_t n, float *buffer) {
+static inline const float *cpu_read(const void *x, par_dtype dtype, int64_t at, int64_t n,
+                                    float *buffer) {
     if (dtype == PAR_F32) return (const float *)x + at;
     par__cpu_widen(x, dtype, at, n, buffer);
     return buffer;
 }
 
-/* Where a block of results for y + at is made; cpu_write then brings it there, if it is not there already. */
+/* Where a block of results for y + at is made; cpu_write then brings it there, if it is not there
+ * already. */
 static inline float *cpu_place(void *y, par_dtype dtype, int64_t at, float *buffer) {
     return dtype == PAR_F32 ? (float *)y + at : buffer;
 }
@@ -86,7 +89,8 @@ static inline void cpu_write(const float *block, void *y, par_dtype dtype, int64
 /* Threads that kernels may use, fixed when the table is filled: prepare makes room for each. */
 int par__cpu_threads(void);
 
-/* This thread's number in its team, below par__cpu_threads() in loops with num_threads(cpu_slots(n)). */
+/* This thread's number in its team, below par__cpu_threads() in loops with
+ * num_threads(cpu_slots(n)). */
 static inline int cpu_slot(void) {
 #ifdef _OPENMP
     return omp_get_thread_num();
@@ -101,9 +105,11 @@ static inline int cpu_slots(int64_t n) {
     return slots > 1 ? (int)slots : 1;
 }
 
-/* Dropout's factors, 0 or 1 / (1 - p), of elements [begin, begin + n) of a row with period T. n <= 256. */
+/* Dropout's factors, 0 or 1 / (1 - p), of elements [begin, begin + n) of a row with period T. n <=
+ * 256. */
 enum { CPU_DROPOUT_MAX = 256 };
-void par__cpu_dropout(const par_dropout *d, int64_t T, int64_t row, int64_t begin, int64_t n, float *factors);
+void par__cpu_dropout(const par_dropout *d, int64_t T, int64_t row, int64_t begin, int64_t n,
+                      float *factors);
 
 /* Row i of the operation. */
 void par__cpu_residual_row(const par_residual *a, int64_t i);

@@ -1,6 +1,6 @@
 /*
- * Dropout's factors for a run of elements: Philox4x32-10 (Salmon et al., SC 2011) on consecutive counters,
- * one a lane. Same bits as par__dropout_factor in kernels/dropout.h.
+ * Dropout's factors for a run of elements: Philox4x32-10 (Salmon et al., SC 2011) on consecutive
+ * counters, one a lane. Same bits as par__dropout_factor in kernels/dropout.h.
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/dropout.h"
@@ -12,7 +12,8 @@ static void philox(const uint32_t c[4], const uint32_t key[2], uint32_t first, i
                    uint32_t words[4 * BLOCKS]) {
 #pragma omp simd
     for (int i = 0; i < n; i++) {
-        uint32_t c0 = first + (uint32_t)i, c1 = c[1], c2 = c[2], c3 = c[3], k0 = key[0], k1 = key[1];
+        uint32_t c0 = first + (uint32_t)i, c1 = c[1], c2 = c[2], c3 = c[3], k0 = key[0],
+                 k1 = key[1];
         for (int round = 0; round < 10; round++) {
             uint64_t p0 = UINT64_C(0xD2511F53) * c0, p1 = UINT64_C(0xCD9E8D57) * c2;
             c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;

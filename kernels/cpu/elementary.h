@@ -1,6 +1,7 @@
 /*
- * exp, the logistic function and the normal distribution in fp32, of vectors. Scans of 2e7 points against
- * libm in double: exp is within 1.17 units without fused multiply-add, 0.88 with; logistic within 1.6e-7 on
+ * exp, the logistic function and the normal distribution in fp32, of vectors. Scans of 2e7 points
+ * against libm in double: exp is within 1.17 units without fused multiply-add, 0.88 with; logistic
+ * within 1.6e-7 on
  * [-40, 40], normal within 7.6e-7 on [-5, 5], relative.
  */
 #ifndef PAR__CPU_ELEMENTARY_H
@@ -9,18 +10,19 @@
 #include "kernels/cpu/vector.h"
 
 /*
- * exp(x) = 2^n · exp(r), n = round(x / log 2), |r| <= 0.3466 + rounding. exp(r) = 1 + r + r² q(r), q minimax
- * of degree 4 for the relative error: 3.6e-9, a sixteenth of half a unit; r is reduced in two parts (log 2's
- * upper part has 9 bits to spare, n · upper is exact); so about 1 unit. The product with 2^n is rounded once
- * (2^n is made in two factors where no instruction takes n): results reach into the subnormal numbers
- * (exp(-104) = 0) and up to infinity. NaN stays NaN.
+ * exp(x) = 2^n · exp(r), n = round(x / log 2), |r| <= 0.3466 + rounding. exp(r) = 1 + r + r² q(r),
+ * q minimax of degree 4 for the relative error: 3.6e-9, a sixteenth of half a unit; r is reduced in
+ * two parts (log 2's upper part has 9 bits to spare, n · upper is exact); so about 1 unit. The
+ * product with 2^n is rounded once (2^n is made in two factors where no instruction takes n):
+ * results reach into the subnormal numbers (exp(-104) = 0) and up to infinity. NaN stays NaN.
  *
- * For results of 16 bits q has a lower degree: 3 for fp16, off by 1.1e-7, and 2 for bf16, off by 5.4e-6.
- * There log 2 is one number if its product with n is fused: 1.9e-9 n. In all that is a thousandth of half a
- * unit of fp16, and a three-hundredth of bf16.
+ * For results of 16 bits q has a lower degree: 3 for fp16, off by 1.1e-7, and 2 for bf16, off
+ * by 5.4e-6. There log 2 is one number if its product with n is fused: 1.9e-9 n. In all that is a
+ * thousandth of half a unit of fp16, and a three-hundredth of bf16.
  */
 CPU_INLINE vec vec_exp_to(par_dtype t, vec x) {
-    const vec shift = (vec){0} + 0x1.8p23f; /* adding it rounds to an integer, which is then the low bits */
+    const vec shift =
+        (vec){0} + 0x1.8p23f; /* adding it rounds to an integer, which is then the low bits */
     vec clamped = vec_max((vec){0} - 104.0f, vec_min((vec){0} + 89.0f, x));
     vec shifted = clamped * 0x1.715476p0f + shift, n = shifted - shift, r, p;
 #if defined __FMA__ || defined __aarch64__
@@ -70,10 +72,11 @@ CPU_INLINE void vec_logistic(par_dtype t, vec x, vec *s, vec *rest) {
 }
 
 /*
- * Normal distribution function Φ(x) and density φ(x). With z = |x| / sqrt 2: Φ(-|x|) = exp(-z²) · w(z) / 2
- * with w(z) = exp(z²) erfc(z). w(z) · (1 + 2z) is smooth in t = (z - 2.5) / (z + 2.5), which maps [0, inf) to
- * [-1, 1); its Chebyshev interpolation of degree 11 is off by at most 6.0e-9 of it on [0, 10]. Φ has that
- * relative error on both sides, plus that of exp: z² ulp / 2 in the left tail.
+ * Normal distribution function Φ(x) and density φ(x). With z = |x| / sqrt 2: Φ(-|x|) = exp(-z²) ·
+ * w(z) / 2 with w(z) = exp(z²) erfc(z). w(z) · (1 + 2z) is smooth in t = (z - 2.5) / (z + 2.5),
+ * which maps [0, inf) to
+ * [-1, 1); its Chebyshev interpolation of degree 11 is off by at most 6.0e-9 of it on [0, 10]. Φ
+ * has that relative error on both sides, plus that of exp: z² ulp / 2 in the left tail.
  */
 CPU_INLINE void vec_normal(par_dtype dtype, vec x, vec *distribution, vec *density) {
     vec size = vec_max(x, -x), z = vec_min((vec){0} + 1e6f, size * 0.70710678f);

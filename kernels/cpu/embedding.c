@@ -1,6 +1,6 @@
 /*
- * Rows of a table and the sum of their gradients: par_embedding in par/kernels.h. The backward is cut by
- * columns: each element of the table is added to by one thread, in the order of the tokens.
+ * Rows of a table and the sum of their gradients: par_embedding in par/kernels.h. The backward is
+ * cut by columns: each element of the table is added to by one thread, in the order of the tokens.
  */
 #include <string.h>
 
@@ -61,7 +61,8 @@ CPU_INLINE void add_gradient(par_dtype t, float *dtable, const void *dy, int64_t
 CPU_INLINE void add_columns(par_dtype t, const par_embedding *a, int64_t j, int64_t n) {
     for (int64_t i = 0; i < a->m; i++) {
         int64_t row = table_row(a, i);
-        if (row >= 0) CPU_VECTORS(n, add_gradient, t, a->dtable + row * a->n + j, a->dy, i * a->n + j);
+        if (row >= 0)
+            CPU_VECTORS(n, add_gradient, t, a->dtable + row * a->n + j, a->dy, i * a->n + j);
     }
 }
 

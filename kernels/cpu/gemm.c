@@ -1,7 +1,7 @@
 /*
- * Matrix product: par_gemm in par/kernels.h. oneDNN's sgemm where the build has it, else own blocked loops.
- * Large products run in blocks of rows, between which communication makes progress and which bound oneDNN's
- * packing buffers. The bias is added before the product, into c. 16-bit
+ * Matrix product: par_gemm in par/kernels.h. oneDNN's sgemm where the build has it, else own
+ * blocked loops. Large products run in blocks of rows, between which communication makes progress
+ * and which bound oneDNN's packing buffers. The bias is added before the product, into c. 16-bit
  * operands: gemm_half.c, gemm_bf16.c.
  */
 #include <string.h>
@@ -16,8 +16,8 @@
 #include "kernels/cpu/micro.h"
 #endif
 
-/* Multiply-adds of a block: about 10 ms on two cores. At least MIN_ROWS rows, so that b's packing is paid
- * for. */
+/* Multiply-adds of a block: about 10 ms on two cores. At least MIN_ROWS rows, so that b's packing
+ * is paid for. */
 #define BLOCK_WORK ((double)(INT64_C(1) << 30))
 enum { MIN_ROWS = 256 };
 
@@ -53,14 +53,16 @@ static int64_t at_least_one(int64_t ld) {
     return ld > 0 ? ld : 1;
 }
 
-par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m, bool accumulate) {
-    dnnl_status_t st =
-        dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', m, g->n, g->k, 1.0f, a, at_least_one(g->lda), g->b,
-                   at_least_one(g->ldb), accumulate ? 1.0f : 0.0f, c, at_least_one(g->ldc));
+par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m,
+                                 bool accumulate) {
+    dnnl_status_t st = dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', m, g->n, g->k, 1.0f, a,
+                                  at_least_one(g->lda), g->b, at_least_one(g->ldb),
+                                  accumulate ? 1.0f : 0.0f, c, at_least_one(g->ldc));
     if (st == dnnl_out_of_memory)
-        PAR_FAIL(PAR_ERR_MEMORY, "gemm: oneDNN had no memory for m %lld, n %lld, k %lld", (long long)m,
-                 (long long)g->n, (long long)g->k);
-    if (st != dnnl_success) PAR_FAIL(PAR_ERR_INTERNAL, "gemm: dnnl_sgemm returned status %d", (int)st);
+        PAR_FAIL(PAR_ERR_MEMORY, "gemm: oneDNN had no memory for m %lld, n %lld, k %lld",
+                 (long long)m, (long long)g->n, (long long)g->k);
+    if (st != dnnl_success)
+        PAR_FAIL(PAR_ERR_INTERNAL, "gemm: dnnl_sgemm returned status %d", (int)st);
     return PAR_OK;
 }
 #else
@@ -69,13 +71,15 @@ par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, in
 enum { PANEL_K = 256, PANEL_N = 64 };
 
 /* columns [j, j + PANEL_N) of c: b's panel is packed once for all rows */
-static void panel(const par_gemm *g, const float *a, float *c, int64_t m, int64_t j, bool accumulate) {
+static void panel(const par_gemm *g, const float *a, float *c, int64_t m, int64_t j,
+                  bool accumulate) {
     float packed[PANEL_K * PANEL_N];
     int64_t width = cpu_min(PANEL_N, g->n - j);
     for (int64_t l = 0; l < g->k; l += PANEL_K) {
         int64_t depth = cpu_min(PANEL_K, g->k - l);
         if (g->tb)
-            micro_transpose((const float *)g->b + j * g->ldb + l, g->ldb, width, depth, packed, PANEL_N);
+            micro_transpose((const float *)g->b + j * g->ldb + l, g->ldb, width, depth, packed,
+                            PANEL_N);
         else
             for (int64_t i = 0; i < depth; i++)
                 memcpy(packed + i * PANEL_N, (const float *)g->b + (l + i) * g->ldb + j,
@@ -91,7 +95,8 @@ static void panel(const par_gemm *g, const float *a, float *c, int64_t m, int64_
     }
 }
 
-par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m, bool accumulate) {
+par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m,
+                                 bool accumulate) {
 #pragma omp parallel for schedule(static) if (m * g->n * g->k > 8 * CPU_PARALLEL)
     for (int64_t j = 0; j < g->n; j += PANEL_N) panel(g, a, c, m, j, accumulate);
     return PAR_OK;
@@ -108,8 +113,8 @@ static par_status gemm(par_stream *stream, const void *args, void *workspace) {
         float *c = (float *)g->c + i * g->ldc;
         bool accumulate = start(g, c, m);
         if (g->k > 0)
-            PAR_TRY(
-                par__cpu_gemm_product(g, (const float *)g->a + i * (g->ta ? 1 : g->lda), c, m, accumulate));
+            PAR_TRY(par__cpu_gemm_product(g, (const float *)g->a + i * (g->ta ? 1 : g->lda), c, m,
+                                          accumulate));
         par__progress(stream);
     }
     return PAR_OK;

@@ -4,13 +4,16 @@
 
 #include "kernels/cpu/cpu.h"
 
-/* c[m, g->n] (+)= op(a) · op(g->b), all fp32, with g's k, transposes and distances of rows. k > 0. */
-par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m, bool accumulate);
+/* c[m, g->n] (+)= op(a) · op(g->b), all fp32, with g's k, transposes and distances of rows. k >
+ * 0. */
+par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m,
+                                 bool accumulate);
 
 /* Rows of c that one block of work has: a multiple of MIN_ROWS, or all. */
 int64_t par__cpu_gemm_rows(const par_gemm *g);
 
-/* Products of 16-bit operands that par__cpu_gemm_few makes: up to 4 rows times rows. No workspace. */
+/* Products of 16-bit operands that par__cpu_gemm_few makes: up to 4 rows times rows. No
+ * workspace. */
 static inline bool cpu_gemm_is_few(const par_gemm *g) {
     return g->dtype != PAR_F32 && g->m <= 4 && !g->ta && g->tb;
 }

@@ -1,9 +1,10 @@
 /*
- * Matrix product of bf16 operands (par_gemm in par/kernels.h) on CPUs that multiply them: oneDNN's matmul,
- * which reads and writes 16 bits and accumulates in fp32. Such CPUs (AVX512-BF16) take subnormal operands and
- * results for zero. Other CPUs widen: gemm_half.c.
+ * Matrix product of bf16 operands (par_gemm in par/kernels.h) on CPUs that multiply them: oneDNN's
+ * matmul, which reads and writes 16 bits and accumulates in fp32. Such CPUs (AVX512-BF16) take
+ * subnormal operands and results for zero. Other CPUs widen: gemm_half.c.
  *
- * Descriptions and primitives are made anew for each call: about 4 us, as oneDNN keeps the code it generated.
+ * Descriptions and primitives are made anew for each call: about 4 us, as oneDNN keeps the code it
+ * generated.
  */
 #include "config.h"
 #include "kernels/cpu/gemm.h"
@@ -24,8 +25,8 @@ static par_kernel other; /* for every product that is not taken here */
 
 /* The operands of a block of rows of c. */
 enum { A, B, C, BIAS, SCRATCHPAD, N_ARGUMENTS };
-static const int arguments[N_ARGUMENTS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS,
-                                           DNNL_ARG_SCRATCHPAD};
+static const int arguments[N_ARGUMENTS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST,
+                                           DNNL_ARG_BIAS, DNNL_ARG_SCRATCHPAD};
 typedef struct {
     dnnl_memory_desc_t operands[N_ARGUMENTS];
     dnnl_primitive_desc_t product;
@@ -35,7 +36,8 @@ static dnnl_memory_desc_t matrix(int64_t rows, int64_t columns, int64_t ld, bool
                                  par_dtype dtype) {
     dnnl_memory_desc_t d = {0};
     dnnl_dims_t sizes = {rows, columns}, strides = {transposed ? 1 : ld, transposed ? ld : 1};
-    dnnl_memory_desc_init_by_strides(&d, 2, sizes, dtype == PAR_F32 ? dnnl_f32 : dnnl_bf16, strides);
+    dnnl_memory_desc_init_by_strides(&d, 2, sizes, dtype == PAR_F32 ? dnnl_f32 : dnnl_bf16,
+                                     strides);
     return d;
 }
 
@@ -53,21 +55,23 @@ static dnnl_status_t describe(const par_gemm *g, plan *p) {
     const dnnl_memory_desc_t *d = p->operands;
     dnnl_matmul_desc_t product;
     dnnl_primitive_attr_t attributes;
-    dnnl_status_t st = dnnl_matmul_desc_init(&product, &d[A], &d[B], g->bias ? &d[BIAS] : NULL, &d[C]);
+    dnnl_status_t st =
+        dnnl_matmul_desc_init(&product, &d[A], &d[B], g->bias ? &d[BIAS] : NULL, &d[C]);
     if (st == dnnl_success) st = dnnl_primitive_attr_create(&attributes);
     if (st != dnnl_success) return st;
     st = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
     if (st == dnnl_success && g->beta != 0) st = add_to_c(attributes);
-    if (st == dnnl_success) st = dnnl_primitive_desc_create(&p->product, &product, attributes, engine, NULL);
+    if (st == dnnl_success)
+        st = dnnl_primitive_desc_create(&p->product, &product, attributes, engine, NULL);
     dnnl_primitive_attr_destroy(attributes);
     return st;
 }
 
 static par_status failed(const par_gemm *g, int64_t m, dnnl_status_t st) {
     return par_fail(st == dnnl_out_of_memory ? PAR_ERR_MEMORY : PAR_ERR_INTERNAL,
-                    "gemm: oneDNN's matmul of bf16 returned status %d%s for m %lld, n %lld, k %lld", (int)st,
-                    st == dnnl_out_of_memory ? " (no memory)" : "", (long long)m, (long long)g->n,
-                    (long long)g->k);
+                    "gemm: oneDNN's matmul of bf16 returned status %d%s for m %lld, n %lld, k %lld",
+                    (int)st, st == dnnl_out_of_memory ? " (no memory)" : "", (long long)m,
+                    (long long)g->n, (long long)g->k);
 }
 
 /* m rows of c; destroy p->product. */
@@ -78,7 +82,8 @@ static par_status plan_make(const par_gemm *g, int64_t m, plan *p) {
     p->operands[BIAS] = matrix(1, g->n, g->n, false, PAR_BF16);
     dnnl_status_t st = describe(g, p);
     if (st != dnnl_success) return failed(g, m, st);
-    p->operands[SCRATCHPAD] = *dnnl_primitive_desc_query_md(p->product, dnnl_query_scratchpad_md, 0);
+    p->operands[SCRATCHPAD] =
+        *dnnl_primitive_desc_query_md(p->product, dnnl_query_scratchpad_md, 0);
     return PAR_OK;
 }
 
@@ -107,7 +112,8 @@ static par_status block(const par_gemm *g, int64_t i, int64_t m, void *workspace
     PAR_TRY(plan_make(g, m, &p));
     uint16_t *a = (uint16_t *)(uintptr_t)g->a + i * (g->ta ? 1 : g->lda);
     char *c = (char *)g->c + (size_t)(i * g->ldc) * par_dtype_nbytes(g->dtype_c);
-    void *const data[N_ARGUMENTS] = {a, (void *)(uintptr_t)g->b, c, (void *)(uintptr_t)g->bias, workspace};
+    void *const data[N_ARGUMENTS] = {a, (void *)(uintptr_t)g->b, c, (void *)(uintptr_t)g->bias,
+                                     workspace};
     dnnl_status_t st = execute(&p, data);
     dnnl_primitive_desc_destroy(p.product);
     return st == dnnl_success ? PAR_OK : failed(g, m, st);
@@ -124,8 +130,8 @@ static par_status scratchpad(const par_gemm *g, int64_t m, size_t *nbytes) {
 }
 
 static bool taken(const par_gemm *g) {
-    return g->dtype == PAR_BF16 && g->m > 0 && g->n > 0 && g->k > 0 && g->epilogue == PAR_EPILOGUE_NONE &&
-           !cpu_gemm_is_few(g);
+    return g->dtype == PAR_BF16 && g->m > 0 && g->n > 0 && g->k > 0 &&
+           g->epilogue == PAR_EPILOGUE_NONE && !cpu_gemm_is_few(g);
 }
 
 static par_status prepare(const void *args, size_t *workspace_nbytes) {
@@ -150,9 +156,11 @@ static par_status gemm(par_stream *stream, const void *args, void *workspace) {
 
 static bool start(void) {
     /* ONEDNN_MAX_CPU_ISA may keep oneDNN from instructions that the CPU has. */
-    unsigned isa = (unsigned)dnnl_get_effective_cpu_isa(), wanted = (unsigned)dnnl_cpu_isa_avx512_core_bf16;
+    unsigned isa = (unsigned)dnnl_get_effective_cpu_isa(),
+             wanted = (unsigned)dnnl_cpu_isa_avx512_core_bf16;
     if (order) return true;
-    if ((isa & wanted) != wanted || dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success) return false;
+    if ((isa & wanted) != wanted || dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success)
+        return false;
     if (dnnl_stream_create(&order, engine, dnnl_stream_default_flags) == dnnl_success) return true;
     dnnl_engine_destroy(engine);
     return false;

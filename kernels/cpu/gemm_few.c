@@ -1,7 +1,7 @@
 /*
- * Matrix product of a few rows of a with the rows of b (tb), bf16 or fp16: a token at a time is multiplied
- * with weights. Each element of b is read once, from where it lies, and used for all rows; sums are fp32,
- * rounded once. Other shapes of 16-bit operands: gemm_half.c, gemm_bf16.c.
+ * Matrix product of a few rows of a with the rows of b (tb), bf16 or fp16: a token at a time is
+ * multiplied with weights. Each element of b is read once, from where it lies, and used for all
+ * rows; sums are fp32, rounded once. Other shapes of 16-bit operands: gemm_half.c, gemm_bf16.c.
  */
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/vector.h"
@@ -10,8 +10,8 @@
 enum { COLUMNS = 64, BLOCK = 4 };
 
 /* sums[c] += row i of a times row j + c of b, elements [l, l + count) */
-CPU_INLINE void dot_step(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int columns, pair *sums,
-                         int64_t l, int64_t count) {
+CPU_INLINE void dot_step(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int columns,
+                         pair *sums, int64_t l, int64_t count) {
     pair a = pair_load(g->a, t, i * g->lda + l, count);
     for (int c = 0; c < columns; c++) {
         pair b = pair_load(g->b, t, (j + c) * g->ldb + l, count);
@@ -20,13 +20,15 @@ CPU_INLINE void dot_step(par_dtype t, const par_gemm *g, int64_t i, int64_t j, i
 }
 
 /* columns is a constant where this is inlined, so the sums are registers */
-CPU_INLINE void dots(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int columns, float *out) {
+CPU_INLINE void dots(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int columns,
+                     float *out) {
     pair sums[BLOCK] = {{{{0}, {0}}}};
     CPU_PAIRS(g->k, dot_step, t, g, i, j, columns, sums);
     for (int c = 0; c < columns; c++) out[c] += vec_sum(sums[c].v[0] + sums[c].v[1]);
 }
 
-CPU_INLINE void add_products(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int64_t n, float *out) {
+CPU_INLINE void add_products(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int64_t n,
+                             float *out) {
     int64_t c = 0;
     for (; c + BLOCK <= n; c += BLOCK) dots(t, g, i, j + c, BLOCK, out + c);
     for (; c < n; c++) dots(t, g, i, j + c, 1, out + c);

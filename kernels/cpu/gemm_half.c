@@ -1,11 +1,12 @@
 /*
- * Matrix product of bf16 or fp16 operands (par_gemm in par/kernels.h): blocks of them are widened into the
- * workspace and multiplied in fp32, and each element of c is rounded once, after its last block.
+ * Matrix product of bf16 or fp16 operands (par_gemm in par/kernels.h): blocks of them are widened
+ * into the workspace and multiplied in fp32, and each element of c is rounded once, after its last
+ * block.
  *
- * A block product of m · n · k multiply-adds pays for m k + k n + m n conversions: with the sizes below about
- * one in 300. The blocks are small enough to stay in the last-level cache, and the workspace is at most
- * 36 MiB. They are about equally large: a last one of a few rows would pay most. c of fp32 is its own block.
- * A few rows have a kernel of their own: gemm_few.c.
+ * A block product of m · n · k multiply-adds pays for m k + k n + m n conversions: with the sizes
+ * below about one in 300. The blocks are small enough to stay in the last-level cache, and the
+ * workspace is at most 36 MiB. They are about equally large: a last one of a few rows would pay
+ * most. c of fp32 is its own block. A few rows have a kernel of their own: gemm_few.c.
  */
 #include <string.h>
 
@@ -19,7 +20,8 @@ typedef struct {
     float *a, *b, *c, *bias;
 } blocks;
 
-/* n in the fewest parts of at most `largest`, a multiple of GRAIN, as equal as multiples of GRAIN are */
+/* n in the fewest parts of at most `largest`, a multiple of GRAIN, as equal as multiples of GRAIN
+ * are */
 static int64_t share(int64_t n, int64_t largest) {
     if (n <= largest) return n;
     int64_t even = cpu_pieces(n, cpu_pieces(n, largest));
@@ -40,7 +42,8 @@ par_status par__cpu_gemm_half_prepare(const void *args, size_t *workspace_nbytes
     const par_gemm *g = args;
     blocks s = blocks_of(g, NULL);
     if (g->epilogue != PAR_EPILOGUE_NONE)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "gemm: the cpu backend has no epilogues; run the operation after it");
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "gemm: the cpu backend has no epilogues; run the operation after it");
     int64_t c = g->dtype_c == PAR_F32 ? 0 : s.m * s.n;
     bool none = g->dtype == PAR_F32 || cpu_gemm_is_few(g);
     *workspace_nbytes = none ? 0 : (size_t)(s.m * s.k + s.k * s.n + s.n + c) * sizeof(float);
@@ -48,8 +51,8 @@ par_status par__cpu_gemm_half_prepare(const void *args, size_t *workspace_nbytes
 }
 
 /* to[rows, columns] = x[row .., column ..] in fp32 */
-static void widen_block(const void *x, par_dtype dtype, int64_t ld, int64_t row, int64_t column, int64_t rows,
-                        int64_t columns, float *to) {
+static void widen_block(const void *x, par_dtype dtype, int64_t ld, int64_t row, int64_t column,
+                        int64_t rows, int64_t columns, float *to) {
 #pragma omp parallel for schedule(static) if (rows * columns > CPU_PARALLEL)
     for (int64_t i = 0; i < rows; i++)
         par__cpu_widen(x, dtype, (row + i) * ld + column, columns, to + i * columns);
@@ -94,21 +97,23 @@ static bool start(const par_gemm *g, const blocks *s, const target *c) {
     return true;
 }
 
-/* c (+)= columns [l, l + k) of op(a) times rows [l, l + k) of op(b). Where one block covers all of k, that of
- * a is widened at the first column of c only, and that of b, if it covers all columns too, at the first row.
- */
-static par_status multiply(const par_gemm *g, const blocks *s, const target *c, int64_t l, bool accumulate) {
+/* c (+)= columns [l, l + k) of op(a) times rows [l, l + k) of op(b). Where one block covers all of
+ * k, that of a is widened at the first column of c only, and that of b, if it covers all columns
+ * too, at the first row. */
+static par_status multiply(const par_gemm *g, const blocks *s, const target *c, int64_t l,
+                           bool accumulate) {
     int64_t k = cpu_min(s->k, g->k - l);
-    par_gemm block = {.ta = g->ta, .tb = g->tb, .m = c->m, .n = c->n, .k = k, .b = s->b, .ldc = c->ld};
+    par_gemm block = {
+        .ta = g->ta, .tb = g->tb, .m = c->m, .n = c->n, .k = k, .b = s->b, .ldc = c->ld};
     block.lda = g->ta ? c->m : k;
     block.ldb = g->tb ? k : c->n;
     bool whole_k = s->k == g->k, whole_b = whole_k && s->n == g->n;
     if (c->j == 0 || !whole_k)
-        widen_block(g->a, g->dtype, g->lda, g->ta ? l : c->i, g->ta ? c->i : l, g->ta ? k : c->m, block.lda,
-                    s->a);
+        widen_block(g->a, g->dtype, g->lda, g->ta ? l : c->i, g->ta ? c->i : l, g->ta ? k : c->m,
+                    block.lda, s->a);
     if (c->i == 0 || !whole_b)
-        widen_block(g->b, g->dtype, g->ldb, g->tb ? c->j : l, g->tb ? l : c->j, g->tb ? c->n : k, block.ldb,
-                    s->b);
+        widen_block(g->b, g->dtype, g->ldb, g->tb ? c->j : l, g->tb ? l : c->j, g->tb ? c->n : k,
+                    block.ldb, s->b);
     return par__cpu_gemm_product(&block, s->a, c->at, c->m, accumulate);
 }
 

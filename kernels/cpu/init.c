@@ -1,8 +1,8 @@
 /*
- * The cpu backend: picks the rung of kernels that the CPU runs. Environment PAR_CPU_RUNG = 0 (baseline), 1
- * (AVX2 with FMA), 2 (AVX-512) or 3 (AVX-512 with bf16 conversions) is an upper bound, for tests and for
- * fleets of mixed machines; any other value is refused when the backend is asked for. Compiled for the
- * baseline, so that it runs everywhere.
+ * The cpu backend: picks the rung of kernels that the CPU runs. Environment PAR_CPU_RUNG = 0
+ * (baseline), 1 (AVX2 with FMA), 2 (AVX-512) or 3 (AVX-512 with bf16 conversions) is an upper
+ * bound, for tests and for fleets of mixed machines; any other value is refused when the backend is
+ * asked for. Compiled for the baseline, so that it runs everywhere.
  */
 #include <stdlib.h>
 #if PAR__CPU_X86_RUNGS
@@ -42,7 +42,8 @@ static int allowed(void) {
 par_status par__cpu_check(void) {
     if (allowed() >= 0) return PAR_OK;
     PAR_FAIL(PAR_ERR_OPTION,
-             "PAR_CPU_RUNG is \"%s\", must be 0 (baseline), 1 (AVX2), 2 (AVX-512), 3 (AVX-512 with bf16) or "
+             "PAR_CPU_RUNG is \"%s\", must be 0 (baseline), 1 (AVX2), 2 (AVX-512), 3 (AVX-512 with "
+             "bf16) or "
              "not set",
              getenv("PAR_CPU_RUNG"));
 }
@@ -57,8 +58,8 @@ static bool supports_f16c(void) {
 /* the flags of meson.build */
 static int detected(void) {
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi") ||
-        !__builtin_cpu_supports("bmi2") || !supports_f16c())
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2") || !supports_f16c())
         return BASELINE;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") ||

@@ -1,7 +1,7 @@
 /*
- * A small matrix product in registers: c[m,n] (+)= a[m,k] · b[k,n], for tiles that fit the caches. Blocks of
- * 4 rows and up to BLOCK_VECTORS vectors of columns stay in registers over all of k. Written with the
- * compilers' vector types, so that one text serves every instruction set.
+ * A small matrix product in registers: c[m,n] (+)= a[m,k] · b[k,n], for tiles that fit the caches.
+ * Blocks of 4 rows and up to BLOCK_VECTORS vectors of columns stay in registers over all of k.
+ * Written with the compilers' vector types, so that one text serves every instruction set.
  */
 #ifndef PAR__CPU_MICRO_H
 #define PAR__CPU_MICRO_H
@@ -54,7 +54,8 @@ CPU_INLINE void micro_tail(micro t, int rows, int64_t columns, int64_t k, bool a
     for (int r = 0; r < rows; r++)
         for (int64_t j = 0; j < columns; j++) {
             float sum = accumulate ? t.c[r * t.ldc + j] : 0;
-            for (int64_t l = 0; l < k; l++) sum += t.a[r * t.a_row + l * t.a_step] * t.b[l * t.ldb + j];
+            for (int64_t l = 0; l < k; l++)
+                sum += t.a[r * t.a_row + l * t.a_step] * t.b[l * t.ldb + j];
             t.c[r * t.ldc + j] = sum;
         }
 }

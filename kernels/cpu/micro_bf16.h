@@ -1,7 +1,7 @@
 /*
- * A small matrix product of bf16 in registers: c[m,n] (+)= a[m,k] · b[k,n] with c in fp32, by instructions
- * that add two products to each lane (AVX512-BF16). k goes by pairs: a word of 32 bits has the elements of 2l
- * (low half) and 2l + 1. Subnormal operands and sums count as zero there.
+ * A small matrix product of bf16 in registers: c[m,n] (+)= a[m,k] · b[k,n] with c in fp32, by
+ * instructions that add two products to each lane (AVX512-BF16). k goes by pairs: a word of 32 bits
+ * has the elements of 2l (low half) and 2l + 1. Subnormal operands and sums count as zero there.
  */
 #ifndef PAR__CPU_MICRO_BF16_H
 #define PAR__CPU_MICRO_BF16_H
@@ -58,14 +58,15 @@ CPU_INLINE void micro_bf16_rows(micro_bf16 t, int rows, int64_t n, int64_t pairs
         t.c += BF16_VECTORS * LANES;
     }
     for (; j < n; j += LANES) {
-        micro_bf16_block(t, rows, 1, n - j < LANES ? (__mmask16)(all >> (LANES - (n - j))) : all, pairs,
-                         accumulate);
+        micro_bf16_block(t, rows, 1, n - j < LANES ? (__mmask16)(all >> (LANES - (n - j))) : all,
+                         pairs, accumulate);
         t.b += LANES;
         t.c += LANES;
     }
 }
 
-static inline void micro_bf16_gemm(micro_bf16 t, int64_t m, int64_t n, int64_t pairs, bool accumulate) {
+static inline void micro_bf16_gemm(micro_bf16 t, int64_t m, int64_t n, int64_t pairs,
+                                   bool accumulate) {
     int64_t i = 0;
     for (; i + BF16_ROWS <= m; i += BF16_ROWS) {
         micro_bf16_rows(t, BF16_ROWS, n, pairs, accumulate);
@@ -80,10 +81,11 @@ static inline void micro_bf16_gemm(micro_bf16 t, int64_t m, int64_t n, int64_t p
 }
 
 /* to[d / 2, columns] = the words of from[columns, d] transposed, zero from column n to `columns` */
-static inline void micro_bf16_transpose(const uint16_t *from, int64_t ld, int64_t n, int64_t d, uint32_t *to,
-                                        int64_t columns) {
+static inline void micro_bf16_transpose(const uint16_t *from, int64_t ld, int64_t n, int64_t d,
+                                        uint32_t *to, int64_t columns) {
     for (int64_t c = 0; c < n; c++)
-        for (int64_t i = 0; i < d / 2; i++) memcpy(to + i * columns + c, from + c * ld + 2 * i, sizeof *to);
+        for (int64_t i = 0; i < d / 2; i++)
+            memcpy(to + i * columns + c, from + c * ld + 2 * i, sizeof *to);
     for (int64_t i = 0; i < d / 2; i++)
         for (int64_t c = n; c < columns; c++) to[i * columns + c] = 0;
 }

@@ -1,10 +1,10 @@
 /*
- * LayerNorm (Ba et al. 2016) and RMSNorm (Zhang and Sennrich 2019): par_norm in par/kernels.h; the formulas
- * of the backward stand in kernels/ref/norm.c.
+ * LayerNorm (Ba et al. 2016) and RMSNorm (Zhang and Sennrich 2019): par_norm in par/kernels.h; the
+ * formulas of the backward stand in kernels/ref/norm.c.
  *
- * Rows are cut into at most MAX_PIECES pieces by their number alone; each piece has its partial dw and db in
- * the workspace, added in order. A row is read twice or thrice, from the first-level cache after the first
- * time; its sums are complete before the first write.
+ * Rows are cut into at most MAX_PIECES pieces by their number alone; each piece has its partial dw
+ * and db in the workspace, added in order. A row is read twice or thrice, from the first-level
+ * cache after the first time; its sums are complete before the first write.
  */
 #include <math.h>
 #include <string.h>
@@ -61,7 +61,8 @@ CPU_INLINE void *at(par_dtype t, const void *x, int64_t i) {
 }
 
 CPU_INLINE void forward_row(par_dtype t, const par_norm *a, int64_t i, bool layernorm) {
-    row r = {.n = a->n, .x = at(t, a->x, i * a->n), .w = a->w, .b = a->b, .out = at(t, a->y, i * a->n)};
+    row r = {
+        .n = a->n, .x = at(t, a->x, i * a->n), .w = a->w, .b = a->b, .out = at(t, a->y, i * a->n)};
     vec sum[2] = {{0}}, squares[2] = {{0}};
     if (layernorm) {
         CPU_PAIRS(r.n, add_elements, t, &r, sum);
@@ -72,7 +73,8 @@ CPU_INLINE void forward_row(par_dtype t, const par_norm *a, int64_t i, bool laye
     CPU_PAIRS(r.n, normalize, t, &r, layernorm);
 }
 
-CPU_INLINE void forward_rows(par_dtype t, const par_norm *a, int64_t begin, int64_t end, bool layernorm) {
+CPU_INLINE void forward_rows(par_dtype t, const par_norm *a, int64_t begin, int64_t end,
+                             bool layernorm) {
     if (layernorm)
         for (int64_t i = begin; i < end; i++) forward_row(t, a, i, true);
     else
@@ -96,7 +98,8 @@ static void forward_piece(const par_norm *a, int64_t begin, int64_t end, bool la
 
 static par_status forward(const par_norm *a, bool layernorm) {
 #pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i += MIN_ROWS) forward_piece(a, i, cpu_min(a->m, i + MIN_ROWS), layernorm);
+    for (int64_t i = 0; i < a->m; i += MIN_ROWS)
+        forward_piece(a, i, cpu_min(a->m, i + MIN_ROWS), layernorm);
     return PAR_OK;
 }
 
@@ -132,7 +135,8 @@ CPU_INLINE void input_gradient(par_dtype t, const row *r, int64_t j, int64_t cou
 }
 
 /* partial: dw [n], db [n] of this piece; NULL: not wanted */
-CPU_INLINE void backward_row(par_dtype t, const par_norm *a, int64_t i, bool layernorm, float *partial) {
+CPU_INLINE void backward_row(par_dtype t, const par_norm *a, int64_t i, bool layernorm,
+                             float *partial) {
     row r = {.n = a->n, .x = at(t, a->x, i * a->n), .dy = at(t, a->dy, i * a->n), .w = a->w};
     row_sums s = {.g = {0}, .dw = partial, .db = partial ? partial + a->n : NULL};
     r.add = a->add ? at(t, a->add, i * a->n) : NULL;
@@ -145,14 +149,15 @@ CPU_INLINE void backward_row(par_dtype t, const par_norm *a, int64_t i, bool lay
     CPU_PAIRS(r.n, input_gradient, t, &r);
 }
 
-CPU_INLINE void backward_piece(par_dtype t, const par_norm *a, int64_t begin, int64_t end, bool layernorm,
-                               float *partial) {
+CPU_INLINE void backward_piece(par_dtype t, const par_norm *a, int64_t begin, int64_t end,
+                               bool layernorm, float *partial) {
     if (partial) memset(partial, 0, 2 * (size_t)a->n * sizeof(float));
     for (int64_t i = begin; i < end; i++) backward_row(t, a, i, layernorm, partial);
 }
 
 /* y (+)= sum of the pieces' partials in order */
-static void combine(float *y, float beta, const float *partial, int64_t pieces, int64_t stride, int64_t n) {
+static void combine(float *y, float beta, const float *partial, int64_t pieces, int64_t stride,
+                    int64_t n) {
     if (beta == 0) memset(y, 0, (size_t)n * sizeof(float));
     for (int64_t piece = 0; piece < pieces; piece++) {
         const float *x = partial + piece * stride;
@@ -167,8 +172,8 @@ static par_status backward(const par_norm *a, bool layernorm, float *partial) {
     PAR_REQUIRE(partial || !wants || a->m * a->n == 0);
 #pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
     for (int64_t piece = 0; piece < pieces; piece++)
-        CPU_BY_TYPE(a->dtype, backward_piece, a, piece * rows, cpu_min(a->m, (piece + 1) * rows), layernorm,
-                    wants ? partial + piece * 2 * a->n : NULL);
+        CPU_BY_TYPE(a->dtype, backward_piece, a, piece * rows, cpu_min(a->m, (piece + 1) * rows),
+                    layernorm, wants ? partial + piece * 2 * a->n : NULL);
     if (!wants || a->n == 0) return PAR_OK;
     combine(a->dw, a->beta, partial, pieces, 2 * a->n, a->n);
     if (layernorm) combine(a->db, a->beta, partial + a->n, pieces, 2 * a->n, a->n);

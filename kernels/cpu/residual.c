@@ -1,14 +1,14 @@
-/* Residual connection with bias and dropout: par_residual in par/kernels.h. y may be x or residual: element j
- * is read before it is written. */
+/* Residual connection with bias and dropout: par_residual in par/kernels.h. y may be x or residual:
+ * element j is read before it is written. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vector.h"
 
 enum { PIECE = CPU_DROPOUT_MAX };
 
-/* Elements [j, j + count) of a piece that begins at x + at and bias + column. factors NULL: no dropout. A
- * dropped element is 0 even if x is not finite. */
-CPU_INLINE void combine(par_dtype t, const par_residual *a, const float *factors, int64_t at, int64_t column,
-                        int64_t j, int64_t count) {
+/* Elements [j, j + count) of a piece that begins at x + at and bias + column. factors NULL: no
+ * dropout. A dropped element is 0 even if x is not finite. */
+CPU_INLINE void combine(par_dtype t, const par_residual *a, const float *factors, int64_t at,
+                        int64_t column, int64_t j, int64_t count) {
     pair y = pair_load(a->x, t, at + j, count), p;
     if (a->bias) {
         p = pair_load(a->bias, t, column + j, count);
@@ -16,7 +16,8 @@ CPU_INLINE void combine(par_dtype t, const par_residual *a, const float *factors
     }
     if (factors) {
         p = pair_load_f32(factors, t, j, count);
-        for (int k = 0; k < 2; k++) y.v[k] = vec_select((vec_int)(p.v[k] == 0), (vec){0}, y.v[k] * p.v[k]);
+        for (int k = 0; k < 2; k++)
+            y.v[k] = vec_select((vec_int)(p.v[k] == 0), (vec){0}, y.v[k] * p.v[k]);
     }
     if (a->residual) {
         p = pair_load(a->residual, t, at + j, count);
@@ -40,7 +41,8 @@ CPU_INLINE void piece(par_dtype t, const par_residual *args, int64_t i, int64_t 
 
 void par__cpu_residual_row(const par_residual *a, int64_t i) {
     int64_t width = a->dropout.p > 0 ? PIECE : a->n;
-    for (int64_t j = 0; j < a->n; j += width) CPU_BY_TYPE(a->dtype, piece, a, i, j, cpu_min(width, a->n - j));
+    for (int64_t j = 0; j < a->n; j += width)
+        CPU_BY_TYPE(a->dtype, piece, a, i, j, cpu_min(width, a->n - j));
 }
 
 static par_status residual(par_stream *stream, const void *args, void *workspace) {
@@ -51,5 +53,6 @@ static par_status residual(par_stream *stream, const void *args, void *workspace
 }
 
 void par__cpu_residual(par_backend *backend) {
-    backend->kernels[PAR_OP_RESIDUAL] = (par_kernel){CPU_NAME("residual"), par__ref_no_workspace, residual};
+    backend->kernels[PAR_OP_RESIDUAL] =
+        (par_kernel){CPU_NAME("residual"), par__ref_no_workspace, residual};
 }

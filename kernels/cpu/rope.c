@@ -12,7 +12,8 @@ typedef struct {
 
 /* Columns [i, i + PAIR) of both halves of each head. */
 CPU_INLINE void rotate_pair(par_dtype t, const row *r, int64_t i) {
-    pair c = pair_load_f32(r->cos, t, r->angle + i, PAIR), s = pair_load_f32(r->sin, t, r->angle + i, PAIR);
+    pair c = pair_load_f32(r->cos, t, r->angle + i, PAIR),
+         s = pair_load_f32(r->sin, t, r->angle + i, PAIR);
     for (int k = 0; k < 2; k++) s.v[k] *= r->sign;
     for (int64_t head = 0; head < r->heads; head++) {
         int64_t at1 = r->at + i + head * r->head_size, at2 = at1 + r->half;

@@ -1,7 +1,7 @@
 /*
- * The optimizer's work over flat ranges: par_update, par_norm2 and par_cast in par/kernels.h. Everything here
- * is bound by memory. norm2 sums squares in double, in pieces of PIECE elements whose partials are added in
- * order.
+ * The optimizer's work over flat ranges: par_update, par_norm2 and par_cast in par/kernels.h.
+ * Everything here is bound by memory. norm2 sums squares in double, in pieces of PIECE elements
+ * whose partials are added in order.
  */
 #include <math.h>
 
@@ -10,8 +10,8 @@
 
 enum { PIECE = 16384, PIECES = 256 };
 
-/* From here on an update's operands, 22 to 30 bytes an element, outgrow caches: its weights are stored past
- * them, which saves reading the lines first. */
+/* From here on an update's operands, 22 to 30 bytes an element, outgrow caches: its weights are
+ * stored past them, which saves reading the lines first. */
 #define STREAMED (INT64_C(1) << 20)
 
 typedef struct {
@@ -46,8 +46,8 @@ CPU_INLINE vec vec_root(vec x) {
 }
 
 /* The master weights in fp32, and rounded once to the weights of type t where there are some. */
-CPU_INLINE void store_weights(par_dtype t, const par_update *a, bool streamed, int64_t at, int64_t count,
-                              pair w) {
+CPU_INLINE void store_weights(par_dtype t, const par_update *a, bool streamed, int64_t at,
+                              int64_t count, pair w) {
     pair_store(a->master, PAR_F32, at, count, w);
     if (!a->weights) return;
     if (t == PAR_F32) {
@@ -64,19 +64,21 @@ CPU_INLINE void store_weights(par_dtype t, const par_update *a, bool streamed, i
 
 /* PIECE is a multiple of PAIR: if the first weight is aligned, so is each pair. */
 static bool is_streamed(const par_update *a) {
-    return a->n >= STREAMED && a->dtype != PAR_F32 && (uintptr_t)a->weights % (PAIR * sizeof(uint16_t)) == 0;
+    return a->n >= STREAMED && a->dtype != PAR_F32 &&
+           (uintptr_t)a->weights % (PAIR * sizeof(uint16_t)) == 0;
 }
 
-CPU_INLINE void adamw_step(par_dtype t, const par_update *a, const adamw_constants *c, int64_t at, int64_t i,
-                           int64_t count) {
-    pair w = pair_load(a->master, PAR_F32, at + i, count), g = pair_load(a->grad, PAR_F32, at + i, count);
+CPU_INLINE void adamw_step(par_dtype t, const par_update *a, const adamw_constants *c, int64_t at,
+                           int64_t i, int64_t count) {
+    pair w = pair_load(a->master, PAR_F32, at + i, count),
+         g = pair_load(a->grad, PAR_F32, at + i, count);
     pair m = pair_load(a->m, PAR_F32, at + i, count), v = pair_load(a->v, PAR_F32, at + i, count);
     for (int k = 0; k < 2; k++) {
         g.v[k] *= c->grad_scale;
         m.v[k] = c->b1 * m.v[k] + c->rest1 * g.v[k];
         v.v[k] = c->b2 * v.v[k] + c->rest2 * g.v[k] * g.v[k];
-        w.v[k] =
-            w.v[k] - c->decay * w.v[k] - c->step * m.v[k] / (vec_root(v.v[k]) * c->inverse_sqrt + c->eps);
+        w.v[k] = w.v[k] - c->decay * w.v[k] -
+                 c->step * m.v[k] / (vec_root(v.v[k]) * c->inverse_sqrt + c->eps);
     }
     pair_store(a->m, PAR_F32, at + i, count, m);
     pair_store(a->v, PAR_F32, at + i, count, v);
@@ -94,9 +96,10 @@ typedef struct {
     bool streamed;
 } sgd_constants;
 
-CPU_INLINE void sgd_step(par_dtype t, const par_update *a, const sgd_constants *c, int64_t at, int64_t i,
-                         int64_t count) {
-    pair w = pair_load(a->master, PAR_F32, at + i, count), g = pair_load(a->grad, PAR_F32, at + i, count);
+CPU_INLINE void sgd_step(par_dtype t, const par_update *a, const sgd_constants *c, int64_t at,
+                         int64_t i, int64_t count) {
+    pair w = pair_load(a->master, PAR_F32, at + i, count),
+         g = pair_load(a->grad, PAR_F32, at + i, count);
     pair m = c->first ? (pair){0} : pair_load(a->m, PAR_F32, at + i, count);
     for (int k = 0; k < 2; k++) {
         m.v[k] = c->momentum * m.v[k] + (g.v[k] * c->grad_scale + c->decay * w.v[k]);
@@ -106,7 +109,8 @@ CPU_INLINE void sgd_step(par_dtype t, const par_update *a, const sgd_constants *
     store_weights(t, a, c->streamed, at + i, count, w);
 }
 
-CPU_INLINE void sgd_piece(par_dtype t, const par_update *a, const sgd_constants *c, int64_t at, int64_t n) {
+CPU_INLINE void sgd_piece(par_dtype t, const par_update *a, const sgd_constants *c, int64_t at,
+                          int64_t n) {
     CPU_PAIRS(n, sgd_step, t, a, c, at);
 }
 
@@ -150,7 +154,8 @@ static double squares(const float *x, int64_t n, double *not_finite) {
 #pragma omp simd reduction(+ : sum, bad)
     for (int64_t i = 0; i < n; i++) {
         uint32_t bits = par__f32_bits(x[i]), wrong = (bits & 0x7f800000u) == 0x7f800000u;
-        double value = par__bits_f32(bits & (wrong - 1)); /* all bits of a finite x, none of another */
+        double value =
+            par__bits_f32(bits & (wrong - 1)); /* all bits of a finite x, none of another */
         sum += value * value;
         bad += wrong;
     }
@@ -166,8 +171,8 @@ static par_status norm2(par_stream *stream, const void *args, void *workspace) {
         int64_t left = a->n - group, pieces = cpu_min(PIECES, cpu_pieces(left, PIECE));
 #pragma omp parallel for schedule(static) if (left > CPU_PARALLEL)
         for (int64_t piece = 0; piece < pieces; piece++)
-            partial[piece] =
-                squares(a->x + group + piece * PIECE, cpu_min(PIECE, left - piece * PIECE), &bad[piece]);
+            partial[piece] = squares(a->x + group + piece * PIECE,
+                                     cpu_min(PIECE, left - piece * PIECE), &bad[piece]);
         for (int64_t piece = 0; piece < pieces; piece++) {
             a->out[0] += partial[piece];
             a->out[1] += bad[piece];

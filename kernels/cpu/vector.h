@@ -1,15 +1,17 @@
 /*
- * Vectors of LANES floats, as wide as the rung's registers, and their loads and stores from fp32, bf16 and
- * fp16: kernels compute in fp32 and round a result once, to nearest even, to the bits of kernels/half.h.
- * Written with the compilers' vector types; instructions by name only where those say it worse.
+ * Vectors of LANES floats, as wide as the rung's registers, and their loads and stores from fp32,
+ * bf16 and fp16: kernels compute in fp32 and round a result once, to nearest even, to the bits of
+ * kernels/half.h. Written with the compilers' vector types; instructions by name only where those
+ * say it worse.
  *
- * A pair holds 2 · LANES elements in an order that its type alone decides: bf16 in 32-bit words is split into
- * even and odd elements by one instruction each, and joined as cheaply, where the order of memory costs
- * twice as much. So pairs are for operands of one type; vec_load and vec_store, in the order of memory, for
- * kernels that mix types.
+ * A pair holds 2 · LANES elements in an order that its type alone decides: bf16 in 32-bit words is
+ * split into even and odd elements by one instruction each, and joined as cheaply, where the order
+ * of memory costs twice as much. So pairs are for operands of one type; vec_load and vec_store, in
+ * the order of memory, for kernels that mix types.
  *
- * A loop is a step that CPU_VECTORS (of LANES elements) or CPU_PAIRS repeats. The step is inlined twice: with
- * a constant count, and for what is left. Its dtype is a constant too where CPU_BY_TYPE has chosen it.
+ * A loop is a step that CPU_VECTORS (of LANES elements) or CPU_PAIRS repeats. The step is inlined
+ * twice: with a constant count, and for what is left. Its dtype is a constant too where CPU_BY_TYPE
+ * has chosen it.
  */
 #ifndef PAR__CPU_VECTOR_H
 #define PAR__CPU_VECTOR_H
@@ -44,19 +46,19 @@ typedef uint32_t vec_words __attribute__((vector_size(4 * LANES), aligned(2), ma
 #define CPU_INLINE static inline __attribute__((always_inline))
 
 /* step(..., i, count) for the elements [i, i + count) of n, count <= size */
-#define CPU_STEPS(size, n, step, ...)                                                                        \
-    do {                                                                                                     \
-        int64_t i_ = 0, n_ = (n);                                                                            \
-        for (; i_ + (size) <= n_; i_ += (size)) step(__VA_ARGS__, i_, size);                                 \
-        if (i_ < n_) step(__VA_ARGS__, i_, n_ - i_);                                                         \
+#define CPU_STEPS(size, n, step, ...)                                                              \
+    do {                                                                                           \
+        int64_t i_ = 0, n_ = (n);                                                                  \
+        for (; i_ + (size) <= n_; i_ += (size)) step(__VA_ARGS__, i_, size);                       \
+        if (i_ < n_) step(__VA_ARGS__, i_, n_ - i_);                                               \
     } while (0)
 #define CPU_VECTORS(n, step, ...) CPU_STEPS(LANES, n, step, __VA_ARGS__)
 #define CPU_PAIRS(n, step, ...)   CPU_STEPS(PAIR, n, step, __VA_ARGS__)
 
 /* f(dtype, ...) with the type as a constant */
-#define CPU_BY_TYPE(dtype, f, ...)                                                                           \
-    ((dtype) == PAR_F32    ? f(PAR_F32, __VA_ARGS__)                                                         \
-     : (dtype) == PAR_BF16 ? f(PAR_BF16, __VA_ARGS__)                                                        \
+#define CPU_BY_TYPE(dtype, f, ...)                                                                 \
+    ((dtype) == PAR_F32    ? f(PAR_F32, __VA_ARGS__)                                               \
+     : (dtype) == PAR_BF16 ? f(PAR_BF16, __VA_ARGS__)                                              \
                            : f(PAR_F16, __VA_ARGS__))
 
 /* mask: all bits of a lane or none, as comparisons give */
@@ -136,15 +138,17 @@ CPU_INLINE bool vec_any_nan(vec x, vec y) {
 
 /* par__f32_to_bf16 in the upper half of each lane */
 CPU_INLINE vec_bits vec_round_bf16(vec x, bool any_nan) {
-    vec_bits bits = (vec_bits)x, rounded = bits + 0x7fff + (bits >> 16 & 1), nan = (vec_bits)(x != x);
+    vec_bits bits = (vec_bits)x, rounded = bits + 0x7fff + (bits >> 16 & 1),
+             nan = (vec_bits)(x != x);
     return any_nan ? ((bits | 0x400000) & nan) | (rounded & ~nan) : rounded;
 }
 
 #ifdef __AVX512BF16__
-/* The conversion to bf16 takes subnormal lanes for zero: then rounding goes the longer way. A result without
- * zeros tells that there were none. */
+/* The conversion to bf16 takes subnormal lanes for zero: then rounding goes the longer way. A
+ * result without zeros tells that there were none. */
 CPU_INLINE bool vec_any_subnormal(vec x, vec y) {
-    __mmask16 in_x = _mm512_fpclass_ps_mask((__m512)x, 0x20), in_y = _mm512_fpclass_ps_mask((__m512)y, 0x20);
+    __mmask16 in_x = _mm512_fpclass_ps_mask((__m512)x, 0x20),
+              in_y = _mm512_fpclass_ps_mask((__m512)y, 0x20);
     return __builtin_expect(!_kortestz_mask16_u8(in_x, in_y), 0);
 }
 
@@ -237,7 +241,8 @@ enum { PAIR = 2 * LANES };
 /* From the order of memory to even and odd elements. */
 CPU_INLINE pair pair_split(pair x) {
 #if defined __AVX512F__
-    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i even =
+        _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
     return (pair){{(vec)_mm512_permutex2var_ps((__m512)x.v[0], even, (__m512)x.v[1]),
                    (vec)_mm512_permutex2var_ps((__m512)x.v[0], odd, (__m512)x.v[1])}};
@@ -262,14 +267,15 @@ CPU_INLINE pair pair_split(pair x) {
 CPU_INLINE pair pair_join(pair x) {
 #if defined __AVX512F__
     const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    const __m512i high = _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
+    const __m512i high =
+        _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
     return (pair){{(vec)_mm512_permutex2var_ps((__m512)x.v[0], low, (__m512)x.v[1]),
                    (vec)_mm512_permutex2var_ps((__m512)x.v[0], high, (__m512)x.v[1])}};
 #elif defined __AVX2__
     __m256 low = _mm256_unpacklo_ps((__m256)x.v[0], (__m256)x.v[1]);
     __m256 high = _mm256_unpackhi_ps((__m256)x.v[0], (__m256)x.v[1]);
-    return (pair){
-        {(vec)_mm256_permute2f128_ps(low, high, 0x20), (vec)_mm256_permute2f128_ps(low, high, 0x31)}};
+    return (pair){{(vec)_mm256_permute2f128_ps(low, high, 0x20),
+                   (vec)_mm256_permute2f128_ps(low, high, 0x31)}};
 #elif defined __SSE2__
     return (pair){{(vec)_mm_unpacklo_ps((__m128)x.v[0], (__m128)x.v[1]),
                    (vec)_mm_unpackhi_ps((__m128)x.v[0], (__m128)x.v[1])}};
@@ -301,10 +307,12 @@ CPU_INLINE vec_words join_rounded(pair x, bool any_nan) {
 
 CPU_INLINE vec_words pair_to_bf16(pair x) {
 #ifdef __AVX512BF16__
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
-                                           7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i order =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     __m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)x.v[1], (__m512)x.v[0]);
-    if (vec_exact_bf16(halves, x.v[0], x.v[1])) return (vec_words)_mm512_permutexvar_epi16(order, halves);
+    if (vec_exact_bf16(halves, x.v[0], x.v[1]))
+        return (vec_words)_mm512_permutexvar_epi16(order, halves);
 #endif
     if (vec_any_nan(x.v[0], x.v[1])) return join_rounded(x, true);
     return join_rounded(x, false);
@@ -339,8 +347,8 @@ CPU_INLINE void pair_store(void *y, par_dtype dtype, int64_t at, int64_t count, 
     memcpy((char *)y + (size_t)at * size, elements, (size_t)count * size);
 }
 
-CPU_INLINE void pair_dot_step(par_dtype dtype, const void *x, int64_t at_x, const void *y, int64_t at_y,
-                              pair *sum, int64_t i, int64_t count) {
+CPU_INLINE void pair_dot_step(par_dtype dtype, const void *x, int64_t at_x, const void *y,
+                              int64_t at_y, pair *sum, int64_t i, int64_t count) {
     pair a = pair_load(x, dtype, at_x + i, count), b = pair_load(y, dtype, at_y + i, count);
     for (int k = 0; k < 2; k++) sum->v[k] += a.v[k] * b.v[k];
 }
@@ -387,8 +395,8 @@ CPU_INLINE vec_words pair_pack(par_dtype dtype, pair x) {
     return words_of_upper(vec_round_bf16(x.v[0], false), vec_round_bf16(x.v[1], false));
 }
 
-/* Past the caches, to an address that is a multiple of their size. Only after stream_end do other threads see
- * them in order. */
+/* Past the caches, to an address that is a multiple of their size. Only after stream_end do other
+ * threads see them in order. */
 CPU_INLINE void words_stream(void *to, vec_words words) {
 #if defined __AVX512F__
     _mm512_stream_si512(to, (__m512i)words);

@@ -1,6 +1,6 @@
 /*
- * Softmax cross-entropy over a split vocabulary: par_xent in par/kernels.h. The middle step, log and sums
- * over [p, m, 3], stays the reference's: it is small and runs in double.
+ * Softmax cross-entropy over a split vocabulary: par_xent in par/kernels.h. The middle step, log
+ * and sums over [p, m, 3], stays the reference's: it is small and runs in double.
  */
 #include <math.h>
 #include <string.h>
@@ -12,7 +12,8 @@
 enum { PIECE = 13 * PAIR };
 
 /* A NaN is passed over here; the sum finds it. */
-CPU_INLINE void max_step(par_dtype t, const void *x, int64_t at, pair *max, int64_t j, int64_t count) {
+CPU_INLINE void max_step(par_dtype t, const void *x, int64_t at, pair *max, int64_t j,
+                         int64_t count) {
     pair p = pair_load(x, t, at + j, count);
     if (count < PAIR) p = pair_first(p, t, count, -INFINITY);
     for (int k = 0; k < 2; k++) max->v[k] = vec_max(p.v[k], max->v[k]);
@@ -65,8 +66,8 @@ static par_status stats(par_stream *stream, const void *args, void *workspace) {
     return PAR_OK;
 }
 
-CPU_INLINE void softmax_step(par_dtype t, void *logits, int64_t at, float lse, float seed, int64_t j,
-                             int64_t count) {
+CPU_INLINE void softmax_step(par_dtype t, void *logits, int64_t at, float lse, float seed,
+                             int64_t j, int64_t count) {
     pair p = pair_load(logits, t, at + j, count);
     for (int k = 0; k < 2; k++) p.v[k] = vec_exp_to(t, p.v[k] - lse) * seed;
     pair_store(logits, t, at + j, count, p);
@@ -74,7 +75,8 @@ CPU_INLINE void softmax_step(par_dtype t, void *logits, int64_t at, float lse, f
 
 CPU_INLINE void backward_row(par_dtype t, const par_xent *a, int64_t i) {
     float lse = a->lse[i], seed = *a->seed;
-    int64_t target = a->targets[i] - a->begin, valid = a->targets[i] < 0 ? 0 : a->valid, row = i * a->ldx;
+    int64_t target = a->targets[i] - a->begin, valid = a->targets[i] < 0 ? 0 : a->valid,
+            row = i * a->ldx;
     bool here = 0 <= target && target < valid;
     /* the target's own term: exp(x - lse) - 1 is rounded before it is scaled */
     float at_target = here ? (exp_f32(logit(a, i, target) - lse) - 1) * seed : 0;
@@ -97,5 +99,6 @@ static par_status backward(par_stream *stream, const void *args, void *workspace
 void par__cpu_xent(par_backend *backend) {
     par_kernel *k = backend->kernels;
     k[PAR_OP_XENT_STATS] = (par_kernel){CPU_NAME("xent_stats"), par__ref_no_workspace, stats};
-    k[PAR_OP_XENT_BACKWARD] = (par_kernel){CPU_NAME("xent_backward"), par__ref_no_workspace, backward};
+    k[PAR_OP_XENT_BACKWARD] =
+        (par_kernel){CPU_NAME("xent_backward"), par__ref_no_workspace, backward};
 }

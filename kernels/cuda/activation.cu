@@ -1,6 +1,7 @@
 /*
- * GELU and SwiGLU, par_gelu and par_swiglu in par/kernels.h. With z = 2u, (1 + tanh u) / 2 is the logistic
- * function s(z), and 1 + erf(x / sqrt 2) is erfc(-x / sqrt 2): no cancellation in the left tail.
+ * GELU and SwiGLU, par_gelu and par_swiglu in par/kernels.h. With z = 2u, (1 + tanh u) / 2 is the
+ * logistic function s(z), and 1 + erf(x / sqrt 2) is erfc(-x / sqrt 2): no cancellation in the left
+ * tail.
  */
 #include "kernels/cuda/device.cuh"
 
@@ -47,7 +48,8 @@ __global__ void __launch_bounds__(THREADS) gelu_forward(int64_t n, const T *x, T
 
 /* dx may be dy */
 template <typename T, int W, bool ERF>
-__global__ void __launch_bounds__(THREADS) gelu_backward(int64_t n, const T *x, const T *dy, T *dx) {
+__global__ void __launch_bounds__(THREADS)
+    gelu_backward(int64_t n, const T *x, const T *dy, T *dx) {
     par__flat<W>(n, [&](auto width, int64_t i) {
         constexpr int N = decltype(width)::value;
         par__chunk<N> v = par__get<N>(x + i), d = par__get<N>(dy + i);
@@ -63,7 +65,8 @@ __global__ void __launch_bounds__(THREADS) swiglu_forward(int64_t m, int64_t n, 
     int64_t j = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * W;
     if (j >= n) return;
     for (int64_t i = blockIdx.y; i < m; i += gridDim.y) {
-        par__chunk<W> gate = par__get<W>(x + 2 * i * n + j), up = par__get<W>(x + (2 * i + 1) * n + j);
+        par__chunk<W> gate = par__get<W>(x + 2 * i * n + j),
+                      up = par__get<W>(x + (2 * i + 1) * n + j);
 #pragma unroll
         for (int e = 0; e < W; e++) up.x[e] *= gate.x[e] / (1 + expf(-gate.x[e]));
         par__put<W>(y + i * n + j, up);
@@ -92,7 +95,8 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
-template <typename T, int W> static par_status gelu_width(par_stream *stream, const par_gelu *a, bool back) {
+template <typename T, int W>
+static par_status gelu_width(par_stream *stream, const par_gelu *a, bool back) {
     dim3 grid(par__grid(par__blocks(a->n, (int64_t)THREADS * W))), block(THREADS);
     const T *x = (const T *)a->x, *dy = (const T *)a->dy;
     if (back && a->erf)
@@ -108,9 +112,9 @@ template <typename T, int W> static par_status gelu_width(par_stream *stream, co
 
 template <typename T> static par_status gelu(par_stream *stream, const par_gelu *a, bool back) {
     if (a->n == 0) return PAR_OK;
-    bool packed =
-        par__packable<T>(a->x, 0) &&
-        (back ? par__packable<T>(a->dy, 0) && par__packable<T>(a->dx, 0) : par__packable<T>(a->y, 0));
+    bool packed = par__packable<T>(a->x, 0) &&
+                  (back ? par__packable<T>(a->dy, 0) && par__packable<T>(a->dx, 0)
+                        : par__packable<T>(a->y, 0));
     return PAR_DISPATCH_WIDTH(T, packed, gelu_width, stream, a, back);
 }
 
@@ -128,9 +132,9 @@ static par_status swiglu_width(par_stream *stream, const par_swiglu *a, bool bac
 
 template <typename T> static par_status swiglu(par_stream *stream, const par_swiglu *a, bool back) {
     if (a->m == 0 || a->n == 0) return PAR_OK;
-    bool packed =
-        par__packable<T>(a->x, a->n) &&
-        (back ? par__packable<T>(a->dy, 0) && par__packable<T>(a->dx, 0) : par__packable<T>(a->y, 0));
+    bool packed = par__packable<T>(a->x, a->n) &&
+                  (back ? par__packable<T>(a->dy, 0) && par__packable<T>(a->dx, 0)
+                        : par__packable<T>(a->y, 0));
     return PAR_DISPATCH_WIDTH(T, packed, swiglu_width, stream, a, back);
 }
 

@@ -1,8 +1,9 @@
 /*
- * Attention of the cuda backend: cuDNN's fused kernels where the type has 16 bits, nothing is dropped and
- * cuDNN has a plan for the shape; otherwise own kernels. The choice is a function of the shape, the device
- * and the library's version: all ranks of a homogeneous machine make the same one. Workspace is enough for
- * both, because pointers that are not aligned, which prepare does not see, go to own kernels too.
+ * Attention of the cuda backend: cuDNN's fused kernels where the type has 16 bits, nothing is
+ * dropped and cuDNN has a plan for the shape; otherwise own kernels. The choice is a function of
+ * the shape, the device and the library's version: all ranks of a homogeneous machine make the same
+ * one. Workspace is enough for both, because pointers that are not aligned, which prepare does not
+ * see, go to own kernels too.
  */
 #include "kernels/cuda/attention.h"
 
@@ -12,7 +13,8 @@ static size_t larger(size_t a, size_t b) {
 
 par_status par__cuda_attention_own_check(const par_attention *a) {
     if (a->D > PAR__ATTENTION_OWN_D)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "device cuda: attention with head size %lld: at most %d is supported",
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "device cuda: attention with head size %lld: at most %d is supported",
                  (long long)a->D, PAR__ATTENTION_OWN_D);
     int64_t blocks = (a->T / 32 + 1) * a->B;
     if (a->H > 0 && blocks > INT32_MAX / a->H)
@@ -57,7 +59,8 @@ par_status par__cuda_attention_init(const par_device_params *params, par_backend
     backend->kernels[PAR_OP_ATTENTION] = (par_kernel){"attention/cuda/cudnn+own", prepare, run};
     backend->kernels[PAR_OP_ATTENTION_BACKWARD] =
         (par_kernel){"attention_backward/cuda/cudnn+own", backward_prepare, backward_run};
-    backend->kernels[PAR_OP_ATTENTION_DECODE] = (par_kernel){
-        "attention_decode/cuda/own", par__cuda_attention_decode_prepare, par__cuda_attention_decode};
+    backend->kernels[PAR_OP_ATTENTION_DECODE] =
+        (par_kernel){"attention_decode/cuda/own", par__cuda_attention_decode_prepare,
+                     par__cuda_attention_decode};
     return PAR_OK;
 }

@@ -1,10 +1,10 @@
 /*
- * Causal attention, backward, own kernels in fp32 arithmetic (par_attention in par/kernels.h; Dao et al.
- * 2022, appendix B). With w_ij = p_ij z_ij (z: the dropout's factor) and dp_ij = dO_i · v_j: ds_ij = w_ij
- * dp_ij - p_ij delta_i, delta_i = dO_i · o_i, dq_i = scale · sum_j ds_ij k_j, dk_j = scale · sum_i ds_ij q_i,
- * dv_j = sum_i w_ij dO_i. One kernel has a tile of queries and walks keys for dq; one has a tile of keys and
- * walks the queries of its group's heads, in their order, for dk and dv. Every sum has one order and no
- * atomics: the bits repeat.
+ * Causal attention, backward, own kernels in fp32 arithmetic (par_attention in par/kernels.h; Dao
+ * et al. 2022, appendix B). With w_ij = p_ij z_ij (z: the dropout's factor) and dp_ij = dO_i · v_j:
+ * ds_ij = w_ij dp_ij - p_ij delta_i, delta_i = dO_i · o_i, dq_i = scale · sum_j ds_ij k_j, dk_j =
+ * scale · sum_i ds_ij q_i, dv_j = sum_i w_ij dO_i. One kernel has a tile of queries and walks keys
+ * for dq; one has a tile of keys and walks the queries of its group's heads, in their order, for dk
+ * and dv. Every sum has one order and no atomics: the bits repeat.
  */
 #include "kernels/cuda/attention_tile.cuh"
 
@@ -46,21 +46,24 @@ __device__ static inline statistics<R> load_statistics(const par_attention &a, c
 
 /* Scores become p; pairs that causality or the end of the sequence leaves out get 0. */
 template <int R>
-__device__ static inline void probabilities(const par_attention &a, const statistics<R> &of, int64_t query,
-                                            int64_t key, float (&s)[R][R]) {
+__device__ static inline void probabilities(const par_attention &a, const statistics<R> &of,
+                                            int64_t query, int64_t key, float (&s)[R][R]) {
     int64_t i0 = query + threadIdx.x / SIDE * R, j0 = key + threadIdx.x % SIDE;
 #pragma unroll
     for (int i = 0; i < R; i++)
 #pragma unroll
         for (int j = 0; j < R; j++)
-            s[i][j] = i0 + i < a.T && j0 + SIDE * j <= i0 + i ? expf(s[i][j] * a.scale - of.lse[i]) : 0.0f;
+            s[i][j] = i0 + i < a.T && j0 + SIDE * j <= i0 + i ? expf(s[i][j] * a.scale - of.lse[i])
+                                                              : 0.0f;
 }
 
-/* p and dp become ds, in p. `w` [TILE][TILE + 4] is left with w = p z. Whole warps own rows of it. */
+/* p and dp become ds, in p. `w` [TILE][TILE + 4] is left with w = p z. Whole warps own rows of
+ * it. */
 template <int TILE, int R>
-__device__ static inline void
-differentiate(const par_attention &a, const par__dropout &dropout, const statistics<R> &of, int64_t b,
-              int64_t h, int64_t query, int64_t key, float *w, float (&p)[R][R], const float (&dp)[R][R]) {
+__device__ static inline void differentiate(const par_attention &a, const par__dropout &dropout,
+                                            const statistics<R> &of, int64_t b, int64_t h,
+                                            int64_t query, int64_t key, float *w, float (&p)[R][R],
+                                            const float (&dp)[R][R]) {
     put_scores<TILE, R>(w, p);
     __syncwarp();
     if (dropout.threshold) drop<TILE, R>(w, a, dropout, b, h, query, key);
@@ -68,7 +71,8 @@ differentiate(const par_attention &a, const par__dropout &dropout, const statist
 #pragma unroll
     for (int i = 0; i < R; i++)
 #pragma unroll
-        for (int j = 0; j < R; j++) p[i][j] = *score_at<TILE, R>(w, i, j) * dp[i][j] - p[i][j] * of.delta[i];
+        for (int j = 0; j < R; j++)
+            p[i][j] = *score_at<TILE, R>(w, i, j) * dp[i][j] - p[i][j] * of.delta[i];
     __syncwarp();
 }
 
@@ -158,7 +162,8 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
             add_transposed<TILE, DP>(w, q, dk);
         }
     }
-    store_rows<TILE, DP>(rows_of(a, a.dk, a.lddk, b, kv_head % a.K), first, dk, factors<R>(a.scale).of);
+    store_rows<TILE, DP>(rows_of(a, a.dk, a.lddk, b, kv_head % a.K), first, dk,
+                         factors<R>(a.scale).of);
     store_rows<TILE, DP>(rows_of(a, a.dv, a.lddv, b, kv_head % a.K), first, dv, factors<R>(1).of);
 }
 
@@ -180,8 +185,8 @@ template <int TILE, int DP>
 static par_status launch(par_stream *stream, const par_attention *a, float *delta) {
     int64_t n_tiles = par__blocks(a->T, TILE), n_rows = a->B * a->H * a->T;
     par__dropout dropout = par__dropout_of(&a->dropout);
-    PAR_LAUNCH((attention_delta), dim3((unsigned)par__blocks(n_rows, DELTA_ROWS)), dim3(32, DELTA_ROWS), 0,
-               stream, *a, delta);
+    PAR_LAUNCH((attention_delta), dim3((unsigned)par__blocks(n_rows, DELTA_ROWS)),
+               dim3(32, DELTA_ROWS), 0, stream, *a, delta);
     PAR_TRY(par__cuda_launched("attention_delta"));
     PAR_LAUNCH((attention_dq<TILE, DP>), dim3((unsigned)(n_tiles * a->B * a->H)), dim3(THREADS),
                (shared_nbytes<TILE, DP>(3)), stream, *a, dropout, (const float *)delta, n_tiles);

@@ -1,10 +1,10 @@
 /*
- * cuDNN's fused attention on the device: which shapes it gets, the plans of this process, and their runs.
- * Plans are built in prepare and found by their shape in run, which sets the stream and executes. The module
- * keeps plans and the handle until the process ends.
+ * cuDNN's fused attention on the device: which shapes it gets, the plans of this process, and their
+ * runs. Plans are built in prepare and found by their shape in run, which sets the stream and
+ * executes. The module keeps plans and the handle until the process ends.
  *
- * The deterministic backward stores dS, T² numbers a head: where that needs more than its limit prepare
- * refuses with the figure, unless sums in any order are allowed.
+ * The deterministic backward stores dS, T² numbers a head: where that needs more than its limit
+ * prepare refuses with the figure, unless sums in any order are allowed.
  */
 #include <math.h>
 #include <pthread.h>
@@ -34,14 +34,17 @@ static char folder[512], device_name[512];
 
 par_status par__cudnn_attention_init(const par_device_params *params) {
     const par__cuda_device *d = par__cuda_device_get();
-    limit_nbytes = params->attention_workspace_nbytes ? params->attention_workspace_nbytes : d->nbytes / 8;
+    limit_nbytes =
+        params->attention_workspace_nbytes ? params->attention_workspace_nbytes : d->nbytes / 8;
     any_order = params->nondeterministic_attention;
-    snprintf(device_name, sizeof device_name, "%s sm_%d%d, %d multiprocessors, CUDA %d", d->name, d->major,
-             d->minor, d->n_multiprocessors, d->runtime);
+    snprintf(device_name, sizeof device_name, "%s sm_%d%d, %d multiprocessors, CUDA %d", d->name,
+             d->major, d->minor, d->n_multiprocessors, d->runtime);
     if (!params->plan_cache || !*params->plan_cache) return PAR_OK;
-    if (strlen(params->plan_cache) >= sizeof folder || access(params->plan_cache, R_OK | W_OK | X_OK) != 0)
+    if (strlen(params->plan_cache) >= sizeof folder ||
+        access(params->plan_cache, R_OK | W_OK | X_OK) != 0)
         PAR_FAIL(PAR_ERR_OPTION,
-                 "device cuda: the folder for compiled attention plans, \"%s\", must exist and be writable "
+                 "device cuda: the folder for compiled attention plans, \"%s\", must exist and be "
+                 "writable "
                  "(%zu characters at most)",
                  params->plan_cache, sizeof folder - 1);
     snprintf(folder, sizeof folder, "%s", params->plan_cache);
@@ -52,13 +55,15 @@ static bool whole(int64_t ld) {
     return ld * 2 % ALIGNMENT == 0;
 }
 
-/* Whether a shape is one for cuDNN, before it is asked: 16 bits, no dropout, and rows of whole 16 bytes. */
+/* Whether a shape is one for cuDNN, before it is asked: 16 bits, no dropout, and rows of whole 16
+ * bytes. */
 static bool eligible(const par_attention *a, bool backward) {
     bool heads = (a->D >= 64 && a->D <= 128 && a->D % 8 == 0) || a->D == 256;
     bool rows = whole(a->ldq) && whole(a->ldk) && whole(a->ldv) && whole(a->ldo);
-    if (backward) rows = rows && whole(a->ldd_o) && whole(a->lddq) && whole(a->lddk) && whole(a->lddv);
-    return a->dtype != PAR_F32 && a->dropout.p == 0 && heads && rows && a->B > 0 && a->H > 0 && a->T > 1 &&
-           par__cuda_device_get()->major >= 8 && cudnnGetVersion() >= OLDEST;
+    if (backward)
+        rows = rows && whole(a->ldd_o) && whole(a->lddq) && whole(a->lddk) && whole(a->lddv);
+    return a->dtype != PAR_F32 && a->dropout.p == 0 && heads && rows && a->B > 0 && a->H > 0 &&
+           a->T > 1 && par__cuda_device_get()->major >= 8 && cudnnGetVersion() >= OLDEST;
 }
 
 static par__fused_shape shape_of(const par_attention *a, bool backward) {
@@ -77,9 +82,11 @@ static par_status check_limit(const par__fused_shape *s, size_t nbytes) {
     if (s->kind != PAR__FUSED_BACKWARD_DETERMINISTIC || nbytes <= limit_nbytes) return PAR_OK;
     PAR_FAIL(
         PAR_ERR_UNSUPPORTED,
-        "device cuda: the deterministic backward of attention needs %.2f GiB of workspace at B %lld, T "
+        "device cuda: the deterministic backward of attention needs %.2f GiB of workspace at B "
+        "%lld, T "
         "%lld, %lld heads, more than its limit of %.2f GiB: allow more (--attention-workspace), "
-        "allow sums in any order (--nondeterministic-attention), or split heads or sequence (tp, a smaller "
+        "allow sums in any order (--nondeterministic-attention), or split heads or sequence (tp, a "
+        "smaller "
         "micro-batch)",
         (double)nbytes / (1 << 30), (long long)s->B, (long long)s->T, (long long)s->H,
         (double)limit_nbytes / (1 << 30));
@@ -178,39 +185,42 @@ static bool aligned(const int64_t *ids, void *const *pointers, int n) {
     return true;
 }
 
-static par_status fill_pack(cudnnBackendDescriptor_t pack, const int64_t *ids, void *const *pointers, int n,
-                            void *workspace) {
-    PAR__CUDNN_TRY(
-        cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n, ids));
-    PAR__CUDNN_TRY(cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR,
-                                            n, pointers));
-    PAR__CUDNN_TRY(cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1,
-                                            &workspace));
+static par_status fill_pack(cudnnBackendDescriptor_t pack, const int64_t *ids,
+                            void *const *pointers, int n, void *workspace) {
+    PAR__CUDNN_TRY(cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS,
+                                            CUDNN_TYPE_INT64, n, ids));
+    PAR__CUDNN_TRY(cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS,
+                                            CUDNN_TYPE_VOID_PTR, n, pointers));
+    PAR__CUDNN_TRY(cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE,
+                                            CUDNN_TYPE_VOID_PTR, 1, &workspace));
     PAR__CUDNN_TRY(cudnnBackendFinalize(pack));
     return PAR_OK;
 }
 
-/* The pack is new for each run, as a finalised one cannot be changed: some bytes of host memory in cuDNN. */
-static par_status execute(par_stream *stream, const entry *e, const int64_t *ids, void *const *pointers,
-                          int n, void *workspace) {
+/* The pack is new for each run, as a finalised one cannot be changed: some bytes of host memory in
+ * cuDNN. */
+static par_status execute(par_stream *stream, const entry *e, const int64_t *ids,
+                          void *const *pointers, int n, void *workspace) {
     cudnnBackendDescriptor_t pack = NULL;
     PAR__CUDNN_TRY(cudnnSetStream(handle, par__cuda_stream(stream)));
     PAR__CUDNN_TRY(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack));
     par_status st = fill_pack(pack, ids, pointers, n, workspace);
     if (st == PAR_OK) {
         cudnnStatus_t done = cudnnBackendExecute(handle, e->plan.descriptor, pack);
-        if (done != CUDNN_STATUS_SUCCESS) st = par__cudnn_failed(done, "cudnnBackendExecute(attention)");
+        if (done != CUDNN_STATUS_SUCCESS)
+            st = par__cudnn_failed(done, "cudnnBackendExecute(attention)");
     }
     cudnnBackendDestroyDescriptor(pack);
     return st;
 }
 
-static par_status run_entry(par_stream *stream, const entry *e, const par_attention *a, void *workspace,
-                            bool *usable) {
+static par_status run_entry(par_stream *stream, const entry *e, const par_attention *a,
+                            void *workspace, bool *usable) {
     int64_t ids[PAR__FUSED_BOUND];
     void *pointers[PAR__FUSED_BOUND];
     int n = par__fused_bindings(&e->shape, ids);
-    for (int i = 0; i < n; i++) pointers[i] = (void *)(uintptr_t)pointer_of(e, a, workspace, ids[i]);
+    for (int i = 0; i < n; i++)
+        pointers[i] = (void *)(uintptr_t)pointer_of(e, a, workspace, ids[i]);
     if (!aligned(ids, pointers, n)) return PAR_OK;
     *usable = true;
     return execute(stream, e, ids, pointers, n, workspace);
@@ -225,7 +235,8 @@ par_status par__cudnn_attention_run(par_stream *stream, const par_attention *a, 
     const entry *e = find(&shape);
     par_status st = PAR_OK;
     if (!e)
-        st = par_fail(PAR_ERR_ARG, "device cuda: attention of B %lld, T %lld, H %lld was not prepared",
+        st = par_fail(PAR_ERR_ARG,
+                      "device cuda: attention of B %lld, T %lld, H %lld was not prepared",
                       (long long)a->B, (long long)a->T, (long long)a->H);
     else if (e->plan.descriptor)
         st = run_entry(stream, e, a, workspace, usable);

@@ -1,9 +1,9 @@
 /*
  * Attention of one new token a sequence over a cache of keys and values (par_attention_decode in
- * par/kernels.h). The cache is cut into parts of a fixed number of tokens, a block each, so that a few long
- * sequences fill the device; a part leaves its maximum, sum and unnormalised output in fp32, and a second
- * kernel adds the parts in their order: the bits depend on n, not on the device. In a block a warp takes
- * every eighth token, its lanes have the channels.
+ * par/kernels.h). The cache is cut into parts of a fixed number of tokens, a block each, so that a
+ * few long sequences fill the device; a part leaves its maximum, sum and unnormalised output in
+ * fp32, and a second kernel adds the parts in their order: the bits depend on n, not on the device.
+ * In a block a warp takes every eighth token, its lanes have the channels.
  */
 #include "kernels/cuda/attention_tile.cuh"
 
@@ -15,7 +15,8 @@ static __host__ __device__ inline int64_t part_floats(int64_t D) {
 }
 
 /* Tokens of the cache of sequence b as head h reads them. */
-__device__ static inline rows cached(const par_attention_decode &a, const void *data, int64_t b, int64_t h) {
+__device__ static inline rows cached(const par_attention_decode &a, const void *data, int64_t b,
+                                     int64_t h) {
     int size = a.dtype == PAR_F32 ? 4 : 2;
     int64_t ld = a.K * a.D;
     const char *begin = (const char *)data + (b * a.capacity * ld + h / (a.H / a.K) * a.D) * size;
@@ -24,11 +25,12 @@ __device__ static inline rows cached(const par_attention_decode &a, const void *
 }
 
 /* One row of q or o. */
-__device__ static inline rows single(const par_attention_decode &a, const void *data, int64_t ld, int64_t b,
-                                     int64_t h) {
+__device__ static inline rows single(const par_attention_decode &a, const void *data, int64_t ld,
+                                     int64_t b, int64_t h) {
     int size = a.dtype == PAR_F32 ? 4 : 2;
     const char *begin = (const char *)data + (b * ld + h * a.D) * size;
-    return {begin, a.dtype, ld, 1, (int)a.D, (uint64_t)(uintptr_t)begin % (4 * size) == 0 && a.D % 4 == 0};
+    return {begin, a.dtype,  ld,
+            1,     (int)a.D, (uint64_t)(uintptr_t)begin % (4 * size) == 0 && a.D % 4 == 0};
 }
 
 /* A lane's channels of a token; zeros behind the last. */
@@ -37,7 +39,8 @@ __device__ static inline void load_lane(const rows &x, int64_t token, float4 (&o
     for (int g = 0; g < GROUPS; g++) {
         int d = threadIdx.x * 4 + 128 * g;
         out[g] = {0, 0, 0, 0};
-        if (d < x.D) out[g] = PAR_DISPATCH(x.dtype, load4, x.data, token * x.ld + d, x.D - d, x.aligned);
+        if (d < x.D)
+            out[g] = PAR_DISPATCH(x.dtype, load4, x.data, token * x.ld + d, x.D - d, x.aligned);
     }
 }
 
@@ -50,8 +53,8 @@ __device__ static inline float dot_lane(const float4 (&x)[GROUPS], const float4 
 }
 
 /* out = out · shrink + v · weight */
-__device__ static inline void add_lane(float4 (&out)[GROUPS], float shrink, const float4 (&v)[GROUPS],
-                                       float weight) {
+__device__ static inline void add_lane(float4 (&out)[GROUPS], float shrink,
+                                       const float4 (&v)[GROUPS], float weight) {
 #pragma unroll
     for (int g = 0; g < GROUPS; g++)
         out[g] = {out[g].x * shrink + v[g].x * weight, out[g].y * shrink + v[g].y * weight,
@@ -70,8 +73,8 @@ __device__ static inline void put_lane(float *to, const float4 (&x)[GROUPS], int
 }
 
 /* Add what n parts left, in their order, at distance `ld`: thread d has channel d. n may be 0. */
-__device__ static inline void combine(const float *parts, int64_t ld, int64_t n, int64_t d, float &max,
-                                      float &sum, float &o) {
+__device__ static inline void combine(const float *parts, int64_t ld, int64_t n, int64_t d,
+                                      float &max, float &sum, float &o) {
     max = -INFINITY;
     sum = o = 0;
     for (int64_t i = 0; i < n; i++) max = fmaxf(max, parts[i * ld]);
@@ -87,7 +90,8 @@ __device__ static inline void combine(const float *parts, int64_t ld, int64_t n,
 __global__ void __launch_bounds__(32 * WARPS)
     attention_decode_part(par_attention_decode a, int64_t n_parts, float *parts) {
     PAR_SHARED(float, shared);
-    int64_t head = blockIdx.x / n_parts, part = blockIdx.x % n_parts, b = head / a.H, h = head % a.H;
+    int64_t head = blockIdx.x / n_parts, part = blockIdx.x % n_parts, b = head / a.H,
+            h = head % a.H;
     int64_t end = (part + 1) * PART < a.n ? (part + 1) * PART : a.n, ld = part_floats(a.D);
     const rows keys = cached(a, a.k, b, h), values = cached(a, a.v, b, h);
     float max = -INFINITY, sum = 0;
@@ -127,33 +131,36 @@ __global__ void __launch_bounds__(256)
 template <typename T>
 static par_status add_parts(par_stream *stream, const par_attention_decode *a, int64_t n_parts,
                             const float *parts) {
-    PAR_LAUNCH((attention_decode_sum<T>), dim3((unsigned)(a->B * a->H)), dim3(256), 0, stream, *a, n_parts,
-               parts);
+    PAR_LAUNCH((attention_decode_sum<T>), dim3((unsigned)(a->B * a->H)), dim3(256), 0, stream, *a,
+               n_parts, parts);
     return par__cuda_launched("attention_decode_sum");
 }
 
-extern "C" par_status par__cuda_attention_decode_prepare(const void *args, size_t *workspace_nbytes) {
+extern "C" par_status par__cuda_attention_decode_prepare(const void *args,
+                                                         size_t *workspace_nbytes) {
     const par_attention_decode *a = (const par_attention_decode *)args;
     int64_t n_parts = par__blocks(a->capacity, PART);
     if (a->D > PAR__ATTENTION_OWN_D || (a->B * a->H > 0 && n_parts > INT32_MAX / (a->B * a->H)))
-        PAR_FAIL(
-            PAR_ERR_UNSUPPORTED,
-            "device cuda: decoding of B %lld, %lld heads of %lld, a cache of %lld tokens: head sizes up to "
-            "%d and 2^31 - 1 blocks of %d tokens are supported",
-            (long long)a->B, (long long)a->H, (long long)a->D, (long long)a->capacity, PAR__ATTENTION_OWN_D,
-            PART);
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "device cuda: decoding of B %lld, %lld heads of %lld, a cache of %lld tokens: "
+                 "head sizes up to "
+                 "%d and 2^31 - 1 blocks of %d tokens are supported",
+                 (long long)a->B, (long long)a->H, (long long)a->D, (long long)a->capacity,
+                 PAR__ATTENTION_OWN_D, PART);
     *workspace_nbytes = (size_t)(a->B * a->H * n_parts * part_floats(a->D)) * sizeof(float);
     return PAR_OK;
 }
 
-extern "C" par_status par__cuda_attention_decode(par_stream *stream, const void *args, void *workspace) {
+extern "C" par_status par__cuda_attention_decode(par_stream *stream, const void *args,
+                                                 void *workspace) {
     const par_attention_decode *a = (const par_attention_decode *)args;
     int64_t n_parts = par__blocks(a->n, PART);
     if (a->B * a->H * a->D == 0) return PAR_OK;
     PAR_REQUIRE(workspace || n_parts == 0);
     if (n_parts > 0) {
-        PAR_LAUNCH((attention_decode_part), dim3((unsigned)(a->B * a->H * n_parts)), dim3(32, WARPS),
-                   WARPS * part_floats(a->D) * sizeof(float), stream, *a, n_parts, (float *)workspace);
+        PAR_LAUNCH((attention_decode_part), dim3((unsigned)(a->B * a->H * n_parts)),
+                   dim3(32, WARPS), WARPS * part_floats(a->D) * sizeof(float), stream, *a, n_parts,
+                   (float *)workspace);
         PAR_TRY(par__cuda_launched("attention_decode_part"));
     }
     return PAR_DISPATCH(a->dtype, add_parts, stream, a, n_parts, (const float *)workspace);

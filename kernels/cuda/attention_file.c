@@ -4,8 +4,9 @@
  *     <everything the plan depends on, a line>
  *     <bytes> <hash> of what follows
  *     cuDNN's JSON
- * A file that differs in anything is ignored; a new one is written beside it and renamed, so that ranks that
- * start together see whole files. Files save time alone: none of their failures is an error.
+ * A file that differs in anything is ignored; a new one is written beside it and renamed, so that
+ * ranks that start together see whole files. Files save time alone: none of their failures is an
+ * error.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@ enum { LINE = 1024, LARGEST = 64 << 20 };
 /* FNV-1a, 64 bits. */
 static uint64_t hash_bytes(const char *bytes, size_t n) {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < n; i++) hash = (hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
     return hash;
 }
 
@@ -28,11 +30,13 @@ static void describe(const par__fused_target *target, const par__fused_shape *s,
     static const char *const kinds[PAR__FUSED_KINDS] = {"inference", "forward", "backward",
                                                         "backward-deterministic"};
     snprintf(line, LINE,
-             "cuDNN %zu, %.512s, %s %s B %lld T %lld H %lld K %lld D %lld ld %lld %lld %lld %lld %lld %lld "
+             "cuDNN %zu, %.512s, %s %s B %lld T %lld H %lld K %lld D %lld ld %lld %lld %lld %lld "
+             "%lld %lld "
              "%lld %lld",
-             cudnnGetVersion(), target->name, kinds[s->kind], s->dtype == PAR_BF16 ? "bf16" : "fp16",
-             (long long)s->B, (long long)s->T, (long long)s->H, (long long)s->K, (long long)s->D,
-             (long long)s->ldq, (long long)s->ldk, (long long)s->ldv, (long long)s->ldo, (long long)s->ldd_o,
+             cudnnGetVersion(), target->name, kinds[s->kind],
+             s->dtype == PAR_BF16 ? "bf16" : "fp16", (long long)s->B, (long long)s->T,
+             (long long)s->H, (long long)s->K, (long long)s->D, (long long)s->ldq,
+             (long long)s->ldk, (long long)s->ldv, (long long)s->ldo, (long long)s->ldd_o,
              (long long)s->lddq, (long long)s->lddk, (long long)s->lddv);
 }
 
@@ -66,7 +70,8 @@ static char *read_body(FILE *file, const char *wanted, size_t *nbytes) {
     return NULL;
 }
 
-static bool load(const par__fused_target *target, const char *path, const char *line, par__fused_plan *out) {
+static bool load(const par__fused_target *target, const char *path, const char *line,
+                 par__fused_plan *out) {
     size_t nbytes = 0;
     FILE *file = fopen(path, "rb");
     if (!file) return false;
@@ -93,7 +98,8 @@ static void save(const par__fused_plan *plan, const char *path, const char *line
     size_t nbytes = 0;
     snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
     if (par__fused_plan_text(plan, &text, &nbytes) != PAR_OK) return;
-    if (!write_all(temporary, line, text, nbytes) || rename(temporary, path) != 0) remove(temporary);
+    if (!write_all(temporary, line, text, nbytes) || rename(temporary, path) != 0)
+        remove(temporary);
     free(text);
 }
 

@@ -1,15 +1,17 @@
 /*
- * Causal attention, forward, own kernel in fp32 arithmetic (par_attention in par/kernels.h): for fp32,
- * dropout and the head sizes that cuDNN has no plan for. A block has a tile of queries of one head and walks
- * the tiles of keys up to the diagonal with an online softmax (Dao et al. 2022, algorithm 1; Milakov and
- * Gimelshein 2018); scores exist as one tile. Blocks with the most keys start first.
+ * Causal attention, forward, own kernel in fp32 arithmetic (par_attention in par/kernels.h): for
+ * fp32, dropout and the head sizes that cuDNN has no plan for. A block has a tile of queries of one
+ * head and walks the tiles of keys up to the diagonal with an online softmax (Dao et al. 2022,
+ * algorithm 1; Milakov and Gimelshein 2018); scores exist as one tile. Blocks with the most keys
+ * start first.
  */
 #include "kernels/cuda/attention_tile.cuh"
 
 /* Maximum and sum over the 16 threads that share rows; all lanes of the warp call. */
 __device__ static inline float row_max(float x) {
 #pragma unroll
-    for (int step = SIDE / 2; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+    for (int step = SIDE / 2; step > 0; step /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
     return x;
 }
 __device__ static inline float row_sum(float x) {
@@ -20,7 +22,8 @@ __device__ static inline float row_sum(float x) {
 
 /* Scores of a row become weights; what was summed so far is to be multiplied with the result. */
 template <int R>
-__device__ static inline float softmax_row(float (&s)[R], float scale, int seen, float &max, float &sum) {
+__device__ static inline float softmax_row(float (&s)[R], float scale, int seen, float &max,
+                                           float &sum) {
     float before = max, here = -INFINITY, part = 0;
     int x = threadIdx.x % SIDE;
 #pragma unroll
@@ -72,7 +75,8 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
             float shrink = softmax_row<R>(s[i], a.scale, seen, max[i], sum[i]);
 #pragma unroll
             for (int c = 0; c < C; c++)
-                o[i][c] = {o[i][c].x * shrink, o[i][c].y * shrink, o[i][c].z * shrink, o[i][c].w * shrink};
+                o[i][c] = {o[i][c].x * shrink, o[i][c].y * shrink, o[i][c].z * shrink,
+                           o[i][c].w * shrink};
         }
         put_scores<TILE, R>(p, s);
         __syncthreads();
@@ -103,12 +107,14 @@ template <int TILE, int DP> static par_status allow(void) {
 
 template <int TILE, int DP> static par_status launch(par_stream *stream, const par_attention *a) {
     int64_t n_tiles = par__blocks(a->T, TILE);
-    PAR_LAUNCH((attention_forward<TILE, DP>), dim3((unsigned)(n_tiles * a->B * a->H)), dim3(THREADS),
-               (shared_nbytes<TILE, DP>()), stream, *a, par__dropout_of(&a->dropout), n_tiles);
+    PAR_LAUNCH((attention_forward<TILE, DP>), dim3((unsigned)(n_tiles * a->B * a->H)),
+               dim3(THREADS), (shared_nbytes<TILE, DP>()), stream, *a, par__dropout_of(&a->dropout),
+               n_tiles);
     return par__cuda_launched("attention_forward");
 }
 
-extern "C" par_status par__cuda_attention_own_prepare(const par_attention *a, size_t *workspace_nbytes) {
+extern "C" par_status par__cuda_attention_own_prepare(const par_attention *a,
+                                                      size_t *workspace_nbytes) {
     PAR_TRY(par__cuda_attention_own_check(a));
     *workspace_nbytes = 0;
     return ATTENTION_DISPATCH(a->D, 64, 64, 32, allow);

@@ -1,8 +1,9 @@
 /*
- * The graphs of attention_plan.h. An operation is a line of a table, a tensor is its form (which sizes and
- * strides) and its type. Traps, all found by building: the inference graph keeps the logarithm of the sums,
- * virtual; the probabilities before the second product have the 16-bit type; delta is multiplied with a one,
- * else the engine's workspace grows by a gigabyte; dq's accumulator is a real tensor.
+ * The graphs of attention_plan.h. An operation is a line of a table, a tensor is its form (which
+ * sizes and strides) and its type. Traps, all found by building: the inference graph keeps the
+ * logarithm of the sums, virtual; the probabilities before the second product have the 16-bit type;
+ * delta is multiplied with a one, else the engine's workspace grows by a gigabyte; dq's accumulator
+ * is a real tensor.
  */
 #include <string.h>
 
@@ -116,7 +117,8 @@ static const operation forward[] = {
     {ALWAYS, POINTWISE, CUDNN_POINTWISE_GEN_INDEX, SCALED, 0, 0, QUERY, 2},
     {ALWAYS, POINTWISE, CUDNN_POINTWISE_GEN_INDEX, SCALED, 0, 0, KEY, 3},
     {ALWAYS, POINTWISE, CUDNN_POINTWISE_CMP_GE, QUERY, KEY, 0, VISIBLE, 0},
-    {ALWAYS, POINTWISE, CUDNN_POINTWISE_BINARY_SELECT, SCALED, PAR__FUSED_MINUS_INFINITY, VISIBLE, MASKED, 0},
+    {ALWAYS, POINTWISE, CUDNN_POINTWISE_BINARY_SELECT, SCALED, PAR__FUSED_MINUS_INFINITY, VISIBLE,
+     MASKED, 0},
     {ALWAYS, REDUCE, CUDNN_REDUCE_TENSOR_MAX, MASKED, 0, 0, MAXIMUM, 0},
     {ALWAYS, POINTWISE, CUDNN_POINTWISE_SUB, MASKED, MAXIMUM, 0, SHIFTED, 0},
     {ALWAYS, POINTWISE, CUDNN_POINTWISE_EXP, SHIFTED, 0, 0, EXPONENTIAL, 0},
@@ -140,8 +142,8 @@ static const operation backward[] = {
     {ALWAYS, POINTWISE, CUDNN_POINTWISE_GEN_INDEX, SHIFTED, 0, 0, QUERY, 2},
     {ALWAYS, POINTWISE, CUDNN_POINTWISE_GEN_INDEX, SHIFTED, 0, 0, KEY, 3},
     {ALWAYS, POINTWISE, CUDNN_POINTWISE_CMP_GE, QUERY, KEY, 0, VISIBLE, 0},
-    {ALWAYS, POINTWISE, CUDNN_POINTWISE_BINARY_SELECT, SHIFTED, PAR__FUSED_MINUS_INFINITY, VISIBLE, MASKED,
-     0},
+    {ALWAYS, POINTWISE, CUDNN_POINTWISE_BINARY_SELECT, SHIFTED, PAR__FUSED_MINUS_INFINITY, VISIBLE,
+     MASKED, 0},
     {ALWAYS, POINTWISE, CUDNN_POINTWISE_EXP, MASKED, 0, 0, P, 0},
     /* dv = pᵀ dO, summed over the heads of a group */
     {ALWAYS, RESHAPE, 0, P, 0, 0, P_TRANSPOSED, 0},
@@ -255,13 +257,15 @@ static void builder_clear(builder *b) {
     }
 }
 
-#define SET(descriptor, attribute, type, n, values)                                                          \
-    PAR__CUDNN_TRY(cudnnBackendSetAttribute(descriptor, CUDNN_ATTR_##attribute, CUDNN_TYPE_##type, n, values))
+#define SET(descriptor, attribute, type, n, values)                                                \
+    PAR__CUDNN_TRY(cudnnBackendSetAttribute(descriptor, CUDNN_ATTR_##attribute, CUDNN_TYPE_##type, \
+                                            n, values))
 
 static par_status set_flag(cudnnBackendDescriptor_t d, int id) {
     const bool yes = true; /* one byte, as cuDNN reads it */
     if (id >= PAR__FUSED_BOUND) SET(d, TENSOR_IS_VIRTUAL, BOOLEAN, 1, &yes);
-    if (id >= PAR__FUSED_SCALE && id <= PAR__FUSED_ONE) SET(d, TENSOR_IS_BY_VALUE, BOOLEAN, 1, &yes);
+    if (id >= PAR__FUSED_SCALE && id <= PAR__FUSED_ONE)
+        SET(d, TENSOR_IS_BY_VALUE, BOOLEAN, 1, &yes);
     return PAR_OK;
 }
 
@@ -273,7 +277,8 @@ static par_status tensor_get(builder *b, int id, cudnnBackendDescriptor_t *out) 
     const layout l = layout_of(b->shape, f, row_of(b->shape, id));
     const int64_t uid = id, alignment = 16;
     if (!b->tensors[id]) {
-        PAR__CUDNN_TRY(cudnnBackendCreateDescriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR, &b->tensors[id]));
+        PAR__CUDNN_TRY(
+            cudnnBackendCreateDescriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR, &b->tensors[id]));
         SET(b->tensors[id], TENSOR_DATA_TYPE, DATA_TYPE, 1, &type);
         SET(b->tensors[id], TENSOR_DIMENSIONS, INT64, 4, l.dims);
         SET(b->tensors[id], TENSOR_STRIDES, INT64, 4, l.strides);
@@ -287,8 +292,8 @@ static par_status tensor_get(builder *b, int id, cudnnBackendDescriptor_t *out) 
 }
 
 /* Put a tensor into an attribute of an operation; none for id 0. */
-static par_status connect(builder *b, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t attribute,
-                          int id) {
+static par_status connect(builder *b, cudnnBackendDescriptor_t d,
+                          cudnnBackendAttributeName_t attribute, int id) {
     cudnnBackendDescriptor_t t = NULL;
     if (id == PAR__FUSED_NONE) return PAR_OK;
     PAR_TRY(tensor_get(b, id, &t));
@@ -312,7 +317,8 @@ static par_status add_matmul(builder *b, const operation *o) {
 
 static par_status add_pointwise(builder *b, const operation *o) {
     const cudnnPointwiseMode_t mode = (cudnnPointwiseMode_t)o->mode;
-    const cudnnDataType_t precision = mode == CUDNN_POINTWISE_CMP_GE ? CUDNN_DATA_BOOLEAN : CUDNN_DATA_FLOAT;
+    const cudnnDataType_t precision =
+        mode == CUDNN_POINTWISE_CMP_GE ? CUDNN_DATA_BOOLEAN : CUDNN_DATA_FLOAT;
     cudnnBackendDescriptor_t *detail = &b->details[b->n], *d = &b->operations[b->n];
     PAR__CUDNN_TRY(cudnnBackendCreateDescriptor(CUDNN_BACKEND_POINTWISE_DESCRIPTOR, detail));
     SET(*detail, POINTWISE_MODE, POINTWISE_MODE, 1, &mode);
@@ -361,7 +367,8 @@ static par_status add_operation(builder *b, const operation *o) {
     return PAR_OK;
 }
 
-static par_status finish(const builder *b, const par__fused_target *target, cudnnBackendDescriptor_t graph) {
+static par_status finish(const builder *b, const par__fused_target *target,
+                         cudnnBackendDescriptor_t graph) {
     SET(graph, OPERATIONGRAPH_OPS, BACKEND_DESCRIPTOR, b->n, b->operations);
     if (target->handle) SET(graph, OPERATIONGRAPH_HANDLE, HANDLE, 1, &target->handle);
     PAR__CUDNN_TRY(cudnnBackendFinalize(graph));
@@ -377,8 +384,10 @@ par_status par__fused_graph_create(const par__fused_target *target, const par__f
     par_status st = PAR_OK;
     for (int i = 0; i < n && st == PAR_OK; i++) st = add_operation(&b, operations[i]);
     if (st == PAR_OK) {
-        cudnnStatus_t made = cudnnBackendCreateDescriptor(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, &graph);
-        if (made != CUDNN_STATUS_SUCCESS) st = par__cudnn_failed(made, "cudnnBackendCreateDescriptor");
+        cudnnStatus_t made =
+            cudnnBackendCreateDescriptor(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, &graph);
+        if (made != CUDNN_STATUS_SUCCESS)
+            st = par__cudnn_failed(made, "cudnnBackendCreateDescriptor");
     }
     if (st == PAR_OK) st = finish(&b, target, graph);
     builder_clear(&b); /* a finalised graph keeps what it needs */

@@ -1,7 +1,8 @@
 /*
- * cuDNN's fused attention as a graph of primitive operations, and its plans. Nothing here needs a GPU: a plan
- * is compiled for a device that is a handle's, or that a JSON text describes. cuDNN matches the whole graph
- * with one fused kernel, so operations, their order and the types between them are as its patterns want them.
+ * cuDNN's fused attention as a graph of primitive operations, and its plans. Nothing here needs a
+ * GPU: a plan is compiled for a device that is a handle's, or that a JSON text describes. cuDNN
+ * matches the whole graph with one fused kernel, so operations, their order and the types between
+ * them are as its patterns want them.
  */
 #ifndef PAR__ATTENTION_PLAN_H
 #define PAR__ATTENTION_PLAN_H
@@ -21,7 +22,8 @@ typedef enum {
     PAR__FUSED_KINDS
 } par__fused_kind;
 
-/* All that a plan depends on: the key of the caches. Zeroed before it is filled, compared as bytes. */
+/* All that a plan depends on: the key of the caches. Zeroed before it is filled, compared as
+ * bytes. */
 typedef struct {
     int64_t kind, dtype;
     int64_t B, T, H, K, D;
@@ -31,7 +33,8 @@ typedef struct {
 /* Of a par_attention; a forward's has no gradients. */
 par__fused_shape par__fused_shape_of(const par_attention *a, par__fused_kind kind);
 
-/* The tensors that a caller of a plan has: ids of the variant pack. K stands for both views of k. */
+/* The tensors that a caller of a plan has: ids of the variant pack. K stands for both views of
+ * k. */
 typedef enum {
     PAR__FUSED_NONE,
     PAR__FUSED_Q,
@@ -57,8 +60,8 @@ int par__fused_bindings(const par__fused_shape *shape, int64_t ids[PAR__FUSED_BO
 /* Bytes that the caller provides for one of the two scratch tensors; 0 if the kind does without. */
 size_t par__fused_scratch_nbytes(const par__fused_shape *shape, par__fused_tensor tensor);
 
-/* Bytes that the plan's engine takes on sm_90, before it is built; measured, and linear in all but the
- * deterministic backward, whose second term is dS in 16 bits. */
+/* Bytes that the plan's engine takes on sm_90, before it is built; measured, and linear in all but
+ * the deterministic backward, whose second term is dS in 16 bits. */
 size_t par__fused_engine_nbytes(const par__fused_shape *shape);
 /* dS alone: 0 in the other kinds. */
 size_t par__fused_ds_nbytes(const par__fused_shape *shape);
@@ -84,8 +87,8 @@ typedef struct {
     bool from_file;
 } par__fused_plan;
 
-/* Build a plan: the first of the heuristic's configurations that compiles. Takes half a second. Errors: what
- * is not a lack of support. */
+/* Build a plan: the first of the heuristic's configurations that compiles. Takes half a second.
+ * Errors: what is not a lack of support. */
 par_status par__fused_plan_create(const par__fused_target *target, const par__fused_shape *shape,
                                   par__fused_plan *out);
 void par__fused_plan_destroy(par__fused_plan *plan);
@@ -95,16 +98,17 @@ par_status par__fused_plan_text(const par__fused_plan *plan, char **text, size_t
 par_status par__fused_plan_parse(const par__fused_target *target, const char *text, size_t nbytes,
                                  par__fused_plan *out);
 
-/* As create, through a folder of files (NULL: none): a file that is damaged, of another version, device or
- * shape is ignored and written anew; one that cannot be written is left out. */
+/* As create, through a folder of files (NULL: none): a file that is damaged, of another version,
+ * device or shape is ignored and written anew; one that cannot be written is left out. */
 par_status par__fused_plan_obtain(const par__fused_target *target, const char *folder,
                                   const par__fused_shape *shape, par__fused_plan *out);
 
 /* Every call of cuDNN: its name, status and last error text. */
-#define PAR__CUDNN_TRY(call)                                                                                 \
-    do {                                                                                                     \
-        cudnnStatus_t par_cudnn_status_ = (call);                                                            \
-        if (par_cudnn_status_ != CUDNN_STATUS_SUCCESS) return par__cudnn_failed(par_cudnn_status_, #call);   \
+#define PAR__CUDNN_TRY(call)                                                                       \
+    do {                                                                                           \
+        cudnnStatus_t par_cudnn_status_ = (call);                                                  \
+        if (par_cudnn_status_ != CUDNN_STATUS_SUCCESS)                                             \
+            return par__cudnn_failed(par_cudnn_status_, #call);                                    \
     } while (0)
 par_status par__cudnn_failed(cudnnStatus_t status, const char *call);
 /* A status that says "not for this shape or device", and no error. */

@@ -1,9 +1,10 @@
 /*
- * What the own attention kernels share: a block of 16 x 16 threads works on tiles of TILE queries and TILE
- * keys that lie in shared memory in fp32, of up to DP channels, zeros behind the last token and channel. A
- * thread (y, x) has rows y R .. y R + R - 1 of a score tile and columns x, x + 16, ...; of a product with
- * channels it has the same rows and channels 4 x .. 4 x + 3 of every 64. Rows of channels are 4 floats
- * longer than DP, so that 8 threads that read 16 bytes of 8 rows meet 8 different groups of banks.
+ * What the own attention kernels share: a block of 16 x 16 threads works on tiles of TILE queries
+ * and TILE keys that lie in shared memory in fp32, of up to DP channels, zeros behind the last
+ * token and channel. A thread (y, x) has rows y R .. y R + R - 1 of a score tile and columns x, x +
+ * 16, ...; of a product with channels it has the same rows and channels 4 x .. 4 x + 3 of every 64.
+ * Rows of channels are 4 floats longer than DP, so that 8 threads that read 16 bytes of 8 rows meet
+ * 8 different groups of banks.
  */
 #ifndef PAR__ATTENTION_TILE_CUH
 #define PAR__ATTENTION_TILE_CUH
@@ -33,8 +34,8 @@ struct rows {
     bool aligned; /* any 4 channels, from a multiple of 4 on, can be read and written at once */
 };
 
-__device__ static inline rows rows_of(const par_attention &a, const void *data, int64_t ld, int64_t b,
-                                      int64_t h) {
+__device__ static inline rows rows_of(const par_attention &a, const void *data, int64_t ld,
+                                      int64_t b, int64_t h) {
     int size = a.dtype == PAR_F32 ? 4 : 2;
     const char *begin = (const char *)data + (b * a.T * ld + h * a.D) * size;
     bool aligned = (uint64_t)(uintptr_t)begin % (4 * size) == 0 && ld % 4 == 0 && a.D % 4 == 0;
@@ -77,20 +78,22 @@ __device__ static inline void store4(void *data, int64_t at, int n, bool aligned
 }
 
 /* to [TILE][LD] = tokens first .. first + TILE - 1. All threads call, and meet before they read. */
-template <int TILE, int DP> __device__ static inline void load_tile(float *to, const rows &x, int64_t first) {
+template <int TILE, int DP>
+__device__ static inline void load_tile(float *to, const rows &x, int64_t first) {
     for (int i = threadIdx.x; i < TILE * DP / 4; i += THREADS) {
         int r = i / (DP / 4), d = i % (DP / 4) * 4;
         float4 value = {0, 0, 0, 0};
         if (first + r < x.T && d < x.D)
-            value = PAR_DISPATCH(x.dtype, load4, x.data, (first + r) * x.ld + d, x.D - d, x.aligned);
+            value =
+                PAR_DISPATCH(x.dtype, load4, x.data, (first + r) * x.ld + d, x.D - d, x.aligned);
         *(float4 *)&to[r * tile<TILE, DP>::LD + d] = value;
     }
 }
 
 /* Write a thread's rows of a product, times a factor a row. */
 template <int TILE, int DP, int R = tile<TILE, DP>::R>
-__device__ static inline void store_rows(const rows &x, int64_t first, const float4 (&in)[R][DP / 64],
-                                         const float (&factor)[R]) {
+__device__ static inline void store_rows(const rows &x, int64_t first,
+                                         const float4 (&in)[R][DP / 64], const float (&factor)[R]) {
     int row = threadIdx.x / SIDE * R, d = threadIdx.x % SIDE * 4;
 #pragma unroll
     for (int i = 0; i < R; i++)
@@ -152,7 +155,8 @@ __device__ static inline void add_token(const float *x, int token, const float (
 
 /* out[rows] += s[rows, :] · x, in the order of x's tokens. */
 template <int TILE, int DP, int R = tile<TILE, DP>::R>
-__device__ static inline void add_product(const float *s, const float *x, float4 (&out)[R][DP / 64]) {
+__device__ static inline void add_product(const float *s, const float *x,
+                                          float4 (&out)[R][DP / 64]) {
     const float *row = s + threadIdx.x / SIDE * R * tile<TILE, DP>::LDS;
 #pragma unroll 4
     for (int token = 0; token < TILE; token++) {
@@ -165,7 +169,8 @@ __device__ static inline void add_product(const float *s, const float *x, float4
 
 /* out[rows] += sᵀ[rows, :] · x: the rows are columns of s. */
 template <int TILE, int DP, int R = tile<TILE, DP>::R>
-__device__ static inline void add_transposed(const float *s, const float *x, float4 (&out)[R][DP / 64]) {
+__device__ static inline void add_transposed(const float *s, const float *x,
+                                             float4 (&out)[R][DP / 64]) {
     const float *column = s + threadIdx.x / SIDE * R;
 #pragma unroll 4
     for (int token = 0; token < TILE; token++) {
@@ -181,7 +186,8 @@ template <int TILE, int R> __device__ static inline float *score_at(float *s, in
     return &s[(threadIdx.x / SIDE * R + i) * (TILE + 4) + threadIdx.x % SIDE + SIDE * j];
 }
 
-template <int TILE, int R> __device__ static inline void put_scores(float *to, const float (&s)[R][R]) {
+template <int TILE, int R>
+__device__ static inline void put_scores(float *to, const float (&s)[R][R]) {
 #pragma unroll
     for (int i = 0; i < R; i++)
 #pragma unroll
@@ -189,13 +195,13 @@ template <int TILE, int R> __device__ static inline void put_scores(float *to, c
 }
 
 /*
- * Multiply weights with the dropout's factors; the first row and column are tokens `query` and `key` of head
- * h of batch entry b. A warp changes the rows that its own threads have, and all its threads wrote before.
- * Neighbouring keys share their random words: 4 of them where 4 divides T.
+ * Multiply weights with the dropout's factors; the first row and column are tokens `query` and
+ * `key` of head h of batch entry b. A warp changes the rows that its own threads have, and all its
+ * threads wrote before. Neighbouring keys share their random words: 4 of them where 4 divides T.
  */
 template <int TILE, int R>
-__device__ static inline void drop(float *s, const par_attention &a, const par__dropout &d, int64_t b,
-                                   int64_t h, int64_t query, int64_t key) {
+__device__ static inline void drop(float *s, const par_attention &a, const par__dropout &d,
+                                   int64_t b, int64_t h, int64_t query, int64_t key) {
     int x = threadIdx.x % SIDE * R, y = threadIdx.x / SIDE * R;
     for (int i = 0; i < R; i++) {
         int64_t first = (a.first_head + h) * a.T + key + x;
@@ -203,19 +209,21 @@ __device__ static inline void drop(float *s, const par_attention &a, const par__
         par__words words = par__dropout_words(d, a.T, b * a.T + query + y + i, block);
         for (int j = 0; j < R; j++) {
             uint32_t wanted = (uint32_t)((first + j) / 4);
-            if (wanted != block) words = par__dropout_words(d, a.T, b * a.T + query + y + i, block = wanted);
+            if (wanted != block)
+                words = par__dropout_words(d, a.T, b * a.T + query + y + i, block = wanted);
             int place = (int)((first + j) % 4);
-            uint32_t word =
-                place < 2 ? (place ? words.w[1] : words.w[0]) : (place == 2 ? words.w[2] : words.w[3]);
+            uint32_t word = place < 2 ? (place ? words.w[1] : words.w[0])
+                                      : (place == 2 ? words.w[2] : words.w[3]);
             s[(y + i) * (TILE + 4) + x + j] *= par__dropout_factor(d, word);
         }
     }
 }
 
-/* Call kernel<TILE, DP> launchers by the head size: tiles that fit 99 KB of shared memory up to D = 128. */
-#define ATTENTION_DISPATCH(D, TILE_64, TILE_128, TILE_256, f, ...)                                           \
-    ((D) <= 64    ? f<TILE_64, 64>(__VA_ARGS__)                                                              \
-     : (D) <= 128 ? f<TILE_128, 128>(__VA_ARGS__)                                                            \
+/* Call kernel<TILE, DP> launchers by the head size: tiles that fit 99 KB of shared memory up to D =
+ * 128. */
+#define ATTENTION_DISPATCH(D, TILE_64, TILE_128, TILE_256, f, ...)                                 \
+    ((D) <= 64    ? f<TILE_64, 64>(__VA_ARGS__)                                                    \
+     : (D) <= 128 ? f<TILE_128, 128>(__VA_ARGS__)                                                  \
                   : f<TILE_256, 256>(__VA_ARGS__))
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * The gradient of a bias (par_column_sum): the sums of columns.cuh, of tall matrices in two passes. Pieces
- * have at least MIN_ROWS rows; their number depends on m alone, so that the bits repeat on every device.
+ * The gradient of a bias (par_column_sum): the sums of columns.cuh, of tall matrices in two passes.
+ * Pieces have at least MIN_ROWS rows; their number depends on m alone, so that the bits repeat on
+ * every device.
  */
 #include "kernels/cuda/columns.cuh"
 
@@ -17,7 +18,8 @@ static par_status column_sum(par_stream *stream, const par_column_sum *a, float 
     const T *x = (const T *)a->x;
     if (pieces == 1) return par__columns_launch(stream, x, a->m, a->n, a->ldx, 1, a->y, a->beta);
     PAR_TRY(par__columns_launch(stream, x, a->m, a->n, a->ldx, pieces, workspace, 0));
-    return par__columns_launch(stream, (const float *)workspace, pieces, a->n, a->n, 1, a->y, a->beta);
+    return par__columns_launch(stream, (const float *)workspace, pieces, a->n, a->n, 1, a->y,
+                               a->beta);
 }
 
 static par_status prepare(const void *args, size_t *workspace_nbytes) {

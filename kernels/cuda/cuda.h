@@ -1,7 +1,7 @@
 /*
- * The inside of the cuda module, for C and CUDA C++: streams, checks of foreign calls, and what each topic
- * adds to the backend's table. Everything of libpar that the module uses is in module.c or inline, so that it
- * links nothing of it; PAR_FAIL and PAR_TRY work as everywhere.
+ * The inside of the cuda module, for C and CUDA C++: streams, checks of foreign calls, and what
+ * each topic adds to the backend's table. Everything of libpar that the module uses is in module.c
+ * or inline, so that it links nothing of it; PAR_FAIL and PAR_TRY work as everywhere.
  */
 #ifndef PAR__CUDA_H
 #define PAR__CUDA_H
@@ -27,11 +27,12 @@ struct par_event {
 /* The default stream for NULL. */
 cudaStream_t par__cuda_stream(par_stream *stream);
 
-/* Every call of the CUDA runtime goes through here: its error text, the call, and the device's state. */
-#define PAR__CUDA_TRY(call)                                                                                  \
-    do {                                                                                                     \
-        cudaError_t par_cuda_error_ = (call);                                                                \
-        if (par_cuda_error_ != cudaSuccess) return par__cuda_failed(par_cuda_error_, #call);                 \
+/* Every call of the CUDA runtime goes through here: its error text, the call, and the device's
+ * state. */
+#define PAR__CUDA_TRY(call)                                                                        \
+    do {                                                                                           \
+        cudaError_t par_cuda_error_ = (call);                                                      \
+        if (par_cuda_error_ != cudaSuccess) return par__cuda_failed(par_cuda_error_, #call);       \
     } while (0)
 par_status par__cuda_failed(cudaError_t error, const char *call);
 
@@ -65,8 +66,8 @@ void par__cuda_vote_init(par_backend *backend);
 par_status par__cuda_gemm_init(const par_device_params *params, par_backend *backend);
 par_status par__cuda_attention_init(const par_device_params *params, par_backend *backend);
 
-/* collectives/nccl/nccl.c: what CUDA and NCCL read from the environment, before their first call; and the
- * const par__nccl * that libpar gets. */
+/* collectives/nccl/nccl.c: what CUDA and NCCL read from the environment, before their first call;
+ * and the const par__nccl * that libpar gets. */
 void par__cuda_environment(const par_device_params *params);
 const void *par__cuda_link(const par_device_params *params);
 

@@ -1,6 +1,7 @@
 /*
- * The device: chosen by the rank on its node, memory, pinned host memory, streams, events and copies. One
- * process uses one device. Checks of foreign calls put the call and CUDA's own text into the error.
+ * The device: chosen by the rank on its node, memory, pinned host memory, streams, events and
+ * copies. One process uses one device. Checks of foreign calls put the call and CUDA's own text
+ * into the error.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,11 +179,12 @@ static par_status choose(const par_device_params *params, int n) {
     if (wanted >= n)
         PAR_FAIL(
             PAR_ERR_UNSUPPORTED,
-            "device cuda: rank %d of %d on this node asks for GPU %d, but there are %d%s%s; start at most as "
+            "device cuda: rank %d of %d on this node asks for GPU %d, but there are %d%s%s; start "
+            "at most as "
             "many ranks a node as it has GPUs, choose one with --gpu, or let ranks share one with "
             "--allow-shared-gpu (for functional tests, slow)",
-            params->local_rank, params->local_size, wanted, n, visible ? " with CUDA_VISIBLE_DEVICES=" : "",
-            visible ? visible : "");
+            params->local_rank, params->local_size, wanted, n,
+            visible ? " with CUDA_VISIBLE_DEVICES=" : "", visible ? visible : "");
     device.device = wanted;
     return PAR_OK;
 }
@@ -206,13 +208,13 @@ par_status par__cuda_device_init(const par_device_params *params, par_backend *b
     cudaError_t error = cudaGetDeviceCount(&n);
     (void)cudaDriverGetVersion(&driver); /* 0: none */
     if (error != cudaSuccess || n == 0)
-        PAR_FAIL(
-            PAR_ERR_UNSUPPORTED,
-            "device cuda: no GPU can be used on this machine: %s; install NVIDIA's driver (nvidia-smi must "
-            "list a GPU), check CUDA_VISIBLE_DEVICES, or use --device cpu",
-            driver == 0            ? "there is no driver (libcuda.so.1)"
-            : error != cudaSuccess ? cudaGetErrorString(error)
-                                   : "the driver lists none");
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "device cuda: no GPU can be used on this machine: %s; install NVIDIA's driver "
+                 "(nvidia-smi must "
+                 "list a GPU), check CUDA_VISIBLE_DEVICES, or use --device cpu",
+                 driver == 0            ? "there is no driver (libcuda.so.1)"
+                 : error != cudaSuccess ? cudaGetErrorString(error)
+                                        : "the driver lists none");
     PAR_TRY(choose(params, n));
     PAR__CUDA_TRY(cudaSetDevice(device.device));
     PAR_TRY(describe());

@@ -1,11 +1,12 @@
 /*
- * What own kernels share: element types, 16-byte accesses, sums over warps and blocks in a fixed order, and
- * the launch. Kernels see nothing but this header and the standard math functions, and are launched with
- * PAR_LAUNCH alone: the same sources are compiled for the host by an emulator (tests/cuda/emulator.h), which
- * runs every thread of a block and proves their arithmetic where no GPU is.
+ * What own kernels share: element types, 16-byte accesses, sums over warps and blocks in a fixed
+ * order, and the launch. Kernels see nothing but this header and the standard math functions, and
+ * are launched with PAR_LAUNCH alone: the same sources are compiled for the host by an emulator
+ * (tests/cuda/emulator.h), which runs every thread of a block and proves their arithmetic where no
+ * GPU is.
  *
- * 16-bit values are uint16_t in memory, as in par/kernels.h; arithmetic is fp32. Reductions never use
- * atomics, so that the bits repeat.
+ * 16-bit values are uint16_t in memory, as in par/kernels.h; arithmetic is fp32. Reductions never
+ * use atomics, so that the bits repeat.
  */
 #ifndef PAR__DEVICE_CUH
 #define PAR__DEVICE_CUH
@@ -20,13 +21,13 @@
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#define PAR_LAUNCH(kernel, grid, block, shared_nbytes, stream, ...)                                          \
+#define PAR_LAUNCH(kernel, grid, block, shared_nbytes, stream, ...)                                \
     PAR__UNPACK kernel<<<(grid), (block), (shared_nbytes), par__cuda_stream(stream)>>>(__VA_ARGS__)
 #define PAR__UNPACK(...) __VA_ARGS__
 #define PAR__ALIGNED(p)  (void)0 /* the emulator looks: the hardware would stop */
 /* Dynamic shared memory of a launch, 16-byte aligned. */
-#define PAR_SHARED(type, name)                                                                               \
-    extern __shared__ __align__(16) unsigned char par_shared_raw_[];                                         \
+#define PAR_SHARED(type, name)                                                                     \
+    extern __shared__ __align__(16) unsigned char par_shared_raw_[];                               \
     type *name = reinterpret_cast<type *>(par_shared_raw_)
 #endif
 
@@ -107,9 +108,9 @@ template <typename T> __device__ static inline void par__store_pack(T *p, const 
 }
 
 /*
- * Kernels over arrays are written once for W elements at a time: 16 bytes of the narrowest type, or 1 where a
- * pointer or a stride is not a multiple of that. par__get and par__put move W elements between memory and
- * fp32 registers; p must be aligned to 16 bytes if W > 1.
+ * Kernels over arrays are written once for W elements at a time: 16 bytes of the narrowest type, or
+ * 1 where a pointer or a stride is not a multiple of that. par__get and par__put move W elements
+ * between memory and fp32 registers; p must be aligned to 16 bytes if W > 1.
  */
 template <int W> struct par__chunk { float x[W]; };
 
@@ -154,8 +155,8 @@ template <int W, typename T> __device__ static inline void par__put(T *p, const 
 /* A number of elements as a type, for par__flat's function. */
 template <int W> struct par__width { static constexpr int value = W; };
 
-/* f(par__width, i) once for all elements i of [0, n): W at a time, the rest one by one. A grid of one
- * dimension. */
+/* f(par__width, i) once for all elements i of [0, n): W at a time, the rest one by one. A grid of
+ * one dimension. */
 template <int W, typename F> __device__ static inline void par__flat(int64_t n, F f) {
     int64_t thread = (int64_t)blockIdx.x * blockDim.x + threadIdx.x,
             threads = (int64_t)gridDim.x * blockDim.x;
@@ -186,7 +187,8 @@ __device__ static inline float par__warp_max(float x) {
     return x;
 }
 
-/* Sum over a block of whole warps, the same bits in every thread. `shared` [32]; all threads call. */
+/* Sum over a block of whole warps, the same bits in every thread. `shared` [32]; all threads
+ * call. */
 template <typename S> __device__ static inline S par__block_sum(S x, S *shared) {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_warps = (blockDim.x + 31) / 32;
     x = par__warp_sum(x);
@@ -205,20 +207,21 @@ __device__ static inline float par__block_max(float x, float *shared) {
 }
 
 /* Call f<T>(args...) for the element type of dtype. */
-#define PAR_DISPATCH(dtype, f, ...)                                                                          \
-    ((dtype) == PAR_F32    ? f<float>(__VA_ARGS__)                                                           \
-     : (dtype) == PAR_BF16 ? f<par__bf16>(__VA_ARGS__)                                                       \
+#define PAR_DISPATCH(dtype, f, ...)                                                                \
+    ((dtype) == PAR_F32    ? f<float>(__VA_ARGS__)                                                 \
+     : (dtype) == PAR_BF16 ? f<par__bf16>(__VA_ARGS__)                                             \
                            : f<par__f16>(__VA_ARGS__))
 
 /* W = 16 / sizeof(T) if `packed`, else 1: f<T, W>(args...). */
-#define PAR_DISPATCH_WIDTH(T, packed, f, ...)                                                                \
+#define PAR_DISPATCH_WIDTH(T, packed, f, ...)                                                      \
     ((packed) ? f<T, 16 / (int)sizeof(T)>(__VA_ARGS__) : f<T, 1>(__VA_ARGS__))
 
 static inline int64_t par__blocks(int64_t n, int64_t per_block) {
     return (n + per_block - 1) / per_block;
 }
 
-/* A grid for kernels that step by gridDim: enough blocks to fill the device a few times over, and no more. */
+/* A grid for kernels that step by gridDim: enough blocks to fill the device a few times over, and
+ * no more. */
 static inline unsigned par__grid(int64_t n_blocks) {
 #if PAR_CUDA_EMULATED
     int64_t most = 3; /* so that small arrays take a second step */

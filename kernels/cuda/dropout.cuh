@@ -1,6 +1,7 @@
 /*
- * Dropout on the device, the same bits as kernels/dropout.h (par_dropout in par/kernels.h): Philox4x32-10
- * (Salmon et al., SC 2011) of an element's coordinates. A call gives the words of 4 neighbouring elements.
+ * Dropout on the device, the same bits as kernels/dropout.h (par_dropout in par/kernels.h):
+ * Philox4x32-10 (Salmon et al., SC 2011) of an element's coordinates. A call gives the words of 4
+ * neighbouring elements.
  */
 #ifndef PAR__DROPOUT_CUH
 #define PAR__DROPOUT_CUH
@@ -18,7 +19,8 @@ struct par__dropout {
     const int64_t *sample_base; /* NULL: 0 */
 };
 
-/* p has 24 bits and is below 1, so p · 2^32 rounded up is an integer below 2^32, and word >= it is exact. */
+/* p has 24 bits and is below 1, so p · 2^32 rounded up is an integer below 2^32, and word >= it is
+ * exact. */
 static inline par__dropout par__dropout_of(const par_dropout *d) {
     par__dropout out;
     out.key[0] = (uint32_t)d->seed;
@@ -51,10 +53,10 @@ __device__ static inline par__words par__philox(par__words c, uint32_t k0, uint3
     return c;
 }
 
-/* The words of elements 4 · block .. 4 · block + 3 of a global row; T is the row period. Words 1 to 3 of the
- * counter depend on the row alone, so a loop over its blocks divides once. */
-__device__ static inline par__words par__dropout_words(const par__dropout &d, int64_t T, int64_t row,
-                                                       uint32_t block) {
+/* The words of elements 4 · block .. 4 · block + 3 of a global row; T is the row period. Words 1 to
+ * 3 of the counter depend on the row alone, so a loop over its blocks divides once. */
+__device__ static inline par__words par__dropout_words(const par__dropout &d, int64_t T,
+                                                       int64_t row, uint32_t block) {
     uint64_t n = (uint64_t)(d.first_sample + row / T);
     par__words counter = {
         {block, (uint32_t)(row % T), (uint32_t)n, ((uint32_t)(n >> 32) & 0xffffu) | d.site}};
@@ -68,14 +70,15 @@ __device__ static inline float par__dropout_factor(const par__dropout &d, uint32
 
 enum { PAR__DROPOUT_GROUP = 4 }; /* elements that one Philox call gives words for */
 
-/* Elements [column, column + W) of a row, column a multiple of 4. A dropped one is 0 even if x is not finite.
- */
+/* Elements [column, column + W) of a row, column a multiple of 4. A dropped one is 0 even if x is
+ * not finite. */
 template <int W>
-__device__ static inline void par__drop(const par__dropout &d, int64_t T, int64_t row, int64_t column,
-                                        par__chunk<W> &v) {
+__device__ static inline void par__drop(const par__dropout &d, int64_t T, int64_t row,
+                                        int64_t column, par__chunk<W> &v) {
 #pragma unroll
     for (int group = 0; group < W / PAR__DROPOUT_GROUP; group++) {
-        par__words words = par__dropout_words(d, T, row, (uint32_t)(column / PAR__DROPOUT_GROUP + group));
+        par__words words =
+            par__dropout_words(d, T, row, (uint32_t)(column / PAR__DROPOUT_GROUP + group));
 #pragma unroll
         for (int e = 0; e < PAR__DROPOUT_GROUP; e++) {
             float *x = &v.x[group * PAR__DROPOUT_GROUP + e];

@@ -1,15 +1,23 @@
 /*
  * Rows of a table and the sum of their gradients, par_embedding in par/kernels.h.
  *
- * Backward adds the rows of dy in the order of i without atomics: the tokens are sorted by their table row
- * with a stable radix sort, and then each table row is one block's, which adds its tokens one after the
- * other. Positions need no sort: the tokens of a position are T apart. Sort: a digit of 8 bits a pass; a
- * block has a tile of tokens, each of its warps a stretch of the tile in order; lanes with equal digits find
- * each other by __match_any_sync, so that ranks are those of the order of i.
+ * Backward adds the rows of dy in the order of i without atomics: the tokens are sorted by their
+ * table row with a stable radix sort, and then each table row is one block's, which adds its tokens
+ * one after the other. Positions need no sort: the tokens of a position are T apart. Sort: a digit
+ * of 8 bits a pass; a block has a tile of tokens, each of its warps a stretch of the tile in order;
+ * lanes with equal digits find each other by __match_any_sync, so that ranks are those of the order
+ * of i.
  */
 #include "kernels/cuda/device.cuh"
 
-enum { DIGITS = 256, WARPS = 8, STEPS = 8, TILE = WARPS * STEPS * 32, SCAN_THREADS = 1024, BATCH = 8 };
+enum {
+    DIGITS = 256,
+    WARPS = 8,
+    STEPS = 8,
+    TILE = WARPS * STEPS * 32,
+    SCAN_THREADS = 1024,
+    BATCH = 8
+};
 
 /* Row of the table for token i, or `rows` if it is not in this range of the table. */
 __device__ static inline unsigned table_row(const par_embedding &a, int64_t i) {
@@ -18,7 +26,8 @@ __device__ static inline unsigned table_row(const par_embedding &a, int64_t i) {
 }
 
 /* Grid: columns, tokens. */
-template <typename T, int W> __global__ void __launch_bounds__(256) embedding_rows(par_embedding a) {
+template <typename T, int W>
+__global__ void __launch_bounds__(256) embedding_rows(par_embedding a) {
     int64_t j = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * W;
     if (j >= a.n) return;
     for (int64_t i = blockIdx.y; i < a.m; i += gridDim.y) {
@@ -36,7 +45,8 @@ template <typename T, int W> __global__ void __launch_bounds__(256) embedding_ro
     }
 }
 
-template <typename T, int W> static par_status forward_width(par_stream *stream, const par_embedding *a) {
+template <typename T, int W>
+static par_status forward_width(par_stream *stream, const par_embedding *a) {
     unsigned threads = par__threads(par__blocks(a->n, W), 256);
     dim3 grid((unsigned)par__blocks(a->n, (int64_t)threads * W), par__grid(a->m));
     PAR_LAUNCH((embedding_rows<T, W>), grid, dim3(threads), 0, stream, *a);
@@ -51,8 +61,8 @@ template <typename T> static par_status forward(par_stream *stream, const par_em
 
 /* ---- the sort: pairs {table row, token} ---- */
 
-/* Tokens of a warp's stretch, from `from` or, in the first pass (NULL), from the ids. f(pair, digit, peers)
- * for every step by whole warps; digit is DIGITS behind the end. */
+/* Tokens of a warp's stretch, from `from` or, in the first pass (NULL), from the ids. f(pair,
+ * digit, peers) for every step by whole warps; digit is DIGITS behind the end. */
 template <typename F>
 __device__ static inline void each_step(const par_embedding &a, const uint2 *from, int shift, F f) {
     int64_t begin = (int64_t)blockIdx.x * TILE + threadIdx.x / 32 * (STEPS * 32);
@@ -73,7 +83,8 @@ __device__ static inline void count_digits(const par_embedding &a, const uint2 *
     for (int w = 0; w < WARPS; w++) counts[w][threadIdx.x] = 0;
     __syncthreads();
     each_step(a, from, shift, [&](uint2, unsigned digit, unsigned peers) {
-        if (digit < DIGITS && (unsigned)__ffs((int)peers) == lane + 1) counts[warp][digit] += __popc(peers);
+        if (digit < DIGITS && (unsigned)__ffs((int)peers) == lane + 1)
+            counts[warp][digit] += __popc(peers);
     });
     __syncthreads();
 }
@@ -112,7 +123,8 @@ __global__ void __launch_bounds__(SCAN_THREADS) embedding_scan(unsigned *x, int6
 }
 
 __global__ void __launch_bounds__(DIGITS)
-    embedding_scatter(par_embedding a, const uint2 *from, int shift, const unsigned *table, uint2 *to) {
+    embedding_scatter(par_embedding a, const uint2 *from, int shift, const unsigned *table,
+                      uint2 *to) {
     __shared__ unsigned counts[WARPS][DIGITS];
     unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     count_digits(a, from, shift, counts);
@@ -126,7 +138,8 @@ __global__ void __launch_bounds__(DIGITS)
     each_step(a, from, shift, [&](uint2 pair, unsigned digit, unsigned peers) {
         if (digit < DIGITS) to[counts[warp][digit] + __popc(peers & ((1u << lane) - 1))] = pair;
         __syncwarp();
-        if (digit < DIGITS && (unsigned)__ffs((int)peers) == lane + 1) counts[warp][digit] += __popc(peers);
+        if (digit < DIGITS && (unsigned)__ffs((int)peers) == lane + 1)
+            counts[warp][digit] += __popc(peers);
     });
 }
 
@@ -153,18 +166,21 @@ __global__ void __launch_bounds__(256)
 struct tokens {
     const uint2 *sorted;
     int64_t first, T, count;
-    __device__ int64_t operator[](int64_t k) const { return sorted ? (int64_t)sorted[k].y : first + k * T; }
+    __device__ int64_t operator[](int64_t k) const {
+        return sorted ? (int64_t)sorted[k].y : first + k * T;
+    }
 };
 
-__device__ static inline tokens tokens_of(const par_embedding &a, const uint2 *sorted, const unsigned *start,
-                                          int64_t row) {
+__device__ static inline tokens tokens_of(const par_embedding &a, const uint2 *sorted,
+                                          const unsigned *start, int64_t row) {
     if (sorted) return {sorted + start[row], 0, 0, (int64_t)start[row + 1] - start[row]};
     if (a.m == 0 || row + a.begin >= a.T) return {NULL, 0, 0, 0};
     int64_t first = (row + a.begin - a.first_row % a.T + a.T) % a.T;
     return {NULL, first, a.T, first < a.m ? (a.m - first + a.T - 1) / a.T : 0};
 }
 
-/* Grid: table rows, columns. Reads of BATCH tokens are under way together; they are added in order. */
+/* Grid: table rows, columns. Reads of BATCH tokens are under way together; they are added in
+ * order. */
 template <typename T, int W>
 __global__ void __launch_bounds__(256)
     embedding_sums(par_embedding a, const uint2 *sorted, const unsigned *start) {
@@ -216,7 +232,8 @@ static layout layout_of(const par_embedding *a, void *workspace) {
 }
 
 /* The sorted pairs lie in one of the two arrays. */
-static par_status sort(par_stream *stream, const par_embedding *a, const layout &w, const uint2 **sorted) {
+static par_status sort(par_stream *stream, const par_embedding *a, const layout &w,
+                       const uint2 **sorted) {
     const uint2 *from = NULL;
     dim3 tiles((unsigned)par__blocks(a->m, TILE));
     for (int shift = 0; shift < 32 && (shift == 0 || a->rows >> shift > 0); shift += 8) {
@@ -229,8 +246,8 @@ static par_status sort(par_stream *stream, const par_embedding *a, const layout 
         PAR_TRY(par__cuda_launched("embedding_sort"));
         from = to;
     }
-    PAR_LAUNCH((embedding_bounds), dim3(par__grid(par__blocks(a->rows + 1, 256))), dim3(256), 0, stream, from,
-               a->m, a->rows, w.start);
+    PAR_LAUNCH((embedding_bounds), dim3(par__grid(par__blocks(a->rows + 1, 256))), dim3(256), 0,
+               stream, from, a->m, a->rows, w.start);
     *sorted = from;
     return par__cuda_launched("embedding_bounds");
 }
@@ -249,7 +266,8 @@ static par_status forward_prepare(const void *args, size_t *workspace_nbytes) {
     const par_embedding *a = (const par_embedding *)args;
     *workspace_nbytes = 0;
     if (a->m > INT32_MAX || a->rows >= INT32_MAX)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "embedding: %lld tokens, %lld rows: both must be below 2^31 on cuda",
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "embedding: %lld tokens, %lld rows: both must be below 2^31 on cuda",
                  (long long)a->m, (long long)a->rows);
     return PAR_OK;
 }

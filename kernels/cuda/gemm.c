@@ -1,8 +1,9 @@
 /*
- * Matrix products by cuBLASLt. prepare makes the plans of a shape, run only finds them, so the same shape
- * always takes the same algorithm and its bits repeat. Bias, GELU and its backward are epilogues where types
- * allow. The gradient of a bias is one where cuBLASLt has an algorithm with it, else the own column sum. That
- * epilogue stores and never adds: what is to be added lies in the workspace behind cuBLASLt's.
+ * Matrix products by cuBLASLt. prepare makes the plans of a shape, run only finds them, so the same
+ * shape always takes the same algorithm and its bits repeat. Bias, GELU and its backward are
+ * epilogues where types allow. The gradient of a bias is one where cuBLASLt has an algorithm with
+ * it, else the own column sum. That epilogue stores and never adds: what is to be added lies in the
+ * workspace behind cuBLASLt's.
  */
 #include <stddef.h>
 
@@ -13,14 +14,20 @@ enum { AUX_LD = 8 };
 static cublasLtHandle_t handle;
 static const par_kernel *column_sum;
 
-/* A bias of the products' type is an epilogue if c has that type too; else it is added afterwards. */
+/* A bias of the products' type is an epilogue if c has that type too; else it is added
+ * afterwards. */
 static bool bias_fits(const par_gemm *g) {
     return g->dtype == g->dtype_c;
 }
 
 static par_column_sum sum_of(const par_gemm *g) {
-    return (par_column_sum){
-        .dtype = g->dtype, .m = g->k, .n = g->m, .x = g->a, .ldx = g->lda, .y = g->aux, .beta = g->beta};
+    return (par_column_sum){.dtype = g->dtype,
+                            .m = g->k,
+                            .n = g->m,
+                            .x = g->a,
+                            .ldx = g->lda,
+                            .y = g->aux,
+                            .beta = g->beta};
 }
 
 /* The plan of the product without the gradient, if there is none with it. */
@@ -56,13 +63,14 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
     *workspace_nbytes = 0;
     if (g->epilogue == PAR_EPILOGUE_BIAS_GRADIENT) return prepare_gradient(g, workspace_nbytes);
     if (g->epilogue && (g->k == 0 || g->ldc % AUX_LD))
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "gemm/cuda/cublaslt: an epilogue needs k > 0 and ldc a multiple of %d",
-                 AUX_LD);
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "gemm/cuda/cublaslt: an epilogue needs k > 0 and ldc a multiple of %d", AUX_LD);
     if (g->m == 0 || g->n == 0 || g->k == 0) return PAR_OK;
     par_gemm shape = *g;
     shape.a = shape.b = shape.c = shape.aux = (void *)(uintptr_t)PAR__GEMM_ALIGNED;
     shape.bias = shape.a;
-    par__gemm_key plain = par__gemm_key_of(&shape, false), with_bias = par__gemm_key_of(&shape, true);
+    par__gemm_key plain = par__gemm_key_of(&shape, false),
+                  with_bias = par__gemm_key_of(&shape, true);
     PAR_TRY(par__gemm_plan_get(&plain, &unused));
     if (bias_fits(g) && g->epilogue != PAR_EPILOGUE_GELU_BACKWARD)
         PAR_TRY(par__gemm_plan_get(&with_bias, &unused));
@@ -70,10 +78,11 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
     return PAR_OK;
 }
 
-static par_status multiply(par_stream *stream, const par_gemm *g, const par__gemm_plan *p, void *workspace) {
+static par_status multiply(par_stream *stream, const par_gemm *g, const par__gemm_plan *p,
+                           void *workspace) {
     const float one = 1;
-    PAR__LT_TRY(cublasLtMatmul(handle, p->operation, &one, g->b, p->b, g->a, p->a, &g->beta, g->c, p->c, g->c,
-                               p->c, &p->algorithm, workspace, PAR__GEMM_WORKSPACE,
+    PAR__LT_TRY(cublasLtMatmul(handle, p->operation, &one, g->b, p->b, g->a, p->a, &g->beta, g->c,
+                               p->c, g->c, p->c, &p->algorithm, workspace, PAR__GEMM_WORKSPACE,
                                par__cuda_stream(stream)));
     return PAR_OK;
 }
@@ -83,8 +92,13 @@ static par_status run_fused_gradient(par_stream *stream, const par_gemm *g, cons
                                      void *workspace) {
     bool direct = g->beta == 0 && (uintptr_t)g->aux % PAR__GEMM_ALIGNED == 0;
     void *to = direct ? g->aux : (char *)workspace + PAR__GEMM_WORKSPACE;
-    const par_gemm add = {
-        .dtype = PAR_F32, .dtype_c = PAR_F32, .m = 1, .n = g->m, .c = g->aux, .ldc = g->m, .bias = to};
+    const par_gemm add = {.dtype = PAR_F32,
+                          .dtype_c = PAR_F32,
+                          .m = 1,
+                          .n = g->m,
+                          .c = g->aux,
+                          .ldc = g->m,
+                          .bias = to};
     PAR_TRY(par__gemm_point(p, to, NULL));
     PAR_TRY(multiply(stream, g, p, workspace));
     return direct ? PAR_OK : par__cuda_add_bias(stream, &add, g->beta);
@@ -96,7 +110,8 @@ static par_status run_gradient(par_stream *stream, const par_gemm *g, void *work
     if (g->m == 0) return PAR_OK;
     if (g->n > 0 && g->k > 0) {
         PAR_TRY(gradient_plan(g, &p));
-        if (p->key.epilogue == PAR_EPILOGUE_BIAS_GRADIENT) return run_fused_gradient(stream, g, p, workspace);
+        if (p->key.epilogue == PAR_EPILOGUE_BIAS_GRADIENT)
+            return run_fused_gradient(stream, g, p, workspace);
         PAR_TRY(multiply(stream, g, p, workspace));
     } else if (g->n > 0) {
         PAR_TRY(par__cuda_add_bias(stream, g, g->beta));
@@ -125,7 +140,7 @@ par_status par__cuda_gemm_init(const par_device_params *params, par_backend *bac
     par__gemm_open_plans(handle, params->tf32);
     par__gemm_open_choices(handle, params->tune, backend);
     column_sum = &backend->kernels[PAR_OP_COLUMN_SUM];
-    backend->kernels[PAR_OP_GEMM] =
-        (par_kernel){params->tf32 ? "gemm/cuda/cublaslt (fp32 as TF32)" : "gemm/cuda/cublaslt", prepare, run};
+    backend->kernels[PAR_OP_GEMM] = (par_kernel){
+        params->tf32 ? "gemm/cuda/cublaslt (fp32 as TF32)" : "gemm/cuda/cublaslt", prepare, run};
     return PAR_OK;
 }

@@ -1,4 +1,5 @@
-/* A bias where cuBLASLt has no epilogue for it: products in 16 bits with an fp32 result, and k = 0. */
+/* A bias where cuBLASLt has no epilogue for it: products in 16 bits with an fp32 result, and k =
+ * 0. */
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/gemm.h"
 
@@ -17,8 +18,8 @@ __global__ void add_bias(C *c, int64_t m, int64_t n, int64_t ldc, const T *bias,
 template <typename T, typename C>
 static par_status launch_into(par_stream *stream, const par_gemm *g, float beta) {
     int64_t blocks = par__blocks(g->m * g->n, THREADS);
-    PAR_LAUNCH((add_bias<T, C>), dim3((unsigned)(blocks < MAX_BLOCKS ? blocks : MAX_BLOCKS)), dim3(THREADS),
-               0, stream, (C *)g->c, g->m, g->n, g->ldc, (const T *)g->bias, beta);
+    PAR_LAUNCH((add_bias<T, C>), dim3((unsigned)(blocks < MAX_BLOCKS ? blocks : MAX_BLOCKS)),
+               dim3(THREADS), 0, stream, (C *)g->c, g->m, g->n, g->ldc, (const T *)g->bias, beta);
     return par__cuda_launched("add_bias");
 }
 

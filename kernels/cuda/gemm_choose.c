@@ -1,8 +1,8 @@
 /*
- * The choice among cuBLASLt's candidates for a plan. The first is taken, so that no choice depends on a
- * clock, unless par_device_params.tune asks to time them once; what was timed is told as text (par_backend's
- * choices: library, device, then a hash of the plan's key and the candidate's number), and a run that is
- * given that text chooses the same, which gives it the same bits.
+ * The choice among cuBLASLt's candidates for a plan. The first is taken, so that no choice depends
+ * on a clock, unless par_device_params.tune asks to time them once; what was timed is told as text
+ * (par_backend's choices: library, device, then a hash of the plan's key and the candidate's
+ * number), and a run that is given that text chooses the same, which gives it the same bits.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -37,7 +37,8 @@ static par_status note_choice(const par__gemm_key *k, int candidate) {
     size_t used = strlen(choices);
     if (used + ENTRY_NBYTES > sizeof choices)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "timed choices of products are above %zu bytes: run without timing them", sizeof choices);
+                 "timed choices of products are above %zu bytes: run without timing them",
+                 sizeof choices);
     snprintf(choices + used, sizeof choices - used, "%08x=%d;", hash(k), candidate);
     return PAR_OK;
 }
@@ -80,14 +81,15 @@ static par_status take_operands(const par__gemm_key *k, operands *o) {
 static par_status multiply(const par__gemm_plan *p, const cublasLtMatmulAlgo_t *algorithm,
                            const operands *o) {
     const float one = 1, zero = 0;
-    PAR__LT_TRY(cublasLtMatmul(handle, p->operation, &one, o->b, p->b, o->a, p->a, &zero, o->c, p->c, o->c,
-                               p->c, algorithm, o->workspace, PAR__GEMM_WORKSPACE, NULL));
+    PAR__LT_TRY(cublasLtMatmul(handle, p->operation, &one, o->b, p->b, o->a, p->a, &zero, o->c,
+                               p->c, o->c, p->c, algorithm, o->workspace, PAR__GEMM_WORKSPACE,
+                               NULL));
     return PAR_OK;
 }
 
 /* Seconds of one candidate: the fastest of a few runs, after one that is not counted. */
-static par_status time_one(const par__gemm_plan *p, const cublasLtMatmulAlgo_t *algorithm, const operands *o,
-                           double *best) {
+static par_status time_one(const par__gemm_plan *p, const cublasLtMatmulAlgo_t *algorithm,
+                           const operands *o, double *best) {
     *best = 1e30;
     for (int i = 0; i <= TIMED_RUNS; i++) {
         double begin = seconds();
@@ -99,8 +101,8 @@ static par_status time_one(const par__gemm_plan *p, const cublasLtMatmulAlgo_t *
     return PAR_OK;
 }
 
-static par_status time_all(const par__gemm_plan *p, const cublasLtMatmulHeuristicResult_t *candidates, int n,
-                           int *out) {
+static par_status time_all(const par__gemm_plan *p,
+                           const cublasLtMatmulHeuristicResult_t *candidates, int n, int *out) {
     operands o = {0};
     double least = 1e30, took;
     par_status st = take_operands(&p->key, &o);
@@ -116,8 +118,8 @@ static par_status time_all(const par__gemm_plan *p, const cublasLtMatmulHeuristi
     return st;
 }
 
-par_status par__gemm_choose(const par__gemm_plan *p, const cublasLtMatmulHeuristicResult_t *candidates, int n,
-                            int *out) {
+par_status par__gemm_choose(const par__gemm_plan *p,
+                            const cublasLtMatmulHeuristicResult_t *candidates, int n, int *out) {
     int before = chosen_before(&p->key);
     *out = before >= 0 && before < n ? before : 0;
     if (before >= 0 || !tunes) return PAR_OK;
@@ -139,8 +141,8 @@ static par_status take_text(const char *text) {
     PAR_REQUIRE(text);
     head(here, sizeof here);
     if (strlen(text) >= sizeof choices || strncmp(text, here, strlen(here)) != 0)
-        PAR_FAIL(PAR_ERR_OPTION, "products were timed with \"%.80s\", here is \"%s\": time them again", text,
-                 here);
+        PAR_FAIL(PAR_ERR_OPTION,
+                 "products were timed with \"%.80s\", here is \"%s\": time them again", text, here);
     memmove(choices, text, strlen(text) + 1);
     return par__gemm_choose_again();
 }

@@ -1,7 +1,8 @@
 /*
- * Plans of products: what cuBLASLt is told of a shape, its types, alignment and epilogue, and the algorithm
- * that was chosen for it. cuBLASLt stores by columns: our c [m,n] by rows is its cᵀ [n,m] by columns, so it
- * is asked for cᵀ = op(b)ᵀ · op(a)ᵀ, with our b as its first factor; nothing is copied or turned.
+ * Plans of products: what cuBLASLt is told of a shape, its types, alignment and epilogue, and the
+ * algorithm that was chosen for it. cuBLASLt stores by columns: our c [m,n] by rows is its cᵀ [n,m]
+ * by columns, so it is asked for cᵀ = op(b)ᵀ · op(a)ᵀ, with our b as its first factor; nothing is
+ * copied or turned.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,8 @@ int64_t par__gemm_nbytes(par_dtype dtype) {
 }
 
 static bool is_aligned(const void *p, int64_t ld, par_dtype dtype) {
-    return (uintptr_t)p % PAR__GEMM_ALIGNED == 0 && ld * par__gemm_nbytes(dtype) % PAR__GEMM_ALIGNED == 0;
+    return (uintptr_t)p % PAR__GEMM_ALIGNED == 0 &&
+           ld * par__gemm_nbytes(dtype) % PAR__GEMM_ALIGNED == 0;
 }
 
 /* GELU and its backward have a matrix beside c. */
@@ -74,34 +76,37 @@ static cublasLtEpilogue_t epilogue_of(const par__gemm_key *k) {
     return k->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
 }
 
-/* The types of what the epilogue reads or writes beside c; a bias and its gradient have the type of c. */
+/* The types of what the epilogue reads or writes beside c; a bias and its gradient have the type of
+ * c. */
 static par_status describe_epilogue(par__gemm_plan *p) {
     const par__gemm_key *k = &p->key;
     cudaDataType_t type_aux = type_of((par_dtype)k->dtype), type_gradient = CUDA_R_32F;
     if (k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT)
-        PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
+        PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation,
+                                                   CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
                                                    &type_gradient, sizeof type_gradient));
     if (!has_aux(k->epilogue)) return PAR_OK;
-    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &k->ldc,
-                                               sizeof k->ldc));
-    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE,
-                                               &type_aux, sizeof type_aux));
+    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD,
+                                               &k->ldc, sizeof k->ldc));
+    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(
+        p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, &type_aux, sizeof type_aux));
     return PAR_OK;
 }
 
 static par_status describe_operation(par__gemm_plan *p) {
     const par__gemm_key *k = &p->key;
-    cublasOperation_t first = k->tb ? CUBLAS_OP_T : CUBLAS_OP_N, second = k->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasOperation_t first = k->tb ? CUBLAS_OP_T : CUBLAS_OP_N,
+                      second = k->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasComputeType_t compute =
         k->dtype == PAR_F32 && tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasLtEpilogue_t epilogue = epilogue_of(k);
     PAR__LT_TRY(cublasLtMatmulDescCreate(&p->operation, compute, CUDA_R_32F));
-    PAR__LT_TRY(
-        cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
-    PAR__LT_TRY(
-        cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
-    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
-                                               sizeof epilogue));
+    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first,
+                                               sizeof first));
+    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second,
+                                               sizeof second));
+    PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE,
+                                               &epilogue, sizeof epilogue));
     return describe_epilogue(p);
 }
 
@@ -124,7 +129,8 @@ static par_status set_alignments(cublasLtMatmulPreference_t preference, const pa
     for (int i = 0; i < 4; i++) {
         uint32_t least = (uint32_t)par__gemm_nbytes((par_dtype)(i < 2 ? k->dtype : k->dtype_c));
         uint32_t nbytes = k->aligned ? PAR__GEMM_ALIGNED : least;
-        PAR__LT_TRY(cublasLtMatmulPreferenceSetAttribute(preference, which[i], &nbytes, sizeof nbytes));
+        PAR__LT_TRY(
+            cublasLtMatmulPreferenceSetAttribute(preference, which[i], &nbytes, sizeof nbytes));
     }
     return PAR_OK;
 }
@@ -147,8 +153,8 @@ static par_status choose(par__gemm_plan *p) {
         preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &nbytes, sizeof nbytes);
     if (status == CUBLAS_STATUS_SUCCESS) st = set_alignments(preference, k);
     if (status == CUBLAS_STATUS_SUCCESS && st == PAR_OK)
-        status = cublasLtMatmulAlgoGetHeuristic(handle, p->operation, p->b, p->a, p->c, p->c, preference,
-                                                MAX_CANDIDATES, candidates, &n);
+        status = cublasLtMatmulAlgoGetHeuristic(handle, p->operation, p->b, p->a, p->c, p->c,
+                                                preference, MAX_CANDIDATES, candidates, &n);
     cublasLtMatmulPreferenceDestroy(preference);
     PAR_TRY(st);
     p->refused = k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT && is_refusal(status, n);
@@ -156,8 +162,8 @@ static par_status choose(par__gemm_plan *p) {
     if (status != CUBLAS_STATUS_SUCCESS || n == 0)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "cuBLASLt has no algorithm for [%lld,%lld] = [%lld,%lld] x [%lld,%lld] in %s: %s",
-                 (long long)k->m, (long long)k->n, (long long)k->m, (long long)k->k, (long long)k->k,
-                 (long long)k->n,
+                 (long long)k->m, (long long)k->n, (long long)k->m, (long long)k->k,
+                 (long long)k->k, (long long)k->n,
                  k->dtype == PAR_F32    ? "fp32"
                  : k->dtype == PAR_BF16 ? "bf16"
                                         : "fp16",
@@ -195,11 +201,11 @@ par_status par__gemm_plan_get(const par__gemm_key *k, par__gemm_plan **out) {
 
 par_status par__gemm_point(const par__gemm_plan *p, const void *bias, const void *aux) {
     if (p->key.bias || p->key.epilogue == PAR_EPILOGUE_BIAS_GRADIENT)
-        PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
-                                                   sizeof bias));
+        PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                   &bias, sizeof bias));
     if (has_aux(p->key.epilogue))
-        PAR__LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER,
-                                                   &aux, sizeof aux));
+        PAR__LT_TRY(cublasLtMatmulDescSetAttribute(
+            p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux, sizeof aux));
     return PAR_OK;
 }
 

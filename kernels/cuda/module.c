@@ -1,6 +1,6 @@
 /*
- * The module's one exported symbol, and the few functions of libpar that its sources use, over the table of
- * host services.
+ * The module's one exported symbol, and the few functions of libpar that its sources use, over the
+ * table of host services.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -68,10 +68,12 @@ static int numa_node(const char *bus_id) {
 static const char *describe(void) {
     static char text[512];
     const par__cuda_device *d = par__cuda_device_get();
-    snprintf(text, sizeof text,
-             "GPU %d: %s, %s, NUMA node %d, %.1f GiB, sm_%d%d, driver for CUDA %d.%d, runtime %d.%d",
-             d->device, d->name, d->bus_id, numa_node(d->bus_id), (double)d->nbytes / (1 << 30), d->major,
-             d->minor, d->driver / 1000, d->driver % 1000 / 10, d->runtime / 1000, d->runtime % 1000 / 10);
+    snprintf(
+        text, sizeof text,
+        "GPU %d: %s, %s, NUMA node %d, %.1f GiB, sm_%d%d, driver for CUDA %d.%d, runtime %d.%d",
+        d->device, d->name, d->bus_id, numa_node(d->bus_id), (double)d->nbytes / (1 << 30),
+        d->major, d->minor, d->driver / 1000, d->driver % 1000 / 10, d->runtime / 1000,
+        d->runtime % 1000 / 10);
     return text;
 }
 
@@ -82,7 +84,8 @@ par_status par_cuda_open(const par__module_host *services, const par_device_para
     host = *services;
     if (host.version != PAR__MODULE_VERSION)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "device cuda: the module is of version %d, libpar of version %d: build both from the same "
+                 "device cuda: the module is of version %d, libpar of version %d: build both from "
+                 "the same "
                  "sources",
                  PAR__MODULE_VERSION, host.version);
     memset(out, 0, sizeof *out);

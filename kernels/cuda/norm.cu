@@ -1,23 +1,24 @@
 /*
- * LayerNorm (Ba et al. 2016) and RMSNorm (Zhang and Sennrich 2019), par_norm in par/kernels.h; the formulas
- * of the backward stand in kernels/ref/norm.c. A block has a row at a time; a thread keeps its first HELD
- * chunks of the row in registers, so that rows up to HELD · 256 chunks (8192 of 16 bits, 4096 of fp32) are
- * read once.
+ * LayerNorm (Ba et al. 2016) and RMSNorm (Zhang and Sennrich 2019), par_norm in par/kernels.h; the
+ * formulas of the backward stand in kernels/ref/norm.c. A block has a row at a time; a thread keeps
+ * its first HELD chunks of the row in registers, so that rows up to HELD · 256 chunks (8192 of 16
+ * bits, 4096 of fp32) are read once.
  *
- * The residual addition before a forward is made on the chunks as they are read: its sum is rounded to T, as
- * a kernel of its own would store it, stored, and normalized.
+ * The residual addition before a forward is made on the chunks as they are read: its sum is rounded
+ * to T, as a kernel of its own would store it, stored, and normalized.
  *
- * Backward makes dx, dw and db in one pass: a block adds what its rows give to dw and db in registers, and
- * writes it to its row of the workspace [blocks, 2, n]; a second kernel adds these in order. The number of
- * blocks depends on the shape alone, so that the bits repeat on every device.
+ * Backward makes dx, dw and db in one pass: a block adds what its rows give to dw and db in
+ * registers, and writes it to its row of the workspace [blocks, 2, n]; a second kernel adds these
+ * in order. The number of blocks depends on the shape alone, so that the bits repeat on every
+ * device.
  */
 #include "kernels/cuda/columns.cuh"
 #include "kernels/cuda/dropout.cuh"
 
 enum { HELD = 4, MOST_THREADS = 256, BACKWARD_THREADS = 32768 };
 
-/* f(k, j) for this thread's chunks of a row, chunk k = 0 .. HELD-1 at column j, then k = HELD for all
- * others. */
+/* f(k, j) for this thread's chunks of a row, chunk k = 0 .. HELD-1 at column j, then k = HELD for
+ * all others. */
 template <int W, typename F> __device__ static inline void visit(int64_t n, F f) {
 #pragma unroll
     for (int k = 0; k < HELD; k++) {
@@ -31,8 +32,8 @@ template <int W, typename F> __device__ static inline void visit(int64_t n, F f)
 
 /* What elements [j, j + W) of row i of the sum are, in the type that they are stored in. */
 template <typename T, int W>
-__device__ static inline par__chunk<W> added(const par_residual &r, const par__dropout &d, int64_t i,
-                                             int64_t j) {
+__device__ static inline par__chunk<W> added(const par_residual &r, const par__dropout &d,
+                                             int64_t i, int64_t j) {
     int64_t at = i * r.n + j;
     par__chunk<W> v = par__get<W>((const T *)r.x + at), bias = {}, residual = {};
     if (r.bias) bias = par__get<W>((const T *)r.bias + j);
@@ -51,7 +52,8 @@ __device__ static inline par__chunk<W> added(const par_residual &r, const par__d
 
 /* ADDED: x is r.y, made here. */
 template <typename T, int W, bool CENTRED, bool ADDED>
-__global__ void __launch_bounds__(MOST_THREADS, 2) norm_forward(par_norm a, par_residual r, par__dropout d) {
+__global__ void __launch_bounds__(MOST_THREADS, 2)
+    norm_forward(par_norm a, par_residual r, par__dropout d) {
     __shared__ float shared[32];
     if (ADDED) par__dropout_begin(d);
     for (int64_t i = blockIdx.x; i < a.m; i += gridDim.x) {
@@ -93,10 +95,12 @@ __global__ void __launch_bounds__(MOST_THREADS, 2) norm_forward(par_norm a, par_
     }
 }
 
-/* What a block adds to dw and db: chunks below HELD in registers, others in its row of the workspace. */
+/* What a block adds to dw and db: chunks below HELD in registers, others in its row of the
+ * workspace. */
 template <int W> struct sums { par__chunk<W> dw[HELD], db[HELD]; };
 
-template <int W> __device__ static inline void add_far(float *partial, bool first, const par__chunk<W> &v) {
+template <int W>
+__device__ static inline void add_far(float *partial, bool first, const par__chunk<W> &v) {
     par__chunk<W> old = {};
     if (!first) old = par__get<W>(partial);
 #pragma unroll
@@ -104,7 +108,8 @@ template <int W> __device__ static inline void add_far(float *partial, bool firs
     par__put<W>(partial, old);
 }
 
-/* partial [gridDim.x, 2, n], or NULL. dx may be dy or add: a thread reads an element before it writes it. */
+/* partial [gridDim.x, 2, n], or NULL. dx may be dy or add: a thread reads an element before it
+ * writes it. */
 template <typename T, int W, bool CENTRED>
 __global__ void __launch_bounds__(MOST_THREADS) norm_backward(par_norm a, float *partial) {
     __shared__ float shared[32];
@@ -116,7 +121,8 @@ __global__ void __launch_bounds__(MOST_THREADS) norm_backward(par_norm a, float 
         float mean = CENTRED ? a.mean[i] : 0, rstd = a.rstd[i], sum_g = 0, sum_gx = 0;
         par__chunk<W> held_x[HELD] = {}, held_dy[HELD] = {};
         visit<W>(a.n, [&](int k, int64_t j) {
-            par__chunk<W> xhat = par__get<W>(x + j), d = par__get<W>(dy + j), v = par__get<W>(w + j), t;
+            par__chunk<W> xhat = par__get<W>(x + j), d = par__get<W>(dy + j),
+                          v = par__get<W>(w + j), t;
 #pragma unroll
             for (int e = 0; e < W; e++) {
                 xhat.x[e] = (xhat.x[e] - mean) * rstd;
@@ -195,7 +201,8 @@ static par_status forward_width(par_stream *stream, const par_norm *a, bool cent
 }
 
 /* Rows that cannot be read in packs are added by the kernel that can. */
-template <typename T> static par_status forward(par_stream *stream, const par_norm *a, bool centred) {
+template <typename T>
+static par_status forward(par_stream *stream, const par_norm *a, bool centred) {
     enum { W = 16 / sizeof(T) };
     const par_residual *r = a->residual;
     if (a->m == 0) return PAR_OK;
@@ -206,14 +213,16 @@ template <typename T> static par_status forward(par_stream *stream, const par_no
     return PAR_DISPATCH_WIDTH(T, packed, forward_width, stream, a, centred);
 }
 
-/* Of the narrowest rows that one block has; the workspace has room for it whatever the alignment. */
+/* Of the narrowest rows that one block has; the workspace has room for it whatever the
+ * alignment. */
 static int64_t backward_blocks(const par_norm *a, int width) {
     int64_t blocks = BACKWARD_THREADS / row_threads(a->n, width);
     return a->m < blocks ? a->m : blocks;
 }
 
 template <typename T, int W>
-static par_status backward_width(par_stream *stream, const par_norm *a, bool centred, float *partial) {
+static par_status backward_width(par_stream *stream, const par_norm *a, bool centred,
+                                 float *partial) {
     int64_t blocks = backward_blocks(a, W);
     dim3 grid((unsigned)blocks), block(row_threads(a->n, W));
     if (a->m > 0) {
@@ -224,16 +233,18 @@ static par_status backward_width(par_stream *stream, const par_norm *a, bool cen
         PAR_TRY(par__cuda_launched("norm_backward"));
     }
     if (!a->dw) return PAR_OK;
-    PAR_TRY(par__columns_launch(stream, (const float *)partial, blocks, a->n, 2 * a->n, 1, a->dw, a->beta));
+    PAR_TRY(par__columns_launch(stream, (const float *)partial, blocks, a->n, 2 * a->n, 1, a->dw,
+                                a->beta));
     if (!centred) return PAR_OK;
-    return par__columns_launch(stream, (const float *)partial + a->n, blocks, a->n, 2 * a->n, 1, a->db,
-                               a->beta);
+    return par__columns_launch(stream, (const float *)partial + a->n, blocks, a->n, 2 * a->n, 1,
+                               a->db, a->beta);
 }
 
 template <typename T>
 static par_status backward(par_stream *stream, const par_norm *a, bool centred, float *workspace) {
     bool packed = packable<T>(a->n, a->x, a->dy, a->dx, a->w, a->add);
-    return PAR_DISPATCH_WIDTH(T, packed, backward_width, stream, a, centred, a->dw ? workspace : NULL);
+    return PAR_DISPATCH_WIDTH(T, packed, backward_width, stream, a, centred,
+                              a->dw ? workspace : NULL);
 }
 
 static par_status forward_prepare(const void *args, size_t *workspace_nbytes) {
@@ -276,7 +287,8 @@ static par_status rmsnorm_backward(par_stream *stream, const void *args, void *w
 extern "C" void par__cuda_norm_init(par_backend *backend) {
     par_kernel *k = backend->kernels;
     k[PAR_OP_LAYERNORM] = {"layernorm/cuda/own", forward_prepare, layernorm};
-    k[PAR_OP_LAYERNORM_BACKWARD] = {"layernorm_backward/cuda/own", backward_prepare, layernorm_backward};
+    k[PAR_OP_LAYERNORM_BACKWARD] = {"layernorm_backward/cuda/own", backward_prepare,
+                                    layernorm_backward};
     k[PAR_OP_RMSNORM] = {"rmsnorm/cuda/own", forward_prepare, rmsnorm};
     k[PAR_OP_RMSNORM_BACKWARD] = {"rmsnorm_backward/cuda/own", backward_prepare, rmsnorm_backward};
 }

@@ -1,14 +1,15 @@
 /*
- * Residual connection with bias and dropout, par_residual in par/kernels.h. A thread has one or two groups of
- * 4 elements, the number that one Philox call gives words for; where rows are not aligned it reads them one
- * by one.
+ * Residual connection with bias and dropout, par_residual in par/kernels.h. A thread has one or two
+ * groups of 4 elements, the number that one Philox call gives words for; where rows are not aligned
+ * it reads them one by one.
  */
 #include "kernels/cuda/dropout.cuh"
 
 enum { THREADS = 256, GROUP = PAR__DROPOUT_GROUP };
 
 /* W elements in fp32 from p: whole and aligned if PACKED, else the first `count` of them. */
-template <int W, bool PACKED, typename T> __device__ static inline par__chunk<W> read(const T *p, int count) {
+template <int W, bool PACKED, typename T>
+__device__ static inline par__chunk<W> read(const T *p, int count) {
     if constexpr (PACKED) {
         return par__get<W>(p);
     } else {
@@ -30,7 +31,8 @@ __device__ static inline void write(T *p, int count, const par__chunk<W> &in) {
     }
 }
 
-/* Grid: columns, rows. y may be x or residual: a thread reads its elements before it writes them. */
+/* Grid: columns, rows. y may be x or residual: a thread reads its elements before it writes
+ * them. */
 template <typename T, int W, bool PACKED>
 __global__ void __launch_bounds__(THREADS) residual_rows(par_residual a, par__dropout d) {
     int64_t j = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * W;

@@ -1,6 +1,6 @@
 /*
- * Rotary position embedding in place (Su et al. 2021), par_rope in par/kernels.h: a block has a row at a
- * time, a thread W channel pairs of a head.
+ * Rotary position embedding in place (Su et al. 2021), par_rope in par/kernels.h: a block has a row
+ * at a time, a thread W channel pairs of a head.
  */
 #include "kernels/cuda/device.cuh"
 
@@ -31,7 +31,8 @@ template <typename T, int W> __global__ void __launch_bounds__(256) rope_rows(pa
 
 template <typename T, int W> static par_status rope_width(par_stream *stream, const par_rope *a) {
     int64_t chunks = a->heads * (a->head_size / 2) / W;
-    PAR_LAUNCH((rope_rows<T, W>), dim3(par__grid(a->m)), dim3(par__threads(chunks, 256)), 0, stream, *a);
+    PAR_LAUNCH((rope_rows<T, W>), dim3(par__grid(a->m)), dim3(par__threads(chunks, 256)), 0, stream,
+               *a);
     return par__cuda_launched("rope");
 }
 

@@ -1,12 +1,13 @@
 /*
- * The optimizer's work over flat ranges, par_update, par_norm2 and par_cast in par/kernels.h: each array is
- * read and written once. What a step's vote decided is read from par_step: factors are made of it in double,
- * once a block. norm2 sums squares in double, in a number of blocks that depends on n alone, so that the bits
- * repeat on every device.
+ * The optimizer's work over flat ranges, par_update, par_norm2 and par_cast in par/kernels.h: each
+ * array is read and written once. What a step's vote decided is read from par_step: factors are
+ * made of it in double, once a block. norm2 sums squares in double, in a number of blocks that
+ * depends on n alone, so that the bits repeat on every device.
  */
 #include "kernels/cuda/device.cuh"
 
-/* RESIDENT blocks a multiprocessor are enough to keep its memory busy, and leave 64 registers a thread. */
+/* RESIDENT blocks a multiprocessor are enough to keep its memory busy, and leave 64 registers a
+ * thread. */
 enum { THREADS = 256, RESIDENT = 4, NORM2_BLOCKS = 512, NORM2_PER_BLOCK = 16384 };
 
 /* The elementwise operations' factors, in fp32. */
@@ -29,7 +30,8 @@ __device__ static inline adamw_factors adamw_prepare(const par_update &a) {
     return f;
 }
 
-template <typename T, int W> __global__ void __launch_bounds__(THREADS, RESIDENT) adamw_flat(par_update a) {
+template <typename T, int W>
+__global__ void __launch_bounds__(THREADS, RESIDENT) adamw_flat(par_update a) {
     __shared__ adamw_factors shared; /* one thread divides: doubles are slow on some devices */
     if (a.step->skip) return;
     if (threadIdx.x == 0) shared = adamw_prepare(a);
@@ -55,7 +57,8 @@ template <typename T, int W> __global__ void __launch_bounds__(THREADS, RESIDENT
 }
 
 /* At t = 1 the old momentum is not read. */
-template <typename T, int W> __global__ void __launch_bounds__(THREADS, RESIDENT) sgd_flat(par_update a) {
+template <typename T, int W>
+__global__ void __launch_bounds__(THREADS, RESIDENT) sgd_flat(par_update a) {
     if (a.step->skip) return;
     const float momentum = (float)a.b1, lr = a.step->lr, grad_scale = a.step->grad_scale;
     const bool first = a.step->t == 1;
@@ -98,7 +101,8 @@ __global__ void __launch_bounds__(THREADS, RESIDENT)
     partial[2 * blockIdx.x + 1] = bad;
 }
 
-__global__ void __launch_bounds__(NORM2_BLOCKS) norm2_sums(const double *partial, int n, double *out) {
+__global__ void __launch_bounds__(NORM2_BLOCKS)
+    norm2_sums(const double *partial, int n, double *out) {
     __shared__ double shared[32];
     int i = threadIdx.x;
     double sum = par__block_sum(i < n ? partial[2 * i] : 0.0, shared);
@@ -110,7 +114,8 @@ __global__ void __launch_bounds__(NORM2_BLOCKS) norm2_sums(const double *partial
 
 /* y may be x */
 template <typename X, typename Y, int W>
-__global__ void __launch_bounds__(THREADS, RESIDENT) cast_flat(int64_t n, const X *x, Y *y, float scale) {
+__global__ void __launch_bounds__(THREADS, RESIDENT)
+    cast_flat(int64_t n, const X *x, Y *y, float scale) {
     par__flat<W>(n, [&](auto width, int64_t i) {
         constexpr int N = decltype(width)::value;
         par__chunk<N> v = par__get<N>(x + i);
@@ -130,7 +135,8 @@ static bool update_packed(const par_update *a) {
            par__packable<float>(a->weights, 0);
 }
 
-template <typename T, int W> static par_status adamw_width(par_stream *stream, const par_update *a) {
+template <typename T, int W>
+static par_status adamw_width(par_stream *stream, const par_update *a) {
     PAR_LAUNCH((adamw_flat<T, W>), flat_grid(a->n, W), dim3(THREADS), 0, stream, *a);
     return par__cuda_launched("adamw");
 }
@@ -150,15 +156,16 @@ template <typename T> static par_status sgd(par_stream *stream, const par_update
     return PAR_DISPATCH_WIDTH(T, update_packed(a), sgd_width, stream, a);
 }
 
-template <typename X, typename Y> static par_status cast_types(par_stream *stream, const par_cast *a) {
+template <typename X, typename Y>
+static par_status cast_types(par_stream *stream, const par_cast *a) {
     enum { W = sizeof(X) == 4 && sizeof(Y) == 4 ? 4 : 8 };
     const X *x = (const X *)a->x;
     if (par__packable<X>(a->x, 0) && par__packable<Y>(a->y, 0))
-        PAR_LAUNCH((cast_flat<X, Y, W>), flat_grid(a->n, W), dim3(THREADS), 0, stream, a->n, x, (Y *)a->y,
-                   a->scale);
+        PAR_LAUNCH((cast_flat<X, Y, W>), flat_grid(a->n, W), dim3(THREADS), 0, stream, a->n, x,
+                   (Y *)a->y, a->scale);
     else
-        PAR_LAUNCH((cast_flat<X, Y, 1>), flat_grid(a->n, 1), dim3(THREADS), 0, stream, a->n, x, (Y *)a->y,
-                   a->scale);
+        PAR_LAUNCH((cast_flat<X, Y, 1>), flat_grid(a->n, 1), dim3(THREADS), 0, stream, a->n, x,
+                   (Y *)a->y, a->scale);
     return par__cuda_launched("cast");
 }
 
@@ -203,10 +210,13 @@ static par_status run_norm2(par_stream *stream, const void *args, void *workspac
     int blocks = norm2_grid(a);
     if (a->n == 0) return PAR_OK;
     if (par__packable<float>(a->x, 0))
-        PAR_LAUNCH((norm2_blocks<4>), dim3((unsigned)blocks), dim3(THREADS), 0, stream, a->n, a->x, partial);
+        PAR_LAUNCH((norm2_blocks<4>), dim3((unsigned)blocks), dim3(THREADS), 0, stream, a->n, a->x,
+                   partial);
     else
-        PAR_LAUNCH((norm2_blocks<1>), dim3((unsigned)blocks), dim3(THREADS), 0, stream, a->n, a->x, partial);
-    PAR_LAUNCH((norm2_sums), dim3(1), dim3(NORM2_BLOCKS), 0, stream, (const double *)partial, blocks, a->out);
+        PAR_LAUNCH((norm2_blocks<1>), dim3((unsigned)blocks), dim3(THREADS), 0, stream, a->n, a->x,
+                   partial);
+    PAR_LAUNCH((norm2_sums), dim3(1), dim3(NORM2_BLOCKS), 0, stream, (const double *)partial,
+               blocks, a->out);
     return par__cuda_launched("norm2");
 }
 

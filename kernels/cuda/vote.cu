@@ -1,7 +1,8 @@
 /*
- * A rank's ballot and the decision of a vote, par_tally and par_vote_call in par/kernels.h, by the rules of
- * kernels/vote.h. Sums are in order, by one thread of a block, so that the bits are the host's; the others
- * bring what it adds to shared memory, a tile at a time, where it waits for an addition and not for a load.
+ * A rank's ballot and the decision of a vote, par_tally and par_vote_call in par/kernels.h, by the
+ * rules of kernels/vote.h. Sums are in order, by one thread of a block, so that the bits are the
+ * host's; the others bring what it adds to shared memory, a tile at a time, where it waits for an
+ * addition and not for a load.
  */
 #include "kernels/cuda/device.cuh"
 #include "kernels/vote.h"

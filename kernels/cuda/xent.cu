@@ -1,7 +1,8 @@
 /*
- * Softmax cross-entropy over a split vocabulary, par_xent in par/kernels.h. Stats read the logits once: each
- * thread keeps a running maximum and the sum of exponentials below it (Milakov and Gimelshein 2018, "Online
- * normalizer calculation for softmax"). The loss is small and in double, in two passes of fixed order.
+ * Softmax cross-entropy over a split vocabulary, par_xent in par/kernels.h. Stats read the logits
+ * once: each thread keeps a running maximum and the sum of exponentials below it (Milakov and
+ * Gimelshein 2018, "Online normalizer calculation for softmax"). The loss is small and in double,
+ * in two passes of fixed order.
  */
 #include "kernels/cuda/device.cuh"
 
@@ -22,12 +23,14 @@ template <int W> __device__ static inline void add(running &r, const par__chunk<
     r.max = max;
 }
 
-template <typename T, int W> __global__ void __launch_bounds__(MOST_THREADS) xent_stats(par_xent a) {
+template <typename T, int W>
+__global__ void __launch_bounds__(MOST_THREADS) xent_stats(par_xent a) {
     __shared__ float shared[32];
     for (int64_t i = blockIdx.x; i < a.m; i += gridDim.x) {
         const T *x = (const T *)a.logits + i * a.ldx;
         running r = {-INFINITY, 0};
-        for (int64_t j = threadIdx.x; j < a.valid / W; j += blockDim.x) add(r, par__get<W>(x + j * W));
+        for (int64_t j = threadIdx.x; j < a.valid / W; j += blockDim.x)
+            add(r, par__get<W>(x + j * W));
         if (W > 1)
             for (int64_t j = a.valid / W * W + threadIdx.x; j < a.valid; j += blockDim.x)
                 add(r, par__get<1>(x + j));
@@ -76,7 +79,8 @@ __global__ void __launch_bounds__(LOSS_THREADS) xent_loss(par_xent a, double *pa
     partial[2 * blockIdx.x + 1] = rows;
 }
 
-__global__ void __launch_bounds__(LOSS_BLOCKS) xent_sums(const double *partial, int n, float *sums) {
+__global__ void __launch_bounds__(LOSS_BLOCKS)
+    xent_sums(const double *partial, int n, float *sums) {
     __shared__ double shared[32];
     int i = threadIdx.x;
     double loss = par__block_sum(i < n ? partial[2 * i] : 0.0, shared);
@@ -86,8 +90,8 @@ __global__ void __launch_bounds__(LOSS_BLOCKS) xent_sums(const double *partial, 
     sums[1] = (float)rows;
 }
 
-/* The gradient of W logits from column j on; target is below 0 in ignored rows, valid then 0. What stands
- * behind the valid columns may be NaN. */
+/* The gradient of W logits from column j on; target is below 0 in ignored rows, valid then 0. What
+ * stands behind the valid columns may be NaN. */
 template <typename T, int W>
 __device__ static inline void gradient(T *x, int64_t j, int64_t valid, int64_t target, float lse,
                                        float seed) {
@@ -101,7 +105,8 @@ __device__ static inline void gradient(T *x, int64_t j, int64_t valid, int64_t t
     par__put<W>(x + j, v);
 }
 
-template <typename T, int W> __global__ void __launch_bounds__(MOST_THREADS) xent_backward(par_xent a) {
+template <typename T, int W>
+__global__ void __launch_bounds__(MOST_THREADS) xent_backward(par_xent a) {
     float seed = *a.seed;
     for (int64_t i = blockIdx.x; i < a.m; i += gridDim.x) {
         T *x = (T *)a.logits + i * a.ldx;
@@ -120,7 +125,8 @@ static unsigned row_threads(int64_t n, int width) {
 }
 
 template <typename T, int W> static par_status stats_width(par_stream *stream, const par_xent *a) {
-    PAR_LAUNCH((xent_stats<T, W>), dim3(par__grid(a->m)), dim3(row_threads(a->valid, W)), 0, stream, *a);
+    PAR_LAUNCH((xent_stats<T, W>), dim3(par__grid(a->m)), dim3(row_threads(a->valid, W)), 0, stream,
+               *a);
     return par__cuda_launched("xent_stats");
 }
 
@@ -129,8 +135,10 @@ template <typename T> static par_status stats(par_stream *stream, const par_xent
     return PAR_DISPATCH_WIDTH(T, par__packable<T>(a->logits, a->ldx), stats_width, stream, a);
 }
 
-template <typename T, int W> static par_status backward_width(par_stream *stream, const par_xent *a) {
-    PAR_LAUNCH((xent_backward<T, W>), dim3(par__grid(a->m)), dim3(row_threads(a->n, W)), 0, stream, *a);
+template <typename T, int W>
+static par_status backward_width(par_stream *stream, const par_xent *a) {
+    PAR_LAUNCH((xent_backward<T, W>), dim3(par__grid(a->m)), dim3(row_threads(a->n, W)), 0, stream,
+               *a);
     return par__cuda_launched("xent_backward");
 }
 
@@ -165,9 +173,10 @@ static par_status run_stats(par_stream *stream, const void *args, void *workspac
 static par_status run_loss(par_stream *stream, const void *args, void *workspace) {
     const par_xent *a = (const par_xent *)args;
     int blocks = loss_blocks(a);
-    PAR_LAUNCH((xent_loss), dim3((unsigned)blocks), dim3(LOSS_THREADS), 0, stream, *a, (double *)workspace);
-    PAR_LAUNCH((xent_sums), dim3(1), dim3(LOSS_BLOCKS), 0, stream, (const double *)workspace, blocks,
-               a->sums);
+    PAR_LAUNCH((xent_loss), dim3((unsigned)blocks), dim3(LOSS_THREADS), 0, stream, *a,
+               (double *)workspace);
+    PAR_LAUNCH((xent_sums), dim3(1), dim3(LOSS_BLOCKS), 0, stream, (const double *)workspace,
+               blocks, a->sums);
     return par__cuda_launched("xent_loss");
 }
 

@@ -1,12 +1,15 @@
 /*
- * Causal softmax attention with grouped queries, one query at a time: par_attention in par/kernels.h.
+ * Causal softmax attention with grouped queries, one query at a time: par_attention in
+ * par/kernels.h.
  *
- * With s_ij = scale · q_i · k_j for keys j <= i, lse_i = log sum_j exp(s_ij), p_ij = exp(s_ij - lse_i), and
- * z_ij the dropout's factor (0 or 1 / (1 - p)): o_i   = sum_j p_ij z_ij v_j dv_j  = sum_i p_ij z_ij dO_i
- *     ds_ij = p_ij (z_ij dO_i · v_j - delta_i),  delta_i = dO_i · o_i = sum_j p_ij z_ij dO_i · v_j
- *     dq_i  = scale · sum_j ds_ij k_j,  dk_j = scale · sum_i ds_ij q_i
- * dk and dv of a KV head sum over the H / K query heads that read it. (Dao et al. 2022, arXiv 2205.14135,
- * appendix B.)
+ * With s_ij = scale · q_i · k_j for keys j <= i, lse_i = log sum_j exp(s_ij),
+ * p_ij = exp(s_ij - lse_i), and z_ij the dropout's factor (0 or 1 / (1 - p)):
+ *   o_i   = sum_j p_ij z_ij v_j
+ *   dv_j  = sum_i p_ij z_ij dO_i
+ *   ds_ij = p_ij (z_ij dO_i · v_j - delta_i),  delta_i = dO_i · o_i = sum_j p_ij z_ij dO_i · v_j
+ *   dq_i  = scale · sum_j ds_ij k_j,  dk_j = scale · sum_i ds_ij q_i
+ * dk and dv of a KV head sum over the H / K query heads that read it (Dao et al. 2022, arXiv
+ * 2205.14135, appendix B).
  */
 #include <math.h>
 
@@ -27,9 +30,11 @@ static place key_of(const par_attention *a, place x, int64_t t) {
     return (place){x.b, x.h / (a->H / a->K), t};
 }
 
-static double dot(const par_attention *a, const void *x, int64_t at_x, const void *y, int64_t at_y) {
+static double dot(const par_attention *a, const void *x, int64_t at_x, const void *y,
+                  int64_t at_y) {
     double sum = 0;
-    for (int64_t d = 0; d < a->D; d++) sum += load(x, a->dtype, at_x + d) * load(y, a->dtype, at_y + d);
+    for (int64_t d = 0; d < a->D; d++)
+        sum += load(x, a->dtype, at_x + d) * load(y, a->dtype, at_y + d);
     return sum;
 }
 
@@ -100,7 +105,8 @@ static void backward_query(const par_attention *a, place query, double *dq) {
         for (int64_t d = 0; d < a->D; d++)
             dq[d] += a->scale * ds * load(a->k, a->dtype, at_token(a, key, a->ldk) + d);
     }
-    for (int64_t d = 0; d < a->D; d++) store(a->dq, a->dtype, at_token(a, query, a->lddq) + d, dq[d]);
+    for (int64_t d = 0; d < a->D; d++)
+        store(a->dq, a->dtype, at_token(a, query, a->lddq) + d, dq[d]);
 }
 
 static void backward_key(const par_attention *a, place key, double *dk, double *dv) {

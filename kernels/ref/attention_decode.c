@@ -1,7 +1,7 @@
 /*
- * Attention of one query a sequence over a cache of keys and values: par_attention_decode in par/kernels.h.
- * With s_j = scale · q · k_j for the n cached tokens j and lse = log sum_j exp(s_j), o = sum_j exp(s_j - lse)
- * v_j: the last query of par_attention, in the same order of operations.
+ * Attention of one query a sequence over a cache of keys and values: par_attention_decode in
+ * par/kernels.h. With s_j = scale · q · k_j for the n cached tokens j and lse = log sum_j exp(s_j),
+ * o = sum_j exp(s_j - lse) v_j: the last query of par_attention, in the same order of operations.
  */
 #include <math.h>
 
@@ -15,7 +15,8 @@ static int64_t at_token(const par_attention_decode *a, int64_t b, int64_t h, int
 static double score(const par_attention_decode *a, int64_t b, int64_t h, int64_t t) {
     int64_t q = b * a->ldq + h * a->D, k = at_token(a, b, h, t);
     double sum = 0;
-    for (int64_t d = 0; d < a->D; d++) sum += load(a->q, a->dtype, q + d) * load(a->k, a->dtype, k + d);
+    for (int64_t d = 0; d < a->D; d++)
+        sum += load(a->q, a->dtype, q + d) * load(a->k, a->dtype, k + d);
     return a->scale * sum;
 }
 

@@ -1,6 +1,6 @@
 /*
- * Matrix product c = op(a) · op(b) + bias + beta · c, and the column sum that is the gradient of a bias.
- * Specification: par_gemm and par_column_sum in par/kernels.h.
+ * Matrix product c = op(a) · op(b) + bias + beta · c, and the column sum that is the gradient of a
+ * bias. Specification: par_gemm and par_column_sum in par/kernels.h.
  */
 #include "kernels/ref/ref.h"
 

@@ -1,5 +1,6 @@
 /*
- * LayerNorm (Ba et al. 2016, arXiv 1607.06450) and RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467).
+ * LayerNorm (Ba et al. 2016, arXiv 1607.06450) and RMSNorm (Zhang and Sennrich 2019, arXiv
+ * 1910.07467).
  *
  * With xhat = (x - mean) · rstd and g = dy · w, the backward of a row is
  *     LayerNorm  dx = rstd · (g - mean(g) - xhat · mean(g · xhat))
@@ -14,7 +15,8 @@
 static void forward_row(const par_norm *a, int64_t i, bool layernorm) {
     double mean = 0, variance = 0;
     if (layernorm)
-        for (int64_t j = 0; j < a->n; j++) mean += load(a->x, a->dtype, i * a->n + j) / (double)a->n;
+        for (int64_t j = 0; j < a->n; j++)
+            mean += load(a->x, a->dtype, i * a->n + j) / (double)a->n;
     for (int64_t j = 0; j < a->n; j++) {
         double centred = load(a->x, a->dtype, i * a->n + j) - mean;
         variance += centred * centred / (double)a->n;
@@ -38,8 +40,8 @@ static double xhat_at(const par_norm *a, int64_t i, int64_t j, bool layernorm) {
     return (load(a->x, a->dtype, i * a->n + j) - (layernorm ? (double)a->mean[i] : 0)) * a->rstd[i];
 }
 
-/* dx may be dy or add: element j is read before it is written, and the means are finished before the first
- * write. */
+/* dx may be dy or add: element j is read before it is written, and the means are finished before
+ * the first write. */
 static void backward_dx(const par_norm *a, int64_t i, bool layernorm) {
     double mean_g = 0, mean_gx = 0;
     for (int64_t j = 0; j < a->n; j++) {
@@ -51,7 +53,8 @@ static void backward_dx(const par_norm *a, int64_t i, bool layernorm) {
         int64_t at = i * a->n + j;
         double g = load(a->dy, a->dtype, at) * load(a->w, a->dtype, j);
         double add = a->add ? load(a->add, a->dtype, at) : 0;
-        store(a->dx, a->dtype, at, (g - mean_g - xhat_at(a, i, j, layernorm) * mean_gx) * a->rstd[i] + add);
+        store(a->dx, a->dtype, at,
+              (g - mean_g - xhat_at(a, i, j, layernorm) * mean_gx) * a->rstd[i] + add);
     }
 }
 

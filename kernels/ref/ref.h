@@ -1,9 +1,10 @@
 /*
- * The reference backend: every operation of par/kernels.h in plain loops, in double, one rounding at each
- * store. It is the specification that runs, read first and never tuned; other versions are tested against it.
+ * The reference backend: every operation of par/kernels.h in plain loops, in double, one rounding
+ * at each store. It is the specification that runs, read first and never tuned; other versions are
+ * tested against it.
  *
- * A store rounds double to fp32, and a 16-bit type from there: what a version gets that computes in fp32 and
- * rounds once.
+ * A store rounds double to fp32, and a 16-bit type from there: what a version gets that computes in
+ * fp32 and rounds once.
  */
 #ifndef PAR__REF_H
 #define PAR__REF_H

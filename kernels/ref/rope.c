@@ -1,5 +1,5 @@
-/* Rotary position embedding in half-split form (Su et al. 2021, arXiv 2104.09864): par_rope in par/kernels.h.
- */
+/* Rotary position embedding in half-split form (Su et al. 2021, arXiv 2104.09864): par_rope in
+ * par/kernels.h. */
 #include "kernels/ref/ref.h"
 
 par_status par__ref_rope(par_stream *stream, const void *args, void *workspace) {

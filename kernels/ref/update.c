@@ -1,7 +1,7 @@
 /*
- * The optimizer's elementwise work over flat ranges: AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101),
- * SGD with momentum, sums of squares with a count of what is not finite, and casts. par_update, par_norm2 and
- * par_cast in par/kernels.h.
+ * The optimizer's elementwise work over flat ranges: AdamW (Loshchilov and Hutter 2019, arXiv
+ * 1711.05101), SGD with momentum, sums of squares with a count of what is not finite, and casts.
+ * par_update, par_norm2 and par_cast in par/kernels.h.
  */
 #include <math.h>
 
@@ -64,6 +64,7 @@ par_status par__ref_cast(par_stream *stream, const void *args, void *workspace) 
     const par_cast *a = args;
     (void)stream;
     (void)workspace;
-    for (int64_t i = 0; i < a->n; i++) store(a->y, a->dtype_y, i, load(a->x, a->dtype_x, i) * a->scale);
+    for (int64_t i = 0; i < a->n; i++)
+        store(a->y, a->dtype_y, i, load(a->x, a->dtype_x, i) * a->scale);
     return PAR_OK;
 }

@@ -1,5 +1,5 @@
-/* The vote's two operations (par_tally, par_vote_call in par/kernels.h), for every backend whose memory is
- * the host's. */
+/* The vote's two operations (par_tally, par_vote_call in par/kernels.h), for every backend whose
+ * memory is the host's. */
 #include "kernels/vote.h"
 
 #include "kernels/ref/ref.h"

@@ -16,18 +16,20 @@ par_status par__ref_xent_stats(par_stream *stream, const void *args, void *works
             double x = load(a->logits, a->dtype, i * a->ldx + j);
             if (x > max) max = x;
         }
-        for (int64_t j = 0; j < a->valid; j++) sum += exp(load(a->logits, a->dtype, i * a->ldx + j) - max);
+        for (int64_t j = 0; j < a->valid; j++)
+            sum += exp(load(a->logits, a->dtype, i * a->ldx + j) - max);
         a->stats[3 * i] = (float)max;
         a->stats[3 * i + 1] = (float)sum;
-        a->stats[3 * i + 2] =
-            0 <= target && target < a->valid ? (float)load(a->logits, a->dtype, i * a->ldx + target) : 0;
+        a->stats[3 * i + 2] = 0 <= target && target < a->valid
+                                  ? (float)load(a->logits, a->dtype, i * a->ldx + target)
+                                  : 0;
         par__progress(stream);
     }
     return PAR_OK;
 }
 
-/* log sum over ranks of sum_r exp(max_r - max), plus max; a rank without valid columns has sum 0 and max
- * -inf. */
+/* log sum over ranks of sum_r exp(max_r - max), plus max; a rank without valid columns has sum 0
+ * and max -inf. */
 static double combine(const par_xent *a, int64_t i, double *target) {
     double max = -INFINITY, sum = 0;
     *target = 0;
@@ -68,7 +70,8 @@ par_status par__ref_xent_backward(par_stream *stream, const void *args, void *wo
         for (int64_t j = 0; j < a->n; j++) {
             double d = 0;
             if (a->targets[i] >= 0 && j < a->valid)
-                d = (exp(load(a->logits, a->dtype, i * a->ldx + j) - a->lse[i]) - (j == target)) * *a->seed;
+                d = (exp(load(a->logits, a->dtype, i * a->ldx + j) - a->lse[i]) - (j == target)) *
+                    *a->seed;
             store(a->logits, a->dtype, i * a->ldx + j, d);
         }
         par__progress(stream);

@@ -1,7 +1,7 @@
 /*
- * Mapped readers and atomic writers. The order of the writer's steps is the guarantee: data is on the disk
- * before the name points to it (fsync, then rename), and the name is on the disk before commit returns (fsync
- * of the directory).
+ * Mapped readers and atomic writers. The order of the writer's steps is the guarantee: data is on
+ * the disk before the name points to it (fsync, then rename), and the name is on the disk before
+ * commit returns (fsync of the directory).
  */
 #define _DEFAULT_SOURCE   /* flock */
 #define _FILE_OFFSET_BITS 64
@@ -80,10 +80,9 @@ bool par__directory_exists(const char *path) {
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-/* Exclusively locked, so that nobody else writes it; empty. Another writer may give the file its final name
- * between this one's opening and locking it: the lock counts only for the file that the name still means.
- * A file system without locks (ENOLCK and the like) has to do without.
- */
+/* Exclusively locked, so that nobody else writes it; empty. Another writer may give the file its
+ * final name between this one's opening and locking it: the lock counts only for the file that the
+ * name still means. A file system without locks (ENOLCK and the like) has to do without. */
 static int open_temporary(const char *temporary) {
     for (;;) {
         struct stat opened, named;
@@ -104,8 +103,8 @@ par_status par__writer_open(const char *path, par__writer *out) {
     struct stat info;
     size_t n = strlen(path) + sizeof PAR__TEMPORARY;
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
-        return par_fail(PAR_ERR_IO, "%s: is %s, which is not replaced; legal: the name of a file", path,
-                        S_ISDIR(info.st_mode) ? "a directory" : "no plain file");
+        return par_fail(PAR_ERR_IO, "%s: is %s, which is not replaced; legal: the name of a file",
+                        path, S_ISDIR(info.st_mode) ? "a directory" : "no plain file");
     char *temporary = malloc(n);
     if (!temporary) return par_fail(PAR_ERR_MEMORY, "%s: no memory for its temporary name", path);
     snprintf(temporary, n, "%s" PAR__TEMPORARY, path);
@@ -154,7 +153,8 @@ par_status par__writer_patch(par__writer *writer, size_t offset, const void *dat
 /* Some file systems cannot sync a directory (EINVAL): their rename is as durable as it gets. */
 static par_status sync_directory(const char *path) {
     const char *slash = strrchr(path, '/');
-    char *directory = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    char *directory =
+        slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
     par_status st = PAR_OK;
     if (!directory) return par_fail(PAR_ERR_MEMORY, "%s: no memory for its directory's name", path);
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

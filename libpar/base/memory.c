@@ -57,8 +57,8 @@ par_status par_memory_create(const par_allocator *device, const par_allocator *h
         if (nbytes == 0) continue;
         par_status st = memory->allocators[on_host(kind)].alloc(nbytes, &block);
         if (st != PAR_OK) {
-            par_fail(st, "%s: %zu bytes (%.2f GiB) are not to be had: %s", par_memory_kind_name(kind), nbytes,
-                     (double)nbytes / (1 << 30), par_error());
+            par_fail(st, "%s: %zu bytes (%.2f GiB) are not to be had: %s",
+                     par_memory_kind_name(kind), nbytes, (double)nbytes / (1 << 30), par_error());
             par_memory_destroy(&memory);
             return st;
         }
@@ -103,14 +103,16 @@ static par_status ledger_line(par_memory *memory, par_memory_kind kind, const ch
     return PAR_OK;
 }
 
-par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what, size_t nbytes,
-                           void **out) {
+par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what,
+                           size_t nbytes, void **out) {
     par_ledger_line *line = NULL;
-    PAR_REQUIRE(memory && what && out && (int)kind >= 0 && kind < PAR_MEM_COUNT && nbytes <= SIZE_MAX / 2);
+    PAR_REQUIRE(memory && what && out && (int)kind >= 0 && kind < PAR_MEM_COUNT &&
+                nbytes <= SIZE_MAX / 2);
     nbytes = round_up(nbytes);
     if (!memory->measuring && nbytes > memory->capacity[kind] - memory->used[kind])
         PAR_FAIL(PAR_ERR_INTERNAL, "%s for %s: %zu bytes taken after %zu of %zu measured ones",
-                 par_memory_kind_name(kind), what, nbytes, memory->used[kind], memory->capacity[kind]);
+                 par_memory_kind_name(kind), what, nbytes, memory->used[kind],
+                 memory->capacity[kind]);
     PAR_TRY(ledger_line(memory, kind, what, &line));
     line->nbytes += nbytes;
     *out = memory->measuring || nbytes == 0 ? NULL : memory->block[kind] + memory->used[kind];

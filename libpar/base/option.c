@@ -1,7 +1,7 @@
 /*
- * The option table: parsing, help and suggestions. One table describes everything, so that what is parsed,
- * what is shown and what is refused cannot disagree. Nothing is printed; every problem becomes a line for the
- * caller, and a value that is refused leaves the default in place.
+ * The option table: parsing, help and suggestions. One table describes everything, so that what is
+ * parsed, what is shown and what is refused cannot disagree. Nothing is printed; every problem
+ * becomes a line for the caller, and a value that is refused leaves the default in place.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "par/option.h"
@@ -20,8 +20,8 @@ static int min3(int a, int b, int c) {
     return ab < c ? ab : c;
 }
 
-/* Optimal string alignment distance: insert, delete, replace, swap of neighbours cost 1. Words are cut at
- * MAX_WORD. */
+/* Optimal string alignment distance: insert, delete, replace, swap of neighbours cost 1. Words are
+ * cut at MAX_WORD. */
 static int edit_distance(const char *a, const char *b) {
     int rows[3][MAX_WORD + 1];
     int *before = rows[0], *above = rows[1], *row = rows[2];
@@ -129,7 +129,8 @@ static bool parse_list(const par_option *option, const char *text, par_int_list 
         char *end = NULL;
         errno = 0;
         long value = strtol(text, &end, 10);
-        if (end == text || errno || value != (int)value || !in_bounds(option, (double)value)) return false;
+        if (end == text || errno || value != (int)value || !in_bounds(option, (double)value))
+            return false;
         list.values[list.n++] = (int)value;
         if (*end == 0) {
             *out = list;
@@ -145,7 +146,8 @@ static void store(par_option *option, const char *text, par_problems *problems) 
     static const char *const wanted[] = {[PAR_OPT_INT] = "an integer",
                                          [PAR_OPT_REAL] = "a number",
                                          [PAR_OPT_CHOICE] = "one of the choices",
-                                         [PAR_OPT_LIST] = "integers with commas between, such as 5,6,6,5"};
+                                         [PAR_OPT_LIST] =
+                                             "integers with commas between, such as 5,6,6,5"};
     char legal[512];
     bool good = true;
     int64_t integer = 0;
@@ -181,7 +183,8 @@ static const char *same_meaning(const char *word, const char *const *names, int 
     static const char *const pairs[][2] = {{"backend", "device"}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         for (int k = 0; k < n; k++)
-            if (strcmp(word, pairs[i][0]) == 0 && strcmp(names[k], pairs[i][1]) == 0) return names[k];
+            if (strcmp(word, pairs[i][0]) == 0 && strcmp(names[k], pairs[i][1]) == 0)
+                return names[k];
     return NULL;
 }
 
@@ -201,7 +204,8 @@ static void unknown(const par_option *options, int n, const char *name, size_t l
 }
 
 /* One option at argv[i]; returns how many words it took. */
-static int parse_one(par_option *options, int n, int left, char *const *argv, par_problems *problems) {
+static int parse_one(par_option *options, int n, int left, char *const *argv,
+                     par_problems *problems) {
     const char *name = argv[0] + 2, *equals = strchr(name, '=');
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
     par_option *option = find(options, n, name, length);
@@ -235,13 +239,15 @@ static int parse_one(par_option *options, int n, int left, char *const *argv, pa
     return equals ? 1 : 2;
 }
 
-void par_options_parse(par_option *options, int n, int argc, char *const *argv, par_problems *problems) {
+void par_options_parse(par_option *options, int n, int argc, char *const *argv,
+                       par_problems *problems) {
     for (int i = 0; i < argc;) {
         if (strncmp(argv[i], "--", 2) == 0 && argv[i][2]) {
             i += parse_one(options, n, argc - i, argv + i, problems);
             continue;
         }
-        par_problem(problems, "%s: is no option; options begin with two dashes, --help lists them", argv[i]);
+        par_problem(problems, "%s: is no option; options begin with two dashes, --help lists them",
+                    argv[i]);
         i++;
     }
 }
@@ -281,8 +287,10 @@ static void put_default(buffer *b, const par_option *option) {
 }
 
 static void put_option(buffer *b, const par_option *option) {
-    static const char *const values[] = {
-        [PAR_OPT_INT] = " N", [PAR_OPT_REAL] = " X", [PAR_OPT_TEXT] = " TEXT", [PAR_OPT_LIST] = " N,N,..."};
+    static const char *const values[] = {[PAR_OPT_INT] = " N",
+                                         [PAR_OPT_REAL] = " X",
+                                         [PAR_OPT_TEXT] = " TEXT",
+                                         [PAR_OPT_LIST] = " N,N,..."};
     char left[512];
     if (option->type == PAR_OPT_BOOL)
         snprintf(left, sizeof left, "  --[no-]%s", option->name);
@@ -297,7 +305,8 @@ static void put_option(buffer *b, const par_option *option) {
     put(b, "\n");
 }
 
-void par_options_help(const par_option *options, int n, const char *usage, char *text, size_t nbytes) {
+void par_options_help(const par_option *options, int n, const char *usage, char *text,
+                      size_t nbytes) {
     buffer b = {text, 0, nbytes};
     if (nbytes == 0) return;
     text[0] = 0;

@@ -1,11 +1,12 @@
 /*
- * Random numbers as functions of coordinates. Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random
- * numbers: as easy as 1, 2, 3", SC 2011. Normal numbers: Wichura, "Algorithm AS 241: The percentage points of
- * the normal distribution", Applied Statistics 37 (1988), routine PPND16, relative error about 1e-16.
+ * Random numbers as functions of coordinates. Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel
+ * random numbers: as easy as 1, 2, 3", SC 2011. Normal numbers: Wichura, "Algorithm AS 241: The
+ * percentage points of the normal distribution", Applied Statistics 37 (1988), routine PPND16,
+ * relative error about 1e-16.
  *
- * Invariant: every result is made of integer operations and + - * / sqrt in double, which IEEE 754 rounds in
- * one way only, so the bits are the same on every machine. This needs -ffp-contract=off; libm is not called
- * but for sqrt.
+ * Invariant: every result is made of integer operations and + - * / sqrt in double, which IEEE 754
+ * rounds in one way only, so the bits are the same on every machine. This needs -ffp-contract=off;
+ * libm is not called but for sqrt.
  */
 #include "par/random.h"
 
@@ -33,7 +34,8 @@ void par_philox(const uint32_t c[4], const uint32_t k[2], uint32_t out[4]) {
     out[3] = c3;
 }
 
-/* FNV-1a leaves names that differ in the last byte close together; two multiply-shift rounds spread them. */
+/* FNV-1a leaves names that differ in the last byte close together; two multiply-shift rounds spread
+ * them. */
 uint64_t par_hash_name(const char *name) {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     for (const unsigned char *c = (const unsigned char *)name; *c; c++)
@@ -52,9 +54,9 @@ uint64_t par_random_u64(uint64_t seed, uint64_t stream, uint64_t index) {
 }
 
 /*
- * Natural logarithm of a normal positive x = m · 2^e, m in [sqrt(1/2), sqrt 2): e · log 2 + 2 atanh(s), s =
- * (m-1)/(m+1). s² is at most 0.0295, so the first omitted term of the series, s^24 / 25, is below 2e-20 of
- * the sum.
+ * Natural logarithm of a normal positive x = m · 2^e, m in [sqrt(1/2), sqrt 2): e · log 2 + 2
+ * atanh(s), s = (m-1)/(m+1). s² is at most 0.0295, so the first omitted term of the series, s^24 /
+ * 25, is below 2e-20 of the sum.
  */
 static double natural_log(double x) {
     const double log2_high = 0x1.62e42fefap-1,
@@ -82,8 +84,9 @@ static double polynomial(const double c[8], double x) {
 
 /* AS 241, PPND16: the centre, and two pieces of each tail. */
 static double inverse_normal(double u) {
-    static const double a[8] = {3.3871328727963666080e0,  1.3314166789178437745e+2, 1.9715909503065514427e+3,
-                                1.3731693765509461125e+4, 4.5921953931549871457e+4, 6.7265770927008700853e+4,
+    static const double a[8] = {3.3871328727963666080e0,  1.3314166789178437745e+2,
+                                1.9715909503065514427e+3, 1.3731693765509461125e+4,
+                                4.5921953931549871457e+4, 6.7265770927008700853e+4,
                                 3.3430575583588128105e+4, 2.5090809287301226727e+3};
     static const double b[8] = {1,
                                 4.2313330701600911252e+1,
@@ -129,8 +132,8 @@ static double inverse_normal(double u) {
 }
 
 /*
- * u is an odd multiple of 2^-53 in (0, 1): 52 random bits and the last one set. So it and 1 - u are exact,
- * the distribution is symmetric, and no log sees 0.
+ * u is an odd multiple of 2^-53 in (0, 1): 52 random bits and the last one set. So it and 1 - u are
+ * exact, the distribution is symmetric, and no log sees 0.
  */
 double par_random_normal(uint64_t seed, uint64_t stream, uint64_t index) {
     uint64_t bits = par_random_u64(seed, stream, index) >> 11 | 1;
@@ -140,8 +143,9 @@ double par_random_normal(uint64_t seed, uint64_t stream, uint64_t index) {
 enum { FEISTEL_ROUNDS = 8 };
 
 /*
- * One pass over [0, 2^(2 · half)): (left, right) -> (right, left ^ F(right)), a bijection for any F. The last
- * counter word is marked so that it shares no counter with par_random_u64 of streams below 2^63.
+ * One pass over [0, 2^(2 · half)): (left, right) -> (right, left ^ F(right)), a bijection for any
+ * F. The last counter word is marked so that it shares no counter with par_random_u64 of streams
+ * below 2^63.
  */
 static uint64_t feistel(uint64_t seed, uint64_t epoch, int half, uint64_t x) {
     const uint32_t key[2] = {(uint32_t)seed, high(seed)};
@@ -159,8 +163,8 @@ static uint64_t feistel(uint64_t seed, uint64_t epoch, int half, uint64_t x) {
 }
 
 /*
- * Cycle walking: the domain of the network is the smallest 4^half >= n, below 4 n for n > 1, and its cycle
- * through an index below n comes back below n; about 4 passes at most on average.
+ * Cycle walking: the domain of the network is the smallest 4^half >= n, below 4 n for n > 1, and
+ * its cycle through an index below n comes back below n; about 4 passes at most on average.
  */
 uint64_t par_random_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index) {
     int half = 1;

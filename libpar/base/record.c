@@ -1,4 +1,5 @@
-/* The recorder: rows of counts in one table that is allocated once, so that recording allocates nothing. */
+/* The recorder: rows of counts in one table that is allocated once, so that recording allocates
+ * nothing. */
 #include "record.h"
 
 #include <stdlib.h>
@@ -46,7 +47,8 @@ void par__recorder_destroy(par_recorder **handle) {
 int par__recorder_row(par_recorder *r, const char *axis, const char *purpose, const char *op) {
     for (int i = 0; i < r->n_rows; i++) {
         const par_record_row *row = &r->rows[i];
-        if (strcmp(row->op, op) == 0 && strcmp(row->axis, axis) == 0 && strcmp(row->purpose, purpose) == 0)
+        if (strcmp(row->op, op) == 0 && strcmp(row->axis, axis) == 0 &&
+            strcmp(row->purpose, purpose) == 0)
             return i;
     }
     if (r->n_rows == MAX_ROWS) return MAX_ROWS - 1;
@@ -87,8 +89,8 @@ int par__recorder_last_take(par_recorder *r) {
         r->n_last = (int)n;
     }
     r->last_used[place] = true;
-    r->last[place] =
-        (par_record_last){.axis = "", .purpose = "", .op = "none", .layer = -1, .chunk = -1, .micro = -1};
+    r->last[place] = (par_record_last){
+        .axis = "", .purpose = "", .op = "none", .layer = -1, .chunk = -1, .micro = -1};
     return place;
 }
 
@@ -110,7 +112,8 @@ const int64_t *par_recorder_sent_to(const par_recorder *r) {
 }
 
 const int64_t *par_recorder_row_sent_to(const par_recorder *r, int row) {
-    return row >= 0 && row < r->n_rows && row < TABLED ? r->by_row + (int64_t)row * r->world_size : NULL;
+    return row >= 0 && row < r->n_rows && row < TABLED ? r->by_row + (int64_t)row * r->world_size
+                                                       : NULL;
 }
 
 int par_recorder_last(const par_recorder *r, par_record_last *out, int max) {
@@ -122,8 +125,8 @@ int par_recorder_last(const par_recorder *r, par_record_last *out, int max) {
 
 void par_recorder_reset(par_recorder *r) {
     for (int i = 0; i < r->n_rows; i++)
-        r->rows[i] =
-            (par_record_row){.axis = r->rows[i].axis, .purpose = r->rows[i].purpose, .op = r->rows[i].op};
+        r->rows[i] = (par_record_row){
+            .axis = r->rows[i].axis, .purpose = r->rows[i].purpose, .op = r->rows[i].op};
     memset(r->sent_to, 0, (size_t)r->world_size * sizeof *r->sent_to);
     memset(r->by_row, 0, (size_t)r->world_size * TABLED * sizeof *r->by_row);
 }

@@ -1,5 +1,5 @@
-/* What collectives write into the recorder. Rows are found once an operation and then named by their index.
- */
+/* What collectives write into the recorder. Rows are found once an operation and then named by
+ * their index. */
 #ifndef PAR__RECORD_H
 #define PAR__RECORD_H
 
@@ -9,9 +9,10 @@
 par_status par__recorder_create(int world_size, par_recorder **out);
 void par__recorder_destroy(par_recorder **recorder);
 
-/* The row of (axis, purpose, op), made on first use; past 1024 rows, the last one, which is called "other".
- */
-int par__recorder_row(par_recorder *recorder, const char *axis, const char *purpose, const char *op);
+/* The row of (axis, purpose, op), made on first use; past 1024 rows, the last one, which is called
+ * "other". */
+int par__recorder_row(par_recorder *recorder, const char *axis, const char *purpose,
+                      const char *op);
 void par__recorder_op(par_recorder *recorder, int row);
 void par__recorder_sent(par_recorder *recorder, int row, int peer, int64_t nbytes);
 void par__recorder_received(par_recorder *recorder, int row, int64_t nbytes);

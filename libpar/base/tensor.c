@@ -31,8 +31,8 @@ size_t par_tensor_nbytes(const par_tensor *t) {
     return (size_t)par_tensor_n(t) * par_dtype_nbytes(t->dtype);
 }
 
-par_tensor par_tensor_make(void *data, par_dtype dtype, int ndim, int64_t s0, int64_t s1, int64_t s2,
-                           int64_t s3) {
+par_tensor par_tensor_make(void *data, par_dtype dtype, int ndim, int64_t s0, int64_t s1,
+                           int64_t s2, int64_t s3) {
     par_tensor t = {data, dtype, ndim, {s0, s1, s2, s3}};
     for (int i = ndim; i < 4; i++) t.shape[i] = 1;
     return t;

@@ -1,6 +1,6 @@
 /*
- * The parts of a checkpoint: files (paths, whole writes, syncing, digests), one rank's shard, the manifest,
- * and what is below a directory. No function here communicates; save and load do.
+ * The parts of a checkpoint: files (paths, whole writes, syncing, digests), one rank's shard, the
+ * manifest, and what is below a directory. No function here communicates; save and load do.
  */
 #ifndef PAR__CHECKPOINT_H
 #define PAR__CHECKPOINT_H
@@ -54,35 +54,43 @@ typedef struct {
 
 void par__shard_name(int rank, char out[PAR__NAME]);
 void par__shard_free(par__shard *shard);
-par_status par__shard_write(const char *path, const par_checkpoint_run *runs, int n, par__shard *out);
+par_status par__shard_write(const char *path, const par_checkpoint_run *runs, int n,
+                            par__shard *out);
 /* shard_hdf5.c: the file's structure and the runs' places, through libhdf5; no data. */
-par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, int n, par__place *places);
+par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, int n,
+                             par__place *places);
 /* Every byte against the digests. */
 par_status par__shard_verify(const char *path, const par__shard *shard);
 /* The runs' data; digests are compared again. */
-par_status par__shard_read(const char *path, const par__shard *shard, const par_checkpoint_run *runs);
+par_status par__shard_read(const char *path, const par__shard *shard,
+                           const par_checkpoint_run *runs);
 
 /* This rank's part of the manifest: malloc'ed JSON. */
-par_status par__manifest_shard(const par__shard *shard, const par_checkpoint_run *runs, int rank, char **out);
+par_status par__manifest_shard(const par__shard *shard, const par_checkpoint_run *runs, int rank,
+                               char **out);
 /* The whole, from the parts in rank order; malloc'ed, with its own digest last. */
 par_status par__manifest_make(const par_checkpoint_params *params, int n_ranks, char *const *parts,
                               char **out);
 /* Digest, then structure. *out is to be json_decref'ed. */
-par_status par__manifest_parse(const char *path, const char *text, size_t nbytes, struct json_t **out);
+par_status par__manifest_parse(const char *path, const char *text, size_t nbytes,
+                               struct json_t **out);
 /* Read and verify DIRECTORY/manifest.json. */
 par_status par__manifest_read(const char *directory, char **text, size_t *nbytes);
-/* Same model, layout, ranks? PAR_ERR_OPTION with both descriptions. Fills out's numbers and options. */
-par_status par__manifest_about(struct json_t *manifest, const char *path, const par_checkpoint_about *about,
-                               int n_ranks, par_checkpoint_result *out);
+/* Same model, layout, ranks? PAR_ERR_OPTION with both descriptions. Fills out's numbers and
+ * options. */
+par_status par__manifest_about(struct json_t *manifest, const char *path,
+                               const par_checkpoint_about *about, int n_ranks,
+                               par_checkpoint_result *out);
 /* This rank's shard; its runs must be these. */
 par_status par__manifest_get(struct json_t *manifest, const char *path, int rank,
                              const par_checkpoint_run *runs, int n, par__shard *out);
 
-/* Steps of the directories step_NNNNNNNN below `directory`, newest first; malloc'ed. None if it is not there.
- */
+/* Steps of the directories step_NNNNNNNN below `directory`, newest first; malloc'ed. None if it is
+ * not there. */
 par_status par__list(const char *directory, int64_t **steps, int *n);
 void par__step_name(int64_t step, char out[PAR__NAME]);
-/* Remove what is older than the `keep` newest that verify, and temporary directories left behind. */
+/* Remove what is older than the `keep` newest that verify, and temporary directories left
+ * behind. */
 void par__prune(const char *directory, int keep, const char *own, par_problems *notes);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * Files of checkpoints: whole reads and writes at offsets, creation with fsync of file and directory,
- * digests. A short write goes on, EINTR is tried again; a failed fsync is never tried again, as the kernel
- * may have dropped the pages that it could not write.
+ * Files of checkpoints: whole reads and writes at offsets, creation with fsync of file and
+ * directory, digests. A short write goes on, EINTR is tried again; a failed fsync is never tried
+ * again, as the kernel may have dropped the pages that it could not write.
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
@@ -62,7 +62,8 @@ void par__hash(const void *data, size_t nbytes, char out[PAR__HASH]) {
 par_status par__path(char out[PAR__PATH], const char *directory, const char *name) {
     int n = snprintf(out, PAR__PATH, "%s/%s", directory, name);
     if (n < 0 || n >= PAR__PATH)
-        PAR_FAIL(PAR_ERR_ARG, "%s/%s: is too long; legal: %d bytes", directory, name, PAR__PATH - 1);
+        PAR_FAIL(PAR_ERR_ARG, "%s/%s: is too long; legal: %d bytes", directory, name,
+                 PAR__PATH - 1);
     return PAR_OK;
 }
 
@@ -71,7 +72,8 @@ par_status par__io_error(const char *path, const char *what) {
     PAR_FAIL(PAR_ERR_IO, "%s: %s: %s%s", path, what, strerror(error), par__write_remedy(error));
 }
 
-par_status par__write_at(int fd, const char *path, const void *data, size_t nbytes, int64_t offset) {
+par_status par__write_at(int fd, const char *path, const void *data, size_t nbytes,
+                         int64_t offset) {
     const char *from = data;
     while (nbytes > 0) {
         ssize_t n = pwrite(fd, from, nbytes, (off_t)offset);
@@ -119,15 +121,18 @@ par_status par__write_file(const char *path, const void *data, size_t nbytes) {
     return par__close(fd, path, st);
 }
 
-static par_status read_open_file(int fd, const char *path, int64_t max, char **out, size_t *nbytes) {
+static par_status read_open_file(int fd, const char *path, int64_t max, char **out,
+                                 size_t *nbytes) {
     struct stat info;
     if (fstat(fd, &info) != 0) return par__io_error(path, "stat");
     if (!S_ISREG(info.st_mode)) PAR_FAIL(PAR_ERR_FORMAT, "%s: is no plain file", path);
     if (info.st_size > max)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %lld bytes; legal: at most %lld", path, (long long)info.st_size,
-                 (long long)max);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %lld bytes; legal: at most %lld", path,
+                 (long long)info.st_size, (long long)max);
     char *data = malloc((size_t)info.st_size + 1);
-    if (!data) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %lld bytes", path, (long long)info.st_size);
+    if (!data)
+        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %lld bytes", path,
+                 (long long)info.st_size);
     par_status st = par__read_at(fd, path, data, (size_t)info.st_size, 0);
     if (st != PAR_OK) {
         free(data);
@@ -156,7 +161,8 @@ static par_status make_directory(const char *path) {
         if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return PAR_OK;
         errno = error;
         if (error == EEXIST)
-            PAR_FAIL(PAR_ERR_IO, "%s: is there and is no directory; legal: the name of a directory", path);
+            PAR_FAIL(PAR_ERR_IO, "%s: is there and is no directory; legal: the name of a directory",
+                     path);
         return par__io_error(path, "make directory");
     }
     snprintf(parent, sizeof parent, "%s", path);

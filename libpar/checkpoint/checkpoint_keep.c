@@ -1,7 +1,7 @@
 /*
- * What is below a directory of checkpoints: final names step_NNNNNNNN, temporary ones with an ending behind
- * it. Only final names count; nothing is removed under a final name, it is renamed first, so that a half
- * removed checkpoint never looks like one.
+ * What is below a directory of checkpoints: final names step_NNNNNNNN, temporary ones with an
+ * ending behind it. Only final names count; nothing is removed under a final name, it is renamed
+ * first, so that a half removed checkpoint never looks like one.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -71,7 +71,8 @@ static bool verifies(const char *directory, int64_t step) {
     char name[PAR__NAME], path[PAR__PATH], *text;
     size_t nbytes;
     par__step_name(step, name);
-    if (par__path(path, directory, name) != PAR_OK || par__manifest_read(path, &text, &nbytes) != PAR_OK)
+    if (par__path(path, directory, name) != PAR_OK ||
+        par__manifest_read(path, &text, &nbytes) != PAR_OK)
         return false;
     free(text);
     return true;
@@ -94,9 +95,11 @@ static void remove_temporary(const char *directory, const char *own, par_problem
     const char *rest;
     DIR *d = opendir(directory);
     for (struct dirent *e; d && (e = readdir(d));) {
-        if (step_of(e->d_name, &rest) < 0 || strncmp(rest, ".tmp-", 5) != 0 || strcmp(e->d_name, own) == 0)
+        if (step_of(e->d_name, &rest) < 0 || strncmp(rest, ".tmp-", 5) != 0 ||
+            strcmp(e->d_name, own) == 0)
             continue;
-        if (par__path(path, directory, e->d_name) != PAR_OK || par__remove_directory(path) != PAR_OK)
+        if (par__path(path, directory, e->d_name) != PAR_OK ||
+            par__remove_directory(path) != PAR_OK)
             par_problem(notes, "%s", par_error());
     }
     if (d) closedir(d);

@@ -1,7 +1,7 @@
 /*
- * Loading: rank 0 looks for the newest checkpoint whose manifest verifies and hands the manifest to all;
- * every rank verifies every byte of its own file; only when all agree is anything read into memory. Else the
- * next older one is tried, and the result's notes say why.
+ * Loading: rank 0 looks for the newest checkpoint whose manifest verifies and hands the manifest to
+ * all; every rank verifies every byte of its own file; only when all agree is anything read into
+ * memory. Else the next older one is tried, and the result's notes say why.
  */
 #define _GNU_SOURCE
 #include <jansson.h>
@@ -77,7 +77,8 @@ static par_status spread(loading *l) {
     if (l->rank != 0) {
         l->nbytes = (size_t)size;
         l->text = malloc(l->nbytes + 1);
-        if (!l->text) st = par_fail(PAR_ERR_MEMORY, "no host memory for a manifest of %zu bytes", l->nbytes);
+        if (!l->text)
+            st = par_fail(PAR_ERR_MEMORY, "no host memory for a manifest of %zu bytes", l->nbytes);
     }
     PAR_TRY(par_comm_agree(l->world, st));
     return par_comm_broadcast(l->world, l->text, size, PAR_U8, 0, tag, NULL, NULL);
@@ -105,7 +106,8 @@ static par_status try_one(loading *l, par_checkpoint_result *out) {
     if (st == PAR_OK) {
         st = par_comm_agree(l->world, par__shard_read(file, &shard, l->runs));
         /* Memory may hold half of it: there is nothing to fall back to. */
-        if (st != PAR_OK) st = par_fail(PAR_ERR_INTERNAL, "%s: changed while it was read", par_error());
+        if (st != PAR_OK)
+            st = par_fail(PAR_ERR_INTERNAL, "%s: changed while it was read", par_error());
     }
     if (st == PAR_OK) {
         memcpy(out->path, l->path, sizeof out->path);
@@ -122,7 +124,8 @@ static par_status try_one(loading *l, par_checkpoint_result *out) {
 static par_status none_left(const loading *l, const par_problems *notes) {
     par_status st = PAR_OK;
     if (l->rank == 0 && l->n_steps > 0)
-        st = par_fail(PAR_ERR_FORMAT, "%s: no checkpoint in it verifies\n%s", l->directory, notes->text);
+        st = par_fail(PAR_ERR_FORMAT, "%s: no checkpoint in it verifies\n%s", l->directory,
+                      notes->text);
     return par_comm_agree(l->world, st);
 }
 
@@ -140,11 +143,13 @@ static par_status load(loading *l, par_checkpoint_result *out) {
     }
 }
 
-par_status par_checkpoint_load(par_comm *world, const char *directory, const par_checkpoint_about *about,
-                               const par_checkpoint_run *runs, int n_runs, par_checkpoint_result *out) {
+par_status par_checkpoint_load(par_comm *world, const char *directory,
+                               const par_checkpoint_about *about, const par_checkpoint_run *runs,
+                               int n_runs, par_checkpoint_result *out) {
     PAR_REQUIRE(world && directory && *directory && out && n_runs >= 0 && (runs || n_runs == 0));
     PAR_REQUIRE(about && about->model && about->layout && about->options);
-    loading l = {.world = world, .directory = directory, .about = about, .runs = runs, .n_runs = n_runs};
+    loading l = {
+        .world = world, .directory = directory, .about = about, .runs = runs, .n_runs = n_runs};
     l.rank = par_comm_rank(world);
     *out = (par_checkpoint_result){0};
     par_status st = load(&l, out);

@@ -1,6 +1,7 @@
 /*
- * The manifest: JSON, written last, its own digest in the last line. It is verified as bytes before it is
- * parsed: the last line must be the one that follows from everything before it, so no byte can change.
+ * The manifest: JSON, written last, its own digest in the last line. It is verified as bytes before
+ * it is parsed: the last line must be the one that follows from everything before it, so no byte
+ * can change.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -24,10 +25,10 @@ static void tail_of(const char *text, size_t nbytes, char out[TAIL]) {
 
 static json_t *slice_of(const par_checkpoint_run *r) {
     return json_pack("{s:[II],s:[II],s:[II],s:[II],s:I,s:i}", "global", (json_int_t)r->global[0],
-                     (json_int_t)r->global[1], "offset", (json_int_t)r->offset[0], (json_int_t)r->offset[1],
-                     "extent", (json_int_t)r->extent[0], (json_int_t)r->extent[1], "local",
-                     (json_int_t)r->local[0], (json_int_t)r->local[1], "first", (json_int_t)r->first,
-                     "replica", r->replica);
+                     (json_int_t)r->global[1], "offset", (json_int_t)r->offset[0],
+                     (json_int_t)r->offset[1], "extent", (json_int_t)r->extent[0],
+                     (json_int_t)r->extent[1], "local", (json_int_t)r->local[0],
+                     (json_int_t)r->local[1], "first", (json_int_t)r->first, "replica", r->replica);
 }
 
 static json_t *run_entry(const par_checkpoint_run *r, const par__place *p) {
@@ -44,8 +45,8 @@ par_status par__manifest_shard(const par__shard *shard, const par_checkpoint_run
     bool good = list != NULL;
     for (int i = 0; good && i < shard->n; i++)
         good = json_array_append_new(list, run_entry(&runs[i], &shard->places[i])) == 0;
-    json_t *root = json_pack("{s:s,s:I,s:s,s:o}", "file", name, "nbytes", (json_int_t)shard->nbytes, "frame",
-                             shard->frame, "runs", list);
+    json_t *root = json_pack("{s:s,s:I,s:s,s:o}", "file", name, "nbytes", (json_int_t)shard->nbytes,
+                             "frame", shard->frame, "runs", list);
     char *text = good && root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!text) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for its part of the manifest", name);
@@ -56,8 +57,8 @@ par_status par__manifest_shard(const par__shard *shard, const par_checkpoint_run
 static json_t *head_of(const par_checkpoint_params *p, int n_ranks) {
     return json_pack("{s:s,s:I,s:I,s:I,s:f,s:i,s:s,s:s,s:s}", "format", format_name, "step",
                      (json_int_t)p->step, "consumed", (json_int_t)p->consumed, "updates",
-                     (json_int_t)p->updates, "loss", p->loss, "ranks", n_ranks, "model", p->about.model,
-                     "layout", p->about.layout, "options", p->about.options);
+                     (json_int_t)p->updates, "loss", p->loss, "ranks", n_ranks, "model",
+                     p->about.model, "layout", p->about.layout, "options", p->about.options);
 }
 
 /* The head without its closing brace, the parts, and the digest. */
@@ -131,16 +132,17 @@ static void compare_text(const char *path, const char *what, const char *saved, 
         par_problem(problems, "%s: its %s is \"%s\"; this run's is \"%s\"", path, what, saved, now);
 }
 
-par_status par__manifest_about(json_t *manifest, const char *path, const par_checkpoint_about *about,
-                               int n_ranks, par_checkpoint_result *out) {
+par_status par__manifest_about(json_t *manifest, const char *path,
+                               const par_checkpoint_about *about, int n_ranks,
+                               par_checkpoint_result *out) {
     const char *model, *layout, *options;
     json_int_t step, consumed, updates;
     par_problems problems = {0};
     int ranks;
     json_error_t error;
-    if (json_unpack_ex(manifest, &error, 0, "{s:I,s:I,s:I,s:F,s:i,s:s,s:s,s:s}", "step", &step, "consumed",
-                       &consumed, "updates", &updates, "loss", &out->loss, "ranks", &ranks, "model", &model,
-                       "layout", &layout, "options", &options) != 0)
+    if (json_unpack_ex(manifest, &error, 0, "{s:I,s:I,s:I,s:F,s:i,s:s,s:s,s:s}", "step", &step,
+                       "consumed", &consumed, "updates", &updates, "loss", &out->loss, "ranks",
+                       &ranks, "model", &model, "layout", &layout, "options", &options) != 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: %s", path, error.text);
     if (step < 0 || consumed < 0 || updates < 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: a count below zero", path);
@@ -162,18 +164,21 @@ static bool same_slice(const par_checkpoint_run *r, json_t *slice) {
     return same;
 }
 
-static par_status get_run(json_t *entry, const char *path, const par_checkpoint_run *r, par__place *place) {
+static par_status get_run(json_t *entry, const char *path, const par_checkpoint_run *r,
+                          par__place *place) {
     const char *kind, *name, *dtype, *hash;
     json_int_t n, at;
     json_t *slice;
-    if (json_unpack(entry, "{s:s,s:s,s:s,s:I,s:o,s:I,s:s}", "kind", &kind, "name", &name, "dtype", &dtype,
-                    "n", &n, "slice", &slice, "at", &at, "hash", &hash) != 0 ||
+    if (json_unpack(entry, "{s:s,s:s,s:s,s:I,s:o,s:I,s:s}", "kind", &kind, "name", &name, "dtype",
+                    &dtype, "n", &n, "slice", &slice, "at", &at, "hash", &hash) != 0 ||
         strlen(hash) != PAR__HASH - 1 || at < 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: a run without kind, name, dtype, n, slice, at or hash", path);
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: manifest: a run without kind, name, dtype, n, slice, at or hash", path);
     if (strcmp(kind, r->kind) != 0 || strcmp(name, r->name) != 0 || n != r->n ||
         strcmp(dtype, par_dtype_name(r->dtype)) != 0 || !same_slice(r, slice))
-        PAR_FAIL(PAR_ERR_OPTION, "%s: has %s/%s [%lld] %s where this run has %s/%s [%lld] %s", path, kind,
-                 name, (long long)n, dtype, r->kind, r->name, (long long)r->n, par_dtype_name(r->dtype));
+        PAR_FAIL(PAR_ERR_OPTION, "%s: has %s/%s [%lld] %s where this run has %s/%s [%lld] %s", path,
+                 kind, name, (long long)n, dtype, r->kind, r->name, (long long)r->n,
+                 par_dtype_name(r->dtype));
     place->offset = at;
     place->nbytes = r->n * (int64_t)par_dtype_nbytes(r->dtype);
     memcpy(place->hash, hash, PAR__HASH);
@@ -187,21 +192,22 @@ static par_status get_runs(json_t *list, const char *path, const par_checkpoint_
     return PAR_OK;
 }
 
-par_status par__manifest_get(json_t *manifest, const char *path, int rank, const par_checkpoint_run *runs,
-                             int n, par__shard *out) {
+par_status par__manifest_get(json_t *manifest, const char *path, int rank,
+                             const par_checkpoint_run *runs, int n, par__shard *out) {
     json_t *entry = json_array_get(json_object_get(manifest, "shards"), (size_t)rank), *list;
     const char *file, *frame;
     char name[PAR__NAME];
     json_int_t nbytes;
     par__shard_name(rank, name);
-    if (json_unpack(entry, "{s:s,s:I,s:s,s:o}", "file", &file, "nbytes", &nbytes, "frame", &frame, "runs",
-                    &list) != 0 ||
+    if (json_unpack(entry, "{s:s,s:I,s:s,s:o}", "file", &file, "nbytes", &nbytes, "frame", &frame,
+                    "runs", &list) != 0 ||
         strcmp(file, name) != 0 || nbytes < 0 || strlen(frame) != PAR__HASH - 1)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: no sound entry of %s", path, name);
     if (json_array_size(list) != (size_t)n)
         PAR_FAIL(PAR_ERR_OPTION, "%s: rank %d has %zu arrays; in this run it has %d", path, rank,
                  json_array_size(list), n);
-    par__shard shard = {.n = n, .nbytes = nbytes, .places = calloc((size_t)n + 1, sizeof *shard.places)};
+    par__shard shard = {
+        .n = n, .nbytes = nbytes, .places = calloc((size_t)n + 1, sizeof *shard.places)};
     if (!shard.places) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d places", path, n);
     memcpy(shard.frame, frame, PAR__HASH);
     par_status st = get_runs(list, path, runs, &shard);

@@ -1,6 +1,7 @@
 /*
- * Saving: see the order in par/checkpoint.h. Every step ends in an agreement, so that all ranks go on or all
- * stop; whatever fails before the rename leaves only a temporary directory, which rank 0 removes.
+ * Saving: see the order in par/checkpoint.h. Every step ends in an agreement, so that all ranks go
+ * on or all stop; whatever fails before the rename leaves only a temporary directory, which rank 0
+ * removes.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -37,9 +38,10 @@ typedef struct {
 
 static par_status check_run(const par_checkpoint_run *r) {
     PAR_REQUIRE(r->kind && r->name && r->data && r->n > 0);
-    if (!*r->kind || !*r->name || strchr(r->kind, '/') || strchr(r->name, '/') || !par_dtype_nbytes(r->dtype))
-        PAR_FAIL(PAR_ERR_ARG, "%s/%s: a run's kind and name are not empty and have no slash", r->kind,
-                 r->name);
+    if (!*r->kind || !*r->name || strchr(r->kind, '/') || strchr(r->name, '/') ||
+        !par_dtype_nbytes(r->dtype))
+        PAR_FAIL(PAR_ERR_ARG, "%s/%s: a run's kind and name are not empty and have no slash",
+                 r->kind, r->name);
     return PAR_OK;
 }
 
@@ -63,7 +65,8 @@ static par_status prepare(const saving *s) {
     if (statvfs(directory, &fs) != 0) return par__io_error(directory, "ask for free space");
     double there = (double)fs.f_bavail * (double)fs.f_frsize;
     if (there < (double)s->need)
-        PAR_FAIL(PAR_ERR_IO, "%s: a checkpoint takes %.1f MiB, and %.1f MiB are free; nothing was written%s",
+        PAR_FAIL(PAR_ERR_IO,
+                 "%s: a checkpoint takes %.1f MiB, and %.1f MiB are free; nothing was written%s",
                  directory, (double)s->need / 1048576, there / 1048576, par__write_remedy(ENOSPC));
     return par__make_directories(s->temporary);
 }
@@ -73,10 +76,11 @@ static par_status set_names(saving *s) {
     const par_checkpoint_params *p = s->params;
     clock_gettime(CLOCK_REALTIME, &now);
     par__step_name(p->step, s->name);
-    snprintf(s->temporary_name, sizeof s->temporary_name, "%.13s.tmp-%lx-%llx", s->name, (long)getpid(),
+    snprintf(s->temporary_name, sizeof s->temporary_name, "%.13s.tmp-%lx-%llx", s->name,
+             (long)getpid(),
              (unsigned long long)now.tv_sec * 1000000000 + (unsigned long long)now.tv_nsec);
-    PAR_TRY(par_comm_broadcast(s->world, s->temporary_name, sizeof s->temporary_name, PAR_U8, 0, tag, NULL,
-                               NULL));
+    PAR_TRY(par_comm_broadcast(s->world, s->temporary_name, sizeof s->temporary_name, PAR_U8, 0,
+                               tag, NULL, NULL));
     PAR_TRY(par__path(s->final, p->directory, s->name));
     return par__path(s->temporary, p->directory, s->temporary_name);
 }
@@ -103,7 +107,8 @@ static par_status exchange(saving *s, char *mine, int64_t *sizes, char **parts) 
     if (s->first) parts[0] = mine;
     for (int r = 1; s->first && r < par_comm_size(s->world); r++) {
         parts[r] = malloc((size_t)sizes[r]);
-        if (!parts[r]) bad = par_fail(PAR_ERR_MEMORY, "no host memory for rank %d's part of the manifest", r);
+        if (!parts[r])
+            bad = par_fail(PAR_ERR_MEMORY, "no host memory for rank %d's part of the manifest", r);
     }
     PAR_TRY(par_comm_agree(s->world, bad));
     if (!s->first) return par_comm_send(s->world, mine, size, PAR_U8, 0, tag, NULL, NULL);
@@ -127,7 +132,8 @@ static par_status manifest(saving *s) {
     int p = par_comm_size(s->world);
     char *mine = NULL, **parts = calloc((size_t)p, sizeof *parts);
     int64_t *sizes = calloc((size_t)p, sizeof *sizes);
-    par_status st = parts && sizes ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %d ranks", p);
+    par_status st =
+        parts && sizes ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %d ranks", p);
     if (st == PAR_OK) st = par__manifest_shard(&s->shard, s->runs, par_comm_rank(s->world), &mine);
     st = par_comm_agree(s->world, st);
     if (st == PAR_OK) st = exchange(s, mine, sizes, parts);
@@ -195,9 +201,9 @@ static par_status write_all(saving *s) {
     char why[PAR__TEXT];
     snprintf(why, sizeof why, "%s", par_error());
     par__remove_directory(s->temporary);
-    return par_fail(st,
-                    "%s\nthe checkpoint of step %lld (%.1f MiB) was not saved; older ones are as they were",
-                    why, (long long)s->params->step, (double)s->need / 1048576);
+    return par_fail(
+        st, "%s\nthe checkpoint of step %lld (%.1f MiB) was not saved; older ones are as they were",
+        why, (long long)s->params->step, (double)s->need / 1048576);
 }
 
 /* As far as a save comes before it writes; then each rank makes a file where its own would be. */
@@ -234,8 +240,10 @@ static par_status save(saving *s, par_checkpoint_result *out) {
 }
 
 static par_status check_params(const par_checkpoint_params *p) {
-    PAR_REQUIRE(p && p->directory && *p->directory && p->about.model && p->about.layout && p->about.options);
-    PAR_REQUIRE(p->step >= 0 && p->step <= 99999999 && p->keep >= 0 && p->consumed >= 0 && p->updates >= 0);
+    PAR_REQUIRE(p && p->directory && *p->directory && p->about.model && p->about.layout &&
+                p->about.options);
+    PAR_REQUIRE(p->step >= 0 && p->step <= 99999999 && p->keep >= 0 && p->consumed >= 0 &&
+                p->updates >= 0);
     if (!isfinite(p->loss))
         PAR_FAIL(PAR_ERR_NUMERIC, "step %lld: its loss is %g: not saved, older checkpoints stay",
                  (long long)p->step, p->loss);
@@ -243,7 +251,8 @@ static par_status check_params(const par_checkpoint_params *p) {
 }
 
 par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
-                               const par_checkpoint_run *runs, int n_runs, par_checkpoint_result *out) {
+                               const par_checkpoint_run *runs, int n_runs,
+                               par_checkpoint_result *out) {
     PAR_REQUIRE(world && out && n_runs >= 0 && (runs || n_runs == 0));
     PAR_TRY(check_params(params));
     saving s = {.world = world, .params = params, .runs = runs, .n_runs = n_runs};

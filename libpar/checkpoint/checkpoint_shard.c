@@ -1,8 +1,8 @@
 /*
- * One rank's file: libhdf5 makes its structure, the data goes in by our own pwrite. Every byte is under a
- * digest: each run has one, all the rest (header, structure, gaps, in file order) has `frame`. So a flipped
- * bit anywhere is found by reading the file as bytes, without libhdf5, and loading never gives libhdf5 a
- * file.
+ * One rank's file: libhdf5 makes its structure, the data goes in by our own pwrite. Every byte is
+ * under a digest: each run has one, all the rest (header, structure, gaps, in file order) has
+ * `frame`. So a flipped bit anywhere is found by reading the file as bytes, without libhdf5, and
+ * loading never gives libhdf5 a file.
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
@@ -43,8 +43,8 @@ static par_status sort_places(const char *path, const par__shard *shard, par__pl
         const par__place *p = sorted[i];
         if (p->offset < end || p->nbytes < 0 || p->nbytes > shard->nbytes - p->offset) {
             free(sorted);
-            PAR_FAIL(PAR_ERR_FORMAT, "%s: %lld bytes at %lld lie outside the file or on others", path,
-                     (long long)p->nbytes, (long long)p->offset);
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: %lld bytes at %lld lie outside the file or on others",
+                     path, (long long)p->nbytes, (long long)p->offset);
         }
         end = p->offset + p->nbytes;
     }
@@ -52,7 +52,8 @@ static par_status sort_places(const char *path, const par__shard *shard, par__pl
     return PAR_OK;
 }
 
-static par_status add_range(int fd, const char *path, int64_t begin, int64_t end, par__digest *digest) {
+static par_status add_range(int fd, const char *path, int64_t begin, int64_t end,
+                            par__digest *digest) {
     char block[BLOCK];
     for (int64_t at = begin; at < end; at += BLOCK) {
         size_t n = (size_t)(end - at < BLOCK ? end - at : BLOCK);
@@ -79,7 +80,8 @@ static par_status check_superblock(int fd, const char *path) {
     static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
     unsigned char head[SIGNATURE];
     PAR_TRY(par__read_at(fd, path, head, sizeof head, 0));
-    if (memcmp(head, signature, sizeof signature) != 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is no HDF5 file", path);
+    if (memcmp(head, signature, sizeof signature) != 0)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: is no HDF5 file", path);
     if (head[8] < 2 || head[8] > 3)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: has HDF5 superblock version %d; legal: 2, 3", path, head[8]);
     return PAR_OK;
@@ -90,8 +92,8 @@ static par_status check_size(int fd, const char *path, int64_t nbytes) {
     if (fstat(fd, &info) != 0) return par__io_error(path, "stat");
     if (!S_ISREG(info.st_mode)) PAR_FAIL(PAR_ERR_FORMAT, "%s: is no plain file", path);
     if (info.st_size != nbytes)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %lld bytes; the manifest says %lld", path, (long long)info.st_size,
-                 (long long)nbytes);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %lld bytes; the manifest says %lld", path,
+                 (long long)info.st_size, (long long)nbytes);
     return PAR_OK;
 }
 
@@ -101,8 +103,8 @@ static par_status compare(const char *path, int64_t offset, const char *found, c
              (long long)offset, found, said);
 }
 
-static par_status verify_open(int fd, const char *path, const par__shard *shard, par__place **sorted,
-                              par__digest *digest) {
+static par_status verify_open(int fd, const char *path, const par__shard *shard,
+                              par__place **sorted, par__digest *digest) {
     char hash[PAR__HASH];
     PAR_TRY(check_size(fd, path, shard->nbytes));
     PAR_TRY(check_superblock(fd, path));
@@ -143,8 +145,8 @@ static int64_t piece_of(const par_checkpoint_run *run, int64_t nbytes, int64_t d
     return nbytes - done < most ? nbytes - done : most;
 }
 
-static par_status read_run(int fd, const char *path, const par_checkpoint_run *run, const par__place *p,
-                           par__digest *digest) {
+static par_status read_run(int fd, const char *path, const par_checkpoint_run *run,
+                           const par__place *p, par__digest *digest) {
     const par_checkpoint_staging *s = run->staging;
     char hash[PAR__HASH];
     for (int64_t done = 0, n; done < p->nbytes; done += n) {
@@ -158,7 +160,8 @@ static par_status read_run(int fd, const char *path, const par_checkpoint_run *r
     return compare(path, p->offset, hash, p->hash);
 }
 
-par_status par__shard_read(const char *path, const par__shard *shard, const par_checkpoint_run *runs) {
+par_status par__shard_read(const char *path, const par__shard *shard,
+                           const par_checkpoint_run *runs) {
     par__digest *digest = NULL;
     PAR_TRY(par__digest_create(&digest));
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -195,15 +198,17 @@ static par_status write_run(int fd, const char *path, const par_checkpoint_run *
     return PAR_OK;
 }
 
-static par_status write_runs(int fd, const char *path, const par_checkpoint_run *runs, par__shard *shard,
-                             par__digest *digest) {
+static par_status write_runs(int fd, const char *path, const par_checkpoint_run *runs,
+                             par__shard *shard, par__digest *digest) {
     PAR_TRY(reserve(fd, path, shard->nbytes));
-    for (int i = 0; i < shard->n; i++) PAR_TRY(write_run(fd, path, &runs[i], &shard->places[i], digest));
+    for (int i = 0; i < shard->n; i++)
+        PAR_TRY(write_run(fd, path, &runs[i], &shard->places[i], digest));
     return fsync(fd) == 0 ? PAR_OK : par__io_error(path, "fsync");
 }
 
 /* libhdf5 gave the places: they must hold before anything is written there. */
-static par_status fill(int fd, const char *path, const par_checkpoint_run *runs, par__shard *shard) {
+static par_status fill(int fd, const char *path, const par_checkpoint_run *runs,
+                       par__shard *shard) {
     par_status st = PAR_OK;
     par__place **sorted = NULL;
     par__digest *digest = NULL;
@@ -222,10 +227,12 @@ out_sorted:
     return st;
 }
 
-par_status par__shard_write(const char *path, const par_checkpoint_run *runs, int n, par__shard *out) {
+par_status par__shard_write(const char *path, const par_checkpoint_run *runs, int n,
+                            par__shard *out) {
     par__shard shard = {.n = n, .places = calloc((size_t)n + 1, sizeof *shard.places)};
     if (!shard.places) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d places", path, n);
-    for (int i = 0; i < n; i++) shard.places[i].nbytes = runs[i].n * (int64_t)par_dtype_nbytes(runs[i].dtype);
+    for (int i = 0; i < n; i++)
+        shard.places[i].nbytes = runs[i].n * (int64_t)par_dtype_nbytes(runs[i].dtype);
     par_status st = par__shard_layout(path, runs, n, shard.places);
     if (st == PAR_OK) {
         int fd = open(path, O_RDWR | O_CLOEXEC);

@@ -1,7 +1,8 @@
 /*
- * config.json → configuration, in the older form (rope_theta, rope_scaling, torch_dtype) and the newer one
- * (rope_parameters, dtype). A field that changes the mathematics and is not supported is refused by name; all
- * problems come in one message. Defaults of absent fields are those of transformers' configuration classes.
+ * config.json → configuration, in the older form (rope_theta, rope_scaling, torch_dtype) and the
+ * newer one (rope_parameters, dtype). A field that changes the mathematics and is not supported is
+ * refused by name; all problems come in one message. Defaults of absent fields are those of
+ * transformers' configuration classes.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -22,8 +23,8 @@ typedef struct {
 } config_reader;
 
 #define MALFORMED(r, ...) ((r)->status = PAR_ERR_FORMAT, par_problem(&(r)->problems, __VA_ARGS__))
-#define UNSUPPORTED(r, ...)                                                                                  \
-    ((r)->status = (r)->status == PAR_OK ? PAR_ERR_UNSUPPORTED : (r)->status,                                \
+#define UNSUPPORTED(r, ...)                                                                        \
+    ((r)->status = (r)->status == PAR_OK ? PAR_ERR_UNSUPPORTED : (r)->status,                      \
      par_problem(&(r)->problems, __VA_ARGS__))
 
 /* NULL also for null, which the configuration classes take for "the default". */
@@ -36,7 +37,8 @@ static json_t *field(json_t *object, const char *key) {
 static int64_t read_size(config_reader *r, json_t *object, const char *key, int64_t fallback) {
     json_t *value = field(object, key);
     if (!value && fallback > 0) return fallback;
-    if (!json_is_integer(value) || json_integer_value(value) < 1 || json_integer_value(value) > SIZE_LIMIT) {
+    if (!json_is_integer(value) || json_integer_value(value) < 1 ||
+        json_integer_value(value) > SIZE_LIMIT) {
         MALFORMED(r, "%s: %s: %s; legal: an integer from 1 to %d", r->path, key,
                   value ? "is out of range or no integer" : "is missing", SIZE_LIMIT);
         return 1;
@@ -44,8 +46,8 @@ static int64_t read_size(config_reader *r, json_t *object, const char *key, int6
     return json_integer_value(value);
 }
 
-static double read_number(config_reader *r, json_t *object, const char *key, double fallback, double low,
-                          double high) {
+static double read_number(config_reader *r, json_t *object, const char *key, double fallback,
+                          double low, double high) {
     json_t *value = field(object, key);
     if (!value && !isnan(fallback)) return fallback;
     double x = json_number_value(value);
@@ -107,7 +109,8 @@ static bool is_legal(json_t *value, legal_value legal) {
     case FALSE_ONLY: return json_is_false(value);
     case TRUE_ONLY: return json_is_true(value);
     case ONE_ONLY: return json_is_number(value) && json_number_value(value) == 1;
-    case EMPTY_ONLY: return json_object_size(value) + json_array_size(value) == 0 && !json_is_string(value);
+    case EMPTY_ONLY:
+        return json_object_size(value) + json_array_size(value) == 0 && !json_is_string(value);
     }
     return false;
 }
@@ -117,7 +120,8 @@ static void check_restricted(config_reader *r, const par__family *family) {
     char text[80];
     for (size_t i = 0; i < sizeof restricted / sizeof *restricted; i++) {
         json_t *value = field(r->root, restricted[i].key);
-        if (restricted[i].model_type && strcmp(restricted[i].model_type, family->model_type) != 0) continue;
+        if (restricted[i].model_type && strcmp(restricted[i].model_type, family->model_type) != 0)
+            continue;
         if (!value || is_legal(value, restricted[i].legal)) continue;
         text_of(value, text, sizeof text);
         UNSUPPORTED(r, "%s: %s: %s is not supported; legal: %s", r->path, restricted[i].key, text,
@@ -140,19 +144,20 @@ static void read_gpt2_dropout(config_reader *r) {
     r->c->dropout = (float)residual;
     r->c->attention_dropout = (float)read_number(r, r->root, "attn_pdrop", 0.1, 0, 0.999);
     if (residual != embedding)
-        UNSUPPORTED(
-            r, "%s: resid_pdrop: %g and embd_pdrop: %g differ, which is not supported; legal: equal values",
-            r->path, residual, embedding);
+        UNSUPPORTED(r,
+                    "%s: resid_pdrop: %g and embd_pdrop: %g differ, which is not supported; legal: "
+                    "equal values",
+                    r->path, residual, embedding);
 }
 
 static void read_gpt2_activation(config_reader *r) {
     const char *name = read_activation(r, "activation_function", "gelu_new");
     r->c->gelu_erf = strcmp(name, "gelu") == 0;
     if (!r->c->gelu_erf && strcmp(name, "gelu_new") != 0 && strcmp(name, "gelu_pytorch_tanh") != 0)
-        UNSUPPORTED(
-            r,
-            "%s: activation_function: \"%.60s\" is not supported; legal: gelu_new, gelu_pytorch_tanh, gelu",
-            r->path, name);
+        UNSUPPORTED(r,
+                    "%s: activation_function: \"%.60s\" is not supported; legal: gelu_new, "
+                    "gelu_pytorch_tanh, gelu",
+                    r->path, name);
 }
 
 static void read_gpt2(config_reader *r) {
@@ -169,8 +174,8 @@ static void read_gpt2(config_reader *r) {
     c->tied = read_bool(r, "tie_word_embeddings", true);
     c->head_size = c->channels / c->heads;
     if (c->channels % c->heads != 0)
-        MALFORMED(r, "%s: n_embd: %" PRId64 " is no multiple of n_head: %" PRId64, r->path, c->channels,
-                  c->heads);
+        MALFORMED(r, "%s: n_embd: %" PRId64 " is no multiple of n_head: %" PRId64, r->path,
+                  c->channels, c->heads);
     read_gpt2_activation(r);
     read_gpt2_dropout(r);
 }
@@ -187,18 +192,22 @@ static void check_rope_keys(config_reader *r, const char *where, json_t *rope) {
     const char *key;
     json_t *value;
     json_object_foreach(rope, key, value) {
-        bool found =
-            json_is_null(value) || (strcmp(key, "partial_rotary_factor") == 0 && is_legal(value, ONE_ONLY));
-        for (size_t i = 0; i < sizeof known / sizeof *known; i++) found |= strcmp(key, known[i]) == 0;
+        bool found = json_is_null(value) ||
+                     (strcmp(key, "partial_rotary_factor") == 0 && is_legal(value, ONE_ONLY));
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            found |= strcmp(key, known[i]) == 0;
         if (!found) UNSUPPORTED(r, "%s: %s: %.60s is not supported", r->path, where, key);
     }
 }
 
 static void read_llama3_scaling(config_reader *r, json_t *rope) {
     r->c->rope_scaling.factor = read_number(r, rope, "factor", (double)NAN, 1, 1e9);
-    r->c->rope_scaling.low_freq_factor = read_number(r, rope, "low_freq_factor", (double)NAN, 1e-9, 1e9);
-    r->c->rope_scaling.high_freq_factor = read_number(r, rope, "high_freq_factor", (double)NAN, 1e-9, 1e9);
-    r->c->rope_scaling.original_positions = read_size(r, rope, "original_max_position_embeddings", 0);
+    r->c->rope_scaling.low_freq_factor =
+        read_number(r, rope, "low_freq_factor", (double)NAN, 1e-9, 1e9);
+    r->c->rope_scaling.high_freq_factor =
+        read_number(r, rope, "high_freq_factor", (double)NAN, 1e-9, 1e9);
+    r->c->rope_scaling.original_positions =
+        read_size(r, rope, "original_max_position_embeddings", 0);
     /* The smooth part divides by the difference. */
     if (!(r->c->rope_scaling.high_freq_factor > r->c->rope_scaling.low_freq_factor))
         MALFORMED(r, "%s: high_freq_factor: %g is not above low_freq_factor: %g", r->path,
@@ -213,8 +222,8 @@ static void read_rope_type(config_reader *r, const char *where, json_t *rope) {
     else if (strcmp(type, "llama3") == 0)
         read_llama3_scaling(r, rope);
     else if (strcmp(type, "default") != 0)
-        UNSUPPORTED(r, "%s: %s: rope_type \"%.60s\" is not supported; legal: default, llama3", r->path, where,
-                    type);
+        UNSUPPORTED(r, "%s: %s: rope_type \"%.60s\" is not supported; legal: default, llama3",
+                    r->path, where, type);
 }
 
 static void read_rope(config_reader *r) {
@@ -224,14 +233,15 @@ static void read_rope(config_reader *r) {
     double outside = read_number(r, r->root, "rope_theta", 10000, 1, 1e18);
     r->c->rope_theta = outside;
     if (old && new && !json_equal(old, new))
-        MALFORMED(r, "%s: rope_scaling and rope_parameters are both there and differ; legal: one of them",
-                  r->path);
+        MALFORMED(
+            r, "%s: rope_scaling and rope_parameters are both there and differ; legal: one of them",
+            r->path);
     if (rope && !json_is_object(rope)) MALFORMED(r, "%s: %s: is no object", r->path, where);
     if (!json_is_object(rope)) return;
     r->c->rope_theta = read_number(r, rope, "rope_theta", outside, 1, 1e18);
     if (field(r->root, "rope_theta") && r->c->rope_theta != outside)
-        MALFORMED(r, "%s: rope_theta: %g, and %g in %s; legal: one value", r->path, outside, r->c->rope_theta,
-                  where);
+        MALFORMED(r, "%s: rope_theta: %g, and %g in %s; legal: one value", r->path, outside,
+                  r->c->rope_theta, where);
     check_rope_keys(r, where, rope);
     read_rope_type(r, where, rope);
 }
@@ -241,7 +251,9 @@ static void read_llama_heads(config_reader *r) {
     c->heads = read_size(r, r->root, "num_attention_heads", 0);
     c->kv_heads = read_size(r, r->root, "num_key_value_heads", c->heads);
     if (c->heads % c->kv_heads != 0)
-        MALFORMED(r, "%s: num_attention_heads: %" PRId64 " is no multiple of num_key_value_heads: %" PRId64,
+        MALFORMED(r,
+                  "%s: num_attention_heads: %" PRId64
+                  " is no multiple of num_key_value_heads: %" PRId64,
                   r->path, c->heads, c->kv_heads);
     bool own = field(r->root, "head_dim") != NULL;
     if (!own && c->channels % c->heads != 0)
@@ -251,8 +263,9 @@ static void read_llama_heads(config_reader *r) {
                   r->path, c->channels, c->heads);
     c->head_size = own ? read_size(r, r->root, "head_dim", 0) : c->channels / c->heads;
     if (c->head_size % 2 != 0)
-        UNSUPPORTED(r, "%s: head size %" PRId64 " is not supported with rotary positions; legal: even ones",
-                    r->path, c->head_size);
+        UNSUPPORTED(
+            r, "%s: head size %" PRId64 " is not supported with rotary positions; legal: even ones",
+            r->path, c->head_size);
 }
 
 static void read_llama(config_reader *r) {
@@ -270,7 +283,8 @@ static void read_llama(config_reader *r) {
     c->attention_dropout = (float)read_number(r, root, "attention_dropout", 0, 0, 0.999);
     const char *activation = read_activation(r, "hidden_act", "silu");
     if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0)
-        UNSUPPORTED(r, "%s: hidden_act: \"%.60s\" is not supported; legal: silu", r->path, activation);
+        UNSUPPORTED(r, "%s: hidden_act: \"%.60s\" is not supported; legal: silu", r->path,
+                    activation);
     read_rope(r);
 }
 
@@ -288,7 +302,8 @@ static const par__family *read_family(config_reader *r) {
     json_t *type = field(r->root, "model_type"), *list = field(r->root, "architectures");
     char shown[80] = "absent";
     for (int i = 0; i < 2; i++) {
-        bool typed = json_is_string(type) && strcmp(json_string_value(type), families[i]->model_type) == 0;
+        bool typed =
+            json_is_string(type) && strcmp(json_string_value(type), families[i]->model_type) == 0;
         bool listed = names_architecture(list, families[i]->architecture);
         if ((typed || !type) && (listed || (typed && !list))) return families[i];
     }
@@ -314,15 +329,16 @@ static void read_all(config_reader *r, const par__family **family) {
     r->c->tokens = r->c->positions;
 }
 
-par_status par__config_parse(const char *path, const char *text, size_t nbytes, const par__family **family,
-                             par_transformer_config *out) {
+par_status par__config_parse(const char *path, const char *text, size_t nbytes,
+                             const par__family **family, par_transformer_config *out) {
     json_error_t error;
     par_transformer_config c = {0};
     config_reader r = {.path = path, .c = &c};
     if (nbytes == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a JSON object", path);
     r.root = json_loadb(text, nbytes, JSON_REJECT_DUPLICATES, &error);
     if (!r.root)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d column %d: %s", path, error.line, error.column, error.text);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d column %d: %s", path, error.line, error.column,
+                 error.text);
     if (json_is_object(r.root))
         read_all(&r, family);
     else

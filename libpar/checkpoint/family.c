@@ -1,7 +1,7 @@
 /*
- * Which tensor of a family is which parameter. GPT-2's linear layers are Conv1D: stored [in, out], q, k and v
- * side by side in c_attn. Llama's are [out, in]; its q and k are stored for the half-split rotary form, as
- * libpar computes it.
+ * Which tensor of a family is which parameter. GPT-2's linear layers are Conv1D: stored [in, out],
+ * q, k and v side by side in c_attn. Llama's are [out, in]; its q and k are stored for the
+ * half-split rotary form, as libpar computes it.
  */
 #include "libpar/checkpoint/family.h"
 
@@ -10,17 +10,17 @@
 
 #define ROWS(t) t, (int)(sizeof t / sizeof *t)
 /* name, theirs, rows, cols, transposed, part, parts, head */
-#define VECTOR(name, theirs, rows)                                                                           \
+#define VECTOR(name, theirs, rows)                                                                 \
     { name, theirs, PAR__DIM_##rows, PAR__DIM_ONE, false, 0, 1, false }
-#define MATRIX(name, theirs, rows, cols)                                                                     \
+#define MATRIX(name, theirs, rows, cols)                                                           \
     { name, theirs, PAR__DIM_##rows, PAR__DIM_##cols, false, 0, 1, false }
-#define CONV1D(name, theirs, rows, cols)                                                                     \
+#define CONV1D(name, theirs, rows, cols)                                                           \
     { name, theirs, PAR__DIM_##rows, PAR__DIM_##cols, true, 0, 1, false }
-#define FUSED_MATRIX(name, theirs, part)                                                                     \
+#define FUSED_MATRIX(name, theirs, part)                                                           \
     { name, theirs, PAR__DIM_C, PAR__DIM_C, true, part, 3, false }
-#define FUSED_VECTOR(name, theirs, part)                                                                     \
+#define FUSED_VECTOR(name, theirs, part)                                                           \
     { name, theirs, PAR__DIM_C, PAR__DIM_ONE, false, part, 3, false }
-#define HEAD(name, theirs)                                                                                   \
+#define HEAD(name, theirs)                                                                         \
     { name, theirs, PAR__DIM_V, PAR__DIM_C, false, 0, 1, true }
 
 static const par__mapping gpt2_table[] = {
@@ -64,11 +64,13 @@ static const par__mapping llama_table[] = {
 
 /* Causal masks and rotary frequencies: constants that older files store. */
 static const char *const gpt2_ignored[] = {"h.*.attn.bias", "h.*.attn.masked_bias", NULL};
-static const char *const llama_ignored[] = {"layers.*.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq",
-                                            NULL};
+static const char *const llama_ignored[] = {"layers.*.self_attn.rotary_emb.inv_freq",
+                                            "rotary_emb.inv_freq", NULL};
 
-const par__family par__gpt2 = {"gpt2", "GPT2LMHeadModel", "transformer.", ROWS(gpt2_table), gpt2_ignored};
-const par__family par__llama = {"llama", "LlamaForCausalLM", "model.", ROWS(llama_table), llama_ignored};
+const par__family par__gpt2 = {"gpt2", "GPT2LMHeadModel", "transformer.", ROWS(gpt2_table),
+                               gpt2_ignored};
+const par__family par__llama = {"llama", "LlamaForCausalLM", "model.", ROWS(llama_table),
+                                llama_ignored};
 
 int64_t par__dim_size(const par_transformer_config *c, par__dim dim) {
     switch (dim) {
@@ -105,7 +107,8 @@ bool par__name_match(const char *pattern, const char *text, int64_t *number) {
     return rest && strcmp(star + 1, rest) == 0;
 }
 
-bool par__name_make(char *out, size_t nbytes, const char *prefix, const char *pattern, int64_t number) {
+bool par__name_make(char *out, size_t nbytes, const char *prefix, const char *pattern,
+                    int64_t number) {
     const char *star = strchr(pattern, '*');
     int n = star ? snprintf(out, nbytes, "%s%.*s%lld%s", prefix, (int)(star - pattern), pattern,
                             (long long)number, star + 1)

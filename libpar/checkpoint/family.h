@@ -1,6 +1,6 @@
 /*
- * The Hugging Face families as data: a table from libpar's parameter names to the family's, with shape,
- * transposition and fusion; and the configuration that a config.json describes.
+ * The Hugging Face families as data: a table from libpar's parameter names to the family's, with
+ * shape, transposition and fusion; and the configuration that a config.json describes.
  */
 #ifndef PAR__CHECKPOINT_FAMILY_H
 #define PAR__CHECKPOINT_FAMILY_H
@@ -33,7 +33,8 @@ typedef struct {
 
 typedef struct {
     const char *model_type, *architecture;
-    const char *prefix; /* of all but the head, in save_pretrained's files; the hub's older files lack it */
+    const char *
+        prefix; /* of all but the head, in save_pretrained's files; the hub's older files lack it */
     const par__mapping *table;
     int n;
     const char *const *ignored; /* patterns of tensors that hold no parameter; NULL ends */
@@ -42,16 +43,18 @@ typedef struct {
 extern const par__family par__gpt2, par__llama;
 
 int64_t par__dim_size(const par_transformer_config *config, par__dim dim);
-/* Does `text` match `pattern`, '*' a number without leading zeros? Its value goes to *number (-1 without
+/* Does `text` match `pattern`, '*' a number without leading zeros? Its value goes to *number (-1
+ * without
  * '*'). */
 bool par__name_match(const char *pattern, const char *text, int64_t *number);
 /* prefix + pattern with '*' replaced; false if it does not fit. */
-bool par__name_make(char *out, size_t nbytes, const char *prefix, const char *pattern, int64_t number);
+bool par__name_make(char *out, size_t nbytes, const char *prefix, const char *pattern,
+                    int64_t number);
 /* Row of the table for libpar's name, with the layer's number; NULL if there is none. */
 const par__mapping *par__mapping_find(const par__family *family, const char *name, int64_t *layer);
 
 /* config.json → family and configuration. All problems in one message. */
-par_status par__config_parse(const char *path, const char *text, size_t nbytes, const par__family **family,
-                             par_transformer_config *out);
+par_status par__config_parse(const char *path, const char *text, size_t nbytes,
+                             const par__family **family, par_transformer_config *out);
 
 #endif

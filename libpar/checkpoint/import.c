@@ -1,7 +1,7 @@
 /*
  * Opening a Hugging Face directory: config.json, then model.safetensors, or the files of
- * model.safetensors.index.json. Index and files must agree both ways: every tensor where the index says, and
- * none that it does not know.
+ * model.safetensors.index.json. Index and files must agree both ways: every tensor where the index
+ * says, and none that it does not know.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "libpar/checkpoint/import.h"
@@ -29,7 +29,8 @@ static par_status open_config(par_import *import) {
     if (!path) return no_memory(import->directory);
     par_status st = par__map_open(path, &map);
     if (st == PAR_OK) {
-        st = par__config_parse(path, (const char *)map.data, map.nbytes, &import->family, &import->config);
+        st = par__config_parse(path, (const char *)map.data, map.nbytes, &import->family,
+                               &import->config);
         par__map_close(&map);
     }
     free(path);
@@ -41,7 +42,8 @@ static par_status open_files(par_import *import, int n, char *const *names) {
     if (!import->files) return no_memory(import->directory);
     for (int i = 0; i < n; i++) {
         char *path = join(import->directory, names[i]);
-        par_status st = path ? par_safetensors_open(path, &import->files[i]) : no_memory(import->directory);
+        par_status st =
+            path ? par_safetensors_open(path, &import->files[i]) : no_memory(import->directory);
         free(path);
         if (st != PAR_OK) return st;
         import->n_files++;
@@ -54,22 +56,23 @@ static par_status check_index(const par_import *import, const char *path, const 
     double total = 0;
     for (int i = 0; i < index->n; i++)
         if (!par__safetensors_find(import->files[index->entries[i].file], index->entries[i].name))
-            PAR_FAIL(PAR_ERR_FORMAT, "%s: weight_map: \"%.200s\" is not in %s", path, index->entries[i].name,
-                     index->files[index->entries[i].file]);
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: weight_map: \"%.200s\" is not in %s", path,
+                     index->entries[i].name, index->files[index->entries[i].file]);
     for (int f = 0; f < import->n_files; f++) {
         n += import->files[f]->n;
         for (int i = 0; i < import->files[f]->n; i++)
-            total += (double)(import->files[f]->entries[i].end - import->files[f]->entries[i].begin);
+            total +=
+                (double)(import->files[f]->entries[i].end - import->files[f]->entries[i].begin);
     }
-    /* Each of the index's names is in its file, so more tensors than names means one that the index does not
-     * have. */
+    /* Each of the index's names is in its file, so more tensors than names means one that the index
+     * does not have. */
     if (n != index->n)
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: weight_map: %d tensors, the files hold %" PRId64 "; legal: each tensor once", path,
-                 index->n, n);
+                 "%s: weight_map: %d tensors, the files hold %" PRId64 "; legal: each tensor once",
+                 path, index->n, n);
     if (index->total_size >= 0 && index->total_size != total)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: total_size is %.0f, the tensors take %.0f bytes", path,
-                 index->total_size, total);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: total_size is %.0f, the tensors take %.0f bytes",
+                 path, index->total_size, total);
     return PAR_OK;
 }
 

@@ -1,5 +1,5 @@
-/* An open directory inside: its files and, for a sharded one, the index, parsed from memory so that tests can
- * feed it. */
+/* An open directory inside: its files and, for a sharded one, the index, parsed from memory so that
+ * tests can feed it. */
 #ifndef PAR__CHECKPOINT_IMPORT_H
 #define PAR__CHECKPOINT_IMPORT_H
 

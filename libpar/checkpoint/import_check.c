@@ -1,6 +1,6 @@
 /*
- * The tensors of a directory against its configuration, before any is read: each one that the model needs is
- * there with its shape and a floating type, and each one that is there is known.
+ * The tensors of a directory against its configuration, before any is read: each one that the model
+ * needs is there with its shape and a floating type, and each one that is there is known.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -33,17 +33,18 @@ par_status par__mapping_check(const par_transformer_config *c, const par__mappin
     char is[100], legal[100];
     int ndim = stored_shape(c, m, want);
     if (e->ndim != ndim || e->shape[0] != want[0] || (ndim == 2 && e->shape[1] != want[1]))
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%.200s\": shape %s; the configuration gives %s", file->path,
-                 e->name, par__shape_text(is, sizeof is, e->ndim, e->shape),
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%.200s\": shape %s; the configuration gives %s",
+                 file->path, e->name, par__shape_text(is, sizeof is, e->ndim, e->shape),
                  par__shape_text(legal, sizeof legal, ndim, want));
     if (e->type->dtype != PAR_F32 && e->type->dtype != PAR_BF16 && e->type->dtype != PAR_F16)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "%s: tensor \"%.200s\": dtype %s; supported for weights: F32, BF16, F16", file->path,
-                 e->name, e->type->name);
+                 "%s: tensor \"%.200s\": dtype %s; supported for weights: F32, BF16, F16",
+                 file->path, e->name, e->type->name);
     return PAR_OK;
 }
 
-/* save_pretrained's names have the prefix, the hub's older files do not: the token embedding tells. */
+/* save_pretrained's names have the prefix, the hub's older files do not: the token embedding
+ * tells. */
 static par_status find_prefix(par_import *import) {
     const char *const prefixes[] = {import->family->prefix, ""};
     const par_safetensors *file;
@@ -54,8 +55,9 @@ static par_status find_prefix(par_import *import) {
         import->prefix = prefixes[i];
         return PAR_OK;
     }
-    PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%s%s\" is missing, also without \"%s\"", import->directory,
-             import->family->prefix, import->family->table[0].theirs, import->family->prefix);
+    PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%s%s\" is missing, also without \"%s\"",
+             import->directory, import->family->prefix, import->family->table[0].theirs,
+             import->family->prefix);
 }
 
 static par_status check_row(const par_import *import, const par__mapping *m, int64_t layer) {
@@ -65,7 +67,8 @@ static par_status check_row(const par_import *import, const par__mapping *m, int
         PAR_FAIL(PAR_ERR_INTERNAL, "name of %s does not fit", m->theirs);
     const par__st_entry *e = par__import_find(import, name, &file);
     if (!e)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%s\" is missing; the configuration has %" PRId64 " layers",
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: tensor \"%s\" is missing; the configuration has %" PRId64 " layers",
                  import->directory, name, import->config.layers);
     return par__mapping_check(&import->config, m, file, e);
 }
@@ -80,8 +83,8 @@ static par_status check_needed(const par_import *import) {
     return PAR_OK;
 }
 
-/* A tied model may store its head again. If that is another matrix, the file and its configuration disagree.
- */
+/* A tied model may store its head again. If that is another matrix, the file and its configuration
+ * disagree. */
 static par_status check_tied_head(const par_import *import, const par__mapping *m,
                                   const par_safetensors *file, const par__st_entry *head) {
     char name[128];
@@ -92,25 +95,27 @@ static par_status check_tied_head(const par_import *import, const par__mapping *
     if (e->type != head->type ||
         memcmp(other->data + e->begin, file->data + head->begin, e->end - e->begin) != 0)
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: tensor \"%s\" differs from \"%s\", but tie_word_embeddings makes them one", file->path,
-                 head->name, name);
+                 "%s: tensor \"%s\" differs from \"%s\", but tie_word_embeddings makes them one",
+                 file->path, head->name, name);
     return PAR_OK;
 }
 
-static par_status check_known(const par_import *import, const par_safetensors *file, const par__st_entry *e) {
+static par_status check_known(const par_import *import, const par_safetensors *file,
+                              const par__st_entry *e) {
     int64_t layer;
     size_t n = strlen(import->prefix);
     const char *base = strncmp(e->name, import->prefix, n) == 0 ? e->name + n : NULL;
     for (int i = 0; i < import->family->n; i++) {
         const par__mapping *m = &import->family->table[i];
         const char *name = m->head ? e->name : base;
-        if (!name || !par__name_match(m->theirs, name, &layer) || layer >= import->config.layers) continue;
+        if (!name || !par__name_match(m->theirs, name, &layer) || layer >= import->config.layers)
+            continue;
         return m->head && import->config.tied ? check_tied_head(import, m, file, e) : PAR_OK;
     }
     for (const char *const *pattern = import->family->ignored; base && *pattern; pattern++)
         if (par__name_match(*pattern, base, &layer)) return PAR_OK;
-    PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%.200s\" is unknown to %s with %" PRId64 " layers", file->path,
-             e->name, import->family->architecture, import->config.layers);
+    PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%.200s\" is unknown to %s with %" PRId64 " layers",
+             file->path, e->name, import->family->architecture, import->config.layers);
 }
 
 par_status par__import_check(par_import *import) {

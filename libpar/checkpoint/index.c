@@ -1,6 +1,6 @@
 /*
- * model.safetensors.index.json: which file of a sharded model holds which tensor. File names must be plain
- * names, so that an index cannot point out of its directory.
+ * model.safetensors.index.json: which file of a sharded model holds which tensor. File names must
+ * be plain names, so that an index cannot point out of its directory.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <jansson.h>
@@ -18,7 +18,8 @@ static par_status add_file(const char *path, const char *name, par__index *index
     size_t n = strlen(name), m = strlen(".safetensors");
     if (strchr(name, '/') || name[0] == '.' || n <= m || strcmp(name + n - m, ".safetensors") != 0)
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: weight_map: file \"%.200s\"; legal: a name in this directory that ends in .safetensors",
+                 "%s: weight_map: file \"%.200s\"; legal: a name in this directory that ends in "
+                 ".safetensors",
                  path, name);
     char **files = realloc(index->files, (size_t)(index->n_files + 1) * sizeof *files);
     if (!files) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its files", path);
@@ -39,7 +40,8 @@ static par_status parse_map(const char *path, json_t *map, par__index *index) {
     json_object_foreach(map, name, value) {
         par__index_entry *e = &index->entries[index->n];
         if (!json_is_string(value))
-            PAR_FAIL(PAR_ERR_FORMAT, "%s: weight_map: \"%.200s\" has no string for its file", path, name);
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: weight_map: \"%.200s\" has no string for its file", path,
+                     name);
         PAR_TRY(add_file(path, json_string_value(value), index, &e->file));
         e->name = strdup(name);
         if (!e->name) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its entries", path);
@@ -66,7 +68,8 @@ par_status par__index_parse(const char *path, const char *text, size_t nbytes, p
     if (nbytes == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a JSON object", path);
     json_t *root = json_loadb(text, nbytes, JSON_REJECT_DUPLICATES, &error);
     if (!root)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d column %d: %s", path, error.line, error.column, error.text);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d column %d: %s", path, error.line, error.column,
+                 error.text);
     par_status st = parse_map(path, json_object_get(root, "weight_map"), &index);
     if (st == PAR_OK) st = parse_metadata(path, json_object_get(root, "metadata"), &index);
     json_decref(root);

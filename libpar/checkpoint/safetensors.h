@@ -1,6 +1,6 @@
 /*
- * A safetensors file inside: entries that are checked completely, over one block of memory. The parser works
- * on memory alone, so that tests can feed it any bytes.
+ * A safetensors file inside: entries that are checked completely, over one block of memory. The
+ * parser works on memory alone, so that tests can feed it any bytes.
  */
 #ifndef PAR__CHECKPOINT_SAFETENSORS_H
 #define PAR__CHECKPOINT_SAFETENSORS_H

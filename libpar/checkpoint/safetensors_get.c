@@ -1,6 +1,7 @@
 /*
- * Looking up tensors of an open .safetensors file. A name that is not there is answered with the nearest ones
- * by edit distance (Levenshtein 1966), since the cause is most often another spelling of the same tensor.
+ * Looking up tensors of an open .safetensors file. A name that is not there is answered with the
+ * nearest ones by edit distance (Levenshtein 1966), since the cause is most often another spelling
+ * of the same tensor.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
@@ -69,10 +70,11 @@ static par_status no_such_tensor(const par_safetensors *file, const char *name) 
     const char *best[NEAREST];
     nearest(file, name, best);
     if (!best[0])
-        PAR_FAIL(PAR_ERR_ARG, "%s: no tensor \"%.200s\"; the file has no tensors", file->path, name);
-    PAR_FAIL(PAR_ERR_ARG, "%s: no tensor \"%.200s\"; closest of %d: %.200s%s%.200s%s%.200s", file->path, name,
-             file->n, best[0], best[1] ? ", " : "", best[1] ? best[1] : "", best[2] ? ", " : "",
-             best[2] ? best[2] : "");
+        PAR_FAIL(PAR_ERR_ARG, "%s: no tensor \"%.200s\"; the file has no tensors", file->path,
+                 name);
+    PAR_FAIL(PAR_ERR_ARG, "%s: no tensor \"%.200s\"; closest of %d: %.200s%s%.200s%s%.200s",
+             file->path, name, file->n, best[0], best[1] ? ", " : "", best[1] ? best[1] : "",
+             best[2] ? ", " : "", best[2] ? best[2] : "");
 }
 
 par_status par_safetensors_get(const par_safetensors *file, const char *name, par_tensor *out) {
@@ -81,13 +83,13 @@ par_status par_safetensors_get(const par_safetensors *file, const char *name, pa
     if (!e) return no_such_tensor(file, name);
     if (e->type->dtype < 0)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "%s: tensor \"%.200s\": dtype %s; supported: F32, BF16, F16, I32, I64, U8", file->path, name,
-                 e->type->name);
+                 "%s: tensor \"%.200s\": dtype %s; supported: F32, BF16, F16, I32, I64, U8",
+                 file->path, name, e->type->name);
     if (e->ndim > 4)
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: tensor \"%.200s\": %d dimensions; supported: at most 4",
                  file->path, name, e->ndim);
     void *data = (void *)(uintptr_t)(file->data + e->begin);
-    *out = par_tensor_make(data, (par_dtype)e->type->dtype, e->ndim, e->shape[0], e->shape[1], e->shape[2],
-                           e->shape[3]);
+    *out = par_tensor_make(data, (par_dtype)e->type->dtype, e->ndim, e->shape[0], e->shape[1],
+                           e->shape[2], e->shape[3]);
     return PAR_OK;
 }

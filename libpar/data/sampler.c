@@ -1,8 +1,8 @@
 /*
- * The sampler: sample number n is a function of (seed, n) and of nothing else, so the order does not depend
- * on the batch size or the layout, and resuming at n needs no state. An epoch is a keyed bijection of the
- * sequences in a range; sequence i reads tokens begin + i·T .. begin + (i + 1)·T, the last one as a target
- * only, and never leaves the range.
+ * The sampler: sample number n is a function of (seed, n) and of nothing else, so the order does
+ * not depend on the batch size or the layout, and resuming at n needs no state. An epoch is a keyed
+ * bijection of the sequences in a range; sequence i reads tokens begin + i·T .. begin + (i + 1)·T,
+ * the last one as a target only, and never leaves the range.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -23,12 +23,14 @@ par_status par_sampler_create(const par_sampler_params *params, par_sampler **ou
     int64_t n = par_tokens_n(p.tokens);
     if (p.begin == 0 && p.end == 0) p.end = n;
     if (p.begin < 0 || p.end > n || p.begin > p.end)
-        PAR_FAIL(PAR_ERR_ARG, "range of tokens [%" PRId64 ", %" PRId64 "); legal: within [0, %" PRId64 ")",
+        PAR_FAIL(PAR_ERR_ARG,
+                 "range of tokens [%" PRId64 ", %" PRId64 "); legal: within [0, %" PRId64 ")",
                  p.begin, p.end, n);
     if (p.end - p.begin <= p.T)
         PAR_FAIL(PAR_ERR_ARG,
-                 "range of tokens [%" PRId64 ", %" PRId64 ") holds %" PRId64 "; a sequence of %" PRId64
-                 " and its last target need one token more than that: use more text or a shorter sequence",
+                 "range of tokens [%" PRId64 ", %" PRId64 ") holds %" PRId64
+                 "; a sequence of %" PRId64 " and its last target need one token more than that: "
+                 "use more text or a shorter sequence",
                  p.begin, p.end, p.end - p.begin, p.T);
     par_sampler *s = malloc(sizeof *s);
     if (!s) PAR_FAIL(PAR_ERR_MEMORY, "no memory for a sampler");
@@ -48,8 +50,10 @@ int64_t par_sampler_n_sequences(const par_sampler *s) {
 }
 
 static int64_t sample_sequence(const par_sampler *s, int64_t n) {
-    uint64_t count = (uint64_t)s->n_sequences, epoch = (uint64_t)n / count, index = (uint64_t)n % count;
-    return (int64_t)(s->params.shuffle ? par_random_permute(s->params.seed, epoch, count, index) : index);
+    uint64_t count = (uint64_t)s->n_sequences, epoch = (uint64_t)n / count,
+             index = (uint64_t)n % count;
+    return (int64_t)(s->params.shuffle ? par_random_permute(s->params.seed, epoch, count, index)
+                                       : index);
 }
 
 /* x [n, T], targets [n, T], both int32. */
@@ -57,7 +61,8 @@ static par_status sampler_read(void *user, int64_t first, int64_t n, void *x, vo
     const par_sampler *s = user;
     int64_t T = s->params.T, end;
     int32_t *tokens = x, *next = targets;
-    PAR_REQUIRE(s && first >= 0 && n >= 0 && par__add64(first, n, &end) && (n == 0 || (x && targets)));
+    PAR_REQUIRE(s && first >= 0 && n >= 0 && par__add64(first, n, &end) &&
+                (n == 0 || (x && targets)));
     for (int64_t i = 0; i < n; i++, tokens += T, next += T) {
         int64_t at = s->params.begin + sample_sequence(s, first + i) * T;
         PAR_TRY(par_tokens_read(s->params.tokens, at, T, tokens));

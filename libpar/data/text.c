@@ -1,8 +1,8 @@
 /*
- * Text to tokens without a trained vocabulary: bytes as they are, or characters as ids in sorted order, as
- * nanoGPT's character table does for ASCII. The files are one text, one after the other, streamed; "chars"
- * reads them twice, first for the table. The table lies beside the tokens as one line of JSON: id i decodes
- * to byte bytes[i].
+ * Text to tokens without a trained vocabulary: bytes as they are, or characters as ids in sorted
+ * order, as nanoGPT's character table does for ASCII. The files are one text, one after the other,
+ * streamed; "chars" reads them twice, first for the table. The table lies beside the tokens as one
+ * line of JSON: id i decodes to byte bytes[i].
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
@@ -30,7 +30,8 @@ static par_status visit_file(const char *path, block_visitor *visit, void *user)
     size_t n;
     par_status st = PAR_OK;
     if (!file) PAR_FAIL(PAR_ERR_IO, "%s: cannot open it: %s", path, strerror(errno));
-    while (st == PAR_OK && (n = fread(block, 1, sizeof block, file)) > 0) st = visit(user, path, block, n);
+    while (st == PAR_OK && (n = fread(block, 1, sizeof block, file)) > 0)
+        st = visit(user, path, block, n);
     if (st == PAR_OK && ferror(file))
         st = par_fail(PAR_ERR_IO, "%s: cannot read it: %s", path, strerror(errno));
     fclose(file);
@@ -48,7 +49,8 @@ static par_status mark_bytes(void *user, const char *path, const uint8_t *block,
     return PAR_OK;
 }
 
-static par_status make_table(byte_table *t, int n, const char *const *paths, const char *tokenizer) {
+static par_status make_table(byte_table *t, int n, const char *const *paths,
+                             const char *tokenizer) {
     bool seen[256] = {false};
     if (strcmp(tokenizer, "bytes") == 0)
         memset(seen, true, sizeof seen);
@@ -76,7 +78,8 @@ static par_status translate_block(void *user, const char *path, const uint8_t *b
     for (size_t i = 0; i < n; i++) {
         ids[i] = t->table->id[block[i]];
         if (ids[i] < 0)
-            PAR_FAIL(PAR_ERR_IO, "%s: changed while it was read: byte %d was not there the first time", path,
+            PAR_FAIL(PAR_ERR_IO,
+                     "%s: changed while it was read: byte %d was not there the first time", path,
                      block[i]);
     }
     return par__tokens_append(&t->writer, ids, (int64_t)n);
@@ -84,8 +87,8 @@ static par_status translate_block(void *user, const char *path, const uint8_t *b
 
 static par_status write_table(const byte_table *t, par__writer *file) {
     char line[2048]; /* 256 numbers of 3 digits and a comma */
-    int n = snprintf(line, sizeof line, "{\"tokenizer\": \"%s\", \"vocab\": %d, \"bytes\": [", t->tokenizer,
-                     t->vocab);
+    int n = snprintf(line, sizeof line, "{\"tokenizer\": \"%s\", \"vocab\": %d, \"bytes\": [",
+                     t->tokenizer, t->vocab);
     for (int i = 0; i < t->vocab; i++)
         n += snprintf(line + n, sizeof line - (size_t)n, "%s%d", i ? "," : "", t->bytes[i]);
     n += snprintf(line + n, sizeof line - (size_t)n, "]}\n");
@@ -93,12 +96,14 @@ static par_status write_table(const byte_table *t, par__writer *file) {
 }
 
 /* The vocabulary's name first: tokens never lie there without the table that decodes them. */
-static par_status finish(translation *t, const char *out_path, const char *first_path, int n_files) {
+static par_status finish(translation *t, const char *out_path, const char *first_path,
+                         int n_files) {
     char name[4096];
     par__writer file;
     if (t->writer.n == 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: the text is empty: %d file%s without a byte; nothing was written",
-                 first_path, n_files, n_files == 1 ? "" : "s");
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: the text is empty: %d file%s without a byte; nothing was written", first_path,
+                 n_files, n_files == 1 ? "" : "s");
     if (snprintf(name, sizeof name, "%s.vocab", out_path) >= (int)sizeof name)
         PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", out_path, sizeof name - 7);
     PAR_TRY(par__writer_open(name, &file));

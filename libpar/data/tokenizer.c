@@ -1,6 +1,7 @@
 /*
- * The tokenizer object: opened from its files, encode, decode. In a BPE a byte without a merge is its own
- * token, so every text has ids and decoding them gives the text back, whatever its bytes are.
+ * The tokenizer object: opened from its files, encode, decode. In a BPE a byte without a merge is
+ * its own token, so every text has ids and decoding them gives the text back, whatever its bytes
+ * are.
  */
 #include "libpar/data/tokenizer.h"
 
@@ -28,7 +29,8 @@ int64_t par_tokenizer_vocab(const par_tokenizer *t) {
 }
 
 int32_t par_tokenizer_end(const par_tokenizer *t) {
-    static const char *const names[] = {PAR__END_OF_TEXT, "<|end_of_text|>"}; /* GPT-2's, Llama 3's */
+    static const char *const names[] = {PAR__END_OF_TEXT,
+                                        "<|end_of_text|>"}; /* GPT-2's, Llama 3's */
     int32_t id = par_tokenizer_id(t, names[0]);
     return id >= 0 ? id : par_tokenizer_id(t, names[1]);
 }
@@ -40,16 +42,16 @@ int32_t par_tokenizer_id(const par_tokenizer *t, const char *token) {
 /* ---- files ---- */
 
 /* The first of the two names that is in the directory. */
-static par_status find_file(const char *directory, const char *first, const char *second, char *path,
-                            size_t n) {
+static par_status find_file(const char *directory, const char *first, const char *second,
+                            char *path, size_t n) {
     const char *names[] = {first, second};
     for (int i = 0; i < 2; i++) {
         if (snprintf(path, n, "%s/%s", directory, names[i]) >= (int)n)
             PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", directory, n - 16);
         if (par__file_exists(path)) return PAR_OK;
     }
-    PAR_FAIL(PAR_ERR_IO, "%s: has neither %s nor %s; a tokenizer.json is opened by its own name", directory,
-             first, second);
+    PAR_FAIL(PAR_ERR_IO, "%s: has neither %s nor %s; a tokenizer.json is opened by its own name",
+             directory, first, second);
 }
 
 static par_status open_directory(const char *directory, par_tokenizer **out) {
@@ -98,17 +100,17 @@ static par_status encode_piece(void *user, const uint8_t *piece, size_t n) {
     const par_tokenizer *t = c->tokenizer;
     int32_t whole = t->whole_pieces ? par__vocab_find(&t->vocab, piece, n) : -1;
     if (whole >= 0) return c->visit(c->user, &whole, 1);
-    return par__bpe_run(&c->tokenizer->bpe, &c->tokenizer->merges, c->tokenizer->of_byte, piece, n, c->visit,
-                        c->user);
+    return par__bpe_run(&c->tokenizer->bpe, &c->tokenizer->merges, c->tokenizer->of_byte, piece, n,
+                        c->visit, c->user);
 }
 
-static par_status encode_bytes(const par_tokenizer *t, const uint8_t *bytes, size_t n, par__id_visitor *visit,
-                               void *user) {
+static par_status encode_bytes(const par_tokenizer *t, const uint8_t *bytes, size_t n,
+                               par__id_visitor *visit, void *user) {
     for (size_t i = 0; i < n; i++) {
         if (t->of_byte[bytes[i]] < 0)
             PAR_FAIL(PAR_ERR_FORMAT,
-                     "offset %zu: byte %d is not among the %" PRId32 " of the table of characters", i,
-                     bytes[i], t->vocab.n);
+                     "offset %zu: byte %d is not among the %" PRId32 " of the table of characters",
+                     i, bytes[i], t->vocab.n);
         PAR_TRY(visit(user, &t->of_byte[bytes[i]], 1));
     }
     return PAR_OK;
@@ -130,8 +132,8 @@ static int32_t find_added(const par_tokenizer *t, const uint8_t *text, size_t n,
     return found;
 }
 
-par_status par__tokenizer_stream(par_tokenizer *t, const uint8_t *bytes, size_t n, par__id_visitor *visit,
-                                 void *user) {
+par_status par__tokenizer_stream(par_tokenizer *t, const uint8_t *bytes, size_t n,
+                                 par__id_visitor *visit, void *user) {
     piece_context c = {t, visit, user};
     size_t from = 0, k;
     if (!t->splitter) return encode_bytes(t, bytes, n, visit, user);
@@ -160,8 +162,8 @@ static par_status store(void *user, const int32_t *ids, size_t n) {
     return PAR_OK;
 }
 
-par_status par_tokenizer_encode(par_tokenizer *t, const void *bytes, size_t n, int32_t *ids, size_t max,
-                                size_t *n_ids) {
+par_status par_tokenizer_encode(par_tokenizer *t, const void *bytes, size_t n, int32_t *ids,
+                                size_t max, size_t *n_ids) {
     PAR_REQUIRE(t && n_ids && (bytes || n == 0) && (ids || max == 0));
     id_room room = {ids, 0, max};
     PAR_TRY(par__tokenizer_stream(t, bytes, n, store, &room));
@@ -170,14 +172,15 @@ par_status par_tokenizer_encode(par_tokenizer *t, const void *bytes, size_t n, i
     return PAR_OK;
 }
 
-par_status par_tokenizer_decode(const par_tokenizer *t, const int32_t *ids, size_t n, void *bytes, size_t max,
-                                size_t *n_bytes) {
+par_status par_tokenizer_decode(const par_tokenizer *t, const int32_t *ids, size_t n, void *bytes,
+                                size_t max, size_t *n_bytes) {
     PAR_REQUIRE(t && n_bytes && (ids || n == 0) && (bytes || max == 0));
     uint8_t *out = bytes;
     size_t count = 0;
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= t->vocab.n)
-            PAR_FAIL(PAR_ERR_ARG, "id %zu is %" PRId32 "; legal: 0 to %" PRId32, i, ids[i], t->vocab.n - 1);
+            PAR_FAIL(PAR_ERR_ARG, "id %zu is %" PRId32 "; legal: 0 to %" PRId32, i, ids[i],
+                     t->vocab.n - 1);
         size_t first = t->vocab.first[ids[i]], k = t->vocab.first[ids[i] + 1] - first;
         if (count <= max && k <= max - count) memcpy(out + count, t->vocab.bytes + first, k);
         count += k;

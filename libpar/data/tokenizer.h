@@ -1,6 +1,6 @@
 /*
- * Tokenizers inside: the vocabulary (id to bytes and back), the merges, the splitter and the byte alphabet.
- * Parsers work on memory alone, so that tests can feed them any bytes.
+ * Tokenizers inside: the vocabulary (id to bytes and back), the merges, the splitter and the byte
+ * alphabet. Parsers work on memory alone, so that tests can feed them any bytes.
  */
 #ifndef PAR__DATA_TOKENIZER_H
 #define PAR__DATA_TOKENIZER_H
@@ -13,7 +13,8 @@
 
 #define PAR__END_OF_TEXT "<|endoftext|>"
 
-/* GPT-2's alphabet: printable bytes of Latin-1 are themselves, the other 68 are U+0100 and up, in order. */
+/* GPT-2's alphabet: printable bytes of Latin-1 are themselves, the other 68 are U+0100 and up, in
+ * order. */
 enum { PAR__ALPHABET_CODES = 256 + 68 };
 typedef struct {
     uint16_t code[256];                /* of a byte */
@@ -21,8 +22,8 @@ typedef struct {
 } par__alphabet;
 
 void par__alphabet_make(par__alphabet *out);
-/* Bytes of a word in the alphabet (UTF-8); the number of bytes, at most n, or -1 where the word is outside of
- * it. */
+/* Bytes of a word in the alphabet (UTF-8); the number of bytes, at most n, or -1 where the word is
+ * outside of it. */
 int64_t par__alphabet_decode(const par__alphabet *a, const char *word, size_t n, uint8_t *out);
 /* The word of bytes; at most 2 n characters are written. Returns how many. */
 size_t par__alphabet_encode(const par__alphabet *a, const uint8_t *bytes, size_t n, char *out);
@@ -36,9 +37,10 @@ typedef struct {
 } par__vocab;
 
 /* words[id] in the alphabet, or, where plain[id], as they are; path: for messages. */
-par_status par__vocab_create(const char *path, const char *const *words, const bool *plain, int32_t n,
-                             par__vocab *out);
-par_status par__vocab_bytes(const uint8_t *bytes, int32_t n, par__vocab *out); /* id i is the byte bytes[i] */
+par_status par__vocab_create(const char *path, const char *const *words, const bool *plain,
+                             int32_t n, par__vocab *out);
+par_status par__vocab_bytes(const uint8_t *bytes, int32_t n,
+                            par__vocab *out); /* id i is the byte bytes[i] */
 void par__vocab_destroy(par__vocab *v);
 int32_t par__vocab_find(const par__vocab *v, const uint8_t *bytes, size_t n);
 
@@ -68,7 +70,8 @@ par_status par__merges_begin(par__merge_reader *r, size_t max, size_t nbytes, pa
 par_status par__merges_add(const par__merge_reader *r, const char *left_word, size_t n_left_word,
                            const char *right_word, size_t n_right_word, par__merges *m);
 /* "LEFT RIGHT" */
-par_status par__merges_add_line(const par__merge_reader *r, const char *line, size_t n, par__merges *m);
+par_status par__merges_add_line(const par__merge_reader *r, const char *line, size_t n,
+                                par__merges *m);
 void par__merges_end(par__merge_reader *r);
 void par__merges_destroy(par__merges *m);
 /* Rank of a pair; -1: the two are never merged. */
@@ -85,8 +88,8 @@ void par__splitter_destroy(par__splitter **splitter);
 par_status par__splitter_run(par__splitter *splitter, const uint8_t *text, size_t n,
                              par__piece_visitor *visit, void *user);
 
-/* Merging of one piece: a linked list of ids and a heap of its pairs, memory that grows to the longest piece.
- */
+/* Merging of one piece: a linked list of ids and a heap of its pairs, memory that grows to the
+ * longest piece. */
 typedef struct {
     int32_t id, before, after; /* neighbours; -1: none. id -1: merged away */
 } par__bpe_node;
@@ -105,7 +108,8 @@ par_status par__bpe_run(par__bpe *bpe, const par__merges *merges, const int32_t 
                         const uint8_t *piece, size_t n, par__id_visitor *visit, void *user);
 void par__bpe_destroy(par__bpe *bpe);
 
-/* Tokens that are recognised in a text before it is split: the leftmost, of several there the longest. */
+/* Tokens that are recognised in a text before it is split: the leftmost, of several there the
+ * longest. */
 typedef struct {
     int32_t n;
     int32_t *ids;
@@ -129,7 +133,8 @@ par_status par__tokenizer_parse(const char *vocab_path, const char *vocab, size_
                                 const char *merges_path, const char *merges, size_t merges_nbytes,
                                 par_tokenizer **out);
 /* A table of characters, or a tokenizer.json: an object with "model". */
-par_status par__tokenizer_parse_file(const char *path, const char *text, size_t n, par_tokenizer **out);
+par_status par__tokenizer_parse_file(const char *path, const char *text, size_t n,
+                                     par_tokenizer **out);
 
 /* ---- what the parsers share ---- */
 
@@ -137,18 +142,20 @@ struct json_t;
 par_status par__tokenizer_create(par_tokenizer **out); /* all zero */
 /* The JSON object that a text is. */
 par_status par__tokenizer_load(const char *path, const char *text, size_t n, struct json_t **out);
-/* The vocabulary {"word": id} with added tokens {"id", "content"} (NULL: none); ids are 0 to n - 1, once
- * each. */
+/* The vocabulary {"word": id} with added tokens {"id", "content"} (NULL: none); ids are 0 to n - 1,
+ * once each. */
 par_status par__vocab_read(const char *path, struct json_t *words, const struct json_t *added,
                            par__vocab *out);
 /* From here on every byte has an id, and every longer token a merge, or it is added or special. */
-par_status par__tokenizer_complete(par_tokenizer *t, const char *vocab_path, const char *merges_path);
+par_status par__tokenizer_complete(par_tokenizer *t, const char *vocab_path,
+                                   const char *merges_path);
 /* A table of characters: an object with "bytes". */
-par_status par__tokenizer_read_table(const char *path, const struct json_t *root, par_tokenizer **out);
+par_status par__tokenizer_read_table(const char *path, const struct json_t *root,
+                                     par_tokenizer **out);
 
 /* As par_tokenizer_encode, ids in blocks. */
-par_status par__tokenizer_stream(par_tokenizer *t, const uint8_t *bytes, size_t n, par__id_visitor *visit,
-                                 void *user);
+par_status par__tokenizer_stream(par_tokenizer *t, const uint8_t *bytes, size_t n,
+                                 par__id_visitor *visit, void *user);
 
 typedef par_status par__document_visitor(void *user, const uint8_t *text, size_t n);
 /* Documents of the corpus in order, empty ones left out. PAR_ERR_FORMAT when there is none. */

@@ -1,8 +1,8 @@
 /*
- * Byte-pair merging of one piece: the lowest rank first, the leftmost among equals (Sennrich et al. 2016). A
- * linked list of ids and a heap of candidate pairs make it n log n, so that a piece of a million letters is
- * no trap. A pair in the heap is stale when its ids no longer stand at its place; it is dropped when it comes
- * up.
+ * Byte-pair merging of one piece: the lowest rank first, the leftmost among equals (Sennrich et al.
+ * 2016). A linked list of ids and a heap of candidate pairs make it n log n, so that a piece of a
+ * million letters is no trap. A pair in the heap is stale when its ids no longer stand at its
+ * place; it is dropped when it comes up.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,7 +15,8 @@ static bool before(const par__bpe_pair *a, const par__bpe_pair *b) {
 
 static void push(par__bpe *b, par__bpe_pair pair) {
     size_t i = b->n_heap++;
-    for (; i > 0 && before(&pair, &b->heap[(i - 1) / 2]); i = (i - 1) / 2) b->heap[i] = b->heap[(i - 1) / 2];
+    for (; i > 0 && before(&pair, &b->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        b->heap[i] = b->heap[(i - 1) / 2];
     b->heap[i] = pair;
 }
 
@@ -49,7 +50,8 @@ static par_status reserve(par__bpe *b, size_t n) {
     /* n - 1 pairs at the start, and each of at most n - 1 merges offers two. */
     par__bpe_pair *heap = realloc(b->heap, 3 * max * sizeof *heap);
     if (heap) b->heap = heap;
-    if (!nodes || !heap) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to merge a piece of %zu bytes", n);
+    if (!nodes || !heap)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory to merge a piece of %zu bytes", n);
     b->max = max;
     return PAR_OK;
 }
@@ -66,15 +68,17 @@ static void merge(par__bpe *b, const par__merges *merges, par__bpe_pair pair) {
     offer(b, merges, pair.at);
 }
 
-par_status par__bpe_run(par__bpe *b, const par__merges *merges, const int32_t *of_byte, const uint8_t *piece,
-                        size_t n, par__id_visitor *visit, void *user) {
+par_status par__bpe_run(par__bpe *b, const par__merges *merges, const int32_t *of_byte,
+                        const uint8_t *piece, size_t n, par__id_visitor *visit, void *user) {
     PAR_TRY(reserve(b, n));
     b->n_heap = 0;
     for (size_t i = 0; i < n; i++)
-        b->nodes[i] = (par__bpe_node){of_byte[piece[i]], (int32_t)i - 1, i + 1 < n ? (int32_t)i + 1 : -1};
+        b->nodes[i] =
+            (par__bpe_node){of_byte[piece[i]], (int32_t)i - 1, i + 1 < n ? (int32_t)i + 1 : -1};
     for (size_t i = 0; i + 1 < n; i++) offer(b, merges, (int32_t)i);
     while (b->n_heap > 0) merge(b, merges, pop(b));
-    for (int32_t i = n > 0 ? 0 : -1; i >= 0; i = b->nodes[i].after) PAR_TRY(visit(user, &b->nodes[i].id, 1));
+    for (int32_t i = n > 0 ? 0 : -1; i >= 0; i = b->nodes[i].after)
+        PAR_TRY(visit(user, &b->nodes[i].id, 1));
     return PAR_OK;
 }
 

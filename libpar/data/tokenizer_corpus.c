@@ -1,7 +1,8 @@
 /*
- * Documents of text files or of JSON Lines, and their ids as a token file of llm.c or Megatron. Streamed:
- * files are mapped, ids go out in blocks, so that a corpus may be larger than memory. Megatron's .idx is
- * written before the .bin: a .bin without its .idx would pass for nanoGPT's form.
+ * Documents of text files or of JSON Lines, and their ids as a token file of llm.c or Megatron.
+ * Streamed: files are mapped, ids go out in blocks, so that a corpus may be larger than memory.
+ * Megatron's .idx is written before the .bin: a .bin without its .idx would pass for nanoGPT's
+ * form.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
@@ -15,19 +16,20 @@
 
 /* ---- documents ---- */
 
-static par_status parse_line(const char *path, int64_t line, const char *text, size_t n, const char *field,
-                             par__document_visitor *visit, void *user) {
+static par_status parse_line(const char *path, int64_t line, const char *text, size_t n,
+                             const char *field, par__document_visitor *visit, void *user) {
     json_error_t error;
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!root)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %" PRId64 ": no JSON: %s; legal: one object a line, in UTF-8",
-                 path, line, error.text);
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: line %" PRId64 ": no JSON: %s; legal: one object a line, in UTF-8", path,
+                 line, error.text);
     const json_t *value = json_object_get(root, field);
     par_status st = PAR_OK;
     if (!json_is_string(value))
         st = par_fail(PAR_ERR_FORMAT,
-                      "%s: line %" PRId64 ": %s \"%s\"; legal: an object in which it is a string", path, line,
-                      value ? "no text in" : "has no", field);
+                      "%s: line %" PRId64 ": %s \"%s\"; legal: an object in which it is a string",
+                      path, line, value ? "no text in" : "has no", field);
     else if (json_string_length(value) > 0)
         st = visit(user, (const uint8_t *)json_string_value(value), json_string_length(value));
     json_decref(root);
@@ -47,7 +49,8 @@ par_status par__jsonl_parse(const char *path, const char *text, size_t n, const 
         const char *end = memchr(text + at, '\n', n - at);
         size_t k = end ? (size_t)(end - text) - at : n - at;
         line++;
-        if (!is_blank(text + at, k)) PAR_TRY(parse_line(path, line, text + at, k, field, visit, user));
+        if (!is_blank(text + at, k))
+            PAR_TRY(parse_line(path, line, text + at, k, field, visit, user));
         at += k + 1;
     }
     return PAR_OK;
@@ -79,7 +82,8 @@ static par_status visit_file(const char *path, const char *field, counted *c) {
 
 par_status par__corpus_run(const par_corpus *corpus, par__document_visitor *visit, void *user) {
     counted c = {visit, user, 0};
-    for (int i = 0; i < corpus->n_files; i++) PAR_TRY(visit_file(corpus->paths[i], corpus->field, &c));
+    for (int i = 0; i < corpus->n_files; i++)
+        PAR_TRY(visit_file(corpus->paths[i], corpus->field, &c));
     if (c.n == 0)
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: the text is empty: %d file%s without a byte of text; nothing was written",
@@ -123,13 +127,15 @@ static par_status megatron_append(megatron_file *m, const int32_t *ids, size_t n
 
 static par_status megatron_document(megatron_file *m, int64_t n_tokens) {
     if (n_tokens > INT32_MAX)
-        PAR_FAIL(PAR_ERR_ARG, "%s: document %" PRId64 " has %" PRId64 " tokens; legal: up to 2147483647",
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%s: document %" PRId64 " has %" PRId64 " tokens; legal: up to 2147483647",
                  m->bin.path, m->n, n_tokens);
     if (m->n == m->max) {
         int64_t max = m->max ? 2 * m->max : 1024;
         int32_t *lengths = realloc(m->lengths, (size_t)max * sizeof *lengths);
         if (!lengths)
-            PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the lengths of %" PRId64 " documents", max);
+            PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the lengths of %" PRId64 " documents",
+                     max);
         m->lengths = lengths;
         m->max = max;
     }
@@ -162,7 +168,8 @@ static par_status write_index(const megatron_file *m, par__writer *file) {
     memcpy(head + 26, &n_bounds, 8);
     PAR_TRY(par__writer_write(file, head, sizeof head));
     PAR_TRY(par__writer_write(file, m->lengths, (size_t)n * 4));
-    for (int64_t i = 0; i < m->n; offset += width * m->lengths[i++]) PAR_TRY(put_number(&b, offset));
+    for (int64_t i = 0; i < m->n; offset += width * m->lengths[i++])
+        PAR_TRY(put_number(&b, offset));
     for (int64_t i = 0; i <= m->n; i++) PAR_TRY(put_number(&b, i));
     return par__writer_write(file, b.block, b.n * 8);
 }
@@ -177,7 +184,8 @@ static par_status megatron_end(megatron_file *m) {
     }
     const char *path = m->bin.path;
     st = par__writer_commit_pair(&index, &m->bin);
-    /* An older .bin needs an .idx, even a wrong one that readers refuse: alone it would pass for raw u16. */
+    /* An older .bin needs an .idx, even a wrong one that readers refuse: alone it would pass for
+     * raw u16. */
     if (st != PAR_OK && !par__file_exists(path)) remove(m->index_path);
     return st;
 }
@@ -225,7 +233,8 @@ static par_status put_document(void *user, const uint8_t *text, size_t n) {
 
 static par_status begin(token_file *f, const char *path) {
     int64_t vocab = par_tokenizer_vocab(f->tokenizer);
-    return f->megatron ? megatron_begin(path, vocab, &f->m) : par__tokens_begin(path, vocab, &f->llmc);
+    return f->megatron ? megatron_begin(path, vocab, &f->m)
+                       : par__tokens_begin(path, vocab, &f->llmc);
 }
 
 static void release(token_file *f) {
@@ -235,8 +244,9 @@ static void release(token_file *f) {
     free(f);
 }
 
-par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *tokenizer, bool megatron,
-                                   const char *path, int64_t *n_tokens, int64_t *n_documents) {
+par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *tokenizer,
+                                   bool megatron, const char *path, int64_t *n_tokens,
+                                   int64_t *n_documents) {
     PAR_REQUIRE(corpus && corpus->n_files > 0 && corpus->paths && tokenizer && path);
     token_file *f = calloc(1, sizeof *f);
     if (!f) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to write tokens");

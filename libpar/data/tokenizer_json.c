@@ -1,7 +1,8 @@
 /*
- * tokenizer.json of Hugging Face's tokenizers library: a byte-level BPE in one file, with how text is split
- * and which tokens are recognised in it. What would give other ids here than there is refused. Truncation,
- * padding and the post-processor are not read: they cut and frame ids, they do not make them.
+ * tokenizer.json of Hugging Face's tokenizers library: a byte-level BPE in one file, with how text
+ * is split and which tokens are recognised in it. What would give other ids here than there is
+ * refused. Truncation, padding and the post-processor are not read: they cut and frame ids, they do
+ * not make them.
  */
 #include <jansson.h>
 #include <stdlib.h>
@@ -26,7 +27,8 @@ static bool is_byte_level(const json_t *p) {
 static const char *find_split(const json_t *pre) {
     const json_t *list = json_object_get(pre, "pretokenizers"), *split = json_array_get(list, 0),
                  *bytes = json_array_get(list, 1);
-    if (!is_text(json_object_get(pre, "type"), "Sequence") || json_array_size(list) != 2) return NULL;
+    if (!is_text(json_object_get(pre, "type"), "Sequence") || json_array_size(list) != 2)
+        return NULL;
     if (!is_byte_level(bytes) || !json_is_false(json_object_get(bytes, "use_regex"))) return NULL;
     if (!is_text(json_object_get(split, "type"), "Split") ||
         !is_text(json_object_get(split, "behavior"), "Isolated") ||
@@ -44,13 +46,14 @@ static par_status read_split(const char *path, const json_t *root, par_tokenizer
     const char *regex = find_split(pre);
     if (!regex)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "%s: another \"pre_tokenizer\"; legal: ByteLevel without a prefix space, alone or behind a "
+                 "%s: another \"pre_tokenizer\"; legal: ByteLevel without a prefix space, alone or "
+                 "behind a "
                  "Split that isolates",
                  path);
     int which = par__splitter_which(regex);
     if (which < 0)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: text is split by \"%.100s\"; legal: GPT-2's pattern, Llama 3's",
-                 path, regex);
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "%s: text is split by \"%.100s\"; legal: GPT-2's pattern, Llama 3's", path, regex);
     return par__splitter_create(which, &t->splitter);
 }
 
@@ -66,8 +69,8 @@ static par_status check_model(const char *path, const json_t *model) {
     if (!is_absent(dropout) && json_number_value(dropout) != 0)
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: \"dropout\" of merges; legal: none", path);
     if (json_is_true(json_object_get(model, "byte_fallback")))
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: \"byte_fallback\" is true; legal: false, as in a byte-level BPE",
-                 path);
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "%s: \"byte_fallback\" is true; legal: false, as in a byte-level BPE", path);
     for (int i = 0; i < 2; i++)
         if (is_affix(json_object_get(model, affixes[i])))
             PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: has a \"%s\"; legal: none", path, affixes[i]);
@@ -80,12 +83,14 @@ static par_status read_merge(const par__merge_reader *r, const json_t *merge, pa
     if (json_is_string(merge))
         return par__merges_add_line(r, json_string_value(merge), json_string_length(merge), m);
     if (json_array_size(merge) != 2 || !json_is_string(left) || !json_is_string(right))
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %lld; legal: two tokens", r->path, r->unit, (long long)r->at);
-    return par__merges_add(r, json_string_value(left), json_string_length(left), json_string_value(right),
-                           json_string_length(right), m);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %lld; legal: two tokens", r->path, r->unit,
+                 (long long)r->at);
+    return par__merges_add(r, json_string_value(left), json_string_length(left),
+                           json_string_value(right), json_string_length(right), m);
 }
 
-static par_status read_merges(const char *path, const json_t *list, size_t nbytes, par_tokenizer *t) {
+static par_status read_merges(const char *path, const json_t *list, size_t nbytes,
+                              par_tokenizer *t) {
     par__merge_reader r = {.path = path, .unit = "merge", .vocab = &t->vocab};
     size_t n = json_array_size(list);
     if (!json_is_array(list)) PAR_FAIL(PAR_ERR_FORMAT, "%s: \"model\" has no \"merges\"", path);
@@ -110,8 +115,9 @@ static par_status read_added(const char *path, const json_t *list, par_tokenizer
         const char *content = json_string_value(json_object_get(entry, "content"));
         for (int k = 0; k < 3; k++)
             if (json_is_true(json_object_get(entry, off[k])))
-                PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: added token \"%.40s\": \"%s\" is true; legal: false", path,
-                         content, off[k]);
+                PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                         "%s: added token \"%.40s\": \"%s\" is true; legal: false", path, content,
+                         off[k]);
         a->ids[a->n++] = (int32_t)json_integer_value(json_object_get(entry, "id"));
         a->begins[(uint8_t)content[0]] = true;
     }
@@ -119,7 +125,8 @@ static par_status read_added(const char *path, const json_t *list, par_tokenizer
 }
 
 static par_status read_json(const char *path, json_t *root, size_t nbytes, par_tokenizer *t) {
-    const json_t *model = json_object_get(root, "model"), *added = json_object_get(root, "added_tokens");
+    const json_t *model = json_object_get(root, "model"),
+                 *added = json_object_get(root, "added_tokens");
     json_t *vocab = json_object_get(model, "vocab");
     PAR_TRY(check_model(path, model));
     if (!json_is_object(vocab)) PAR_FAIL(PAR_ERR_FORMAT, "%s: \"model\" has no \"vocab\"", path);
@@ -133,7 +140,8 @@ static par_status read_json(const char *path, json_t *root, size_t nbytes, par_t
     return par__tokenizer_complete(t, path, path);
 }
 
-static par_status create_from_json(const char *path, json_t *root, size_t nbytes, par_tokenizer **out) {
+static par_status create_from_json(const char *path, json_t *root, size_t nbytes,
+                                   par_tokenizer **out) {
     par_tokenizer *t = NULL;
     PAR_TRY(par__tokenizer_create(&t));
     par_status st = read_json(path, root, nbytes, t);
@@ -144,7 +152,8 @@ static par_status create_from_json(const char *path, json_t *root, size_t nbytes
     return st;
 }
 
-par_status par__tokenizer_parse_file(const char *path, const char *text, size_t n, par_tokenizer **out) {
+par_status par__tokenizer_parse_file(const char *path, const char *text, size_t n,
+                                     par_tokenizer **out) {
     json_t *root = NULL;
     PAR_TRY(par__tokenizer_load(path, text, n, &root));
     par_status st = json_object_get(root, "model") ? create_from_json(path, root, n, out)

@@ -1,6 +1,6 @@
 /*
- * Tokenizers from the text of their files: a table of characters, and a vocabulary with merges as GPT-2's.
- * What tokenizer_json.c reads goes through the same checks.
+ * Tokenizers from the text of their files: a table of characters, and a vocabulary with merges as
+ * GPT-2's. What tokenizer_json.c reads goes through the same checks.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -17,7 +17,8 @@ par_status par__tokenizer_create(par_tokenizer **out) {
 }
 
 static void find_bytes(par_tokenizer *t) {
-    for (int b = 0; b < 256; b++) t->of_byte[b] = par__vocab_find(&t->vocab, &(uint8_t){(uint8_t)b}, 1);
+    for (int b = 0; b < 256; b++)
+        t->of_byte[b] = par__vocab_find(&t->vocab, &(uint8_t){(uint8_t)b}, 1);
 }
 
 par_status par__tokenizer_create_table(const uint8_t *bytes, int32_t n, par_tokenizer **out) {
@@ -35,7 +36,8 @@ par_status par__tokenizer_create_table(const uint8_t *bytes, int32_t n, par_toke
 
 par_status par__tokenizer_load(const char *path, const char *text, size_t n, json_t **out) {
     json_error_t error;
-    if (n == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a vocabulary as GPT-2's vocab.json", path);
+    if (n == 0)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a vocabulary as GPT-2's vocab.json", path);
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
     if (!root) PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d: %s", path, error.line, error.text);
     if (!json_is_object(root)) {
@@ -58,9 +60,10 @@ static par_status read_table(const char *path, const json_t *root, uint8_t *byte
         const json_t *entry = json_array_get(list, i);
         json_int_t b = json_is_integer(entry) ? json_integer_value(entry) : -1;
         if (b < 0 || b > 255 || seen[b])
-            PAR_FAIL(PAR_ERR_FORMAT,
-                     "%s: entry %zu of \"bytes\" is no byte that is new; legal: 0 to 255, once each", path,
-                     i);
+            PAR_FAIL(
+                PAR_ERR_FORMAT,
+                "%s: entry %zu of \"bytes\" is no byte that is new; legal: 0 to 255, once each",
+                path, i);
         seen[b] = true;
         bytes[i] = (uint8_t)b;
     }
@@ -88,11 +91,12 @@ static par_status sort_words(const char *path, json_t *root, const char **words,
     json_object_foreach(root, word, value) {
         json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || id >= (json_int_t)n)
-            PAR_FAIL(PAR_ERR_FORMAT, "%s: token \"%.40s\": id %lld; legal: 0 to %zu, as there are %zu tokens",
-                     path, word, (long long)id, n - 1, n);
+            PAR_FAIL(PAR_ERR_FORMAT,
+                     "%s: token \"%.40s\": id %lld; legal: 0 to %zu, as there are %zu tokens", path,
+                     word, (long long)id, n - 1, n);
         if (words[id])
-            PAR_FAIL(PAR_ERR_FORMAT, "%s: tokens \"%.40s\" and \"%.40s\" have the same id %lld", path,
-                     words[id], word, (long long)id);
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: tokens \"%.40s\" and \"%.40s\" have the same id %lld",
+                     path, words[id], word, (long long)id);
         words[id] = word;
     }
     return PAR_OK;
@@ -106,17 +110,17 @@ static par_status add_tokens(const char *path, const json_t *words_root, const j
         const char *content = json_string_value(json_object_get(entry, "content"));
         json_int_t id = json_is_integer(number) ? json_integer_value(number) : -1;
         if (!content || !*content || id < 0 || id >= (json_int_t)n)
-            PAR_FAIL(
-                PAR_ERR_FORMAT,
-                "%s: entry %zu of \"added_tokens\": legal: a \"content\" and an \"id\" from 0 to %zu, as "
-                "there are %zu tokens",
-                path, i, n - 1, n);
+            PAR_FAIL(PAR_ERR_FORMAT,
+                     "%s: entry %zu of \"added_tokens\": legal: a \"content\" and an \"id\" from 0 "
+                     "to %zu, as "
+                     "there are %zu tokens",
+                     path, i, n - 1, n);
         if (words[id] && (plain[id] || strcmp(words[id], content) != 0))
-            PAR_FAIL(PAR_ERR_FORMAT, "%s: tokens \"%.40s\" and \"%.40s\" have the same id %lld", path,
-                     words[id], content, (long long)id);
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: tokens \"%.40s\" and \"%.40s\" have the same id %lld",
+                     path, words[id], content, (long long)id);
         if (!words[id] && json_object_get(words_root, content))
-            PAR_FAIL(PAR_ERR_FORMAT, "%s: token \"%.40s\" has two ids, one of them %lld", path, content,
-                     (long long)id);
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: token \"%.40s\" has two ids, one of them %lld", path,
+                     content, (long long)id);
         words[id] = content;
         plain[id] = true;
     }
@@ -127,13 +131,15 @@ static par_status add_tokens(const char *path, const json_t *words_root, const j
 static size_t count_tokens(const json_t *words, const json_t *added) {
     size_t n = json_object_size(words);
     for (size_t i = 0; i < json_array_size(added); i++) {
-        const char *content = json_string_value(json_object_get(json_array_get(added, i), "content"));
+        const char *content =
+            json_string_value(json_object_get(json_array_get(added, i), "content"));
         n += !content || !json_object_get(words, content);
     }
     return n;
 }
 
-par_status par__vocab_read(const char *path, json_t *words_root, const json_t *added, par__vocab *out) {
+par_status par__vocab_read(const char *path, json_t *words_root, const json_t *added,
+                           par__vocab *out) {
     size_t count = count_tokens(words_root, added);
     const char **words = calloc(count + 1, sizeof *words);
     bool *plain = calloc(count + 1, sizeof *plain);
@@ -141,7 +147,8 @@ par_status par__vocab_read(const char *path, json_t *words_root, const json_t *a
     if (!words || !plain)
         st = par_fail(PAR_ERR_MEMORY, "%s: no host memory for %zu tokens", path, count);
     else if (count < 1 || count > INT32_MAX / 4)
-        st = par_fail(PAR_ERR_FORMAT, "%s: %zu tokens; legal: 256 to %d", path, count, INT32_MAX / 4);
+        st = par_fail(PAR_ERR_FORMAT, "%s: %zu tokens; legal: 256 to %d", path, count,
+                      INT32_MAX / 4);
     if (st == PAR_OK) st = sort_words(path, words_root, words, count);
     if (st == PAR_OK) st = add_tokens(path, words_root, added, words, plain, count);
     if (st == PAR_OK) st = par__vocab_create(path, words, plain, (int32_t)count, out);
@@ -190,14 +197,17 @@ static bool is_special(const uint8_t *p, size_t n) {
 }
 
 /* A token that no merge makes means that merges are missing: ids would differ, silently. */
-par_status par__tokenizer_complete(par_tokenizer *t, const char *vocab_path, const char *merges_path) {
+par_status par__tokenizer_complete(par_tokenizer *t, const char *vocab_path,
+                                   const char *merges_path) {
     find_bytes(t);
     for (int b = 0; b < 256; b++)
-        if (t->of_byte[b] < 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: byte %d has no token of its own", vocab_path, b);
+        if (t->of_byte[b] < 0)
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: byte %d has no token of its own", vocab_path, b);
     if (t->whole_pieces) return PAR_OK; /* a token needs no merge to be found */
     const par__vocab *v = &t->vocab;
     bool *made = calloc((size_t)v->n, sizeof *made);
-    if (!made) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %" PRId32 " tokens", vocab_path, v->n);
+    if (!made)
+        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %" PRId32 " tokens", vocab_path, v->n);
     for (int32_t i = 0; i < t->merges.n; i++) made[t->merges.id[i]] = true;
     for (int32_t i = 0; i < t->added.n; i++) made[t->added.ids[i]] = true;
     par_status st = PAR_OK;
@@ -205,7 +215,8 @@ par_status par__tokenizer_complete(par_tokenizer *t, const char *vocab_path, con
         size_t n = v->first[id + 1] - v->first[id];
         if (n > 1 && !made[id] && !is_special(v->bytes + v->first[id], n))
             st = par_fail(PAR_ERR_FORMAT,
-                          "%s: no merge makes token %" PRId32 " of %s: cut short, or of another vocabulary",
+                          "%s: no merge makes token %" PRId32
+                          " of %s: cut short, or of another vocabulary",
                           merges_path, id, vocab_path);
     }
     free(made);

@@ -1,9 +1,9 @@
 /*
- * Pre-tokenizers, GPT-2's (Radford et al. 2019) and Llama 3's, on any bytes. Stretches of sound UTF-8 go
- * through the pattern with PCRE2; a run of bytes between them that is none is one piece. PCRE2 checks the
- * whole rest of the text on every match unless it is told that the text is sound, which would be quadratic:
- * here the stretch was just checked. Unicode's White_Space is spelt out, because PCRE2's \s takes U+180E for
- * a space.
+ * Pre-tokenizers, GPT-2's (Radford et al. 2019) and Llama 3's, on any bytes. Stretches of sound
+ * UTF-8 go through the pattern with PCRE2; a run of bytes between them that is none is one piece.
+ * PCRE2 checks the whole rest of the text on every match unless it is told that the text is sound,
+ * which would be quadratic: here the stretch was just checked. Unicode's White_Space is spelt out,
+ * because PCRE2's \s takes U+180E for a space.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -12,21 +12,23 @@
 
 #include "libpar/data/tokenizer.h"
 
-#define SPACE                                                                                                \
-    "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+#define SPACE                                                                                      \
+    "\\t-\\r "                                                                                     \
+    "\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
 
 /* As tokenizer.json spells them, and for PCRE2. */
 static const struct {
     const char *regex, *pattern;
 } patterns[PAR__N_SPLITS] = {
-    [PAR__SPLIT_GPT2] = {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
-                         "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|[" SPACE
-                         "]+(?![^" SPACE "])|[" SPACE "]+"},
-    [PAR__SPLIT_LLAMA3] = {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
-                           "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-                           "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^" SPACE
-                           "\\p{L}\\p{N}]+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|[" SPACE "]+(?![^" SPACE
-                           "])|[" SPACE "]+"},
+    [PAR__SPLIT_GPT2] =
+        {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+         "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|[" SPACE
+         "]+(?![^" SPACE "])|[" SPACE "]+"},
+    [PAR__SPLIT_LLAMA3] =
+        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+         "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+         "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^" SPACE
+         "\\p{L}\\p{N}]+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"},
 };
 
 struct par__splitter {
@@ -51,8 +53,8 @@ par_status par__splitter_create(int which, par__splitter **out) {
     if (!s->match) {
         par__splitter_destroy(&s);
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "PCRE2 refuses the splitting pattern at %zu: error %d; it needs Unicode support", (size_t)at,
-                 error);
+                 "PCRE2 refuses the splitting pattern at %zu: error %d; it needs Unicode support",
+                 (size_t)at, error);
     }
     /* A machine that forbids generated code runs the interpreter: slower, the same pieces. */
     (void)pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE);
@@ -69,10 +71,16 @@ void par__splitter_destroy(par__splitter **splitter) {
     *splitter = NULL;
 }
 
-/* Bytes of the character at p (RFC 3629: shortest form, no surrogates, up to U+10FFFF); 0: none is there. */
+/* Bytes of the character at p (RFC 3629: shortest form, no surrogates, up to U+10FFFF); 0: none is
+ * there. */
 static size_t character(const uint8_t *p, size_t n) {
     uint8_t low = 0x80, high = 0xBF;
-    size_t k = p[0] < 0x80 ? 1 : p[0] < 0xC2 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : p[0] < 0xF5 ? 4 : 0;
+    size_t k = p[0] < 0x80   ? 1
+               : p[0] < 0xC2 ? 0
+               : p[0] < 0xE0 ? 2
+               : p[0] < 0xF0 ? 3
+               : p[0] < 0xF5 ? 4
+                             : 0;
     if (k < 2) return k;
     if (k > n) return 0;
     if (p[0] == 0xE0) low = 0xA0;
@@ -101,15 +109,16 @@ static par_status split(par__splitter *s, const uint8_t *text, size_t n, par__pi
         int found = pcre2_match(s->code, text, n, at, PCRE2_NO_UTF_CHECK, s->match, NULL);
         const PCRE2_SIZE *range = pcre2_get_ovector_pointer(s->match);
         if (found < 1 || range[0] != at || range[1] <= at)
-            PAR_FAIL(PAR_ERR_INTERNAL, "PCRE2 splits no piece at byte %zu of %zu: %d", at, n, found);
+            PAR_FAIL(PAR_ERR_INTERNAL, "PCRE2 splits no piece at byte %zu of %zu: %d", at, n,
+                     found);
         PAR_TRY(visit(user, text + at, range[1] - at));
         at = range[1];
     }
     return PAR_OK;
 }
 
-par_status par__splitter_run(par__splitter *s, const uint8_t *text, size_t n, par__piece_visitor *visit,
-                             void *user) {
+par_status par__splitter_run(par__splitter *s, const uint8_t *text, size_t n,
+                             par__piece_visitor *visit, void *user) {
     bool sound;
     for (size_t at = 0; at < n;) {
         size_t k = stretch(text + at, n - at, &sound);

@@ -1,8 +1,9 @@
 /*
- * Training of a byte-level BPE (Sennrich et al. 2016): distinct pieces with their counts; every pair with its
- * count and the pieces that hold it; each step merges the pair of the highest count. The heap of pairs is
- * lazy: a merge only lowers the counts of pairs that were there before, so an entry whose count has fallen is
- * put back when it comes up, and pairs with the new id, the only ones that rise, are put in after the merge.
+ * Training of a byte-level BPE (Sennrich et al. 2016): distinct pieces with their counts; every
+ * pair with its count and the pieces that hold it; each step merges the pair of the highest count.
+ * The heap of pairs is lazy: a merge only lowers the counts of pairs that were there before, so an
+ * entry whose count has fallen is put back when it comes up, and pairs with the new id, the only
+ * ones that rise, are put in after the merge.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
@@ -165,7 +166,8 @@ static par_status more_pair_slots(trainer *t) {
 
 /* The pair's entry, made if it is not there; NULL without memory. */
 static pair *find_pair(trainer *t, int32_t left, int32_t right) {
-    if ((!t->pair_slots || 2 * t->pairs.n > t->pair_mask) && more_pair_slots(t) != PAR_OK) return NULL;
+    if ((!t->pair_slots || 2 * t->pairs.n > t->pair_mask) && more_pair_slots(t) != PAR_OK)
+        return NULL;
     size_t i = pair_hash(left, right);
     for (; t->pair_slots[i & t->pair_mask] >= 0; i++) {
         pair *p = (pair *)t->pairs.data + t->pair_slots[i & t->pair_mask];
@@ -178,7 +180,8 @@ static pair *find_pair(trainer *t, int32_t left, int32_t right) {
     return p;
 }
 
-/* Add sign × count of the word to all of its pairs; with sign 1 the word is listed with pairs that hold `id`
+/* Add sign × count of the word to all of its pairs; with sign 1 the word is listed with pairs that
+ * hold `id`
  * (-1: all). */
 static par_status count_pairs(trainer *t, int32_t index, int sign, int32_t id) {
     const word *w = (const word *)t->words.data + index;
@@ -275,8 +278,9 @@ static par_status merge_best(trainer *t, int32_t n_merges) {
     for (size_t i = 0; i < t->pairs.n; i++) PAR_TRY(push(t, (int32_t)i));
     while (t->n_merges < n_merges && t->heap.n > 0) {
         candidate c = pop(t);
-        par_status st =
-            ((const pair *)t->pairs.data)[c.pair].count == c.count ? merge_pair(t, c.pair) : push(t, c.pair);
+        par_status st = ((const pair *)t->pairs.data)[c.pair].count == c.count
+                            ? merge_pair(t, c.pair)
+                            : push(t, c.pair);
         if (st != PAR_OK) return st;
     }
     return PAR_OK;
@@ -288,7 +292,8 @@ static size_t spell(const trainer *t, const par__alphabet *a, int32_t id, char *
     return par__alphabet_encode(a, t->bytes + t->first[id], t->first[id + 1] - t->first[id], out);
 }
 
-static par_status write_merges(const trainer *t, const par__alphabet *a, par__writer *file, char *line) {
+static par_status write_merges(const trainer *t, const par__alphabet *a, par__writer *file,
+                               char *line) {
     static const char version[] = "#version: 0.2\n";
     PAR_TRY(par__writer_write(file, version, sizeof version - 1));
     for (int32_t i = 0; i < t->n_merges; i++) {
@@ -302,7 +307,8 @@ static par_status write_merges(const trainer *t, const par__alphabet *a, par__wr
 }
 
 /* The alphabet has no control characters: " and \ are all that JSON wants escaped. */
-static par_status write_vocab(const trainer *t, const par__alphabet *a, par__writer *file, char *line) {
+static par_status write_vocab(const trainer *t, const par__alphabet *a, par__writer *file,
+                              char *line) {
     static const char end[] = "\"" PAR__END_OF_TEXT "\": ";
     for (int32_t id = 0; id < 256 + t->n_merges; id++) {
         size_t n_word = spell(t, a, id, line), n = n_word;
@@ -321,11 +327,13 @@ static par_status write_vocab(const trainer *t, const par__alphabet *a, par__wri
     return par__writer_write(file, line, (size_t)n);
 }
 
-typedef par_status token_writer(const trainer *t, const par__alphabet *a, par__writer *file, char *line);
+typedef par_status token_writer(const trainer *t, const par__alphabet *a, par__writer *file,
+                                char *line);
 
-static par_status write_file(const trainer *t, const char *directory, const char *name, token_writer *write) {
-    /* A token has at most LONGEST bytes of two characters, each escaped once more; a line at most two tokens.
-     */
+static par_status write_file(const trainer *t, const char *directory, const char *name,
+                             token_writer *write) {
+    /* A token has at most LONGEST bytes of two characters, each escaped once more; a line at most
+     * two tokens. */
     char path[4096], line[8 * LONGEST + 64];
     par__alphabet alphabet;
     par__writer file;
@@ -339,7 +347,8 @@ static par_status write_file(const trainer *t, const char *directory, const char
     return st;
 }
 
-/* The vocabulary last: without it there is no tokenizer, and with merges of another one opening it fails. */
+/* The vocabulary last: without it there is no tokenizer, and with merges of another one opening it
+ * fails. */
 static par_status write_files(const trainer *t, const char *directory) {
     if (mkdir(directory, 0777) != 0 && errno != EEXIST)
         PAR_FAIL(PAR_ERR_IO, "%s: cannot make this directory: %s", directory, strerror(errno));
@@ -386,8 +395,8 @@ par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab, const ch
     trainer t = {0};
     PAR_REQUIRE(corpus && corpus->n_files > 0 && corpus->paths && directory);
     if (vocab < VOCAB_MIN || vocab > VOCAB_MAX)
-        PAR_FAIL(PAR_ERR_ARG, "a vocabulary of %" PRId64 "; legal: %d (256 bytes and %s) to %d", vocab,
-                 VOCAB_MIN, PAR__END_OF_TEXT, VOCAB_MAX);
+        PAR_FAIL(PAR_ERR_ARG, "a vocabulary of %" PRId64 "; legal: %d (256 bytes and %s) to %d",
+                 vocab, VOCAB_MIN, PAR__END_OF_TEXT, VOCAB_MAX);
     par_status st = prepare(&t, vocab);
     if (st == PAR_OK) st = par__corpus_run(corpus, count_document, &t);
     if (st == PAR_OK) st = merge_best(&t, (int32_t)vocab - VOCAB_MIN);

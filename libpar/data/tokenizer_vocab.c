@@ -1,7 +1,7 @@
 /*
- * What a byte-level BPE is made of: GPT-2's alphabet in which its files spell bytes, the vocabulary with a
- * hash from bytes to ids, and the merges with a hash from pairs to ranks. Hashes are open-addressed and at
- * most half full.
+ * What a byte-level BPE is made of: GPT-2's alphabet in which its files spell bytes, the vocabulary
+ * with a hash from bytes to ids, and the merges with a hash from pairs to ranks. Hashes are
+ * open-addressed and at most half full.
  */
 #include "libpar/data/tokenizer.h"
 
@@ -90,26 +90,27 @@ static par_status allocate(par__vocab *v, int32_t n, size_t nbytes) {
 }
 
 /* a: NULL: the word is as it is */
-static par_status add_word(par__vocab *v, const par__alphabet *a, const char *path, const char *word,
-                           int32_t id) {
+static par_status add_word(par__vocab *v, const par__alphabet *a, const char *path,
+                           const char *word, int32_t id) {
     uint8_t *at = v->bytes + v->first[id];
     size_t n = strlen(word);
     int64_t k = a ? par__alphabet_decode(a, word, n, at) : (int64_t)n;
     if (!a) memcpy(at, word, n);
     if (k <= 0)
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: token %" PRId32 ", \"%.40s\", is %s: not the vocabulary of a byte-level BPE", path, id,
-                 word, k == 0 ? "empty" : "not spelt in GPT-2's byte alphabet");
+                 "%s: token %" PRId32 ", \"%.40s\", is %s: not the vocabulary of a byte-level BPE",
+                 path, id, word, k == 0 ? "empty" : "not spelt in GPT-2's byte alphabet");
     v->first[id + 1] = v->first[id] + (size_t)k;
     int32_t *slot = slot_of(v, at, (size_t)k);
     if (*slot >= 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: tokens %" PRId32 " and %" PRId32 " are the same", path, *slot, id);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: tokens %" PRId32 " and %" PRId32 " are the same", path, *slot,
+                 id);
     *slot = id;
     return PAR_OK;
 }
 
-par_status par__vocab_create(const char *path, const char *const *words, const bool *plain, int32_t n,
-                             par__vocab *out) {
+par_status par__vocab_create(const char *path, const char *const *words, const bool *plain,
+                             int32_t n, par__vocab *out) {
     par__alphabet alphabet;
     par__vocab v;
     size_t nbytes = 0;
@@ -160,8 +161,8 @@ static par_status find_word(const par__merge_reader *r, const char *word, size_t
     *n_bytes = k < 0 ? 0 : (size_t)k;
     *id = k > 0 ? par__vocab_find(r->vocab, bytes, (size_t)k) : -1;
     if (*id < 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %" PRId64 ": \"%.*s\" is not in the vocabulary", r->path, r->unit,
-                 r->at, (int)(n < 40 ? n : 40), word);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %" PRId64 ": \"%.*s\" is not in the vocabulary", r->path,
+                 r->unit, r->at, (int)(n < 40 ? n : 40), word);
     return PAR_OK;
 }
 
@@ -173,25 +174,28 @@ par_status par__merges_add(const par__merge_reader *r, const char *left_word, si
     PAR_TRY(find_word(r, right_word, n_right_word, r->bytes + n_left, &n_right, &right));
     int32_t id = par__vocab_find(r->vocab, r->bytes, n_left + n_right);
     if (id < 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %" PRId64 ": the two together are not in the vocabulary", r->path,
-                 r->unit, r->at);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %" PRId64 ": the two together are not in the vocabulary",
+                 r->path, r->unit, r->at);
     uint64_t key = (uint64_t)left << 32 | (uint32_t)right;
     par__merge_slot *slot = merge_slot(m, key);
     if (slot->key == key)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %" PRId64 ": the same pair as merge %" PRId32 " before it", r->path,
-                 r->unit, r->at, slot->rank + 1);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %" PRId64 ": the same pair as merge %" PRId32 " before it",
+                 r->path, r->unit, r->at, slot->rank + 1);
     *slot = (par__merge_slot){key, m->n};
     m->id[m->n++] = id;
     return PAR_OK;
 }
 
-par_status par__merges_add_line(const par__merge_reader *r, const char *line, size_t n, par__merges *m) {
+par_status par__merges_add_line(const par__merge_reader *r, const char *line, size_t n,
+                                par__merges *m) {
     const char *space = memchr(line, ' ', n), *end = line + n;
-    if (!space || space == line || space == end - 1 || memchr(space + 1, ' ', (size_t)(end - space - 1)))
+    if (!space || space == line || space == end - 1 ||
+        memchr(space + 1, ' ', (size_t)(end - space - 1)))
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: %s %" PRId64 ": \"%.*s\"; legal: two tokens with one space between them", r->path,
-                 r->unit, r->at, (int)(n < 40 ? n : 40), line);
-    return par__merges_add(r, line, (size_t)(space - line), space + 1, (size_t)(end - space - 1), m);
+                 "%s: %s %" PRId64 ": \"%.*s\"; legal: two tokens with one space between them",
+                 r->path, r->unit, r->at, (int)(n < 40 ? n : 40), line);
+    return par__merges_add(r, line, (size_t)(space - line), space + 1, (size_t)(end - space - 1),
+                           m);
 }
 
 par_status par__merges_begin(par__merge_reader *r, size_t max, size_t nbytes, par__merges *out) {

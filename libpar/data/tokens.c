@@ -1,6 +1,7 @@
 /*
- * Token files: open, check, read. A file is mapped, so its size is no matter, and a rank touches only what it
- * reads. Ids are checked when they are read, since looking at all of them at open would read terabytes.
+ * Token files: open, check, read. A file is mapped, so its size is no matter, and a rank touches
+ * only what it reads. Ids are checked when they are read, since looking at all of them at open
+ * would read terabytes.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "libpar/data/tokens.h"
@@ -26,25 +27,31 @@ static int32_t header_word(const uint8_t *data, int i) {
 }
 
 /* llm.c: 256 words of header, then tokens up to the end of the file. */
-static par_status parse_llmc(const char *path, const uint8_t *data, size_t nbytes, par_tokens *out) {
+static par_status parse_llmc(const char *path, const uint8_t *data, size_t nbytes,
+                             par_tokens *out) {
     bool wide = header_word(data, 0) == PAR__TOKENS_MAGIC32;
     int32_t version = wide ? 7 : 1;
     size_t item = wide ? 4 : 2;
     if (nbytes < PAR__TOKENS_HEADER)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; the header of an llm.c token file alone takes %d", path,
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: has %zu bytes; the header of an llm.c token file alone takes %d", path,
                  nbytes, PAR__TOKENS_HEADER);
     if (header_word(data, 1) != version)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: offset 4: version %" PRId32 "; legal with this magic: %" PRId32, path,
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: offset 4: version %" PRId32 "; legal with this magic: %" PRId32, path,
                  header_word(data, 1), version);
     int32_t n = header_word(data, 2);
-    if (n < 1) PAR_FAIL(PAR_ERR_FORMAT, "%s: offset 8: %" PRId32 " tokens; legal: 1 to 2147483647", path, n);
+    if (n < 1)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: offset 8: %" PRId32 " tokens; legal: 1 to 2147483647", path,
+                 n);
     for (int i = 3; i < PAR__TOKENS_HEADER / 4; i++)
         if (header_word(data, i) != 0)
-            PAR_FAIL(PAR_ERR_FORMAT, "%s: offset %d: reserved word is %" PRId32 "; legal: 0", path, 4 * i,
-                     header_word(data, i));
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: offset %d: reserved word is %" PRId32 "; legal: 0", path,
+                     4 * i, header_word(data, i));
     if (nbytes != PAR__TOKENS_HEADER + (size_t)n * item)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: offset 8: %" PRId32 " tokens need a file of %zu bytes, it has %zu",
-                 path, n, PAR__TOKENS_HEADER + (size_t)n * item, nbytes);
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: offset 8: %" PRId32 " tokens need a file of %zu bytes, it has %zu", path, n,
+                 PAR__TOKENS_HEADER + (size_t)n * item, nbytes);
     out->type = wide ? PAR__TOKEN_U32 : PAR__TOKEN_U16;
     out->offset = PAR__TOKENS_HEADER;
     out->n = n;
@@ -59,20 +66,22 @@ static bool ends_with(const char *text, const char *end) {
 static par_status parse_raw(const char *path, size_t nbytes, par_tokens *out) {
     if (!ends_with(path, ".bin"))
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: offset 0: no known magic; legal: llm.c (20240520 or 20240801), Megatron (a .idx beside "
+                 "%s: offset 0: no known magic; legal: llm.c (20240520 or 20240801), Megatron (a "
+                 ".idx beside "
                  "the .bin), "
                  "or raw u16 in a name that ends in .bin",
                  path);
     if (nbytes % 2 != 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; raw u16 tokens take an even number", path, nbytes);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; raw u16 tokens take an even number", path,
+                 nbytes);
     out->type = PAR__TOKEN_U16;
     out->offset = 0;
     out->n = (int64_t)(nbytes / 2);
     return PAR_OK;
 }
 
-static par_status parse_form(const char *path, const uint8_t *data, size_t nbytes, const uint8_t *index,
-                             size_t index_nbytes, par_tokens *out) {
+static par_status parse_form(const char *path, const uint8_t *data, size_t nbytes,
+                             const uint8_t *index, size_t index_nbytes, par_tokens *out) {
     if (index) return par__tokens_parse_index(path, index, index_nbytes, nbytes, out);
     int32_t magic = nbytes >= 4 ? header_word(data, 0) : 0;
     if (magic == PAR__TOKENS_MAGIC16 || magic == PAR__TOKENS_MAGIC32)
@@ -80,9 +89,10 @@ static par_status parse_form(const char *path, const uint8_t *data, size_t nbyte
     return parse_raw(path, nbytes, out);
 }
 
-par_status par__tokens_parse(const char *path, const uint8_t *data, size_t nbytes, const uint8_t *index,
-                             size_t index_nbytes, par_tokens *out) {
-    if (nbytes == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a token file, as `par data` makes", path);
+par_status par__tokens_parse(const char *path, const uint8_t *data, size_t nbytes,
+                             const uint8_t *index, size_t index_nbytes, par_tokens *out) {
+    if (nbytes == 0)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a token file, as `par data` makes", path);
     PAR_TRY(parse_form(path, data, nbytes, index, index_nbytes, out));
     out->first = data + out->offset;
     return PAR_OK;
@@ -101,7 +111,8 @@ static par_status open_with_index(par_tokens *t, const char *path, const char *n
     static const uint8_t nothing[1];
     par_status st = PAR_OK;
     if (t->map.nbytes == 0)
-        st = par_fail(PAR_ERR_FORMAT, "%s: is empty; legal: a token file, as `par data` makes", path);
+        st = par_fail(PAR_ERR_FORMAT, "%s: is empty; legal: a token file, as `par data` makes",
+                      path);
     if (st == PAR_OK)
         st = par__tokens_parse(name, t->map.data, t->map.nbytes, index.data ? index.data : nothing,
                                index.nbytes, t);
@@ -111,11 +122,13 @@ static par_status open_with_index(par_tokens *t, const char *path, const char *n
 
 static par_status open_mapped(par_tokens *t, const char *path) {
     PAR_TRY(par__map_open(path, &t->map));
-    if (!ends_with(path, ".bin")) return par__tokens_parse(path, t->map.data, t->map.nbytes, NULL, 0, t);
+    if (!ends_with(path, ".bin"))
+        return par__tokens_parse(path, t->map.data, t->map.nbytes, NULL, 0, t);
     char *name = index_path(path);
     if (!name) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for the name of its index", path);
-    par_status st = par__file_exists(name) ? open_with_index(t, path, name)
-                                           : par__tokens_parse(path, t->map.data, t->map.nbytes, NULL, 0, t);
+    par_status st = par__file_exists(name)
+                        ? open_with_index(t, path, name)
+                        : par__tokens_parse(path, t->map.data, t->map.nbytes, NULL, 0, t);
     free(name);
     return st;
 }
@@ -178,13 +191,15 @@ par_status par_tokens_read(const par_tokens *t, int64_t first, int64_t n, int32_
     int64_t end;
     PAR_REQUIRE(t && (out || n == 0));
     if (first < 0 || n < 0 || !par__add64(first, n, &end) || end > t->n)
-        PAR_FAIL(PAR_ERR_ARG, "%s: %" PRId64 " tokens from %" PRId64 " asked for; it holds %" PRId64, t->path,
-                 n, first, t->n);
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%s: %" PRId64 " tokens from %" PRId64 " asked for; it holds %" PRId64, t->path, n,
+                 first, t->n);
     for (int64_t i = 0; i < n; i++) {
         int64_t id = token_at(t, first + i);
         if (id > INT32_MAX)
-            PAR_FAIL(PAR_ERR_FORMAT, "%s: offset %zu: token %" PRId64 " is negative or above 2147483647",
-                     t->path, t->offset + (size_t)(first + i) * par__token_nbytes(t->type), first + i);
+            PAR_FAIL(PAR_ERR_FORMAT,
+                     "%s: offset %zu: token %" PRId64 " is negative or above 2147483647", t->path,
+                     t->offset + (size_t)(first + i) * par__token_nbytes(t->type), first + i);
         out[i] = (int32_t)id;
     }
     return PAR_OK;

@@ -1,7 +1,7 @@
 /*
- * Token files inside: tokens of one element type, in one block of memory. The parser works on memory alone,
- * so that tests can feed it any bytes. The files are little-endian, and so is every machine that libpar
- * supports.
+ * Token files inside: tokens of one element type, in one block of memory. The parser works on
+ * memory alone, so that tests can feed it any bytes. The files are little-endian, and so is every
+ * machine that libpar supports.
  */
 #ifndef PAR__DATA_TOKENS_H
 #define PAR__DATA_TOKENS_H
@@ -34,14 +34,14 @@ struct par_tokens {
 };
 
 /*
- * What the bytes of a token file mean; index: of a Megatron .idx, NULL if there is none. Borrows data, not
- * index. Sets first, offset, n and type of `out` only.
+ * What the bytes of a token file mean; index: of a Megatron .idx, NULL if there is none. Borrows
+ * data, not index. Sets first, offset, n and type of `out` only.
  */
-par_status par__tokens_parse(const char *path, const uint8_t *data, size_t nbytes, const uint8_t *index,
-                             size_t index_nbytes, par_tokens *out);
+par_status par__tokens_parse(const char *path, const uint8_t *data, size_t nbytes,
+                             const uint8_t *index, size_t index_nbytes, par_tokens *out);
 /* The index alone: number of tokens and their type. nbytes: size of the .bin. */
-par_status par__tokens_parse_index(const char *path, const uint8_t *index, size_t index_nbytes, size_t nbytes,
-                                   par_tokens *out);
+par_status par__tokens_parse_index(const char *path, const uint8_t *index, size_t index_nbytes,
+                                   size_t nbytes, par_tokens *out);
 size_t par__token_nbytes(par__token_type type);
 
 /* A token file that grows: the count goes into the header at the end. */
@@ -56,8 +56,8 @@ par_status par__tokens_begin(const char *path, int64_t vocab, par__tokens_writer
 par_status par__tokens_append(par__tokens_writer *writer, const int32_t *tokens, int64_t n);
 /* Commits or, on failure, removes the file. */
 par_status par__tokens_end(par__tokens_writer *writer);
-/* The same with a complete file of another writer, whose name appears first; both or, on a full disk, none.
- */
+/* The same with a complete file of another writer, whose name appears first; both or, on a full
+ * disk, none. */
 par_status par__tokens_end_with(par__tokens_writer *w, par__writer *before);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * Token files in llm.c's form, written in one pass: the header's count is patched in at the end, so that the
- * length of the input need not be known. The file appears under its name only when it is complete.
+ * Token files in llm.c's form, written in one pass: the header's count is patched in at the end, so
+ * that the length of the input need not be known. The file appears under its name only when it is
+ * complete.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -28,7 +29,8 @@ static par_status append_block(par__tokens_writer *w, const int32_t *tokens, int
 
 par_status par__tokens_append(par__tokens_writer *w, const int32_t *tokens, int64_t n) {
     if (n > INT32_MAX - w->n)
-        PAR_FAIL(PAR_ERR_ARG, "%s: more than 2147483647 tokens; an llm.c token file counts them in 31 bits",
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%s: more than 2147483647 tokens; an llm.c token file counts them in 31 bits",
                  w->file.path);
     for (int64_t i = 0; i < n; i += BLOCK)
         PAR_TRY(append_block(w, tokens + i, n - i < BLOCK ? n - i : BLOCK));
@@ -37,7 +39,8 @@ par_status par__tokens_append(par__tokens_writer *w, const int32_t *tokens, int6
 }
 
 static par_status write_head(par__tokens_writer *w) {
-    int32_t head[3] = {w->wide ? PAR__TOKENS_MAGIC32 : PAR__TOKENS_MAGIC16, w->wide ? 7 : 1, (int32_t)w->n};
+    int32_t head[3] = {w->wide ? PAR__TOKENS_MAGIC32 : PAR__TOKENS_MAGIC16, w->wide ? 7 : 1,
+                       (int32_t)w->n};
     return par__writer_patch(&w->file, 0, head, sizeof head);
 }
 
@@ -61,8 +64,8 @@ par_status par_tokens_write(const char *path, const int32_t *tokens, int64_t n, 
     PAR_REQUIRE(path && tokens && n > 0 && vocab > 0);
     for (int64_t i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= vocab)
-            PAR_FAIL(PAR_ERR_ARG, "%s: token %" PRId64 " is %" PRId32 "; legal: 0 to %" PRId64, path, i,
-                     tokens[i], vocab - 1);
+            PAR_FAIL(PAR_ERR_ARG, "%s: token %" PRId64 " is %" PRId32 "; legal: 0 to %" PRId64,
+                     path, i, tokens[i], vocab - 1);
     PAR_TRY(par__tokens_begin(path, vocab, &w));
     par_status st = par__tokens_append(&w, tokens, n);
     if (st != PAR_OK) {

@@ -1,6 +1,6 @@
 /*
- * Layouts: defaults, orders, ranks and coordinates, and the check whose messages say what would be legal. A
- * layout is refused from its numbers alone, before any rank talks to another.
+ * Layouts: defaults, orders, ranks and coordinates, and the check whose messages say what would be
+ * legal. A layout is refused from its numbers alone, before any rank talks to another.
  */
 #include "libpar/mesh/layout.h"
 
@@ -72,7 +72,8 @@ par_status par_layout_parse_order(const char *text, par_axis order[PAR_AXIS_COUN
     return PAR_OK;
 illegal:
     PAR_FAIL(PAR_ERR_OPTION,
-             "order \"%s\" is not legal: name tp, cp, dp and pp once each, fastest first, as in tp-cp-dp-pp",
+             "order \"%s\" is not legal: name tp, cp, dp and pp once each, fastest first, as in "
+             "tp-cp-dp-pp",
              text);
 }
 
@@ -88,7 +89,8 @@ static void legal_sizes(const par_layout *l, int world_size, char *text, size_t 
         for (int k = 0; k < PAR_AXIS_COUNT; k++) others *= k == (int)axis ? 1 : l->size[k];
         if (world_size % others != 0) continue;
         used += (size_t)snprintf(text + used, nbytes - used, "%s--%s would have to be %lld",
-                                 used ? ", or " : "", par_axis_name(axis), (long long)(world_size / others));
+                                 used ? ", or " : "", par_axis_name(axis),
+                                 (long long)(world_size / others));
     }
 }
 
@@ -99,24 +101,30 @@ static void check_product(const par_layout *l, int world_size, par_problems *pro
         if (__builtin_mul_overflow(product, (int64_t)l->size[i], &product)) product = INT64_MAX;
     if (product == world_size) return;
     if (world_size == 1) {
-        par_problem(problems,
-                    "the layout tp %d × cp %d × dp %d × pp %d needs %lld ranks, but this process is alone in "
-                    "a world of "
-                    "1 rank. Was it started by mpirun -n %lld (or srun)? If it was, the ranks have not found "
-                    "each other "
-                    "and each believes to be alone: mpirun belongs to another MPI than the one this program "
-                    "is linked "
-                    "with (compare `mpirun --version` with `ldd`), or srun was called without --mpi=pmix",
-                    l->size[PAR_TP], l->size[PAR_CP], l->size[PAR_DP], l->size[PAR_PP], (long long)product,
-                    (long long)product);
+        par_problem(
+            problems,
+            "the layout tp %d × cp %d × dp %d × pp %d needs %lld ranks, but this process is alone "
+            "in "
+            "a world of "
+            "1 rank. Was it started by mpirun -n %lld (or srun)? If it was, the ranks have not "
+            "found "
+            "each other "
+            "and each believes to be alone: mpirun belongs to another MPI than the one this "
+            "program "
+            "is linked "
+            "with (compare `mpirun --version` with `ldd`), or srun was called without --mpi=pmix",
+            l->size[PAR_TP], l->size[PAR_CP], l->size[PAR_DP], l->size[PAR_PP], (long long)product,
+            (long long)product);
         return;
     }
     legal_sizes(l, world_size, legal, sizeof legal);
     par_problem(problems,
-                "the layout tp %d × cp %d × dp %d × pp %d needs %lld ranks, but there are %d: %s%sstart %lld "
+                "the layout tp %d × cp %d × dp %d × pp %d needs %lld ranks, but there are %d: "
+                "%s%sstart %lld "
                 "ranks",
-                l->size[PAR_TP], l->size[PAR_CP], l->size[PAR_DP], l->size[PAR_PP], (long long)product,
-                world_size, legal, legal[0] ? ", or " : "no change of one size helps; ", (long long)product);
+                l->size[PAR_TP], l->size[PAR_CP], l->size[PAR_DP], l->size[PAR_PP],
+                (long long)product, world_size, legal,
+                legal[0] ? ", or " : "no change of one size helps; ", (long long)product);
 }
 
 /* "1, 2, 4": what divides n. */
@@ -124,7 +132,8 @@ static void divisors(int n, char *text, size_t nbytes) {
     size_t used = 0;
     text[0] = '\0';
     for (int k = 1; k <= n && used + 16 < nbytes; k++)
-        if (n % k == 0) used += (size_t)snprintf(text + used, nbytes - used, "%s%d", used ? ", " : "", k);
+        if (n % k == 0)
+            used += (size_t)snprintf(text + used, nbytes - used, "%s%d", used ? ", " : "", k);
 }
 
 void par_layout_check(const par_layout *layout, int world_size, par_problems *problems) {
@@ -133,13 +142,16 @@ void par_layout_check(const par_layout *layout, int world_size, par_problems *pr
     for (int i = 0; i < PAR_AXIS_COUNT; i++) {
         if (l.size[i] >= 1) continue;
         positive = false;
-        par_problem(problems, "--%s is %d; it must be at least 1", par_axis_name((par_axis)i), l.size[i]);
+        par_problem(problems, "--%s is %d; it must be at least 1", par_axis_name((par_axis)i),
+                    l.size[i]);
     }
     if (l.size[PAR_CP] > 1)
-        par_problem(problems, "--cp is %d; only 1 is possible (no context parallelism yet)", l.size[PAR_CP]);
+        par_problem(problems, "--cp is %d; only 1 is possible (no context parallelism yet)",
+                    l.size[PAR_CP]);
     if (!is_permutation(l.order))
-        par_problem(problems,
-                    "the order of the axes must name tp, cp, dp and pp once each, as in tp-cp-dp-pp");
+        par_problem(
+            problems,
+            "the order of the axes must name tp, cp, dp and pp once each, as in tp-cp-dp-pp");
     if (!positive) return;
     if (l.kv_replicas < 1 || l.size[PAR_TP] % l.kv_replicas != 0) {
         char legal[128];

@@ -1,6 +1,7 @@
 /*
- * The mesh: a rank's coordinates and the groups of its axes, by arithmetic alone. rank = sum over axes of
- * coordinate · stride, where the stride of an axis is the product of the sizes of those that vary faster.
+ * The mesh: a rank's coordinates and the groups of its axes, by arithmetic alone. rank = sum over
+ * axes of coordinate · stride, where the stride of an axis is the product of the sizes of those
+ * that vary faster.
  */
 #include "par/mesh.h"
 
@@ -8,8 +9,8 @@
 
 #include "libpar/mesh/layout.h"
 
-/* Staging is sized by what an axis reduces: the world votes with a few numbers, a pipeline line sends only.
- */
+/* Staging is sized by what an axis reduces: the world votes with a few numbers, a pipeline line
+ * sends only. */
 enum { VOTE_NBYTES = 64 << 10, PIPELINE_NBYTES = 4 << 10 };
 
 typedef struct {
@@ -20,7 +21,8 @@ typedef struct {
     int *ranks; /* [world size], a group under construction */
 } builder;
 
-static par_status make_comm(const builder *b, const char *axis, int n, int64_t max_nbytes, par_comm **out) {
+static par_status make_comm(const builder *b, const char *axis, int n, int64_t max_nbytes,
+                            par_comm **out) {
     const par_comm_params params = {.axis = axis,
                                     .ranks = b->ranks,
                                     .n = n,
@@ -45,7 +47,8 @@ static int rank_along(const par_mesh *mesh, par_axis axis, int i) {
 static par_status make_axis(const builder *b, par_axis axis) {
     int n = b->mesh->layout.size[axis];
     for (int i = 0; i < n; i++) b->ranks[i] = rank_along(b->mesh, axis, i);
-    return make_comm(b, par_axis_name(axis), n, axis == PAR_PP ? PIPELINE_NBYTES : 0, &b->mesh->axis[axis]);
+    return make_comm(b, par_axis_name(axis), n, axis == PAR_PP ? PIPELINE_NBYTES : 0,
+                     &b->mesh->axis[axis]);
 }
 
 static par_status make_kv(const builder *b) {
@@ -69,8 +72,8 @@ static par_status make_comms(const builder *b) {
     return make_tied(b);
 }
 
-par_status par_mesh_create(par_transport *transport, const par_layout *layout, const par_backend *device,
-                           par_memory *memory, par_mesh **out) {
+par_status par_mesh_create(par_transport *transport, const par_layout *layout,
+                           const par_backend *device, par_memory *memory, par_mesh **out) {
     par_problems problems = {0};
     PAR_REQUIRE(transport && layout && out);
     par_layout_check(layout, par_transport_size(transport), &problems);
@@ -78,7 +81,8 @@ par_status par_mesh_create(par_transport *transport, const par_layout *layout, c
     builder b = {.transport = transport, .device = device, .memory = memory};
     b.mesh = calloc(1, sizeof *b.mesh);
     b.ranks = calloc((size_t)par_transport_size(transport), sizeof *b.ranks);
-    par_status st = b.mesh && b.ranks ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a mesh");
+    par_status st =
+        b.mesh && b.ranks ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a mesh");
     if (st == PAR_OK) {
         b.mesh->layout = par__layout_filled(layout);
         b.mesh->size = par_transport_size(transport);

@@ -1,4 +1,5 @@
-/* The table of ranks: where each rank runs and what it may use, gathered on the world communicator. */
+/* The table of ranks: where each rank runs and what it may use, gathered on the world
+ * communicator. */
 #define _GNU_SOURCE
 #include <sched.h>
 #include <stdio.h>
@@ -29,35 +30,40 @@ static void list_cores(char *text, size_t nbytes) {
             snprintf(text + used, nbytes - used, ",...");
             return;
         }
-        used += (size_t)snprintf(text + used, nbytes - used, last > i ? "%s%d-%d" : "%s%d", used ? "," : "",
-                                 i, last);
+        used += (size_t)snprintf(text + used, nbytes - used, last > i ? "%s%d-%d" : "%s%d",
+                                 used ? "," : "", i, last);
         i = last;
     }
 }
 
-static void print_line(const par_mesh *mesh, int rank, const place *at, void (*print)(void *, const char *),
-                       void *user) {
+static void print_line(const par_mesh *mesh, int rank, const place *at,
+                       void (*print)(void *, const char *), void *user) {
     char line[256];
     int c[PAR_AXIS_COUNT];
     par_layout_coordinates(&mesh->layout, rank, c);
-    snprintf(line, sizeof line, "%5d %4d %4d %4d %4d  %-20s %8lld  %s", rank, c[PAR_TP], c[PAR_CP], c[PAR_DP],
-             c[PAR_PP], at->host, (long long)at->pid, at->cores);
+    snprintf(line, sizeof line, "%5d %4d %4d %4d %4d  %-20s %8lld  %s", rank, c[PAR_TP], c[PAR_CP],
+             c[PAR_DP], c[PAR_PP], at->host, (long long)at->pid, at->cores);
     print(user, line);
 }
 
-par_status par_mesh_print(const par_mesh *mesh, void (*print)(void *user, const char *line), void *user) {
+par_status par_mesh_print(const par_mesh *mesh, void (*print)(void *user, const char *line),
+                          void *user) {
     PAR_REQUIRE(mesh && print);
     const par_tag tag = {"mesh", -1, -1, -1};
     place mine = {.pid = getpid()};
     place *all = malloc((size_t)mesh->size * sizeof *all);
-    PAR_TRY(par_comm_agree(mesh->world,
-                           all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the table of ranks")));
-    if (gethostname(mine.host, sizeof mine.host - 1) != 0) snprintf(mine.host, sizeof mine.host, "unknown");
+    PAR_TRY(par_comm_agree(
+        mesh->world,
+        all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the table of ranks")));
+    if (gethostname(mine.host, sizeof mine.host - 1) != 0)
+        snprintf(mine.host, sizeof mine.host, "unknown");
     list_cores(mine.cores, sizeof mine.cores);
-    par_status st = par_comm_all_gather(mesh->world, &mine, all, sizeof mine, PAR_U8, tag, NULL, NULL);
+    par_status st =
+        par_comm_all_gather(mesh->world, &mine, all, sizeof mine, PAR_U8, tag, NULL, NULL);
     if (st == PAR_OK && mesh->rank == 0) {
         print(user, " rank   tp   cp   dp   pp  host                      pid  cores");
-        for (int rank = 0; rank < mesh->size; rank++) print_line(mesh, rank, &all[rank], print, user);
+        for (int rank = 0; rank < mesh->size; rank++)
+            print_line(mesh, rank, &all[rank], print, user);
     }
     free(all);
     return st;

@@ -1,8 +1,8 @@
 /*
- * The attention branch: one GEMM for q, k and v, rotary embedding in place, causal attention on this rank's
- * heads, and the output projection. Query heads are split over tp. KV heads are split too while there are
- * enough of them; with more tp ranks than KV heads each rank holds a copy of one, and the copies' gradients
- * are partial.
+ * The attention branch: one GEMM for q, k and v, rotary embedding in place, causal attention on
+ * this rank's heads, and the output projection. Query heads are split over tp. KV heads are split
+ * too while there are enough of them; with more tp ranks than KV heads each rank holds a copy of
+ * one, and the copies' gradients are partial.
  */
 #include <math.h>
 #include <stdio.h>
@@ -27,27 +27,31 @@ static par_status build_linear(par__attention *a, par__place *place, par_build *
                                const par_transformer_config *config, const char *prefix) {
     double std = par__init_std(config);
     int64_t width = config->heads * config->head_size;
-    par__part parts[3] = {par__split("q", width, place->p, place->r), kv_part(place, build, config, "k"),
-                          kv_part(place, build, config, "v")};
+    par__part parts[3] = {par__split("q", width, place->p, place->r),
+                          kv_part(place, build, config, "k"), kv_part(place, build, config, "v")};
     par__part out = par__split("out", width, place->p, place->r);
     a->D = config->head_size;
     a->H = parts[0].local / a->D;
     a->K = parts[1].local / a->D;
     a->first_head = place->r * a->H;
-    PAR_TRY(par__linear_build_output_split(&a->branch.in, place, build, prefix, parts, 3, config->channels,
-                                           config->bias, std));
-    return par__linear_build_input_split(&a->branch.out, place, build, prefix, &out, config->channels,
-                                         config->bias, std / sqrt(2.0 * (double)config->layers));
+    PAR_TRY(par__linear_build_output_split(&a->branch.in, place, build, prefix, parts, 3,
+                                           config->channels, config->bias, std));
+    return par__linear_build_input_split(&a->branch.out, place, build, prefix, &out,
+                                         config->channels, config->bias,
+                                         std / sqrt(2.0 * (double)config->layers));
 }
 
 /* [T, D/2] each; made on the host, lying on the device. */
-static par_status build_rope(par__attention *a, par_build *build, const par_transformer_config *config) {
+static par_status build_rope(par__attention *a, par_build *build,
+                             const par_transformer_config *config) {
     size_t n = (size_t)config->tokens * (size_t)(config->head_size / 2);
     void *cos_table = NULL, *sin_table = NULL;
     a->rope = config->rope;
     if (!config->rope) return PAR_OK;
-    PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "rotary tables", n * sizeof(float), &cos_table));
-    PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "rotary tables", n * sizeof(float), &sin_table));
+    PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "rotary tables", n * sizeof(float),
+                            &cos_table));
+    PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "rotary tables", n * sizeof(float),
+                            &sin_table));
     a->cos = cos_table;
     a->sin = sin_table;
     if (par_memory_measuring(build->memory)) return PAR_OK;
@@ -65,11 +69,13 @@ static int64_t qkv_width(const par__attention *a) {
     return (a->H + 2 * a->K) * a->D;
 }
 
-static const char *at(const par__attention *a, const par__place *place, const void *qkv, int64_t heads) {
+static const char *at(const par__attention *a, const par__place *place, const void *qkv,
+                      int64_t heads) {
     return (const char *)qkv + par__place_nbytes(place, heads * a->D);
 }
 
-static par_attention attention_args(const par__attention *a, const par__place *place, const par_call *call) {
+static par_attention attention_args(const par__attention *a, const par__place *place,
+                                    const par_call *call) {
     int64_t ld = qkv_width(a), ldo = a->H * a->D;
     return (par_attention){.dtype = place->dtype,
                            .B = place->B,
@@ -90,8 +96,8 @@ static par_attention attention_args(const par__attention *a, const par__place *p
                            .dropout = par__dropout_of(place, call, a->dropout, a->site)};
 }
 
-static par_status run_rope(const par__attention *a, const par__place *place, const par_call *call, void *qkv,
-                           bool inverse) {
+static par_status run_rope(const par__attention *a, const par__place *place, const par_call *call,
+                           void *qkv, bool inverse) {
     /* q and k heads are neighbours in a row: one call turns both */
     par_rope args = {.dtype = place->dtype,
                      .m = place->N,
@@ -123,10 +129,12 @@ static par_status prepare(const par__attention *a, par__place *place, par_build 
 par_status par__attention_build(par__attention *a, par__place *place, par_build *build,
                                 const par_transformer_config *config, int layer, size_t *areas) {
     char prefix[64];
-    *a = (par__attention){.dropout = config->attention_dropout, .site = (uint32_t)place->layer * 4 + 1};
+    *a = (par__attention){.dropout = config->attention_dropout,
+                          .site = (uint32_t)place->layer * 4 + 1};
     snprintf(prefix, sizeof prefix, "layers.%d.attention", layer);
     PAR_TRY(build_linear(a, place, build, config, prefix));
-    PAR_TRY(par__branch_build(&a->branch, place, build, config, prefix, (uint32_t)place->layer * 4 + 2));
+    PAR_TRY(par__branch_build(&a->branch, place, build, config, prefix,
+                              (uint32_t)place->layer * 4 + 2));
     PAR_TRY(build_rope(a, build, config));
     size_t o_nbytes = par__place_nbytes(place, place->N * a->H * a->D);
     size_t qkv_nbytes = par__place_nbytes(place, place->N * qkv_width(a));
@@ -139,7 +147,8 @@ par_status par__attention_build(par__attention *a, par__place *place, par_build 
 }
 
 /* The attention kernel's arguments with what the stash holds. */
-static par_attention stashed(const par__attention *a, const par__place *place, const par_call *call) {
+static par_attention stashed(const par__attention *a, const par__place *place,
+                             const par_call *call) {
     par_attention args = attention_args(a, place, call);
     const char *qkv = (char *)call->stash + a->qkv;
     args.q = qkv;
@@ -150,8 +159,8 @@ static par_attention stashed(const par__attention *a, const par__place *place, c
     return args;
 }
 
-par_status par__attention_forward(const par__attention *a, const par__place *place, const par_call *call,
-                                  const void *x, void *y, par_residual *sum) {
+par_status par__attention_forward(const par__attention *a, const par__place *place,
+                                  const par_call *call, const void *x, void *y, par_residual *sum) {
     void *qkv = (char *)call->stash + a->qkv;
     par_attention args = stashed(a, place, call);
     const void *h = NULL;
@@ -162,8 +171,8 @@ par_status par__attention_forward(const par__attention *a, const par__place *pla
     return par__branch_output(&a->branch, place, call, args.o, x, y, sum);
 }
 
-par_status par__attention_backward(const par__attention *a, const par__place *place, const par_call *call,
-                                   const void *x, const void *dy, void *dx) {
+par_status par__attention_backward(const par__attention *a, const par__place *place,
+                                   const par_call *call, const void *x, const void *dy, void *dx) {
     char *d_o = (char *)call->scratch + a->d_o, *dqkv = (char *)call->scratch + a->dqkv;
     par_attention args = stashed(a, place, call);
     const void *dp = NULL;

@@ -1,7 +1,8 @@
 /*
- * The attention branch for one token a sequence. Keys and values of earlier tokens are read from the cache;
- * the new token's are written there by the projections themselves, which see the cache as a matrix with a row
- * a sequence. Heads are split over tp as in training; where KV heads are copied, each copy has its cache.
+ * The attention branch for one token a sequence. Keys and values of earlier tokens are read from
+ * the cache; the new token's are written there by the projections themselves, which see the cache
+ * as a matrix with a row a sequence. Heads are split over tp as in training; where KV heads are
+ * copied, each copy has its cache.
  */
 #include <math.h>
 
@@ -24,8 +25,12 @@ static par_attention_decode decode_args(const par__attention_decode *d, const pa
 /* All rows are one token each, at the same position: a table of that position alone. */
 static par_rope decode_rope(const par__attention_decode *d, const par__place *place, int64_t heads,
                             int64_t ld) {
-    return (par_rope){
-        .dtype = place->dtype, .m = place->N, .heads = heads, .head_size = d->attention.D, .T = 1, .ldx = ld};
+    return (par_rope){.dtype = place->dtype,
+                      .m = place->N,
+                      .heads = heads,
+                      .head_size = d->attention.D,
+                      .T = 1,
+                      .ldx = ld};
 }
 
 /* Distance of two sequences in the cache. */
@@ -33,7 +38,8 @@ static int64_t cache_ld(const par__attention_decode *d) {
     return d->capacity * d->attention.K * d->attention.D;
 }
 
-static par_status prepare_decode(const par__attention_decode *d, par__place *place, par_build *build) {
+static par_status prepare_decode(const par__attention_decode *d, par__place *place,
+                                 par_build *build) {
     const par__attention *a = &d->attention;
     int64_t width = a->H * a->D;
     par_attention_decode args = decode_args(d, place);
@@ -59,8 +65,8 @@ par_status par__attention_build_decode(par__attention_decode *d, const par__atte
     return prepare_decode(d, place, build);
 }
 
-static par_status turn(const par__attention_decode *d, const par__place *place, const par_call *call,
-                       int64_t position, int64_t heads, void *x, int64_t ld) {
+static par_status turn(const par__attention_decode *d, const par__place *place,
+                       const par_call *call, int64_t position, int64_t heads, void *x, int64_t ld) {
     const par__attention *a = &d->attention;
     par_rope args = decode_rope(d, place, heads, ld);
     args.x = x;
@@ -69,9 +75,10 @@ static par_status turn(const par__attention_decode *d, const par__place *place, 
     return par__run(place, call, PAR_OP_ROPE, &args);
 }
 
-/* q into scratch, k and v right into their place in the cache: its sequences are rows of the product. */
-static par_status project(const par__attention_decode *d, const par__place *place, const par_call *call,
-                          int64_t position, const void *h) {
+/* q into scratch, k and v right into their place in the cache: its sequences are rows of the
+ * product. */
+static par_status project(const par__attention_decode *d, const par__place *place,
+                          const par_call *call, int64_t position, const void *h) {
     const par__attention *a = &d->attention;
     size_t at = par__place_nbytes(place, position * a->K * a->D);
     void *q = (char *)call->scratch + d->q, *k = (char *)call->stash + d->keys + at,

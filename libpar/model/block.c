@@ -1,7 +1,7 @@
 /*
- * One transformer block as a module: x2 = x + attention(norm(x)), y = x2 + mlp(norm(x2)). x2 is made in the
- * pass of the norm that reads it, and stays in the stash. Scratch of the two halves overlaps, since they run
- * one after the other.
+ * One transformer block as a module: x2 = x + attention(norm(x)), y = x2 + mlp(norm(x2)). x2 is
+ * made in the pass of the norm that reads it, and stays in the stash. Scratch of the two halves
+ * overlaps, since they run one after the other.
  */
 #include <stdlib.h>
 
@@ -27,12 +27,14 @@ static par_status block_build(par_module *module, par_build *build) {
     build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
     build->stash_nbytes = 0;
     b->x2 = par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
-    /* layers also reserve in place->scratch_nbytes itself, so the halves' areas are counted apart and moved
-     * behind */
+    /* layers also reserve in place->scratch_nbytes itself, so the halves' areas are counted apart
+     * and moved behind */
     size_t attention_end = 0, mlp_end = 0;
-    PAR_TRY(par__attention_build(&b->attention, place, build, b->config, module->layer - 1, &attention_end));
+    PAR_TRY(par__attention_build(&b->attention, place, build, b->config, module->layer - 1,
+                                 &attention_end));
     PAR_TRY(par__mlp_build(&b->mlp, place, build, b->config, module->layer - 1, &mlp_end));
-    size_t begin = par__reserve(&place->scratch_nbytes, attention_end > mlp_end ? attention_end : mlp_end);
+    size_t begin =
+        par__reserve(&place->scratch_nbytes, attention_end > mlp_end ? attention_end : mlp_end);
     b->attention.d_o += begin;
     b->attention.dqkv += begin;
     b->mlp.da += begin;
@@ -68,8 +70,10 @@ static par_status block_decode_build(par_module *module, par_build *build, int64
     par__place_init_decode(place, &b->place, build);
     build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
     build->stash_nbytes = 0;
-    b->decode_x2 = par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->rows * place->C));
-    PAR_TRY(par__attention_build_decode(&b->decode_attention, &b->attention, place, build, capacity));
+    b->decode_x2 =
+        par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->rows * place->C));
+    PAR_TRY(
+        par__attention_build_decode(&b->decode_attention, &b->attention, place, build, capacity));
     PAR_TRY(par__mlp_build_decode(&b->decode_mlp, &b->mlp, place, build));
     PAR_TRY(par__norm_prepare_added(&b->decode_mlp.branch.norm, place, build));
     par__place_finish(place, build);
@@ -82,7 +86,8 @@ static par_status block_decode(par_module *module, const par_call *call, int64_t
     const par__place *place = &b->decode_place;
     void *x2 = (char *)call->scratch + b->decode_x2;
     par_residual sum;
-    PAR_TRY(par__attention_run_decode(&b->decode_attention, place, call, position, x->data, x2, &sum));
+    PAR_TRY(
+        par__attention_run_decode(&b->decode_attention, place, call, position, x->data, x2, &sum));
     return par__mlp_forward(&b->decode_mlp, place, call, &sum, x2, y->data);
 }
 

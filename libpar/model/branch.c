@@ -1,20 +1,24 @@
 /*
- * The way into and out of attention and MLP. Forward: norm on own rows, gather; product partial over tp, sum
- * to own rows, bias, dropout, residual. Backward is the mirror: gather where forward summed, sum where
- * forward gathered. The norm's output is kept as own rows alone and gathered again for the weight gradients,
- * or recomputed (Korthikanti et al. 2022).
+ * The way into and out of attention and MLP. Forward: norm on own rows, gather; product partial
+ * over tp, sum to own rows, bias, dropout, residual. Backward is the mirror: gather where forward
+ * summed, sum where forward gathered. The norm's output is kept as own rows alone and gathered
+ * again for the weight gradients, or recomputed (Korthikanti et al. 2022).
  */
 #include <stdio.h>
 
 #include "layers.h"
 
 static par_residual residual_args(const par__place *place) {
-    return (par_residual){
-        .dtype = place->dtype, .m = place->rows, .n = place->C, .T = place->T, .first_row = place->first_row};
+    return (par_residual){.dtype = place->dtype,
+                          .m = place->rows,
+                          .n = place->C,
+                          .T = place->T,
+                          .first_row = place->first_row};
 }
 
 par_status par__branch_build(par__branch *branch, par__place *place, par_build *build,
-                             const par_transformer_config *config, const char *prefix, uint32_t site) {
+                             const par_transformer_config *config, const char *prefix,
+                             uint32_t site) {
     char name[96];
     par_residual residual = residual_args(place);
     snprintf(name, sizeof name, "%s.norm", prefix);
@@ -24,7 +28,8 @@ par_status par__branch_build(par__branch *branch, par__place *place, par_build *
     residual.dropout.p = config->dropout;
     residual.dropout.site = site;
     if (!place->selective)
-        branch->h = par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
+        branch->h =
+            par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
     branch->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
     branch->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
     return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
@@ -43,20 +48,23 @@ static float *statistics(const par_call *call, size_t offset) {
     return (float *)((char *)call->stash + offset);
 }
 
-par_status par__branch_input(const par__branch *branch, const par__place *place, const par_call *call,
-                             const par_residual *sum, const void *x, int which, bool again, const void **h) {
+par_status par__branch_input(const par__branch *branch, const par__place *place,
+                             const par_call *call, const par_residual *sum, const void *x,
+                             int which, bool again, const void **h) {
     void *full = par__full(place, call, which);
     void *own = place->selective ? par__own_rows(place, full) : (char *)call->stash + branch->h;
     if (!again || place->selective)
-        PAR_TRY(par__norm_forward(&branch->norm, place, call, sum, x, own, statistics(call, branch->mean),
-                                  statistics(call, branch->rstd)));
+        PAR_TRY(par__norm_forward(&branch->norm, place, call, sum, x, own,
+                                  statistics(call, branch->mean), statistics(call, branch->rstd)));
     *h = place->sequence_parallel ? full : own;
     if (!place->sequence_parallel) return PAR_OK;
-    return par__gather_rows(place, call, again ? "activations backward" : "activations forward", own, full);
+    return par__gather_rows(place, call, again ? "activations backward" : "activations forward",
+                            own, full);
 }
 
-par_status par__branch_output(const par__branch *branch, const par__place *place, const par_call *call,
-                              const void *o, const void *x, void *y, par_residual *sum) {
+par_status par__branch_output(const par__branch *branch, const par__place *place,
+                              const par_call *call, const void *o, const void *x, void *y,
+                              par_residual *sum) {
     void *p = par__full(place, call, 0);
     PAR_TRY(par__linear_forward(&branch->out, place, call, place->N, o, p));
     PAR_TRY(par__reduce_rows(place, call, "activations forward", p));
@@ -82,8 +90,8 @@ par_status par__branch_output_backward(const par__branch *branch, const par__pla
 }
 
 par_status par__branch_input_backward(const par__branch *branch, const par__place *place,
-                                      const par_call *call, const void *x, const void *dy, const void *add,
-                                      void *dx) {
+                                      const par_call *call, const void *x, const void *dy,
+                                      const void *add, void *dx) {
     void *dh = par__full(place, call, 0);
     const void *h = NULL;
     PAR_TRY(par__branch_input(branch, place, call, NULL, x, 1, true, &h));

@@ -1,6 +1,7 @@
 /*
- * Checks of a transformer's configuration and of its fit to a layout, and counts of parameters and FLOPs.
- * Bounds on the sizes keep every product of them inside 64 bits and every dropout site inside 16.
+ * Checks of a transformer's configuration and of its fit to a layout, and counts of parameters and
+ * FLOPs. Bounds on the sizes keep every product of them inside 64 bits and every dropout site
+ * inside 16.
  */
 #include <math.h>
 #include <stdio.h>
@@ -30,16 +31,18 @@ static void check_sizes(const par_transformer_config *c, par_problems *problems)
 static void check_shape(const par_transformer_config *c, par_problems *problems) {
     if (c->heads * c->head_size > MAX_WIDTH)
         par_problem(problems, "%lld heads of size %lld are %lld channels; legal: at most %d",
-                    (long long)c->heads, (long long)c->head_size, (long long)(c->heads * c->head_size),
-                    MAX_WIDTH);
+                    (long long)c->heads, (long long)c->head_size,
+                    (long long)(c->heads * c->head_size), MAX_WIDTH);
     if (c->heads % c->kv_heads != 0)
         par_problem(problems, "%lld heads are not a multiple of %lld KV heads", (long long)c->heads,
                     (long long)c->kv_heads);
     if (c->tokens > c->positions)
-        par_problem(problems, "%lld tokens are more than the model's %lld positions; legal: 1 to %lld",
+        par_problem(problems,
+                    "%lld tokens are more than the model's %lld positions; legal: 1 to %lld",
                     (long long)c->tokens, (long long)c->positions, (long long)c->positions);
     if (c->rope && c->head_size % 2 != 0)
-        par_problem(problems, "head size %lld is odd; rotary embedding needs an even one, such as %lld",
+        par_problem(problems,
+                    "head size %lld is odd; rotary embedding needs an even one, such as %lld",
                     (long long)c->head_size, (long long)(c->head_size + 1));
 }
 
@@ -52,12 +55,14 @@ static void check_rope(const par_transformer_config *c, par_problems *problems) 
     double factor = c->rope_scaling.factor, low = c->rope_scaling.low_freq_factor;
     double high = c->rope_scaling.high_freq_factor;
     if (!(c->rope_theta > 0 && isfinite(c->rope_theta)))
-        par_problem(problems, "rotary base %g must be positive and finite, such as 10000", c->rope_theta);
+        par_problem(problems, "rotary base %g must be positive and finite, such as 10000",
+                    c->rope_theta);
     if (factor == 0) return;
     if (!(factor >= 1 && isfinite(factor)))
         par_problem(problems, "rotary scaling factor %g must be at least 1, or 0 for none", factor);
     if (!(low > 0 && high > low && isfinite(high)))
-        par_problem(problems, "rotary scaling needs 0 < low_freq_factor < high_freq_factor, has %g and %g",
+        par_problem(problems,
+                    "rotary scaling needs 0 < low_freq_factor < high_freq_factor, has %g and %g",
                     low, high);
     if (c->rope_scaling.original_positions < 1)
         par_problem(problems, "rotary scaling needs original positions of at least 1, has %lld",
@@ -71,7 +76,8 @@ static void check_numbers(const par_transformer_config *c, par_problems *problem
         par_problem(problems, "norm epsilon %g must be positive and finite, such as 1e-5",
                     (double)c->norm_eps);
     if (!(c->init_std >= 0 && isfinite(c->init_std)))
-        par_problem(problems, "initial standard deviation %g must be positive, or 0 for 0.02", c->init_std);
+        par_problem(problems, "initial standard deviation %g must be positive, or 0 for 0.02",
+                    c->init_std);
     if (c->rope) check_rope(c, problems);
 }
 
@@ -83,7 +89,8 @@ static void legal_tp(const par_transformer_config *c, char *text, size_t nbytes)
     size_t used = 0;
     for (int64_t tp = 1; tp <= c->heads && used + 24 < nbytes; tp++)
         if (tp_fits(c, tp))
-            used += (size_t)snprintf(text + used, nbytes - used, "%s%lld", used ? ", " : "", (long long)tp);
+            used += (size_t)snprintf(text + used, nbytes - used, "%s%lld", used ? ", " : "",
+                                     (long long)tp);
 }
 
 static void check_heads(const par_transformer_config *c, int tp, par_problems *problems) {
@@ -91,30 +98,33 @@ static void check_heads(const par_transformer_config *c, int tp, par_problems *p
     if (tp_fits(c, tp)) return;
     legal_tp(c, legal, sizeof legal);
     if (c->heads % tp != 0)
-        par_problem(problems, "--tp %d does not divide %lld heads; legal: %s", tp, (long long)c->heads,
-                    legal);
+        par_problem(problems, "--tp %d does not divide %lld heads; legal: %s", tp,
+                    (long long)c->heads, legal);
     else
-        par_problem(problems, "--tp %d neither divides nor is a multiple of %lld KV heads; legal: %s", tp,
+        par_problem(problems,
+                    "--tp %d neither divides nor is a multiple of %lld KV heads; legal: %s", tp,
                     (long long)c->kv_heads, legal);
 }
 
-static void check_rows(const par_transformer_config *c, int tp, int64_t micro_batch, par_problems *problems) {
+static void check_rows(const par_transformer_config *c, int tp, int64_t micro_batch,
+                       par_problems *problems) {
     int64_t step = 1; /* smallest micro-batch that fits */
     if (micro_batch < 1 || micro_batch > INT32_MAX || micro_batch * c->tokens % tp == 0) return;
     while (step * c->tokens % tp != 0) step++;
-    par_problem(
-        problems,
-        "sequence parallel splits micro-batch %lld · %lld tokens = %lld rows, which --tp %d does not divide; "
-        "legal: --micro-batch in multiples of %lld, or --no-sequence-parallel",
-        (long long)micro_batch, (long long)c->tokens, (long long)(micro_batch * c->tokens), tp,
-        (long long)step);
+    par_problem(problems,
+                "sequence parallel splits micro-batch %lld · %lld tokens = %lld rows, which --tp "
+                "%d does not divide; "
+                "legal: --micro-batch in multiples of %lld, or --no-sequence-parallel",
+                (long long)micro_batch, (long long)c->tokens, (long long)(micro_batch * c->tokens),
+                tp, (long long)step);
 }
 
-static void note_padding(const char *what, int64_t n, int64_t multiple, int tp, par_problems *notes) {
+static void note_padding(const char *what, int64_t n, int64_t multiple, int tp,
+                         par_problems *notes) {
     int64_t local = par__split_padded(NULL, n, multiple, tp, 0).local;
     if (n != local * tp)
-        par_problem(notes, "%s %lld is padded with zeros to %lld: %lld on each of %d tp ranks", what,
-                    (long long)n, (long long)(local * tp), (long long)local, tp);
+        par_problem(notes, "%s %lld is padded with zeros to %lld: %lld on each of %d tp ranks",
+                    what, (long long)n, (long long)(local * tp), (long long)local, tp);
 }
 
 static void note(const par_transformer_config *c, int tp, par_problems *notes) {
@@ -125,8 +135,9 @@ static void note(const par_transformer_config *c, int tp, par_problems *notes) {
                     (long long)(tp / c->kv_heads));
 }
 
-void par_transformer_check(const par_transformer_config *config, par_layout *layout, int64_t micro_batch,
-                           bool sequence_parallel, par_problems *problems, par_problems *notes) {
+void par_transformer_check(const par_transformer_config *config, par_layout *layout,
+                           int64_t micro_batch, bool sequence_parallel, par_problems *problems,
+                           par_problems *notes) {
     int before = problems->n, tp = layout->size[PAR_TP] > 0 ? layout->size[PAR_TP] : 1;
     check_sizes(config, problems);
     check_numbers(config, problems);
@@ -153,7 +164,8 @@ static int64_t block_biases(const par_transformer_config *c) {
 int64_t par_transformer_n_params(const par_transformer_config *config) {
     int64_t C = config->channels, norm = config->bias && !config->rmsnorm ? 2 * C : C;
     int64_t block = block_weights(config) + 2 * norm + (config->bias ? block_biases(config) : 0);
-    int64_t tables = config->vocab * (config->tied ? 1 : 2) + (config->rope ? 0 : config->positions);
+    int64_t tables =
+        config->vocab * (config->tied ? 1 : 2) + (config->rope ? 0 : config->positions);
     return tables * C + config->layers * block + norm;
 }
 

@@ -1,8 +1,8 @@
 /*
- * Token embedding, split over tp by vocabulary, plus learned positions, plus dropout, as the model's first
- * module. A rank looks up what it has and zeros elsewhere; the sum over tp is exact, since one term alone is
- * not zero. The table's rows are ceil(V / tp), rounded up to a multiple of 8, on every rank, zero padded
- * behind V.
+ * Token embedding, split over tp by vocabulary, plus learned positions, plus dropout, as the
+ * model's first module. A rank looks up what it has and zeros elsewhere; the sum over tp is exact,
+ * since one term alone is not zero. The table's rows are ceil(V / tp), rounded up to a multiple of
+ * 8, on every rank, zero padded behind V.
  */
 #include <stdlib.h>
 
@@ -20,9 +20,10 @@ double par__init_std(const par_transformer_config *config) {
     return config->init_std > 0 ? config->init_std : 0.02;
 }
 
-par_status par__token_table(const par__place *place, par_build *build, const par_transformer_config *config,
-                            bool second, par_param **out) {
-    par__part rows = par__split_padded(NULL, config->vocab, PAR__VOCAB_MULTIPLE, place->p, place->r);
+par_status par__token_table(const par__place *place, par_build *build,
+                            const par_transformer_config *config, bool second, par_param **out) {
+    par__part rows =
+        par__split_padded(NULL, config->vocab, PAR__VOCAB_MULTIPLE, place->p, place->r);
     bool two = config->tied && build->mesh->layout.size[PAR_PP] > 1;
     par_param_spec spec = {.name = "embedding.token.weight",
                            .ndim = 2,
@@ -84,7 +85,8 @@ static par_status embedding_build(par_module *module, par_build *build) {
     PAR_TRY(par__token_table(place, build, config, false, &e->token));
     if (!config->rope)
         PAR_TRY(par__replicated(place, build, "embedding.position.weight", 2, config->positions,
-                                config->channels, PAR_INIT_NORMAL, par__init_std(config), &e->position));
+                                config->channels, PAR_INIT_NORMAL, par__init_std(config),
+                                &e->position));
     PAR_TRY(prepare(e, build));
     build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
     build->stash_nbytes = 0;
@@ -100,7 +102,8 @@ static par_status look_up(const embedding *e, const par_call *call, const par_te
     PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING, &args));
     if (!place->sequence_parallel) return par__reduce_rows(place, call, "activations forward", y);
     return par_comm_reduce_scatter(place->tp, args.y, y, place->rows * place->C, place->dtype,
-                                   par__tag(place, call, "activations forward"), call->stream, NULL);
+                                   par__tag(place, call, "activations forward"), call->stream,
+                                   NULL);
 }
 
 static par_status embedding_forward(par_module *module, const par_call *call, const par_tensor *x,
@@ -114,8 +117,8 @@ static par_status embedding_forward(par_module *module, const par_call *call, co
         args.y = y->data;
         PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING, &args));
     }
-    return par__dropout(place, call, par__dropout_of(place, call, e->config->dropout, 0), y->data, y->data,
-                        &kept);
+    return par__dropout(place, call, par__dropout_of(place, call, e->config->dropout, 0), y->data,
+                        y->data, &kept);
 }
 
 static par_status token_backward(embedding *e, const par_call *call, const void *ids, const void *d,
@@ -153,7 +156,8 @@ static par_status embedding_backward(par_module *module, const par_call *call, c
 
 par_status par__check_capacity(const par_transformer_config *config, int64_t capacity) {
     if (capacity < 1 || capacity > config->tokens)
-        PAR_FAIL(PAR_ERR_ARG, "%lld tokens to keep keys and values of; legal: 1 to the model's %lld",
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%lld tokens to keep keys and values of; legal: 1 to the model's %lld",
                  (long long)capacity, (long long)config->tokens);
     return PAR_OK;
 }
@@ -167,7 +171,8 @@ static par_embedding decode_position(const embedding *e, int64_t position) {
                            .n = place->C,
                            .rows = 1,
                            .T = 1,
-                           .table = table ? table + par__place_nbytes(place, position * place->C) : NULL,
+                           .table =
+                               table ? table + par__place_nbytes(place, position * place->C) : NULL,
                            .accumulate = true};
 }
 

@@ -1,8 +1,9 @@
 /*
- * Final norm, logits and loss as the model's last module. The vocabulary is split over tp (Shoeybi et al.
- * 2019): a rank has logits [N, V_local] in fp32, and three numbers a row are gathered for the softmax. When
- * training the logits are turned into their gradient at once, in place, so forward and backward need one
- * array. Products run in blocks of rows, which bounds the workspace of the GEMM.
+ * Final norm, logits and loss as the model's last module. The vocabulary is split over tp (Shoeybi
+ * et al. 2019): a rank has logits [N, V_local] in fp32, and three numbers a row are gathered for
+ * the softmax. When training the logits are turned into their gradient at once, in place, so
+ * forward and backward need one array. Products run in blocks of rows, which bounds the workspace
+ * of the GEMM.
  */
 #include <stdlib.h>
 
@@ -16,7 +17,7 @@ typedef struct {
     par__place place;
     par__norm norm;
     par__linear linear;
-    int64_t begin, valid;              /* vocabulary entries of this rank; linear.out has the padding too */
+    int64_t begin, valid; /* vocabulary entries of this rank; linear.out has the padding too */
     size_t h, mean, rstd, logits;      /* stash */
     size_t stats, gathered, lse, cast; /* scratch */
     par__place decode_place;
@@ -30,7 +31,8 @@ static int64_t block_rows(const par__place *place) {
 static par_status build_weight(head *m, par_build *build) {
     par__place *place = &m->place;
     const par_transformer_config *config = m->config;
-    par__part rows = par__split_padded("head", config->vocab, PAR__VOCAB_MULTIPLE, place->p, place->r);
+    par__part rows =
+        par__split_padded("head", config->vocab, PAR__VOCAB_MULTIPLE, place->p, place->r);
     if (config->tied) {
         m->linear = (par__linear){.n_parts = 1, .in = config->channels, .out = rows.local};
         PAR_TRY(par__token_table(place, build, config, true, &m->linear.weights[0]));
@@ -68,7 +70,8 @@ static par_xent xent_args(const head *m) {
 }
 
 static par_cast cast_args(const head *m, int64_t rows) {
-    return (par_cast){.dtype_x = PAR_F32, .dtype_y = m->place.dtype, .n = rows * m->linear.out, .scale = 1};
+    return (par_cast){
+        .dtype_x = PAR_F32, .dtype_y = m->place.dtype, .n = rows * m->linear.out, .scale = 1};
 }
 
 static par_status prepare(head *m, par_build *build) {
@@ -94,7 +97,8 @@ static void reserve(head *m, par_build *build) {
     m->gathered = place->p > 1 ? par__reserve(scratch, 3 * row * (size_t)place->p) : m->stats;
     m->lse = par__reserve(scratch, row);
     if (place->dtype != PAR_F32)
-        m->cast = par__reserve(scratch, par__place_nbytes(place, block_rows(place) * m->linear.out));
+        m->cast =
+            par__reserve(scratch, par__place_nbytes(place, block_rows(place) * m->linear.out));
 }
 
 static par_status head_build(par_module *module, par_build *build) {
@@ -117,7 +121,8 @@ static void *scratch(const par_call *call, size_t offset) {
 }
 
 /* h [N, C], all rows of the norm's output: in the stash or in area 1. */
-static par_status normed(const head *m, const par_call *call, const void *x, bool again, const void **h) {
+static par_status normed(const head *m, const par_call *call, const void *x, bool again,
+                         const void **h) {
     const par__place *place = &m->place;
     void *full = par__full(place, call, 1);
     void *own = place->selective ? par__own_rows(place, full) : stash(call, m->h);
@@ -126,7 +131,8 @@ static par_status normed(const head *m, const par_call *call, const void *x, boo
                                   stash(call, m->rstd)));
     *h = place->sequence_parallel ? full : own;
     if (!place->sequence_parallel) return PAR_OK;
-    return par__gather_rows(place, call, again ? "activations backward" : "activations forward", own, full);
+    return par__gather_rows(place, call, again ? "activations backward" : "activations forward",
+                            own, full);
 }
 
 static const void *row_of(const par__place *place, const void *x, int64_t row) {
@@ -163,7 +169,8 @@ static par_status loss(const head *m, const par_call *call, float *sums) {
     return call->training ? par__run(place, call, PAR_OP_XENT_BACKWARD, &args) : PAR_OK;
 }
 
-static par_status head_forward(par_module *module, const par_call *call, const par_tensor *x, par_tensor *y) {
+static par_status head_forward(par_module *module, const par_call *call, const par_tensor *x,
+                               par_tensor *y) {
     head *m = (head *)module;
     const void *h = NULL;
     PAR_REQUIRE(call->targets);
@@ -172,8 +179,8 @@ static par_status head_forward(par_module *module, const par_call *call, const p
     return loss(m, call, y->data);
 }
 
-/* Weight gradient and dh [N, C] (area 0), a block of rows at a time, with the logits' gradient in the place's
- * dtype. */
+/* Weight gradient and dh [N, C] (area 0), a block of rows at a time, with the logits' gradient in
+ * the place's dtype. */
 static par_status logits_backward(const head *m, const par_call *call, const void *h, void *dh) {
     const par__place *place = &m->place;
     const float *dlogits = stash(call, m->logits);
@@ -188,7 +195,8 @@ static par_status logits_backward(const head *m, const par_call *call, const voi
             d = cast.y;
         }
         PAR_TRY(par__linear_backward_weight(&m->linear, place, call, n, row_of(place, h, row), d));
-        PAR_TRY(par__linear_backward_input(&m->linear, place, call, n, d, (void *)row_of(place, dh, row)));
+        PAR_TRY(par__linear_backward_input(&m->linear, place, call, n, d,
+                                           (void *)row_of(place, dh, row)));
     }
     return PAR_OK;
 }
@@ -203,8 +211,8 @@ static par_status head_backward(par_module *module, const par_call *call, const 
     PAR_TRY(normed(m, call, x->data, true, &h));
     PAR_TRY(logits_backward(m, call, h, dh));
     PAR_TRY(par__reduce_rows(place, call, "activations backward", dh));
-    return par__norm_backward(&m->norm, place, call, x->data, stash(call, m->mean), stash(call, m->rstd),
-                              par__own_rows(place, dh), NULL, dx->data);
+    return par__norm_backward(&m->norm, place, call, x->data, stash(call, m->mean),
+                              stash(call, m->rstd), par__own_rows(place, dh), NULL, dx->data);
 }
 
 static par_status head_decode_build(par_module *module, par_build *build, int64_t capacity) {
@@ -214,7 +222,8 @@ static par_status head_decode_build(par_module *module, par_build *build, int64_
     par__place_init_decode(place, &m->place, build);
     PAR_TRY(par__norm_prepare_forward(&m->norm, place, build));
     PAR_TRY(par__linear_prepare_forward(&m->linear, place, build, place->N));
-    m->decode_h = par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
+    m->decode_h =
+        par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
     m->decode_mean = par__reserve(&place->scratch_nbytes, (size_t)place->N * sizeof(float));
     m->decode_rstd = par__reserve(&place->scratch_nbytes, (size_t)place->N * sizeof(float));
     build->y = par_tensor_make(NULL, PAR_F32, 2, place->N, m->linear.out, 1, 1);
@@ -223,14 +232,14 @@ static par_status head_decode_build(par_module *module, par_build *build, int64_
     return PAR_OK;
 }
 
-static par_status head_decode(par_module *module, const par_call *call, int64_t position, const par_tensor *x,
-                              par_tensor *y) {
+static par_status head_decode(par_module *module, const par_call *call, int64_t position,
+                              const par_tensor *x, par_tensor *y) {
     const head *m = (const head *)module;
     const par__place *place = &m->decode_place;
     void *h = scratch(call, m->decode_h);
     (void)position;
-    PAR_TRY(par__norm_forward(&m->norm, place, call, NULL, x->data, h, scratch(call, m->decode_mean),
-                              scratch(call, m->decode_rstd)));
+    PAR_TRY(par__norm_forward(&m->norm, place, call, NULL, x->data, h,
+                              scratch(call, m->decode_mean), scratch(call, m->decode_rstd)));
     return par__linear_forward(&m->linear, place, call, place->N, h, y->data);
 }
 
@@ -254,12 +263,13 @@ par_status par__head_create(const par_transformer_config *config, par_module **o
     return PAR_OK;
 }
 
-par_status par_transformer_logits(const par_module *module, const void *stash_of_call, par_tensor *logits,
-                                  int64_t *begin, int64_t *valid) {
+par_status par_transformer_logits(const par_module *module, const void *stash_of_call,
+                                  par_tensor *logits, int64_t *begin, int64_t *valid) {
     PAR_REQUIRE(module && module->ops == &head_ops && stash_of_call && logits && begin && valid);
     const head *m = (const head *)module;
     /* a view: readers of it do not write */
-    *logits = par_tensor_make((char *)stash_of_call + m->logits, PAR_F32, 2, m->place.N, m->linear.out, 1, 1);
+    *logits = par_tensor_make((char *)stash_of_call + m->logits, PAR_F32, 2, m->place.N,
+                              m->linear.out, 1, 1);
     *begin = m->begin;
     *valid = m->valid;
     return PAR_OK;

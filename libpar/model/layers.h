@@ -1,11 +1,11 @@
 /*
- * Layers inside the transformer's modules: where a module stands on the mesh (par__place), norm, linear, and
- * a branch, which is one residual block: x + dropout(out(f(in(norm(x))))).
+ * Layers inside the transformer's modules: where a module stands on the mesh (par__place), norm,
+ * linear, and a branch, which is one residual block: x + dropout(out(f(in(norm(x))))).
  *
- * Rows are tokens: N = B · T of a micro-batch, row = sample · T + token. With sequence parallel tp rank r
- * holds rows [r · N/p, (r + 1) · N/p) of everything between branches ("own rows"), else all of them. Between
- * the two linear layers of a branch all N rows are present and the channels are split over tp. Stash and
- * scratch are blocks of bytes; offsets into them are fixed in build.
+ * Rows are tokens: N = B · T of a micro-batch, row = sample · T + token. With sequence parallel tp
+ * rank r holds rows [r · N/p, (r + 1) · N/p) of everything between branches ("own rows"), else all
+ * of them. Between the two linear layers of a branch all N rows are present and the channels are
+ * split over tp. Stash and scratch are blocks of bytes; offsets into them are fixed in build.
  */
 #ifndef PAR__LAYERS_H
 #define PAR__LAYERS_H
@@ -13,8 +13,8 @@
 #include "par/model.h"
 #include "par/transformer.h"
 
-/* Where a module stands: its part of the mesh, its rows, and offsets of the scratch areas that its layers
- * share. */
+/* Where a module stands: its part of the mesh, its rows, and offsets of the scratch areas that its
+ * layers share. */
 typedef struct {
     const par_backend *backend;
     par_comm *tp; /* NULL when p = 1 */
@@ -35,26 +35,30 @@ void par__place_init(par__place *place, const par_module *module, const par_buil
                      const par_transformer_config *config);
 /* Offset of nbytes behind what `used` counts, 64-byte aligned. */
 size_t par__reserve(size_t *used, size_t nbytes);
-/* Fix the workspace behind the areas and answer build->scratch_nbytes. After all layers are built. */
+/* Fix the workspace behind the areas and answer build->scratch_nbytes. After all layers are
+ * built. */
 void par__place_finish(par__place *place, par_build *build);
-/* The place of `trained` for decoding: the rows are B sequences of one token, all on every tp rank, and norm
- * and activation outputs lie in scratch, as with selective recompute. */
+/* The place of `trained` for decoding: the rows are B sequences of one token, all on every tp rank,
+ * and norm and activation outputs lie in scratch, as with selective recompute. */
 void par__place_init_decode(par__place *place, const par__place *trained, const par_build *build);
-size_t par__place_nbytes(const par__place *place, int64_t n); /* of n elements of the place's dtype */
+size_t par__place_nbytes(const par__place *place,
+                         int64_t n); /* of n elements of the place's dtype */
 par_status par__prepare(par__place *place, par_build *build, par_op op, const void *args);
 par_status par__run(const par__place *place, const par_call *call, par_op op, const void *args);
 void *par__full(const par__place *place, const par_call *call, int which); /* scratch area [N, C] */
 void *par__own_rows(const par__place *place, void *full);                  /* of an area [N, C] */
 par_tag par__tag(const par__place *place, const par_call *call, const char *purpose);
-/* full [N, C] = own rows of all ranks; `own` may be par__own_rows(full). Only with sequence parallel. */
+/* full [N, C] = own rows of all ranks; `own` may be par__own_rows(full). Only with sequence
+ * parallel. */
 par_status par__gather_rows(const par__place *place, const par_call *call, const char *purpose,
                             const void *own, void *full);
 /* Sum full [N, C] over tp in place: complete are the own rows with sequence parallel, else all. */
-par_status par__reduce_rows(const par__place *place, const par_call *call, const char *purpose, void *full);
-/* y = x or its dropout, own rows: forward on a branch, and the backward of it. Nothing to do if p = 0 or not
- * training: then *y is x, else it is `out`. */
-par_status par__dropout(const par__place *place, const par_call *call, par_dropout dropout, const void *x,
-                        void *out, const void **y);
+par_status par__reduce_rows(const par__place *place, const par_call *call, const char *purpose,
+                            void *full);
+/* y = x or its dropout, own rows: forward on a branch, and the backward of it. Nothing to do if p =
+ * 0 or not training: then *y is x, else it is `out`. */
+par_status par__dropout(const par__place *place, const par_call *call, par_dropout dropout,
+                        const void *x, void *out, const void **y);
 par_dropout par__dropout_of(const par__place *place, const par_call *call, float p, uint32_t site);
 
 /* A part of one dimension on this rank, and how many copies of it there are. */
@@ -65,17 +69,18 @@ typedef struct {
     par_comm *sum;
 } par__part;
 
-/* Part r of p equal ones of ceil(global / p); the last ones may be short or empty, and are padded with zeros.
- */
+/* Part r of p equal ones of ceil(global / p); the last ones may be short or empty, and are padded
+ * with zeros. */
 par__part par__split(const char *name, int64_t global, int p, int r);
 /* The same, with a local width that is a multiple. */
 par__part par__split_padded(const char *name, int64_t global, int64_t multiple, int p, int r);
-/* Of a rank's part of the vocabulary: rows of logits then begin at multiples of 16 bytes in every type. */
+/* Of a rank's part of the vocabulary: rows of logits then begin at multiples of 16 bytes in every
+ * type. */
 enum { PAR__VOCAB_MULTIPLE = 8 };
 
 /* A vector or table that every tp rank holds. Its gradients are partial with sequence parallel. */
-par_status par__replicated(const par__place *place, par_build *build, const char *name, int ndim, int64_t n0,
-                           int64_t n1, par_init init, double value, par_param **out);
+par_status par__replicated(const par__place *place, par_build *build, const char *name, int ndim,
+                           int64_t n0, int64_t n1, par_init init, double value, par_param **out);
 
 typedef struct {
     par_param *w, *b;
@@ -92,69 +97,75 @@ par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
 par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, par_build *build);
 /* The same with an addition before it. */
 par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par_build *build);
-/* Own rows [rows, C]; mean (NULL for RMSNorm) and rstd fp32 [rows]. sum: NULL, or what makes x, in the same
- * pass. */
+/* Own rows [rows, C]; mean (NULL for RMSNorm) and rstd fp32 [rows]. sum: NULL, or what makes x, in
+ * the same pass. */
 par_status par__norm_forward(const par__norm *norm, const par__place *place, const par_call *call,
-                             const par_residual *sum, const void *x, void *y, float *mean, float *rstd);
+                             const par_residual *sum, const void *x, void *y, float *mean,
+                             float *rstd);
 /* dx = the norm's gradient + add; dx may be dy or add. */
 par_status par__norm_backward(const par__norm *norm, const par__place *place, const par_call *call,
-                              const void *x, float *mean, float *rstd, const void *dy, const void *add,
-                              void *dx);
+                              const void *x, float *mean, float *rstd, const void *dy,
+                              const void *add, void *dx);
 
 enum { PAR__MAX_PARTS = 3 };
 
-/* y [m, out] = x [m, in] · Wᵀ + b. W is up to three logical tensors that lie adjacent, seen as one matrix
- * [out, in]. */
+/* y [m, out] = x [m, in] · Wᵀ + b. W is up to three logical tensors that lie adjacent, seen as one
+ * matrix [out, in]. */
 typedef struct {
     int n_parts;
     par_param *weights[PAR__MAX_PARTS], *biases[PAR__MAX_PARTS]; /* biases[0] NULL: none */
     int64_t in, out;                                             /* local */
     bool bias_gradient; /* the backend makes it with the weights' gradient */
-    bool bias_apart;    /* the input is split: the bias is added after the sum over tp, by the caller */
+    bool
+        bias_apart; /* the input is split: the bias is added after the sum over tp, by the caller */
     par_dtype dtype_y;
 } par__linear;
 
 /* Output channels split over tp: `parts` of the rows. prefix: "layers.3.attention". */
 par_status par__linear_build_output_split(par__linear *linear, par__place *place, par_build *build,
-                                          const char *prefix, const par__part *parts, int n_parts, int64_t in,
-                                          bool bias, double std);
+                                          const char *prefix, const par__part *parts, int n_parts,
+                                          int64_t in, bool bias, double std);
 /* Input channels split over tp. */
 par_status par__linear_build_input_split(par__linear *linear, par__place *place, par_build *build,
-                                         const char *prefix, const par__part *in, int64_t out, bool bias,
-                                         double std);
+                                         const char *prefix, const par__part *in, int64_t out,
+                                         bool bias, double std);
 /* Workspaces of the three products with m rows; with biases called once. */
 par_status par__linear_prepare(par__linear *linear, par__place *place, par_build *build, int64_t m);
 /* Workspace of the forward alone. */
-par_status par__linear_prepare_forward(const par__linear *linear, par__place *place, par_build *build,
-                                       int64_t m);
-par_status par__linear_forward(const par__linear *linear, const par__place *place, const par_call *call,
-                               int64_t m, const void *x, void *y);
+par_status par__linear_prepare_forward(const par__linear *linear, par__place *place,
+                                       par_build *build, int64_t m);
+par_status par__linear_forward(const par__linear *linear, const par__place *place,
+                               const par_call *call, int64_t m, const void *x, void *y);
 /* One of the adjacent tensors alone: y [m, local[0] of it], rows ldy apart. */
-par_status par__linear_prepare_part(const par__linear *linear, par__place *place, par_build *build, int part,
-                                    int64_t m, int64_t ldy);
-par_status par__linear_forward_part(const par__linear *linear, const par__place *place, const par_call *call,
-                                    int part, int64_t m, const void *x, void *y, int64_t ldy);
+par_status par__linear_prepare_part(const par__linear *linear, par__place *place, par_build *build,
+                                    int part, int64_t m, int64_t ldy);
+par_status par__linear_forward_part(const par__linear *linear, const par__place *place,
+                                    const par_call *call, int part, int64_t m, const void *x,
+                                    void *y, int64_t ldy);
 par_status par__linear_backward_input(const par__linear *linear, const par__place *place,
                                       const par_call *call, int64_t m, const void *dy, void *dx);
-/* With the activation function as the product's epilogue. True if the backend has both; it is prepared then.
- */
+/* With the activation function as the product's epilogue. True if the backend has both; it is
+ * prepared then. */
 bool par__linear_prepare_gelu(const par__linear *in, const par__linear *out, par__place *place,
                               par_build *build, int64_t m);
 /* u = x · Wᵀ + b, a = gelu(u). */
-par_status par__linear_forward_gelu(const par__linear *in, const par__place *place, const par_call *call,
-                                    int64_t m, const void *x, void *u, void *a);
+par_status par__linear_forward_gelu(const par__linear *in, const par__place *place,
+                                    const par_call *call, int64_t m, const void *x, void *u,
+                                    void *a);
 /* du = (dy · W) · dgelu(u). */
-par_status par__linear_backward_gelu(const par__linear *out, const par__place *place, const par_call *call,
-                                     int64_t m, const void *dy, void *u, void *du);
+par_status par__linear_backward_gelu(const par__linear *out, const par__place *place,
+                                     const par_call *call, int64_t m, const void *dy, void *u,
+                                     void *du);
 /* Weights and, unless bias_apart, biases. */
 par_status par__linear_backward_weight(const par__linear *linear, const par__place *place,
-                                       const par_call *call, int64_t m, const void *x, const void *dy);
+                                       const par_call *call, int64_t m, const void *x,
+                                       const void *dy);
 /* Bias gradient from dy [m, out]. */
-par_status par__linear_backward_bias(const par__linear *linear, const par__place *place, const par_call *call,
-                                     int64_t m, const void *dy);
+par_status par__linear_backward_bias(const par__linear *linear, const par__place *place,
+                                     const par_call *call, int64_t m, const void *dy);
 
-/* What attention and MLP share: the way in (norm, rows gathered) and the way out (sum over tp, bias, dropout,
- * residual). */
+/* What attention and MLP share: the way in (norm, rows gathered) and the way out (sum over tp,
+ * bias, dropout, residual). */
 typedef struct {
     par__norm norm;
     par__linear in, out;
@@ -165,26 +176,30 @@ typedef struct {
 
 /* After in and out are built: norm, stash, workspaces. prefix: "layers.3.mlp". */
 par_status par__branch_build(par__branch *branch, par__place *place, par_build *build,
-                             const par_transformer_config *config, const char *prefix, uint32_t site);
-/* The same branch on a place for decoding: stash for the norm's statistics, forward workspaces of norm, out
- * and residual. `decode` begins as a copy of the trained branch. */
+                             const par_transformer_config *config, const char *prefix,
+                             uint32_t site);
+/* The same branch on a place for decoding: stash for the norm's statistics, forward workspaces of
+ * norm, out and residual. `decode` begins as a copy of the trained branch. */
 par_status par__branch_build_decode(par__branch *decode, par__place *place, par_build *build);
-/* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. again: for the backward. sum:
- * NULL, or what makes x. */
-par_status par__branch_input(const par__branch *branch, const par__place *place, const par_call *call,
-                             const par_residual *sum, const void *x, int which, bool again, const void **h);
-/* p [N, C] = out(o), summed over tp in area 0. What is left, y = x + dropout(p + bias) on own rows, is
- * answered in `sum`: an operation to run, or to give to the next norm before area 0 is used again. */
-par_status par__branch_output(const par__branch *branch, const par__place *place, const par_call *call,
-                              const void *o, const void *x, void *y, par_residual *sum);
+/* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. again: for the
+ * backward. sum: NULL, or what makes x. */
+par_status par__branch_input(const par__branch *branch, const par__place *place,
+                             const par_call *call, const par_residual *sum, const void *x,
+                             int which, bool again, const void **h);
+/* p [N, C] = out(o), summed over tp in area 0. What is left, y = x + dropout(p + bias) on own rows,
+ * is answered in `sum`: an operation to run, or to give to the next norm before area 0 is used
+ * again. */
+par_status par__branch_output(const par__branch *branch, const par__place *place,
+                              const par_call *call, const void *o, const void *x, void *y,
+                              par_residual *sum);
 /* dp [N, C], all rows, from own rows dy; uses area 0. Takes the bias' gradient. */
 par_status par__branch_output_backward(const par__branch *branch, const par__place *place,
                                        const par_call *call, const void *dy, const void **dp);
-/* From dy of `in` [N, in.out]: weights of `in`, then dx = the gradient through the norm + add. Uses both
- * areas. */
+/* From dy of `in` [N, in.out]: weights of `in`, then dx = the gradient through the norm + add. Uses
+ * both areas. */
 par_status par__branch_input_backward(const par__branch *branch, const par__place *place,
-                                      const par_call *call, const void *x, const void *dy, const void *add,
-                                      void *dx);
+                                      const par_call *call, const void *x, const void *dy,
+                                      const void *add, void *dx);
 
 typedef struct {
     par__branch branch;
@@ -197,8 +212,8 @@ typedef struct {
     size_t d_o, dqkv;   /* scratch */
 } par__attention;
 
-/* areas: scratch offset from which the attention may reserve; MLP and attention overlap there. Answers its
- * end. */
+/* areas: scratch offset from which the attention may reserve; MLP and attention overlap there.
+ * Answers its end. */
 par_status par__attention_build(par__attention *attention, par__place *place, par_build *build,
                                 const par_transformer_config *config, int layer, size_t *areas);
 /* y is made by `sum`, as par__branch_output answers it. */
@@ -229,8 +244,9 @@ typedef struct {
     par__branch branch;
     int64_t F; /* local width with padding */
     bool swiglu, erf;
-    bool fused;  /* GELU is an epilogue of the products around it */
-    size_t u, a; /* stash: before and after the activation function (a in scratch with selective recompute) */
+    bool fused;    /* GELU is an epilogue of the products around it */
+    size_t u, a;   /* stash: before and after the activation function (a in scratch with selective
+                      recompute) */
     size_t da, du; /* scratch */
 } par__mlp;
 
@@ -257,8 +273,8 @@ par_status par__embedding_create(const par_transformer_config *config, par_modul
 par_status par__block_create(const par_transformer_config *config, par_module **out);
 par_status par__head_create(const par_transformer_config *config, par_module **out);
 /* embedding.token.weight as both ends of the model register it. second: the head's copy. */
-par_status par__token_table(const par__place *place, par_build *build, const par_transformer_config *config,
-                            bool second, par_param **out);
+par_status par__token_table(const par__place *place, par_build *build,
+                            const par_transformer_config *config, bool second, par_param **out);
 double par__init_std(const par_transformer_config *config);
 
 #endif

@@ -1,16 +1,17 @@
 /*
- * Linear layers split over tp (Shoeybi et al. 2019): by output channels, where the input is whole and dx is
- * partial, or by input channels, where the output is partial and the bias is added once after the sum. Fused
- * tensors (q, k, v; gate, up) are adjacent parameters that one GEMM sees as one matrix.
+ * Linear layers split over tp (Shoeybi et al. 2019): by output channels, where the input is whole
+ * and dx is partial, or by input channels, where the output is partial and the bias is added once
+ * after the sum. Fused tensors (q, k, v; gate, up) are adjacent parameters that one GEMM sees as
+ * one matrix.
  */
 #include <stdio.h>
 
 #include "layers.h"
 
 /* One tensor [rows, columns] or [rows] of a layer. */
-static par_status build_one(par_build *build, const char *prefix, const char *name, const char *what,
-                            const par__part *rows, const par__part *columns, double std, bool adjacent,
-                            par_param **out) {
+static par_status build_one(par_build *build, const char *prefix, const char *name,
+                            const char *what, const par__part *rows, const par__part *columns,
+                            double std, bool adjacent, par_param **out) {
     par_param_spec spec = {.ndim = columns ? 2 : 1,
                            .decay = columns != NULL,
                            .global = {rows->global, columns ? columns->global : 1},
@@ -29,8 +30,8 @@ static par_status build_one(par_build *build, const char *prefix, const char *na
 }
 
 par_status par__linear_build_output_split(par__linear *linear, par__place *place, par_build *build,
-                                          const char *prefix, const par__part *parts, int n_parts, int64_t in,
-                                          bool bias, double std) {
+                                          const char *prefix, const par__part *parts, int n_parts,
+                                          int64_t in, bool bias, double std) {
     par__part columns = par__split(NULL, in, 1, 0);
     *linear = (par__linear){.n_parts = n_parts, .in = in, .dtype_y = place->dtype};
     for (int i = 0; i < n_parts; i++) {
@@ -39,22 +40,24 @@ par_status par__linear_build_output_split(par__linear *linear, par__place *place
                           &linear->weights[i]));
     }
     for (int i = 0; bias && i < n_parts; i++)
-        PAR_TRY(
-            build_one(build, prefix, parts[i].name, "bias", &parts[i], NULL, 0, i > 0, &linear->biases[i]));
+        PAR_TRY(build_one(build, prefix, parts[i].name, "bias", &parts[i], NULL, 0, i > 0,
+                          &linear->biases[i]));
     return par__linear_prepare(linear, place, build, place->N);
 }
 
 par_status par__linear_build_input_split(par__linear *linear, par__place *place, par_build *build,
-                                         const char *prefix, const par__part *in, int64_t out, bool bias,
-                                         double std) {
+                                         const char *prefix, const par__part *in, int64_t out,
+                                         bool bias, double std) {
     par__part rows = par__split(in->name, out, 1, 0);
     char name[96];
-    *linear =
-        (par__linear){.n_parts = 1, .in = in->local, .out = out, .bias_apart = true, .dtype_y = place->dtype};
-    PAR_TRY(build_one(build, prefix, in->name, "weight", &rows, in, std, false, &linear->weights[0]));
+    *linear = (par__linear){
+        .n_parts = 1, .in = in->local, .out = out, .bias_apart = true, .dtype_y = place->dtype};
+    PAR_TRY(
+        build_one(build, prefix, in->name, "weight", &rows, in, std, false, &linear->weights[0]));
     snprintf(name, sizeof name, "%s.%s.bias", prefix, in->name);
     if (bias)
-        PAR_TRY(par__replicated(place, build, name, 1, out, 1, PAR_INIT_CONSTANT, 0, &linear->biases[0]));
+        PAR_TRY(par__replicated(place, build, name, 1, out, 1, PAR_INIT_CONSTANT, 0,
+                                &linear->biases[0]));
     return par__linear_prepare(linear, place, build, place->N);
 }
 
@@ -62,8 +65,8 @@ static const void *weight(const par__linear *linear) {
     return linear->weights[0] ? linear->weights[0]->weight : NULL;
 }
 
-static par_gemm forward_args(const par__linear *l, const par__place *place, int64_t m, const void *x,
-                             void *y) {
+static par_gemm forward_args(const par__linear *l, const par__place *place, int64_t m,
+                             const void *x, void *y) {
     return (par_gemm){.dtype = place->dtype,
                       .dtype_c = l->dtype_y,
                       .tb = true,
@@ -110,18 +113,19 @@ static par_gemm weight_args(const par__linear *l, const par__place *place, int64
                       .ldc = l->in};
 }
 
-static par_column_sum bias_args(const par__linear *l, const par__place *place, int64_t m, const void *dy) {
+static par_column_sum bias_args(const par__linear *l, const par__place *place, int64_t m,
+                                const void *dy) {
     return (par_column_sum){.dtype = place->dtype, .m = m, .n = l->out, .x = dy, .ldx = l->out};
 }
 
-par_status par__linear_prepare_forward(const par__linear *linear, par__place *place, par_build *build,
-                                       int64_t m) {
+par_status par__linear_prepare_forward(const par__linear *linear, par__place *place,
+                                       par_build *build, int64_t m) {
     par_gemm args = forward_args(linear, place, m, NULL, NULL);
     return par__prepare(place, build, PAR_OP_GEMM, &args);
 }
 
-static par_gemm part_args(const par__linear *l, const par__place *place, int part, int64_t m, const void *x,
-                          void *y, int64_t ldy) {
+static par_gemm part_args(const par__linear *l, const par__place *place, int part, int64_t m,
+                          const void *x, void *y, int64_t ldy) {
     par_gemm args = forward_args(l, place, m, x, y);
     args.n = l->weights[part]->local[0];
     args.b = l->weights[part]->weight;
@@ -130,14 +134,15 @@ static par_gemm part_args(const par__linear *l, const par__place *place, int par
     return args;
 }
 
-par_status par__linear_prepare_part(const par__linear *linear, par__place *place, par_build *build, int part,
-                                    int64_t m, int64_t ldy) {
+par_status par__linear_prepare_part(const par__linear *linear, par__place *place, par_build *build,
+                                    int part, int64_t m, int64_t ldy) {
     par_gemm args = part_args(linear, place, part, m, NULL, NULL, ldy);
     return par__prepare(place, build, PAR_OP_GEMM, &args);
 }
 
-par_status par__linear_forward_part(const par__linear *linear, const par__place *place, const par_call *call,
-                                    int part, int64_t m, const void *x, void *y, int64_t ldy) {
+par_status par__linear_forward_part(const par__linear *linear, const par__place *place,
+                                    const par_call *call, int part, int64_t m, const void *x,
+                                    void *y, int64_t ldy) {
     par_gemm args = part_args(linear, place, part, m, x, y, ldy);
     return par__run(place, call, PAR_OP_GEMM, &args);
 }
@@ -150,7 +155,8 @@ static bool prepare_bias_gradient(const par__linear *linear, par__place *place, 
     return par__prepare(place, build, PAR_OP_GEMM, &weights) == PAR_OK;
 }
 
-par_status par__linear_prepare(par__linear *linear, par__place *place, par_build *build, int64_t m) {
+par_status par__linear_prepare(par__linear *linear, par__place *place, par_build *build,
+                               int64_t m) {
     par_gemm forward = forward_args(linear, place, m, NULL, NULL),
              input = input_args(linear, place, m, NULL, NULL),
              weights = weight_args(linear, place, m, NULL, NULL);
@@ -162,8 +168,8 @@ par_status par__linear_prepare(par__linear *linear, par__place *place, par_build
     return linear->biases[0] ? par__prepare(place, build, PAR_OP_COLUMN_SUM, &bias) : PAR_OK;
 }
 
-par_status par__linear_forward(const par__linear *linear, const par__place *place, const par_call *call,
-                               int64_t m, const void *x, void *y) {
+par_status par__linear_forward(const par__linear *linear, const par__place *place,
+                               const par_call *call, int64_t m, const void *x, void *y) {
     par_gemm args = forward_args(linear, place, m, x, y);
     return par__run(place, call, PAR_OP_GEMM, &args);
 }
@@ -184,16 +190,18 @@ bool par__linear_prepare_gelu(const par__linear *in, const par__linear *out, par
            par__prepare(place, build, PAR_OP_GEMM, &backward) == PAR_OK;
 }
 
-par_status par__linear_forward_gelu(const par__linear *in, const par__place *place, const par_call *call,
-                                    int64_t m, const void *x, void *u, void *a) {
+par_status par__linear_forward_gelu(const par__linear *in, const par__place *place,
+                                    const par_call *call, int64_t m, const void *x, void *u,
+                                    void *a) {
     par_gemm args = forward_args(in, place, m, x, a);
     args.epilogue = PAR_EPILOGUE_GELU;
     args.aux = u;
     return par__run(place, call, PAR_OP_GEMM, &args);
 }
 
-par_status par__linear_backward_gelu(const par__linear *out, const par__place *place, const par_call *call,
-                                     int64_t m, const void *dy, void *u, void *du) {
+par_status par__linear_backward_gelu(const par__linear *out, const par__place *place,
+                                     const par_call *call, int64_t m, const void *dy, void *u,
+                                     void *du) {
     par_gemm args = input_args(out, place, m, dy, du);
     args.epilogue = PAR_EPILOGUE_GELU_BACKWARD;
     args.aux = u;
@@ -208,7 +216,8 @@ static float beta(par_param *const *params, int n) {
 }
 
 par_status par__linear_backward_weight(const par__linear *linear, const par__place *place,
-                                       const par_call *call, int64_t m, const void *x, const void *dy) {
+                                       const par_call *call, int64_t m, const void *x,
+                                       const void *dy) {
     par_gemm args = weight_args(linear, place, m, x, dy);
     args.beta = beta(linear->weights, linear->n_parts);
     /* one beta is for both */
@@ -222,8 +231,8 @@ par_status par__linear_backward_weight(const par__linear *linear, const par__pla
     return linear->bias_apart ? PAR_OK : par__linear_backward_bias(linear, place, call, m, dy);
 }
 
-par_status par__linear_backward_bias(const par__linear *linear, const par__place *place, const par_call *call,
-                                     int64_t m, const void *dy) {
+par_status par__linear_backward_bias(const par__linear *linear, const par__place *place,
+                                     const par_call *call, int64_t m, const void *dy) {
     par_column_sum args = bias_args(linear, place, m, dy);
     if (!linear->biases[0]) return PAR_OK;
     args.y = linear->biases[0]->grad;

@@ -1,7 +1,7 @@
 /*
- * The MLP branch: up, GELU, down; or gate and up as one GEMM, SwiGLU, down. The width is split over tp; if it
- * does not divide, the last ranks are padded with zeros. Padding stays zero: a padded unit's output is f(0) =
- * 0, and its weights' gradients are products with zeros.
+ * The MLP branch: up, GELU, down; or gate and up as one GEMM, SwiGLU, down. The width is split over
+ * tp; if it does not divide, the last ranks are padded with zeros. Padding stays zero: a padded
+ * unit's output is f(0) = 0, and its weights' gradients are products with zeros.
  */
 #include <math.h>
 #include <stdio.h>
@@ -22,8 +22,9 @@ static par_status build_linear(par__mlp *mlp, par__place *place, par_build *buil
     PAR_TRY(par__linear_build_output_split(&mlp->branch.in, place, build, prefix,
                                            mlp->swiglu ? gate_up : gate_up + 1, mlp->swiglu ? 2 : 1,
                                            config->channels, config->bias, std));
-    return par__linear_build_input_split(&mlp->branch.out, place, build, prefix, &down, config->channels,
-                                         config->bias, std / sqrt(2.0 * (double)config->layers));
+    return par__linear_build_input_split(&mlp->branch.out, place, build, prefix, &down,
+                                         config->channels, config->bias,
+                                         std / sqrt(2.0 * (double)config->layers));
 }
 
 static par_gelu gelu_args(const par__mlp *mlp, const par__place *place) {
@@ -41,8 +42,8 @@ static par_status prepare(par__mlp *mlp, par__place *place, par_build *build) {
         PAR_TRY(par__prepare(place, build, PAR_OP_SWIGLU, &swiglu));
         return par__prepare(place, build, PAR_OP_SWIGLU_BACKWARD, &swiglu);
     }
-    mlp->fused =
-        !mlp->erf && par__linear_prepare_gelu(&mlp->branch.in, &mlp->branch.out, place, build, place->N);
+    mlp->fused = !mlp->erf && par__linear_prepare_gelu(&mlp->branch.in, &mlp->branch.out, place,
+                                                       build, place->N);
     PAR_TRY(par__prepare(place, build, PAR_OP_GELU, &gelu));
     return par__prepare(place, build, PAR_OP_GELU_BACKWARD, &gelu);
 }
@@ -53,7 +54,8 @@ par_status par__mlp_build(par__mlp *mlp, par__place *place, par_build *build,
     *mlp = (par__mlp){.swiglu = config->swiglu, .erf = config->gelu_erf};
     snprintf(prefix, sizeof prefix, "layers.%d.mlp", layer);
     PAR_TRY(build_linear(mlp, place, build, config, prefix));
-    PAR_TRY(par__branch_build(&mlp->branch, place, build, config, prefix, (uint32_t)place->layer * 4 + 3));
+    PAR_TRY(par__branch_build(&mlp->branch, place, build, config, prefix,
+                              (uint32_t)place->layer * 4 + 3));
     size_t a_nbytes = par__place_nbytes(place, place->N * mlp->F);
     size_t u_nbytes = par__place_nbytes(place, place->N * u_width(mlp));
     mlp->u = par__reserve(&build->stash_nbytes, u_nbytes);
@@ -71,8 +73,10 @@ par_status par__mlp_build_decode(par__mlp *decode, const par__mlp *trained, par_
     par_swiglu swiglu = swiglu_args(decode, place);
     PAR_TRY(par__branch_build_decode(&decode->branch, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->branch.in, place, build, place->N));
-    decode->u = par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->N * u_width(decode)));
-    decode->da = par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * decode->F));
+    decode->u =
+        par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->N * u_width(decode)));
+    decode->da =
+        par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * decode->F));
     return decode->swiglu ? par__prepare(place, build, PAR_OP_SWIGLU, &swiglu)
                           : par__prepare(place, build, PAR_OP_GELU, &gelu);
 }
@@ -90,8 +94,8 @@ static par_status activate(const par__mlp *mlp, const par__place *place, const p
                        : par__run(place, call, PAR_OP_GELU, &gelu);
 }
 
-static par_status activate_backward(const par__mlp *mlp, const par__place *place, const par_call *call,
-                                    const void *da, void *du) {
+static par_status activate_backward(const par__mlp *mlp, const par__place *place,
+                                    const par_call *call, const void *da, void *du) {
     par_gelu gelu = gelu_args(mlp, place);
     par_swiglu swiglu = swiglu_args(mlp, place);
     gelu.x = swiglu.x = (char *)call->stash + mlp->u;
@@ -114,7 +118,8 @@ par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const 
         PAR_TRY(par__linear_forward(&mlp->branch.in, place, call, place->N, h, u));
         PAR_TRY(activate(mlp, place, call));
     }
-    PAR_TRY(par__branch_output(&mlp->branch, place, call, activation(mlp, place, call), x, y, &last));
+    PAR_TRY(
+        par__branch_output(&mlp->branch, place, call, activation(mlp, place, call), x, y, &last));
     return par__run(place, call, PAR_OP_RESIDUAL, &last);
 }
 
@@ -124,8 +129,8 @@ par_status par__mlp_backward(const par__mlp *mlp, const par__place *place, const
     const void *dp = NULL;
     PAR_TRY(par__branch_output_backward(&mlp->branch, place, call, dy, &dp));
     if (place->selective) PAR_TRY(activate(mlp, place, call));
-    PAR_TRY(par__linear_backward_weight(&mlp->branch.out, place, call, place->N, activation(mlp, place, call),
-                                        dp));
+    PAR_TRY(par__linear_backward_weight(&mlp->branch.out, place, call, place->N,
+                                        activation(mlp, place, call), dp));
     /* from here on a recomputed activation is dead and da takes its place */
     if (mlp->fused) {
         PAR_TRY(par__linear_backward_gelu(&mlp->branch.out, place, call, place->N, dp,

@@ -1,7 +1,7 @@
 /*
- * LayerNorm or RMSNorm over own rows. Weights lie on every tp rank; with sequence parallel each rank's rows
- * give a part of their gradients. LayerNorm without bias runs with constant zeros and throws the bias'
- * gradient away.
+ * LayerNorm or RMSNorm over own rows. Weights lie on every tp rank; with sequence parallel each
+ * rank's rows give a part of their gradients. LayerNorm without bias runs with constant zeros and
+ * throws the bias' gradient away.
  */
 #include <stdio.h>
 
@@ -21,8 +21,8 @@ static par_status build_bias(par__norm *norm, par__place *place, par_build *buil
         return par__replicated(place, build, name, 1, place->C, 1, PAR_INIT_CONSTANT, 0, &norm->b);
     }
     norm->db = par__reserve(&place->scratch_nbytes, (size_t)place->C * sizeof(float));
-    PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "zero biases", par__place_nbytes(place, place->C),
-                            &zero));
+    PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "zero biases",
+                            par__place_nbytes(place, place->C), &zero));
     norm->zero = zero;
     return PAR_OK;
 }
@@ -34,8 +34,11 @@ par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, p
 
 par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par_build *build) {
     par_norm args = shape(norm, place);
-    const par_residual sum = {
-        .dtype = args.dtype, .m = args.m, .n = args.n, .T = place->T, .first_row = place->first_row};
+    const par_residual sum = {.dtype = args.dtype,
+                              .m = args.m,
+                              .n = args.n,
+                              .T = place->T,
+                              .first_row = place->first_row};
     args.residual = &sum;
     return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
 }
@@ -49,11 +52,12 @@ par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
     PAR_TRY(build_bias(norm, place, build, config->bias, prefix));
     par_norm args = shape(norm, place);
     PAR_TRY(par__norm_prepare_forward(norm, place, build));
-    return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD, &args);
+    return par__prepare(place, build,
+                        norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD, &args);
 }
 
-static par_norm with_data(const par__norm *norm, const par__place *place, const void *x, float *mean,
-                          float *rstd) {
+static par_norm with_data(const par__norm *norm, const par__place *place, const void *x,
+                          float *mean, float *rstd) {
     par_norm args = shape(norm, place);
     args.x = x;
     args.w = norm->w->weight;
@@ -64,7 +68,8 @@ static par_norm with_data(const par__norm *norm, const par__place *place, const 
 }
 
 par_status par__norm_forward(const par__norm *norm, const par__place *place, const par_call *call,
-                             const par_residual *sum, const void *x, void *y, float *mean, float *rstd) {
+                             const par_residual *sum, const void *x, void *y, float *mean,
+                             float *rstd) {
     par_norm args = with_data(norm, place, x, mean, rstd);
     args.y = y;
     args.residual = sum;
@@ -72,8 +77,8 @@ par_status par__norm_forward(const par__norm *norm, const par__place *place, con
 }
 
 par_status par__norm_backward(const par__norm *norm, const par__place *place, const par_call *call,
-                              const void *x, float *mean, float *rstd, const void *dy, const void *add,
-                              void *dx) {
+                              const void *x, float *mean, float *rstd, const void *dy,
+                              const void *add, void *dx) {
     par_norm args = with_data(norm, place, x, mean, rstd);
     args.dy = dy;
     args.add = add;
@@ -87,5 +92,6 @@ par_status par__norm_backward(const par__norm *norm, const par__place *place, co
         /* beta may be 1 on old bytes of scratch: nothing reads the result */
         args.db = (float *)((char *)call->scratch + norm->db);
     }
-    return par__run(place, call, norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD, &args);
+    return par__run(place, call, norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD,
+                    &args);
 }

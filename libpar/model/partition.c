@@ -1,9 +1,9 @@
 /*
- * Cutting a list of modules into contiguous parts so that the largest part is as small as possible (the
- * linear partition problem). Every part gets at least one module. Whether a bound is feasible is decided by
- * filling parts from the end, which also yields the earliest cuts. A part's sum, added from its end, never
- * falls when the part grows, in floating point too, so the smallest feasible double, found by bisection, is
- * the exact optimum of those sums.
+ * Cutting a list of modules into contiguous parts so that the largest part is as small as possible
+ * (the linear partition problem). Every part gets at least one module. Whether a bound is feasible
+ * is decided by filling parts from the end, which also yields the earliest cuts. A part's sum,
+ * added from its end, never falls when the part grows, in floating point too, so the smallest
+ * feasible double, found by bisection, is the exact optimum of those sums.
  */
 #include "par/model.h"
 
@@ -43,8 +43,8 @@ par_status par_partition(const double *work, int n, int parts, int *first) {
     double largest = 0, total = 0;
     PAR_REQUIRE(first && parts > 0 && n >= 0);
     if (parts > n)
-        PAR_FAIL(PAR_ERR_LAYOUT, "%d modules can not be cut into %d parts; legal: 1 to %d parts", n, parts,
-                 n);
+        PAR_FAIL(PAR_ERR_LAYOUT, "%d modules can not be cut into %d parts; legal: 1 to %d parts", n,
+                 parts, n);
     for (int i = n - 1; i >= 0; i--) {
         double w = work_of(work, i);
         if (!(w >= 0)) PAR_FAIL(PAR_ERR_ARG, "work of module %d is %g; legal: 0 or more", i, w);

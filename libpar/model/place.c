@@ -1,7 +1,7 @@
 /*
- * Where a module stands on the mesh, its memory areas, and the communication of rows over tp. The forward sum
- * and the backward gather of a branch (and the other way round) are each other's transpose, so the same two
- * calls serve both.
+ * Where a module stands on the mesh, its memory areas, and the communication of rows over tp. The
+ * forward sum and the backward gather of a branch (and the other way round) are each other's
+ * transpose, so the same two calls serve both.
  */
 #include "layers.h"
 
@@ -38,7 +38,8 @@ void par__place_init(par__place *place, const par_module *module, const par_buil
     place->rows = place->sequence_parallel ? place->N / p : place->N;
     place->first_row = place->sequence_parallel ? place->r * place->rows : 0;
     for (int i = 0; i < 2; i++)
-        place->full[i] = par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
+        place->full[i] =
+            par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
 }
 
 void par__place_init_decode(par__place *place, const par__place *trained, const par_build *build) {
@@ -50,7 +51,8 @@ void par__place_init_decode(par__place *place, const par__place *trained, const 
     place->first_row = 0;
     place->scratch_nbytes = place->workspace = place->workspace_nbytes = 0;
     for (int i = 0; i < 2; i++)
-        place->full[i] = par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
+        place->full[i] =
+            par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
 }
 
 void par__place_finish(par__place *place, par_build *build) {
@@ -63,7 +65,8 @@ par_status par__prepare(par__place *place, par_build *build, par_op op, const vo
 }
 
 par_status par__run(const par__place *place, const par_call *call, par_op op, const void *args) {
-    return par_kernel_run(place->backend, op, call->stream, args, (char *)call->scratch + place->workspace);
+    return par_kernel_run(place->backend, op, call->stream, args,
+                          (char *)call->scratch + place->workspace);
 }
 
 void *par__full(const par__place *place, const par_call *call, int which) {
@@ -75,7 +78,8 @@ void *par__own_rows(const par__place *place, void *full) {
 }
 
 par_tag par__tag(const par__place *place, const par_call *call, const char *purpose) {
-    return (par_tag){.purpose = purpose, .layer = place->layer, .chunk = place->chunk, .micro = call->micro};
+    return (par_tag){
+        .purpose = purpose, .layer = place->layer, .chunk = place->chunk, .micro = call->micro};
 }
 
 par_status par__gather_rows(const par__place *place, const par_call *call, const char *purpose,
@@ -84,14 +88,15 @@ par_status par__gather_rows(const par__place *place, const par_call *call, const
                                par__tag(place, call, purpose), call->stream, NULL);
 }
 
-par_status par__reduce_rows(const par__place *place, const par_call *call, const char *purpose, void *full) {
+par_status par__reduce_rows(const par__place *place, const par_call *call, const char *purpose,
+                            void *full) {
     par_tag tag = par__tag(place, call, purpose);
     if (!place->tp) return PAR_OK;
     if (!place->sequence_parallel)
         return par_comm_all_reduce(place->tp, full, full, place->N * place->C, place->dtype, tag,
                                    call->stream, NULL);
-    return par_comm_reduce_scatter(place->tp, full, par__own_rows(place, full), place->rows * place->C,
-                                   place->dtype, tag, call->stream, NULL);
+    return par_comm_reduce_scatter(place->tp, full, par__own_rows(place, full),
+                                   place->rows * place->C, place->dtype, tag, call->stream, NULL);
 }
 
 par_dropout par__dropout_of(const par__place *place, const par_call *call, float p, uint32_t site) {
@@ -102,8 +107,8 @@ par_dropout par__dropout_of(const par__place *place, const par_call *call, float
                          .site = site};
 }
 
-par_status par__dropout(const par__place *place, const par_call *call, par_dropout dropout, const void *x,
-                        void *out, const void **y) {
+par_status par__dropout(const par__place *place, const par_call *call, par_dropout dropout,
+                        const void *x, void *out, const void **y) {
     par_residual args = {.dtype = place->dtype,
                          .m = place->rows,
                          .n = place->C,
@@ -132,8 +137,8 @@ par__part par__split_padded(const char *name, int64_t global, int64_t multiple, 
                        .n_replicas = 1};
 }
 
-par_status par__replicated(const par__place *place, par_build *build, const char *name, int ndim, int64_t n0,
-                           int64_t n1, par_init init, double value, par_param **out) {
+par_status par__replicated(const par__place *place, par_build *build, const char *name, int ndim,
+                           int64_t n0, int64_t n1, par_init init, double value, par_param **out) {
     par_param_spec spec = {.ndim = ndim,
                            .decay = ndim == 2,
                            .global = {n0, n1},

@@ -1,21 +1,22 @@
-/* Published shapes of the GPT-2 and Llama 3 families, and two tiny models for tests and demonstrations. */
+/* Published shapes of the GPT-2 and Llama 3 families, and two tiny models for tests and
+ * demonstrations. */
 #include <stdio.h>
 #include <string.h>
 
 #include "par/transformer.h"
 
-#define GPT2(NAME, V, TOKENS, L, C_, H)                                                                      \
-    {                                                                                                        \
-        .name = NAME, .vocab = V, .tokens = TOKENS, .positions = TOKENS, .layers = L, .channels = C_,        \
-        .heads = H, .kv_heads = H, .head_size = (C_) / (H), .mlp = 4 * (C_), .norm_eps = 1e-5f,              \
-        .bias = true, .tied = true                                                                           \
+#define GPT2(NAME, V, TOKENS, L, C_, H)                                                            \
+    {                                                                                              \
+        .name = NAME, .vocab = V, .tokens = TOKENS, .positions = TOKENS, .layers = L,              \
+        .channels = C_, .heads = H, .kv_heads = H, .head_size = (C_) / (H), .mlp = 4 * (C_),       \
+        .norm_eps = 1e-5f, .bias = true, .tied = true                                              \
     }
-#define LLAMA(NAME, V, TOKENS, P, L, C_, H, K, D, F, TIED)                                                   \
-    .name = NAME, .vocab = V, .tokens = TOKENS, .positions = P, .layers = L, .channels = C_, .heads = H,     \
-    .kv_heads = K, .head_size = D, .mlp = F, .rmsnorm = true, .norm_eps = 1e-5f, .rope = true,               \
-    .swiglu = true, .tied = TIED
-#define SCALED(FACTOR)                                                                                       \
-    .rope_scaling = {                                                                                        \
+#define LLAMA(NAME, V, TOKENS, P, L, C_, H, K, D, F, TIED)                                         \
+    .name = NAME, .vocab = V, .tokens = TOKENS, .positions = P, .layers = L, .channels = C_,       \
+    .heads = H, .kv_heads = K, .head_size = D, .mlp = F, .rmsnorm = true, .norm_eps = 1e-5f,       \
+    .rope = true, .swiglu = true, .tied = TIED
+#define SCALED(FACTOR)                                                                             \
+    .rope_scaling = {                                                                              \
         .factor = FACTOR, .low_freq_factor = 1, .high_freq_factor = 4, .original_positions = 8192}
 
 static const par_transformer_config presets[] = {
@@ -25,12 +26,14 @@ static const par_transformer_config presets[] = {
     GPT2("gpt2-355m", 50257, 1024, 24, 1024, 16),
     GPT2("gpt2-774m", 50257, 1024, 36, 1280, 20),
     GPT2("gpt2-1.5b", 50257, 1024, 48, 1600, 25),
-    {LLAMA("llama3-8b", 128256, 8192, 8192, 32, 4096, 32, 8, 128, 14336, false), .rope_theta = 500000},
-    {LLAMA("llama3-70b", 128256, 8192, 8192, 80, 8192, 64, 8, 128, 28672, false), .rope_theta = 500000},
-    {LLAMA("llama3.1-8b", 128256, 8192, 131072, 32, 4096, 32, 8, 128, 14336, false), .rope_theta = 500000,
-     SCALED(8)},
-    {LLAMA("llama3.2-1b", 128256, 8192, 131072, 16, 2048, 32, 8, 64, 8192, true), .rope_theta = 500000,
-     SCALED(32)},
+    {LLAMA("llama3-8b", 128256, 8192, 8192, 32, 4096, 32, 8, 128, 14336, false),
+     .rope_theta = 500000},
+    {LLAMA("llama3-70b", 128256, 8192, 8192, 80, 8192, 64, 8, 128, 28672, false),
+     .rope_theta = 500000},
+    {LLAMA("llama3.1-8b", 128256, 8192, 131072, 32, 4096, 32, 8, 128, 14336, false),
+     .rope_theta = 500000, SCALED(8)},
+    {LLAMA("llama3.2-1b", 128256, 8192, 131072, 16, 2048, 32, 8, 64, 8192, true),
+     .rope_theta = 500000, SCALED(32)},
 };
 
 enum { N_PRESETS = sizeof presets / sizeof *presets };

@@ -1,4 +1,5 @@
-/* The parameter registry: registration by modules, then one flat space with buckets in backward order. */
+/* The parameter registry: registration by modules, then one flat space with buckets in backward
+ * order. */
 #include "registry.h"
 
 #include <stdlib.h>
@@ -38,7 +39,8 @@ static par_status grow(par_registry *registry) {
     if (unit) registry->unit = unit;
     void *module = realloc(registry->module, n * sizeof *registry->module);
     if (module) registry->module = module;
-    if (!params || !unit || !module) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d parameters", max);
+    if (!params || !unit || !module)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d parameters", max);
     registry->max_params = max;
     return PAR_OK;
 }
@@ -63,27 +65,29 @@ static void fill(par_param *p) {
 
 static par_status check(const par_param *p) {
     if (p->name[0] == 0 || p->ndim < 1 || p->ndim > 2)
-        PAR_FAIL(PAR_ERR_ARG, "parameter \"%s\" needs a name and 1 or 2 dimensions, has %d", p->name,
-                 p->ndim);
+        PAR_FAIL(PAR_ERR_ARG, "parameter \"%s\" needs a name and 1 or 2 dimensions, has %d",
+                 p->name, p->ndim);
     for (int d = 0; d < p->ndim; d++)
         if (p->global[d] < 1 || p->extent[d] < 0 || p->offset[d] < 0 ||
             p->offset[d] + p->extent[d] > p->global[d] || p->extent[d] > p->local[d])
             PAR_FAIL(PAR_ERR_ARG,
-                     "parameter %s: dimension %d has [%lld, +%lld) of %lld in %lld local elements", p->name,
-                     d, (long long)p->offset[d], (long long)p->extent[d], (long long)p->global[d],
-                     (long long)p->local[d]);
+                     "parameter %s: dimension %d has [%lld, +%lld) of %lld in %lld local elements",
+                     p->name, d, (long long)p->offset[d], (long long)p->extent[d],
+                     (long long)p->global[d], (long long)p->local[d]);
     if (p->replica < 0 || p->replica >= p->n_replicas)
         PAR_FAIL(PAR_ERR_ARG, "parameter %s: replica %d of %d", p->name, p->replica, p->n_replicas);
     return PAR_OK;
 }
 
-par_status par_build_param(par_build *build, const par_param_spec *spec, bool adjacent, par_param **out) {
+par_status par_build_param(par_build *build, const par_param_spec *spec, bool adjacent,
+                           par_param **out) {
     PAR_REQUIRE(build && spec && out);
     par_registry *registry = build->registry;
     par_param *p = find(registry, spec->name);
     if (p) {
         if (memcmp(p->local, spec->local, sizeof p->local) != 0 && spec->local[0] != 0)
-            PAR_FAIL(PAR_ERR_ARG, "parameter %s is registered twice with different shapes", spec->name);
+            PAR_FAIL(PAR_ERR_ARG, "parameter %s is registered twice with different shapes",
+                     spec->name);
         p->tied = true;
         *out = p;
         return PAR_OK;
@@ -135,7 +139,8 @@ static int collect_units(const par_registry *registry, unit *units) {
         const par_param *p = registry->params[i];
         if (i == 0 || registry->unit[i] != registry->unit[i - 1]) {
             int16_t chunk = spans_stages(p) ? -1 : p->chunk;
-            units[n++] = (unit){.first = i, .chunk = chunk, .module = registry->module[i], .sum = p->sum};
+            units[n++] =
+                (unit){.first = i, .chunk = chunk, .module = registry->module[i], .sum = p->sum};
         }
         units[n - 1].n++;
         units[n - 1].size += par__param_n(p);
@@ -153,12 +158,14 @@ static void add_sum(par_registry *registry, const par_param *p, const par_param 
         last->n = p->flat + par__param_n(p) - last->begin;
         return;
     }
-    registry->sums[registry->n_sums++] = (par__sum_range){p->sum, p->flat, par__param_n(p), p->bucket};
+    registry->sums[registry->n_sums++] =
+        (par__sum_range){p->sum, p->flat, par__param_n(p), p->bucket};
 }
 
-/* Units of a bucket that share a `sum` group become neighbours: first those with none, then group by group.
- */
-static void place_unit(par_registry *registry, const unit *u, int16_t bucket, const par_param **before) {
+/* Units of a bucket that share a `sum` group become neighbours: first those with none, then group
+ * by group. */
+static void place_unit(par_registry *registry, const unit *u, int16_t bucket,
+                       const par_param **before) {
     int64_t flat = registry->n_flat;
     for (int i = u->first; i < u->first + u->n; i++) {
         par_param *p = registry->params[i];
@@ -171,8 +178,8 @@ static void place_unit(par_registry *registry, const unit *u, int16_t bucket, co
     registry->n_flat += u->size;
 }
 
-static void place_bucket(par_registry *registry, const unit *units, const bool *member, int n, int16_t chunk,
-                         int16_t module) {
+static void place_bucket(par_registry *registry, const unit *units, const bool *member, int n,
+                         int16_t chunk, int16_t module) {
     const par_param *before = NULL;
     int16_t number = (int16_t)registry->n_buckets;
     int64_t begin = registry->n_flat, granule = (int64_t)UNIT_ALIGNMENT * registry->dp;
@@ -186,7 +193,8 @@ static void place_bucket(par_registry *registry, const unit *units, const bool *
     }
     for (int g = 0; g < n_groups; g++)
         for (int i = 0; i < n; i++)
-            if (member[i] && units[i].sum == groups[g]) place_unit(registry, &units[i], number, &before);
+            if (member[i] && units[i].sum == groups[g])
+                place_unit(registry, &units[i], number, &before);
     int64_t size = (registry->n_flat - begin + granule - 1) / granule * granule;
     registry->n_flat = begin + size;
     par__bucket *b = &registry->buckets[registry->n_buckets++];
@@ -196,8 +204,8 @@ static void place_bucket(par_registry *registry, const unit *units, const bool *
 }
 
 /* Buckets of one chunk (or of the tied ones, chunk -1): units from the last module to the first. */
-static void place_chunk(par_registry *registry, const unit *units, bool *member, int n, int16_t chunk,
-                        int64_t bucket_n) {
+static void place_chunk(par_registry *registry, const unit *units, bool *member, int n,
+                        int16_t chunk, int64_t bucket_n) {
     int64_t size = 0;
     int16_t module = 0;
     memset(member, 0, (size_t)n * sizeof *member);
@@ -239,7 +247,8 @@ out:
     return st;
 }
 
-void par__param_shard(const par_registry *registry, const par_param *param, int64_t *first, int64_t *n) {
+void par__param_shard(const par_registry *registry, const par_param *param, int64_t *first,
+                      int64_t *n) {
     const par__bucket *b = &registry->buckets[param->bucket];
     int64_t begin = b->shard > param->flat ? b->shard : param->flat;
     int64_t end = b->shard + b->n_shard, param_end = param->flat + par__param_n(param);

@@ -1,11 +1,12 @@
 /*
  * The parameter registry of one rank and its flat space.
  *
- * Modules register parameters while they are built; par__registry_finish then lays them out. A unit is a run
- * of adjacent parameters. Units go into buckets chunk by chunk in backward order (the last module first), a
- * bucket holding about bucket_n elements of one chunk; tied parameters that live on two stages form the last
- * bucket. Inside a bucket, units whose gradients must be added over the same group lie together, so that one
- * all-reduce covers them. A bucket's length is a multiple of 64 · dp elements: dp rank i owns its i-th part.
+ * Modules register parameters while they are built; par__registry_finish then lays them out. A unit
+ * is a run of adjacent parameters. Units go into buckets chunk by chunk in backward order (the last
+ * module first), a bucket holding about bucket_n elements of one chunk; tied parameters that live
+ * on two stages form the last bucket. Inside a bucket, units whose gradients must be added over the
+ * same group lie together, so that one all-reduce covers them. A bucket's length is a multiple of
+ * 64 · dp elements: dp rank i owns its i-th part.
  */
 #ifndef PAR__REGISTRY_H
 #define PAR__REGISTRY_H
@@ -16,8 +17,8 @@ typedef struct {
     int64_t begin, n;       /* elements of the flat space; n mod (64 dp) = 0 */
     int64_t shard, n_shard; /* what this dp rank owns: first element, number */
     int16_t chunk;          /* -1: tied over stages, reduced last */
-    int16_t
-        module; /* place in the chunk of its first module: the bucket is complete after that one's backward */
+    int16_t module; /* place in the chunk of its first module: the bucket is complete after that
+                       one's backward */
 } par__bucket;
 
 /* Adjacent parameters of one bucket with the same `sum` group: one all-reduce. */
@@ -48,8 +49,10 @@ void par__registry_destroy(par_registry **registry);
 /* Assign flat offsets and buckets. bucket_n: elements a bucket aims at. */
 par_status par__registry_finish(par_registry *registry, int64_t bucket_n);
 
-/* A parameter's part in this dp rank's shard, as elements of its local array; n = 0 if there is none. */
-void par__param_shard(const par_registry *registry, const par_param *param, int64_t *first, int64_t *n);
+/* A parameter's part in this dp rank's shard, as elements of its local array; n = 0 if there is
+ * none. */
+void par__param_shard(const par_registry *registry, const par_param *param, int64_t *first,
+                      int64_t *n);
 
 /* Elements of the local array of a parameter, padding included. */
 static inline int64_t par__param_n(const par_param *param) {

@@ -1,7 +1,8 @@
 /*
- * Tables for rotary position embedding (Su et al. 2021): angle = position · theta^(-2i/D), in double.
- * Llama 3.1's scaling ("llama3" in Hugging Face's config.json) divides low frequencies by `factor`, keeps
- * high ones, and blends between the two by how often a wave fits into the original context.
+ * Tables for rotary position embedding (Su et al. 2021): angle = position · theta^(-2i/D), in
+ * double. Llama 3.1's scaling ("llama3" in Hugging Face's config.json) divides low frequencies by
+ * `factor`, keeps high ones, and blends between the two by how often a wave fits into the original
+ * context.
  */
 #include <math.h>
 

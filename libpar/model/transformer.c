@@ -1,5 +1,5 @@
-/* The transformer as a list of modules: embedding, blocks, head, with their relative cost for the cut into
- * stages. */
+/* The transformer as a list of modules: embedding, blocks, head, with their relative cost for the
+ * cut into stages. */
 #include <stdlib.h>
 #include <string.h>
 

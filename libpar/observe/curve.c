@@ -1,6 +1,6 @@
 /*
- * The loss curve as an SVG. Ticks are multiples of 1, 2 or 5 times a power of ten; a curve of more points
- * than the page has pixels is drawn as means of equal runs of them.
+ * The loss curve as an SVG. Ticks are multiples of 1, 2 or 5 times a power of ten; a curve of more
+ * points than the page has pixels is drawn as means of equal runs of them.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -10,7 +10,15 @@
 #include "par/observe.h"
 #include "svg.h"
 
-enum { WIDTH = PAR__SVG_WIDTH, HEIGHT = 450, LEFT = 70, RIGHT = 24, TOP = 56, BOTTOM = 52, MAX_DRAWN = 700 };
+enum {
+    WIDTH = PAR__SVG_WIDTH,
+    HEIGHT = 450,
+    LEFT = 70,
+    RIGHT = 24,
+    TOP = 56,
+    BOTTOM = 52,
+    MAX_DRAWN = 700
+};
 
 typedef struct {
     int64_t n, max;
@@ -33,11 +41,13 @@ static par_status series_create(series *s, int64_t max) {
     s->max = max;
     s->steps = calloc((size_t)max + 1, sizeof *s->steps);
     s->losses = calloc((size_t)max + 1, sizeof *s->losses);
-    if (!s->steps || !s->losses) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %" PRId64 " losses", max);
+    if (!s->steps || !s->losses)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %" PRId64 " losses", max);
     return PAR_OK;
 }
 
-par_status par_curve_create(const char *title, int64_t n_train, int64_t n_validation, par_curve **out) {
+par_status par_curve_create(const char *title, int64_t n_train, int64_t n_validation,
+                            par_curve **out) {
     PAR_REQUIRE(title && out && n_train >= 0 && n_validation >= 0);
     par_curve *c = calloc(1, sizeof *c);
     if (!c) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a curve");
@@ -118,15 +128,18 @@ static double at_y(const axes *a, double y) {
 }
 
 static const char style[] =
-    ".train{stroke:#1f6fb4;fill:none;stroke-width:1.5}.val{stroke:#c8501e;fill:none;stroke-width:2}\n"
+    ".train{stroke:#1f6fb4;fill:none;stroke-width:1.5}.val{stroke:#c8501e;fill:none;stroke-width:2}"
+    "\n"
     ".dot{fill:#c8501e}\n"
-    "@media (prefers-color-scheme:dark){.train{stroke:#6fb7f0}.val{stroke:#ff9d66}.dot{fill:#ff9d66}}\n";
+    "@media "
+    "(prefers-color-scheme:dark){.train{stroke:#6fb7f0}.val{stroke:#ff9d66}.dot{fill:#ff9d66}}\n";
 
 /* Thousands and millions, which ticks are multiples of, by a letter. */
 static void draw_step(par__svg *p, double x, double step, double dx) {
     double unit = dx >= 1e6 ? 1e6 : dx >= 1e3 ? 1e3 : 1;
-    par__svg_put(p, "<text class=\"text\" text-anchor=\"middle\" x=\"%.1f\" y=\"%d\">%.0f%s</text>\n", x,
-                 HEIGHT - BOTTOM + 20, step / unit,
+    par__svg_put(p,
+                 "<text class=\"text\" text-anchor=\"middle\" x=\"%.1f\" y=\"%d\">%.0f%s</text>\n",
+                 x, HEIGHT - BOTTOM + 20, step / unit,
                  unit == 1 || step == 0 ? ""
                  : unit == 1e3          ? "k"
                                         : "M");
@@ -136,24 +149,25 @@ static void draw_axes(par__svg *p, const axes *a) {
     int n_y = (int)lround((a->y1 - a->y0) / a->dy), n_x = (int)floor(a->x1 / a->dx + 1e-9);
     for (int i = 0; i <= n_y; i++) {
         double y = at_y(a, a->y0 + i * a->dy), value = a->y0 + i * a->dy;
-        par__svg_put(p, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", a->left,
-                     WIDTH - RIGHT, y, y);
-        par__svg_put(p, "<text class=\"text\" text-anchor=\"end\" x=\"%d\" y=\"%.1f\">%.*f</text>\n",
+        par__svg_put(p, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n",
+                     a->left, WIDTH - RIGHT, y, y);
+        par__svg_put(p,
+                     "<text class=\"text\" text-anchor=\"end\" x=\"%d\" y=\"%.1f\">%.*f</text>\n",
                      a->left - 8, y + 4.5, a->decimals, fabs(value) < a->dy / 2 ? 0.0 : value);
     }
     for (int i = 0; i <= n_x; i++) {
         double x = at_x(a, i * a->dx);
-        par__svg_put(p, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", x, x, TOP,
-                     HEIGHT - BOTTOM);
+        par__svg_put(p, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", x,
+                     x, TOP, HEIGHT - BOTTOM);
         draw_step(p, x, i * a->dx, a->dx);
     }
     par__svg_put(p, "<text class=\"text\" text-anchor=\"middle\" x=\"%d\" y=\"%d\">step</text>\n",
                  (a->left + WIDTH - RIGHT) / 2, HEIGHT - 12);
-    par__svg_put(
-        p,
-        "<text class=\"text\" text-anchor=\"middle\" transform=\"translate(20 %d) rotate(-90)\">loss, nats a "
-        "target</text>\n",
-        (TOP + HEIGHT - BOTTOM) / 2);
+    par__svg_put(p,
+                 "<text class=\"text\" text-anchor=\"middle\" transform=\"translate(20 %d) "
+                 "rotate(-90)\">loss, nats a "
+                 "target</text>\n",
+                 (TOP + HEIGHT - BOTTOM) / 2);
 }
 
 /* Point i of n drawn: the mean of its run of values. */
@@ -183,15 +197,16 @@ static void draw_series(par__svg *p, const axes *a, const series *s, bool valida
 }
 
 static void draw_legend(par__svg *p, const par_curve *c) {
-    static const char *const names[] = {"training", "validation"}, *const classes[] = {"train", "val"};
+    static const char *const names[] = {"training", "validation"}, *const classes[] = {"train",
+                                                                                       "val"};
     int x = LEFT;
     for (int k = 0; k < 2; k++) {
         const series *s = &c->s[k];
         if (s->n == 0) continue;
-        par__svg_put(p, "<line class=\"%s\" x1=\"%d\" x2=\"%d\" y1=\"42\" y2=\"42\"/>\n", classes[k], x,
-                     x + 22);
-        par__svg_put(p, "<text class=\"text\" x=\"%d\" y=\"46\">%s, last %.4g</text>\n", x + 28, names[k],
-                     s->losses[s->n - 1]);
+        par__svg_put(p, "<line class=\"%s\" x1=\"%d\" x2=\"%d\" y1=\"42\" y2=\"42\"/>\n",
+                     classes[k], x, x + 22);
+        par__svg_put(p, "<text class=\"text\" x=\"%d\" y=\"46\">%s, last %.4g</text>\n", x + 28,
+                     names[k], s->losses[s->n - 1]);
         x += 215;
     }
 }

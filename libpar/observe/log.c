@@ -1,6 +1,6 @@
 /*
- * A log of JSON lines (RFC 8259, one object a line). A line is built in a fixed buffer and written at once to
- * a file opened for appending, so that lines of a killed or a second run never mix.
+ * A log of JSON lines (RFC 8259, one object a line). A line is built in a fixed buffer and written
+ * at once to a file opened for appending, so that lines of a killed or a second run never mix.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
@@ -28,7 +28,8 @@ static par_status write_all(par_log *log, const char *text, size_t n) {
     while (n > 0) {
         ssize_t done = write(log->file, text, n);
         if (done < 0 && errno == EINTR) continue;
-        if (done <= 0) PAR_FAIL(PAR_ERR_IO, "%s: cannot be written: %s", log->path, strerror(errno));
+        if (done <= 0)
+            PAR_FAIL(PAR_ERR_IO, "%s: cannot be written: %s", log->path, strerror(errno));
         text += done;
         n -= (size_t)done;
     }
@@ -52,8 +53,8 @@ par_status par_log_open(const char *path, par_log **out) {
     snprintf(log->path, sizeof log->path, "%s", path);
     log->file = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     par_status st = log->file >= 0 ? end_broken_line(log)
-                                   : par_fail(PAR_ERR_IO, "%s: cannot be opened for appending: %s", path,
-                                              strerror(errno));
+                                   : par_fail(PAR_ERR_IO, "%s: cannot be opened for appending: %s",
+                                              path, strerror(errno));
     if (st != PAR_OK) {
         par_log_close(&log);
         return st;
@@ -172,7 +173,9 @@ par_status par_log_end(par_log *log) {
     size_t n = log->n;
     log->full = log->first = false;
     log->n = 0;
-    if (full) PAR_FAIL(PAR_ERR_ARG, "%s: a line of more than %d bytes is left out", log->path, LINE_NBYTES);
+    if (full)
+        PAR_FAIL(PAR_ERR_ARG, "%s: a line of more than %d bytes is left out", log->path,
+                 LINE_NBYTES);
     memcpy(log->line + n, n ? "}\n" : "{}\n", n ? 2 : 3);
     return write_line(log, n + (n ? 2 : 3));
 }

@@ -1,8 +1,8 @@
 /*
- * A log that a resumed run continues: the last run in it (from its last "start" line on) is cut back to the
- * checkpoint's step, and its losses are handed to the curve. The invariant: a file that does not show that it
- * is this run's log is left as it is, and a log that is cut is replaced whole, so that no moment of a crash
- * loses a record that stays.
+ * A log that a resumed run continues: the last run in it (from its last "start" line on) is cut
+ * back to the checkpoint's step, and its losses are handed to the curve. The invariant: a file that
+ * does not show that it is this run's log is left as it is, and a log that is cut is replaced
+ * whole, so that no moment of a crash loses a record that stays.
  */
 #define _XOPEN_SOURCE 700
 #include <errno.h>
@@ -48,20 +48,22 @@ static size_t line_nbytes(const reading *r, size_t at) {
 
 static par_status refuse(const reading *r, const char *why) {
     PAR_FAIL(PAR_ERR_FORMAT,
-             "%s: line %" PRId64 " %s; it was left as it is; legal: this run's log, or a name that is "
+             "%s: line %" PRId64
+             " %s; it was left as it is; legal: this run's log, or a name that is "
              "not there yet",
              r->path, r->lines, why);
 }
 
-/* Every line is a record's beginning; a last one without its end is what a killed run left, if any line was
- * whole or it begins as ours do. */
+/* Every line is a record's beginning; a last one without its end is what a killed run left, if any
+ * line was whole or it begins as ours do. */
 static par_status scan(reading *r) {
     for (size_t at = 0; at < r->n;) {
         size_t n = line_nbytes(r, at);
         bool complete = r->text[at + n - 1] == '\n';
         size_t compared = n < strlen(head) ? n : strlen(head);
         r->lines++;
-        if (complete ? !begins_with(r->text + at, n, head) : !at && memcmp(r->text, head, compared) != 0)
+        if (complete ? !begins_with(r->text + at, n, head)
+                     : !at && memcmp(r->text, head, compared) != 0)
             return refuse(r, "is no record of a log");
         if (complete) r->whole = at + n;
         if (complete && begins_with(r->text + at, n, start)) r->run = at;
@@ -103,7 +105,8 @@ static par_status take(reading *r, const record *line, par_log_history *h) {
         return PAR_OK;
     }
     if (line->step == r->step && (training || strcmp(line->event, "resume") == 0)) {
-        if (line->loss != r->loss) return refuse(r, "has another loss than the checkpoint: another run's");
+        if (line->loss != r->loss)
+            return refuse(r, "has another loss than the checkpoint: another run's");
         r->anchored = true;
     }
     return training || strcmp(line->event, "validation") == 0 ? add_point(h, line) : PAR_OK;
@@ -120,7 +123,8 @@ static par_status walk(reading *r, par_log_history *h) {
     }
     if (h->n_dropped && !r->anchored)
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: has later steps than the checkpoint's %" PRId64 ", and not that one: another run's; it "
+                 "%s: has later steps than the checkpoint's %" PRId64
+                 ", and not that one: another run's; it "
                  "was left as it is; legal: this run's log, or a name that is not there yet",
                  r->path, r->step);
     return PAR_OK;
@@ -146,10 +150,12 @@ static par_status rewrite(const reading *r, mode_t mode) {
     return st;
 }
 
-static par_status continue_at(const char *path, int64_t step, double loss, mode_t mode, par_log_history *h) {
+static par_status continue_at(const char *path, int64_t step, double loss, mode_t mode,
+                              par_log_history *h) {
     par__map map;
     PAR_TRY(par__map_open(path, &map));
-    reading r = {.path = path, .step = step, .loss = loss, .text = (const char *)map.data, .n = map.nbytes};
+    reading r = {
+        .path = path, .step = step, .loss = loss, .text = (const char *)map.data, .n = map.nbytes};
     par_status st = scan(&r);
     if (st == PAR_OK && step > 0) st = walk(&r, h);
     if (st == PAR_OK && (h->n_dropped || r.whole < r.n)) st = rewrite(&r, mode);

@@ -1,7 +1,7 @@
 /*
- * The communication matrix: every rank's tables of counted and of predicted bytes, brought to rank 0 line by
- * line. Ranks have different lines (only two stages hold a tied embedding), so names are exchanged first and
- * every rank makes the same list of them.
+ * The communication matrix: every rank's tables of counted and of predicted bytes, brought to rank
+ * 0 line by line. Ranks have different lines (only two stages hold a tied embedding), so names are
+ * exchanged first and every rank makes the same list of them.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -85,7 +85,8 @@ static par_status allocate_lines(gathering *g) {
     return PAR_OK;
 }
 
-static par_status gather_all(gathering *g, const par_traffic *counted, const par_traffic *predicted) {
+static par_status gather_all(gathering *g, const par_traffic *counted,
+                             const par_traffic *predicted) {
     names own[2] = {names_of(counted), names_of(predicted)};
     par_comm *comm = g->comm;
     PAR_TRY(par_comm_all_gather(comm, own, g->all, sizeof own, PAR_U8, tag, NULL, NULL));
@@ -94,7 +95,8 @@ static par_status gather_all(gathering *g, const par_traffic *counted, const par
     for (int i = 0; i < g->n; i++) {
         take_line(counted, &g->lines[i], g->mine);
         take_line(predicted, &g->lines[i], g->mine + g->size);
-        PAR_TRY(par_comm_all_gather(comm, g->mine, g->numbers, 2 * g->size, PAR_I64, tag, NULL, NULL));
+        PAR_TRY(
+            par_comm_all_gather(comm, g->mine, g->numbers, 2 * g->size, PAR_I64, tag, NULL, NULL));
         if (par_comm_rank(comm) == 0) keep_line(g, &g->lines[i]);
     }
     return PAR_OK;
@@ -103,7 +105,8 @@ static par_status gather_all(gathering *g, const par_traffic *counted, const par
 static par_status prepare(gathering *g, const par_traffic *counted, const par_traffic *predicted) {
     size_t size = (size_t)g->size;
     if (!counted || !predicted || counted->size != g->size || predicted->size != g->size)
-        PAR_FAIL(PAR_ERR_ARG, "traffic tables are not of the %d ranks of the communicator", g->size);
+        PAR_FAIL(PAR_ERR_ARG, "traffic tables are not of the %d ranks of the communicator",
+                 g->size);
     g->all = calloc(2 * size, sizeof *g->all);
     g->mine = calloc(2 * size, sizeof *g->mine);
     g->numbers = calloc(2 * size * size, sizeof *g->numbers);
@@ -121,8 +124,8 @@ static void free_lines(par_matrix_line *lines, int n) {
     free(lines);
 }
 
-par_status par_matrix_gather(par_comm *comm, const par_traffic *counted, const par_traffic *predicted,
-                             par_matrix **out) {
+par_status par_matrix_gather(par_comm *comm, const par_traffic *counted,
+                             const par_traffic *predicted, par_matrix **out) {
     PAR_REQUIRE(comm && out);
     gathering g = {.comm = comm, .size = par_comm_size(comm)};
     par_matrix *matrix = calloc(1, sizeof *matrix);
@@ -151,13 +154,14 @@ void par_matrix_destroy(par_matrix **handle) {
     *handle = NULL;
 }
 
-static par_status write_cells(const par_matrix *m, const par_matrix_line *line, par__writer *writer) {
+static par_status write_cells(const par_matrix *m, const par_matrix_line *line,
+                              par__writer *writer) {
     char text[256];
     for (int64_t i = 0; i < (int64_t)m->size * m->size; i++) {
         if (line->counted[i] == 0 && line->predicted[i] == 0) continue;
-        int n =
-            snprintf(text, sizeof text, "%s,%s,%d,%d,%" PRId64 ",%" PRId64 "\n", line->axis, line->purpose,
-                     (int)(i / m->size), (int)(i % m->size), line->counted[i], line->predicted[i]);
+        int n = snprintf(text, sizeof text, "%s,%s,%d,%d,%" PRId64 ",%" PRId64 "\n", line->axis,
+                         line->purpose, (int)(i / m->size), (int)(i % m->size), line->counted[i],
+                         line->predicted[i]);
         PAR_TRY(par__writer_write(writer, text, (size_t)n));
     }
     return PAR_OK;

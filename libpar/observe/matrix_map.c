@@ -15,7 +15,8 @@ bool par__map_next(par__map_of *m) {
     const par_matrix_line *lines = m->matrix->lines;
     while (++m->line < m->matrix->n) {
         bool seen = false;
-        for (int k = 0; k < m->line; k++) seen = seen || strcmp(lines[k].axis, lines[m->line].axis) == 0;
+        for (int k = 0; k < m->line; k++)
+            seen = seen || strcmp(lines[k].axis, lines[m->line].axis) == 0;
         m->axis = lines[m->line].axis;
         if (!seen) return true;
     }

@@ -1,6 +1,7 @@
 /*
- * What the terminal's heat maps and the page's have in common: which ranks make a cell, how much it sent, and
- * which maps there are (all axes together, then each axis in the order of its first line).
+ * What the terminal's heat maps and the page's have in common: which ranks make a cell, how much it
+ * sent, and which maps there are (all axes together, then each axis in the order of its first
+ * line).
  */
 #ifndef PAR__MATRIX_MAP_H
 #define PAR__MATRIX_MAP_H

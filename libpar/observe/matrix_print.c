@@ -1,6 +1,6 @@
 /*
- * The communication matrix on a terminal: heat maps of counted and predicted bytes side by side, 2 · 64 cells
- * and a label in 132 columns; a table of axes and purposes; every difference.
+ * The communication matrix on a terminal: heat maps of counted and predicted bytes side by side, 2
+ * · 64 cells and a label in 132 columns; a table of axes and purposes; every difference.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -34,7 +34,8 @@ static void print_row(const map *m, int row, double max) {
         for (int column = 0; column < m->of.cells; column++) {
             const char *s = shade(par__map_cell(&m->of, side != 0, row, column), max);
             for (int i = 0; i < width; i++)
-                n += snprintf(line + n, sizeof line - (size_t)n, "%s", i && s[0] == '\xc2' ? " " : s);
+                n += snprintf(line + n, sizeof line - (size_t)n, "%s",
+                              i && s[0] == '\xc2' ? " " : s);
         }
     }
     m->print(m->user, line);
@@ -59,7 +60,8 @@ static void print_table(const map *m) {
         const par_matrix_line *line = &m->of.matrix->lines[i];
         par__size_text(par__map_total(m->of.matrix, line->counted), counted);
         par__size_text(par__map_total(m->of.matrix, line->predicted), predicted);
-        snprintf(text, sizeof text, "%-8s %-22s %14s %14s", line->axis, line->purpose, counted, predicted);
+        snprintf(text, sizeof text, "%-8s %-22s %14s %14s", line->axis, line->purpose, counted,
+                 predicted);
         m->print(m->user, text);
     }
 }
@@ -115,10 +117,12 @@ static void print_differences(const map *m) {
         snprintf(text, sizeof text, "%d differences between counted traffic and the prediction", n);
     m->print(m->user, text);
     if (m->of.matrix->overflow)
-        m->print(m->user, "note: there were more axes and purposes than the table holds; some are missing");
+        m->print(m->user,
+                 "note: there were more axes and purposes than the table holds; some are missing");
 }
 
-void par_matrix_print(const par_matrix *matrix, void (*print)(void *user, const char *line), void *user) {
+void par_matrix_print(const par_matrix *matrix, void (*print)(void *user, const char *line),
+                      void *user) {
     map m = {.of = par__map_all(matrix), .print = print, .user = user};
     do print_map(&m);
     while (par__map_next(&m.of));

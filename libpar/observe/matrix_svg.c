@@ -1,7 +1,7 @@
 /*
- * The communication matrix as a page: a heat map of all axes and of each one, three in a row, then the table
- * of axes and purposes. A cell's colour is its share of its map's largest cell; one whose counted bytes are
- * not the predicted ones has a red frame.
+ * The communication matrix as a page: a heat map of all axes and of each one, three in a row, then
+ * the table of axes and purposes. A cell's colour is its share of its map's largest cell; one whose
+ * counted bytes are not the predicted ones has a red frame.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,9 +20,10 @@ enum {
     HINT_CELLS = 32 /* a map of more cells a side gets no text for the pointer: too many of them */
 };
 
-static const char style[] = ".cell{fill:#1f6fb4}.wrong{fill:none;stroke:#d02020;stroke-width:2}.frame{fill:"
-                            "none}.small{font-size:11px}\n"
-                            "@media (prefers-color-scheme:dark){.cell{fill:#6fb7f0}.wrong{stroke:#ff6b6b}}\n";
+static const char style[] =
+    ".cell{fill:#1f6fb4}.wrong{fill:none;stroke:#d02020;stroke-width:2}.frame{fill:"
+    "none}.small{font-size:11px}\n"
+    "@media (prefers-color-scheme:dark){.cell{fill:#6fb7f0}.wrong{stroke:#ff6b6b}}\n";
 
 typedef struct {
     par__svg svg;
@@ -35,7 +36,8 @@ static void draw_hint(drawing *d, int row, int column, double counted, double pr
     if (d->map.cells > HINT_CELLS) return;
     par__size_text(counted, a);
     par__size_text(predicted, b);
-    par__svg_put(&d->svg, "<title>rank %d to %d: %s counted, %s predicted</title>", row, column, a, b);
+    par__svg_put(&d->svg, "<title>rank %d to %d: %s counted, %s predicted</title>", row, column, a,
+                 b);
 }
 
 static void draw_cell(drawing *d, int row, int column) {
@@ -43,35 +45,40 @@ static void draw_cell(drawing *d, int row, int column) {
     double predicted = par__map_cell(&d->map, true, row, column);
     double x = d->x + column * d->unit, y = d->y + row * d->unit;
     if (counted > 0) {
-        par__svg_put(&d->svg,
-                     "<rect class=\"cell\" fill-opacity=\"%.2f\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" "
-                     "height=\"%.2f\">",
-                     0.12 + 0.88 * counted / d->max, x, y, d->unit, d->unit);
+        par__svg_put(
+            &d->svg,
+            "<rect class=\"cell\" fill-opacity=\"%.2f\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" "
+            "height=\"%.2f\">",
+            0.12 + 0.88 * counted / d->max, x, y, d->unit, d->unit);
         draw_hint(d, row, column, counted, predicted);
         par__svg_put(&d->svg, "</rect>\n");
     }
     if (counted != predicted)
-        par__svg_put(&d->svg,
-                     "<rect class=\"wrong\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"/>\n", x + 1,
-                     y + 1, d->unit > 3 ? d->unit - 2 : 1, d->unit > 3 ? d->unit - 2 : 1);
+        par__svg_put(
+            &d->svg,
+            "<rect class=\"wrong\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"/>\n", x + 1,
+            y + 1, d->unit > 3 ? d->unit - 2 : 1, d->unit > 3 ? d->unit - 2 : 1);
 }
 
 static void draw_ticks(drawing *d) {
     int every = (d->map.cells + TICKS - 1) / TICKS;
     for (int i = 0; i < d->map.cells; i += every) {
         double middle = (i + 0.5) * d->unit;
-        par__svg_put(&d->svg,
-                     "<text class=\"text small\" text-anchor=\"end\" x=\"%.1f\" y=\"%.1f\">%d</text>\n",
-                     d->x - 5, d->y + middle + 4, i * d->map.group);
-        par__svg_put(&d->svg,
-                     "<text class=\"text small\" text-anchor=\"middle\" x=\"%.1f\" y=\"%.1f\">%d</text>\n",
-                     d->x + middle, d->y + SIDE + 14, i * d->map.group);
+        par__svg_put(
+            &d->svg,
+            "<text class=\"text small\" text-anchor=\"end\" x=\"%.1f\" y=\"%.1f\">%d</text>\n",
+            d->x - 5, d->y + middle + 4, i * d->map.group);
+        par__svg_put(
+            &d->svg,
+            "<text class=\"text small\" text-anchor=\"middle\" x=\"%.1f\" y=\"%.1f\">%d</text>\n",
+            d->x + middle, d->y + SIDE + 14, i * d->map.group);
     }
 }
 
 static double map_total(const par__map_of *m) {
     double sum = 0;
-    for (int i = 0; i < m->cells * m->cells; i++) sum += par__map_cell(m, false, i / m->cells, i % m->cells);
+    for (int i = 0; i < m->cells * m->cells; i++)
+        sum += par__map_cell(m, false, i / m->cells, i % m->cells);
     return sum;
 }
 
@@ -85,16 +92,20 @@ static void draw_map(drawing *d, int place) {
     par__size_text(d->max, largest);
     par__svg_put(&d->svg, "<text class=\"title\" x=\"%.0f\" y=\"%.0f\">", d->x, d->y - 22);
     par__svg_put_escaped(&d->svg, d->map.axis ? d->map.axis : "all axes");
-    par__svg_put(&d->svg, "</text>\n<text class=\"text small\" x=\"%.0f\" y=\"%.0f\">%s, largest %s</text>\n",
-                 d->x, d->y - 7, total, largest);
-    for (int i = 0; i < d->map.cells * d->map.cells; i++) draw_cell(d, i / d->map.cells, i % d->map.cells);
-    par__svg_put(&d->svg, "<rect class=\"grid frame\" x=\"%.0f\" y=\"%.0f\" width=\"%d\" height=\"%d\"/>\n",
+    par__svg_put(
+        &d->svg,
+        "</text>\n<text class=\"text small\" x=\"%.0f\" y=\"%.0f\">%s, largest %s</text>\n", d->x,
+        d->y - 7, total, largest);
+    for (int i = 0; i < d->map.cells * d->map.cells; i++)
+        draw_cell(d, i / d->map.cells, i % d->map.cells);
+    par__svg_put(&d->svg,
+                 "<rect class=\"grid frame\" x=\"%.0f\" y=\"%.0f\" width=\"%d\" height=\"%d\"/>\n",
                  d->x, d->y, SIDE, SIDE);
     draw_ticks(d);
 }
 
-static void draw_row(par__svg *svg, int y, const char *axis, const char *purpose, const char *counted,
-                     const char *predicted) {
+static void draw_row(par__svg *svg, int y, const char *axis, const char *purpose,
+                     const char *counted, const char *predicted) {
     static const int at[] = {PAR__SVG_LEFT, PAR__SVG_LEFT + 90};
     const char *words[] = {axis, purpose};
     for (int i = 0; i < 2; i++) {
@@ -123,7 +134,8 @@ static void make_title(const par_matrix *m, char *text, size_t nbytes) {
     int n = par_matrix_differences(m), group = par__map_all(m).group;
     char squares[48] = "";
     if (group > 1) snprintf(squares, sizeof squares, " in squares of %d", group);
-    int k = snprintf(text, nbytes, "bytes sent, from row to column, %d ranks%s: ", m->size, squares);
+    int k =
+        snprintf(text, nbytes, "bytes sent, from row to column, %d ranks%s: ", m->size, squares);
     if (n == 0)
         snprintf(text + k, nbytes - (size_t)k, "as predicted");
     else

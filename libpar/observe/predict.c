@@ -1,7 +1,7 @@
 /*
- * The closed forms of a layout's traffic; par/observe.h states them. They are written from the algorithms'
- * papers and the model's equations and share no code with collectives, model or trainer: a difference
- * between this and the recorder is a defect in one of them.
+ * The closed forms of a layout's traffic; par/observe.h states them. They are written from the
+ * algorithms' papers and the model's equations and share no code with collectives, model or
+ * trainer: a difference between this and the recorder is a defect in one of them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +65,8 @@ typedef struct {
     int64_t sums, gathers;
 } per_micro;
 
-static void add_activations(const channel *c, const par_traffic_run *run, int64_t times, per_micro count) {
+static void add_activations(const channel *c, const par_traffic_run *run, int64_t times,
+                            per_micro count) {
     int64_t n = run->B * run->T * run->C, size = (int64_t)par_dtype_nbytes(run->dtype);
     if (!run->sequence_parallel) {
         add_sum(c, times * count.sums, n, size);
@@ -82,8 +83,8 @@ static int64_t forwards(const par_traffic_run *run) {
 
 static void tensor_axis(par_traffic *t, const par_traffic_run *run) {
     const par_comm *tp = run->mesh->axis[PAR_TP];
-    const channel forward = {t, tp, "activations forward"}, backward = {t, tp, "activations backward"},
-                  loss = {t, tp, "loss"};
+    const channel forward = {t, tp, "activations forward"},
+                  backward = {t, tp, "activations backward"}, loss = {t, tp, "loss"};
     int64_t blocks = run->n_blocks;
     if (par_comm_size(tp) == 1) return;
     add_activations(&forward, run, forwards(run),
@@ -113,7 +114,8 @@ static void bucket(par_traffic *t, const par_traffic_run *run, int64_t n) {
     int64_t shard = n / par_comm_size(dp);
     add_scatter(&gradients, run->steps, shard * (int64_t)sizeof(float));
     if (run->zero == 0) add_gather(&gradients, run->steps, shard * (int64_t)sizeof(float));
-    if (run->zero > 0) add_gather(&parameters, run->updates, shard * (int64_t)par_dtype_nbytes(run->dtype));
+    if (run->zero > 0)
+        add_gather(&parameters, run->updates, shard * (int64_t)par_dtype_nbytes(run->dtype));
 }
 
 static int by_flat(const void *a, const void *b) {
@@ -161,7 +163,8 @@ static void votes(par_traffic *t, const par_traffic_run *run) {
 }
 
 par_status par_traffic_predict(par_traffic *t, const par_traffic_run *run) {
-    PAR_REQUIRE(t && run && run->mesh && run->params && run->n_params > 0 && t->size == run->mesh->size);
+    PAR_REQUIRE(t && run && run->mesh && run->params && run->n_params > 0 &&
+                t->size == run->mesh->size);
     par_param **params = malloc((size_t)run->n_params * sizeof(par_param *));
     if (!params) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d parameters", run->n_params);
     memcpy(params, run->params, (size_t)run->n_params * sizeof(par_param *));

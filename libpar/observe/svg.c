@@ -54,11 +54,13 @@ static void put_heading(par__svg *svg, const char *title) {
     par__svg_put_escaped(svg, cut);
 }
 
-par_status par__svg_begin(par__svg *svg, const char *path, int height, const char *title, const char *style) {
+par_status par__svg_begin(par__svg *svg, const char *path, int height, const char *title,
+                          const char *style) {
     svg->status = PAR_OK;
     PAR_TRY(par__writer_open(path, &svg->writer));
     par__svg_put(svg,
-                 "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
+                 "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 "
+                 "0 %d %d\" "
                  "role=\"img\">\n"
                  "<style>\n"
                  "svg{color-scheme:light dark;font:13px system-ui,sans-serif}\n"

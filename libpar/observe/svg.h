@@ -1,7 +1,7 @@
 /*
- * One SVG page without external resources. It draws its own background, and a style sheet in the file takes
- * dark colours where the reader prefers them, so it is readable on any page. Classes of the style: text,
- * title, grid; others are the caller's.
+ * One SVG page without external resources. It draws its own background, and a style sheet in the
+ * file takes dark colours where the reader prefers them, so it is readable on any page. Classes of
+ * the style: text, title, grid; others are the caller's.
  */
 #ifndef PAR__OBSERVE_SVG_H
 #define PAR__OBSERVE_SVG_H
@@ -15,9 +15,10 @@ typedef struct {
     par_status status; /* the first failure; nothing is written after it */
 } par__svg;
 
-/* A page of PAR__SVG_WIDTH x height under a temporary name, its title at the top, the caller's style added.
- */
-par_status par__svg_begin(par__svg *svg, const char *path, int height, const char *title, const char *style);
+/* A page of PAR__SVG_WIDTH x height under a temporary name, its title at the top, the caller's
+ * style added. */
+par_status par__svg_begin(par__svg *svg, const char *path, int height, const char *title,
+                          const char *style);
 /* Text of up to 1 KiB as it is, and with what XML reserves escaped. */
 __attribute__((format(printf, 2, 3))) void par__svg_put(par__svg *svg, const char *format, ...);
 void par__svg_put_escaped(par__svg *svg, const char *text);

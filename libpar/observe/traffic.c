@@ -1,4 +1,5 @@
-/* Tables of bytes by axis, purpose and receiver: what one rank's recorder counted, or will count. */
+/* Tables of bytes by axis, purpose and receiver: what one rank's recorder counted, or will
+ * count. */
 #include "traffic.h"
 
 #include <stdlib.h>

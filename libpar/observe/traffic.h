@@ -5,8 +5,8 @@
 #include "par/observe.h"
 
 void par__traffic_clear(par_traffic *traffic);
-/* Bytes to each rank [size] of an axis and purpose, made on first use; NULL and `overflow` if it does not
- * fit. */
+/* Bytes to each rank [size] of an axis and purpose, made on first use; NULL and `overflow` if it
+ * does not fit. */
 int64_t *par__traffic_line(par_traffic *traffic, const char *axis, const char *purpose);
 
 #endif

@@ -2,8 +2,8 @@
 #ifndef PAR__OBSERVE_UTF8_H
 #define PAR__OBSERVE_UTF8_H
 
-/* Bytes of the UTF-8 sequence at s, 0 if it is none (RFC 3629: no overlong forms, surrogates, or > 10FFFF).
- */
+/* Bytes of the UTF-8 sequence at s, 0 if it is none (RFC 3629: no overlong forms, surrogates, or >
+ * 10FFFF). */
 static inline int par__utf8_sequence(const unsigned char *s) {
     int n = s[0] < 0x80                   ? 1
             : s[0] >= 0xc2 && s[0] < 0xe0 ? 2

@@ -50,7 +50,8 @@ static void load(par__executor *e, const par_action *a, par__slot *s) {
     bool first = par__is_first(e, a->chunk), last = par__is_last(e, a->chunk);
     double begin = par__seconds();
     if (!first && !last) return;
-    par_status st = e->params.hooks.load(e->params.hooks.user, a->micro, first ? s->x[0] : NULL, s->targets);
+    par_status st =
+        e->params.hooks.load(e->params.hooks.user, a->micro, first ? s->x[0] : NULL, s->targets);
     if (st != PAR_OK && e->load_status == PAR_OK) e->load_status = st;
     e->result->load += par__seconds() - begin;
 }
@@ -70,8 +71,8 @@ static par_status run_forward(par__executor *e, const par_action *a, par__slot *
     for (int i = 0; i < chunk->n_modules; i++) {
         par_tensor x = chunk->x[i], y = chunk->x[i + 1];
         x.data = s->x[i];
-        y.data =
-            par__is_last(e, a->chunk) && i == chunk->n_modules - 1 ? e->losses + 2 * a->micro : s->x[i + 1];
+        y.data = par__is_last(e, a->chunk) && i == chunk->n_modules - 1 ? e->losses + 2 * a->micro
+                                                                        : s->x[i + 1];
         call.stash = s->stash[i];
         range_begin(e, chunk->modules[i], "forward");
         par_status st = chunk->modules[i]->ops->forward(chunk->modules[i], &call, &x, &y);
@@ -81,8 +82,8 @@ static par_status run_forward(par__executor *e, const par_action *a, par__slot *
     return PAR_OK;
 }
 
-/* All losses of the walk in one copy, which the caller's wait for the stream ends. A training step's are
- * read on the device. */
+/* All losses of the walk in one copy, which the caller's wait for the stream ends. A training
+ * step's are read on the device. */
 static par_status copy_losses(par__executor *e, int m) {
     if (!e->losses) return PAR_OK;
     e->n_losses = m;
@@ -110,13 +111,14 @@ static par_status do_forward(par__executor *e, const par_action *a) {
     load(e, a, s);
     PAR_TRY(par__timer_begin(e->timer, PAR__TIME_FORWARD, e->params.stream));
     PAR_TRY(run_forward(e, a, s));
-    if (par__is_last(e, a->chunk)) e->last_stash = s->stash[e->params.chunks[a->chunk].n_modules - 1];
+    if (par__is_last(e, a->chunk))
+        e->last_stash = s->stash[e->params.chunks[a->chunk].n_modules - 1];
     return par__timer_end(e->timer, PAR__TIME_FORWARD, e->params.stream);
 }
 
 /* One module's backward; the caller chose dy and dx, NULL where there is none. */
-static par_status module_backward(par__executor *e, const par_action *a, par__slot *s, int i, void *dy_data,
-                                  void *dx_data) {
+static par_status module_backward(par__executor *e, const par_action *a, par__slot *s, int i,
+                                  void *dy_data, void *dx_data) {
     const par__chunk *chunk = &e->params.chunks[a->chunk];
     par_module *module = chunk->modules[i];
     par_tensor x = chunk->x[i], dx = chunk->x[i], dy = chunk->x[i + 1];
@@ -128,7 +130,8 @@ static par_status module_backward(par__executor *e, const par_action *a, par__sl
     call.stash = s->stash[i];
     range_begin(e, module, "backward");
     par_status st = module->ops->backward(module, &call, &x, dy_or_none, dx_data ? &dx : NULL);
-    if (st == PAR_OK && module->ops->weight) st = module->ops->weight(module, &call, &x, dy_or_none);
+    if (st == PAR_OK && module->ops->weight)
+        st = module->ops->weight(module, &call, &x, dy_or_none);
     par_range_end(e->params.backend);
     return st;
 }
@@ -143,7 +146,8 @@ static par_status received(par__executor *e, const par_action *a, void **dy) {
         *dy = m->data;
         return PAR_OK;
     }
-    PAR_FAIL(PAR_ERR_INTERNAL, "no gradient was received for chunk %d, micro-batch %d", a->chunk, a->micro);
+    PAR_FAIL(PAR_ERR_INTERNAL, "no gradient was received for chunk %d, micro-batch %d", a->chunk,
+             a->micro);
 }
 
 static par_status do_backward(par__executor *e, const par_action *a, int m) {
@@ -176,14 +180,14 @@ static par_status do_send(par__executor *e, const par_action *a) {
     if (!a->grad) {
         par__slot *s = &e->slots[a->chunk][a->slot];
         par_tensor y = par__output_of(chunk);
-        return par_comm_send(pipe(e), s->x[chunk->n_modules], par_tensor_n(&y), y.dtype, a->peer, tag,
-                             e->params.stream, &s->send);
+        return par_comm_send(pipe(e), s->x[chunk->n_modules], par_tensor_n(&y), y.dtype, a->peer,
+                             tag, e->params.stream, &s->send);
     }
     for (int i = 0; i < 2; i++) {
         par__message *m = &e->outgoing[i];
         if (m->chunk != a->chunk || m->micro != a->micro) continue;
-        return par_comm_send(pipe(e), m->data, par_tensor_n(&chunk->x[0]), chunk->x[0].dtype, a->peer, tag,
-                             e->params.stream, &m->work);
+        return par_comm_send(pipe(e), m->data, par_tensor_n(&chunk->x[0]), chunk->x[0].dtype,
+                             a->peer, tag, e->params.stream, &m->work);
     }
     PAR_FAIL(PAR_ERR_INTERNAL, "no gradient of chunk %d, micro-batch %d is there to send", a->chunk,
              a->micro);
@@ -196,12 +200,12 @@ static par_status do_recv(par__executor *e, const par_action *a) {
         par__message *m = &e->grads[a->chunk][a->slot];
         par_tensor y = par__output_of(chunk);
         m->micro = a->micro;
-        return par_comm_recv(pipe(e), m->data, par_tensor_n(&y), y.dtype, a->peer, tag, e->params.stream,
-                             &m->work);
+        return par_comm_recv(pipe(e), m->data, par_tensor_n(&y), y.dtype, a->peer, tag,
+                             e->params.stream, &m->work);
     }
     par__slot *s = &e->slots[a->chunk][a->slot];
-    return par_comm_recv(pipe(e), s->x[0], par_tensor_n(&chunk->x[0]), chunk->x[0].dtype, a->peer, tag,
-                         e->params.stream, &s->recv);
+    return par_comm_recv(pipe(e), s->x[0], par_tensor_n(&chunk->x[0]), chunk->x[0].dtype, a->peer,
+                         tag, e->params.stream, &s->recv);
 }
 
 static par_status act(par__executor *e, const par_action *a, int m) {
@@ -219,8 +223,9 @@ static par_status act(par__executor *e, const par_action *a, int m) {
 
 static par_status do_action(par__executor *e, const par_action *a, int m) {
     static const char *const names[] = {
-        [PAR_FORWARD] = "forward", [PAR_BACKWARD] = "backward", [PAR_WEIGHT] = "weight", [PAR_SEND] = "send",
-        [PAR_RECV] = "receive",    [PAR_REDUCE] = "reduce",     [PAR_GATHER] = "gather"};
+        [PAR_FORWARD] = "forward", [PAR_BACKWARD] = "backward", [PAR_WEIGHT] = "weight",
+        [PAR_SEND] = "send",       [PAR_RECV] = "receive",      [PAR_REDUCE] = "reduce",
+        [PAR_GATHER] = "gather"};
     par_range_begin(e->params.backend, a->act <= PAR_GATHER ? names[a->act] : "unknown");
     par_status st = act(e, a, m);
     par_range_end(e->params.backend);

@@ -1,9 +1,10 @@
 /*
- * The executor walks a schedule: it owns slots, tensors between modules and the pipeline's messages.
+ * The executor walks a schedule: it owns slots, tensors between modules and the pipeline's
+ * messages.
  *
- * A slot holds one micro-batch of one chunk: the input of every module, their stashes, and the output until
- * it is sent. With full recompute a slot keeps the chunk's input and output alone; everything between lies in
- * one shared area and is computed again before backward.
+ * A slot holds one micro-batch of one chunk: the input of every module, their stashes, and the
+ * output until it is sent. With full recompute a slot keeps the chunk's input and output alone;
+ * everything between lies in one shared area and is computed again before backward.
  */
 #ifndef PAR__EXECUTOR_H
 #define PAR__EXECUTOR_H
@@ -22,10 +23,12 @@ typedef struct {
     int first_index;      /* number of its first module in the model */
 } par__chunk;
 
-/* What the executor asks its owner for. Every function may be called in any action; all return statuses. */
+/* What the executor asks its owner for. Every function may be called in any action; all return
+ * statuses. */
 typedef struct {
     void *user;
-    /* Batch of a micro-batch: copy x into x (if not NULL) and targets into targets (if not NULL). */
+    /* Batch of a micro-batch: copy x into x (if not NULL) and targets into targets (if not
+     * NULL). */
     par_status (*load)(void *user, int micro, void *x, void *targets);
     /* The chunk's module has finished its last backward of the step. */
     par_status (*module_done)(void *user, int chunk, int module);
@@ -42,8 +45,9 @@ typedef struct {
     par_recompute recompute;
     const par_model *model;
     int64_t micro_batch;
-    size_t scratch_nbytes;          /* the largest of all modules */
-    par_schedule *const *schedules; /* every schedule that will be walked: slots are made for all of them */
+    size_t scratch_nbytes; /* the largest of all modules */
+    par_schedule *const
+        *schedules; /* every schedule that will be walked: slots are made for all of them */
     int n_schedules;
     par__executor_hooks hooks;
 } par__executor_params;
@@ -57,47 +61,52 @@ typedef struct {
         sample_stride; /* micro-batch i's first sample, counted from the base: first + i · stride */
 } par__walk;
 
-/* Of a walk, seconds. Forward and backward are the sums over their actions, a recomputed forward is backward;
- * the rest of the total is transfers, and where the stage stood still. */
+/* Of a walk, seconds. Forward and backward are the sums over their actions, a recomputed forward is
+ * backward; the rest of the total is transfers, and where the stage stood still. */
 typedef struct {
-    int64_t walk;                    /* its number, counted from 0 */
-    double load;                     /* the host's: reading batches */
-    double loss_sum, n_targets;      /* by par__executor_add_losses */
-    double total, forward, backward; /* by par__executor_times: the device's */
-    double wait; /* by par__executor_times. On a device total - forward - backward, on the host its waits for
-                    messages */
+    int64_t walk;               /* its number, counted from 0 */
+    double load;                /* the host's: reading batches */
+    double loss_sum, n_targets; /* by par__executor_add_losses */
+    /* by par__executor_times, by the device's clock; wait: on a device total - forward - backward,
+     * on the host its waits for messages */
+    double total, forward, backward, wait;
 } par__walk_result;
 
 typedef struct par__executor par__executor;
 
-/* Takes slots and buffers from `memory`. params is copied; what it points to must outlive the executor. */
-par_status par__executor_create(const par__executor_params *params, par_memory *memory, par__executor **out);
+/* Takes slots and buffers from `memory`. params is copied; what it points to must outlive the
+ * executor. */
+par_status par__executor_create(const par__executor_params *params, par_memory *memory,
+                                par__executor **out);
 void par__executor_destroy(par__executor **executor);
 
 /*
- * Walk one schedule: everything is enqueued on the stream, and nothing waits for it. Collective on the mesh's
- * tp and pp groups. An error of `load` is kept, the walk goes on
- * with what the buffer holds, and it is returned at the end, so that no peer waits for a message that never
- * comes. *out gets the walk's number and `load`.
+ * Walk one schedule: everything is enqueued on the stream, and nothing waits for it. Collective on
+ * the mesh's tp and pp groups. An error of `load` is kept, the walk goes on with what the buffer
+ * holds, and it is returned at the end, so that no peer waits for a message that never comes. *out
+ * gets the walk's number and `load`.
  */
-par_status par__executor_walk(par__executor *executor, const par_schedule *schedule, const par__walk *walk,
-                              par__walk_result *out);
+par_status par__executor_walk(par__executor *executor, const par_schedule *schedule,
+                              const par__walk *walk, par__walk_result *out);
 
-/* The losses of the last walk, [*n][2] in the order of its micro-batches, on the device and valid until the
- * next walk; none but on the last stage. */
+/* The losses of the last walk, [*n][2] in the order of its micro-batches, on the device and valid
+ * until the next walk; none but on the last stage. */
 const float *par__executor_losses(const par__executor *executor, int64_t *n);
-/* After a walk that does not train and a wait for its stream: add its losses; 0 but on the last stage. */
+/* After a walk that does not train and a wait for its stream: add its losses; 0 but on the last
+ * stage. */
 void par__executor_add_losses(const par__executor *executor, par__walk_result *result);
 
 /*
- * Fill in walk, load, total, forward, backward and wait of walk number `walk`, one of the last two. On a
- * device the stream must be through with it: after a wait for it, or for an event behind the walk; the next
- * walk may be under way. It waits for nothing. Errors: PAR_ERR_INTERNAL for another walk or one that failed;
- * the backend's if it has not ended.
+ * Fill in walk, load, total, forward, backward and wait of walk number `walk`, one of the last two.
+ * On a device the stream must be through with it: after a wait for it, or for an event behind the
+ * walk; the next walk may be under way. It waits for nothing. Errors: PAR_ERR_INTERNAL for another
+ * walk or one that failed; the backend's if it has not ended.
  */
-par_status par__executor_times(const par__executor *executor, int64_t walk, par__walk_result *result);
+par_status par__executor_times(const par__executor *executor, int64_t walk,
+                               par__walk_result *result);
 
-/* Stash of the last module in the slot that ran last (the last stage; valid until the next walk). */
+/* Stash of the last module in the slot that ran last (the last stage; valid until the next
+ * walk). */
 const void *par__executor_last_stash(const par__executor *executor);
 
 #endif

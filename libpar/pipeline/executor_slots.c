@@ -1,6 +1,6 @@
 /*
- * Making an executor: slots for as many micro-batches as its schedules have under way, the messages between
- * stages, losses. With full recompute all slots share one stash.
+ * Making an executor: slots for as many micro-batches as its schedules have under way, the messages
+ * between stages, losses. With full recompute all slots share one stash.
  */
 #include "executor_slots.h"
 
@@ -11,13 +11,15 @@ static size_t targets_nbytes(const par__executor *e) {
 }
 
 /* Inner tensors and stashes of one micro-batch of a chunk, into `s`. */
-static par_status take_inner(par__executor *e, par_memory *memory, int c, const char *what, par__slot *s) {
+static par_status take_inner(par__executor *e, par_memory *memory, int c, const char *what,
+                             par__slot *s) {
     const par__chunk *chunk = &e->params.chunks[c];
     for (int i = 1; i < chunk->n_modules; i++)
-        PAR_TRY(
-            par_memory_take(memory, PAR_MEM_ACTIVATIONS, what, par_tensor_nbytes(&chunk->x[i]), &s->x[i]));
+        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, what, par_tensor_nbytes(&chunk->x[i]),
+                                &s->x[i]));
     for (int i = 0; i < chunk->n_modules; i++)
-        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, what, chunk->stash_nbytes[i], &s->stash[i]));
+        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, what, chunk->stash_nbytes[i],
+                                &s->stash[i]));
     return PAR_OK;
 }
 
@@ -27,12 +29,14 @@ static par_status slot_init(par__executor *e, par_memory *memory, int c, par__sl
     s->x = calloc((size_t)k + 1, sizeof *s->x);
     s->stash = calloc((size_t)k, sizeof *s->stash);
     if (!s->x || !s->stash) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a slot of %d modules", k);
-    PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", par_tensor_nbytes(&chunk->x[0]), &s->x[0]));
+    PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", par_tensor_nbytes(&chunk->x[0]),
+                            &s->x[0]));
     if (par__is_last(e, c))
-        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", targets_nbytes(e), &s->targets));
-    else
         PAR_TRY(
-            par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", par_tensor_nbytes(&chunk->x[k]), &s->x[k]));
+            par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", targets_nbytes(e), &s->targets));
+    else
+        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots",
+                                par_tensor_nbytes(&chunk->x[k]), &s->x[k]));
     if (e->params.recompute == PAR_RECOMPUTE_FULL) return PAR_OK;
     return take_inner(e, memory, c, "slots", s);
 }
@@ -40,7 +44,8 @@ static par_status slot_init(par__executor *e, par_memory *memory, int c, par__sl
 /* Full recompute: one area for all slots of all chunks, as large as the largest chunk needs. */
 static size_t inner_nbytes(const par__chunk *chunk) {
     size_t nbytes = 0;
-    for (int i = 1; i < chunk->n_modules; i++) nbytes += (par_tensor_nbytes(&chunk->x[i]) + 255) / 256 * 256;
+    for (int i = 1; i < chunk->n_modules; i++)
+        nbytes += (par_tensor_nbytes(&chunk->x[i]) + 255) / 256 * 256;
     for (int i = 0; i < chunk->n_modules; i++) nbytes += (chunk->stash_nbytes[i] + 255) / 256 * 256;
     return nbytes;
 }
@@ -63,22 +68,25 @@ static par_status share_inner(par__executor *e, par_memory *memory) {
         size_t n = inner_nbytes(&e->params.chunks[c]);
         if (n > nbytes) nbytes = n;
     }
-    PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "recomputed activations", nbytes, &shared));
+    PAR_TRY(
+        par_memory_take(memory, PAR_MEM_ACTIVATIONS, "recomputed activations", nbytes, &shared));
     if (!shared) return PAR_OK;
     for (int c = 0; c < e->params.n_chunks; c++)
-        for (int i = 0; i < e->n_slots[c]; i++) point_into(shared, &e->params.chunks[c], &e->slots[c][i]);
+        for (int i = 0; i < e->n_slots[c]; i++)
+            point_into(shared, &e->params.chunks[c], &e->slots[c][i]);
     return PAR_OK;
 }
 
 static par_status take_slots(par__executor *e, par_memory *memory, int c) {
     e->slots[c] = calloc((size_t)e->n_slots[c], sizeof *e->slots[c]);
     e->grads[c] = calloc((size_t)e->n_grad_slots[c] + 1, sizeof *e->grads[c]);
-    if (!e->slots[c] || !e->grads[c]) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d slots", e->n_slots[c]);
+    if (!e->slots[c] || !e->grads[c])
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d slots", e->n_slots[c]);
     for (int i = 0; i < e->n_slots[c]; i++) PAR_TRY(slot_init(e, memory, c, &e->slots[c][i]));
     par_tensor y = par__output_of(&e->params.chunks[c]);
     for (int i = 0; i < e->n_grad_slots[c]; i++)
-        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "received gradients", par_tensor_nbytes(&y),
-                                &e->grads[c][i].data));
+        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "received gradients",
+                                par_tensor_nbytes(&y), &e->grads[c][i].data));
     return PAR_OK;
 }
 
@@ -92,10 +100,10 @@ static par_status take_gradients(par__executor *e, par_memory *memory) {
             outgoing = par_tensor_nbytes(&chunk->x[0]);
     }
     for (int i = 0; i < 2; i++) {
-        PAR_TRY(
-            par_memory_take(memory, PAR_MEM_ACTIVATIONS, "gradients between modules", inner, &e->between[i]));
-        PAR_TRY(
-            par_memory_take(memory, PAR_MEM_ACTIVATIONS, "sent gradients", outgoing, &e->outgoing[i].data));
+        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "gradients between modules", inner,
+                                &e->between[i]));
+        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "sent gradients", outgoing,
+                                &e->outgoing[i].data));
     }
     return PAR_OK;
 }
@@ -120,7 +128,8 @@ static par_status create_timer(par__executor *e) {
         const par_schedule *schedule = e->params.schedules[s];
         int n = 1; /* the walk */
         for (int i = 0; i < schedule->n; i++)
-            n += schedule->actions[i].act == PAR_FORWARD || schedule->actions[i].act == PAR_BACKWARD;
+            n +=
+                schedule->actions[i].act == PAR_FORWARD || schedule->actions[i].act == PAR_BACKWARD;
         if (n > most) most = n;
     }
     return par__timer_create(e->params.backend, most, &e->timer);
@@ -136,7 +145,8 @@ static void count_slots(par__executor *e) {
         }
 }
 
-par_status par__executor_create(const par__executor_params *params, par_memory *memory, par__executor **out) {
+par_status par__executor_create(const par__executor_params *params, par_memory *memory,
+                                par__executor **out) {
     par_status st = PAR_OK;
     par__executor *e = calloc(1, sizeof *e);
     if (!e) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the executor");
@@ -146,8 +156,9 @@ par_status par__executor_create(const par__executor_params *params, par_memory *
     if (params->recompute == PAR_RECOMPUTE_FULL) PAR_TRY_GOTO(share_inner(e, memory), out_executor);
     PAR_TRY_GOTO(take_gradients(e, memory), out_executor);
     PAR_TRY_GOTO(take_losses(e, memory), out_executor);
-    PAR_TRY_GOTO(par_memory_take(memory, PAR_MEM_SCRATCH, "modules", params->scratch_nbytes, &e->scratch),
-                 out_executor);
+    PAR_TRY_GOTO(
+        par_memory_take(memory, PAR_MEM_SCRATCH, "modules", params->scratch_nbytes, &e->scratch),
+        out_executor);
     if (!par_memory_measuring(memory)) PAR_TRY_GOTO(create_timer(e), out_executor);
     *out = e;
     return PAR_OK;

@@ -1,6 +1,6 @@
 /*
- * The executor's inside: slots, messages, and which part of the model a rank holds. executor_slots.c takes
- * them from memory, executor.c walks.
+ * The executor's inside: slots, messages, and which part of the model a rank holds.
+ * executor_slots.c takes them from memory, executor.c walks.
  */
 #ifndef PAR__EXECUTOR_SLOTS_H
 #define PAR__EXECUTOR_SLOTS_H
@@ -12,7 +12,8 @@
 enum { PAR__TIME_WALK, PAR__TIME_FORWARD, PAR__TIME_BACKWARD };
 
 typedef struct {
-    void **x;      /* [n_modules + 1] data of inputs and output; inner ones shared under full recompute */
+    void *
+        *x; /* [n_modules + 1] data of inputs and output; inner ones shared under full recompute */
     void **stash;  /* [n_modules] */
     void *targets; /* last part only */
     par_work recv, send;
@@ -35,8 +36,8 @@ struct par__executor {
     void *scratch;
     int n_backward[PAR__MAX_CHUNKS]; /* in this walk */
     const void *last_stash;
-    float *losses, *host_losses; /* [max_micro][2] of the last module, on the device and on the host; NULL
-                                    but on the last stage */
+    float *losses, *host_losses; /* [max_micro][2] of the last module, on the device and on the
+                                    host; NULL but on the last stage */
     int max_micro, n_losses;     /* of any schedule; of the last walk */
     par_status load_status;
     par__walk walk;
@@ -50,7 +51,8 @@ static inline bool par__is_first(const par__executor *e, int chunk) {
 }
 static inline bool par__is_last(const par__executor *e, int chunk) {
     const par_mesh *mesh = e->params.mesh;
-    return mesh->coordinate[PAR_PP] == mesh->layout.size[PAR_PP] - 1 && chunk == e->params.n_chunks - 1;
+    return mesh->coordinate[PAR_PP] == mesh->layout.size[PAR_PP] - 1 &&
+           chunk == e->params.n_chunks - 1;
 }
 
 static inline par_tensor par__output_of(const par__chunk *chunk) {

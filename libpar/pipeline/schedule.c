@@ -1,18 +1,18 @@
 /*
- * The generator of schedules: it takes a stage's order of computation (schedule_order.c) and adds messages,
- * slots and collectives. A SEND stands behind the computation that made it. A RECV is posted one computation
- * ahead of its reader (in training even before the SEND in front of that), so that a transfer runs under a
- * computation and SENDs that wait for their RECVs can not close a circle. The order of a stage's RECVs is the
- * order in which it reads; that this is each peer's order of SENDs is what the checker proves, for channels
- * are FIFO.
+ * The generator of schedules: it takes a stage's order of computation (schedule_order.c) and adds
+ * messages, slots and collectives. A SEND stands behind the computation that made it. A RECV is
+ * posted one computation ahead of its reader (in training even before the SEND in front of that),
+ * so that a transfer runs under a computation and SENDs that wait for their RECVs can not close a
+ * circle. The order of a stage's RECVs is the order in which it reads; that this is each peer's
+ * order of SENDs is what the checker proves, for channels are FIFO.
  */
 #include "schedule.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* The slots of one chunk; the one that has been free for longest is taken first, so that its SEND had time.
- */
+/* The slots of one chunk; the one that has been free for longest is taken first, so that its SEND
+ * had time. */
 typedef struct {
     int n, n_free, head;
     int16_t *free; /* ring [m] */
@@ -44,42 +44,50 @@ static void check_buckets(const par_schedule_params *s, par_problems *problems) 
         par_problem(problems, "schedule: %d last buckets; legal: 0 or more", s->n_last_buckets);
     if (s->first_bucket) {
         if (s->first_bucket[0] < 0)
-            par_problem(problems, "schedule: first bucket %d; legal: 0 or more", s->first_bucket[0]);
+            par_problem(problems, "schedule: first bucket %d; legal: 0 or more",
+                        s->first_bucket[0]);
         for (int c = 0; c < s->v; c++)
             if (s->first_bucket[c + 1] < s->first_bucket[c])
-                par_problem(problems, "schedule: buckets of chunk %d end at %d before they begin at %d", c,
+                par_problem(problems,
+                            "schedule: buckets of chunk %d end at %d before they begin at %d", c,
                             s->first_bucket[c + 1], s->first_bucket[c]);
         n = s->first_bucket[s->v] > INT16_MAX - n ? INT16_MAX + 1 : s->first_bucket[s->v] + n;
     }
-    if (n > INT16_MAX) par_problem(problems, "schedule: too many buckets; legal: up to %d", INT16_MAX);
+    if (n > INT16_MAX)
+        par_problem(problems, "schedule: too many buckets; legal: up to %d", INT16_MAX);
 }
 
 static void check_kind(const par_schedule_params *s, par_problems *problems) {
     bool interleaved = s->kind == PAR_SCHEDULE_INTERLEAVED;
     if ((unsigned)s->kind > PAR_SCHEDULE_FORWARD_ONLY) {
-        par_problem(problems, "schedule: kind %d; legal: gpipe, 1f1b, interleaved, forward", (int)s->kind);
+        par_problem(problems, "schedule: kind %d; legal: gpipe, 1f1b, interleaved, forward",
+                    (int)s->kind);
         return;
     }
     if (s->v > 1 && !interleaved && s->kind != PAR_SCHEDULE_FORWARD_ONLY)
         par_problem(problems, "schedule %s: %d chunks a stage; legal: 1 (more with interleaved)",
                     par_schedule_kind_name(s->kind), s->v);
     if (interleaved && s->p > 0 && s->m % s->p != 0)
-        par_problem(problems,
-                    "schedule interleaved: %d micro-batches on %d stages; legal: multiples of %d (%d, %d)",
-                    s->m, s->p, s->p, s->m < s->p ? s->p : s->m / s->p * s->p,
-                    s->m < s->p ? 2 * s->p : (s->m / s->p + 1) * s->p);
+        par_problem(
+            problems,
+            "schedule interleaved: %d micro-batches on %d stages; legal: multiples of %d (%d, %d)",
+            s->m, s->p, s->p, s->m < s->p ? s->p : s->m / s->p * s->p,
+            s->m < s->p ? 2 * s->p : (s->m / s->p + 1) * s->p);
 }
 
 static par_status check_params(const par_schedule_params *s) {
     par_problems problems = {0};
     if (s->p < 1 || s->p > PAR__SCHEDULE_MAX_STAGES)
-        par_problem(&problems, "schedule: %d stages; legal: 1 to %d", s->p, PAR__SCHEDULE_MAX_STAGES);
+        par_problem(&problems, "schedule: %d stages; legal: 1 to %d", s->p,
+                    PAR__SCHEDULE_MAX_STAGES);
     else if (s->stage < 0 || s->stage >= s->p)
         par_problem(&problems, "schedule: stage %d; legal: 0 to %d", s->stage, s->p - 1);
     if (s->m < 1 || s->m > PAR__SCHEDULE_MAX_MICRO)
-        par_problem(&problems, "schedule: %d micro-batches; legal: 1 to %d", s->m, PAR__SCHEDULE_MAX_MICRO);
+        par_problem(&problems, "schedule: %d micro-batches; legal: 1 to %d", s->m,
+                    PAR__SCHEDULE_MAX_MICRO);
     if (s->v < 1 || s->v > PAR__SCHEDULE_MAX_CHUNKS)
-        par_problem(&problems, "schedule: %d chunks a stage; legal: 1 to %d", s->v, PAR__SCHEDULE_MAX_CHUNKS);
+        par_problem(&problems, "schedule: %d chunks a stage; legal: 1 to %d", s->v,
+                    PAR__SCHEDULE_MAX_CHUNKS);
     else
         check_buckets(s, &problems);
     check_kind(s, &problems);
@@ -100,7 +108,8 @@ static void pool_give(pool *q, int16_t slot, int m) {
 
 static par_action *emit(generator *g, par_act act) {
     par_action *a = &g->out->actions[g->out->n++];
-    *a = (par_action){.act = (uint8_t)act, .chunk = -1, .micro = -1, .slot = -1, .peer = -1, .bucket = -1};
+    *a = (par_action){
+        .act = (uint8_t)act, .chunk = -1, .micro = -1, .slot = -1, .peer = -1, .bucket = -1};
     return a;
 }
 
@@ -126,7 +135,8 @@ static int16_t *slot_of(const generator *g, int16_t *slots, const par__compute *
     return &slots[c->chunk * g->params->m + c->micro];
 }
 
-/* The stage that makes what c reads (step -1) or reads what c makes (step 1); -1: none, or this stage. */
+/* The stage that makes what c reads (step -1) or reads what c makes (step 1); -1: none, or this
+ * stage. */
 static int neighbour(const generator *g, const par__compute *c, int step) {
     const par_schedule_params *s = g->params;
     int part = c->chunk * s->p + s->stage + (c->backward ? -step : step);
@@ -146,9 +156,9 @@ static void post(generator *g, int last) {
 }
 
 /*
- * The SEND of a computation's result. In training, the RECV of the computation after the next is posted
- * before it: with chunks, all stages may send to the next one in a circle, which only opens if each has room
- * for what comes.
+ * The SEND of a computation's result. In training, the RECV of the computation after the next is
+ * posted before it: with chunks, all stages may send to the next one in a circle, which only opens
+ * if each has room for what comes.
  */
 static void send(generator *g, const par__compute *c, int next) {
     int to = neighbour(g, c, 1);
@@ -171,14 +181,16 @@ static void backward(generator *g, const par__compute *c) {
     int m = g->params->m;
     emit_about(g, PAR_BACKWARD, c, slot, -1);
     pool_give(&g->slots[c->chunk], slot, m);
-    if (neighbour(g, c, -1) >= 0) pool_give(&g->grad_slots[c->chunk], *slot_of(g, g->grad_slot, c), m);
+    if (neighbour(g, c, -1) >= 0)
+        pool_give(&g->grad_slots[c->chunk], *slot_of(g, g->grad_slot, c), m);
 }
 
 static void compute(generator *g, int i) {
     const par__compute *c = &g->order[i];
     const int *bucket = g->out->first_bucket;
     int *done = &g->n_done[c->chunk][c->backward];
-    if (!c->backward && *done == 0) emit_buckets(g, PAR_GATHER, bucket[c->chunk], bucket[c->chunk + 1]);
+    if (!c->backward && *done == 0)
+        emit_buckets(g, PAR_GATHER, bucket[c->chunk], bucket[c->chunk + 1]);
     if (c->backward)
         backward(g, c);
     else
@@ -190,9 +202,9 @@ static void compute(generator *g, int i) {
 }
 
 /*
- * Forward-only lists free a slot at its SEND, which goes on behind the list: at least two slots in turn, so
- * that the executor need not wait for it. One stage alone sends nothing: a second slot would only cost
- * memory.
+ * Forward-only lists free a slot at its SEND, which goes on behind the list: at least two slots in
+ * turn, so that the executor need not wait for it. One stage alone sends nothing: a second slot
+ * would only cost memory.
  */
 static void prepare_pools(generator *g) {
     const par_schedule_params *s = g->params;
@@ -223,7 +235,8 @@ static par_status schedule_new(const par_schedule_params *s, par_schedule **out)
     if (!schedule) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a schedule");
     *schedule = (par_schedule){.kind = s->kind, .p = s->p, .m = s->m, .v = s->v, .stage = s->stage};
     if (s->first_bucket)
-        memcpy(schedule->first_bucket, s->first_bucket, ((size_t)s->v + 1) * sizeof *s->first_bucket);
+        memcpy(schedule->first_bucket, s->first_bucket,
+               ((size_t)s->v + 1) * sizeof *s->first_bucket);
     schedule->n_last_buckets = s->n_last_buckets;
     n += 2 * (schedule->first_bucket[s->v] - schedule->first_bucket[0] + s->n_last_buckets);
     schedule->actions = malloc((size_t)n * sizeof *schedule->actions);
@@ -254,7 +267,9 @@ static par_status generator_run(generator *g) {
     bool made = tables && g->order;
     free(tables);
     free(g->order);
-    if (!made) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to make a schedule of %d computations", g->n_order);
+    if (!made)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory to make a schedule of %d computations",
+                 g->n_order);
     return PAR_OK;
 }
 

@@ -1,8 +1,9 @@
 /*
- * The checker: it runs the lists of all stages together under the strictest semantics that the executor may
- * meet. Messages between two stages are one FIFO without tags. A SEND holds its stage until the matching RECV
- * is posted, a reader until its message is sent. No choice of the scheduler matters, for an action that can
- * run stays able to: so one run proves all of them. Time and memory are linear in the number of actions.
+ * The checker: it runs the lists of all stages together under the strictest semantics that the
+ * executor may meet. Messages between two stages are one FIFO without tags. A SEND holds its stage
+ * until the matching RECV is posted, a reader until its message is sent. No choice of the scheduler
+ * matters, for an action that can run stays able to: so one run proves all of them. Time and memory
+ * are linear in the number of actions.
  */
 #include "schedule_check.h"
 
@@ -16,27 +17,29 @@ void par__checker_wake(par__checker *c, int stage) {
     c->queue[c->n_queue++] = stage;
 }
 
-static par_status check_shape(const par_schedule *list, const par_schedule *model, int stage, int p) {
-    bool same = list->kind == model->kind && list->m == model->m && list->v == model->v && list->p == p;
+static par_status check_shape(const par_schedule *list, const par_schedule *model, int stage,
+                              int p) {
+    bool same =
+        list->kind == model->kind && list->m == model->m && list->v == model->v && list->p == p;
     if (!same || list->stage != stage)
-        PAR_FAIL(
-            PAR_ERR_INTERNAL,
-            "schedule list %d is of stage %d, %s, p %d, m %d, v %d; expected stage %d, %s, p %d, m %d, v %d",
-            stage, list->stage, par_schedule_kind_name(list->kind), list->p, list->m, list->v, stage,
-            par_schedule_kind_name(model->kind), p, model->m, model->v);
+        PAR_FAIL(PAR_ERR_INTERNAL,
+                 "schedule list %d is of stage %d, %s, p %d, m %d, v %d; expected stage %d, %s, p "
+                 "%d, m %d, v %d",
+                 stage, list->stage, par_schedule_kind_name(list->kind), list->p, list->m, list->v,
+                 stage, par_schedule_kind_name(model->kind), p, model->m, model->v);
     for (int c = 0; c < list->v; c++) {
         if (list->n_slots[c] < 0 || list->n_slots[c] > list->m || list->n_grad_slots[c] < 0 ||
             list->n_grad_slots[c] > list->m)
             PAR_FAIL(PAR_ERR_INTERNAL,
-                     "schedule stage %d, chunk %d: %d slots, %d gradient buffers; legal: 0 to %d", stage, c,
-                     list->n_slots[c], list->n_grad_slots[c], list->m);
+                     "schedule stage %d, chunk %d: %d slots, %d gradient buffers; legal: 0 to %d",
+                     stage, c, list->n_slots[c], list->n_grad_slots[c], list->m);
         if (list->first_bucket[c] < 0 || list->first_bucket[c + 1] < list->first_bucket[c])
             PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d, chunk %d: buckets %d to %d", stage, c,
                      list->first_bucket[c], list->first_bucket[c + 1]);
     }
     if (list->n_last_buckets < 0 || list->first_bucket[list->v] > INT16_MAX - list->n_last_buckets)
-        PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d: %d last buckets after %d", stage, list->n_last_buckets,
-                 list->first_bucket[list->v]);
+        PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d: %d last buckets after %d", stage,
+                 list->n_last_buckets, list->first_bucket[list->v]);
     return PAR_OK;
 }
 
@@ -46,7 +49,8 @@ static par_status check_last_buckets(par_schedule *const *schedules, int p) {
     for (int s = 0; s < p; s++) {
         int own = schedules[s]->n_last_buckets;
         if (own > 0 && n > 0 && own != n)
-            PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d: %d last buckets, another stage has %d", s, own, n);
+            PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d: %d last buckets, another stage has %d",
+                     s, own, n);
         if (own > 0) n = own;
     }
     return PAR_OK;
@@ -55,8 +59,8 @@ static par_status check_last_buckets(par_schedule *const *schedules, int p) {
 static par_status check_shapes(par_schedule *const *schedules, int p) {
     const par_schedule *model = schedules[0];
     if (model->v < 1 || model->v > 16 || model->m < 1 || model->m > INT16_MAX)
-        PAR_FAIL(PAR_ERR_INTERNAL, "schedule: m %d, v %d; legal: m 1 to %d, v 1 to 16", model->m, model->v,
-                 INT16_MAX);
+        PAR_FAIL(PAR_ERR_INTERNAL, "schedule: m %d, v %d; legal: m 1 to %d, v 1 to 16", model->m,
+                 model->v, INT16_MAX);
     for (int s = 0; s < p; s++) PAR_TRY(check_shape(schedules[s], model, s, p));
     return check_last_buckets(schedules, p);
 }
@@ -74,26 +78,29 @@ static par_status check_ranges(par__checker *c, int stage) {
         if (a->act == PAR_REDUCE || a->act == PAR_GATHER) {
             if (a->bucket < list->first_bucket[0] ||
                 a->bucket >= list->first_bucket[c->v] + list->n_last_buckets)
-                return par__checker_complain(c, stage, "legal buckets: %d to %d", list->first_bucket[0],
+                return par__checker_complain(c, stage, "legal buckets: %d to %d",
+                                             list->first_bucket[0],
                                              list->first_bucket[c->v] + list->n_last_buckets - 1);
             continue;
         }
         if (a->chunk < 0 || a->chunk >= c->v || a->micro < 0 || a->micro >= c->m)
-            return par__checker_complain(c, stage, "legal chunks 0 to %d, micro-batches 0 to %d", c->v - 1,
-                                         c->m - 1);
+            return par__checker_complain(c, stage, "legal chunks 0 to %d, micro-batches 0 to %d",
+                                         c->v - 1, c->m - 1);
         bool buffer = a->act == PAR_RECV && a->grad;
         int n = buffer ? list->n_grad_slots[a->chunk] : list->n_slots[a->chunk];
         if (a->slot < 0 || a->slot >= n)
             return par__checker_complain(c, stage, "chunk %d has %d %s", a->chunk, n,
                                          buffer ? "gradient buffers" : "slots");
         if (message && (a->peer < 0 || a->peer >= c->p || a->peer == stage))
-            return par__checker_complain(c, stage, "wrong peer: legal are other stages, 0 to %d", c->p - 1);
+            return par__checker_complain(c, stage, "wrong peer: legal are other stages, 0 to %d",
+                                         c->p - 1);
     }
     s->at = 0;
     return PAR_OK;
 }
 
-static par_status stage_init(const par__checker *c, const par_schedule *list, par__checked_stage *s) {
+static par_status stage_init(const par__checker *c, const par_schedule *list,
+                             par__checked_stage *s) {
     size_t n = (size_t)c->v * (size_t)c->m;
     s->list = list;
     s->buckets = calloc((size_t)list->first_bucket[c->v] + (size_t)list->n_last_buckets + 1, 1);
@@ -142,8 +149,8 @@ static int awaited(const par__checker *c, int stage) {
     return (stage + (a->act == PAR_FORWARD ? c->p - 1 : 1)) % c->p;
 }
 
-/* Whether a stage's list has the other end of a message: a SEND that a reader awaits, a RECV that a SEND
- * awaits. */
+/* Whether a stage's list has the other end of a message: a SEND that a reader awaits, a RECV that a
+ * SEND awaits. */
 static bool has_other_end(const par__checker *c, int stage, const par_action *a, int other) {
     bool send = a->act == PAR_SEND, grad = send ? a->grad : a->act == PAR_BACKWARD;
     int part = a->chunk * c->p + stage + (send != grad ? 1 : -1);
@@ -164,7 +171,8 @@ static par_status check_missing_end(const par__checker *c) {
         if (s->at == s->list->n) continue;
         const par_action *a = &s->list->actions[s->at];
         if (!has_other_end(c, stage, a, awaited(c, stage)))
-            return par__checker_complain(c, stage, "deadlock: stage %d has no %s", awaited(c, stage),
+            return par__checker_complain(c, stage, "deadlock: stage %d has no %s",
+                                         awaited(c, stage),
                                          a->act == PAR_SEND ? "RECV of it" : "SEND of its input");
     }
     return PAR_OK;
@@ -178,22 +186,24 @@ static par_status check_deadlock(const par__checker *c) {
     while (first < c->p && c->stages[first].at == c->stages[first].list->n) first++;
     if (first == c->p) return PAR_OK;
     PAR_TRY(check_missing_end(c));
-    for (int n = 0, stage = awaited(c, first); n < 3 && stage != first; n++, stage = awaited(c, stage)) {
+    for (int n = 0, stage = awaited(c, first); n < 3 && stage != first;
+         n++, stage = awaited(c, stage)) {
         const par__checked_stage *s = &c->stages[stage];
         if (s->at == s->list->n) break;
         par__action_describe(&s->list->actions[s->at], action, sizeof action);
-        used += (size_t)snprintf(text + used, sizeof text - used, "; stage %d waits in action %d (%s)", stage,
-                                 s->at, action);
+        used += (size_t)snprintf(text + used, sizeof text - used,
+                                 "; stage %d waits in action %d (%s)", stage, s->at, action);
     }
-    return par__checker_complain(c, first, "deadlock: waits for stage %d%s", awaited(c, first), text);
+    return par__checker_complain(c, first, "deadlock: waits for stage %d%s", awaited(c, first),
+                                 text);
 }
 
 /* Every list ended: nothing may be missing. */
 static par_status check_complete(const par__checker *c, int stage) {
     const par__checked_stage *s = &c->stages[stage];
     const int *first = s->list->first_bucket;
-    static const char *const computes[] = {"FORWARD", "BACKWARD"}, *const collectives[] = {"gathered",
-                                                                                           "reduced"};
+    static const char *const computes[] = {"FORWARD", "BACKWARD"}, *const collectives[] = {
+                                                                       "gathered", "reduced"};
     for (int k = 0; k < 1 + c->training; k++) {
         for (int chunk = 0; chunk < c->v; chunk++)
             if (s->n_ran[k][chunk] < c->m)
@@ -213,7 +223,8 @@ static par_status check_complete(const par__checker *c, int stage) {
 static par_status check_all(par__checker *c, par_schedule *const *schedules) {
     c->stages = calloc((size_t)c->p, sizeof *c->stages);
     c->queue = malloc((size_t)c->p * sizeof *c->queue);
-    if (!c->stages || !c->queue) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to check %d stages", c->p);
+    if (!c->stages || !c->queue)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory to check %d stages", c->p);
     for (int s = 0; s < c->p; s++) {
         PAR_TRY(stage_init(c, schedules[s], &c->stages[s]));
         PAR_TRY(check_ranges(c, s));

@@ -1,7 +1,7 @@
 /*
- * Inside of the checker: the state in which all stages' lists are run together. schedule_check.c runs and
- * judges the whole, schedule_rules.c holds what one action needs and does. Nothing here is shared with the
- * generator.
+ * Inside of the checker: the state in which all stages' lists are run together. schedule_check.c
+ * runs and judges the whole, schedule_rules.c holds what one action needs and does. Nothing here is
+ * shared with the generator.
  */
 #ifndef PAR__PIPELINE_SCHEDULE_CHECK_H
 #define PAR__PIPELINE_SCHEDULE_CHECK_H
@@ -24,14 +24,16 @@ typedef struct {
 
 typedef struct {
     const par_schedule *list;
-    int at;               /* next action */
-    bool queued;          /* on the list of stages that may go on */
-    par__half *half[2];   /* [v * m] activations, gradients */
-    int16_t *holds[2];    /* [v * m] micro-batch in slot (buffer) k of chunk c, at c * m + k; -1: free */
+    int at;             /* next action */
+    bool queued;        /* on the list of stages that may go on */
+    par__half *half[2]; /* [v * m] activations, gradients */
+    int16_t
+        *holds[2]; /* [v * m] micro-batch in slot (buffer) k of chunk c, at c * m + k; -1: free */
     uint8_t *buckets;     /* [all buckets] flag 1: gathered, 2: reduced */
     int n_ran[2][16];     /* FORWARDs, BACKWARDs of a chunk */
     int n_buckets[2][17]; /* gathered, reduced of a chunk; [v]: last buckets */
-    int *recvs[2]; /* [n] actions: RECVs posted to the next stage, to the one before (p = 2: all next) */
+    int *recvs[2]; /* [n] actions: RECVs posted to the next stage, to the one before (p = 2: all
+                      next) */
     int n_recvs[2], n_matched[2];
     const par__half *outgoing[2]; /* the gradients made by the last two BACKWARDs that make one */
 } par__checked_stage;

@@ -1,7 +1,7 @@
 /*
- * The text Gantt of a simulated schedule: a line a stage, time from left to right, as many columns a unit of
- * time as the longest label needs. Forward of micro-batch 3 is "3", backward "b3"; with chunks, of the second
- * chunk, "B3" and "bB3".
+ * The text Gantt of a simulated schedule: a line a stage, time from left to right, as many columns
+ * a unit of time as the longest label needs. Forward of micro-batch 3 is "3", backward "b3"; with
+ * chunks, of the second chunk, "B3" and "bB3".
  */
 #include "schedule.h"
 
@@ -14,7 +14,8 @@ enum { MARGIN = 6, MIN_WIDTH = 16 }; /* "  12 |"; columns below which nothing is
 
 static int label(const par_action *a, int v, char text[16]) {
     char chunk[2] = {(char)('A' + a->chunk), '\0'};
-    return snprintf(text, 16, "%s%s%d", a->act == PAR_BACKWARD ? "b" : "", v > 1 ? chunk : "", a->micro);
+    return snprintf(text, 16, "%s%s%d", a->act == PAR_BACKWARD ? "b" : "", v > 1 ? chunk : "",
+                    a->micro);
 }
 
 /* Columns a unit of time, so that a label and a space fit into every computation. */
@@ -27,18 +28,21 @@ static double columns_a_unit(const par_schedule *s, const par_schedule_cost *cos
     return fmax(rate, (label(&backward, s->v, text) + 1) / (cost->backward / s->v));
 }
 
-static void draw(const par_schedule *s, const par__interval *times, double rate, char *row, int width) {
+static void draw(const par_schedule *s, const par__interval *times, double rate, char *row,
+                 int width) {
     for (int i = 0; i < s->n; i++) {
         const par_action *a = &s->actions[i];
         char text[16];
         if (a->act != PAR_FORWARD && a->act != PAR_BACKWARD) continue;
         double begin = round(times[i].begin * rate), end = round(times[i].end * rate);
         int n = label(a, s->v, text);
-        for (int k = 0; begin + k < fmin(end, width); k++) row[(int)begin + k] = k < n ? text[k] : ' ';
+        for (int k = 0; begin + k < fmin(end, width); k++)
+            row[(int)begin + k] = k < n ? text[k] : ' ';
     }
 }
 
-/* One line of exactly MARGIN + n columns and a line feed; ">" at its end if time goes on behind it. */
+/* One line of exactly MARGIN + n columns and a line feed; ">" at its end if time goes on behind
+ * it. */
 static char *line(const par_schedule *s, const par__interval *times, double rate, int n, bool cut,
                   char *text) {
     snprintf(text, MARGIN + 1, "%4d |", s->stage);
@@ -52,7 +56,8 @@ static char *line(const par_schedule *s, const par__interval *times, double rate
 static void chart(par_schedule *const *schedules, int p, const par_schedule_cost *cost,
                   const par__interval *times, int width, char *text) {
     double end = 0, rate = columns_a_unit(schedules[0], cost);
-    for (size_t i = 0; i < par__schedule_n_actions(schedules, p); i++) end = fmax(end, times[i].end);
+    for (size_t i = 0; i < par__schedule_n_actions(schedules, p); i++)
+        end = fmax(end, times[i].end);
     bool cut = round(end * rate) > width - MARGIN;
     int n = cut ? width - MARGIN : (int)round(end * rate);
     for (int s = 0; s < p; s++) {
@@ -62,15 +67,16 @@ static void chart(par_schedule *const *schedules, int p, const par_schedule_cost
     *text = '\0';
 }
 
-par_status par_schedule_gantt(par_schedule *const *schedules, int p, const par_schedule_cost *cost, int width,
-                              char *text, size_t nbytes) {
+par_status par_schedule_gantt(par_schedule *const *schedules, int p, const par_schedule_cost *cost,
+                              int width, char *text, size_t nbytes) {
     PAR_REQUIRE(cost && text);
     PAR_TRY(par_schedule_check(schedules, p));
     size_t least = (size_t)p * (MIN_WIDTH + 1) + 1, n = par__schedule_n_actions(schedules, p);
     if (width < MIN_WIDTH || nbytes < least)
-        PAR_FAIL(PAR_ERR_ARG,
-                 "Gantt of %d columns in %zu bytes; legal: at least %d columns, %zu bytes for %d stages",
-                 width, nbytes, MIN_WIDTH, least, p);
+        PAR_FAIL(
+            PAR_ERR_ARG,
+            "Gantt of %d columns in %zu bytes; legal: at least %d columns, %zu bytes for %d stages",
+            width, nbytes, MIN_WIDTH, least, p);
     if ((size_t)width > (nbytes - 1) / (size_t)p - 1) width = (int)((nbytes - 1) / (size_t)p - 1);
     par__interval *times = malloc(n * sizeof *times);
     if (!times) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to simulate %zu actions", n);

@@ -1,9 +1,10 @@
 /*
- * The order of forwards and backwards of a stage. GPipe (Huang et al. 2019), 1F1B (Narayanan et al. 2019, Fan
- * et al. 2021), interleaved 1F1B (Narayanan et al. 2021, "Efficient large-scale language model training on
- * GPU clusters"). All are one family: w forwards to warm up, then forward and backward in turn, then the
- * remaining backwards. In all of them a chunk's micro-batches run in rising order, forward and backward, so
- * that gradients are summed in one order whatever the schedule.
+ * The order of forwards and backwards of a stage. GPipe (Huang et al. 2019), 1F1B (Narayanan et al.
+ * 2019, Fan et al. 2021), interleaved 1F1B (Narayanan et al. 2021, "Efficient large-scale language
+ * model training on GPU clusters"). All are one family: w forwards to warm up, then forward and
+ * backward in turn, then the remaining backwards. In all of them a chunk's micro-batches run in
+ * rising order, forward and backward, so that gradients are summed in one order whatever the
+ * schedule.
  */
 #include "schedule.h"
 
@@ -16,11 +17,13 @@ int par__schedule_n_computes(const par_schedule_params *s) {
 }
 
 /*
- * The k-th forward of a stage: groups of p micro-batches go through chunk 0, then chunk 1, ... The last group
- * is smaller when p does not divide m. Backwards take the chunks from the last to the first.
+ * The k-th forward of a stage: groups of p micro-batches go through chunk 0, then chunk 1, ... The
+ * last group is smaller when p does not divide m. Backwards take the chunks from the last to the
+ * first.
  */
 static par__compute nth(const par_schedule_params *s, int k, bool backward) {
-    int group = k / (s->p * s->v), width = min(s->p, s->m - group * s->p), rest = k - group * s->p * s->v;
+    int group = k / (s->p * s->v), width = min(s->p, s->m - group * s->p),
+        rest = k - group * s->p * s->v;
     int chunk = rest / width;
     return (par__compute){.backward = backward,
                           .chunk = (int16_t)(backward ? s->v - 1 - chunk : chunk),

@@ -1,7 +1,7 @@
 /*
- * The rules of the checker, an action at a time: what must have happened before it, what it does to slots and
- * messages, and when it waits. A rule that can never be met later is a complaint; one that another stage can
- * still meet makes the stage wait.
+ * The rules of the checker, an action at a time: what must have happened before it, what it does to
+ * slots and messages, and when it waits. A rule that can never be met later is a complaint; one
+ * that another stage can still meet makes the stage wait.
  */
 #include "schedule_check.h"
 
@@ -9,16 +9,18 @@
 #include <stdio.h>
 
 void par__action_describe(const par_action *a, char *text, size_t nbytes) {
-    static const char *const names[] = {"FORWARD", "BACKWARD", "WEIGHT", "SEND", "RECV", "REDUCE", "GATHER"};
+    static const char *const names[] = {"FORWARD", "BACKWARD", "WEIGHT", "SEND",
+                                        "RECV",    "REDUCE",   "GATHER"};
     const char *name = a->act < sizeof names / sizeof *names ? names[a->act] : "unknown action";
     const char *what = a->grad ? "gradient" : "activations";
     if (a->act == PAR_REDUCE || a->act == PAR_GATHER)
         snprintf(text, nbytes, "%s of bucket %d", name, a->bucket);
     else if (a->act == PAR_SEND || a->act == PAR_RECV)
-        snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, %s, slot %d, %s stage %d", name, a->chunk,
-                 a->micro, what, a->slot, a->act == PAR_SEND ? "to" : "from", a->peer);
+        snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, %s, slot %d, %s stage %d", name,
+                 a->chunk, a->micro, what, a->slot, a->act == PAR_SEND ? "to" : "from", a->peer);
     else
-        snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, slot %d", name, a->chunk, a->micro, a->slot);
+        snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, slot %d", name, a->chunk, a->micro,
+                 a->slot);
 }
 
 par_status par__checker_complain(const par__checker *c, int stage, const char *format, ...) {
@@ -33,7 +35,8 @@ par_status par__checker_complain(const par__checker *c, int stage, const char *f
                     par_schedule_kind_name(s->list->kind), stage, s->at, action, cause);
 }
 
-/* What the action is about. Activations flow to higher parts, gradients to lower ones; -1: no such part. */
+/* What the action is about. Activations flow to higher parts, gradients to lower ones; -1: no such
+ * part. */
 static int part_of(const par__checker *c, int stage, int chunk) {
     return chunk * c->p + stage;
 }
@@ -71,11 +74,13 @@ static void vacate(par__checker *c, int stage, const par_action *a, bool grad) {
 }
 
 static par_status require_peer(const par__checker *c, int stage, const par_action *a, int part) {
-    if (c->p == 1) return par__checker_complain(c, stage, "one stage alone sends and receives nothing");
-    if (part < 0) return par__checker_complain(c, stage, "an end of the model has no peer on that side");
+    if (c->p == 1)
+        return par__checker_complain(c, stage, "one stage alone sends and receives nothing");
+    if (part < 0)
+        return par__checker_complain(c, stage, "an end of the model has no peer on that side");
     if (part % c->p == a->peer) return PAR_OK;
-    return par__checker_complain(c, stage, "wrong peer: the neighbouring part %d is on stage %d", part,
-                                 part % c->p);
+    return par__checker_complain(c, stage, "wrong peer: the neighbouring part %d is on stage %d",
+                                 part, part % c->p);
 }
 
 static par_status do_recv(par__checker *c, int stage, const par_action *a) {
@@ -96,9 +101,11 @@ static par_status require_ready(const par__checker *c, int stage, const par_acti
     const par__half *half = half_of(c, stage, a->chunk, a->micro, a->grad);
     int slot = half_of(c, stage, a->chunk, a->micro, false)->slot;
     if (!(half->flags & PAR__RAN))
-        return par__checker_complain(c, stage, "sent before its %s ran", a->grad ? "BACKWARD" : "FORWARD");
+        return par__checker_complain(c, stage, "sent before its %s ran",
+                                     a->grad ? "BACKWARD" : "FORWARD");
     if (half->flags & PAR__SENT) return par__checker_complain(c, stage, "sent twice");
-    if (a->slot != slot) return par__checker_complain(c, stage, "wrong slot: it lies in slot %d", slot);
+    if (a->slot != slot)
+        return par__checker_complain(c, stage, "wrong slot: it lies in slot %d", slot);
     return PAR_OK;
 }
 
@@ -116,7 +123,8 @@ static par_status do_send(par__checker *c, int stage, const par_action *a, bool 
         char text[160];
         par__action_describe(r, text, sizeof text);
         return par__checker_complain(
-            c, stage, "message %d from stage %d to stage %d meets another one's RECV: action %d (%s)", k,
+            c, stage,
+            "message %d from stage %d to stage %d meets another one's RECV: action %d (%s)", k,
             stage, a->peer, peer->recvs[which][k], text);
     }
     peer->n_matched[which]++;
@@ -127,9 +135,10 @@ static par_status do_send(par__checker *c, int stage, const par_action *a, bool 
     return PAR_OK;
 }
 
-/* Its input is there, or *done is false. On a single stage it is what the neighbouring chunk left in its
- * slot. */
-static par_status take_input(const par__checker *c, int stage, const par_action *a, bool grad, bool *done) {
+/* Its input is there, or *done is false. On a single stage it is what the neighbouring chunk left
+ * in its slot. */
+static par_status take_input(const par__checker *c, int stage, const par_action *a, bool grad,
+                             bool *done) {
     const par__half *half = half_of(c, stage, a->chunk, a->micro, grad);
     int from = part_before(c, part_of(c, stage, a->chunk), grad);
     if (from < 0) return PAR_OK;
@@ -143,8 +152,8 @@ static par_status take_input(const par__checker *c, int stage, const par_action 
     return PAR_OK;
 }
 
-/* Without backward, a slot is in use until its output is sent, or read by the next chunk of a single stage.
- */
+/* Without backward, a slot is in use until its output is sent, or read by the next chunk of a
+ * single stage. */
 static void free_after_forward(par__checker *c, int stage, const par_action *a) {
     par_action before = *a;
     before.chunk--;
@@ -162,7 +171,8 @@ static par_status do_forward(par__checker *c, int stage, const par_action *a, bo
         return par__checker_complain(c, stage, "a bucket that it reads is not gathered yet");
     PAR_TRY(take_input(c, stage, a, false, done));
     if (half->flags & PAR__POSTED && half->slot != a->slot)
-        return par__checker_complain(c, stage, "wrong slot: its input was received into slot %d", half->slot);
+        return par__checker_complain(c, stage, "wrong slot: its input was received into slot %d",
+                                     half->slot);
     if (!*done) return PAR_OK;
     if (!(half->flags & PAR__POSTED)) PAR_TRY(occupy(c, stage, a, false));
     half->flags |= PAR__RAN;
@@ -171,12 +181,15 @@ static par_status do_forward(par__checker *c, int stage, const par_action *a, bo
     return PAR_OK;
 }
 
-/* Gradients that are made for another stage lie in two buffers, used in turn, until they are sent. */
-static par_status keep_outgoing(par__checker *c, int stage, const par_action *a, const par__half *gradient) {
+/* Gradients that are made for another stage lie in two buffers, used in turn, until they are
+ * sent. */
+static par_status keep_outgoing(par__checker *c, int stage, const par_action *a,
+                                const par__half *gradient) {
     par__checked_stage *s = &c->stages[stage];
     if (c->p == 1 || part_after(c, part_of(c, stage, a->chunk), true) < 0) return PAR_OK;
     if (s->outgoing[0] && !(s->outgoing[0]->flags & PAR__SENT))
-        return par__checker_complain(c, stage, "the gradient of the last BACKWARD but one is not sent yet");
+        return par__checker_complain(c, stage,
+                                     "the gradient of the last BACKWARD but one is not sent yet");
     s->outgoing[0] = s->outgoing[1];
     s->outgoing[1] = gradient;
     return PAR_OK;
@@ -187,13 +200,15 @@ static par_status do_backward(par__checker *c, int stage, const par_action *a, b
     par__half *gradient = half_of(c, stage, a->chunk, a->micro, true);
     bool sends = c->p > 1 && part_after(c, part_of(c, stage, a->chunk), false) >= 0;
     if (!c->training) return par__checker_complain(c, stage, "a forward-only list has no backward");
-    if (!(forward->flags & PAR__RAN)) return par__checker_complain(c, stage, "runs before its FORWARD");
+    if (!(forward->flags & PAR__RAN))
+        return par__checker_complain(c, stage, "runs before its FORWARD");
     if (gradient->flags & PAR__RAN) return par__checker_complain(c, stage, "ran twice");
     if (forward->slot != a->slot)
-        return par__checker_complain(c, stage, "wrong slot: its FORWARD was in slot %d", forward->slot);
+        return par__checker_complain(c, stage, "wrong slot: its FORWARD was in slot %d",
+                                     forward->slot);
     if (sends && !(forward->flags & PAR__SENT))
-        return par__checker_complain(c, stage, "frees slot %d before the activations in it are sent",
-                                     a->slot);
+        return par__checker_complain(
+            c, stage, "frees slot %d before the activations in it are sent", a->slot);
     PAR_TRY(take_input(c, stage, a, true, done));
     if (!*done) return PAR_OK;
     PAR_TRY(keep_outgoing(c, stage, a, gradient));
@@ -215,11 +230,14 @@ static par_status require_gather(const par__checker *c, int stage, const par_act
     const par__checked_stage *s = &c->stages[stage];
     if (chunk < c->v) {
         if (s->n_ran[0][chunk] == 0) return PAR_OK;
-        return par__checker_complain(c, stage, "comes after a FORWARD of chunk %d, which reads it", chunk);
+        return par__checker_complain(c, stage, "comes after a FORWARD of chunk %d, which reads it",
+                                     chunk);
     }
     /* Several stages read these: all gather them first of all, in rising order. */
-    if (s->at == s->n_buckets[0][chunk] && a->bucket == s->list->first_bucket[c->v] + s->at) return PAR_OK;
-    return par__checker_complain(c, stage, "last buckets are gathered first of all, in rising order");
+    if (s->at == s->n_buckets[0][chunk] && a->bucket == s->list->first_bucket[c->v] + s->at)
+        return PAR_OK;
+    return par__checker_complain(c, stage,
+                                 "last buckets are gathered first of all, in rising order");
 }
 
 static par_status require_reduce(const par__checker *c, int stage, const par_action *a, int chunk) {
@@ -231,8 +249,8 @@ static par_status require_reduce(const par__checker *c, int stage, const par_act
             return par__checker_complain(c, stage, "too early: %d of %d BACKWARDs of chunk %d ran",
                                          s->n_ran[1][k], c->m, k);
     if (chunk < c->v || a->bucket == first + done) return PAR_OK;
-    return par__checker_complain(c, stage, "last buckets are reduced in rising order; next is bucket %d",
-                                 first + done);
+    return par__checker_complain(
+        c, stage, "last buckets are reduced in rising order; next is bucket %d", first + done);
 }
 
 static par_status do_bucket(par__checker *c, int stage, const par_action *a) {
@@ -250,7 +268,8 @@ static par_status do_bucket(par__checker *c, int stage, const par_action *a) {
     return PAR_OK;
 }
 
-static bool is_last_reduce(const par__checker *c, const par__checked_stage *s, const par_action *a) {
+static bool is_last_reduce(const par__checker *c, const par__checked_stage *s,
+                           const par_action *a) {
     return a->act == PAR_REDUCE && a->bucket >= s->list->first_bucket[c->v];
 }
 

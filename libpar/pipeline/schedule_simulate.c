@@ -1,9 +1,9 @@
 /*
- * The simulation: when every action of a checked schedule runs if computations take given times. SEND and
- * RECV take no time of their stage; a message leaves when its SEND ran and its RECV is posted, and arrives
- * `transfer` later. As in the executor, a FORWARD waits until its slot's earlier SEND is through, a BACKWARD
- * until the gradient of the last but one is. A stage is simulated until it needs a time that another stage
- * has not found yet.
+ * The simulation: when every action of a checked schedule runs if computations take given times.
+ * SEND and RECV take no time of their stage; a message leaves when its SEND ran and its RECV is
+ * posted, and arrives `transfer` later. As in the executor, a FORWARD waits until its slot's
+ * earlier SEND is through, a BACKWARD until the gradient of the last but one is. A stage is
+ * simulated until it needs a time that another stage has not found yet.
  */
 #include "schedule.h"
 
@@ -53,7 +53,8 @@ static bool do_compute(simulation *sim, sim_stage *s, const par_action *a) {
     bool backward = a->act == PAR_BACKWARD;
     double begin = s->clock;
     if (!wait_for(sim, s->reads[backward][a->chunk * sim->m + a->micro], &begin)) return false;
-    if (!wait_for(sim, backward ? s->outgoing[0] : s->slot_send[a->chunk * sim->m + a->slot], &begin))
+    if (!wait_for(sim, backward ? s->outgoing[0] : s->slot_send[a->chunk * sim->m + a->slot],
+                  &begin))
         return false;
     s->clock = begin + sim->duration[backward];
     s->times[s->at] = (par__interval){begin, s->clock};
@@ -149,8 +150,8 @@ static par_status check_cost(const par_schedule_cost *cost) {
     static const char *const names[] = {"forward", "backward", "transfer"};
     for (int i = 0; i < 3; i++)
         if (!isfinite(costs[i]) || costs[i] < 0 || (i == 0 && costs[i] == 0))
-            PAR_FAIL(PAR_ERR_ARG, "schedule: cost of %s %g; legal: finite, %s 0", names[i], costs[i],
-                     i == 0 ? "above" : "at least");
+            PAR_FAIL(PAR_ERR_ARG, "schedule: cost of %s %g; legal: finite, %s 0", names[i],
+                     costs[i], i == 0 ? "above" : "at least");
     return PAR_OK;
 }
 
@@ -158,10 +159,11 @@ par_status par__schedule_times(par_schedule *const *schedules, int p, const par_
                                par__interval *times) {
     PAR_REQUIRE(cost && times);
     PAR_TRY(check_cost(cost));
-    simulation sim = {.p = p,
-                      .m = schedules[0]->m,
-                      .duration = {cost->forward / schedules[0]->v, cost->backward / schedules[0]->v},
-                      .transfer = cost->transfer};
+    simulation sim = {
+        .p = p,
+        .m = schedules[0]->m,
+        .duration = {cost->forward / schedules[0]->v, cost->backward / schedules[0]->v},
+        .transfer = cost->transfer};
     bool made = init(&sim, schedules, times);
     if (made) run(&sim);
     simulation_free(&sim);
@@ -175,8 +177,8 @@ size_t par__schedule_n_actions(par_schedule *const *schedules, int p) {
     return n;
 }
 
-par_status par_schedule_simulate(par_schedule *const *schedules, int p, const par_schedule_cost *cost,
-                                 double *total, double *bubble) {
+par_status par_schedule_simulate(par_schedule *const *schedules, int p,
+                                 const par_schedule_cost *cost, double *total, double *bubble) {
     par_status st = PAR_OK;
     PAR_REQUIRE(total && bubble && cost);
     PAR_TRY(par_schedule_check(schedules, p));

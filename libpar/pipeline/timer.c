@@ -84,9 +84,11 @@ int64_t par__timer_round(par__timer *t) {
 }
 
 par_status par__timer_begin(par__timer *t, int phase, par_stream *stream) {
-    if (t->n_rounds == 0) PAR_FAIL(PAR_ERR_INTERNAL, "phase %d is timed before the first round", phase);
+    if (t->n_rounds == 0)
+        PAR_FAIL(PAR_ERR_INTERNAL, "phase %d is timed before the first round", phase);
     set *s = current(t);
-    if (s->open[phase] != NONE) PAR_FAIL(PAR_ERR_INTERNAL, "a span of phase %d has not ended", phase);
+    if (s->open[phase] != NONE)
+        PAR_FAIL(PAR_ERR_INTERNAL, "a span of phase %d has not ended", phase);
     if (s->n == t->max) PAR_FAIL(PAR_ERR_INTERNAL, "more than the %d timed spans planned", t->max);
     span *x = &s->spans[s->n];
     x->phase = phase;
@@ -99,7 +101,8 @@ par_status par__timer_begin(par__timer *t, int phase, par_stream *stream) {
 
 par_status par__timer_end(par__timer *t, int phase, par_stream *stream) {
     set *s = t->n_rounds > 0 ? current(t) : NULL;
-    if (!s || s->open[phase] == NONE) PAR_FAIL(PAR_ERR_INTERNAL, "no span of phase %d has begun", phase);
+    if (!s || s->open[phase] == NONE)
+        PAR_FAIL(PAR_ERR_INTERNAL, "no span of phase %d has begun", phase);
     span *x = &s->spans[s->open[phase]];
     s->open[phase] = NONE;
     x->ended = true;
@@ -111,8 +114,8 @@ par_status par__timer_end(par__timer *t, int phase, par_stream *stream) {
 par_status par__timer_read(const par__timer *t, int64_t round, double seconds[PAR__TIMER_PHASES]) {
     memset(seconds, 0, PAR__TIMER_PHASES * sizeof *seconds);
     if (round < 0 || round >= t->n_rounds || round < t->n_rounds - ROUNDS)
-        PAR_FAIL(PAR_ERR_INTERNAL, "round %lld of %lld: the times of the last %d are kept", (long long)round,
-                 (long long)t->n_rounds, ROUNDS);
+        PAR_FAIL(PAR_ERR_INTERNAL, "round %lld of %lld: the times of the last %d are kept",
+                 (long long)round, (long long)t->n_rounds, ROUNDS);
     const set *s = &t->sets[round % ROUNDS];
     for (int i = 0; i < s->n; i++) {
         const span *x = &s->spans[i];

@@ -1,11 +1,12 @@
 /*
- * How long the phases of a stream's work took. On a device a timed event is recorded before and behind every
- * span of a phase; nothing waits, nothing is allocated, and the events are read when they have happened: what
- * is told is the time from where the stream came to the span until it was through with it, gaps included. On
- * the host, whose calls run before they return, the clock is read at both ends.
+ * How long the phases of a stream's work took. On a device a timed event is recorded before and
+ * behind every span of a phase; nothing waits, nothing is allocated, and the events are read when
+ * they have happened: what is told is the time from where the stream came to the span until it was
+ * through with it, gaps included. On the host, whose calls run before they return, the clock is
+ * read at both ends.
  *
- * Rounds (a walk, a step) are numbered from 0, and the last two are kept: one can be read while the next one
- * is enqueued.
+ * Rounds (a walk, a step) are numbered from 0, and the last two are kept: one can be read while the
+ * next one is enqueued.
  */
 #ifndef PAR__TIMER_H
 #define PAR__TIMER_H
@@ -24,16 +25,18 @@ void par__timer_destroy(par__timer **timer);
 /* Begin a round and return its number. The one before the last is forgotten. */
 int64_t par__timer_round(par__timer *timer);
 
-/* A span of a phase, 0 to PAR__TIMER_PHASES - 1: both on one stream. Spans of different phases may overlap,
- * those of one phase follow each other. */
+/* A span of a phase, 0 to PAR__TIMER_PHASES - 1: both on one stream. Spans of different phases may
+ * overlap, those of one phase follow each other. */
 par_status par__timer_begin(par__timer *timer, int phase, par_stream *stream);
 par_status par__timer_end(par__timer *timer, int phase, par_stream *stream);
 
 /*
- * Seconds of every phase, the sum of its spans, of one of the last two rounds, whose spans must have ended
- * and on a device have happened: after a wait for the stream or for an event behind them. It waits for
- * nothing. Errors: PAR_ERR_INTERNAL for another round or a span that has not ended; the backend's.
+ * Seconds of every phase, the sum of its spans, of one of the last two rounds, whose spans must
+ * have ended and on a device have happened: after a wait for the stream or for an event behind
+ * them. It waits for nothing. Errors: PAR_ERR_INTERNAL for another round or a span that has not
+ * ended; the backend's.
  */
-par_status par__timer_read(const par__timer *timer, int64_t round, double seconds[PAR__TIMER_PHASES]);
+par_status par__timer_read(const par__timer *timer, int64_t round,
+                           double seconds[PAR__TIMER_PHASES]);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * Micro-batches on their way to the device: host buffers in a ring, each with an event behind the copy that
- * reads it. With buffers for the micro-batches of all steps that may be begun the host never waits for one,
- * as it has read the vote of the step before; above MAX_BATCHES a buffer is filled again once its copy is
- * done, which keeps the host at most that many micro-batches ahead.
+ * Micro-batches on their way to the device: host buffers in a ring, each with an event behind the
+ * copy that reads it. With buffers for the micro-batches of all steps that may be begun the host
+ * never waits for one, as it has read the vote of the step before; above MAX_BATCHES a buffer is
+ * filled again once its copy is done, which keeps the host at most that many micro-batches ahead.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,8 @@ par_status par__batch_take(par_trainer *t) {
     for (int i = 0; i < n; i++) {
         par__batch *b = &t->batches[i];
         PAR_TRY(par_memory_take(t->memory, PAR_MEM_DATA, "batches", x_nbytes(t), &b->x));
-        PAR_TRY(par_memory_take(t->memory, PAR_MEM_DATA, "batches", targets_nbytes(t), &b->targets));
+        PAR_TRY(
+            par_memory_take(t->memory, PAR_MEM_DATA, "batches", targets_nbytes(t), &b->targets));
         if (!par_memory_measuring(t->memory)) PAR_TRY(t->backend->event_create(&b->copied));
     }
     return PAR_OK;
@@ -58,7 +59,8 @@ static par_status fill(par_trainer *t, int micro, par__batch *b) {
         return PAR_OK;
     }
     int64_t first = t->first_sample + micro * t->params.micro_batch;
-    par_status st = t->source->read(t->source->user, first, t->params.micro_batch, b->x, b->targets);
+    par_status st =
+        t->source->read(t->source->user, first, t->params.micro_batch, b->x, b->targets);
     if (st == PAR_OK) return PAR_OK;
     /* peers wait for a micro-batch of the right size: give them zeros, report in the vote */
     memset(b->x, 0, x_nbytes(t));

@@ -1,9 +1,9 @@
 /*
- * Gradient buckets: all-reduce over the groups whose copies hold partial gradients, then reduce-scatter over
- * dp, started as soon as the bucket's last module has finished its last backward, while earlier modules still
- * compute. Without ZeRO the reduced shards are gathered again, which makes it an all-reduce; with ZeRO-1 the
- * updated parameters are gathered instead, and the wait for them stands before the first forward that reads
- * them.
+ * Gradient buckets: all-reduce over the groups whose copies hold partial gradients, then
+ * reduce-scatter over dp, started as soon as the bucket's last module has finished its last
+ * backward, while earlier modules still compute. Without ZeRO the reduced shards are gathered
+ * again, which makes it an all-reduce; with ZeRO-1 the updated parameters are gathered instead, and
+ * the wait for them stands before the first forward that reads them.
  */
 #include "trainer.h"
 
@@ -43,8 +43,8 @@ static par_status start_reduce(par_trainer *t, int bucket) {
         PAR_TRY(par_comm_all_reduce(s->sum, grad, grad, s->n, PAR_F32, sum_tag, t->stream, NULL));
     }
     if (par_comm_size(dp(t)) == 1) return PAR_OK;
-    return par_comm_reduce_scatter(dp(t), t->gradients + b->begin, t->gradients + b->shard, b->n_shard,
-                                   PAR_F32, reduce_tag, t->stream, &work->reduce);
+    return par_comm_reduce_scatter(dp(t), t->gradients + b->begin, t->gradients + b->shard,
+                                   b->n_shard, PAR_F32, reduce_tag, t->stream, &work->reduce);
 }
 
 par_status par__bucket_module_done(void *user, int chunk, int module) {
@@ -65,8 +65,9 @@ par_status par__bucket_finish_reduce(par_trainer *t) {
         PAR_TRY(par_work_wait(work->reduce, t->stream));
         work->reduce = (par_work){0};
         if (t->params.zero > 0 || par_comm_size(dp(t)) == 1) continue;
-        PAR_TRY(par_comm_all_gather(dp(t), t->gradients + bucket->shard, t->gradients + bucket->begin,
-                                    bucket->n_shard, PAR_F32, reduce_tag, t->stream, &work->reduce));
+        PAR_TRY(par_comm_all_gather(dp(t), t->gradients + bucket->shard,
+                                    t->gradients + bucket->begin, bucket->n_shard, PAR_F32,
+                                    reduce_tag, t->stream, &work->reduce));
     }
     for (int b = 0; b < t->registry->n_buckets; b++) {
         PAR_TRY(par_work_wait(t->works[b].reduce, t->stream));
@@ -83,8 +84,8 @@ par_status par__bucket_begin_gather(par_trainer *t) {
         size_t size = par_dtype_nbytes(t->params.dtype);
         char *weights = t->weights;
         PAR_TRY(par_comm_all_gather(dp(t), weights + (size_t)bucket->shard * size,
-                                    weights + (size_t)bucket->begin * size, bucket->n_shard, t->params.dtype,
-                                    gather_tag, t->stream, &t->works[b].gather));
+                                    weights + (size_t)bucket->begin * size, bucket->n_shard,
+                                    t->params.dtype, gather_tag, t->stream, &t->works[b].gather));
     }
     return PAR_OK;
 }

@@ -1,6 +1,6 @@
 /*
- * Building a trainer: mesh, modules, flat space, schedules, executor, buffers. The same code runs on a
- * measuring memory, for any rank of any world, and on real memory.
+ * Building a trainer: mesh, modules, flat space, schedules, executor, buffers. The same code runs
+ * on a measuring memory, for any rank of any world, and on real memory.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +16,8 @@ static par_status copy_staged(void *trainer, void *dst, const void *src, size_t 
 }
 
 /* A module told what it needs to know, and asked for its output and memory. */
-static par_status build_module(par_trainer *t, par_registry *registry, par_memory *memory, par_module *module,
-                               int16_t chunk, par_tensor x, par_build *build) {
+static par_status build_module(par_trainer *t, par_registry *registry, par_memory *memory,
+                               par_module *module, int16_t chunk, par_tensor x, par_build *build) {
     *build = (par_build){.mesh = t->mesh,
                          .backend = t->backend,
                          .memory = memory,
@@ -41,7 +41,8 @@ static par_tensor batched(const par_tensor *sample, int64_t n) {
     return t;
 }
 
-/* Shapes of what passes between modules, from a throw-away build of the whole model: x[n_modules + 1]. */
+/* Shapes of what passes between modules, from a throw-away build of the whole model: x[n_modules +
+ * 1]. */
 static par_status probe_shapes(par_trainer *t, par_tensor *x) {
     par_status st = PAR_OK;
     par_registry *registry = NULL;
@@ -67,7 +68,8 @@ out_registry:
     return st;
 }
 
-static par_status build_chunk(par_trainer *t, int c, int first, int n, const par_tensor *x, size_t *scratch) {
+static par_status build_chunk(par_trainer *t, int c, int first, int n, const par_tensor *x,
+                              size_t *scratch) {
     par__chunk *chunk = &t->chunks[c];
     const par_model *model = t->params.model;
     chunk->first_index = first;
@@ -83,7 +85,8 @@ static par_status build_chunk(par_trainer *t, int c, int first, int n, const par
         chunk->n_modules = i + 1;
         chunk->modules[i]->layer = (int16_t)(first + i);
         t->registry->now_module = (int16_t)i;
-        PAR_TRY(build_module(t, t->registry, t->memory, chunk->modules[i], (int16_t)c, x[first + i], &build));
+        PAR_TRY(build_module(t, t->registry, t->memory, chunk->modules[i], (int16_t)c, x[first + i],
+                             &build));
         chunk->stash_nbytes[i] = build.stash_nbytes;
         if (build.scratch_nbytes > *scratch) *scratch = build.scratch_nbytes;
     }
@@ -93,7 +96,8 @@ static par_status build_chunk(par_trainer *t, int c, int first, int n, const par
 /* First module of every part of the model. */
 static par_status cut(const par_trainer *t, int parts, int *first) {
     const par_model *model = t->params.model;
-    if (!t->params.modules_per_part) return par_partition(model->work, model->n_modules, parts, first);
+    if (!t->params.modules_per_part)
+        return par_partition(model->work, model->n_modules, parts, first);
     first[0] = 0;
     for (int i = 0; i < parts; i++) first[i + 1] = first[i] + t->params.modules_per_part[i];
     return PAR_OK;
@@ -114,7 +118,8 @@ static par_status build_chunks(par_trainer *t, size_t *scratch) {
     for (int c = 0; c < t->params.chunks; c++) {
         int part = c * pp + stage;
         t->n_chunks = c + 1;
-        PAR_TRY_GOTO(build_chunk(t, c, first[part], first[part + 1] - first[part], x, scratch), out);
+        PAR_TRY_GOTO(build_chunk(t, c, first[part], first[part + 1] - first[part], x, scratch),
+                     out);
     }
 out:
     free(x);
@@ -141,7 +146,8 @@ static par_status take_state(par_trainer *t) {
     PAR_TRY(par_memory_take(t->memory, PAR_MEM_GRADIENTS, "gradients", n * sizeof(float), &grad));
     size_t state_nbytes = (size_t)t->n_state * sizeof(float);
     if (t->params.dtype != PAR_F32)
-        PAR_TRY(par_memory_take(t->memory, PAR_MEM_OPTIMIZER, "master weights", state_nbytes, &master));
+        PAR_TRY(
+            par_memory_take(t->memory, PAR_MEM_OPTIMIZER, "master weights", state_nbytes, &master));
     PAR_TRY(par_memory_take(t->memory, PAR_MEM_OPTIMIZER, "first moments", state_nbytes, &m));
     if (t->params.optimizer == PAR_ADAMW)
         PAR_TRY(par_memory_take(t->memory, PAR_MEM_OPTIMIZER, "second moments", state_nbytes, &v));
@@ -171,7 +177,8 @@ static par_status build_schedules(par_trainer *t) {
                              .n_last_buckets = n_last};
     t->schedules = calloc((size_t)pp, sizeof(par_schedule *));
     if (!t->schedules) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d schedules", pp);
-    for (p.stage = 0; p.stage < pp; p.stage++) PAR_TRY(par_schedule_create(&p, &t->schedules[p.stage]));
+    for (p.stage = 0; p.stage < pp; p.stage++)
+        PAR_TRY(par_schedule_create(&p, &t->schedules[p.stage]));
     PAR_TRY(par_schedule_check(t->schedules, pp));
     p.kind = PAR_SCHEDULE_FORWARD_ONLY;
     p.stage = stage;
@@ -228,19 +235,20 @@ static par_status build(par_trainer *t) {
     PAR_TRY(par_mesh_create(t->transport, layout, t->backend, t->memory, &t->mesh));
     t->sequence_parallel = layout->size[PAR_TP] > 1 && !t->params.no_sequence_parallel;
     t->n_micro = (int)(t->params.global_batch / (t->params.micro_batch * layout->size[PAR_DP]));
-    PAR_TRY(par__registry_create(t->params.chunks, layout->size[PAR_DP], t->mesh->coordinate[PAR_DP],
-                                 &t->registry));
+    PAR_TRY(par__registry_create(t->params.chunks, layout->size[PAR_DP],
+                                 t->mesh->coordinate[PAR_DP], &t->registry));
     PAR_TRY(build_chunks(t, &scratch));
     PAR_TRY(par__registry_finish(t->registry, t->params.bucket_n));
     PAR_TRY(take_state(t));
     PAR_TRY(build_schedules(t));
     PAR_TRY(build_executor(t, scratch));
-    if (!par_memory_measuring(t->memory)) PAR_TRY(par__timer_create(t->backend, PAR__STEP_SPANS, &t->timer));
+    if (!par_memory_measuring(t->memory))
+        PAR_TRY(par__timer_create(t->backend, PAR__STEP_SPANS, &t->timer));
     return take_small(t);
 }
 
-par_status par__trainer_build(par_transport *transport, const par_trainer_params *params, par_memory *memory,
-                              par_trainer **out) {
+par_status par__trainer_build(par_transport *transport, const par_trainer_params *params,
+                              par_memory *memory, par_trainer **out) {
     par_trainer *t = calloc(1, sizeof *t);
     if (!t) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a trainer");
     t->params = *params;

@@ -1,9 +1,9 @@
 /*
- * The trainer's state as runs of a checkpoint. Each dp rank stores its part of every bucket, with and without
- * ZeRO, so that of weights and moments every dp rank's copy is stored once; copies along tp and tied weights
- * on two stages are stored by each rank that holds them. After loading, the parts are gathered over dp as in
- * a step. The loss scaler's state is one more run, the same on every rank, and so is the text of what the
- * backend timed and chose, which is each rank's own.
+ * The trainer's state as runs of a checkpoint. Each dp rank stores its part of every bucket, with
+ * and without ZeRO, so that of weights and moments every dp rank's copy is stored once; copies
+ * along tp and tied weights on two stages are stored by each rank that holds them. After loading,
+ * the parts are gathered over dp as in a step. The loss scaler's state is one more run, the same on
+ * every rank, and so is the text of what the backend timed and chose, which is each rank's own.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +16,8 @@ typedef struct {
     void *user;
 } visitor;
 
-static par_status offer(const par_param *p, int64_t first, int64_t n, const char *kind, par_dtype dtype,
-                        void *data, const par_trainer *t, const visitor *v) {
+static par_status offer(const par_param *p, int64_t first, int64_t n, const char *kind,
+                        par_dtype dtype, void *data, const par_trainer *t, const visitor *v) {
     par_checkpoint_run run = {.kind = kind,
                               .name = p->name,
                               .dtype = dtype,
@@ -41,7 +41,8 @@ static par_status each_run(const par_trainer *t, const par_param *p, const visit
     par__owned(t, p->bucket, &owned, &n_owned, &state);
     int64_t at = state + (p->flat - owned) + first;
     size_t size = par_dtype_nbytes(t->params.dtype);
-    PAR_TRY(offer(p, first, n, "weight", t->params.dtype, (char *)p->weight + (size_t)first * size, t, v));
+    PAR_TRY(offer(p, first, n, "weight", t->params.dtype, (char *)p->weight + (size_t)first * size,
+                  t, v));
     if (t->master) PAR_TRY(offer(p, first, n, "master", PAR_F32, t->master + at, t, v));
     PAR_TRY(offer(p, first, n, "m", PAR_F32, t->m + at, t, v));
     if (t->v) PAR_TRY(offer(p, first, n, "v", PAR_F32, t->v + at, t, v));
@@ -53,7 +54,8 @@ par_status par_trainer_state_runs(const par_trainer *t,
                                   void *user) {
     PAR_REQUIRE(t && visit);
     const visitor v = {visit, user};
-    for (int i = 0; i < t->registry->n_params; i++) PAR_TRY(each_run(t, t->registry->params[i], &v));
+    for (int i = 0; i < t->registry->n_params; i++)
+        PAR_TRY(each_run(t, t->registry->params[i], &v));
     const par_checkpoint_run scaler = {.kind = "scaler",
                                        .name = "loss scale",
                                        .dtype = PAR_U8,
@@ -74,8 +76,8 @@ static void note_choices(par_trainer *t) {
     if (t->backend->choices) snprintf(t->choices, sizeof t->choices, "%s", t->backend->choices());
 }
 
-/* The run that saved chose so: the same bits need the same choices. Those of another device are no use here.
- */
+/* The run that saved chose so: the same bits need the same choices. Those of another device are no
+ * use here. */
 static par_status take_choices(par_trainer *t, par_problems *notes) {
     t->choices[sizeof t->choices - 1] = 0;
     if (!*t->choices || !t->backend->choose) return PAR_OK;
@@ -109,29 +111,33 @@ static void describe_layout(const par_trainer *t, char *text, size_t nbytes) {
     const par_trainer_params *p = &t->params;
     const int *size = p->layout.size;
     const par_axis *o = t->mesh->layout.order;
-    int n = snprintf(
-        text, nbytes,
-        "tp %d x cp %d x pp %d x dp %d, order %s-%s-%s-%s, %d chunks a stage, %s, %s, buckets of %lld",
-        size[PAR_TP], size[PAR_CP], size[PAR_PP], size[PAR_DP], par_axis_name(o[0]), par_axis_name(o[1]),
-        par_axis_name(o[2]), par_axis_name(o[3]), p->chunks, par_dtype_name(p->dtype),
-        p->optimizer == PAR_SGD ? "sgd" : "adamw", (long long)p->bucket_n);
+    int n = snprintf(text, nbytes,
+                     "tp %d x cp %d x pp %d x dp %d, order %s-%s-%s-%s, %d chunks a stage, %s, %s, "
+                     "buckets of %lld",
+                     size[PAR_TP], size[PAR_CP], size[PAR_PP], size[PAR_DP], par_axis_name(o[0]),
+                     par_axis_name(o[1]), par_axis_name(o[2]), par_axis_name(o[3]), p->chunks,
+                     par_dtype_name(p->dtype), p->optimizer == PAR_SGD ? "sgd" : "adamw",
+                     (long long)p->bucket_n);
     int parts = p->modules_per_part ? size[PAR_PP] * p->chunks : 0;
     for (int i = 0; i < parts && n > 0 && (size_t)n < nbytes; i++)
-        n += snprintf(text + n, nbytes - (size_t)n, "%s%d", i ? "," : ", modules ", p->modules_per_part[i]);
+        n += snprintf(text + n, nbytes - (size_t)n, "%s%d", i ? "," : ", modules ",
+                      p->modules_per_part[i]);
 }
 
-/* What may change on resuming, at the price of other bits than the uninterrupted run's; then the caller's. */
+/* What may change on resuming, at the price of other bits than the uninterrupted run's; then the
+ * caller's. */
 static void describe_options(const par_trainer *t, const char *more, char *text, size_t nbytes) {
     const par_trainer_params *p = &t->params;
-    snprintf(text, nbytes,
-             "batch %lld, micro-batch %lld, seed %llu, %s, recompute %d, zero %d, sequence parallel %s, "
-             "backend %s, "
-             "betas %g %g, eps %g, momentum %g, weight decay %g, clip %g%s%s",
-             (long long)p->global_batch, (long long)p->micro_batch, (unsigned long long)p->seed,
-             par_schedule_kind_name(p->schedule), (int)p->recompute, p->zero,
-             t->sequence_parallel ? "on" : "off", t->backend->name, (double)p->beta1, (double)p->beta2,
-             (double)p->eps, (double)p->momentum, (double)p->weight_decay, (double)p->clip,
-             more && *more ? "; " : "", more ? more : "");
+    snprintf(
+        text, nbytes,
+        "batch %lld, micro-batch %lld, seed %llu, %s, recompute %d, zero %d, sequence parallel %s, "
+        "backend %s, "
+        "betas %g %g, eps %g, momentum %g, weight decay %g, clip %g%s%s",
+        (long long)p->global_batch, (long long)p->micro_batch, (unsigned long long)p->seed,
+        par_schedule_kind_name(p->schedule), (int)p->recompute, p->zero,
+        t->sequence_parallel ? "on" : "off", t->backend->name, (double)p->beta1, (double)p->beta2,
+        (double)p->eps, (double)p->momentum, (double)p->weight_decay, (double)p->clip,
+        more && *more ? "; " : "", more ? more : "");
 }
 
 /* The caller's description of the model, the trainer's of all else. */
@@ -143,10 +149,12 @@ static par_checkpoint_about describe(const par_trainer *t, const par_checkpoint_
                                      description *d) {
     describe_layout(t, d->layout, sizeof d->layout);
     describe_options(t, given->options, d->options, sizeof d->options);
-    return (par_checkpoint_about){given->model ? given->model : t->params.model->name, d->layout, d->options};
+    return (par_checkpoint_about){given->model ? given->model : t->params.model->name, d->layout,
+                                  d->options};
 }
 
-par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params, par_checkpoint_result *out) {
+par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
+                            par_checkpoint_result *out) {
     description d;
     list l = {0};
     PAR_REQUIRE(t && params && out);
@@ -162,7 +170,8 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     return st;
 }
 
-/* The parts of all dp ranks: weights always, master and moments where every dp rank has them whole. */
+/* The parts of all dp ranks: weights always, master and moments where every dp rank has them
+ * whole. */
 static par_status gather(par_trainer *t) {
     static const par_tag tag = {"checkpoint", -1, -1, -1};
     par_comm *dp = t->mesh->axis[PAR_DP];
@@ -172,20 +181,21 @@ static par_status gather(par_trainer *t) {
         const par__bucket *k = &t->registry->buckets[b];
         char *weights = (char *)t->weights + (size_t)k->begin * size;
         int64_t part = k->shard - k->begin;
-        PAR_TRY(par_comm_all_gather(dp, weights + (size_t)part * size, weights, k->n_shard, t->params.dtype,
-                                    tag, t->stream, NULL));
+        PAR_TRY(par_comm_all_gather(dp, weights + (size_t)part * size, weights, k->n_shard,
+                                    t->params.dtype, tag, t->stream, NULL));
         float *const states[] = {t->master, t->m, t->v};
         for (int i = 0; i < 3 && t->params.zero == 0; i++) {
             if (!states[i]) continue;
             float *all = states[i] + t->state[b];
-            PAR_TRY(par_comm_all_gather(dp, all + part, all, k->n_shard, PAR_F32, tag, t->stream, NULL));
+            PAR_TRY(par_comm_all_gather(dp, all + part, all, k->n_shard, PAR_F32, tag, t->stream,
+                                        NULL));
         }
     }
     return PAR_OK;
 }
 
-par_status par_trainer_resume(par_trainer *t, const char *directory, const par_checkpoint_about *about,
-                              par_checkpoint_result *out) {
+par_status par_trainer_resume(par_trainer *t, const char *directory,
+                              const par_checkpoint_about *about, par_checkpoint_result *out) {
     description d;
     list l = {0};
     PAR_REQUIRE(t && directory && about && out);

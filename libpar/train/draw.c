@@ -1,7 +1,8 @@
 /*
- * Drawing a token: softmax with temperature, restricted to the k largest logits, by inversion of the
- * cumulative distribution. The k largest are found with a heap of k whose root is the worst of them (O(n log
- * k)); a token is kept if it is not worse than that root, so no list of them is needed afterwards.
+ * Drawing a token: softmax with temperature, restricted to the k largest logits, by inversion of
+ * the cumulative distribution. The k largest are found with a heap of k whose root is the worst of
+ * them (O(n log k)); a token is kept if it is not worse than that root, so no list of them is
+ * needed afterwards.
  */
 #include "draw.h"
 
@@ -59,7 +60,8 @@ static double weight(const float *x, int32_t i, int32_t worst, double max, doubl
     return exp(((double)x[i] - max) / temperature);
 }
 
-int32_t par__draw(const float *x, int32_t n, double temperature, int64_t top_k, double u, int32_t *heap) {
+int32_t par__draw(const float *x, int32_t n, double temperature, int64_t top_k, double u,
+                  int32_t *heap) {
     int32_t best = largest(x, n), last = best;
     if (best < 0 || temperature == 0) return best;
     int32_t worst = top_k > 0 && top_k < n ? kth_best(x, n, (int32_t)top_k, heap) : -1;

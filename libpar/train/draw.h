@@ -5,12 +5,13 @@
 #include <stdint.h>
 
 /*
- * A token of [0, n), u in [0, 1): the first one at which the running sum of exp((x - max) / temperature), in
- * the order of ids and in double, is above u times the whole; among the top_k (0: all). temperature 0: the
- * largest logit. Equal logits rank by id, lowest first. heap [n] is scratch, used for 0 < top_k < n. -1 if a
- * logit is NaN or the largest is not finite.
+ * A token of [0, n), u in [0, 1): the first one at which the running sum of exp((x - max) /
+ * temperature), in the order of ids and in double, is above u times the whole; among the top_k (0:
+ * all). temperature 0: the largest logit. Equal logits rank by id, lowest first. heap [n] is
+ * scratch, used for 0 < top_k < n. -1 if a logit is NaN or the largest is not finite.
  */
-int32_t par__draw(const float *logits, int32_t n, double temperature, int64_t top_k, double u, int32_t *heap);
+int32_t par__draw(const float *logits, int32_t n, double temperature, int64_t top_k, double u,
+                  int32_t *heap);
 
 /* The random number of a token: uniform in [0, 1), 53 bits, of (seed, sequence, position). */
 double par__draw_uniform(uint64_t seed, int64_t sequence, int64_t position);

@@ -1,11 +1,11 @@
 /*
- * Running a generator: par/generate.h. One pass of the model's parts for each position, through the modules'
- * decode and the pipeline's point-to-point messages; the last module runs only where a token is drawn, not
- * for the tokens of the prompt before its last one. dp indices above 0 have the same weights and only receive
- * tokens.
+ * Running a generator: par/generate.h. One pass of the model's parts for each position, through the
+ * modules' decode and the pipeline's point-to-point messages; the last module runs only where a
+ * token is drawn, not for the tokens of the prompt before its last one. dp indices above 0 have the
+ * same weights and only receive tokens.
  *
- * Invariant: what a rank sends and receives follows from the layout and the number of tokens alone; a draw
- * that fails is sent as token -1, so every rank learns of it in the same place.
+ * Invariant: what a rank sends and receives follows from the layout and the number of tokens alone;
+ * a draw that fails is sent as token -1, so every rank learns of it in the same place.
  */
 #include <math.h>
 
@@ -54,13 +54,13 @@ static par_status pass(par_generator *g, int64_t position, bool drawing) {
                    out = par__decode_output(g, chunk, chunk->n_modules - 1);
         if (part > 0 && pp > 1) {
             x = g->buffers[0];
-            PAR_TRY(par_comm_recv(pipe, x, par_tensor_n(&in), in.dtype, (part - 1) % pp, activations_tag,
-                                  t->stream, NULL));
+            PAR_TRY(par_comm_recv(pipe, x, par_tensor_n(&in), in.dtype, (part - 1) % pp,
+                                  activations_tag, t->stream, NULL));
         }
         PAR_TRY(run_chunk(g, part / pp, position, drawing, &x));
         if (part + 1 < parts && pp > 1)
-            PAR_TRY(par_comm_send(pipe, x, par_tensor_n(&out), out.dtype, (part + 1) % pp, activations_tag,
-                                  t->stream, NULL));
+            PAR_TRY(par_comm_send(pipe, x, par_tensor_n(&out), out.dtype, (part + 1) % pp,
+                                  activations_tag, t->stream, NULL));
     }
     return PAR_OK;
 }
@@ -71,20 +71,23 @@ static par_status collect(par_generator *g) {
     int64_t B = g->params.sequences, n = g->logits.shape[1];
     int p = par_comm_size(t->mesh->axis[PAR_TP]);
     if (p > 1)
-        PAR_TRY(par_comm_all_gather(t->mesh->axis[PAR_TP], g->local_logits, g->gathered, B * n, PAR_F32,
-                                    logits_tag, t->stream, NULL));
+        PAR_TRY(par_comm_all_gather(t->mesh->axis[PAR_TP], g->local_logits, g->gathered, B * n,
+                                    PAR_F32, logits_tag, t->stream, NULL));
     if (!par__draws(g)) return PAR_OK;
-    PAR_TRY(t->backend->copy(t->stream, g->parts, g->gathered, (size_t)(p * B * n) * sizeof(float)));
+    PAR_TRY(
+        t->backend->copy(t->stream, g->parts, g->gathered, (size_t)(p * B * n) * sizeof(float)));
     PAR_TRY(t->backend->sync(t->stream));
     for (int r = 0; r < p; r++)
         for (int64_t b = 0; b < B; b++)
-            for (int64_t i = 0; i < n; i++) g->rows[b * p * n + r * n + i] = g->parts[(r * B + b) * n + i];
+            for (int64_t i = 0; i < n; i++)
+                g->rows[b * p * n + r * n + i] = g->parts[(r * B + b) * n + i];
     return PAR_OK;
 }
 
 static par_status put_tokens(par_generator *g) {
     par_trainer *t = g->trainer;
-    PAR_TRY(t->backend->copy(t->stream, g->tokens, g->ids, (size_t)g->params.sequences * sizeof *g->ids));
+    PAR_TRY(t->backend->copy(t->stream, g->tokens, g->ids,
+                             (size_t)g->params.sequences * sizeof *g->ids));
     return t->backend->sync(t->stream);
 }
 
@@ -97,11 +100,13 @@ static par_status draw(par_generator *g, const par_generation *what, int64_t pos
         g->ids[b] = par__draw(g->rows + b * g->width, (int32_t)g->params.vocab, what->temperature,
                               what->top_k, par__draw_uniform(what->seed, b, position), g->heap);
     /* the world's communicator carries host data */
-    PAR_TRY(par_comm_broadcast(t->mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
+    PAR_TRY(
+        par_comm_broadcast(t->mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
     PAR_TRY(put_tokens(g));
     for (int64_t b = 0; b < B; b++)
         if (g->ids[b] < 0)
-            PAR_FAIL(PAR_ERR_NUMERIC, "the logits of sequence %lld for its token %lld hold NaN or infinity",
+            PAR_FAIL(PAR_ERR_NUMERIC,
+                     "the logits of sequence %lld for its token %lld hold NaN or infinity",
                      (long long)b, (long long)position);
     return PAR_OK;
 }
@@ -111,13 +116,15 @@ static par_status check_run(const par_generator *g, const par_generation *what) 
     if (what->n_prompt < 1 || what->n_new < 0 || what->n_new > g->params.capacity ||
         what->n_prompt > g->params.capacity - what->n_new)
         PAR_FAIL(PAR_ERR_ARG,
-                 "a prompt of %lld tokens and %lld new ones; legal: 1 or more and 0 or more, together up to "
+                 "a prompt of %lld tokens and %lld new ones; legal: 1 or more and 0 or more, "
+                 "together up to "
                  "the generator's capacity of %lld",
                  (long long)what->n_prompt, (long long)what->n_new, (long long)g->params.capacity);
     if (!(what->temperature >= 0) || isinf(what->temperature))
         PAR_FAIL(PAR_ERR_ARG, "temperature %g; legal: 0 (the largest logit) or a positive number",
                  what->temperature);
-    if (what->top_k < 0) PAR_FAIL(PAR_ERR_ARG, "top-k %lld; legal: 0 (all) or more", (long long)what->top_k);
+    if (what->top_k < 0)
+        PAR_FAIL(PAR_ERR_ARG, "top-k %lld; legal: 0 (all) or more", (long long)what->top_k);
     for (int64_t i = 0; i < B * what->n_prompt; i++)
         if (what->prompt[i] < 0 || what->prompt[i] >= g->params.vocab)
             PAR_FAIL(PAR_ERR_ARG, "token %lld of the prompts is %d; legal: 0 to %lld", (long long)i,

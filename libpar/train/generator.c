@@ -1,6 +1,7 @@
 /*
- * Making a generator: what each module of this rank answers to decode_build, first on memory that measures,
- * then on memory of that size. Ranks of dp indices above 0 only receive tokens and take no more than those.
+ * Making a generator: what each module of this rank answers to decode_build, first on memory that
+ * measures, then on memory of that size. Ranks of dp indices above 0 only receive tokens and take
+ * no more than those.
  */
 #include <stdlib.h>
 
@@ -13,18 +14,22 @@ static bool same_shape(const par_tensor *a, const par_tensor *b) {
 }
 
 /* What a module answered, and its cache. */
-static par_status take_module(par_generator *g, par_memory *memory, int c, int i, const par_build *build) {
+static par_status take_module(par_generator *g, par_memory *memory, int c, int i,
+                              const par_build *build) {
     const par__chunk *chunk = &g->trainer->chunks[c];
     int number = chunk->first_index + i;
     if (par__is_last_module(g, chunk, i)) {
         g->logits = build->y;
-        if (build->y.dtype != PAR_F32 || build->y.ndim != 2 || build->y.shape[0] != g->params.sequences)
-            PAR_FAIL(PAR_ERR_ARG, "module %d's logits are not fp32 with a row for each of %lld sequences",
+        if (build->y.dtype != PAR_F32 || build->y.ndim != 2 ||
+            build->y.shape[0] != g->params.sequences)
+            PAR_FAIL(PAR_ERR_ARG,
+                     "module %d's logits are not fp32 with a row for each of %lld sequences",
                      number, (long long)g->params.sequences);
     }
     par_tensor y = par__decode_output(g, chunk, i);
     if (!same_shape(&y, &build->y))
-        PAR_FAIL(PAR_ERR_ARG, "module %d decodes to another shape than in training, apart from the rows",
+        PAR_FAIL(PAR_ERR_ARG,
+                 "module %d decodes to another shape than in training, apart from the rows",
                  number);
     if (par_tensor_nbytes(&y) > g->buffer_nbytes && !par__is_last_module(g, chunk, i))
         g->buffer_nbytes = par_tensor_nbytes(&y);
@@ -63,7 +68,8 @@ static par_status take_logits(par_generator *g, par_memory *memory) {
     PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "logits", nbytes, &g->local_logits));
     g->gathered = g->local_logits;
     return p == 1 ? PAR_OK
-                  : par_memory_take(memory, PAR_MEM_ACTIVATIONS, "logits", nbytes * (size_t)p, &g->gathered);
+                  : par_memory_take(memory, PAR_MEM_ACTIVATIONS, "logits", nbytes * (size_t)p,
+                                    &g->gathered);
 }
 
 static par_status build(par_generator *g, par_memory *memory) {
@@ -79,8 +85,8 @@ static par_status build(par_generator *g, par_memory *memory) {
     }
     if (par__is_last_stage(g)) PAR_TRY(take_logits(g, memory));
     for (int i = 0; i < 2; i++)
-        PAR_TRY(
-            par_memory_take(memory, PAR_MEM_ACTIVATIONS, "activations", g->buffer_nbytes, &g->buffers[i]));
+        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "activations", g->buffer_nbytes,
+                                &g->buffers[i]));
     return par_memory_take(memory, PAR_MEM_SCRATCH, "modules", g->scratch_nbytes, &g->scratch);
 }
 
@@ -88,7 +94,8 @@ static par_status build(par_generator *g, par_memory *memory) {
 static par_status take_host(par_generator *g) {
     const par_trainer *t = g->trainer;
     size_t B = (size_t)g->params.sequences, width = 1;
-    if (par__draws(g)) width = (size_t)g->logits.shape[1] * (size_t)par_comm_size(t->mesh->axis[PAR_TP]);
+    if (par__draws(g))
+        width = (size_t)g->logits.shape[1] * (size_t)par_comm_size(t->mesh->axis[PAR_TP]);
     g->ids = calloc(B, sizeof *g->ids);
     if (par__draws(g)) {
         g->parts = calloc(B * width, sizeof *g->parts);
@@ -111,7 +118,9 @@ static par_status create_local(par_generator *g) {
     }
     PAR_TRY(par_memory_create_measuring(&measured));
     PAR_TRY_GOTO(build(g, measured), out);
-    PAR_TRY_GOTO(par_memory_create(&t->backend->memory, &t->backend->host_memory, measured, &g->memory), out);
+    PAR_TRY_GOTO(
+        par_memory_create(&t->backend->memory, &t->backend->host_memory, measured, &g->memory),
+        out);
     PAR_TRY_GOTO(build(g, g->memory), out);
     st = take_host(g);
 out:
@@ -121,18 +130,22 @@ out:
 
 /* What depends on the arguments alone. */
 static par_status check_params(const par_trainer *t, const par_generator_params *p) {
-    if (t->generator) PAR_FAIL(PAR_ERR_ARG, "the trainer has a generator already: destroy that one first");
+    if (t->generator)
+        PAR_FAIL(PAR_ERR_ARG, "the trainer has a generator already: destroy that one first");
     if (p->sequences < 1 || p->sequences > INT64_C(1) << 20)
-        PAR_FAIL(PAR_ERR_ARG, "%lld sequences to generate; legal: 1 to 1048576", (long long)p->sequences);
+        PAR_FAIL(PAR_ERR_ARG, "%lld sequences to generate; legal: 1 to 1048576",
+                 (long long)p->sequences);
     if (p->capacity < 1)
-        PAR_FAIL(PAR_ERR_ARG, "a capacity of %lld tokens; legal: 1 or more", (long long)p->capacity);
+        PAR_FAIL(PAR_ERR_ARG, "a capacity of %lld tokens; legal: 1 or more",
+                 (long long)p->capacity);
     if (p->vocab < 1 || p->vocab > INT32_MAX)
         PAR_FAIL(PAR_ERR_ARG, "a vocabulary of %lld to draw from; legal: 1 to the model's",
                  (long long)p->vocab);
     return PAR_OK;
 }
 
-par_status par_generator_create(par_trainer *t, const par_generator_params *params, par_generator **out) {
+par_status par_generator_create(par_trainer *t, const par_generator_params *params,
+                                par_generator **out) {
     PAR_REQUIRE(t && params && out);
     PAR_TRY(check_params(t, params));
     par_generator *g = calloc(1, sizeof *g);

@@ -52,15 +52,18 @@ static inline par_tensor par__decode_rows(const par_generator *g, par_tensor tra
 }
 
 static inline par_tensor par__decode_input(const par_generator *g, const par__chunk *chunk, int i) {
-    if (chunk->first_index + i == 0) return par_tensor_make(NULL, PAR_I32, 1, g->params.sequences, 1, 1, 1);
+    if (chunk->first_index + i == 0)
+        return par_tensor_make(NULL, PAR_I32, 1, g->params.sequences, 1, 1, 1);
     return par__decode_rows(g, chunk->x[i]);
 }
 
-static inline par_tensor par__decode_output(const par_generator *g, const par__chunk *chunk, int i) {
+static inline par_tensor par__decode_output(const par_generator *g, const par__chunk *chunk,
+                                            int i) {
     return par__is_last_module(g, chunk, i) ? g->logits : par__decode_rows(g, chunk->x[i + 1]);
 }
 
-/* Logits of a sequence's last drawn token, [width], on the rank that drew; NULL on others. For tests. */
+/* Logits of a sequence's last drawn token, [width], on the rank that drew; NULL on others. For
+ * tests. */
 const float *par__generator_logits(const par_generator *generator, int64_t sequence);
 
 #endif

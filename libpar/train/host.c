@@ -1,7 +1,8 @@
 /*
- * The device's memory as the host gets at it between steps: initial weights, visits, checkpoints. Where the
- * device's memory is the host's own, nothing is copied; else everything goes through one pinned piece of
- * PAR__STAGING bytes, so that nothing is allocated and no address of the device is read by the host.
+ * The device's memory as the host gets at it between steps: initial weights, visits, checkpoints.
+ * Where the device's memory is the host's own, nothing is copied; else everything goes through one
+ * pinned piece of PAR__STAGING bytes, so that nothing is allocated and no address of the device is
+ * read by the host.
  */
 #include "trainer.h"
 
@@ -22,7 +23,8 @@ int64_t par__host_piece(const par_trainer *t, int64_t n, size_t size) {
     return t->staging && n > piece ? piece : n;
 }
 
-par_status par__host_view(const par_trainer *t, const void *device, size_t nbytes, const void **out) {
+par_status par__host_view(const par_trainer *t, const void *device, size_t nbytes,
+                          const void **out) {
     *out = t->staging ? t->staging : device;
     if (t->staging) return par_trainer_copy(t, t->staging, device, nbytes);
     return t->backend->sync(t->stream);

@@ -1,6 +1,7 @@
 /*
- * Learning rates as pure functions of the step, which counts from 1. All begin with a linear warm-up; what is
- * left of a run after it is cut by the closed forms in par/train.h, so that a resumed run needs no state.
+ * Learning rates as pure functions of the step, which counts from 1. All begin with a linear
+ * warm-up; what is left of a run after it is cut by the closed forms in par/train.h, so that a
+ * resumed run needs no state.
  */
 #include <math.h>
 
@@ -28,7 +29,8 @@ double par_lr_linear(int64_t step, double lr, double min_lr, int64_t warmup, int
     return min_lr + (lr - min_lr) * (double)(total - step) / (double)(total - warmup);
 }
 
-double par_lr_wsd(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total, int64_t decay) {
+double par_lr_wsd(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total,
+                  int64_t decay) {
     if (warming(step, warmup)) return warm(step, lr, warmup);
     if (step >= total) return decay > 0 ? min_lr : lr;
     if (step <= total - decay) return lr;

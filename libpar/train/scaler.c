@@ -1,10 +1,10 @@
 /*
- * The dynamic loss scale of fp16 (Micikevicius et al. 2018): gradients are computed times a scale that is
- * raised after a window of clean steps and lowered after overflows, so that small gradients do not vanish and
- * large ones do not overflow. It is a function of its state and of one bit a step, which all ranks take from
- * the vote: the same scale everywhere without another message. In fp32, in bf16 and with a constant scale
- * only the counters move, and end a training that skips without end. The step itself lies in kernels/vote.h,
- * as the vote takes it on the device.
+ * The dynamic loss scale of fp16 (Micikevicius et al. 2018): gradients are computed times a scale
+ * that is raised after a window of clean steps and lowered after overflows, so that small gradients
+ * do not vanish and large ones do not overflow. It is a function of its state and of one bit a
+ * step, which all ranks take from the vote: the same scale everywhere without another message. In
+ * fp32, in bf16 and with a constant scale only the counters move, and end a training that skips
+ * without end. The step itself lies in kernels/vote.h, as the vote takes it on the device.
  */
 #include "kernels/vote.h"
 #include "trainer.h"
@@ -30,7 +30,8 @@ void par_scaler_check(const par_scaler_params *params, par_problems *problems) {
     if (!(p.constant >= 0) || !(p.constant <= 4294967296.0))
         par_problem(problems, "loss scale %g must be 0 (dynamic) or in (0, 2^32]", p.constant);
     if (!(p.min > 0 && p.min <= p.max && p.max <= 0x1p64))
-        par_problem(problems, "smallest and largest loss scale %g and %g: legal are 0 < min <= max <= 2^64",
+        par_problem(problems,
+                    "smallest and largest loss scale %g and %g: legal are 0 < min <= max <= 2^64",
                     p.min, p.max);
     else if (!(p.init >= p.min && p.init <= p.max))
         par_problem(problems, "first loss scale %g must be in [%g, %g]", p.init, p.min, p.max);
@@ -41,9 +42,11 @@ void par_scaler_check(const par_scaler_params *params, par_problems *problems) {
     if (p.interval < 1)
         par_problem(problems, "loss scale window %lld must be at least 1", (long long)p.interval);
     if (p.hysteresis < 1)
-        par_problem(problems, "loss scale hysteresis %lld must be at least 1", (long long)p.hysteresis);
+        par_problem(problems, "loss scale hysteresis %lld must be at least 1",
+                    (long long)p.hysteresis);
     if (p.max_skips < 1)
-        par_problem(problems, "largest number of skips %lld must be at least 1", (long long)p.max_skips);
+        par_problem(problems, "largest number of skips %lld must be at least 1",
+                    (long long)p.max_skips);
 }
 
 void par_scaler_init(const par_scaler_params *params, par_scaler *out) {
@@ -53,12 +56,14 @@ void par_scaler_init(const par_scaler_params *params, par_scaler *out) {
 }
 
 par_status par__scaler_at_floor(const par_scaler *s) {
-    PAR_FAIL(PAR_ERR_NUMERIC,
-             "%lld steps in a row were skipped at a loss scale of %g, which does not fall further: the loss "
-             "itself "
-             "overflows or is NaN, or a constant scale is too high; use a lower learning rate, or bf16 "
-             "instead of fp16",
-             (long long)s->floor_skips, s->scale);
+    PAR_FAIL(
+        PAR_ERR_NUMERIC,
+        "%lld steps in a row were skipped at a loss scale of %g, which does not fall further: the "
+        "loss "
+        "itself "
+        "overflows or is NaN, or a constant scale is too high; use a lower learning rate, or bf16 "
+        "instead of fp16",
+        (long long)s->floor_skips, s->scale);
 }
 
 par_status par_scaler_update(const par_scaler_params *params, par_scaler *s, bool overflow) {
@@ -79,8 +84,8 @@ par_status par_trainer_set_scaler(par_trainer *t, const par_scaler *s) {
     bool dynamic = p->constant == 0;
     double min = dynamic ? p->min : p->constant, max = dynamic ? p->max : p->constant;
     if (!(s->scale >= min && s->scale <= max))
-        PAR_FAIL(PAR_ERR_ARG, "a stored loss scale of %g: legal with these options is [%g, %g]", s->scale,
-                 min, max);
+        PAR_FAIL(PAR_ERR_ARG, "a stored loss scale of %g: legal with these options is [%g, %g]",
+                 s->scale, min, max);
     if (s->clean < 0 || s->hysteresis < 0 || s->floor_skips < 0 || s->skipped < 0)
         PAR_FAIL(PAR_ERR_ARG, "a stored loss scaler has negative counters");
     t->scaler = *s;

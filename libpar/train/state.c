@@ -1,4 +1,5 @@
-/* What a trainer holds: initial weights, the visit of every logical element once, and replacing weights. */
+/* What a trainer holds: initial weights, the visit of every logical element once, and replacing
+ * weights. */
 #include "par/random.h"
 #include "trainer.h"
 
@@ -10,7 +11,8 @@ void par__owned(const par_trainer *t, int bucket, int64_t *first, int64_t *n, in
     *state = t->state[bucket];
 }
 
-void par__owned_part(const par_trainer *t, const par_param *p, int64_t *begin, int64_t *n, int64_t *state) {
+void par__owned_part(const par_trainer *t, const par_param *p, int64_t *begin, int64_t *n,
+                     int64_t *state) {
     int64_t owned, n_owned;
     par__owned(t, p->bucket, &owned, &n_owned, state);
     int64_t end = p->flat + par__param_n(p);
@@ -20,9 +22,10 @@ void par__owned_part(const par_trainer *t, const par_param *p, int64_t *begin, i
     *state += *begin - owned;
 }
 
-/* Elements [begin, begin + n) of the local array: a function of (seed, name, global index), the same bits in
- * every layout. Padding stays zero. */
-static void init_range(const par_trainer *t, const par_param *p, int64_t begin, int64_t n, float *dst) {
+/* Elements [begin, begin + n) of the local array: a function of (seed, name, global index), the
+ * same bits in every layout. Padding stays zero. */
+static void init_range(const par_trainer *t, const par_param *p, int64_t begin, int64_t n,
+                       float *dst) {
     uint64_t stream = par_hash_name(p->name);
     for (int64_t k = 0; k < n; k++) {
         int64_t i = (begin + k) / p->local[1], j = (begin + k) % p->local[1];
@@ -35,8 +38,8 @@ static void init_range(const par_trainer *t, const par_param *p, int64_t begin, 
     }
 }
 
-/* Where fp32 values of a parameter [local] are put before store_weight: the weight itself, or the gradient's
- * memory, which has the size and type and is free between steps. */
+/* Where fp32 values of a parameter [local] are put before store_weight: the weight itself, or the
+ * gradient's memory, which has the size and type and is free between steps. */
 static float *staged(const par_trainer *t, const par_param *p) {
     return t->master ? p->grad : p->weight;
 }
@@ -47,8 +50,8 @@ static par_status store_weight(par_trainer *t, const par_param *p) {
     int64_t begin, n, state;
     par__owned_part(t, p, &begin, &n, &state);
     if (n > 0)
-        PAR_TRY(
-            t->backend->copy(t->stream, t->master + state, t->gradients + begin, (size_t)n * sizeof(float)));
+        PAR_TRY(t->backend->copy(t->stream, t->master + state, t->gradients + begin,
+                                 (size_t)n * sizeof(float)));
     par_cast cast = {.dtype_x = PAR_F32,
                      .dtype_y = t->params.dtype,
                      .n = par__param_n(p),
@@ -86,7 +89,8 @@ static const float *state_of(const par_trainer *t, par_state what, const par_par
     }
 }
 
-typedef par_status visit_fn(void *user, const par_param *, int64_t first, int64_t n, const float *values);
+typedef par_status visit_fn(void *user, const par_param *, int64_t first, int64_t n,
+                            const float *values);
 
 /* What the host reads of the device, piece by piece. */
 static par_status visit_run(const par_trainer *t, const par_param *p, int64_t first, int64_t n,
@@ -132,8 +136,8 @@ par_status par_trainer_visit(const par_trainer *t, par_state what, visit_fn *vis
         int64_t first, n;
         par__param_shard(t->registry, p, &first, &n);
         if (p->replica != 0 || n == 0) continue;
-        PAR_TRY(visit_run(t, p, first, n, state_of(t, what, p) + first, scale ? visit_scaled : visit,
-                          scale ? &gradient : user));
+        PAR_TRY(visit_run(t, p, first, n, state_of(t, what, p) + first,
+                          scale ? visit_scaled : visit, scale ? &gradient : user));
     }
     return PAR_OK;
 }
@@ -147,7 +151,8 @@ static par_status load_param(par_trainer *t, par_param *p, read_fn *read, void *
     return store_weight(t, p);
 }
 
-/* A parameter is read whole: where the host cannot write the device's memory, into room for the largest. */
+/* A parameter is read whole: where the host cannot write the device's memory, into room for the
+ * largest. */
 static par_status load_all(par_trainer *t, read_fn *read, void *user) {
     void *room = NULL;
     size_t largest = 0;

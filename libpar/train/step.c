@@ -21,7 +21,8 @@ static par_schedule *own_schedule(const par_trainer *t) {
 
 par_status par__no_step_begun(const par_trainer *t) {
     if (t->n_begun == t->n_ended) return PAR_OK;
-    PAR_FAIL(PAR_ERR_ARG, "%d steps were begun and not ended: end them first (par_trainer_step_end)",
+    PAR_FAIL(PAR_ERR_ARG,
+             "%d steps were begun and not ended: end them first (par_trainer_step_end)",
              (int)(t->n_begun - t->n_ended));
 }
 
@@ -60,9 +61,8 @@ static par_status walk_training(par_trainer *t, par__begun *b) {
     return PAR_OK;
 }
 
-/* Of a walk that is through. Its busy share is the next ballot's: on the host this step's, else a later
- * one's.
- */
+/* Of a walk that is through. Its busy share is the next ballot's: on the host this step's, else a
+ * later one's. */
 static par_status measure_walk(par_trainer *t, par__begun *b) {
     par__walk_result r = {0};
     if (b->status != PAR_OK) return PAR_OK; /* it may have ended early */
@@ -83,8 +83,8 @@ static par_status measure_step(par_trainer *t, par__begun *b) {
     b->times.wait_dp = seconds[REDUCE];
     b->times.update = seconds[UPDATE];
     b->times.bubble = b->state->outcome.bubble;
-    b->times.ideal_bubble = par_schedule_ideal_bubble(t->params.schedule, t->params.layout.size[PAR_PP],
-                                                      t->n_micro, t->params.chunks);
+    b->times.ideal_bubble = par_schedule_ideal_bubble(
+        t->params.schedule, t->params.layout.size[PAR_PP], t->n_micro, t->params.chunks);
     t->times = b->times;
     return PAR_OK;
 }
@@ -141,7 +141,8 @@ static par_status skipped(const par_vote_state *s, const par_vote *vote) {
         snprintf(floor, sizeof floor, "%s; in the last one ", par_error());
     }
     PAR_FAIL(PAR_ERR_NUMERIC,
-             "%s%lld elements of the gradients are inf or NaN, first in %s (loss %g); weights are unchanged",
+             "%s%lld elements of the gradients are inf or NaN, first in %s (loss %g); weights are "
+             "unchanged",
              floor, (long long)vote->n_nonfinite, vote->where, vote->loss);
 }
 
@@ -190,7 +191,8 @@ static par_status drop_begun(par_trainer *t) {
 
 par_status par_trainer_step_end(par_trainer *t, par_vote *out) {
     PAR_REQUIRE(t && out);
-    if (t->n_begun == t->n_ended) PAR_FAIL(PAR_ERR_ARG, "no step was begun (par_trainer_step_begin)");
+    if (t->n_begun == t->n_ended)
+        PAR_FAIL(PAR_ERR_ARG, "no step was begun (par_trainer_step_begin)");
     par__begun *b = &t->begun[t->n_ended % PAR_STEPS_BEGUN];
     PAR_TRY(par__vote_await(t, b));
     t->n_ended++;
@@ -200,7 +202,8 @@ par_status par_trainer_step_end(par_trainer *t, par_vote *out) {
     return conclude(t, b, out);
 }
 
-par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, bool stop, par_vote *out) {
+par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, bool stop,
+                            par_vote *out) {
     PAR_REQUIRE(t && source && out);
     PAR_TRY(par__no_step_begun(t));
     PAR_TRY(par_trainer_step_begin(t, source, lr, stop));
@@ -229,7 +232,8 @@ par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_
     par_status bad = PAR_OK;
     PAR_REQUIRE(t && source && loss && first >= 0);
     if (n <= 0 || n % unit != 0)
-        PAR_FAIL(PAR_ERR_ARG, "%lld samples to evaluate are not a multiple of micro-batch x dp = %lld",
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%lld samples to evaluate are not a multiple of micro-batch x dp = %lld",
                  (long long)n, (long long)unit);
     PAR_TRY(par__no_step_begun(t));
     par__walk_result sum = {0};
@@ -252,7 +256,8 @@ par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_
 }
 
 par_status par_trainer_forward(par_trainer *t, const void *x, const void *targets,
-                               par_status (*visit)(void *user, const par_module *last, const void *stash),
+                               par_status (*visit)(void *user, const par_module *last,
+                                                   const void *stash),
                                void *user) {
     PAR_REQUIRE(t && x && targets && visit);
     PAR_TRY(par__no_step_begun(t));
@@ -264,6 +269,7 @@ par_status par_trainer_forward(par_trainer *t, const void *x, const void *target
     if (st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL) return st;
     const par__chunk *chunk = &t->chunks[t->n_chunks - 1];
     if (st == PAR_OK && t->mesh->coordinate[PAR_PP] == t->params.layout.size[PAR_PP] - 1)
-        st = visit(user, chunk->modules[chunk->n_modules - 1], par__executor_last_stash(t->executor));
+        st = visit(user, chunk->modules[chunk->n_modules - 1],
+                   par__executor_last_stash(t->executor));
     return par_comm_agree(t->mesh->world, st);
 }

@@ -13,9 +13,10 @@ static par_status checked(const par_trainer_params *params, int world_size) {
     return par_problems_status(&problems, PAR_ERR_OPTION);
 }
 
-/* On a transport that is like the one that will be: staging depends on its chunks and on its link. */
-static par_status plan_on(const par_transport_params *like, const par_trainer_params *params, int world_size,
-                          int rank, par_memory **out) {
+/* On a transport that is like the one that will be: staging depends on its chunks and on its
+ * link. */
+static par_status plan_on(const par_transport_params *like, const par_trainer_params *params,
+                          int world_size, int rank, par_memory **out) {
     par_status st = PAR_OK;
     par_transport *transport = NULL;
     par_memory *memory = NULL;
@@ -35,7 +36,8 @@ out_transport:
     return st;
 }
 
-par_status par_trainer_plan(const par_trainer_params *params, int world_size, int rank, par_memory **out) {
+par_status par_trainer_plan(const par_trainer_params *params, int world_size, int rank,
+                            par_memory **out) {
     return plan_on(NULL, params, world_size, rank, out);
 }
 
@@ -51,8 +53,10 @@ static par_status world_comm(par_transport *transport, par_comm **out) {
     return st;
 }
 
-/* What may fail on one rank alone, before anything is collective: its device, planning, allocating. */
-static par_status allocate(par_transport *transport, const par_trainer_params *params, par_memory **out) {
+/* What may fail on one rank alone, before anything is collective: its device, planning,
+ * allocating. */
+static par_status allocate(par_transport *transport, const par_trainer_params *params,
+                           par_memory **out) {
     const par_backend *backend;
     par_memory *plan = NULL;
     PAR_TRY(par__trainer_backend(params, &backend));
@@ -62,16 +66,17 @@ static par_status allocate(par_transport *transport, const par_trainer_params *p
     return st;
 }
 
-/* The memory becomes the trainer's. Links between devices are made here, by all of a group's ranks together.
- */
-static par_status build(par_transport *transport, const par_trainer_params *params, par_memory **memory,
-                        par_trainer **out) {
+/* The memory becomes the trainer's. Links between devices are made here, by all of a group's ranks
+ * together. */
+static par_status build(par_transport *transport, const par_trainer_params *params,
+                        par_memory **memory, par_trainer **out) {
     PAR_TRY(par__trainer_build(transport, params, *memory, out));
     *memory = NULL;
     return par__trainer_init_weights(*out);
 }
 
-par_status par_trainer_create(par_transport *transport, const par_trainer_params *params, par_trainer **out) {
+par_status par_trainer_create(par_transport *transport, const par_trainer_params *params,
+                              par_trainer **out) {
     par_comm *world = NULL;
     par_memory *memory = NULL;
     par_trainer *trainer = NULL;

@@ -1,4 +1,5 @@
-/* The trainer's parts: what create builds, and the functions of the step that other files define. */
+/* The trainer's parts: what create builds, and the functions of the step that other files
+ * define. */
 #ifndef PAR__TRAINER_H
 #define PAR__TRAINER_H
 
@@ -54,12 +55,13 @@ struct par_trainer {
     par_schedule *evaluate, *single; /* forward only: n_micro micro-batches, and one */
     par__executor *executor;
 
-    void *weights;    /* [n_flat] dtype */
-    float *master;    /* the owned part of every bucket, one after the other; NULL in fp32: the weights are */
-    float *gradients; /* [n_flat] */
-    float *m, *v;     /* as master */
-    int64_t n_state;  /* elements of each of the three */
-    int64_t *state;   /* [n_buckets] where a bucket's part begins in them */
+    void *weights; /* [n_flat] dtype */
+    float *master; /* the owned part of every bucket, one after the other; NULL in fp32: the weights
+                      are */
+    float *gradients;        /* [n_flat] */
+    float *m, *v;            /* as master */
+    int64_t n_state;         /* elements of each of the three */
+    int64_t *state;          /* [n_buckets] where a bucket's part begins in them */
     par__bucket_work *works; /* [n_buckets] */
     double *norms;           /* [n_params][2] of the norm kernel */
     void *workspace;         /* of the kernels that this folder runs */
@@ -84,27 +86,29 @@ struct par_trainer {
     char choices[PAR_CHOICES_NBYTES]; /* of the backend, as a checkpoint stores or had them */
     par__timer *timer;                /* NULL while measuring */
     double busy, walked;              /* s of the last walk that was measured */
-    double gradient_scale;            /* of the last step: raw sums to the gradient of the mean loss */
+    double gradient_scale; /* of the last step: raw sums to the gradient of the mean loss */
     par_step_times times;
     struct par_generator *generator; /* NULL: none */
 };
 
 /* build.c: everything but the contents, on measuring or real memory. */
-par_status par__trainer_build(par_transport *transport, const par_trainer_params *params, par_memory *memory,
-                              par_trainer **out);
+par_status par__trainer_build(par_transport *transport, const par_trainer_params *params,
+                              par_memory *memory, par_trainer **out);
 /* Frees what build made; the memory stays. */
 void par__trainer_free(par_trainer **trainer);
 
-/* host.c: the device's memory as the host gets at it, outside of steps. Every call waits for the stream. */
+/* host.c: the device's memory as the host gets at it, outside of steps. Every call waits for the
+ * stream. */
 /* The caller's own backend, or the one that is called so. */
 par_status par__trainer_backend(const par_trainer_params *params, const par_backend **out);
-/* Elements of `size` bytes that par__host_view and par__host_fill take at once: all n where no copy is
- * needed.
- */
+/* Elements of `size` bytes that par__host_view and par__host_fill take at once: all n where no copy
+ * is needed. */
 int64_t par__host_piece(const par_trainer *trainer, int64_t n, size_t size);
 /* The bytes at a device's address, valid until the next call of these. */
-par_status par__host_view(const par_trainer *trainer, const void *device, size_t nbytes, const void **out);
-/* Where the host puts what belongs to that address of the device; then par__host_store takes it there. */
+par_status par__host_view(const par_trainer *trainer, const void *device, size_t nbytes,
+                          const void **out);
+/* Where the host puts what belongs to that address of the device; then par__host_store takes it
+ * there. */
 void *par__host_room(const par_trainer *trainer, void *device);
 par_status par__host_store(const par_trainer *trainer, void *device, size_t nbytes);
 
@@ -119,11 +123,12 @@ void par__trainer_defaults(par_trainer_params *params);
 
 /* state.c */
 par_status par__trainer_init_weights(par_trainer *trainer);
-/* Where the owned part of a bucket lies: [first, first + n) of the flat space, and its place in master, m and
- * v. */
+/* Where the owned part of a bucket lies: [first, first + n) of the flat space, and its place in
+ * master, m and v. */
 void par__owned(const par_trainer *trainer, int bucket, int64_t *first, int64_t *n, int64_t *state);
 
-/* The owned part of a parameter: [begin, begin + n) of the flat space, and its place in master, m and v. */
+/* The owned part of a parameter: [begin, begin + n) of the flat space, and its place in master, m
+ * and v. */
 void par__owned_part(const par_trainer *trainer, const par_param *param, int64_t *begin, int64_t *n,
                      int64_t *state);
 
@@ -141,16 +146,17 @@ par_status par__vote_take(par_trainer *trainer);
 void par__vote_free(par_trainer *trainer);
 /* The host's state to the device, if it is another. */
 par_status par__vote_upload(par_trainer *trainer);
-/* Enqueue the vote from the gradients' norms, the last walk's losses and the host's part. Collective on the
- * mesh's axes. */
+/* Enqueue the vote from the gradients' norms, the last walk's losses and the host's part.
+ * Collective on the mesh's axes. */
 par_status par__vote_start(par_trainer *trainer, par__begun *begun);
 /* Its outcome to the host. */
 par_status par__vote_fetch(par_trainer *trainer, par__begun *begun);
 /* Wait for that. PAR_ERR_TRANSPORT if the device or a peer failed. */
 par_status par__vote_await(par_trainer *trainer, par__begun *begun);
-/* "parameter on rank (n elements)" of an outcome with inf or NaN, from the rank that holds it to all.
- * Collective on world. */
-par_status par__vote_where(par_trainer *trainer, const par_outcome *outcome, char *where, size_t nbytes);
+/* "parameter on rank (n elements)" of an outcome with inf or NaN, from the rank that holds it to
+ * all. Collective on world. */
+par_status par__vote_where(par_trainer *trainer, const par_outcome *outcome, char *where,
+                           size_t nbytes);
 
 /* What an evaluation adds up, on the host. Collective on world. */
 typedef struct {

@@ -1,8 +1,8 @@
 /* Gradient norm and optimizer over segments: a parameter's part of what this dp rank owns. */
 #include "trainer.h"
 
-/* The part of parameter i that this rank counts: own 1/dp of its bucket, replica 0 only, so that over the
- * world each element counts once. n 0: none. */
+/* The part of parameter i that this rank counts: own 1/dp of its bucket, replica 0 only, so that
+ * over the world each element counts once. n 0: none. */
 static const par_param *counted(const par_trainer *t, int i, int64_t *first, int64_t *n) {
     const par_param *p = t->registry->params[i];
     par__param_shard(t->registry, p, first, n);
@@ -18,7 +18,8 @@ par_status par__gradient_norms(par_trainer *t) {
         int64_t first, n;
         const par_param *p = counted(t, i, &first, &n);
         par_norm2 args = {.n = n, .x = p->grad + first, .out = t->norms + 2 * i};
-        if (n > 0) PAR_TRY(par_kernel_run(t->backend, PAR_OP_NORM2, t->stream, &args, t->workspace));
+        if (n > 0)
+            PAR_TRY(par_kernel_run(t->backend, PAR_OP_NORM2, t->stream, &args, t->workspace));
     }
     return PAR_OK;
 }
@@ -81,6 +82,7 @@ static par_status update_param(par_trainer *t, const par_param *p) {
 }
 
 par_status par__update(par_trainer *t) {
-    for (int i = 0; i < t->registry->n_params; i++) PAR_TRY(update_param(t, t->registry->params[i]));
+    for (int i = 0; i < t->registry->n_params; i++)
+        PAR_TRY(update_param(t, t->registry->params[i]));
     return PAR_OK;
 }

@@ -1,7 +1,7 @@
 /*
- * Verification of a layout. Rank 0 trains alone beside the world; after step 1 it broadcasts one logical
- * tensor at a time, every rank compares the runs that it contributes, and the sums of squares are added in
- * rank order.
+ * Verification of a layout. Rank 0 trains alone beside the world; after step 1 it broadcasts one
+ * logical tensor at a time, every rank compares the runs that it contributes, and the sums of
+ * squares are added in rank order.
  */
 #include "par/verify.h"
 
@@ -44,7 +44,8 @@ static int64_t global_index(const par_param *p, int64_t local) {
     return (p->offset[0] + i) * p->global[1] + p->offset[1] + j;
 }
 
-static par_status compare_run(void *user, const par_param *p, int64_t first, int64_t n, const float *values) {
+static par_status compare_run(void *user, const par_param *p, int64_t first, int64_t n,
+                              const float *values) {
     comparison *c = user;
     if (strcmp(p->name, c->head->name) != 0) return PAR_OK;
     for (int64_t i = 0; i < n; i++) {
@@ -62,7 +63,8 @@ typedef struct {
     float *out;
 } collection;
 
-static par_status collect_run(void *user, const par_param *p, int64_t first, int64_t n, const float *values) {
+static par_status collect_run(void *user, const par_param *p, int64_t first, int64_t n,
+                              const float *values) {
     collection *c = user;
     if (strcmp(p->name, c->name) != 0) return PAR_OK;
     for (int64_t i = 0; i < n; i++) {
@@ -120,7 +122,8 @@ static par_status compare_gradients(verifier *v, double norm, par_verify_print *
         PAR_TRY(par_comm_broadcast(v->world, &head, sizeof head, PAR_U8, 0, tag, NULL, NULL));
         PAR_TRY(compare_tensor(v, &head, 1e-12 * norm * norm, &relative));
         bool passed = inside(relative, result->bound);
-        if (!passed && !result->first_bad[0]) memcpy(result->first_bad, head.name, sizeof head.name);
+        if (!passed && !result->first_bad[0])
+            memcpy(result->first_bad, head.name, sizeof head.name);
         if (i == 0 || !(relative <= result->gradient)) {
             result->gradient = relative;
             memcpy(result->worst, head.name, sizeof head.name);
@@ -137,8 +140,8 @@ static void widen(double *worst, double a, double b) {
 }
 
 /* One step on both; rank 0's figures of the reference reach all. */
-static par_status step_both(verifier *v, const par_source *source, float lr, par_verify_result *result,
-                            double *norm) {
+static par_status step_both(verifier *v, const par_source *source, float lr,
+                            par_verify_result *result, double *norm) {
     par_vote vote, reference = {0};
     double figures[2] = {0, 0};
     par_status st = PAR_OK;
@@ -154,15 +157,15 @@ static par_status step_both(verifier *v, const par_source *source, float lr, par
     return PAR_OK;
 }
 
-static par_status run(verifier *v, const par_source *source, int steps, float lr, par_verify_print *print,
-                      void *user, par_verify_result *result) {
+static par_status run(verifier *v, const par_source *source, int steps, float lr,
+                      par_verify_print *print, void *user, par_verify_result *result) {
     for (int i = 0; i < steps; i++) {
         double norm;
         PAR_TRY(step_both(v, source, lr, result, &norm));
         if (i == 0) PAR_TRY(compare_gradients(v, norm, print, user, result));
     }
-    result->passed =
-        !result->first_bad[0] && inside(result->loss, result->bound) && inside(result->norm, result->bound);
+    result->passed = !result->first_bad[0] && inside(result->loss, result->bound) &&
+                     inside(result->norm, result->bound);
     return PAR_OK;
 }
 
@@ -191,16 +194,18 @@ static par_status create(verifier *v, par_transport *transport, const par_traine
         int64_t n = p->global[0] * p->global[1];
         if (n > v->n_tensor) v->n_tensor = n;
     }
-    PAR_TRY(par_comm_broadcast(v->world, &v->n_tensor, sizeof v->n_tensor, PAR_U8, 0, tag, NULL, NULL));
+    PAR_TRY(
+        par_comm_broadcast(v->world, &v->n_tensor, sizeof v->n_tensor, PAR_U8, 0, tag, NULL, NULL));
     v->tensor = calloc((size_t)v->n_tensor + 1, sizeof *v->tensor);
     if (!v->tensor)
-        st = par_fail(PAR_ERR_MEMORY, "no memory for a tensor of %lld elements", (long long)v->n_tensor);
+        st = par_fail(PAR_ERR_MEMORY, "no memory for a tensor of %lld elements",
+                      (long long)v->n_tensor);
     return par_comm_agree(v->world, st);
 }
 
-par_status par_verify(par_transport *transport, const par_trainer_params *params, const par_source *source,
-                      int steps, float lr, double bound, par_verify_print *print, void *user,
-                      par_verify_result *result) {
+par_status par_verify(par_transport *transport, const par_trainer_params *params,
+                      const par_source *source, int steps, float lr, double bound,
+                      par_verify_print *print, void *user, par_verify_result *result) {
     verifier v = {0};
     PAR_REQUIRE(transport && params && source && result && steps > 0 && bound >= 0);
     *result = (par_verify_result){.bound = bound > 0 ? bound : 1e-5};

@@ -1,8 +1,8 @@
 /*
- * The vote: every rank's ballot to all, an all-gather an axis from the one that varies fastest to the
- * slowest, so that the ballots end up in rank order; then the same decision from the same bits everywhere
- * (kernels/vote.h). It is enqueued like everything else of a step. What an evaluation adds up is gathered on
- * the host.
+ * The vote: every rank's ballot to all, an all-gather an axis from the one that varies fastest to
+ * the slowest, so that the ballots end up in rank order; then the same decision from the same bits
+ * everywhere (kernels/vote.h). It is enqueued like everything else of a step. What an evaluation
+ * adds up is gathered on the host.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <sched.h>
@@ -27,7 +27,8 @@ par_status par__vote_take(par_trainer *t) {
     size_t world = (size_t)t->mesh->size, polls = world * sizeof(par__poll);
     if (polls < sizeof((par_vote *)0)->where) polls = sizeof((par_vote *)0)->where;
     for (int i = 0; i < 2; i++) {
-        PAR_TRY(par_memory_take(t->memory, PAR_MEM_SCRATCH, "vote", world * sizeof(par_ballot), &ballots[i]));
+        PAR_TRY(par_memory_take(t->memory, PAR_MEM_SCRATCH, "vote", world * sizeof(par_ballot),
+                                &ballots[i]));
         t->ballots[i] = ballots[i];
     }
     PAR_TRY(par_memory_take(t->memory, PAR_MEM_SCRATCH, "vote", sizeof *t->voted, &voted));
@@ -54,7 +55,8 @@ static par_vote_rules rules_of(const par_trainer *t) {
                             .batch = p->global_batch};
 }
 
-/* Powers as the votes multiply them, so that a resumed run has the bits of the uninterrupted one. */
+/* Powers as the votes multiply them, so that a resumed run has the bits of the uninterrupted
+ * one. */
 par_status par__vote_upload(par_trainer *t) {
     par_vote_rules rules = rules_of(t);
     par_vote_state *s = t->begun[0].state; /* no step is under way that would write it */
@@ -90,7 +92,8 @@ par_status par__vote_start(par_trainer *t, par__begun *begun) {
         n *= par_comm_size(axis);
         from = !from;
     }
-    par_vote_call call = {.n = n, .ballots = t->ballots[from], .rules = rules_of(t), .state = t->voted};
+    par_vote_call call = {
+        .n = n, .ballots = t->ballots[from], .rules = rules_of(t), .state = t->voted};
     return par_kernel_run(t->backend, PAR_OP_VOTE, t->stream, &call, NULL);
 }
 
@@ -119,16 +122,18 @@ par_status par__vote_where(par_trainer *t, const par_outcome *outcome, char *whe
     if (t->mesh->rank == rank && outcome->first_bad < 0)
         snprintf(name, nbytes, "the loss on rank %d", rank);
     else if (t->mesh->rank == rank)
-        snprintf(name, nbytes, "%s on rank %d (%d elements)", t->registry->params[outcome->first_bad]->name,
-                 rank, (int)outcome->n_first_bad);
-    PAR_TRY(par_comm_broadcast(t->mesh->world, name, (int64_t)nbytes, PAR_U8, rank, tag, NULL, NULL));
+        snprintf(name, nbytes, "%s on rank %d (%d elements)",
+                 t->registry->params[outcome->first_bad]->name, rank, (int)outcome->n_first_bad);
+    PAR_TRY(
+        par_comm_broadcast(t->mesh->world, name, (int64_t)nbytes, PAR_U8, rank, tag, NULL, NULL));
     snprintf(where, nbytes, "%s", name);
     return PAR_OK;
 }
 
 par_status par__poll_all(par_trainer *t, par__poll *poll) {
     const par__poll mine = *poll, *all = t->polls;
-    PAR_TRY(par_comm_all_gather(t->mesh->world, &mine, t->polls, sizeof mine, PAR_U8, tag, NULL, NULL));
+    PAR_TRY(
+        par_comm_all_gather(t->mesh->world, &mine, t->polls, sizeof mine, PAR_U8, tag, NULL, NULL));
     *poll = (par__poll){0};
     for (int r = 0; r < t->mesh->size; r++) {
         poll->loss_sum += all[r].loss_sum;

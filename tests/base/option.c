@@ -1,6 +1,6 @@
 /*
- * The option table: every form of every type, every kind of problem at once, suggestions, and help that names
- * all options. A refused value must leave the default.
+ * The option table: every form of every type, every kind of problem at once, suggestions, and help
+ * that names all options. A refused value must leave the default.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -47,8 +47,8 @@ static int parse(example *e, par_problems *problems, int argc, const char **argv
     return problems->n;
 }
 
-#define PARSE(e, problems, ...)                                                                              \
-    parse(e, problems, (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)),                        \
+#define PARSE(e, problems, ...)                                                                    \
+    parse(e, problems, (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)),              \
           (const char *[]){__VA_ARGS__})
 
 static void forms(void) {
@@ -60,7 +60,8 @@ static void forms(void) {
     CHECK(e.verify && !e.rope, "flags");
     CHECK(e.layers == 12 && e.lr == 6e-4, "numbers %lld %g", (long long)e.layers, e.lr);
     CHECK(e.data && strcmp(e.data, "a file") == 0 && strcmp(e.schedule, "gpipe") == 0, "texts");
-    CHECK(e.parts.n == 4 && e.parts.values[1] == 6 && e.parts.values[3] == 5, "list of %d", e.parts.n);
+    CHECK(e.parts.n == 4 && e.parts.values[1] == 6 && e.parts.values[3] == 5, "list of %d",
+          e.parts.n);
     for (int i = 0; i < N; i++) CHECK(e.table[i].set, "%s is not marked as set", e.table[i].name);
 }
 
@@ -76,13 +77,15 @@ static void defaults(void) {
 static void expect(const char *text, int argc, const char **argv) {
     example e;
     par_problems p;
-    CHECK(parse(&e, &p, argc, argv) == 1 && strstr(p.text, text), "%s: %d problems: \"%s\" lacks \"%s\"",
-          argv[0], p.n, p.text, text);
-    CHECK(e.layers == 4 && e.lr == 1e-3 && e.parts.n == 0, "%s: a refused value was stored", argv[0]);
+    CHECK(parse(&e, &p, argc, argv) == 1 && strstr(p.text, text),
+          "%s: %d problems: \"%s\" lacks \"%s\"", argv[0], p.n, p.text, text);
+    CHECK(e.layers == 4 && e.lr == 1e-3 && e.parts.n == 0, "%s: a refused value was stored",
+          argv[0]);
 }
 
-#define EXPECT(text, ...)                                                                                    \
-    expect(text, (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]){__VA_ARGS__})
+#define EXPECT(text, ...)                                                                          \
+    expect(text, (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)),                    \
+           (const char *[]){__VA_ARGS__})
 
 static void refused(void) {
     EXPECT("did you mean --layers", "--layrs", "3");
@@ -134,10 +137,12 @@ static void help(void) {
     par_options_help(e.table, N, "usage: x", text, sizeof text);
     for (int i = 0; i < N; i++)
         CHECK(strstr(text, e.table[i].name), "%s is not in the help", e.table[i].name);
-    CHECK(strstr(text, "--[no-]rope") && strstr(text, "(default: on)") && strstr(text, "gpipe|1f1b"),
+    CHECK(strstr(text, "--[no-]rope") && strstr(text, "(default: on)") &&
+              strstr(text, "gpipe|1f1b"),
           "help: %s", text);
     const char *first = strstr(text, "\nfirst\n"), *second = strstr(text, "\nsecond\n");
-    CHECK(first && second && first < second && !strstr(first + 1, "\nfirst\n"), "groups once, in order");
+    CHECK(first && second && first < second && !strstr(first + 1, "\nfirst\n"),
+          "groups once, in order");
     memset(small, 'x', sizeof small);
     par_options_help(e.table, N, "usage: x", small, sizeof small);
     CHECK(strnlen(small, sizeof small) < sizeof small, "truncated help is not terminated");

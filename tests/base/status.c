@@ -1,4 +1,5 @@
-/* Statuses, the thread's last message, collected problems; the memory of two passes and its ledger. */
+/* Statuses, the thread's last message, collected problems; the memory of two passes and its
+ * ledger. */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <stdint.h>
@@ -81,7 +82,8 @@ static void compare_ledgers(const par_memory *a, const par_memory *b) {
     CHECK(n == 4 && par_memory_ledger(b, &lb) == n, "lines of the ledgers");
     if (harness_failed()) return;
     for (int i = 0; i < n; i++) {
-        CHECK(la[i].kind == lb[i].kind && la[i].nbytes == lb[i].nbytes && strcmp(la[i].what, lb[i].what) == 0,
+        CHECK(la[i].kind == lb[i].kind && la[i].nbytes == lb[i].nbytes &&
+                  strcmp(la[i].what, lb[i].what) == 0,
               "line %d", i);
         sum[la[i].kind] += la[i].nbytes;
     }
@@ -104,7 +106,8 @@ static void two_passes(void) {
     for (int i = 0; i < 5; i++)
         CHECK(i == 3 ? !got[i] : got[i] && (uintptr_t)got[i] % 256 == 0, "take %d", i);
     compare_ledgers(plan, memory);
-    CHECK_FAILS(par_memory_take(memory, PAR_MEM_WEIGHTS, "more", 1, &got[0]), PAR_ERR_INTERNAL, "measured");
+    CHECK_FAILS(par_memory_take(memory, PAR_MEM_WEIGHTS, "more", 1, &got[0]), PAR_ERR_INTERNAL,
+                "measured");
     par_memory_destroy(&memory);
     par_memory_destroy(&plan);
     par_memory_destroy(&plan);
@@ -117,11 +120,13 @@ static void out_of_memory(void) {
     CHECK_OK(par_memory_create_measuring(&plan));
     CHECK_OK(takes(plan, got));
     fail_at = 2;
-    CHECK_FAILS(par_memory_create(&allocator, &allocator, plan, &memory), PAR_ERR_MEMORY, "planned");
+    CHECK_FAILS(par_memory_create(&allocator, &allocator, plan, &memory), PAR_ERR_MEMORY,
+                "planned");
     CHECK(strstr(par_error(), "activations") && strstr(par_error(), "768"), "kind and bytes: %s",
           par_error());
     CHECK(live == 0 && !memory, "%d blocks leaked", live);
-    CHECK_FAILS(par_memory_take(plan, PAR_MEM_DATA, "all", SIZE_MAX, &got[0]), PAR_ERR_ARG, "requires");
+    CHECK_FAILS(par_memory_take(plan, PAR_MEM_DATA, "all", SIZE_MAX, &got[0]), PAR_ERR_ARG,
+                "requires");
     par_memory_destroy(&plan);
 }
 

@@ -1,7 +1,8 @@
 /*
- * Checkpoints on disk: what was saved comes back; every flipped byte, every truncation and every missing file
- * is found before anything is written to memory; the newest that verifies is taken; old ones go only after a
- * new one; h5dump, which knows nothing of our manifest, reads the same numbers.
+ * Checkpoints on disk: what was saved comes back; every flipped byte, every truncation and every
+ * missing file is found before anything is written to memory; the newest that verifies is taken;
+ * old ones go only after a new one; h5dump, which knows nothing of our manifest, reads the same
+ * numbers.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -31,10 +32,11 @@ static void round_trip(void) {
     CHECK_OK(fixture_load(&f));
     CHECK(fixture_holds(&f, 120), "other numbers come back");
     CHECK(f.result.step == 120 && f.result.consumed == 960 && f.result.updates == 120 &&
-              f.result.loss == 2.5 && strcmp(f.result.options, "none") == 0 && f.result.notes.n == 0,
-          "step %lld, %lld samples, %lld updates, loss %g, options %s, notes %s", (long long)f.result.step,
-          (long long)f.result.consumed, (long long)f.result.updates, f.result.loss, f.result.options,
-          f.result.notes.text);
+              f.result.loss == 2.5 && strcmp(f.result.options, "none") == 0 &&
+              f.result.notes.n == 0,
+          "step %lld, %lld samples, %lld updates, loss %g, options %s, notes %s",
+          (long long)f.result.step, (long long)f.result.consumed, (long long)f.result.updates,
+          f.result.loss, f.result.options, f.result.notes.text);
     CHECK(strstr(f.result.path, "/step_00000120"), "path %s", f.result.path);
     CHECK(fixture_count(&f, "") == 2 && fixture_count(&f, "latest") == 1, "%d entries",
           fixture_count(&f, ""));
@@ -131,13 +133,14 @@ static void fallback(void) {
     for (int64_t step = 1; step <= 3; step++) CHECK_OK(fixture_save(&f, step, 0));
     spoil(3, "manifest.json");
     CHECK_OK(fixture_load(&f));
-    CHECK(fixture_holds(&f, 2) && f.result.step == 2, "step %lld was loaded", (long long)f.result.step);
+    CHECK(fixture_holds(&f, 2) && f.result.step == 2, "step %lld was loaded",
+          (long long)f.result.step);
     CHECK(f.result.notes.n == 1 && strstr(f.result.notes.text, "step_00000003"), "notes: %s",
           f.result.notes.text);
     spoil(2, "rank_00000.h5");
     CHECK_OK(fixture_load(&f));
-    CHECK(fixture_holds(&f, 1) && f.result.notes.n == 2, "step %lld, notes: %s", (long long)f.result.step,
-          f.result.notes.text);
+    CHECK(fixture_holds(&f, 1) && f.result.notes.n == 2, "step %lld, notes: %s",
+          (long long)f.result.step, f.result.notes.text);
     /* one whose manifest is damaged does not count as kept */
     CHECK_OK(fixture_save(&f, 4, 2));
     CHECK(fixture_has(&f, 2) && fixture_has(&f, 4) && !fixture_has(&f, 1),
@@ -177,17 +180,17 @@ static void refused(void) {
     CHECK_OK(fixture_save(&f, 5, 1));
     par_checkpoint_about about = {"three arrays", "one rank", "none"};
     fixture_poison(&f);
-    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result), PAR_ERR_OPTION,
-                "its model is \"two arrays\"; this run's is \"three arrays\"");
+    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result),
+                PAR_ERR_OPTION, "its model is \"two arrays\"; this run's is \"three arrays\"");
     about = (par_checkpoint_about){"two arrays", "two ranks", "none"};
-    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result), PAR_ERR_OPTION,
-                "its layout is \"one rank\"; this run's is \"two ranks\"");
+    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result),
+                PAR_ERR_OPTION, "its layout is \"one rank\"; this run's is \"two ranks\"");
     about = (par_checkpoint_about){"two arrays", "one rank", "other"};
-    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 1, &f.result), PAR_ERR_OPTION,
-                "has 2 arrays; in this run it has 1");
+    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 1, &f.result),
+                PAR_ERR_OPTION, "has 2 arrays; in this run it has 1");
     f.runs[0].n--;
-    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result), PAR_ERR_OPTION,
-                "[36]");
+    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result),
+                PAR_ERR_OPTION, "[36]");
     f.runs[0].n++;
     CHECK(fixture_poisoned(&f), "memory was written");
     CHECK_OK(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result));
@@ -206,15 +209,20 @@ static void nonfinite(void) {
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 5, 1));
     for (int i = 0; i < 2; i++) {
-        const par_checkpoint_params params = {
-            .directory = f.directory, .keep = 1, .step = 6, .loss = losses[i], .about = {"m", "l", "o"}};
-        CHECK_FAILS(par_checkpoint_save(f.world, &params, f.runs, 2, &f.result), PAR_ERR_NUMERIC, "loss");
+        const par_checkpoint_params params = {.directory = f.directory,
+                                              .keep = 1,
+                                              .step = 6,
+                                              .loss = losses[i],
+                                              .about = {"m", "l", "o"}};
+        CHECK_FAILS(par_checkpoint_save(f.world, &params, f.runs, 2, &f.result), PAR_ERR_NUMERIC,
+                    "loss");
     }
     CHECK(fixture_count(&f, "step_") == 1 && fixture_has(&f, 5), "the healthy one is gone");
     fixture_close(&f);
 }
 
-/* The manifest says where a data set lies; h5dump must find the same numbers by HDF5's own rules. */
+/* The manifest says where a data set lies; h5dump must find the same numbers by HDF5's own
+ * rules. */
 static void read_by_h5dump(void) {
     if (cannot()) return;
     if (system("h5dump --version >/dev/null 2>&1") != 0) {
@@ -237,7 +245,8 @@ static void read_by_h5dump(void) {
             n++;
         }
     }
-    CHECK(pipe && pclose(pipe) == 0 && n == FIXTURE_A, "h5dump read %d numbers of %d", n, FIXTURE_A);
+    CHECK(pipe && pclose(pipe) == 0 && n == FIXTURE_A, "h5dump read %d numbers of %d", n,
+          FIXTURE_A);
     fixture_close(&f);
 }
 

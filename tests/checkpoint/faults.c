@@ -1,8 +1,8 @@
 /*
- * A save in which the Nth system call fails, for every N: this program's own open, pwrite, fsync, rename and
- * the others stand before libc's, for libpar and for libhdf5. Whatever happens: no signal, an error with a
- * cause, the older checkpoint loads, and nothing unfinished has a final name. The same when the process is
- * killed before the Nth call.
+ * A save in which the Nth system call fails, for every N: this program's own open, pwrite, fsync,
+ * rename and the others stand before libc's, for libpar and for libhdf5. Whatever happens: no
+ * signal, an error with a cause, the older checkpoint loads, and nothing unfinished has a final
+ * name. The same when the process is killed before the Nth call.
  */
 #undef _FILE_OFFSET_BITS /* both forms of each call are defined here, under their own names */
 #define _GNU_SOURCE
@@ -49,13 +49,13 @@ static void *next(const char *name) {
     return found;
 }
 
-#define INTERPOSE(type, name, parameters, arguments)                                                         \
-    type name parameters;                                                                                    \
-    type name parameters {                                                                                   \
-        type(*original) parameters;                                                                          \
-        void *found = next(#name);                                                                           \
-        memcpy(&original, &found, sizeof original);                                                          \
-        return hit(#name) ? (type)-1 : original arguments;                                                   \
+#define INTERPOSE(type, name, parameters, arguments)                                               \
+    type name parameters;                                                                          \
+    type name parameters {                                                                         \
+        type(*original) parameters;                                                                \
+        void *found = next(#name);                                                                 \
+        memcpy(&original, &found, sizeof original);                                                \
+        return hit(#name) ? (type)-1 : original arguments;                                         \
     }
 
 INTERPOSE(int, fsync, (int fd), (fd))
@@ -68,43 +68,43 @@ INTERPOSE(int, mkdir, (const char *path, mode_t mode), (path, mode))
 INTERPOSE(int, statvfs, (const char *path, struct statvfs *out), (path, out))
 INTERPOSE(int, statvfs64, (const char *path, struct statvfs64 *out), (path, out))
 
-#define INTERPOSE_WRITE(name, offset_type)                                                                   \
-    ssize_t name(int fd, const void *data, size_t n, offset_type at);                                        \
-    ssize_t name(int fd, const void *data, size_t n, offset_type at) {                                       \
-        ssize_t (*original)(int, const void *, size_t, offset_type);                                         \
-        void *found = next(#name);                                                                           \
-        memcpy(&original, &found, sizeof original);                                                          \
-        if (!hit(#name)) return original(fd, data, n, at);                                                   \
-        return fault.short_write && n > 1 ? original(fd, data, n / 2, at) : -1;                              \
+#define INTERPOSE_WRITE(name, offset_type)                                                         \
+    ssize_t name(int fd, const void *data, size_t n, offset_type at);                              \
+    ssize_t name(int fd, const void *data, size_t n, offset_type at) {                             \
+        ssize_t (*original)(int, const void *, size_t, offset_type);                               \
+        void *found = next(#name);                                                                 \
+        memcpy(&original, &found, sizeof original);                                                \
+        if (!hit(#name)) return original(fd, data, n, at);                                         \
+        return fault.short_write && n > 1 ? original(fd, data, n / 2, at) : -1;                    \
     }
 
 INTERPOSE_WRITE(pwrite, off_t)
 INTERPOSE_WRITE(pwrite64, off64_t)
 
 /* These return the error. */
-#define INTERPOSE_FALLOCATE(name, offset_type)                                                               \
-    int name(int fd, offset_type at, offset_type n);                                                         \
-    int name(int fd, offset_type at, offset_type n) {                                                        \
-        int (*original)(int, offset_type, offset_type);                                                      \
-        void *found = next(#name);                                                                           \
-        memcpy(&original, &found, sizeof original);                                                          \
-        return hit(#name) ? fault.error : original(fd, at, n);                                               \
+#define INTERPOSE_FALLOCATE(name, offset_type)                                                     \
+    int name(int fd, offset_type at, offset_type n);                                               \
+    int name(int fd, offset_type at, offset_type n) {                                              \
+        int (*original)(int, offset_type, offset_type);                                            \
+        void *found = next(#name);                                                                 \
+        memcpy(&original, &found, sizeof original);                                                \
+        return hit(#name) ? fault.error : original(fd, at, n);                                     \
     }
 
 INTERPOSE_FALLOCATE(posix_fallocate, off_t)
 INTERPOSE_FALLOCATE(posix_fallocate64, off64_t)
 
-#define INTERPOSE_OPEN(name)                                                                                 \
-    int name(const char *path, int flags, ...);                                                              \
-    int name(const char *path, int flags, ...) {                                                             \
-        int (*original)(const char *, int, ...);                                                             \
-        void *found = next(#name);                                                                           \
-        memcpy(&original, &found, sizeof original);                                                          \
-        va_list list;                                                                                        \
-        va_start(list, flags);                                                                               \
-        unsigned mode = flags & O_CREAT ? va_arg(list, unsigned) : 0;                                        \
-        va_end(list);                                                                                        \
-        return hit(#name) ? -1 : original(path, flags, mode);                                                \
+#define INTERPOSE_OPEN(name)                                                                       \
+    int name(const char *path, int flags, ...);                                                    \
+    int name(const char *path, int flags, ...) {                                                   \
+        int (*original)(const char *, int, ...);                                                   \
+        void *found = next(#name);                                                                 \
+        memcpy(&original, &found, sizeof original);                                                \
+        va_list list;                                                                              \
+        va_start(list, flags);                                                                     \
+        unsigned mode = flags & O_CREAT ? va_arg(list, unsigned) : 0;                              \
+        va_end(list);                                                                              \
+        return hit(#name) ? -1 : original(path, flags, mode);                                      \
     }
 
 INTERPOSE_OPEN(open)
@@ -131,16 +131,17 @@ static void arm(long until, int error, bool for_good) {
 static void check_after(int64_t before, int64_t step, long n, par_status saved) {
     char why[512];
     snprintf(why, sizeof why, "%.500s", par_error());
-    CHECK(saved == PAR_OK || (saved == PAR_ERR_IO || saved == PAR_ERR_FORMAT), "call %ld, %s: %s: %s", n,
-          fault.call, par_status_text(saved), why);
-    CHECK(saved == PAR_OK || strstr(why, f.directory), "call %ld, %s: no path in \"%s\"", n, fault.call, why);
+    CHECK(saved == PAR_OK || (saved == PAR_ERR_IO || saved == PAR_ERR_FORMAT),
+          "call %ld, %s: %s: %s", n, fault.call, par_status_text(saved), why);
+    CHECK(saved == PAR_OK || strstr(why, f.directory), "call %ld, %s: no path in \"%s\"", n,
+          fault.call, why);
     par_status st = fixture_load(&f);
     CHECK(st == PAR_OK, "call %ld, %s: nothing loads: %s", n, fault.call, par_error());
     CHECK(f.result.step == step || (saved != PAR_OK && f.result.step == before),
           "call %ld, %s: step %lld loads", n, fault.call, (long long)f.result.step);
     CHECK(fixture_holds(&f, f.result.step), "call %ld, %s: other numbers come back", n, fault.call);
-    CHECK(f.result.notes.n == 0, "call %ld, %s: something unfinished has a final name: %s", n, fault.call,
-          f.result.notes.text);
+    CHECK(f.result.notes.n == 0, "call %ld, %s: something unfinished has a final name: %s", n,
+          fault.call, f.result.notes.text);
 }
 
 /* One save with the Nth call failing; false when there were fewer calls than that. */
@@ -186,7 +187,8 @@ static void short_writes(void) {
 static void eintr(void) {
     if (cannot()) return;
     bool reached = true;
-    for (long n = 0; reached && !harness_failed(); n++) reached = save_failing(n, EINTR, false, false);
+    for (long n = 0; reached && !harness_failed(); n++)
+        reached = save_failing(n, EINTR, false, false);
 }
 
 /* False when the save ended before it came to call n. */
@@ -203,7 +205,8 @@ static bool save_killed(long n, bool again) {
     }
     CHECK(child > 0 && waitpid(child, &how, 0) == child, "no child");
     bool killed = WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL;
-    CHECK(killed || (WIFEXITED(how) && WEXITSTATUS(how) == 0), "call %ld: the child ended with %d", n, how);
+    CHECK(killed || (WIFEXITED(how) && WEXITSTATUS(how) == 0), "call %ld: the child ended with %d",
+          n, how);
     CHECK_OK(fixture_load(&f));
     CHECK(f.result.step == 2 || (killed && f.result.step == 1), "call %ld: step %lld loads", n,
           (long long)f.result.step);
@@ -238,7 +241,8 @@ static void file_size_limit(void) {
         setrlimit(RLIMIT_FSIZE, &small);
         par_status saved = fixture_save(&f, 2, 1);
         setrlimit(RLIMIT_FSIZE, &old);
-        CHECK(limit > 1024 || saved == PAR_ERR_IO, "%ld bytes: %s", (long)limit, par_status_text(saved));
+        CHECK(limit > 1024 || saved == PAR_ERR_IO, "%ld bytes: %s", (long)limit,
+              par_status_text(saved));
         check_after(1, 2, (long)limit, saved);
         fixture_close(&f);
     }

@@ -31,8 +31,8 @@ void fixture_open(fixture *f) {
                                       .global = {FIXTURE_A, 1},
                                       .extent = {FIXTURE_A, 1},
                                       .local = {FIXTURE_A, 1}};
-    f->runs[1] =
-        (par_checkpoint_run){.kind = "state", .name = "b", .dtype = PAR_I64, .n = FIXTURE_B, .data = f->b};
+    f->runs[1] = (par_checkpoint_run){
+        .kind = "state", .name = "b", .dtype = PAR_I64, .n = FIXTURE_B, .data = f->b};
 }
 
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *where) {
@@ -106,7 +106,8 @@ const char *fixture_path(const fixture *f, int64_t step, const char *name) {
 int fixture_count(const fixture *f, const char *part) {
     int n = 0;
     DIR *d = opendir(f->directory);
-    for (struct dirent *e; d && (e = readdir(d));) n += e->d_name[0] != '.' && strstr(e->d_name, part);
+    for (struct dirent *e; d && (e = readdir(d));)
+        n += e->d_name[0] != '.' && strstr(e->d_name, part);
     if (d) closedir(d);
     return n;
 }

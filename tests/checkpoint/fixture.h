@@ -1,6 +1,6 @@
 /*
- * What the serial suites of checkpoints share: a world of one rank, a temporary directory, and two small
- * arrays whose contents depend on the step.
+ * What the serial suites of checkpoints share: a world of one rank, a temporary directory, and two
+ * small arrays whose contents depend on the step.
  */
 #ifndef PAR_TESTS_CHECKPOINT_FIXTURE_H
 #define PAR_TESTS_CHECKPOINT_FIXTURE_H

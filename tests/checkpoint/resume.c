@@ -1,8 +1,8 @@
 /*
- * Interrupted and resumed is uninterrupted: a run saves at a random step and goes on; a new trainer resumes
- * from that checkpoint. Every later loss and norm, and at the end every byte of weights on every rank (copies
- * along tp and dp included) and of all moments, must be the same, over layouts, ZeRO, precisions and
- * dropout.
+ * Interrupted and resumed is uninterrupted: a run saves at a random step and goes on; a new trainer
+ * resumes from that checkpoint. Every later loss and norm, and at the end every byte of weights on
+ * every rank (copies along tp and dp included) and of all moments, must be the same, over layouts,
+ * ZeRO, precisions and dropout.
  */
 #define _GNU_SOURCE
 #include <ftw.h>
@@ -70,7 +70,8 @@ static par_status keep_outcome(experiment *e, par_trainer *t, outcome *o) {
 
 static par_status save(experiment *e, par_trainer *t, int step, double loss) {
     par_checkpoint_result result;
-    const par_checkpoint_params params = {.directory = e->directory, .keep = 1, .step = step, .loss = loss};
+    const par_checkpoint_params params = {
+        .directory = e->directory, .keep = 1, .step = step, .loss = loss};
     return par_trainer_save(t, &params, &result);
 }
 
@@ -110,12 +111,14 @@ static par_status run(experiment *e, par_transport *transport, bool resuming, ou
 
 static void compare(const experiment *e, int64_t n_local, const outcome *a, const outcome *b) {
     for (int i = e->save_after; i < STEPS; i++)
-        CHECK(a->loss[i] == b->loss[i] && a->norm[i] == b->norm[i], "step %d: loss %.17g and %.17g", i + 1,
-              a->loss[i], b->loss[i]);
-    CHECK(memcmp(&a->scaler, &b->scaler, sizeof a->scaler) == 0, "loss scale %g and %g", a->scaler.scale,
-          b->scaler.scale);
-    CHECK(a->evaluation == b->evaluation, "evaluation %.17g and %.17g", a->evaluation, b->evaluation);
-    CHECK(memcmp(a->weights, b->weights, (size_t)n_local * sizeof(float)) == 0, "weights of a rank differ");
+        CHECK(a->loss[i] == b->loss[i] && a->norm[i] == b->norm[i], "step %d: loss %.17g and %.17g",
+              i + 1, a->loss[i], b->loss[i]);
+    CHECK(memcmp(&a->scaler, &b->scaler, sizeof a->scaler) == 0, "loss scale %g and %g",
+          a->scaler.scale, b->scaler.scale);
+    CHECK(a->evaluation == b->evaluation, "evaluation %.17g and %.17g", a->evaluation,
+          b->evaluation);
+    CHECK(memcmp(a->weights, b->weights, (size_t)n_local * sizeof(float)) == 0,
+          "weights of a rank differ");
     if (e->table.rank != 0) return;
     size_t nbytes = (size_t)e->table.total * sizeof(float);
     CHECK(memcmp(a->m, b->m, nbytes) == 0, "first moments differ");
@@ -129,8 +132,10 @@ static int remove_one(const char *path, const struct stat *info, int type, struc
 
 static void make_directory(experiment *e, int number) {
     const char *root = getenv("TMPDIR");
-    snprintf(e->directory, sizeof e->directory, "%.200s/par-resume-XXXXXX", root && *root ? root : "/tmp");
-    if (e->table.rank == 0 && !mkdtemp(e->directory)) harness_fail(__FILE__, __LINE__, "no directory");
+    snprintf(e->directory, sizeof e->directory, "%.200s/par-resume-XXXXXX",
+             root && *root ? root : "/tmp");
+    if (e->table.rank == 0 && !mkdtemp(e->directory))
+        harness_fail(__FILE__, __LINE__, "no directory");
     MPI_Bcast(e->directory, sizeof e->directory, MPI_CHAR, 0, e->comm);
     e->save_after = 1 + (int)(par_random_u64(11, (uint64_t)number, 0) % (STEPS - 1));
 }

@@ -1,8 +1,8 @@
 /*
- * Collectives for 1, 2, 3, 4 and 7 ranks: every operation, type and shape against sums that each rank makes
- * itself from all ranks' inputs, which are functions of (rank, index). Small integers are exact in every
- * type, so == is the test; random fp32 must have the bits of the serial sum in rank order. Every case runs
- * with messages of 7 bytes, of 64 bytes and of the default size.
+ * Collectives for 1, 2, 3, 4 and 7 ranks: every operation, type and shape against sums that each
+ * rank makes itself from all ranks' inputs, which are functions of (rank, index). Small integers
+ * are exact in every type, so == is the test; random fp32 must have the bits of the serial sum in
+ * rank order. Every case runs with messages of 7 bytes, of 64 bytes and of the default size.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -61,7 +61,8 @@ static char *vector(par_dtype type, int64_t n) {
 
 static void check_guard(par_dtype type, const char *data, int64_t n) {
     for (int i = 0; i < GUARD; i++)
-        CHECK(data[(size_t)n * par_dtype_nbytes(type) + (size_t)i] == POISON, "guard byte %d was written", i);
+        CHECK(data[(size_t)n * par_dtype_nbytes(type) + (size_t)i] == POISON,
+              "guard byte %d was written", i);
 }
 
 static void check_all_reduce(world *w, par_dtype type, int64_t n, bool in_place) {
@@ -70,10 +71,12 @@ static void check_all_reduce(world *w, par_dtype type, int64_t n, bool in_place)
     CHECK_OK(par_comm_all_reduce(w->comm, src, dst, n, type, tag, NULL, NULL));
     for (int64_t i = 0; i < n; i++)
         CHECK(get(type, dst, i) == total(w->p, i), "%s n %lld in place %d: [%lld] is %g, not %g",
-              par_dtype_name(type), (long long)n, in_place, (long long)i, get(type, dst, i), total(w->p, i));
+              par_dtype_name(type), (long long)n, in_place, (long long)i, get(type, dst, i),
+              total(w->p, i));
     check_guard(type, dst, n);
     if (!in_place) {
-        for (int64_t i = 0; i < n; i++) CHECK(get(type, src, i) == value(w->r, i), "the source was changed");
+        for (int64_t i = 0; i < n; i++)
+            CHECK(get(type, src, i) == value(w->r, i), "the source was changed");
         free(dst);
     }
     free(src);
@@ -85,12 +88,13 @@ static void check_reduce_scatter(world *w, par_dtype type, int64_t n, bool in_pl
     for (int64_t i = 0; i < n * w->p; i++) put(type, src, i, value(w->r, i));
     CHECK_OK(par_comm_reduce_scatter(w->comm, src, dst, n, type, tag, NULL, NULL));
     for (int64_t i = 0; i < n; i++)
-        CHECK(get(type, dst, i) == total(w->p, w->r * n + i), "%s n %lld in place %d: [%lld] is %g, not %g",
-              par_dtype_name(type), (long long)n, in_place, (long long)i, get(type, dst, i),
-              total(w->p, w->r * n + i));
+        CHECK(get(type, dst, i) == total(w->p, w->r * n + i),
+              "%s n %lld in place %d: [%lld] is %g, not %g", par_dtype_name(type), (long long)n,
+              in_place, (long long)i, get(type, dst, i), total(w->p, w->r * n + i));
     for (int64_t i = 0; i < n * w->p; i++)
         if (!in_place || i < w->r * n || i >= (w->r + 1) * n)
-            CHECK(get(type, src, i) == value(w->r, i), "the source was changed at %lld", (long long)i);
+            CHECK(get(type, src, i) == value(w->r, i), "the source was changed at %lld",
+                  (long long)i);
     check_guard(type, src, n * w->p);
     if (!in_place) {
         check_guard(type, dst, n);
@@ -105,8 +109,9 @@ static void check_all_gather(world *w, par_dtype type, int64_t n, bool in_place)
     for (int64_t i = 0; i < n; i++) put(type, src, i, value(w->r, i));
     CHECK_OK(par_comm_all_gather(w->comm, src, dst, n, type, tag, NULL, NULL));
     for (int64_t i = 0; i < n * w->p; i++)
-        CHECK(get(type, dst, i) == value((int)(i / n), i % n), "%s n %lld in place %d: [%lld] is %g",
-              par_dtype_name(type), (long long)n, in_place, (long long)i, get(type, dst, i));
+        CHECK(get(type, dst, i) == value((int)(i / n), i % n),
+              "%s n %lld in place %d: [%lld] is %g", par_dtype_name(type), (long long)n, in_place,
+              (long long)i, get(type, dst, i));
     check_guard(type, dst, n * w->p);
     if (!in_place) free(src);
     free(dst);
@@ -155,7 +160,8 @@ static void every_operation(par_transport *t) {
     for (int c = 0; c < 3; c++) {
         if (!world_open(&w, par_transport_size(t), chunks[c], c == 0)) return;
         for (int s = 0; s < 5 && !harness_failed(); s++)
-            for (int type = 0; type < PAR_DTYPE_COUNT; type++) check_type(&w, (par_dtype)type, sizes[s]);
+            for (int type = 0; type < PAR_DTYPE_COUNT; type++)
+                check_type(&w, (par_dtype)type, sizes[s]);
         CHECK_OK(par_comm_barrier(w.comm, tag));
         world_close(&w);
     }
@@ -175,7 +181,8 @@ static void fp32_bits(par_transport *t) {
         if (!world_open(&w, par_transport_size(t), chunks[c], false)) return;
         for (int l = c == 0 ? 0 : 1; l < (c == 0 ? 3 : 4); l++) {
             int64_t n = lengths[l] / w.p * w.p;
-            float *x = malloc((size_t)(n + 1) * sizeof *x), *y = malloc((size_t)(n + 1) * sizeof *y);
+            float *x = malloc((size_t)(n + 1) * sizeof *x),
+                  *y = malloc((size_t)(n + 1) * sizeof *y);
             float *z = malloc((size_t)(n + 1) * sizeof *z);
             for (int64_t i = 0; i < n; i++) x[i] = harness_noise((uint64_t)w.r, (uint64_t)i);
             CHECK_OK(par_comm_all_reduce(w.comm, x, y, n, PAR_F32, tag, NULL, NULL));
@@ -185,9 +192,10 @@ static void fp32_bits(par_transport *t) {
                       (long long)n, (long long)i, (double)y[i], (double)sum);
             }
             /* all_gather after reduce_scatter is all_reduce, in place */
-            CHECK_OK(
-                par_comm_reduce_scatter(w.comm, x, z + w.r * (n / w.p), n / w.p, PAR_F32, tag, NULL, NULL));
-            CHECK_OK(par_comm_all_gather(w.comm, z + w.r * (n / w.p), z, n / w.p, PAR_F32, tag, NULL, NULL));
+            CHECK_OK(par_comm_reduce_scatter(w.comm, x, z + w.r * (n / w.p), n / w.p, PAR_F32, tag,
+                                             NULL, NULL));
+            CHECK_OK(par_comm_all_gather(w.comm, z + w.r * (n / w.p), z, n / w.p, PAR_F32, tag,
+                                         NULL, NULL));
             CHECK(memcmp(y, z, (size_t)n * sizeof *y) == 0,
                   "all_gather of reduce_scatter is not all_reduce, n %lld", (long long)n);
             free(x);
@@ -199,9 +207,9 @@ static void fp32_bits(par_transport *t) {
 }
 
 /*
- * 16-bit sums are fp32 sums rounded once. With |x| < 1 and p <= 7, the fp32 partial sums are below 8 and each
- * of the p - 1 additions errs by at most 2^-22; the rounding to t bits (8 or 11) errs by 2^-t of the result,
- * at least half the smallest subnormal of fp16, 2^-25.
+ * 16-bit sums are fp32 sums rounded once. With |x| < 1 and p <= 7, the fp32 partial sums are below
+ * 8 and each of the p - 1 additions errs by at most 2^-22; the rounding to t bits (8 or 11) errs by
+ * 2^-t of the result, at least half the smallest subnormal of fp16, 2^-25.
  */
 static void half_rounding(par_transport *t) {
     world w = {0};
@@ -230,9 +238,9 @@ static void half_rounding(par_transport *t) {
 }
 
 #define FOR_RANKS(X) X(1) X(2) X(3) X(4) X(7)
-#define CASES(p)                                                                                             \
-    {"every_operation_" #p, .ranks = p, .run_mpi = every_operation},                                         \
-        {"fp32_bits_" #p, .ranks = p, .run_mpi = fp32_bits},                                                 \
+#define CASES(p)                                                                                   \
+    {"every_operation_" #p, .ranks = p, .run_mpi = every_operation},                               \
+        {"fp32_bits_" #p, .ranks = p, .run_mpi = fp32_bits},                                       \
         {"half_rounding_" #p, .ranks = p, .run_mpi = half_rounding},
 static const harness_case cases[] = {FOR_RANKS(CASES)};
 

@@ -1,8 +1,8 @@
 /*
- * Device data against the host engine's results, for either link: every operation and type, counts that are
- * no multiple of a window, many operations under way. The device is the stand-in of the cuda module: its
- * streams run as late as they may and its memory is closed to the host, so a missing wait shows. Values are
- * small integers, whose sums are exact in every type and order.
+ * Device data against the host engine's results, for either link: every operation and type, counts
+ * that are no multiple of a window, many operations under way. The device is the stand-in of the
+ * cuda module: its streams run as late as they may and its memory is closed to the host, so a
+ * missing wait shows. Values are small integers, whose sums are exact in every type and order.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "device_comm.h"
@@ -22,10 +22,12 @@ static const par_tag tag = {"test", -1, -1, -1};
 void device_choose(const char *program, par_link link, bool shared) {
     char path[1024];
     const char *slash = strrchr(program, '/');
-    snprintf(path, sizeof path, "%.*s/cuda", slash ? (int)(slash - program) : 1, slash ? program : ".");
+    snprintf(path, sizeof path, "%.*s/cuda", slash ? (int)(slash - program) : 1,
+             slash ? program : ".");
     setenv("PAR_MODULE_PATH", path, 1);
     chosen = link;
-    CHECK_OK(par_device_select(&(par_device_params){.local_size = 1, .device = -1, .shared = shared}));
+    CHECK_OK(
+        par_device_select(&(par_device_params){.local_size = 1, .device = -1, .shared = shared}));
     if (par_backend_get("cuda", &cuda) != PAR_OK) cuda = NULL;
 }
 
@@ -60,7 +62,8 @@ bool device_open(par_transport *t, device_world *w) {
     plan(&params, w);
     CHECK_OK(par_comm_create(t, &params, w->memory, &w->device));
     if (harness_failed()) return false;
-    CHECK(w->p == 1 || !strcmp(par_comm_link(w->device), chosen == PAR_LINK_NCCL ? "nccl" : "staged"),
+    CHECK(w->p == 1 ||
+              !strcmp(par_comm_link(w->device), chosen == PAR_LINK_NCCL ? "nccl" : "staged"),
           "the link is %s", par_comm_link(w->device));
     params.axis = "host";
     params.device = NULL;
@@ -97,18 +100,18 @@ static void fill(par_dtype type, void *x, int64_t n, int r, int seed) {
     }
 }
 
-typedef par_status collective(par_comm *, const void *, void *, int64_t, par_dtype, par_tag, par_stream *,
-                              par_work *);
+typedef par_status collective(par_comm *, const void *, void *, int64_t, par_dtype, par_tag,
+                              par_stream *, par_work *);
 
-/* One collective on the device, asynchronously or in the stream's order, in place or not, against the
- * host's. In place `own` says where the one buffer lies in the other: elements. */
+/* One collective on the device, asynchronously or in the stream's order, in place or not, against
+ * the host's. In place `own` says where the one buffer lies in the other: elements. */
 static void compare(device_world *w, collective *run, const char *name, par_dtype type, int64_t n,
                     int64_t n_in, int64_t n_out, int variant) {
     static int64_t in[MAX_N * MAX_RANKS], theirs[MAX_N * MAX_RANKS], ours[MAX_N * MAX_RANKS];
     bool asynchronous = variant & 1, in_place = variant & 2;
     size_t size = par_dtype_nbytes(type), nbytes = (size_t)n_out * size;
-    char *src = device_bytes((int64_t)size * n_in), *dst = device_bytes((int64_t)nbytes), *into = dst,
-         *from = src;
+    char *src = device_bytes((int64_t)size * n_in), *dst = device_bytes((int64_t)nbytes),
+         *into = dst, *from = src;
     par_work work = {0};
     if (in_place && n_in >= n_out) into = src + (n_in > n_out ? (size_t)(w->r * n) * size : 0);
     if (in_place && n_in < n_out) from = dst + (size_t)(w->r * n) * size;
@@ -149,15 +152,17 @@ void device_collectives(par_transport *t) {
             int v = (type + i) % 4;
             compare(&w, par_comm_all_gather, "all_gather", (par_dtype)type, n, n, all, v);
             if (type == PAR_U8) continue;
-            compare(&w, par_comm_all_reduce, "all_reduce", (par_dtype)type, all + (i > 1), all + (i > 1),
-                    all + (i > 1), v);
+            compare(&w, par_comm_all_reduce, "all_reduce", (par_dtype)type, all + (i > 1),
+                    all + (i > 1), all + (i > 1), v);
             compare(&w, par_comm_reduce_scatter, "reduce_scatter", (par_dtype)type, n, all, n, v);
         }
-    for (int root = 0; root < w.p; root++) check_broadcast(&w, (par_dtype)(root % PAR_DTYPE_COUNT), 61, root);
+    for (int root = 0; root < w.p; root++)
+        check_broadcast(&w, (par_dtype)(root % PAR_DTYPE_COUNT), 61, root);
     device_close(&w);
 }
 
-/* As a trainer does: many reductions in place on a stream that goes on computing, waited for at the end. */
+/* As a trainer does: many reductions in place on a stream that goes on computing, waited for at the
+ * end. */
 void device_many_under_way(par_transport *t) {
     enum { N = 60 };
     float host[N], ours[BUCKETS][N];
@@ -169,7 +174,8 @@ void device_many_under_way(par_transport *t) {
         data[b] = device_bytes(sizeof ours[b]);
         fill(PAR_F32, ours[b], N, w.r, b);
         CHECK_OK(cuda->copy(w.stream, data[b], ours[b], sizeof ours[b]));
-        CHECK_OK(par_comm_all_reduce(w.device, data[b], data[b], N, PAR_F32, tag, w.stream, &work[b]));
+        CHECK_OK(
+            par_comm_all_reduce(w.device, data[b], data[b], N, PAR_F32, tag, w.stream, &work[b]));
     }
     for (int b = 0; b < BUCKETS; b++) {
         fill(PAR_F32, host, N, w.r, b);
@@ -188,12 +194,13 @@ static void expect_floats(device_world *w, const float *data, int64_t n, int fro
     CHECK_OK(cuda->copy(w->stream, ours, data, (size_t)n * sizeof *ours));
     CHECK_OK(cuda->sync(w->stream));
     fill(PAR_F32, expected, n, from, seed);
-    CHECK(memcmp(ours, expected, (size_t)n * sizeof *ours) == 0, "what rank %d sent, number %d, differs",
-          from, seed);
+    CHECK(memcmp(ours, expected, (size_t)n * sizeof *ours) == 0,
+          "what rank %d sent, number %d, differs", from, seed);
 }
 
-/* Round the ring and back. Receives are posted long before their sends; the one from the other side, whose
- * message is an answer to a later send, must hold up nothing. Channels are FIFO: two messages each. */
+/* Round the ring and back. Receives are posted long before their sends; the one from the other
+ * side, whose message is an answer to a later send, must hold up nothing. Channels are FIFO: two
+ * messages each. */
 void device_pairs(par_transport *t) {
     enum { N = 700 };
     float in[2][N], *mine[2], *there[2], *back[2];
@@ -208,7 +215,8 @@ void device_pairs(par_transport *t) {
     }
     /* with two ranks both come from the same one, in the order of its sends */
     for (int k = 0; k < 2; k++)
-        CHECK_OK(par_comm_recv(w.device, there[k], N, PAR_F32, previous, tag, w.stream, &from_previous[k]));
+        CHECK_OK(par_comm_recv(w.device, there[k], N, PAR_F32, previous, tag, w.stream,
+                               &from_previous[k]));
     for (int k = 0; k < 2; k++)
         CHECK_OK(par_comm_recv(w.device, back[k], N, PAR_F32, next, tag, w.stream, &from_next[k]));
     for (int k = 0; k < 2; k++) {
@@ -219,7 +227,8 @@ void device_pairs(par_transport *t) {
     for (int k = 0; k < 2; k++) {
         CHECK_OK(par_work_wait(from_previous[k], w.stream));
         expect_floats(&w, there[k], N, previous, k);
-        CHECK_OK(par_comm_send(w.device, there[k], N, PAR_F32, previous, tag, w.stream, &answered[k]));
+        CHECK_OK(
+            par_comm_send(w.device, there[k], N, PAR_F32, previous, tag, w.stream, &answered[k]));
     }
     for (int k = 0; k < 2; k++) {
         CHECK_OK(par_work_wait(from_next[k], w.stream));
@@ -242,7 +251,8 @@ static void rows_of(par_transport *t, const char *axis, const char *op, int64_t 
     int n = par_recorder_rows(par_transport_recorder(t), &rows);
     counts[0] = counts[1] = 0;
     for (int i = 0; i < n; i++)
-        if (!strcmp(rows[i].axis, axis) && !strcmp(rows[i].op, op) && !strcmp(rows[i].purpose, tag.purpose)) {
+        if (!strcmp(rows[i].axis, axis) && !strcmp(rows[i].op, op) &&
+            !strcmp(rows[i].purpose, tag.purpose)) {
             counts[0] += rows[i].sent_nbytes;
             counts[1] += rows[i].received_nbytes;
         }
@@ -278,8 +288,8 @@ void device_recorder(par_transport *t) {
         rows_of(t, "host", ops[i], a);
         rows_of(t, "device", ops[i], b);
         CHECK(a[0] == b[0] && a[1] == b[1] && a[0] + a[1] > 0,
-              "%s: %lld bytes sent, %lld received; the host's %lld and %lld", ops[i], (long long)b[0],
-              (long long)b[1], (long long)a[0], (long long)a[1]);
+              "%s: %lld bytes sent, %lld received; the host's %lld and %lld", ops[i],
+              (long long)b[0], (long long)b[1], (long long)a[0], (long long)a[1]);
     }
     cuda->memory.release(x, 0);
     cuda->memory.release(y, 0);

@@ -1,6 +1,6 @@
 /*
- * Layouts without ranks: coordinates, groups and messages, and a mesh seen from every rank of measured
- * worlds. (Meshes on real ranks: order.c.)
+ * Layouts without ranks: coordinates, groups and messages, and a mesh seen from every rank of
+ * measured worlds. (Meshes on real ranks: order.c.)
  */
 #include <string.h>
 
@@ -27,13 +27,14 @@ static void check_identity(const par_layout *layout, int size) {
         int c[PAR_AXIS_COUNT];
         par_layout_coordinates(layout, rank, c);
         for (int i = 0; i < PAR_AXIS_COUNT; i++)
-            CHECK(c[i] >= 0 && c[i] < (layout->size[i] ? layout->size[i] : 1), "coordinate %d of rank %d", i,
-                  rank);
+            CHECK(c[i] >= 0 && c[i] < (layout->size[i] ? layout->size[i] : 1),
+                  "coordinate %d of rank %d", i, rank);
         CHECK(par_layout_rank(layout, c) == rank, "rank %d does not come back", rank);
     }
 }
 
-/* Members differ along the axis only, in order of that coordinate: groups are then disjoint and complete. */
+/* Members differ along the axis only, in order of that coordinate: groups are then disjoint and
+ * complete. */
 static void check_group(const par_mesh *mesh, par_axis axis) {
     const par_comm *comm = mesh->axis[axis];
     CHECK(par_comm_size(comm) == mesh->layout.size[axis], "%s has %d ranks", par_axis_name(axis),
@@ -75,7 +76,8 @@ static void check_layout(int tp, int dp, int pp, const char *order, int kv) {
         if (mesh) {
             for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) check_group(mesh, (par_axis)axis);
             check_kv_and_tied(mesh);
-            CHECK(par_comm_size(mesh->world) == mesh->size && par_comm_rank(mesh->world) == rank, "world");
+            CHECK(par_comm_size(mesh->world) == mesh->size && par_comm_rank(mesh->world) == rank,
+                  "world");
         }
         par_mesh_destroy(&mesh);
         par_transport_destroy(&t);
@@ -86,7 +88,8 @@ static void layouts_of_8(void) {
     for (int o = 0; o < 4; o++)
         for (int tp = 1; tp <= 8; tp *= 2)
             for (int dp = 1; tp * dp <= 8; dp *= 2)
-                for (int kv = 1; kv <= tp; kv *= 2) check_layout(tp, dp, 8 / tp / dp, orders[o], kv);
+                for (int kv = 1; kv <= tp; kv *= 2)
+                    check_layout(tp, dp, 8 / tp / dp, orders[o], kv);
 }
 
 static void odd_layouts(void) {
@@ -98,7 +101,8 @@ static void odd_layouts(void) {
 static void tp_is_fastest(void) {
     par_layout layout = {.size = {2, 1, 4, 8}};
     int c[PAR_AXIS_COUNT] = {1, 0, 3, 5};
-    CHECK(par_layout_rank(&layout, c) == 1 + 2 * 3 + 8 * 5, "rank is %d", par_layout_rank(&layout, c));
+    CHECK(par_layout_rank(&layout, c) == 1 + 2 * 3 + 8 * 5, "rank is %d",
+          par_layout_rank(&layout, c));
 }
 
 static void order_text(void) {
@@ -113,8 +117,8 @@ static void order_text(void) {
 static void check_message(par_layout layout, int world_size, int n, const char *text) {
     par_problems problems = {0};
     par_layout_check(&layout, world_size, &problems);
-    CHECK(problems.n == n && strstr(problems.text, text), "%d problems, \"%s\" lacks \"%s\"", problems.n,
-          problems.text, text);
+    CHECK(problems.n == n && strstr(problems.text, text), "%d problems, \"%s\" lacks \"%s\"",
+          problems.n, problems.text, text);
 }
 
 static void messages(void) {
@@ -127,8 +131,8 @@ static void messages(void) {
     check_message((par_layout){.size = {1, 2, 1, 1}}, 2, 1, "only 1 is possible");
     check_message((par_layout){.size = {-1, 2, 0, -3}}, 2, 3, "--pp is -3; it must be at least 1");
     check_message((par_layout){.size = {6, 1, 1, 1}, .kv_replicas = 4}, 6, 1, "1, 2, 3, 6");
-    check_message((par_layout){.size = {2, 1, 1, 1}, .order = {PAR_TP, PAR_DP, PAR_DP, PAR_PP}}, 2, 1,
-                  "once each");
+    check_message((par_layout){.size = {2, 1, 1, 1}, .order = {PAR_TP, PAR_DP, PAR_DP, PAR_PP}}, 2,
+                  1, "once each");
     check_message((par_layout){.size = {2000000000, 1, 2000000000, 2000000000}}, 8, 1, "start");
 }
 
@@ -139,11 +143,12 @@ static void refused(void) {
     const par_tag tag = {"test", -1, -1, -1};
     par_layout layout = {.size = {2, 1, 2, 1}};
     CHECK_OK(par_transport_create_measuring(NULL, 8, 3, &t));
-    CHECK_FAILS(par_mesh_create(t, &layout, NULL, NULL, &mesh), PAR_ERR_LAYOUT, "--dp would have to be 4");
+    CHECK_FAILS(par_mesh_create(t, &layout, NULL, NULL, &mesh), PAR_ERR_LAYOUT,
+                "--dp would have to be 4");
     layout.size[PAR_DP] = 4;
     CHECK_OK(par_mesh_create(t, &layout, NULL, NULL, &mesh));
-    CHECK_FAILS(par_comm_all_reduce(mesh->world, &x, &x, 1, PAR_F32, tag, NULL, NULL), PAR_ERR_INTERNAL,
-                "measures");
+    CHECK_FAILS(par_comm_all_reduce(mesh->world, &x, &x, 1, PAR_F32, tag, NULL, NULL),
+                PAR_ERR_INTERNAL, "measures");
     par_mesh_destroy(&mesh);
     par_transport_destroy(&t);
 }
@@ -164,8 +169,8 @@ static void staging(void) {
         par_memory_destroy(&memory);
         par_transport_destroy(&t);
     }
-    CHECK(nbytes[0] == nbytes[1] && nbytes[0] > 0 && nbytes[0] < (16u << 20), "staging is %zu and %zu bytes",
-          nbytes[0], nbytes[1]);
+    CHECK(nbytes[0] == nbytes[1] && nbytes[0] > 0 && nbytes[0] < (16u << 20),
+          "staging is %zu and %zu bytes", nbytes[0], nbytes[1]);
 }
 
 static void count_line(void *user, const char *line) {

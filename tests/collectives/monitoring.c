@@ -1,5 +1,6 @@
-/* A mix of operations on a (tp, dp, pp) mesh; each rank writes the bytes per peer that the recorder counted,
- * in the form "rank peer bytes". monitoring.test compares them with what Open MPI counted. */
+/* A mix of operations on a (tp, dp, pp) mesh; each rank writes the bytes per peer that the recorder
+ * counted, in the form "rank peer bytes". monitoring.test compares them with what Open MPI
+ * counted. */
 #include <stdio.h>
 #include <stdlib.h>
 

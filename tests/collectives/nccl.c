@@ -14,12 +14,14 @@ static void refusals(par_transport *t) {
     float *x = device_bytes(16);
     CHECK_FAILS(par_comm_send(w.device, x, 1, PAR_F32, (w.r + 2) % w.p, tag, w.stream, NULL),
                 PAR_ERR_UNSUPPORTED, "the next and the previous rank alone");
-    CHECK_FAILS(par_comm_all_reduce(w.device, x, x, 4, PAR_U8, tag, w.stream, NULL), PAR_ERR_ARG, "uint8");
+    CHECK_FAILS(par_comm_all_reduce(w.device, x, x, 4, PAR_U8, tag, w.stream, NULL), PAR_ERR_ARG,
+                "uint8");
     device_backend()->memory.release(x, 0);
     device_close(&w);
 }
 
-/* An asynchronous error ends the transport with rank, axis, and NCCL's text; later calls say the same. */
+/* An asynchronous error ends the transport with rank, axis, and NCCL's text; later calls say the
+ * same. */
 static void asynchronous_error(par_transport *t) {
     device_world w;
     par_work work;
@@ -31,10 +33,11 @@ static void asynchronous_error(par_transport *t) {
     CHECK_OK(device_backend()->sync(w.stream));
     CHECK_OK(par_comm_barrier(w.host, tag));
     setenv("PAR_STANDIN_NCCL", "error", 1);
-    CHECK_FAILS(par_transport_progress(t), PAR_ERR_TRANSPORT, "axis device: an operation under way: remote");
+    CHECK_FAILS(par_transport_progress(t), PAR_ERR_TRANSPORT,
+                "axis device: an operation under way: remote");
     unsetenv("PAR_STANDIN_NCCL");
-    CHECK_FAILS(par_comm_all_reduce(w.device, x, x, 4, PAR_F32, tag, w.stream, NULL), PAR_ERR_TRANSPORT,
-                "remote process exited");
+    CHECK_FAILS(par_comm_all_reduce(w.device, x, x, 4, PAR_F32, tag, w.stream, NULL),
+                PAR_ERR_TRANSPORT, "remote process exited");
     CHECK_FAILS(par_work_wait(work, w.stream), PAR_ERR_TRANSPORT, "told by the stand-in");
     device_backend()->memory.release(x, 0);
     device_close(&w);

@@ -1,7 +1,8 @@
 /*
- * Many operations under way, errors and counts: works waited for in odd orders on several comms, FIFO sends,
- * the check of what ranks start, agreement, worlds inside worlds, what the recorder counted against closed
- * forms, one message of more than 2^31 bytes, and no allocation by libpar in steady state.
+ * Many operations under way, errors and counts: works waited for in odd orders on several comms,
+ * FIFO sends, the check of what ranks start, agreement, worlds inside worlds, what the recorder
+ * counted against closed forms, one message of more than 2^31 bytes, and no allocation by libpar in
+ * steady state.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -23,8 +24,8 @@ static par_mesh *open_mesh(par_transport *t, int tp, int dp, int pp) {
     return mesh;
 }
 
-/* On every comm several vectors at once, waited for from the last to the first and then the other way round.
- */
+/* On every comm several vectors at once, waited for from the last to the first and then the other
+ * way round. */
 static void several_at_once(par_transport *t) {
     enum { VECTORS = 6, N = 3000 };
     par_mesh *mesh = open_mesh(t, 2, 2, 2);
@@ -55,7 +56,8 @@ static void several_at_once(par_transport *t) {
     par_mesh_destroy(&mesh);
 }
 
-/* Sends of changing lengths between all pairs, both ways at once, received in the order they were sent. */
+/* Sends of changing lengths between all pairs, both ways at once, received in the order they were
+ * sent. */
 static void fifo(par_transport *t) {
     enum { SENDS = 60, MAX = 64 };
     static int32_t x[4][SENDS][MAX], y[4][SENDS][MAX];
@@ -66,17 +68,20 @@ static void fifo(par_transport *t) {
         for (int peer = 0; peer < w.p; peer++) {
             int n = (k * 13) % MAX;
             for (int i = 0; i < n; i++) x[peer][k][i] = w.r * 1000000 + k * 1000 + i;
-            CHECK_OK(par_comm_send(w.comm, x[peer][k], n, PAR_I32, peer, tag, NULL, &works[0][peer][k]));
-            CHECK_OK(par_comm_recv(w.comm, y[peer][k], n, PAR_I32, peer, tag, NULL, &works[1][peer][k]));
+            CHECK_OK(
+                par_comm_send(w.comm, x[peer][k], n, PAR_I32, peer, tag, NULL, &works[0][peer][k]));
+            CHECK_OK(
+                par_comm_recv(w.comm, y[peer][k], n, PAR_I32, peer, tag, NULL, &works[1][peer][k]));
         }
     for (int k = SENDS - 1; k >= 0; k--)
         for (int peer = 0; peer < w.p; peer++)
-            for (int side = 0; side < 2; side++) CHECK_OK(par_work_wait(works[side][peer][k], NULL));
+            for (int side = 0; side < 2; side++)
+                CHECK_OK(par_work_wait(works[side][peer][k], NULL));
     for (int k = 0; k < SENDS; k++)
         for (int peer = 0; peer < w.p; peer++)
             for (int i = 0; i < (k * 13) % MAX; i++)
-                CHECK(y[peer][k][i] == peer * 1000000 + k * 1000 + i, "send %d from %d [%d] is %d", k, peer,
-                      i, y[peer][k][i]);
+                CHECK(y[peer][k][i] == peer * 1000000 + k * 1000 + i, "send %d from %d [%d] is %d",
+                      k, peer, i, y[peer][k][i]);
     world_close(&w);
 }
 
@@ -85,7 +90,8 @@ static void self_send(par_transport *t) {
     par_work work;
     world w = {0};
     if (!world_open(&w, par_transport_size(t), 0, false)) return;
-    CHECK_FAILS(par_comm_send(w.comm, &x, 1, PAR_I32, w.r, tag, NULL, NULL), PAR_ERR_ARG, "never end");
+    CHECK_FAILS(par_comm_send(w.comm, &x, 1, PAR_I32, w.r, tag, NULL, NULL), PAR_ERR_ARG,
+                "never end");
     CHECK_OK(par_comm_send(w.comm, &x, 1, PAR_I32, w.r, tag, NULL, &work));
     CHECK_FAILS(par_comm_recv(w.comm, y, 2, PAR_I32, w.r, tag, NULL, NULL), PAR_ERR_ARG, "4 bytes");
     CHECK_OK(par_comm_recv(w.comm, y, 1, PAR_I32, w.r, tag, NULL, &work));
@@ -100,8 +106,8 @@ static void check_mismatch(par_transport *t) {
     world w = {0};
     float x[8] = {1, 1, 1, 1, 1, 1, 1, 1}, y[32] = {0};
     if (!world_open(&w, par_transport_size(t), 0, true)) return;
-    CHECK_FAILS(par_comm_all_reduce(w.comm, x, y, w.r == 1 ? 5 : 4, PAR_F32, tag, NULL, NULL), PAR_ERR_ARG,
-                "all_reduce of 5 fp32");
+    CHECK_FAILS(par_comm_all_reduce(w.comm, x, y, w.r == 1 ? 5 : 4, PAR_F32, tag, NULL, NULL),
+                PAR_ERR_ARG, "all_reduce of 5 fp32");
     CHECK_FAILS(par_comm_all_reduce(w.comm, x, y, 4, w.r == 2 ? PAR_I32 : PAR_F32, tag, NULL, NULL),
                 PAR_ERR_ARG, "of 4 int32");
     if (w.r == 0)
@@ -109,7 +115,8 @@ static void check_mismatch(par_transport *t) {
     else
         CHECK_FAILS(par_comm_all_gather(w.comm, x, y, 4, PAR_F32, tag, NULL, NULL), PAR_ERR_ARG,
                     "all_gather of 4");
-    CHECK_FAILS(par_comm_broadcast(w.comm, x, 4, PAR_F32, w.r == 0, tag, NULL, NULL), PAR_ERR_ARG, "root 1");
+    CHECK_FAILS(par_comm_broadcast(w.comm, x, 4, PAR_F32, w.r == 0, tag, NULL, NULL), PAR_ERR_ARG,
+                "root 1");
     par_tag other = {"other", -1, -1, -1};
     CHECK_FAILS(par_comm_all_reduce(w.comm, x, y, 4, PAR_F32, w.r == 1 ? other : tag, NULL, NULL),
                 PAR_ERR_ARG, "\"other\"");
@@ -129,15 +136,17 @@ static void arguments(par_transport *t) {
                 "the count is -1");
     CHECK_FAILS(par_comm_all_reduce(w.comm, x, x, 1, PAR_U8, tag, NULL, NULL), PAR_ERR_ARG,
                 "uint8 cannot be added");
-    CHECK_FAILS(par_comm_all_reduce(w.comm, NULL, x, 1, PAR_F32, tag, NULL, NULL), PAR_ERR_ARG, "NULL");
+    CHECK_FAILS(par_comm_all_reduce(w.comm, NULL, x, 1, PAR_F32, tag, NULL, NULL), PAR_ERR_ARG,
+                "NULL");
     CHECK_FAILS(par_comm_broadcast(w.comm, x, 1, PAR_F32, w.p, tag, NULL, NULL), PAR_ERR_ARG,
                 "legal ranks are 0 to");
-    CHECK_FAILS(
-        par_comm_create(w.transport, &(par_comm_params){.axis = "x", .ranks = twice, .n = 2}, NULL, &comm),
-        PAR_ERR_ARG, "twice");
-    CHECK_FAILS(
-        par_comm_create(w.transport, &(par_comm_params){.axis = "x", .ranks = far, .n = 2}, NULL, &comm),
-        PAR_ERR_ARG, "99");
+    CHECK_FAILS(par_comm_create(w.transport,
+                                &(par_comm_params){.axis = "x", .ranks = twice, .n = 2}, NULL,
+                                &comm),
+                PAR_ERR_ARG, "twice");
+    CHECK_FAILS(par_comm_create(w.transport, &(par_comm_params){.axis = "x", .ranks = far, .n = 2},
+                                NULL, &comm),
+                PAR_ERR_ARG, "99");
     CHECK(comm == NULL, "a refused create wrote its result");
     CHECK_OK(par_comm_barrier(w.comm, tag));
     world_close(&w);
@@ -198,14 +207,15 @@ static void check_row(const world *w, const char *op, int64_t ops, int64_t sent,
     if (!row) return;
     CHECK(row->n_ops == ops && row->sent_nbytes == sent && row->received_nbytes == received,
           "%s: %lld operations, %lld bytes sent, %lld received; not %lld, %lld, %lld", op,
-          (long long)row->n_ops, (long long)row->sent_nbytes, (long long)row->received_nbytes, (long long)ops,
-          (long long)sent, (long long)received);
+          (long long)row->n_ops, (long long)row->sent_nbytes, (long long)row->received_nbytes,
+          (long long)ops, (long long)sent, (long long)received);
     CHECK(messages < 0 || row->n_messages == messages, "%s: %lld messages, not %lld", op,
           (long long)row->n_messages, (long long)messages);
 }
 
-/* Closed forms with S the bytes of a shard: reduce-scatter and all-gather send (p-1) S, a direct all-reduce 2
- * (p-1) S, a small one (p-1) vectors; a broadcast reaches p - 1 ranks; a barrier is ceil(log2 p) bytes. */
+/* Closed forms with S the bytes of a shard: reduce-scatter and all-gather send (p-1) S, a direct
+ * all-reduce 2 (p-1) S, a small one (p-1) vectors; a broadcast reaches p - 1 ranks; a barrier is
+ * ceil(log2 p) bytes. */
 static void recorder(par_transport *t) {
     enum { SHARD = 5000 };
     world w = {0};
@@ -280,8 +290,8 @@ static void large_send(par_transport *t) {
     world_close(&w);
 }
 
-/* Allocations whose caller is libpar: this program's malloc is in front of libc's, and the return address
- * tells. */
+/* Allocations whose caller is libpar: this program's malloc is in front of libc's, and the return
+ * address tells. */
 static int64_t n_allocations;
 static bool counting;
 
@@ -289,7 +299,8 @@ __attribute__((unused)) static void count(const void *caller) {
     Dl_info info;
     if (!counting) return;
     counting = false;
-    if (dladdr(caller, &info) && info.dli_fname && strstr(info.dli_fname, "libpar.so")) n_allocations++;
+    if (dladdr(caller, &info) && info.dli_fname && strstr(info.dli_fname, "libpar.so"))
+        n_allocations++;
     counting = true;
 }
 
@@ -349,10 +360,11 @@ static void no_allocation(par_transport *t) {
     CHECK(n_allocations == 0, "libpar allocated %lld times", (long long)n_allocations);
     counting = true;
     par_comm *extra = NULL;
-    par_status st =
-        par_comm_create(w.transport, &(par_comm_params){.axis = "x", .ranks = &w.r, .n = 1}, NULL, &extra);
+    par_status st = par_comm_create(
+        w.transport, &(par_comm_params){.axis = "x", .ranks = &w.r, .n = 1}, NULL, &extra);
     counting = false;
-    CHECK(st == PAR_OK && n_allocations > 0, "the counter sees no allocation at create: it is blind");
+    CHECK(st == PAR_OK && n_allocations > 0,
+          "the counter sees no allocation at create: it is blind");
     par_comm_destroy(&extra);
     world_close(&w);
 }

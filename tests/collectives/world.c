@@ -1,5 +1,5 @@
-/* Test transports with other chunks than the harness's. MPI_Comm_create_group is collective on the group
- * alone, so the ranks that sit a case out need not take part. */
+/* Test transports with other chunks than the harness's. MPI_Comm_create_group is collective on the
+ * group alone, so the ranks that sit a case out need not take part. */
 #include "world.h"
 
 #include "harness.h"
@@ -18,8 +18,9 @@ bool world_open(world *w, int ranks, int64_t chunk_nbytes, bool check) {
     w->p = ranks;
     w->r = par_transport_rank(w->transport);
     for (int i = 0; i < ranks; i++) members[i] = i;
-    CHECK_OK(par_comm_create(w->transport, &(par_comm_params){.axis = "dp", .ranks = members, .n = ranks},
-                             NULL, &w->comm));
+    CHECK_OK(par_comm_create(w->transport,
+                             &(par_comm_params){.axis = "dp", .ranks = members, .n = ranks}, NULL,
+                             &w->comm));
     return !harness_failed();
 }
 

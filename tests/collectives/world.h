@@ -1,4 +1,5 @@
-/* A transport of a test's own, over world ranks 0 to ranks - 1, with one comm of all of them on axis "dp". */
+/* A transport of a test's own, over world ranks 0 to ranks - 1, with one comm of all of them on
+ * axis "dp". */
 #ifndef PAR_TESTS_WORLD_H
 #define PAR_TESTS_WORLD_H
 

@@ -1,7 +1,7 @@
 /*
- * Which attention a shape and a pointer get, and the limits on its workspace: the emulated module, whose
- * cuDNN computes graphs on the host (standin_cudnn.cpp). A process has one device and one set of limits, so
- * each case is a child with its own.
+ * Which attention a shape and a pointer get, and the limits on its workspace: the emulated module,
+ * whose cuDNN computes graphs on the host (standin_cudnn.cpp). A process has one device and one set
+ * of limits, so each case is a child with its own.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -20,14 +20,14 @@ enum { MIB = 1 << 20 };
 
 static char problem[1024]; /* what a child found, for its parent */
 
-#define MUST(cond, ...)                                                                                      \
-    do {                                                                                                     \
-        if (!(cond) && !*problem) snprintf(problem, sizeof problem, __VA_ARGS__);                            \
+#define MUST(cond, ...)                                                                            \
+    do {                                                                                           \
+        if (!(cond) && !*problem) snprintf(problem, sizeof problem, __VA_ARGS__);                  \
     } while (0)
 #define MUST_OK(call) MUST((call) == PAR_OK, "%s: %s", #call, par_error())
-#define MUST_FAIL(call, status, text)                                                                        \
-    MUST((call) == (status) && strstr(par_error(), (text)), "%s: \"%s\" lacks \"%s\"", #call, par_error(),   \
-         text)
+#define MUST_FAIL(call, status, text)                                                              \
+    MUST((call) == (status) && strstr(par_error(), (text)), "%s: \"%s\" lacks \"%s\"", #call,      \
+         par_error(), text)
 
 /* One call's memory on the device: q, k and v as columns of one matrix, and their gradients. */
 typedef struct {
@@ -115,15 +115,16 @@ static double relative(const uint16_t *x, const uint16_t *y, int n) {
 }
 
 /*
- * Aligned pointers go to cuDNN, others to own kernels. cuDNN's graph rounds p and ds to bf16, own kernels do
- * not: a rounding is at most 2^-9 of the value, and at most four stand between q and dq, so results are
- * within 2^-7 of each other and not the same.
+ * Aligned pointers go to cuDNN, others to own kernels. cuDNN's graph rounds p and ds to bf16, own
+ * kernels do not: a rounding is at most 2^-9 of the value, and at most four stand between q and dq,
+ * so results are within 2^-7 of each other and not the same.
  */
 static void compare_forms(const par_backend *cuda) {
     static memory fused, own;
     both(cuda, 0, &fused);
     both(cuda, 2, &own);
-    double o = relative(fused.out, own.out, ROWS * H * D), d = relative(fused.grad, own.grad, ROWS * WIDTH);
+    double o = relative(fused.out, own.out, ROWS * H * D),
+           d = relative(fused.grad, own.grad, ROWS * WIDTH);
     MUST(o > 0 && o < 0x1p-7, "o of the two forms differs by %g", o);
     MUST(d > 0 && d < 0x1p-7, "gradients of the two forms differ by %g", d);
 }
@@ -135,18 +136,19 @@ static void check_deterministic(const par_backend *cuda) {
     size_t nbytes = 0;
     m.qkv = m.o = m.lse = m.d_o = m.dqkv = data;
     compare_forms(cuda);
-    /* 2 B H 128² bytes of dS for dS and, in the stand-in, for p; the scratch is delta and ends on 256 bytes
-     */
+    /* 2 B H 128² bytes of dS for dS and, in the stand-in, for p; the scratch is delta and ends on
+     * 256 bytes */
     MUST_OK(par_kernel_prepare(cuda, PAR_OP_ATTENTION_BACKWARD, &small, &nbytes));
-    MUST(nbytes >= 2 * 2 * B * H * 128 * 128 + 4 * ROWS * H && nbytes <= 2 * MIB, "a workspace of %zu",
-         nbytes);
+    MUST(nbytes >= 2 * 2 * B * H * 128 * 128 + 4 * ROWS * H && nbytes <= 2 * MIB,
+         "a workspace of %zu", nbytes);
     MUST_OK(par_kernel_prepare(cuda, PAR_OP_ATTENTION, &large, &nbytes));
-    MUST_FAIL(par_kernel_prepare(cuda, PAR_OP_ATTENTION_BACKWARD, &large, &nbytes), PAR_ERR_UNSUPPORTED,
-              "0.01 GiB of workspace at B 1, T 1024");
-    MUST_FAIL(par_kernel_prepare(cuda, PAR_OP_ATTENTION_BACKWARD, &large, &nbytes), PAR_ERR_UNSUPPORTED,
-              "nondeterministic-attention");
+    MUST_FAIL(par_kernel_prepare(cuda, PAR_OP_ATTENTION_BACKWARD, &large, &nbytes),
+              PAR_ERR_UNSUPPORTED, "0.01 GiB of workspace at B 1, T 1024");
+    MUST_FAIL(par_kernel_prepare(cuda, PAR_OP_ATTENTION_BACKWARD, &large, &nbytes),
+              PAR_ERR_UNSUPPORTED, "nondeterministic-attention");
     point(&unseen, &m);
-    MUST_FAIL(par_kernel_run(cuda, PAR_OP_ATTENTION, NULL, &unseen, NULL), PAR_ERR_ARG, "was not prepared");
+    MUST_FAIL(par_kernel_run(cuda, PAR_OP_ATTENTION, NULL, &unseen, NULL), PAR_ERR_ARG,
+              "was not prepared");
 }
 
 static void check_any_order(const par_backend *cuda) {
@@ -158,8 +160,10 @@ static void check_any_order(const par_backend *cuda) {
     MUST(nbytes >= 4 * 1024 * H * (D + 1), "a workspace of %zu bytes", nbytes);
 }
 
-/* Run one check on a device with these params in a child. `failure`: what loading must say instead. */
-static void in_child(par_device_params params, void (*check)(const par_backend *), const char *failure) {
+/* Run one check on a device with these params in a child. `failure`: what loading must say
+ * instead. */
+static void in_child(par_device_params params, void (*check)(const par_backend *),
+                     const char *failure) {
     int ends[2];
     if (pipe(ends) != 0) return harness_fail(__FILE__, __LINE__, "no pipe");
     fflush(stdout);
@@ -180,7 +184,8 @@ static void in_child(par_device_params params, void (*check)(const par_backend *
     int status = 0;
     char text[sizeof problem] = "";
     close(ends[1]);
-    if (read(ends[0], text, sizeof text - 1) <= 0) snprintf(text, sizeof text, "the child ended early");
+    if (read(ends[0], text, sizeof text - 1) <= 0)
+        snprintf(text, sizeof text, "the child ended early");
     close(ends[0]);
     waitpid(child, &status, 0);
     CHECK(status == 0 && !*text, "%s", *text ? text : "the child failed");
@@ -196,7 +201,8 @@ static bool ready(void) {
 
 static void test_deterministic(void) {
     if (ready())
-        in_child((par_device_params){.attention_workspace_nbytes = 2 * MIB}, check_deterministic, NULL);
+        in_child((par_device_params){.attention_workspace_nbytes = 2 * MIB}, check_deterministic,
+                 NULL);
 }
 
 static void test_any_order(void) {
@@ -206,7 +212,8 @@ static void test_any_order(void) {
 }
 
 static void test_folder(void) {
-    if (ready()) in_child((par_device_params){.plan_cache = "/nowhere"}, NULL, "\"/nowhere\", must exist");
+    if (ready())
+        in_child((par_device_params){.plan_cache = "/nowhere"}, NULL, "\"/nowhere\", must exist");
 }
 
 /* Without cuDNN every pointer gets own kernels: no difference between aligned and not. */
@@ -214,7 +221,8 @@ static void check_own(const par_backend *cuda) {
     static memory aligned, shifted;
     both(cuda, 0, &aligned);
     both(cuda, 2, &shifted);
-    MUST(memcmp(aligned.grad, shifted.grad, sizeof aligned.grad) == 0, "own kernels differ by alignment");
+    MUST(memcmp(aligned.grad, shifted.grad, sizeof aligned.grad) == 0,
+         "own kernels differ by alignment");
 }
 
 static void test_old_library(void) {
@@ -232,7 +240,8 @@ int main(int argc, char **argv) {
     };
     char path[1024];
     const char *slash = strrchr(argv[0], '/');
-    snprintf(path, sizeof path, "%.*s/cuda", slash ? (int)(slash - argv[0]) : 1, slash ? argv[0] : ".");
+    snprintf(path, sizeof path, "%.*s/cuda", slash ? (int)(slash - argv[0]) : 1,
+             slash ? argv[0] : ".");
     setenv("PAR_MODULE_PATH", path, 1);
     return harness_main("cuda_attention", cases, HARNESS_COUNT(cases), argc, argv);
 }

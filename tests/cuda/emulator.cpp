@@ -1,10 +1,10 @@
 /*
- * The fibers of emulator.h. A fiber is entered once with makecontext and from then on switched with the
- * compiler's __builtin_setjmp and __builtin_longjmp: some ten nanoseconds. The address sanitizer takes the C
- * library's longjmp for frames that end and asks the kernel where their stack lies, which made kernels three
- * times slower; here no frame ends, so its marks stay right without. A meeting point is left when
- * all threads that have not ended (of the block, or of the warp) stand at it; when none can go on, the kernel
- * is wrong and the process ends with its name.
+ * The fibers of emulator.h. A fiber is entered once with makecontext and from then on switched with
+ * the compiler's __builtin_setjmp and __builtin_longjmp: some ten nanoseconds. The address
+ * sanitizer takes the C library's longjmp for frames that end and asks the kernel where their stack
+ * lies, which made kernels three times slower; here no frame ends, so its marks stay right without.
+ * A meeting point is left when all threads that have not ended (of the block, or of the warp) stand
+ * at it; when none can go on, the kernel is wrong and the process ends with its name.
  */
 #include "tests/cuda/emulator.h"
 
@@ -93,8 +93,8 @@ bool release(size_t begin, size_t end, state where) {
     return any;
 }
 
-/* Run the threads [begin, end), a warp, until each has ended or stands at the block's barrier. Says if any
- * moved. */
+/* Run the threads [begin, end), a warp, until each has ended or stands at the block's barrier. Says
+ * if any moved. */
 bool run_warp(size_t begin, size_t end, bool reverse) {
     bool any = false;
     do {
@@ -108,8 +108,8 @@ bool run_warp(size_t begin, size_t end, bool reverse) {
     return any;
 }
 
-/* Each warp runs as far ahead as it can, the first one first, or with PAR_EMULATOR_ORDER=reverse the last
- * one: without a barrier a reader is before its writer in one of the two. */
+/* Each warp runs as far ahead as it can, the first one first, or with PAR_EMULATOR_ORDER=reverse
+ * the last one: without a barrier a reader is before its writer in one of the two. */
 void run_block(const char *kernel, size_t n) {
     static const bool reverse =
         getenv("PAR_EMULATOR_ORDER") && !strcmp(getenv("PAR_EMULATOR_ORDER"), "reverse");
@@ -125,7 +125,8 @@ void run_block(const char *kernel, size_t n) {
         for (size_t i = 0; i < n; i++) open |= pool[i]->at != ENDED;
         if (!open) return;
         if (moved) continue;
-        fprintf(stderr, "emulator: %s: threads of a block wait at different places for ever\n", kernel);
+        fprintf(stderr, "emulator: %s: threads of a block wait at different places for ever\n",
+                kernel);
         abort();
     }
 }
@@ -152,8 +153,9 @@ void *emulator_shared() {
 }
 uint64_t *emulator_warp_values() {
     size_t thread =
-        current->thread.x + emulator_here.block_size.x *
-                                (current->thread.y + (size_t)emulator_here.block_size.y * current->thread.z);
+        current->thread.x +
+        emulator_here.block_size.x *
+            (current->thread.y + (size_t)emulator_here.block_size.y * current->thread.z);
     return &warp_values[thread / 32 * 32];
 }
 
@@ -162,8 +164,8 @@ void emulator_run(const char *kernel, dim3 grid, dim3 block, size_t shared_nbyte
     size_t n = (size_t)block.x * block.y * block.z;
     if (n == 0 || n > 1024 || shared_nbytes > SHARED || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
         grid.y > 65535 || grid.z > 65535 || grid.x > 2147483647u) {
-        fprintf(stderr, "emulator: %s: illegal launch (%u,%u,%u) x (%u,%u,%u), %zu bytes shared\n", kernel,
-                grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_nbytes);
+        fprintf(stderr, "emulator: %s: illegal launch (%u,%u,%u) x (%u,%u,%u), %zu bytes shared\n",
+                kernel, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_nbytes);
         abort();
     }
     while (pool.size() < n) pool.emplace_back(new fiber);

@@ -1,11 +1,12 @@
 /*
- * CUDA C++ on the host, for kernels/cuda/device.cuh: every thread of a block is a fiber, blocks run one after
- * the other, __syncthreads and warp operations are real meeting points. What it shows: arithmetic, indexing,
- * missing barriers (the order of threads can be reversed, PAR_EMULATOR_ORDER=reverse), diverging warp
- * operations and 16-byte accesses that are not aligned, which it reports. What it cannot: speed, memory
- * models, limits of registers.
+ * CUDA C++ on the host, for kernels/cuda/device.cuh: every thread of a block is a fiber, blocks run
+ * one after the other, __syncthreads and warp operations are real meeting points. What it shows:
+ * arithmetic, indexing, missing barriers (the order of threads can be reversed,
+ * PAR_EMULATOR_ORDER=reverse), diverging warp operations and 16-byte accesses that are not aligned,
+ * which it reports. What it cannot: speed, memory models, limits of registers.
  *
- * Launches are put on the stand-in runtime's streams (standin.h), so they run as late as its mode says.
+ * Launches are put on the stand-in runtime's streams (standin.h), so they run as late as its mode
+ * says.
  */
 #ifndef PAR_TEST_EMULATOR_H
 #define PAR_TEST_EMULATOR_H
@@ -45,21 +46,23 @@ void emulator_run(const char *kernel, dim3 grid, dim3 block, size_t shared_nbyte
                   const std::function<void()> &thread);
 void emulator_sync_block();
 void emulator_sync_warp(unsigned mask);
-void emulator_check_aligned(const void *p); /* to 16 bytes, or the process ends with the kernel's name */
-void *emulator_shared();                    /* dynamic, of this block; filled with 0xff at its start */
-uint64_t *emulator_warp_values();           /* [32] of the fiber's warp */
+void emulator_check_aligned(
+    const void *p);               /* to 16 bytes, or the process ends with the kernel's name */
+void *emulator_shared();          /* dynamic, of this block; filled with 0xff at its start */
+uint64_t *emulator_warp_values(); /* [32] of the fiber's warp */
 
 #define __syncthreads()        emulator_sync_block()
 #define __syncwarp(...)        emulator_sync_warp(0xffffffffu)
 #define PAR_SHARED(type, name) type *name = static_cast<type *>(emulator_shared())
 #define PAR__UNPACK(...)       __VA_ARGS__
 #define PAR__ALIGNED(p)        emulator_check_aligned(p)
-#define PAR_LAUNCH(kernel, grid, block, shared_nbytes, stream, ...)                                          \
-    do {                                                                                                     \
-        dim3 par_grid_ = (grid), par_block_ = (block);                                                       \
-        size_t par_shared_ = (size_t)(shared_nbytes);                                                        \
-        standin_enqueue(par__cuda_stream(stream), emulator_bind(#kernel, par_grid_, par_block_, par_shared_, \
-                                                                PAR__UNPACK kernel, __VA_ARGS__));           \
+#define PAR_LAUNCH(kernel, grid, block, shared_nbytes, stream, ...)                                \
+    do {                                                                                           \
+        dim3 par_grid_ = (grid), par_block_ = (block);                                             \
+        size_t par_shared_ = (size_t)(shared_nbytes);                                              \
+        standin_enqueue(par__cuda_stream(stream),                                                  \
+                        emulator_bind(#kernel, par_grid_, par_block_, par_shared_,                 \
+                                      PAR__UNPACK kernel, __VA_ARGS__));                           \
     } while (0)
 
 /* Arguments are copied at the launch, as the hardware does. */

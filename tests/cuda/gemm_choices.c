@@ -1,8 +1,8 @@
 #define _POSIX_C_SOURCE 200809L
 /*
- * The choice among candidates for a product: timed once, told as text, and taken again from it with the same
- * bits. On the stand-in, whose two candidates add in opposite orders. And whether the gradient of a bias is
- * made with the product or apart.
+ * The choice among candidates for a product: timed once, told as text, and taken again from it with
+ * the same bits. On the stand-in, whose two candidates add in opposite orders. And whether the
+ * gradient of a bias is made with the product or apart.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +44,8 @@ static void multiply(float *out) {
 
 /* Every "=0" becomes "=1" and the other way round. */
 static void swap_candidates(char *text) {
-    for (char *at = strchr(text, '='); at; at = strchr(at + 1, '=')) at[1] = at[1] == '0' ? '1' : '0';
+    for (char *at = strchr(text, '='); at; at = strchr(at + 1, '='))
+        at[1] = at[1] == '0' ? '1' : '0';
 }
 
 static void test_choices_decide(void) {
@@ -84,13 +85,16 @@ static void run_into(float *out, void *device, par_op op, const void *args) {
     cuda->memory.release(workspace, 0);
 }
 
-/* The sums of a [K, M], whose elements are fp32 or 16 bits of `bits`: with a product and by a column sum. */
-static void sum_both_ways(par_dtype dtype, const void *bits, size_t nbytes, float *with, float *apart) {
+/* The sums of a [K, M], whose elements are fp32 or 16 bits of `bits`: with a product and by a
+ * column sum. */
+static void sum_both_ways(par_dtype dtype, const void *bits, size_t nbytes, float *with,
+                          float *apart) {
     static const float zeros[M * N];
     void *a = on_device(bits, nbytes), *c = on_device(zeros, sizeof zeros),
          *y = on_device(zeros, M * sizeof(float));
     void *b = on_device(bits, nbytes);
-    par_gemm g = {.dtype = dtype, .ta = true, .m = M, .n = M, .k = K, .a = a, .lda = M, .b = b, .ldb = M};
+    par_gemm g = {
+        .dtype = dtype, .ta = true, .m = M, .n = M, .k = K, .a = a, .lda = M, .b = b, .ldb = M};
     g.c = c, g.ldc = M, g.epilogue = PAR_EPILOGUE_BIAS_GRADIENT, g.aux = y;
     par_column_sum sum = {.dtype = dtype, .m = K, .n = M, .x = a, .ldx = M, .y = y};
     run_into(with, y, PAR_OP_GEMM, &g);
@@ -100,9 +104,9 @@ static void sum_both_ways(par_dtype dtype, const void *bits, size_t nbytes, floa
 }
 
 /*
- * The stand-in rounds a sum in double once, the own column sum rounds K times. In fp32 the bits must be the
- * stand-in's; in fp16, for which it has no algorithm, those of the column sum. The noise is scaled so that
- * the two differ (checked).
+ * The stand-in rounds a sum in double once, the own column sum rounds K times. In fp32 the bits
+ * must be the stand-in's; in fp16, for which it has no algorithm, those of the column sum. The
+ * noise is scaled so that the two differ (checked).
  */
 static void test_bias_gradient(void) {
     static float a[K * M], exact[M], with[M], apart[M];
@@ -111,7 +115,8 @@ static void test_bias_gradient(void) {
     for (int i = 0; i < K * M; i++) {
         a[i] = harness_noise(3, (uint64_t)i);
         /* 1 + a fraction of 10 random bits, times 2^-15 to 2^14: sums of these do not fit fp32 */
-        half[i] = (uint16_t)((1 + i * 7919 % 30) << 10 | (int)(harness_noise(4, (uint64_t)i) * 511 + 512));
+        half[i] = (uint16_t)((1 + i * 7919 % 30) << 10 |
+                             (int)(harness_noise(4, (uint64_t)i) * 511 + 512));
     }
     for (int j = 0; j < M; j++) {
         double sum = 0;
@@ -140,8 +145,10 @@ int main(int argc, char **argv) {
     const par_device_params params = {.local_size = 1, .device = -1, .tune = true};
     char path[1024];
     const char *slash = strrchr(argv[0], '/');
-    snprintf(path, sizeof path, "%.*s/cuda", slash ? (int)(slash - argv[0]) : 1, slash ? argv[0] : ".");
+    snprintf(path, sizeof path, "%.*s/cuda", slash ? (int)(slash - argv[0]) : 1,
+             slash ? argv[0] : ".");
     setenv("PAR_MODULE_PATH", path, 1);
-    if (par_device_select(&params) != PAR_OK || par_backend_get("cuda", &cuda) != PAR_OK) cuda = NULL;
+    if (par_device_select(&params) != PAR_OK || par_backend_get("cuda", &cuda) != PAR_OK)
+        cuda = NULL;
     return harness_main("gemm_choices", cases, HARNESS_COUNT(cases), argc, argv);
 }

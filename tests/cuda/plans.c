@@ -1,8 +1,9 @@
 /*
- * cuDNN's plans of attention, built for an H200 where no GPU is: the real cuDNN, a described device and a
- * driver's stand-in (driver/driver.c). Every preset's shape on every tp gets the engine that is expected,
- * with the workspace that the formulas of attention_plan.c give; one of each kind is compiled to the end, and
- * its text must name cuDNN's fused kernel. What a GPU would compute is not tested here.
+ * cuDNN's plans of attention, built for an H200 where no GPU is: the real cuDNN, a described device
+ * and a driver's stand-in (driver/driver.c). Every preset's shape on every tp gets the engine that
+ * is expected, with the workspace that the formulas of attention_plan.c give; one of each kind is
+ * compiled to the end, and its text must name cuDNN's fused kernel. What a GPU would compute is not
+ * tested here.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -26,10 +27,11 @@ static bool ready(void) {
 }
 
 /* As the model calls it: q, k and v are columns of one matrix. */
-static par__fused_shape packed(par__fused_kind kind, par_dtype dtype, int64_t B, int64_t T, int64_t H,
-                               int64_t K, int64_t D) {
+static par__fused_shape packed(par__fused_kind kind, par_dtype dtype, int64_t B, int64_t T,
+                               int64_t H, int64_t K, int64_t D) {
     int64_t ld = (H + 2 * K) * D;
-    par_attention a = {.dtype = dtype, .B = B, .T = T, .H = H, .K = K, .D = D, .ldq = ld, .ldk = ld};
+    par_attention a = {
+        .dtype = dtype, .B = B, .T = T, .H = H, .K = K, .D = D, .ldq = ld, .ldk = ld};
     a.ldv = a.lddq = a.lddk = a.lddv = ld;
     a.ldo = a.ldd_o = H * D;
     return par__fused_shape_of(&a, kind);
@@ -43,12 +45,13 @@ static const char *name_of(const par__fused_shape *s) {
     return text;
 }
 
-/* The engine's bytes on sm_90, without the code under test: some semaphores; dk and dv of every query head in
- * 16 bits; dS in tiles of 64 queries and 128 keys. */
+/* The engine's bytes on sm_90, without the code under test: some semaphores; dk and dv of every
+ * query head in 16 bits; dS in tiles of 64 queries and 128 keys. */
 static size_t expected_engine(const par__fused_shape *s) {
     size_t nbytes = 256;
     int64_t n_64 = s->T / 64 + (s->T % 64 > 0), n_128 = s->T / 128 + (s->T % 128 > 0);
-    if (s->kind >= PAR__FUSED_BACKWARD && s->H > s->K) nbytes += (size_t)(4 * s->B * s->H * s->T * s->D);
+    if (s->kind >= PAR__FUSED_BACKWARD && s->H > s->K)
+        nbytes += (size_t)(4 * s->B * s->H * s->T * s->D);
     if (s->kind == PAR__FUSED_BACKWARD_DETERMINISTIC)
         nbytes += (size_t)(2 * 64 * 128 * s->B * s->H * n_64 * n_128);
     return nbytes;
@@ -62,8 +65,8 @@ static int64_t first_workspace(cudnnBackendDescriptor_t heuristic) {
     cudnnStatus_t st = cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS,
                                                 CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &first);
     if (st == CUDNN_STATUS_SUCCESS && n > 0)
-        cudnnBackendGetAttribute(first, CUDNN_ATTR_ENGINECFG_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count,
-                                 &nbytes);
+        cudnnBackendGetAttribute(first, CUDNN_ATTR_ENGINECFG_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
+                                 &count, &nbytes);
     cudnnBackendDestroyDescriptor(first);
     return nbytes;
 }
@@ -75,12 +78,13 @@ static int64_t offered_workspace(const par__fused_shape *s) {
     CHECK_OK(par__fused_graph_create(&target, s, &graph));
     if (!graph) return -1;
     cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristic);
-    cudnnBackendSetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-                             1, &graph);
+    cudnnBackendSetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH,
+                             CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &graph);
     cudnnBackendSetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
-    cudnnBackendSetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                             &target.device);
-    if (cudnnBackendFinalize(heuristic) == CUDNN_STATUS_SUCCESS) nbytes = first_workspace(heuristic);
+    cudnnBackendSetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP,
+                             CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &target.device);
+    if (cudnnBackendFinalize(heuristic) == CUDNN_STATUS_SUCCESS)
+        nbytes = first_workspace(heuristic);
     cudnnBackendDestroyDescriptor(heuristic);
     cudnnBackendDestroyDescriptor(graph);
     return nbytes;
@@ -88,16 +92,19 @@ static int64_t offered_workspace(const par__fused_shape *s) {
 
 static void check_offer(const par__fused_shape *s) {
     int64_t nbytes = offered_workspace(s);
-    CHECK(nbytes == (int64_t)expected_engine(s), "%s: cuDNN offers %lld bytes of workspace, %zu expected",
-          name_of(s), (long long)nbytes, expected_engine(s));
-    CHECK(par__fused_engine_nbytes(s) == expected_engine(s), "%s: %zu bytes predicted, %zu expected",
-          name_of(s), par__fused_engine_nbytes(s), expected_engine(s));
+    CHECK(nbytes == (int64_t)expected_engine(s),
+          "%s: cuDNN offers %lld bytes of workspace, %zu expected", name_of(s), (long long)nbytes,
+          expected_engine(s));
+    CHECK(par__fused_engine_nbytes(s) == expected_engine(s),
+          "%s: %zu bytes predicted, %zu expected", name_of(s), par__fused_engine_nbytes(s),
+          expected_engine(s));
 }
 
 /* All kinds and types of one shape. */
 static void check_offers(int64_t B, int64_t T, int64_t H, int64_t K, int64_t D) {
     for (int i = 0; i < 2 * PAR__FUSED_KINDS && !harness_failed(); i++) {
-        par__fused_shape s = packed((par__fused_kind)(i / 2), i % 2 ? PAR_F16 : PAR_BF16, B, T, H, K, D);
+        par__fused_shape s =
+            packed((par__fused_kind)(i / 2), i % 2 ? PAR_F16 : PAR_BF16, B, T, H, K, D);
         check_offer(&s);
     }
 }
@@ -109,7 +116,8 @@ static void test_presets(void) {
         par_transformer_config c;
         CHECK_OK(par_transformer_preset(par_transformer_preset_name(i), &c));
         for (int64_t tp = 1; tp <= 8; tp *= 2) {
-            if (c.head_size < 64 || c.heads % tp != 0) continue; /* the nano models have own kernels */
+            if (c.head_size < 64 || c.heads % tp != 0)
+                continue; /* the nano models have own kernels */
             int64_t K = c.kv_heads ? c.kv_heads : c.heads;
             check_offers(1, c.tokens, c.heads / tp, K > tp ? K / tp : 1, c.head_size);
             shapes++;
@@ -122,7 +130,8 @@ static void test_presets(void) {
 static void test_sizes(void) {
     static const int64_t lengths[] = {2, 65, 192, 1000, 1031};
     if (!ready()) return;
-    for (int64_t D = 64; D <= 128; D += 8) check_offers(2, lengths[D / 8 % 5], 4, D % 16 ? 4 : 2, D);
+    for (int64_t D = 64; D <= 128; D += 8)
+        check_offers(2, lengths[D / 8 % 5], 4, D % 16 ? 4 : 2, D);
     check_offers(2, 256, 8, 1, 256);
     check_offers(1, 256, 8, 8, 256);
 }
@@ -145,8 +154,8 @@ static void check_text(const par__fused_shape *s, const par__fused_plan *plan) {
     CHECK_OK(par__fused_plan_text(plan, &text, &nbytes));
     if (!text) return;
     json_string(text, "finalizeMode", mode, sizeof mode);
-    CHECK(strcmp(mode, forward ? "SDPA_FWD" : "SDPA_BWD") == 0, "%s: the plan's mode is \"%s\"", name_of(s),
-          mode);
+    CHECK(strcmp(mode, forward ? "SDPA_FWD" : "SDPA_BWD") == 0, "%s: the plan's mode is \"%s\"",
+          name_of(s), mode);
     CHECK(strstr(text, forward ? "sm90_flash_fprop_wgmma" : "sm90_flash_bprop"),
           "%s: the plan has no fused kernel of sm_90", name_of(s));
     free(text);
@@ -186,8 +195,10 @@ static void test_unsupported(void) {
     CHECK_OK(par__fused_plan_create(&target, &s, &plan));
     CHECK(!plan.descriptor, "a plan for heads of 100 channels");
     s = packed(PAR__FUSED_FORWARD, PAR_BF16, 1, 128, 5, 2, 64);
-    CHECK_FAILS(par__fused_plan_create(&target, &s, &plan), PAR_ERR_UNSUPPORTED, "cudnnBackendFinalize");
-    CHECK_FAILS(par__fused_device_create("{\"deviceVer\":900}", &device), PAR_ERR_UNSUPPORTED, "cuDNN");
+    CHECK_FAILS(par__fused_plan_create(&target, &s, &plan), PAR_ERR_UNSUPPORTED,
+                "cudnnBackendFinalize");
+    CHECK_FAILS(par__fused_device_create("{\"deviceVer\":900}", &device), PAR_ERR_UNSUPPORTED,
+                "cuDNN");
 }
 
 static void test_bindings(void) {
@@ -196,7 +207,8 @@ static void test_bindings(void) {
     for (int kind = 0; kind < PAR__FUSED_KINDS; kind++) {
         par__fused_shape s = packed((par__fused_kind)kind, PAR_BF16, 2, 10, 4, 2, 64);
         int n = par__fused_bindings(&s, ids);
-        CHECK(n == wanted[kind], "kind %d has %d tensors of the caller, not %d", kind, n, wanted[kind]);
+        CHECK(n == wanted[kind], "kind %d has %d tensors of the caller, not %d", kind, n,
+              wanted[kind]);
         size_t delta = par__fused_scratch_nbytes(&s, PAR__FUSED_DELTA);
         size_t sums = par__fused_scratch_nbytes(&s, PAR__FUSED_DQ_SUM);
         CHECK(delta == (kind < 2 ? 0 : 4 * 2 * 4 * 10), "delta has %zu bytes", delta);
@@ -235,7 +247,8 @@ static void put_file(const char *path, const char *bytes, size_t size) {
 static bool from_file(const char *folder, const par__fused_shape *s) {
     par__fused_plan plan = {0};
     CHECK_OK(par__fused_plan_obtain(&target, folder, s, &plan));
-    CHECK(plan.descriptor && plan.workspace_nbytes == expected_engine(s), "%s: no right plan", name_of(s));
+    CHECK(plan.descriptor && plan.workspace_nbytes == expected_engine(s), "%s: no right plan",
+          name_of(s));
     bool file = plan.from_file;
     if (plan.descriptor) check_text(s, &plan);
     par__fused_plan_destroy(&plan);
@@ -243,8 +256,8 @@ static bool from_file(const char *folder, const par__fused_shape *s) {
 }
 
 /* A damaged file is ignored, and replaced by a whole one. */
-static void check_damage(const char *folder, const char *path, const par__fused_shape *s, const char *bytes,
-                         size_t size, const char *what) {
+static void check_damage(const char *folder, const char *path, const par__fused_shape *s,
+                         const char *bytes, size_t size, const char *what) {
     put_file(path, bytes, size);
     CHECK(!from_file(folder, s), "a file with %s was used", what);
     CHECK(from_file(folder, s), "a file with %s was not replaced", what);

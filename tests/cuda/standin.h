@@ -1,18 +1,21 @@
 /*
- * Stand-ins for NVIDIA's libraries, so that the whole cuda backend runs where no GPU is: the real headers,
- * the functions defined here on the host. A stream is a queue. Modes, by PAR_STANDIN: "lazy" (default) runs
- * an item when something waits for it and not before, the latest time that CUDA's rules allow, so that a
- * missing wait or event shows as a wrong result; "eager" runs it at once. Both must give the same bits.
+ * Stand-ins for NVIDIA's libraries, so that the whole cuda backend runs where no GPU is: the real
+ * headers, the functions defined here on the host. A stream is a queue. Modes, by PAR_STANDIN:
+ * "lazy" (default) runs an item when something waits for it and not before, the latest time that
+ * CUDA's rules allow, so that a missing wait or event shows as a wrong result; "eager" runs it at
+ * once. Both must give the same bits.
  *
- * Device memory can be read and written by items of streams alone: between them its pages are closed, so that
- * a host access ends the process. PAR_STANDIN_GPUS: the number of devices, 1 by default.
+ * Device memory can be read and written by items of streams alone: between them its pages are
+ * closed, so that a host access ends the process. PAR_STANDIN_GPUS: the number of devices, 1 by
+ * default.
  *
  * Timed events have the moment at which the stream ran the record: by the real clock, or, with
- * PAR_STANDIN_TICK=SECONDS, by a virtual one. By that every kernel takes so long, copies, fills and messages
- * take nothing; a stream's item begins when the one before has ended, what it waits for has happened, on
- * whichever stream and by NCCL on whichever rank, and the host, as late as what it last waited for, has
- * enqueued it. All ranks begin at 0. What the host itself does takes no time, and its own messages (MPI,
- * staged) carry none, so that times after them are not comparable between ranks.
+ * PAR_STANDIN_TICK=SECONDS, by a virtual one. By that every kernel takes so long, copies, fills and
+ * messages take nothing; a stream's item begins when the one before has ended, what it waits for
+ * has happened, on whichever stream and by NCCL on whichever rank, and the host, as late as what it
+ * last waited for, has enqueued it. All ranks begin at 0. What the host itself does takes no time,
+ * and its own messages (MPI, staged) carry none, so that times after them are not comparable
+ * between ranks.
  */
 #ifndef PAR_TEST_STANDIN_H
 #define PAR_TEST_STANDIN_H
@@ -24,15 +27,15 @@
 /* Put a kernel on a stream (NULL: the default one). Inside of it device memory is open. */
 void standin_enqueue(cudaStream_t stream, std::function<void()> item);
 
-/* The same, but in eager mode neither it nor what stands behind it runs at once: it may wait for another
- * process. */
+/* The same, but in eager mode neither it nor what stands behind it runs at once: it may wait for
+ * another process. */
 void standin_defer(cudaStream_t stream, std::function<void()> item);
 
 /* Run now what the stream has. */
 void standin_finish(cudaStream_t stream);
 
-/* The virtual time at which an item put on the stream now would begin, if the stream has finished; and, for
- * an item that runs, that it does not end before a moment. */
+/* The virtual time at which an item put on the stream now would begin, if the stream has finished;
+ * and, for an item that runs, that it does not end before a moment. */
 double standin_now(cudaStream_t stream);
 void standin_not_before(cudaStream_t stream, double moment);
 

@@ -1,8 +1,8 @@
 /*
- * cuBLASLt's stand-in: products by columns in fp32, exactly as its documentation states them, with its
- * checks of shapes. Storage by columns is what the caller must get right, so nothing here knows of rows. It
- * has no algorithm with a bias gradient for fp16, which the documentation allows: so that callers' other way
- * runs too.
+ * cuBLASLt's stand-in: products by columns in fp32, exactly as its documentation states them, with
+ * its checks of shapes. Storage by columns is what the caller must get right, so nothing here knows
+ * of rows. It has no algorithm with a bias gradient for fp16, which the documentation allows: so
+ * that callers' other way runs too.
  */
 #include <cmath>
 #include <cstring>
@@ -40,7 +40,8 @@ void set(void *data, cudaDataType type, int64_t i, double x) {
     if (type == CUDA_R_32F)
         ((float *)data)[i] = (float)x;
     else
-        ((uint16_t *)data)[i] = type == CUDA_R_16BF ? par__f32_to_bf16((float)x) : par__f32_to_f16((float)x);
+        ((uint16_t *)data)[i] =
+            type == CUDA_R_16BF ? par__f32_to_bf16((float)x) : par__f32_to_f16((float)x);
 }
 
 double at(const void *data, const matrix &m, bool turned, int64_t i, int64_t j) {
@@ -56,14 +57,16 @@ bool fits(const operation &o, const matrix &a, const matrix &b, const matrix &c)
     return m == c.rows && n == c.columns && k == k2 && m && n && k && a.type == b.type;
 }
 
-/* Whether there is an algorithm for a product that fits. A bias and its gradient have the type of D. */
+/* Whether there is an algorithm for a product that fits. A bias and its gradient have the type of
+ * D. */
 bool has_algorithm(const operation &o, const matrix &a, const matrix &c) {
     switch ((int)o.epilogue) {
     case CUBLASLT_EPILOGUE_DEFAULT:
     case CUBLASLT_EPILOGUE_GELU_AUX:
     case CUBLASLT_EPILOGUE_DGELU: return true;
     case CUBLASLT_EPILOGUE_BIAS:
-    case CUBLASLT_EPILOGUE_GELU_AUX_BIAS: return o.bias_type == -1 || o.bias_type == (int32_t)c.type;
+    case CUBLASLT_EPILOGUE_GELU_AUX_BIAS:
+        return o.bias_type == -1 || o.bias_type == (int32_t)c.type;
     case CUBLASLT_EPILOGUE_BGRADB:
         return (o.bias_type == -1 || o.bias_type == (int32_t)c.type) && a.type != CUDA_R_16F;
     default: return false;
@@ -90,8 +93,9 @@ double gelu_slope(double x) { /* by a central difference, error below 1e-9 */
 }
 
 /* Types that NVIDIA's table lists for a bias: that of c. */
-void multiply(const operation &o, const matrix &a, const matrix &b, const matrix &c, float alpha, float beta,
-              const void *A, const void *B, const void *C, void *D, uint64_t algorithm) {
+void multiply(const operation &o, const matrix &a, const matrix &b, const matrix &c, float alpha,
+              float beta, const void *A, const void *B, const void *C, void *D,
+              uint64_t algorithm) {
     bool ta = o.transa != CUBLAS_OP_N, tb = o.transb != CUBLAS_OP_N;
     int64_t k = (int64_t)(ta ? a.rows : a.columns);
     for (int64_t j = 0; j < (int64_t)c.columns; j++)
@@ -104,9 +108,11 @@ void multiply(const operation &o, const matrix &a, const matrix &b, const matrix
             double sum = in_order;
             sum *= alpha;
             if (beta != 0) sum += beta * at(C, c, false, i, j);
-            if (o.epilogue == CUBLASLT_EPILOGUE_BIAS || o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
+            if (o.epilogue == CUBLASLT_EPILOGUE_BIAS ||
+                o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS)
                 sum += get(o.bias, c.type, i);
-            if (o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX || o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS) {
+            if (o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX ||
+                o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS) {
                 set(o.aux, o.aux_type, i + j * o.aux_ld, sum);
                 sum = gelu(sum);
             }
@@ -146,7 +152,8 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) {
     delete (operation *)d;
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t which,
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d,
+                                              cublasLtMatmulDescAttributes_t which,
                                               const void *value, size_t nbytes) {
     auto *o = (operation *)d;
     void *to = which == CUBLASLT_MATMUL_DESC_TRANSA                   ? (void *)&o->transa
@@ -167,8 +174,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMa
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows,
-                                          uint64_t columns, int64_t ld) {
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type,
+                                          uint64_t rows, uint64_t columns, int64_t ld) {
     *out = (cublasLtMatrixLayout_t) new matrix{type, rows, columns, ld};
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -203,7 +210,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     *n = 0;
     if (n_asked < 1 || !fits(*(operation *)d, *(matrix *)a, *(matrix *)b, *(matrix *)c))
         return CUBLAS_STATUS_INVALID_VALUE;
-    if (!has_algorithm(*(operation *)d, *(matrix *)a, *(matrix *)c)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!has_algorithm(*(operation *)d, *(matrix *)a, *(matrix *)c))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     /* two candidates, which add in opposite orders: other bits, as with other algorithms */
     *n = n_asked < 2 ? n_asked : 2;
     for (int i = 0; i < *n; i++) {
@@ -213,11 +221,12 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A,
-                              cublasLtMatrixLayout_t a, const void *B, cublasLtMatrixLayout_t b,
-                              const void *beta, const void *C, cublasLtMatrixLayout_t c, void *D,
-                              cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
-                              size_t nbytes, cudaStream_t stream) {
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha,
+                              const void *A, cublasLtMatrixLayout_t a, const void *B,
+                              cublasLtMatrixLayout_t b, const void *beta, const void *C,
+                              cublasLtMatrixLayout_t c, void *D, cublasLtMatrixLayout_t,
+                              const cublasLtMatmulAlgo_t *algorithm, void *workspace, size_t nbytes,
+                              cudaStream_t stream) {
     operation o = *(operation *)d;
     matrix ma = *(matrix *)a, mb = *(matrix *)b, mc = *(matrix *)c;
     float alpha_value = *(const float *)alpha, beta_value = *(const float *)beta;

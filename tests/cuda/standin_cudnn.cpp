@@ -1,8 +1,9 @@
 /*
- * cuDNN's backend API, as far as graphs of matmul, pointwise, reduction and reshape go, computed on the host
- * one operation after the other: what attention's graphs mean, by the documentation of their operations, not
- * what cuDNN's fused kernel does. Descriptors are bags of attributes. Values are kept in double and rounded
- * to a tensor's type where one is stored. PAR_STANDIN_CUDNN=none makes the library too old to be used.
+ * cuDNN's backend API, as far as graphs of matmul, pointwise, reduction and reshape go, computed on
+ * the host one operation after the other: what attention's graphs mean, by the documentation of
+ * their operations, not what cuDNN's fused kernel does. Descriptors are bags of attributes. Values
+ * are kept in double and rounded to a tensor's type where one is stored. PAR_STANDIN_CUDNN=none
+ * makes the library too old to be used.
  */
 #include <cmath>
 #include <cstdio>
@@ -90,7 +91,8 @@ view view_of(const descriptor *d) {
     return v;
 }
 
-/* A run: the caller's memory, the numbers by value, and the virtual tensors at their strides' offsets. */
+/* A run: the caller's memory, the numbers by value, and the virtual tensors at their strides'
+ * offsets. */
 struct memory {
     std::map<int64_t, void *> real;
     std::map<int64_t, double> numbers;
@@ -180,7 +182,9 @@ double apply(cudnnPointwiseMode_t mode, double x, double b, double t) {
     case CUDNN_POINTWISE_IDENTITY: return x;
     case CUDNN_POINTWISE_CMP_GE: return x >= b;
     case CUDNN_POINTWISE_BINARY_SELECT: return t != 0 ? x : b;
-    default: fprintf(stderr, "stand-in of cuDNN: pointwise mode %d is not known\n", (int)mode); abort();
+    default:
+        fprintf(stderr, "stand-in of cuDNN: pointwise mode %d is not known\n", (int)mode);
+        abort();
     }
 }
 
@@ -197,16 +201,16 @@ void pointwise(memory &m, const descriptor *o) {
     each(y, [&](const index4 i) {
         double value = mode == CUDNN_POINTWISE_GEN_INDEX
                            ? (double)i[axis]
-                           : apply(mode, load(m, x, broadcast(x, y, i)), load(m, b, broadcast(b, y, i)),
-                                   load(m, t, broadcast(t, y, i)));
+                           : apply(mode, load(m, x, broadcast(x, y, i)),
+                                   load(m, b, broadcast(b, y, i)), load(m, t, broadcast(t, y, i)));
         store(m, y, offset(y, i), value);
     });
 }
 
 void reduction(memory &m, const descriptor *o) {
     const descriptor *detail = o->to(CUDNN_ATTR_OPERATION_REDUCTION_DESC);
-    bool max =
-        detail->number<cudnnReduceTensorOp_t>(CUDNN_ATTR_REDUCTION_OPERATOR) == CUDNN_REDUCE_TENSOR_MAX;
+    bool max = detail->number<cudnnReduceTensorOp_t>(CUDNN_ATTR_REDUCTION_OPERATOR) ==
+               CUDNN_REDUCE_TENSOR_MAX;
     view x = view_of(o->to(CUDNN_ATTR_OPERATION_REDUCTION_XDESC));
     view y = view_of(o->to(CUDNN_ATTR_OPERATION_REDUCTION_YDESC));
     std::vector<double> sums((size_t)y.span(), max ? -INFINITY : 0);
@@ -248,7 +252,8 @@ int64_t workspace_of(const descriptor *graph) {
     for (const link &o : graph->links.at(CUDNN_ATTR_OPERATIONGRAPH_OPS)) {
         if (o->type != CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR) continue;
         view y = view_of(o->to(CUDNN_ATTR_OPERATION_RESHAPE_YDESC));
-        nbytes += 2 * y.dims[0] * y.dims[1] * ((y.dims[2] + 63) / 64 * 64) * ((y.dims[3] + 127) / 128 * 128);
+        nbytes += 2 * y.dims[0] * y.dims[1] * ((y.dims[2] + 63) / 64 * 64) *
+                  ((y.dims[3] + 127) / 128 * 128);
     }
     return nbytes;
 }
@@ -276,7 +281,8 @@ cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
     return CUDNN_STATUS_SUCCESS;
 }
 
-cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *out) {
+cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type,
+                                           cudnnBackendDescriptor_t *out) {
     auto d = std::make_shared<descriptor>();
     d->type = type;
     *out = new link(d);
@@ -287,13 +293,15 @@ cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t d) {
     return CUDNN_STATUS_SUCCESS;
 }
 cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
-                                       cudnnBackendAttributeType_t type, int64_t n, const void *values) {
+                                       cudnnBackendAttributeType_t type, int64_t n,
+                                       const void *values) {
     if (of(d)->finalized) return refuse(CUDNN_STATUS_BAD_PARAM, "the descriptor is finalised");
     if (type == CUDNN_TYPE_BACKEND_DESCRIPTOR) {
         auto *list = static_cast<cudnnBackendDescriptor_t const *>(values);
         std::vector<link> links;
         for (int64_t i = 0; i < n; i++) {
-            if (!of(list[i])->finalized) return refuse(CUDNN_STATUS_BAD_PARAM, "a part is not finalised");
+            if (!of(list[i])->finalized)
+                return refuse(CUDNN_STATUS_BAD_PARAM, "a part is not finalised");
             links.push_back(of(list[i]));
         }
         of(d)->links[name] = links;
@@ -304,7 +312,8 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t d, cudnnBackendA
     return CUDNN_STATUS_SUCCESS;
 }
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
-    if (of(d)->finalized) return refuse(CUDNN_STATUS_BAD_PARAM, "the descriptor is finalised already");
+    if (of(d)->finalized)
+        return refuse(CUDNN_STATUS_BAD_PARAM, "the descriptor is finalised already");
     of(d)->finalized = true;
     return CUDNN_STATUS_SUCCESS;
 }
@@ -333,8 +342,8 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
                                   cudnnBackendDescriptor_t pack) {
     const auto &ids = of(pack)->values.at(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS);
     const auto *id = reinterpret_cast<const int64_t *>(ids.data());
-    const auto *pointer =
-        reinterpret_cast<void *const *>(of(pack)->values.at(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS).data());
+    const auto *pointer = reinterpret_cast<void *const *>(
+        of(pack)->values.at(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS).data());
     const descriptor *graph = graph_of(of(plan).get());
     memory m;
     for (size_t i = 0; i < ids.size() / sizeof *id; i++) m.real[id[i]] = pointer[i];

@@ -1,9 +1,10 @@
 /*
- * NCCL's stand-in: the real nccl.h, messages as files in a folder that the communicator's id names, so that
- * any processes of one machine can meet. What a rank sends is read when the call finishes the stream, and
- * written at once (NCCL's buffers, without an end); what it receives comes when its stream gets there, also
- * in eager mode, as a kernel that waits for its peer must not stop the host. Sums are in rank order with one
- * rounding: for values that are exact in every order, as tests of NCCL have to use, they are NCCL's.
+ * NCCL's stand-in: the real nccl.h, messages as files in a folder that the communicator's id names,
+ * so that any processes of one machine can meet. What a rank sends is read when the call finishes
+ * the stream, and written at once (NCCL's buffers, without an end); what it receives comes when its
+ * stream gets there, also in eager mode, as a kernel that waits for its peer must not stop the
+ * host. Sums are in rank order with one rounding: for values that are exact in every order, as
+ * tests of NCCL have to use, they are NCCL's.
  *
  * A message begins with the virtual time at which it was sent; what arrives is not there before it.
  *
@@ -47,14 +48,15 @@ size_t size_of(ncclDataType_t type) {
 }
 
 std::string name_of(const ncclComm *c, int from, int to, size_t k) {
-    return c->folder + "/" + std::to_string(from) + "-" + std::to_string(to) + "-" + std::to_string(k);
+    return c->folder + "/" + std::to_string(from) + "-" + std::to_string(to) + "-" +
+           std::to_string(k);
 }
 
 void post(ncclComm *c, int to, const void *data, size_t nbytes, double moment) {
     std::string name = name_of(c, c->rank, to, c->n_sent[(size_t)to]++), part = name + ".part";
     FILE *file = fopen(part.c_str(), "wb");
-    if (!file || fwrite(&moment, sizeof moment, 1, file) != 1 || fwrite(data, 1, nbytes, file) != nbytes ||
-        fclose(file) != 0)
+    if (!file || fwrite(&moment, sizeof moment, 1, file) != 1 ||
+        fwrite(data, 1, nbytes, file) != nbytes || fclose(file) != 0)
         abort();
     rename(part.c_str(), name.c_str());
 }
@@ -110,7 +112,8 @@ void add(ncclDataType_t type, void *dst, const std::vector<std::vector<char>> &a
     }
 }
 
-/* Send pieces of src, piece j to rank j, `stride` bytes apart, oneself included; names of what comes. */
+/* Send pieces of src, piece j to rank j, `stride` bytes apart, oneself included; names of what
+ * comes. */
 std::vector<std::string> exchange(ncclComm *c, const void *src, size_t nbytes, size_t stride,
                                   cudaStream_t stream) {
     std::vector<std::string> names;
@@ -155,11 +158,12 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
     static std::atomic<int> count;
     const char *folder = getenv("TMPDIR");
     memset(id, 0, sizeof *id);
-    snprintf(id->internal, sizeof id->internal, "%s/par-nccl-%ld-%d-XXXXXX", folder ? folder : "/tmp",
-             (long)getpid(), count++);
+    snprintf(id->internal, sizeof id->internal, "%s/par-nccl-%ld-%d-XXXXXX",
+             folder ? folder : "/tmp", (long)getpid(), count++);
     return mkdtemp(id->internal) ? ncclSuccess : ncclSystemError;
 }
-ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n, ncclUniqueId id, int rank, ncclConfig_t *config) {
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n, ncclUniqueId id, int rank,
+                                    ncclConfig_t *config) {
     if (config->blocking != 0 || !config->commName) return ncclInvalidArgument;
     *out = new ncclComm;
     (*out)->folder = id.internal;
@@ -197,8 +201,8 @@ ncclResult_t ncclAllReduce(const void *src, void *dst, size_t n, ncclDataType_t 
     reduce_later(exchange(c, src, n * size_of(type), 0, stream), dst, n, type, stream);
     return ncclSuccess;
 }
-ncclResult_t ncclReduceScatter(const void *src, void *dst, size_t n, ncclDataType_t type, ncclRedOp_t,
-                               ncclComm_t c, cudaStream_t stream) {
+ncclResult_t ncclReduceScatter(const void *src, void *dst, size_t n, ncclDataType_t type,
+                               ncclRedOp_t, ncclComm_t c, cudaStream_t stream) {
     size_t nbytes = n * size_of(type);
     reduce_later(exchange(c, src, nbytes, nbytes, stream), dst, n, type, stream);
     return ncclSuccess;
@@ -208,7 +212,8 @@ ncclResult_t ncclAllGather(const void *src, void *dst, size_t n, ncclDataType_t 
     size_t nbytes = n * size_of(type);
     std::vector<std::string> names = exchange(c, src, nbytes, 0, stream);
     standin_defer(stream, [=] {
-        for (size_t j = 0; j < names.size(); j++) take(names[j], (char *)dst + j * nbytes, nbytes, stream);
+        for (size_t j = 0; j < names.size(); j++)
+            take(names[j], (char *)dst + j * nbytes, nbytes, stream);
     });
     return ncclSuccess;
 }
@@ -220,13 +225,14 @@ ncclResult_t ncclSend(const void *src, size_t n, ncclDataType_t type, int peer, 
     standin_close();
     return ncclSuccess;
 }
-ncclResult_t ncclRecv(void *dst, size_t n, ncclDataType_t type, int peer, ncclComm_t c, cudaStream_t stream) {
+ncclResult_t ncclRecv(void *dst, size_t n, ncclDataType_t type, int peer, ncclComm_t c,
+                      cudaStream_t stream) {
     std::string name = expect(c, peer);
     standin_defer(stream, [=] { take(name, dst, n * size_of(type), stream); });
     return ncclSuccess;
 }
-ncclResult_t ncclBroadcast(const void *src, void *dst, size_t n, ncclDataType_t type, int root, ncclComm_t c,
-                           cudaStream_t stream) {
+ncclResult_t ncclBroadcast(const void *src, void *dst, size_t n, ncclDataType_t type, int root,
+                           ncclComm_t c, cudaStream_t stream) {
     for (int j = 0; c->rank == root && j < c->n; j++)
         if (j != root) ncclSend(src, n, type, j, c, stream);
     return c->rank == root ? ncclSuccess : ncclRecv(dst, n, type, root, c, stream);

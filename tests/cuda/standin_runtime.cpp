@@ -51,7 +51,8 @@ double tick() {
 
 double clock_of(const CUstream_st *s) {
     if (tick() > 0) return s->now;
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
 }
 
 CUstream_st *of(cudaStream_t s) {
@@ -241,8 +242,8 @@ cudaError_t cudaFreeHost(void *p) {
 cudaError_t cudaMemset(void *p, int value, size_t nbytes) {
     auto b = device_blocks.find((char *)p);
     standin_open();
-    /* whole blocks become zero by giving their pages back: opening and closing an absent page costs nothing
-     */
+    /* whole blocks become zero by giving their pages back: opening and closing an absent page costs
+     * nothing */
     if (value != 0 || b == device_blocks.end() || b->second != nbytes ||
         madvise(p, pages(nbytes), MADV_DONTNEED) != 0)
         memset(p, value, nbytes);
@@ -256,13 +257,15 @@ cudaError_t cudaMemcpy(void *dst, const void *src, size_t nbytes, enum cudaMemcp
     standin_close();
     return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t nbytes, enum cudaMemcpyKind, cudaStream_t s) {
-    /* From pageable memory CUDA may return before or after it was read; both happen here, by mode. */
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t nbytes, enum cudaMemcpyKind,
+                            cudaStream_t s) {
+    /* From pageable memory CUDA may return before or after it was read; both happen here, by
+     * mode. */
     put_copy(s, [=] { memmove(dst, src, nbytes); });
     return cudaSuccess;
 }
-cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width,
-                              size_t height, enum cudaMemcpyKind, cudaStream_t s) {
+cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch,
+                              size_t width, size_t height, enum cudaMemcpyKind, cudaStream_t s) {
     put_copy(s, [=] {
         for (size_t i = 0; i < height; i++)
             memmove((char *)dst + i * dst_pitch, (const char *)src + i * src_pitch, width);

@@ -1,8 +1,8 @@
 /*
- * The cuda backend's timed events. On the stand-in, by its virtual clock, where a kernel takes one tick and
- * nothing else does: what lies between two events is a number of ticks, exactly, also where a stream stands
- * still for another one. With PAR_TEST_GPU=1 on a GPU: no less than nothing, and no more than the host saw.
- * Both refuse events that cannot tell.
+ * The cuda backend's timed events. On the stand-in, by its virtual clock, where a kernel takes one
+ * tick and nothing else does: what lies between two events is a number of ticks, exactly, also
+ * where a stream stands still for another one. With PAR_TEST_GPU=1 on a GPU: no less than nothing,
+ * and no more than the host saw. Both refuse events that cannot tell.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
@@ -51,8 +51,10 @@ static void close_world(world *w) {
 
 static void kernels(const world *w, int stream, int n) {
     float *x = w->data;
-    par_cast args = {.dtype_x = PAR_F32, .dtype_y = PAR_F32, .n = N, .scale = 1, .x = x, .y = x + N};
-    for (int i = 0; i < n; i++) CHECK_OK(par_kernel_run(cuda, PAR_OP_CAST, w->streams[stream], &args, NULL));
+    par_cast args = {
+        .dtype_x = PAR_F32, .dtype_y = PAR_F32, .n = N, .scale = 1, .x = x, .y = x + N};
+    for (int i = 0; i < n; i++)
+        CHECK_OK(par_kernel_run(cuda, PAR_OP_CAST, w->streams[stream], &args, NULL));
 }
 
 static void record(const world *w, int stream, int event) {
@@ -62,8 +64,8 @@ static void record(const world *w, int stream, int event) {
 static void expect(const world *w, int from, int to, int ticks) {
     double s = -1;
     CHECK_OK(cuda->elapsed(w->events[from], w->events[to], &s));
-    CHECK(on_gpu ? s >= 0 : s == ticks * TICK, "from %d to %d: %.9g ticks, not %d", from, to, s / TICK,
-          ticks);
+    CHECK(on_gpu ? s >= 0 : s == ticks * TICK, "from %d to %d: %.9g ticks, not %d", from, to,
+          s / TICK, ticks);
 }
 
 static void test_refusals(void) {
@@ -74,13 +76,16 @@ static void test_refusals(void) {
     CHECK_OK(cuda->record(w.streams[0], w.untimed));
     record(&w, 0, 0);
     CHECK_OK(cuda->sync(w.streams[0]));
-    CHECK_FAILS(cuda->elapsed(w.events[0], w.events[1], &s), PAR_ERR_UNSUPPORTED, "cudaEventElapsedTime");
-    CHECK_FAILS(cuda->elapsed(w.untimed, w.events[0], &s), PAR_ERR_UNSUPPORTED, "cudaEventElapsedTime");
+    CHECK_FAILS(cuda->elapsed(w.events[0], w.events[1], &s), PAR_ERR_UNSUPPORTED,
+                "cudaEventElapsedTime");
+    CHECK_FAILS(cuda->elapsed(w.untimed, w.events[0], &s), PAR_ERR_UNSUPPORTED,
+                "cudaEventElapsedTime");
     CHECK_OK(cuda->elapsed(w.events[0], w.events[0], &s));
     kernels(&w, 0, 1);
     record(&w, 0, 1);
     if (!on_gpu) /* there the kernel may have ended */
-        CHECK_FAILS(cuda->elapsed(w.events[0], w.events[1], &s), PAR_ERR_UNSUPPORTED, "cudaEventElapsedTime");
+        CHECK_FAILS(cuda->elapsed(w.events[0], w.events[1], &s), PAR_ERR_UNSUPPORTED,
+                    "cudaEventElapsedTime");
     kernels(&w, 0, 1); /* a launch looks for errors that were left behind */
     CHECK_OK(cuda->sync(w.streams[0]));
     CHECK_OK(cuda->elapsed(w.events[0], w.events[1], &s));
@@ -113,8 +118,8 @@ static void test_one_stream(void) {
     close_world(&w);
 }
 
-/* Stream 1 has 2 kernels, then waits for the first 9 of stream 0's, then has 1; stream 0's later ones, and a
- * record of the same event behind them, do not matter. */
+/* Stream 1 has 2 kernels, then waits for the first 9 of stream 0's, then has 1; stream 0's later
+ * ones, and a record of the same event behind them, do not matter. */
 static void test_waiting(void) {
     world w;
     if (!ready()) return;
@@ -149,10 +154,12 @@ int main(int argc, char **argv) {
     char path[1024];
     const char *slash = strrchr(argv[0], '/'), *gpu = getenv("PAR_TEST_GPU");
     on_gpu = gpu && strcmp(gpu, "1") == 0;
-    snprintf(path, sizeof path, "%.*s/cuda", slash ? (int)(slash - argv[0]) : 1, slash ? argv[0] : ".");
+    snprintf(path, sizeof path, "%.*s/cuda", slash ? (int)(slash - argv[0]) : 1,
+             slash ? argv[0] : ".");
     if (!on_gpu) setenv("PAR_MODULE_PATH", path, 1);
     setenv("PAR_STANDIN", "lazy", 1); /* what has been enqueued is not done */
     setenv("PAR_STANDIN_TICK", TICK_TEXT, 1);
-    if (par_device_select(&params) != PAR_OK || par_backend_get("cuda", &cuda) != PAR_OK) cuda = NULL;
+    if (par_device_select(&params) != PAR_OK || par_backend_get("cuda", &cuda) != PAR_OK)
+        cuda = NULL;
     return harness_main("cuda_times", cases, HARNESS_COUNT(cases), argc, argv);
 }

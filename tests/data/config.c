@@ -1,6 +1,7 @@
 /*
- * config.json: both forms and both families give the right numbers; every field that is malformed, or that
- * changes the mathematics, is refused with its name. A case replaces one piece of a sound file.
+ * config.json: both forms and both families give the right numbers; every field that is malformed,
+ * or that changes the mathematics, is refused with its name. A case replaces one piece of a sound
+ * file.
  */
 #include <math.h>
 #include <stdio.h>
@@ -10,31 +11,35 @@
 #include "../harness.h"
 #include "libpar/checkpoint/family.h"
 
-static const char gpt2[] = "{\"activation_function\": \"gelu_new\", \"architectures\": "
-                           "[\"GPT2LMHeadModel\"], \"attn_pdrop\": 0.2, \"embd_pdrop\": 0.1,"
-                           "\"initializer_range\": 0.03, \"layer_norm_epsilon\": 1e-06, \"model_type\": "
-                           "\"gpt2\", \"n_embd\": 32, \"n_head\": 4,"
-                           "\"n_inner\": null, \"n_layer\": 3, \"n_positions\": 64, \"resid_pdrop\": 0.1, "
-                           "\"scale_attn_weights\": true, \"vocab_size\": 131}";
+static const char gpt2[] =
+    "{\"activation_function\": \"gelu_new\", \"architectures\": "
+    "[\"GPT2LMHeadModel\"], \"attn_pdrop\": 0.2, \"embd_pdrop\": 0.1,"
+    "\"initializer_range\": 0.03, \"layer_norm_epsilon\": 1e-06, \"model_type\": "
+    "\"gpt2\", \"n_embd\": 32, \"n_head\": 4,"
+    "\"n_inner\": null, \"n_layer\": 3, \"n_positions\": 64, \"resid_pdrop\": 0.1, "
+    "\"scale_attn_weights\": true, \"vocab_size\": 131}";
 
 static const char llama_old[] =
-    "{\"architectures\": [\"LlamaForCausalLM\"], \"attention_bias\": false, \"hidden_act\": \"silu\", "
+    "{\"architectures\": [\"LlamaForCausalLM\"], \"attention_bias\": false, \"hidden_act\": "
+    "\"silu\", "
     "\"hidden_size\": 64,"
     "\"intermediate_size\": 88, \"max_position_embeddings\": 32, \"model_type\": \"llama\", "
     "\"num_attention_heads\": 8,"
-    "\"num_hidden_layers\": 4, \"num_key_value_heads\": 2, \"rms_norm_eps\": 1e-05, \"rope_theta\": 20000.0,"
+    "\"num_hidden_layers\": 4, \"num_key_value_heads\": 2, \"rms_norm_eps\": 1e-05, "
+    "\"rope_theta\": 20000.0,"
     "\"rope_scaling\": null, \"torch_dtype\": \"float32\", \"vocab_size\": 131}";
 
-static const char llama_new[] = "{\"architectures\": [\"LlamaForCausalLM\"], \"dtype\": \"float32\", "
-                                "\"head_dim\": 16, \"hidden_size\": 48,"
-                                "\"intermediate_size\": 100, \"max_position_embeddings\": 64, \"mlp_bias\": "
-                                "false, \"model_type\": \"llama\","
-                                "\"num_attention_heads\": 4, \"num_hidden_layers\": 3, "
-                                "\"num_key_value_heads\": 1, \"rms_norm_eps\": 1e-06, \"rope_parameters\":"
-                                "{\"factor\": 8.0, \"high_freq_factor\": 4.0, \"low_freq_factor\": 1.0, "
-                                "\"original_max_position_embeddings\": 16,"
-                                "\"rope_theta\": 500000.0, \"rope_type\": \"llama3\"}, "
-                                "\"tie_word_embeddings\": true, \"vocab_size\": 96}";
+static const char llama_new[] =
+    "{\"architectures\": [\"LlamaForCausalLM\"], \"dtype\": \"float32\", "
+    "\"head_dim\": 16, \"hidden_size\": 48,"
+    "\"intermediate_size\": 100, \"max_position_embeddings\": 64, \"mlp_bias\": "
+    "false, \"model_type\": \"llama\","
+    "\"num_attention_heads\": 4, \"num_hidden_layers\": 3, "
+    "\"num_key_value_heads\": 1, \"rms_norm_eps\": 1e-06, \"rope_parameters\":"
+    "{\"factor\": 8.0, \"high_freq_factor\": 4.0, \"low_freq_factor\": 1.0, "
+    "\"original_max_position_embeddings\": 16,"
+    "\"rope_theta\": 500000.0, \"rope_type\": \"llama3\"}, "
+    "\"tie_word_embeddings\": true, \"vocab_size\": 96}";
 
 static par_transformer_config parsed;
 
@@ -56,46 +61,53 @@ static const char *replaced(const char *text, const char *from, const char *to) 
 static void gpt2_values(void) {
     const par_transformer_config *c = &parsed;
     CHECK_OK(parse(gpt2));
-    CHECK(c->vocab == 131 && c->tokens == 64 && c->positions == 64 && c->layers == 3 && c->channels == 32,
+    CHECK(c->vocab == 131 && c->tokens == 64 && c->positions == 64 && c->layers == 3 &&
+              c->channels == 32,
           "sizes");
     CHECK(c->heads == 4 && c->kv_heads == 4 && c->head_size == 8 && c->mlp == 128, "heads or mlp");
     CHECK(!c->rmsnorm && !c->rope && !c->swiglu && !c->gelu_erf && c->bias && c->tied, "switches");
-    CHECK(c->norm_eps == 1e-6f && c->dropout == 0.1f && c->attention_dropout == 0.2f && c->init_std == 0.03,
+    CHECK(c->norm_eps == 1e-6f && c->dropout == 0.1f && c->attention_dropout == 0.2f &&
+              c->init_std == 0.03,
           "numbers");
     CHECK_OK(parse(replaced(gpt2, "\"gelu_new\"", "\"gelu\"")));
     CHECK(c->gelu_erf, "gelu is the erf form");
-    CHECK_OK(parse(replaced(gpt2, "\"n_inner\": null", "\"n_inner\": 77, \"tie_word_embeddings\": false")));
+    CHECK_OK(parse(
+        replaced(gpt2, "\"n_inner\": null", "\"n_inner\": 77, \"tie_word_embeddings\": false")));
     CHECK(c->mlp == 77 && !c->tied, "n_inner or tie_word_embeddings");
     CHECK_OK(parse(replaced(gpt2, "\"n_positions\"", "\"n_ctx\"")));
     CHECK(c->positions == 64, "n_ctx");
     /* What transformers' GPT2Config has where a field is absent. */
     CHECK_OK(parse("{\"model_type\": \"gpt2\", \"n_embd\": 32, \"n_head\": 4, \"n_layer\": 3, "
                    "\"n_positions\": 64, \"vocab_size\": 9}"));
-    CHECK(c->dropout == 0.1f && c->attention_dropout == 0.1f && c->norm_eps == 1e-5f && c->init_std == 0.02 &&
-              c->tied,
+    CHECK(c->dropout == 0.1f && c->attention_dropout == 0.1f && c->norm_eps == 1e-5f &&
+              c->init_std == 0.02 && c->tied,
           "defaults");
 }
 
 static void llama_values(void) {
     const par_transformer_config *c = &parsed;
     CHECK_OK(parse(llama_old));
-    CHECK(c->vocab == 131 && c->tokens == 32 && c->layers == 4 && c->channels == 64 && c->mlp == 88, "sizes");
+    CHECK(c->vocab == 131 && c->tokens == 32 && c->layers == 4 && c->channels == 64 && c->mlp == 88,
+          "sizes");
     CHECK(c->heads == 8 && c->kv_heads == 2 && c->head_size == 8, "heads");
     CHECK(c->rmsnorm && c->rope && c->swiglu && !c->bias && !c->tied, "switches");
-    CHECK(c->rope_theta == 20000 && c->rope_scaling.factor == 0 && c->norm_eps == 1e-5f && c->dropout == 0,
+    CHECK(c->rope_theta == 20000 && c->rope_scaling.factor == 0 && c->norm_eps == 1e-5f &&
+              c->dropout == 0,
           "numbers");
     CHECK_OK(parse(llama_new));
     CHECK(c->head_size == 16 && c->heads == 4 && c->kv_heads == 1 && c->channels == 48 && c->tied,
           "sizes of the newer form");
-    CHECK(c->rope_theta == 500000 && c->rope_scaling.factor == 8 && c->rope_scaling.low_freq_factor == 1 &&
-              c->rope_scaling.high_freq_factor == 4 && c->rope_scaling.original_positions == 16,
+    CHECK(c->rope_theta == 500000 && c->rope_scaling.factor == 8 &&
+              c->rope_scaling.low_freq_factor == 1 && c->rope_scaling.high_freq_factor == 4 &&
+              c->rope_scaling.original_positions == 16,
           "rotary parameters");
     /* Llama 3.1 in the older form. */
-    CHECK_OK(
-        parse(replaced(llama_old, "\"rope_scaling\": null",
-                       "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1,"
-                       "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}")));
-    CHECK(c->rope_theta == 20000 && c->rope_scaling.factor == 8 && c->rope_scaling.original_positions == 8192,
+    CHECK_OK(parse(replaced(
+        llama_old, "\"rope_scaling\": null",
+        "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1,"
+        "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}")));
+    CHECK(c->rope_theta == 20000 && c->rope_scaling.factor == 8 &&
+              c->rope_scaling.original_positions == 8192,
           "scaling");
     CHECK_OK(parse(replaced(llama_old, "\"num_key_value_heads\": 2,", "")));
     CHECK(c->kv_heads == 8, "kv heads default to heads");
@@ -107,7 +119,7 @@ typedef struct {
     const char *message;
 } refusal;
 
-#define EXTRA(base, field, status, message)                                                                  \
+#define EXTRA(base, field, status, message)                                                        \
     { base, "{", "{" field ",", status, message }
 #define BAD PAR_ERR_FORMAT
 #define NOT PAR_ERR_UNSUPPORTED
@@ -121,7 +133,8 @@ static const refusal refusals[] = {
     {gpt2, "\"n_embd\": 32", "\"n_embd\": 30", BAD, "n_embd: 30 is no multiple of n_head: 4"},
     {gpt2, "\"n_head\": 4", "\"n_head\": -4", BAD, "n_head: is out of range"},
     {gpt2, "\"n_layer\": 3", "\"n_layer\": \"3\"", BAD, "n_layer: is out of range or no integer"},
-    {gpt2, "\"n_positions\": 64", "\"n_positions\": []", BAD, "n_positions: is out of range or no integer"},
+    {gpt2, "\"n_positions\": 64", "\"n_positions\": []", BAD,
+     "n_positions: is out of range or no integer"},
     {gpt2, "131", "null", BAD, "vocab_size: is missing"},
     {gpt2, "\"n_inner\": null", "\"n_inner\": 0", BAD, "n_inner: is out of range"},
     {gpt2, "1e-06", "-1", BAD, "layer_norm_epsilon: is out of range"},
@@ -133,10 +146,12 @@ static const refusal refusals[] = {
      "activation_function: \"relu\" is not supported; legal: gelu_new"},
     {gpt2, "\"gelu_new\"", "7", BAD, "activation_function: is no string"},
     {gpt2, "true", "false", NOT, "scale_attn_weights: false is not supported; legal: true"},
-    {gpt2, "GPT2LMHeadModel", "GPT2ForSequenceClassification", NOT, "GPT2ForSequenceClassification"},
+    {gpt2, "GPT2LMHeadModel", "GPT2ForSequenceClassification", NOT,
+     "GPT2ForSequenceClassification"},
     {gpt2, "\"gpt2\"", "\"gpt_neox\"", NOT, "model_type: gpt_neox"},
     {gpt2, "\"gpt2\"", "\"llama\"", NOT, "model_type: llama with architectures"},
-    EXTRA(gpt2, "\"scale_attn_by_inverse_layer_idx\": true", NOT, "scale_attn_by_inverse_layer_idx: true"),
+    EXTRA(gpt2, "\"scale_attn_by_inverse_layer_idx\": true", NOT,
+          "scale_attn_by_inverse_layer_idx: true"),
     EXTRA(gpt2, "\"add_cross_attention\": true", NOT, "add_cross_attention: true"),
     EXTRA(gpt2, "\"pruned_heads\": {\"1\": [0]}", NOT, "pruned_heads"),
     EXTRA(gpt2, "\"tie_word_embeddings\": 1", BAD, "tie_word_embeddings: is no boolean"),
@@ -154,7 +169,8 @@ static const refusal refusals[] = {
      "no multiple of num_key_value_heads: 3"},
     {llama_old, "1e-05", "2", BAD, "rms_norm_eps: is out of range"},
     {llama_old, "20000.0", "0", BAD, "rope_theta: is out of range"},
-    {llama_old, "\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}", NOT,
+    {llama_old, "\"rope_scaling\": null",
+     "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}", NOT,
      "rope_scaling: rope_type \"linear\" is not supported; legal: default, llama3"},
     {llama_old, "\"rope_scaling\": null", "\"rope_scaling\": {\"rope_type\": 3}", BAD,
      "rope_type is no string"},
@@ -173,7 +189,8 @@ static const refusal refusals[] = {
     {llama_new, "4.0", "1.0", BAD, "high_freq_factor: 1 is not above low_freq_factor: 1"},
     {llama_new, "16,\"rope", "0,\"rope", BAD, "original_max_position_embeddings: is out of range"},
     {llama_new, "llama3", "yarn", NOT, "rope_type \"yarn\""},
-    EXTRA(llama_new, "\"rope_scaling\": {\"rope_type\": \"default\"}", BAD, "both there and differ"),
+    EXTRA(llama_new, "\"rope_scaling\": {\"rope_type\": \"default\"}", BAD,
+          "both there and differ"),
     EXTRA(llama_new, "\"rope_theta\": 10000.0", BAD, "rope_theta: 10000, and 500000"),
 };
 
@@ -190,8 +207,10 @@ static void refused(void) {
 
 /* Several problems come in one message. */
 static void all_at_once(void) {
-    CHECK(parse("{\"model_type\": \"llama\", \"attention_bias\": true, \"hidden_act\": \"relu\"}") == BAD,
-          "accepted");
+    CHECK(
+        parse("{\"model_type\": \"llama\", \"attention_bias\": true, \"hidden_act\": \"relu\"}") ==
+            BAD,
+        "accepted");
     static const char *const parts[] = {"attention_bias: true", "hidden_act: \"relu\"",
                                         "vocab_size: is missing", "hidden_size"};
     for (int i = 0; i < 4; i++)

@@ -1,6 +1,7 @@
 /*
- * A brief fuzz run of the same targets that libFuzzer drives: sound files, mutated with a fixed seed. The
- * targets abort when a promise is broken; under a sanitizer every out-of-bounds read is found too.
+ * A brief fuzz run of the same targets that libFuzzer drives: sound files, mutated with a fixed
+ * seed. The targets abort when a promise is broken; under a sanitizer every out-of-bounds read is
+ * found too.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +91,8 @@ static size_t mutate(uint8_t *b, size_t n) {
     }
 }
 
-static void run(int (*target)(const uint8_t *, size_t), const void *seed, size_t n_seed, uint64_t first) {
+static void run(int (*target)(const uint8_t *, size_t), const void *seed, size_t n_seed,
+                uint64_t first) {
     uint8_t b[CAPACITY];
     target(seed, n_seed);
     for (int i = 0; i < RUNS; i++) {
@@ -165,8 +167,8 @@ static void safetensors(void) {
     int n = 8, at = 0;
     for (int i = 0; i < 16; at += 4 * entries[i++].n)
         n += snprintf(b + n, sizeof b - (size_t)n,
-                      "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":[%d,%d]}", i ? "," : "{",
-                      entries[i].name, entries[i].shape, at, at + 4 * entries[i].n);
+                      "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":[%d,%d]}",
+                      i ? "," : "{", entries[i].name, entries[i].shape, at, at + 4 * entries[i].n);
     b[n++] = '}';
     memcpy(b, &(uint64_t){(uint64_t)n - 8}, 8);
     par_safetensors *file = NULL;
@@ -176,9 +178,9 @@ static void safetensors(void) {
     CHECK(accepted == 1 && imported == 1, "the tiny GPT-2 is refused: %s", par_error());
     run(fuzz_safetensors, b, (size_t)(n + at), 4);
     char small[128] = {0};
-    n = snprintf(
-        small + 8, sizeof small - 8,
-        "{\"a\":{\"dtype\":\"F16\",\"shape\":[1,2],\"data_offsets\":[0,4]},\"__metadata__\":{}}ABCD");
+    n = snprintf(small + 8, sizeof small - 8,
+                 "{\"a\":{\"dtype\":\"F16\",\"shape\":[1,2],\"data_offsets\":[0,4]},\"__metadata__"
+                 "\":{}}ABCD");
     small[0] = (char)(n - 4);
     accepted = 0;
     fuzz_safetensors((const uint8_t *)small, (size_t)n + 8);
@@ -188,16 +190,21 @@ static void safetensors(void) {
 
 static void json(void) {
     static const char *const texts[] = {
-        "{\"model_type\":\"gpt2\",\"n_embd\":32,\"n_head\":4,\"n_inner\":null,\"n_layer\":4,\"n_positions\":"
+        "{\"model_type\":\"gpt2\",\"n_embd\":32,\"n_head\":4,\"n_inner\":null,\"n_layer\":4,\"n_"
+        "positions\":"
         "32,\"vocab_size\":131}",
-        "{\"model_type\":\"llama\",\"head_dim\":16,\"hidden_size\":48,\"intermediate_size\":100,\"max_"
+        "{\"model_type\":\"llama\",\"head_dim\":16,\"hidden_size\":48,\"intermediate_size\":100,"
+        "\"max_"
         "position_embeddings\":64,"
-        "\"num_attention_heads\":4,\"num_hidden_layers\":3,\"num_key_value_heads\":1,\"rope_parameters\":{"
+        "\"num_attention_heads\":4,\"num_hidden_layers\":3,\"num_key_value_heads\":1,\"rope_"
+        "parameters\":{"
         "\"factor\":8.0,"
-        "\"high_freq_factor\":4.0,\"low_freq_factor\":1.0,\"original_max_position_embeddings\":16,\"rope_"
+        "\"high_freq_factor\":4.0,\"low_freq_factor\":1.0,\"original_max_position_embeddings\":16,"
+        "\"rope_"
         "theta\":500000.0,"
         "\"rope_type\":\"llama3\"},\"vocab_size\":96}",
-        "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"x.safetensors\",\"b\":\"y.safetensors\"}}",
+        "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"x.safetensors\",\"b\":\"y."
+        "safetensors\"}}",
     };
     par__index index;
     CHECK_OK(par__index_parse("seed", texts[2], strlen(texts[2]), &index));

@@ -1,7 +1,7 @@
 /*
- * Fuzz target: config.json and model.safetensors.index.json. What the parsers accept must keep their
- * promises: sizes in range, heads that divide, file names that stay in the directory. libFuzzer: clang
- * -fsanitize=fuzzer,address, with libpar's sources.
+ * Fuzz target: config.json and model.safetensors.index.json. What the parsers accept must keep
+ * their promises: sizes in range, heads that divide, file names that stay in the directory.
+ * libFuzzer: clang -fsanitize=fuzzer,address, with libpar's sources.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +14,8 @@ static void check_config(const char *text, size_t size) {
     const par__family *family = NULL;
     par_transformer_config c;
     if (par__config_parse("config.json", text, size, &family, &c) != PAR_OK) return;
-    if (!family || c.vocab < 1 || c.positions < 1 || c.layers < 1 || c.channels < 1 || c.heads < 1 ||
-        c.kv_heads < 1 || c.head_size < 1 || c.mlp < 1 || c.tokens != c.positions ||
+    if (!family || c.vocab < 1 || c.positions < 1 || c.layers < 1 || c.channels < 1 ||
+        c.heads < 1 || c.kv_heads < 1 || c.head_size < 1 || c.mlp < 1 || c.tokens != c.positions ||
         c.heads % c.kv_heads != 0)
         abort();
     if (!(c.norm_eps >= 0) || !(c.dropout >= 0 && c.dropout < 1) ||

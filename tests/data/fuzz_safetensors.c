@@ -1,6 +1,6 @@
 /*
- * Fuzz target: the safetensors parser, and the import of one file as a tiny GPT-2. Every byte of every
- * accepted tensor is read; accepted tensors must cover the data exactly. libFuzzer: clang
+ * Fuzz target: the safetensors parser, and the import of one file as a tiny GPT-2. Every byte of
+ * every accepted tensor is read; accepted tensors must cover the data exactly. libFuzzer: clang
  * -fsanitize=fuzzer,address, with libpar's sources.
  */
 #include <stdio.h>
@@ -30,7 +30,8 @@ static size_t read_tensors(const par_safetensors *file) {
 }
 
 static void import_file(par_safetensors *file) {
-    par_import import = {.directory = (char[]){"x"}, .family = &par__gpt2, .n_files = 1, .files = &file};
+    par_import import = {
+        .directory = (char[]){"x"}, .family = &par__gpt2, .n_files = 1, .files = &file};
     import.config = (par_transformer_config){.vocab = 3,
                                              .positions = 2,
                                              .layers = 1,

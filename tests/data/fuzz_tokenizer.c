@@ -1,7 +1,7 @@
 /*
- * A brief fuzz run of the tokenizer's parsers: vocab.json, merges.txt, tokenizer.json, a table of characters
- * and JSON Lines, mutated with a fixed seed. What they accept must keep its promise: any bytes come back from
- * their ids.
+ * A brief fuzz run of the tokenizer's parsers: vocab.json, merges.txt, tokenizer.json, a table of
+ * characters and JSON Lines, mutated with a fixed seed. What they accept must keep its promise: any
+ * bytes come back from their ids.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +21,9 @@ static size_t draw(size_t n) { /* xorshift64*, Marsaglia 2003 */
 }
 
 static size_t mutate(char *b, size_t n) {
-    static const char *const words[] = {"{",     "}",  "\"",          ",",    ":", " ",        "\n",
-                                        "a b\n", "-1", "99999999999", "null", "[", "\xc4\xa0", "\xff"};
+    static const char *const words[] = {"{",    "}",  "\"",       ",",   ":",
+                                        " ",    "\n", "a b\n",    "-1",  "99999999999",
+                                        "null", "[",  "\xc4\xa0", "\xff"};
     const char *word = words[draw(14)];
     size_t at = draw(n + 1), k = strlen(word), cut = draw(8);
     switch (draw(4)) {
@@ -79,7 +80,8 @@ static size_t make_vocab(char *out) {
     par__alphabet_make(&alphabet);
     for (int b = 0; b < 256; b++) {
         uint8_t byte = (uint8_t)b;
-        n += (size_t)sprintf(out + n, "%s\"%s", b ? "," : "{", byte == '"' || byte == '\\' ? "\\" : "");
+        n += (size_t)sprintf(out + n, "%s\"%s", b ? "," : "{",
+                             byte == '"' || byte == '\\' ? "\\" : "");
         n += par__alphabet_encode(&alphabet, &byte, 1, out + n);
         n += (size_t)sprintf(out + n, "\":%d", b);
     }
@@ -108,11 +110,11 @@ static void bpe(void) {
 
 static void json(void) {
     static char whole[CAPACITY], b[CAPACITY];
-    size_t n =
-        (size_t)sprintf(whole, "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
-                               "\"added_tokens\":[{\"id\":258,\"content\":\"ab ab\"},"
-                               "{\"id\":259,\"content\":\"\xc3\xa9 1\"}],\"model\":{\"type\":\"BPE\","
-                               "\"merges\":[\"a b\",[\"ab\",\"ab\"]],\"vocab\":");
+    size_t n = (size_t)sprintf(
+        whole, "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
+               "\"added_tokens\":[{\"id\":258,\"content\":\"ab ab\"},"
+               "{\"id\":259,\"content\":\"\xc3\xa9 1\"}],\"model\":{\"type\":\"BPE\","
+               "\"merges\":[\"a b\",[\"ab\",\"ab\"]],\"vocab\":");
     n += make_vocab(whole + n);
     n = (size_t)(strstr(whole, ",\"\xc4\xa0"
                                "a\":258}") -

@@ -1,7 +1,7 @@
 /*
- * Fuzz target: the token-file parser. The first byte picks the form (bit 0: with an index), the next two the
- * length of the index; then index and file. What the parser accepts is read completely. libFuzzer: clang
- * -fsanitize=fuzzer,address, with libpar's sources.
+ * Fuzz target: the token-file parser. The first byte picks the form (bit 0: with an index), the
+ * next two the length of the index; then index and file. What the parser accepts is read
+ * completely. libFuzzer: clang -fsanitize=fuzzer,address, with libpar's sources.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         int32_t out[64];
         if (t.n < 1 || (size_t)t.n * par__token_nbytes(t.type) + t.offset != rest - n) abort();
         par_tokens_max(&t);
-        for (int64_t i = 0; i < t.n; i += 64) par_tokens_read(&t, i, t.n - i < 64 ? t.n - i : 64, out);
+        for (int64_t i = 0; i < t.n; i += 64)
+            par_tokens_read(&t, i, t.n - i < 64 ? t.n - i : 64, out);
         if (par_tokens_read(&t, t.n - 1, 2, out) == PAR_OK) abort();
     }
     free(index);

@@ -1,7 +1,8 @@
 /*
- * Import of directories. The independent side is a reader of its own that finds an entry in the header by
- * text search and does the arithmetic of fusion and transposition by hand; rectangles are compared with the
- * whole tensor. Reference directories are used where they are; small ones made here need nothing.
+ * Import of directories. The independent side is a reader of its own that finds an entry in the
+ * header by text search and does the arithmetic of fusion and transposition by hand; rectangles are
+ * compared with the whole tensor. Reference directories are used where they are; small ones made
+ * here need nothing.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,17 +65,19 @@ static void check_rectangles(const par_import *import, const par_param *whole, c
             for (int64_t j = 0; j < cols; j++) {
                 bool inside = i < p.extent[0] && (p.ndim == 1 || j < p.extent[1]);
                 float want =
-                    inside ? full[(p.offset[0] + i) * whole_cols + (p.ndim == 2 ? p.offset[1] : 0) + j] : 0;
-                CHECK(got[i * cols + j] == want, "%s: rectangle %d differs at %d, %d", p.name, (int)k, (int)i,
-                      (int)j);
+                    inside
+                        ? full[(p.offset[0] + i) * whole_cols + (p.ndim == 2 ? p.offset[1] : 0) + j]
+                        : 0;
+                CHECK(got[i * cols + j] == want, "%s: rectangle %d differs at %d, %d", p.name,
+                      (int)k, (int)i, (int)j);
             }
         CHECK(got[n] == 777, "%s: written past the end", p.name);
         free(got);
     }
 }
 
-/* One parameter from the directory, and from another file of the family, against the raw bytes. Elements
- * compared. */
+/* One parameter from the directory, and from another file of the family, against the raw bytes.
+ * Elements compared. */
 static int64_t check_one(const par_import *import, const par_safetensors *file, const char *prefix,
                          const char *bytes, const expectation *e) {
     char name[160];
@@ -99,19 +102,19 @@ static int64_t check_one(const par_import *import, const par_safetensors *file, 
 
 typedef int64_t visitor(void *user, const expectation *e);
 
-static int64_t visit(visitor *f, void *user, const char *name, const char *theirs, int64_t rows, int64_t cols,
-                     int64_t first, int64_t row, int64_t col) {
+static int64_t visit(visitor *f, void *user, const char *name, const char *theirs, int64_t rows,
+                     int64_t cols, int64_t first, int64_t row, int64_t col) {
     expectation e = {name, theirs, rows, cols, first, row, col};
     return f(user, &e);
 }
 
-static int64_t visit_gpt2_layer(const par_transformer_config *c, const char *base, int layer, visitor *f,
-                                void *user) {
+static int64_t visit_gpt2_layer(const par_transformer_config *c, const char *base, int layer,
+                                visitor *f, void *user) {
     static const char *const qkv[] = {"q", "k", "v"};
     int64_t n = 0, ch = c->channels;
     char a[96], b[96];
-#define NAMES(ours, theirs)                                                                                  \
-    (snprintf(a, sizeof a, "layers.%d.%s", layer, ours),                                                     \
+#define NAMES(ours, theirs)                                                                        \
+    (snprintf(a, sizeof a, "layers.%d.%s", layer, ours),                                           \
      snprintf(b, sizeof b, "%sh.%d.%s", base, layer, theirs))
     for (int k = 0; k < 3; k++) {
         char ours[40];
@@ -144,7 +147,8 @@ static int64_t visit_gpt2_layer(const par_transformer_config *c, const char *bas
     return n;
 }
 
-static int64_t visit_gpt2(const par_transformer_config *c, const char *base, visitor *f, void *user) {
+static int64_t visit_gpt2(const par_transformer_config *c, const char *base, visitor *f,
+                          void *user) {
     static const char *const top[][2] = {{"final.norm.weight", "ln_f.weight"},
                                          {"final.norm.bias", "ln_f.bias"}};
     char b[96];
@@ -161,7 +165,8 @@ static int64_t visit_gpt2(const par_transformer_config *c, const char *base, vis
     return n;
 }
 
-static int64_t visit_llama_layer(const par_transformer_config *c, int layer, visitor *f, void *user) {
+static int64_t visit_llama_layer(const par_transformer_config *c, int layer, visitor *f,
+                                 void *user) {
     int64_t ch = c->channels, q = c->heads * c->head_size, kv = c->kv_heads * c->head_size, n = 0;
     const struct {
         const char *ours, *theirs;
@@ -179,14 +184,15 @@ static int64_t visit_llama_layer(const par_transformer_config *c, int layer, vis
         char a[96], b[96];
         snprintf(a, sizeof a, "layers.%d.%s", layer, rows[k].ours);
         snprintf(b, sizeof b, "model.layers.%d.%s", layer, rows[k].theirs);
-        n += visit(f, user, a, b, rows[k].rows, rows[k].cols, 0, rows[k].cols ? rows[k].cols : 1, 1);
+        n +=
+            visit(f, user, a, b, rows[k].rows, rows[k].cols, 0, rows[k].cols ? rows[k].cols : 1, 1);
     }
     return n;
 }
 
 static int64_t visit_llama(const par_transformer_config *c, visitor *f, void *user) {
-    int64_t ch = c->channels,
-            n = visit(f, user, "embedding.token.weight", "model.embed_tokens.weight", c->vocab, ch, 0, ch, 1);
+    int64_t ch = c->channels, n = visit(f, user, "embedding.token.weight",
+                                        "model.embed_tokens.weight", c->vocab, ch, 0, ch, 1);
     n += visit(f, user, "final.norm.weight", "model.norm.weight", ch, 0, 0, 1, 0);
     if (!c->tied) n += visit(f, user, "head.weight", "lm_head.weight", c->vocab, ch, 0, ch, 1);
     for (int layer = 0; layer < c->layers; layer++) n += visit_llama_layer(c, layer, f, user);
@@ -264,8 +270,8 @@ static void check_directory(const char *directory, const char *base, int64_t n_p
     for (int i = 0; i < 3; i++) free(c.bytes[i]);
 }
 
-/* The full reference directory, else the part of it that lies in the repository (from its root or the build
- * folder). */
+/* The full reference directory, else the part of it that lies in the repository (from its root or
+ * the build folder). */
 static bool find_case(const char *name, char *path, size_t nbytes) {
     const char *shared = harness_shared();
     if (shared) snprintf(path, nbytes, "%s/oracles/%s", shared, name);
@@ -278,8 +284,8 @@ static bool find_case(const char *name, char *path, size_t nbytes) {
     return false;
 }
 
-/* Elements: GPT-2 V·C + P·C + 2C + L·(12 C² + 13 C); Llama V·C·(1 or 2) + C + L·(2 C + 2 Q·C + 2 KV·C + 3
- * F·C). */
+/* Elements: GPT-2 V·C + P·C + 2C + L·(12 C² + 13 C); Llama V·C·(1 or 2) + C + L·(2 C + 2 Q·C + 2
+ * KV·C + 3 F·C). */
 static void oracle_gpt2(void) {
     char path[512];
     if (find_case("gpt2-tiny", path, sizeof path))
@@ -295,13 +301,15 @@ static void oracle_hub_names(void) {
 static void oracle_llama_gqa(void) {
     char path[512];
     if (find_case("llama-gqa", path, sizeof path))
-        check_directory(path, "", 2 * 131 * 64 + 64 + 4 * (128 + 2 * 64 * 64 + 2 * 16 * 64 + 3 * 88 * 64));
+        check_directory(path, "",
+                        2 * 131 * 64 + 64 + 4 * (128 + 2 * 64 * 64 + 2 * 16 * 64 + 3 * 88 * 64));
 }
 
 static void oracle_llama_tied(void) {
     char path[512];
     if (find_case("llama-tied", path, sizeof path))
-        check_directory(path, "", 96 * 48 + 48 + 3 * (96 + 2 * 64 * 48 + 2 * 16 * 48 + 3 * 100 * 48));
+        check_directory(path, "",
+                        96 * 48 + 48 + 3 * (96 + 2 * 64 * 48 + 2 * 16 * 48 + 3 * 100 * 48));
 }
 
 /* ---- small directories made here ---- */
@@ -324,15 +332,23 @@ static void make_model(model *m, const char *base, par_dtype dtype) {
     static const struct {
         const char *name;
         int rows, cols;
-    } layer[] = {
-        {"ln_1.weight", C, 0},          {"ln_1.bias", C, 0},          {"attn.c_attn.weight", C, 3 * C},
-        {"attn.c_attn.bias", 3 * C, 0}, {"attn.c_proj.weight", C, C}, {"attn.c_proj.bias", C, 0},
-        {"ln_2.weight", C, 0},          {"ln_2.bias", C, 0},          {"mlp.c_fc.weight", C, F},
-        {"mlp.c_fc.bias", F, 0},        {"mlp.c_proj.weight", F, C},  {"mlp.c_proj.bias", C, 0}};
+    } layer[] = {{"ln_1.weight", C, 0},
+                 {"ln_1.bias", C, 0},
+                 {"attn.c_attn.weight", C, 3 * C},
+                 {"attn.c_attn.bias", 3 * C, 0},
+                 {"attn.c_proj.weight", C, C},
+                 {"attn.c_proj.bias", C, 0},
+                 {"ln_2.weight", C, 0},
+                 {"ln_2.bias", C, 0},
+                 {"mlp.c_fc.weight", C, F},
+                 {"mlp.c_fc.bias", F, 0},
+                 {"mlp.c_proj.weight", F, C},
+                 {"mlp.c_proj.bias", C, 0}};
     static const struct {
         const char *name;
         int rows, cols;
-    } top[] = {{"wte.weight", V, C}, {"wpe.weight", P, C}, {"ln_f.weight", C, 0}, {"ln_f.bias", C, 0}};
+    } top[] = {
+        {"wte.weight", V, C}, {"wpe.weight", P, C}, {"ln_f.weight", C, 0}, {"ln_f.bias", C, 0}};
     char name[80];
     m->n = 0;
     for (int i = 0; i < 256; i++) numbers[i] = harness_noise(3, (uint64_t)i);
@@ -358,10 +374,9 @@ static void write_model(const model *m) {
 }
 
 static void write_config(void) {
-    temp_text(
-        "config.json",
-        "{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_positions\": 3, \"n_embd\": 4, \"n_head\": 2,"
-        "\"n_layer\": 2}");
+    temp_text("config.json", "{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_positions\": 3, "
+                             "\"n_embd\": 4, \"n_head\": 2,"
+                             "\"n_layer\": 2}");
 }
 
 static par_status try_import(void) {
@@ -383,7 +398,8 @@ static void wrong_tensors(void) {
     make_model(&m, "transformer.", PAR_F32);
     write_model(&m);
     CHECK_OK(try_import());
-    for (int i = 0; i < TENSORS; i++) { /* each one missing, misshapen, and of a type that no weight has */
+    for (int i = 0; i < TENSORS;
+         i++) { /* each one missing, misshapen, and of a type that no weight has */
         make_model(&m, "transformer.", PAR_F32);
         snprintf(m.names[i], sizeof m.names[i], "transformer.another");
         write_model(&m);
@@ -396,12 +412,14 @@ static void wrong_tensors(void) {
         make_model(&m, "transformer.", PAR_F32);
         m.tensors[i].dtype = PAR_I32;
         write_model(&m);
-        CHECK_FAILS(try_import(), PAR_ERR_UNSUPPORTED, "dtype I32; supported for weights: F32, BF16, F16");
+        CHECK_FAILS(try_import(), PAR_ERR_UNSUPPORTED,
+                    "dtype I32; supported for weights: F32, BF16, F16");
     }
 }
 
 static void extra_tensors(void) {
-    static const char *const known[] = {"transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias"};
+    static const char *const known[] = {"transformer.h.0.attn.bias",
+                                        "transformer.h.1.attn.masked_bias"};
     static const char *const unknown[] = {"transformer.h.2.ln_1.bias",
                                           "transformer.h.0.attn.extra",
                                           "wte.weight",
@@ -430,7 +448,8 @@ static void extra_tensors(void) {
     CHECK_OK(try_import());
     m.tensors[m.n - 1].data = numbers + 1;
     write_model(&m);
-    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "differs from \"wte.weight\", but tie_word_embeddings");
+    CHECK_FAILS(try_import(), PAR_ERR_FORMAT,
+                "differs from \"wte.weight\", but tie_word_embeddings");
 }
 
 /* bf16 and fp16 sources are widened exactly, also through a transposition. */
@@ -451,11 +470,12 @@ static void half_types(void) {
         CHECK_OK(par_import_open(temp_path("."), &import));
         if (!import) return;
         CHECK_OK(par_import_read(import, &p, got));
-        /* Half of a unit in the last place: 2^-8 relative for bf16 (8 bits), 2^-11 (and 2^-25 absolute) for
-         * fp16 (11 bits). */
+        /* Half of a unit in the last place: 2^-8 relative for bf16 (8 bits), 2^-11 (and 2^-25
+         * absolute) for fp16 (11 bits). */
         for (int i = 0; i < F; i++)
             for (int j = 0; j < C; j++) {
-                float want = numbers[j * F + i], d = got[i * C + j] - want, bound = k ? 0x1p-11f : 0x1p-8f;
+                float want = numbers[j * F + i], d = got[i * C + j] - want,
+                      bound = k ? 0x1p-11f : 0x1p-8f;
                 if (d < 0) d = -d;
                 CHECK(d <= bound * (want < 0 ? -want : want) + 0x1p-25f, "type %d: %g for %g", k,
                       (double)got[i * C + j], (double)want);
@@ -477,12 +497,14 @@ static void read_refusals(void) {
     CHECK_FAILS(par_import_read(import, &p, got), PAR_ERR_FORMAT,
                 "no parameter of GPT2LMHeadModel with 2 layers");
     p = make_param("layers.0.mlp.gate.weight", C, C);
-    CHECK_FAILS(par_import_read(import, &p, got), PAR_ERR_FORMAT, "layers.0.mlp.gate.weight: no parameter");
+    CHECK_FAILS(par_import_read(import, &p, got), PAR_ERR_FORMAT,
+                "layers.0.mlp.gate.weight: no parameter");
     p = make_param("layers.0.attention.q.weight", C, C + 1);
     CHECK_FAILS(par_import_read(import, &p, got), PAR_ERR_FORMAT,
                 "dimension 1 is 5; the configuration gives 4");
     p = make_param("layers.0.attention.q.weight", C, 0);
-    CHECK_FAILS(par_import_read(import, &p, got), PAR_ERR_FORMAT, "has 1 dimensions; the model gives 2");
+    CHECK_FAILS(par_import_read(import, &p, got), PAR_ERR_FORMAT,
+                "has 1 dimensions; the model gives 2");
     p = make_param("layers.0.attention.q.weight", C, C);
     p.offset[0] = 1;
     CHECK_FAILS(par_import_read(import, &p, got), PAR_ERR_ARG, "dimension 0: offset 1, extent 4");
@@ -495,7 +517,8 @@ static void read_refusals(void) {
 }
 
 /* The small model in two files: the first half of its tensors in a, the rest in b. */
-static void write_sharded(const model *m, const char *total, const char *wrong, const char *wrong_file) {
+static void write_sharded(const model *m, const char *total, const char *wrong,
+                          const char *wrong_file) {
     char text[8192], *at = text;
     temp_remove("model.safetensors");
     write_part(m, "a.safetensors", 0, 10);
@@ -532,7 +555,8 @@ static void sharded(void) {
     write_sharded(&m, total, "wpe.weight", NULL);
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "weight_map: 27 tensors, the files hold 28");
     write_sharded(&m, total, "wpe.weight", "../a.safetensors");
-    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "file \"../a.safetensors\"; legal: a name in this directory");
+    CHECK_FAILS(try_import(), PAR_ERR_FORMAT,
+                "file \"../a.safetensors\"; legal: a name in this directory");
     write_sharded(&m, total, "wpe.weight", "c.safetensors");
     CHECK_FAILS(try_import(), PAR_ERR_IO, "c.safetensors: cannot open it: No such file");
     temp_text("model.safetensors.index.json", "{\"weight_map\": 3}");

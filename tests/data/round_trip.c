@@ -29,13 +29,15 @@ par_tokenizer *round_trip_open(const char *name) {
     return t;
 }
 
-size_t round_trip(par_tokenizer *t, const void *text, size_t n, const int32_t *ids, size_t n_expected) {
+size_t round_trip(par_tokenizer *t, const void *text, size_t n, const int32_t *ids,
+                  size_t n_expected) {
     int32_t *got = malloc((n + 1) * sizeof *got);
     char *back = malloc(n + 1);
     size_t n_ids = 0, n_back = 0;
     CHECK_OK(par_tokenizer_encode(t, text, n, got, n, &n_ids));
     CHECK_OK(par_tokenizer_decode(t, got, n_ids, back, n, &n_back));
-    CHECK(n_back == n && memcmp(back, text, n) == 0, "%zu bytes come back as %zu others", n, n_back);
+    CHECK(n_back == n && memcmp(back, text, n) == 0, "%zu bytes come back as %zu others", n,
+          n_back);
     if (ids)
         CHECK(n_ids == n_expected && memcmp(got, ids, 4 * n_ids) == 0,
               "\"%.30s\": %zu ids, or others than %zu", (const char *)text, n_ids, n_expected);
@@ -82,7 +84,8 @@ void round_trip_cases(par_tokenizer *t, const char *path) {
                      *list = json_object_get(c, "ids");
         size_t n = json_array_size(list);
         int32_t *ids = malloc((n + 1) * sizeof *ids);
-        for (size_t k = 0; k < n; k++) ids[k] = (int32_t)json_integer_value(json_array_get(list, k));
+        for (size_t k = 0; k < n; k++)
+            ids[k] = (int32_t)json_integer_value(json_array_get(list, k));
         round_trip(t, json_string_value(text), json_string_length(text), ids, n);
         free(ids);
     }

@@ -11,8 +11,10 @@
 
 /* A tokenizer of the shared folder; NULL, with a visible skip, where it is not there. */
 par_tokenizer *round_trip_open(const char *path);
-/* Encode, compare with `ids` unless NULL, decode, compare with the text. Returns the number of ids. */
-size_t round_trip(par_tokenizer *t, const void *text, size_t n, const int32_t *ids, size_t n_expected);
+/* Encode, compare with `ids` unless NULL, decode, compare with the text. Returns the number of
+ * ids. */
+size_t round_trip(par_tokenizer *t, const void *text, size_t n, const int32_t *ids,
+                  size_t n_expected);
 /* Random bytes mixed with characters, spaces and what RFC 3629 forbids. */
 void round_trip_random(par_tokenizer *t);
 /* Texts and ids of a file {"cases": [{"text", "ids"}]}; a visible skip where it is not there. */

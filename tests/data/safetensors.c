@@ -1,6 +1,6 @@
 /*
- * safetensors: round trips of every type and shape, headers made by hand with one thing wrong each, every
- * length of a file cut, and every possible header length.
+ * safetensors: round trips of every type and shape, headers made by hand with one thing wrong each,
+ * every length of a file cut, and every possible header length.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,7 +103,7 @@ static void write_refusals(void) {
 
 #define A        "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}"
 #define B(range) "\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[" range "]}"
-#define ENTRY(dtype, shape, range)                                                                           \
+#define ENTRY(dtype, shape, range)                                                                 \
     "{\"a\":{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" range "}}"
 
 static void good_headers(void) {
@@ -112,8 +112,8 @@ static void good_headers(void) {
     CHECK_OK(try_open(raw_file("{\"__metadata__\":{\"format\":\"pt\"}," A "}", 8)));
     CHECK_OK(try_open(raw_file("{}", 0)));
     CHECK_OK(try_open(raw_file(ENTRY("\"F64\"", "[1]", "[0,8]"), 8)));
-    CHECK_OK(try_open(
-        raw_file("{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[4,4]}," B("0,4") "}", 4)));
+    CHECK_OK(try_open(raw_file(
+        "{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[4,4]}," B("0,4") "}", 4)));
 }
 
 static void bad_headers(void) {
@@ -173,22 +173,23 @@ static void truncations(void) {
     size_t n = raw(bytes, "{" A "," B("8,12") "}  ", 12), header = n - 20;
     CHECK_OK(try_open(temp_file("cut.safetensors", bytes, n)));
     for (size_t i = 0; i < n; i++)
-        CHECK(try_open(temp_file("cut.safetensors", bytes, i)) == PAR_ERR_FORMAT, "cut to %zu: %s", i,
-              par_error());
+        CHECK(try_open(temp_file("cut.safetensors", bytes, i)) == PAR_ERR_FORMAT, "cut to %zu: %s",
+              i, par_error());
     CHECK(try_open(temp_file("cut.safetensors", bytes, n + 1)) == PAR_ERR_FORMAT,
           "one byte more is accepted");
-    /* Another length of the header: only one that cuts off spaces could be read, and then the data is too
-     * long. */
+    /* Another length of the header: only one that cuts off spaces could be read, and then the data
+     * is too long. */
     for (uint64_t h = 0; h < n + 20; h++) {
         if (h == header) continue;
         memcpy(bytes, &h, 8);
-        CHECK(try_open(temp_file("cut.safetensors", bytes, n)) == PAR_ERR_FORMAT, "header of %d: %s", (int)h,
-              par_error());
+        CHECK(try_open(temp_file("cut.safetensors", bytes, n)) == PAR_ERR_FORMAT,
+              "header of %d: %s", (int)h, par_error());
     }
     static const uint64_t large[] = {100000001, 1ull << 32, 1ull << 63, UINT64_MAX, UINT64_MAX - 7};
     for (int i = 0; i < 5; i++) {
         memcpy(bytes, &large[i], 8);
-        CHECK_FAILS(try_open(temp_file("cut.safetensors", bytes, n)), PAR_ERR_FORMAT, "offset 0: header of");
+        CHECK_FAILS(try_open(temp_file("cut.safetensors", bytes, n)), PAR_ERR_FORMAT,
+                    "offset 0: header of");
     }
     CHECK_FAILS(try_open(temp_path("absent.safetensors")), PAR_ERR_IO, "No such file");
 }

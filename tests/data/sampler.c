@@ -1,7 +1,7 @@
 /*
- * The sampler's promises: an epoch visits each sequence once, order and bytes are a function of the sample's
- * number alone (however the reads are cut and wherever they resume), and a split never reads a token outside
- * its range.
+ * The sampler's promises: an epoch visits each sequence once, order and bytes are a function of the
+ * sample's number alone (however the reads are cut and wherever they resume), and a split never
+ * reads a token outside its range.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,8 @@ static par_tokens *count_up(void) {
     return t;
 }
 
-static par_sampler *make(const par_tokens *t, int64_t begin, int64_t end, uint64_t seed, bool shuffle) {
+static par_sampler *make(const par_tokens *t, int64_t begin, int64_t end, uint64_t seed,
+                         bool shuffle) {
     par_sampler *s = NULL;
     par_sampler_params p = {
         .tokens = t, .T = T, .begin = begin, .end = end, .seed = seed, .shuffle = shuffle};
@@ -48,8 +49,8 @@ static void check_epochs(par_sampler *s, int64_t begin, int64_t want, int epochs
         memset(seen, 0, (size_t)n);
         for (int64_t i = 0; i < n; i++) {
             int64_t at = sequence_of(s, e * n + i, begin);
-            CHECK(at >= 0 && at < n && !seen[at], "epoch %d, sample %lld: sequence %lld", e, (long long)i,
-                  (long long)at);
+            CHECK(at >= 0 && at < n && !seen[at], "epoch %d, sample %lld: sequence %lld", e,
+                  (long long)i, (long long)at);
             if (at >= 0 && at < n) seen[at] = 1;
         }
     }
@@ -70,8 +71,8 @@ static void epochs(void) {
     par_tokens_close(&t);
 }
 
-/* Two epochs, and two seeds, agree in few places: 143 sequences in random orders agree in 1 place on average,
- * and in more than 10 with probability below 1e-8 (Poisson). */
+/* Two epochs, and two seeds, agree in few places: 143 sequences in random orders agree in 1 place
+ * on average, and in more than 10 with probability below 1e-8 (Poisson). */
 static void orders_differ(void) {
     par_tokens *t = count_up();
     par_sampler *a = make(t, 0, 0, 1, true), *b = make(t, 0, 0, 2, true);
@@ -81,15 +82,15 @@ static void orders_differ(void) {
         seed += sequence_of(a, i, 0) == sequence_of(b, i, 0);
         order += sequence_of(a, i, 0) == i;
     }
-    CHECK(epoch <= 10 && seed <= 10 && order <= 10, "agreements: %lld, %lld, %lld", (long long)epoch,
-          (long long)seed, (long long)order);
+    CHECK(epoch <= 10 && seed <= 10 && order <= 10, "agreements: %lld, %lld, %lld",
+          (long long)epoch, (long long)seed, (long long)order);
     par_sampler_destroy(&a);
     par_sampler_destroy(&b);
     par_tokens_close(&t);
 }
 
-/* The same 400 samples in one read, in batches of every size, and from a new sampler that resumes in the
- * middle. */
+/* The same 400 samples in one read, in batches of every size, and from a new sampler that resumes
+ * in the middle. */
 static void cuts(void) {
     enum { COUNT = 400 };
     static int32_t x[COUNT][T], y[COUNT][T], x2[COUNT][T], y2[COUNT][T];
@@ -101,8 +102,10 @@ static void cuts(void) {
         memset(x2, 0xff, sizeof x2);
         memset(y2, 0xff, sizeof y2);
         for (int i = 0; i < COUNT; i += batch)
-            CHECK_OK(source.read(source.user, i, i + batch < COUNT ? batch : COUNT - i, x2[i], y2[i]));
-        CHECK(memcmp(x, x2, sizeof x) == 0 && memcmp(y, y2, sizeof y) == 0, "batches of %d differ", batch);
+            CHECK_OK(
+                source.read(source.user, i, i + batch < COUNT ? batch : COUNT - i, x2[i], y2[i]));
+        CHECK(memcmp(x, x2, sizeof x) == 0 && memcmp(y, y2, sizeof y) == 0, "batches of %d differ",
+              batch);
     }
     par_sampler *other = make(t, 0, 0, 5, true);
     source = par_sampler_source(other);
@@ -122,8 +125,8 @@ static void splits(void) {
         par_source a = par_sampler_source(train), b = par_sampler_source(validation);
         for (int64_t i = 0; i < par_sampler_n_sequences(train); i++) {
             CHECK_OK(a.read(a.user, i, 1, x, y));
-            CHECK(x[0] >= 0 && y[T - 1] < cut, "training reads token %d of a split at %lld", y[T - 1],
-                  (long long)cut);
+            CHECK(x[0] >= 0 && y[T - 1] < cut, "training reads token %d of a split at %lld",
+                  y[T - 1], (long long)cut);
         }
         for (int64_t i = 0; i < par_sampler_n_sequences(validation); i++) {
             CHECK_OK(b.read(b.user, i, 1, x, y));

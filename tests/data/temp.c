@@ -31,7 +31,8 @@ static int visit(const char *part, bool delete) {
     int n = 0;
     DIR *d = opendir(directory);
     for (struct dirent *e; d && (e = readdir(d));) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || !strstr(e->d_name, part)) continue;
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || !strstr(e->d_name, part))
+            continue;
         if (delete) unlink(temp_path(e->d_name));
         n++;
     }

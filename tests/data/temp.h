@@ -1,6 +1,7 @@
 /*
- * A temporary directory for a suite: files are written into it from memory and everything is removed at the
- * end. Paths come from a ring of buffers, so a few of them can be used in one expression.
+ * A temporary directory for a suite: files are written into it from memory and everything is
+ * removed at the end. Paths come from a ring of buffers, so a few of them can be used in one
+ * expression.
  */
 #ifndef PAR_TESTS_DATA_TEMP_H
 #define PAR_TESTS_DATA_TEMP_H

@@ -1,6 +1,7 @@
 /*
- * Tokenizers against ids that tiktoken gives with GPT-2's vocabulary, identity of decode ∘ encode on any
- * bytes, the trainer against a slow one that counts all pairs anew for every merge, and refusals.
+ * Tokenizers against ids that tiktoken gives with GPT-2's vocabulary, identity of decode ∘ encode
+ * on any bytes, the trainer against a slow one that counts all pairs anew for every merge, and
+ * refusals.
  */
 #define _XOPEN_SOURCE 700
 #include "par/tokenizer.h"
@@ -32,14 +33,15 @@ static void check_pieces(int which, const char *const texts[][2], size_t n) {
     CHECK_OK(par__splitter_create(which, &splitter));
     for (size_t i = 0; splitter && i < n; i++) {
         char got[128] = "";
-        CHECK_OK(par__splitter_run(splitter, (const uint8_t *)texts[i][0], strlen(texts[i][0]), join, got));
+        CHECK_OK(par__splitter_run(splitter, (const uint8_t *)texts[i][0], strlen(texts[i][0]),
+                                   join, got));
         CHECK(strcmp(got, texts[i][1]) == 0, "text %zu is split so: %s", i, got);
     }
     par__splitter_destroy(&splitter);
 }
 
-/* U+180E is no White_Space, U+1680 and U+3000 are. What RFC 3629 forbids is not UTF-8: surrogates, longer
- * forms, characters above U+10FFFF, and characters that are cut off. */
+/* U+180E is no White_Space, U+1680 and U+3000 are. What RFC 3629 forbids is not UTF-8: surrogates,
+ * longer forms, characters above U+10FFFF, and characters that are cut off. */
 static void pieces(void) {
     static const char *const texts[][2] = {
         {"we'll go'S", "|we|'ll| go|'|S"},
@@ -61,8 +63,8 @@ static void pieces(void) {
     check_pieces(PAR__SPLIT_GPT2, texts, sizeof texts / sizeof *texts);
 }
 
-/* A sign joins the letters behind it, numbers have up to three digits, line ends belong to the signs before.
- */
+/* A sign joins the letters behind it, numbers have up to three digits, line ends belong to the
+ * signs before. */
 static void llama3_pieces(void) {
     static const char *const texts[][2] = {
         {"we'LL go'S", "|we|'LL| go|'S"},
@@ -103,7 +105,8 @@ static void gpt2_shakespeare(void) {
     uint8_t *expected = (uint8_t *)temp_read(path, &n_expected);
     if (text && expected) {
         int32_t *ids = malloc((n_expected / 2 + 1) * sizeof *ids);
-        for (size_t i = 0; i < n_expected / 2; i++) ids[i] = expected[2 * i] | expected[2 * i + 1] << 8;
+        for (size_t i = 0; i < n_expected / 2; i++)
+            ids[i] = expected[2 * i] | expected[2 * i + 1] << 8;
         round_trip(t, text, n, ids, n_expected / 2);
         free(ids);
     } else {
@@ -126,9 +129,11 @@ static void gpt2_any_bytes(void) {
     }
     int32_t one[1];
     size_t n = 0;
-    CHECK_FAILS(par_tokenizer_encode(t, "hello world", 11, one, 1, &n), PAR_ERR_ARG, "the text has 2");
+    CHECK_FAILS(par_tokenizer_encode(t, "hello world", 11, one, 1, &n), PAR_ERR_ARG,
+                "the text has 2");
     CHECK(n == 2, "needs %zu ids", n);
-    CHECK_FAILS(par_tokenizer_decode(t, &(int32_t){50257}, 1, text, 0, &n), PAR_ERR_ARG, "legal: 0 to 50256");
+    CHECK_FAILS(par_tokenizer_decode(t, &(int32_t){50257}, 1, text, 0, &n), PAR_ERR_ARG,
+                "legal: 0 to 50256");
     free(text);
     par_tokenizer_close(&t);
 }
@@ -152,7 +157,8 @@ static void tables(void) {
     CHECK_OK(par_tokenizer_open(temp_path("abc.tok.vocab"), &t));
     CHECK(par_tokenizer_vocab(t) == 5, "vocabulary %lld", (long long)par_tokenizer_vocab(t));
     round_trip(t, "cabbage", 7, (int32_t[]){2, 0, 1, 1, 0, 4, 3}, 7);
-    CHECK_FAILS(par_tokenizer_encode(t, "cabs", 4, ids, 8, &n), PAR_ERR_FORMAT, "offset 3: byte 115");
+    CHECK_FAILS(par_tokenizer_encode(t, "cabs", 4, ids, 8, &n), PAR_ERR_FORMAT,
+                "offset 3: byte 115");
     par_tokenizer_close(&t);
 }
 
@@ -166,7 +172,8 @@ static void table_refusals(void) {
                                          {"{\"bytes\": [1], \"vocab\": 2}", "\"vocab\" is 2"}};
     par_tokenizer *t = NULL;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        CHECK_FAILS(par_tokenizer_open(temp_text("bad.vocab", bad[i][0]), &t), PAR_ERR_FORMAT, bad[i][1]);
+        CHECK_FAILS(par_tokenizer_open(temp_text("bad.vocab", bad[i][0]), &t), PAR_ERR_FORMAT,
+                    bad[i][1]);
     CHECK_FAILS(par_tokenizer_open(temp_path("absent.vocab"), &t), PAR_ERR_IO, "absent.vocab");
     CHECK(!t, "a tokenizer of nothing");
 }
@@ -175,7 +182,8 @@ static void table_refusals(void) {
 
 enum { TEXT = 40000 };
 
-/* Words of a few syllables, some of them not ASCII, with spaces, line ends and a byte that is no UTF-8. */
+/* Words of a few syllables, some of them not ASCII, with spaces, line ends and a byte that is no
+ * UTF-8. */
 static void make_text(char *text, size_t n) {
     static const char *const parts[] = {"ba",  "na", "aaa",  "str", "\xc3\xa9",
                                         "ing", "o",  "\"\\", "12",  "\xff"};
@@ -224,7 +232,8 @@ static void training(void) {
           "the second training gives others");
     CHECK_OK(par_tokenizer_open(temp_path("bpe"), &t));
     if (!t) return;
-    CHECK(par_tokenizer_vocab(t) == 400 && par_tokenizer_id(t, "<|endoftext|>") == 399, "another vocabulary");
+    CHECK(par_tokenizer_vocab(t) == 400 && par_tokenizer_id(t, "<|endoftext|>") == 399,
+          "another vocabulary");
     size_t n = round_trip(t, text, TEXT, NULL, 0);
     CHECK(2 * n < TEXT, "%zu ids of %d bytes", n, TEXT);
     round_trip_random(t);
@@ -247,8 +256,8 @@ static int slow_best(const int *ids, int n, int vocab, int *left, int *right) {
     return best;
 }
 
-/* The lines of merges.txt, by counting everything anew each time. Ids: 'a'.. 'd' are 0..3, in the order of
- * GPT-2's too. */
+/* The lines of merges.txt, by counting everything anew each time. Ids: 'a'.. 'd' are 0..3, in the
+ * order of GPT-2's too. */
 static void slow_merges(const char *text, char *out) {
     static char names[4 + MERGES][LETTERS];
     int ids[LETTERS], n = LETTERS, vocab = 4, left = 0, right = 0;
@@ -275,13 +284,15 @@ static void training_slow(void) {
     size_t n;
     for (int trial = 0; trial < 20; trial++) {
         for (int i = 0; i < LETTERS; i++)
-            text[i] = (char)('a' + round_trip_draw(4) * round_trip_draw(4) / 3); /* many equal counts */
+            text[i] =
+                (char)('a' + round_trip_draw(4) * round_trip_draw(4) / 3); /* many equal counts */
         const char *path = temp_file("letters.txt", text, LETTERS);
         const par_corpus corpus = {1, &path, NULL};
         CHECK_OK(par_tokenizer_train(&corpus, 257 + MERGES, temp_path("slow"), NULL));
         slow_merges(text, expected);
         char *got = temp_read(temp_path("slow/merges.txt"), &n);
-        CHECK(got && strcmp(got, expected) == 0, "trial %d: other merges than by counting anew", trial);
+        CHECK(got && strcmp(got, expected) == 0, "trial %d: other merges than by counting anew",
+              trial);
         free(got);
     }
     empty_directory("slow");
@@ -290,14 +301,16 @@ static void training_slow(void) {
 static void training_refusals(void) {
     const char *none = temp_text("none.txt", ""), *one = temp_text("one.txt", "abab"),
                *absent = temp_path("absent");
-    const par_corpus nothing = {1, &none, NULL}, small = {1, &one, NULL}, missing = {1, &absent, NULL};
+    const par_corpus nothing = {1, &none, NULL}, small = {1, &one, NULL},
+                     missing = {1, &absent, NULL};
     par_tokenizer *t = NULL;
     int64_t made = 0;
     CHECK_FAILS(par_tokenizer_train(&small, 256, temp_path("r"), NULL), PAR_ERR_ARG, "legal: 257");
     CHECK_FAILS(par_tokenizer_train(&nothing, 300, temp_path("r"), NULL), PAR_ERR_FORMAT,
                 "the text is empty");
     CHECK_FAILS(par_tokenizer_train(&missing, 300, temp_path("r"), NULL), PAR_ERR_IO, "absent");
-    CHECK_FAILS(par_tokenizer_train(&small, 300, temp_path("one.txt"), NULL), PAR_ERR_IO, "one.txt");
+    CHECK_FAILS(par_tokenizer_train(&small, 300, temp_path("one.txt"), NULL), PAR_ERR_IO,
+                "one.txt");
     CHECK_OK(par_tokenizer_train(&small, 300, temp_path("tiny"), &made));
     CHECK(made == 258, "%lld ids of abab: only ab occurs twice", (long long)made);
     /* Refusals of directories: spoil the one that was just made. */
@@ -306,11 +319,13 @@ static void training_refusals(void) {
     temp_text("tiny/merges.txt", "#version: 0.2\na b\na b\n");
     CHECK_FAILS(par_tokenizer_open(temp_path("tiny"), &t), PAR_ERR_FORMAT, "line 3: the same pair");
     temp_text("tiny/merges.txt", "#version: 0.2\n");
-    CHECK_FAILS(par_tokenizer_open(temp_path("tiny"), &t), PAR_ERR_FORMAT, "no merge makes token 256");
+    CHECK_FAILS(par_tokenizer_open(temp_path("tiny"), &t), PAR_ERR_FORMAT,
+                "no merge makes token 256");
     temp_text("tiny/merges.txt", "#version: 0.2\na");
     CHECK_FAILS(par_tokenizer_open(temp_path("tiny"), &t), PAR_ERR_FORMAT, "line 2: \"a\"; legal");
     temp_text("tiny/merges.txt", "#version: 0.2\na b\nab b\n");
-    CHECK_FAILS(par_tokenizer_open(temp_path("tiny"), &t), PAR_ERR_FORMAT, "line 3: the two together");
+    CHECK_FAILS(par_tokenizer_open(temp_path("tiny"), &t), PAR_ERR_FORMAT,
+                "line 3: the two together");
     temp_text("tiny/merges.txt", "#version: 0.2\na b\nxx b\n");
     CHECK_FAILS(par_tokenizer_open(temp_path("tiny"), &t), PAR_ERR_FORMAT,
                 "line 3: \"xx\" is not in the vocabulary");
@@ -331,7 +346,8 @@ static void training_refusals(void) {
     CHECK_FAILS(par_tokenizer_open(temp_path("tiny"), &t), PAR_ERR_FORMAT, "byte 0 has no token");
     free(vocab);
     empty_directory("tiny");
-    CHECK_FAILS(par_tokenizer_open(temp_path(""), &t), PAR_ERR_IO, "neither vocab.json nor encoder.json");
+    CHECK_FAILS(par_tokenizer_open(temp_path(""), &t), PAR_ERR_IO,
+                "neither vocab.json nor encoder.json");
 }
 
 /* ---- corpora ---- */
@@ -347,8 +363,9 @@ static void check_tokens(const char *path, const int32_t *expected, int64_t n) {
 }
 
 static void corpus(void) {
-    const char *path = temp_text(
-        "two.jsonl", "{\"text\": \"ab\", \"n\": 1}\n\n{\"text\": \"\"}\r\n{\"text\": \"abc\\u0000\"}");
+    const char *path =
+        temp_text("two.jsonl",
+                  "{\"text\": \"ab\", \"n\": 1}\n\n{\"text\": \"\"}\r\n{\"text\": \"abc\\u0000\"}");
     const par_corpus lines = {1, &path, "text"};
     par_tokenizer *t = NULL;
     int64_t n = 0, documents = 0;
@@ -362,14 +379,15 @@ static void corpus(void) {
     for (int megatron = 0; megatron < 2; megatron++) {
         const char *out = temp_path(megatron ? "m.bin" : "l.tok");
         CHECK_OK(par_corpus_write_tokens(&lines, t, megatron, out, &n, &documents));
-        CHECK(n == 6 && documents == 2, "%lld tokens of %lld documents", (long long)n, (long long)documents);
+        CHECK(n == 6 && documents == 2, "%lld tokens of %lld documents", (long long)n,
+              (long long)documents);
         check_tokens(out, expected, 6);
     }
-    static const uint8_t index[] = {'M', 'M', 'I', 'D', 'I', 'D', 'X', 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
-                                    8,   2,   0,   0,   0,   0,   0,   0, 0, 3, 0, 0, 0, 0, 0, 0, 0, /* 34 */
-                                    2,   0,   0,   0,   4,   0,   0,   0, 0, 0, 0, 0, 0, 0, 0, 0, 4,
-                                    0,   0,   0,   0,   0,   0,   0,   0, 0, 0, 0, 0, 0, 0, 0, 1, 0,
-                                    0,   0,   0,   0,   0,   0,   2,   0, 0, 0, 0, 0, 0, 0};
+    static const uint8_t index[] = {
+        'M', 'M', 'I', 'D', 'I', 'D', 'X', 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 2, 0, 0, 0, 0, 0,
+        0,   0,   3,   0,   0,   0,   0,   0, 0, 0, /* 34 */
+        2,   0,   0,   0,   4,   0,   0,   0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0,
+        0,   0,   0,   0,   0,   0,   0,   0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0};
     size_t size = 0;
     char *got = temp_read(temp_path("m.idx"), &size);
     CHECK(got && size == sizeof index && memcmp(got, index, size) == 0, "the index differs");
@@ -398,10 +416,10 @@ static void corpus_refusals(void) {
     }
     const char *path = temp_text("a.txt", "a");
     const par_corpus plain = {1, &path, NULL};
-    CHECK_FAILS(par_corpus_write_tokens(&plain, t, true, temp_path("refused.tok"), NULL, NULL), PAR_ERR_ARG,
-                ".bin");
-    CHECK_FAILS(par_corpus_write_tokens(&plain, t, true, temp_path("no/refused.bin"), NULL, NULL), PAR_ERR_IO,
-                "no/");
+    CHECK_FAILS(par_corpus_write_tokens(&plain, t, true, temp_path("refused.tok"), NULL, NULL),
+                PAR_ERR_ARG, ".bin");
+    CHECK_FAILS(par_corpus_write_tokens(&plain, t, true, temp_path("no/refused.bin"), NULL, NULL),
+                PAR_ERR_IO, "no/");
     CHECK(temp_count("refused") == 0, "something is left behind");
     par_tokenizer_close(&t);
 }

@@ -1,6 +1,6 @@
 /*
- * tokenizer.json: ids that Hugging Face's tokenizers library gives, the same ids as from GPT-2's two files,
- * added tokens, and refusals of what would give other ids.
+ * tokenizer.json: ids that Hugging Face's tokenizers library gives, the same ids as from GPT-2's
+ * two files, added tokens, and refusals of what would give other ids.
  */
 #define _XOPEN_SOURCE 700
 #include <jansson.h>
@@ -14,8 +14,9 @@
 #include "round_trip.h"
 #include "temp.h"
 
-#define LLAMA3                                                                                               \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" \
+#define LLAMA3                                                                                     \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "                     \
+    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"                                                               \
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 static par_tokenizer *open_llama3(void) {
@@ -38,7 +39,8 @@ static void llama3_any_bytes(void) {
     if (!t) return;
     round_trip_random(t);
     char *text = malloc(LONG);
-    for (int i = 0; i < 5; i++) { /* one piece each, but for the numbers: quadratic work would take hours */
+    for (int i = 0; i < 5;
+         i++) { /* one piece each, but for the numbers: quadratic work would take hours */
         memset(text,
                " a\n\xff"
                "7"[i],
@@ -62,11 +64,12 @@ static json_t *small(void) {
         json_object_set_new(vocab, word, json_integer(b));
     }
     for (int i = 0; i < 3; i++) json_object_set_new(vocab, words[i], json_integer(256 + i));
-    return json_pack("{s:n, s:[], s:{s:s, s:b, s:b}, s:{s:s, s:n, s:s, s:b, s:b, s:o, s:[[s,s], s, [s,s]]}}",
-                     "normalizer", "added_tokens", "pre_tokenizer", "type", "ByteLevel", "add_prefix_space",
-                     0, "use_regex", 1, "model", "type", "BPE", "dropout", "end_of_word_suffix", "",
-                     "byte_fallback", 0, "ignore_merges", 0, "vocab", vocab, "merges", "t", "h", "h e", "th",
-                     "e");
+    return json_pack(
+        "{s:n, s:[], s:{s:s, s:b, s:b}, s:{s:s, s:n, s:s, s:b, s:b, s:o, s:[[s,s], s, [s,s]]}}",
+        "normalizer", "added_tokens", "pre_tokenizer", "type", "ByteLevel", "add_prefix_space", 0,
+        "use_regex", 1, "model", "type", "BPE", "dropout", "end_of_word_suffix", "",
+        "byte_fallback", 0, "ignore_merges", 0, "vocab", vocab, "merges", "t", "h", "h e", "th",
+        "e");
 }
 
 static par_status open_json(const json_t *root, par_tokenizer **t) {
@@ -75,8 +78,8 @@ static par_status open_json(const json_t *root, par_tokenizer **t) {
 }
 
 static json_t *added(const char *content, int id) {
-    return json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", content, "single_word", 0,
-                     "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1);
+    return json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", content,
+                     "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1);
 }
 
 static void add(json_t *root, const char *content, int id) {
@@ -85,7 +88,8 @@ static void add(json_t *root, const char *content, int id) {
 
 /* {"vocab", "merges"} of the small one in GPT-2's two files. */
 static void write_two_files(const json_t *root) {
-    json_dump_file(json_object_get(json_object_get(root, "model"), "vocab"), temp_path("vocab.json"), 0);
+    json_dump_file(json_object_get(json_object_get(root, "model"), "vocab"),
+                   temp_path("vocab.json"), 0);
     temp_text("merges.txt", "#version: 0.2\nt h\nh e\nth e\n");
 }
 
@@ -109,8 +113,8 @@ static void as_two_files(void) {
     json_decref(root);
 }
 
-/* The leftmost is taken, the longest of several at a place, and text is split as if it began and ended there.
- */
+/* The leftmost is taken, the longest of several at a place, and text is split as if it began and
+ * ended there. */
 static void added_tokens(void) {
     json_t *root = small();
     par_tokenizer *t = NULL;
@@ -175,13 +179,15 @@ static json_t *with_added(json_t *entry) {
 
 static json_t *split(const char *regex, const char *behavior) {
     return json_pack("{s:s, s:[{s:s, s:{s:s}, s:s, s:b}, {s:s, s:b, s:b}]}", "type", "Sequence",
-                     "pretokenizers", "type", "Split", "pattern", "Regex", regex, "behavior", behavior,
-                     "invert", 0, "type", "ByteLevel", "add_prefix_space", 0, "use_regex", 0);
+                     "pretokenizers", "type", "Split", "pattern", "Regex", regex, "behavior",
+                     behavior, "invert", 0, "type", "ByteLevel", "add_prefix_space", 0, "use_regex",
+                     0);
 }
 
 static void refusals(void) {
     par_tokenizer *t = NULL;
-    json_t *good = with(NULL, "pre_tokenizer", split(LLAMA3, "Isolated")), *entry = added("<x>", 259);
+    json_t *good = with(NULL, "pre_tokenizer", split(LLAMA3, "Isolated")),
+           *entry = added("<x>", 259);
     CHECK_OK(open_json(good, &t));
     par_tokenizer_close(&t);
     json_decref(good);
@@ -190,7 +196,8 @@ static void refusals(void) {
     refuse(with("pre_tokenizer", "add_prefix_space", json_true()), "another \"pre_tokenizer\"");
     refuse(with("pre_tokenizer", "use_regex", json_false()), "another \"pre_tokenizer\"");
     refuse(with(NULL, "pre_tokenizer", split(LLAMA3, "Removed")), "another \"pre_tokenizer\"");
-    refuse(with(NULL, "pre_tokenizer", split("\\w+|\\s+", "Isolated")), "split by \"\\w+|\\s+\"; legal");
+    refuse(with(NULL, "pre_tokenizer", split("\\w+|\\s+", "Isolated")),
+           "split by \"\\w+|\\s+\"; legal");
     refuse(with(NULL, "model", json_integer(1)), "legal: BPE");
     refuse(with("model", "type", json_string("Unigram")), "legal: BPE");
     refuse(with("model", "dropout", json_real(0.1)), "dropout");
@@ -199,7 +206,8 @@ static void refusals(void) {
     refuse(with("model", "vocab", json_array()), "no \"vocab\"");
     refuse(with("model", "vocab", json_object()), "0 tokens");
     refuse(with("model", "merges", json_null()), "no \"merges\"");
-    refuse(with("model", "merges", json_pack("[s]", "t h e")), "merge 1: \"t h e\"; legal: two tokens");
+    refuse(with("model", "merges", json_pack("[s]", "t h e")),
+           "merge 1: \"t h e\"; legal: two tokens");
     refuse(with("model", "merges", json_pack("[s,[s]]", "t h", "h")), "merge 2; legal: two tokens");
     refuse(with("model", "merges", json_pack("[[s,s]]", "t", "x")), "merge 1: the two together");
     refuse(with("model", "merges", json_pack("[s]", "t h")), "no merge makes token 257");
@@ -213,14 +221,18 @@ static void refusals(void) {
     refuse(two_ids, "\"the\" has two ids");
     json_object_set_new(entry, "lstrip", json_true());
     refuse(with_added(entry), "\"lstrip\" is true");
-    CHECK_FAILS(par_tokenizer_open(temp_text("cut.json", "{\"model\": {"), &t), PAR_ERR_FORMAT, "line 1");
+    CHECK_FAILS(par_tokenizer_open(temp_text("cut.json", "{\"model\": {"), &t), PAR_ERR_FORMAT,
+                "line 1");
 }
 
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
-        {"llama3-texts", llama3_texts, 0, NULL, 0}, {"llama3-any-bytes", llama3_any_bytes, 0, NULL, 0},
-        {"as-two-files", as_two_files, 0, NULL, 0}, {"added-tokens", added_tokens, 0, NULL, 0},
-        {"whole-pieces", whole_pieces, 0, NULL, 0}, {"refusals", refusals, 0, NULL, 0},
+        {"llama3-texts", llama3_texts, 0, NULL, 0},
+        {"llama3-any-bytes", llama3_any_bytes, 0, NULL, 0},
+        {"as-two-files", as_two_files, 0, NULL, 0},
+        {"added-tokens", added_tokens, 0, NULL, 0},
+        {"whole-pieces", whole_pieces, 0, NULL, 0},
+        {"refusals", refusals, 0, NULL, 0},
     };
     temp_open();
     int rc = harness_main("tokenizer-json", cases, HARNESS_COUNT(cases), argc, argv);

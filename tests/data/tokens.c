@@ -1,6 +1,6 @@
 /*
- * Token files: round trips, files made by hand byte for byte as the formats say, every field spoilt, every
- * length cut, files over 4 GiB, a killed writer and two at once, and text to tokens.
+ * Token files: round trips, files made by hand byte for byte as the formats say, every field
+ * spoilt, every length cut, files over 4 GiB, a killed writer and two at once, and text to tokens.
  */
 #define _POSIX_C_SOURCE   200809L
 #define _FILE_OFFSET_BITS 64
@@ -35,7 +35,8 @@ static void check_ids(const char *path) {
     for (int first = 0; first < N; first++)
         for (int n = 0; first + n <= N; n += 5) {
             CHECK_OK(par_tokens_read(t, first, n, got));
-            CHECK(memcmp(got, ids + first, (size_t)n * 4) == 0, "%s: tokens %d + %d differ", path, first, n);
+            CHECK(memcmp(got, ids + first, (size_t)n * 4) == 0, "%s: tokens %d + %d differ", path,
+                  first, n);
         }
     CHECK(par_tokens_max(t) == ids[5], "%s: largest %lld", path, (long long)par_tokens_max(t));
     CHECK_FAILS(par_tokens_read(t, N - 1, 2, got), PAR_ERR_ARG, "holds 37");
@@ -54,8 +55,8 @@ static void round_trips(void) {
         CHECK_OK(par_tokens_write(path, ids, N, vocabs[i]));
         check_ids(path);
         free(temp_read(path, &nbytes));
-        CHECK(nbytes == 1024u + N * (vocabs[i] <= 65536 ? 2u : 4u), "vocabulary %d: %zu bytes", vocabs[i],
-              nbytes);
+        CHECK(nbytes == 1024u + N * (vocabs[i] <= 65536 ? 2u : 4u), "vocabulary %d: %zu bytes",
+              vocabs[i], nbytes);
     }
     CHECK(temp_count(PAR__TEMPORARY) == 0, "temporary files are left");
 }
@@ -67,7 +68,8 @@ static void write_refusals(void) {
     bad[1] = -1;
     CHECK_FAILS(par_tokens_write(path, bad, 3, 9), PAR_ERR_ARG, "token 1 is -1");
     CHECK_FAILS(par_tokens_write(path, bad, 0, 9), PAR_ERR_ARG, "n > 0");
-    CHECK_FAILS(par_tokens_write(temp_path("absent/x.tok"), ids, 1, 2147483647), PAR_ERR_IO, "No such file");
+    CHECK_FAILS(par_tokens_write(temp_path("absent/x.tok"), ids, 1, 2147483647), PAR_ERR_IO,
+                "No such file");
     CHECK(temp_count("refused") == 0, "something is left behind");
 }
 
@@ -94,11 +96,13 @@ static void killed_writer(void) {
     pid_t child = fork();
     if (child == 0) {
         par__writer w;
-        bool good = par__writer_open(path, &w) == PAR_OK && par__writer_write(&w, ids, sizeof ids) == PAR_OK;
+        bool good = par__writer_open(path, &w) == PAR_OK &&
+                    par__writer_write(&w, ids, sizeof ids) == PAR_OK;
         raise(good ? SIGKILL : SIGTERM);
     }
     int how;
-    CHECK(waitpid(child, &how, 0) == child && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL, "not killed");
+    CHECK(waitpid(child, &how, 0) == child && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL,
+          "not killed");
     CHECK(par__file_exists(left), "the killed writer left nothing to test");
     size_t nbytes;
     free(temp_read(path, &nbytes));
@@ -171,7 +175,8 @@ static par_status try_open(const char *path) {
 static void forms(void) {
     static const struct {
         int code, item, vocab;
-    } types[] = {{1, 1, 256}, {2, 1, 128}, {3, 2, 32768}, {4, 4, 200000}, {5, 8, 200000}, {8, 2, 65536}};
+    } types[] = {{1, 1, 256},    {2, 1, 128},    {3, 2, 32768},
+                 {4, 4, 200000}, {5, 8, 200000}, {8, 2, 65536}};
     buffer bin, idx;
     for (int wide = 0; wide < 2; wide++) {
         make_ids(wide ? 128256 : 50257);
@@ -188,7 +193,8 @@ static void forms(void) {
     make_megatron(&bin, &idx, 8, 2);
     check_ids(temp_file("raw.bin", bin.bytes, bin.n));
     CHECK_FAILS(try_open(temp_file("raw.dat", bin.bytes, bin.n)), PAR_ERR_FORMAT, "no known magic");
-    CHECK_FAILS(try_open(temp_file("odd.bin", bin.bytes, bin.n - 1)), PAR_ERR_FORMAT, "even number");
+    CHECK_FAILS(try_open(temp_file("odd.bin", bin.bytes, bin.n - 1)), PAR_ERR_FORMAT,
+                "even number");
     CHECK_FAILS(try_open(temp_file("empty.bin", "", 0)), PAR_ERR_FORMAT, "is empty");
     CHECK_FAILS(try_open(temp_path("absent.bin")), PAR_ERR_IO, "No such file");
     CHECK_FAILS(try_open("/"), PAR_ERR_IO, "regular file");
@@ -257,7 +263,8 @@ static void megatron_fields(void) {
         make_megatron(&bin, &idx, 8, 2);
         memcpy(idx.bytes + spoilt[i].at, &spoilt[i].value, (size_t)spoilt[i].nbytes);
         const char *name = temp_file("bad.idx", idx.bytes, idx.n);
-        CHECK_FAILS(try_open(temp_file("bad.bin", bin.bytes, bin.n)), PAR_ERR_FORMAT, spoilt[i].text);
+        CHECK_FAILS(try_open(temp_file("bad.bin", bin.bytes, bin.n)), PAR_ERR_FORMAT,
+                    spoilt[i].text);
         CHECK(strncmp(par_error(), name, strlen(name)) == 0, "no path in \"%s\"", par_error());
     }
 }
@@ -268,21 +275,23 @@ static void truncations(void) {
     make_ids(50257);
     make_llmc(&bin, false);
     for (size_t n = 0; n < bin.n; n++)
-        CHECK(try_open(temp_file("cut.tok", bin.bytes, n)) == PAR_ERR_FORMAT, "llm.c cut to %zu: %s", n,
-              par_error());
+        CHECK(try_open(temp_file("cut.tok", bin.bytes, n)) == PAR_ERR_FORMAT,
+              "llm.c cut to %zu: %s", n, par_error());
     CHECK_OK(try_open(temp_file("cut.tok", bin.bytes, bin.n)));
-    CHECK_FAILS(try_open(temp_file("cut.tok", bin.bytes, bin.n + 1)), PAR_ERR_FORMAT, "need a file of");
+    CHECK_FAILS(try_open(temp_file("cut.tok", bin.bytes, bin.n + 1)), PAR_ERR_FORMAT,
+                "need a file of");
     make_megatron(&bin, &idx, 8, 2);
     temp_file("cut.bin", bin.bytes, bin.n);
     for (size_t n = 0; n < idx.n; n++) {
         temp_file("cut.idx", idx.bytes, n);
-        CHECK(try_open(temp_path("cut.bin")) == PAR_ERR_FORMAT, "idx cut to %zu: %s", n, par_error());
+        CHECK(try_open(temp_path("cut.bin")) == PAR_ERR_FORMAT, "idx cut to %zu: %s", n,
+              par_error());
     }
     temp_file("cut.idx", idx.bytes, idx.n);
     CHECK_OK(try_open(temp_path("cut.bin")));
     for (size_t n = 0; n < bin.n; n++)
-        CHECK(try_open(temp_file("cut.bin", bin.bytes, n)) == PAR_ERR_FORMAT, "bin cut to %zu: %s", n,
-              par_error());
+        CHECK(try_open(temp_file("cut.bin", bin.bytes, n)) == PAR_ERR_FORMAT, "bin cut to %zu: %s",
+              n, par_error());
 }
 
 /* Ids that no int32 holds: found when they are read, and by the largest id. */
@@ -312,7 +321,8 @@ static const char *sparse_file(const char *name, const buffer *head, int64_t nby
                                const void *data, size_t n) {
     const char *path = temp_file(name, head->bytes, head->n);
     int fd = open(path, O_WRONLY);
-    bool ok = fd >= 0 && ftruncate(fd, (off_t)nbytes) == 0 && pwrite(fd, data, n, (off_t)at) == (ssize_t)n;
+    bool ok = fd >= 0 && ftruncate(fd, (off_t)nbytes) == 0 &&
+              pwrite(fd, data, n, (off_t)at) == (ssize_t)n;
     if (fd >= 0) close(fd);
     if (!ok) harness_skip("this file system refuses a file of %lld bytes", (long long)nbytes);
     return ok ? path : NULL;
@@ -364,13 +374,15 @@ static void check_text(const char *tokenizer, const uint8_t *text, int64_t n, in
     CHECK(line && t && strchr(line, '\n') == line + size - 1, "the vocabulary is not one line");
     /* Decode with what lies on the disk alone. */
     int bytes[256], count = 0;
-    for (char *p = line ? strchr(line, '[') : NULL; p && *p != ']' && count < 256; p = p + strcspn(p, ",]"))
+    for (char *p = line ? strchr(line, '[') : NULL; p && *p != ']' && count < 256;
+         p = p + strcspn(p, ",]"))
         bytes[count++] = (int)strtol(p + 1, &p, 10);
     CHECK(count == vocab, "%d bytes in the vocabulary", count);
     for (int64_t i = 0; t && i < n && !harness_failed(); i++) {
         int32_t id;
         CHECK_OK(par_tokens_read(t, i, 1, &id));
-        CHECK(id < count && bytes[id] == text[i], "token %lld decodes to another byte", (long long)i);
+        CHECK(id < count && bytes[id] == text[i], "token %lld decodes to another byte",
+              (long long)i);
     }
     for (int i = 1; i < count; i++) CHECK(bytes[i] > bytes[i - 1], "ids are not in sorted order");
     free(line);
@@ -390,8 +402,10 @@ static void text(void) {
 static void text_refusals(void) {
     const char *empty = temp_text("none.txt", ""), *absent = temp_path("absent.txt"),
                *out = temp_path("refused.tok");
-    CHECK_FAILS(par_text_to_tokens(1, &empty, "bytes", out, NULL, NULL), PAR_ERR_FORMAT, "the text is empty");
-    CHECK_FAILS(par_text_to_tokens(1, &empty, "chars", out, NULL, NULL), PAR_ERR_FORMAT, "the text is empty");
+    CHECK_FAILS(par_text_to_tokens(1, &empty, "bytes", out, NULL, NULL), PAR_ERR_FORMAT,
+                "the text is empty");
+    CHECK_FAILS(par_text_to_tokens(1, &empty, "chars", out, NULL, NULL), PAR_ERR_FORMAT,
+                "the text is empty");
     CHECK_FAILS(par_text_to_tokens(1, &absent, "bytes", out, NULL, NULL), PAR_ERR_IO, "absent.txt");
     CHECK_FAILS(par_text_to_tokens(1, &absent, "words", out, NULL, NULL), PAR_ERR_OPTION,
                 "legal: bytes, chars");
@@ -411,19 +425,26 @@ static void shakespeare(void) {
     }
     CHECK_OK(par_text_to_tokens(1, &in, "chars", temp_path("shakespeare.tok"), &n, &vocab));
     free(temp_read(path, &size));
-    CHECK(n == (int64_t)size && vocab == 65, "%lld tokens of %zu bytes, vocabulary %lld", (long long)n, size,
-          (long long)vocab);
+    CHECK(n == (int64_t)size && vocab == 65, "%lld tokens of %zu bytes, vocabulary %lld",
+          (long long)n, size, (long long)vocab);
 }
 
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
-        {"round-trips", round_trips, 0, NULL, 0},     {"write-refusals", write_refusals, 0, NULL, 0},
-        {"killed-writer", killed_writer, 0, NULL, 0}, {"two-writers", two_writers, 0, NULL, 0},
-        {"failed-rename", failed_rename, 0, NULL, 0}, {"forms", forms, 0, NULL, 0},
-        {"llmc-fields", llmc_fields, 0, NULL, 0},     {"megatron-fields", megatron_fields, 0, NULL, 0},
-        {"truncations", truncations, 0, NULL, 0},     {"impossible-ids", impossible_ids, 0, NULL, 0},
-        {"over-4-gib", over_4_gib, 0, NULL, 0},       {"text", text, 0, NULL, 0},
-        {"text-refusals", text_refusals, 0, NULL, 0}, {"shakespeare", shakespeare, 0, NULL, 0},
+        {"round-trips", round_trips, 0, NULL, 0},
+        {"write-refusals", write_refusals, 0, NULL, 0},
+        {"killed-writer", killed_writer, 0, NULL, 0},
+        {"two-writers", two_writers, 0, NULL, 0},
+        {"failed-rename", failed_rename, 0, NULL, 0},
+        {"forms", forms, 0, NULL, 0},
+        {"llmc-fields", llmc_fields, 0, NULL, 0},
+        {"megatron-fields", megatron_fields, 0, NULL, 0},
+        {"truncations", truncations, 0, NULL, 0},
+        {"impossible-ids", impossible_ids, 0, NULL, 0},
+        {"over-4-gib", over_4_gib, 0, NULL, 0},
+        {"text", text, 0, NULL, 0},
+        {"text-refusals", text_refusals, 0, NULL, 0},
+        {"shakespeare", shakespeare, 0, NULL, 0},
     };
     temp_open();
     int rc = harness_main("tokens", cases, HARNESS_COUNT(cases), argc, argv);

@@ -1,6 +1,6 @@
 /*
- * What stands above the tables of kernels: names, refusals with operation, field and value, host memory,
- * copies and the progress call.
+ * What stands above the tables of kernels: names, refusals with operation, field and value, host
+ * memory, copies and the progress call.
  */
 #define _POSIX_C_SOURCE 200112L /* setenv */
 #include <math.h>
@@ -44,11 +44,12 @@ static void test_backends(void) {
 static void test_names(void) {
     CHECK(strcmp(par_op_name(PAR_OP_GEMM), "gemm") == 0, "gemm is %s", par_op_name(PAR_OP_GEMM));
     CHECK(strcmp(par_op_name(PAR_OP_CAST), "cast") == 0, "cast is %s", par_op_name(PAR_OP_CAST));
-    CHECK(!par_op_name(PAR_OP_COUNT) && !par_op_name((par_op)-1), "a value that is no operation has a name");
+    CHECK(!par_op_name(PAR_OP_COUNT) && !par_op_name((par_op)-1),
+          "a value that is no operation has a name");
     for (int i = 0; i < PAR_OP_COUNT; i++)
         for (int j = 0; j < i; j++)
-            CHECK(strcmp(par_op_name((par_op)i), par_op_name((par_op)j)) != 0, "two operations are %s",
-                  par_op_name((par_op)i));
+            CHECK(strcmp(par_op_name((par_op)i), par_op_name((par_op)j)) != 0,
+                  "two operations are %s", par_op_name((par_op)i));
 }
 
 static par_status prepare(par_op op, const void *args) {
@@ -78,15 +79,18 @@ static void test_gemm(void) {
     g = good, g.beta = 0.5f;
     CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: beta is 0.5, must be 0 or 1");
     g = good, g.dtype = PAR_I32;
-    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: dtype is int32, must be fp32, bf16 or fp16");
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG,
+                "gemm: dtype is int32, must be fp32, bf16 or fp16");
     g = good, g.dtype_c = PAR_BF16;
-    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: dtype_c is bf16, must be fp32 or dtype (fp32)");
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG,
+                "gemm: dtype_c is bf16, must be fp32 or dtype (fp32)");
     g = good, g.epilogue = PAR_EPILOGUE_BIAS_GRADIENT, g.beta = 1;
     CHECK_OK(prepare(PAR_OP_GEMM, &g));
     g.beta = 0.5f;
     CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "gemm: beta is 0.5, must be 0 or 1");
     g.beta = 0, g.bias = &g;
-    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "a bias: dtype_c must be fp32 and bias NULL");
+    CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG,
+                "a bias: dtype_c must be fp32 and bias NULL");
     g.bias = NULL, g.dtype = g.dtype_c = PAR_BF16;
     CHECK_FAILS(prepare(PAR_OP_GEMM, &g), PAR_ERR_ARG, "dtype_c bf16");
     g = good, g.m = g.k = INT64_C(1) << 40, g.lda = g.k;
@@ -96,8 +100,10 @@ static void test_gemm(void) {
 }
 
 static void test_shapes(void) {
-    par_attention a = {.B = 1, .T = 2, .H = 4, .K = 3, .D = 2, .ldq = 8, .ldk = 6, .ldv = 6, .ldo = 8};
-    CHECK_FAILS(prepare(PAR_OP_ATTENTION, &a), PAR_ERR_ARG, "attention: H is 4, must be a multiple of K = 3");
+    par_attention a = {
+        .B = 1, .T = 2, .H = 4, .K = 3, .D = 2, .ldq = 8, .ldk = 6, .ldv = 6, .ldo = 8};
+    CHECK_FAILS(prepare(PAR_OP_ATTENTION, &a), PAR_ERR_ARG,
+                "attention: H is 4, must be a multiple of K = 3");
     a.K = 2;
     CHECK_OK(prepare(PAR_OP_ATTENTION, &a));
     CHECK_FAILS(prepare(PAR_OP_ATTENTION_BACKWARD, &a), PAR_ERR_ARG,
@@ -127,8 +133,10 @@ static void test_shapes(void) {
     r.head_size = 2, r.T = 0;
     CHECK_FAILS(prepare(PAR_OP_ROPE, &r), PAR_ERR_ARG, "rope: T is 0, must be at least 1");
     par_xent x = {.m = 1, .n = 3, .valid = 4, .ldx = 3};
-    CHECK_FAILS(prepare(PAR_OP_XENT_STATS, &x), PAR_ERR_ARG, "xent_stats: n is 3, must be at least 4");
-    CHECK_FAILS(prepare(PAR_OP_XENT_LOSS, &x), PAR_ERR_ARG, "xent_loss: p is 0, must be at least 1");
+    CHECK_FAILS(prepare(PAR_OP_XENT_STATS, &x), PAR_ERR_ARG,
+                "xent_stats: n is 3, must be at least 4");
+    CHECK_FAILS(prepare(PAR_OP_XENT_LOSS, &x), PAR_ERR_ARG,
+                "xent_loss: p is 0, must be at least 1");
     par_norm n = {.m = 1, .n = 0};
     CHECK_FAILS(prepare(PAR_OP_RMSNORM, &n), PAR_ERR_ARG, "rmsnorm: n is 0, must be at least 1");
     par_embedding e = {.m = 1, .n = 1, .rows = 1};
@@ -139,12 +147,14 @@ static void test_shapes(void) {
     CHECK_FAILS(run(PAR_OP_ADAMW, &u), PAR_ERR_ARG, "adamw: step is NULL");
     const par_step step = {.t = 1};
     u.step = &step, u.b2 = 1;
-    CHECK_FAILS(run(PAR_OP_ADAMW, &u), PAR_ERR_ARG, "adamw: b2 is 1, must be at least 0 and below 1");
+    CHECK_FAILS(run(PAR_OP_ADAMW, &u), PAR_ERR_ARG,
+                "adamw: b2 is 1, must be at least 0 and below 1");
     const int32_t target = 0;
     x = (par_xent){.m = 1, .n = 1, .valid = 1, .ldx = 1, .logits = &w, .targets = &target};
     CHECK_FAILS(run(PAR_OP_XENT_BACKWARD, &x), PAR_ERR_ARG, "xent_backward: seed is NULL");
     par_tally y = {.n_norms = -1};
-    CHECK_FAILS(prepare(PAR_OP_BALLOT, &y), PAR_ERR_ARG, "ballot: n_norms is -1, must be at least 0");
+    CHECK_FAILS(prepare(PAR_OP_BALLOT, &y), PAR_ERR_ARG,
+                "ballot: n_norms is -1, must be at least 0");
     y.n_norms = 0, y.n_losses = 1;
     CHECK_FAILS(run(PAR_OP_BALLOT, &y), PAR_ERR_ARG, "ballot: losses is NULL");
     par_vote_call vote = {.n = 0};
@@ -152,7 +162,8 @@ static void test_shapes(void) {
     vote.n = 1;
     CHECK_FAILS(run(PAR_OP_VOTE, &vote), PAR_ERR_ARG, "vote: ballots is NULL");
     par_cast c = {.dtype_y = PAR_F16, .n = 1, .x = &w, .y = &w};
-    CHECK_FAILS(run(PAR_OP_CAST, &c), PAR_ERR_ARG, "cast: y is x, but dtype_x is fp32 and dtype_y fp16");
+    CHECK_FAILS(run(PAR_OP_CAST, &c), PAR_ERR_ARG,
+                "cast: y is x, but dtype_x is fp32 and dtype_y fp16");
 }
 
 /* Nothing to do is no error, without any pointer. */
@@ -237,7 +248,8 @@ static void test_rung(void) {
     if (given) snprintf(before, sizeof before, "%s", given);
     for (int i = 0; i < HARNESS_COUNT(bad); i++) {
         setenv("PAR_CPU_RUNG", bad[i], 1);
-        CHECK_FAILS(par_backend_get("cpu", &backend), PAR_ERR_OPTION, "must be 0 (baseline), 1 (AVX2), 2");
+        CHECK_FAILS(par_backend_get("cpu", &backend), PAR_ERR_OPTION,
+                    "must be 0 (baseline), 1 (AVX2), 2");
         CHECK(!backend, "a refusal wrote a backend");
         CHECK_OK(par_backend_get("ref", &backend));
         backend = NULL;

@@ -1,17 +1,14 @@
 /*
  * Attention and cross-entropy against ref.
  *
- * Attention's bounds, with q, k, v, dO uniform in (-a, a) and e(D) the difference of two fp32 sums of D
- * products:
- *   scores   |s| <= scale D a²/2 in practice, difference e_s = scale e(D) + 4 u |s|;
- *   weights  p differs by the factor 1 + r with r = 2 e_s + 8 u + 4 u sqrt(T) (its own exp, lse); a 16-bit
- *            version may round p, and ds, to its type before their products: r gets one unit more;
- *   o        a convex combination of v: r a;
- *   dv       sum_i p_ij <= 1 + log T of a KV head's H / K query heads: r a that;
- *   ds       p (dp - delta): dp differs by e(D), delta by unit · a² D / 2 through the stored o;
- *            |dp - delta| <= D a²;
- *   dq, dk   scale · a · (that), dk also times (1 + log T) H / K;
- * and everything that dropout touches times 1 / (1 - p).
+ * Attention's bounds, with q, k, v, dO uniform in (-a, a) and e(D) the difference of two fp32 sums
+ * of D products: scores   |s| <= scale D a²/2 in practice, difference e_s = scale e(D) + 4 u |s|;
+ *   weights  p differs by the factor 1 + r with r = 2 e_s + 8 u + 4 u sqrt(T) (its own exp, lse); a
+ * 16-bit version may round p, and ds, to its type before their products: r gets one unit more; o a
+ * convex combination of v: r a; dv       sum_i p_ij <= 1 + log T of a KV head's H / K query heads:
+ * r a that; ds       p (dp - delta): dp differs by e(D), delta by unit · a² D / 2 through the
+ * stored o; |dp - delta| <= D a²; dq, dk   scale · a · (that), dk also times (1 + log T) H / K; and
+ * everything that dropout touches times 1 / (1 - p).
  */
 #include <math.h>
 #include <stdlib.h>
@@ -38,7 +35,8 @@ static bounds attention_bounds(const shape *v, double scale) {
     double s = scale * D * a2 / 2, e_D = bench_sum(v->D, a2 / 4) + 4 * BENCH_U * a2,
            keep = 1 / (1 - (double)v->p);
     double e_s = scale * e_D + 4 * BENCH_U * s;
-    double r = 2 * e_s + 8 * BENCH_U + 4 * BENCH_U * sqrt((double)v->T) + (v->dtype == PAR_F32 ? 0 : unit);
+    double r =
+        2 * e_s + 8 * BENCH_U + 4 * BENCH_U * sqrt((double)v->T) + (v->dtype == PAR_F32 ? 0 : unit);
     double columns = (1 + log((double)v->T)) * (double)(v->H / v->K);
     double ds = keep * (e_D + unit * a2 * D / 2 + r * D * a2);
     return (bounds){r * v->a * keep, e_s + r, scale * v->a * ds, scale * v->a * ds * columns,
@@ -75,9 +73,10 @@ static void build_attention(bench *b, const void *variant) {
 }
 
 static void compare_attention(shape v) {
-    bench_compare(build_attention, &v, "attention %s B %lld T %lld H %lld K %lld D %lld pad %lld p %g a %g",
-                  par_dtype_name(v.dtype), (long long)v.B, (long long)v.T, (long long)v.H, (long long)v.K,
-                  (long long)v.D, (long long)v.pad, (double)v.p, v.a);
+    bench_compare(build_attention, &v,
+                  "attention %s B %lld T %lld H %lld K %lld D %lld pad %lld p %g a %g",
+                  par_dtype_name(v.dtype), (long long)v.B, (long long)v.T, (long long)v.H,
+                  (long long)v.K, (long long)v.D, (long long)v.pad, (double)v.p, v.a);
 }
 
 static void attention_sizes(float p) {
@@ -86,8 +85,9 @@ static void attention_sizes(float p) {
     static const double magnitudes[] = {1, 0.1, 4};
     for (int i = 0; i < 5 * 4 * 3; i++) {
         int64_t T = lengths[i % 5];
-        compare_attention((shape){dtypes[i % 3], T < 60 ? 2 : 1, T, heads[i / 5 % 3][0], heads[i / 5 % 3][1],
-                                  sizes[i / 15], i % 4, p, magnitudes[i % 7 % 3]});
+        compare_attention((shape){dtypes[i % 3], T < 60 ? 2 : 1, T, heads[i / 5 % 3][0],
+                                  heads[i / 5 % 3][1], sizes[i / 15], i % 4, p,
+                                  magnitudes[i % 7 % 3]});
     }
     compare_attention((shape){PAR_F32, 1, 131, 2, 1, 64, 0, p, 1});
 }
@@ -108,7 +108,8 @@ static void test_attention_dropout(void) {
     attention_sizes(0.9f);
 }
 
-/* T of the shape is the number of valid tokens; the cache has room for `spare` more, which hold NaN. */
+/* T of the shape is the number of valid tokens; the cache has room for `spare` more, which hold
+ * NaN. */
 typedef struct {
     shape s;
     int64_t spare;
@@ -128,8 +129,8 @@ static par_attention_decode decode_args(const decode_shape *v) {
                                   .ldo = s->H * s->D + 2 * s->pad};
 }
 
-/* A cache as a matrix with a row a sequence: what lies behind the valid tokens is a gap of NaN (behind the
- * last sequence's, a guard zone). */
+/* A cache as a matrix with a row a sequence: what lies behind the valid tokens is a gap of NaN
+ * (behind the last sequence's, a guard zone). */
 static void *cache(bench *b, const shape *s, const par_attention_decode *a) {
     int64_t token = a->K * a->D;
     return bench_in(b, s->dtype, a->B, a->n * token, a->capacity * token, s->a);
@@ -143,14 +144,16 @@ static void build_decode(bench *b, const void *variant) {
     a.k = cache(b, s, &a);
     a.v = cache(b, s, &a);
     /* the bound of attention's o, whose sum over T tokens is this one's over n */
-    a.o = bench_out(b, "o", s->dtype, a.B, a.H * a.D, a.ldo, attention_bounds(s, (double)a.scale).o);
+    a.o =
+        bench_out(b, "o", s->dtype, a.B, a.H * a.D, a.ldo, attention_bounds(s, (double)a.scale).o);
     bench_call(b, PAR_OP_ATTENTION_DECODE, &a);
 }
 
 static void compare_decode(decode_shape v) {
-    bench_compare(build_decode, &v, "decode %s B %lld n %lld H %lld K %lld D %lld pad %lld spare %lld a %g",
-                  par_dtype_name(v.s.dtype), (long long)v.s.B, (long long)v.s.T, (long long)v.s.H,
-                  (long long)v.s.K, (long long)v.s.D, (long long)v.s.pad, (long long)v.spare, v.s.a);
+    bench_compare(
+        build_decode, &v, "decode %s B %lld n %lld H %lld K %lld D %lld pad %lld spare %lld a %g",
+        par_dtype_name(v.s.dtype), (long long)v.s.B, (long long)v.s.T, (long long)v.s.H,
+        (long long)v.s.K, (long long)v.s.D, (long long)v.s.pad, (long long)v.spare, v.s.a);
 }
 
 static void test_attention_decode(void) {
@@ -159,15 +162,17 @@ static void test_attention_decode(void) {
     static const double magnitudes[] = {1, 0.1, 4};
     if (!bench_ready()) return;
     for (int i = 0; i < 5 * 4 * 3; i++) {
-        compare_decode((decode_shape){{dtypes[i % 3], 1 + i % 2, lengths[i % 5], heads[i / 5 % 3][0],
-                                       heads[i / 5 % 3][1], sizes[i / 15], i % 4, 0, magnitudes[i % 7 % 3]},
-                                      i % 3});
+        compare_decode(
+            (decode_shape){{dtypes[i % 3], 1 + i % 2, lengths[i % 5], heads[i / 5 % 3][0],
+                            heads[i / 5 % 3][1], sizes[i / 15], i % 4, 0, magnitudes[i % 7 % 3]},
+                           i % 3});
     }
     compare_decode((decode_shape){{PAR_BF16, 1, 1031, 4, 1, 128, 0, 0, 0.25}, 100});
     compare_decode((decode_shape){{PAR_F32, 2, 520, 2, 2, 255, 1, 0, 0.25}, 7});
 }
 
-/* Row t of `ref`'s attention over T tokens against a decoding with n = t + 1 tokens of the same cache. */
+/* Row t of `ref`'s attention over T tokens against a decoding with n = t + 1 tokens of the same
+ * cache. */
 static void compare_with_attention(const shape *s, const par_attention *whole, int64_t t) {
     const decode_shape v = {*s, 0};
     par_attention_decode a = decode_args(&v);
@@ -196,7 +201,8 @@ static void compare_with_attention(const shape *s, const par_attention *whole, i
     free(o);
 }
 
-/* Decoding is the last row of attention: `ref`'s attention is independent of the operation under test. */
+/* Decoding is the last row of attention: `ref`'s attention is independent of the operation under
+ * test. */
 static void test_decode_is_last_row(void) {
     if (!bench_ready()) return;
     for (int type = 0; type < 3 && !harness_failed(); type++) {
@@ -227,14 +233,19 @@ typedef struct {
 } xent_variant;
 
 /*
- * exp(x - max) with |x - max| <= 2 a: relative 8 u + 4 u a; a sum of up to n terms of at most 1. The
- * backward's probability is at most 1 and carries the difference of x - lse.
+ * exp(x - max) with |x - max| <= 2 a: relative 8 u + 4 u a; a sum of up to n terms of at most 1.
+ * The backward's probability is at most 1 and carries the difference of x - lse.
  */
 static void build_xent(bench *b, const void *variant) {
     static const float seed = 0.125f;
     const xent_variant *v = variant;
-    par_xent a = {
-        .dtype = v->dtype, .m = v->m, .n = v->n, .valid = v->valid, .begin = v->begin, .p = 1, .seed = &seed};
+    par_xent a = {.dtype = v->dtype,
+                  .m = v->m,
+                  .n = v->n,
+                  .valid = v->valid,
+                  .begin = v->begin,
+                  .p = 1,
+                  .seed = &seed};
     double relative = (8 + 4 * v->a) * BENCH_U, n = (double)v->valid;
     a.ldx = v->n + v->pad;
     a.logits = bench_inout(b, "dlogits", v->dtype, v->m, v->n, a.ldx, v->a,
@@ -242,11 +253,13 @@ static void build_xent(bench *b, const void *variant) {
     a.targets = bench_ids(b, v->m, -2, v->begin + v->valid + 2);
     /* columns from `valid` on are never read */
     for (int64_t i = 0; i < v->m; i++)
-        for (int64_t j = v->valid; j < v->n; j++) bench_store(a.logits, v->dtype, i * a.ldx + j, (double)NAN);
+        for (int64_t j = v->valid; j < v->n; j++)
+            bench_store(a.logits, v->dtype, i * a.ldx + j, (double)NAN);
     for (int64_t j = 0; v->masked && j < v->valid - (v->valid + 7) / 8; j++)
         bench_store(a.logits, v->dtype, j, (double)-INFINITY);
     a.stats = bench_out(b, "stats", PAR_F32, v->m, 3, 3, n * relative + bench_sum(v->valid, 1));
-    a.lse = bench_out(b, "lse", PAR_F32, 1, v->m, v->m, 2 * relative + bench_sum(v->valid, 1) / fmax(n, 1));
+    a.lse = bench_out(b, "lse", PAR_F32, 1, v->m, v->m,
+                      2 * relative + bench_sum(v->valid, 1) / fmax(n, 1));
     a.sums = bench_out(b, "sums", PAR_F32, 1, 2, 2,
                        (double)v->m * (2 * relative + bench_sum(v->valid, 1) / fmax(n, 1)) +
                            bench_sum(v->m, v->a));
@@ -259,8 +272,8 @@ static void build_xent(bench *b, const void *variant) {
                   (double)a.stats[3 * i + 1], (double)a.stats[3 * i + 2]);
     }
     bench_call(b, PAR_OP_XENT_LOSS, &a);
-    /* with no column at all the lse is -inf, and its loss +inf or nothing: only a split vocabulary has such a
-     * rank */
+    /* with no column at all the lse is -inf, and its loss +inf or nothing: only a split vocabulary
+     * has such a rank */
     if (v->valid == 0)
         for (int64_t i = 0; i < v->m; i++) a.lse[i] = 1;
     if (v->valid == 0) a.sums[0] = a.sums[1] = 0;

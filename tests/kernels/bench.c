@@ -55,8 +55,8 @@ static bench_buffer *add(bench *b, const char *name, par_dtype dtype, int64_t ro
                          int64_t ld) {
     if (b->n == BENCH_BUFFERS) abort();
     bench_buffer *buffer = &b->buffers[b->n++];
-    *buffer =
-        (bench_buffer){.name = name, .dtype = dtype, .rows = rows, .width = width, .ld = ld, .skew = b->skew};
+    *buffer = (bench_buffer){
+        .name = name, .dtype = dtype, .rows = rows, .width = width, .ld = ld, .skew = b->skew};
     /* the last row ends with its width: a gap after it is not the callee's */
     buffer->nbytes = rows > 0 ? (size_t)((rows - 1) * ld + width) * par_dtype_nbytes(dtype) : 0;
     size_t skew = (size_t)b->skew * par_dtype_nbytes(dtype);
@@ -73,7 +73,8 @@ static void fill(bench *b, bench_buffer *buffer, double magnitude) {
     for (int64_t i = 0; i < buffer->rows; i++)
         for (int64_t j = 0; j < buffer->width; j++)
             bench_store(data_of(buffer), buffer->dtype, i * buffer->ld + j,
-                        magnitude * harness_noise((uint64_t)b->n, (uint64_t)(i * buffer->width + j)));
+                        magnitude *
+                            harness_noise((uint64_t)b->n, (uint64_t)(i * buffer->width + j)));
 }
 
 static void *done(bench_buffer *buffer) {
@@ -81,22 +82,23 @@ static void *done(bench_buffer *buffer) {
     return data_of(buffer);
 }
 
-void *bench_in(bench *b, par_dtype dtype, int64_t rows, int64_t width, int64_t ld, double magnitude) {
+void *bench_in(bench *b, par_dtype dtype, int64_t rows, int64_t width, int64_t ld,
+               double magnitude) {
     bench_buffer *buffer = add(b, "an input", dtype, rows, width, ld);
     fill(b, buffer, magnitude);
     return done(buffer);
 }
 
-void *bench_out(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width, int64_t ld,
-                double absolute) {
+void *bench_out(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width,
+                int64_t ld, double absolute) {
     bench_buffer *buffer = add(b, name, dtype, rows, width, ld);
     buffer->output = true;
     buffer->absolute = absolute;
     return done(buffer);
 }
 
-void *bench_inout(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width, int64_t ld,
-                  double magnitude, double absolute) {
+void *bench_inout(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width,
+                  int64_t ld, double magnitude, double absolute) {
     void *data = bench_out(b, name, dtype, rows, width, ld, absolute);
     if (!isnan(magnitude)) fill(b, &b->buffers[b->n - 1], magnitude);
     return data;
@@ -175,17 +177,18 @@ void bench_call(bench *b, par_op op, const void *args) {
 
 static void check_untouched(const bench *b, const bench_buffer *x) {
     size_t size = par_dtype_nbytes(x->dtype);
-    CHECK(all(x->block, GUARD, GUARD_BYTE), "%s: %s wrote before %s", label, b->backend->name, x->name);
-    CHECK(all(data_of(x) + x->nbytes, GUARD, GUARD_BYTE), "%s: %s wrote behind %s", label, b->backend->name,
+    CHECK(all(x->block, GUARD, GUARD_BYTE), "%s: %s wrote before %s", label, b->backend->name,
           x->name);
+    CHECK(all(data_of(x) + x->nbytes, GUARD, GUARD_BYTE), "%s: %s wrote behind %s", label,
+          b->backend->name, x->name);
     if (!x->output)
         CHECK(memcmp(x->before, data_of(x), x->nbytes) == 0, "%s: %s changed an input", label,
               b->backend->name);
     for (int64_t i = 0; i + 1 < x->rows; i++) {
         size_t at = (size_t)(i * x->ld + x->width) * size, n = (size_t)(x->ld - x->width) * size;
         CHECK(memcmp(x->before + at, data_of(x) + at, n) == 0,
-              "%s: %s wrote between rows %lld and %lld of %s", label, b->backend->name, (long long)i,
-              (long long)i + 1, x->name);
+              "%s: %s wrote between rows %lld and %lld of %s", label, b->backend->name,
+              (long long)i, (long long)i + 1, x->name);
     }
 }
 
@@ -193,7 +196,8 @@ static bool close_enough(const bench_buffer *r, double subject, double ref) {
     if (r->absolute < 0) return subject == ref;
     double subnormal = r->dtype == PAR_F16 ? 0x1p-24 : 0;
     double unit = r->dtype == PAR_F32 ? 2 * bench_unit(PAR_F32) : bench_unit(r->dtype);
-    return isinf(ref) ? subject == ref : fabs(subject - ref) <= r->absolute + subnormal + unit * fabs(ref);
+    return isinf(ref) ? subject == ref
+                      : fabs(subject - ref) <= r->absolute + subnormal + unit * fabs(ref);
 }
 
 static void compare_buffer(const bench_buffer *r, const bench_buffer *s) {
@@ -216,7 +220,8 @@ void bench_destroy(bench *b) {
     }
 }
 
-void bench_compare(void (*build)(bench *, const void *), const void *variant, const char *format, ...) {
+void bench_compare(void (*build)(bench *, const void *), const void *variant, const char *format,
+                   ...) {
     bench ref = {0}, subject = {.backend = bench_subject};
     va_list args;
     if (harness_failed()) return;
@@ -248,9 +253,9 @@ bool bench_ready_for(par_op op) {
 }
 
 int bench_main(const char *backend, int argc, char **argv) {
-    const harness_case *tables[] = {matrix_cases, pointwise_cases,    rounding_cases, attention_cases,
-                                    oracle_cases, repeat_cases,       step_cases,     ballot_cases,
-                                    vote_cases,   norm_residual_cases};
+    const harness_case *tables[] = {
+        matrix_cases, pointwise_cases, rounding_cases, attention_cases, oracle_cases,
+        repeat_cases, step_cases,      ballot_cases,   vote_cases,      norm_residual_cases};
     const int counts[] = {n_matrix_cases, n_pointwise_cases,    n_rounding_cases, n_attention_cases,
                           n_oracle_cases, n_repeat_cases,       n_step_cases,     n_ballot_cases,
                           n_vote_cases,   n_norm_residual_cases};

@@ -2,14 +2,15 @@
  * One operation, two backends: buffers with guard zones, made of the same noise for each, and their
  * comparison.
  *
- * A case is a function that declares its buffers and calls operations; it runs once on "ref" and once on the
- * backend under test. Outputs start as NaN, gaps between rows are NaN in all matrices, so that reading an old
- * value, a gap or too few elements shows; guard zones, gaps and inputs must keep their bits.
+ * A case is a function that declares its buffers and calls operations; it runs once on "ref" and
+ * once on the backend under test. Outputs start as NaN, gaps between rows are NaN in all matrices,
+ * so that reading an old value, a gap or too few elements shows; guard zones, gaps and inputs must
+ * keep their bits.
  *
- * Bounds. An output passes if |subject - ref| <= absolute + unit(dtype) · |ref|. `absolute` bounds the
- * difference before the store; each store then rounds by at most half a unit of the type, together one: 2^-22
- * of the value for fp32 (two units, the last operation may round once more), 2^-7 for bf16 and 2^-10 for
- * fp16, subnormals 2^-24.
+ * Bounds. An output passes if |subject - ref| <= absolute + unit(dtype) · |ref|. `absolute` bounds
+ * the difference before the store; each store then rounds by at most half a unit of the type,
+ * together one: 2^-22 of the value for fp32 (two units, the last operation may round once more),
+ * 2^-7 for bf16 and 2^-10 for fp16, subnormals 2^-24.
  */
 #ifndef PAR_TESTS_BENCH_H
 #define PAR_TESTS_BENCH_H
@@ -30,7 +31,8 @@ typedef struct {
     par_dtype dtype;
     int64_t rows, width, ld;
     size_t nbytes;
-    unsigned char *block, *before; /* guard, data, guard; before: the input's bits or what the gaps hold */
+    unsigned char *block,
+        *before; /* guard, data, guard; before: the input's bits or what the gaps hold */
     double absolute;
     bool output;
     int skew;
@@ -39,7 +41,8 @@ typedef struct {
 typedef struct {
     const par_backend *backend;
     int n;
-    int skew; /* elements that new buffers begin behind a multiple of 16 bytes; set by a case, 0 at first */
+    int skew; /* elements that new buffers begin behind a multiple of 16 bytes; set by a case, 0 at
+                 first */
     bench_buffer buffers[BENCH_BUFFERS];
 } bench;
 
@@ -52,12 +55,13 @@ int bench_main(const char *backend, int argc, char **argv);
 bool bench_ready(void);
 bool bench_ready_for(par_op op);
 
-void *bench_in(bench *b, par_dtype dtype, int64_t rows, int64_t width, int64_t ld, double magnitude);
-void *bench_out(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width, int64_t ld,
-                double absolute);
+void *bench_in(bench *b, par_dtype dtype, int64_t rows, int64_t width, int64_t ld,
+               double magnitude);
+void *bench_out(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width,
+                int64_t ld, double absolute);
 /* Read and written: starts as noise. magnitude NaN: starts as NaN. */
-void *bench_inout(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width, int64_t ld,
-                  double magnitude, double absolute);
+void *bench_inout(bench *b, const char *name, par_dtype dtype, int64_t rows, int64_t width,
+                  int64_t ld, double magnitude, double absolute);
 /* An integer input in [low, high). */
 int32_t *bench_ids(bench *b, int64_t n, int64_t low, int64_t high);
 /* Add a constant to a buffer that was just made. */
@@ -67,8 +71,8 @@ void bench_call(bench *b, par_op op, const void *args);
 /* Frees the buffers of a bench that is used alone; bench_compare frees its own. */
 void bench_destroy(bench *b);
 /* Run `build` on ref and on the subject and compare every output. */
-void bench_compare(void (*build)(bench *, const void *), const void *variant, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void bench_compare(void (*build)(bench *, const void *), const void *variant, const char *format,
+                   ...) __attribute__((format(printf, 3, 4)));
 
 /* What a vote leaves for update t: corrections are 1 - b^t by pow. */
 par_step bench_step(float lr, float grad_scale, int64_t t, double b1, double b2);
@@ -78,15 +82,17 @@ void bench_store(void *data, par_dtype dtype, int64_t i, double value);
 /* One unit in the last place of 1. */
 double bench_unit(par_dtype dtype);
 /*
- * Difference of two sums of n terms of mean magnitude `term`, added in fp32 in any order: rounding errors add
- * like a random walk (Higham and Mary 2019, SIAM J. Sci. Comput. 41), 4 standard deviations: 4 sqrt(n) u · n
- * · term.
+ * Difference of two sums of n terms of mean magnitude `term`, added in fp32 in any order: rounding
+ * errors add like a random walk (Higham and Mary 2019, SIAM J. Sci. Comput. 41), 4 standard
+ * deviations: 4 sqrt(n) u · n · term.
  */
 double bench_sum(int64_t n, double term);
 
 extern const harness_case matrix_cases[], pointwise_cases[], rounding_cases[], attention_cases[],
-    oracle_cases[], repeat_cases[], step_cases[], ballot_cases[], vote_cases[], norm_residual_cases[];
-extern const int n_matrix_cases, n_pointwise_cases, n_rounding_cases, n_attention_cases, n_oracle_cases,
-    n_repeat_cases, n_step_cases, n_ballot_cases, n_vote_cases, n_norm_residual_cases;
+    oracle_cases[], repeat_cases[], step_cases[], ballot_cases[], vote_cases[],
+    norm_residual_cases[];
+extern const int n_matrix_cases, n_pointwise_cases, n_rounding_cases, n_attention_cases,
+    n_oracle_cases, n_repeat_cases, n_step_cases, n_ballot_cases, n_vote_cases,
+    n_norm_residual_cases;
 
 #endif

@@ -62,7 +62,8 @@ static void vector(call *c, const void *field, par_dtype dtype, int64_t n) {
     add(c, field, (size_t)n * par_dtype_nbytes(dtype));
 }
 
-static void matrix(call *c, const void *field, par_dtype dtype, int64_t rows, int64_t width, int64_t ld) {
+static void matrix(call *c, const void *field, par_dtype dtype, int64_t rows, int64_t width,
+                   int64_t ld) {
     if (rows > 0 && width > 0) vector(c, field, dtype, (rows - 1) * ld + width);
 }
 
@@ -298,8 +299,8 @@ static void place(call *c, operand *o, device_find *find, void *user) {
     c->regions[c->n_regions++] = (region){.begin = begin, .end = end, .guarded = guarded};
 }
 
-/* Where the region's first byte stands in its staging: addresses keep their distance from a multiple of 16.
- */
+/* Where the region's first byte stands in its staging: addresses keep their distance from a
+ * multiple of 16. */
 static size_t lead(const region *r) {
     return GUARD + (uintptr_t)r->begin % 16;
 }
@@ -335,13 +336,14 @@ static par_status download(call *c, region *r, bool *intact) {
 
 static void release(call *c) {
     for (int i = 0; i < c->n_regions; i++) {
-        if (c->regions[i].device) c->backend->memory.release(c->regions[i].device, c->regions[i].nbytes);
+        if (c->regions[i].device)
+            c->backend->memory.release(c->regions[i].device, c->regions[i].nbytes);
         free(c->regions[i].staging);
     }
 }
 
-/* NaN in all types at both ends of the workspace, as it has no contents, and guards around it. It is kept
- * between calls: libraries ask for 32 MiB and more. */
+/* NaN in all types at both ends of the workspace, as it has no contents, and guards around it. It
+ * is kept between calls: libraries ask for 32 MiB and more. */
 enum { EDGE = 65536 };
 static struct {
     unsigned char *block;
@@ -359,12 +361,14 @@ static par_status reserve(const par_backend *backend, size_t nbytes) {
     return PAR_OK;
 }
 
-/* The workspace's first bytes with the guard before it (front), or its last with the guard behind it. */
+/* The workspace's first bytes with the guard before it (front), or its last with the guard behind
+ * it. */
 static par_status copy_edge(const par_backend *backend, size_t nbytes, bool front, bool upload,
                             unsigned char *staging) {
     size_t n = (nbytes < EDGE ? nbytes : EDGE) + GUARD;
     unsigned char *device = kept.block + (front ? 0 : GUARD + nbytes + GUARD - n);
-    PAR_TRY(upload ? backend->copy(NULL, device, staging, n) : backend->copy(NULL, staging, device, n));
+    PAR_TRY(upload ? backend->copy(NULL, device, staging, n)
+                   : backend->copy(NULL, staging, device, n));
     return backend->sync(NULL);
 }
 
@@ -385,8 +389,8 @@ static par_status run(call *c, par_op op, size_t nbytes, bool *intact) {
     return PAR_OK;
 }
 
-par_status device_call(const par_backend *backend, par_op op, const void *args, device_find *find, void *user,
-                       bool *intact) {
+par_status device_call(const par_backend *backend, par_op op, const void *args, device_find *find,
+                       void *user, bool *intact) {
     call c = {.backend = backend};
     size_t nbytes = 0;
     *intact = true;

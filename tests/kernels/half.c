@@ -1,7 +1,7 @@
 /*
- * Conversions of bf16 and fp16 against their definition: the value of all 65,536 patterns by ldexp, and
- * rounding to nearest even as a choice between the two neighbours, at the midpoints and one unit of fp32 to
- * each side.
+ * Conversions of bf16 and fp16 against their definition: the value of all 65,536 patterns by ldexp,
+ * and rounding to nearest even as a choice between the two neighbours, at the midpoints and one
+ * unit of fp32 to each side.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -25,7 +25,8 @@ static const format formats[] = {
 /* IEEE 754-2019, 3.4: sign, biased exponent, fraction. */
 static double value(const format *f, unsigned h) {
     int bias = (1 << (f->exponent_bits - 1)) - 1, top = (1 << f->exponent_bits) - 1;
-    int exponent = (int)(h >> f->fraction_bits) & top, fraction = (int)h & ((1 << f->fraction_bits) - 1);
+    int exponent = (int)(h >> f->fraction_bits) & top,
+        fraction = (int)h & ((1 << f->fraction_bits) - 1);
     double sign = h & 0x8000u ? -1 : 1;
     if (exponent == top) return fraction ? (double)NAN : sign * (double)INFINITY;
     int hidden = exponent > 0 ? 1 << f->fraction_bits : 0;
@@ -36,7 +37,8 @@ static void test_widen(void) {
     for (int i = 0; i < 2; i++)
         for (unsigned h = 0; h < 65536; h++) {
             double expected = value(&formats[i], h), x = formats[i].widen((uint16_t)h);
-            bool same = isnan(expected) ? isnan(x) : x == expected && signbit(x) == signbit(expected);
+            bool same =
+                isnan(expected) ? isnan(x) : x == expected && signbit(x) == signbit(expected);
             CHECK(same, "%s 0x%04x is %g, not %g", formats[i].name, h, x, expected);
         }
 }
@@ -44,7 +46,8 @@ static void test_widen(void) {
 static void test_round_trip(void) {
     for (int i = 0; i < 2; i++)
         for (unsigned h = 0; h < 65536; h++) {
-            unsigned quiet = isnan(value(&formats[i], h)) ? 1u << (formats[i].fraction_bits - 1) : 0;
+            unsigned quiet =
+                isnan(value(&formats[i], h)) ? 1u << (formats[i].fraction_bits - 1) : 0;
             uint16_t back = formats[i].narrow(formats[i].widen((uint16_t)h));
             CHECK(back == (h | quiet), "%s 0x%04x comes back as 0x%04x", formats[i].name, h, back);
         }
@@ -58,16 +61,18 @@ static void check_narrow(const format *f, float x, unsigned expected) {
     }
 }
 
-/* Between h and h + 1 the midpoint goes to the even one; above the largest, infinity is the "next" power of
- * two. */
+/* Between h and h + 1 the midpoint goes to the even one; above the largest, infinity is the "next"
+ * power of two. */
 static void test_midpoints(void) {
     for (int i = 0; i < 2; i++) {
         const format *f = &formats[i];
         unsigned infinity = ((1u << f->exponent_bits) - 1) << f->fraction_bits;
         for (unsigned h = 0; h < infinity; h++) {
-            double low = value(f, h), high = h + 1 < infinity ? value(f, h + 1) : 2 * low - value(f, h - 1);
+            double low = value(f, h),
+                   high = h + 1 < infinity ? value(f, h + 1) : 2 * low - value(f, h - 1);
             float middle = (float)((low + high) / 2);
-            CHECK((double)middle == (low + high) / 2, "%s: the midpoint above 0x%04x is no fp32", f->name, h);
+            CHECK((double)middle == (low + high) / 2, "%s: the midpoint above 0x%04x is no fp32",
+                  f->name, h);
             check_narrow(f, middle, h + (h & 1));
             check_narrow(f, nextafterf(middle, 0), h);
             check_narrow(f, nextafterf(middle, INFINITY), h + 1);

@@ -1,4 +1,5 @@
-/* The kernel cases for the "cpu" backend, after a line with the names of two kernels, which tell its rung. */
+/* The kernel cases for the "cpu" backend, after a line with the names of two kernels, which tell
+ * its rung. */
 #include <stdio.h>
 
 #include "bench.h"

@@ -1,5 +1,5 @@
-/* Operations on matrices against ref: gemm, column sum, norms, rotary embedding, table rows. Bounds: bench.h.
- */
+/* Operations on matrices against ref: gemm, column sum, norms, rotary embedding, table rows.
+ * Bounds: bench.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +18,13 @@ typedef struct {
 
 static void build_gemm(bench *b, const void *variant) {
     const gemm_variant *v = variant;
-    par_gemm g = {
-        .dtype = v->dtype, .dtype_c = v->dtype_c, .ta = v->ta, .tb = v->tb, .m = v->m, .n = v->n, .k = v->k};
+    par_gemm g = {.dtype = v->dtype,
+                  .dtype_c = v->dtype_c,
+                  .ta = v->ta,
+                  .tb = v->tb,
+                  .m = v->m,
+                  .n = v->n,
+                  .k = v->k};
     int64_t rows_a = v->ta ? v->k : v->m, cols_a = v->ta ? v->m : v->k;
     int64_t rows_b = v->tb ? v->n : v->k, cols_b = v->tb ? v->k : v->n;
     g.lda = cols_a + v->pad;
@@ -30,16 +35,18 @@ static void build_gemm(bench *b, const void *variant) {
     g.b = bench_in(b, v->dtype, rows_b, cols_b, g.ldb, 1);
     g.bias = v->bias ? bench_in(b, v->dtype, 1, v->n, v->n, v->magnitude) : NULL;
     /* k products of mean size magnitude / 4, bias and old c */
-    g.c = bench_inout(b, "c", v->dtype_c, v->m, v->n, g.ldc, v->beta == 0 ? (double)NAN : v->magnitude,
+    g.c = bench_inout(b, "c", v->dtype_c, v->m, v->n, g.ldc,
+                      v->beta == 0 ? (double)NAN : v->magnitude,
                       bench_sum(v->k, v->magnitude / 4) + 4 * BENCH_U * v->magnitude);
     bench_call(b, PAR_OP_GEMM, &g);
 }
 
 static void compare_gemm(gemm_variant v) {
-    bench_compare(build_gemm, &v,
-                  "gemm %s to %s ta %d tb %d bias %d %lld x %lld x %lld pad %lld beta %g magnitude %g",
-                  par_dtype_name(v.dtype), par_dtype_name(v.dtype_c), v.ta, v.tb, v.bias, (long long)v.m,
-                  (long long)v.n, (long long)v.k, (long long)v.pad, (double)v.beta, v.magnitude);
+    bench_compare(
+        build_gemm, &v,
+        "gemm %s to %s ta %d tb %d bias %d %lld x %lld x %lld pad %lld beta %g magnitude %g",
+        par_dtype_name(v.dtype), par_dtype_name(v.dtype_c), v.ta, v.tb, v.bias, (long long)v.m,
+        (long long)v.n, (long long)v.k, (long long)v.pad, (double)v.beta, v.magnitude);
 }
 
 /* All transposes, biases and betas cycle through the sizes. */
@@ -72,8 +79,9 @@ typedef struct {
 } epilogue_variant;
 
 /*
- * A slope of GELU is at most 1.13, and the sum of k products of mean size 1/4 is off as in gemm; its rounding
- * to dtype before GELU, and a slope at a rounded aux, are one unit of a number below sqrt(k) / 2 + 1 more.
+ * A slope of GELU is at most 1.13, and the sum of k products of mean size 1/4 is off as in gemm;
+ * its rounding to dtype before GELU, and a slope at a rounded aux, are one unit of a number below
+ * sqrt(k) / 2 + 1 more.
  */
 static void build_epilogue(bench *b, const void *variant) {
     const epilogue_variant *v = variant;
@@ -92,8 +100,9 @@ static void build_epilogue(bench *b, const void *variant) {
     g.a = bench_in(b, v->dtype, v->m, v->k, v->k, 1);
     g.b = bench_in(b, v->dtype, v->n, v->k, v->k, 1);
     g.bias = v->bias ? bench_in(b, v->dtype, 1, v->n, v->n, 1) : NULL;
-    g.aux = v->epilogue == PAR_EPILOGUE_GELU ? bench_out(b, "aux", v->dtype, v->m, v->n, v->n, absolute)
-                                             : (void *)(size_t)bench_in(b, v->dtype, v->m, v->n, v->n, 3);
+    g.aux = v->epilogue == PAR_EPILOGUE_GELU
+                ? bench_out(b, "aux", v->dtype, v->m, v->n, v->n, absolute)
+                : (void *)(size_t)bench_in(b, v->dtype, v->m, v->n, v->n, 3);
     g.c = bench_out(b, "c", v->dtype, v->m, v->n, v->n, absolute);
     bench_call(b, PAR_OP_GEMM, &g);
 }
@@ -110,12 +119,14 @@ static void test_gemm_epilogue(void) {
     }
     for (int i = 0; i < 3 * 4 * 3; i++) {
         const int64_t *size = sizes[i / 3 % 4];
-        epilogue_variant v = {dtypes[i % 3], i / 12 == 2 ? PAR_EPILOGUE_GELU_BACKWARD : PAR_EPILOGUE_GELU,
-                              size[0],       size[1],
-                              size[2],       i / 12 == 1};
-        bench_compare(build_epilogue, &v, "gemm with epilogue %d in %s, %lld x %lld x %lld, bias %d",
-                      (int)v.epilogue, par_dtype_name(v.dtype), (long long)v.m, (long long)v.n,
-                      (long long)v.k, v.bias);
+        epilogue_variant v = {
+            dtypes[i % 3], i / 12 == 2 ? PAR_EPILOGUE_GELU_BACKWARD : PAR_EPILOGUE_GELU,
+            size[0],       size[1],
+            size[2],       i / 12 == 1};
+        bench_compare(build_epilogue, &v,
+                      "gemm with epilogue %d in %s, %lld x %lld x %lld, bias %d", (int)v.epilogue,
+                      par_dtype_name(v.dtype), (long long)v.m, (long long)v.n, (long long)v.k,
+                      v.bias);
     }
 }
 
@@ -140,17 +151,24 @@ static void build_bias_gradient(bench *b, const void *variant) {
     g.c = bench_inout(b, "c", PAR_F32, v->m, v->n, g.ldc, old,
                       bench_sum(v->k, v->magnitude / 4) + 4 * BENCH_U * v->magnitude);
     b->skew = (int)v->pad; /* sums that do not lie on 16 bytes */
-    g.aux = bench_inout(b, "aux", PAR_F32, 1, v->m, v->m, old, bench_sum(v->k + 1, v->magnitude / 2));
-    par_column_sum sum = {
-        .dtype = v->dtype, .m = v->k, .n = v->m, .x = g.a, .ldx = g.lda, .y = g.aux, .beta = v->beta};
+    g.aux =
+        bench_inout(b, "aux", PAR_F32, 1, v->m, v->m, old, bench_sum(v->k + 1, v->magnitude / 2));
+    par_column_sum sum = {.dtype = v->dtype,
+                          .m = v->k,
+                          .n = v->m,
+                          .x = g.a,
+                          .ldx = g.lda,
+                          .y = g.aux,
+                          .beta = v->beta};
     if (!apart) g.epilogue = PAR_EPILOGUE_BIAS_GRADIENT;
     bench_call(b, PAR_OP_GEMM, &g);
     if (apart) bench_call(b, PAR_OP_COLUMN_SUM, &sum);
 }
 
 static void test_gemm_bias_gradient(void) {
-    static const int64_t sizes[][3] = {{1, 1, 1},    {7, 9, 8},    {8, 16, 24},   {33, 5, 131}, {1031, 9, 7},
-                                       {9, 1031, 8}, {7, 9, 1031}, {16, 32, 257}, {5, 3, 0},    {5, 0, 3}};
+    static const int64_t sizes[][3] = {{1, 1, 1},    {7, 9, 8},    {8, 16, 24},  {33, 5, 131},
+                                       {1031, 9, 7}, {9, 1031, 8}, {7, 9, 1031}, {16, 32, 257},
+                                       {5, 3, 0},    {5, 0, 3}};
     const par_gemm probe = {.ta = true,
                             .m = 1,
                             .n = 1,
@@ -167,7 +185,8 @@ static void test_gemm_bias_gradient(void) {
     }
     for (int i = 0; i < 10 * 3 * 4; i++) {
         const int64_t *size = sizes[i / 12];
-        gemm_variant v = {.dtype = dtypes[i % 3], .m = size[0], .n = size[1], .k = size[2], .magnitude = 1};
+        gemm_variant v = {
+            .dtype = dtypes[i % 3], .m = size[0], .n = size[1], .k = size[2], .magnitude = 1};
         v.beta = i / 3 & 1 ? 1 : 0;
         v.pad = i / 6 & 1 ? 1 + i % 3 : 0;
         v.tb = i / 12 & 1;
@@ -175,8 +194,8 @@ static void test_gemm_bias_gradient(void) {
         gradient_variant made = {v, &builds};
         bench_compare(build_bias_gradient, &made,
                       "gemm with bias gradient in %s, %lld x %lld x %lld, beta %g, pad %lld",
-                      par_dtype_name(v.dtype), (long long)v.m, (long long)v.n, (long long)v.k, (double)v.beta,
-                      (long long)v.pad);
+                      par_dtype_name(v.dtype), (long long)v.m, (long long)v.n, (long long)v.k,
+                      (double)v.beta, (long long)v.pad);
     }
 }
 
@@ -192,9 +211,11 @@ static void test_gemm_16_bits(void) {
         gemm_sizes(dtypes[i], dtypes[i]);
         gemm_sizes(dtypes[i], PAR_F32);
         /* more than one block of rows, columns and depth */
-        compare_gemm((gemm_variant){dtypes[i], dtypes[i], false, true, true, 1031, 1030, 5, 1, 1, 1});
+        compare_gemm(
+            (gemm_variant){dtypes[i], dtypes[i], false, true, true, 1031, 1030, 5, 1, 1, 1});
         compare_gemm((gemm_variant){dtypes[i], PAR_F32, true, false, true, 1029, 1027, 3, 0, 1, 1});
-        compare_gemm((gemm_variant){dtypes[i], dtypes[i], true, false, false, 3, 1031, 4103, 1, 0, 1});
+        compare_gemm(
+            (gemm_variant){dtypes[i], dtypes[i], true, false, false, 3, 1031, 4103, 1, 0, 1});
         compare_gemm((gemm_variant){dtypes[i], PAR_F32, false, true, true, 1027, 2, 4099, 2, 1, 1});
     }
 }
@@ -209,7 +230,8 @@ typedef struct {
 
 static void build_column_sum(bench *b, const void *variant) {
     const rows_variant *v = variant;
-    par_column_sum s = {.dtype = v->dtype, .m = v->m, .n = v->n, .ldx = v->n + v->pad, .beta = v->beta};
+    par_column_sum s = {
+        .dtype = v->dtype, .m = v->m, .n = v->n, .ldx = v->n + v->pad, .beta = v->beta};
     s.x = bench_in(b, v->dtype, v->m, v->n, s.ldx, v->magnitude);
     s.y = bench_inout(b, "y", PAR_F32, 1, v->n, v->n, v->beta == 0 ? (double)NAN : v->magnitude,
                       bench_sum(v->m + 1, v->magnitude / 2));
@@ -220,8 +242,11 @@ static void test_column_sum(void) {
     static const int64_t sizes[] = {1, 7, 8, 9, 1031};
     if (!bench_ready()) return;
     for (int i = 0; i < 5 * 5 * 3; i++) {
-        rows_variant v = {
-            .dtype = dtypes[i % 3], .m = sizes[i / 3 % 5], .n = sizes[i / 15], .pad = i % 4, .magnitude = 1};
+        rows_variant v = {.dtype = dtypes[i % 3],
+                          .m = sizes[i / 3 % 5],
+                          .n = sizes[i / 15],
+                          .pad = i % 4,
+                          .magnitude = 1};
         v.beta = i & 1 ? 1 : 0;
         if (v.m * v.n > 100000) v.n = 33;
         bench_compare(build_column_sum, &v, "column_sum %s %lld x %lld", par_dtype_name(v.dtype),
@@ -230,10 +255,11 @@ static void test_column_sum(void) {
 }
 
 /*
- * Forward: mean and variance of n terms, (x - mean) loses offset / spread; xhat and w are of order 1.
- * Backward: g = dy w and two means of n terms, times rstd, which is about sqrt(3) / magnitude, at n = 1 at
- * most 1 / sqrt(eps); the factor 4 covers xhat up to 3 and w, dy up to 1. dw adds m terms dy xhat, each off
- * by the forward's error of xhat beside the errors of the sum itself.
+ * Forward: mean and variance of n terms, (x - mean) loses offset / spread; xhat and w are of
+ * order 1. Backward: g = dy w and two means of n terms, times rstd, which is about sqrt(3) /
+ * magnitude, at n = 1 at most 1 / sqrt(eps); the factor 4 covers xhat up to 3 and w, dy up to 1. dw
+ * adds m terms dy xhat, each off by the forward's error of xhat beside the errors of the sum
+ * itself.
  */
 static double xhat_error(const rows_variant *v) {
     return 4 * BENCH_U * sqrt((double)v->n + 3) * (2 + fabs(v->offset / v->magnitude));
@@ -247,7 +273,8 @@ static void norm_forward(bench *b, const rows_variant *v, par_norm *a) {
     a->x = x;
     a->w = bench_in(b, v->dtype, 1, v->n, v->n, 1);
     a->b = v->layernorm ? bench_in(b, v->dtype, 1, v->n, v->n, 1) : NULL;
-    a->mean = v->layernorm ? bench_out(b, "mean", PAR_F32, 1, v->m, v->m, error * v->magnitude) : NULL;
+    a->mean =
+        v->layernorm ? bench_out(b, "mean", PAR_F32, 1, v->m, v->m, error * v->magnitude) : NULL;
     a->rstd = bench_out(b, "rstd", PAR_F32, 1, v->m, v->m, error * rstd);
     a->y = bench_out(b, "y", v->dtype, v->m, v->n, v->n, 4 * error);
     bench_call(b, v->layernorm ? PAR_OP_LAYERNORM : PAR_OP_RMSNORM, a);
@@ -271,7 +298,8 @@ static void build_norm(bench *b, const void *variant) {
     if (!v->no_dw) {
         double dw = 4 * spread * bench_sum(v->m + 3, 1) + (double)v->m * xhat_error(v);
         a.dw = bench_inout(b, "dw", PAR_F32, 1, v->n, v->n, old, dw);
-        if (v->layernorm) a.db = bench_inout(b, "db", PAR_F32, 1, v->n, v->n, old, bench_sum(v->m + 3, 1));
+        if (v->layernorm)
+            a.db = bench_inout(b, "db", PAR_F32, 1, v->n, v->n, old, bench_sum(v->m + 3, 1));
     }
     bench_call(b, v->layernorm ? PAR_OP_LAYERNORM_BACKWARD : PAR_OP_RMSNORM_BACKWARD, &a);
 }
@@ -286,8 +314,10 @@ static void norms(bool layernorm) {
     static const int64_t widths[] = {1, 7, 8, 9, 1031}, heights[] = {1, 3, 8, 67};
     static const double magnitudes[] = {1, 1e-1, 30};
     for (int i = 0; i < 5 * 4 * 3; i++) {
-        rows_variant v = {
-            .dtype = dtypes[i % 3], .n = widths[i / 3 % 5], .m = heights[i / 15], .layernorm = layernorm};
+        rows_variant v = {.dtype = dtypes[i % 3],
+                          .n = widths[i / 3 % 5],
+                          .m = heights[i / 15],
+                          .layernorm = layernorm};
         v.beta = i & 1 ? 1 : 0;
         v.alias_dy = i % 4 == 1;
         v.alias_add = i % 4 == 2;
@@ -306,7 +336,8 @@ static void norms(bool layernorm) {
     }
     /* E[x²] - E[x]² in fp32 would be wrong in its second digit here. */
     if (layernorm)
-        compare_norm((rows_variant){.m = 5, .n = 64, .magnitude = 1, .offset = 1000, .layernorm = true});
+        compare_norm(
+            (rows_variant){.m = 5, .n = 64, .magnitude = 1, .offset = 1000, .layernorm = true});
 }
 
 static void test_layernorm(void) {
@@ -325,7 +356,8 @@ typedef struct {
 
 static void build_rope(bench *b, const void *variant) {
     const rope_variant *v = variant;
-    par_rope a = {.dtype = v->dtype, .m = v->m, .heads = v->heads, .head_size = v->head_size, .T = v->T};
+    par_rope a = {
+        .dtype = v->dtype, .m = v->m, .heads = v->heads, .head_size = v->head_size, .T = v->T};
     int64_t width = v->heads * v->head_size;
     a.first_row = v->first_row;
     a.inverse = v->inverse;
@@ -342,13 +374,14 @@ static void test_rope(void) {
     for (int i = 0; i < 5 * 4 * 3; i++) {
         rope_variant v = {dtypes[i % 3], rows[i / 3 % 4], 1 + i % 4, sizes[i / 12],
                           1 + i % 13,    i % 5,           i % 4,     i & 1};
-        bench_compare(build_rope, &v, "rope %s m %lld D %lld T %lld", par_dtype_name(v.dtype), (long long)v.m,
-                      (long long)v.head_size, (long long)v.T);
+        bench_compare(build_rope, &v, "rope %s m %lld D %lld T %lld", par_dtype_name(v.dtype),
+                      (long long)v.m, (long long)v.head_size, (long long)v.T);
     }
     /* more heads than a block holds, and a head that is longer */
     for (int i = 0; i < 6; i++) {
         rope_variant v = {dtypes[i % 3], 3, i < 3 ? 17 : 2, i < 3 ? 64 : 1026, 5, 1, 3, false};
-        bench_compare(build_rope, &v, "rope %s D %lld", par_dtype_name(v.dtype), (long long)v.head_size);
+        bench_compare(build_rope, &v, "rope %s D %lld", par_dtype_name(v.dtype),
+                      (long long)v.head_size);
     }
 }
 
@@ -373,8 +406,8 @@ static void build_embedding(bench *b, const void *variant) {
                       v->accumulate ? 2 * BENCH_U : BENCH_EXACT);
     bench_call(b, PAR_OP_EMBEDDING, &a);
     a.dy = bench_in(b, v->dtype, v->m, v->n, v->n, 1);
-    a.dtable = bench_inout(b, "dtable", PAR_F32, v->rows, v->n, v->n, v->beta == 0 ? (double)NAN : 1,
-                           bench_sum(v->m + 1, 1));
+    a.dtable = bench_inout(b, "dtable", PAR_F32, v->rows, v->n, v->n,
+                           v->beta == 0 ? (double)NAN : 1, bench_sum(v->m + 1, 1));
     bench_call(b, PAR_OP_EMBEDDING_BACKWARD, &a);
 }
 

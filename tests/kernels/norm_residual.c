@@ -1,7 +1,8 @@
 /*
- * A norm with an addition before it, against the two operations one after the other on the same backend: the
- * sum, the result and the statistics have the same bits, aligned or not, for rows that a block of the cuda
- * kernel keeps and for longer ones, and with the norm's y where the addition's x was.
+ * A norm with an addition before it, against the two operations one after the other on the same
+ * backend: the sum, the result and the statistics have the same bits, aligned or not, for rows that
+ * a block of the cuda kernel keeps and for longer ones, and with the norm's y where the addition's
+ * x was.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -48,13 +49,19 @@ static void fill(const variant *v, tensors *t) {
 static void run(const variant *v, tensors *t, bool fused) {
     static const int64_t base = 11;
     bench subject = {.backend = bench_subject};
-    par_residual r = {.dtype = v->dtype, .m = v->m, .n = v->n, .T = 3, .first_row = 2, .x = at(v, t->x)};
-    par_norm a = {
-        .dtype = v->dtype, .m = v->m, .n = v->n, .eps = 1e-5f, .x = at(v, t->sum), .w = at(v, t->w)};
+    par_residual r = {
+        .dtype = v->dtype, .m = v->m, .n = v->n, .T = 3, .first_row = 2, .x = at(v, t->x)};
+    par_norm a = {.dtype = v->dtype,
+                  .m = v->m,
+                  .n = v->n,
+                  .eps = 1e-5f,
+                  .x = at(v, t->sum),
+                  .w = at(v, t->w)};
     if (v->bias) r.bias = at(v, t->bias);
     if (v->residual) r.residual = at(v, t->residual);
     r.y = at(v, t->sum);
-    r.dropout = (par_dropout){.p = v->p, .seed = 9, .sample_base = &base, .first_sample = 4, .site = 5};
+    r.dropout =
+        (par_dropout){.p = v->p, .seed = 9, .sample_base = &base, .first_sample = 4, .site = 5};
     a.y = at(v, v->over_x ? t->x : t->y);
     a.rstd = t->rstd;
     if (v->layernorm) a.b = at(v, t->b), a.mean = t->mean;
@@ -71,10 +78,11 @@ static void compare(const variant *v) {
     run(v, &apart, false);
     run(v, &together, true);
     CHECK(memcmp(&apart, &together, sizeof apart) == 0,
-          "%s %s [%lld, %lld], bias %d, residual %d, dropout %g, %d elements off: not the bits of the two "
+          "%s %s [%lld, %lld], bias %d, residual %d, dropout %g, %d elements off: not the bits of "
+          "the two "
           "apart",
-          par_dtype_name(v->dtype), v->layernorm ? "layernorm" : "rmsnorm", (long long)v->m, (long long)v->n,
-          v->bias, v->residual, (double)v->p, v->skew);
+          par_dtype_name(v->dtype), v->layernorm ? "layernorm" : "rmsnorm", (long long)v->m,
+          (long long)v->n, v->bias, v->residual, (double)v->p, v->skew);
     double norm = 0;
     for (int64_t i = 0; i < v->n; i++) {
         double y = bench_load(at(v, v->over_x ? together.x : together.y), v->dtype, i);
@@ -83,8 +91,8 @@ static void compare(const variant *v) {
     CHECK(norm > 0, "[%lld, %lld]: nothing was written", (long long)v->m, (long long)v->n);
 }
 
-/* Every combination of type, size, norm, bias, place of y and dropout; no residual and the skew come and go.
- */
+/* Every combination of type, size, norm, bias, place of y and dropout; no residual and the skew
+ * come and go. */
 static void test_norm_residual(void) {
     static const par_dtype types[] = {PAR_F32, PAR_BF16, PAR_F16};
     static const int64_t sizes[][2] = {{1, 3}, {37, 7}, {5, 64}, {3, 768}, {4, MAX_N}, {40, 200}};

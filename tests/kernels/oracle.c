@@ -1,12 +1,12 @@
 /*
- * Kernels against an oracle that shares nothing with them: forwards written again in double from the
- * formulas, and backwards as central differences of those.
+ * Kernels against an oracle that shares nothing with them: forwards written again in double from
+ * the formulas, and backwards as central differences of those.
  *
- * With h = 1e-5 a central difference errs by h² f'''/6 + 2^-53 |f| / h, about 1e-10 for values of order 1.
- * ref rounds a result once (2^-24 of it) and reads statistics that were rounded once: 1e-6 of the tensor's
- * norm is ample. Another fp32 version adds up to 100 terms in fp32: 100 u = 6e-6, so 2e-5. A result that is
- * zero by construction (dq of a single key) keeps the rounding noise of terms of order 1, some 1e-7 an
- * element: below a root mean square of 1e-2 the norm counts as that.
+ * With h = 1e-5 a central difference errs by h² f'''/6 + 2^-53 |f| / h, about 1e-10 for values of
+ * order 1. ref rounds a result once (2^-24 of it) and reads statistics that were rounded once: 1e-6
+ * of the tensor's norm is ample. Another fp32 version adds up to 100 terms in fp32: 100 u = 6e-6,
+ * so 2e-5. A result that is zero by construction (dq of a single key) keeps the rounding noise of
+ * terms of order 1, some 1e-7 an element: below a root mean square of 1e-2 the norm counts as that.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -32,8 +32,8 @@ static void check_close(const char *what, const float *x, const double *oracle, 
         norm += oracle[i] * oracle[i];
     }
     double error = sqrt(difference / fmax(norm, 1e-4 * (double)n));
-    CHECK(error <= bound(), "%s differs from its oracle by %.3g of its norm, allowed %.3g", what, error,
-          bound());
+    CHECK(error <= bound(), "%s differs from its oracle by %.3g of its norm, allowed %.3g", what,
+          error, bound());
 }
 
 /* d loss / d x by central differences */
@@ -89,7 +89,8 @@ static double norm_loss(const void *problem) {
 
 static void norm_case(int64_t m, int64_t n, bool layernorm) {
     static norm_problem p;
-    static float x[MAX], w[MAX], b[MAX], dy[MAX], y[MAX], dx[MAX], dw[MAX], db[MAX], mean[MAX], rstd[MAX];
+    static float x[MAX], w[MAX], b[MAX], dy[MAX], y[MAX], dx[MAX], dw[MAX], db[MAX], mean[MAX],
+        rstd[MAX];
     static double g[MAX];
     p.m = m;
     p.n = n;
@@ -99,8 +100,16 @@ static void norm_case(int64_t m, int64_t n, bool layernorm) {
     noise(p.w, w, n, 2);
     noise(p.b, b, n, 3);
     noise(p.dy, dy, m * n, 4);
-    par_norm a = {
-        .m = m, .n = n, .eps = 1e-3f, .x = x, .w = w, .y = y, .rstd = rstd, .dy = dy, .dx = dx, .dw = dw};
+    par_norm a = {.m = m,
+                  .n = n,
+                  .eps = 1e-3f,
+                  .x = x,
+                  .w = w,
+                  .y = y,
+                  .rstd = rstd,
+                  .dy = dy,
+                  .dx = dx,
+                  .dw = dw};
     if (layernorm) a.b = b, a.mean = mean, a.db = db;
     call(layernorm ? PAR_OP_LAYERNORM : PAR_OP_RMSNORM, &a);
     call(layernorm ? PAR_OP_LAYERNORM_BACKWARD : PAR_OP_RMSNORM_BACKWARD, &a);
@@ -143,7 +152,8 @@ static double mask(const par_dropout *d, int64_t T, int64_t row, int64_t e) {
     return (double)out[e % 4] / 4294967296.0 >= (double)d->p ? 1 / (1 - (double)d->p) : 0;
 }
 
-static void attend(const attention_problem *p, int64_t b, int64_t h, int64_t i, double *o, double *lse) {
+static void attend(const attention_problem *p, int64_t b, int64_t h, int64_t i, double *o,
+                   double *lse) {
     double sum = 0;
     for (int64_t d = 0; d < p->D; d++) o[d] = 0;
     for (int64_t j = 0; j <= i; j++) {
@@ -151,7 +161,8 @@ static void attend(const attention_problem *p, int64_t b, int64_t h, int64_t i, 
         int64_t at = ((b * p->T + j) * p->K + h * p->K / p->H) * p->D;
         double s = 0;
         for (int64_t d = 0; d < p->D; d++) s += q[d] * p->k[at + d];
-        double weight = exp(p->scale * s), z = mask(&p->dropout, p->T, b * p->T + i, (2 + h) * p->T + j);
+        double weight = exp(p->scale * s),
+               z = mask(&p->dropout, p->T, b * p->T + i, (2 + h) * p->T + j);
         sum += weight;
         for (int64_t d = 0; d < p->D; d++) o[d] += weight * z * p->v[at + d];
     }
@@ -185,8 +196,14 @@ static void attention_case(int64_t B, int64_t T, int64_t H, int64_t K, int64_t D
     noise(p.k, k, nk, 2);
     noise(p.v, v, nk, 3);
     noise(p.d_o, d_o, nq, 4);
-    par_attention a = {
-        .B = B, .T = T, .H = H, .K = K, .D = D, .first_head = 2, .scale = 0.75f, .dropout = p.dropout};
+    par_attention a = {.B = B,
+                       .T = T,
+                       .H = H,
+                       .K = K,
+                       .D = D,
+                       .first_head = 2,
+                       .scale = 0.75f,
+                       .dropout = p.dropout};
     a.ldq = a.ldo = a.ldd_o = a.lddq = H * D;
     a.ldk = a.ldv = a.lddk = a.lddv = K * D;
     a.q = q, a.k = k, a.v = v, a.o = o, a.lse = lse, a.d_o = d_o, a.dq = dq, a.dk = dk, a.dv = dv;
@@ -241,16 +258,19 @@ static void test_activation(void) {
     static double oracle[2 * N];
     if (!bench_ready()) return;
     for (int form = 0; form < 2; form++) {
-        for (int i = 0; i < N; i++) x[i] = (float)(i - 400) / 50, dy[i] = harness_noise(1, (uint64_t)i);
+        for (int i = 0; i < N; i++)
+            x[i] = (float)(i - 400) / 50, dy[i] = harness_noise(1, (uint64_t)i);
         par_gelu a = {.n = N, .erf = form, .x = x, .y = y, .dy = dy, .dx = dx};
         call(PAR_OP_GELU, &a);
         call(PAR_OP_GELU_BACKWARD, &a);
         for (int i = 0; i < N; i++) oracle[i] = gelu((double)x[i], form);
         check_close("gelu", y, oracle, N);
-        for (int i = 0; i < N; i++) oracle[i] = dy[i] * slope(form ? gelu_erf : gelu_tanh, (double)x[i]);
+        for (int i = 0; i < N; i++)
+            oracle[i] = dy[i] * slope(form ? gelu_erf : gelu_tanh, (double)x[i]);
         check_close("dx of gelu", dx, oracle, N);
     }
-    for (int i = 0; i < N; i++) x[i] = (float)(i - 400) / 25, x[N + i] = harness_noise(2, (uint64_t)i);
+    for (int i = 0; i < N; i++)
+        x[i] = (float)(i - 400) / 25, x[N + i] = harness_noise(2, (uint64_t)i);
     par_swiglu a = {.m = 1, .n = N, .x = x, .y = y, .dy = dy, .dx = dx};
     call(PAR_OP_SWIGLU, &a);
     call(PAR_OP_SWIGLU_BACKWARD, &a);
@@ -285,8 +305,13 @@ static void test_rope(void) {
                 oracle[at] = radius * cos(phase);
                 oracle[at + HALF] = radius * sin(phase);
             }
-    par_rope a = {
-        .m = M, .heads = HEADS, .head_size = 2 * HALF, .T = T, .first_row = 6, .x = x, .ldx = WIDTH};
+    par_rope a = {.m = M,
+                  .heads = HEADS,
+                  .head_size = 2 * HALF,
+                  .T = T,
+                  .first_row = 6,
+                  .x = x,
+                  .ldx = WIDTH};
     a.cos = cosine;
     a.sin = sine;
     call(PAR_OP_ROPE, &a);
@@ -297,7 +322,8 @@ static void test_rope(void) {
     check_close("rope and back", x, oracle, M * WIDTH);
 }
 
-/* ---- cross-entropy over a vocabulary split over p ranks, with padding, against one softmax ---- */
+/* ---- cross-entropy over a vocabulary split over p ranks, with padding, against one softmax
+ * ---- */
 
 enum { ROWS = 6, VOCABULARY = 23 };
 
@@ -324,8 +350,13 @@ static void xent_split(const xent_problem *problem, int p, int per_rank, const d
     static double scaled[ROWS * VOCABULARY];
     static const float seed = 0.25f;
     int ld = per_rank + 2;
-    par_xent a = {
-        .m = ROWS, .n = per_rank, .ldx = ld, .targets = problem->targets, .p = p, .lse = lse, .sums = sums};
+    par_xent a = {.m = ROWS,
+                  .n = per_rank,
+                  .ldx = ld,
+                  .targets = problem->targets,
+                  .p = p,
+                  .lse = lse,
+                  .sums = sums};
     a.seed = &seed;
     for (int pass = 0; pass < 2; pass++) {
         for (int r = 0; r < p; r++) {
@@ -336,15 +367,16 @@ static void xent_split(const xent_problem *problem, int p, int per_rank, const d
             a.stats = stats + (ptrdiff_t)r * ROWS * 3;
             for (int i = 0; pass == 0 && i < ROWS * ld; i++) {
                 bool valid = i % ld < a.valid;
-                logits[r][i] = valid ? (float)problem->x[i / ld * VOCABULARY + a.begin + i % ld] : NAN;
+                logits[r][i] =
+                    valid ? (float)problem->x[i / ld * VOCABULARY + a.begin + i % ld] : NAN;
             }
             call(pass == 0 ? PAR_OP_XENT_STATS : PAR_OP_XENT_BACKWARD, &a);
             for (int i = 0; pass == 1 && i < ROWS * per_rank; i++) {
                 int64_t row = i / per_rank, column = i % per_rank;
                 float d = logits[r][row * ld + column];
                 if (column < a.valid) dx[row * VOCABULARY + a.begin + column] = d;
-                CHECK(column < a.valid || d == 0, "padding column %lld has gradient %g", (long long)column,
-                      (double)d);
+                CHECK(column < a.valid || d == 0, "padding column %lld has gradient %g",
+                      (long long)column, (double)d);
             }
         }
         a.stats = stats;
@@ -355,7 +387,8 @@ static void xent_split(const xent_problem *problem, int p, int per_rank, const d
           "p = %d: loss %.9g of %g rows, not %.9g of 4", p, (double)sums[0], (double)sums[1], loss);
     for (int i = 0; i < ROWS * VOCABULARY; i++) scaled[i] = 0.25 * gradient[i];
     check_close("dlogits of a split vocabulary", dx, scaled, ROWS * VOCABULARY);
-    for (int i = 0; i < VOCABULARY; i++) CHECK(dx[VOCABULARY + i] == 0, "an ignored row has a gradient");
+    for (int i = 0; i < VOCABULARY; i++)
+        CHECK(dx[VOCABULARY + i] == 0, "an ignored row has a gradient");
 }
 
 static void test_xent(void) {
@@ -403,14 +436,15 @@ static void test_gemm(void) {
         for (int i = 0; i < M * N; i++) {
             double sum = 100 + i + i % N;
             for (int l = 0; l < L; l++)
-                sum += (double)a[ta ? l * M + i / N : i / N * L + l] * b[tb ? i % N * L + l : l * N + i % N];
+                sum += (double)a[ta ? l * M + i / N : i / N * L + l] *
+                       b[tb ? i % N * L + l : l * N + i % N];
             c[i] = (float)(100 + i);
             oracle[i] = sum;
         }
         call(PAR_OP_GEMM, &g);
         for (int i = 0; i < M * N; i++)
-            CHECK(c[i] == (float)oracle[i], "gemm of integers, ta %d tb %d: c[%d] is %g, not %g", ta, tb, i,
-                  (double)c[i], oracle[i]);
+            CHECK(c[i] == (float)oracle[i], "gemm of integers, ta %d tb %d: c[%d] is %g, not %g",
+                  ta, tb, i, (double)c[i], oracle[i]);
     }
 }
 
@@ -424,7 +458,8 @@ static void test_embedding(void) {
     for (int i = 0; i < TABLE * N; i++) table[i] = (float)(i + 1);
     for (int i = 0; i < M * N; i++) dy[i] = 1;
     for (int r = 0; r < 3; r++) {
-        par_embedding a = {.m = M, .n = N, .rows = rows[r], .begin = begin[r], .ids = ids, .y = y, .dy = dy};
+        par_embedding a = {
+            .m = M, .n = N, .rows = rows[r], .begin = begin[r], .ids = ids, .y = y, .dy = dy};
         a.table = table + begin[r] * N;
         a.dtable = dtable + begin[r] * N;
         a.accumulate = true;
@@ -437,8 +472,8 @@ static void test_embedding(void) {
     for (int i = 0; i < TABLE; i++) {
         int count = 0;
         for (int j = 0; j < M; j++) count += ids[j] == i;
-        CHECK(dtable[i * N] == (float)count, "id %d was counted %g times, not %d", i, (double)dtable[i * N],
-              count);
+        CHECK(dtable[i * N] == (float)count, "id %d was counted %g times, not %d", i,
+              (double)dtable[i * N], count);
     }
 }
 
@@ -461,14 +496,21 @@ static void test_dropout(void) {
     CHECK(abs(kept - 1110) < 67, "%d of 1480 elements were kept at p = 1/4", kept);
 }
 
-/* ---- updates: the closed forms of the first step, and the recurrences in double for some more ---- */
+/* ---- updates: the closed forms of the first step, and the recurrences in double for some more
+ * ---- */
 
 static void test_adamw(void) {
     float w = 2, m = 0, v = 0, grad = 0;
     double lr = (double)1e-2f, b1 = (double)0.9f, b2 = (double)0.999f, ow = 2, om = 0, ov = 0;
     par_step step;
-    par_update a = {
-        .n = 1, .master = &w, .grad = &grad, .m = &m, .v = &v, .step = &step, .b1 = 0.9f, .b2 = 0.999f};
+    par_update a = {.n = 1,
+                    .master = &w,
+                    .grad = &grad,
+                    .m = &m,
+                    .v = &v,
+                    .step = &step,
+                    .b1 = 0.9f,
+                    .b2 = 0.999f};
     if (!bench_ready()) return;
     a.eps = 1e-8f;
     a.decay = 0.5f;
@@ -484,7 +526,8 @@ static void test_adamw(void) {
         if (t == 1) /* whatever the gradient: -lr sign(g) after the decay */
             CHECK(fabs(w - (2 * (1 - lr * 0.5) - lr * copysign(1, g))) < 1e-6,
                   "the first step of adamw is %g", (double)w - 2);
-        CHECK(fabs(w - ow) <= 1e-7 * (3 + t) * 2, "adamw after %d steps is %.9g, not %.9g", t, (double)w, ow);
+        CHECK(fabs(w - ow) <= 1e-7 * (3 + t) * 2, "adamw after %d steps is %.9g, not %.9g", t,
+              (double)w, ow);
     }
 }
 
@@ -492,15 +535,18 @@ static void test_sgd(void) {
     float w = 1, m = NAN, grad = 1;
     double ow = 1, om = 0;
     par_step step;
-    par_update a = {.n = 1, .master = &w, .grad = &grad, .m = &m, .step = &step, .b1 = 0.5f, .decay = 0.25f};
+    par_update a = {
+        .n = 1, .master = &w, .grad = &grad, .m = &m, .step = &step, .b1 = 0.5f, .decay = 0.25f};
     if (!bench_ready()) return;
-    for (int t = 1; t <= 5; t++) { /* powers of two: exact in fp32 for five steps, but for the last bits */
+    for (int t = 1; t <= 5;
+         t++) { /* powers of two: exact in fp32 for five steps, but for the last bits */
         step = bench_step(0.125f, 2, t, 0.5, 0);
         om = (t == 1 ? 0 : 0.5 * om) + 2 + 0.25 * ow;
         ow -= 0.125 * om;
         call(PAR_OP_SGD, &a);
         CHECK(fabs(w - ow) < 1e-6 && fabs(m - om) < 1e-6,
-              "sgd after %d steps is %.9g, m %.9g, not %.9g, %.9g", t, (double)w, (double)m, ow, om);
+              "sgd after %d steps is %.9g, m %.9g, not %.9g, %.9g", t, (double)w, (double)m, ow,
+              om);
     }
 }
 

@@ -1,4 +1,5 @@
-/* Elementwise operations against ref: activations, residual with dropout, optimizer updates, norms, casts. */
+/* Elementwise operations against ref: activations, residual with dropout, optimizer updates, norms,
+ * casts. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,8 @@
 
 static const par_dtype dtypes[] = {PAR_F32, PAR_BF16, PAR_F16};
 static const int64_t sizes[] = {1, 7, 8, 9, 1031};
-static const int64_t widths[] = {1, 7, 8, 9, 1031, 1040}; /* of rows: the last one allows 16-byte accesses */
+static const int64_t widths[] = {1, 7,    8,
+                                 9, 1031, 1040}; /* of rows: the last one allows 16-byte accesses */
 static const double magnitudes[] = {1, 1e-2, 30};
 
 typedef struct {
@@ -22,8 +24,8 @@ typedef struct {
 } shape;
 
 /*
- * exp, tanh and erf within 2^-20 relative to 1 (16 half-units of fp32), times |x|, |dy|. The factor 1 + tanh
- * cancels for negative x; there gelu is small and the bound absolute.
+ * exp, tanh and erf within 2^-20 relative to 1 (16 half-units of fp32), times |x|, |dy|. The factor
+ * 1 + tanh cancels for negative x; there gelu is small and the bound absolute.
  */
 static void build_gelu(bench *b, const void *variant) {
     const shape *v = variant;
@@ -45,11 +47,13 @@ static void build_gelu(bench *b, const void *variant) {
 static void test_gelu(void) {
     if (!bench_ready()) return;
     for (int i = 0; i < 5 * 3 * 3 * 2 * 2; i++) {
-        shape v = {
-            .dtype = dtypes[i % 3], .n = sizes[i / 3 % 5], .a = magnitudes[i / 15 % 3], .erf = i / 45 & 1};
+        shape v = {.dtype = dtypes[i % 3],
+                   .n = sizes[i / 3 % 5],
+                   .a = magnitudes[i / 15 % 3],
+                   .erf = i / 45 & 1};
         v.skew = i / 90;
-        bench_compare(build_gelu, &v, "gelu %s n %lld erf %d a %g", par_dtype_name(v.dtype), (long long)v.n,
-                      v.erf, v.a);
+        bench_compare(build_gelu, &v, "gelu %s n %lld erf %d a %g", par_dtype_name(v.dtype),
+                      (long long)v.n, v.erf, v.a);
     }
 }
 
@@ -69,8 +73,10 @@ static void build_swiglu(bench *b, const void *variant) {
 static void test_swiglu(void) {
     if (!bench_ready()) return;
     for (int i = 0; i < 6 * 3 * 3 * 2; i++) {
-        shape v = {
-            .dtype = dtypes[i % 3], .m = 1 + i % 4, .n = widths[i / 3 % 6], .a = magnitudes[i / 18 % 3]};
+        shape v = {.dtype = dtypes[i % 3],
+                   .m = 1 + i % 4,
+                   .n = widths[i / 3 % 6],
+                   .a = magnitudes[i / 18 % 3]};
         v.skew = i / 54;
         bench_compare(build_swiglu, &v, "swiglu %s m %lld n %lld a %g", par_dtype_name(v.dtype),
                       (long long)v.m, (long long)v.n, v.a);
@@ -83,7 +89,8 @@ static void build_residual(bench *b, const void *variant) {
     double bound = 8 * BENCH_U * v->a / (1 - (double)v->p);
     b->skew = v->skew;
     a.dropout = (par_dropout){v->p, 99, NULL, INT64_C(0xfffffffff), 65535};
-    if (v->alias == 1) a.x = a.y = bench_inout(b, "y in x", v->dtype, v->m, v->n, v->n, v->a, bound);
+    if (v->alias == 1)
+        a.x = a.y = bench_inout(b, "y in x", v->dtype, v->m, v->n, v->n, v->a, bound);
     if (v->alias == 2)
         a.residual = a.y = bench_inout(b, "y in residual", v->dtype, v->m, v->n, v->n, v->a, bound);
     if (!a.x) a.x = bench_in(b, v->dtype, v->m, v->n, v->n, v->a);
@@ -97,21 +104,25 @@ static void test_residual(void) {
     static const float drop[] = {0, 0.1f, 0.5f, 0.99f};
     if (!bench_ready()) return;
     for (int i = 0; i < 6 * 3 * 4 * 3 * 2; i++) {
-        shape v = {
-            .dtype = dtypes[i % 3], .m = 1 + i % 13, .n = widths[i / 3 % 6], .a = magnitudes[i % 7 % 3]};
+        shape v = {.dtype = dtypes[i % 3],
+                   .m = 1 + i % 13,
+                   .n = widths[i / 3 % 6],
+                   .a = magnitudes[i % 7 % 3]};
         v.p = drop[i / 18 % 4];
         v.alias = i / 72 % 3;
         v.skew = i / 216;
         v.bias = i & 1;
         v.residual = i & 2;
-        bench_compare(build_residual, &v, "residual %s m %lld n %lld p %g alias %d", par_dtype_name(v.dtype),
-                      (long long)v.m, (long long)v.n, (double)v.p, v.alias);
+        bench_compare(build_residual, &v, "residual %s m %lld n %lld p %g alias %d",
+                      par_dtype_name(v.dtype), (long long)v.m, (long long)v.n, (double)v.p,
+                      v.alias);
     }
 }
 
 /*
- * m and v: a few roundings of their terms. The update is lr times at most about 10 (sqrt(v) of noise that m
- * did not see is not small), each factor within 16 half-units; the decay and the sum round at the size of w.
+ * m and v: a few roundings of their terms. The update is lr times at most about 10 (sqrt(v) of
+ * noise that m did not see is not small), each factor within 16 half-units; the decay and the sum
+ * round at the size of w.
  */
 static void build_adamw(bench *b, const void *variant) {
     const shape *v = variant;
@@ -154,10 +165,10 @@ static void test_update(void) {
         v.skew = i / 60;
         v.scale = i & 1 ? 1 : 0.37f;
         v.weights = i & 2;
-        bench_compare(build_adamw, &v, "adamw %s n %lld t %lld a %g", par_dtype_name(v.dtype), (long long)v.n,
-                      (long long)v.t, v.a);
-        bench_compare(build_sgd, &v, "sgd %s n %lld t %lld a %g", par_dtype_name(v.dtype), (long long)v.n,
-                      (long long)v.t, v.a);
+        bench_compare(build_adamw, &v, "adamw %s n %lld t %lld a %g", par_dtype_name(v.dtype),
+                      (long long)v.n, (long long)v.t, v.a);
+        bench_compare(build_sgd, &v, "sgd %s n %lld t %lld a %g", par_dtype_name(v.dtype),
+                      (long long)v.n, (long long)v.t, v.a);
     }
 }
 
@@ -186,8 +197,8 @@ static void test_cast(void) {
     }
 }
 
-/* From m = v = 0 and g = 1, v is 1 - b2 and m 1 - b1: rounding b2 to fp32 first would be off by 1.3e-5 of it.
- */
+/* From m = v = 0 and g = 1, v is 1 - b2 and m 1 - b1: rounding b2 to fp32 first would be off
+ * by 1.3e-5 of it. */
 static void test_betas(void) {
     static const double b2[] = {0.95, 0.999, 0.99999};
     if (!bench_ready()) return;
@@ -205,8 +216,8 @@ static void test_betas(void) {
     }
 }
 
-/* Closed form: integers up to 1000 have exact squares; the sums are exact in double. skew: the first
- * element. */
+/* Closed form: integers up to 1000 have exact squares; the sums are exact in double. skew: the
+ * first element. */
 static void norm2_case(int64_t n, int skew) {
     static float all[50001];
     float *x = all + skew;
@@ -222,8 +233,8 @@ static void norm2_case(int64_t n, int skew) {
     par_norm2 a = {n, x, out};
     bench b = {.backend = bench_subject};
     bench_call(&b, PAR_OP_NORM2, &a);
-    CHECK(out[0] == expected && out[1] == bad, "norm2 of %lld: %.17g and %g, not %.17g and %g", (long long)n,
-          out[0], out[1], expected, bad);
+    CHECK(out[0] == expected && out[1] == bad, "norm2 of %lld: %.17g and %g, not %.17g and %g",
+          (long long)n, out[0], out[1], expected, bad);
 }
 
 static void test_norm2(void) {
@@ -237,8 +248,8 @@ static void test_norm2(void) {
     for (int i = 0; i < 9; i++) large[i] = 1e30f;
     bench b = {.backend = bench_subject};
     bench_call(&b, PAR_OP_NORM2, &(par_norm2){9, large, out});
-    CHECK(fabs(out[0] / 9e60 - 1) < 1e-6 && out[1] == 0, "norm2 of 9 times 1e30 is %g, %g bad", out[0],
-          out[1]);
+    CHECK(fabs(out[0] / 9e60 - 1) < 1e-6 && out[1] == 0, "norm2 of 9 times 1e30 is %g, %g bad",
+          out[0], out[1]);
 }
 
 const harness_case pointwise_cases[] = {

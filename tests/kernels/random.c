@@ -1,7 +1,7 @@
 /*
- * Random numbers: known answers of Philox4x32-10 as published with Random123 (Salmon et al., SC 2011), the
- * normal distribution against erfc and its moments, and permutations as bijections. Samples are fixed, so
- * that a bound of 4 to 5 standard deviations either holds for ever or never.
+ * Random numbers: known answers of Philox4x32-10 as published with Random123 (Salmon et al., SC
+ * 2011), the normal distribution against erfc and its moments, and permutations as bijections.
+ * Samples are fixed, so that a bound of 4 to 5 standard deviations either holds for ever or never.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -25,12 +25,13 @@ static void test_philox(void) {
     for (int i = 0; i < 3; i++) {
         uint32_t out[4];
         par_philox(known[i].counter, known[i].key, out);
-        CHECK(memcmp(out, known[i].out, sizeof out) == 0, "vector %d: %08x %08x %08x %08x", i, out[0], out[1],
-              out[2], out[3]);
+        CHECK(memcmp(out, known[i].out, sizeof out) == 0, "vector %d: %08x %08x %08x %08x", i,
+              out[0], out[1], out[2], out[3]);
     }
 }
 
-/* A coordinate that is cut to 32 bits, or swapped with another, gives equal numbers somewhere here. */
+/* A coordinate that is cut to 32 bits, or swapped with another, gives equal numbers somewhere
+ * here. */
 static void test_coordinates(void) {
     static const uint64_t values[] = {0, 1, 2, UINT64_C(1) << 32, UINT64_C(1) << 63, UINT64_MAX};
     uint64_t seen[216];
@@ -43,25 +44,28 @@ static void test_coordinates(void) {
 }
 
 static void test_hash(void) {
-    static const char *const names[] = {"", "a", "b", "layers.0.mlp.up.weight", "layers.1.mlp.up.weight"};
+    static const char *const names[] = {"", "a", "b", "layers.0.mlp.up.weight",
+                                        "layers.1.mlp.up.weight"};
     for (int i = 0; i < 5; i++)
         for (int j = 0; j < i; j++) {
             uint64_t difference = par_hash_name(names[i]) ^ par_hash_name(names[j]);
             int bits = __builtin_popcountll(difference);
             /* 32 of 64 expected, standard deviation 4 */
-            CHECK(bits >= 12 && bits <= 52, "\"%s\" and \"%s\" differ in %d bits", names[i], names[j], bits);
+            CHECK(bits >= 12 && bits <= 52, "\"%s\" and \"%s\" differ in %d bits", names[i],
+                  names[j], bits);
         }
 }
 
-/* Phi(x) = erfc(-x / sqrt 2) / 2 must give back u; d u = phi(x) dx, and x is right to a few units of 2^-52.
- */
+/* Phi(x) = erfc(-x / sqrt 2) / 2 must give back u; d u = phi(x) dx, and x is right to a few units
+ * of 2^-52. */
 static void test_normal_is_inverse(void) {
     for (uint64_t i = 0; i < 200000; i++) {
         double x = par_random_normal(1, 2, i);
         double u = (double)(par_random_u64(1, 2, i) >> 11 | 1) * 0x1p-53;
         double back = erfc(-x / sqrt(2)) / 2;
         CHECK(fabs(back - u) <= 16 * 0x1p-52 * u * (1 + x * x),
-              "normal %llu is %.17g, Phi of it %.17g, not %.17g", (unsigned long long)i, x, back, u);
+              "normal %llu is %.17g, Phi of it %.17g, not %.17g", (unsigned long long)i, x, back,
+              u);
     }
 }
 
@@ -79,7 +83,8 @@ static void test_normal_moments(void) {
     /* variances of x, x², x³, x⁴: 1, 2, 15, 96; five standard deviations of the mean of N */
     static const double moments[] = {1, 0, 1, 0, 3}, variances[] = {0, 1, 2, 15, 96};
     for (int k = 1; k < 5; k++)
-        CHECK(fabs(sum[k] / N - moments[k]) < 5 * sqrt(variances[k] / N), "moment %d is %g", k, sum[k] / N);
+        CHECK(fabs(sum[k] / N - moments[k]) < 5 * sqrt(variances[k] / N), "moment %d is %g", k,
+              sum[k] / N);
     for (int k = 0; k < 5; k++) {
         double p = quantiles[k][1];
         CHECK(fabs((double)below[k] / N - p) < 5 * sqrt(p * (1 - p) / N),
@@ -88,8 +93,8 @@ static void test_normal_moments(void) {
 }
 
 /*
- * Bits that other machines must draw too. The integers were computed by a separate program in another
- * language, the doubles by its inverse normal function, which is also Wichura's.
+ * Bits that other machines must draw too. The integers were computed by a separate program in
+ * another language, the doubles by its inverse normal function, which is also Wichura's.
  */
 static void test_known_bits(void) {
     static const struct {
@@ -112,7 +117,8 @@ static void test_known_bits(void) {
 }
 
 static void test_permutation(void) {
-    static const uint64_t sizes[] = {1, 2, 3, 4, 5, 16, 17, 64, 65, 100, 257, 1000, 4096, 4097, 65537};
+    static const uint64_t sizes[] = {1,  2,   3,   4,    5,    16,   17,   64,
+                                     65, 100, 257, 1000, 4096, 4097, 65537};
     unsigned char *seen = malloc(65537);
     CHECK(seen, "no memory");
     for (int s = 0; seen && s < HARNESS_COUNT(sizes); s++) {
@@ -128,14 +134,15 @@ static void test_permutation(void) {
         }
         /* fixed points, and agreements of two epochs, are Poisson with mean 1 */
         if (n >= 100)
-            CHECK(fixed <= 6 && same <= 6, "n = %llu: %llu fixed points, %llu equal in the next epoch",
+            CHECK(fixed <= 6 && same <= 6,
+                  "n = %llu: %llu fixed points, %llu equal in the next epoch",
                   (unsigned long long)n, (unsigned long long)fixed, (unsigned long long)same);
     }
     free(seen);
 }
 
-/* Where neighbours go: the mean distance of two uniform draws of [0, n) is n / 3, standard deviation n /
- * sqrt 18. */
+/* Where neighbours go: the mean distance of two uniform draws of [0, n) is n / 3, standard
+ * deviation n / sqrt 18. */
 static void test_permutation_spreads(void) {
     const uint64_t sizes[] = {10000, UINT64_C(3000000000000)};
     for (int s = 0; s < 2; s++) {

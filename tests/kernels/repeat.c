@@ -1,7 +1,7 @@
 /*
- * Sums whose order could show: the same inputs give the same bits again, and a table row's gradient is the
- * fp32 sum of its tokens in their order. Inputs are noise of several magnitudes, whose fp32 sum changes with
- * the order of its terms.
+ * Sums whose order could show: the same inputs give the same bits again, and a table row's gradient
+ * is the fp32 sum of its tokens in their order. Inputs are noise of several magnitudes, whose fp32
+ * sum changes with the order of its terms.
  */
 #include <math.h>
 #include <string.h>
@@ -15,7 +15,8 @@ static int32_t ids[M];
 
 static void fill(float *to, int64_t n, uint64_t seed) {
     for (int64_t i = 0; i < n; i++)
-        to[i] = harness_noise(seed, (uint64_t)i) * powf(4, 6 * harness_noise(seed + 100, (uint64_t)i));
+        to[i] =
+            harness_noise(seed, (uint64_t)i) * powf(4, 6 * harness_noise(seed + 100, (uint64_t)i));
 }
 
 static void make_inputs(void) {
@@ -40,7 +41,8 @@ static void check_same(const char *what, const void *first, const void *again, s
 }
 
 static void test_repeat(void) {
-    static float y[2][N], dx[2][M * N], dw[2][N], db[2][N], stats[3 * M], lse[2][M], sums[2][2], far[LONG];
+    static float y[2][N], dx[2][M * N], dw[2][N], db[2][N], stats[3 * M], lse[2][M], sums[2][2],
+        far[LONG];
     double out[2][2] = {{0}};
     if (!bench_ready()) return;
     make_inputs();
@@ -53,7 +55,8 @@ static void test_repeat(void) {
         par_norm norm = {.m = M, .n = N, .x = x, .w = w, .mean = mean, .rstd = rstd, .dy = dy};
         norm.dx = dx[run], norm.dw = dw[run], norm.db = db[run];
         call(PAR_OP_LAYERNORM_BACKWARD, &norm);
-        par_xent loss = {.m = M, .p = 1, .targets = ids, .stats = stats, .lse = lse[run], .sums = sums[run]};
+        par_xent loss = {
+            .m = M, .p = 1, .targets = ids, .stats = stats, .lse = lse[run], .sums = sums[run]};
         call(PAR_OP_XENT_LOSS, &loss);
         par_norm2 norm2 = {LONG, far, out[run]};
         call(PAR_OP_NORM2, &norm2);
@@ -79,11 +82,13 @@ static void test_embedding_order(void) {
     memcpy(dtable, expected, sizeof dtable);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) expected[ids[i] * N + j] += dy[i * N + j];
-    par_embedding a = {.m = M, .n = N, .rows = ROWS, .ids = ids, .dy = dy, .dtable = dtable, .beta = 1};
+    par_embedding a = {
+        .m = M, .n = N, .rows = ROWS, .ids = ids, .dy = dy, .dtable = dtable, .beta = 1};
     call(PAR_OP_EMBEDDING_BACKWARD, &a);
     for (int i = 0; i < ROWS * N; i++)
-        CHECK(dtable[i] == expected[i], "dtable[%d,%d] is %.9g, the sum in the tokens' order is %.9g", i / N,
-              i % N, (double)dtable[i], (double)expected[i]);
+        CHECK(dtable[i] == expected[i],
+              "dtable[%d,%d] is %.9g, the sum in the tokens' order is %.9g", i / N, i % N,
+              (double)dtable[i], (double)expected[i]);
 }
 
 const harness_case repeat_cases[] = {

@@ -1,7 +1,7 @@
 /*
- * What kernels read of a step where it lies: an update that the vote skips changes no bit of any array, and
- * dropout whose first sample is split in a base in memory and a rest in the arguments keeps the same elements
- * as with the sum in the arguments, bit for bit.
+ * What kernels read of a step where it lies: an update that the vote skips changes no bit of any
+ * array, and dropout whose first sample is split in a base in memory and a rest in the arguments
+ * keeps the same elements as with the sum in the arguments, bit for bit.
  */
 #include <math.h>
 #include <string.h>
@@ -16,7 +16,8 @@ static void call(par_op op, const void *args) {
 }
 
 static void fill(void *to, par_dtype dtype, int64_t n, uint64_t seed) {
-    for (int64_t i = 0; i < n; i++) bench_store(to, dtype, i, (double)harness_noise(seed, (uint64_t)i));
+    for (int64_t i = 0; i < n; i++)
+        bench_store(to, dtype, i, (double)harness_noise(seed, (uint64_t)i));
 }
 
 /* Infinite gradients and a NaN scale: a skipped step is one whose numbers are of no use. */
@@ -34,16 +35,19 @@ static void skip_case(par_op op, par_dtype dtype, int64_t n) {
     memcpy(m[1], m[0], sizeof m[0]);
     memcpy(v[1], v[0], sizeof v[0]);
     memcpy(weights[1], weights[0], sizeof weights[0]);
-    par_update a = {.dtype = dtype, .n = n, .master = master[0], .weights = weights[0], .grad = grad};
+    par_update a = {
+        .dtype = dtype, .n = n, .master = master[0], .weights = weights[0], .grad = grad};
     a.m = m[0];
     a.v = v[0];
     a.step = &step;
     a.b1 = 0.9, a.b2 = 0.99, a.eps = 1e-8f, a.decay = 0.1f;
     call(op, &a);
-    CHECK(memcmp(master[0], master[1], sizeof master[0]) == 0, "%s wrote master weights", par_op_name(op));
+    CHECK(memcmp(master[0], master[1], sizeof master[0]) == 0, "%s wrote master weights",
+          par_op_name(op));
     CHECK(memcmp(m[0], m[1], sizeof m[0]) == 0, "%s wrote m", par_op_name(op));
     CHECK(memcmp(v[0], v[1], sizeof v[0]) == 0, "%s wrote v", par_op_name(op));
-    CHECK(memcmp(weights[0], weights[1], sizeof weights[0]) == 0, "%s wrote weights", par_op_name(op));
+    CHECK(memcmp(weights[0], weights[1], sizeof weights[0]) == 0, "%s wrote weights",
+          par_op_name(op));
     /* the same call without the flag changes them: the comparison above sees writes */
     step = bench_step(0.5f, 1, 3, 0.9, 0.99);
     for (int64_t i = 0; i < n; i++) grad[i] = 1;
@@ -74,12 +78,14 @@ static void residual_case(par_dtype dtype, int64_t n) {
     static float x[M * N], y[2][M * N];
     fill(x, dtype, M * n, 5);
     for (int split = 0; split < 2; split++) {
-        par_residual a = {.dtype = dtype, .m = M, .n = n, .T = 4, .first_row = 2, .x = x, .y = y[split]};
+        par_residual a = {
+            .dtype = dtype, .m = M, .n = n, .T = 4, .first_row = 2, .x = x, .y = y[split]};
         a.dropout = dropout_of(split);
         call(PAR_OP_RESIDUAL, &a);
     }
-    CHECK(memcmp(y[0], y[1], sizeof y[0]) == 0, "residual %s n %lld drops other elements with a base",
-          par_dtype_name(dtype), (long long)n);
+    CHECK(memcmp(y[0], y[1], sizeof y[0]) == 0,
+          "residual %s n %lld drops other elements with a base", par_dtype_name(dtype),
+          (long long)n);
 }
 
 static void attention_case(par_dtype dtype, int64_t D) {

@@ -1,5 +1,5 @@
-/* The driver of tests/model: see driver.h. Stash and scratch are filled with NaNs, so that a read of old
- * bytes shows. */
+/* The driver of tests/model: see driver.h. Stash and scratch are filled with NaNs, so that a read
+ * of old bytes shows. */
 #include "driver.h"
 
 #include <stdlib.h>
@@ -90,7 +90,8 @@ static void fill_param(driver *d, par_param *p) {
         for (int64_t j = 0; j < p->extent[1]; j++) {
             uint64_t index = (uint64_t)((p->offset[0] + i) * p->global[1] + p->offset[1] + j);
             float noise = 0.2f * harness_noise(stream, index);
-            w[i * p->local[1] + j] = p->init == PAR_INIT_CONSTANT ? (float)p->init_value + noise : noise;
+            w[i * p->local[1] + j] =
+                p->init == PAR_INIT_CONSTANT ? (float)p->init_value + noise : noise;
         }
 }
 
@@ -103,7 +104,8 @@ static void fill(driver *d, const size_t *stash, size_t scratch) {
     d->scratch = poisoned(scratch);
     for (int64_t i = 0; i < N; i++) {
         d->ids[i] = (int32_t)(par_random_u64(1, 2, (uint64_t)i) % (uint64_t)V);
-        d->targets[i] = i % 5 == 3 ? -1 : (int32_t)(par_random_u64(1, 3, (uint64_t)i) % (uint64_t)V);
+        d->targets[i] =
+            i % 5 == 3 ? -1 : (int32_t)(par_random_u64(1, 3, (uint64_t)i) % (uint64_t)V);
     }
     d->ids[0] = d->targets[0] = (int32_t)V - 1;
     for (int i = 0; i < d->registry->n_params; i++) fill_param(d, d->registry->params[i]);
@@ -127,10 +129,12 @@ bool driver_create(par_transport *transport, const driver_params *params, driver
     CHECK_OK(build(d, transport, stash, &scratch));
     unbuild(d);
     d->memory = NULL;
-    CHECK_OK(par_memory_create(&d->backend->memory, &d->backend->host_memory, measured, &d->memory));
+    CHECK_OK(
+        par_memory_create(&d->backend->memory, &d->backend->host_memory, measured, &d->memory));
     if (!harness_failed()) CHECK_OK(build(d, transport, stash, &scratch));
     if (!harness_failed()) {
-        CHECK(par_memory_nbytes(d->memory, PAR_MEM_WEIGHTS) == par_memory_nbytes(measured, PAR_MEM_WEIGHTS),
+        CHECK(par_memory_nbytes(d->memory, PAR_MEM_WEIGHTS) ==
+                  par_memory_nbytes(measured, PAR_MEM_WEIGHTS),
               "the second build took other memory than the first");
         fill(d, stash, scratch);
     }
@@ -167,7 +171,8 @@ par_call driver_call(const driver *d, int module, bool training) {
 
 bool driver_forward(driver *d, int module, bool training) {
     par_call call = driver_call(d, module, training);
-    CHECK_OK(d->modules[module]->ops->forward(d->modules[module], &call, &d->x[module], &d->x[module + 1]));
+    CHECK_OK(d->modules[module]->ops->forward(d->modules[module], &call, &d->x[module],
+                                              &d->x[module + 1]));
     return !harness_failed();
 }
 

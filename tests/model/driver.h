@@ -1,6 +1,7 @@
 /*
- * A model on one pipeline stage, driven module by module without a trainer: built twice, on measuring and on
- * real memory, with weights that are functions of name and global index, so that every layout starts alike.
+ * A model on one pipeline stage, driven module by module without a trainer: built twice, on
+ * measuring and on real memory, with weights that are functions of name and global index, so that
+ * every layout starts alike.
  */
 #ifndef PAR_TESTS_MODEL_DRIVER_H
 #define PAR_TESTS_MODEL_DRIVER_H
@@ -50,7 +51,8 @@ bool driver_sum(driver *d);
 bool driver_step(driver *d);
 par_param *driver_find(const driver *d, const char *name);
 
-/* Tiny models: "gpt" tied, learned positions, 12 heads; "llama" with `kv_heads`. V 131, T 12, C 48, F 88. */
+/* Tiny models: "gpt" tied, learned positions, 12 heads; "llama" with `kv_heads`. V 131, T 12, C 48,
+ * F 88. */
 par_transformer_config driver_gpt(void);
 par_transformer_config driver_llama(int kv_heads);
 

@@ -1,11 +1,12 @@
 /*
  * Backward of every module against differences of its own forward, on one rank.
  *
- * The scalar is S = sum of c · y with fixed c, summed in double; for the head S is the loss, recomputed here
- * in double from the logits. With a direction v of +-1 and step e, (8 (S(e) - S(-e)) - (S(2e) - S(-2e))) /
- * 12e is compared with <gradient, v>, whose scale is |gradient|. Bound: truncation is O(e^4) with e = 0.01;
- * rounding of y to fp32 gives about 6e-8 · |y| · sqrt(500) / e = 1e-4 for |y| around 1, and gradients here
- * are at least of order 1: 1e-3 of |gradient|, plus 3e-4 for gradients that are zero (the key's bias).
+ * The scalar is S = sum of c · y with fixed c, summed in double; for the head S is the loss,
+ * recomputed here in double from the logits. With a direction v of +-1 and step e, (8 (S(e) -
+ * S(-e)) - (S(2e) - S(-2e))) / 12e is compared with <gradient, v>, whose scale is |gradient|.
+ * Bound: truncation is O(e^4) with e = 0.01; rounding of y to fp32 gives about 6e-8 · |y| ·
+ * sqrt(500) / e = 1e-4 for |y| around 1, and gradients here are at least of order 1: 1e-3 of
+ * |gradient|, plus 3e-4 for gradients that are zero (the key's bias).
  */
 #include <math.h>
 #include <stdlib.h>
@@ -40,7 +41,8 @@ static double scalar(driver *d, int module) {
     if (!driver_forward(d, module, !last)) return 0;
     if (last) return 0.25 * head_loss(d, module); /* the driver's loss seed */
     const float *y = d->x[module + 1].data;
-    for (int64_t i = 0; i < par_tensor_n(&d->x[module + 1]); i++) sum += (double)y[i] * (double)c_of(i);
+    for (int64_t i = 0; i < par_tensor_n(&d->x[module + 1]); i++)
+        sum += (double)y[i] * (double)c_of(i);
     return sum;
 }
 
@@ -59,8 +61,8 @@ static double moved(driver *d, int module, float *values, int64_t n, float step)
     return s;
 }
 
-static void check_gradient(driver *d, int module, const char *name, float *values, const float *gradient,
-                           int64_t n) {
+static void check_gradient(driver *d, int module, const char *name, float *values,
+                           const float *gradient, int64_t n) {
     const float e = 0.01f;
     double expected = 0, size = 0;
     double near = moved(d, module, values, n, e) - moved(d, module, values, n, -e);
@@ -71,8 +73,8 @@ static void check_gradient(driver *d, int module, const char *name, float *value
         size += (double)gradient[i] * (double)gradient[i];
     }
     CHECK(fabs(found - expected) <= 1e-3 * sqrt(size) + 3e-4,
-          "module %d, %s: difference quotient %g, backward %g, gradient's norm %g", module, name, found,
-          expected, sqrt(size));
+          "module %d, %s: difference quotient %g, backward %g, gradient's norm %g", module, name,
+          found, expected, sqrt(size));
 }
 
 /* Random input, then every parameter the module wrote and its input. */

@@ -1,11 +1,11 @@
 /*
- * Tensor parallelism against one rank: logits, losses, activations and every rank's rectangle of every
- * gradient, with and without sequence parallel, with vocabulary 131 and MLP 88 that do not divide, and with
- * more ranks than KV heads.
+ * Tensor parallelism against one rank: logits, losses, activations and every rank's rectangle of
+ * every gradient, with and without sequence parallel, with vocabulary 131 and MLP 88 that do not
+ * divide, and with more ranks than KV heads.
  *
- * Bound: the ref backend sums in double and rounds results to fp32 once, so what differs is the rounding of
- * partial sums over tp: a few of 6e-8 a sum, through 2 layers with about 10 sums each way. 1e-5 is far above
- * that and far below any wrong term.
+ * Bound: the ref backend sums in double and rounds results to fp32 once, so what differs is the
+ * rounding of partial sums over tp: a few of 6e-8 a sum, through 2 layers with about 10 sums each
+ * way. 1e-5 is far above that and far below any wrong term.
  */
 #include <math.h>
 #include <stdio.h>
@@ -26,24 +26,28 @@ static void compare_param(const par_param *ours, const par_param *one) {
                 CHECK(a == 0, "%s: padding has gradient %g", ours->name, a);
                 continue;
             }
-            double b = (double)one->grad[(ours->offset[0] + i) * one->local[1] + ours->offset[1] + j];
+            double b =
+                (double)one->grad[(ours->offset[0] + i) * one->local[1] + ours->offset[1] + j];
             difference += (a - b) * (a - b);
             size += b * b;
         }
-    for (int64_t i = 0; i < par__param_n(one); i++) all += (double)one->grad[i] * (double)one->grad[i];
-    /* the key bias has a zero gradient by construction (softmax does not see it): rounding noise of fp32 */
+    for (int64_t i = 0; i < par__param_n(one); i++)
+        all += (double)one->grad[i] * (double)one->grad[i];
+    /* the key bias has a zero gradient by construction (softmax does not see it): rounding noise of
+     * fp32 */
     double floor = 1e-7 * sqrt((double)par__param_n(one));
     CHECK(sqrt(difference) <= bound * sqrt(size) + bound * sqrt(all) + floor,
-          "gradient of %s [%lld+%lld): relative difference %g", ours->name, (long long)ours->offset[0],
-          (long long)ours->extent[0], sqrt(difference / size));
+          "gradient of %s [%lld+%lld): relative difference %g", ours->name,
+          (long long)ours->offset[0], (long long)ours->extent[0], sqrt(difference / size));
 }
 
 /* Elements of replicas 0 over tp are the logical tensor, once. */
 static void count_param(driver *d, const par_param *p) {
     int64_t n = p->replica == 0 ? p->extent[0] * p->extent[1] : 0;
-    CHECK_OK(
-        par_comm_all_reduce(d->mesh->world, &n, &n, 1, PAR_I64, (par_tag){"test", -1, -1, -1}, NULL, NULL));
-    CHECK(n == p->global[0] * p->global[1], "%s: replicas 0 have %lld elements", p->name, (long long)n);
+    CHECK_OK(par_comm_all_reduce(d->mesh->world, &n, &n, 1, PAR_I64, (par_tag){"test", -1, -1, -1},
+                                 NULL, NULL));
+    CHECK(n == p->global[0] * p->global[1], "%s: replicas 0 have %lld elements", p->name,
+          (long long)n);
 }
 
 static void compare_gradients(driver *d, driver *one) {
@@ -66,9 +70,10 @@ static void compare_activations(driver *d, driver *one) {
         CHECK(x <= bound, "input of module %d: relative difference %g", i, x);
         CHECK(dx <= bound, "gradient of the input of module %d: relative difference %g", i, dx);
     }
-    const float *ours = d->x[d->model->n_modules].data, *theirs = one->x[one->model->n_modules].data;
-    CHECK(fabs((double)(ours[0] / theirs[0]) - 1) <= bound, "loss sum %g, one rank %g", (double)ours[0],
-          (double)theirs[0]);
+    const float *ours = d->x[d->model->n_modules].data,
+                *theirs = one->x[one->model->n_modules].data;
+    CHECK(fabs((double)(ours[0] / theirs[0]) - 1) <= bound, "loss sum %g, one rank %g",
+          (double)ours[0], (double)theirs[0]);
     CHECK(ours[1] == theirs[1], "%g targets, one rank %g", (double)ours[1], (double)theirs[1]);
 }
 
@@ -90,7 +95,8 @@ static void compare_logits(driver *d, driver *one) {
             difference += (x - y) * (x - y);
             size += y * y;
         }
-    CHECK(difference <= bound * bound * size, "logits: relative difference %g", sqrt(difference / size));
+    CHECK(difference <= bound * bound * size, "logits: relative difference %g",
+          sqrt(difference / size));
 }
 
 static void compare(par_transport *transport, const driver_params *params) {

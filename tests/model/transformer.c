@@ -1,5 +1,5 @@
-/* Configurations: presets against published counts, PERFORMANCE formulas, and refusals with the legal values.
- */
+/* Configurations: presets against published counts, PERFORMANCE formulas, and refusals with the
+ * legal values. */
 #include <math.h>
 #include <string.h>
 
@@ -18,24 +18,26 @@ static void counts(void) {
     static const struct {
         const char *name;
         int64_t n;
-    } known[] = {{"gpt2-124m", 124439808},    {"gpt2-355m", 354823168},   {"gpt2-774m", 774030080},
-                 {"gpt2-1.5b", 1557611200},   {"llama3-8b", 8030261248},  {"llama3.1-8b", 8030261248},
+    } known[] = {{"gpt2-124m", 124439808},    {"gpt2-355m", 354823168},
+                 {"gpt2-774m", 774030080},    {"gpt2-1.5b", 1557611200},
+                 {"llama3-8b", 8030261248},   {"llama3.1-8b", 8030261248},
                  {"llama3.2-1b", 1235814400}, {"llama3-70b", 70553706496}};
     for (int i = 0; i < HARNESS_COUNT(known); i++) {
         par_transformer_config c = preset(known[i].name);
         int64_t n = par_transformer_n_params(&c);
-        CHECK(n == known[i].n, "%s has %lld parameters, published are %lld", known[i].name, (long long)n,
-              (long long)known[i].n);
+        CHECK(n == known[i].n, "%s has %lld parameters, published are %lld", known[i].name,
+              (long long)n, (long long)known[i].n);
     }
 }
 
-/* The GPT formulas for 4h MLPs (Narayanan et al. 2021): 72 L s h² (1 + s/6h + V/12hL) a sequence. */
+/* The GPT formulas for 4h MLPs (Narayanan et al. 2021): 72 L s h² (1 + s/6h + V/12hL) a
+ * sequence. */
 static void flops(void) {
     par_transformer_config c = preset("gpt2-774m");
     double L = 36, s = 1024, h = 1280, V = 50257;
     double expected = 72 * L * h * h * (1 + s / (6 * h) + V / (12 * h * L));
-    CHECK(fabs(par_transformer_flops_per_token(&c) / expected - 1) < 1e-12, "%g FLOPs a token, formula %g",
-          par_transformer_flops_per_token(&c), expected);
+    CHECK(fabs(par_transformer_flops_per_token(&c) / expected - 1) < 1e-12,
+          "%g FLOPs a token, formula %g", par_transformer_flops_per_token(&c), expected);
 }
 
 static void presets(void) {
@@ -45,7 +47,8 @@ static void presets(void) {
         par_problems problems = {0};
         par_layout layout = {0};
         c = preset(par_transformer_preset_name(n));
-        CHECK(strcmp(c.name, par_transformer_preset_name(n)) == 0, "preset %d is called %s", n, c.name);
+        CHECK(strcmp(c.name, par_transformer_preset_name(n)) == 0, "preset %d is called %s", n,
+              c.name);
         par_transformer_check(&c, &layout, 1, false, &problems, NULL);
         CHECK(problems.n == 0, "%s: %s", c.name, problems.text);
     }
@@ -57,8 +60,8 @@ static void refused(par_transformer_config c, int tp, bool sequence_parallel, co
     par_problems problems = {0};
     par_layout layout = {.size = {tp, 1, 1, 1}};
     par_transformer_check(&c, &layout, 1, sequence_parallel, &problems, NULL);
-    CHECK(problems.n == 1 && strstr(problems.text, text), "%d problems, \"%s\" lacks \"%s\"", problems.n,
-          problems.text, text);
+    CHECK(problems.n == 1 && strstr(problems.text, text), "%d problems, \"%s\" lacks \"%s\"",
+          problems.n, problems.text, text);
 }
 
 static void refusals(void) {
@@ -66,7 +69,8 @@ static void refusals(void) {
     c.heads = c.kv_heads = 8;
     refused(c, 3, false, "--tp 3 does not divide 8 heads; legal: 1, 2, 4, 8");
     c.heads = 12, c.kv_heads = 6;
-    refused(c, 4, false, "--tp 4 neither divides nor is a multiple of 6 KV heads; legal: 1, 2, 3, 6, 12");
+    refused(c, 4, false,
+            "--tp 4 neither divides nor is a multiple of 6 KV heads; legal: 1, 2, 3, 6, 12");
     c.kv_heads = 5;
     refused(c, 1, false, "12 heads are not a multiple of 5 KV heads");
     c = preset("llama3-8b"), c.tokens = 8193;
@@ -88,8 +92,10 @@ static void replicas_and_notes(void) {
     par_problems problems = {0}, notes = {0};
     par_layout layout = {.size = {12, 1, 1, 1}};
     par_transformer_check(&c, &layout, 1, true, &problems, &notes);
-    CHECK(problems.n == 0 && layout.kv_replicas == 6, "%d replicas, %s", layout.kv_replicas, problems.text);
-    CHECK(notes.n == 3 && strstr(notes.text, "vocabulary 131 is padded with zeros to 192: 16 on each"),
+    CHECK(problems.n == 0 && layout.kv_replicas == 6, "%d replicas, %s", layout.kv_replicas,
+          problems.text);
+    CHECK(notes.n == 3 &&
+              strstr(notes.text, "vocabulary 131 is padded with zeros to 192: 16 on each"),
           "notes: %s", notes.text);
 }
 
@@ -108,8 +114,8 @@ static void splits(void) {
         }
 }
 
-/* Llama 3.1's scaling at its three regimes, from the formula in the model's release: wavelengths below
- * original / high stay, above original / low are divided by the factor. */
+/* Llama 3.1's scaling at its three regimes, from the formula in the model's release: wavelengths
+ * below original / high stay, above original / low are divided by the factor. */
 static void rope(void) {
     par_transformer_config c = preset("llama3.1-8b");
     enum { T = 3, HALF = 64 };

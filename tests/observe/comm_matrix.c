@@ -1,7 +1,7 @@
 /*
- * The communication matrix: counted traffic equals the closed forms of the layout, an axis, a purpose, a
- * sender and a receiver at a time, in layouts whose vectors have odd lengths, and a planted difference is
- * pointed out where it is.
+ * The communication matrix: counted traffic equals the closed forms of the layout, an axis, a
+ * purpose, a sender and a receiver at a time, in layouts whose vectors have odd lengths, and a
+ * planted difference is pointed out where it is.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +33,8 @@ static void keep(void *user, const char *line) {
 
 /* Two steps and one evaluation; then the prediction, and the count when all gathers have ended. */
 static par_status trained(par_transport *transport, const par_transformer_config *config,
-                          const par_trainer_params *params, par_traffic *counted, par_traffic *predicted) {
+                          const par_trainer_params *params, par_traffic *counted,
+                          par_traffic *predicted) {
     const check_data data = {.vocab = config->vocab, .T = config->tokens};
     par_source source = check_source(&data);
     par_trainer *trainer = NULL;
@@ -88,14 +89,17 @@ static void compare(par_transport *harness, const layout *l) {
     CHECK_OK(trained(transport, &config, &params, counted, predicted));
     CHECK_OK(world_comm(transport, &world));
     CHECK_OK(par_matrix_gather(world, counted, predicted, &matrix));
-    CHECK((matrix != NULL) == (par_transport_rank(transport) == 0), "the matrix is on rank 0 alone");
+    CHECK((matrix != NULL) == (par_transport_rank(transport) == 0),
+          "the matrix is on rank 0 alone");
     if (matrix) {
         out.text[0] = 0;
         par_matrix_print(matrix, keep, &out);
         const char *differs = strstr(out.text, "difference:");
-        CHECK(matrix->n > 3 && par_matrix_differences(matrix) == 0, "%s: %d lines, %d differences, %.200s",
-              l->name, matrix->n, par_matrix_differences(matrix), differs ? differs : "");
-        CHECK(strstr(out.text, "counted traffic equals the prediction"), "the text does not say so");
+        CHECK(matrix->n > 3 && par_matrix_differences(matrix) == 0,
+              "%s: %d lines, %d differences, %.200s", l->name, matrix->n,
+              par_matrix_differences(matrix), differs ? differs : "");
+        CHECK(strstr(out.text, "counted traffic equals the prediction"),
+              "the text does not say so");
     }
     par_matrix_destroy(&matrix);
     par_comm_destroy(&world);
@@ -158,7 +162,8 @@ static void made_up(par_traffic *table, int rank, int64_t extra) {
     snprintf(table->axis[0], sizeof table->axis[0], "tp");
     snprintf(table->purpose[0], sizeof table->purpose[0], "planted");
     table->n = 1;
-    for (int to = 0; to < n; to++) table->sent[to] = 100 * rank + to + (rank == 2 && to == 1 ? extra : 0);
+    for (int to = 0; to < n; to++)
+        table->sent[to] = 100 * rank + to + (rank == 2 && to == 1 ? extra : 0);
 }
 
 static void run_difference(par_transport *transport) {
@@ -177,7 +182,8 @@ static void run_difference(par_transport *transport) {
         out.text[0] = 0;
         par_matrix_print(m, keep, &out);
         CHECK(par_matrix_differences(m) == 1, "%d differences", par_matrix_differences(m));
-        CHECK(strstr(out.text, "tp, planted, rank 2: counted 813 bytes, predicted 806; first to rank 1"),
+        CHECK(strstr(out.text,
+                     "tp, planted, rank 2: counted 813 bytes, predicted 806; first to rank 1"),
               "%s", out.text);
         for (int i = 0; i < 16; i++)
             CHECK(m->lines[0].predicted[i] == 100 * (i / 4) + i % 4, "cell %d is %lld", i,

@@ -1,6 +1,6 @@
 /*
- * Logs that a resumed run continues: what stays is byte for byte what stood there, what another run or
- * another program wrote is never touched, and numbers read back as the doubles that went in.
+ * Logs that a resumed run continues: what stays is byte for byte what stood there, what another run
+ * or another program wrote is never touched, and numbers read back as the doubles that went in.
  */
 #define _XOPEN_SOURCE 700
 #include <jansson.h>
@@ -41,7 +41,7 @@ static const char *read_text(const char *name) {
 }
 
 #define START "{\"event\": \"start\", \"model\": \"x\"}\n"
-#define STEP(n, l)                                                                                           \
+#define STEP(n, l)                                                                                 \
     "{\"event\": \"step\", \"step\": " #n ", \"loss\": " #l ", \"measured\": {\"seconds\": 1}}\n"
 #define VAL(n, l)    "{\"event\": \"validation\", \"step\": " #n ", \"loss\": " #l "}\n"
 #define RESUME(n, l) "{\"event\": \"resume\", \"step\": " #n ", \"loss\": " #l "}\n"
@@ -53,23 +53,26 @@ static void check_text(const char *name, const char *want) {
 /* An earlier run in the file has the same steps: it stays. */
 static void run_cut(void) {
     par_log_history h;
-    write_text("log", START STEP(1, 9) STEP(2, 8) STEP(9, 7) START STEP(1, 5.5) VAL(1, 5) STEP(2, null)
-                          STEP(3, 4.25) VAL(3, 4) STEP(4, 3) VAL(4, 2) STEP(5, 1));
+    write_text("log", START STEP(1, 9) STEP(2, 8) STEP(9, 7) START STEP(1, 5.5) VAL(1, 5)
+                          STEP(2, null) STEP(3, 4.25) VAL(3, 4) STEP(4, 3) VAL(4, 2) STEP(5, 1));
     chmod(path_of("log"), 0640);
     CHECK_OK(par_log_continue(path_of("log"), 3, 4.25, &h));
-    check_text("log", START STEP(1, 9) STEP(2, 8) STEP(9, 7) START STEP(1, 5.5) VAL(1, 5) STEP(2, null)
-                          STEP(3, 4.25) VAL(3, 4));
+    check_text("log", START STEP(1, 9) STEP(2, 8) STEP(9, 7) START STEP(1, 5.5) VAL(1, 5)
+                          STEP(2, null) STEP(3, 4.25) VAL(3, 4));
     const par_log_point want[] = {
         {1, 5.5, false}, {1, 5, true}, {2, NAN, false}, {3, 4.25, false}, {3, 4, true}};
-    CHECK(h.n == 5 && h.n_dropped == 3, "%lld points, %lld dropped", (long long)h.n, (long long)h.n_dropped);
+    CHECK(h.n == 5 && h.n_dropped == 3, "%lld points, %lld dropped", (long long)h.n,
+          (long long)h.n_dropped);
     for (int i = 0; i < 5 && h.n == 5; i++) {
         const par_log_point *p = &h.points[i];
         bool same = p->loss == want[i].loss || (isnan(p->loss) && isnan(want[i].loss));
-        CHECK(p->step == want[i].step && same && p->validation == want[i].validation, "point %d", i);
+        CHECK(p->step == want[i].step && same && p->validation == want[i].validation, "point %d",
+              i);
     }
     par_log_history_free(&h);
     struct stat info;
-    CHECK(stat(path_of("log"), &info) == 0 && (info.st_mode & 0777) == 0640, "its mode is %o", info.st_mode);
+    CHECK(stat(path_of("log"), &info) == 0 && (info.st_mode & 0777) == 0640, "its mode is %o",
+          info.st_mode);
 }
 
 /* A resume record tells whose log it is where the step's own record is in no file. */
@@ -169,7 +172,8 @@ static void run_exact(void) {
         CHECK(j && json_number_value(json_object_get(j, "x")) == x.value, "%.17g: %s", x.value,
               read_text("exact"));
         CHECK(json_integer_value(json_object_get(o, "z")) == i &&
-                  json_is_object(json_object_get(j, "empty")) && json_is_true(json_object_get(j, "last")),
+                  json_is_object(json_object_get(j, "empty")) &&
+                  json_is_true(json_object_get(j, "last")),
               "%s", read_text("exact"));
         json_decref(j);
     }
@@ -213,6 +217,7 @@ int main(int argc, char **argv) {
     if (!mkdtemp(folder)) return 1;
     int code = harness_main("log-continue", cases, HARNESS_COUNT(cases), argc, argv);
     for (int i = 0; i < HARNESS_COUNT(made); i++) unlink(path_of(made[i]));
-    if (rmdir(folder) != 0) printf("FAIL log-continue/nothing-left: files are left in %s\n", folder);
+    if (rmdir(folder) != 0)
+        printf("FAIL log-continue/nothing-left: files are left in %s\n", folder);
     return code;
 }

@@ -1,5 +1,5 @@
-/* Learning rates against closed forms: values at the joints, straight lines by differences, bounds between.
- */
+/* Learning rates against closed forms: values at the joints, straight lines by differences, bounds
+ * between. */
 #include <math.h>
 #include <string.h>
 
@@ -55,15 +55,17 @@ static void run_monotone(void) {
     for (int i = 0; i < 4; i++)
         for (int64_t step = WARMUP; step < TOTAL; step++) {
             double here = table[i].of(step), next = table[i].of(step + 1);
-            CHECK(next <= here && here <= top && next >= low, "%s at step %lld: %g, then %g", table[i].name,
-                  (long long)step, here, next);
+            CHECK(next <= here && here <= top && next >= low, "%s at step %lld: %g, then %g",
+                  table[i].name, (long long)step, here, next);
         }
 }
 
 static void run_lines(void) {
     for (int64_t step = WARMUP; step < TOTAL; step++)
-        equal("linear's difference", step, linear(step) - linear(step + 1), (top - low) / (TOTAL - WARMUP));
-    for (int64_t step = WARMUP; step <= TOTAL - DECAY; step++) equal("wsd, stable", step, wsd(step), top);
+        equal("linear's difference", step, linear(step) - linear(step + 1),
+              (top - low) / (TOTAL - WARMUP));
+    for (int64_t step = WARMUP; step <= TOTAL - DECAY; step++)
+        equal("wsd, stable", step, wsd(step), top);
     for (int64_t step = TOTAL - DECAY; step < TOTAL; step++)
         equal("wsd's difference", step, wsd(step) - wsd(step + 1), (top - low) / DECAY);
 }

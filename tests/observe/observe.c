@@ -1,6 +1,6 @@
 /*
- * The log, the curve and the matrix's text against independent readers: a JSON parser, counts of elements,
- * widths of lines.
+ * The log, the curve and the matrix's text against independent readers: a JSON parser, counts of
+ * elements, widths of lines.
  */
 #define _DEFAULT_SOURCE
 #include <jansson.h>
@@ -59,11 +59,13 @@ static void run_log(void) {
         json_t *j = line ? json_loads(line, 0, &error) : NULL;
         CHECK(j, "not JSON: %s", line ? line : "(no line)");
         if (!j) return;
-        CHECK(json_integer_value(json_object_get(j, "step")) == 9007199254740993, "step in %s", line);
+        CHECK(json_integer_value(json_object_get(j, "step")) == 9007199254740993, "step in %s",
+              line);
         CHECK((float)json_real_value(json_object_get(j, "loss")) == 0.1f, "loss in %s", line);
         CHECK(json_is_null(json_object_get(j, "norm")), "norm in %s", line);
         CHECK(json_is_true(json_object_get(j, "skipped")), "skipped in %s", line);
-        CHECK(strcmp(json_string_value(json_object_get(j, "where")), "a \"b\" \\ \n \x01 \xc3\xa9 ???") == 0,
+        CHECK(strcmp(json_string_value(json_object_get(j, "where")),
+                     "a \"b\" \\ \n \x01 \xc3\xa9 ???") == 0,
               "where in %s", line);
         json_decref(j);
     }
@@ -130,12 +132,14 @@ static void check_curve(int64_t n, double scale, double offset) {
     par_curve_add(c, true, n, offset);
     CHECK_OK(par_curve_write(c, path_of("curve.svg")));
     char *text = read_all(path_of("curve.svg"));
-    CHECK(strncmp(text, "<svg ", 5) == 0 && strcmp(text + strlen(text) - 7, "</svg>\n") == 0, "no whole SVG");
-    CHECK(count(text, "<circle") == (n == 1 ? 3 : 2), "%d dots of %lld points", count(text, "<circle"),
-          (long long)n);
+    CHECK(strncmp(text, "<svg ", 5) == 0 && strcmp(text + strlen(text) - 7, "</svg>\n") == 0,
+          "no whole SVG");
+    CHECK(count(text, "<circle") == (n == 1 ? 3 : 2), "%d dots of %lld points",
+          count(text, "<circle"), (long long)n);
     CHECK(outside(text) == 0, "%d points of %lld lie outside", outside(text), (long long)n);
     CHECK(strstr(text, "a &lt;curve&gt; &amp; more"), "the title is not escaped");
-    CHECK(count(text, "http") == 1 && !strstr(text, "url(") && !strstr(text, "href"), "something is loaded");
+    CHECK(count(text, "http") == 1 && !strstr(text, "url(") && !strstr(text, "href"),
+          "something is loaded");
     int ticks = count(text, "class=\"grid\"");
     CHECK(ticks >= 4 && ticks <= 24, "%d ticks", ticks);
     static int number;
@@ -187,7 +191,8 @@ static void check_width(int size, int rows) {
     line.counted = calloc(n, sizeof(int64_t));
     line.predicted = calloc(n, sizeof(int64_t));
     par_matrix m = {.size = size, .n = 1, .lines = &line};
-    for (size_t i = 0; i < n; i++) line.counted[i] = line.predicted[i] = INT64_MAX / (int64_t)(n + 1);
+    for (size_t i = 0; i < n; i++)
+        line.counted[i] = line.predicted[i] = INT64_MAX / (int64_t)(n + 1);
     line.predicted[n - 1]++;
     widest = n_lines = 0;
     par_matrix_print(&m, measure, NULL);
@@ -226,8 +231,8 @@ static void check_svg(int size, int reach) {
         lines[k].predicted = calloc(n, sizeof(int64_t));
         for (int i = 0; i < size; i++)
             for (int j = 1; j <= reach && j < size; j++)
-                lines[k].counted[i * size + (i + j) % size] = lines[k].predicted[i * size + (i + j) % size] =
-                    1000000 * j;
+                lines[k].counted[i * size + (i + j) % size] =
+                    lines[k].predicted[i * size + (i + j) % size] = 1000000 * j;
     }
     if (size > 1) lines[0].predicted[n - size]++;
     par_matrix m = {.size = size, .n = 2, .lines = lines};
@@ -239,9 +244,11 @@ static void check_svg(int size, int reach) {
     CHECK(count(text, "class=\"wrong\"") == (size > 1 ? 2 : 0), "%d ranks: %d frames", size,
           count(text, "class=\"wrong\""));
     CHECK(count(text, "class=\"grid frame\"") == 3, "%d ranks: no three maps", size);
-    CHECK(strstr(text, "activations &lt;forward&gt;") && strcmp(text + strlen(text) - 7, "</svg>\n") == 0,
+    CHECK(strstr(text, "activations &lt;forward&gt;") &&
+              strcmp(text + strlen(text) - 7, "</svg>\n") == 0,
           "%d ranks: no whole SVG", size);
-    CHECK(count(text, "http") == 1 && !strstr(text, "url(") && !strstr(text, "href"), "something is loaded");
+    CHECK(count(text, "http") == 1 && !strstr(text, "url(") && !strstr(text, "href"),
+          "something is loaded");
     keep_page("matrix.svg", "matrix", size);
     for (int k = 0; k < 2; k++) {
         free(lines[k].counted);
@@ -268,7 +275,8 @@ static const harness_case cases[] = {
 };
 
 static void clean_up(void) {
-    static const char *const names[] = {"log", "big", "curve.svg", "empty.svg", "matrix.csv", "matrix.svg"};
+    static const char *const names[] = {"log",       "big",        "curve.svg",
+                                        "empty.svg", "matrix.csv", "matrix.svg"};
     for (int i = 0; i < HARNESS_COUNT(names); i++) unlink(path_of(names[i]));
     rmdir(folder);
 }

@@ -1,6 +1,6 @@
 /*
- * The checker finds what is planted. Each case spoils one list of a set that passes, in one way, and names
- * the message that must come: the checker must find the defect itself, not a consequence.
+ * The checker finds what is planted. Each case spoils one list of a set that passes, in one way,
+ * and names the message that must come: the checker must find the defect itself, not a consequence.
  */
 #include <string.h>
 
@@ -25,33 +25,44 @@ static void rejects(lists *l, const char *text) {
 
 static void swapped(void) {
     lists l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    lists_move(&l, 1, lists_find(&l, 1, PAR_BACKWARD, false, 0), lists_find(&l, 1, PAR_FORWARD, false, 0));
-    rejects(&l, "stage 1, action 6 (BACKWARD of chunk 0, micro-batch 0, slot 0): runs before its FORWARD");
+    lists_move(&l, 1, lists_find(&l, 1, PAR_BACKWARD, false, 0),
+               lists_find(&l, 1, PAR_FORWARD, false, 0));
+    rejects(
+        &l,
+        "stage 1, action 6 (BACKWARD of chunk 0, micro-batch 0, slot 0): runs before its FORWARD");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    lists_move(&l, 1, lists_find(&l, 1, PAR_SEND, false, 0), lists_find(&l, 1, PAR_FORWARD, false, 0));
+    lists_move(&l, 1, lists_find(&l, 1, PAR_SEND, false, 0),
+               lists_find(&l, 1, PAR_FORWARD, false, 0));
     rejects(&l, "to stage 2): sent before its FORWARD ran");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    lists_move(&l, 1, lists_find(&l, 1, PAR_SEND, true, 0), lists_find(&l, 1, PAR_BACKWARD, false, 0));
+    lists_move(&l, 1, lists_find(&l, 1, PAR_SEND, true, 0),
+               lists_find(&l, 1, PAR_BACKWARD, false, 0));
     rejects(&l, "sent before its BACKWARD ran");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    lists_move(&l, 2, lists_find(&l, 2, PAR_RECV, false, 3), lists_find(&l, 2, PAR_FORWARD, false, 3));
+    lists_move(&l, 2, lists_find(&l, 2, PAR_RECV, false, 3),
+               lists_find(&l, 2, PAR_FORWARD, false, 3));
     rejects(&l, "no RECV was posted for its input");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    lists_move(&l, 0, lists_find(&l, 0, PAR_SEND, false, 0), lists_find(&l, 0, PAR_BACKWARD, false, 0));
+    lists_move(&l, 0, lists_find(&l, 0, PAR_SEND, false, 0),
+               lists_find(&l, 0, PAR_BACKWARD, false, 0));
     rejects(&l, "message 0 from stage 0 to stage 1 meets another one's RECV");
 }
 
 static void dropped(void) {
     lists l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_drop(&l, 1, lists_find(&l, 1, PAR_SEND, false, 7));
-    rejects(&l, "stage 2, action 45 (FORWARD of chunk 0, micro-batch 7, slot 1): deadlock: stage 1 has no "
-                "SEND of its input");
+    rejects(
+        &l,
+        "stage 2, action 45 (FORWARD of chunk 0, micro-batch 7, slot 1): deadlock: stage 1 has no "
+        "SEND of its input");
     l = made(PAR_SCHEDULE_GPIPE, 2, 1, 1);
     lists_drop(&l, 0, lists_find(&l, 0, PAR_SEND, false, 0));
     rejects(&l, "frees slot 0 before the activations in it are sent");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_drop(&l, 1, lists_find(&l, 1, PAR_SEND, true, 7));
-    rejects(&l, "(BACKWARD of chunk 0, micro-batch 7, slot 3): deadlock: stage 1 has no SEND of its input");
+    rejects(
+        &l,
+        "(BACKWARD of chunk 0, micro-batch 7, slot 3): deadlock: stage 1 has no SEND of its input");
     l = made(PAR_SCHEDULE_FORWARD_ONLY, 2, 3, 1);
     lists_drop(&l, 0, lists_find(&l, 0, PAR_SEND, false, 0));
     rejects(&l, "message 0 from stage 0 to stage 1 meets another one's RECV");
@@ -139,13 +150,16 @@ static void wrong_numbers(void) {
 
 static void collectives(void) {
     lists l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    lists_move(&l, 1, lists_find(&l, 1, PAR_REDUCE, false, 0), lists_find(&l, 1, PAR_BACKWARD, false, 7));
+    lists_move(&l, 1, lists_find(&l, 1, PAR_REDUCE, false, 0),
+               lists_find(&l, 1, PAR_BACKWARD, false, 7));
     rejects(&l, "(REDUCE of bucket 0): too early: 7 of 8 BACKWARDs of chunk 0 ran");
     l = made(PAR_SCHEDULE_INTERLEAVED, 2, 4, 2);
-    lists_move(&l, 0, lists_find(&l, 0, PAR_REDUCE, false, 4), lists_find(&l, 0, PAR_REDUCE, false, 1));
+    lists_move(&l, 0, lists_find(&l, 0, PAR_REDUCE, false, 4),
+               lists_find(&l, 0, PAR_REDUCE, false, 1));
     rejects(&l, "(REDUCE of bucket 4): too early");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    lists_move(&l, 1, lists_find(&l, 1, PAR_REDUCE, false, 3), lists_find(&l, 1, PAR_REDUCE, false, 2));
+    lists_move(&l, 1, lists_find(&l, 1, PAR_REDUCE, false, 3),
+               lists_find(&l, 1, PAR_REDUCE, false, 2));
     rejects(&l, "last buckets are reduced in rising order; next is bucket 2");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_move(&l, 3, lists_find(&l, 3, PAR_REDUCE, false, 1), l.stages[3]->n - 1);
@@ -157,7 +171,8 @@ static void collectives(void) {
     lists_drop(&l, 0, lists_find(&l, 0, PAR_GATHER, false, 2));
     rejects(&l, "a bucket that it reads is not gathered yet");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    lists_move(&l, 0, lists_find(&l, 0, PAR_GATHER, false, 0), lists_find(&l, 0, PAR_GATHER, false, 2));
+    lists_move(&l, 0, lists_find(&l, 0, PAR_GATHER, false, 0),
+               lists_find(&l, 0, PAR_GATHER, false, 2));
     rejects(&l, "last buckets are gathered first of all");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     *at(&l, 0, PAR_REDUCE, false, 1) = *at(&l, 0, PAR_REDUCE, false, 0);
@@ -176,9 +191,8 @@ static void mutual_sends(void) {
     lists_move(&l, 0, lists_find(&l, 0, PAR_RECV, true, 0), lists_find(&l, 0, PAR_SEND, false, 1));
     lists_move(&l, 0, lists_find(&l, 0, PAR_RECV, true, 0), lists_find(&l, 0, PAR_RECV, true, 1));
     lists_move(&l, 1, lists_find(&l, 1, PAR_RECV, false, 1), lists_find(&l, 1, PAR_SEND, true, 0));
-    rejects(
-        &l,
-        "deadlock: waits for stage 1; stage 1 waits in action 7 (SEND of chunk 0, micro-batch 0, gradient");
+    rejects(&l, "deadlock: waits for stage 1; stage 1 waits in action 7 (SEND of chunk 0, "
+                "micro-batch 0, gradient");
 }
 
 /* A third gradient would overwrite one that is not sent. */
@@ -187,8 +201,10 @@ static void unsent_gradients(void) {
     lists_move(&l, 1, lists_find(&l, 1, PAR_SEND, true, 0), lists_find(&l, 1, PAR_SEND, true, 1));
     rejects(&l, "meets another one's RECV");
     l = made(PAR_SCHEDULE_GPIPE, 2, 4, 1);
-    lists_move(&l, 1, lists_find(&l, 1, PAR_SEND, true, 1), lists_find(&l, 1, PAR_SEND, true, 3) - 1);
-    lists_move(&l, 1, lists_find(&l, 1, PAR_SEND, true, 0), lists_find(&l, 1, PAR_BACKWARD, false, 2));
+    lists_move(&l, 1, lists_find(&l, 1, PAR_SEND, true, 1),
+               lists_find(&l, 1, PAR_SEND, true, 3) - 1);
+    lists_move(&l, 1, lists_find(&l, 1, PAR_SEND, true, 0),
+               lists_find(&l, 1, PAR_BACKWARD, false, 2));
     rejects(&l, "the gradient of the last BACKWARD but one is not sent yet");
 }
 

@@ -1,7 +1,8 @@
 /*
- * The checker against a machine that runs the lists on tokens (machine.h): lists spoiled at random, with one
- * to four changes, are accepted by both or by neither. Many changes are harmless (a RECV posted earlier, two
- * computations that do not depend on each other), so both answers occur often, which is tested too.
+ * The checker against a machine that runs the lists on tokens (machine.h): lists spoiled at random,
+ * with one to four changes, are accepted by both or by neither. Many changes are harmless (a RECV
+ * posted earlier, two computations that do not depend on each other), so both answers occur often,
+ * which is tested too.
  */
 #include <string.h>
 
@@ -54,21 +55,25 @@ static void fuzz(par_schedule_kind kind, int max_v) {
     int accepted = 0, rejected = 0;
     for (uint64_t seed = 1; seed <= 3000 && !harness_failed(); seed++) {
         uint64_t state = seed * 0x9e3779b97f4a7c15u;
-        int p = 2 + (int)random_below(&state, 4), v = max_v > 1 ? 1 + (int)random_below(&state, max_v) : 1;
+        int p = 2 + (int)random_below(&state, 4),
+            v = max_v > 1 ? 1 + (int)random_below(&state, max_v) : 1;
         int m = kind == PAR_SCHEDULE_INTERLEAVED ? p * (1 + (int)random_below(&state, 2))
                                                  : 1 + (int)random_below(&state, 6);
         lists l;
         CHECK_OK(lists_create(&l, kind, p, m, v));
-        CHECK(machine_runs(&l, seed), "p %d m %d v %d: the machine rejects an unspoiled list", p, m, v);
+        CHECK(machine_runs(&l, seed), "p %d m %d v %d: the machine rejects an unspoiled list", p, m,
+              v);
         for (int n = 1 + (int)random_below(&state, 4); n > 0; n--) spoil(&l, &state);
         bool runs = machine_runs(&l, seed), passes = par_schedule_check(l.stages, p) == PAR_OK;
-        CHECK(runs == passes, "seed %d, p %d m %d v %d: the machine %s, the checker %s: %s", (int)seed, p, m,
-              v, runs ? "runs it" : "breaks", passes ? "accepts" : "rejects", passes ? "" : par_error());
+        CHECK(runs == passes, "seed %d, p %d m %d v %d: the machine %s, the checker %s: %s",
+              (int)seed, p, m, v, runs ? "runs it" : "breaks", passes ? "accepts" : "rejects",
+              passes ? "" : par_error());
         accepted += passes;
         rejected += !passes;
         lists_destroy(&l);
     }
-    CHECK(accepted > 150 && rejected > 150, "one-sided: %d accepted, %d rejected", accepted, rejected);
+    CHECK(accepted > 150 && rejected > 150, "one-sided: %d accepted, %d rejected", accepted,
+          rejected);
 }
 
 static void fuzz_gpipe(void) {

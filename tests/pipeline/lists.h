@@ -1,6 +1,6 @@
 /*
- * Lists of all stages for the pipeline's tests: made by the generator, with buckets so that every action
- * occurs, and copies that tests may spoil.
+ * Lists of all stages for the pipeline's tests: made by the generator, with buckets so that every
+ * action occurs, and copies that tests may spoil.
  */
 #ifndef PAR_TESTS_PIPELINE_LISTS_H
 #define PAR_TESTS_PIPELINE_LISTS_H

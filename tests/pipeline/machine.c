@@ -1,25 +1,32 @@
 /*
- * See machine.h. A token is the number of what it stands for: the activations behind part k of micro-batch i
- * are k · m + i, the gradient in front of part k likewise; 0 to p v m - 1. Everything is plain arrays,
- * messages are moved when both ends are there.
+ * See machine.h. A token is the number of what it stands for: the activations behind part k of
+ * micro-batch i are k · m + i, the gradient in front of part k likewise; 0 to p v m - 1. Everything
+ * is plain arrays, messages are moved when both ends are there.
  */
 #include "machine.h"
 
 #include <string.h>
 
-enum { MAX_MICRO = 16, MAX_CHUNKS = 4, MAX_BUCKETS = 32, MAX_MESSAGES = 2048, NOTHING = -1, PENDING = -2 };
+enum {
+    MAX_MICRO = 16,
+    MAX_CHUNKS = 4,
+    MAX_BUCKETS = 32,
+    MAX_MESSAGES = 2048,
+    NOTHING = -1,
+    PENDING = -2
+};
 
 typedef struct {
     int x[MAX_CHUNKS][MAX_MICRO], y[MAX_CHUNKS][MAX_MICRO]; /* a slot's input and output */
     int dy[MAX_CHUNKS][MAX_MICRO];                          /* received gradients */
-    int dx[2], dx_slot[2], n_dx;                            /* made gradients, in turn, and by whom */
+    int dx[2], dx_slot[2], n_dx; /* made gradients, in turn, and by whom */
     int forwards[MAX_CHUNKS][MAX_MICRO], backwards[MAX_CHUNKS][MAX_MICRO];
     int gathers[MAX_BUCKETS], reduces[MAX_BUCKETS];
     int at;
 } machine_stage;
 
-/* RECVs posted on the way from one stage to another: where the token goes, and which one the reader was
- * promised. */
+/* RECVs posted on the way from one stage to another: where the token goes, and which one the reader
+ * was promised. */
 typedef struct {
     int *to[MAX_MESSAGES], promised[MAX_MESSAGES];
     int n, taken;
@@ -39,7 +46,8 @@ static int token(const machine *k, int part, int micro) {
     return part * k->m + micro;
 }
 
-static bool read_buckets(const machine *k, const machine_stage *s, const par_schedule *list, int chunk) {
+static bool read_buckets(const machine *k, const machine_stage *s, const par_schedule *list,
+                         int chunk) {
     for (int b = list->first_bucket[chunk]; b < list->first_bucket[chunk + 1]; b++)
         if (!s->gathers[b]) return false;
     for (int b = 0; b < list->n_last_buckets; b++)

@@ -1,7 +1,7 @@
 /*
- * Schedules: every list of the generator passes the checker, holds no more than its bound, and has exactly
- * the ideal bubble, over p <= 16, m <= 64, v <= 4. Times are small integers, v divides 12 and 24: so sums are
- * exact and compared with ==.
+ * Schedules: every list of the generator passes the checker, holds no more than its bound, and has
+ * exactly the ideal bubble, over p <= 16, m <= 64, v <= 4. Times are small integers, v divides 12
+ * and 24: so sums are exact and compared with ==.
  */
 #include <math.h>
 #include <stdio.h>
@@ -16,8 +16,8 @@ static int min(int a, int b) {
     return a < b ? a : b;
 }
 
-/* Micro-batches of all chunks whose FORWARD ran and whose BACKWARD did not, at most: counted from the list
- * alone. */
+/* Micro-batches of all chunks whose FORWARD ran and whose BACKWARD did not, at most: counted from
+ * the list alone. */
 static int in_flight(const par_schedule *s) {
     int now = 0, most = 0;
     for (int i = 0; i < s->n; i++) {
@@ -28,8 +28,8 @@ static int in_flight(const par_schedule *s) {
 }
 
 /*
- * GPipe holds all m; 1F1B min(m, p - stage); interleaved the warm-up 2 (p - stage - 1) + (v - 1) p and one
- * more (Narayanan et al. 2021, 2.2). A slot more may wait for a posted RECV.
+ * GPipe holds all m; 1F1B min(m, p - stage); interleaved the warm-up 2 (p - stage - 1) + (v - 1) p
+ * and one more (Narayanan et al. 2021, 2.2). A slot more may wait for a posted RECV.
  */
 static int in_flight_bound(const par_schedule *s) {
     int after = s->p - s->stage - 1;
@@ -44,14 +44,17 @@ static void check_training_slots(const par_schedule *s) {
           par_schedule_kind_name(s->kind), s->p, s->m, s->v, s->stage, flying, bound);
     if (s->v == 1)
         CHECK(s->n_slots[0] <= min(s->m, bound + (s->stage > 0)),
-              "%s p %d m %d stage %d: %d slots, bound %d + 1", par_schedule_kind_name(s->kind), s->p, s->m,
-              s->stage, s->n_slots[0], bound);
+              "%s p %d m %d stage %d: %d slots, bound %d + 1", par_schedule_kind_name(s->kind),
+              s->p, s->m, s->stage, s->n_slots[0], bound);
     for (int c = 0; c < s->v; c++) {
-        /* An interleaved chunk holds at most the groups of p that are under way, of which there are two. */
-        CHECK(s->v == 1 || s->n_slots[c] <= min(s->m, 2 * s->p), "p %d m %d v %d stage %d chunk %d: %d slots",
-              s->p, s->m, s->v, s->stage, c, s->n_slots[c]);
-        CHECK(s->n_grad_slots[c] <= min(s->m, 2), "p %d m %d v %d stage %d chunk %d: %d gradient buffers",
-              s->p, s->m, s->v, s->stage, c, s->n_grad_slots[c]);
+        /* An interleaved chunk holds at most the groups of p that are under way, of which there are
+         * two. */
+        CHECK(s->v == 1 || s->n_slots[c] <= min(s->m, 2 * s->p),
+              "p %d m %d v %d stage %d chunk %d: %d slots", s->p, s->m, s->v, s->stage, c,
+              s->n_slots[c]);
+        CHECK(s->n_grad_slots[c] <= min(s->m, 2),
+              "p %d m %d v %d stage %d chunk %d: %d gradient buffers", s->p, s->m, s->v, s->stage,
+              c, s->n_grad_slots[c]);
     }
 }
 
@@ -59,21 +62,21 @@ static void check_training_slots(const par_schedule *s) {
 static void check_forward_slots(const par_schedule *s) {
     int expected = s->p == 1 ? 1 : min(s->m, 2);
     for (int c = 0; c < s->v; c++)
-        CHECK(s->n_slots[c] == expected && s->n_grad_slots[c] == 0, "forward: p %d m %d stage %d: %d slots",
-              s->p, s->m, s->stage, s->n_slots[c]);
+        CHECK(s->n_slots[c] == expected && s->n_grad_slots[c] == 0,
+              "forward: p %d m %d stage %d: %d slots", s->p, s->m, s->stage, s->n_slots[c]);
 }
 
 static void check_bubble(const lists *l) {
     const par_schedule *s = l->stages[0];
     double total, bubble, ideal = par_schedule_ideal_bubble(s->kind, s->p, s->m, s->v);
-    /* With chunks, a last group of fewer than p micro-batches waits for itself to come round: no ideal to
-     * compare with. */
+    /* With chunks, a last group of fewer than p micro-batches waits for itself to come round: no
+     * ideal to compare with. */
     if (s->kind == PAR_SCHEDULE_FORWARD_ONLY && s->v > 1 && s->m % s->p != 0) return;
     CHECK_OK(par_schedule_simulate(l->stages, l->p, &free_transfer, &total, &bubble));
     double a_micro = s->kind == PAR_SCHEDULE_FORWARD_ONLY ? 12 : 36;
     double expected = s->m * a_micro + (s->p - 1) * a_micro / s->v;
-    CHECK(total == expected, "%s p %d m %d v %d: step takes %g, expected %g", par_schedule_kind_name(s->kind),
-          s->p, s->m, s->v, total, expected);
+    CHECK(total == expected, "%s p %d m %d v %d: step takes %g, expected %g",
+          par_schedule_kind_name(s->kind), s->p, s->m, s->v, total, expected);
     /* One rounding of the quotient on either side. */
     CHECK(fabs(bubble - ideal) <= 4e-16 * ideal, "%s p %d m %d v %d: bubble %.17g, ideal %.17g",
           par_schedule_kind_name(s->kind), s->p, s->m, s->v, bubble, ideal);
@@ -85,8 +88,10 @@ static void check_one(par_schedule_kind kind, int p, int m, int v) {
     if (harness_failed()) return;
     par_status st = par_schedule_check(l.stages, p);
     CHECK(st == PAR_OK, "p %d m %d v %d: %s", p, m, v, par_error());
-    for (int s = 0; s < p && kind == PAR_SCHEDULE_FORWARD_ONLY; s++) check_forward_slots(l.stages[s]);
-    for (int s = 0; s < p && kind != PAR_SCHEDULE_FORWARD_ONLY; s++) check_training_slots(l.stages[s]);
+    for (int s = 0; s < p && kind == PAR_SCHEDULE_FORWARD_ONLY; s++)
+        check_forward_slots(l.stages[s]);
+    for (int s = 0; s < p && kind != PAR_SCHEDULE_FORWARD_ONLY; s++)
+        check_training_slots(l.stages[s]);
     if (st == PAR_OK) check_bubble(&l);
     lists_destroy(&l);
 }
@@ -113,11 +118,12 @@ static void all_forward(void) {
 }
 
 /*
- * Transfers of c that run under computation, m a multiple of p, c at most a chunk's forward. 1F1B: the p
- * micro-batches in flight at stage 0 go down and up the pipeline, 2 (p - 1) c, before it may start the next
- * p: m / p rounds. Filling and draining meet the rounds of the inner stages, and add 2 (p - 2) c.
- * Interleaved: rounds have slack, only one micro-batch's way through all parts and back shows: 2 (p v - 1) c.
- * The formulas of Zero Bubble (Qi et al. 2024) lie 2 c / p above the one and p c below the other.
+ * Transfers of c that run under computation, m a multiple of p, c at most a chunk's forward. 1F1B:
+ * the p micro-batches in flight at stage 0 go down and up the pipeline, 2 (p - 1) c, before it may
+ * start the next p: m / p rounds. Filling and draining meet the rounds of the inner stages, and add
+ * 2 (p - 2) c. Interleaved: rounds have slack, only one micro-batch's way through all parts and
+ * back shows: 2 (p v - 1) c. The formulas of Zero Bubble (Qi et al. 2024) lie 2 c / p above the one
+ * and p c below the other.
  */
 static void check_transfer(par_schedule_kind kind, int p, int m, int v) {
     double total, bubble, c = 3, ideal = 36.0 * m + 36.0 * (p - 1) / v;
@@ -125,8 +131,8 @@ static void check_transfer(par_schedule_kind kind, int p, int m, int v) {
     lists l;
     CHECK_OK(lists_create(&l, kind, p, m, v));
     CHECK_OK(par_schedule_simulate(l.stages, p, &(par_schedule_cost){12, 24, c}, &total, &bubble));
-    CHECK(total == ideal + transfers * c, "p %d m %d v %d: step takes %g, expected %g", p, m, v, total,
-          ideal + transfers * c);
+    CHECK(total == ideal + transfers * c, "p %d m %d v %d: step takes %g, expected %g", p, m, v,
+          total, ideal + transfers * c);
     lists_destroy(&l);
 }
 
@@ -145,19 +151,27 @@ static void refuses(par_schedule_params params, const char *text) {
 }
 
 static void bad_params(void) {
-    refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 4, 6, 2, 0, NULL, 0}, "multiples of 4 (4, 8)");
-    refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 4, 2, 2, 0, NULL, 0}, "multiples of 4 (4, 8)");
-    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 8, 2, 0, NULL, 0}, "2 chunks a stage; legal: 1");
-    refuses((par_schedule_params){PAR_SCHEDULE_GPIPE, 4, 8, 2, 0, NULL, 0}, "2 chunks a stage; legal: 1");
-    refuses((par_schedule_params){PAR_SCHEDULE_FORWARD_ONLY, 4, 8, 17, 0, NULL, 0}, "legal: 1 to 16");
+    refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 4, 6, 2, 0, NULL, 0},
+            "multiples of 4 (4, 8)");
+    refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 4, 2, 2, 0, NULL, 0},
+            "multiples of 4 (4, 8)");
+    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 8, 2, 0, NULL, 0},
+            "2 chunks a stage; legal: 1");
+    refuses((par_schedule_params){PAR_SCHEDULE_GPIPE, 4, 8, 2, 0, NULL, 0},
+            "2 chunks a stage; legal: 1");
+    refuses((par_schedule_params){PAR_SCHEDULE_FORWARD_ONLY, 4, 8, 17, 0, NULL, 0},
+            "legal: 1 to 16");
     refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 0, 8, 1, 0, NULL, 0}, "0 stages");
     refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 0, 1, 0, NULL, 0}, "0 micro-batches");
-    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 1 << 20, 1, 0, NULL, 0}, "legal: 1 to 32767");
-    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 8, 1, 4, NULL, 0}, "stage 4; legal: 0 to 3");
+    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 1 << 20, 1, 0, NULL, 0},
+            "legal: 1 to 32767");
+    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 8, 1, 4, NULL, 0},
+            "stage 4; legal: 0 to 3");
     refuses((par_schedule_params){(par_schedule_kind)9, 4, 8, 1, 0, NULL, 0}, "legal: gpipe, 1f1b");
     /* Every problem at once. */
     refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 0, 2, 9, NULL, -1}, "stage 9");
-    CHECK(strstr(par_error(), "2 chunks") && strstr(par_error(), "-1 last buckets"), "only: %s", par_error());
+    CHECK(strstr(par_error(), "2 chunks") && strstr(par_error(), "-1 last buckets"), "only: %s",
+          par_error());
     int backwards[] = {0, 3, 2};
     refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 2, 2, 2, 0, backwards, 0},
             "end at 2 before they begin at 3");
@@ -179,8 +193,9 @@ static void gantt_text(void) {
     CHECK(strlen(text) == 3 * 18, "%zu bytes", strlen(text));
     CHECK_FAILS(par_schedule_gantt(l.stages, 3, &free_transfer, 200, text, 40), PAR_ERR_ARG,
                 "at least 16 columns, 52 bytes");
-    CHECK_FAILS(par_schedule_gantt(l.stages, 3, &(par_schedule_cost){0, 1, 0}, 200, text, sizeof text),
-                PAR_ERR_ARG, "cost of forward 0; legal: finite, above 0");
+    CHECK_FAILS(
+        par_schedule_gantt(l.stages, 3, &(par_schedule_cost){0, 1, 0}, 200, text, sizeof text),
+        PAR_ERR_ARG, "cost of forward 0; legal: finite, above 0");
     lists_destroy(&l);
 }
 
@@ -188,7 +203,8 @@ static void same_order_of_micro_batches(void) {
     for (int kind = PAR_SCHEDULE_GPIPE; kind <= PAR_SCHEDULE_INTERLEAVED; kind++) {
         lists l;
         int next[2] = {0, 0};
-        CHECK_OK(lists_create(&l, (par_schedule_kind)kind, 4, 8, kind == PAR_SCHEDULE_INTERLEAVED ? 2 : 1));
+        CHECK_OK(lists_create(&l, (par_schedule_kind)kind, 4, 8,
+                              kind == PAR_SCHEDULE_INTERLEAVED ? 2 : 1));
         const par_schedule *s = l.stages[1];
         for (int i = 0; i < s->n; i++)
             if (s->actions[i].act == PAR_BACKWARD)

@@ -1,8 +1,8 @@
 /*
- * Times of phases and of walks, against what they must be. On the far backend a kernel takes FAR_KERNEL_S by
- * the stream's clock and nothing else does, so times are numbers of kernels, exactly: sums of a few powers of
- * two times small integers are exact in double. On the host the clock is real, and the bounds are what the
- * test itself waited for and measured around it.
+ * Times of phases and of walks, against what they must be. On the far backend a kernel takes
+ * FAR_KERNEL_S by the stream's clock and nothing else does, so times are numbers of kernels,
+ * exactly: sums of a few powers of two times small integers are exact in double. On the host the
+ * clock is real, and the bounds are what the test itself waited for and measured around it.
  */
 #include <string.h>
 
@@ -36,8 +36,10 @@ static void close_world(world *w) {
 
 static par_status kernels(const world *w, int n) {
     float *x = w->data;
-    par_cast args = {.dtype_x = PAR_F32, .dtype_y = PAR_F32, .n = N, .scale = 1, .x = x, .y = x + N};
-    for (int i = 0; i < n; i++) PAR_TRY(par_kernel_run(w->backend, PAR_OP_CAST, w->stream, &args, NULL));
+    par_cast args = {
+        .dtype_x = PAR_F32, .dtype_y = PAR_F32, .n = N, .scale = 1, .x = x, .y = x + N};
+    for (int i = 0; i < n; i++)
+        PAR_TRY(par_kernel_run(w->backend, PAR_OP_CAST, w->stream, &args, NULL));
     return PAR_OK;
 }
 
@@ -79,7 +81,8 @@ static void run_sums(void) {
     }
 }
 
-/* A round is read while the next one is under way, without a wait; the next one is not there yet. */
+/* A round is read while the next one is under way, without a wait; the next one is not there
+ * yet. */
 static void run_two_rounds(void) {
     world w;
     par__timer *t = NULL;
@@ -99,7 +102,8 @@ static void run_two_rounds(void) {
             CHECK_FAILS(par__timer_read(t, round, seconds), PAR_ERR_UNSUPPORTED, "not done");
             CHECK(far_counts_get().syncs == 0 && far_counts_get().queries == 0, "reading waited");
         }
-        if (round > 1) CHECK_FAILS(par__timer_read(t, round - 2, seconds), PAR_ERR_INTERNAL, "the last 2");
+        if (round > 1)
+            CHECK_FAILS(par__timer_read(t, round - 2, seconds), PAR_ERR_INTERNAL, "the last 2");
         CHECK_OK(w.backend->record(w.stream, behind));
     }
     CHECK_OK(w.backend->sync(w.stream));
@@ -134,7 +138,8 @@ static void wait_for(double seconds) {
     for (double begin = par__seconds(); par__seconds() - begin < seconds;) continue;
 }
 
-/* A host backend has no events that tell: the clock, which the test reads too, inside and around. */
+/* A host backend has no events that tell: the clock, which the test reads too, inside and
+ * around. */
 static void run_host(void) {
     const par_backend *cpu = NULL;
     par__timer *t = NULL;
@@ -169,8 +174,8 @@ static par_status forward(par_module *m, const par_call *call, const par_tensor 
     return kernels(((work *)m)->w, FORWARDS);
 }
 
-static par_status backward(par_module *m, const par_call *call, const par_tensor *x, const par_tensor *dy,
-                           par_tensor *dx) {
+static par_status backward(par_module *m, const par_call *call, const par_tensor *x,
+                           const par_tensor *dy, par_tensor *dx) {
     (void)call;
     (void)x;
     (void)dy;
@@ -219,7 +224,8 @@ typedef struct {
 
 static void make_schedules(stage *s) {
     static const int no_buckets[2] = {0, 0};
-    par_schedule_params p = {.kind = PAR_SCHEDULE_1F1B, .p = 1, .m = M, .v = 1, .first_bucket = no_buckets};
+    par_schedule_params p = {
+        .kind = PAR_SCHEDULE_1F1B, .p = 1, .m = M, .v = 1, .first_bucket = no_buckets};
     CHECK_OK(par_schedule_create(&p, &s->schedules[0]));
     p.kind = PAR_SCHEDULE_FORWARD_ONLY;
     CHECK_OK(par_schedule_create(&p, &s->schedules[1]));
@@ -232,22 +238,23 @@ static void make_executor(stage *s, const par__executor_params *params) {
     CHECK_OK(par_memory_create_measuring(&measuring));
     CHECK_OK(par__executor_create(params, measuring, &unused));
     par__executor_destroy(&unused);
-    CHECK_OK(
-        par_memory_create(&params->backend->memory, &params->backend->host_memory, measuring, &s->memory));
+    CHECK_OK(par_memory_create(&params->backend->memory, &params->backend->host_memory, measuring,
+                               &s->memory));
     par_memory_destroy(&measuring);
     CHECK_OK(par__executor_create(params, s->memory, &s->executor));
 }
 
 static void stage_open(stage *s, world *w, par_recompute recompute) {
     const par_layout layout = {.size = {1, 1, 1, 1}};
-    *s = (stage){.ops = {.forward = forward, .backward = backward}, .module = {.base.ops = &s->ops, .w = w}};
+    *s = (stage){.ops = {.forward = forward, .backward = backward},
+                 .module = {.base.ops = &s->ops, .w = w}};
     w->stream->progress = no_progress;
     s->modules[0] = &s->module.base;
     s->x[0] = par_tensor_make(NULL, PAR_F32, 1, N, 1, 1, 1);
     s->x[1] = par_tensor_make(NULL, PAR_F32, 1, 2, 1, 1, 1);
     s->model.targets = s->x[0];
-    s->chunk =
-        (par__chunk){.n_modules = 1, .modules = s->modules, .x = s->x, .stash_nbytes = s->stash_nbytes};
+    s->chunk = (par__chunk){
+        .n_modules = 1, .modules = s->modules, .x = s->x, .stash_nbytes = s->stash_nbytes};
     CHECK_OK(par_transport_create_self(NULL, &s->transport));
     CHECK_OK(par_mesh_create(s->transport, &layout, NULL, NULL, &s->mesh));
     make_schedules(s);
@@ -280,12 +287,14 @@ static void expect_walk(stage *s, int64_t walk, int forwards, int backwards) {
                       r.total / FAR_KERNEL_S};
     CHECK(ticks[0] == forwards && ticks[1] == backwards && ticks[2] == M &&
               ticks[3] == forwards + backwards + M,
-          "walk %lld: forward %g, backward %g, wait %g, total %g; not %d, %d, %d", (long long)walk, ticks[0],
-          ticks[1], ticks[2], ticks[3], forwards, backwards, M);
-    CHECK(r.walk == walk && r.loss_sum == 7 && r.load > 0, "walk %lld: not its result", (long long)walk);
+          "walk %lld: forward %g, backward %g, wait %g, total %g; not %d, %d, %d", (long long)walk,
+          ticks[0], ticks[1], ticks[2], ticks[3], forwards, backwards, M);
+    CHECK(r.walk == walk && r.loss_sum == 7 && r.load > 0, "walk %lld: not its result",
+          (long long)walk);
 }
 
-/* Training and evaluation in turn, each read when the next one has been enqueued; and what is refused. */
+/* Training and evaluation in turn, each read when the next one has been enqueued; and what is
+ * refused. */
 static void walks(par_recompute recompute, int backwards) {
     world w;
     stage s;
@@ -300,11 +309,13 @@ static void walks(par_recompute recompute, int backwards) {
         CHECK_OK(par__executor_walk(s.executor, s.schedules[k % 2], &walk, &result));
         CHECK(result.walk == k, "walk %lld, not %d", (long long)result.walk, k);
         CHECK_FAILS(par__executor_times(s.executor, k, &result), PAR_ERR_UNSUPPORTED, "not done");
-        CHECK_FAILS(par__executor_times(s.executor, k + 1, &result), PAR_ERR_INTERNAL, "the last 2");
+        CHECK_FAILS(par__executor_times(s.executor, k + 1, &result), PAR_ERR_INTERNAL,
+                    "the last 2");
         while (k > 0 && !done) CHECK_OK(w.backend->query(behind, &done));
         if (k > 0) expect_walk(&s, k - 1, FORWARDS * M, k % 2 ? backwards * M : 0);
         if (k > 1)
-            CHECK_FAILS(par__executor_times(s.executor, k - 2, &result), PAR_ERR_INTERNAL, "the last 2");
+            CHECK_FAILS(par__executor_times(s.executor, k - 2, &result), PAR_ERR_INTERNAL,
+                        "the last 2");
         CHECK_OK(w.backend->record(w.stream, behind));
     }
     CHECK_OK(w.backend->sync(w.stream));

@@ -1,7 +1,7 @@
 /*
- * The malloc of this program: passes every call on to libc's and, while counting, adds it to the library that
- * holds the return address. A function of libc that allocates for its caller (fopen, qsort, asprintf) counts
- * as libc's.
+ * The malloc of this program: passes every call on to libc's and, while counting, adds it to the
+ * library that holds the return address. A function of libc that allocates for its caller (fopen,
+ * qsort, asprintf) counts as libc's.
  */
 #define _GNU_SOURCE
 #include "allocations.h"
@@ -51,12 +51,13 @@ static allocations_owner owner_of(const char *path) {
     static const struct {
         const char *part;
         allocations_owner owner;
-    } table[] = {
-        {"libpar.so", BY_LIBPAR}, {"libmpi", BY_MPI},     {"libopen-", BY_MPI},     {"openmpi", BY_MPI},
-        {"mca_", BY_MPI},         {"pmix", BY_MPI},       {"libevent", BY_MPI},     {"libhwloc", BY_MPI},
-        {"libucp", BY_MPI},       {"libuct", BY_MPI},     {"libucs", BY_MPI},       {"libfabric", BY_MPI},
-        {"libpsm", BY_MPI},       {"libdnnl", BY_ONEDNN}, {"libstdc++", BY_ONEDNN}, {"libgomp", BY_OTHER},
-        {"libc.so", BY_LIBC},     {"libm.so", BY_LIBC},   {"ld-linux", BY_LIBC}};
+    } table[] = {{"libpar.so", BY_LIBPAR}, {"libmpi", BY_MPI},     {"libopen-", BY_MPI},
+                 {"openmpi", BY_MPI},      {"mca_", BY_MPI},       {"pmix", BY_MPI},
+                 {"libevent", BY_MPI},     {"libhwloc", BY_MPI},   {"libucp", BY_MPI},
+                 {"libuct", BY_MPI},       {"libucs", BY_MPI},     {"libfabric", BY_MPI},
+                 {"libpsm", BY_MPI},       {"libdnnl", BY_ONEDNN}, {"libstdc++", BY_ONEDNN},
+                 {"libgomp", BY_OTHER},    {"libc.so", BY_LIBC},   {"libm.so", BY_LIBC},
+                 {"ld-linux", BY_LIBC}};
     if (path[0] == 0) return BY_TEST; /* the program itself */
     const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
@@ -96,7 +97,8 @@ void allocations_end(allocations_count *out) {
 }
 
 #if !HAVE_SANITIZER
-/* dlsym itself may allocate before the functions are known: that comes from here and is never freed. */
+/* dlsym itself may allocate before the functions are known: that comes from here and is never
+ * freed. */
 static char early[65536];
 static size_t early_used;
 

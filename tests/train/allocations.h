@@ -1,6 +1,7 @@
 /*
- * Counts heap allocations by who asked for them: malloc and its family are replaced in this program, and the
- * return address tells the library. Counting is off until it is switched on; frees are not counted.
+ * Counts heap allocations by who asked for them: malloc and its family are replaced in this
+ * program, and the return address tells the library. Counting is off until it is switched on; frees
+ * are not counted.
  */
 #ifndef PAR_TESTS_ALLOCATIONS_H
 #define PAR_TESTS_ALLOCATIONS_H

@@ -1,6 +1,6 @@
 /*
- * What a trainer refuses, with no communication: every problem at once, each with the legal values; and what
- * only shows in a step, which every rank then returns.
+ * What a trainer refuses, with no communication: every problem at once, each with the legal values;
+ * and what only shows in a step, which every rank then returns.
  */
 #include <math.h>
 #include <stdio.h>
@@ -18,12 +18,14 @@ static par_model *tiny(void) {
 }
 
 /* The problems of the parameters must contain every one of the words. */
-static void refused(const char *what, const par_trainer_params *params, int world, const char *const *words) {
+static void refused(const char *what, const par_trainer_params *params, int world,
+                    const char *const *words) {
     par_problems problems = {0};
     par_trainer_check(params, world, &problems);
     CHECK(problems.n > 0, "%s is not refused", what);
     for (int i = 0; words[i]; i++)
-        CHECK(strstr(problems.text, words[i]), "%s: \"%s\" lacks \"%s\"", what, problems.text, words[i]);
+        CHECK(strstr(problems.text, words[i]), "%s: \"%s\" lacks \"%s\"", what, problems.text,
+              words[i]);
 }
 
 static void run_micro_batch(par_transport *transport) {
@@ -100,8 +102,8 @@ static par_status failing_read(void *user, int64_t first, int64_t n, void *x, vo
     return check_source(user).read(user, first, n, x, targets);
 }
 
-/* One dp rank cannot read its samples: all ranks get the same status and its message, weights stay, no hang.
- */
+/* One dp rank cannot read its samples: all ranks get the same status and its message, weights stay,
+ * no hang. */
 static void run_source(par_transport *transport) {
     par_model *model = tiny();
     const check_data data = {.vocab = 131, .T = 16};
@@ -123,7 +125,8 @@ static void run_source(par_transport *transport) {
     par_transformer_destroy(&model);
 }
 
-/* A weight that is NaN on one rank only: every rank refuses the update and names tensor and rank. */
+/* A weight that is NaN on one rank only: every rank refuses the update and names tensor and
+ * rank. */
 static void run_nonfinite(par_transport *transport) {
     par_model *model = tiny();
     const check_data data = {.vocab = 131, .T = 16};
@@ -134,9 +137,10 @@ static void run_nonfinite(par_transport *transport) {
     CHECK_OK(par_trainer_create(transport, &params, &trainer));
     if (par_transport_rank(transport) == 1)
         ((float *)par_trainer_param(trainer, par_trainer_n_params(trainer) - 1)->weight)[0] = NAN;
-    CHECK_FAILS(par_trainer_step(trainer, &source, 1e-2f, false, &vote), PAR_ERR_NUMERIC, "unchanged");
-    CHECK(vote.n_nonfinite > 0 && vote.skipped && strstr(vote.where, "rank"), "%lld non-finite, first \"%s\"",
-          (long long)vote.n_nonfinite, vote.where);
+    CHECK_FAILS(par_trainer_step(trainer, &source, 1e-2f, false, &vote), PAR_ERR_NUMERIC,
+                "unchanged");
+    CHECK(vote.n_nonfinite > 0 && vote.skipped && strstr(vote.where, "rank"),
+          "%lld non-finite, first \"%s\"", (long long)vote.n_nonfinite, vote.where);
     par_trainer_destroy(&trainer);
     par_transformer_destroy(&model);
 }

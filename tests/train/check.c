@@ -1,5 +1,5 @@
-/* Gathering and comparing state over layouts, tiny models and synthetic data: see check.h for what each
- * proves. */
+/* Gathering and comparing state over layouts, tiny models and synthetic data: see check.h for what
+ * each proves. */
 #include "check.h"
 
 #include <math.h>
@@ -69,7 +69,8 @@ par_status check_table_create(const par_trainer_params *params, MPI_Comm comm, c
     if (table.rank != 0) table.entries = malloc(nbytes);
     table.bits = malloc((size_t)table.total * sizeof *table.bits);
     table.count = malloc((size_t)table.total * sizeof *table.count);
-    if (!table.entries || !table.bits || !table.count) PAR_FAIL(PAR_ERR_MEMORY, "no memory for gathering");
+    if (!table.entries || !table.bits || !table.count)
+        PAR_FAIL(PAR_ERR_MEMORY, "no memory for gathering");
     MPI_Bcast(table.entries, (int)nbytes, MPI_BYTE, 0, comm);
     *out = table;
     return PAR_OK;
@@ -88,7 +89,8 @@ const check_entry *check_find(const check_table *table, const char *name) {
     return NULL;
 }
 
-static par_status place_run(void *user, const par_param *p, int64_t first, int64_t n, const float *values) {
+static par_status place_run(void *user, const par_param *p, int64_t first, int64_t n,
+                            const float *values) {
     check_table *table = user;
     const check_entry *e = check_find(table, p->name);
     int64_t width = p->ndim > 1 ? p->local[1] : 1, column0 = p->ndim > 1 ? p->offset[1] : 0;
@@ -111,8 +113,8 @@ static par_status check_counts(const check_table *table) {
         const check_entry *e = &table->entries[i];
         for (int64_t k = 0; k < e->n; k++)
             if (table->count[e->first + k] != 1)
-                return par_fail(PAR_ERR_INTERNAL, "%s: element %lld came from %u ranks, not one", e->name,
-                                (long long)k, (unsigned)table->count[e->first + k]);
+                return par_fail(PAR_ERR_INTERNAL, "%s: element %lld came from %u ranks, not one",
+                                e->name, (long long)k, (unsigned)table->count[e->first + k]);
     }
     return PAR_OK;
 }
@@ -122,7 +124,8 @@ static void sum_to_first(const check_table *table, uint32_t *data) {
                table->comm);
 }
 
-par_status check_gather(const par_trainer *trainer, check_table *table, par_state state, float *out) {
+par_status check_gather(const par_trainer *trainer, check_table *table, par_state state,
+                        float *out) {
     memset(table->bits, 0, (size_t)table->total * sizeof *table->bits);
     memset(table->count, 0, (size_t)table->total * sizeof *table->count);
     par_status st = par_trainer_visit(trainer, state, place_run, table);
@@ -168,7 +171,8 @@ static double qkv_norm2(const check_table *table, const check_entry *key, const 
     return sum;
 }
 
-double check_entry_relative(const check_table *table, const check_entry *e, const float *a, const float *b) {
+double check_entry_relative(const check_table *table, const check_entry *e, const float *a,
+                            const float *b) {
     double difference = difference2(a + e->first, b + e->first, e->n);
     double norm = check_is_key_bias(e->name) ? qkv_norm2(table, e, b) : norm2(b + e->first, e->n);
     if (!isfinite(difference)) return INFINITY;
@@ -218,7 +222,8 @@ void check_config(bool llama, par_transformer_config *out) {
     *out = c;
 }
 
-/* Token t of a sample: half of them follow from the one before, so that there is something to learn. */
+/* Token t of a sample: half of them follow from the one before, so that there is something to
+ * learn. */
 static int64_t next_token(const check_data *data, int64_t before, uint64_t u) {
     if (before >= 0 && (u & 1)) return (before * 7 + 3) % data->vocab;
     return (int64_t)((u >> 1) % (uint64_t)data->vocab);
@@ -234,7 +239,8 @@ static par_status read_samples(void *user, int64_t first, int64_t n, void *x, vo
             token = next_token(data, token, u);
             if (t < data->T) ids[t] = (int32_t)token;
             if (t > 0)
-                next[t - 1] = data->ignore && (u >> 32) % (unsigned)data->ignore == 0 ? -1 : (int32_t)token;
+                next[t - 1] =
+                    data->ignore && (u >> 32) % (unsigned)data->ignore == 0 ? -1 : (int32_t)token;
         }
     }
     return PAR_OK;
@@ -271,6 +277,7 @@ par_trainer_params check_params(const par_model *model, int tp, int pp, int dp, 
 par_status check_fit(const par_transformer_config *config, par_trainer_params *params) {
     par_problems problems = {0};
     bool sequence_parallel = params->layout.size[PAR_TP] > 1 && !params->no_sequence_parallel;
-    par_transformer_check(config, &params->layout, params->micro_batch, sequence_parallel, &problems, NULL);
+    par_transformer_check(config, &params->layout, params->micro_batch, sequence_parallel,
+                          &problems, NULL);
     return par_problems_status(&problems, PAR_ERR_LAYOUT);
 }

@@ -1,9 +1,9 @@
 /*
- * Training on a device whose memory the host cannot touch gives the bits of the cpu backend: losses, norms,
- * gradients, weights, moments, evaluation, logits, checkpoints. The kernels are the same ones, so equality is
- * exact; what differs is where memory lies and when things run. A host access to device memory ends the
- * process, and a missing wait gives other numbers, as streams run at the latest moment (lazy) or at once
- * (eager): see far.h. Nothing here needs a GPU.
+ * Training on a device whose memory the host cannot touch gives the bits of the cpu backend:
+ * losses, norms, gradients, weights, moments, evaluation, logits, checkpoints. The kernels are the
+ * same ones, so equality is exact; what differs is where memory lies and when things run. A host
+ * access to device memory ends the process, and a missing wait gives other numbers, as streams run
+ * at the latest moment (lazy) or at once (eager): see far.h. Nothing here needs a GPU.
  */
 #define _GNU_SOURCE
 #include <ftw.h>
@@ -94,7 +94,8 @@ static par_status read_logits(void *user, const par_module *last, const void *st
     PAR_TRY(par_transformer_logits(last, stash, &logits, &begin, &valid));
     r->out->n_logits = par_tensor_n(&logits);
     if (r->out->n_logits > MAX_LOGITS)
-        PAR_FAIL(PAR_ERR_ARG, "%lld logits are more than there is room for", (long long)r->out->n_logits);
+        PAR_FAIL(PAR_ERR_ARG, "%lld logits are more than there is room for",
+                 (long long)r->out->n_logits);
     return par_trainer_copy(r->trainer, r->out->logits, logits.data, par_tensor_nbytes(&logits));
 }
 
@@ -127,7 +128,8 @@ static par_status look(experiment *e, par_trainer *t, outcome *out) {
 static void outcome_take(outcome *o, const check_table *table) {
     *o = (outcome){.logits = calloc(MAX_LOGITS, sizeof(float))};
     for (int i = 0; i < 4; i++) o->tensors[i] = calloc((size_t)table->total + 1, sizeof(float));
-    CHECK(o->logits && o->tensors[3], "no memory for tensors of %lld elements", (long long)table->total);
+    CHECK(o->logits && o->tensors[3], "no memory for tensors of %lld elements",
+          (long long)table->total);
 }
 
 static void outcome_free(outcome *o) {
@@ -149,19 +151,21 @@ static bool same(const void *a, const void *b, size_t nbytes) {
     return memcmp(a, b, nbytes) == 0;
 }
 
-static void compare(const experiment *e, const char *how, int first, const outcome *a, const outcome *b) {
+static void compare(const experiment *e, const char *how, int first, const outcome *a,
+                    const outcome *b) {
     static const char *const names[] = {"gradients", "weights", "first moments", "second moments"};
     const char *name = e->set->name;
     size_t nbytes = (size_t)e->table.total * sizeof(float);
     for (int i = first; i < STEPS; i++)
         CHECK(a->loss[i] == b->loss[i] && a->norm[i] == b->norm[i],
-              "%s, %s: step %d: loss %.17g and %.17g, norm %.17g and %.17g", name, how, i + 1, a->loss[i],
-              b->loss[i], a->norm[i], b->norm[i]);
+              "%s, %s: step %d: loss %.17g and %.17g, norm %.17g and %.17g", name, how, i + 1,
+              a->loss[i], b->loss[i], a->norm[i], b->norm[i]);
     for (int k = first ? 1 : 0; e->table.rank == 0 && k < 4; k++)
         CHECK(same(a->tensors[k], b->tensors[k], nbytes), "%s, %s: %s differ", name, how, names[k]);
     CHECK(a->evaluation == b->evaluation && a->other == b->other && isfinite(a->evaluation),
           "%s, %s: evaluation %.17g and %.17g", name, how, a->evaluation, b->evaluation);
-    CHECK(a->n_logits == b->n_logits && same(a->logits, b->logits, (size_t)a->n_logits * sizeof(float)),
+    CHECK(a->n_logits == b->n_logits &&
+              same(a->logits, b->logits, (size_t)a->n_logits * sizeof(float)),
           "%s, %s: logits differ", name, how);
 }
 
@@ -189,15 +193,18 @@ static void run_single(par_transport *transport) {
         {"gpt bf16", false, false, PAR_BF16, PAR_RECOMPUTE_FULL, 0, 8, 1, 1, 1, 1, 0},
         {"llama fp16", true, false, PAR_F16, PAR_RECOMPUTE_NONE, 0, 8, 1, 1, 1, 1, 0},
         {"gpt fp16 selective", false, false, PAR_F16, PAR_RECOMPUTE_SELECTIVE, 0, 8, 1, 1, 1, 1, 0},
-        /* a table larger than a piece of staging (1 MiB), and more micro-batches than batch buffers (32) */
+        /* a table larger than a piece of staging (1 MiB), and more micro-batches than batch buffers
+           (32) */
         {"large table", true, false, PAR_F32, PAR_RECOMPUTE_NONE, 9001, 4, 1, 1, 1, 1, 0},
         {"large table bf16", false, false, PAR_BF16, PAR_RECOMPUTE_NONE, 9001, 4, 1, 1, 1, 1, 0},
         {"many micro-batches", false, false, PAR_F32, PAR_RECOMPUTE_NONE, 0, 80, 1, 1, 1, 1, 0},
     };
-    for (int i = 0; i < HARNESS_COUNT(settings) && !harness_failed(); i++) same_bits(transport, &settings[i]);
+    for (int i = 0; i < HARNESS_COUNT(settings) && !harness_failed(); i++)
+        same_bits(transport, &settings[i]);
 }
 
-/* Device data through the staged link: the host engine's sums, so the cpu's bits in the same layout. */
+/* Device data through the staged link: the host engine's sums, so the cpu's bits in the same
+ * layout. */
 static void run_two(par_transport *transport) {
     const setting settings[] = {
         {"tp 2", true, false, PAR_F32, PAR_RECOMPUTE_NONE, 0, 8, 2, 1, 1, 1, 0},
@@ -205,7 +212,8 @@ static void run_two(par_transport *transport) {
         {"dp 2", false, false, PAR_F32, PAR_RECOMPUTE_SELECTIVE, 0, 8, 1, 1, 2, 1, 0},
         {"dp 2 zero bf16", true, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 8, 1, 1, 2, 1, 1},
     };
-    for (int i = 0; i < HARNESS_COUNT(settings) && !harness_failed(); i++) same_bits(transport, &settings[i]);
+    for (int i = 0; i < HARNESS_COUNT(settings) && !harness_failed(); i++)
+        same_bits(transport, &settings[i]);
 }
 
 static void run_four(par_transport *transport) {
@@ -214,7 +222,8 @@ static void run_four(par_transport *transport) {
         {"pp 2 dp 2 interleaved", true, false, PAR_F32, PAR_RECOMPUTE_FULL, 0, 8, 1, 2, 2, 2, 1},
         {"tp 2 dp 2 fp16", true, false, PAR_F16, PAR_RECOMPUTE_NONE, 0, 8, 2, 1, 2, 1, 1},
     };
-    for (int i = 0; i < HARNESS_COUNT(settings) && !harness_failed(); i++) same_bits(transport, &settings[i]);
+    for (int i = 0; i < HARNESS_COUNT(settings) && !harness_failed(); i++)
+        same_bits(transport, &settings[i]);
 }
 
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *where) {
@@ -224,13 +233,16 @@ static int remove_one(const char *path, const struct stat *info, int type, struc
 
 static void make_directory(experiment *e) {
     const char *root = getenv("TMPDIR");
-    snprintf(e->directory, sizeof e->directory, "%.200s/par-device-XXXXXX", root && *root ? root : "/tmp");
-    if (e->table.rank == 0 && !mkdtemp(e->directory)) harness_fail(__FILE__, __LINE__, "no directory");
+    snprintf(e->directory, sizeof e->directory, "%.200s/par-device-XXXXXX",
+             root && *root ? root : "/tmp");
+    if (e->table.rank == 0 && !mkdtemp(e->directory))
+        harness_fail(__FILE__, __LINE__, "no directory");
     MPI_Bcast(e->directory, sizeof e->directory, MPI_CHAR, 0, e->comm);
 }
 
 /* Two steps on one backend, saved; the rest on another one, whose own state was another before. */
-static par_status cross(experiment *e, const par_backend *from, const par_backend *to, outcome *out) {
+static par_status cross(experiment *e, const par_backend *from, const par_backend *to,
+                        outcome *out) {
     par_trainer_params first = on(e, from), second = on(e, to);
     par_trainer *t = NULL;
     par_source source = check_source(&e->data);
@@ -239,8 +251,10 @@ static par_status cross(experiment *e, const par_backend *from, const par_backen
     par_vote vote = {0};
     PAR_TRY(par_trainer_create(e->transport, &first, &t));
     par_status st = PAR_OK;
-    for (int i = 0; i < 2 && st == PAR_OK; i++) st = par_trainer_step(t, &source, 1e-2f, false, &vote);
-    const par_checkpoint_params params = {.directory = e->directory, .keep = 1, .step = 2, .loss = vote.loss};
+    for (int i = 0; i < 2 && st == PAR_OK; i++)
+        st = par_trainer_step(t, &source, 1e-2f, false, &vote);
+    const par_checkpoint_params params = {
+        .directory = e->directory, .keep = 1, .step = 2, .loss = vote.loss};
     if (st == PAR_OK) st = far_choose("far;of the run that saved");
     if (st == PAR_OK) st = par_trainer_save(t, &params, &result);
     par_trainer_destroy(&t);
@@ -320,8 +334,9 @@ static par_status load_and_train(experiment *e, const par_backend *backend, outc
 }
 
 static void run_load(par_transport *transport) {
-    const setting settings[] = {{"fp32", false, false, PAR_F32, PAR_RECOMPUTE_NONE, 0, 8, 1, 1, 1, 1, 0},
-                                {"bf16", true, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 8, 1, 1, 1, 1, 0}};
+    const setting settings[] = {
+        {"fp32", false, false, PAR_F32, PAR_RECOMPUTE_NONE, 0, 8, 1, 1, 1, 1, 0},
+        {"bf16", true, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 8, 1, 1, 1, 1, 0}};
     for (int i = 0; i < 2 && !harness_failed(); i++) {
         experiment e;
         outcome cpu, far;
@@ -337,7 +352,8 @@ static void run_load(par_transport *transport) {
     }
 }
 
-/* A weight that is inf: the same parameter is named with the same count, and the step is skipped. */
+/* A weight that is inf: the same parameter is named with the same count, and the step is
+ * skipped. */
 static par_status overflow(experiment *e, const par_backend *backend, par_vote votes[2]) {
     static const uint16_t inf = 0x7c00;
     par_trainer_params params = on(e, backend);
@@ -362,7 +378,8 @@ static void run_overflow(par_transport *transport) {
     begin(&e, transport, &set);
     CHECK_OK(overflow(&e, NULL, cpu));
     CHECK_OK(overflow(&e, far_backend(false), far));
-    CHECK(far[0].skipped && far[0].n_nonfinite == cpu[0].n_nonfinite && !strcmp(far[0].where, cpu[0].where),
+    CHECK(far[0].skipped && far[0].n_nonfinite == cpu[0].n_nonfinite &&
+              !strcmp(far[0].where, cpu[0].where),
           "skipped %d, %lld and %lld non-finite, \"%s\" and \"%s\"", far[0].skipped,
           (long long)far[0].n_nonfinite, (long long)cpu[0].n_nonfinite, far[0].where, cpu[0].where);
     CHECK(!far[1].skipped && far[1].loss == cpu[1].loss, "then loss %.17g and %.17g", far[1].loss,
@@ -370,9 +387,10 @@ static void run_overflow(par_transport *transport) {
     end(&e);
 }
 
-/* The host's part of a step in steady state: no wait, no question, all copies with pinned memory, no
- * allocation, and with one step begun before it its calls are those of two steps ago in every byte (buffers
- * of micro-batches change in turn), as a recording of them that is played again needs. */
+/* The host's part of a step in steady state: no wait, no question, all copies with pinned memory,
+ * no allocation, and with one step begun before it its calls are those of two steps ago in every
+ * byte (buffers of micro-batches change in turn), as a recording of them that is played again
+ * needs. */
 static void check_begin(int step, uint64_t traces[]) {
     far_counts c = far_counts_get();
     CHECK(c.syncs == 0, "step %d: the host waited %lld times", step, (long long)c.syncs);
@@ -380,11 +398,14 @@ static void check_begin(int step, uint64_t traces[]) {
     CHECK(c.unpinned == 0, "step %d: %lld copies of %lld with memory that is not pinned", step,
           (long long)c.unpinned, (long long)c.copies);
     /* 8 micro-batches of 6 blocks, and the update: nothing was run in between */
-    CHECK(c.most_queued > 1000, "step %d: at most %lld items were queued", step, (long long)c.most_queued);
+    CHECK(c.most_queued > 1000, "step %d: at most %lld items were queued", step,
+          (long long)c.most_queued);
     traces[step] = c.trace;
-    if (step == 3 && !c.trace) printf("# this compiler leaves padding in arguments: they are not compared\n");
+    if (step == 3 && !c.trace)
+        printf("# this compiler leaves padding in arguments: they are not compared\n");
     if (step >= 3)
-        CHECK(traces[step] == traces[step - 2], "steps %d and %d enqueue other calls", step - 2, step);
+        CHECK(traces[step] == traces[step - 2], "steps %d and %d enqueue other calls", step - 2,
+              step);
 }
 
 static void run_waits(par_transport *transport) {
@@ -416,7 +437,8 @@ static void run_waits(par_transport *transport) {
 }
 
 /* Weights that overflow in fp16 in some steps and not in others: the loss scale falls from 2^28. */
-static par_status run_ahead(experiment *e, const par_backend *backend, int ahead, par_vote votes[]) {
+static par_status run_ahead(experiment *e, const par_backend *backend, int ahead,
+                            par_vote votes[]) {
     par_trainer *t = NULL;
     par_source source = check_source(&e->data);
     par_trainer_params params = on(e, backend);
@@ -434,7 +456,8 @@ static par_status run_ahead(experiment *e, const par_backend *backend, int ahead
             st = par_trainer_step_end(t, &votes[ended++]);
     }
     if (st == PAR_OK && par_trainer_consumed(t) != AHEAD_STEPS * e->set->batch)
-        st = par_fail(PAR_ERR_INTERNAL, "%lld samples were consumed", (long long)par_trainer_consumed(t));
+        st = par_fail(PAR_ERR_INTERNAL, "%lld samples were consumed",
+                      (long long)par_trainer_consumed(t));
     par_trainer_destroy(&t);
     return st;
 }
@@ -445,7 +468,8 @@ static bool votes_differ(const par_vote *a, const par_vote *b) {
            a->n_nonfinite != b->n_nonfinite || strcmp(a->where, b->where) != 0;
 }
 
-/* The vote lies on the device, so a step behind one that overflows is right before the host knows of it. */
+/* The vote lies on the device, so a step behind one that overflows is right before the host knows
+ * of it. */
 static void run_ahead_of_votes(par_transport *transport) {
     const setting set = {"gpt", false, false, PAR_F16, PAR_RECOMPUTE_NONE, 0, 8, 2, 2, 1, 1, 0};
     par_vote cpu[AHEAD_STEPS] = {0}, far[AHEAD_STEPS] = {0};
@@ -459,13 +483,14 @@ static void run_ahead_of_votes(par_transport *transport) {
         CHECK(!votes_differ(&cpu[i], &far[i]), "step %d: loss %.17g and %.17g, scale %g and %g", i,
               cpu[i].loss, far[i].loss, cpu[i].loss_scale, far[i].loss_scale);
     }
-    CHECK(skipped > 2 && skipped < AHEAD_STEPS - 2, "%d of %d steps were skipped", skipped, AHEAD_STEPS);
+    CHECK(skipped > 2 && skipped < AHEAD_STEPS - 2, "%d of %d steps were skipped", skipped,
+          AHEAD_STEPS);
     CHECK(far[6].stop && !far[5].stop, "the wish to stop is in step 7's vote");
     end(&e);
 }
 
-/* A step that ends the training, with another begun behind it: that one changes nothing, everything but steps
- * was refused, and afterwards both backends go on alike. */
+/* A step that ends the training, with another begun behind it: that one changes nothing, everything
+ * but steps was refused, and afterwards both backends go on alike. */
 static par_status halted(experiment *e, const par_backend *backend, par_vote votes[3]) {
     par_trainer *t = NULL;
     double loss;
@@ -476,12 +501,14 @@ static par_status halted(experiment *e, const par_backend *backend, par_vote vot
     CHECK_OK(par_trainer_step_begin(t, &source, 1e-2f, false));
     CHECK_FAILS(par_trainer_evaluate(t, &source, 0, 8, &loss), PAR_ERR_ARG, "1 steps were begun");
     if (backend) CHECK_OK(par_trainer_step_begin(t, &source, 1e-2f, false));
-    if (backend) CHECK_FAILS(par_trainer_step_begin(t, &source, 1, false), PAR_ERR_ARG, "2 steps are begun");
+    if (backend)
+        CHECK_FAILS(par_trainer_step_begin(t, &source, 1, false), PAR_ERR_ARG, "2 steps are begun");
     CHECK_FAILS(par_trainer_step_end(t, &votes[0]), PAR_ERR_NUMERIC, "weights are unchanged");
     CHECK_FAILS(par_trainer_step_end(t, &votes[1]), PAR_ERR_ARG, "no step was begun");
     CHECK(par_trainer_consumed(t) == e->set->batch, "%lld samples were consumed",
           (long long)par_trainer_consumed(t));
-    CHECK_FAILS(par_trainer_step(t, &source, 1e-2f, false, &votes[1]), PAR_ERR_NUMERIC, "unchanged");
+    CHECK_FAILS(par_trainer_step(t, &source, 1e-2f, false, &votes[1]), PAR_ERR_NUMERIC,
+                "unchanged");
     par_status st = par_trainer_evaluate(t, &source, 0, 8, &votes[2].loss);
     par_trainer_destroy(&t);
     return st;
@@ -495,13 +522,14 @@ static void run_halted(par_transport *transport) {
     CHECK_OK(halted(&e, NULL, cpu));
     CHECK_OK(halted(&e, far_backend(false), far));
     for (int i = 0; i < 3; i++)
-        CHECK(!votes_differ(&cpu[i], &far[i]), "%d: loss %.17g and %.17g", i, cpu[i].loss, far[i].loss);
+        CHECK(!votes_differ(&cpu[i], &far[i]), "%d: loss %.17g and %.17g", i, cpu[i].loss,
+              far[i].loss);
     end(&e);
 }
 
-/* By the device's clock a training step's forward is the kernels of as many micro-batches evaluated and one
- * more for each, the gradient of the logits; a recomputed forward is the backward's, and one rank stands
- * still for nobody. Without dropout, as evaluation has none. */
+/* By the device's clock a training step's forward is the kernels of as many micro-batches evaluated
+ * and one more for each, the gradient of the logits; a recomputed forward is the backward's, and
+ * one rank stands still for nobody. Without dropout, as evaluation has none. */
 static void run_times(par_transport *transport) {
     setting set = {"gpt", false, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 16, 1, 1, 1, 1, 0};
     par_step_times times[2] = {{0}};
@@ -527,14 +555,15 @@ static void run_times(par_transport *transport) {
         times[full] = *par_trainer_times(t);
         CHECK(times[full].forward == forward, "forward takes %g kernels, evaluated %g",
               times[full].forward / FAR_KERNEL_S, forward / FAR_KERNEL_S);
-        CHECK(times[full].wait_pipeline == 0 && times[full].bubble == 0, "one stage waits for %g kernels",
-              times[full].wait_pipeline / FAR_KERNEL_S);
+        CHECK(times[full].wait_pipeline == 0 && times[full].bubble == 0,
+              "one stage waits for %g kernels", times[full].wait_pipeline / FAR_KERNEL_S);
         par_trainer_destroy(&t);
         end(&e);
     }
     CHECK(times[0].backward > forward && times[1].backward == times[0].backward + forward,
-          "backward takes %g kernels, with a recomputed forward of %g %g", times[0].backward / FAR_KERNEL_S,
-          forward / FAR_KERNEL_S, times[1].backward / FAR_KERNEL_S);
+          "backward takes %g kernels, with a recomputed forward of %g %g",
+          times[0].backward / FAR_KERNEL_S, forward / FAR_KERNEL_S,
+          times[1].backward / FAR_KERNEL_S);
 }
 
 /* What the host reads and writes is the host's; the rest, the device's, and as much as planned. */

@@ -1,6 +1,6 @@
 /*
- * Drawing tokens against the exact distribution: Pearson's chi-square over many draws, with the seed fixed,
- * and the corners where a rule decides alone.
+ * Drawing tokens against the exact distribution: Pearson's chi-square over many draws, with the
+ * seed fixed, and the corners where a rule decides alone.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -31,8 +31,8 @@ static void exact(const float *x, double temperature, int64_t top_k, double *p) 
     for (int i = 0; i < N; i++) p[i] /= sum;
 }
 
-/* Quantile of chi-square with k degrees of freedom that one of a million exceeds (Wilson and Hilferty 1931,
- * z = 4.75). */
+/* Quantile of chi-square with k degrees of freedom that one of a million exceeds (Wilson and
+ * Hilferty 1931, z = 4.75). */
 static double limit(int k) {
     double v = 2.0 / (9.0 * k), root = 1 - v + 4.75 * sqrt(v);
     return k * root * root * root;
@@ -44,8 +44,8 @@ static void compare(const int64_t *counts, const double *p, double temperature, 
     int classes = 0;
     for (int i = 0; i < N; i++) {
         CHECK(p[i] > 0 || counts[i] == 0,
-              "temperature %g, top-k %lld: token %d was drawn %lld times, never allowed", temperature,
-              (long long)top_k, i, (long long)counts[i]);
+              "temperature %g, top-k %lld: token %d was drawn %lld times, never allowed",
+              temperature, (long long)top_k, i, (long long)counts[i]);
         if (p[i] * DRAWS < 5) {
             rest_p += p[i];
             rest_n += (double)counts[i];
@@ -60,8 +60,9 @@ static void compare(const int64_t *counts, const double *p, double temperature, 
         classes++;
     }
     if (classes < 2) return;
-    CHECK(chi2 <= limit(classes - 1), "temperature %g, top-k %lld: chi-square %.1f of %d classes, limit %.1f",
-          temperature, (long long)top_k, chi2, classes, limit(classes - 1));
+    CHECK(chi2 <= limit(classes - 1),
+          "temperature %g, top-k %lld: chi-square %.1f of %d classes, limit %.1f", temperature,
+          (long long)top_k, chi2, classes, limit(classes - 1));
 }
 
 static void draw_many(double temperature, int64_t top_k, uint64_t seed) {
@@ -72,7 +73,8 @@ static void draw_many(double temperature, int64_t top_k, uint64_t seed) {
     make_logits(x);
     exact(x, temperature, top_k, p);
     for (int i = 0; i < DRAWS; i++) {
-        int32_t id = par__draw(x, N, temperature, top_k, par__draw_uniform(seed, i % 7, i / 7), heap);
+        int32_t id =
+            par__draw(x, N, temperature, top_k, par__draw_uniform(seed, i % 7, i / 7), heap);
         CHECK(id >= 0 && id < N, "draw %d is %d", i, (int)id);
         if (id >= 0 && id < N) counts[id]++;
     }
@@ -98,12 +100,16 @@ static void test_largest(void) {
     for (int i = 0; i < 3; i++) {
         CHECK(par__draw(x, N, 0, 0, us[i], heap) == best, "temperature 0 is not the largest");
         CHECK(par__draw(x, N, 1, 1, us[i], heap) == best, "top-k 1 is not the largest");
-        CHECK(par__draw(x, N, 1e-300, 0, us[i], heap) == best, "temperature 1e-300 is not the largest");
+        CHECK(par__draw(x, N, 1e-300, 0, us[i], heap) == best,
+              "temperature 1e-300 is not the largest");
     }
     for (int i = 0; i < N; i++) x[i] = 2;
-    CHECK(par__draw(x, N, 0, 0, 0.5, heap) == 0, "of equal logits the lowest id is not the largest");
-    CHECK(par__draw(x, N, 1, 3, 1 - 0x1p-53, heap) == 2, "of equal logits the last of the first 3 is not 2");
-    CHECK(par__draw(x, N, 1, 0, 1 - 0x1p-53, heap) == N - 1, "u just below 1 is not the last token");
+    CHECK(par__draw(x, N, 0, 0, 0.5, heap) == 0,
+          "of equal logits the lowest id is not the largest");
+    CHECK(par__draw(x, N, 1, 3, 1 - 0x1p-53, heap) == 2,
+          "of equal logits the last of the first 3 is not 2");
+    CHECK(par__draw(x, N, 1, 0, 1 - 0x1p-53, heap) == N - 1,
+          "u just below 1 is not the last token");
     CHECK(par__draw(x, N, 1, 0, 0, heap) == 0, "u = 0 is not the first token");
 }
 
@@ -123,7 +129,8 @@ static void test_not_finite(void) {
     CHECK(par__draw(x, 0, 1, 0, 0.5, heap) == -1, "a token of an empty vocabulary");
 }
 
-/* 53 bits in [0, 1): the mean of n of them is 1/2 with standard deviation 1 / sqrt(12 n); 5 of these. */
+/* 53 bits in [0, 1): the mean of n of them is 1/2 with standard deviation 1 / sqrt(12 n); 5 of
+ * these. */
 static void test_uniform(void) {
     double sum = 0;
     for (int i = 0; i < DRAWS; i++) {

@@ -10,31 +10,31 @@
 enum { PAGE = 4096, MAX_BLOCKS = 256, MAX_ITEMS = 1 << 15 };
 
 /* Every operation with its arguments: their size is what is copied when it is enqueued. */
-#define FAR_OPS(X)                                                                                           \
-    X(GEMM, par_gemm)                                                                                        \
-    X(COLUMN_SUM, par_column_sum)                                                                            \
-    X(LAYERNORM, par_norm)                                                                                   \
-    X(LAYERNORM_BACKWARD, par_norm)                                                                          \
-    X(RMSNORM, par_norm)                                                                                     \
-    X(RMSNORM_BACKWARD, par_norm)                                                                            \
-    X(ROPE, par_rope)                                                                                        \
-    X(ATTENTION, par_attention)                                                                              \
-    X(ATTENTION_BACKWARD, par_attention)                                                                     \
-    X(GELU, par_gelu)                                                                                        \
-    X(GELU_BACKWARD, par_gelu)                                                                               \
-    X(SWIGLU, par_swiglu)                                                                                    \
-    X(SWIGLU_BACKWARD, par_swiglu)                                                                           \
-    X(EMBEDDING, par_embedding)                                                                              \
-    X(EMBEDDING_BACKWARD, par_embedding)                                                                     \
-    X(XENT_STATS, par_xent)                                                                                  \
-    X(XENT_LOSS, par_xent)                                                                                   \
-    X(XENT_BACKWARD, par_xent)                                                                               \
-    X(RESIDUAL, par_residual)                                                                                \
-    X(ADAMW, par_update)                                                                                     \
-    X(SGD, par_update)                                                                                       \
-    X(NORM2, par_norm2)                                                                                      \
-    X(CAST, par_cast)                                                                                        \
-    X(BALLOT, par_tally)                                                                                     \
+#define FAR_OPS(X)                                                                                 \
+    X(GEMM, par_gemm)                                                                              \
+    X(COLUMN_SUM, par_column_sum)                                                                  \
+    X(LAYERNORM, par_norm)                                                                         \
+    X(LAYERNORM_BACKWARD, par_norm)                                                                \
+    X(RMSNORM, par_norm)                                                                           \
+    X(RMSNORM_BACKWARD, par_norm)                                                                  \
+    X(ROPE, par_rope)                                                                              \
+    X(ATTENTION, par_attention)                                                                    \
+    X(ATTENTION_BACKWARD, par_attention)                                                           \
+    X(GELU, par_gelu)                                                                              \
+    X(GELU_BACKWARD, par_gelu)                                                                     \
+    X(SWIGLU, par_swiglu)                                                                          \
+    X(SWIGLU_BACKWARD, par_swiglu)                                                                 \
+    X(EMBEDDING, par_embedding)                                                                    \
+    X(EMBEDDING_BACKWARD, par_embedding)                                                           \
+    X(XENT_STATS, par_xent)                                                                        \
+    X(XENT_LOSS, par_xent)                                                                         \
+    X(XENT_BACKWARD, par_xent)                                                                     \
+    X(RESIDUAL, par_residual)                                                                      \
+    X(ADAMW, par_update)                                                                           \
+    X(SGD, par_update)                                                                             \
+    X(NORM2, par_norm2)                                                                            \
+    X(CAST, par_cast)                                                                              \
+    X(BALLOT, par_tally)                                                                           \
     X(VOTE, par_vote_call)
 
 typedef union {
@@ -207,7 +207,8 @@ static item *put(far_stream *s) {
 /* FNV-1a of all that an item says, so that two steps can be told apart. */
 static void trace(const item *x) {
     const unsigned char *bytes = (const unsigned char *)x;
-    for (size_t i = 0; i < sizeof *x; i++) counts.trace = (counts.trace ^ bytes[i]) * UINT64_C(0x100000001b3);
+    for (size_t i = 0; i < sizeof *x; i++)
+        counts.trace = (counts.trace ^ bytes[i]) * UINT64_C(0x100000001b3);
 }
 
 static par_status enqueued(far_stream *s) {
@@ -237,12 +238,12 @@ static par_status enqueue_kernel(par_op op, par_stream *stream, const void *args
     return enqueued(s);
 }
 
-#define FAR_RUN(op, type)                                                                                    \
-    static par_status run_##op(par_stream *stream, const void *args, void *workspace) {                      \
-        type copied;                                                                                         \
-        memcpy(&copied, args, sizeof copied);                                                                \
-        FAR_CLEAR_PADDING(&copied);                                                                          \
-        return enqueue_kernel(PAR_OP_##op, stream, &copied, sizeof copied, workspace);                       \
+#define FAR_RUN(op, type)                                                                          \
+    static par_status run_##op(par_stream *stream, const void *args, void *workspace) {            \
+        type copied;                                                                               \
+        memcpy(&copied, args, sizeof copied);                                                      \
+        FAR_CLEAR_PADDING(&copied);                                                                \
+        return enqueue_kernel(PAR_OP_##op, stream, &copied, sizeof copied, workspace);             \
     }
 FAR_OPS(FAR_RUN)
 #undef FAR_RUN
@@ -396,8 +397,8 @@ const par_backend *far_backend(bool eager) {
                         .elapsed = elapsed,
                         .choices = choices,
                         .choose = far_choose};
-#define FAR_ENTRY(op, type)                                                                                  \
-    far.kernels[PAR_OP_##op] = cpu->kernels[PAR_OP_##op];                                                    \
+#define FAR_ENTRY(op, type)                                                                        \
+    far.kernels[PAR_OP_##op] = cpu->kernels[PAR_OP_##op];                                          \
     far.kernels[PAR_OP_##op].run = run_##op;
     FAR_OPS(FAR_ENTRY)
 #undef FAR_ENTRY

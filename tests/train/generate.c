@@ -1,6 +1,6 @@
 /*
- * Generation: a decoding with a cache has the logits of the whole forward; layouts give the same text; the
- * same seed repeats; what cannot be is refused on every rank.
+ * Generation: a decoding with a cache has the logits of the whole forward; layouts give the same
+ * text; the same seed repeats; what cannot be is refused on every rank.
  */
 #include <math.h>
 #include <stdio.h>
@@ -33,9 +33,9 @@ static void describe(const setting *s, char *text, size_t nbytes) {
              par_dtype_name(s->dtype), s->tp, s->pp, s->dp, s->chunks, s->zero);
 }
 
-/* Larger initial weights than usual, whose logits differ; some steps, so that weights are under way. SGD,
- * since AdamW turns gradients that are rounding alone into whole steps, and layouts would differ by more than
- * rounding. */
+/* Larger initial weights than usual, whose logits differ; some steps, so that weights are under
+ * way. SGD, since AdamW turns gradients that are rounding alone into whole steps, and layouts would
+ * differ by more than rounding. */
 static par_status train(par_trainer *trainer, const par_transformer_config *config) {
     const check_data data = {.vocab = config->vocab, .T = config->tokens};
     par_source source = check_source(&data);
@@ -88,19 +88,19 @@ static par_status keep_logits(void *user, const par_module *last, const void *st
 }
 
 /*
- * Relative difference (norms) of the logits of a position. fp32: both paths add the same products in another
- * order: the bound of layouts_run.c. 16 bits: a layer stores about 9 activations; where fp32 noise tips a
- * rounding, an element differs by one unit, 2^-7 of it at most in bf16 and 2^-10 in fp16 (half of it on
- * average over a binade). Were that so for every element, with signs at random, 6 layers gave sqrt(54) / 2
- * units.
+ * Relative difference (norms) of the logits of a position. fp32: both paths add the same products
+ * in another order: the bound of layouts_run.c. 16 bits: a layer stores about 9 activations; where
+ * fp32 noise tips a rounding, an element differs by one unit, 2^-7 of it at most in bf16 and 2^-10
+ * in fp16 (half of it on average over a binade). Were that so for every element, with signs at
+ * random, 6 layers gave sqrt(54) / 2 units.
  */
 static double bound_of(par_dtype dtype) {
     double unit = dtype == PAR_BF16 ? 0x1p-7 : 0x1p-10;
     return dtype == PAR_F32 ? 1e-5 : sqrt(54.0) / 2 * unit;
 }
 
-static void compare_position(fixture *f, const whole *w, const int32_t *x, int64_t n, const char *what,
-                             double bound) {
+static void compare_position(fixture *f, const whole *w, const int32_t *x, int64_t n,
+                             const char *what, double bound) {
     int32_t prompt[B * T];
     for (int64_t b = 0; b < B; b++) memcpy(prompt + b * n, x + b * T, (size_t)n * sizeof *x);
     const par_generation g = {.prompt = prompt, .n_prompt = n, .n_new = 1};
@@ -108,8 +108,8 @@ static void compare_position(fixture *f, const whole *w, const int32_t *x, int64
     for (int64_t b = 0; b < B; b++) {
         const float *forward = w->logits + (b * T + n - 1) * w->V;
         double d = harness_relative(par__generator_logits(f->generator, b), forward, w->V);
-        CHECK(d <= bound, "%s: sequence %lld, position %lld: logits differ by %.2e, bound %.2e", what,
-              (long long)b, (long long)n - 1, d, bound);
+        CHECK(d <= bound, "%s: sequence %lld, position %lld: logits differ by %.2e, bound %.2e",
+              what, (long long)b, (long long)n - 1, d, bound);
     }
 }
 
@@ -119,8 +119,10 @@ static void compare_with_forward(par_transport *transport, const setting *s) {
     char what[96];
     describe(s, what, sizeof what);
     CHECK_OK(fixture_create(transport, s, &f));
-    whole w = {.V = f.config.vocab, .logits = calloc((size_t)(B * T * f.config.vocab), sizeof(float))};
-    for (int i = 0; i < B * T; i++) x[i] = (int32_t)(par_random_u64(3, 1, (uint64_t)i) % (uint64_t)w.V);
+    whole w = {.V = f.config.vocab,
+               .logits = calloc((size_t)(B * T * f.config.vocab), sizeof(float))};
+    for (int i = 0; i < B * T; i++)
+        x[i] = (int32_t)(par_random_u64(3, 1, (uint64_t)i) % (uint64_t)w.V);
     if (!harness_failed()) CHECK_OK(par_trainer_forward(f.trainer, x, x, keep_logits, &w));
     for (int64_t n = 1; n < T && !harness_failed(); n++)
         compare_position(&f, &w, x, n, what, bound_of(s->dtype));
@@ -131,13 +133,14 @@ static void compare_with_forward(par_transport *transport, const setting *s) {
 static void run_cache(par_transport *transport) {
     for (int llama = 0; llama < 2; llama++)
         for (par_dtype dtype = PAR_F32; dtype <= PAR_F16 && !harness_failed(); dtype++) {
-            const setting s = {.llama = llama, .dtype = dtype, .tp = 1, .pp = 1, .dp = 1, .chunks = 1};
+            const setting s = {
+                .llama = llama, .dtype = dtype, .tp = 1, .pp = 1, .dp = 1, .chunks = 1};
             compare_with_forward(transport, &s);
         }
 }
 
-/* Right after a step with a large rate, ZeRO-1 has most weights under way: the logits must be those of the
- * new ones, as par_trainer_forward's are, which waits by itself. */
+/* Right after a step with a large rate, ZeRO-1 has most weights under way: the logits must be those
+ * of the new ones, as par_trainer_forward's are, which waits by itself. */
 static void run_under_way(par_transport *transport) {
     const setting s = {false, PAR_F32, 1, 1, 4, 1, 1, PAR_RECOMPUTE_NONE};
     const check_data data = {.vocab = 131, .T = T};
@@ -145,7 +148,8 @@ static void run_under_way(par_transport *transport) {
     int32_t x[B * T], targets[B * T];
     fixture f;
     CHECK_OK(fixture_create(transport, &s, &f));
-    whole w = {.V = f.config.vocab, .logits = calloc((size_t)(B * T * f.config.vocab), sizeof(float))};
+    whole w = {.V = f.config.vocab,
+               .logits = calloc((size_t)(B * T * f.config.vocab), sizeof(float))};
     CHECK_OK(source.read(source.user, 0, B, x, targets));
     for (int i = 0; i < 5; i++) {
         int32_t prompt[B * T];
@@ -173,8 +177,12 @@ static par_status greedy(fixture *f, int32_t *ids) {
 }
 
 static par_status sampled(fixture *f, uint64_t seed, int32_t *ids) {
-    const par_generation g = {
-        .prompt = prompts, .n_prompt = N_PROMPT, .n_new = N_NEW, .temperature = 1, .top_k = 40, .seed = seed};
+    const par_generation g = {.prompt = prompts,
+                              .n_prompt = N_PROMPT,
+                              .n_new = N_NEW,
+                              .temperature = 1,
+                              .top_k = 40,
+                              .seed = seed};
     return par_generator_run(f->generator, &g, ids);
 }
 
@@ -199,12 +207,13 @@ static void compare_layout(par_transport *transport, const setting *s) {
     CHECK_OK(texts(transport, s, ids));
     for (int kind = 0; kind < 2; kind++)
         for (int i = 0; i < B * N_NEW; i++)
-            CHECK(ids[kind][i] == one[kind][i], "%s: token %d of the %s text is %d, of one rank %d", what, i,
-                  kind == 0 ? "greedy" : "sampled", (int)ids[kind][i], (int)one[kind][i]);
+            CHECK(ids[kind][i] == one[kind][i], "%s: token %d of the %s text is %d, of one rank %d",
+                  what, i, kind == 0 ? "greedy" : "sampled", (int)ids[kind][i], (int)one[kind][i]);
     par_transport_destroy(&self);
 }
 
-/* Tied and untied, KV heads copied (tp 4 of 2), interleaved chunks, ZeRO-1 with weights under way. */
+/* Tied and untied, KV heads copied (tp 4 of 2), interleaved chunks, ZeRO-1 with weights under
+ * way. */
 static void run_layouts(par_transport *transport) {
     static const setting layouts[] = {
         {false, PAR_F32, 2, 1, 2, 1, 0, PAR_RECOMPUTE_NONE},
@@ -236,12 +245,13 @@ static void run_repeat(par_transport *transport) {
     fixture f;
     heard h = {.n = 0};
     CHECK_OK(fixture_create(transport, &s, &f));
-    par_generation g = {.prompt = prompts, .n_prompt = N_PROMPT, .n_new = N_NEW, .temperature = 1, .seed = 7};
+    par_generation g = {
+        .prompt = prompts, .n_prompt = N_PROMPT, .n_new = N_NEW, .temperature = 1, .seed = 7};
     g.token = hear;
     g.user = &h;
     CHECK_OK(par_generator_run(f.generator, &g, a));
-    CHECK(h.n == N_NEW && memcmp(h.ids, a, sizeof a) == 0, "the callback heard %lld tokens, or others",
-          (long long)h.n);
+    CHECK(h.n == N_NEW && memcmp(h.ids, a, sizeof a) == 0,
+          "the callback heard %lld tokens, or others", (long long)h.n);
     g.token = NULL;
     g.seed = 8;
     CHECK_OK(par_generator_run(f.generator, &g, other));
@@ -277,7 +287,8 @@ static void refuse_runs(fixture *f) {
     CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "top-k -1");
     const int32_t foreign[] = {1, 2, 3, 131};
     g.top_k = 0, g.prompt = foreign;
-    CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "token 3 of the prompts is 131");
+    CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG,
+                "token 3 of the prompts is 131");
     CHECK_OK(par_trainer_load(f->trainer, spoil, NULL));
     CHECK_FAILS(sampled(f, 1, NULL), PAR_ERR_NUMERIC, "hold NaN or infinity");
 }
@@ -288,9 +299,11 @@ static void refuse_generators(fixture *f) {
     CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "a generator already");
     par_generator_destroy(&f->generator);
     p.capacity = T + 1;
-    CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "legal: 1 to the model's 16");
+    CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG,
+                "legal: 1 to the model's 16");
     p.capacity = T, p.vocab = 145; /* padded to 2 x 72 over tp 2 */
-    CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "legal: 1 to the model's 144");
+    CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG,
+                "legal: 1 to the model's 144");
     p.vocab = 131, p.sequences = 0;
     CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "0 sequences");
     CHECK(!second, "a refusal left a generator");
@@ -316,14 +329,18 @@ static void run_foreign_model(par_transport *transport) {
     residual_mlp_model(&config, &model);
     par_trainer_params params = check_params(&model, 2, 2, 1, 4, 8);
     CHECK_OK(par_trainer_create(transport, &params, &trainer));
-    CHECK_FAILS(par_generator_create(trainer, &p, &generator), PAR_ERR_UNSUPPORTED, "cannot generate");
+    CHECK_FAILS(par_generator_create(trainer, &p, &generator), PAR_ERR_UNSUPPORTED,
+                "cannot generate");
     par_trainer_destroy(&trainer);
 }
 
 static const harness_case cases[] = {
-    {"cache-equals-forward", NULL, 1, run_cache, 0}, {"weights-under-way", NULL, 4, run_under_way, 0},
-    {"layouts-agree", NULL, 4, run_layouts, 0},      {"seed-repeats", NULL, 4, run_repeat, 0},
-    {"refusals", NULL, 4, run_refusals, 0},          {"model-without-decode", NULL, 4, run_foreign_model, 0},
+    {"cache-equals-forward", NULL, 1, run_cache, 0},
+    {"weights-under-way", NULL, 4, run_under_way, 0},
+    {"layouts-agree", NULL, 4, run_layouts, 0},
+    {"seed-repeats", NULL, 4, run_repeat, 0},
+    {"refusals", NULL, 4, run_refusals, 0},
+    {"model-without-decode", NULL, 4, run_foreign_model, 0},
 };
 
 int main(int argc, char **argv) {

@@ -1,10 +1,10 @@
 /*
- * Every layout of 8 ranks gives the training of one rank: the same initial bits, gradients, losses, norms and
- * weights.
+ * Every layout of 8 ranks gives the training of one rank: the same initial bits, gradients, losses,
+ * norms and weights.
  *
- * All ten (tp, pp, dp) of powers of two with product 8, each with three settings chosen so that every legal
- * pair of values of (layout, schedule, zero, recompute, sequence parallel, model) occurs; the case "pairs"
- * proves that.
+ * All ten (tp, pp, dp) of powers of two with product 8, each with three settings chosen so that
+ * every legal pair of values of (layout, schedule, zero, recompute, sequence parallel, model)
+ * occurs; the case "pairs" proves that.
  */
 #include <stdio.h>
 #include <string.h>
@@ -16,8 +16,8 @@ enum { LAYOUTS = 10, SETTINGS = 3 };
 static const int layouts[LAYOUTS][3] = {{8, 1, 1}, {4, 2, 1}, {4, 1, 2}, {2, 4, 1}, {2, 2, 2},
                                         {2, 1, 4}, {1, 8, 1}, {1, 4, 2}, {1, 2, 4}, {1, 1, 8}};
 
-/* Interleaving needs pp of at least 2, two modules a part (8 modules in all), and micro-batches in multiples
- * of pp. */
+/* Interleaving needs pp of at least 2, two modules a part (8 modules in all), and micro-batches in
+ * multiples of pp. */
 static bool can_interleave(int pp, int dp) {
     return pp >= 2 && 2 * pp <= 8 && 8 / dp % pp == 0;
 }
@@ -86,7 +86,8 @@ static void run_118(par_transport *t) {
     run_layout(t, 9);
 }
 
-/* Dropout bits are a function of sample, token and channel or head: layouts agree with dropout as without. */
+/* Dropout bits are a function of sample, token and channel or head: layouts agree with dropout as
+ * without. */
 static void run_dropout(par_transport *transport) {
     static const int which[] = {0, 4, 7, 9};
     bool good = true;
@@ -111,7 +112,8 @@ static void factors(int layout, int k, int f[FACTORS]) {
 
 static bool legal_pair(int i, int a, int j, int b) {
     if (i != 0) return true;
-    if (j == 1 && b == PAR_SCHEDULE_INTERLEAVED) return can_interleave(layouts[a][1], layouts[a][2]);
+    if (j == 1 && b == PAR_SCHEDULE_INTERLEAVED)
+        return can_interleave(layouts[a][1], layouts[a][2]);
     if (j == 1) return layouts[a][1] > 1; /* with one stage gpipe and 1f1b are the same list */
     if (j == 4) return layouts[a][0] > 1 || b == 0;
     return true;
@@ -134,8 +136,8 @@ static void run_pairs(par_transport *transport) {
         for (int j = i + 1; j < FACTORS; j++)
             for (int a = 0; a < values[i]; a++)
                 for (int b = 0; b < values[j]; b++)
-                    CHECK(!legal_pair(i, a, j, b) || occurs(i, a, j, b), "no setting has %s %d with %s %d",
-                          names[i], a, names[j], b);
+                    CHECK(!legal_pair(i, a, j, b) || occurs(i, a, j, b),
+                          "no setting has %s %d with %s %d", names[i], a, names[j], b);
 }
 
 static const harness_case cases[] = {

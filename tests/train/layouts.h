@@ -1,4 +1,5 @@
-/* Runs of a layout and of one rank, and their comparison: what the suites of 8 and of 64 ranks share. */
+/* Runs of a layout and of one rank, and their comparison: what the suites of 8 and of 64 ranks
+ * share. */
 #ifndef PAR_TESTS_LAYOUTS_H
 #define PAR_TESTS_LAYOUTS_H
 
@@ -29,10 +30,10 @@ typedef struct {
     float *initial, *gradients, *final; /* [table.total]; NULL before the first run */
 } layouts_run;
 
-/* Runs `setting` and compares it with one rank: CHECKs of the harness, with the setting in their text. False
- * on every rank if the case has failed on one, so that all stop together. */
-bool layouts_compare(par_transport *transport, const layouts_problem *problem, const layouts_setting *setting,
-                     bool repeat);
+/* Runs `setting` and compares it with one rank: CHECKs of the harness, with the setting in their
+ * text. False on every rank if the case has failed on one, so that all stop together. */
+bool layouts_compare(par_transport *transport, const layouts_problem *problem,
+                     const layouts_setting *setting, bool repeat);
 void layouts_describe(const layouts_problem *problem, const layouts_setting *setting, char *text,
                       size_t nbytes);
 

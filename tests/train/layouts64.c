@@ -5,8 +5,13 @@
 
 static void run_2_4_8(par_transport *transport) {
     const layouts_problem problem = {.optimizer = PAR_SGD, .batch = 32, .steps = 3};
-    const layouts_setting s = {
-        .tp = 2, .pp = 4, .dp = 8, .schedule = PAR_SCHEDULE_1F1B, .chunks = 1, .zero = 1, .micro_batch = 1};
+    const layouts_setting s = {.tp = 2,
+                               .pp = 4,
+                               .dp = 8,
+                               .schedule = PAR_SCHEDULE_1F1B,
+                               .chunks = 1,
+                               .zero = 1,
+                               .micro_batch = 1};
     layouts_compare(transport, &problem, &s, false);
 }
 

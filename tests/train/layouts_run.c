@@ -1,9 +1,9 @@
 /*
- * A layout against one rank of the same process and binary. Everything is fp32; the sums over a batch, a
- * vocabulary or channels are only added in another order. A sum of n terms of one size keeps about sqrt(n) ·
- * 2^-24 relative, here 1e-6 at most for the longest chains (128 tokens, 131 vocabulary entries, 90 channels,
- * 8 layers); 1e-5 leaves a factor of ten for cancellation, and is a hundred times below what one wrong copy,
- * scale or missing micro-batch gives.
+ * A layout against one rank of the same process and binary. Everything is fp32; the sums over a
+ * batch, a vocabulary or channels are only added in another order. A sum of n terms of one size
+ * keeps about sqrt(n) · 2^-24 relative, here 1e-6 at most for the longest chains (128 tokens, 131
+ * vocabulary entries, 90 channels, 8 layers); 1e-5 leaves a factor of ten for cancellation, and is
+ * a hundred times below what one wrong copy, scale or missing micro-batch gives.
  */
 #include "layouts.h"
 
@@ -15,12 +15,13 @@
 
 static const double bound = 1e-5;
 
-void layouts_describe(const layouts_problem *problem, const layouts_setting *s, char *text, size_t nbytes) {
+void layouts_describe(const layouts_problem *problem, const layouts_setting *s, char *text,
+                      size_t nbytes) {
     static const char *const recompute[] = {"none", "selective", "full"};
     snprintf(text, nbytes, "%s %s tp %d pp %d dp %d %s v %d zero %d recompute %s %s",
-             problem->llama ? "llama" : "gpt", problem->optimizer == PAR_SGD ? "sgd" : "adamw", s->tp, s->pp,
-             s->dp, par_schedule_kind_name(s->schedule), s->chunks, s->zero, recompute[s->recompute],
-             s->no_sequence_parallel ? "no-sp" : "sp");
+             problem->llama ? "llama" : "gpt", problem->optimizer == PAR_SGD ? "sgd" : "adamw",
+             s->tp, s->pp, s->dp, par_schedule_kind_name(s->schedule), s->chunks, s->zero,
+             recompute[s->recompute], s->no_sequence_parallel ? "no-sp" : "sp");
 }
 
 static void run_free(layouts_run *run) {
@@ -40,12 +41,12 @@ static par_status run_allocate(const check_table *table, layouts_run *run) {
     return PAR_OK;
 }
 
-static par_status run_steps(const layouts_problem *problem, par_trainer *trainer, check_table *table,
-                            layouts_run *run) {
+static par_status run_steps(const layouts_problem *problem, par_trainer *trainer,
+                            check_table *table, layouts_run *run) {
     const check_data data = {.vocab = 131, .T = 16, .ignore = problem->llama ? 5 : 0};
     par_source source = check_source(&data);
-    /* momentum 0.9 multiplies SGD's rate by ten; both are small enough that 20 steps do not amplify rounding
-     */
+    /* momentum 0.9 multiplies SGD's rate by ten; both are small enough that 20 steps do not amplify
+     * rounding */
     float lr = problem->optimizer == PAR_SGD ? 0.02f : 1e-3f;
     PAR_TRY(check_gather(trainer, table, PAR_STATE_WEIGHT, run->initial));
     for (int i = 0; i < problem->steps; i++) {
@@ -60,7 +61,8 @@ static par_status run_steps(const layouts_problem *problem, par_trainer *trainer
 
 static par_trainer_params params_of(const layouts_problem *problem, const layouts_setting *s,
                                     const par_model *model) {
-    par_trainer_params params = check_params(model, s->tp, s->pp, s->dp, s->micro_batch, problem->batch);
+    par_trainer_params params =
+        check_params(model, s->tp, s->pp, s->dp, s->micro_batch, problem->batch);
     params.schedule = s->schedule;
     params.chunks = s->chunks;
     params.zero = s->zero;
@@ -97,7 +99,8 @@ static bool same_problem(const layouts_problem *a, const layouts_problem *b) {
 }
 
 /* The single-rank run of a problem, made once a process. */
-static par_status reference(const layouts_problem *problem, const par_model *model, const layouts_run **out) {
+static par_status reference(const layouts_problem *problem, const par_model *model,
+                            const layouts_run **out) {
     static struct {
         layouts_problem problem;
         layouts_run run;
@@ -118,22 +121,23 @@ static par_status reference(const layouts_problem *problem, const par_model *mod
     return PAR_OK;
 }
 
-static void compare_numbers(const char *what, const layouts_problem *problem, const layouts_run *run,
-                            const layouts_run *one) {
+static void compare_numbers(const char *what, const layouts_problem *problem,
+                            const layouts_run *run, const layouts_run *one) {
     for (int i = 0; i < problem->steps; i++) {
         double loss = check_relative(run->loss[i], one->loss[i]),
                norm = check_relative(run->norm[i], one->norm[i]);
-        CHECK(loss <= bound, "%s: loss of step %d is %.9g, of one rank %.9g: %.1e", what, i + 1, run->loss[i],
-              one->loss[i], loss);
+        CHECK(loss <= bound, "%s: loss of step %d is %.9g, of one rank %.9g: %.1e", what, i + 1,
+              run->loss[i], one->loss[i], loss);
         /* AdamW's norms inherit the wandering of its parameters: only its losses have the bound */
         CHECK(problem->optimizer == PAR_ADAMW || norm <= bound,
-              "%s: norm of step %d is %.9g, of one rank %.9g: %.1e", what, i + 1, run->norm[i], one->norm[i],
-              norm);
+              "%s: norm of step %d is %.9g, of one rank %.9g: %.1e", what, i + 1, run->norm[i],
+              one->norm[i], norm);
     }
 }
 
-static void compare_tensors(const char *what, const layouts_problem *problem, const check_table *table,
-                            const layouts_run *run, const layouts_run *one) {
+static void compare_tensors(const char *what, const layouts_problem *problem,
+                            const check_table *table, const layouts_run *run,
+                            const layouts_run *one) {
     const char *where = "";
     size_t nbytes = (size_t)table->total * sizeof(float);
     double d = check_largest(table, run->initial, one->initial, &where);
@@ -142,21 +146,25 @@ static void compare_tensors(const char *what, const layouts_problem *problem, co
     d = check_largest(table, run->gradients, one->gradients, &where);
     CHECK(d <= bound, "%s: gradient of %s is off by %.1e", what, where, d);
     d = check_largest(table, run->final, one->final, &where);
-    CHECK(problem->optimizer == PAR_ADAMW || d <= bound, "%s: final %s is off by %.1e", what, where, d);
+    CHECK(problem->optimizer == PAR_ADAMW || d <= bound, "%s: final %s is off by %.1e", what, where,
+          d);
 }
 
 static void compare_bits(const char *what, const layouts_problem *problem, const check_table *table,
                          const layouts_run *a, const layouts_run *b) {
-    size_t nbytes = (size_t)table->total * sizeof(float), n = (size_t)problem->steps * sizeof(double);
+    size_t nbytes = (size_t)table->total * sizeof(float),
+           n = (size_t)problem->steps * sizeof(double);
     CHECK(memcmp(a->loss, b->loss, n) == 0 && memcmp(a->norm, b->norm, n) == 0,
           "%s: a second run has other losses", what);
     if (table->rank == 0)
-        CHECK(memcmp(a->gradients, b->gradients, nbytes) == 0 && memcmp(a->final, b->final, nbytes) == 0,
+        CHECK(memcmp(a->gradients, b->gradients, nbytes) == 0 &&
+                  memcmp(a->final, b->final, nbytes) == 0,
               "%s: a second run has other bits", what);
 }
 
 static par_status run_setting(par_transport *transport, const layouts_problem *problem,
-                              const par_trainer_params *params, check_table *table, layouts_run *run) {
+                              const par_trainer_params *params, check_table *table,
+                              layouts_run *run) {
     par_trainer *trainer = NULL;
     PAR_TRY(par_trainer_create(transport, params, &trainer));
     par_status st = run_steps(problem, trainer, table, run);
@@ -192,8 +200,8 @@ static par_status compare(par_transport *transport, MPI_Comm comm, const layouts
     return st;
 }
 
-bool layouts_compare(par_transport *transport, const layouts_problem *problem, const layouts_setting *setting,
-                     bool repeat) {
+bool layouts_compare(par_transport *transport, const layouts_problem *problem,
+                     const layouts_setting *setting, bool repeat) {
     par_transformer_config config;
     par_model *model = NULL;
     char what[160];

@@ -1,7 +1,7 @@
 /*
- * Plan equals run: the ledger that par_trainer_plan computes for a rank is the one that the trainer has; and
- * after create, libpar allocates nothing, in steps, evaluation, forward and generation. MPI's and oneDNN's
- * own allocations are counted apart and bounded.
+ * Plan equals run: the ledger that par_trainer_plan computes for a rank is the one that the trainer
+ * has; and after create, libpar allocates nothing, in steps, evaluation, forward and generation.
+ * MPI's and oneDNN's own allocations are counted apart and bounded.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -67,8 +67,8 @@ static void run_ledger(par_transport *transport) {
         par_trainer_params params = params_of(&settings[i], model);
         CHECK_OK(check_fit(&config, &params));
         snprintf(what, sizeof what, "setting %d", i);
-        CHECK_OK(
-            par_trainer_plan(&params, par_transport_size(transport), par_transport_rank(transport), &plan));
+        CHECK_OK(par_trainer_plan(&params, par_transport_size(transport),
+                                  par_transport_rank(transport), &plan));
         CHECK_OK(par_trainer_create(transport, &params, &trainer));
         if (plan && trainer) compare_ledgers(what, plan, par_trainer_memory(trainer));
         par_trainer_destroy(&trainer);
@@ -87,7 +87,8 @@ static par_status ignore_logits(void *user, const par_module *last, const void *
 /* What a training program does between create and destroy. */
 static par_status use(par_trainer *trainer, par_generator *generator, const par_source *source,
                       const int32_t *x, int steps) {
-    const par_generation text = {.prompt = x, .n_prompt = 2, .n_new = 4, .temperature = 1, .top_k = 20};
+    const par_generation text = {
+        .prompt = x, .n_prompt = 2, .n_new = 4, .temperature = 1, .top_k = 20};
     double loss;
     for (int i = 0; i < steps; i++) {
         par_vote vote;
@@ -99,28 +100,30 @@ static par_status use(par_trainer *trainer, par_generator *generator, const par_
 }
 
 /*
- * oneDNN sets itself up in the first product, through libc too; so the first step is held to libpar's zero
- * alone, the others to all. Open MPI grows its lists of requests and fragments by pieces, 160 KiB was seen; a
- * leak of every message would pass 4 MiB here. oneDNN's sgemm takes packing buffers a call, for which there
- * is no bound but that they are returned: after the steps no more of the heap is in use than before, up to
- * MPI's lists.
+ * oneDNN sets itself up in the first product, through libc too; so the first step is held to
+ * libpar's zero alone, the others to all. Open MPI grows its lists of requests and fragments by
+ * pieces, 160 KiB was seen; a leak of every message would pass 4 MiB here. oneDNN's sgemm takes
+ * packing buffers a call, for which there is no bound but that they are returned: after the steps
+ * no more of the heap is in use than before, up to MPI's lists.
  */
 static void check_counts(const char *what, const allocations_count *c, bool first) {
     const int64_t bound = 4 << 20;
     Dl_info info = {0};
     if (c->first_libpar) dladdr(c->first_libpar, &info);
-    CHECK(c->n[BY_LIBPAR] == 0, "%s: libpar allocated %lld times (%lld bytes) after create, first near %s",
-          what, (long long)c->n[BY_LIBPAR], (long long)c->nbytes[BY_LIBPAR],
+    CHECK(c->n[BY_LIBPAR] == 0,
+          "%s: libpar allocated %lld times (%lld bytes) after create, first near %s", what,
+          (long long)c->n[BY_LIBPAR], (long long)c->nbytes[BY_LIBPAR],
           info.dli_sname ? info.dli_sname : "a static function");
     if (first) return;
     CHECK(c->n[BY_LIBC] == 0, "%s: libc allocated %lld times (%lld bytes) for a caller", what,
           (long long)c->n[BY_LIBC], (long long)c->nbytes[BY_LIBC]);
-    CHECK(c->nbytes[BY_MPI] <= bound, "%s: MPI allocated %lld bytes", what, (long long)c->nbytes[BY_MPI]);
+    CHECK(c->nbytes[BY_MPI] <= bound, "%s: MPI allocated %lld bytes", what,
+          (long long)c->nbytes[BY_MPI]);
     CHECK(c->kept <= bound, "%s: the heap has %lld bytes more in use", what, (long long)c->kept);
 }
 
-static void count_use(const char *what, par_trainer *trainer, const par_source *source, const int32_t *x,
-                      int rank) {
+static void count_use(const char *what, par_trainer *trainer, const par_source *source,
+                      const int32_t *x, int rank) {
     const par_generator_params params = {.sequences = 2, .capacity = 8, .vocab = 131};
     allocations_count count;
     par_generator *generator = NULL;
@@ -137,7 +140,8 @@ static void count_use(const char *what, par_trainer *trainer, const par_source *
     printf("# memory: %s, 8 steps:", what);
     for (int i = 0; i < ALLOCATIONS_OWNERS; i++)
         printf(" %s %lld times %lld bytes%s", allocations_owner_name((allocations_owner)i),
-               (long long)count.n[i], (long long)count.nbytes[i], i < ALLOCATIONS_OWNERS - 1 ? "," : "");
+               (long long)count.n[i], (long long)count.nbytes[i],
+               i < ALLOCATIONS_OWNERS - 1 ? "," : "");
     printf("; kept %lld bytes\n", (long long)count.kept);
 }
 
@@ -172,28 +176,31 @@ static void run_allocations(par_transport *transport) {
 }
 
 /*
- * Bytes that one layer keeps of a micro-batch of N = B · T tokens until its backward, fp32 and MLP 4 C
- * (Korthikanti et al. 2022, section 4, with 4 bytes an element; no dropout masks, their bits are computed
- * again; no scores, attention is tiled). Own rows are N / t with sequence parallel, else N. input, norm
- * output, second input, norm output: 4 C own rows of 4 bytes;   selective: without the norm outputs q, k, v,
- * attention output: 4 C N / t;   before and after GELU: 8 C N / t; selective: without the one after
- *   log-sum-exp: H N / t;   mean and 1 / deviation of two norms: 4 own rows
+ * Bytes that one layer keeps of a micro-batch of N = B · T tokens until its backward, fp32 and MLP
+ * 4 C (Korthikanti et al. 2022, section 4, with 4 bytes an element; no dropout masks, their bits
+ * are computed again; no scores, attention is tiled). Own rows are N / t with sequence parallel,
+ * else N. input, norm output, second input, norm output: 4 C own rows of 4 bytes;   selective:
+ * without the norm outputs q, k, v, attention output: 4 C N / t;   before and after GELU: 8 C N /
+ * t; selective: without the one after log-sum-exp: H N / t;   mean and 1 / deviation of two norms:
+ * 4 own rows
  */
 static int64_t layer_nbytes(const par_trainer_params *params, const par_transformer_config *c) {
     int64_t t = params->layout.size[PAR_TP], N = params->micro_batch * c->tokens;
     int64_t own = params->no_sequence_parallel ? N : N / t;
     bool selective = params->recompute == PAR_RECOMPUTE_SELECTIVE;
-    return 4 * ((selective ? 2 : 4) * c->channels * own + (selective ? 8 : 12) * c->channels * N / t +
-                c->heads * N / t + 4 * own);
+    return 4 * ((selective ? 2 : 4) * c->channels * own +
+                (selective ? 8 : 12) * c->channels * N / t + c->heads * N / t + 4 * own);
 }
 
 /* Activations in the plan of a rank, with so many layers a stage. */
-static int64_t planned(par_trainer_params *params, par_transformer_config *config, int rank, int layers) {
+static int64_t planned(par_trainer_params *params, par_transformer_config *config, int rank,
+                       int layers) {
     int p = params->layout.size[PAR_PP], parts[8], world = p * params->layout.size[PAR_TP];
     par_model *model = NULL;
     par_memory *plan = NULL;
     config->layers = (int64_t)layers * p;
-    for (int i = 0; i < p; i++) parts[i] = layers + (i == 0) + (i == p - 1); /* embedding and head */
+    for (int i = 0; i < p; i++)
+        parts[i] = layers + (i == 0) + (i == p - 1); /* embedding and head */
     CHECK_OK(par_transformer_create(config, &model));
     params->model = model;
     params->modules_per_part = parts;
@@ -222,15 +229,17 @@ static void compare_layer(int t, int p, int stage, bool sequence_parallel, par_r
     par_trainer_params params = check_params(NULL, t, p, 1, 4, 4 * 16);
     params.no_sequence_parallel = !sequence_parallel;
     params.recompute = recompute;
-    int64_t two = planned(&params, &config, stage * t, 2), four = planned(&params, &config, stage * t, 4);
-    int64_t closed = recompute == PAR_RECOMPUTE_FULL ? 0 : 2 * slots * layer_nbytes(&params, &config);
+    int64_t two = planned(&params, &config, stage * t, 2),
+            four = planned(&params, &config, stage * t, 4);
+    int64_t closed =
+        recompute == PAR_RECOMPUTE_FULL ? 0 : 2 * slots * layer_nbytes(&params, &config);
     if (recompute == PAR_RECOMPUTE_FULL) {
         params.recompute = PAR_RECOMPUTE_NONE; /* one shared area holds what a slot would */
         closed = 2 * layer_nbytes(&params, &config);
     }
     CHECK(four - two == closed,
-          "tp %d pp %d stage %d recompute %d: two layers take %lld bytes, the formula has %lld", t, p, stage,
-          recompute, (long long)(four - two), (long long)closed);
+          "tp %d pp %d stage %d recompute %d: two layers take %lld bytes, the formula has %lld", t,
+          p, stage, recompute, (long long)(four - two), (long long)closed);
 }
 
 static void run_activations(par_transport *transport) {

@@ -1,5 +1,5 @@
-/* A model that is not a transformer, through the public contract alone: three dimensions train as one rank
- * does. */
+/* A model that is not a transformer, through the public contract alone: three dimensions train as
+ * one rank does. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,8 +28,9 @@ static par_status train(par_trainer *trainer, check_table *table, mlp_run *run) 
     return check_gather(trainer, table, PAR_STATE_WEIGHT, run->weights);
 }
 
-static par_status create_and_train(par_transport *transport, MPI_Comm comm, const par_trainer_params *params,
-                                   check_table *table, mlp_run *run) {
+static par_status create_and_train(par_transport *transport, MPI_Comm comm,
+                                   const par_trainer_params *params, check_table *table,
+                                   mlp_run *run) {
     par_trainer *trainer = NULL;
     PAR_TRY(check_table_create(params, comm, table));
     run->gradients = calloc((size_t)table->total, sizeof(float));
@@ -47,7 +48,8 @@ static par_trainer_params sgd(const par_model *model, int tp, int pp, int dp, in
     return params;
 }
 
-/* The longest sum has 40 terms, gradients 32: fp32 in another order stays below 1e-6, as in layouts_run.c. */
+/* The longest sum has 40 terms, gradients 32: fp32 in another order stays below 1e-6, as in
+ * layouts_run.c. */
 static void compare(const check_table *table, const mlp_run *run, const mlp_run *one) {
     const char *where = "";
     double d = check_largest(table, run->gradients, one->gradients, &where);
@@ -55,13 +57,13 @@ static void compare(const check_table *table, const mlp_run *run, const mlp_run 
     d = check_largest(table, run->weights, one->weights, &where);
     CHECK(d <= 1e-5, "final %s is off by %.1e", where, d);
     for (int i = 0; i < STEPS; i++) {
-        CHECK(check_relative(run->loss[i], one->loss[i]) <= 1e-5, "loss of step %d: %.9g and %.9g", i + 1,
-              run->loss[i], one->loss[i]);
-        CHECK(check_relative(run->norm[i], one->norm[i]) <= 1e-5, "norm of step %d: %.9g and %.9g", i + 1,
-              run->norm[i], one->norm[i]);
+        CHECK(check_relative(run->loss[i], one->loss[i]) <= 1e-5, "loss of step %d: %.9g and %.9g",
+              i + 1, run->loss[i], one->loss[i]);
+        CHECK(check_relative(run->norm[i], one->norm[i]) <= 1e-5, "norm of step %d: %.9g and %.9g",
+              i + 1, run->norm[i], one->norm[i]);
     }
-    CHECK(one->loss[STEPS - 1] < 0.7 * one->loss[0], "the loss does not fall: %g to %g", one->loss[0],
-          one->loss[STEPS - 1]);
+    CHECK(one->loss[STEPS - 1] < 0.7 * one->loss[0], "the loss does not fall: %g to %g",
+          one->loss[0], one->loss[STEPS - 1]);
 }
 
 static void against_one(par_transport *transport, const par_trainer_params *params) {

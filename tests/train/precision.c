@@ -1,7 +1,7 @@
 /*
- * Training in bf16 and fp16: one decision on all ranks when a step overflows, named and counted; the same
- * bits twice and with either ZeRO level; weights that are the rounded master; gradients that do not depend on
- * the loss scale.
+ * Training in bf16 and fp16: one decision on all ranks when a step overflows, named and counted;
+ * the same bits twice and with either ZeRO level; weights that are the rounded master; gradients
+ * that do not depend on the loss scale.
  */
 #include <math.h>
 #include <stdio.h>
@@ -22,7 +22,8 @@ static par_model *tiny(void) {
     return model;
 }
 
-static par_trainer_params params_of(const par_model *model, par_dtype dtype, int tp, int pp, int dp) {
+static par_trainer_params params_of(const par_model *model, par_dtype dtype, int tp, int pp,
+                                    int dp) {
     par_transformer_config config;
     par_trainer_params params = check_params(model, tp, pp, dp, 2, 8);
     check_config(true, &config);
@@ -39,9 +40,9 @@ static void same_vote(MPI_Comm comm, const par_vote *vote) {
     CHECK(first.loss_scale == vote->loss_scale && first.n_nonfinite == vote->n_nonfinite &&
               first.n_skipped == vote->n_skipped && first.skipped == vote->skipped &&
               first.status == vote->status && strcmp(first.where, vote->where) == 0,
-          "ranks disagree: scale %g and %g, %lld and %lld non-finite, \"%s\" and \"%s\"", first.loss_scale,
-          vote->loss_scale, (long long)first.n_nonfinite, (long long)vote->n_nonfinite, first.where,
-          vote->where);
+          "ranks disagree: scale %g and %g, %lld and %lld non-finite, \"%s\" and \"%s\"",
+          first.loss_scale, vote->loss_scale, (long long)first.n_nonfinite,
+          (long long)vote->n_nonfinite, first.where, vote->where);
 }
 
 /* The rank that the vote names counts again; dp is 1, so the whole gradient is its own. */
@@ -62,7 +63,8 @@ static void recount(const par_trainer *trainer, const par_vote *vote, int rank) 
     CHECK(found == 1, "rank %d has %d parameters %s", rank, found, name);
 }
 
-/* One weight of one rank is inf for a step: all ranks skip that step, and train on from unchanged weights. */
+/* One weight of one rank is inf for a step: all ranks skip that step, and train on from unchanged
+ * weights. */
 static void run_overflow(par_transport *transport) {
     par_model *model = tiny();
     par_source source = check_source(&data);
@@ -81,7 +83,8 @@ static void run_overflow(par_transport *transport) {
     CHECK_OK(par_trainer_step(trainer, &source, 1e-2f, false, &vote));
     weight[0] = kept;
     CHECK(vote.skipped && vote.n_skipped == 1 && vote.loss_scale == 65536,
-          "skipped %d, %lld so far, scale %g", vote.skipped, (long long)vote.n_skipped, vote.loss_scale);
+          "skipped %d, %lld so far, scale %g", vote.skipped, (long long)vote.n_skipped,
+          vote.loss_scale);
     same_vote(comm, &vote);
     if (!strstr(vote.where, "the loss")) recount(trainer, &vote, rank);
     CHECK_OK(par_trainer_evaluate(trainer, &source, 0, 4, &after));
@@ -110,7 +113,8 @@ static void run_falls(par_transport *transport) {
     while (vote.skipped && steps < 32 && !harness_failed()) {
         CHECK_OK(par_trainer_step(trainer, &source, 1e-3f, false, &vote));
         same_vote(comm, &vote);
-        CHECK(vote.loss_scale == ldexp(1, 32 - steps), "step %d has scale %g", steps, vote.loss_scale);
+        CHECK(vote.loss_scale == ldexp(1, 32 - steps), "step %d has scale %g", steps,
+              vote.loss_scale);
         if (vote.skipped) recount(trainer, &vote, par_transport_rank(transport));
         steps++;
     }
@@ -129,9 +133,11 @@ static void run_floor(par_transport *transport) {
     par_vote vote;
     params.scaler = (par_scaler_params){.init = 1, .max_skips = 3};
     CHECK_OK(par_trainer_create(transport, &params, &trainer));
-    if (par_transport_rank(transport) == 0) ((uint16_t *)par_trainer_param(trainer, 1)->weight)[0] = fp16_inf;
+    if (par_transport_rank(transport) == 0)
+        ((uint16_t *)par_trainer_param(trainer, 1)->weight)[0] = fp16_inf;
     for (int i = 0; i < 2; i++) CHECK_OK(par_trainer_step(trainer, &source, 1e-3f, false, &vote));
-    CHECK_FAILS(par_trainer_step(trainer, &source, 1e-3f, false, &vote), PAR_ERR_NUMERIC, "3 steps in a row");
+    CHECK_FAILS(par_trainer_step(trainer, &source, 1e-3f, false, &vote), PAR_ERR_NUMERIC,
+                "3 steps in a row");
     CHECK(vote.skipped && vote.n_skipped == 3, "%lld skipped, not 3", (long long)vote.n_skipped);
     par_trainer_destroy(&trainer);
     par_transformer_destroy(&model);
@@ -158,8 +164,8 @@ static void run_policy(par_transport *transport) {
         } else
             CHECK_FAILS(par_trainer_step(trainer, &source, 1e-3f, false, &vote), PAR_ERR_NUMERIC,
                         "unchanged");
-        CHECK(vote.skipped && vote.loss_scale == (i < 2 ? 1 : 1024), "skipped %d, scale %g", vote.skipped,
-              vote.loss_scale);
+        CHECK(vote.skipped && vote.loss_scale == (i < 2 ? 1 : 1024), "skipped %d, scale %g",
+              vote.skipped, vote.loss_scale);
         par_trainer_destroy(&trainer);
     }
     par_transformer_destroy(&model);
@@ -170,8 +176,8 @@ typedef struct {
     float *weights, *gradients;
 } outcome;
 
-static par_status train(par_transport *transport, const par_trainer_params *params, check_table *table,
-                        outcome *out) {
+static par_status train(par_transport *transport, const par_trainer_params *params,
+                        check_table *table, outcome *out) {
     par_source source = check_source(&data);
     par_trainer *trainer = NULL;
     par_status st = par_trainer_create(transport, params, &trainer);
@@ -180,7 +186,8 @@ static par_status train(par_transport *transport, const par_trainer_params *para
         st = par_trainer_step(trainer, &source, 1e-2f, false, &vote);
         out->loss[i] = vote.loss;
         out->norm[i] = vote.grad_norm;
-        if (st == PAR_OK && i == 0) st = check_gather(trainer, table, PAR_STATE_GRADIENT, out->gradients);
+        if (st == PAR_OK && i == 0)
+            st = check_gather(trainer, table, PAR_STATE_GRADIENT, out->gradients);
     }
     if (st == PAR_OK) st = check_gather(trainer, table, PAR_STATE_WEIGHT, out->weights);
     par_trainer_destroy(&trainer);
@@ -198,16 +205,19 @@ static void outcome_free(outcome *o) {
     free(o->gradients);
 }
 
-static void same_bits(const char *what, const check_table *table, const outcome *a, const outcome *b) {
-    CHECK(memcmp(a->loss, b->loss, sizeof a->loss) == 0 && memcmp(a->norm, b->norm, sizeof a->norm) == 0,
-          "%s: loss %.17g and %.17g, norm %.17g and %.17g", what, a->loss[3], b->loss[3], a->norm[3],
-          b->norm[3]);
+static void same_bits(const char *what, const check_table *table, const outcome *a,
+                      const outcome *b) {
+    CHECK(memcmp(a->loss, b->loss, sizeof a->loss) == 0 &&
+              memcmp(a->norm, b->norm, sizeof a->norm) == 0,
+          "%s: loss %.17g and %.17g, norm %.17g and %.17g", what, a->loss[3], b->loss[3],
+          a->norm[3], b->norm[3]);
     if (table->rank == 0)
-        CHECK(memcmp(a->weights, b->weights, (size_t)table->total * sizeof(float)) == 0, "%s: weights differ",
-              what);
+        CHECK(memcmp(a->weights, b->weights, (size_t)table->total * sizeof(float)) == 0,
+              "%s: weights differ", what);
 }
 
-/* Run a layout in a precision twice, then with ZeRO-1, whose owned shards add up to the same arithmetic. */
+/* Run a layout in a precision twice, then with ZeRO-1, whose owned shards add up to the same
+ * arithmetic. */
 static void repeat(par_transport *transport, par_dtype dtype, int tp, int pp, int dp) {
     par_model *model = tiny();
     MPI_Comm comm = check_comm(transport);
@@ -218,7 +228,8 @@ static void repeat(par_transport *transport, par_dtype dtype, int tp, int pp, in
     outcome_take(&a, &table);
     outcome_take(&b, &table);
     CHECK_OK(train(transport, &params, &table, &a));
-    CHECK(isfinite(a.loss[3]) && a.loss[3] != a.loss[0], "losses are %g and %g", a.loss[0], a.loss[3]);
+    CHECK(isfinite(a.loss[3]) && a.loss[3] != a.loss[0], "losses are %g and %g", a.loss[0],
+          a.loss[3]);
     CHECK_OK(train(transport, &params, &table, &b));
     same_bits("the same twice", &table, &a, &b);
     params.zero = 1;
@@ -237,11 +248,11 @@ static void run_repeat(par_transport *transport) {
 }
 
 /*
- * Gradients of the first step in 16 bits against fp32. An activation or gradient is rounded by 2^-9 (bf16) or
- * 2^-12 (fp16) at each of about 40 places between input and a weight's gradient; the errors are independent,
- * so a tensor is off by about sqrt(40) of that, 1.2e-2 and 1.6e-3; four times those are the bounds. A scale
- * that is not taken out again, or a lost micro-batch, gives 0.1 and more. Scales are powers of two, so in
- * fp16 they change only what underflows.
+ * Gradients of the first step in 16 bits against fp32. An activation or gradient is rounded by 2^-9
+ * (bf16) or 2^-12 (fp16) at each of about 40 places between input and a weight's gradient; the
+ * errors are independent, so a tensor is off by about sqrt(40) of that, 1.2e-2 and 1.6e-3; four
+ * times those are the bounds. A scale that is not taken out again, or a lost micro-batch, gives 0.1
+ * and more. Scales are powers of two, so in fp16 they change only what underflows.
  */
 static void run_gradients(par_transport *transport) {
     static const struct {
@@ -290,8 +301,8 @@ static par_status compare_weight(void *user, const par_param *p, int64_t first, 
     int64_t *compared = user;
     const uint16_t *weight = p->weight;
     for (int64_t i = 0; i < n; i++)
-        CHECK(weight[first + i] == bf16(values[i]), "%s element %lld: %#x, the master is %g", p->name,
-              (long long)(first + i), weight[first + i], (double)values[i]);
+        CHECK(weight[first + i] == bf16(values[i]), "%s element %lld: %#x, the master is %g",
+              p->name, (long long)(first + i), weight[first + i], (double)values[i]);
     *compared += n;
     return PAR_OK;
 }
@@ -304,7 +315,8 @@ static par_status read_thirds(void *user, const par_param *p, float *dst) {
     return PAR_OK;
 }
 
-static par_status is_third(void *user, const par_param *p, int64_t first, int64_t n, const float *values) {
+static par_status is_third(void *user, const par_param *p, int64_t first, int64_t n,
+                           const float *values) {
     (void)user;
     for (int64_t i = 0; i < n; i++) {
         int64_t row = (first + i) / p->local[1], column = (first + i) % p->local[1];
@@ -327,7 +339,8 @@ static void run_master(par_transport *transport) {
         params.zero = zero;
         CHECK_OK(par_trainer_create(transport, &params, &trainer));
         CHECK_OK(par_trainer_visit(trainer, PAR_STATE_WEIGHT, compare_weight, &compared));
-        for (int i = 0; i < 2; i++) CHECK_OK(par_trainer_step(trainer, &source, 1e-3f, false, &vote));
+        for (int i = 0; i < 2; i++)
+            CHECK_OK(par_trainer_step(trainer, &source, 1e-3f, false, &vote));
         CHECK_OK(par_trainer_visit(trainer, PAR_STATE_WEIGHT, compare_weight, &compared));
         CHECK_OK(par_trainer_load(trainer, read_thirds, NULL));
         CHECK_OK(par_trainer_visit(trainer, PAR_STATE_WEIGHT, is_third, NULL));
@@ -344,7 +357,8 @@ static void run_state(par_transport *transport) {
     par_trainer_params params = params_of(model, PAR_F16, 1, 1, 1);
     par_trainer *trainer = NULL;
     par_vote vote;
-    par_scaler stored = {.scale = 256, .clean = 999, .hysteresis = 1, .skipped = 7}, bad = {.scale = -1};
+    par_scaler stored = {.scale = 256, .clean = 999, .hysteresis = 1, .skipped = 7},
+               bad = {.scale = -1};
     params.nonfinite = PAR_NONFINITE_SKIP;
     CHECK_OK(par_trainer_create(transport, &params, &trainer));
     CHECK(par_trainer_scaler(trainer)->scale == 65536, "the first scale is %g",
@@ -353,10 +367,11 @@ static void run_state(par_transport *transport) {
     CHECK_OK(par_trainer_set_scaler(trainer, &stored));
     CHECK_OK(par_trainer_step(trainer, &source, 1e-3f, false, &vote));
     const par_scaler *now = par_trainer_scaler(trainer);
-    CHECK(vote.loss_scale == 256 && vote.n_skipped == 7, "the step had scale %g, %lld skips", vote.loss_scale,
-          (long long)vote.n_skipped);
-    CHECK(now->scale == 512 && now->clean == 0 && now->hysteresis == 2, "after the window: %g, %lld, %lld",
-          now->scale, (long long)now->clean, (long long)now->hysteresis);
+    CHECK(vote.loss_scale == 256 && vote.n_skipped == 7, "the step had scale %g, %lld skips",
+          vote.loss_scale, (long long)vote.n_skipped);
+    CHECK(now->scale == 512 && now->clean == 0 && now->hysteresis == 2,
+          "after the window: %g, %lld, %lld", now->scale, (long long)now->clean,
+          (long long)now->hysteresis);
     par_trainer_destroy(&trainer);
     par_transformer_destroy(&model);
 }

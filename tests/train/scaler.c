@@ -1,7 +1,7 @@
 /*
- * The loss scaler alone: the trajectory of another implementation (tests/fixtures/grad_scaler.json: scale and
- * growth counter after each step, hysteresis 1), then what hysteresis, floor, ceiling and a constant scale
- * mean.
+ * The loss scaler alone: the trajectory of another implementation (tests/fixtures/grad_scaler.json:
+ * scale and growth counter after each step, hysteresis 1), then what hysteresis, floor, ceiling and
+ * a constant scale mean.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -28,8 +28,8 @@ static void compare_case(const json_t *c, int index) {
     for (size_t i = 0; i < json_array_size(steps); i++) {
         const json_t *step = json_array_get(steps, i);
         CHECK_OK(par_scaler_update(&params, &s, json_is_true(json_object_get(step, "overflow"))));
-        CHECK(s.scale == number(step, "scale"), "case %d step %zu: scale %g, not %g", index, i + 1, s.scale,
-              number(step, "scale"));
+        CHECK(s.scale == number(step, "scale"), "case %d step %zu: scale %g, not %g", index, i + 1,
+              s.scale, number(step, "scale"));
         CHECK(s.clean == (int64_t)number(step, "growth_tracker"),
               "case %d step %zu: %lld clean steps, not %g", index, i + 1, (long long)s.clean,
               number(step, "growth_tracker"));
@@ -47,7 +47,8 @@ static void run_trajectory(void) {
     }
     const json_t *cases = json_object_get(file, "cases");
     CHECK(json_array_size(cases) > 0, "the file has no cases");
-    for (size_t i = 0; i < json_array_size(cases); i++) compare_case(json_array_get(cases, i), (int)i);
+    for (size_t i = 0; i < json_array_size(cases); i++)
+        compare_case(json_array_get(cases, i), (int)i);
     json_decref(file);
 }
 
@@ -60,7 +61,8 @@ static double after(const par_scaler_params *params, const char *steps) {
 }
 
 static void run_hysteresis(void) {
-    const par_scaler_params two = {.init = 1024, .interval = 4}, three = {.init = 1024, .hysteresis = 3};
+    const par_scaler_params two = {.init = 1024, .interval = 4},
+                            three = {.init = 1024, .hysteresis = 3};
     CHECK(after(&two, "x") == 1024, "one overflow changes the scale");
     CHECK(after(&two, "xx") == 512, "two in a row do not halve it");
     CHECK(after(&two, "xxx") == 256, "a third in a row does not halve it again");
@@ -78,7 +80,8 @@ static void run_limits(void) {
                             high = {.init = 8, .max = 20, .interval = 1};
     par_scaler s;
     CHECK(after(&low, "xxxx") == 1, "the scale falls below its smallest");
-    CHECK(after(&low, "xxxx.xx.xx") == 1, "a clean step does not restart the count of skips at the floor");
+    CHECK(after(&low, "xxxx.xx.xx") == 1,
+          "a clean step does not restart the count of skips at the floor");
     CHECK(after(&high, "....") == 20, "the scale rises above its largest");
     par_scaler_init(&low, &s);
     for (int i = 0; i < 4; i++) CHECK_OK(par_scaler_update(&low, &s, true));
@@ -95,8 +98,8 @@ static void run_constant(void) {
     for (int i = 0; i < 5; i++) CHECK_OK(par_scaler_update(&params, &s, true));
     CHECK_FAILS(par_scaler_update(&params, &s, true), PAR_ERR_NUMERIC, "6 steps in a row");
     CHECK_OK(par_scaler_update(&params, &s, false));
-    CHECK(s.floor_skips == 0 && s.skipped == 6, "%lld in a row, %lld in all", (long long)s.floor_skips,
-          (long long)s.skipped);
+    CHECK(s.floor_skips == 0 && s.skipped == 6, "%lld in a row, %lld in all",
+          (long long)s.floor_skips, (long long)s.skipped);
 }
 
 static void run_bad(void) {

@@ -1,11 +1,11 @@
 /*
- * Every byte sent is accounted for: the recorder's totals of one step equal closed forms, an axis and a
- * purpose at a time.
+ * Every byte sent is accounted for: the recorder's totals of one step equal closed forms, an axis
+ * and a purpose at a time.
  *
- * Notation: t, p, d ranks along tp, pp, dp; m micro-batches of b samples a dp rank and step; n = b · T · C
- * elements of 4 bytes, the activations of a micro-batch. Bytes are those that one rank sends. Reduce-scatter
- * and all-gather are direct: each sends (t - 1) / t of the vector, an all-reduce of more than 4 KiB is both,
- * 2 (t - 1) / t (Chan et al. 2007).
+ * Notation: t, p, d ranks along tp, pp, dp; m micro-batches of b samples a dp rank and step; n = b
+ * · T · C elements of 4 bytes, the activations of a micro-batch. Bytes are those that one rank
+ * sends. Reduce-scatter and all-gather are direct: each sends (t - 1) / t of the vector, an
+ * all-reduce of more than 4 KiB is both, 2 (t - 1) / t (Chan et al. 2007).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,8 @@
 enum { B = 2, T = 32, C = 128, V = 256, BATCH = 8, MAX_ROWS = 64 };
 static const int64_t n = (int64_t)B * T * C;
 
-/* Vectors are multiples of 64 · t · d here, so that neither padding nor rounding enters the closed forms. */
+/* Vectors are multiples of 64 · t · d here, so that neither padding nor rounding enters the closed
+ * forms. */
 static par_transformer_config config_of(int layers) {
     return (par_transformer_config){.name = "traffic",
                                     .vocab = V,
@@ -60,7 +61,8 @@ static void count_params(const par_trainer *trainer, traffic *out) {
     }
 }
 
-static par_status step_of(par_transport *transport, const par_trainer_params *params, traffic *out) {
+static par_status step_of(par_transport *transport, const par_trainer_params *params,
+                          traffic *out) {
     const check_data data = {.vocab = V, .T = T};
     par_source source = check_source(&data);
     par_trainer *trainer = NULL;
@@ -74,7 +76,8 @@ static par_status step_of(par_transport *transport, const par_trainer_params *pa
     return st;
 }
 
-/* Rows of one step on a transport of its own: the harness's checks every collective, which is traffic too. */
+/* Rows of one step on a transport of its own: the harness's checks every collective, which is
+ * traffic too. */
 static void measure(par_transport *harness, int layers, par_trainer_params *params, traffic *out) {
     par_transformer_config config = config_of(layers);
     par_transport *transport = NULL;
@@ -93,7 +96,8 @@ static void measure(par_transport *harness, int layers, par_trainer_params *para
 
 static bool counts(const par_record_row *row, const char *axis, const char *purpose) {
     if (strcmp(row->axis, axis) != 0) return false;
-    return strcmp(row->purpose, purpose ? purpose : "check") == 0 ? purpose != NULL : purpose == NULL;
+    return strcmp(row->purpose, purpose ? purpose : "check") == 0 ? purpose != NULL
+                                                                  : purpose == NULL;
 }
 
 /* Bytes sent on an axis for a purpose; NULL: for any but the checks that debug builds add. */
@@ -106,8 +110,9 @@ static int64_t sent(const traffic *t, const char *axis, const char *purpose) {
 
 static void print_rows(const traffic *t) {
     for (int i = 0; i < t->n; i++)
-        printf("# traffic: %s, %s, %s: %lld operations, %lld bytes\n", t->rows[i].axis, t->rows[i].purpose,
-               t->rows[i].op, (long long)t->rows[i].n_ops, (long long)t->rows[i].sent_nbytes);
+        printf("# traffic: %s, %s, %s: %lld operations, %lld bytes\n", t->rows[i].axis,
+               t->rows[i].purpose, t->rows[i].op, (long long)t->rows[i].n_ops,
+               (long long)t->rows[i].sent_nbytes);
 }
 
 static void equal(const char *what, const traffic *t, int64_t ours, int64_t closed) {
@@ -116,8 +121,8 @@ static void equal(const char *what, const traffic *t, int64_t ours, int64_t clos
           (long long)closed);
 }
 
-/* Each of the p - 1 boundaries (v p - 1 with v chunks) carries n / t a micro-batch and way; one rank has its
- * share. */
+/* Each of the p - 1 boundaries (v p - 1 with v chunks) carries n / t a micro-batch and way; one
+ * rank has its share. */
 static void run_pipeline(par_transport *transport) {
     const int64_t m = BATCH / B;
     traffic t;
@@ -131,8 +136,10 @@ static void run_pipeline(par_transport *transport) {
     params.schedule = PAR_SCHEDULE_INTERLEAVED;
     params.chunks = 2;
     measure(transport, 6, &params, &t);
-    equal("interleaved forward", &t, sent(&t, "pp", "pipeline forward"), (stage < 3 ? 2 : 1) * m * n * 4);
-    equal("interleaved backward", &t, sent(&t, "pp", "pipeline backward"), (stage > 0 ? 2 : 1) * m * n * 4);
+    equal("interleaved forward", &t, sent(&t, "pp", "pipeline forward"),
+          (stage < 3 ? 2 : 1) * m * n * 4);
+    equal("interleaved backward", &t, sent(&t, "pp", "pipeline backward"),
+          (stage > 0 ? 2 : 1) * m * n * 4);
 }
 
 /* With sequence parallel a rank sends its n / t. */
@@ -143,7 +150,8 @@ static void run_pipeline_sequence(par_transport *transport) {
     int stage = par_transport_rank(transport) / 2;
     measure(transport, 4, &params, &t);
     equal("sharded forward", &t, sent(&t, "pp", "pipeline forward"), stage < 1 ? m * n * 4 / 2 : 0);
-    equal("sharded backward", &t, sent(&t, "pp", "pipeline backward"), stage > 0 ? m * n * 4 / 2 : 0);
+    equal("sharded backward", &t, sent(&t, "pp", "pipeline backward"),
+          stage > 0 ? m * n * 4 / 2 : 0);
 }
 
 /* Gradients 2 (d - 1) / d of their bytes; ZeRO-1 halves that and gathers the parameters instead. */
@@ -158,7 +166,8 @@ static void run_data(par_transport *transport) {
     measure(transport, 2, &params, &t);
     equal("gradients of ZeRO-1", &t, sent(&t, "dp", "gradients"), (d - 1) * 4 * t.n_flat / d);
     equal("parameters of ZeRO-1", &t, sent(&t, "dp", "parameters"), (d - 1) * 4 * t.n_flat / d);
-    equal("all of dp", &t, sent(&t, "dp", NULL) - sent(&t, "dp", "vote"), 2 * (d - 1) * 4 * t.n_flat / d);
+    equal("all of dp", &t, sent(&t, "dp", NULL) - sent(&t, "dp", "vote"),
+          2 * (d - 1) * 4 * t.n_flat / d);
 }
 
 /* The tied embedding's gradient, an all-reduce of two ranks, and nothing else. */
@@ -170,8 +179,8 @@ static void run_tied(par_transport *transport) {
     equal("tied gradients", &t, sent(&t, "tied", NULL), holds ? (int64_t)V * C * 4 : 0);
 }
 
-/* One vote a step: a rank's own ballot to its tp peer, two to its dp peer, four to its pp peer, at most 128
- * bytes each; nothing over the world. */
+/* One vote a step: a rank's own ballot to its tp peer, two to its dp peer, four to its pp peer, at
+ * most 128 bytes each; nothing over the world. */
 static void run_vote(par_transport *transport) {
     traffic t;
     par_trainer_params params = check_params(NULL, 2, 2, 2, B, BATCH);
@@ -203,10 +212,10 @@ static void run_totals(par_transport *transport) {
 }
 
 /*
- * A layer and micro-batch, by what two more layers add. Forward two sums over tp, attention and MLP, 4 (t -
- * 1) / t of n; backward their mirror, as much. With sequence parallel a sum is a reduce-scatter here and an
- * all-gather there, the same bytes; and backward gathers the two norm outputs once more, of which only shards
- * were kept: 6 (t - 1) / t of n.
+ * A layer and micro-batch, by what two more layers add. Forward two sums over tp, attention and
+ * MLP, 4 (t - 1) / t of n; backward their mirror, as much. With sequence parallel a sum is a
+ * reduce-scatter here and an all-gather there, the same bytes; and backward gathers the two norm
+ * outputs once more, of which only shards were kept: 6 (t - 1) / t of n.
  */
 static void per_layer(par_transport *transport, int t, bool sequence_parallel) {
     traffic two, four;
@@ -216,7 +225,8 @@ static void per_layer(par_transport *transport, int t, bool sequence_parallel) {
     measure(transport, 4, &params, &four);
     const int64_t unit = 2 * (BATCH / B) * n * 4 * (t - 1) / t;
     equal("tp forward, a layer", &four,
-          sent(&four, "tp", "activations forward") - sent(&two, "tp", "activations forward"), 4 * unit);
+          sent(&four, "tp", "activations forward") - sent(&two, "tp", "activations forward"),
+          4 * unit);
     equal("tp backward, a layer", &four,
           sent(&four, "tp", "activations backward") - sent(&two, "tp", "activations backward"),
           (sequence_parallel ? 6 : 4) * unit);

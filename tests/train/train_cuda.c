@@ -1,15 +1,16 @@
 /*
- * Training on the cuda backend against the cpu backend: 20 losses of a GPT and a Llama, in fp32 within 1e-5.
- * Both start from the same bits and add the same terms in other orders, which keeps about sqrt(n) · 2^-24
- * relative of a sum of n terms (1e-6 for the longest chains here) and grows little over 20 small steps. In
- * bf16 every stored activation is rounded to 2^-9 relative, and results that lie near a boundary may round to
- * the other side: a loss is a mean over some 50 targets of log-sums over such logits, so single roundings
- * average out; 2^-9 of the loss is one rounding that does not. In fp16 (2^-12, the same way) the stand-in of
- * cuBLASLt has no algorithm with the gradient of a bias, so that the column sum of its own runs as well.
+ * Training on the cuda backend against the cpu backend: 20 losses of a GPT and a Llama, in fp32
+ * within 1e-5. Both start from the same bits and add the same terms in other orders, which keeps
+ * about sqrt(n) · 2^-24 relative of a sum of n terms (1e-6 for the longest chains here) and grows
+ * little over 20 small steps. In bf16 every stored activation is rounded to 2^-9 relative, and
+ * results that lie near a boundary may round to the other side: a loss is a mean over some 50
+ * targets of log-sums over such logits, so single roundings average out; 2^-9 of the loss is one
+ * rounding that does not. In fp16 (2^-12, the same way) the stand-in of cuBLASLt has no algorithm
+ * with the gradient of a bias, so that the column sum of its own runs as well.
  *
- * By default the module is the one on stand-ins beside this program (tests/cuda), in a process of its own for
- * each of its modes, lazy and (in fp32) eager, which must have the same bits; PAR_TEST_GPU=1 takes the real
- * one.
+ * By default the module is the one on stand-ins beside this program (tests/cuda), in a process of
+ * its own for each of its modes, lazy and (in fp32) eager, which must have the same bits;
+ * PAR_TEST_GPU=1 takes the real one.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -52,7 +53,8 @@ static bool on_gpu(void) {
     return gpu && strcmp(gpu, "1") == 0;
 }
 
-static par_status run_trainer(const par_trainer_params *params, const check_data *data, outcome *out) {
+static par_status run_trainer(const par_trainer_params *params, const check_data *data,
+                              outcome *out) {
     par_transport *self = NULL;
     par_trainer *t = NULL;
     par_source source = check_source(data);
@@ -108,12 +110,13 @@ static int train_apart(const char *mode, int n_settings, outcome *out, char *why
     char command[2300], path[] = "/tmp/par-cuda-XXXXXX";
     int fd = mkstemp(path), code = -1;
     if (fd < 0) return -1;
-    snprintf(command, sizeof command, "PAR_STANDIN=%s '%s' --losses %s %d", mode, program, path, n_settings);
+    snprintf(command, sizeof command, "PAR_STANDIN=%s '%s' --losses %s %d", mode, program, path,
+             n_settings);
     FILE *file = fdopen(fd, "rb");
     int status = system(command);
     if (WIFEXITED(status)) code = WEXITSTATUS(status);
-    size_t n =
-        code == 0 ? fread(out, sizeof *out, (size_t)n_settings, file) : fread(why, 1, nbytes - 1, file);
+    size_t n = code == 0 ? fread(out, sizeof *out, (size_t)n_settings, file)
+                         : fread(why, 1, nbytes - 1, file);
     if (code == 0 && n != (size_t)n_settings) code = -1;
     if (code != 0) why[code > 0 ? n : 0] = 0;
     fclose(file);
@@ -128,10 +131,10 @@ static void compare(const setting *s, const outcome *cuda, const outcome *cpu) {
         if (!(d <= largest)) largest = d;
         norm = fmax(norm, check_relative(cuda->norm[i], cpu->norm[i]));
     }
-    printf("# train_cuda: %s: largest relative difference of %d losses %.1e, of norms %.1e\n", s->name, STEPS,
-           largest, norm);
-    CHECK(largest <= s->bound, "%s: losses differ by %g, more than %g; the last are %.9g and %.9g", s->name,
-          largest, s->bound, cuda->loss[STEPS - 1], cpu->loss[STEPS - 1]);
+    printf("# train_cuda: %s: largest relative difference of %d losses %.1e, of norms %.1e\n",
+           s->name, STEPS, largest, norm);
+    CHECK(largest <= s->bound, "%s: losses differ by %g, more than %g; the last are %.9g and %.9g",
+          s->name, largest, s->bound, cuda->loss[STEPS - 1], cpu->loss[STEPS - 1]);
     CHECK(cpu->loss[STEPS - 1] < cpu->loss[0], "%s: the cpu's loss does not fall", s->name);
 }
 
@@ -145,7 +148,8 @@ static void run_losses(par_transport *transport) {
         return;
     }
     CHECK(code == 0, "the process with the module ended with %d: %s", code, why);
-    code = on_gpu() || harness_failed() ? code : train_apart("eager", EAGER, eager, why, sizeof why);
+    code =
+        on_gpu() || harness_failed() ? code : train_apart("eager", EAGER, eager, why, sizeof why);
     CHECK(code == 0, "eagerly the process with the module ended with %d: %s", code, why);
     for (int i = 0; i < SETTINGS && !harness_failed(); i++) {
         outcome cpu = {{0}, {0}};
@@ -163,7 +167,8 @@ static void find_module(void) {
     char path[1100];
     const char *slash = strrchr(program, '/');
     if (on_gpu() || getenv("PAR_MODULE_PATH")) return;
-    snprintf(path, sizeof path, "%.*s/cuda", slash ? (int)(slash - program) : 1, slash ? program : ".");
+    snprintf(path, sizeof path, "%.*s/cuda", slash ? (int)(slash - program) : 1,
+             slash ? program : ".");
     setenv("PAR_MODULE_PATH", path, 1);
 }
 

@@ -1,5 +1,5 @@
-/* Verification of a layout: a sound model agrees, and a defect of one parameter that only shows with tp is
- * named. */
+/* Verification of a layout: a sound model agrees, and a defect of one parameter that only shows
+ * with tp is named. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,8 +67,8 @@ static void run_sound(par_transport *transport) {
     par_verify_result result = {0};
     residual_mlp_model(&config, &model);
     verify(transport, &model, 2, 2, 2, &result);
-    CHECK(result.passed, "gradients %g (%s), losses %g, norms %g", result.gradient, result.worst, result.loss,
-          result.norm);
+    CHECK(result.passed, "gradients %g (%s), losses %g, norms %g", result.gradient, result.worst,
+          result.loss, result.norm);
     CHECK(result.gradient > 0, "no tensor was compared");
 }
 

@@ -1,10 +1,11 @@
 /*
- * Checkpoints: one HDF5 file a rank and a manifest, in DIRECTORY/step_00000120/. The manifest holds names,
- * sizes and XXH3-128 digests of every byte of every file, and its own digest last. A directory gets its final
- * name only when everything in it is on the disk; it is trusted only if its manifest verifies.
+ * Checkpoints: one HDF5 file a rank and a manifest, in DIRECTORY/step_00000120/. The manifest holds
+ * names, sizes and XXH3-128 digests of every byte of every file, and its own digest last. A
+ * directory gets its final name only when everything in it is on the disk; it is trusted only if
+ * its manifest verifies.
  *
- * What is saved are runs: named contiguous arrays of this rank. Loading needs the same runs, in the same
- * order, on the same ranks. The trainer's own are saved and loaded by par_trainer_save and
+ * What is saved are runs: named contiguous arrays of this rank. Loading needs the same runs, in the
+ * same order, on the same ranks. The trainer's own are saved and loaded by par_trainer_save and
  * par_trainer_resume (par/train.h).
  */
 #ifndef PAR_CHECKPOINT_H
@@ -23,7 +24,8 @@ extern "C" {
 
 /* How arrays that the host cannot address get there and back: in pieces, through `buffer`. */
 typedef struct {
-    par_status (*copy)(void *user, void *dst, const void *src, size_t nbytes); /* any way; done on return */
+    par_status (*copy)(void *user, void *dst, const void *src,
+                       size_t nbytes); /* any way; done on return */
     void *user;
     void *buffer; /* the host's */
     size_t nbytes;
@@ -39,10 +41,11 @@ typedef struct {
     const par_checkpoint_staging *staging;   /* NULL: data is host memory */
     int64_t global[2], offset[2], extent[2]; /* as in par_param; */
     int64_t local[2], first;                 /* all 0 for what is no part of a tensor */
-    int replica;                             /* copies with replica > 0 repeat what replica 0 holds */
+    int replica; /* copies with replica > 0 repeat what replica 0 holds */
 } par_checkpoint_run;
 
-/* Texts are one line each, at most 4000 bytes. model and layout must be equal to load; options may differ. */
+/* Texts are one line each, at most 4000 bytes. model and layout must be equal to load; options may
+ * differ. */
 typedef struct {
     const char *model, *layout, *options;
 } par_checkpoint_about;
@@ -55,7 +58,8 @@ typedef struct {
     int64_t consumed, updates;
     double loss; /* of the last step: not finite is refused */
     par_checkpoint_about about;
-    bool check_only; /* save nothing: make the directory, and see that every rank can write and all fits */
+    bool check_only; /* save nothing: make the directory, and see that every rank can write and all
+                        fits */
 } par_checkpoint_params;
 
 typedef struct {
@@ -71,26 +75,30 @@ typedef struct {
 const char *par_checkpoint_missing(void);
 
 /**
- * Save. Collective on world. In order: space is checked; every rank writes and syncs its file in a temporary
- * directory; rank 0 writes the manifest, syncs, renames, syncs; every rank reads its file back; `latest` is
- * replaced; old ones beyond `keep` go. On an error nothing is left under a final name that was not there, and
- * what was there is untouched. A checkpoint of the same step is replaced in one exchange of names.
- * Errors [agreed]: PAR_ERR_IO with path and cause; PAR_ERR_NUMERIC: loss not finite; PAR_ERR_MEMORY;
- * PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3.
+ * Save. Collective on world. In order: space is checked; every rank writes and syncs its file in a
+ * temporary directory; rank 0 writes the manifest, syncs, renames, syncs; every rank reads its file
+ * back; `latest` is replaced; old ones beyond `keep` go. On an error nothing is left under a final
+ * name that was not there, and what was there is untouched. A checkpoint of the same step is
+ * replaced in one exchange of names. Errors [agreed]: PAR_ERR_IO with path and cause;
+ * PAR_ERR_NUMERIC: loss not finite; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or
+ * XXH3.
  */
 par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
-                               const par_checkpoint_run *runs, int n_runs, par_checkpoint_result *out);
+                               const par_checkpoint_run *runs, int n_runs,
+                               par_checkpoint_result *out);
 
 /**
- * Fill the runs' data from the newest checkpoint below `directory` that verifies, every byte of it, before
- * anything is written to memory; damaged ones are passed over with a note. `directory` may also be one
- * checkpoint (it holds manifest.json); then there is no other to fall back to. No directory, or none in it:
- * PAR_OK with out->path "". Collective on world.
- * Errors [agreed]: PAR_ERR_FORMAT: there are checkpoints and none verifies; PAR_ERR_OPTION: one of another
- * model, layout or number of ranks, with both descriptions; PAR_ERR_IO, PAR_ERR_MEMORY, PAR_ERR_UNSUPPORTED.
+ * Fill the runs' data from the newest checkpoint below `directory` that verifies, every byte of it,
+ * before anything is written to memory; damaged ones are passed over with a note. `directory` may
+ * also be one checkpoint (it holds manifest.json); then there is no other to fall back to. No
+ * directory, or none in it: PAR_OK with out->path "". Collective on world. Errors [agreed]:
+ * PAR_ERR_FORMAT: there are checkpoints and none verifies; PAR_ERR_OPTION: one of another model,
+ * layout or number of ranks, with both descriptions; PAR_ERR_IO, PAR_ERR_MEMORY,
+ * PAR_ERR_UNSUPPORTED.
  */
-par_status par_checkpoint_load(par_comm *world, const char *directory, const par_checkpoint_about *about,
-                               const par_checkpoint_run *runs, int n_runs, par_checkpoint_result *out);
+par_status par_checkpoint_load(par_comm *world, const char *directory,
+                               const par_checkpoint_about *about, const par_checkpoint_run *runs,
+                               int n_runs, par_checkpoint_result *out);
 
 #ifdef __cplusplus
 }

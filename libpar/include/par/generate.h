@@ -1,11 +1,12 @@
 /*
- * Generation: text from a trainer's weights, a token a sequence at a time, in the trainer's own layout, with
- * keys and values of earlier tokens kept (a cache).
+ * Generation: text from a trainer's weights, a token a sequence at a time, in the trainer's own
+ * layout, with keys and values of earlier tokens kept (a cache).
  *
- * Every rank of dp index 0 takes part as in training; one rank draws from the gathered logits of one position
- * in double and sends the tokens to all ranks of the world. A draw is a function of (seed, sequence,
- * position) and of the logits. Layouts differ in the logits' rounding alone, so they give the same text
- * unless two candidates are closer to each other, or to the random number, than that.
+ * Every rank of dp index 0 takes part as in training; one rank draws from the gathered logits of
+ * one position in double and sends the tokens to all ranks of the world. A draw is a function of
+ * (seed, sequence, position) and of the logits. Layouts differ in the logits' rounding alone, so
+ * they give the same text unless two candidates are closer to each other, or to the random number,
+ * than that.
  */
 #ifndef PAR_GENERATE_H
 #define PAR_GENERATE_H
@@ -23,8 +24,8 @@ extern "C" {
 typedef struct {
     int64_t sequences; /* B: texts made together */
     int64_t capacity;  /* tokens of a prompt and its text together, at most the model's T */
-    int64_t vocab; /* tokens are 0 .. vocab - 1; logits behind them (padding, or ids that no tokenizer has)
-                      are never drawn */
+    int64_t vocab;     /* tokens are 0 .. vocab - 1; logits behind them (padding, or ids that no
+                          tokenizer has)     are never drawn */
 } par_generator_params;
 
 /* One generation; equal on all ranks. */
@@ -32,8 +33,9 @@ typedef struct {
     const int32_t *prompt; /* [B, n_prompt] */
     int64_t n_prompt;      /* at least 1 */
     int64_t n_new;         /* n_prompt + n_new <= capacity */
-    double temperature;    /* logits are divided by it; 0: the largest logit, of equals the lowest id */
-    int64_t top_k;         /* drawn among so many of the largest logits, of equals the lowest ids; 0: all */
+    double
+        temperature; /* logits are divided by it; 0: the largest logit, of equals the lowest id */
+    int64_t top_k; /* drawn among so many of the largest logits, of equals the lowest ids; 0: all */
     uint64_t seed;
     /* Called on every rank with new token i of each sequence, [B]; may be NULL. */
     void (*token)(void *user, int64_t i, const int32_t *ids);
@@ -43,10 +45,10 @@ typedef struct {
 typedef struct par_generator par_generator;
 
 /**
- * Measures, then allocates all that runs will need: caches, activations, workspace, logits of one position.
- * Between steps of the trainer, which must outlive it; one generator a trainer at a time. Collective on
- * world. Errors [agreed]: PAR_ERR_ARG for impossible parameters, PAR_ERR_UNSUPPORTED if a module of the model
- * has no `decode`, PAR_ERR_MEMORY.
+ * Measures, then allocates all that runs will need: caches, activations, workspace, logits of one
+ * position. Between steps of the trainer, which must outlive it; one generator a trainer at a time.
+ * Collective on world. Errors [agreed]: PAR_ERR_ARG for impossible parameters, PAR_ERR_UNSUPPORTED
+ * if a module of the model has no `decode`, PAR_ERR_MEMORY.
  */
 par_status par_generator_create(par_trainer *, const par_generator_params *, par_generator **out);
 /** NULL is accepted. Not collective. */
@@ -55,9 +57,10 @@ void par_generator_destroy(par_generator **generator);
 const par_memory *par_generator_memory(const par_generator *);
 
 /**
- * ids [B, n_new] (may be NULL) on every rank, with the weights as they are between steps. Nothing is kept
- * from one run to the next. Collective on world. Errors: PAR_ERR_ARG for impossible arguments, with no
- * communication; PAR_ERR_NUMERIC on all ranks if no logit is finite or one is NaN.
+ * ids [B, n_new] (may be NULL) on every rank, with the weights as they are between steps. Nothing
+ * is kept from one run to the next. Collective on world. Errors: PAR_ERR_ARG for impossible
+ * arguments, with no communication; PAR_ERR_NUMERIC on all ranks if no logit is finite or one is
+ * NaN.
  */
 par_status par_generator_run(par_generator *, const par_generation *, int32_t *ids);
 

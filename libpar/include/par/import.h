@@ -1,6 +1,6 @@
 /*
- * Import of Hugging Face directories: config.json and safetensors, one file or sharded, GPT-2 and Llama
- * families.
+ * Import of Hugging Face directories: config.json and safetensors, one file or sharded, GPT-2 and
+ * Llama families.
  */
 #ifndef PAR_IMPORT_H
 #define PAR_IMPORT_H
@@ -19,9 +19,9 @@ extern "C" {
 typedef struct par_safetensors par_safetensors;
 
 /**
- * Map one .safetensors file and check its header completely (size, JSON, duplicate keys, types, shapes
- * against bytes, no holes, no overlap, full cover) before anything is used. Not collective. Errors:
- * PAR_ERR_IO, PAR_ERR_FORMAT with path, entry and cause.
+ * Map one .safetensors file and check its header completely (size, JSON, duplicate keys, types,
+ * shapes against bytes, no holes, no overlap, full cover) before anything is used. Not collective.
+ * Errors: PAR_ERR_IO, PAR_ERR_FORMAT with path, entry and cause.
  */
 par_status par_safetensors_open(const char *path, par_safetensors **out);
 void par_safetensors_close(par_safetensors **file);
@@ -31,7 +31,8 @@ const char *par_safetensors_name(const par_safetensors *, int i);
  * dimensions. Errors: PAR_ERR_ARG if there is none, with the closest names. */
 par_status par_safetensors_get(const par_safetensors *, const char *name, par_tensor *out);
 
-/** Write tensors to a .safetensors file: temporary name, fsync, rename. Not collective. Errors: PAR_ERR_IO.
+/** Write tensors to a .safetensors file: temporary name, fsync, rename. Not collective. Errors:
+ * PAR_ERR_IO.
  */
 par_status par_safetensors_write(const char *path, int n, const char *const *names,
                                  const par_tensor *tensors);
@@ -40,27 +41,28 @@ typedef struct par_import par_import;
 
 /**
  * Open a directory as save_pretrained writes it. Reads config.json (older and newer form) into a
- * configuration and maps model.safetensors or the files of model.safetensors.index.json; every tensor that
- * the model needs must be there with its shape, unknown ones are refused except stored causal masks
- * (".attn.bias", ".attn.masked_bias"), rotary inv_freq and a duplicate tied head. Features that change the
- * mathematics and are not supported are refused by name. Not collective. Errors: PAR_ERR_IO, PAR_ERR_FORMAT,
- * PAR_ERR_UNSUPPORTED.
+ * configuration and maps model.safetensors or the files of model.safetensors.index.json; every
+ * tensor that the model needs must be there with its shape, unknown ones are refused except stored
+ * causal masks
+ * (".attn.bias", ".attn.masked_bias"), rotary inv_freq and a duplicate tied head. Features that
+ * change the mathematics and are not supported are refused by name. Not collective. Errors:
+ * PAR_ERR_IO, PAR_ERR_FORMAT, PAR_ERR_UNSUPPORTED.
  */
 par_status par_import_open(const char *directory, par_import **out);
 void par_import_close(par_import **import);
 const par_transformer_config *par_import_config(const par_import *);
 
 /**
- * The rectangle of `param` as fp32 into dst [param->local], zero where padded. Splits fused tensors (GPT-2's
- * c_attn) and transposes as the family stores them. Not collective. Errors: PAR_ERR_FORMAT if the tensor is
- * missing or has another shape.
+ * The rectangle of `param` as fp32 into dst [param->local], zero where padded. Splits fused tensors
+ * (GPT-2's c_attn) and transposes as the family stores them. Not collective. Errors: PAR_ERR_FORMAT
+ * if the tensor is missing or has another shape.
  */
 par_status par_import_read(const par_import *, const par_param *param, float *dst);
 
 /**
- * Rectangle (offset, extent of `param`) of a logical tensor by libpar's name, as above, but from any one
- * safetensors file of the same family with the family's names, prefixed by `prefix` ("", "m.", "v."):
- * gradients and moments of reference results.
+ * Rectangle (offset, extent of `param`) of a logical tensor by libpar's name, as above, but from
+ * any one safetensors file of the same family with the family's names, prefixed by `prefix` ("",
+ * "m.", "v."): gradients and moments of reference results.
  */
 par_status par_import_read_from(const par_import *, const par_safetensors *file, const char *prefix,
                                 const par_param *param, float *dst);

@@ -1,15 +1,17 @@
 /*
- * Kernels: one struct of arguments an operation, whose comment is the specification, and tables of versions.
+ * Kernels: one struct of arguments an operation, whose comment is the specification, and tables of
+ * versions.
  *
- * A backend is device memory and streams plus one kernel an operation. `ref` is plain loops with double
- * accumulation, the specification that runs; `cpu` is oneDNN and vectorised loops, measured against it.
+ * A backend is device memory and streams plus one kernel an operation. `ref` is plain loops with
+ * double accumulation, the specification that runs; `cpu` is oneDNN and vectorised loops, measured
+ * against it.
  *
- * Conventions. Matrices are row-major; `ld` is the distance of rows in elements. Pointers lie on the
- * backend's device and are borrowed for the call. Activations and weights have args->dtype (PAR_F32,
- * PAR_BF16, PAR_F16); gradients of parameters, statistics and optimizer state are always fp32. `beta` is 0
- * (overwrite, the old value is not read) or 1 (accumulate). No output aliases an input unless the comment
- * says so. Counts may be 0. A version refuses what it cannot do with PAR_ERR_UNSUPPORTED in prepare, never in
- * run.
+ * Conventions. Matrices are row-major; `ld` is the distance of rows in elements. Pointers lie on
+ * the backend's device and are borrowed for the call. Activations and weights have args->dtype
+ * (PAR_F32, PAR_BF16, PAR_F16); gradients of parameters, statistics and optimizer state are always
+ * fp32. `beta` is 0 (overwrite, the old value is not read) or 1 (accumulate). No output aliases an
+ * input unless the comment says so. Counts may be 0. A version refuses what it cannot do with
+ * PAR_ERR_UNSUPPORTED in prepare, never in run.
  */
 #ifndef PAR_KERNELS_H
 #define PAR_KERNELS_H
@@ -27,9 +29,9 @@
 extern "C" {
 #endif
 
-/* On the host a stream runs each call before it returns; `progress` (may be NULL) is called between tiles of
- * long kernels, on the calling thread, so that communication moves on. Backends embed this as their first
- * member. */
+/* On the host a stream runs each call before it returns; `progress` (may be NULL) is called between
+ * tiles of long kernels, on the calling thread, so that communication moves on. Backends embed this
+ * as their first member. */
 typedef struct par_stream {
     void (*progress)(void *user);
     void *user;
@@ -66,23 +68,24 @@ typedef enum {
     PAR_OP_COUNT
 } par_op;
 
-/* What a product does to its result s = op(a) · op(b) + bias before it stores it, as an own pass over c
- * would. */
+/* What a product does to its result s = op(a) · op(b) + bias before it stores it, as an own pass
+ * over c would. */
 typedef enum {
-    PAR_EPILOGUE_NONE,          /* c = s + beta · c */
-    PAR_EPILOGUE_GELU,          /* aux = s, c = gelu(s) in the tanh form; s may be rounded to dtype before */
+    PAR_EPILOGUE_NONE, /* c = s + beta · c */
+    PAR_EPILOGUE_GELU, /* aux = s, c = gelu(s) in the tanh form; s may be rounded to dtype before */
     PAR_EPILOGUE_GELU_BACKWARD, /* c = s · dgelu(aux), aux as the forward wrote it */
-    /* c = s + beta · c, and aux, fp32 [m], = beta · aux + sum over k of op(a)[i,k]: with a = dy (ta) and
-     * c = dW this is the gradient of the bias */
+    /* c = s + beta · c, and aux, fp32 [m], = beta · aux + sum over k of op(a)[i,k]: with a = dy
+     * (ta) and c = dW this is the gradient of the bias */
     PAR_EPILOGUE_BIAS_GRADIENT
 } par_epilogue;
 
 /**
  * c[m,n] = op(a)[m,k] · op(b)[k,n] + bias[n] + beta · c, accumulated in fp32 at least.
- * a is stored [m,k] (ta: [k,m]), b [k,n] (tb: [n,k]); bias may be NULL. a, b and bias have dtype, c has
- * dtype_c (dtype or PAR_F32). c aliases nothing. k = 0 gives bias + beta · c. With GELU or its backward beta
- * is 0, dtype_c is dtype, aux [m,n] has the type and rows of c. With a bias's gradient bias is NULL, dtype_c
- * PAR_F32, and aux aliases nothing. Versions may refuse an epilogue in prepare.
+ * a is stored [m,k] (ta: [k,m]), b [k,n] (tb: [n,k]); bias may be NULL. a, b and bias have dtype, c
+ * has dtype_c (dtype or PAR_F32). c aliases nothing. k = 0 gives bias + beta · c. With GELU or its
+ * backward beta is 0, dtype_c is dtype, aux [m,n] has the type and rows of c. With a bias's
+ * gradient bias is NULL, dtype_c PAR_F32, and aux aliases nothing. Versions may refuse an epilogue
+ * in prepare.
  */
 typedef struct {
     par_dtype dtype, dtype_c;
@@ -112,21 +115,22 @@ typedef struct {
 
 /**
  * Dropout as a function of its coordinates. Element e of global row g is kept if word (e mod 4) of
- * philox({e / 4, t, lo(n), (hi(n) & 0xffff) | site << 16}, {lo(seed), hi(seed)}) >= p · 2^32, and is scaled
- * by 1 / (1 - p); n = *sample_base + first_sample + g / T, t = g mod T. p = 0 turns it off.
+ * philox({e / 4, t, lo(n), (hi(n) & 0xffff) | site << 16}, {lo(seed), hi(seed)}) >= p · 2^32, and
+ * is scaled by 1 / (1 - p); n = *sample_base + first_sample + g / T, t = g mod T. p = 0 turns it
+ * off.
  */
 typedef struct {
     float p;
     uint64_t seed;
     const int64_t *sample_base; /* on the device: the step's first sample; NULL: 0 */
     int64_t first_sample;       /* the micro-batch's first sample, counted from there */
-    uint32_t site;              /* which dropout of the model: unique a layer and place, below 65536 */
+    uint32_t site; /* which dropout of the model: unique a layer and place, below 65536 */
 } par_dropout;
 
 /**
- * y[i,j] = residual[i,j] + dropout(x[i,j] + bias[j]); bias and residual may be NULL. Global row of i is
- * first_row + i, the dropout element is j, T its row period. Backward of the dropout is the same operation on
- * dy with both NULL. All [m, n] of dtype; y may be x or residual.
+ * y[i,j] = residual[i,j] + dropout(x[i,j] + bias[j]); bias and residual may be NULL. Global row of
+ * i is first_row + i, the dropout element is j, T its row period. Backward of the dropout is the
+ * same operation on dy with both NULL. All [m, n] of dtype; y may be x or residual.
  */
 typedef struct {
     par_dtype dtype;
@@ -137,13 +141,14 @@ typedef struct {
 } par_residual;
 
 /**
- * Forward, rows of C = n channels: LayerNorm y = (x - mean) · rstd · w + b with rstd = 1 / sqrt(var + eps),
- * biased variance (Ba et al. 2016); RMSNorm y = x · rstd · w with rstd = 1 / sqrt(mean(x²) + eps) (Zhang and
- * Sennrich 2019); mean and b are then unused and NULL. x, y [m,n], w, b [n] of dtype; mean, rstd fp32 [m] are
- * written. Backward reads x, w, mean, rstd, dy and writes dx [m,n] of dtype (dx may be dy), dw and db fp32
- * [n] with beta. dw NULL: skip both. If `add` is not NULL, dx also gets add[m,n] (the gradient along the
- * residual; dx may be add). If `residual` is not NULL, forward makes that addition in the same pass, bit for
- * bit as if it ran before: residual->m, n and dtype are the norm's, residual->y is x; y may be residual->x.
+ * Forward, rows of C = n channels: LayerNorm y = (x - mean) · rstd · w + b with rstd = 1 / sqrt(var
+ * + eps), biased variance (Ba et al. 2016); RMSNorm y = x · rstd · w with rstd = 1 / sqrt(mean(x²)
+ * + eps) (Zhang and Sennrich 2019); mean and b are then unused and NULL. x, y [m,n], w, b [n] of
+ * dtype; mean, rstd fp32 [m] are written. Backward reads x, w, mean, rstd, dy and writes dx [m,n]
+ * of dtype (dx may be dy), dw and db fp32 [n] with beta. dw NULL: skip both. If `add` is not NULL,
+ * dx also gets add[m,n] (the gradient along the residual; dx may be add). If `residual` is not
+ * NULL, forward makes that addition in the same pass, bit for bit as if it ran before: residual->m,
+ * n and dtype are the norm's, residual->y is x; y may be residual->x.
  */
 typedef struct {
     par_dtype dtype;
@@ -160,10 +165,10 @@ typedef struct {
 } par_norm;
 
 /**
- * Rotary position embedding in place, half-split form (Su et al. 2021, as Llama stores q and k): for channel
- * pair (i, i + D/2) of every head, x1' = x1 · cos - x2 · sin, x2' = x2 · cos + x1 · sin with cos, sin fp32
- * [T, D/2]. Row r has position (first_row + r) mod T. inverse: sin is negated, which is the backward. x [m,
- * heads · D], ldx.
+ * Rotary position embedding in place, half-split form (Su et al. 2021, as Llama stores q and k):
+ * for channel pair (i, i + D/2) of every head, x1' = x1 · cos - x2 · sin, x2' = x2 · cos + x1 · sin
+ * with cos, sin fp32 [T, D/2]. Row r has position (first_row + r) mod T. inverse: sin is negated,
+ * which is the backward. x [m, heads · D], ldx.
  */
 typedef struct {
     par_dtype dtype;
@@ -175,11 +180,12 @@ typedef struct {
 } par_rope;
 
 /**
- * Causal softmax attention with grouped queries: o = dropout(softmax(scale · q kᵀ, keys <= query)) v.
- * q, o, dO, dq: [B, T, H, D], k, v, dk, dv: [B, T, K, D], with H = 0 mod K; head h reads KV head h / (H / K);
- * a token's row starts ld elements after the one before. lse fp32 [B, H, T] is log(sum(exp(scores))) with the
- * scale, written by forward. Dropout's row is b · T + query, its element (first_head + h) · T + key. Backward
- * overwrites dq, dk, dv (no beta). Dao et al. 2022, algorithm 1, for the tiled form.
+ * Causal softmax attention with grouped queries: o = dropout(softmax(scale · q kᵀ, keys <= query))
+ * v. q, o, dO, dq: [B, T, H, D], k, v, dk, dv: [B, T, K, D], with H = 0 mod K; head h reads KV head
+ * h / (H / K); a token's row starts ld elements after the one before. lse fp32 [B, H, T] is
+ * log(sum(exp(scores))) with the scale, written by forward. Dropout's row is b · T + query, its
+ * element (first_head + h) · T + key. Backward overwrites dq, dk, dv (no beta). Dao et al. 2022,
+ * algorithm 1, for the tiled form.
  */
 typedef struct {
     par_dtype dtype;
@@ -199,12 +205,12 @@ typedef struct {
 } par_attention;
 
 /**
- * Attention of one new token a sequence over cached keys and values, the last row of PAR_OP_ATTENTION:
- * o = softmax(scale · q kᵀ) v over tokens 0 .. n - 1 of the cache, the new token's own key and value among
- * them. q and o [B, H, D], a sequence's row ldq and ldo elements after the one before; k and v
- * [B, capacity, K, D] without gaps; n <= capacity, tokens from n on are not read; n = 0 gives 0. H = 0 mod K;
- * head h reads KV head h / (H / K). No dropout, forward only. The workspace depends on the capacity, not on
- * n.
+ * Attention of one new token a sequence over cached keys and values, the last row of
+ * PAR_OP_ATTENTION: o = softmax(scale · q kᵀ) v over tokens 0 .. n - 1 of the cache, the new
+ * token's own key and value among them. q and o [B, H, D], a sequence's row ldq and ldo elements
+ * after the one before; k and v [B, capacity, K, D] without gaps; n <= capacity, tokens from n on
+ * are not read; n = 0 gives 0. H = 0 mod K; head h reads KV head h / (H / K). No dropout, forward
+ * only. The workspace depends on the capacity, not on n.
  */
 typedef struct {
     par_dtype dtype;
@@ -218,8 +224,9 @@ typedef struct {
 } par_attention_decode;
 
 /**
- * GELU. tanh form: y = x/2 · (1 + tanh(sqrt(2/π) · (x + 0.044715 x³))); erf form: y = x/2 · (1 + erf(x / sqrt
- * 2)) (Hendrycks and Gimpel 2016). Backward: dx = dy · dGELU(x). All [m] of dtype; y may be x; dx may be dy.
+ * GELU. tanh form: y = x/2 · (1 + tanh(sqrt(2/π) · (x + 0.044715 x³))); erf form: y = x/2 · (1 +
+ * erf(x / sqrt 2)) (Hendrycks and Gimpel 2016). Backward: dx = dy · dGELU(x). All [m] of dtype; y
+ * may be x; dx may be dy.
  */
 typedef struct {
     par_dtype dtype;
@@ -232,8 +239,8 @@ typedef struct {
 } par_gelu;
 
 /**
- * SwiGLU (Shazeer 2020): x [m, 2n] = gate | up, y[m,n] = silu(gate) · up, silu(g) = g / (1 + exp(-g)).
- * Backward: dx [m, 2n] from x and dy [m, n].
+ * SwiGLU (Shazeer 2020): x [m, 2n] = gate | up, y[m,n] = silu(gate) · up, silu(g) = g / (1 +
+ * exp(-g)). Backward: dx [m, 2n] from x and dy [m, n].
  */
 typedef struct {
     par_dtype dtype;
@@ -245,11 +252,11 @@ typedef struct {
 } par_swiglu;
 
 /**
- * Rows of a table, or of a range of it: for i < m, j = id(i) - begin; y[i,:] (+)= table[j,:] if 0 <= j <
- * rows, else y[i,:]
- * (+)= 0. id(i) = ids[i], or (first_row + i) mod T where ids is NULL (positions). accumulate: add to y.
- * table [rows, n] and y [m, n] of dtype. Backward: dtable fp32 [rows, n] = beta · dtable + sum of the dy
- * rows, added in the order of i, so that the bits repeat.
+ * Rows of a table, or of a range of it. For i < m, j = id(i) - begin:
+ *   y[i,:] (+)= table[j,:] if 0 <= j < rows, else y[i,:] (+)= 0
+ * id(i) = ids[i], or (first_row + i) mod T where ids is NULL (positions). accumulate: add to y.
+ * table [rows, n] and y [m, n] of dtype. Backward, dtable fp32 [rows, n]:
+ *   dtable = beta · dtable + sum of the dy rows, added in the order of i, so that the bits repeat
  */
 typedef struct {
     par_dtype dtype;
@@ -265,15 +272,16 @@ typedef struct {
 } par_embedding;
 
 /**
- * Softmax cross-entropy over a vocabulary that is split over p ranks, in three operations with one all-gather
- * between:
- * 1. stats: local columns [0, valid) of logits [m, ldx] are vocabulary entries begin + column; stats fp32 [m,
- * 3] = {max, sum exp(x - max), the target's logit if it is local, else 0}; valid = 0 gives {-inf, 0, 0}.
- * 2. loss: gathered stats [p, m, 3], combined in rank order: lse fp32 [m] = log sum exp over all ranks, and
- *    sums fp32 [2] = {sum of (lse - target logit), number of rows} over rows whose target is >= 0 (others are
- * ignored).
- * 3. backward, in place: x = (exp(x - lse) - [column is the target]) · *seed; 0 in ignored rows and in
- * columns [valid, n). logits of dtype; targets int32 [m], global ids, negative = ignored.
+ * Softmax cross-entropy over a vocabulary that is split over p ranks, in three operations with one
+ * all-gather between. logits have dtype; targets int32 [m] are global ids, negative = ignored.
+ * 1. stats: local columns [0, valid) of logits [m, ldx] are vocabulary entries begin + column;
+ *    stats fp32 [m, 3] = {max, sum exp(x - max), the target's logit if it is local, else 0};
+ *    valid = 0 gives {-inf, 0, 0}.
+ * 2. loss: gathered stats [p, m, 3], combined in rank order: lse fp32 [m] = log sum exp over all
+ *    ranks, and sums fp32 [2] = {sum of (lse - target logit), number of rows} over rows whose
+ *    target is >= 0.
+ * 3. backward, in place: x = (exp(x - lse) - [column is the target]) · *seed; 0 in ignored rows
+ *    and in columns [valid, n).
  */
 typedef struct {
     par_dtype dtype;
@@ -291,11 +299,11 @@ typedef struct {
 /**
  * AdamW over a flat range (Loshchilov and Hutter 2019), PyTorch's formula: g = grad · grad_scale;
  * w -= lr · decay · w; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g²;
- * w -= lr / correction1 · m / (sqrt(v) / sqrt(correction2) + eps), correction = 1 - b^t. master fp32 [n] is
- * updated; if weights is not NULL it gets master rounded to dtype. SGD with momentum (PyTorch's, no
- * dampening): g = grad · grad_scale + decay · w; m = momentum m + g (m = g at t = 1); w -= lr · m. momentum
- * is b1; v is unused. lr, grad_scale, t and the corrections are read from `step`, on the device; nothing is
- * written if step->skip.
+ * w -= lr / correction1 · m / (sqrt(v) / sqrt(correction2) + eps), correction = 1 - b^t. master
+ * fp32 [n] is updated; if weights is not NULL it gets master rounded to dtype. SGD with momentum
+ * (PyTorch's, no dampening): g = grad · grad_scale + decay · w; m = momentum m + g (m = g at t =
+ * 1); w -= lr · m. momentum is b1; v is unused. lr, grad_scale, t and the corrections are read from
+ * `step`, on the device; nothing is written if step->skip.
  */
 typedef struct {
     par_dtype dtype;
@@ -309,7 +317,8 @@ typedef struct {
     double b1, b2; /* in fp32, 1 - 0.999 would be off by 1e-5 of itself */
 } par_update;
 
-/** out[0] += sum x², out[1] += number of elements that are inf or NaN (they do not enter out[0]). x fp32 [n].
+/** out[0] += sum x², out[1] += number of elements that are inf or NaN (they do not enter out[0]). x
+ * fp32 [n].
  */
 typedef struct {
     int64_t n;
@@ -327,10 +336,10 @@ typedef struct {
 } par_cast;
 
 /**
- * A rank's ballot: norm2, n_nonfinite, first_bad from norms [n_norms, 2] as PAR_OP_NORM2 leaves them, a
- * parameter each, in order; loss_sum and n_targets from losses [n_losses, 2] as PAR_OP_XENT_LOSS leaves them,
- * a micro-batch each, in order. A loss sum that is not finite counts as one non-finite element. The ballot's
- * other fields are the caller's and stay.
+ * A rank's ballot: norm2, n_nonfinite, first_bad from norms [n_norms, 2] as PAR_OP_NORM2 leaves
+ * them, a parameter each, in order; loss_sum and n_targets from losses [n_losses, 2] as
+ * PAR_OP_XENT_LOSS leaves them, a micro-batch each, in order. A loss sum that is not finite counts
+ * as one non-finite element. The ballot's other fields are the caller's and stay.
  */
 typedef struct {
     int64_t n_norms, n_losses;
@@ -340,9 +349,9 @@ typedef struct {
 } par_tally;
 
 /**
- * The decision, the same bits from the same ballots [n] in rank order everywhere: a status other than 0
- * halts; inf or NaN skips, and halts as the rules say; else the update's values are set. The outcome is in
- * state->outcome; a halted state only gets step.skip. One call a step.
+ * The decision, the same bits from the same ballots [n] in rank order everywhere: a status other
+ * than 0 halts; inf or NaN skips, and halts as the rules say; else the update's values are set. The
+ * outcome is in state->outcome; a halted state only gets step.skip. One call a step.
  */
 typedef struct {
     int64_t n;
@@ -352,8 +361,9 @@ typedef struct {
 } par_vote_call;
 
 typedef struct {
-    const char *name;                                                  /* "gemm/cpu/onednn", logged */
-    par_status (*prepare)(const void *args, size_t *workspace_nbytes); /* a shape, at create: reads no data */
+    const char *name; /* "gemm/cpu/onednn", logged */
+    par_status (*prepare)(const void *args,
+                          size_t *workspace_nbytes); /* a shape, at create: reads no data */
     par_status (*run)(par_stream *, const void *args,
                       void *workspace); /* enqueues: no allocation, no host wait */
 } par_kernel;
@@ -361,8 +371,9 @@ typedef struct {
 enum { PAR_CHOICES_NBYTES = 4096 };
 
 /*
- * Calls with a stream enqueue: what they read and write belongs to the stream until sync, an event behind
- * them, or a wait for that event says that they are done. A NULL stream is the backend's default one.
+ * Calls with a stream enqueue: what they read and write belongs to the stream until sync, an event
+ * behind them, or a wait for that event says that they are done. A NULL stream is the backend's
+ * default one.
  */
 typedef struct par_backend {
     const char *name;
@@ -381,15 +392,15 @@ typedef struct par_backend {
     par_status (*wait)(par_stream *, par_event *); /* the stream waits, the host does not */
     par_status (*query)(par_event *, bool *done);  /* of the last record; true before the first */
     par_status (*sync)(par_stream *);              /* the host waits */
-    /* Events that tell when a stream got to them; both NULL on the host, where calls run before they return
-     * and the caller's clock tells. elapsed: seconds by the device's clock between the last records of two
-     * timed events of one stream, `from` recorded first. It waits for nothing: an error if either was never
-     * recorded or has not happened yet. */
+    /* Events that tell when a stream got to them; both NULL on the host, where calls run before
+     * they return and the caller's clock tells. elapsed: seconds by the device's clock between the
+     * last records of two timed events of one stream, `from` recorded first. It waits for nothing:
+     * an error if either was never recorded or has not happened yet. */
     par_status (*timed_event_create)(par_event **out);
     par_status (*elapsed)(par_event *from, par_event *to, double *seconds);
-    /* What was timed and chosen, as text [PAR_CHOICES_NBYTES at most] from which another run chooses the
-     * same; NULL: nothing is ever timed. choose: PAR_ERR_OPTION if the text is another library's or device's.
-     */
+    /* What was timed and chosen, as text [PAR_CHOICES_NBYTES at most] from which another run
+     * chooses the same; NULL: nothing is ever timed. choose: PAR_ERR_OPTION if the text is another
+     * library's or device's. */
     const char *(*choices)(void);
     par_status (*choose)(const char *text);
     /* A named range of the calling thread for a profiler, nested; NULL: there is none to tell. */
@@ -397,7 +408,8 @@ typedef struct par_backend {
     void (*range_end)(void);
 } par_backend;
 
-/** A range for a profiler around what the calling thread does next, if the backend has one. Not collective.
+/** A range for a profiler around what the calling thread does next, if the backend has one. Not
+ * collective.
  */
 static inline void par_range_begin(const par_backend *backend, const char *name) {
     if (backend->range_begin) backend->range_begin(name);
@@ -407,54 +419,56 @@ static inline void par_range_end(const par_backend *backend) {
 }
 
 /**
- * The backend called "ref", "cpu" or "cuda". Not collective. Errors: PAR_ERR_OPTION with the names that there
- * are; PAR_ERR_UNSUPPORTED with what is missing: "cuda" is a module (libpar_cuda.so) that is loaded at the
- * first call, with the device of par_device_select, or else the first one.
+ * The backend called "ref", "cpu" or "cuda". Not collective. Errors: PAR_ERR_OPTION with the names
+ * that there are; PAR_ERR_UNSUPPORTED with what is missing: "cuda" is a module (libpar_cuda.so)
+ * that is loaded at the first call, with the device of par_device_select, or else the first one.
  */
 par_status par_backend_get(const char *name, const par_backend **out);
 
 /* Which of a node's devices this process uses. */
 typedef struct {
     int local_rank, local_size; /* among the ranks of this node */
-    int device;                 /* -1: local_rank, among the devices that CUDA_VISIBLE_DEVICES leaves */
-    bool shared;                /* several ranks may use one device: for functional tests, slow */
-    bool tune;                  /* time the candidates for a product once, instead of taking the first */
-    bool tf32; /* products in fp32 round their factors to TF32: faster, 10 bits of mantissa */
-    /* The most that the deterministic backward of attention may take, whose workspace grows with T²; 0: an
-     * eighth of the device's memory. Beyond it prepare refuses, unless the other form is allowed. */
+    int device;  /* -1: local_rank, among the devices that CUDA_VISIBLE_DEVICES leaves */
+    bool shared; /* several ranks may use one device: for functional tests, slow */
+    bool tune;   /* time the candidates for a product once, instead of taking the first */
+    bool tf32;   /* products in fp32 round their factors to TF32: faster, 10 bits of mantissa */
+    /* The most that the deterministic backward of attention may take, whose workspace grows with
+     * T²; 0: an eighth of the device's memory. Beyond it prepare refuses, unless the other form is
+     * allowed. */
     size_t attention_workspace_nbytes;
-    bool nondeterministic_attention; /* sums of attention's dq in any order: less workspace, bits that differ
-                                        from run to run */
-    const char *plan_cache; /* folder where compiled attention plans are kept from run to run; NULL: nowhere.
-                               Borrowed until the module is loaded */
+    bool nondeterministic_attention; /* sums of attention's dq in any order: less workspace, bits
+                                        that differ from run to run */
+    const char *plan_cache; /* folder where compiled attention plans are kept from run to run; NULL:
+                               nowhere. Borrowed until the module is loaded */
 } par_device_params;
 
 /**
- * Choose the device before the first par_backend_get("cuda"). Not collective. Errors: PAR_ERR_ARG after the
- * module has been loaded. That there is such a device is found out when it is loaded.
+ * Choose the device before the first par_backend_get("cuda"). Not collective. Errors: PAR_ERR_ARG
+ * after the module has been loaded. That there is such a device is found out when it is loaded.
  */
 par_status par_device_select(const par_device_params *params);
 
-/** The device of a loaded backend in a line: name, bus id, NUMA node, memory, driver and library versions;
- * "host" for ref and cpu. Not collective. */
+/** The device of a loaded backend in a line: name, bus id, NUMA node, memory, driver and library
+ * versions; "host" for ref and cpu. Not collective. */
 const char *par_backend_device(const par_backend *backend);
 
 /** "gemm", "attention_backward", ...; NULL for a value that is no par_op. Not collective. */
 const char *par_op_name(par_op op);
 
 /**
- * Workspace of one operation for one shape (the shape fields of args; pointers may be NULL). Not collective.
- * Errors: PAR_ERR_UNSUPPORTED if this version cannot do it, PAR_ERR_ARG for impossible shapes.
+ * Workspace of one operation for one shape (the shape fields of args; pointers may be NULL). Not
+ * collective. Errors: PAR_ERR_UNSUPPORTED if this version cannot do it, PAR_ERR_ARG for impossible
+ * shapes.
  */
 par_status par_kernel_prepare(const par_backend *backend, par_op op, const void *args,
                               size_t *workspace_nbytes);
 
 /**
- * Run one operation: `args` is the struct of that op, workspace at least what prepare asked for (NULL if 0).
- * Not collective. Errors: PAR_ERR_ARG for impossible arguments.
+ * Run one operation: `args` is the struct of that op, workspace at least what prepare asked for
+ * (NULL if 0). Not collective. Errors: PAR_ERR_ARG for impossible arguments.
  */
-par_status par_kernel_run(const par_backend *backend, par_op op, par_stream *stream, const void *args,
-                          void *workspace);
+par_status par_kernel_run(const par_backend *backend, par_op op, par_stream *stream,
+                          const void *args, void *workspace);
 
 #ifdef __cplusplus
 }

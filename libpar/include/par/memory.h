@@ -1,7 +1,8 @@
 /*
- * All memory of a trainer comes from here. Creation runs twice through the same code: once on a par_memory
- * that only measures (every pointer it hands out is NULL), which is the plan; once on one that owns a block a
- * kind, of exactly the measured size. The ledger lists what was taken, and it is the same list both times.
+ * All memory of a trainer comes from here. Creation runs twice through the same code: once on a
+ * par_memory that only measures (every pointer it hands out is NULL), which is the plan; once on
+ * one that owns a block a kind, of exactly the measured size. The ledger lists what was taken, and
+ * it is the same list both times.
  */
 #ifndef PAR_MEMORY_H
 #define PAR_MEMORY_H
@@ -47,9 +48,9 @@ typedef struct par_memory par_memory;
 par_status par_memory_create_measuring(par_memory **out);
 
 /**
- * A memory with one block a kind, as large as `measured` says; zero-filled. PAR_MEM_COMM and PAR_MEM_DATA
- * come from `host`, the others from `device`: a backend's host_memory and memory. Not collective. Errors:
- * PAR_ERR_MEMORY, with kind and bytes.
+ * A memory with one block a kind, as large as `measured` says; zero-filled. PAR_MEM_COMM and
+ * PAR_MEM_DATA come from `host`, the others from `device`: a backend's host_memory and memory. Not
+ * collective. Errors: PAR_ERR_MEMORY, with kind and bytes.
  */
 par_status par_memory_create(const par_allocator *device, const par_allocator *host,
                              const par_memory *measured, par_memory **out);
@@ -61,8 +62,8 @@ void par_memory_destroy(par_memory **memory);
  * Take nbytes, aligned to 256. Repeated takes with the same kind and `what` are one ledger line.
  * Not collective. Errors: PAR_ERR_INTERNAL when more is taken than was measured.
  */
-par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what, size_t nbytes,
-                           void **out);
+par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what,
+                           size_t nbytes, void **out);
 
 bool par_memory_measuring(const par_memory *memory);
 /** Total bytes taken of one kind. Not collective. */

@@ -1,6 +1,6 @@
 /*
- * The mesh: this rank's coordinates along (tp, cp, dp, pp) and one communicator an axis. Everything is
- * computed from the world's size, the rank and the layout, without a message.
+ * The mesh: this rank's coordinates along (tp, cp, dp, pp) and one communicator an axis. Everything
+ * is computed from the world's size, the rank and the layout, without a message.
  */
 #ifndef PAR_MESH_H
 #define PAR_MESH_H
@@ -18,7 +18,7 @@ typedef enum { PAR_TP, PAR_CP, PAR_DP, PAR_PP, PAR_AXIS_COUNT } par_axis;
 typedef struct {
     int size[PAR_AXIS_COUNT];       /* ranks along tp, cp, dp, pp; 0 means 1; cp must be 1 */
     par_axis order[PAR_AXIS_COUNT]; /* fastest first; all zero: tp, cp, dp, pp */
-    int kv_replicas;                /* tp ranks that hold a copy of the same KV head; 0 means 1; divides tp */
+    int kv_replicas; /* tp ranks that hold a copy of the same KV head; 0 means 1; divides tp */
 } par_layout;
 
 typedef struct {
@@ -26,23 +26,25 @@ typedef struct {
     int size, rank;    /* of the world */
     int coordinate[PAR_AXIS_COUNT];
     par_comm *world;
-    par_comm *axis[PAR_AXIS_COUNT]; /* ranks that differ from this one along that axis only; size 1 allowed */
+    par_comm *axis[PAR_AXIS_COUNT]; /* ranks that differ from this one along that axis only; size 1
+                                       allowed */
     par_comm *kv;                   /* the kv_replicas consecutive tp ranks with the same KV head */
-    par_comm
-        *tied; /* first and last stage of this pp line: tied embeddings; NULL elsewhere and when pp = 1 */
+    par_comm *tied; /* first and last stage of this pp line: tied embeddings; NULL elsewhere and
+                       when pp = 1 */
 } par_mesh;
 
 /** "tp", "cp", "dp", "pp". Not collective. */
 const char *par_axis_name(par_axis axis);
 
-/** Parse an order such as "tp-cp-dp-pp" (all four, each once). Errors: PAR_ERR_OPTION with the legal form.
- * Not collective. */
+/** Parse an order such as "tp-cp-dp-pp" (all four, each once). Errors: PAR_ERR_OPTION with the
+ * legal form. Not collective. */
 par_status par_layout_parse_order(const char *text, par_axis order[PAR_AXIS_COUNT]);
 
 /**
- * Is the layout possible on `world_size` ranks? Every problem becomes a line in `problems` with the legal
- * values (for a wrong product: what --dp would have to be; for a world of 1 and a larger layout: that the
- * ranks may not have found each other). Not collective, depends on its arguments alone.
+ * Is the layout possible on `world_size` ranks? Every problem becomes a line in `problems` with the
+ * legal values (for a wrong product: what --dp would have to be; for a world of 1 and a larger
+ * layout: that the ranks may not have found each other). Not collective, depends on its arguments
+ * alone.
  */
 void par_layout_check(const par_layout *layout, int world_size, par_problems *problems);
 
@@ -51,18 +53,19 @@ int par_layout_rank(const par_layout *layout, const int coordinate[PAR_AXIS_COUN
 void par_layout_coordinates(const par_layout *layout, int rank, int coordinate[PAR_AXIS_COUNT]);
 
 /**
- * Not collective as such, but every rank of the transport must create the same. Errors: PAR_ERR_LAYOUT
- * [agreed]. The mesh must not outlive transport and memory.
+ * Not collective as such, but every rank of the transport must create the same. Errors:
+ * PAR_ERR_LAYOUT [agreed]. The mesh must not outlive transport and memory.
  */
-par_status par_mesh_create(par_transport *, const par_layout *, const par_backend *device, par_memory *,
-                           par_mesh **out);
+par_status par_mesh_create(par_transport *, const par_layout *, const par_backend *device,
+                           par_memory *, par_mesh **out);
 void par_mesh_destroy(par_mesh **mesh);
 
 /**
- * The table of ranks, a line each: rank, coordinates, host, pid, cores it may run on. `print` is called on
- * world rank 0 alone, once a line. Collective on world.
+ * The table of ranks, a line each: rank, coordinates, host, pid, cores it may run on. `print` is
+ * called on world rank 0 alone, once a line. Collective on world.
  */
-par_status par_mesh_print(const par_mesh *, void (*print)(void *user, const char *line), void *user);
+par_status par_mesh_print(const par_mesh *, void (*print)(void *user, const char *line),
+                          void *user);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
 /*
- * Models: parameters with global names, modules with an explicit forward and backward, and a list of modules
- * that the trainer cuts into pipeline stages. A user's own model implements par_module_ops and par_model and
- * needs nothing else.
+ * Models: parameters with global names, modules with an explicit forward and backward, and a list
+ * of modules that the trainer cuts into pipeline stages. A user's own model implements
+ * par_module_ops and par_model and needs nothing else.
  */
 #ifndef PAR_MODEL_H
 #define PAR_MODEL_H
@@ -22,14 +22,16 @@ extern "C" {
 typedef enum { PAR_INIT_CONSTANT, PAR_INIT_NORMAL } par_init;
 
 /*
- * One rectangle of one named logical tensor, as this rank holds it. Weight [local] in the trainer's dtype,
- * gradient fp32 [local], both at element `flat` of the rank's flat space; so are master weights and moments.
+ * One rectangle of one named logical tensor, as this rank holds it. Weight [local] in the trainer's
+ * dtype, gradient fp32 [local], both at element `flat` of the rank's flat space; so are master
+ * weights and moments.
  */
 typedef struct {
-    char name[96];     /* "layers.3.attention.q.weight": one logical tensor, never a fused one */
-    int ndim;          /* 1 or 2 */
-    bool decay;        /* weight decay applies: true for matrices */
-    int64_t global[2]; /* logical shape without padding; linear weights are [out, in]; 1 from ndim on */
+    char name[96]; /* "layers.3.attention.q.weight": one logical tensor, never a fused one */
+    int ndim;      /* 1 or 2 */
+    bool decay;    /* weight decay applies: true for matrices */
+    int64_t
+        global[2]; /* logical shape without padding; linear weights are [out, in]; 1 from ndim on */
     int64_t offset[2]; /* this rank's rectangle: first index, extent (may be 0) */
     int64_t extent[2];
     int64_t local[2];      /* extent + zero padding, as it lies in memory */
@@ -37,18 +39,19 @@ typedef struct {
     int16_t chunk, bucket; /* local pipeline chunk; gradient bucket */
     int16_t replica,
         n_replicas; /* among the ranks of a dp index; replica 0 counts in norms, totals and files */
-    par_comm *sum;  /* copies hold partial gradients: add them over this group; NULL: copies are equal */
-    bool tied;      /* also registered by another module under the same name */
+    par_comm
+        *sum;  /* copies hold partial gradients: add them over this group; NULL: copies are equal */
+    bool tied; /* also registered by another module under the same name */
     par_init init;
     double init_value; /* the constant, or the standard deviation; mean 0 */
-    void *weight;      /* on the backend's device; set before the first call, NULL while measuring */
+    void *weight; /* on the backend's device; set before the first call, NULL while measuring */
     float *grad;
     par_dtype dtype; /* of weight */
     bool written;    /* grad holds something of this step */
 } par_param;
 
-/* Fill in name .. local, replica .. init_value. Left 0: global = the shape, offset 0, extent and local =
- * global, one copy. */
+/* Fill in name .. local, replica .. init_value. Left 0: global = the shape, offset 0, extent and
+ * local = global, one copy. */
 typedef par_param par_param_spec;
 
 typedef enum { PAR_RECOMPUTE_NONE, PAR_RECOMPUTE_SELECTIVE, PAR_RECOMPUTE_FULL } par_recompute;
@@ -61,14 +64,15 @@ typedef struct {
     const par_backend *backend;
     par_memory *memory; /* for constant tables (PAR_MEM_WEIGHTS) */
     par_registry *registry;
-    par_dtype dtype;         /* of activations and of weights in GEMMs */
-    int64_t micro_batch;     /* samples B in a call */
-    uint64_t seed;           /* of dropout */
-    bool sequence_parallel;  /* only true when tp > 1 */
-    par_recompute recompute; /* SELECTIVE: keep no norm outputs and no activation-function outputs */
+    par_dtype dtype;        /* of activations and of weights in GEMMs */
+    int64_t micro_batch;    /* samples B in a call */
+    uint64_t seed;          /* of dropout */
+    bool sequence_parallel; /* only true when tp > 1 */
+    par_recompute
+        recompute; /* SELECTIVE: keep no norm outputs and no activation-function outputs */
     int16_t chunk;
-    par_tensor x;          /* shape and type of the input; data NULL. The first module's is the batch's x */
-    par_tensor y;          /* answer: shape and type of the output */
+    par_tensor x; /* shape and type of the input; data NULL. The first module's is the batch's x */
+    par_tensor y; /* answer: shape and type of the output */
     size_t stash_nbytes;   /* answer: kept a micro-batch from forward to backward */
     size_t scratch_nbytes; /* answer: within one call; modules share it */
 } par_build;
@@ -78,43 +82,46 @@ typedef struct {
     par_stream *stream;
     void *stash; /* of this micro-batch; also given when not training */
     void *scratch;
-    const void *targets; /* last stage: the batch's targets, as the data source wrote them; else NULL */
+    const void
+        *targets; /* last stage: the batch's targets, as the data source wrote them; else NULL */
     const int64_t *sample_base; /* on the device: number of the step's first sample; NULL: 0 */
     int64_t first_sample;       /* the micro-batch's first sample, counted from there */
     int16_t micro;
-    bool training;          /* false: no dropout, backward will not follow, outputs may be asked for */
-    const float *loss_seed; /* on the device: dLoss of a target, scale / targets of a full micro-batch */
+    bool training; /* false: no dropout, backward will not follow, outputs may be asked for */
+    const float
+        *loss_seed; /* on the device: dLoss of a target, scale / targets of a full micro-batch */
 } par_call;
 
 typedef struct par_module par_module;
 
 /*
- * x, y, dy, dx are the executor's; x is kept (or recomputed) until backward returned; in backward dx may not
- * alias x nor dy. dx is NULL for the first module of the model. The last module's y is fp32 [2] = {loss sum,
- * number of targets} of the micro-batch, equal on all tp ranks, its dy NULL. Gradients of parameters
- * accumulate with par_grad_beta(). Tensor-parallel communication is inside the module. Every tp rank makes
- * the same calls in the same order.
+ * x, y, dy, dx are the executor's; x is kept (or recomputed) until backward returned; in backward
+ * dx may not alias x nor dy. dx is NULL for the first module of the model. The last module's y is
+ * fp32 [2] = {loss sum, number of targets} of the micro-batch, equal on all tp ranks, its dy NULL.
+ * Gradients of parameters accumulate with par_grad_beta(). Tensor-parallel communication is inside
+ * the module. Every tp rank makes the same calls in the same order.
  */
 typedef struct {
     par_status (*build)(par_module *, par_build *);
     par_status (*forward)(par_module *, const par_call *, const par_tensor *x, par_tensor *y);
-    par_status (*backward)(par_module *, const par_call *, const par_tensor *x, const par_tensor *dy,
-                           par_tensor *dx);
+    par_status (*backward)(par_module *, const par_call *, const par_tensor *x,
+                           const par_tensor *dy, par_tensor *dx);
     par_status (*weight)(par_module *, const par_call *, const par_tensor *x,
                          const par_tensor *dy); /* NULL: in backward */
     void (*destroy)(par_module *);
     /* The next two for generation, one token a sequence at a time; both NULL: the module cannot. */
     /*
-     * After build, for micro_batch sequences of at most `capacity` tokens: x as between modules in training
-     * with micro_batch rows (the first module: int32 [micro_batch], token ids). The answers are as build's:
-     * stash_nbytes is the cache that one position's call leaves to the next, scratch_nbytes within one call;
-     * y has micro_batch rows (the last module: fp32 [micro_batch, n], the logits of this tp rank's tokens r ·
-     * n .. r · n + n - 1, n equal on all tp ranks). No parameters (registry is NULL), no sequence
-     * parallelism. What it works out is kept in the module; the last call counts. PAR_ERR_ARG: capacity is
-     * more than the model can.
+     * After build, for micro_batch sequences of at most `capacity` tokens: x as between modules in
+     * training with micro_batch rows (the first module: int32 [micro_batch], token ids). The
+     * answers are as build's: stash_nbytes is the cache that one position's call leaves to the
+     * next, scratch_nbytes within one call; y has micro_batch rows (the last module: fp32
+     * [micro_batch, n], the logits of this tp rank's tokens r · n .. r · n + n - 1, n equal on all
+     * tp ranks). No parameters (registry is NULL), no sequence parallelism. What it works out is
+     * kept in the module; the last call counts. PAR_ERR_ARG: capacity is more than the model can.
      */
     par_status (*decode_build)(par_module *, par_build *, int64_t capacity);
-    /* Tokens at `position` (from 0, one more each call) of all sequences; the cache is call->stash. */
+    /* Tokens at `position` (from 0, one more each call) of all sequences; the cache is
+     * call->stash. */
     par_status (*decode)(par_module *, const par_call *, int64_t position, const par_tensor *x,
                          par_tensor *y);
 } par_module_ops;
@@ -137,21 +144,23 @@ typedef struct {
     par_tensor x, targets; /* data NULL, shape without B */
 } par_model;
 
-/** A parameter of this rank, named and placed by `spec` (copied). Not collective. Only inside build.
- *  Consecutive parameters registered with `adjacent` lie directly behind the one before, so that one GEMM
- * sees them as one matrix; all others start at multiples of 64 elements. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.
- * A name that this rank has already gives the same par_param (tied weights on one rank). */
+/** A parameter of this rank, named and placed by `spec` (copied). Not collective. Only inside
+ * build. Consecutive parameters registered with `adjacent` lie directly behind the one before, so
+ * that one GEMM sees them as one matrix; all others start at multiples of 64 elements. Errors:
+ * PAR_ERR_ARG, PAR_ERR_MEMORY. A name that this rank has already gives the same par_param (tied
+ * weights on one rank). */
 par_status par_build_param(par_build *, const par_param_spec *spec, bool adjacent, par_param **out);
 
 /** 0 for the first writer of a gradient in a step, then 1; marks it written. Not collective. */
 float par_grad_beta(par_param *);
 
-/** Workspace of an operation for this build's backend, folded into *scratch as a maximum. Not collective. */
+/** Workspace of an operation for this build's backend, folded into *scratch as a maximum. Not
+ * collective. */
 par_status par_build_prepare(par_build *, par_op op, const void *args, size_t *max_nbytes);
 
 /**
- * Cut n modules into `parts` contiguous parts, first[parts + 1], minimising the largest sum of work; ties go
- * to earlier cuts. Not collective. Errors: PAR_ERR_LAYOUT if parts > n.
+ * Cut n modules into `parts` contiguous parts, first[parts + 1], minimising the largest sum of
+ * work; ties go to earlier cuts. Not collective. Errors: PAR_ERR_LAYOUT if parts > n.
  */
 par_status par_partition(const double *work, int n, int parts, int *first);
 

@@ -1,6 +1,7 @@
 /*
- * Random numbers as functions of their coordinates: nothing has a state, so every layout and machine draws
- * the same bits. Philox4x32-10 (Salmon et al., SC 2011, "Parallel random numbers: as easy as 1, 2, 3").
+ * Random numbers as functions of their coordinates: nothing has a state, so every layout and
+ * machine draws the same bits. Philox4x32-10 (Salmon et al., SC 2011, "Parallel random numbers: as
+ * easy as 1, 2, 3").
  */
 #ifndef PAR_RANDOM_H
 #define PAR_RANDOM_H
@@ -21,14 +22,15 @@ uint64_t par_hash_name(const char *name);
 uint64_t par_random_u64(uint64_t seed, uint64_t stream, uint64_t index);
 
 /**
- * Standard normal of (seed, stream, index), in double from + - * / and sqrt only, so that the bits do not
- * depend on libm. Inverse normal distribution function, Wichura's AS 241 (1988), on 53 uniform bits.
+ * Standard normal of (seed, stream, index), in double from + - * / and sqrt only, so that the bits
+ * do not depend on libm. Inverse normal distribution function, Wichura's AS 241 (1988), on 53
+ * uniform bits.
  */
 double par_random_normal(uint64_t seed, uint64_t stream, uint64_t index);
 
 /**
- * Keyed bijection of [0, n): a Feistel network walked until it lands inside. O(1). The order of samples in an
- * epoch.
+ * Keyed bijection of [0, n): a Feistel network walked until it lands inside. O(1). The order of
+ * samples in an epoch.
  */
 uint64_t par_random_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index);
 

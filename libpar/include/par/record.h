@@ -1,6 +1,6 @@
 /*
- * The recorder: what this rank sent and received, by axis, purpose, operation and peer, and which operations
- * are under way. Collectives write it; logs, tests and the communication matrix read it.
+ * The recorder: what this rank sent and received, by axis, purpose, operation and peer, and which
+ * operations are under way. Collectives write it; logs, tests and the communication matrix read it.
  */
 #ifndef PAR_RECORD_H
 #define PAR_RECORD_H
@@ -17,8 +17,8 @@ typedef struct par_recorder par_recorder;
 
 /* One row a (axis, purpose, operation). All figures are this rank's own. */
 typedef struct {
-    const char *axis, *purpose,
-        *op; /* op: "all_reduce", "reduce_scatter", "all_gather", "broadcast", "send", "recv", "barrier" */
+    const char *axis, *purpose, *op; /* op: "all_reduce", "reduce_scatter", "all_gather",
+                                        "broadcast", "send", "recv", "barrier" */
     int64_t n_ops;
     int64_t sent_nbytes, received_nbytes; /* payload on the wire */
     int64_t n_messages;                   /* sent */
@@ -36,8 +36,8 @@ typedef struct {
 int par_recorder_rows(const par_recorder *, const par_record_row **rows);
 /** Bytes sent to each world rank, [world size]. Not collective. */
 const int64_t *par_recorder_sent_to(const par_recorder *);
-/** The same of one row (its place in par_recorder_rows); NULL past the 64th row, of which only totals are
- * kept. Not collective. */
+/** The same of one row (its place in par_recorder_rows); NULL past the 64th row, of which only
+ * totals are kept. Not collective. */
 const int64_t *par_recorder_row_sent_to(const par_recorder *, int row);
 /** Last operations, one a comm. Returns how many. Not collective. */
 int par_recorder_last(const par_recorder *, par_record_last *out, int max);

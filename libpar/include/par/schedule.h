@@ -1,7 +1,7 @@
 /*
- * Pipeline schedules as data: for every rank a list of actions, made by a generator, proved by a checker,
- * walked by the executor. p stages, m micro-batches, v chunks a stage; chunk c of stage s is part c · p + s
- * of the model.
+ * Pipeline schedules as data: for every rank a list of actions, made by a generator, proved by a
+ * checker, walked by the executor. p stages, m micro-batches, v chunks a stage; chunk c of stage s
+ * is part c · p + s of the model.
  */
 #ifndef PAR_SCHEDULE_H
 #define PAR_SCHEDULE_H
@@ -16,15 +16,24 @@
 extern "C" {
 #endif
 
-typedef enum { PAR_FORWARD, PAR_BACKWARD, PAR_WEIGHT, PAR_SEND, PAR_RECV, PAR_REDUCE, PAR_GATHER } par_act;
+typedef enum {
+    PAR_FORWARD,
+    PAR_BACKWARD,
+    PAR_WEIGHT,
+    PAR_SEND,
+    PAR_RECV,
+    PAR_REDUCE,
+    PAR_GATHER
+} par_act;
 
 /*
  * FORWARD/BACKWARD/WEIGHT: chunk, micro, slot (which of the chunk's slots holds it).
- * SEND/RECV: peer is a stage; grad false: activations. RECV: chunk, micro, slot are those of the FORWARD
- * (grad: BACKWARD) that will read it; for grad, slot numbers one of the chunk's gradient buffers. SEND: those
- * of the FORWARD (BACKWARD) that made it. RECV only posts; the reader waits. SEND of a chunk that stays on
- * the same stage (p = 1) does not exist: the executor hands the tensor over. REDUCE: bucket, after its last
- * BACKWARD. GATHER: bucket, before the first FORWARD that reads it.
+ * SEND/RECV: peer is a stage; grad false: activations. RECV: chunk, micro, slot are those of the
+ * FORWARD (grad: BACKWARD) that will read it; for grad, slot numbers one of the chunk's gradient
+ * buffers. SEND: those of the FORWARD (BACKWARD) that made it. RECV only posts; the reader waits.
+ * SEND of a chunk that stays on the same stage (p = 1) does not exist: the executor hands the
+ * tensor over. REDUCE: bucket, after its last BACKWARD. GATHER: bucket, before the first FORWARD
+ * that reads it.
  */
 typedef struct {
     uint8_t act;
@@ -43,11 +52,11 @@ typedef struct {
     par_schedule_kind kind;
     int p, m, v; /* v > 1 only for INTERLEAVED and FORWARD_ONLY; INTERLEAVED needs m mod p = 0 */
     int stage;
-    /* Buckets of each local chunk in reduction order: chunk c owns [first_bucket[c], first_bucket[c + 1]);
-     * NULL: none. */
+    /* Buckets of each local chunk in reduction order: chunk c owns [first_bucket[c], first_bucket[c
+     * + 1]); NULL: none. */
     const int *first_bucket;
-    /* Buckets that are reduced after all others, in both lists last (tied weights); chunk ranges exclude
-     * them. */
+    /* Buckets that are reduced after all others, in both lists last (tied weights); chunk ranges
+     * exclude them. */
     int n_last_buckets; /* numbers first_bucket[v] .. first_bucket[v] + n_last_buckets - 1 */
 } par_schedule_params;
 
@@ -67,42 +76,43 @@ typedef struct {
 const char *par_schedule_kind_name(par_schedule_kind);
 
 /**
- * One stage's list. Not collective, a function of its arguments. Errors: PAR_ERR_LAYOUT with the legal values
- * (m mod p for interleaved, v > 1 elsewhere), PAR_ERR_MEMORY.
+ * One stage's list. Not collective, a function of its arguments. Errors: PAR_ERR_LAYOUT with the
+ * legal values (m mod p for interleaved, v > 1 elsewhere), PAR_ERR_MEMORY.
  */
 par_status par_schedule_create(const par_schedule_params *, par_schedule **out);
 void par_schedule_destroy(par_schedule **);
 
 /**
- * Prove the lists of all p stages together: no deadlock under rendezvous semantics (a SEND completes only
- * when the matching RECV, the k-th of that ordered pair, is posted; a reader waits for its SEND), matching
- * chunk and micro at both ends, every (chunk, micro) forward and backward exactly once and in dependency
- * order, slots never reused while in use, every bucket reduced once after its last backward, collectives in
- * one order on all stages. Not collective. Errors: PAR_ERR_INTERNAL; the message names stage, action and
- * cause.
+ * Prove the lists of all p stages together: no deadlock under rendezvous semantics (a SEND
+ * completes only when the matching RECV, the k-th of that ordered pair, is posted; a reader waits
+ * for its SEND), matching chunk and micro at both ends, every (chunk, micro) forward and backward
+ * exactly once and in dependency order, slots never reused while in use, every bucket reduced once
+ * after its last backward, collectives in one order on all stages. Not collective. Errors:
+ * PAR_ERR_INTERNAL; the message names stage, action and cause.
  */
 par_status par_schedule_check(par_schedule *const *schedules, int p);
 
 /* Costs of one action in any unit, for the simulation below. */
 typedef struct {
-    double forward, backward, transfer; /* of one stage's whole layer set; a chunk takes 1/v of it */
+    double forward, backward,
+        transfer; /* of one stage's whole layer set; a chunk takes 1/v of it */
 } par_schedule_cost;
 
 /** Simulated time of the step and the largest over stages of idle / busy. Not collective. */
 par_status par_schedule_simulate(par_schedule *const *schedules, int p, const par_schedule_cost *,
                                  double *total, double *bubble);
 
-/** Ideal bubble idle / busy: (p - 1) / m for GPipe and 1F1B, (p - 1) / (v m) interleaved (Narayanan et al.
- * 2021). */
+/** Ideal bubble idle / busy: (p - 1) / m for GPipe and 1F1B, (p - 1) / (v m) interleaved (Narayanan
+ * et al. 2021). */
 double par_schedule_ideal_bubble(par_schedule_kind kind, int p, int m, int v);
 
 /**
- * A text Gantt of the simulated schedule, one line a stage: "0 1 2" forward, "b0" backward, "." idle; with
- * chunks "A0" and "bA0", "B0" and "bB0", ...; ">" at the end of a line that was cut.
+ * A text Gantt of the simulated schedule, one line a stage: "0 1 2" forward, "b0" backward, "."
+ * idle; with chunks "A0" and "bA0", "B0" and "bB0", ...; ">" at the end of a line that was cut.
  * NUL-terminated into text [nbytes], truncated at `width` columns. Not collective.
  */
-par_status par_schedule_gantt(par_schedule *const *schedules, int p, const par_schedule_cost *, int width,
-                              char *text, size_t nbytes);
+par_status par_schedule_gantt(par_schedule *const *schedules, int p, const par_schedule_cost *,
+                              int width, char *text, size_t nbytes);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
 /*
- * Statuses and errors. Every function that can fail returns a par_status. The first detector records one
- * message with cause and values; callers pass the code on. Nothing here prints, exits or aborts.
+ * Statuses and errors. Every function that can fail returns a par_status. The first detector
+ * records one message with cause and values; callers pass the code on. Nothing here prints, exits
+ * or aborts.
  */
 #ifndef PAR_STATUS_H
 #define PAR_STATUS_H
@@ -11,20 +12,20 @@
 extern "C" {
 #endif
 
-/* Grouped by how much is broken: ARG..UNSUPPORTED leave every object usable, TRANSPORT breaks a communicator.
- */
-#define PAR_STATUS_LIST(X)                                                                                   \
-    X(PAR_OK, "success")                                                                                     \
-    X(PAR_ERR_ARG, "invalid argument")                                                                       \
-    X(PAR_ERR_OPTION, "invalid option")                                                                      \
-    X(PAR_ERR_LAYOUT, "impossible layout")                                                                   \
-    X(PAR_ERR_FORMAT, "malformed file")                                                                      \
-    X(PAR_ERR_IO, "input or output failed")                                                                  \
-    X(PAR_ERR_MEMORY, "out of memory")                                                                       \
-    X(PAR_ERR_UNSUPPORTED, "not supported")                                                                  \
-    X(PAR_ERR_NUMERIC, "non-finite numbers")                                                                 \
-    X(PAR_ERR_STOPPED, "stopped by request")                                                                 \
-    X(PAR_ERR_TRANSPORT, "communication failed")                                                             \
+/* Grouped by how much is broken: ARG..UNSUPPORTED leave every object usable, TRANSPORT breaks a
+ * communicator. */
+#define PAR_STATUS_LIST(X)                                                                         \
+    X(PAR_OK, "success")                                                                           \
+    X(PAR_ERR_ARG, "invalid argument")                                                             \
+    X(PAR_ERR_OPTION, "invalid option")                                                            \
+    X(PAR_ERR_LAYOUT, "impossible layout")                                                         \
+    X(PAR_ERR_FORMAT, "malformed file")                                                            \
+    X(PAR_ERR_IO, "input or output failed")                                                        \
+    X(PAR_ERR_MEMORY, "out of memory")                                                             \
+    X(PAR_ERR_UNSUPPORTED, "not supported")                                                        \
+    X(PAR_ERR_NUMERIC, "non-finite numbers")                                                       \
+    X(PAR_ERR_STOPPED, "stopped by request")                                                       \
+    X(PAR_ERR_TRANSPORT, "communication failed")                                                   \
     X(PAR_ERR_INTERNAL, "a defect in libpar")
 
 #define PAR_STATUS_ENUM(name, text) name,
@@ -34,7 +35,8 @@ typedef enum { PAR_STATUS_LIST(PAR_STATUS_ENUM) PAR_STATUS_COUNT } par_status;
 /** Name of the class of error, "invalid argument"; never NULL. Not collective. */
 const char *par_status_text(par_status status);
 
-/** The message that the first detector recorded on this thread; "" if there was none. Not collective. */
+/** The message that the first detector recorded on this thread; "" if there was none. Not
+ * collective. */
 const char *par_error(void);
 
 /** Record a message (printf form) and return `status`. Not collective. */
@@ -59,21 +61,21 @@ void par_problem(par_problems *problems, const char *format, ...);
 par_status par_problems_status(const par_problems *problems, par_status status);
 
 #define PAR_FAIL(status, ...) return par_fail((status), __VA_ARGS__)
-#define PAR_TRY(call)                                                                                        \
-    do {                                                                                                     \
-        par_status par_try_ = (call);                                                                        \
-        if (par_try_ != PAR_OK) return par_try_;                                                             \
+#define PAR_TRY(call)                                                                              \
+    do {                                                                                           \
+        par_status par_try_ = (call);                                                              \
+        if (par_try_ != PAR_OK) return par_try_;                                                   \
     } while (0)
 /* For a function with `par_status st` and cleanup labels. */
-#define PAR_TRY_GOTO(call, label)                                                                            \
-    do {                                                                                                     \
-        st = (call);                                                                                         \
-        if (st != PAR_OK) goto label;                                                                        \
+#define PAR_TRY_GOTO(call, label)                                                                  \
+    do {                                                                                           \
+        st = (call);                                                                               \
+        if (st != PAR_OK) goto label;                                                              \
     } while (0)
 /* At public entries: what the caller must guarantee. */
-#define PAR_REQUIRE(cond)                                                                                    \
-    do {                                                                                                     \
-        if (!(cond)) return par_fail(PAR_ERR_ARG, "%s: requires %s", __func__, #cond);                       \
+#define PAR_REQUIRE(cond)                                                                          \
+    do {                                                                                           \
+        if (!(cond)) return par_fail(PAR_ERR_ARG, "%s: requires %s", __func__, #cond);             \
     } while (0)
 
 #ifdef __cplusplus

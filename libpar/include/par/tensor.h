@@ -1,5 +1,5 @@
-/* Element types, and a tensor as a view: pointer, type and shape, row-major and contiguous. It owns nothing.
- */
+/* Element types, and a tensor as a view: pointer, type and shape, row-major and contiguous. It owns
+ * nothing. */
 #ifndef PAR_TENSOR_H
 #define PAR_TENSOR_H
 
@@ -29,9 +29,10 @@ const char *par_dtype_name(par_dtype dtype);
 int64_t par_tensor_n(const par_tensor *t);
 /** Bytes of a tensor. Not collective. */
 size_t par_tensor_nbytes(const par_tensor *t);
-/** A view of `data` with up to four dimensions; shape entries from ndim on are set to 1. Not collective. */
-par_tensor par_tensor_make(void *data, par_dtype dtype, int ndim, int64_t s0, int64_t s1, int64_t s2,
-                           int64_t s3);
+/** A view of `data` with up to four dimensions; shape entries from ndim on are set to 1. Not
+ * collective. */
+par_tensor par_tensor_make(void *data, par_dtype dtype, int ndim, int64_t s0, int64_t s1,
+                           int64_t s2, int64_t s3);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
 /*
- * Tokenizers: text to ids and back. Bytes, characters (the table that par_text_to_tokens writes) and
- * byte-level BPE, from GPT-2's files or a tokenizer.json; a trainer of such a BPE; and corpora of text or
- * JSON Lines made into token files.
+ * Tokenizers: text to ids and back. Bytes, characters (the table that par_text_to_tokens writes)
+ * and byte-level BPE, from GPT-2's files or a tokenizer.json; a trainer of such a BPE; and corpora
+ * of text or JSON Lines made into token files.
  */
 #ifndef PAR_TOKENIZER_H
 #define PAR_TOKENIZER_H
@@ -20,41 +20,45 @@ extern "C" {
 typedef struct par_tokenizer par_tokenizer;
 
 /**
- * Open a tokenizer. `path` is the word "bytes" (id = byte, 256 ids); a .vocab file of par_text_to_tokens; a
- * directory with a byte-level BPE: vocab.json or encoder.json, and merges.txt or vocab.bpe; or a
- * tokenizer.json of Hugging Face's tokenizers with a byte-level BPE, split as GPT-2 or Llama 3 do. All of it
- * is checked: ids are exactly 0 .. n - 1, every byte has a token, every merge's parts and result are tokens,
- * and every longer token has a merge, unless it is in <> or [] (special), added, or the file ignores merges.
- * Not collective; depends on files.
+ * Open a tokenizer. `path` is the word "bytes" (id = byte, 256 ids); a .vocab file of
+ * par_text_to_tokens; a directory with a byte-level BPE: vocab.json or encoder.json, and merges.txt
+ * or vocab.bpe; or a tokenizer.json of Hugging Face's tokenizers with a byte-level BPE, split as
+ * GPT-2 or Llama 3 do. All of it is checked: ids are exactly 0 .. n - 1, every byte has a token,
+ * every merge's parts and result are tokens, and every longer token has a merge, unless it is in <>
+ * or [] (special), added, or the file ignores merges. Not collective; depends on files.
  *
  * @retval PAR_ERR_IO           a file is missing or cannot be read
  * @retval PAR_ERR_FORMAT       malformed, with path, line or token, and what would be right
- * @retval PAR_ERR_UNSUPPORTED  a tokenizer.json that asks for what is not there: its ids would differ
+ * @retval PAR_ERR_UNSUPPORTED  a tokenizer.json that asks for what is not there: its ids would
+ * differ
  */
 par_status par_tokenizer_open(const char *path, par_tokenizer **out);
 void par_tokenizer_close(par_tokenizer **tokenizer);
 /** Number of ids. Not collective. */
 int64_t par_tokenizer_vocab(const par_tokenizer *);
-/** Id of the token that stands for exactly this text, "<|endoftext|>" say; -1: there is none. Not collective.
+/** Id of the token that stands for exactly this text, "<|endoftext|>" say; -1: there is none. Not
+ * collective.
  */
 int32_t par_tokenizer_id(const par_tokenizer *, const char *token);
 
-/** Id that ends a document: <|endoftext|>, else <|end_of_text|>; -1: neither is there. Not collective. */
+/** Id that ends a document: <|endoftext|>, else <|end_of_text|>; -1: neither is there. Not
+ * collective. */
 int32_t par_tokenizer_end(const par_tokenizer *);
 
 /**
- * Ids of n bytes, in [0, vocab). n_ids is never above n. BPE splits as GPT-2 does (Radford et al. 2019) or
- * as its tokenizer.json says (\p{L} and \p{N} as PCRE2 knows them, \s as Unicode's White_Space) and merges
- * lowest rank first, leftmost first. Special tokens in the text are text, but the added tokens of a
- * tokenizer.json are recognised, as Hugging Face does; none is put in front or behind. The bytes may be
- * anything: a longest run that is no UTF-8 is a piece of its own, and the text on each side of it is split as
- * if it stood alone; decoding gives the same bytes back. Not collective.
+ * Ids of n bytes, in [0, vocab). n_ids is never above n. BPE splits as GPT-2 does (Radford et al.
+ * 2019) or as its tokenizer.json says (\p{L} and \p{N} as PCRE2 knows them, \s as Unicode's
+ * White_Space) and merges lowest rank first, leftmost first. Special tokens in the text are text,
+ * but the added tokens of a tokenizer.json are recognised, as Hugging Face does; none is put in
+ * front or behind. The bytes may be anything: a longest run that is no UTF-8 is a piece of its own,
+ * and the text on each side of it is split as if it stood alone; decoding gives the same bytes
+ * back. Not collective.
  *
  * @param max  room in ids; when it is too small, PAR_ERR_ARG, and n_ids is what is needed
  * @retval PAR_ERR_FORMAT  a byte that a table of characters lacks, with its offset
  */
-par_status par_tokenizer_encode(par_tokenizer *, const void *bytes, size_t n, int32_t *ids, size_t max,
-                                size_t *n_ids);
+par_status par_tokenizer_encode(par_tokenizer *, const void *bytes, size_t n, int32_t *ids,
+                                size_t max, size_t *n_ids);
 
 /**
  * Bytes of n ids, without a zero at the end; they need not be UTF-8. Not collective.
@@ -62,11 +66,11 @@ par_status par_tokenizer_encode(par_tokenizer *, const void *bytes, size_t n, in
  * @param max  room in bytes; when it is too small, PAR_ERR_ARG, and n_bytes is what is needed
  * @retval PAR_ERR_ARG  an id outside [0, vocab), with its place
  */
-par_status par_tokenizer_decode(const par_tokenizer *, const int32_t *ids, size_t n, void *bytes, size_t max,
-                                size_t *n_bytes);
+par_status par_tokenizer_decode(const par_tokenizer *, const int32_t *ids, size_t n, void *bytes,
+                                size_t max, size_t *n_bytes);
 
-/** A text in files. Each file is a document, or, with `field`, each line of JSON Lines that is not blank is
- * one: the string of that name in the line's object. Empty documents are left out. */
+/** A text in files. Each file is a document, or, with `field`, each line of JSON Lines that is not
+ * blank is one: the string of that name in the line's object. Empty documents are left out. */
 typedef struct {
     int n_files;
     const char *const *paths; /* borrowed */
@@ -74,32 +78,35 @@ typedef struct {
 } par_corpus;
 
 /**
- * Train a byte-level BPE on a corpus and write vocab.json and merges.txt into a directory, which is made if
- * it is not there. vocab = 256 bytes + merges + <|endoftext|> (the last id). Each step merges the pair that
- * occurs most; among equals the one with the lowest left id, then the lowest right id: the result depends on
- * the text alone. Pieces longer than 1024 bytes are counted in parts. Not collective.
+ * Train a byte-level BPE on a corpus and write vocab.json and merges.txt into a directory, which is
+ * made if it is not there. vocab = 256 bytes + merges + <|endoftext|> (the last id). Each step
+ * merges the pair that occurs most; among equals the one with the lowest left id, then the lowest
+ * right id: the result depends on the text alone. Pieces longer than 1024 bytes are counted in
+ * parts. Not collective.
  *
  * @param vocab     257 .. 1048576
  * @param made      ids made (may be NULL): fewer than vocab when no pair occurs twice any more
- * @retval PAR_ERR_IO      a file cannot be read or written; nothing is left under a final name that is not
- * complete
+ * @retval PAR_ERR_IO      a file cannot be read or written; nothing is left under a final name that
+ * is not complete
  * @retval PAR_ERR_FORMAT  bad JSON Lines (path and line), or a corpus without a byte
  */
-par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab, const char *directory, int64_t *made);
+par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab, const char *directory,
+                               int64_t *made);
 
 /**
- * Write the ids of a corpus as a token file. A document ends with par_tokenizer_end where the vocabulary has
- * it. llm.c's form, or Megatron's: `path` ends in .bin, the .idx is written beside it, a document is one
- * sequence. Temporary names, fsync, rename. Memory: one id block, and 4 bytes a document for Megatron. Not
- * collective.
+ * Write the ids of a corpus as a token file. A document ends with par_tokenizer_end where the
+ * vocabulary has it. llm.c's form, or Megatron's: `path` ends in .bin, the .idx is written beside
+ * it, a document is one sequence. Temporary names, fsync, rename. Memory: one id block, and 4 bytes
+ * a document for Megatron. Not collective.
  *
  * @param n_tokens, n_documents  may be NULL
  * @retval PAR_ERR_FORMAT  bad JSON Lines (path and line), or a corpus without a byte
  * @retval PAR_ERR_IO      a file cannot be read or written; nothing is left behind
  * @retval PAR_ERR_ARG     path does not end in .bin (Megatron)
  */
-par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *tokenizer, bool megatron,
-                                   const char *path, int64_t *n_tokens, int64_t *n_documents);
+par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *tokenizer,
+                                   bool megatron, const char *path, int64_t *n_tokens,
+                                   int64_t *n_documents);
 
 #ifdef __cplusplus
 }

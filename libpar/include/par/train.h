@@ -1,6 +1,6 @@
 /*
- * The trainer: one optimizer step over the mesh. It owns stages, executor, gradient buckets, optimizer and
- * memory.
+ * The trainer: one optimizer step over the mesh. It owns stages, executor, gradient buckets,
+ * optimizer and memory.
  */
 #ifndef PAR_TRAIN_H
 #define PAR_TRAIN_H
@@ -28,24 +28,27 @@ typedef struct {
     par_layout layout;
     const par_model *model;    /* borrowed for the trainer's life */
     const char *backend;       /* "ref", "cpu", "cuda"; NULL: "cpu" */
-    const par_backend *device; /* a backend of the caller's own in place of the one called so: borrowed for
-                                  the trainer's life; NULL: none */
-    par_dtype dtype; /* of weights and activations: PAR_F32, PAR_BF16, PAR_F16; master and moments are fp32 */
+    const par_backend *device; /* a backend of the caller's own in place of the one called so:
+                                  borrowed for the trainer's life; NULL: none */
+    par_dtype dtype; /* of weights and activations: PAR_F32, PAR_BF16, PAR_F16; master and moments
+                        are fp32 */
     uint64_t seed;   /* initial weights and dropout */
-    int64_t micro_batch;         /* samples a rank and micro-batch */
-    int64_t global_batch;        /* samples a step: a multiple of micro_batch · dp */
-    bool no_sequence_parallel;   /* sequence parallel is on when tp > 1 */
-    par_schedule_kind schedule;  /* GPIPE, 1F1B, INTERLEAVED */
-    int chunks;                  /* v; 0: 1 */
-    const int *modules_per_part; /* [pp · v] modules of each part in model order; NULL: balanced by work */
+    int64_t micro_batch;        /* samples a rank and micro-batch */
+    int64_t global_batch;       /* samples a step: a multiple of micro_batch · dp */
+    bool no_sequence_parallel;  /* sequence parallel is on when tp > 1 */
+    par_schedule_kind schedule; /* GPIPE, 1F1B, INTERLEAVED */
+    int chunks;                 /* v; 0: 1 */
+    const int *
+        modules_per_part; /* [pp · v] modules of each part in model order; NULL: balanced by work */
     par_recompute recompute;
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
     int64_t bucket_n; /* elements a gradient bucket aims at; 0: 4 Mi */
     par_optimizer optimizer;
     double beta1, beta2, momentum; /* double: 1 - beta is what counts */
     float eps, weight_decay;
-    float clip;               /* global gradient norm; 0: no clipping */
-    par_nonfinite nonfinite;  /* what a non-finite step does; fp16 with a dynamic scale always skips */
+    float clip; /* global gradient norm; 0: no clipping */
+    par_nonfinite
+        nonfinite; /* what a non-finite step does; fp16 with a dynamic scale always skips */
     par_scaler_params scaler; /* fp16 only */
 } par_trainer_params;
 
@@ -55,8 +58,8 @@ typedef struct par_trainer par_trainer;
 typedef struct {
     double loss; /* mean over the step's targets */
     int64_t n_targets;
-    double grad_norm;    /* of the mean loss, unscaled, before clipping, each parameter once; finite elements
-                            only */
+    double grad_norm;    /* of the mean loss, unscaled, before clipping, each parameter once; finite
+                            elements    only */
     int64_t n_nonfinite; /* elements of gradients that were inf or NaN */
     char where[160];     /* the first such: parameter, world rank, how many of its elements there */
     double loss_scale;   /* that this step used; 1 in fp32 and bf16 */
@@ -66,20 +69,20 @@ typedef struct {
     par_status status;   /* the worst of all ranks */
 } par_vote;
 
-/* This rank's figures of the last step that ended, s. On a device that is not the host all but `data` are the
- * device's, of its compute stream: wait_pipeline is what the schedule took beside forward and backward, its
- * transfers and where the stream stood still. */
+/* This rank's figures of the last step that ended, s. On a device that is not the host all but
+ * `data` are the device's, of its compute stream: wait_pipeline is what the schedule took beside
+ * forward and backward, its transfers and where the stream stood still. */
 typedef struct {
     double total, data, forward, backward, wait_pipeline, wait_dp, update;
-    double bubble; /* measured: (total of the schedule - busy) / busy, the largest of all stages. It is voted
-                      on; on a device the vote has that of the last step that had ended when this one was
-                      begun, 0 in the first ones */
+    double bubble; /* measured: (total of the schedule - busy) / busy, the largest of all stages. It
+                      is voted on; on a device the vote has that of the last step that had ended
+                      when this one was begun, 0 in the first ones */
     double ideal_bubble;
 } par_step_times;
 
 /**
- * Every problem of the parameters that can be told without communication, a line each with the legal values.
- * Not collective; a function of its arguments.
+ * Every problem of the parameters that can be told without communication, a line each with the
+ * legal values. Not collective; a function of its arguments.
  */
 void par_trainer_check(const par_trainer_params *, int world_size, par_problems *problems);
 
@@ -90,9 +93,9 @@ void par_trainer_check(const par_trainer_params *, int world_size, par_problems 
 par_status par_trainer_plan(const par_trainer_params *, int world_size, int rank, par_memory **out);
 
 /**
- * Collective on the transport's world; every parameter equal on all ranks. Plans, allocates, builds, checks
- * the schedule, draws the initial weights. Errors [agreed]: PAR_ERR_OPTION, PAR_ERR_LAYOUT, PAR_ERR_MEMORY
- * with rank and figures.
+ * Collective on the transport's world; every parameter equal on all ranks. Plans, allocates,
+ * builds, checks the schedule, draws the initial weights. Errors [agreed]: PAR_ERR_OPTION,
+ * PAR_ERR_LAYOUT, PAR_ERR_MEMORY with rank and figures.
  */
 par_status par_trainer_create(par_transport *, const par_trainer_params *, par_trainer **out);
 void par_trainer_destroy(par_trainer **trainer);
@@ -101,12 +104,13 @@ const par_mesh *par_trainer_mesh(const par_trainer *);
 const par_memory *par_trainer_memory(const par_trainer *);
 const par_backend *par_trainer_backend(const par_trainer *);
 /**
- * Copy between host and device, any way, behind all that has been enqueued; done on return. What parameters
- * and stashes point to lies on the backend's device, where the host may read nothing unless it is on_host.
- * Not collective.
+ * Copy between host and device, any way, behind all that has been enqueued; done on return. What
+ * parameters and stashes point to lies on the backend's device, where the host may read nothing
+ * unless it is on_host. Not collective.
  */
 par_status par_trainer_copy(const par_trainer *, void *dst, const void *src, size_t nbytes);
-/** Modules of this rank: chunk c, i-th of it; NULL past the end. `index` gets its number in the model. */
+/** Modules of this rank: chunk c, i-th of it; NULL past the end. `index` gets its number in the
+ * model. */
 par_module *par_trainer_module(const par_trainer *, int chunk, int i, int *index);
 /** Parameters of this rank in registration order. */
 int par_trainer_n_params(const par_trainer *);
@@ -118,51 +122,54 @@ int par_trainer_n_micro(const par_trainer *);
 int64_t par_trainer_consumed(const par_trainer *);
 
 /**
- * One step: global_batch samples from `source`, update with learning rate lr. `stop` (this rank asks to stop)
- * is or-ed into the vote. Collective on world. An error of one rank is returned on all, in vote->status too;
- * after PAR_ERR_TRANSPORT the trainer is unusable. PAR_ERR_NUMERIC: non-finite gradients and nonfinite =
- * STOP, or max_skips steps in a row skipped at the smallest loss scale, or a constant one; weights are
- * unchanged.
+ * One step: global_batch samples from `source`, update with learning rate lr. `stop` (this rank
+ * asks to stop) is or-ed into the vote. Collective on world. An error of one rank is returned on
+ * all, in vote->status too; after PAR_ERR_TRANSPORT the trainer is unusable. PAR_ERR_NUMERIC:
+ * non-finite gradients and nonfinite = STOP, or max_skips steps in a row skipped at the smallest
+ * loss scale, or a constant one; weights are unchanged.
  */
-par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop, par_vote *out);
+par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop,
+                            par_vote *out);
 
 /* Steps that may be begun and not ended. */
 enum { PAR_STEPS_BEGUN = 2 };
 
 /**
- * The same in two halves, so that a device need never wait for the host. begin reads the samples and enqueues
- * the step; where the device is the host it has been made on return. Only steps may be begun before it has
- * ended: everything else of the trainer is refused. Errors: PAR_ERR_ARG if PAR_STEPS_BEGUN are begun;
- * PAR_ERR_TRANSPORT, PAR_ERR_INTERNAL.
+ * The same in two halves, so that a device need never wait for the host. begin reads the samples
+ * and enqueues the step; where the device is the host it has been made on return. Only steps may be
+ * begun before it has ended: everything else of the trainer is refused. Errors: PAR_ERR_ARG if
+ * PAR_STEPS_BEGUN are begun; PAR_ERR_TRANSPORT, PAR_ERR_INTERNAL.
  */
 par_status par_trainer_step_begin(par_trainer *, const par_source *source, float lr, bool stop);
 /**
- * Wait for the oldest step that was begun; errors are the step's, as of par_trainer_step. After one, the
- * steps begun behind it have changed nothing, and are ended too. Every rank ends steps at the same places
- * between its other collective calls.
+ * Wait for the oldest step that was begun; errors are the step's, as of par_trainer_step. After
+ * one, the steps begun behind it have changed nothing, and are ended too. Every rank ends steps at
+ * the same places between its other collective calls.
  */
 par_status par_trainer_step_end(par_trainer *, par_vote *out);
 const par_step_times *par_trainer_times(const par_trainer *);
 
 /**
- * Mean loss over samples [first, first + n) of `source`, n a multiple of micro_batch · dp, no dropout, no
- * gradients. Collective on world.
+ * Mean loss over samples [first, first + n) of `source`, n a multiple of micro_batch · dp, no
+ * dropout, no gradients. Collective on world.
  */
 par_status par_trainer_evaluate(par_trainer *, const par_source *source, int64_t first, int64_t n,
                                 double *loss);
 
 /**
- * Forward of one micro-batch: every dp rank runs the same x [micro_batch, x_shape...], which must be equal on
- * all ranks. `visit` is called on every rank of the last stage with the last module and its stash, which lies
- * on the device (par_trainer_copy). Collective on world.
+ * Forward of one micro-batch: every dp rank runs the same x [micro_batch, x_shape...], which must
+ * be equal on all ranks. `visit` is called on every rank of the last stage with the last module and
+ * its stash, which lies on the device (par_trainer_copy). Collective on world.
  */
 par_status par_trainer_forward(par_trainer *, const void *x, const void *targets,
-                               par_status (*visit)(void *user, const par_module *last, const void *stash),
+                               par_status (*visit)(void *user, const par_module *last,
+                                                   const void *stash),
                                void *user);
 
 /**
- * Wait until the weights of the last step have arrived: with ZeRO-1 they are under way when a step returns.
- * Whatever reads them here does it by itself; a caller needs it to end what a step sends. Collective on dp.
+ * Wait until the weights of the last step have arrived: with ZeRO-1 they are under way when a step
+ * returns. Whatever reads them here does it by itself; a caller needs it to end what a step sends.
+ * Collective on dp.
  */
 par_status par_trainer_settle(par_trainer *);
 
@@ -170,23 +177,26 @@ typedef enum { PAR_STATE_WEIGHT, PAR_STATE_GRADIENT, PAR_STATE_M, PAR_STATE_V } 
 
 /**
  * What this rank must contribute so that over all ranks every logical element appears exactly once:
- * contiguous runs of a parameter's local array (replica 0, and the run that this dp rank owns). Element i of
- * the run is element first + i of the [local] array; padding is included and recognised by par_param's
- * extent. Weights are the fp32 master's. values are fp32 copies or views, valid in the call;
- * PAR_STATE_GRADIENT is scaled to the mean loss, before clipping, and valid between steps. Not collective.
+ * contiguous runs of a parameter's local array (replica 0, and the run that this dp rank owns).
+ * Element i of the run is element first + i of the [local] array; padding is included and
+ * recognised by par_param's extent. Weights are the fp32 master's. values are fp32 copies or views,
+ * valid in the call; PAR_STATE_GRADIENT is scaled to the mean loss, before clipping, and valid
+ * between steps. Not collective.
  */
 par_status par_trainer_visit(const par_trainer *, par_state,
-                             par_status (*visit)(void *user, const par_param *, int64_t first, int64_t n,
-                                                 const float *values),
+                             par_status (*visit)(void *user, const par_param *, int64_t first,
+                                                 int64_t n, const float *values),
                              void *user);
 
 /**
- * Replace weights: `read` fills fp32 [local] of each parameter of this rank (padding 0). Moments are zeroed,
- * the update count too. In 16 bits they go into the master and are rounded for the GEMMs; gradients are then
- * zeroed too, as their memory is used on the way. Where the device's memory is not the host's, room for the
- * largest parameter is allocated meanwhile. Collective on world. Errors [agreed].
+ * Replace weights: `read` fills fp32 [local] of each parameter of this rank (padding 0). Moments
+ * are zeroed, the update count too. In 16 bits they go into the master and are rounded for the
+ * GEMMs; gradients are then zeroed too, as their memory is used on the way. Where the device's
+ * memory is not the host's, room for the largest parameter is allocated meanwhile. Collective on
+ * world. Errors [agreed].
  */
-par_status par_trainer_load(par_trainer *, par_status (*read)(void *user, const par_param *, float *dst),
+par_status par_trainer_load(par_trainer *,
+                            par_status (*read)(void *user, const par_param *, float *dst),
                             void *user);
 
 /* The loss scaler: pure functions of their arguments. */
@@ -196,54 +206,59 @@ void par_scaler_defaults(par_scaler_params *);
 void par_scaler_check(const par_scaler_params *, par_problems *);
 /** The state before the first step. Not collective. */
 void par_scaler_init(const par_scaler_params *, par_scaler *out);
-/** The state after a step that overflowed, or did not. Not collective. Errors: PAR_ERR_NUMERIC when max_skips
- * steps in a row were skipped at the smallest scale, or a constant one; the state is updated all the same. */
+/** The state after a step that overflowed, or did not. Not collective. Errors: PAR_ERR_NUMERIC when
+ * max_skips steps in a row were skipped at the smallest scale, or a constant one; the state is
+ * updated all the same. */
 par_status par_scaler_update(const par_scaler_params *, par_scaler *, bool overflow);
 
 /** State of the scaler, which counts skipped steps in every precision. Not collective. */
 const par_scaler *par_trainer_scaler(const par_trainer *);
-/** Continue from a stored state; equal on all ranks, between steps. Not collective. Errors: PAR_ERR_ARG if it
- * is no state of this trainer's scaler. */
+/** Continue from a stored state; equal on all ranks, between steps. Not collective. Errors:
+ * PAR_ERR_ARG if it is no state of this trainer's scaler. */
 par_status par_trainer_set_scaler(par_trainer *, const par_scaler *);
 
 /**
  * What a checkpoint of this rank holds, as mutable runs in a fixed order. Not collective.
  */
 par_status par_trainer_state_runs(const par_trainer *,
-                                  par_status (*visit)(void *user, const par_checkpoint_run *run), void *user);
+                                  par_status (*visit)(void *user, const par_checkpoint_run *run),
+                                  void *user);
 
 /**
- * Save between steps. about.model describes the model (NULL: its name), about.options what else the caller
- * wants recorded; layout, the trainer's own options, consumed samples and updates are filled in here.
- * Collective on world; errors as par_checkpoint_save.
+ * Save between steps. about.model describes the model (NULL: its name), about.options what else the
+ * caller wants recorded; layout, the trainer's own options, consumed samples and updates are filled
+ * in here. Collective on world; errors as par_checkpoint_save.
  */
-par_status par_trainer_save(par_trainer *, const par_checkpoint_params *params, par_checkpoint_result *out);
+par_status par_trainer_save(par_trainer *, const par_checkpoint_params *params,
+                            par_checkpoint_result *out);
 
 /**
- * Continue from a checkpoint of the same model and layout: the next steps have the bits of the run that saved
- * it, if no option differs (a note says which do). about as in par_trainer_save. Collective on world; errors
- * as par_checkpoint_load. After PAR_ERR_INTERNAL (the files changed meanwhile) the trainer's state is
- * undefined.
+ * Continue from a checkpoint of the same model and layout: the next steps have the bits of the run
+ * that saved it, if no option differs (a note says which do). about as in par_trainer_save.
+ * Collective on world; errors as par_checkpoint_load. After PAR_ERR_INTERNAL (the files changed
+ * meanwhile) the trainer's state is undefined.
  */
-par_status par_trainer_resume(par_trainer *, const char *directory, const par_checkpoint_about *about,
-                              par_checkpoint_result *out);
+par_status par_trainer_resume(par_trainer *, const char *directory,
+                              const par_checkpoint_about *about, par_checkpoint_result *out);
 
 /**
- * What par_traffic_predict needs to know of this rank, for a transformer; T, C and the counts of steps are
- * the caller's and 0 here. Valid for the trainer's life. Not collective.
+ * What par_traffic_predict needs to know of this rank, for a transformer; T, C and the counts of
+ * steps are the caller's and 0 here. Valid for the trainer's life. Not collective.
  */
 void par_trainer_traffic(const par_trainer *, par_traffic_run *out);
 
 /* Learning rates. step counts from 1; all functions are pure. */
-/** Linear warm-up over `warmup` steps to lr, then cosine to min_lr at step `total`; min_lr after it. */
+/** Linear warm-up over `warmup` steps to lr, then cosine to min_lr at step `total`; min_lr after
+ * it. */
 double par_lr_cosine(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total);
 /** The same warm-up, then a straight line to min_lr at step `total`; min_lr after it. */
 double par_lr_linear(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total);
 /**
- * Warm-up, stable, decay (Hu et al. 2024): the same warm-up, lr up to step total - decay, then a straight
- * line to min_lr at step `total`. decay 0: lr to the end. Needs warmup + decay <= total.
+ * Warm-up, stable, decay (Hu et al. 2024): the same warm-up, lr up to step total - decay, then a
+ * straight line to min_lr at step `total`. decay 0: lr to the end. Needs warmup + decay <= total.
  */
-double par_lr_wsd(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total, int64_t decay);
+double par_lr_wsd(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total,
+                  int64_t decay);
 /** The same warm-up, then lr. */
 double par_lr_constant(int64_t step, double lr, int64_t warmup);
 

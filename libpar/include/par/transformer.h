@@ -3,8 +3,8 @@
  *
  * Parameter names: embedding.token.weight [V,C], embedding.position.weight [P,C]; for layer i
  * layers.i.attention.norm.{weight,bias} [C], layers.i.attention.{q,k,v,out}.{weight,bias},
- * layers.i.mlp.norm.{weight,bias}, layers.i.mlp.{up,gate,down}.{weight,bias}; final.norm.{weight,bias};
- * head.weight [V,C] unless tied. Weights of linear layers are [out, in].
+ * layers.i.mlp.norm.{weight,bias}, layers.i.mlp.{up,gate,down}.{weight,bias};
+ * final.norm.{weight,bias}; head.weight [V,C] unless tied. Weights of linear layers are [out, in].
  */
 #ifndef PAR_TRANSFORMER_H
 #define PAR_TRANSFORMER_H
@@ -24,7 +24,8 @@ typedef struct {
     char name[48];
     int64_t vocab;     /* V */
     int64_t tokens;    /* T: length of a training sequence */
-    int64_t positions; /* P: rows of the learned position table, or what the model was made for with RoPE; T
+    int64_t positions; /* P: rows of the learned position table, or what the model was made for with
+                          RoPE; T
                           <= P */
     int64_t layers, channels, heads, kv_heads, head_size, mlp; /* L, C, H, K, D, F */
     bool rmsnorm;                                              /* else LayerNorm */
@@ -41,7 +42,7 @@ typedef struct {
     } rope_scaling;
     float dropout;           /* embedding and residuals */
     float attention_dropout; /* attention probabilities */
-    double init_std;         /* 0: 0.02; out and down projections get init_std / sqrt(2 L), as GPT-2 */
+    double init_std; /* 0: 0.02; out and down projections get init_std / sqrt(2 L), as GPT-2 */
 } par_transformer_config;
 
 /** Presets by name. Not collective. Errors: PAR_ERR_OPTION with the names there are. */
@@ -50,19 +51,20 @@ par_status par_transformer_preset(const char *name, par_transformer_config *out)
 const char *par_transformer_preset_name(int i);
 
 /**
- * Is the configuration sound, and does it fit the layout? A line a problem with the legal values; notes
- * (padding of the vocabulary or the MLP, replicated KV heads) go to `notes`, which may be NULL. Sets
- * layout->kv_replicas. Refused: heads mod tp != 0; kv_heads that neither divide nor are a multiple of tp; T >
- * P; odd head sizes with RoPE. micro_batch · T mod tp != 0 is refused when sequence_parallel is set. Not
- * collective.
+ * Is the configuration sound, and does it fit the layout? A line a problem with the legal values;
+ * notes (padding of the vocabulary or the MLP, replicated KV heads) go to `notes`, which may be
+ * NULL. Sets layout->kv_replicas. Refused: heads mod tp != 0; kv_heads that neither divide nor are
+ * a multiple of tp; T > P; odd head sizes with RoPE. micro_batch · T mod tp != 0 is refused when
+ * sequence_parallel is set. Not collective.
  */
 void par_transformer_check(const par_transformer_config *, par_layout *, int64_t micro_batch,
                            bool sequence_parallel, par_problems *problems, par_problems *notes);
 
 /** Number of logical parameters, tied ones once. Not collective. */
 int64_t par_transformer_n_params(const par_transformer_config *);
-/** Model FLOPs of a token, forward and backward: 6 · (matmul parameters) + 12 · L · H · D · T (PERFORMANCE:
- * no causal discount, no recompute; embedding lookup excluded, head included). Not collective. */
+/** Model FLOPs of a token, forward and backward: 6 · (matmul parameters) + 12 · L · H · D · T
+ * (PERFORMANCE: no causal discount, no recompute; embedding lookup excluded, head included). Not
+ * collective. */
 double par_transformer_flops_per_token(const par_transformer_config *);
 
 /** The model: x int32 [T] token ids, targets int32 [T], negative = ignored. `config` is copied. Not
@@ -71,9 +73,9 @@ par_status par_transformer_create(const par_transformer_config *config, par_mode
 void par_transformer_destroy(par_model **model);
 
 /**
- * The head module's logits of the last evaluation call (training false) with that stash: [B·T, V_local],
- * row-major with row length V_local; this tp rank holds vocabulary entries [begin, begin + valid). Only on
- * the last stage. Not collective.
+ * The head module's logits of the last evaluation call (training false) with that stash: [B·T,
+ * V_local], row-major with row length V_local; this tp rank holds vocabulary entries [begin, begin
+ * + valid). Only on the last stage. Not collective.
  */
 par_status par_transformer_logits(const par_module *head, const void *stash, par_tensor *logits,
                                   int64_t *begin, int64_t *valid);

@@ -16,11 +16,13 @@
 extern "C" {
 #endif
 
-/* What one comparison found; relative differences are |a - b| / |b| in the 2-norm, b from one rank. */
+/* What one comparison found; relative differences are |a - b| / |b| in the 2-norm, b from one
+ * rank. */
 typedef struct {
     double gradient;    /* the largest of all tensors, gradients of step 1 */
     char worst[96];     /* its tensor */
-    char first_bad[96]; /* the first tensor in model order that is outside the bound; "" if none is */
+    char first_bad[96]; /* the first tensor in model order that is outside the bound; "" if none is
+                         */
     double loss;        /* the largest of all steps */
     double norm;        /* of the gradient norm, the largest of all steps */
     double bound;       /* of all three */
@@ -31,17 +33,19 @@ typedef struct {
 typedef void par_verify_print(void *user, const char *name, double relative, bool passed);
 
 /**
- * Run `steps` steps in fp32 with these parameters on the transport's world and with tp = pp = dp = 1 on its
- * rank 0, the same global batch and source, and compare: losses, gradient norms, and the gradients of step 1,
- * each logical tensor gathered. A tensor's difference is relative to its own norm, or to 1e-6 of the whole
- * gradient's where that is larger: a gradient that is zero by construction is rounding noise. bound 0: 1e-5.
+ * Run `steps` steps in fp32 with these parameters on the transport's world and with tp = pp = dp =
+ * 1 on its rank 0, the same global batch and source, and compare: losses, gradient norms, and the
+ * gradients of step 1, each logical tensor gathered. A tensor's difference is relative to its own
+ * norm, or to 1e-6 of the whole gradient's where that is larger: a gradient that is zero by
+ * construction is rounding noise. bound 0: 1e-5.
  *
- * Collective on the transport's world. It allocates: it is no part of training. A difference above the bound
- * is no error: result->passed is false. Errors [agreed]: as par_trainer_create and par_trainer_step.
+ * Collective on the transport's world. It allocates: it is no part of training. A difference above
+ * the bound is no error: result->passed is false. Errors [agreed]: as par_trainer_create and
+ * par_trainer_step.
  */
-par_status par_verify(par_transport *transport, const par_trainer_params *params, const par_source *source,
-                      int steps, float lr, double bound, par_verify_print *print, void *user,
-                      par_verify_result *result);
+par_status par_verify(par_transport *transport, const par_trainer_params *params,
+                      const par_source *source, int steps, float lr, double bound,
+                      par_verify_print *print, void *user, par_verify_result *result);
 
 #ifdef __cplusplus
 }

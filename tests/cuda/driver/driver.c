@@ -1,19 +1,19 @@
 /*
- * The least of a CUDA driver with which cuDNN compiles plans where there is none: loading a library of
- * kernels succeeds, everything else answers CUDA_ERROR_STUB_LIBRARY. All these symbols must exist: cuDNN
- * looks them up together and takes a driver that lacks one for absent.
+ * The least of a CUDA driver with which cuDNN compiles plans where there is none: loading a library
+ * of kernels succeeds, everything else answers CUDA_ERROR_STUB_LIBRARY. All these symbols must
+ * exist: cuDNN looks them up together and takes a driver that lacks one for absent.
  */
 enum { SUCCESS = 0, STUB_LIBRARY = 34 };
 
-int cuLibraryLoadData(void **library, const void *code, void *a, void *b, unsigned n_a, void *c, void *d,
-                      unsigned n_c);
+int cuLibraryLoadData(void **library, const void *code, void *a, void *b, unsigned n_a, void *c,
+                      void *d, unsigned n_c);
 int cuLibraryGetKernel(void **kernel, void *library, const char *name);
 int cuLibraryUnload(void *library);
 
 static int something; /* what handles point at */
 
-int cuLibraryLoadData(void **library, const void *code, void *a, void *b, unsigned n_a, void *c, void *d,
-                      unsigned n_c) {
+int cuLibraryLoadData(void **library, const void *code, void *a, void *b, unsigned n_a, void *c,
+                      void *d, unsigned n_c) {
     (void)code, (void)a, (void)b, (void)n_a, (void)c, (void)d, (void)n_c;
     *library = &something;
     return SUCCESS;
@@ -30,10 +30,10 @@ int cuLibraryUnload(void *library) {
     return SUCCESS;
 }
 
-#define ABSENT(name)                                                                                         \
-    int name(void);                                                                                          \
-    int name(void) {                                                                                         \
-        return STUB_LIBRARY;                                                                                 \
+#define ABSENT(name)                                                                               \
+    int name(void);                                                                                \
+    int name(void) {                                                                               \
+        return STUB_LIBRARY;                                                                       \
     }
 
 ABSENT(cuCtxGetCurrent)
