@@ -15,6 +15,8 @@ extern "C" {
 
 typedef enum { PAR_TP, PAR_CP, PAR_DP, PAR_PP, PAR_AXIS_COUNT } par_axis;
 
+enum { PAR_MAX_CHUNKS = 16 }; /* parts of the model on one pipeline stage, at most */
+
 typedef struct {
     int size[PAR_AXIS_COUNT];       /* ranks along tp, cp, dp, pp; 0 means 1; cp must be 1 */
     par_axis order[PAR_AXIS_COUNT]; /* fastest first; all zero: tp, cp, dp, pp */
@@ -42,7 +44,7 @@ par_status par_layout_parse_order(const char *text, par_axis order[PAR_AXIS_COUN
 
 /**
  * Is the layout possible on `world_size` ranks? Every problem becomes a line in `problems` with the
- * legal values (for a wrong product: what --dp would have to be; for a world of 1 and a larger
+ * legal values (for a wrong product: what dp would have to be; for a world of 1 and a larger
  * layout: that the ranks may not have found each other). Not collective, depends on its arguments
  * alone.
  */

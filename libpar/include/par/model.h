@@ -106,8 +106,6 @@ typedef struct {
     par_status (*forward)(par_module *, const par_call *, const par_tensor *x, par_tensor *y);
     par_status (*backward)(par_module *, const par_call *, const par_tensor *x,
                            const par_tensor *dy, par_tensor *dx);
-    par_status (*weight)(par_module *, const par_call *, const par_tensor *x,
-                         const par_tensor *dy); /* NULL: in backward */
     void (*destroy)(par_module *);
     /* The next two for generation, one token a sequence at a time; both NULL: the module cannot. */
     /*
