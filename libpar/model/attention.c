@@ -164,7 +164,7 @@ par_status par__attention_forward(const par__attention *a, const par__place *pla
     void *qkv = (char *)call->stash + a->qkv;
     par_attention args = stashed(a, place, call);
     const void *h = NULL;
-    PAR_TRY(par__branch_input(&a->branch, place, call, NULL, x, 0, false, &h));
+    PAR_TRY(par__norm_forward(&a->branch.norm, place, call, NULL, x, 0, false, &h));
     PAR_TRY(par__linear_forward(&a->branch.in, place, call, place->N, h, qkv));
     PAR_TRY(run_rope(a, place, call, qkv, false));
     PAR_TRY(par__run(place, call, PAR_OP_ATTENTION, &args));

@@ -1,8 +1,7 @@
 /*
  * The way into and out of attention and MLP. Forward: norm on own rows, gather; product partial
  * over tp, sum to own rows, bias, dropout, residual. Backward is the mirror: gather where forward
- * summed, sum where forward gathered. The norm's output is kept as own rows alone and gathered
- * again for the weight gradients, or recomputed (Korthikanti et al. 2022).
+ * summed, sum where forward gathered.
  */
 #include <stdio.h>
 
@@ -27,39 +26,14 @@ par_status par__branch_build(par__branch *branch, par__place *place, par_build *
     branch->site = site;
     residual.dropout.p = config->dropout;
     residual.dropout.site = site;
-    if (!place->selective)
-        branch->h =
-            par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
-    branch->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
-    branch->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
     return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
 }
 
 par_status par__branch_build_decode(par__branch *decode, par__place *place, par_build *build) {
     par_residual residual = residual_args(place);
-    decode->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
-    decode->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
-    PAR_TRY(par__norm_prepare_forward(&decode->norm, place, build));
+    PAR_TRY(par__norm_build_decode(&decode->norm, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->out, place, build, place->N));
     return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
-}
-
-static float *statistics(const par_call *call, size_t offset) {
-    return (float *)((char *)call->stash + offset);
-}
-
-par_status par__branch_input(const par__branch *branch, const par__place *place,
-                             const par_call *call, const par_residual *sum, const void *x,
-                             int which, bool again, const void **h) {
-    void *full = par__full(place, call, which);
-    void *own = place->selective ? par__own_rows(place, full) : (char *)call->stash + branch->h;
-    if (!again || place->selective)
-        PAR_TRY(par__norm_forward(&branch->norm, place, call, sum, x, own,
-                                  statistics(call, branch->mean), statistics(call, branch->rstd)));
-    *h = place->sequence_parallel ? full : own;
-    if (!place->sequence_parallel) return PAR_OK;
-    return par__gather_rows(place, call, again ? "activations backward" : "activations forward",
-                            own, full);
 }
 
 par_status par__branch_output(const par__branch *branch, const par__place *place,
@@ -94,10 +68,8 @@ par_status par__branch_input_backward(const par__branch *branch, const par__plac
                                       const void *add, void *dx) {
     void *dh = par__full(place, call, 0);
     const void *h = NULL;
-    PAR_TRY(par__branch_input(branch, place, call, NULL, x, 1, true, &h));
+    PAR_TRY(par__norm_forward(&branch->norm, place, call, NULL, x, 1, true, &h));
     PAR_TRY(par__linear_backward_weight(&branch->in, place, call, place->N, h, dy));
     PAR_TRY(par__linear_backward_input(&branch->in, place, call, place->N, dy, dh));
-    PAR_TRY(par__reduce_rows(place, call, "activations backward", dh));
-    return par__norm_backward(&branch->norm, place, call, x, statistics(call, branch->mean),
-                              statistics(call, branch->rstd), par__own_rows(place, dh), add, dx);
+    return par__norm_backward(&branch->norm, place, call, x, dh, add, dx);
 }

@@ -82,30 +82,33 @@ enum { PAR__VOCAB_MULTIPLE = 8 };
 par_status par__replicated(const par__place *place, par_build *build, const char *name, int ndim,
                            int64_t n0, int64_t n1, par_init init, double value, par_param **out);
 
+/* A norm on own rows, whose output all rows of a product read: gathered with sequence parallel. */
 typedef struct {
     par_param *w, *b;
     bool rms;
     float eps;
-    const void *zero; /* LayerNorm without bias: [C] zeros */
-    size_t db;        /* its unused gradient in scratch */
+    const void *zero;     /* LayerNorm without bias: [C] zeros */
+    size_t db;            /* its unused gradient in scratch */
+    size_t h, mean, rstd; /* stash: own rows of the output (not with selective recompute), fp32
+                             statistics [rows] (no mean for RMSNorm) */
 } par__norm;
 
 /* prefix: "layers.3.mlp.norm" */
 par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
                            const par_transformer_config *config, const char *prefix);
-/* Workspace of the forward alone, on this place. */
-par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, par_build *build);
-/* The same with an addition before it. */
+/* The same norm on a place for decoding. `decode` begins as a copy of the trained one. */
+par_status par__norm_build_decode(par__norm *decode, par__place *place, par_build *build);
+/* Workspace of the forward with an addition before it. */
 par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par_build *build);
-/* Own rows [rows, C]; mean (NULL for RMSNorm) and rstd fp32 [rows]. sum: NULL, or what makes x, in
- * the same pass. */
+/* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. again: for the
+ * backward. sum: NULL, or what makes x, in the same pass. */
 par_status par__norm_forward(const par__norm *norm, const par__place *place, const par_call *call,
-                             const par_residual *sum, const void *x, void *y, float *mean,
-                             float *rstd);
-/* dx = the norm's gradient + add; dx may be dy or add. */
+                             const par_residual *sum, const void *x, int which, bool again,
+                             const void **h);
+/* dx = the gradient through the norm + add, own rows. dh [N, C], partial over tp: it is summed in
+ * place. dx may be add. */
 par_status par__norm_backward(const par__norm *norm, const par__place *place, const par_call *call,
-                              const void *x, float *mean, float *rstd, const void *dy,
-                              const void *add, void *dx);
+                              const void *x, void *dh, const void *add, void *dx);
 
 enum { PAR__MAX_PARTS = 3 };
 
@@ -169,7 +172,6 @@ par_status par__linear_backward_bias(const par__linear *linear, const par__place
 typedef struct {
     par__norm norm;
     par__linear in, out;
-    size_t h, mean, rstd; /* stash: norm output (not with selective recompute), its statistics */
     float dropout;
     uint32_t site;
 } par__branch;
@@ -178,14 +180,9 @@ typedef struct {
 par_status par__branch_build(par__branch *branch, par__place *place, par_build *build,
                              const par_transformer_config *config, const char *prefix,
                              uint32_t site);
-/* The same branch on a place for decoding: stash for the norm's statistics, forward workspaces of
- * norm, out and residual. `decode` begins as a copy of the trained branch. */
+/* The same branch on a place for decoding: its norm, forward workspaces of out and residual.
+ * `decode` begins as a copy of the trained branch. */
 par_status par__branch_build_decode(par__branch *decode, par__place *place, par_build *build);
-/* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. again: for the
- * backward. sum: NULL, or what makes x. */
-par_status par__branch_input(const par__branch *branch, const par__place *place,
-                             const par_call *call, const par_residual *sum, const void *x,
-                             int which, bool again, const void **h);
 /* p [N, C] = out(o), summed over tp in area 0. What is left, y = x + dropout(p + bias) on own rows,
  * is answered in `sum`: an operation to run, or to give to the next norm before area 0 is used
  * again. */
