@@ -67,10 +67,10 @@ static void refused(par_transformer_config c, int tp, bool sequence_parallel, co
 static void refusals(void) {
     par_transformer_config c = preset("llama3-8b");
     c.heads = c.kv_heads = 8;
-    refused(c, 3, false, "--tp 3 does not divide 8 heads; legal: 1, 2, 4, 8");
+    refused(c, 3, false, "tp 3 does not divide 8 heads; legal: 1, 2, 4, 8");
     c.heads = 12, c.kv_heads = 6;
     refused(c, 4, false,
-            "--tp 4 neither divides nor is a multiple of 6 KV heads; legal: 1, 2, 3, 6, 12");
+            "tp 4 neither divides nor is a multiple of 6 KV heads; legal: 1, 2, 3, 6, 12");
     c.kv_heads = 5;
     refused(c, 1, false, "12 heads are not a multiple of 5 KV heads");
     c = preset("llama3-8b"), c.tokens = 8193;
