@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "layers.h"
+#include "registry.h"
 
 /* k or v: K heads over p ranks. */
 static par__part kv_part(const par__place *place, const par_build *build,
@@ -41,19 +42,27 @@ static par_status build_linear(par__attention *a, par__place *place, par_build *
                                          std / sqrt(2.0 * (double)config->layers));
 }
 
-/* [T, D/2] each; made on the host, lying on the device. */
+/* [T, D/2] each; made on the host, lying on the device. The first block makes them for all of its
+ * rank. */
 static par_status build_rope(par__attention *a, par_build *build,
                              const par_transformer_config *config) {
     size_t n = (size_t)config->tokens * (size_t)(config->head_size / 2);
     void *cos_table = NULL, *sin_table = NULL;
+    par_registry *registry = build->registry;
     a->rope = config->rope;
     if (!config->rope) return PAR_OK;
+    if (registry->rope_config == config) {
+        a->cos = registry->cos;
+        a->sin = registry->sin;
+        return PAR_OK;
+    }
     PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "rotary tables", n * sizeof(float),
                             &cos_table));
     PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "rotary tables", n * sizeof(float),
                             &sin_table));
-    a->cos = cos_table;
-    a->sin = sin_table;
+    a->cos = registry->cos = cos_table;
+    a->sin = registry->sin = sin_table;
+    registry->rope_config = config;
     if (par_memory_measuring(build->memory)) return PAR_OK;
     float *host = malloc(2 * n * sizeof *host);
     if (!host) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for rotary tables of %zu elements", n);

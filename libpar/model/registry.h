@@ -41,6 +41,9 @@ struct par_registry {
     par__sum_range *sums;
     int n_sums;
     int64_t n_flat;
+    /* Rotary tables that the blocks of one configuration share; NULL: none yet. */
+    const void *rope_config;
+    const float *cos, *sin;
 };
 
 par_status par__registry_create(int n_chunks, int dp, int dp_rank, par_registry **out);
