@@ -7,7 +7,7 @@
 
 #include "layers.h"
 
-static par_residual residual_args(const par__place *place) {
+static par_residual residual_args(const par__module_place *place) {
     return (par_residual){.dtype = place->dtype,
                           .m = place->rows,
                           .n = place->C,
@@ -15,7 +15,7 @@ static par_residual residual_args(const par__place *place) {
                           .first_row = place->first_row};
 }
 
-par_status par__branch_build(par__branch *branch, par__place *place, par_build *build,
+par_status par__branch_build(par__branch *branch, par__module_place *place, par_build *build,
                              const par_transformer_config *config, const char *prefix,
                              uint32_t site) {
     char name[96];
@@ -29,14 +29,15 @@ par_status par__branch_build(par__branch *branch, par__place *place, par_build *
     return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
 }
 
-par_status par__branch_build_decode(par__branch *decode, par__place *place, par_build *build) {
+par_status par__branch_build_decode(par__branch *decode, par__module_place *place,
+                                    par_build *build) {
     par_residual residual = residual_args(place);
     PAR_TRY(par__norm_build_decode(&decode->norm, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->out, place, build, place->N));
     return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
 }
 
-par_status par__branch_output(const par__branch *branch, const par__place *place,
+par_status par__branch_output(const par__branch *branch, const par__module_place *place,
                               const par_call *call, const void *o, const void *x, void *y,
                               par_residual *sum) {
     void *p = par__full(place, call, 0);
@@ -51,7 +52,7 @@ par_status par__branch_output(const par__branch *branch, const par__place *place
     return PAR_OK;
 }
 
-par_status par__branch_output_backward(const par__branch *branch, const par__place *place,
+par_status par__branch_output_backward(const par__branch *branch, const par__module_place *place,
                                        const par_call *call, const void *dy, const void **dp) {
     void *full = par__full(place, call, 0);
     par_dropout dropout = par__dropout_of(place, call, branch->dropout, branch->site);
@@ -63,7 +64,7 @@ par_status par__branch_output_backward(const par__branch *branch, const par__pla
     return PAR_OK;
 }
 
-par_status par__branch_input_backward(const par__branch *branch, const par__place *place,
+par_status par__branch_input_backward(const par__branch *branch, const par__module_place *place,
                                       const par_call *call, const void *x, const void *dy,
                                       const void *add, void *dx) {
     void *dh = par__full(place, call, 0);

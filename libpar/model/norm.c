@@ -8,11 +8,11 @@
 
 #include "layers.h"
 
-static par_norm shape(const par__norm *norm, const par__place *place) {
+static par_norm shape(const par__norm *norm, const par__module_place *place) {
     return (par_norm){.dtype = place->dtype, .m = place->rows, .n = place->C, .eps = norm->eps};
 }
 
-static par_status build_bias(par__norm *norm, par__place *place, par_build *build, bool bias,
+static par_status build_bias(par__norm *norm, par__module_place *place, par_build *build, bool bias,
                              const char *prefix) {
     char name[96];
     void *zero = NULL;
@@ -23,23 +23,24 @@ static par_status build_bias(par__norm *norm, par__place *place, par_build *buil
     }
     norm->db = par__reserve(&place->scratch_nbytes, (size_t)place->C * sizeof(float));
     PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "zero biases",
-                            par__place_nbytes(place, place->C), &zero));
+                            par__module_place_nbytes(place, place->C), &zero));
     norm->zero = zero;
     return PAR_OK;
 }
 
-static void reserve_statistics(par__norm *norm, const par__place *place, par_build *build) {
+static void reserve_statistics(par__norm *norm, const par__module_place *place, par_build *build) {
     norm->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
     norm->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
 }
 
-par_status par__norm_build_decode(par__norm *decode, par__place *place, par_build *build) {
+par_status par__norm_build_decode(par__norm *decode, par__module_place *place, par_build *build) {
     par_norm args = shape(decode, place);
     reserve_statistics(decode, place, build);
     return par__prepare(place, build, decode->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
 }
 
-par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par_build *build) {
+par_status par__norm_prepare_added(const par__norm *norm, par__module_place *place,
+                                   par_build *build) {
     par_norm args = shape(norm, place);
     const par_residual sum = {.dtype = args.dtype,
                               .m = args.m,
@@ -50,7 +51,7 @@ par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par
     return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
 }
 
-par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
+par_status par__norm_build(par__norm *norm, par__module_place *place, par_build *build,
                            const par_transformer_config *config, const char *prefix) {
     char name[96];
     *norm = (par__norm){.rms = config->rmsnorm, .eps = config->norm_eps};
@@ -58,8 +59,8 @@ par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
     PAR_TRY(par__replicated(place, build, name, 1, place->C, 1, PAR_INIT_CONSTANT, 1, &norm->w));
     PAR_TRY(build_bias(norm, place, build, config->bias, prefix));
     if (!place->selective)
-        norm->h =
-            par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
+        norm->h = par__reserve(&build->stash_nbytes,
+                               par__module_place_nbytes(place, place->rows * place->C));
     reserve_statistics(norm, place, build);
     par_norm args = shape(norm, place);
     PAR_TRY(par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args));
@@ -67,8 +68,8 @@ par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
                         norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD, &args);
 }
 
-static par_norm with_data(const par__norm *norm, const par__place *place, const par_call *call,
-                          const void *x) {
+static par_norm with_data(const par__norm *norm, const par__module_place *place,
+                          const par_call *call, const void *x) {
     par_norm args = shape(norm, place);
     args.x = x;
     args.w = norm->w->weight;
@@ -78,9 +79,9 @@ static par_norm with_data(const par__norm *norm, const par__place *place, const 
     return args;
 }
 
-par_status par__norm_forward(const par__norm *norm, const par__place *place, const par_call *call,
-                             const par_residual *sum, const void *x, int which, bool again,
-                             const void **h) {
+par_status par__norm_forward(const par__norm *norm, const par__module_place *place,
+                             const par_call *call, const par_residual *sum, const void *x,
+                             int which, bool again, const void **h) {
     void *full = par__full(place, call, which);
     void *own = place->selective ? par__own_rows(place, full) : (char *)call->stash + norm->h;
     if (!again || place->selective) {
@@ -95,8 +96,9 @@ par_status par__norm_forward(const par__norm *norm, const par__place *place, con
                             own, full);
 }
 
-par_status par__norm_backward(const par__norm *norm, const par__place *place, const par_call *call,
-                              const void *x, void *dh, const void *add, void *dx) {
+par_status par__norm_backward(const par__norm *norm, const par__module_place *place,
+                              const par_call *call, const void *x, void *dh, const void *add,
+                              void *dx) {
     par_norm args = with_data(norm, place, call, x);
     PAR_TRY(par__reduce_rows(place, call, "activations backward", dh));
     args.dy = par__own_rows(place, dh);

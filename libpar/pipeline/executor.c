@@ -213,25 +213,22 @@ static par_status do_recv(par__executor *e, const par_action *a) {
                          tag, e->params.stream, &s->recv);
 }
 
-static par_status act(par__executor *e, const par_action *a) {
-    const par__executor_hooks *hooks = &e->params.hooks;
-    switch (a->act) {
-    case PAR_FORWARD: return do_forward(e, a);
-    case PAR_BACKWARD: return do_backward(e, a);
-    case PAR_SEND: return do_send(e, a);
-    case PAR_RECV: return do_recv(e, a);
-    case PAR_REDUCE: return hooks->reduce(hooks->user, a->bucket);
-    case PAR_GATHER: return hooks->gather(hooks->user, a->bucket);
-    default: PAR_FAIL(PAR_ERR_INTERNAL, "the executor knows no action %d", a->act);
-    }
-}
-
 static par_status do_action(par__executor *e, const par_action *a) {
     static const char *const names[] = {
         [PAR_FORWARD] = "forward", [PAR_BACKWARD] = "backward", [PAR_SEND] = "send",
         [PAR_RECV] = "receive",    [PAR_REDUCE] = "reduce",     [PAR_GATHER] = "gather"};
+    const par__executor_hooks *hooks = &e->params.hooks;
+    par_status st = PAR_OK;
     par_range_begin(e->params.backend, a->act <= PAR_GATHER ? names[a->act] : "unknown");
-    par_status st = act(e, a);
+    switch (a->act) {
+    case PAR_FORWARD: st = do_forward(e, a); break;
+    case PAR_BACKWARD: st = do_backward(e, a); break;
+    case PAR_SEND: st = do_send(e, a); break;
+    case PAR_RECV: st = do_recv(e, a); break;
+    case PAR_REDUCE: st = hooks->reduce(hooks->user, a->bucket); break;
+    case PAR_GATHER: st = hooks->gather(hooks->user, a->bucket); break;
+    default: st = par_fail(PAR_ERR_INTERNAL, "the executor knows no action %d", a->act);
+    }
     par_range_end(e->params.backend);
     return st;
 }

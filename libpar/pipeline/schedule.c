@@ -3,7 +3,7 @@
  * messages, slots and collectives. A chunk's last backward is cut where a bucket of gradients is
  * complete, and the REDUCE stands there. A SEND stands behind the computation that made it. A RECV
  * is posted one computation ahead of its reader (in training even before the SEND in front of
- * that), so that a transfer runs under a computation and SENDs that wait for their RECVs can not
+ * that), so that a transfer runs under a computation and SENDs that wait for their RECVs cannot
  * close a circle. The order of a stage's RECVs is the order in which it reads; that this is each
  * peer's order of SENDs is what the checker proves, for channels are FIFO.
  */
@@ -79,7 +79,7 @@ static void check_kind(const par_schedule_params *s, par_problems *problems) {
         return;
     }
     if (s->v > 1 && !interleaved && s->kind != PAR_SCHEDULE_FORWARD_ONLY)
-        par_problem(problems, "schedule %s: %d chunks a stage; legal: 1 (more with interleaved)",
+        par_problem(problems, "schedule %s: %d chunks per stage; legal: 1 (more with interleaved)",
                     par_schedule_kind_name(s->kind), s->v);
     if (interleaved && s->p > 0 && s->m % s->p != 0)
         par_problem(
@@ -100,7 +100,8 @@ static par_status check_params(const par_schedule_params *s) {
         par_problem(&problems, "schedule: %d micro-batches; legal: 1 to %d", s->m,
                     PAR__SCHEDULE_MAX_MICRO);
     if (s->v < 1 || s->v > PAR_MAX_CHUNKS)
-        par_problem(&problems, "schedule: %d chunks a stage; legal: 1 to %d", s->v, PAR_MAX_CHUNKS);
+        par_problem(&problems, "schedule: %d chunks per stage; legal: 1 to %d", s->v,
+                    PAR_MAX_CHUNKS);
     else
         check_buckets(s, &problems);
     check_kind(s, &problems);

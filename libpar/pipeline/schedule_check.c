@@ -220,22 +220,8 @@ static par_status check_complete(const par__checker *c, int stage) {
     return PAR_OK;
 }
 
-static par_status check_all(par__checker *c, par_schedule *const *schedules) {
-    c->stages = calloc((size_t)c->p, sizeof *c->stages);
-    c->queue = malloc((size_t)c->p * sizeof *c->queue);
-    if (!c->stages || !c->queue)
-        PAR_FAIL(PAR_ERR_MEMORY, "no host memory to check %d stages", c->p);
-    for (int s = 0; s < c->p; s++) {
-        PAR_TRY(stage_init(c, schedules[s], &c->stages[s]));
-        PAR_TRY(check_ranges(c, s));
-    }
-    PAR_TRY(run(c));
-    PAR_TRY(check_deadlock(c));
-    for (int s = 0; s < c->p; s++) PAR_TRY(check_complete(c, s));
-    return PAR_OK;
-}
-
 par_status par_schedule_check(par_schedule *const *schedules, int p) {
+    par_status st = PAR_OK;
     PAR_REQUIRE(schedules && p > 0);
     for (int s = 0; s < p; s++) PAR_REQUIRE(schedules[s]);
     PAR_TRY(check_shapes(schedules, p));
@@ -243,7 +229,20 @@ par_status par_schedule_check(par_schedule *const *schedules, int p) {
                       .m = schedules[0]->m,
                       .v = schedules[0]->v,
                       .training = schedules[0]->kind != PAR_SCHEDULE_FORWARD_ONLY};
-    par_status st = check_all(&c, schedules);
+    c.stages = calloc((size_t)p, sizeof *c.stages);
+    c.queue = malloc((size_t)p * sizeof *c.queue);
+    if (!c.stages || !c.queue) {
+        st = par_fail(PAR_ERR_MEMORY, "no host memory to check %d stages", p);
+        goto out_checker;
+    }
+    for (int s = 0; s < p; s++) {
+        PAR_TRY_GOTO(stage_init(&c, schedules[s], &c.stages[s]), out_checker);
+        PAR_TRY_GOTO(check_ranges(&c, s), out_checker);
+    }
+    PAR_TRY_GOTO(run(&c), out_checker);
+    PAR_TRY_GOTO(check_deadlock(&c), out_checker);
+    for (int s = 0; s < p; s++) PAR_TRY_GOTO(check_complete(&c, s), out_checker);
+out_checker:
     checker_free(&c);
     return st;
 }

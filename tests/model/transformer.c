@@ -99,18 +99,18 @@ static void replicas_and_notes(void) {
           "notes: %s", notes.text);
 }
 
-/* All parts of a split cover the whole once. */
+/* All shares of a split cover the whole once. */
 static void splits(void) {
     for (int64_t n = 1; n < 20; n++)
         for (int p = 1; p < 9; p++) {
             int64_t end = 0;
             for (int r = 0; r < p; r++) {
-                par__part part = par__split("x", n, p, r);
-                CHECK(part.offset == end && part.extent <= part.local && part.extent >= 0,
-                      "part %d of %d of %lld", r, p, (long long)n);
-                end += part.extent;
+                par__share share = par__split("x", n, p, r);
+                CHECK(share.offset == end && share.extent <= share.local && share.extent >= 0,
+                      "share %d of %d of %lld", r, p, (long long)n);
+                end += share.extent;
             }
-            CHECK(end == n, "parts of %lld over %d end at %lld", (long long)n, p, (long long)end);
+            CHECK(end == n, "shares of %lld over %d end at %lld", (long long)n, p, (long long)end);
         }
 }
 

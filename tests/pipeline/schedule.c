@@ -157,9 +157,9 @@ static void bad_params(void) {
     refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 4, 2, 2, 0, NULL, NULL, 0},
             "multiples of 4 (4, 8)");
     refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 8, 2, 0, NULL, NULL, 0},
-            "2 chunks a stage; legal: 1");
+            "2 chunks per stage; legal: 1");
     refuses((par_schedule_params){PAR_SCHEDULE_GPIPE, 4, 8, 2, 0, NULL, NULL, 0},
-            "2 chunks a stage; legal: 1");
+            "2 chunks per stage; legal: 1");
     refuses((par_schedule_params){PAR_SCHEDULE_FORWARD_ONLY, 4, 8, 17, 0, NULL, NULL, 0},
             "legal: 1 to 16");
     refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 0, 8, 1, 0, NULL, NULL, 0}, "0 stages");

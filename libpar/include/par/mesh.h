@@ -1,6 +1,6 @@
 /*
- * The mesh: this rank's coordinates along (tp, cp, dp, pp) and one communicator an axis. Everything
- * is computed from the world's size, the rank and the layout, without a message.
+ * The mesh: this rank's coordinates along (tp, cp, dp, pp) and one communicator per axis.
+ * Everything is computed from the world's size, the rank and the layout, without a message.
  */
 #ifndef PAR_MESH_H
 #define PAR_MESH_H
@@ -63,8 +63,8 @@ par_status par_mesh_create(par_transport *, const par_layout *, const par_backen
 void par_mesh_destroy(par_mesh **mesh);
 
 /**
- * The table of ranks, a line each: rank, coordinates, host, pid, cores it may run on. `print` is
- * called on world rank 0 alone, once a line. Collective on world.
+ * The table of ranks, one line each: rank, coordinates, host, pid, cores it may run on. `print` is
+ * called on world rank 0 alone, once per line. Collective on world.
  */
 par_status par_mesh_print(const par_mesh *, void (*print)(void *user, const char *line),
                           void *user);

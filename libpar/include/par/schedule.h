@@ -1,7 +1,7 @@
 /*
  * Pipeline schedules as data: for every rank a list of actions, made by a generator, proved by a
- * checker, walked by the executor. p stages, m micro-batches, v chunks a stage; chunk c of stage s
- * is part c · p + s of the model.
+ * checker, walked by the executor. p stages, m micro-batches, v chunks per stage; chunk c of
+ * stage s is part c · p + s of the model.
  */
 #ifndef PAR_SCHEDULE_H
 #define PAR_SCHEDULE_H
@@ -110,7 +110,7 @@ par_status par_schedule_simulate(par_schedule *const *schedules, int p, const pa
 double par_schedule_ideal_bubble(par_schedule_kind kind, int p, int m, int v);
 
 /**
- * A text Gantt of the simulated schedule, one line a stage: "0 1 2" forward, "b0" backward, "."
+ * A text Gantt of the simulated schedule, one line per stage: "0 1 2" forward, "b0" backward, "."
  * idle; with chunks "A0" and "bA0", "B0" and "bB0", ...; ">" at the end of a line that was cut.
  * NUL-terminated into text [nbytes], truncated at `width` columns. Not collective.
  */
