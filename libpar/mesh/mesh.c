@@ -9,9 +9,9 @@
 
 #include "libpar/mesh/layout.h"
 
-/* Staging is sized by what an axis reduces: the world votes with a few numbers, a pipeline line
- * sends only. */
-enum { VOTE_NBYTES = 64 << 10, PIPELINE_NBYTES = 4 << 10 };
+/* Staging is sized by what a comm carries: over the world only agreements and small tables, along a
+ * pipeline line sends and a few numbers of the vote. */
+enum { WORLD_NBYTES = 64 << 10, PIPELINE_NBYTES = 4 << 10 };
 
 typedef struct {
     par_mesh *mesh;
@@ -34,7 +34,7 @@ static par_status make_comm(const builder *b, const char *axis, int n, int64_t m
 
 static par_status make_world(const builder *b) {
     for (int i = 0; i < b->mesh->size; i++) b->ranks[i] = i;
-    return make_comm(b, "world", b->mesh->size, VOTE_NBYTES, &b->mesh->world);
+    return make_comm(b, "world", b->mesh->size, WORLD_NBYTES, &b->mesh->world);
 }
 
 static int rank_along(const par_mesh *mesh, par_axis axis, int i) {

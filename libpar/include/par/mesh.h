@@ -1,6 +1,6 @@
 /*
- * The mesh: this rank's coordinates along (tp, cp, dp, pp) and one communicator an axis. Everything
- * is computed from the world's size, the rank and the layout, without a message.
+ * The mesh: this rank's coordinates along (tp, cp, dp, pp) and one communicator per axis.
+ * Everything is computed from the world's size, the rank and the layout, without a message.
  */
 #ifndef PAR_MESH_H
 #define PAR_MESH_H
@@ -14,6 +14,8 @@ extern "C" {
 #endif
 
 typedef enum { PAR_TP, PAR_CP, PAR_DP, PAR_PP, PAR_AXIS_COUNT } par_axis;
+
+enum { PAR_MAX_CHUNKS = 16 }; /* parts of the model on one pipeline stage, at most */
 
 typedef struct {
     int size[PAR_AXIS_COUNT];       /* ranks along tp, cp, dp, pp; 0 means 1; cp must be 1 */
@@ -42,7 +44,7 @@ par_status par_layout_parse_order(const char *text, par_axis order[PAR_AXIS_COUN
 
 /**
  * Is the layout possible on `world_size` ranks? Every problem becomes a line in `problems` with the
- * legal values (for a wrong product: what --dp would have to be; for a world of 1 and a larger
+ * legal values (for a wrong product: what dp would have to be; for a world of 1 and a larger
  * layout: that the ranks may not have found each other). Not collective, depends on its arguments
  * alone.
  */
@@ -61,8 +63,8 @@ par_status par_mesh_create(par_transport *, const par_layout *, const par_backen
 void par_mesh_destroy(par_mesh **mesh);
 
 /**
- * The table of ranks, a line each: rank, coordinates, host, pid, cores it may run on. `print` is
- * called on world rank 0 alone, once a line. Collective on world.
+ * The table of ranks, one line each: rank, coordinates, host, pid, cores it may run on. `print` is
+ * called on world rank 0 alone, once per line. Collective on world.
  */
 par_status par_mesh_print(const par_mesh *, void (*print)(void *user, const char *line),
                           void *user);
