@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static _Thread_local char last_error[8192];
+static _Thread_local char last_error[PAR_ERROR_NBYTES];
 
 const char *par_status_text(par_status status) {
 #define PAR_STATUS_TEXT(name, text) text,

@@ -55,7 +55,7 @@ static par_status run(par_transport *t, const char *prefix) {
 int main(int argc, char **argv) {
     int threads;
     par_transport *t = NULL;
-    par_transport_params params = {.chunk_nbytes = 10000, .check = true};
+    par_transport_params params = {.piece_nbytes = 10000, .check = true};
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &threads);
     par_status st = argc == 2 ? par_transport_create_mpi(MPI_COMM_WORLD, &params, &t)
                               : par_fail(PAR_ERR_OPTION, "usage: monitoring PREFIX");

@@ -4,7 +4,7 @@
  * the transport's recorder.
  *
  * Reductions of fp32 add in rank order; of 16-bit types in fp32 in rank order with one rounding.
- * The bits of a result depend on the number of ranks alone, not on timing, chunks or nodes, and are
+ * The bits of a result depend on the number of ranks alone, not on timing, pieces or nodes, and are
  * the same on every rank. (On a device by NCCL, both order and rounding are NCCL's: it rounds
  * 16-bit sums at every hop.)
  *
@@ -58,7 +58,7 @@ typedef struct {
 } par_work;
 
 typedef struct {
-    int64_t chunk_nbytes; /* largest message; 0: 1 MiB */
+    int64_t piece_nbytes; /* largest message; 0: 1 MiB */
     bool check; /* ranks compare a hash of (axis, number, op, count, type, purpose) before each
                    collective; debug builds always do */
     bool oversubscribed; /* waits also sleep; the MPI transport sets it itself when a node has more
@@ -82,7 +82,6 @@ par_status par_transport_create_measuring(const par_transport_params *params, in
 void par_transport_destroy(par_transport **transport);
 int par_transport_size(const par_transport *);
 int par_transport_rank(const par_transport *);
-bool par_transport_measuring(const par_transport *);
 /** Ranks on this rank's node; 1 for self and measuring. Not collective. */
 int par_transport_local_size(const par_transport *);
 /** This rank among them, in world order from 0. Not collective. */
@@ -93,9 +92,10 @@ typedef struct {
     const char
         *axis; /* "world", "tp", "dp", "pp", "tied", "kv": a string literal; groups of one axis are
                   disjoint, and ranks that share two comms give them different axes */
-    const int *ranks; /* world ranks of the group in group order; must contain this rank; copied */
-    int n;
-    int64_t max_nbytes; /* largest vector that will be reduced, a hint for staging; 0: one chunk a
+    const int *ranks; /* [n], world ranks of the group in group order; must contain this rank;
+                         copied. NULL: the whole world, in its order */
+    int n;            /* not read if ranks is NULL */
+    int64_t max_nbytes; /* largest vector that will be reduced, a hint for staging; 0: one piece a
                            peer */
     const par_backend
         *device; /* where the data lies; NULL or one that is on_host: host memory. Else `memory`
@@ -119,10 +119,6 @@ int par_comm_rank(const par_comm *);
 const char *par_comm_axis(const par_comm *);
 /** What carries its data: "host", "staged" or "nccl". Not collective. */
 const char *par_comm_link(const par_comm *);
-/** Bytes of the device that NCCL took for it beside the plan, as measured at create; else 0. Not
- * collective.
- */
-int64_t par_comm_link_nbytes(const par_comm *);
 /** World rank of a rank of the group. Not collective. */
 int par_comm_world_rank(const par_comm *, int rank);
 

@@ -35,6 +35,9 @@ typedef enum { PAR_STATUS_LIST(PAR_STATUS_ENUM) PAR_STATUS_COUNT } par_status;
 /** Name of the class of error, "invalid argument"; never NULL. Not collective. */
 const char *par_status_text(par_status status);
 
+/* Room for a message, with its NUL: 8,191 bytes, and what agreements put in front. */
+enum { PAR_ERROR_NBYTES = 8192 + 128 };
+
 /** The message that the first detector recorded on this thread; "" if there was none. Not
  * collective. */
 const char *par_error(void);
