@@ -119,9 +119,10 @@ static lane *lane_add(streamed *s, int kind, int peer, int there) {
 
 /* A first operation connects what NCCL connects late, here where all ranks take part. */
 static par_status warm_up(streamed *s, lane *l) {
-    par__nccl_args args = {PAR__NCCL_ALL_REDUCE, s->scratch, s->scratch, 1, PAR_I32, l->there};
-    if (l->kind >= 0) args.kind = l->kind == PAR__SEND ? PAR__NCCL_SEND : PAR__NCCL_RECV;
-    return s->nccl->start(l->nccl, &args, l->stream);
+    par__kind kind = l->kind < 0 ? PAR__ALL_REDUCE : (par__kind)l->kind;
+    const par__operation op = {kind,    s->scratch, s->scratch,  1,
+                               PAR_I32, l->there,   connect_tag, l->stream};
+    return s->nccl->start(l->nccl, &op, l->stream);
 }
 
 static par_status warm_up_all(streamed *s, lane *first, int n) {
@@ -188,11 +189,11 @@ static par_status open_pairs(streamed *s) {
 /* NCCL would find it out in a worse way. The same answer on every rank. */
 static par_status check_gpus(const streamed *s) {
     const par_comm *comm = s->comm;
-    int64_t size = PAR__NCCL_PLACE_NBYTES;
-    char mine[PAR__NCCL_PLACE_NBYTES] = "", *all = calloc((size_t)comm->n, sizeof mine);
+    int64_t size = PAR__NCCL_GPU_NBYTES;
+    char mine[PAR__NCCL_GPU_NBYTES] = "", *all = calloc((size_t)comm->n, sizeof mine);
     par_status st = par_comm_agree(
         s->comm, all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a list of GPUs"));
-    strncpy(mine, s->nccl->place, sizeof mine - 1);
+    strncpy(mine, s->nccl->gpu, sizeof mine - 1);
     if (st == PAR_OK) st = gather_bytes(s->comm, mine, all, size);
     for (int i = 0; st == PAR_OK && !s->nccl->shared && i < comm->n; i++)
         for (int j = 0; j < i && st == PAR_OK; j++)
@@ -305,19 +306,12 @@ static void tell(const streamed *s, const par__operation *op) {
     par__note(comm, op, comm->n_started);
 }
 
-static par_status put(streamed *s, lane *l, const par__operation *op, entry *at) {
-    static const par__nccl_kind kinds[PAR__KINDS] = {[PAR__ALL_REDUCE] = PAR__NCCL_ALL_REDUCE,
-                                                     [PAR__REDUCE_SCATTER] =
-                                                         PAR__NCCL_REDUCE_SCATTER,
-                                                     [PAR__ALL_GATHER] = PAR__NCCL_ALL_GATHER,
-                                                     [PAR__BROADCAST] = PAR__NCCL_BROADCAST,
-                                                     [PAR__SEND] = PAR__NCCL_SEND,
-                                                     [PAR__RECV] = PAR__NCCL_RECV};
-    const par__nccl_args args = {kinds[op->kind], op->src,   op->dst,
-                                 op->n,           op->dtype, l->kind < 0 ? op->peer : l->there};
-    PAR_TRY(s->device->record(op->after, s->ready));
+static par_status put(streamed *s, lane *l, const par__operation *given, entry *at) {
+    par__operation op = *given;
+    if (l->kind >= 0) op.peer = l->there;
+    PAR_TRY(s->device->record(op.after, s->ready));
     PAR_TRY(s->device->wait(l->stream, s->ready));
-    PAR_TRY(s->nccl->start(l->nccl, &args, l->stream));
+    PAR_TRY(s->nccl->start(l->nccl, &op, l->stream));
     return s->device->record(l->stream, at->done);
 }
 

@@ -9,7 +9,7 @@
 #include "par/kernels.h"
 
 /* Raised with every change of what is below, of par_backend, or of an argument struct. */
-enum { PAR__MODULE_VERSION = 6 };
+enum { PAR__MODULE_VERSION = 7 };
 
 /* Services of libpar for the module. */
 typedef struct {
