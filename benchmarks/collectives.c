@@ -68,15 +68,12 @@ static par_status measure(par_comm *comm, int which, char *src, char *dst, int64
 }
 
 static par_status run(par_transport *t, int64_t largest, int repeats) {
-    int p = par_transport_size(t), *ranks = malloc((size_t)p * sizeof *ranks);
+    int p = par_transport_size(t);
     char *src = calloc((size_t)largest + 64, 1), *dst = calloc((size_t)largest + 64, 1);
     par_comm *comm = NULL;
     par_status st =
-        ranks && src && dst ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the vectors");
-    for (int i = 0; st == PAR_OK && i < p; i++) ranks[i] = i;
-    if (st == PAR_OK)
-        st = par_comm_create(t, &(par_comm_params){.axis = "world", .ranks = ranks, .n = p}, NULL,
-                             &comm);
+        src && dst ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the vectors");
+    if (st == PAR_OK) st = par_comm_create(t, &(par_comm_params){.axis = "world"}, NULL, &comm);
     if (st == PAR_OK && par_comm_rank(comm) == 0)
         printf("# %d ranks, fp32\n%-15s %12s %12s %10s %10s\n", p, "# op", "bytes", "time us",
                "algbw GB/s", "busbw GB/s");
@@ -85,7 +82,6 @@ static par_status run(par_transport *t, int64_t largest, int repeats) {
             st = measure(comm, which, src, dst, nbytes,
                          nbytes > 1 << 20 ? (repeats + 9) / 10 : repeats);
     par_comm_destroy(&comm);
-    free(ranks);
     free(src);
     free(dst);
     return st;

@@ -96,10 +96,9 @@ static par_status create_transport(world *w, const settings *s) {
 }
 
 /* The program's own communicator; its staging is measured first, as everything in libpar is. */
-static par_status create_comm(world *w, const int *ranks) {
+static par_status create_comm(world *w) {
     static const par_allocator allocator = {allocate, release};
-    const par_comm_params params = {
-        .axis = "program", .ranks = ranks, .n = w->size, .max_nbytes = 4096};
+    const par_comm_params params = {.axis = "program", .max_nbytes = 4096};
     par_memory *measured = NULL;
     par_comm *measuring = NULL;
     par_status st = par_memory_create_measuring(&measured);
@@ -116,12 +115,7 @@ par_status world_connect(world *w, const settings *s) {
     w->size = par_transport_size(w->transport);
     w->rank = par_transport_rank(w->transport);
     w->local_size = par_transport_local_size(w->transport);
-    int *ranks = malloc((size_t)w->size * sizeof *ranks);
-    if (!ranks) return par_fail(PAR_ERR_MEMORY, "no host memory for a list of %d ranks", w->size);
-    for (int i = 0; i < w->size; i++) ranks[i] = i;
-    par_status st = create_comm(w, ranks);
-    free(ranks);
-    return st;
+    return create_comm(w);
 }
 
 void world_disconnect(world *w) {

@@ -9,8 +9,8 @@
 
 #include "libpar/mesh/layout.h"
 
-/* Staging is sized by what an axis reduces: the world votes with a few numbers, a pipeline line
- * sends only. */
+/* Staging is sized by what an axis reduces: the world, whose data is always the host's, agrees on a
+ * few numbers, a pipeline line sends only. */
 enum { VOTE_NBYTES = 64 << 10, PIPELINE_NBYTES = 4 << 10 };
 
 typedef struct {
@@ -27,14 +27,14 @@ static par_status make_comm(const builder *b, const char *axis, int n, int64_t m
                                     .ranks = b->ranks,
                                     .n = n,
                                     .max_nbytes = max_nbytes,
-                                    .device = out == &b->mesh->world ? NULL : b->device,
+                                    .device = b->device,
                                     .pairs = out == &b->mesh->axis[PAR_PP]};
     return par_comm_create(b->transport, &params, b->memory, out);
 }
 
 static par_status make_world(const builder *b) {
-    for (int i = 0; i < b->mesh->size; i++) b->ranks[i] = i;
-    return make_comm(b, "world", b->mesh->size, VOTE_NBYTES, &b->mesh->world);
+    const par_comm_params params = {.axis = "world", .max_nbytes = VOTE_NBYTES};
+    return par_comm_create(b->transport, &params, b->memory, &b->mesh->world);
 }
 
 static int rank_along(const par_mesh *mesh, par_axis axis, int i) {
