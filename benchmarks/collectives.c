@@ -71,9 +71,10 @@ static par_status run(par_transport *t, int64_t largest, int repeats) {
     int p = par_transport_size(t);
     char *src = calloc((size_t)largest + 64, 1), *dst = calloc((size_t)largest + 64, 1);
     par_comm *comm = NULL;
-    par_status st =
-        src && dst ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the vectors");
-    if (st == PAR_OK) st = par_comm_create(t, &(par_comm_params){.axis = "world"}, NULL, &comm);
+    par_status st = par_comm_create(t, &(par_comm_params){.axis = "world"}, NULL, &comm);
+    if (st == PAR_OK)
+        st = par_comm_agree(
+            comm, src && dst ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the vectors"));
     if (st == PAR_OK && par_comm_rank(comm) == 0)
         printf("# %d ranks, fp32\n%-15s %12s %12s %10s %10s\n", p, "# op", "bytes", "time us",
                "algbw GB/s", "busbw GB/s");

@@ -36,8 +36,8 @@
 extern "C" {
 #endif
 
-/* PAR_ERR_ARG to PAR_ERR_UNSUPPORTED leave every object usable. PAR_ERR_TRANSPORT is always
- * [comm]. In an agreement the one that stands last here wins. */
+/* PAR_ERR_ARG to PAR_ERR_UNSUPPORTED leave every object usable. PAR_ERR_TRANSPORT is [comm]
+ * where nothing else is said. In an agreement the one that stands last here wins. */
 #define PAR_STATUS_LIST(X)                                                                         \
     X(PAR_OK, "success")                                                                           \
     X(PAR_ERR_ARG, "invalid argument")                                                             \
