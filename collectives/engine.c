@@ -113,8 +113,8 @@ static void self_advance(par__task *task) {
         if (send->nbytes > 0) memmove(recv->data, send->data, (size_t)send->nbytes);
         task_end(task);
     } else {
-        par_fail(PAR_ERR_ARG, "rank %d of axis %s sends itself %lld bytes and receives %lld",
-                 comm->rank, comm->axis, (long long)send->nbytes, (long long)recv->nbytes);
+        par_error_set(PAR_ERR_ARG, "rank %d of axis %s sends itself %lld bytes and receives %lld",
+                      comm->rank, comm->axis, (long long)send->nbytes, (long long)recv->nbytes);
         task_refuse(task, PAR_ERR_ARG);
     }
     task_end(other);
@@ -209,7 +209,7 @@ static par_status carrier_progress(par_transport *t, bool *moved) {
 
 par_status par__engine_progress(par_transport *t, bool *moved) {
     *moved = false;
-    if (t->broken) return par_fail(PAR_ERR_TRANSPORT, "%s", t->broken_text);
+    if (t->broken) return par_error_set(PAR_ERR_TRANSPORT, "%s", t->broken_text);
     PAR_TRY(carrier_progress(t, moved));
     for (par_comm *comm = t->comms; comm; comm = comm->next)
         if (comm->link_state) PAR_TRY(comm->link->progress(comm->link_state, moved));
@@ -260,6 +260,6 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
         par__recorder_waited(t->recorder, row, par__seconds() - begin);
     }
     if (st == PAR_OK && comm->error_number == number && number > 0)
-        return par_fail(comm->error_status, "%s", comm->error_text);
+        return par_error_set(comm->error_status, "%s", comm->error_text);
     return st;
 }

@@ -41,7 +41,7 @@ static par_status post(par_transport *t, par__flow *flow, int64_t piece) {
     char *data = par__flow_piece(flow, piece, &nbytes);
     MPI_Request *request = &m->requests[m->n];
     if (m->n == m->capacity)
-        return par_fail(PAR_ERR_INTERNAL, "more than %d requests are live", m->capacity);
+        return par_error_set(PAR_ERR_INTERNAL, "more than %d requests are live", m->capacity);
     int code =
         flow->sending
             ? MPI_Isend(data, (int)nbytes, MPI_BYTE, flow->peer, flow->tag, m->comm, request)
@@ -199,7 +199,7 @@ static par_status agree(MPI_Comm comm, int rank, par_status local) {
     if (code != MPI_SUCCESS)
         PAR_FAIL(PAR_ERR_TRANSPORT, "rank %d: the agreement on a new transport failed", rank);
     if (worst.status == PAR_OK) return PAR_OK;
-    return par_fail((par_status)worst.status, "rank %d: %s", worst.rank, text);
+    return par_error_set((par_status)worst.status, "rank %d: %s", worst.rank, text);
 }
 
 par_status par_transport_create_mpi(MPI_Comm comm, const par_transport_params *params,

@@ -177,7 +177,7 @@ static par_status open_pairs(streamed *s) {
     bool makes = comm->n > 2 || comm->rank == 0;
     char mine[2][PAR__NCCL_ID_NBYTES] = {{0}}, (*all)[2][PAR__NCCL_ID_NBYTES];
     all = calloc((size_t)comm->n, sizeof mine);
-    par_status st = all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for ids of NCCL");
+    par_status st = all ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for ids of NCCL");
     for (int i = 0; makes && i < 2 && st == PAR_OK; i++) st = s->nccl->new_id(mine[i]);
     st = par_comm_agree(comm, st);
     if (st == PAR_OK) st = gather_bytes(comm, mine, all, sizeof mine);
@@ -192,13 +192,13 @@ static par_status check_gpus(const streamed *s) {
     int64_t size = PAR__NCCL_GPU_NBYTES;
     char mine[PAR__NCCL_GPU_NBYTES] = "", *all = calloc((size_t)comm->n, sizeof mine);
     par_status st = par_comm_agree(
-        s->comm, all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a list of GPUs"));
+        s->comm, all ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a list of GPUs"));
     strncpy(mine, s->nccl->gpu, sizeof mine - 1);
     if (st == PAR_OK) st = gather_bytes(s->comm, mine, all, size);
     for (int i = 0; st == PAR_OK && !s->nccl->shared && i < comm->n; i++)
         for (int j = 0; j < i && st == PAR_OK; j++)
             if (strcmp(all + i * size, all + j * size) == 0)
-                st = par_fail(
+                st = par_error_set(
                     PAR_ERR_UNSUPPORTED,
                     "axis %s: ranks %d and %d are on one GPU (%s), which NCCL refuses: start one "
                     "rank per GPU, or use --comm staged, or --allow-shared-gpu (for functional "
@@ -243,7 +243,7 @@ static par_status streamed_create(par_comm *comm, const par_comm_params *params,
     if (comm->measuring) return PAR_OK;
     const par__nccl *nccl = par__backend_module(params->device)->link;
     streamed *s = calloc(1, sizeof *s);
-    par_status st = s ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a comm of NCCL");
+    par_status st = s ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a comm of NCCL");
     if (s) {
         s->comm = comm;
         s->device = params->device;
@@ -345,7 +345,7 @@ static par_status streamed_wait(void *state, int64_t number, par_stream *then) {
     entry *at = &s->entries[number % MAX_OPS];
     bool moved;
     if (s->comm->transport->broken)
-        return par_fail(PAR_ERR_TRANSPORT, "%s", s->comm->transport->broken_text);
+        return par_error_set(PAR_ERR_TRANSPORT, "%s", s->comm->transport->broken_text);
     PAR_TRY(streamed_progress(s, &moved));
     if (at->number == number && !at->waited) {
         at->waited = true;

@@ -71,7 +71,7 @@ const char *par_error(void);
 __attribute__((format(printf, 2, 3)))
 #endif
 par_status
-par_fail(par_status status, const char *format, ...);
+par_error_set(par_status status, const char *format, ...);
 
 /** Several problems collected before one refusal, so that a user sees all of them at once. */
 typedef struct {
@@ -90,7 +90,7 @@ void par_problem(par_problems *problems, const char *format, ...);
 par_status par_problems_status(const par_problems *problems, par_status status);
 
 /* Record a message and return the status from the function. */
-#define PAR_FAIL(status, ...) return par_fail((status), __VA_ARGS__)
+#define PAR_FAIL(status, ...) return par_error_set((status), __VA_ARGS__)
 /* Return from the function with the status of a call that failed. */
 #define PAR_TRY(call)                                                                              \
     do {                                                                                           \
@@ -106,7 +106,7 @@ par_status par_problems_status(const par_problems *problems, par_status status);
 /* At public entries, before anything is used: what the caller must guarantee. */
 #define PAR_REQUIRE(cond)                                                                          \
     do {                                                                                           \
-        if (!(cond)) return par_fail(PAR_ERR_ARG, "%s: requires %s", __func__, #cond);             \
+        if (!(cond)) return par_error_set(PAR_ERR_ARG, "%s: requires %s", __func__, #cond);        \
     } while (0)
 
 #ifdef __cplusplus
