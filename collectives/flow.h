@@ -22,15 +22,36 @@ typedef struct par__flow {
     bool sending, ahead;            /* ahead: piece n_done + 1 has ended, n_done has not */
 } par__flow;
 
+enum { PAR__FLOW_DEPTH = 2 };
+
 /* A flow of nbytes in pieces, that may be posted whole; peer, tag and row are the caller's. */
-par__flow par__flow_make(void *data, int64_t nbytes, int64_t piece, bool sending);
+static inline par__flow par__flow_make(void *data, int64_t nbytes, int64_t piece, bool sending) {
+    int64_t n = nbytes / piece + (nbytes % piece != 0);
+    return (par__flow){.data = data,
+                       .nbytes = nbytes,
+                       .piece = piece,
+                       .n_pieces = n,
+                       .credit = n,
+                       .sending = sending};
+}
 
 /* Where piece i lies, and its bytes. */
-char *par__flow_piece(const par__flow *flow, int64_t i, int64_t *nbytes);
+static inline char *par__flow_piece(const par__flow *f, int64_t i, int64_t *nbytes) {
+    int64_t begin = i * f->piece;
+    *nbytes = f->nbytes - begin < f->piece ? f->nbytes - begin : f->piece;
+    return f->ring ? f->data + i % PAR__FLOW_DEPTH * f->ring : f->data + begin;
+}
 
 /* The next piece may be posted now. */
-bool par__flow_ready(const par__flow *flow);
-bool par__flow_done(const par__flow *flow);
+static inline bool par__flow_ready(const par__flow *f) {
+    if (f->before && f->before->n_posted < f->before->n_pieces) return false;
+    return f->n_posted < f->credit && f->n_posted < f->n_pieces &&
+           f->n_posted - f->n_done < PAR__FLOW_DEPTH;
+}
+
+static inline bool par__flow_done(const par__flow *f) {
+    return f->n_done == f->n_pieces;
+}
 
 /* Piece n_posted has been posted; piece i has ended. */
 void par__flow_posted(par_recorder *recorder, par__flow *flow);
