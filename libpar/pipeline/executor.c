@@ -227,7 +227,7 @@ static par_status do_action(par__executor *e, const par_action *a) {
     case PAR_RECV: st = do_recv(e, a); break;
     case PAR_REDUCE: st = hooks->reduce(hooks->user, a->bucket); break;
     case PAR_GATHER: st = hooks->gather(hooks->user, a->bucket); break;
-    default: st = par_fail(PAR_ERR_INTERNAL, "the executor knows no action %d", a->act);
+    default: st = par_error_set(PAR_ERR_INTERNAL, "the executor knows no action %d", a->act);
     }
     par_range_end(e->params.backend);
     return st;

@@ -232,7 +232,7 @@ par_status par_schedule_check(par_schedule *const *schedules, int p) {
     c.stages = calloc((size_t)p, sizeof *c.stages);
     c.queue = malloc((size_t)p * sizeof *c.queue);
     if (!c.stages || !c.queue) {
-        st = par_fail(PAR_ERR_MEMORY, "no host memory to check %d stages", p);
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory to check %d stages", p);
         goto out_checker;
     }
     for (int s = 0; s < p; s++) {

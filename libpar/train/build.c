@@ -110,7 +110,7 @@ static par_status build_chunks(par_trainer *t, size_t *scratch) {
     int *first = calloc((size_t)parts + 1, sizeof *first);
     par_tensor *x = calloc((size_t)t->params.model->n_modules + 1, sizeof *x);
     if (!first || !x) {
-        st = par_fail(PAR_ERR_MEMORY, "no host memory for %d parts", parts);
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for %d parts", parts);
         goto out;
     }
     PAR_TRY_GOTO(cut(t, parts, first), out);
@@ -172,7 +172,7 @@ static par_status build_schedules(par_trainer *t) {
     t->schedules = calloc((size_t)pp, sizeof(par_schedule *));
     int16_t *bucket_module = calloc((size_t)registry->n_buckets + 1, sizeof *bucket_module);
     if (!t->schedules || !bucket_module) {
-        st = par_fail(PAR_ERR_MEMORY, "no host memory for %d schedules", pp);
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for %d schedules", pp);
         goto out;
     }
     for (int b = 0; b < registry->n_buckets; b++) bucket_module[b] = registry->buckets[b].module;
