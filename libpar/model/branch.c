@@ -32,7 +32,7 @@ par_status par__branch_build(par__branch *branch, par__place *place, par_build *
             par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
     branch->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
     branch->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
-    return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
+    return par__residual_prepare(place, build, &residual);
 }
 
 par_status par__branch_build_decode(par__branch *decode, par__place *place, par_build *build) {
@@ -41,7 +41,7 @@ par_status par__branch_build_decode(par__branch *decode, par__place *place, par_
     decode->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
     PAR_TRY(par__norm_prepare_forward(&decode->norm, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->out, place, build, place->N));
-    return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
+    return par__residual_prepare(place, build, &residual);
 }
 
 static float *statistics(const par_call *call, size_t offset) {

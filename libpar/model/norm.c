@@ -29,7 +29,8 @@ static par_status build_bias(par__norm *norm, par__place *place, par_build *buil
 
 par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, par_build *build) {
     par_norm args = shape(norm, place);
-    return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
+    return norm->rms ? par__rmsnorm_prepare(place, build, &args)
+                     : par__layernorm_prepare(place, build, &args);
 }
 
 par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par_build *build) {
@@ -40,7 +41,8 @@ par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par
                               .T = place->T,
                               .first_row = place->first_row};
     args.residual = &sum;
-    return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
+    return norm->rms ? par__rmsnorm_prepare(place, build, &args)
+                     : par__layernorm_prepare(place, build, &args);
 }
 
 par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
@@ -52,8 +54,8 @@ par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
     PAR_TRY(build_bias(norm, place, build, config->bias, prefix));
     par_norm args = shape(norm, place);
     PAR_TRY(par__norm_prepare_forward(norm, place, build));
-    return par__prepare(place, build,
-                        norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD, &args);
+    return norm->rms ? par__rmsnorm_backward_prepare(place, build, &args)
+                     : par__layernorm_backward_prepare(place, build, &args);
 }
 
 static par_norm with_data(const par__norm *norm, const par__place *place, const void *x,
@@ -73,7 +75,8 @@ par_status par__norm_forward(const par__norm *norm, const par__place *place, con
     par_norm args = with_data(norm, place, x, mean, rstd);
     args.y = y;
     args.residual = sum;
-    return par__run(place, call, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
+    return norm->rms ? par__rmsnorm_run(place, call, &args)
+                     : par__layernorm_run(place, call, &args);
 }
 
 par_status par__norm_backward(const par__norm *norm, const par__place *place, const par_call *call,
@@ -92,6 +95,6 @@ par_status par__norm_backward(const par__norm *norm, const par__place *place, co
         /* beta may be 1 on old bytes of scratch: nothing reads the result */
         args.db = (float *)((char *)call->scratch + norm->db);
     }
-    return par__run(place, call, norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD,
-                    &args);
+    return norm->rms ? par__rmsnorm_backward_run(place, call, &args)
+                     : par__layernorm_backward_run(place, call, &args);
 }
