@@ -8,7 +8,7 @@
 
 #include "layers.h"
 
-static par_residual residual_args(const par__place *place) {
+static par_residual residual_args(const par__module_place *place) {
     return (par_residual){.dtype = place->dtype,
                           .m = place->rows,
                           .n = place->C,
@@ -16,7 +16,7 @@ static par_residual residual_args(const par__place *place) {
                           .first_row = place->first_row};
 }
 
-par_status par__branch_build(par__branch *branch, par__place *place, par_build *build,
+par_status par__branch_build(par__branch *branch, par__module_place *place, par_build *build,
                              const par_transformer_config *config, const char *prefix,
                              uint32_t site) {
     char name[96];
@@ -28,14 +28,15 @@ par_status par__branch_build(par__branch *branch, par__place *place, par_build *
     residual.dropout.p = config->dropout;
     residual.dropout.site = site;
     if (!place->selective)
-        branch->h =
-            par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
+        branch->h = par__reserve(&build->stash_nbytes,
+                                 par__module_place_nbytes(place, place->rows * place->C));
     branch->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
     branch->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
     return par__residual_prepare(place, build, &residual);
 }
 
-par_status par__branch_build_decode(par__branch *decode, par__place *place, par_build *build) {
+par_status par__branch_build_decode(par__branch *decode, par__module_place *place,
+                                    par_build *build) {
     par_residual residual = residual_args(place);
     decode->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
     decode->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
@@ -48,7 +49,7 @@ static float *statistics(const par_call *call, size_t offset) {
     return (float *)((char *)call->stash + offset);
 }
 
-par_status par__branch_input(const par__branch *branch, const par__place *place,
+par_status par__branch_input(const par__branch *branch, const par__module_place *place,
                              const par_call *call, const par_residual *sum, const void *x,
                              int which, bool again, const void **h) {
     void *full = par__full(place, call, which);
@@ -62,7 +63,7 @@ par_status par__branch_input(const par__branch *branch, const par__place *place,
                             own, full);
 }
 
-par_status par__branch_output(const par__branch *branch, const par__place *place,
+par_status par__branch_output(const par__branch *branch, const par__module_place *place,
                               const par_call *call, const void *o, const void *x, void *y,
                               par_residual *sum) {
     void *p = par__full(place, call, 0);
@@ -77,7 +78,7 @@ par_status par__branch_output(const par__branch *branch, const par__place *place
     return PAR_OK;
 }
 
-par_status par__branch_output_backward(const par__branch *branch, const par__place *place,
+par_status par__branch_output_backward(const par__branch *branch, const par__module_place *place,
                                        const par_call *call, const void *dy, const void **dp) {
     void *full = par__full(place, call, 0);
     par_dropout dropout = par__dropout_of(place, call, branch->dropout, branch->site);
@@ -89,7 +90,7 @@ par_status par__branch_output_backward(const par__branch *branch, const par__pla
     return PAR_OK;
 }
 
-par_status par__branch_input_backward(const par__branch *branch, const par__place *place,
+par_status par__branch_input_backward(const par__branch *branch, const par__module_place *place,
                                       const par_call *call, const void *x, const void *dy,
                                       const void *add, void *dx) {
     void *dh = par__full(place, call, 0);

@@ -7,11 +7,11 @@
 
 #include "layers.h"
 
-static par_norm shape(const par__norm *norm, const par__place *place) {
+static par_norm shape(const par__norm *norm, const par__module_place *place) {
     return (par_norm){.dtype = place->dtype, .m = place->rows, .n = place->C, .eps = norm->eps};
 }
 
-static par_status build_bias(par__norm *norm, par__place *place, par_build *build, bool bias,
+static par_status build_bias(par__norm *norm, par__module_place *place, par_build *build, bool bias,
                              const char *prefix) {
     char name[96];
     void *zero = NULL;
@@ -22,18 +22,20 @@ static par_status build_bias(par__norm *norm, par__place *place, par_build *buil
     }
     norm->db = par__reserve(&place->scratch_nbytes, (size_t)place->C * sizeof(float));
     PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "zero biases",
-                            par__place_nbytes(place, place->C), &zero));
+                            par__module_place_nbytes(place, place->C), &zero));
     norm->zero = zero;
     return PAR_OK;
 }
 
-par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, par_build *build) {
+par_status par__norm_prepare_forward(const par__norm *norm, par__module_place *place,
+                                     par_build *build) {
     par_norm args = shape(norm, place);
     return norm->rms ? par__rmsnorm_prepare(place, build, &args)
                      : par__layernorm_prepare(place, build, &args);
 }
 
-par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par_build *build) {
+par_status par__norm_prepare_added(const par__norm *norm, par__module_place *place,
+                                   par_build *build) {
     par_norm args = shape(norm, place);
     const par_residual sum = {.dtype = args.dtype,
                               .m = args.m,
@@ -45,7 +47,7 @@ par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par
                      : par__layernorm_prepare(place, build, &args);
 }
 
-par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
+par_status par__norm_build(par__norm *norm, par__module_place *place, par_build *build,
                            const par_transformer_config *config, const char *prefix) {
     char name[96];
     *norm = (par__norm){.rms = config->rmsnorm, .eps = config->norm_eps};
@@ -58,7 +60,7 @@ par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
                      : par__layernorm_backward_prepare(place, build, &args);
 }
 
-static par_norm with_data(const par__norm *norm, const par__place *place, const void *x,
+static par_norm with_data(const par__norm *norm, const par__module_place *place, const void *x,
                           float *mean, float *rstd) {
     par_norm args = shape(norm, place);
     args.x = x;
@@ -69,9 +71,9 @@ static par_norm with_data(const par__norm *norm, const par__place *place, const 
     return args;
 }
 
-par_status par__norm_forward(const par__norm *norm, const par__place *place, const par_call *call,
-                             const par_residual *sum, const void *x, void *y, float *mean,
-                             float *rstd) {
+par_status par__norm_forward(const par__norm *norm, const par__module_place *place,
+                             const par_call *call, const par_residual *sum, const void *x, void *y,
+                             float *mean, float *rstd) {
     par_norm args = with_data(norm, place, x, mean, rstd);
     args.y = y;
     args.residual = sum;
@@ -79,9 +81,9 @@ par_status par__norm_forward(const par__norm *norm, const par__place *place, con
                      : par__layernorm_run(place, call, &args);
 }
 
-par_status par__norm_backward(const par__norm *norm, const par__place *place, const par_call *call,
-                              const void *x, float *mean, float *rstd, const void *dy,
-                              const void *add, void *dx) {
+par_status par__norm_backward(const par__norm *norm, const par__module_place *place,
+                              const par_call *call, const void *x, float *mean, float *rstd,
+                              const void *dy, const void *add, void *dx) {
     par_norm args = with_data(norm, place, x, mean, rstd);
     args.dy = dy;
     args.add = add;

@@ -105,7 +105,7 @@ static void splits(void) {
         for (int p = 1; p < 9; p++) {
             int64_t end = 0;
             for (int r = 0; r < p; r++) {
-                par__part part = par__split("x", n, p, r);
+                par__share part = par__split("x", n, p, r);
                 CHECK(part.offset == end && part.extent <= part.local && part.extent >= 0,
                       "part %d of %d of %lld", r, p, (long long)n);
                 end += part.extent;
