@@ -247,7 +247,7 @@ static par_status streamed_create(par_comm *comm, const par_comm_params *params,
                                   void **out) {
     (void)memory;
     if (comm->measuring) return PAR_OK;
-    const par__nccl *nccl = par__backend_module(params->device)->link;
+    const par__nccl *nccl = params->device->nccl;
     size_t before = nccl->used();
     streamed *s = calloc(1, sizeof *s);
     par_status st = s ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a comm of NCCL");

@@ -8,7 +8,7 @@
 #ifndef PAR__NCCL_H
 #define PAR__NCCL_H
 
-#include "kernels/module.h"
+#include "par/kernels.h"
 
 enum { PAR__NCCL_ID_NBYTES = 128, PAR__NCCL_PLACE_NBYTES = 128 };
 
@@ -30,7 +30,7 @@ typedef struct {
     int peer; /* or root */
 } par__nccl_args;
 
-typedef struct {
+typedef struct par__nccl {
     const char *name;  /* "NCCL 2.28.9" */
     const char *place; /* host and device: equal for two ranks that share a GPU */
     bool shared;       /* ranks share GPUs: NCCL only where it is asked for */
@@ -42,5 +42,10 @@ typedef struct {
     void (*close)(void *comm, bool broken);
     size_t (*used)(void); /* bytes of the device that are taken, by anyone */
 } par__nccl;
+
+/* In the module: what CUDA and NCCL read from the environment, before their first call; and the
+ * table, once the device is open (NULL: NCCL does not answer). */
+void par__nccl_environment(const par_device_params *params);
+const par__nccl *par__nccl_open(const par_device_params *params);
 
 #endif
