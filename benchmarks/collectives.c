@@ -71,8 +71,9 @@ static par_status run(par_transport *t, int64_t largest, int repeats) {
     int p = par_transport_size(t), *ranks = malloc((size_t)p * sizeof *ranks);
     char *src = calloc((size_t)largest + 64, 1), *dst = calloc((size_t)largest + 64, 1);
     par_comm *comm = NULL;
-    par_status st =
-        ranks && src && dst ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the vectors");
+    par_status st = ranks && src && dst
+                        ? PAR_OK
+                        : par_error_set(PAR_ERR_MEMORY, "no host memory for the vectors");
     for (int i = 0; st == PAR_OK && i < p; i++) ranks[i] = i;
     if (st == PAR_OK)
         st = par_comm_create(t, &(par_comm_params){.axis = "world", .ranks = ranks, .n = p}, NULL,
@@ -99,7 +100,7 @@ int main(int argc, char **argv) {
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &threads);
     par_status st = largest > 0 && repeats > 0
                         ? par_transport_create_mpi(MPI_COMM_WORLD, NULL, &t)
-                        : par_fail(PAR_ERR_OPTION, "bytes and repeats must be at least 1");
+                        : par_error_set(PAR_ERR_OPTION, "bytes and repeats must be at least 1");
     if (st == PAR_OK) st = run(t, largest, repeats);
     if (st != PAR_OK) fprintf(stderr, "collectives: %s\n", par_error());
     par_transport_destroy(&t);

@@ -149,9 +149,9 @@ static void self_advance(par__op *op) {
         if (send->n > 0) memmove(recv->dst, send->src, (size_t)(send->n * send->size));
         op_end(op);
     } else {
-        par_fail(PAR_ERR_ARG, "rank %d of axis %s sends itself %lld bytes and receives %lld",
-                 comm->rank, comm->axis, (long long)(send->n * send->size),
-                 (long long)(recv->n * recv->size));
+        par_error_set(PAR_ERR_ARG, "rank %d of axis %s sends itself %lld bytes and receives %lld",
+                      comm->rank, comm->axis, (long long)(send->n * send->size),
+                      (long long)(recv->n * recv->size));
         op_refuse(op, PAR_ERR_ARG);
     }
     op_end(other);
@@ -247,7 +247,7 @@ static par_status link_progress(par_transport *t, bool *moved) {
 
 par_status par__engine_progress(par_transport *t, bool *moved) {
     *moved = false;
-    if (t->broken) return par_fail(PAR_ERR_TRANSPORT, "%s", t->broken_text);
+    if (t->broken) return par_error_set(PAR_ERR_TRANSPORT, "%s", t->broken_text);
     PAR_TRY(link_progress(t, moved));
     for (par_comm *comm = t->comms; comm; comm = comm->next)
         if (comm->device_state) PAR_TRY(comm->device_link->progress(comm->device_state, moved));
@@ -292,6 +292,6 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
         par__recorder_waited(t->recorder, row, par__seconds() - begin);
     }
     if (st == PAR_OK && comm->error_number == number && number > 0)
-        return par_fail(comm->error_status, "%s", comm->error_text);
+        return par_error_set(comm->error_status, "%s", comm->error_text);
     return st;
 }

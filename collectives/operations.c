@@ -213,7 +213,7 @@ par_status par_comm_agree(par_comm *comm, par_status local) {
                          .dtype = PAR_U8,
                          .peer = worst};
     PAR_TRY(par__host_start(comm, broadcast, tag, NULL));
-    return par_fail(st, "rank %d: %s", comm->ranks[worst], text);
+    return par_error_set(st, "rank %d: %s", comm->ranks[worst], text);
 }
 
 par_status par_work_wait(par_work work, par_stream *then) {

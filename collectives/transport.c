@@ -74,7 +74,7 @@ void par_transport_destroy(par_transport **handle) {
 par_status par__transport_break(par_transport *t, const char *text) {
     if (!t->broken) strncpy(t->broken_text, text, sizeof t->broken_text - 1);
     t->broken = true;
-    return par_fail(PAR_ERR_TRANSPORT, "%s", t->broken_text);
+    return par_error_set(PAR_ERR_TRANSPORT, "%s", t->broken_text);
 }
 
 int par_transport_size(const par_transport *t) {

@@ -98,7 +98,7 @@ static par_status after_steps(const run *r, const world *w, const data *d, par_t
         PAR_TRY(checkpoint_save(r, w, d, trainer, step, at->vote.loss));
     if (asked != ASKED_STOP) return PAR_OK;
     if (w->rank == 0) printf("stopped by a signal after step %lld\n", (long long)step);
-    return par_fail(PAR_ERR_STOPPED, "by a signal, after step %lld", (long long)step);
+    return par_error_set(PAR_ERR_STOPPED, "by a signal, after step %lld", (long long)step);
 }
 
 /* Steps until the last one, an error, or a vote to stop. Where the device works behind the host one

@@ -113,7 +113,8 @@ static par_status check_matrix_file(const char *path) {
     if (stat(path, &info) == 0) {
         FILE *file = S_ISREG(info.st_mode) ? fopen(path, "a") : NULL;
         if (!file)
-            return par_fail(PAR_ERR_IO, "%s: is no file that can be written to; legal: one", path);
+            return par_error_set(PAR_ERR_IO, "%s: is no file that can be written to; legal: one",
+                                 path);
         fclose(file);
         return PAR_OK;
     }
@@ -170,7 +171,7 @@ static bool wants_matrix(const settings *s) {
 par_status observer_create(const run *r, world *w, const data *d, const beginning *from,
                            observer **out) {
     observer *o = calloc(1, sizeof *o);
-    par_status st = o ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for an observer");
+    par_status st = o ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for an observer");
     if (st == PAR_OK && w->rank == 0) st = open_files(o, r, w, d, from);
     if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->counted);
     if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->predicted);

@@ -4,7 +4,7 @@
  * products by cuBLASLt; attention/, by cuDNN or own kernels; init.c, which fills the backend.
  *
  * All of it lives in a module that libpar loads (libpar/module) and that links nothing of libpar:
- * beside what is inline it uses par_fail alone, which the module defines.
+ * beside what is inline it uses par_error_set alone, which the module defines.
  */
 #ifndef PAR__CUDA_H
 #define PAR__CUDA_H

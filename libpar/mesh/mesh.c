@@ -82,7 +82,7 @@ par_status par_mesh_create(par_transport *transport, const par_layout *layout,
     b.mesh = calloc(1, sizeof *b.mesh);
     b.ranks = calloc((size_t)par_transport_size(transport), sizeof *b.ranks);
     par_status st =
-        b.mesh && b.ranks ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a mesh");
+        b.mesh && b.ranks ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a mesh");
     if (st == PAR_OK) {
         b.mesh->layout = par__layout_filled(layout);
         b.mesh->size = par_transport_size(transport);

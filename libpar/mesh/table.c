@@ -54,7 +54,7 @@ par_status par_mesh_print(const par_mesh *mesh, void (*print)(void *user, const 
     place *all = malloc((size_t)mesh->size * sizeof *all);
     PAR_TRY(par_comm_agree(
         mesh->world,
-        all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the table of ranks")));
+        all ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for the table of ranks")));
     if (gethostname(mine.host, sizeof mine.host - 1) != 0)
         snprintf(mine.host, sizeof mine.host, "unknown");
     list_cores(mine.cores, sizeof mine.cores);

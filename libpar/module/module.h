@@ -21,7 +21,7 @@ enum { PAR__MODULE_VERSION = 7 };
 /* Services of libpar for the module. */
 typedef struct {
     int version;
-    par_status (*fail)(par_status status, const char *text); /* as par_fail, text complete */
+    par_status (*fail)(par_status status, const char *text); /* as par_error_set, text complete */
 } par__module_host;
 
 /* What the module answers. */

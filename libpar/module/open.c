@@ -1,5 +1,5 @@
 /*
- * The module's side: its one exported symbol, and par_fail, the one function of libpar that its
+ * The module's side: its one exported symbol, and par_error_set, the one function of libpar that its
  * sources call, over the table of host services.
  */
 #include <stdarg.h>
@@ -13,7 +13,7 @@
 static par__module_host host;
 
 /* The module's own, hidden: the text goes to libpar. */
-par_status par_fail(par_status status, const char *format, ...) {
+par_status par_error_set(par_status status, const char *format, ...) {
     char text[1024];
     va_list args;
     va_start(args, format);

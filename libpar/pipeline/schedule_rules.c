@@ -31,8 +31,8 @@ par_status par__checker_complain(const par__checker *c, int stage, const char *f
     vsnprintf(cause, sizeof cause, format, args);
     va_end(args);
     if (s->at < s->list->n) par__action_describe(&s->list->actions[s->at], action, sizeof action);
-    return par_fail(PAR_ERR_INTERNAL, "schedule %s, stage %d, action %d (%s): %s",
-                    par_schedule_kind_name(s->list->kind), stage, s->at, action, cause);
+    return par_error_set(PAR_ERR_INTERNAL, "schedule %s, stage %d, action %d (%s): %s",
+                         par_schedule_kind_name(s->list->kind), stage, s->at, action, cause);
 }
 
 /* What the action is about. Activations flow to higher parts, gradients to lower ones; -1: no such

@@ -110,7 +110,7 @@ static par_status build_chunks(par_trainer *t, size_t *scratch) {
     int *first = calloc((size_t)parts + 1, sizeof *first);
     par_tensor *x = calloc((size_t)t->params.model->n_modules + 1, sizeof *x);
     if (!first || !x) {
-        st = par_fail(PAR_ERR_MEMORY, "no host memory for %d parts", parts);
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for %d parts", parts);
         goto out;
     }
     PAR_TRY_GOTO(cut(t, parts, first), out);

@@ -193,7 +193,7 @@ static void one_rank(void) {
     CHECK_OK(par_comm_all_reduce(mesh->axis[PAR_TP], x, y, 3, PAR_F32, tag, NULL, &work));
     CHECK(par_work_done(work) && y[2] == 3, "a group of one did not end at once");
     CHECK_OK(par_comm_barrier(mesh->world, tag));
-    CHECK_FAILS(par_comm_agree(mesh->world, par_fail(PAR_ERR_IO, "own")), PAR_ERR_IO, "own");
+    CHECK_FAILS(par_comm_agree(mesh->world, par_error_set(PAR_ERR_IO, "own")), PAR_ERR_IO, "own");
     CHECK_OK(par_mesh_print(mesh, count_line, &lines));
     CHECK(lines == 2, "the table has %d lines", lines);
     par_mesh_destroy(&mesh);

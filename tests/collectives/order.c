@@ -156,9 +156,10 @@ static void agree(par_transport *t) {
     world w = {0};
     if (!world_open(&w, par_transport_size(t), 0, true)) return;
     CHECK_OK(par_comm_agree(w.comm, PAR_OK));
-    par_status mine = w.r == 2 ? par_fail(PAR_ERR_IO, "no such file") : PAR_OK;
+    par_status mine = w.r == 2 ? par_error_set(PAR_ERR_IO, "no such file") : PAR_OK;
     CHECK_FAILS(par_comm_agree(w.comm, mine), PAR_ERR_IO, "rank 2: no such file");
-    mine = w.r > 0 ? par_fail(PAR_ERR_NUMERIC, "inf at %d", w.r) : par_fail(PAR_ERR_ARG, "small");
+    mine = w.r > 0 ? par_error_set(PAR_ERR_NUMERIC, "inf at %d", w.r)
+                   : par_error_set(PAR_ERR_ARG, "small");
     CHECK_FAILS(par_comm_agree(w.comm, mine), PAR_ERR_NUMERIC, "rank 1: inf at 1");
     CHECK_OK(par_comm_agree(w.comm, PAR_OK));
     world_close(&w);

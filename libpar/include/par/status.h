@@ -44,7 +44,7 @@ const char *par_error(void);
 __attribute__((format(printf, 2, 3)))
 #endif
 par_status
-par_fail(par_status status, const char *format, ...);
+par_error_set(par_status status, const char *format, ...);
 
 /** Several problems collected before one refusal, so that a user sees all of them at once. */
 typedef struct {
@@ -57,10 +57,10 @@ __attribute__((format(printf, 2, 3)))
 #endif
 void par_problem(par_problems *problems, const char *format, ...);
 
-/** PAR_OK if there are none, else par_fail(status) with all of them. Not collective. */
+/** PAR_OK if there are none, else par_error_set(status) with all of them. Not collective. */
 par_status par_problems_status(const par_problems *problems, par_status status);
 
-#define PAR_FAIL(status, ...) return par_fail((status), __VA_ARGS__)
+#define PAR_FAIL(status, ...) return par_error_set((status), __VA_ARGS__)
 #define PAR_TRY(call)                                                                              \
     do {                                                                                           \
         par_status par_try_ = (call);                                                              \
@@ -75,7 +75,7 @@ par_status par_problems_status(const par_problems *problems, par_status status);
 /* At public entries: what the caller must guarantee. */
 #define PAR_REQUIRE(cond)                                                                          \
     do {                                                                                           \
-        if (!(cond)) return par_fail(PAR_ERR_ARG, "%s: requires %s", __func__, #cond);             \
+        if (!(cond)) return par_error_set(PAR_ERR_ARG, "%s: requires %s", __func__, #cond);        \
     } while (0)
 
 #ifdef __cplusplus
