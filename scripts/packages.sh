@@ -4,39 +4,35 @@
 packages_build="gcc libc6-dev meson ninja-build pkg-config libopenmpi-dev openmpi-bin libdnnl-dev libjansson-dev libpcre2-dev libhdf5-dev libxxhash-dev"
 packages_test="clang libomp-dev clang-format g++ file hdf5-tools procps libc6-dbg"
 
-# What must be there, however it came there: COMMAND:PACKAGE, or MODULE=PACKAGE for pkg-config.
-tools_build="cc:gcc meson:meson ninja:ninja-build pkg-config:pkg-config python3:python3 mpicc:libopenmpi-dev mpirun:openmpi-bin
-jansson=libjansson-dev libpcre2-8=libpcre2-dev hdf5=libhdf5-dev libxxhash=libxxhash-dev"
-tools_test="gcc:gcc g++:g++ clang:clang clang-format:clang-format file:file h5dump:hdf5-tools pgrep:procps"
-
-installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
+# What must be there, however it came there: commands, and modules of pkg-config.
+tools_build="cc meson ninja pkg-config python3 mpicc mpirun" modules_build="jansson libpcre2-8 hdf5 libxxhash"
+tools_test="gcc g++ clang clang-format file h5dump pgrep"
 
 missing_packages() {
     for package in "$@"; do
-        installed "$package" || printf '%s ' "$package"
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || printf '%s ' "$package"
     done
 }
 
-# check_tools TOOL...: everything that is missing, at once, and the line that installs it on Debian; 1 if there is any.
+# check_tools COMMANDS MODULES PACKAGES: everything that is missing, at once, and Debian's line for it; 1 if there is any.
 check_tools() {
-    local tool names='' packages=''
-    for tool in "$@"; do
-        case $tool in
-        *:*) ! command -v "${tool%:*}" >/dev/null || continue ;;
-        *)
-            if command -v pkg-config >/dev/null; then
-                ! pkg-config --exists "${tool%=*}" || continue
-            else
-                ! installed "${tool#*=}" || continue
-            fi
-            ;;
-        esac
-        names="$names ${tool%[:=]*}"
-        case " $packages " in *" ${tool#*[:=]} "*) ;; *) packages="$packages ${tool#*[:=]}" ;; esac
+    local name missing='' packages=$3
+    for name in $1; do
+        command -v "$name" >/dev/null || missing="$missing $name"
     done
-    [ -n "$names" ] || return 0
-    echo "missing:$names" >&2
-    echo "on Debian, root installs them by: apt-get update && apt-get install -y --no-install-recommends$packages" >&2
+    for name in $2; do
+        if ! command -v pkg-config >/dev/null; then
+            missing="$missing $name(?)"
+        elif ! pkg-config --exists "$name"; then
+            missing="$missing $name"
+        fi
+    done
+    [ -n "$missing" ] || return 0
+    # shellcheck disable=SC2086
+    if command -v dpkg-query >/dev/null; then packages=$(missing_packages $3); fi
+    echo "missing:$missing" >&2
+    case $missing in *'(?)'*) echo "(?): cannot be looked for without pkg-config" >&2 ;; esac
+    echo "on Debian, root installs it by: apt-get update && apt-get install -y --no-install-recommends ${packages:-$3}" >&2
     return 1
 }
 
