@@ -68,15 +68,14 @@ static par_status measure(par_comm *comm, int which, char *src, char *dst, int64
 }
 
 static par_status run(par_transport *t, int64_t largest, int repeats) {
-    int p = par_transport_size(t), *ranks = malloc((size_t)p * sizeof *ranks);
+    int p = par_transport_size(t);
     char *src = calloc((size_t)largest + 64, 1), *dst = calloc((size_t)largest + 64, 1);
     par_comm *comm = NULL;
-    par_status st =
-        ranks && src && dst ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the vectors");
-    for (int i = 0; st == PAR_OK && i < p; i++) ranks[i] = i;
+    par_status st = par_comm_create(t, &(par_comm_params){.axis = "world"}, NULL, &comm);
     if (st == PAR_OK)
-        st = par_comm_create(t, &(par_comm_params){.axis = "world", .ranks = ranks, .n = p}, NULL,
-                             &comm);
+        st = par_comm_agree(
+            comm,
+            src && dst ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for the vectors"));
     if (st == PAR_OK && par_comm_rank(comm) == 0)
         printf("# %d ranks, fp32\n%-15s %12s %12s %10s %10s\n", p, "# op", "bytes", "time us",
                "algbw GB/s", "busbw GB/s");
@@ -85,7 +84,6 @@ static par_status run(par_transport *t, int64_t largest, int repeats) {
             st = measure(comm, which, src, dst, nbytes,
                          nbytes > 1 << 20 ? (repeats + 9) / 10 : repeats);
     par_comm_destroy(&comm);
-    free(ranks);
     free(src);
     free(dst);
     return st;
@@ -99,7 +97,7 @@ int main(int argc, char **argv) {
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &threads);
     par_status st = largest > 0 && repeats > 0
                         ? par_transport_create_mpi(MPI_COMM_WORLD, NULL, &t)
-                        : par_fail(PAR_ERR_OPTION, "bytes and repeats must be at least 1");
+                        : par_error_set(PAR_ERR_OPTION, "bytes and repeats must be at least 1");
     if (st == PAR_OK) st = run(t, largest, repeats);
     if (st != PAR_OK) fprintf(stderr, "collectives: %s\n", par_error());
     par_transport_destroy(&t);

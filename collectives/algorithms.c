@@ -3,9 +3,9 @@
  *
  * Direct: rank r sends every other rank j the shard that j wants (reduce-scatter) or its own shard
  * (all-gather), first to r + 1, so that no rank is everyone's first. The receiver adds windows in
- * rank order from two staging slots a peer. Bruck et al. 1997, "Efficient algorithms for all-to-all
- * communications", for small all-gathers: phase k fetches the blocks that rank r + 2^k holds.
- * Dissemination barrier: Hensgen, Finkel and Manber 1988. Broadcast: binomial tree.
+ * rank order from two staging slots per peer. Bruck et al. 1997, "Efficient algorithms for
+ * all-to-all communications", for small all-gathers: phase k fetches the blocks that rank r + 2^k
+ * holds. Dissemination barrier: Hensgen, Finkel and Manber 1988. Broadcast: binomial tree.
  */
 #include <string.h>
 
@@ -13,195 +13,268 @@
 
 /* Shard j in elements of the vector: equal ones, or for an all-reduce ones that differ by at most
  * one element. */
-static int64_t shard_n(const par__op *op, int j) {
-    int p = op->comm->n;
-    return op->kind == PAR__ALL_REDUCE ? op->n / p + (j < op->n % p) : op->n;
+static int64_t shard_n(const par__task *task, int j) {
+    int64_t n = task->op.n, p = task->comm->n;
+    return task->op.kind == PAR__ALL_REDUCE ? n / p + (j < n % p) : n;
 }
 
-static int64_t shard_begin(const par__op *op, int j) {
-    int64_t p = op->comm->n, rest = op->n % p;
-    return op->kind == PAR__ALL_REDUCE ? op->n / p * j + (j < rest ? j : rest) : op->n * j;
+static int64_t shard_begin(const par__task *task, int j) {
+    int64_t n = task->op.n, p = task->comm->n, rest = n % p;
+    return task->op.kind == PAR__ALL_REDUCE ? n / p * j + (j < rest ? j : rest) : n * j;
 }
 
-static par__flow *new_flow(par__op *op, const void *data, int64_t nbytes, int64_t chunk, int peer,
-                           bool sending) {
-    par__flow *f = &op->comm->flows[op->comm->n_flows++];
-    par__flow_start(f, (void *)(uintptr_t)data, nbytes, chunk, peer, sending, op);
+static int64_t shard_nbytes(const par__task *task, int j) {
+    return shard_n(task, j) * task->size;
+}
+
+/* Shard j within a vector of the whole. */
+static char *shard_at(const par__task *task, const char *vector, int j) {
+    return (char *)(uintptr_t)vector + shard_begin(task, j) * task->size;
+}
+
+static par__flow *new_flow(par__task *task, const void *data, int64_t nbytes, int64_t piece,
+                           int peer, bool sending) {
+    const par_comm *comm = task->comm;
+    par__flow *f = &task->flows[task->n_flows++];
+    *f = par__flow_make((void *)(uintptr_t)data, nbytes, piece, sending);
+    f->peer = comm->ranks[peer];
+    f->tag = comm->tag + (task->algorithm->pair ? 1 : 0);
+    f->row = task->row;
     return f;
 }
 
-static int64_t chunk_nbytes(const par__op *op) {
-    return op->comm->transport->params.chunk_nbytes;
+static int64_t piece_nbytes(const par__task *task) {
+    return task->comm->transport->params.piece_nbytes;
 }
 
 /* Whole elements, so that a window can be added when it has arrived. */
-static int64_t window_nbytes(const par__op *op) {
-    int64_t n = op->comm->window / op->size;
-    return (n > 0 ? n : 1) * op->size;
-}
-
-static char *reduced_at(const par__op *op) {
-    return op->kind == PAR__ALL_REDUCE ? op->dst + shard_begin(op, op->comm->rank) * op->size
-                                       : op->dst;
+static int64_t window_nbytes(const par__task *task) {
+    int64_t n = task->comm->window / task->size;
+    return (n > 0 ? n : 1) * task->size;
 }
 
 static int slot_of(const par_comm *comm, int j) {
     return j < comm->rank ? j : j - 1;
 }
 
-static void reduce_phase(par__op *op) {
-    par_comm *comm = op->comm;
+static void reduce_phase(par__task *task) {
+    par_comm *comm = task->comm;
     int p = comm->n, r = comm->rank;
-    int64_t window = window_nbytes(op), nbytes = shard_n(op, r) * op->size;
-    op->window = 0;
-    op->n_windows = nbytes / window + (nbytes % window != 0);
+    int64_t window = window_nbytes(task), nbytes = shard_nbytes(task, r);
+    task->window = 0;
+    task->n_windows = nbytes / window + (nbytes % window != 0);
     for (int k = 1; k < p; k++) {
         int to = (r + k) % p, from = (r + p - k) % p;
-        new_flow(op, op->src + shard_begin(op, to) * op->size, shard_n(op, to) * op->size, window,
-                 to, true);
-        par__flow *f = new_flow(op, comm->staging + 2 * comm->slot * slot_of(comm, from), nbytes,
+        new_flow(task, shard_at(task, task->op.src, to), shard_nbytes(task, to), window, to, true);
+        par__flow *f = new_flow(task, comm->staging + 2 * comm->slot * slot_of(comm, from), nbytes,
                                 window, from, false);
         f->ring = comm->slot;
         f->credit = 2;
     }
 }
 
-static bool window_arrived(const par_comm *comm, int64_t window) {
-    for (int i = 0; i < comm->n_flows; i++)
-        if (comm->flows[i].ring && comm->flows[i].n_done <= window) return false;
+static bool window_arrived(const par__task *task, int64_t window) {
+    for (int i = 0; i < task->n_flows; i++)
+        if (task->flows[i].ring && task->flows[i].n_done <= window) return false;
     return true;
 }
 
-bool par__reduce_windows(par__op *op) {
-    par_comm *comm = op->comm;
-    int64_t size = window_nbytes(op),
-            nbytes = op->n_windows ? shard_n(op, comm->rank) * op->size : 0;
-    const char *own = op->src + (op->n_windows ? shard_begin(op, comm->rank) * op->size : 0);
-    for (; op->window < op->n_windows && window_arrived(comm, op->window); op->window++) {
-        int64_t begin = op->window * size, n = nbytes - begin < size ? nbytes - begin : size;
+/* Add the windows that have arrived, in rank order, and grant their slots to the next ones. */
+static bool reduce_windows(par__task *task) {
+    par_comm *comm = task->comm;
+    if (task->window == task->n_windows) return true;
+    int64_t size = window_nbytes(task), nbytes = shard_nbytes(task, comm->rank);
+    const char *own = shard_at(task, task->op.src, comm->rank);
+    char *sum =
+        task->op.kind == PAR__ALL_REDUCE ? shard_at(task, task->op.dst, comm->rank) : task->op.dst;
+    for (; task->window < task->n_windows && window_arrived(task, task->window); task->window++) {
+        int64_t begin = task->window * size, n = nbytes - begin < size ? nbytes - begin : size;
         for (int j = 0; j < comm->n; j++)
             comm->sources[j] =
                 j == comm->rank
                     ? own + begin
-                    : comm->staging + comm->slot * (2 * slot_of(comm, j) + op->window % 2);
-        par__sum(op->dtype, reduced_at(op) + begin, comm->sources, comm->n, n / op->size);
-        for (int i = 0; i < comm->n_flows; i++)
-            if (comm->flows[i].ring) comm->flows[i].credit = op->window + 3;
+                    : comm->staging + comm->slot * (2 * slot_of(comm, j) + task->window % 2);
+        par__sum(task->op.dtype, sum + begin, comm->sources, comm->n, n / task->size);
+        for (int i = 0; i < task->n_flows; i++)
+            if (task->flows[i].ring) task->flows[i].credit = task->window + 3;
     }
-    return op->window == op->n_windows;
+    return task->window == task->n_windows;
 }
 
 /* dst holds this rank's shard already. */
-static void gather_phase(par__op *op) {
-    int p = op->comm->n, r = op->comm->rank;
-    const char *own = op->dst + shard_begin(op, r) * op->size;
+static void gather_phase(par__task *task) {
+    int p = task->comm->n, r = task->comm->rank;
+    char *dst = task->op.dst;
     for (int k = 1; k < p; k++) {
         int to = (r + k) % p, from = (r + p - k) % p;
-        new_flow(op, own, shard_n(op, r) * op->size, chunk_nbytes(op), to, true);
-        new_flow(op, op->dst + shard_begin(op, from) * op->size, shard_n(op, from) * op->size,
-                 chunk_nbytes(op), from, false);
+        new_flow(task, shard_at(task, dst, r), shard_nbytes(task, r), piece_nbytes(task), to, true);
+        new_flow(task, shard_at(task, dst, from), shard_nbytes(task, from), piece_nbytes(task),
+                 from, false);
     }
 }
 
 /* Blocks [first, first + n) modulo p: one flow, or two where they wrap, the second after the
  * first. */
-static void blocks_flow(par__op *op, char *buffer, int64_t block, int first, int n, int peer,
+static void blocks_flow(par__task *task, char *buffer, int64_t block, int first, int n, int peer,
                         bool sending) {
-    int p = op->comm->n, head = n < p - first ? n : p - first;
+    int p = task->comm->n, head = n < p - first ? n : p - first;
     par__flow *f =
-        new_flow(op, buffer + first * block, head * block, chunk_nbytes(op), peer, sending);
+        new_flow(task, buffer + first * block, head * block, piece_nbytes(task), peer, sending);
     if (n > head)
-        new_flow(op, buffer, (n - head) * block, chunk_nbytes(op), peer, sending)->before = f;
+        new_flow(task, buffer, (n - head) * block, piece_nbytes(task), peer, sending)->before = f;
 }
 
-bool par__bruck(par__op *op, char *buffer, int64_t block, int phase) {
-    int p = op->comm->n, r = op->comm->rank;
+bool par__bruck(par__task *task, char *buffer, int64_t block) {
+    int p = task->comm->n, r = task->comm->rank, phase = task->phase;
     if (phase > 30 || 1 << phase >= p) return false;
     int distance = 1 << phase, n = distance < p - distance ? distance : p - distance;
-    blocks_flow(op, buffer, block, r, n, (r + p - distance) % p, true);
-    blocks_flow(op, buffer, block, (r + distance) % p, n, (r + distance) % p, false);
+    blocks_flow(task, buffer, block, r, n, (r + p - distance) % p, true);
+    blocks_flow(task, buffer, block, (r + distance) % p, n, (r + distance) % p, false);
     return true;
 }
 
-static void place_own(par__op *op) {
-    char *own = op->dst + op->comm->rank * op->n * op->size;
-    if (op->n > 0 && own != op->src) memmove(own, op->src, (size_t)(op->n * op->size));
+static void stage_own(par__task *task) {
+    size_t nbytes = (size_t)(task->op.n * task->size);
+    if (nbytes > 0)
+        memcpy(task->comm->staging + (size_t)task->comm->rank * nbytes, task->op.src, nbytes);
 }
 
-static bool all_reduce_gather(par__op *op) {
-    par_comm *comm = op->comm;
-    int64_t nbytes = op->n * op->size;
-    if (nbytes == 0) return false;
-    if (op->phase == 0) memcpy(comm->staging + comm->rank * nbytes, op->src, (size_t)nbytes);
-    if (par__bruck(op, comm->staging, nbytes, op->phase)) return true;
-    for (int j = 0; j < comm->n; j++) comm->sources[j] = comm->staging + j * nbytes;
-    par__sum(op->dtype, op->dst, comm->sources, comm->n, op->n);
-    return false;
+static bool all_reduce_gather(par__task *task) {
+    return task->op.n > 0 && par__bruck(task, task->comm->staging, task->op.n * task->size);
 }
 
-static bool all_reduce_direct(par__op *op) {
-    if (op->phase == 0) reduce_phase(op);
-    if (op->phase == 1) gather_phase(op);
-    return op->phase < 2;
+static par_status sum_staged(par__task *task) {
+    par_comm *comm = task->comm;
+    for (int j = 0; j < comm->n; j++)
+        comm->sources[j] = comm->staging + j * task->op.n * task->size;
+    par__sum(task->op.dtype, task->op.dst, comm->sources, comm->n, task->op.n);
+    return PAR_OK;
 }
 
-static bool reduce_scatter_direct(par__op *op) {
-    if (op->phase == 0) reduce_phase(op);
-    return op->phase < 1;
+static bool all_reduce_direct(par__task *task) {
+    if (task->phase == 0) reduce_phase(task);
+    if (task->phase == 1) gather_phase(task);
+    return task->phase < 2;
 }
 
-static bool all_gather_bruck(par__op *op) {
-    if (op->phase == 0) place_own(op);
-    return op->n > 0 && par__bruck(op, op->dst, op->n * op->size, op->phase);
+static bool reduce_scatter_direct(par__task *task) {
+    if (task->phase == 0) reduce_phase(task);
+    return task->phase < 1;
 }
 
-static bool all_gather_direct(par__op *op) {
-    if (op->phase > 0) return false;
-    place_own(op);
-    gather_phase(op);
-    return true;
+static void place_own(par__task *task) {
+    const par__operation *op = &task->op;
+    char *own = op->dst + task->comm->rank * op->n * task->size;
+    if (op->n > 0 && own != op->src) memmove(own, op->src, (size_t)(op->n * task->size));
+}
+
+static bool all_gather_bruck(par__task *task) {
+    return task->op.n > 0 && par__bruck(task, task->op.dst, task->op.n * task->size);
+}
+
+static bool all_gather_direct(par__task *task) {
+    if (task->phase == 0) gather_phase(task);
+    return task->phase < 1;
 }
 
 /* With v = rank - root, the parent of v is v without its lowest bit; flow 0 is the parent's. */
-static bool broadcast_tree(par__op *op) {
-    int p = op->comm->n, v = (op->comm->rank + p - op->peer) % p, bit = 1;
-    int64_t nbytes = op->n * op->size;
-    if (op->phase > 0) return false;
+static bool broadcast_tree(par__task *task) {
+    int p = task->comm->n, root = task->op.peer, v = (task->comm->rank + p - root) % p, bit = 1;
+    int64_t nbytes = task->op.n * task->size, piece = piece_nbytes(task);
+    if (task->phase > 0) return false;
     while (bit < p && !(v & bit)) bit <<= 1;
-    if (v > 0) new_flow(op, op->dst, nbytes, chunk_nbytes(op), (v - bit + op->peer) % p, false);
+    if (v > 0) new_flow(task, task->op.dst, nbytes, piece, (v - bit + root) % p, false);
     for (bit >>= 1; bit > 0; bit >>= 1)
         if (v + bit < p)
-            new_flow(op, op->dst, nbytes, chunk_nbytes(op), (v + bit + op->peer) % p, true)
-                ->credit = v > 0 ? 0 : INT64_MAX;
+            new_flow(task, task->op.dst, nbytes, piece, (v + bit + root) % p, true)->credit =
+                v > 0 ? 0 : INT64_MAX;
     return true;
 }
 
-static bool barrier_dissemination(par__op *op) {
-    par_comm *comm = op->comm;
-    int p = comm->n, r = comm->rank;
-    if (op->phase > 30 || 1 << op->phase >= p) return false;
-    int distance = 1 << op->phase;
-    new_flow(op, &comm->token[0], 1, 1, (r + distance) % p, true);
-    new_flow(op, &comm->token[1], 1, 1, (r + p - distance) % p, false);
+/* Children may be sent what has come from the parent; the root has no parent. */
+static bool forward_credit(par__task *task) {
+    if (task->n_flows == 0 || task->flows[0].sending) return true;
+    for (int i = 1; i < task->n_flows; i++) task->flows[i].credit = task->flows[0].n_done;
     return true;
 }
+
+static bool barrier_dissemination(par__task *task) {
+    par_comm *comm = task->comm;
+    int p = comm->n, r = comm->rank;
+    if (task->phase > 30 || 1 << task->phase >= p) return false;
+    int distance = 1 << task->phase;
+    new_flow(task, &comm->token[0], 1, 1, (r + distance) % p, true);
+    new_flow(task, &comm->token[1], 1, 1, (r + p - distance) % p, false);
+    return true;
+}
+
+static bool pair_direct(par__task *task) {
+    const par__operation *op = &task->op;
+    bool sending = op->kind == PAR__SEND;
+    if (task->phase > 0) return false;
+    new_flow(task, sending ? op->src : op->dst, op->n * task->size, piece_nbytes(task), op->peer,
+             sending);
+    return true;
+}
+
+static const par__algorithm table[] = {
+    {.kind = PAR__ALL_REDUCE,
+     .max_nbytes = PAR__SMALL,
+     .name = "gather",
+     .description = "all-gather the vectors (Bruck), add locally",
+     .begin = stage_own,
+     .step = all_reduce_gather,
+     .end = sum_staged},
+    {.kind = PAR__ALL_REDUCE,
+     .max_nbytes = INT64_MAX,
+     .name = "direct",
+     .description = "direct reduce-scatter, direct all-gather",
+     .step = all_reduce_direct,
+     .advance = reduce_windows},
+    {.kind = PAR__REDUCE_SCATTER,
+     .max_nbytes = INT64_MAX,
+     .name = "direct",
+     .description = "every rank sends every other its shard",
+     .step = reduce_scatter_direct,
+     .advance = reduce_windows},
+    {.kind = PAR__ALL_GATHER,
+     .max_nbytes = PAR__SMALL,
+     .name = "bruck",
+     .description = "in log2 p phases, doubling what a rank holds",
+     .begin = place_own,
+     .step = all_gather_bruck},
+    {.kind = PAR__ALL_GATHER,
+     .max_nbytes = INT64_MAX,
+     .name = "direct",
+     .description = "every rank sends its shard to every other",
+     .begin = place_own,
+     .step = all_gather_direct},
+    {.kind = PAR__BROADCAST,
+     .max_nbytes = INT64_MAX,
+     .name = "tree",
+     .description = "binomial tree, forwarded piece by piece",
+     .step = broadcast_tree,
+     .advance = forward_credit},
+    {.kind = PAR__BARRIER,
+     .max_nbytes = INT64_MAX,
+     .name = "dissemination",
+     .description = "a byte to rank r + 2^k in phase k",
+     .step = barrier_dissemination},
+    {.kind = PAR__SEND,
+     .max_nbytes = INT64_MAX,
+     .name = "direct",
+     .description = "piece by piece",
+     .pair = true,
+     .step = pair_direct},
+    {.kind = PAR__RECV,
+     .max_nbytes = INT64_MAX,
+     .name = "direct",
+     .description = "piece by piece",
+     .pair = true,
+     .step = pair_direct},
+};
 
 const par__algorithm *par__algorithm_choose(par__kind kind, int64_t nbytes) {
-    static const par__algorithm table[] = {
-        {PAR__ALL_REDUCE, PAR__SMALL, "gather", "all-gather the vectors (Bruck), add locally",
-         all_reduce_gather},
-        {PAR__ALL_REDUCE, INT64_MAX, "direct", "direct reduce-scatter, direct all-gather",
-         all_reduce_direct},
-        {PAR__REDUCE_SCATTER, INT64_MAX, "direct", "every rank sends every other its shard",
-         reduce_scatter_direct},
-        {PAR__ALL_GATHER, PAR__SMALL, "bruck", "in log2 p phases, doubling what a rank holds",
-         all_gather_bruck},
-        {PAR__ALL_GATHER, INT64_MAX, "direct", "every rank sends its shard to every other",
-         all_gather_direct},
-        {PAR__BROADCAST, INT64_MAX, "tree", "binomial tree, forwarded by chunks", broadcast_tree},
-        {PAR__BARRIER, INT64_MAX, "dissemination", "a byte to rank r + 2^k in phase k",
-         barrier_dissemination},
-    };
     const par__algorithm *a = table;
     while (a->kind != kind || a->max_nbytes < nbytes) a++;
     return a;

@@ -1,6 +1,7 @@
 /*
- * Check mode: before a collective, ranks all-gather what they are about to do, so that a difference
- * is refused on every rank with both sides named, instead of a hang or of wrong sums.
+ * Check mode: an algorithm that runs before that of the operation. Ranks all-gather what they are
+ * about to do, so that a difference is refused on every rank with both sides named, instead of a
+ * hang or of wrong sums.
  */
 #include <stdio.h>
 #include <string.h>
@@ -8,28 +9,33 @@
 #include "internal.h"
 #include "libpar/base/record.h"
 
-static void describe(const par__op *op, par__description *d) {
+static int check_row(const par__task *task) {
+    return par__recorder_row(task->comm->transport->recorder, task->comm->axis, "check",
+                             "all_gather");
+}
+
+static void describe(par__task *task) {
+    const par_comm *comm = task->comm;
+    const par__operation *op = &task->op;
+    par__description *d = &comm->descriptions[comm->rank];
+    par__recorder_op(comm->transport->recorder, check_row(task));
     memset(d, 0, sizeof *d);
-    d->number = op->collective;
+    d->number = task->collective;
     d->n = op->n;
-    d->window_nbytes = op->comm->window;
+    d->window_nbytes = comm->window;
     d->kind = (int32_t)op->kind;
     d->dtype = (int32_t)op->dtype;
     d->root = op->peer;
-    d->size = op->comm->n;
-    strncpy(d->purpose, op->purpose, sizeof d->purpose - 1);
+    d->size = comm->n;
+    strncpy(d->purpose, op->tag.purpose, sizeof d->purpose - 1);
 }
 
-bool par__check_step(par__op *op) {
-    par_comm *comm = op->comm;
-    int row = op->row;
-    op->row = par__recorder_row(comm->transport->recorder, comm->axis, "check", "all_gather");
-    if (op->phase == 0) {
-        par__recorder_op(comm->transport->recorder, op->row);
-        describe(op, &comm->descriptions[comm->rank]);
-    }
-    bool more = par__bruck(op, (char *)comm->descriptions, sizeof(par__description), op->phase);
-    op->row = row;
+/* The messages are the check's, not the operation's. */
+static bool gather_descriptions(par__task *task) {
+    int row = task->row;
+    task->row = check_row(task);
+    bool more = par__bruck(task, (char *)task->comm->descriptions, sizeof(par__description));
+    task->row = row;
     return more;
 }
 
@@ -43,8 +49,8 @@ static void print(const par__description *d, char *text, size_t nbytes) {
              (long long)d->window_nbytes);
 }
 
-par_status par__check_compare(par__op *op) {
-    const par_comm *comm = op->comm;
+static par_status compare(par__task *task) {
+    const par_comm *comm = task->comm;
     const par__description *all = comm->descriptions;
     char a[256], b[256];
     for (int j = 1; j < comm->n; j++) {
@@ -58,3 +64,9 @@ par_status par__check_compare(par__op *op) {
     }
     return PAR_OK;
 }
+
+const par__algorithm par__check = {.name = "check",
+                                   .description = "all-gather what ranks are about to do (Bruck)",
+                                   .begin = describe,
+                                   .step = gather_descriptions,
+                                   .end = compare};

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "collectives/device.h"
+#include "collectives/internal.h"
+#include "collectives/link.h"
 #include "collectives/nccl/nccl.h"
-#include "internal.h"
 #include "libpar/base/record.h"
 
 /* Staging of one comm stays below this, so that 64 ranks of a node fit: the slots of large groups
@@ -22,21 +22,22 @@ static int axis_id(const char *axis) {
     return (int)((h ^ h >> 16) % MAX_TAG_AXIS);
 }
 
-static par_status check_params(const par_transport *t, const par_comm_params *params, int *rank) {
-    PAR_REQUIRE(params->axis && params->ranks && params->n >= 1 && params->max_nbytes >= 0);
-    *rank = -1;
-    for (int i = 0; i < params->n; i++) {
-        if (params->ranks[i] < 0 || params->ranks[i] >= t->size)
+/* The comm's list of world ranks, which is the parameters' or the whole world. */
+static par_status list_ranks(par_comm *comm, const int *given) {
+    const par_transport *t = comm->transport;
+    for (int i = 0; i < comm->n; i++) {
+        int rank = given ? given[i] : i;
+        if (rank < 0 || rank >= t->size)
             PAR_FAIL(PAR_ERR_ARG, "axis %s: rank %d does not exist; legal ranks are 0 to %d",
-                     params->axis, params->ranks[i], t->size - 1);
-        for (int j = 0; j < i; j++)
-            if (params->ranks[j] == params->ranks[i])
-                PAR_FAIL(PAR_ERR_ARG, "axis %s: rank %d is there twice", params->axis,
-                         params->ranks[i]);
-        if (params->ranks[i] == t->rank) *rank = i;
+                     comm->axis, rank, t->size - 1);
+        for (int j = 0; given && j < i; j++)
+            if (comm->ranks[j] == rank)
+                PAR_FAIL(PAR_ERR_ARG, "axis %s: rank %d is there twice", comm->axis, rank);
+        if (rank == t->rank) comm->rank = i;
+        comm->ranks[i] = rank;
     }
-    if (*rank < 0)
-        PAR_FAIL(PAR_ERR_ARG, "axis %s: the group lacks this rank, %d", params->axis, t->rank);
+    if (comm->rank < 0)
+        PAR_FAIL(PAR_ERR_ARG, "axis %s: the group lacks this rank, %d", comm->axis, t->rank);
     return PAR_OK;
 }
 
@@ -65,7 +66,7 @@ static int64_t round_up(int64_t n) {
 
 /* Equal on all ranks of the group, as messages of reductions are as long as a window. */
 static void choose_slot(par_comm *comm, int64_t max_nbytes) {
-    int64_t window = comm->transport->params.chunk_nbytes, p = comm->n;
+    int64_t window = comm->transport->params.piece_nbytes, p = comm->n;
     int64_t fair = MAX_STAGING / (2 * (p - 1)), shard = max_nbytes / p + ALIGNMENT;
     if (window > MAX_SLOT) window = MAX_SLOT;
     if (window > fair) window = fair / ALIGNMENT * ALIGNMENT;
@@ -96,7 +97,7 @@ static par_status allocate(par_comm *comm) {
     comm->ranks = calloc(n, sizeof *comm->ranks);
     comm->flows = calloc(4 * n, sizeof *comm->flows);
     comm->sources = calloc(n, sizeof *comm->sources);
-    comm->channels = calloc(2 * n, sizeof(par__op *));
+    comm->channels = calloc(2 * n, sizeof(par__task *));
     comm->descriptions = calloc(n, sizeof *comm->descriptions);
     comm->statuses = calloc(n, sizeof *comm->statuses);
     if (!comm->ranks || !comm->flows || !comm->sources || !comm->channels || !comm->descriptions ||
@@ -126,10 +127,10 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
     }
     if (comm->measuring) return PAR_OK;
     PAR_TRY(check_tag(t, comm));
-    if (t->link) PAR_TRY(t->link->reserve(t, 4 * comm->n));
-    comm->last_place = par__recorder_last_take(t->recorder);
-    if (comm->last_place >= 0)
-        par__recorder_last_at(t->recorder, comm->last_place)->axis = comm->axis;
+    if (t->carrier) PAR_TRY(t->carrier->reserve(t, 4 * comm->n));
+    comm->last_index = par__recorder_last_take(t->recorder);
+    if (comm->last_index >= 0)
+        par__recorder_last_at(t->recorder, comm->last_index)->axis = comm->axis;
     comm->next = t->comms;
     t->comms = comm;
     return PAR_OK;
@@ -143,7 +144,7 @@ static par_status choose_link(par_comm *comm, const par_comm_params *params) {
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s: device %s has no NCCL; its data can go staged",
                  comm->axis, params->device->name);
     if (wanted == PAR_LINK_DEFAULT && nccl && !nccl->shared) wanted = PAR_LINK_NCCL;
-    comm->device_link = wanted == PAR_LINK_NCCL ? &par__streamed_link : &par__staged_link;
+    comm->link = wanted == PAR_LINK_NCCL ? &par__streamed_link : &par__staged_link;
     return PAR_OK;
 }
 
@@ -154,7 +155,7 @@ static par_status connect_device(par_comm *comm, const par_comm_params *params,
     comm->device = params->device;
     if (comm->n == 1) return PAR_OK;
     PAR_TRY(choose_link(comm, params));
-    return comm->device_link->create(comm, params, memory, &comm->device_state);
+    return comm->link->create(comm, params, memory, &comm->link_state);
 }
 
 static void disconnect(par_comm *comm) {
@@ -164,28 +165,26 @@ static void disconnect(par_comm *comm) {
             *c = comm->next;
             break;
         }
-    par__recorder_last_release(t->recorder, comm->last_place);
-    if (comm->device_state) comm->device_link->destroy(comm->device_state);
+    par__recorder_last_release(t->recorder, comm->last_index);
+    if (comm->link_state) comm->link->destroy(comm->link_state);
     release(comm);
 }
 
 par_status par_comm_create(par_transport *t, const par_comm_params *params, par_memory *memory,
                            par_comm **out) {
-    int rank = -1;
     PAR_REQUIRE(t && params && out);
-    PAR_TRY(check_params(t, params, &rank));
+    PAR_REQUIRE(params->axis && params->max_nbytes >= 0);
+    PAR_REQUIRE(params->ranks == NULL || params->n >= 1);
     par_comm *comm = calloc(1, sizeof *comm);
     if (!comm) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a comm");
     comm->transport = t;
     comm->axis = params->axis;
-    comm->n = params->n;
-    comm->rank = rank;
-    comm->last_place = -1;
+    comm->n = params->ranks ? params->n : t->size;
+    comm->rank = -1;
+    comm->last_index = -1;
     par_status st = allocate(comm);
-    if (st == PAR_OK) {
-        memcpy(comm->ranks, params->ranks, (size_t)params->n * sizeof *params->ranks);
-        st = connect(comm, params, memory);
-    }
+    if (st == PAR_OK) st = list_ranks(comm, params->ranks);
+    if (st == PAR_OK) st = connect(comm, params, memory);
     if (st == PAR_OK) st = connect_device(comm, params, memory);
     if (st != PAR_OK) {
         disconnect(comm);
@@ -215,11 +214,7 @@ const char *par_comm_axis(const par_comm *comm) {
 }
 
 const char *par_comm_link(const par_comm *comm) {
-    return comm->device_link ? comm->device_link->name : "host";
-}
-
-int64_t par_comm_link_nbytes(const par_comm *comm) {
-    return comm->link_nbytes;
+    return comm->link ? comm->link->name : "host";
 }
 
 int par_comm_world_rank(const par_comm *comm, int rank) {

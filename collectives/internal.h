@@ -1,10 +1,13 @@
 /*
- * The inside of the collectives.
+ * The inside of the collectives, from the bottom up:
  *
- * A flow is a vector on its way to or from one peer: a number of chunks, at most two of them under
- * way, in order. An operation is a sequence of phases, each a set of flows; it goes on to the next
- * phase when its flows have ended. The engine (engine.c) moves flows, the algorithms (algorithms.c)
- * set up phases, a link (mpi.c) carries chunks.
+ *   operation, flow   what is wanted; a vector on its way to or from one peer
+ *   transport         the world: its carrier (mpi.c), recorder, comms and pool of tasks
+ *   algorithms, check an operation as phases, each a set of flows
+ *   engine            moves flows, and tasks on to their next phase
+ *   calls             the public operations: arguments, host or device
+ *   staged, streamed  links: what carries data of a device
+ *   comm              groups of ranks
  *
  * Order is what makes tags unnecessary: collectives of one comm run one after another, and a flow
  * is posted only after the flow `before` it, so that the messages of an ordered pair are sent and
@@ -13,47 +16,50 @@
 #ifndef PAR__COLLECTIVES_H
 #define PAR__COLLECTIVES_H
 
+#include "collectives/flow.h"
+#include "collectives/operation.h"
 #include "par/comm.h"
 
-enum { PAR__MAX_OPS = 1024, PAR__SMALL = 4096 };
+enum { PAR__MAX_TASKS = 1024, PAR__SMALL = 4096 };
 
-typedef struct par__flow {
-    char *data;
-    int64_t nbytes, chunk; /* bytes; the last chunk may be shorter */
-    int64_t ring;          /* 0: chunk i lies at data + i * chunk; else at data + (i % 2) * ring */
-    int64_t n_chunks;      /* all */
-    int64_t n_posted, n_done; /* chunks [0, n_done) have ended; n_posted - n_done <= 2 */
-    int64_t credit;           /* chunks that may be posted so far */
-    const struct par__flow
-        *before;         /* must be posted completely before this one starts; NULL: none */
-    int peer, tag, row;  /* peer: world rank; row: of the recorder */
-    bool sending, ahead; /* ahead: chunk n_done + 1 has ended, n_done has not */
-} par__flow;
+typedef struct par__task par__task;
 
-typedef enum {
-    PAR__ALL_REDUCE,
-    PAR__REDUCE_SCATTER,
-    PAR__ALL_GATHER,
-    PAR__BROADCAST,
-    PAR__BARRIER,
-    PAR__SEND,
-    PAR__RECV,
-    PAR__KINDS
-} par__kind;
-
-typedef struct par__op par__op;
-
-/* Set up phase op->phase of an operation; false: there is no such phase, the operation has
- * ended. */
-typedef bool par__step(par__op *op);
-
+/* How an operation runs. The engine knows these members only: an operation goes on to the next
+ * phase when its flows have ended and `advance` has nothing left to do. Steps touch no data, so
+ * that flows which only count can be had from them. */
 typedef struct {
     par__kind kind;
     int64_t max_nbytes; /* of one rank's input: the first row of the kind that is large enough is
                            taken */
     const char *name, *description;
-    par__step *step;
+    bool pair; /* one flow, in order with those of its pair and direction; else in order with the
+                  collectives of its comm */
+    void (*begin)(par__task *);     /* before phase 0; NULL: nothing */
+    bool (*step)(par__task *);      /* set up the flows of task->phase; false: there is none */
+    bool (*advance)(par__task *);   /* use what has arrived, grant credit; true: nothing is left to
+                                       do in this phase; NULL: nothing to do ever */
+    par_status (*end)(par__task *); /* after the last phase; an error is the operation's; NULL */
 } par__algorithm;
+
+/* An operation that is under way. */
+struct par__task {
+    par_comm *comm;
+    par__operation op;
+    int64_t size;               /* bytes per element */
+    int64_t number, collective; /* among all operations, among the collectives of the comm */
+    int row;                    /* of the recorder */
+    const par__algorithm *algorithm;
+    const par__algorithm *then; /* runs after it; NULL: none */
+    int phase;
+    par__flow *flows; /* of the phase: the comm's, for a pair its own */
+    int n_flows;
+    int64_t window, n_windows; /* reductions: added so far, all */
+    /* the engine's lists */
+    par__flow own;
+    par__task *previous, *next;                /* all pairs under way on the transport */
+    par__task *channel_before, *channel_after; /* sends (receives) of one pair */
+    par__task *queue;                          /* collectives of one comm */
+};
 
 /* What ranks compare in check mode, zero-padded so that memcmp tells. */
 typedef struct {
@@ -62,68 +68,43 @@ typedef struct {
     char purpose[24];
 } par__description;
 
-struct par__op {
-    par_comm *comm;
-    par__kind kind;
-    int64_t number, collective; /* among all operations, among the collectives of the comm */
-    const char *src;
-    char *dst;
-    int64_t n;
-    int64_t size; /* bytes an element */
-    par_dtype dtype;
-    int peer; /* group rank; root of a broadcast */
-    const char *purpose;
-    int row;
-    const par__algorithm *algorithm;
-    int phase;
-    bool checking;
-    int64_t window; /* reductions: windows added so far */
-    int64_t n_windows;
-    par__flow flow;                          /* of a send or receive */
-    par__op *previous, *next;                /* all operations under way on the transport */
-    par__op *channel_before, *channel_after; /* sends (receives) of one pair */
-    par__op *queue;                          /* collectives of one comm */
-};
-
 struct par_comm {
     par_transport *transport;
     const char *axis;
     int *ranks; /* [n], world ranks */
     int n, rank, tag;
     bool measuring;
-    char *staging;        /* from the par_memory: 2 slots a peer, or n small vectors */
-    void *owned_staging;  /* the same when no par_memory was given */
-    int64_t slot, window; /* bytes: of a slot, of it what a message of a reduction may fill */
-    par__flow *flows;     /* [4 n] of the collective under way */
-    int n_flows;
-    const char **sources;           /* [n] */
-    par__op *first, *last;          /* queue of collectives; the first is under way */
-    par__op **channels;             /* [2 n]: the last send and receive under way with each peer */
+    char *staging;           /* from the par_memory: 2 slots per peer, or n small vectors */
+    void *owned_staging;     /* the same when no par_memory was given */
+    int64_t slot, window;    /* bytes: of a slot, of it what a message of a reduction may fill */
+    par__flow *flows;        /* [4 n], of the collective under way */
+    const char **sources;    /* [n], of a sum */
+    par__task *first, *last; /* queue of collectives; the first is under way */
+    par__task **channels;    /* [2 n]: the last send and receive under way with each peer */
     par__description *descriptions; /* [n] */
     int32_t *statuses;              /* [n], for agree */
-    char token[2];
+    char token[2];                  /* of a barrier: sent, received */
     int64_t n_started, n_done, n_collectives;
-    int last_place;
+    int last_index;       /* of its last operation in the recorder; -1: none */
     int64_t error_number; /* the operation that was refused last, 0: none */
     par_status error_status;
     char error_text[768];
-    const struct par__device_link *device_link; /* NULL: data is on the host */
+    const struct par__link *link; /* NULL: data is on the host */
+    void *link_state;
     const par_backend *device;
-    void *device_state;
-    int64_t n_device;    /* device operations started */
-    int64_t link_nbytes; /* of the device, taken by the link itself */
-    par_comm *next;      /* of the transport */
+    int64_t n_device; /* device operations started */
+    par_comm *next;   /* of the transport */
 };
 
-/* What carries chunks between ranks. */
+/* What carries pieces between ranks. */
 typedef struct {
-    par_status (*reserve)(par_transport *,
-                          int n_flows); /* room for that many more flows; allocates */
-    par_status (*post)(par_transport *, par__flow *, int64_t chunk);
-    par_status (*poll)(par_transport *,
-                       int *n_ended); /* calls par__flow_ended for each chunk that has */
+    /* room for that many more flows; allocates */
+    par_status (*reserve)(par_transport *, int n_flows);
+    par_status (*post)(par_transport *, par__flow *, int64_t piece);
+    /* calls par__flow_ended for each piece that has */
+    par_status (*poll)(par_transport *, int *n_ended);
     void (*destroy)(par_transport *);
-} par__link;
+} par__carrier;
 
 struct par_transport {
     par_transport_params params;
@@ -131,11 +112,11 @@ struct par_transport {
     int max_yields; /* idle polls with a yield before one with a sleep, if oversubscribed */
     bool measuring;
     par_recorder *recorder;
-    const par__link *link; /* NULL: one rank */
-    void *link_state;
-    par__op *pool;         /* [PAR__MAX_OPS] */
-    par__op *free_ops;     /* linked by next */
-    par__op *first, *last; /* under way, oldest first */
+    const par__carrier *carrier; /* NULL: one rank */
+    void *carrier_state;
+    par__task *pool;         /* [PAR__MAX_TASKS] */
+    par__task *free_tasks;   /* linked by next */
+    par__task *first, *last; /* pairs under way, oldest first */
     par_comm *comms;
     bool broken;
     char broken_text[512];
@@ -144,30 +125,34 @@ struct par_transport {
 /* transport.c */
 par_status par__transport_create(const par_transport_params *params, int size, int rank,
                                  par_transport **out);
+/* End the transport: every later call returns PAR_ERR_TRANSPORT with the text of the first break,
+ * as this one does. */
 par_status par__transport_break(par_transport *t, const char *text);
-const char *par__kind_name(par__kind kind);
-
-/* engine.c */
-void par__flow_start(par__flow *flow, void *data, int64_t nbytes, int64_t chunk, int peer,
-                     bool sending, const par__op *op);
-char *par__flow_chunk(const par__flow *flow, int64_t chunk, int64_t *nbytes);
-void par__flow_ended(par_transport *t, par__flow *flow, int64_t chunk);
-par_status par__engine_start(par__op *op);
-par_status par__engine_progress(par_transport *t, bool *moved);
-par__op *par__engine_find(const par_comm *comm, int64_t number);
-par_status par__engine_wait(par_comm *comm, int64_t number);
-/* After `n_idle` polls in a row that moved nothing: let others have the core. */
-void par__engine_idle(const par_transport *t, int n_idle);
 
 /* algorithms.c */
 const par__algorithm *par__algorithm_choose(par__kind kind, int64_t nbytes);
-bool par__bruck(par__op *op, char *buffer, int64_t block, int phase);
-/* Add what has arrived; true when nothing is left to add. */
-bool par__reduce_windows(par__op *op);
+/* Flows of a phase of an all-gather of `block` bytes per rank in `buffer`, block r being rank r's;
+ * false: there is no such phase. */
+bool par__bruck(par__task *task, char *buffer, int64_t block);
 
-/* check.c */
-bool par__check_step(par__op *op);
-par_status par__check_compare(par__op *op);
+/* check.c: compares what ranks are about to do; runs before another algorithm. */
+extern const par__algorithm par__check;
+
+/* engine.c: nothing here waits but par__engine_wait, and nothing allocates. */
+par_status par__engine_start(par__task *task);
+par_status par__engine_progress(par_transport *t, bool *moved);
+bool par__engine_done(const par_comm *comm, int64_t number);
+par_status par__engine_wait(par_comm *comm, int64_t number);
+/* After `n_idle` polls in a row that moved nothing: let others have the core. */
+void par__engine_idle(const par_transport *t, int n_idle);
+/* Tell the recorder of the messages that the host form of the operation exchanges: its algorithm's
+ * steps, on flows that only count. No collective of the comm may be under way. */
+void par__engine_count(par_comm *comm, const par__operation *op, int row);
+
+/* calls.c: an operation of the host engine on a comm, also on one whose data lies on a device. */
+par_status par__host_start(par_comm *comm, const par__operation *op, par_work *work);
+/* calls.c: the operation is the comm's last one in the recorder. */
+void par__note(par_comm *comm, const par__operation *op, int64_t number);
 
 /* sum.c: dst[i] = sum over k in order of sources[k][i], one rounding; dst may be one of the
  * sources. */

@@ -1,5 +1,5 @@
 /*
- * The MPI link: chunks as nonblocking messages on a duplicate of the user's communicator. Every
+ * The MPI carrier: pieces as nonblocking messages on a duplicate of the user's communicator. Every
  * live request of the transport is in one array, so that one MPI_Testsome moves everything. After
  * set-up no call here blocks.
  */
@@ -18,7 +18,7 @@ typedef struct {
     int n, capacity;
     MPI_Request *requests; /* all [capacity]; live ones are [0, n) */
     par__flow **flows;
-    int64_t *chunks;
+    int64_t *pieces;
     int *ended;
     MPI_Status *statuses;
 } mpi_state;
@@ -35,13 +35,13 @@ static par_status failed(par_transport *t, const char *call, int code, const par
     return par__transport_break(t, text);
 }
 
-static par_status post(par_transport *t, par__flow *flow, int64_t chunk) {
-    mpi_state *m = t->link_state;
+static par_status post(par_transport *t, par__flow *flow, int64_t piece) {
+    mpi_state *m = t->carrier_state;
     int64_t nbytes;
-    char *data = par__flow_chunk(flow, chunk, &nbytes);
+    char *data = par__flow_piece(flow, piece, &nbytes);
     MPI_Request *request = &m->requests[m->n];
     if (m->n == m->capacity)
-        return par_fail(PAR_ERR_INTERNAL, "more than %d requests are live", m->capacity);
+        return par_error_set(PAR_ERR_INTERNAL, "more than %d requests are live", m->capacity);
     int code =
         flow->sending
             ? MPI_Isend(data, (int)nbytes, MPI_BYTE, flow->peer, flow->tag, m->comm, request)
@@ -49,17 +49,17 @@ static par_status post(par_transport *t, par__flow *flow, int64_t chunk) {
     if (code != MPI_SUCCESS)
         return failed(t, flow->sending ? "MPI_Isend" : "MPI_Irecv", code, flow);
     m->flows[m->n] = flow;
-    m->chunks[m->n++] = chunk;
+    m->pieces[m->n++] = piece;
     return PAR_OK;
 }
 
 static par_status check_length(par_transport *t, const MPI_Status *status, const par__flow *flow,
-                               int64_t chunk) {
+                               int64_t piece) {
     char text[256];
     int count = 0;
     int64_t nbytes;
     if (flow->sending) return PAR_OK;
-    par__flow_chunk(flow, chunk, &nbytes);
+    par__flow_piece(flow, piece, &nbytes);
     MPI_Get_count(status, MPI_BYTE, &count);
     if (count == nbytes) return PAR_OK;
     snprintf(text, sizeof text,
@@ -76,13 +76,13 @@ static void compact(mpi_state *m) {
         if (m->requests[i] == MPI_REQUEST_NULL) continue;
         m->requests[n] = m->requests[i];
         m->flows[n] = m->flows[i];
-        m->chunks[n++] = m->chunks[i];
+        m->pieces[n++] = m->pieces[i];
     }
     m->n = n;
 }
 
 static par_status poll(par_transport *t, int *n_ended) {
-    mpi_state *m = t->link_state;
+    mpi_state *m = t->carrier_state;
     int n = 0;
     *n_ended = 0;
     if (m->n == 0) return PAR_OK;
@@ -92,12 +92,12 @@ static par_status poll(par_transport *t, int *n_ended) {
         return failed(t, "MPI_Testsome", code, NULL);
     for (int i = 0; i < n; i++) {
         par__flow *flow = m->flows[m->ended[i]];
-        int64_t chunk = m->chunks[m->ended[i]];
+        int64_t piece = m->pieces[m->ended[i]];
         if (code == MPI_ERR_IN_STATUS && m->statuses[i].MPI_ERROR != MPI_SUCCESS)
             return failed(t, flow->sending ? "a send" : "a receive", m->statuses[i].MPI_ERROR,
                           flow);
-        PAR_TRY(check_length(t, &m->statuses[i], flow, chunk));
-        par__flow_ended(t, flow, chunk);
+        PAR_TRY(check_length(t, &m->statuses[i], flow, piece));
+        par__flow_ended(t->recorder, flow, piece);
     }
     if (n > 0) compact(m);
     *n_ended = n;
@@ -113,11 +113,11 @@ static bool grow(void *array, size_t n, size_t size) {
 }
 
 static par_status reserve(par_transport *t, int n_flows) {
-    mpi_state *m = t->link_state;
+    mpi_state *m = t->carrier_state;
     size_t n =
-        (size_t)m->capacity + 2 * (size_t)n_flows; /* two chunks of a flow are under way at most */
+        (size_t)m->capacity + 2 * (size_t)n_flows; /* two pieces of a flow are under way at most */
     if (!grow(&m->requests, n, sizeof *m->requests) || !grow(&m->flows, n, sizeof *m->flows) ||
-        !grow(&m->chunks, n, sizeof *m->chunks) || !grow(&m->ended, n, sizeof *m->ended) ||
+        !grow(&m->pieces, n, sizeof *m->pieces) || !grow(&m->ended, n, sizeof *m->ended) ||
         !grow(&m->statuses, n, sizeof *m->statuses))
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %zu requests", n);
     m->capacity = (int)n;
@@ -125,13 +125,13 @@ static par_status reserve(par_transport *t, int n_flows) {
 }
 
 static void destroy(par_transport *t) {
-    mpi_state *m = t->link_state;
+    mpi_state *m = t->carrier_state;
     int finalized = 0;
     MPI_Finalized(&finalized);
     if (m->comm != MPI_COMM_NULL && !finalized) MPI_Comm_free(&m->comm);
     free(m->requests);
     free(m->flows);
-    free(m->chunks);
+    free(m->pieces);
     free(m->ended);
     free(m->statuses);
     free(m);
@@ -145,7 +145,7 @@ static int cores(void) {
 }
 
 static par_status look_at_node(par_transport *t) {
-    const mpi_state *m = t->link_state;
+    const mpi_state *m = t->carrier_state;
     MPI_Comm node;
     int code = MPI_Comm_split_type(m->comm, MPI_COMM_TYPE_SHARED, t->rank, MPI_INFO_NULL, &node);
     if (code != MPI_SUCCESS) return failed(t, "MPI_Comm_split_type", code, NULL);
@@ -176,34 +176,53 @@ static par_status require_mpi(void) {
     return PAR_OK;
 }
 
-static par_status open_link(par_transport *t, MPI_Comm comm) {
-    static const par__link link = {reserve, post, poll, destroy};
+static par_status add_carrier(par_transport *t, MPI_Comm comm) {
+    static const par__carrier carrier = {reserve, post, poll, destroy};
     mpi_state *m = calloc(1, sizeof *m);
-    if (!m) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the MPI link");
-    m->comm = MPI_COMM_NULL;
-    t->link = &link;
-    t->link_state = m;
-    int code = MPI_Comm_dup(comm, &m->comm);
-    if (code != MPI_SUCCESS) return failed(t, "MPI_Comm_dup", code, NULL);
-    MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN);
-    PAR_TRY(reserve(t, PAR__MAX_OPS));
-    return look_at_node(t);
+    if (!m) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for MPI's requests");
+    m->comm = comm;
+    t->carrier = &carrier;
+    t->carrier_state = m;
+    return reserve(t, PAR__MAX_TASKS);
+}
+
+/* What par_comm_agree does, before there is a comm: all ranks have a transport, or none. */
+static par_status agree(MPI_Comm comm, int rank, par_status local) {
+    struct {
+        int status, rank;
+    } mine = {(int)local, rank}, worst = mine;
+    char text[PAR_ERROR_NBYTES] = "";
+    if (local != PAR_OK) strncpy(text, par_error(), sizeof text - 1);
+    int code = MPI_Allreduce(&mine, &worst, 1, MPI_2INT, MPI_MAXLOC, comm);
+    if (code == MPI_SUCCESS && worst.status != PAR_OK)
+        code = MPI_Bcast(text, sizeof text, MPI_CHAR, worst.rank, comm);
+    if (code != MPI_SUCCESS)
+        PAR_FAIL(PAR_ERR_TRANSPORT, "rank %d: the agreement on a new transport failed", rank);
+    if (worst.status == PAR_OK) return PAR_OK;
+    return par_error_set((par_status)worst.status, "rank %d: %s", worst.rank, text);
 }
 
 par_status par_transport_create_mpi(MPI_Comm comm, const par_transport_params *params,
                                     par_transport **out) {
     par_transport *t = NULL;
+    MPI_Comm own = MPI_COMM_NULL;
     int size, rank;
     PAR_REQUIRE(out && comm != MPI_COMM_NULL);
     PAR_TRY(require_mpi());
     MPI_Comm_size(comm, &size);
     MPI_Comm_rank(comm, &rank);
-    PAR_TRY(par__transport_create(params, size, rank, &t));
-    par_status st = open_link(t, comm);
-    if (st != PAR_OK) {
-        par_transport_destroy(&t);
-        return st;
+    if (MPI_Comm_dup(comm, &own) != MPI_SUCCESS)
+        PAR_FAIL(PAR_ERR_TRANSPORT, "rank %d: MPI_Comm_dup failed", rank);
+    MPI_Comm_set_errhandler(own, MPI_ERRORS_RETURN);
+    par_status st = par__transport_create(params, size, rank, &t);
+    if (st == PAR_OK) st = add_carrier(t, own);
+    st = agree(own, rank, st);
+    if (st == PAR_OK) st = look_at_node(t);
+    if (st == PAR_OK) {
+        *out = t;
+        return PAR_OK;
     }
-    *out = t;
-    return PAR_OK;
+    if (!t || !t->carrier) MPI_Comm_free(&own);
+    par_transport_destroy(&t);
+    return st;
 }

@@ -5,16 +5,17 @@
  * operation of its own, its bytes are the same.
  *
  * A comm has lanes, each a queue in order with staging and a stream of its own: one for collectives
- * and, where the comm was made for pairs, one a peer and direction, so that a receive that waits
+ * and, where the comm was made for pairs, one per peer and direction, so that a receive that waits
  * for its peer holds up nothing else. A lane's first operation goes through its windows in three
  * states, moved on by progress alone; the host waits in par_work_wait only. `ready` says when the
  * buffers belong to the lane, `out` when its last copy is done; waiting for the operation means
  * that a stream waits for `out`.
  */
-#include "collectives/device.h"
-
 #include <stdlib.h>
 #include <string.h>
+
+#include "collectives/internal.h"
+#include "collectives/link.h"
 
 /* Staging of collectives and of a pair's direction, bytes; operations that may be under way. */
 enum {
@@ -28,13 +29,13 @@ enum {
 typedef enum { COPIES_IN, ON_HOST, COPIES_OUT } state_of_window;
 
 typedef struct {
-    par__device_args args;
+    par__operation op;
     int64_t number;
     par_event *ready;
-} operation;
+} waiting;
 
 typedef struct {
-    operation *ring; /* [max], first at `head` */
+    waiting *ring; /* [max], first at `head` */
     int max, head, n;
     int64_t nbytes; /* of each staging buffer */
     char *in, *out; /* pairs: the same buffer */
@@ -69,7 +70,7 @@ static par_status lane_create(staged *s, par_memory *memory, lane *l) {
     bool pair = l->kind >= 0;
     void *block = NULL;
     l->max = pair ? MAX_PAIR : MAX_COLLECTIVES;
-    l->nbytes = s->comm->transport->params.chunk_nbytes;
+    l->nbytes = s->comm->transport->params.piece_nbytes;
     if (l->nbytes > (pair ? PAIR_NBYTES : COLLECTIVE_NBYTES))
         l->nbytes = pair ? PAIR_NBYTES : COLLECTIVE_NBYTES;
     if (l->nbytes < s->comm->n * ALIGNMENT) l->nbytes = s->comm->n * ALIGNMENT;
@@ -124,113 +125,109 @@ static par_status staged_create(par_comm *comm, const par_comm_params *params, p
 }
 
 static lane *lane_of(const staged *s, par__kind kind, int peer) {
-    if (kind != PAR__SEND && kind != PAR__RECV) return &s->lanes[0];
+    if (!par__is_pair(kind)) return &s->lanes[0];
     return s->n_lanes > 1 ? &s->lanes[1 + 2 * peer + (kind == PAR__RECV)] : NULL;
 }
 
-static int64_t size_of(const operation *op) {
-    return (int64_t)par_dtype_nbytes(op->args.dtype);
+static int64_t size_of(const waiting *w) {
+    return (int64_t)par_dtype_nbytes(w->op.dtype);
 }
 
-/* How many pieces of the window's width lie in the device's input and output, n elements apart. */
-static int pieces_in(const staged *s, par__kind kind, int root) {
+/* How many blocks of the window's width lie in the device's input and output, n elements apart. */
+static int blocks_in(const staged *s, par__kind kind, int root) {
     if (kind == PAR__REDUCE_SCATTER) return s->comm->n;
     return kind == PAR__RECV || (kind == PAR__BROADCAST && root != s->comm->rank) ? 0 : 1;
 }
-static int pieces_out(const staged *s, par__kind kind, int root) {
+static int blocks_out(const staged *s, par__kind kind, int root) {
     if (kind == PAR__ALL_GATHER) return s->comm->n;
     return kind == PAR__SEND || (kind == PAR__BROADCAST && root == s->comm->rank) ? 0 : 1;
 }
 
 /* The widest window. That of an all-reduce holds whole shards, so that a remainder is in the last
  * one alone and the messages' bytes add up to those of one operation. */
-static int64_t widest(const staged *s, const lane *l, const operation *op) {
-    bool shards = op->args.kind == PAR__REDUCE_SCATTER || op->args.kind == PAR__ALL_GATHER;
-    int64_t n = l->nbytes / size_of(op) / (shards ? s->comm->n : 1), p = s->comm->n;
-    return op->args.kind == PAR__ALL_REDUCE ? n / p * p : n;
+static int64_t widest(const staged *s, const lane *l, const waiting *w) {
+    bool shards = w->op.kind == PAR__REDUCE_SCATTER || w->op.kind == PAR__ALL_GATHER;
+    int64_t n = l->nbytes / size_of(w) / (shards ? s->comm->n : 1), p = s->comm->n;
+    return w->op.kind == PAR__ALL_REDUCE ? n / p * p : n;
 }
 
-/* Copies of one window between the device, whose pieces are n elements apart, and staging. */
-static par_status copy_pieces(const staged *s, lane *l, const operation *op, bool in) {
-    int64_t size = size_of(op), width = l->width * size;
-    int pieces = (in ? pieces_in : pieces_out)(s, op->args.kind, op->args.peer);
-    for (int k = 0; k < pieces; k++) {
-        int64_t at = (k * op->args.n + l->position) * size;
-        PAR_TRY(
-            in ? s->device->copy(l->stream, l->in + k * width, op->args.src + at, (size_t)width)
-               : s->device->copy(l->stream, op->args.dst + at, l->out + k * width, (size_t)width));
+/* Copies of one window between the device, whose blocks are n elements apart, and staging. */
+static par_status copy_blocks(const staged *s, lane *l, const waiting *w, bool in) {
+    int64_t size = size_of(w), width = l->width * size;
+    int n_blocks = (in ? blocks_in : blocks_out)(s, w->op.kind, w->op.peer);
+    for (int k = 0; k < n_blocks; k++) {
+        int64_t at = (k * w->op.n + l->position) * size;
+        PAR_TRY(in ? s->device->copy(l->stream, l->in + k * width, w->op.src + at, (size_t)width)
+                   : s->device->copy(l->stream, w->op.dst + at, l->out + k * width, (size_t)width));
     }
     return PAR_OK;
 }
 
-static par_status begin_window(const staged *s, lane *l, const operation *op) {
-    int64_t p = s->comm->n, most = widest(s, l, op), left = op->args.n - l->position,
+static par_status begin_window(const staged *s, lane *l, const waiting *w) {
+    int64_t p = s->comm->n, most = widest(s, l, w), left = w->op.n - l->position,
             windows = (left + most - 1) / most;
     l->width = left <= most ? left : (left + windows - 1) / windows;
-    if (op->args.kind == PAR__ALL_REDUCE && windows > 1) l->width += (p - l->width % p) % p;
-    PAR_TRY(copy_pieces(s, l, op, true));
+    if (w->op.kind == PAR__ALL_REDUCE && windows > 1) l->width += (p - l->width % p) % p;
+    PAR_TRY(copy_blocks(s, l, w, true));
     PAR_TRY(s->device->record(l->stream, l->copied));
     l->state = COPIES_IN;
     return PAR_OK;
 }
 
-static par_status begin_host(const staged *s, lane *l, const operation *op) {
-    bool in_place = op->args.kind == PAR__BROADCAST || l->kind >= 0;
-    char *dst = op->args.kind == PAR__BROADCAST && op->args.peer == s->comm->rank ? l->in : l->out;
-    par__op args = {.kind = op->args.kind,
-                    .src = in_place ? dst : l->in,
-                    .dst = dst,
-                    .n = l->width,
-                    .dtype = op->args.dtype,
-                    .peer = op->args.peer};
+static par_status begin_host(const staged *s, lane *l, const waiting *w) {
+    bool in_place = w->op.kind == PAR__BROADCAST || l->kind >= 0;
+    par__operation window = w->op;
+    window.dst = w->op.kind == PAR__BROADCAST && w->op.peer == s->comm->rank ? l->in : l->out;
+    window.src = in_place ? window.dst : l->in;
+    window.n = l->width;
     l->state = ON_HOST;
-    return par__host_start(s->comm, args, op->args.tag, &l->host);
+    return par__host_start(s->comm, &window, &l->host);
 }
 
-static par_status begin_out(const staged *s, lane *l, const operation *op) {
+static par_status begin_out(const staged *s, lane *l, const waiting *w) {
     PAR_TRY(par__engine_wait(s->comm, l->host.number)); /* it is done: this takes its error */
-    PAR_TRY(copy_pieces(s, l, op, false));
+    PAR_TRY(copy_blocks(s, l, w, false));
     PAR_TRY(s->device->record(l->stream, l->copied));
     l->state = COPIES_OUT;
-    if (l->position + l->width >= op->args.n) l->n_done = op->number;
+    if (l->position + l->width >= w->op.n) l->n_done = w->number;
     return PAR_OK;
 }
 
 /* Staging is free again: the next window, or the next operation. */
-static par_status end_window(const staged *s, lane *l, const operation *op) {
+static par_status end_window(const staged *s, lane *l, const waiting *w) {
     l->position += l->width;
-    if (l->position < op->args.n) return begin_window(s, l, op);
+    if (l->position < w->op.n) return begin_window(s, l, w);
     l->begun = false;
     l->head = (l->head + 1) % l->max;
     l->n--;
     return PAR_OK;
 }
 
-static par_status begin_operation(const staged *s, lane *l, const operation *op) {
+static par_status begin_operation(const staged *s, lane *l, const waiting *w) {
     l->begun = true;
     l->position = 0;
-    PAR_TRY(s->device->wait(l->stream, op->ready));
-    return begin_window(s, l, op);
+    PAR_TRY(s->device->wait(l->stream, w->ready));
+    return begin_window(s, l, w);
 }
 
 /* One state further, if what it waits for is done. */
 static par_status advance(const staged *s, lane *l, bool *moved) {
     bool done = false;
     if (l->n == 0) return PAR_OK;
-    const operation *op = &l->ring[l->head];
+    const waiting *w = &l->ring[l->head];
     if (!l->begun) {
         *moved = true;
-        return begin_operation(s, l, op);
+        return begin_operation(s, l, w);
     }
     if (l->state == ON_HOST)
-        done = par__host_done(s->comm, l->host.number);
+        done = par__engine_done(s->comm, l->host.number);
     else
         PAR_TRY(s->device->query(l->copied, &done));
     if (!done) return PAR_OK;
     *moved = true;
-    return l->state == COPIES_IN ? begin_host(s, l, op)
-           : l->state == ON_HOST ? begin_out(s, l, op)
-                                 : end_window(s, l, op);
+    return l->state == COPIES_IN ? begin_host(s, l, w)
+           : l->state == ON_HOST ? begin_out(s, l, w)
+                                 : end_window(s, l, w);
 }
 
 static par_status staged_progress(void *state, bool *moved) {
@@ -244,20 +241,20 @@ static par_status staged_progress(void *state, bool *moved) {
     return st == PAR_OK ? st : par__transport_break(s->comm->transport, par_error());
 }
 
-static par_status staged_start(void *state, const par__device_args *args, int64_t number) {
+static par_status staged_start(void *state, const par__operation *op, int64_t number) {
     staged *s = state;
-    lane *l = lane_of(s, args->kind, args->peer);
+    lane *l = lane_of(s, op->kind, op->peer);
     if (!l)
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s was not made for %s: set par_comm_params.pairs",
-                 s->comm->axis, par__kind_name(args->kind));
+                 s->comm->axis, par__kind_name(op->kind));
     if (l->n == l->max)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "%s on axis %s: %d operations are under way; wait for some first",
-                 par__kind_name(args->kind), s->comm->axis, l->max);
-    operation *op = &l->ring[(l->head + l->n) % l->max];
-    op->args = *args;
-    op->number = number;
-    PAR_TRY(s->device->record(args->after, op->ready));
+                 par__kind_name(op->kind), s->comm->axis, l->max);
+    waiting *w = &l->ring[(l->head + l->n) % l->max];
+    w->op = *op;
+    w->number = number;
+    PAR_TRY(s->device->record(op->after, w->ready));
     l->n++;
     return PAR_OK;
 }
@@ -296,5 +293,5 @@ static bool staged_done(void *state, int64_t number) {
     return !lane_with(state, number);
 }
 
-const par__device_link par__staged_link = {"staged",    staged_create, staged_destroy, staged_start,
-                                           staged_wait, staged_done,   staged_progress};
+const par__link par__staged_link = {"staged",    staged_create, staged_destroy, staged_start,
+                                    staged_wait, staged_done,   staged_progress};

@@ -1,7 +1,7 @@
 /*
  * Device data by NCCL: operations are put on streams, and the host waits for nothing but the
  * connection at create. The comm's collectives have one communicator and one stream. `ready` lets
- * it wait for the input, an event an operation lets others wait for the result. Sums of 16-bit
+ * it wait for the input, an event per operation lets others wait for the result. Sums of 16-bit
  * types are NCCL's, rounded at every hop, where the host engine rounds once; the order of additions
  * is NCCL's too.
  *
@@ -11,17 +11,17 @@
  * pair meets its k-th receive: the order for which the schedule checker proves that a rendezvous
  * never blocks for ever. Two conditions stay: kernels that wait for a peer must not stand before
  * others in a hardware queue (nccl.c asks for 32), and all must fit on the device beside each other
- * (at most 4 pairs and one collective a comm, of few blocks each; kernels that compute end by
+ * (at most 4 pairs and one collective per comm, of few blocks each; kernels that compute end by
  * themselves).
  */
-#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "collectives/device.h"
+#include "collectives/internal.h"
+#include "collectives/link.h"
 #include "collectives/nccl/nccl.h"
+#include "libpar/base/clock.h"
 #include "libpar/base/record.h"
 
 enum { MAX_OPS = 512, MAX_LANES = 5, CONNECT_S = 300 };
@@ -35,19 +35,19 @@ typedef struct {
     int there; /* the same in the communicator of two */
 } lane;
 
-/* Operation number n has place n mod MAX_OPS. */
+/* Operation number n has entry n mod MAX_OPS. */
 typedef struct {
     int64_t number;
-    bool waited; /* for it, by a stream: the place may be taken again */
+    bool waited; /* for it, by a stream: the entry may be taken again */
     par_event *done;
-} place;
+} entry;
 
 typedef struct {
     par_comm *comm;
     const par_backend *device;
     const par__nccl *nccl;
     par_event *ready;
-    place places[MAX_OPS];
+    entry entries[MAX_OPS];
     lane lanes[MAX_LANES];
     int n_lanes;
     void *scratch; /* 8 bytes of the device, while connecting */
@@ -55,18 +55,9 @@ typedef struct {
 
 static const par_tag connect_tag = {"connect", -1, -1, -1};
 
-static par_status host_pair(const streamed *s, par__kind kind, int peer, void *data, int64_t nbytes,
-                            par_work *work) {
-    par__op args = {.kind = kind, .n = nbytes, .dtype = PAR_U8, .peer = peer};
-    args.src = data;
-    args.dst = data;
-    return par__host_start(s->comm, args, connect_tag, work);
-}
-
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+static par_status gather_bytes(par_comm *comm, const void *mine, void *all, int64_t nbytes) {
+    const par__operation op = {PAR__ALL_GATHER, mine, all, nbytes, PAR_U8, 0, connect_tag, NULL};
+    return par__host_start(comm, &op, NULL);
 }
 
 /* Abort every communicator, so that no kernel waits for ever, and end the transport: peers wait for
@@ -92,13 +83,13 @@ static par_status look(streamed *s, lane *l, par_event *event, bool *done) {
 
 static par_status await(streamed *s, lane *l, par_event *event) {
     par_transport *t = s->comm->transport;
-    double begin = seconds();
+    double begin = par__seconds();
     bool done = false, moved;
     for (int n_idle = 0; !done; n_idle++) {
         PAR_TRY(look(s, l, event, &done));
         PAR_TRY(par__engine_progress(t, &moved));
         if (!done) par__engine_idle(t, n_idle);
-        if (!done && seconds() - begin > CONNECT_S)
+        if (!done && par__seconds() - begin > CONNECT_S)
             PAR_FAIL(PAR_ERR_TRANSPORT,
                      "communicator %s has not connected in %d s: a rank is gone, or none of its "
                      "networks "
@@ -128,94 +119,98 @@ static lane *lane_add(streamed *s, int kind, int peer, int there) {
 
 /* A first operation connects what NCCL connects late, here where all ranks take part. */
 static par_status warm_up(streamed *s, lane *l) {
-    par__nccl_args args = {PAR__NCCL_ALL_REDUCE, s->scratch, s->scratch, 1, PAR_I32, l->there};
-    if (l->kind >= 0) args.kind = l->kind == PAR__SEND ? PAR__NCCL_SEND : PAR__NCCL_RECV;
-    return s->nccl->start(l->nccl, &args, l->stream);
+    par__kind kind = l->kind < 0 ? PAR__ALL_REDUCE : (par__kind)l->kind;
+    const par__operation op = {kind,    s->scratch, s->scratch,  1,
+                               PAR_I32, l->there,   connect_tag, l->stream};
+    return s->nccl->start(l->nccl, &op, l->stream);
 }
 
 static par_status warm_up_all(streamed *s, lane *first, int n) {
     for (int i = 0; i < n; i++) PAR_TRY(await(s, &first[i], NULL));
     for (int i = 0; i < n; i++) {
         PAR_TRY(warm_up(s, &first[i]));
-        PAR_TRY(s->device->record(first[i].stream, s->places[i].done));
+        PAR_TRY(s->device->record(first[i].stream, s->entries[i].done));
     }
-    for (int i = 0; i < n; i++) PAR_TRY(await(s, &first[i], s->places[i].done));
+    for (int i = 0; i < n; i++) PAR_TRY(await(s, &first[i], s->entries[i].done));
     return PAR_OK;
 }
 
 static par_status open_collectives(streamed *s) {
     char id[PAR__NCCL_ID_NBYTES] = {0};
+    const par__operation send_id = {PAR__BROADCAST, id, id,          sizeof id,
+                                    PAR_U8,         0,  connect_tag, NULL};
     lane *l = lane_add(s, -1, 0, 0);
     PAR_TRY(par_comm_agree(s->comm, s->comm->rank == 0 ? s->nccl->new_id(id) : PAR_OK));
-    par__op args = {.kind = PAR__BROADCAST, .src = id, .dst = id, .n = sizeof id, .dtype = PAR_U8};
-    PAR_TRY(par__host_start(s->comm, args, connect_tag, NULL));
-    PAR_TRY(lane_open(s, l, id, s->comm->n, s->comm->rank));
-    return warm_up_all(s, l, 1);
+    PAR_TRY(par__host_start(s->comm, &send_id, NULL));
+    PAR_TRY(par_comm_agree(s->comm, lane_open(s, l, id, s->comm->n, s->comm->rank)));
+    return par_comm_agree(s->comm, warm_up_all(s, l, 1));
 }
 
-/* Both directions between rank `low` and the next one; low makes the ids. */
-static par_status open_edge(streamed *s, int low) {
-    struct {
-        int32_t made; /* both ids: the peer waits for this message also when there are none */
-        char ids[2][PAR__NCCL_ID_NBYTES];
-    } offer = {.made = 1};
-    bool first = s->comm->rank == low;
-    int peer = first ? (low + 1) % s->comm->n : low;
-    par_status st = PAR_OK;
-    for (int i = 0; first && i < 2 && st == PAR_OK; i++) st = s->nccl->new_id(offer.ids[i]);
-    if (st != PAR_OK) offer.made = 0;
-    PAR_TRY(host_pair(s, first ? PAR__SEND : PAR__RECV, peer, &offer, sizeof offer, NULL));
-    PAR_TRY(st);
-    if (!offer.made)
-        PAR_FAIL(PAR_ERR_TRANSPORT, "axis %s: rank %d could not begin NCCL communicators",
-                 s->comm->axis, s->comm->ranks[peer]);
+/* Edge e of the ring joins ranks e, which makes the ids, and e + 1: a communicator for each
+ * direction. */
+static par_status open_edge(streamed *s, int e, const char (*ids)[2][PAR__NCCL_ID_NBYTES]) {
+    bool first = s->comm->rank == e;
+    int peer = first ? (e + 1) % s->comm->n : e;
     lane *up = lane_add(s, first ? PAR__SEND : PAR__RECV, peer, first);
     lane *down = lane_add(s, first ? PAR__RECV : PAR__SEND, peer, first);
-    PAR_TRY(lane_open(s, up, offer.ids[0], 2, !first));
-    PAR_TRY(lane_open(s, down, offer.ids[1], 2, !first));
-    return warm_up_all(s, up, 2);
+    PAR_TRY(lane_open(s, up, ids[e][0], 2, !first));
+    return lane_open(s, down, ids[e][1], 2, !first);
 }
 
-/* Edge e of the ring joins ranks e and e + 1. Edges of one colour share no rank, and every rank
- * goes through the colours in order: no circle of waiting, and at most three rounds. */
-static par_status open_pairs(streamed *s) {
-    int n = s->comm->n, r = s->comm->rank, mine[2] = {(r + n - 1) % n, r};
-    for (int colour = 0; colour < 3; colour++)
-        for (int i = 0; i < 2; i++) {
-            int e = mine[i];
-            if (n == 2 && e == 1) continue; /* is edge 0 */
-            if ((n % 2 && e == n - 1 ? 2 : e % 2) == colour) PAR_TRY(open_edge(s, e));
-        }
-    return PAR_OK;
-}
-
-/* NCCL would find it out in a worse way. The same answer on every rank. */
-static par_status check_places(const streamed *s) {
-    const par_comm *comm = s->comm;
-    size_t size = PAR__NCCL_PLACE_NBYTES;
-    char mine[PAR__NCCL_PLACE_NBYTES] = "", *all = calloc((size_t)comm->n, size);
+/* Edges of one colour share no rank, and all ranks go through the colours together: no circle of
+ * waiting, and three rounds. */
+static par_status open_colour(streamed *s, int colour, const char (*ids)[2][PAR__NCCL_ID_NBYTES]) {
+    int n = s->comm->n, r = s->comm->rank, edges[2] = {(r + n - 1) % n, r}, begin = s->n_lanes;
     par_status st = PAR_OK;
-    PAR_TRY(par_comm_agree(s->comm,
-                           all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for places")));
-    strncpy(mine, s->nccl->place, sizeof mine - 1);
-    par__op args = {
-        .kind = PAR__ALL_GATHER, .src = mine, .dst = all, .n = (int64_t)size, .dtype = PAR_U8};
-    st = par__host_start(s->comm, args, connect_tag, NULL);
-    for (int i = 0; st == PAR_OK && !s->nccl->shared && i < comm->n; i++)
-        for (int j = 0; j < i && st == PAR_OK; j++)
-            if (strcmp(all + (size_t)i * size, all + (size_t)j * size) == 0)
-                st = par_fail(
-                    PAR_ERR_UNSUPPORTED,
-                    "axis %s: ranks %d and %d are on one GPU (%s), which NCCL refuses: start one "
-                    "rank a GPU, or use --comm staged, or --allow-shared-gpu (for functional "
-                    "tests)",
-                    comm->axis, comm->ranks[j], comm->ranks[i], all + (size_t)i * size);
+    for (int i = 0; i < 2; i++) {
+        int e = edges[i];
+        if (n == 2 && e == 1) continue; /* is edge 0 */
+        if ((n % 2 && e == n - 1 ? 2 : e % 2) == colour) st = open_edge(s, e, ids);
+    }
+    PAR_TRY(par_comm_agree(s->comm, st));
+    st = warm_up_all(s, &s->lanes[begin], s->n_lanes - begin);
+    return par_comm_agree(s->comm, st);
+}
+
+static par_status open_pairs(streamed *s) {
+    par_comm *comm = s->comm;
+    bool makes = comm->n > 2 || comm->rank == 0;
+    char mine[2][PAR__NCCL_ID_NBYTES] = {{0}}, (*all)[2][PAR__NCCL_ID_NBYTES];
+    all = calloc((size_t)comm->n, sizeof mine);
+    par_status st = all ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for ids of NCCL");
+    for (int i = 0; makes && i < 2 && st == PAR_OK; i++) st = s->nccl->new_id(mine[i]);
+    st = par_comm_agree(comm, st);
+    if (st == PAR_OK) st = gather_bytes(comm, mine, all, sizeof mine);
+    for (int colour = 0; colour < 3 && st == PAR_OK; colour++) st = open_colour(s, colour, all);
     free(all);
     return st;
 }
 
+/* NCCL would find it out in a worse way. The same answer on every rank. */
+static par_status check_gpus(const streamed *s) {
+    const par_comm *comm = s->comm;
+    int64_t size = PAR__NCCL_GPU_NBYTES;
+    char mine[PAR__NCCL_GPU_NBYTES] = "", *all = calloc((size_t)comm->n, sizeof mine);
+    par_status st = par_comm_agree(
+        s->comm, all ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a list of GPUs"));
+    strncpy(mine, s->nccl->gpu, sizeof mine - 1);
+    if (st == PAR_OK) st = gather_bytes(s->comm, mine, all, size);
+    for (int i = 0; st == PAR_OK && !s->nccl->shared && i < comm->n; i++)
+        for (int j = 0; j < i && st == PAR_OK; j++)
+            if (strcmp(all + i * size, all + j * size) == 0)
+                st = par_error_set(
+                    PAR_ERR_UNSUPPORTED,
+                    "axis %s: ranks %d and %d are on one GPU (%s), which NCCL refuses: start one "
+                    "rank per GPU, or use --comm staged, or --allow-shared-gpu (for functional "
+                    "tests)",
+                    comm->axis, comm->ranks[j], comm->ranks[i], all + i * size);
+    free(all);
+    return st;
+}
+
+/* All ranks leave each step together: one that fails alone would leave its peers waiting. */
 static par_status connect_all(streamed *s, const par_comm_params *params) {
-    PAR_TRY(check_places(s));
+    PAR_TRY(check_gpus(s));
     PAR_TRY(open_collectives(s));
     return params->pairs ? open_pairs(s) : PAR_OK;
 }
@@ -231,7 +226,7 @@ static void streamed_destroy(void *state) {
         if (l->stream) s->device->stream_destroy(l->stream);
     }
     for (int i = 0; i < MAX_OPS; i++)
-        if (s->places[i].done) s->device->event_destroy(s->places[i].done);
+        if (s->entries[i].done) s->device->event_destroy(s->entries[i].done);
     if (s->ready) s->device->event_destroy(s->ready);
     if (s->scratch) s->device->memory.release(s->scratch, 8);
     free(s);
@@ -239,18 +234,16 @@ static void streamed_destroy(void *state) {
 
 static par_status prepare(streamed *s) {
     PAR_TRY(s->device->event_create(&s->ready));
-    for (int i = 0; i < MAX_OPS; i++) PAR_TRY(s->device->event_create(&s->places[i].done));
+    for (int i = 0; i < MAX_OPS; i++) PAR_TRY(s->device->event_create(&s->entries[i].done));
     return s->device->memory.alloc(8, &s->scratch);
 }
 
 static par_status streamed_create(par_comm *comm, const par_comm_params *params, par_memory *memory,
                                   void **out) {
-    (void)memory;
     if (comm->measuring) return PAR_OK;
     const par__nccl *nccl = par__backend_module(params->device)->link;
-    size_t before = nccl->used();
     streamed *s = calloc(1, sizeof *s);
-    par_status st = s ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a comm of NCCL");
+    par_status st = s ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a comm of NCCL");
     if (s) {
         s->comm = comm;
         s->device = params->device;
@@ -258,7 +251,7 @@ static par_status streamed_create(par_comm *comm, const par_comm_params *params,
         st = prepare(s);
     }
     st = par_comm_agree(comm, st);
-    if (st == PAR_OK) st = par_comm_agree(comm, connect_all(s, params));
+    if (st == PAR_OK) st = connect_all(s, params);
     if (st != PAR_OK) {
         for (int i = 0; s && i < s->n_lanes; i++) {
             if (s->lanes[i].nccl) nccl->close(s->lanes[i].nccl, true);
@@ -269,85 +262,74 @@ static par_status streamed_create(par_comm *comm, const par_comm_params *params,
     }
     s->device->memory.release(s->scratch, 8);
     s->scratch = NULL;
-    size_t after = nccl->used();
-    comm->link_nbytes = after > before ? (int64_t)(after - before) : 0;
     *out = s;
     return PAR_OK;
 }
 
 static lane *lane_of(streamed *s, par__kind kind, int peer) {
-    if (kind != PAR__SEND && kind != PAR__RECV) return &s->lanes[0];
+    if (!par__is_pair(kind)) return &s->lanes[0];
     for (int i = 1; i < s->n_lanes; i++)
         if (s->lanes[i].kind == (int)kind && s->lanes[i].peer == peer) return &s->lanes[i];
     return NULL;
 }
 
-static par_status refuse_peer(const streamed *s, const par__device_args *args) {
+static par_status refuse_peer(const streamed *s, const par__operation *op) {
     if (s->n_lanes == 1)
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s was not made for %s: set par_comm_params.pairs",
-                 s->comm->axis, par__kind_name(args->kind));
+                 s->comm->axis, par__kind_name(op->kind));
     PAR_FAIL(PAR_ERR_UNSUPPORTED,
              "%s between ranks %d and %d of axis %s: NCCL connects the next and the previous rank "
              "alone; use "
              "staged",
-             par__kind_name(args->kind), s->comm->rank, args->peer, s->comm->axis);
+             par__kind_name(op->kind), s->comm->rank, op->peer, s->comm->axis);
 }
 
-static par_status take_place(streamed *s, const par__device_args *args, int64_t number,
-                             place **out) {
-    place *at = &s->places[number % MAX_OPS];
+static par_status take_entry(streamed *s, const par__operation *op, int64_t number, entry **out) {
+    entry *at = &s->entries[number % MAX_OPS];
     bool done = true;
     if (at->number > 0 && !at->waited) PAR_TRY(s->device->query(at->done, &done));
     if (!done)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "%s on axis %s: %d operations are under way; wait for some first",
-                 par__kind_name(args->kind), s->comm->axis, MAX_OPS);
+                 par__kind_name(op->kind), s->comm->axis, MAX_OPS);
     *out = at;
     return PAR_OK;
 }
 
-static void tell(const streamed *s, const par__device_args *args) {
+static void tell(const streamed *s, const par__operation *op) {
     par_comm *comm = s->comm;
-    int row = par__recorder_row(comm->transport->recorder, comm->axis, args->tag.purpose,
-                                par__kind_name(args->kind));
-    par__recorder_op(comm->transport->recorder, row);
-    par__count(comm, args, row);
+    par_recorder *recorder = comm->transport->recorder;
+    int row = par__recorder_row(recorder, comm->axis, op->tag.purpose, par__kind_name(op->kind));
+    par__recorder_op(recorder, row);
+    par__engine_count(comm, op, row);
     comm->n_started++;
-    par__note(comm, args->kind, args->tag, comm->n_started);
+    par__note(comm, op, comm->n_started);
 }
 
-static par_status put(streamed *s, lane *l, const par__device_args *a, place *at) {
-    static const par__nccl_kind kinds[PAR__KINDS] = {[PAR__ALL_REDUCE] = PAR__NCCL_ALL_REDUCE,
-                                                     [PAR__REDUCE_SCATTER] =
-                                                         PAR__NCCL_REDUCE_SCATTER,
-                                                     [PAR__ALL_GATHER] = PAR__NCCL_ALL_GATHER,
-                                                     [PAR__BROADCAST] = PAR__NCCL_BROADCAST,
-                                                     [PAR__SEND] = PAR__NCCL_SEND,
-                                                     [PAR__RECV] = PAR__NCCL_RECV};
-    const par__nccl_args args = {kinds[a->kind], a->src,   a->dst,
-                                 a->n,           a->dtype, l->kind < 0 ? a->peer : l->there};
-    PAR_TRY(s->device->record(a->after, s->ready));
+static par_status put(streamed *s, lane *l, const par__operation *given, entry *at) {
+    par__operation op = *given;
+    if (l->kind >= 0) op.peer = l->there;
+    PAR_TRY(s->device->record(op.after, s->ready));
     PAR_TRY(s->device->wait(l->stream, s->ready));
-    PAR_TRY(s->nccl->start(l->nccl, &args, l->stream));
+    PAR_TRY(s->nccl->start(l->nccl, &op, l->stream));
     return s->device->record(l->stream, at->done);
 }
 
-static par_status streamed_start(void *state, const par__device_args *args, int64_t number) {
+static par_status streamed_start(void *state, const par__operation *op, int64_t number) {
     streamed *s = state;
-    lane *l = lane_of(s, args->kind, args->peer);
-    place *at = NULL;
-    if (!l) return refuse_peer(s, args);
-    PAR_TRY(take_place(s, args, number, &at));
-    if (put(s, l, args, at) != PAR_OK) return break_down(s);
+    lane *l = lane_of(s, op->kind, op->peer);
+    entry *at = NULL;
+    if (!l) return refuse_peer(s, op);
+    PAR_TRY(take_entry(s, op, number, &at));
+    if (put(s, l, op, at) != PAR_OK) return break_down(s);
     at->number = number;
     at->waited = false;
-    tell(s, args);
+    tell(s, op);
     return PAR_OK;
 }
 
 static par_status streamed_progress(void *state, bool *moved) {
     streamed *s = state;
-    (void)moved;
     for (int i = 0; i < s->n_lanes; i++) {
         bool ready;
         if (s->lanes[i].nccl && s->nccl->poll(s->lanes[i].nccl, &ready) != PAR_OK)
@@ -356,14 +338,14 @@ static par_status streamed_progress(void *state, bool *moved) {
     return PAR_OK;
 }
 
-/* A work is waited for once; a place that was taken again belongs to one that was, and to wait for
+/* A work is waited for once; an entry that was taken again belongs to one that was, and to wait for
  * the later operation in it harms nothing. */
 static par_status streamed_wait(void *state, int64_t number, par_stream *then) {
     streamed *s = state;
-    place *at = &s->places[number % MAX_OPS];
+    entry *at = &s->entries[number % MAX_OPS];
     bool moved;
     if (s->comm->transport->broken)
-        return par_fail(PAR_ERR_TRANSPORT, "%s", s->comm->transport->broken_text);
+        return par_error_set(PAR_ERR_TRANSPORT, "%s", s->comm->transport->broken_text);
     PAR_TRY(streamed_progress(s, &moved));
     if (at->number == number && !at->waited) {
         at->waited = true;
@@ -375,10 +357,10 @@ static par_status streamed_wait(void *state, int64_t number, par_stream *then) {
 static bool streamed_done(void *state, int64_t number) {
     streamed *s = state;
     bool done = false;
-    if (s->device->query(s->places[number % MAX_OPS].done, &done) != PAR_OK) return true;
+    if (s->device->query(s->entries[number % MAX_OPS].done, &done) != PAR_OK) return true;
     return done;
 }
 
-const par__device_link par__streamed_link = {"nccl",           streamed_create, streamed_destroy,
-                                             streamed_start,   streamed_wait,   streamed_done,
-                                             streamed_progress};
+const par__link par__streamed_link = {"nccl",           streamed_create, streamed_destroy,
+                                      streamed_start,   streamed_wait,   streamed_done,
+                                      streamed_progress};

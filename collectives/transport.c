@@ -1,33 +1,20 @@
-/* Transports: their life, the one-rank world and the one that only measures. Links add what carries
- * data. */
+/* Transports: their life, the one-rank world and the one that only measures. A carrier is added by
+ * whoever has one (mpi.c). */
 #include <stdlib.h>
 #include <string.h>
 
 #include "internal.h"
 #include "libpar/base/record.h"
 
-const char *par__kind_name(par__kind kind) {
-    static const char *const names[PAR__KINDS] = {
-        [PAR__ALL_REDUCE] = "all_reduce",
-        [PAR__REDUCE_SCATTER] = "reduce_scatter",
-        [PAR__ALL_GATHER] = "all_gather",
-        [PAR__BROADCAST] = "broadcast",
-        [PAR__BARRIER] = "barrier",
-        [PAR__SEND] = "send",
-        [PAR__RECV] = "recv",
-    };
-    return (int)kind >= 0 && kind < PAR__KINDS ? names[kind] : "unknown";
-}
-
 par_status par__transport_create(const par_transport_params *params, int size, int rank,
                                  par_transport **out) {
-    if (params && (params->chunk_nbytes < 0 || params->chunk_nbytes > INT32_MAX))
-        PAR_FAIL(PAR_ERR_ARG, "chunk_nbytes is %lld; it must be 0 (1 MiB) to %d",
-                 (long long)params->chunk_nbytes, INT32_MAX);
+    if (params && (params->piece_nbytes < 0 || params->piece_nbytes > INT32_MAX))
+        PAR_FAIL(PAR_ERR_ARG, "piece_nbytes is %lld; it must be 0 (1 MiB) to %d",
+                 (long long)params->piece_nbytes, INT32_MAX);
     par_transport *t = calloc(1, sizeof *t);
     if (!t) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a transport");
     if (params) t->params = *params;
-    if (t->params.chunk_nbytes == 0) t->params.chunk_nbytes = 1 << 20;
+    if (t->params.piece_nbytes == 0) t->params.piece_nbytes = 1 << 20;
 #ifndef NDEBUG
     t->params.check = true;
 #endif
@@ -35,14 +22,14 @@ par_status par__transport_create(const par_transport_params *params, int size, i
     t->rank = rank;
     t->local_size = 1;
     t->max_yields = 64;
-    t->pool = calloc(PAR__MAX_OPS, sizeof *t->pool);
+    t->pool = calloc(PAR__MAX_TASKS, sizeof *t->pool);
     if (!t->pool || par__recorder_create(size, &t->recorder) != PAR_OK) {
         par_transport_destroy(&t);
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a transport of %d ranks", size);
     }
-    for (int i = 0; i < PAR__MAX_OPS; i++) {
-        t->pool[i].next = t->free_ops;
-        t->free_ops = &t->pool[i];
+    for (int i = 0; i < PAR__MAX_TASKS; i++) {
+        t->pool[i].next = t->free_tasks;
+        t->free_tasks = &t->pool[i];
     }
     *out = t;
     return PAR_OK;
@@ -64,7 +51,7 @@ par_status par_transport_create_measuring(const par_transport_params *params, in
 void par_transport_destroy(par_transport **handle) {
     par_transport *t = handle ? *handle : NULL;
     if (!t) return;
-    if (t->link) t->link->destroy(t);
+    if (t->carrier) t->carrier->destroy(t);
     par__recorder_destroy(&t->recorder);
     free(t->pool);
     free(t);
@@ -74,7 +61,7 @@ void par_transport_destroy(par_transport **handle) {
 par_status par__transport_break(par_transport *t, const char *text) {
     if (!t->broken) strncpy(t->broken_text, text, sizeof t->broken_text - 1);
     t->broken = true;
-    return par_fail(PAR_ERR_TRANSPORT, "%s", t->broken_text);
+    return par_error_set(PAR_ERR_TRANSPORT, "%s", t->broken_text);
 }
 
 int par_transport_size(const par_transport *t) {
@@ -85,23 +72,14 @@ int par_transport_rank(const par_transport *t) {
     return t->rank;
 }
 
-bool par_transport_measuring(const par_transport *t) {
-    return t->measuring;
-}
-
 int par_transport_local_size(const par_transport *t) {
     return t->local_size;
 }
+
 int par_transport_local_rank(const par_transport *t) {
     return t->local_rank;
 }
 
 par_recorder *par_transport_recorder(par_transport *t) {
     return t->recorder;
-}
-
-par_status par_transport_progress(par_transport *t) {
-    bool moved;
-    PAR_REQUIRE(t);
-    return par__engine_progress(t, &moved);
 }

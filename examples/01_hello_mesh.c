@@ -42,7 +42,7 @@ int main(int argc, char **argv) {
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &threads);
     par_status st = par_transport_create_mpi(MPI_COMM_WORLD, NULL, &world);
     if (st == PAR_OK && (tp < 1 || pp < 1))
-        st = par_fail(PAR_ERR_OPTION, "usage: 01_hello_mesh [TP [PP]], both at least 1");
+        st = par_error_set(PAR_ERR_OPTION, "usage: 01_hello_mesh [TP [PP]], both at least 1");
     if (st == PAR_OK) st = hello(world, tp, pp);
     if (st != PAR_OK && (!world || par_transport_rank(world) == 0))
         fprintf(stderr, "01_hello_mesh: %s\n", par_error());

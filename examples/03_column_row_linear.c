@@ -9,7 +9,6 @@
  */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "lesson.h"
 
@@ -37,14 +36,8 @@ static void partial_mlp(const float *x, int first, int n, float *y) {
 }
 
 static par_status tp_comm(par_transport *transport, par_memory *memory, par_comm **out) {
-    int n = par_transport_size(transport), *ranks = malloc((size_t)n * sizeof *ranks);
-    if (!ranks) PAR_FAIL(PAR_ERR_MEMORY, "no memory for %d ranks", n);
-    for (int i = 0; i < n; i++) ranks[i] = i;
-    par_comm_params params = {
-        .axis = "tp", .ranks = ranks, .n = n, .max_nbytes = B * C * sizeof(float)};
-    par_status st = par_comm_create(transport, &params, memory, out);
-    free(ranks);
-    return st;
+    const par_comm_params params = {.axis = "tp", .max_nbytes = B * C * sizeof(float)};
+    return par_comm_create(transport, &params, memory, out);
 }
 
 static par_status compare(par_comm *tp) {

@@ -43,7 +43,7 @@ static par_status host_zero(par_stream *stream, void *dst, size_t nbytes) {
 static par_status host_stream_create(par_stream **out) {
     PAR_REQUIRE(out);
     *out = calloc(1, sizeof **out);
-    return *out ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a stream");
+    return *out ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a stream");
 }
 
 static void host_stream_destroy(par_stream *stream) {

@@ -9,12 +9,12 @@
 #include "par/kernels.h"
 
 /* Raised with every change of what is below, of par_backend, or of an argument struct. */
-enum { PAR__MODULE_VERSION = 6 };
+enum { PAR__MODULE_VERSION = 7 };
 
 /* Services of libpar for the module. */
 typedef struct {
     int version;
-    par_status (*fail)(par_status status, const char *text); /* as par_fail, text complete */
+    par_status (*fail)(par_status status, const char *text); /* as par_error_set, text complete */
 } par__module_host;
 
 /* What the module answers. */

@@ -44,13 +44,13 @@ static par_status read_tokens(const char *directory, oracle_case *c) {
     PAR_TRY(par_safetensors_open(path, &file));
     par_status st = par_safetensors_get(file, "tokens", &t);
     if (st == PAR_OK && (t.dtype != PAR_I32 || t.ndim != 3 || t.shape[2] < 2))
-        st = par_fail(PAR_ERR_FORMAT, "%s: tokens must be int32 [steps, B, T + 1]", path);
+        st = par_error_set(PAR_ERR_FORMAT, "%s: tokens must be int32 [steps, B, T + 1]", path);
     if (st == PAR_OK) {
         c->n_steps = t.shape[0];
         c->batch = t.shape[1];
         c->T = t.shape[2] - 1;
         c->tokens = malloc(par_tensor_nbytes(&t));
-        if (!c->tokens) st = par_fail(PAR_ERR_MEMORY, "no memory for the tokens of %s", path);
+        if (!c->tokens) st = par_error_set(PAR_ERR_MEMORY, "no memory for the tokens of %s", path);
     }
     if (st == PAR_OK)
         memcpy(c->tokens, t.data, par_tensor_nbytes(&t)); /* the view may be unaligned */

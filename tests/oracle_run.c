@@ -115,7 +115,8 @@ static par_status compare_state(oracle_state *s, oracle_kind kind, par_state sta
 static par_status agree(oracle_state *s, par_status st) {
     int worst = st;
     MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, s->table.comm);
-    if (st == PAR_OK && worst != PAR_OK) return par_fail((par_status)worst, "another rank failed");
+    if (st == PAR_OK && worst != PAR_OK)
+        return par_error_set((par_status)worst, "another rank failed");
     return st;
 }
 

@@ -8,7 +8,7 @@
  * one hardware queue, of which streams share 8 by default;
  * - NCCL_RUNTIME_CONNECT=0: collectives connect when the communicator is made, not in their first
  * call, where the host would wait for its peers;
- * - for ranks that share a GPU, which NCCL refuses for two ranks of one host: a host id a process,
+ * - for ranks that share a GPU, which NCCL refuses for two ranks of one host: a host id per process,
  * and sockets of the loopback between what it then takes for hosts.
  */
 #define _GNU_SOURCE
@@ -102,49 +102,39 @@ static par_status type_of(par_dtype dtype, ncclDataType_t *out) {
     case PAR_I32: *out = ncclInt32; return PAR_OK;
     case PAR_I64: *out = ncclInt64; return PAR_OK;
     case PAR_U8: *out = ncclUint8; return PAR_OK;
-    default: PAR_FAIL(PAR_ERR_ARG, "NCCL: %d is no element type", (int)dtype);
+    default: PAR_FAIL(PAR_ERR_ARG, "NCCL: %d is not an element type", (int)dtype);
     }
 }
 
-static ncclResult_t call(ncclComm_t comm, const par__nccl_args *a, ncclDataType_t type,
+static ncclResult_t call(ncclComm_t comm, const par__operation *op, ncclDataType_t type,
                          cudaStream_t stream, const char **name) {
-    size_t n = (size_t)a->n;
-    switch (a->kind) {
-    case PAR__NCCL_ALL_REDUCE:
+    size_t n = (size_t)op->n;
+    switch (op->kind) {
+    case PAR__ALL_REDUCE:
         *name = "ncclAllReduce";
-        return ncclAllReduce(a->src, a->dst, n, type, ncclSum, comm, stream);
-    case PAR__NCCL_REDUCE_SCATTER:
+        return ncclAllReduce(op->src, op->dst, n, type, ncclSum, comm, stream);
+    case PAR__REDUCE_SCATTER:
         *name = "ncclReduceScatter";
-        return ncclReduceScatter(a->src, a->dst, n, type, ncclSum, comm, stream);
-    case PAR__NCCL_ALL_GATHER:
+        return ncclReduceScatter(op->src, op->dst, n, type, ncclSum, comm, stream);
+    case PAR__ALL_GATHER:
         *name = "ncclAllGather";
-        return ncclAllGather(a->src, a->dst, n, type, comm, stream);
-    case PAR__NCCL_BROADCAST:
+        return ncclAllGather(op->src, op->dst, n, type, comm, stream);
+    case PAR__BROADCAST:
         *name = "ncclBroadcast";
-        return ncclBroadcast(a->src, a->dst, n, type, a->peer, comm, stream);
-    case PAR__NCCL_SEND:
-        *name = "ncclSend";
-        return ncclSend(a->src, n, type, a->peer, comm, stream);
-    case PAR__NCCL_RECV:
-        *name = "ncclRecv";
-        return ncclRecv(a->dst, n, type, a->peer, comm, stream);
+        return ncclBroadcast(op->src, op->dst, n, type, op->peer, comm, stream);
+    case PAR__SEND: *name = "ncclSend"; return ncclSend(op->src, n, type, op->peer, comm, stream);
+    case PAR__RECV: *name = "ncclRecv"; return ncclRecv(op->dst, n, type, op->peer, comm, stream);
     default: *name = "an unknown operation"; return ncclInvalidArgument;
     }
 }
 
-static par_status start(void *comm, const par__nccl_args *args, par_stream *stream) {
+static par_status start(void *comm, const par__operation *op, par_stream *stream) {
     ncclDataType_t type = ncclUint8;
     const char *name;
-    PAR_TRY(type_of(args->dtype, &type));
+    PAR_TRY(type_of(op->dtype, &type));
     ncclResult_t result =
-        settle(comm, call(comm, args, type, par__cuda_stream(stream), &name), CALL_S);
+        settle(comm, call(comm, op, type, par__cuda_stream(stream), &name), CALL_S);
     return result == ncclSuccess ? PAR_OK : failed(comm, result, name);
-}
-
-static size_t used(void) {
-    size_t left = 0, total = 0;
-    if (cudaMemGetInfo(&left, &total) != cudaSuccess) return 0;
-    return total - left;
 }
 
 void par__cuda_environment(const par_device_params *params) {
@@ -162,15 +152,14 @@ void par__cuda_environment(const par_device_params *params) {
 }
 
 const void *par__cuda_link(const par_device_params *params) {
-    static char name[32], place[PAR__NCCL_PLACE_NBYTES];
+    static char name[32], gpu[PAR__NCCL_GPU_NBYTES];
     char host[64] = "";
     int version = 0;
     if (ncclGetVersion(&version) != ncclSuccess) return NULL;
     if (gethostname(host, sizeof host - 1) != 0) strcpy(host, "host");
     snprintf(name, sizeof name, "NCCL %d.%d.%d", version / 10000, version / 100 % 100,
              version % 100);
-    snprintf(place, sizeof place, "%s, GPU %s", host, par__cuda_device_get()->bus_id);
-    table = (par__nccl){name,      place, params->shared, new_id, open_comm,
-                        poll_comm, start, close_comm,     used};
+    snprintf(gpu, sizeof gpu, "%s, GPU %s", host, par__cuda_device_get()->bus_id);
+    table = (par__nccl){name, gpu, params->shared, new_id, open_comm, poll_comm, start, close_comm};
     return &table;
 }

@@ -8,39 +8,22 @@
 #ifndef PAR__NCCL_H
 #define PAR__NCCL_H
 
+#include "collectives/operation.h"
 #include "kernels/module.h"
 
-enum { PAR__NCCL_ID_NBYTES = 128, PAR__NCCL_PLACE_NBYTES = 128 };
-
-typedef enum {
-    PAR__NCCL_ALL_REDUCE,
-    PAR__NCCL_REDUCE_SCATTER,
-    PAR__NCCL_ALL_GATHER,
-    PAR__NCCL_BROADCAST,
-    PAR__NCCL_SEND,
-    PAR__NCCL_RECV
-} par__nccl_kind;
+enum { PAR__NCCL_ID_NBYTES = 128, PAR__NCCL_GPU_NBYTES = 128 };
 
 typedef struct {
-    par__nccl_kind kind;
-    const void *src;
-    void *dst;
-    int64_t n; /* elements: of a shard for reduce-scatter and all-gather */
-    par_dtype dtype;
-    int peer; /* or root */
-} par__nccl_args;
-
-typedef struct {
-    const char *name;  /* "NCCL 2.28.9" */
-    const char *place; /* host and device: equal for two ranks that share a GPU */
-    bool shared;       /* ranks share GPUs: NCCL only where it is asked for */
+    const char *name; /* "NCCL 2.28.9" */
+    const char *gpu;  /* host and device: equal for two ranks that share a GPU */
+    bool shared;      /* ranks share GPUs: NCCL only where it is asked for */
     par_status (*new_id)(void *id);
     /* The communicator exists when poll has said `ready`. */
     par_status (*open)(const void *id, int n, int rank, const char *name, void **comm);
     par_status (*poll)(void *comm, bool *ready); /* also tells asynchronous errors */
-    par_status (*start)(void *comm, const par__nccl_args *args, par_stream *stream);
+    /* On `stream`; op->peer is a rank of the communicator, op->after is not looked at. */
+    par_status (*start)(void *comm, const par__operation *op, par_stream *stream);
     void (*close)(void *comm, bool broken);
-    size_t (*used)(void); /* bytes of the device that are taken, by anyone */
 } par__nccl;
 
 #endif

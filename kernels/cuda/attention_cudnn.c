@@ -235,9 +235,9 @@ par_status par__cudnn_attention_run(par_stream *stream, const par_attention *a, 
     const entry *e = find(&shape);
     par_status st = PAR_OK;
     if (!e)
-        st = par_fail(PAR_ERR_ARG,
-                      "device cuda: attention of B %lld, T %lld, H %lld was not prepared",
-                      (long long)a->B, (long long)a->T, (long long)a->H);
+        st = par_error_set(PAR_ERR_ARG,
+                           "device cuda: attention of B %lld, T %lld, H %lld was not prepared",
+                           (long long)a->B, (long long)a->T, (long long)a->H);
     else if (e->plan.descriptor)
         st = run_entry(stream, e, a, workspace, usable);
     pthread_mutex_unlock(&lock);

@@ -114,7 +114,7 @@ static par_status write_tokens(const text_files *list, const data_settings *s) {
     int64_t nbytes, n_tokens, vocab;
     int n = text_files_take(list, s->max_mb * 1000000, &nbytes);
     const char **paths = malloc((size_t)n * sizeof *paths);
-    if (!paths) return par_fail(PAR_ERR_MEMORY, "no host memory for %d names", n);
+    if (!paths) return par_error_set(PAR_ERR_MEMORY, "no host memory for %d names", n);
     for (int i = 0; i < n; i++) paths[i] = list->files[i].path;
     const par_corpus corpus = {n, paths, s->field};
     par_status st = is_one_text(s)
@@ -228,7 +228,7 @@ static par_status make_tokens(const data_settings *s, const text_words *texts) {
     par_status st = PAR_OK;
     for (int i = 0; st == PAR_OK && i < texts->n; i++) st = text_files_add(&list, texts->words[i]);
     if (st == PAR_OK && list.n == 0)
-        st = par_fail(
+        st = par_error_set(
             PAR_ERR_OPTION, "--%s: no text files in %s%s; legal: a file, or a folder that has some",
             s->field ? "jsonl" : "text", texts->words[0], texts->n > 1 ? " and the rest" : "");
     if (st == PAR_OK) text_files_sort(&list);

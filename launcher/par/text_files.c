@@ -13,12 +13,12 @@ static par_status add_file(text_files *list, const char *path, int64_t nbytes) {
     if (list->n == list->max) {
         int max = list->max ? 2 * list->max : 256;
         text_file *files = realloc(list->files, (size_t)max * sizeof *files);
-        if (!files) return par_fail(PAR_ERR_MEMORY, "no host memory for %d file names", max);
+        if (!files) return par_error_set(PAR_ERR_MEMORY, "no host memory for %d file names", max);
         list->files = files;
         list->max = max;
     }
     char *copy = strdup(path);
-    if (!copy) return par_fail(PAR_ERR_MEMORY, "no host memory for a file name");
+    if (!copy) return par_error_set(PAR_ERR_MEMORY, "no host memory for a file name");
     list->files[list->n++] =
         (text_file){copy, list->order == TEXT_FILES_HASH ? par_hash_name(path) : 0, nbytes};
     return PAR_OK;
@@ -44,7 +44,7 @@ static par_status walk(text_files *list, const char *folder) {
     char path[4096];
     par_status st = PAR_OK;
     DIR *stream = opendir(folder);
-    if (!stream) return par_fail(PAR_ERR_IO, "%s: %s", folder, strerror(errno));
+    if (!stream) return par_error_set(PAR_ERR_IO, "%s: %s", folder, strerror(errno));
     for (struct dirent *entry; st == PAR_OK && (entry = readdir(stream));) {
         struct stat about;
         if (entry->d_name[0] == '.') continue;
@@ -62,7 +62,7 @@ static par_status walk(text_files *list, const char *folder) {
 
 par_status text_files_add(text_files *list, const char *path) {
     struct stat about;
-    if (stat(path, &about) != 0) return par_fail(PAR_ERR_IO, "%s: %s", path, strerror(errno));
+    if (stat(path, &about) != 0) return par_error_set(PAR_ERR_IO, "%s: %s", path, strerror(errno));
     return S_ISDIR(about.st_mode) ? walk(list, path) : add_file(list, path, about.st_size);
 }
 

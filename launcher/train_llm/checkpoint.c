@@ -96,7 +96,7 @@ par_status llm_checkpoint_check(const llm_run *r, const llm_world *w, par_traine
     const par_checkpoint_params params = {
         .directory = r->set.save, .keep = (int)r->set.keep, .check_only = true};
     par_status st = par_comm_agree(
-        w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
+        w->comm, result ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a result"));
     if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
     free(result);
     return st;
@@ -112,7 +112,7 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
     describe_options(r, w, d, options, sizeof options);
     par_checkpoint_result *result = calloc(1, sizeof *result);
     par_status st = par_comm_agree(
-        w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
+        w->comm, result ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a result"));
     const par_checkpoint_params params = {.directory = s->save,
                                           .keep = (int)s->keep,
                                           .step = step,
@@ -142,7 +142,7 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_data *d, par_
     const char *directory = automatic ? s->save : s->resume;
     PAR_TRY(par_trainer_resume(trainer, directory, &about, result));
     if (!*result->path && (!automatic || s->sample))
-        return par_fail(
+        return par_error_set(
             PAR_ERR_IO,
             "--resume %s: there is no checkpoint in it; legal: a directory that --save made",
             directory);
@@ -164,7 +164,7 @@ par_status llm_checkpoint_resume(llm_run *r, const llm_world *w, const llm_data 
     if (!r->set.resume) return PAR_OK;
     par_checkpoint_result *result = calloc(1, sizeof *result);
     par_status st = par_comm_agree(
-        w->comm, result ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a result"));
+        w->comm, result ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a result"));
     if (st == PAR_OK) st = resume(r, w, d, trainer, result);
     if (st == PAR_OK) *from = (llm_beginning){result->step, result->loss};
     free(result);

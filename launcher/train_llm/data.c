@@ -21,7 +21,7 @@ static par_status check_vocabulary(const llm_run *r, const llm_world *w, const p
     if (par_transport_local_rank(w->transport) != 0) return PAR_OK;
     int64_t max = par_tokens_max(tokens);
     if (max < r->config.vocab) return PAR_OK;
-    return par_fail(
+    return par_error_set(
         PAR_ERR_OPTION,
         "%s: holds token %lld; the model %s has a vocabulary of %lld; legal: --vocab %lld or more",
         r->set.data, (long long)max, r->config.name, (long long)r->config.vocab,
@@ -52,7 +52,7 @@ static par_status create_samplers(const llm_run *r, llm_data *d) {
 par_status llm_data_open(const llm_run *r, const llm_world *w, llm_data *d) {
     const char *path = r->set.data;
     if (!path)
-        return par_fail(
+        return par_error_set(
             PAR_ERR_OPTION,
             "--data: is missing; legal: a token file (Megatron, llm.c, nanoGPT). ./quickstart "
             "makes %s of the text on this machine, ./par data of any text",
@@ -62,7 +62,7 @@ par_status llm_data_open(const llm_run *r, const llm_world *w, llm_data *d) {
     d->end = n;
     d->cut = n - (int64_t)((double)n * r->set.split);
     if (d->cut < shortest || (d->cut < n && n - d->cut < shortest))
-        return par_fail(
+        return par_error_set(
             PAR_ERR_OPTION,
             "%s: has %lld tokens, %lld of them for validation; legal: --tokens + 1 = %lld or "
             "more in each part",
@@ -107,16 +107,16 @@ static par_status walk(const par_tokens *tokens, int64_t begin, int64_t end, big
 par_status llm_data_bigram(const llm_data *d, int64_t vocab, double *nats) {
     bigram_table t = {.V = vocab};
     if (vocab > 4096)
-        return par_fail(PAR_ERR_OPTION, "--bigram: a vocabulary of %lld; legal: up to 4096",
-                        (long long)vocab);
+        return par_error_set(PAR_ERR_OPTION, "--bigram: a vocabulary of %lld; legal: up to 4096",
+                             (long long)vocab);
     if (!d->validation)
-        return par_fail(PAR_ERR_OPTION,
-                        "--bigram: needs a validation part; legal: --split above 0");
+        return par_error_set(PAR_ERR_OPTION,
+                             "--bigram: needs a validation part; legal: --split above 0");
     t.pairs = calloc((size_t)(vocab * vocab), sizeof *t.pairs);
     t.firsts = calloc((size_t)vocab, sizeof *t.firsts);
     par_status st = t.pairs && t.firsts
                         ? PAR_OK
-                        : par_fail(PAR_ERR_MEMORY, "no host memory for a bigram table");
+                        : par_error_set(PAR_ERR_MEMORY, "no host memory for a bigram table");
     if (st == PAR_OK) st = walk(d->tokens, d->begin, d->cut, &t, true);
     if (st == PAR_OK) st = walk(d->tokens, d->cut, d->end, &t, false);
     if (st == PAR_OK) *nats = t.nats / (double)(d->end - d->cut - 1);

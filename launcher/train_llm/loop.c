@@ -63,7 +63,7 @@ static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
         PAR_TRY(llm_checkpoint_save(r, w, d, trainer, step, at->vote.loss));
     if (asked != LLM_ASKED_STOP) return PAR_OK;
     if (w->rank == 0) printf("stopped by a signal after step %lld\n", (long long)step);
-    return par_fail(PAR_ERR_STOPPED, "by a signal, after step %lld", (long long)step);
+    return par_error_set(PAR_ERR_STOPPED, "by a signal, after step %lld", (long long)step);
 }
 
 /* Where the device works behind the host, one step stays begun while the next is, so that the

@@ -95,7 +95,8 @@ static par_status check_matrix_file(const char *path) {
     if (stat(path, &info) == 0) {
         FILE *file = S_ISREG(info.st_mode) ? fopen(path, "a") : NULL;
         if (!file)
-            return par_fail(PAR_ERR_IO, "%s: is no file that can be written to; legal: one", path);
+            return par_error_set(PAR_ERR_IO, "%s: is no file that can be written to; legal: one",
+                                 path);
         fclose(file);
         return PAR_OK;
     }
@@ -152,7 +153,7 @@ static bool wants_matrix(const llm_settings *s) {
 par_status llm_observer_create(const llm_run *r, llm_world *w, const llm_data *d,
                                const llm_beginning *from, llm_observer **out) {
     llm_observer *o = calloc(1, sizeof *o);
-    par_status st = o ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for an observer");
+    par_status st = o ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for an observer");
     if (st == PAR_OK && w->rank == 0) st = open_files(o, r, w, d, from);
     if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->counted);
     if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->predicted);

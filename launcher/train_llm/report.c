@@ -166,9 +166,9 @@ par_status llm_report_gantt(const llm_run *r) {
     par_schedule **stages = calloc((size_t)p, sizeof *stages);
     par_schedule_params params = {
         .kind = r->params.schedule, .p = p, .m = r->n_micro, .v = r->params.chunks};
-    par_status st = text && stages
-                        ? PAR_OK
-                        : par_fail(PAR_ERR_MEMORY, "no host memory for a text of %d stages", p);
+    par_status st =
+        text && stages ? PAR_OK
+                       : par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %d stages", p);
     for (; st == PAR_OK && params.stage < p; params.stage++)
         st = par_schedule_create(&params, &stages[params.stage]);
     if (st == PAR_OK) st = par_schedule_check(stages, p);

@@ -3,6 +3,7 @@
  * micro-batches, the trainer's parameters. Every problem is a line; nothing here communicates, so
  * every rank comes to the same answer.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -191,11 +192,50 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
     p->clip = (float)s->clip;
 }
 
+/* Whether a line has the words, whole. */
+static bool has_words(const char *line, const char *words) {
+    size_t n = strlen(words);
+    for (const char *at = line; (at = strstr(at, words)); at += n)
+        if ((at == line || at[-1] == ' ') && !isalnum((unsigned char)at[n]) && at[n] != '-')
+            return true;
+    return false;
+}
+
+/* The library speaks of fields: " (--tp, --dp)" for those of a line that are options here. */
+static void option_names(const char *line, char *text, size_t nbytes) {
+    static const struct {
+        const char *words, *option;
+    } fields[] = {{"tp", "--tp"},
+                  {"cp", "--cp"},
+                  {"dp", "--dp"},
+                  {"pp", "--pp"},
+                  {"chunks", "--chunks"},
+                  {"batch", "--batch"},
+                  {"micro-batch", "--micro-batch"},
+                  {"heads", "--heads"},
+                  {"no sequence parallel", "--no-sequence-parallel"},
+                  {"clip", "--clip"},
+                  {"zero", "--zero"},
+                  {"weight decay", "--weight-decay"},
+                  {"loss scale", "--loss-scale"}};
+    size_t used = 0;
+    text[0] = 0;
+    if (strncmp(line, "--", 2) == 0) return; /* the program's own */
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (has_words(line, fields[i].words))
+            used += (size_t)snprintf(text + used, nbytes - used, "%s%s", used ? ", " : " (",
+                                     fields[i].option);
+    if (used > 0) snprintf(text + used, nbytes - used, ")");
+}
+
 /* Checks of two places may name the same problem: keep the first of equal lines. */
 static void drop_repeated(par_problems *problems) {
     par_problems once = {0};
-    for (char *line = strtok(problems->text, "\n"); line; line = strtok(NULL, "\n"))
-        if (!strstr(once.text, line)) par_problem(&once, "%s", line);
+    for (char *line = strtok(problems->text, "\n"); line; line = strtok(NULL, "\n")) {
+        char options[256];
+        option_names(line, options, sizeof options);
+        if (!strstr(once.text, line)) par_problem(&once, "%s%s", line, options);
+    }
     *problems = once;
 }
 

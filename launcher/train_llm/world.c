@@ -68,7 +68,7 @@ void llm_world_check_singletons(int world_size, par_problems *problems) {
 
 static par_status allocate(size_t nbytes, void **out) {
     *out = aligned_alloc(256, nbytes);
-    if (!*out) return par_fail(PAR_ERR_MEMORY, "no %zu bytes of host memory", nbytes);
+    if (!*out) return par_error_set(PAR_ERR_MEMORY, "no %zu bytes of host memory", nbytes);
     memset(*out, 0, nbytes);
     return PAR_OK;
 }
@@ -88,10 +88,9 @@ static par_status create_transport(llm_world *w, const llm_settings *s) {
 }
 
 /* The program's own communicator; its staging is measured first, as everything in libpar is. */
-static par_status create_comm(llm_world *w, const int *ranks) {
+static par_status create_comm(llm_world *w) {
     static const par_allocator allocator = {allocate, release};
-    const par_comm_params params = {
-        .axis = "program", .ranks = ranks, .n = w->size, .max_nbytes = 4096};
+    const par_comm_params params = {.axis = "program", .max_nbytes = 4096};
     par_memory *measured = NULL;
     par_comm *measuring = NULL;
     par_status st = par_memory_create_measuring(&measured);
@@ -108,12 +107,7 @@ par_status llm_world_connect(llm_world *w, const llm_settings *s) {
     w->size = par_transport_size(w->transport);
     w->rank = par_transport_rank(w->transport);
     w->local_size = par_transport_local_size(w->transport);
-    int *ranks = malloc((size_t)w->size * sizeof *ranks);
-    if (!ranks) return par_fail(PAR_ERR_MEMORY, "no host memory for a list of %d ranks", w->size);
-    for (int i = 0; i < w->size; i++) ranks[i] = i;
-    par_status st = create_comm(w, ranks);
-    free(ranks);
-    return st;
+    return create_comm(w);
 }
 
 void llm_world_disconnect(llm_world *w) {
@@ -151,8 +145,8 @@ par_status llm_world_device_alone(const llm_settings *s) {
     par_status st = open_device(s, 0, 1);
     if (st == PAR_OK) return PAR_OK;
     snprintf(why, sizeof why, "%s", par_error());
-    return par_fail(st, "%s; --dry-run --device cpu plans all but the kernels' own workspaces",
-                    why);
+    return par_error_set(st, "%s; --dry-run --device cpu plans all but the kernels' own workspaces",
+                         why);
 }
 
 /* What every rank computes on, gathered on rank 0. Collective. */
@@ -162,7 +156,7 @@ static par_status print_devices(const llm_world *w, const llm_run *r) {
     char mine[NBYTES] = "", *all = calloc((size_t)w->size, NBYTES);
     par_status st = par_backend_get(r->params.backend, &backend);
     if (st == PAR_OK && !all)
-        st = par_fail(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
     st = par_comm_agree(w->comm, st);
     if (st == PAR_OK) {
         snprintf(mine, sizeof mine, "%s", par_backend_device(backend));
@@ -226,8 +220,8 @@ par_status llm_world_threads(llm_world *w, int64_t asked) {
     int threads = CPU_SETSIZE;
     /* A rank without memory for the list would leave its peers waiting: agree first. */
     par_status st = llm_world_agree(
-        w,
-        all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %d lists of cores", w->size));
+        w, all ? PAR_OK
+               : par_error_set(PAR_ERR_MEMORY, "no host memory for %d lists of cores", w->size));
     if (st == PAR_OK)
         st = par_comm_all_gather(w->comm, &own, all, sizeof own, PAR_U8, tag, NULL, NULL);
     for (int i = 0; st == PAR_OK && i < w->size; i++) {

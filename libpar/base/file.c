@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 static par_status io_error(const char *what, const char *path) {
-    return par_fail(PAR_ERR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
+    return par_error_set(PAR_ERR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
 }
 
 const char *par__write_remedy(int error) {
@@ -38,14 +38,14 @@ const char *par__write_remedy(int error) {
 /* By the final name: the temporary one says nothing to people. */
 static par_status write_error(const char *what, const char *path) {
     int error = errno;
-    return par_fail(PAR_ERR_IO, "%s: cannot be %s: %s%s", path, what, strerror(error),
-                    par__write_remedy(error));
+    return par_error_set(PAR_ERR_IO, "%s: cannot be %s: %s%s", path, what, strerror(error),
+                         par__write_remedy(error));
 }
 
 static par_status map_descriptor(int fd, const char *path, par__map *out) {
     struct stat info;
     if (fstat(fd, &info) != 0) return io_error("read its size", path);
-    if (!S_ISREG(info.st_mode)) return par_fail(PAR_ERR_IO, "%s: is not a regular file", path);
+    if (!S_ISREG(info.st_mode)) return par_error_set(PAR_ERR_IO, "%s: is not a regular file", path);
     if (info.st_size == 0) {
         *out = (par__map){NULL, 0};
         return PAR_OK;
@@ -103,19 +103,22 @@ par_status par__writer_open(const char *path, par__writer *out) {
     struct stat info;
     size_t n = strlen(path) + sizeof PAR__TEMPORARY;
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
-        return par_fail(PAR_ERR_IO, "%s: is %s, which is not replaced; legal: the name of a file",
-                        path, S_ISDIR(info.st_mode) ? "a directory" : "no plain file");
+        return par_error_set(PAR_ERR_IO,
+                             "%s: is %s, which is not replaced; legal: the name of a file", path,
+                             S_ISDIR(info.st_mode) ? "a directory" : "no plain file");
     char *temporary = malloc(n);
-    if (!temporary) return par_fail(PAR_ERR_MEMORY, "%s: no memory for its temporary name", path);
+    if (!temporary)
+        return par_error_set(PAR_ERR_MEMORY, "%s: no memory for its temporary name", path);
     snprintf(temporary, n, "%s" PAR__TEMPORARY, path);
     int fd = open_temporary(temporary);
     if (fd < 0) {
         par_status st =
             errno == EWOULDBLOCK
-                ? par_fail(PAR_ERR_IO,
-                           "%s: another process is writing it (%s is locked); wait for it, or name "
-                           "another place",
-                           path, temporary)
+                ? par_error_set(
+                      PAR_ERR_IO,
+                      "%s: another process is writing it (%s is locked); wait for it, or name "
+                      "another place",
+                      path, temporary)
                 : write_error("created", path);
         free(temporary);
         return st;
@@ -156,7 +159,8 @@ static par_status sync_directory(const char *path) {
     char *directory =
         slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
     par_status st = PAR_OK;
-    if (!directory) return par_fail(PAR_ERR_MEMORY, "%s: no memory for its directory's name", path);
+    if (!directory)
+        return par_error_set(PAR_ERR_MEMORY, "%s: no memory for its directory's name", path);
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         st = io_error("open it", directory);

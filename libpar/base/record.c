@@ -77,10 +77,10 @@ void par__recorder_waited(par_recorder *r, int row, double seconds) {
 }
 
 int par__recorder_last_take(par_recorder *r) {
-    int place = 0;
-    while (place < r->n_last && r->last_used[place]) place++;
-    if (place == r->n_last) {
-        size_t n = (size_t)place + 1;
+    int index = 0;
+    while (index < r->n_last && r->last_used[index]) index++;
+    if (index == r->n_last) {
+        size_t n = (size_t)index + 1;
         par_record_last *last = realloc(r->last, n * sizeof *last);
         if (last) r->last = last;
         bool *used = realloc(r->last_used, n * sizeof *used);
@@ -88,18 +88,18 @@ int par__recorder_last_take(par_recorder *r) {
         if (!last || !used) return -1;
         r->n_last = (int)n;
     }
-    r->last_used[place] = true;
-    r->last[place] = (par_record_last){
+    r->last_used[index] = true;
+    r->last[index] = (par_record_last){
         .axis = "", .purpose = "", .op = "none", .layer = -1, .chunk = -1, .micro = -1};
-    return place;
+    return index;
 }
 
-par_record_last *par__recorder_last_at(par_recorder *r, int place) {
-    return &r->last[place];
+par_record_last *par__recorder_last_at(par_recorder *r, int index) {
+    return &r->last[index];
 }
 
-void par__recorder_last_release(par_recorder *r, int place) {
-    if (place >= 0) r->last_used[place] = false;
+void par__recorder_last_release(par_recorder *r, int index) {
+    if (index >= 0) r->last_used[index] = false;
 }
 
 int par_recorder_rows(const par_recorder *r, const par_record_row **rows) {

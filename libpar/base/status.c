@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static _Thread_local char last_error[8192];
+static _Thread_local char last_error[PAR_ERROR_NBYTES];
 
 const char *par_status_text(par_status status) {
 #define PAR_STATUS_TEXT(name, text) text,
@@ -18,7 +18,7 @@ const char *par_error(void) {
     return last_error;
 }
 
-par_status par_fail(par_status status, const char *format, ...) {
+par_status par_error_set(par_status status, const char *format, ...) {
     /* Through a second buffer: an argument may be par_error() itself. */
     char text[sizeof last_error];
     va_list args;
@@ -41,5 +41,5 @@ void par_problem(par_problems *problems, const char *format, ...) {
 
 par_status par_problems_status(const par_problems *problems, par_status status) {
     if (problems->n == 0) return PAR_OK;
-    return par_fail(status, "%s", problems->text);
+    return par_error_set(status, "%s", problems->text);
 }

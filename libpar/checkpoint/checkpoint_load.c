@@ -78,7 +78,8 @@ static par_status spread(loading *l) {
         l->nbytes = (size_t)size;
         l->text = malloc(l->nbytes + 1);
         if (!l->text)
-            st = par_fail(PAR_ERR_MEMORY, "no host memory for a manifest of %zu bytes", l->nbytes);
+            st = par_error_set(PAR_ERR_MEMORY, "no host memory for a manifest of %zu bytes",
+                               l->nbytes);
     }
     PAR_TRY(par_comm_agree(l->world, st));
     return par_comm_broadcast(l->world, l->text, size, PAR_U8, 0, tag, NULL, NULL);
@@ -107,7 +108,7 @@ static par_status try_one(loading *l, par_checkpoint_result *out) {
         st = par_comm_agree(l->world, par__shard_read(file, &shard, l->runs));
         /* Memory may hold half of it: there is nothing to fall back to. */
         if (st != PAR_OK)
-            st = par_fail(PAR_ERR_INTERNAL, "%s: changed while it was read", par_error());
+            st = par_error_set(PAR_ERR_INTERNAL, "%s: changed while it was read", par_error());
     }
     if (st == PAR_OK) {
         memcpy(out->path, l->path, sizeof out->path);
@@ -124,8 +125,8 @@ static par_status try_one(loading *l, par_checkpoint_result *out) {
 static par_status none_left(const loading *l, const par_problems *notes) {
     par_status st = PAR_OK;
     if (l->rank == 0 && l->n_steps > 0)
-        st = par_fail(PAR_ERR_FORMAT, "%s: no checkpoint in it verifies\n%s", l->directory,
-                      notes->text);
+        st = par_error_set(PAR_ERR_FORMAT, "%s: no checkpoint in it verifies\n%s", l->directory,
+                           notes->text);
     return par_comm_agree(l->world, st);
 }
 

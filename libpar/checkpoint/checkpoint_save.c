@@ -108,7 +108,8 @@ static par_status exchange(saving *s, char *mine, int64_t *sizes, char **parts) 
     for (int r = 1; s->first && r < par_comm_size(s->world); r++) {
         parts[r] = malloc((size_t)sizes[r]);
         if (!parts[r])
-            bad = par_fail(PAR_ERR_MEMORY, "no host memory for rank %d's part of the manifest", r);
+            bad = par_error_set(PAR_ERR_MEMORY, "no host memory for rank %d's part of the manifest",
+                                r);
     }
     PAR_TRY(par_comm_agree(s->world, bad));
     if (!s->first) return par_comm_send(s->world, mine, size, PAR_U8, 0, tag, NULL, NULL);
@@ -133,7 +134,7 @@ static par_status manifest(saving *s) {
     char *mine = NULL, **parts = calloc((size_t)p, sizeof *parts);
     int64_t *sizes = calloc((size_t)p, sizeof *sizes);
     par_status st =
-        parts && sizes ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %d ranks", p);
+        parts && sizes ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for %d ranks", p);
     if (st == PAR_OK) st = par__manifest_shard(&s->shard, s->runs, par_comm_rank(s->world), &mine);
     st = par_comm_agree(s->world, st);
     if (st == PAR_OK) st = exchange(s, mine, sizes, parts);
@@ -201,7 +202,7 @@ static par_status write_all(saving *s) {
     char why[PAR__TEXT];
     snprintf(why, sizeof why, "%s", par_error());
     par__remove_directory(s->temporary);
-    return par_fail(
+    return par_error_set(
         st, "%s\nthe checkpoint of step %lld (%.1f MiB) was not saved; older ones are as they were",
         why, (long long)s->params->step, (double)s->need / 1048576);
 }
@@ -218,7 +219,7 @@ static par_status check_only(saving *s) {
     }
     snprintf(why, sizeof why, "%s", par_error());
     if (s->first && *s->temporary) par__remove_directory(s->temporary);
-    return st == PAR_OK ? st : par_fail(st, "%s", why);
+    return st == PAR_OK ? st : par_error_set(st, "%s", why);
 }
 
 /* What does not read back goes away under another name; the one before it stays. */
@@ -227,7 +228,7 @@ static par_status withdraw(const saving *s, par_status st) {
     if (!s->first) return st;
     snprintf(why, sizeof why, "%s", par_error());
     if (rename(s->final, s->temporary) == 0) par__remove_directory(s->temporary);
-    return par_fail(st, "%s; the checkpoint was withdrawn", why);
+    return par_error_set(st, "%s; the checkpoint was withdrawn", why);
 }
 
 static par_status save(saving *s, par_checkpoint_result *out) {

@@ -33,7 +33,7 @@ static par_status visit_file(const char *path, block_visitor *visit, void *user)
     while (st == PAR_OK && (n = fread(block, 1, sizeof block, file)) > 0)
         st = visit(user, path, block, n);
     if (st == PAR_OK && ferror(file))
-        st = par_fail(PAR_ERR_IO, "%s: cannot read it: %s", path, strerror(errno));
+        st = par_error_set(PAR_ERR_IO, "%s: cannot read it: %s", path, strerror(errno));
     fclose(file);
     return st;
 }

@@ -77,7 +77,7 @@ illegal:
              text);
 }
 
-/* "--dp would have to be 4": every axis that alone could make the product right. */
+/* "dp would have to be 4": every axis that alone could make the product right. */
 static void legal_sizes(const par_layout *l, int world_size, char *text, size_t nbytes) {
     size_t used = 0;
     text[0] = '\0';
@@ -88,7 +88,7 @@ static void legal_sizes(const par_layout *l, int world_size, char *text, size_t 
         if (axis == PAR_CP) continue;
         for (int k = 0; k < PAR_AXIS_COUNT; k++) others *= k == (int)axis ? 1 : l->size[k];
         if (world_size % others != 0) continue;
-        used += (size_t)snprintf(text + used, nbytes - used, "%s--%s would have to be %lld",
+        used += (size_t)snprintf(text + used, nbytes - used, "%s%s would have to be %lld",
                                  used ? ", or " : "", par_axis_name(axis),
                                  (long long)(world_size / others));
     }
@@ -104,15 +104,11 @@ static void check_product(const par_layout *l, int world_size, par_problems *pro
         par_problem(
             problems,
             "the layout tp %d × cp %d × dp %d × pp %d needs %lld ranks, but this process is alone "
-            "in "
-            "a world of "
-            "1 rank. Was it started by mpirun -n %lld (or srun)? If it was, the ranks have not "
-            "found "
-            "each other "
-            "and each believes to be alone: mpirun belongs to another MPI than the one this "
-            "program "
-            "is linked "
-            "with (compare `mpirun --version` with `ldd`), or srun was called without --mpi=pmix",
+            "in a world of 1 rank. Was it started by mpirun -n %lld (or srun)? If it was, the "
+            "ranks "
+            "have not found each other and each believes to be alone: mpirun belongs to another "
+            "MPI than the one this program is linked with (compare `mpirun --version` with `ldd`), "
+            "or srun was called without --mpi=pmix",
             l->size[PAR_TP], l->size[PAR_CP], l->size[PAR_DP], l->size[PAR_PP], (long long)product,
             (long long)product);
         return;
@@ -120,8 +116,7 @@ static void check_product(const par_layout *l, int world_size, par_problems *pro
     legal_sizes(l, world_size, legal, sizeof legal);
     par_problem(problems,
                 "the layout tp %d × cp %d × dp %d × pp %d needs %lld ranks, but there are %d: "
-                "%s%sstart %lld "
-                "ranks",
+                "%s%sstart %lld ranks",
                 l->size[PAR_TP], l->size[PAR_CP], l->size[PAR_DP], l->size[PAR_PP],
                 (long long)product, world_size, legal,
                 legal[0] ? ", or " : "no change of one size helps; ", (long long)product);
@@ -142,11 +137,11 @@ void par_layout_check(const par_layout *layout, int world_size, par_problems *pr
     for (int i = 0; i < PAR_AXIS_COUNT; i++) {
         if (l.size[i] >= 1) continue;
         positive = false;
-        par_problem(problems, "--%s is %d; it must be at least 1", par_axis_name((par_axis)i),
+        par_problem(problems, "%s is %d; it must be at least 1", par_axis_name((par_axis)i),
                     l.size[i]);
     }
     if (l.size[PAR_CP] > 1)
-        par_problem(problems, "--cp is %d; only 1 is possible (no context parallelism yet)",
+        par_problem(problems, "cp is %d; only 1 is possible (no context parallelism yet)",
                     l.size[PAR_CP]);
     if (!is_permutation(l.order))
         par_problem(

@@ -9,9 +9,9 @@
 
 #include "libpar/mesh/layout.h"
 
-/* Staging is sized by what an axis reduces: the world votes with a few numbers, a pipeline line
- * sends only. */
-enum { VOTE_NBYTES = 64 << 10, PIPELINE_NBYTES = 4 << 10 };
+/* Staging is sized by what a comm carries: over the world only agreements and small tables, along a
+ * pipeline line sends and a few numbers of the vote. */
+enum { WORLD_NBYTES = 64 << 10, PIPELINE_NBYTES = 4 << 10 };
 
 typedef struct {
     par_mesh *mesh;
@@ -27,14 +27,14 @@ static par_status make_comm(const builder *b, const char *axis, int n, int64_t m
                                     .ranks = b->ranks,
                                     .n = n,
                                     .max_nbytes = max_nbytes,
-                                    .device = out == &b->mesh->world ? NULL : b->device,
+                                    .device = b->device,
                                     .pairs = out == &b->mesh->axis[PAR_PP]};
     return par_comm_create(b->transport, &params, b->memory, out);
 }
 
 static par_status make_world(const builder *b) {
-    for (int i = 0; i < b->mesh->size; i++) b->ranks[i] = i;
-    return make_comm(b, "world", b->mesh->size, VOTE_NBYTES, &b->mesh->world);
+    const par_comm_params params = {.axis = "world", .max_nbytes = WORLD_NBYTES};
+    return par_comm_create(b->transport, &params, b->memory, &b->mesh->world);
 }
 
 static int rank_along(const par_mesh *mesh, par_axis axis, int i) {
@@ -82,7 +82,7 @@ par_status par_mesh_create(par_transport *transport, const par_layout *layout,
     b.mesh = calloc(1, sizeof *b.mesh);
     b.ranks = calloc((size_t)par_transport_size(transport), sizeof *b.ranks);
     par_status st =
-        b.mesh && b.ranks ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a mesh");
+        b.mesh && b.ranks ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a mesh");
     if (st == PAR_OK) {
         b.mesh->layout = par__layout_filled(layout);
         b.mesh->size = par_transport_size(transport);

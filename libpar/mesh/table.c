@@ -13,7 +13,7 @@ typedef struct {
     char host[64];
     char cores[56]; /* "0-3,8" */
     int64_t pid;
-} place;
+} process;
 
 /* The cores this process may run on, as ranges; cut with "..." where they do not fit. */
 static void list_cores(char *text, size_t nbytes) {
@@ -36,7 +36,7 @@ static void list_cores(char *text, size_t nbytes) {
     }
 }
 
-static void print_line(const par_mesh *mesh, int rank, const place *at,
+static void print_line(const par_mesh *mesh, int rank, const process *at,
                        void (*print)(void *, const char *), void *user) {
     char line[256];
     int c[PAR_AXIS_COUNT];
@@ -50,16 +50,16 @@ par_status par_mesh_print(const par_mesh *mesh, void (*print)(void *user, const 
                           void *user) {
     PAR_REQUIRE(mesh && print);
     const par_tag tag = {"mesh", -1, -1, -1};
-    place mine = {.pid = getpid()};
-    place *all = malloc((size_t)mesh->size * sizeof *all);
-    PAR_TRY(par_comm_agree(
+    process mine = {.pid = getpid()};
+    process *all = malloc((size_t)mesh->size * sizeof *all);
+    par_status st = par_comm_agree(
         mesh->world,
-        all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for the table of ranks")));
+        all ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for the table of ranks"));
     if (gethostname(mine.host, sizeof mine.host - 1) != 0)
         snprintf(mine.host, sizeof mine.host, "unknown");
     list_cores(mine.cores, sizeof mine.cores);
-    par_status st =
-        par_comm_all_gather(mesh->world, &mine, all, sizeof mine, PAR_U8, tag, NULL, NULL);
+    if (st == PAR_OK)
+        st = par_comm_all_gather(mesh->world, &mine, all, sizeof mine, PAR_U8, tag, NULL, NULL);
     if (st == PAR_OK && mesh->rank == 0) {
         print(user, " rank   tp   cp   dp   pp  host                      pid  cores");
         for (int rank = 0; rank < mesh->size; rank++)

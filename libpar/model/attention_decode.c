@@ -1,14 +1,15 @@
 /*
- * The attention branch for one token a sequence. Keys and values of earlier tokens are read from
+ * The attention branch for one token per sequence. Keys and values of earlier tokens are read from
  * the cache; the new token's are written there by the projections themselves, which see the cache
- * as a matrix with a row a sequence. Heads are split over tp as in training; where KV heads are
+ * as a matrix with a row per sequence. Heads are split over tp as in training; where KV heads are
  * copied, each copy has its cache.
  */
 #include <math.h>
 
 #include "layers.h"
 
-static par_attention_decode decode_args(const par__attention_decode *d, const par__place *place) {
+static par_attention_decode decode_args(const par__attention_decode *d,
+                                        const par__module_place *place) {
     const par__attention *a = &d->attention;
     return (par_attention_decode){.dtype = place->dtype,
                                   .B = place->B,
@@ -23,8 +24,8 @@ static par_attention_decode decode_args(const par__attention_decode *d, const pa
 }
 
 /* All rows are one token each, at the same position: a table of that position alone. */
-static par_rope decode_rope(const par__attention_decode *d, const par__place *place, int64_t heads,
-                            int64_t ld) {
+static par_rope decode_rope(const par__attention_decode *d, const par__module_place *place,
+                            int64_t heads, int64_t ld) {
     return (par_rope){.dtype = place->dtype,
                       .m = place->N,
                       .heads = heads,
@@ -38,7 +39,7 @@ static int64_t cache_ld(const par__attention_decode *d) {
     return d->capacity * d->attention.K * d->attention.D;
 }
 
-static par_status prepare_decode(const par__attention_decode *d, par__place *place,
+static par_status prepare_decode(const par__attention_decode *d, par__module_place *place,
                                  par_build *build) {
     const par__attention *a = &d->attention;
     int64_t width = a->H * a->D;
@@ -53,10 +54,11 @@ static par_status prepare_decode(const par__attention_decode *d, par__place *pla
 }
 
 par_status par__attention_build_decode(par__attention_decode *d, const par__attention *trained,
-                                       par__place *place, par_build *build, int64_t capacity) {
+                                       par__module_place *place, par_build *build,
+                                       int64_t capacity) {
     *d = (par__attention_decode){.attention = *trained, .capacity = capacity};
-    size_t cache_nbytes = par__place_nbytes(place, place->B * cache_ld(d));
-    size_t width_nbytes = par__place_nbytes(place, place->N * trained->H * trained->D);
+    size_t cache_nbytes = par__module_place_nbytes(place, place->B * cache_ld(d));
+    size_t width_nbytes = par__module_place_nbytes(place, place->N * trained->H * trained->D);
     PAR_TRY(par__branch_build_decode(&d->attention.branch, place, build));
     d->keys = par__reserve(&build->stash_nbytes, cache_nbytes);
     d->values = par__reserve(&build->stash_nbytes, cache_nbytes);
@@ -65,7 +67,7 @@ par_status par__attention_build_decode(par__attention_decode *d, const par__atte
     return prepare_decode(d, place, build);
 }
 
-static par_status turn(const par__attention_decode *d, const par__place *place,
+static par_status turn(const par__attention_decode *d, const par__module_place *place,
                        const par_call *call, int64_t position, int64_t heads, void *x, int64_t ld) {
     const par__attention *a = &d->attention;
     par_rope args = decode_rope(d, place, heads, ld);
@@ -77,10 +79,10 @@ static par_status turn(const par__attention_decode *d, const par__place *place,
 
 /* q into scratch, k and v right into their place in the cache: its sequences are rows of the
  * product. */
-static par_status project(const par__attention_decode *d, const par__place *place,
+static par_status project(const par__attention_decode *d, const par__module_place *place,
                           const par_call *call, int64_t position, const void *h) {
     const par__attention *a = &d->attention;
-    size_t at = par__place_nbytes(place, position * a->K * a->D);
+    size_t at = par__module_place_nbytes(place, position * a->K * a->D);
     void *q = (char *)call->scratch + d->q, *k = (char *)call->stash + d->keys + at,
          *v = (char *)call->stash + d->values + at;
     int64_t width = a->H * a->D, ld = cache_ld(d);
@@ -92,12 +94,12 @@ static par_status project(const par__attention_decode *d, const par__place *plac
     return turn(d, place, call, position, a->K, k, ld);
 }
 
-par_status par__attention_run_decode(const par__attention_decode *d, const par__place *place,
+par_status par__attention_run_decode(const par__attention_decode *d, const par__module_place *place,
                                      const par_call *call, int64_t position, const void *x, void *y,
                                      par_residual *sum) {
     par_attention_decode args = decode_args(d, place);
     const void *h = NULL;
-    PAR_TRY(par__branch_input(&d->attention.branch, place, call, NULL, x, 0, false, &h));
+    PAR_TRY(par__norm_forward(&d->attention.branch.norm, place, call, NULL, x, 0, false, &h));
     PAR_TRY(project(d, place, call, position, h));
     args.n = position + 1;
     args.q = (char *)call->scratch + d->q;

@@ -10,11 +10,11 @@
 typedef struct {
     par_module module;
     const par_transformer_config *config;
-    par__place place;
+    par__module_place place;
     par__attention attention;
     par__mlp mlp;
     size_t x2; /* stash */
-    par__place decode_place;
+    par__module_place decode_place;
     par__attention_decode decode_attention;
     par__mlp decode_mlp;
     size_t decode_x2; /* scratch */
@@ -22,11 +22,12 @@ typedef struct {
 
 static par_status block_build(par_module *module, par_build *build) {
     block *b = (block *)module;
-    par__place *place = &b->place;
-    par__place_init(place, module, build, b->config);
+    par__module_place *place = &b->place;
+    par__module_place_init(place, module, build, b->config);
     build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
     build->stash_nbytes = 0;
-    b->x2 = par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
+    b->x2 =
+        par__reserve(&build->stash_nbytes, par__module_place_nbytes(place, place->rows * place->C));
     /* layers also reserve in place->scratch_nbytes itself, so the halves' areas are counted apart
      * and moved behind */
     size_t attention_end = 0, mlp_end = 0;
@@ -40,7 +41,7 @@ static par_status block_build(par_module *module, par_build *build) {
     b->mlp.da += begin;
     b->mlp.du += begin;
     PAR_TRY(par__norm_prepare_added(&b->mlp.branch.norm, place, build));
-    par__place_finish(place, build);
+    par__module_place_finish(place, build);
     return PAR_OK;
 }
 
@@ -65,25 +66,25 @@ static par_status block_backward(par_module *module, const par_call *call, const
 
 static par_status block_decode_build(par_module *module, par_build *build, int64_t capacity) {
     block *b = (block *)module;
-    par__place *place = &b->decode_place;
+    par__module_place *place = &b->decode_place;
     PAR_TRY(par__check_capacity(b->config, capacity));
-    par__place_init_decode(place, &b->place, build);
+    par__module_place_init_decode(place, &b->place, build);
     build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
     build->stash_nbytes = 0;
-    b->decode_x2 =
-        par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->rows * place->C));
+    b->decode_x2 = par__reserve(&place->scratch_nbytes,
+                                par__module_place_nbytes(place, place->rows * place->C));
     PAR_TRY(
         par__attention_build_decode(&b->decode_attention, &b->attention, place, build, capacity));
     PAR_TRY(par__mlp_build_decode(&b->decode_mlp, &b->mlp, place, build));
     PAR_TRY(par__norm_prepare_added(&b->decode_mlp.branch.norm, place, build));
-    par__place_finish(place, build);
+    par__module_place_finish(place, build);
     return PAR_OK;
 }
 
 static par_status block_decode(par_module *module, const par_call *call, int64_t position,
                                const par_tensor *x, par_tensor *y) {
     block *b = (block *)module;
-    const par__place *place = &b->decode_place;
+    const par__module_place *place = &b->decode_place;
     void *x2 = (char *)call->scratch + b->decode_x2;
     par_residual sum;
     PAR_TRY(

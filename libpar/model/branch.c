@@ -1,14 +1,13 @@
 /*
  * The way into and out of attention and MLP. Forward: norm on own rows, gather; product partial
  * over tp, sum to own rows, bias, dropout, residual. Backward is the mirror: gather where forward
- * summed, sum where forward gathered. The norm's output is kept as own rows alone and gathered
- * again for the weight gradients, or recomputed (Korthikanti et al. 2022).
+ * summed, sum where forward gathered.
  */
 #include <stdio.h>
 
 #include "layers.h"
 
-static par_residual residual_args(const par__place *place) {
+static par_residual residual_args(const par__module_place *place) {
     return (par_residual){.dtype = place->dtype,
                           .m = place->rows,
                           .n = place->C,
@@ -16,7 +15,7 @@ static par_residual residual_args(const par__place *place) {
                           .first_row = place->first_row};
 }
 
-par_status par__branch_build(par__branch *branch, par__place *place, par_build *build,
+par_status par__branch_build(par__branch *branch, par__module_place *place, par_build *build,
                              const par_transformer_config *config, const char *prefix,
                              uint32_t site) {
     char name[96];
@@ -27,42 +26,18 @@ par_status par__branch_build(par__branch *branch, par__place *place, par_build *
     branch->site = site;
     residual.dropout.p = config->dropout;
     residual.dropout.site = site;
-    if (!place->selective)
-        branch->h =
-            par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
-    branch->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
-    branch->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
     return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
 }
 
-par_status par__branch_build_decode(par__branch *decode, par__place *place, par_build *build) {
+par_status par__branch_build_decode(par__branch *decode, par__module_place *place,
+                                    par_build *build) {
     par_residual residual = residual_args(place);
-    decode->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
-    decode->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
-    PAR_TRY(par__norm_prepare_forward(&decode->norm, place, build));
+    PAR_TRY(par__norm_build_decode(&decode->norm, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->out, place, build, place->N));
     return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
 }
 
-static float *statistics(const par_call *call, size_t offset) {
-    return (float *)((char *)call->stash + offset);
-}
-
-par_status par__branch_input(const par__branch *branch, const par__place *place,
-                             const par_call *call, const par_residual *sum, const void *x,
-                             int which, bool again, const void **h) {
-    void *full = par__full(place, call, which);
-    void *own = place->selective ? par__own_rows(place, full) : (char *)call->stash + branch->h;
-    if (!again || place->selective)
-        PAR_TRY(par__norm_forward(&branch->norm, place, call, sum, x, own,
-                                  statistics(call, branch->mean), statistics(call, branch->rstd)));
-    *h = place->sequence_parallel ? full : own;
-    if (!place->sequence_parallel) return PAR_OK;
-    return par__gather_rows(place, call, again ? "activations backward" : "activations forward",
-                            own, full);
-}
-
-par_status par__branch_output(const par__branch *branch, const par__place *place,
+par_status par__branch_output(const par__branch *branch, const par__module_place *place,
                               const par_call *call, const void *o, const void *x, void *y,
                               par_residual *sum) {
     void *p = par__full(place, call, 0);
@@ -77,7 +52,7 @@ par_status par__branch_output(const par__branch *branch, const par__place *place
     return PAR_OK;
 }
 
-par_status par__branch_output_backward(const par__branch *branch, const par__place *place,
+par_status par__branch_output_backward(const par__branch *branch, const par__module_place *place,
                                        const par_call *call, const void *dy, const void **dp) {
     void *full = par__full(place, call, 0);
     par_dropout dropout = par__dropout_of(place, call, branch->dropout, branch->site);
@@ -89,15 +64,13 @@ par_status par__branch_output_backward(const par__branch *branch, const par__pla
     return PAR_OK;
 }
 
-par_status par__branch_input_backward(const par__branch *branch, const par__place *place,
+par_status par__branch_input_backward(const par__branch *branch, const par__module_place *place,
                                       const par_call *call, const void *x, const void *dy,
                                       const void *add, void *dx) {
     void *dh = par__full(place, call, 0);
     const void *h = NULL;
-    PAR_TRY(par__branch_input(branch, place, call, NULL, x, 1, true, &h));
+    PAR_TRY(par__norm_forward(&branch->norm, place, call, NULL, x, 1, true, &h));
     PAR_TRY(par__linear_backward_weight(&branch->in, place, call, place->N, h, dy));
     PAR_TRY(par__linear_backward_input(&branch->in, place, call, place->N, dy, dh));
-    PAR_TRY(par__reduce_rows(place, call, "activations backward", dh));
-    return par__norm_backward(&branch->norm, place, call, x, statistics(call, branch->mean),
-                              statistics(call, branch->rstd), par__own_rows(place, dh), add, dx);
+    return par__norm_backward(&branch->norm, place, call, x, dh, add, dx);
 }

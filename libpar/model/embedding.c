@@ -11,18 +11,18 @@
 typedef struct {
     par_module module;
     const par_transformer_config *config;
-    par__place place;
+    par__module_place place;
     par_param *token, *position; /* position NULL with rotary embedding */
-    par__place decode_place;
+    par__module_place decode_place;
 } embedding;
 
 double par__init_std(const par_transformer_config *config) {
     return config->init_std > 0 ? config->init_std : 0.02;
 }
 
-par_status par__token_table(const par__place *place, par_build *build,
+par_status par__token_table(const par__module_place *place, par_build *build,
                             const par_transformer_config *config, bool second, par_param **out) {
-    par__part rows =
+    par__share rows =
         par__split_padded(NULL, config->vocab, PAR__VOCAB_MULTIPLE, place->p, place->r);
     bool two = config->tied && build->mesh->layout.size[PAR_PP] > 1;
     par_param_spec spec = {.name = "embedding.token.weight",
@@ -41,7 +41,8 @@ par_status par__token_table(const par__place *place, par_build *build,
     return par_build_param(build, &spec, false, out);
 }
 
-static par_embedding token_args(const embedding *e, const par__place *place, const void *ids) {
+static par_embedding token_args(const embedding *e, const par__module_place *place,
+                                const void *ids) {
     return (par_embedding){.dtype = place->dtype,
                            .m = place->N,
                            .n = place->C,
@@ -53,7 +54,7 @@ static par_embedding token_args(const embedding *e, const par__place *place, con
 }
 
 static par_embedding position_args(const embedding *e) {
-    const par__place *place = &e->place;
+    const par__module_place *place = &e->place;
     return (par_embedding){.dtype = place->dtype,
                            .m = place->rows,
                            .n = place->C,
@@ -65,7 +66,7 @@ static par_embedding position_args(const embedding *e) {
 }
 
 static par_status prepare(embedding *e, par_build *build) {
-    par__place *place = &e->place;
+    par__module_place *place = &e->place;
     par_embedding token = token_args(e, place, NULL);
     par_residual residual = {.dtype = place->dtype, .m = place->rows, .n = place->C, .T = place->T};
     PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING, &token));
@@ -80,8 +81,8 @@ static par_status prepare(embedding *e, par_build *build) {
 static par_status embedding_build(par_module *module, par_build *build) {
     embedding *e = (embedding *)module;
     const par_transformer_config *config = e->config;
-    par__place *place = &e->place;
-    par__place_init(place, module, build, config);
+    par__module_place *place = &e->place;
+    par__module_place_init(place, module, build, config);
     PAR_TRY(par__token_table(place, build, config, false, &e->token));
     if (!config->rope)
         PAR_TRY(par__replicated(place, build, "embedding.position.weight", 2, config->positions,
@@ -90,13 +91,13 @@ static par_status embedding_build(par_module *module, par_build *build) {
     PAR_TRY(prepare(e, build));
     build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
     build->stash_nbytes = 0;
-    par__place_finish(place, build);
+    par__module_place_finish(place, build);
     return PAR_OK;
 }
 
 /* Own rows of the sum over tp into y. */
 static par_status look_up(const embedding *e, const par_call *call, const par_tensor *x, void *y) {
-    const par__place *place = &e->place;
+    const par__module_place *place = &e->place;
     par_embedding args = token_args(e, place, x->data);
     args.y = place->sequence_parallel ? par__full(place, call, 0) : y;
     PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING, &args));
@@ -109,7 +110,7 @@ static par_status look_up(const embedding *e, const par_call *call, const par_te
 static par_status embedding_forward(par_module *module, const par_call *call, const par_tensor *x,
                                     par_tensor *y) {
     embedding *e = (embedding *)module;
-    const par__place *place = &e->place;
+    const par__module_place *place = &e->place;
     const void *kept = NULL;
     PAR_TRY(look_up(e, call, x, y->data));
     if (e->position) {
@@ -123,7 +124,7 @@ static par_status embedding_forward(par_module *module, const par_call *call, co
 
 static par_status token_backward(embedding *e, const par_call *call, const void *ids, const void *d,
                                  void *full) {
-    const par__place *place = &e->place;
+    const par__module_place *place = &e->place;
     par_embedding args = token_args(e, place, ids);
     if (place->sequence_parallel) {
         PAR_TRY(par__gather_rows(place, call, "activations backward", d, full));
@@ -138,7 +139,7 @@ static par_status token_backward(embedding *e, const par_call *call, const void 
 static par_status embedding_backward(par_module *module, const par_call *call, const par_tensor *x,
                                      const par_tensor *dy, par_tensor *dx) {
     embedding *e = (embedding *)module;
-    const par__place *place = &e->place;
+    const par__module_place *place = &e->place;
     void *full = par__full(place, call, 0);
     const void *d = NULL;
     PAR_REQUIRE(!dx);
@@ -164,23 +165,23 @@ par_status par__check_capacity(const par_transformer_config *config, int64_t cap
 
 /* The row of one position as a table of its own, which all sequences read. */
 static par_embedding decode_position(const embedding *e, int64_t position) {
-    const par__place *place = &e->decode_place;
+    const par__module_place *place = &e->decode_place;
     const char *table = e->position->weight;
-    return (par_embedding){.dtype = place->dtype,
-                           .m = place->rows,
-                           .n = place->C,
-                           .rows = 1,
-                           .T = 1,
-                           .table =
-                               table ? table + par__place_nbytes(place, position * place->C) : NULL,
-                           .accumulate = true};
+    return (par_embedding){
+        .dtype = place->dtype,
+        .m = place->rows,
+        .n = place->C,
+        .rows = 1,
+        .T = 1,
+        .table = table ? table + par__module_place_nbytes(place, position * place->C) : NULL,
+        .accumulate = true};
 }
 
 static par_status embedding_decode_build(par_module *module, par_build *build, int64_t capacity) {
     embedding *e = (embedding *)module;
-    par__place *place = &e->decode_place;
+    par__module_place *place = &e->decode_place;
     PAR_TRY(par__check_capacity(e->config, capacity));
-    par__place_init_decode(place, &e->place, build);
+    par__module_place_init_decode(place, &e->place, build);
     par_embedding token = token_args(e, place, NULL);
     PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING, &token));
     if (e->position) {
@@ -189,14 +190,14 @@ static par_status embedding_decode_build(par_module *module, par_build *build, i
     }
     build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
     build->stash_nbytes = 0;
-    par__place_finish(place, build);
+    par__module_place_finish(place, build);
     return PAR_OK;
 }
 
 static par_status embedding_decode(par_module *module, const par_call *call, int64_t position,
                                    const par_tensor *x, par_tensor *y) {
     embedding *e = (embedding *)module;
-    const par__place *place = &e->decode_place;
+    const par__module_place *place = &e->decode_place;
     par_embedding token = token_args(e, place, x->data);
     token.y = y->data;
     PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING, &token));

@@ -1,6 +1,6 @@
 /*
  * Final norm, logits and loss as the model's last module. The vocabulary is split over tp (Shoeybi
- * et al. 2019): a rank has logits [N, V_local] in fp32, and three numbers a row are gathered for
+ * et al. 2019): a rank has logits [N, V_local] in fp32, and three numbers per row are gathered for
  * the softmax. When training the logits are turned into their gradient at once, in place, so
  * forward and backward need one array. Products run in blocks of rows, which bounds the workspace
  * of the GEMM.
@@ -14,24 +14,24 @@ enum { BLOCK_ROWS = 1024 };
 typedef struct {
     par_module module;
     const par_transformer_config *config;
-    par__place place;
+    par__module_place place;
     par__norm norm;
     par__linear linear;
     int64_t begin, valid; /* vocabulary entries of this rank; linear.out has the padding too */
-    size_t h, mean, rstd, logits;      /* stash */
+    size_t logits;        /* stash */
     size_t stats, gathered, lse, cast; /* scratch */
-    par__place decode_place;
-    size_t decode_h, decode_mean, decode_rstd; /* scratch */
+    par__module_place decode_place;
+    par__norm decode_norm;
 } head;
 
-static int64_t block_rows(const par__place *place) {
+static int64_t block_rows(const par__module_place *place) {
     return place->N < BLOCK_ROWS ? place->N : BLOCK_ROWS;
 }
 
 static par_status build_weight(head *m, par_build *build) {
-    par__place *place = &m->place;
+    par__module_place *place = &m->place;
     const par_transformer_config *config = m->config;
-    par__part rows =
+    par__share rows =
         par__split_padded("head", config->vocab, PAR__VOCAB_MULTIPLE, place->p, place->r);
     if (config->tied) {
         m->linear = (par__linear){.n_parts = 1, .in = config->channels, .out = rows.local};
@@ -75,7 +75,7 @@ static par_cast cast_args(const head *m, int64_t rows) {
 }
 
 static par_status prepare(head *m, par_build *build) {
-    par__place *place = &m->place;
+    par__module_place *place = &m->place;
     par_xent xent = xent_args(m);
     par_cast cast = cast_args(m, block_rows(place));
     PAR_TRY(par__prepare(place, build, PAR_OP_XENT_STATS, &xent));
@@ -85,31 +85,27 @@ static par_status prepare(head *m, par_build *build) {
 }
 
 static void reserve(head *m, par_build *build) {
-    par__place *place = &m->place;
+    par__module_place *place = &m->place;
     size_t row = (size_t)place->N * sizeof(float), *scratch = &place->scratch_nbytes;
-    build->stash_nbytes = 0;
-    if (!place->selective)
-        m->h = par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->rows * place->C));
-    m->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
-    m->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
     m->logits = par__reserve(&build->stash_nbytes, row * (size_t)m->linear.out);
     m->stats = par__reserve(scratch, 3 * row);
     m->gathered = place->p > 1 ? par__reserve(scratch, 3 * row * (size_t)place->p) : m->stats;
     m->lse = par__reserve(scratch, row);
     if (place->dtype != PAR_F32)
-        m->cast =
-            par__reserve(scratch, par__place_nbytes(place, block_rows(place) * m->linear.out));
+        m->cast = par__reserve(scratch,
+                               par__module_place_nbytes(place, block_rows(place) * m->linear.out));
 }
 
 static par_status head_build(par_module *module, par_build *build) {
     head *m = (head *)module;
-    par__place_init(&m->place, module, build, m->config);
+    par__module_place_init(&m->place, module, build, m->config);
+    build->stash_nbytes = 0;
     PAR_TRY(par__norm_build(&m->norm, &m->place, build, m->config, "final.norm"));
     PAR_TRY(build_weight(m, build));
     PAR_TRY(prepare(m, build));
     reserve(m, build);
     build->y = par_tensor_make(NULL, PAR_F32, 1, 2, 1, 1, 1);
-    par__place_finish(&m->place, build);
+    par__module_place_finish(&m->place, build);
     return PAR_OK;
 }
 
@@ -120,27 +116,12 @@ static void *scratch(const par_call *call, size_t offset) {
     return (char *)call->scratch + offset;
 }
 
-/* h [N, C], all rows of the norm's output: in the stash or in area 1. */
-static par_status normed(const head *m, const par_call *call, const void *x, bool again,
-                         const void **h) {
-    const par__place *place = &m->place;
-    void *full = par__full(place, call, 1);
-    void *own = place->selective ? par__own_rows(place, full) : stash(call, m->h);
-    if (!again || place->selective)
-        PAR_TRY(par__norm_forward(&m->norm, place, call, NULL, x, own, stash(call, m->mean),
-                                  stash(call, m->rstd)));
-    *h = place->sequence_parallel ? full : own;
-    if (!place->sequence_parallel) return PAR_OK;
-    return par__gather_rows(place, call, again ? "activations backward" : "activations forward",
-                            own, full);
-}
-
-static const void *row_of(const par__place *place, const void *x, int64_t row) {
-    return (const char *)x + par__place_nbytes(place, row * place->C);
+static const void *row_of(const par__module_place *place, const void *x, int64_t row) {
+    return (const char *)x + par__module_place_nbytes(place, row * place->C);
 }
 
 static par_status logits_forward(const head *m, const par_call *call, const void *h) {
-    const par__place *place = &m->place;
+    const par__module_place *place = &m->place;
     float *logits = stash(call, m->logits);
     for (int64_t row = 0, n; row < place->N; row += n) {
         n = place->N - row < BLOCK_ROWS ? place->N - row : BLOCK_ROWS;
@@ -151,7 +132,7 @@ static par_status logits_forward(const head *m, const par_call *call, const void
 }
 
 static par_status loss(const head *m, const par_call *call, float *sums) {
-    const par__place *place = &m->place;
+    const par__module_place *place = &m->place;
     par_xent args = xent_args(m);
     args.logits = stash(call, m->logits);
     args.targets = call->targets;
@@ -174,7 +155,7 @@ static par_status head_forward(par_module *module, const par_call *call, const p
     head *m = (head *)module;
     const void *h = NULL;
     PAR_REQUIRE(call->targets);
-    PAR_TRY(normed(m, call, x->data, false, &h));
+    PAR_TRY(par__norm_forward(&m->norm, &m->place, call, NULL, x->data, 1, false, &h));
     PAR_TRY(logits_forward(m, call, h));
     return loss(m, call, y->data);
 }
@@ -182,7 +163,7 @@ static par_status head_forward(par_module *module, const par_call *call, const p
 /* Weight gradient and dh [N, C] (area 0), a block of rows at a time, with the logits' gradient in
  * the place's dtype. */
 static par_status logits_backward(const head *m, const par_call *call, const void *h, void *dh) {
-    const par__place *place = &m->place;
+    const par__module_place *place = &m->place;
     const float *dlogits = stash(call, m->logits);
     for (int64_t row = 0, n; row < place->N; row += n) {
         n = place->N - row < BLOCK_ROWS ? place->N - row : BLOCK_ROWS;
@@ -204,42 +185,35 @@ static par_status logits_backward(const head *m, const par_call *call, const voi
 static par_status head_backward(par_module *module, const par_call *call, const par_tensor *x,
                                 const par_tensor *dy, par_tensor *dx) {
     head *m = (head *)module;
-    const par__place *place = &m->place;
+    const par__module_place *place = &m->place;
     void *dh = par__full(place, call, 0);
     const void *h = NULL;
     PAR_REQUIRE(!dy && dx && dx->data);
-    PAR_TRY(normed(m, call, x->data, true, &h));
+    PAR_TRY(par__norm_forward(&m->norm, place, call, NULL, x->data, 1, true, &h));
     PAR_TRY(logits_backward(m, call, h, dh));
-    PAR_TRY(par__reduce_rows(place, call, "activations backward", dh));
-    return par__norm_backward(&m->norm, place, call, x->data, stash(call, m->mean),
-                              stash(call, m->rstd), par__own_rows(place, dh), NULL, dx->data);
+    return par__norm_backward(&m->norm, place, call, x->data, dh, NULL, dx->data);
 }
 
 static par_status head_decode_build(par_module *module, par_build *build, int64_t capacity) {
     head *m = (head *)module;
-    par__place *place = &m->decode_place;
+    par__module_place *place = &m->decode_place;
     PAR_TRY(par__check_capacity(m->config, capacity));
-    par__place_init_decode(place, &m->place, build);
-    PAR_TRY(par__norm_prepare_forward(&m->norm, place, build));
-    PAR_TRY(par__linear_prepare_forward(&m->linear, place, build, place->N));
-    m->decode_h =
-        par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
-    m->decode_mean = par__reserve(&place->scratch_nbytes, (size_t)place->N * sizeof(float));
-    m->decode_rstd = par__reserve(&place->scratch_nbytes, (size_t)place->N * sizeof(float));
-    build->y = par_tensor_make(NULL, PAR_F32, 2, place->N, m->linear.out, 1, 1);
+    par__module_place_init_decode(place, &m->place, build);
     build->stash_nbytes = 0;
-    par__place_finish(place, build);
+    m->decode_norm = m->norm;
+    PAR_TRY(par__norm_build_decode(&m->decode_norm, place, build));
+    PAR_TRY(par__linear_prepare_forward(&m->linear, place, build, place->N));
+    build->y = par_tensor_make(NULL, PAR_F32, 2, place->N, m->linear.out, 1, 1);
+    par__module_place_finish(place, build);
     return PAR_OK;
 }
 
 static par_status head_decode(par_module *module, const par_call *call, int64_t position,
                               const par_tensor *x, par_tensor *y) {
     const head *m = (const head *)module;
-    const par__place *place = &m->decode_place;
-    void *h = scratch(call, m->decode_h);
-    (void)position;
-    PAR_TRY(par__norm_forward(&m->norm, place, call, NULL, x->data, h,
-                              scratch(call, m->decode_mean), scratch(call, m->decode_rstd)));
+    const par__module_place *place = &m->decode_place;
+    const void *h = NULL;
+    PAR_TRY(par__norm_forward(&m->decode_norm, place, call, NULL, x->data, 1, false, &h));
     return par__linear_forward(&m->linear, place, call, place->N, h, y->data);
 }
 

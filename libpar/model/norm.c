@@ -1,17 +1,18 @@
 /*
- * LayerNorm or RMSNorm over own rows. Weights lie on every tp rank; with sequence parallel each
- * rank's rows give a part of their gradients. LayerNorm without bias runs with constant zeros and
- * throws the bias' gradient away.
+ * LayerNorm or RMSNorm over own rows, and the gather of its output. The output is kept as own rows
+ * alone and gathered again for the weight gradients, or recomputed (Korthikanti et al. 2022).
+ * Weights lie on every tp rank; with sequence parallel each rank's rows give a part of their
+ * gradients. LayerNorm without bias runs with constant zeros and throws the bias' gradient away.
  */
 #include <stdio.h>
 
 #include "layers.h"
 
-static par_norm shape(const par__norm *norm, const par__place *place) {
+static par_norm shape(const par__norm *norm, const par__module_place *place) {
     return (par_norm){.dtype = place->dtype, .m = place->rows, .n = place->C, .eps = norm->eps};
 }
 
-static par_status build_bias(par__norm *norm, par__place *place, par_build *build, bool bias,
+static par_status build_bias(par__norm *norm, par__module_place *place, par_build *build, bool bias,
                              const char *prefix) {
     char name[96];
     void *zero = NULL;
@@ -22,17 +23,24 @@ static par_status build_bias(par__norm *norm, par__place *place, par_build *buil
     }
     norm->db = par__reserve(&place->scratch_nbytes, (size_t)place->C * sizeof(float));
     PAR_TRY(par_memory_take(build->memory, PAR_MEM_WEIGHTS, "zero biases",
-                            par__place_nbytes(place, place->C), &zero));
+                            par__module_place_nbytes(place, place->C), &zero));
     norm->zero = zero;
     return PAR_OK;
 }
 
-par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, par_build *build) {
-    par_norm args = shape(norm, place);
-    return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
+static void reserve_statistics(par__norm *norm, const par__module_place *place, par_build *build) {
+    norm->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
+    norm->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
 }
 
-par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par_build *build) {
+par_status par__norm_build_decode(par__norm *decode, par__module_place *place, par_build *build) {
+    par_norm args = shape(decode, place);
+    reserve_statistics(decode, place, build);
+    return par__prepare(place, build, decode->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
+}
+
+par_status par__norm_prepare_added(const par__norm *norm, par__module_place *place,
+                                   par_build *build) {
     par_norm args = shape(norm, place);
     const par_residual sum = {.dtype = args.dtype,
                               .m = args.m,
@@ -43,44 +51,57 @@ par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par
     return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
 }
 
-par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
+par_status par__norm_build(par__norm *norm, par__module_place *place, par_build *build,
                            const par_transformer_config *config, const char *prefix) {
     char name[96];
     *norm = (par__norm){.rms = config->rmsnorm, .eps = config->norm_eps};
     snprintf(name, sizeof name, "%s.weight", prefix);
     PAR_TRY(par__replicated(place, build, name, 1, place->C, 1, PAR_INIT_CONSTANT, 1, &norm->w));
     PAR_TRY(build_bias(norm, place, build, config->bias, prefix));
+    if (!place->selective)
+        norm->h = par__reserve(&build->stash_nbytes,
+                               par__module_place_nbytes(place, place->rows * place->C));
+    reserve_statistics(norm, place, build);
     par_norm args = shape(norm, place);
-    PAR_TRY(par__norm_prepare_forward(norm, place, build));
+    PAR_TRY(par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args));
     return par__prepare(place, build,
                         norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD, &args);
 }
 
-static par_norm with_data(const par__norm *norm, const par__place *place, const void *x,
-                          float *mean, float *rstd) {
+static par_norm with_data(const par__norm *norm, const par__module_place *place,
+                          const par_call *call, const void *x) {
     par_norm args = shape(norm, place);
     args.x = x;
     args.w = norm->w->weight;
     if (!norm->rms) args.b = norm->b ? norm->b->weight : norm->zero;
-    args.mean = norm->rms ? NULL : mean;
-    args.rstd = rstd;
+    args.mean = norm->rms ? NULL : (float *)((char *)call->stash + norm->mean);
+    args.rstd = (float *)((char *)call->stash + norm->rstd);
     return args;
 }
 
-par_status par__norm_forward(const par__norm *norm, const par__place *place, const par_call *call,
-                             const par_residual *sum, const void *x, void *y, float *mean,
-                             float *rstd) {
-    par_norm args = with_data(norm, place, x, mean, rstd);
-    args.y = y;
-    args.residual = sum;
-    return par__run(place, call, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
+par_status par__norm_forward(const par__norm *norm, const par__module_place *place,
+                             const par_call *call, const par_residual *sum, const void *x,
+                             int which, bool again, const void **h) {
+    void *full = par__full(place, call, which);
+    void *own = place->selective ? par__own_rows(place, full) : (char *)call->stash + norm->h;
+    if (!again || place->selective) {
+        par_norm args = with_data(norm, place, call, x);
+        args.y = own;
+        args.residual = sum;
+        PAR_TRY(par__run(place, call, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args));
+    }
+    *h = place->sequence_parallel ? full : own;
+    if (!place->sequence_parallel) return PAR_OK;
+    return par__gather_rows(place, call, again ? "activations backward" : "activations forward",
+                            own, full);
 }
 
-par_status par__norm_backward(const par__norm *norm, const par__place *place, const par_call *call,
-                              const void *x, float *mean, float *rstd, const void *dy,
-                              const void *add, void *dx) {
-    par_norm args = with_data(norm, place, x, mean, rstd);
-    args.dy = dy;
+par_status par__norm_backward(const par__norm *norm, const par__module_place *place,
+                              const par_call *call, const void *x, void *dh, const void *add,
+                              void *dx) {
+    par_norm args = with_data(norm, place, call, x);
+    PAR_TRY(par__reduce_rows(place, call, "activations backward", dh));
+    args.dy = par__own_rows(place, dh);
     args.add = add;
     args.dx = dx;
     args.dw = norm->w->grad;

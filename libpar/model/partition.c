@@ -43,7 +43,7 @@ par_status par_partition(const double *work, int n, int parts, int *first) {
     double largest = 0, total = 0;
     PAR_REQUIRE(first && parts > 0 && n >= 0);
     if (parts > n)
-        PAR_FAIL(PAR_ERR_LAYOUT, "%d modules can not be cut into %d parts; legal: 1 to %d parts", n,
+        PAR_FAIL(PAR_ERR_LAYOUT, "%d modules cannot be cut into %d parts; legal: 1 to %d parts", n,
                  parts, n);
     for (int i = n - 1; i >= 0; i--) {
         double w = work_of(work, i);

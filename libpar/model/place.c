@@ -13,36 +13,37 @@ size_t par__reserve(size_t *used, size_t nbytes) {
     return offset;
 }
 
-size_t par__place_nbytes(const par__place *place, int64_t n) {
+size_t par__module_place_nbytes(const par__module_place *place, int64_t n) {
     return (size_t)n * par_dtype_nbytes(place->dtype);
 }
 
-void par__place_init(par__place *place, const par_module *module, const par_build *build,
-                     const par_transformer_config *config) {
+void par__module_place_init(par__module_place *place, const par_module *module,
+                            const par_build *build, const par_transformer_config *config) {
     par_comm *tp = build->mesh->axis[PAR_TP];
     int p = tp ? par_comm_size(tp) : 1;
-    *place = (par__place){.backend = build->backend,
-                          .tp = p > 1 ? tp : NULL,
-                          .p = p,
-                          .r = p > 1 ? par_comm_rank(tp) : 0,
-                          .sequence_parallel = build->sequence_parallel && p > 1,
-                          .selective = build->recompute == PAR_RECOMPUTE_SELECTIVE,
-                          .dtype = build->dtype,
-                          .B = build->micro_batch,
-                          .T = config->tokens,
-                          .N = build->micro_batch * config->tokens,
-                          .C = config->channels,
-                          .seed = build->seed,
-                          .layer = module->layer,
-                          .chunk = build->chunk};
+    *place = (par__module_place){.backend = build->backend,
+                                 .tp = p > 1 ? tp : NULL,
+                                 .p = p,
+                                 .r = p > 1 ? par_comm_rank(tp) : 0,
+                                 .sequence_parallel = build->sequence_parallel && p > 1,
+                                 .selective = build->recompute == PAR_RECOMPUTE_SELECTIVE,
+                                 .dtype = build->dtype,
+                                 .B = build->micro_batch,
+                                 .T = config->tokens,
+                                 .N = build->micro_batch * config->tokens,
+                                 .C = config->channels,
+                                 .seed = build->seed,
+                                 .layer = module->layer,
+                                 .chunk = build->chunk};
     place->rows = place->sequence_parallel ? place->N / p : place->N;
     place->first_row = place->sequence_parallel ? place->r * place->rows : 0;
     for (int i = 0; i < 2; i++)
-        place->full[i] =
-            par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
+        place->full[i] = par__reserve(&place->scratch_nbytes,
+                                      par__module_place_nbytes(place, place->N * place->C));
 }
 
-void par__place_init_decode(par__place *place, const par__place *trained, const par_build *build) {
+void par__module_place_init_decode(par__module_place *place, const par__module_place *trained,
+                                   const par_build *build) {
     *place = *trained;
     place->sequence_parallel = false;
     place->selective = true;
@@ -51,45 +52,46 @@ void par__place_init_decode(par__place *place, const par__place *trained, const 
     place->first_row = 0;
     place->scratch_nbytes = place->workspace = place->workspace_nbytes = 0;
     for (int i = 0; i < 2; i++)
-        place->full[i] =
-            par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * place->C));
+        place->full[i] = par__reserve(&place->scratch_nbytes,
+                                      par__module_place_nbytes(place, place->N * place->C));
 }
 
-void par__place_finish(par__place *place, par_build *build) {
+void par__module_place_finish(par__module_place *place, par_build *build) {
     place->workspace = par__reserve(&place->scratch_nbytes, place->workspace_nbytes);
     build->scratch_nbytes = place->scratch_nbytes;
 }
 
-par_status par__prepare(par__place *place, par_build *build, par_op op, const void *args) {
+par_status par__prepare(par__module_place *place, par_build *build, par_op op, const void *args) {
     return par_build_prepare(build, op, args, &place->workspace_nbytes);
 }
 
-par_status par__run(const par__place *place, const par_call *call, par_op op, const void *args) {
+par_status par__run(const par__module_place *place, const par_call *call, par_op op,
+                    const void *args) {
     return par_kernel_run(place->backend, op, call->stream, args,
                           (char *)call->scratch + place->workspace);
 }
 
-void *par__full(const par__place *place, const par_call *call, int which) {
+void *par__full(const par__module_place *place, const par_call *call, int which) {
     return (char *)call->scratch + place->full[which];
 }
 
-void *par__own_rows(const par__place *place, void *full) {
-    return (char *)full + par__place_nbytes(place, place->first_row * place->C);
+void *par__own_rows(const par__module_place *place, void *full) {
+    return (char *)full + par__module_place_nbytes(place, place->first_row * place->C);
 }
 
-par_tag par__tag(const par__place *place, const par_call *call, const char *purpose) {
+par_tag par__tag(const par__module_place *place, const par_call *call, const char *purpose) {
     return (par_tag){
         .purpose = purpose, .layer = place->layer, .chunk = place->chunk, .micro = call->micro};
 }
 
-par_status par__gather_rows(const par__place *place, const par_call *call, const char *purpose,
-                            const void *own, void *full) {
+par_status par__gather_rows(const par__module_place *place, const par_call *call,
+                            const char *purpose, const void *own, void *full) {
     return par_comm_all_gather(place->tp, own, full, place->rows * place->C, place->dtype,
                                par__tag(place, call, purpose), call->stream, NULL);
 }
 
-par_status par__reduce_rows(const par__place *place, const par_call *call, const char *purpose,
-                            void *full) {
+par_status par__reduce_rows(const par__module_place *place, const par_call *call,
+                            const char *purpose, void *full) {
     par_tag tag = par__tag(place, call, purpose);
     if (!place->tp) return PAR_OK;
     if (!place->sequence_parallel)
@@ -99,7 +101,8 @@ par_status par__reduce_rows(const par__place *place, const par_call *call, const
                                    place->rows * place->C, place->dtype, tag, call->stream, NULL);
 }
 
-par_dropout par__dropout_of(const par__place *place, const par_call *call, float p, uint32_t site) {
+par_dropout par__dropout_of(const par__module_place *place, const par_call *call, float p,
+                            uint32_t site) {
     return (par_dropout){.p = call->training ? p : 0,
                          .seed = place->seed,
                          .sample_base = call->sample_base,
@@ -107,7 +110,7 @@ par_dropout par__dropout_of(const par__place *place, const par_call *call, float
                          .site = site};
 }
 
-par_status par__dropout(const par__place *place, const par_call *call, par_dropout dropout,
+par_status par__dropout(const par__module_place *place, const par_call *call, par_dropout dropout,
                         const void *x, void *out, const void **y) {
     par_residual args = {.dtype = place->dtype,
                          .m = place->rows,
@@ -121,24 +124,25 @@ par_status par__dropout(const par__place *place, const par_call *call, par_dropo
     return dropout.p > 0 ? par__run(place, call, PAR_OP_RESIDUAL, &args) : PAR_OK;
 }
 
-par__part par__split(const char *name, int64_t global, int p, int r) {
+par__share par__split(const char *name, int64_t global, int p, int r) {
     return par__split_padded(name, global, 1, p, r);
 }
 
-par__part par__split_padded(const char *name, int64_t global, int64_t multiple, int p, int r) {
+par__share par__split_padded(const char *name, int64_t global, int64_t multiple, int p, int r) {
     int64_t local = ((global + p - 1) / p + multiple - 1) / multiple * multiple;
     int64_t begin = r * local < global ? r * local : global;
     int64_t end = begin + local < global ? begin + local : global;
-    return (par__part){.name = name,
-                       .global = global,
-                       .offset = begin,
-                       .extent = end - begin,
-                       .local = local,
-                       .n_replicas = 1};
+    return (par__share){.name = name,
+                        .global = global,
+                        .offset = begin,
+                        .extent = end - begin,
+                        .local = local,
+                        .n_replicas = 1};
 }
 
-par_status par__replicated(const par__place *place, par_build *build, const char *name, int ndim,
-                           int64_t n0, int64_t n1, par_init init, double value, par_param **out) {
+par_status par__replicated(const par__module_place *place, par_build *build, const char *name,
+                           int ndim, int64_t n0, int64_t n1, par_init init, double value,
+                           par_param **out) {
     par_param_spec spec = {.ndim = ndim,
                            .decay = ndim == 2,
                            .global = {n0, n1},

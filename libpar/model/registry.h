@@ -37,10 +37,13 @@ struct par_registry {
     int n_chunks, dp, dp_rank;
     par__bucket *buckets;
     int n_buckets;
-    int first_bucket[17]; /* of each chunk; [n_chunks]: first tied bucket */
+    int first_bucket[PAR_MAX_CHUNKS + 1]; /* of each chunk; [n_chunks]: first tied bucket */
     par__sum_range *sums;
     int n_sums;
     int64_t n_flat;
+    /* Rotary tables that the blocks of one configuration share; NULL: none yet. */
+    const void *rope_config;
+    const float *cos, *sin;
 };
 
 par_status par__registry_create(int n_chunks, int dp, int dp_rank, par_registry **out);

@@ -23,7 +23,7 @@ static par_status create_module(const void *config, int index, par_module **out)
     return PAR_OK;
 }
 
-/* FLOPs of a token forward; the embedding is a read of a row and an addition. */
+/* FLOPs per token, forward; the embedding is a read of a row and an addition. */
 static void fill_work(transformer *t) {
     const par_transformer_config *c = &t->config;
     int n = t->model.n_modules;

@@ -52,9 +52,10 @@ par_status par_log_open(const char *path, par_log **out) {
     if (!log) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a log");
     snprintf(log->path, sizeof log->path, "%s", path);
     log->file = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    par_status st = log->file >= 0 ? end_broken_line(log)
-                                   : par_fail(PAR_ERR_IO, "%s: cannot be opened for appending: %s",
-                                              path, strerror(errno));
+    par_status st = log->file >= 0
+                        ? end_broken_line(log)
+                        : par_error_set(PAR_ERR_IO, "%s: cannot be opened for appending: %s", path,
+                                        strerror(errno));
     if (st != PAR_OK) {
         par_log_close(&log);
         return st;

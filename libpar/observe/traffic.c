@@ -25,14 +25,6 @@ void par_traffic_destroy(par_traffic **handle) {
     *handle = NULL;
 }
 
-int64_t par_traffic_sent(const par_traffic *t, const char *axis, const char *purpose) {
-    int64_t sum = 0;
-    for (int i = 0; i < t->n; i++)
-        if (strcmp(t->axis[i], axis) == 0 && (!purpose || strcmp(t->purpose[i], purpose) == 0))
-            for (int r = 0; r < t->size; r++) sum += t->sent[(int64_t)i * t->size + r];
-    return sum;
-}
-
 void par__traffic_clear(par_traffic *t) {
     t->n = 0;
     t->overflow = false;

@@ -2,7 +2,6 @@
 #include "executor_slots.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "libpar/base/clock.h"
 
@@ -123,15 +122,13 @@ static par_status module_backward(par__executor *e, const par_action *a, par__sl
     par_module *module = chunk->modules[i];
     par_tensor x = chunk->x[i], dx = chunk->x[i], dy = chunk->x[i + 1];
     par_call call = call_of(e, s, a);
-    const par_tensor *dy_or_none = dy_data ? &dy : NULL;
     x.data = s->x[i];
     dx.data = dx_data;
     dy.data = dy_data;
     call.stash = s->stash[i];
     range_begin(e, module, "backward");
-    par_status st = module->ops->backward(module, &call, &x, dy_or_none, dx_data ? &dx : NULL);
-    if (st == PAR_OK && module->ops->weight)
-        st = module->ops->weight(module, &call, &x, dy_or_none);
+    par_status st =
+        module->ops->backward(module, &call, &x, dy_data ? &dy : NULL, dx_data ? &dx : NULL);
     par_range_end(e->params.backend);
     return st;
 }
@@ -150,22 +147,30 @@ static par_status received(par__executor *e, const par_action *a, void **dy) {
              a->micro);
 }
 
-static par_status do_backward(par__executor *e, const par_action *a, int m) {
-    const par__chunk *chunk = &e->params.chunks[a->chunk];
+/* What stands in front of the last module's backward. */
+static par_status begin_backward(par__executor *e, const par_action *a) {
+    e->next_dy = NULL;
+    e->next_module = e->params.chunks[a->chunk].n_modules - 1;
+    if (!par__is_last(e, a->chunk)) PAR_TRY(received(e, a, &e->next_dy));
+    PAR_TRY(finish(e, &e->outgoing[e->next_outgoing].work));
+    PAR_TRY(par__timer_begin(e->timer, PAR__TIME_BACKWARD, e->params.stream));
+    if (e->params.recompute != PAR_RECOMPUTE_FULL) return PAR_OK;
+    return run_forward(e, a, &e->slots[a->chunk][a->slot]);
+}
+
+/* From the module where the backward stands down to a->module. The time of one that is cut counts
+ * as a whole. */
+static par_status do_backward(par__executor *e, const par_action *a) {
     par__slot *s = &e->slots[a->chunk][a->slot];
     par__message *out = &e->outgoing[e->next_outgoing];
-    bool final = ++e->n_backward[a->chunk] == m;
-    void *dy = NULL;
-    if (!par__is_last(e, a->chunk)) PAR_TRY(received(e, a, &dy));
-    PAR_TRY(finish(e, &out->work));
-    PAR_TRY(par__timer_begin(e->timer, PAR__TIME_BACKWARD, e->params.stream));
-    if (e->params.recompute == PAR_RECOMPUTE_FULL) PAR_TRY(run_forward(e, a, s));
-    for (int i = chunk->n_modules - 1; i >= 0; i--) {
+    if (e->next_module < 0) PAR_TRY(begin_backward(e, a));
+    for (; e->next_module >= a->module; e->next_module--) {
+        int i = e->next_module;
         void *dx = i > 0 ? e->between[i & 1] : par__is_first(e, a->chunk) ? NULL : out->data;
-        PAR_TRY(module_backward(e, a, s, i, dy, dx));
-        if (final) PAR_TRY(e->params.hooks.module_done(e->params.hooks.user, a->chunk, i));
-        dy = dx;
+        PAR_TRY(module_backward(e, a, s, i, e->next_dy, dx));
+        e->next_dy = dx;
     }
+    if (e->next_module >= 0) return PAR_OK;
     PAR_TRY(par__timer_end(e->timer, PAR__TIME_BACKWARD, e->params.stream));
     if (par__is_first(e, a->chunk)) return PAR_OK;
     out->chunk = a->chunk;
@@ -208,26 +213,22 @@ static par_status do_recv(par__executor *e, const par_action *a) {
                          tag, e->params.stream, &s->recv);
 }
 
-static par_status act(par__executor *e, const par_action *a, int m) {
-    const par__executor_hooks *hooks = &e->params.hooks;
-    switch (a->act) {
-    case PAR_FORWARD: return do_forward(e, a);
-    case PAR_BACKWARD: return do_backward(e, a, m);
-    case PAR_SEND: return do_send(e, a);
-    case PAR_RECV: return do_recv(e, a);
-    case PAR_REDUCE: return hooks->reduce(hooks->user, a->bucket);
-    case PAR_GATHER: return hooks->gather(hooks->user, a->bucket);
-    default: PAR_FAIL(PAR_ERR_INTERNAL, "the executor knows no action %d", a->act);
-    }
-}
-
-static par_status do_action(par__executor *e, const par_action *a, int m) {
+static par_status do_action(par__executor *e, const par_action *a) {
     static const char *const names[] = {
-        [PAR_FORWARD] = "forward", [PAR_BACKWARD] = "backward", [PAR_WEIGHT] = "weight",
-        [PAR_SEND] = "send",       [PAR_RECV] = "receive",      [PAR_REDUCE] = "reduce",
-        [PAR_GATHER] = "gather"};
+        [PAR_FORWARD] = "forward", [PAR_BACKWARD] = "backward", [PAR_SEND] = "send",
+        [PAR_RECV] = "receive",    [PAR_REDUCE] = "reduce",     [PAR_GATHER] = "gather"};
+    const par__executor_hooks *hooks = &e->params.hooks;
+    par_status st = PAR_OK;
     par_range_begin(e->params.backend, a->act <= PAR_GATHER ? names[a->act] : "unknown");
-    par_status st = act(e, a, m);
+    switch (a->act) {
+    case PAR_FORWARD: st = do_forward(e, a); break;
+    case PAR_BACKWARD: st = do_backward(e, a); break;
+    case PAR_SEND: st = do_send(e, a); break;
+    case PAR_RECV: st = do_recv(e, a); break;
+    case PAR_REDUCE: st = hooks->reduce(hooks->user, a->bucket); break;
+    case PAR_GATHER: st = hooks->gather(hooks->user, a->bucket); break;
+    default: st = par_error_set(PAR_ERR_INTERNAL, "the executor knows no action %d", a->act);
+    }
     par_range_end(e->params.backend);
     return st;
 }
@@ -247,7 +248,7 @@ static par_status begin_walk(par__executor *e, const par__walk *walk) {
     *e->result = (par__walk_result){.walk = number};
     e->load_status = PAR_OK;
     e->n_losses = 0;
-    memset(e->n_backward, 0, sizeof e->n_backward);
+    e->next_module = -1;
     for (int i = 0; i < 2; i++) e->outgoing[i].micro = -1;
     for (int c = 0; c < e->params.n_chunks; c++)
         for (int i = 0; i < e->n_grad_slots[c]; i++) e->grads[c][i].micro = -1;
@@ -258,7 +259,7 @@ par_status par__executor_walk(par__executor *e, const par_schedule *schedule, co
                               par__walk_result *out) {
     PAR_TRY(begin_walk(e, walk));
     for (int i = 0; i < schedule->n; i++) {
-        PAR_TRY(do_action(e, &schedule->actions[i], schedule->m));
+        PAR_TRY(do_action(e, &schedule->actions[i]));
         e->params.stream->progress(e->params.stream->user);
     }
     PAR_TRY(drain(e));

@@ -12,8 +12,6 @@
 #include "par/model.h"
 #include "par/schedule.h"
 
-enum { PAR__MAX_CHUNKS = 16 };
-
 /* One chunk of this stage. */
 typedef struct {
     int n_modules;
@@ -30,10 +28,8 @@ typedef struct {
     /* Batch of a micro-batch: copy x into x (if not NULL) and targets into targets (if not
      * NULL). */
     par_status (*load)(void *user, int micro, void *x, void *targets);
-    /* The chunk's module has finished its last backward of the step. */
-    par_status (*module_done)(void *user, int chunk, int module);
-    par_status (*reduce)(void *user, int bucket);
-    par_status (*gather)(void *user, int bucket);
+    par_status (*reduce)(void *user, int bucket); /* start to; it may go on behind the walk */
+    par_status (*gather)(void *user, int bucket); /* wait for what was started before the walk */
 } par__executor_hooks;
 
 typedef struct {

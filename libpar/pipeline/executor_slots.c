@@ -127,9 +127,10 @@ static par_status create_timer(par__executor *e) {
     for (int s = 0; s < e->params.n_schedules; s++) {
         const par_schedule *schedule = e->params.schedules[s];
         int n = 1; /* the walk */
-        for (int i = 0; i < schedule->n; i++)
-            n +=
-                schedule->actions[i].act == PAR_FORWARD || schedule->actions[i].act == PAR_BACKWARD;
+        for (int i = 0; i < schedule->n; i++) {
+            const par_action *a = &schedule->actions[i];
+            n += a->act == PAR_FORWARD || (a->act == PAR_BACKWARD && a->module == 0);
+        }
         if (n > most) most = n;
     }
     return par__timer_create(e->params.backend, most, &e->timer);

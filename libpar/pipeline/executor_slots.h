@@ -27,14 +27,15 @@ typedef struct {
 
 struct par__executor {
     par__executor_params params;
-    int n_slots[PAR__MAX_CHUNKS], n_grad_slots[PAR__MAX_CHUNKS];
-    par__slot *slots[PAR__MAX_CHUNKS];
-    par__message *grads[PAR__MAX_CHUNKS]; /* received dy */
-    par__message outgoing[2];             /* sent dx, used in turn */
+    int n_slots[PAR_MAX_CHUNKS], n_grad_slots[PAR_MAX_CHUNKS];
+    par__slot *slots[PAR_MAX_CHUNKS];
+    par__message *grads[PAR_MAX_CHUNKS]; /* received dy */
+    par__message outgoing[2];            /* sent dx, used in turn */
     int next_outgoing;
     void *between[2]; /* dy and dx between modules */
+    int next_module;  /* of the backward that is under way; -1: none is */
+    void *next_dy;    /* of that module; NULL: of the last module of the model */
     void *scratch;
-    int n_backward[PAR__MAX_CHUNKS]; /* in this walk */
     const void *last_stash;
     float *losses, *host_losses; /* [max_micro][2] of the last module, on the device and on the
                                     host; NULL but on the last stage */

@@ -1,10 +1,11 @@
 /*
  * The generator of schedules: it takes a stage's order of computation (schedule_order.c) and adds
- * messages, slots and collectives. A SEND stands behind the computation that made it. A RECV is
- * posted one computation ahead of its reader (in training even before the SEND in front of that),
- * so that a transfer runs under a computation and SENDs that wait for their RECVs can not close a
- * circle. The order of a stage's RECVs is the order in which it reads; that this is each peer's
- * order of SENDs is what the checker proves, for channels are FIFO.
+ * messages, slots and collectives. A chunk's last backward is cut where a bucket of gradients is
+ * complete, and the REDUCE stands there. A SEND stands behind the computation that made it. A RECV
+ * is posted one computation ahead of its reader (in training even before the SEND in front of
+ * that), so that a transfer runs under a computation and SENDs that wait for their RECVs cannot
+ * close a circle. The order of a stage's RECVs is the order in which it reads; that this is each
+ * peer's order of SENDs is what the checker proves, for channels are FIFO.
  */
 #include "schedule.h"
 
@@ -24,8 +25,8 @@ typedef struct {
     par__compute *order;
     int n_order, n_posted;     /* computations; those whose RECV is posted or that need none */
     int16_t *slot, *grad_slot; /* [v * m] where a (chunk, micro-batch) lies */
-    pool slots[PAR__SCHEDULE_MAX_CHUNKS], grad_slots[PAR__SCHEDULE_MAX_CHUNKS];
-    int n_done[PAR__SCHEDULE_MAX_CHUNKS][2]; /* forwards and backwards so far */
+    pool slots[PAR_MAX_CHUNKS], grad_slots[PAR_MAX_CHUNKS];
+    int n_done[PAR_MAX_CHUNKS][2]; /* forwards and backwards so far */
 } generator;
 
 const char *par_schedule_kind_name(par_schedule_kind kind) {
@@ -38,8 +39,20 @@ double par_schedule_ideal_bubble(par_schedule_kind kind, int p, int m, int v) {
     return (double)(p - 1) / ((double)v * m);
 }
 
+static void check_bucket_modules(const par_schedule_params *s, par_problems *problems) {
+    for (int c = 0; s->bucket_module && c < s->v; c++)
+        for (int b = s->first_bucket[c]; b < s->first_bucket[c + 1]; b++) {
+            int most = b > s->first_bucket[c] ? s->bucket_module[b - 1] : INT16_MAX;
+            if (s->bucket_module[b] < 0 || s->bucket_module[b] > most)
+                par_problem(problems,
+                            "schedule: bucket %d of chunk %d is complete with module %d; legal: 0 "
+                            "to %d, that of the bucket before it",
+                            b, c, s->bucket_module[b], most);
+        }
+}
+
 static void check_buckets(const par_schedule_params *s, par_problems *problems) {
-    int n = s->n_last_buckets;
+    int n = s->n_last_buckets, before = problems->n;
     if (s->n_last_buckets < 0)
         par_problem(problems, "schedule: %d last buckets; legal: 0 or more", s->n_last_buckets);
     if (s->first_bucket) {
@@ -51,6 +64,7 @@ static void check_buckets(const par_schedule_params *s, par_problems *problems) 
                 par_problem(problems,
                             "schedule: buckets of chunk %d end at %d before they begin at %d", c,
                             s->first_bucket[c + 1], s->first_bucket[c]);
+        if (problems->n == before) check_bucket_modules(s, problems);
         n = s->first_bucket[s->v] > INT16_MAX - n ? INT16_MAX + 1 : s->first_bucket[s->v] + n;
     }
     if (n > INT16_MAX)
@@ -65,7 +79,7 @@ static void check_kind(const par_schedule_params *s, par_problems *problems) {
         return;
     }
     if (s->v > 1 && !interleaved && s->kind != PAR_SCHEDULE_FORWARD_ONLY)
-        par_problem(problems, "schedule %s: %d chunks a stage; legal: 1 (more with interleaved)",
+        par_problem(problems, "schedule %s: %d chunks per stage; legal: 1 (more with interleaved)",
                     par_schedule_kind_name(s->kind), s->v);
     if (interleaved && s->p > 0 && s->m % s->p != 0)
         par_problem(
@@ -85,9 +99,9 @@ static par_status check_params(const par_schedule_params *s) {
     if (s->m < 1 || s->m > PAR__SCHEDULE_MAX_MICRO)
         par_problem(&problems, "schedule: %d micro-batches; legal: 1 to %d", s->m,
                     PAR__SCHEDULE_MAX_MICRO);
-    if (s->v < 1 || s->v > PAR__SCHEDULE_MAX_CHUNKS)
-        par_problem(&problems, "schedule: %d chunks a stage; legal: 1 to %d", s->v,
-                    PAR__SCHEDULE_MAX_CHUNKS);
+    if (s->v < 1 || s->v > PAR_MAX_CHUNKS)
+        par_problem(&problems, "schedule: %d chunks per stage; legal: 1 to %d", s->v,
+                    PAR_MAX_CHUNKS);
     else
         check_buckets(s, &problems);
     check_kind(s, &problems);
@@ -176,10 +190,25 @@ static void forward(generator *g, const par__compute *c) {
     emit_about(g, PAR_FORWARD, c, *slot, -1);
 }
 
-static void backward(generator *g, const par__compute *c) {
-    int16_t slot = *slot_of(g, g->slot, c);
-    int m = g->params->m;
+static void emit_backward(generator *g, const par__compute *c, int16_t slot, int16_t module) {
     emit_about(g, PAR_BACKWARD, c, slot, -1);
+    g->out->actions[g->out->n - 1].module = module;
+}
+
+/* The last of a chunk's backwards ends where a bucket is complete, is followed by the REDUCE, and
+ * goes on. */
+static void backward(generator *g, const par__compute *c) {
+    int16_t slot = *slot_of(g, g->slot, c), reached = INT16_MAX;
+    int m = g->params->m;
+    const par_schedule *out = g->out;
+    bool last = g->n_done[c->chunk][1] == m - 1;
+    for (int b = out->first_bucket[c->chunk]; last && b < out->first_bucket[c->chunk + 1]; b++) {
+        int16_t module = out->bucket_module[b];
+        if (module < reached) emit_backward(g, c, slot, module);
+        reached = module;
+        emit(g, PAR_REDUCE)->bucket = (int16_t)b;
+    }
+    if (reached > 0) emit_backward(g, c, slot, 0);
     pool_give(&g->slots[c->chunk], slot, m);
     if (neighbour(g, c, -1) >= 0)
         pool_give(&g->grad_slots[c->chunk], *slot_of(g, g->grad_slot, c), m);
@@ -197,8 +226,6 @@ static void compute(generator *g, int i) {
         forward(g, c);
     send(g, c, i + 1);
     ++*done;
-    if (c->backward && *done == g->params->m)
-        emit_buckets(g, PAR_REDUCE, bucket[c->chunk], bucket[c->chunk + 1]);
 }
 
 /*
@@ -230,6 +257,7 @@ static void generate(generator *g) {
 
 /* An empty list with room for everything. */
 static par_status schedule_new(const par_schedule_params *s, par_schedule **out) {
+    int n_chunk_buckets = s->first_bucket ? s->first_bucket[s->v] : 0;
     int n = 3 * par__schedule_n_computes(s);
     par_schedule *schedule = calloc(1, sizeof *schedule);
     if (!schedule) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a schedule");
@@ -238,9 +266,13 @@ static par_status schedule_new(const par_schedule_params *s, par_schedule **out)
         memcpy(schedule->first_bucket, s->first_bucket,
                ((size_t)s->v + 1) * sizeof *s->first_bucket);
     schedule->n_last_buckets = s->n_last_buckets;
-    n += 2 * (schedule->first_bucket[s->v] - schedule->first_bucket[0] + s->n_last_buckets);
+    n += 3 * n_chunk_buckets + 2 * s->n_last_buckets; /* GATHER, a cut BACKWARD, REDUCE */
+    schedule->bucket_module = calloc((size_t)n_chunk_buckets + 1, sizeof(int16_t));
     schedule->actions = malloc((size_t)n * sizeof *schedule->actions);
-    if (!schedule->actions) {
+    if (schedule->bucket_module && s->bucket_module)
+        memcpy(schedule->bucket_module, s->bucket_module,
+               (size_t)n_chunk_buckets * sizeof(int16_t));
+    if (!schedule->bucket_module || !schedule->actions) {
         par_schedule_destroy(&schedule);
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a schedule of %d actions", n);
     }
@@ -290,6 +322,7 @@ out_schedule:
 void par_schedule_destroy(par_schedule **schedule) {
     if (!schedule || !*schedule) return;
     free((*schedule)->actions);
+    free((*schedule)->bucket_module);
     free(*schedule);
     *schedule = NULL;
 }

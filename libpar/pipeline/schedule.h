@@ -7,11 +7,7 @@
 
 #include "par/schedule.h"
 
-enum {
-    PAR__SCHEDULE_MAX_CHUNKS = 16,
-    PAR__SCHEDULE_MAX_MICRO = 32767,
-    PAR__SCHEDULE_MAX_STAGES = 32767
-};
+enum { PAR__SCHEDULE_MAX_MICRO = 32767, PAR__SCHEDULE_MAX_STAGES = 32767 };
 
 /* One forward or backward. */
 typedef struct {

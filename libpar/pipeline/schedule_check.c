@@ -11,12 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-void par__checker_wake(par__checker *c, int stage) {
-    if (c->stages[stage].queued) return;
-    c->stages[stage].queued = true;
-    c->queue[c->n_queue++] = stage;
-}
-
 static par_status check_shape(const par_schedule *list, const par_schedule *model, int stage,
                               int p) {
     bool same =
@@ -37,6 +31,9 @@ static par_status check_shape(const par_schedule *list, const par_schedule *mode
             PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d, chunk %d: buckets %d to %d", stage, c,
                      list->first_bucket[c], list->first_bucket[c + 1]);
     }
+    if (list->first_bucket[list->v] > 0 && !list->bucket_module)
+        PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d: %d buckets, and no modules of them", stage,
+                 list->first_bucket[list->v]);
     if (list->n_last_buckets < 0 || list->first_bucket[list->v] > INT16_MAX - list->n_last_buckets)
         PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d: %d last buckets after %d", stage,
                  list->n_last_buckets, list->first_bucket[list->v]);
@@ -58,9 +55,9 @@ static par_status check_last_buckets(par_schedule *const *schedules, int p) {
 
 static par_status check_shapes(par_schedule *const *schedules, int p) {
     const par_schedule *model = schedules[0];
-    if (model->v < 1 || model->v > 16 || model->m < 1 || model->m > INT16_MAX)
-        PAR_FAIL(PAR_ERR_INTERNAL, "schedule: m %d, v %d; legal: m 1 to %d, v 1 to 16", model->m,
-                 model->v, INT16_MAX);
+    if (model->v < 1 || model->v > PAR_MAX_CHUNKS || model->m < 1 || model->m > INT16_MAX)
+        PAR_FAIL(PAR_ERR_INTERNAL, "schedule: m %d, v %d; legal: m 1 to %d, v 1 to %d", model->m,
+                 model->v, INT16_MAX, PAR_MAX_CHUNKS);
     for (int s = 0; s < p; s++) PAR_TRY(check_shape(schedules[s], model, s, p));
     return check_last_buckets(schedules, p);
 }
@@ -72,7 +69,7 @@ static par_status check_ranges(par__checker *c, int stage) {
     for (s->at = 0; s->at < list->n; s->at++) {
         const par_action *a = &list->actions[s->at];
         bool message = a->act == PAR_SEND || a->act == PAR_RECV;
-        if (a->act > PAR_GATHER || a->act == PAR_WEIGHT)
+        if (a->act > PAR_GATHER)
             return par__checker_complain(c, stage, "no schedule of kind %s has it",
                                          par_schedule_kind_name(list->kind));
         if (a->act == PAR_REDUCE || a->act == PAR_GATHER) {
@@ -91,6 +88,9 @@ static par_status check_ranges(par__checker *c, int stage) {
         if (a->slot < 0 || a->slot >= n)
             return par__checker_complain(c, stage, "chunk %d has %d %s", a->chunk, n,
                                          buffer ? "gradient buffers" : "slots");
+        if (a->module < 0)
+            return par__checker_complain(c, stage, "it ends with module %d; legal: 0 or more",
+                                         a->module);
         if (message && (a->peer < 0 || a->peer >= c->p || a->peer == stage))
             return par__checker_complain(c, stage, "wrong peer: legal are other stages, 0 to %d",
                                          c->p - 1);
@@ -220,22 +220,8 @@ static par_status check_complete(const par__checker *c, int stage) {
     return PAR_OK;
 }
 
-static par_status check_all(par__checker *c, par_schedule *const *schedules) {
-    c->stages = calloc((size_t)c->p, sizeof *c->stages);
-    c->queue = malloc((size_t)c->p * sizeof *c->queue);
-    if (!c->stages || !c->queue)
-        PAR_FAIL(PAR_ERR_MEMORY, "no host memory to check %d stages", c->p);
-    for (int s = 0; s < c->p; s++) {
-        PAR_TRY(stage_init(c, schedules[s], &c->stages[s]));
-        PAR_TRY(check_ranges(c, s));
-    }
-    PAR_TRY(run(c));
-    PAR_TRY(check_deadlock(c));
-    for (int s = 0; s < c->p; s++) PAR_TRY(check_complete(c, s));
-    return PAR_OK;
-}
-
 par_status par_schedule_check(par_schedule *const *schedules, int p) {
+    par_status st = PAR_OK;
     PAR_REQUIRE(schedules && p > 0);
     for (int s = 0; s < p; s++) PAR_REQUIRE(schedules[s]);
     PAR_TRY(check_shapes(schedules, p));
@@ -243,7 +229,20 @@ par_status par_schedule_check(par_schedule *const *schedules, int p) {
                       .m = schedules[0]->m,
                       .v = schedules[0]->v,
                       .training = schedules[0]->kind != PAR_SCHEDULE_FORWARD_ONLY};
-    par_status st = check_all(&c, schedules);
+    c.stages = calloc((size_t)p, sizeof *c.stages);
+    c.queue = malloc((size_t)p * sizeof *c.queue);
+    if (!c.stages || !c.queue) {
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory to check %d stages", p);
+        goto out_checker;
+    }
+    for (int s = 0; s < p; s++) {
+        PAR_TRY_GOTO(stage_init(&c, schedules[s], &c.stages[s]), out_checker);
+        PAR_TRY_GOTO(check_ranges(&c, s), out_checker);
+    }
+    PAR_TRY_GOTO(run(&c), out_checker);
+    PAR_TRY_GOTO(check_deadlock(&c), out_checker);
+    for (int s = 0; s < p; s++) PAR_TRY_GOTO(check_complete(&c, s), out_checker);
+out_checker:
     checker_free(&c);
     return st;
 }

@@ -19,7 +19,8 @@ enum {
 /* One direction, forward or backward, of one (chunk, micro-batch). */
 typedef struct {
     uint8_t flags;
-    int16_t slot; /* from RECV or FORWARD on; of a gradient: its buffer */
+    int16_t module; /* of a gradient: its BACKWARD is through the modules down to this one */
+    int16_t slot;   /* from RECV or FORWARD on; of a gradient: its buffer */
 } par__half;
 
 typedef struct {
@@ -29,9 +30,10 @@ typedef struct {
     par__half *half[2]; /* [v * m] activations, gradients */
     int16_t
         *holds[2]; /* [v * m] micro-batch in slot (buffer) k of chunk c, at c * m + k; -1: free */
-    uint8_t *buckets;     /* [all buckets] flag 1: gathered, 2: reduced */
-    int n_ran[2][16];     /* FORWARDs, BACKWARDs of a chunk */
-    int n_buckets[2][17]; /* gathered, reduced of a chunk; [v]: last buckets */
+    uint8_t *buckets;                     /* [all buckets] flag 1: gathered, 2: reduced */
+    int n_ran[2][PAR_MAX_CHUNKS];         /* FORWARDs, whole backwards of a chunk */
+    int n_buckets[2][PAR_MAX_CHUNKS + 1]; /* gathered, reduced of a chunk; [v]: last buckets */
+    const par_action *open;               /* a BACKWARD that is not through yet; NULL: none */
     int *recvs[2]; /* [n] actions: RECVs posted to the next stage, to the one before (p = 2: all
                       next) */
     int n_recvs[2], n_matched[2];
@@ -46,7 +48,11 @@ typedef struct {
 } par__checker;
 
 /* Put a stage back on the queue. */
-void par__checker_wake(par__checker *, int stage);
+static inline void par__checker_wake(par__checker *c, int stage) {
+    if (c->stages[stage].queued) return;
+    c->stages[stage].queued = true;
+    c->queue[c->n_queue++] = stage;
+}
 
 /* The stage's next action; *done false if it must wait. Errors: PAR_ERR_INTERNAL. */
 par_status par__checker_step(par__checker *, int stage, bool *done);

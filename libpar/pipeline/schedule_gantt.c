@@ -1,7 +1,7 @@
 /*
- * The text Gantt of a simulated schedule: a line a stage, time from left to right, as many columns
- * a unit of time as the longest label needs. Forward of micro-batch 3 is "3", backward "b3"; with
- * chunks, of the second chunk, "B3" and "bB3".
+ * The text Gantt of a simulated schedule: a line per stage, time from left to right, as many
+ * columns per unit of time as the longest label needs. Forward of micro-batch 3 is "3", backward
+ * "b3"; with chunks, of the second chunk, "B3" and "bB3".
  */
 #include "schedule.h"
 
@@ -18,8 +18,8 @@ static int label(const par_action *a, int v, char text[16]) {
                     a->micro);
 }
 
-/* Columns a unit of time, so that a label and a space fit into every computation. */
-static double columns_a_unit(const par_schedule *s, const par_schedule_cost *cost) {
+/* Columns per unit of time, so that a label and a space fit into every computation. */
+static double columns_per_unit(const par_schedule *s, const par_schedule_cost *cost) {
     char text[16];
     par_action forward = {.act = PAR_FORWARD, .micro = (int16_t)(s->m - 1)}, backward = forward;
     backward.act = PAR_BACKWARD;
@@ -55,7 +55,7 @@ static char *line(const par_schedule *s, const par__interval *times, double rate
 
 static void chart(par_schedule *const *schedules, int p, const par_schedule_cost *cost,
                   const par__interval *times, int width, char *text) {
-    double end = 0, rate = columns_a_unit(schedules[0], cost);
+    double end = 0, rate = columns_per_unit(schedules[0], cost);
     for (size_t i = 0; i < par__schedule_n_actions(schedules, p); i++)
         end = fmax(end, times[i].end);
     bool cut = round(end * rate) > width - MARGIN;

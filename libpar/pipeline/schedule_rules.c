@@ -9,8 +9,7 @@
 #include <stdio.h>
 
 void par__action_describe(const par_action *a, char *text, size_t nbytes) {
-    static const char *const names[] = {"FORWARD", "BACKWARD", "WEIGHT", "SEND",
-                                        "RECV",    "REDUCE",   "GATHER"};
+    static const char *const names[] = {"FORWARD", "BACKWARD", "SEND", "RECV", "REDUCE", "GATHER"};
     const char *name = a->act < sizeof names / sizeof *names ? names[a->act] : "unknown action";
     const char *what = a->grad ? "gradient" : "activations";
     if (a->act == PAR_REDUCE || a->act == PAR_GATHER)
@@ -18,6 +17,9 @@ void par__action_describe(const par_action *a, char *text, size_t nbytes) {
     else if (a->act == PAR_SEND || a->act == PAR_RECV)
         snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, %s, slot %d, %s stage %d", name,
                  a->chunk, a->micro, what, a->slot, a->act == PAR_SEND ? "to" : "from", a->peer);
+    else if (a->module > 0)
+        snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, slot %d, down to module %d", name,
+                 a->chunk, a->micro, a->slot, a->module);
     else
         snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, slot %d", name, a->chunk, a->micro,
                  a->slot);
@@ -31,8 +33,8 @@ par_status par__checker_complain(const par__checker *c, int stage, const char *f
     vsnprintf(cause, sizeof cause, format, args);
     va_end(args);
     if (s->at < s->list->n) par__action_describe(&s->list->actions[s->at], action, sizeof action);
-    return par_fail(PAR_ERR_INTERNAL, "schedule %s, stage %d, action %d (%s): %s",
-                    par_schedule_kind_name(s->list->kind), stage, s->at, action, cause);
+    return par_error_set(PAR_ERR_INTERNAL, "schedule %s, stage %d, action %d (%s): %s",
+                         par_schedule_kind_name(s->list->kind), stage, s->at, action, cause);
 }
 
 /* What the action is about. Activations flow to higher parts, gradients to lower ones; -1: no such
@@ -195,7 +197,8 @@ static par_status keep_outgoing(par__checker *c, int stage, const par_action *a,
     return PAR_OK;
 }
 
-static par_status do_backward(par__checker *c, int stage, const par_action *a, bool *done) {
+/* The first BACKWARD of a (chunk, micro-batch). */
+static par_status begin_backward(par__checker *c, int stage, const par_action *a, bool *done) {
     par__half *forward = half_of(c, stage, a->chunk, a->micro, false);
     par__half *gradient = half_of(c, stage, a->chunk, a->micro, true);
     bool sends = c->p > 1 && part_after(c, part_of(c, stage, a->chunk), false) >= 0;
@@ -203,20 +206,43 @@ static par_status do_backward(par__checker *c, int stage, const par_action *a, b
     if (!(forward->flags & PAR__RAN))
         return par__checker_complain(c, stage, "runs before its FORWARD");
     if (gradient->flags & PAR__RAN) return par__checker_complain(c, stage, "ran twice");
-    if (forward->slot != a->slot)
-        return par__checker_complain(c, stage, "wrong slot: its FORWARD was in slot %d",
-                                     forward->slot);
     if (sends && !(forward->flags & PAR__SENT))
         return par__checker_complain(
             c, stage, "frees slot %d before the activations in it are sent", a->slot);
     PAR_TRY(take_input(c, stage, a, true, done));
+    return *done ? keep_outgoing(c, stage, a, gradient) : PAR_OK;
+}
+
+static par_status do_backward(par__checker *c, int stage, const par_action *a, bool *done) {
+    par__checked_stage *s = &c->stages[stage];
+    par__half *gradient = half_of(c, stage, a->chunk, a->micro, true);
+    int slot = half_of(c, stage, a->chunk, a->micro, false)->slot;
+    if (!s->open) PAR_TRY(begin_backward(c, stage, a, done));
+    if (slot != a->slot)
+        return par__checker_complain(c, stage, "wrong slot: its FORWARD was in slot %d", slot);
+    if (s->open && a->module >= gradient->module)
+        return par__checker_complain(c, stage, "its modules down to %d ran already",
+                                     gradient->module);
     if (!*done) return PAR_OK;
-    PAR_TRY(keep_outgoing(c, stage, a, gradient));
+    gradient->module = a->module;
+    s->open = a->module > 0 ? a : NULL;
+    if (s->open) return PAR_OK;
     gradient->flags |= PAR__RAN;
     vacate(c, stage, a, false);
     if (gradient->flags & PAR__POSTED) vacate(c, stage, a, true);
-    c->stages[stage].n_ran[1][a->chunk]++;
+    s->n_ran[1][a->chunk]++;
     return PAR_OK;
+}
+
+/* A backward is cut for reductions alone: what lies between modules is kept for one at a time. */
+static par_status require_none_open(const par__checker *c, int stage, const par_action *a) {
+    const par_action *open = c->stages[stage].open;
+    if (!open || (a->act == PAR_BACKWARD && a->chunk == open->chunk && a->micro == open->micro))
+        return PAR_OK;
+    return par__checker_complain(
+        c, stage,
+        "the BACKWARD of chunk %d, micro-batch %d is not through: it ran down to module %d",
+        open->chunk, open->micro, open->module);
 }
 
 /* The chunk that owns a bucket; v: a last bucket. */
@@ -243,11 +269,15 @@ static par_status require_gather(const par__checker *c, int stage, const par_act
 static par_status require_reduce(const par__checker *c, int stage, const par_action *a, int chunk) {
     const par__checked_stage *s = &c->stages[stage];
     int first = s->list->first_bucket[c->v], done = s->n_buckets[1][c->v];
+    int module = chunk < c->v ? s->list->bucket_module[a->bucket] : 0;
     if (!c->training) return par__checker_complain(c, stage, "a forward-only list reduces nothing");
-    for (int k = chunk < c->v ? chunk : 0; k < (chunk < c->v ? chunk + 1 : c->v); k++)
-        if (s->n_ran[1][k] < c->m)
-            return par__checker_complain(c, stage, "too early: %d of %d BACKWARDs of chunk %d ran",
-                                         s->n_ran[1][k], c->m, k);
+    for (int k = chunk < c->v ? chunk : 0; k < (chunk < c->v ? chunk + 1 : c->v); k++) {
+        int n = s->n_ran[1][k] + (s->open && s->open->chunk == k && s->open->module <= module);
+        if (n < c->m)
+            return par__checker_complain(
+                c, stage, "too early: %d of %d BACKWARDs of chunk %d ran down to module %d", n,
+                c->m, k, module);
+    }
     if (chunk < c->v || a->bucket == first + done) return PAR_OK;
     return par__checker_complain(
         c, stage, "last buckets are reduced in rising order; next is bucket %d", first + done);
@@ -281,8 +311,12 @@ par_status par__checker_step(par__checker *c, int stage, bool *done) {
     if (s->n_buckets[1][c->v] > 0 && !is_last_reduce(c, s, a))
         return par__checker_complain(c, stage, "comes after the reduction of a last bucket");
     switch (a->act) {
-    case PAR_FORWARD: PAR_TRY(do_forward(c, stage, a, done)); break;
-    case PAR_BACKWARD: PAR_TRY(do_backward(c, stage, a, done)); break;
+    case PAR_FORWARD:
+    case PAR_BACKWARD:
+        PAR_TRY(require_none_open(c, stage, a));
+        PAR_TRY(a->act == PAR_FORWARD ? do_forward(c, stage, a, done)
+                                      : do_backward(c, stage, a, done));
+        break;
     case PAR_SEND: PAR_TRY(do_send(c, stage, a, done)); break;
     case PAR_RECV: PAR_TRY(do_recv(c, stage, a)); break;
     default: PAR_TRY(do_bucket(c, stage, a)); break;

@@ -2,8 +2,10 @@
  * The simulation: when every action of a checked schedule runs if computations take given times.
  * SEND and RECV take no time of their stage; a message leaves when its SEND ran and its RECV is
  * posted, and arrives `transfer` later. As in the executor, a FORWARD waits until its slot's
- * earlier SEND is through, a BACKWARD until the gradient of the last but one is. A stage is
- * simulated until it needs a time that another stage has not found yet.
+ * earlier SEND is through, a BACKWARD until the gradient of the last but one is. Of a backward that
+ * is cut the first part takes all the time, since a list does not say how many modules there are,
+ * and reductions take none. A stage is simulated until it needs a time that another stage has not
+ * found yet.
  */
 #include "schedule.h"
 
@@ -19,7 +21,7 @@ typedef struct {
     const par_schedule *list;
     par__interval *times;
     int at;
-    bool queued;
+    bool queued, in_backward; /* of one that is cut, the first part ran */
     double clock;
     message *in[2]; /* [n] from the next stage, from the one before (p = 2: all from the next) */
     int n_sent[2], n_posted[2];
@@ -52,12 +54,18 @@ static bool wait_for(const simulation *sim, const message *msg, double *t) {
 static bool do_compute(simulation *sim, sim_stage *s, const par_action *a) {
     bool backward = a->act == PAR_BACKWARD;
     double begin = s->clock;
+    s->times[s->at] = (par__interval){s->clock, s->clock};
+    if (s->in_backward) {
+        s->in_backward = a->module > 0;
+        return true;
+    }
     if (!wait_for(sim, s->reads[backward][a->chunk * sim->m + a->micro], &begin)) return false;
     if (!wait_for(sim, backward ? s->outgoing[0] : s->slot_send[a->chunk * sim->m + a->slot],
                   &begin))
         return false;
     s->clock = begin + sim->duration[backward];
     s->times[s->at] = (par__interval){begin, s->clock};
+    s->in_backward = backward && a->module > 0;
     return true;
 }
 

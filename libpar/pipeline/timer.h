@@ -17,7 +17,7 @@ enum { PAR__TIMER_PHASES = 4 };
 
 typedef struct par__timer par__timer;
 
-/* For at most max_spans spans a round. The backend is borrowed. */
+/* For at most max_spans spans per round. The backend is borrowed. */
 par_status par__timer_create(const par_backend *backend, int max_spans, par__timer **out);
 /* Nothing that was recorded may be under way. NULL is nothing. */
 void par__timer_destroy(par__timer **timer);

@@ -1,9 +1,9 @@
 /*
  * Gradient buckets: all-reduce over the groups whose copies hold partial gradients, then
- * reduce-scatter over dp, started as soon as the bucket's last module has finished its last
- * backward, while earlier modules still compute. Without ZeRO the reduced shards are gathered
- * again, which makes it an all-reduce; with ZeRO-1 the updated parameters are gathered instead, and
- * the wait for them stands before the first forward that reads them.
+ * reduce-scatter over dp, started where the schedule has its REDUCE: behind the last backward of
+ * the bucket's last module, while earlier modules still compute. Without ZeRO the reduced shards
+ * are gathered again, which makes it an all-reduce; with ZeRO-1 the updated parameters are gathered
+ * instead, and the wait for them stands before the first forward that reads them.
  */
 #include "trainer.h"
 
@@ -16,7 +16,6 @@ static par_comm *dp(const par_trainer *t) {
 }
 
 void par__bucket_begin_step(par_trainer *t) {
-    for (int b = 0; b < t->registry->n_buckets; b++) t->works[b].reducing = false;
     for (int i = 0; i < t->registry->n_params; i++) t->registry->params[i]->written = false;
 }
 
@@ -30,11 +29,9 @@ static par_status zero_unwritten(par_trainer *t, int bucket) {
     return PAR_OK;
 }
 
-static par_status start_reduce(par_trainer *t, int bucket) {
+par_status par__bucket_reduce(void *user, int bucket) {
+    par_trainer *t = user;
     const par__bucket *b = &t->registry->buckets[bucket];
-    par__bucket_work *work = &t->works[bucket];
-    if (work->reducing) return PAR_OK;
-    work->reducing = true;
     PAR_TRY(zero_unwritten(t, bucket));
     for (int i = 0; i < t->registry->n_sums; i++) {
         const par__sum_range *s = &t->registry->sums[i];
@@ -44,18 +41,8 @@ static par_status start_reduce(par_trainer *t, int bucket) {
     }
     if (par_comm_size(dp(t)) == 1) return PAR_OK;
     return par_comm_reduce_scatter(dp(t), t->gradients + b->begin, t->gradients + b->shard,
-                                   b->n_shard, PAR_F32, reduce_tag, t->stream, &work->reduce);
-}
-
-par_status par__bucket_module_done(void *user, int chunk, int module) {
-    par_trainer *t = user;
-    for (int b = t->first_bucket[chunk]; b < t->first_bucket[chunk + 1]; b++)
-        if (t->registry->buckets[b].module >= module) PAR_TRY(start_reduce(t, b));
-    return PAR_OK;
-}
-
-par_status par__bucket_reduce(void *user, int bucket) {
-    return start_reduce(user, bucket);
+                                   b->n_shard, PAR_F32, reduce_tag, t->stream,
+                                   &t->works[bucket].reduce);
 }
 
 par_status par__bucket_finish_reduce(par_trainer *t) {

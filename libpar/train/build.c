@@ -110,7 +110,7 @@ static par_status build_chunks(par_trainer *t, size_t *scratch) {
     int *first = calloc((size_t)parts + 1, sizeof *first);
     par_tensor *x = calloc((size_t)t->params.model->n_modules + 1, sizeof *x);
     if (!first || !x) {
-        st = par_fail(PAR_ERR_MEMORY, "no host memory for %d parts", parts);
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for %d parts", parts);
         goto out;
     }
     PAR_TRY_GOTO(cut(t, parts, first), out);
@@ -166,25 +166,35 @@ static par_status take_state(par_trainer *t) {
 
 /* All stages' schedules, so that they are proved together before anything runs. */
 static par_status build_schedules(par_trainer *t) {
+    const par_registry *registry = t->registry;
     int pp = t->params.layout.size[PAR_PP], stage = t->mesh->coordinate[PAR_PP];
-    int n_last = t->registry->n_buckets - t->registry->first_bucket[t->n_chunks];
-    memcpy(t->first_bucket, t->registry->first_bucket, sizeof t->first_bucket);
+    par_status st = PAR_OK;
+    t->schedules = calloc((size_t)pp, sizeof(par_schedule *));
+    int16_t *bucket_module = calloc((size_t)registry->n_buckets + 1, sizeof *bucket_module);
+    if (!t->schedules || !bucket_module) {
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for %d schedules", pp);
+        goto out;
+    }
+    for (int b = 0; b < registry->n_buckets; b++) bucket_module[b] = registry->buckets[b].module;
     par_schedule_params p = {.kind = t->params.schedule,
                              .p = pp,
                              .m = t->n_micro,
                              .v = t->n_chunks,
-                             .first_bucket = t->first_bucket,
-                             .n_last_buckets = n_last};
-    t->schedules = calloc((size_t)pp, sizeof(par_schedule *));
-    if (!t->schedules) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d schedules", pp);
+                             .first_bucket = registry->first_bucket,
+                             .bucket_module = bucket_module,
+                             .n_last_buckets =
+                                 registry->n_buckets - registry->first_bucket[t->n_chunks]};
     for (p.stage = 0; p.stage < pp; p.stage++)
-        PAR_TRY(par_schedule_create(&p, &t->schedules[p.stage]));
-    PAR_TRY(par_schedule_check(t->schedules, pp));
+        PAR_TRY_GOTO(par_schedule_create(&p, &t->schedules[p.stage]), out);
+    PAR_TRY_GOTO(par_schedule_check(t->schedules, pp), out);
     p.kind = PAR_SCHEDULE_FORWARD_ONLY;
     p.stage = stage;
-    PAR_TRY(par_schedule_create(&p, &t->evaluate));
+    PAR_TRY_GOTO(par_schedule_create(&p, &t->evaluate), out);
     p.m = 1;
-    return par_schedule_create(&p, &t->single);
+    st = par_schedule_create(&p, &t->single);
+out:
+    free(bucket_module);
+    return st;
 }
 
 static par_status build_executor(par_trainer *t, size_t scratch) {
@@ -201,8 +211,7 @@ static par_status build_executor(par_trainer *t, size_t scratch) {
                               .scratch_nbytes = scratch,
                               .schedules = walked,
                               .n_schedules = 3};
-    p.hooks = (par__executor_hooks){t, par__batch_load, par__bucket_module_done, par__bucket_reduce,
-                                    par__bucket_gather};
+    p.hooks = (par__executor_hooks){t, par__batch_load, par__bucket_reduce, par__bucket_gather};
     return par__executor_create(&p, t->memory, &t->executor);
 }
 

@@ -174,8 +174,9 @@ static par_status conclude(par_trainer *t, const par__begun *b, par_vote *out) {
     const par_vote_state *s = b->state;
     *out = vote_of(s);
     if (out->status != PAR_OK)
-        return par_comm_agree(t->mesh->world,
-                              b->status == PAR_OK ? PAR_OK : par_fail(b->status, "%s", b->message));
+        return par_comm_agree(t->mesh->world, b->status == PAR_OK
+                                                  ? PAR_OK
+                                                  : par_error_set(b->status, "%s", b->message));
     if (s->outcome.bad_rank < 0) return PAR_OK;
     PAR_TRY(par__vote_where(t, &s->outcome, out->where, sizeof out->where));
     return skipped(s, out);

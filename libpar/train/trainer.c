@@ -1,7 +1,6 @@
 /* The trainer's life: plan, create, destroy, and what others may look at. */
 #include "trainer.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "collectives/internal.h"
@@ -13,7 +12,7 @@ static par_status checked(const par_trainer_params *params, int world_size) {
     return par_problems_status(&problems, PAR_ERR_OPTION);
 }
 
-/* On a transport that is like the one that will be: staging depends on its chunks and on its
+/* On a transport that is like the one that will be: staging depends on its pieces and on its
  * link. */
 static par_status plan_on(const par_transport_params *like, const par_trainer_params *params,
                           int world_size, int rank, par_memory **out) {
@@ -43,14 +42,7 @@ par_status par_trainer_plan(const par_trainer_params *params, int world_size, in
 
 /* A communicator of the whole world, for the agreement before the trainer has one. */
 static par_status world_comm(par_transport *transport, par_comm **out) {
-    int n = par_transport_size(transport);
-    int *ranks = malloc((size_t)n * sizeof *ranks);
-    if (!ranks) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d ranks", n);
-    for (int i = 0; i < n; i++) ranks[i] = i;
-    par_comm_params params = {.axis = "create", .ranks = ranks, .n = n};
-    par_status st = par_comm_create(transport, &params, NULL, out);
-    free(ranks);
-    return st;
+    return par_comm_create(transport, &(par_comm_params){.axis = "create"}, NULL, out);
 }
 
 /* What may fail on one rank alone, before anything is collective: its device, planning,

@@ -11,7 +11,6 @@
 /* A bucket's communication. */
 typedef struct {
     par_work reduce, gather;
-    bool reducing; /* or reduced, in this step */
 } par__bucket_work;
 
 /* A micro-batch on the host, on its way to the device. */
@@ -48,9 +47,8 @@ struct par_trainer {
     bool sequence_parallel;
 
     int n_chunks;
-    par__chunk chunks[PAR__MAX_CHUNKS];
+    par__chunk chunks[PAR_MAX_CHUNKS];
     int n_micro;
-    int first_bucket[PAR__MAX_CHUNKS + 1];
     par_schedule **schedules;        /* [pp] training */
     par_schedule *evaluate, *single; /* forward only: n_micro micro-batches, and one */
     par__executor *executor;
@@ -133,7 +131,6 @@ void par__owned_part(const par_trainer *trainer, const par_param *param, int64_t
                      int64_t *state);
 
 /* bucket.c: hooks of the executor, and what surrounds the walk. */
-par_status par__bucket_module_done(void *trainer, int chunk, int module);
 par_status par__bucket_reduce(void *trainer, int bucket);
 par_status par__bucket_gather(void *trainer, int bucket);
 void par__bucket_begin_step(par_trainer *trainer);

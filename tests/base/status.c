@@ -21,19 +21,19 @@ static void texts(void) {
 }
 
 static void nested_message(void) {
-    par_status st = par_fail(PAR_ERR_IO, "inner %d", 7);
-    st = par_fail(st, "outer: %s", par_error());
+    par_status st = par_error_set(PAR_ERR_IO, "inner %d", 7);
+    st = par_error_set(st, "outer: %s", par_error());
     CHECK(st == PAR_ERR_IO && strcmp(par_error(), "outer: inner 7") == 0, "\"%s\"", par_error());
 }
 
 static void *other_thread(void *user) {
-    par_fail(PAR_ERR_ARG, "of the other thread");
+    par_error_set(PAR_ERR_ARG, "of the other thread");
     return user;
 }
 
 static void message_of_a_thread(void) {
     pthread_t thread;
-    par_fail(PAR_ERR_ARG, "mine");
+    par_error_set(PAR_ERR_ARG, "mine");
     CHECK(pthread_create(&thread, NULL, other_thread, NULL) == 0, "no thread");
     pthread_join(thread, NULL);
     CHECK(strcmp(par_error(), "mine") == 0, "another thread's message: \"%s\"", par_error());

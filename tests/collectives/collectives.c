@@ -16,7 +16,7 @@ enum { MAX_N = 1031, GUARD = 64, POISON = 0x5a };
 
 static const par_tag tag = {"test", 1, 2, 3};
 static const int64_t sizes[] = {0, 1, 2, 7, MAX_N};
-static const int64_t chunks[] = {7, 64, 0};
+static const int64_t pieces[] = {7, 64, 0};
 
 static void put(par_dtype type, void *data, int64_t i, double x) {
     switch (type) {
@@ -158,7 +158,7 @@ static void check_type(world *w, par_dtype type, int64_t n) {
 static void every_operation(par_transport *t) {
     world w = {0};
     for (int c = 0; c < 3; c++) {
-        if (!world_open(&w, par_transport_size(t), chunks[c], c == 0)) return;
+        if (!world_open(&w, par_transport_size(t), pieces[c], c == 0)) return;
         for (int s = 0; s < 5 && !harness_failed(); s++)
             for (int type = 0; type < PAR_DTYPE_COUNT; type++)
                 check_type(&w, (par_dtype)type, sizes[s]);
@@ -178,7 +178,7 @@ static void fp32_bits(par_transport *t) {
     static const int64_t lengths[] = {3, 100, 1025, 70001};
     world w = {0};
     for (int c = 0; c < 3; c++) {
-        if (!world_open(&w, par_transport_size(t), chunks[c], false)) return;
+        if (!world_open(&w, par_transport_size(t), pieces[c], false)) return;
         for (int l = c == 0 ? 0 : 1; l < (c == 0 ? 3 : 4); l++) {
             int64_t n = lengths[l] / w.p * w.p;
             float *x = malloc((size_t)(n + 1) * sizeof *x),

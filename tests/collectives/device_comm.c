@@ -50,15 +50,12 @@ static void plan(const par_comm_params *params, device_world *w) {
 }
 
 bool device_open(par_transport *t, device_world *w) {
-    int ranks[64];
     *w = (device_world){.transport = t, .p = par_transport_size(t), .r = par_transport_rank(t)};
     if (!cuda) {
         harness_skip("this build has no stand-in of the cuda module");
         return false;
     }
-    for (int i = 0; i < w->p; i++) ranks[i] = i;
-    par_comm_params params = {
-        .axis = "device", .ranks = ranks, .n = w->p, .device = cuda, .pairs = true, .link = chosen};
+    par_comm_params params = {.axis = "device", .device = cuda, .pairs = true, .link = chosen};
     plan(&params, w);
     CHECK_OK(par_comm_create(t, &params, w->memory, &w->device));
     if (harness_failed()) return false;

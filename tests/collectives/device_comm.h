@@ -7,7 +7,7 @@
 #include "tests/harness.h"
 
 typedef struct {
-    par_transport *transport; /* of chunks of its own; data of both comms */
+    par_transport *transport; /* the harness's, or one with pieces of its own */
     par_memory *memory;
     par_comm *device, *host;
     par_stream *stream;

@@ -123,13 +123,13 @@ static void check_message(par_layout layout, int world_size, int n, const char *
 
 static void messages(void) {
     check_message((par_layout){.size = {2, 1, 2, 2}}, 8, 0, "");
-    check_message((par_layout){.size = {2, 1, 8, 2}}, 16, 1, "--dp would have to be 4");
+    check_message((par_layout){.size = {2, 1, 8, 2}}, 16, 1, "dp would have to be 4");
     check_message((par_layout){.size = {2, 1, 8, 2}}, 16, 1, "start 32 ranks");
     check_message((par_layout){.size = {3, 1, 1, 5}}, 8, 1, "no change of one size helps");
     check_message((par_layout){.size = {2, 1, 2, 2}}, 1, 1, "have not found each other");
     check_message((par_layout){.size = {2, 1, 2, 2}}, 1, 1, "--mpi=pmix");
     check_message((par_layout){.size = {1, 2, 1, 1}}, 2, 1, "only 1 is possible");
-    check_message((par_layout){.size = {-1, 2, 0, -3}}, 2, 3, "--pp is -3; it must be at least 1");
+    check_message((par_layout){.size = {-1, 2, 0, -3}}, 2, 3, "pp is -3; it must be at least 1");
     check_message((par_layout){.size = {6, 1, 1, 1}, .kv_replicas = 4}, 6, 1, "1, 2, 3, 6");
     check_message((par_layout){.size = {2, 1, 1, 1}, .order = {PAR_TP, PAR_DP, PAR_DP, PAR_PP}}, 2,
                   1, "once each");
@@ -144,7 +144,7 @@ static void refused(void) {
     par_layout layout = {.size = {2, 1, 2, 1}};
     CHECK_OK(par_transport_create_measuring(NULL, 8, 3, &t));
     CHECK_FAILS(par_mesh_create(t, &layout, NULL, NULL, &mesh), PAR_ERR_LAYOUT,
-                "--dp would have to be 4");
+                "dp would have to be 4");
     layout.size[PAR_DP] = 4;
     CHECK_OK(par_mesh_create(t, &layout, NULL, NULL, &mesh));
     CHECK_FAILS(par_comm_all_reduce(mesh->world, &x, &x, 1, PAR_F32, tag, NULL, NULL),
@@ -193,7 +193,7 @@ static void one_rank(void) {
     CHECK_OK(par_comm_all_reduce(mesh->axis[PAR_TP], x, y, 3, PAR_F32, tag, NULL, &work));
     CHECK(par_work_done(work) && y[2] == 3, "a group of one did not end at once");
     CHECK_OK(par_comm_barrier(mesh->world, tag));
-    CHECK_FAILS(par_comm_agree(mesh->world, par_fail(PAR_ERR_IO, "own")), PAR_ERR_IO, "own");
+    CHECK_FAILS(par_comm_agree(mesh->world, par_error_set(PAR_ERR_IO, "own")), PAR_ERR_IO, "own");
     CHECK_OK(par_mesh_print(mesh, count_line, &lines));
     CHECK(lines == 2, "the table has %d lines", lines);
     par_mesh_destroy(&mesh);

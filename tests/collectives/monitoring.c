@@ -36,7 +36,7 @@ static par_status write_counts(par_transport *t, const char *prefix) {
     if (!file) PAR_FAIL(PAR_ERR_IO, "%s cannot be written", path);
     for (int peer = 0; peer < par_transport_size(t); peer++)
         if (sent[peer] > 0) fprintf(file, "%d %d %lld\n", rank, peer, (long long)sent[peer]);
-    return fclose(file) == 0 ? PAR_OK : par_fail(PAR_ERR_IO, "%s was not written", path);
+    return fclose(file) == 0 ? PAR_OK : par_error_set(PAR_ERR_IO, "%s was not written", path);
 }
 
 static par_status run(par_transport *t, const char *prefix) {
@@ -55,10 +55,10 @@ static par_status run(par_transport *t, const char *prefix) {
 int main(int argc, char **argv) {
     int threads;
     par_transport *t = NULL;
-    par_transport_params params = {.chunk_nbytes = 10000, .check = true};
+    par_transport_params params = {.piece_nbytes = 10000, .check = true};
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &threads);
     par_status st = argc == 2 ? par_transport_create_mpi(MPI_COMM_WORLD, &params, &t)
-                              : par_fail(PAR_ERR_OPTION, "usage: monitoring PREFIX");
+                              : par_error_set(PAR_ERR_OPTION, "usage: monitoring PREFIX");
     if (st == PAR_OK) st = run(t, argv[1]);
     if (st != PAR_OK) fprintf(stderr, "monitoring: %s\n", par_error());
     par_transport_destroy(&t);

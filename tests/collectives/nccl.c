@@ -43,10 +43,31 @@ static void asynchronous_error(par_transport *t) {
     device_close(&w);
 }
 
+/* What fails on one rank while pairs are connected is refused by all, in the same step. */
+static void refused_on_one_rank(par_transport *t) {
+    const par_comm_params params = {
+        .axis = "device", .device = device_backend(), .pairs = true, .link = PAR_LINK_NCCL};
+    const char *folder = getenv("TMPDIR");
+    par_comm *comm = NULL;
+    if (!params.device) {
+        harness_skip("this build has no stand-in of the cuda module");
+        return;
+    }
+    char *before = strdup(folder ? folder : "/tmp");
+    if (par_transport_rank(t) == 1) setenv("TMPDIR", "/nonexistent", 1);
+    CHECK_FAILS(par_comm_create(t, &params, NULL, &comm), PAR_ERR_TRANSPORT,
+                "rank 1: ncclGetUniqueId");
+    setenv("TMPDIR", before, 1);
+    CHECK_OK(par_comm_create(t, &params, NULL, &comm));
+    par_comm_destroy(&comm);
+    free(before);
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         DEVICE_CASES,
         {.name = "refusals", .ranks = 4, .run_mpi = refusals},
+        {.name = "refused-on-one-rank", .ranks = 3, .run_mpi = refused_on_one_rank},
         {.name = "asynchronous-error", .ranks = 2, .run_mpi = asynchronous_error},
     };
     device_choose(argv[0], PAR_LINK_NCCL, true);

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -156,11 +157,41 @@ static void agree(par_transport *t) {
     world w = {0};
     if (!world_open(&w, par_transport_size(t), 0, true)) return;
     CHECK_OK(par_comm_agree(w.comm, PAR_OK));
-    par_status mine = w.r == 2 ? par_fail(PAR_ERR_IO, "no such file") : PAR_OK;
+    par_status mine = w.r == 2 ? par_error_set(PAR_ERR_IO, "no such file") : PAR_OK;
     CHECK_FAILS(par_comm_agree(w.comm, mine), PAR_ERR_IO, "rank 2: no such file");
-    mine = w.r > 0 ? par_fail(PAR_ERR_NUMERIC, "inf at %d", w.r) : par_fail(PAR_ERR_ARG, "small");
+    mine = w.r > 0 ? par_error_set(PAR_ERR_NUMERIC, "inf at %d", w.r)
+                   : par_error_set(PAR_ERR_ARG, "small");
     CHECK_FAILS(par_comm_agree(w.comm, mine), PAR_ERR_NUMERIC, "rank 1: inf at 1");
     CHECK_OK(par_comm_agree(w.comm, PAR_OK));
+    world_close(&w);
+}
+
+/* A message as long as a list of problems may be arrives whole, also when it is agreed on again. */
+static void agree_long(par_transport *t) {
+    static char sent[8192], expected[8192 + 64];
+    world w = {0};
+    if (!world_open(&w, par_transport_size(t), 0, true)) return;
+    for (size_t i = 0; i + 1 < sizeof sent; i++) sent[i] = (char)('a' + i % 23);
+    par_status st = w.r == 2 ? par_error_set(PAR_ERR_OPTION, "%s", sent) : PAR_OK;
+    for (int again = 0; again < 2; again++) {
+        st = par_comm_agree(w.comm, st);
+        snprintf(expected, sizeof expected, "%srank 2: %s", again ? "rank 0: " : "", sent);
+        CHECK(st == PAR_ERR_OPTION && strcmp(par_error(), expected) == 0,
+              "%zu of %zu bytes arrived", strlen(par_error()), strlen(expected));
+    }
+    world_close(&w);
+}
+
+/* Parameters that one rank alone refuses are refused by all of them; the ranks go on. */
+static void create_refused(par_transport *t) {
+    world w = {0};
+    par_transport *inner = NULL;
+    if (!world_open(&w, par_transport_size(t), 0, false)) return;
+    const par_transport_params params = {.piece_nbytes = w.r == 1 ? -1 : 0};
+    CHECK_FAILS(par_transport_create_mpi(w.mpi, &params, &inner), PAR_ERR_ARG,
+                "rank 1: piece_nbytes is -1");
+    CHECK(inner == NULL, "a refused create wrote its result");
+    CHECK_OK(par_comm_barrier(w.comm, tag));
     world_close(&w);
 }
 
@@ -220,15 +251,15 @@ static void recorder(par_transport *t) {
     enum { SHARD = 5000 };
     world w = {0};
     if (!world_open(&w, par_transport_size(t), 8192, false)) return;
-    const int64_t p = w.p, S = SHARD * 4, chunks = (S + 8191) / 8192;
+    const int64_t p = w.p, S = SHARD * 4, pieces = (S + 8191) / 8192;
     float *x = calloc((size_t)(SHARD * p), sizeof *x), *y = calloc((size_t)(SHARD * p), sizeof *y);
     par_work work;
     CHECK_OK(par_comm_reduce_scatter(w.comm, x, y, SHARD, PAR_F32, tag, NULL, NULL));
-    check_row(&w, "reduce_scatter", 1, (p - 1) * S, (p - 1) * S, (p - 1) * chunks);
+    check_row(&w, "reduce_scatter", 1, (p - 1) * S, (p - 1) * S, (p - 1) * pieces);
     CHECK_OK(par_comm_all_gather(w.comm, x, y, SHARD, PAR_F32, tag, NULL, NULL));
-    check_row(&w, "all_gather", 1, (p - 1) * S, (p - 1) * S, (p - 1) * chunks);
+    check_row(&w, "all_gather", 1, (p - 1) * S, (p - 1) * S, (p - 1) * pieces);
     CHECK_OK(par_comm_all_reduce(w.comm, x, y, SHARD * p, PAR_F32, tag, NULL, NULL));
-    check_row(&w, "all_reduce", 1, 2 * (p - 1) * S, 2 * (p - 1) * S, 2 * (p - 1) * chunks);
+    check_row(&w, "all_reduce", 1, 2 * (p - 1) * S, 2 * (p - 1) * S, 2 * (p - 1) * pieces);
     par_recorder_reset(par_transport_recorder(w.transport));
     CHECK_OK(par_comm_all_reduce(w.comm, x, y, 10, PAR_F32, tag, NULL, NULL));
     check_row(&w, "all_reduce", 1, (p - 1) * 40, (p - 1) * 40, -1);
@@ -378,6 +409,8 @@ static const harness_case cases[] = {
     {"check_mismatch", .ranks = 3, .run_mpi = check_mismatch},
     {"arguments", .ranks = 2, .run_mpi = arguments},
     {"agree", .ranks = 4, .run_mpi = agree},
+    {"agree_long", .ranks = 4, .run_mpi = agree_long},
+    {"create_refused", .ranks = 3, .run_mpi = create_refused},
     {"split_world", .ranks = 4, .run_mpi = split_world},
     {"recorder_3", .ranks = 3, .run_mpi = recorder},
     {"recorder_4", .ranks = 4, .run_mpi = recorder},

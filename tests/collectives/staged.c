@@ -2,19 +2,19 @@
 #include "device_comm.h"
 #include "world.h"
 
-static void run_with_chunks(par_transport *t, int64_t chunk_nbytes, void (*run)(par_transport *)) {
+static void run_with_pieces(par_transport *t, int64_t piece_nbytes, void (*run)(par_transport *)) {
     world w = {0};
-    if (!world_open(&w, par_transport_size(t), chunk_nbytes, true)) return;
+    if (!world_open(&w, par_transport_size(t), piece_nbytes, true)) return;
     run(w.transport);
     world_close(&w);
 }
 
 static void tiny_collectives(par_transport *t) {
-    run_with_chunks(t, 64, device_collectives);
+    run_with_pieces(t, 64, device_collectives);
 }
 
 static void tiny_pairs(par_transport *t) {
-    run_with_chunks(t, 64, device_pairs);
+    run_with_pieces(t, 64, device_pairs);
 }
 
 int main(int argc, char **argv) {

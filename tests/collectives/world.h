@@ -12,7 +12,7 @@ typedef struct {
     int p, r;
 } world;
 
-bool world_open(world *w, int ranks, int64_t chunk_nbytes, bool check);
+bool world_open(world *w, int ranks, int64_t piece_nbytes, bool check);
 void world_close(world *w);
 
 #endif

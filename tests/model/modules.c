@@ -158,6 +158,24 @@ static void accumulation(void) {
     par_transport_destroy(&self);
 }
 
+/* Four blocks take as much memory for constant tables as one. */
+static void rotary_tables(void) {
+    size_t nbytes[2] = {0, 0};
+    par_transport *self = NULL;
+    CHECK_OK(par_transport_create_self(&(par_transport_params){0}, &self));
+    for (int k = 0; k < 2; k++) {
+        driver d;
+        driver_params params = {.config = driver_llama(4), .tp = 1, .B = 1};
+        params.config.layers = k == 0 ? 1 : 4;
+        if (driver_create(self, &params, &d))
+            nbytes[k] = par_memory_nbytes(d.memory, PAR_MEM_WEIGHTS);
+        driver_destroy(&d);
+    }
+    CHECK(nbytes[0] > 0 && nbytes[1] == nbytes[0], "one block takes %zu bytes, four %zu", nbytes[0],
+          nbytes[1]);
+    par_transport_destroy(&self);
+}
+
 static const harness_case cases[] = {
     {.name = "gpt", .run = gpt},
     {.name = "gpt-erf-without-bias", .run = gpt_erf_without_bias},
@@ -165,6 +183,7 @@ static const harness_case cases[] = {
     {.name = "llama", .run = llama},
     {.name = "llama-with-bias", .run = llama_with_bias},
     {.name = "accumulation", .run = accumulation},
+    {.name = "rotary-tables", .run = rotary_tables},
 };
 
 int main(int argc, char **argv) {

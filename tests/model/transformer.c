@@ -67,10 +67,10 @@ static void refused(par_transformer_config c, int tp, bool sequence_parallel, co
 static void refusals(void) {
     par_transformer_config c = preset("llama3-8b");
     c.heads = c.kv_heads = 8;
-    refused(c, 3, false, "--tp 3 does not divide 8 heads; legal: 1, 2, 4, 8");
+    refused(c, 3, false, "tp 3 does not divide 8 heads; legal: 1, 2, 4, 8");
     c.heads = 12, c.kv_heads = 6;
     refused(c, 4, false,
-            "--tp 4 neither divides nor is a multiple of 6 KV heads; legal: 1, 2, 3, 6, 12");
+            "tp 4 neither divides nor is a multiple of 6 KV heads; legal: 1, 2, 3, 6, 12");
     c.kv_heads = 5;
     refused(c, 1, false, "12 heads are not a multiple of 5 KV heads");
     c = preset("llama3-8b"), c.tokens = 8193;
@@ -99,18 +99,18 @@ static void replicas_and_notes(void) {
           "notes: %s", notes.text);
 }
 
-/* All parts of a split cover the whole once. */
+/* All shares of a split cover the whole once. */
 static void splits(void) {
     for (int64_t n = 1; n < 20; n++)
         for (int p = 1; p < 9; p++) {
             int64_t end = 0;
             for (int r = 0; r < p; r++) {
-                par__part part = par__split("x", n, p, r);
-                CHECK(part.offset == end && part.extent <= part.local && part.extent >= 0,
-                      "part %d of %d of %lld", r, p, (long long)n);
-                end += part.extent;
+                par__share share = par__split("x", n, p, r);
+                CHECK(share.offset == end && share.extent <= share.local && share.extent >= 0,
+                      "share %d of %d of %lld", r, p, (long long)n);
+                end += share.extent;
             }
-            CHECK(end == n, "parts of %lld over %d end at %lld", (long long)n, p, (long long)end);
+            CHECK(end == n, "shares of %lld over %d end at %lld", (long long)n, p, (long long)end);
         }
 }
 

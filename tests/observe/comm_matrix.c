@@ -61,11 +61,7 @@ static par_status trained(par_transport *transport, const par_transformer_config
 }
 
 static par_status world_comm(par_transport *transport, par_comm **out) {
-    int ranks[64];
-    int n = par_transport_size(transport);
-    for (int i = 0; i < n; i++) ranks[i] = i;
-    const par_comm_params params = {.axis = "program", .ranks = ranks, .n = n};
-    return par_comm_create(transport, &params, NULL, out);
+    return par_comm_create(transport, &(par_comm_params){.axis = "program"}, NULL, out);
 }
 
 /* A transport of its own: the harness's compares every collective, which is traffic too. */

@@ -60,9 +60,8 @@ static void dropped(void) {
     rejects(&l, "frees slot 0 before the activations in it are sent");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_drop(&l, 1, lists_find(&l, 1, PAR_SEND, true, 7));
-    rejects(
-        &l,
-        "(BACKWARD of chunk 0, micro-batch 7, slot 3): deadlock: stage 1 has no SEND of its input");
+    rejects(&l, "(BACKWARD of chunk 0, micro-batch 7, slot 3, down to module 2): deadlock: stage 1 "
+                "has no SEND of its input");
     l = made(PAR_SCHEDULE_FORWARD_ONLY, 2, 3, 1);
     lists_drop(&l, 0, lists_find(&l, 0, PAR_SEND, false, 0));
     rejects(&l, "message 0 from stage 0 to stage 1 meets another one's RECV");
@@ -71,7 +70,8 @@ static void dropped(void) {
     rejects(&l, "no RECV was posted for its input");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_drop(&l, 0, lists_find(&l, 0, PAR_BACKWARD, false, 7));
-    rejects(&l, "(REDUCE of bucket 0): too early: 7 of 8 BACKWARDs of chunk 0 ran");
+    rejects(&l,
+            "(REDUCE of bucket 0): too early: 7 of 8 BACKWARDs of chunk 0 ran down to module 2");
     l = made(PAR_SCHEDULE_FORWARD_ONLY, 4, 8, 1);
     lists_drop(&l, 3, lists_find(&l, 3, PAR_FORWARD, false, 7));
     rejects(&l, "chunk 0: 7 of 8 FORWARDs are there");
@@ -136,7 +136,7 @@ static void wrong_numbers(void) {
     at(&l, 1, PAR_FORWARD, false, 0)->micro = 8;
     rejects(&l, "legal chunks 0 to 0, micro-batches 0 to 7");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    at(&l, 1, PAR_FORWARD, false, 0)->act = PAR_WEIGHT;
+    at(&l, 1, PAR_FORWARD, false, 0)->act = PAR_GATHER + 1;
     rejects(&l, "no schedule of kind 1f1b has it");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     l.stages[2]->m = 7;
@@ -152,7 +152,8 @@ static void collectives(void) {
     lists l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_move(&l, 1, lists_find(&l, 1, PAR_REDUCE, false, 0),
                lists_find(&l, 1, PAR_BACKWARD, false, 7));
-    rejects(&l, "(REDUCE of bucket 0): too early: 7 of 8 BACKWARDs of chunk 0 ran");
+    rejects(&l,
+            "(REDUCE of bucket 0): too early: 7 of 8 BACKWARDs of chunk 0 ran down to module 2");
     l = made(PAR_SCHEDULE_INTERLEAVED, 2, 4, 2);
     lists_move(&l, 0, lists_find(&l, 0, PAR_REDUCE, false, 4),
                lists_find(&l, 0, PAR_REDUCE, false, 1));
@@ -183,6 +184,40 @@ static void collectives(void) {
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     l.stages[3]->n_last_buckets = 1;
     rejects(&l, "stage 3: 1 last buckets, another stage has 2");
+}
+
+/* The last backward is BACKWARD to module 2, REDUCE 0, to module 1, REDUCE 1, to module 0. */
+static void cuts(void) {
+    lists l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    lists_move(&l, 1, lists_find(&l, 1, PAR_REDUCE, false, 1),
+               lists_find(&l, 1, PAR_BACKWARD, false, 8));
+    rejects(&l,
+            "(REDUCE of bucket 1): too early: 7 of 8 BACKWARDs of chunk 0 ran down to module 1");
+    l = made(PAR_SCHEDULE_1F1B, 1, 8, 1);
+    at(&l, 0, PAR_BACKWARD, false, 0)->module = 1;
+    rejects(&l,
+            "(FORWARD of chunk 0, micro-batch 1, slot 0): the BACKWARD of chunk 0, micro-batch 0 "
+            "is not through: it ran down to module 1");
+    l = made(PAR_SCHEDULE_GPIPE, 1, 8, 1);
+    at(&l, 0, PAR_BACKWARD, false, 0)->module = 1;
+    rejects(&l, "(BACKWARD of chunk 0, micro-batch 1, slot 1): the BACKWARD of chunk 0, "
+                "micro-batch 0 is not through: it ran down to module 1");
+    l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    at(&l, 3, PAR_BACKWARD, false, 8)->module = 2;
+    rejects(&l, "down to module 2): its modules down to 2 ran already");
+    l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    at(&l, 1, PAR_BACKWARD, false, 8)->slot ^= 1;
+    rejects(&l, "down to module 1): wrong slot: its FORWARD was in slot");
+    l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    lists_drop(&l, 1, lists_find(&l, 1, PAR_BACKWARD, false, 9));
+    rejects(&l, "sent before its BACKWARD ran");
+    l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    lists_drop(&l, 0, lists_find(&l, 0, PAR_BACKWARD, false, 9));
+    rejects(&l,
+            "(REDUCE of bucket 2): too early: 7 of 8 BACKWARDs of chunk 0 ran down to module 0");
+    l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    at(&l, 0, PAR_BACKWARD, false, 8)->module = -1;
+    rejects(&l, "it ends with module -1; legal: 0 or more");
 }
 
 /* Each stage posts its RECV behind its own SEND: the two SENDs wait for each other. */
@@ -216,6 +251,7 @@ int main(int argc, char **argv) {
         {.name = "wrong slots", .run = wrong_slots},
         {.name = "wrong numbers", .run = wrong_numbers},
         {.name = "collectives", .run = collectives},
+        {.name = "cuts", .run = cuts},
         {.name = "mutual sends", .run = mutual_sends},
         {.name = "unsent gradients", .run = unsent_gradients},
     };

@@ -24,11 +24,14 @@ static void change_number(par_schedule *s, par_action *a, uint64_t *state) {
         a->bucket = (int16_t)random_below(state, s->first_bucket[s->v] + s->n_last_buckets);
         return;
     }
-    switch (random_below(state, 3)) {
+    switch (random_below(state, 4)) {
     case 0: a->micro = (int16_t)random_below(state, s->m); return;
     case 1:
         n_slots = a->act == PAR_RECV && a->grad ? s->n_grad_slots[a->chunk] : s->n_slots[a->chunk];
         a->slot = (int16_t)random_below(state, n_slots);
+        return;
+    case 2:
+        if (a->act == PAR_BACKWARD) a->module = (int16_t)random_below(state, 4);
         return;
     default:
         if (message && s->p > 2)

@@ -14,7 +14,8 @@ typedef struct {
     par_schedule *stages[LISTS_MAX_STAGES];
 } lists;
 
-/* Chunk c owns buckets [2 c, 2 c + 2); two last buckets behind them. */
+/* Chunk c owns buckets 2 c and 2 c + 1, complete with its modules 2 and 1: its last backward is
+ * three actions. Two last buckets behind them. */
 par_status lists_create(lists *, par_schedule_kind kind, int p, int m, int v);
 void lists_destroy(lists *);
 

@@ -11,6 +11,7 @@ enum {
     MAX_MICRO = 16,
     MAX_CHUNKS = 4,
     MAX_BUCKETS = 32,
+    N_MODULES = 4, /* of a chunk */
     MAX_MESSAGES = 2048,
     NOTHING = -1,
     PENDING = -2
@@ -20,6 +21,7 @@ typedef struct {
     int x[MAX_CHUNKS][MAX_MICRO], y[MAX_CHUNKS][MAX_MICRO]; /* a slot's input and output */
     int dy[MAX_CHUNKS][MAX_MICRO];                          /* received gradients */
     int dx[2], dx_slot[2], n_dx; /* made gradients, in turn, and by whom */
+    int open, next; /* token of the gradient that is under way, or NOTHING; its next module */
     int forwards[MAX_CHUNKS][MAX_MICRO], backwards[MAX_CHUNKS][MAX_MICRO];
     int gathers[MAX_BUCKETS], reduces[MAX_BUCKETS];
     int at;
@@ -58,6 +60,7 @@ static bool read_buckets(const machine *k, const machine_stage *s, const par_sch
 static int run_forward(machine *k, int stage, const par_action *a) {
     machine_stage *s = &k->stages[stage];
     int part = a->chunk * k->p + stage, *x = &s->x[a->chunk][a->slot];
+    if (s->open != NOTHING) return BROKE; /* what lies between its modules would be spoiled */
     if (*x == PENDING) return WAITS;
     if (!read_buckets(k, s, k->l->stages[stage], a->chunk)) return BROKE;
     if (part > 0 && *x != token(k, part - 1, a->micro)) return BROKE;
@@ -79,18 +82,31 @@ static int read_gradient(machine *k, int stage, const par_action *a) {
     return WAITS;
 }
 
+/* A module's backward writes the chunk's first bucket that is not complete before it. */
+static bool write_bucket(const machine_stage *s, const par_schedule *list, int chunk, int module) {
+    for (int b = list->first_bucket[chunk]; b < list->first_bucket[chunk + 1]; b++)
+        if (list->bucket_module[b] <= module) return !s->reduces[b];
+    return true;
+}
+
 static int run_backward(machine *k, int stage, const par_action *a) {
     machine_stage *s = &k->stages[stage];
-    const par_schedule *list = k->l->stages[stage];
     int part = a->chunk * k->p + stage, last = k->p * k->v - 1;
     int *x = &s->x[a->chunk][a->slot], *y = &s->y[a->chunk][a->slot];
     if (*x != token(k, part == 0 ? last + 1 : part - 1, a->micro) || *y != token(k, part, a->micro))
         return BROKE;
-    if (part < last && read_gradient(k, stage, a) == WAITS) return WAITS;
-    for (int b = list->first_bucket[a->chunk]; b < list->first_bucket[a->chunk + 1]; b++)
-        if (s->reduces[b]) return BROKE;
+    if (s->open == NOTHING) {
+        if (part < last && read_gradient(k, stage, a) == WAITS) return WAITS;
+        if (part > 0 && s->dx[s->n_dx % 2] != NOTHING) return BROKE;
+        s->open = token(k, part, a->micro);
+        s->next = N_MODULES - 1;
+    }
+    if (s->open != token(k, part, a->micro) || a->module > s->next) return BROKE;
+    for (; s->next >= a->module; s->next--)
+        if (!write_bucket(s, k->l->stages[stage], a->chunk, s->next)) return BROKE;
+    if (s->next >= 0) return RAN;
+    s->open = NOTHING;
     if (part > 0) {
-        if (s->dx[s->n_dx % 2] != NOTHING) return BROKE;
         s->dx_slot[s->n_dx % 2] = a->slot;
         s->dx[s->n_dx++ % 2] = token(k, part, a->micro);
     }
@@ -198,6 +214,7 @@ bool machine_runs(const lists *l, uint64_t seed) {
     k.v = first->v;
     k.training = first->kind != PAR_SCHEDULE_FORWARD_ONLY;
     for (int s = 0; s < k.p; s++) {
+        k.stages[s].open = NOTHING;
         memset(k.stages[s].x, NOTHING, sizeof k.stages[s].x);
         memset(k.stages[s].y, NOTHING, sizeof k.stages[s].y);
         memset(k.stages[s].dy, NOTHING, sizeof k.stages[s].dy);

@@ -21,7 +21,8 @@ static int min(int a, int b) {
 static int in_flight(const par_schedule *s) {
     int now = 0, most = 0;
     for (int i = 0; i < s->n; i++) {
-        now += (s->actions[i].act == PAR_FORWARD) - (s->actions[i].act == PAR_BACKWARD);
+        const par_action *a = &s->actions[i];
+        now += (a->act == PAR_FORWARD) - (a->act == PAR_BACKWARD && a->module == 0);
         if (now > most) most = now;
     }
     return most;
@@ -151,30 +152,81 @@ static void refuses(par_schedule_params params, const char *text) {
 }
 
 static void bad_params(void) {
-    refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 4, 6, 2, 0, NULL, 0},
+    refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 4, 6, 2, 0, NULL, NULL, 0},
             "multiples of 4 (4, 8)");
-    refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 4, 2, 2, 0, NULL, 0},
+    refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 4, 2, 2, 0, NULL, NULL, 0},
             "multiples of 4 (4, 8)");
-    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 8, 2, 0, NULL, 0},
-            "2 chunks a stage; legal: 1");
-    refuses((par_schedule_params){PAR_SCHEDULE_GPIPE, 4, 8, 2, 0, NULL, 0},
-            "2 chunks a stage; legal: 1");
-    refuses((par_schedule_params){PAR_SCHEDULE_FORWARD_ONLY, 4, 8, 17, 0, NULL, 0},
+    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 8, 2, 0, NULL, NULL, 0},
+            "2 chunks per stage; legal: 1");
+    refuses((par_schedule_params){PAR_SCHEDULE_GPIPE, 4, 8, 2, 0, NULL, NULL, 0},
+            "2 chunks per stage; legal: 1");
+    refuses((par_schedule_params){PAR_SCHEDULE_FORWARD_ONLY, 4, 8, 17, 0, NULL, NULL, 0},
             "legal: 1 to 16");
-    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 0, 8, 1, 0, NULL, 0}, "0 stages");
-    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 0, 1, 0, NULL, 0}, "0 micro-batches");
-    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 1 << 20, 1, 0, NULL, 0},
+    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 0, 8, 1, 0, NULL, NULL, 0}, "0 stages");
+    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 0, 1, 0, NULL, NULL, 0}, "0 micro-batches");
+    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 1 << 20, 1, 0, NULL, NULL, 0},
             "legal: 1 to 32767");
-    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 8, 1, 4, NULL, 0},
+    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 8, 1, 4, NULL, NULL, 0},
             "stage 4; legal: 0 to 3");
-    refuses((par_schedule_params){(par_schedule_kind)9, 4, 8, 1, 0, NULL, 0}, "legal: gpipe, 1f1b");
+    refuses((par_schedule_params){(par_schedule_kind)9, 4, 8, 1, 0, NULL, NULL, 0},
+            "legal: gpipe, 1f1b");
     /* Every problem at once. */
-    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 0, 2, 9, NULL, -1}, "stage 9");
+    refuses((par_schedule_params){PAR_SCHEDULE_1F1B, 4, 0, 2, 9, NULL, NULL, -1}, "stage 9");
     CHECK(strstr(par_error(), "2 chunks") && strstr(par_error(), "-1 last buckets"), "only: %s",
           par_error());
+    static const int first[] = {0, 2};
+    static const int16_t rising[] = {1, 2}, negative[] = {1, -1};
+    refuses((par_schedule_params){.kind = PAR_SCHEDULE_1F1B,
+                                  .p = 1,
+                                  .m = 1,
+                                  .v = 1,
+                                  .first_bucket = first,
+                                  .bucket_module = rising},
+            "bucket 1 of chunk 0 is complete with module 2; legal: 0 to 1");
+    refuses((par_schedule_params){.kind = PAR_SCHEDULE_1F1B,
+                                  .p = 1,
+                                  .m = 1,
+                                  .v = 1,
+                                  .first_bucket = first,
+                                  .bucket_module = negative},
+            "complete with module -1; legal: 0 to 1");
     int backwards[] = {0, 3, 2};
-    refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 2, 2, 2, 0, backwards, 0},
+    refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 2, 2, 2, 0, backwards, NULL, 0},
             "end at 2 before they begin at 3");
+}
+
+/* The last backward of a chunk stops wherever a bucket is complete, once for two that are at the
+ * same module, and not behind module 0. All others are whole. */
+static void reductions(void) {
+    static const int first[] = {0, 4};
+    static const int16_t modules[] = {5, 2, 2, 0};
+    static const struct {
+        par_act act;
+        int number; /* module, or bucket */
+    } expected[] = {{PAR_BACKWARD, 0}, {PAR_BACKWARD, 5}, {PAR_REDUCE, 0},
+                    {PAR_BACKWARD, 2}, {PAR_REDUCE, 1},   {PAR_REDUCE, 2},
+                    {PAR_BACKWARD, 0}, {PAR_REDUCE, 3},   {PAR_REDUCE, 4}};
+    const par_schedule_params params = {.kind = PAR_SCHEDULE_GPIPE,
+                                        .p = 1,
+                                        .m = 2,
+                                        .v = 1,
+                                        .first_bucket = first,
+                                        .bucket_module = modules,
+                                        .n_last_buckets = 1};
+    par_schedule *s = NULL;
+    int n = 0;
+    CHECK_OK(par_schedule_create(&params, &s));
+    CHECK_OK(par_schedule_check(&s, 1));
+    for (int i = 0; i < s->n; i++) {
+        const par_action *a = &s->actions[i];
+        if (a->act != PAR_BACKWARD && a->act != PAR_REDUCE) continue;
+        CHECK(n < 9 && a->act == expected[n].act &&
+                  (a->act == PAR_REDUCE ? a->bucket : a->module) == expected[n].number,
+              "action %d: kind %d, module %d, bucket %d", i, a->act, a->module, a->bucket);
+        n++;
+    }
+    CHECK(n == 9, "%d backwards and reductions", n);
+    par_schedule_destroy(&s);
 }
 
 static void gantt_text(void) {
@@ -207,7 +259,7 @@ static void same_order_of_micro_batches(void) {
                               kind == PAR_SCHEDULE_INTERLEAVED ? 2 : 1));
         const par_schedule *s = l.stages[1];
         for (int i = 0; i < s->n; i++)
-            if (s->actions[i].act == PAR_BACKWARD)
+            if (s->actions[i].act == PAR_BACKWARD && s->actions[i].module == 0)
                 CHECK(s->actions[i].micro == next[s->actions[i].chunk]++,
                       "%s: gradients are summed out of order",
                       par_schedule_kind_name((par_schedule_kind)kind));
@@ -223,6 +275,7 @@ int main(int argc, char **argv) {
         {.name = "all forward-only", .run = all_forward},
         {.name = "transfer costs", .run = transfer_costs},
         {.name = "gradients in one order", .run = same_order_of_micro_batches},
+        {.name = "reductions", .run = reductions},
         {.name = "bad parameters", .run = bad_params},
         {.name = "gantt", .run = gantt_text},
     };

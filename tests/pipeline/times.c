@@ -190,12 +190,6 @@ static par_status load(void *user, int micro, void *x, void *targets) {
     (void)targets;
     return kernels(user, 1);
 }
-static par_status module_done(void *user, int chunk, int module) {
-    (void)user;
-    (void)chunk;
-    (void)module;
-    return PAR_OK;
-}
 static par_status bucket(void *user, int number) {
     (void)user;
     (void)number;
@@ -268,7 +262,7 @@ static void stage_open(stage *s, world *w, par_recompute recompute) {
                                          .micro_batch = 1,
                                          .schedules = s->schedules,
                                          .n_schedules = 2,
-                                         .hooks = {w, load, module_done, bucket, bucket}};
+                                         .hooks = {w, load, bucket, bucket}};
     make_executor(s, &params);
 }
 

@@ -62,7 +62,8 @@ par_status check_table_create(const par_trainer_params *params, MPI_Comm comm, c
     int status = st;
     MPI_Bcast(&status, 1, MPI_INT, 0, comm);
     if (status != PAR_OK)
-        return table.rank == 0 ? st : par_fail((par_status)status, "rank 0 failed to list tensors");
+        return table.rank == 0 ? st
+                               : par_error_set((par_status)status, "rank 0 failed to list tensors");
     MPI_Bcast(&table.n, 1, MPI_INT, 0, comm);
     MPI_Bcast(&table.total, 1, MPI_INT64_T, 0, comm);
     size_t nbytes = (size_t)table.n * sizeof *table.entries;
@@ -113,8 +114,9 @@ static par_status check_counts(const check_table *table) {
         const check_entry *e = &table->entries[i];
         for (int64_t k = 0; k < e->n; k++)
             if (table->count[e->first + k] != 1)
-                return par_fail(PAR_ERR_INTERNAL, "%s: element %lld came from %u ranks, not one",
-                                e->name, (long long)k, (unsigned)table->count[e->first + k]);
+                return par_error_set(PAR_ERR_INTERNAL,
+                                     "%s: element %lld came from %u ranks, not one", e->name,
+                                     (long long)k, (unsigned)table->count[e->first + k]);
     }
     return PAR_OK;
 }
@@ -136,7 +138,7 @@ par_status check_gather(const par_trainer *trainer, check_table *table, par_stat
     int worst = st;
     MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, table->comm);
     if (st == PAR_OK && worst != PAR_OK)
-        return par_fail((par_status)worst, "gathering failed on another rank");
+        return par_error_set((par_status)worst, "gathering failed on another rank");
     return st;
 }
 

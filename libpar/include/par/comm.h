@@ -1,10 +1,10 @@
 /*
- * Communicators. A par_comm is a group of ranks of a par_transport, given as a list: making one
- * exchanges no message. Every operation is numbered, named (axis, purpose, layer) and counted by
- * the transport's recorder.
+ * Communicators. A par_comm is a group of ranks of a par_transport: making one exchanges no message
+ * (but for NCCL). Every operation is numbered, named (axis, purpose, layer) and counted by the
+ * transport's recorder.
  *
  * Reductions of fp32 add in rank order; of 16-bit types in fp32 in rank order with one rounding.
- * The bits of a result depend on the number of ranks alone, not on timing, chunks or nodes, and are
+ * The bits of a result depend on the number of ranks alone, not on timing, pieces or nodes, and are
  * the same on every rank. (On a device by NCCL, both order and rounding are NCCL's: it rounds
  * 16-bit sums at every hop.)
  *
@@ -17,6 +17,16 @@
  * and the output is free; par_work_wait lets the stream `then` wait for the result, in the blocking
  * form `after` does. A link carries the data: NCCL, or pinned host memory and the operations of the
  * host ("staged").
+ *
+ * Errors of an operation, also seen when it is waited for:
+ *   PAR_ERR_ARG          [agreed] when n is negative or too large, dtype is not a type or cannot be
+ *                        added, root does not exist, or ranks started different operations and the
+ *                        transport checks; [local] when a buffer is NULL or peer does not exist
+ *   PAR_ERR_UNSUPPORTED  [local] when too many operations are under way (1,024 of a transport; on a
+ *                        device 512 of a comm, staged 64 per peer and direction), or the link
+ *                        cannot do it (par_comm_params.pairs)
+ *   PAR_ERR_INTERNAL     [agreed] when the transport or the comm's memory only measures
+ *   PAR_ERR_TRANSPORT    [comm] when MPI, NCCL or the device failed, or a peer is gone
  */
 #ifndef PAR_COMM_H
 #define PAR_COMM_H
@@ -58,7 +68,7 @@ typedef struct {
 } par_work;
 
 typedef struct {
-    int64_t chunk_nbytes; /* largest message; 0: 1 MiB */
+    int64_t piece_nbytes; /* largest message; 0: 1 MiB */
     bool check; /* ranks compare a hash of (axis, number, op, count, type, purpose) before each
                    collective; debug builds always do */
     bool oversubscribed; /* waits also sleep; the MPI transport sets it itself when a node has more
@@ -66,37 +76,41 @@ typedef struct {
     par_link link;       /* of its comms whose data lies on a device */
 } par_transport_params;
 
-/** The world of one rank, without MPI. Not collective. Errors: PAR_ERR_MEMORY. */
+/** The world of one rank, without MPI. Not collective. Errors: PAR_ERR_ARG when piece_nbytes is
+ * out of range; PAR_ERR_MEMORY when there is no host memory. */
 par_status par_transport_create_self(const par_transport_params *params, par_transport **out);
 
 /**
  * A world of `size` ranks seen from `rank` that only measures: comms of it have sizes and take
  * staging memory, and every operation is refused with PAR_ERR_INTERNAL. Plans are made with it. Not
- * collective.
+ * collective. Errors: as par_transport_create_self.
  */
 par_status par_transport_create_measuring(const par_transport_params *params, int size, int rank,
                                           par_transport **out);
 
-/** NULL is accepted. Collective for MPI (frees the dup'ed communicator). Comms must be destroyed
- * before. */
+/** Free it; its comms must be destroyed before. NULL is accepted. Collective: on the ranks of an
+ * MPI transport, whose duplicate of the communicator is freed; of others not collective. */
 void par_transport_destroy(par_transport **transport);
+/** Ranks of the world. Not collective. */
 int par_transport_size(const par_transport *);
+/** This rank of it, from 0. Not collective. */
 int par_transport_rank(const par_transport *);
-bool par_transport_measuring(const par_transport *);
 /** Ranks on this rank's node; 1 for self and measuring. Not collective. */
 int par_transport_local_size(const par_transport *);
 /** This rank among them, in world order from 0. Not collective. */
 int par_transport_local_rank(const par_transport *);
+/** What counts its operations; lives as long as the transport. Not collective. */
 par_recorder *par_transport_recorder(par_transport *);
 
 typedef struct {
     const char
         *axis; /* "world", "tp", "dp", "pp", "tied", "kv": a string literal; groups of one axis are
                   disjoint, and ranks that share two comms give them different axes */
-    const int *ranks; /* world ranks of the group in group order; must contain this rank; copied */
-    int n;
-    int64_t max_nbytes; /* largest vector that will be reduced, a hint for staging; 0: one chunk a
-                           peer */
+    const int *ranks;   /* [n], world ranks of the group in group order; must contain this rank;
+                         copied. NULL: the whole world, in its order */
+    int n;              /* not read if ranks is NULL */
+    int64_t max_nbytes; /* largest vector that will be reduced, a hint for staging; 0: one piece
+                           per peer */
     const par_backend
         *device; /* where the data lies; NULL or one that is on_host: host memory. Else `memory`
                     must be given; agreements and barriers stay on the host */
@@ -106,77 +120,105 @@ typedef struct {
 } par_comm_params;
 
 /**
- * Not collective, but every rank of the group must make the same group; by NCCL it is collective on
- * the group, and groups that share ranks must be made in one order. Staging comes from `memory`
- * (PAR_MEM_COMM), or from malloc if that is NULL. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.
+ * A group of ranks, all of which must make the same one. Staging comes from `memory`
+ * (PAR_MEM_COMM), or from malloc if that is NULL; the comm must not outlive transport and memory.
+ *
+ * Not collective, unless NCCL carries its data: then collective: on the group, and groups that
+ * share ranks are made in one order.
+ *
+ * Errors: PAR_ERR_ARG [agreed] when ranks, axis or max_nbytes are not possible; PAR_ERR_MEMORY
+ * [local] when there is no memory, by NCCL [agreed]; PAR_ERR_UNSUPPORTED [agreed] when NCCL is
+ * asked for and the device has none, or two ranks share a GPU unasked; PAR_ERR_TRANSPORT [agreed]
+ * when NCCL does not connect.
  */
 par_status par_comm_create(par_transport *, const par_comm_params *, par_memory *memory,
                            par_comm **out);
-/** NULL is accepted. Not collective; no operation may be under way. */
+/** Free it; no operation may be under way. NULL is accepted. Not collective, by NCCL collective: on
+ * the group. */
 void par_comm_destroy(par_comm **comm);
+/** Ranks of the group. Not collective. */
 int par_comm_size(const par_comm *);
+/** This rank within the group, from 0. Not collective. */
 int par_comm_rank(const par_comm *);
+/** par_comm_params.axis. Not collective. */
 const char *par_comm_axis(const par_comm *);
 /** What carries its data: "host", "staged" or "nccl". Not collective. */
 const char *par_comm_link(const par_comm *);
-/** Bytes of the device that NCCL took for it beside the plan, as measured at create; else 0. Not
- * collective.
- */
-int64_t par_comm_link_nbytes(const par_comm *);
-/** World rank of a rank of the group. Not collective. */
+/** World rank of a rank of the group; -1 for one that does not exist. Not collective. */
 int par_comm_world_rank(const par_comm *, int rank);
 
 /**
- * dst = sum over k of src_k, on every rank. Collective on comm.
+ * dst = sum over k of src_k, on every rank.
  * Shapes: src, dst [n]; dst may be src. Types: fp32, bf16, fp16, int32, int64.
- * @retval PAR_ERR_ARG [agreed] n < 0 or type not reducible; [local] NULL pointer
- * @retval PAR_ERR_TRANSPORT [comm] MPI failed or a peer is gone
+ * Collective: on comm. Errors: those of an operation, at the top of this header.
  */
 par_status par_comm_all_reduce(par_comm *, const void *src, void *dst, int64_t n, par_dtype,
                                par_tag, par_stream *after, par_work *work);
 
 /**
- * Rank r gets elements [r · n_shard, (r + 1) · n_shard) of the sum of src [p · n_shard]. Collective
- * on comm. dst [n_shard] may be src + r · n_shard; the rest of src is unchanged. Errors as
- * all_reduce.
+ * Rank r gets elements [r · n_shard, (r + 1) · n_shard) of the sum over ranks.
+ * Shapes: src [p · n_shard], dst [n_shard]; dst may be src + r · n_shard, the rest of src stays as
+ * it is. Types as par_comm_all_reduce.
+ * Collective: on comm. Errors: those of an operation.
  */
 par_status par_comm_reduce_scatter(par_comm *, const void *src, void *dst, int64_t n_shard,
                                    par_dtype, par_tag, par_stream *after, par_work *work);
 
 /**
- * dst [p · n_shard] = the src [n_shard] of all ranks in rank order. Collective on comm. Any dtype;
- * src may be dst + r · n_shard. Errors as all_reduce.
+ * dst = the src of all ranks in rank order.
+ * Shapes: src [n_shard], dst [p · n_shard]; src may be dst + r · n_shard. Every type.
+ * Collective: on comm. Errors: those of an operation.
  */
 par_status par_comm_all_gather(par_comm *, const void *src, void *dst, int64_t n_shard, par_dtype,
                                par_tag, par_stream *after, par_work *work);
 
-/** data [n] of rank root on every rank. Collective on comm; root equal everywhere. Any dtype. */
+/**
+ * The data of rank `root` on every rank. Shapes: data [n]. Every type.
+ * Collective: on comm; root is equal on all ranks. Errors: those of an operation.
+ */
 par_status par_comm_broadcast(par_comm *, void *data, int64_t n, par_dtype, int root, par_tag,
                               par_stream *after, par_work *work);
 
-/** Send [n] to, receive [n] from rank `peer` of comm. FIFO per ordered pair. Collective on the two.
- * Any dtype. */
+/**
+ * Send src [n] to rank `peer` of comm, whose next receive from this rank has the same n and dtype.
+ * FIFO per ordered pair of ranks. Every type. To itself a rank sends host data only, and not in the
+ * blocking form.
+ * Collective: on the two ranks. Errors: those of an operation.
+ */
 par_status par_comm_send(par_comm *, const void *src, int64_t n, par_dtype, int peer, par_tag,
                          par_stream *after, par_work *work);
+/**
+ * Receive dst [n] from rank `peer` of comm: its next send to this rank.
+ * Collective: on the two ranks. Errors: those of an operation; PAR_ERR_TRANSPORT [comm] also when
+ * the peer sent another number of bytes.
+ */
 par_status par_comm_recv(par_comm *, void *dst, int64_t n, par_dtype, int peer, par_tag,
                          par_stream *after, par_work *work);
 
-/** Wait for all ranks. Collective on comm. */
+/** Wait until all ranks have come here. The host's, also of a comm whose data lies on a device.
+ * Collective: on comm. Errors: those of an operation. */
 par_status par_comm_barrier(par_comm *, par_tag);
 
 /**
  * Agree on a status: the largest one of all ranks is returned on all, and par_error() becomes the
- * message of the lowest rank that has it, with its number in front. Collective on comm. Use it
- * before an error may diverge.
+ * whole message of the lowest rank that has it, behind "rank N: ". Use it before an error may
+ * diverge. In a group of one rank `local` comes back unchanged.
+ * Collective: on comm. Errors: the agreed status [agreed]; PAR_ERR_TRANSPORT [comm] when MPI failed
+ * or a peer is gone.
  */
 par_status par_comm_agree(par_comm *, par_status local);
 
-/** Host: progress until done. Stream comm: `then` waits. The work of a NULL comm is done.
- * Collective as its operation. */
+/**
+ * The operation is complete when this returns; where data lies on a device, it is for the stream
+ * `then`, and the host does not wait for the device. A work is waited for once; that of a NULL comm
+ * is complete.
+ * Collective: as its operation. Errors: those of an operation.
+ */
 par_status par_work_wait(par_work, par_stream *then);
-/** True if done, without waiting. Makes progress. Not collective. */
+/** True when par_work_wait would not wait. Moves what is under way a little. Not collective. */
 bool par_work_done(par_work);
-/** Move everything under way on the transport a little. Not collective. */
+/** Move everything under way on the transport a little, without waiting. Not collective. Errors:
+ * PAR_ERR_TRANSPORT [comm] when MPI, NCCL or the device failed, or a peer is gone. */
 par_status par_transport_progress(par_transport *);
 
 #ifdef __cplusplus

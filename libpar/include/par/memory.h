@@ -1,8 +1,8 @@
 /*
  * All memory of a trainer comes from here. Creation runs twice through the same code: once on a
  * par_memory that only measures (every pointer it hands out is NULL), which is the plan; once on
- * one that owns a block a kind, of exactly the measured size. The ledger lists what was taken, and
- * it is the same list both times.
+ * one that owns a block per kind, of exactly the measured size. The ledger lists what was taken,
+ * and it is the same list both times.
  */
 #ifndef PAR_MEMORY_H
 #define PAR_MEMORY_H
@@ -43,33 +43,37 @@ typedef struct par_memory par_memory;
 
 /**
  * A memory that measures: par_memory_take succeeds, grows the ledger and returns NULL pointers.
- * Not collective. Errors: PAR_ERR_MEMORY.
+ * Not collective. Errors: PAR_ERR_MEMORY [local] when there is no host memory.
  */
 par_status par_memory_create_measuring(par_memory **out);
 
 /**
- * A memory with one block a kind, as large as `measured` says; zero-filled. PAR_MEM_COMM and
+ * A memory with one block per kind, as large as `measured` says; zero-filled. PAR_MEM_COMM and
  * PAR_MEM_DATA come from `host`, the others from `device`: a backend's host_memory and memory. Not
- * collective. Errors: PAR_ERR_MEMORY, with kind and bytes.
+ * collective. Errors: PAR_ERR_MEMORY [local] when a block cannot be had, with kind and bytes; those
+ * of the allocators.
  */
 par_status par_memory_create(const par_allocator *device, const par_allocator *host,
                              const par_memory *measured, par_memory **out);
 
-/** Frees the blocks; everything taken from it dies. NULL is accepted. Not collective. */
+/** Free the blocks; everything taken from it dies. NULL is accepted. Not collective. */
 void par_memory_destroy(par_memory **memory);
 
 /**
  * Take nbytes, aligned to 256. Repeated takes with the same kind and `what` are one ledger line.
- * Not collective. Errors: PAR_ERR_INTERNAL when more is taken than was measured.
+ * Not collective. Errors: PAR_ERR_INTERNAL [local] when more is taken than was measured;
+ * PAR_ERR_MEMORY [local] when there is no host memory for the ledger.
  */
 par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what,
                            size_t nbytes, void **out);
 
+/** Made by par_memory_create_measuring. Not collective. */
 bool par_memory_measuring(const par_memory *memory);
 /** Total bytes taken of one kind. Not collective. */
 size_t par_memory_nbytes(const par_memory *memory, par_memory_kind kind);
 /** Lines of the ledger in the order of their first take. Not collective. */
 int par_memory_ledger(const par_memory *memory, const par_ledger_line **lines);
+/** "weights", "gradients", ... Not collective. */
 const char *par_memory_kind_name(par_memory_kind kind);
 
 #ifdef __cplusplus

@@ -65,7 +65,7 @@ typedef struct {
     par_memory *memory; /* for constant tables (PAR_MEM_WEIGHTS) */
     par_registry *registry;
     par_dtype dtype;        /* of activations and of weights in GEMMs */
-    int64_t micro_batch;    /* samples B in a call */
+    int64_t micro_batch;    /* samples B per call */
     uint64_t seed;          /* of dropout */
     bool sequence_parallel; /* only true when tp > 1 */
     par_recompute
@@ -73,7 +73,7 @@ typedef struct {
     int16_t chunk;
     par_tensor x; /* shape and type of the input; data NULL. The first module's is the batch's x */
     par_tensor y; /* answer: shape and type of the output */
-    size_t stash_nbytes;   /* answer: kept a micro-batch from forward to backward */
+    size_t stash_nbytes;   /* answer: kept per micro-batch, from forward to backward */
     size_t scratch_nbytes; /* answer: within one call; modules share it */
 } par_build;
 
@@ -106,11 +106,10 @@ typedef struct {
     par_status (*forward)(par_module *, const par_call *, const par_tensor *x, par_tensor *y);
     par_status (*backward)(par_module *, const par_call *, const par_tensor *x,
                            const par_tensor *dy, par_tensor *dx);
-    par_status (*weight)(par_module *, const par_call *, const par_tensor *x,
-                         const par_tensor *dy); /* NULL: in backward */
     void (*destroy)(par_module *);
-    /* The next two for generation, one token a sequence at a time; both NULL: the module cannot. */
     /*
+     * The next two for generation, one token per sequence at a time; both NULL: the module cannot.
+     *
      * After build, for micro_batch sequences of at most `capacity` tokens: x as between modules in
      * training with micro_batch rows (the first module: int32 [micro_batch], token ids). The
      * answers are as build's: stash_nbytes is the cache that one position's call leaves to the

@@ -34,8 +34,6 @@ typedef struct {
 par_status par_traffic_create(int size, par_traffic **out);
 /** NULL is accepted. Not collective. */
 void par_traffic_destroy(par_traffic **traffic);
-/** Bytes to all ranks on an axis for a purpose; NULL: for any. Not collective. */
-int64_t par_traffic_sent(const par_traffic *, const char *axis, const char *purpose);
 /** Replace the table by what the recorder counted. Not collective. */
 void par_traffic_count(par_traffic *, const par_recorder *);
 

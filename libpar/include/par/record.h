@@ -15,7 +15,7 @@ extern "C" {
 
 typedef struct par_recorder par_recorder;
 
-/* One row a (axis, purpose, operation). All figures are this rank's own. */
+/* One row per (axis, purpose, operation). All figures are this rank's own. */
 typedef struct {
     const char *axis, *purpose, *op; /* op: "all_reduce", "reduce_scatter", "all_gather",
                                         "broadcast", "send", "recv", "barrier" */
@@ -25,7 +25,7 @@ typedef struct {
     double wait_s;                        /* in par_work_wait and blocking calls */
 } par_record_row;
 
-/* The operation that was started last on one axis: what a hang report shows. */
+/* The operation that was started last on one comm: what a report of a hang shows. */
 typedef struct {
     const char *axis, *purpose, *op;
     int16_t layer, chunk, micro;
@@ -36,10 +36,10 @@ typedef struct {
 int par_recorder_rows(const par_recorder *, const par_record_row **rows);
 /** Bytes sent to each world rank, [world size]. Not collective. */
 const int64_t *par_recorder_sent_to(const par_recorder *);
-/** The same of one row (its place in par_recorder_rows); NULL past the 64th row, of which only
+/** The same of one row (its index in par_recorder_rows); NULL past the 64th row, of which only
  * totals are kept. Not collective. */
 const int64_t *par_recorder_row_sent_to(const par_recorder *, int row);
-/** Last operations, one a comm. Returns how many. Not collective. */
+/** Last operations, one per comm, at most `max`; returns how many. Not collective. */
 int par_recorder_last(const par_recorder *, par_record_last *out, int max);
 /** Set all counts to 0; numbers go on. Not collective. */
 void par_recorder_reset(par_recorder *);

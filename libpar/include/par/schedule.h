@@ -1,7 +1,7 @@
 /*
  * Pipeline schedules as data: for every rank a list of actions, made by a generator, proved by a
- * checker, walked by the executor. p stages, m micro-batches, v chunks a stage; chunk c of stage s
- * is part c · p + s of the model.
+ * checker, walked by the executor. p stages, m micro-batches, v chunks per stage; chunk c of
+ * stage s is part c · p + s of the model.
  */
 #ifndef PAR_SCHEDULE_H
 #define PAR_SCHEDULE_H
@@ -10,35 +10,31 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "par/mesh.h"
 #include "par/status.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-typedef enum {
-    PAR_FORWARD,
-    PAR_BACKWARD,
-    PAR_WEIGHT,
-    PAR_SEND,
-    PAR_RECV,
-    PAR_REDUCE,
-    PAR_GATHER
-} par_act;
+typedef enum { PAR_FORWARD, PAR_BACKWARD, PAR_SEND, PAR_RECV, PAR_REDUCE, PAR_GATHER } par_act;
 
 /*
- * FORWARD/BACKWARD/WEIGHT: chunk, micro, slot (which of the chunk's slots holds it).
+ * FORWARD/BACKWARD: chunk, micro, slot (which of the chunk's slots holds it). BACKWARD runs the
+ * chunk's modules from where it stands, at first the last one, down to `module`: several of them
+ * with falling modules, the last with 0, make one backward.
  * SEND/RECV: peer is a stage; grad false: activations. RECV: chunk, micro, slot are those of the
  * FORWARD (grad: BACKWARD) that will read it; for grad, slot numbers one of the chunk's gradient
  * buffers. SEND: those of the FORWARD (BACKWARD) that made it. RECV only posts; the reader waits.
  * SEND of a chunk that stays on the same stage (p = 1) does not exist: the executor hands the
- * tensor over. REDUCE: bucket, after its last BACKWARD. GATHER: bucket, before the first FORWARD
- * that reads it.
+ * tensor over. REDUCE: start to reduce bucket, after the last BACKWARD that writes it. GATHER: wait
+ * for bucket's weights, before the first FORWARD that reads it.
  */
 typedef struct {
     uint8_t act;
     bool grad;
     int16_t chunk, micro, slot, peer, bucket;
+    int16_t module; /* BACKWARD: the number in its chunk of the module that it ends with; else 0 */
 } par_action;
 
 typedef enum {
@@ -55,6 +51,11 @@ typedef struct {
     /* Buckets of each local chunk in reduction order: chunk c owns [first_bucket[c], first_bucket[c
      * + 1]); NULL: none. */
     const int *first_bucket;
+    /* [first_bucket[v]] Number in its chunk of the module whose backward, as the last of the
+     * bucket's modules, completes a chunk's bucket; not rising within a chunk. The last backward of
+     * the chunk is cut there, so that the reduction runs under the modules that are left. NULL:
+     * all 0. */
+    const int16_t *bucket_module;
     /* Buckets that are reduced after all others, in both lists last (tied weights); chunk ranges
      * exclude them. */
     int n_last_buckets; /* numbers first_bucket[v] .. first_bucket[v] + n_last_buckets - 1 */
@@ -65,11 +66,12 @@ typedef struct {
     int p, m, v, stage;
     int n;
     par_action *actions;
-    int n_slots[16];      /* a chunk: forward slots that are in use at once at most */
-    int n_grad_slots[16]; /* a chunk: buffers for received gradients */
+    int n_slots[PAR_MAX_CHUNKS];      /* of a chunk: forward slots in use at once, at most */
+    int n_grad_slots[PAR_MAX_CHUNKS]; /* of a chunk: buffers for received gradients */
     /* What the list was made for, so that the checker knows which buckets must be there; see
      * par_schedule_params. */
-    int first_bucket[17], n_last_buckets;
+    int first_bucket[PAR_MAX_CHUNKS + 1], n_last_buckets;
+    int16_t *bucket_module; /* [first_bucket[v]] */
 } par_schedule;
 
 /** "gpipe", "1f1b", "interleaved", "forward". Not collective. */
@@ -86,9 +88,10 @@ void par_schedule_destroy(par_schedule **);
  * Prove the lists of all p stages together: no deadlock under rendezvous semantics (a SEND
  * completes only when the matching RECV, the k-th of that ordered pair, is posted; a reader waits
  * for its SEND), matching chunk and micro at both ends, every (chunk, micro) forward and backward
- * exactly once and in dependency order, slots never reused while in use, every bucket reduced once
- * after its last backward, collectives in one order on all stages. Not collective. Errors:
- * PAR_ERR_INTERNAL; the message names stage, action and cause.
+ * exactly once and in dependency order, a backward that is cut in one go, slots never reused while
+ * in use, every bucket reduced once and after the last backward of its modules, collectives in one
+ * order on all stages. Not collective. Errors: PAR_ERR_INTERNAL; the message names stage, action
+ * and cause. PAR_ERR_MEMORY.
  */
 par_status par_schedule_check(par_schedule *const *schedules, int p);
 
@@ -107,7 +110,7 @@ par_status par_schedule_simulate(par_schedule *const *schedules, int p, const pa
 double par_schedule_ideal_bubble(par_schedule_kind kind, int p, int m, int v);
 
 /**
- * A text Gantt of the simulated schedule, one line a stage: "0 1 2" forward, "b0" backward, "."
+ * A text Gantt of the simulated schedule, one line per stage: "0 1 2" forward, "b0" backward, "."
  * idle; with chunks "A0" and "bA0", "B0" and "bB0", ...; ">" at the end of a line that was cut.
  * NUL-terminated into text [nbytes], truncated at `width` columns. Not collective.
  */

@@ -2,6 +2,30 @@
  * Statuses and errors. Every function that can fail returns a par_status. The first detector
  * records one message with cause and values; callers pass the code on. Nothing here prints, exits
  * or aborts.
+ *
+ * How the comments of all public headers are written. First a sentence that says what the function
+ * does, then shapes, memory and order where they matter, and at the end two sentences:
+ *
+ *   Collective: on X   every rank of X calls it, in the same order with X's other collective
+ *                      functions, and with equal arguments where nothing else is said.
+ *   Not collective.    It exchanges no message.
+ *   Errors: ...        each status with its class and "when ..."; none: the function cannot fail.
+ *                      Left out everywhere: PAR_ERR_ARG [local] when a pointer is NULL that must
+ *                      not be, or an argument is one that the comment rules out.
+ *
+ * The class of an error says how far it reaches and what the caller can do after it:
+ *
+ *   [agreed]  All ranks return it, as it depends on what is equal on all of them or was agreed on.
+ *             Nobody waits and every object stays usable: correct the call, or give up together.
+ *   [local]   This rank alone may return it. Its objects stay usable, but peers that did not fail
+ *             may wait for this rank: bring the status to a par_comm_agree that all of them reach,
+ *             before any other collective function. Where that is impossible, end the process, as
+ *             the others cannot go on.
+ *   [comm]    The transport is broken: every operation on each of its comms returns
+ *             PAR_ERR_TRANSPORT with the first message from now on. Destroy what stands on it and
+ *             end the training, or begin anew on another transport.
+ *
+ * In functions that are not collective an error is [local] unless something else is said.
  */
 #ifndef PAR_STATUS_H
 #define PAR_STATUS_H
@@ -12,8 +36,8 @@
 extern "C" {
 #endif
 
-/* Grouped by how much is broken: ARG..UNSUPPORTED leave every object usable, TRANSPORT breaks a
- * communicator. */
+/* PAR_ERR_ARG to PAR_ERR_UNSUPPORTED leave every object usable. PAR_ERR_TRANSPORT is [comm]
+ * where nothing else is said. In an agreement the one that stands last here wins. */
 #define PAR_STATUS_LIST(X)                                                                         \
     X(PAR_OK, "success")                                                                           \
     X(PAR_ERR_ARG, "invalid argument")                                                             \
@@ -32,19 +56,22 @@ extern "C" {
 typedef enum { PAR_STATUS_LIST(PAR_STATUS_ENUM) PAR_STATUS_COUNT } par_status;
 #undef PAR_STATUS_ENUM
 
-/** Name of the class of error, "invalid argument"; never NULL. Not collective. */
+/** What the status means, "invalid argument"; never NULL. Not collective. */
 const char *par_status_text(par_status status);
 
-/** The message that the first detector recorded on this thread; "" if there was none. Not
- * collective. */
+/* Room for a message, with its NUL: 8,191 bytes, and what agreements put in front. */
+enum { PAR_ERROR_NBYTES = 8192 + 128 };
+
+/** The message that was recorded last on this thread; "" if there was none. Not collective. */
 const char *par_error(void);
 
-/** Record a message (printf form) and return `status`. Not collective. */
+/** Record a message (printf form; cut at PAR_ERROR_NBYTES - 1) and return `status`. Not
+ * collective. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
 par_status
-par_fail(par_status status, const char *format, ...);
+par_error_set(par_status status, const char *format, ...);
 
 /** Several problems collected before one refusal, so that a user sees all of them at once. */
 typedef struct {
@@ -52,15 +79,19 @@ typedef struct {
     char text[6144]; /* one line each */
 } par_problems;
 
+/** Add a line (printf form; what does not fit is cut). Not collective. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
 void par_problem(par_problems *problems, const char *format, ...);
 
-/** PAR_OK if there are none, else par_fail(status) with all of them. Not collective. */
+/** PAR_OK if there are none, else `status` with all lines as the message. Not collective. Errors:
+ * `status` [agreed] when the problems were found in what is equal on all ranks. */
 par_status par_problems_status(const par_problems *problems, par_status status);
 
-#define PAR_FAIL(status, ...) return par_fail((status), __VA_ARGS__)
+/* Record a message and return the status from the function. */
+#define PAR_FAIL(status, ...) return par_error_set((status), __VA_ARGS__)
+/* Return from the function with the status of a call that failed. */
 #define PAR_TRY(call)                                                                              \
     do {                                                                                           \
         par_status par_try_ = (call);                                                              \
@@ -72,10 +103,10 @@ par_status par_problems_status(const par_problems *problems, par_status status);
         st = (call);                                                                               \
         if (st != PAR_OK) goto label;                                                              \
     } while (0)
-/* At public entries: what the caller must guarantee. */
+/* At public entries, before anything is used: what the caller must guarantee. */
 #define PAR_REQUIRE(cond)                                                                          \
     do {                                                                                           \
-        if (!(cond)) return par_fail(PAR_ERR_ARG, "%s: requires %s", __func__, #cond);             \
+        if (!(cond)) return par_error_set(PAR_ERR_ARG, "%s: requires %s", __func__, #cond);        \
     } while (0)
 
 #ifdef __cplusplus

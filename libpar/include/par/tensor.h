@@ -21,7 +21,8 @@ typedef struct {
     int64_t shape[4]; /* row-major; entries from ndim on are 1 */
 } par_tensor;
 
-/** Bytes an element of `dtype` takes; 0 for a value that is no par_dtype. Not collective. */
+/** Bytes that an element of `dtype` takes; 0 for a value that is not a par_dtype. Not
+ * collective. */
 size_t par_dtype_nbytes(par_dtype dtype);
 /** "fp32", "bf16", "fp16", "int32", "int64", "uint8". Not collective. */
 const char *par_dtype_name(par_dtype dtype);

@@ -51,7 +51,7 @@ par_status par_transformer_preset(const char *name, par_transformer_config *out)
 const char *par_transformer_preset_name(int i);
 
 /**
- * Is the configuration sound, and does it fit the layout? A line a problem with the legal values;
+ * Is the configuration sound, and does it fit the layout? A line per problem with the legal values;
  * notes (padding of the vocabulary or the MLP, replicated KV heads) go to `notes`, which may be
  * NULL. Sets layout->kv_replicas. Refused: heads mod tp != 0; kv_heads that neither divide nor are
  * a multiple of tp; T > P; odd head sizes with RoPE. micro_batch · T mod tp != 0 is refused when
@@ -62,7 +62,7 @@ void par_transformer_check(const par_transformer_config *, par_layout *, int64_t
 
 /** Number of logical parameters, tied ones once. Not collective. */
 int64_t par_transformer_n_params(const par_transformer_config *);
-/** Model FLOPs of a token, forward and backward: 6 · (matmul parameters) + 12 · L · H · D · T
+/** Model FLOPs per token, forward and backward: 6 · (matmul parameters) + 12 · L · H · D · T
  * (PERFORMANCE: no causal discount, no recompute; embedding lookup excluded, head included). Not
  * collective. */
 double par_transformer_flops_per_token(const par_transformer_config *);

@@ -98,12 +98,11 @@ static void check_heads(const par_transformer_config *c, int tp, par_problems *p
     if (tp_fits(c, tp)) return;
     legal_tp(c, legal, sizeof legal);
     if (c->heads % tp != 0)
-        par_problem(problems, "--tp %d does not divide %lld heads; legal: %s", tp,
+        par_problem(problems, "tp %d does not divide %lld heads; legal: %s", tp,
                     (long long)c->heads, legal);
     else
-        par_problem(problems,
-                    "--tp %d neither divides nor is a multiple of %lld KV heads; legal: %s", tp,
-                    (long long)c->kv_heads, legal);
+        par_problem(problems, "tp %d neither divides nor is a multiple of %lld KV heads; legal: %s",
+                    tp, (long long)c->kv_heads, legal);
 }
 
 static void check_rows(const par_transformer_config *c, int tp, int64_t micro_batch,
@@ -112,9 +111,8 @@ static void check_rows(const par_transformer_config *c, int tp, int64_t micro_ba
     if (micro_batch < 1 || micro_batch > INT32_MAX || micro_batch * c->tokens % tp == 0) return;
     while (step * c->tokens % tp != 0) step++;
     par_problem(problems,
-                "sequence parallel splits micro-batch %lld · %lld tokens = %lld rows, which --tp "
-                "%d does not divide; "
-                "legal: --micro-batch in multiples of %lld, or --no-sequence-parallel",
+                "sequence parallel splits micro-batch %lld · %lld tokens = %lld rows, which tp %d "
+                "does not divide; legal: micro-batch in multiples of %lld, or no sequence parallel",
                 (long long)micro_batch, (long long)c->tokens, (long long)(micro_batch * c->tokens),
                 tp, (long long)step);
 }
