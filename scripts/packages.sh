@@ -39,7 +39,7 @@ check_tools() {
 # An installation that was cut off leaves dpkg in the middle; apt-get refuses to go on until that is finished.
 finish_interrupted() { # [PREFIX]
     [ -n "$(ls /var/lib/dpkg/updates 2>/dev/null)$(dpkg --audit 2>/dev/null)" ] || return 0
-    echo "packages: an earlier installation was interrupted; finishing it: ${1:-} dpkg --configure -a"
+    echo "packages: an earlier installation was interrupted; finishing it: ${1:+$1 }dpkg --configure -a"
     ${1:-} env DEBIAN_FRONTEND=noninteractive dpkg --configure -a >/dev/null
 }
 
