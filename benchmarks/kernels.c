@@ -50,7 +50,8 @@ static int by_value(const void *a, const void *b) {
 /* False if the backend does not do this. */
 static bool prepare(const bench_case *c, const bench_set *set, void **workspace) {
     size_t nbytes = 0;
-    par_status st = par_kernel_prepare(set->place->backend, c->op, &set->args, &nbytes);
+    par_status st =
+        par_op_prepare_untyped(set->place->backend, c->op, &set->args, sizeof set->args, &nbytes);
     if (st == PAR_ERR_UNSUPPORTED) return false;
     bench_check(st, c->label);
     *workspace = nbytes ? bench_host_memory(nbytes) : NULL;
@@ -67,7 +68,9 @@ static bool time_case(const bench_place *place, const bench_case *c, double seco
     if (!prepare(c, set, &workspace)) return false;
     do {
         double t = bench_now_s();
-        bench_check(par_kernel_run(place->backend, c->op, NULL, &set->args, workspace), c->label);
+        bench_check(par_op_run_untyped(place->backend, c->op, NULL, &set->args, sizeof set->args,
+                                       workspace),
+                    c->label);
         times[n++] = bench_now_s() - t;
     } while (n < MAX_RUNS && (n < 3 || bench_now_s() - start < seconds));
     free(workspace);
@@ -130,7 +133,9 @@ typedef struct {
 
 static double one_run(const bench_case *c, const bench_set *set, void *workspace) {
     double t = processor_s();
-    bench_check(par_kernel_run(set->place->backend, c->op, NULL, &set->args, workspace), c->label);
+    bench_check(par_op_run_untyped(set->place->backend, c->op, NULL, &set->args, sizeof set->args,
+                                   workspace),
+                c->label);
     return processor_s() - t;
 }
 

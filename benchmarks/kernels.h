@@ -9,25 +9,6 @@
 #include "par/kernels.h"
 #include "par/transformer.h"
 
-typedef union {
-    par_gemm gemm;
-    par_column_sum column_sum;
-    par_norm norm;
-    par_rope rope;
-    par_attention attention;
-    par_attention_decode decode;
-    par_gelu gelu;
-    par_swiglu swiglu;
-    par_embedding embedding;
-    par_xent xent;
-    par_residual residual;
-    par_update update;
-    par_norm2 norm2;
-    par_cast cast;
-    par_tally tally;
-    par_vote_call vote;
-} bench_args;
-
 /* Where a case runs: B samples of T tokens, m = B · T rows. */
 typedef struct {
     const par_backend *backend;
@@ -43,7 +24,7 @@ enum { BENCH_MAX_BLOCKS = 16 };
 /* One copy of a case's arguments and the device memory they point to. */
 typedef struct {
     const bench_place *place;
-    bench_args args;
+    par_op_args args;
     par_residual sum; /* of a norm's args */
     size_t nbytes;    /* of all blocks */
     int n_blocks;
@@ -68,8 +49,8 @@ void bench_free(bench_set *);
 
 /* The floating-point work of an operation by definition, 0 for those bound by memory, and the bytes
  * that it must read and write at least. */
-double bench_flops(par_op op, const bench_args *);
-double bench_nbytes(par_op op, const bench_args *);
+double bench_flops(par_op op, const par_op_args *);
+double bench_nbytes(par_op op, const par_op_args *);
 const char *bench_formula(par_op op);
 
 /* Ends the program with par_error() after `what` unless st is PAR_OK. */

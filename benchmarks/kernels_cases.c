@@ -74,7 +74,7 @@ static void *take_pattern(bench_set *set, par_dtype dtype, int64_t n, float magn
     const par_cast cast = {
         .dtype_x = PAR_F32, .dtype_y = dtype, .n = PATTERN, .scale = 1, .x = x, .y = rounded};
     bench_check(par_backend_get("ref", &ref), "ref");
-    bench_check(par_kernel_run(ref, PAR_OP_CAST, NULL, &cast, NULL), "ref");
+    bench_check(par_cast_run(ref, NULL, &cast, NULL), "ref");
     char *block = take(set, (size_t)n * size);
     fill(set->place->backend, block, (size_t)n * size, rounded, PATTERN * size);
     free(x), free(rounded);
@@ -200,7 +200,7 @@ static void build_decode(const bench_case *c, bench_set *set) {
     a.q = typed(set, p->B * H * D, 1), a.ldq = H * D, a.o = typed(set, p->B * H * D, 1),
     a.ldo = H * D;
     a.k = typed(set, p->m * K * D, 1), a.v = typed(set, p->m * K * D, 1);
-    set->args.decode = a;
+    set->args.attention_decode = a;
 }
 
 static void build_column_sum(const bench_case *c, bench_set *set) {
@@ -236,7 +236,7 @@ static void build_norm(const bench_case *c, bench_set *set) {
         set->sum.bias = typed(set, n, 1);
         a.residual = &set->sum;
     }
-    set->args.norm = a;
+    set->args.layernorm = a;
 }
 
 /* In place, run after run: angles of one length, so that x neither grows nor becomes subnormal. */
@@ -314,7 +314,7 @@ static void build_xent(const bench_case *c, bench_set *set) {
     if (c->op != PAR_OP_XENT_LOSS) a.logits = take_pattern(set, a.dtype, p->m * n, 1, false);
     if (c->op != PAR_OP_XENT_BACKWARD) a.stats = take_pattern(set, PAR_F32, 3 * p->m, 1, true);
     if (c->op == PAR_OP_XENT_LOSS) a.sums = floats(set, 2);
-    set->args.xent = a;
+    set->args.xent_stats = a;
 }
 
 static int64_t n_update(const bench_place *p) {
@@ -332,7 +332,7 @@ static void build_update(const bench_case *c, bench_set *set) {
         .t = 2, .correction1 = 1 - 0.9 * 0.9, .correction2 = 1 - 0.95 * 0.95, .grad_scale = 1};
     a.step = copied(set, &step, sizeof step), a.b1 = 0.9, a.b2 = 0.95, a.eps = 1e-8f,
     a.decay = 0.1f;
-    set->args.update = a;
+    set->args.adamw = a;
 }
 
 static void build_norm2(const bench_case *c, bench_set *set) {
@@ -347,8 +347,8 @@ static void build_ballot(const bench_case *c, bench_set *set) {
     const par_ballot none = {0};
     int64_t n = set->place->config->layers * 12;
     (void)c;
-    set->args.tally = (par_tally){.n_norms = n, .norms = (void *)floats(set, 4 * n)};
-    set->args.tally.ballot = (par_ballot *)(uintptr_t)copied(set, &none, sizeof none);
+    set->args.ballot = (par_tally){.n_norms = n, .norms = (void *)floats(set, 4 * n)};
+    set->args.ballot.ballot = (par_ballot *)(uintptr_t)copied(set, &none, sizeof none);
 }
 
 static void build_vote(const bench_case *c, bench_set *set) {

@@ -29,7 +29,8 @@ static par_status one_call(runner *r, int64_t i) {
         return r->backend->copy(r->stream, s->blocks[0].data, s->blocks[1].data,
                                 s->blocks[0].nbytes);
     }
-    return par_kernel_run(r->backend, r->op, r->stream, &r->sets[i % r->n].args, r->workspace);
+    const par_op_args *args = &r->sets[i % r->n].args;
+    return par_op_run_untyped(r->backend, r->op, r->stream, args, sizeof *args, r->workspace);
 }
 
 /* Seconds of k calls. */
@@ -92,7 +93,7 @@ static void build_sets(runner *r, const bench_place *place, const bench_case *c,
 
 static void print_line(const bench_place *place, const bench_case *c, const bench_device_params *p,
                        const runner *r, double s, double spread, double bandwidth) {
-    const bench_args *args = &r->sets[0].args;
+    const par_op_args *args = &r->sets[0].args;
     double flops = bench_flops(c->op, args), nbytes = bench_nbytes(c->op, args);
     bool cached = (double)r->n * (double)r->sets[0].nbytes < (double)p->cache;
     printf("%-28s %10.2f %14.0f %8.1f %6.1f%s", c->label, 1e6 * s, nbytes, nbytes / s * 1e-9,
@@ -112,8 +113,8 @@ static void device_case(const bench_place *place, const bench_case *c, const ben
     memset(r, 0, sizeof *r);
     r->backend = place->backend, r->stream = stream, r->op = c->op;
     build_sets(r, place, c, p->cache);
-    par_status st =
-        par_kernel_prepare(place->backend, c->op, &r->sets[0].args, &r->workspace_nbytes);
+    par_status st = par_op_prepare_untyped(place->backend, c->op, &r->sets[0].args,
+                                           sizeof r->sets[0].args, &r->workspace_nbytes);
     if (st == PAR_ERR_UNSUPPORTED)
         printf("%-28s not supported: %s\n", c->label, par_error());
     else {

@@ -21,8 +21,8 @@ void par__host_init(par_backend *backend);
 /* The backend of the module that is loaded at the first call. */
 par_status par__module_backend(const par_backend **out);
 
-/* Arguments against the specification. `data`: pointers too, as run needs them. */
-par_status par__kernel_check(par_op op, const void *args, bool data);
+/* The operation's arguments against the specification. `data`: pointers too, as run needs them. */
+par_status par__op_check(par_op op, const void *args, bool data);
 
 /* Between tiles of long kernels, on the calling thread. */
 static inline void par__progress(par_stream *stream) {

@@ -101,8 +101,7 @@ static par_status bias_gradient(check c, const par_gemm *a) {
     return zero_or_one(c, a->beta);
 }
 
-static par_status check_gemm(check c, const void *args) {
-    const par_gemm *a = args;
+static par_status check_gemm(check c, const par_gemm *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     if (a->dtype_c != a->dtype && a->dtype_c != PAR_F32)
         PAR_FAIL(PAR_ERR_ARG, "%s: dtype_c is %s, must be fp32 or dtype (%s)", c.op,
@@ -126,8 +125,7 @@ static par_status check_gemm(check c, const void *args) {
     return matrix(c, "aux", a->m, a->n, "ldc", a->ldc, a->aux);
 }
 
-static par_status check_column_sum(check c, const void *args) {
-    const par_column_sum *a = args;
+static par_status check_column_sum(check c, const par_column_sum *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     PAR_TRY(at_least(c, "m", a->m, 0));
     PAR_TRY(at_least(c, "n", a->n, 0));
@@ -145,7 +143,7 @@ static par_status check_norm(check c, const par_norm *a) {
     return pointer(c, "rstd", a->rstd, a->m);
 }
 
-static par_status check_residual(check c, const void *args);
+static par_status check_residual(check c, const par_residual *a);
 
 static par_status check_norm_residual(check c, const par_norm *a) {
     const par_residual *r = a->residual;
@@ -158,8 +156,7 @@ static par_status check_norm_residual(check c, const par_norm *a) {
              par_dtype_name(a->dtype), (long long)a->m, (long long)a->n, a->x);
 }
 
-static par_status check_norm_forward(check c, const void *args, bool layernorm) {
-    const par_norm *a = args;
+static par_status check_norm_forward(check c, const par_norm *a, bool layernorm) {
     PAR_TRY(check_norm(c, a));
     PAR_TRY(within(c, "eps", a->eps, 0, INFINITY));
     if (a->residual) PAR_TRY(check_norm_residual(c, a));
@@ -170,8 +167,7 @@ static par_status check_norm_forward(check c, const void *args, bool layernorm) 
     return pointer(c, "y", a->y, a->m * a->n);
 }
 
-static par_status check_norm_backward(check c, const void *args, bool layernorm) {
-    const par_norm *a = args;
+static par_status check_norm_backward(check c, const par_norm *a, bool layernorm) {
     PAR_TRY(check_norm(c, a));
     PAR_TRY(pointer(c, "dy", a->dy, a->m * a->n));
     PAR_TRY(pointer(c, "dx", a->dx, a->m * a->n));
@@ -182,24 +178,23 @@ static par_status check_norm_backward(check c, const void *args, bool layernorm)
     return zero_or_one(c, a->beta);
 }
 
-static par_status check_layernorm(check c, const void *args) {
-    return check_norm_forward(c, args, true);
+static par_status check_layernorm(check c, const par_norm *a) {
+    return check_norm_forward(c, a, true);
 }
 
-static par_status check_layernorm_backward(check c, const void *args) {
-    return check_norm_backward(c, args, true);
+static par_status check_layernorm_backward(check c, const par_norm *a) {
+    return check_norm_backward(c, a, true);
 }
 
-static par_status check_rmsnorm(check c, const void *args) {
-    return check_norm_forward(c, args, false);
+static par_status check_rmsnorm(check c, const par_norm *a) {
+    return check_norm_forward(c, a, false);
 }
 
-static par_status check_rmsnorm_backward(check c, const void *args) {
-    return check_norm_backward(c, args, false);
+static par_status check_rmsnorm_backward(check c, const par_norm *a) {
+    return check_norm_backward(c, a, false);
 }
 
-static par_status check_rope(check c, const void *args) {
-    const par_rope *a = args;
+static par_status check_rope(check c, const par_rope *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     PAR_TRY(array(c, "heads", a->heads, "head_size", a->head_size));
     if (a->head_size % 2 != 0)
@@ -232,8 +227,7 @@ static par_status check_attention_shape(check c, const par_attention *a) {
     return PAR_OK;
 }
 
-static par_status check_attention(check c, const void *args) {
-    const par_attention *a = args;
+static par_status check_attention(check c, const par_attention *a) {
     PAR_TRY(check_attention_shape(c, a));
     int64_t rows = a->B * a->T, nq = a->H * a->D, nk = a->K * a->D;
     PAR_TRY(matrix(c, "q", rows, nq, "ldq", a->ldq, a->q));
@@ -243,9 +237,8 @@ static par_status check_attention(check c, const void *args) {
     return pointer(c, "lse", a->lse, rows * a->H);
 }
 
-static par_status check_attention_backward(check c, const void *args) {
-    const par_attention *a = args;
-    PAR_TRY(check_attention(c, args));
+static par_status check_attention_backward(check c, const par_attention *a) {
+    PAR_TRY(check_attention(c, a));
     int64_t rows = a->B * a->T, nq = a->H * a->D, nk = a->K * a->D;
     PAR_TRY(matrix(c, "d_o", rows, nq, "ldd_o", a->ldd_o, a->d_o));
     PAR_TRY(matrix(c, "dq", rows, nq, "lddq", a->lddq, a->dq));
@@ -253,8 +246,7 @@ static par_status check_attention_backward(check c, const void *args) {
     return matrix(c, "dv", rows, nk, "lddv", a->lddv, a->dv);
 }
 
-static par_status check_attention_decode(check c, const void *args) {
-    const par_attention_decode *a = args;
+static par_status check_attention_decode(check c, const par_attention_decode *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     PAR_TRY(array(c, "B", a->B, "capacity", a->capacity));
     PAR_TRY(array(c, "H", a->H, "D", a->D));
@@ -275,16 +267,14 @@ static par_status check_attention_decode(check c, const void *args) {
     return pointer(c, "v", a->v, cached);
 }
 
-static par_status check_gelu(check c, const void *args) {
-    const par_gelu *a = args;
+static par_status check_gelu(check c, const par_gelu *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     PAR_TRY(array(c, "n", a->n, "1", 1));
     PAR_TRY(pointer(c, "x", a->x, a->n));
     return pointer(c, "y", a->y, a->n);
 }
 
-static par_status check_gelu_backward(check c, const void *args) {
-    const par_gelu *a = args;
+static par_status check_gelu_backward(check c, const par_gelu *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     PAR_TRY(array(c, "n", a->n, "1", 1));
     PAR_TRY(pointer(c, "x", a->x, a->n));
@@ -292,16 +282,14 @@ static par_status check_gelu_backward(check c, const void *args) {
     return pointer(c, "dx", a->dx, a->n);
 }
 
-static par_status check_swiglu(check c, const void *args) {
-    const par_swiglu *a = args;
+static par_status check_swiglu(check c, const par_swiglu *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     PAR_TRY(array(c, "m", a->m, "n", a->n));
     PAR_TRY(pointer(c, "x", a->x, a->m * a->n));
     return pointer(c, "y", a->y, a->m * a->n);
 }
 
-static par_status check_swiglu_backward(check c, const void *args) {
-    const par_swiglu *a = args;
+static par_status check_swiglu_backward(check c, const par_swiglu *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     PAR_TRY(array(c, "m", a->m, "n", a->n));
     PAR_TRY(pointer(c, "x", a->x, a->m * a->n));
@@ -319,15 +307,13 @@ static par_status check_embedding_shape(check c, const par_embedding *a) {
     return PAR_OK;
 }
 
-static par_status check_embedding(check c, const void *args) {
-    const par_embedding *a = args;
+static par_status check_embedding(check c, const par_embedding *a) {
     PAR_TRY(check_embedding_shape(c, a));
     PAR_TRY(pointer(c, "table", a->table, a->rows * a->n));
     return pointer(c, "y", a->y, a->m * a->n);
 }
 
-static par_status check_embedding_backward(check c, const void *args) {
-    const par_embedding *a = args;
+static par_status check_embedding_backward(check c, const par_embedding *a) {
     PAR_TRY(check_embedding_shape(c, a));
     PAR_TRY(pointer(c, "dy", a->dy, a->m * a->n));
     PAR_TRY(pointer(c, "dtable", a->dtable, a->rows * a->n));
@@ -344,14 +330,12 @@ static par_status check_xent_logits(check c, const par_xent *a) {
     return pointer(c, "targets", a->targets, a->m);
 }
 
-static par_status check_xent_stats(check c, const void *args) {
-    const par_xent *a = args;
+static par_status check_xent_stats(check c, const par_xent *a) {
     PAR_TRY(check_xent_logits(c, a));
     return pointer(c, "stats", a->stats, a->m);
 }
 
-static par_status check_xent_loss(check c, const void *args) {
-    const par_xent *a = args;
+static par_status check_xent_loss(check c, const par_xent *a) {
     PAR_TRY(at_least(c, "p", a->p, 1));
     PAR_TRY(array(c, "m", a->m, "p", a->p));
     PAR_TRY(pointer(c, "targets", a->targets, a->m));
@@ -360,15 +344,13 @@ static par_status check_xent_loss(check c, const void *args) {
     return pointer(c, "sums", a->sums, 2);
 }
 
-static par_status check_xent_backward(check c, const void *args) {
-    const par_xent *a = args;
+static par_status check_xent_backward(check c, const par_xent *a) {
     PAR_TRY(check_xent_logits(c, a));
     PAR_TRY(pointer(c, "seed", a->seed, 1));
     return pointer(c, "lse", a->lse, a->m);
 }
 
-static par_status check_residual(check c, const void *args) {
-    const par_residual *a = args;
+static par_status check_residual(check c, const par_residual *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     PAR_TRY(array(c, "m", a->m, "n", a->n));
     PAR_TRY(at_least(c, "first_row", a->first_row, 0));
@@ -391,26 +373,23 @@ static par_status check_update(check c, const par_update *a) {
     return within(c, "b1", a->b1, 0, 1);
 }
 
-static par_status check_adamw(check c, const void *args) {
-    const par_update *a = args;
+static par_status check_adamw(check c, const par_update *a) {
     PAR_TRY(check_update(c, a));
     PAR_TRY(within(c, "b2", a->b2, 0, 1));
     return pointer(c, "v", a->v, a->n);
 }
 
-static par_status check_sgd(check c, const void *args) {
-    return check_update(c, args);
+static par_status check_sgd(check c, const par_update *a) {
+    return check_update(c, a);
 }
 
-static par_status check_norm2(check c, const void *args) {
-    const par_norm2 *a = args;
+static par_status check_norm2(check c, const par_norm2 *a) {
     PAR_TRY(array(c, "n", a->n, "1", 1));
     PAR_TRY(pointer(c, "x", a->x, a->n));
     return pointer(c, "out", a->out, 2);
 }
 
-static par_status check_cast(check c, const void *args) {
-    const par_cast *a = args;
+static par_status check_cast(check c, const par_cast *a) {
     PAR_TRY(float_type(c, "dtype_x", a->dtype_x));
     PAR_TRY(float_type(c, "dtype_y", a->dtype_y));
     PAR_TRY(array(c, "n", a->n, "1", 1));
@@ -423,8 +402,7 @@ static par_status check_cast(check c, const void *args) {
     return PAR_OK;
 }
 
-static par_status check_ballot(check c, const void *args) {
-    const par_tally *a = args;
+static par_status check_ballot(check c, const par_tally *a) {
     PAR_TRY(array(c, "n_norms", a->n_norms, "2", 2));
     PAR_TRY(array(c, "n_losses", a->n_losses, "2", 2));
     PAR_TRY(pointer(c, "norms", a->norms, a->n_norms));
@@ -432,41 +410,19 @@ static par_status check_ballot(check c, const void *args) {
     return pointer(c, "ballot", a->ballot, 1);
 }
 
-static par_status check_vote(check c, const void *args) {
-    const par_vote_call *a = args;
+static par_status check_vote(check c, const par_vote_call *a) {
     PAR_TRY(at_least(c, "n", a->n, 1));
     PAR_TRY(pointer(c, "ballots", a->ballots, a->n));
     return pointer(c, "state", a->state, 1);
 }
 
-par_status par__kernel_check(par_op op, const void *args, bool data) {
-    static par_status (*const checks[PAR_OP_COUNT])(check, const void *) = {
-        [PAR_OP_GEMM] = check_gemm,
-        [PAR_OP_COLUMN_SUM] = check_column_sum,
-        [PAR_OP_LAYERNORM] = check_layernorm,
-        [PAR_OP_LAYERNORM_BACKWARD] = check_layernorm_backward,
-        [PAR_OP_RMSNORM] = check_rmsnorm,
-        [PAR_OP_RMSNORM_BACKWARD] = check_rmsnorm_backward,
-        [PAR_OP_ROPE] = check_rope,
-        [PAR_OP_ATTENTION] = check_attention,
-        [PAR_OP_ATTENTION_BACKWARD] = check_attention_backward,
-        [PAR_OP_GELU] = check_gelu,
-        [PAR_OP_GELU_BACKWARD] = check_gelu_backward,
-        [PAR_OP_SWIGLU] = check_swiglu,
-        [PAR_OP_SWIGLU_BACKWARD] = check_swiglu_backward,
-        [PAR_OP_EMBEDDING] = check_embedding,
-        [PAR_OP_EMBEDDING_BACKWARD] = check_embedding_backward,
-        [PAR_OP_XENT_STATS] = check_xent_stats,
-        [PAR_OP_XENT_LOSS] = check_xent_loss,
-        [PAR_OP_XENT_BACKWARD] = check_xent_backward,
-        [PAR_OP_RESIDUAL] = check_residual,
-        [PAR_OP_ADAMW] = check_adamw,
-        [PAR_OP_SGD] = check_sgd,
-        [PAR_OP_NORM2] = check_norm2,
-        [PAR_OP_CAST] = check_cast,
-        [PAR_OP_ATTENTION_DECODE] = check_attention_decode,
-        [PAR_OP_BALLOT] = check_ballot,
-        [PAR_OP_VOTE] = check_vote,
-    };
-    return checks[op]((check){par_op_name(op), data}, args);
+par_status par__op_check(par_op op, const void *args, bool data) {
+    switch (op) {
+#define CHECK(OP, name, type)                                                                      \
+    case PAR_OP_##OP: return check_##name((check){#name, data}, args);
+        PAR_OP_LIST(CHECK)
+#undef CHECK
+    case PAR_OP_COUNT: break;
+    }
+    return PAR_ERR_INTERNAL; /* the caller knows the operation */
 }

@@ -50,59 +50,48 @@ par_status par_backend_get(const char *name, const par_backend **out) {
     PAR_FAIL(PAR_ERR_OPTION, "backend \"%s\" is unknown: there are %s and cuda", name, names);
 }
 
+static const struct {
+    const char *name;
+    size_t args_nbytes;
+} ops[PAR_OP_COUNT] = {
+#define OP_ROW(OP, name, type) {#name, sizeof(type)},
+    PAR_OP_LIST(OP_ROW)
+#undef OP_ROW
+};
+
 const char *par_op_name(par_op op) {
-    static const char *const names[PAR_OP_COUNT] = {
-        [PAR_OP_GEMM] = "gemm",
-        [PAR_OP_COLUMN_SUM] = "column_sum",
-        [PAR_OP_LAYERNORM] = "layernorm",
-        [PAR_OP_LAYERNORM_BACKWARD] = "layernorm_backward",
-        [PAR_OP_RMSNORM] = "rmsnorm",
-        [PAR_OP_RMSNORM_BACKWARD] = "rmsnorm_backward",
-        [PAR_OP_ROPE] = "rope",
-        [PAR_OP_ATTENTION] = "attention",
-        [PAR_OP_ATTENTION_BACKWARD] = "attention_backward",
-        [PAR_OP_GELU] = "gelu",
-        [PAR_OP_GELU_BACKWARD] = "gelu_backward",
-        [PAR_OP_SWIGLU] = "swiglu",
-        [PAR_OP_SWIGLU_BACKWARD] = "swiglu_backward",
-        [PAR_OP_EMBEDDING] = "embedding",
-        [PAR_OP_EMBEDDING_BACKWARD] = "embedding_backward",
-        [PAR_OP_XENT_STATS] = "xent_stats",
-        [PAR_OP_XENT_LOSS] = "xent_loss",
-        [PAR_OP_XENT_BACKWARD] = "xent_backward",
-        [PAR_OP_RESIDUAL] = "residual",
-        [PAR_OP_ADAMW] = "adamw",
-        [PAR_OP_SGD] = "sgd",
-        [PAR_OP_NORM2] = "norm2",
-        [PAR_OP_CAST] = "cast",
-        [PAR_OP_ATTENTION_DECODE] = "attention_decode",
-        [PAR_OP_BALLOT] = "ballot",
-        [PAR_OP_VOTE] = "vote",
-    };
-    return (int)op >= 0 && op < PAR_OP_COUNT ? names[op] : NULL;
+    return (int)op >= 0 && op < PAR_OP_COUNT ? ops[op].name : NULL;
 }
 
-static par_status known(const par_backend *backend, par_op op, const void *args) {
+size_t par_op_args_nbytes(par_op op) {
+    return (int)op >= 0 && op < PAR_OP_COUNT ? ops[op].args_nbytes : 0;
+}
+
+static par_status known(const par_backend *backend, par_op op, const void *args,
+                        size_t args_nbytes) {
     PAR_REQUIRE(backend && args);
     if (!par_op_name(op))
         PAR_FAIL(PAR_ERR_ARG, "operation %d is unknown: they are 0 to %d", (int)op,
                  PAR_OP_COUNT - 1);
+    if (args_nbytes != ops[op].args_nbytes && args_nbytes != sizeof(par_op_args))
+        PAR_FAIL(PAR_ERR_ARG, "%s: the arguments have %zu bytes, must be its struct of %zu",
+                 ops[op].name, args_nbytes, ops[op].args_nbytes);
     return PAR_OK;
 }
 
-par_status par_kernel_prepare(const par_backend *backend, par_op op, const void *args,
-                              size_t *workspace_nbytes) {
-    PAR_TRY(known(backend, op, args));
+par_status par_op_prepare_untyped(const par_backend *backend, par_op op, const void *args,
+                                  size_t args_nbytes, size_t *workspace_nbytes) {
+    PAR_TRY(known(backend, op, args, args_nbytes));
     PAR_REQUIRE(workspace_nbytes);
-    PAR_TRY(par__kernel_check(op, args, false));
+    PAR_TRY(par__op_check(op, args, false));
     return backend->kernels[op].prepare(args, workspace_nbytes);
 }
 
-par_status par_kernel_run(const par_backend *backend, par_op op, par_stream *stream,
-                          const void *args, void *workspace) {
-    PAR_TRY(known(backend, op, args));
-    PAR_TRY(par__kernel_check(op, args, true));
-    par_range_begin(backend, par_op_name(op));
+par_status par_op_run_untyped(const par_backend *backend, par_op op, par_stream *stream,
+                              const void *args, size_t args_nbytes, void *workspace) {
+    PAR_TRY(known(backend, op, args, args_nbytes));
+    PAR_TRY(par__op_check(op, args, true));
+    par_range_begin(backend, ops[op].name);
     par_status st = backend->kernels[op].run(stream, args, workspace);
     par_range_end(backend);
     return st;

@@ -34,7 +34,7 @@ static void *open_file(void) {
         snprintf(path, sizeof path, "%s/libpar_cuda.so", folder);
         return dlopen(path, RTLD_NOW | RTLD_LOCAL);
     }
-    if (dladdr((void *)(size_t)&par_backend_get, &here) && here.dli_fname) {
+    if (dladdr(&loaded, &here) && here.dli_fname) {
         snprintf(path, sizeof path, "%s", here.dli_fname);
         char *slash = strrchr(path, '/');
         if (slash && (size_t)(slash - path) + sizeof "/libpar_cuda.so" < sizeof path) {

@@ -21,22 +21,17 @@ double par__ref_gelu_slope(double x, bool erf_form) {
     return (1 + t) / 2 + x / 2 * (1 - t * t) * SQRT_2_OVER_PI * (1 + 3 * 0.044715 * x * x);
 }
 
-par_status par__ref_gelu(par_stream *stream, const void *args, void *workspace) {
-    const par_gelu *a = args;
-    (void)stream;
-    (void)workspace;
+par_status par__ref_gelu(par_stream *stream, const par_gelu *a, void *workspace) {
     for (int64_t i = 0; i < a->n; i++)
-        store(a->y, a->dtype, i, par__ref_gelu_value(load(a->x, a->dtype, i), a->erf));
+        ref_store(a->y, a->dtype, i, par__ref_gelu_value(ref_load(a->x, a->dtype, i), a->erf));
     return PAR_OK;
 }
 
-par_status par__ref_gelu_backward(par_stream *stream, const void *args, void *workspace) {
-    const par_gelu *a = args;
-    (void)stream;
-    (void)workspace;
+par_status par__ref_gelu_backward(par_stream *stream, const par_gelu *a, void *workspace) {
     for (int64_t i = 0; i < a->n; i++)
-        store(a->dx, a->dtype, i,
-              load(a->dy, a->dtype, i) * par__ref_gelu_slope(load(a->x, a->dtype, i), a->erf));
+        ref_store(a->dx, a->dtype, i,
+                  ref_load(a->dy, a->dtype, i) *
+                      par__ref_gelu_slope(ref_load(a->x, a->dtype, i), a->erf));
     return PAR_OK;
 }
 
@@ -44,31 +39,25 @@ static double sigmoid(double x) {
     return 1 / (1 + exp(-x));
 }
 
-par_status par__ref_swiglu(par_stream *stream, const void *args, void *workspace) {
-    const par_swiglu *a = args;
-    (void)stream;
-    (void)workspace;
+par_status par__ref_swiglu(par_stream *stream, const par_swiglu *a, void *workspace) {
     for (int64_t i = 0; i < a->m; i++)
         for (int64_t j = 0; j < a->n; j++) {
-            double gate = load(a->x, a->dtype, 2 * i * a->n + j),
-                   up = load(a->x, a->dtype, (2 * i + 1) * a->n + j);
-            store(a->y, a->dtype, i * a->n + j, gate * sigmoid(gate) * up);
+            double gate = ref_load(a->x, a->dtype, 2 * i * a->n + j),
+                   up = ref_load(a->x, a->dtype, (2 * i + 1) * a->n + j);
+            ref_store(a->y, a->dtype, i * a->n + j, gate * sigmoid(gate) * up);
         }
     return PAR_OK;
 }
 
 /* silu'(g) = s + g s (1 - s) with s = sigmoid(g) */
-par_status par__ref_swiglu_backward(par_stream *stream, const void *args, void *workspace) {
-    const par_swiglu *a = args;
-    (void)stream;
-    (void)workspace;
+par_status par__ref_swiglu_backward(par_stream *stream, const par_swiglu *a, void *workspace) {
     for (int64_t i = 0; i < a->m; i++)
         for (int64_t j = 0; j < a->n; j++) {
             int64_t at_gate = 2 * i * a->n + j, at_up = at_gate + a->n;
-            double gate = load(a->x, a->dtype, at_gate), up = load(a->x, a->dtype, at_up);
-            double s = sigmoid(gate), dy = load(a->dy, a->dtype, i * a->n + j);
-            store(a->dx, a->dtype, at_gate, dy * up * (s + gate * s * (1 - s)));
-            store(a->dx, a->dtype, at_up, dy * gate * s);
+            double gate = ref_load(a->x, a->dtype, at_gate), up = ref_load(a->x, a->dtype, at_up);
+            double s = sigmoid(gate), dy = ref_load(a->dy, a->dtype, i * a->n + j);
+            ref_store(a->dx, a->dtype, at_gate, dy * up * (s + gate * s * (1 - s)));
+            ref_store(a->dx, a->dtype, at_up, dy * gate * s);
         }
     return PAR_OK;
 }

@@ -34,7 +34,7 @@ static double dot(const par_attention *a, const void *x, int64_t at_x, const voi
                   int64_t at_y) {
     double sum = 0;
     for (int64_t d = 0; d < a->D; d++)
-        sum += load(x, a->dtype, at_x + d) * load(y, a->dtype, at_y + d);
+        sum += ref_load(x, a->dtype, at_x + d) * ref_load(y, a->dtype, at_y + d);
     return sum;
 }
 
@@ -64,8 +64,8 @@ static void forward_query(const par_attention *a, place query, double *scores) {
     for (int64_t d = 0; d < a->D; d++) {
         double o = 0;
         for (int64_t j = 0; j <= query.t; j++)
-            o += scores[j] * load(a->v, a->dtype, at_token(a, key_of(a, query, j), a->ldv) + d);
-        store(a->o, a->dtype, at_token(a, query, a->ldo) + d, o);
+            o += scores[j] * ref_load(a->v, a->dtype, at_token(a, key_of(a, query, j), a->ldv) + d);
+        ref_store(a->o, a->dtype, at_token(a, query, a->ldo) + d, o);
     }
 }
 
@@ -75,8 +75,7 @@ par_status par__ref_attention_prepare(const void *args, size_t *workspace_nbytes
     return PAR_OK;
 }
 
-par_status par__ref_attention(par_stream *stream, const void *args, void *workspace) {
-    const par_attention *a = args;
+par_status par__ref_attention(par_stream *stream, const par_attention *a, void *workspace) {
     PAR_REQUIRE(workspace || a->T == 0);
     for (int64_t b = 0; b < a->B; b++)
         for (int64_t h = 0; h < a->H; h++) {
@@ -103,10 +102,10 @@ static void backward_query(const par_attention *a, place query, double *dq) {
         double pz, ds;
         pair(a, query, key, &pz, &ds);
         for (int64_t d = 0; d < a->D; d++)
-            dq[d] += a->scale * ds * load(a->k, a->dtype, at_token(a, key, a->ldk) + d);
+            dq[d] += a->scale * ds * ref_load(a->k, a->dtype, at_token(a, key, a->ldk) + d);
     }
     for (int64_t d = 0; d < a->D; d++)
-        store(a->dq, a->dtype, at_token(a, query, a->lddq) + d, dq[d]);
+        ref_store(a->dq, a->dtype, at_token(a, query, a->lddq) + d, dq[d]);
 }
 
 static void backward_key(const par_attention *a, place key, double *dk, double *dv) {
@@ -118,13 +117,13 @@ static void backward_key(const par_attention *a, place key, double *dk, double *
             double pz, ds;
             pair(a, query, key, &pz, &ds);
             for (int64_t d = 0; d < a->D; d++) {
-                dk[d] += a->scale * ds * load(a->q, a->dtype, at_token(a, query, a->ldq) + d);
-                dv[d] += pz * load(a->d_o, a->dtype, at_token(a, query, a->ldd_o) + d);
+                dk[d] += a->scale * ds * ref_load(a->q, a->dtype, at_token(a, query, a->ldq) + d);
+                dv[d] += pz * ref_load(a->d_o, a->dtype, at_token(a, query, a->ldd_o) + d);
             }
         }
     for (int64_t d = 0; d < a->D; d++) {
-        store(a->dk, a->dtype, at_token(a, key, a->lddk) + d, dk[d]);
-        store(a->dv, a->dtype, at_token(a, key, a->lddv) + d, dv[d]);
+        ref_store(a->dk, a->dtype, at_token(a, key, a->lddk) + d, dk[d]);
+        ref_store(a->dv, a->dtype, at_token(a, key, a->lddv) + d, dv[d]);
     }
 }
 
@@ -134,8 +133,8 @@ par_status par__ref_attention_backward_prepare(const void *args, size_t *workspa
     return PAR_OK;
 }
 
-par_status par__ref_attention_backward(par_stream *stream, const void *args, void *workspace) {
-    const par_attention *a = args;
+par_status par__ref_attention_backward(par_stream *stream, const par_attention *a,
+                                       void *workspace) {
     double *sums = workspace;
     PAR_REQUIRE(workspace || a->D == 0);
     for (int64_t b = 0; b < a->B; b++)

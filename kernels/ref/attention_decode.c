@@ -16,7 +16,7 @@ static double score(const par_attention_decode *a, int64_t b, int64_t h, int64_t
     int64_t q = b * a->ldq + h * a->D, k = at_token(a, b, h, t);
     double sum = 0;
     for (int64_t d = 0; d < a->D; d++)
-        sum += load(a->q, a->dtype, q + d) * load(a->k, a->dtype, k + d);
+        sum += ref_load(a->q, a->dtype, q + d) * ref_load(a->k, a->dtype, k + d);
     return a->scale * sum;
 }
 
@@ -38,8 +38,8 @@ par_status par__ref_attention_decode_prepare(const void *args, size_t *workspace
     return PAR_OK;
 }
 
-par_status par__ref_attention_decode(par_stream *stream, const void *args, void *workspace) {
-    const par_attention_decode *a = args;
+par_status par__ref_attention_decode(par_stream *stream, const par_attention_decode *a,
+                                     void *workspace) {
     double *weights = workspace;
     PAR_REQUIRE(workspace || a->n == 0);
     for (int64_t b = 0; b < a->B; b++)
@@ -48,8 +48,8 @@ par_status par__ref_attention_decode(par_stream *stream, const void *args, void 
             for (int64_t d = 0; d < a->D; d++) {
                 double o = 0;
                 for (int64_t t = 0; t < a->n; t++)
-                    o += weights[t] * load(a->v, a->dtype, at_token(a, b, h, t) + d);
-                store(a->o, a->dtype, b * a->ldo + h * a->D + d, o);
+                    o += weights[t] * ref_load(a->v, a->dtype, at_token(a, b, h, t) + d);
+                ref_store(a->o, a->dtype, b * a->ldo + h * a->D + d, o);
             }
             par__progress(stream);
         }

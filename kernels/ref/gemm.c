@@ -7,8 +7,8 @@
 static double dot(const par_gemm *g, int64_t i, int64_t j) {
     double sum = 0;
     for (int64_t l = 0; l < g->k; l++) {
-        double a = load(g->a, g->dtype, g->ta ? l * g->lda + i : i * g->lda + l);
-        double b = load(g->b, g->dtype, g->tb ? j * g->ldb + l : l * g->ldb + j);
+        double a = ref_load(g->a, g->dtype, g->ta ? l * g->lda + i : i * g->lda + l);
+        double b = ref_load(g->b, g->dtype, g->tb ? j * g->ldb + l : l * g->ldb + j);
         sum += a * b;
     }
     return sum;
@@ -17,33 +17,31 @@ static double dot(const par_gemm *g, int64_t i, int64_t j) {
 /* s, the product with bias, into element `at` of c. */
 static void finish(const par_gemm *g, int64_t at, double s) {
     if (g->epilogue == PAR_EPILOGUE_GELU) {
-        store(g->aux, g->dtype, at, s);
+        ref_store(g->aux, g->dtype, at, s);
         s = par__ref_gelu_value(s, false);
     } else if (g->epilogue == PAR_EPILOGUE_GELU_BACKWARD) {
-        s *= par__ref_gelu_slope(load(g->aux, g->dtype, at), false);
+        s *= par__ref_gelu_slope(ref_load(g->aux, g->dtype, at), false);
     }
-    store(g->c, g->dtype_c, at, s + scaled(g->beta, load(g->c, g->dtype_c, at)));
+    ref_store(g->c, g->dtype_c, at, s + ref_scaled(g->beta, ref_load(g->c, g->dtype_c, at)));
 }
 
 /* aux [m] (+)= sums of op(a)'s rows */
 static void add_bias_gradient(const par_gemm *g) {
     float *aux = g->aux;
     for (int64_t i = 0; i < g->m; i++) {
-        double sum = scaled(g->beta, aux[i]);
+        double sum = ref_scaled(g->beta, aux[i]);
         for (int64_t l = 0; l < g->k; l++)
-            sum += load(g->a, g->dtype, g->ta ? l * g->lda + i : i * g->lda + l);
+            sum += ref_load(g->a, g->dtype, g->ta ? l * g->lda + i : i * g->lda + l);
         aux[i] = (float)sum;
     }
 }
 
-par_status par__ref_gemm(par_stream *stream, const void *args, void *workspace) {
-    const par_gemm *g = args;
-    (void)workspace;
+par_status par__ref_gemm(par_stream *stream, const par_gemm *g, void *workspace) {
     if (g->epilogue == PAR_EPILOGUE_BIAS_GRADIENT) add_bias_gradient(g);
     for (int64_t i = 0; i < g->m; i++) {
         for (int64_t j = 0; j < g->n; j++) {
             int64_t at = i * g->ldc + j;
-            double bias = g->bias ? load(g->bias, g->dtype, j) : 0;
+            double bias = g->bias ? ref_load(g->bias, g->dtype, j) : 0;
             finish(g, at, dot(g, i, j) + bias);
         }
         par__progress(stream);
@@ -51,13 +49,10 @@ par_status par__ref_gemm(par_stream *stream, const void *args, void *workspace) 
     return PAR_OK;
 }
 
-par_status par__ref_column_sum(par_stream *stream, const void *args, void *workspace) {
-    const par_column_sum *s = args;
-    (void)stream;
-    (void)workspace;
+par_status par__ref_column_sum(par_stream *stream, const par_column_sum *s, void *workspace) {
     for (int64_t j = 0; j < s->n; j++) {
-        double sum = scaled(s->beta, s->y[j]);
-        for (int64_t i = 0; i < s->m; i++) sum += load(s->x, s->dtype, i * s->ldx + j);
+        double sum = ref_scaled(s->beta, s->y[j]);
+        for (int64_t i = 0; i < s->m; i++) sum += ref_load(s->x, s->dtype, i * s->ldx + j);
         s->y[j] = (float)sum;
     }
     return PAR_OK;

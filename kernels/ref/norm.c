@@ -16,16 +16,16 @@ static void forward_row(const par_norm *a, int64_t i, bool layernorm) {
     double mean = 0, variance = 0;
     if (layernorm)
         for (int64_t j = 0; j < a->n; j++)
-            mean += load(a->x, a->dtype, i * a->n + j) / (double)a->n;
+            mean += ref_load(a->x, a->dtype, i * a->n + j) / (double)a->n;
     for (int64_t j = 0; j < a->n; j++) {
-        double centred = load(a->x, a->dtype, i * a->n + j) - mean;
+        double centred = ref_load(a->x, a->dtype, i * a->n + j) - mean;
         variance += centred * centred / (double)a->n;
     }
     double rstd = 1 / sqrt(variance + a->eps);
     for (int64_t j = 0; j < a->n; j++) {
-        double xhat = (load(a->x, a->dtype, i * a->n + j) - mean) * rstd;
-        double b = layernorm ? load(a->b, a->dtype, j) : 0;
-        store(a->y, a->dtype, i * a->n + j, xhat * load(a->w, a->dtype, j) + b);
+        double xhat = (ref_load(a->x, a->dtype, i * a->n + j) - mean) * rstd;
+        double b = layernorm ? ref_load(a->b, a->dtype, j) : 0;
+        ref_store(a->y, a->dtype, i * a->n + j, xhat * ref_load(a->w, a->dtype, j) + b);
     }
     if (layernorm) a->mean[i] = (float)mean;
     a->rstd[i] = (float)rstd;
@@ -37,7 +37,8 @@ static void forward(const par_norm *a, bool layernorm) {
 }
 
 static double xhat_at(const par_norm *a, int64_t i, int64_t j, bool layernorm) {
-    return (load(a->x, a->dtype, i * a->n + j) - (layernorm ? (double)a->mean[i] : 0)) * a->rstd[i];
+    return (ref_load(a->x, a->dtype, i * a->n + j) - (layernorm ? (double)a->mean[i] : 0)) *
+           a->rstd[i];
 }
 
 /* dx may be dy or add: element j is read before it is written, and the means are finished before
@@ -45,24 +46,25 @@ static double xhat_at(const par_norm *a, int64_t i, int64_t j, bool layernorm) {
 static void backward_dx(const par_norm *a, int64_t i, bool layernorm) {
     double mean_g = 0, mean_gx = 0;
     for (int64_t j = 0; j < a->n; j++) {
-        double g = load(a->dy, a->dtype, i * a->n + j) * load(a->w, a->dtype, j);
+        double g = ref_load(a->dy, a->dtype, i * a->n + j) * ref_load(a->w, a->dtype, j);
         mean_g += layernorm ? g / (double)a->n : 0;
         mean_gx += g * xhat_at(a, i, j, layernorm) / (double)a->n;
     }
     for (int64_t j = 0; j < a->n; j++) {
         int64_t at = i * a->n + j;
-        double g = load(a->dy, a->dtype, at) * load(a->w, a->dtype, j);
-        double add = a->add ? load(a->add, a->dtype, at) : 0;
-        store(a->dx, a->dtype, at,
-              (g - mean_g - xhat_at(a, i, j, layernorm) * mean_gx) * a->rstd[i] + add);
+        double g = ref_load(a->dy, a->dtype, at) * ref_load(a->w, a->dtype, j);
+        double add = a->add ? ref_load(a->add, a->dtype, at) : 0;
+        ref_store(a->dx, a->dtype, at,
+                  (g - mean_g - xhat_at(a, i, j, layernorm) * mean_gx) * a->rstd[i] + add);
     }
 }
 
 static void backward_dw(const par_norm *a, bool layernorm) {
     for (int64_t j = 0; j < a->n; j++) {
-        double dw = scaled(a->beta, a->dw[j]), db = layernorm ? scaled(a->beta, a->db[j]) : 0;
+        double dw = ref_scaled(a->beta, a->dw[j]),
+               db = layernorm ? ref_scaled(a->beta, a->db[j]) : 0;
         for (int64_t i = 0; i < a->m; i++) {
-            double dy = load(a->dy, a->dtype, i * a->n + j);
+            double dy = ref_load(a->dy, a->dtype, i * a->n + j);
             dw += dy * xhat_at(a, i, j, layernorm);
             db += dy;
         }
@@ -77,30 +79,22 @@ static void backward(const par_norm *a, bool layernorm) {
     for (int64_t i = 0; i < a->m; i++) backward_dx(a, i, layernorm);
 }
 
-par_status par__ref_layernorm(par_stream *stream, const void *args, void *workspace) {
-    (void)stream;
-    (void)workspace;
-    forward(args, true);
+par_status par__ref_layernorm(par_stream *stream, const par_norm *a, void *workspace) {
+    forward(a, true);
     return PAR_OK;
 }
 
-par_status par__ref_layernorm_backward(par_stream *stream, const void *args, void *workspace) {
-    (void)stream;
-    (void)workspace;
-    backward(args, true);
+par_status par__ref_layernorm_backward(par_stream *stream, const par_norm *a, void *workspace) {
+    backward(a, true);
     return PAR_OK;
 }
 
-par_status par__ref_rmsnorm(par_stream *stream, const void *args, void *workspace) {
-    (void)stream;
-    (void)workspace;
-    forward(args, false);
+par_status par__ref_rmsnorm(par_stream *stream, const par_norm *a, void *workspace) {
+    forward(a, false);
     return PAR_OK;
 }
 
-par_status par__ref_rmsnorm_backward(par_stream *stream, const void *args, void *workspace) {
-    (void)stream;
-    (void)workspace;
-    backward(args, false);
+par_status par__ref_rmsnorm_backward(par_stream *stream, const par_norm *a, void *workspace) {
+    backward(a, false);
     return PAR_OK;
 }

@@ -13,13 +13,13 @@
 #include "kernels/half.h"
 
 /* Element i of an array of dtype fp32, bf16 or fp16. */
-static inline double load(const void *x, par_dtype dtype, int64_t i) {
+static inline double ref_load(const void *x, par_dtype dtype, int64_t i) {
     if (dtype == PAR_F32) return ((const float *)x)[i];
     uint16_t h = ((const uint16_t *)x)[i];
     return dtype == PAR_BF16 ? par__bf16_to_f32(h) : par__f16_to_f32(h);
 }
 
-static inline void store(void *y, par_dtype dtype, int64_t i, double value) {
+static inline void ref_store(void *y, par_dtype dtype, int64_t i, double value) {
     if (dtype == PAR_F32)
         ((float *)y)[i] = (float)value;
     else
@@ -28,7 +28,7 @@ static inline void store(void *y, par_dtype dtype, int64_t i, double value) {
 }
 
 /* beta · old, where beta 0 does not read old: it may be NaN. */
-static inline double scaled(float beta, double old) {
+static inline double ref_scaled(float beta, double old) {
     return beta == 0 ? 0.0 : beta * old;
 }
 
@@ -39,35 +39,15 @@ double par__ref_gelu_slope(double x, bool erf_form);
 /* prepare of operations that need no workspace */
 par_status par__ref_no_workspace(const void *args, size_t *workspace_nbytes);
 
-par_status par__ref_gemm(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_column_sum(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_layernorm(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_layernorm_backward(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_rmsnorm(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_rmsnorm_backward(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_rope(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_attention(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_attention_backward(par_stream *stream, const void *args, void *workspace);
 par_status par__ref_attention_prepare(const void *args, size_t *workspace_nbytes);
 par_status par__ref_attention_backward_prepare(const void *args, size_t *workspace_nbytes);
-par_status par__ref_attention_decode(par_stream *stream, const void *args, void *workspace);
 par_status par__ref_attention_decode_prepare(const void *args, size_t *workspace_nbytes);
-par_status par__ref_gelu(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_gelu_backward(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_swiglu(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_swiglu_backward(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_embedding(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_embedding_backward(par_stream *stream, const void *args, void *workspace);
 par_status par__ref_embedding_backward_prepare(const void *args, size_t *workspace_nbytes);
-par_status par__ref_xent_stats(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_xent_loss(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_xent_backward(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_residual(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_adamw(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_sgd(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_norm2(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_cast(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_ballot(par_stream *stream, const void *args, void *workspace);
-par_status par__ref_vote(par_stream *stream, const void *args, void *workspace);
+
+/* par__ref_gemm, par__ref_column_sum, ...: run of every operation */
+#define REF_RUN(OP, name, type)                                                                    \
+    par_status par__ref_##name(par_stream *stream, const type *args, void *workspace);
+PAR_OP_LIST(REF_RUN)
+#undef REF_RUN
 
 #endif

@@ -7,11 +7,8 @@
 
 #include "kernels/ref/ref.h"
 
-par_status par__ref_adamw(par_stream *stream, const void *args, void *workspace) {
-    const par_update *a = args;
+par_status par__ref_adamw(par_stream *stream, const par_update *a, void *workspace) {
     const par_step *step = a->step;
-    (void)stream;
-    (void)workspace;
     if (step->skip) return PAR_OK;
     for (int64_t i = 0; i < a->n; i++) {
         double g = (double)a->grad[i] * step->grad_scale;
@@ -23,17 +20,14 @@ par_status par__ref_adamw(par_stream *stream, const void *args, void *workspace)
         a->m[i] = (float)m;
         a->v[i] = (float)v;
         a->master[i] = (float)w;
-        if (a->weights) store(a->weights, a->dtype, i, (float)w);
+        if (a->weights) ref_store(a->weights, a->dtype, i, (float)w);
     }
     return PAR_OK;
 }
 
 /* At t = 1 the old momentum is not read. */
-par_status par__ref_sgd(par_stream *stream, const void *args, void *workspace) {
-    const par_update *a = args;
+par_status par__ref_sgd(par_stream *stream, const par_update *a, void *workspace) {
     const par_step *step = a->step;
-    (void)stream;
-    (void)workspace;
     if (step->skip) return PAR_OK;
     for (int64_t i = 0; i < a->n; i++) {
         double w = a->master[i];
@@ -41,15 +35,12 @@ par_status par__ref_sgd(par_stream *stream, const void *args, void *workspace) {
         double m = step->t == 1 ? g : a->b1 * (double)a->m[i] + g;
         a->m[i] = (float)m;
         a->master[i] = (float)(w - step->lr * m);
-        if (a->weights) store(a->weights, a->dtype, i, a->master[i]);
+        if (a->weights) ref_store(a->weights, a->dtype, i, a->master[i]);
     }
     return PAR_OK;
 }
 
-par_status par__ref_norm2(par_stream *stream, const void *args, void *workspace) {
-    const par_norm2 *a = args;
-    (void)stream;
-    (void)workspace;
+par_status par__ref_norm2(par_stream *stream, const par_norm2 *a, void *workspace) {
     for (int64_t i = 0; i < a->n; i++) {
         double x = a->x[i];
         if (isfinite(x))
@@ -60,11 +51,8 @@ par_status par__ref_norm2(par_stream *stream, const void *args, void *workspace)
     return PAR_OK;
 }
 
-par_status par__ref_cast(par_stream *stream, const void *args, void *workspace) {
-    const par_cast *a = args;
-    (void)stream;
-    (void)workspace;
+par_status par__ref_cast(par_stream *stream, const par_cast *a, void *workspace) {
     for (int64_t i = 0; i < a->n; i++)
-        store(a->y, a->dtype_y, i, load(a->x, a->dtype_x, i) * a->scale);
+        ref_store(a->y, a->dtype_y, i, ref_load(a->x, a->dtype_x, i) * a->scale);
     return PAR_OK;
 }

@@ -4,16 +4,12 @@
 
 #include "kernels/ref/ref.h"
 
-par_status par__ref_ballot(par_stream *stream, const void *args, void *workspace) {
-    (void)stream;
-    (void)workspace;
-    par__ballot_fill(args);
+par_status par__ref_ballot(par_stream *stream, const par_tally *a, void *workspace) {
+    par__ballot_fill(a);
     return PAR_OK;
 }
 
-par_status par__ref_vote(par_stream *stream, const void *args, void *workspace) {
-    (void)stream;
-    (void)workspace;
-    par__vote_decide(args);
+par_status par__ref_vote(par_stream *stream, const par_vote_call *a, void *workspace) {
+    par__vote_decide(a);
     return PAR_OK;
 }

@@ -6,22 +6,20 @@
 
 #include "kernels/ref/ref.h"
 
-par_status par__ref_xent_stats(par_stream *stream, const void *args, void *workspace) {
-    const par_xent *a = args;
-    (void)workspace;
+par_status par__ref_xent_stats(par_stream *stream, const par_xent *a, void *workspace) {
     for (int64_t i = 0; i < a->m; i++) {
         double max = -INFINITY, sum = 0;
         int64_t target = a->targets[i] < 0 ? -1 : a->targets[i] - a->begin;
         for (int64_t j = 0; j < a->valid; j++) {
-            double x = load(a->logits, a->dtype, i * a->ldx + j);
+            double x = ref_load(a->logits, a->dtype, i * a->ldx + j);
             if (x > max) max = x;
         }
         for (int64_t j = 0; j < a->valid; j++)
-            sum += exp(load(a->logits, a->dtype, i * a->ldx + j) - max);
+            sum += exp(ref_load(a->logits, a->dtype, i * a->ldx + j) - max);
         a->stats[3 * i] = (float)max;
         a->stats[3 * i + 1] = (float)sum;
         a->stats[3 * i + 2] = 0 <= target && target < a->valid
-                                  ? (float)load(a->logits, a->dtype, i * a->ldx + target)
+                                  ? (float)ref_load(a->logits, a->dtype, i * a->ldx + target)
                                   : 0;
         par__progress(stream);
     }
@@ -45,11 +43,8 @@ static double combine(const par_xent *a, int64_t i, double *target) {
     return max + log(sum);
 }
 
-par_status par__ref_xent_loss(par_stream *stream, const void *args, void *workspace) {
-    const par_xent *a = args;
+par_status par__ref_xent_loss(par_stream *stream, const par_xent *a, void *workspace) {
     double loss = 0, rows = 0;
-    (void)stream;
-    (void)workspace;
     for (int64_t i = 0; i < a->m; i++) {
         double target, lse = combine(a, i, &target);
         a->lse[i] = (float)lse;
@@ -62,17 +57,16 @@ par_status par__ref_xent_loss(par_stream *stream, const void *args, void *worksp
     return PAR_OK;
 }
 
-par_status par__ref_xent_backward(par_stream *stream, const void *args, void *workspace) {
-    const par_xent *a = args;
-    (void)workspace;
+par_status par__ref_xent_backward(par_stream *stream, const par_xent *a, void *workspace) {
     for (int64_t i = 0; i < a->m; i++) {
         int64_t target = a->targets[i] - a->begin;
         for (int64_t j = 0; j < a->n; j++) {
             double d = 0;
             if (a->targets[i] >= 0 && j < a->valid)
-                d = (exp(load(a->logits, a->dtype, i * a->ldx + j) - a->lse[i]) - (j == target)) *
+                d = (exp(ref_load(a->logits, a->dtype, i * a->ldx + j) - a->lse[i]) -
+                     (j == target)) *
                     *a->seed;
-            store(a->logits, a->dtype, i * a->ldx + j, d);
+            ref_store(a->logits, a->dtype, i * a->ldx + j, d);
         }
         par__progress(stream);
     }

@@ -119,7 +119,7 @@ static par_status run_rope(const par__attention *a, const par__module_place *pla
                      .cos = a->cos,
                      .sin = a->sin,
                      .inverse = inverse};
-    return a->rope ? par__run(place, call, PAR_OP_ROPE, &args) : PAR_OK;
+    return a->rope ? par__rope_run(place, call, &args) : PAR_OK;
 }
 
 static par_status prepare(const par__attention *a, par__module_place *place, par_build *build) {
@@ -131,9 +131,9 @@ static par_status prepare(const par__attention *a, par__module_place *place, par
                      .head_size = a->D,
                      .T = place->T,
                      .ldx = qkv_width(a)};
-    PAR_TRY(par__prepare(place, build, PAR_OP_ATTENTION, &args));
-    PAR_TRY(par__prepare(place, build, PAR_OP_ATTENTION_BACKWARD, &args));
-    return a->rope ? par__prepare(place, build, PAR_OP_ROPE, &rope) : PAR_OK;
+    PAR_TRY(par__attention_prepare(place, build, &args));
+    PAR_TRY(par__attention_backward_prepare(place, build, &args));
+    return a->rope ? par__rope_prepare(place, build, &rope) : PAR_OK;
 }
 
 par_status par__attention_build(par__attention *a, par__module_place *place, par_build *build,
@@ -177,7 +177,7 @@ par_status par__attention_forward(const par__attention *a, const par__module_pla
     PAR_TRY(par__norm_forward(&a->branch.norm, place, call, NULL, x, 0, false, &h));
     PAR_TRY(par__linear_forward(&a->branch.in, place, call, place->N, h, qkv));
     PAR_TRY(run_rope(a, place, call, qkv, false));
-    PAR_TRY(par__run(place, call, PAR_OP_ATTENTION, &args));
+    PAR_TRY(par__attention_run(place, call, &args));
     return par__branch_output(&a->branch, place, call, args.o, x, y, sum);
 }
 
@@ -193,7 +193,7 @@ par_status par__attention_backward(const par__attention *a, const par__module_pl
     args.dq = dqkv;
     args.dk = dqkv + par__module_place_nbytes(place, a->H * a->D);
     args.dv = dqkv + par__module_place_nbytes(place, (a->H + a->K) * a->D);
-    PAR_TRY(par__run(place, call, PAR_OP_ATTENTION_BACKWARD, &args));
+    PAR_TRY(par__attention_backward_run(place, call, &args));
     PAR_TRY(run_rope(a, place, call, dqkv, true));
     return par__branch_input_backward(&a->branch, place, call, x, dqkv, dy, dx);
 }

@@ -45,12 +45,12 @@ static par_status prepare_decode(const par__attention_decode *d, par__module_pla
     int64_t width = a->H * a->D;
     par_attention_decode args = decode_args(d, place);
     par_rope q = decode_rope(d, place, a->H, width), k = decode_rope(d, place, a->K, cache_ld(d));
-    PAR_TRY(par__prepare(place, build, PAR_OP_ATTENTION_DECODE, &args));
+    PAR_TRY(par__attention_decode_prepare(place, build, &args));
     PAR_TRY(par__linear_prepare_part(&a->branch.in, place, build, 0, place->N, width));
     PAR_TRY(par__linear_prepare_part(&a->branch.in, place, build, 1, place->N, cache_ld(d)));
     if (!a->rope) return PAR_OK;
-    PAR_TRY(par__prepare(place, build, PAR_OP_ROPE, &q));
-    return par__prepare(place, build, PAR_OP_ROPE, &k);
+    PAR_TRY(par__rope_prepare(place, build, &q));
+    return par__rope_prepare(place, build, &k);
 }
 
 par_status par__attention_build_decode(par__attention_decode *d, const par__attention *trained,
@@ -74,7 +74,7 @@ static par_status turn(const par__attention_decode *d, const par__module_place *
     args.x = x;
     args.cos = a->cos + position * (a->D / 2);
     args.sin = a->sin + position * (a->D / 2);
-    return par__run(place, call, PAR_OP_ROPE, &args);
+    return par__rope_run(place, call, &args);
 }
 
 /* q into scratch, k and v right into their place in the cache: its sequences are rows of the
@@ -106,6 +106,6 @@ par_status par__attention_run_decode(const par__attention_decode *d, const par__
     args.o = (char *)call->scratch + d->o;
     args.k = (char *)call->stash + d->keys;
     args.v = (char *)call->stash + d->values;
-    PAR_TRY(par__run(place, call, PAR_OP_ATTENTION_DECODE, &args));
+    PAR_TRY(par__attention_decode_run(place, call, &args));
     return par__branch_output(&d->attention.branch, place, call, args.o, x, y, sum);
 }

@@ -26,7 +26,7 @@ par_status par__branch_build(par__branch *branch, par__module_place *place, par_
     branch->site = site;
     residual.dropout.p = config->dropout;
     residual.dropout.site = site;
-    return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
+    return par__residual_prepare(place, build, &residual);
 }
 
 par_status par__branch_build_decode(par__branch *decode, par__module_place *place,
@@ -34,7 +34,7 @@ par_status par__branch_build_decode(par__branch *decode, par__module_place *plac
     par_residual residual = residual_args(place);
     PAR_TRY(par__norm_build_decode(&decode->norm, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->out, place, build, place->N));
-    return par__prepare(place, build, PAR_OP_RESIDUAL, &residual);
+    return par__residual_prepare(place, build, &residual);
 }
 
 par_status par__branch_output(const par__branch *branch, const par__module_place *place,

@@ -69,13 +69,13 @@ static par_status prepare(embedding *e, par_build *build) {
     par__module_place *place = &e->place;
     par_embedding token = token_args(e, place, NULL);
     par_residual residual = {.dtype = place->dtype, .m = place->rows, .n = place->C, .T = place->T};
-    PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING, &token));
-    PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING_BACKWARD, &token));
-    PAR_TRY(par__prepare(place, build, PAR_OP_RESIDUAL, &residual));
+    PAR_TRY(par__embedding_prepare(place, build, &token));
+    PAR_TRY(par__embedding_backward_prepare(place, build, &token));
+    PAR_TRY(par__residual_prepare(place, build, &residual));
     if (!e->position) return PAR_OK;
     par_embedding position = position_args(e);
-    PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING, &position));
-    return par__prepare(place, build, PAR_OP_EMBEDDING_BACKWARD, &position);
+    PAR_TRY(par__embedding_prepare(place, build, &position));
+    return par__embedding_backward_prepare(place, build, &position);
 }
 
 static par_status embedding_build(par_module *module, par_build *build) {
@@ -100,7 +100,7 @@ static par_status look_up(const embedding *e, const par_call *call, const par_te
     const par__module_place *place = &e->place;
     par_embedding args = token_args(e, place, x->data);
     args.y = place->sequence_parallel ? par__full(place, call, 0) : y;
-    PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING, &args));
+    PAR_TRY(par__embedding_run(place, call, &args));
     if (!place->sequence_parallel) return par__reduce_rows(place, call, "activations forward", y);
     return par_comm_reduce_scatter(place->tp, args.y, y, place->rows * place->C, place->dtype,
                                    par__tag(place, call, "activations forward"), call->stream,
@@ -116,7 +116,7 @@ static par_status embedding_forward(par_module *module, const par_call *call, co
     if (e->position) {
         par_embedding args = position_args(e);
         args.y = y->data;
-        PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING, &args));
+        PAR_TRY(par__embedding_run(place, call, &args));
     }
     return par__dropout(place, call, par__dropout_of(place, call, e->config->dropout, 0), y->data,
                         y->data, &kept);
@@ -133,7 +133,7 @@ static par_status token_backward(embedding *e, const par_call *call, const void 
     args.dy = d;
     args.dtable = e->token->grad;
     args.beta = par_grad_beta(e->token);
-    return par__run(place, call, PAR_OP_EMBEDDING_BACKWARD, &args);
+    return par__embedding_backward_run(place, call, &args);
 }
 
 static par_status embedding_backward(par_module *module, const par_call *call, const par_tensor *x,
@@ -150,7 +150,7 @@ static par_status embedding_backward(par_module *module, const par_call *call, c
         args.dy = d;
         args.dtable = e->position->grad;
         args.beta = par_grad_beta(e->position);
-        PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING_BACKWARD, &args));
+        PAR_TRY(par__embedding_backward_run(place, call, &args));
     }
     return token_backward(e, call, x->data, d, full);
 }
@@ -183,10 +183,10 @@ static par_status embedding_decode_build(par_module *module, par_build *build, i
     PAR_TRY(par__check_capacity(e->config, capacity));
     par__module_place_init_decode(place, &e->place, build);
     par_embedding token = token_args(e, place, NULL);
-    PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING, &token));
+    PAR_TRY(par__embedding_prepare(place, build, &token));
     if (e->position) {
         par_embedding position = decode_position(e, 0);
-        PAR_TRY(par__prepare(place, build, PAR_OP_EMBEDDING, &position));
+        PAR_TRY(par__embedding_prepare(place, build, &position));
     }
     build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
     build->stash_nbytes = 0;
@@ -200,12 +200,12 @@ static par_status embedding_decode(par_module *module, const par_call *call, int
     const par__module_place *place = &e->decode_place;
     par_embedding token = token_args(e, place, x->data);
     token.y = y->data;
-    PAR_TRY(par__run(place, call, PAR_OP_EMBEDDING, &token));
+    PAR_TRY(par__embedding_run(place, call, &token));
     PAR_TRY(par__reduce_rows(place, call, "activations forward", y->data));
     if (!e->position) return PAR_OK;
     par_embedding args = decode_position(e, position);
     args.y = y->data;
-    return par__run(place, call, PAR_OP_EMBEDDING, &args);
+    return par__embedding_run(place, call, &args);
 }
 
 static void embedding_destroy(par_module *module) {

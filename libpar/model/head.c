@@ -78,10 +78,10 @@ static par_status prepare(head *m, par_build *build) {
     par__module_place *place = &m->place;
     par_xent xent = xent_args(m);
     par_cast cast = cast_args(m, block_rows(place));
-    PAR_TRY(par__prepare(place, build, PAR_OP_XENT_STATS, &xent));
-    PAR_TRY(par__prepare(place, build, PAR_OP_XENT_LOSS, &xent));
-    PAR_TRY(par__prepare(place, build, PAR_OP_XENT_BACKWARD, &xent));
-    return place->dtype == PAR_F32 ? PAR_OK : par__prepare(place, build, PAR_OP_CAST, &cast);
+    PAR_TRY(par__xent_stats_prepare(place, build, &xent));
+    PAR_TRY(par__xent_loss_prepare(place, build, &xent));
+    PAR_TRY(par__xent_backward_prepare(place, build, &xent));
+    return place->dtype == PAR_F32 ? PAR_OK : par__cast_prepare(place, build, &cast);
 }
 
 static void reserve(head *m, par_build *build) {
@@ -140,14 +140,14 @@ static par_status loss(const head *m, const par_call *call, float *sums) {
     args.lse = scratch(call, m->lse);
     args.sums = sums;
     args.seed = call->loss_seed;
-    PAR_TRY(par__run(place, call, PAR_OP_XENT_STATS, &args));
+    PAR_TRY(par__xent_stats_run(place, call, &args));
     float *gathered = scratch(call, m->gathered);
     if (place->tp)
         PAR_TRY(par_comm_all_gather(place->tp, args.stats, gathered, 3 * place->N, PAR_F32,
                                     par__tag(place, call, "loss"), call->stream, NULL));
     args.stats = gathered;
-    PAR_TRY(par__run(place, call, PAR_OP_XENT_LOSS, &args));
-    return call->training ? par__run(place, call, PAR_OP_XENT_BACKWARD, &args) : PAR_OK;
+    PAR_TRY(par__xent_loss_run(place, call, &args));
+    return call->training ? par__xent_backward_run(place, call, &args) : PAR_OK;
 }
 
 static par_status head_forward(par_module *module, const par_call *call, const par_tensor *x,
@@ -172,7 +172,7 @@ static par_status logits_backward(const head *m, const par_call *call, const voi
             par_cast cast = cast_args(m, n);
             cast.x = d;
             cast.y = scratch(call, m->cast);
-            PAR_TRY(par__run(place, call, PAR_OP_CAST, &cast));
+            PAR_TRY(par__cast_run(place, call, &cast));
             d = cast.y;
         }
         PAR_TRY(par__linear_backward_weight(&m->linear, place, call, n, row_of(place, h, row), d));

@@ -45,9 +45,21 @@ void par__module_place_init_decode(par__module_place *place, const par__module_p
                                    const par_build *build);
 size_t par__module_place_nbytes(const par__module_place *place,
                                 int64_t n); /* of n elements of the place's dtype */
-par_status par__prepare(par__module_place *place, par_build *build, par_op op, const void *args);
-par_status par__run(const par__module_place *place, const par_call *call, par_op op,
-                    const void *args);
+/* par__gemm_prepare(place, build, &gemm): in build, the workspace counts in the place's.
+ * par__gemm_run(place, call, &gemm): with that workspace. The same for every operation. */
+#define PAR__PLACE_CALLS(OP, name, type)                                                           \
+    static inline par_status par__##name##_prepare(par__module_place *place, par_build *build,     \
+                                                   const type *args) {                             \
+        return par_build_prepare_##name(build, args, &place->workspace_nbytes);                    \
+    }                                                                                              \
+    static inline par_status par__##name##_run(const par__module_place *place,                     \
+                                               const par_call *call, const type *args) {           \
+        return par_##name##_run(place->backend, call->stream, args,                                \
+                                (char *)call->scratch + place->workspace);                         \
+    }
+PAR_OP_LIST(PAR__PLACE_CALLS)
+#undef PAR__PLACE_CALLS
+
 void *par__full(const par__module_place *place, const par_call *call,
                 int which);                                      /* scratch area [N, C] */
 void *par__own_rows(const par__module_place *place, void *full); /* of an area [N, C] */

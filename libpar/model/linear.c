@@ -122,7 +122,7 @@ static par_column_sum bias_args(const par__linear *l, const par__module_place *p
 par_status par__linear_prepare_forward(const par__linear *linear, par__module_place *place,
                                        par_build *build, int64_t m) {
     par_gemm args = forward_args(linear, place, m, NULL, NULL);
-    return par__prepare(place, build, PAR_OP_GEMM, &args);
+    return par__gemm_prepare(place, build, &args);
 }
 
 static par_gemm part_args(const par__linear *l, const par__module_place *place, int part, int64_t m,
@@ -138,14 +138,14 @@ static par_gemm part_args(const par__linear *l, const par__module_place *place, 
 par_status par__linear_prepare_part(const par__linear *linear, par__module_place *place,
                                     par_build *build, int part, int64_t m, int64_t ldy) {
     par_gemm args = part_args(linear, place, part, m, NULL, NULL, ldy);
-    return par__prepare(place, build, PAR_OP_GEMM, &args);
+    return par__gemm_prepare(place, build, &args);
 }
 
 par_status par__linear_forward_part(const par__linear *linear, const par__module_place *place,
                                     const par_call *call, int part, int64_t m, const void *x,
                                     void *y, int64_t ldy) {
     par_gemm args = part_args(linear, place, part, m, x, y, ldy);
-    return par__run(place, call, PAR_OP_GEMM, &args);
+    return par__gemm_run(place, call, &args);
 }
 
 /* Where the bias is apart its gradient sums own rows, that of the weights all. */
@@ -153,7 +153,7 @@ static bool prepare_bias_gradient(const par__linear *linear, par__module_place *
                                   par_build *build, par_gemm weights) {
     if (!linear->biases[0] || linear->bias_apart) return false;
     weights.epilogue = PAR_EPILOGUE_BIAS_GRADIENT;
-    return par__prepare(place, build, PAR_OP_GEMM, &weights) == PAR_OK;
+    return par__gemm_prepare(place, build, &weights) == PAR_OK;
 }
 
 par_status par__linear_prepare(par__linear *linear, par__module_place *place, par_build *build,
@@ -162,23 +162,23 @@ par_status par__linear_prepare(par__linear *linear, par__module_place *place, pa
              input = input_args(linear, place, m, NULL, NULL),
              weights = weight_args(linear, place, m, NULL, NULL);
     par_column_sum bias = bias_args(linear, place, m, NULL);
-    PAR_TRY(par__prepare(place, build, PAR_OP_GEMM, &forward));
-    PAR_TRY(par__prepare(place, build, PAR_OP_GEMM, &input));
+    PAR_TRY(par__gemm_prepare(place, build, &forward));
+    PAR_TRY(par__gemm_prepare(place, build, &input));
     linear->bias_gradient = prepare_bias_gradient(linear, place, build, weights);
-    if (!linear->bias_gradient) PAR_TRY(par__prepare(place, build, PAR_OP_GEMM, &weights));
-    return linear->biases[0] ? par__prepare(place, build, PAR_OP_COLUMN_SUM, &bias) : PAR_OK;
+    if (!linear->bias_gradient) PAR_TRY(par__gemm_prepare(place, build, &weights));
+    return linear->biases[0] ? par__column_sum_prepare(place, build, &bias) : PAR_OK;
 }
 
 par_status par__linear_forward(const par__linear *linear, const par__module_place *place,
                                const par_call *call, int64_t m, const void *x, void *y) {
     par_gemm args = forward_args(linear, place, m, x, y);
-    return par__run(place, call, PAR_OP_GEMM, &args);
+    return par__gemm_run(place, call, &args);
 }
 
 par_status par__linear_backward_input(const par__linear *linear, const par__module_place *place,
                                       const par_call *call, int64_t m, const void *dy, void *dx) {
     par_gemm args = input_args(linear, place, m, dy, dx);
-    return par__run(place, call, PAR_OP_GEMM, &args);
+    return par__gemm_run(place, call, &args);
 }
 
 bool par__linear_prepare_gelu(const par__linear *in, const par__linear *out,
@@ -187,8 +187,8 @@ bool par__linear_prepare_gelu(const par__linear *in, const par__linear *out,
              backward = input_args(out, place, m, NULL, NULL);
     forward.epilogue = PAR_EPILOGUE_GELU;
     backward.epilogue = PAR_EPILOGUE_GELU_BACKWARD;
-    return par__prepare(place, build, PAR_OP_GEMM, &forward) == PAR_OK &&
-           par__prepare(place, build, PAR_OP_GEMM, &backward) == PAR_OK;
+    return par__gemm_prepare(place, build, &forward) == PAR_OK &&
+           par__gemm_prepare(place, build, &backward) == PAR_OK;
 }
 
 par_status par__linear_forward_gelu(const par__linear *in, const par__module_place *place,
@@ -197,7 +197,7 @@ par_status par__linear_forward_gelu(const par__linear *in, const par__module_pla
     par_gemm args = forward_args(in, place, m, x, a);
     args.epilogue = PAR_EPILOGUE_GELU;
     args.aux = u;
-    return par__run(place, call, PAR_OP_GEMM, &args);
+    return par__gemm_run(place, call, &args);
 }
 
 par_status par__linear_backward_gelu(const par__linear *out, const par__module_place *place,
@@ -206,7 +206,7 @@ par_status par__linear_backward_gelu(const par__linear *out, const par__module_p
     par_gemm args = input_args(out, place, m, dy, du);
     args.epilogue = PAR_EPILOGUE_GELU_BACKWARD;
     args.aux = u;
-    return par__run(place, call, PAR_OP_GEMM, &args);
+    return par__gemm_run(place, call, &args);
 }
 
 /* Adjacent parameters are written by the same calls, so all have the beta of the first. */
@@ -226,9 +226,9 @@ par_status par__linear_backward_weight(const par__linear *linear, const par__mod
         beta(linear->biases, linear->n_parts);
         args.epilogue = PAR_EPILOGUE_BIAS_GRADIENT;
         args.aux = linear->biases[0]->grad;
-        return par__run(place, call, PAR_OP_GEMM, &args);
+        return par__gemm_run(place, call, &args);
     }
-    PAR_TRY(par__run(place, call, PAR_OP_GEMM, &args));
+    PAR_TRY(par__gemm_run(place, call, &args));
     return linear->bias_apart ? PAR_OK : par__linear_backward_bias(linear, place, call, m, dy);
 }
 
@@ -238,5 +238,5 @@ par_status par__linear_backward_bias(const par__linear *linear, const par__modul
     if (!linear->biases[0]) return PAR_OK;
     args.y = linear->biases[0]->grad;
     args.beta = beta(linear->biases, linear->n_parts);
-    return par__run(place, call, PAR_OP_COLUMN_SUM, &args);
+    return par__column_sum_run(place, call, &args);
 }

@@ -39,13 +39,13 @@ static par_status prepare(par__mlp *mlp, par__module_place *place, par_build *bu
     par_gelu gelu = gelu_args(mlp, place);
     par_swiglu swiglu = swiglu_args(mlp, place);
     if (mlp->swiglu) {
-        PAR_TRY(par__prepare(place, build, PAR_OP_SWIGLU, &swiglu));
-        return par__prepare(place, build, PAR_OP_SWIGLU_BACKWARD, &swiglu);
+        PAR_TRY(par__swiglu_prepare(place, build, &swiglu));
+        return par__swiglu_backward_prepare(place, build, &swiglu);
     }
     mlp->fused = !mlp->erf && par__linear_prepare_gelu(&mlp->branch.in, &mlp->branch.out, place,
                                                        build, place->N);
-    PAR_TRY(par__prepare(place, build, PAR_OP_GELU, &gelu));
-    return par__prepare(place, build, PAR_OP_GELU_BACKWARD, &gelu);
+    PAR_TRY(par__gelu_prepare(place, build, &gelu));
+    return par__gelu_backward_prepare(place, build, &gelu);
 }
 
 par_status par__mlp_build(par__mlp *mlp, par__module_place *place, par_build *build,
@@ -77,8 +77,8 @@ par_status par__mlp_build_decode(par__mlp *decode, const par__mlp *trained,
                              par__module_place_nbytes(place, place->N * u_width(decode)));
     decode->da =
         par__reserve(&place->scratch_nbytes, par__module_place_nbytes(place, place->N * decode->F));
-    return decode->swiglu ? par__prepare(place, build, PAR_OP_SWIGLU, &swiglu)
-                          : par__prepare(place, build, PAR_OP_GELU, &gelu);
+    return decode->swiglu ? par__swiglu_prepare(place, build, &swiglu)
+                          : par__gelu_prepare(place, build, &gelu);
 }
 
 static void *activation(const par__mlp *mlp, const par__module_place *place, const par_call *call) {
@@ -91,8 +91,7 @@ static par_status activate(const par__mlp *mlp, const par__module_place *place,
     par_swiglu swiglu = swiglu_args(mlp, place);
     gelu.x = swiglu.x = (char *)call->stash + mlp->u;
     gelu.y = swiglu.y = activation(mlp, place, call);
-    return mlp->swiglu ? par__run(place, call, PAR_OP_SWIGLU, &swiglu)
-                       : par__run(place, call, PAR_OP_GELU, &gelu);
+    return mlp->swiglu ? par__swiglu_run(place, call, &swiglu) : par__gelu_run(place, call, &gelu);
 }
 
 static par_status activate_backward(const par__mlp *mlp, const par__module_place *place,
@@ -102,8 +101,8 @@ static par_status activate_backward(const par__mlp *mlp, const par__module_place
     gelu.x = swiglu.x = (char *)call->stash + mlp->u;
     gelu.dy = swiglu.dy = da;
     gelu.dx = swiglu.dx = du;
-    return mlp->swiglu ? par__run(place, call, PAR_OP_SWIGLU_BACKWARD, &swiglu)
-                       : par__run(place, call, PAR_OP_GELU_BACKWARD, &gelu);
+    return mlp->swiglu ? par__swiglu_backward_run(place, call, &swiglu)
+                       : par__gelu_backward_run(place, call, &gelu);
 }
 
 par_status par__mlp_forward(const par__mlp *mlp, const par__module_place *place,
@@ -121,7 +120,7 @@ par_status par__mlp_forward(const par__mlp *mlp, const par__module_place *place,
     }
     PAR_TRY(
         par__branch_output(&mlp->branch, place, call, activation(mlp, place, call), x, y, &last));
-    return par__run(place, call, PAR_OP_RESIDUAL, &last);
+    return par__residual_run(place, call, &last);
 }
 
 par_status par__mlp_backward(const par__mlp *mlp, const par__module_place *place,

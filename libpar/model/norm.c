@@ -36,7 +36,8 @@ static void reserve_statistics(par__norm *norm, const par__module_place *place, 
 par_status par__norm_build_decode(par__norm *decode, par__module_place *place, par_build *build) {
     par_norm args = shape(decode, place);
     reserve_statistics(decode, place, build);
-    return par__prepare(place, build, decode->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
+    return decode->rms ? par__rmsnorm_prepare(place, build, &args)
+                       : par__layernorm_prepare(place, build, &args);
 }
 
 par_status par__norm_prepare_added(const par__norm *norm, par__module_place *place,
@@ -48,7 +49,8 @@ par_status par__norm_prepare_added(const par__norm *norm, par__module_place *pla
                               .T = place->T,
                               .first_row = place->first_row};
     args.residual = &sum;
-    return par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args);
+    return norm->rms ? par__rmsnorm_prepare(place, build, &args)
+                     : par__layernorm_prepare(place, build, &args);
 }
 
 par_status par__norm_build(par__norm *norm, par__module_place *place, par_build *build,
@@ -63,9 +65,12 @@ par_status par__norm_build(par__norm *norm, par__module_place *place, par_build 
                                par__module_place_nbytes(place, place->rows * place->C));
     reserve_statistics(norm, place, build);
     par_norm args = shape(norm, place);
-    PAR_TRY(par__prepare(place, build, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args));
-    return par__prepare(place, build,
-                        norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD, &args);
+    if (norm->rms) {
+        PAR_TRY(par__rmsnorm_prepare(place, build, &args));
+        return par__rmsnorm_backward_prepare(place, build, &args);
+    }
+    PAR_TRY(par__layernorm_prepare(place, build, &args));
+    return par__layernorm_backward_prepare(place, build, &args);
 }
 
 static par_norm with_data(const par__norm *norm, const par__module_place *place,
@@ -88,7 +93,8 @@ par_status par__norm_forward(const par__norm *norm, const par__module_place *pla
         par_norm args = with_data(norm, place, call, x);
         args.y = own;
         args.residual = sum;
-        PAR_TRY(par__run(place, call, norm->rms ? PAR_OP_RMSNORM : PAR_OP_LAYERNORM, &args));
+        PAR_TRY(norm->rms ? par__rmsnorm_run(place, call, &args)
+                          : par__layernorm_run(place, call, &args));
     }
     *h = place->sequence_parallel ? full : own;
     if (!place->sequence_parallel) return PAR_OK;
@@ -113,6 +119,6 @@ par_status par__norm_backward(const par__norm *norm, const par__module_place *pl
         /* beta may be 1 on old bytes of scratch: nothing reads the result */
         args.db = (float *)((char *)call->scratch + norm->db);
     }
-    return par__run(place, call, norm->rms ? PAR_OP_RMSNORM_BACKWARD : PAR_OP_LAYERNORM_BACKWARD,
-                    &args);
+    return norm->rms ? par__rmsnorm_backward_run(place, call, &args)
+                     : par__layernorm_backward_run(place, call, &args);
 }

@@ -61,16 +61,6 @@ void par__module_place_finish(par__module_place *place, par_build *build) {
     build->scratch_nbytes = place->scratch_nbytes;
 }
 
-par_status par__prepare(par__module_place *place, par_build *build, par_op op, const void *args) {
-    return par_build_prepare(build, op, args, &place->workspace_nbytes);
-}
-
-par_status par__run(const par__module_place *place, const par_call *call, par_op op,
-                    const void *args) {
-    return par_kernel_run(place->backend, op, call->stream, args,
-                          (char *)call->scratch + place->workspace);
-}
-
 void *par__full(const par__module_place *place, const par_call *call, int which) {
     return (char *)call->scratch + place->full[which];
 }
@@ -121,7 +111,7 @@ par_status par__dropout(const par__module_place *place, const par_call *call, pa
                          .y = out,
                          .dropout = dropout};
     *y = dropout.p > 0 ? out : x;
-    return dropout.p > 0 ? par__run(place, call, PAR_OP_RESIDUAL, &args) : PAR_OK;
+    return dropout.p > 0 ? par__residual_run(place, call, &args) : PAR_OK;
 }
 
 par__share par__split(const char *name, int64_t global, int p, int r) {

@@ -114,13 +114,6 @@ float par_grad_beta(par_param *param) {
     return beta;
 }
 
-par_status par_build_prepare(par_build *build, par_op op, const void *args, size_t *max_nbytes) {
-    size_t nbytes = 0;
-    PAR_TRY(par_kernel_prepare(build->backend, op, args, &nbytes));
-    if (nbytes > *max_nbytes) *max_nbytes = nbytes;
-    return PAR_OK;
-}
-
 /* A unit: parameters [first, first + n) of the registry. */
 typedef struct {
     int first, n;

@@ -58,7 +58,7 @@ static par_status store_weight(par_trainer *t, const par_param *p) {
                      .scale = 1,
                      .x = p->grad,
                      .y = p->weight};
-    PAR_TRY(par_kernel_run(t->backend, PAR_OP_CAST, t->stream, &cast, t->workspace));
+    PAR_TRY(par_cast_run(t->backend, t->stream, &cast, t->workspace));
     return t->backend->zero(t->stream, p->grad, (size_t)par__param_n(p) * sizeof *p->grad);
 }
 

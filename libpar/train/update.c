@@ -18,25 +18,14 @@ par_status par__gradient_norms(par_trainer *t) {
         int64_t first, n;
         const par_param *p = counted(t, i, &first, &n);
         par_norm2 args = {.n = n, .x = p->grad + first, .out = t->norms + 2 * i};
-        if (n > 0)
-            PAR_TRY(par_kernel_run(t->backend, PAR_OP_NORM2, t->stream, &args, t->workspace));
+        if (n > 0) PAR_TRY(par_norm2_run(t->backend, t->stream, &args, t->workspace));
     }
-    return PAR_OK;
-}
-
-static par_op update_op(const par_trainer *t) {
-    return t->params.optimizer == PAR_SGD ? PAR_OP_SGD : PAR_OP_ADAMW;
-}
-
-static par_status prepare(const par_trainer *t, par_op op, const void *args, size_t *max_nbytes) {
-    size_t nbytes = 0;
-    PAR_TRY(par_kernel_prepare(t->backend, op, args, &nbytes));
-    if (nbytes > *max_nbytes) *max_nbytes = nbytes;
     return PAR_OK;
 }
 
 static par_status prepare_param(const par_trainer *t, int i, size_t *max_nbytes) {
     int64_t begin, state;
+    size_t nbytes[3] = {0};
     par_norm2 norm = {0};
     par_update update = {.dtype = t->params.dtype};
     par_cast cast = {.dtype_x = PAR_F32,
@@ -45,9 +34,13 @@ static par_status prepare_param(const par_trainer *t, int i, size_t *max_nbytes)
                      .scale = 1};
     const par_param *p = counted(t, i, &begin, &norm.n);
     par__owned_part(t, p, &begin, &update.n, &state);
-    PAR_TRY(prepare(t, PAR_OP_NORM2, &norm, max_nbytes));
-    PAR_TRY(prepare(t, update_op(t), &update, max_nbytes));
-    return t->params.dtype == PAR_F32 ? PAR_OK : prepare(t, PAR_OP_CAST, &cast, max_nbytes);
+    PAR_TRY(par_norm2_prepare(t->backend, &norm, &nbytes[0]));
+    PAR_TRY(t->params.optimizer == PAR_SGD ? par_sgd_prepare(t->backend, &update, &nbytes[1])
+                                           : par_adamw_prepare(t->backend, &update, &nbytes[1]));
+    if (t->params.dtype != PAR_F32) PAR_TRY(par_cast_prepare(t->backend, &cast, &nbytes[2]));
+    for (int k = 0; k < 3; k++)
+        if (nbytes[k] > *max_nbytes) *max_nbytes = nbytes[k];
+    return PAR_OK;
 }
 
 par_status par__update_take(par_trainer *t) {
@@ -78,7 +71,8 @@ static par_status update_param(par_trainer *t, const par_param *p) {
                        .b2 = q->beta2,
                        .eps = q->eps,
                        .decay = p->decay ? q->weight_decay : 0};
-    return par_kernel_run(t->backend, update_op(t), t->stream, &args, t->workspace);
+    return q->optimizer == PAR_SGD ? par_sgd_run(t->backend, t->stream, &args, t->workspace)
+                                   : par_adamw_run(t->backend, t->stream, &args, t->workspace);
 }
 
 par_status par__update(par_trainer *t) {

@@ -75,7 +75,7 @@ par_status par__vote_upload(par_trainer *t) {
 static par_status tally(par_trainer *t, par_ballot *out) {
     par_tally args = {.n_norms = t->registry->n_params, .norms = t->norms, .ballot = out};
     if (par__counts_loss(t)) args.losses = par__executor_losses(t->executor, &args.n_losses);
-    return par_kernel_run(t->backend, PAR_OP_BALLOT, t->stream, &args, NULL);
+    return par_ballot_run(t->backend, t->stream, &args, NULL);
 }
 
 par_status par__vote_start(par_trainer *t, par__begun *begun) {
@@ -94,7 +94,7 @@ par_status par__vote_start(par_trainer *t, par__begun *begun) {
     }
     par_vote_call call = {
         .n = n, .ballots = t->ballots[from], .rules = rules_of(t), .state = t->voted};
-    return par_kernel_run(t->backend, PAR_OP_VOTE, t->stream, &call, NULL);
+    return par_vote_run(t->backend, t->stream, &call, NULL);
 }
 
 par_status par__vote_fetch(par_trainer *t, par__begun *begun) {

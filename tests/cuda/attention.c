@@ -78,12 +78,14 @@ static void point(par_attention *a, const memory *m) {
     a->dv = dqkv + (H + K) * D * 2;
 }
 
-static void call(const par_backend *cuda, par_op op, const par_attention *a) {
+static void call(const par_backend *cuda, bool backward, const par_attention *a) {
     void *workspace = NULL;
     size_t nbytes = 0;
-    MUST_OK(par_kernel_prepare(cuda, op, a, &nbytes));
+    MUST_OK(backward ? par_attention_backward_prepare(cuda, a, &nbytes)
+                     : par_attention_prepare(cuda, a, &nbytes));
     MUST_OK(cuda->memory.alloc(nbytes, &workspace));
-    MUST_OK(par_kernel_run(cuda, op, NULL, a, workspace));
+    MUST_OK(backward ? par_attention_backward_run(cuda, NULL, a, workspace)
+                     : par_attention_run(cuda, NULL, a, workspace));
     MUST_OK(cuda->sync(NULL));
     cuda->memory.release(workspace, nbytes);
 }
@@ -97,8 +99,8 @@ static void both(const par_backend *cuda, size_t shift, memory *m) {
     m->dqkv = noise(cuda, 4, ROWS * WIDTH, shift);
     m->lse = noise(cuda, 5, ROWS * H * 2, 0);
     point(&a, m);
-    call(cuda, PAR_OP_ATTENTION, &a);
-    call(cuda, PAR_OP_ATTENTION_BACKWARD, &a);
+    call(cuda, false, &a);
+    call(cuda, true, &a);
     MUST_OK(cuda->copy(NULL, m->out, m->o, sizeof m->out));
     MUST_OK(cuda->copy(NULL, m->grad, m->dqkv, sizeof m->grad));
     MUST_OK(cuda->sync(NULL));
@@ -138,17 +140,16 @@ static void check_deterministic(const par_backend *cuda) {
     compare_forms(cuda);
     /* 2 B H 128² bytes of dS for dS and, in the stand-in, for p; the scratch is delta and ends on
      * 256 bytes */
-    MUST_OK(par_kernel_prepare(cuda, PAR_OP_ATTENTION_BACKWARD, &small, &nbytes));
+    MUST_OK(par_attention_backward_prepare(cuda, &small, &nbytes));
     MUST(nbytes >= 2 * 2 * B * H * 128 * 128 + 4 * ROWS * H && nbytes <= 2 * MIB,
          "a workspace of %zu", nbytes);
-    MUST_OK(par_kernel_prepare(cuda, PAR_OP_ATTENTION, &large, &nbytes));
-    MUST_FAIL(par_kernel_prepare(cuda, PAR_OP_ATTENTION_BACKWARD, &large, &nbytes),
-              PAR_ERR_UNSUPPORTED, "0.01 GiB of workspace at B 1, T 1024");
-    MUST_FAIL(par_kernel_prepare(cuda, PAR_OP_ATTENTION_BACKWARD, &large, &nbytes),
-              PAR_ERR_UNSUPPORTED, "nondeterministic-attention");
+    MUST_OK(par_attention_prepare(cuda, &large, &nbytes));
+    MUST_FAIL(par_attention_backward_prepare(cuda, &large, &nbytes), PAR_ERR_UNSUPPORTED,
+              "0.01 GiB of workspace at B 1, T 1024");
+    MUST_FAIL(par_attention_backward_prepare(cuda, &large, &nbytes), PAR_ERR_UNSUPPORTED,
+              "nondeterministic-attention");
     point(&unseen, &m);
-    MUST_FAIL(par_kernel_run(cuda, PAR_OP_ATTENTION, NULL, &unseen, NULL), PAR_ERR_ARG,
-              "was not prepared");
+    MUST_FAIL(par_attention_run(cuda, NULL, &unseen, NULL), PAR_ERR_ARG, "was not prepared");
 }
 
 static void check_any_order(const par_backend *cuda) {
@@ -156,7 +157,7 @@ static void check_any_order(const par_backend *cuda) {
     size_t nbytes = 0;
     compare_forms(cuda);
     /* delta and dq's sums in fp32 beside the engine's */
-    MUST_OK(par_kernel_prepare(cuda, PAR_OP_ATTENTION_BACKWARD, &large, &nbytes));
+    MUST_OK(par_attention_backward_prepare(cuda, &large, &nbytes));
     MUST(nbytes >= 4 * 1024 * H * (D + 1), "a workspace of %zu bytes", nbytes);
 }
 

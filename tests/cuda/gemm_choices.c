@@ -33,9 +33,9 @@ static void multiply(float *out) {
     CHECK_OK(cuda->copy(NULL, da, a, sizeof a));
     CHECK_OK(cuda->copy(NULL, db, b, sizeof b));
     par_gemm g = {.m = M, .n = N, .k = K, .a = da, .lda = K, .b = db, .ldb = N, .c = dc, .ldc = N};
-    CHECK_OK(par_kernel_prepare(cuda, PAR_OP_GEMM, &g, &nbytes));
+    CHECK_OK(par_gemm_prepare(cuda, &g, &nbytes));
     CHECK_OK(cuda->memory.alloc(nbytes, &workspace));
-    CHECK_OK(par_kernel_run(cuda, PAR_OP_GEMM, NULL, &g, workspace));
+    CHECK_OK(par_gemm_run(cuda, NULL, &g, workspace));
     CHECK_OK(cuda->copy(NULL, out, dc, M * N * sizeof(float)));
     CHECK_OK(cuda->sync(NULL));
     void *const blocks[] = {da, db, dc, workspace};
@@ -74,12 +74,14 @@ static void *on_device(const void *data, size_t nbytes) {
     return out;
 }
 
-static void run_into(float *out, void *device, par_op op, const void *args) {
+/* An operation with its workspace, and what it leaves at `device`. */
+static void run_into(float *out, void *device, const par_gemm *g, const par_column_sum *sum) {
     size_t nbytes = 0;
     void *workspace = NULL;
-    CHECK_OK(par_kernel_prepare(cuda, op, args, &nbytes));
+    CHECK_OK(g ? par_gemm_prepare(cuda, g, &nbytes) : par_column_sum_prepare(cuda, sum, &nbytes));
     CHECK_OK(cuda->memory.alloc(nbytes ? nbytes : 1, &workspace));
-    CHECK_OK(par_kernel_run(cuda, op, NULL, args, workspace));
+    CHECK_OK(g ? par_gemm_run(cuda, NULL, g, workspace)
+               : par_column_sum_run(cuda, NULL, sum, workspace));
     CHECK_OK(cuda->copy(NULL, out, device, M * sizeof(float)));
     CHECK_OK(cuda->sync(NULL));
     cuda->memory.release(workspace, 0);
@@ -97,8 +99,8 @@ static void sum_both_ways(par_dtype dtype, const void *bits, size_t nbytes, floa
         .dtype = dtype, .ta = true, .m = M, .n = M, .k = K, .a = a, .lda = M, .b = b, .ldb = M};
     g.c = c, g.ldc = M, g.epilogue = PAR_EPILOGUE_BIAS_GRADIENT, g.aux = y;
     par_column_sum sum = {.dtype = dtype, .m = K, .n = M, .x = a, .ldx = M, .y = y};
-    run_into(with, y, PAR_OP_GEMM, &g);
-    run_into(apart, y, PAR_OP_COLUMN_SUM, &sum);
+    run_into(with, y, &g, NULL);
+    run_into(apart, y, NULL, &sum);
     void *const blocks[] = {a, b, c, y};
     for (int i = 0; i < 4; i++) cuda->memory.release(blocks[i], 0);
 }

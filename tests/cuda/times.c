@@ -53,8 +53,7 @@ static void kernels(const world *w, int stream, int n) {
     float *x = w->data;
     par_cast args = {
         .dtype_x = PAR_F32, .dtype_y = PAR_F32, .n = N, .scale = 1, .x = x, .y = x + N};
-    for (int i = 0; i < n; i++)
-        CHECK_OK(par_kernel_run(cuda, PAR_OP_CAST, w->streams[stream], &args, NULL));
+    for (int i = 0; i < n; i++) CHECK_OK(par_cast_run(cuda, w->streams[stream], &args, NULL));
 }
 
 static void record(const world *w, int stream, int event) {

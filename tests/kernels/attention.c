@@ -64,12 +64,12 @@ static void build_attention(bench *b, const void *variant) {
     a.v = bench_in(b, v->dtype, rows, nk, a.ldv, v->a);
     a.o = bench_out(b, "o", v->dtype, rows, nq, a.ldo, bound.o);
     a.lse = bench_out(b, "lse", PAR_F32, v->B * v->H, v->T, v->T, bound.lse);
-    bench_call(b, PAR_OP_ATTENTION, &a);
+    bench_attention(b, &a);
     a.d_o = bench_in(b, v->dtype, rows, nq, a.ldd_o, v->a);
     a.dq = bench_out(b, "dq", v->dtype, rows, nq, a.lddq, bound.dq);
     a.dk = bench_out(b, "dk", v->dtype, rows, nk, a.lddk, bound.dk);
     a.dv = bench_out(b, "dv", v->dtype, rows, nk, a.lddv, bound.dv);
-    bench_call(b, PAR_OP_ATTENTION_BACKWARD, &a);
+    bench_attention_backward(b, &a);
 }
 
 static void compare_attention(shape v) {
@@ -146,7 +146,7 @@ static void build_decode(bench *b, const void *variant) {
     /* the bound of attention's o, whose sum over T tokens is this one's over n */
     a.o =
         bench_out(b, "o", s->dtype, a.B, a.H * a.D, a.ldo, attention_bounds(s, (double)a.scale).o);
-    bench_call(b, PAR_OP_ATTENTION_DECODE, &a);
+    bench_attention_decode(b, &a);
 }
 
 static void compare_decode(decode_shape v) {
@@ -188,7 +188,7 @@ static void compare_with_attention(const shape *s, const par_attention *whole, i
     a.k = whole->k;
     a.v = whole->v;
     a.o = o;
-    bench_call(&subject, PAR_OP_ATTENTION_DECODE, &a);
+    bench_attention_decode(&subject, &a);
     for (int64_t b = 0; b < s->B && !harness_failed(); b++)
         for (int64_t i = 0; i < width; i++) {
             double x = bench_load(o, s->dtype, b * a.ldo + i),
@@ -219,7 +219,7 @@ static void test_decode_is_last_row(void) {
         a.v = bench_in(&b, s.dtype, rows, nk, nk, s.a);
         a.o = bench_out(&b, "o", s.dtype, rows, nq, nq, 0);
         a.lse = bench_out(&b, "lse", PAR_F32, s.B * s.H, s.T, s.T, 0);
-        bench_call(&b, PAR_OP_ATTENTION, &a);
+        bench_attention(&b, &a);
         for (int64_t t = 0; t < s.T && !harness_failed(); t += 8) compare_with_attention(&s, &a, t);
         bench_destroy(&b);
     }
@@ -263,7 +263,7 @@ static void build_xent(bench *b, const void *variant) {
     a.sums = bench_out(b, "sums", PAR_F32, 1, 2, 2,
                        (double)v->m * (2 * relative + bench_sum(v->valid, 1) / fmax(n, 1)) +
                            bench_sum(v->m, v->a));
-    bench_call(b, PAR_OP_XENT_STATS, &a);
+    bench_xent_stats(b, &a);
     if (v->valid == 0) {
         for (int64_t i = 0; i < v->m; i++)
             CHECK(isinf(a.stats[3 * i]) && a.stats[3 * i] < 0 && a.stats[3 * i + 1] == 0 &&
@@ -271,13 +271,13 @@ static void build_xent(bench *b, const void *variant) {
                   "stats of no column are {%g, %g, %g}, not {-inf, 0, 0}", (double)a.stats[3 * i],
                   (double)a.stats[3 * i + 1], (double)a.stats[3 * i + 2]);
     }
-    bench_call(b, PAR_OP_XENT_LOSS, &a);
+    bench_xent_loss(b, &a);
     /* with no column at all the lse is -inf, and its loss +inf or nothing: only a split vocabulary
      * has such a rank */
     if (v->valid == 0)
         for (int64_t i = 0; i < v->m; i++) a.lse[i] = 1;
     if (v->valid == 0) a.sums[0] = a.sums[1] = 0;
-    bench_call(b, PAR_OP_XENT_BACKWARD, &a);
+    bench_xent_backward(b, &a);
 }
 
 static void test_xent(void) {

@@ -34,7 +34,7 @@ static par_ballot ballot_of(int64_t n_norms, int64_t n_losses) {
     b.stop = 1;
     const par_tally a = {n_norms, n_losses, norms, losses, &b};
     bench subject = {.backend = bench_subject};
-    bench_call(&subject, PAR_OP_BALLOT, &a);
+    bench_ballot(&subject, &a);
     CHECK(b.busy == 3 && b.total == 5 && b.lr == 0.25 && b.status == 9 && b.stop == 1,
           "the ballot's other fields are %g, %g, %g, %d, %d", b.busy, b.total, b.lr, b.status,
           b.stop);

@@ -155,21 +155,28 @@ static void call_device(bench *b, par_op op, const void *args) {
     CHECK(intact, "%s: %s wrote outside its workspace or its operands", label, par_op_name(op));
 }
 
-void bench_call(bench *b, par_op op, const void *args) {
-    size_t nbytes = 0;
+bench *bench_alone(void) {
+    static bench alone;
+    alone.backend = bench_subject;
+    return &alone;
+}
+
+void bench_run_untyped(bench *b, par_op op, const void *args) {
+    size_t nbytes = 0, args_nbytes = par_op_args_nbytes(op);
     if (harness_failed()) return;
     if (!b->backend->on_host) {
         call_device(b, op, args);
         return;
     }
-    CHECK_OK(par_kernel_prepare(b->backend, op, args, &nbytes));
+    CHECK_OK(par_op_prepare_untyped(b->backend, op, args, args_nbytes, &nbytes));
     if (harness_failed()) return;
     /* aligned as an arena's blocks are; NaN in all types: a workspace has no contents */
     unsigned char *block = aligned_alloc(256, (nbytes + 255) / 256 * 256 + 2 * GUARD);
     if (!block) abort();
     memset(block, GUARD_BYTE, nbytes + 2 * GUARD);
     memset(block + GUARD, 0xff, nbytes);
-    CHECK_OK(par_kernel_run(b->backend, op, NULL, args, nbytes ? block + GUARD : NULL));
+    CHECK_OK(
+        par_op_run_untyped(b->backend, op, NULL, args, args_nbytes, nbytes ? block + GUARD : NULL));
     CHECK(all(block, GUARD, GUARD_BYTE) && all(block + GUARD + nbytes, GUARD, GUARD_BYTE),
           "%s: %s wrote outside its workspace of %zu bytes", label, par_op_name(op), nbytes);
     free(block);

@@ -66,8 +66,17 @@ void *bench_inout(bench *b, const char *name, par_dtype dtype, int64_t rows, int
 int32_t *bench_ids(bench *b, int64_t n, int64_t low, int64_t high);
 /* Add a constant to a buffer that was just made. */
 void bench_offset(bench *b, const void *data, double offset);
-/* prepare, a guarded and poisoned workspace of just that size, run */
-void bench_call(bench *b, par_op op, const void *args);
+/* bench_gemm(b, &gemm), and so for every operation: prepare, a guarded and poisoned workspace of
+ * just that size, run. */
+void bench_run_untyped(bench *b, par_op op, const void *args);
+#define BENCH_RUN(OP, name, type)                                                                  \
+    static inline void bench_##name(bench *b, const type *args) {                                  \
+        bench_run_untyped(b, PAR_OP_##OP, args);                                                   \
+    }
+PAR_OP_LIST(BENCH_RUN)
+#undef BENCH_RUN
+/* A bench of the subject without buffers, for operands that a case has itself. */
+bench *bench_alone(void);
 /* Frees the buffers of a bench that is used alone; bench_compare frees its own. */
 void bench_destroy(bench *b);
 /* Run `build` on ref and on the subject and compare every output. */

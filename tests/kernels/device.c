@@ -6,26 +6,6 @@
 
 enum { GUARD = 256, GUARD_BYTE = 0xa5, MAX_OPERANDS = 12 };
 
-/* A copy of the arguments whose pointers become the device's. */
-typedef union {
-    par_gemm gemm;
-    par_column_sum column_sum;
-    par_norm norm;
-    par_rope rope;
-    par_attention attention;
-    par_attention_decode attention_decode;
-    par_gelu gelu;
-    par_swiglu swiglu;
-    par_embedding embedding;
-    par_xent xent;
-    par_residual residual;
-    par_update update;
-    par_norm2 norm2;
-    par_cast cast;
-    par_tally tally;
-    par_vote_call vote;
-} arguments;
-
 typedef struct {
     void **pointer; /* in the copy */
     unsigned char *host;
@@ -43,7 +23,7 @@ typedef struct {
 
 typedef struct {
     const par_backend *backend;
-    arguments args;
+    par_op_args args; /* a copy, whose pointers become the device's */
     par_residual sum; /* of a norm */
     operand operands[MAX_OPERANDS];
     region regions[MAX_OPERANDS];
@@ -96,7 +76,7 @@ static void residual_operands(call *c, par_residual *a) {
 
 /* `back`: the tensors of the backward; the forward's arguments may hold them too, and they stay. */
 static void norm(call *c, bool back) {
-    par_norm *a = &c->args.norm;
+    par_norm *a = &c->args.layernorm;
     vector(c, &a->x, a->dtype, a->m * a->n);
     vector(c, &a->w, a->dtype, a->n);
     vector(c, &a->mean, PAR_F32, a->m);
@@ -175,7 +155,7 @@ static void embedding(call *c, bool back) {
 }
 
 static void xent(call *c, par_op op) {
-    par_xent *a = &c->args.xent;
+    par_xent *a = &c->args.xent_stats;
     vector(c, &a->targets, PAR_I32, a->m);
     if (op != PAR_OP_XENT_LOSS) matrix(c, &a->logits, a->dtype, a->m, a->n, a->ldx);
     if (op != PAR_OP_XENT_BACKWARD)
@@ -186,7 +166,7 @@ static void xent(call *c, par_op op) {
 }
 
 static void update(call *c) {
-    par_update *a = &c->args.update;
+    par_update *a = &c->args.adamw;
     add(c, &a->step, sizeof(par_step));
     vector(c, &a->master, PAR_F32, a->n);
     vector(c, &a->grad, PAR_F32, a->n);
@@ -202,7 +182,7 @@ static void cast(call *c) {
 }
 
 static void tally(call *c) {
-    par_tally *a = &c->args.tally;
+    par_tally *a = &c->args.ballot;
     add(c, &a->norms, 2 * sizeof(double) * (size_t)a->n_norms);
     vector(c, &a->losses, PAR_F32, 2 * a->n_losses);
     add(c, &a->ballot, sizeof(par_ballot));
@@ -212,38 +192,6 @@ static void vote(call *c) {
     par_vote_call *a = &c->args.vote;
     add(c, &a->ballots, sizeof(par_ballot) * (size_t)a->n);
     add(c, &a->state, sizeof(par_vote_state));
-}
-
-static size_t arguments_nbytes(par_op op) {
-    switch (op) {
-    case PAR_OP_GEMM: return sizeof(par_gemm);
-    case PAR_OP_COLUMN_SUM: return sizeof(par_column_sum);
-    case PAR_OP_LAYERNORM:
-    case PAR_OP_LAYERNORM_BACKWARD:
-    case PAR_OP_RMSNORM:
-    case PAR_OP_RMSNORM_BACKWARD: return sizeof(par_norm);
-    case PAR_OP_ROPE: return sizeof(par_rope);
-    case PAR_OP_ATTENTION:
-    case PAR_OP_ATTENTION_BACKWARD: return sizeof(par_attention);
-    case PAR_OP_ATTENTION_DECODE: return sizeof(par_attention_decode);
-    case PAR_OP_GELU:
-    case PAR_OP_GELU_BACKWARD: return sizeof(par_gelu);
-    case PAR_OP_SWIGLU:
-    case PAR_OP_SWIGLU_BACKWARD: return sizeof(par_swiglu);
-    case PAR_OP_EMBEDDING:
-    case PAR_OP_EMBEDDING_BACKWARD: return sizeof(par_embedding);
-    case PAR_OP_XENT_STATS:
-    case PAR_OP_XENT_LOSS:
-    case PAR_OP_XENT_BACKWARD: return sizeof(par_xent);
-    case PAR_OP_RESIDUAL: return sizeof(par_residual);
-    case PAR_OP_ADAMW:
-    case PAR_OP_SGD: return sizeof(par_update);
-    case PAR_OP_NORM2: return sizeof(par_norm2);
-    case PAR_OP_CAST: return sizeof(par_cast);
-    case PAR_OP_BALLOT: return sizeof(par_tally);
-    case PAR_OP_VOTE: return sizeof(par_vote_call);
-    default: abort(); /* an operation that this file does not know */
-    }
 }
 
 static void list(call *c, par_op op) {
@@ -382,7 +330,8 @@ static par_status run(call *c, par_op op, size_t nbytes, bool *intact) {
     memset(back + n, GUARD_BYTE, GUARD);
     PAR_TRY(copy_edge(c->backend, nbytes, true, true, front));
     PAR_TRY(copy_edge(c->backend, nbytes, false, true, back));
-    PAR_TRY(par_kernel_run(c->backend, op, NULL, &c->args, nbytes ? kept.block + GUARD : NULL));
+    PAR_TRY(par_op_run_untyped(c->backend, op, NULL, &c->args, sizeof c->args,
+                               nbytes ? kept.block + GUARD : NULL));
     PAR_TRY(copy_edge(c->backend, nbytes, true, false, front));
     PAR_TRY(copy_edge(c->backend, nbytes, false, false, back));
     if (!all(front, GUARD) || !all(back + n, GUARD)) *intact = false;
@@ -394,8 +343,8 @@ par_status device_call(const par_backend *backend, par_op op, const void *args, 
     call c = {.backend = backend};
     size_t nbytes = 0;
     *intact = true;
-    memcpy(&c.args, args, arguments_nbytes(op));
-    PAR_TRY(par_kernel_prepare(backend, op, args, &nbytes));
+    memcpy(&c.args, args, par_op_args_nbytes(op));
+    PAR_TRY(par_op_prepare_untyped(backend, op, args, par_op_args_nbytes(op), &nbytes));
     list(&c, op);
     for (int i = 0; i < c.n; i++) place(&c, &c.operands[i], find, user);
     par_status st = PAR_OK;

@@ -1,6 +1,6 @@
 /*
  * Operations of a backend whose memory the host cannot touch, on operands that lie on the host:
- * bench_call uses it, so that the same cases run for each backend. Whatever a pointer of the
+ * bench.c uses it, so that the same cases run for each backend. Whatever a pointer of the
  * arguments points at is copied to the device with what lies around it, and back after the
  * operation.
  */

@@ -38,7 +38,7 @@ static void build_gemm(bench *b, const void *variant) {
     g.c = bench_inout(b, "c", v->dtype_c, v->m, v->n, g.ldc,
                       v->beta == 0 ? (double)NAN : v->magnitude,
                       bench_sum(v->k, v->magnitude / 4) + 4 * BENCH_U * v->magnitude);
-    bench_call(b, PAR_OP_GEMM, &g);
+    bench_gemm(b, &g);
 }
 
 static void compare_gemm(gemm_variant v) {
@@ -104,7 +104,7 @@ static void build_epilogue(bench *b, const void *variant) {
                 ? bench_out(b, "aux", v->dtype, v->m, v->n, v->n, absolute)
                 : (void *)(size_t)bench_in(b, v->dtype, v->m, v->n, v->n, 3);
     g.c = bench_out(b, "c", v->dtype, v->m, v->n, v->n, absolute);
-    bench_call(b, PAR_OP_GEMM, &g);
+    bench_gemm(b, &g);
 }
 
 static void test_gemm_epilogue(void) {
@@ -113,7 +113,7 @@ static void test_gemm_epilogue(void) {
         .m = 1, .n = 8, .k = 1, .lda = 1, .ldb = 8, .ldc = 8, .epilogue = PAR_EPILOGUE_GELU};
     size_t nbytes;
     if (!bench_ready()) return;
-    if (par_kernel_prepare(bench_subject, PAR_OP_GEMM, &probe, &nbytes) == PAR_ERR_UNSUPPORTED) {
+    if (par_gemm_prepare(bench_subject, &probe, &nbytes) == PAR_ERR_UNSUPPORTED) {
         harness_skip("%s has no epilogues", bench_subject->name);
         return;
     }
@@ -161,8 +161,8 @@ static void build_bias_gradient(bench *b, const void *variant) {
                           .y = g.aux,
                           .beta = v->beta};
     if (!apart) g.epilogue = PAR_EPILOGUE_BIAS_GRADIENT;
-    bench_call(b, PAR_OP_GEMM, &g);
-    if (apart) bench_call(b, PAR_OP_COLUMN_SUM, &sum);
+    bench_gemm(b, &g);
+    if (apart) bench_column_sum(b, &sum);
 }
 
 static void test_gemm_bias_gradient(void) {
@@ -179,7 +179,7 @@ static void test_gemm_bias_gradient(void) {
                             .epilogue = PAR_EPILOGUE_BIAS_GRADIENT};
     size_t nbytes;
     if (!bench_ready()) return;
-    if (par_kernel_prepare(bench_subject, PAR_OP_GEMM, &probe, &nbytes) == PAR_ERR_UNSUPPORTED) {
+    if (par_gemm_prepare(bench_subject, &probe, &nbytes) == PAR_ERR_UNSUPPORTED) {
         harness_skip("%s has no gradient of a bias as an epilogue", bench_subject->name);
         return;
     }
@@ -235,7 +235,7 @@ static void build_column_sum(bench *b, const void *variant) {
     s.x = bench_in(b, v->dtype, v->m, v->n, s.ldx, v->magnitude);
     s.y = bench_inout(b, "y", PAR_F32, 1, v->n, v->n, v->beta == 0 ? (double)NAN : v->magnitude,
                       bench_sum(v->m + 1, v->magnitude / 2));
-    bench_call(b, PAR_OP_COLUMN_SUM, &s);
+    bench_column_sum(b, &s);
 }
 
 static void test_column_sum(void) {
@@ -277,7 +277,7 @@ static void norm_forward(bench *b, const rows_variant *v, par_norm *a) {
         v->layernorm ? bench_out(b, "mean", PAR_F32, 1, v->m, v->m, error * v->magnitude) : NULL;
     a->rstd = bench_out(b, "rstd", PAR_F32, 1, v->m, v->m, error * rstd);
     a->y = bench_out(b, "y", v->dtype, v->m, v->n, v->n, 4 * error);
-    bench_call(b, v->layernorm ? PAR_OP_LAYERNORM : PAR_OP_RMSNORM, a);
+    v->layernorm ? bench_layernorm(b, a) : bench_rmsnorm(b, a);
 }
 
 static void build_norm(bench *b, const void *variant) {
@@ -301,7 +301,7 @@ static void build_norm(bench *b, const void *variant) {
         if (v->layernorm)
             a.db = bench_inout(b, "db", PAR_F32, 1, v->n, v->n, old, bench_sum(v->m + 3, 1));
     }
-    bench_call(b, v->layernorm ? PAR_OP_LAYERNORM_BACKWARD : PAR_OP_RMSNORM_BACKWARD, &a);
+    v->layernorm ? bench_layernorm_backward(b, &a) : bench_rmsnorm_backward(b, &a);
 }
 
 static void compare_norm(rows_variant v) {
@@ -365,7 +365,7 @@ static void build_rope(bench *b, const void *variant) {
     a.x = bench_inout(b, "x", v->dtype, v->m, width, a.ldx, 1, 4 * BENCH_U);
     a.cos = bench_in(b, PAR_F32, v->T, v->head_size / 2, v->head_size / 2, 1);
     a.sin = bench_in(b, PAR_F32, v->T, v->head_size / 2, v->head_size / 2, 1);
-    bench_call(b, PAR_OP_ROPE, &a);
+    bench_rope(b, &a);
 }
 
 static void test_rope(void) {
@@ -404,11 +404,11 @@ static void build_embedding(bench *b, const void *variant) {
     a.table = bench_in(b, v->dtype, v->rows, v->n, v->n, 1);
     a.y = bench_inout(b, "y", v->dtype, v->m, v->n, v->n, v->accumulate ? 1 : (double)NAN,
                       v->accumulate ? 2 * BENCH_U : BENCH_EXACT);
-    bench_call(b, PAR_OP_EMBEDDING, &a);
+    bench_embedding(b, &a);
     a.dy = bench_in(b, v->dtype, v->m, v->n, v->n, 1);
     a.dtable = bench_inout(b, "dtable", PAR_F32, v->rows, v->n, v->n,
                            v->beta == 0 ? (double)NAN : 1, bench_sum(v->m + 1, 1));
-    bench_call(b, PAR_OP_EMBEDDING_BACKWARD, &a);
+    bench_embedding_backward(b, &a);
 }
 
 static void test_embedding(void) {

@@ -68,8 +68,8 @@ static void run(const variant *v, tensors *t, bool fused) {
     if (fused)
         a.residual = &r;
     else
-        bench_call(&subject, PAR_OP_RESIDUAL, &r);
-    bench_call(&subject, v->layernorm ? PAR_OP_LAYERNORM : PAR_OP_RMSNORM, &a);
+        bench_residual(&subject, &r);
+    v->layernorm ? bench_layernorm(&subject, &a) : bench_rmsnorm(&subject, &a);
 }
 
 static void compare(const variant *v) {
@@ -115,11 +115,10 @@ static void test_mismatch(void) {
     par_residual r = {.m = 2, .n = 2, .x = x, .y = y};
     par_norm a = {.m = 2, .n = 2, .x = x, .w = w, .y = y, .rstd = rstd, .residual = &r};
     if (!bench_ready()) return;
-    CHECK_FAILS(par_kernel_run(bench_subject, PAR_OP_RMSNORM, NULL, &a, NULL), PAR_ERR_ARG,
+    CHECK_FAILS(par_rmsnorm_run(bench_subject, NULL, &a, NULL), PAR_ERR_ARG,
                 "its y is the norm's x");
     a.x = y, a.y = x, r.m = 1;
-    CHECK_FAILS(par_kernel_run(bench_subject, PAR_OP_RMSNORM, NULL, &a, NULL), PAR_ERR_ARG,
-                "must be fp32 [2, 2]");
+    CHECK_FAILS(par_rmsnorm_run(bench_subject, NULL, &a, NULL), PAR_ERR_ARG, "must be fp32 [2, 2]");
 }
 
 const harness_case norm_residual_cases[] = {

@@ -51,11 +51,6 @@ static void differentiate(double (*loss)(const void *), const void *problem, dou
     }
 }
 
-static void call(par_op op, const void *args) {
-    bench b = {.backend = bench_subject};
-    bench_call(&b, op, args);
-}
-
 /* ---- norms: loss = sum dy · y ---- */
 
 typedef struct {
@@ -111,8 +106,9 @@ static void norm_case(int64_t m, int64_t n, bool layernorm) {
                   .dx = dx,
                   .dw = dw};
     if (layernorm) a.b = b, a.mean = mean, a.db = db;
-    call(layernorm ? PAR_OP_LAYERNORM : PAR_OP_RMSNORM, &a);
-    call(layernorm ? PAR_OP_LAYERNORM_BACKWARD : PAR_OP_RMSNORM_BACKWARD, &a);
+    layernorm ? bench_layernorm(bench_alone(), &a) : bench_rmsnorm(bench_alone(), &a);
+    layernorm ? bench_layernorm_backward(bench_alone(), &a)
+              : bench_rmsnorm_backward(bench_alone(), &a);
     norm_forward(&p, p.y);
     check_close("y of a norm", y, p.y, m * n);
     differentiate(norm_loss, &p, p.x, m * n, g);
@@ -207,8 +203,8 @@ static void attention_case(int64_t B, int64_t T, int64_t H, int64_t K, int64_t D
     a.ldq = a.ldo = a.ldd_o = a.lddq = H * D;
     a.ldk = a.ldv = a.lddk = a.lddv = K * D;
     a.q = q, a.k = k, a.v = v, a.o = o, a.lse = lse, a.d_o = d_o, a.dq = dq, a.dk = dk, a.dv = dv;
-    call(PAR_OP_ATTENTION, &a);
-    call(PAR_OP_ATTENTION_BACKWARD, &a);
+    bench_attention(bench_alone(), &a);
+    bench_attention_backward(bench_alone(), &a);
     attention_loss(&p);
     check_close("o of attention", o, p.o, nq);
     check_close("lse of attention", lse, p.lse, B * H * T);
@@ -261,8 +257,8 @@ static void test_activation(void) {
         for (int i = 0; i < N; i++)
             x[i] = (float)(i - 400) / 50, dy[i] = harness_noise(1, (uint64_t)i);
         par_gelu a = {.n = N, .erf = form, .x = x, .y = y, .dy = dy, .dx = dx};
-        call(PAR_OP_GELU, &a);
-        call(PAR_OP_GELU_BACKWARD, &a);
+        bench_gelu(bench_alone(), &a);
+        bench_gelu_backward(bench_alone(), &a);
         for (int i = 0; i < N; i++) oracle[i] = gelu((double)x[i], form);
         check_close("gelu", y, oracle, N);
         for (int i = 0; i < N; i++)
@@ -272,8 +268,8 @@ static void test_activation(void) {
     for (int i = 0; i < N; i++)
         x[i] = (float)(i - 400) / 25, x[N + i] = harness_noise(2, (uint64_t)i);
     par_swiglu a = {.m = 1, .n = N, .x = x, .y = y, .dy = dy, .dx = dx};
-    call(PAR_OP_SWIGLU, &a);
-    call(PAR_OP_SWIGLU_BACKWARD, &a);
+    bench_swiglu(bench_alone(), &a);
+    bench_swiglu_backward(bench_alone(), &a);
     for (int i = 0; i < N; i++) oracle[i] = silu((double)x[i]) * x[N + i];
     check_close("swiglu", y, oracle, N);
     for (int i = 0; i < N; i++) {
@@ -314,10 +310,10 @@ static void test_rope(void) {
                   .ldx = WIDTH};
     a.cos = cosine;
     a.sin = sine;
-    call(PAR_OP_ROPE, &a);
+    bench_rope(bench_alone(), &a);
     check_close("rope", x, oracle, M * WIDTH);
     a.inverse = true;
-    call(PAR_OP_ROPE, &a);
+    bench_rope(bench_alone(), &a);
     for (int i = 0; i < M * WIDTH; i++) oracle[i] = before[i];
     check_close("rope and back", x, oracle, M * WIDTH);
 }
@@ -370,7 +366,8 @@ static void xent_split(const xent_problem *problem, int p, int per_rank, const d
                 logits[r][i] =
                     valid ? (float)problem->x[i / ld * VOCABULARY + a.begin + i % ld] : NAN;
             }
-            call(pass == 0 ? PAR_OP_XENT_STATS : PAR_OP_XENT_BACKWARD, &a);
+            pass == 0 ? bench_xent_stats(bench_alone(), &a)
+                      : bench_xent_backward(bench_alone(), &a);
             for (int i = 0; pass == 1 && i < ROWS * per_rank; i++) {
                 int64_t row = i / per_rank, column = i % per_rank;
                 float d = logits[r][row * ld + column];
@@ -380,7 +377,7 @@ static void xent_split(const xent_problem *problem, int p, int per_rank, const d
             }
         }
         a.stats = stats;
-        if (pass == 0) call(PAR_OP_XENT_LOSS, &a);
+        if (pass == 0) bench_xent_loss(bench_alone(), &a);
     }
     double loss = xent_loss(problem);
     CHECK(fabs(sums[0] - loss) <= bound() * loss && sums[1] == 4,
@@ -441,7 +438,7 @@ static void test_gemm(void) {
             c[i] = (float)(100 + i);
             oracle[i] = sum;
         }
-        call(PAR_OP_GEMM, &g);
+        bench_gemm(bench_alone(), &g);
         for (int i = 0; i < M * N; i++)
             CHECK(c[i] == (float)oracle[i], "gemm of integers, ta %d tb %d: c[%d] is %g, not %g",
                   ta, tb, i, (double)c[i], oracle[i]);
@@ -463,8 +460,8 @@ static void test_embedding(void) {
         a.table = table + begin[r] * N;
         a.dtable = dtable + begin[r] * N;
         a.accumulate = true;
-        call(PAR_OP_EMBEDDING, &a);
-        call(PAR_OP_EMBEDDING_BACKWARD, &a);
+        bench_embedding(bench_alone(), &a);
+        bench_embedding_backward(bench_alone(), &a);
     }
     for (int i = 0; i < M * N; i++)
         CHECK(y[i] == (float)(ids[i / N] * N + i % N + 1), "row %d of the split table is %g", i / N,
@@ -486,7 +483,7 @@ static void test_dropout(void) {
     for (int i = 0; i < M * N; i++) x[i] = 1;
     par_residual a = {.m = M, .n = N, .T = T, .first_row = 16, .x = x, .y = y};
     a.dropout = (par_dropout){0.25f, 7, &base, 1, 3};
-    call(PAR_OP_RESIDUAL, &a);
+    bench_residual(bench_alone(), &a);
     for (int i = 0; i < M * N; i++) {
         double z = mask(&a.dropout, T, 16 + i / N, i % N);
         CHECK(y[i] == (float)z, "dropout of element %d gives %g, not %g", i, (double)y[i], z);
@@ -522,7 +519,7 @@ static void test_adamw(void) {
         ov = b2 * ov + (1 - b2) * g * g;
         double mhat = om / (1 - pow(b1, t)), vhat = ov / (1 - pow(b2, t));
         ow = ow * (1 - lr * 0.5) - lr * mhat / (sqrt(vhat) + (double)1e-8f);
-        call(PAR_OP_ADAMW, &a);
+        bench_adamw(bench_alone(), &a);
         if (t == 1) /* whatever the gradient: -lr sign(g) after the decay */
             CHECK(fabs(w - (2 * (1 - lr * 0.5) - lr * copysign(1, g))) < 1e-6,
                   "the first step of adamw is %g", (double)w - 2);
@@ -543,7 +540,7 @@ static void test_sgd(void) {
         step = bench_step(0.125f, 2, t, 0.5, 0);
         om = (t == 1 ? 0 : 0.5 * om) + 2 + 0.25 * ow;
         ow -= 0.125 * om;
-        call(PAR_OP_SGD, &a);
+        bench_sgd(bench_alone(), &a);
         CHECK(fabs(w - ow) < 1e-6 && fabs(m - om) < 1e-6,
               "sgd after %d steps is %.9g, m %.9g, not %.9g, %.9g", t, (double)w, (double)m, ow,
               om);

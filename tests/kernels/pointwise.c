@@ -34,14 +34,14 @@ static void build_gelu(bench *b, const void *variant) {
     b->skew = v->skew;
     a.x = bench_in(b, v->dtype, 1, v->n, v->n, v->a);
     a.y = bench_out(b, "y", v->dtype, 1, v->n, v->n, y);
-    bench_call(b, PAR_OP_GELU, &a);
+    bench_gelu(b, &a);
     a.dy = bench_in(b, v->dtype, 1, v->n, v->n, 1);
     a.dx = bench_out(b, "dx", v->dtype, 1, v->n, v->n, dx);
-    bench_call(b, PAR_OP_GELU_BACKWARD, &a);
+    bench_gelu_backward(b, &a);
     a.dy = a.dx = bench_inout(b, "dx in dy", v->dtype, 1, v->n, v->n, 1, dx);
-    bench_call(b, PAR_OP_GELU_BACKWARD, &a);
+    bench_gelu_backward(b, &a);
     a.x = a.y = bench_inout(b, "y in x", v->dtype, 1, v->n, v->n, v->a, y);
-    bench_call(b, PAR_OP_GELU, &a);
+    bench_gelu(b, &a);
 }
 
 static void test_gelu(void) {
@@ -64,10 +64,10 @@ static void build_swiglu(bench *b, const void *variant) {
     b->skew = v->skew;
     a.x = bench_in(b, v->dtype, v->m, 2 * v->n, 2 * v->n, v->a);
     a.y = bench_out(b, "y", v->dtype, v->m, v->n, v->n, 16 * BENCH_U * v->a * v->a);
-    bench_call(b, PAR_OP_SWIGLU, &a);
+    bench_swiglu(b, &a);
     a.dy = bench_in(b, v->dtype, v->m, v->n, v->n, 1);
     a.dx = bench_out(b, "dx", v->dtype, v->m, 2 * v->n, 2 * v->n, 32 * BENCH_U * v->a);
-    bench_call(b, PAR_OP_SWIGLU_BACKWARD, &a);
+    bench_swiglu_backward(b, &a);
 }
 
 static void test_swiglu(void) {
@@ -97,7 +97,7 @@ static void build_residual(bench *b, const void *variant) {
     if (v->residual && !a.residual) a.residual = bench_in(b, v->dtype, v->m, v->n, v->n, v->a);
     if (v->bias) a.bias = bench_in(b, v->dtype, 1, v->n, v->n, v->a);
     if (!a.y) a.y = bench_out(b, "y", v->dtype, v->m, v->n, v->n, bound);
-    bench_call(b, PAR_OP_RESIDUAL, &a);
+    bench_residual(b, &a);
 }
 
 static void test_residual(void) {
@@ -138,7 +138,7 @@ static void build_adamw(bench *b, const void *variant) {
     a.v = bench_inout(b, "v", PAR_F32, 1, v->n, v->n, v->a * v->a, 8 * BENCH_U * v->a * v->a);
     bench_offset(b, a.v, 1.25 * v->a * v->a); /* at least a² / 4: sqrt(v) is not tiny beside m */
     if (v->weights) a.weights = bench_out(b, "weights", v->dtype, 1, v->n, v->n, w);
-    bench_call(b, PAR_OP_ADAMW, &a);
+    bench_adamw(b, &a);
 }
 
 static void build_sgd(bench *b, const void *variant) {
@@ -151,7 +151,7 @@ static void build_sgd(bench *b, const void *variant) {
     a.grad = bench_in(b, PAR_F32, 1, v->n, v->n, v->a);
     a.m = bench_inout(b, "m", PAR_F32, 1, v->n, v->n, v->t == 1 ? (double)NAN : v->a, bound);
     if (v->weights) a.weights = bench_out(b, "weights", v->dtype, 1, v->n, v->n, bound);
-    bench_call(b, PAR_OP_SGD, &a);
+    bench_sgd(b, &a);
 }
 
 static void test_update(void) {
@@ -178,10 +178,10 @@ static void build_cast(bench *b, const void *variant) {
     b->skew = v->skew;
     a.x = bench_in(b, v->dtype, 1, v->n, v->n, v->a);
     a.y = bench_out(b, "y", v->dtype_y, 1, v->n, v->n, BENCH_EXACT);
-    bench_call(b, PAR_OP_CAST, &a);
+    bench_cast(b, &a);
     if (v->dtype != v->dtype_y) return;
     a.x = a.y = bench_inout(b, "y in x", v->dtype, 1, v->n, v->n, v->a, BENCH_EXACT);
-    bench_call(b, PAR_OP_CAST, &a);
+    bench_cast(b, &a);
 }
 
 static void test_cast(void) {
@@ -209,7 +209,7 @@ static void test_betas(void) {
         a.eps = 1e-8f;
         a.step = &step;
         bench b = {.backend = bench_subject};
-        bench_call(&b, PAR_OP_ADAMW, &a);
+        bench_adamw(&b, &a);
         CHECK(fabs((double)m / (1 - 0.9) - 1) <= 2 * BENCH_U &&
                   fabs((double)v / (1 - b2[i]) - 1) <= 2 * BENCH_U,
               "m, v are %.9g, %.9g, not %.9g, %.9g", (double)m, (double)v, 1 - 0.9, 1 - b2[i]);
@@ -232,7 +232,7 @@ static void norm2_case(int64_t n, int skew) {
     double bad = 4 + (n > 3) + (n > 6) + (n > 1029) + (n > 40000);
     par_norm2 a = {n, x, out};
     bench b = {.backend = bench_subject};
-    bench_call(&b, PAR_OP_NORM2, &a);
+    bench_norm2(&b, &a);
     CHECK(out[0] == expected && out[1] == bad, "norm2 of %lld: %.17g and %g, not %.17g and %g",
           (long long)n, out[0], out[1], expected, bad);
 }
@@ -247,7 +247,7 @@ static void test_norm2(void) {
     double out[2] = {0, 0};
     for (int i = 0; i < 9; i++) large[i] = 1e30f;
     bench b = {.backend = bench_subject};
-    bench_call(&b, PAR_OP_NORM2, &(par_norm2){9, large, out});
+    bench_norm2(&b, &(par_norm2){9, large, out});
     CHECK(fabs(out[0] / 9e60 - 1) < 1e-6 && out[1] == 0, "norm2 of 9 times 1e30 is %g, %g bad",
           out[0], out[1]);
 }

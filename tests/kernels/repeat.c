@@ -31,11 +31,6 @@ static void make_inputs(void) {
     }
 }
 
-static void call(par_op op, const void *args) {
-    bench b = {.backend = bench_subject};
-    bench_call(&b, op, args);
-}
-
 static void check_same(const char *what, const void *first, const void *again, size_t nbytes) {
     CHECK(memcmp(first, again, nbytes) == 0, "%s has other bits when it is run again", what);
 }
@@ -51,15 +46,15 @@ static void test_repeat(void) {
     for (int i = 0; i < M; i++) stats[3 * i + 1] = 1 + fabsf(stats[3 * i + 1]);
     for (int run = 0; run < 2; run++) {
         par_column_sum sum = {.m = M, .n = N, .x = x, .ldx = N, .y = y[run]};
-        call(PAR_OP_COLUMN_SUM, &sum);
+        bench_column_sum(bench_alone(), &sum);
         par_norm norm = {.m = M, .n = N, .x = x, .w = w, .mean = mean, .rstd = rstd, .dy = dy};
         norm.dx = dx[run], norm.dw = dw[run], norm.db = db[run];
-        call(PAR_OP_LAYERNORM_BACKWARD, &norm);
+        bench_layernorm_backward(bench_alone(), &norm);
         par_xent loss = {
             .m = M, .p = 1, .targets = ids, .stats = stats, .lse = lse[run], .sums = sums[run]};
-        call(PAR_OP_XENT_LOSS, &loss);
+        bench_xent_loss(bench_alone(), &loss);
         par_norm2 norm2 = {LONG, far, out[run]};
-        call(PAR_OP_NORM2, &norm2);
+        bench_norm2(bench_alone(), &norm2);
     }
     check_same("column_sum", y[0], y[1], sizeof y[0]);
     check_same("dx of layernorm", dx[0], dx[1], sizeof dx[0]);
@@ -84,7 +79,7 @@ static void test_embedding_order(void) {
         for (int j = 0; j < N; j++) expected[ids[i] * N + j] += dy[i * N + j];
     par_embedding a = {
         .m = M, .n = N, .rows = ROWS, .ids = ids, .dy = dy, .dtable = dtable, .beta = 1};
-    call(PAR_OP_EMBEDDING_BACKWARD, &a);
+    bench_embedding_backward(bench_alone(), &a);
     for (int i = 0; i < ROWS * N; i++)
         CHECK(dtable[i] == expected[i],
               "dtable[%d,%d] is %.9g, the sum in the tokens' order is %.9g", i / N, i % N,

@@ -57,7 +57,7 @@ static void test_narrow(void) {
     bench b = {.backend = bench_subject};
     for (int64_t i = 0; i < N + REST; i++) x[i] = pattern(i);
     for (int t = 0; t < 2; t++) {
-        bench_call(&b, PAR_OP_CAST, &(par_cast){PAR_F32, dtypes[t], N + REST, 1, x, h});
+        bench_cast(&b, &(par_cast){PAR_F32, dtypes[t], N + REST, 1, x, h});
         check_narrow("cast", dtypes[t], x, h, N + REST);
     }
     bench_destroy(&b);
@@ -72,7 +72,7 @@ static void test_widen(void) {
     bench b = {.backend = bench_subject};
     for (int i = 0; i < ALL; i++) h[i] = (uint16_t)i;
     for (int t = 0; t < 2; t++) {
-        bench_call(&b, PAR_OP_CAST, &(par_cast){dtypes[t], PAR_F32, ALL, 1, h, x});
+        bench_cast(&b, &(par_cast){dtypes[t], PAR_F32, ALL, 1, h, x});
         for (int i = 0; i < ALL; i++) {
             float y = dtypes[t] == PAR_BF16 ? par__bf16_to_f32(h[i]) : par__f16_to_f32(h[i]);
             bool same = isnan(y) ? isnan(x[i]) : par__f32_bits(x[i]) == par__f32_bits(y);
@@ -95,7 +95,7 @@ static void weights_case(par_op op, par_dtype dtype, int skew, float *data, uint
     for (int64_t i = 0; i < n; i++) data[i] = pattern(i);
     h[n + skew] = 0x1234;
     bench b = {.backend = bench_subject};
-    bench_call(&b, op, &a);
+    op == PAR_OP_SGD ? bench_sgd(&b, &a) : bench_adamw(&b, &a);
     check_narrow(par_op_name(op), dtype, data, h + skew, n);
     for (int64_t i = 0; i < n; i++)
         CHECK(!isfinite(pattern(i)) || data[i] == pattern(i), "%s: master %lld is %.9g, not %.9g",

@@ -10,11 +10,6 @@
 
 static const par_dtype dtypes[] = {PAR_F32, PAR_BF16, PAR_F16};
 
-static void call(par_op op, const void *args) {
-    bench b = {.backend = bench_subject};
-    bench_call(&b, op, args);
-}
-
 static void fill(void *to, par_dtype dtype, int64_t n, uint64_t seed) {
     for (int64_t i = 0; i < n; i++)
         bench_store(to, dtype, i, (double)harness_noise(seed, (uint64_t)i));
@@ -41,7 +36,7 @@ static void skip_case(par_op op, par_dtype dtype, int64_t n) {
     a.v = v[0];
     a.step = &step;
     a.b1 = 0.9, a.b2 = 0.99, a.eps = 1e-8f, a.decay = 0.1f;
-    call(op, &a);
+    op == PAR_OP_SGD ? bench_sgd(bench_alone(), &a) : bench_adamw(bench_alone(), &a);
     CHECK(memcmp(master[0], master[1], sizeof master[0]) == 0, "%s wrote master weights",
           par_op_name(op));
     CHECK(memcmp(m[0], m[1], sizeof m[0]) == 0, "%s wrote m", par_op_name(op));
@@ -51,7 +46,7 @@ static void skip_case(par_op op, par_dtype dtype, int64_t n) {
     /* the same call without the flag changes them: the comparison above sees writes */
     step = bench_step(0.5f, 1, 3, 0.9, 0.99);
     for (int64_t i = 0; i < n; i++) grad[i] = 1;
-    call(op, &a);
+    op == PAR_OP_SGD ? bench_sgd(bench_alone(), &a) : bench_adamw(bench_alone(), &a);
     CHECK(memcmp(master[0], master[1], sizeof master[0]) != 0, "%s without skip changed nothing",
           par_op_name(op));
 }
@@ -81,7 +76,7 @@ static void residual_case(par_dtype dtype, int64_t n) {
         par_residual a = {
             .dtype = dtype, .m = M, .n = n, .T = 4, .first_row = 2, .x = x, .y = y[split]};
         a.dropout = dropout_of(split);
-        call(PAR_OP_RESIDUAL, &a);
+        bench_residual(bench_alone(), &a);
     }
     CHECK(memcmp(y[0], y[1], sizeof y[0]) == 0,
           "residual %s n %lld drops other elements with a base", par_dtype_name(dtype),
@@ -103,8 +98,8 @@ static void attention_case(par_dtype dtype, int64_t D) {
         a.q = q, a.k = k, a.v = v, a.d_o = d_o;
         a.o = out[split][0], a.lse = out[split][1], a.dq = out[split][2], a.dk = out[split][3];
         a.dv = out[split][4];
-        call(PAR_OP_ATTENTION, &a);
-        call(PAR_OP_ATTENTION_BACKWARD, &a);
+        bench_attention(bench_alone(), &a);
+        bench_attention_backward(bench_alone(), &a);
     }
     for (int i = 0; i < 5; i++)
         CHECK(memcmp(out[0][i], out[1][i], sizeof out[0][i]) == 0,

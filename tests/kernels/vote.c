@@ -11,9 +11,9 @@
 
 enum { RANKS = 130 }; /* more than two tiles of the cuda kernel */
 
-static void call_on(const par_backend *backend, par_op op, const void *args) {
+static void vote_on(const par_backend *backend, const par_vote_call *call) {
     bench b = {.backend = backend};
-    bench_call(&b, op, args);
+    bench_vote(&b, call);
 }
 
 static bool same_double(double a, double b) {
@@ -77,8 +77,8 @@ static void cast(voter *v, int64_t n) {
     par_ballot before[RANKS];
     memcpy(before, ballots, sizeof before);
     CHECK_OK(par_backend_get("ref", &ref));
-    call_on(bench_subject, PAR_OP_VOTE, &(par_vote_call){n, ballots, v->rules, &v->state});
-    call_on(ref, PAR_OP_VOTE, &(par_vote_call){n, ballots, v->rules, &v->ref});
+    vote_on(bench_subject, &(par_vote_call){n, ballots, v->rules, &v->state});
+    vote_on(ref, &(par_vote_call){n, ballots, v->rules, &v->ref});
     CHECK(memcmp(before, ballots, sizeof before) == 0, "the vote changed a ballot");
     check_same(&v->state, &v->ref);
 }

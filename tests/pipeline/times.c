@@ -38,8 +38,7 @@ static par_status kernels(const world *w, int n) {
     float *x = w->data;
     par_cast args = {
         .dtype_x = PAR_F32, .dtype_y = PAR_F32, .n = N, .scale = 1, .x = x, .y = x + N};
-    for (int i = 0; i < n; i++)
-        PAR_TRY(par_kernel_run(w->backend, PAR_OP_CAST, w->stream, &args, NULL));
+    for (int i = 0; i < n; i++) PAR_TRY(par_cast_run(w->backend, w->stream, &args, NULL));
     return PAR_OK;
 }
 

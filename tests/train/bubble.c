@@ -41,7 +41,7 @@ static par_status run(const work *s, const par_call *call, const void *x, void *
                       int times) {
     par_cast args = {.dtype_x = PAR_F32, .dtype_y = PAR_F32, .n = n, .scale = 1, .x = x, .y = y};
     for (int i = 0; i < times * s->counts->factor[s->base.layer]; i++)
-        PAR_TRY(par_kernel_run(cuda, PAR_OP_CAST, call->stream, &args, call->scratch));
+        PAR_TRY(par_cast_run(cuda, call->stream, &args, call->scratch));
     return PAR_OK;
 }
 
@@ -53,7 +53,7 @@ static par_status work_build(par_module *module, par_build *build) {
     s->last = s->base.layer == s->counts->n_modules - 1;
     build->y = s->last ? par_tensor_make(NULL, PAR_F32, 1, 2, 1, 1, 1) : build->x;
     build->stash_nbytes = (size_t)s->n * sizeof(float);
-    PAR_TRY(par_build_prepare(build, PAR_OP_CAST, &args, &build->scratch_nbytes));
+    PAR_TRY(par_build_prepare_cast(build, &args, &build->scratch_nbytes));
     snprintf(spec.name, sizeof spec.name, "%d.w", s->base.layer);
     return par_build_param(build, &spec, false, &s->w);
 }

@@ -9,46 +9,12 @@
 
 enum { PAGE = 4096, MAX_BLOCKS = 256, MAX_ITEMS = 1 << 15 };
 
-/* Every operation with its arguments: their size is what is copied when it is enqueued. */
-#define FAR_OPS(X)                                                                                 \
-    X(GEMM, par_gemm)                                                                              \
-    X(COLUMN_SUM, par_column_sum)                                                                  \
-    X(LAYERNORM, par_norm)                                                                         \
-    X(LAYERNORM_BACKWARD, par_norm)                                                                \
-    X(RMSNORM, par_norm)                                                                           \
-    X(RMSNORM_BACKWARD, par_norm)                                                                  \
-    X(ROPE, par_rope)                                                                              \
-    X(ATTENTION, par_attention)                                                                    \
-    X(ATTENTION_BACKWARD, par_attention)                                                           \
-    X(GELU, par_gelu)                                                                              \
-    X(GELU_BACKWARD, par_gelu)                                                                     \
-    X(SWIGLU, par_swiglu)                                                                          \
-    X(SWIGLU_BACKWARD, par_swiglu)                                                                 \
-    X(EMBEDDING, par_embedding)                                                                    \
-    X(EMBEDDING_BACKWARD, par_embedding)                                                           \
-    X(XENT_STATS, par_xent)                                                                        \
-    X(XENT_LOSS, par_xent)                                                                         \
-    X(XENT_BACKWARD, par_xent)                                                                     \
-    X(RESIDUAL, par_residual)                                                                      \
-    X(ADAMW, par_update)                                                                           \
-    X(SGD, par_update)                                                                             \
-    X(NORM2, par_norm2)                                                                            \
-    X(CAST, par_cast)                                                                              \
-    X(BALLOT, par_tally)                                                                           \
-    X(VOTE, par_vote_call)
-
-typedef union {
-#define FAR_MEMBER(op, type) type op;
-    FAR_OPS(FAR_MEMBER)
-#undef FAR_MEMBER
-} any_args;
-
 typedef struct far_stream far_stream;
 
 typedef struct {
     enum { KERNEL, COPY, ZERO, WAIT, RECORD } kind;
     par_op op;
-    any_args args;
+    par_op_args args;
     bool sums; /* a norm's args have a residual: */
     par_residual residual;
     void *workspace;
@@ -156,8 +122,8 @@ static void run_item(far_stream *s, const item *x) {
         return;
     }
     if (x->kind == KERNEL) {
-        any_args args = x->args;
-        if (x->sums) args.LAYERNORM.residual = &x->residual;
+        par_op_args args = x->args;
+        if (x->sums) args.layernorm.residual = &x->residual;
         st = cpu->kernels[x->op].run(NULL, &args, x->workspace);
     }
     if (x->kind == COPY) memmove(x->dst, x->src, x->nbytes);
@@ -227,10 +193,10 @@ static par_status enqueue_kernel(par_op op, par_stream *stream, const void *args
     x->op = op;
     memcpy(&x->args, args, nbytes);
     bool norm = op == PAR_OP_LAYERNORM || op == PAR_OP_RMSNORM;
-    if (norm && x->args.LAYERNORM.residual) {
-        x->residual = *x->args.LAYERNORM.residual;
+    if (norm && x->args.layernorm.residual) {
+        x->residual = *x->args.layernorm.residual;
         FAR_CLEAR_PADDING(&x->residual);
-        x->args.LAYERNORM.residual = NULL; /* run_item points it there */
+        x->args.layernorm.residual = NULL; /* run_item points it there */
         x->sums = true;
     }
     x->workspace = workspace;
@@ -238,14 +204,14 @@ static par_status enqueue_kernel(par_op op, par_stream *stream, const void *args
     return enqueued(s);
 }
 
-#define FAR_RUN(op, type)                                                                          \
-    static par_status run_##op(par_stream *stream, const void *args, void *workspace) {            \
+#define FAR_RUN(OP, name, type)                                                                    \
+    static par_status run_##name(par_stream *stream, const void *args, void *workspace) {          \
         type copied;                                                                               \
         memcpy(&copied, args, sizeof copied);                                                      \
         FAR_CLEAR_PADDING(&copied);                                                                \
-        return enqueue_kernel(PAR_OP_##op, stream, &copied, sizeof copied, workspace);             \
+        return enqueue_kernel(PAR_OP_##OP, stream, &copied, sizeof copied, workspace);             \
     }
-FAR_OPS(FAR_RUN)
+PAR_OP_LIST(FAR_RUN)
 #undef FAR_RUN
 
 static par_status copy(par_stream *stream, void *dst, const void *src, size_t nbytes) {
@@ -397,10 +363,10 @@ const par_backend *far_backend(bool eager) {
                         .elapsed = elapsed,
                         .choices = choices,
                         .choose = far_choose};
-#define FAR_ENTRY(op, type)                                                                        \
-    far.kernels[PAR_OP_##op] = cpu->kernels[PAR_OP_##op];                                          \
-    far.kernels[PAR_OP_##op].run = run_##op;
-    FAR_OPS(FAR_ENTRY)
+#define FAR_ENTRY(OP, name, type)                                                                  \
+    far.kernels[PAR_OP_##OP] = cpu->kernels[PAR_OP_##OP];                                          \
+    far.kernels[PAR_OP_##OP].run = run_##name;
+    PAR_OP_LIST(FAR_ENTRY)
 #undef FAR_ENTRY
     return &far;
 }

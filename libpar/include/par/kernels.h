@@ -1,8 +1,8 @@
 /*
- * Kernels: one struct of arguments an operation, whose comment is the specification, and tables of
+ * Kernels: one struct of arguments per operation, whose comment is the specification, and tables of
  * versions.
  *
- * A backend is device memory and streams plus one kernel an operation. `ref` is plain loops with
+ * A backend is device memory and streams plus one kernel per operation. `ref` is plain loops with
  * double accumulation, the specification that runs; `cpu` is oneDNN and vectorised loops, measured
  * against it.
  *
@@ -38,34 +38,55 @@ typedef struct par_stream {
 } par_stream;
 typedef struct par_event par_event;
 
+/*
+ * Every operation, a row each: enumerator, name, struct of arguments. The list makes the enum,
+ * par_op_name, the sizes and the union of arguments, the checks, the table of `ref`, and for each
+ * row the typed calls par_NAME_prepare and par_NAME_run below.
+ *
+ * To add an operation:
+ * 1. a row here, and below its struct, whose comment is the specification;
+ * 2. check_NAME in kernels/check.c, for what prepare and run refuse;
+ * 3. par__ref_NAME in kernels/ref, in plain loops (par__ref_NAME_prepare in kernels/ref/init.c too
+ *    if it needs a workspace);
+ * 4. its operands in tests/kernels/device.c, its cases in tests/kernels, and a case with its work
+ *    in benchmarks/kernels_cases.c and kernels_work.c.
+ * That is enough for `cpu`, which starts from `ref`; versions of cpu and cuda are added where they
+ * are worth it.
+ */
+#define PAR_OP_LIST(X)                                                                             \
+    X(GEMM, gemm, par_gemm)                                                                        \
+    X(COLUMN_SUM, column_sum, par_column_sum)                                                      \
+    X(LAYERNORM, layernorm, par_norm)                                                              \
+    X(LAYERNORM_BACKWARD, layernorm_backward, par_norm)                                            \
+    X(RMSNORM, rmsnorm, par_norm)                                                                  \
+    X(RMSNORM_BACKWARD, rmsnorm_backward, par_norm)                                                \
+    X(ROPE, rope, par_rope)                                                                        \
+    X(ATTENTION, attention, par_attention)                                                         \
+    X(ATTENTION_BACKWARD, attention_backward, par_attention)                                       \
+    X(GELU, gelu, par_gelu)                                                                        \
+    X(GELU_BACKWARD, gelu_backward, par_gelu)                                                      \
+    X(SWIGLU, swiglu, par_swiglu)                                                                  \
+    X(SWIGLU_BACKWARD, swiglu_backward, par_swiglu)                                                \
+    X(EMBEDDING, embedding, par_embedding)                                                         \
+    X(EMBEDDING_BACKWARD, embedding_backward, par_embedding)                                       \
+    X(XENT_STATS, xent_stats, par_xent)                                                            \
+    X(XENT_LOSS, xent_loss, par_xent)                                                              \
+    X(XENT_BACKWARD, xent_backward, par_xent)                                                      \
+    X(RESIDUAL, residual, par_residual)                                                            \
+    X(ADAMW, adamw, par_update)                                                                    \
+    X(SGD, sgd, par_update)                                                                        \
+    X(NORM2, norm2, par_norm2)                                                                     \
+    X(CAST, cast, par_cast)                                                                        \
+    X(ATTENTION_DECODE, attention_decode, par_attention_decode)                                    \
+    X(BALLOT, ballot, par_tally)                                                                   \
+    X(VOTE, vote, par_vote_call)
+
+/* PAR_OP_GEMM, PAR_OP_COLUMN_SUM, ... and their number */
 typedef enum {
-    PAR_OP_GEMM,
-    PAR_OP_COLUMN_SUM,
-    PAR_OP_LAYERNORM,
-    PAR_OP_LAYERNORM_BACKWARD,
-    PAR_OP_RMSNORM,
-    PAR_OP_RMSNORM_BACKWARD,
-    PAR_OP_ROPE,
-    PAR_OP_ATTENTION,
-    PAR_OP_ATTENTION_BACKWARD,
-    PAR_OP_GELU,
-    PAR_OP_GELU_BACKWARD,
-    PAR_OP_SWIGLU,
-    PAR_OP_SWIGLU_BACKWARD,
-    PAR_OP_EMBEDDING,
-    PAR_OP_EMBEDDING_BACKWARD,
-    PAR_OP_XENT_STATS,
-    PAR_OP_XENT_LOSS,
-    PAR_OP_XENT_BACKWARD,
-    PAR_OP_RESIDUAL,
-    PAR_OP_ADAMW,
-    PAR_OP_SGD,
-    PAR_OP_NORM2,
-    PAR_OP_CAST,
-    PAR_OP_ATTENTION_DECODE,
-    PAR_OP_BALLOT,
-    PAR_OP_VOTE,
-    PAR_OP_COUNT
+#define PAR_OP_ENUM(OP, name, type) PAR_OP_##OP,
+    PAR_OP_LIST(PAR_OP_ENUM)
+#undef PAR_OP_ENUM
+        PAR_OP_COUNT
 } par_op;
 
 /* What a product does to its result s = op(a) · op(b) + bias before it stores it, as an own pass
@@ -360,6 +381,14 @@ typedef struct {
     par_vote_state *state;
 } par_vote_call;
 
+/* Room for the arguments of any operation: args.gemm, args.layernorm_backward, ... */
+typedef union {
+#define PAR_OP_MEMBER(OP, name, type) type name;
+    PAR_OP_LIST(PAR_OP_MEMBER)
+#undef PAR_OP_MEMBER
+} par_op_args;
+
+/* A version of an operation. `args` is the operation's struct of PAR_OP_LIST. */
 typedef struct {
     const char *name; /* "gemm/cpu/onednn", logged */
     par_status (*prepare)(const void *args,
@@ -455,20 +484,48 @@ const char *par_backend_device(const par_backend *backend);
 /** "gemm", "attention_backward", ...; NULL for a value that is no par_op. Not collective. */
 const char *par_op_name(par_op op);
 
-/**
- * Workspace of one operation for one shape (the shape fields of args; pointers may be NULL). Not
- * collective. Errors: PAR_ERR_UNSUPPORTED if this version cannot do it, PAR_ERR_ARG for impossible
- * shapes.
- */
-par_status par_kernel_prepare(const par_backend *backend, par_op op, const void *args,
-                              size_t *workspace_nbytes);
+/** Size of the operation's arguments, in bytes; 0 for a value that is no par_op. Not collective. */
+size_t par_op_args_nbytes(par_op op);
 
 /**
- * Run one operation: `args` is the struct of that op, workspace at least what prepare asked for
- * (NULL if 0). Not collective. Errors: PAR_ERR_ARG for impossible arguments.
+ * What par_NAME_prepare and par_NAME_run do, for code that walks over operations, as tests and
+ * benchmarks do: no compiler sees here that `args` is the operation's struct. args_nbytes is the
+ * size of that struct, or of par_op_args. Not collective. Errors: PAR_ERR_ARG for an unknown
+ * operation or another size too.
  */
-par_status par_kernel_run(const par_backend *backend, par_op op, par_stream *stream,
-                          const void *args, void *workspace);
+par_status par_op_prepare_untyped(const par_backend *backend, par_op op, const void *args,
+                                  size_t args_nbytes, size_t *workspace_nbytes);
+par_status par_op_run_untyped(const par_backend *backend, par_op op, par_stream *stream,
+                              const void *args, size_t args_nbytes, void *workspace);
+
+/**
+ * The typed calls, for every row of PAR_OP_LIST:
+ *
+ *     par_status par_gemm_prepare(const par_backend *backend, const par_gemm *args,
+ *                                 size_t *workspace_nbytes);
+ *     par_status par_gemm_run(const par_backend *backend, par_stream *stream, const par_gemm *args,
+ *                             void *workspace);
+ *
+ * prepare: workspace of the operation for one shape (the shape fields of args; pointers may be
+ * NULL). Errors: PAR_ERR_UNSUPPORTED if this version cannot do it, PAR_ERR_ARG for impossible
+ * shapes.
+ *
+ * run: enqueue the operation; workspace has at least what prepare asked for (NULL if 0). Errors:
+ * PAR_ERR_ARG for impossible arguments.
+ *
+ * Not collective.
+ */
+#define PAR_OP_CALLS(OP, name, type)                                                               \
+    static inline par_status par_##name##_prepare(const par_backend *backend, const type *args,    \
+                                                  size_t *workspace_nbytes) {                      \
+        return par_op_prepare_untyped(backend, PAR_OP_##OP, args, sizeof *args, workspace_nbytes); \
+    }                                                                                              \
+    static inline par_status par_##name##_run(const par_backend *backend, par_stream *stream,      \
+                                              const type *args, void *workspace) {                 \
+        return par_op_run_untyped(backend, PAR_OP_##OP, stream, args, sizeof *args, workspace);    \
+    }
+PAR_OP_LIST(PAR_OP_CALLS)
+#undef PAR_OP_CALLS
 
 #ifdef __cplusplus
 }

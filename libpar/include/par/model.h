@@ -153,9 +153,24 @@ par_status par_build_param(par_build *, const par_param_spec *spec, bool adjacen
 /** 0 for the first writer of a gradient in a step, then 1; marks it written. Not collective. */
 float par_grad_beta(par_param *);
 
-/** Workspace of an operation for this build's backend, folded into *scratch as a maximum. Not
- * collective. */
-par_status par_build_prepare(par_build *, par_op op, const void *args, size_t *max_nbytes);
+/**
+ * Workspace of an operation for this build's backend, folded into *max_nbytes as a maximum; for
+ * every operation of PAR_OP_LIST:
+ *
+ *     par_status par_build_prepare_gemm(par_build *build, const par_gemm *args, size_t *max_nbytes);
+ *
+ * Not collective. Errors: those of par_gemm_prepare.
+ */
+#define PAR_BUILD_PREPARE(OP, name, type)                                                          \
+    static inline par_status par_build_prepare_##name(par_build *build, const type *args,          \
+                                                      size_t *max_nbytes) {                        \
+        size_t nbytes = 0;                                                                         \
+        par_status st = par_##name##_prepare(build->backend, args, &nbytes);                       \
+        if (st == PAR_OK && nbytes > *max_nbytes) *max_nbytes = nbytes;                            \
+        return st;                                                                                 \
+    }
+PAR_OP_LIST(PAR_BUILD_PREPARE)
+#undef PAR_BUILD_PREPARE
 
 /**
  * Cut n modules into `parts` contiguous parts, first[parts + 1], minimising the largest sum of
