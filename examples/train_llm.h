@@ -93,6 +93,8 @@ int world_begin(int *size, int *rank);
 /* N worlds of one rank under a launcher of N: a problem with the cause. */
 void world_check_singletons(int world_size, par_problems *);
 par_status world_connect(world *, const settings *);
+/* Of its transport, as the options ask for it. */
+par_transport_params world_transport_params(const settings *);
 /* Threads a rank: as asked, or this node's cores shared by its ranks; the same on every rank.
  * Collective. */
 par_status world_threads(world *, int64_t asked);

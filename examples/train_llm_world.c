@@ -81,13 +81,14 @@ static void release(void *block, size_t nbytes) {
     free(block);
 }
 
-static par_link link_of(const settings *s) {
-    if (!s->comm) return PAR_LINK_DEFAULT;
-    return strcmp(s->comm, "nccl") == 0 ? PAR_LINK_NCCL : PAR_LINK_STAGED;
+par_transport_params world_transport_params(const settings *s) {
+    par_transport_params params = {.check = s->check_comm, .link = PAR_LINK_DEFAULT};
+    if (s->comm) params.link = strcmp(s->comm, "nccl") == 0 ? PAR_LINK_NCCL : PAR_LINK_STAGED;
+    return params;
 }
 
 static par_status create_transport(world *w, const settings *s) {
-    par_transport_params params = {.check = s->check_comm, .link = link_of(s)};
+    par_transport_params params = world_transport_params(s);
 #if TRAIN_LLM_MPI
     return par_transport_create_mpi(MPI_COMM_WORLD, &params, &w->transport);
 #else

@@ -26,10 +26,11 @@ typedef struct {
 /* What the executor asks its owner for. Every function may be called in any action; all return
  * statuses. */
 typedef struct {
-    void *user;
+    void *feed; /* user of load */
     /* Batch of a micro-batch: copy x into x (if not NULL) and targets into targets (if not
      * NULL). */
-    par_status (*load)(void *user, int micro, void *x, void *targets);
+    par_status (*load)(void *feed, int micro, void *x, void *targets);
+    void *user; /* of the others */
     /* The chunk's module has finished its last backward of the step. */
     par_status (*module_done)(void *user, int chunk, int module);
     par_status (*reduce)(void *user, int bucket);

@@ -268,7 +268,7 @@ static void stage_open(stage *s, world *w, par_recompute recompute) {
                                          .micro_batch = 1,
                                          .schedules = s->schedules,
                                          .n_schedules = 2,
-                                         .hooks = {w, load, module_done, bucket, bucket}};
+                                         .hooks = {w, load, w, module_done, bucket, bucket}};
     make_executor(s, &params);
 }
 
