@@ -39,4 +39,9 @@ par_status par__trainer_backend(const par_trainer_params *params, const par_back
 /* state.c */
 par_status par__trainer_init_weights(par_trainer *trainer);
 
+/* coverage.c: every logical element must be counted by one rank of the model's, tp x pp. Collective
+ * on the transport's world; every rank has the parameters of its modules. Errors: PAR_ERR_ARG, the
+ * same on every rank of a dp index; PAR_ERR_MEMORY. */
+par_status par__check_coverage(const par__context *on, const par_registry *registry);
+
 #endif

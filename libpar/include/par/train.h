@@ -112,7 +112,8 @@ par_status par_trainer_plan(const par_trainer_params *,
 /**
  * Collective on the transport's world; every parameter equal on all ranks. Plans, allocates,
  * builds, checks the schedule, draws the initial weights. Errors [agreed]: PAR_ERR_OPTION,
- * PAR_ERR_LAYOUT, PAR_ERR_MEMORY with rank and figures.
+ * PAR_ERR_LAYOUT; PAR_ERR_MEMORY with rank and figures; PAR_ERR_ARG where the ranks' modules do not
+ * count every logical element once, with the parameter (par_param_spec's replica).
  */
 par_status par_trainer_create(par_transport *, const par_trainer_params *, par_trainer **out);
 /** Steps that were begun need not have ended. NULL is accepted. Collective on the transport's
