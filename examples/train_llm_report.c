@@ -121,7 +121,7 @@ par_status report_gantt(const run *r, const par_trainer *trainer) {
     int p = r->params.layout.size[PAR_PP];
     size_t nbytes = (size_t)(p + 1) * (WIDTH + 64);
     char *text = malloc(nbytes);
-    if (!text) return par_fail(PAR_ERR_MEMORY, "no host memory for a text of %d stages", p);
+    if (!text) return par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %d stages", p);
     par_status st =
         par_schedule_gantt(par_trainer_schedules(trainer), p, &cost, WIDTH, text, nbytes);
     if (st == PAR_OK) printf("schedule (backward as two forwards):\n%s\n", text);

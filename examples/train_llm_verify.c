@@ -98,12 +98,13 @@ static par_status check_fits(const run *r, const world *w) {
     char remedy[128] = "the fewest layers are too much already: use a smaller --micro-batch, "
                        "--tokens or --channels";
     if (!none) snprintf(remedy, sizeof remedy, "use --verify-layers %lld or less", (long long)fits);
-    return par_fail(PAR_ERR_MEMORY,
-                    "--verify-parallel: the layout's %d ranks on this node and one rank with the "
-                    "whole model need %.1f "
-                    "GiB for %lld layers, %.1f are free: %s",
-                    w->local_size, whole / (1 << 30), (long long)r->config.layers,
-                    (double)room / (1 << 30), remedy);
+    return par_error_set(
+        PAR_ERR_MEMORY,
+        "--verify-parallel: the layout's %d ranks on this node and one rank with the "
+        "whole model need %.1f "
+        "GiB for %lld layers, %.1f are free: %s",
+        w->local_size, whole / (1 << 30), (long long)r->config.layers, (double)room / (1 << 30),
+        remedy);
 }
 
 static void print_result(const par_verify_result *v) {
@@ -165,8 +166,8 @@ static par_status find_axis(const run *r, world *w, const par_source *source) {
         PAR_TRY(verify_axis(r, w, source, (par_axis)axis, &passed));
         if (!passed && !cause) cause = par_axis_name((par_axis)axis);
     }
-    return par_fail(PAR_ERR_NUMERIC, "this layout does not train as one rank does; axis: %s",
-                    cause ? cause : "none alone, only together");
+    return par_error_set(PAR_ERR_NUMERIC, "this layout does not train as one rank does; axis: %s",
+                         cause ? cause : "none alone, only together");
 }
 
 par_status verify_parallel(const run *r, world *w, const data *d) {

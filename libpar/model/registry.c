@@ -231,7 +231,7 @@ par_status par__registry_finish(par_registry *registry, int64_t bucket_n) {
     registry->buckets = calloc(max, sizeof *registry->buckets);
     registry->sums = calloc(max, sizeof *registry->sums);
     if (!units || !member || !registry->buckets || !registry->sums) {
-        st = par_fail(PAR_ERR_MEMORY, "no host memory for %d parameters", registry->n_params);
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for %d parameters", registry->n_params);
         goto out;
     }
     int n = collect_units(registry, units);

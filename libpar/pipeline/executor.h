@@ -12,7 +12,7 @@
 #include "par/model.h"
 #include "par/schedule.h"
 
-enum { PAR__MAX_CHUNKS = 16 };
+enum { PAR_MAX_CHUNKS = 16 };
 
 /* One chunk of this stage. */
 typedef struct {

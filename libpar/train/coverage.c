@@ -82,7 +82,8 @@ static par_status gather_and_check(par_comm *model, const par__context *on,
     int p = par_comm_size(model), r = par_comm_rank(model);
     int32_t *counts = calloc((size_t)p, sizeof *counts), max = 0;
     statement *all = NULL;
-    par_status st = counts ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %d numbers", p);
+    par_status st =
+        counts ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for %d numbers", p);
     PAR_TRY_GOTO(par_comm_agree(model, st), out);
     counts[r] = registry->n_params;
     PAR_TRY_GOTO(
@@ -91,7 +92,8 @@ static par_status gather_and_check(par_comm *model, const par__context *on,
     for (int i = 0; i < p; i++)
         if (counts[i] > max) max = counts[i];
     all = calloc((size_t)p * (size_t)max + 1, sizeof *all);
-    st = all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %d x %d parameters", p, max);
+    st = all ? PAR_OK
+             : par_error_set(PAR_ERR_MEMORY, "no host memory for %d x %d parameters", p, max);
     PAR_TRY_GOTO(par_comm_agree(model, st), out);
     for (int i = 0; i < registry->n_params; i++)
         state(registry->params[i], on->mesh->rank, &all[r * max + i]);
@@ -112,7 +114,7 @@ par_status par__check_coverage(const par__context *on, const par_registry *regis
     /* a rank without memory for this says so before its peers wait for it */
     par_status st = par_comm_agree(
         mesh->world,
-        ranks ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %d ranks", mesh->size));
+        ranks ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for %d ranks", mesh->size));
     if (st != PAR_OK) goto out;
     for (int rank = 0; rank < mesh->size; rank++) {
         int at[PAR_AXIS_COUNT];

@@ -11,8 +11,8 @@ struct par_generator {
     par_memory *memory;
     int root; /* world rank that draws: first of tp and dp, last stage */
 
-    void **caches[PAR__MAX_CHUNKS]; /* [n_modules] of each chunk */
-    void *buffers[2];               /* between modules, used in turn */
+    void **caches[PAR_MAX_CHUNKS]; /* [n_modules] of each chunk */
+    void *buffers[2];              /* between modules, used in turn */
     size_t buffer_nbytes, scratch_nbytes;
     void *scratch, *tokens; /* tokens int32 [B] */
     par_tensor logits;      /* of this tp rank; shape alone, last stage */

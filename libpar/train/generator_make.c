@@ -150,7 +150,7 @@ par_status par_generator_create(par_trainer *t, const par_generator_params *para
     PAR_TRY(par__no_step_begun(&t->vote));
     PAR_TRY(check_params(t, params));
     par_generator *g = calloc(1, sizeof *g);
-    par_status st = g ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a generator");
+    par_status st = g ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a generator");
     if (g) {
         int last[PAR_AXIS_COUNT] = {0};
         g->trainer = t;

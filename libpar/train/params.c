@@ -58,9 +58,9 @@ static void check_batch(const par_trainer_params *p, par_problems *problems) {
 
 static void check_interleaved(const par_trainer_params *p, par_problems *problems) {
     int pp = p->layout.size[PAR_PP];
-    if (p->chunks < 2 || p->chunks > PAR__MAX_CHUNKS)
-        par_problem(problems, "the interleaved schedule needs chunks 2..%d, has %d",
-                    PAR__MAX_CHUNKS, p->chunks);
+    if (p->chunks < 2 || p->chunks > PAR_MAX_CHUNKS)
+        par_problem(problems, "the interleaved schedule needs chunks 2..%d, has %d", PAR_MAX_CHUNKS,
+                    p->chunks);
     if (pp < 2)
         par_problem(problems,
                     "the interleaved schedule needs pp of at least 2; with pp 1 use 1f1b");

@@ -99,7 +99,7 @@ par_status par__stage_build(par__stage *s, const par__context *on, par_registry 
     par_tensor *x = calloc((size_t)p->model->n_modules + 1, sizeof *x);
     s->on = on;
     if (!first || !x) {
-        st = par_fail(PAR_ERR_MEMORY, "no host memory for %d parts", parts);
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for %d parts", parts);
         goto out;
     }
     PAR_TRY_GOTO(cut(p, parts, first), out);

@@ -9,7 +9,7 @@
 typedef struct {
     const par__context *on;
     int n_chunks;
-    par__chunk chunks[PAR__MAX_CHUNKS];
+    par__chunk chunks[PAR_MAX_CHUNKS];
     size_t scratch_nbytes;           /* the largest of all modules */
     par_schedule **schedules;        /* [pp] training */
     par_schedule *evaluate, *single; /* forward only: a step's micro-batches, and one */

@@ -196,8 +196,8 @@ static par_status create(verifier *v, par_transport *transport, const par_traine
         par_comm_broadcast(v->world, &v->n_tensor, sizeof v->n_tensor, PAR_U8, 0, tag, NULL, NULL));
     v->tensor = calloc((size_t)v->n_tensor + 1, sizeof *v->tensor);
     if (!v->tensor)
-        st = par_fail(PAR_ERR_MEMORY, "no memory for a tensor of %lld elements",
-                      (long long)v->n_tensor);
+        st = par_error_set(PAR_ERR_MEMORY, "no memory for a tensor of %lld elements",
+                           (long long)v->n_tensor);
     return par_comm_agree(v->world, st);
 }
 

@@ -208,8 +208,9 @@ par_status par__vote_report(par__vote *v, const par__begun *b, const par_registr
                       .status = (par_status)o->status};
     /* the message of a rank that failed reaches all in an agreement, which is taken only then */
     if (out->status != PAR_OK)
-        return par_comm_agree(v->on->mesh->world,
-                              b->status == PAR_OK ? PAR_OK : par_fail(b->status, "%s", b->message));
+        return par_comm_agree(v->on->mesh->world, b->status == PAR_OK
+                                                      ? PAR_OK
+                                                      : par_error_set(b->status, "%s", b->message));
     if (o->bad_rank < 0) return PAR_OK;
     PAR_TRY(find_bad(v, o, registry, out->where, sizeof out->where));
     if (!s->halted) return PAR_OK;

@@ -455,8 +455,8 @@ static par_status run_ahead(experiment *e, const par_backend *backend, int ahead
             st = par_trainer_step_end(t, &votes[ended++]);
     }
     if (st == PAR_OK && par_trainer_consumed(t) != AHEAD_STEPS * e->set->batch)
-        st = par_fail(PAR_ERR_INTERNAL, "%lld samples were consumed",
-                      (long long)par_trainer_consumed(t));
+        st = par_error_set(PAR_ERR_INTERNAL, "%lld samples were consumed",
+                           (long long)par_trainer_consumed(t));
     par_trainer_destroy(&t);
     return st;
 }

@@ -325,20 +325,20 @@ static void run_refusals(par_transport *transport) {
 }
 
 static par_status no_step_source(void *user, int64_t first, int64_t n, void *x, void *targets) {
-    return par_fail(PAR_ERR_INTERNAL, "what is refused reads no samples");
+    return par_error_set(PAR_ERR_INTERNAL, "what is refused reads no samples");
 }
 
 static par_status no_values(void *user, const par_param *p, int64_t first, int64_t n,
                             const float *values) {
-    return par_fail(PAR_ERR_INTERNAL, "what is refused visits nothing");
+    return par_error_set(PAR_ERR_INTERNAL, "what is refused visits nothing");
 }
 
 static par_status no_run(void *user, const par_checkpoint_run *run) {
-    return par_fail(PAR_ERR_INTERNAL, "what is refused shows nothing");
+    return par_error_set(PAR_ERR_INTERNAL, "what is refused shows nothing");
 }
 
 static par_status no_stash(void *user, const par_module *last, const void *stash) {
-    return par_fail(PAR_ERR_INTERNAL, "what is refused runs nothing");
+    return par_error_set(PAR_ERR_INTERNAL, "what is refused runs nothing");
 }
 
 /* Every function that returns a status, but begin and end. */
