@@ -24,42 +24,50 @@ extern "C" {
 #endif
 
 typedef enum { PAR_ADAMW, PAR_SGD } par_optimizer;
+
+/*
+ * What a trainer is. [In brackets]: what a field of 0 means, as par_trainer_defaults fills it in;
+ * of all others 0 is a value of its own. Equal on all ranks.
+ */
 typedef struct {
-    par_layout layout;
-    const par_model *model;    /* borrowed for the trainer's life */
-    const char *backend;       /* "ref", "cpu", "cuda"; NULL: "cpu" */
-    const par_backend *device; /* a backend of the caller's own in place of the one called so:
+    par_layout layout;           /* sizes and kv_replicas [1] */
+    const par_model *model;      /* borrowed for the trainer's life */
+    const char *backend;         /* "ref", "cpu", "cuda" ["cpu"] */
+    const par_backend *device;   /* a backend of the caller's own in place of the one called so:
                                   borrowed for the trainer's life; NULL: none */
-    par_dtype dtype; /* of weights and activations: PAR_F32, PAR_BF16, PAR_F16; master and moments
-                        are fp32 */
-    uint64_t seed;   /* initial weights and dropout */
-    int64_t micro_batch;        /* samples a rank and micro-batch */
-    int64_t global_batch;       /* samples a step: a multiple of micro_batch · dp */
-    bool no_sequence_parallel;  /* sequence parallel is on when tp > 1 */
-    par_schedule_kind schedule; /* GPIPE, 1F1B, INTERLEAVED */
-    int chunks;                 /* v; 0: 1 */
-    const int *
-        modules_per_part; /* [pp · v] modules of each part in model order; NULL: balanced by work */
+    par_dtype dtype;             /* of weights and activations: PAR_F32, PAR_BF16, PAR_F16; master
+                                   and moments are fp32 */
+    uint64_t seed;               /* initial weights and dropout */
+    int64_t micro_batch;         /* samples per rank and micro-batch, at least 1 */
+    int64_t global_batch;        /* samples per step: a multiple of micro_batch · dp */
+    bool no_sequence_parallel;   /* sequence parallel is on when tp > 1 */
+    par_schedule_kind schedule;  /* GPIPE, 1F1B, INTERLEAVED */
+    int chunks;                  /* v, pipeline parts per stage [1] */
+    const int *modules_per_part; /* [pp · v] modules of each part in model order; NULL: balanced by
+                                    work */
     par_recompute recompute;
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
-    int64_t bucket_n; /* elements a gradient bucket aims at; 0: 4 Mi */
+    int64_t bucket_n; /* elements a gradient bucket aims at [4 Mi] */
     par_optimizer optimizer;
-    double beta1, beta2, momentum; /* double: 1 - beta is what counts */
-    float eps, weight_decay;
-    float clip; /* global gradient norm; 0: no clipping */
-    par_nonfinite
-        nonfinite; /* what a non-finite step does; fp16 with a dynamic scale always skips */
-    par_scaler_params scaler; /* fp16 only */
+    double beta1, beta2; /* AdamW's averages of gradients and of their squares; double: 1 - beta is
+                            what counts [0.9 and 0.95 if both are 0; beta1 alone may be 0] */
+    double momentum;     /* SGD's; 0: none */
+    float eps;           /* AdamW's, added to the square root [1e-8] */
+    float weight_decay;  /* of parameters with `decay`; 0: none */
+    float clip;          /* global gradient norm; 0: no clipping */
+    par_nonfinite nonfinite;  /* what a non-finite step does; fp16 with a dynamic scale always
+                                 skips */
+    par_scaler_params scaler; /* fp16 alone has a loss scale; see its own defaults */
 } par_trainer_params;
 
 typedef struct par_trainer par_trainer;
 
-/* Decided from one reduction over the world: the same on every rank. */
+/* Decided from all ranks' ballots: the same on every rank. */
 typedef struct {
     double loss; /* mean over the step's targets */
     int64_t n_targets;
     double grad_norm;    /* of the mean loss, unscaled, before clipping, each parameter once; finite
-                            elements    only */
+                            elements only */
     int64_t n_nonfinite; /* elements of gradients that were inf or NaN */
     char where[160];     /* the first such: parameter, world rank, how many of its elements there */
     double loss_scale;   /* that this step used; 1 in fp32 and bf16 */
@@ -81,23 +89,35 @@ typedef struct {
 } par_step_times;
 
 /**
+ * Fill in what is 0 and has a default: see par_trainer_params. par_trainer_check, _plan and _create
+ * do it on a copy of their own, so a caller needs it only to look. Not collective.
+ */
+void par_trainer_defaults(par_trainer_params *);
+
+/**
  * Every problem of the parameters that can be told without communication, a line each with the
  * legal values. Not collective; a function of its arguments.
  */
 void par_trainer_check(const par_trainer_params *, int world_size, par_problems *problems);
 
 /**
- * Measure one rank's memory without MPI, data or weights. Not collective.
- * Errors: as create, PAR_ERR_OPTION, PAR_ERR_LAYOUT.
+ * Measure one rank's memory without MPI, data or weights: what par_trainer_create takes on a
+ * transport with these parameters (NULL: the defaults), whose piece_nbytes and link decide about
+ * staging. Not collective. Errors: as create, PAR_ERR_OPTION, PAR_ERR_LAYOUT.
  */
-par_status par_trainer_plan(const par_trainer_params *, int world_size, int rank, par_memory **out);
+par_status par_trainer_plan(const par_trainer_params *,
+                            const par_transport_params *transport_params, int world_size, int rank,
+                            par_memory **out);
 
 /**
  * Collective on the transport's world; every parameter equal on all ranks. Plans, allocates,
  * builds, checks the schedule, draws the initial weights. Errors [agreed]: PAR_ERR_OPTION,
- * PAR_ERR_LAYOUT, PAR_ERR_MEMORY with rank and figures.
+ * PAR_ERR_LAYOUT; PAR_ERR_MEMORY with rank and figures; PAR_ERR_ARG where the ranks' modules do not
+ * count every logical element once, with the parameter (par_param_spec's replica).
  */
 par_status par_trainer_create(par_transport *, const par_trainer_params *, par_trainer **out);
+/** Steps that were begun need not have ended. NULL is accepted. Collective on the transport's
+ * world. */
 void par_trainer_destroy(par_trainer **trainer);
 
 const par_mesh *par_trainer_mesh(const par_trainer *);
@@ -106,12 +126,9 @@ const par_backend *par_trainer_backend(const par_trainer *);
 /**
  * Copy between host and device, any way, behind all that has been enqueued; done on return. What
  * parameters and stashes point to lies on the backend's device, where the host may read nothing
- * unless it is on_host. Not collective.
+ * unless it is on_host. Between steps. Not collective.
  */
 par_status par_trainer_copy(const par_trainer *, void *dst, const void *src, size_t nbytes);
-/** Modules of this rank: chunk c, i-th of it; NULL past the end. `index` gets its number in the
- * model. */
-par_module *par_trainer_module(const par_trainer *, int chunk, int i, int *index);
 /** Parameters of this rank in registration order. */
 int par_trainer_n_params(const par_trainer *);
 par_param *par_trainer_param(const par_trainer *, int i);
@@ -136,8 +153,11 @@ enum { PAR_STEPS_BEGUN = 2 };
 
 /**
  * The same in two halves, so that a device need never wait for the host. begin reads the samples
- * and enqueues the step; where the device is the host it has been made on return. Only steps may be
- * begun before it has ended: everything else of the trainer is refused. Errors: PAR_ERR_ARG if
+ * and enqueues the step; where the device is the host it has been made on return. Before it has
+ * ended another step may be begun, and the trainer be destroyed; every other function of the
+ * trainer and of its generator that returns a status is refused with PAR_ERR_ARG, the same on all
+ * ranks and without communication. Those that only look (par_trainer_consumed, _scaler, _times,
+ * ...) tell of the last step that ended. Collective on world. Errors: PAR_ERR_ARG if
  * PAR_STEPS_BEGUN are begun; PAR_ERR_TRANSPORT, PAR_ERR_INTERNAL.
  */
 par_status par_trainer_step_begin(par_trainer *, const par_source *source, float lr, bool stop);
@@ -169,7 +189,7 @@ par_status par_trainer_forward(par_trainer *, const void *x, const void *targets
 /**
  * Wait until the weights of the last step have arrived: with ZeRO-1 they are under way when a step
  * returns. Whatever reads them here does it by itself; a caller needs it to end what a step sends.
- * Collective on dp.
+ * Between steps. Collective on dp. Errors: PAR_ERR_ARG, PAR_ERR_TRANSPORT.
  */
 par_status par_trainer_settle(par_trainer *);
 
@@ -180,8 +200,8 @@ typedef enum { PAR_STATE_WEIGHT, PAR_STATE_GRADIENT, PAR_STATE_M, PAR_STATE_V } 
  * contiguous runs of a parameter's local array (replica 0, and the run that this dp rank owns).
  * Element i of the run is element first + i of the [local] array; padding is included and
  * recognised by par_param's extent. Weights are the fp32 master's. values are fp32 copies or views,
- * valid in the call; PAR_STATE_GRADIENT is scaled to the mean loss, before clipping, and valid
- * between steps. Not collective.
+ * valid in the call; PAR_STATE_GRADIENT is scaled to the mean loss, before clipping. Between steps.
+ * Not collective.
  */
 par_status par_trainer_visit(const par_trainer *, par_state,
                              par_status (*visit)(void *user, const par_param *, int64_t first,
@@ -214,11 +234,12 @@ par_status par_scaler_update(const par_scaler_params *, par_scaler *, bool overf
 /** State of the scaler, which counts skipped steps in every precision. Not collective. */
 const par_scaler *par_trainer_scaler(const par_trainer *);
 /** Continue from a stored state; equal on all ranks, between steps. Not collective. Errors:
- * PAR_ERR_ARG if it is no state of this trainer's scaler. */
+ * PAR_ERR_ARG if it is not a state of this trainer's scaler. */
 par_status par_trainer_set_scaler(par_trainer *, const par_scaler *);
 
 /**
- * What a checkpoint of this rank holds, as mutable runs in a fixed order. Not collective.
+ * What a checkpoint of this rank holds, as mutable runs in a fixed order. Between steps. Not
+ * collective.
  */
 par_status par_trainer_state_runs(const par_trainer *,
                                   par_status (*visit)(void *user, const par_checkpoint_run *run),

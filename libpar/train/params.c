@@ -1,19 +1,23 @@
-/* Checks of a trainer's parameters that need no communication: every problem at once, each with the
- * legal values. */
+/* A trainer's parameters: defaults, and checks that need no communication: every problem at once,
+ * each with the legal values. */
 #include <stdio.h>
 #include <string.h>
 
 #include "trainer.h"
 
-void par__trainer_defaults(par_trainer_params *p) {
+void par_trainer_defaults(par_trainer_params *p) {
     for (int a = 0; a < PAR_AXIS_COUNT; a++)
         if (p->layout.size[a] == 0) p->layout.size[a] = 1;
     if (p->layout.kv_replicas == 0) p->layout.kv_replicas = 1;
     if (!p->backend) p->backend = "cpu";
     if (p->chunks == 0) p->chunks = 1;
     if (p->bucket_n == 0) p->bucket_n = 4 << 20;
+    if (p->beta1 == 0 && p->beta2 == 0) {
+        p->beta1 = 0.9;
+        p->beta2 = 0.95;
+    }
+    if (p->eps == 0) p->eps = 1e-8f;
     par_scaler_defaults(&p->scaler);
-    if (p->dtype != PAR_F16) p->scaler.constant = 1;
 }
 
 /* Divisors of n as text, at most the largest few that fit. */
@@ -116,15 +120,17 @@ static void check_numbers(const par_trainer_params *p, par_problems *problems) {
             par_problem(problems, "momentum %g must be in [0, 1)", p->momentum);
         return;
     }
-    if (!(p->beta1 >= 0 && p->beta1 < 1 && p->beta2 >= 0 && p->beta2 < 1))
-        par_problem(problems, "AdamW's betas %g and %g must be in [0, 1)", p->beta1, p->beta2);
+    if (!(p->beta1 >= 0 && p->beta1 < 1))
+        par_problem(problems, "AdamW's beta1 %g must be in [0, 1)", p->beta1);
+    if (!(p->beta2 > 0 && p->beta2 < 1))
+        par_problem(problems, "AdamW's beta2 %g must be in (0, 1)", p->beta2);
     if (!(p->eps > 0)) par_problem(problems, "AdamW's eps %g must be positive", (double)p->eps);
 }
 
 void par_trainer_check(const par_trainer_params *params, int world_size, par_problems *problems) {
     par_trainer_params p = *params;
     const par_backend *backend;
-    par__trainer_defaults(&p);
+    par_trainer_defaults(&p);
     if (!p.model || p.model->n_modules < 1) {
         par_problem(problems, "a trainer needs a model with at least one module");
         return;

@@ -16,7 +16,7 @@ static bool same_shape(const par_tensor *a, const par_tensor *b) {
 /* What a module answered, and its cache. */
 static par_status take_module(par_generator *g, par_memory *memory, int c, int i,
                               const par_build *build) {
-    const par__chunk *chunk = &g->trainer->chunks[c];
+    const par__chunk *chunk = &g->trainer->stage.chunks[c];
     int number = chunk->first_index + i;
     if (par__is_last_module(g, chunk, i)) {
         g->logits = build->y;
@@ -40,26 +40,26 @@ static par_status take_module(par_generator *g, par_memory *memory, int c, int i
 
 static par_status build_module(par_generator *g, par_memory *memory, int c, int i) {
     const par_trainer *t = g->trainer;
-    par_module *module = t->chunks[c].modules[i];
-    par_build build = {.mesh = t->mesh,
-                       .backend = t->backend,
+    par_module *module = t->stage.chunks[c].modules[i];
+    par_build build = {.mesh = t->on.mesh,
+                       .backend = t->on.backend,
                        .memory = memory,
-                       .dtype = t->params.dtype,
+                       .dtype = t->on.params.dtype,
                        .micro_batch = g->params.sequences,
-                       .seed = t->params.seed,
+                       .seed = t->on.params.seed,
                        .chunk = (int16_t)c,
-                       .x = par__decode_input(g, &t->chunks[c], i)};
+                       .x = par__decode_input(g, &t->stage.chunks[c], i)};
     if (!module->ops->decode_build || !module->ops->decode)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "module %d of model %s cannot generate: its par_module_ops has no decode",
-                 t->chunks[c].first_index + i, t->params.model->name);
+                 t->stage.chunks[c].first_index + i, t->on.params.model->name);
     PAR_TRY(module->ops->decode_build(module, &build, g->params.capacity));
     return take_module(g, memory, c, i, &build);
 }
 
 /* Logits of one position, of all tp ranks; the vocabulary must be among them. */
 static par_status take_logits(par_generator *g, par_memory *memory) {
-    const par_mesh *mesh = g->trainer->mesh;
+    const par_mesh *mesh = g->trainer->on.mesh;
     size_t nbytes = par_tensor_nbytes(&g->logits);
     int p = par_comm_size(mesh->axis[PAR_TP]);
     if (g->params.vocab > g->logits.shape[1] * p)
@@ -77,13 +77,13 @@ static par_status build(par_generator *g, par_memory *memory) {
     g->buffer_nbytes = g->scratch_nbytes = 0;
     PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "tokens", ids, &g->tokens));
     if (!par__works(g)) return PAR_OK;
-    for (int c = 0; c < g->trainer->n_chunks; c++) {
-        const par__chunk *chunk = &g->trainer->chunks[c];
+    for (int c = 0; c < g->trainer->stage.n_chunks; c++) {
+        const par__chunk *chunk = &g->trainer->stage.chunks[c];
         par_tensor x = par__decode_input(g, chunk, 0);
         if (par_tensor_nbytes(&x) > g->buffer_nbytes) g->buffer_nbytes = par_tensor_nbytes(&x);
         for (int i = 0; i < chunk->n_modules; i++) PAR_TRY(build_module(g, memory, c, i));
     }
-    if (par__is_last_stage(g)) PAR_TRY(take_logits(g, memory));
+    if (par__is_last_stage(&g->trainer->on)) PAR_TRY(take_logits(g, memory));
     for (int i = 0; i < 2; i++)
         PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "activations", g->buffer_nbytes,
                                 &g->buffers[i]));
@@ -95,7 +95,7 @@ static par_status take_host(par_generator *g) {
     const par_trainer *t = g->trainer;
     size_t B = (size_t)g->params.sequences, width = 1;
     if (par__draws(g))
-        width = (size_t)g->logits.shape[1] * (size_t)par_comm_size(t->mesh->axis[PAR_TP]);
+        width = (size_t)g->logits.shape[1] * (size_t)par_comm_size(t->on.mesh->axis[PAR_TP]);
     g->ids = calloc(B, sizeof *g->ids);
     if (par__draws(g)) {
         g->parts = calloc(B * width, sizeof *g->parts);
@@ -112,15 +112,15 @@ static par_status create_local(par_generator *g) {
     par_status st = PAR_OK;
     const par_trainer *t = g->trainer;
     par_memory *measured = NULL;
-    for (int c = 0; c < t->n_chunks; c++) {
-        g->caches[c] = calloc((size_t)t->chunks[c].n_modules + 1, sizeof(void *));
+    for (int c = 0; c < t->stage.n_chunks; c++) {
+        g->caches[c] = calloc((size_t)t->stage.chunks[c].n_modules + 1, sizeof(void *));
         if (!g->caches[c]) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of caches");
     }
     PAR_TRY(par_memory_create_measuring(&measured));
     PAR_TRY_GOTO(build(g, measured), out);
-    PAR_TRY_GOTO(
-        par_memory_create(&t->backend->memory, &t->backend->host_memory, measured, &g->memory),
-        out);
+    PAR_TRY_GOTO(par_memory_create(&t->on.backend->memory, &t->on.backend->host_memory, measured,
+                                   &g->memory),
+                 out);
     PAR_TRY_GOTO(build(g, g->memory), out);
     st = take_host(g);
 out:
@@ -147,6 +147,7 @@ static par_status check_params(const par_trainer *t, const par_generator_params 
 par_status par_generator_create(par_trainer *t, const par_generator_params *params,
                                 par_generator **out) {
     PAR_REQUIRE(t && params && out);
+    PAR_TRY(par__no_step_begun(&t->vote));
     PAR_TRY(check_params(t, params));
     par_generator *g = calloc(1, sizeof *g);
     par_status st = g ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a generator");
@@ -155,11 +156,11 @@ par_status par_generator_create(par_trainer *t, const par_generator_params *para
         g->trainer = t;
         g->params = *params;
         last[PAR_PP] = par__n_stages(g) - 1;
-        g->root = par_layout_rank(&t->mesh->layout, last);
+        g->root = par_layout_rank(&t->on.mesh->layout, last);
         t->generator = g;
         st = create_local(g);
     }
-    st = par_comm_agree(t->mesh->world, st);
+    st = par_comm_agree(t->on.mesh->world, st);
     if (st != PAR_OK) {
         par_generator_destroy(&g);
         return st;
@@ -172,7 +173,7 @@ void par_generator_destroy(par_generator **handle) {
     if (!handle || !*handle) return;
     par_generator *g = *handle;
     g->trainer->generator = NULL;
-    for (int c = 0; c < g->trainer->n_chunks; c++) free(g->caches[c]);
+    for (int c = 0; c < g->trainer->stage.n_chunks; c++) free(g->caches[c]);
     free(g->ids);
     free(g->parts);
     free(g->rows);
@@ -180,8 +181,4 @@ void par_generator_destroy(par_generator **handle) {
     par_memory_destroy(&g->memory);
     free(g);
     *handle = NULL;
-}
-
-const par_memory *par_generator_memory(const par_generator *g) {
-    return g->memory;
 }

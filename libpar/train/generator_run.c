@@ -17,18 +17,14 @@ static const par_tag logits_tag = {"logits", -1, -1, -1};
 static const par_tag tokens_tag = {"tokens", -1, -1, -1};
 
 static int n_parts(const par_generator *g) {
-    return par__n_stages(g) * g->trainer->n_chunks;
-}
-
-const float *par__generator_logits(const par_generator *g, int64_t sequence) {
-    return g->rows ? g->rows + sequence * g->width : NULL;
+    return par__n_stages(g) * g->trainer->stage.n_chunks;
 }
 
 /* All modules of a chunk; *x is where its input lies, then where its output does. */
 static par_status run_chunk(par_generator *g, int c, int64_t position, bool drawing, void **x) {
     par_trainer *t = g->trainer;
-    const par__chunk *chunk = &t->chunks[c];
-    par_call call = {.stream = t->stream, .scratch = g->scratch, .micro = -1};
+    const par__chunk *chunk = &t->stage.chunks[c];
+    par_call call = {.stream = t->on.stream, .scratch = g->scratch, .micro = -1};
     for (int i = 0; i < chunk->n_modules; i++) {
         bool last = par__is_last_module(g, chunk, i);
         par_tensor in = par__decode_input(g, chunk, i), out = par__decode_output(g, chunk, i);
@@ -46,21 +42,21 @@ static par_status run_chunk(par_generator *g, int c, int64_t position, bool draw
 static par_status pass(par_generator *g, int64_t position, bool drawing) {
     par_trainer *t = g->trainer;
     int pp = par__n_stages(g), parts = n_parts(g);
-    par_comm *pipe = t->mesh->axis[PAR_PP];
+    par_comm *pipe = t->on.mesh->axis[PAR_PP];
     void *x = g->tokens;
-    for (int part = par__stage(g); part < parts; part += pp) {
-        const par__chunk *chunk = &t->chunks[part / pp];
+    for (int part = par__stage_number(g); part < parts; part += pp) {
+        const par__chunk *chunk = &t->stage.chunks[part / pp];
         par_tensor in = par__decode_input(g, chunk, 0),
                    out = par__decode_output(g, chunk, chunk->n_modules - 1);
         if (part > 0 && pp > 1) {
             x = g->buffers[0];
             PAR_TRY(par_comm_recv(pipe, x, par_tensor_n(&in), in.dtype, (part - 1) % pp,
-                                  activations_tag, t->stream, NULL));
+                                  activations_tag, t->on.stream, NULL));
         }
         PAR_TRY(run_chunk(g, part / pp, position, drawing, &x));
         if (part + 1 < parts && pp > 1)
             PAR_TRY(par_comm_send(pipe, x, par_tensor_n(&out), out.dtype, (part + 1) % pp,
-                                  activations_tag, t->stream, NULL));
+                                  activations_tag, t->on.stream, NULL));
     }
     return PAR_OK;
 }
@@ -69,14 +65,14 @@ static par_status pass(par_generator *g, int64_t position, bool drawing) {
 static par_status collect(par_generator *g) {
     par_trainer *t = g->trainer;
     int64_t B = g->params.sequences, n = g->logits.shape[1];
-    int p = par_comm_size(t->mesh->axis[PAR_TP]);
+    int p = par_comm_size(t->on.mesh->axis[PAR_TP]);
     if (p > 1)
-        PAR_TRY(par_comm_all_gather(t->mesh->axis[PAR_TP], g->local_logits, g->gathered, B * n,
-                                    PAR_F32, logits_tag, t->stream, NULL));
+        PAR_TRY(par_comm_all_gather(t->on.mesh->axis[PAR_TP], g->local_logits, g->gathered, B * n,
+                                    PAR_F32, logits_tag, t->on.stream, NULL));
     if (!par__draws(g)) return PAR_OK;
-    PAR_TRY(
-        t->backend->copy(t->stream, g->parts, g->gathered, (size_t)(p * B * n) * sizeof(float)));
-    PAR_TRY(t->backend->sync(t->stream));
+    PAR_TRY(t->on.backend->copy(t->on.stream, g->parts, g->gathered,
+                                (size_t)(p * B * n) * sizeof(float)));
+    PAR_TRY(t->on.backend->sync(t->on.stream));
     for (int r = 0; r < p; r++)
         for (int64_t b = 0; b < B; b++)
             for (int64_t i = 0; i < n; i++)
@@ -86,22 +82,22 @@ static par_status collect(par_generator *g) {
 
 static par_status put_tokens(par_generator *g) {
     par_trainer *t = g->trainer;
-    PAR_TRY(t->backend->copy(t->stream, g->tokens, g->ids,
-                             (size_t)g->params.sequences * sizeof *g->ids));
-    return t->backend->sync(t->stream);
+    PAR_TRY(t->on.backend->copy(t->on.stream, g->tokens, g->ids,
+                                (size_t)g->params.sequences * sizeof *g->ids));
+    return t->on.backend->sync(t->on.stream);
 }
 
 /* The token at `position` of every sequence, drawn on one rank, in g->ids and g->tokens of all. */
 static par_status draw(par_generator *g, const par_generation *what, int64_t position) {
     par_trainer *t = g->trainer;
     int64_t B = g->params.sequences;
-    if (par__works(g) && par__is_last_stage(g)) PAR_TRY(collect(g));
+    if (par__works(g) && par__is_last_stage(&g->trainer->on)) PAR_TRY(collect(g));
     for (int64_t b = 0; par__draws(g) && b < B; b++)
         g->ids[b] = par__draw(g->rows + b * g->width, (int32_t)g->params.vocab, what->temperature,
                               what->top_k, par__draw_uniform(what->seed, b, position), g->heap);
     /* the world's communicator carries host data */
     PAR_TRY(
-        par_comm_broadcast(t->mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
+        par_comm_broadcast(t->on.mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
     PAR_TRY(put_tokens(g));
     for (int64_t b = 0; b < B; b++)
         if (g->ids[b] < 0)
@@ -134,9 +130,10 @@ static par_status check_run(const par_generator *g, const par_generation *what) 
 
 par_status par_generator_run(par_generator *g, const par_generation *what, int32_t *ids) {
     PAR_REQUIRE(g && what && what->prompt);
+    PAR_TRY(par__no_step_begun(&g->trainer->vote));
     PAR_TRY(check_run(g, what));
     int64_t B = g->params.sequences, end = what->n_prompt + what->n_new;
-    PAR_TRY(par_trainer_settle(g->trainer));
+    PAR_TRY(par__buckets_settle(&g->trainer->buckets));
     for (int64_t position = 0; position + 1 < end; position++) {
         bool drawing = position + 1 >= what->n_prompt;
         if (position < what->n_prompt) {
