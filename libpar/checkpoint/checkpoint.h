@@ -56,7 +56,7 @@ void par__shard_name(int rank, char out[PAR__NAME]);
 void par__shard_free(par__shard *shard);
 par_status par__shard_write(const char *path, const par_checkpoint_run *runs, int n,
                             par__shard *out);
-/* shard_hdf5.c: the file's structure and the runs' places, through libhdf5; no data. */
+/* hdf5.c: the file's structure and the runs' places, through libhdf5; no data. */
 par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, int n,
                              par__place *places);
 /* Every byte against the digests. */

@@ -9,7 +9,7 @@
 
 #include "kernels/half.h"
 #include "libpar/base/checked.h"
-#include "libpar/checkpoint/import.h"
+#include "libpar/import/directory.h"
 
 enum { BLOCK = 256 };
 

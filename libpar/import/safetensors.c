@@ -5,7 +5,7 @@
  * between them.
  */
 #define _POSIX_C_SOURCE 200809L
-#include "libpar/checkpoint/safetensors.h"
+#include "libpar/import/safetensors.h"
 
 #include <inttypes.h>
 #include <jansson.h>

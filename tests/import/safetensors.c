@@ -9,7 +9,7 @@
 #include "../harness.h"
 #include "libpar/base/file.h"
 #include "par/import.h"
-#include "temp.h"
+#include "../data/temp.h"
 
 static par_status try_open(const char *path) {
     par_safetensors *file = NULL;

@@ -1,10 +1,10 @@
 /* An open directory inside: its files and, for a sharded one, the index, parsed from memory so that
  * tests can feed it. */
-#ifndef PAR__CHECKPOINT_IMPORT_H
-#define PAR__CHECKPOINT_IMPORT_H
+#ifndef PAR__IMPORT_DIRECTORY_H
+#define PAR__IMPORT_DIRECTORY_H
 
-#include "libpar/checkpoint/family.h"
-#include "libpar/checkpoint/safetensors.h"
+#include "libpar/import/family.h"
+#include "libpar/import/safetensors.h"
 
 typedef struct {
     char *name; /* of a tensor, owned */

@@ -3,7 +3,7 @@
  * q, k and v side by side in c_attn. Llama's are [out, in]; its q and k are stored for the
  * half-split rotary form, as libpar computes it.
  */
-#include "libpar/checkpoint/family.h"
+#include "libpar/import/family.h"
 
 #include <stdio.h>
 #include <string.h>

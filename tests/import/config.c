@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "../harness.h"
-#include "libpar/checkpoint/family.h"
+#include "libpar/import/family.h"
 
 static const char gpt2[] =
     "{\"activation_function\": \"gelu_new\", \"architectures\": "

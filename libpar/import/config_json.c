@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "libpar/checkpoint/family.h"
+#include "libpar/import/family.h"
 
 #define SIZE_LIMIT 2147483647
 

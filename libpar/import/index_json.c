@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libpar/checkpoint/import.h"
+#include "libpar/import/directory.h"
 
 static par_status add_file(const char *path, const char *name, par__index *index, int *number) {
     for (int i = 0; i < index->n_files; i++)

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libpar/checkpoint/import.h"
+#include "libpar/import/directory.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -12,7 +12,7 @@
 #include "../harness.h"
 #include "kernels/half.h"
 #include "par/import.h"
-#include "temp.h"
+#include "../data/temp.h"
 
 enum { L = 2, C = 4, V = 5, P = 3, F = 16, TENSORS = 4 + 12 * L };
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "libpar/checkpoint/safetensors.h"
+#include "libpar/import/safetensors.h"
 
 enum { NEAREST = 3, COMPARED = 128 }; /* names shown; characters of a name that count */
 

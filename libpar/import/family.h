@@ -2,8 +2,8 @@
  * The Hugging Face families as data: a table from libpar's parameter names to the family's, with
  * shape, transposition and fusion; and the configuration that a config.json describes.
  */
-#ifndef PAR__CHECKPOINT_FAMILY_H
-#define PAR__CHECKPOINT_FAMILY_H
+#ifndef PAR__IMPORT_FAMILY_H
+#define PAR__IMPORT_FAMILY_H
 
 #include <stdbool.h>
 #include <stdint.h>

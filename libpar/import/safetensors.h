@@ -2,8 +2,8 @@
  * A safetensors file inside: entries that are checked completely, over one block of memory. The
  * parser works on memory alone, so that tests can feed it any bytes.
  */
-#ifndef PAR__CHECKPOINT_SAFETENSORS_H
-#define PAR__CHECKPOINT_SAFETENSORS_H
+#ifndef PAR__IMPORT_SAFETENSORS_H
+#define PAR__IMPORT_SAFETENSORS_H
 
 #include <stdbool.h>
 #include <stddef.h>

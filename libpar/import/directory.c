@@ -4,7 +4,7 @@
  * says, and none that it does not know.
  */
 #define _POSIX_C_SOURCE 200809L
-#include "libpar/checkpoint/import.h"
+#include "libpar/import/directory.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "libpar/checkpoint/import.h"
+#include "libpar/import/directory.h"
 
 const par__st_entry *par__import_find(const par_import *import, const char *name,
                                       const par_safetensors **file) {

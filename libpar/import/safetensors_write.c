@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "libpar/base/checked.h"
-#include "libpar/checkpoint/safetensors.h"
+#include "libpar/import/safetensors.h"
 
 static par_status check_tensor(const char *path, const char *name, const par_tensor *t,
                                size_t *nbytes) {
