@@ -83,27 +83,27 @@ static hid_t open_group(hid_t file, const char *kind) {
     return group;
 }
 
-/* Number of runs that got a place; n if all did. */
+/* Number of runs that got a span; n if all did. */
 static int add_sets(hid_t file, hid_t list, const par_checkpoint_run *runs, int n,
-                    par__place *places) {
+                    par__span *spans) {
     for (int i = 0; i < n; i++) {
         hid_t group = open_group(file, runs[i].kind);
         if (group < 0) return i;
         haddr_t at = add_set(group, list, &runs[i]);
         if (H5Gclose(group) < 0 || at == HADDR_UNDEF) return i;
-        places[i].offset = (int64_t)at;
+        spans[i].offset = (int64_t)at;
     }
     return n;
 }
 
 static par_status lay_out(const char *path, const par_checkpoint_run *runs, int n,
-                          par__place *places) {
+                          par__span *spans) {
     hid_t access = access_list(), list = creation_list(), root = timeless_list(H5P_FILE_CREATE),
           file = -1;
     int done = 0;
     if (access >= 0 && list >= 0 && root >= 0) file = H5Fcreate(path, H5F_ACC_EXCL, root, access);
     bool made = file >= 0;
-    if (made) done = add_sets(file, list, runs, n, places);
+    if (made) done = add_sets(file, list, runs, n, spans);
     bool closed = made && H5Fclose(file) >= 0;
     if (access >= 0) H5Pclose(access);
     if (list >= 0) H5Pclose(list);
@@ -119,14 +119,14 @@ static par_status lay_out(const char *path, const par_checkpoint_run *runs, int 
 }
 
 par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, int n,
-                             par__place *places) {
+                             par__span *spans) {
     H5E_auto2_t print;
     void *user;
     H5dont_atexit(); /* without effect when the host has used libhdf5 already */
     if (H5Eget_auto2(H5E_DEFAULT, &print, &user) < 0)
         PAR_FAIL(PAR_ERR_IO, "%s: HDF5 does not start", path);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    par_status st = lay_out(path, runs, n, places);
+    par_status st = lay_out(path, runs, n, spans);
     H5Eset_auto2(H5E_DEFAULT, print, user);
     return st;
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
 
 enum { NAME = 13, DIGITS = 8 }; /* "step_" and eight digits */
@@ -52,7 +53,7 @@ par_status par__list(const char *directory, int64_t **steps, int *n) {
     *steps = NULL;
     *n = 0;
     DIR *d = opendir(directory);
-    if (!d) return errno == ENOENT ? PAR_OK : par__io_error(directory, "open");
+    if (!d) return errno == ENOENT ? PAR_OK : par__read_error(directory, "opened");
     for (struct dirent *e; st == PAR_OK && (e = readdir(d));) {
         int64_t step = step_of(e->d_name, &rest);
         if (step >= 0 && !*rest) st = append(steps, n, step);
@@ -85,19 +86,17 @@ static par_status remove_step(const char *directory, int64_t step) {
     strcat(name, ".tmp-old");
     PAR_TRY(par__path(away, directory, name));
     PAR_TRY(par__remove_directory(away));
-    if (rename(path, away) != 0) return par__io_error(path, "rename");
+    if (rename(path, away) != 0) return par__write_error(path, "renamed");
     return par__remove_directory(away);
 }
 
-/* Of saves that never came to their end, except `own`. */
-static void remove_temporary(const char *directory, const char *own, par_problems *notes) {
+/* Of saves that never came to their end. */
+static void remove_temporary(const char *directory, par_problems *notes) {
     char path[PAR__PATH];
     const char *rest;
     DIR *d = opendir(directory);
     for (struct dirent *e; d && (e = readdir(d));) {
-        if (step_of(e->d_name, &rest) < 0 || strncmp(rest, ".tmp-", 5) != 0 ||
-            strcmp(e->d_name, own) == 0)
-            continue;
+        if (step_of(e->d_name, &rest) < 0 || strncmp(rest, ".tmp-", 5) != 0) continue;
         if (par__path(path, directory, e->d_name) != PAR_OK ||
             par__remove_directory(path) != PAR_OK)
             par_problem(notes, "%s", par_error());
@@ -105,10 +104,10 @@ static void remove_temporary(const char *directory, const char *own, par_problem
     if (d) closedir(d);
 }
 
-void par__prune(const char *directory, int keep, const char *own, par_problems *notes) {
+void par__prune(const char *directory, int keep, par_problems *notes) {
     int64_t *steps = NULL;
     int n = 0, good = 0;
-    remove_temporary(directory, own, notes);
+    remove_temporary(directory, notes);
     if (keep <= 0) return;
     if (par__list(directory, &steps, &n) != PAR_OK) par_problem(notes, "%s", par_error());
     for (int i = 0; i < n; i++) {

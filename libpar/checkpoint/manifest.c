@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libpar/base/checked.h"
+#include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
 
 static const char format_name[] = "libpar checkpoint 1";
@@ -31,7 +31,7 @@ static json_t *slice_of(const par_checkpoint_run *r) {
                      (json_int_t)r->local[1], "first", (json_int_t)r->first, "replica", r->replica);
 }
 
-static json_t *run_entry(const par_checkpoint_run *r, const par__place *p) {
+static json_t *run_entry(const par_checkpoint_run *r, const par__span *p) {
     return json_pack("{s:s,s:s,s:s,s:I,s:o,s:I,s:s}", "kind", r->kind, "name", r->name, "dtype",
                      par_dtype_name(r->dtype), "n", (json_int_t)r->n, "slice", slice_of(r), "at",
                      (json_int_t)p->offset, "hash", p->hash);
@@ -44,7 +44,7 @@ par_status par__manifest_shard(const par__shard *shard, const par_checkpoint_run
     json_t *list = json_array();
     bool good = list != NULL;
     for (int i = 0; good && i < shard->n; i++)
-        good = json_array_append_new(list, run_entry(&runs[i], &shard->places[i])) == 0;
+        good = json_array_append_new(list, run_entry(&runs[i], &shard->spans[i])) == 0;
     json_t *root = json_pack("{s:s,s:I,s:s,s:o}", "file", name, "nbytes", (json_int_t)shard->nbytes,
                              "frame", shard->frame, "runs", list);
     char *text = good && root ? json_dumps(root, JSON_COMPACT) : NULL;
@@ -67,7 +67,7 @@ par_status par__manifest_make(const par_checkpoint_params *params, int n_ranks, 
     json_t *root = head_of(params, n_ranks);
     char *head = root ? json_dumps(root, JSON_INDENT(1)) : NULL, *text = NULL;
     json_decref(root);
-    if (!head) PAR_FAIL(PAR_ERR_ARG, "model, layout or options of a checkpoint are no UTF-8");
+    if (!head) PAR_FAIL(PAR_ERR_ARG, "model, layout or options of a checkpoint are not UTF-8");
     size_t n = strlen(head) + TAIL + 32;
     for (int i = 0; i < n_ranks; i++) n += strlen(parts[i]) + 2;
     text = malloc(n);
@@ -90,7 +90,7 @@ static par_status check_hash(const char *path, const char *text, size_t nbytes) 
     char tail[TAIL];
     tail_of("", 0, tail);
     size_t n = strlen(tail);
-    if (nbytes <= n) PAR_FAIL(PAR_ERR_FORMAT, "%s: %zu bytes are no manifest", path, nbytes);
+    if (nbytes <= n) PAR_FAIL(PAR_ERR_FORMAT, "%s: %zu bytes are not a manifest", path, nbytes);
     tail_of(text, nbytes - n, tail);
     if (memcmp(text + nbytes - n, tail, n) != 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: its digest is not that of its text", path);
@@ -165,7 +165,7 @@ static bool same_slice(const par_checkpoint_run *r, json_t *slice) {
 }
 
 static par_status get_run(json_t *entry, const char *path, const par_checkpoint_run *r,
-                          par__place *place) {
+                          par__span *span) {
     const char *kind, *name, *dtype, *hash;
     json_int_t n, at;
     json_t *slice;
@@ -179,16 +179,16 @@ static par_status get_run(json_t *entry, const char *path, const par_checkpoint_
         PAR_FAIL(PAR_ERR_OPTION, "%s: has %s/%s [%lld] %s where this run has %s/%s [%lld] %s", path,
                  kind, name, (long long)n, dtype, r->kind, r->name, (long long)r->n,
                  par_dtype_name(r->dtype));
-    place->offset = at;
-    place->nbytes = r->n * (int64_t)par_dtype_nbytes(r->dtype);
-    memcpy(place->hash, hash, PAR__HASH);
+    span->offset = at;
+    span->nbytes = r->n * (int64_t)par_dtype_nbytes(r->dtype);
+    memcpy(span->hash, hash, PAR__HASH);
     return PAR_OK;
 }
 
 static par_status get_runs(json_t *list, const char *path, const par_checkpoint_run *runs,
                            par__shard *shard) {
     for (int i = 0; i < shard->n; i++)
-        PAR_TRY(get_run(json_array_get(list, (size_t)i), path, &runs[i], &shard->places[i]));
+        PAR_TRY(get_run(json_array_get(list, (size_t)i), path, &runs[i], &shard->spans[i]));
     return PAR_OK;
 }
 
@@ -207,8 +207,8 @@ par_status par__manifest_get(json_t *manifest, const char *path, int rank,
         PAR_FAIL(PAR_ERR_OPTION, "%s: rank %d has %zu arrays; in this run it has %d", path, rank,
                  json_array_size(list), n);
     par__shard shard = {
-        .n = n, .nbytes = nbytes, .places = calloc((size_t)n + 1, sizeof *shard.places)};
-    if (!shard.places) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d places", path, n);
+        .n = n, .nbytes = nbytes, .spans = calloc((size_t)n + 1, sizeof *shard.spans)};
+    if (!shard.spans) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d spans", path, n);
     memcpy(shard.frame, frame, PAR__HASH);
     par_status st = get_runs(list, path, runs, &shard);
     if (st != PAR_OK)

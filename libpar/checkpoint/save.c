@@ -1,7 +1,9 @@
 /*
  * Saving: see the order in par/checkpoint.h. Every step ends in an agreement, so that all ranks go
- * on or all stop; whatever fails before the rename leaves only a temporary directory, which rank 0
- * removes.
+ * on or all stop. What fails before the checkpoint has its name leaves a temporary directory, which
+ * rank 0 removes; what fails later is taken back first, and so is the exchange with an older
+ * checkpoint of the same step. From when it has been read back the checkpoint is saved: what fails
+ * then is a note.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,6 +25,13 @@ static const par_tag tag = {"checkpoint", -1, -1, -1};
 /* Room for structure: superblock, groups, 64 KiB of alignment, and this much a data set. */
 enum { FRAME_NBYTES = 1 << 17, SET_NBYTES = 2048 };
 
+/* What lies under the final name, and under the temporary one. */
+typedef enum {
+    UNNAMED,  /* what was there, if anything; the new checkpoint */
+    NAMED,    /* the new checkpoint; nothing */
+    EXCHANGED /* the new checkpoint; an older one of the same step */
+} naming;
+
 typedef struct {
     par_comm *world;
     const par_checkpoint_params *params;
@@ -31,6 +40,7 @@ typedef struct {
     bool first; /* rank 0 */
     char name[PAR__NAME], temporary_name[PAR__NAME];
     char final[PAR__PATH], temporary[PAR__PATH];
+    naming named; /* rank 0 */
     par__shard shard;
     int64_t need;  /* bytes of all ranks, at most */
     int64_t total; /* bytes of all ranks, written */
@@ -62,7 +72,8 @@ static par_status prepare(const saving *s) {
     struct statvfs fs;
     const char *directory = s->params->directory;
     PAR_TRY(par__make_directories(directory));
-    if (statvfs(directory, &fs) != 0) return par__io_error(directory, "ask for free space");
+    if (statvfs(directory, &fs) != 0)
+        return par__write_error(directory, "asked for its free space");
     double there = (double)fs.f_bavail * (double)fs.f_frsize;
     if (there < (double)s->need)
         PAR_FAIL(PAR_ERR_IO,
@@ -146,13 +157,17 @@ static par_status manifest(saving *s) {
 }
 
 /* Rank 0. The files are synced; now their names, then the directory's own. */
-static par_status commit(const saving *s) {
+static par_status commit(saving *s) {
     PAR_TRY(par__sync_directory(s->temporary));
-    if (rename(s->temporary, s->final) != 0) {
-        if (errno != ENOTEMPTY && errno != EEXIST) return par__io_error(s->final, "rename");
+    if (rename(s->temporary, s->final) == 0) {
+        s->named = NAMED;
+    } else {
+        if (errno != ENOTEMPTY && errno != EEXIST)
+            return par__write_error(s->final, "given its name");
         /* There is one of this step: one exchange of names, so that there always is one. */
         if (renameat2(AT_FDCWD, s->temporary, AT_FDCWD, s->final, RENAME_EXCHANGE) != 0)
-            return par__io_error(s->final, "replace the checkpoint that is there");
+            return par__write_error(s->final, "replaced by the new checkpoint");
+        s->named = EXCHANGED;
     }
     return par__sync_directory(s->params->directory);
 }
@@ -170,40 +185,59 @@ static par_status read_back(const saving *s) {
     return PAR_OK;
 }
 
-/* `latest` is a hint for people and scripts: readers look for themselves. */
-static par_status write_latest(const saving *s) {
-    char path[PAR__PATH], temporary[PAR__PATH], text[PAR__NAME + 1];
-    PAR_TRY(par__path(path, s->params->directory, "latest"));
-    PAR_TRY(par__path(temporary, s->params->directory, "latest.tmp"));
-    int n = snprintf(text, sizeof text, "%s\n", s->name);
-    par_status st = par__write_file(temporary, text, (size_t)n);
-    if (st == PAR_OK && rename(temporary, path) != 0) st = par__io_error(path, "rename");
-    if (st != PAR_OK) {
-        unlink(temporary);
-        return st;
-    }
-    return par__sync_directory(s->params->directory);
-}
-
-static par_status finish(const saving *s, par_problems *notes) {
-    PAR_TRY(write_latest(s));
-    par__prune(s->params->directory, s->params->keep, "", notes);
-    return PAR_OK;
-}
-
-/* Up to the rename, and the removal of what is there if it comes to nothing. */
 static par_status write_all(saving *s) {
-    par_status st = begin(s);
-    if (st == PAR_OK) st = par_comm_agree(s->world, write_shard(s));
-    if (st == PAR_OK) st = manifest(s);
-    if (st == PAR_OK) st = par_comm_agree(s->world, s->first ? commit(s) : PAR_OK);
-    if (st == PAR_OK || !s->first || !*s->temporary) return st;
+    PAR_TRY(begin(s));
+    PAR_TRY(par_comm_agree(s->world, write_shard(s)));
+    PAR_TRY(manifest(s));
+    PAR_TRY(par_comm_agree(s->world, s->first ? commit(s) : PAR_OK));
+    return par_comm_agree(s->world, read_back(s));
+}
+
+/* Rank 0: final names mean again what they meant before this save, and the rest goes. */
+static par_status withdraw(const saving *s, par_status st) {
     char why[PAR__TEXT];
+    int failed = 0;
+    if (!*s->temporary) return st;
     snprintf(why, sizeof why, "%s", par_error());
+    if (s->named == NAMED) failed = rename(s->final, s->temporary);
+    if (s->named == EXCHANGED)
+        failed = renameat2(AT_FDCWD, s->temporary, AT_FDCWD, s->final, RENAME_EXCHANGE);
+    if (failed) {
+        const char *cause = strerror(errno);
+        PAR_FAIL(st, "%s\nand %s could not be withdrawn: %s; remove it%s%s", why, s->final, cause,
+                 s->named == EXCHANGED ? ", and give its name to the older one in " : "",
+                 s->named == EXCHANGED ? s->temporary : "");
+    }
+    if (s->named != UNNAMED) par__sync_directory(s->params->directory);
     par__remove_directory(s->temporary);
-    return par_fail(
+    PAR_FAIL(
         st, "%s\nthe checkpoint of step %lld (%.1f MiB) was not saved; older ones are as they were",
         why, (long long)s->params->step, (double)s->need / 1048576);
+}
+
+/* `latest` is a hint for people and scripts: readers look for themselves. */
+static par_status write_latest(const saving *s) {
+    char path[PAR__PATH], text[PAR__NAME + 1];
+    par__writer file;
+    PAR_TRY(par__path(path, s->params->directory, "latest"));
+    PAR_TRY(par__writer_open(path, &file));
+    par_status st =
+        par__writer_write(&file, text, (size_t)snprintf(text, sizeof text, "%s\n", s->name));
+    if (st == PAR_OK) return par__writer_commit(&file);
+    par__writer_abort(&file);
+    return st;
+}
+
+static par_status save(saving *s, par_checkpoint_result *out) {
+    par_status st = write_all(s);
+    if (st != PAR_OK) return s->first ? withdraw(s, st) : st;
+    if (s->first) {
+        if (write_latest(s) != PAR_OK) par_problem(&out->notes, "%s", par_error());
+        par__prune(s->params->directory, s->params->keep, &out->notes);
+    }
+    /* It also holds the other ranks until rank 0 is done. */
+    s->total = s->shard.nbytes;
+    return par_comm_all_reduce(s->world, &s->total, &s->total, 1, PAR_I64, tag, NULL, NULL);
 }
 
 /* As far as a save comes before it writes; then each rank makes a file where its own would be. */
@@ -219,24 +253,6 @@ static par_status check_only(saving *s) {
     snprintf(why, sizeof why, "%s", par_error());
     if (s->first && *s->temporary) par__remove_directory(s->temporary);
     return st == PAR_OK ? st : par_fail(st, "%s", why);
-}
-
-/* What does not read back goes away under another name; the one before it stays. */
-static par_status withdraw(const saving *s, par_status st) {
-    char why[PAR__TEXT];
-    if (!s->first) return st;
-    snprintf(why, sizeof why, "%s", par_error());
-    if (rename(s->final, s->temporary) == 0) par__remove_directory(s->temporary);
-    return par_fail(st, "%s; the checkpoint was withdrawn", why);
-}
-
-static par_status save(saving *s, par_checkpoint_result *out) {
-    PAR_TRY(write_all(s));
-    par_status st = par_comm_agree(s->world, read_back(s));
-    if (st != PAR_OK) return withdraw(s, st);
-    s->total = s->shard.nbytes;
-    PAR_TRY(par_comm_all_reduce(s->world, &s->total, &s->total, 1, PAR_I64, tag, NULL, NULL));
-    return par_comm_agree(s->world, s->first ? finish(s, &out->notes) : PAR_OK);
 }
 
 static par_status check_params(const par_checkpoint_params *p) {

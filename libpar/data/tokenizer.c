@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/directory.h"
 #include "libpar/base/file.h"
 
 void par_tokenizer_close(par_tokenizer **tokenizer) {

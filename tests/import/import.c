@@ -558,7 +558,7 @@ static void sharded(void) {
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT,
                 "file \"../a.safetensors\"; legal: a name in this directory");
     write_sharded(&m, total, "wpe.weight", "c.safetensors");
-    CHECK_FAILS(try_import(), PAR_ERR_IO, "c.safetensors: cannot open it: No such file");
+    CHECK_FAILS(try_import(), PAR_ERR_IO, "c.safetensors: cannot be opened: No such file");
     temp_text("model.safetensors.index.json", "{\"weight_map\": 3}");
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "weight_map: is missing, empty or no object");
     temp_text("model.safetensors.index.json", "{\"weight_map\": {\"a\": 3}}");
@@ -571,7 +571,7 @@ static void sharded(void) {
     temp_remove("model.safetensors.index.json");
     CHECK_FAILS(try_import(), PAR_ERR_IO, "holds neither model.safetensors nor");
     temp_remove("config.json");
-    CHECK_FAILS(try_import(), PAR_ERR_IO, "config.json: cannot open it: No such file");
+    CHECK_FAILS(try_import(), PAR_ERR_IO, "config.json: cannot be opened: No such file");
 }
 
 int main(int argc, char **argv) {
