@@ -14,14 +14,13 @@
  * (at most 4 pairs and one collective a comm, of few blocks each; kernels that compute end by
  * themselves).
  */
-#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "collectives/device.h"
 #include "collectives/nccl/nccl.h"
+#include "libpar/base/clock.h"
 #include "libpar/base/record.h"
 
 enum { MAX_OPS = 512, MAX_LANES = 5, CONNECT_S = 300 };
@@ -63,12 +62,6 @@ static par_status host_pair(const streamed *s, par__kind kind, int peer, void *d
     return par__host_start(s->comm, args, connect_tag, work);
 }
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Abort every communicator, so that no kernel waits for ever, and end the transport: peers wait for
  * what this rank can no longer send. par_error() says why. */
 static par_status break_down(streamed *s) {
@@ -92,13 +85,13 @@ static par_status look(streamed *s, lane *l, par_event *event, bool *done) {
 
 static par_status await(streamed *s, lane *l, par_event *event) {
     par_transport *t = s->comm->transport;
-    double begin = seconds();
+    double begin = par__seconds();
     bool done = false, moved;
     for (int n_idle = 0; !done; n_idle++) {
         PAR_TRY(look(s, l, event, &done));
         PAR_TRY(par__engine_progress(t, &moved));
         if (!done) par__engine_idle(t, n_idle);
-        if (!done && seconds() - begin > CONNECT_S)
+        if (!done && par__seconds() - begin > CONNECT_S)
             PAR_FAIL(PAR_ERR_TRANSPORT,
                      "communicator %s has not connected in %d s: a rank is gone, or none of its "
                      "networks "

@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "libpar/base/file.h"
+#include "libpar/base/utf8.h"
 #include "par/observe.h"
-#include "utf8.h"
 
 enum { LINE_NBYTES = 16384 };
 
@@ -68,11 +68,11 @@ static void put(par_log *log, const char *text, size_t n) {
 }
 
 static void put_string(par_log *log, const char *text) {
-    const unsigned char *s = (const unsigned char *)text;
+    const unsigned char *s = (const unsigned char *)text, *end = s + strlen(text);
     char escape[8];
     put(log, "\"", 1);
-    while (*s) {
-        int n = par__utf8_sequence(s);
+    while (s < end) {
+        size_t n = par__utf8_length(s, (size_t)(end - s));
         if (n == 0) {
             put(log, "?", 1);
         } else if (*s == '"' || *s == '\\') {
@@ -81,7 +81,7 @@ static void put_string(par_log *log, const char *text) {
         } else if (*s < 0x20) {
             put(log, escape, (size_t)snprintf(escape, sizeof escape, "\\u%04x", (unsigned)*s));
         } else {
-            put(log, (const char *)s, (size_t)n);
+            put(log, (const char *)s, n);
         }
         s += n ? n : 1;
     }
