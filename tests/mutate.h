@@ -1,6 +1,7 @@
 /*
- * A brief fuzz run of the targets that libFuzzer drives: a sound file, mutated with a fixed seed. The
- * targets abort when a promise is broken; under a sanitizer every out-of-bounds read is found too.
+ * A brief fuzz run of the targets that libFuzzer drives: a sound file, mutated with a fixed seed.
+ * The targets abort when a promise is broken; under a sanitizer every out-of-bounds read is found
+ * too.
  */
 #ifndef PAR_TESTS_MUTATE_H
 #define PAR_TESTS_MUTATE_H

@@ -135,26 +135,22 @@ par_status par__read_file(const char *path, int64_t max, char **out, size_t *nby
     return st;
 }
 
-static par_status map_descriptor(int fd, const char *path, par__map *out) {
-    struct stat info;
-    if (fstat(fd, &info) != 0) return par__read_error(path, "asked for its size");
-    if (!S_ISREG(info.st_mode)) return par_fail(PAR_ERR_IO, "%s: is not a plain file", path);
-    if (info.st_size == 0) {
-        *out = (par__map){NULL, 0};
-        return PAR_OK;
-    }
-    void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (data == MAP_FAILED) return par__read_error(path, "mapped into memory");
-    *out = (par__map){data, (size_t)info.st_size};
-    return PAR_OK;
-}
-
 par_status par__map_open(const char *path, par__map *out) {
+    struct stat info;
+    par_status st = PAR_OK;
+    void *data = NULL;
     /* Not blocking: opening a FIFO must not hang before fstat can refuse it. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return par__read_error(path, "opened");
-    par_status st = map_descriptor(fd, path, out);
+    if (fstat(fd, &info) != 0)
+        st = par__read_error(path, "asked for its size");
+    else if (!S_ISREG(info.st_mode))
+        st = par_fail(PAR_ERR_IO, "%s: is not a plain file", path);
+    else if (info.st_size > 0)
+        data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED) st = par__read_error(path, "mapped into memory");
     close(fd);
+    if (st == PAR_OK) *out = (par__map){data, data ? (size_t)info.st_size : 0};
     return st;
 }
 

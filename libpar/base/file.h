@@ -1,13 +1,13 @@
 /*
  * Files that are read and written whole. A reader maps a file or takes it into memory. A writer
- * replaces a file atomically, so that nobody sees half of one: it fills a temporary file in the same
- * directory, syncs it, renames it over the target and syncs the directory. The temporary file's name
- * is the target's and PAR__TEMPORARY, and its writer holds a lock on it: what a killed process left
- * there is overwritten by the next writer of the same target, and a second writer at the same time
- * is refused.
+ * replaces a file atomically, so that nobody sees half of one: it fills a temporary file in the
+ * same directory, syncs it, renames it over the target and syncs the directory. The temporary
+ * file's name is the target's and PAR__TEMPORARY, and its writer holds a lock on it: what a killed
+ * process left there is overwritten by the next writer of the same target, and a second writer at
+ * the same time is refused.
  *
- * Below them: reads and writes that go on after a short one and after EINTR. A failed fsync is never
- * tried again, as the kernel may have dropped the pages that it could not write.
+ * Below them: reads and writes that go on after a short one and after EINTR. A failed fsync is
+ * never tried again, as the kernel may have dropped the pages that it could not write.
  */
 #ifndef PAR__FILE_H
 #define PAR__FILE_H

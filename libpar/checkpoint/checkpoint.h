@@ -1,6 +1,6 @@
 /*
- * The parts of a checkpoint: digests, one rank's shard, the manifest, and what is below a directory.
- * No function here communicates; save and load do.
+ * The parts of a checkpoint: digests, one rank's shard, the manifest, and what is below a
+ * directory. No function here communicates; save and load do.
  */
 #ifndef PAR__CHECKPOINT_H
 #define PAR__CHECKPOINT_H

@@ -121,20 +121,18 @@ static par_status try_one(loading *l, par_checkpoint_result *out) {
     return st;
 }
 
-static par_status none_left(const loading *l, const par_problems *notes) {
-    par_status st = PAR_OK;
-    if (l->rank == 0 && l->n_steps > 0)
-        st = par_fail(PAR_ERR_FORMAT, "%s: no checkpoint in it verifies\n%s", l->directory,
-                      notes->text);
-    return par_comm_agree(l->world, st);
-}
-
 static par_status load(loading *l, par_checkpoint_result *out) {
     PAR_TRY(par_comm_agree(l->world, l->rank == 0 ? look(l) : PAR_OK));
     for (;;) {
         PAR_TRY(par_comm_agree(l->world, l->rank == 0 ? find(l, &out->notes) : PAR_OK));
         PAR_TRY(spread(l));
-        if (!l->text) return none_left(l, &out->notes);
+        if (!l->text) {
+            bool bad = l->rank == 0 && l->n_steps > 0;
+            return par_comm_agree(l->world, bad ? par_fail(PAR_ERR_FORMAT,
+                                                           "%s: no checkpoint in it verifies\n%s",
+                                                           l->directory, out->notes.text)
+                                                : PAR_OK);
+        }
         par_status st = try_one(l, out);
         if (st != PAR_ERR_FORMAT && st != PAR_ERR_IO) return st;
         if (l->rank == 0) note(&out->notes);

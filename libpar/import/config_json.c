@@ -40,7 +40,7 @@ static int64_t read_size(config_reader *r, json_t *object, const char *key, int6
     if (!json_is_integer(value) || json_integer_value(value) < 1 ||
         json_integer_value(value) > SIZE_LIMIT) {
         MALFORMED(r, "%s: %s: %s; legal: an integer from 1 to %d", r->path, key,
-                  value ? "is out of range or no integer" : "is missing", SIZE_LIMIT);
+                  value ? "is out of range or not an integer" : "is missing", SIZE_LIMIT);
         return 1;
     }
     return json_integer_value(value);
@@ -53,7 +53,7 @@ static double read_number(config_reader *r, json_t *object, const char *key, dou
     double x = json_number_value(value);
     if (!json_is_number(value) || !(x >= low && x <= high)) {
         MALFORMED(r, "%s: %s: %s; legal: a number from %g to %g", r->path, key,
-                  value ? "is out of range or no number" : "is missing", low, high);
+                  value ? "is out of range or not a number" : "is missing", low, high);
         return low;
     }
     return x;
@@ -62,7 +62,7 @@ static double read_number(config_reader *r, json_t *object, const char *key, dou
 static bool read_bool(config_reader *r, const char *key, bool fallback) {
     json_t *value = field(r->root, key);
     if (value && !json_is_boolean(value))
-        MALFORMED(r, "%s: %s: is no boolean; legal: true, false", r->path, key);
+        MALFORMED(r, "%s: %s: is not a boolean; legal: true, false", r->path, key);
     return json_is_boolean(value) ? json_is_true(value) : fallback;
 }
 
@@ -132,7 +132,7 @@ static void check_restricted(config_reader *r, const par__family *family) {
 static const char *read_activation(config_reader *r, const char *key, const char *fallback) {
     json_t *value = field(r->root, key);
     if (value && !json_is_string(value)) {
-        MALFORMED(r, "%s: %s: is no string", r->path, key);
+        MALFORMED(r, "%s: %s: is not a string", r->path, key);
         return fallback;
     }
     return value ? json_string_value(value) : fallback;
@@ -174,7 +174,7 @@ static void read_gpt2(config_reader *r) {
     c->tied = read_bool(r, "tie_word_embeddings", true);
     c->head_size = c->channels / c->heads;
     if (c->channels % c->heads != 0)
-        MALFORMED(r, "%s: n_embd: %" PRId64 " is no multiple of n_head: %" PRId64, r->path,
+        MALFORMED(r, "%s: n_embd: %" PRId64 " is not a multiple of n_head: %" PRId64, r->path,
                   c->channels, c->heads);
     read_gpt2_activation(r);
     read_gpt2_dropout(r);
@@ -218,7 +218,7 @@ static void read_rope_type(config_reader *r, const char *where, json_t *rope) {
     json_t *value = field(rope, "rope_type") ? field(rope, "rope_type") : field(rope, "type");
     const char *type = value ? json_string_value(value) : "default";
     if (!type)
-        MALFORMED(r, "%s: %s: rope_type is no string", r->path, where);
+        MALFORMED(r, "%s: %s: rope_type is not a string", r->path, where);
     else if (strcmp(type, "llama3") == 0)
         read_llama3_scaling(r, rope);
     else if (strcmp(type, "default") != 0)
@@ -236,7 +236,7 @@ static void read_rope(config_reader *r) {
         MALFORMED(
             r, "%s: rope_scaling and rope_parameters are both there and differ; legal: one of them",
             r->path);
-    if (rope && !json_is_object(rope)) MALFORMED(r, "%s: %s: is no object", r->path, where);
+    if (rope && !json_is_object(rope)) MALFORMED(r, "%s: %s: is not an object", r->path, where);
     if (!json_is_object(rope)) return;
     r->c->rope_theta = read_number(r, rope, "rope_theta", outside, 1, 1e18);
     if (field(r->root, "rope_theta") && r->c->rope_theta != outside)
@@ -253,12 +253,12 @@ static void read_llama_heads(config_reader *r) {
     if (c->heads % c->kv_heads != 0)
         MALFORMED(r,
                   "%s: num_attention_heads: %" PRId64
-                  " is no multiple of num_key_value_heads: %" PRId64,
+                  " is not a multiple of num_key_value_heads: %" PRId64,
                   r->path, c->heads, c->kv_heads);
     bool own = field(r->root, "head_dim") != NULL;
     if (!own && c->channels % c->heads != 0)
         MALFORMED(r,
-                  "%s: hidden_size: %" PRId64 " is no multiple of num_attention_heads: %" PRId64
+                  "%s: hidden_size: %" PRId64 " is not a multiple of num_attention_heads: %" PRId64
                   ", and head_dim is absent",
                   r->path, c->channels, c->heads);
     c->head_size = own ? read_size(r, r->root, "head_dim", 0) : c->channels / c->heads;
@@ -342,7 +342,7 @@ par_status par__config_parse(const char *path, const char *text, size_t nbytes,
     if (json_is_object(r.root))
         read_all(&r, family);
     else
-        MALFORMED(&r, "%s: is no JSON object", path);
+        MALFORMED(&r, "%s: is not a JSON object", path);
     json_decref(r.root);
     if (r.status != PAR_OK) return par_problems_status(&r.problems, r.status);
     *out = c;

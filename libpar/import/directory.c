@@ -76,23 +76,19 @@ static par_status check_index(const par_import *import, const char *path, const 
     return PAR_OK;
 }
 
-static par_status open_mapped_index(par_import *import, const char *path, const par__map *map) {
-    par__index index;
-    PAR_TRY(par__index_parse(path, (const char *)map->data, map->nbytes, &index));
-    par_status st = open_files(import, index.n_files, index.files);
-    if (st == PAR_OK) st = check_index(import, path, &index);
-    par__index_free(&index);
-    return st;
-}
-
 static par_status open_sharded(par_import *import, const char *path) {
     par__map map;
+    par__index index;
     if (!par__file_exists(path))
         PAR_FAIL(PAR_ERR_IO, "%s: holds neither model.safetensors nor model.safetensors.index.json",
                  import->directory);
     PAR_TRY(par__map_open(path, &map));
-    par_status st = open_mapped_index(import, path, &map);
+    par_status st = par__index_parse(path, (const char *)map.data, map.nbytes, &index);
     par__map_close(&map);
+    PAR_TRY(st);
+    st = open_files(import, index.n_files, index.files);
+    if (st == PAR_OK) st = check_index(import, path, &index);
+    par__index_free(&index);
     return st;
 }
 
@@ -108,18 +104,14 @@ static par_status open_weights(par_import *import) {
     return st;
 }
 
-static par_status open_directory(par_import *import) {
-    PAR_TRY(open_config(import));
-    PAR_TRY(open_weights(import));
-    return par__import_check(import);
-}
-
 par_status par_import_open(const char *directory, par_import **out) {
     PAR_REQUIRE(directory && out);
     par_import *import = calloc(1, sizeof *import);
     if (!import) return no_memory(directory);
     import->directory = strdup(directory);
-    par_status st = import->directory ? open_directory(import) : no_memory(directory);
+    par_status st = import->directory ? open_config(import) : no_memory(directory);
+    if (st == PAR_OK) st = open_weights(import);
+    if (st == PAR_OK) st = par__import_check(import);
     if (st != PAR_OK) {
         par_import_close(&import);
         return st;

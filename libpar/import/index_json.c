@@ -34,7 +34,7 @@ static par_status parse_map(const char *path, json_t *map, par__index *index) {
     const char *name;
     json_t *value;
     if (!json_is_object(map) || json_object_size(map) == 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: weight_map: is missing, empty or no object", path);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: weight_map: is missing, empty or not an object", path);
     index->entries = calloc(json_object_size(map), sizeof *index->entries);
     if (!index->entries) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its entries", path);
     json_object_foreach(map, name, value) {
@@ -53,11 +53,11 @@ static par_status parse_map(const char *path, json_t *map, par__index *index) {
 static par_status parse_metadata(const char *path, json_t *metadata, par__index *index) {
     index->total_size = -1;
     if (!metadata || json_is_null(metadata)) return PAR_OK;
-    if (!json_is_object(metadata)) PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: is no object", path);
+    if (!json_is_object(metadata)) PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: is not an object", path);
     json_t *total = json_object_get(metadata, "total_size");
     if (!total) return PAR_OK;
     if (!json_is_number(total) || json_number_value(total) < 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: total_size is no number of 0 or more", path);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: total_size is not a number of 0 or more", path);
     index->total_size = json_number_value(total);
     return PAR_OK;
 }

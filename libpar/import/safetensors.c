@@ -48,7 +48,7 @@ static par_status check_keys(const char *path, const char *name, json_t *value) 
     const char *key;
     json_t *field;
     if (!json_is_object(value))
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"%.200s\": is no object", path, name);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"%.200s\": is not an object", path, name);
     json_object_foreach(value, key, field) if (strcmp(key, "dtype") != 0 &&
                                                strcmp(key, "shape") != 0 &&
                                                strcmp(key, "data_offsets") != 0)
@@ -61,7 +61,7 @@ static par_status check_keys(const char *path, const char *name, json_t *value) 
 static par_status parse_dtype(const char *path, json_t *value, par__st_entry *e) {
     const char *name = json_string_value(json_object_get(value, "dtype"));
     if (!name)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"%.200s\": dtype is missing or no string", path,
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"%.200s\": dtype is missing or not a string", path,
                  e->name);
     e->type = find_type(name);
     if (!e->type)
@@ -78,7 +78,7 @@ static par_status parse_dtype(const char *path, json_t *value, par__st_entry *e)
 static par_status parse_shape(const char *path, json_t *value, par__st_entry *e, size_t *nbytes) {
     json_t *shape = json_object_get(value, "shape");
     if (!json_is_array(shape))
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"%.200s\": shape is missing or no array", path,
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"%.200s\": shape is missing or not an array", path,
                  e->name);
     size_t ndim = json_array_size(shape);
     if (ndim > 64)
@@ -90,7 +90,7 @@ static par_status parse_shape(const char *path, json_t *value, par__st_entry *e,
         json_t *item = json_array_get(shape, i);
         if (!json_is_integer(item) || json_integer_value(item) < 0)
             PAR_FAIL(PAR_ERR_FORMAT,
-                     "%s: entry \"%.200s\": dimension %zu is no integer of 0 or more", path,
+                     "%s: entry \"%.200s\": dimension %zu is not an integer of 0 or more", path,
                      e->name, i);
         if (!par__mul(*nbytes, (size_t)json_integer_value(item), nbytes))
             PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"%.200s\": its shape takes more than 2^64 bytes",
@@ -143,9 +143,9 @@ static par_status check_metadata(const char *path, json_t *value) {
     const char *key;
     json_t *field;
     if (!json_is_object(value))
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"__metadata__\": is no object", path);
-    json_object_foreach(value, key, field) if (!json_is_string(field))
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"__metadata__\": \"%.100s\" is no string", path, key);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"__metadata__\": is not an object", path);
+    json_object_foreach(value, key, field) if (!json_is_string(field)) PAR_FAIL(
+        PAR_ERR_FORMAT, "%s: entry \"__metadata__\": \"%.100s\" is not a string", path, key);
     return PAR_OK;
 }
 
@@ -183,7 +183,7 @@ static par_status parse_entries(par_safetensors *file, json_t *header, size_t da
     const char *name;
     json_t *value;
     if (!json_is_object(header))
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: offset 8: the header is no JSON object", file->path);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: offset 8: the header is not a JSON object", file->path);
     file->entries = calloc(json_object_size(header) + 1, sizeof *file->entries);
     if (!file->entries) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its entries", file->path);
     json_object_foreach(header, name, value) {

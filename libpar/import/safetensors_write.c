@@ -46,7 +46,7 @@ static par_status add_entry(const char *path, json_t *header, const char *name, 
     *at = end;
     if (json_object_set_new(header, name, entry) != 0)
         PAR_FAIL(PAR_ERR_ARG,
-                 "%s: tensor name \"%.200s\" is no UTF-8, or there is no memory for it", path,
+                 "%s: tensor name \"%.200s\" is not UTF-8, or there is no memory for it", path,
                  name);
     return PAR_OK;
 }

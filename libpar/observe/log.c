@@ -147,14 +147,6 @@ void par_log_object_end(par_log *log) {
     log->first = false;
 }
 
-/* What a full disk took of a line is taken back, so that whole lines are all that is there. */
-static par_status write_line(par_log *log, size_t n) {
-    off_t before = lseek(log->file, 0, SEEK_END);
-    par_status st = par__write(log->file, log->path, log->line, n);
-    if (st != PAR_OK && before >= 0 && ftruncate(log->file, before) != 0) errno = 0;
-    return st;
-}
-
 par_status par_log_end(par_log *log) {
     bool full = log->full;
     size_t n = log->n;
@@ -164,5 +156,9 @@ par_status par_log_end(par_log *log) {
         PAR_FAIL(PAR_ERR_ARG, "%s: a line of more than %d bytes is left out", log->path,
                  LINE_NBYTES);
     memcpy(log->line + n, n ? "}\n" : "{}\n", n ? 2 : 3);
-    return write_line(log, n + (n ? 2 : 3));
+    off_t before = lseek(log->file, 0, SEEK_END);
+    par_status st = par__write(log->file, log->path, log->line, n + (n ? 2 : 3));
+    /* What a full disk took of a line is taken back, so that whole lines are all that is there. */
+    if (st != PAR_OK && before >= 0 && ftruncate(log->file, before) != 0) errno = 0;
+    return st;
 }

@@ -1,6 +1,6 @@
 /* Tables of bytes by axis, purpose and receiver: what one rank's recorder counted, or will
  * count. */
-#include "traffic.h"
+#include "traffic_table.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,14 +23,6 @@ void par_traffic_destroy(par_traffic **handle) {
     free((*handle)->sent);
     free(*handle);
     *handle = NULL;
-}
-
-int64_t par_traffic_sent(const par_traffic *t, const char *axis, const char *purpose) {
-    int64_t sum = 0;
-    for (int i = 0; i < t->n; i++)
-        if (strcmp(t->axis[i], axis) == 0 && (!purpose || strcmp(t->purpose[i], purpose) == 0))
-            for (int r = 0; r < t->size; r++) sum += t->sent[(int64_t)i * t->size + r];
-    return sum;
 }
 
 void par__traffic_clear(par_traffic *t) {

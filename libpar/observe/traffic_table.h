@@ -1,6 +1,6 @@
 /* The lines of a traffic table, for counting, prediction and gathering. */
-#ifndef PAR__TRAFFIC_H
-#define PAR__TRAFFIC_H
+#ifndef PAR__OBSERVE_TRAFFIC_TABLE_H
+#define PAR__OBSERVE_TRAFFIC_TABLE_H
 
 #include "par/observe.h"
 

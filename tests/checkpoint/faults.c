@@ -1,9 +1,9 @@
 /*
  * A save in which the Nth system call fails, for every N: this program's own open, pread, write,
- * fsync, rename and the others stand before libc's, for libpar and for libhdf5. Whatever happens: no
- * signal, an error with a cause, what was there before loads with its own contents, also a
- * checkpoint of the same step, and nothing unfinished has a final name. The same when the process is
- * killed before the Nth call, where the new checkpoint may be there whole.
+ * fsync, rename and the others stand before libc's, for libpar and for libhdf5. Whatever happens:
+ * no signal, an error with a cause, what was there before loads with its own contents, also a
+ * checkpoint of the same step, and nothing unfinished has a final name. The same when the process
+ * is killed before the Nth call, where the new checkpoint may be there whole.
  */
 #undef _FILE_OFFSET_BITS /* both forms of each call are defined here, under their own names */
 #define _GNU_SOURCE

@@ -549,7 +549,7 @@ static void sharded(void) {
     write_sharded(&m, "1", NULL, NULL);
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "total_size is 1, the tensors take");
     write_sharded(&m, "\"1\"", NULL, NULL);
-    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "total_size is no number");
+    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "total_size is not a number");
     write_sharded(&m, total, "wpe.weight", "b.safetensors");
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "weight_map: \"wpe.weight\" is not in b.safetensors");
     write_sharded(&m, total, "wpe.weight", NULL);
@@ -560,12 +560,12 @@ static void sharded(void) {
     write_sharded(&m, total, "wpe.weight", "c.safetensors");
     CHECK_FAILS(try_import(), PAR_ERR_IO, "c.safetensors: cannot be opened: No such file");
     temp_text("model.safetensors.index.json", "{\"weight_map\": 3}");
-    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "weight_map: is missing, empty or no object");
+    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "weight_map: is missing, empty or not an object");
     temp_text("model.safetensors.index.json", "{\"weight_map\": {\"a\": 3}}");
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "\"a\" has no string");
     temp_text("model.safetensors.index.json",
               "{\"weight_map\": {\"a\": \"x.safetensors\"}, \"metadata\": []}");
-    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "metadata: is no object");
+    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "metadata: is not an object");
     temp_text("model.safetensors.index.json", "");
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "is empty");
     temp_remove("model.safetensors.index.json");

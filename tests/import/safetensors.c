@@ -90,7 +90,7 @@ static void write_refusals(void) {
                        par_tensor_make(values, PAR_F32, 1, 4, 0, 0, 0)};
     CHECK_FAILS(par_safetensors_write(path, 2, twice, t), PAR_ERR_ARG, "there twice");
     CHECK_FAILS(par_safetensors_write(path, 1, reserved, t), PAR_ERR_ARG, "reserved");
-    CHECK_FAILS(par_safetensors_write(path, 1, bad, t), PAR_ERR_ARG, "no UTF-8");
+    CHECK_FAILS(par_safetensors_write(path, 1, bad, t), PAR_ERR_ARG, "not UTF-8");
     t[0].shape[0] = -1;
     CHECK_FAILS(par_safetensors_write(path, 1, twice, t), PAR_ERR_ARG, "dimension 0 is -1");
     t[0].shape[0] = 4;
@@ -136,19 +136,19 @@ static void bad_headers(void) {
         {"{" A "," B("4,8") "}", 8, "they overlap"},
         {"{" A "," B("0,4") "}", 8, "they overlap"},
         {"{" A "}", 0, "legal: within [0, 0]"},
-        {"{\"a\":3}", 0, "\"a\": is no object"},
-        {"{\"__metadata__\":3}", 0, "is no object"},
-        {"{\"__metadata__\":{\"x\":3}}", 0, "\"x\" is no string"},
+        {"{\"a\":3}", 0, "\"a\": is not an object"},
+        {"{\"__metadata__\":3}", 0, "is not an object"},
+        {"{\"__metadata__\":{\"x\":3}}", 0, "\"x\" is not a string"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"more\":1}}", 8,
          "unknown key \"more\""},
         {"{\"a\":{\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "dtype is missing"},
         {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", 8, "shape is missing"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8, "data_offsets is missing"},
-        {ENTRY("7", "[2]", "[0,8]"), 8, "dtype is missing or no string"},
+        {ENTRY("7", "[2]", "[0,8]"), 8, "dtype is missing or not a string"},
         {ENTRY("\"F31\"", "[2]", "[0,8]"), 8, "dtype \"F31\" is unknown; legal: F32, BF16"},
-        {ENTRY("\"F32\"", "2", "[0,8]"), 8, "shape is missing or no array"},
-        {ENTRY("\"F32\"", "[2.0]", "[0,8]"), 8, "dimension 0 is no integer"},
-        {ENTRY("\"F32\"", "[-2]", "[0,8]"), 8, "dimension 0 is no integer"},
+        {ENTRY("\"F32\"", "2", "[0,8]"), 8, "shape is missing or not an array"},
+        {ENTRY("\"F32\"", "[2.0]", "[0,8]"), 8, "dimension 0 is not an integer"},
+        {ENTRY("\"F32\"", "[-2]", "[0,8]"), 8, "dimension 0 is not an integer"},
         {ENTRY("\"F32\"", "[1,3]", "[0,8]"), 8, "span 8 bytes, F32 and its shape take 12"},
         {ENTRY("\"F32\"", "[4294967296,4294967296]", "[0,8]"), 8, "more than 2^64 bytes"},
         {ENTRY("\"F32\"", "[4611686018427387904]", "[0,0]"), 0, "more than 2^64 bytes"},

@@ -1,5 +1,5 @@
 /*
- * The option table: one row an option gives its name, type, default, help and legal values;
+ * The option table: one row per option gives its name, type, default, help and legal values;
  * parsing, --help, errors with suggestions and the record of what was set come from the table.
  */
 #ifndef PAR_OPTION_H
@@ -44,8 +44,10 @@ typedef struct {
 /**
  * Parse argv (without argv[0]): --name value, --name=value, --flag, --no-flag. Every problem
  * becomes a line: unknown options with the closest name, values that do not parse or are out of
- * range with the legal ones, missing values, options given twice, words that are no option. Not
- * collective; pure. Text values point into argv.
+ * range with the legal ones, missing values, options given twice, words that are not options. Text
+ * values point into argv.
+ *
+ * Not collective. Errors: they go to `problems`.
  */
 void par_options_parse(par_option *options, int n, int argc, char *const *argv,
                        par_problems *problems);
