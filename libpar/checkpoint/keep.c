@@ -53,7 +53,10 @@ par_status par__list(const char *directory, int64_t **steps, int *n) {
     *steps = NULL;
     *n = 0;
     DIR *d = opendir(directory);
-    if (!d) return errno == ENOENT ? PAR_OK : par__read_error(directory, "opened");
+    if (!d && errno == ENOENT) return PAR_OK;
+    if (!d)
+        PAR_FAIL(PAR_ERR_IO, "%s: cannot be opened: %s; legal: a directory of checkpoints",
+                 directory, strerror(errno));
     for (struct dirent *e; st == PAR_OK && (e = readdir(d));) {
         int64_t step = step_of(e->d_name, &rest);
         if (step >= 0 && !*rest) st = append(steps, n, step);
