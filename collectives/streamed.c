@@ -188,8 +188,8 @@ static par_status check_places(const streamed *s) {
     size_t size = PAR__NCCL_PLACE_NBYTES;
     char mine[PAR__NCCL_PLACE_NBYTES] = "", *all = calloc((size_t)comm->n, size);
     par_status st = PAR_OK;
-    PAR_TRY(par_comm_agree(s->comm,
-                           all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for places")));
+    PAR_TRY(par_comm_agree(
+        s->comm, all ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for places")));
     strncpy(mine, s->nccl->place, sizeof mine - 1);
     par__op args = {
         .kind = PAR__ALL_GATHER, .src = mine, .dst = all, .n = (int64_t)size, .dtype = PAR_U8};
@@ -197,7 +197,7 @@ static par_status check_places(const streamed *s) {
     for (int i = 0; st == PAR_OK && !s->nccl->shared && i < comm->n; i++)
         for (int j = 0; j < i && st == PAR_OK; j++)
             if (strcmp(all + (size_t)i * size, all + (size_t)j * size) == 0)
-                st = par_fail(
+                st = par_error_set(
                     PAR_ERR_UNSUPPORTED,
                     "axis %s: ranks %d and %d are on one GPU (%s), which NCCL refuses: start one "
                     "rank a GPU, or use --comm staged, or --allow-shared-gpu (for functional "
@@ -243,7 +243,7 @@ static par_status streamed_create(par_comm *comm, const par_comm_params *params,
     const par__nccl *nccl = par__backend_module(params->device)->link;
     size_t before = nccl->used();
     streamed *s = calloc(1, sizeof *s);
-    par_status st = s ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a comm of NCCL");
+    par_status st = s ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a comm of NCCL");
     if (s) {
         s->comm = comm;
         s->device = params->device;
@@ -356,7 +356,7 @@ static par_status streamed_wait(void *state, int64_t number, par_stream *then) {
     place *at = &s->places[number % MAX_OPS];
     bool moved;
     if (s->comm->transport->broken)
-        return par_fail(PAR_ERR_TRANSPORT, "%s", s->comm->transport->broken_text);
+        return par_error_set(PAR_ERR_TRANSPORT, "%s", s->comm->transport->broken_text);
     PAR_TRY(streamed_progress(s, &moved));
     if (at->number == number && !at->waited) {
         at->waited = true;

@@ -53,7 +53,7 @@ static par_status open_tokenizer(const settings *s, sampler *p) {
     if (given && strncmp(given, "gpt2:", 5) == 0) given += 5;
     if (given && strncmp(given, "hf:", 3) == 0) given += 3;
     if (given && (!*given || strcmp(given, "chars") == 0))
-        return par_fail(
+        return par_error_set(
             PAR_ERR_OPTION,
             "--tokenizer %s: legal: bytes, the .vocab file that par data left, a tokenizer.json, "
             "or a directory "
@@ -62,7 +62,7 @@ static par_status open_tokenizer(const settings *s, sampler *p) {
     if (given)
         snprintf(p->name, sizeof p->name, "%s", given);
     else if (!find_tokenizer(s, p->name, sizeof p->name))
-        return par_fail(
+        return par_error_set(
             PAR_ERR_OPTION,
             "no tokenizer is known; --tokenizer gives it: bytes, the .vocab file that par data "
             "left, a tokenizer.json, or a directory with vocab.json and merges.txt");
@@ -80,7 +80,7 @@ static par_status encode_prompt(const settings *s, sampler *p, int32_t *ids, siz
     par_status st = PAR_OK;
     if (text) {
         st = par_tokenizer_encode(p->tokenizer, text, strlen(text), ids, max, &n);
-        if (st != PAR_OK) return par_fail(PAR_ERR_OPTION, "--prompt: %s", par_error());
+        if (st != PAR_OK) return par_error_set(PAR_ERR_OPTION, "--prompt: %s", par_error());
     } else if (p->end >= 0) {
         ids[n++] = p->end;
     } else if (par_tokenizer_encode(p->tokenizer, "\n", 1, ids, max, &n) != PAR_OK || n != 1) {
@@ -98,7 +98,7 @@ static par_status take_ids(const run *r, sampler *p) {
     p->count = s->sample_count;
     p->prompt = malloc(max * (size_t)p->count * sizeof *p->prompt);
     if (!p->prompt)
-        return par_fail(PAR_ERR_MEMORY, "no host memory for prompts of %zu tokens", max);
+        return par_error_set(PAR_ERR_MEMORY, "no host memory for prompts of %zu tokens", max);
     PAR_TRY(encode_prompt(s, p, p->prompt, max));
     for (int64_t b = 1; b < p->count; b++)
         memcpy(p->prompt + b * p->n_prompt, p->prompt, (size_t)p->n_prompt * sizeof *p->prompt);
@@ -107,7 +107,7 @@ static par_status take_ids(const run *r, sampler *p) {
                : room < DEFAULT_TOKENS ? room
                                        : DEFAULT_TOKENS;
     if (p->n_new < 1 || p->n_new > room)
-        return par_fail(
+        return par_error_set(
             PAR_ERR_OPTION,
             "--prompt has %lld tokens, --sample-tokens asks for %lld more; legal: together up to "
             "the model's %lld tokens (--tokens)",
@@ -118,13 +118,14 @@ static par_status take_ids(const run *r, sampler *p) {
             (long long)r->config.tokens);
     p->ids = malloc((size_t)(p->count * p->n_new) * sizeof *p->ids);
     return p->ids ? PAR_OK
-                  : par_fail(PAR_ERR_MEMORY, "no host memory for %lld tokens", (long long)p->n_new);
+                  : par_error_set(PAR_ERR_MEMORY, "no host memory for %lld tokens",
+                                  (long long)p->n_new);
 }
 
 static par_status read_all(const run *r, sampler *p) {
     PAR_TRY(open_tokenizer(&r->set, p));
     if (p->vocab > r->config.vocab)
-        return par_fail(
+        return par_error_set(
             PAR_ERR_OPTION,
             "%s: has %lld ids; the model %s has a vocabulary of %lld; legal: the tokenizer that it "
             "was trained with",
@@ -136,7 +137,8 @@ par_status sample_open(const run *r, world *w, sampler **out) {
     const settings *s = &r->set;
     if (s->sample_tokens == 0 || s->verify_parallel) return PAR_OK;
     sampler *p = calloc(1, sizeof *p);
-    PAR_TRY(world_agree(w, p ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for a sampler")));
+    PAR_TRY(
+        world_agree(w, p ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a sampler")));
     par_status st = world_agree(w, read_all(r, p));
     if (st != PAR_OK && sample_is_asked_for(s)) {
         sample_close(&p);
@@ -191,7 +193,8 @@ static par_status print_tokens(const sampler *p, const int32_t *ids, int64_t n) 
     if (n == 0) return PAR_OK;
     (void)par_tokenizer_decode(p->tokenizer, ids, (size_t)n, none, 0, &needed);
     unsigned char *text = malloc(needed + 1);
-    if (!text) return par_fail(PAR_ERR_MEMORY, "no host memory for a text of %zu bytes", needed);
+    if (!text)
+        return par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %zu bytes", needed);
     par_status st = par_tokenizer_decode(p->tokenizer, ids, (size_t)n, text, needed, &needed);
     if (st == PAR_OK) print_safely(text, needed);
     free(text);

@@ -33,12 +33,12 @@ static par_status add_file(file_list *list, const char *path, int64_t nbytes) {
     if (list->n == list->max) {
         int max = list->max ? 2 * list->max : 256;
         text_file *files = realloc(list->files, (size_t)max * sizeof *files);
-        if (!files) return par_fail(PAR_ERR_MEMORY, "no host memory for %d file names", max);
+        if (!files) return par_error_set(PAR_ERR_MEMORY, "no host memory for %d file names", max);
         list->files = files;
         list->max = max;
     }
     char *copy = strdup(path);
-    if (!copy) return par_fail(PAR_ERR_MEMORY, "no host memory for a file name");
+    if (!copy) return par_error_set(PAR_ERR_MEMORY, "no host memory for a file name");
     list->files[list->n++] = (text_file){copy, list->by_hash ? par_hash_name(path) : 0, nbytes};
     return PAR_OK;
 }
@@ -63,7 +63,7 @@ static par_status walk(file_list *list, const char *folder) {
     char path[4096];
     par_status st = PAR_OK;
     DIR *stream = opendir(folder);
-    if (!stream) return par_fail(PAR_ERR_IO, "%s: %s", folder, strerror(errno));
+    if (!stream) return par_error_set(PAR_ERR_IO, "%s: %s", folder, strerror(errno));
     for (struct dirent *entry; st == PAR_OK && (entry = readdir(stream));) {
         struct stat about;
         if (entry->d_name[0] == '.') continue;
@@ -81,7 +81,7 @@ static par_status walk(file_list *list, const char *folder) {
 
 static par_status add_path(file_list *list, const char *path) {
     struct stat about;
-    if (stat(path, &about) != 0) return par_fail(PAR_ERR_IO, "%s: %s", path, strerror(errno));
+    if (stat(path, &about) != 0) return par_error_set(PAR_ERR_IO, "%s: %s", path, strerror(errno));
     return S_ISDIR(about.st_mode) ? walk(list, path) : add_file(list, path, about.st_size);
 }
 
@@ -202,7 +202,7 @@ static par_status write_tokens(const file_list *list, const data_settings *s) {
     int64_t nbytes, n_tokens, vocab;
     int n = take(list, s->max_mb * 1000000, &nbytes);
     const char **paths = malloc((size_t)n * sizeof *paths);
-    if (!paths) return par_fail(PAR_ERR_MEMORY, "no host memory for %d names", n);
+    if (!paths) return par_error_set(PAR_ERR_MEMORY, "no host memory for %d names", n);
     for (int i = 0; i < n; i++) paths[i] = list->files[i].path;
     const par_corpus corpus = {n, paths, s->field};
     par_status st = write_corpus(s, &corpus, &n_tokens, &vocab);
@@ -284,7 +284,7 @@ static par_status make_tokens(const data_settings *s, const text_words *texts) {
     par_status st = PAR_OK;
     for (int i = 0; st == PAR_OK && i < texts->n; i++) st = add_path(&list, texts->words[i]);
     if (st == PAR_OK && list.n == 0)
-        st = par_fail(
+        st = par_error_set(
             PAR_ERR_OPTION, "--%s: no text files in %s%s; legal: a file, or a folder that has some",
             s->field ? "jsonl" : "text", texts->words[0], texts->n > 1 ? " and the rest" : "");
     if (st == PAR_OK && strcmp(s->order, "given") != 0)

@@ -42,16 +42,16 @@ par_status vocabulary_begin(const char *out, vocabulary_place *place) {
     int n = snprintf(place->final, sizeof place->final, "%s.tokenizer", out);
     int k = snprintf(place->temporary, sizeof place->temporary, "%s.tokenizer.par-tmp", out);
     if (n < 0 || k < 0 || k >= (int)sizeof place->temporary)
-        return par_fail(PAR_ERR_OPTION, "--out: name is longer than %zu bytes",
-                        sizeof place->temporary - 20);
+        return par_error_set(PAR_ERR_OPTION, "--out: name is longer than %zu bytes",
+                             sizeof place->temporary - 20);
     place->lock = open_locked(place->temporary);
     if (place->lock >= 0) return PAR_OK;
     if (errno == EWOULDBLOCK)
-        return par_fail(
+        return par_error_set(
             PAR_ERR_IO,
             "%s: another process is writing it (%s is locked); wait for it, or name another --out",
             place->final, place->temporary);
-    return par_fail(
+    return par_error_set(
         PAR_ERR_IO,
         "%s: cannot be made: %s; legal: --out in a directory that is there and can be written to",
         place->final, strerror(errno));
@@ -64,9 +64,9 @@ par_status vocabulary_keep(vocabulary_place *place) {
         snprintf(from, sizeof from, "%s/%s", place->temporary, files[i]);
         snprintf(to, sizeof to, "%s/%s", place->final, files[i]);
         if (rename(from, to) != 0)
-            return par_fail(PAR_ERR_IO,
-                            "%s: cannot be given its name: %s; the tokens need this vocabulary", to,
-                            strerror(errno));
+            return par_error_set(
+                PAR_ERR_IO, "%s: cannot be given its name: %s; the tokens need this vocabulary", to,
+                strerror(errno));
     }
     if (!whole) rmdir(place->temporary);
     close(place->lock);

@@ -20,7 +20,7 @@
 #include "libpar/base/directory.h"
 
 par_status par__read_error(const char *path, const char *verb) {
-    return par_fail(PAR_ERR_IO, "%s: cannot be %s: %s", path, verb, strerror(errno));
+    return par_error_set(PAR_ERR_IO, "%s: cannot be %s: %s", path, verb, strerror(errno));
 }
 
 const char *par__write_remedy(int error) {
@@ -39,8 +39,8 @@ const char *par__write_remedy(int error) {
 
 par_status par__write_error(const char *path, const char *verb) {
     int error = errno;
-    return par_fail(PAR_ERR_IO, "%s: cannot be %s: %s%s", path, verb, strerror(error),
-                    par__write_remedy(error));
+    return par_error_set(PAR_ERR_IO, "%s: cannot be %s: %s%s", path, verb, strerror(error),
+                         par__write_remedy(error));
 }
 
 bool par__file_exists(const char *path) {
@@ -145,7 +145,7 @@ par_status par__map_open(const char *path, par__map *out) {
     if (fstat(fd, &info) != 0)
         st = par__read_error(path, "asked for its size");
     else if (!S_ISREG(info.st_mode))
-        st = par_fail(PAR_ERR_IO, "%s: is not a plain file", path);
+        st = par_error_set(PAR_ERR_IO, "%s: is not a plain file", path);
     else if (info.st_size > 0)
         data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED) st = par__read_error(path, "mapped into memory");
@@ -184,20 +184,21 @@ par_status par__writer_open(const char *path, par__writer *out) {
     struct stat info;
     size_t n = strlen(path) + sizeof PAR__TEMPORARY;
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
-        return par_fail(PAR_ERR_IO, "%s: is %s; it is not replaced; legal: the name of a file",
-                        path, S_ISDIR(info.st_mode) ? "a directory" : "not a plain file");
+        return par_error_set(PAR_ERR_IO, "%s: is %s; it is not replaced; legal: the name of a file",
+                             path, S_ISDIR(info.st_mode) ? "a directory" : "not a plain file");
     char *temporary = malloc(n);
     if (!temporary)
-        return par_fail(PAR_ERR_MEMORY, "%s: no host memory for its temporary name", path);
+        return par_error_set(PAR_ERR_MEMORY, "%s: no host memory for its temporary name", path);
     snprintf(temporary, n, "%s" PAR__TEMPORARY, path);
     int fd = open_temporary(temporary);
     if (fd < 0) {
         par_status st =
             errno == EWOULDBLOCK
-                ? par_fail(PAR_ERR_IO,
-                           "%s: another process is writing it (%s is locked); wait for it, or name "
-                           "another place",
-                           path, temporary)
+                ? par_error_set(
+                      PAR_ERR_IO,
+                      "%s: another process is writing it (%s is locked); wait for it, or name "
+                      "another place",
+                      path, temporary)
                 : par__write_error(path, "created");
         free(temporary);
         return st;

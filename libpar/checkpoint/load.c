@@ -78,7 +78,8 @@ static par_status spread(loading *l) {
         l->nbytes = (size_t)size;
         l->text = malloc(l->nbytes + 1);
         if (!l->text)
-            st = par_fail(PAR_ERR_MEMORY, "no host memory for a manifest of %zu bytes", l->nbytes);
+            st = par_error_set(PAR_ERR_MEMORY, "no host memory for a manifest of %zu bytes",
+                               l->nbytes);
     }
     PAR_TRY(par_comm_agree(l->world, st));
     return par_comm_broadcast(l->world, l->text, size, PAR_U8, 0, tag, NULL, NULL);
@@ -107,7 +108,7 @@ static par_status try_one(loading *l, par_checkpoint_result *out) {
         st = par_comm_agree(l->world, par__shard_read(file, &shard, l->runs));
         /* Memory may hold half of it: there is nothing to fall back to. */
         if (st != PAR_OK)
-            st = par_fail(PAR_ERR_INTERNAL, "%s: changed while it was read", par_error());
+            st = par_error_set(PAR_ERR_INTERNAL, "%s: changed while it was read", par_error());
     }
     if (st == PAR_OK) {
         memcpy(out->path, l->path, sizeof out->path);
@@ -128,10 +129,11 @@ static par_status load(loading *l, par_checkpoint_result *out) {
         PAR_TRY(spread(l));
         if (!l->text) {
             bool bad = l->rank == 0 && l->n_steps > 0;
-            return par_comm_agree(l->world, bad ? par_fail(PAR_ERR_FORMAT,
-                                                           "%s: no checkpoint in it verifies\n%s",
-                                                           l->directory, out->notes.text)
-                                                : PAR_OK);
+            return par_comm_agree(l->world,
+                                  bad ? par_error_set(PAR_ERR_FORMAT,
+                                                      "%s: no checkpoint in it verifies\n%s",
+                                                      l->directory, out->notes.text)
+                                      : PAR_OK);
         }
         par_status st = try_one(l, out);
         if (st != PAR_ERR_FORMAT && st != PAR_ERR_IO) return st;

@@ -104,8 +104,8 @@ par_status par__manifest_parse(const char *path, const char *text, size_t nbytes
     json_t *root = json_loadb(text, nbytes, JSON_REJECT_DUPLICATES, &error);
     if (!root) PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d: %s", path, error.line, error.text);
     if (json_unpack(root, "{s:s}", "format", &format) != 0 || strcmp(format, format_name) != 0) {
-        par_status st = par_fail(PAR_ERR_FORMAT, "%s: its format is \"%s\"; legal: \"%s\"", path,
-                                 format ? format : "", format_name);
+        par_status st = par_error_set(PAR_ERR_FORMAT, "%s: its format is \"%s\"; legal: \"%s\"",
+                                      path, format ? format : "", format_name);
         json_decref(root);
         return st;
     }

@@ -119,7 +119,8 @@ static par_status exchange(saving *s, char *mine, int64_t *sizes, char **parts) 
     for (int r = 1; s->first && r < par_comm_size(s->world); r++) {
         parts[r] = malloc((size_t)sizes[r]);
         if (!parts[r])
-            bad = par_fail(PAR_ERR_MEMORY, "no host memory for rank %d's part of the manifest", r);
+            bad = par_error_set(PAR_ERR_MEMORY, "no host memory for rank %d's part of the manifest",
+                                r);
     }
     PAR_TRY(par_comm_agree(s->world, bad));
     if (!s->first) return par_comm_send(s->world, mine, size, PAR_U8, 0, tag, NULL, NULL);
@@ -144,7 +145,7 @@ static par_status manifest(saving *s) {
     char *mine = NULL, **parts = calloc((size_t)p, sizeof *parts);
     int64_t *sizes = calloc((size_t)p, sizeof *sizes);
     par_status st =
-        parts && sizes ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %d ranks", p);
+        parts && sizes ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for %d ranks", p);
     if (st == PAR_OK) st = par__manifest_shard(&s->shard, s->runs, par_comm_rank(s->world), &mine);
     st = par_comm_agree(s->world, st);
     if (st == PAR_OK) st = exchange(s, mine, sizes, parts);
@@ -252,7 +253,7 @@ static par_status check_only(saving *s) {
     }
     snprintf(why, sizeof why, "%s", par_error());
     if (s->first && *s->temporary) par__remove_directory(s->temporary);
-    return st == PAR_OK ? st : par_fail(st, "%s", why);
+    return st == PAR_OK ? st : par_error_set(st, "%s", why);
 }
 
 static par_status check_params(const par_checkpoint_params *p) {

@@ -27,9 +27,10 @@ static par_status parse_line(const char *path, int64_t line, const char *text, s
     const json_t *value = json_object_get(root, field);
     par_status st = PAR_OK;
     if (!json_is_string(value))
-        st = par_fail(PAR_ERR_FORMAT,
-                      "%s: line %" PRId64 ": %s \"%s\"; legal: an object in which it is a string",
-                      path, line, value ? "no text in" : "has no", field);
+        st = par_error_set(PAR_ERR_FORMAT,
+                           "%s: line %" PRId64
+                           ": %s \"%s\"; legal: an object in which it is a string",
+                           path, line, value ? "no text in" : "has no", field);
     else if (json_string_length(value) > 0)
         st = visit(user, (const uint8_t *)json_string_value(value), json_string_length(value));
     json_decref(root);

@@ -156,10 +156,10 @@ par_status par__vocab_read(const char *path, json_t *words_root, const json_t *a
     bool *plain = calloc(count + 1, sizeof *plain);
     par_status st = PAR_OK;
     if (!words || !plain)
-        st = par_fail(PAR_ERR_MEMORY, "%s: no host memory for %zu tokens", path, count);
+        st = par_error_set(PAR_ERR_MEMORY, "%s: no host memory for %zu tokens", path, count);
     else if (count < 1 || count > INT32_MAX / 4)
-        st = par_fail(PAR_ERR_FORMAT, "%s: %zu tokens; legal: 256 to %d", path, count,
-                      INT32_MAX / 4);
+        st = par_error_set(PAR_ERR_FORMAT, "%s: %zu tokens; legal: 256 to %d", path, count,
+                           INT32_MAX / 4);
     if (st == PAR_OK) st = sort_words(path, words_root, words, count);
     if (st == PAR_OK) st = add_tokens(path, words_root, added, words, plain, count);
     if (st == PAR_OK) st = par__vocab_create(path, words, plain, (int32_t)count, out);
@@ -225,10 +225,10 @@ par_status par__tokenizer_complete(par_tokenizer *t, const char *vocab_path,
     for (int32_t id = 0; st == PAR_OK && id < v->n; id++) {
         size_t n = v->first[id + 1] - v->first[id];
         if (n > 1 && !made[id] && !is_special(v->bytes + v->first[id], n))
-            st = par_fail(PAR_ERR_FORMAT,
-                          "%s: no merge makes token %" PRId32
-                          " of %s: cut short, or of another vocabulary",
-                          merges_path, id, vocab_path);
+            st = par_error_set(PAR_ERR_FORMAT,
+                               "%s: no merge makes token %" PRId32
+                               " of %s: cut short, or of another vocabulary",
+                               merges_path, id, vocab_path);
     }
     free(made);
     return st;

@@ -66,7 +66,7 @@ typedef struct {
 } trainer;
 
 static par_status no_memory(void) {
-    return par_fail(PAR_ERR_MEMORY, "no host memory to train a tokenizer");
+    return par_error_set(PAR_ERR_MEMORY, "no host memory to train a tokenizer");
 }
 
 static uint64_t mix(uint64_t h) {

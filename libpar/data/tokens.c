@@ -101,8 +101,8 @@ static par_status open_with_index(par_tokens *t, const char *path, const char *n
     static const uint8_t nothing[1];
     par_status st = PAR_OK;
     if (t->map.nbytes == 0)
-        st = par_fail(PAR_ERR_FORMAT,
-                      "%s: is empty; legal: a token file of llm.c, Megatron or nanoGPT", path);
+        st = par_error_set(PAR_ERR_FORMAT,
+                           "%s: is empty; legal: a token file of llm.c, Megatron or nanoGPT", path);
     if (st == PAR_OK)
         st = par__tokens_parse(name, t->map.data, t->map.nbytes, index.data ? index.data : nothing,
                                index.nbytes, t);
@@ -128,8 +128,8 @@ par_status par_tokens_open(const char *path, par_tokens **out) {
     par_tokens *t = calloc(1, sizeof *t);
     if (!t) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory to open it", path);
     t->path = strdup(path);
-    par_status st =
-        t->path ? open_mapped(t, path) : par_fail(PAR_ERR_MEMORY, "%s: no memory to open it", path);
+    par_status st = t->path ? open_mapped(t, path)
+                            : par_error_set(PAR_ERR_MEMORY, "%s: no memory to open it", path);
     if (st != PAR_OK) {
         par_tokens_close(&t);
         return st;

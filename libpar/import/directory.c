@@ -20,7 +20,7 @@ static char *join(const char *directory, const char *name) {
 }
 
 static par_status no_memory(const char *directory) {
-    return par_fail(PAR_ERR_MEMORY, "%s: no memory to open it", directory);
+    return par_error_set(PAR_ERR_MEMORY, "%s: no memory to open it", directory);
 }
 
 static par_status open_config(par_import *import) {

@@ -99,8 +99,8 @@ static const par__mapping *find_mapping(const par_import *import, const par_para
 }
 
 static par_status no_mapping(const par_import *import, const par_param *p) {
-    return par_fail(PAR_ERR_FORMAT, "%s: no parameter of %s with %" PRId64 " layers", p->name,
-                    import->family->architecture, import->config.layers);
+    return par_error_set(PAR_ERR_FORMAT, "%s: no parameter of %s with %" PRId64 " layers", p->name,
+                         import->family->architecture, import->config.layers);
 }
 
 par_status par_import_read(const par_import *import, const par_param *param, float *dst) {

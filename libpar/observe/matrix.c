@@ -129,8 +129,9 @@ par_status par_matrix_gather(par_comm *comm, const par_traffic *counted,
     PAR_REQUIRE(comm && out);
     gathering g = {.comm = comm, .size = par_comm_size(comm)};
     par_matrix *matrix = calloc(1, sizeof *matrix);
-    par_status st = matrix ? prepare(&g, counted, predicted)
-                           : par_fail(PAR_ERR_MEMORY, "no host memory for a communication matrix");
+    par_status st =
+        matrix ? prepare(&g, counted, predicted)
+               : par_error_set(PAR_ERR_MEMORY, "no host memory for a communication matrix");
     st = par_comm_agree(comm, st);
     if (st == PAR_OK) st = gather_all(&g, counted, predicted);
     free(g.all);

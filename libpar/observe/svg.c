@@ -15,7 +15,7 @@ void par__svg_put(par__svg *svg, const char *format, ...) {
     int n = vsnprintf(text, sizeof text, format, args);
     va_end(args);
     if (n < 0 || n >= (int)sizeof text)
-        svg->status = par_fail(PAR_ERR_INTERNAL, "a piece of a page has %d bytes", n);
+        svg->status = par_error_set(PAR_ERR_INTERNAL, "a piece of a page has %d bytes", n);
     else
         svg->status = par__writer_write(&svg->writer, text, (size_t)n);
 }

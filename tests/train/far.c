@@ -361,7 +361,7 @@ static par_status sync(par_stream *stream) {
     if (first_error == PAR_OK) return PAR_OK;
     par_status st = first_error;
     first_error = PAR_OK;
-    return par_fail(st, "%s", first_text);
+    return par_error_set(st, "%s", first_text);
 }
 
 static char chosen[PAR_CHOICES_NBYTES] = "far;0";
