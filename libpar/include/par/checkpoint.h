@@ -1,6 +1,6 @@
 /*
- * Checkpoints: one HDF5 file a rank and a manifest, in DIRECTORY/step_00000120/. The manifest holds
- * names, sizes and XXH3-128 digests of every byte of every file, and its own digest last. A
+ * Checkpoints: one HDF5 file per rank and a manifest, in DIRECTORY/step_00000120/. The manifest
+ * holds names, sizes and XXH3-128 digests of every byte of every file, and its own digest last. A
  * directory gets its final name only when everything in it is on the disk; it is trusted only if
  * its manifest verifies.
  *
@@ -40,7 +40,7 @@ typedef struct {
     void *data;                              /* [n]; read by save, written by load */
     const par_checkpoint_staging *staging;   /* NULL: data is host memory */
     int64_t global[2], offset[2], extent[2]; /* as in par_param; */
-    int64_t local[2], first;                 /* all 0 for what is no part of a tensor */
+    int64_t local[2], first;                 /* all 0 for what is not part of a tensor */
     int replica; /* copies with replica > 0 repeat what replica 0 holds */
 } par_checkpoint_run;
 
@@ -68,20 +68,25 @@ typedef struct {
     double loss;
     int64_t nbytes;     /* of all ranks' files */
     char options[4096]; /* as saved */
-    par_problems notes; /* rank 0: what was passed over, or could not be removed */
+    par_problems notes; /* rank 0: what was passed over, or could not be removed
+                           or named `latest` */
 } par_checkpoint_result;
 
 /** NULL if this build can save and load checkpoints, else why not. Not collective. */
 const char *par_checkpoint_missing(void);
 
 /**
- * Save. Collective on world. In order: space is checked; every rank writes and syncs its file in a
- * temporary directory; rank 0 writes the manifest, syncs, renames, syncs; every rank reads its file
- * back; `latest` is replaced; old ones beyond `keep` go. On an error nothing is left under a final
- * name that was not there, and what was there is untouched. A checkpoint of the same step is
- * replaced in one exchange of names. Errors [agreed]: PAR_ERR_IO with path and cause;
- * PAR_ERR_NUMERIC: loss not finite; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or
- * XXH3.
+ * Save. In order: space is checked; every rank writes and syncs its file in a temporary directory;
+ * rank 0 writes the manifest, syncs, renames, syncs; every rank reads its file back; `latest` is
+ * replaced; old ones beyond `keep` go. A checkpoint of the same step is replaced in one exchange of
+ * names, which is taken back if the new one cannot be read. So after an error final names mean what
+ * they meant before; if even that fails, the message says what to remove. What fails after the
+ * reading is a note: the checkpoint is saved.
+ *
+ * Collective: on world; params equal on all ranks. Errors [agreed]: PAR_ERR_IO
+ * or PAR_ERR_FORMAT (read back) with path and cause; PAR_ERR_NUMERIC: the loss is not finite;
+ * PAR_ERR_ARG; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3. [comm]:
+ * PAR_ERR_TRANSPORT.
  */
 par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
                                const par_checkpoint_run *runs, int n_runs,
@@ -91,10 +96,13 @@ par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *par
  * Fill the runs' data from the newest checkpoint below `directory` that verifies, every byte of it,
  * before anything is written to memory; damaged ones are passed over with a note. `directory` may
  * also be one checkpoint (it holds manifest.json); then there is no other to fall back to. No
- * directory, or none in it: PAR_OK with out->path "". Collective on world. Errors [agreed]:
- * PAR_ERR_FORMAT: there are checkpoints and none verifies; PAR_ERR_OPTION: one of another model,
- * layout or number of ranks, with both descriptions; PAR_ERR_IO, PAR_ERR_MEMORY,
- * PAR_ERR_UNSUPPORTED.
+ * directory, or none in it: PAR_OK with out->path "".
+ *
+ * Collective: on world; directory and about equal on all ranks. Errors [agreed]: PAR_ERR_FORMAT:
+ * there are checkpoints and none verifies; PAR_ERR_OPTION: one of another model, layout or number
+ * of ranks, with both descriptions; PAR_ERR_INTERNAL: a file changed while it was read, and the
+ * runs may hold half of it; PAR_ERR_IO; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or
+ * XXH3. [comm]: PAR_ERR_TRANSPORT.
  */
 par_status par_checkpoint_load(par_comm *world, const char *directory,
                                const par_checkpoint_about *about, const par_checkpoint_run *runs,
