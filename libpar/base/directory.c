@@ -26,22 +26,6 @@ bool par__directory_exists(const char *path) {
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-par_status par__sync_directory(const char *path) {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return par__write_error(path, "opened");
-    par_status st = fsync(fd) == 0 || errno == EINVAL ? PAR_OK : par__write_error(path, "synced");
-    return par__close(fd, path, st);
-}
-
-par_status par__sync_parent(const char *path) {
-    const char *slash = strrchr(path, '/');
-    char *parent = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
-    if (!parent) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for its folder's name", path);
-    par_status st = par__sync_directory(parent);
-    free(parent);
-    return st;
-}
-
 par_status par__make_directory(const char *path) {
     if (mkdir(path, 0777) == 0) return par__sync_parent(path);
     int error = errno;

@@ -1,8 +1,4 @@
-/*
- * Folders: names in them, making, removing and syncing them. A file system that cannot sync a
- * folder says EINVAL (fsync(2)): what was written and renamed there is as durable as it gets, and
- * that is not an error.
- */
+/* Folders: names in them, making and removing them. file.h syncs them. */
 #ifndef PAR__DIRECTORY_H
 #define PAR__DIRECTORY_H
 
@@ -15,9 +11,6 @@ enum { PAR__PATH = 1024 };
 /* "DIRECTORY/NAME"; PAR_ERR_ARG if it is too long. */
 par_status par__path(char out[PAR__PATH], const char *directory, const char *name);
 bool par__directory_exists(const char *path);
-/* The names in a folder are on the disk on return; of the second, those in the folder of `path`. */
-par_status par__sync_directory(const char *path);
-par_status par__sync_parent(const char *path);
 /* Make it if it is not there; of the second, those above it too. What is made is synced in the
  * folder above, so that what will lie in it is not lost with it. */
 par_status par__make_directory(const char *path);

@@ -17,8 +17,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "libpar/base/directory.h"
-
 par_status par__read_error(const char *path, const char *verb) {
     return par_error_set(PAR_ERR_IO, "%s: cannot be %s: %s", path, verb, strerror(errno));
 }
@@ -92,6 +90,22 @@ par_status par__write(int fd, const char *path, const void *data, size_t nbytes)
 par_status par__close(int fd, const char *path, par_status before) {
     if (close(fd) != 0 && before == PAR_OK) return par__write_error(path, "closed");
     return before;
+}
+
+par_status par__sync_directory(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return par__write_error(path, "opened");
+    par_status st = fsync(fd) == 0 || errno == EINVAL ? PAR_OK : par__write_error(path, "synced");
+    return par__close(fd, path, st);
+}
+
+par_status par__sync_parent(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *parent = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    if (!parent) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for its folder's name", path);
+    par_status st = par__sync_directory(parent);
+    free(parent);
+    return st;
 }
 
 /* ---- whole files ---- */

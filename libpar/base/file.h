@@ -33,6 +33,12 @@ par_status par__write(int fd, const char *path, const void *data, size_t nbytes)
 /* Close what was written; an error of closing counts unless there was one before. */
 par_status par__close(int fd, const char *path, par_status before);
 
+/* The names in a folder are on the disk on return; of the second, those in the folder of `path`. A
+ * file system that cannot sync a folder says EINVAL (fsync(2)): what was written and renamed there
+ * is as durable as it gets, and that is not an error. */
+par_status par__sync_directory(const char *path);
+par_status par__sync_parent(const char *path);
+
 /* A new file with these bytes, synced, under its own name at once. */
 par_status par__write_file(const char *path, const void *data, size_t nbytes);
 /* malloc'ed, a zero behind it. PAR_ERR_FORMAT above max bytes. */
