@@ -170,7 +170,8 @@ const void *par__cuda_link(const par_device_params *params) {
     snprintf(name, sizeof name, "NCCL %d.%d.%d", version / 10000, version / 100 % 100,
              version % 100);
     snprintf(place, sizeof place, "%s, GPU %s", host, par__cuda_device_get()->bus_id);
-    table = (par__nccl){name,      place, params->shared, new_id, open_comm,
-                        poll_comm, start, close_comm,     used};
+    table = (par__nccl){
+        par__nccl_contract(), name, place, params->shared, new_id, open_comm, poll_comm, start,
+        close_comm,           used};
     return &table;
 }

@@ -8,7 +8,7 @@
 #ifndef PAR__NCCL_H
 #define PAR__NCCL_H
 
-#include "kernels/module.h"
+#include "kernels/contract.h"
 
 enum { PAR__NCCL_ID_NBYTES = 128, PAR__NCCL_PLACE_NBYTES = 128 };
 
@@ -31,6 +31,7 @@ typedef struct {
 } par__nccl_args;
 
 typedef struct {
+    uint64_t contract; /* par__nccl_contract() of the module; first, and compared before all else */
     const char *name;  /* "NCCL 2.28.9" */
     const char *place; /* host and device: equal for two ranks that share a GPU */
     bool shared;       /* ranks share GPUs: NCCL only where it is asked for */
@@ -42,5 +43,20 @@ typedef struct {
     void (*close)(void *comm, bool broken);
     size_t (*used)(void); /* bytes of the device that are taken, by anyone */
 } par__nccl;
+
+/* What kernels/contract.h does, for the structs above. */
+#define PAR__FIELDS_par__nccl_args(F, A) F(kind) F(src) F(dst) F(n) F(dtype) F(peer)
+#define PAR__FIELDS_par__nccl(F, A)                                                                \
+    F(contract) F(name) F(place) F(shared) F(new_id) F(open) F(poll) F(start) F(close) F(used)
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wmissing-field-initializers"
+static inline uint64_t par__nccl_contract(void) {
+    uint64_t hash = PAR__CONTRACT_BEGIN;
+    PAR__CONTRACT_STRUCT(par__nccl_args)
+    PAR__CONTRACT_STRUCT(par__nccl)
+    return hash;
+}
+#pragma GCC diagnostic pop
 
 #endif

@@ -1,11 +1,12 @@
 /*
- * The module's one exported symbol, and the few functions of libpar that its sources use, over the
+ * The module's two exported symbols, and the few functions of libpar that its sources use, over the
  * table of host services.
  */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/contract.h"
 #include "kernels/cuda/cuda.h"
 
 static par__module_host host;
@@ -77,19 +78,17 @@ static const char *describe(void) {
     return text;
 }
 
+__attribute__((visibility("default"))) par__module_contract par_cuda_contract;
 __attribute__((visibility("default"))) par__module_open par_cuda_open;
+
+uint64_t par_cuda_contract(void) {
+    return par__contract();
+}
 
 par_status par_cuda_open(const par__module_host *services, const par_device_params *params,
                          par__module *out) {
     host = *services;
-    if (host.version != PAR__MODULE_VERSION)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "device cuda: the module is of version %d, libpar of version %d: build both from "
-                 "the same "
-                 "sources",
-                 PAR__MODULE_VERSION, host.version);
     memset(out, 0, sizeof *out);
-    out->version = PAR__MODULE_VERSION;
     par__cuda_environment(params);
     PAR_TRY(par__cuda_device_init(params, &out->backend));
     PAR_TRY(fill(params, &out->backend));
