@@ -23,7 +23,7 @@ static bool tried;
 static char reason[1024];
 
 static par_status host_fail(par_status st, const char *text) {
-    return par_fail(st, "%s", text);
+    return par_error_set(st, "%s", text);
 }
 
 /* "DIRECTORY/libpar_cuda.so" for the folder that holds libpar, or for PAR_MODULE_PATH. */
@@ -78,7 +78,8 @@ par_status par_device_select(const par_device_params *params) {
                 params->device >= -1);
     pthread_mutex_lock(&lock);
     par_status st =
-        tried ? par_fail(PAR_ERR_ARG, "the device was chosen when the module was loaded") : PAR_OK;
+        tried ? par_error_set(PAR_ERR_ARG, "the device was chosen when the module was loaded")
+              : PAR_OK;
     if (st == PAR_OK) selected = *params;
     pthread_mutex_unlock(&lock);
     return st;
@@ -90,7 +91,7 @@ par_status par__module_backend(const par_backend **out) {
         status = load();
         if (status != PAR_OK) snprintf(reason, sizeof reason, "%s", par_error());
     } else if (status != PAR_OK) {
-        par_fail(status, "%s", reason);
+        par_error_set(status, "%s", reason);
     }
     tried = true;
     pthread_mutex_unlock(&lock);

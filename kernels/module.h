@@ -11,7 +11,7 @@
 
 /* Services of libpar for the module. */
 typedef struct {
-    par_status (*fail)(par_status status, const char *text); /* as par_fail, text complete */
+    par_status (*fail)(par_status status, const char *text); /* as par_error_set, text complete */
 } par__module_host;
 
 /* What the module answers. */

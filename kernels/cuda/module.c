@@ -12,7 +12,7 @@
 static par__module_host host;
 
 /* The module's own, hidden: the text goes to libpar. */
-par_status par_fail(par_status status, const char *format, ...) {
+par_status par_error_set(par_status status, const char *format, ...) {
     char text[1024];
     va_list args;
     va_start(args, format);

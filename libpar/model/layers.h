@@ -1,5 +1,5 @@
 /*
- * Layers inside the transformer's modules: where a module stands on the mesh (par__place), norm,
+ * Layers inside the transformer's modules: where a module stands on the mesh (par__module_place), norm,
  * linear, and a branch, which is one residual block: x + dropout(out(f(in(norm(x))))).
  *
  * Rows are tokens: N = B · T of a micro-batch, row = sample · T + token. With sequence parallel tp
@@ -29,51 +29,54 @@ typedef struct {
     size_t full[2];                     /* two areas [N, C] in scratch */
     size_t scratch_nbytes;              /* reserved so far */
     size_t workspace, workspace_nbytes; /* of kernels, behind the areas */
-} par__place;
+} par__module_place;
 
-void par__place_init(par__place *place, const par_module *module, const par_build *build,
-                     const par_transformer_config *config);
+void par__module_place_init(par__module_place *place, const par_module *module,
+                            const par_build *build, const par_transformer_config *config);
 /* Offset of nbytes behind what `used` counts, 64-byte aligned. */
 size_t par__reserve(size_t *used, size_t nbytes);
 /* Fix the workspace behind the areas and answer build->scratch_nbytes. After all layers are
  * built. */
-void par__place_finish(par__place *place, par_build *build);
+void par__module_place_finish(par__module_place *place, par_build *build);
 /* The place of `trained` for decoding: the rows are B sequences of one token, all on every tp rank,
  * and norm and activation outputs lie in scratch, as with selective recompute. */
-void par__place_init_decode(par__place *place, const par__place *trained, const par_build *build);
-size_t par__place_nbytes(const par__place *place,
-                         int64_t n); /* of n elements of the place's dtype */
+void par__module_place_init_decode(par__module_place *place, const par__module_place *trained,
+                                   const par_build *build);
+size_t par__module_place_nbytes(const par__module_place *place,
+                                int64_t n); /* of n elements of the place's dtype */
 
 /* par__gemm_prepare(place, build, &gemm): in build, the workspace counts in the place's.
  * par__gemm_run(place, call, &gemm): with that workspace. The same for every operation. */
 #define PAR__PLACE_CALLS(OP, name, type)                                                           \
-    static inline par_status par__##name##_prepare(par__place *place, par_build *build,            \
+    static inline par_status par__##name##_prepare(par__module_place *place, par_build *build,     \
                                                    const type *args) {                             \
         return par_build_prepare_##name(build, args, &place->workspace_nbytes);                    \
     }                                                                                              \
-    static inline par_status par__##name##_run(const par__place *place, const par_call *call,      \
-                                               const type *args) {                                 \
+    static inline par_status par__##name##_run(const par__module_place *place,                     \
+                                               const par_call *call, const type *args) {           \
         return par_##name##_run(place->backend, call->stream, args,                                \
                                 (char *)call->scratch + place->workspace);                         \
     }
 PAR_OP_LIST(PAR__PLACE_CALLS)
 #undef PAR__PLACE_CALLS
 
-void *par__full(const par__place *place, const par_call *call, int which); /* scratch area [N, C] */
-void *par__own_rows(const par__place *place, void *full);                  /* of an area [N, C] */
-par_tag par__tag(const par__place *place, const par_call *call, const char *purpose);
+void *par__full(const par__module_place *place, const par_call *call,
+                int which);                                      /* scratch area [N, C] */
+void *par__own_rows(const par__module_place *place, void *full); /* of an area [N, C] */
+par_tag par__tag(const par__module_place *place, const par_call *call, const char *purpose);
 /* full [N, C] = own rows of all ranks; `own` may be par__own_rows(full). Only with sequence
  * parallel. */
-par_status par__gather_rows(const par__place *place, const par_call *call, const char *purpose,
-                            const void *own, void *full);
+par_status par__gather_rows(const par__module_place *place, const par_call *call,
+                            const char *purpose, const void *own, void *full);
 /* Sum full [N, C] over tp in place: complete are the own rows with sequence parallel, else all. */
-par_status par__reduce_rows(const par__place *place, const par_call *call, const char *purpose,
-                            void *full);
+par_status par__reduce_rows(const par__module_place *place, const par_call *call,
+                            const char *purpose, void *full);
 /* y = x or its dropout, own rows: forward on a branch, and the backward of it. Nothing to do if p =
  * 0 or not training: then *y is x, else it is `out`. */
-par_status par__dropout(const par__place *place, const par_call *call, par_dropout dropout,
+par_status par__dropout(const par__module_place *place, const par_call *call, par_dropout dropout,
                         const void *x, void *out, const void **y);
-par_dropout par__dropout_of(const par__place *place, const par_call *call, float p, uint32_t site);
+par_dropout par__dropout_of(const par__module_place *place, const par_call *call, float p,
+                            uint32_t site);
 
 /* A part of one dimension on this rank, and how many copies of it there are. */
 typedef struct {
@@ -81,20 +84,21 @@ typedef struct {
     int64_t global, offset, extent, local;
     int16_t replica, n_replicas;
     par_comm *sum;
-} par__part;
+} par__share;
 
 /* Part r of p equal ones of ceil(global / p); the last ones may be short or empty, and are padded
  * with zeros. */
-par__part par__split(const char *name, int64_t global, int p, int r);
+par__share par__split(const char *name, int64_t global, int p, int r);
 /* The same, with a local width that is a multiple. */
-par__part par__split_padded(const char *name, int64_t global, int64_t multiple, int p, int r);
+par__share par__split_padded(const char *name, int64_t global, int64_t multiple, int p, int r);
 /* Of a rank's part of the vocabulary: rows of logits then begin at multiples of 16 bytes in every
  * type. */
 enum { PAR__VOCAB_MULTIPLE = 8 };
 
 /* A vector or table that every tp rank holds. Its gradients are partial with sequence parallel. */
-par_status par__replicated(const par__place *place, par_build *build, const char *name, int ndim,
-                           int64_t n0, int64_t n1, par_init init, double value, par_param **out);
+par_status par__replicated(const par__module_place *place, par_build *build, const char *name,
+                           int ndim, int64_t n0, int64_t n1, par_init init, double value,
+                           par_param **out);
 
 typedef struct {
     par_param *w, *b;
@@ -105,21 +109,23 @@ typedef struct {
 } par__norm;
 
 /* prefix: "layers.3.mlp.norm" */
-par_status par__norm_build(par__norm *norm, par__place *place, par_build *build,
+par_status par__norm_build(par__norm *norm, par__module_place *place, par_build *build,
                            const par_transformer_config *config, const char *prefix);
 /* Workspace of the forward alone, on this place. */
-par_status par__norm_prepare_forward(const par__norm *norm, par__place *place, par_build *build);
+par_status par__norm_prepare_forward(const par__norm *norm, par__module_place *place,
+                                     par_build *build);
 /* The same with an addition before it. */
-par_status par__norm_prepare_added(const par__norm *norm, par__place *place, par_build *build);
+par_status par__norm_prepare_added(const par__norm *norm, par__module_place *place,
+                                   par_build *build);
 /* Own rows [rows, C]; mean (NULL for RMSNorm) and rstd fp32 [rows]. sum: NULL, or what makes x, in
  * the same pass. */
-par_status par__norm_forward(const par__norm *norm, const par__place *place, const par_call *call,
-                             const par_residual *sum, const void *x, void *y, float *mean,
-                             float *rstd);
+par_status par__norm_forward(const par__norm *norm, const par__module_place *place,
+                             const par_call *call, const par_residual *sum, const void *x, void *y,
+                             float *mean, float *rstd);
 /* dx = the norm's gradient + add; dx may be dy or add. */
-par_status par__norm_backward(const par__norm *norm, const par__place *place, const par_call *call,
-                              const void *x, float *mean, float *rstd, const void *dy,
-                              const void *add, void *dx);
+par_status par__norm_backward(const par__norm *norm, const par__module_place *place,
+                              const par_call *call, const void *x, float *mean, float *rstd,
+                              const void *dy, const void *add, void *dx);
 
 enum { PAR__MAX_PARTS = 3 };
 
@@ -136,46 +142,49 @@ typedef struct {
 } par__linear;
 
 /* Output channels split over tp: `parts` of the rows. prefix: "layers.3.attention". */
-par_status par__linear_build_output_split(par__linear *linear, par__place *place, par_build *build,
-                                          const char *prefix, const par__part *parts, int n_parts,
-                                          int64_t in, bool bias, double std);
+par_status par__linear_build_output_split(par__linear *linear, par__module_place *place,
+                                          par_build *build, const char *prefix,
+                                          const par__share *parts, int n_parts, int64_t in,
+                                          bool bias, double std);
 /* Input channels split over tp. */
-par_status par__linear_build_input_split(par__linear *linear, par__place *place, par_build *build,
-                                         const char *prefix, const par__part *in, int64_t out,
-                                         bool bias, double std);
+par_status par__linear_build_input_split(par__linear *linear, par__module_place *place,
+                                         par_build *build, const char *prefix, const par__share *in,
+                                         int64_t out, bool bias, double std);
 /* Workspaces of the three products with m rows; with biases called once. */
-par_status par__linear_prepare(par__linear *linear, par__place *place, par_build *build, int64_t m);
+par_status par__linear_prepare(par__linear *linear, par__module_place *place, par_build *build,
+                               int64_t m);
 /* Workspace of the forward alone. */
-par_status par__linear_prepare_forward(const par__linear *linear, par__place *place,
+par_status par__linear_prepare_forward(const par__linear *linear, par__module_place *place,
                                        par_build *build, int64_t m);
-par_status par__linear_forward(const par__linear *linear, const par__place *place,
+par_status par__linear_forward(const par__linear *linear, const par__module_place *place,
                                const par_call *call, int64_t m, const void *x, void *y);
 /* One of the adjacent tensors alone: y [m, local[0] of it], rows ldy apart. */
-par_status par__linear_prepare_part(const par__linear *linear, par__place *place, par_build *build,
-                                    int part, int64_t m, int64_t ldy);
-par_status par__linear_forward_part(const par__linear *linear, const par__place *place,
+par_status par__linear_prepare_part(const par__linear *linear, par__module_place *place,
+                                    par_build *build, int part, int64_t m, int64_t ldy);
+par_status par__linear_forward_part(const par__linear *linear, const par__module_place *place,
                                     const par_call *call, int part, int64_t m, const void *x,
                                     void *y, int64_t ldy);
-par_status par__linear_backward_input(const par__linear *linear, const par__place *place,
+par_status par__linear_backward_input(const par__linear *linear, const par__module_place *place,
                                       const par_call *call, int64_t m, const void *dy, void *dx);
 /* With the activation function as the product's epilogue. *has: the backend has both; it is
  * prepared then. */
 par_status par__linear_prepare_gelu(const par__linear *in, const par__linear *out,
-                                    par__place *place, par_build *build, int64_t m, bool *has);
+                                    par__module_place *place, par_build *build, int64_t m,
+                                    bool *has);
 /* u = x · Wᵀ + b, a = gelu(u). */
-par_status par__linear_forward_gelu(const par__linear *in, const par__place *place,
+par_status par__linear_forward_gelu(const par__linear *in, const par__module_place *place,
                                     const par_call *call, int64_t m, const void *x, void *u,
                                     void *a);
 /* du = (dy · W) · dgelu(u). */
-par_status par__linear_backward_gelu(const par__linear *out, const par__place *place,
+par_status par__linear_backward_gelu(const par__linear *out, const par__module_place *place,
                                      const par_call *call, int64_t m, const void *dy, void *u,
                                      void *du);
 /* Weights and, unless bias_apart, biases. */
-par_status par__linear_backward_weight(const par__linear *linear, const par__place *place,
+par_status par__linear_backward_weight(const par__linear *linear, const par__module_place *place,
                                        const par_call *call, int64_t m, const void *x,
                                        const void *dy);
 /* Bias gradient from dy [m, out]. */
-par_status par__linear_backward_bias(const par__linear *linear, const par__place *place,
+par_status par__linear_backward_bias(const par__linear *linear, const par__module_place *place,
                                      const par_call *call, int64_t m, const void *dy);
 
 /* What attention and MLP share: the way in (norm, rows gathered) and the way out (sum over tp,
@@ -189,29 +198,30 @@ typedef struct {
 } par__branch;
 
 /* After in and out are built: norm, stash, workspaces. prefix: "layers.3.mlp". */
-par_status par__branch_build(par__branch *branch, par__place *place, par_build *build,
+par_status par__branch_build(par__branch *branch, par__module_place *place, par_build *build,
                              const par_transformer_config *config, const char *prefix,
                              uint32_t site);
 /* The same branch on a place for decoding: stash for the norm's statistics, forward workspaces of
  * norm, out and residual. `decode` begins as a copy of the trained branch. */
-par_status par__branch_build_decode(par__branch *decode, par__place *place, par_build *build);
+par_status par__branch_build_decode(par__branch *decode, par__module_place *place,
+                                    par_build *build);
 /* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. again: for the
  * backward. sum: NULL, or what makes x. */
-par_status par__branch_input(const par__branch *branch, const par__place *place,
+par_status par__branch_input(const par__branch *branch, const par__module_place *place,
                              const par_call *call, const par_residual *sum, const void *x,
                              int which, bool again, const void **h);
 /* p [N, C] = out(o), summed over tp in area 0. What is left, y = x + dropout(p + bias) on own rows,
  * is answered in `sum`: an operation to run, or to give to the next norm before area 0 is used
  * again. */
-par_status par__branch_output(const par__branch *branch, const par__place *place,
+par_status par__branch_output(const par__branch *branch, const par__module_place *place,
                               const par_call *call, const void *o, const void *x, void *y,
                               par_residual *sum);
 /* dp [N, C], all rows, from own rows dy; uses area 0. Takes the bias' gradient. */
-par_status par__branch_output_backward(const par__branch *branch, const par__place *place,
+par_status par__branch_output_backward(const par__branch *branch, const par__module_place *place,
                                        const par_call *call, const void *dy, const void **dp);
 /* From dy of `in` [N, in.out]: weights of `in`, then dx = the gradient through the norm + add. Uses
  * both areas. */
-par_status par__branch_input_backward(const par__branch *branch, const par__place *place,
+par_status par__branch_input_backward(const par__branch *branch, const par__module_place *place,
                                       const par_call *call, const void *x, const void *dy,
                                       const void *add, void *dx);
 
@@ -228,13 +238,14 @@ typedef struct {
 
 /* areas: scratch offset from which the attention may reserve; MLP and attention overlap there.
  * Answers its end. */
-par_status par__attention_build(par__attention *attention, par__place *place, par_build *build,
-                                const par_transformer_config *config, int layer, size_t *areas);
+par_status par__attention_build(par__attention *attention, par__module_place *place,
+                                par_build *build, const par_transformer_config *config, int layer,
+                                size_t *areas);
 /* y is made by `sum`, as par__branch_output answers it. */
-par_status par__attention_forward(const par__attention *attention, const par__place *place,
+par_status par__attention_forward(const par__attention *attention, const par__module_place *place,
                                   const par_call *call, const void *x, void *y, par_residual *sum);
 /* dx may not be dy's rows unless `dy` is dx: the residual's gradient is added in place. */
-par_status par__attention_backward(const par__attention *attention, const par__place *place,
+par_status par__attention_backward(const par__attention *attention, const par__module_place *place,
                                    const par_call *call, const void *x, const void *dy, void *dx);
 
 /* Attention of one token a sequence over cached keys and values [B, capacity, K, D], into which the
@@ -248,11 +259,12 @@ typedef struct {
 
 /* `trained` is built; only its parameters, tables and sizes are used. */
 par_status par__attention_build_decode(par__attention_decode *decode, const par__attention *trained,
-                                       par__place *place, par_build *build, int64_t capacity);
+                                       par__module_place *place, par_build *build,
+                                       int64_t capacity);
 /* y is made by `sum`. */
-par_status par__attention_run_decode(const par__attention_decode *decode, const par__place *place,
-                                     const par_call *call, int64_t position, const void *x, void *y,
-                                     par_residual *sum);
+par_status par__attention_run_decode(const par__attention_decode *decode,
+                                     const par__module_place *place, const par_call *call,
+                                     int64_t position, const void *x, void *y, par_residual *sum);
 
 typedef struct {
     par__branch branch;
@@ -264,17 +276,17 @@ typedef struct {
     size_t da, du; /* scratch */
 } par__mlp;
 
-par_status par__mlp_build(par__mlp *mlp, par__place *place, par_build *build,
+par_status par__mlp_build(par__mlp *mlp, par__module_place *place, par_build *build,
                           const par_transformer_config *config, int layer, size_t *areas);
 /* sum: what makes x. */
-par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const par_call *call,
-                            const par_residual *sum, const void *x, void *y);
-par_status par__mlp_backward(const par__mlp *mlp, const par__place *place, const par_call *call,
-                             const void *x, const void *dy, void *dx);
+par_status par__mlp_forward(const par__mlp *mlp, const par__module_place *place,
+                            const par_call *call, const par_residual *sum, const void *x, void *y);
+par_status par__mlp_backward(const par__mlp *mlp, const par__module_place *place,
+                             const par_call *call, const void *x, const void *dy, void *dx);
 
 /* The MLP on a place for decoding, where par__mlp_forward then runs. */
-par_status par__mlp_build_decode(par__mlp *decode, const par__mlp *trained, par__place *place,
-                                 par_build *build);
+par_status par__mlp_build_decode(par__mlp *decode, const par__mlp *trained,
+                                 par__module_place *place, par_build *build);
 
 /* PAR_ERR_ARG unless 1 <= capacity <= T. */
 par_status par__check_capacity(const par_transformer_config *config, int64_t capacity);
@@ -287,7 +299,7 @@ par_status par__embedding_create(const par_transformer_config *config, par_modul
 par_status par__block_create(const par_transformer_config *config, par_module **out);
 par_status par__head_create(const par_transformer_config *config, par_module **out);
 /* embedding.token.weight as both ends of the model register it. second: the head's copy. */
-par_status par__token_table(const par__place *place, par_build *build,
+par_status par__token_table(const par__module_place *place, par_build *build,
                             const par_transformer_config *config, bool second, par_param **out);
 double par__init_std(const par_transformer_config *config);
 

@@ -10,7 +10,7 @@
 
 /* One tensor [rows, columns] or [rows] of a layer. */
 static par_status build_one(par_build *build, const char *prefix, const char *name,
-                            const char *what, const par__part *rows, const par__part *columns,
+                            const char *what, const par__share *rows, const par__share *columns,
                             double std, bool adjacent, par_param **out) {
     par_param_spec spec = {.ndim = columns ? 2 : 1,
                            .decay = columns != NULL,
@@ -29,10 +29,11 @@ static par_status build_one(par_build *build, const char *prefix, const char *na
     return par_build_param(build, &spec, adjacent, out);
 }
 
-par_status par__linear_build_output_split(par__linear *linear, par__place *place, par_build *build,
-                                          const char *prefix, const par__part *parts, int n_parts,
-                                          int64_t in, bool bias, double std) {
-    par__part columns = par__split(NULL, in, 1, 0);
+par_status par__linear_build_output_split(par__linear *linear, par__module_place *place,
+                                          par_build *build, const char *prefix,
+                                          const par__share *parts, int n_parts, int64_t in,
+                                          bool bias, double std) {
+    par__share columns = par__split(NULL, in, 1, 0);
     *linear = (par__linear){.n_parts = n_parts, .in = in, .dtype_y = place->dtype};
     for (int i = 0; i < n_parts; i++) {
         linear->out += parts[i].local;
@@ -45,10 +46,10 @@ par_status par__linear_build_output_split(par__linear *linear, par__place *place
     return par__linear_prepare(linear, place, build, place->N);
 }
 
-par_status par__linear_build_input_split(par__linear *linear, par__place *place, par_build *build,
-                                         const char *prefix, const par__part *in, int64_t out,
-                                         bool bias, double std) {
-    par__part rows = par__split(in->name, out, 1, 0);
+par_status par__linear_build_input_split(par__linear *linear, par__module_place *place,
+                                         par_build *build, const char *prefix, const par__share *in,
+                                         int64_t out, bool bias, double std) {
+    par__share rows = par__split(in->name, out, 1, 0);
     char name[96];
     *linear = (par__linear){
         .n_parts = 1, .in = in->local, .out = out, .bias_apart = true, .dtype_y = place->dtype};
@@ -65,7 +66,7 @@ static const void *weight(const par__linear *linear) {
     return linear->weights[0] ? linear->weights[0]->weight : NULL;
 }
 
-static par_gemm forward_args(const par__linear *l, const par__place *place, int64_t m,
+static par_gemm forward_args(const par__linear *l, const par__module_place *place, int64_t m,
                              const void *x, void *y) {
     return (par_gemm){.dtype = place->dtype,
                       .dtype_c = l->dtype_y,
@@ -82,8 +83,8 @@ static par_gemm forward_args(const par__linear *l, const par__place *place, int6
                       .bias = l->biases[0] && !l->bias_apart ? l->biases[0]->weight : NULL};
 }
 
-static par_gemm input_args(const par__linear *l, const par__place *place, int64_t m, const void *dy,
-                           void *dx) {
+static par_gemm input_args(const par__linear *l, const par__module_place *place, int64_t m,
+                           const void *dy, void *dx) {
     return (par_gemm){.dtype = place->dtype,
                       .dtype_c = place->dtype,
                       .m = m,
@@ -97,8 +98,8 @@ static par_gemm input_args(const par__linear *l, const par__place *place, int64_
                       .ldc = l->in};
 }
 
-static par_gemm weight_args(const par__linear *l, const par__place *place, int64_t m, const void *x,
-                            const void *dy) {
+static par_gemm weight_args(const par__linear *l, const par__module_place *place, int64_t m,
+                            const void *x, const void *dy) {
     return (par_gemm){.dtype = place->dtype,
                       .dtype_c = PAR_F32,
                       .ta = true,
@@ -113,18 +114,18 @@ static par_gemm weight_args(const par__linear *l, const par__place *place, int64
                       .ldc = l->in};
 }
 
-static par_column_sum bias_args(const par__linear *l, const par__place *place, int64_t m,
+static par_column_sum bias_args(const par__linear *l, const par__module_place *place, int64_t m,
                                 const void *dy) {
     return (par_column_sum){.dtype = place->dtype, .m = m, .n = l->out, .x = dy, .ldx = l->out};
 }
 
-par_status par__linear_prepare_forward(const par__linear *linear, par__place *place,
+par_status par__linear_prepare_forward(const par__linear *linear, par__module_place *place,
                                        par_build *build, int64_t m) {
     par_gemm args = forward_args(linear, place, m, NULL, NULL);
     return par__gemm_prepare(place, build, &args);
 }
 
-static par_gemm part_args(const par__linear *l, const par__place *place, int part, int64_t m,
+static par_gemm part_args(const par__linear *l, const par__module_place *place, int part, int64_t m,
                           const void *x, void *y, int64_t ldy) {
     par_gemm args = forward_args(l, place, m, x, y);
     args.n = l->weights[part]->local[0];
@@ -134,13 +135,13 @@ static par_gemm part_args(const par__linear *l, const par__place *place, int par
     return args;
 }
 
-par_status par__linear_prepare_part(const par__linear *linear, par__place *place, par_build *build,
-                                    int part, int64_t m, int64_t ldy) {
+par_status par__linear_prepare_part(const par__linear *linear, par__module_place *place,
+                                    par_build *build, int part, int64_t m, int64_t ldy) {
     par_gemm args = part_args(linear, place, part, m, NULL, NULL, ldy);
     return par__gemm_prepare(place, build, &args);
 }
 
-par_status par__linear_forward_part(const par__linear *linear, const par__place *place,
+par_status par__linear_forward_part(const par__linear *linear, const par__module_place *place,
                                     const par_call *call, int part, int64_t m, const void *x,
                                     void *y, int64_t ldy) {
     par_gemm args = part_args(linear, place, part, m, x, y, ldy);
@@ -148,7 +149,7 @@ par_status par__linear_forward_part(const par__linear *linear, const par__place 
 }
 
 /* A product with an epilogue, which a version may refuse: only then is *has false. */
-static par_status prepare_epilogue(par__place *place, par_build *build, par_gemm args,
+static par_status prepare_epilogue(par__module_place *place, par_build *build, par_gemm args,
                                    par_epilogue epilogue, bool *has) {
     args.epilogue = epilogue;
     par_status st = par__gemm_prepare(place, build, &args);
@@ -156,7 +157,7 @@ static par_status prepare_epilogue(par__place *place, par_build *build, par_gemm
     return st == PAR_ERR_UNSUPPORTED ? PAR_OK : st;
 }
 
-par_status par__linear_prepare(par__linear *linear, par__place *place, par_build *build,
+par_status par__linear_prepare(par__linear *linear, par__module_place *place, par_build *build,
                                int64_t m) {
     par_gemm forward = forward_args(linear, place, m, NULL, NULL),
              input = input_args(linear, place, m, NULL, NULL),
@@ -172,20 +173,21 @@ par_status par__linear_prepare(par__linear *linear, par__place *place, par_build
     return linear->biases[0] ? par__column_sum_prepare(place, build, &bias) : PAR_OK;
 }
 
-par_status par__linear_forward(const par__linear *linear, const par__place *place,
+par_status par__linear_forward(const par__linear *linear, const par__module_place *place,
                                const par_call *call, int64_t m, const void *x, void *y) {
     par_gemm args = forward_args(linear, place, m, x, y);
     return par__gemm_run(place, call, &args);
 }
 
-par_status par__linear_backward_input(const par__linear *linear, const par__place *place,
+par_status par__linear_backward_input(const par__linear *linear, const par__module_place *place,
                                       const par_call *call, int64_t m, const void *dy, void *dx) {
     par_gemm args = input_args(linear, place, m, dy, dx);
     return par__gemm_run(place, call, &args);
 }
 
 par_status par__linear_prepare_gelu(const par__linear *in, const par__linear *out,
-                                    par__place *place, par_build *build, int64_t m, bool *has) {
+                                    par__module_place *place, par_build *build, int64_t m,
+                                    bool *has) {
     PAR_TRY(prepare_epilogue(place, build, forward_args(in, place, m, NULL, NULL),
                              PAR_EPILOGUE_GELU, has));
     return *has ? prepare_epilogue(place, build, input_args(out, place, m, NULL, NULL),
@@ -193,7 +195,7 @@ par_status par__linear_prepare_gelu(const par__linear *in, const par__linear *ou
                 : PAR_OK;
 }
 
-par_status par__linear_forward_gelu(const par__linear *in, const par__place *place,
+par_status par__linear_forward_gelu(const par__linear *in, const par__module_place *place,
                                     const par_call *call, int64_t m, const void *x, void *u,
                                     void *a) {
     par_gemm args = forward_args(in, place, m, x, a);
@@ -202,7 +204,7 @@ par_status par__linear_forward_gelu(const par__linear *in, const par__place *pla
     return par__gemm_run(place, call, &args);
 }
 
-par_status par__linear_backward_gelu(const par__linear *out, const par__place *place,
+par_status par__linear_backward_gelu(const par__linear *out, const par__module_place *place,
                                      const par_call *call, int64_t m, const void *dy, void *u,
                                      void *du) {
     par_gemm args = input_args(out, place, m, dy, du);
@@ -218,7 +220,7 @@ static float beta(par_param *const *params, int n) {
     return first;
 }
 
-par_status par__linear_backward_weight(const par__linear *linear, const par__place *place,
+par_status par__linear_backward_weight(const par__linear *linear, const par__module_place *place,
                                        const par_call *call, int64_t m, const void *x,
                                        const void *dy) {
     par_gemm args = weight_args(linear, place, m, x, dy);
@@ -234,7 +236,7 @@ par_status par__linear_backward_weight(const par__linear *linear, const par__pla
     return linear->bias_apart ? PAR_OK : par__linear_backward_bias(linear, place, call, m, dy);
 }
 
-par_status par__linear_backward_bias(const par__linear *linear, const par__place *place,
+par_status par__linear_backward_bias(const par__linear *linear, const par__module_place *place,
                                      const par_call *call, int64_t m, const void *dy) {
     par_column_sum args = bias_args(linear, place, m, dy);
     if (!linear->biases[0]) return PAR_OK;

@@ -12,12 +12,12 @@ static int64_t u_width(const par__mlp *mlp) {
     return mlp->swiglu ? 2 * mlp->F : mlp->F;
 }
 
-static par_status build_linear(par__mlp *mlp, par__place *place, par_build *build,
+static par_status build_linear(par__mlp *mlp, par__module_place *place, par_build *build,
                                const par_transformer_config *config, const char *prefix) {
     double std = par__init_std(config);
-    par__part gate_up[2] = {par__split("gate", config->mlp, place->p, place->r),
-                            par__split("up", config->mlp, place->p, place->r)};
-    par__part down = par__split("down", config->mlp, place->p, place->r);
+    par__share gate_up[2] = {par__split("gate", config->mlp, place->p, place->r),
+                             par__split("up", config->mlp, place->p, place->r)};
+    par__share down = par__split("down", config->mlp, place->p, place->r);
     mlp->F = down.local;
     PAR_TRY(par__linear_build_output_split(&mlp->branch.in, place, build, prefix,
                                            mlp->swiglu ? gate_up : gate_up + 1, mlp->swiglu ? 2 : 1,
@@ -27,15 +27,15 @@ static par_status build_linear(par__mlp *mlp, par__place *place, par_build *buil
                                          std / sqrt(2.0 * (double)config->layers));
 }
 
-static par_gelu gelu_args(const par__mlp *mlp, const par__place *place) {
+static par_gelu gelu_args(const par__mlp *mlp, const par__module_place *place) {
     return (par_gelu){.dtype = place->dtype, .n = place->N * mlp->F, .erf = mlp->erf};
 }
 
-static par_swiglu swiglu_args(const par__mlp *mlp, const par__place *place) {
+static par_swiglu swiglu_args(const par__mlp *mlp, const par__module_place *place) {
     return (par_swiglu){.dtype = place->dtype, .m = place->N, .n = mlp->F};
 }
 
-static par_status prepare(par__mlp *mlp, par__place *place, par_build *build) {
+static par_status prepare(par__mlp *mlp, par__module_place *place, par_build *build) {
     par_gelu gelu = gelu_args(mlp, place);
     par_swiglu swiglu = swiglu_args(mlp, place);
     if (mlp->swiglu) {
@@ -49,7 +49,7 @@ static par_status prepare(par__mlp *mlp, par__place *place, par_build *build) {
     return par__gelu_backward_prepare(place, build, &gelu);
 }
 
-par_status par__mlp_build(par__mlp *mlp, par__place *place, par_build *build,
+par_status par__mlp_build(par__mlp *mlp, par__module_place *place, par_build *build,
                           const par_transformer_config *config, int layer, size_t *areas) {
     char prefix[64];
     *mlp = (par__mlp){.swiglu = config->swiglu, .erf = config->gelu_erf};
@@ -57,8 +57,8 @@ par_status par__mlp_build(par__mlp *mlp, par__place *place, par_build *build,
     PAR_TRY(build_linear(mlp, place, build, config, prefix));
     PAR_TRY(par__branch_build(&mlp->branch, place, build, config, prefix,
                               (uint32_t)place->layer * 4 + 3));
-    size_t a_nbytes = par__place_nbytes(place, place->N * mlp->F);
-    size_t u_nbytes = par__place_nbytes(place, place->N * u_width(mlp));
+    size_t a_nbytes = par__module_place_nbytes(place, place->N * mlp->F);
+    size_t u_nbytes = par__module_place_nbytes(place, place->N * u_width(mlp));
     mlp->u = par__reserve(&build->stash_nbytes, u_nbytes);
     if (!place->selective) mlp->a = par__reserve(&build->stash_nbytes, a_nbytes);
     mlp->da = par__reserve(areas, a_nbytes);
@@ -67,26 +67,27 @@ par_status par__mlp_build(par__mlp *mlp, par__place *place, par_build *build,
     return prepare(mlp, place, build);
 }
 
-par_status par__mlp_build_decode(par__mlp *decode, const par__mlp *trained, par__place *place,
-                                 par_build *build) {
+par_status par__mlp_build_decode(par__mlp *decode, const par__mlp *trained,
+                                 par__module_place *place, par_build *build) {
     *decode = *trained;
     par_gelu gelu = gelu_args(decode, place);
     par_swiglu swiglu = swiglu_args(decode, place);
     PAR_TRY(par__branch_build_decode(&decode->branch, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->branch.in, place, build, place->N));
-    decode->u =
-        par__reserve(&build->stash_nbytes, par__place_nbytes(place, place->N * u_width(decode)));
+    decode->u = par__reserve(&build->stash_nbytes,
+                             par__module_place_nbytes(place, place->N * u_width(decode)));
     decode->da =
-        par__reserve(&place->scratch_nbytes, par__place_nbytes(place, place->N * decode->F));
+        par__reserve(&place->scratch_nbytes, par__module_place_nbytes(place, place->N * decode->F));
     return decode->swiglu ? par__swiglu_prepare(place, build, &swiglu)
                           : par__gelu_prepare(place, build, &gelu);
 }
 
-static void *activation(const par__mlp *mlp, const par__place *place, const par_call *call) {
+static void *activation(const par__mlp *mlp, const par__module_place *place, const par_call *call) {
     return place->selective ? (char *)call->scratch + mlp->da : (char *)call->stash + mlp->a;
 }
 
-static par_status activate(const par__mlp *mlp, const par__place *place, const par_call *call) {
+static par_status activate(const par__mlp *mlp, const par__module_place *place,
+                           const par_call *call) {
     par_gelu gelu = gelu_args(mlp, place);
     par_swiglu swiglu = swiglu_args(mlp, place);
     gelu.x = swiglu.x = (char *)call->stash + mlp->u;
@@ -94,7 +95,7 @@ static par_status activate(const par__mlp *mlp, const par__place *place, const p
     return mlp->swiglu ? par__swiglu_run(place, call, &swiglu) : par__gelu_run(place, call, &gelu);
 }
 
-static par_status activate_backward(const par__mlp *mlp, const par__place *place,
+static par_status activate_backward(const par__mlp *mlp, const par__module_place *place,
                                     const par_call *call, const void *da, void *du) {
     par_gelu gelu = gelu_args(mlp, place);
     par_swiglu swiglu = swiglu_args(mlp, place);
@@ -105,8 +106,8 @@ static par_status activate_backward(const par__mlp *mlp, const par__place *place
                        : par__gelu_backward_run(place, call, &gelu);
 }
 
-par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const par_call *call,
-                            const par_residual *sum, const void *x, void *y) {
+par_status par__mlp_forward(const par__mlp *mlp, const par__module_place *place,
+                            const par_call *call, const par_residual *sum, const void *x, void *y) {
     const void *h = NULL;
     par_residual last;
     PAR_TRY(par__branch_input(&mlp->branch, place, call, sum, x, 0, false, &h));
@@ -123,8 +124,8 @@ par_status par__mlp_forward(const par__mlp *mlp, const par__place *place, const 
     return par__residual_run(place, call, &last);
 }
 
-par_status par__mlp_backward(const par__mlp *mlp, const par__place *place, const par_call *call,
-                             const void *x, const void *dy, void *dx) {
+par_status par__mlp_backward(const par__mlp *mlp, const par__module_place *place,
+                             const par_call *call, const void *x, const void *dy, void *dx) {
     void *da = (char *)call->scratch + mlp->da, *du = (char *)call->scratch + mlp->du;
     const void *dp = NULL;
     PAR_TRY(par__branch_output_backward(&mlp->branch, place, call, dy, &dp));

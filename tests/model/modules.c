@@ -165,7 +165,8 @@ static par_status failing_with;
 static par_status prepare_failing(const void *args, size_t *workspace_nbytes) {
     const par_gemm *g = args;
     *workspace_nbytes = 0;
-    return g->epilogue == failing ? par_fail(failing_with, "no epilogue %d", (int)failing) : PAR_OK;
+    return g->epilogue == failing ? par_error_set(failing_with, "no epilogue %d", (int)failing)
+                                  : PAR_OK;
 }
 
 /* Only a version that does not support an epilogue is done without it. */
