@@ -139,6 +139,11 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
 static par_status choose_link(par_comm *comm, const par_comm_params *params) {
     const par__nccl *nccl = params->device->nccl;
     par_link wanted = params->link ? params->link : comm->transport->params.link;
+    if (nccl && nccl->contract != par__nccl_contract())
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "axis %s: the module of device %s was built from other sources than libpar, whose "
+                 "structs differ: build and install both together",
+                 comm->axis, params->device->name);
     if (wanted == PAR_LINK_NCCL && !nccl)
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s: device %s has no NCCL; its data can go staged",
                  comm->axis, params->device->name);

@@ -154,6 +154,14 @@ const par__nccl *par__nccl_open(const par_device_params *params) {
     snprintf(name, sizeof name, "NCCL %d.%d.%d", version / 10000, version / 100 % 100,
              version % 100);
     snprintf(gpu, sizeof gpu, "%s, GPU %s", host, par__cuda_device_get()->bus_id);
-    table = (par__nccl){name, gpu, params->shared, new_id, open_comm, poll_comm, start, close_comm};
+    table = (par__nccl){par__nccl_contract(),
+                        name,
+                        gpu,
+                        params->shared,
+                        new_id,
+                        open_comm,
+                        poll_comm,
+                        start,
+                        close_comm};
     return &table;
 }

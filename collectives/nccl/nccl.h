@@ -9,14 +9,15 @@
 #define PAR__NCCL_H
 
 #include "collectives/operation.h"
-#include "par/kernels.h"
+#include "kernels/contract.h"
 
 enum { PAR__NCCL_ID_NBYTES = 128, PAR__NCCL_GPU_NBYTES = 128 };
 
 typedef struct par__nccl {
-    const char *name; /* "NCCL 2.28.9" */
-    const char *gpu;  /* host and device: equal for two ranks that share a GPU */
-    bool shared;      /* ranks share GPUs: NCCL only where it is asked for */
+    uint64_t contract; /* par__nccl_contract() of the module; first, and compared before all else */
+    const char *name;  /* "NCCL 2.28.9" */
+    const char *gpu;   /* host and device: equal for two ranks that share a GPU */
+    bool shared;       /* ranks share GPUs: NCCL only where it is asked for */
     par_status (*new_id)(void *id);
     /* The communicator exists when poll has said `ready`. */
     par_status (*open)(const void *id, int n, int rank, const char *name, void **comm);
@@ -30,5 +31,22 @@ typedef struct par__nccl {
  * table, once the device is open (NULL: NCCL does not answer). */
 void par__nccl_environment(const par_device_params *params);
 const par__nccl *par__nccl_open(const par_device_params *params);
+
+/* What kernels/contract.h does, for the structs above. */
+#define PAR__FIELDS_par_tag(F, A)        F(purpose) F(layer) F(chunk) F(micro)
+#define PAR__FIELDS_par__operation(F, A) F(kind) F(src) F(dst) F(n) F(dtype) F(peer) F(tag) F(after)
+#define PAR__FIELDS_par__nccl(F, A)                                                                \
+    F(contract) F(name) F(gpu) F(shared) F(new_id) F(open) F(poll) F(start) F(close)
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wmissing-field-initializers"
+static inline uint64_t par__nccl_contract(void) {
+    uint64_t hash = PAR__CONTRACT_BEGIN;
+    PAR__CONTRACT_STRUCT(par_tag)
+    PAR__CONTRACT_STRUCT(par__operation)
+    PAR__CONTRACT_STRUCT(par__nccl)
+    return hash;
+}
+#pragma GCC diagnostic pop
 
 #endif

@@ -169,10 +169,11 @@ par_status par__linear_forward_part(const par__linear *linear, const par__module
                                     void *y, int64_t ldy);
 par_status par__linear_backward_input(const par__linear *linear, const par__module_place *place,
                                       const par_call *call, int64_t m, const void *dy, void *dx);
-/* With the activation function as the product's epilogue. True if the backend has both; it is
+/* With the activation function as the product's epilogue. *has: the backend has both; it is
  * prepared then. */
-bool par__linear_prepare_gelu(const par__linear *in, const par__linear *out,
-                              par__module_place *place, par_build *build, int64_t m);
+par_status par__linear_prepare_gelu(const par__linear *in, const par__linear *out,
+                                    par__module_place *place, par_build *build, int64_t m,
+                                    bool *has);
 /* u = x · Wᵀ + b, a = gelu(u). */
 par_status par__linear_forward_gelu(const par__linear *in, const par__module_place *place,
                                     const par_call *call, int64_t m, const void *x, void *u,

@@ -148,12 +148,13 @@ par_status par__linear_forward_part(const par__linear *linear, const par__module
     return par__gemm_run(place, call, &args);
 }
 
-/* Where the bias is apart its gradient sums own rows, that of the weights all. */
-static bool prepare_bias_gradient(const par__linear *linear, par__module_place *place,
-                                  par_build *build, par_gemm weights) {
-    if (!linear->biases[0] || linear->bias_apart) return false;
-    weights.epilogue = PAR_EPILOGUE_BIAS_GRADIENT;
-    return par__gemm_prepare(place, build, &weights) == PAR_OK;
+/* A product with an epilogue, which a version may refuse: only then is *has false. */
+static par_status prepare_epilogue(par__module_place *place, par_build *build, par_gemm args,
+                                   par_epilogue epilogue, bool *has) {
+    args.epilogue = epilogue;
+    par_status st = par__gemm_prepare(place, build, &args);
+    *has = st == PAR_OK;
+    return st == PAR_ERR_UNSUPPORTED ? PAR_OK : st;
 }
 
 par_status par__linear_prepare(par__linear *linear, par__module_place *place, par_build *build,
@@ -164,7 +165,10 @@ par_status par__linear_prepare(par__linear *linear, par__module_place *place, pa
     par_column_sum bias = bias_args(linear, place, m, NULL);
     PAR_TRY(par__gemm_prepare(place, build, &forward));
     PAR_TRY(par__gemm_prepare(place, build, &input));
-    linear->bias_gradient = prepare_bias_gradient(linear, place, build, weights);
+    /* where the bias is apart its gradient sums own rows, that of the weights all */
+    if (linear->biases[0] && !linear->bias_apart)
+        PAR_TRY(prepare_epilogue(place, build, weights, PAR_EPILOGUE_BIAS_GRADIENT,
+                                 &linear->bias_gradient));
     if (!linear->bias_gradient) PAR_TRY(par__gemm_prepare(place, build, &weights));
     return linear->biases[0] ? par__column_sum_prepare(place, build, &bias) : PAR_OK;
 }
@@ -181,14 +185,14 @@ par_status par__linear_backward_input(const par__linear *linear, const par__modu
     return par__gemm_run(place, call, &args);
 }
 
-bool par__linear_prepare_gelu(const par__linear *in, const par__linear *out,
-                              par__module_place *place, par_build *build, int64_t m) {
-    par_gemm forward = forward_args(in, place, m, NULL, NULL),
-             backward = input_args(out, place, m, NULL, NULL);
-    forward.epilogue = PAR_EPILOGUE_GELU;
-    backward.epilogue = PAR_EPILOGUE_GELU_BACKWARD;
-    return par__gemm_prepare(place, build, &forward) == PAR_OK &&
-           par__gemm_prepare(place, build, &backward) == PAR_OK;
+par_status par__linear_prepare_gelu(const par__linear *in, const par__linear *out,
+                                    par__module_place *place, par_build *build, int64_t m,
+                                    bool *has) {
+    PAR_TRY(prepare_epilogue(place, build, forward_args(in, place, m, NULL, NULL),
+                             PAR_EPILOGUE_GELU, has));
+    return *has ? prepare_epilogue(place, build, input_args(out, place, m, NULL, NULL),
+                                   PAR_EPILOGUE_GELU_BACKWARD, has)
+                : PAR_OK;
 }
 
 par_status par__linear_forward_gelu(const par__linear *in, const par__module_place *place,

@@ -42,8 +42,9 @@ static par_status prepare(par__mlp *mlp, par__module_place *place, par_build *bu
         PAR_TRY(par__swiglu_prepare(place, build, &swiglu));
         return par__swiglu_backward_prepare(place, build, &swiglu);
     }
-    mlp->fused = !mlp->erf && par__linear_prepare_gelu(&mlp->branch.in, &mlp->branch.out, place,
-                                                       build, place->N);
+    if (!mlp->erf)
+        PAR_TRY(par__linear_prepare_gelu(&mlp->branch.in, &mlp->branch.out, place, build, place->N,
+                                         &mlp->fused));
     PAR_TRY(par__gelu_prepare(place, build, &gelu));
     return par__gelu_backward_prepare(place, build, &gelu);
 }

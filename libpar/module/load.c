@@ -52,7 +52,8 @@ static void *open_file(void) {
 }
 
 static par_status load(void) {
-    static const par__module_host host = {PAR__MODULE_VERSION, host_fail};
+    static const par__module_host host = {host_fail};
+    par__module_contract *contract;
     par__module_open *open;
     void *file = open_file();
     if (!file) {
@@ -63,10 +64,12 @@ static par_status load(void) {
             "-Dcuda=enabled) and install its libraries, or use --device cpu",
             why ? why : "no reason given");
     }
+    *(void **)(void *)&contract = dlsym(file, "par_cuda_contract");
     *(void **)(void *)&open = dlsym(file, "par_cuda_open");
-    if (!open)
+    if (!contract || !open || contract() != par__module_fingerprint())
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "device cuda: libpar_cuda.so has no par_cuda_open: rebuild it");
+                 "device cuda: libpar_cuda.so was built from other sources than libpar, whose "
+                 "structs differ: build and install both together");
     return open(&host, &selected, &loaded);
 }
 

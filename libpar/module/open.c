@@ -1,5 +1,5 @@
 /*
- * The module's side: its one exported symbol, and par_error_set, the one function of libpar that its
+ * The module's side: its two exported symbols, and par_error_set, the one function of libpar that its
  * sources call, over the table of host services.
  */
 #include <stdarg.h>
@@ -22,18 +22,17 @@ par_status par_error_set(par_status status, const char *format, ...) {
     return host.fail(status, text);
 }
 
+__attribute__((visibility("default"))) par__module_contract par_cuda_contract;
 __attribute__((visibility("default"))) par__module_open par_cuda_open;
+
+uint64_t par_cuda_contract(void) {
+    return par__module_fingerprint();
+}
 
 par_status par_cuda_open(const par__module_host *services, const par_device_params *params,
                          par__module *out) {
     host = *services;
-    if (host.version != PAR__MODULE_VERSION)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "device cuda: the module is of version %d, libpar of version %d: build both from "
-                 "the same sources",
-                 PAR__MODULE_VERSION, host.version);
     memset(out, 0, sizeof *out);
-    out->version = PAR__MODULE_VERSION;
     par__nccl_environment(params);
     PAR_TRY(par__cuda_init(params, &out->backend));
     out->backend.nccl = par__nccl_open(params);

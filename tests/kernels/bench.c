@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../train/allocations.h"
 #include "device.h"
 #include "kernels/half.h"
 
@@ -175,8 +176,15 @@ void bench_run_untyped(bench *b, par_op op, const void *args) {
     if (!block) abort();
     memset(block, GUARD_BYTE, nbytes + 2 * GUARD);
     memset(block + GUARD, 0xff, nbytes);
-    CHECK_OK(
-        par_op_run_untyped(b->backend, op, NULL, args, args_nbytes, nbytes ? block + GUARD : NULL));
+    allocations_count taken;
+    allocations_begin();
+    par_status st =
+        par_op_run_untyped(b->backend, op, NULL, args, args_nbytes, nbytes ? block + GUARD : NULL);
+    allocations_end(&taken);
+    CHECK_OK(st);
+    CHECK(!allocations_can_count() || taken.n[BY_LIBPAR] == 0,
+          "%s: %s on %s allocated %lld times, first at %p", label, par_op_name(op),
+          b->backend->name, (long long)taken.n[BY_LIBPAR], taken.first_libpar);
     CHECK(all(block, GUARD, GUARD_BYTE) && all(block + GUARD + nbytes, GUARD, GUARD_BYTE),
           "%s: %s wrote outside its workspace of %zu bytes", label, par_op_name(op), nbytes);
     free(block);
@@ -260,17 +268,19 @@ bool bench_ready_for(par_op op) {
 }
 
 int bench_main(const char *backend, int argc, char **argv) {
-    const harness_case *tables[] = {
-        matrix_cases, pointwise_cases, rounding_cases, attention_cases, oracle_cases,
-        repeat_cases, step_cases,      ballot_cases,   vote_cases,      norm_residual_cases};
-    const int counts[] = {n_matrix_cases, n_pointwise_cases,    n_rounding_cases, n_attention_cases,
-                          n_oracle_cases, n_repeat_cases,       n_step_cases,     n_ballot_cases,
-                          n_vote_cases,   n_norm_residual_cases};
+    static const struct {
+        const harness_case *cases;
+        const int *n;
+    } topics[] = {
+#define TOPIC(name) {name##_cases, &n_##name##_cases},
+        BENCH_TOPICS(TOPIC)
+#undef TOPIC
+    };
     harness_case cases[64];
     char suite[64];
     int n = 0;
-    for (int i = 0; i < HARNESS_COUNT(counts); i++)
-        for (int j = 0; j < counts[i]; j++) cases[n++] = tables[i][j];
+    for (int i = 0; i < HARNESS_COUNT(topics); i++)
+        for (int j = 0; j < *topics[i].n; j++) cases[n++] = topics[i].cases[j];
     subject_name = backend;
     bench_is_ref = strcmp(backend, "ref") == 0;
     if (par_backend_get(backend, &bench_subject) != PAR_OK) {

@@ -67,7 +67,7 @@ int32_t *bench_ids(bench *b, int64_t n, int64_t low, int64_t high);
 /* Add a constant to a buffer that was just made. */
 void bench_offset(bench *b, const void *data, double offset);
 /* bench_gemm(b, &gemm), and so for every operation: prepare, a guarded and poisoned workspace of
- * just that size, run. */
+ * just that size, run, in which libpar allocates nothing. */
 void bench_run_untyped(bench *b, par_op op, const void *args);
 #define BENCH_RUN(OP, name, type)                                                                  \
     static inline void bench_##name(bench *b, const type *args) {                                  \
@@ -97,11 +97,29 @@ double bench_unit(par_dtype dtype);
  */
 double bench_sum(int64_t n, double term);
 
-extern const harness_case matrix_cases[], pointwise_cases[], rounding_cases[], attention_cases[],
-    oracle_cases[], repeat_cases[], step_cases[], ballot_cases[], vote_cases[],
-    norm_residual_cases[];
-extern const int n_matrix_cases, n_pointwise_cases, n_rounding_cases, n_attention_cases,
-    n_oracle_cases, n_repeat_cases, n_step_cases, n_ballot_cases, n_vote_cases,
-    n_norm_residual_cases;
+/* The files with cases: by topic as in kernels/ref, and what is asked of several topics. Each has
+ * NAME_cases and their number. */
+#define BENCH_TOPICS(X)                                                                            \
+    X(gemm)                                                                                        \
+    X(norm)                                                                                        \
+    X(rope)                                                                                        \
+    X(embedding)                                                                                   \
+    X(activation)                                                                                  \
+    X(residual)                                                                                    \
+    X(update)                                                                                      \
+    X(attention)                                                                                   \
+    X(attention_decode)                                                                            \
+    X(xent)                                                                                        \
+    X(ballot)                                                                                      \
+    X(vote)                                                                                        \
+    X(norm_residual)                                                                               \
+    X(rounding)                                                                                    \
+    X(repeat)                                                                                      \
+    X(step)
+#define BENCH_CASES(name)                                                                          \
+    extern const harness_case name##_cases[];                                                      \
+    extern const int n_##name##_cases;
+BENCH_TOPICS(BENCH_CASES)
+#undef BENCH_CASES
 
 #endif

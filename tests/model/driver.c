@@ -117,12 +117,27 @@ static void fill(driver *d, const size_t *stash, size_t scratch) {
     }
 }
 
+/* Before the first build. */
+static void start(driver *d, const driver_params *params) {
+    *d = (driver){.params = *params, .backend = params->backend};
+    if (!d->backend) CHECK_OK(par_backend_get("ref", &d->backend));
+    CHECK_OK(par_transformer_create(&params->config, &d->model));
+}
+
+par_status driver_measure(par_transport *transport, const driver_params *params) {
+    driver d;
+    size_t stash[DRIVER_MAX_MODULES] = {0}, scratch = 0;
+    start(&d, params);
+    CHECK_OK(par_memory_create_measuring(&d.memory));
+    par_status st = build(&d, transport, stash, &scratch);
+    driver_destroy(&d);
+    return st;
+}
+
 bool driver_create(par_transport *transport, const driver_params *params, driver *d) {
     size_t stash[DRIVER_MAX_MODULES] = {0}, scratch = 0;
     par_memory *measured = NULL;
-    *d = (driver){.params = *params};
-    CHECK_OK(par_backend_get("ref", &d->backend));
-    CHECK_OK(par_transformer_create(&params->config, &d->model));
+    start(d, params);
     CHECK_OK(par_memory_create_measuring(&measured));
     if (harness_failed()) return false;
     d->memory = measured;

@@ -17,6 +17,7 @@ typedef struct {
     bool sequence_parallel;
     par_recompute recompute;
     int64_t B;
+    const par_backend *backend; /* NULL: ref */
 } driver_params;
 
 typedef struct {
@@ -38,6 +39,8 @@ typedef struct {
 
 /* Fails the running case and answers false. */
 bool driver_create(par_transport *transport, const driver_params *params, driver *d);
+/* The status of building the modules, on measuring memory alone. */
+par_status driver_measure(par_transport *transport, const driver_params *params);
 void driver_destroy(driver *d);
 par_call driver_call(const driver *d, int module, bool training);
 /* x[i + 1] from x[i]; dx[i] from dx[i + 1]. */

@@ -176,6 +176,41 @@ static void rotary_tables(void) {
     par_transport_destroy(&self);
 }
 
+/* ref, whose products with one epilogue are refused or fail in prepare */
+static par_epilogue failing;
+static par_status failing_with;
+
+static par_status prepare_failing(const void *args, size_t *workspace_nbytes) {
+    const par_gemm *g = args;
+    *workspace_nbytes = 0;
+    return g->epilogue == failing ? par_error_set(failing_with, "no epilogue %d", (int)failing)
+                                  : PAR_OK;
+}
+
+/* Only a version that does not support an epilogue is done without it. */
+static void epilogue_fails(void) {
+    static const par_epilogue epilogues[] = {PAR_EPILOGUE_GELU, PAR_EPILOGUE_GELU_BACKWARD,
+                                             PAR_EPILOGUE_BIAS_GRADIENT};
+    const par_backend *ref = NULL;
+    par_transport *self = NULL;
+    CHECK_OK(par_backend_get("ref", &ref));
+    CHECK_OK(par_transport_create_self(&(par_transport_params){0}, &self));
+    if (harness_failed()) return;
+    par_backend backend = *ref;
+    backend.kernels[PAR_OP_GEMM].prepare = prepare_failing;
+    const driver_params params = {.config = driver_gpt(), .tp = 1, .B = 2, .backend = &backend};
+    for (int i = 0; i < HARNESS_COUNT(epilogues); i++) {
+        failing = epilogues[i];
+        failing_with = PAR_ERR_UNSUPPORTED;
+        CHECK_OK(driver_measure(self, &params));
+        failing_with = PAR_ERR_MEMORY;
+        CHECK_FAILS(driver_measure(self, &params), PAR_ERR_MEMORY, "no epilogue");
+        failing_with = PAR_ERR_INTERNAL;
+        CHECK_FAILS(driver_measure(self, &params), PAR_ERR_INTERNAL, "no epilogue");
+    }
+    par_transport_destroy(&self);
+}
+
 static const harness_case cases[] = {
     {.name = "gpt", .run = gpt},
     {.name = "gpt-erf-without-bias", .run = gpt_erf_without_bias},
@@ -184,6 +219,7 @@ static const harness_case cases[] = {
     {.name = "llama-with-bias", .run = llama_with_bias},
     {.name = "accumulation", .run = accumulation},
     {.name = "rotary-tables", .run = rotary_tables},
+    {.name = "epilogue-fails", .run = epilogue_fails},
 };
 
 int main(int argc, char **argv) {

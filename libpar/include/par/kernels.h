@@ -388,13 +388,24 @@ typedef union {
 #undef PAR_OP_MEMBER
 } par_op_args;
 
-/* A version of an operation. `args` is the operation's struct of PAR_OP_LIST. */
+/*
+ * A version of an operation; `args` is the operation's struct of PAR_OP_LIST.
+ *
+ * Whatever takes time or memory is prepare's: it makes plans, times candidates, compiles. run only
+ * enqueues what prepare planned. It plans, allocates, times and waits for nothing, on any device.
+ * So a run whose shape no prepare saw is refused with PAR_ERR_ARG where a version needs a plan.
+ *
+ * Pointers lie at multiples of their element's size, no more. prepare sees none: a version that
+ * needs a plan for those that are not at multiples of 16 bytes, as blocks of a par_memory are,
+ * makes that plan in prepare too, or its run refuses them with PAR_ERR_ARG.
+ *
+ * On the host a library that a version calls may take heap for the length of a call: oneDNN does
+ * for operands that it packs and for the description of a product.
+ */
 typedef struct {
     const char *name; /* "gemm/cpu/onednn", logged */
-    par_status (*prepare)(const void *args,
-                          size_t *workspace_nbytes); /* a shape, at create: reads no data */
-    par_status (*run)(par_stream *, const void *args,
-                      void *workspace); /* enqueues: no allocation, no host wait */
+    par_status (*prepare)(const void *args, size_t *workspace_nbytes);
+    par_status (*run)(par_stream *, const void *args, void *workspace);
 } par_kernel;
 
 enum { PAR_CHOICES_NBYTES = 4096 };

@@ -1,5 +1,5 @@
-/* Operations on matrices against ref: gemm, column sum, norms, rotary embedding, table rows.
- * Bounds: bench.h. */
+/* Products against ref and by definition, their epilogues, and the column sum that is the gradient of
+ * a bias. Bounds: bench.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,12 +224,11 @@ typedef struct {
     par_dtype dtype;
     int64_t m, n, pad;
     float beta;
-    double magnitude, offset;
-    bool layernorm, alias_dy, alias_add, no_dw;
-} rows_variant;
+    double magnitude;
+} sum_variant;
 
 static void build_column_sum(bench *b, const void *variant) {
-    const rows_variant *v = variant;
+    const sum_variant *v = variant;
     par_column_sum s = {
         .dtype = v->dtype, .m = v->m, .n = v->n, .ldx = v->n + v->pad, .beta = v->beta};
     s.x = bench_in(b, v->dtype, v->m, v->n, s.ldx, v->magnitude);
@@ -242,11 +241,11 @@ static void test_column_sum(void) {
     static const int64_t sizes[] = {1, 7, 8, 9, 1031};
     if (!bench_ready()) return;
     for (int i = 0; i < 5 * 5 * 3; i++) {
-        rows_variant v = {.dtype = dtypes[i % 3],
-                          .m = sizes[i / 3 % 5],
-                          .n = sizes[i / 15],
-                          .pad = i % 4,
-                          .magnitude = 1};
+        sum_variant v = {.dtype = dtypes[i % 3],
+                         .m = sizes[i / 3 % 5],
+                         .n = sizes[i / 15],
+                         .pad = i % 4,
+                         .magnitude = 1};
         v.beta = i & 1 ? 1 : 0;
         if (v.m * v.n > 100000) v.n = 33;
         bench_compare(build_column_sum, &v, "column_sum %s %lld x %lld", par_dtype_name(v.dtype),
@@ -254,195 +253,50 @@ static void test_column_sum(void) {
     }
 }
 
-/*
- * Forward: mean and variance of n terms, (x - mean) loses offset / spread; xhat and w are of
- * order 1. Backward: g = dy w and two means of n terms, times rstd, which is about sqrt(3) /
- * magnitude, at n = 1 at most 1 / sqrt(eps); the factor 4 covers xhat up to 3 and w, dy up to 1. dw
- * adds m terms dy xhat, each off by the forward's error of xhat beside the errors of the sum
- * itself.
- */
-static double xhat_error(const rows_variant *v) {
-    return 4 * BENCH_U * sqrt((double)v->n + 3) * (2 + fabs(v->offset / v->magnitude));
-}
-
-static void norm_forward(bench *b, const rows_variant *v, par_norm *a) {
-    double error = xhat_error(v);
-    double rstd = fmin(1 / sqrt((double)a->eps), v->n < 7 ? 1e9 : 4 / v->magnitude);
-    void *x = bench_in(b, v->dtype, v->m, v->n, v->n, v->magnitude);
-    bench_offset(b, x, v->offset);
-    a->x = x;
-    a->w = bench_in(b, v->dtype, 1, v->n, v->n, 1);
-    a->b = v->layernorm ? bench_in(b, v->dtype, 1, v->n, v->n, 1) : NULL;
-    a->mean =
-        v->layernorm ? bench_out(b, "mean", PAR_F32, 1, v->m, v->m, error * v->magnitude) : NULL;
-    a->rstd = bench_out(b, "rstd", PAR_F32, 1, v->m, v->m, error * rstd);
-    a->y = bench_out(b, "y", v->dtype, v->m, v->n, v->n, 4 * error);
-    v->layernorm ? bench_layernorm(b, a) : bench_rmsnorm(b, a);
-}
-
-static void build_norm(bench *b, const void *variant) {
-    const rows_variant *v = variant;
-    par_norm a = {.dtype = v->dtype, .m = v->m, .n = v->n, .eps = 1e-5f, .beta = v->beta};
-    double old = v->beta == 0 ? (double)NAN : 1, spread = 1 + fabs(v->offset / v->magnitude);
-    double rstd = fmin(1 / sqrt((double)a.eps), v->n < 7 ? 1e9 : 4 / v->magnitude);
-    double dx = 16 * BENCH_U * sqrt((double)v->n + 3) * spread * rstd + 4 * BENCH_U;
-    norm_forward(b, v, &a);
-    if (v->alias_dy)
-        a.dy = a.dx = bench_inout(b, "dx in dy", v->dtype, v->m, v->n, v->n, 1, dx);
-    else
-        a.dy = bench_in(b, v->dtype, v->m, v->n, v->n, 1);
-    if (v->alias_add)
-        a.add = a.dx = bench_inout(b, "dx in add", v->dtype, v->m, v->n, v->n, 1, dx);
-    else if (!v->alias_dy)
-        a.dx = bench_out(b, "dx", v->dtype, v->m, v->n, v->n, dx);
-    if (!v->no_dw) {
-        double dw = 4 * spread * bench_sum(v->m + 3, 1) + (double)v->m * xhat_error(v);
-        a.dw = bench_inout(b, "dw", PAR_F32, 1, v->n, v->n, old, dw);
-        if (v->layernorm)
-            a.db = bench_inout(b, "db", PAR_F32, 1, v->n, v->n, old, bench_sum(v->m + 3, 1));
-    }
-    v->layernorm ? bench_layernorm_backward(b, &a) : bench_rmsnorm_backward(b, &a);
-}
-
-static void compare_norm(rows_variant v) {
-    bench_compare(build_norm, &v, "%s %s %lld x %lld beta %g magnitude %g offset %g",
-                  v.layernorm ? "layernorm" : "rmsnorm", par_dtype_name(v.dtype), (long long)v.m,
-                  (long long)v.n, (double)v.beta, v.magnitude, v.offset);
-}
-
-static void norms(bool layernorm) {
-    static const int64_t widths[] = {1, 7, 8, 9, 1031}, heights[] = {1, 3, 8, 67};
-    static const double magnitudes[] = {1, 1e-1, 30};
-    for (int i = 0; i < 5 * 4 * 3; i++) {
-        rows_variant v = {.dtype = dtypes[i % 3],
-                          .n = widths[i / 3 % 5],
-                          .m = heights[i / 15],
-                          .layernorm = layernorm};
-        v.beta = i & 1 ? 1 : 0;
-        v.alias_dy = i % 4 == 1;
-        v.alias_add = i % 4 == 2;
-        v.no_dw = i % 8 == 5;
-        v.magnitude = magnitudes[i % 7 % 3];
-        compare_norm(v);
-    }
-    /* wide rows that allow 16-byte accesses, and rows that do not fit into a block's registers */
-    for (int i = 0; i < 3 * 3; i++) {
-        static const int64_t wide[] = {1040, 4104, 8200};
-        rows_variant v = {.dtype = dtypes[i % 3], .n = wide[i / 3], .m = 5, .layernorm = layernorm};
-        v.beta = i & 1 ? 1 : 0;
-        v.alias_dy = i % 2;
-        v.magnitude = 1;
-        compare_norm(v);
-    }
-    /* E[x²] - E[x]² in fp32 would be wrong in its second digit here. */
-    if (layernorm)
-        compare_norm(
-            (rows_variant){.m = 5, .n = 64, .magnitude = 1, .offset = 1000, .layernorm = true});
-}
-
-static void test_layernorm(void) {
-    if (bench_ready()) norms(true);
-}
-
-static void test_rmsnorm(void) {
-    if (bench_ready()) norms(false);
-}
-
-typedef struct {
-    par_dtype dtype;
-    int64_t m, heads, head_size, T, first_row, pad;
-    bool inverse;
-} rope_variant;
-
-static void build_rope(bench *b, const void *variant) {
-    const rope_variant *v = variant;
-    par_rope a = {
-        .dtype = v->dtype, .m = v->m, .heads = v->heads, .head_size = v->head_size, .T = v->T};
-    int64_t width = v->heads * v->head_size;
-    a.first_row = v->first_row;
-    a.inverse = v->inverse;
-    a.ldx = width + v->pad;
-    a.x = bench_inout(b, "x", v->dtype, v->m, width, a.ldx, 1, 4 * BENCH_U);
-    a.cos = bench_in(b, PAR_F32, v->T, v->head_size / 2, v->head_size / 2, 1);
-    a.sin = bench_in(b, PAR_F32, v->T, v->head_size / 2, v->head_size / 2, 1);
-    bench_rope(b, &a);
-}
-
-static void test_rope(void) {
-    static const int64_t sizes[] = {2, 6, 8, 18, 64}, rows[] = {1, 7, 9, 33};
+static void test_oracle(void) {
+    enum { M = 5, N = 7, L = 13 };
+    static float a[M * L], b[L * N], bias[N], c[M * N];
+    static double oracle[M * N];
     if (!bench_ready()) return;
-    for (int i = 0; i < 5 * 4 * 3; i++) {
-        rope_variant v = {dtypes[i % 3], rows[i / 3 % 4], 1 + i % 4, sizes[i / 12],
-                          1 + i % 13,    i % 5,           i % 4,     i & 1};
-        bench_compare(build_rope, &v, "rope %s m %lld D %lld T %lld", par_dtype_name(v.dtype),
-                      (long long)v.m, (long long)v.head_size, (long long)v.T);
-    }
-    /* more heads than a block holds, and a head that is longer */
-    for (int i = 0; i < 6; i++) {
-        rope_variant v = {dtypes[i % 3], 3, i < 3 ? 17 : 2, i < 3 ? 64 : 1026, 5, 1, 3, false};
-        bench_compare(build_rope, &v, "rope %s D %lld", par_dtype_name(v.dtype),
-                      (long long)v.head_size);
-    }
-}
-
-typedef struct {
-    par_dtype dtype;
-    int64_t m, n, rows, begin;
-    bool positions, accumulate;
-    float beta;
-} embedding_variant;
-
-static void build_embedding(bench *b, const void *variant) {
-    const embedding_variant *v = variant;
-    par_embedding a = {.dtype = v->dtype, .m = v->m, .n = v->n, .rows = v->rows, .begin = v->begin};
-    a.first_row = 3;
-    a.T = v->begin + v->rows + 2;
-    a.accumulate = v->accumulate;
-    a.beta = v->beta;
-    /* ids on both sides of the range */
-    if (!v->positions) a.ids = bench_ids(b, v->m, 0, v->begin + v->rows + 3);
-    a.table = bench_in(b, v->dtype, v->rows, v->n, v->n, 1);
-    a.y = bench_inout(b, "y", v->dtype, v->m, v->n, v->n, v->accumulate ? 1 : (double)NAN,
-                      v->accumulate ? 2 * BENCH_U : BENCH_EXACT);
-    bench_embedding(b, &a);
-    a.dy = bench_in(b, v->dtype, v->m, v->n, v->n, 1);
-    a.dtable = bench_inout(b, "dtable", PAR_F32, v->rows, v->n, v->n,
-                           v->beta == 0 ? (double)NAN : 1, bench_sum(v->m + 1, 1));
-    bench_embedding_backward(b, &a);
-}
-
-static void test_embedding(void) {
-    static const int64_t sizes[] = {1, 7, 8, 9, 131};
-    if (!bench_ready()) return;
-    for (int i = 0; i < 5 * 5 * 3; i++) {
-        embedding_variant v = {
-            .dtype = dtypes[i % 3], .m = sizes[i / 3 % 5], .n = sizes[i / 15], .rows = 1 + i % 11};
-        v.begin = i % 4 * 5;
-        v.positions = i & 1;
-        v.accumulate = i & 2;
-        v.beta = i & 4 ? 1 : 0;
-        bench_compare(build_embedding, &v, "embedding %s m %lld n %lld rows %lld begin %lld",
-                      par_dtype_name(v.dtype), (long long)v.m, (long long)v.n, (long long)v.rows,
-                      (long long)v.begin);
-    }
-    /* many tokens an id, and more ids than two digits of 8 bits */
-    for (int i = 0; i < 3 * 2; i++) {
-        embedding_variant v = {.dtype = dtypes[i % 3], .m = 4500, .n = 16, .rows = 300, .begin = 7};
-        if (i >= 3) v.m = 300, v.rows = 66000;
-        bench_compare(build_embedding, &v, "embedding %s m %lld rows %lld", par_dtype_name(v.dtype),
-                      (long long)v.m, (long long)v.rows);
+    for (int i = 0; i < M * L; i++) a[i] = (float)(i % 7 - 3);
+    for (int i = 0; i < L * N; i++) b[i] = (float)(i % 5 - 2);
+    for (int j = 0; j < N; j++) bias[j] = (float)j;
+    for (int t = 0; t < 4; t++) {
+        bool ta = t & 1, tb = t & 2;
+        par_gemm g = {.ta = ta,
+                      .tb = tb,
+                      .m = M,
+                      .n = N,
+                      .k = L,
+                      .a = a,
+                      .b = b,
+                      .c = c,
+                      .bias = bias,
+                      .ldc = N,
+                      .beta = 1};
+        g.lda = ta ? M : L;
+        g.ldb = tb ? L : N;
+        for (int i = 0; i < M * N; i++) {
+            double sum = 100 + i + i % N;
+            for (int l = 0; l < L; l++)
+                sum += (double)a[ta ? l * M + i / N : i / N * L + l] *
+                       b[tb ? i % N * L + l : l * N + i % N];
+            c[i] = (float)(100 + i);
+            oracle[i] = sum;
+        }
+        bench_gemm(bench_alone(), &g);
+        for (int i = 0; i < M * N; i++)
+            CHECK(c[i] == (float)oracle[i], "gemm of integers, ta %d tb %d: c[%d] is %g, not %g",
+                  ta, tb, i, (double)c[i], oracle[i]);
     }
 }
 
-const harness_case matrix_cases[] = {
+const harness_case gemm_cases[] = {
     {.name = "gemm_fp32", .run = test_gemm_fp32},
     {.name = "gemm_16_bits", .run = test_gemm_16_bits},
     {.name = "gemm_epilogue", .run = test_gemm_epilogue},
     {.name = "gemm_bias_gradient", .run = test_gemm_bias_gradient},
     {.name = "column_sum", .run = test_column_sum},
-    {.name = "layernorm", .run = test_layernorm},
-    {.name = "rmsnorm", .run = test_rmsnorm},
-    {.name = "rope", .run = test_rope},
-    {.name = "embedding", .run = test_embedding},
+    {.name = "oracle_gemm", .run = test_oracle},
 };
-const int n_matrix_cases = HARNESS_COUNT(matrix_cases);
+const int n_gemm_cases = HARNESS_COUNT(gemm_cases);

@@ -1,5 +1,5 @@
-/* Elementwise operations against ref: activations, residual with dropout, optimizer updates, norms,
- * casts. */
+/* The optimizer's operations against ref: updates, sums of squares, casts; and updates against their
+ * recurrences in double. Bounds: bench.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,116 +8,16 @@
 
 static const par_dtype dtypes[] = {PAR_F32, PAR_BF16, PAR_F16};
 static const int64_t sizes[] = {1, 7, 8, 9, 1031};
-static const int64_t widths[] = {1, 7,    8,
-                                 9, 1031, 1040}; /* of rows: the last one allows 16-byte accesses */
 static const double magnitudes[] = {1, 1e-2, 30};
 
 typedef struct {
     par_dtype dtype, dtype_y;
-    int64_t m, n;
+    int64_t n, t;
     double a;
-    float p, scale;
-    int alias; /* 0: none, 1: y in x, 2: y in the residual */
-    bool erf, bias, residual, weights;
-    int64_t t;
+    float scale;
+    bool weights;
     int skew;
 } shape;
-
-/*
- * exp, tanh and erf within 2^-20 relative to 1 (16 half-units of fp32), times |x|, |dy|. The factor
- * 1 + tanh cancels for negative x; there gelu is small and the bound absolute.
- */
-static void build_gelu(bench *b, const void *variant) {
-    const shape *v = variant;
-    par_gelu a = {.dtype = v->dtype, .n = v->n, .erf = v->erf};
-    double y = 16 * BENCH_U * fmin(v->a, 8), dx = 32 * BENCH_U;
-    b->skew = v->skew;
-    a.x = bench_in(b, v->dtype, 1, v->n, v->n, v->a);
-    a.y = bench_out(b, "y", v->dtype, 1, v->n, v->n, y);
-    bench_gelu(b, &a);
-    a.dy = bench_in(b, v->dtype, 1, v->n, v->n, 1);
-    a.dx = bench_out(b, "dx", v->dtype, 1, v->n, v->n, dx);
-    bench_gelu_backward(b, &a);
-    a.dy = a.dx = bench_inout(b, "dx in dy", v->dtype, 1, v->n, v->n, 1, dx);
-    bench_gelu_backward(b, &a);
-    a.x = a.y = bench_inout(b, "y in x", v->dtype, 1, v->n, v->n, v->a, y);
-    bench_gelu(b, &a);
-}
-
-static void test_gelu(void) {
-    if (!bench_ready()) return;
-    for (int i = 0; i < 5 * 3 * 3 * 2 * 2; i++) {
-        shape v = {.dtype = dtypes[i % 3],
-                   .n = sizes[i / 3 % 5],
-                   .a = magnitudes[i / 15 % 3],
-                   .erf = i / 45 & 1};
-        v.skew = i / 90;
-        bench_compare(build_gelu, &v, "gelu %s n %lld erf %d a %g", par_dtype_name(v.dtype),
-                      (long long)v.n, v.erf, v.a);
-    }
-}
-
-/* silu and its derivative within 16 half-units of max(|gate|, 1), times |up| and |dy| */
-static void build_swiglu(bench *b, const void *variant) {
-    const shape *v = variant;
-    par_swiglu a = {.dtype = v->dtype, .m = v->m, .n = v->n};
-    b->skew = v->skew;
-    a.x = bench_in(b, v->dtype, v->m, 2 * v->n, 2 * v->n, v->a);
-    a.y = bench_out(b, "y", v->dtype, v->m, v->n, v->n, 16 * BENCH_U * v->a * v->a);
-    bench_swiglu(b, &a);
-    a.dy = bench_in(b, v->dtype, v->m, v->n, v->n, 1);
-    a.dx = bench_out(b, "dx", v->dtype, v->m, 2 * v->n, 2 * v->n, 32 * BENCH_U * v->a);
-    bench_swiglu_backward(b, &a);
-}
-
-static void test_swiglu(void) {
-    if (!bench_ready()) return;
-    for (int i = 0; i < 6 * 3 * 3 * 2; i++) {
-        shape v = {.dtype = dtypes[i % 3],
-                   .m = 1 + i % 4,
-                   .n = widths[i / 3 % 6],
-                   .a = magnitudes[i / 18 % 3]};
-        v.skew = i / 54;
-        bench_compare(build_swiglu, &v, "swiglu %s m %lld n %lld a %g", par_dtype_name(v.dtype),
-                      (long long)v.m, (long long)v.n, v.a);
-    }
-}
-
-static void build_residual(bench *b, const void *variant) {
-    const shape *v = variant;
-    par_residual a = {.dtype = v->dtype, .m = v->m, .n = v->n, .T = 5, .first_row = 3};
-    double bound = 8 * BENCH_U * v->a / (1 - (double)v->p);
-    b->skew = v->skew;
-    a.dropout = (par_dropout){v->p, 99, NULL, INT64_C(0xfffffffff), 65535};
-    if (v->alias == 1)
-        a.x = a.y = bench_inout(b, "y in x", v->dtype, v->m, v->n, v->n, v->a, bound);
-    if (v->alias == 2)
-        a.residual = a.y = bench_inout(b, "y in residual", v->dtype, v->m, v->n, v->n, v->a, bound);
-    if (!a.x) a.x = bench_in(b, v->dtype, v->m, v->n, v->n, v->a);
-    if (v->residual && !a.residual) a.residual = bench_in(b, v->dtype, v->m, v->n, v->n, v->a);
-    if (v->bias) a.bias = bench_in(b, v->dtype, 1, v->n, v->n, v->a);
-    if (!a.y) a.y = bench_out(b, "y", v->dtype, v->m, v->n, v->n, bound);
-    bench_residual(b, &a);
-}
-
-static void test_residual(void) {
-    static const float drop[] = {0, 0.1f, 0.5f, 0.99f};
-    if (!bench_ready()) return;
-    for (int i = 0; i < 6 * 3 * 4 * 3 * 2; i++) {
-        shape v = {.dtype = dtypes[i % 3],
-                   .m = 1 + i % 13,
-                   .n = widths[i / 3 % 6],
-                   .a = magnitudes[i % 7 % 3]};
-        v.p = drop[i / 18 % 4];
-        v.alias = i / 72 % 3;
-        v.skew = i / 216;
-        v.bias = i & 1;
-        v.residual = i & 2;
-        bench_compare(build_residual, &v, "residual %s m %lld n %lld p %g alias %d",
-                      par_dtype_name(v.dtype), (long long)v.m, (long long)v.n, (double)v.p,
-                      v.alias);
-    }
-}
 
 /*
  * m and v: a few roundings of their terms. The update is lr times at most about 10 (sqrt(v) of
@@ -252,10 +152,61 @@ static void test_norm2(void) {
           out[0], out[1]);
 }
 
-const harness_case pointwise_cases[] = {
-    {.name = "gelu", .run = test_gelu},         {.name = "swiglu", .run = test_swiglu},
-    {.name = "residual", .run = test_residual}, {.name = "update", .run = test_update},
-    {.name = "cast", .run = test_cast},         {.name = "betas", .run = test_betas},
-    {.name = "norm2", .run = test_norm2},
+/* The closed form of the first step, and the recurrence in double for some more. */
+static void test_adamw(void) {
+    float w = 2, m = 0, v = 0, grad = 0;
+    double lr = (double)1e-2f, b1 = (double)0.9f, b2 = (double)0.999f, ow = 2, om = 0, ov = 0;
+    par_step step;
+    par_update a = {.n = 1,
+                    .master = &w,
+                    .grad = &grad,
+                    .m = &m,
+                    .v = &v,
+                    .step = &step,
+                    .b1 = 0.9f,
+                    .b2 = 0.999f};
+    if (!bench_ready()) return;
+    a.eps = 1e-8f;
+    a.decay = 0.5f;
+    for (int t = 1; t <= 20; t++) {
+        step = bench_step(1e-2f, 0.5f, t, b1, b2);
+        grad = harness_noise(1, (uint64_t)t);
+        double g = 0.5 * (double)grad;
+        om = b1 * om + (1 - b1) * g;
+        ov = b2 * ov + (1 - b2) * g * g;
+        double mhat = om / (1 - pow(b1, t)), vhat = ov / (1 - pow(b2, t));
+        ow = ow * (1 - lr * 0.5) - lr * mhat / (sqrt(vhat) + (double)1e-8f);
+        bench_adamw(bench_alone(), &a);
+        if (t == 1) /* whatever the gradient: -lr sign(g) after the decay */
+            CHECK(fabs(w - (2 * (1 - lr * 0.5) - lr * copysign(1, g))) < 1e-6,
+                  "the first step of adamw is %g", (double)w - 2);
+        CHECK(fabs(w - ow) <= 1e-7 * (3 + t) * 2, "adamw after %d steps is %.9g, not %.9g", t,
+              (double)w, ow);
+    }
+}
+
+static void test_sgd(void) {
+    float w = 1, m = NAN, grad = 1;
+    double ow = 1, om = 0;
+    par_step step;
+    par_update a = {
+        .n = 1, .master = &w, .grad = &grad, .m = &m, .step = &step, .b1 = 0.5f, .decay = 0.25f};
+    if (!bench_ready()) return;
+    for (int t = 1; t <= 5;
+         t++) { /* powers of two: exact in fp32 for five steps, but for the last bits */
+        step = bench_step(0.125f, 2, t, 0.5, 0);
+        om = (t == 1 ? 0 : 0.5 * om) + 2 + 0.25 * ow;
+        ow -= 0.125 * om;
+        bench_sgd(bench_alone(), &a);
+        CHECK(fabs(w - ow) < 1e-6 && fabs(m - om) < 1e-6,
+              "sgd after %d steps is %.9g, m %.9g, not %.9g, %.9g", t, (double)w, (double)m, ow,
+              om);
+    }
+}
+
+const harness_case update_cases[] = {
+    {.name = "update", .run = test_update},      {.name = "cast", .run = test_cast},
+    {.name = "betas", .run = test_betas},        {.name = "norm2", .run = test_norm2},
+    {.name = "oracle_adamw", .run = test_adamw}, {.name = "oracle_sgd", .run = test_sgd},
 };
-const int n_pointwise_cases = HARNESS_COUNT(pointwise_cases);
+const int n_update_cases = HARNESS_COUNT(update_cases);
