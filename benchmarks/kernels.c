@@ -196,7 +196,8 @@ static void parse(settings *s, int argc, char **argv) {
 #define ROW(NAME, TYPE, FIELD, HELP, ...)                                                          \
     {.name = NAME, .type = TYPE, .value = &s->FIELD, .group = g, .help = HELP, __VA_ARGS__}
     par_option table[] = {
-        ROW("device", PAR_OPT_CHOICE, device, "backend", .initial = "cpu", .choices = devices),
+        ROW("device", PAR_OPT_CHOICE, device, "backend whose kernels run", .initial = "cpu",
+            .choices = devices, .also = "backend"),
         ROW("model", PAR_OPT_TEXT, model, "preset whose shapes are used", .initial = "gpt2-124m"),
         ROW("tokens", PAR_OPT_INT, tokens, "T; 0: the model's on a device, else 256",
             .initial = "0", .legal = "0..10000000"),
