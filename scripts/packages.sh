@@ -1,7 +1,7 @@
 # Debian packages of libpar, and how to install them. Sourced by quickstart and run-tests.
 
 packages_build="gcc libc6-dev meson ninja-build pkg-config libopenmpi-dev openmpi-bin libdnnl-dev libjansson-dev libpcre2-dev libhdf5-dev libxxhash-dev"
-packages_test="clang libomp-dev clang-format g++ file hdf5-tools procps libc6-dbg"
+packages_test="clang clang-format g++ file hdf5-tools procps libc6-dbg"
 
 missing_packages() {
     for package in "$@"; do

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "collectives/internal.h"
+#include "libpar/base/cores.h"
+#include "libpar/base/threads.h"
 
 static par_status checked(const par_trainer_params *params, int world_size) {
     par_problems problems = {0};
@@ -38,7 +40,11 @@ out_transport:
 
 par_status par_trainer_plan(const par_trainer_params *params, int world_size, int rank,
                             par_memory **out) {
-    return plan_on(NULL, params, world_size, rank, out);
+    int cores = par__cores(); /* as if all ranks were on this node */
+    par__threads_plan(world_size > 0 && world_size < cores ? cores / world_size : 1);
+    par_status st = plan_on(NULL, params, world_size, rank, out);
+    par__threads_plan(0);
+    return st;
 }
 
 /* A communicator of the whole world, for the agreement before the trainer has one. */

@@ -9,6 +9,7 @@
 
 #include "device.h"
 #include "kernels/half.h"
+#include "par/threads.h"
 
 enum { GUARD = 256, GUARD_BYTE = 0xa5 };
 
@@ -253,18 +254,21 @@ bool bench_ready_for(par_op op) {
 }
 
 int bench_main(const char *backend, int argc, char **argv) {
-    const harness_case *tables[] = {
-        matrix_cases, pointwise_cases, rounding_cases, attention_cases, oracle_cases,
-        repeat_cases, step_cases,      ballot_cases,   vote_cases,      norm_residual_cases};
-    const int counts[] = {n_matrix_cases, n_pointwise_cases,    n_rounding_cases, n_attention_cases,
-                          n_oracle_cases, n_repeat_cases,       n_step_cases,     n_ballot_cases,
-                          n_vote_cases,   n_norm_residual_cases};
+    const harness_case *tables[] = {matrix_cases,        pointwise_cases, rounding_cases,
+                                    attention_cases,     oracle_cases,    repeat_cases,
+                                    step_cases,          ballot_cases,    vote_cases,
+                                    norm_residual_cases, threads_cases};
+    const int counts[] = {n_matrix_cases,        n_pointwise_cases, n_rounding_cases,
+                          n_attention_cases,     n_oracle_cases,    n_repeat_cases,
+                          n_step_cases,          n_ballot_cases,    n_vote_cases,
+                          n_norm_residual_cases, n_threads_cases};
     harness_case cases[64];
     char suite[64];
     int n = 0;
     for (int i = 0; i < HARNESS_COUNT(counts); i++)
         for (int j = 0; j < counts[i]; j++) cases[n++] = tables[i][j];
     subject_name = backend;
+    if (par_threads_set(7) != PAR_OK) return 1; /* more than cores: any order of ranges */
     bench_is_ref = strcmp(backend, "ref") == 0;
     if (par_backend_get(backend, &bench_subject) != PAR_OK) {
         snprintf(missing, sizeof missing, "%s", par_error());

@@ -90,9 +90,9 @@ double bench_sum(int64_t n, double term);
 
 extern const harness_case matrix_cases[], pointwise_cases[], rounding_cases[], attention_cases[],
     oracle_cases[], repeat_cases[], step_cases[], ballot_cases[], vote_cases[],
-    norm_residual_cases[];
+    norm_residual_cases[], threads_cases[];
 extern const int n_matrix_cases, n_pointwise_cases, n_rounding_cases, n_attention_cases,
     n_oracle_cases, n_repeat_cases, n_step_cases, n_ballot_cases, n_vote_cases,
-    n_norm_residual_cases;
+    n_norm_residual_cases, n_threads_cases;
 
 #endif
