@@ -43,7 +43,7 @@ static par_status post(par_transport *t, par__flow *flow, int64_t chunk) {
     char *data = par__flow_chunk(flow, chunk, &nbytes);
     MPI_Request *request = &m->requests[m->n];
     if (m->n == m->capacity)
-        return par_fail(PAR_ERR_INTERNAL, "more than %d requests are live", m->capacity);
+        return par_error_set(PAR_ERR_INTERNAL, "more than %d requests are live", m->capacity);
     int code =
         flow->sending
             ? MPI_Isend(data, (int)nbytes, MPI_BYTE, flow->peer, flow->tag, m->comm, request)

@@ -68,7 +68,7 @@ void world_check_singletons(int world_size, par_problems *problems) {
 
 static par_status allocate(size_t nbytes, void **out) {
     *out = aligned_alloc(256, nbytes);
-    if (!*out) return par_fail(PAR_ERR_MEMORY, "no %zu bytes of host memory", nbytes);
+    if (!*out) return par_error_set(PAR_ERR_MEMORY, "no %zu bytes of host memory", nbytes);
     memset(*out, 0, nbytes);
     return PAR_OK;
 }
@@ -114,7 +114,8 @@ par_status world_connect(world *w, const settings *s) {
     w->rank = par_transport_rank(w->transport);
     w->local_size = par_transport_local_size(w->transport);
     int *ranks = malloc((size_t)w->size * sizeof *ranks);
-    if (!ranks) return par_fail(PAR_ERR_MEMORY, "no host memory for a list of %d ranks", w->size);
+    if (!ranks)
+        return par_error_set(PAR_ERR_MEMORY, "no host memory for a list of %d ranks", w->size);
     for (int i = 0; i < w->size; i++) ranks[i] = i;
     par_status st = create_comm(w, ranks);
     free(ranks);
@@ -160,8 +161,8 @@ par_status world_device_alone(const settings *s) {
     par_status st = open_device(s, 0, 1);
     if (st == PAR_OK) return PAR_OK;
     snprintf(why, sizeof why, "%s", par_error());
-    return par_fail(st, "%s; --dry-run --device cpu plans all but the kernels' own workspaces",
-                    why);
+    return par_error_set(st, "%s; --dry-run --device cpu plans all but the kernels' own workspaces",
+                         why);
 }
 
 par_status world_devices_print(const world *w, const settings *s,
@@ -174,7 +175,7 @@ par_status world_devices_print(const world *w, const settings *s,
     if (st == PAR_OK) {
         all = calloc((size_t)w->size, NBYTES);
         if (!all)
-            st = par_fail(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
+            st = par_error_set(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
     }
     st = par_comm_agree(w->comm, st);
     if (st == PAR_OK) {
@@ -220,7 +221,7 @@ static int min_of(int a, int b) {
 /* The lowest number over all ranks, so that one thread count gives one sum everywhere. */
 static par_status lowest(world *w, int32_t *value) {
     int32_t *all = malloc((size_t)w->size * sizeof *all);
-    if (!all) return par_fail(PAR_ERR_MEMORY, "no host memory for %d numbers", w->size);
+    if (!all) return par_error_set(PAR_ERR_MEMORY, "no host memory for %d numbers", w->size);
     par_status st = par_comm_all_gather(w->comm, value, all, 1, PAR_I32, tag, NULL, NULL);
     for (int i = 0; st == PAR_OK && i < w->size; i++) *value = min_of(*value, all[i]);
     free(all);
@@ -233,7 +234,7 @@ par_status world_threads(world *w, int64_t asked) {
     int local = 0, allowed = CPU_COUNT(&own.cores);
     /* A rank without memory for the list would leave its peers waiting: agree first. */
     par_status st = world_agree(
-        w, all ? PAR_OK : par_fail(PAR_ERR_MEMORY, "no host memory for %d places", w->size));
+        w, all ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for %d places", w->size));
     if (st == PAR_OK)
         st = par_comm_all_gather(w->comm, &own, all, sizeof own, PAR_U8, tag, NULL, NULL);
     for (int i = 0; st == PAR_OK && i < w->size; i++) {

@@ -72,10 +72,11 @@ static dnnl_status_t describe(const par_gemm *g, plan *p) {
 }
 
 static par_status failed(const par_gemm *g, int64_t m, dnnl_status_t st) {
-    return par_fail(st == dnnl_out_of_memory ? PAR_ERR_MEMORY : PAR_ERR_INTERNAL,
-                    "gemm: oneDNN's matmul of bf16 returned status %d%s for m %lld, n %lld, k %lld",
-                    (int)st, st == dnnl_out_of_memory ? " (no memory)" : "", (long long)m,
-                    (long long)g->n, (long long)g->k);
+    return par_error_set(
+        st == dnnl_out_of_memory ? PAR_ERR_MEMORY : PAR_ERR_INTERNAL,
+        "gemm: oneDNN's matmul of bf16 returned status %d%s for m %lld, n %lld, k %lld", (int)st,
+        st == dnnl_out_of_memory ? " (no memory)" : "", (long long)m, (long long)g->n,
+        (long long)g->k);
 }
 
 /* [m, n] of c; destroy p->product. */
