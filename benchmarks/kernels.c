@@ -4,13 +4,13 @@
  * operation also runs on `ref` at a smaller shape, and the ratio of the times is printed; with
  * --dtype bf16 or fp16, runs in that type alternate with runs in fp32, and the median and quartiles
  * of their processor times' ratio are printed: other processes on the machine disturb it little.
- * Use one thread for that, because threads that wait for each other spin. On a device:
+ * Use one thread for that: two wait for each other. On a device:
  * kernels_device.c.
  *
  *     kernels [--device cpu|cuda|ref] [--model gpt2-124m] [--tokens T] [--batch B] [--dtype fp32]
  * ...
  *
- * Threads: OMP_NUM_THREADS. Work and bytes: kernels_work.c.
+ * Work and bytes: kernels_work.c.
  */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime */
 #include "kernels.h"
@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "par/option.h"
+#include "par/threads.h"
 
 enum { MAX_RUNS = 200, MAX_TURNS = 4000, MIB = 1 << 20 };
 
@@ -31,7 +32,7 @@ enum { DEVICE_UPDATE = 1 << 27, HOST_UPDATE = 12 << 20 };
 typedef struct {
     int device, dtype; /* of the choices below */
     const char *model, *filter;
-    int64_t tokens, batch, vocab, cache, copy;
+    int64_t tokens, batch, vocab, cache, copy, threads;
     double seconds, peak;
     bool ref, formulas, help;
 } settings;
@@ -205,6 +206,8 @@ static void parse(settings *s, int argc, char **argv) {
             .initial = "0", .legal = "0..1000000"),
         ROW("vocab", PAR_OPT_INT, vocab, "V; 0: the model's", .initial = "0",
             .legal = "0..10000000"),
+        ROW("threads", PAR_OPT_INT, threads, "threads on the host; 0: all cores", .initial = "0",
+            .legal = "0..256"),
         ROW("dtype", PAR_OPT_CHOICE, dtype, "type of activations and weights", .initial = "fp32",
             .choices = dtypes),
         ROW("seconds", PAR_OPT_REAL, seconds, "how long each operation is measured",
@@ -243,6 +246,7 @@ int main(int argc, char **argv) {
     bench_check(par_transformer_preset(s.model, &config), "--model");
     bench_place place = {.config = &config, .dtype = (par_dtype)s.dtype};
     bench_check(par_backend_get(par_choice_name(devices, s.device), &place.backend), "--device");
+    bench_check(par_threads_set((int)s.threads), "--threads");
     bool on_host = place.backend->on_host;
     int64_t rows = on_host ? 1024 : 16384;
     if (s.vocab) config.vocab = s.vocab;

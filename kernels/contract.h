@@ -18,8 +18,8 @@
 #define PAR__FIELDS_par_gemm(F, A)                                                                 \
     F(dtype)                                                                                       \
     F(dtype_c)                                                                                     \
-    F(ta) F(tb) F(m) F(n) F(k) F(a) F(lda) F(b) F(ldb) F(c) F(ldc) F(bias) F(beta) F(epilogue)     \
-        F(aux)
+    F(ta)                                                                                          \
+    F(tb) F(m) F(n) F(k) F(a) F(lda) F(b) F(ldb) F(c) F(ldc) F(bias) F(beta) F(epilogue) F(aux)
 #define PAR__FIELDS_par_column_sum(F, A) F(dtype) F(m) F(n) F(x) F(ldx) F(y) F(beta)
 #define PAR__FIELDS_par_dropout(F, A)    F(p) F(seed) F(sample_base) F(first_sample) F(site)
 #define PAR__FIELDS_par_residual(F, A)                                                             \
@@ -27,15 +27,16 @@
 #define PAR__FIELDS_par_norm(F, A)                                                                 \
     F(dtype)                                                                                       \
     F(m)                                                                                           \
-    F(n) F(eps) F(x) F(w) F(b) F(y) F(mean) F(rstd) F(residual) F(dy) F(add) F(dx) F(dw) F(db)     \
-        F(beta)
+    F(n)                                                                                           \
+    F(eps) F(x) F(w) F(b) F(y) F(mean) F(rstd) F(residual) F(dy) F(add) F(dx) F(dw) F(db) F(beta)
 #define PAR__FIELDS_par_rope(F, A)                                                                 \
     F(dtype) F(m) F(heads) F(head_size) F(T) F(first_row) F(x) F(ldx) F(cos) F(sin) F(inverse)
 #define PAR__FIELDS_par_attention(F, A)                                                            \
     F(dtype)                                                                                       \
     F(B)                                                                                           \
-    F(T) F(H) F(K) F(D) F(first_head) F(scale) F(q) F(k) F(v) F(ldq) F(ldk) F(ldv) F(o) F(ldo)     \
-        F(lse) F(d_o) F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) F(lddv) F(dropout)
+    F(T)                                                                                           \
+    F(H) F(K) F(D) F(first_head) F(scale) F(q) F(k) F(v) F(ldq) F(ldk) F(ldv) F(o) F(ldo) F(lse)   \
+        F(d_o) F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) F(lddv) F(dropout)
 #define PAR__FIELDS_par_attention_decode(F, A)                                                     \
     F(dtype) F(B) F(H) F(K) F(D) F(capacity) F(n) F(scale) F(q) F(k) F(v) F(ldq) F(o) F(ldo)
 #define PAR__FIELDS_par_gelu(F, A)   F(dtype) F(n) F(erf) F(x) F(y) F(dy) F(dx)
@@ -43,8 +44,8 @@
 #define PAR__FIELDS_par_embedding(F, A)                                                            \
     F(dtype)                                                                                       \
     F(m)                                                                                           \
-    F(n) F(rows) F(begin) F(ids) F(first_row) F(T) F(table) F(y) F(accumulate) F(dy) F(dtable)     \
-        F(beta)
+    F(n)                                                                                           \
+    F(rows) F(begin) F(ids) F(first_row) F(T) F(table) F(y) F(accumulate) F(dy) F(dtable) F(beta)
 #define PAR__FIELDS_par_xent(F, A)                                                                 \
     F(dtype)                                                                                       \
     F(m) F(n) F(valid) F(begin) F(logits) F(ldx) F(targets) F(p) F(stats) F(lse) F(sums) F(seed)
@@ -61,8 +62,7 @@
 #define PAR__FIELDS_par_ballot(F, A)                                                               \
     F(norm2)                                                                                       \
     F(loss_sum)                                                                                    \
-    F(n_targets) F(n_nonfinite) F(busy) F(total) F(lr) F(first_bad) F(n_first_bad) F(status)       \
-        F(stop)
+    F(n_targets) F(n_nonfinite) F(busy) F(total) F(lr) F(first_bad) F(n_first_bad) F(status) F(stop)
 #define PAR__FIELDS_par_scaler_params(F, A)                                                        \
     F(constant) F(init) F(growth) F(backoff) F(min) F(max) F(interval) F(hysteresis) F(max_skips)
 #define PAR__FIELDS_par_scaler(F, A) F(scale) F(clean) F(hysteresis) F(floor_skips) F(skipped)
@@ -71,7 +71,8 @@
 #define PAR__FIELDS_par_outcome(F, A)                                                              \
     F(loss)                                                                                        \
     F(n_targets)                                                                                   \
-    F(grad_norm) F(n_nonfinite) F(loss_scale) F(gradient_scale) F(bubble) F(bad_rank) F(first_bad) \
+    F(grad_norm)                                                                                   \
+    F(n_nonfinite) F(loss_scale) F(gradient_scale) F(bubble) F(bad_rank) F(first_bad)              \
         F(n_first_bad) F(status) F(stop) F(skipped) F(floor) F(reserved)
 #define PAR__FIELDS_par_vote_state(F, A)                                                           \
     F(step) F(scaler) F(power1) F(power2) F(updates) F(halted) F(reserved) F(outcome)
@@ -83,14 +84,16 @@
 #define PAR__FIELDS_par_backend(F, A)                                                              \
     F(name)                                                                                        \
     A(kernels)                                                                                     \
-    F(on_host) F(memory) F(host_memory) F(stream_create) F(stream_destroy) F(event_create)         \
-        F(event_destroy) F(copy) F(zero) F(record) F(wait) F(query) F(sync) F(timed_event_create)  \
-            F(elapsed) F(choices) F(choose) F(range_begin) F(range_end) F(device) F(nccl)
+    F(on_host)                                                                                     \
+    F(memory) F(host_memory) F(stream_create) F(stream_destroy) F(event_create) F(event_destroy)   \
+        F(copy) F(zero) F(record) F(wait) F(query) F(sync) F(timed_event_create) F(elapsed)        \
+            F(choices) F(choose) F(range_begin) F(range_end) F(device) F(nccl)
 #define PAR__FIELDS_par_device_params(F, A)                                                        \
     F(local_rank)                                                                                  \
     F(local_size)                                                                                  \
-    F(device) F(shared) F(tune) F(tf32) F(attention_workspace_nbytes)                              \
-        F(nondeterministic_attention) F(plan_cache)
+    F(device)                                                                                      \
+    F(shared) F(tune) F(tf32) F(attention_workspace_nbytes) F(nondeterministic_attention)          \
+        F(plan_cache)
 
 /* What is handed over beside the arguments of PAR_OP_LIST. */
 #define PAR__CONTRACT_LIST(X)                                                                      \

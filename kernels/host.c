@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/backends.h"
+#include "libpar/base/threads.h"
 
 enum { ALIGNMENT = 256 };
 
@@ -43,10 +44,13 @@ static par_status host_zero(par_stream *stream, void *dst, size_t nbytes) {
 static par_status host_stream_create(par_stream **out) {
     PAR_REQUIRE(out);
     *out = calloc(1, sizeof **out);
-    return *out ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a stream");
+    if (!*out) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a stream");
+    par__threads_hold();
+    return PAR_OK;
 }
 
 static void host_stream_destroy(par_stream *stream) {
+    if (stream) par__threads_release();
     free(stream);
 }
 

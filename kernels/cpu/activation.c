@@ -66,19 +66,27 @@ CPU_INLINE void gelu_backward_block(par_dtype t, const par_gelu *args, int64_t a
         CPU_PAIRS(n, gelu_backward_step, t, a, false, at);
 }
 
+static void gelu_blocks(const void *user, int slot, int64_t begin, int64_t end) {
+    const par_gelu *a = user;
+    for (int64_t at = begin * BLOCK; at < cpu_min(end * BLOCK, a->n); at += BLOCK)
+        CPU_BY_TYPE(a->dtype, gelu_block, a, at, cpu_min(BLOCK, a->n - at));
+}
+
 static par_status gelu(par_stream *stream, const void *args, void *workspace) {
     const par_gelu *a = args;
-#pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t at = 0; at < a->n; at += BLOCK)
-        CPU_BY_TYPE(a->dtype, gelu_block, a, at, cpu_min(BLOCK, a->n - at));
+    cpu_loop(cpu_pieces(a->n, BLOCK), a->n, gelu_blocks, a);
     return PAR_OK;
+}
+
+static void gelu_backward_blocks(const void *user, int slot, int64_t begin, int64_t end) {
+    const par_gelu *a = user;
+    for (int64_t at = begin * BLOCK; at < cpu_min(end * BLOCK, a->n); at += BLOCK)
+        CPU_BY_TYPE(a->dtype, gelu_backward_block, a, at, cpu_min(BLOCK, a->n - at));
 }
 
 static par_status gelu_backward(par_stream *stream, const void *args, void *workspace) {
     const par_gelu *a = args;
-#pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t at = 0; at < a->n; at += BLOCK)
-        CPU_BY_TYPE(a->dtype, gelu_backward_block, a, at, cpu_min(BLOCK, a->n - at));
+    cpu_loop(cpu_pieces(a->n, BLOCK), a->n, gelu_backward_blocks, a);
     return PAR_OK;
 }
 
@@ -113,17 +121,25 @@ CPU_INLINE void swiglu_backward_row(par_dtype t, const par_swiglu *a, int64_t i)
     CPU_PAIRS(a->n, swiglu_backward_step, t, a, i);
 }
 
+static void swiglu_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    const par_swiglu *a = user;
+    for (int64_t i = begin; i < end; i++) CPU_BY_TYPE(a->dtype, swiglu_row, a, i);
+}
+
 static par_status swiglu(par_stream *stream, const void *args, void *workspace) {
     const par_swiglu *a = args;
-#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++) CPU_BY_TYPE(a->dtype, swiglu_row, a, i);
+    cpu_loop(a->m, a->m * a->n, swiglu_rows, a);
     return PAR_OK;
+}
+
+static void swiglu_backward_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    const par_swiglu *a = user;
+    for (int64_t i = begin; i < end; i++) CPU_BY_TYPE(a->dtype, swiglu_backward_row, a, i);
 }
 
 static par_status swiglu_backward(par_stream *stream, const void *args, void *workspace) {
     const par_swiglu *a = args;
-#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++) CPU_BY_TYPE(a->dtype, swiglu_backward_row, a, i);
+    cpu_loop(a->m, a->m * a->n, swiglu_backward_rows, a);
     return PAR_OK;
 }
 

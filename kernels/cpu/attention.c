@@ -85,7 +85,8 @@ static void values(const attention_task *t, int64_t i, int64_t queries, int64_t 
 
 static const attention_products fp32 = {read_keys, scores, values};
 
-static void forward(attention_task *t, const attention_products *make, par_stream *stream) {
+static void forward(attention_task *t, const attention_products *make, par_stream *stream,
+                    int slot) {
     const par_attention *a = t->a;
     float s[TILE * TILE];
     for (int64_t j = 0; j < a->T; j += TILE) {
@@ -98,7 +99,7 @@ static void forward(attention_task *t, const attention_products *make, par_strea
                 softmax_row(t, s + r * TILE, i + r, j, visible(i == j, r, keys), keys);
             make->values(t, i, queries, keys, s, j > 0);
         }
-        cpu_progress(stream);
+        cpu_progress(stream, slot);
     }
     for (int64_t i = 0; i < a->T; i++) {
         scale_row(t->o + i * a->ldo, a->D, 1 / t->sum[i]);
@@ -121,7 +122,7 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
 
 /* Head n of all. `own` is this thread's. */
 static void run_task(const par_attention *a, const par_attention *view, int64_t n, float *own,
-                     par_stream *stream) {
+                     par_stream *stream, int slot) {
     int64_t b = n / a->H, h = n % a->H, size = a->T * a->D;
     const attention_products *make = par__cpu_attention_bf16(a);
     float *copies = own + a->D * TILE + a->T;
@@ -132,19 +133,24 @@ static void run_task(const par_attention *a, const par_attention *view, int64_t 
     t.o = head_place(a, a->o, a->ldo, b, h, 0, copies);
     t.tiles = copies + 2 * size;
     if (!make) t.q = head_read(a, a->q, a->ldq, b, h, 0, a->T, copies + size);
-    forward(&t, make ? make : &fp32, stream);
+    forward(&t, make ? make : &fp32, stream, slot);
     head_write(a, t.o, a->o, a->ldo, b, h, 0, a->T);
+}
+
+static void run_tasks(const void *user, int slot, int64_t begin, int64_t end) {
+    const cpu_call *call = user;
+    const par_attention *a = call->args;
+    const par_attention view = attention_view(a);
+    float *own = (float *)call->workspace + slot * slot_floats(a);
+    for (int64_t n = begin; n < end; n++) run_task(a, &view, n, own, call->stream, slot);
 }
 
 static par_status attention(par_stream *stream, const void *args, void *workspace) {
     const par_attention *a = args;
-    const par_attention view = attention_view(a);
+    const cpu_call call = {a, workspace, stream};
     int64_t tasks = a->T > 0 ? a->B * a->H : 0;
     PAR_REQUIRE(workspace || tasks == 0);
-#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)                  \
-    num_threads(cpu_slots(tasks))
-    for (int64_t n = 0; n < tasks; n++)
-        run_task(a, &view, n, (float *)workspace + cpu_slot() * slot_floats(a), stream);
+    cpu_loop_slots(tasks, tasks * a->T * a->D, run_tasks, &call);
     return PAR_OK;
 }
 

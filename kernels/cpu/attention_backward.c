@@ -122,7 +122,8 @@ static void end_keys(const task *t, int64_t j, int64_t n) {
     head_write(a, t->dv, a->dv, a->lddv, t->b, t->kv, j, n);
 }
 
-static void backward(task *t, const attention_backward_products *make, par_stream *stream) {
+static void backward(task *t, const attention_backward_products *make, par_stream *stream,
+                     int slot) {
     const par_attention *a = t->a;
     int64_t group = a->H / a->K;
     for (int64_t member = 0; member < group; member++) {
@@ -140,7 +141,7 @@ static void backward(task *t, const attention_backward_products *make, par_strea
                 tile_backward(t, make, &x, i, j, member > 0 || i > j);
         }
         end_keys(t, j, keys);
-        cpu_progress(stream);
+        cpu_progress(stream, slot);
     }
 }
 
@@ -168,7 +169,7 @@ static void write_gradients(const task *t) {
 
 /* KV head n of all. `own` is this thread's. */
 static void run_task(const par_attention *a, const par_attention *view, int64_t n, float *own,
-                     par_stream *stream) {
+                     par_stream *stream, int slot) {
     int64_t b = n / a->K, kv = n % a->K;
     task t = {
         .a = view, .given = a, .b = b, .kv = kv, .packed_k = own, .packed_v = own + a->D * TILE};
@@ -176,18 +177,23 @@ static void run_task(const par_attention *a, const par_attention *view, int64_t 
     t.tiles = t.delta + a->H / a->K * a->T;
     t.copies = t.tiles + TILES * TILE * a->D;
     const attention_backward_products *make = par__cpu_attention_backward_bf16(a);
-    backward(&t, make ? make : &fp32, stream);
+    backward(&t, make ? make : &fp32, stream, slot);
     write_gradients(&t);
+}
+
+static void run_tasks(const void *user, int slot, int64_t begin, int64_t end) {
+    const cpu_call *call = user;
+    const par_attention *a = call->args;
+    const par_attention view = attention_view(a);
+    float *own = (float *)call->workspace + slot * slot_floats(a);
+    for (int64_t n = begin; n < end; n++) run_task(a, &view, n, own, call->stream, slot);
 }
 
 par_status par__cpu_attention_backward(par_stream *stream, const void *args, void *workspace) {
     const par_attention *a = args;
-    const par_attention view = attention_view(a);
+    const cpu_call call = {a, workspace, stream};
     int64_t tasks = a->T > 0 && a->H > 0 ? a->B * a->K : 0;
     PAR_REQUIRE(workspace || tasks == 0);
-#pragma omp parallel for schedule(static) if (tasks * a->T * a->D > CPU_PARALLEL)                  \
-    num_threads(cpu_slots(tasks))
-    for (int64_t n = 0; n < tasks; n++)
-        run_task(a, &view, n, (float *)workspace + cpu_slot() * slot_floats(a), stream);
+    cpu_loop_slots(tasks, tasks * a->T * a->D, run_tasks, &call);
     return PAR_OK;
 }

@@ -107,16 +107,22 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
     return PAR_OK;
 }
 
+static void run_tasks(const void *user, int slot, int64_t begin, int64_t end) {
+    const cpu_call *call = user;
+    const par_attention_decode *a = call->args;
+    float *own = (float *)call->workspace + slot * slot_floats(a);
+    for (int64_t n = begin; n < end; n++) {
+        if (a->D > 0) run_task(a, n, own);
+        cpu_progress(call->stream, slot);
+    }
+}
+
 static par_status attention_decode(par_stream *stream, const void *args, void *workspace) {
     const par_attention_decode *a = args;
+    const cpu_call call = {a, workspace, stream};
     int64_t tasks = a->H > 0 ? a->B * a->K : 0;
     PAR_REQUIRE(workspace || tasks * a->D == 0);
-#pragma omp parallel for schedule(static) if (tasks * a->n * a->D > CPU_PARALLEL)                  \
-    num_threads(cpu_slots(tasks))
-    for (int64_t n = 0; n < tasks; n++) {
-        if (a->D > 0) run_task(a, n, (float *)workspace + cpu_slot() * slot_floats(a));
-        cpu_progress(stream);
-    }
+    cpu_loop_slots(tasks, tasks * a->n * a->D, run_tasks, &call);
     return PAR_OK;
 }
 

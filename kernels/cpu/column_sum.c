@@ -33,18 +33,25 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
     return PAR_OK;
 }
 
-static par_status column_sum(par_stream *stream, const void *args, void *workspace) {
-    const par_column_sum *a = args;
-    int64_t rows = piece_rows(a->m), pieces = cpu_pieces(a->m, rows);
-    float *partial = workspace;
-    PAR_REQUIRE(workspace || a->m * a->n == 0);
-#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t piece = 0; piece < pieces; piece++) {
-        float *sum = partial + piece * a->n;
+static void sum_pieces(const void *user, int slot, int64_t begin, int64_t end) {
+    const cpu_call *call = user;
+    const par_column_sum *a = call->args;
+    int64_t rows = piece_rows(a->m);
+    for (int64_t piece = begin; piece < end; piece++) {
+        float *sum = (float *)call->workspace + piece * a->n;
         memset(sum, 0, (size_t)a->n * sizeof(float));
         for (int64_t i = piece * rows; i < cpu_min(a->m, (piece + 1) * rows); i++)
             CPU_BY_TYPE(a->dtype, add, a->x, i * a->ldx, sum, a->n);
     }
+}
+
+static par_status column_sum(par_stream *stream, const void *args, void *workspace) {
+    const par_column_sum *a = args;
+    const cpu_call call = {.args = a, .workspace = workspace};
+    int64_t pieces = cpu_pieces(a->m, piece_rows(a->m));
+    const float *partial = workspace;
+    PAR_REQUIRE(workspace || a->m * a->n == 0);
+    cpu_loop(pieces, a->m * a->n, sum_pieces, &call);
     if (a->beta == 0 && a->n > 0) memset(a->y, 0, (size_t)a->n * sizeof(float));
     for (int64_t piece = 0; piece < pieces; piece++)
         add(PAR_F32, partial, piece * a->n, a->y, a->n);

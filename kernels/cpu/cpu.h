@@ -7,18 +7,15 @@
  * themselves; 16-bit operands are widened into a buffer, and cpu_write rounds the result once.
  *
  * Invariant: work is cut into pieces by shape alone, never by the number of threads, and pieces are
- * combined in a fixed order, so results do not depend on threads or timing (oneDNN's GEMM: on the
- * number of threads).
+ * combined in a fixed order, so results do not depend on threads or timing (oneDNN's products: on
+ * the number of threads).
  */
 #ifndef PAR__CPU_H
 #define PAR__CPU_H
 
 #include "kernels/backends.h"
 #include "kernels/ref/ref.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "libpar/base/threads.h"
 
 void par__cpu_rung(par_backend *backend);
 void par__cpu_activation(par_backend *backend);
@@ -37,16 +34,30 @@ void par__cpu_xent(par_backend *backend);
 /* "gelu/cpu/avx2" */
 #define CPU_NAME(op) op "/cpu/" PAR__RUNG
 
-/* Below this many elements a loop stays on its thread: starting a team costs a few microseconds. */
+/* Below this many elements a loop stays on its thread: handing out work costs about as much. */
 #define CPU_PARALLEL (INT64_C(1) << 15)
 
-/* Progress from inside a parallel loop: MPI may be called by the thread that called the kernel
- * only, which is number 0 of its team. */
-static inline void cpu_progress(par_stream *stream) {
-#ifdef _OPENMP
-    if (omp_get_thread_num() != 0) return;
-#endif
-    par__progress(stream);
+/* What the ranges of a loop need that has more than arguments. */
+typedef struct {
+    const void *args;
+    void *workspace;
+    par_stream *stream;
+} cpu_call;
+
+/* Iterations [0, n), which have `elements` together, on all threads. */
+static inline void cpu_loop(int64_t n, int64_t elements, par__range *run, const void *user) {
+    par__threads_run(n, elements > CPU_PARALLEL ? PAR_MAX_THREADS : 1, run, user);
+}
+
+/* The same where each slot has a part of the workspace. */
+static inline void cpu_loop_slots(int64_t n, int64_t elements, par__range *run, const void *user) {
+    par__threads_run(n, elements > CPU_PARALLEL ? par__threads_prepared() : 1, run, user);
+}
+
+/* Progress from inside a loop: MPI may be called by the thread that called the kernel only, which
+ * has slot 0. */
+static inline void cpu_progress(par_stream *stream, int slot) {
+    if (slot == 0) par__progress(stream);
 }
 
 static inline int64_t cpu_min(int64_t a, int64_t b) {
@@ -86,22 +97,9 @@ static inline void cpu_write(const float *block, void *y, par_dtype dtype, int64
     if (dtype != PAR_F32) par__cpu_narrow(block, y, dtype, at, n);
 }
 
-/* Threads that kernels may use, fixed when the table is filled: prepare makes room for each. */
-int par__cpu_threads(void);
-
-/* This thread's number in its team, below par__cpu_threads() in loops with
- * num_threads(cpu_slots(n)). */
-static inline int cpu_slot(void) {
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
-/* Parts of a workspace for n independent tasks: at least 1. */
+/* Parts of a workspace for a loop of n iterations: at least 1. In prepare alone. */
 static inline int cpu_slots(int64_t n) {
-    int64_t slots = cpu_min(n, par__cpu_threads());
+    int64_t slots = cpu_min(n, par__threads_prepare());
     return slots > 1 ? (int)slots : 1;
 }
 

@@ -28,11 +28,10 @@ CPU_INLINE void add_row(par_dtype t, const par_embedding *a, int64_t i, int64_t 
     CPU_PAIRS(a->n, add_step, t, a->y, i * a->n, a->table, row * a->n);
 }
 
-static par_status embedding(par_stream *stream, const void *args, void *workspace) {
-    const par_embedding *a = args;
+static void give_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    const par_embedding *a = user;
     size_t nbytes = (size_t)a->n * par_dtype_nbytes(a->dtype);
-#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++) {
+    for (int64_t i = begin; i < end; i++) {
         int64_t row = table_row(a, i);
         char *y = (char *)a->y + (size_t)i * nbytes;
         if (row >= 0 && a->accumulate)
@@ -42,13 +41,17 @@ static par_status embedding(par_stream *stream, const void *args, void *workspac
         else if (!a->accumulate)
             memset(y, 0, nbytes); /* zero in each type */
     }
+}
+
+static par_status embedding(par_stream *stream, const void *args, void *workspace) {
+    const par_embedding *a = args;
+    cpu_loop(a->m, a->m * a->n, give_rows, a);
     return PAR_OK;
 }
 
-static void clear(const par_embedding *a) {
-    size_t nbytes = (size_t)a->n * sizeof(float);
-#pragma omp parallel for schedule(static) if (a->rows * a->n > CPU_PARALLEL)
-    for (int64_t row = 0; row < a->rows; row++) memset(a->dtable + row * a->n, 0, nbytes);
+static void clear_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    const par_embedding *a = user;
+    memset(a->dtable + begin * a->n, 0, (size_t)((end - begin) * a->n) * sizeof(float));
 }
 
 CPU_INLINE void add_gradient(par_dtype t, float *dtable, const void *dy, int64_t at, int64_t j,
@@ -66,13 +69,17 @@ CPU_INLINE void add_columns(par_dtype t, const par_embedding *a, int64_t j, int6
     }
 }
 
+static void add_blocks(const void *user, int slot, int64_t begin, int64_t end) {
+    const par_embedding *a = user;
+    for (int64_t j = begin * COLUMNS; j < cpu_min(end * COLUMNS, a->n); j += COLUMNS)
+        CPU_BY_TYPE(a->dtype, add_columns, a, j, cpu_min(COLUMNS, a->n - j));
+}
+
 static par_status embedding_backward(par_stream *stream, const void *args, void *workspace) {
     const par_embedding *a = args;
-    if (a->beta == 0) clear(a);
+    if (a->beta == 0) cpu_loop(a->rows, a->rows * a->n, clear_rows, a);
     par__progress(stream);
-#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t j = 0; j < a->n; j += COLUMNS)
-        CPU_BY_TYPE(a->dtype, add_columns, a, j, cpu_min(COLUMNS, a->n - j));
+    cpu_loop(cpu_pieces(a->n, COLUMNS), a->m * a->n, add_blocks, a);
     return PAR_OK;
 }
 

@@ -11,7 +11,9 @@
 #include "kernels/cpu/gemm.h"
 
 #if HAVE_ONEDNN
-#include <dnnl.h>
+#include <stdatomic.h>
+
+#include "kernels/cpu/onednn.h"
 #else
 #include "kernels/cpu/micro.h"
 #endif
@@ -27,13 +29,18 @@ int64_t par__cpu_gemm_rows(const par_gemm *g) {
     return rows < MIN_ROWS ? MIN_ROWS : (int64_t)rows / MIN_ROWS * MIN_ROWS;
 }
 
-/* c = bias + beta · c, where that differs from c; true if the product must be added to c */
-static bool start(const par_gemm *g, float *c, int64_t m) {
+/* A block of rows of c. */
+typedef struct {
+    const par_gemm *g;
+    float *c;
+} block;
+
+static void start_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    const block *own = user;
+    const par_gemm *g = own->g;
     const float *bias = g->bias;
-    if (!bias && (g->beta != 0 || g->k > 0)) return g->beta != 0;
-#pragma omp parallel for schedule(static) if (m * g->n > CPU_PARALLEL)
-    for (int64_t i = 0; i < m; i++) {
-        float *row = c + i * g->ldc;
+    for (int64_t i = begin; i < end; i++) {
+        float *row = own->c + i * g->ldc;
         if (g->beta != 0) {
 #pragma omp simd
             for (int64_t j = 0; j < g->n; j++) row[j] += bias[j];
@@ -43,6 +50,13 @@ static bool start(const par_gemm *g, float *c, int64_t m) {
             memset(row, 0, (size_t)g->n * sizeof(float));
         }
     }
+}
+
+/* c = bias + beta · c, where that differs from c; true if the product must be added to c */
+static bool start(const par_gemm *g, float *c, int64_t m) {
+    const block own = {g, c};
+    if (!g->bias && (g->beta != 0 || g->k > 0)) return g->beta != 0;
+    cpu_loop(m, m * g->n, start_rows, &own);
     return true;
 }
 
@@ -53,11 +67,37 @@ static int64_t at_least_one(int64_t ld) {
     return ld > 0 ? ld : 1;
 }
 
+typedef struct {
+    const par_gemm *g;
+    const float *a;
+    float *c;
+    bool accumulate;
+    gemm_grid grid;
+    _Atomic int *status; /* oneDNN's, of a piece that failed */
+} product;
+
+static void product_pieces(const void *user, int slot, int64_t begin, int64_t end) {
+    const product *x = user;
+    const par_gemm *g = x->g;
+    int before = onednn_begin();
+    for (int64_t piece = begin; piece < end; piece++) {
+        gemm_piece p = gemm_grid_piece(&x->grid, piece);
+        dnnl_status_t st = dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', p.m, p.n, g->k, 1.0f,
+                                      x->a + p.i * (g->ta ? 1 : g->lda), at_least_one(g->lda),
+                                      (const float *)g->b + p.j * (g->tb ? g->ldb : 1),
+                                      at_least_one(g->ldb), x->accumulate ? 1.0f : 0.0f,
+                                      x->c + p.i * g->ldc + p.j, at_least_one(g->ldc));
+        if (st != dnnl_success) atomic_store(x->status, (int)st);
+    }
+    onednn_end(before);
+}
+
 par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m,
                                  bool accumulate) {
-    dnnl_status_t st = dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', m, g->n, g->k, 1.0f, a,
-                                  at_least_one(g->lda), g->b, at_least_one(g->ldb),
-                                  accumulate ? 1.0f : 0.0f, c, at_least_one(g->ldc));
+    _Atomic int status = dnnl_success;
+    const product x = {g, a, c, accumulate, gemm_grid_of(m, g->n, g->k, par_threads()), &status};
+    par__threads_run(gemm_grid_pieces(&x.grid), PAR_MAX_THREADS, product_pieces, &x);
+    dnnl_status_t st = (dnnl_status_t)atomic_load(&status);
     if (st == dnnl_out_of_memory)
         PAR_FAIL(PAR_ERR_MEMORY, "gemm: oneDNN had no memory for m %lld, n %lld, k %lld",
                  (long long)m, (long long)g->n, (long long)g->k);
@@ -95,10 +135,23 @@ static void panel(const par_gemm *g, const float *a, float *c, int64_t m, int64_
     }
 }
 
+typedef struct {
+    const par_gemm *g;
+    const float *a;
+    float *c;
+    int64_t m;
+    bool accumulate;
+} product;
+
+static void product_panels(const void *user, int slot, int64_t begin, int64_t end) {
+    const product *x = user;
+    for (int64_t i = begin; i < end; i++) panel(x->g, x->a, x->c, x->m, i * PANEL_N, x->accumulate);
+}
+
 par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m,
                                  bool accumulate) {
-#pragma omp parallel for schedule(static) if (m * g->n * g->k > 8 * CPU_PARALLEL)
-    for (int64_t j = 0; j < g->n; j += PANEL_N) panel(g, a, c, m, j, accumulate);
+    const product x = {g, a, c, m, accumulate};
+    cpu_loop(cpu_pieces(g->n, PANEL_N), m * g->n * g->k / 8, product_panels, &x);
     return PAR_OK;
 }
 #endif

@@ -12,6 +12,44 @@ par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, in
 /* Rows of c that one block of work has: a multiple of MIN_ROWS, or all. */
 int64_t par__cpu_gemm_rows(const par_gemm *g);
 
+/* A matrix [m, n] in pieces of at most `rows` x `columns`, one per thread; rows first. */
+typedef struct {
+    int64_t m, n, rows, columns;
+} gemm_grid;
+
+/* c[m, n], of inner size k, for so many threads. The pieces are as square as can be, as each packs
+ * its part of both operands, and whole vectors wide; a small product is one piece. */
+static inline gemm_grid gemm_grid_of(int64_t m, int64_t n, int64_t k, int threads) {
+    enum { GRAIN = 16 };
+    gemm_grid best = {m, n, m, n};
+    if (m * n * k <= 8 * CPU_PARALLEL) return best;
+    for (int down = 1; down <= threads; down++) {
+        if (threads % down != 0) continue;
+        int64_t rows = cpu_pieces(cpu_pieces(m, down), GRAIN) * GRAIN,
+                columns = cpu_pieces(cpu_pieces(n, threads / down), GRAIN) * GRAIN;
+        gemm_grid grid = {m, n, cpu_min(rows, m), cpu_min(columns, n)};
+        if (down == 1 || grid.rows + grid.columns < best.rows + best.columns) best = grid;
+    }
+    return best;
+}
+
+static inline int64_t gemm_grid_pieces(const gemm_grid *g) {
+    return cpu_pieces(g->m, g->rows) * cpu_pieces(g->n, g->columns);
+}
+
+/* Rows [i, i + m) and columns [j, j + n). */
+typedef struct {
+    int64_t i, j, m, n;
+} gemm_piece;
+
+static inline gemm_piece gemm_grid_piece(const gemm_grid *g, int64_t number) {
+    int64_t across = cpu_pieces(g->n, g->columns);
+    gemm_piece p = {.i = number / across * g->rows, .j = number % across * g->columns};
+    p.m = cpu_min(g->rows, g->m - p.i);
+    p.n = cpu_min(g->columns, g->n - p.j);
+    return p;
+}
+
 /* Products of 16-bit operands that par__cpu_gemm_few makes: up to 4 rows times rows. No
  * workspace. */
 static inline bool cpu_gemm_is_few(const par_gemm *g) {

@@ -3,6 +3,8 @@
  * matmul, which reads and writes 16 bits and accumulates in fp32. Such CPUs (AVX512-BF16) take
  * subnormal operands and results for zero. Other CPUs widen: gemm_half.c.
  *
+ * Each piece of a block of rows is a product of its own, with the scratchpad of its thread's slot.
+ *
  * Descriptions and primitives are made anew for each call: about 4 us, as oneDNN keeps the code it
  * generated.
  */
@@ -10,7 +12,9 @@
 #include "kernels/cpu/gemm.h"
 
 #if HAVE_ONEDNN && defined __AVX512BF16__
-#include <dnnl.h>
+#include <stdatomic.h>
+
+#include "kernels/cpu/onednn.h"
 #if DNNL_VERSION_MAJOR == 2
 #define BF16_PRODUCTS
 #endif
@@ -75,17 +79,17 @@ static par_status failed(const par_gemm *g, int64_t m, dnnl_status_t st) {
         (long long)g->k);
 }
 
-/* m rows of c; destroy p->product. */
-static par_status plan_make(const par_gemm *g, int64_t m, plan *p) {
+/* [m, n] of c; destroy p->product. */
+static dnnl_status_t plan_make(const par_gemm *g, int64_t m, int64_t n, plan *p) {
     p->operands[A] = matrix(m, g->k, g->lda, g->ta, PAR_BF16);
-    p->operands[B] = matrix(g->k, g->n, g->ldb, g->tb, PAR_BF16);
-    p->operands[C] = matrix(m, g->n, g->ldc, false, g->dtype_c);
-    p->operands[BIAS] = matrix(1, g->n, g->n, false, PAR_BF16);
+    p->operands[B] = matrix(g->k, n, g->ldb, g->tb, PAR_BF16);
+    p->operands[C] = matrix(m, n, g->ldc, false, g->dtype_c);
+    p->operands[BIAS] = matrix(1, n, n, false, PAR_BF16);
     dnnl_status_t st = describe(g, p);
-    if (st != dnnl_success) return failed(g, m, st);
-    p->operands[SCRATCHPAD] =
-        *dnnl_primitive_desc_query_md(p->product, dnnl_query_scratchpad_md, 0);
-    return PAR_OK;
+    if (st == dnnl_success)
+        p->operands[SCRATCHPAD] =
+            *dnnl_primitive_desc_query_md(p->product, dnnl_query_scratchpad_md, 0);
+    return st;
 }
 
 static dnnl_status_t execute(plan *p, void *const data[N_ARGUMENTS]) {
@@ -107,27 +111,75 @@ static dnnl_status_t execute(plan *p, void *const data[N_ARGUMENTS]) {
     return st;
 }
 
-/* Rows [i, i + m) of c. */
-static par_status block(const par_gemm *g, int64_t i, int64_t m, void *workspace) {
-    plan p;
-    PAR_TRY(plan_make(g, m, &p));
-    uint16_t *a = (uint16_t *)(uintptr_t)g->a + i * (g->ta ? 1 : g->lda);
-    char *c = (char *)g->c + (size_t)(i * g->ldc) * par_dtype_nbytes(g->dtype_c);
-    void *const data[N_ARGUMENTS] = {a, (void *)(uintptr_t)g->b, c, (void *)(uintptr_t)g->bias,
-                                     workspace};
-    dnnl_status_t st = execute(&p, data);
-    dnnl_primitive_desc_destroy(p.product);
-    return st == dnnl_success ? PAR_OK : failed(g, m, st);
+/* A block of rows of c, from row `first` on. */
+typedef struct {
+    const par_gemm *g;
+    int64_t first;
+    gemm_grid grid;
+    char *scratch; /* a part for each slot */
+    size_t part_nbytes;
+    _Atomic int *status; /* oneDNN's, of a piece that failed */
+} block;
+
+static void *element(const void *x, par_dtype dtype, int64_t i) {
+    return (char *)(uintptr_t)x + (size_t)i * par_dtype_nbytes(dtype);
 }
 
-static par_status scratchpad(const par_gemm *g, int64_t m, size_t *nbytes) {
+static dnnl_status_t run_piece(const block *x, gemm_piece c, void *scratch) {
+    const par_gemm *g = x->g;
     plan p;
-    if (m == 0) return PAR_OK;
-    PAR_TRY(plan_make(g, m, &p));
-    size_t own = dnnl_memory_desc_get_size(&p.operands[SCRATCHPAD]);
-    if (own > *nbytes) *nbytes = own;
+    dnnl_status_t st = plan_make(g, c.m, c.n, &p);
+    if (st != dnnl_success) return st;
+    int64_t i = x->first + c.i;
+    void *const data[N_ARGUMENTS] = {element(g->a, g->dtype, i * (g->ta ? 1 : g->lda)),
+                                     element(g->b, g->dtype, c.j * (g->tb ? g->ldb : 1)),
+                                     element(g->c, g->dtype_c, i * g->ldc + c.j),
+                                     g->bias ? element(g->bias, g->dtype, c.j) : NULL, scratch};
+    st = execute(&p, data);
     dnnl_primitive_desc_destroy(p.product);
-    return PAR_OK;
+    return st;
+}
+
+static void run_pieces(const void *user, int slot, int64_t begin, int64_t end) {
+    const block *x = user;
+    int before = onednn_begin();
+    for (int64_t piece = begin; piece < end; piece++) {
+        dnnl_status_t st = run_piece(x, gemm_grid_piece(&x->grid, piece),
+                                     x->scratch + (size_t)slot * x->part_nbytes);
+        if (st != dnnl_success) atomic_store(x->status, (int)st);
+    }
+    onednn_end(before);
+}
+
+/* The largest scratchpad of the pieces, a multiple of 64 bytes, is *nbytes then if it was less. */
+static par_status scratchpad(const par_gemm *g, const gemm_grid *grid, size_t *nbytes) {
+    dnnl_status_t st = dnnl_success;
+    int before = onednn_begin();
+    int64_t across = cpu_pieces(grid->n, grid->columns), n = gemm_grid_pieces(grid);
+    /* pieces of a shape of their own: the first, and those at the ends of a row and a column */
+    const int64_t shapes[] = {0, across - 1, n - across, n - 1};
+    for (int i = 0; i < 4 && st == dnnl_success; i++) {
+        if (i > 0 && shapes[i] == shapes[i - 1]) continue;
+        gemm_piece c = gemm_grid_piece(grid, shapes[i]);
+        plan p;
+        st = plan_make(g, c.m, c.n, &p);
+        if (st != dnnl_success) break;
+        size_t own = (dnnl_memory_desc_get_size(&p.operands[SCRATCHPAD]) + 63) / 64 * 64;
+        if (own > *nbytes) *nbytes = own;
+        dnnl_primitive_desc_destroy(p.product);
+    }
+    onednn_end(before);
+    return st == dnnl_success ? PAR_OK : failed(g, grid->m, st);
+}
+
+/* What a slot's part of the workspace has when a product is cut for so many threads. */
+static par_status part(const par_gemm *g, int threads, size_t *nbytes) {
+    int64_t rows = par__cpu_gemm_rows(g), rest = g->m % rows;
+    gemm_grid whole = gemm_grid_of(rows, g->n, g->k, threads),
+              last = gemm_grid_of(rest, g->n, g->k, threads);
+    *nbytes = 0;
+    PAR_TRY(scratchpad(g, &whole, nbytes));
+    return rest > 0 ? scratchpad(g, &last, nbytes) : PAR_OK;
 }
 
 static bool taken(const par_gemm *g) {
@@ -135,21 +187,36 @@ static bool taken(const par_gemm *g) {
            g->epilogue == PAR_EPILOGUE_NONE && !cpu_gemm_is_few(g);
 }
 
+/* For any number of threads up to the one that holds now, and for both values of beta, which is no
+ * part of a shape. */
 static par_status prepare(const void *args, size_t *workspace_nbytes) {
     const par_gemm *g = args;
     if (!taken(g)) return other.prepare(args, workspace_nbytes);
-    int64_t rows = par__cpu_gemm_rows(g);
+    int most = par__threads_prepare();
     *workspace_nbytes = 0;
-    PAR_TRY(scratchpad(g, rows, workspace_nbytes));
-    return scratchpad(g, g->m % rows, workspace_nbytes);
+    for (int i = 0; i < 2 * most; i++) {
+        par_gemm shape = *g;
+        size_t nbytes, threads = (size_t)i / 2 + 1;
+        shape.beta = i % 2 ? 1.0f : 0.0f;
+        PAR_TRY(part(&shape, (int)threads, &nbytes));
+        if (threads * nbytes > *workspace_nbytes) *workspace_nbytes = threads * nbytes;
+    }
+    return PAR_OK;
 }
 
 static par_status gemm(par_stream *stream, const void *args, void *workspace) {
     const par_gemm *g = args;
     if (!taken(g)) return other.run(stream, args, workspace);
     int64_t rows = par__cpu_gemm_rows(g);
-    for (int64_t i = 0; i < g->m; i += rows) {
-        PAR_TRY(block(g, i, cpu_min(rows, g->m - i), workspace));
+    int threads = (int)cpu_min(par_threads(), par__threads_prepared());
+    _Atomic int status = dnnl_success;
+    block x = {.g = g, .scratch = workspace, .status = &status};
+    if (threads > 1) PAR_TRY(part(g, threads, &x.part_nbytes));
+    for (x.first = 0; x.first < g->m; x.first += rows) {
+        int64_t m = cpu_min(rows, g->m - x.first);
+        x.grid = gemm_grid_of(m, g->n, g->k, threads);
+        par__threads_run(gemm_grid_pieces(&x.grid), threads, run_pieces, &x);
+        if (status != dnnl_success) return failed(g, m, (dnnl_status_t)status);
         par__progress(stream);
     }
     return PAR_OK;

@@ -49,10 +49,16 @@ static void few_row(const par_gemm *g, int64_t i, int64_t j, int64_t n) {
     par__cpu_narrow(out, g->c, g->dtype_c, i * g->ldc + j, n);
 }
 
-void par__cpu_gemm_few(par_stream *stream, const par_gemm *g) {
-#pragma omp parallel for schedule(static) if (g->n * g->k > 8 * CPU_PARALLEL)
-    for (int64_t j = 0; j < g->n; j += COLUMNS) {
+static void few_columns(const void *user, int slot, int64_t begin, int64_t end) {
+    const cpu_call *call = user;
+    const par_gemm *g = call->args;
+    for (int64_t j = begin * COLUMNS; j < cpu_min(end * COLUMNS, g->n); j += COLUMNS) {
         for (int64_t i = 0; i < g->m; i++) few_row(g, i, j, cpu_min(COLUMNS, g->n - j));
-        cpu_progress(stream);
+        cpu_progress(call->stream, slot);
     }
+}
+
+void par__cpu_gemm_few(par_stream *stream, const par_gemm *g) {
+    const cpu_call call = {.args = g, .stream = stream};
+    cpu_loop(cpu_pieces(g->n, COLUMNS), g->n * g->k / 8, few_columns, &call);
 }

@@ -50,30 +50,48 @@ par_status par__cpu_gemm_half_prepare(const void *args, size_t *workspace_nbytes
     return PAR_OK;
 }
 
+/* Rows of an operand: elements [at + i · ld, at + i · ld + columns) of x. */
+typedef struct {
+    const void *x;
+    par_dtype dtype;
+    int64_t at, ld, columns;
+    float *to; /* [rows, columns] */
+} source;
+
+static void widen_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    const source *s = user;
+    for (int64_t i = begin; i < end; i++)
+        par__cpu_widen(s->x, s->dtype, s->at + i * s->ld, s->columns, s->to + i * s->columns);
+}
+
 /* to[rows, columns] = x[row .., column ..] in fp32 */
 static void widen_block(const void *x, par_dtype dtype, int64_t ld, int64_t row, int64_t column,
                         int64_t rows, int64_t columns, float *to) {
-#pragma omp parallel for schedule(static) if (rows * columns > CPU_PARALLEL)
-    for (int64_t i = 0; i < rows; i++)
-        par__cpu_widen(x, dtype, (row + i) * ld + column, columns, to + i * columns);
+    const source s = {x, dtype, row * ld + column, ld, columns, to};
+    cpu_loop(rows, rows * columns, widen_rows, &s);
 }
 
 /* One block of c: rows [i, i + m), columns [j, j + n), fp32 at `at`, rows ld apart. */
 typedef struct {
+    const par_gemm *g;
     int64_t i, j, m, n;
     float *at;
     int64_t ld;
+    const float *bias; /* its columns in fp32; NULL: none */
 } target;
 
 static target target_of(const par_gemm *g, const blocks *s, int64_t i, int64_t j) {
-    target c = {.i = i, .j = j, .m = cpu_min(s->m, g->m - i), .n = cpu_min(s->n, g->n - j)};
+    target c = {.g = g, .i = i, .j = j, .m = cpu_min(s->m, g->m - i), .n = cpu_min(s->n, g->n - j)};
     bool own = g->dtype_c != PAR_F32;
     c.at = own ? s->c : (float *)g->c + i * g->ldc + j;
     c.ld = own ? c.n : g->ldc;
+    c.bias = g->bias ? s->bias : NULL;
     return c;
 }
 
-static void start_row(const par_gemm *g, const target *c, const float *bias, int64_t row) {
+static void start_row(const target *c, int64_t row) {
+    const par_gemm *g = c->g;
+    const float *bias = c->bias;
     float *x = c->at + row * c->ld;
     if (g->beta != 0 && g->dtype_c != PAR_F32)
         par__cpu_widen(g->c, g->dtype_c, (c->i + row) * g->ldc + c->j, c->n, x);
@@ -87,13 +105,16 @@ static void start_row(const par_gemm *g, const target *c, const float *bias, int
     }
 }
 
+static void start_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) start_row(user, row);
+}
+
 /* c = bias + beta · c in fp32; true if the product must be added to it */
 static bool start(const par_gemm *g, const blocks *s, const target *c) {
     if (!g->bias && g->beta == 0 && g->k > 0) return false;
     if (!g->bias && g->beta != 0 && g->dtype_c == PAR_F32) return true;
     if (g->bias) par__cpu_widen(g->bias, g->dtype, c->j, c->n, s->bias);
-#pragma omp parallel for schedule(static) if (c->m * c->n > CPU_PARALLEL)
-    for (int64_t row = 0; row < c->m; row++) start_row(g, c, g->bias ? s->bias : NULL, row);
+    cpu_loop(c->m, c->m * c->n, start_rows, c);
     return true;
 }
 
@@ -117,10 +138,10 @@ static par_status multiply(const par_gemm *g, const blocks *s, const target *c, 
     return par__cpu_gemm_product(&block, s->a, c->at, c->m, accumulate);
 }
 
-static void finish(const par_gemm *g, const target *c) {
-    if (g->dtype_c == PAR_F32) return;
-#pragma omp parallel for schedule(static) if (c->m * c->n > CPU_PARALLEL)
-    for (int64_t row = 0; row < c->m; row++)
+static void narrow_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    const target *c = user;
+    const par_gemm *g = c->g;
+    for (int64_t row = begin; row < end; row++)
         par__cpu_narrow(c->at + row * c->ld, g->c, g->dtype_c, (c->i + row) * g->ldc + c->j, c->n);
 }
 
@@ -140,7 +161,7 @@ par_status par__cpu_gemm_half(par_stream *stream, const void *args, void *worksp
                 PAR_TRY(multiply(g, &s, &c, l, accumulate || l > 0));
                 par__progress(stream);
             }
-            finish(g, &c);
+            if (g->dtype_c != PAR_F32) cpu_loop(c.m, c.m * c.n, narrow_rows, &c);
         }
     return PAR_OK;
 }

@@ -20,18 +20,6 @@ void par__cpu_rung_avx512bf16(par_backend *backend);
 
 enum { BASELINE, AVX2, AVX512, AVX512_BF16 };
 
-static int threads = 1;
-
-int par__cpu_threads(void) {
-    return threads;
-}
-
-static void count_threads(void) {
-#ifdef _OPENMP
-    threads = omp_get_max_threads();
-#endif
-}
-
 /* -1: not a rung */
 static int allowed(void) {
     const char *text = getenv("PAR_CPU_RUNG");
@@ -69,7 +57,6 @@ static int detected(void) {
 }
 
 void par__cpu_init(par_backend *backend) {
-    count_threads();
     int found = detected(), rung = allowed() < found ? allowed() : found;
     if (rung == AVX512_BF16)
         par__cpu_rung_avx512bf16(backend);
@@ -82,7 +69,6 @@ void par__cpu_init(par_backend *backend) {
 }
 #else
 void par__cpu_init(par_backend *backend) {
-    count_threads();
     par__cpu_rung_baseline(backend);
 }
 #endif

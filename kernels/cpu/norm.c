@@ -96,10 +96,22 @@ static void forward_piece(const par_norm *a, int64_t begin, int64_t end, bool la
         CPU_BY_TYPE(a->dtype, forward_rows, a, begin, end, layernorm);
 }
 
+/* A loop over rows or pieces of a norm. */
+typedef struct {
+    const par_norm *a;
+    bool layernorm;
+    float *partial; /* of the backward: dw [n], db [n] a piece; NULL: not wanted */
+} norm_call;
+
+static void forward_pieces(const void *user, int slot, int64_t begin, int64_t end) {
+    const norm_call *call = user;
+    for (int64_t i = begin * MIN_ROWS; i < cpu_min(end * MIN_ROWS, call->a->m); i += MIN_ROWS)
+        forward_piece(call->a, i, cpu_min(call->a->m, i + MIN_ROWS), call->layernorm);
+}
+
 static par_status forward(const par_norm *a, bool layernorm) {
-#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i += MIN_ROWS)
-        forward_piece(a, i, cpu_min(a->m, i + MIN_ROWS), layernorm);
+    const norm_call call = {a, layernorm, NULL};
+    cpu_loop(cpu_pieces(a->m, MIN_ROWS), a->m * a->n, forward_pieces, &call);
     return PAR_OK;
 }
 
@@ -166,14 +178,21 @@ static void combine(float *y, float beta, const float *partial, int64_t pieces, 
     }
 }
 
-static par_status backward(const par_norm *a, bool layernorm, float *partial) {
-    int64_t rows = piece_rows(a->m), pieces = cpu_pieces(a->m, rows);
-    bool wants = a->dw != NULL;
-    PAR_REQUIRE(partial || !wants || a->m * a->n == 0);
-#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t piece = 0; piece < pieces; piece++)
+static void backward_pieces(const void *user, int slot, int64_t begin, int64_t end) {
+    const norm_call *call = user;
+    const par_norm *a = call->a;
+    int64_t rows = piece_rows(a->m);
+    for (int64_t piece = begin; piece < end; piece++)
         CPU_BY_TYPE(a->dtype, backward_piece, a, piece * rows, cpu_min(a->m, (piece + 1) * rows),
-                    layernorm, wants ? partial + piece * 2 * a->n : NULL);
+                    call->layernorm, call->partial ? call->partial + piece * 2 * a->n : NULL);
+}
+
+static par_status backward(const par_norm *a, bool layernorm, float *partial) {
+    int64_t pieces = cpu_pieces(a->m, piece_rows(a->m));
+    bool wants = a->dw != NULL;
+    const norm_call call = {a, layernorm, wants ? partial : NULL};
+    PAR_REQUIRE(partial || !wants || a->m * a->n == 0);
+    cpu_loop(pieces, a->m * a->n, backward_pieces, &call);
     if (!wants || a->n == 0) return PAR_OK;
     combine(a->dw, a->beta, partial, pieces, 2 * a->n, a->n);
     if (layernorm) combine(a->db, a->beta, partial + a->n, pieces, 2 * a->n, a->n);

@@ -45,10 +45,13 @@ void par__cpu_residual_row(const par_residual *a, int64_t i) {
         CPU_BY_TYPE(a->dtype, piece, a, i, j, cpu_min(width, a->n - j));
 }
 
+static void rows(const void *user, int slot, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) par__cpu_residual_row(user, i);
+}
+
 static par_status residual(par_stream *stream, const void *args, void *workspace) {
     const par_residual *a = args;
-#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++) par__cpu_residual_row(a, i);
+    cpu_loop(a->m, a->m * a->n, rows, a);
     return PAR_OK;
 }
 

@@ -54,10 +54,14 @@ CPU_INLINE void rotate_row(par_dtype t, const par_rope *a, int64_t i) {
     CPU_VECTORS(r.half - begin, rotate_rest, t, &r, begin);
 }
 
+static void rotate_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    const par_rope *a = user;
+    for (int64_t i = begin; i < end; i++) CPU_BY_TYPE(a->dtype, rotate_row, a, i);
+}
+
 static par_status rope(par_stream *stream, const void *args, void *workspace) {
     const par_rope *a = args;
-#pragma omp parallel for schedule(static) if (a->m * a->heads * a->head_size / 2 > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++) CPU_BY_TYPE(a->dtype, rotate_row, a, i);
+    cpu_loop(a->m, a->m * a->heads * a->head_size / 2, rotate_rows, a);
     return PAR_OK;
 }
 

@@ -114,36 +114,46 @@ CPU_INLINE void sgd_piece(par_dtype t, const par_update *a, const sgd_constants 
     CPU_PAIRS(n, sgd_step, t, a, c, at);
 }
 
-static par_status adamw(par_stream *stream, const void *args, void *workspace) {
-    const par_update *a = args;
-    if (a->step->skip) return PAR_OK;
+static void adamw_pieces(const void *user, int slot, int64_t begin, int64_t end) {
+    const cpu_call *call = user;
+    const par_update *a = call->args;
     adamw_constants c = adamw_prepare(a);
     c.streamed = is_streamed(a);
-#pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t at = 0; at < a->n; at += PIECE) {
+    for (int64_t at = begin * PIECE; at < cpu_min(end * PIECE, a->n); at += PIECE) {
         CPU_BY_TYPE(a->dtype, adamw_piece, a, &c, at, cpu_min(PIECE, a->n - at));
         stream_end();
-        cpu_progress(stream);
+        cpu_progress(call->stream, slot);
     }
+}
+
+static par_status adamw(par_stream *stream, const void *args, void *workspace) {
+    const par_update *a = args;
+    const cpu_call call = {.args = a, .stream = stream};
+    if (!a->step->skip) cpu_loop(cpu_pieces(a->n, PIECE), a->n, adamw_pieces, &call);
     return PAR_OK;
 }
 
-static par_status sgd(par_stream *stream, const void *args, void *workspace) {
-    const par_update *a = args;
+static void sgd_pieces(const void *user, int slot, int64_t begin, int64_t end) {
+    const cpu_call *call = user;
+    const par_update *a = call->args;
     const par_step *step = a->step;
-    if (step->skip) return PAR_OK;
     const sgd_constants c = {.momentum = (float)a->b1,
                              .lr = step->lr,
                              .grad_scale = step->grad_scale,
                              .decay = a->decay,
                              .first = step->t == 1,
                              .streamed = is_streamed(a)};
-#pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t at = 0; at < a->n; at += PIECE) {
+    for (int64_t at = begin * PIECE; at < cpu_min(end * PIECE, a->n); at += PIECE) {
         CPU_BY_TYPE(a->dtype, sgd_piece, a, &c, at, cpu_min(PIECE, a->n - at));
         stream_end();
-        cpu_progress(stream);
+        cpu_progress(call->stream, slot);
     }
+}
+
+static par_status sgd(par_stream *stream, const void *args, void *workspace) {
+    const par_update *a = args;
+    const cpu_call call = {.args = a, .stream = stream};
+    if (!a->step->skip) cpu_loop(cpu_pieces(a->n, PIECE), a->n, sgd_pieces, &call);
     return PAR_OK;
 }
 
@@ -163,18 +173,30 @@ static double squares(const float *x, int64_t n, double *not_finite) {
     return sum;
 }
 
+/* The next PIECES pieces of x, or what is left of it. */
+typedef struct {
+    const float *x;
+    int64_t left;
+    double *sums, *bad;
+} norm2_group;
+
+static void norm2_pieces(const void *user, int slot, int64_t begin, int64_t end) {
+    const norm2_group *g = user;
+    for (int64_t piece = begin; piece < end; piece++)
+        g->sums[piece] =
+            squares(g->x + piece * PIECE, cpu_min(PIECE, g->left - piece * PIECE), &g->bad[piece]);
+}
+
 static par_status norm2(par_stream *stream, const void *args, void *workspace) {
     const par_norm2 *a = args;
     (void)workspace;
-    for (int64_t group = 0; group < a->n; group += (int64_t)PIECE * PIECES) {
-        double partial[PIECES], bad[PIECES];
-        int64_t left = a->n - group, pieces = cpu_min(PIECES, cpu_pieces(left, PIECE));
-#pragma omp parallel for schedule(static) if (left > CPU_PARALLEL)
-        for (int64_t piece = 0; piece < pieces; piece++)
-            partial[piece] = squares(a->x + group + piece * PIECE,
-                                     cpu_min(PIECE, left - piece * PIECE), &bad[piece]);
+    for (int64_t at = 0; at < a->n; at += (int64_t)PIECE * PIECES) {
+        double sums[PIECES], bad[PIECES];
+        const norm2_group group = {a->x + at, a->n - at, sums, bad};
+        int64_t pieces = cpu_min(PIECES, cpu_pieces(group.left, PIECE));
+        cpu_loop(pieces, group.left, norm2_pieces, &group);
         for (int64_t piece = 0; piece < pieces; piece++) {
-            a->out[0] += partial[piece];
+            a->out[0] += sums[piece];
             a->out[1] += bad[piece];
         }
         par__progress(stream);
@@ -195,11 +217,15 @@ CPU_INLINE void cast_from(par_dtype from, const par_cast *a, int64_t at, int64_t
     CPU_BY_TYPE(a->dtype_y, cast_to, from, a, at, n);
 }
 
+static void cast_pieces(const void *user, int slot, int64_t begin, int64_t end) {
+    const par_cast *a = user;
+    for (int64_t at = begin * PIECE; at < cpu_min(end * PIECE, a->n); at += PIECE)
+        CPU_BY_TYPE(a->dtype_x, cast_from, a, at, cpu_min(PIECE, a->n - at));
+}
+
 static par_status cast(par_stream *stream, const void *args, void *workspace) {
     const par_cast *a = args;
-#pragma omp parallel for schedule(static) if (a->n > CPU_PARALLEL)
-    for (int64_t at = 0; at < a->n; at += PIECE)
-        CPU_BY_TYPE(a->dtype_x, cast_from, a, at, cpu_min(PIECE, a->n - at));
+    cpu_loop(cpu_pieces(a->n, PIECE), a->n, cast_pieces, a);
     return PAR_OK;
 }
 

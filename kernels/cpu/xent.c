@@ -56,13 +56,19 @@ CPU_INLINE void stats_row(par_dtype t, const par_xent *a, int64_t i, float *out)
     out[2] = 0 <= target && target < a->valid ? logit(a, i, target) : 0;
 }
 
+static void stats_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    const cpu_call *call = user;
+    const par_xent *a = call->args;
+    for (int64_t i = begin; i < end; i++) {
+        CPU_BY_TYPE(a->dtype, stats_row, a, i, a->stats + 3 * i);
+        cpu_progress(call->stream, slot);
+    }
+}
+
 static par_status stats(par_stream *stream, const void *args, void *workspace) {
     const par_xent *a = args;
-#pragma omp parallel for schedule(static) if (a->m * a->valid > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++) {
-        CPU_BY_TYPE(a->dtype, stats_row, a, i, a->stats + 3 * i);
-        cpu_progress(stream);
-    }
+    const cpu_call call = {.args = a, .stream = stream};
+    cpu_loop(a->m, a->m * a->valid, stats_rows, &call);
     return PAR_OK;
 }
 
@@ -86,13 +92,19 @@ CPU_INLINE void backward_row(par_dtype t, const par_xent *a, int64_t i) {
     if (here) par__cpu_narrow(&at_target, a->logits, a->dtype, row + target, 1);
 }
 
+static void backward_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    const cpu_call *call = user;
+    const par_xent *a = call->args;
+    for (int64_t i = begin; i < end; i++) {
+        CPU_BY_TYPE(a->dtype, backward_row, a, i);
+        cpu_progress(call->stream, slot);
+    }
+}
+
 static par_status backward(par_stream *stream, const void *args, void *workspace) {
     const par_xent *a = args;
-#pragma omp parallel for schedule(static) if (a->m * a->n > CPU_PARALLEL)
-    for (int64_t i = 0; i < a->m; i++) {
-        CPU_BY_TYPE(a->dtype, backward_row, a, i);
-        cpu_progress(stream);
-    }
+    const cpu_call call = {.args = a, .stream = stream};
+    cpu_loop(a->m, a->m * a->n, backward_rows, &call);
     return PAR_OK;
 }
 

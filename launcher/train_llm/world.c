@@ -1,6 +1,6 @@
 /*
  * MPI, threads and cores of train_llm. Without MPI in the build, a world of one rank. The program
- * may set thread counts and end the process; the library may not, so that is here.
+ * may end the process; the library may not, so that is here.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -9,9 +9,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "train_llm.h"
 #if TRAIN_LLM_MPI
@@ -238,10 +235,5 @@ par_status llm_world_threads(llm_world *w, int64_t asked) {
     free(all);
     if (st != PAR_OK) return st;
     w->threads = asked ? (int)asked : threads > 0 ? threads : 1;
-#ifdef _OPENMP
-    omp_set_num_threads(w->threads);
-#else
-    w->threads = 1;
-#endif
-    return PAR_OK;
+    return par_threads_set(w->threads);
 }

@@ -1,10 +1,11 @@
 /* The trainer's life: plan, create, destroy, and what others may look at. */
 #include "trainer.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "collectives/internal.h"
+#include "libpar/base/cores.h"
+#include "libpar/base/threads.h"
 
 static par_status checked(const par_trainer_params *params, int world_size) {
     par_problems problems = {0};
@@ -13,9 +14,10 @@ static par_status checked(const par_trainer_params *params, int world_size) {
     return par_problems_status(&problems, PAR_ERR_OPTION);
 }
 
-par_status par_trainer_plan(const par_trainer_params *params,
-                            const par_transport_params *transport_params, int world_size, int rank,
-                            par_memory **out) {
+/* On a transport that is like the one that will be: staging depends on its pieces and its link. */
+static par_status plan(const par_trainer_params *params,
+                       const par_transport_params *transport_params, int world_size, int rank,
+                       par_memory **out) {
     par_status st = PAR_OK;
     par_transport *transport = NULL;
     par_memory *memory = NULL;
@@ -35,6 +37,16 @@ out_transport:
     return st;
 }
 
+par_status par_trainer_plan(const par_trainer_params *params,
+                            const par_transport_params *transport_params, int world_size, int rank,
+                            par_memory **out) {
+    int cores = par__cores(); /* as if all ranks were on this node */
+    par__threads_plan(world_size > 0 && world_size < cores ? cores / world_size : 1);
+    par_status st = plan(params, transport_params, world_size, rank, out);
+    par__threads_plan(0);
+    return st;
+}
+
 /* A communicator of the whole world, for the agreement before the trainer has one. */
 static par_status world_comm(par_transport *transport, par_comm **out) {
     return par_comm_create(transport, &(par_comm_params){.axis = "create"}, NULL, out);
@@ -45,11 +57,11 @@ static par_status world_comm(par_transport *transport, par_comm **out) {
 static par_status allocate(par_transport *transport, const par_trainer_params *params,
                            par_memory **out) {
     const par_backend *backend;
-    par_memory *plan = NULL;
+    par_memory *planned = NULL;
     PAR_TRY(par__trainer_backend(params, &backend));
-    PAR_TRY(par_trainer_plan(params, &transport->params, transport->size, transport->rank, &plan));
-    par_status st = par_memory_create(&backend->memory, &backend->host_memory, plan, out);
-    par_memory_destroy(&plan);
+    PAR_TRY(plan(params, &transport->params, transport->size, transport->rank, &planned));
+    par_status st = par_memory_create(&backend->memory, &backend->host_memory, planned, out);
+    par_memory_destroy(&planned);
     return st;
 }
 

@@ -10,6 +10,7 @@
 #include "../train/allocations.h"
 #include "device.h"
 #include "kernels/half.h"
+#include "par/threads.h"
 
 enum { GUARD = 256, GUARD_BYTE = 0xa5 };
 
@@ -282,6 +283,7 @@ int bench_main(const char *backend, int argc, char **argv) {
     for (int i = 0; i < HARNESS_COUNT(topics); i++)
         for (int j = 0; j < *topics[i].n; j++) cases[n++] = topics[i].cases[j];
     subject_name = backend;
+    if (par_threads_set(7) != PAR_OK) return 1; /* more than cores: any order of ranges */
     bench_is_ref = strcmp(backend, "ref") == 0;
     if (par_backend_get(backend, &bench_subject) != PAR_OK) {
         snprintf(missing, sizeof missing, "%s", par_error());

@@ -115,7 +115,8 @@ double bench_sum(int64_t n, double term);
     X(norm_residual)                                                                               \
     X(rounding)                                                                                    \
     X(repeat)                                                                                      \
-    X(step)
+    X(step)                                                                                        \
+    X(threads)
 #define BENCH_CASES(name)                                                                          \
     extern const harness_case name##_cases[];                                                      \
     extern const int n_##name##_cases;

@@ -19,6 +19,7 @@
 #include "par/status.h"
 #include "par/tensor.h"
 #include "par/text.h"
+#include "par/threads.h"
 #include "par/tokenizer.h"
 #include "par/train.h"
 #include "par/transformer.h"

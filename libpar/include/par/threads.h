@@ -1,0 +1,41 @@
+/*
+ * Threads of this process that kernels on the host use: one team per process, which all trainers,
+ * generators and single calls share. The host's own thread counts, affinity and OpenMP settings
+ * stay as they are.
+ *
+ * Without par_threads_set a process takes the cores that it may use: those of its affinity mask,
+ * bounded by its cgroup's CPU quota, and divided by the ranks of this node that share them, once an
+ * MPI transport has been made and so knows of them.
+ *
+ * Several host threads may call kernels at once: the team serves one of them at a time, and the
+ * others run theirs alone. A team on a busy machine is used only while that is faster than the
+ * calling thread alone.
+ */
+#ifndef PAR_THREADS_H
+#define PAR_THREADS_H
+
+#include "par/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { PAR_MAX_THREADS = 256 };
+
+/**
+ * Let kernels use `n` threads, the calling one among them: 1 to PAR_MAX_THREADS; 0: the default.
+ * Set it before operations are prepared and trainers are created: workspaces are made for the
+ * number that holds then, and a larger one later leaves attention at that number. No kernel may be
+ * running. Not collective; ranks may differ.
+ *
+ * @retval PAR_ERR_ARG  [local] n is negative or above PAR_MAX_THREADS
+ */
+par_status par_threads_set(int n);
+
+/** The number that holds now: at least 1. Not collective. */
+int par_threads(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
