@@ -181,7 +181,7 @@ static par_status choose(const par_device_params *params, int n) {
             PAR_ERR_UNSUPPORTED,
             "device cuda: rank %d of %d on this node asks for GPU %d, but there are %d%s%s; start "
             "at most as "
-            "many ranks a node as it has GPUs, choose one with --gpu, or let ranks share one with "
+            "many ranks per node as it has GPUs, choose one with --gpu, or let ranks share one with "
             "--allow-shared-gpu (for functional tests, slow)",
             params->local_rank, params->local_size, wanted, n,
             visible ? " with CUDA_VISIBLE_DEVICES=" : "", visible ? visible : "");
