@@ -37,7 +37,8 @@ static par_status list_ranks(par_comm *comm, const int *given) {
         comm->ranks[i] = rank;
     }
     if (comm->rank < 0)
-        PAR_FAIL(PAR_ERR_ARG, "axis %s: the group lacks this rank, %d", comm->axis, t->rank);
+        PAR_FAIL(PAR_ERR_ARG, "axis %s: the group does not hold this rank, %d", comm->axis,
+                 t->rank);
     return PAR_OK;
 }
 
@@ -85,8 +86,8 @@ static par_status take_staging(par_comm *comm, par_memory *memory) {
     } else {
         staging = comm->owned_staging = malloc((size_t)nbytes);
         if (!staging)
-            PAR_FAIL(PAR_ERR_MEMORY, "axis %s: no %lld bytes for staging", comm->axis,
-                     (long long)nbytes);
+            PAR_FAIL(PAR_ERR_MEMORY, "axis %s: %lld bytes for staging could not be allocated",
+                     comm->axis, (long long)nbytes);
     }
     comm->staging = staging;
     return PAR_OK;

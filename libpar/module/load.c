@@ -60,7 +60,8 @@ static par_status load(void) {
         PAR_FAIL(
             PAR_ERR_UNSUPPORTED,
             "device cuda: its module cannot be loaded (%s); build with CUDA (meson setup build "
-            "-Dcuda=enabled) and install its libraries, or use --device cpu",
+            "-Dcuda=enabled) and install its libraries, or use "
+            "device cpu",
             why ? why : "no reason given");
     }
     *(void **)(void *)&open = dlsym(file, "par_cuda_open");
