@@ -1,7 +1,7 @@
 #!/bin/sh
 # Training on the CPU beside PyTorch, in one run on one machine: whole steps of GPT-2 124M's shape (clipping, AdamW) in fp32
 # and bf16 (PyTorch: autocast over fp32 weights), eager and compiled. ROUNDS rounds of all of them in turn; prints the
-# median of each one's tokens a second, its range over rounds, and the ratio to libpar's median.
+# median of each one's tokens per second, its range over rounds, and the ratio to libpar's median.
 #
 #     benchmarks/beside_pytorch.sh [BUILD]     PYTHON=python3 THREADS=2 ROUNDS=3 STEPS=6 LAYERS=12 TOKENS=256 BATCH=4
 set -eu
@@ -45,7 +45,7 @@ report() { # NAME FILE REFERENCE
         printf "%-24s %7.0f tokens/s  (%.0f to %.0f)  %.2f of libpar\n", name, median, least, most, median / reference }'
 }
 
-echo "GPT-2 124M's shape, $layers layers, $batch x $tokens tokens a step, $threads threads; PyTorch $("$python" -c 'import torch; print(torch.__version__)')"
+echo "GPT-2 124M's shape, $layers layers, $batch x $tokens tokens per step, $threads threads; PyTorch $("$python" -c 'import torch; print(torch.__version__)')"
 for precision in fp32 bf16; do
     for _ in $(seq "$rounds"); do
         libpar "$precision" >> "$scratch/libpar.$precision"

@@ -68,7 +68,7 @@ static void take_block(bench_set *set, size_t nbytes) {
     set->blocks[set->n_blocks++].nbytes = nbytes;
 }
 
-/* Bytes read and written a second by a copy of `nbytes` on the device. */
+/* Bytes read and written per second by a copy of `nbytes` on the device. */
 static double copy_bandwidth(const bench_place *place, const bench_device_params *p,
                              par_stream *stream) {
     double spread;

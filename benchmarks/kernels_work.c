@@ -193,7 +193,7 @@ static const struct {
     [PAR_OP_CAST] = {"n(size_x + size_y)", cast_nbytes, NULL},
     [PAR_OP_ATTENTION_DECODE] = {"2s BD(H + nK)", decode_nbytes, NULL},
     [PAR_OP_BALLOT] = {"16 norms + 8 losses + 2 ballots", ballot_nbytes, NULL},
-    [PAR_OP_VOTE] = {"a ballot a rank + 2 states", vote_nbytes, NULL},
+    [PAR_OP_VOTE] = {"a ballot per rank + 2 states", vote_nbytes, NULL},
 };
 
 double bench_flops(par_op op, const par_op_args *args) {

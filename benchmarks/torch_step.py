@@ -4,7 +4,7 @@
 The same shapes as libpar's presets: bf16 autocast over fp32 weights unless --precision fp32, fused attention
 (scaled_dot_product_attention, causal), fused AdamW, clipping at norm 1, torch.compile unless --eager. On a GPU if
 there is one. Threads: OMP_NUM_THREADS.
-Prints one JSON line: tokens a second from the median step, all steps' seconds, peak memory.
+Prints one JSON line: tokens per second from the median step, all steps' seconds, peak memory.
 
     torch_step.py --model gpt2-124m --tokens 1024 --batch 16 --steps 20
 """

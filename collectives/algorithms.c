@@ -3,7 +3,7 @@
  *
  * Direct: rank r sends every other rank j the shard that j wants (reduce-scatter) or its own shard
  * (all-gather), first to r + 1, so that no rank is everyone's first. The receiver adds windows in
- * rank order from two staging slots per peer. Bruck et al. 1997, "Efficient algorithms for
+ * rank order from two staging rooms per peer. Bruck et al. 1997, "Efficient algorithms for
  * all-to-all communications", for small all-gathers: phase k fetches the blocks that rank r + 2^k
  * holds. Dissemination barrier: Hensgen, Finkel and Manber 1988. Broadcast: binomial tree.
  */
@@ -53,7 +53,7 @@ static int64_t window_nbytes(const par__task *task) {
     return (n > 0 ? n : 1) * task->size;
 }
 
-static int slot_of(const par_comm *comm, int j) {
+static int room_of(const par_comm *comm, int j) {
     return j < comm->rank ? j : j - 1;
 }
 
@@ -66,9 +66,9 @@ static void reduce_phase(par__task *task) {
     for (int k = 1; k < p; k++) {
         int to = (r + k) % p, from = (r + p - k) % p;
         new_flow(task, shard_at(task, task->op.src, to), shard_nbytes(task, to), window, to, true);
-        par__flow *f = new_flow(task, comm->staging + 2 * comm->slot * slot_of(comm, from), nbytes,
+        par__flow *f = new_flow(task, comm->staging + 2 * comm->room * room_of(comm, from), nbytes,
                                 window, from, false);
-        f->ring = comm->slot;
+        f->ring = comm->room;
         f->credit = 2;
     }
 }
@@ -79,7 +79,7 @@ static bool window_arrived(const par__task *task, int64_t window) {
     return true;
 }
 
-/* Add the windows that have arrived, in rank order, and grant their slots to the next ones. */
+/* Add the windows that have arrived, in rank order, and grant their rooms to the next ones. */
 static bool reduce_windows(par__task *task) {
     par_comm *comm = task->comm;
     if (task->window == task->n_windows) return true;
@@ -93,7 +93,7 @@ static bool reduce_windows(par__task *task) {
             comm->sources[j] =
                 j == comm->rank
                     ? own + begin
-                    : comm->staging + comm->slot * (2 * slot_of(comm, j) + task->window % 2);
+                    : comm->staging + comm->room * (2 * room_of(comm, j) + task->window % 2);
         par__sum(task->op.dtype, sum + begin, comm->sources, comm->n, n / task->size);
         for (int i = 0; i < task->n_flows; i++)
             if (task->flows[i].ring) task->flows[i].credit = task->window + 3;

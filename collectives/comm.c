@@ -10,9 +10,9 @@
 #include "collectives/nccl/nccl.h"
 #include "libpar/base/record.h"
 
-/* Staging of one comm stays below this, so that 64 ranks of a node fit: the slots of large groups
+/* Staging of one comm stays below this, so that 64 ranks of a node fit: the rooms of large groups
  * are smaller. */
-enum { MAX_STAGING = 16 << 20, MAX_SLOT = 256 << 10, ALIGNMENT = 64, MAX_TAG_AXIS = 8191 };
+enum { MAX_STAGING = 16 << 20, MAX_ROOM = 256 << 10, ALIGNMENT = 64, MAX_TAG_AXIS = 8191 };
 
 /* 0..8190 from the axis's name: with two kinds of message a tag stays below 2^14; MPI grants
  * 2^15. */
@@ -37,7 +37,8 @@ static par_status list_ranks(par_comm *comm, const int *given) {
         comm->ranks[i] = rank;
     }
     if (comm->rank < 0)
-        PAR_FAIL(PAR_ERR_ARG, "axis %s: the group lacks this rank, %d", comm->axis, t->rank);
+        PAR_FAIL(PAR_ERR_ARG, "axis %s: the group does not hold this rank, %d", comm->axis,
+                 t->rank);
     return PAR_OK;
 }
 
@@ -65,18 +66,18 @@ static int64_t round_up(int64_t n) {
 }
 
 /* Equal on all ranks of the group, as messages of reductions are as long as a window. */
-static void choose_slot(par_comm *comm, int64_t max_nbytes) {
+static void choose_room(par_comm *comm, int64_t max_nbytes) {
     int64_t window = comm->transport->params.piece_nbytes, p = comm->n;
     int64_t fair = MAX_STAGING / (2 * (p - 1)), shard = max_nbytes / p + ALIGNMENT;
-    if (window > MAX_SLOT) window = MAX_SLOT;
+    if (window > MAX_ROOM) window = MAX_ROOM;
     if (window > fair) window = fair / ALIGNMENT * ALIGNMENT;
     if (max_nbytes > 0 && window > round_up(shard)) window = round_up(shard);
     comm->window = window > 0 ? window : 1;
-    comm->slot = round_up(comm->window);
+    comm->room = round_up(comm->window);
 }
 
 static par_status take_staging(par_comm *comm, par_memory *memory) {
-    int64_t nbytes = 2 * (comm->n - 1) * comm->slot, small = (int64_t)comm->n * PAR__SMALL;
+    int64_t nbytes = 2 * (comm->n - 1) * comm->room, small = (int64_t)comm->n * PAR__SMALL;
     void *staging;
     if (nbytes < small) nbytes = small;
     if (memory) {
@@ -85,8 +86,8 @@ static par_status take_staging(par_comm *comm, par_memory *memory) {
     } else {
         staging = comm->owned_staging = malloc((size_t)nbytes);
         if (!staging)
-            PAR_FAIL(PAR_ERR_MEMORY, "axis %s: no %lld bytes for staging", comm->axis,
-                     (long long)nbytes);
+            PAR_FAIL(PAR_ERR_MEMORY, "axis %s: %lld bytes for staging could not be allocated",
+                     comm->axis, (long long)nbytes);
     }
     comm->staging = staging;
     return PAR_OK;
@@ -122,7 +123,7 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
     comm->measuring = t->measuring;
     comm->tag = 2 * axis_id(comm->axis);
     if (comm->n > 1) {
-        choose_slot(comm, params->max_nbytes);
+        choose_room(comm, params->max_nbytes);
         PAR_TRY(take_staging(comm, memory));
     }
     if (comm->measuring) return PAR_OK;

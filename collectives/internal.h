@@ -74,9 +74,9 @@ struct par_comm {
     int *ranks; /* [n], world ranks */
     int n, rank, tag;
     bool measuring;
-    char *staging;           /* from the par_memory: 2 slots per peer, or n small vectors */
+    char *staging;           /* from the par_memory: 2 rooms per peer, or n small vectors */
     void *owned_staging;     /* the same when no par_memory was given */
-    int64_t slot, window;    /* bytes: of a slot, of it what a message of a reduction may fill */
+    int64_t room, window;    /* bytes: of a room, of it what a message of a reduction may fill */
     par__flow *flows;        /* [4 n], of the collective under way */
     const char **sources;    /* [n], of a sum */
     par__task *first, *last; /* queue of collectives; the first is under way */

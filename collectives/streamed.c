@@ -201,8 +201,8 @@ static par_status check_gpus(const streamed *s) {
                 st = par_error_set(
                     PAR_ERR_UNSUPPORTED,
                     "axis %s: ranks %d and %d are on one GPU (%s), which NCCL refuses: start one "
-                    "rank per GPU, or use --comm staged, or --allow-shared-gpu (for functional "
-                    "tests)",
+                    "rank per GPU, or choose the staged link, or let ranks share a GPU (for "
+                    "functional tests)",
                     comm->axis, comm->ranks[j], comm->ranks[i], all + i * size);
     free(all);
     return st;

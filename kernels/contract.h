@@ -35,8 +35,9 @@
     F(dtype)                                                                                       \
     F(B)                                                                                           \
     F(T)                                                                                           \
-    F(H) F(K) F(D) F(first_head) F(scale) F(q) F(k) F(v) F(ldq) F(ldk) F(ldv) F(o) F(ldo) F(lse)   \
-        F(d_o) F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) F(lddv) F(dropout)
+    F(H)                                                                                           \
+    F(K) F(D) F(first_head) F(scale) F(q) F(k) F(v) F(ldq) F(ldk) F(ldv) F(o) F(ldo) F(lse) F(d_o) \
+        F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) F(lddv) F(dropout)
 #define PAR__FIELDS_par_attention_decode(F, A)                                                     \
     F(dtype) F(B) F(H) F(K) F(D) F(capacity) F(n) F(scale) F(q) F(k) F(v) F(ldq) F(o) F(ldo)
 #define PAR__FIELDS_par_gelu(F, A)   F(dtype) F(n) F(erf) F(x) F(y) F(dy) F(dx)
@@ -72,8 +73,9 @@
     F(loss)                                                                                        \
     F(n_targets)                                                                                   \
     F(grad_norm)                                                                                   \
-    F(n_nonfinite) F(loss_scale) F(gradient_scale) F(bubble) F(bad_rank) F(first_bad)              \
-        F(n_first_bad) F(status) F(stop) F(skipped) F(floor) F(reserved)
+    F(n_nonfinite)                                                                                 \
+    F(loss_scale) F(gradient_scale) F(bubble) F(bad_rank) F(first_bad) F(n_first_bad) F(status)    \
+        F(stop) F(skipped) F(floor) F(reserved)
 #define PAR__FIELDS_par_vote_state(F, A)                                                           \
     F(step) F(scaler) F(power1) F(power2) F(updates) F(halted) F(reserved) F(outcome)
 
@@ -85,15 +87,16 @@
     F(name)                                                                                        \
     A(kernels)                                                                                     \
     F(on_host)                                                                                     \
-    F(memory) F(host_memory) F(stream_create) F(stream_destroy) F(event_create) F(event_destroy)   \
-        F(copy) F(zero) F(record) F(wait) F(query) F(sync) F(timed_event_create) F(elapsed)        \
-            F(choices) F(choose) F(range_begin) F(range_end) F(device) F(nccl)
+    F(memory)                                                                                      \
+    F(host_memory) F(stream_create) F(stream_destroy) F(event_create) F(event_destroy) F(copy)     \
+        F(zero) F(record) F(wait) F(query) F(sync) F(timed_event_create) F(elapsed) F(choices)     \
+            F(choose) F(range_begin) F(range_end) F(device) F(nccl)
 #define PAR__FIELDS_par_device_params(F, A)                                                        \
     F(local_rank)                                                                                  \
     F(local_size)                                                                                  \
     F(device)                                                                                      \
-    F(shared) F(tune) F(tf32) F(attention_workspace_nbytes) F(nondeterministic_attention)          \
-        F(plan_cache)
+    F(shared)                                                                                      \
+    F(tune) F(tf32) F(attention_workspace_nbytes) F(nondeterministic_attention) F(plan_cache)
 
 /* What is handed over beside the arguments of PAR_OP_LIST. */
 #define PAR__CONTRACT_LIST(X)                                                                      \

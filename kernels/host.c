@@ -16,7 +16,7 @@ static par_status host_alloc(size_t nbytes, void **out) {
         PAR_FAIL(PAR_ERR_MEMORY, "host memory: %zu bytes are more than an object can have", nbytes);
     size_t rounded = (nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     void *block = aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
-    if (!block) PAR_FAIL(PAR_ERR_MEMORY, "host memory: no %zu bytes", nbytes);
+    if (!block) PAR_FAIL(PAR_ERR_MEMORY, "host memory: %zu bytes could not be allocated", nbytes);
     memset(block, 0, rounded);
     *out = block;
     return PAR_OK;

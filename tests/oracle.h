@@ -38,7 +38,7 @@ typedef struct {
     bool no_sequence_parallel, details; /* details: a line for every comparison */
     const char *device;
     par_dtype dtype;     /* 16 bits: the losses of the trajectory alone are compared */
-    int64_t micro_batch; /* 0: so that the pipeline has two micro-batches a stage, if the batch
+    int64_t micro_batch; /* 0: so that the pipeline has two micro-batches per stage, if the batch
                             allows it */
 } oracle_options;
 

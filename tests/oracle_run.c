@@ -312,7 +312,7 @@ static par_trainer_params trainer_params(oracle_state *s) {
     return params;
 }
 
-/* Two micro-batches a stage if the batch has them, else one. */
+/* Two micro-batches per stage if the batch has them, else one. */
 static int64_t micro_batch(const oracle_case *c, const oracle_options *o) {
     if (o->micro_batch) return o->micro_batch;
     for (int64_t per_stage = 2; per_stage > 0; per_stage--)

@@ -8,8 +8,8 @@
  * one hardware queue, of which streams share 8 by default;
  * - NCCL_RUNTIME_CONNECT=0: collectives connect when the communicator is made, not in their first
  * call, where the host would wait for its peers;
- * - for ranks that share a GPU, which NCCL refuses for two ranks of one host: a host id per process,
- * and sockets of the loopback between what it then takes for hosts.
+ * - for ranks that share a GPU, which NCCL refuses for two ranks of one host: a host id per
+ * process, and sockets of the loopback between what it then takes for hosts.
  */
 #define _GNU_SOURCE
 #include "collectives/nccl/nccl.h"

@@ -3,7 +3,7 @@
  * par/kernels.h. It reads the cache once and computes little, so it is bound by memory: a task is
  * one (b, KV head), and the query heads that share the KV head use each row while it is in the
  * cache. Scores are kept for all n tokens. Everything is added in the order of tokens, on one
- * thread a task.
+ * thread per task.
  */
 #include <math.h>
 

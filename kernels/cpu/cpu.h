@@ -1,5 +1,5 @@
 /*
- * What the topics of the cpu backend share. Each topic is compiled once a rung (meson.build); its
+ * What the topics of the cpu backend share. Each topic is compiled once per rung (meson.build); its
  * par__cpu_<topic> fills its entries of the table.
  *
  * One text serves fp32, bf16 and fp16: all arithmetic is fp32, in loops over vectors of any type

@@ -10,7 +10,7 @@
 
 enum { PIECE = 16384, PIECES = 256 };
 
-/* From here on an update's operands, 22 to 30 bytes an element, outgrow caches: its weights are
+/* From here on an update's operands, 22 to 30 bytes per element, outgrow caches: its weights are
  * stored past them, which saves reading the lines first. */
 #define STREAMED (INT64_C(1) << 20)
 

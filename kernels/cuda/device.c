@@ -180,9 +180,8 @@ static par_status choose(const par_device_params *params, int n) {
         PAR_FAIL(
             PAR_ERR_UNSUPPORTED,
             "device cuda: rank %d of %d on this node asks for GPU %d, but there are %d%s%s; start "
-            "at most as "
-            "many ranks a node as it has GPUs, choose one with --gpu, or let ranks share one with "
-            "--allow-shared-gpu (for functional tests, slow)",
+            "at most as many ranks per node as it has GPUs, choose a GPU, or let ranks share one "
+            "(for functional tests, slow)",
             params->local_rank, params->local_size, wanted, n,
             visible ? " with CUDA_VISIBLE_DEVICES=" : "", visible ? visible : "");
     device.device = wanted;
@@ -210,8 +209,7 @@ par_status par__cuda_device_init(const par_device_params *params, par_backend *b
     if (error != cudaSuccess || n == 0)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "device cuda: no GPU can be used on this machine: %s; install NVIDIA's driver "
-                 "(nvidia-smi must "
-                 "list a GPU), check CUDA_VISIBLE_DEVICES, or use --device cpu",
+                 "(nvidia-smi must list a GPU), check CUDA_VISIBLE_DEVICES, or use device cpu",
                  driver == 0            ? "there is no driver (libcuda.so.1)"
                  : error != cudaSuccess ? cudaGetErrorString(error)
                                         : "the driver lists none");

@@ -19,15 +19,15 @@
 /* One query or key of one head: batch entry, head and token. */
 typedef struct {
     int64_t b, h, t;
-} place;
+} head_token;
 
-static int64_t at_token(const par_attention *a, place x, int64_t ld) {
+static int64_t at_token(const par_attention *a, head_token x, int64_t ld) {
     return (x.b * a->T + x.t) * ld + x.h * a->D;
 }
 
 /* The key of query head x.h at token t. */
-static place key_of(const par_attention *a, place x, int64_t t) {
-    return (place){x.b, x.h / (a->H / a->K), t};
+static head_token key_of(const par_attention *a, head_token x, int64_t t) {
+    return (head_token){x.b, x.h / (a->H / a->K), t};
 }
 
 static double dot(const par_attention *a, const void *x, int64_t at_x, const void *y,
@@ -38,20 +38,20 @@ static double dot(const par_attention *a, const void *x, int64_t at_x, const voi
     return sum;
 }
 
-static double score(const par_attention *a, place query, place key) {
+static double score(const par_attention *a, head_token query, head_token key) {
     return a->scale * dot(a, a->q, at_token(a, query, a->ldq), a->k, at_token(a, key, a->ldk));
 }
 
-static double dropped(const par_attention *a, place query, int64_t key) {
+static double dropped(const par_attention *a, head_token query, int64_t key) {
     return par__dropout_factor(&a->dropout, a->T, query.b * a->T + query.t,
                                (a->first_head + query.h) * a->T + key);
 }
 
-static float *lse_of(const par_attention *a, place query) {
+static float *lse_of(const par_attention *a, head_token query) {
     return &a->lse[(query.b * a->H + query.h) * a->T + query.t];
 }
 
-static void forward_query(const par_attention *a, place query, double *scores) {
+static void forward_query(const par_attention *a, head_token query, double *scores) {
     double max = -INFINITY, sum = 0;
     for (int64_t j = 0; j <= query.t; j++) {
         scores[j] = score(a, query, key_of(a, query, j));
@@ -79,14 +79,14 @@ par_status par__ref_attention(par_stream *stream, const par_attention *a, void *
     PAR_REQUIRE(workspace || a->T == 0);
     for (int64_t b = 0; b < a->B; b++)
         for (int64_t h = 0; h < a->H; h++) {
-            for (int64_t t = 0; t < a->T; t++) forward_query(a, (place){b, h, t}, workspace);
+            for (int64_t t = 0; t < a->T; t++) forward_query(a, (head_token){b, h, t}, workspace);
             par__progress(stream);
         }
     return PAR_OK;
 }
 
 /* p_ij z_ij and ds_ij of one pair. */
-static void pair(const par_attention *a, place query, place key, double *pz, double *ds) {
+static void pair(const par_attention *a, head_token query, head_token key, double *pz, double *ds) {
     int64_t d_o = at_token(a, query, a->ldd_o);
     double p = exp(score(a, query, key) - *lse_of(a, query)), z = dropped(a, query, key.t);
     double dp = z * dot(a, a->d_o, d_o, a->v, at_token(a, key, a->ldv));
@@ -95,10 +95,10 @@ static void pair(const par_attention *a, place query, place key, double *pz, dou
     *ds = p * (dp - delta);
 }
 
-static void backward_query(const par_attention *a, place query, double *dq) {
+static void backward_query(const par_attention *a, head_token query, double *dq) {
     for (int64_t d = 0; d < a->D; d++) dq[d] = 0;
     for (int64_t j = 0; j <= query.t; j++) {
-        place key = key_of(a, query, j);
+        head_token key = key_of(a, query, j);
         double pz, ds;
         pair(a, query, key, &pz, &ds);
         for (int64_t d = 0; d < a->D; d++)
@@ -108,12 +108,12 @@ static void backward_query(const par_attention *a, place query, double *dq) {
         ref_store(a->dq, a->dtype, at_token(a, query, a->lddq) + d, dq[d]);
 }
 
-static void backward_key(const par_attention *a, place key, double *dk, double *dv) {
+static void backward_key(const par_attention *a, head_token key, double *dk, double *dv) {
     int64_t group = a->H / a->K;
     for (int64_t d = 0; d < a->D; d++) dk[d] = dv[d] = 0;
     for (int64_t h = key.h * group; h < (key.h + 1) * group; h++)
         for (int64_t t = key.t; t < a->T; t++) {
-            place query = {key.b, h, t};
+            head_token query = {key.b, h, t};
             double pz, ds;
             pair(a, query, key, &pz, &ds);
             for (int64_t d = 0; d < a->D; d++) {
@@ -139,12 +139,13 @@ par_status par__ref_attention_backward(par_stream *stream, const par_attention *
     PAR_REQUIRE(workspace || a->D == 0);
     for (int64_t b = 0; b < a->B; b++)
         for (int64_t h = 0; h < a->H; h++) {
-            for (int64_t t = 0; t < a->T; t++) backward_query(a, (place){b, h, t}, sums);
+            for (int64_t t = 0; t < a->T; t++) backward_query(a, (head_token){b, h, t}, sums);
             par__progress(stream);
         }
     for (int64_t b = 0; b < a->B; b++)
         for (int64_t h = 0; h < a->K; h++) {
-            for (int64_t t = 0; t < a->T; t++) backward_key(a, (place){b, h, t}, sums, sums + a->D);
+            for (int64_t t = 0; t < a->T; t++)
+                backward_key(a, (head_token){b, h, t}, sums, sums + a->D);
             par__progress(stream);
         }
     return PAR_OK;

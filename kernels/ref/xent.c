@@ -1,6 +1,6 @@
 /*
  * Softmax cross-entropy over a vocabulary that is split over p ranks: par_xent in par/kernels.h.
- * A rank keeps only its columns of the logits; three numbers a row are exchanged.
+ * A rank keeps only its columns of the logits; three numbers per row are exchanged.
  */
 #include <math.h>
 

@@ -102,8 +102,9 @@ static void point_out_encodings(const char *const *paths, int n) {
     }
     if (first)
         fprintf(stderr,
-                "note: %s: no UTF-8 from byte %lld on (%lld of %d file%s): taken as the bytes they "
-                "are; if text in another encoding, convert it first (iconv -t UTF-8)\n",
+                "note: %s: is not UTF-8 from byte %lld on (so in %lld of %d file%s): its bytes are "
+                "taken as they are; if it is text in another encoding, convert it first (iconv -t "
+                "UTF-8)\n",
                 first, (long long)at, (long long)n_bad, n, n == 1 ? "" : "s");
 }
 

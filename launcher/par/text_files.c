@@ -29,7 +29,7 @@ static bool ends_with(const char *text, const char *suffix) {
     return n >= k && strcmp(text + n - k, suffix) == 0;
 }
 
-/* Text has no zero byte at its beginning. Files that cannot be read are no text. */
+/* Text has no zero byte at its beginning. Files that cannot be read are not text. */
 static bool is_text(const char *path) {
     char block[4096];
     FILE *file = fopen(path, "rb");

@@ -1,6 +1,6 @@
 /*
  * What `par data` does around texts and vocabularies: a trained vocabulary waits under a temporary
- * name until the tokens are there too, and texts that are no UTF-8 are pointed out.
+ * name until the tokens are there too, and texts that are not UTF-8 are pointed out.
  */
 #ifndef VOCABULARY_H
 #define VOCABULARY_H

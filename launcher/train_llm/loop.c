@@ -107,7 +107,7 @@ static par_status report_data(const llm_run *r, llm_world *w, const llm_data *d,
         llm_report_data(r, d, trainer);
         if (r->set.bigram) st = llm_data_bigram(d, r->config.vocab, &nats);
         if (st == PAR_OK && r->set.bigram)
-            printf("bigram table: %.4f nats a token on the validation part\n", nats);
+            printf("bigram table: %.4f nats per token on the validation part\n", nats);
     }
     return llm_world_agree(w, st);
 }

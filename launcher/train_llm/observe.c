@@ -95,7 +95,7 @@ static par_status check_matrix_file(const char *path) {
     if (stat(path, &info) == 0) {
         FILE *file = S_ISREG(info.st_mode) ? fopen(path, "a") : NULL;
         if (!file)
-            return par_error_set(PAR_ERR_IO, "%s: is no file that can be written to; legal: one",
+            return par_error_set(PAR_ERR_IO, "%s: is not a file that can be written to; legal: one",
                                  path);
         fclose(file);
         return PAR_OK;

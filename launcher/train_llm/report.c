@@ -235,7 +235,7 @@ static void print_left(double seconds) {
 }
 
 /*
- * Time left is that of the steps so far, validation included. Five times a second at most: mpirun
+ * Time left is that of the steps so far, validation included. At most five times per second: mpirun
  * reads nothing while it waits for its ranks to end, and a rank that fills the terminal's 4 KiB
  * then waits for mpirun.
  */

@@ -45,7 +45,7 @@ static void check_checkpoints(const llm_settings *s, bool automatic, par_problem
 
 static void check_sampling(const llm_settings *s, par_problems *problems) {
     if (s->sample && !s->resume && !s->import)
-        par_problem(problems, "--sample: has no weights; legal: with --resume DIR or --import DIR");
+        par_problem(problems, "--sample: needs weights; legal: with --resume DIR or --import DIR");
     if (s->sample && s->sample_tokens == 0)
         par_problem(problems, "--sample, --sample-tokens 0: legal: 1 or more tokens, or -1");
     if (s->sample && s->verify_parallel)

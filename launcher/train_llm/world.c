@@ -65,7 +65,9 @@ void llm_world_check_singletons(int world_size, par_problems *problems) {
 
 static par_status allocate(size_t nbytes, void **out) {
     *out = aligned_alloc(256, nbytes);
-    if (!*out) return par_error_set(PAR_ERR_MEMORY, "no %zu bytes of host memory", nbytes);
+    if (!*out)
+        return par_error_set(PAR_ERR_MEMORY, "%zu bytes of host memory could not be allocated",
+                             nbytes);
     memset(*out, 0, nbytes);
     return PAR_OK;
 }
@@ -131,8 +133,10 @@ static par_status open_device(const llm_settings *s, int local_rank, int local_s
                                       .nondeterministic_attention = s->nondeterministic_attention,
                                       .plan_cache = s->plan_cache};
     if (s->device != LLM_CUDA) return PAR_OK;
-    PAR_TRY(par_device_select(&params));
-    return par_backend_get(par_choice_name(llm_devices, s->device), &backend);
+    par_status st = par_device_select(&params);
+    if (st == PAR_OK) st = par_backend_get(par_choice_name(llm_devices, s->device), &backend);
+    if (st == PAR_OK) return PAR_OK;
+    return par_error_set(st, "%s (--device, --gpu, --allow-shared-gpu)", par_error());
 }
 
 par_status llm_world_device(llm_world *w, const llm_settings *s) {

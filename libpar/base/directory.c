@@ -31,7 +31,7 @@ par_status par__make_directory(const char *path) {
     int error = errno;
     if (par__directory_exists(path)) return PAR_OK;
     if (error == EEXIST)
-        PAR_FAIL(PAR_ERR_IO, "%s: is there and is not a directory; legal: the name of a directory",
+        PAR_FAIL(PAR_ERR_IO, "%s: exists and is not a directory; legal: the name of a directory",
                  path);
     errno = error;
     return par__write_error(path, "made");

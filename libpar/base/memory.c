@@ -1,4 +1,4 @@
-/* Measured memory: one block a kind, a bump pointer in each, and the ledger of what was taken. */
+/* Measured memory: one block per kind, a bump pointer in each, and the ledger of what was taken. */
 #include "par/memory.h"
 
 #include <stdint.h>
@@ -57,7 +57,7 @@ par_status par_memory_create(const par_allocator *device, const par_allocator *h
         if (nbytes == 0) continue;
         par_status st = memory->allocators[on_host(kind)].alloc(nbytes, &block);
         if (st != PAR_OK) {
-            par_error_set(st, "%s: %zu bytes (%.2f GiB) are not to be had: %s",
+            par_error_set(st, "%s: %zu bytes (%.2f GiB) could not be allocated: %s",
                           par_memory_kind_name(kind), nbytes, (double)nbytes / (1 << 30),
                           par_error());
             par_memory_destroy(&memory);

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows past TABLED keep totals only, so that the table stays small: 64 lines of 8 bytes a rank. */
+/* Rows past TABLED keep totals only, so that the table stays small: 64 lines of 8 bytes per
+ * rank. */
 enum { MAX_ROWS = 1024, TABLED = 64 };
 
 struct par_recorder {

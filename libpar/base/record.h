@@ -18,7 +18,8 @@ void par__recorder_sent(par_recorder *recorder, int row, int peer, int64_t nbyte
 void par__recorder_received(par_recorder *recorder, int row, int64_t nbytes);
 void par__recorder_waited(par_recorder *recorder, int row, double seconds);
 
-/* An index for a comm's last operation; -1 when there is no memory. Released ones are used again. */
+/* An index for a comm's last operation; -1 when there is no memory. Released ones are used
+ * again. */
 int par__recorder_last_take(par_recorder *recorder);
 par_record_last *par__recorder_last_at(par_recorder *recorder, int index);
 void par__recorder_last_release(par_recorder *recorder, int index);

@@ -202,7 +202,7 @@ par_status par__manifest_get(json_t *manifest, const char *path, int rank,
     if (json_unpack(entry, "{s:s,s:I,s:s,s:o}", "file", &file, "nbytes", &nbytes, "frame", &frame,
                     "runs", &list) != 0 ||
         strcmp(file, name) != 0 || nbytes < 0 || strlen(frame) != PAR__HASH - 1)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: no sound entry of %s", path, name);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: the entry of %s is missing or damaged", path, name);
     if (json_array_size(list) != (size_t)n)
         PAR_FAIL(PAR_ERR_OPTION, "%s: rank %d has %zu arrays; in this run it has %d", path, rank,
                  json_array_size(list), n);

@@ -22,8 +22,8 @@ static par_status parse_line(const char *path, int64_t line, const char *text, s
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!root)
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: line %" PRId64 ": is not JSON: %s; legal: one object a line, in UTF-8", path,
-                 line, error.text);
+                 "%s: line %" PRId64 ": is not JSON: %s; legal: one object per line, in UTF-8",
+                 path, line, error.text);
     const json_t *value = json_object_get(root, field);
     par_status st = PAR_OK;
     if (!json_is_string(value))

@@ -37,7 +37,7 @@ static void *grow(array *a, size_t extra, size_t width) {
 
 typedef struct {
     size_t first; /* into ids */
-    int32_t n;    /* ids left; at first one a byte */
+    int32_t n;    /* ids left; at first one per byte */
     int64_t count;
 } word;
 

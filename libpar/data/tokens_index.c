@@ -41,11 +41,12 @@ static par_status parse_type(const char *path, uint8_t code, par__token_type *ou
     case 5: *out = PAR__TOKEN_I64; return PAR_OK;
     case 8: *out = PAR__TOKEN_U16; return PAR_OK;
     default:
-        PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: offset 17: element type %u is none for tokens; legal: 1 u8, 2 i8, 3 i16, 4 "
-                 "i32, 5 i64, "
-                 "8 u16",
-                 path, code);
+        PAR_FAIL(
+            PAR_ERR_FORMAT,
+            "%s: offset 17: element type %u is not one for tokens; legal: 1 u8, 2 i8, 3 i16, 4 "
+            "i32, 5 i64, "
+            "8 u16",
+            path, code);
     }
 }
 

@@ -105,10 +105,9 @@ static void check_product(const par_layout *l, int world_size, par_problems *pro
             problems,
             "the layout tp %d × cp %d × dp %d × pp %d needs %lld ranks, but this process is alone "
             "in a world of 1 rank. Was it started by mpirun -n %lld (or srun)? If it was, the "
-            "ranks "
-            "have not found each other and each believes to be alone: mpirun belongs to another "
-            "MPI than the one this program is linked with (compare `mpirun --version` with `ldd`), "
-            "or srun was called without --mpi=pmix",
+            "ranks have not found each other, and each believes that it is alone: mpirun belongs "
+            "to another MPI than the one that this program is linked with (compare `mpirun "
+            "--version` with `ldd`), or srun was called without --mpi=pmix",
             l->size[PAR_TP], l->size[PAR_CP], l->size[PAR_DP], l->size[PAR_PP], (long long)product,
             (long long)product);
         return;

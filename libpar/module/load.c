@@ -61,7 +61,8 @@ static par_status load(void) {
         PAR_FAIL(
             PAR_ERR_UNSUPPORTED,
             "device cuda: its module cannot be loaded (%s); build with CUDA (meson setup build "
-            "-Dcuda=enabled) and install its libraries, or use --device cpu",
+            "-Dcuda=enabled) and install its libraries, or use "
+            "device cpu",
             why ? why : "no reason given");
     }
     *(void **)(void *)&contract = dlsym(file, "par_cuda_contract");

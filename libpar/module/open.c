@@ -1,6 +1,6 @@
 /*
- * The module's side: its two exported symbols, and par_error_set, the one function of libpar that its
- * sources call, over the table of host services.
+ * The module's side: its two exported symbols, and par_error_set, the one function of libpar that
+ * its sources call, over the table of host services.
  */
 #include <stdarg.h>
 #include <stdio.h>

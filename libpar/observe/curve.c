@@ -165,7 +165,7 @@ static void draw_axes(par__svg *p, const axes *a) {
                  (a->left + WIDTH - RIGHT) / 2, HEIGHT - 12);
     par__svg_put(p,
                  "<text class=\"text\" text-anchor=\"middle\" transform=\"translate(20 %d) "
-                 "rotate(-90)\">loss, nats a "
+                 "rotate(-90)\">loss, nats per "
                  "target</text>\n",
                  (TOP + HEIGHT - BOTTOM) / 2);
 }

@@ -1,6 +1,7 @@
 /*
- * A log of JSON lines (RFC 8259, one object a line). A line is built in a fixed buffer and written
- * at once to a file opened for appending, so that lines of a killed or a second run never mix.
+ * A log of JSON lines (RFC 8259, one object per line). A line is built in a fixed buffer and
+ * written at once to a file opened for appending, so that lines of a killed or a second run never
+ * mix.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>

@@ -68,8 +68,8 @@ static void note_choices(par_trainer *t) {
         snprintf(t->choices, sizeof t->choices, "%s", t->on.backend->choices());
 }
 
-/* The run that saved chose so: the same bits need the same choices. Those of another device are no
- * use here. */
+/* The run that saved chose so: the same bits need the same choices. Those of another device are of
+ * no use here. */
 static par_status take_choices(par_trainer *t, par_problems *notes) {
     t->choices[sizeof t->choices - 1] = 0;
     if (!*t->choices || !t->on.backend->choose) return PAR_OK;

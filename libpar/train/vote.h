@@ -27,7 +27,7 @@ typedef struct {
     par_vote_state *device; /* its fields' addresses are what kernels read from */
     void *polls;            /* [world] of par__poll, or a name; the host's */
 
-    par__begun begun[PAR_STEPS_BEGUN]; /* step k has place k mod PAR_STEPS_BEGUN */
+    par__begun begun[PAR_STEPS_BEGUN]; /* step k is number k mod PAR_STEPS_BEGUN */
     int64_t n_begun, n_ended;          /* steps */
 
     bool upload;               /* the device's state is not this one: */
@@ -46,7 +46,7 @@ void par__vote_restart(par__vote *vote, int64_t consumed, int64_t updates);
 /* PAR_ERR_ARG if it is not a state of this trainer's scaler. */
 par_status par__vote_set_scaler(par__vote *vote, const par_scaler *scaler);
 
-/* The next step to begin: its place, and its first sample. PAR_ERR_ARG if PAR_STEPS_BEGUN are
+/* The next step to begin, and its first sample. PAR_ERR_ARG if PAR_STEPS_BEGUN are
  * begun. */
 par_status par__vote_next(par__vote *vote, par__begun **out);
 int64_t par__vote_first_sample(const par__vote *vote);
@@ -65,7 +65,7 @@ par_status par__vote_hold(par__vote *vote, par__begun *begun, par_tally tally);
 /* Enqueue the outcome's way to the host. The step is begun then. */
 par_status par__vote_fetch(par__vote *vote, par__begun *begun);
 
-/* Wait for the oldest step and take over what it left: it has ended. *out is its place, valid
+/* Wait for the oldest step and take over what it left: it has ended. *out is that step, valid
  * until the next step begins. Errors: PAR_ERR_ARG if none is begun, PAR_ERR_TRANSPORT if the device
  * or a peer failed. */
 par_status par__vote_end(par__vote *vote, par__begun **out);

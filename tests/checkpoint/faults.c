@@ -216,7 +216,7 @@ static void short_writes(void) {
     fault.short_write = false;
 }
 
-/* EINTR, once, in a write is no failure of the save. */
+/* EINTR, once, in a write is not a failure of the save. */
 static void eintr(void) {
     if (cannot()) return;
     bool reached = true;

@@ -1,6 +1,6 @@
 /*
  * Device data against the host engine's results, for either link: every operation and type, counts
- * that are no multiple of a window, many operations under way. The device is the stand-in of the
+ * that are not multiples of a window, many operations under way. The device is the stand-in of the
  * cuda module: its streams run as late as they may and its memory is closed to the host, so a
  * missing wait shows. Values are small integers, whose sums are exact in every type and order.
  */

@@ -186,7 +186,7 @@ static void test_compiled(void) {
         }
 }
 
-/* What has no plan is no error; what is no graph is one that names the call. */
+/* What has no plan is not an error; what is not a graph is one that names the call. */
 static void test_unsupported(void) {
     par__fused_plan plan = {0};
     cudnnBackendDescriptor_t device = NULL;

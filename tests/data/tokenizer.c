@@ -40,7 +40,7 @@ static void check_pieces(int which, const char *const texts[][2], size_t n) {
     par__splitter_destroy(&splitter);
 }
 
-/* U+180E is no White_Space, U+1680 and U+3000 are. What RFC 3629 forbids is not UTF-8: surrogates,
+/* U+180E is not White_Space, U+1680 and U+3000 are. What RFC 3629 forbids is not UTF-8: surrogates,
  * longer forms, characters above U+10FFFF, and characters that are cut off. */
 static void pieces(void) {
     static const char *const texts[][2] = {
@@ -185,7 +185,7 @@ static void table_refusals(void) {
 
 enum { TEXT = 40000 };
 
-/* Words of a few syllables, some of them not ASCII, with spaces, line ends and a byte that is no
+/* Words of a few syllables, some of them not ASCII, with spaces, line ends and a byte that is not
  * UTF-8. */
 static void make_text(char *text, size_t n) {
     static const char *const parts[] = {"ba",  "na", "aaa",  "str", "\xc3\xa9",

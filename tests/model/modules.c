@@ -150,7 +150,7 @@ static void accumulation(void) {
         for (int i = d.model->n_modules - 1; i >= 0; i--) driver_backward(&d, i);
         for (size_t i = 0; i < n; i++) once[i] *= 2;
         double difference = harness_relative(d.grads, once, (int64_t)n);
-        /* one more rounding to fp32 an element */
+        /* one more rounding to fp32 per element */
         CHECK(difference <= 2e-7, "two equal micro-batches are not twice one: %g", difference);
         free(once);
     }

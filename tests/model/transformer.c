@@ -37,7 +37,7 @@ static void flops(void) {
     double L = 36, s = 1024, h = 1280, V = 50257;
     double expected = 72 * L * h * h * (1 + s / (6 * h) + V / (12 * h * L));
     CHECK(fabs(par_transformer_flops_per_token(&c) / expected - 1) < 1e-12,
-          "%g FLOPs a token, formula %g", par_transformer_flops_per_token(&c), expected);
+          "%g FLOPs per token, formula %g", par_transformer_flops_per_token(&c), expected);
 }
 
 static void presets(void) {

@@ -566,7 +566,8 @@ static void run_times(par_transport *transport) {
 }
 
 /* What the host reads and writes is the host's; the rest, the device's, and as much as planned,
- * with whatever chunks the transport has: the staged link's and the pipeline's staging are theirs. */
+ * with whatever pieces the transport has: the staging of the staged link and of the pipeline are
+ * made of those. */
 static void run_plan(par_transport *transport) {
     const setting set = {"gpt", false, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 16, 1, 2, 1, 1, 0};
     const par_transport_params settings[] = {{.link = PAR_LINK_STAGED},

@@ -98,7 +98,7 @@ static bool same_problem(const layouts_problem *a, const layouts_problem *b) {
            a->batch == b->batch && a->steps == b->steps;
 }
 
-/* The single-rank run of a problem, made once a process. */
+/* The single-rank run of a problem, made once per process. */
 static par_status reference(const layouts_problem *problem, const par_model *model,
                             const layouts_run **out) {
     static struct {

@@ -131,7 +131,7 @@ static par_status use(par_trainer *trainer, par_generator *generator, const par_
  * oneDNN sets itself up in the first product, through libc too; so the first step is held to
  * libpar's zero alone, the others to all. Open MPI grows its lists of requests and fragments by
  * pieces, 160 KiB was seen; a leak of every message would pass 4 MiB here. oneDNN's sgemm takes
- * packing buffers a call, for which there is no bound but that they are returned: after the steps
+ * packing buffers per call, for which there is no bound but that they are returned: after the steps
  * no more of the heap is in use than before, up to MPI's lists.
  */
 static void check_counts(const char *what, const allocations_count *c, bool first) {
@@ -205,7 +205,7 @@ static void run_allocations(par_transport *transport) {
 
 /*
  * Bytes that one layer keeps of a micro-batch of N = B · T tokens until its backward, fp32 and MLP
- * 4 C (Korthikanti et al. 2022, section 4, with 4 bytes an element; no dropout masks, their bits
+ * 4 C (Korthikanti et al. 2022, section 4, with 4 bytes per element; no dropout masks, their bits
  * are computed again; no scores, attention is tiled). Own rows are N / t with sequence parallel,
  * else N. input, norm output, second input, norm output: 4 C own rows of 4 bytes;   selective:
  * without the norm outputs q, k, v, attention output: 4 C N / t;   before and after GELU: 8 C N /
@@ -220,7 +220,7 @@ static int64_t layer_nbytes(const par_trainer_params *params, const par_transfor
                 (selective ? 8 : 12) * c->channels * N / t + c->heads * N / t + 4 * own);
 }
 
-/* Activations in the plan of a rank, with so many layers a stage. */
+/* Activations in the plan of a rank, with so many layers per stage. */
 static int64_t planned(par_trainer_params *params, par_transformer_config *config, int rank,
                        int layers) {
     int p = params->layout.size[PAR_PP], parts[8], world = p * params->layout.size[PAR_TP];

@@ -121,7 +121,7 @@ static void equal(const char *what, const traffic *t, int64_t ours, int64_t clos
           (long long)closed);
 }
 
-/* Each of the p - 1 boundaries (v p - 1 with v chunks) carries n / t a micro-batch and way; one
+/* Each of the p - 1 boundaries (v p - 1 with v chunks) carries n / t per micro-batch and way; one
  * rank has its share. */
 static void run_pipeline(par_transport *transport) {
     const int64_t m = BATCH / B;

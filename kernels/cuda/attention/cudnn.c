@@ -70,11 +70,9 @@ static par_status check_limit(const par__fused_shape *s, size_t nbytes) {
     PAR_FAIL(
         PAR_ERR_UNSUPPORTED,
         "device cuda: the deterministic backward of attention needs %.2f GiB of workspace at B "
-        "%lld, T "
-        "%lld, %lld heads, more than its limit of %.2f GiB: allow more (--attention-workspace), "
-        "allow sums in any order (--nondeterministic-attention), or split heads or sequence (tp, a "
-        "smaller "
-        "micro-batch)",
+        "%lld, T %lld, %lld heads, more than its limit of %.2f GiB: raise the limit of the "
+        "attention workspace, allow nondeterministic attention (sums in any order), or work on "
+        "less at a time (more tp, a smaller micro-batch)",
         (double)nbytes / (1 << 30), (long long)s->B, (long long)s->T, (long long)s->H,
         (double)limit_nbytes / (1 << 30));
 }

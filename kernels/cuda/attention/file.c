@@ -1,5 +1,5 @@
 /*
- * Compiled plans kept in files, one a shape, device and version of cuDNN:
+ * Compiled plans kept in files, one per shape, device and version of cuDNN:
  *     libpar attention plan 1
  *     <everything the plan depends on, a line>
  *     <bytes> <hash> of what follows

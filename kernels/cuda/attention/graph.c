@@ -1,5 +1,5 @@
 /*
- * The graphs of attention_plan.h. An operation is a line of a table, a tensor is its form (which
+ * The graphs of plan.h. An operation is a line of a table, a tensor is its form (which
  * sizes and strides) and its type. Traps, all found by building: the inference graph keeps the
  * logarithm of the sums, virtual; the probabilities before the second product have the 16-bit type;
  * delta is multiplied with a one, else the engine's workspace grows by a gigabyte; dq's accumulator

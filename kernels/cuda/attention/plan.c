@@ -1,7 +1,7 @@
 /*
  * Plans of fused attention: configurations from cuDNN's heuristic, compiled, and their text. What
- * cuDNN has no kernel for is no error: the plan is then empty. Its workspace and scratch are here
- * too.
+ * cuDNN has no kernel for is not an error: the plan is then empty. Its workspace and scratch are
+ * here too.
  */
 #include "kernels/cuda/attention/plan.h"
 

@@ -5,9 +5,9 @@
  * it, else the own column sum. That epilogue stores and never adds: what is to be added lies in the
  * workspace behind cuBLASLt's.
  *
- * Pointers. Where the shape's rows are of whole 16 bytes, a plan is for pointers on 16 bytes, and run
- * refuses others; where they are not, it is for any. All that libpar hands over lies so (arenas give
- * 256 bytes, parameters begin at multiples of 64 elements), and a second plan for each shape would
+ * Pointers. Where the shape's rows are of whole 16 bytes, a plan is for pointers on 16 bytes, and
+ * run refuses others; where they are not, it is for any. All that libpar hands over lies so: arenas
+ * give 256 bytes, parameters begin at multiples of 64 elements. A second plan per shape would
  * double the questions to cuBLASLt at the start, and the plans' memory, for nobody.
  */
 #include <stddef.h>

@@ -10,7 +10,7 @@
 
 enum { DELTA_ROWS = 8 };
 
-/* delta [B, H, T]: a warp a row. */
+/* delta [B, H, T]: a warp per row. */
 __global__ void attention_delta(par_attention a, float *delta) {
     int64_t row = (int64_t)blockIdx.x * DELTA_ROWS + threadIdx.y;
     int64_t head = row / a.T, t = row % a.T;

@@ -33,7 +33,6 @@ template <int TILE, int DP> struct tile {
         R = TILE / SIDE,    /* rows, and columns of scores, of a thread */
         LD = DP + 4,        /* floats from row to row of a tile of channels */
         LDS = TILE + 4,     /* of a tile of scores */
-        CHUNKS = DP / 64,   /* groups of 4 channels of a thread */
         FLOATS = TILE * LD, /* of a tile of channels */
         SCORES = TILE * LDS
     };

@@ -1,10 +1,10 @@
 /*
  * LayerNorm (Ba et al. 2016) and RMSNorm (Zhang and Sennrich 2019), par_norm in par/kernels.h; the
  * formulas of the backward stand in kernels/ref/norm.c. A block has a row at a time; a thread keeps
- * its first HELD chunks of the row in registers, so that rows up to HELD · 256 chunks (8192 of 16
+ * its first HELD packs of the row in registers, so that rows up to HELD · 256 packs (8192 of 16
  * bits, 4096 of fp32) are read once.
  *
- * The residual addition before a forward is made on the chunks as they are read: its sum is rounded
+ * The residual addition before a forward is made on the packs as they are read: its sum is rounded
  * to T, as a kernel of its own would store it, stored, and normalized.
  *
  * Backward makes dx, dw and db in one pass: a block adds what its rows give to dw and db in
@@ -17,7 +17,7 @@
 
 enum { HELD = 4, MOST_THREADS = 256, BACKWARD_THREADS = 32768 };
 
-/* f(k, j) for this thread's chunks of a row, chunk k = 0 .. HELD-1 at column j, then k = HELD for
+/* f(k, j) for this thread's packs of a row, pack k = 0 .. HELD-1 at column j, then k = HELD for
  * all others. */
 template <int W, typename F> __device__ static inline void visit(int64_t n, F f) {
 #pragma unroll
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(MOST_THREADS, 2)
     }
 }
 
-/* What a block adds to dw and db: chunks below HELD in registers, others in its row of the
+/* What a block adds to dw and db: packs below HELD in registers, others in its row of the
  * workspace. */
 template <int W> struct sums { par__pack<W> dw[HELD], db[HELD]; };
 

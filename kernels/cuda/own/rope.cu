@@ -6,12 +6,12 @@
 
 template <typename T, int W> __global__ void __launch_bounds__(256) rope_rows(par_rope a) {
     int64_t half = a.head_size / 2;
-    unsigned per_head = (unsigned)(half / W), chunks = (unsigned)a.heads * per_head;
+    unsigned per_head = (unsigned)(half / W), packs = (unsigned)a.heads * per_head;
     float sign = a.inverse ? -1.0f : 1.0f;
     for (int64_t r = blockIdx.x; r < a.m; r += gridDim.x) {
         int64_t position = (a.first_row + r) % a.T;
         T *row = (T *)a.x + r * a.ldx;
-        for (unsigned c = threadIdx.x; c < chunks; c += blockDim.x) {
+        for (unsigned c = threadIdx.x; c < packs; c += blockDim.x) {
             int64_t i = (int64_t)(c % per_head) * W;
             T *first = row + c / per_head * a.head_size + i, *second = first + half;
             par__pack<W> x1 = par__get<W>(first), x2 = par__get<W>(second);
@@ -30,8 +30,8 @@ template <typename T, int W> __global__ void __launch_bounds__(256) rope_rows(pa
 }
 
 template <typename T, int W> static par_status rope_width(par_stream *stream, const par_rope *a) {
-    int64_t chunks = a->heads * (a->head_size / 2) / W;
-    PAR_LAUNCH((rope_rows<T, W>), dim3(par__grid(a->m)), dim3(par__threads(chunks, 256)), 0, stream,
+    int64_t packs = a->heads * (a->head_size / 2) / W;
+    PAR_LAUNCH((rope_rows<T, W>), dim3(par__grid(a->m)), dim3(par__threads(packs, 256)), 0, stream,
                *a);
     return par__cuda_launched("rope");
 }

@@ -1,7 +1,7 @@
 /*
  * The optimizer's work over flat ranges, par_update, par_norm2 and par_cast in par/kernels.h: each
  * array is read and written once. What a step's vote decided is read from par_step: factors are
- * made of it in double, once a block. norm2 sums squares in double, in a number of blocks that
+ * made of it in double, once per block. norm2 sums squares in double, in a number of blocks that
  * depends on n alone, so that the bits repeat on every device.
  */
 #include "kernels/cuda/own/device.cuh"
