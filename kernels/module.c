@@ -1,7 +1,8 @@
 /*
- * Loading of libpar_cuda.so: beside libpar, or from the folder in PAR_MODULE_PATH, else where the
- * loader looks. What fails is said once, with the file and what it lacks, and stays so: a process
- * has one answer.
+ * Loading of libpar_cuda.so: beside the file that libpar is in (libpar.so, or a program that linked
+ * libpar.a), or from the folder in PAR_MODULE_PATH, else where the loader looks, the run path of
+ * that file first. What fails is said once, with the file and what it lacks, and stays so: a
+ * process has one answer.
  */
 #define _GNU_SOURCE
 #include "kernels/module.h"

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "par/comm.h"
+#include "par/export.h"
 #include "par/status.h"
 #include "par/tensor.h"
 
@@ -62,6 +63,7 @@ typedef struct {
                         fits */
 } par_checkpoint_params;
 
+/* What was saved or loaded. */
 typedef struct {
     char path[1024]; /* of the checkpoint saved or loaded; "": there is none to load */
     int64_t step, consumed, updates;
@@ -72,33 +74,41 @@ typedef struct {
 } par_checkpoint_result;
 
 /** NULL if this build can save and load checkpoints, else why not. Not collective. */
-const char *par_checkpoint_missing(void);
+PAR_API const char *par_checkpoint_missing(void);
 
 /**
- * Save. Collective on world. In order: space is checked; every rank writes and syncs its file in a
- * temporary directory; rank 0 writes the manifest, syncs, renames, syncs; every rank reads its file
- * back; `latest` is replaced; old ones beyond `keep` go. On an error nothing is left under a final
- * name that was not there, and what was there is untouched. A checkpoint of the same step is
- * replaced in one exchange of names. Errors [agreed]: PAR_ERR_IO with path and cause;
- * PAR_ERR_NUMERIC: loss not finite; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or
- * XXH3.
+ * Save. In order: space is checked; every rank writes and syncs its file in a temporary directory;
+ * rank 0 writes the manifest, syncs, renames, syncs; every rank reads its file back; `latest` is
+ * replaced; old ones beyond `keep` go. A checkpoint of the same step is replaced in one exchange of
+ * names, which is taken back if the new one cannot be read. So after an error final names mean what
+ * they meant before; if even that fails, the message says what to remove. What fails after the
+ * reading is a note: the checkpoint is saved.
+ *
+ * Collective: on world; params equal on all ranks. Errors [agreed]: PAR_ERR_IO
+ * or PAR_ERR_FORMAT (read back) with path and cause; PAR_ERR_NUMERIC: the loss is not finite;
+ * PAR_ERR_ARG; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3. [comm]:
+ * PAR_ERR_TRANSPORT.
  */
-par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
-                               const par_checkpoint_run *runs, int n_runs,
-                               par_checkpoint_result *out);
+PAR_API par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
+                                       const par_checkpoint_run *runs, int n_runs,
+                                       par_checkpoint_result *out);
 
 /**
  * Fill the runs' data from the newest checkpoint below `directory` that verifies, every byte of it,
  * before anything is written to memory; damaged ones are passed over with a note. `directory` may
  * also be one checkpoint (it holds manifest.json); then there is no other to fall back to. No
- * directory, or none in it: PAR_OK with out->path "". Collective on world. Errors [agreed]:
- * PAR_ERR_FORMAT: there are checkpoints and none verifies; PAR_ERR_OPTION: one of another model,
- * layout or number of ranks, with both descriptions; PAR_ERR_IO, PAR_ERR_MEMORY,
- * PAR_ERR_UNSUPPORTED.
+ * directory, or none in it: PAR_OK with out->path "".
+ *
+ * Collective: on world; directory and about equal on all ranks. Errors [agreed]: PAR_ERR_FORMAT:
+ * there are checkpoints and none verifies; PAR_ERR_OPTION: one of another model, layout or number
+ * of ranks, with both descriptions; PAR_ERR_INTERNAL: a file changed while it was read, and the
+ * runs may hold half of it; PAR_ERR_IO; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or
+ * XXH3. [comm]: PAR_ERR_TRANSPORT.
  */
-par_status par_checkpoint_load(par_comm *world, const char *directory,
-                               const par_checkpoint_about *about, const par_checkpoint_run *runs,
-                               int n_runs, par_checkpoint_result *out);
+PAR_API par_status par_checkpoint_load(par_comm *world, const char *directory,
+                                       const par_checkpoint_about *about,
+                                       const par_checkpoint_run *runs, int n_runs,
+                                       par_checkpoint_result *out);
 
 #ifdef __cplusplus
 }

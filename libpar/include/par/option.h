@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/status.h"
 
 #ifdef __cplusplus
@@ -47,15 +48,15 @@ typedef struct {
  * range with the legal ones, missing values, options given twice, words that are no option. Not
  * collective; pure. Text values point into argv.
  */
-void par_options_parse(par_option *options, int n, int argc, char *const *argv,
-                       par_problems *problems);
+PAR_API void par_options_parse(par_option *options, int n, int argc, char *const *argv,
+                               par_problems *problems);
 
 /** The help text by group, defaults shown, into text[nbytes]. Not collective. */
-void par_options_help(const par_option *options, int n, const char *usage, char *text,
-                      size_t nbytes);
+PAR_API void par_options_help(const par_option *options, int n, const char *usage, char *text,
+                              size_t nbytes);
 
 /** The closest of n names to `word` by edit distance, or NULL if none is near. Not collective. */
-const char *par_closest(const char *word, const char *const *names, int n);
+PAR_API const char *par_closest(const char *word, const char *const *names, int n);
 
 #ifdef __cplusplus
 }

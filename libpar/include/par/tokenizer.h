@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/status.h"
 
 #ifdef __cplusplus
@@ -21,53 +22,53 @@ typedef struct par_tokenizer par_tokenizer;
 
 /**
  * Open a tokenizer. `path` is the word "bytes" (id = byte, 256 ids); a .vocab file of
- * par_text_to_tokens; a directory with a byte-level BPE: vocab.json or encoder.json, and merges.txt
- * or vocab.bpe; or a tokenizer.json of Hugging Face's tokenizers with a byte-level BPE, split as
- * GPT-2 or Llama 3 do. All of it is checked: ids are exactly 0 .. n - 1, every byte has a token,
- * every merge's parts and result are tokens, and every longer token has a merge, unless it is in <>
- * or [] (special), added, or the file ignores merges. Not collective; depends on files.
+ * par_corpus_write_tokens; a directory with a byte-level BPE: vocab.json or encoder.json, and
+ * merges.txt or vocab.bpe; or a tokenizer.json of Hugging Face's tokenizers with a byte-level BPE,
+ * split as GPT-2 or Llama 3 do. All of it is checked: ids are exactly 0 .. n - 1, every byte has a
+ * token, every merge's parts and result are tokens, and every longer token has a merge, unless it
+ * is in <> or [] (special), added, or the file ignores merges.
  *
- * @retval PAR_ERR_IO           a file is missing or cannot be read
- * @retval PAR_ERR_FORMAT       malformed, with path, line or token, and what would be right
- * @retval PAR_ERR_UNSUPPORTED  a tokenizer.json that asks for what is not there: its ids would
- * differ
+ * Not collective. Errors: PAR_ERR_IO: a file is missing or cannot be read; PAR_ERR_FORMAT:
+ * malformed, with path, line or token, and what would be right; PAR_ERR_UNSUPPORTED: a
+ * tokenizer.json that asks for what is not there, so that its ids would differ; PAR_ERR_ARG: a name
+ * that is too long; PAR_ERR_MEMORY.
  */
-par_status par_tokenizer_open(const char *path, par_tokenizer **out);
-void par_tokenizer_close(par_tokenizer **tokenizer);
+PAR_API par_status par_tokenizer_open(const char *path, par_tokenizer **out);
+/** NULL is accepted. Not collective. */
+PAR_API void par_tokenizer_close(par_tokenizer **tokenizer);
 /** Number of ids. Not collective. */
-int64_t par_tokenizer_vocab(const par_tokenizer *);
-/** Id of the token that stands for exactly this text, "<|endoftext|>" say; -1: there is none. Not
- * collective.
- */
-int32_t par_tokenizer_id(const par_tokenizer *, const char *token);
+PAR_API int64_t par_tokenizer_vocab(const par_tokenizer *);
+/** Id of the token that stands for exactly this text, "<|endoftext|>" say; -1: there is none.
+ * Not collective. */
+PAR_API int32_t par_tokenizer_id(const par_tokenizer *, const char *token);
 
-/** Id that ends a document: <|endoftext|>, else <|end_of_text|>; -1: neither is there. Not
- * collective. */
-int32_t par_tokenizer_end(const par_tokenizer *);
+/** Id that ends a document: <|endoftext|>, else <|end_of_text|>; -1: neither is there.
+ * Not collective. */
+PAR_API int32_t par_tokenizer_end(const par_tokenizer *);
 
 /**
  * Ids of n bytes, in [0, vocab). n_ids is never above n. BPE splits as GPT-2 does (Radford et al.
  * 2019) or as its tokenizer.json says (\p{L} and \p{N} as PCRE2 knows them, \s as Unicode's
  * White_Space) and merges lowest rank first, leftmost first. Special tokens in the text are text,
  * but the added tokens of a tokenizer.json are recognised, as Hugging Face does; none is put in
- * front or behind. The bytes may be anything: a longest run that is no UTF-8 is a piece of its own,
- * and the text on each side of it is split as if it stood alone; decoding gives the same bytes
- * back. Not collective.
+ * front or behind. The bytes may be anything: a longest run that is not UTF-8 is a piece of its
+ * own, and the text on each side of it is split as if it stood alone; decoding gives the same bytes
+ * back. ids [max].
  *
- * @param max  room in ids; when it is too small, PAR_ERR_ARG, and n_ids is what is needed
- * @retval PAR_ERR_FORMAT  a byte that a table of characters lacks, with its offset
+ * Not collective. Errors: PAR_ERR_ARG: max is too small, and n_ids is what is needed;
+ * PAR_ERR_FORMAT: a byte that a table of characters lacks, with its offset; PAR_ERR_MEMORY.
  */
-par_status par_tokenizer_encode(par_tokenizer *, const void *bytes, size_t n, int32_t *ids,
-                                size_t max, size_t *n_ids);
+PAR_API par_status par_tokenizer_encode(par_tokenizer *, const void *bytes, size_t n, int32_t *ids,
+                                        size_t max, size_t *n_ids);
 
 /**
- * Bytes of n ids, without a zero at the end; they need not be UTF-8. Not collective.
+ * Bytes of n ids into bytes [max], without a zero at the end; they need not be UTF-8.
  *
- * @param max  room in bytes; when it is too small, PAR_ERR_ARG, and n_bytes is what is needed
- * @retval PAR_ERR_ARG  an id outside [0, vocab), with its place
+ * Not collective. Errors: PAR_ERR_ARG: max is too small, and n_bytes is what is needed, or an id
+ * outside [0, vocab), with its index.
  */
-par_status par_tokenizer_decode(const par_tokenizer *, const int32_t *ids, size_t n, void *bytes,
-                                size_t max, size_t *n_bytes);
+PAR_API par_status par_tokenizer_decode(const par_tokenizer *, const int32_t *ids, size_t n,
+                                        void *bytes, size_t max, size_t *n_bytes);
 
 /** A text in files. Each file is a document, or, with `field`, each line of JSON Lines that is not
  * blank is one: the string of that name in the line's object. Empty documents are left out. */
@@ -82,31 +83,31 @@ typedef struct {
  * made if it is not there. vocab = 256 bytes + merges + <|endoftext|> (the last id). Each step
  * merges the pair that occurs most; among equals the one with the lowest left id, then the lowest
  * right id: the result depends on the text alone. Pieces longer than 1024 bytes are counted in
- * parts. Not collective.
+ * parts. *made (may be NULL): fewer ids than vocab when no pair occurs twice any more.
  *
- * @param vocab     257 .. 1048576
- * @param made      ids made (may be NULL): fewer than vocab when no pair occurs twice any more
- * @retval PAR_ERR_IO      a file cannot be read or written; nothing is left under a final name that
- * is not complete
- * @retval PAR_ERR_FORMAT  bad JSON Lines (path and line), or a corpus without a byte
+ * Not collective. Errors: PAR_ERR_ARG: vocab is not in 257 .. 1048576; PAR_ERR_IO: a file cannot be
+ * read or written, and nothing is left under a final name that is not complete; PAR_ERR_FORMAT: bad
+ * JSON Lines (path and line), or a corpus without a byte; PAR_ERR_MEMORY.
  */
-par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab, const char *directory,
-                               int64_t *made);
+PAR_API par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab,
+                                       const char *directory, int64_t *made);
 
 /**
  * Write the ids of a corpus as a token file. A document ends with par_tokenizer_end where the
  * vocabulary has it. llm.c's form, or Megatron's: `path` ends in .bin, the .idx is written beside
- * it, a document is one sequence. Temporary names, fsync, rename. Memory: one id block, and 4 bytes
- * a document for Megatron. Not collective.
+ * it, a document is one sequence. A tokenizer of bytes or characters leaves its table beside
+ * llm.c's form: path + ".vocab", one line {"tokenizer": ..., "vocab": n, "bytes": [byte of id 0,
+ * ...]}. Temporary names, fsync, rename. Memory: one id block, and 4 bytes per document for
+ * Megatron. n_tokens and n_documents may be NULL.
  *
- * @param n_tokens, n_documents  may be NULL
- * @retval PAR_ERR_FORMAT  bad JSON Lines (path and line), or a corpus without a byte
- * @retval PAR_ERR_IO      a file cannot be read or written; nothing is left behind
- * @retval PAR_ERR_ARG     path does not end in .bin (Megatron)
+ * Not collective. Errors: PAR_ERR_FORMAT: bad JSON Lines (path and line), a corpus without a byte,
+ * or a byte that a table of characters lacks; PAR_ERR_IO: a file cannot be read or written, and
+ * nothing is left behind; PAR_ERR_ARG: path does not end in .bin (Megatron), is too long, or a file
+ * of more than 2^31 - 1 tokens (llm.c); PAR_ERR_MEMORY.
  */
-par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *tokenizer,
-                                   bool megatron, const char *path, int64_t *n_tokens,
-                                   int64_t *n_documents);
+PAR_API par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *tokenizer,
+                                           bool megatron, const char *path, int64_t *n_tokens,
+                                           int64_t *n_documents);
 
 #ifdef __cplusplus
 }
