@@ -29,7 +29,8 @@ enum { MAX_RUNS = 200, MAX_TURNS = 4000, MIB = 1 << 20 };
 enum { DEVICE_UPDATE = 1 << 27, HOST_UPDATE = 12 << 20 };
 
 typedef struct {
-    const char *device, *model, *dtype, *filter;
+    int device, dtype; /* of the choices below */
+    const char *model, *filter;
     int64_t tokens, batch, vocab, cache, copy;
     double seconds, peak;
     bool ref, formulas, help;
@@ -186,32 +187,39 @@ static void print_types(const bench_place *narrow, const settings *s) {
     }
 }
 
+static const par_choice devices[] = {{"cpu", 0}, {"cuda", 1}, {"ref", 2}, {NULL, 0}};
+static const par_choice dtypes[] = {
+    {"fp32", PAR_F32}, {"bf16", PAR_BF16}, {"fp16", PAR_F16}, {NULL, 0}};
+
 static void parse(settings *s, int argc, char **argv) {
     const char *g = "Options";
+#define ROW(NAME, TYPE, FIELD, HELP, ...)                                                          \
+    {.name = NAME, .type = TYPE, .value = &s->FIELD, .group = g, .help = HELP, __VA_ARGS__}
     par_option table[] = {
-        {"device", PAR_OPT_CHOICE, &s->device, g, "backend", "cpu|cuda|ref", false},
-        {"model", PAR_OPT_TEXT, &s->model, g, "preset whose shapes are used", NULL, false},
-        {"tokens", PAR_OPT_INT, &s->tokens, g, "T; 0: the model's on a device, else 256",
-         "0..10000000", false},
-        {"batch", PAR_OPT_INT, &s->batch, g, "samples; 0: 16384 tokens on a device, else 1024",
-         "0..1000000", false},
-        {"vocab", PAR_OPT_INT, &s->vocab, g, "V; 0: the model's", "0..10000000", false},
-        {"dtype", PAR_OPT_CHOICE, &s->dtype, g, "of activations and weights", "fp32|bf16|fp16",
-         false},
-        {"seconds", PAR_OPT_REAL, &s->seconds, g, "of measuring, an operation", "0..", false},
-        {"filter", PAR_OPT_TEXT, &s->filter, g, "operations whose names contain this", NULL, false},
-        {"ref", PAR_OPT_BOOL, &s->ref, g, "compare with ref too, at a small shape (not cuda)", NULL,
-         false},
-        {"peak", PAR_OPT_REAL, &s->peak, g, "TFLOP/s of the device, for shares; 0: none", "0..",
-         false},
-        {"cache", PAR_OPT_INT, &s->cache, g, "MiB of buffers that the calls go round, on a device",
-         "0..1000000", false},
-        {"copy", PAR_OPT_INT, &s->copy, g, "MiB of the copy that measures the device's bandwidth",
-         "1..1000000", false},
-        {"formulas", PAR_OPT_BOOL, &s->formulas, g, "how bytes are counted, on a device", NULL,
-         false},
-        {"help", PAR_OPT_BOOL, &s->help, g, "this text", NULL, false},
+        ROW("device", PAR_OPT_CHOICE, device, "backend", .initial = "cpu", .choices = devices),
+        ROW("model", PAR_OPT_TEXT, model, "preset whose shapes are used", .initial = "gpt2-124m"),
+        ROW("tokens", PAR_OPT_INT, tokens, "T; 0: the model's on a device, else 256",
+            .initial = "0", .legal = "0..10000000"),
+        ROW("batch", PAR_OPT_INT, batch, "samples; 0: 16384 tokens on a device, else 1024",
+            .initial = "0", .legal = "0..1000000"),
+        ROW("vocab", PAR_OPT_INT, vocab, "V; 0: the model's", .initial = "0",
+            .legal = "0..10000000"),
+        ROW("dtype", PAR_OPT_CHOICE, dtype, "type of activations and weights", .initial = "fp32",
+            .choices = dtypes),
+        ROW("seconds", PAR_OPT_REAL, seconds, "how long each operation is measured",
+            .initial = "0.3", .legal = "0.."),
+        ROW("filter", PAR_OPT_TEXT, filter, "operations whose names contain this", .initial = ""),
+        ROW("ref", PAR_OPT_BOOL, ref, "compare with ref too, at a small shape (not cuda)"),
+        ROW("peak", PAR_OPT_REAL, peak, "TFLOP/s of the device, for shares; 0: none",
+            .initial = "0", .legal = "0.."),
+        ROW("cache", PAR_OPT_INT, cache, "MiB of buffers that the calls go round, on a device",
+            .initial = "256", .legal = "0..1000000"),
+        ROW("copy", PAR_OPT_INT, copy, "MiB of the copy that measures the device's bandwidth",
+            .initial = "1024", .legal = "1..1000000"),
+        ROW("formulas", PAR_OPT_BOOL, formulas, "print how bytes are counted, on a device"),
+        ROW("help", PAR_OPT_BOOL, help, "print this text and end"),
     };
+#undef ROW
     const int n = (int)(sizeof table / sizeof *table);
     par_problems problems = {0};
     par_options_parse(table, n, argc - 1, argv + 1, &problems);
@@ -227,21 +235,13 @@ static void parse(settings *s, int argc, char **argv) {
     exit(2);
 }
 
-static par_dtype dtype_of(const char *name) {
-    for (par_dtype t = PAR_F32; t <= PAR_F16; t++)
-        if (strcmp(par_dtype_name(t), name) == 0) return t;
-    return PAR_F32;
-}
-
 int main(int argc, char **argv) {
-    settings s = {
-        .device = "cpu", .model = "gpt2-124m", .dtype = "fp32", .filter = "", .seconds = 0.3};
+    settings s = {0};
     par_transformer_config config;
-    s.cache = 256, s.copy = 1024;
     parse(&s, argc, argv);
     bench_check(par_transformer_preset(s.model, &config), "--model");
-    bench_place place = {.config = &config, .dtype = dtype_of(s.dtype)};
-    bench_check(par_backend_get(s.device, &place.backend), "--device");
+    bench_place place = {.config = &config, .dtype = (par_dtype)s.dtype};
+    bench_check(par_backend_get(par_choice_name(devices, s.device), &place.backend), "--device");
     bool on_host = place.backend->on_host;
     int64_t rows = on_host ? 1024 : 16384;
     if (s.vocab) config.vocab = s.vocab;

@@ -1,7 +1,12 @@
-# Debian packages of libpar, and how to install them. Sourced by quickstart and run-tests.
+# Debian packages of libpar, how to install them, and how to see what is missing without that. Sourced by quickstart and
+# run-tests.
 
 packages_build="gcc libc6-dev meson ninja-build pkg-config libopenmpi-dev openmpi-bin libdnnl-dev libjansson-dev libpcre2-dev libhdf5-dev libxxhash-dev"
 packages_test="clang libomp-dev clang-format g++ file hdf5-tools procps libc6-dbg"
+
+# What must be there, however it came there: commands, and modules of pkg-config.
+tools_build="cc meson ninja pkg-config python3 mpicc mpirun" modules_build="jansson libpcre2-8 hdf5 libxxhash"
+tools_test="gcc g++ clang clang-format file h5dump pgrep"
 
 missing_packages() {
     for package in "$@"; do
@@ -9,11 +14,40 @@ missing_packages() {
     done
 }
 
+# check_tools COMMANDS MODULES PACKAGES: everything that is missing, at once, and Debian's line for it; 1 if there is any.
+check_tools() {
+    local name missing='' packages=$3
+    for name in $1; do
+        command -v "$name" >/dev/null || missing="$missing $name"
+    done
+    for name in $2; do
+        if ! command -v pkg-config >/dev/null; then
+            missing="$missing $name(?)"
+        elif ! pkg-config --exists "$name"; then
+            missing="$missing $name"
+        fi
+    done
+    [ -n "$missing" ] || return 0
+    # shellcheck disable=SC2086
+    if command -v dpkg-query >/dev/null; then packages=$(missing_packages $3); fi
+    echo "missing:$missing" >&2
+    case $missing in *'(?)'*) echo "(?): cannot be looked for without pkg-config" >&2 ;; esac
+    echo "on Debian, root installs it by: apt-get update && apt-get install -y --no-install-recommends ${packages:-$3}" >&2
+    return 1
+}
+
+# An installation that was cut off leaves dpkg in the middle; apt-get refuses to go on until that is finished.
+finish_interrupted() { # [PREFIX]
+    [ -n "$(ls /var/lib/dpkg/updates 2>/dev/null)$(dpkg --audit 2>/dev/null)" ] || return 0
+    echo "packages: an earlier installation was interrupted; finishing it: ${1:+$1 }dpkg --configure -a"
+    ${1:-} env DEBIAN_FRONTEND=noninteractive dpkg --configure -a >/dev/null
+}
+
 # install_packages NAME...: as root, else through sudo; says which, and installs nothing that is there.
 install_packages() {
     local missing prefix=
     if ! command -v dpkg-query >/dev/null; then
-        echo "packages: this is no Debian; please see that there are: $*"
+        echo "packages: this is not a Debian; please see that there are: $*"
         return 0
     fi
     missing=$(missing_packages "$@")
@@ -23,11 +57,13 @@ install_packages() {
     fi
     if [ "$(id -u)" != 0 ]; then
         if ! command -v sudo >/dev/null; then
-            echo "packages: missing $missing- neither root nor sudo is to be had; install them, then use --no-install" >&2
+            echo "packages: missing, and there is neither root nor sudo to install them. For the administrator:" >&2
+            echo "    apt-get update && apt-get install -y --no-install-recommends ${missing% }" >&2
             return 1
         fi
         prefix=sudo
     fi
+    finish_interrupted $prefix || return 1
     echo "packages: installing ${prefix:+through sudo }$missing"
     $prefix apt-get update -q >/dev/null || return 1
     # shellcheck disable=SC2086

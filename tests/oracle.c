@@ -21,16 +21,24 @@ enum { MAX_LAYOUTS = 64 };
 
 typedef struct {
     int64_t tp, pp, dp, chunks, zero, micro_batch;
-    const char *schedule, *recompute, *device, *precision, *layouts, *reference;
+    int schedule, recompute, precision; /* of the library's enums */
+    int device;                         /* of `devices` */
+    const char *layouts, *reference;
     bool sequence_parallel, summary, help;
     int layout[MAX_LAYOUTS][3], n_layouts;
 } arguments;
 
-static int choice(const char *value, const char *const *names) {
-    int i = 0;
-    while (names[i] && strcmp(names[i], value) != 0) i++;
-    return i;
-}
+static const par_choice schedules[] = {{"gpipe", PAR_SCHEDULE_GPIPE},
+                                       {"1f1b", PAR_SCHEDULE_1F1B},
+                                       {"interleaved", PAR_SCHEDULE_INTERLEAVED},
+                                       {NULL, 0}};
+static const par_choice recomputes[] = {{"none", PAR_RECOMPUTE_NONE},
+                                        {"selective", PAR_RECOMPUTE_SELECTIVE},
+                                        {"full", PAR_RECOMPUTE_FULL},
+                                        {NULL, 0}};
+static const par_choice precisions[] = {
+    {"fp32", PAR_F32}, {"bf16", PAR_BF16}, {"fp16", PAR_F16}, {NULL, 0}};
+static const par_choice devices[] = {{"cpu", 0}, {"cuda", 1}, {"ref", 2}, {NULL, 0}};
 
 static void parse_layouts(arguments *a, par_problems *problems) {
     const char *at = a->layouts;
@@ -112,12 +120,6 @@ static int run_layout(const oracle_case *c, const oracle_options *o) {
 }
 
 static int run_case(const char *directory, const arguments *a, int rank) {
-    static const char *const recomputes[] = {"none", "selective", "full", NULL};
-    static const char *const precisions[] = {"fp32", "bf16", "fp16",
-                                             NULL}; /* as par_dtype counts */
-    static const char *const schedules[] = {"gpipe", "1f1b", "interleaved", NULL};
-    static const par_schedule_kind kinds[] = {PAR_SCHEDULE_GPIPE, PAR_SCHEDULE_1F1B,
-                                              PAR_SCHEDULE_INTERLEAVED};
     oracle_case c;
     int worst = 0;
     par_status st = oracle_open(directory, a->reference, &c);
@@ -130,14 +132,14 @@ static int run_case(const char *directory, const arguments *a, int rank) {
         oracle_options o = {.tp = a->layout[i][0],
                             .pp = a->layout[i][1],
                             .dp = a->layout[i][2],
-                            .schedule = kinds[choice(a->schedule, schedules)],
+                            .schedule = (par_schedule_kind)a->schedule,
                             .chunks = (int)a->chunks,
                             .zero = (int)a->zero,
-                            .recompute = (par_recompute)choice(a->recompute, recomputes),
+                            .recompute = (par_recompute)a->recompute,
                             .no_sequence_parallel = !a->sequence_parallel,
                             .details = !a->summary,
-                            .device = a->device,
-                            .dtype = (par_dtype)choice(a->precision, precisions),
+                            .device = par_choice_name(devices, a->device),
+                            .dtype = (par_dtype)a->precision,
                             .micro_batch = a->micro_batch};
         int result = run_layout(&c, &o);
         if (result > worst) worst = result;
@@ -147,40 +149,38 @@ static int run_case(const char *directory, const arguments *a, int rank) {
 }
 
 static int run(int argc, char **argv, int rank, int size) {
-    arguments a = {.tp = 1,
-                   .pp = 1,
-                   .dp = 1,
-                   .chunks = 1,
-                   .schedule = "1f1b",
-                   .recompute = "none",
-                   .device = "cpu",
-                   .precision = "fp32",
-                   .sequence_parallel = true};
+    arguments a = {0};
+    const char *const layout = "layout", *const pipeline = "pipeline", *const how = "run";
+#define ROW(NAME, TYPE, FIELD, GROUP, HELP, ...)                                                   \
+    {.name = NAME, .type = TYPE, .value = &a.FIELD, .group = GROUP, .help = HELP, __VA_ARGS__}
     par_option options[] = {
-        {"tp", PAR_OPT_INT, &a.tp, "layout", "tensor-parallel ranks", "1..", false},
-        {"pp", PAR_OPT_INT, &a.pp, "layout", "pipeline stages", "1..", false},
-        {"dp", PAR_OPT_INT, &a.dp, "layout", "data-parallel ranks", "1..", false},
-        {"layouts", PAR_OPT_TEXT, &a.layouts, "layout",
-         "several layouts in one run, TP,PP,DP:TP,PP,DP:...", NULL, false},
-        {"sequence-parallel", PAR_OPT_BOOL, &a.sequence_parallel, "layout",
-         "shard norms along tokens when tp > 1", NULL, false},
-        {"schedule", PAR_OPT_CHOICE, &a.schedule, "pipeline", "pipeline schedule",
-         "gpipe|1f1b|interleaved", false},
-        {"chunks", PAR_OPT_INT, &a.chunks, "pipeline", "chunks a stage, for interleaved", "1..16",
-         false},
-        {"micro-batch", PAR_OPT_INT, &a.micro_batch, "pipeline",
-         "samples a rank and micro-batch; 0: chosen", "0..", false},
-        {"recompute", PAR_OPT_CHOICE, &a.recompute, "memory", "recompute activations",
-         "none|selective|full", false},
-        {"zero", PAR_OPT_INT, &a.zero, "memory", "shard optimizer state over dp", "0..1", false},
-        {"device", PAR_OPT_CHOICE, &a.device, "run", "what computes", "cpu|cuda|ref", false},
-        {"precision", PAR_OPT_CHOICE, &a.precision, "run", "of weights and activations",
-         "fp32|bf16|fp16", false},
-        {"reference", PAR_OPT_TEXT, &a.reference, "run", "directory of the results, if not DIR",
-         NULL, false},
-        {"summary", PAR_OPT_BOOL, &a.summary, "run", "one line a layout", NULL, false},
-        {"help", PAR_OPT_BOOL, &a.help, "run", "this text", NULL, false},
+        ROW("tp", PAR_OPT_INT, tp, layout, "tensor-parallel ranks", .initial = "1", .legal = "1.."),
+        ROW("pp", PAR_OPT_INT, pp, layout, "pipeline stages", .initial = "1", .legal = "1.."),
+        ROW("dp", PAR_OPT_INT, dp, layout, "data-parallel ranks", .initial = "1", .legal = "1.."),
+        ROW("layouts", PAR_OPT_TEXT, layouts, layout,
+            "several layouts in one run, TP,PP,DP:TP,PP,DP:..."),
+        ROW("sequence-parallel", PAR_OPT_BOOL, sequence_parallel, layout,
+            "shard norms along tokens when tp > 1", .initial = "on"),
+        ROW("schedule", PAR_OPT_CHOICE, schedule, pipeline, "pipeline schedule", .initial = "1f1b",
+            .choices = schedules),
+        ROW("chunks", PAR_OPT_INT, chunks, pipeline, "chunks per stage, for interleaved",
+            .initial = "1", .legal = "1..16"),
+        ROW("micro-batch", PAR_OPT_INT, micro_batch, pipeline,
+            "samples that a rank works on at a time; 0: chosen", .initial = "0", .legal = "0.."),
+        ROW("recompute", PAR_OPT_CHOICE, recompute, how, "activations made again in backward",
+            .initial = "none", .choices = recomputes),
+        ROW("zero", PAR_OPT_INT, zero, how, "1: shard the optimizer state over dp", .initial = "0",
+            .legal = "0..1"),
+        ROW("device", PAR_OPT_CHOICE, device, how, "what computes", .initial = "cpu",
+            .choices = devices),
+        ROW("precision", PAR_OPT_CHOICE, precision, how, "type of weights and activations",
+            .initial = "fp32", .choices = precisions),
+        ROW("reference", PAR_OPT_TEXT, reference, how, "directory of the results, if not DIR",
+            .metavar = "DIR"),
+        ROW("summary", PAR_OPT_BOOL, summary, how, "print one line per layout"),
+        ROW("help", PAR_OPT_BOOL, help, how, "print this text and end"),
     };
+#undef ROW
     static par_problems problems;
     int n_options = (int)(sizeof options / sizeof *options), n_dirs = 0, worst = 0;
     while (n_dirs + 1 < argc && strncmp(argv[n_dirs + 1], "--", 2) != 0) n_dirs++;

@@ -1,174 +1,151 @@
 /*
- * The option table: parsing, help and suggestions. One table describes everything, so that what is
- * parsed, what is shown and what is refused cannot disagree. Nothing is printed; every problem
- * becomes a line for the caller, and a value that is refused leaves the default in place.
+ * The option table: parsing and refusals. Everything comes from the rows, so that what is parsed,
+ * what is shown and what is refused cannot disagree. Nothing is printed; every problem becomes a
+ * line for the caller, and a value that is refused leaves the one before it in place.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "par/option.h"
 
 #include <errno.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_WORD = 64, MAX_OPTIONS = 128, NAME_COLUMN = 30 };
+enum { MAX_WORD = 64, MAX_NAMES = 256 };
 
-static int min3(int a, int b, int c) {
-    int ab = a < b ? a : b;
-    return ab < c ? ab : c;
+/* A row's "min..max": the texts, to be printed as they stand, and their numbers. */
+typedef struct {
+    const char *low, *high; /* "": no bound */
+    int n_low;              /* characters of low */
+    double min, max;
+} bounds;
+
+static bounds bounds_of(const par_option *option) {
+    bounds b = {"", "", 0, -INFINITY, INFINITY};
+    const char *dots = option->legal ? strstr(option->legal, "..") : NULL;
+    if (!dots) return b;
+    b.low = option->legal;
+    b.n_low = (int)(dots - b.low);
+    b.high = dots + 2;
+    if (b.n_low) b.min = strtod(b.low, NULL);
+    if (*b.high) b.max = strtod(b.high, NULL);
+    return b;
 }
 
-/* Optimal string alignment distance: insert, delete, replace, swap of neighbours cost 1. Words are
- * cut at MAX_WORD. */
-static int edit_distance(const char *a, const char *b) {
-    int rows[3][MAX_WORD + 1];
-    int *before = rows[0], *above = rows[1], *row = rows[2];
-    int na = (int)strnlen(a, MAX_WORD), nb = (int)strnlen(b, MAX_WORD);
-    for (int j = 0; j <= nb; j++) above[j] = j;
-    for (int i = 1; i <= na; i++) {
-        row[0] = i;
-        for (int j = 1; j <= nb; j++) {
-            row[j] = min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] != b[j - 1]));
-            bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-            if (swapped && before[j - 2] + 1 < row[j]) row[j] = before[j - 2] + 1;
-        }
-        int *reuse = before;
-        before = above;
-        above = row;
-        row = reuse;
-    }
-    return above[nb];
-}
-
-const char *par_closest(const char *word, const char *const *names, int n) {
-    /* A third of the word may be wrong; below three letters nothing is near. */
-    int limit = (int)strlen(word) / 3;
-    const char *closest = NULL;
-    if (limit < 2) limit = (int)strlen(word) >= 3 ? 2 : 1;
-    for (int i = 0; i < n; i++) {
-        int distance = edit_distance(word, names[i]);
-        if (distance > limit || distance >= (int)strlen(names[i])) continue;
-        if (closest && distance == limit) continue;
-        closest = names[i];
-        limit = distance;
-    }
-    return closest;
-}
-
-/* "min..max", either side may be empty; NULL or "": no bounds. */
-static void bounds(const char *legal, double *low, double *high) {
-    const char *dots = legal ? strstr(legal, "..") : NULL;
-    *low = -INFINITY;
-    *high = INFINITY;
-    if (!dots) return;
-    if (dots > legal) *low = strtod(legal, NULL);
-    if (dots[2]) *high = strtod(dots + 2, NULL);
-}
-
-static bool in_bounds(const par_option *option, double value) {
-    double low, high;
-    bounds(option->legal, &low, &high);
-    return value >= low && value <= high;
-}
-
-/* ", legal: 1..8" or "". */
+/* "; legal: 1 to 8", or "" where everything is. */
 static const char *legal_text(const par_option *option, char *text, size_t nbytes) {
-    double low, high;
-    bounds(option->legal, &low, &high);
+    bounds b = bounds_of(option);
+    size_t used = 0;
     text[0] = 0;
-    if (option->type == PAR_OPT_CHOICE)
-        snprintf(text, nbytes, "; legal: %s", option->legal);
-    else if (isfinite(low) && isfinite(high))
-        snprintf(text, nbytes, "; legal: %g to %g", low, high);
-    else if (isfinite(low))
-        snprintf(text, nbytes, "; legal: %g or more", low);
-    else if (isfinite(high))
-        snprintf(text, nbytes, "; legal: %g or less", high);
+    for (const par_choice *c = option->choices; c && c->name && used < nbytes; c++)
+        used += (size_t)snprintf(text + used, nbytes - used, "%s%s",
+                                 c == option->choices ? "; legal: " : "|", c->name);
+    if (b.n_low && *b.high)
+        snprintf(text, nbytes, "; legal: %.*s to %s", b.n_low, b.low, b.high);
+    else if (b.n_low)
+        snprintf(text, nbytes, "; legal: %.*s or more", b.n_low, b.low);
+    else if (*b.high)
+        snprintf(text, nbytes, "; legal: %s or less", b.high);
     return text;
 }
 
-static bool parse_integer(const char *text, int64_t *out) {
+/* What is wrong with a number; false: nothing. */
+static bool outside(const par_option *option, double value, char *why, size_t nbytes) {
+    bounds b = bounds_of(option);
+    if (value < b.min)
+        snprintf(why, nbytes, "is below %.*s", b.n_low, b.low);
+    else if (value > b.max)
+        snprintf(why, nbytes, "is above %s", b.high);
+    else
+        return false;
+    return true;
+}
+
+/* Whole text as an integer. A number that no int64_t holds is as far out as one can be. */
+static bool read_int(const par_option *option, const char *text, char *why, size_t nbytes) {
     char *end = NULL;
     errno = 0;
     long long value = strtoll(text, &end, 10);
-    if (end == text || *end || errno) return false;
-    *out = value;
+    bool number = end != text && !*end;
+    snprintf(why, nbytes, number ? "does not fit in 64 bits" : "is not an integer");
+    if (!number || outside(option, (double)value, why, nbytes) || errno) return false;
+    *(int64_t *)option->value = value;
     return true;
 }
 
-static bool parse_real(const char *text, double *out) {
+static bool read_real(const par_option *option, const char *text, char *why, size_t nbytes) {
     char *end = NULL;
-    errno = 0;
-    double value = strtod(text, &end);
-    /* ERANGE also reports an underflow to a denormal, which is a fine number. */
-    if (end == text || *end || !isfinite(value)) return false;
-    *out = value;
+    double value = strtod(text, &end); /* an underflow to a denormal is a fine number */
+    bool number = end != text && !*end && isfinite(value);
+    snprintf(why, nbytes, "is not a number");
+    if (!number || outside(option, value, why, nbytes)) return false;
+    *(double *)option->value = value;
     return true;
 }
 
-static bool parse_choice(const par_option *option, const char *text, const char **out) {
-    size_t length = strlen(text);
-    for (const char *at = option->legal; at && *at;) {
-        const char *bar = strchr(at, '|');
-        size_t n = bar ? (size_t)(bar - at) : strlen(at);
-        if (n == length && strncmp(at, text, n) == 0) {
-            *out = text;
-            return true;
-        }
-        at = bar ? bar + 1 : NULL;
+static bool read_choice(const par_option *option, const char *text, char *why, size_t nbytes) {
+    snprintf(why, nbytes, "is not one of the choices");
+    for (const par_choice *c = option->choices; c->name; c++) {
+        if (strcmp(c->name, text) != 0) continue;
+        *(int *)option->value = c->value;
+        return true;
     }
     return false;
 }
 
-static bool parse_list(const par_option *option, const char *text, par_int_list *out) {
+static bool read_list(const par_option *option, const char *text, char *why, size_t nbytes) {
     par_int_list list = {0};
     int max = (int)(sizeof list.values / sizeof *list.values);
-    while (list.n < max) {
+    char bound[64];
+    for (;; text++) {
         char *end = NULL;
         errno = 0;
         long value = strtol(text, &end, 10);
-        if (end == text || errno || value != (int)value || !in_bounds(option, (double)value))
+        snprintf(why, nbytes, "is not integers with commas between, such as 5,6,6,5");
+        if (end == text || (*end && *end != ',') || errno || value != (int)value) return false;
+        if (outside(option, (double)value, bound, sizeof bound)) {
+            snprintf(why, nbytes, "has %ld, which %s", value, bound);
             return false;
-        list.values[list.n++] = (int)value;
-        if (*end == 0) {
-            *out = list;
-            return true;
         }
-        if (*end != ',') return false;
-        text = end + 1;
+        snprintf(why, nbytes, "has more than %d numbers", max);
+        if (list.n == max) return false;
+        list.values[list.n++] = (int)value;
+        text = end;
+        if (!*text) break;
     }
-    return false;
+    *(par_int_list *)option->value = list;
+    return true;
 }
 
+/* Stores the value that a text says, or adds a problem. */
 static void store(par_option *option, const char *text, par_problems *problems) {
-    static const char *const wanted[] = {[PAR_OPT_INT] = "an integer",
-                                         [PAR_OPT_REAL] = "a number",
-                                         [PAR_OPT_CHOICE] = "one of the choices",
-                                         [PAR_OPT_LIST] =
-                                             "integers with commas between, such as 5,6,6,5"};
-    char legal[512];
+    char why[128] = "", legal[512];
     bool good = true;
-    int64_t integer = 0;
-    double real = 0;
     switch (option->type) {
-    case PAR_OPT_INT:
-        good = parse_integer(text, &integer) && in_bounds(option, (double)integer);
-        if (good) *(int64_t *)option->value = integer;
-        break;
-    case PAR_OPT_REAL:
-        good = parse_real(text, &real) && in_bounds(option, real);
-        if (good) *(double *)option->value = real;
-        break;
-    case PAR_OPT_CHOICE: good = parse_choice(option, text, option->value); break;
-    case PAR_OPT_LIST: good = parse_list(option, text, option->value); break;
+    case PAR_OPT_BOOL: *(bool *)option->value = strcmp(text, "on") == 0; break;
+    case PAR_OPT_INT: good = read_int(option, text, why, sizeof why); break;
+    case PAR_OPT_REAL: good = read_real(option, text, why, sizeof why); break;
     case PAR_OPT_TEXT: *(const char **)option->value = text; break;
-    case PAR_OPT_BOOL: break;
+    case PAR_OPT_CHOICE: good = read_choice(option, text, why, sizeof why); break;
+    case PAR_OPT_LIST: good = read_list(option, text, why, sizeof why); break;
     }
     if (!good)
-        par_problem(problems, "--%s %s: is not %s%s", option->name, text, wanted[option->type],
+        par_problem(problems, "--%s %s: %s%s", option->name, text, why,
                     legal_text(option, legal, sizeof legal));
+}
+
+static void store_default(par_option *option, par_problems *problems) {
+    option->given = false;
+    switch (option->type) {
+    case PAR_OPT_BOOL: *(bool *)option->value = false; break;
+    case PAR_OPT_INT: *(int64_t *)option->value = 0; break;
+    case PAR_OPT_REAL: *(double *)option->value = 0; break;
+    case PAR_OPT_TEXT: *(const char **)option->value = NULL; break;
+    case PAR_OPT_CHOICE: *(int *)option->value = 0; break;
+    case PAR_OPT_LIST: ((par_int_list *)option->value)->n = 0; break;
+    }
+    if (option->initial) store(option, option->initial, problems);
 }
 
 static par_option *find(par_option *options, int n, const char *name, size_t length) {
@@ -178,35 +155,40 @@ static par_option *find(par_option *options, int n, const char *name, size_t len
     return NULL;
 }
 
-/* Near in meaning, not in spelling; only what the table has is suggested. */
-static const char *same_meaning(const char *word, const char *const *names, int n) {
-    static const char *const pairs[][2] = {{"backend", "device"}};
-    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
-        for (int k = 0; k < n; k++)
-            if (strcmp(word, pairs[i][0]) == 0 && strcmp(names[k], pairs[i][1]) == 0)
-                return names[k];
+/* The row that another program's name means: `word` is one of the row's `also`. */
+static const char *same_meaning(const par_option *options, int n, const char *word) {
+    size_t length = strlen(word);
+    for (int i = 0; i < n; i++)
+        for (const char *at = options[i].also; at && *at; at += *at == '|') {
+            size_t part = strcspn(at, "|");
+            if (part == length && strncmp(at, word, part) == 0) return options[i].name;
+            at += part;
+        }
     return NULL;
 }
 
 static void unknown(const par_option *options, int n, const char *name, size_t length,
                     par_problems *problems) {
-    const char *names[MAX_OPTIONS];
-    char word[MAX_WORD + 1];
-    int known = n < MAX_OPTIONS ? n : MAX_OPTIONS;
+    const char *names[MAX_NAMES];
+    char word[MAX_WORD + 1], plain[MAX_WORD + 1];
+    int known = n < MAX_NAMES ? n : MAX_NAMES;
     for (int i = 0; i < known; i++) names[i] = options[i].name;
     snprintf(word, sizeof word, "%.*s", (int)(length < MAX_WORD ? length : MAX_WORD), name);
-    const char *closest = same_meaning(word, names, known);
-    if (!closest) closest = par_closest(word, names, known);
+    snprintf(plain, sizeof plain, "%s", word); /* other programs write underscores, too */
+    for (char *c = plain; *c; c++)
+        if (*c == '_') *c = '-';
+    const char *closest = same_meaning(options, n, plain);
+    if (!closest) closest = par_closest(plain, names, known);
     if (closest)
         par_problem(problems, "--%s: unknown option; did you mean --%s?", word, closest);
     else
         par_problem(problems, "--%s: unknown option; --help lists them", word);
 }
 
-/* One option at argv[i]; returns how many words it took. */
-static int parse_one(par_option *options, int n, int left, char *const *argv,
+/* One option at argv[0], without its dashes `name`; returns how many words it took. */
+static int parse_one(par_option *options, int n, int left, const char *name, char *const *argv,
                      par_problems *problems) {
-    const char *name = argv[0] + 2, *equals = strchr(name, '=');
+    const char *equals = strchr(name, '=');
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
     par_option *option = find(options, n, name, length);
     bool negated = false;
@@ -217,16 +199,15 @@ static int parse_one(par_option *options, int n, int left, char *const *argv,
     }
     if (!option) {
         unknown(options, n, name, length, problems);
-        /* Its value, if it seems to have one, is no second problem. */
+        /* Its value, if it seems to have one, is not a second problem. */
         return !equals && left > 1 && argv[1][0] != '-' ? 2 : 1;
     }
-    if (option->set) par_problem(problems, "--%s: given more than once", option->name);
-    option->set = true;
+    option->given = true;
     if (option->type == PAR_OPT_BOOL) {
         if (equals)
             par_problem(problems, "--%.*s: takes no value; legal: --%s, --no-%s", (int)length, name,
                         option->name, option->name);
-        *(bool *)option->value = !negated;
+        store(option, negated ? "off" : "on", problems);
         return 1;
     }
     if (!equals && (left < 2 || strncmp(argv[1], "--", 2) == 0)) {
@@ -241,82 +222,17 @@ static int parse_one(par_option *options, int n, int left, char *const *argv,
 
 void par_options_parse(par_option *options, int n, int argc, char *const *argv,
                        par_problems *problems) {
+    for (int i = 0; i < n; i++) store_default(&options[i], problems);
     for (int i = 0; i < argc;) {
-        if (strncmp(argv[i], "--", 2) == 0 && argv[i][2]) {
-            i += parse_one(options, n, argc - i, argv + i, problems);
+        bool help = strcmp(argv[i], "-h") == 0;
+        if (help || (strncmp(argv[i], "--", 2) == 0 && argv[i][2])) {
+            i += parse_one(options, n, argc - i, help ? "help" : argv[i] + 2, argv + i, problems);
             continue;
         }
-        par_problem(problems, "%s: is no option; options begin with two dashes, --help lists them",
+        par_problem(problems,
+                    "%s: is not an option; options begin with two dashes, --help lists "
+                    "them",
                     argv[i]);
         i++;
-    }
-}
-
-typedef struct {
-    char *text;
-    size_t used, nbytes;
-} buffer;
-
-__attribute__((format(printf, 2, 3))) static void put(buffer *b, const char *format, ...) {
-    va_list args;
-    if (b->used + 1 >= b->nbytes) return;
-    va_start(args, format);
-    int n = vsnprintf(b->text + b->used, b->nbytes - b->used, format, args);
-    va_end(args);
-    if (n > 0) b->used += (size_t)n;
-    if (b->used >= b->nbytes) b->used = b->nbytes - 1;
-}
-
-static void put_default(buffer *b, const par_option *option) {
-    const par_int_list *list = option->value;
-    const char *text;
-    switch (option->type) {
-    case PAR_OPT_BOOL: put(b, " (default: %s)", *(const bool *)option->value ? "on" : "off"); break;
-    case PAR_OPT_INT: put(b, " (default: %lld)", (long long)*(const int64_t *)option->value); break;
-    case PAR_OPT_REAL: put(b, " (default: %g)", *(const double *)option->value); break;
-    case PAR_OPT_TEXT:
-    case PAR_OPT_CHOICE:
-        text = *(const char *const *)option->value;
-        if (text) put(b, " (default: %s)", text);
-        break;
-    case PAR_OPT_LIST:
-        for (int i = 0; i < list->n; i++) put(b, "%s%d", i ? "," : " (default: ", list->values[i]);
-        if (list->n) put(b, ")");
-        break;
-    }
-}
-
-static void put_option(buffer *b, const par_option *option) {
-    static const char *const values[] = {[PAR_OPT_INT] = " N",
-                                         [PAR_OPT_REAL] = " X",
-                                         [PAR_OPT_TEXT] = " TEXT",
-                                         [PAR_OPT_LIST] = " N,N,..."};
-    char left[512];
-    if (option->type == PAR_OPT_BOOL)
-        snprintf(left, sizeof left, "  --[no-]%s", option->name);
-    else if (option->type == PAR_OPT_CHOICE)
-        snprintf(left, sizeof left, "  --%s %s", option->name, option->legal);
-    else
-        snprintf(left, sizeof left, "  --%s%s", option->name, values[option->type]);
-    put(b, "%-*s", NAME_COLUMN, left);
-    if (strlen(left) >= NAME_COLUMN) put(b, "\n%*s", NAME_COLUMN, "");
-    if (*option->help) put(b, " %s", option->help);
-    put_default(b, option);
-    put(b, "\n");
-}
-
-void par_options_help(const par_option *options, int n, const char *usage, char *text,
-                      size_t nbytes) {
-    buffer b = {text, 0, nbytes};
-    if (nbytes == 0) return;
-    text[0] = 0;
-    put(&b, "%s\n", usage);
-    for (int i = 0; i < n; i++) {
-        bool seen = false;
-        for (int k = 0; k < i; k++) seen |= strcmp(options[k].group, options[i].group) == 0;
-        if (seen) continue;
-        put(&b, "\n%s\n", options[i].group);
-        for (int k = i; k < n; k++)
-            if (strcmp(options[k].group, options[i].group) == 0) put_option(&b, &options[k]);
     }
 }

@@ -13,28 +13,35 @@ typedef struct {
     bool verify, rope;
     int64_t layers;
     double lr;
-    const char *data, *schedule;
+    const char *data;
+    int schedule;
     par_int_list parts;
-    par_option table[7];
+    par_option table[8];
+    bool help;
 } example;
 
-enum { N = 7 };
+enum { N = 8, GPIPE = 3, ONE_F_ONE_B = 7 };
+
+static const par_choice kinds[] = {{"gpipe", GPIPE}, {"1f1b", ONE_F_ONE_B}, {NULL, 0}};
 
 static void example_make(example *e) {
-    memset(e, 0, sizeof *e);
-    e->rope = true;
-    e->layers = 4;
-    e->lr = 1e-3;
-    e->schedule = "1f1b";
+    const char *a = "first", *b = "second";
+    memset(e, 0x55, sizeof *e); /* parsing stores the defaults */
+#define ROW(NAME, TYPE, FIELD, GROUP, HELP, ...)                                                   \
+    { .name = NAME, .type = TYPE, .value = &e->FIELD, .group = GROUP, .help = HELP, __VA_ARGS__ }
     const par_option table[N] = {
-        {"verify", PAR_OPT_BOOL, &e->verify, "first", "check", NULL, false},
-        {"rope", PAR_OPT_BOOL, &e->rope, "second", "rotate", NULL, false},
-        {"layers", PAR_OPT_INT, &e->layers, "first", "blocks", "1..96", false},
-        {"lr", PAR_OPT_REAL, &e->lr, "second", "rate", "0..", false},
-        {"data", PAR_OPT_TEXT, &e->data, "first", "file", NULL, false},
-        {"schedule", PAR_OPT_CHOICE, &e->schedule, "first", "kind", "gpipe|1f1b", false},
-        {"parts", PAR_OPT_LIST, &e->parts, "first", "cuts", "0..", false},
+        ROW("verify", PAR_OPT_BOOL, verify, a, "check"),
+        ROW("rope", PAR_OPT_BOOL, rope, b, "rotate", .initial = "on"),
+        ROW("layers", PAR_OPT_INT, layers, a, "blocks", .initial = "4", .legal = "1..96",
+            .also = "num-layers|n-layer"),
+        ROW("lr", PAR_OPT_REAL, lr, b, "rate", .initial = "0.001", .legal = "0..",
+            .also = "learning-rate"),
+        ROW("data", PAR_OPT_TEXT, data, a, "tokens", .metavar = "FILE"),
+        ROW("schedule", PAR_OPT_CHOICE, schedule, a, "kind", .initial = "1f1b", .choices = kinds),
+        ROW("parts", PAR_OPT_LIST, parts, a, "cuts", .legal = "0..8"),
+        ROW("help", PAR_OPT_BOOL, help, b, "this text"),
     };
+#undef ROW
     memcpy(e->table, table, sizeof table);
 }
 
@@ -55,23 +62,55 @@ static void forms(void) {
     example e;
     par_problems p;
     PARSE(&e, &p, "--verify", "--no-rope", "--layers=12", "--lr", "6e-4", "--data", "a file",
-          "--schedule=gpipe", "--parts", "5,6,6,5");
+          "--schedule=gpipe", "--parts", "5,6,6,5", "-h");
     CHECK(p.n == 0, "%d problems: %s", p.n, p.text);
     CHECK(e.verify && !e.rope, "flags");
     CHECK(e.layers == 12 && e.lr == 6e-4, "numbers %lld %g", (long long)e.layers, e.lr);
-    CHECK(e.data && strcmp(e.data, "a file") == 0 && strcmp(e.schedule, "gpipe") == 0, "texts");
+    CHECK(e.data && strcmp(e.data, "a file") == 0 && e.schedule == GPIPE, "texts");
+    CHECK(e.help, "-h is --help");
     CHECK(e.parts.n == 4 && e.parts.values[1] == 6 && e.parts.values[3] == 5, "list of %d",
           e.parts.n);
-    for (int i = 0; i < N; i++) CHECK(e.table[i].set, "%s is not marked as set", e.table[i].name);
+    for (int i = 0; i < N; i++)
+        CHECK(e.table[i].given, "%s is not marked as given", e.table[i].name);
 }
 
 static void defaults(void) {
     example e;
     par_problems p;
     PARSE(&e, &p, "--verify");
-    CHECK(p.n == 0 && e.layers == 4 && e.rope && !e.data && strcmp(e.schedule, "1f1b") == 0,
-          "defaults changed");
-    CHECK(e.table[0].set && !e.table[2].set, "set marks what was given, and that alone");
+    CHECK(p.n == 0 && e.layers == 4 && e.lr == 1e-3 && e.rope && !e.data && !e.help &&
+              e.schedule == ONE_F_ONE_B && e.parts.n == 0,
+          "the defaults are not those of the rows");
+    CHECK(e.table[0].given && !e.table[2].given, "given marks what was given, and that alone");
+}
+
+/* A second option of the same name replaces the first; a refused one leaves it. */
+static void last_wins(void) {
+    example e;
+    par_problems p;
+    PARSE(&e, &p, "--layers", "5", "--verify", "--layers=6", "--no-verify", "--no-rope", "--rope");
+    CHECK(p.n == 0 && e.layers == 6 && !e.verify && e.rope, "%lld layers: %s", (long long)e.layers,
+          p.text);
+    PARSE(&e, &p, "--layers", "5", "--layers=97");
+    CHECK(p.n == 1 && e.layers == 5, "%lld layers: %s", (long long)e.layers, p.text);
+}
+
+static void texts(void) {
+    example e;
+    par_problems p;
+    char text[64], cut[4];
+    const char *const want[N] = {"off", "on", "12", "0.0006", "a file", "gpipe", "5,6", "off"};
+    PARSE(&e, &p, "--layers=12", "--lr", "6e-4", "--data", "a file", "--schedule=gpipe", "--parts",
+          "5,6");
+    for (int i = 0; i < N; i++)
+        CHECK(strcmp(par_option_text(&e.table[i], text, sizeof text), want[i]) == 0,
+              "%s: %s instead of %s", e.table[i].name, text, want[i]);
+    PARSE(&e, &p, "--verify");
+    CHECK(*par_option_text(&e.table[4], text, sizeof text) == 0, "no text is \"%s\"", text);
+    CHECK(*par_option_text(&e.table[6], text, sizeof text) == 0, "an empty list is \"%s\"", text);
+    CHECK(strcmp(par_option_text(&e.table[5], cut, sizeof cut), "1f1") == 0, "cut: \"%s\"", cut);
+    CHECK(strcmp(par_choice_name(kinds, GPIPE), "gpipe") == 0 && !par_choice_name(kinds, 0),
+          "names of choices");
 }
 
 static void expect(const char *text, int argc, const char **argv) {
@@ -91,22 +130,27 @@ static void refused(void) {
     EXPECT("did you mean --layers", "--layrs", "3");
     EXPECT("did you mean --schedule", "--schedul=x");
     EXPECT("unknown option; --help", "--entirely-different");
-    EXPECT("legal: 1 to 96", "--layers", "97");
-    EXPECT("legal: 1 to 96", "--layers", "4x");
-    EXPECT("legal: 1 to 96", "--layers", "99999999999999999999");
-    EXPECT("legal: 1 to 96", "--layers");
-    EXPECT("legal: 0 or more", "--lr", "-1");
-    EXPECT("is not a number", "--lr", "nan");
+    EXPECT("--layers 97: is above 96; legal: 1 to 96", "--layers", "97");
+    EXPECT("--layers 0: is below 1; legal: 1 to 96", "--layers", "0");
+    EXPECT("--layers 4x: is not an integer; legal: 1 to 96", "--layers", "4x");
+    EXPECT("--layers 99999999999999999999: is above 96; legal: 1 to 96", "--layers",
+           "99999999999999999999");
+    EXPECT("--layers: its value is missing; legal: 1 to 96", "--layers");
+    EXPECT("--lr -1: is below 0; legal: 0 or more", "--lr", "-1");
+    EXPECT("--lr nan: is not a number; legal: 0 or more", "--lr", "nan");
+    EXPECT("did you mean --lr", "--learning-rate", "1");
+    EXPECT("did you mean --lr", "--learning_rate=1");
+    EXPECT("did you mean --layers", "--n-layer", "1");
     EXPECT("value is missing", "--data", "--verify");
-    EXPECT("legal: gpipe|1f1b", "--schedule", "1f1");
+    EXPECT("--schedule 1f1: is not one of the choices; legal: gpipe|1f1b", "--schedule", "1f1");
     EXPECT("legal: gpipe|1f1b", "--schedule=gpipe|1f1b");
     EXPECT("integers with commas", "--parts", "5,,6");
-    EXPECT("integers with commas", "--parts", "5,-6");
+    EXPECT("--parts 5,-6: has -6, which is below 0; legal: 0 to 8", "--parts", "5,-6");
+    EXPECT("--parts 9: has 9, which is above 8; legal: 0 to 8", "--parts", "9");
     EXPECT("takes no value", "--verify=yes");
     EXPECT("unknown option", "--no-layers");
-    EXPECT("more than once", "--verify", "--no-verify");
-    EXPECT("is no option", "train.bin");
-    EXPECT("is no option", "--");
+    EXPECT("is not an option", "train.bin");
+    EXPECT("is not an option", "--");
 }
 
 static void all_at_once(void) {
@@ -137,9 +181,11 @@ static void help(void) {
     par_options_help(e.table, N, "usage: x", text, sizeof text);
     for (int i = 0; i < N; i++)
         CHECK(strstr(text, e.table[i].name), "%s is not in the help", e.table[i].name);
-    CHECK(strstr(text, "--[no-]rope") && strstr(text, "(default: on)") &&
-              strstr(text, "gpipe|1f1b"),
-          "help: %s", text);
+    const char *const parts[] = {"--[no-]rope",      "(default: on)",    "--verify ",
+                                 "--data FILE ",     "--layers N ",      "--lr X ",
+                                 "(default: 0.001)", "--parts N,N,... ", "--schedule gpipe|1f1b "};
+    for (int i = 0; i < HARNESS_COUNT(parts); i++)
+        CHECK(strstr(text, parts[i]), "help lacks \"%s\": %s", parts[i], text);
     const char *first = strstr(text, "\nfirst\n"), *second = strstr(text, "\nsecond\n");
     CHECK(first && second && first < second && !strstr(first + 1, "\nfirst\n"),
           "groups once, in order");
@@ -167,9 +213,10 @@ static void closest(void) {
 
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
-        {"forms", forms, 0, NULL, 0},     {"defaults", defaults, 0, NULL, 0},
-        {"refused", refused, 0, NULL, 0}, {"all-at-once", all_at_once, 0, NULL, 0},
-        {"flood", flood, 0, NULL, 0},     {"help", help, 0, NULL, 0},
+        {"forms", forms, 0, NULL, 0},         {"defaults", defaults, 0, NULL, 0},
+        {"last-wins", last_wins, 0, NULL, 0}, {"texts", texts, 0, NULL, 0},
+        {"refused", refused, 0, NULL, 0},     {"all-at-once", all_at_once, 0, NULL, 0},
+        {"flood", flood, 0, NULL, 0},         {"help", help, 0, NULL, 0},
         {"closest", closest, 0, NULL, 0},
     };
     return harness_main("option", cases, HARNESS_COUNT(cases), argc, argv);

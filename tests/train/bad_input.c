@@ -43,10 +43,10 @@ static void run_micro_batch(par_transport *transport) {
 static void run_layout(par_transport *transport) {
     par_model *model = tiny();
     par_trainer_params params = check_params(model, 2, 2, 2, 1, 8);
-    const char *const product[] = {"8", "6", NULL};
+    const char *const product[] = {"the layout tp 2", "needs 8 ranks, but there are 6", NULL};
     refused("a layout of 8 on 6 ranks", &params, 6, product);
     params = check_params(model, 1, 16, 1, 1, 16);
-    const char *const parts[] = {"16", "8 modules", NULL};
+    const char *const parts[] = {"makes 16 pipeline parts, the model has 8 modules", NULL};
     refused("more stages than modules", &params, 16, parts);
     par_transformer_destroy(&model);
 }
@@ -86,12 +86,15 @@ static void run_heads(par_transport *transport) {
     par_layout layout = {.size = {3, 1, 1, 1}};
     check_config(false, &config);
     par_transformer_check(&config, &layout, 1, false, &problems, NULL);
-    CHECK(problems.n > 0 && strstr(problems.text, "8"), "8 heads on tp 3: \"%s\"", problems.text);
+    CHECK(problems.n > 0 &&
+              strstr(problems.text, "tp 3 does not divide 8 heads; legal: 1, 2, 4, 8"),
+          "8 heads on tp 3: \"%s\"", problems.text);
     memset(&problems, 0, sizeof problems);
     layout.size[PAR_TP] = 1;
     config.tokens = config.positions + 1;
     par_transformer_check(&config, &layout, 1, false, &problems, NULL);
-    CHECK(problems.n == 1, "T above P: %d problems \"%s\"", problems.n, problems.text);
+    CHECK(problems.n == 1 && strstr(problems.text, "25") && strstr(problems.text, "24"),
+          "T above P: %d problems \"%s\"", problems.n, problems.text);
 }
 
 static par_status failing_read(void *user, int64_t first, int64_t n, void *x, void *targets) {

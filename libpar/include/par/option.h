@@ -1,6 +1,6 @@
 /*
- * The option table: one row an option gives its name, type, default, help and legal values;
- * parsing, --help, errors with suggestions and the record of what was set come from the table.
+ * The option table: a row is all there is to an option. Parsing, --help, refusals with suggestions,
+ * and the record of what a run was given come from the rows.
  */
 #ifndef PAR_OPTION_H
 #define PAR_OPTION_H
@@ -16,44 +16,70 @@
 extern "C" {
 #endif
 
+/* The type of an option's value, and of what `value` points to. */
 typedef enum {
-    PAR_OPT_BOOL,
-    PAR_OPT_INT,
-    PAR_OPT_REAL,
-    PAR_OPT_TEXT,
-    PAR_OPT_CHOICE,
-    PAR_OPT_LIST
+    PAR_OPT_BOOL,   /* bool: --x, --no-x */
+    PAR_OPT_INT,    /* int64_t */
+    PAR_OPT_REAL,   /* double, finite */
+    PAR_OPT_TEXT,   /* const char * */
+    PAR_OPT_CHOICE, /* int: the value of the choice, an enum's say */
+    PAR_OPT_LIST    /* par_int_list: integers with commas between */
 } par_option_type;
 
+/* One legal word of a CHOICE and what it means. An array of them ends with a NULL name. */
 typedef struct {
-    const char *name; /* without dashes: "micro-batch" */
-    /* BOOL: --x, --no-x; INT: int64_t; REAL: double; TEXT, CHOICE: const char *;
-     * LIST: par_int_list */
-    par_option_type type;
-    void *value;       /* where it is stored; holds the default before parsing */
-    const char *group; /* heading in --help */
-    const char *help;
-    const char *legal; /* CHOICE: "a|b|c"; INT, REAL: "min..max", either may be empty */
-    bool set;          /* was given */
-} par_option;
+    const char *name;
+    int value;
+} par_choice;
 
+/* The value of a LIST. */
 typedef struct {
     int n;
     int values[256];
 } par_int_list;
 
+/* A row of a program's table: all that there is to an option. */
+typedef struct {
+    const char *name; /* without dashes: "micro-batch" */
+    par_option_type type;
+    void *value;         /* where it is stored, as the type says */
+    const char *initial; /* default, as it is written behind the option; BOOL: "on".
+                            NULL: false, 0, no text, an empty list */
+    const char *legal;   /* INT, REAL and the numbers of a LIST: "min..max", either may be empty */
+    const par_choice *choices; /* CHOICE */
+    const char *group;         /* heading in --help */
+    const char *help;          /* what it does, in words; never empty */
+    const char *metavar;       /* its value in --help: "FILE"; NULL: N, X or TEXT by type */
+    const char *also;          /* "learning-rate|max-lr": what other programs call it. These names
+                                  are not taken: they are refused with this option's. NULL: none */
+    unsigned recorded;         /* the program's own flags: where the value is recorded */
+    bool given;                /* set by par_options_parse: the command line has it */
+} par_option;
+
 /**
- * Parse argv (without argv[0]): --name value, --name=value, --flag, --no-flag. Every problem
- * becomes a line: unknown options with the closest name, values that do not parse or are out of
- * range with the legal ones, missing values, options given twice, words that are no option. Not
- * collective; pure. Text values point into argv.
+ * Store the default of each of n rows, then parse argv (without the program's name): --name value,
+ * --name=value, --flag, --no-flag; -h is --help. Of two equal options the last one wins. A value
+ * that is refused leaves the one before it. Every problem becomes a line of `problems`: unknown
+ * options with the closest name, values that cannot be read or are out of range with the legal
+ * ones, missing values, words that are not options. Text values point into argv or into the rows.
+ * Not collective; writes nothing but the values and `given`.
  */
 PAR_API void par_options_parse(par_option *options, int n, int argc, char *const *argv,
                                par_problems *problems);
 
-/** The help text by group, defaults shown, into text[nbytes]. Not collective. */
+/**
+ * `usage`, then the options by group, each with its default, into text[nbytes]; what does not fit
+ * is cut. Values need not be stored yet. Not collective.
+ */
 PAR_API void par_options_help(const par_option *options, int n, const char *usage, char *text,
                               size_t nbytes);
+
+/** A row's present value as it is written behind the option; "on" or "off"; "" for no text and an
+ * empty list. Cut at nbytes. Returns text. Not collective. */
+PAR_API const char *par_option_text(const par_option *option, char *text, size_t nbytes);
+
+/** The name of a choice's value, or NULL if none has it. Not collective. */
+PAR_API const char *par_choice_name(const par_choice *choices, int value);
 
 /** The closest of n names to `word` by edit distance, or NULL if none is near. Not collective. */
 PAR_API const char *par_closest(const char *word, const char *const *names, int n);

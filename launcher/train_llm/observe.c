@@ -12,7 +12,7 @@
 
 #include "train_llm.h"
 
-struct observer {
+struct llm_observer {
     par_log *log;     /* rank 0 */
     par_curve *curve; /* rank 0 */
     par_traffic *counted, *predicted;
@@ -23,21 +23,27 @@ struct observer {
     par_status predicting; /* this rank's; agreed on after the count, since agreeing sends */
 };
 
-static void log_layout(par_log *log, const run *r, const world *w) {
-    const par_trainer_params *p = &r->params;
-    par_log_int(log, "ranks", w->size);
-    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++)
-        par_log_int(log, par_axis_name((par_axis)axis), p->layout.size[axis]);
-    par_log_text(log, "schedule", par_schedule_kind_name(p->schedule));
-    par_log_int(log, "chunks", p->chunks);
-    par_log_int(log, "zero", p->zero);
-    par_log_text(log, "recompute", r->set.recompute);
-    par_log_bool(log, "sequence_parallel", p->layout.size[PAR_TP] > 1 && !p->no_sequence_parallel);
-    par_log_text(log, "device", p->backend);
-    par_log_int(log, "threads", w->threads);
+/* The options whose rows say so, as they were settled; "micro-batch" is the key micro_batch. */
+static void log_options(par_log *log, const llm_run *r) {
+    for (int i = 0; i < r->n_options; i++) {
+        const par_option *row = &r->options[i];
+        char key[64], text[4096];
+        if (!(row->recorded & LLM_IN_LOG)) continue;
+        snprintf(key, sizeof key, "%s", row->name);
+        for (char *c = key; *c; c++)
+            if (*c == '-') *c = '_';
+        switch (row->type) {
+        case PAR_OPT_BOOL: par_log_bool(log, key, *(const bool *)row->value); break;
+        case PAR_OPT_INT: par_log_int(log, key, *(const int64_t *)row->value); break;
+        case PAR_OPT_REAL: par_log_real(log, key, *(const double *)row->value); break;
+        default: par_log_text(log, key, par_option_text(row, text, sizeof text));
+        }
+    }
 }
 
-static void log_model(par_log *log, const par_transformer_config *c) {
+static par_status log_start(par_log *log, const llm_run *r, const llm_world *w, const llm_data *d) {
+    const par_transformer_config *c = &r->config;
+    par_log_text(log, "event", "start");
     par_log_text(log, "model", c->name);
     par_log_int(log, "parameters", par_transformer_n_params(c));
     par_log_int(log, "layers", c->layers);
@@ -49,39 +55,15 @@ static void log_model(par_log *log, const par_transformer_config *c) {
     par_log_int(log, "vocab", c->vocab);
     par_log_int(log, "tokens", c->tokens);
     par_log_real(log, "dropout", c->dropout);
-}
-
-static void log_training(par_log *log, const run *r, const data *d) {
-    const settings *s = &r->set;
-    par_log_int(log, "batch", s->batch);
-    par_log_int(log, "micro_batch", r->params.micro_batch);
-    par_log_int(log, "steps", s->steps);
-    par_log_text(log, "optimizer", s->optimizer);
-    par_log_real(log, "lr", s->lr);
-    par_log_real(log, "min_lr", s->min_lr);
-    par_log_text(log, "lr_schedule", s->lr_schedule);
-    par_log_int(log, "warmup", s->warmup);
-    par_log_int(log, "decay_steps", s->decay_steps);
-    par_log_real(log, "beta1", s->beta1);
-    par_log_real(log, "beta2", s->beta2);
-    par_log_real(log, "eps", s->eps);
-    par_log_real(log, "weight_decay", s->weight_decay);
-    par_log_real(log, "clip", s->clip);
-    par_log_int(log, "seed", s->seed);
-    par_log_text(log, "data", data_path(s));
+    par_log_int(log, "ranks", w->size);
+    par_log_int(log, "threads", w->threads);
+    log_options(log, r);
     par_log_int(log, "train_tokens", d->cut - d->begin);
     par_log_int(log, "validation_tokens", d->end - d->cut);
-}
-
-static par_status log_start(par_log *log, const run *r, const world *w, const data *d) {
-    par_log_text(log, "event", "start");
-    log_model(log, &r->config);
-    log_layout(log, r, w);
-    log_training(log, r, d);
     return par_log_end(log);
 }
 
-static par_status log_resume(par_log *log, const world *w, const beginning *from) {
+static par_status log_resume(par_log *log, const llm_world *w, const llm_beginning *from) {
     par_log_text(log, "event", "resume");
     par_log_int(log, "step", from->step);
     par_log_exact(log, "loss", from->loss);
@@ -91,8 +73,8 @@ static par_status log_resume(par_log *log, const world *w, const beginning *from
 }
 
 /* The losses that the log already holds come first. */
-static par_status create_curve(observer *o, const run *r) {
-    const settings *s = &r->set;
+static par_status create_curve(llm_observer *o, const llm_run *r) {
+    const llm_settings *s = &r->set;
     char title[160];
     snprintf(title, sizeof title, "%s, %.2f M parameters, batch %lld x %lld tokens", r->config.name,
              1e-6 * (double)par_transformer_n_params(&r->config), (long long)s->batch,
@@ -123,7 +105,7 @@ static par_status check_matrix_file(const char *path) {
     return PAR_OK;
 }
 
-static void report_past(const observer *o, const settings *s, const beginning *from) {
+static void report_past(const llm_observer *o, const llm_settings *s, const llm_beginning *from) {
     long long n = 0, begin = (long long)from->step;
     if (!from->step) return;
     for (int64_t i = 0; i < o->past.n; i++) n += !o->past.points[i].validation;
@@ -139,9 +121,9 @@ static void report_past(const observer *o, const settings *s, const beginning *f
 
 /* Rank 0's files; the curve is written at once, so that a bad path is known before the first
  * step. */
-static par_status open_files(observer *o, const run *r, const world *w, const data *d,
-                             const beginning *from) {
-    const settings *s = &r->set;
+static par_status open_files(llm_observer *o, const llm_run *r, const llm_world *w,
+                             const llm_data *d, const llm_beginning *from) {
+    const llm_settings *s = &r->set;
     if (s->log) PAR_TRY(par_log_continue(s->log, from->step, from->loss, &o->past));
     if (s->log) PAR_TRY(par_log_open(s->log, &o->log));
     if (s->log) PAR_TRY(from->step ? log_resume(o->log, w, from) : log_start(o->log, r, w, d));
@@ -156,7 +138,7 @@ static par_status open_files(observer *o, const run *r, const world *w, const da
 }
 
 /* Rank 0 alone reads the log; what it found decides what all do. */
-static par_status share_past(observer *o, const world *w) {
+static par_status share_past(llm_observer *o, const llm_world *w) {
     static const par_tag tag = {"observe", -1, -1, -1};
     int32_t has = o->has_validation;
     PAR_TRY(par_comm_broadcast(w->comm, &has, 1, PAR_I32, 0, tag, NULL, NULL));
@@ -164,21 +146,21 @@ static par_status share_past(observer *o, const world *w) {
     return PAR_OK;
 }
 
-static bool wants_matrix(const settings *s) {
+static bool wants_matrix(const llm_settings *s) {
     return s->comm_matrix || s->comm_matrix_csv || s->comm_matrix_svg;
 }
 
-par_status observer_create(const run *r, world *w, const data *d, const beginning *from,
-                           observer **out) {
-    observer *o = calloc(1, sizeof *o);
+par_status llm_observer_create(const llm_run *r, llm_world *w, const llm_data *d,
+                               const llm_beginning *from, llm_observer **out) {
+    llm_observer *o = calloc(1, sizeof *o);
     par_status st = o ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for an observer");
     if (st == PAR_OK && w->rank == 0) st = open_files(o, r, w, d, from);
     if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->counted);
     if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->predicted);
-    st = world_agree(w, st);
+    st = llm_world_agree(w, st);
     if (st == PAR_OK && from->step) st = share_past(o, w);
     if (st != PAR_OK) {
-        observer_destroy(&o);
+        llm_observer_destroy(&o);
         return st;
     }
     o->recorder = par_transport_recorder(w->transport);
@@ -187,8 +169,8 @@ par_status observer_create(const run *r, world *w, const data *d, const beginnin
     return PAR_OK;
 }
 
-void observer_destroy(observer **handle) {
-    observer *o = *handle;
+void llm_observer_destroy(llm_observer **handle) {
+    llm_observer *o = *handle;
     if (!o) return;
     par_log_close(&o->log);
     par_curve_destroy(&o->curve);
@@ -199,19 +181,19 @@ void observer_destroy(observer **handle) {
     *handle = NULL;
 }
 
-static void end_line(observer *o) {
+static void end_line(llm_observer *o) {
     if (par_log_end(o->log) == PAR_OK) return;
-    report_problems("the log is given up", par_error());
+    llm_report_problems("the log is given up", par_error());
     par_log_close(&o->log);
 }
 
-static void write_curve(observer *o, const run *r) {
+static void write_curve(llm_observer *o, const llm_run *r) {
     if (!o->curve || par_curve_write(o->curve, r->set.curve) == PAR_OK) return;
-    report_problems("the curve is given up", par_error());
+    llm_report_problems("the curve is given up", par_error());
     par_curve_destroy(&o->curve);
 }
 
-bool observer_has_validation(const observer *o) {
+bool llm_observer_has_validation(const llm_observer *o) {
     return o->has_validation;
 }
 
@@ -245,15 +227,15 @@ static void log_step(par_log *log, int64_t step, double lr, const par_vote *vote
     if (vote->n_nonfinite) par_log_text(log, "where", vote->where);
 }
 
-static void log_signal(observer *o, int64_t step) {
+static void log_signal(llm_observer *o, int64_t step) {
     if (!o->log) return;
     par_log_text(o->log, "event", "signal");
     par_log_int(o->log, "step", step);
     end_line(o);
 }
 
-void observer_step(observer *o, int64_t step, double lr, double seconds, const par_vote *vote,
-                   const par_step_times *times) {
+void llm_observer_step(llm_observer *o, int64_t step, double lr, double seconds,
+                       const par_vote *vote, const par_step_times *times) {
     o->steps++;
     o->updates += !vote->skipped;
     if (o->curve) par_curve_add(o->curve, false, step, vote->loss);
@@ -265,8 +247,8 @@ void observer_step(observer *o, int64_t step, double lr, double seconds, const p
     if (vote->stop) log_signal(o, step);
 }
 
-void observer_validation(observer *o, const run *r, int64_t step, double loss, int64_t n,
-                         double seconds) {
+void llm_observer_validation(llm_observer *o, const llm_run *r, int64_t step, double loss,
+                             int64_t n, double seconds) {
     o->evaluations++;
     if (o->curve) par_curve_add(o->curve, true, step, loss);
     write_curve(o, r);
@@ -281,7 +263,8 @@ void observer_validation(observer *o, const run *r, int64_t step, double loss, i
     end_line(o);
 }
 
-par_status observer_count(observer *o, const run *r, const data *d, par_trainer *trainer) {
+par_status llm_observer_count(llm_observer *o, const llm_run *r, const llm_data *d,
+                              par_trainer *trainer) {
     par_traffic_run sent;
     const par_trainer_params *p = &r->params;
     write_curve(o, r);
@@ -300,19 +283,19 @@ par_status observer_count(observer *o, const run *r, const data *d, par_trainer 
     return PAR_OK;
 }
 
-par_status observer_matrix(observer *o, const run *r, world *w) {
+par_status llm_observer_matrix(llm_observer *o, const llm_run *r, llm_world *w) {
     par_matrix *matrix = NULL;
     if (!o->counted) return PAR_OK;
-    PAR_TRY(world_agree(w, o->predicting));
+    PAR_TRY(llm_world_agree(w, o->predicting));
     PAR_TRY(par_matrix_gather(w->comm, o->counted, o->predicted, &matrix));
     par_status st = PAR_OK;
-    if (matrix && r->set.comm_matrix) par_matrix_print(matrix, report_line, NULL);
+    if (matrix && r->set.comm_matrix) par_matrix_print(matrix, llm_report_line, NULL);
     if (matrix && !r->set.comm_matrix)
-        printf("communication: %d differences from the prediction\n",
-               par_matrix_differences(matrix));
+        printf("communication: %d difference%s from the prediction\n",
+               par_matrix_differences(matrix), llm_report_s(par_matrix_differences(matrix)));
     if (matrix && r->set.comm_matrix_csv) st = par_matrix_write_csv(matrix, r->set.comm_matrix_csv);
     if (matrix && st == PAR_OK && r->set.comm_matrix_svg)
         st = par_matrix_write_svg(matrix, r->set.comm_matrix_svg);
     par_matrix_destroy(&matrix);
-    return world_agree(w, st);
+    return llm_world_agree(w, st);
 }

@@ -38,49 +38,49 @@ static int open_locked(const char *path) {
     }
 }
 
-par_status vocabulary_begin(const char *out, vocabulary_place *place) {
-    int n = snprintf(place->final, sizeof place->final, "%s.tokenizer", out);
-    int k = snprintf(place->temporary, sizeof place->temporary, "%s.tokenizer.par-tmp", out);
-    if (n < 0 || k < 0 || k >= (int)sizeof place->temporary)
+par_status vocabulary_begin(const char *out, vocabulary_files *names) {
+    int n = snprintf(names->final, sizeof names->final, "%s.tokenizer", out);
+    int k = snprintf(names->temporary, sizeof names->temporary, "%s.tokenizer.par-tmp", out);
+    if (n < 0 || k < 0 || k >= (int)sizeof names->temporary)
         return par_error_set(PAR_ERR_OPTION, "--out: name is longer than %zu bytes",
-                             sizeof place->temporary - 20);
-    place->lock = open_locked(place->temporary);
-    if (place->lock >= 0) return PAR_OK;
+                             sizeof names->temporary - 20);
+    names->lock = open_locked(names->temporary);
+    if (names->lock >= 0) return PAR_OK;
     if (errno == EWOULDBLOCK)
         return par_error_set(
             PAR_ERR_IO,
             "%s: another process is writing it (%s is locked); wait for it, or name another --out",
-            place->final, place->temporary);
+            names->final, names->temporary);
     return par_error_set(
         PAR_ERR_IO,
         "%s: cannot be made: %s; legal: --out in a directory that is there and can be written to",
-        place->final, strerror(errno));
+        names->final, strerror(errno));
 }
 
-par_status vocabulary_keep(vocabulary_place *place) {
+par_status vocabulary_keep(vocabulary_files *names) {
     char from[NAME], to[NAME];
-    bool whole = rename(place->temporary, place->final) == 0;
+    bool whole = rename(names->temporary, names->final) == 0;
     for (int i = 0; i < N_FILES && !whole; i++) {
-        snprintf(from, sizeof from, "%s/%s", place->temporary, files[i]);
-        snprintf(to, sizeof to, "%s/%s", place->final, files[i]);
+        snprintf(from, sizeof from, "%s/%s", names->temporary, files[i]);
+        snprintf(to, sizeof to, "%s/%s", names->final, files[i]);
         if (rename(from, to) != 0)
             return par_error_set(
                 PAR_ERR_IO, "%s: cannot be given its name: %s; the tokens need this vocabulary", to,
                 strerror(errno));
     }
-    if (!whole) rmdir(place->temporary);
-    close(place->lock);
+    if (!whole) rmdir(names->temporary);
+    close(names->lock);
     return PAR_OK;
 }
 
-void vocabulary_drop(vocabulary_place *place) {
+void vocabulary_drop(vocabulary_files *names) {
     char path[NAME];
     for (int i = 0; i < N_FILES; i++) {
-        snprintf(path, sizeof path, "%s/%s", place->temporary, files[i]);
+        snprintf(path, sizeof path, "%s/%s", names->temporary, files[i]);
         unlink(path);
     }
-    rmdir(place->temporary);
-    close(place->lock);
+    rmdir(names->temporary);
+    close(names->lock);
 }
 
 /* Where a sequence of UTF-8 stands: bytes that must follow, and the range of the next one. */
@@ -108,7 +108,7 @@ static bool follow(utf8_state *s, unsigned char c) {
     return true;
 }
 
-int64_t text_first_bad(const char *path) {
+int64_t vocabulary_first_bad(const char *path) {
     static unsigned char block[BLOCK];
     utf8_state s = {0, 0x80, 0xbf};
     int64_t at = 0, sequence = 0, bad = -1;

@@ -1,9 +1,10 @@
 /*
- * The course, step 4: schedules are data. Makes the lists of all stages, proves them with the
- * checker, and draws what a step looks like and how large its bubble is. Needs neither MPI nor a
- * model.
+ * Lesson 4: pipeline schedules are data.
  *
- *   build/examples/pipeline [stages [micro-batches [chunks]]]
+ *     build/examples/04_pipeline [stages [micro-batches [chunks]]]
+ *
+ * Makes the lists of all stages, proves them with the checker, and draws what a step looks like and
+ * how large its bubble is. Needs neither MPI nor a model.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ static par_status draw(par_schedule *const *schedules, int p, int m, int v,
     PAR_TRY(par_schedule_check(schedules, p));
     PAR_TRY(par_schedule_simulate(schedules, p, &cost, &total, &bubble));
     PAR_TRY(par_schedule_gantt(schedules, p, &cost, 160, text, sizeof text));
-    printf("%s: %d stages, %d micro-batches, %d chunks a stage; bubble %.3f, ideal %.3f\n%s\n",
+    printf("%s: %d stages, %d micro-batches, %d chunks per stage; bubble %.3f, ideal %.3f\n%s\n",
            par_schedule_kind_name(kind), p, m, v, bubble, par_schedule_ideal_bubble(kind, p, m, v),
            text);
     return PAR_OK;
@@ -46,13 +47,13 @@ int main(int argc, char **argv) {
     int p = argument(argc, argv, 1, 4), m = argument(argc, argv, 2, 8),
         v = argument(argc, argv, 3, 2);
     if (p < 1 || p > MAX_STAGES || m < 1 || v < 1) {
-        fprintf(stderr, "pipeline: stages must be 1..%d, micro-batches and chunks at least 1\n",
+        fprintf(stderr, "04_pipeline: stages must be 1..%d, micro-batches and chunks at least 1\n",
                 MAX_STAGES);
         return 2;
     }
     par_status st = show(PAR_SCHEDULE_GPIPE, p, m, 1);
     if (st == PAR_OK) st = show(PAR_SCHEDULE_1F1B, p, m, 1);
     if (st == PAR_OK && v > 1) st = show(PAR_SCHEDULE_INTERLEAVED, p, m, v);
-    if (st != PAR_OK) fprintf(stderr, "pipeline: %s: %s\n", par_status_text(st), par_error());
+    if (st != PAR_OK) fprintf(stderr, "04_pipeline: %s: %s\n", par_status_text(st), par_error());
     return st != PAR_OK;
 }

@@ -12,24 +12,23 @@
 
 static const char quickstart_tokens[] = "runs/quickstart/tokens.bin";
 
-const char *data_path(const settings *s) {
-    if (s->data) return s->data;
+const char *llm_data_default(void) {
     return access(quickstart_tokens, F_OK) == 0 ? quickstart_tokens : NULL;
 }
 
-/* One rank a node reads the whole file for its largest token. */
-static par_status check_vocabulary(const run *r, const world *w, const par_tokens *tokens) {
-    if (w->rank % w->local_size != 0) return PAR_OK;
+/* One rank of each node reads the whole file for its largest token. */
+static par_status check_vocabulary(const llm_run *r, const llm_world *w, const par_tokens *tokens) {
+    if (par_transport_local_rank(w->transport) != 0) return PAR_OK;
     int64_t max = par_tokens_max(tokens);
     if (max < r->config.vocab) return PAR_OK;
     return par_error_set(
         PAR_ERR_OPTION,
         "%s: holds token %lld; the model %s has a vocabulary of %lld; legal: --vocab %lld or more",
-        data_path(&r->set), (long long)max, r->config.name, (long long)r->config.vocab,
+        r->set.data, (long long)max, r->config.name, (long long)r->config.vocab,
         (long long)max + 1);
 }
 
-static par_status create_samplers(const run *r, data *d) {
+static par_status create_samplers(const llm_run *r, llm_data *d) {
     par_sampler_params p = {.tokens = d->tokens,
                             .T = r->config.tokens,
                             .begin = d->begin,
@@ -50,14 +49,13 @@ static par_status create_samplers(const run *r, data *d) {
     return PAR_OK;
 }
 
-par_status data_open(const run *r, const world *w, data *d) {
-    const char *path = data_path(&r->set);
+par_status llm_data_open(const llm_run *r, const llm_world *w, llm_data *d) {
+    const char *path = r->set.data;
     if (!path)
         return par_error_set(
             PAR_ERR_OPTION,
             "--data: is missing; legal: a token file (Megatron, llm.c, nanoGPT). ./quickstart "
-            "makes %s of the "
-            "text on this machine, `build/launcher/par data` of any text",
+            "makes %s of the text on this machine, ./par data of any text",
             quickstart_tokens);
     PAR_TRY(par_tokens_open(path, &d->tokens));
     int64_t n = par_tokens_n(d->tokens), shortest = r->config.tokens + 1;
@@ -73,7 +71,7 @@ par_status data_open(const run *r, const world *w, data *d) {
     return create_samplers(r, d);
 }
 
-void data_close(data *d) {
+void llm_data_close(llm_data *d) {
     par_sampler_destroy(&d->validation);
     par_sampler_destroy(&d->train);
     par_tokens_close(&d->tokens);
@@ -106,7 +104,7 @@ static par_status walk(const par_tokens *tokens, int64_t begin, int64_t end, big
     return PAR_OK;
 }
 
-par_status data_bigram(const data *d, int64_t vocab, double *nats) {
+par_status llm_data_bigram(const llm_data *d, int64_t vocab, double *nats) {
     bigram_table t = {.V = vocab};
     if (vocab > 4096)
         return par_error_set(PAR_ERR_OPTION, "--bigram: a vocabulary of %lld; legal: up to 4096",

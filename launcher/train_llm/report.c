@@ -12,7 +12,7 @@
 
 static const double MiB = 1 << 20;
 
-void report_problems(const char *title, const char *text) {
+void llm_report_problems(const char *title, const char *text) {
     fflush(stdout);
     fprintf(stderr, "train_llm: %s\n", title);
     while (*text) {
@@ -23,34 +23,41 @@ void report_problems(const char *title, const char *text) {
     fflush(stderr);
 }
 
-void report_line(void *user, const char *line) {
+void llm_report_line(void *user, const char *line) {
     (void)user;
     printf("%s\n", line);
 }
 
-static void report_model(const run *r) {
-    const par_transformer_config *c = &r->config;
-    printf("model: %s, %.2f M parameters | %lld layers, %lld channels, %lld heads (%lld kv) of "
-           "%lld, mlp "
-           "%lld, vocabulary %lld, "
-           "%lld tokens\n",
-           c->name, 1e-6 * (double)par_transformer_n_params(c), (long long)c->layers,
-           (long long)c->channels, (long long)c->heads, (long long)c->kv_heads,
-           (long long)c->head_size, (long long)c->mlp, (long long)c->vocab, (long long)c->tokens);
+const char *llm_report_s(int64_t n) {
+    return n == 1 ? "" : "s";
 }
 
-static void report_layout(const run *r, int world_size) {
+static void report_model(const llm_run *r) {
+    const par_transformer_config *c = &r->config;
+    printf("model: %s, %.2f M parameters | %lld layer%s, %lld channels, %lld head%s (%lld kv) of "
+           "%lld, mlp %lld, vocabulary %lld, %lld tokens\n",
+           c->name, 1e-6 * (double)par_transformer_n_params(c), (long long)c->layers,
+           llm_report_s(c->layers), (long long)c->channels, (long long)c->heads,
+           llm_report_s(c->heads), (long long)c->kv_heads, (long long)c->head_size,
+           (long long)c->mlp, (long long)c->vocab, (long long)c->tokens);
+}
+
+static void report_layout(const llm_run *r, int world_size) {
     const par_trainer_params *p = &r->params;
     const int *size = p->layout.size;
-    printf("layout: %d ranks = tp %d x cp %d x pp %d x dp %d | %s", world_size, size[PAR_TP],
-           size[PAR_CP], size[PAR_PP], size[PAR_DP], par_schedule_kind_name(p->schedule));
-    if (p->chunks > 1) printf(", %d chunks a stage", p->chunks);
-    printf(", %s, recompute %s, zero %d%s\n", r->set.precision, r->set.recompute, p->zero,
-           size[PAR_TP] > 1
-               ? p->no_sequence_parallel ? ", no sequence parallel" : ", sequence parallel"
-               : "");
-    printf("batch: %lld samples = %d micro-batches x %lld samples x dp %d\n",
-           (long long)p->global_batch, r->n_micro, (long long)p->micro_batch, size[PAR_DP]);
+    printf("layout: %d rank%s = tp %d x cp %d x pp %d x dp %d | %s", world_size,
+           llm_report_s(world_size), size[PAR_TP], size[PAR_CP], size[PAR_PP], size[PAR_DP],
+           par_schedule_kind_name(p->schedule));
+    if (p->chunks > 1) printf(", %d chunks per stage", p->chunks);
+    printf(", %s, recompute %s, zero %d%s\n", par_choice_name(llm_precisions, r->set.precision),
+           par_choice_name(llm_recomputes, r->set.recompute), p->zero,
+           size[PAR_TP] == 1         ? ""
+           : p->no_sequence_parallel ? ", no sequence parallel"
+                                     : ", sequence parallel");
+    printf("batch: %lld sample%s = %d micro-batch%s x %lld sample%s x dp %d\n",
+           (long long)p->global_batch, llm_report_s(p->global_batch), r->n_micro,
+           r->n_micro == 1 ? "" : "es", (long long)p->micro_batch, llm_report_s(p->micro_batch),
+           size[PAR_DP]);
     for (const char *line = r->notes.text; *line;) {
         int n = (int)strcspn(line, "\n");
         printf("note: %.*s\n", n, line);
@@ -58,28 +65,42 @@ static void report_layout(const run *r, int world_size) {
     }
 }
 
-void report_notes(const run *r, const world *w) {
+/* Ranks that take turns on cores wait for each other all the time: their bubble is the machine's,
+ * not the schedule's. A device measures by itself. */
+static bool takes_turns(const llm_run *r, const llm_world *w) {
+    return r->set.device != LLM_CUDA && (int64_t)w->threads * w->local_size > w->cores;
+}
+
+void llm_report_run(const llm_run *r, const llm_world *w) {
     report_model(r);
     report_layout(r, w->size);
-    printf("machine: device %s, %d threads a rank, %d ranks and %d cores on this node\n",
-           r->set.device, w->threads, w->local_size, w->cores);
+    printf("machine: device %s, %d thread%s per rank, %d rank%s and %d core%s on this node\n",
+           r->params.backend, w->threads, llm_report_s(w->threads), w->local_size,
+           llm_report_s(w->local_size), w->cores, llm_report_s(w->cores));
     if (getenv("OMPI_COMM_WORLD_SIZE") && w->cores < w->node_cores)
         printf("warning: the ranks are bound to %d of %d cores; give mpirun --bind-to none\n",
                w->cores, w->node_cores);
     if ((int64_t)w->threads * w->local_size > w->cores)
-        printf("warning: %d ranks x %d threads on %d cores: right, but slower than fewer of them\n",
-               w->local_size, w->threads, w->cores);
+        printf("warning: %d rank%s with %d thread%s each share %d core%s: the results are right, "
+               "but fewer would be faster\n",
+               w->local_size, llm_report_s(w->local_size), w->threads, llm_report_s(w->threads),
+               w->cores, llm_report_s(w->cores));
+    if (r->params.layout.size[PAR_PP] > 1 && takes_turns(r, w))
+        printf("note: the measured bubble is left out, since ranks that share cores wait for each "
+               "other's turns\n");
 }
 
-void report_start(const run *r, const world *w, const data *d, const par_trainer *trainer) {
-    const par_memory *memory = par_trainer_memory(trainer);
+static double memory_nbytes(const par_trainer *trainer) {
     double total = 0;
-    (void)w;
     for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
-        total += (double)par_memory_nbytes(memory, (par_memory_kind)kind);
-    printf("data: %s, %lld tokens for training, %lld for validation\n", data_path(&r->set),
+        total += (double)par_memory_nbytes(par_trainer_memory(trainer), (par_memory_kind)kind);
+    return total;
+}
+
+void llm_report_data(const llm_run *r, const llm_data *d, const par_trainer *trainer) {
+    printf("data: %s, %lld tokens for training, %lld for validation\n", r->set.data,
            (long long)(d->cut - d->begin), (long long)(d->end - d->cut));
-    printf("memory: %.1f MiB on rank 0\n", total / MiB);
+    printf("memory: %.1f MiB on rank 0\n", memory_nbytes(trainer) / MiB);
 }
 
 static void report_ledger(const par_memory *memory, int stage, int rank) {
@@ -98,7 +119,7 @@ static void report_ledger(const par_memory *memory, int stage, int rank) {
     }
 }
 
-par_status report_plan(const run *r, int world_size) {
+par_status llm_report_plan(const llm_run *r, int world_size) {
     report_model(r);
     report_layout(r, world_size);
     printf("plan: memory of the first rank of every stage\n");
@@ -114,21 +135,52 @@ par_status report_plan(const run *r, int world_size) {
     return PAR_OK;
 }
 
-par_status report_gantt(const run *r, const par_trainer *trainer) {
-    enum { WIDTH = 160 };
+/* Open MPI gives ranks a terminal of their own whatever its own output is, so its output counts:
+ * the parent's. */
+static bool on_terminal(void) {
+    char name[64], target[64] = "";
+    if (!isatty(STDOUT_FILENO)) return false;
+    if (!getenv("OMPI_COMM_WORLD_SIZE")) return true;
+    snprintf(name, sizeof name, "/proc/%ld/fd/1", (long)getppid());
+    if (readlink(name, target, sizeof target - 1) < 0) return false;
+    return strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0;
+}
+
+void llm_report_mesh(const llm_run *r, int world_size) {
+    const par_layout *layout = &r->params.layout;
+    printf(" rank   tp   cp   dp   pp\n");
+    for (int rank = 0; rank < world_size; rank++) {
+        int c[PAR_AXIS_COUNT];
+        par_layout_coordinates(layout, rank, c);
+        printf("%5d %4d %4d %4d %4d\n", rank, c[PAR_TP], c[PAR_CP], c[PAR_DP], c[PAR_PP]);
+    }
+}
+
+/* All of it in a file, the width of a screen on one. */
+par_status llm_report_gantt(const llm_run *r) {
+    enum { SCREEN = 160, WHOLE = 16384 };
     const par_schedule_cost cost = {.forward = 1, .backward = 2, .transfer = 0};
-    int p = r->params.layout.size[PAR_PP];
-    size_t nbytes = (size_t)(p + 1) * (WIDTH + 64);
+    int p = r->params.layout.size[PAR_PP], width = on_terminal() ? SCREEN : WHOLE;
+    size_t nbytes = (size_t)(p + 1) * (size_t)(width + 64);
     char *text = malloc(nbytes);
-    if (!text) return par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %d stages", p);
+    par_schedule **stages = calloc((size_t)p, sizeof *stages);
+    par_schedule_params params = {
+        .kind = r->params.schedule, .p = p, .m = r->n_micro, .v = r->params.chunks};
     par_status st =
-        par_schedule_gantt(par_trainer_schedules(trainer), p, &cost, WIDTH, text, nbytes);
+        text && stages ? PAR_OK
+                       : par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %d stages", p);
+    for (; st == PAR_OK && params.stage < p; params.stage++)
+        st = par_schedule_create(&params, &stages[params.stage]);
+    if (st == PAR_OK) st = par_schedule_check(stages, p);
+    if (st == PAR_OK) st = par_schedule_gantt(stages, p, &cost, width, text, nbytes);
     if (st == PAR_OK) printf("schedule (backward as two forwards):\n%s\n", text);
+    for (int stage = 0; stages && stage < p; stage++) par_schedule_destroy(&stages[stage]);
+    free(stages);
     free(text);
     return st;
 }
 
-/* Tokens a second of the last steps, a ring. */
+/* Tokens per second of the last steps, a ring. */
 enum { N_RATES = 101 };
 static double rates[N_RATES], began;
 static int64_t n_rates;
@@ -147,29 +199,22 @@ static double median_rate(void) {
     return n ? sorted[n / 2] : 0;
 }
 
-void report_time(double seconds, const par_vote *vote) {
-    if (n_rates == 0) began = world_seconds() - seconds;
+void llm_report_time(double seconds, const par_vote *vote) {
+    if (n_rates == 0) began = llm_world_seconds() - seconds;
     rates[n_rates++ % N_RATES] = (double)vote->n_targets / seconds;
 }
 
-static double memory_nbytes(const par_trainer *trainer) {
-    double total = 0;
-    for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
-        total += (double)par_memory_nbytes(par_trainer_memory(trainer), (par_memory_kind)kind);
-    return total;
-}
-
-void report_step(const run *r, int64_t step, double lr, double seconds, const par_vote *vote,
-                 const par_trainer *trainer) {
+void llm_report_step(const llm_run *r, const llm_world *w, int64_t step, double lr, double seconds,
+                     const par_vote *vote, const par_trainer *trainer) {
     const par_step_times *times = par_trainer_times(trainer);
-    report_progress_clear();
+    llm_report_progress_clear();
     printf("step %lld/%lld | loss %.4f | norm %.4f | lr %.1e | %.1f ms | %.0f tok/s (median %.0f)",
            (long long)step, (long long)r->set.steps, vote->loss, vote->grad_norm, lr, 1e3 * seconds,
            (double)vote->n_targets / seconds, median_rate());
     double memory = memory_nbytes(trainer) / MiB;
     printf(" | data %.1f%% | %.2f %s", 100 * times->data / seconds,
            memory < 1024 ? memory : memory / 1024, memory < 1024 ? "MiB" : "GiB");
-    if (r->params.layout.size[PAR_PP] > 1)
+    if (r->params.layout.size[PAR_PP] > 1 && !takes_turns(r, w))
         printf(" | bubble %.1f%% (ideal %.1f%%)", 100 * times->bubble, 100 * times->ideal_bubble);
     if (r->params.dtype == PAR_F16) printf(" | scale %g", vote->loss_scale);
     if (vote->skipped)
@@ -188,31 +233,20 @@ static void print_left(double seconds) {
         printf("%lld s left", s);
 }
 
-/* Open MPI gives ranks a terminal of their own whatever its own output is, so its output counts:
- * the parent's. */
-static bool on_terminal(void) {
-    char name[64], target[64] = "";
-    if (!isatty(STDOUT_FILENO)) return false;
-    if (!getenv("OMPI_COMM_WORLD_SIZE")) return true;
-    snprintf(name, sizeof name, "/proc/%ld/fd/1", (long)getppid());
-    if (readlink(name, target, sizeof target - 1) < 0) return false;
-    return strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0;
-}
-
 /*
  * Time left is that of the steps so far, validation included. Five times a second at most: mpirun
  * reads nothing while it waits for its ranks to end, and a rank that fills the terminal's 4 KiB
  * then waits for mpirun.
  */
-void report_progress(const run *r, int64_t step) {
+void llm_report_progress(const llm_run *r, int64_t step) {
     enum { BAR = 24 };
     static double last;
-    double now = world_seconds();
+    double now = llm_world_seconds();
     if (n_rates == 0 || now - last < 0.2 || !on_terminal()) return;
     last = now;
     int done = (int)(step * BAR / r->set.steps);
     double a_step = (now - began) / (double)n_rates;
-    report_progress_clear();
+    llm_report_progress_clear();
     printf("[%.*s%.*s] %lld/%lld, ", done, "########################", BAR - done,
            "........................", (long long)step, (long long)r->set.steps);
     print_left(a_step * (double)(r->set.steps - step));
@@ -220,7 +254,7 @@ void report_progress(const run *r, int64_t step) {
     progress_shown = true;
 }
 
-void report_progress_clear(void) {
+void llm_report_progress_clear(void) {
     if (progress_shown) printf("\r\033[K");
     progress_shown = false;
 }

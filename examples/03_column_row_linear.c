@@ -1,17 +1,16 @@
 /*
- * The course, step 3: column- and row-parallel linear layers. y = relu(x W1ᵀ) W2ᵀ with W1 cut by
- * rows and W2 by columns: every rank multiplies its share, and one all-reduce completes y. The
- * result is compared with the whole matrices on every rank: the same numbers up to the order of
- * additions.
+ * Lesson 3: column- and row-parallel linear layers, which tensor parallelism is made of.
  *
- *   mpirun -n 4 build/examples/column_row_linear
+ *     mpirun -n 4 build/examples/03_column_row_linear
+ *
+ * y = relu(x W1ᵀ) W2ᵀ with W1 cut by rows and W2 by columns: every rank multiplies its share, and
+ * one all-reduce completes y. The result is compared with the whole matrices on every rank: the
+ * same numbers up to the order of additions.
  */
 #include <math.h>
-#include <mpi.h>
 #include <stdio.h>
 
-#include "par/mpi.h"
-#include "par/par.h"
+#include "lesson.h"
 
 enum { B = 4, C = 16, F = 48 };
 
@@ -57,7 +56,7 @@ static par_status compare(par_comm *tp) {
     return PAR_OK;
 }
 
-static par_status run(par_transport *transport) {
+static par_status run(par_transport *transport, int argc, char **argv) {
     const par_backend *backend;
     par_memory *plan = NULL, *memory = NULL;
     par_comm *tp = NULL;
@@ -79,14 +78,5 @@ out_plan:
 }
 
 int main(int argc, char **argv) {
-    int provided;
-    par_transport *transport = NULL;
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
-    par_status st = par_transport_create_mpi(MPI_COMM_WORLD, NULL, &transport);
-    if (st == PAR_OK) st = run(transport);
-    if (st != PAR_OK)
-        fprintf(stderr, "column_row_linear: %s: %s\n", par_status_text(st), par_error());
-    par_transport_destroy(&transport);
-    MPI_Finalize();
-    return st != PAR_OK;
+    return lesson_main(argc, argv, run);
 }

@@ -14,7 +14,7 @@
 
 enum { DEFAULT_TOKENS = 100 };
 
-struct sampler {
+struct llm_sample {
     par_tokenizer *tokenizer;
     char name[4096]; /* of the tokenizer */
     int32_t *prompt; /* [count, n_prompt] */
@@ -25,7 +25,8 @@ struct sampler {
     char why[1024]; /* why there will be no sample; empty: there will */
 };
 
-bool sample_is_asked_for(const settings *s) {
+/* The options ask for a sample, instead of leaving it to what is there. */
+static bool is_asked_for(const llm_settings *s) {
     return s->sample || s->tokenizer || s->prompt || s->sample_tokens > 0;
 }
 
@@ -35,8 +36,8 @@ static bool exists(const char *directory, const char *name, char *path, size_t n
 }
 
 /* What `par data` left beside the token file, or what came with the imported model. */
-static bool find_tokenizer(const settings *s, char *path, size_t nbytes) {
-    const char *tokens = data_path(s);
+static bool find_tokenizer(const llm_settings *s, char *path, size_t nbytes) {
+    const char *tokens = s->data;
     char unused[4096];
     if (tokens && exists(tokens, ".vocab", path, nbytes)) return true;
     if (tokens && exists(tokens, ".tokenizer", path, nbytes)) return true;
@@ -48,7 +49,7 @@ static bool find_tokenizer(const settings *s, char *path, size_t nbytes) {
     return true;
 }
 
-static par_status open_tokenizer(const settings *s, sampler *p) {
+static par_status open_tokenizer(const llm_settings *s, llm_sample *p) {
     const char *given = s->tokenizer;
     if (given && strncmp(given, "gpt2:", 5) == 0) given += 5;
     if (given && strncmp(given, "hf:", 3) == 0) given += 3;
@@ -74,7 +75,7 @@ static par_status open_tokenizer(const settings *s, sampler *p) {
 
 /* One prompt: the given text, else what a text begins with: the end of the one before, or a new
  * line. */
-static par_status encode_prompt(const settings *s, sampler *p, int32_t *ids, size_t max) {
+static par_status encode_prompt(const llm_settings *s, llm_sample *p, int32_t *ids, size_t max) {
     const char *text = s->prompt && *s->prompt ? s->prompt : NULL;
     size_t n = 0;
     par_status st = PAR_OK;
@@ -92,8 +93,8 @@ static par_status encode_prompt(const settings *s, sampler *p, int32_t *ids, siz
 }
 
 /* The prompt for every sequence, and room for what is drawn. */
-static par_status take_ids(const run *r, sampler *p) {
-    const settings *s = &r->set;
+static par_status take_ids(const llm_run *r, llm_sample *p) {
+    const llm_settings *s = &r->set;
     size_t max = s->prompt && *s->prompt ? strlen(s->prompt) : 1;
     p->count = s->sample_count;
     p->prompt = malloc(max * (size_t)p->count * sizeof *p->prompt);
@@ -122,7 +123,7 @@ static par_status take_ids(const run *r, sampler *p) {
                                   (long long)p->n_new);
 }
 
-static par_status read_all(const run *r, sampler *p) {
+static par_status read_all(const llm_run *r, llm_sample *p) {
     PAR_TRY(open_tokenizer(&r->set, p));
     if (p->vocab > r->config.vocab)
         return par_error_set(
@@ -133,15 +134,15 @@ static par_status read_all(const run *r, sampler *p) {
     return take_ids(r, p);
 }
 
-par_status sample_open(const run *r, world *w, sampler **out) {
-    const settings *s = &r->set;
+par_status llm_sample_open(const llm_run *r, llm_world *w, llm_sample **out) {
+    const llm_settings *s = &r->set;
     if (s->sample_tokens == 0 || s->verify_parallel) return PAR_OK;
-    sampler *p = calloc(1, sizeof *p);
-    PAR_TRY(
-        world_agree(w, p ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a sampler")));
-    par_status st = world_agree(w, read_all(r, p));
-    if (st != PAR_OK && sample_is_asked_for(s)) {
-        sample_close(&p);
+    llm_sample *p = calloc(1, sizeof *p);
+    PAR_TRY(llm_world_agree(w, p ? PAR_OK
+                                 : par_error_set(PAR_ERR_MEMORY, "no host memory for a sampler")));
+    par_status st = llm_world_agree(w, read_all(r, p));
+    if (st != PAR_OK && is_asked_for(s)) {
+        llm_sample_close(&p);
         return st;
     }
     if (st != PAR_OK) snprintf(p->why, sizeof p->why, "%s", par_error());
@@ -149,14 +150,13 @@ par_status sample_open(const run *r, world *w, sampler **out) {
     return PAR_OK;
 }
 
-par_status sample_prepare(const run *r, sampler *p, par_trainer *trainer) {
+par_status llm_sample_prepare(const llm_run *r, llm_sample *p, par_trainer *trainer) {
     if (!p || *p->why) return PAR_OK;
     const par_generator_params params = {
         .sequences = p->count, .capacity = p->n_prompt + p->n_new, .vocab = p->vocab};
     par_status st = par_generator_create(trainer, &params, &p->generator);
     /* a backend without the operation, or no memory for it: the training does not need it */
-    if (sample_is_asked_for(&r->set) || (st != PAR_ERR_UNSUPPORTED && st != PAR_ERR_MEMORY))
-        return st;
+    if (is_asked_for(&r->set) || (st != PAR_ERR_UNSUPPORTED && st != PAR_ERR_MEMORY)) return st;
     snprintf(p->why, sizeof p->why, "%s", par_error());
     return PAR_OK;
 }
@@ -195,7 +195,7 @@ static void print_safely(const unsigned char *c, size_t n) {
 }
 
 /* New tokens of a text until its end; *ended: there was one. */
-static int64_t n_until_end(const sampler *p, const int32_t *ids, bool *ended) {
+static int64_t n_until_end(const llm_sample *p, const int32_t *ids, bool *ended) {
     int64_t n = 0;
     while (n < p->n_new && (p->end < 0 || ids[n] != p->end)) n++;
     *ended = n < p->n_new;
@@ -203,7 +203,7 @@ static int64_t n_until_end(const sampler *p, const int32_t *ids, bool *ended) {
 }
 
 /* Decoded in one piece: a character may be spread over tokens. */
-static par_status print_tokens(const sampler *p, const int32_t *ids, int64_t n) {
+static par_status print_tokens(const llm_sample *p, const int32_t *ids, int64_t n) {
     size_t needed = 0;
     unsigned char none[1];
     if (n == 0) return PAR_OK;
@@ -217,10 +217,13 @@ static par_status print_tokens(const sampler *p, const int32_t *ids, int64_t n) 
     return st;
 }
 
-static par_status print_text(const settings *s, const sampler *p, int64_t b) {
+/* The b-th text; *n_drawn gets its new tokens added. */
+static par_status print_text(const llm_settings *s, const llm_sample *p, int64_t b,
+                             int64_t *n_drawn) {
     bool ended, has_prompt = s->prompt && *s->prompt;
     const int32_t *ids = p->ids + b * p->n_new;
     int64_t n = n_until_end(p, ids, &ended);
+    *n_drawn += n;
     printf("--- sample %lld of %lld | seed %lld | temperature %g | top-k %lld | %lld + %lld tokens "
            "---\n",
            (long long)b + 1, (long long)p->count, (long long)s->sample_seed, s->temperature,
@@ -231,10 +234,11 @@ static par_status print_text(const settings *s, const sampler *p, int64_t b) {
     return PAR_OK;
 }
 
-par_status sample_draw(const run *r, world *w, sampler *p) {
-    const settings *s = &r->set;
+par_status llm_sample_draw(const llm_run *r, llm_world *w, llm_sample *p) {
+    const llm_settings *s = &r->set;
     par_status st = PAR_OK;
-    double begin = world_seconds();
+    int64_t n = 0;
+    double begin = llm_world_seconds();
     if (!p) return PAR_OK;
     if (*p->why) {
         if (w->rank == 0) printf("no sample: %s\n", p->why);
@@ -247,16 +251,17 @@ par_status sample_draw(const run *r, world *w, sampler *p) {
                                  .top_k = s->top_k,
                                  .seed = (uint64_t)s->sample_seed};
     PAR_TRY(par_generator_run(p->generator, &what, p->ids));
-    double seconds = world_seconds() - begin;
-    for (int64_t b = 0; w->rank == 0 && st == PAR_OK && b < p->count; b++) st = print_text(s, p, b);
+    double seconds = llm_world_seconds() - begin;
+    for (int64_t b = 0; w->rank == 0 && st == PAR_OK && b < p->count; b++)
+        st = print_text(s, p, b, &n);
     if (w->rank == 0 && st == PAR_OK)
-        printf("%lld tokens drawn in %.2f s, %.1f a second\n", (long long)(p->count * p->n_new),
-               seconds, (double)(p->count * p->n_new) / seconds);
-    return world_agree(w, st);
+        printf("%lld token%s drawn in %.2f s, %.1f per second\n", (long long)n, llm_report_s(n),
+               seconds, (double)n / seconds);
+    return llm_world_agree(w, st);
 }
 
-void sample_close(sampler **handle) {
-    sampler *p = *handle;
+void llm_sample_close(llm_sample **handle) {
+    llm_sample *p = *handle;
     if (!p) return;
     par_generator_destroy(&p->generator);
     par_tokenizer_close(&p->tokenizer);

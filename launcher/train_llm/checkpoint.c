@@ -26,7 +26,7 @@ static void on_signal(int number) {
  * frame in the heap, as such kernels may use the stack pointer for other things. 64 KiB hold the
  * frame of any register set.
  */
-void checkpoint_catch_signals(void) {
+void llm_checkpoint_catch_signals(void) {
     static char stack[1 << 16];
     const stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
@@ -35,16 +35,16 @@ void checkpoint_catch_signals(void) {
     for (int i = 0; i < 4; i++) sigaction(numbers[i], &action, NULL);
 }
 
-int checkpoint_asked(void) {
-    return asked_to_stop ? ASKED_STOP : asked_to_save ? ASKED_SAVE : ASKED_NOTHING;
+int llm_checkpoint_asked(void) {
+    return asked_to_stop ? LLM_ASKED_STOP : asked_to_save ? LLM_ASKED_SAVE : LLM_ASKED_NOTHING;
 }
 
-par_status checkpoint_agree(const world *w, int *asked) {
+par_status llm_checkpoint_agree(const llm_world *w, int *asked) {
     static const par_tag tag = {"signals", -1, -1, -1};
     int32_t wishes[2] = {asked_to_save, asked_to_stop};
     asked_to_save = 0;
     PAR_TRY(par_comm_all_reduce(w->comm, wishes, wishes, 2, PAR_I32, tag, NULL, NULL));
-    *asked = wishes[1] ? ASKED_STOP : wishes[0] ? ASKED_SAVE : ASKED_NOTHING;
+    *asked = wishes[1] ? LLM_ASKED_STOP : wishes[0] ? LLM_ASKED_SAVE : LLM_ASKED_NOTHING;
     return PAR_OK;
 }
 
@@ -67,14 +67,20 @@ static void describe_model(const par_transformer_config *c, char *text, size_t n
         (double)c->attention_dropout);
 }
 
-static void describe_options(const run *r, const world *w, const data *d, char *text,
+/* The options whose rows say so, then what the run made of others. */
+static void describe_options(const llm_run *r, const llm_world *w, const llm_data *d, char *text,
                              size_t nbytes) {
-    const settings *s = &r->set;
-    snprintf(
-        text, nbytes,
-        "steps %lld, lr %g to %g, warm-up %lld, nonfinite %s, training tokens %lld, threads %d",
-        (long long)s->steps, s->lr, s->min_lr, (long long)s->warmup, s->nonfinite,
-        (long long)(d->cut - d->begin), w->threads);
+    size_t used = 0;
+    char value[256];
+    for (int i = 0; i < r->n_options && used < nbytes; i++) {
+        const par_option *row = &r->options[i];
+        if (row->recorded & LLM_IN_CHECKPOINT)
+            used += (size_t)snprintf(text + used, nbytes - used, "%s %s, ", row->name,
+                                     par_option_text(row, value, sizeof value));
+    }
+    if (used < nbytes)
+        snprintf(text + used, nbytes - used, "training tokens %lld, threads %d",
+                 (long long)(d->cut - d->begin), w->threads);
 }
 
 static void print_notes(const par_checkpoint_result *result) {
@@ -84,7 +90,7 @@ static void print_notes(const par_checkpoint_result *result) {
 }
 
 /* Before hours of training, not after them. */
-par_status checkpoint_check(const run *r, const world *w, par_trainer *trainer) {
+par_status llm_checkpoint_check(const llm_run *r, const llm_world *w, par_trainer *trainer) {
     if (!r->set.save) return PAR_OK;
     par_checkpoint_result *result = calloc(1, sizeof *result);
     const par_checkpoint_params params = {
@@ -96,11 +102,11 @@ par_status checkpoint_check(const run *r, const world *w, par_trainer *trainer) 
     return st;
 }
 
-par_status checkpoint_save(const run *r, const world *w, const data *d, par_trainer *trainer,
-                           int64_t step, double loss) {
-    const settings *s = &r->set;
-    char model[1024], options[1024];
-    double begin = world_seconds();
+par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d,
+                               par_trainer *trainer, int64_t step, double loss) {
+    const llm_settings *s = &r->set;
+    char model[1024], options[2048];
+    double begin = llm_world_seconds();
     if (!s->save) return PAR_OK;
     describe_model(&r->config, model, sizeof model);
     describe_options(r, w, d, options, sizeof options);
@@ -114,8 +120,9 @@ par_status checkpoint_save(const run *r, const world *w, const data *d, par_trai
                                           .about = {.model = model, .options = options}};
     if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
     if (st == PAR_OK && w->rank == 0) {
+        snprintf(r->newest, sizeof r->newest, "%s", result->path);
         printf("saved %s | %.1f MiB | %.1f s\n", result->path, (double)result->nbytes / 1048576,
-               world_seconds() - begin);
+               llm_world_seconds() - begin);
         print_notes(result);
     }
     free(result);
@@ -124,10 +131,10 @@ par_status checkpoint_save(const run *r, const world *w, const data *d, par_trai
     return PAR_OK;
 }
 
-static par_status resume(const run *r, const world *w, const data *d, par_trainer *trainer,
+static par_status resume(llm_run *r, const llm_world *w, const llm_data *d, par_trainer *trainer,
                          par_checkpoint_result *result) {
-    char model[1024], options[1024];
-    const settings *s = &r->set;
+    char model[1024], options[2048];
+    const llm_settings *s = &r->set;
     bool automatic = strcmp(s->resume, "auto") == 0;
     describe_model(&r->config, model, sizeof model);
     describe_options(r, w, d, options, sizeof options);
@@ -140,6 +147,7 @@ static par_status resume(const run *r, const world *w, const data *d, par_traine
             "--resume %s: there is no checkpoint in it; legal: a directory that --save made",
             directory);
     if (w->rank != 0) return PAR_OK;
+    snprintf(r->newest, sizeof r->newest, "%s", result->path);
     /* options of a training differ, and that it is over, when there is none */
     if (!s->sample) print_notes(result);
     if (*result->path)
@@ -151,14 +159,14 @@ static par_status resume(const run *r, const world *w, const data *d, par_traine
     return PAR_OK;
 }
 
-par_status checkpoint_resume(const run *r, const world *w, const data *d, par_trainer *trainer,
-                             beginning *from) {
+par_status llm_checkpoint_resume(llm_run *r, const llm_world *w, const llm_data *d,
+                                 par_trainer *trainer, llm_beginning *from) {
     if (!r->set.resume) return PAR_OK;
     par_checkpoint_result *result = calloc(1, sizeof *result);
     par_status st = par_comm_agree(
         w->comm, result ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a result"));
     if (st == PAR_OK) st = resume(r, w, d, trainer, result);
-    if (st == PAR_OK) *from = (beginning){result->step, result->loss};
+    if (st == PAR_OK) *from = (llm_beginning){result->step, result->loss};
     free(result);
     return st;
 }

@@ -50,7 +50,8 @@ static par_status add_shares(const par_trainer_params *layout, int world_size, i
 
 /* Bytes that rank 0's node needs with the model cut to `layers`. mpirun fills a node before the
  * next: its ranks are the first ones. */
-static par_status node_nbytes(const run *r, const world *w, int64_t layers, size_t *nbytes) {
+static par_status node_nbytes(const llm_run *r, const llm_world *w, int64_t layers,
+                              size_t *nbytes) {
     par_transformer_config config = r->config;
     par_trainer_params params = r->params;
     par_model *model = NULL;
@@ -80,7 +81,7 @@ static size_t available_nbytes(void) {
 }
 
 /* Refuse what does not fit; a tenth of what is available is left to MPI, oneDNN and others. */
-static par_status check_fits(const run *r, const world *w) {
+static par_status check_fits(const llm_run *r, const llm_world *w) {
     size_t needed, room = available_nbytes() / 10 * 9;
     int64_t fits = 0, too_many = r->config.layers;
     PAR_TRY(node_nbytes(r, w, r->config.layers, &needed));
@@ -98,8 +99,7 @@ static par_status check_fits(const run *r, const world *w) {
     return par_error_set(
         PAR_ERR_MEMORY,
         "--verify-parallel: the layout's %d ranks on this node and one rank with the "
-        "whole model need %.1f "
-        "GiB for %lld layers, %.1f are free: %s",
+        "whole model need %.1f GiB for %lld layers, %.1f are free: %s",
         w->local_size, whole / (1 << 30), (long long)r->config.layers, (double)room / (1 << 30),
         remedy);
 }
@@ -112,8 +112,8 @@ static void print_result(const par_verify_result *v) {
 }
 
 /* One axis alone, on as many ranks as it has; the others wait at the next agreement. */
-static par_status verify_axis(const run *r, world *w, const par_source *source, par_axis axis,
-                              bool *passed) {
+static par_status verify_axis(const llm_run *r, llm_world *w, const par_source *source,
+                              par_axis axis, bool *passed) {
     par_verify_result result = {.passed = true};
     par_status st = PAR_OK;
     *passed = true;
@@ -140,7 +140,7 @@ static par_status verify_axis(const run *r, world *w, const par_source *source, 
         MPI_Comm_free(&comm);
     }
 #endif
-    PAR_TRY(world_agree(w, st));
+    PAR_TRY(llm_world_agree(w, st));
     *passed = result.passed;
     if (w->rank == 0) {
         printf("%s %d alone: %s\n", par_axis_name(axis), r->params.layout.size[axis],
@@ -155,7 +155,7 @@ static par_status verify_axis(const run *r, world *w, const par_source *source, 
 }
 
 /* The first axis that differs alone. */
-static par_status find_axis(const run *r, world *w, const par_source *source) {
+static par_status find_axis(const llm_run *r, llm_world *w, const par_source *source) {
     const char *cause = NULL;
     for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
         bool passed;
@@ -167,14 +167,13 @@ static par_status find_axis(const run *r, world *w, const par_source *source) {
                          cause ? cause : "none alone, only together");
 }
 
-par_status verify_parallel(const run *r, world *w, const data *d) {
+par_status llm_verify(const llm_run *r, llm_world *w, const llm_data *d) {
     par_verify_result result;
     par_source source = par_sampler_source(d->train);
-    PAR_TRY(world_agree(w, w->rank == 0 ? check_fits(r, w) : PAR_OK));
+    PAR_TRY(llm_world_agree(w, w->rank == 0 ? check_fits(r, w) : PAR_OK));
     if (w->rank == 0)
         printf("verify: %lld steps in fp32, this layout against one rank; gradients of step 1, "
-               "relative "
-               "difference:\n",
+               "relative difference:\n",
                (long long)r->set.verify_steps);
     PAR_TRY(par_verify(w->transport, &r->params, &source, (int)r->set.verify_steps,
                        (float)r->set.lr, 0, print_tensor, NULL, &result));

@@ -20,26 +20,26 @@
 
 static const par_tag tag = {"start", -1, -1, -1};
 
-double world_seconds(void) {
+double llm_world_seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-int world_begin(int *size, int *rank) {
-    *size = 1;
-    *rank = 0;
+int llm_world_begin(llm_world *w) {
+    w->size = 1;
+    w->start = llm_world_seconds();
 #if TRAIN_LLM_MPI
     int provided;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
         return EXIT_RUNTIME;
-    MPI_Comm_size(MPI_COMM_WORLD, size);
-    MPI_Comm_rank(MPI_COMM_WORLD, rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &w->size);
+    MPI_Comm_rank(MPI_COMM_WORLD, &w->rank);
 #endif
     return EXIT_OK;
 }
 
-_Noreturn void world_end(int code, bool broken) {
+_Noreturn void llm_world_end(int code, bool broken) {
     fflush(NULL);
 #if TRAIN_LLM_MPI
     if (broken) MPI_Abort(MPI_COMM_WORLD, code);
@@ -50,7 +50,7 @@ _Noreturn void world_end(int code, bool broken) {
     exit(code);
 }
 
-void world_check_singletons(int world_size, par_problems *problems) {
+void llm_world_check_singletons(int world_size, par_problems *problems) {
     /* The innermost launcher first: mpirun in a Slurm job starts its daemons through srun. */
     static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
     for (int i = 0; i < 3; i++) {
@@ -59,11 +59,8 @@ void world_check_singletons(int world_size, par_problems *problems) {
         if (world_size == 1 && atoi(text) > 1)
             par_problem(problems,
                         "this rank is alone, but %s says that the launcher started %s: the ranks "
-                        "never found each "
-                        "other. Start the program with the mpirun of the MPI that it is linked to "
-                        "(ldd ./train_llm), "
-                        "or "
-                        "srun with --mpi=pmix",
+                        "never found each other. Start the program with the mpirun of the MPI that "
+                        "it is linked to (ldd ./train_llm), or srun with --mpi=pmix",
                         names[i], text);
         return;
     }
@@ -81,13 +78,8 @@ static void release(void *block, size_t nbytes) {
     free(block);
 }
 
-static par_link link_of(const settings *s) {
-    if (!s->comm) return PAR_LINK_DEFAULT;
-    return strcmp(s->comm, "nccl") == 0 ? PAR_LINK_NCCL : PAR_LINK_STAGED;
-}
-
-static par_status create_transport(world *w, const settings *s) {
-    par_transport_params params = {.check = s->check_comm, .link = link_of(s)};
+static par_status create_transport(llm_world *w, const llm_settings *s) {
+    par_transport_params params = {.check = s->check_comm, .link = (par_link)s->comm};
 #if TRAIN_LLM_MPI
     return par_transport_create_mpi(MPI_COMM_WORLD, &params, &w->transport);
 #else
@@ -96,7 +88,7 @@ static par_status create_transport(world *w, const settings *s) {
 }
 
 /* The program's own communicator; its staging is measured first, as everything in libpar is. */
-static par_status create_comm(world *w) {
+static par_status create_comm(llm_world *w) {
     static const par_allocator allocator = {allocate, release};
     const par_comm_params params = {.axis = "program", .max_nbytes = 4096};
     par_memory *measured = NULL;
@@ -110,7 +102,7 @@ static par_status create_comm(world *w) {
     return st;
 }
 
-par_status world_connect(world *w, const settings *s) {
+par_status llm_world_connect(llm_world *w, const llm_settings *s) {
     PAR_TRY(create_transport(w, s));
     w->size = par_transport_size(w->transport);
     w->rank = par_transport_rank(w->transport);
@@ -118,18 +110,14 @@ par_status world_connect(world *w, const settings *s) {
     return create_comm(w);
 }
 
-void world_disconnect(world *w) {
+void llm_world_disconnect(llm_world *w) {
     par_comm_destroy(&w->comm);
     par_memory_destroy(&w->memory);
     par_transport_destroy(&w->transport);
 }
 
-static bool is_cuda(const settings *s) {
-    return strcmp(s->device, "cuda") == 0;
-}
-
 /* Before anything else asks for the backend: the choice holds for the process. */
-static par_status open_device(const settings *s, int local_rank, int local_size) {
+static par_status open_device(const llm_settings *s, int local_rank, int local_size) {
     const par_backend *backend = NULL;
     const par_device_params params = {.local_rank = local_rank,
                                       .local_size = local_size,
@@ -141,18 +129,18 @@ static par_status open_device(const settings *s, int local_rank, int local_size)
                                                                     << 20,
                                       .nondeterministic_attention = s->nondeterministic_attention,
                                       .plan_cache = s->plan_cache};
-    if (!is_cuda(s)) return PAR_OK;
+    if (s->device != LLM_CUDA) return PAR_OK;
     PAR_TRY(par_device_select(&params));
-    return par_backend_get(s->device, &backend);
+    return par_backend_get(par_choice_name(llm_devices, s->device), &backend);
 }
 
-par_status world_device(world *w, const settings *s) {
+par_status llm_world_device(llm_world *w, const llm_settings *s) {
     int local_rank = par_transport_local_rank(w->transport),
         n = par_transport_local_size(w->transport);
-    return world_agree(w, open_device(s, local_rank, n));
+    return llm_world_agree(w, open_device(s, local_rank, n));
 }
 
-par_status world_device_alone(const settings *s) {
+par_status llm_world_device_alone(const llm_settings *s) {
     char why[1024];
     par_status st = open_device(s, 0, 1);
     if (st == PAR_OK) return PAR_OK;
@@ -161,33 +149,35 @@ par_status world_device_alone(const settings *s) {
                          why);
 }
 
-par_status world_devices_print(const world *w, const settings *s,
-                               void (*print)(void *, const char *)) {
+/* What every rank computes on, gathered on rank 0. Collective. */
+static par_status print_devices(const llm_world *w, const llm_run *r) {
     enum { NBYTES = 256 };
     const par_backend *backend = NULL;
-    char mine[NBYTES] = "", line[NBYTES + 16], *all = NULL;
-    if (!is_cuda(s)) return PAR_OK;
-    par_status st = par_backend_get(s->device, &backend);
-    if (st == PAR_OK) {
-        all = calloc((size_t)w->size, NBYTES);
-        if (!all)
-            st = par_error_set(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
-    }
+    char mine[NBYTES] = "", *all = calloc((size_t)w->size, NBYTES);
+    par_status st = par_backend_get(r->params.backend, &backend);
+    if (st == PAR_OK && !all)
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
     st = par_comm_agree(w->comm, st);
     if (st == PAR_OK) {
         snprintf(mine, sizeof mine, "%s", par_backend_device(backend));
         st = par_comm_all_gather(w->comm, mine, all, NBYTES, PAR_U8, tag, NULL, NULL);
     }
-    for (int r = 0; st == PAR_OK && w->rank == 0 && r < w->size; r++) {
-        snprintf(line, sizeof line, "%5d  %.250s", r, all + (size_t)r * NBYTES);
-        if (r == 0) print(NULL, " rank  device");
-        print(NULL, line);
-    }
+    if (st == PAR_OK && w->rank == 0) printf(" rank  device\n");
+    for (int k = 0; st == PAR_OK && w->rank == 0 && k < w->size; k++)
+        printf("%5d  %.250s\n", k, all + (size_t)k * NBYTES);
     free(all);
     return st;
 }
 
-par_status world_agree(world *w, par_status st) {
+par_status llm_world_print(const llm_world *w, const llm_run *r) {
+    par_mesh *mesh = NULL;
+    PAR_TRY(par_mesh_create(w->transport, &r->params.layout, NULL, NULL, &mesh));
+    par_status st = par_mesh_print(mesh, llm_report_line, NULL);
+    par_mesh_destroy(&mesh);
+    return st == PAR_OK && r->set.device == LLM_CUDA ? print_devices(w, r) : st;
+}
+
+par_status llm_world_agree(llm_world *w, par_status st) {
     return par_comm_agree(w->comm, st);
 }
 
@@ -195,10 +185,10 @@ par_status world_agree(world *w, par_status st) {
 typedef struct {
     uint64_t host;
     cpu_set_t cores;
-} place;
+} rank_cores;
 
-static place own_place(world *w) {
-    place own = {0};
+static rank_cores own_cores(llm_world *w) {
+    rank_cores own = {0};
     cpu_set_t launcher;
     char host[256] = "";
     gethostname(host, sizeof host - 1);
@@ -210,44 +200,42 @@ static place own_place(world *w) {
     return own;
 }
 
-static int min_of(int a, int b) {
-    return a < b ? a : b;
+/* A node's ranks, and the cores that they may run on together. */
+static int count_node(const rank_cores *all, int n, uint64_t host, int *ranks) {
+    cpu_set_t node;
+    CPU_ZERO(&node);
+    *ranks = 0;
+    for (int i = 0; i < n; i++) {
+        if (all[i].host != host) continue;
+        ++*ranks;
+        CPU_OR(&node, &node, &all[i].cores);
+    }
+    return CPU_COUNT(&node);
 }
 
-/* The lowest number over all ranks, so that one thread count gives one sum everywhere. */
-static par_status lowest(world *w, int32_t *value) {
-    int32_t *all = malloc((size_t)w->size * sizeof *all);
-    if (!all) return par_error_set(PAR_ERR_MEMORY, "no host memory for %d numbers", w->size);
-    par_status st = par_comm_all_gather(w->comm, value, all, 1, PAR_I32, tag, NULL, NULL);
-    for (int i = 0; st == PAR_OK && i < w->size; i++) *value = min_of(*value, all[i]);
-    free(all);
-    return st;
-}
-
-par_status world_threads(world *w, int64_t asked) {
-    place own = own_place(w), *all = calloc((size_t)w->size, sizeof *all);
-    cpu_set_t node = own.cores;
-    int local = 0, allowed = CPU_COUNT(&own.cores);
+/* Every rank works out the same number from the same list: the least share of all, so that one
+ * thread count gives one sum everywhere. */
+par_status llm_world_threads(llm_world *w, int64_t asked) {
+    rank_cores own = own_cores(w), *all = calloc((size_t)w->size, sizeof *all);
+    int threads = CPU_SETSIZE;
     /* A rank without memory for the list would leave its peers waiting: agree first. */
-    par_status st = world_agree(
-        w, all ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for %d places", w->size));
+    par_status st = llm_world_agree(
+        w, all ? PAR_OK
+               : par_error_set(PAR_ERR_MEMORY, "no host memory for %d lists of cores", w->size));
     if (st == PAR_OK)
         st = par_comm_all_gather(w->comm, &own, all, sizeof own, PAR_U8, tag, NULL, NULL);
     for (int i = 0; st == PAR_OK && i < w->size; i++) {
-        if (all[i].host != own.host) continue;
-        local++;
-        CPU_OR(&node, &node, &all[i].cores);
+        int ranks, cores = count_node(all, w->size, all[i].host, &ranks);
+        int allowed = CPU_COUNT(&all[i].cores), share = cores / ranks;
+        if (share > allowed) share = allowed;
+        if (share < threads) threads = share;
     }
+    if (st == PAR_OK) w->cores = count_node(all, w->size, own.host, &w->local_size);
     free(all);
     if (st != PAR_OK) return st;
-    w->local_size = local;
-    w->cores = CPU_COUNT(&node);
-    int share = min_of(allowed, w->cores / local);
-    int32_t threads = asked ? (int32_t)asked : share > 0 ? share : 1;
-    PAR_TRY(lowest(w, &threads));
-    w->threads = threads;
+    w->threads = asked ? (int)asked : threads > 0 ? threads : 1;
 #ifdef _OPENMP
-    omp_set_num_threads(threads);
+    omp_set_num_threads(w->threads);
 #else
     w->threads = 1;
 #endif

@@ -1,14 +1,13 @@
 /*
- * The course, step 5: a model of your own in three dimensions. residual_mlp.c is the model, about
- * 100 lines; this is all that a program needs to train it.
+ * Lesson 5: a model of your own in three dimensions.
  *
- *   mpirun -n 8 build/examples/own_model
+ *     mpirun -n 8 build/examples/05_own_model
+ *
+ * residual_mlp.c is the model, about 100 lines; this is all that a program needs to train it.
  */
-#include <mpi.h>
 #include <stdio.h>
 
-#include "par/mpi.h"
-#include "par/par.h"
+#include "lesson.h"
 #include "residual_mlp.h"
 
 static par_status train(par_transport *transport, par_trainer *trainer, const par_source *source) {
@@ -23,7 +22,7 @@ static par_status train(par_transport *transport, par_trainer *trainer, const pa
 }
 
 /* tp 2, pp 2 where the ranks allow it, the rest dp. */
-static par_status run(par_transport *transport) {
+static par_status run(par_transport *transport, int argc, char **argv) {
     const residual_mlp_config config = {.channels = 8, .hidden = 64, .blocks = 6};
     int n = par_transport_size(transport), tp = n % 2 ? 1 : 2, pp = n / tp % 2 ? 1 : 2;
     par_model model;
@@ -51,13 +50,5 @@ static par_status run(par_transport *transport) {
 }
 
 int main(int argc, char **argv) {
-    int provided;
-    par_transport *transport = NULL;
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
-    par_status st = par_transport_create_mpi(MPI_COMM_WORLD, NULL, &transport);
-    if (st == PAR_OK) st = run(transport);
-    if (st != PAR_OK) fprintf(stderr, "own_model: %s: %s\n", par_status_text(st), par_error());
-    par_transport_destroy(&transport);
-    MPI_Finalize();
-    return st != PAR_OK;
+    return lesson_main(argc, argv, run);
 }

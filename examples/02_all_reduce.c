@@ -2,23 +2,24 @@
  * Lesson 2: the sum of all ranks' vectors, on every rank: the operation that data parallelism is
  * made of.
  *
+ *     mpirun -n 4 build/examples/02_all_reduce
+ *
  * The same result comes from two halves: reduce-scatter leaves each rank one shard of the sum,
  * all-gather hands the shards round. Both halves add in rank order, so the bits are the same. The
- * recorder says what was sent. mpirun -n 4 all_reduce
+ * recorder says what was sent.
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "par/mesh.h"
-#include "par/mpi.h"
+#include "lesson.h"
 
 enum { SHARD = 4096, MAX_RANKS = 64 };
 
 static float x[SHARD * MAX_RANKS], sum[SHARD * MAX_RANKS], halves[SHARD * MAX_RANKS];
 
 static par_status add_up(par_comm *comm) {
-    const par_tag tag = {"lesson", -1, -1,
-                         -1}; /* why: the recorder's row; and no layer, chunk or micro-batch */
+    /* why: the recorder's row; and no layer, chunk or micro-batch */
+    const par_tag tag = {"lesson", -1, -1, -1};
     int p = par_comm_size(comm), r = par_comm_rank(comm);
     int64_t n = (int64_t)SHARD * p;
     par_work work;
@@ -47,7 +48,7 @@ static void print_traffic(const par_recorder *recorder) {
                rows[i].op, (long long)rows[i].sent_nbytes, (long long)rows[i].n_messages);
 }
 
-static par_status lesson(par_transport *world) {
+static par_status run(par_transport *world, int argc, char **argv) {
     par_mesh *mesh = NULL;
     par_layout layout = {.size = {[PAR_DP] = par_transport_size(world)}};
     if (par_transport_size(world) > MAX_RANKS)
@@ -60,13 +61,5 @@ static par_status lesson(par_transport *world) {
 }
 
 int main(int argc, char **argv) {
-    int threads;
-    par_transport *world = NULL;
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &threads);
-    par_status st = par_transport_create_mpi(MPI_COMM_WORLD, NULL, &world);
-    if (st == PAR_OK) st = lesson(world);
-    if (st != PAR_OK) fprintf(stderr, "all_reduce: %s\n", par_error());
-    par_transport_destroy(&world);
-    MPI_Finalize();
-    return st != PAR_OK;
+    return lesson_main(argc, argv, run);
 }

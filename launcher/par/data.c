@@ -1,0 +1,288 @@
+/* `par data`: a token file of texts or JSON Lines. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "par_tool.h"
+#include "text_files.h"
+#include "vocabulary.h"
+
+enum { LLM_C, MEGATRON }; /* formats of token files */
+
+typedef struct {
+    const char *tokenizer, *out, *suffix, *field;
+    int order, format; /* text_files_order; LLM_C, MEGATRON */
+    int64_t max_mb;
+    bool help;
+} data_settings;
+
+/* What stands behind a prefix, "gpt2:DIR" say; NULL: the text does not begin so. */
+static const char *after(const char *text, const char *prefix) {
+    size_t n = strlen(prefix);
+    return strncmp(text, prefix, n) == 0 ? text + n : NULL;
+}
+
+/* The path behind gpt2: or hf:; NULL: no such tokenizer is asked for. */
+static const char *existing(const char *tokenizer) {
+    const char *directory = after(tokenizer, "gpt2:");
+    return directory ? directory : after(tokenizer, "hf:");
+}
+
+static bool parse_size(const char *text, int64_t *out) {
+    char *end;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    return end != text && *end == 0 && errno == 0;
+}
+
+/* Train on the corpus; the files wait in names->temporary. */
+static par_status train(const data_settings *s, const par_corpus *corpus,
+                        const vocabulary_files *names, par_tokenizer **out) {
+    int64_t size, made;
+    parse_size(after(s->tokenizer, "train:"), &size);
+    par_status st = par_tokenizer_train(corpus, size, names->temporary, &made);
+    if (st != PAR_OK) return st;
+    printf("%s: vocabulary %lld%s\n", names->final, (long long)made,
+           made < size ? ", fewer than asked for: no other pair occurs twice" : "");
+    return par_tokenizer_open(names->temporary, out);
+}
+
+static par_status write_with(const data_settings *s, const par_corpus *corpus, par_tokenizer *t,
+                             int64_t *n_tokens, int64_t *vocab) {
+    int64_t documents = 0;
+    par_status st =
+        par_corpus_write_tokens(corpus, t, s->format == MEGATRON, s->out, n_tokens, &documents);
+    if (st != PAR_OK) return st;
+    *vocab = par_tokenizer_vocab(t);
+    printf("%s: %lld documents\n", s->out, (long long)documents);
+    return PAR_OK;
+}
+
+/* The vocabulary gets its name when the tokens have theirs: a failure leaves the older ones of
+ * both. */
+static par_status train_and_write(const data_settings *s, const par_corpus *corpus,
+                                  int64_t *n_tokens, int64_t *vocab) {
+    vocabulary_files names;
+    par_tokenizer *t = NULL;
+    par_status st = vocabulary_begin(s->out, &names);
+    if (st != PAR_OK) return st;
+    st = train(s, corpus, &names, &t);
+    if (st == PAR_OK) st = write_with(s, corpus, t, n_tokens, vocab);
+    if (st == PAR_OK) st = vocabulary_keep(&names);
+    if (st != PAR_OK) vocabulary_drop(&names);
+    par_tokenizer_close(&t);
+    return st;
+}
+
+static par_status write_corpus(const data_settings *s, const par_corpus *corpus, int64_t *n_tokens,
+                               int64_t *vocab) {
+    if (after(s->tokenizer, "train:")) return train_and_write(s, corpus, n_tokens, vocab);
+    par_tokenizer *t = NULL;
+    const char *path = existing(s->tokenizer);
+    par_status st = par_tokenizer_open(path ? path : s->tokenizer, &t);
+    if (st == PAR_OK) st = write_with(s, corpus, t, n_tokens, vocab);
+    par_tokenizer_close(&t);
+    return st;
+}
+
+/* Tokens are of bytes, so any text is taken; but another encoding is rarely meant. */
+static void point_out_encodings(const char *const *paths, int n) {
+    const char *first = NULL;
+    int64_t at = 0, n_bad = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t bad = vocabulary_first_bad(paths[i]);
+        if (bad < 0) continue;
+        if (n_bad++ == 0) {
+            first = paths[i];
+            at = bad;
+        }
+    }
+    if (first)
+        fprintf(stderr,
+                "note: %s: no UTF-8 from byte %lld on (%lld of %d file%s): taken as the bytes they "
+                "are; if text in another encoding, convert it first (iconv -t UTF-8)\n",
+                first, (long long)at, (long long)n_bad, n, n == 1 ? "" : "s");
+}
+
+/* Without documents, bytes and characters are one text, file after file. */
+static bool is_one_text(const data_settings *s) {
+    return !s->field && s->format == LLM_C && !strchr(s->tokenizer, ':');
+}
+
+static par_status write_tokens(const text_files *list, const data_settings *s) {
+    int64_t nbytes, n_tokens, vocab;
+    int n = text_files_take(list, s->max_mb * 1000000, &nbytes);
+    const char **paths = malloc((size_t)n * sizeof *paths);
+    if (!paths) return par_error_set(PAR_ERR_MEMORY, "no host memory for %d names", n);
+    for (int i = 0; i < n; i++) paths[i] = list->files[i].path;
+    const par_corpus corpus = {n, paths, s->field};
+    par_status st = is_one_text(s)
+                        ? par_text_to_tokens(n, paths, s->tokenizer, s->out, &n_tokens, &vocab)
+                        : write_corpus(s, &corpus, &n_tokens, &vocab);
+    if (st == PAR_OK && !s->field) point_out_encodings(paths, n);
+    free(paths);
+    if (st == PAR_OK)
+        printf("%s: %lld tokens of %d of %d file%s, %lld bytes, vocabulary %lld\n", s->out,
+               (long long)n_tokens, n, list->n, list->n == 1 ? "" : "s", (long long)nbytes,
+               (long long)vocab);
+    return st;
+}
+
+static const char data_usage[] =
+    "usage: par data --out FILE [options] --text FILE|FOLDER...\n"
+    "       par data --out FILE [options] --jsonl FILE|FOLDER... --field NAME\n"
+    "Makes a token file of texts, or of JSON Lines (an object per line; its string NAME is a\n"
+    "document). Words after --text or --jsonl up to the next option are files and folders.\n"
+    "Documents end with <|endoftext|> (Llama 3: <|end_of_text|>) where the vocabulary has it;\n"
+    "--tokenizer train:SIZE leaves its vocabulary in FILE.tokenizer.";
+
+static int data_rows(data_settings *s, par_option *t) {
+    static const par_choice formats[] = {{"llm.c", LLM_C}, {"megatron", MEGATRON}, {NULL, 0}};
+    static const par_choice orders[] = {{"given", TEXT_FILES_GIVEN},
+                                        {"name", TEXT_FILES_NAME},
+                                        {"hash", TEXT_FILES_HASH},
+                                        {NULL, 0}};
+    const par_option rows[] = {
+        {.name = "out",
+         .type = PAR_OPT_TEXT,
+         .value = &s->out,
+         .help = "file of tokens to write",
+         .metavar = "FILE",
+         .also = "output|output-prefix"},
+        {.name = "tokenizer",
+         .type = PAR_OPT_TEXT,
+         .value = &s->tokenizer,
+         .initial = "bytes",
+         .help = "bytes; chars: the bytes that occur; gpt2:DIR: vocab.json and merges.txt in DIR; "
+                 "hf:FILE: a tokenizer.json; train:SIZE: one made from the text, with SIZE ids",
+         .metavar = "NAME",
+         .also = "tokenizer-type|tokenizer-model|vocab-file"},
+        {.name = "format",
+         .type = PAR_OPT_CHOICE,
+         .value = &s->format,
+         .initial = "llm.c",
+         .choices = formats,
+         .help = "of the file; megatron: a .bin with its .idx, one sequence per document"},
+        {.name = "field",
+         .type = PAR_OPT_TEXT,
+         .value = &s->field,
+         .help = "with --jsonl: the string that holds the text",
+         .metavar = "NAME",
+         .also = "json-keys|json-key"},
+        {.name = "suffix",
+         .type = PAR_OPT_TEXT,
+         .value = &s->suffix,
+         .help = "in folders, take only files whose names end so"},
+        {.name = "order",
+         .type = PAR_OPT_CHOICE,
+         .value = &s->order,
+         .initial = "name",
+         .choices = orders,
+         .help = "of files; hash: mixed, so that a last part is like the rest"},
+        {.name = "max-mb",
+         .type = PAR_OPT_INT,
+         .value = &s->max_mb,
+         .initial = "1000000",
+         .legal = "1..",
+         .help = "take whole files, up to this many million bytes"},
+        {.name = "help",
+         .type = PAR_OPT_BOOL,
+         .value = &s->help,
+         .help = "print this text and end"},
+    };
+    const int n = (int)(sizeof rows / sizeof *rows);
+    memcpy(t, rows, sizeof rows);
+    for (int i = 0; i < n; i++) t[i].group = "Options";
+    return n;
+}
+
+/* Words behind --text and --jsonl. */
+typedef struct {
+    char **words;
+    int n;
+    bool text, jsonl; /* which of the two was there */
+} text_words;
+
+/* Moves the words after --text or --jsonl to `texts`; the rest stays in argv. Returns how many are
+ * left. */
+static int split_texts(int argc, char **argv, text_words *texts) {
+    int left = 0;
+    bool in_texts = false;
+    for (int i = 0; i < argc; i++) {
+        bool text = strcmp(argv[i], "--text") == 0, jsonl = strcmp(argv[i], "--jsonl") == 0;
+        texts->text |= text;
+        texts->jsonl |= jsonl;
+        if (strncmp(argv[i], "--", 2) == 0) in_texts = text || jsonl;
+        if (text || jsonl) continue;
+        if (in_texts)
+            texts->words[texts->n++] = argv[i];
+        else
+            argv[left++] = argv[i];
+    }
+    return left;
+}
+
+static par_status make_tokens(const data_settings *s, const text_words *texts) {
+    text_files list = {.suffix = s->suffix, .order = (text_files_order)s->order};
+    par_status st = PAR_OK;
+    for (int i = 0; st == PAR_OK && i < texts->n; i++) st = text_files_add(&list, texts->words[i]);
+    if (st == PAR_OK && list.n == 0)
+        st = par_error_set(
+            PAR_ERR_OPTION, "--%s: no text files in %s%s; legal: a file, or a folder that has some",
+            s->field ? "jsonl" : "text", texts->words[0], texts->n > 1 ? " and the rest" : "");
+    if (st == PAR_OK) text_files_sort(&list);
+    if (st == PAR_OK) st = write_tokens(&list, s);
+    text_files_free(&list);
+    return st;
+}
+
+static void check_tokenizer(const data_settings *s, par_problems *problems) {
+    const char *t = s->tokenizer, *size = after(t, "train:"), *path = existing(t);
+    int64_t n;
+    bool chars = strcmp(t, "chars") == 0;
+    if (size && (!parse_size(size, &n) || n < 257 || n > 1 << 20))
+        par_problem(problems,
+                    "--tokenizer %s: legal sizes: 257 (256 bytes and <|endoftext|>) to 1048576", t);
+    else if (!size && !(path && *path) && !chars && strcmp(t, "bytes") != 0)
+        par_problem(problems, "--tokenizer %s: legal: bytes, chars, gpt2:DIR, hf:FILE, train:SIZE",
+                    t);
+    if (chars && (s->field || s->format != LLM_C))
+        par_problem(problems, "--tokenizer chars: legal with --text and --format llm.c alone");
+}
+
+static void check_data(const data_settings *s, const text_words *texts, par_problems *problems) {
+    if (!s->out) par_problem(problems, "--out: is missing; legal: a file to write");
+    if (texts->n == 0)
+        par_problem(problems,
+                    "--text: is missing; legal: files and folders (or --jsonl with --field)");
+    if (texts->text && texts->jsonl)
+        par_problem(problems, "--text and --jsonl: legal: one of the two");
+    if (texts->jsonl && !s->field)
+        par_problem(problems, "--field: is missing; legal: the name of the text in a line");
+    if (s->field && !texts->jsonl) par_problem(problems, "--field: legal with --jsonl alone");
+    check_tokenizer(s, problems);
+}
+
+int par_data(int argc, char **argv) {
+    data_settings s;
+    par_option table[10];
+    par_problems problems = {0};
+    char text[6144];
+    text_words texts = {.words = calloc((size_t)argc + 1, sizeof(char *))};
+    int n = data_rows(&s, table);
+    if (!texts.words) return EXIT_FAILURE;
+    argc = split_texts(argc, argv, &texts);
+    par_options_help(table, n, data_usage, text, sizeof text);
+    par_options_parse(table, n, argc, argv, &problems);
+    if (!s.help) check_data(&s, &texts, &problems);
+    par_status st = par_problems_status(&problems, PAR_ERR_OPTION);
+    if (st == PAR_OK && s.help)
+        printf("%s", text);
+    else if (st == PAR_OK)
+        st = make_tokens(&s, &texts);
+    free(texts.words);
+    if (st == PAR_OK) return EXIT_SUCCESS;
+    fprintf(stderr, "par data: %s\n", par_error());
+    return PAR_TOOL_INPUT;
+}

@@ -1,0 +1,36 @@
+/* par: the tool beside train_llm; its commands by name. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "par/par.h"
+#include "par_tool.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {{"data", par_data, "make a token file of texts or JSON Lines"}};
+
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+int main(int argc, char **argv) {
+    const char *names[N_COMMANDS], *word = argc > 1 ? argv[1] : "--help";
+    /* a file at the limit of its size is an error of write, with a message */
+    signal(SIGXFSZ, SIG_IGN);
+    for (int i = 0; i < N_COMMANDS; i++) {
+        names[i] = commands[i].name;
+        if (strcmp(word, names[i]) == 0) return commands[i].run(argc - 2, argv + 2);
+    }
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+        printf("usage: par COMMAND [options]; par COMMAND --help says more\n");
+        for (int i = 0; i < N_COMMANDS; i++)
+            printf("  %-10s %s\n", commands[i].name, commands[i].help);
+        return EXIT_SUCCESS;
+    }
+    const char *closest = par_closest(word, names, N_COMMANDS);
+    fprintf(stderr, "par: %s: unknown command%s%s; par --help lists them\n", word,
+            closest ? "; did you mean " : "", closest ? closest : "");
+    return PAR_TOOL_INPUT;
+}

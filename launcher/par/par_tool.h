@@ -1,0 +1,10 @@
+/* par: the tool beside train_llm. A command is a function that gets the words after its name and
+ * returns the exit code. */
+#ifndef PAR_TOOL_H
+#define PAR_TOOL_H
+
+enum { PAR_TOOL_INPUT = 2 }; /* exit code: bad options or input */
+
+int par_data(int argc, char **argv);
+
+#endif

@@ -1,0 +1,161 @@
+/*
+ * A training: steps, validations, checkpoints, until the last step, an error, or a vote to stop.
+ */
+#include <stdio.h>
+
+#include "train_llm.h"
+
+static par_status evaluate(const llm_run *r, par_trainer *trainer, const llm_data *d,
+                           const llm_world *w, llm_observer *o, int64_t step) {
+    par_source source = par_sampler_source(d->validation);
+    double loss, begin = llm_world_seconds();
+    PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, &loss));
+    double seconds = llm_world_seconds() - begin;
+    llm_observer_validation(o, r, step, loss, d->n_validation, seconds);
+    if (w->rank != 0) return PAR_OK;
+    llm_report_progress_clear();
+    printf("val loss %.4f | %lld samples | %.1f s\n", loss, (long long)d->n_validation, seconds);
+    return PAR_OK;
+}
+
+static bool due(int64_t step, int64_t every, int64_t last) {
+    return step == last || (every && step % every == 0);
+}
+
+/* Where the loop stands: the steps that have ended, the last one's vote, and what signals have
+ * asked for since. */
+typedef struct {
+    int64_t first, ended;
+    par_vote vote;
+    int asked;
+} position;
+
+static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *trainer,
+                           llm_observer *o, position *at) {
+    int asked = LLM_ASKED_NOTHING;
+    double lr = llm_settle_lr(&r->set, at->ended + 1);
+    const par_vote *vote = &at->vote;
+    PAR_TRY(par_trainer_step_end(trainer, &at->vote));
+    const par_step_times *times = par_trainer_times(trainer);
+    int64_t step = ++at->ended;
+    llm_observer_step(o, step, lr, times->total, vote, times);
+    if (w->rank == 0) {
+        bool last = vote->stop || step == r->set.steps;
+        llm_report_time(times->total, vote);
+        if (last || step == at->first || vote->skipped || due(step, r->set.log_every, r->set.steps))
+            llm_report_step(r, w, step, lr, times->total, vote, trainer);
+        if (!last) llm_report_progress(r, step);
+    }
+    if (vote->stop) PAR_TRY(llm_checkpoint_agree(w, &asked));
+    if (asked > at->asked) at->asked = asked;
+    return PAR_OK;
+}
+
+/* With no step under way: the checkpoint that is due, and whether a signal ends the run. */
+static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
+                              par_trainer *trainer, position *at) {
+    const llm_settings *s = &r->set;
+    int64_t step = at->ended;
+    int asked = at->asked;
+    at->asked = LLM_ASKED_NOTHING;
+    bool last = step == s->steps || asked == LLM_ASKED_STOP;
+    if (last || asked == LLM_ASKED_SAVE || (s->save_every && step % s->save_every == 0))
+        PAR_TRY(llm_checkpoint_save(r, w, d, trainer, step, at->vote.loss));
+    if (asked != LLM_ASKED_STOP) return PAR_OK;
+    if (w->rank == 0) printf("stopped by a signal after step %lld\n", (long long)step);
+    return par_error_set(PAR_ERR_STOPPED, "by a signal, after step %lld", (long long)step);
+}
+
+/* Where the device works behind the host, one step stays begun while the next is, so that the
+ * device never waits; what a step leads to comes after all have ended. A run may have been stopped
+ * between a checkpoint and the validation that was due after it: then it comes first. */
+static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
+                             par_trainer *trainer, int64_t done, llm_observer *o) {
+    const llm_settings *s = &r->set;
+    bool behind = !par_trainer_backend(trainer)->on_host;
+    par_source source = par_sampler_source(d->train);
+    position at = {.first = done + 1, .ended = done, .asked = LLM_ASKED_NOTHING};
+    if (done && d->validation && due(done, s->eval_every, s->steps) &&
+        !llm_observer_has_validation(o))
+        PAR_TRY(evaluate(r, trainer, d, w, o, done));
+    for (int64_t step = done + 1; step <= s->steps; step++) {
+        float lr = (float)llm_settle_lr(s, step);
+        bool stop = llm_checkpoint_asked() != LLM_ASKED_NOTHING;
+        bool validates = d->validation && due(step, s->eval_every, s->steps);
+        bool all = !behind || validates || due(step, s->save_every, s->steps);
+        PAR_TRY(par_trainer_step_begin(trainer, &source, lr, stop));
+        while (at.ended < (all ? step : step - 1)) {
+            PAR_TRY(end_step(r, w, trainer, o, &at));
+            if (at.asked != LLM_ASKED_NOTHING) all = true;
+        }
+        if (all) PAR_TRY(after_steps(r, w, d, trainer, &at));
+        if (validates) PAR_TRY(evaluate(r, trainer, d, w, o, step));
+    }
+    return PAR_OK;
+}
+
+static par_status read_import(void *user, const par_param *param, float *dst) {
+    return par_import_read(user, param, dst);
+}
+
+/* Rank 0's figures; a failure is agreed, as every rank must do the same afterwards. */
+static par_status report_data(const llm_run *r, llm_world *w, const llm_data *d,
+                              const par_trainer *trainer) {
+    par_status st = PAR_OK;
+    double nats = 0;
+    if (w->rank == 0) {
+        llm_report_data(r, d, trainer);
+        if (r->set.bigram) st = llm_data_bigram(d, r->config.vocab, &nats);
+        if (st == PAR_OK && r->set.bigram)
+            printf("bigram table: %.4f nats a token on the validation part\n", nats);
+    }
+    return llm_world_agree(w, st);
+}
+
+par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_import *import,
+                          llm_sample **sample) {
+    par_trainer *trainer = NULL;
+    llm_observer *o = NULL;
+    llm_beginning from = {0};
+    PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
+    par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
+    if (st == PAR_OK) st = llm_sample_prepare(r, *sample, trainer);
+    if (st == PAR_OK) st = report_data(r, w, d, trainer);
+    if (st == PAR_OK) st = llm_checkpoint_check(r, w, trainer);
+    if (st == PAR_OK) st = llm_checkpoint_resume(r, w, d, trainer, &from);
+    if (st == PAR_OK) st = llm_observer_create(r, w, d, &from, &o);
+    if (st == PAR_OK) {
+        if (w->rank == 0) printf("ready after %.1f s\n", llm_world_seconds() - w->start);
+        llm_checkpoint_catch_signals();
+        r->began = true;
+        st = walk_steps(r, w, d, trainer, from.step, o);
+        if (w->rank == 0) llm_report_progress_clear();
+    }
+    bool ended = o && (st == PAR_OK || st == PAR_ERR_STOPPED); /* the same on every rank */
+    par_status counted = ended ? llm_observer_count(o, r, d, trainer) : PAR_OK;
+    if (counted != PAR_OK) st = counted, ended = false;
+    if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
+    llm_sample_close(sample);
+    /* A broken transport cannot be taken down together; the process ends instead. */
+    if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
+    if (ended && st != PAR_ERR_TRANSPORT) {
+        par_status matrix = llm_observer_matrix(o, r, w);
+        if (st == PAR_OK) st = matrix;
+    }
+    llm_observer_destroy(&o);
+    return st;
+}
+
+par_status llm_loop_sample(llm_run *r, llm_world *w, par_import *import, llm_sample **sample) {
+    static const llm_data none;
+    par_trainer *trainer = NULL;
+    llm_beginning from = {0};
+    PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
+    par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
+    if (st == PAR_OK) st = llm_sample_prepare(r, *sample, trainer);
+    if (st == PAR_OK) st = llm_checkpoint_resume(r, w, &none, trainer, &from);
+    if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
+    llm_sample_close(sample);
+    if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
+    return st;
+}

@@ -1,0 +1,133 @@
+/*
+ * train_llm: train a GPT or a Llama over tp x pp x dp ranks.
+ *
+ *     mpirun -n 64 ./train_llm --tp 2 --pp 4 --dp 8
+ *
+ * In order: what depends on the options alone (no communication), what depends on files (one
+ * agreement), the trainer, the loop. Every rank leaves with the same exit code; rank 0 alone
+ * prints.
+ */
+#include <signal.h>
+#include <stdio.h>
+
+#include "train_llm.h"
+
+#ifndef TRAIN_LLM_VERSION
+#define TRAIN_LLM_VERSION "unknown"
+#endif
+
+/* Once the first step has begun, no failure is one of options or input. */
+static int exit_code(par_status st, bool began) {
+    switch (st) {
+    case PAR_OK: return EXIT_OK;
+    case PAR_ERR_STOPPED: return EXIT_STOPPED;
+    case PAR_ERR_NUMERIC: return EXIT_NONFINITE;
+    case PAR_ERR_ARG:
+    case PAR_ERR_OPTION:
+    case PAR_ERR_LAYOUT:
+    case PAR_ERR_FORMAT:
+    case PAR_ERR_IO:
+    case PAR_ERR_UNSUPPORTED: return began ? EXIT_RUNTIME : EXIT_INPUT;
+    default: return EXIT_RUNTIME;
+    }
+}
+
+static _Noreturn void end(par_status st, const llm_run *r, int rank, bool broken) {
+    broken = broken || st == PAR_ERR_TRANSPORT;
+    if (st != PAR_OK && st != PAR_ERR_STOPPED && (rank == 0 || broken)) {
+        llm_report_problems(par_status_text(st), par_error());
+        if (r->began && *r->newest)
+            fprintf(stderr, "  the newest checkpoint is %s; --resume auto goes on from there\n",
+                    r->newest);
+    }
+    llm_world_end(exit_code(st, r->began), broken);
+}
+
+/* The plan and the pictures of a run need no peers: a world as large as the layout says, also
+ * without mpirun. */
+static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *problems) {
+    const llm_settings *s = &r->set;
+    const int64_t sizes[] = {s->tp, s->cp, s->pp, s->dp};
+    int64_t product = 1;
+    for (int i = 0; i < 4; i++) product *= sizes[i] && product < 1000000 ? sizes[i] : 1;
+    if (world_size == 1) world_size = (int)product;
+    if (s->import) {
+        par_import *import = NULL;
+        PAR_TRY(par_import_open(s->import, &import));
+        r->config = *par_import_config(import);
+        par_import_close(&import);
+    }
+    PAR_TRY(llm_settle(r, world_size, problems));
+    PAR_TRY(llm_world_device_alone(s)); /* the plan has its kernels' workspaces */
+    if (rank != 0) return PAR_OK;
+    PAR_TRY(llm_report_plan(r, world_size));
+    if (s->show_mesh) llm_report_mesh(r, world_size);
+    return s->gantt ? llm_report_gantt(r) : PAR_OK;
+}
+
+static par_status show(const llm_run *r, llm_world *w) {
+    par_status st = r->set.show_mesh ? llm_world_print(w, r) : PAR_OK;
+    if (st == PAR_OK && r->set.gantt && w->rank == 0) st = llm_report_gantt(r);
+    return llm_world_agree(w, st);
+}
+
+static par_status run_connected(llm_run *r, llm_world *w) {
+    par_import *import = NULL;
+    llm_sample *sample = NULL;
+    llm_data d = {0};
+    const llm_settings *s = &r->set;
+    par_problems problems = {0};
+    bool shows = s->show_mesh || s->gantt;
+    par_status st = llm_world_device(w, s);
+    if (st == PAR_OK) st = llm_world_threads(w, s->threads);
+    if (st == PAR_OK && s->import) {
+        st = llm_world_agree(w, par_import_open(s->import, &import));
+        if (st == PAR_OK) r->config = *par_import_config(import);
+        if (st == PAR_OK) st = llm_settle(r, w->size, &problems);
+    }
+    if (st == PAR_OK && w->rank == 0) llm_report_run(r, w);
+    if (st == PAR_OK && !shows && !s->sample) st = llm_world_agree(w, llm_data_open(r, w, &d));
+    if (st == PAR_OK && !shows) st = llm_sample_open(r, w, &sample);
+    if (st == PAR_OK)
+        st = shows                ? show(r, w)
+             : s->sample          ? llm_loop_sample(r, w, import, &sample)
+             : s->verify_parallel ? llm_verify(r, w, &d)
+                                  : llm_loop_train(r, w, &d, import, &sample);
+    llm_sample_close(&sample);
+    llm_data_close(&d);
+    par_import_close(&import);
+    return st;
+}
+
+int main(int argc, char **argv) {
+    static llm_run r;
+    static char text[32768];
+    llm_world w = {0};
+    par_problems problems = {0};
+    setvbuf(stdout, NULL, _IOLBF, 1 << 16);
+    /* a file at the limit of its size is an error of write, with a message */
+    signal(SIGXFSZ, SIG_IGN);
+    if (llm_world_begin(&w) != EXIT_OK) return EXIT_RUNTIME;
+    llm_options_parse(&r, argc, argv, &problems);
+    if (r.set.help || r.set.version) {
+        llm_options_help(text, sizeof text);
+        if (w.rank == 0)
+            printf("%s\n", r.set.help ? text : "train_llm (libpar) " TRAIN_LLM_VERSION);
+        llm_world_end(EXIT_OK, false);
+    }
+    llm_settle_options(&r, &problems);
+    if (r.set.dry_run) end(dry_run(&r, w.size, w.rank, &problems), &r, w.rank, false);
+    llm_world_check_singletons(w.size, &problems);
+    if (!r.set.import || problems.n) {
+        par_status st = llm_settle(&r, w.size, &problems);
+        if (st != PAR_OK) end(st, &r, w.rank, false);
+    }
+    par_status st = llm_world_connect(&w, &r.set);
+    if (st != PAR_OK) end(st, &r, w.rank, true);
+    st = run_connected(&r, &w);
+    if (st != PAR_ERR_TRANSPORT) {
+        par_transformer_destroy(&r.model);
+        llm_world_disconnect(&w);
+    }
+    end(st, &r, w.rank, false);
+}

@@ -1,0 +1,373 @@
+/*
+ * The options of train_llm: a row is all there is to one. Its default, its legal values, its words
+ * in --help, and whether its value is recorded in the log (IN_LOG) and in a checkpoint
+ * (IN_CHECKPOINT; the library records the trainer's own there) stand in it, and nowhere else.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "train_llm.h"
+
+static const char usage[] =
+    "usage: ./train_llm [options]                      one rank\n"
+    "       mpirun -n RANKS ./train_llm [options]      tp x pp x dp = RANKS\n"
+    "Trains a transformer with tensor, pipeline and data parallelism.\n"
+    "Exit codes: 0 done, 1 failed while running, 2 bad options or input, 3 stopped by numbers "
+    "that\n"
+    "are not finite, 4 stopped by a signal.\n"
+    "--no-x turns a switch off; of two equal options the last one wins.";
+
+static const par_choice optimizers[] = {{"adamw", PAR_ADAMW}, {"sgd", PAR_SGD}, {NULL, 0}};
+static const par_choice lr_schedules[] = {{"cosine", LLM_LR_COSINE},
+                                          {"linear", LLM_LR_LINEAR},
+                                          {"wsd", LLM_LR_WSD},
+                                          {"constant", LLM_LR_CONSTANT},
+                                          {NULL, 0}};
+static const par_choice schedules[] = {{"gpipe", PAR_SCHEDULE_GPIPE},
+                                       {"1f1b", PAR_SCHEDULE_1F1B},
+                                       {"interleaved", PAR_SCHEDULE_INTERLEAVED},
+                                       {NULL, 0}};
+static const par_choice nonfinites[] = {
+    {"stop", PAR_NONFINITE_STOP}, {"skip", PAR_NONFINITE_SKIP}, {NULL, 0}};
+static const par_choice links[] = {{"nccl", PAR_LINK_NCCL}, {"staged", PAR_LINK_STAGED}, {NULL, 0}};
+const par_choice llm_recomputes[] = {{"none", PAR_RECOMPUTE_NONE},
+                                     {"selective", PAR_RECOMPUTE_SELECTIVE},
+                                     {"full", PAR_RECOMPUTE_FULL},
+                                     {NULL, 0}};
+const par_choice llm_precisions[] = {
+    {"fp32", PAR_F32}, {"bf16", PAR_BF16}, {"fp16", PAR_F16}, {NULL, 0}};
+const par_choice llm_devices[] = {
+    {"cpu", LLM_CPU}, {"cuda", LLM_CUDA}, {"ref", LLM_REF}, {NULL, 0}};
+
+/* One row of each type; what stands behind the help are further fields. */
+#define ROW(TYPE, NAME, FIELD, HELP, ...)                                                          \
+    { .name = NAME, .type = TYPE, .value = &s->FIELD, .group = g, .help = HELP, __VA_ARGS__ }
+#define BOOL(NAME, FIELD, HELP, ...) ROW(PAR_OPT_BOOL, NAME, FIELD, HELP, __VA_ARGS__)
+#define TEXT(NAME, FIELD, HELP, ...) ROW(PAR_OPT_TEXT, NAME, FIELD, HELP, __VA_ARGS__)
+#define LIST(NAME, FIELD, LEGAL, HELP, ...)                                                        \
+    ROW(PAR_OPT_LIST, NAME, FIELD, HELP, .legal = LEGAL, __VA_ARGS__)
+#define INT(NAME, FIELD, INITIAL, LEGAL, HELP, ...)                                                \
+    ROW(PAR_OPT_INT, NAME, FIELD, HELP, .initial = INITIAL, .legal = LEGAL, __VA_ARGS__)
+#define REAL(NAME, FIELD, INITIAL, LEGAL, HELP, ...)                                               \
+    ROW(PAR_OPT_REAL, NAME, FIELD, HELP, .initial = INITIAL, .legal = LEGAL, __VA_ARGS__)
+#define CHOICE(NAME, FIELD, INITIAL, CHOICES, HELP, ...)                                           \
+    ROW(PAR_OPT_CHOICE, NAME, FIELD, HELP, .initial = INITIAL, .choices = CHOICES, __VA_ARGS__)
+#define APPEND(TABLE, ROWS)                                                                        \
+    (memcpy(TABLE, ROWS, sizeof(ROWS)), (int)(sizeof(ROWS) / sizeof *(ROWS)))
+
+enum { IN_LOG = LLM_IN_LOG, IN_CHECKPOINT = LLM_IN_CHECKPOINT, IN_BOTH = IN_LOG | IN_CHECKPOINT };
+
+/* The log and the checkpoint describe the model that came out of these, not the options. */
+static int model_rows(llm_settings *s, par_option *t) {
+    const char *g = "Model";
+    const par_option rows[] = {
+        TEXT("model", model, "a preset of the list below", .initial = "small", .metavar = "NAME"),
+        TEXT("import", import, "start from the weights in this Hugging Face directory",
+             .metavar = "DIR", .also = "init-from|model-name-or-path|from-pretrained"),
+        INT("layers", layers, "0", "0..100000", "L, blocks; 0: the model's",
+            .also = "num-layers|n-layer|n-layers|num-hidden-layers|depth"),
+        INT("channels", channels, "0", "0..1000000", "C, width of the model; 0: the model's",
+            .also = "hidden-size|n-embd|d-model|embed-dim|dim"),
+        INT("heads", heads, "0", "0..100000", "H, attention heads; 0: the model's",
+            .also = "num-attention-heads|n-head|n-heads|num-heads"),
+        INT("kv-heads", kv_heads, "0", "0..100000",
+            "K, heads of keys and values; 0: the model's, or H if --heads was given",
+            .also = "num-query-groups|num-key-value-heads|n-kv-heads|n-kv-head"),
+        INT("head-size", head_size, "0", "0..65536",
+            "D, channels of a head; 0: the model's, or C/H if one of the two was given",
+            .also = "kv-channels|head-dim"),
+        INT("mlp", mlp, "0", "0..10000000",
+            "F, hidden units of the MLP; 0: the model's, or in proportion to --channels",
+            .also = "ffn-hidden-size|intermediate-size|d-ff|n-inner"),
+        INT("tokens", tokens, "0", "0..10000000", "T, length of a sequence; 0: the model's",
+            .also = "seq-length|seq-len|sequence-length|block-size|max-seq-len|context-length|"
+                    "max-position-embeddings|n-ctx"),
+        INT("vocab", vocab, "0", "0..10000000", "V, ids of the vocabulary; 0: the model's",
+            .also = "vocab-size|padded-vocab-size"),
+        REAL("dropout", dropout, "-1", "-1..0.99",
+             "share of activations and attention that is dropped; -1: the model's",
+             .also = "hidden-dropout|attention-dropout|resid-pdrop"),
+    };
+    return APPEND(t, rows);
+}
+
+static int layout_rows(llm_settings *s, par_option *t) {
+    const char *g = "Layout (0: what the world leaves)";
+    const par_option rows[] = {
+        INT("tp", tp, "1", "0..1000000", "tensor parallel ranks: they share every matrix",
+            .recorded = IN_LOG, .also = "tensor-model-parallel-size|tensor-parallel-size"),
+        INT("cp", cp, "1", "0..1000000", "context parallel ranks; 1 in this version",
+            .recorded = IN_LOG, .also = "context-parallel-size"),
+        INT("pp", pp, "1", "0..1000000", "pipeline stages: they share the layers",
+            .recorded = IN_LOG, .also = "pipeline-model-parallel-size|pipeline-parallel-size"),
+        INT("dp", dp, "0", "0..1000000", "data parallel ranks: they share the batch",
+            .recorded = IN_LOG, .also = "data-parallel-size"),
+        TEXT("order", order, "axes of the ranks, the fastest first", .initial = "tp-cp-dp-pp",
+             .metavar = "A-B-C-D", .recorded = IN_LOG),
+        CHOICE("schedule", schedule, "1f1b", schedules, "order of work in the pipeline",
+               .recorded = IN_LOG, .also = "pipeline-schedule"),
+        INT("chunks", chunks, "1", "1..16",
+            "v, parts of the model that a stage holds (interleaved)", .recorded = IN_LOG,
+            .also = "num-layers-per-virtual-pipeline-stage|virtual-pipeline-size"),
+        LIST("pp-layers", pp_layers, "0..100000",
+             "blocks of each part; without it they are balanced by work"),
+        BOOL("sequence-parallel", sequence_parallel,
+             "with tp > 1, norms and dropout run on shards of the tokens", .initial = "on",
+             .recorded = IN_LOG),
+        INT("zero", zero, "0", "0..1", "1: every dp rank holds a share of the optimizer state",
+            .recorded = IN_LOG, .also = "use-distributed-optimizer|zero-stage|fsdp"),
+        CHOICE("recompute", recompute, "none", llm_recomputes,
+               "activations that backward makes again instead of keeping them", .recorded = IN_LOG,
+               .also = "recompute-granularity|recompute-activations|gradient-checkpointing"),
+    };
+    return APPEND(t, rows);
+}
+
+static int training_rows(llm_settings *s, par_option *t) {
+    const char *g = "Training";
+    const par_option rows[] = {
+        INT("batch", batch, "32", "1..", "samples per step, over all ranks", .recorded = IN_LOG,
+            .also = "batch-size|global-batch-size|train-batch-size|total-batch-size"),
+        INT("micro-batch", micro_batch, "0", "0..",
+            "samples that a rank works on at a time; 0: up to 8 that leave pp micro-batches",
+            .recorded = IN_LOG, .also = "micro-batch-size|per-device-train-batch-size"),
+        INT("steps", steps, "100", "1..", "optimizer steps", .recorded = IN_BOTH,
+            .also = "train-iters|max-iters|max-steps|num-iterations|iterations|num-steps"),
+        CHOICE("optimizer", optimizer, "adamw", optimizers, "what updates the weights",
+               .recorded = IN_LOG, .also = "optim"),
+        REAL("lr", lr, "0.001", "0..", "the highest learning rate", .recorded = IN_BOTH,
+             .also = "learning-rate|max-lr"),
+        CHOICE("lr-schedule", lr_schedule, "cosine", lr_schedules,
+               "learning rate after the warm-up; wsd: --lr, then a line down", .recorded = IN_BOTH,
+               .also = "lr-decay-style|lr-scheduler-type|lr-scheduler|decay-lr"),
+        REAL("min-lr", min_lr, "-1", "-1..",
+             "learning rate of the last step (not constant); -1: a tenth of --lr",
+             .recorded = IN_BOTH, .also = "final-lr|learning-rate-decay-frac"),
+        INT("warmup", warmup, "20", "0..", "steps in which the learning rate rises from 0 to --lr",
+            .recorded = IN_BOTH,
+            .also = "lr-warmup-iters|warmup-iters|warmup-steps|num-warmup-steps"),
+        INT("decay-steps", decay_steps, "-1", "-1..",
+            "length of the line down of wsd, in steps; -1: a fifth of --steps", .recorded = IN_BOTH,
+            .also = "lr-wsd-decay-iters|lr-decay-iters"),
+        REAL("beta1", beta1, "0.9", "0..0.999999", "adamw: decay of the first moment",
+             .recorded = IN_LOG, .also = "adam-beta1"),
+        REAL("beta2", beta2, "0.95", "0..0.999999", "adamw: decay of the second moment",
+             .recorded = IN_LOG, .also = "adam-beta2"),
+        REAL("eps", eps, "1e-8", "0..", "adamw: added to the root of the second moment",
+             .recorded = IN_LOG, .also = "adam-eps|adam-epsilon"),
+        REAL("weight-decay", weight_decay, "0.1", "0..", "decay of matrices; vectors have none",
+             .recorded = IN_LOG),
+        REAL("momentum", momentum, "0.9", "0..0.999999", "sgd: decay of its moment",
+             .recorded = IN_LOG, .also = "sgd-momentum"),
+        REAL("clip", clip, "1", "0..", "largest norm of all gradients together; 0: no limit",
+             .recorded = IN_LOG, .also = "clip-grad|grad-clip|max-grad-norm|gradient-clip-val"),
+        INT("seed", seed, "1234", "0..",
+            "of random numbers: initial weights, dropout, order of the samples",
+            .recorded = IN_LOG),
+    };
+    return APPEND(t, rows);
+}
+
+static int precision_rows(llm_settings *s, par_option *t) {
+    const char *g = "Precision (master weights, moments and gradients are fp32)";
+    const par_option rows[] = {
+        CHOICE("precision", precision, "fp32", llm_precisions, "type of weights and activations",
+               .recorded = IN_LOG, .also = "bf16|fp16|fp32|dtype|mixed-precision|torch-dtype"),
+        CHOICE("nonfinite", nonfinite, "stop", nonfinites,
+               "at a step with inf or NaN in the gradients; fp16 skips by itself",
+               .recorded = IN_BOTH),
+        REAL("loss-scale", loss_scale, "0", "0..4294967296",
+             "fp16: a constant scale of the loss; 0: a dynamic one", .recorded = IN_LOG),
+        REAL("loss-scale-init", loss_scale_init, "65536", "0.000001..4294967296",
+             "fp16: the dynamic scale of the first step", .recorded = IN_LOG,
+             .also = "initial-loss-scale"),
+        INT("loss-scale-window", loss_scale_window, "1000", "1..",
+            "fp16: clean steps after which the scale is doubled", .recorded = IN_LOG),
+        INT("loss-scale-hysteresis", loss_scale_hysteresis, "2", "1..",
+            "fp16: overflows in a row after which the scale is halved", .recorded = IN_LOG,
+            .also = "hysteresis"),
+        REAL("loss-scale-min", loss_scale_min, "1", "0.000001..4294967296",
+             "fp16: the smallest dynamic scale", .recorded = IN_LOG, .also = "min-loss-scale"),
+        REAL("loss-scale-max", loss_scale_max, "4294967296", "0.000001..4294967296",
+             "fp16: the largest dynamic scale", .recorded = IN_LOG),
+        INT("max-skips", max_skips, "16", "1..",
+            "steps skipped in a row that end the training; with a dynamic scale, at its smallest",
+            .recorded = IN_LOG),
+    };
+    return APPEND(t, rows);
+}
+
+static int sample_rows(llm_settings *s, par_option *t) {
+    const char *g = "Sampling";
+    const par_option rows[] = {
+        BOOL("sample", sample, "do not train: write text with the weights of --resume or --import",
+             .also = "generate|inference"),
+        INT("sample-tokens", sample_tokens, "-1", "-1..10000000",
+            "tokens to draw, also after a training; -1: 100, or what fits; 0: no sample",
+            .also = "max-new-tokens|num-tokens-to-generate|genmax"),
+        INT("sample-count", sample_count, "1", "1..1000", "texts to draw", .also = "num-samples"),
+        TEXT("prompt", prompt,
+             "how the text begins; without it: as after the end of a text, or of "
+             "a line",
+             .also = "start"),
+        REAL("temperature", temperature, "0.8", "0..1000000",
+             "logits are divided by it; 0: the likeliest token always"),
+        INT("top-k", top_k, "200", "0..", "draw among this many likeliest tokens; 0: among all"),
+        INT("sample-seed", sample_seed, "1", "0..", "of the draws' random numbers"),
+        TEXT("tokenizer", tokenizer,
+             "bytes, a .vocab file or a directory that par data made, or a tokenizer.json; without "
+             "it: what lies beside --data or in --import",
+             .metavar = "FILE|DIR", .also = "tokenizer-model|tokenizer-type|vocab-file"),
+    };
+    return APPEND(t, rows);
+}
+
+static int data_rows(llm_settings *s, par_option *t) {
+    const char *g = "Data";
+    const par_option rows[] = {
+        TEXT("data", data, "file of tokens; without it: the one of ./quickstart, if it is there",
+             .metavar = "FILE", .recorded = IN_LOG,
+             .also = "data-path|dataset|train-data|input-bin"),
+        REAL("split", split, "0.1", "0..0.9", "share of the file, at its end, for validation",
+             .also = "validation-split"),
+    };
+    return APPEND(t, rows);
+}
+
+static int output_rows(llm_settings *s, par_option *t) {
+    const char *g = "Output";
+    const par_option rows[] = {
+        INT("eval-every", eval_every, "50", "0..",
+            "validate every this many steps, and at the end; 0: at the end alone",
+            .also = "eval-interval|eval-steps|val-loss-every"),
+        INT("eval-batches", eval_batches, "8", "1..", "validate on at most this many batches",
+            .also = "eval-iters|val-max-steps"),
+        INT("log-every", log_every, "1", "1..", "print every this many steps",
+            .also = "log-interval|logging-steps"),
+        TEXT("log", log, "append a JSON line per step to this file; a resumed run goes on in it",
+             .metavar = "FILE", .also = "output-log-dir|tensorboard-dir"),
+        TEXT("curve", curve, "draw the loss over the steps, as SVG, to this file",
+             .metavar = "FILE"),
+        BOOL("bigram", bigram, "print the loss of a table of all pairs of tokens, to compare with"),
+    };
+    return APPEND(t, rows);
+}
+
+static int checkpoint_rows(llm_settings *s, par_option *t) {
+    const char *g = "Checkpoints";
+    const par_option rows[] = {
+        TEXT("save", save, "directory for checkpoints; one is saved at the end in any case",
+             .metavar = "DIR", .also = "out-dir|output-dir|checkpoint-dir|save-dir"),
+        INT("save-every", save_every, "0", "0..",
+            "save every this many steps; 0: at the end and on signals alone",
+            .also = "save-interval|save-steps|checkpoint-every"),
+        INT("keep", keep, "3", "0..1000000", "newest checkpoints that stay; 0: all",
+            .also = "save-total-limit"),
+        TEXT("resume", resume,
+             "go on from the newest checkpoint in this directory, or from this one; auto: from the "
+             "newest of --save, if any",
+             .metavar = "DIR|auto", .also = "load|load-dir|resume-from-checkpoint"),
+    };
+    return APPEND(t, rows);
+}
+
+static int machine_rows(llm_settings *s, par_option *t) {
+    const char *g = "Machine";
+    const par_option rows[] = {
+        CHOICE("device", device, "cpu", llm_devices,
+               "what computes; cuda needs a GPU; ref is plain loops, slow", .recorded = IN_LOG,
+               .also = "backend"),
+        INT("threads", threads, "0", "0..4096",
+            "threads per rank; 0: the node's cores shared by its ranks", .also = "num-threads"),
+        INT("gpu", gpu, "-1", "-1..1023", "cuda: number of the GPU; -1: by the rank on its node",
+            .also = "local-rank|device-id"),
+        CHOICE("comm", comm, NULL, links,
+               "cuda: what carries data between GPUs; staged: pinned host memory and MPI, the "
+               "default where ranks share GPUs",
+               .also = "distributed-backend"),
+        BOOL("allow-shared-gpu", allow_shared_gpu,
+             "cuda: several ranks may use one GPU; for tests of the function, slow"),
+        BOOL("tune-gemm", tune_gemm, "cuda: time every product's candidates once, at the start"),
+        BOOL("tf32", tf32, "cuda, fp32: products round their factors to TF32",
+             .also = "allow-tf32|tensorcores"),
+        INT("attention-workspace", attention_workspace, "0", "0..16777216",
+            "cuda: MiB for attention's backward, which grows with T x T; 0: an eighth of the GPU"),
+        BOOL("nondeterministic-attention", nondeterministic_attention,
+             "cuda: less workspace for attention, and bits that differ from run to run"),
+        TEXT("plan-cache", plan_cache, "cuda: keep compiled plans of attention in this folder",
+             .metavar = "DIR"),
+    };
+    return APPEND(t, rows);
+}
+
+static int diagnostic_rows(llm_settings *s, par_option *t) {
+    const char *g = "Diagnostics";
+    const par_option rows[] = {
+        BOOL("dry-run", dry_run, "print the memory of every stage and end; no data, no mpirun"),
+        BOOL("show-mesh", show_mesh, "print the table of ranks and end"),
+        BOOL("gantt", gantt, "print the schedule of the pipeline and end"),
+        BOOL("verify-parallel", verify_parallel,
+             "do not train: compare this layout with one rank, tensor by tensor"),
+        INT("verify-layers", verify_layers, "0", "0..",
+            "with --verify-parallel: blocks of the model that is compared; 0: all"),
+        INT("verify-steps", verify_steps, "3", "1..1000",
+            "with --verify-parallel: steps whose losses are compared"),
+        BOOL("check-comm", check_comm, "before every collective, ranks compare what they start"),
+        BOOL("comm-matrix", comm_matrix, "at the end, print who sent how much to whom, and why"),
+        TEXT("comm-matrix-csv", comm_matrix_csv, "the same as a table, to this file",
+             .metavar = "FILE"),
+        TEXT("comm-matrix-svg", comm_matrix_svg, "the same as pictures, to this file",
+             .metavar = "FILE"),
+        BOOL("help", help, "print this text and end"),
+        BOOL("version", version, "print the version and end"),
+    };
+    return APPEND(t, rows);
+}
+
+static int all_rows(llm_settings *s, par_option *table) {
+    static int (*const groups[])(llm_settings *, par_option *) = {
+        model_rows, layout_rows, training_rows,   precision_rows, sample_rows,
+        data_rows,  output_rows, checkpoint_rows, machine_rows,   diagnostic_rows};
+    int n = 0;
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) n += groups[i](s, table + n);
+    return n;
+}
+
+void llm_options_parse(llm_run *r, int argc, char **argv, par_problems *problems) {
+    r->n_options = all_rows(&r->set, r->options);
+    par_options_parse(r->options, r->n_options, argc - 1, argv + 1, problems);
+}
+
+bool llm_options_given(const llm_run *r, const char *name) {
+    for (int i = 0; i < r->n_options; i++)
+        if (strcmp(r->options[i].name, name) == 0) return r->options[i].given;
+    return false;
+}
+
+/* "  gpt2-124m      124.44 M parameters, 12 layers, 768 channels, 1024 tokens" */
+static int print_model(const par_transformer_config *c, char *text, size_t nbytes) {
+    double n = (double)par_transformer_n_params(c);
+    return snprintf(text, nbytes,
+                    "  %-14s %7.2f %s parameters, %lld layers, %lld channels, %lld "
+                    "tokens, vocabulary %lld\n",
+                    c->name, n < 1e9 ? 1e-6 * n : 1e-9 * n, n < 1e9 ? "M" : "B",
+                    (long long)c->layers, (long long)c->channels, (long long)c->tokens,
+                    (long long)c->vocab);
+}
+
+void llm_options_help(char *text, size_t nbytes) {
+    static llm_settings s;
+    par_option table[LLM_MAX_OPTIONS];
+    par_transformer_config c;
+    par_options_help(table, all_rows(&s, table), usage, text, nbytes);
+    size_t used = strlen(text);
+    used += (size_t)snprintf(text + used, nbytes - used, "\nModels\n");
+    used += (size_t)print_model(&llm_small, text + used, nbytes - used);
+    for (int i = 0; par_transformer_preset_name(i) && used < nbytes; i++)
+        if (par_transformer_preset(par_transformer_preset_name(i), &c) == PAR_OK)
+            used += (size_t)print_model(&c, text + used, nbytes - used);
+    if (used < nbytes)
+        snprintf(text + used, nbytes - used,
+                 "  gpt2, gpt2-medium, gpt2-large, gpt2-xl: the four of GPT-2 by their other "
+                 "names\n");
+}

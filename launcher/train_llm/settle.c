@@ -1,0 +1,282 @@
+/*
+ * What follows from the options of train_llm and the world's size alone: the model, the layout,
+ * micro-batches, the trainer's parameters. Every problem is a line; nothing here communicates, so
+ * every rank comes to the same answer.
+ */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "train_llm.h"
+
+enum { MAX_AUTO_MICRO_BATCH = 8 };
+
+const par_transformer_config llm_small = {
+    .name = "small",
+    .vocab = 256,
+    .tokens = 128,
+    .positions = 128,
+    .layers = 8,
+    .channels = 128,
+    .heads = 4,
+    .kv_heads = 4,
+    .head_size = 32,
+    .mlp = 352,
+    .rmsnorm = true,
+    .norm_eps = 1e-5f,
+    .rope = true,
+    .rope_theta = 10000,
+    .swiglu = true,
+    .tied = true,
+};
+
+/* What saving and resuming need, before anything runs. */
+static void check_checkpoints(const llm_settings *s, bool automatic, par_problems *problems) {
+    const char *missing = par_checkpoint_missing();
+    if ((s->save || s->resume) && missing) par_problem(problems, "--save, --resume: %s", missing);
+    if ((s->save && !*s->save) || (s->resume && !*s->resume))
+        par_problem(problems, "--save, --resume: empty; legal: a directory");
+    if (!s->save && s->save_every) par_problem(problems, "--save-every: needs --save");
+    if (!s->save && automatic)
+        par_problem(problems, "--resume auto: needs --save; legal without it: a directory");
+    if (s->save && s->steps > 99999999)
+        par_problem(problems, "--steps %lld: with --save at most 99999999", (long long)s->steps);
+}
+
+static void check_sampling(const llm_settings *s, par_problems *problems) {
+    if (s->sample && !s->resume && !s->import)
+        par_problem(problems, "--sample: has no weights; legal: with --resume DIR or --import DIR");
+    if (s->sample && s->sample_tokens == 0)
+        par_problem(problems, "--sample, --sample-tokens 0: legal: 1 or more tokens, or -1");
+    if (s->sample && s->verify_parallel)
+        par_problem(problems, "--sample, --verify-parallel: legal: one of the two");
+}
+
+/* What belongs to one device only. */
+static void check_device(const llm_settings *s, par_problems *problems) {
+    const struct {
+        const char *name;
+        bool given;
+    } cuda[] = {{"gpu", s->gpu >= 0},
+                {"allow-shared-gpu", s->allow_shared_gpu},
+                {"tf32", s->tf32},
+                {"tune-gemm", s->tune_gemm},
+                {"attention-workspace", s->attention_workspace > 0},
+                {"nondeterministic-attention", s->nondeterministic_attention},
+                {"plan-cache", s->plan_cache != NULL},
+                {"comm", s->comm != PAR_LINK_DEFAULT}};
+    for (int i = 0; i < 8 && s->device != LLM_CUDA; i++)
+        if (cuda[i].given)
+            par_problem(problems, "--%s: needs --device cuda, this is %s", cuda[i].name,
+                        par_choice_name(llm_devices, s->device));
+}
+
+/* The names that others know the four by. */
+static const char *preset_name(const char *name) {
+    static const char *const names[][2] = {{"gpt2", "gpt2-124m"},
+                                           {"gpt2-medium", "gpt2-355m"},
+                                           {"gpt2-large", "gpt2-774m"},
+                                           {"gpt2-xl", "gpt2-1.5b"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i][0]) == 0) return names[i][1];
+    return name;
+}
+
+/* The preset with the options' shape. A model that is not imported is whole afterwards. */
+static void settle_model(const llm_settings *s, par_transformer_config *c, par_problems *problems) {
+    const char *name = preset_name(s->model);
+    *c = llm_small;
+    if (strcmp(name, llm_small.name) != 0 && par_transformer_preset(name, c) != PAR_OK) {
+        par_problem(problems, "--model %s: %s, %s", s->model, par_error(), llm_small.name);
+        *c = llm_small;
+    }
+    if (s->channels) {
+        if (!s->mlp) c->mlp = c->mlp * s->channels / c->channels;
+        c->channels = s->channels;
+    }
+    if (s->heads) c->kv_heads = c->heads = s->heads;
+    if (s->kv_heads) c->kv_heads = s->kv_heads;
+    if ((s->channels || s->heads) && c->heads) c->head_size = c->channels / c->heads;
+    if (s->head_size) c->head_size = s->head_size;
+    if (s->mlp) c->mlp = s->mlp;
+    if (s->layers) c->layers = s->layers;
+    if (s->verify_parallel && s->verify_layers) c->layers = s->verify_layers;
+    if (s->vocab) c->vocab = s->vocab;
+    if (s->tokens && strcmp(c->name, llm_small.name) == 0) c->positions = s->tokens;
+}
+
+void llm_settle_options(llm_run *r, par_problems *problems) {
+    llm_settings *s = &r->set;
+    int64_t after = s->steps > s->warmup ? s->steps - s->warmup : 0;
+    if (s->min_lr < 0) s->min_lr = s->lr / 10;
+    if (s->decay_steps < 0) s->decay_steps = s->steps / 5 < after ? s->steps / 5 : after;
+    if (s->lr_schedule == LLM_LR_WSD && s->decay_steps > after)
+        par_problem(problems, "--decay-steps %lld: legal: up to --steps - --warmup = %lld",
+                    (long long)s->decay_steps, (long long)after);
+    if (s->min_lr > s->lr) par_problem(problems, "--min-lr %g: is above --lr %g", s->min_lr, s->lr);
+    if (s->import && llm_options_given(r, "model"))
+        par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
+    if (!s->data) s->data = llm_data_default();
+    check_checkpoints(s, s->resume && strcmp(s->resume, "auto") == 0, problems);
+    check_sampling(s, problems);
+    check_device(s, problems);
+    settle_model(s, &r->config, problems);
+}
+
+/* The first axis of 0 in the order dp, tp, pp, cp gets what is left of the world, others 1. */
+static void settle_layout(llm_settings *s, int world_size, int size[PAR_AXIS_COUNT]) {
+    static const par_axis order[] = {PAR_DP, PAR_TP, PAR_PP, PAR_CP};
+    int64_t *const sizes[] = {
+        [PAR_TP] = &s->tp, [PAR_CP] = &s->cp, [PAR_DP] = &s->dp, [PAR_PP] = &s->pp};
+    int64_t product = 1;
+    for (int i = 0; i < PAR_AXIS_COUNT; i++)
+        if (*sizes[i] && product <= world_size) product *= *sizes[i];
+    for (int i = 0; i < PAR_AXIS_COUNT; i++) {
+        int64_t *axis = sizes[order[i]];
+        if (*axis) continue;
+        *axis = product <= world_size && world_size % product == 0 ? world_size / product : 1;
+        product = world_size;
+    }
+    for (int i = 0; i < PAR_AXIS_COUNT; i++) size[i] = (int)*sizes[i];
+}
+
+/* Up to 8 samples, if they leave a multiple of pp micro-batches; 1 otherwise. */
+static int64_t auto_micro_batch(int64_t batch, const par_layout *layout) {
+    int64_t share = batch / layout->size[PAR_DP];
+    for (int64_t b = MAX_AUTO_MICRO_BATCH; b > 1; b--)
+        if (share % b == 0 && share / b % layout->size[PAR_PP] == 0) return b;
+    return 1;
+}
+
+static void settle_parts(llm_run *r, par_problems *problems) {
+    const par_int_list *list = &r->set.pp_layers;
+    int parts = r->params.layout.size[PAR_PP] * (int)r->set.chunks;
+    int64_t sum = 0;
+    if (list->n == 0) return;
+    for (int i = 0; i < list->n; i++) sum += r->modules_per_part[i] = list->values[i];
+    if (list->n != parts)
+        par_problem(problems, "--pp-layers: has %d number%s; legal: one per part, pp · chunks = %d",
+                    list->n, llm_report_s(list->n), parts);
+    if (sum != r->config.layers)
+        par_problem(problems, "--pp-layers: adds up to %lld blocks; legal: the model's %lld",
+                    (long long)sum, (long long)r->config.layers);
+    r->modules_per_part[0]++;
+    r->modules_per_part[list->n - 1]++;
+    r->params.modules_per_part = r->modules_per_part;
+}
+
+static void settle_params(const llm_settings *s, par_trainer_params *p) {
+    p->schedule = (par_schedule_kind)s->schedule;
+    p->recompute = (par_recompute)s->recompute;
+    p->dtype = (par_dtype)s->precision;
+    p->optimizer = (par_optimizer)s->optimizer;
+    p->nonfinite = (par_nonfinite)s->nonfinite;
+    p->backend = par_choice_name(llm_devices, s->device);
+    p->scaler = (par_scaler_params){.constant = s->loss_scale,
+                                    .init = s->loss_scale_init,
+                                    .min = s->loss_scale_min,
+                                    .max = s->loss_scale_max,
+                                    .interval = s->loss_scale_window,
+                                    .hysteresis = s->loss_scale_hysteresis,
+                                    .max_skips = s->max_skips};
+    p->seed = (uint64_t)s->seed;
+    p->global_batch = s->batch;
+    p->no_sequence_parallel = !s->sequence_parallel;
+    p->chunks = (int)s->chunks;
+    p->zero = (int)s->zero;
+    p->beta1 = s->beta1;
+    p->beta2 = s->beta2;
+    p->eps = (float)s->eps;
+    p->weight_decay = (float)s->weight_decay;
+    p->momentum = s->momentum;
+    p->clip = (float)s->clip;
+}
+
+/* Whether a line has the words, whole. */
+static bool has_words(const char *line, const char *words) {
+    size_t n = strlen(words);
+    for (const char *at = line; (at = strstr(at, words)); at += n)
+        if ((at == line || at[-1] == ' ') && !isalnum((unsigned char)at[n]) && at[n] != '-')
+            return true;
+    return false;
+}
+
+/* The library speaks of fields: " (--tp, --dp)" for those of a line that are options here. */
+static void option_names(const char *line, char *text, size_t nbytes) {
+    static const struct {
+        const char *words, *option;
+    } fields[] = {{"tp", "--tp"},
+                  {"cp", "--cp"},
+                  {"dp", "--dp"},
+                  {"pp", "--pp"},
+                  {"chunks", "--chunks"},
+                  {"batch", "--batch"},
+                  {"micro-batch", "--micro-batch"},
+                  {"heads", "--heads"},
+                  {"no sequence parallel", "--no-sequence-parallel"},
+                  {"clip", "--clip"},
+                  {"zero", "--zero"},
+                  {"weight decay", "--weight-decay"},
+                  {"loss scale", "--loss-scale"}};
+    size_t used = 0;
+    text[0] = 0;
+    if (strncmp(line, "--", 2) == 0) return; /* the program's own */
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (has_words(line, fields[i].words))
+            used += (size_t)snprintf(text + used, nbytes - used, "%s%s", used ? ", " : " (",
+                                     fields[i].option);
+    if (used > 0) snprintf(text + used, nbytes - used, ")");
+}
+
+/* Checks of two places may name the same problem: keep the first of equal lines. */
+static void drop_repeated(par_problems *problems) {
+    par_problems once = {0};
+    for (char *line = strtok(problems->text, "\n"); line; line = strtok(NULL, "\n")) {
+        char options[256];
+        option_names(line, options, sizeof options);
+        if (!strstr(once.text, line)) par_problem(&once, "%s%s", line, options);
+    }
+    *problems = once;
+}
+
+par_status llm_settle(llm_run *r, int world_size, par_problems *problems) {
+    llm_settings *s = &r->set;
+    par_trainer_params *p = &r->params;
+    if (s->import &&
+        (s->layers || s->channels || s->heads || s->kv_heads || s->head_size || s->mlp || s->vocab))
+        par_problem(problems, "--import %s: its shape is given; legal with it: --tokens, --dropout",
+                    s->import);
+    if (s->tokens) r->config.tokens = s->tokens;
+    if (s->dropout >= 0) r->config.dropout = r->config.attention_dropout = (float)s->dropout;
+    settle_params(s, p);
+    settle_layout(s, world_size, p->layout.size);
+    if (par_layout_parse_order(s->order, p->layout.order) != PAR_OK)
+        par_problem(problems, "--order %s: %s", s->order, par_error());
+    par_layout_check(&p->layout, world_size, problems);
+    if (!s->micro_batch) s->micro_batch = auto_micro_batch(s->batch, &p->layout);
+    p->micro_batch = s->micro_batch;
+    if (p->layout.size[PAR_TP] == 1) {
+        if (s->sequence_parallel && llm_options_given(r, "sequence-parallel"))
+            par_problem(problems, "--sequence-parallel: needs --tp of at least 2");
+        s->sequence_parallel = false;
+    }
+    par_transformer_check(&r->config, &p->layout, p->micro_batch, s->sequence_parallel, problems,
+                          &r->notes);
+    settle_parts(r, problems);
+    if (problems->n == 0 && par_transformer_create(&r->config, &r->model) != PAR_OK)
+        par_problem(problems, "%s", par_error());
+    p->model = r->model;
+    if (r->model) par_trainer_check(p, world_size, problems);
+    drop_repeated(problems);
+    r->n_micro = problems->n ? 0 : (int)(p->global_batch / p->micro_batch / p->layout.size[PAR_DP]);
+    return par_problems_status(problems, PAR_ERR_OPTION);
+}
+
+double llm_settle_lr(const llm_settings *s, int64_t step) {
+    switch (s->lr_schedule) {
+    case LLM_LR_LINEAR: return par_lr_linear(step, s->lr, s->min_lr, s->warmup, s->steps);
+    case LLM_LR_WSD: return par_lr_wsd(step, s->lr, s->min_lr, s->warmup, s->steps, s->decay_steps);
+    case LLM_LR_CONSTANT: return par_lr_constant(step, s->lr, s->warmup);
+    default: return par_lr_cosine(step, s->lr, s->min_lr, s->warmup, s->steps);
+    }
+}

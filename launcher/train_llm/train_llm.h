@@ -1,0 +1,250 @@
+/*
+ * train_llm: the trainer program. Its parts: options (the rows), settle (what follows from them
+ * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
+ * checkpoint (saving, resuming, signals), observe (log, curve, communication matrix), sample (text
+ * from a model), verify (a layout against one rank), report (what is printed), and main. It uses
+ * the public headers only; what the library must not do (MPI_Init, signals, threads, printing, exit
+ * codes) is here.
+ *
+ * A name that two files share begins with llm_ and its part.
+ */
+#ifndef TRAIN_LLM_H
+#define TRAIN_LLM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "par/par.h"
+
+/* Exit codes, the same on every rank. */
+enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_INPUT = 2, EXIT_NONFINITE = 3, EXIT_STOPPED = 4 };
+
+/* Choices of options that are not an enum of the library. */
+enum { LLM_LR_COSINE, LLM_LR_LINEAR, LLM_LR_WSD, LLM_LR_CONSTANT };
+enum { LLM_CPU, LLM_CUDA, LLM_REF };
+
+/* Where a row's value is recorded: par_option.recorded. */
+enum { LLM_IN_LOG = 1, LLM_IN_CHECKPOINT = 2, LLM_MAX_OPTIONS = 128 };
+
+/*
+ * What the command line says, and, once it is settled, what follows where it leaves something open
+ * (layout, micro-batch, lowest learning rate ...). Samples, tokens and steps are counts; choices
+ * are values of the enums that options.c names; the defaults are in its rows.
+ */
+typedef struct {
+    const char *model, *import;
+    int64_t layers, channels, heads, kv_heads, head_size, mlp, tokens, vocab;
+    double dropout; /* negative: the model's own */
+    int64_t tp, cp, pp, dp;
+    const char *order;
+    int64_t micro_batch, batch, steps, warmup, decay_steps, seed;
+    double lr, min_lr, beta1, beta2, eps, weight_decay, clip, momentum;
+    int optimizer, lr_schedule, schedule, recompute, nonfinite, precision;
+    double loss_scale, loss_scale_init, loss_scale_min, loss_scale_max;
+    int64_t loss_scale_window, loss_scale_hysteresis, max_skips;
+    int64_t chunks, zero;
+    par_int_list pp_layers; /* blocks of each part */
+    bool sequence_parallel;
+    int device, comm;
+    int64_t gpu; /* -1: by the rank on its node */
+    bool allow_shared_gpu, tf32, tune_gemm, nondeterministic_attention;
+    int64_t attention_workspace; /* MiB */
+    const char *plan_cache;
+    int64_t threads;
+    const char *data; /* NULL: there is none */
+    double split;
+    int64_t eval_every, eval_batches, log_every;
+    const char *save, *resume;
+    int64_t save_every, keep;
+    const char *log, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
+    bool comm_matrix;
+    bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
+    bool verify_parallel;
+    int64_t verify_layers, verify_steps;
+    bool sample;
+    int64_t sample_tokens; /* -1: as many as fit, up to 100 */
+    int64_t sample_count, sample_seed, top_k;
+    double temperature;
+    const char *prompt, *tokenizer;
+} llm_settings;
+
+/* One run: the options, and everything that follows from them and the world. */
+typedef struct {
+    llm_settings set;
+    par_option options[LLM_MAX_OPTIONS]; /* the rows; their values are in `set` */
+    int n_options;
+    par_transformer_config config;
+    par_model *model;
+    par_trainer_params params;
+    int modules_per_part[256];
+    int n_micro;
+    par_problems notes;
+    bool began;        /* the first step */
+    char newest[1024]; /* rank 0: the checkpoint saved or resumed last; "": none */
+} llm_run;
+
+/* options */
+/* Rows, defaults and argv, into r->set; what is wrong with single options is a problem each. */
+void llm_options_parse(llm_run *, int argc, char **argv, par_problems *);
+/* The command line has this option; `name` is a row's. */
+bool llm_options_given(const llm_run *, const char *name);
+void llm_options_help(char *text, size_t nbytes);
+extern const par_choice llm_devices[], llm_precisions[], llm_recomputes[];
+
+/* settle */
+/* The default model: small enough for 64 ranks on a laptop, deep enough for 8 stages. */
+extern const par_transformer_config llm_small;
+/* What options say about each other, and the model by name, unless it comes from an import. */
+void llm_settle_options(llm_run *, par_problems *);
+/* Everything that can be told from the options, the configuration and the world's size. Every rank
+ * comes to the same answer without communication. Errors: PAR_ERR_OPTION with all problems, those
+ * that were there before among them. */
+par_status llm_settle(llm_run *, int world_size, par_problems *);
+/* The learning rate of a step, which counts from 1. */
+double llm_settle_lr(const llm_settings *, int64_t step);
+
+/* world */
+typedef struct {
+    par_transport *transport;
+    par_comm *comm; /* the program's own agreements: files, cores */
+    par_memory *memory;
+    int size, rank;
+    int threads;           /* per rank */
+    int cores, node_cores; /* this node's cores that ranks may use; that the launcher may use */
+    int local_size;        /* ranks of this node */
+    double start;          /* the process's, s */
+} llm_world;
+
+/* Called first: MPI is up, size and rank are known, nothing else. */
+int llm_world_begin(llm_world *);
+/* N worlds of one rank under a launcher of N: a problem with the cause. */
+void llm_world_check_singletons(int world_size, par_problems *);
+/* Not collective; after an error peers may be waiting. */
+par_status llm_world_connect(llm_world *, const llm_settings *);
+/* Threads per rank: as asked, or this node's cores shared by its ranks; the same on every rank.
+ * Collective. */
+par_status llm_world_threads(llm_world *, int64_t asked);
+/* The device of this rank, opened; agreed on: a rank without one ends all, with its message.
+ * Collective. */
+par_status llm_world_device(llm_world *, const llm_settings *);
+/* The same for a plan, by one process for itself. Not collective. */
+par_status llm_world_device_alone(const llm_settings *);
+/* The table of ranks, with the device of each unless it is the host, on rank 0. Collective. */
+par_status llm_world_print(const llm_world *, const llm_run *);
+/* Agree on a status over all ranks. Collective. */
+par_status llm_world_agree(llm_world *, par_status);
+void llm_world_disconnect(llm_world *);
+/* Ends the process; `broken`: peers may be waiting for this rank, so the job is torn down. */
+_Noreturn void llm_world_end(int code, bool broken);
+double llm_world_seconds(void);
+
+/* data */
+typedef struct {
+    par_tokens *tokens;
+    par_sampler *train, *validation; /* validation NULL: no split */
+    int64_t begin, cut, end;         /* tokens: [begin, cut) training, [cut, end) validation */
+    int64_t n_validation;            /* samples of one evaluation */
+} llm_data;
+
+/* Without --data: quickstart's token file, or NULL if there is none. */
+const char *llm_data_default(void);
+par_status llm_data_open(const llm_run *, const llm_world *, llm_data *);
+void llm_data_close(llm_data *);
+/* Cross-entropy, nats per token, of a table of pairs counted on the training part (each count plus
+ * one). */
+par_status llm_data_bigram(const llm_data *, int64_t vocab, double *nats);
+
+/* verify */
+/* Compare the layout with one rank instead of training. Collective. Errors: PAR_ERR_NUMERIC if they
+ * differ. */
+par_status llm_verify(const llm_run *, llm_world *, const llm_data *);
+
+/* checkpoint */
+enum { LLM_ASKED_NOTHING = 0, LLM_ASKED_SAVE = 1, LLM_ASKED_STOP = 2 };
+/* SIGUSR1: save and go on. SIGINT, SIGTERM, SIGUSR2: finish the step, save, end. */
+void llm_checkpoint_catch_signals(void);
+/* What a signal asked of this rank; the vote's `stop` if it is anything. */
+int llm_checkpoint_asked(void);
+/* After a vote to stop: the most that any rank was asked; this rank's own wish is forgotten.
+ * Collective. */
+par_status llm_checkpoint_agree(const llm_world *, int *asked);
+/* With --save: the directory is made, every rank can write in it, and a checkpoint fits.
+ * Collective. */
+par_status llm_checkpoint_check(const llm_run *, const llm_world *, par_trainer *);
+/* With --save: a checkpoint of this step. A step that is not finite is passed over with a note.
+ * Collective. */
+par_status llm_checkpoint_save(llm_run *, const llm_world *, const llm_data *, par_trainer *,
+                               int64_t step, double loss);
+/* Where a run begins: after this step, which had this loss. Zeros: anew. */
+typedef struct {
+    int64_t step;
+    double loss;
+} llm_beginning;
+/* With --resume: what was saved last, zeros if there is nothing. Collective. */
+par_status llm_checkpoint_resume(llm_run *, const llm_world *, const llm_data *, par_trainer *,
+                                 llm_beginning *);
+
+/* observe */
+typedef struct llm_observer llm_observer;
+/* Opens log and curve on rank 0, continues those of a resumed run, and sets the recorder to 0,
+ * right before the first step. Collective. */
+par_status llm_observer_create(const llm_run *, llm_world *, const llm_data *,
+                               const llm_beginning *, llm_observer **);
+void llm_observer_destroy(llm_observer **);
+/* The log holds an evaluation after the step where the run begins; the same answer on every
+ * rank. */
+bool llm_observer_has_validation(const llm_observer *);
+/* Every rank calls these after a step and an evaluation. */
+void llm_observer_step(llm_observer *, int64_t step, double lr, double seconds, const par_vote *,
+                       const par_step_times *);
+void llm_observer_validation(llm_observer *, const llm_run *, int64_t step, double loss, int64_t n,
+                             double seconds);
+/* The last curve, what was sent so far, once the last step's weights have arrived, and the
+ * prediction of it. What is sent later is not in the matrix. Collective. */
+par_status llm_observer_count(llm_observer *, const llm_run *, const llm_data *, par_trainer *);
+/* The communication matrix. Collective. */
+par_status llm_observer_matrix(llm_observer *, const llm_run *, llm_world *);
+
+/* sample: a text that is drawn from the model */
+typedef struct llm_sample llm_sample;
+/* Reads tokenizer and prompt. *out stays NULL where no sample will be drawn (--sample-tokens 0).
+ * What cannot be read is an error if a sample was asked for, else a note in its place.
+ * Collective. */
+par_status llm_sample_open(const llm_run *, llm_world *, llm_sample **out);
+/* Takes the memory of the generator; where that fails, as above. NULL is accepted here and below.
+ * Collective. */
+par_status llm_sample_prepare(const llm_run *, llm_sample *, par_trainer *);
+/* Draws, and prints on rank 0. Collective. */
+par_status llm_sample_draw(const llm_run *, llm_world *, llm_sample *);
+/* Before the trainer is destroyed. */
+void llm_sample_close(llm_sample **);
+
+/* loop; both collective */
+/* One training, from the trainer's memory to what is printed and written after the last step. */
+par_status llm_loop_train(llm_run *, llm_world *, const llm_data *, par_import *, llm_sample **);
+/* --sample: weights and a text, no data. */
+par_status llm_loop_sample(llm_run *, llm_world *, par_import *, llm_sample **);
+
+/* report; on rank 0 alone */
+void llm_report_problems(const char *title, const char *text);
+void llm_report_line(void *user, const char *line);
+/* Model, layout, machine: before anything is opened. */
+void llm_report_run(const llm_run *, const llm_world *);
+void llm_report_data(const llm_run *, const llm_data *, const par_trainer *);
+/* The memory of every stage. */
+par_status llm_report_plan(const llm_run *, int world_size);
+/* The coordinates of every rank of a world that need not be there. */
+void llm_report_mesh(const llm_run *, int world_size);
+par_status llm_report_gantt(const llm_run *);
+/* The time of every step, for medians; also of those that get no line. */
+void llm_report_time(double seconds, const par_vote *);
+void llm_report_step(const llm_run *, const llm_world *, int64_t step, double lr, double seconds,
+                     const par_vote *, const par_trainer *);
+/* On a terminal, a line that the next one overwrites: steps done and time left. Elsewhere
+ * nothing. */
+void llm_report_progress(const llm_run *, int64_t step);
+void llm_report_progress_clear(void);
+/* "s" but for one. */
+const char *llm_report_s(int64_t n);
+
+#endif
