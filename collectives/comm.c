@@ -137,8 +137,7 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
 }
 
 static par_status choose_link(par_comm *comm, const par_comm_params *params) {
-    const par__module *module = par__backend_module(params->device);
-    const par__nccl *nccl = module ? module->link : NULL;
+    const par__nccl *nccl = params->device->nccl;
     par_link wanted = params->link ? params->link : comm->transport->params.link;
     if (wanted == PAR_LINK_NCCL && !nccl)
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s: device %s has no NCCL; its data can go staged",

@@ -241,7 +241,7 @@ static par_status prepare(streamed *s) {
 static par_status streamed_create(par_comm *comm, const par_comm_params *params, par_memory *memory,
                                   void **out) {
     if (comm->measuring) return PAR_OK;
-    const par__nccl *nccl = par__backend_module(params->device)->link;
+    const par__nccl *nccl = params->device->nccl;
     streamed *s = calloc(1, sizeof *s);
     par_status st = s ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a comm of NCCL");
     if (s) {

@@ -18,8 +18,9 @@ par_status par__cpu_check(void);
 /* Host memory, copies and events: fills all of a backend except its name and kernels. */
 void par__host_init(par_backend *backend);
 
-/* The backend of the module that is loaded at the first call. */
-par_status par__module_backend(const par_backend **out);
+/* The backend of the host that is called so. Errors: PAR_ERR_OPTION with the names that
+ * par_backend_get knows. */
+par_status par__backend_find(const char *name, const par_backend **out);
 
 /* The operation's arguments against the specification. `data`: pointers too, as run needs them. */
 par_status par__op_check(par_op op, const void *args, bool data);

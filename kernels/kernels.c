@@ -1,7 +1,7 @@
 /*
- * The list of backends and the two entries through which every kernel is called. Arguments are
+ * The backends of the host and the two entries through which every kernel is called. Arguments are
  * checked here, once, above the tables; versions may rely on them. Tables are filled at the first
- * par_backend_get and constant from then.
+ * par__backend_find and constant from then. par_backend_get is libpar/module's: it adds cuda.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -33,9 +33,8 @@ static void backends_fill(void) {
     }
 }
 
-par_status par_backend_get(const char *name, const par_backend **out) {
+par_status par__backend_find(const char *name, const par_backend **out) {
     char names[256] = "";
-    PAR_REQUIRE(name && out);
     pthread_once(&backends_once, backends_fill);
     for (int i = 0; i < N_BACKENDS; i++) {
         size_t used = strlen(names);
@@ -46,7 +45,6 @@ par_status par_backend_get(const char *name, const par_backend **out) {
         }
         snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", backends[i].name);
     }
-    if (strcmp(name, "cuda") == 0) return par__module_backend(out);
     PAR_FAIL(PAR_ERR_OPTION, "backend \"%s\" is unknown: there are %s and cuda", name, names);
 }
 
@@ -58,6 +56,9 @@ static const struct {
     PAR_OP_LIST(OP_ROW)
 #undef OP_ROW
 };
+const char *par_backend_device(const par_backend *backend) {
+    return backend->device ? backend->device : "host";
+}
 
 const char *par_op_name(par_op op) {
     return (int)op >= 0 && op < PAR_OP_COUNT ? ops[op].name : NULL;

@@ -137,7 +137,7 @@ static par_status start(void *comm, const par__operation *op, par_stream *stream
     return result == ncclSuccess ? PAR_OK : failed(comm, result, name);
 }
 
-void par__cuda_environment(const par_device_params *params) {
+void par__nccl_environment(const par_device_params *params) {
     char host[64] = "", id[128];
     setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
     setenv("NCCL_RUNTIME_CONNECT", "0", 0);
@@ -151,7 +151,7 @@ void par__cuda_environment(const par_device_params *params) {
     setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 0); /* from 2.30.3 on */
 }
 
-const void *par__cuda_link(const par_device_params *params) {
+const par__nccl *par__nccl_open(const par_device_params *params) {
     static char name[32], gpu[PAR__NCCL_GPU_NBYTES];
     char host[64] = "";
     int version = 0;

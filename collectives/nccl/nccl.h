@@ -9,11 +9,11 @@
 #define PAR__NCCL_H
 
 #include "collectives/operation.h"
-#include "kernels/module.h"
+#include "par/kernels.h"
 
 enum { PAR__NCCL_ID_NBYTES = 128, PAR__NCCL_GPU_NBYTES = 128 };
 
-typedef struct {
+typedef struct par__nccl {
     const char *name; /* "NCCL 2.28.9" */
     const char *gpu;  /* host and device: equal for two ranks that share a GPU */
     bool shared;      /* ranks share GPUs: NCCL only where it is asked for */
@@ -25,5 +25,10 @@ typedef struct {
     par_status (*start)(void *comm, const par__operation *op, par_stream *stream);
     void (*close)(void *comm, bool broken);
 } par__nccl;
+
+/* In the module: what CUDA and NCCL read from the environment, before their first call; and the
+ * table, once the device is open (NULL: NCCL does not answer). */
+void par__nccl_environment(const par_device_params *params);
+const par__nccl *par__nccl_open(const par_device_params *params);
 
 #endif

@@ -1,14 +1,17 @@
 /*
- * The inside of the cuda module, for C and CUDA C++: streams, checks of foreign calls, and what
- * each topic adds to the backend's table. Everything of libpar that the module uses is in module.c
- * or inline, so that it links nothing of it; PAR_FAIL and PAR_TRY work as everywhere.
+ * The device, for C and CUDA C++: streams, checks of foreign calls, what it is. The parts of this
+ * folder, each using those before it: device.c and plan_cache.c; own/, the own kernels; gemm/,
+ * products by cuBLASLt; attention/, by cuDNN or own kernels; init.c, which fills the backend.
+ *
+ * All of it lives in a module that libpar loads (libpar/module) and that links nothing of libpar:
+ * beside what is inline it uses par_error_set alone, which the module defines.
  */
 #ifndef PAR__CUDA_H
 #define PAR__CUDA_H
 
 #include <cuda_runtime_api.h>
 
-#include "kernels/module.h"
+#include "par/kernels.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -53,23 +56,8 @@ const par__cuda_device *par__cuda_device_get(void);
 /* device.c: memory, streams, events, copies; opens the device. */
 par_status par__cuda_device_init(const par_device_params *params, par_backend *backend);
 
-/* One a topic: fills its operations of the table. Those that make handles may fail. */
-void par__cuda_norm_init(par_backend *backend);
-void par__cuda_rope_init(par_backend *backend);
-void par__cuda_activation_init(par_backend *backend);
-void par__cuda_residual_init(par_backend *backend);
-void par__cuda_column_sum_init(par_backend *backend);
-void par__cuda_embedding_init(par_backend *backend);
-void par__cuda_xent_init(par_backend *backend);
-void par__cuda_update_init(par_backend *backend); /* adamw, sgd, norm2, cast */
-void par__cuda_vote_init(par_backend *backend);
-par_status par__cuda_gemm_init(const par_device_params *params, par_backend *backend);
-par_status par__cuda_attention_init(const par_device_params *params, par_backend *backend);
-
-/* collectives/nccl/nccl.c: what CUDA and NCCL read from the environment, before their first call;
- * and the const par__nccl * that libpar gets. */
-void par__cuda_environment(const par_device_params *params);
-const void *par__cuda_link(const par_device_params *params);
+/* init.c: the whole backend. Errors: PAR_ERR_UNSUPPORTED with what is missing on this machine. */
+par_status par__cuda_init(const par_device_params *params, par_backend *backend);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,6 @@
 /*
- * CUDA C++ on the host, for kernels/cuda/device.cuh: every thread of a block is a fiber, blocks run
+ * CUDA C++ on the host, in place of kernels/cuda/own/hardware.cuh (unit.cpp.in includes it before a
+ * kernel's source): every thread of a block is a fiber, blocks run
  * one after the other, __syncthreads and warp operations are real meeting points. What it shows:
  * arithmetic, indexing, missing barriers (the order of threads can be reversed,
  * PAR_EMULATOR_ORDER=reverse), diverging warp operations and 16-byte accesses that are not aligned,
@@ -19,6 +20,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "kernels/half.h"
 #include "tests/cuda/standin.h"
 
 #undef __shared__
@@ -159,5 +161,22 @@ inline int __ffs(int x) {
 }
 using std::max;
 using std::min;
+
+static inline float par__widen_bf16(uint16_t bits) {
+    return par__bf16_to_f32(bits);
+}
+static inline float par__widen_f16(uint16_t bits) {
+    return par__f16_to_f32(bits);
+}
+static inline uint16_t par__narrow_bf16(float x) {
+    return par__f32_to_bf16(x);
+}
+static inline uint16_t par__narrow_f16(float x) {
+    return par__f32_to_f16(x);
+}
+/* So few that small arrays take a second step of the grid. */
+static inline int64_t par__max_blocks() {
+    return 3;
+}
 
 #endif

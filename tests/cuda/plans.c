@@ -1,7 +1,7 @@
 /*
  * cuDNN's plans of attention, built for an H200 where no GPU is: the real cuDNN, a described device
  * and a driver's stand-in (driver/driver.c). Every preset's shape on every tp gets the engine that
- * is expected, with the workspace that the formulas of attention_plan.c give; one of each kind is
+ * is expected, with the workspace that the formulas of attention/plan.c give; one of each kind is
  * compiled to the end, and its text must name cuDNN's fused kernel. What a GPU would compute is not
  * tested here.
  */
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "harness.h"
-#include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/attention/plan.h"
 #include "par/transformer.h"
 #include "tests/cuda/h200.h"
 

@@ -39,6 +39,13 @@ void standin_finish(cudaStream_t stream);
 double standin_now(cudaStream_t stream);
 void standin_not_before(cudaStream_t stream, double moment);
 
+/* Count one of tests/cuda/acts.h. */
+void standin_count(int act);
+
+/* Whether the calling thread is inside a range of NVTX; how many there were. */
+bool standin_in_range();
+long standin_ranges();
+
 /* Open and close device memory around host code that stands for the device; nests. */
 void standin_open();
 void standin_close();

@@ -10,6 +10,7 @@
 #include <cublasLt.h>
 
 #include "kernels/half.h"
+#include "tests/cuda/acts.h"
 #include "tests/cuda/standin.h"
 
 namespace {
@@ -142,6 +143,7 @@ const char *cublasLtGetStatusName(cublasStatus_t) {
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t compute,
                                         cudaDataType_t scale) {
+    standin_count(STANDIN_PLANS);
     if (scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
     auto *o = new operation;
     o->compute = compute;
@@ -176,6 +178,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d,
 
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type,
                                           uint64_t rows, uint64_t columns, int64_t ld) {
+    standin_count(STANDIN_PLANS);
     *out = (cublasLtMatrixLayout_t) new matrix{type, rows, columns, ld};
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -185,6 +188,7 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t m) {
 }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out) {
+    standin_count(STANDIN_PLANS);
     *out = (cublasLtMatmulPreference_t) new size_t(0);
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -207,6 +211,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
                                               cublasLtMatmulPreference_t, int n_asked,
                                               cublasLtMatmulHeuristicResult_t results[], int *n) {
+    standin_count(STANDIN_PLANS);
     *n = 0;
     if (n_asked < 1 || !fits(*(operation *)d, *(matrix *)a, *(matrix *)b, *(matrix *)c))
         return CUBLAS_STATUS_INVALID_VALUE;

@@ -17,6 +17,7 @@
 #include <cudnn.h>
 
 #include "kernels/half.h"
+#include "tests/cuda/acts.h"
 #include "tests/cuda/standin.h"
 
 struct cudnnContext {
@@ -314,6 +315,7 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t d, cudnnBackendA
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
     if (of(d)->finalized)
         return refuse(CUDNN_STATUS_BAD_PARAM, "the descriptor is finalised already");
+    if (of(d)->type != CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR) standin_count(STANDIN_PLANS);
     of(d)->finalized = true;
     return CUDNN_STATUS_SUCCESS;
 }

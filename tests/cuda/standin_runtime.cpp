@@ -1,6 +1,8 @@
 /* The CUDA runtime's stand-in: memory, streams, events, properties. See standin.h. */
 #include "tests/cuda/standin.h"
 
+#include "tests/cuda/acts.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -29,7 +31,28 @@ struct CUevent_st {
     std::shared_ptr<moment> last;
 };
 
+extern "C" {
+extern __attribute__((visibility("default"))) long standin_acts[STANDIN_ACTS];
+long standin_acts[STANDIN_ACTS];
+}
+
 namespace {
+
+/* Writes the counts when the process ends. */
+long in_ranges[STANDIN_ACTS];
+struct report {
+    ~report() {
+        const char *path = getenv("PAR_STANDIN_ACTS");
+        FILE *file = path ? fopen(path, "w") : nullptr;
+        if (!file) return;
+        fprintf(file, "allocates %ld %ld\nwaits %ld %ld\nplans %ld %ld\n",
+                standin_acts[STANDIN_ALLOCATES], in_ranges[STANDIN_ALLOCATES],
+                standin_acts[STANDIN_WAITS], in_ranges[STANDIN_WAITS], standin_acts[STANDIN_PLANS],
+                in_ranges[STANDIN_PLANS]);
+        fprintf(file, "ranges %ld 0\n", standin_ranges());
+        fclose(file);
+    }
+} at_end;
 
 CUstream_st default_stream;
 std::map<char *, size_t> device_blocks;
@@ -113,6 +136,10 @@ cudaError_t failed(cudaError_t error) {
 
 } // namespace
 
+void standin_count(int act) {
+    standin_acts[act]++;
+    if (standin_in_range()) in_ranges[act]++;
+}
 void standin_open() {
     if (n_open++ == 0) protect(PROT_READ | PROT_WRITE);
 }
@@ -207,6 +234,7 @@ cudaError_t cudaPeekAtLastError(void) {
 }
 
 cudaError_t cudaMalloc(void **out, size_t nbytes) {
+    standin_count(STANDIN_ALLOCATES);
     size_t free_nbytes, total;
     cudaMemGetInfo(&free_nbytes, &total);
     if (nbytes > free_nbytes) return failed(cudaErrorMemoryAllocation);
@@ -222,6 +250,7 @@ cudaError_t cudaMalloc(void **out, size_t nbytes) {
     return cudaSuccess;
 }
 cudaError_t cudaFree(void *p) {
+    standin_count(STANDIN_ALLOCATES);
     if (!p) return cudaSuccess;
     auto b = device_blocks.find((char *)p);
     if (b == device_blocks.end()) return failed(cudaErrorInvalidValue);
@@ -230,12 +259,14 @@ cudaError_t cudaFree(void *p) {
     return cudaSuccess;
 }
 cudaError_t cudaHostAlloc(void **out, size_t nbytes, unsigned) {
+    standin_count(STANDIN_ALLOCATES);
     *out = aligned_alloc(4096, pages(nbytes));
     if (!*out) return failed(cudaErrorMemoryAllocation);
     memset(*out, 0xff, nbytes);
     return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void *p) {
+    standin_count(STANDIN_ALLOCATES);
     free(p);
     return cudaSuccess;
 }
@@ -251,6 +282,7 @@ cudaError_t cudaMemset(void *p, int value, size_t nbytes) {
     return cudaSuccess;
 }
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t nbytes, enum cudaMemcpyKind) {
+    standin_count(STANDIN_WAITS);
     standin_finish(nullptr);
     standin_open();
     memmove(dst, src, nbytes);
@@ -295,6 +327,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+    standin_count(STANDIN_WAITS);
     standin_finish(s);
     host_saw(of(s)->now);
     return cudaSuccess;
@@ -338,6 +371,7 @@ cudaError_t cudaEventQuery(cudaEvent_t e) {
     return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+    standin_count(STANDIN_WAITS);
     if (!e->stream) return cudaSuccess;
     run_until(e->stream, e->n);
     if (tick() > 0) host_saw(e->last->seconds);

@@ -437,6 +437,10 @@ typedef struct par_backend {
     /* A named range of the calling thread for a profiler, nested; NULL: there is none to tell. */
     void (*range_begin)(const char *name);
     void (*range_end)(void);
+    const char *device; /* what par_backend_device says; NULL: "host" */
+    /* What comms move data between such devices with, beside pinned host memory; NULL: nothing.
+     * libpar's own. */
+    const struct par__nccl *nccl;
 } par_backend;
 
 /** Begin a range for a profiler around what the calling thread does next, if the backend has one.

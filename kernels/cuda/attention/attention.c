@@ -1,0 +1,55 @@
+/*
+ * Attention of the cuda backend: cuDNN's fused kernels where the type has 16 bits, nothing is
+ * dropped and cuDNN has a plan for the shape; otherwise own kernels. The choice is a function of
+ * the shape, the device and the library's version: all ranks of a homogeneous machine make the same
+ * one. Workspace is enough for both, because pointers that are not aligned, which prepare does not
+ * see, go to own kernels too.
+ */
+#include "kernels/cuda/attention/attention.h"
+
+#include "kernels/cuda/own/own.h"
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static par_status prepare(const void *args, size_t *workspace_nbytes) {
+    size_t own = 0, cudnn = 0;
+    bool usable = false;
+    PAR_TRY(par__cudnn_attention_prepare(args, false, &usable, &cudnn));
+    PAR_TRY(par__cuda_attention_own_prepare(args, &own));
+    *workspace_nbytes = larger(own, usable ? cudnn : 0);
+    return PAR_OK;
+}
+
+static par_status run(par_stream *stream, const void *args, void *workspace) {
+    bool usable = false;
+    PAR_TRY(par__cudnn_attention_run(stream, args, false, workspace, &usable));
+    return usable ? PAR_OK : par__cuda_attention_own(stream, args);
+}
+
+static par_status backward_prepare(const void *args, size_t *workspace_nbytes) {
+    size_t own = 0, cudnn = 0;
+    bool usable = false;
+    PAR_TRY(par__cudnn_attention_prepare(args, true, &usable, &cudnn));
+    PAR_TRY(par__cuda_attention_own_backward_prepare(args, &own));
+    *workspace_nbytes = larger(own, usable ? cudnn : 0);
+    return PAR_OK;
+}
+
+static par_status backward_run(par_stream *stream, const void *args, void *workspace) {
+    bool usable = false;
+    PAR_TRY(par__cudnn_attention_run(stream, args, true, workspace, &usable));
+    return usable ? PAR_OK : par__cuda_attention_own_backward(stream, args, workspace);
+}
+
+par_status par__cuda_attention_init(const par_device_params *params, par_backend *backend) {
+    PAR_TRY(par__cudnn_attention_init(params));
+    backend->kernels[PAR_OP_ATTENTION] = (par_kernel){"attention/cuda/cudnn+own", prepare, run};
+    backend->kernels[PAR_OP_ATTENTION_BACKWARD] =
+        (par_kernel){"attention_backward/cuda/cudnn+own", backward_prepare, backward_run};
+    backend->kernels[PAR_OP_ATTENTION_DECODE] =
+        (par_kernel){"attention_decode/cuda/own", par__cuda_attention_decode_prepare,
+                     par__cuda_attention_decode};
+    return PAR_OK;
+}

@@ -1,0 +1,115 @@
+/*
+ * Compiled plans kept in files, one a shape, device and version of cuDNN:
+ *     libpar attention plan 1
+ *     <everything the plan depends on, a line>
+ *     <bytes> <hash> of what follows
+ *     cuDNN's JSON
+ * A file that differs in anything is ignored; a new one is written beside it and renamed, so that
+ * ranks that start together see whole files. Files save time alone: none of their failures is an
+ * error.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernels/cuda/attention/plan.h"
+
+enum { LINE = 1024, LARGEST = 64 << 20 };
+
+/* FNV-1a, 64 bits. */
+static uint64_t hash_bytes(const char *bytes, size_t n) {
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+/* The line that a plan's file must have. */
+static void describe(const par__fused_target *target, const par__fused_shape *s, char line[LINE]) {
+    static const char *const kinds[PAR__FUSED_KINDS] = {"inference", "forward", "backward",
+                                                        "backward-deterministic"};
+    snprintf(line, LINE,
+             "cuDNN %zu, %.512s, %s %s B %lld T %lld H %lld K %lld D %lld ld %lld %lld %lld %lld "
+             "%lld %lld "
+             "%lld %lld",
+             cudnnGetVersion(), target->name, kinds[s->kind],
+             s->dtype == PAR_BF16 ? "bf16" : "fp16", (long long)s->B, (long long)s->T,
+             (long long)s->H, (long long)s->K, (long long)s->D, (long long)s->ldq,
+             (long long)s->ldk, (long long)s->ldv, (long long)s->ldo, (long long)s->ldd_o,
+             (long long)s->lddq, (long long)s->lddk, (long long)s->lddv);
+}
+
+/* False if the path does not fit. */
+static bool path_of(const char *folder, const char *line, char path[LINE]) {
+    int n = snprintf(path, LINE, "%s/attention-%016llx.plan", folder,
+                     (unsigned long long)hash_bytes(line, strlen(line)));
+    return n > 0 && n < LINE - 32;
+}
+
+static bool read_line(FILE *file, char line[LINE]) {
+    if (!fgets(line, LINE, file)) return false;
+    line[strcspn(line, "\n")] = '\0';
+    return true;
+}
+
+/* The JSON of a file whose head is as it must be, else NULL; free() it. */
+static char *read_body(FILE *file, const char *wanted, size_t *nbytes) {
+    char line[LINE];
+    unsigned long long hash = 0;
+    if (!read_line(file, line) || strcmp(line, "libpar attention plan 1") != 0) return NULL;
+    if (!read_line(file, line) || strcmp(line, wanted) != 0) return NULL;
+    if (!read_line(file, line) || sscanf(line, "%zu %llx", nbytes, &hash) != 2) return NULL;
+    if (*nbytes == 0 || *nbytes > LARGEST) return NULL;
+    char *body = malloc(*nbytes + 1);
+    if (body && fread(body, 1, *nbytes + 1, file) == *nbytes && hash_bytes(body, *nbytes) == hash) {
+        body[*nbytes] = '\0';
+        return body;
+    }
+    free(body);
+    return NULL;
+}
+
+static bool load(const par__fused_target *target, const char *path, const char *line,
+                 par__fused_plan *out) {
+    size_t nbytes = 0;
+    FILE *file = fopen(path, "rb");
+    if (!file) return false;
+    char *body = read_body(file, line, &nbytes);
+    fclose(file);
+    if (!body) return false;
+    bool loaded = par__fused_plan_parse(target, body, nbytes, out) == PAR_OK;
+    free(body);
+    return loaded;
+}
+
+static bool write_all(const char *path, const char *line, const char *text, size_t nbytes) {
+    FILE *file = fopen(path, "wb");
+    if (!file) return false;
+    fprintf(file, "libpar attention plan 1\n%s\n%zu %016llx\n", line, nbytes,
+            (unsigned long long)hash_bytes(text, nbytes));
+    bool written = fwrite(text, 1, nbytes, file) == nbytes && !ferror(file);
+    return fclose(file) == 0 && written;
+}
+
+static void save(const par__fused_plan *plan, const char *path, const char *line) {
+    char temporary[LINE + 32];
+    char *text = NULL;
+    size_t nbytes = 0;
+    snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
+    if (par__fused_plan_text(plan, &text, &nbytes) != PAR_OK) return;
+    if (!write_all(temporary, line, text, nbytes) || rename(temporary, path) != 0)
+        remove(temporary);
+    free(text);
+}
+
+par_status par__fused_plan_obtain(const par__fused_target *target, const char *folder,
+                                  const par__fused_shape *shape, par__fused_plan *out) {
+    char line[LINE], path[LINE];
+    describe(target, shape, line);
+    if (!folder || !path_of(folder, line, path)) return par__fused_plan_create(target, shape, out);
+    if (load(target, path, line, out)) return PAR_OK;
+    PAR_TRY(par__fused_plan_create(target, shape, out));
+    if (out->descriptor) save(out, path, line);
+    return PAR_OK;
+}

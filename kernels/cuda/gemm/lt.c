@@ -1,0 +1,175 @@
+/*
+ * Every call of cuBLASLt: its handle, what it is told of a shape, its types, alignment and
+ * epilogue, the algorithms that it offers, and the product. cuBLASLt stores by columns: our c [m,n]
+ * by rows is its cᵀ [n,m] by columns, so it is asked for cᵀ = op(b)ᵀ · op(a)ᵀ, with our b as its
+ * first factor; nothing is copied or turned.
+ */
+#include "kernels/cuda/gemm/gemm.h"
+
+static cublasLtHandle_t handle;
+static bool tf32;
+
+static par_status failed(cublasStatus_t status, const char *call) {
+    par_status st = status == CUBLAS_STATUS_ALLOC_FAILED ? PAR_ERR_MEMORY : PAR_ERR_UNSUPPORTED;
+    PAR_FAIL(st, "CUDA device %d: %s: %s (%s)", par__cuda_device_get()->device, call,
+             cublasLtGetStatusString(status), cublasLtGetStatusName(status));
+}
+
+#define LT_TRY(call)                                                                               \
+    do {                                                                                           \
+        cublasStatus_t status_ = (call);                                                           \
+        if (status_ != CUBLAS_STATUS_SUCCESS) return failed(status_, #call);                       \
+    } while (0)
+
+static cudaDataType_t type_of(par_dtype dtype) {
+    return dtype == PAR_F32 ? CUDA_R_32F : dtype == PAR_BF16 ? CUDA_R_16BF : CUDA_R_16F;
+}
+
+int64_t par__lt_nbytes(par_dtype dtype) {
+    return dtype == PAR_F32 ? 4 : 2;
+}
+
+bool par__lt_has_aux(const par__gemm_key *k) {
+    return k->epilogue == PAR_EPILOGUE_GELU || k->epilogue == PAR_EPILOGUE_GELU_BACKWARD;
+}
+
+/* cuBLASLt's GELU is the tanh form. Its second factor is our a. */
+static cublasLtEpilogue_t epilogue_of(const par__gemm_key *k) {
+    if (k->epilogue == PAR_EPILOGUE_GELU)
+        return k->bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    if (k->epilogue == PAR_EPILOGUE_GELU_BACKWARD) return CUBLASLT_EPILOGUE_DGELU;
+    if (k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT) return CUBLASLT_EPILOGUE_BGRADB;
+    return k->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+/* The types of what the epilogue reads or writes beside c; a bias and its gradient have the type of
+ * c. */
+static par_status describe_epilogue(par__gemm_plan *p) {
+    const par__gemm_key *k = p->key;
+    cudaDataType_t type_aux = type_of((par_dtype)k->dtype), type_gradient = CUDA_R_32F;
+    if (k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT)
+        LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
+                                              &type_gradient, sizeof type_gradient));
+    if (!par__lt_has_aux(k)) return PAR_OK;
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD,
+                                          &k->ldc, sizeof k->ldc));
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE,
+                                          &type_aux, sizeof type_aux));
+    return PAR_OK;
+}
+
+static par_status describe_operation(par__gemm_plan *p) {
+    const par__gemm_key *k = p->key;
+    cublasOperation_t first = k->tb ? CUBLAS_OP_T : CUBLAS_OP_N,
+                      second = k->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasComputeType_t compute =
+        k->dtype == PAR_F32 && tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    cublasLtEpilogue_t epilogue = epilogue_of(k);
+    LT_TRY(cublasLtMatmulDescCreate(&p->operation, compute, CUDA_R_32F));
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first,
+                                          sizeof first));
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second,
+                                          sizeof second));
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                          sizeof epilogue));
+    return describe_epilogue(p);
+}
+
+/* By columns: a matrix of r rows and c columns of ours has c rows and r columns. */
+static par_status describe_matrices(par__gemm_plan *p) {
+    const par__gemm_key *k = p->key;
+    cudaDataType_t type = type_of((par_dtype)k->dtype), type_c = type_of((par_dtype)k->dtype_c);
+    uint64_t b_rows = (uint64_t)(k->tb ? k->k : k->n), b_columns = (uint64_t)(k->tb ? k->n : k->k);
+    uint64_t a_rows = (uint64_t)(k->ta ? k->m : k->k), a_columns = (uint64_t)(k->ta ? k->k : k->m);
+    LT_TRY(cublasLtMatrixLayoutCreate(&p->b, type, b_rows, b_columns, k->ldb));
+    LT_TRY(cublasLtMatrixLayoutCreate(&p->a, type, a_rows, a_columns, k->lda));
+    LT_TRY(cublasLtMatrixLayoutCreate(&p->c, type_c, (uint64_t)k->n, (uint64_t)k->m, k->ldc));
+    return PAR_OK;
+}
+
+par_status par__lt_describe(par__gemm_plan *p) {
+    par_status st = describe_operation(p);
+    if (st == PAR_OK) st = describe_matrices(p);
+    if (st != PAR_OK) par__lt_forget(p);
+    return st;
+}
+
+void par__lt_forget(par__gemm_plan *p) {
+    if (p->c) cublasLtMatrixLayoutDestroy(p->c);
+    if (p->b) cublasLtMatrixLayoutDestroy(p->b);
+    if (p->a) cublasLtMatrixLayoutDestroy(p->a);
+    if (p->operation) cublasLtMatmulDescDestroy(p->operation);
+}
+
+static par_status set_alignments(cublasLtMatmulPreference_t preference, const par__gemm_key *k) {
+    static const cublasLtMatmulPreferenceAttributes_t which[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    for (int i = 0; i < 4; i++) {
+        uint32_t least = (uint32_t)par__lt_nbytes((par_dtype)(i < 2 ? k->dtype : k->dtype_c));
+        uint32_t nbytes = k->aligned ? PAR__GEMM_ALIGNED : least;
+        LT_TRY(cublasLtMatmulPreferenceSetAttribute(preference, which[i], &nbytes, sizeof nbytes));
+    }
+    return PAR_OK;
+}
+
+/* "No such algorithm", by the statuses documented for it, in contrast to a library that fails. */
+static bool is_refusal(cublasStatus_t status, int n) {
+    return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE ||
+           (status == CUBLAS_STATUS_SUCCESS && n == 0);
+}
+
+par_status par__lt_candidates(par__gemm_plan *p,
+                              cublasLtMatmulHeuristicResult_t out[PAR__GEMM_CANDIDATES], int *n) {
+    par_status st = PAR_OK;
+    const par__gemm_key *k = p->key;
+    cublasLtMatmulPreference_t preference = NULL;
+    size_t nbytes = PAR__GEMM_WORKSPACE;
+    *n = 0;
+    LT_TRY(cublasLtMatmulPreferenceCreate(&preference));
+    cublasStatus_t status = cublasLtMatmulPreferenceSetAttribute(
+        preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &nbytes, sizeof nbytes);
+    if (status == CUBLAS_STATUS_SUCCESS) st = set_alignments(preference, k);
+    if (status == CUBLAS_STATUS_SUCCESS && st == PAR_OK)
+        status = cublasLtMatmulAlgoGetHeuristic(handle, p->operation, p->b, p->a, p->c, p->c,
+                                                preference, PAR__GEMM_CANDIDATES, out, n);
+    cublasLtMatmulPreferenceDestroy(preference);
+    PAR_TRY(st);
+    p->refused = k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT && is_refusal(status, *n);
+    if (p->refused) *n = 0;
+    if (!p->refused && (status != CUBLAS_STATUS_SUCCESS || *n == 0))
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "cuBLASLt has no algorithm for [%lld,%lld] = [%lld,%lld] x [%lld,%lld] in %s: %s",
+                 (long long)k->m, (long long)k->n, (long long)k->m, (long long)k->k,
+                 (long long)k->k, (long long)k->n,
+                 k->dtype == PAR_F32    ? "fp32"
+                 : k->dtype == PAR_BF16 ? "bf16"
+                                        : "fp16",
+                 cublasLtGetStatusString(status));
+    return PAR_OK;
+}
+
+static par_status point(const par__gemm_plan *p, const void *bias, const void *aux) {
+    if (p->key->bias || p->key->epilogue == PAR_EPILOGUE_BIAS_GRADIENT)
+        LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                              &bias, sizeof bias));
+    if (par__lt_has_aux(p->key))
+        LT_TRY(cublasLtMatmulDescSetAttribute(
+            p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux, sizeof aux));
+    return PAR_OK;
+}
+
+par_status par__lt_multiply(const par__gemm_plan *p, const cublasLtMatmulAlgo_t *algorithm,
+                            const par__gemm_operands *o, float beta, cudaStream_t stream) {
+    const float one = 1;
+    PAR_TRY(point(p, o->bias, o->aux));
+    LT_TRY(cublasLtMatmul(handle, p->operation, &one, o->b, p->b, o->a, p->a, &beta, o->c, p->c,
+                          o->c, p->c, algorithm, o->workspace, PAR__GEMM_WORKSPACE, stream));
+    return PAR_OK;
+}
+
+par_status par__lt_open(bool as_tf32) {
+    tf32 = as_tf32;
+    LT_TRY(cublasLtCreate(&handle));
+    return PAR_OK;
+}

@@ -1,0 +1,298 @@
+/*
+ * Rows of a table and the sum of their gradients, par_embedding in par/kernels.h.
+ *
+ * Backward adds the rows of dy in the order of i without atomics: the tokens are sorted by their
+ * table row with a stable radix sort, and then each table row is one block's, which adds its tokens
+ * one after the other. Positions need no sort: the tokens of a position are T apart. Sort: a digit
+ * of 8 bits a pass; a block has a tile of tokens, each of its warps a stretch of the tile in order;
+ * lanes with equal digits find each other by __match_any_sync, so that ranks are those of the order
+ * of i.
+ */
+#include "kernels/cuda/own/device.cuh"
+
+enum {
+    DIGITS = 256,
+    WARPS = 8,
+    STEPS = 8,
+    TILE = WARPS * STEPS * 32,
+    SCAN_THREADS = 1024,
+    BATCH = 8
+};
+
+/* Row of the table for token i, or `rows` if it is not in this range of the table. */
+__device__ static inline unsigned table_row(const par_embedding &a, int64_t i) {
+    int64_t row = (a.ids ? (int64_t)a.ids[i] : (a.first_row + i) % a.T) - a.begin;
+    return (unsigned)(0 <= row && row < a.rows ? row : a.rows);
+}
+
+/* Grid: columns, tokens. */
+template <typename T, int W>
+__global__ void __launch_bounds__(256) embedding_rows(par_embedding a) {
+    int64_t j = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * W;
+    if (j >= a.n) return;
+    for (int64_t i = blockIdx.y; i < a.m; i += gridDim.y) {
+        int64_t row = table_row(a, i);
+        T *y = (T *)a.y + i * a.n + j;
+        par__pack<W> v = {};
+        if (row < a.rows) v = par__get<W>((const T *)a.table + row * a.n + j);
+        if (a.accumulate && row == a.rows) continue;
+        if (a.accumulate) {
+            par__pack<W> old = par__get<W>(y);
+#pragma unroll
+            for (int e = 0; e < W; e++) v.x[e] += old.x[e];
+        }
+        par__put<W>(y, v);
+    }
+}
+
+template <typename T, int W>
+static par_status forward_width(par_stream *stream, const par_embedding *a) {
+    unsigned threads = par__threads(par__blocks(a->n, W), 256);
+    dim3 grid((unsigned)par__blocks(a->n, (int64_t)threads * W), par__grid(a->m));
+    PAR_LAUNCH((embedding_rows<T, W>), grid, dim3(threads), 0, stream, *a);
+    return par__cuda_launched("embedding");
+}
+
+template <typename T> static par_status forward(par_stream *stream, const par_embedding *a) {
+    if (a->m == 0 || a->n == 0) return PAR_OK;
+    bool packed = par__packable<T>(a->y, a->n) && par__packable<T>(a->table, a->n);
+    return PAR_DISPATCH_WIDTH(T, packed, forward_width, stream, a);
+}
+
+/* ---- the sort: pairs {table row, token} ---- */
+
+/* Tokens of a warp's stretch, from `from` or, in the first pass (NULL), from the ids. f(pair,
+ * digit, peers) for every step by whole warps; digit is DIGITS behind the end. */
+template <typename F>
+__device__ static inline void each_step(const par_embedding &a, const uint2 *from, int shift, F f) {
+    int64_t begin = (int64_t)blockIdx.x * TILE + threadIdx.x / 32 * (STEPS * 32);
+    for (int step = 0; step < STEPS && begin + step * 32 < a.m; step++) {
+        int64_t i = begin + step * 32 + threadIdx.x % 32;
+        uint2 pair = {0, 0};
+        if (i < a.m) pair = from ? from[i] : uint2{table_row(a, i), (unsigned)i};
+        unsigned digit = i < a.m ? pair.x >> shift & (DIGITS - 1) : (unsigned)DIGITS;
+        f(pair, digit, __match_any_sync(0xffffffffu, digit));
+        __syncwarp();
+    }
+}
+
+/* How often each digit stands in the stretch of each warp. */
+__device__ static inline void count_digits(const par_embedding &a, const uint2 *from, int shift,
+                                           unsigned (*counts)[DIGITS]) {
+    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    for (int w = 0; w < WARPS; w++) counts[w][threadIdx.x] = 0;
+    __syncthreads();
+    each_step(a, from, shift, [&](uint2, unsigned digit, unsigned peers) {
+        if (digit < DIGITS && (unsigned)__ffs((int)peers) == lane + 1)
+            counts[warp][digit] += __popc(peers);
+    });
+    __syncthreads();
+}
+
+/* table [DIGITS, tiles] */
+__global__ void __launch_bounds__(DIGITS)
+    embedding_count(par_embedding a, const uint2 *from, int shift, unsigned *table) {
+    __shared__ unsigned counts[WARPS][DIGITS];
+    count_digits(a, from, shift, counts);
+    unsigned total = 0;
+    for (int w = 0; w < WARPS; w++) total += counts[w][threadIdx.x];
+    table[(int64_t)threadIdx.x * gridDim.x + blockIdx.x] = total;
+}
+
+/* x[i] becomes the sum of those before it. One block. */
+__global__ void __launch_bounds__(SCAN_THREADS) embedding_scan(unsigned *x, int64_t n) {
+    __shared__ unsigned before[2][SCAN_THREADS];
+    int64_t each = (n + SCAN_THREADS - 1) / SCAN_THREADS, begin = threadIdx.x * each;
+    int64_t end = begin + each < n ? begin + each : n;
+    unsigned sum = 0;
+    int at = 0;
+    for (int64_t i = begin; i < end; i++) sum += x[i];
+    before[0][threadIdx.x] = sum;
+    __syncthreads();
+    for (unsigned step = 1; step < SCAN_THREADS; step *= 2, at = 1 - at) {
+        unsigned other = threadIdx.x >= step ? before[at][threadIdx.x - step] : 0;
+        before[1 - at][threadIdx.x] = before[at][threadIdx.x] + other;
+        __syncthreads();
+    }
+    unsigned running = before[at][threadIdx.x] - sum;
+    for (int64_t i = begin; i < end; i++) {
+        unsigned count = x[i];
+        x[i] = running;
+        running += count;
+    }
+}
+
+__global__ void __launch_bounds__(DIGITS)
+    embedding_scatter(par_embedding a, const uint2 *from, int shift, const unsigned *table,
+                      uint2 *to) {
+    __shared__ unsigned counts[WARPS][DIGITS];
+    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    count_digits(a, from, shift, counts);
+    unsigned place = table[(int64_t)threadIdx.x * gridDim.x + blockIdx.x];
+    for (int w = 0; w < WARPS; w++) {
+        unsigned count = counts[w][threadIdx.x];
+        counts[w][threadIdx.x] = place;
+        place += count;
+    }
+    __syncthreads();
+    each_step(a, from, shift, [&](uint2 pair, unsigned digit, unsigned peers) {
+        if (digit < DIGITS) to[counts[warp][digit] + __popc(peers & ((1u << lane) - 1))] = pair;
+        __syncwarp();
+        if (digit < DIGITS && (unsigned)__ffs((int)peers) == lane + 1)
+            counts[warp][digit] += __popc(peers);
+    });
+}
+
+/* start[row], row <= rows: the first sorted pair of this row or of a later one. */
+__global__ void __launch_bounds__(256)
+    embedding_bounds(const uint2 *sorted, int64_t m, int64_t rows, unsigned *start) {
+    int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t row = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; row <= rows; row += step) {
+        int64_t low = 0, high = m;
+        while (low < high) {
+            int64_t middle = (low + high) / 2;
+            if (sorted[middle].x < row)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        start[row] = (unsigned)low;
+    }
+}
+
+/* ---- the sums ---- */
+
+/* Token k of a table row: from the sorted pairs, or every T-th from `first` on. */
+struct tokens {
+    const uint2 *sorted;
+    int64_t first, T, count;
+    __device__ int64_t operator[](int64_t k) const {
+        return sorted ? (int64_t)sorted[k].y : first + k * T;
+    }
+};
+
+__device__ static inline tokens tokens_of(const par_embedding &a, const uint2 *sorted,
+                                          const unsigned *start, int64_t row) {
+    if (sorted) return {sorted + start[row], 0, 0, (int64_t)start[row + 1] - start[row]};
+    if (a.m == 0 || row + a.begin >= a.T) return {NULL, 0, 0, 0};
+    int64_t first = (row + a.begin - a.first_row % a.T + a.T) % a.T;
+    return {NULL, first, a.T, first < a.m ? (a.m - first + a.T - 1) / a.T : 0};
+}
+
+/* Grid: table rows, columns. Reads of BATCH tokens are under way together; they are added in
+ * order. */
+template <typename T, int W>
+__global__ void __launch_bounds__(256)
+    embedding_sums(par_embedding a, const uint2 *sorted, const unsigned *start) {
+    int64_t j = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * W;
+    if (j >= a.n) return;
+    for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
+        tokens of = tokens_of(a, sorted, start, row);
+        if (of.count == 0 && a.beta != 0) continue;
+        par__pack<W> sum = {};
+        if (a.beta != 0) sum = par__get<W>(a.dtable + row * a.n + j);
+        for (int64_t k = 0; k < of.count; k += BATCH) {
+            par__pack<W> v[BATCH] = {};
+#pragma unroll
+            for (int b = 0; b < BATCH; b++)
+                if (k + b < of.count) v[b] = par__get<W>((const T *)a.dy + of[k + b] * a.n + j);
+#pragma unroll
+            for (int b = 0; b < BATCH; b++)
+#pragma unroll
+                for (int e = 0; e < W; e++) sum.x[e] += v[b].x[e];
+        }
+        par__put<W>(a.dtable + row * a.n + j, sum);
+    }
+}
+
+template <typename T, int W>
+static par_status sums_width(par_stream *stream, const par_embedding *a, const uint2 *sorted,
+                             const unsigned *start) {
+    unsigned threads = par__threads(par__blocks(a->n, W), 256);
+    dim3 grid(par__grid(a->rows), (unsigned)par__blocks(a->n, (int64_t)threads * W));
+    PAR_LAUNCH((embedding_sums<T, W>), grid, dim3(threads), 0, stream, *a, sorted, start);
+    return par__cuda_launched("embedding_sums");
+}
+
+/* The workspace: two arrays of pairs, the table of digits, where each table row starts. */
+typedef struct {
+    uint2 *pairs[2];
+    unsigned *table, *start;
+    size_t nbytes;
+} layout;
+
+static layout layout_of(const par_embedding *a, void *workspace) {
+    size_t pairs = ((size_t)a->m * sizeof(uint2) + 15) / 16 * 16;
+    size_t table = (size_t)(DIGITS * par__blocks(a->m, TILE)) * sizeof(unsigned);
+    char *p = (char *)workspace;
+    return {{(uint2 *)p, (uint2 *)(p + pairs)},
+            (unsigned *)(p + 2 * pairs),
+            (unsigned *)(p + 2 * pairs + table),
+            2 * pairs + table + (size_t)(a->rows + 1) * sizeof(unsigned)};
+}
+
+/* The sorted pairs lie in one of the two arrays. */
+static par_status sort(par_stream *stream, const par_embedding *a, const layout &w,
+                       const uint2 **sorted) {
+    const uint2 *from = NULL;
+    dim3 tiles((unsigned)par__blocks(a->m, TILE));
+    for (int shift = 0; shift < 32 && (shift == 0 || a->rows >> shift > 0); shift += 8) {
+        uint2 *to = w.pairs[shift / 8 % 2];
+        PAR_LAUNCH((embedding_count), tiles, dim3(DIGITS), 0, stream, *a, from, shift, w.table);
+        PAR_LAUNCH((embedding_scan), dim3(1), dim3(SCAN_THREADS), 0, stream, w.table,
+                   (int64_t)DIGITS * tiles.x);
+        PAR_LAUNCH((embedding_scatter), tiles, dim3(DIGITS), 0, stream, *a, from, shift,
+                   (const unsigned *)w.table, to);
+        PAR_TRY(par__cuda_launched("embedding_sort"));
+        from = to;
+    }
+    PAR_LAUNCH((embedding_bounds), dim3(par__grid(par__blocks(a->rows + 1, 256))), dim3(256), 0,
+               stream, from, a->m, a->rows, w.start);
+    *sorted = from;
+    return par__cuda_launched("embedding_bounds");
+}
+
+template <typename T>
+static par_status backward(par_stream *stream, const par_embedding *a, void *workspace) {
+    const uint2 *sorted = NULL;
+    layout w = layout_of(a, workspace);
+    if (a->rows == 0 || a->n == 0) return PAR_OK;
+    if (a->ids && a->m > 0) PAR_TRY(sort(stream, a, w, &sorted));
+    bool packed = par__packable<T>(a->dy, a->n) && par__packable<T>(a->dtable, a->n);
+    return PAR_DISPATCH_WIDTH(T, packed, sums_width, stream, a, sorted, (const unsigned *)w.start);
+}
+
+static par_status forward_prepare(const void *args, size_t *workspace_nbytes) {
+    const par_embedding *a = (const par_embedding *)args;
+    *workspace_nbytes = 0;
+    if (a->m > INT32_MAX || a->rows >= INT32_MAX)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "embedding: %lld tokens, %lld rows: both must be below 2^31 on cuda",
+                 (long long)a->m, (long long)a->rows);
+    return PAR_OK;
+}
+
+/* ids may be NULL in prepare, where pointers mean nothing: room for the sort in any case */
+static par_status backward_prepare(const void *args, size_t *workspace_nbytes) {
+    const par_embedding *a = (const par_embedding *)args;
+    PAR_TRY(forward_prepare(args, workspace_nbytes));
+    *workspace_nbytes = a->m == 0 || a->rows == 0 ? 0 : layout_of(a, NULL).nbytes;
+    return PAR_OK;
+}
+
+static par_status run_forward(par_stream *stream, const void *args, void *workspace) {
+    const par_embedding *a = (const par_embedding *)args;
+    (void)workspace;
+    return PAR_DISPATCH(a->dtype, forward, stream, a);
+}
+
+static par_status run_backward(par_stream *stream, const void *args, void *workspace) {
+    const par_embedding *a = (const par_embedding *)args;
+    return PAR_DISPATCH(a->dtype, backward, stream, a, workspace);
+}
+
+extern "C" void par__cuda_embedding_init(par_backend *backend) {
+    par_kernel *k = backend->kernels;
+    k[PAR_OP_EMBEDDING] = {"embedding/cuda/own", forward_prepare, run_forward};
+    k[PAR_OP_EMBEDDING_BACKWARD] = {"embedding_backward/cuda/own", backward_prepare, run_backward};
+}

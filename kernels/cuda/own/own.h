@@ -1,0 +1,44 @@
+/*
+ * The own kernels, as C sees them: what each topic adds to the backend's table, and those that
+ * gemm/ and attention/ call where a library has no form of its own.
+ */
+#ifndef PAR__CUDA_OWN_H
+#define PAR__CUDA_OWN_H
+
+#include "par/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One per topic: fills its operations of the table. */
+void par__cuda_norm_init(par_backend *backend);
+void par__cuda_rope_init(par_backend *backend);
+void par__cuda_activation_init(par_backend *backend);
+void par__cuda_residual_init(par_backend *backend);
+void par__cuda_column_sum_init(par_backend *backend);
+void par__cuda_embedding_init(par_backend *backend);
+void par__cuda_xent_init(par_backend *backend);
+void par__cuda_update_init(par_backend *backend); /* adamw, sgd, norm2, cast */
+void par__cuda_vote_init(par_backend *backend);
+
+/* gemm_bias.cu: c[i,j] = beta · c[i,j] + bias[j]; bias NULL: zeros. c [m,n] of dtype_c, bias [n] of
+ * dtype. With beta 0 the old value is not read. */
+par_status par__cuda_add_bias(par_stream *stream, const par_gemm *args, float beta);
+
+/* attention_forward.cu, attention_backward.cu: every type and shape, D up to 256. */
+par_status par__cuda_attention_own_prepare(const par_attention *a, size_t *workspace_nbytes);
+par_status par__cuda_attention_own(par_stream *stream, const par_attention *a);
+par_status par__cuda_attention_own_backward_prepare(const par_attention *a,
+                                                    size_t *workspace_nbytes);
+par_status par__cuda_attention_own_backward(par_stream *stream, const par_attention *a,
+                                            void *workspace);
+
+/* attention_decode.cu */
+par_status par__cuda_attention_decode_prepare(const void *args, size_t *workspace_nbytes);
+par_status par__cuda_attention_decode(par_stream *stream, const void *args, void *workspace);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
