@@ -8,18 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "harness_internal.h"
+#include "libpar/base/clock.h"
 
 harness_state harness_now;
 static int counts[3]; /* passed, failed, skipped */
 
 double harness_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return par__seconds();
 }
 
 void harness_fail(const char *file, int line, const char *format, ...) {

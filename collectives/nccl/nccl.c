@@ -19,21 +19,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kernels/cuda/cuda.h"
+#include "libpar/base/clock.h"
 
 /* Seconds: what a call that only enqueues may take, and the farewell of all ranks. */
 enum { CALL_S = 300, FINALIZE_S = 10 };
 
 static par__nccl table;
-
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static par_status failed(ncclComm_t comm, ncclResult_t result, const char *call) {
     const char *last = ncclGetLastError(comm);
@@ -43,8 +37,8 @@ static par_status failed(ncclComm_t comm, ncclResult_t result, const char *call)
 
 /* NCCL's thread does the rest of a call; at most `limit` seconds. */
 static ncclResult_t settle(ncclComm_t comm, ncclResult_t result, double limit) {
-    double begin = seconds();
-    while (result == ncclInProgress && seconds() - begin < limit) {
+    double begin = par__seconds();
+    while (result == ncclInProgress && par__seconds() - begin < limit) {
         sched_yield();
         ncclResult_t asked = ncclCommGetAsyncError(comm, &result);
         if (asked != ncclSuccess) return asked;

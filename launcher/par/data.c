@@ -80,7 +80,9 @@ static par_status write_corpus(const data_settings *s, const par_corpus *corpus,
     if (after(s->tokenizer, "train:")) return train_and_write(s, corpus, n_tokens, vocab);
     par_tokenizer *t = NULL;
     const char *path = existing(s->tokenizer);
-    par_status st = par_tokenizer_open(path ? path : s->tokenizer, &t);
+    par_status st = strcmp(s->tokenizer, "chars") == 0
+                        ? par_tokenizer_of_text(corpus, &t)
+                        : par_tokenizer_open(path ? path : s->tokenizer, &t);
     if (st == PAR_OK) st = write_with(s, corpus, t, n_tokens, vocab);
     par_tokenizer_close(&t);
     return st;
@@ -105,11 +107,6 @@ static void point_out_encodings(const char *const *paths, int n) {
                 first, (long long)at, (long long)n_bad, n, n == 1 ? "" : "s");
 }
 
-/* Without documents, bytes and characters are one text, file after file. */
-static bool is_one_text(const data_settings *s) {
-    return !s->field && s->format == LLM_C && !strchr(s->tokenizer, ':');
-}
-
 static par_status write_tokens(const text_files *list, const data_settings *s) {
     int64_t nbytes, n_tokens, vocab;
     int n = text_files_take(list, s->max_mb * 1000000, &nbytes);
@@ -117,9 +114,7 @@ static par_status write_tokens(const text_files *list, const data_settings *s) {
     if (!paths) return par_error_set(PAR_ERR_MEMORY, "no host memory for %d names", n);
     for (int i = 0; i < n; i++) paths[i] = list->files[i].path;
     const par_corpus corpus = {n, paths, s->field};
-    par_status st = is_one_text(s)
-                        ? par_text_to_tokens(n, paths, s->tokenizer, s->out, &n_tokens, &vocab)
-                        : write_corpus(s, &corpus, &n_tokens, &vocab);
+    par_status st = write_corpus(s, &corpus, &n_tokens, &vocab);
     if (st == PAR_OK && !s->field) point_out_encodings(paths, n);
     free(paths);
     if (st == PAR_OK)

@@ -17,7 +17,7 @@
 
 static const char *const files[] = {"merges.txt", "vocab.json"};
 
-enum { N_FILES = 2, NAME = 4352, BLOCK = 1 << 16 };
+enum { N_FILES = 2, NAME = 4352, BLOCK = 1 << 16, CHARACTER = 3 /* bytes behind its first */ };
 
 /* The folder, locked: what a killed process left in it is overwritten file by file. It is opened
  * again if another process gave it its final name before it was locked here. */
@@ -83,42 +83,26 @@ void vocabulary_drop(vocabulary_files *names) {
     close(names->lock);
 }
 
-/* Where a sequence of UTF-8 stands: bytes that must follow, and the range of the next one. */
-typedef struct {
-    int more;
-    unsigned char low, high;
-} utf8_state;
-
-static bool begin_sequence(utf8_state *s, unsigned char c) {
-    *s = (utf8_state){0, 0x80, 0xbf};
-    if (c < 0x80) return true;
-    if (c < 0xc2 || c > 0xf4) return false;
-    s->more = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-    if (c == 0xe0) s->low = 0xa0;  /* no overlong forms, */
-    if (c == 0xed) s->high = 0x9f; /* surrogates, */
-    if (c == 0xf0) s->low = 0x90;
-    if (c == 0xf4) s->high = 0x8f; /* or beyond 10FFFF */
-    return true;
-}
-
-static bool follow(utf8_state *s, unsigned char c) {
-    if (s->more == 0) return begin_sequence(s, c);
-    if (c < s->low || c > s->high) return false;
-    *s = (utf8_state){s->more - 1, 0x80, 0xbf};
-    return true;
-}
-
 int64_t vocabulary_first_bad(const char *path) {
     static unsigned char block[BLOCK];
-    utf8_state s = {0, 0x80, 0xbf};
-    int64_t at = 0, sequence = 0, bad = -1;
+    int64_t at = 0, bad = -1; /* of the block's front */
+    size_t n = 0, got;
     FILE *file = fopen(path, "rb");
     if (!file) return -1;
-    for (size_t n; bad < 0 && (n = fread(block, 1, sizeof block, file)) > 0; at += (int64_t)n)
-        for (size_t i = 0; i < n && bad < 0; i++) {
-            if (s.more == 0) sequence = at + (int64_t)i;
-            if (!follow(&s, block[i])) bad = sequence;
+    do {
+        got = fread(block + n, 1, sizeof block - n, file);
+        n += got;
+        /* A character that the block cuts waits for the rest of it. */
+        size_t i = 0, last = got ? CHARACTER : 0;
+        while (bad < 0 && i + last < n) {
+            size_t k = par_utf8_length(block + i, n - i);
+            if (k == 0) bad = at + (int64_t)i;
+            i += k;
         }
+        memmove(block, block + i, n - i);
+        at += (int64_t)i;
+        n -= i;
+    } while (bad < 0 && got);
     fclose(file);
-    return bad < 0 && s.more ? sequence : bad;
+    return bad;
 }

@@ -120,6 +120,7 @@ static void report_ledger(const par_memory *memory, int stage, int rank) {
 }
 
 par_status llm_report_plan(const llm_run *r, int world_size) {
+    const par_transport_params transport_params = llm_world_transport_params(&r->set);
     report_model(r);
     report_layout(r, world_size);
     printf("plan: memory of the first rank of every stage\n");
@@ -128,7 +129,7 @@ par_status llm_report_plan(const llm_run *r, int world_size) {
         par_memory *memory = NULL;
         coordinate[PAR_PP] = stage;
         int rank = par_layout_rank(&r->params.layout, coordinate);
-        PAR_TRY(par_trainer_plan(&r->params, world_size, rank, &memory));
+        PAR_TRY(par_trainer_plan(&r->params, &transport_params, world_size, rank, &memory));
         report_ledger(memory, stage, rank);
         par_memory_destroy(&memory);
     }

@@ -161,27 +161,11 @@ par_status llm_sample_prepare(const llm_run *r, llm_sample *p, par_trainer *trai
     return PAR_OK;
 }
 
-/* Bytes of the UTF-8 character at the front of n bytes; 0: there is none (Unicode 15, table
- * 3-7). */
-static size_t character(const unsigned char *c, size_t n) {
-    size_t length = c[0] < 0x80                   ? 1
-                    : c[0] >= 0xc2 && c[0] < 0xe0 ? 2
-                    : (c[0] & 0xf0) == 0xe0       ? 3
-                                                  : 4;
-    if (c[0] >= 0x80 && (c[0] < 0xc2 || c[0] > 0xf4)) return 0;
-    if (length > n) return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((c[i] & 0xc0) != 0x80) return 0;
-    bool overlong = (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xf0 && c[1] < 0x90);
-    bool outside = (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf4 && c[1] > 0x8f);
-    return overlong || outside ? 0 : length;
-}
-
-/* Text as it is, but U+FFFD for bytes that are no UTF-8, and control characters (C1's too:
+/* Text as it is, but U+FFFD for bytes that are not UTF-8, and control characters (C1's too:
  * terminals obey them) as \xNN. */
 static void print_safely(const unsigned char *c, size_t n) {
     for (size_t i = 0, length; i < n; i += length ? length : 1) {
-        length = character(c + i, n - i);
+        length = par_utf8_length(c + i, n - i);
         bool control = (c[i] < 0x20 && c[i] != '\n' && c[i] != '\t') || c[i] == 0x7f;
         if (length == 0)
             fputs("\xef\xbf\xbd", stdout);

@@ -121,6 +121,8 @@ int llm_world_begin(llm_world *);
 void llm_world_check_singletons(int world_size, par_problems *);
 /* Not collective; after an error peers may be waiting. */
 par_status llm_world_connect(llm_world *, const llm_settings *);
+/* Of its transport, as the options ask for it. */
+par_transport_params llm_world_transport_params(const llm_settings *);
 /* Threads per rank: as asked, or this node's cores shared by its ranks; the same on every rank.
  * Collective. */
 par_status llm_world_threads(llm_world *, int64_t asked);

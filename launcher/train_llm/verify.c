@@ -17,11 +17,12 @@ static void print_tensor(void *user, const char *name, double relative, bool pas
 }
 
 /* Bytes that one rank needs, of par_trainer_plan. */
-static par_status planned_nbytes(const par_trainer_params *params, int world_size, int rank,
-                                 size_t *nbytes) {
+static par_status planned_nbytes(const par_trainer_params *params,
+                                 const par_transport_params *transport_params, int world_size,
+                                 int rank, size_t *nbytes) {
     par_memory *plan = NULL;
     *nbytes = 0;
-    PAR_TRY(par_trainer_plan(params, world_size, rank, &plan));
+    PAR_TRY(par_trainer_plan(params, transport_params, world_size, rank, &plan));
     for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
         *nbytes += par_memory_nbytes(plan, (par_memory_kind)kind);
     par_memory_destroy(&plan);
@@ -30,7 +31,8 @@ static par_status planned_nbytes(const par_trainer_params *params, int world_siz
 
 /* The layout's shares of the first n ranks, each with room for the largest tensor, and all of it on
  * one rank. */
-static par_status add_shares(const par_trainer_params *layout, int world_size, int n,
+static par_status add_shares(const par_trainer_params *layout,
+                             const par_transport_params *transport_params, int world_size, int n,
                              size_t tensor_nbytes, size_t *nbytes) {
     par_trainer_params alone = *layout;
     alone.layout = (par_layout){.size = {1, 1, 1, 1}};
@@ -39,10 +41,10 @@ static par_status add_shares(const par_trainer_params *layout, int world_size, i
     alone.modules_per_part = NULL;
     alone.recompute = PAR_RECOMPUTE_NONE;
     alone.zero = 0;
-    PAR_TRY(planned_nbytes(&alone, 1, 0, nbytes));
+    PAR_TRY(planned_nbytes(&alone, NULL, 1, 0, nbytes));
     for (int rank = 0; rank < n; rank++) {
         size_t share;
-        PAR_TRY(planned_nbytes(layout, world_size, rank, &share));
+        PAR_TRY(planned_nbytes(layout, transport_params, world_size, rank, &share));
         *nbytes += share + tensor_nbytes;
     }
     return PAR_OK;
@@ -62,7 +64,8 @@ static par_status node_nbytes(const llm_run *r, const llm_world *w, int64_t laye
     params.dtype = PAR_F32;
     int64_t widest =
         config.vocab > config.mlp ? config.vocab : config.mlp; /* rows of the largest tensor */
-    par_status st = add_shares(&params, w->size, w->local_size,
+    const par_transport_params transport_params = llm_world_transport_params(&r->set);
+    par_status st = add_shares(&params, &transport_params, w->size, w->local_size,
                                (size_t)widest * (size_t)config.channels * sizeof(float), nbytes);
     par_transformer_destroy(&model);
     return st;

@@ -78,8 +78,12 @@ static void release(void *block, size_t nbytes) {
     free(block);
 }
 
+par_transport_params llm_world_transport_params(const llm_settings *s) {
+    return (par_transport_params){.check = s->check_comm, .link = (par_link)s->comm};
+}
+
 static par_status create_transport(llm_world *w, const llm_settings *s) {
-    par_transport_params params = {.check = s->check_comm, .link = (par_link)s->comm};
+    par_transport_params params = llm_world_transport_params(s);
 #if TRAIN_LLM_MPI
     return par_transport_create_mpi(MPI_COMM_WORLD, &params, &w->transport);
 #else

@@ -1,7 +1,7 @@
 /*
- * Mapped readers and atomic writers. The order of the writer's steps is the guarantee: data is on
- * the disk before the name points to it (fsync, then rename), and the name is on the disk before
- * commit returns (fsync of the directory).
+ * Files: see file.h. The order of the writer's steps is the guarantee: data is on the disk before
+ * the name points to it (fsync, then rename), and the name is on the disk before commit returns
+ * (fsync of the directory).
  */
 #define _DEFAULT_SOURCE   /* flock */
 #define _FILE_OFFSET_BITS 64
@@ -17,8 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static par_status io_error(const char *what, const char *path) {
-    return par_error_set(PAR_ERR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
+par_status par__read_error(const char *path, const char *verb) {
+    return par_error_set(PAR_ERR_IO, "%s: cannot be %s: %s", path, verb, strerror(errno));
 }
 
 const char *par__write_remedy(int error) {
@@ -35,33 +35,136 @@ const char *par__write_remedy(int error) {
     }
 }
 
-/* By the final name: the temporary one says nothing to people. */
-static par_status write_error(const char *what, const char *path) {
+par_status par__write_error(const char *path, const char *verb) {
     int error = errno;
-    return par_error_set(PAR_ERR_IO, "%s: cannot be %s: %s%s", path, what, strerror(error),
+    return par_error_set(PAR_ERR_IO, "%s: cannot be %s: %s%s", path, verb, strerror(error),
                          par__write_remedy(error));
 }
 
-static par_status map_descriptor(int fd, const char *path, par__map *out) {
+bool par__file_exists(const char *path) {
     struct stat info;
-    if (fstat(fd, &info) != 0) return io_error("read its size", path);
-    if (!S_ISREG(info.st_mode)) return par_error_set(PAR_ERR_IO, "%s: is not a regular file", path);
-    if (info.st_size == 0) {
-        *out = (par__map){NULL, 0};
-        return PAR_OK;
+    return stat(path, &info) == 0;
+}
+
+/* ---- descriptors ---- */
+
+par_status par__read_at(int fd, const char *path, void *data, size_t nbytes, int64_t offset) {
+    char *to = data;
+    while (nbytes > 0) {
+        ssize_t n = pread(fd, to, nbytes, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return par__read_error(path, "read");
+        if (n == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: ends at byte %lld", path, (long long)offset);
+        to += n;
+        offset += n;
+        nbytes -= (size_t)n;
     }
-    void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (data == MAP_FAILED) return io_error("map it into memory", path);
-    *out = (par__map){data, (size_t)info.st_size};
     return PAR_OK;
 }
 
+/* offset -1: where the descriptor stands. */
+static par_status write_all(int fd, const char *path, const void *data, size_t nbytes,
+                            int64_t offset) {
+    const char *from = data;
+    while (nbytes > 0) {
+        ssize_t n = offset < 0 ? write(fd, from, nbytes) : pwrite(fd, from, nbytes, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n == 0) errno = EIO;
+        if (n <= 0) return par__write_error(path, "written");
+        from += n;
+        if (offset >= 0) offset += n;
+        nbytes -= (size_t)n;
+    }
+    return PAR_OK;
+}
+
+par_status par__write_at(int fd, const char *path, const void *data, size_t nbytes,
+                         int64_t offset) {
+    return write_all(fd, path, data, nbytes, offset);
+}
+
+par_status par__write(int fd, const char *path, const void *data, size_t nbytes) {
+    return write_all(fd, path, data, nbytes, -1);
+}
+
+par_status par__close(int fd, const char *path, par_status before) {
+    if (close(fd) != 0 && before == PAR_OK) return par__write_error(path, "closed");
+    return before;
+}
+
+par_status par__sync_directory(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return par__write_error(path, "opened");
+    par_status st = fsync(fd) == 0 || errno == EINVAL ? PAR_OK : par__write_error(path, "synced");
+    return par__close(fd, path, st);
+}
+
+par_status par__sync_parent(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *parent = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    if (!parent) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for its folder's name", path);
+    par_status st = par__sync_directory(parent);
+    free(parent);
+    return st;
+}
+
+/* ---- whole files ---- */
+
+par_status par__write_file(const char *path, const void *data, size_t nbytes) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return par__write_error(path, "created");
+    par_status st = par__write_at(fd, path, data, nbytes, 0);
+    if (st == PAR_OK && fsync(fd) != 0) st = par__write_error(path, "synced");
+    return par__close(fd, path, st);
+}
+
+static par_status read_descriptor(int fd, const char *path, int64_t max, char **out,
+                                  size_t *nbytes) {
+    struct stat info;
+    if (fstat(fd, &info) != 0) return par__read_error(path, "asked for its size");
+    if (!S_ISREG(info.st_mode)) PAR_FAIL(PAR_ERR_FORMAT, "%s: is not a plain file", path);
+    if (info.st_size > max)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %lld bytes; legal: at most %lld", path,
+                 (long long)info.st_size, (long long)max);
+    char *data = malloc((size_t)info.st_size + 1);
+    if (!data)
+        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %lld bytes", path,
+                 (long long)info.st_size);
+    par_status st = par__read_at(fd, path, data, (size_t)info.st_size, 0);
+    if (st != PAR_OK) {
+        free(data);
+        return st;
+    }
+    data[info.st_size] = 0;
+    *out = data;
+    *nbytes = (size_t)info.st_size;
+    return PAR_OK;
+}
+
+par_status par__read_file(const char *path, int64_t max, char **out, size_t *nbytes) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return par__read_error(path, "opened");
+    par_status st = read_descriptor(fd, path, max, out, nbytes);
+    close(fd);
+    return st;
+}
+
 par_status par__map_open(const char *path, par__map *out) {
+    struct stat info;
+    par_status st = PAR_OK;
+    void *data = NULL;
     /* Not blocking: opening a FIFO must not hang before fstat can refuse it. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return io_error("open it", path);
-    par_status st = map_descriptor(fd, path, out);
+    if (fd < 0) return par__read_error(path, "opened");
+    if (fstat(fd, &info) != 0)
+        st = par__read_error(path, "asked for its size");
+    else if (!S_ISREG(info.st_mode))
+        st = par_error_set(PAR_ERR_IO, "%s: is not a plain file", path);
+    else if (info.st_size > 0)
+        data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED) st = par__read_error(path, "mapped into memory");
     close(fd);
+    if (st == PAR_OK) *out = (par__map){data, data ? (size_t)info.st_size : 0};
     return st;
 }
 
@@ -70,15 +173,7 @@ void par__map_close(par__map *map) {
     *map = (par__map){NULL, 0};
 }
 
-bool par__file_exists(const char *path) {
-    struct stat info;
-    return stat(path, &info) == 0;
-}
-
-bool par__directory_exists(const char *path) {
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-}
+/* ---- the writer ---- */
 
 /* Exclusively locked, so that nobody else writes it; empty. Another writer may give the file its
  * final name between this one's opening and locking it: the lock counts only for the file that the
@@ -103,12 +198,11 @@ par_status par__writer_open(const char *path, par__writer *out) {
     struct stat info;
     size_t n = strlen(path) + sizeof PAR__TEMPORARY;
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
-        return par_error_set(PAR_ERR_IO,
-                             "%s: is %s, which is not replaced; legal: the name of a file", path,
-                             S_ISDIR(info.st_mode) ? "a directory" : "no plain file");
+        return par_error_set(PAR_ERR_IO, "%s: is %s; it is not replaced; legal: the name of a file",
+                             path, S_ISDIR(info.st_mode) ? "a directory" : "not a plain file");
     char *temporary = malloc(n);
     if (!temporary)
-        return par_error_set(PAR_ERR_MEMORY, "%s: no memory for its temporary name", path);
+        return par_error_set(PAR_ERR_MEMORY, "%s: no host memory for its temporary name", path);
     snprintf(temporary, n, "%s" PAR__TEMPORARY, path);
     int fd = open_temporary(temporary);
     if (fd < 0) {
@@ -119,7 +213,7 @@ par_status par__writer_open(const char *path, par__writer *out) {
                       "%s: another process is writing it (%s is locked); wait for it, or name "
                       "another place",
                       path, temporary)
-                : write_error("created", path);
+                : par__write_error(path, "created");
         free(temporary);
         return st;
     }
@@ -127,63 +221,28 @@ par_status par__writer_open(const char *path, par__writer *out) {
     return PAR_OK;
 }
 
+/* Errors are of the final name: the temporary one says nothing to people. */
 par_status par__writer_write(par__writer *writer, const void *data, size_t nbytes) {
-    const char *p = data;
-    while (nbytes > 0) {
-        /* Linux moves at most 2^31 - 4096 bytes a call. */
-        ssize_t n = write(writer->fd, p, nbytes < (1u << 30) ? nbytes : (1u << 30));
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return write_error("written", writer->path);
-        p += n;
-        nbytes -= (size_t)n;
-    }
-    return PAR_OK;
+    return par__write(writer->fd, writer->path, data, nbytes);
 }
 
 par_status par__writer_patch(par__writer *writer, size_t offset, const void *data, size_t nbytes) {
-    const char *p = data;
-    while (nbytes > 0) {
-        ssize_t n = pwrite(writer->fd, p, nbytes, (off_t)offset);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return write_error("written", writer->path);
-        p += n;
-        offset += (size_t)n;
-        nbytes -= (size_t)n;
-    }
-    return PAR_OK;
-}
-
-/* Some file systems cannot sync a directory (EINVAL): their rename is as durable as it gets. */
-static par_status sync_directory(const char *path) {
-    const char *slash = strrchr(path, '/');
-    char *directory =
-        slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
-    par_status st = PAR_OK;
-    if (!directory)
-        return par_error_set(PAR_ERR_MEMORY, "%s: no memory for its directory's name", path);
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        st = io_error("open it", directory);
-    else if (fsync(fd) != 0 && errno != EINVAL)
-        st = io_error("sync it", directory);
-    if (fd >= 0) close(fd);
-    free(directory);
-    return st;
+    return par__write_at(writer->fd, writer->path, data, nbytes, (int64_t)offset);
 }
 
 /* Complete on the disk, under its temporary name. */
 static par_status finish(par__writer *writer) {
-    return fsync(writer->fd) == 0 ? PAR_OK : write_error("synced", writer->path);
+    return fsync(writer->fd) == 0 ? PAR_OK : par__write_error(writer->path, "synced");
 }
 
 /* Closed, and with it unlocked, only when the temporary name is gone. */
 static par_status publish(par__writer *writer) {
     const char *path = writer->path;
-    if (rename(writer->temporary, path) != 0) return write_error("given its name", path);
+    if (rename(writer->temporary, path) != 0) return par__write_error(path, "given its name");
     close(writer->fd);
     free(writer->temporary);
     *writer = (par__writer){-1, NULL, NULL};
-    return sync_directory(path);
+    return par__sync_parent(path);
 }
 
 par_status par__writer_commit(par__writer *writer) {

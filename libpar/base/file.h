@@ -1,19 +1,48 @@
 /*
- * Whole files: mapped read-only for readers, and replaced atomically by writers. A reader never
- * sees half a file: the writer fills a temporary file in the same directory, syncs it, renames it
- * over the target and syncs the directory. The temporary file's name is the target's and
- * PAR__TEMPORARY, and its writer holds a lock on it: what a killed process left there is
- * overwritten by the next writer of the same target, and a second writer at the same time is
- * refused.
+ * Files that are read and written whole. A reader maps a file or takes it into memory. A writer
+ * replaces a file atomically, so that nobody sees half of one: it fills a temporary file in the
+ * same directory, syncs it, renames it over the target and syncs the directory. The temporary
+ * file's name is the target's and PAR__TEMPORARY, and its writer holds a lock on it: what a killed
+ * process left there is overwritten by the next writer of the same target, and a second writer at
+ * the same time is refused.
+ *
+ * Below them: reads and writes that go on after a short one and after EINTR. A failed fsync is
+ * never tried again, as the kernel may have dropped the pages that it could not write.
  */
-#ifndef PAR__DATA_FILE_H
-#define PAR__DATA_FILE_H
+#ifndef PAR__FILE_H
+#define PAR__FILE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "par/status.h"
+
+/* PAR_ERR_IO, "PATH: cannot be VERB: " and errno's text; of writing, with what to do about it. */
+par_status par__read_error(const char *path, const char *verb);
+par_status par__write_error(const char *path, const char *verb);
+/* "; " and what to do about an error of writing, or "". */
+const char *par__write_remedy(int error);
+
+bool par__file_exists(const char *path);
+
+/* All nbytes, at an offset, or where the descriptor stands. path: for messages. */
+par_status par__read_at(int fd, const char *path, void *data, size_t nbytes, int64_t offset);
+par_status par__write_at(int fd, const char *path, const void *data, size_t nbytes, int64_t offset);
+par_status par__write(int fd, const char *path, const void *data, size_t nbytes);
+/* Close what was written; an error of closing counts unless there was one before. */
+par_status par__close(int fd, const char *path, par_status before);
+
+/* The names in a folder are on the disk on return; of the second, those in the folder of `path`. A
+ * file system that cannot sync a folder says EINVAL (fsync(2)): what was written and renamed there
+ * is as durable as it gets, and that is not an error. */
+par_status par__sync_directory(const char *path);
+par_status par__sync_parent(const char *path);
+
+/* A new file with these bytes, synced, under its own name at once. */
+par_status par__write_file(const char *path, const void *data, size_t nbytes);
+/* malloc'ed, a zero behind it. PAR_ERR_FORMAT above max bytes. */
+par_status par__read_file(const char *path, int64_t max, char **out, size_t *nbytes);
 
 /* A read-only mapping. Another process that truncates the file while it is mapped kills readers
  * with SIGBUS. */
@@ -24,10 +53,6 @@ typedef struct {
 
 par_status par__map_open(const char *path, par__map *out);
 void par__map_close(par__map *map);
-/* "; " and what to do about an error of writing, or "". */
-const char *par__write_remedy(int error);
-bool par__file_exists(const char *path);
-bool par__directory_exists(const char *path);
 
 #define PAR__TEMPORARY ".par-tmp"
 
@@ -37,8 +62,8 @@ typedef struct {
     char *temporary;
 } par__writer;
 
-/* What is there under the name and is no plain file (a directory, a device) is not replaced, nor is
- * what another writer is about to replace: PAR_ERR_IO. */
+/* What is there under the name and is not a plain file (a directory, a device) is not replaced, nor
+ * is what another writer is about to replace: PAR_ERR_IO. */
 par_status par__writer_open(const char *path, par__writer *out);
 par_status par__writer_write(par__writer *writer, const void *data, size_t nbytes);
 /* Overwrite bytes that are already written; the position for par__writer_write stays. */

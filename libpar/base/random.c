@@ -13,6 +13,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "libpar/base/hash.h"
+
 static uint32_t high(uint64_t x) {
     return (uint32_t)(x >> 32);
 }
@@ -37,9 +39,7 @@ void par_philox(const uint32_t c[4], const uint32_t k[2], uint32_t out[4]) {
 /* FNV-1a leaves names that differ in the last byte close together; two multiply-shift rounds spread
  * them. */
 uint64_t par_hash_name(const char *name) {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (const unsigned char *c = (const unsigned char *)name; *c; c++)
-        hash = (hash ^ *c) * UINT64_C(0x100000001b3);
+    uint64_t hash = par__fnv64(PAR__FNV64, name, strlen(name));
     hash = (hash ^ hash >> 33) * UINT64_C(0xff51afd7ed558ccd);
     hash = (hash ^ hash >> 29) * UINT64_C(0xc4ceb9fe1a85ec53);
     return hash ^ hash >> 32;

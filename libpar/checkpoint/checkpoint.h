@@ -1,17 +1,18 @@
 /*
- * The parts of a checkpoint: files (paths, whole writes, syncing, digests), one rank's shard, the
- * manifest, and what is below a directory. No function here communicates; save and load do.
+ * The parts of a checkpoint: digests, one rank's shard, the manifest, and what is below a
+ * directory. No function here communicates; save and load do.
  */
 #ifndef PAR__CHECKPOINT_H
 #define PAR__CHECKPOINT_H
 
 #include <stddef.h>
 
+#include "libpar/base/directory.h"
 #include "par/checkpoint.h"
 
 struct json_t;
 
-enum { PAR__PATH = 1024, PAR__HASH = 33, PAR__TEXT = 4096, PAR__NAME = 64 };
+enum { PAR__HASH = 33, PAR__TEXT = 4096, PAR__NAME = 64 };
 /* A larger manifest is refused before it is read. */
 #define PAR__MANIFEST_MAX ((int64_t)1 << 30)
 
@@ -23,31 +24,16 @@ void par__digest_end(par__digest *digest, char out[PAR__HASH]); /* and starts ag
 void par__digest_destroy(par__digest **digest);
 void par__hash(const void *data, size_t nbytes, char out[PAR__HASH]);
 
-/* "DIRECTORY/NAME"; PAR_ERR_ARG if it is too long. */
-par_status par__path(char out[PAR__PATH], const char *directory, const char *name);
-par_status par__io_error(const char *path, const char *what); /* with errno's text */
-par_status par__write_at(int fd, const char *path, const void *data, size_t nbytes, int64_t offset);
-par_status par__read_at(int fd, const char *path, void *data, size_t nbytes, int64_t offset);
-par_status par__close(int fd, const char *path, par_status before);
-par_status par__sync_directory(const char *path);
-/* A new file with these bytes, synced. */
-par_status par__write_file(const char *path, const void *data, size_t nbytes);
-/* malloc'ed, a zero behind it. PAR_ERR_FORMAT above max bytes. */
-par_status par__read_file(const char *path, int64_t max, char **out, size_t *nbytes);
-par_status par__make_directories(const char *path);
-/* A directory of plain files; what is not there is no error. */
-par_status par__remove_directory(const char *path);
-
-/* Where a run lies in a shard. */
+/* Where a run lies in a shard, and the digest of its bytes. */
 typedef struct {
     int64_t offset, nbytes;
     char hash[PAR__HASH];
-} par__place;
+} par__span;
 
 /* One rank's file. `frame` is the digest of every byte that belongs to no run. */
 typedef struct {
     int n;
-    par__place *places; /* [n], owned */
+    par__span *spans; /* [n], owned */
     int64_t nbytes;
     char frame[PAR__HASH];
 } par__shard;
@@ -56,9 +42,9 @@ void par__shard_name(int rank, char out[PAR__NAME]);
 void par__shard_free(par__shard *shard);
 par_status par__shard_write(const char *path, const par_checkpoint_run *runs, int n,
                             par__shard *out);
-/* shard_hdf5.c: the file's structure and the runs' places, through libhdf5; no data. */
+/* hdf5.c: the file's structure and the runs' spans, through libhdf5; no data. */
 par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, int n,
-                             par__place *places);
+                             par__span *spans);
 /* Every byte against the digests. */
 par_status par__shard_verify(const char *path, const par__shard *shard);
 /* The runs' data; digests are compared again. */
@@ -91,6 +77,6 @@ par_status par__list(const char *directory, int64_t **steps, int *n);
 void par__step_name(int64_t step, char out[PAR__NAME]);
 /* Remove what is older than the `keep` newest that verify, and temporary directories left
  * behind. */
-void par__prune(const char *directory, int keep, const char *own, par_problems *notes);
+void par__prune(const char *directory, int keep, par_problems *notes);
 
 #endif

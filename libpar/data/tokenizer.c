@@ -10,18 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/directory.h"
 #include "libpar/base/file.h"
 
 void par_tokenizer_close(par_tokenizer **tokenizer) {
-    par_tokenizer *t = *tokenizer;
-    if (!t) return;
-    par__splitter_destroy(&t->splitter);
-    par__bpe_destroy(&t->bpe);
-    par__merges_destroy(&t->merges);
-    par__vocab_destroy(&t->vocab);
-    free(t->added.ids);
-    free(t);
-    *tokenizer = NULL;
+    par__tokenizer_free(tokenizer);
 }
 
 int64_t par_tokenizer_vocab(const par_tokenizer *t) {
@@ -106,12 +99,18 @@ static par_status encode_piece(void *user, const uint8_t *piece, size_t n) {
 
 static par_status encode_bytes(const par_tokenizer *t, const uint8_t *bytes, size_t n,
                                par__id_visitor *visit, void *user) {
-    for (size_t i = 0; i < n; i++) {
-        if (t->of_byte[bytes[i]] < 0)
-            PAR_FAIL(PAR_ERR_FORMAT,
-                     "offset %zu: byte %d is not among the %" PRId32 " of the table of characters",
-                     i, bytes[i], t->vocab.n);
-        PAR_TRY(visit(user, &t->of_byte[bytes[i]], 1));
+    int32_t ids[4096];
+    for (size_t at = 0, k; at < n; at += k) {
+        k = n - at < 4096 ? n - at : 4096;
+        for (size_t i = 0; i < k; i++) {
+            ids[i] = t->of_byte[bytes[at + i]];
+            if (ids[i] < 0)
+                PAR_FAIL(PAR_ERR_FORMAT,
+                         "offset %zu: byte %d is not among the %" PRId32
+                         " of the table of characters",
+                         at + i, bytes[at + i], t->vocab.n);
+        }
+        PAR_TRY(visit(user, ids, k));
     }
     return PAR_OK;
 }

@@ -140,6 +140,7 @@ par_status par__tokenizer_parse_file(const char *path, const char *text, size_t 
 
 struct json_t;
 par_status par__tokenizer_create(par_tokenizer **out); /* all zero */
+void par__tokenizer_free(par_tokenizer **tokenizer);
 /* The JSON object that a text is. */
 par_status par__tokenizer_load(const char *path, const char *text, size_t n, struct json_t **out);
 /* The vocabulary {"word": id} with added tokens {"id", "content"} (NULL: none); ids are 0 to n - 1,

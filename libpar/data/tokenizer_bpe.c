@@ -1,7 +1,7 @@
 /*
  * Byte-pair merging of one piece: the lowest rank first, the leftmost among equals (Sennrich et al.
  * 2016). A linked list of ids and a heap of candidate pairs make it n log n, so that a piece of a
- * million letters is no trap. A pair in the heap is stale when its ids no longer stand at its
+ * million letters is not a trap. A pair in the heap is stale when its ids no longer stand at its
  * place; it is dropped when it comes up.
  */
 #include <inttypes.h>

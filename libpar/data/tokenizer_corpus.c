@@ -1,8 +1,8 @@
 /*
  * Documents of text files or of JSON Lines, and their ids as a token file of llm.c or Megatron.
  * Streamed: files are mapped, ids go out in blocks, so that a corpus may be larger than memory.
- * Megatron's .idx is written before the .bin: a .bin without its .idx would pass for nanoGPT's
- * form.
+ * What tokens cannot be read without gets its name before them: Megatron's .idx, since a .bin alone
+ * would pass for nanoGPT's form, and the table of a tokenizer that is one.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
@@ -22,7 +22,7 @@ static par_status parse_line(const char *path, int64_t line, const char *text, s
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!root)
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: line %" PRId64 ": no JSON: %s; legal: one object a line, in UTF-8", path,
+                 "%s: line %" PRId64 ": is not JSON: %s; legal: one object a line, in UTF-8", path,
                  line, error.text);
     const json_t *value = json_object_get(root, field);
     par_status st = PAR_OK;
@@ -90,6 +90,40 @@ par_status par__corpus_run(const par_corpus *corpus, par__document_visitor *visi
                  "%s: the text is empty: %d file%s without a byte of text; nothing was written",
                  corpus->paths[0], corpus->n_files, corpus->n_files == 1 ? "" : "s");
     return PAR_OK;
+}
+
+/* ---- characters ---- */
+
+static par_status mark_bytes(void *user, const uint8_t *text, size_t n) {
+    bool *seen = user;
+    for (size_t i = 0; i < n; i++) seen[text[i]] = true;
+    return PAR_OK;
+}
+
+par_status par_tokenizer_of_text(const par_corpus *corpus, par_tokenizer **out) {
+    PAR_REQUIRE(corpus && corpus->n_files > 0 && corpus->paths && out);
+    bool seen[256] = {false};
+    uint8_t bytes[256];
+    int32_t n = 0;
+    PAR_TRY(par__corpus_run(corpus, mark_bytes, seen));
+    for (int b = 0; b < 256; b++)
+        if (seen[b]) bytes[n++] = (uint8_t)b;
+    return par__tokenizer_create_table(bytes, n, out);
+}
+
+/* OUT.vocab, one line of JSON: id i is byte bytes[i]. */
+static par_status open_table(const par_tokenizer *t, const char *path, par__writer *out) {
+    char line[2048]; /* 256 numbers of 3 digits and a comma */
+    const par__vocab *v = &t->vocab;
+    int n = snprintf(line, sizeof line, "{\"tokenizer\": \"%s\", \"vocab\": %d, \"bytes\": [",
+                     v->n == 256 ? "bytes" : "chars", (int)v->n);
+    for (int i = 0; i < v->n; i++)
+        n += snprintf(line + n, sizeof line - (size_t)n, "%s%d", i ? "," : "", v->bytes[i]);
+    n += snprintf(line + n, sizeof line - (size_t)n, "]}\n");
+    PAR_TRY(par__writer_open(path, out));
+    par_status st = par__writer_write(out, line, (size_t)n);
+    if (st != PAR_OK) par__writer_abort(out);
+    return st;
 }
 
 /* ---- Megatron's form ---- */
@@ -238,6 +272,16 @@ static par_status begin(token_file *f, const char *path) {
                        : par__tokens_begin(path, vocab, &f->llmc);
 }
 
+static par_status end_llmc(token_file *f, const char *path) {
+    char name[4096];
+    par__writer table;
+    if (f->tokenizer->splitter) return par__tokens_end(&f->llmc);
+    if (snprintf(name, sizeof name, "%s.vocab", path) >= (int)sizeof name)
+        PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", path, sizeof name - 7);
+    PAR_TRY(open_table(f->tokenizer, name, &table));
+    return par__tokens_end_with(&f->llmc, &table);
+}
+
 static void release(token_file *f) {
     par__writer_abort(f->megatron ? &f->m.bin : &f->llmc.file);
     free(f->m.index_path);
@@ -257,7 +301,7 @@ par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *toke
     par_status st = begin(f, path);
     if (st == PAR_OK) st = par__corpus_run(corpus, put_document, f);
     if (st == PAR_OK) st = flush(f);
-    if (st == PAR_OK) st = megatron ? megatron_end(&f->m) : par__tokens_end(&f->llmc);
+    if (st == PAR_OK) st = megatron ? megatron_end(&f->m) : end_llmc(f, path);
     if (st == PAR_OK && n_tokens) *n_tokens = f->n_tokens;
     if (st == PAR_OK && n_documents) *n_documents = f->n_documents;
     release(f);

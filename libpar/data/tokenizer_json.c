@@ -131,7 +131,7 @@ static par_status read_json(const char *path, json_t *root, size_t nbytes, par_t
     PAR_TRY(check_model(path, model));
     if (!json_is_object(vocab)) PAR_FAIL(PAR_ERR_FORMAT, "%s: \"model\" has no \"vocab\"", path);
     if (!is_absent(added) && !json_is_array(added))
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: \"added_tokens\" is no list", path);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: \"added_tokens\" is not a list", path);
     PAR_TRY(read_split(path, root, t));
     PAR_TRY(par__vocab_read(path, vocab, added, &t->vocab));
     PAR_TRY(read_added(path, added, t));
@@ -140,24 +140,22 @@ static par_status read_json(const char *path, json_t *root, size_t nbytes, par_t
     return par__tokenizer_complete(t, path, path);
 }
 
-static par_status create_from_json(const char *path, json_t *root, size_t nbytes,
-                                   par_tokenizer **out) {
-    par_tokenizer *t = NULL;
-    PAR_TRY(par__tokenizer_create(&t));
-    par_status st = read_json(path, root, nbytes, t);
-    if (st == PAR_OK)
-        *out = t;
-    else
-        par_tokenizer_close(&t);
-    return st;
-}
-
 par_status par__tokenizer_parse_file(const char *path, const char *text, size_t n,
                                      par_tokenizer **out) {
     json_t *root = NULL;
+    par_tokenizer *t = NULL;
     PAR_TRY(par__tokenizer_load(path, text, n, &root));
-    par_status st = json_object_get(root, "model") ? create_from_json(path, root, n, out)
-                                                   : par__tokenizer_read_table(path, root, out);
+    par_status st;
+    if (json_object_get(root, "model")) {
+        st = par__tokenizer_create(&t);
+        if (st == PAR_OK) st = read_json(path, root, n, t);
+    } else {
+        st = par__tokenizer_read_table(path, root, &t);
+    }
     json_decref(root);
+    if (st == PAR_OK)
+        *out = t;
+    else
+        par__tokenizer_free(&t);
     return st;
 }

@@ -16,6 +16,18 @@ par_status par__tokenizer_create(par_tokenizer **out) {
     return PAR_OK;
 }
 
+void par__tokenizer_free(par_tokenizer **tokenizer) {
+    par_tokenizer *t = tokenizer ? *tokenizer : NULL;
+    if (!t) return;
+    par__splitter_destroy(&t->splitter);
+    par__bpe_destroy(&t->bpe);
+    par__merges_destroy(&t->merges);
+    par__vocab_destroy(&t->vocab);
+    free(t->added.ids);
+    free(t);
+    *tokenizer = NULL;
+}
+
 static void find_bytes(par_tokenizer *t) {
     for (int b = 0; b < 256; b++)
         t->of_byte[b] = par__vocab_find(&t->vocab, &(uint8_t){(uint8_t)b}, 1);
@@ -26,7 +38,7 @@ par_status par__tokenizer_create_table(const uint8_t *bytes, int32_t n, par_toke
     PAR_TRY(par__tokenizer_create(&t));
     par_status st = par__vocab_bytes(bytes, n, &t->vocab);
     if (st != PAR_OK) {
-        par_tokenizer_close(&t);
+        par__tokenizer_free(&t);
         return st;
     }
     find_bytes(t);
@@ -42,7 +54,7 @@ par_status par__tokenizer_load(const char *path, const char *text, size_t n, jso
     if (!root) PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d: %s", path, error.line, error.text);
     if (!json_is_object(root)) {
         json_decref(root);
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: is no JSON object", path);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: is not a JSON object", path);
     }
     *out = root;
     return PAR_OK;
@@ -60,10 +72,9 @@ static par_status read_table(const char *path, const json_t *root, uint8_t *byte
         const json_t *entry = json_array_get(list, i);
         json_int_t b = json_is_integer(entry) ? json_integer_value(entry) : -1;
         if (b < 0 || b > 255 || seen[b])
-            PAR_FAIL(
-                PAR_ERR_FORMAT,
-                "%s: entry %zu of \"bytes\" is no byte that is new; legal: 0 to 255, once each",
-                path, i);
+            PAR_FAIL(PAR_ERR_FORMAT,
+                     "%s: entry %zu of \"bytes\" is not a new byte; legal: 0 to 255, once each",
+                     path, i);
         seen[b] = true;
         bytes[i] = (uint8_t)b;
     }
@@ -236,6 +247,6 @@ par_status par__tokenizer_parse(const char *vocab_path, const char *vocab, size_
     *out = t;
     return PAR_OK;
 failed:
-    par_tokenizer_close(&t);
+    par__tokenizer_free(&t);
     return st;
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/utf8.h"
 #include "libpar/data/tokenizer.h"
 
 #define SPACE                                                                                      \
@@ -71,33 +72,11 @@ void par__splitter_destroy(par__splitter **splitter) {
     *splitter = NULL;
 }
 
-/* Bytes of the character at p (RFC 3629: shortest form, no surrogates, up to U+10FFFF); 0: none is
- * there. */
-static size_t character(const uint8_t *p, size_t n) {
-    uint8_t low = 0x80, high = 0xBF;
-    size_t k = p[0] < 0x80   ? 1
-               : p[0] < 0xC2 ? 0
-               : p[0] < 0xE0 ? 2
-               : p[0] < 0xF0 ? 3
-               : p[0] < 0xF5 ? 4
-                             : 0;
-    if (k < 2) return k;
-    if (k > n) return 0;
-    if (p[0] == 0xE0) low = 0xA0;
-    if (p[0] == 0xED) high = 0x9F;
-    if (p[0] == 0xF0) low = 0x90;
-    if (p[0] == 0xF4) high = 0x8F;
-    if (p[1] < low || p[1] > high) return 0;
-    for (size_t i = 2; i < k; i++)
-        if ((p[i] & 0xC0) != 0x80) return 0;
-    return k;
-}
-
 /* Length of the stretch at the front that is sound UTF-8, or of the run that is not. */
 static size_t stretch(const uint8_t *p, size_t n, bool *sound) {
-    size_t i = 0, k = character(p, n);
+    size_t i = 0, k = par__utf8_length(p, n);
     for (*sound = k > 0; i < n; i += k ? k : 1) {
-        k = character(p + i, n - i);
+        k = par__utf8_length(p + i, n - i);
         if ((k > 0) != *sound) break;
     }
     return i;

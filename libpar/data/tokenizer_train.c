@@ -6,13 +6,12 @@
  * ones that rise, are put in after the merge.
  */
 #define _POSIX_C_SOURCE 200809L
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "libpar/base/directory.h"
 #include "libpar/base/file.h"
 #include "libpar/data/tokenizer.h"
 
@@ -350,8 +349,7 @@ static par_status write_file(const trainer *t, const char *directory, const char
 /* The vocabulary last: without it there is no tokenizer, and with merges of another one opening it
  * fails. */
 static par_status write_files(const trainer *t, const char *directory) {
-    if (mkdir(directory, 0777) != 0 && errno != EEXIST)
-        PAR_FAIL(PAR_ERR_IO, "%s: cannot make this directory: %s", directory, strerror(errno));
+    PAR_TRY(par__make_directory(directory));
     PAR_TRY(write_file(t, directory, "merges.txt", write_merges));
     return write_file(t, directory, "vocab.json", write_vocab);
 }

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/hash.h"
+
 void par__alphabet_make(par__alphabet *a) {
     uint16_t next = 256;
     memset(a->byte, -1, sizeof a->byte);
@@ -48,13 +50,6 @@ size_t par__alphabet_encode(const par__alphabet *a, const uint8_t *bytes, size_t
     return k;
 }
 
-/* FNV-1a, 64 bits, folded. */
-static size_t hash_bytes(const uint8_t *p, size_t n) {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001b3u;
-    return (size_t)(h ^ h >> 32);
-}
-
 static size_t table_size(size_t n) {
     size_t size = 16;
     while (size < 2 * n) size *= 2;
@@ -63,7 +58,8 @@ static size_t table_size(size_t n) {
 
 /* The slot of these bytes, or the free one where they belong. */
 static int32_t *slot_of(const par__vocab *v, const uint8_t *bytes, size_t n) {
-    for (size_t i = hash_bytes(bytes, n);; i++) {
+    uint64_t hash = par__fnv64(PAR__FNV64, bytes, n);
+    for (size_t i = (size_t)(hash ^ hash >> 32);; i++) {
         int32_t *slot = &v->slots[i & v->mask], id = *slot;
         if (id < 0) return slot;
         if (v->first[id + 1] - v->first[id] == n && memcmp(v->bytes + v->first[id], bytes, n) == 0)

@@ -1,5 +1,5 @@
 /*
- * Token files: open, check, read. A file is mapped, so its size is no matter, and a rank touches
+ * Token files: open, check, read. A file is mapped, so its size does not matter, and a rank touches
  * only what it reads. Ids are checked when they are read, since looking at all of them at open
  * would read terabytes.
  */
@@ -11,14 +11,6 @@
 #include <string.h>
 
 #include "libpar/base/checked.h"
-
-size_t par__token_nbytes(par__token_type type) {
-    static const size_t nbytes[] = {
-        [PAR__TOKEN_U8] = 1,  [PAR__TOKEN_I8] = 1,  [PAR__TOKEN_U16] = 2, [PAR__TOKEN_I16] = 2,
-        [PAR__TOKEN_I32] = 4, [PAR__TOKEN_U32] = 4, [PAR__TOKEN_I64] = 8,
-    };
-    return nbytes[type];
-}
 
 static int32_t header_word(const uint8_t *data, int i) {
     int32_t x;
@@ -80,20 +72,18 @@ static par_status parse_raw(const char *path, size_t nbytes, par_tokens *out) {
     return PAR_OK;
 }
 
-static par_status parse_form(const char *path, const uint8_t *data, size_t nbytes,
-                             const uint8_t *index, size_t index_nbytes, par_tokens *out) {
-    if (index) return par__tokens_parse_index(path, index, index_nbytes, nbytes, out);
-    int32_t magic = nbytes >= 4 ? header_word(data, 0) : 0;
-    if (magic == PAR__TOKENS_MAGIC16 || magic == PAR__TOKENS_MAGIC32)
-        return parse_llmc(path, data, nbytes, out);
-    return parse_raw(path, nbytes, out);
-}
-
 par_status par__tokens_parse(const char *path, const uint8_t *data, size_t nbytes,
                              const uint8_t *index, size_t index_nbytes, par_tokens *out) {
     if (nbytes == 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a token file, as `par data` makes", path);
-    PAR_TRY(parse_form(path, data, nbytes, index, index_nbytes, out));
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a token file of llm.c, Megatron or nanoGPT",
+                 path);
+    int32_t magic = nbytes >= 4 ? header_word(data, 0) : 0;
+    if (index)
+        PAR_TRY(par__tokens_parse_index(path, index, index_nbytes, nbytes, out));
+    else if (magic == PAR__TOKENS_MAGIC16 || magic == PAR__TOKENS_MAGIC32)
+        PAR_TRY(parse_llmc(path, data, nbytes, out));
+    else
+        PAR_TRY(parse_raw(path, nbytes, out));
     out->first = data + out->offset;
     return PAR_OK;
 }
@@ -111,8 +101,8 @@ static par_status open_with_index(par_tokens *t, const char *path, const char *n
     static const uint8_t nothing[1];
     par_status st = PAR_OK;
     if (t->map.nbytes == 0)
-        st = par_error_set(PAR_ERR_FORMAT, "%s: is empty; legal: a token file, as `par data` makes",
-                           path);
+        st = par_error_set(PAR_ERR_FORMAT,
+                           "%s: is empty; legal: a token file of llm.c, Megatron or nanoGPT", path);
     if (st == PAR_OK)
         st = par__tokens_parse(name, t->map.data, t->map.nbytes, index.data ? index.data : nothing,
                                index.nbytes, t);

@@ -42,7 +42,13 @@ par_status par__tokens_parse(const char *path, const uint8_t *data, size_t nbyte
 /* The index alone: number of tokens and their type. nbytes: size of the .bin. */
 par_status par__tokens_parse_index(const char *path, const uint8_t *index, size_t index_nbytes,
                                    size_t nbytes, par_tokens *out);
-size_t par__token_nbytes(par__token_type type);
+static inline size_t par__token_nbytes(par__token_type type) {
+    static const size_t nbytes[] = {
+        [PAR__TOKEN_U8] = 1,  [PAR__TOKEN_I8] = 1,  [PAR__TOKEN_U16] = 2, [PAR__TOKEN_I16] = 2,
+        [PAR__TOKEN_I32] = 4, [PAR__TOKEN_U32] = 4, [PAR__TOKEN_I64] = 8,
+    };
+    return nbytes[type];
+}
 
 /* A token file that grows: the count goes into the header at the end. */
 typedef struct {

@@ -239,13 +239,3 @@ out:
     free(units);
     return st;
 }
-
-void par__param_shard(const par_registry *registry, const par_param *param, int64_t *first,
-                      int64_t *n) {
-    const par__bucket *b = &registry->buckets[param->bucket];
-    int64_t begin = b->shard > param->flat ? b->shard : param->flat;
-    int64_t end = b->shard + b->n_shard, param_end = param->flat + par__param_n(param);
-    if (param_end < end) end = param_end;
-    *first = begin - param->flat;
-    *n = end > begin ? end - begin : 0;
-}

@@ -52,11 +52,6 @@ void par__registry_destroy(par_registry **registry);
 /* Assign flat offsets and buckets. bucket_n: elements a bucket aims at. */
 par_status par__registry_finish(par_registry *registry, int64_t bucket_n);
 
-/* A parameter's part in this dp rank's shard, as elements of its local array; n = 0 if there is
- * none. */
-void par__param_shard(const par_registry *registry, const par_param *param, int64_t *first,
-                      int64_t *n);
-
 /* Elements of the local array of a parameter, padding included. */
 static inline int64_t par__param_n(const par_param *param) {
     return param->local[0] * param->local[1];

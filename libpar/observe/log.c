@@ -11,8 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libpar/base/file.h"
+#include "libpar/base/utf8.h"
 #include "par/observe.h"
-#include "utf8.h"
 
 enum { LINE_NBYTES = 16384 };
 
@@ -24,26 +25,13 @@ struct par_log {
     char path[1024], line[LINE_NBYTES];
 };
 
-static par_status write_all(par_log *log, const char *text, size_t n) {
-    while (n > 0) {
-        ssize_t done = write(log->file, text, n);
-        if (done < 0 && errno == EINTR) continue;
-        if (done <= 0)
-            PAR_FAIL(PAR_ERR_IO, "%s: cannot be written: %s", log->path, strerror(errno));
-        text += done;
-        n -= (size_t)done;
-    }
-    return PAR_OK;
-}
-
 /* A last line without its end is not ours to continue. */
 static par_status end_broken_line(par_log *log) {
     char last = '\n';
     off_t size = lseek(log->file, 0, SEEK_END);
     if (size <= 0) return PAR_OK;
-    if (pread(log->file, &last, 1, size - 1) != 1)
-        PAR_FAIL(PAR_ERR_IO, "%s: cannot be read: %s", log->path, strerror(errno));
-    return last == '\n' ? PAR_OK : write_all(log, "\n", 1);
+    if (pread(log->file, &last, 1, size - 1) != 1) return par__read_error(log->path, "read");
+    return last == '\n' ? PAR_OK : par__write(log->file, log->path, "\n", 1);
 }
 
 par_status par_log_open(const char *path, par_log **out) {
@@ -52,10 +40,8 @@ par_status par_log_open(const char *path, par_log **out) {
     if (!log) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a log");
     snprintf(log->path, sizeof log->path, "%s", path);
     log->file = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    par_status st = log->file >= 0
-                        ? end_broken_line(log)
-                        : par_error_set(PAR_ERR_IO, "%s: cannot be opened for appending: %s", path,
-                                        strerror(errno));
+    par_status st =
+        log->file >= 0 ? end_broken_line(log) : par__write_error(path, "opened for appending");
     if (st != PAR_OK) {
         par_log_close(&log);
         return st;
@@ -82,11 +68,11 @@ static void put(par_log *log, const char *text, size_t n) {
 }
 
 static void put_string(par_log *log, const char *text) {
-    const unsigned char *s = (const unsigned char *)text;
+    const unsigned char *s = (const unsigned char *)text, *end = s + strlen(text);
     char escape[8];
     put(log, "\"", 1);
-    while (*s) {
-        int n = par__utf8_sequence(s);
+    while (s < end) {
+        size_t n = par__utf8_length(s, (size_t)(end - s));
         if (n == 0) {
             put(log, "?", 1);
         } else if (*s == '"' || *s == '\\') {
@@ -95,7 +81,7 @@ static void put_string(par_log *log, const char *text) {
         } else if (*s < 0x20) {
             put(log, escape, (size_t)snprintf(escape, sizeof escape, "\\u%04x", (unsigned)*s));
         } else {
-            put(log, (const char *)s, (size_t)n);
+            put(log, (const char *)s, n);
         }
         s += n ? n : 1;
     }
@@ -161,14 +147,6 @@ void par_log_object_end(par_log *log) {
     log->first = false;
 }
 
-/* What a full disk took of a line is taken back, so that whole lines are all that is there. */
-static par_status write_line(par_log *log, size_t n) {
-    off_t before = lseek(log->file, 0, SEEK_END);
-    par_status st = write_all(log, log->line, n);
-    if (st != PAR_OK && before >= 0 && ftruncate(log->file, before) != 0) errno = 0;
-    return st;
-}
-
 par_status par_log_end(par_log *log) {
     bool full = log->full;
     size_t n = log->n;
@@ -178,5 +156,9 @@ par_status par_log_end(par_log *log) {
         PAR_FAIL(PAR_ERR_ARG, "%s: a line of more than %d bytes is left out", log->path,
                  LINE_NBYTES);
     memcpy(log->line + n, n ? "}\n" : "{}\n", n ? 2 : 3);
-    return write_line(log, n + (n ? 2 : 3));
+    off_t before = lseek(log->file, 0, SEEK_END);
+    par_status st = par__write(log->file, log->path, log->line, n + (n ? 2 : 3));
+    /* What a full disk took of a line is taken back, so that whole lines are all that is there. */
+    if (st != PAR_OK && before >= 0 && ftruncate(log->file, before) != 0) errno = 0;
+    return st;
 }

@@ -30,7 +30,7 @@ typedef struct {
     bool anchored; /* a record of `step` has `loss` */
 } reading;
 
-/* One line, parsed; event "" where it is no JSON or has none. */
+/* One line, parsed; event "" where it is not JSON or has none. */
 typedef struct {
     char event[16];
     int64_t step; /* -1: has none */
@@ -64,7 +64,7 @@ static par_status scan(reading *r) {
         r->lines++;
         if (complete ? !begins_with(r->text + at, n, head)
                      : !at && memcmp(r->text, head, compared) != 0)
-            return refuse(r, "is no record of a log");
+            return refuse(r, "is not a record of a log");
         if (complete) r->whole = at + n;
         if (complete && begins_with(r->text + at, n, start)) r->run = at;
         at += n;

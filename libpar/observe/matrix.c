@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "libpar/base/file.h"
-#include "traffic.h"
+#include "traffic_table.h"
 
 static const par_tag tag = {"communication matrix", -1, -1, -1};
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "traffic.h"
+#include "traffic_table.h"
 
 enum { SMALL_NBYTES = 4096, BALLOT_NBYTES = 72, POLL_NBYTES = 24 };
 

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "utf8.h"
+#include "libpar/base/utf8.h"
 
 void par__svg_put(par__svg *svg, const char *format, ...) {
     char text[1024];
@@ -21,8 +21,9 @@ void par__svg_put(par__svg *svg, const char *format, ...) {
 }
 
 void par__svg_put_escaped(par__svg *svg, const char *text) {
-    for (int n = 1; *text; text += n ? n : 1) {
-        n = par__utf8_sequence((const unsigned char *)text);
+    const char *end = text + strlen(text);
+    for (size_t n; text < end; text += n ? n : 1) {
+        n = par__utf8_length(text, (size_t)(end - text));
         if (n == 0)
             par__svg_put(svg, "?");
         else if (*text == '<')
@@ -36,7 +37,7 @@ void par__svg_put_escaped(par__svg *svg, const char *text) {
         else if ((unsigned char)*text < 0x20)
             par__svg_put(svg, " ");
         else
-            par__svg_put(svg, "%.*s", n, text);
+            par__svg_put(svg, "%.*s", (int)n, text);
     }
 }
 

@@ -50,7 +50,7 @@ static void load(par__executor *e, const par_action *a, par__slot *s) {
     double begin = par__seconds();
     if (!first && !last) return;
     par_status st =
-        e->params.hooks.load(e->params.hooks.user, a->micro, first ? s->x[0] : NULL, s->targets);
+        e->params.hooks.load(e->params.hooks.feed, a->micro, first ? s->x[0] : NULL, s->targets);
     if (st != PAR_OK && e->load_status == PAR_OK) e->load_status = st;
     e->result->load += par__seconds() - begin;
 }

@@ -24,10 +24,11 @@ typedef struct {
 /* What the executor asks its owner for. Every function may be called in any action; all return
  * statuses. */
 typedef struct {
-    void *user;
+    void *feed; /* user of load */
     /* Batch of a micro-batch: copy x into x (if not NULL) and targets into targets (if not
      * NULL). */
-    par_status (*load)(void *user, int micro, void *x, void *targets);
+    par_status (*load)(void *feed, int micro, void *x, void *targets);
+    void *user;                                   /* of the others */
     par_status (*reduce)(void *user, int bucket); /* start to; it may go on behind the walk */
     par_status (*gather)(void *user, int bucket); /* wait for what was started before the walk */
 } par__executor_hooks;

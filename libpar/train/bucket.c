@@ -5,81 +5,127 @@
  * are gathered again, which makes it an all-reduce; with ZeRO-1 the updated parameters are gathered
  * instead, and the wait for them stands before the first forward that reads them.
  */
-#include "trainer.h"
+#include "bucket.h"
+
+#include <stdlib.h>
 
 static const par_tag reduce_tag = {"gradients", -1, -1, -1};
 static const par_tag gather_tag = {"parameters", -1, -1, -1};
 static const par_tag sum_tag = {"partial gradients", -1, -1, -1};
+static const par_tag share_tag = {"checkpoint", -1, -1, -1};
 
-static par_comm *dp(const par_trainer *t) {
-    return t->mesh->axis[PAR_DP];
+static par_comm *dp(const par__buckets *k) {
+    return k->on->mesh->axis[PAR_DP];
 }
 
-void par__bucket_begin_step(par_trainer *t) {
-    for (int i = 0; i < t->registry->n_params; i++) t->registry->params[i]->written = false;
+par_status par__buckets_create(par__buckets *k, const par__context *on, const par__flat *flat) {
+    int n = flat->registry->n_buckets;
+    k->on = on;
+    k->flat = flat;
+    k->works = calloc((size_t)n + 1, sizeof *k->works);
+    if (!k->works) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d buckets", n);
+    return PAR_OK;
+}
+
+void par__buckets_free(par__buckets *k) {
+    free(k->works);
+}
+
+void par__buckets_begin_step(par__buckets *k) {
+    const par_registry *registry = k->flat->registry;
+    for (int i = 0; i < registry->n_params; i++) registry->params[i]->written = false;
 }
 
 /* Gradients that nobody wrote in this step are zero. */
-static par_status zero_unwritten(par_trainer *t, int bucket) {
-    for (int i = 0; i < t->registry->n_params; i++) {
-        par_param *p = t->registry->params[i];
+static par_status zero_unwritten(par__buckets *k, int bucket) {
+    for (int i = 0; i < k->flat->registry->n_params; i++) {
+        par_param *p = k->flat->registry->params[i];
         if (p->bucket != bucket || p->written) continue;
-        PAR_TRY(t->backend->zero(t->stream, p->grad, (size_t)par__param_n(p) * sizeof *p->grad));
+        PAR_TRY(k->on->backend->zero(k->on->stream, p->grad,
+                                     (size_t)par__param_n(p) * sizeof *p->grad));
     }
     return PAR_OK;
 }
 
 par_status par__bucket_reduce(void *user, int bucket) {
-    par_trainer *t = user;
-    const par__bucket *b = &t->registry->buckets[bucket];
-    PAR_TRY(zero_unwritten(t, bucket));
-    for (int i = 0; i < t->registry->n_sums; i++) {
-        const par__sum_range *s = &t->registry->sums[i];
-        float *grad = t->gradients + s->begin;
+    par__buckets *k = user;
+    const par_registry *registry = k->flat->registry;
+    const par__bucket *b = &registry->buckets[bucket];
+    float *gradients = k->flat->gradients;
+    PAR_TRY(zero_unwritten(k, bucket));
+    for (int i = 0; i < registry->n_sums; i++) {
+        const par__sum_range *s = &registry->sums[i];
+        float *grad = gradients + s->begin;
         if (s->bucket != bucket) continue;
-        PAR_TRY(par_comm_all_reduce(s->sum, grad, grad, s->n, PAR_F32, sum_tag, t->stream, NULL));
+        PAR_TRY(
+            par_comm_all_reduce(s->sum, grad, grad, s->n, PAR_F32, sum_tag, k->on->stream, NULL));
     }
-    if (par_comm_size(dp(t)) == 1) return PAR_OK;
-    return par_comm_reduce_scatter(dp(t), t->gradients + b->begin, t->gradients + b->shard,
-                                   b->n_shard, PAR_F32, reduce_tag, t->stream,
-                                   &t->works[bucket].reduce);
+    if (par_comm_size(dp(k)) == 1) return PAR_OK;
+    return par_comm_reduce_scatter(dp(k), gradients + b->begin, gradients + b->shard, b->n_shard,
+                                   PAR_F32, reduce_tag, k->on->stream, &k->works[bucket].reduce);
 }
 
-par_status par__bucket_finish_reduce(par_trainer *t) {
-    for (int b = 0; b < t->registry->n_buckets; b++) {
-        const par__bucket *bucket = &t->registry->buckets[b];
-        par__bucket_work *work = &t->works[b];
-        PAR_TRY(par_work_wait(work->reduce, t->stream));
+par_status par__buckets_finish_reduce(par__buckets *k) {
+    int n = k->flat->registry->n_buckets;
+    float *gradients = k->flat->gradients;
+    for (int b = 0; b < n; b++) {
+        const par__bucket *bucket = &k->flat->registry->buckets[b];
+        par__bucket_work *work = &k->works[b];
+        PAR_TRY(par_work_wait(work->reduce, k->on->stream));
         work->reduce = (par_work){0};
-        if (t->params.zero > 0 || par_comm_size(dp(t)) == 1) continue;
-        PAR_TRY(par_comm_all_gather(dp(t), t->gradients + bucket->shard,
-                                    t->gradients + bucket->begin, bucket->n_shard, PAR_F32,
-                                    reduce_tag, t->stream, &work->reduce));
+        if (k->flat->sharded || par_comm_size(dp(k)) == 1) continue;
+        PAR_TRY(par_comm_all_gather(dp(k), gradients + bucket->shard, gradients + bucket->begin,
+                                    bucket->n_shard, PAR_F32, reduce_tag, k->on->stream,
+                                    &work->reduce));
     }
-    for (int b = 0; b < t->registry->n_buckets; b++) {
-        PAR_TRY(par_work_wait(t->works[b].reduce, t->stream));
-        t->works[b].reduce = (par_work){0};
+    for (int b = 0; b < n; b++) {
+        PAR_TRY(par_work_wait(k->works[b].reduce, k->on->stream));
+        k->works[b].reduce = (par_work){0};
     }
     return PAR_OK;
 }
 
+static par_status gather_weights(par__buckets *k, int bucket, par_tag tag, par_work *work) {
+    const par__bucket *b = &k->flat->registry->buckets[bucket];
+    par_dtype dtype = k->flat->dtype;
+    char *weights = k->flat->weights;
+    return par_comm_all_gather(dp(k), weights + (size_t)b->shard * par_dtype_nbytes(dtype),
+                               weights + (size_t)b->begin * par_dtype_nbytes(dtype), b->n_shard,
+                               dtype, tag, k->on->stream, work);
+}
+
 /* In the order in which the next forward reads them. */
-par_status par__bucket_begin_gather(par_trainer *t) {
-    if (t->params.zero == 0 || par_comm_size(dp(t)) == 1) return PAR_OK;
-    for (int b = t->registry->n_buckets - 1; b >= 0; b--) {
-        const par__bucket *bucket = &t->registry->buckets[b];
-        size_t size = par_dtype_nbytes(t->params.dtype);
-        char *weights = t->weights;
-        PAR_TRY(par_comm_all_gather(dp(t), weights + (size_t)bucket->shard * size,
-                                    weights + (size_t)bucket->begin * size, bucket->n_shard,
-                                    t->params.dtype, gather_tag, t->stream, &t->works[b].gather));
-    }
+par_status par__buckets_begin_gather(par__buckets *k) {
+    if (!k->flat->sharded || par_comm_size(dp(k)) == 1) return PAR_OK;
+    for (int b = k->flat->registry->n_buckets - 1; b >= 0; b--)
+        PAR_TRY(gather_weights(k, b, gather_tag, &k->works[b].gather));
     return PAR_OK;
 }
 
 par_status par__bucket_gather(void *user, int bucket) {
-    par_trainer *t = user;
-    PAR_TRY(par_work_wait(t->works[bucket].gather, t->stream));
-    t->works[bucket].gather = (par_work){0};
+    par__buckets *k = user;
+    PAR_TRY(par_work_wait(k->works[bucket].gather, k->on->stream));
+    k->works[bucket].gather = (par_work){0};
+    return PAR_OK;
+}
+
+par_status par__buckets_settle(par__buckets *k) {
+    for (int b = 0; b < k->flat->registry->n_buckets; b++) PAR_TRY(par__bucket_gather(k, b));
+    return PAR_OK;
+}
+
+par_status par__buckets_share(par__buckets *k) {
+    float *const states[] = {k->flat->master, k->flat->m, k->flat->v};
+    if (par_comm_size(dp(k)) == 1) return PAR_OK;
+    for (int b = 0; b < k->flat->registry->n_buckets; b++) {
+        const par__bucket *bucket = &k->flat->registry->buckets[b];
+        PAR_TRY(gather_weights(k, b, share_tag, NULL));
+        for (int i = 0; i < 3 && !k->flat->sharded; i++) {
+            if (!states[i]) continue;
+            float *all = states[i] + k->flat->held[b];
+            PAR_TRY(par_comm_all_gather(dp(k), all + (bucket->shard - bucket->begin), all,
+                                        bucket->n_shard, PAR_F32, share_tag, k->on->stream, NULL));
+        }
+    }
     return PAR_OK;
 }

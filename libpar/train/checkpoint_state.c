@@ -11,56 +11,41 @@
 
 #include "trainer.h"
 
-typedef struct {
-    par_status (*visit)(void *user, const par_checkpoint_run *run);
-    void *user;
-} visitor;
+typedef par_status visit_fn(void *user, const par_checkpoint_run *run);
 
-static par_status offer(const par_param *p, int64_t first, int64_t n, const char *kind,
-                        par_dtype dtype, void *data, const par_trainer *t, const visitor *v) {
+/* One array of a segment. */
+static par_status offer(const par_trainer *t, const par__segment *s, const char *kind,
+                        par_dtype dtype, void *data, visit_fn *visit, void *user) {
+    const par_param *p = s->param;
     par_checkpoint_run run = {.kind = kind,
                               .name = p->name,
                               .dtype = dtype,
-                              .n = n,
+                              .n = s->n,
                               .data = data,
-                              .staging = t->staging ? &t->checkpoint_staging : NULL,
-                              .first = first,
+                              .staging = t->host.staging ? &t->host.checkpoint : NULL,
+                              .first = s->first,
                               .replica = p->replica};
     memcpy(run.global, p->global, sizeof run.global);
     memcpy(run.offset, p->offset, sizeof run.offset);
     memcpy(run.extent, p->extent, sizeof run.extent);
     memcpy(run.local, p->local, sizeof run.local);
-    return v->visit(v->user, &run);
+    return data ? visit(user, &run) : PAR_OK;
 }
 
-/* Everything of parameter p that this dp rank stores. */
-static par_status each_run(const par_trainer *t, const par_param *p, const visitor *v) {
-    int64_t first, n, owned, n_owned, state;
-    par__param_shard(t->registry, p, &first, &n);
-    if (n == 0) return PAR_OK;
-    par__owned(t, p->bucket, &owned, &n_owned, &state);
-    int64_t at = state + (p->flat - owned) + first;
-    size_t size = par_dtype_nbytes(t->params.dtype);
-    PAR_TRY(offer(p, first, n, "weight", t->params.dtype, (char *)p->weight + (size_t)first * size,
-                  t, v));
-    if (t->master) PAR_TRY(offer(p, first, n, "master", PAR_F32, t->master + at, t, v));
-    PAR_TRY(offer(p, first, n, "m", PAR_F32, t->m + at, t, v));
-    if (t->v) PAR_TRY(offer(p, first, n, "v", PAR_F32, t->v + at, t, v));
-    return PAR_OK;
-}
-
-par_status par_trainer_state_runs(const par_trainer *t,
-                                  par_status (*visit)(void *user, const par_checkpoint_run *run),
-                                  void *user) {
-    PAR_REQUIRE(t && visit);
-    const visitor v = {visit, user};
-    for (int i = 0; i < t->registry->n_params; i++)
-        PAR_TRY(each_run(t, t->registry->params[i], &v));
+static par_status each_run(const par_trainer *t, visit_fn *visit, void *user) {
+    const par__flat *f = &t->flat;
+    for (par__segment s = par__segments(f, PAR__SHARD); par__segment_next(&s);) {
+        float *master = f->master ? s.master : NULL;
+        PAR_TRY(offer(t, &s, "weight", f->dtype, s.weight, visit, user));
+        PAR_TRY(offer(t, &s, "master", PAR_F32, master, visit, user));
+        PAR_TRY(offer(t, &s, "m", PAR_F32, s.m, visit, user));
+        PAR_TRY(offer(t, &s, "v", PAR_F32, s.v, visit, user));
+    }
     const par_checkpoint_run scaler = {.kind = "scaler",
                                        .name = "loss scale",
                                        .dtype = PAR_U8,
-                                       .n = sizeof t->scaler,
-                                       .data = (void *)&t->scaler};
+                                       .n = sizeof t->vote.scaler,
+                                       .data = (void *)&t->vote.scaler};
     const par_checkpoint_run choices = {.kind = "backend",
                                         .name = "choices",
                                         .dtype = PAR_U8,
@@ -70,19 +55,26 @@ par_status par_trainer_state_runs(const par_trainer *t,
     return visit(user, &choices);
 }
 
+par_status par_trainer_state_runs(const par_trainer *t, visit_fn *visit, void *user) {
+    PAR_REQUIRE(t && visit);
+    PAR_TRY(par__no_step_begun(&t->vote));
+    return each_run(t, visit, user);
+}
+
 /* Empty where the backend times nothing. */
 static void note_choices(par_trainer *t) {
     memset(t->choices, 0, sizeof t->choices);
-    if (t->backend->choices) snprintf(t->choices, sizeof t->choices, "%s", t->backend->choices());
+    if (t->on.backend->choices)
+        snprintf(t->choices, sizeof t->choices, "%s", t->on.backend->choices());
 }
 
 /* The run that saved chose so: the same bits need the same choices. Those of another device are no
  * use here. */
 static par_status take_choices(par_trainer *t, par_problems *notes) {
     t->choices[sizeof t->choices - 1] = 0;
-    if (!*t->choices || !t->backend->choose) return PAR_OK;
-    if (strcmp(t->choices, t->backend->choices()) == 0) return PAR_OK;
-    par_status st = t->backend->choose(t->choices);
+    if (!*t->choices || !t->on.backend->choose) return PAR_OK;
+    if (strcmp(t->choices, t->on.backend->choices()) == 0) return PAR_OK;
+    par_status st = t->on.backend->choose(t->choices);
     if (st != PAR_ERR_OPTION) return st;
     par_problem(notes, "the choices timed by the run that saved are not taken: %s", par_error());
     return PAR_OK;
@@ -108,9 +100,9 @@ static par_status append(void *user, const par_checkpoint_run *run) {
 
 /* What decides which elements a rank holds, and of what type: must be equal to load. */
 static void describe_layout(const par_trainer *t, char *text, size_t nbytes) {
-    const par_trainer_params *p = &t->params;
+    const par_trainer_params *p = &t->on.params;
     const int *size = p->layout.size;
-    const par_axis *o = t->mesh->layout.order;
+    const par_axis *o = t->on.mesh->layout.order;
     int n = snprintf(text, nbytes,
                      "tp %d x cp %d x pp %d x dp %d, order %s-%s-%s-%s, %d chunks a stage, %s, %s, "
                      "buckets of %lld",
@@ -127,7 +119,7 @@ static void describe_layout(const par_trainer *t, char *text, size_t nbytes) {
 /* What may change on resuming, at the price of other bits than the uninterrupted run's; then the
  * caller's. */
 static void describe_options(const par_trainer *t, const char *more, char *text, size_t nbytes) {
-    const par_trainer_params *p = &t->params;
+    const par_trainer_params *p = &t->on.params;
     snprintf(
         text, nbytes,
         "batch %lld, micro-batch %lld, seed %llu, %s, recompute %d, zero %d, sequence parallel %s, "
@@ -135,9 +127,9 @@ static void describe_options(const par_trainer *t, const char *more, char *text,
         "betas %g %g, eps %g, momentum %g, weight decay %g, clip %g%s%s",
         (long long)p->global_batch, (long long)p->micro_batch, (unsigned long long)p->seed,
         par_schedule_kind_name(p->schedule), (int)p->recompute, p->zero,
-        t->sequence_parallel ? "on" : "off", t->backend->name, (double)p->beta1, (double)p->beta2,
-        (double)p->eps, (double)p->momentum, (double)p->weight_decay, (double)p->clip,
-        more && *more ? "; " : "", more ? more : "");
+        t->on.sequence_parallel ? "on" : "off", t->on.backend->name, (double)p->beta1,
+        (double)p->beta2, (double)p->eps, (double)p->momentum, (double)p->weight_decay,
+        (double)p->clip, more && *more ? "; " : "", more ? more : "");
 }
 
 /* The caller's description of the model, the trainer's of all else. */
@@ -149,7 +141,7 @@ static par_checkpoint_about describe(const par_trainer *t, const par_checkpoint_
                                      description *d) {
     describe_layout(t, d->layout, sizeof d->layout);
     describe_options(t, given->options, d->options, sizeof d->options);
-    return (par_checkpoint_about){given->model ? given->model : t->params.model->name, d->layout,
+    return (par_checkpoint_about){given->model ? given->model : t->on.params.model->name, d->layout,
                                   d->options};
 }
 
@@ -158,40 +150,16 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     description d;
     list l = {0};
     PAR_REQUIRE(t && params && out);
-    PAR_TRY(par__no_step_begun(t));
+    PAR_TRY(par__no_step_begun(&t->vote));
     par_checkpoint_params p = *params;
     p.about = describe(t, &params->about, &d);
-    p.consumed = t->consumed;
-    p.updates = t->updates;
+    p.consumed = t->vote.consumed;
+    p.updates = t->vote.updates;
     note_choices(t);
-    par_status st = par_comm_agree(t->mesh->world, par_trainer_state_runs(t, append, &l));
-    if (st == PAR_OK) st = par_checkpoint_save(t->mesh->world, &p, l.runs, l.n, out);
+    par_status st = par_comm_agree(t->on.mesh->world, each_run(t, append, &l));
+    if (st == PAR_OK) st = par_checkpoint_save(t->on.mesh->world, &p, l.runs, l.n, out);
     free(l.runs);
     return st;
-}
-
-/* The parts of all dp ranks: weights always, master and moments where every dp rank has them
- * whole. */
-static par_status gather(par_trainer *t) {
-    static const par_tag tag = {"checkpoint", -1, -1, -1};
-    par_comm *dp = t->mesh->axis[PAR_DP];
-    size_t size = par_dtype_nbytes(t->params.dtype);
-    if (par_comm_size(dp) == 1) return PAR_OK;
-    for (int b = 0; b < t->registry->n_buckets; b++) {
-        const par__bucket *k = &t->registry->buckets[b];
-        char *weights = (char *)t->weights + (size_t)k->begin * size;
-        int64_t part = k->shard - k->begin;
-        PAR_TRY(par_comm_all_gather(dp, weights + (size_t)part * size, weights, k->n_shard,
-                                    t->params.dtype, tag, t->stream, NULL));
-        float *const states[] = {t->master, t->m, t->v};
-        for (int i = 0; i < 3 && t->params.zero == 0; i++) {
-            if (!states[i]) continue;
-            float *all = states[i] + t->state[b];
-            PAR_TRY(par_comm_all_gather(dp, all + part, all, k->n_shard, PAR_F32, tag, t->stream,
-                                        NULL));
-        }
-    }
-    return PAR_OK;
 }
 
 par_status par_trainer_resume(par_trainer *t, const char *directory,
@@ -199,20 +167,18 @@ par_status par_trainer_resume(par_trainer *t, const char *directory,
     description d;
     list l = {0};
     PAR_REQUIRE(t && directory && about && out);
-    PAR_TRY(par__no_step_begun(t));
+    PAR_TRY(par__no_step_begun(&t->vote));
     par_checkpoint_about a = describe(t, about, &d);
-    for (int b = 0; b < t->registry->n_buckets; b++) PAR_TRY(par__bucket_gather(t, b));
-    const par_scaler before = t->scaler;
-    par_status st = par_comm_agree(t->mesh->world, par_trainer_state_runs(t, append, &l));
-    if (st == PAR_OK) st = par_checkpoint_load(t->mesh->world, directory, &a, l.runs, l.n, out);
+    PAR_TRY(par__buckets_settle(&t->buckets));
+    const par_scaler before = t->vote.scaler;
+    par_status st = par_comm_agree(t->on.mesh->world, each_run(t, append, &l));
+    if (st == PAR_OK) st = par_checkpoint_load(t->on.mesh->world, directory, &a, l.runs, l.n, out);
     free(l.runs);
     if (st != PAR_OK || !*out->path) return st;
-    const par_scaler stored = t->scaler;
-    t->scaler = before; /* other options may not allow the stored one */
-    PAR_TRY(par_trainer_set_scaler(t, &stored));
-    t->consumed = out->consumed;
-    t->updates = out->updates;
-    t->upload = true;
-    PAR_TRY(par_comm_agree(t->mesh->world, take_choices(t, &out->notes)));
-    return gather(t);
+    const par_scaler stored = t->vote.scaler;
+    t->vote.scaler = before; /* other options may not allow the stored one */
+    PAR_TRY(par__vote_set_scaler(&t->vote, &stored));
+    par__vote_restart(&t->vote, out->consumed, out->updates);
+    PAR_TRY(par_comm_agree(t->on.mesh->world, take_choices(t, &out->notes)));
+    return par__buckets_share(&t->buckets);
 }

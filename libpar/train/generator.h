@@ -1,4 +1,4 @@
-/* What a generator holds: see generate.c. */
+/* What a generator holds: generator_make.c makes it, generator_run.c runs it. */
 #ifndef PAR__GENERATOR_H
 #define PAR__GENERATOR_H
 
@@ -25,23 +25,20 @@ struct par_generator {
 };
 
 static inline int par__n_stages(const par_generator *g) {
-    return g->trainer->params.layout.size[PAR_PP];
+    return g->trainer->on.params.layout.size[PAR_PP];
 }
-static inline int par__stage(const par_generator *g) {
-    return g->trainer->mesh->coordinate[PAR_PP];
-}
-static inline bool par__is_last_stage(const par_generator *g) {
-    return par__stage(g) == par__n_stages(g) - 1;
+static inline int par__stage_number(const par_generator *g) {
+    return g->trainer->on.mesh->coordinate[PAR_PP];
 }
 /* A rank that runs the model. */
 static inline bool par__works(const par_generator *g) {
-    return g->trainer->mesh->coordinate[PAR_DP] == 0;
+    return g->trainer->on.mesh->coordinate[PAR_DP] == 0;
 }
 static inline bool par__draws(const par_generator *g) {
-    return g->trainer->mesh->rank == g->root;
+    return g->trainer->on.mesh->rank == g->root;
 }
 static inline bool par__is_last_module(const par_generator *g, const par__chunk *chunk, int i) {
-    return chunk->first_index + i == g->trainer->params.model->n_modules - 1;
+    return chunk->first_index + i == g->trainer->on.params.model->n_modules - 1;
 }
 
 /* Between modules: as in training, with a row a sequence. */
@@ -61,9 +58,5 @@ static inline par_tensor par__decode_output(const par_generator *g, const par__c
                                             int i) {
     return par__is_last_module(g, chunk, i) ? g->logits : par__decode_rows(g, chunk->x[i + 1]);
 }
-
-/* Logits of a sequence's last drawn token, [width], on the rank that drew; NULL on others. For
- * tests. */
-const float *par__generator_logits(const par_generator *generator, int64_t sequence);
 
 #endif

@@ -1,13 +1,13 @@
 /*
  * The dynamic loss scale of fp16 (Micikevicius et al. 2018): gradients are computed times a scale
  * that is raised after a window of clean steps and lowered after overflows, so that small gradients
- * do not vanish and large ones do not overflow. It is a function of its state and of one bit a
+ * do not vanish and large ones do not overflow. It is a function of its state and of one bit per
  * step, which all ranks take from the vote: the same scale everywhere without another message. In
  * fp32, in bf16 and with a constant scale only the counters move, and end a training that skips
  * without end. The step itself lies in kernels/vote.h, as the vote takes it on the device.
  */
 #include "kernels/vote.h"
-#include "trainer.h"
+#include "vote.h"
 
 static void set_default(double *value, double otherwise) {
     if (*value == 0) *value = otherwise;
@@ -59,10 +59,8 @@ par_status par__scaler_at_floor(const par_scaler *s) {
     PAR_FAIL(
         PAR_ERR_NUMERIC,
         "%lld steps in a row were skipped at a loss scale of %g, which does not fall further: the "
-        "loss "
-        "itself "
-        "overflows or is NaN, or a constant scale is too high; use a lower learning rate, or bf16 "
-        "instead of fp16",
+        "loss itself overflows or is NaN, or a constant scale is too high; use a lower learning "
+        "rate, or bf16 instead of fp16",
         (long long)s->floor_skips, s->scale);
 }
 
@@ -73,14 +71,7 @@ par_status par_scaler_update(const par_scaler_params *params, par_scaler *s, boo
     return par__scaler_step(&p, s, overflow) ? par__scaler_at_floor(s) : PAR_OK;
 }
 
-const par_scaler *par_trainer_scaler(const par_trainer *t) {
-    return &t->scaler;
-}
-
-par_status par_trainer_set_scaler(par_trainer *t, const par_scaler *s) {
-    PAR_REQUIRE(t && s);
-    PAR_TRY(par__no_step_begun(t));
-    const par_scaler_params *p = &t->params.scaler;
+par_status par__scaler_legal(const par_scaler_params *p, const par_scaler *s) {
     bool dynamic = p->constant == 0;
     double min = dynamic ? p->min : p->constant, max = dynamic ? p->max : p->constant;
     if (!(s->scale >= min && s->scale <= max))
@@ -88,7 +79,5 @@ par_status par_trainer_set_scaler(par_trainer *t, const par_scaler *s) {
                  s->scale, min, max);
     if (s->clean < 0 || s->hysteresis < 0 || s->floor_skips < 0 || s->skipped < 0)
         PAR_FAIL(PAR_ERR_ARG, "a stored loss scaler has negative counters");
-    t->scaler = *s;
-    t->upload = true;
     return PAR_OK;
 }

@@ -1,227 +1,115 @@
 /* One optimizer step, evaluation, and a forward of given inputs. */
-#include <stdio.h>
+#include <string.h>
 
 #include "trainer.h"
 
-/* Phases of t->timer. */
-enum { STEP, REDUCE, UPDATE };
-
-static int dp_size(const par_trainer *t) {
-    return t->params.layout.size[PAR_DP];
-}
-
-bool par__counts_loss(const par_trainer *t) {
-    return t->mesh->coordinate[PAR_TP] == 0 &&
-           t->mesh->coordinate[PAR_PP] == t->params.layout.size[PAR_PP] - 1;
-}
-
-static par_schedule *own_schedule(const par_trainer *t) {
-    return t->schedules[t->mesh->coordinate[PAR_PP]];
-}
-
-par_status par__no_step_begun(const par_trainer *t) {
-    if (t->n_begun == t->n_ended) return PAR_OK;
-    PAR_FAIL(PAR_ERR_ARG,
-             "%d steps were begun and not ended: end them first (par_trainer_step_end)",
-             (int)(t->n_begun - t->n_ended));
-}
-
-/* This rank's part failed: peers learn of it in the vote, and why at the step's end. */
-static void note_failure(par__begun *b, par_status st) {
-    if (st == PAR_OK || b->status != PAR_OK) return;
-    b->status = st;
-    snprintf(b->message, sizeof b->message, "%s", par_error());
-}
-
-static par__walk training_walk(par_trainer *t) {
-    int64_t per_rank = t->params.global_batch / dp_size(t);
-    int64_t offset = t->mesh->coordinate[PAR_DP] * per_rank;
-    t->first_sample = t->consumed + (t->n_begun - t->n_ended) * t->params.global_batch + offset;
-    return (par__walk){.training = true,
-                       .loss_seed = &t->voted->step.loss_seed,
-                       .sample_base = &t->voted->step.first_sample,
-                       .first_sample = offset,
-                       .sample_stride = t->params.micro_batch};
+/* What ends a walk at once: peers wait for what does not come. */
+static bool broken(par_status st) {
+    return st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL;
 }
 
 /* Forward and backward of all micro-batches, gradients reduced, their norms. */
-static par_status walk_training(par_trainer *t, par__begun *b) {
+static par_status walk_training(par_trainer *t, const par_source *source, par__begun *b) {
+    const par__context *on = &t->on;
+    const par_step *step = par__vote_step(&t->vote);
+    int64_t offset = on->mesh->coordinate[PAR_DP] * (on->params.global_batch / par__dp(on));
+    const par__walk walk = {.training = true,
+                            .loss_seed = &step->loss_seed,
+                            .sample_base = &step->first_sample,
+                            .first_sample = offset,
+                            .sample_stride = on->params.micro_batch};
     par__walk_result result = {0};
-    par__walk walk = training_walk(t);
-    par__bucket_begin_step(t);
-    par_status st = par__executor_walk(t->executor, own_schedule(t), &walk, &result);
-    if (st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL) return st;
-    note_failure(b, st);
-    b->walk = result.walk;
-    b->times.data = result.load;
-    PAR_TRY(par__timer_begin(t->timer, REDUCE, t->stream));
-    PAR_TRY(par__bucket_finish_reduce(t));
-    PAR_TRY(par__timer_end(t->timer, REDUCE, t->stream));
-    note_failure(b, par__gradient_norms(t));
+    par__buckets_begin_step(&t->buckets);
+    par__feed_begin(&t->feed, source, par__vote_first_sample(&t->vote) + offset);
+    par_status st =
+        par__executor_walk(t->stage.executor, par__stage_training(&t->stage), &walk, &result);
+    if (broken(st)) return st;
+    par__begun_fail(b, st);
+    b->measured.walk = result.walk;
+    b->measured.times.data = result.load;
+    PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_REDUCE));
+    PAR_TRY(par__buckets_finish_reduce(&t->buckets));
+    PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_REDUCE));
+    par__begun_fail(b, par__optimizer_norms(&t->optimizer));
     return PAR_OK;
 }
 
-/* Of a walk that is through. Its busy share is the next ballot's: on the host this step's, else a
- * later one's. */
-static par_status measure_walk(par_trainer *t, par__begun *b) {
-    par__walk_result r = {0};
-    if (b->status != PAR_OK) return PAR_OK; /* it may have ended early */
-    PAR_TRY(par__executor_times(t->executor, b->walk, &r));
-    b->times.forward = r.forward;
-    b->times.backward = r.backward;
-    b->times.wait_pipeline = r.wait;
-    t->busy = r.forward + r.backward;
-    t->walked = r.total;
-    return PAR_OK;
-}
-
-static par_status measure_step(par_trainer *t, par__begun *b) {
-    double seconds[PAR__TIMER_PHASES];
-    if (!t->backend->on_host) PAR_TRY(measure_walk(t, b));
-    PAR_TRY(par__timer_read(t->timer, b->round, seconds));
-    b->times.total = seconds[STEP];
-    b->times.wait_dp = seconds[REDUCE];
-    b->times.update = seconds[UPDATE];
-    b->times.bubble = b->state->outcome.bubble;
-    b->times.ideal_bubble = par_schedule_ideal_bubble(
-        t->params.schedule, t->params.layout.size[PAR_PP], t->n_micro, t->params.chunks);
-    t->times = b->times;
-    return PAR_OK;
+static par_status hold_vote(par_trainer *t, par__begun *b) {
+    par_tally tally = {.n_norms = t->flat.registry->n_params, .norms = t->optimizer.norms};
+    if (par__counts_loss(&t->on))
+        tally.losses = par__executor_losses(t->stage.executor, &tally.n_losses);
+    /* a walk that failed may have ended early: it is not measured */
+    if (t->on.backend->on_host && b->status == PAR_OK)
+        PAR_TRY(par__meter_walk(&t->meter, &b->measured));
+    b->ballot->busy = t->meter.busy;
+    b->ballot->total = t->meter.walked;
+    par_range_begin(t->on.backend, "vote");
+    par_status st = par__vote_hold(&t->vote, b, tally);
+    par_range_end(t->on.backend);
+    return st;
 }
 
 /* Everything of a step, on the stream. */
-static par_status enqueue(par_trainer *t, par__begun *b, float lr, bool stop) {
-    *b->ballot = (par_ballot){.lr = lr, .stop = stop};
-    b->status = PAR_OK;
-    b->times = (par_step_times){0};
-    b->round = par__timer_round(t->timer);
-    PAR_TRY(par__timer_begin(t->timer, STEP, t->stream));
-    PAR_TRY(par__vote_upload(t));
-    PAR_TRY(walk_training(t, b));
-    if (t->backend->on_host) PAR_TRY(measure_walk(t, b));
-    b->ballot->busy = t->busy;
-    b->ballot->total = t->walked;
-    b->ballot->status = (int32_t)b->status;
-    par_range_begin(t->backend, "vote");
-    par_status st = par__vote_start(t, b);
-    par_range_end(t->backend);
+static par_status enqueue(par_trainer *t, const par_source *source, par__begun *b) {
+    PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_STEP));
+    PAR_TRY(par__vote_upload(&t->vote));
+    PAR_TRY(walk_training(t, source, b));
+    PAR_TRY(hold_vote(t, b));
+    PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_UPDATE));
+    par_range_begin(t->on.backend, "update");
+    par_status st = par__optimizer_update(&t->optimizer, par__vote_step(&t->vote));
+    par_range_end(t->on.backend);
     PAR_TRY(st);
-    PAR_TRY(par__timer_begin(t->timer, UPDATE, t->stream));
-    par_range_begin(t->backend, "update");
-    st = par__update(t);
-    par_range_end(t->backend);
-    PAR_TRY(st);
-    PAR_TRY(par__timer_end(t->timer, UPDATE, t->stream));
-    PAR_TRY(par__bucket_begin_gather(t));
-    PAR_TRY(par__timer_end(t->timer, STEP, t->stream));
-    return par__vote_fetch(t, b);
+    PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_UPDATE));
+    PAR_TRY(par__buckets_begin_gather(&t->buckets));
+    PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_STEP));
+    return par__vote_fetch(&t->vote, b);
 }
 
 par_status par_trainer_step_begin(par_trainer *t, const par_source *source, float lr, bool stop) {
+    par__begun *b = NULL;
     PAR_REQUIRE(t && source);
-    if (t->n_begun - t->n_ended == PAR_STEPS_BEGUN)
-        PAR_FAIL(PAR_ERR_ARG, "%d steps are begun: end the oldest first (par_trainer_step_end)",
-                 PAR_STEPS_BEGUN);
-    par__begun *b = &t->begun[t->n_begun % PAR_STEPS_BEGUN];
-    t->source = source;
-    par_range_begin(t->backend, "step");
-    par_status st = enqueue(t, b, lr, stop);
-    par_range_end(t->backend);
-    PAR_TRY(st);
-    t->n_begun++;
-    return PAR_OK;
-}
-
-/* A step with inf or NaN was skipped, and the training ends where the policy says so. */
-static par_status skipped(const par_vote_state *s, const par_vote *vote) {
-    char floor[512] = "";
-    if (!s->halted) return PAR_OK;
-    if (s->outcome.floor) {
-        (void)par__scaler_at_floor(&s->scaler);
-        snprintf(floor, sizeof floor, "%s; in the last one ", par_error());
-    }
-    PAR_FAIL(PAR_ERR_NUMERIC,
-             "%s%lld elements of the gradients are inf or NaN, first in %s (loss %g); weights are "
-             "unchanged",
-             floor, (long long)vote->n_nonfinite, vote->where, vote->loss);
-}
-
-static par_vote vote_of(const par_vote_state *s) {
-    const par_outcome *o = &s->outcome;
-    return (par_vote){.loss = o->loss,
-                      .n_targets = (int64_t)o->n_targets,
-                      .grad_norm = o->grad_norm,
-                      .n_nonfinite = (int64_t)o->n_nonfinite,
-                      .loss_scale = o->loss_scale,
-                      .n_skipped = s->scaler.skipped,
-                      .skipped = o->skipped != 0,
-                      .stop = o->stop != 0,
-                      .status = (par_status)o->status};
-}
-
-/* The trainer as the step left it, on the host. */
-static void take_over(par_trainer *t, const par__begun *b) {
-    const par_vote_state *s = b->state;
-    t->scaler = s->scaler;
-    t->updates = s->updates;
-    t->consumed = s->step.first_sample;
-    t->gradient_scale = s->outcome.gradient_scale;
-}
-
-/* What the vote means, the same on every rank. The message of a rank that failed reaches all in the
- * agreement, which is taken only then. */
-static par_status conclude(par_trainer *t, const par__begun *b, par_vote *out) {
-    const par_vote_state *s = b->state;
-    *out = vote_of(s);
-    if (out->status != PAR_OK)
-        return par_comm_agree(t->mesh->world, b->status == PAR_OK
-                                                  ? PAR_OK
-                                                  : par_error_set(b->status, "%s", b->message));
-    if (s->outcome.bad_rank < 0) return PAR_OK;
-    PAR_TRY(par__vote_where(t, &s->outcome, out->where, sizeof out->where));
-    return skipped(s, out);
-}
-
-/* Steps behind one that ended the training have changed nothing. */
-static par_status drop_begun(par_trainer *t) {
-    for (; t->n_ended < t->n_begun; t->n_ended++)
-        PAR_TRY(par__vote_await(t, &t->begun[t->n_ended % PAR_STEPS_BEGUN]));
-    t->upload = true; /* without the halt */
-    return PAR_OK;
+    PAR_TRY(par__vote_next(&t->vote, &b));
+    *b->ballot = (par_ballot){.lr = lr, .stop = stop};
+    par__meter_begin(&t->meter, &b->measured);
+    par_range_begin(t->on.backend, "step");
+    par_status st = enqueue(t, source, b);
+    par_range_end(t->on.backend);
+    return st;
 }
 
 par_status par_trainer_step_end(par_trainer *t, par_vote *out) {
+    par__begun *b = NULL;
     PAR_REQUIRE(t && out);
-    if (t->n_begun == t->n_ended)
-        PAR_FAIL(PAR_ERR_ARG, "no step was begun (par_trainer_step_begin)");
-    par__begun *b = &t->begun[t->n_ended % PAR_STEPS_BEGUN];
-    PAR_TRY(par__vote_await(t, b));
-    t->n_ended++;
-    take_over(t, b);
-    PAR_TRY(measure_step(t, b));
-    if (b->state->halted) PAR_TRY(drop_begun(t));
-    return conclude(t, b, out);
+    PAR_TRY(par__vote_end(&t->vote, &b));
+    if (!t->on.backend->on_host && b->status == PAR_OK)
+        PAR_TRY(par__meter_walk(&t->meter, &b->measured));
+    PAR_TRY(par__meter_end(&t->meter, &b->measured, b->state->outcome.bubble));
+    if (b->state->halted) PAR_TRY(par__vote_drop(&t->vote));
+    return par__vote_report(&t->vote, b, t->flat.registry, out);
 }
 
 par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, bool stop,
                             par_vote *out) {
     PAR_REQUIRE(t && source && out);
-    PAR_TRY(par__no_step_begun(t));
+    PAR_TRY(par__no_step_begun(&t->vote));
     PAR_TRY(par_trainer_step_begin(t, source, lr, stop));
     return par_trainer_step_end(t, out);
 }
 
-/* One forward-only walk of schedule->m micro-batches a dp rank from sample `first` on. */
-static par_status walk_forward(par_trainer *t, const par_schedule *schedule, int64_t first,
-                               par__walk_result *sum) {
+/* One forward-only walk of schedule->m micro-batches per dp rank, from sample `first` on. */
+static par_status walk_forward(par_trainer *t, const par_schedule *schedule,
+                               const par_source *source, int64_t first, par__walk_result *sum) {
     par__walk_result result = {0};
-    t->first_sample = first + t->mesh->coordinate[PAR_DP] * schedule->m * t->params.micro_batch;
-    par__walk walk = {.first_sample = t->first_sample, .sample_stride = t->params.micro_batch};
-    par_status st = par__executor_walk(t->executor, schedule, &walk, &result);
-    if (st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL) return st;
-    par_status waited = t->backend->sync(t->stream);
-    if (waited != PAR_OK) return waited;
-    par__executor_add_losses(t->executor, &result);
+    int64_t n = t->on.params.micro_batch;
+    const par__walk walk = {.first_sample =
+                                first + t->on.mesh->coordinate[PAR_DP] * schedule->m * n,
+                            .sample_stride = n};
+    par__feed_begin(&t->feed, source, walk.first_sample);
+    par_status st = par__executor_walk(t->stage.executor, schedule, &walk, &result);
+    if (broken(st)) return st;
+    PAR_TRY(t->on.backend->sync(t->on.stream));
+    par__executor_add_losses(t->stage.executor, &result);
     sum->loss_sum += result.loss_sum;
     sum->n_targets += result.n_targets;
     return st;
@@ -229,31 +117,44 @@ static par_status walk_forward(par_trainer *t, const par_schedule *schedule, int
 
 par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_t first, int64_t n,
                                 double *loss) {
-    int64_t unit = t->params.micro_batch * dp_size(t);
     par_status bad = PAR_OK;
+    par__walk_result sum = {0};
     PAR_REQUIRE(t && source && loss && first >= 0);
+    int64_t unit = t->on.params.micro_batch * par__dp(&t->on);
     if (n <= 0 || n % unit != 0)
         PAR_FAIL(PAR_ERR_ARG,
                  "%lld samples to evaluate are not a multiple of micro-batch x dp = %lld",
                  (long long)n, (long long)unit);
-    PAR_TRY(par__no_step_begun(t));
-    par__walk_result sum = {0};
-    t->source = source;
+    PAR_TRY(par__no_step_begun(&t->vote));
     for (int64_t done = 0; done < n;) {
-        const par_schedule *schedule = n - done >= unit * t->n_micro ? t->evaluate : t->single;
-        par_status st = walk_forward(t, schedule, first + done, &sum);
-        if (st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL) return st;
+        bool all = n - done >= unit * t->on.n_micro;
+        const par_schedule *schedule = all ? t->stage.evaluate : t->stage.single;
+        par_status st = walk_forward(t, schedule, source, first + done, &sum);
+        if (broken(st)) return st;
         if (st != PAR_OK && bad == PAR_OK) bad = st;
         done += unit * schedule->m;
     }
     par__poll poll = {.status = (int64_t)bad};
-    if (par__counts_loss(t)) {
+    if (par__counts_loss(&t->on)) {
         poll.loss_sum = sum.loss_sum;
         poll.n_targets = sum.n_targets;
     }
-    PAR_TRY(par__poll_all(t, &poll));
+    PAR_TRY(par__poll_all(&t->vote, &poll));
     *loss = poll.n_targets > 0 ? poll.loss_sum / poll.n_targets : 0;
-    return poll.status == PAR_OK ? PAR_OK : par_comm_agree(t->mesh->world, bad);
+    return poll.status == PAR_OK ? PAR_OK : par_comm_agree(t->on.mesh->world, bad);
+}
+
+/* A micro-batch that the caller has, as a source. */
+typedef struct {
+    const void *x, *targets;
+    size_t x_nbytes, targets_nbytes;
+} given;
+
+static par_status read_given(void *user, int64_t first, int64_t n, void *x, void *targets) {
+    const given *g = user;
+    memcpy(x, g->x, g->x_nbytes);
+    memcpy(targets, g->targets, g->targets_nbytes);
+    return PAR_OK;
 }
 
 par_status par_trainer_forward(par_trainer *t, const void *x, const void *targets,
@@ -261,16 +162,15 @@ par_status par_trainer_forward(par_trainer *t, const void *x, const void *target
                                                    const void *stash),
                                void *user) {
     PAR_REQUIRE(t && x && targets && visit);
-    PAR_TRY(par__no_step_begun(t));
+    PAR_TRY(par__no_step_begun(&t->vote));
+    given g = {x, targets, t->feed.x_nbytes, t->feed.targets_nbytes};
+    const par_source source = {read_given, &g};
     par__walk_result result = {0};
-    t->given_x = x;
-    t->given_targets = targets;
-    par_status st = walk_forward(t, t->single, 0, &result);
-    t->given_x = t->given_targets = NULL;
-    if (st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL) return st;
-    const par__chunk *chunk = &t->chunks[t->n_chunks - 1];
-    if (st == PAR_OK && t->mesh->coordinate[PAR_PP] == t->params.layout.size[PAR_PP] - 1)
+    par_status st = walk_forward(t, t->stage.single, &source, 0, &result);
+    if (broken(st)) return st;
+    const par__chunk *chunk = &t->stage.chunks[t->stage.n_chunks - 1];
+    if (st == PAR_OK && par__is_last_stage(&t->on))
         st = visit(user, chunk->modules[chunk->n_modules - 1],
-                   par__executor_last_stash(t->executor));
-    return par_comm_agree(t->mesh->world, st);
+                   par__executor_last_stash(t->stage.executor));
+    return par_comm_agree(t->on.mesh->world, st);
 }

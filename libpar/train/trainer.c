@@ -1,6 +1,7 @@
 /* The trainer's life: plan, create, destroy, and what others may look at. */
 #include "trainer.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "collectives/internal.h"
@@ -12,17 +13,16 @@ static par_status checked(const par_trainer_params *params, int world_size) {
     return par_problems_status(&problems, PAR_ERR_OPTION);
 }
 
-/* On a transport that is like the one that will be: staging depends on its pieces and on its
- * link. */
-static par_status plan_on(const par_transport_params *like, const par_trainer_params *params,
-                          int world_size, int rank, par_memory **out) {
+par_status par_trainer_plan(const par_trainer_params *params,
+                            const par_transport_params *transport_params, int world_size, int rank,
+                            par_memory **out) {
     par_status st = PAR_OK;
     par_transport *transport = NULL;
     par_memory *memory = NULL;
     par_trainer *trainer = NULL;
     PAR_REQUIRE(out && rank >= 0 && rank < world_size);
     PAR_TRY(checked(params, world_size));
-    PAR_TRY(par_transport_create_measuring(like, world_size, rank, &transport));
+    PAR_TRY(par_transport_create_measuring(transport_params, world_size, rank, &transport));
     PAR_TRY_GOTO(par_memory_create_measuring(&memory), out_transport);
     PAR_TRY_GOTO(par__trainer_build(transport, params, memory, &trainer), out_memory);
     par__trainer_free(&trainer);
@@ -33,11 +33,6 @@ out_memory:
 out_transport:
     par_transport_destroy(&transport);
     return st;
-}
-
-par_status par_trainer_plan(const par_trainer_params *params, int world_size, int rank,
-                            par_memory **out) {
-    return plan_on(NULL, params, world_size, rank, out);
 }
 
 /* A communicator of the whole world, for the agreement before the trainer has one. */
@@ -52,7 +47,7 @@ static par_status allocate(par_transport *transport, const par_trainer_params *p
     const par_backend *backend;
     par_memory *plan = NULL;
     PAR_TRY(par__trainer_backend(params, &backend));
-    PAR_TRY(plan_on(&transport->params, params, transport->size, transport->rank, &plan));
+    PAR_TRY(par_trainer_plan(params, &transport->params, transport->size, transport->rank, &plan));
     par_status st = par_memory_create(&backend->memory, &backend->host_memory, plan, out);
     par_memory_destroy(&plan);
     return st;
@@ -64,72 +59,109 @@ static par_status build(par_transport *transport, const par_trainer_params *para
                         par_memory **memory, par_trainer **out) {
     PAR_TRY(par__trainer_build(transport, params, *memory, out));
     *memory = NULL;
-    return par__trainer_init_weights(*out);
+    return PAR_OK;
 }
 
 par_status par_trainer_create(par_transport *transport, const par_trainer_params *params,
                               par_trainer **out) {
     par_comm *world = NULL;
     par_memory *memory = NULL;
-    par_trainer *trainer = NULL;
+    par_trainer *t = NULL;
     PAR_REQUIRE(transport && out);
     PAR_TRY(checked(params, par_transport_size(transport)));
     PAR_TRY(world_comm(transport, &world));
     par_status st = par_comm_agree(world, allocate(transport, params, &memory));
-    if (st == PAR_OK) st = par_comm_agree(world, build(transport, params, &memory, &trainer));
+    if (st == PAR_OK) st = par_comm_agree(world, build(transport, params, &memory, &t));
+    if (st == PAR_OK) st = par_comm_agree(world, par__check_coverage(&t->on, t->flat.registry));
+    if (st == PAR_OK) st = par_comm_agree(world, par__trainer_init_weights(t));
     par_comm_destroy(&world);
     if (st == PAR_OK)
-        *out = trainer;
+        *out = t;
     else
-        par_trainer_destroy(&trainer);
+        par_trainer_destroy(&t);
     par_memory_destroy(&memory);
     return st;
 }
 
 void par_trainer_destroy(par_trainer **handle) {
     if (!handle || !*handle) return;
-    par_memory *memory = (*handle)->memory;
-    (void)par_trainer_settle(*handle);
+    par_memory *memory = (*handle)->on.memory;
+    (void)par__buckets_settle(&(*handle)->buckets);
     par__trainer_free(handle);
     par_memory_destroy(&memory);
 }
 
 par_status par_trainer_settle(par_trainer *t) {
     PAR_REQUIRE(t);
-    for (int b = 0; b < t->registry->n_buckets; b++) PAR_TRY(par__bucket_gather(t, b));
-    return PAR_OK;
+    PAR_TRY(par__no_step_begun(&t->vote));
+    return par__buckets_settle(&t->buckets);
+}
+
+par_status par_trainer_copy(const par_trainer *t, void *dst, const void *src, size_t nbytes) {
+    PAR_REQUIRE(t && (nbytes == 0 || (dst && src)));
+    PAR_TRY(par__no_step_begun(&t->vote));
+    return par__host_copy(&t->host, dst, src, nbytes);
 }
 
 const par_mesh *par_trainer_mesh(const par_trainer *t) {
-    return t->mesh;
+    return t->on.mesh;
 }
 const par_memory *par_trainer_memory(const par_trainer *t) {
-    return t->memory;
+    return t->on.memory;
 }
 const par_backend *par_trainer_backend(const par_trainer *t) {
-    return t->backend;
+    return t->on.backend;
 }
 int par_trainer_n_params(const par_trainer *t) {
-    return t->registry->n_params;
+    return t->flat.registry->n_params;
 }
 par_param *par_trainer_param(const par_trainer *t, int i) {
-    return t->registry->params[i];
+    return t->flat.registry->params[i];
 }
 par_schedule *const *par_trainer_schedules(const par_trainer *t) {
-    return t->schedules;
+    return t->stage.schedules;
 }
 int par_trainer_n_micro(const par_trainer *t) {
-    return t->n_micro;
+    return t->on.n_micro;
 }
 int64_t par_trainer_consumed(const par_trainer *t) {
-    return t->consumed;
+    return t->vote.consumed;
 }
 const par_step_times *par_trainer_times(const par_trainer *t) {
-    return &t->times;
+    return &t->meter.times;
 }
 
-par_module *par_trainer_module(const par_trainer *t, int chunk, int i, int *index) {
-    if (chunk < 0 || chunk >= t->n_chunks || i < 0 || i >= t->chunks[chunk].n_modules) return NULL;
-    if (index) *index = t->chunks[chunk].first_index + i;
-    return t->chunks[chunk].modules[i];
+const par_scaler *par_trainer_scaler(const par_trainer *t) {
+    return &t->vote.scaler;
+}
+
+par_status par_trainer_set_scaler(par_trainer *t, const par_scaler *scaler) {
+    PAR_REQUIRE(t && scaler);
+    PAR_TRY(par__no_step_begun(&t->vote));
+    return par__vote_set_scaler(&t->vote, scaler);
+}
+
+void par_trainer_traffic(const par_trainer *t, par_traffic_run *out) {
+    const par_trainer_params *p = &t->on.params;
+    const par_registry *registry = t->flat.registry;
+    *out = (par_traffic_run){.mesh = t->on.mesh,
+                             .B = p->micro_batch,
+                             .dtype = p->dtype,
+                             .sequence_parallel = t->on.sequence_parallel,
+                             .recompute_full = p->recompute == PAR_RECOMPUTE_FULL,
+                             .zero = p->zero,
+                             .chunks = t->stage.n_chunks,
+                             .params = registry->params,
+                             .n_params = registry->n_params,
+                             .n_flat = registry->n_flat};
+    for (int c = 0; c < t->stage.n_chunks; c++)
+        for (int i = 0; i < t->stage.chunks[c].n_modules; i++) {
+            int index = t->stage.chunks[c].first_index + i;
+            if (index == 0)
+                out->embedding = true;
+            else if (index == p->model->n_modules - 1)
+                out->head = true;
+            else
+                out->n_blocks++;
+        }
 }

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "trainer.h"
-
 static const par_tag tag = {"verify", -1, -1, -1};
 
 typedef struct {

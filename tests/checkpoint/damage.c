@@ -30,7 +30,7 @@ static void round_trip(void) {
     CHECK(!*f.result.path && fixture_poisoned(&f), "something was loaded from an empty directory");
     CHECK_OK(fixture_save(&f, 120, 0));
     CHECK_OK(fixture_load(&f));
-    CHECK(fixture_holds(&f, 120), "other numbers come back");
+    CHECK(fixture_holds(&f, 120, 0), "other numbers come back");
     CHECK(f.result.step == 120 && f.result.consumed == 960 && f.result.updates == 120 &&
               f.result.loss == 2.5 && strcmp(f.result.options, "none") == 0 &&
               f.result.notes.n == 0,
@@ -76,7 +76,7 @@ static void flips(const char *name) {
     }
     if (data) fixture_write(path, data, n);
     CHECK_OK(fixture_load(&f));
-    CHECK(fixture_holds(&f, 7), "the undamaged file does not load");
+    CHECK(fixture_holds(&f, 7, 0), "the undamaged file does not load");
     free(data);
     fixture_close(&f);
 }
@@ -133,13 +133,13 @@ static void fallback(void) {
     for (int64_t step = 1; step <= 3; step++) CHECK_OK(fixture_save(&f, step, 0));
     spoil(3, "manifest.json");
     CHECK_OK(fixture_load(&f));
-    CHECK(fixture_holds(&f, 2) && f.result.step == 2, "step %lld was loaded",
+    CHECK(fixture_holds(&f, 2, 0) && f.result.step == 2, "step %lld was loaded",
           (long long)f.result.step);
     CHECK(f.result.notes.n == 1 && strstr(f.result.notes.text, "step_00000003"), "notes: %s",
           f.result.notes.text);
     spoil(2, "rank_00000.h5");
     CHECK_OK(fixture_load(&f));
-    CHECK(fixture_holds(&f, 1) && f.result.notes.n == 2, "step %lld, notes: %s",
+    CHECK(fixture_holds(&f, 1, 0) && f.result.notes.n == 2, "step %lld, notes: %s",
           (long long)f.result.step, f.result.notes.text);
     /* one whose manifest is damaged does not count as kept */
     CHECK_OK(fixture_save(&f, 4, 2));
@@ -199,7 +199,7 @@ static void refused(void) {
     char path[600];
     snprintf(path, sizeof path, "%s/step_00000005", f.directory);
     CHECK_OK(par_checkpoint_load(f.world, path, &about, f.runs, 2, &f.result));
-    CHECK(fixture_holds(&f, 5), "other numbers come back");
+    CHECK(fixture_holds(&f, 5, 0), "other numbers come back");
     fixture_close(&f);
 }
 

@@ -1,8 +1,9 @@
 /*
- * A save in which the Nth system call fails, for every N: this program's own open, pwrite, fsync,
- * rename and the others stand before libc's, for libpar and for libhdf5. Whatever happens: no
- * signal, an error with a cause, the older checkpoint loads, and nothing unfinished has a final
- * name. The same when the process is killed before the Nth call.
+ * A save in which the Nth system call fails, for every N: this program's own open, pread, write,
+ * fsync, rename and the others stand before libc's, for libpar and for libhdf5. Whatever happens:
+ * no signal, an error with a cause, what was there before loads with its own contents, also a
+ * checkpoint of the same step, and nothing unfinished has a final name. The same when the process
+ * is killed before the Nth call, where the new checkpoint may be there whole.
  */
 #undef _FILE_OFFSET_BITS /* both forms of each call are defined here, under their own names */
 #define _GNU_SOURCE
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,10 +27,12 @@
 
 static struct {
     bool armed, for_good, short_write, die;
-    long until; /* calls to come before the one that fails */
+    bool no_folder_sync; /* as file systems that cannot sync a folder */
+    long until;          /* calls to come before the one that fails */
     int error;
     long seen;
     const char *call;
+    int n_folder_syncs; /* refused */
 } fault;
 
 /* True if this call is the one, or one after it when it fails for good. */
@@ -58,7 +62,6 @@ static void *next(const char *name) {
         return hit(#name) ? (type)-1 : original arguments;                                         \
     }
 
-INTERPOSE(int, fsync, (int fd), (fd))
 INTERPOSE(int, ftruncate, (int fd, off_t n), (fd, n))
 INTERPOSE(int, ftruncate64, (int fd, off64_t n), (fd, n))
 INTERPOSE(int, rename, (const char *from, const char *to), (from, to))
@@ -67,6 +70,23 @@ INTERPOSE(int, renameat2, (int a, const char *from, int b, const char *to, unsig
 INTERPOSE(int, mkdir, (const char *path, mode_t mode), (path, mode))
 INTERPOSE(int, statvfs, (const char *path, struct statvfs *out), (path, out))
 INTERPOSE(int, statvfs64, (const char *path, struct statvfs64 *out), (path, out))
+
+int fsync(int fd) {
+    int (*original)(int);
+    void *found = next("fsync");
+    memcpy(&original, &found, sizeof original);
+    struct stat info;
+    if (fault.no_folder_sync && fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)) {
+        fault.n_folder_syncs++;
+        errno = EINVAL;
+        return -1;
+    }
+    return hit("fsync") ? -1 : original(fd);
+}
+
+INTERPOSE(ssize_t, write, (int fd, const void *data, size_t n), (fd, data, n))
+INTERPOSE(ssize_t, pread, (int fd, void *data, size_t n, off_t at), (fd, data, n, at))
+INTERPOSE(ssize_t, pread64, (int fd, void *data, size_t n, off64_t at), (fd, data, n, at))
 
 #define INTERPOSE_WRITE(name, offset_type)                                                         \
     ssize_t name(int fd, const void *data, size_t n, offset_type at);                              \
@@ -127,33 +147,46 @@ static void arm(long until, int error, bool for_good) {
     fault.armed = true;
 }
 
-/* After a failed save of `step`: what loads is whole, and it is this step or the one before. */
-static void check_after(int64_t before, int64_t step, long n, par_status saved) {
-    char why[512];
-    snprintf(why, sizeof why, "%.500s", par_error());
+enum { OLD = 1, NEW = 2 }; /* versions: the save before, and the one under test */
+
+/* What a case saves before the save of step 2 under test: step 1, and with `again` step 2 too. */
+static void save_old(bool again) {
+    fixture_open(&f);
+    f.version = OLD;
+    CHECK_OK(fixture_save(&f, 1, 0));
+    if (again) CHECK_OK(fixture_save(&f, 2, 0));
+    f.version = NEW;
+}
+
+/* What loads is the new step 2 if it was saved, else what was there before; but where everything
+ * fails for good, names cannot be given back, and the error says so. */
+static void check_after(bool again, long n, par_status saved) {
+    char why[1024];
+    snprintf(why, sizeof why, "%.1000s", par_error());
     CHECK(saved == PAR_OK || (saved == PAR_ERR_IO || saved == PAR_ERR_FORMAT),
           "call %ld, %s: %s: %s", n, fault.call, par_status_text(saved), why);
     CHECK(saved == PAR_OK || strstr(why, f.directory), "call %ld, %s: no path in \"%s\"", n,
           fault.call, why);
+    bool stays = fault.for_good && strstr(why, "could not be withdrawn");
     par_status st = fixture_load(&f);
     CHECK(st == PAR_OK, "call %ld, %s: nothing loads: %s", n, fault.call, par_error());
-    CHECK(f.result.step == step || (saved != PAR_OK && f.result.step == before),
-          "call %ld, %s: step %lld loads", n, fault.call, (long long)f.result.step);
-    CHECK(fixture_holds(&f, f.result.step), "call %ld, %s: other numbers come back", n, fault.call);
+    int64_t step = saved == PAR_OK || again || stays ? 2 : 1;
+    CHECK(f.result.step == step, "call %ld, %s: step %lld loads", n, fault.call,
+          (long long)f.result.step);
+    CHECK(fixture_holds(&f, step, saved == PAR_OK || stays ? NEW : OLD),
+          "call %ld, %s: %s, and other numbers come back", n, fault.call, par_status_text(saved));
     CHECK(f.result.notes.n == 0, "call %ld, %s: something unfinished has a final name: %s", n,
           fault.call, f.result.notes.text);
 }
 
 /* One save with the Nth call failing; false when there were fewer calls than that. */
 static bool save_failing(long n, int error, bool for_good, bool again) {
-    fixture_open(&f);
-    CHECK_OK(fixture_save(&f, 1, 0));
-    if (again) CHECK_OK(fixture_save(&f, 2, 0));
+    save_old(again);
     arm(n, error, for_good);
     par_status saved = fixture_save(&f, 2, 1);
     fault.armed = false;
     bool reached = fault.seen > n;
-    check_after(1, 2, n, saved);
+    check_after(again, n, saved);
     fixture_close(&f);
     return reached;
 }
@@ -194,9 +227,7 @@ static void eintr(void) {
 /* False when the save ended before it came to call n. */
 static bool save_killed(long n, bool again) {
     int how = 0;
-    fixture_open(&f);
-    CHECK_OK(fixture_save(&f, 1, 0));
-    if (again) CHECK_OK(fixture_save(&f, 2, 0));
+    save_old(again);
     pid_t child = fork();
     if (child == 0) {
         fault.die = true;
@@ -210,8 +241,9 @@ static bool save_killed(long n, bool again) {
     CHECK_OK(fixture_load(&f));
     CHECK(f.result.step == 2 || (killed && f.result.step == 1), "call %ld: step %lld loads", n,
           (long long)f.result.step);
-    CHECK(fixture_holds(&f, f.result.step) && f.result.notes.n == 0, "call %ld: not whole: %s", n,
-          f.result.notes.text);
+    bool old = killed && fixture_holds(&f, again ? 2 : 1, OLD);
+    CHECK(old || fixture_holds(&f, 2, NEW), "call %ld: neither the old nor the new loads", n);
+    CHECK(f.result.notes.n == 0, "call %ld: not whole: %s", n, f.result.notes.text);
     /* the next save cleans up */
     CHECK_OK(fixture_save(&f, 3, 1));
     CHECK(fixture_count(&f, "") == 2, "call %ld: %d entries stay", n, fixture_count(&f, ""));
@@ -235,18 +267,44 @@ static void file_size_limit(void) {
     getrlimit(RLIMIT_FSIZE, &old);
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     for (rlim_t limit = 0; limit <= 4096 && !harness_failed(); limit += 256) {
-        fixture_open(&f);
-        CHECK_OK(fixture_save(&f, 1, 0));
+        save_old(false);
+        fault.for_good = false;
         small = (struct rlimit){limit, old.rlim_max};
         setrlimit(RLIMIT_FSIZE, &small);
         par_status saved = fixture_save(&f, 2, 1);
         setrlimit(RLIMIT_FSIZE, &old);
         CHECK(limit > 1024 || saved == PAR_ERR_IO, "%ld bytes: %s", (long)limit,
               par_status_text(saved));
-        check_after(1, 2, (long)limit, saved);
+        check_after(false, (long)limit, saved);
         fixture_close(&f);
     }
     signal(SIGXFSZ, handler);
+}
+
+/* The data is on the disk and has its name: a folder that cannot be synced is not an error. */
+static void no_folder_sync(void) {
+    if (cannot()) return;
+    fixture_open(&f);
+    fault.no_folder_sync = true;
+    fault.n_folder_syncs = 0;
+    CHECK_OK(fixture_save(&f, 1, 0));
+    fault.no_folder_sync = false;
+    CHECK(fault.n_folder_syncs >= 3, "only %d folders were to be synced", fault.n_folder_syncs);
+    CHECK_OK(fixture_load(&f));
+    CHECK(fixture_holds(&f, 1, 0) && f.result.notes.n == 0, "notes: %s", f.result.notes.text);
+    fixture_close(&f);
+}
+
+/* `latest` is a hint: a save that cannot write it is a save, with a note. */
+static void no_latest(void) {
+    if (cannot()) return;
+    char path[600];
+    fixture_open(&f);
+    snprintf(path, sizeof path, "%s/latest", f.directory);
+    CHECK(mkdir(path, 0777) == 0, "cannot make %s", path);
+    CHECK_OK(fixture_save(&f, 1, 0));
+    CHECK(strstr(f.result.notes.text, "latest: is a directory"), "notes: %s", f.result.notes.text);
+    fixture_close(&f);
 }
 
 enum { LARGE = 1 << 18 };
@@ -286,6 +344,8 @@ static const harness_case cases[] = {
     {"eintr", eintr, 0, NULL, 0},
     {"killed-at-every-call", killed_at_every_call, 0, NULL, 0},
     {"file-size-limit", file_size_limit, 0, NULL, 0},
+    {"no-folder-sync", no_folder_sync, 0, NULL, 0},
+    {"no-latest", no_latest, 0, NULL, 0},
     {"small-disk", small_disk, 0, NULL, 0},
 };
 

@@ -46,17 +46,17 @@ void fixture_close(fixture *f) {
     nftw(f->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-static float a_of(int64_t step, int i) {
-    return (float)(step * 1000 + i) + 0.25f;
+static float a_of(int64_t step, int version, int i) {
+    return (float)(step * 1000 + 100 * version + i) + 0.25f;
 }
 
-static int64_t b_of(int64_t step, int i) {
-    return step * 1000000007 - i;
+static int64_t b_of(int64_t step, int version, int i) {
+    return step * 1000000007 + 100 * version - i;
 }
 
 void fixture_fill(fixture *f, int64_t step) {
-    for (int i = 0; i < FIXTURE_A; i++) f->a[i] = a_of(step, i);
-    for (int i = 0; i < FIXTURE_B; i++) f->b[i] = b_of(step, i);
+    for (int i = 0; i < FIXTURE_A; i++) f->a[i] = a_of(step, f->version, i);
+    for (int i = 0; i < FIXTURE_B; i++) f->b[i] = b_of(step, f->version, i);
 }
 
 void fixture_poison(fixture *f) {
@@ -70,11 +70,11 @@ bool fixture_poisoned(const fixture *f) {
     return memcmp(p.a, f->a, sizeof p.a) == 0 && memcmp(p.b, f->b, sizeof p.b) == 0;
 }
 
-bool fixture_holds(const fixture *f, int64_t step) {
+bool fixture_holds(const fixture *f, int64_t step, int version) {
     for (int i = 0; i < FIXTURE_A; i++)
-        if (f->a[i] != a_of(step, i)) return false;
+        if (f->a[i] != a_of(step, version, i)) return false;
     for (int i = 0; i < FIXTURE_B; i++)
-        if (f->b[i] != b_of(step, i)) return false;
+        if (f->b[i] != b_of(step, version, i)) return false;
     return true;
 }
 

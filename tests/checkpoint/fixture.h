@@ -1,6 +1,6 @@
 /*
  * What the serial suites of checkpoints share: a world of one rank, a temporary directory, and two
- * small arrays whose contents depend on the step.
+ * small arrays whose contents depend on the step and on the fixture's version.
  */
 #ifndef PAR_TESTS_CHECKPOINT_FIXTURE_H
 #define PAR_TESTS_CHECKPOINT_FIXTURE_H
@@ -16,6 +16,7 @@ typedef struct {
     par_transport *transport;
     par_comm *world;
     char directory[512];
+    int version; /* of the contents: saves of one step can differ */
     float a[FIXTURE_A];
     int64_t b[FIXTURE_B];
     par_checkpoint_run runs[FIXTURE_RUNS]; /* a and b */
@@ -26,7 +27,8 @@ void fixture_open(fixture *f);
 void fixture_close(fixture *f); /* and removes the directory */
 void fixture_fill(fixture *f, int64_t step);
 void fixture_poison(fixture *f);
-bool fixture_holds(const fixture *f, int64_t step);
+/* The contents of the step in this version. */
+bool fixture_holds(const fixture *f, int64_t step, int version);
 bool fixture_poisoned(const fixture *f);
 
 /* Fill, save as `step`, keep as said. */

@@ -49,7 +49,7 @@ static void run_quietly(const char *what, par_op op, const void *args, void *wor
                         par_status wanted, const char *text) {
     long before[STANDIN_ACTS];
     memcpy(before, acts, sizeof before);
-    par_status st = par_kernel_run(cuda, op, NULL, args, workspace);
+    par_status st = par_op_run_untyped(cuda, op, NULL, args, par_op_args_nbytes(op), workspace);
     CHECK(st == wanted && (st == PAR_OK || strstr(par_error(), text)), "%s: %s: \"%s\"", what,
           par_status_text(st), st == PAR_OK ? "" : par_error());
     CHECK(memcmp(before, acts, sizeof before) == 0,
@@ -61,7 +61,7 @@ static void run_quietly(const char *what, par_op op, const void *args, void *wor
 static void *prepare(memory *m, par_op op, const void *args) {
     size_t nbytes = 0;
     void *workspace = NULL;
-    CHECK_OK(par_kernel_prepare(cuda, op, args, &nbytes));
+    CHECK_OK(par_op_prepare_untyped(cuda, op, args, par_op_args_nbytes(op), &nbytes));
     CHECK_OK(cuda->memory.alloc(nbytes ? nbytes : 1, &workspace));
     m->blocks[m->n++] = workspace;
     return workspace;

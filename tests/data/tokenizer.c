@@ -153,7 +153,10 @@ static void tables(void) {
                3, (int32_t[]){255, 97, 0}, 3);
     round_trip_random(t);
     par_tokenizer_close(&t);
-    CHECK_OK(par_text_to_tokens(1, &in, "chars", temp_path("abc.tok"), NULL, NULL));
+    const par_corpus abc = {1, &in, NULL};
+    CHECK_OK(par_tokenizer_of_text(&abc, &t));
+    CHECK_OK(par_corpus_write_tokens(&abc, t, false, temp_path("abc.tok"), NULL, NULL));
+    par_tokenizer_close(&t);
     CHECK_OK(par_tokenizer_open(temp_path("abc.tok.vocab"), &t));
     CHECK(par_tokenizer_vocab(t) == 5, "vocabulary %lld", (long long)par_tokenizer_vocab(t));
     round_trip(t, "cabbage", 7, (int32_t[]){2, 0, 1, 1, 0, 4, 3}, 7);
@@ -165,7 +168,7 @@ static void tables(void) {
 static void table_refusals(void) {
     static const char *const bad[][2] = {{"", "is empty"},
                                          {"{\"bytes\": [1, 2", "line 1"},
-                                         {"[]", "no JSON object"},
+                                         {"[]", "not a JSON object"},
                                          {"{\"bytes\": []}", "0 entries"},
                                          {"{\"bytes\": [1, 1]}", "entry 1"},
                                          {"{\"bytes\": [256]}", "entry 0"},
@@ -397,15 +400,16 @@ static void corpus(void) {
 }
 
 static void corpus_refusals(void) {
-    static const char *const bad[][2] = {{"{\"text\": \"a\"}\nhello\n", "line 2: no JSON"},
-                                         {"{\"text\": \"a\"}\n\n{\"text\": \"b", "line 3: no JSON"},
-                                         {"{\"txt\": \"a\"}\n", "line 1: has no \"text\""},
-                                         {"{\"text\": 5}\n", "line 1: no text in \"text\""},
-                                         {"[\"text\"]\n", "line 1: has no"},
-                                         {"{\"text\": \"a\", \"text\": \"b\"}", "duplicate"},
-                                         {"{\"text\": \"\xff\"}", "line 1: no JSON"},
-                                         {"{\"text\": \"\"}\n", "the text is empty"},
-                                         {"", "the text is empty"}};
+    static const char *const bad[][2] = {
+        {"{\"text\": \"a\"}\nhello\n", "line 2: is not JSON"},
+        {"{\"text\": \"a\"}\n\n{\"text\": \"b", "line 3: is not JSON"},
+        {"{\"txt\": \"a\"}\n", "line 1: has no \"text\""},
+        {"{\"text\": 5}\n", "line 1: no text in \"text\""},
+        {"[\"text\"]\n", "line 1: has no"},
+        {"{\"text\": \"a\", \"text\": \"b\"}", "duplicate"},
+        {"{\"text\": \"\xff\"}", "line 1: is not JSON"},
+        {"{\"text\": \"\"}\n", "the text is empty"},
+        {"", "the text is empty"}};
     par_tokenizer *t = NULL;
     CHECK_OK(par_tokenizer_open("bytes", &t));
     for (size_t i = 0; i < 2 * sizeof bad / sizeof *bad; i++) {

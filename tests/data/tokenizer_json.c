@@ -211,7 +211,7 @@ static void refusals(void) {
     refuse(with("model", "merges", json_pack("[s,[s]]", "t h", "h")), "merge 2; legal: two tokens");
     refuse(with("model", "merges", json_pack("[[s,s]]", "t", "x")), "merge 1: the two together");
     refuse(with("model", "merges", json_pack("[s]", "t h")), "no merge makes token 257");
-    refuse(with(NULL, "added_tokens", json_object()), "no list");
+    refuse(with(NULL, "added_tokens", json_object()), "not a list");
     refuse(with_added(added("<x>", 300)), "legal: a \"content\" and an \"id\" from 0 to 259");
     refuse(with_added(added("", 259)), "entry 0 of \"added_tokens\"");
     refuse(with_added(added("<x>", 258)), "have the same id 258");

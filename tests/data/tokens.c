@@ -15,6 +15,7 @@
 #include "../harness.h"
 #include "libpar/base/file.h"
 #include "par/data.h"
+#include "par/tokenizer.h"
 #include "temp.h"
 
 enum { N = 37 };
@@ -197,7 +198,7 @@ static void forms(void) {
                 "even number");
     CHECK_FAILS(try_open(temp_file("empty.bin", "", 0)), PAR_ERR_FORMAT, "is empty");
     CHECK_FAILS(try_open(temp_path("absent.bin")), PAR_ERR_IO, "No such file");
-    CHECK_FAILS(try_open("/"), PAR_ERR_IO, "regular file");
+    CHECK_FAILS(try_open("/"), PAR_ERR_IO, "is not a plain file");
 }
 
 /* Each field of llm.c's header, with what the message must say. */
@@ -360,13 +361,26 @@ static void over_4_gib(void) {
 
 /* ---- text ---- */
 
+/* "chars" or what par_tokenizer_open takes. */
+static par_status text_to_tokens(int n_files, const char *const *paths, const char *tokenizer,
+                                 const char *path, int64_t *n_tokens, int64_t *vocab) {
+    const par_corpus corpus = {n_files, paths, NULL};
+    par_tokenizer *t = NULL;
+    par_status st = strcmp(tokenizer, "chars") == 0 ? par_tokenizer_of_text(&corpus, &t)
+                                                    : par_tokenizer_open(tokenizer, &t);
+    if (st == PAR_OK) st = par_corpus_write_tokens(&corpus, t, false, path, n_tokens, NULL);
+    if (st == PAR_OK && vocab) *vocab = par_tokenizer_vocab(t);
+    par_tokenizer_close(&t);
+    return st;
+}
+
 static void check_text(const char *tokenizer, const uint8_t *text, int64_t n, int vocab) {
     par_tokens *t = NULL;
     int64_t n_tokens = 0, n_vocab = 0;
     size_t size;
     const char *half[] = {temp_file("a.txt", text, (size_t)(n / 3)),
                           temp_file("b.txt", text + n / 3, (size_t)(n - n / 3))};
-    CHECK_OK(par_text_to_tokens(2, half, tokenizer, temp_path("text.tok"), &n_tokens, &n_vocab));
+    CHECK_OK(text_to_tokens(2, half, tokenizer, temp_path("text.tok"), &n_tokens, &n_vocab));
     CHECK(n_tokens == n && n_vocab == vocab, "%lld tokens, vocabulary %lld", (long long)n_tokens,
           (long long)n_vocab);
     CHECK_OK(par_tokens_open(temp_path("text.tok"), &t));
@@ -402,13 +416,12 @@ static void text(void) {
 static void text_refusals(void) {
     const char *empty = temp_text("none.txt", ""), *absent = temp_path("absent.txt"),
                *out = temp_path("refused.tok");
-    CHECK_FAILS(par_text_to_tokens(1, &empty, "bytes", out, NULL, NULL), PAR_ERR_FORMAT,
+    CHECK_FAILS(text_to_tokens(1, &empty, "bytes", out, NULL, NULL), PAR_ERR_FORMAT,
                 "the text is empty");
-    CHECK_FAILS(par_text_to_tokens(1, &empty, "chars", out, NULL, NULL), PAR_ERR_FORMAT,
+    CHECK_FAILS(text_to_tokens(1, &empty, "chars", out, NULL, NULL), PAR_ERR_FORMAT,
                 "the text is empty");
-    CHECK_FAILS(par_text_to_tokens(1, &absent, "bytes", out, NULL, NULL), PAR_ERR_IO, "absent.txt");
-    CHECK_FAILS(par_text_to_tokens(1, &absent, "words", out, NULL, NULL), PAR_ERR_OPTION,
-                "legal: bytes, chars");
+    CHECK_FAILS(text_to_tokens(1, &absent, "bytes", out, NULL, NULL), PAR_ERR_IO, "absent.txt");
+    CHECK_FAILS(text_to_tokens(1, &absent, "chars", out, NULL, NULL), PAR_ERR_IO, "absent.txt");
     CHECK(temp_count("refused") == 0, "something is left behind");
 }
 
@@ -423,7 +436,7 @@ static void shakespeare(void) {
         harness_skip("no shared data");
         return;
     }
-    CHECK_OK(par_text_to_tokens(1, &in, "chars", temp_path("shakespeare.tok"), &n, &vocab));
+    CHECK_OK(text_to_tokens(1, &in, "chars", temp_path("shakespeare.tok"), &n, &vocab));
     free(temp_read(path, &size));
     CHECK(n == (int64_t)size && vocab == 65, "%lld tokens of %zu bytes, vocabulary %lld",
           (long long)n, size, (long long)vocab);

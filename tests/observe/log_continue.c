@@ -97,14 +97,14 @@ static void refuses(const char *text, int64_t step, const char *message) {
 }
 
 static void run_refuses(void) {
-    refuses("# A readme\n", 0, "line 1 is no record");
-    refuses("# A readme", 0, "line 1 is no record");
-    refuses("# A readme", 3, "line 1 is no record");
-    refuses(START STEP(3, 4.25) "a line\n" STEP(4, 1), 3, "line 3 is no record");
+    refuses("# A readme\n", 0, "line 1 is not a record");
+    refuses("# A readme", 0, "line 1 is not a record");
+    refuses("# A readme", 3, "line 1 is not a record");
+    refuses(START STEP(3, 4.25) "a line\n" STEP(4, 1), 3, "line 3 is not a record");
     refuses(START STEP(3, 4.2500001) STEP(4, 1), 3, "line 2 has another loss");
     refuses(START STEP(3, null), 3, "line 2 has another loss");
     refuses(START STEP(4, 1), 3, "not that one");
-    refuses("\n", 0, "line 1 is no record");
+    refuses("\n", 0, "line 1 is not a record");
 }
 
 /* What a killed run leaves of a line goes, at any length of it. */

@@ -261,7 +261,7 @@ static void stage_open(stage *s, world *w, par_recompute recompute) {
                                          .micro_batch = 1,
                                          .schedules = s->schedules,
                                          .n_schedules = 2,
-                                         .hooks = {w, load, bucket, bucket}};
+                                         .hooks = {w, load, w, bucket, bucket}};
     make_executor(s, &params);
 }
 

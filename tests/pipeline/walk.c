@@ -76,7 +76,7 @@ static void make_executor(stage *s, par_recompute recompute) {
                                          .micro_batch = 1,
                                          .schedules = &s->schedule,
                                          .n_schedules = 1,
-                                         .hooks = {NULL, load, reduce, gather}};
+                                         .hooks = {NULL, load, NULL, reduce, gather}};
     CHECK_OK(par_memory_create_measuring(&measuring));
     CHECK_OK(par__executor_create(&params, measuring, &s->executor));
     par__executor_destroy(&s->executor);

@@ -66,8 +66,6 @@ static allocations_owner owner_of(const char *path) {
 }
 
 static int add_library(struct dl_phdr_info *info, size_t size, void *user) {
-    (void)size;
-    (void)user;
     for (int i = 0; i < info->dlpi_phnum && n_segments < MAX_SEGMENTS; i++) {
         const ElfW(Phdr) *h = &info->dlpi_phdr[i];
         if (h->p_type != PT_LOAD || !(h->p_flags & PF_X)) continue;

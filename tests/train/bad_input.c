@@ -70,13 +70,82 @@ static void run_all_at_once(par_transport *transport) {
     par_trainer_params params = check_params(model, 1, 1, 1, 3, 8);
     params.zero = 2;
     params.clip = -1;
-    params.eps = 0;
+    params.eps = -1;
     params.backend = "gpu";
-    const char *const words[] = {"micro-batch 3", "zero 2", "clip -1", "eps 0", "gpu", NULL};
+    const char *const words[] = {"micro-batch 3", "zero 2", "clip -1", "eps -1", "gpu", NULL};
     par_problems problems = {0};
     refused("five mistakes", &params, 1, words);
     par_trainer_check(&params, 1, &problems);
     CHECK(problems.n == 5, "%d problems, not 5: %s", problems.n, problems.text);
+    par_transformer_destroy(&model);
+}
+
+/* What must not be NULL is looked at before it is used. */
+static void run_null(par_transport *transport) {
+    par_source source = {.read = NULL};
+    par_vote vote;
+    double loss;
+    CHECK_FAILS(par_trainer_evaluate(NULL, &source, 0, 8, &loss), PAR_ERR_ARG, "requires");
+    CHECK_FAILS(par_trainer_step(NULL, &source, 1, false, &vote), PAR_ERR_ARG, "requires");
+    CHECK_FAILS(par_trainer_step_begin(NULL, &source, 1, false), PAR_ERR_ARG, "requires");
+    CHECK_FAILS(par_trainer_step_end(NULL, &vote), PAR_ERR_ARG, "requires");
+    CHECK_FAILS(par_trainer_settle(NULL), PAR_ERR_ARG, "requires");
+    CHECK_FAILS(par_trainer_copy(NULL, &loss, &loss, 1), PAR_ERR_ARG, "requires");
+    CHECK_FAILS(par_trainer_create(transport, NULL, NULL), PAR_ERR_ARG, "requires");
+}
+
+/* AdamW without averages would train, wrongly: no betas are the usual ones, and one alone may be
+ * 0, that of the gradients. */
+static void run_defaults(par_transport *transport) {
+    par_model *model = tiny();
+    par_trainer_params params = {.model = model, .micro_batch = 1, .global_batch = 1};
+    par_problems problems = {0};
+    par_trainer_check(&params, 1, &problems);
+    CHECK(problems.n == 0, "zero is a default, or a value: %s", problems.text);
+    par_trainer_defaults(&params);
+    CHECK(params.beta1 == 0.9 && params.beta2 == 0.95 && params.eps == 1e-8f,
+          "betas %g and %g, eps %g", params.beta1, params.beta2, (double)params.eps);
+    CHECK(params.layout.size[PAR_PP] == 1 && params.layout.kv_replicas == 1 && params.chunks == 1 &&
+              params.bucket_n == 4 << 20 && !strcmp(params.backend, "cpu"),
+          "layout, chunks %d, bucket_n %lld, backend %s", params.chunks, (long long)params.bucket_n,
+          params.backend);
+    params.beta1 = 0, params.beta2 = 0.99, params.eps = 1e-6f;
+    par_trainer_defaults(&params);
+    CHECK(params.beta1 == 0 && params.beta2 == 0.99 && params.eps == 1e-6f,
+          "what is given has become %g, %g, %g", params.beta1, params.beta2, (double)params.eps);
+    params.beta1 = 0.9, params.beta2 = 0;
+    const char *const words[] = {"beta2 0 must be in (0, 1)", NULL};
+    refused("squares without an average", &params, 1, words);
+    par_transformer_destroy(&model);
+}
+
+static par_status three_steps(par_transport *transport, const par_trainer_params *params,
+                              double *loss) {
+    const check_data data = {.vocab = 131, .T = 16};
+    par_source source = check_source(&data);
+    par_trainer *trainer = NULL;
+    par_vote vote = {0};
+    PAR_TRY(par_trainer_create(transport, params, &trainer));
+    par_status st = PAR_OK;
+    for (int i = 0; i < 3 && st == PAR_OK; i++)
+        st = par_trainer_step(trainer, &source, 1e-2f, false, &vote);
+    *loss = vote.loss;
+    par_trainer_destroy(&trainer);
+    return st;
+}
+
+/* A trainer fills them in by itself. */
+static void run_defaults_train(par_transport *transport) {
+    par_model *model = tiny();
+    par_trainer_params params = {.model = model, .micro_batch = 2, .global_batch = 4};
+    double by_default, given, without;
+    CHECK_OK(three_steps(transport, &params, &by_default));
+    par_trainer_defaults(&params);
+    CHECK_OK(three_steps(transport, &params, &given));
+    params.beta1 = 0;
+    CHECK_OK(three_steps(transport, &params, &without));
+    CHECK(by_default == given && without != given, "losses %.17g, %.17g, and without beta1 %.17g",
+          by_default, given, without);
     par_transformer_destroy(&model);
 }
 
@@ -98,9 +167,6 @@ static void run_heads(par_transport *transport) {
 }
 
 static par_status failing_read(void *user, int64_t first, int64_t n, void *x, void *targets) {
-    (void)n;
-    (void)x;
-    (void)targets;
     if (first >= 4) PAR_FAIL(PAR_ERR_IO, "tokens.bin: cannot read sample %lld", (long long)first);
     return check_source(user).read(user, first, n, x, targets);
 }
@@ -153,6 +219,9 @@ static const harness_case cases[] = {
     {"layout", NULL, 1, run_layout, 0},
     {"interleaved", NULL, 1, run_interleaved, 0},
     {"all-at-once", NULL, 1, run_all_at_once, 0},
+    {"null", NULL, 1, run_null, 0},
+    {"defaults", NULL, 1, run_defaults, 0},
+    {"defaults-train", NULL, 1, run_defaults_train, 0},
     {"heads", NULL, 1, run_heads, 0},
     {"source-fails-on-one-rank", NULL, 4, run_source, 0},
     {"nan-on-one-rank", NULL, 4, run_nonfinite, 0},

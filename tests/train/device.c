@@ -16,6 +16,7 @@
 #include "allocations.h"
 #include "check.h"
 #include "far.h"
+#include "par/mpi.h"
 #include "par/verify.h"
 
 enum { STEPS = 5, AHEAD_STEPS = 12, MAX_LOGITS = 1 << 19 };
@@ -227,7 +228,6 @@ static void run_four(par_transport *transport) {
 }
 
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *where) {
-    (void)info, (void)type, (void)where;
     return remove(path);
 }
 
@@ -309,7 +309,6 @@ static void run_resume(par_transport *transport) {
 /* Weights that the host gives, a function of name and element; padding 0. */
 static par_status give(void *user, const par_param *p, float *dst) {
     uint64_t stream = par_hash_name(p->name);
-    (void)user;
     for (int64_t k = 0; k < p->local[0] * p->local[1]; k++) {
         int64_t i = k / p->local[1], j = k % p->local[1];
         bool inside = i < p->extent[0] && j < p->extent[1];
@@ -566,24 +565,36 @@ static void run_times(par_transport *transport) {
           times[1].backward / FAR_KERNEL_S);
 }
 
-/* What the host reads and writes is the host's; the rest, the device's, and as much as planned. */
+/* What the host reads and writes is the host's; the rest, the device's, and as much as planned,
+ * with whatever chunks the transport has: the staged link's and the pipeline's staging are theirs. */
 static void run_plan(par_transport *transport) {
-    const setting set = {"gpt", false, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 16, 1, 1, 1, 1, 0};
+    const setting set = {"gpt", false, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 16, 1, 2, 1, 1, 0};
+    const par_transport_params settings[] = {{.link = PAR_LINK_STAGED},
+                                             {.link = PAR_LINK_STAGED, .piece_nbytes = 8192}};
+    size_t comm[2] = {0};
     experiment e;
-    par_trainer *t = NULL;
-    par_memory *plan = NULL;
     begin(&e, transport, &set);
-    par_trainer_params params = on(&e, far_backend(false));
-    CHECK_OK(par_trainer_plan(&params, 1, 0, &plan));
-    CHECK_OK(par_trainer_create(transport, &params, &t));
-    for (int kind = 0; kind < PAR_MEM_COUNT && t; kind++) {
-        size_t planned = par_memory_nbytes(plan, (par_memory_kind)kind);
-        size_t taken = par_memory_nbytes(par_trainer_memory(t), (par_memory_kind)kind);
-        CHECK(planned == taken, "%s: %zu bytes planned, %zu taken",
-              par_memory_kind_name((par_memory_kind)kind), planned, taken);
+    for (int i = 0; i < 2; i++) {
+        par_transport *own = NULL;
+        par_trainer *t = NULL;
+        par_memory *plan = NULL;
+        par_trainer_params params = on(&e, far_backend(false));
+        CHECK_OK(par_transport_create_mpi(e.comm, &settings[i], &own));
+        CHECK_OK(par_trainer_plan(&params, &settings[i], 2, par_transport_rank(own), &plan));
+        CHECK_OK(par_trainer_create(own, &params, &t));
+        for (int kind = 0; kind < PAR_MEM_COUNT && t; kind++) {
+            size_t planned = par_memory_nbytes(plan, (par_memory_kind)kind);
+            size_t taken = par_memory_nbytes(par_trainer_memory(t), (par_memory_kind)kind);
+            CHECK(planned == taken, "%s: %zu bytes planned, %zu taken",
+                  par_memory_kind_name((par_memory_kind)kind), planned, taken);
+        }
+        comm[i] = plan ? par_memory_nbytes(plan, PAR_MEM_COMM) : 0;
+        par_memory_destroy(&plan);
+        par_trainer_destroy(&t);
+        par_transport_destroy(&own);
     }
-    par_memory_destroy(&plan);
-    par_trainer_destroy(&t);
+    CHECK(comm[1] < comm[0], "staging does not depend on chunks: %zu and %zu bytes", comm[0],
+          comm[1]);
     end(&e);
 }
 
@@ -611,7 +622,7 @@ static const harness_case cases[] = {
     {"ahead-of-votes", NULL, 4, run_ahead_of_votes, 0},
     {"halted", NULL, 2, run_halted, 0},
     {"times-are-the-device's", NULL, 1, run_times, 0},
-    {"plan-equals-run", NULL, 1, run_plan, 0},
+    {"plan-equals-run", NULL, 2, run_plan, 0},
     {"verify", NULL, 1, run_verify, 0},
 };
 

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "libpar/base/hash.h"
+
 enum { PAGE = 4096, MAX_BLOCKS = 256, MAX_ITEMS = 1 << 15 };
 
 typedef struct far_stream far_stream;
@@ -170,11 +172,9 @@ static item *put(far_stream *s) {
 #define FAR_NO_TRACE
 #endif
 
-/* FNV-1a of all that an item says, so that two steps can be told apart. */
+/* A hash of all that an item says, so that two steps can be told apart. */
 static void trace(const item *x) {
-    const unsigned char *bytes = (const unsigned char *)x;
-    for (size_t i = 0; i < sizeof *x; i++)
-        counts.trace = (counts.trace ^ bytes[i]) * UINT64_C(0x100000001b3);
+    counts.trace = par__fnv64(counts.trace, x, sizeof *x);
 }
 
 static par_status enqueued(far_stream *s) {

@@ -71,6 +71,12 @@ static void fixture_destroy(fixture *f) {
     par_transformer_destroy(&f->model);
 }
 
+/* Logits of a sequence's last drawn token, on the rank that drew; NULL on others. */
+static const float *drawn_from(const fixture *f, int64_t sequence) {
+    const par_generator *g = f->generator;
+    return g->rows ? g->rows + sequence * g->width : NULL;
+}
+
 typedef struct {
     float *logits; /* [B, T, V] */
     int64_t V;
@@ -107,7 +113,7 @@ static void compare_position(fixture *f, const whole *w, const int32_t *x, int64
     CHECK_OK(par_generator_run(f->generator, &g, NULL));
     for (int64_t b = 0; b < B; b++) {
         const float *forward = w->logits + (b * T + n - 1) * w->V;
-        double d = harness_relative(par__generator_logits(f->generator, b), forward, w->V);
+        double d = harness_relative(drawn_from(f, b), forward, w->V);
         CHECK(d <= bound, "%s: sequence %lld, position %lld: logits differ by %.2e, bound %.2e",
               what, (long long)b, (long long)n - 1, d, bound);
     }
@@ -159,9 +165,8 @@ static void run_under_way(par_transport *transport) {
         CHECK_OK(par_trainer_step(f.trainer, &source, 0.5f, false, &vote));
         CHECK_OK(par_generator_run(f.generator, &g, NULL));
         CHECK_OK(par_trainer_forward(f.trainer, x, targets, keep_logits, &w));
-        for (int b = 0; b < B && par__generator_logits(f.generator, 0); b++) {
-            double d = harness_relative(par__generator_logits(f.generator, b),
-                                        w.logits + (b * T + T - 2) * w.V, w.V);
+        for (int b = 0; b < B && drawn_from(&f, 0); b++) {
+            double d = harness_relative(drawn_from(&f, b), w.logits + (b * T + T - 2) * w.V, w.V);
             CHECK(d <= bound_of(PAR_F32), "step %d, sequence %d: logits differ by %.2e", i, b, d);
         }
     }
@@ -271,7 +276,6 @@ static void run_repeat(par_transport *transport) {
 }
 
 static par_status spoil(void *user, const par_param *param, float *dst) {
-    (void)user;
     for (int64_t i = 0; i < param->local[0] * param->local[1]; i++) dst[i] = NAN;
     return PAR_OK;
 }
@@ -320,6 +324,74 @@ static void run_refusals(par_transport *transport) {
     fixture_destroy(&f);
 }
 
+static par_status no_step_source(void *user, int64_t first, int64_t n, void *x, void *targets) {
+    return par_error_set(PAR_ERR_INTERNAL, "what is refused reads no samples");
+}
+
+static par_status no_values(void *user, const par_param *p, int64_t first, int64_t n,
+                            const float *values) {
+    return par_error_set(PAR_ERR_INTERNAL, "what is refused visits nothing");
+}
+
+static par_status no_run(void *user, const par_checkpoint_run *run) {
+    return par_error_set(PAR_ERR_INTERNAL, "what is refused shows nothing");
+}
+
+static par_status no_stash(void *user, const par_module *last, const void *stash) {
+    return par_error_set(PAR_ERR_INTERNAL, "what is refused runs nothing");
+}
+
+/* Every function that returns a status, but begin and end. */
+static void refuse_all(fixture *f) {
+    static const char begun[] = "1 steps were begun";
+    const par_source source = {.read = no_step_source};
+    const par_generator_params made = {.sequences = 1, .capacity = T, .vocab = 131};
+    const par_generation text = {.prompt = prompts, .n_prompt = N_PROMPT, .n_new = 1};
+    const par_checkpoint_params saved = {.directory = "/nowhere"};
+    const par_checkpoint_about about = {0};
+    par_checkpoint_result result;
+    par_generator *second = NULL;
+    par_trainer *t = f->trainer;
+    par_scaler scaler = *par_trainer_scaler(t);
+    int32_t x[B * T] = {0}, to = 0, from = 1;
+    par_vote vote;
+    double loss;
+    CHECK_FAILS(par_generator_create(t, &made, &second), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_generator_run(f->generator, &text, NULL), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_settle(t), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_copy(t, &to, &from, sizeof to), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_step(t, &source, 1, false, &vote), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_evaluate(t, &source, 0, 8, &loss), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_forward(t, x, x, no_stash, NULL), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_visit(t, PAR_STATE_WEIGHT, no_values, NULL), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_load(t, spoil, NULL), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_set_scaler(t, &scaler), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_state_runs(t, no_run, NULL), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_save(t, &saved, &result), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_resume(t, "/nowhere", &about, &result), PAR_ERR_ARG, begun);
+    CHECK(!second && to == 0, "a refusal has done something");
+}
+
+/* Between begin and end all else is refused, changes nothing, and is legal again afterwards: with
+ * ZeRO-1, whose weights are under way meanwhile. */
+static void run_begun(par_transport *transport) {
+    const setting s = {false, PAR_F32, 1, 2, 2, 1, 1, PAR_RECOMPUTE_NONE};
+    const check_data data = {.vocab = 131, .T = T};
+    const par_source source = check_source(&data);
+    int32_t one[B * N_NEW], two[B * N_NEW];
+    par_vote vote;
+    for (int refusing = 0; refusing < 2; refusing++) {
+        fixture f;
+        CHECK_OK(fixture_create(transport, &s, &f));
+        CHECK_OK(par_trainer_step_begin(f.trainer, &source, 0.02f, false));
+        if (refusing) refuse_all(&f);
+        CHECK_OK(par_trainer_step_end(f.trainer, &vote));
+        CHECK_OK(greedy(&f, refusing ? two : one));
+        fixture_destroy(&f);
+    }
+    CHECK(memcmp(one, two, sizeof one) == 0, "what was refused has changed the text");
+}
+
 static void run_foreign_model(par_transport *transport) {
     static const residual_mlp_config config = {.channels = 8, .hidden = 40, .blocks = 7};
     const par_generator_params p = {.sequences = 1, .capacity = 1, .vocab = 8};
@@ -340,6 +412,7 @@ static const harness_case cases[] = {
     {"layouts-agree", NULL, 4, run_layouts, 0},
     {"seed-repeats", NULL, 4, run_repeat, 0},
     {"refusals", NULL, 4, run_refusals, 0},
+    {"between-begin-and-end", NULL, 4, run_begun, 0},
     {"model-without-decode", NULL, 4, run_foreign_model, 0},
 };
 

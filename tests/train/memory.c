@@ -12,6 +12,7 @@
 #include "../harness.h"
 #include "allocations.h"
 #include "check.h"
+#include "par/mpi.h"
 
 typedef struct {
     bool llama;
@@ -67,7 +68,7 @@ static void run_ledger(par_transport *transport) {
         par_trainer_params params = params_of(&settings[i], model);
         CHECK_OK(check_fit(&config, &params));
         snprintf(what, sizeof what, "setting %d", i);
-        CHECK_OK(par_trainer_plan(&params, par_transport_size(transport),
+        CHECK_OK(par_trainer_plan(&params, NULL, par_transport_size(transport),
                                   par_transport_rank(transport), &plan));
         CHECK_OK(par_trainer_create(transport, &params, &trainer));
         if (plan && trainer) compare_ledgers(what, plan, par_trainer_memory(trainer));
@@ -77,10 +78,37 @@ static void run_ledger(par_transport *transport) {
     }
 }
 
+/* Staging follows the transport: with its parameters the plan is the run's, and another one
+ * without them. */
+static void run_chunks(par_transport *transport) {
+    const par_transport_params small = {.piece_nbytes = 8192};
+    MPI_Comm comm = check_comm(transport);
+    par_transformer_config config;
+    par_model *model = NULL;
+    par_transport *own = NULL;
+    par_trainer *trainer = NULL;
+    par_memory *plan = NULL, *other = NULL;
+    int size = par_transport_size(transport), rank = par_transport_rank(transport);
+    check_config(false, &config);
+    CHECK_OK(par_transformer_create(&config, &model));
+    par_trainer_params params = params_of(&settings[0], model);
+    CHECK_OK(check_fit(&config, &params));
+    CHECK_OK(par_transport_create_mpi(comm, &small, &own));
+    CHECK_OK(par_trainer_plan(&params, &small, size, rank, &plan));
+    CHECK_OK(par_trainer_plan(&params, NULL, size, rank, &other));
+    CHECK_OK(par_trainer_create(own, &params, &trainer));
+    if (trainer) compare_ledgers("chunks of 8 KiB", plan, par_trainer_memory(trainer));
+    CHECK(par_memory_nbytes(plan, PAR_MEM_COMM) < par_memory_nbytes(other, PAR_MEM_COMM),
+          "staging does not depend on the transport");
+    par_trainer_destroy(&trainer);
+    par_transport_destroy(&own);
+    par_memory_destroy(&plan);
+    par_memory_destroy(&other);
+    par_transformer_destroy(&model);
+    MPI_Comm_free(&comm);
+}
+
 static par_status ignore_logits(void *user, const par_module *last, const void *stash) {
-    (void)user;
-    (void)last;
-    (void)stash;
     return PAR_OK;
 }
 
@@ -204,7 +232,7 @@ static int64_t planned(par_trainer_params *params, par_transformer_config *confi
     CHECK_OK(par_transformer_create(config, &model));
     params->model = model;
     params->modules_per_part = parts;
-    CHECK_OK(par_trainer_plan(params, world, rank, &plan));
+    CHECK_OK(par_trainer_plan(params, NULL, world, rank, &plan));
     int64_t nbytes = plan ? (int64_t)par_memory_nbytes(plan, PAR_MEM_ACTIVATIONS) : 0;
     par_memory_destroy(&plan);
     par_transformer_destroy(&model);
@@ -256,6 +284,7 @@ static void run_activations(par_transport *transport) {
 static const harness_case cases[] = {
     {"activations-equal-the-formula", NULL, 1, run_activations, 0},
     {"plan-equals-run", NULL, 8, run_ledger, 0},
+    {"plan-equals-run-with-other-chunks", NULL, 8, run_chunks, 0},
     {"nothing-allocated-after-create", NULL, 8, run_allocations, 240},
 };
 

@@ -1,5 +1,6 @@
 /* A model that is not a transformer, through the public contract alone: three dimensions train as
  * one rank does. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,9 +107,98 @@ static void run_222_full(par_transport *transport) {
     against_one(transport, &params);
 }
 
+/*
+ * Modules that say wrongly what a rank holds: the norm would count elements twice or not at all,
+ * without another sign. After build, `spoil` changes what the module has said.
+ */
+typedef struct {
+    const char *text; /* in the refusal, which names the parameter */
+    const char *name;
+    int module;
+    void (*spoil)(par_param *param, int tp_rank);
+} mistake;
+
+static const mistake *wrong;
+static const par_module_ops *sound;
+
+static void forget_replica(par_param *param, int tp_rank) {
+    param->replica = 0;
+    param->n_replicas = 1;
+}
+
+static void never_first(par_param *param, int tp_rank) {
+    param->replica = 1;
+}
+
+static void forget_offset(par_param *param, int tp_rank) {
+    param->offset[0] = 0;
+}
+
+static void leave_a_row_out(par_param *param, int tp_rank) {
+    param->extent[0]--;
+}
+
+static void another_shape(par_param *param, int tp_rank) {
+    param->global[0] += tp_rank;
+}
+
+static void first_module_of_model(par_param *param, int tp_rank) {
+    strcpy(param->name, "0.b");
+}
+
+static par_status wrong_build(par_module *module, par_build *build) {
+    par_param_spec spec = {.ndim = 1, .global = {config.channels, 1}};
+    par_param *param = NULL;
+    PAR_TRY(sound->build(module, build));
+    if (module->layer != wrong->module) return PAR_OK;
+    snprintf(spec.name, sizeof spec.name, "%d.%s", wrong->module, wrong->name);
+    PAR_TRY(par_build_param(build, &spec, false, &param)); /* the one that is there */
+    wrong->spoil(param, par_comm_rank(build->mesh->axis[PAR_TP]));
+    return PAR_OK;
+}
+
+static par_status create_wrong(const void *c, int index, par_module **out) {
+    static par_module_ops ops;
+    par_model right;
+    residual_mlp_model(&config, &right);
+    PAR_TRY(right.create(c, index, out));
+    sound = (*out)->ops;
+    ops = *sound;
+    ops.build = wrong_build;
+    (*out)->ops = &ops;
+    return PAR_OK;
+}
+
+static void run_wrong(par_transport *transport) {
+    static const mistake mistakes[] = {
+        {"parameter 2.b: ranks 0 and 1 both", "b", 2, forget_replica},
+        {"parameter 2.b: 8 of its 8 elements are replica 0 of no rank", "b", 2, never_first},
+        {"parameter 2.w1: ranks 0 and 1 both", "w1", 2, forget_offset},
+        {"parameter 2.w1: 16 of its 320 elements", "w1", 2, leave_a_row_out},
+        {"parameter 2.b is [8, 1] on rank 0 and [9, 1] on rank 1", "b", 2, another_shape},
+        {"parameter 0.b: ranks 0 and 4 both", "b", 5, first_module_of_model}, /* pp 1 */
+    };
+    par_model model;
+    par_trainer *trainer = NULL;
+    residual_mlp_model(&config, &model);
+    model.create = create_wrong;
+    par_trainer_params params = sgd(&model, 2, 2, 2, 4);
+    for (int i = 0; i < HARNESS_COUNT(mistakes); i++) {
+        wrong = &mistakes[i];
+        CHECK_FAILS(par_trainer_create(transport, &params, &trainer), PAR_ERR_ARG, wrong->text);
+        CHECK(!trainer, "a refusal left a trainer");
+    }
+    /* without tp there is one copy, and nothing to say of it */
+    wrong = &mistakes[0];
+    params = sgd(&model, 1, 2, 4, 4);
+    CHECK_OK(par_trainer_create(transport, &params, &trainer));
+    par_trainer_destroy(&trainer);
+}
+
 static const harness_case cases[] = {
     {"tp2-pp2-dp2", NULL, 8, run_222, 0},
     {"tp2-pp2-dp2-interleaved-zero-recompute", NULL, 8, run_222_full, 0},
+    {"every-element-counts-once", NULL, 8, run_wrong, 0},
 };
 
 int main(int argc, char **argv) {

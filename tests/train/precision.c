@@ -308,7 +308,6 @@ static par_status compare_weight(void *user, const par_param *p, int64_t first, 
 }
 
 static par_status read_thirds(void *user, const par_param *p, float *dst) {
-    (void)user;
     memset(dst, 0, (size_t)(p->local[0] * p->local[1]) * sizeof *dst);
     for (int64_t i = 0; i < p->extent[0]; i++)
         for (int64_t j = 0; j < p->extent[1]; j++) dst[i * p->local[1] + j] = 1.0f / 3;
@@ -317,7 +316,6 @@ static par_status read_thirds(void *user, const par_param *p, float *dst) {
 
 static par_status is_third(void *user, const par_param *p, int64_t first, int64_t n,
                            const float *values) {
-    (void)user;
     for (int64_t i = 0; i < n; i++) {
         int64_t row = (first + i) / p->local[1], column = (first + i) % p->local[1];
         float expected = row < p->extent[0] && column < p->extent[1] ? 1.0f / 3 : 0;

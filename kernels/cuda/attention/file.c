@@ -14,16 +14,9 @@
 #include <unistd.h>
 
 #include "kernels/cuda/attention/plan.h"
+#include "libpar/base/hash.h"
 
 enum { LINE = 1024, LARGEST = 64 << 20 };
-
-/* FNV-1a, 64 bits. */
-static uint64_t hash_bytes(const char *bytes, size_t n) {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < n; i++)
-        hash = (hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
-    return hash;
-}
 
 /* The line that a plan's file must have. */
 static void describe(const par__fused_target *target, const par__fused_shape *s, char line[LINE]) {
@@ -43,7 +36,7 @@ static void describe(const par__fused_target *target, const par__fused_shape *s,
 /* False if the path does not fit. */
 static bool path_of(const char *folder, const char *line, char path[LINE]) {
     int n = snprintf(path, LINE, "%s/attention-%016llx.plan", folder,
-                     (unsigned long long)hash_bytes(line, strlen(line)));
+                     (unsigned long long)par__fnv64(PAR__FNV64, line, strlen(line)));
     return n > 0 && n < LINE - 32;
 }
 
@@ -62,7 +55,8 @@ static char *read_body(FILE *file, const char *wanted, size_t *nbytes) {
     if (!read_line(file, line) || sscanf(line, "%zu %llx", nbytes, &hash) != 2) return NULL;
     if (*nbytes == 0 || *nbytes > LARGEST) return NULL;
     char *body = malloc(*nbytes + 1);
-    if (body && fread(body, 1, *nbytes + 1, file) == *nbytes && hash_bytes(body, *nbytes) == hash) {
+    if (body && fread(body, 1, *nbytes + 1, file) == *nbytes &&
+        par__fnv64(PAR__FNV64, body, *nbytes) == hash) {
         body[*nbytes] = '\0';
         return body;
     }
@@ -87,7 +81,7 @@ static bool write_all(const char *path, const char *line, const char *text, size
     FILE *file = fopen(path, "wb");
     if (!file) return false;
     fprintf(file, "libpar attention plan 1\n%s\n%zu %016llx\n", line, nbytes,
-            (unsigned long long)hash_bytes(text, nbytes));
+            (unsigned long long)par__fnv64(PAR__FNV64, text, nbytes));
     bool written = fwrite(text, 1, nbytes, file) == nbytes && !ferror(file);
     return fclose(file) == 0 && written;
 }

@@ -4,24 +4,22 @@
  * (par_backend's choices: library, device, then a hash of the plan's key and the candidate's
  * number), and a run that is given that text chooses the same, which gives it the same bits.
  */
-#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "kernels/cuda/gemm/gemm.h"
+#include "libpar/base/clock.h"
+#include "libpar/base/hash.h"
 
 enum { TIMED_RUNS = 5, ENTRY_NBYTES = 16 };
 
 static bool tunes;
 static char choices[PAR_CHOICES_NBYTES];
 
-/* FNV-1a of a key: its name in the text. */
+/* A key's name in the text. */
 static uint32_t hash(const par__gemm_key *k) {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < sizeof *k; i++) h = (h ^ ((const unsigned char *)k)[i]) * 16777619u;
-    return h;
+    return par__fnv32(PAR__FNV32, k, sizeof *k);
 }
 
 /* The candidate that was chosen before; -1: none was. */
@@ -40,12 +38,6 @@ static par_status note_choice(const par__gemm_key *k, int candidate) {
                  sizeof choices);
     snprintf(choices + used, sizeof choices - used, "%08x=%d;", hash(k), candidate);
     return PAR_OK;
-}
-
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static void free_operands(par__gemm_operands *o) {
@@ -78,10 +70,10 @@ static par_status time_one(const par__gemm_plan *p, const cublasLtMatmulAlgo_t *
                            const par__gemm_operands *o, double *best) {
     *best = 1e30;
     for (int i = 0; i <= TIMED_RUNS; i++) {
-        double begin = seconds();
+        double begin = par__seconds();
         PAR_TRY(par__lt_multiply(p, algorithm, o, 0, NULL));
         PAR__CUDA_TRY(cudaStreamSynchronize(NULL));
-        double took = seconds() - begin;
+        double took = par__seconds() - begin;
         if (i > 0 && took < *best) *best = took;
     }
     return PAR_OK;

@@ -1,6 +1,6 @@
 /*
- * Checkpoints: one HDF5 file a rank and a manifest, in DIRECTORY/step_00000120/. The manifest holds
- * names, sizes and XXH3-128 digests of every byte of every file, and its own digest last. A
+ * Checkpoints: one HDF5 file per rank and a manifest, in DIRECTORY/step_00000120/. The manifest
+ * holds names, sizes and XXH3-128 digests of every byte of every file, and its own digest last. A
  * directory gets its final name only when everything in it is on the disk; it is trusted only if
  * its manifest verifies.
  *
@@ -41,7 +41,7 @@ typedef struct {
     void *data;                              /* [n]; read by save, written by load */
     const par_checkpoint_staging *staging;   /* NULL: data is host memory */
     int64_t global[2], offset[2], extent[2]; /* as in par_param; */
-    int64_t local[2], first;                 /* all 0 for what is no part of a tensor */
+    int64_t local[2], first;                 /* all 0 for what is not part of a tensor */
     int replica; /* copies with replica > 0 repeat what replica 0 holds */
 } par_checkpoint_run;
 
@@ -70,7 +70,8 @@ typedef struct {
     double loss;
     int64_t nbytes;     /* of all ranks' files */
     char options[4096]; /* as saved */
-    par_problems notes; /* rank 0: what was passed over, or could not be removed */
+    par_problems notes; /* rank 0: what was passed over, or could not be removed
+                           or named `latest` */
 } par_checkpoint_result;
 
 /** NULL if this build can save and load checkpoints, else why not. Not collective. */

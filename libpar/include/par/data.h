@@ -18,7 +18,7 @@ extern "C" {
 /*
  * Where batches come from. `read` writes samples [first, first + n) of the endless training order,
  * x [n, x_shape...] and targets [n, t_shape...] as the model declares them. Same numbers, same
- * bytes, on every rank. Not collective.
+ * bytes, on every rank. A read is not collective.
  */
 typedef struct {
     par_status (*read)(void *user, int64_t first, int64_t n, void *x, void *targets);
@@ -61,17 +61,6 @@ PAR_API par_status par_tokens_read(const par_tokens *, int64_t first, int64_t n,
  */
 PAR_API par_status par_tokens_write(const char *path, const int32_t *tokens, int64_t n,
                                     int64_t vocab);
-
-/**
- * Turn text files, taken as one text, into an llm.c token file, streamed. tokenizer "bytes": a
- * token a byte, 256 ids; "chars": the distinct bytes of the text, ids in sorted order. The
- * vocabulary is written to out_path + ".vocab": one line
- * {"tokenizer": ..., "vocab": n, "bytes": [byte of id 0, ...]}. n_tokens and vocab may be NULL.
- * Not collective. Errors: PAR_ERR_IO; PAR_ERR_OPTION for another tokenizer; PAR_ERR_FORMAT for an
- * empty text.
- */
-PAR_API par_status par_text_to_tokens(int n_files, const char *const *paths, const char *tokenizer,
-                                      const char *out_path, int64_t *n_tokens, int64_t *vocab);
 
 /* What a sampler draws, and how. */
 typedef struct {

@@ -60,8 +60,6 @@ PAR_API par_status par_generator_create(par_trainer *, const par_generator_param
                                         par_generator **out);
 /** NULL is accepted. Not collective. */
 PAR_API void par_generator_destroy(par_generator **generator);
-/** What it took. Not collective. */
-PAR_API const par_memory *par_generator_memory(const par_generator *);
 
 /**
  * ids [B, n_new] (may be NULL) on every rank, with the weights as they are between steps. Nothing

@@ -149,8 +149,8 @@ PAR_API par_status par_matrix_write_csv(const par_matrix *, const char *path);
 PAR_API par_status par_matrix_write_svg(const par_matrix *, const char *path);
 
 /*
- * A log of JSON objects, one a line. A line reaches the file in one write when it ends, so a killed
- * run leaves whole lines; a broken last line of another program is ended first.
+ * A log of JSON objects, one per line. A line reaches the file in one write when it ends, so a
+ * killed run leaves whole lines; a broken last line of another program is ended first.
  */
 typedef struct par_log par_log;
 

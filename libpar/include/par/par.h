@@ -18,6 +18,7 @@
 #include "par/schedule.h"
 #include "par/status.h"
 #include "par/tensor.h"
+#include "par/text.h"
 #include "par/tokenizer.h"
 #include "par/train.h"
 #include "par/transformer.h"

@@ -1,7 +1,7 @@
 /*
- * Tokenizers: text to ids and back. Bytes, characters (the table that par_text_to_tokens writes)
- * and byte-level BPE, from GPT-2's files or a tokenizer.json; a trainer of such a BPE; and corpora
- * of text or JSON Lines made into token files.
+ * Tokenizers: text to ids and back. Bytes, characters (a table of the bytes that occur) and
+ * byte-level BPE, from GPT-2's files or a tokenizer.json; a trainer of such a BPE; and corpora of
+ * text or JSON Lines made into token files.
  */
 #ifndef PAR_TOKENIZER_H
 #define PAR_TOKENIZER_H
@@ -91,6 +91,15 @@ typedef struct {
  */
 PAR_API par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab,
                                        const char *directory, int64_t *made);
+
+/**
+ * The tokenizer of a corpus's own characters: its distinct bytes, ids in sorted order, as nanoGPT's
+ * table does for ASCII.
+ *
+ * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: bad JSON Lines (path and line), or a corpus
+ * without a byte; PAR_ERR_MEMORY.
+ */
+PAR_API par_status par_tokenizer_of_text(const par_corpus *corpus, par_tokenizer **out);
 
 /**
  * Write the ids of a corpus as a token file. A document ends with par_tokenizer_end where the

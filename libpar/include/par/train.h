@@ -27,33 +27,39 @@ extern "C" {
 /* AdamW (Loshchilov and Hutter 2019), or SGD with momentum. */
 typedef enum { PAR_ADAMW, PAR_SGD } par_optimizer;
 
-/* What a trainer is. Equal on all ranks. */
+/*
+ * What a trainer is. [In brackets]: what a field of 0 means, as par_trainer_defaults fills it in;
+ * of all others 0 is a value of its own. Equal on all ranks.
+ */
 typedef struct {
-    par_layout layout;
-    const par_model *model;    /* borrowed for the trainer's life */
-    const char *backend;       /* "ref", "cpu", "cuda"; NULL: "cpu" */
-    const par_backend *device; /* a backend of the caller's own in place of the one called so:
+    par_layout layout;           /* sizes and kv_replicas [1] */
+    const par_model *model;      /* borrowed for the trainer's life */
+    const char *backend;         /* "ref", "cpu", "cuda" ["cpu"] */
+    const par_backend *device;   /* a backend of the caller's own in place of the one called so:
                                   borrowed for the trainer's life; NULL: none */
-    par_dtype dtype; /* of weights and activations: PAR_F32, PAR_BF16, PAR_F16; master and moments
-                        are fp32 */
-    uint64_t seed;   /* initial weights and dropout */
-    int64_t micro_batch;        /* samples a rank and micro-batch */
-    int64_t global_batch;       /* samples a step: a multiple of micro_batch · dp */
-    bool no_sequence_parallel;  /* sequence parallel is on when tp > 1 */
-    par_schedule_kind schedule; /* GPIPE, 1F1B, INTERLEAVED */
-    int chunks;                 /* v; 0: 1 */
-    const int *
-        modules_per_part; /* [pp · v] modules of each part in model order; NULL: balanced by work */
+    par_dtype dtype;             /* of weights and activations: PAR_F32, PAR_BF16, PAR_F16; master
+                                   and moments are fp32 */
+    uint64_t seed;               /* initial weights and dropout */
+    int64_t micro_batch;         /* samples per rank and micro-batch, at least 1 */
+    int64_t global_batch;        /* samples per step: a multiple of micro_batch · dp */
+    bool no_sequence_parallel;   /* sequence parallel is on when tp > 1 */
+    par_schedule_kind schedule;  /* GPIPE, 1F1B, INTERLEAVED */
+    int chunks;                  /* v, pipeline parts per stage [1] */
+    const int *modules_per_part; /* [pp · v] modules of each part in model order; NULL: balanced by
+                                    work */
     par_recompute recompute;
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
-    int64_t bucket_n; /* elements a gradient bucket aims at; 0: 4 Mi */
+    int64_t bucket_n; /* elements a gradient bucket aims at [4 Mi] */
     par_optimizer optimizer;
-    double beta1, beta2, momentum; /* double: 1 - beta is what counts */
-    float eps, weight_decay;
-    float clip; /* global gradient norm; 0: no clipping */
-    par_nonfinite
-        nonfinite; /* what a non-finite step does; fp16 with a dynamic scale always skips */
-    par_scaler_params scaler; /* fp16 only */
+    double beta1, beta2; /* AdamW's averages of gradients and of their squares; double: 1 - beta is
+                            what counts [0.9 and 0.95 if both are 0; beta1 alone may be 0] */
+    double momentum;     /* SGD's; 0: none */
+    float eps;           /* AdamW's, added to the square root [1e-8] */
+    float weight_decay;  /* of parameters with `decay`; 0: none */
+    float clip;          /* global gradient norm; 0: no clipping */
+    par_nonfinite nonfinite;  /* what a non-finite step does; fp16 with a dynamic scale always
+                                 skips */
+    par_scaler_params scaler; /* fp16 alone has a loss scale; see its own defaults */
 } par_trainer_params;
 
 /* One rank's part of a training. */
@@ -86,27 +92,37 @@ typedef struct {
 } par_step_times;
 
 /**
+ * Fill in what is 0 and has a default: see par_trainer_params. par_trainer_check, _plan and _create
+ * do it on a copy of their own, so a caller needs it only to look. Not collective.
+ */
+PAR_API void par_trainer_defaults(par_trainer_params *);
+
+/**
  * Every problem of the parameters that can be told without communication, a line each with the
  * legal values. A function of its arguments. Not collective.
  */
 PAR_API void par_trainer_check(const par_trainer_params *, int world_size, par_problems *problems);
 
 /**
- * Measure one rank's memory without MPI, data or weights.
+ * Measure one rank's memory without MPI, data or weights: what par_trainer_create takes on a
+ * transport with these parameters (NULL: the defaults), whose piece_nbytes and link decide about
+ * staging.
  *
  * Not collective. Errors: PAR_ERR_OPTION or PAR_ERR_LAYOUT [agreed] with every problem;
  * PAR_ERR_UNSUPPORTED when the backend is not there or cannot do an operation; PAR_ERR_MEMORY.
  */
-PAR_API par_status par_trainer_plan(const par_trainer_params *, int world_size, int rank,
-                                    par_memory **out);
+PAR_API par_status par_trainer_plan(const par_trainer_params *,
+                                    const par_transport_params *transport_params, int world_size,
+                                    int rank, par_memory **out);
 
 /**
  * Plans, allocates, builds, checks the schedule, draws the initial weights.
  *
  * Collective: on the transport's world; every parameter equal on all ranks. Errors: PAR_ERR_OPTION
  * or PAR_ERR_LAYOUT [agreed] with every problem; PAR_ERR_UNSUPPORTED [agreed] when the backend is
- * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures;
- * PAR_ERR_TRANSPORT [comm].
+ * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures; PAR_ERR_ARG
+ * [agreed] when the ranks' modules do not count every logical element once, with the parameter
+ * (par_param_spec's replica); PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_trainer_create(par_transport *, const par_trainer_params *,
                                       par_trainer **out);
@@ -127,9 +143,6 @@ PAR_API const par_backend *par_trainer_backend(const par_trainer *);
  * way; those of the backend.
  */
 PAR_API par_status par_trainer_copy(const par_trainer *, void *dst, const void *src, size_t nbytes);
-/** Modules of this rank: chunk c, i-th of it; NULL past the end. `index` gets its number in the
- * model. Not collective. */
-PAR_API par_module *par_trainer_module(const par_trainer *, int chunk, int i, int *index);
 /** Number of parameters that this rank holds a part of. Not collective. */
 PAR_API int par_trainer_n_params(const par_trainer *);
 /** The i-th of them in registration order, i in [0, n). Not collective. */
@@ -162,7 +175,8 @@ enum { PAR_STEPS_BEGUN = 2 };
  * and enqueues the step; where the device is the host it has been made on return. Before it has
  * ended another step may be begun, and the trainer be destroyed; every other function of the
  * trainer and of its generator that returns a status is refused with PAR_ERR_ARG, the same on all
- * ranks and without communication.
+ * ranks and without communication. Those that only look (par_trainer_consumed, _scaler, _times,
+ * ...) tell of the last step that ended.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when PAR_STEPS_BEGUN are begun;
  * PAR_ERR_TRANSPORT [comm]; PAR_ERR_INTERNAL [local].
@@ -208,7 +222,8 @@ PAR_API par_status par_trainer_forward(par_trainer *, const void *x, const void 
  * returns. Whatever reads them here does it by itself; a caller needs it to end what a step sends.
  * Between steps.
  *
- * Collective: on dp. Errors: PAR_ERR_TRANSPORT [comm].
+ * Collective: on dp. Errors: PAR_ERR_ARG [agreed] when a step is under way; PAR_ERR_TRANSPORT
+ * [comm].
  */
 PAR_API par_status par_trainer_settle(par_trainer *);
 
@@ -265,7 +280,7 @@ PAR_API par_status par_trainer_set_scaler(par_trainer *, const par_scaler *);
 
 /**
  * What a checkpoint of this rank holds, as mutable runs in a fixed order. Between steps. Not
- * collective. Errors: what `visit` returned.
+ * collective. Errors: PAR_ERR_ARG [agreed] when a step is under way; what `visit` returned.
  */
 PAR_API par_status par_trainer_state_runs(const par_trainer *,
                                           par_status (*visit)(void *user,

@@ -1,0 +1,21 @@
+/* Folders: names in them, making and removing them. file.h syncs them. */
+#ifndef PAR__DIRECTORY_H
+#define PAR__DIRECTORY_H
+
+#include <stdbool.h>
+
+#include "par/status.h"
+
+enum { PAR__PATH = 1024 };
+
+/* "DIRECTORY/NAME"; PAR_ERR_ARG if it is too long. */
+par_status par__path(char out[PAR__PATH], const char *directory, const char *name);
+bool par__directory_exists(const char *path);
+/* Make it if it is not there; of the second, those above it too. What is made is synced in the
+ * folder above, so that what will lie in it is not lost with it. */
+par_status par__make_directory(const char *path);
+par_status par__make_directories(const char *path);
+/* A folder of plain files goes, with what is in it; one that is not there is not an error. */
+par_status par__remove_directory(const char *path);
+
+#endif

@@ -1,0 +1,31 @@
+/* UTF-8 inside: par_utf8_length (par/text.h), in line for what looks at every character. */
+#ifndef PAR__UTF8_H
+#define PAR__UTF8_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The second byte's range excludes overlong forms, surrogates, and what is above U+10FFFF. */
+static inline size_t par__utf8_length(const void *bytes, size_t n) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    uint8_t low = 0x80, high = 0xBF;
+    if (n == 0) return 0;
+    size_t k = p[0] < 0x80   ? 1
+               : p[0] < 0xC2 ? 0
+               : p[0] < 0xE0 ? 2
+               : p[0] < 0xF0 ? 3
+               : p[0] < 0xF5 ? 4
+                             : 0;
+    if (k < 2) return k;
+    if (k > n) return 0;
+    if (p[0] == 0xE0) low = 0xA0;
+    if (p[0] == 0xED) high = 0x9F;
+    if (p[0] == 0xF0) low = 0x90;
+    if (p[0] == 0xF4) high = 0x8F;
+    if (p[1] < low || p[1] > high) return 0;
+    for (size_t i = 2; i < k; i++)
+        if ((p[i] & 0xC0) != 0x80) return 0;
+    return k;
+}
+
+#endif

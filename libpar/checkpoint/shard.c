@@ -1,0 +1,248 @@
+/*
+ * One rank's file: libhdf5 makes its structure, the data goes in by our own pwrite. Every byte is
+ * under a digest: each run has one, all the rest (header, structure, gaps, in file order) has
+ * `frame`. So a flipped bit anywhere is found by reading the file as bytes, without libhdf5, and
+ * loading never gives libhdf5 a file.
+ */
+#define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libpar/base/file.h"
+#include "libpar/checkpoint/checkpoint.h"
+
+enum { BLOCK = 1 << 16, SIGNATURE = 9 };
+
+void par__shard_name(int rank, char out[PAR__NAME]) {
+    snprintf(out, PAR__NAME, "rank_%05d.h5", rank);
+}
+
+void par__shard_free(par__shard *shard) {
+    free(shard->spans);
+    *shard = (par__shard){0};
+}
+
+static int by_offset(const void *a, const void *b) {
+    const par__span *x = *(par__span *const *)a, *y = *(par__span *const *)b;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* Spans in file order; PAR_ERR_FORMAT if one lies outside or on another. */
+static par_status sort_spans(const char *path, const par__shard *shard, par__span ***out) {
+    par__span **sorted = malloc(((size_t)shard->n + 1) * sizeof *sorted);
+    if (!sorted) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d spans", path, shard->n);
+    for (int i = 0; i < shard->n; i++) sorted[i] = &shard->spans[i];
+    qsort(sorted, (size_t)shard->n, sizeof *sorted, by_offset);
+    int64_t end = SIGNATURE;
+    for (int i = 0; i < shard->n; i++) {
+        const par__span *p = sorted[i];
+        if (p->offset < end || p->nbytes < 0 || p->nbytes > shard->nbytes - p->offset) {
+            free(sorted);
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: %lld bytes at %lld lie outside the file or on others",
+                     path, (long long)p->nbytes, (long long)p->offset);
+        }
+        end = p->offset + p->nbytes;
+    }
+    *out = sorted;
+    return PAR_OK;
+}
+
+static par_status add_range(int fd, const char *path, int64_t begin, int64_t end,
+                            par__digest *digest) {
+    char block[BLOCK];
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        size_t n = (size_t)(end - at < BLOCK ? end - at : BLOCK);
+        PAR_TRY(par__read_at(fd, path, block, n, at));
+        par__digest_add(digest, block, n);
+    }
+    return PAR_OK;
+}
+
+static par_status frame_of(int fd, const char *path, const par__shard *shard, par__span **sorted,
+                           par__digest *digest, char out[PAR__HASH]) {
+    int64_t at = 0;
+    for (int i = 0; i < shard->n; i++) {
+        PAR_TRY(add_range(fd, path, at, sorted[i]->offset, digest));
+        at = sorted[i]->offset + sorted[i]->nbytes;
+    }
+    PAR_TRY(add_range(fd, path, at, shard->nbytes, digest));
+    par__digest_end(digest, out);
+    return PAR_OK;
+}
+
+/* The signature of HDF5 and a superblock of version 2 or 3, whose structure carries checksums. */
+static par_status check_superblock(int fd, const char *path) {
+    static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+    unsigned char head[SIGNATURE];
+    PAR_TRY(par__read_at(fd, path, head, sizeof head, 0));
+    if (memcmp(head, signature, sizeof signature) != 0)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: is not an HDF5 file", path);
+    if (head[8] < 2 || head[8] > 3)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: has HDF5 superblock version %d; legal: 2, 3", path, head[8]);
+    return PAR_OK;
+}
+
+static par_status check_size(int fd, const char *path, int64_t nbytes) {
+    struct stat info;
+    if (fstat(fd, &info) != 0) return par__read_error(path, "asked for its size");
+    if (!S_ISREG(info.st_mode)) PAR_FAIL(PAR_ERR_FORMAT, "%s: is not a plain file", path);
+    if (info.st_size != nbytes)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %lld bytes; the manifest says %lld", path,
+                 (long long)info.st_size, (long long)nbytes);
+    return PAR_OK;
+}
+
+static par_status compare(const char *path, int64_t offset, const char *found, const char *said) {
+    if (strcmp(found, said) == 0) return PAR_OK;
+    PAR_FAIL(PAR_ERR_FORMAT, "%s: the digest at byte %lld is %s; the manifest says %s", path,
+             (long long)offset, found, said);
+}
+
+static par_status verify_open(int fd, const char *path, const par__shard *shard, par__span **sorted,
+                              par__digest *digest) {
+    char hash[PAR__HASH];
+    PAR_TRY(check_size(fd, path, shard->nbytes));
+    PAR_TRY(check_superblock(fd, path));
+    PAR_TRY(frame_of(fd, path, shard, sorted, digest, hash));
+    PAR_TRY(compare(path, 0, hash, shard->frame));
+    for (int i = 0; i < shard->n; i++) {
+        const par__span *p = sorted[i];
+        PAR_TRY(add_range(fd, path, p->offset, p->offset + p->nbytes, digest));
+        par__digest_end(digest, hash);
+        PAR_TRY(compare(path, p->offset, hash, p->hash));
+    }
+    return PAR_OK;
+}
+
+par_status par__shard_verify(const char *path, const par__shard *shard) {
+    par_status st = PAR_OK;
+    par__span **sorted = NULL;
+    par__digest *digest = NULL;
+    PAR_TRY(sort_spans(path, shard, &sorted));
+    PAR_TRY_GOTO(par__digest_create(&digest), out_sorted);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        st = par__read_error(path, "opened");
+        goto out_digest;
+    }
+    st = verify_open(fd, path, shard, sorted, digest);
+    close(fd);
+out_digest:
+    par__digest_destroy(&digest);
+out_sorted:
+    free(sorted);
+    return st;
+}
+
+/* Piece of a run that goes in one copy. */
+static int64_t piece_of(const par_checkpoint_run *run, int64_t nbytes, int64_t done) {
+    int64_t most = run->staging ? (int64_t)run->staging->nbytes : nbytes;
+    return nbytes - done < most ? nbytes - done : most;
+}
+
+static par_status read_run(int fd, const char *path, const par_checkpoint_run *run,
+                           const par__span *p, par__digest *digest) {
+    const par_checkpoint_staging *s = run->staging;
+    char hash[PAR__HASH];
+    for (int64_t done = 0, n; done < p->nbytes; done += n) {
+        n = piece_of(run, p->nbytes, done);
+        char *data = (char *)run->data + done, *room = s ? s->buffer : data;
+        PAR_TRY(par__read_at(fd, path, room, (size_t)n, p->offset + done));
+        par__digest_add(digest, room, (size_t)n);
+        if (s) PAR_TRY(s->copy(s->user, data, room, (size_t)n));
+    }
+    par__digest_end(digest, hash);
+    return compare(path, p->offset, hash, p->hash);
+}
+
+par_status par__shard_read(const char *path, const par__shard *shard,
+                           const par_checkpoint_run *runs) {
+    par__digest *digest = NULL;
+    PAR_TRY(par__digest_create(&digest));
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    par_status st = fd < 0 ? par__read_error(path, "opened") : PAR_OK;
+    for (int i = 0; st == PAR_OK && i < shard->n; i++)
+        st = read_run(fd, path, &runs[i], &shard->spans[i], digest);
+    if (fd >= 0) close(fd);
+    par__digest_destroy(&digest);
+    return st;
+}
+
+/* Blocks are reserved first, so that a full disk is found before anything large is written. */
+static par_status reserve(int fd, const char *path, int64_t nbytes) {
+    int error;
+    do error = posix_fallocate(fd, 0, (off_t)nbytes);
+    while (error == EINTR);
+    if (error == 0 || error == EOPNOTSUPP || error == EINVAL) return PAR_OK;
+    errno = error;
+    return par__write_error(path, "given its space");
+}
+
+static par_status write_run(int fd, const char *path, const par_checkpoint_run *run, par__span *p,
+                            par__digest *digest) {
+    const par_checkpoint_staging *s = run->staging;
+    for (int64_t done = 0, n; done < p->nbytes; done += n) {
+        n = piece_of(run, p->nbytes, done);
+        const char *data = (const char *)run->data + done;
+        if (s) PAR_TRY(s->copy(s->user, s->buffer, data, (size_t)n));
+        if (s) data = s->buffer;
+        par__digest_add(digest, data, (size_t)n);
+        PAR_TRY(par__write_at(fd, path, data, (size_t)n, p->offset + done));
+    }
+    par__digest_end(digest, p->hash);
+    return PAR_OK;
+}
+
+static par_status write_runs(int fd, const char *path, const par_checkpoint_run *runs,
+                             par__shard *shard, par__digest *digest) {
+    PAR_TRY(reserve(fd, path, shard->nbytes));
+    for (int i = 0; i < shard->n; i++)
+        PAR_TRY(write_run(fd, path, &runs[i], &shard->spans[i], digest));
+    return fsync(fd) == 0 ? PAR_OK : par__write_error(path, "synced");
+}
+
+/* libhdf5 gave the spans: they must hold before anything is written there. */
+static par_status fill(int fd, const char *path, const par_checkpoint_run *runs,
+                       par__shard *shard) {
+    par_status st = PAR_OK;
+    par__span **sorted = NULL;
+    par__digest *digest = NULL;
+    struct stat info;
+    if (fstat(fd, &info) != 0) return par__read_error(path, "asked for its size");
+    shard->nbytes = info.st_size;
+    PAR_TRY(sort_spans(path, shard, &sorted));
+    PAR_TRY_GOTO(par__digest_create(&digest), out_sorted);
+    PAR_TRY_GOTO(check_superblock(fd, path), out_digest);
+    PAR_TRY_GOTO(write_runs(fd, path, runs, shard, digest), out_digest);
+    st = frame_of(fd, path, shard, sorted, digest, shard->frame);
+out_digest:
+    par__digest_destroy(&digest);
+out_sorted:
+    free(sorted);
+    return st;
+}
+
+par_status par__shard_write(const char *path, const par_checkpoint_run *runs, int n,
+                            par__shard *out) {
+    par__shard shard = {.n = n, .spans = calloc((size_t)n + 1, sizeof *shard.spans)};
+    if (!shard.spans) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d spans", path, n);
+    for (int i = 0; i < n; i++)
+        shard.spans[i].nbytes = runs[i].n * (int64_t)par_dtype_nbytes(runs[i].dtype);
+    par_status st = par__shard_layout(path, runs, n, shard.spans);
+    if (st == PAR_OK) {
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        st = fd < 0 ? par__write_error(path, "opened") : fill(fd, path, runs, &shard);
+        if (fd >= 0) st = par__close(fd, path, st);
+    }
+    if (st != PAR_OK)
+        par__shard_free(&shard);
+    else
+        *out = shard;
+    return st;
+}

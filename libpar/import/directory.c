@@ -1,0 +1,134 @@
+/*
+ * Opening a Hugging Face directory: config.json, then model.safetensors, or the files of
+ * model.safetensors.index.json. Index and files must agree both ways: every tensor where the index
+ * says, and none that it does not know.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "libpar/import/directory.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* directory/name, to be freed; NULL without memory. */
+static char *join(const char *directory, const char *name) {
+    size_t n = strlen(directory) + strlen(name) + 2;
+    char *path = malloc(n);
+    if (path) snprintf(path, n, "%s/%s", directory, name);
+    return path;
+}
+
+static par_status no_memory(const char *directory) {
+    return par_error_set(PAR_ERR_MEMORY, "%s: no memory to open it", directory);
+}
+
+static par_status open_config(par_import *import) {
+    par__map map;
+    char *path = join(import->directory, "config.json");
+    if (!path) return no_memory(import->directory);
+    par_status st = par__map_open(path, &map);
+    if (st == PAR_OK) {
+        st = par__config_parse(path, (const char *)map.data, map.nbytes, &import->family,
+                               &import->config);
+        par__map_close(&map);
+    }
+    free(path);
+    return st;
+}
+
+static par_status open_files(par_import *import, int n, char *const *names) {
+    import->files = calloc((size_t)n, sizeof *import->files);
+    if (!import->files) return no_memory(import->directory);
+    for (int i = 0; i < n; i++) {
+        char *path = join(import->directory, names[i]);
+        par_status st =
+            path ? par_safetensors_open(path, &import->files[i]) : no_memory(import->directory);
+        free(path);
+        if (st != PAR_OK) return st;
+        import->n_files++;
+    }
+    return PAR_OK;
+}
+
+static par_status check_index(const par_import *import, const char *path, const par__index *index) {
+    int64_t n = 0;
+    double total = 0;
+    for (int i = 0; i < index->n; i++)
+        if (!par__safetensors_find(import->files[index->entries[i].file], index->entries[i].name))
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: weight_map: \"%.200s\" is not in %s", path,
+                     index->entries[i].name, index->files[index->entries[i].file]);
+    for (int f = 0; f < import->n_files; f++) {
+        n += import->files[f]->n;
+        for (int i = 0; i < import->files[f]->n; i++)
+            total +=
+                (double)(import->files[f]->entries[i].end - import->files[f]->entries[i].begin);
+    }
+    /* Each of the index's names is in its file, so more tensors than names means one that the index
+     * does not have. */
+    if (n != index->n)
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: weight_map: %d tensors, the files hold %" PRId64 "; legal: each tensor once",
+                 path, index->n, n);
+    if (index->total_size >= 0 && index->total_size != total)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: total_size is %.0f, the tensors take %.0f bytes",
+                 path, index->total_size, total);
+    return PAR_OK;
+}
+
+static par_status open_sharded(par_import *import, const char *path) {
+    par__map map;
+    par__index index;
+    if (!par__file_exists(path))
+        PAR_FAIL(PAR_ERR_IO, "%s: holds neither model.safetensors nor model.safetensors.index.json",
+                 import->directory);
+    PAR_TRY(par__map_open(path, &map));
+    par_status st = par__index_parse(path, (const char *)map.data, map.nbytes, &index);
+    par__map_close(&map);
+    PAR_TRY(st);
+    st = open_files(import, index.n_files, index.files);
+    if (st == PAR_OK) st = check_index(import, path, &index);
+    par__index_free(&index);
+    return st;
+}
+
+static par_status open_weights(par_import *import) {
+    char name[] = "model.safetensors", *names[] = {name};
+    char *single = join(import->directory, name),
+         *index = join(import->directory, "model.safetensors.index.json");
+    par_status st = !single || !index          ? no_memory(import->directory)
+                    : par__file_exists(single) ? open_files(import, 1, names)
+                                               : open_sharded(import, index);
+    free(single);
+    free(index);
+    return st;
+}
+
+par_status par_import_open(const char *directory, par_import **out) {
+    PAR_REQUIRE(directory && out);
+    par_import *import = calloc(1, sizeof *import);
+    if (!import) return no_memory(directory);
+    import->directory = strdup(directory);
+    par_status st = import->directory ? open_config(import) : no_memory(directory);
+    if (st == PAR_OK) st = open_weights(import);
+    if (st == PAR_OK) st = par__import_check(import);
+    if (st != PAR_OK) {
+        par_import_close(&import);
+        return st;
+    }
+    *out = import;
+    return PAR_OK;
+}
+
+void par_import_close(par_import **import) {
+    if (!import || !*import) return;
+    for (int i = 0; i < (*import)->n_files; i++) par_safetensors_close(&(*import)->files[i]);
+    free((*import)->files);
+    free((*import)->directory);
+    free(*import);
+    *import = NULL;
+}
+
+const par_transformer_config *par_import_config(const par_import *import) {
+    return &import->config;
+}

@@ -1,0 +1,43 @@
+/* An open directory inside: its files and, for a sharded one, the index, parsed from memory so that
+ * tests can feed it. */
+#ifndef PAR__IMPORT_DIRECTORY_H
+#define PAR__IMPORT_DIRECTORY_H
+
+#include "libpar/import/family.h"
+#include "libpar/import/safetensors.h"
+
+typedef struct {
+    char *name; /* of a tensor, owned */
+    int file;   /* number in `files` */
+} par__index_entry;
+
+/* model.safetensors.index.json */
+typedef struct {
+    int n, n_files;
+    par__index_entry *entries;
+    char **files;      /* plain names in the index's directory, owned */
+    double total_size; /* of all tensors in bytes; negative if it is not there */
+} par__index;
+
+par_status par__index_parse(const char *path, const char *text, size_t nbytes, par__index *out);
+void par__index_free(par__index *index);
+
+struct par_import {
+    char *directory; /* owned */
+    const par__family *family;
+    par_transformer_config config;
+    const char *prefix; /* of the base model's names here */
+    int n_files;
+    par_safetensors **files;
+};
+
+/* The tensors against the configuration: all there with their shapes, and no unknown one. */
+par_status par__import_check(par_import *import);
+/* File and entry of a tensor; NULL if there is none. */
+const par__st_entry *par__import_find(const par_import *import, const char *name,
+                                      const par_safetensors **file);
+/* A tensor in the family's shape for one row of the table, or what is wrong with it. */
+par_status par__mapping_check(const par_transformer_config *config, const par__mapping *m,
+                              const par_safetensors *file, const par__st_entry *entry);
+
+#endif

@@ -1,0 +1,90 @@
+/*
+ * model.safetensors.index.json: which file of a sharded model holds which tensor. File names must
+ * be plain names, so that an index cannot point out of its directory.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libpar/import/directory.h"
+
+static par_status add_file(const char *path, const char *name, par__index *index, int *number) {
+    for (int i = 0; i < index->n_files; i++)
+        if (strcmp(index->files[i], name) == 0) {
+            *number = i;
+            return PAR_OK;
+        }
+    size_t n = strlen(name), m = strlen(".safetensors");
+    if (strchr(name, '/') || name[0] == '.' || n <= m || strcmp(name + n - m, ".safetensors") != 0)
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: weight_map: file \"%.200s\"; legal: a name in this directory that ends in "
+                 ".safetensors",
+                 path, name);
+    char **files = realloc(index->files, (size_t)(index->n_files + 1) * sizeof *files);
+    if (!files) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its files", path);
+    index->files = files;
+    files[index->n_files] = strdup(name);
+    if (!files[index->n_files]) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its files", path);
+    *number = index->n_files++;
+    return PAR_OK;
+}
+
+static par_status parse_map(const char *path, json_t *map, par__index *index) {
+    const char *name;
+    json_t *value;
+    if (!json_is_object(map) || json_object_size(map) == 0)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: weight_map: is missing, empty or not an object", path);
+    index->entries = calloc(json_object_size(map), sizeof *index->entries);
+    if (!index->entries) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its entries", path);
+    json_object_foreach(map, name, value) {
+        par__index_entry *e = &index->entries[index->n];
+        if (!json_is_string(value))
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: weight_map: \"%.200s\" has no string for its file", path,
+                     name);
+        PAR_TRY(add_file(path, json_string_value(value), index, &e->file));
+        e->name = strdup(name);
+        if (!e->name) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its entries", path);
+        index->n++;
+    }
+    return PAR_OK;
+}
+
+static par_status parse_metadata(const char *path, json_t *metadata, par__index *index) {
+    index->total_size = -1;
+    if (!metadata || json_is_null(metadata)) return PAR_OK;
+    if (!json_is_object(metadata)) PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: is not an object", path);
+    json_t *total = json_object_get(metadata, "total_size");
+    if (!total) return PAR_OK;
+    if (!json_is_number(total) || json_number_value(total) < 0)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: total_size is not a number of 0 or more", path);
+    index->total_size = json_number_value(total);
+    return PAR_OK;
+}
+
+par_status par__index_parse(const char *path, const char *text, size_t nbytes, par__index *out) {
+    json_error_t error;
+    par__index index = {0};
+    if (nbytes == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a JSON object", path);
+    json_t *root = json_loadb(text, nbytes, JSON_REJECT_DUPLICATES, &error);
+    if (!root)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d column %d: %s", path, error.line, error.column,
+                 error.text);
+    par_status st = parse_map(path, json_object_get(root, "weight_map"), &index);
+    if (st == PAR_OK) st = parse_metadata(path, json_object_get(root, "metadata"), &index);
+    json_decref(root);
+    if (st != PAR_OK) {
+        par__index_free(&index);
+        return st;
+    }
+    *out = index;
+    return PAR_OK;
+}
+
+void par__index_free(par__index *index) {
+    for (int i = 0; i < index->n; i++) free(index->entries[i].name);
+    for (int i = 0; i < index->n_files; i++) free(index->files[i]);
+    free(index->entries);
+    free(index->files);
+    *index = (par__index){0};
+}

@@ -1,0 +1,46 @@
+/*
+ * A safetensors file inside: entries that are checked completely, over one block of memory. The
+ * parser works on memory alone, so that tests can feed it any bytes.
+ */
+#ifndef PAR__IMPORT_SAFETENSORS_H
+#define PAR__IMPORT_SAFETENSORS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "libpar/base/file.h"
+#include "par/import.h"
+
+typedef struct {
+    const char *name; /* in the dtype table */
+    size_t nbytes;    /* of an element */
+    int dtype;        /* a par_dtype; -1: can lie in a file, cannot be used */
+} par__st_type;
+
+typedef struct {
+    char *name; /* owned */
+    const par__st_type *type;
+    int ndim;
+    int64_t shape[4];  /* the first four */
+    size_t begin, end; /* bytes in the data */
+} par__st_entry;
+
+struct par_safetensors {
+    char *path;          /* owned; for messages */
+    par__map map;        /* data NULL if parsed from memory */
+    const uint8_t *data; /* behind the header; possibly unaligned */
+    int n;
+    par__st_entry *entries; /* sorted by name */
+};
+
+/* Borrows `file`. */
+par_status par__safetensors_parse(const char *path, const uint8_t *file, size_t nbytes,
+                                  par_safetensors **out);
+/* NULL if there is none. */
+const par__st_entry *par__safetensors_find(const par_safetensors *file, const char *name);
+/* "[3, 4]" for messages. */
+const char *par__shape_text(char *text, size_t nbytes, int ndim, const int64_t *shape);
+const par__st_type *par__st_type_of(par_dtype dtype);
+
+#endif

@@ -1,0 +1,91 @@
+/*
+ * Writer of .safetensors. The header is padded with spaces to a multiple of 8 bytes, so that
+ * readers which map the file find the data aligned; the file appears under its name only when it is
+ * complete.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libpar/base/checked.h"
+#include "libpar/import/safetensors.h"
+
+static par_status check_tensor(const char *path, const char *name, const par_tensor *t,
+                               size_t *nbytes) {
+    *nbytes = par_dtype_nbytes(t->dtype);
+    if (*nbytes == 0 || t->ndim < 0 || t->ndim > 4)
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%s: tensor \"%.200s\": dtype %d, %d dimensions; legal: a par_dtype, 0 to 4", path,
+                 name, (int)t->dtype, t->ndim);
+    for (int i = 0; i < t->ndim; i++)
+        if (t->shape[i] < 0 || !par__mul(*nbytes, (size_t)t->shape[i], nbytes) ||
+            *nbytes > INT64_MAX)
+            PAR_FAIL(PAR_ERR_ARG,
+                     "%s: tensor \"%.200s\": dimension %d is %" PRId64
+                     "; legal: 0 or more, below 2^63 bytes in all",
+                     path, name, i, t->shape[i]);
+    if (!t->data && *nbytes > 0)
+        PAR_FAIL(PAR_ERR_ARG, "%s: tensor \"%.200s\": has no data", path, name);
+    return PAR_OK;
+}
+
+static par_status add_entry(const char *path, json_t *header, const char *name, const par_tensor *t,
+                            size_t *at) {
+    size_t nbytes, end;
+    if (!name || strcmp(name, "__metadata__") == 0 || json_object_get(header, name))
+        PAR_FAIL(PAR_ERR_ARG, "%s: tensor name \"%.200s\" is reserved or there twice", path,
+                 name ? name : "(none)");
+    PAR_TRY(check_tensor(path, name, t, &nbytes));
+    if (!par__add(*at, nbytes, &end) || end > INT64_MAX)
+        PAR_FAIL(PAR_ERR_ARG, "%s: more than 2^63 bytes", path);
+    json_t *shape = json_array();
+    for (int i = 0; i < t->ndim; i++) json_array_append_new(shape, json_integer(t->shape[i]));
+    json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", par__st_type_of(t->dtype)->name,
+                              "shape", shape, "data_offsets", (json_int_t)*at, (json_int_t)end);
+    *at = end;
+    if (json_object_set_new(header, name, entry) != 0)
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%s: tensor name \"%.200s\" is not UTF-8, or there is no memory for it", path,
+                 name);
+    return PAR_OK;
+}
+
+static par_status write_header(par__writer *file, const json_t *header) {
+    static const char spaces[8] = "        ";
+    char *text = json_dumps(header, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    if (!text) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its header", file->path);
+    size_t n = strlen(text), pad = (8 - n % 8) % 8;
+    uint64_t length = n + pad;
+    par_status st = par__writer_write(file, &length, sizeof length);
+    if (st == PAR_OK) st = par__writer_write(file, text, n);
+    if (st == PAR_OK) st = par__writer_write(file, spaces, pad);
+    free(text);
+    return st;
+}
+
+static par_status write_file(const char *path, const json_t *header, int n,
+                             const par_tensor *tensors) {
+    par__writer file;
+    PAR_TRY(par__writer_open(path, &file));
+    par_status st = write_header(&file, header);
+    for (int i = 0; i < n && st == PAR_OK; i++)
+        st = par__writer_write(&file, tensors[i].data, par_tensor_nbytes(&tensors[i]));
+    if (st == PAR_OK) return par__writer_commit(&file);
+    par__writer_abort(&file);
+    return st;
+}
+
+par_status par_safetensors_write(const char *path, int n, const char *const *names,
+                                 const par_tensor *tensors) {
+    size_t at = 0;
+    par_status st = PAR_OK;
+    PAR_REQUIRE(path && n >= 0 && (n == 0 || (names && tensors)));
+    json_t *header = json_object();
+    if (!header) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its header", path);
+    for (int i = 0; i < n && st == PAR_OK; i++)
+        st = add_entry(path, header, names[i], &tensors[i], &at);
+    if (st == PAR_OK) st = write_file(path, header, n, tensors);
+    json_decref(header);
+    return st;
+}

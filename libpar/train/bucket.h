@@ -1,0 +1,38 @@
+/*
+ * Gradient buckets: what this rank sends of its flat space over dp, and over the groups whose
+ * copies hold partial gradients.
+ */
+#ifndef PAR__BUCKET_H
+#define PAR__BUCKET_H
+
+#include "flat.h"
+
+typedef struct {
+    par_work reduce, gather;
+} par__bucket_work;
+
+typedef struct {
+    const par__context *on;
+    const par__flat *flat;
+    par__bucket_work *works; /* [n_buckets of the flat space's registry] */
+} par__buckets;
+
+par_status par__buckets_create(par__buckets *buckets, const par__context *on,
+                               const par__flat *flat);
+void par__buckets_free(par__buckets *buckets);
+
+/* Hooks of the executor, whose user is the buckets. */
+par_status par__bucket_reduce(void *buckets, int bucket);
+par_status par__bucket_gather(void *buckets, int bucket);
+
+void par__buckets_begin_step(par__buckets *buckets);
+par_status par__buckets_finish_reduce(par__buckets *buckets);
+/* With ZeRO-1: the updated weights are on their way to all dp ranks. */
+par_status par__buckets_begin_gather(par__buckets *buckets);
+/* Wait until they have arrived. */
+par_status par__buckets_settle(par__buckets *buckets);
+/* Every dp rank's shards to all of them: weights always, master and moments where each rank holds
+ * them whole. Collective on dp. */
+par_status par__buckets_share(par__buckets *buckets);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * The feed: micro-batches of a source on their way to the device. It is the user of the executor's
+ * hook `load`; what a walk reads is set before it.
+ */
+#ifndef PAR__FEED_H
+#define PAR__FEED_H
+
+#include "context.h"
+
+/* A micro-batch on the host. */
+typedef struct {
+    void *x, *targets;
+    par_event *copied; /* it may be filled again; NULL while measuring */
+} par__batch;
+
+typedef struct {
+    const par__context *on;
+    size_t x_nbytes, targets_nbytes; /* of a micro-batch */
+    par__batch *batches;             /* [n_batches] used in turn */
+    int n_batches, next;
+    const par_source *source; /* of the walk under way */
+    int64_t first;            /* its sample in micro-batch 0 of this rank */
+} par__feed;
+
+par_status par__feed_take(par__feed *feed, const par__context *on);
+void par__feed_free(par__feed *feed);
+/* The next walk reads samples of `source`, from `first` on, micro-batch by micro-batch. */
+void par__feed_begin(par__feed *feed, const par_source *source, int64_t first);
+/* Hook of the executor: a micro-batch on its way to x and targets, either may be NULL. */
+par_status par__feed_load(void *feed, int micro, void *x, void *targets);
+
+#endif

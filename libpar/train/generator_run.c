@@ -1,0 +1,151 @@
+/*
+ * Running a generator: par/generate.h. One pass of the model's parts for each position, through the
+ * modules' decode and the pipeline's point-to-point messages; the last module runs only where a
+ * token is drawn, not for the tokens of the prompt before its last one. dp indices above 0 have the
+ * same weights and only receive tokens.
+ *
+ * Invariant: what a rank sends and receives follows from the layout and the number of tokens alone;
+ * a draw that fails is sent as token -1, so every rank learns of it in the same place.
+ */
+#include <math.h>
+
+#include "draw.h"
+#include "generator.h"
+
+static const par_tag activations_tag = {"pipeline forward", -1, -1, -1};
+static const par_tag logits_tag = {"logits", -1, -1, -1};
+static const par_tag tokens_tag = {"tokens", -1, -1, -1};
+
+static int n_parts(const par_generator *g) {
+    return par__n_stages(g) * g->trainer->stage.n_chunks;
+}
+
+/* All modules of a chunk; *x is where its input lies, then where its output does. */
+static par_status run_chunk(par_generator *g, int c, int64_t position, bool drawing, void **x) {
+    par_trainer *t = g->trainer;
+    const par__chunk *chunk = &t->stage.chunks[c];
+    par_call call = {.stream = t->on.stream, .scratch = g->scratch, .micro = -1};
+    for (int i = 0; i < chunk->n_modules; i++) {
+        bool last = par__is_last_module(g, chunk, i);
+        par_tensor in = par__decode_input(g, chunk, i), out = par__decode_output(g, chunk, i);
+        if (last && !drawing) return PAR_OK;
+        in.data = *x;
+        out.data = last ? g->local_logits : g->buffers[*x == g->buffers[0]];
+        call.stash = g->caches[c][i];
+        PAR_TRY(chunk->modules[i]->ops->decode(chunk->modules[i], &call, position, &in, &out));
+        *x = out.data;
+    }
+    return PAR_OK;
+}
+
+/* One token of all sequences through the parts that this rank holds. */
+static par_status pass(par_generator *g, int64_t position, bool drawing) {
+    par_trainer *t = g->trainer;
+    int pp = par__n_stages(g), parts = n_parts(g);
+    par_comm *pipe = t->on.mesh->axis[PAR_PP];
+    void *x = g->tokens;
+    for (int part = par__stage_number(g); part < parts; part += pp) {
+        const par__chunk *chunk = &t->stage.chunks[part / pp];
+        par_tensor in = par__decode_input(g, chunk, 0),
+                   out = par__decode_output(g, chunk, chunk->n_modules - 1);
+        if (part > 0 && pp > 1) {
+            x = g->buffers[0];
+            PAR_TRY(par_comm_recv(pipe, x, par_tensor_n(&in), in.dtype, (part - 1) % pp,
+                                  activations_tag, t->on.stream, NULL));
+        }
+        PAR_TRY(run_chunk(g, part / pp, position, drawing, &x));
+        if (part + 1 < parts && pp > 1)
+            PAR_TRY(par_comm_send(pipe, x, par_tensor_n(&out), out.dtype, (part + 1) % pp,
+                                  activations_tag, t->on.stream, NULL));
+    }
+    return PAR_OK;
+}
+
+/* Logits of all tp ranks to the one that draws, each sequence's in the order of ids. */
+static par_status collect(par_generator *g) {
+    par_trainer *t = g->trainer;
+    int64_t B = g->params.sequences, n = g->logits.shape[1];
+    int p = par_comm_size(t->on.mesh->axis[PAR_TP]);
+    if (p > 1)
+        PAR_TRY(par_comm_all_gather(t->on.mesh->axis[PAR_TP], g->local_logits, g->gathered, B * n,
+                                    PAR_F32, logits_tag, t->on.stream, NULL));
+    if (!par__draws(g)) return PAR_OK;
+    PAR_TRY(t->on.backend->copy(t->on.stream, g->parts, g->gathered,
+                                (size_t)(p * B * n) * sizeof(float)));
+    PAR_TRY(t->on.backend->sync(t->on.stream));
+    for (int r = 0; r < p; r++)
+        for (int64_t b = 0; b < B; b++)
+            for (int64_t i = 0; i < n; i++)
+                g->rows[b * p * n + r * n + i] = g->parts[(r * B + b) * n + i];
+    return PAR_OK;
+}
+
+static par_status put_tokens(par_generator *g) {
+    par_trainer *t = g->trainer;
+    PAR_TRY(t->on.backend->copy(t->on.stream, g->tokens, g->ids,
+                                (size_t)g->params.sequences * sizeof *g->ids));
+    return t->on.backend->sync(t->on.stream);
+}
+
+/* The token at `position` of every sequence, drawn on one rank, in g->ids and g->tokens of all. */
+static par_status draw(par_generator *g, const par_generation *what, int64_t position) {
+    par_trainer *t = g->trainer;
+    int64_t B = g->params.sequences;
+    if (par__works(g) && par__is_last_stage(&g->trainer->on)) PAR_TRY(collect(g));
+    for (int64_t b = 0; par__draws(g) && b < B; b++)
+        g->ids[b] = par__draw(g->rows + b * g->width, (int32_t)g->params.vocab, what->temperature,
+                              what->top_k, par__draw_uniform(what->seed, b, position), g->heap);
+    /* the world's communicator carries host data */
+    PAR_TRY(
+        par_comm_broadcast(t->on.mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
+    PAR_TRY(put_tokens(g));
+    for (int64_t b = 0; b < B; b++)
+        if (g->ids[b] < 0)
+            PAR_FAIL(PAR_ERR_NUMERIC,
+                     "the logits of sequence %lld for its token %lld hold NaN or infinity",
+                     (long long)b, (long long)position);
+    return PAR_OK;
+}
+
+static par_status check_run(const par_generator *g, const par_generation *what) {
+    int64_t B = g->params.sequences;
+    if (what->n_prompt < 1 || what->n_new < 0 || what->n_new > g->params.capacity ||
+        what->n_prompt > g->params.capacity - what->n_new)
+        PAR_FAIL(PAR_ERR_ARG,
+                 "a prompt of %lld tokens and %lld new ones; legal: 1 or more and 0 or more, "
+                 "together up to "
+                 "the generator's capacity of %lld",
+                 (long long)what->n_prompt, (long long)what->n_new, (long long)g->params.capacity);
+    if (!(what->temperature >= 0) || isinf(what->temperature))
+        PAR_FAIL(PAR_ERR_ARG, "temperature %g; legal: 0 (the largest logit) or a positive number",
+                 what->temperature);
+    if (what->top_k < 0)
+        PAR_FAIL(PAR_ERR_ARG, "top-k %lld; legal: 0 (all) or more", (long long)what->top_k);
+    for (int64_t i = 0; i < B * what->n_prompt; i++)
+        if (what->prompt[i] < 0 || what->prompt[i] >= g->params.vocab)
+            PAR_FAIL(PAR_ERR_ARG, "token %lld of the prompts is %d; legal: 0 to %lld", (long long)i,
+                     (int)what->prompt[i], (long long)g->params.vocab - 1);
+    return PAR_OK;
+}
+
+par_status par_generator_run(par_generator *g, const par_generation *what, int32_t *ids) {
+    PAR_REQUIRE(g && what && what->prompt);
+    PAR_TRY(par__no_step_begun(&g->trainer->vote));
+    PAR_TRY(check_run(g, what));
+    int64_t B = g->params.sequences, end = what->n_prompt + what->n_new;
+    PAR_TRY(par__buckets_settle(&g->trainer->buckets));
+    for (int64_t position = 0; position + 1 < end; position++) {
+        bool drawing = position + 1 >= what->n_prompt;
+        if (position < what->n_prompt) {
+            for (int64_t b = 0; b < B; b++) g->ids[b] = what->prompt[b * what->n_prompt + position];
+            PAR_TRY(put_tokens(g));
+        }
+        if (par__works(g)) PAR_TRY(pass(g, position, drawing));
+        if (!drawing) continue;
+        PAR_TRY(draw(g, what, position + 1));
+        int64_t i = position + 1 - what->n_prompt;
+        for (int64_t b = 0; ids && b < B; b++) ids[b * what->n_new + i] = g->ids[b];
+        if (what->token) what->token(what->user, i, g->ids);
+    }
+    return PAR_OK;
+}

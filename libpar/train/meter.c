@@ -1,0 +1,49 @@
+/* What steps took. */
+#include "meter.h"
+
+par_status par__meter_create(par__meter *m, const par__context *on, par__executor *executor) {
+    m->on = on;
+    m->executor = executor;
+    return par_memory_measuring(on->memory) ? PAR_OK
+                                            : par__timer_create(on->backend, PAR__SPANS, &m->timer);
+}
+
+void par__meter_free(par__meter *m) {
+    if (m->timer) par__timer_destroy(&m->timer);
+}
+
+void par__meter_begin(par__meter *m, par__measured *s) {
+    *s = (par__measured){.round = par__timer_round(m->timer)};
+}
+
+par_status par__meter_enter(par__meter *m, int span) {
+    return par__timer_begin(m->timer, span, m->on->stream);
+}
+par_status par__meter_leave(par__meter *m, int span) {
+    return par__timer_end(m->timer, span, m->on->stream);
+}
+
+par_status par__meter_walk(par__meter *m, par__measured *s) {
+    par__walk_result r = {0};
+    PAR_TRY(par__executor_times(m->executor, s->walk, &r));
+    s->times.forward = r.forward;
+    s->times.backward = r.backward;
+    s->times.wait_pipeline = r.wait;
+    m->busy = r.forward + r.backward;
+    m->walked = r.total;
+    return PAR_OK;
+}
+
+par_status par__meter_end(par__meter *m, par__measured *s, double bubble) {
+    const par_trainer_params *p = &m->on->params;
+    double seconds[PAR__TIMER_PHASES];
+    PAR_TRY(par__timer_read(m->timer, s->round, seconds));
+    s->times.total = seconds[PAR__SPAN_STEP];
+    s->times.wait_dp = seconds[PAR__SPAN_REDUCE];
+    s->times.update = seconds[PAR__SPAN_UPDATE];
+    s->times.bubble = bubble;
+    s->times.ideal_bubble =
+        par_schedule_ideal_bubble(p->schedule, p->layout.size[PAR_PP], m->on->n_micro, p->chunks);
+    m->times = s->times;
+    return PAR_OK;
+}

@@ -1,0 +1,86 @@
+/* The kernels that run over segments of the flat space. */
+#include "optimizer.h"
+
+par_status par__optimizer_take(par__optimizer *o, const par__context *on, const par__flat *flat) {
+    void *norms = NULL;
+    size_t workspace = 0, need = 0, nbytes = 2 * sizeof(double) * (size_t)flat->registry->n_params;
+    o->on = on;
+    o->flat = flat;
+    for (par__segment s = par__segments(flat, PAR__COUNTED); par__segment_next(&s);) {
+        par_norm2 norm = {.n = s.n};
+        PAR_TRY(par_norm2_prepare(on->backend, &norm, &need));
+        if (need > workspace) workspace = need;
+    }
+    for (par__segment s = par__segments(flat, PAR__HELD); par__segment_next(&s);) {
+        par_update update = {.dtype = flat->dtype, .n = s.n};
+        PAR_TRY(on->params.optimizer == PAR_SGD ? par_sgd_prepare(on->backend, &update, &need)
+                                                : par_adamw_prepare(on->backend, &update, &need));
+        if (need > workspace) workspace = need;
+    }
+    for (par__segment s = par__segments(flat, PAR__WHOLE); par__segment_next(&s);) {
+        par_cast cast = {.dtype_x = PAR_F32, .dtype_y = flat->dtype, .n = s.n, .scale = 1};
+        if (flat->dtype == PAR_F32) break;
+        PAR_TRY(par_cast_prepare(on->backend, &cast, &need));
+        if (need > workspace) workspace = need;
+    }
+    PAR_TRY(par_memory_take(on->memory, PAR_MEM_SCRATCH, "update", workspace, &o->workspace));
+    PAR_TRY(par_memory_take(on->memory, PAR_MEM_SCRATCH, "norms", nbytes, &norms));
+    o->norms = norms;
+    return PAR_OK;
+}
+
+/* Zeros first: the kernel adds. */
+par_status par__optimizer_norms(par__optimizer *o) {
+    size_t nbytes = 2 * sizeof(double) * (size_t)o->flat->registry->n_params;
+    PAR_TRY(o->on->backend->zero(o->on->stream, o->norms, nbytes));
+    for (par__segment s = par__segments(o->flat, PAR__COUNTED); par__segment_next(&s);) {
+        par_norm2 args = {.n = s.n, .x = s.gradient, .out = o->norms + 2 * s.i};
+        PAR_TRY(par_norm2_run(o->on->backend, o->on->stream, &args, o->workspace));
+    }
+    return PAR_OK;
+}
+
+par_status par__optimizer_update(par__optimizer *o, const par_step *step) {
+    const par_trainer_params *q = &o->on->params;
+    for (par__segment s = par__segments(o->flat, PAR__HELD); par__segment_next(&s);) {
+        par_update args = {.dtype = q->dtype,
+                           .n = s.n,
+                           .master = s.master,
+                           .weights = o->flat->master ? s.weight : NULL,
+                           .grad = s.gradient,
+                           .m = s.m,
+                           .v = s.v,
+                           .step = step,
+                           .b1 = q->optimizer == PAR_SGD ? q->momentum : q->beta1,
+                           .b2 = q->beta2,
+                           .eps = q->eps,
+                           .decay = s.param->decay ? q->weight_decay : 0};
+        PAR_TRY(q->optimizer == PAR_SGD
+                    ? par_sgd_run(o->on->backend, o->on->stream, &args, o->workspace)
+                    : par_adamw_run(o->on->backend, o->on->stream, &args, o->workspace));
+    }
+    return PAR_OK;
+}
+
+float *par__optimizer_room(const par__optimizer *o, const par__segment *whole) {
+    return o->flat->master ? whole->gradient : whole->weight;
+}
+
+par_status par__optimizer_adopt(par__optimizer *o) {
+    const par_backend *backend = o->on->backend;
+    par_stream *stream = o->on->stream;
+    if (!o->flat->master) return PAR_OK;
+    for (par__segment s = par__segments(o->flat, PAR__HELD); par__segment_next(&s);)
+        PAR_TRY(backend->copy(stream, s.master, s.gradient, (size_t)s.n * sizeof(float)));
+    for (par__segment s = par__segments(o->flat, PAR__WHOLE); par__segment_next(&s);) {
+        par_cast cast = {.dtype_x = PAR_F32,
+                         .dtype_y = o->flat->dtype,
+                         .n = s.n,
+                         .scale = 1,
+                         .x = s.gradient,
+                         .y = s.weight};
+        PAR_TRY(par_cast_run(backend, stream, &cast, o->workspace));
+        PAR_TRY(backend->zero(stream, s.gradient, (size_t)s.n * sizeof(float)));
+    }
+    return PAR_OK;
+}

@@ -1,0 +1,62 @@
+/*
+ * par_utf8_length against RFC 3629's table: every code point in its shortest form is a character of
+ * its length, and cut short it is none; of all pairs of bytes with what may follow them at the ends
+ * of its range, exactly the encodings of a code point are characters.
+ */
+#include "par/text.h"
+
+#include <stdint.h>
+
+#include "../harness.h"
+
+/* RFC 3629, section 3. */
+static size_t encode(uint32_t code, uint8_t out[4]) {
+    static const uint8_t first[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    out[0] = (uint8_t)code;
+    if (code < 0x80) return 1;
+    size_t n = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = n; i-- > 0; code >>= 6) out[i] = (uint8_t)(0x80 | (code & 0x3F));
+    out[0] = (uint8_t)(first[n] | (out[0] & (0x7F >> n)));
+    return n;
+}
+
+static void code_points(void) {
+    uint8_t b[4];
+    for (uint32_t code = 0; code <= 0x10FFFF && !harness_failed(); code++) {
+        size_t n = encode(code, b), k = par_utf8_length(b, 4);
+        bool surrogate = code >= 0xD800 && code < 0xE000;
+        CHECK(k == (surrogate ? 0 : n), "U+%04X: %zu bytes", (unsigned)code, k);
+        CHECK(surrogate || par_utf8_length(b, n) == n, "U+%04X alone is none", (unsigned)code);
+        CHECK(par_utf8_length(b, n - 1) == 0, "U+%04X cut short is one", (unsigned)code);
+    }
+}
+
+static bool is_encoding(const uint8_t *b, size_t n) {
+    uint32_t code = n == 1 ? b[0] : b[0] & (0x7F >> n);
+    uint8_t again[4];
+    for (size_t i = 1; i < n; i++) code = code << 6 | (b[i] & 0x3F);
+    if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return false;
+    if (encode(code, again) != n) return false;
+    for (size_t i = 0; i < n; i++)
+        if (again[i] != b[i]) return false;
+    return true;
+}
+
+static void check(const uint8_t b[4]) {
+    size_t k = par_utf8_length(b, 4), n = 0;
+    for (size_t i = 1; i <= 4 && n == 0; i++) n = is_encoding(b, i) ? i : 0;
+    CHECK(k == n, "%02x %02x %02x %02x: %zu, not %zu", b[0], b[1], b[2], b[3], k, n);
+}
+
+static void sequences(void) {
+    static const uint8_t ends[] = {0x00, 0x7F, 0x80, 0xBF, 0xC0, 0xFF};
+    for (uint32_t x = 0; x < 1 << 16 && !harness_failed(); x++)
+        for (int i = 0; i < 36; i++)
+            check((uint8_t[]){(uint8_t)(x >> 8), (uint8_t)x, ends[i / 6], ends[i % 6]});
+}
+
+int main(int argc, char **argv) {
+    static const harness_case cases[] = {{"code-points", code_points, 0, NULL, 0},
+                                         {"sequences", sequences, 0, NULL, 0}};
+    return harness_main("text", cases, HARNESS_COUNT(cases), argc, argv);
+}
