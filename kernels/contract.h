@@ -36,7 +36,8 @@
     F(B)                                                                                           \
     F(T)                                                                                           \
     F(H)                                                                                           \
-    F(K) F(D) F(first_head) F(scale) F(q) F(k) F(v) F(ldq) F(ldk) F(ldv) F(o) F(ldo) F(lse) F(d_o) \
+    F(K)                                                                                           \
+    F(D) F(first_head) F(scale) F(q) F(k) F(v) F(ldq) F(ldk) F(ldv) F(o) F(ldo) F(lse) F(d_o)      \
         F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) F(lddv) F(dropout)
 #define PAR__FIELDS_par_attention_decode(F, A)                                                     \
     F(dtype) F(B) F(H) F(K) F(D) F(capacity) F(n) F(scale) F(q) F(k) F(v) F(ldq) F(o) F(ldo)
@@ -74,8 +75,9 @@
     F(n_targets)                                                                                   \
     F(grad_norm)                                                                                   \
     F(n_nonfinite)                                                                                 \
-    F(loss_scale) F(gradient_scale) F(bubble) F(bad_rank) F(first_bad) F(n_first_bad) F(status)    \
-        F(stop) F(skipped) F(floor) F(reserved)
+    F(loss_scale)                                                                                  \
+    F(gradient_scale) F(bubble) F(bad_rank) F(first_bad) F(n_first_bad) F(status) F(stop)          \
+        F(skipped) F(floor) F(reserved)
 #define PAR__FIELDS_par_vote_state(F, A)                                                           \
     F(step) F(scaler) F(power1) F(power2) F(updates) F(halted) F(reserved) F(outcome)
 
@@ -88,9 +90,10 @@
     A(kernels)                                                                                     \
     F(on_host)                                                                                     \
     F(memory)                                                                                      \
-    F(host_memory) F(stream_create) F(stream_destroy) F(event_create) F(event_destroy) F(copy)     \
-        F(zero) F(record) F(wait) F(query) F(sync) F(timed_event_create) F(elapsed) F(choices)     \
-            F(choose) F(range_begin) F(range_end) F(device) F(nccl)
+    F(host_memory)                                                                                 \
+    F(stream_create) F(stream_destroy) F(event_create) F(event_destroy) F(copy) F(zero) F(record)  \
+        F(wait) F(query) F(sync) F(timed_event_create) F(elapsed) F(choices) F(choose)             \
+            F(range_begin) F(range_end) F(device) F(nccl)
 #define PAR__FIELDS_par_device_params(F, A)                                                        \
     F(local_rank)                                                                                  \
     F(local_size)                                                                                  \

@@ -1,8 +1,9 @@
 /*
  * libpar's side of the module: every backend by its name, and the loading of libpar_cuda.so, at the
- * first time that "cuda" is asked for. It is looked for beside libpar, or in the folder in
- * PAR_MODULE_PATH, else where the loader looks. What fails is said once, with the file and what it
- * lacks, and stays so: a process has one answer.
+ * first time that "cuda" is asked for. It is looked for beside the file that libpar is in, which is
+ * libpar.so or a program that linked libpar.a. PAR_MODULE_PATH names another folder. Else it is
+ * looked for where the loader looks, in that file's run path first. What fails is said once, with
+ * the file and what it lacks, and stays so: a process has one answer.
  */
 #define _GNU_SOURCE
 #include "libpar/module/module.h"

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "par/comm.h"
+#include "par/export.h"
 #include "par/status.h"
 #include "par/tensor.h"
 
@@ -62,6 +63,7 @@ typedef struct {
                         fits */
 } par_checkpoint_params;
 
+/* What was saved or loaded. */
 typedef struct {
     char path[1024]; /* of the checkpoint saved or loaded; "": there is none to load */
     int64_t step, consumed, updates;
@@ -73,7 +75,7 @@ typedef struct {
 } par_checkpoint_result;
 
 /** NULL if this build can save and load checkpoints, else why not. Not collective. */
-const char *par_checkpoint_missing(void);
+PAR_API const char *par_checkpoint_missing(void);
 
 /**
  * Save. In order: space is checked; every rank writes and syncs its file in a temporary directory;
@@ -88,9 +90,9 @@ const char *par_checkpoint_missing(void);
  * PAR_ERR_ARG; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3. [comm]:
  * PAR_ERR_TRANSPORT.
  */
-par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
-                               const par_checkpoint_run *runs, int n_runs,
-                               par_checkpoint_result *out);
+PAR_API par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
+                                       const par_checkpoint_run *runs, int n_runs,
+                                       par_checkpoint_result *out);
 
 /**
  * Fill the runs' data from the newest checkpoint below `directory` that verifies, every byte of it,
@@ -104,9 +106,10 @@ par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *par
  * runs may hold half of it; PAR_ERR_IO; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or
  * XXH3. [comm]: PAR_ERR_TRANSPORT.
  */
-par_status par_checkpoint_load(par_comm *world, const char *directory,
-                               const par_checkpoint_about *about, const par_checkpoint_run *runs,
-                               int n_runs, par_checkpoint_result *out);
+PAR_API par_status par_checkpoint_load(par_comm *world, const char *directory,
+                                       const par_checkpoint_about *about,
+                                       const par_checkpoint_run *runs, int n_runs,
+                                       par_checkpoint_result *out);
 
 #ifdef __cplusplus
 }

@@ -34,6 +34,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/kernels.h"
 #include "par/memory.h"
 #include "par/record.h"
@@ -44,7 +45,9 @@
 extern "C" {
 #endif
 
+/* What carries messages between the ranks of a world: one process per rank, by MPI; or one rank. */
 typedef struct par_transport par_transport;
+/* A group of ranks of it. */
 typedef struct par_comm par_comm;
 
 /* Why an operation happens: the recorder's row. */
@@ -67,6 +70,7 @@ typedef struct {
     int64_t number;
 } par_work;
 
+/* What a transport is told; a field of 0 means its default. */
 typedef struct {
     int64_t piece_nbytes; /* largest message; 0: 1 MiB */
     bool check; /* ranks compare a hash of (axis, number, op, count, type, purpose) before each
@@ -78,30 +82,32 @@ typedef struct {
 
 /** The world of one rank, without MPI. Not collective. Errors: PAR_ERR_ARG when piece_nbytes is
  * out of range; PAR_ERR_MEMORY when there is no host memory. */
-par_status par_transport_create_self(const par_transport_params *params, par_transport **out);
+PAR_API par_status par_transport_create_self(const par_transport_params *params,
+                                             par_transport **out);
 
 /**
  * A world of `size` ranks seen from `rank` that only measures: comms of it have sizes and take
  * staging memory, and every operation is refused with PAR_ERR_INTERNAL. Plans are made with it. Not
  * collective. Errors: as par_transport_create_self.
  */
-par_status par_transport_create_measuring(const par_transport_params *params, int size, int rank,
-                                          par_transport **out);
+PAR_API par_status par_transport_create_measuring(const par_transport_params *params, int size,
+                                                  int rank, par_transport **out);
 
 /** Free it; its comms must be destroyed before. NULL is accepted. Collective: on the ranks of an
  * MPI transport, whose duplicate of the communicator is freed; of others not collective. */
-void par_transport_destroy(par_transport **transport);
+PAR_API void par_transport_destroy(par_transport **transport);
 /** Ranks of the world. Not collective. */
-int par_transport_size(const par_transport *);
+PAR_API int par_transport_size(const par_transport *);
 /** This rank of it, from 0. Not collective. */
-int par_transport_rank(const par_transport *);
+PAR_API int par_transport_rank(const par_transport *);
 /** Ranks on this rank's node; 1 for self and measuring. Not collective. */
-int par_transport_local_size(const par_transport *);
+PAR_API int par_transport_local_size(const par_transport *);
 /** This rank among them, in world order from 0. Not collective. */
-int par_transport_local_rank(const par_transport *);
+PAR_API int par_transport_local_rank(const par_transport *);
 /** What counts its operations; lives as long as the transport. Not collective. */
-par_recorder *par_transport_recorder(par_transport *);
+PAR_API par_recorder *par_transport_recorder(par_transport *);
 
+/* What a comm is. */
 typedef struct {
     const char
         *axis; /* "world", "tp", "dp", "pp", "tied", "kv": a string literal; groups of one axis are
@@ -131,29 +137,29 @@ typedef struct {
  * asked for and the device has none, or two ranks share a GPU unasked; PAR_ERR_TRANSPORT [agreed]
  * when NCCL does not connect.
  */
-par_status par_comm_create(par_transport *, const par_comm_params *, par_memory *memory,
-                           par_comm **out);
+PAR_API par_status par_comm_create(par_transport *, const par_comm_params *, par_memory *memory,
+                                   par_comm **out);
 /** Free it; no operation may be under way. NULL is accepted. Not collective, by NCCL collective: on
  * the group. */
-void par_comm_destroy(par_comm **comm);
+PAR_API void par_comm_destroy(par_comm **comm);
 /** Ranks of the group. Not collective. */
-int par_comm_size(const par_comm *);
+PAR_API int par_comm_size(const par_comm *);
 /** This rank within the group, from 0. Not collective. */
-int par_comm_rank(const par_comm *);
+PAR_API int par_comm_rank(const par_comm *);
 /** par_comm_params.axis. Not collective. */
-const char *par_comm_axis(const par_comm *);
+PAR_API const char *par_comm_axis(const par_comm *);
 /** What carries its data: "host", "staged" or "nccl". Not collective. */
-const char *par_comm_link(const par_comm *);
+PAR_API const char *par_comm_link(const par_comm *);
 /** World rank of a rank of the group; -1 for one that does not exist. Not collective. */
-int par_comm_world_rank(const par_comm *, int rank);
+PAR_API int par_comm_world_rank(const par_comm *, int rank);
 
 /**
  * dst = sum over k of src_k, on every rank.
  * Shapes: src, dst [n]; dst may be src. Types: fp32, bf16, fp16, int32, int64.
  * Collective: on comm. Errors: those of an operation, at the top of this header.
  */
-par_status par_comm_all_reduce(par_comm *, const void *src, void *dst, int64_t n, par_dtype,
-                               par_tag, par_stream *after, par_work *work);
+PAR_API par_status par_comm_all_reduce(par_comm *, const void *src, void *dst, int64_t n, par_dtype,
+                                       par_tag, par_stream *after, par_work *work);
 
 /**
  * Rank r gets elements [r · n_shard, (r + 1) · n_shard) of the sum over ranks.
@@ -161,23 +167,23 @@ par_status par_comm_all_reduce(par_comm *, const void *src, void *dst, int64_t n
  * it is. Types as par_comm_all_reduce.
  * Collective: on comm. Errors: those of an operation.
  */
-par_status par_comm_reduce_scatter(par_comm *, const void *src, void *dst, int64_t n_shard,
-                                   par_dtype, par_tag, par_stream *after, par_work *work);
+PAR_API par_status par_comm_reduce_scatter(par_comm *, const void *src, void *dst, int64_t n_shard,
+                                           par_dtype, par_tag, par_stream *after, par_work *work);
 
 /**
  * dst = the src of all ranks in rank order.
  * Shapes: src [n_shard], dst [p · n_shard]; src may be dst + r · n_shard. Every type.
  * Collective: on comm. Errors: those of an operation.
  */
-par_status par_comm_all_gather(par_comm *, const void *src, void *dst, int64_t n_shard, par_dtype,
-                               par_tag, par_stream *after, par_work *work);
+PAR_API par_status par_comm_all_gather(par_comm *, const void *src, void *dst, int64_t n_shard,
+                                       par_dtype, par_tag, par_stream *after, par_work *work);
 
 /**
  * The data of rank `root` on every rank. Shapes: data [n]. Every type.
  * Collective: on comm; root is equal on all ranks. Errors: those of an operation.
  */
-par_status par_comm_broadcast(par_comm *, void *data, int64_t n, par_dtype, int root, par_tag,
-                              par_stream *after, par_work *work);
+PAR_API par_status par_comm_broadcast(par_comm *, void *data, int64_t n, par_dtype, int root,
+                                      par_tag, par_stream *after, par_work *work);
 
 /**
  * Send src [n] to rank `peer` of comm, whose next receive from this rank has the same n and dtype.
@@ -185,19 +191,19 @@ par_status par_comm_broadcast(par_comm *, void *data, int64_t n, par_dtype, int 
  * blocking form.
  * Collective: on the two ranks. Errors: those of an operation.
  */
-par_status par_comm_send(par_comm *, const void *src, int64_t n, par_dtype, int peer, par_tag,
-                         par_stream *after, par_work *work);
+PAR_API par_status par_comm_send(par_comm *, const void *src, int64_t n, par_dtype, int peer,
+                                 par_tag, par_stream *after, par_work *work);
 /**
  * Receive dst [n] from rank `peer` of comm: its next send to this rank.
  * Collective: on the two ranks. Errors: those of an operation; PAR_ERR_TRANSPORT [comm] also when
  * the peer sent another number of bytes.
  */
-par_status par_comm_recv(par_comm *, void *dst, int64_t n, par_dtype, int peer, par_tag,
-                         par_stream *after, par_work *work);
+PAR_API par_status par_comm_recv(par_comm *, void *dst, int64_t n, par_dtype, int peer, par_tag,
+                                 par_stream *after, par_work *work);
 
 /** Wait until all ranks have come here. The host's, also of a comm whose data lies on a device.
  * Collective: on comm. Errors: those of an operation. */
-par_status par_comm_barrier(par_comm *, par_tag);
+PAR_API par_status par_comm_barrier(par_comm *, par_tag);
 
 /**
  * Agree on a status: the largest one of all ranks is returned on all, and par_error() becomes the
@@ -206,7 +212,7 @@ par_status par_comm_barrier(par_comm *, par_tag);
  * Collective: on comm. Errors: the agreed status [agreed]; PAR_ERR_TRANSPORT [comm] when MPI failed
  * or a peer is gone.
  */
-par_status par_comm_agree(par_comm *, par_status local);
+PAR_API par_status par_comm_agree(par_comm *, par_status local);
 
 /**
  * The operation is complete when this returns; where data lies on a device, it is for the stream
@@ -214,12 +220,12 @@ par_status par_comm_agree(par_comm *, par_status local);
  * is complete.
  * Collective: as its operation. Errors: those of an operation.
  */
-par_status par_work_wait(par_work, par_stream *then);
+PAR_API par_status par_work_wait(par_work, par_stream *then);
 /** True when par_work_wait would not wait. Moves what is under way a little. Not collective. */
-bool par_work_done(par_work);
+PAR_API bool par_work_done(par_work);
 /** Move everything under way on the transport a little, without waiting. Not collective. Errors:
  * PAR_ERR_TRANSPORT [comm] when MPI, NCCL or the device failed, or a peer is gone. */
-par_status par_transport_progress(par_transport *);
+PAR_API par_status par_transport_progress(par_transport *);
 
 #ifdef __cplusplus
 }

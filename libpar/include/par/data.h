@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/status.h"
 
 #ifdef __cplusplus
@@ -24,6 +25,7 @@ typedef struct {
     void *user;
 } par_source;
 
+/* A token file, mapped. */
 typedef struct par_tokens par_tokens;
 
 /**
@@ -34,21 +36,21 @@ typedef struct par_tokens par_tokens;
  * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT, with path, offset and what would be right;
  * PAR_ERR_MEMORY.
  */
-par_status par_tokens_open(const char *path, par_tokens **out);
+PAR_API par_status par_tokens_open(const char *path, par_tokens **out);
 /** NULL is accepted. Not collective. */
-void par_tokens_close(par_tokens **tokens);
+PAR_API void par_tokens_close(par_tokens **tokens);
 /** Number of tokens. Not collective. */
-int64_t par_tokens_n(const par_tokens *);
+PAR_API int64_t par_tokens_n(const par_tokens *);
 /** Largest token id in the file; the caller compares it with the vocabulary. Reads the file once.
  * Not collective. */
-int64_t par_tokens_max(const par_tokens *);
+PAR_API int64_t par_tokens_max(const par_tokens *);
 /**
  * Tokens [first, first + n) as int32 into out [n].
  *
  * Not collective. Errors: PAR_ERR_ARG: out of range; PAR_ERR_FORMAT: an id is negative or above
  * 2^31 - 1.
  */
-par_status par_tokens_read(const par_tokens *, int64_t first, int64_t n, int32_t *out);
+PAR_API par_status par_tokens_read(const par_tokens *, int64_t first, int64_t n, int32_t *out);
 
 /**
  * Write an llm.c token file (u16 if vocab <= 65536, else u32 in the 20240801 form): temporary name,
@@ -57,8 +59,10 @@ par_status par_tokens_read(const par_tokens *, int64_t first, int64_t n, int32_t
  * Not collective. Errors: PAR_ERR_IO with path and cause, nothing is left behind; PAR_ERR_ARG: an
  * id outside of [0, vocab), or more than 2^31 - 1 of them; PAR_ERR_MEMORY.
  */
-par_status par_tokens_write(const char *path, const int32_t *tokens, int64_t n, int64_t vocab);
+PAR_API par_status par_tokens_write(const char *path, const int32_t *tokens, int64_t n,
+                                    int64_t vocab);
 
+/* What a sampler draws, and how. */
 typedef struct {
     const par_tokens *tokens;
     int64_t T;          /* x = T tokens, targets = the same shifted by one */
@@ -67,6 +71,7 @@ typedef struct {
     bool shuffle; /* an epoch is a keyed permutation of its sequences; else in order */
 } par_sampler_params;
 
+/* Sequences of a token file in the training's order. */
 typedef struct par_sampler par_sampler;
 
 /**
@@ -76,13 +81,13 @@ typedef struct par_sampler par_sampler;
  * Not collective. Errors: PAR_ERR_ARG: the range is not within the tokens, or holds less than T +
  * 1; PAR_ERR_MEMORY.
  */
-par_status par_sampler_create(const par_sampler_params *, par_sampler **out);
+PAR_API par_status par_sampler_create(const par_sampler_params *, par_sampler **out);
 /** NULL is accepted. Not collective. */
-void par_sampler_destroy(par_sampler **);
+PAR_API void par_sampler_destroy(par_sampler **);
 /** Sequences in an epoch. Not collective. */
-int64_t par_sampler_n_sequences(const par_sampler *);
+PAR_API int64_t par_sampler_n_sequences(const par_sampler *);
 /** The sampler as a source: x [n, T], targets [n, T], int32. Borrows it. Not collective. */
-par_source par_sampler_source(par_sampler *);
+PAR_API par_source par_sampler_source(par_sampler *);
 
 #ifdef __cplusplus
 }

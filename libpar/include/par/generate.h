@@ -13,6 +13,7 @@
 
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/memory.h"
 #include "par/status.h"
 #include "par/train.h"
@@ -21,6 +22,7 @@
 extern "C" {
 #endif
 
+/* How large a generator is: the most that a run may ask for. */
 typedef struct {
     int64_t sequences; /* B: texts made together */
     int64_t capacity;  /* tokens of a prompt and its text together, at most the model's T */
@@ -42,26 +44,32 @@ typedef struct {
     void *user;
 } par_generation;
 
+/* Caches and activations for texts of a trainer's model. */
 typedef struct par_generator par_generator;
 
 /**
  * Measures, then allocates all that runs will need: caches, activations, workspace, logits of one
  * position. Between steps of the trainer, which must outlive it; one generator per trainer at a
- * time. Collective on world. Errors [agreed]: PAR_ERR_ARG for impossible parameters or between a
- * step's begin and end, PAR_ERR_UNSUPPORTED if a module of the model has no `decode`,
- * PAR_ERR_MEMORY.
+ * time.
+ *
+ * Collective: on world. Errors: PAR_ERR_ARG [agreed] when the parameters are impossible or a step
+ * is under way; PAR_ERR_UNSUPPORTED [agreed] when a module of the model has no `decode`;
+ * PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT [comm].
  */
-par_status par_generator_create(par_trainer *, const par_generator_params *, par_generator **out);
+PAR_API par_status par_generator_create(par_trainer *, const par_generator_params *,
+                                        par_generator **out);
 /** NULL is accepted. Not collective. */
-void par_generator_destroy(par_generator **generator);
+PAR_API void par_generator_destroy(par_generator **generator);
 
 /**
  * ids [B, n_new] (may be NULL) on every rank, with the weights as they are between steps. Nothing
- * is kept from one run to the next. Collective on world. Errors: PAR_ERR_ARG for impossible
- * arguments or between a step's begin and end, without communication; PAR_ERR_NUMERIC on all ranks
- * if no logit is finite or one is NaN.
+ * is kept from one run to the next.
+ *
+ * Collective: on world. Errors: PAR_ERR_ARG [agreed] when the arguments are impossible or a step is
+ * under way, without communication; PAR_ERR_NUMERIC [agreed] when no logit is finite or one is NaN;
+ * PAR_ERR_TRANSPORT [comm].
  */
-par_status par_generator_run(par_generator *, const par_generation *, int32_t *ids);
+PAR_API par_status par_generator_run(par_generator *, const par_generation *, int32_t *ids);
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/model.h"
 #include "par/status.h"
 #include "par/tensor.h"
@@ -16,6 +17,7 @@
 extern "C" {
 #endif
 
+/* One .safetensors file, mapped. */
 typedef struct par_safetensors par_safetensors;
 
 /**
@@ -24,13 +26,13 @@ typedef struct par_safetensors par_safetensors;
  *
  * Not collective. Errors: PAR_ERR_IO, PAR_ERR_FORMAT, with path, entry and cause; PAR_ERR_MEMORY.
  */
-par_status par_safetensors_open(const char *path, par_safetensors **out);
+PAR_API par_status par_safetensors_open(const char *path, par_safetensors **out);
 /** NULL is accepted. Not collective. */
-void par_safetensors_close(par_safetensors **file);
+PAR_API void par_safetensors_close(par_safetensors **file);
 /** Number of tensors. Not collective. */
-int par_safetensors_n(const par_safetensors *);
+PAR_API int par_safetensors_n(const par_safetensors *);
 /** Name of tensor i in sorted order; NULL outside [0, n). Not collective. */
-const char *par_safetensors_name(const par_safetensors *, int i);
+PAR_API const char *par_safetensors_name(const par_safetensors *, int i);
 /**
  * The tensor called `name` as a view into the mapped file: read-only, possibly unaligned, valid
  * until the file is closed.
@@ -38,7 +40,7 @@ const char *par_safetensors_name(const par_safetensors *, int i);
  * Not collective. Errors: PAR_ERR_ARG: there is none, with the closest names; PAR_ERR_UNSUPPORTED:
  * a type that par_dtype does not have, or more than 4 dimensions.
  */
-par_status par_safetensors_get(const par_safetensors *, const char *name, par_tensor *out);
+PAR_API par_status par_safetensors_get(const par_safetensors *, const char *name, par_tensor *out);
 
 /**
  * Write n tensors, names[i] with tensors[i], to a .safetensors file: temporary name, fsync, rename.
@@ -46,9 +48,10 @@ par_status par_safetensors_get(const par_safetensors *, const char *name, par_te
  * Not collective. Errors: PAR_ERR_IO; PAR_ERR_ARG: a name that is there twice, reserved or not
  * UTF-8, or a tensor without data or with an impossible shape; PAR_ERR_MEMORY.
  */
-par_status par_safetensors_write(const char *path, int n, const char *const *names,
-                                 const par_tensor *tensors);
+PAR_API par_status par_safetensors_write(const char *path, int n, const char *const *names,
+                                         const par_tensor *tensors);
 
+/* A directory with a model, its files mapped. */
 typedef struct par_import par_import;
 
 /**
@@ -60,11 +63,11 @@ typedef struct par_import par_import;
  *
  * Not collective. Errors: PAR_ERR_IO, PAR_ERR_FORMAT, PAR_ERR_UNSUPPORTED, PAR_ERR_MEMORY.
  */
-par_status par_import_open(const char *directory, par_import **out);
+PAR_API par_status par_import_open(const char *directory, par_import **out);
 /** NULL is accepted. Not collective. */
-void par_import_close(par_import **import);
+PAR_API void par_import_close(par_import **import);
 /** What config.json says; lives as long as the import. Not collective. */
-const par_transformer_config *par_import_config(const par_import *);
+PAR_API const par_transformer_config *par_import_config(const par_import *);
 
 /**
  * The rectangle of `param` as fp32 into dst [param->local], zero where padded. Splits fused tensors
@@ -73,7 +76,7 @@ const par_transformer_config *par_import_config(const par_import *);
  * Not collective. Errors: PAR_ERR_FORMAT: the tensor is missing or has another shape; PAR_ERR_ARG:
  * a rectangle outside of the tensor.
  */
-par_status par_import_read(const par_import *, const par_param *param, float *dst);
+PAR_API par_status par_import_read(const par_import *, const par_param *param, float *dst);
 
 /**
  * As par_import_read, but from any one safetensors file of the same family, with the family's names
@@ -81,8 +84,8 @@ par_status par_import_read(const par_import *, const par_param *param, float *ds
  *
  * Not collective. Errors: as par_import_read; PAR_ERR_UNSUPPORTED: not a floating type.
  */
-par_status par_import_read_from(const par_import *, const par_safetensors *file, const char *prefix,
-                                const par_param *param, float *dst);
+PAR_API par_status par_import_read_from(const par_import *, const par_safetensors *file,
+                                        const char *prefix, const par_param *param, float *dst);
 
 #ifdef __cplusplus
 }

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/memory.h"
 #include "par/status.h"
 #include "par/tensor.h"
@@ -36,6 +37,7 @@ typedef struct par_stream {
     void (*progress)(void *user);
     void *user;
 } par_stream;
+/* A point in a stream that others wait for. */
 typedef struct par_event par_event;
 
 /*
@@ -452,12 +454,12 @@ typedef struct par_backend {
     const struct par__nccl *nccl;
 } par_backend;
 
-/** A range for a profiler around what the calling thread does next, if the backend has one. Not
- * collective.
- */
+/** Begin a range for a profiler around what the calling thread does next, if the backend has one.
+ * Not collective. */
 static inline void par_range_begin(const par_backend *backend, const char *name) {
     if (backend->range_begin) backend->range_begin(name);
 }
+/** End the range that was begun last. Not collective. */
 static inline void par_range_end(const par_backend *backend) {
     if (backend->range_end) backend->range_end();
 }
@@ -467,7 +469,7 @@ static inline void par_range_end(const par_backend *backend) {
  * that there are; PAR_ERR_UNSUPPORTED with what is missing: "cuda" is a module (libpar_cuda.so)
  * that is loaded at the first call, with the device of par_device_select, or else the first one.
  */
-par_status par_backend_get(const char *name, const par_backend **out);
+PAR_API par_status par_backend_get(const char *name, const par_backend **out);
 
 /* Which of a node's devices this process uses. */
 typedef struct {
@@ -490,28 +492,30 @@ typedef struct {
  * Choose the device before the first par_backend_get("cuda"). Not collective. Errors: PAR_ERR_ARG
  * after the module has been loaded. That there is such a device is found out when it is loaded.
  */
-par_status par_device_select(const par_device_params *params);
+PAR_API par_status par_device_select(const par_device_params *params);
 
 /** The device of a loaded backend in a line: name, bus id, NUMA node, memory, driver and library
  * versions; "host" for ref and cpu. Not collective. */
-const char *par_backend_device(const par_backend *backend);
+PAR_API const char *par_backend_device(const par_backend *backend);
 
 /** "gemm", "attention_backward", ...; NULL for a value that is no par_op. Not collective. */
-const char *par_op_name(par_op op);
+PAR_API const char *par_op_name(par_op op);
 
 /** Size of the operation's arguments, in bytes; 0 for a value that is no par_op. Not collective. */
-size_t par_op_args_nbytes(par_op op);
+PAR_API size_t par_op_args_nbytes(par_op op);
 
 /**
- * What par_NAME_prepare and par_NAME_run do, for code that walks over operations, as tests and
- * benchmarks do: no compiler sees here that `args` is the operation's struct. args_nbytes is the
- * size of that struct, or of par_op_args. Not collective. Errors: PAR_ERR_ARG for an unknown
- * operation or another size too.
+ * What par_NAME_prepare does, for code that walks over operations, as tests and benchmarks do: no
+ * compiler sees here that `args` is the operation's struct. args_nbytes is the size of that struct,
+ * or of par_op_args. Not collective. Errors: as par_NAME_prepare; PAR_ERR_ARG also when the
+ * operation is unknown or its struct has another size.
  */
-par_status par_op_prepare_untyped(const par_backend *backend, par_op op, const void *args,
-                                  size_t args_nbytes, size_t *workspace_nbytes);
-par_status par_op_run_untyped(const par_backend *backend, par_op op, par_stream *stream,
-                              const void *args, size_t args_nbytes, void *workspace);
+PAR_API par_status par_op_prepare_untyped(const par_backend *backend, par_op op, const void *args,
+                                          size_t args_nbytes, size_t *workspace_nbytes);
+/** What par_NAME_run does, in the same way. Not collective. Errors: as par_NAME_run; PAR_ERR_ARG
+ * also when the operation is unknown or its struct has another size. */
+PAR_API par_status par_op_run_untyped(const par_backend *backend, par_op op, par_stream *stream,
+                                      const void *args, size_t args_nbytes, void *workspace);
 
 /**
  * The typed calls, for every row of PAR_OP_LIST:

@@ -10,12 +10,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "par/export.h"
 #include "par/status.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+/* What memory is for. */
 typedef enum {
     PAR_MEM_WEIGHTS,     /* parameters as GEMMs read them */
     PAR_MEM_GRADIENTS,   /* fp32 gradients */
@@ -27,6 +29,7 @@ typedef enum {
     PAR_MEM_COUNT
 } par_memory_kind;
 
+/* One line of the ledger: what was taken of one kind under one name. */
 typedef struct {
     par_memory_kind kind;
     char what[48]; /* "slot", "gradients", ... */
@@ -39,13 +42,14 @@ typedef struct {
     void (*release)(void *block, size_t nbytes);
 } par_allocator;
 
+/* Blocks of every kind, or the measure of them. */
 typedef struct par_memory par_memory;
 
 /**
  * A memory that measures: par_memory_take succeeds, grows the ledger and returns NULL pointers.
  * Not collective. Errors: PAR_ERR_MEMORY [local] when there is no host memory.
  */
-par_status par_memory_create_measuring(par_memory **out);
+PAR_API par_status par_memory_create_measuring(par_memory **out);
 
 /**
  * A memory with one block per kind, as large as `measured` says; zero-filled. PAR_MEM_COMM and
@@ -53,28 +57,28 @@ par_status par_memory_create_measuring(par_memory **out);
  * collective. Errors: PAR_ERR_MEMORY [local] when a block cannot be had, with kind and bytes; those
  * of the allocators.
  */
-par_status par_memory_create(const par_allocator *device, const par_allocator *host,
-                             const par_memory *measured, par_memory **out);
+PAR_API par_status par_memory_create(const par_allocator *device, const par_allocator *host,
+                                     const par_memory *measured, par_memory **out);
 
 /** Free the blocks; everything taken from it dies. NULL is accepted. Not collective. */
-void par_memory_destroy(par_memory **memory);
+PAR_API void par_memory_destroy(par_memory **memory);
 
 /**
  * Take nbytes, aligned to 256. Repeated takes with the same kind and `what` are one ledger line.
  * Not collective. Errors: PAR_ERR_INTERNAL [local] when more is taken than was measured;
  * PAR_ERR_MEMORY [local] when there is no host memory for the ledger.
  */
-par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what,
-                           size_t nbytes, void **out);
+PAR_API par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what,
+                                   size_t nbytes, void **out);
 
 /** Made by par_memory_create_measuring. Not collective. */
-bool par_memory_measuring(const par_memory *memory);
+PAR_API bool par_memory_measuring(const par_memory *memory);
 /** Total bytes taken of one kind. Not collective. */
-size_t par_memory_nbytes(const par_memory *memory, par_memory_kind kind);
+PAR_API size_t par_memory_nbytes(const par_memory *memory, par_memory_kind kind);
 /** Lines of the ledger in the order of their first take. Not collective. */
-int par_memory_ledger(const par_memory *memory, const par_ledger_line **lines);
+PAR_API int par_memory_ledger(const par_memory *memory, const par_ledger_line **lines);
 /** "weights", "gradients", ... Not collective. */
-const char *par_memory_kind_name(par_memory_kind kind);
+PAR_API const char *par_memory_kind_name(par_memory_kind kind);
 
 #ifdef __cplusplus
 }

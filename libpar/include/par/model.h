@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/kernels.h"
 #include "par/memory.h"
 #include "par/mesh.h"
@@ -19,6 +20,7 @@
 extern "C" {
 #endif
 
+/* How initial weights are drawn. */
 typedef enum { PAR_INIT_CONSTANT, PAR_INIT_NORMAL } par_init;
 
 /*
@@ -54,8 +56,10 @@ typedef struct {
  * local = global, one copy. */
 typedef par_param par_param_spec;
 
+/* What forward does not keep for backward, which makes it again. */
 typedef enum { PAR_RECOMPUTE_NONE, PAR_RECOMPUTE_SELECTIVE, PAR_RECOMPUTE_FULL } par_recompute;
 
+/* The parameters of a rank; modules add to it by par_build_param. */
 typedef struct par_registry par_registry;
 
 /* What a module is told when it is built, and what it answers. */
@@ -148,10 +152,11 @@ typedef struct {
  * that one GEMM sees them as one matrix; all others start at multiples of 64 elements. Errors:
  * PAR_ERR_ARG, PAR_ERR_MEMORY. A name that this rank has already gives the same par_param (tied
  * weights on one rank). */
-par_status par_build_param(par_build *, const par_param_spec *spec, bool adjacent, par_param **out);
+PAR_API par_status par_build_param(par_build *, const par_param_spec *spec, bool adjacent,
+                                   par_param **out);
 
 /** 0 for the first writer of a gradient in a step, then 1; marks it written. Not collective. */
-float par_grad_beta(par_param *);
+PAR_API float par_grad_beta(par_param *);
 
 /**
  * Workspace of an operation for this build's backend, folded into *max_nbytes as a maximum; for
@@ -176,7 +181,7 @@ PAR_OP_LIST(PAR_BUILD_PREPARE)
  * Cut n modules into `parts` contiguous parts, first[parts + 1], minimising the largest sum of
  * work; ties go to earlier cuts. Not collective. Errors: PAR_ERR_LAYOUT if parts > n.
  */
-par_status par_partition(const double *work, int n, int parts, int *first);
+PAR_API par_status par_partition(const double *work, int n, int parts, int *first);
 
 #ifdef __cplusplus
 }

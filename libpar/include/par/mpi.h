@@ -12,6 +12,7 @@
 #include <mpi.h>
 
 #include "par/comm.h"
+#include "par/export.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -27,8 +28,8 @@ extern "C" {
  * when a rank has no host memory; PAR_ERR_TRANSPORT [comm] when MPI failed, where `comm` itself
  * stays as MPI left it.
  */
-par_status par_transport_create_mpi(MPI_Comm comm, const par_transport_params *params,
-                                    par_transport **out);
+PAR_API par_status par_transport_create_mpi(MPI_Comm comm, const par_transport_params *params,
+                                            par_transport **out);
 
 #ifdef __cplusplus
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "par/comm.h"
+#include "par/export.h"
 #include "par/mesh.h"
 #include "par/model.h"
 #include "par/record.h"
@@ -31,11 +32,11 @@ typedef struct {
 } par_traffic;
 
 /** An empty table for a world of `size`. Not collective. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY. */
-par_status par_traffic_create(int size, par_traffic **out);
+PAR_API par_status par_traffic_create(int size, par_traffic **out);
 /** NULL is accepted. Not collective. */
-void par_traffic_destroy(par_traffic **traffic);
+PAR_API void par_traffic_destroy(par_traffic **traffic);
 /** Replace the table by what the recorder counted. Not collective. */
-void par_traffic_count(par_traffic *, const par_recorder *);
+PAR_API void par_traffic_count(par_traffic *, const par_recorder *);
 
 /* What one rank of a transformer's training does. Numbers are this rank's. */
 typedef struct {
@@ -89,7 +90,7 @@ typedef struct {
  *
  * Not collective. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.
  */
-par_status par_traffic_predict(par_traffic *, const par_traffic_run *);
+PAR_API par_status par_traffic_predict(par_traffic *, const par_traffic_run *);
 
 /* One axis and purpose over the world. */
 typedef struct {
@@ -97,6 +98,7 @@ typedef struct {
     int64_t *counted, *predicted; /* [size, size] bytes, from a row's rank to a column's */
 } par_matrix_line;
 
+/* Who sends what to whom, counted and predicted: n lines over `size` ranks. */
 typedef struct {
     int size, n;
     par_matrix_line *lines;
@@ -111,10 +113,10 @@ typedef struct {
  * Collective: on comm, whose ranks must be those of the tables in the same order. Errors [agreed]:
  * PAR_ERR_ARG, PAR_ERR_MEMORY. [comm]: PAR_ERR_TRANSPORT.
  */
-par_status par_matrix_gather(par_comm *, const par_traffic *counted, const par_traffic *predicted,
-                             par_matrix **out);
+PAR_API par_status par_matrix_gather(par_comm *, const par_traffic *counted,
+                                     const par_traffic *predicted, par_matrix **out);
 /** NULL is accepted. Not collective. */
-void par_matrix_destroy(par_matrix **matrix);
+PAR_API void par_matrix_destroy(par_matrix **matrix);
 
 /**
  * The matrix as text: for all axes together and for each a heat map, a row per sender, counted left
@@ -125,17 +127,18 @@ void par_matrix_destroy(par_matrix **matrix);
  *
  * Not collective.
  */
-void par_matrix_print(const par_matrix *, void (*print)(void *user, const char *line), void *user);
+PAR_API void par_matrix_print(const par_matrix *, void (*print)(void *user, const char *line),
+                              void *user);
 /** Senders whose counted bytes to some rank differ from the prediction, over all lines.
  * Not collective. */
-int par_matrix_differences(const par_matrix *);
+PAR_API int par_matrix_differences(const par_matrix *);
 /**
  * axis,purpose,from,to,counted,predicted: a line for every cell that is not 0 in both. Written
  * under a temporary name beside `path`, synced, then renamed.
  *
  * Not collective. Errors: PAR_ERR_IO, PAR_ERR_ARG, PAR_ERR_MEMORY.
  */
-par_status par_matrix_write_csv(const par_matrix *, const char *path);
+PAR_API par_status par_matrix_write_csv(const par_matrix *, const char *path);
 /**
  * A page of SVG, 800 wide, with what par_matrix_print prints: heat maps of counted bytes, a red
  * frame around cells that differ from the prediction, and the table. It needs nothing from
@@ -143,7 +146,7 @@ par_status par_matrix_write_csv(const par_matrix *, const char *path);
  *
  * Not collective. Errors: PAR_ERR_IO, PAR_ERR_ARG, PAR_ERR_MEMORY.
  */
-par_status par_matrix_write_svg(const par_matrix *, const char *path);
+PAR_API par_status par_matrix_write_svg(const par_matrix *, const char *path);
 
 /*
  * A log of JSON objects, one per line. A line reaches the file in one write when it ends, so a
@@ -153,29 +156,32 @@ typedef struct par_log par_log;
 
 /** Opened for appending, made if it is not there. Not collective. Errors: PAR_ERR_IO,
  * PAR_ERR_MEMORY. */
-par_status par_log_open(const char *path, par_log **out);
+PAR_API par_status par_log_open(const char *path, par_log **out);
 /** The line under way is lost. NULL is accepted. Not collective. */
-void par_log_close(par_log **log);
-/** Fields of the line under way; NaN and infinity become null, text is escaped (bytes that are not
- * UTF-8: ?). Not collective. */
-void par_log_int(par_log *, const char *key, int64_t value);
-void par_log_real(par_log *, const char *key, double value);
-void par_log_bool(par_log *, const char *key, bool value);
-void par_log_text(par_log *, const char *key, const char *value);
-/** As par_log_real, with as many digits as it takes to read the same double back (real: 9, every
- * float). Not collective. */
-void par_log_exact(par_log *, const char *key, double value);
+PAR_API void par_log_close(par_log **log);
+/** A whole number as a field of the line under way. Not collective. */
+PAR_API void par_log_int(par_log *, const char *key, int64_t value);
+/** A number with 9 digits, which tell every float; NaN and infinity become null. Not collective. */
+PAR_API void par_log_real(par_log *, const char *key, double value);
+/** True or false. Not collective. */
+PAR_API void par_log_bool(par_log *, const char *key, bool value);
+/** Text, escaped; bytes that are not UTF-8 become ?. Not collective. */
+PAR_API void par_log_text(par_log *, const char *key, const char *value);
+/** As par_log_real, with as many digits as it takes to read the same double back. Not
+ * collective. */
+PAR_API void par_log_exact(par_log *, const char *key, double value);
 /** Fields up to par_log_object_end are of an object of their own; objects do not nest.
  * Not collective. */
-void par_log_object(par_log *, const char *key);
-void par_log_object_end(par_log *);
+PAR_API void par_log_object(par_log *, const char *key);
+/** The object's end. Not collective. */
+PAR_API void par_log_object_end(par_log *);
 /**
  * End the line and write it.
  *
  * Not collective. Errors: PAR_ERR_IO with the cause, and the file ends with the line before;
  * PAR_ERR_ARG: more than 16 KiB, not written.
  */
-par_status par_log_end(par_log *);
+PAR_API par_status par_log_end(par_log *);
 
 /* A loss that a log holds. */
 typedef struct {
@@ -184,6 +190,7 @@ typedef struct {
     bool validation;
 } par_log_point;
 
+/* The losses of a log. */
 typedef struct {
     par_log_point *points; /* [n], owned, as they stand in the log */
     int64_t n;
@@ -204,21 +211,22 @@ typedef struct {
  * another one, or it has later steps and not this one; the file is as it was. PAR_ERR_IO,
  * PAR_ERR_MEMORY.
  */
-par_status par_log_continue(const char *path, int64_t step, double loss, par_log_history *out);
+PAR_API par_status par_log_continue(const char *path, int64_t step, double loss,
+                                    par_log_history *out);
 /** What par_log_continue returned; all zeros are accepted. Not collective. */
-void par_log_history_free(par_log_history *history);
+PAR_API void par_log_history_free(par_log_history *history);
 
 /* The loss over steps. */
 typedef struct par_curve par_curve;
 
 /** Room for n_train and n_validation points; later ones are dropped. Not collective. Errors:
  * PAR_ERR_ARG, PAR_ERR_MEMORY. */
-par_status par_curve_create(const char *title, int64_t n_train, int64_t n_validation,
-                            par_curve **out);
+PAR_API par_status par_curve_create(const char *title, int64_t n_train, int64_t n_validation,
+                                    par_curve **out);
 /** NULL is accepted. Not collective. */
-void par_curve_destroy(par_curve **curve);
+PAR_API void par_curve_destroy(par_curve **curve);
 /** Values that are not finite are left out. Steps must not decrease. Not collective. */
-void par_curve_add(par_curve *, bool validation, int64_t step, double loss);
+PAR_API void par_curve_add(par_curve *, bool validation, int64_t step, double loss);
 /**
  * An SVG of 800 x 450 that needs nothing from elsewhere and takes its colours from the reader's
  * preference (light or dark). More than 700 training points are drawn as means of equal runs of
@@ -226,7 +234,7 @@ void par_curve_add(par_curve *, bool validation, int64_t step, double loss);
  *
  * Not collective. Errors: PAR_ERR_IO, PAR_ERR_ARG, PAR_ERR_MEMORY.
  */
-par_status par_curve_write(const par_curve *, const char *path);
+PAR_API par_status par_curve_write(const par_curve *, const char *path);
 
 #ifdef __cplusplus
 }

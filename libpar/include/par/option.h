@@ -9,12 +9,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/status.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+/* The type of an option's value, and of what `value` points to. */
 typedef enum {
     PAR_OPT_BOOL,   /* bool: --x, --no-x */
     PAR_OPT_INT,    /* int64_t */
@@ -30,11 +32,13 @@ typedef struct {
     int value;
 } par_choice;
 
+/* The value of a LIST. */
 typedef struct {
     int n;
     int values[256];
 } par_int_list;
 
+/* A row of a program's table: all that there is to an option. */
 typedef struct {
     const char *name; /* without dashes: "micro-batch" */
     par_option_type type;
@@ -60,25 +64,25 @@ typedef struct {
  * ones, missing values, words that are not options. Text values point into argv or into the rows.
  * Not collective; writes nothing but the values and `given`.
  */
-void par_options_parse(par_option *options, int n, int argc, char *const *argv,
-                       par_problems *problems);
+PAR_API void par_options_parse(par_option *options, int n, int argc, char *const *argv,
+                               par_problems *problems);
 
 /**
  * `usage`, then the options by group, each with its default, into text[nbytes]; what does not fit
  * is cut. Values need not be stored yet. Not collective.
  */
-void par_options_help(const par_option *options, int n, const char *usage, char *text,
-                      size_t nbytes);
+PAR_API void par_options_help(const par_option *options, int n, const char *usage, char *text,
+                              size_t nbytes);
 
 /** A row's present value as it is written behind the option; "on" or "off"; "" for no text and an
  * empty list. Cut at nbytes. Returns text. Not collective. */
-const char *par_option_text(const par_option *option, char *text, size_t nbytes);
+PAR_API const char *par_option_text(const par_option *option, char *text, size_t nbytes);
 
 /** The name of a choice's value, or NULL if none has it. Not collective. */
-const char *par_choice_name(const par_choice *choices, int value);
+PAR_API const char *par_choice_name(const par_choice *choices, int value);
 
 /** The closest of n names to `word` by edit distance, or NULL if none is near. Not collective. */
-const char *par_closest(const char *word, const char *const *names, int n);
+PAR_API const char *par_closest(const char *word, const char *const *names, int n);
 
 #ifdef __cplusplus
 }

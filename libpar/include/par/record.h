@@ -7,12 +7,14 @@
 
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/status.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+/* A transport's counts of what its comms did. */
 typedef struct par_recorder par_recorder;
 
 /* One row per (axis, purpose, operation). All figures are this rank's own. */
@@ -33,16 +35,16 @@ typedef struct {
 } par_record_last;
 
 /** Rows so far, in the order of first use; valid until the next operation. Not collective. */
-int par_recorder_rows(const par_recorder *, const par_record_row **rows);
+PAR_API int par_recorder_rows(const par_recorder *, const par_record_row **rows);
 /** Bytes sent to each world rank, [world size]. Not collective. */
-const int64_t *par_recorder_sent_to(const par_recorder *);
+PAR_API const int64_t *par_recorder_sent_to(const par_recorder *);
 /** The same of one row (its index in par_recorder_rows); NULL past the 64th row, of which only
  * totals are kept. Not collective. */
-const int64_t *par_recorder_row_sent_to(const par_recorder *, int row);
+PAR_API const int64_t *par_recorder_row_sent_to(const par_recorder *, int row);
 /** Last operations, one per comm, at most `max`; returns how many. Not collective. */
-int par_recorder_last(const par_recorder *, par_record_last *out, int max);
+PAR_API int par_recorder_last(const par_recorder *, par_record_last *out, int max);
 /** Set all counts to 0; numbers go on. Not collective. */
-void par_recorder_reset(par_recorder *);
+PAR_API void par_recorder_reset(par_recorder *);
 
 #ifdef __cplusplus
 }

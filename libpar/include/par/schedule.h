@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/mesh.h"
 #include "par/status.h"
 
@@ -17,6 +18,7 @@
 extern "C" {
 #endif
 
+/* What an action does. */
 typedef enum { PAR_FORWARD, PAR_BACKWARD, PAR_SEND, PAR_RECV, PAR_REDUCE, PAR_GATHER } par_act;
 
 /*
@@ -37,6 +39,7 @@ typedef struct {
     int16_t module; /* BACKWARD: the number in its chunk of the module that it ends with; else 0 */
 } par_action;
 
+/* In which order forwards and backwards come. */
 typedef enum {
     PAR_SCHEDULE_GPIPE,
     PAR_SCHEDULE_1F1B,
@@ -44,6 +47,7 @@ typedef enum {
     PAR_SCHEDULE_FORWARD_ONLY
 } par_schedule_kind;
 
+/* What a list is made for. */
 typedef struct {
     par_schedule_kind kind;
     int p, m, v; /* v > 1 only for INTERLEAVED and FORWARD_ONLY; INTERLEAVED needs m mod p = 0 */
@@ -61,6 +65,7 @@ typedef struct {
     int n_last_buckets; /* numbers first_bucket[v] .. first_bucket[v] + n_last_buckets - 1 */
 } par_schedule_params;
 
+/* The list of one stage. */
 typedef struct {
     par_schedule_kind kind;
     int p, m, v, stage;
@@ -75,14 +80,15 @@ typedef struct {
 } par_schedule;
 
 /** "gpipe", "1f1b", "interleaved", "forward". Not collective. */
-const char *par_schedule_kind_name(par_schedule_kind);
+PAR_API const char *par_schedule_kind_name(par_schedule_kind);
 
 /**
- * One stage's list. Not collective, a function of its arguments. Errors: PAR_ERR_LAYOUT with the
- * legal values (m mod p for interleaved, v > 1 elsewhere), PAR_ERR_MEMORY.
+ * One stage's list, a function of its arguments. Not collective. Errors: PAR_ERR_LAYOUT [agreed]
+ * with the legal values (m mod p for interleaved, v > 1 elsewhere); PAR_ERR_MEMORY.
  */
-par_status par_schedule_create(const par_schedule_params *, par_schedule **out);
-void par_schedule_destroy(par_schedule **);
+PAR_API par_status par_schedule_create(const par_schedule_params *, par_schedule **out);
+/** NULL is accepted. Not collective. */
+PAR_API void par_schedule_destroy(par_schedule **);
 
 /**
  * Prove the lists of all p stages together: no deadlock under rendezvous semantics (a SEND
@@ -93,7 +99,7 @@ void par_schedule_destroy(par_schedule **);
  * order on all stages. Not collective. Errors: PAR_ERR_INTERNAL; the message names stage, action
  * and cause. PAR_ERR_MEMORY.
  */
-par_status par_schedule_check(par_schedule *const *schedules, int p);
+PAR_API par_status par_schedule_check(par_schedule *const *schedules, int p);
 
 /* Costs of one action in any unit, for the simulation below. */
 typedef struct {
@@ -101,21 +107,25 @@ typedef struct {
         transfer; /* of one stage's whole layer set; a chunk takes 1/v of it */
 } par_schedule_cost;
 
-/** Simulated time of the step and the largest over stages of idle / busy. Not collective. */
-par_status par_schedule_simulate(par_schedule *const *schedules, int p, const par_schedule_cost *,
-                                 double *total, double *bubble);
+/** Simulated time of the step, in the unit of the costs, and the largest over stages of idle /
+ * busy. Not collective. Errors: those of par_schedule_check; PAR_ERR_ARG when a cost is negative or
+ * not finite, or forward's is 0. */
+PAR_API par_status par_schedule_simulate(par_schedule *const *schedules, int p,
+                                         const par_schedule_cost *, double *total, double *bubble);
 
 /** Ideal bubble idle / busy: (p - 1) / m for GPipe and 1F1B, (p - 1) / (v m) interleaved (Narayanan
- * et al. 2021). */
-double par_schedule_ideal_bubble(par_schedule_kind kind, int p, int m, int v);
+ * et al. 2021). Not collective. */
+PAR_API double par_schedule_ideal_bubble(par_schedule_kind kind, int p, int m, int v);
 
 /**
  * A text Gantt of the simulated schedule, one line per stage: "0 1 2" forward, "b0" backward, "."
  * idle; with chunks "A0" and "bA0", "B0" and "bB0", ...; ">" at the end of a line that was cut.
- * NUL-terminated into text [nbytes], truncated at `width` columns. Not collective.
+ * NUL-terminated into text [nbytes], truncated at `width` columns. Not collective. Errors: those of
+ * par_schedule_simulate; PAR_ERR_ARG also when width or nbytes is too small, with what is needed.
  */
-par_status par_schedule_gantt(par_schedule *const *schedules, int p, const par_schedule_cost *,
-                              int width, char *text, size_t nbytes);
+PAR_API par_status par_schedule_gantt(par_schedule *const *schedules, int p,
+                                      const par_schedule_cost *, int width, char *text,
+                                      size_t nbytes);
 
 #ifdef __cplusplus
 }

@@ -32,6 +32,8 @@
 
 #include <stddef.h>
 
+#include "par/export.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -53,25 +55,22 @@ extern "C" {
     X(PAR_ERR_INTERNAL, "a defect in libpar")
 
 #define PAR_STATUS_ENUM(name, text) name,
+/* What a function that can fail returns; 0 is success. */
 typedef enum { PAR_STATUS_LIST(PAR_STATUS_ENUM) PAR_STATUS_COUNT } par_status;
 #undef PAR_STATUS_ENUM
 
 /** What the status means, "invalid argument"; never NULL. Not collective. */
-const char *par_status_text(par_status status);
+PAR_API const char *par_status_text(par_status status);
 
 /* Room for a message, with its NUL: 8,191 bytes, and what agreements put in front. */
 enum { PAR_ERROR_NBYTES = 8192 + 128 };
 
 /** The message that was recorded last on this thread; "" if there was none. Not collective. */
-const char *par_error(void);
+PAR_API const char *par_error(void);
 
 /** Record a message (printf form; cut at PAR_ERROR_NBYTES - 1) and return `status`. Not
- * collective. */
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
-par_status
-par_error_set(par_status status, const char *format, ...);
+ * collective. Errors: `status`. */
+PAR_API PAR_PRINTF(2, 3) par_status par_error_set(par_status status, const char *format, ...);
 
 /** Several problems collected before one refusal, so that a user sees all of them at once. */
 typedef struct {
@@ -80,14 +79,11 @@ typedef struct {
 } par_problems;
 
 /** Add a line (printf form; what does not fit is cut). Not collective. */
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
-void par_problem(par_problems *problems, const char *format, ...);
+PAR_API PAR_PRINTF(2, 3) void par_problem(par_problems *problems, const char *format, ...);
 
 /** PAR_OK if there are none, else `status` with all lines as the message. Not collective. Errors:
  * `status` [agreed] when the problems were found in what is equal on all ranks. */
-par_status par_problems_status(const par_problems *problems, par_status status);
+PAR_API par_status par_problems_status(const par_problems *problems, par_status status);
 
 /* Record a message and return the status from the function. */
 #define PAR_FAIL(status, ...) return par_error_set((status), __VA_ARGS__)

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include "par/export.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -14,7 +16,7 @@ extern "C" {
  *
  * Not collective.
  */
-size_t par_utf8_length(const void *bytes, size_t n);
+PAR_API size_t par_utf8_length(const void *bytes, size_t n);
 
 #ifdef __cplusplus
 }

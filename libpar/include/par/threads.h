@@ -14,6 +14,7 @@
 #ifndef PAR_THREADS_H
 #define PAR_THREADS_H
 
+#include "par/export.h"
 #include "par/status.h"
 
 #ifdef __cplusplus
@@ -26,14 +27,14 @@ enum { PAR_MAX_THREADS = 256 };
  * Let kernels use `n` threads, the calling one among them: 1 to PAR_MAX_THREADS; 0: the default.
  * Set it before operations are prepared and trainers are created: workspaces are made for the
  * number that holds then, and a larger one later leaves attention at that number. No kernel may be
- * running. Not collective; ranks may differ.
+ * running; ranks may differ.
  *
- * @retval PAR_ERR_ARG  [local] n is negative or above PAR_MAX_THREADS
+ * Not collective. Errors: PAR_ERR_ARG [local] when n is negative or above PAR_MAX_THREADS.
  */
-par_status par_threads_set(int n);
+PAR_API par_status par_threads_set(int n);
 
 /** The number that holds now: at least 1. Not collective. */
-int par_threads(void);
+PAR_API int par_threads(void);
 
 #ifdef __cplusplus
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/status.h"
 
 #ifdef __cplusplus
@@ -32,18 +33,18 @@ typedef struct par_tokenizer par_tokenizer;
  * tokenizer.json that asks for what is not there, so that its ids would differ; PAR_ERR_ARG: a name
  * that is too long; PAR_ERR_MEMORY.
  */
-par_status par_tokenizer_open(const char *path, par_tokenizer **out);
+PAR_API par_status par_tokenizer_open(const char *path, par_tokenizer **out);
 /** NULL is accepted. Not collective. */
-void par_tokenizer_close(par_tokenizer **tokenizer);
+PAR_API void par_tokenizer_close(par_tokenizer **tokenizer);
 /** Number of ids. Not collective. */
-int64_t par_tokenizer_vocab(const par_tokenizer *);
+PAR_API int64_t par_tokenizer_vocab(const par_tokenizer *);
 /** Id of the token that stands for exactly this text, "<|endoftext|>" say; -1: there is none.
  * Not collective. */
-int32_t par_tokenizer_id(const par_tokenizer *, const char *token);
+PAR_API int32_t par_tokenizer_id(const par_tokenizer *, const char *token);
 
 /** Id that ends a document: <|endoftext|>, else <|end_of_text|>; -1: neither is there.
  * Not collective. */
-int32_t par_tokenizer_end(const par_tokenizer *);
+PAR_API int32_t par_tokenizer_end(const par_tokenizer *);
 
 /**
  * Ids of n bytes, in [0, vocab). n_ids is never above n. BPE splits as GPT-2 does (Radford et al.
@@ -57,8 +58,8 @@ int32_t par_tokenizer_end(const par_tokenizer *);
  * Not collective. Errors: PAR_ERR_ARG: max is too small, and n_ids is what is needed;
  * PAR_ERR_FORMAT: a byte that a table of characters lacks, with its offset; PAR_ERR_MEMORY.
  */
-par_status par_tokenizer_encode(par_tokenizer *, const void *bytes, size_t n, int32_t *ids,
-                                size_t max, size_t *n_ids);
+PAR_API par_status par_tokenizer_encode(par_tokenizer *, const void *bytes, size_t n, int32_t *ids,
+                                        size_t max, size_t *n_ids);
 
 /**
  * Bytes of n ids into bytes [max], without a zero at the end; they need not be UTF-8.
@@ -66,8 +67,8 @@ par_status par_tokenizer_encode(par_tokenizer *, const void *bytes, size_t n, in
  * Not collective. Errors: PAR_ERR_ARG: max is too small, and n_bytes is what is needed, or an id
  * outside [0, vocab), with its index.
  */
-par_status par_tokenizer_decode(const par_tokenizer *, const int32_t *ids, size_t n, void *bytes,
-                                size_t max, size_t *n_bytes);
+PAR_API par_status par_tokenizer_decode(const par_tokenizer *, const int32_t *ids, size_t n,
+                                        void *bytes, size_t max, size_t *n_bytes);
 
 /** A text in files. Each file is a document, or, with `field`, each line of JSON Lines that is not
  * blank is one: the string of that name in the line's object. Empty documents are left out. */
@@ -88,8 +89,8 @@ typedef struct {
  * read or written, and nothing is left under a final name that is not complete; PAR_ERR_FORMAT: bad
  * JSON Lines (path and line), or a corpus without a byte; PAR_ERR_MEMORY.
  */
-par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab, const char *directory,
-                               int64_t *made);
+PAR_API par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab,
+                                       const char *directory, int64_t *made);
 
 /**
  * The tokenizer of a corpus's own characters: its distinct bytes, ids in sorted order, as nanoGPT's
@@ -98,7 +99,7 @@ par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab, const ch
  * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: bad JSON Lines (path and line), or a corpus
  * without a byte; PAR_ERR_MEMORY.
  */
-par_status par_tokenizer_of_text(const par_corpus *corpus, par_tokenizer **out);
+PAR_API par_status par_tokenizer_of_text(const par_corpus *corpus, par_tokenizer **out);
 
 /**
  * Write the ids of a corpus as a token file. A document ends with par_tokenizer_end where the
@@ -113,9 +114,9 @@ par_status par_tokenizer_of_text(const par_corpus *corpus, par_tokenizer **out);
  * nothing is left behind; PAR_ERR_ARG: path does not end in .bin (Megatron), is too long, or a file
  * of more than 2^31 - 1 tokens (llm.c); PAR_ERR_MEMORY.
  */
-par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *tokenizer,
-                                   bool megatron, const char *path, int64_t *n_tokens,
-                                   int64_t *n_documents);
+PAR_API par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *tokenizer,
+                                           bool megatron, const char *path, int64_t *n_tokens,
+                                           int64_t *n_documents);
 
 #ifdef __cplusplus
 }

@@ -11,6 +11,7 @@
 #include "par/checkpoint.h"
 #include "par/comm.h"
 #include "par/data.h"
+#include "par/export.h"
 #include "par/memory.h"
 #include "par/mesh.h"
 #include "par/model.h"
@@ -23,6 +24,7 @@
 extern "C" {
 #endif
 
+/* AdamW (Loshchilov and Hutter 2019), or SGD with momentum. */
 typedef enum { PAR_ADAMW, PAR_SGD } par_optimizer;
 
 /*
@@ -60,6 +62,7 @@ typedef struct {
     par_scaler_params scaler; /* fp16 alone has a loss scale; see its own defaults */
 } par_trainer_params;
 
+/* One rank's part of a training. */
 typedef struct par_trainer par_trainer;
 
 /* Decided from all ranks' ballots: the same on every rank. */
@@ -92,61 +95,77 @@ typedef struct {
  * Fill in what is 0 and has a default: see par_trainer_params. par_trainer_check, _plan and _create
  * do it on a copy of their own, so a caller needs it only to look. Not collective.
  */
-void par_trainer_defaults(par_trainer_params *);
+PAR_API void par_trainer_defaults(par_trainer_params *);
 
 /**
  * Every problem of the parameters that can be told without communication, a line each with the
- * legal values. Not collective; a function of its arguments.
+ * legal values. A function of its arguments. Not collective.
  */
-void par_trainer_check(const par_trainer_params *, int world_size, par_problems *problems);
+PAR_API void par_trainer_check(const par_trainer_params *, int world_size, par_problems *problems);
 
 /**
  * Measure one rank's memory without MPI, data or weights: what par_trainer_create takes on a
  * transport with these parameters (NULL: the defaults), whose piece_nbytes and link decide about
- * staging. Not collective. Errors: as create, PAR_ERR_OPTION, PAR_ERR_LAYOUT.
+ * staging.
+ *
+ * Not collective. Errors: PAR_ERR_OPTION or PAR_ERR_LAYOUT [agreed] with every problem;
+ * PAR_ERR_UNSUPPORTED when the backend is not there or cannot do an operation; PAR_ERR_MEMORY.
  */
-par_status par_trainer_plan(const par_trainer_params *,
-                            const par_transport_params *transport_params, int world_size, int rank,
-                            par_memory **out);
+PAR_API par_status par_trainer_plan(const par_trainer_params *,
+                                    const par_transport_params *transport_params, int world_size,
+                                    int rank, par_memory **out);
 
 /**
- * Collective on the transport's world; every parameter equal on all ranks. Plans, allocates,
- * builds, checks the schedule, draws the initial weights. Errors [agreed]: PAR_ERR_OPTION,
- * PAR_ERR_LAYOUT; PAR_ERR_MEMORY with rank and figures; PAR_ERR_ARG where the ranks' modules do not
- * count every logical element once, with the parameter (par_param_spec's replica).
+ * Plans, allocates, builds, checks the schedule, draws the initial weights.
+ *
+ * Collective: on the transport's world; every parameter equal on all ranks. Errors: PAR_ERR_OPTION
+ * or PAR_ERR_LAYOUT [agreed] with every problem; PAR_ERR_UNSUPPORTED [agreed] when the backend is
+ * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures; PAR_ERR_ARG
+ * [agreed] when the ranks' modules do not count every logical element once, with the parameter
+ * (par_param_spec's replica); PAR_ERR_TRANSPORT [comm].
  */
-par_status par_trainer_create(par_transport *, const par_trainer_params *, par_trainer **out);
-/** Steps that were begun need not have ended. NULL is accepted. Collective on the transport's
+PAR_API par_status par_trainer_create(par_transport *, const par_trainer_params *,
+                                      par_trainer **out);
+/** Steps that were begun need not have ended. NULL is accepted. Collective: on the transport's
  * world. */
-void par_trainer_destroy(par_trainer **trainer);
+PAR_API void par_trainer_destroy(par_trainer **trainer);
 
-const par_mesh *par_trainer_mesh(const par_trainer *);
-const par_memory *par_trainer_memory(const par_trainer *);
-const par_backend *par_trainer_backend(const par_trainer *);
+/** Its mesh; lives as long as the trainer. Not collective. */
+PAR_API const par_mesh *par_trainer_mesh(const par_trainer *);
+/** Its memory, with the ledger of what it took. Not collective. */
+PAR_API const par_memory *par_trainer_memory(const par_trainer *);
+/** The backend that it runs on. Not collective. */
+PAR_API const par_backend *par_trainer_backend(const par_trainer *);
 /**
  * Copy between host and device, any way, behind all that has been enqueued; done on return. What
  * parameters and stashes point to lies on the backend's device, where the host may read nothing
- * unless it is on_host. Between steps. Not collective.
+ * unless it is on_host. Between steps. Not collective. Errors: PAR_ERR_ARG when a step is under
+ * way; those of the backend.
  */
-par_status par_trainer_copy(const par_trainer *, void *dst, const void *src, size_t nbytes);
-/** Parameters of this rank in registration order. */
-int par_trainer_n_params(const par_trainer *);
-par_param *par_trainer_param(const par_trainer *, int i);
-/** This stage's schedule, and all stages' (pp of them). */
-par_schedule *const *par_trainer_schedules(const par_trainer *);
-int par_trainer_n_micro(const par_trainer *);
-/** Samples consumed so far: the whole state of the data order. */
-int64_t par_trainer_consumed(const par_trainer *);
+PAR_API par_status par_trainer_copy(const par_trainer *, void *dst, const void *src, size_t nbytes);
+/** Number of parameters that this rank holds a part of. Not collective. */
+PAR_API int par_trainer_n_params(const par_trainer *);
+/** The i-th of them in registration order, i in [0, n). Not collective. */
+PAR_API par_param *par_trainer_param(const par_trainer *, int i);
+/** The schedules of all stages, [pp]; this stage's is the one at its coordinate. Not collective. */
+PAR_API par_schedule *const *par_trainer_schedules(const par_trainer *);
+/** Micro-batches per step and dp rank. Not collective. */
+PAR_API int par_trainer_n_micro(const par_trainer *);
+/** Samples consumed so far: the whole state of the data order. Not collective. */
+PAR_API int64_t par_trainer_consumed(const par_trainer *);
 
 /**
  * One step: global_batch samples from `source`, update with learning rate lr. `stop` (this rank
- * asks to stop) is or-ed into the vote. Collective on world. An error of one rank is returned on
- * all, in vote->status too; after PAR_ERR_TRANSPORT the trainer is unusable. PAR_ERR_NUMERIC:
- * non-finite gradients and nonfinite = STOP, or max_skips steps in a row skipped at the smallest
- * loss scale, or a constant one; weights are unchanged.
+ * asks to stop) is or-ed into the vote. An error of one rank is returned on all, in vote->status
+ * too.
+ *
+ * Collective: on world. Errors: PAR_ERR_NUMERIC [agreed] when gradients are not finite and
+ * nonfinite is STOP, or max_skips steps in a row were skipped at the smallest loss scale, or a
+ * constant one; weights are unchanged. What the source or a module returned, [agreed]. PAR_ERR_ARG
+ * [agreed] when a step is under way. PAR_ERR_TRANSPORT [comm]; the trainer is then unusable.
  */
-par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop,
-                            par_vote *out);
+PAR_API par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop,
+                                    par_vote *out);
 
 /* Steps that may be begun and not ended. */
 enum { PAR_STEPS_BEGUN = 2 };
@@ -157,42 +176,58 @@ enum { PAR_STEPS_BEGUN = 2 };
  * ended another step may be begun, and the trainer be destroyed; every other function of the
  * trainer and of its generator that returns a status is refused with PAR_ERR_ARG, the same on all
  * ranks and without communication. Those that only look (par_trainer_consumed, _scaler, _times,
- * ...) tell of the last step that ended. Collective on world. Errors: PAR_ERR_ARG if
- * PAR_STEPS_BEGUN are begun; PAR_ERR_TRANSPORT, PAR_ERR_INTERNAL.
+ * ...) tell of the last step that ended.
+ *
+ * Collective: on world. Errors: PAR_ERR_ARG [agreed] when PAR_STEPS_BEGUN are begun;
+ * PAR_ERR_TRANSPORT [comm]; PAR_ERR_INTERNAL [local].
  */
-par_status par_trainer_step_begin(par_trainer *, const par_source *source, float lr, bool stop);
+PAR_API par_status par_trainer_step_begin(par_trainer *, const par_source *source, float lr,
+                                          bool stop);
 /**
- * Wait for the oldest step that was begun; errors are the step's, as of par_trainer_step. After
- * one, the steps begun behind it have changed nothing, and are ended too. Every rank ends steps at
- * the same places between its other collective calls.
+ * Wait for the oldest step that was begun. After an error, the steps begun behind it have changed
+ * nothing, and are ended too.
+ *
+ * Collective: on world; every rank ends steps at the same places between its other collective
+ * calls. Errors: the step's, as of par_trainer_step; PAR_ERR_ARG [agreed] when none is begun.
  */
-par_status par_trainer_step_end(par_trainer *, par_vote *out);
-const par_step_times *par_trainer_times(const par_trainer *);
+PAR_API par_status par_trainer_step_end(par_trainer *, par_vote *out);
+/** Figures of the last step that ended. Not collective. */
+PAR_API const par_step_times *par_trainer_times(const par_trainer *);
 
 /**
  * Mean loss over samples [first, first + n) of `source`, n a multiple of micro_batch · dp, no
- * dropout, no gradients. Collective on world.
+ * dropout, no gradients.
+ *
+ * Collective: on world. Errors: PAR_ERR_ARG [agreed] when n is not such a multiple or a step is
+ * under way; what the source or a module returned, [agreed]; PAR_ERR_TRANSPORT [comm].
  */
-par_status par_trainer_evaluate(par_trainer *, const par_source *source, int64_t first, int64_t n,
-                                double *loss);
+PAR_API par_status par_trainer_evaluate(par_trainer *, const par_source *source, int64_t first,
+                                        int64_t n, double *loss);
 
 /**
  * Forward of one micro-batch: every dp rank runs the same x [micro_batch, x_shape...], which must
  * be equal on all ranks. `visit` is called on every rank of the last stage with the last module and
- * its stash, which lies on the device (par_trainer_copy). Collective on world.
+ * its stash, which lies on the device (par_trainer_copy).
+ *
+ * Collective: on world. Errors: PAR_ERR_ARG [agreed] when a step is under way; what a module or
+ * `visit` returned, [agreed]; PAR_ERR_TRANSPORT [comm].
  */
-par_status par_trainer_forward(par_trainer *, const void *x, const void *targets,
-                               par_status (*visit)(void *user, const par_module *last,
-                                                   const void *stash),
-                               void *user);
+PAR_API par_status par_trainer_forward(par_trainer *, const void *x, const void *targets,
+                                       par_status (*visit)(void *user, const par_module *last,
+                                                           const void *stash),
+                                       void *user);
 
 /**
  * Wait until the weights of the last step have arrived: with ZeRO-1 they are under way when a step
  * returns. Whatever reads them here does it by itself; a caller needs it to end what a step sends.
- * Between steps. Collective on dp. Errors: PAR_ERR_ARG, PAR_ERR_TRANSPORT.
+ * Between steps.
+ *
+ * Collective: on dp. Errors: PAR_ERR_ARG [agreed] when a step is under way; PAR_ERR_TRANSPORT
+ * [comm].
  */
-par_status par_trainer_settle(par_trainer *);
+PAR_API par_status par_trainer_settle(par_trainer *);
 
+/* The arrays that a parameter has. */
 typedef enum { PAR_STATE_WEIGHT, PAR_STATE_GRADIENT, PAR_STATE_M, PAR_STATE_V } par_state;
 
 /**
@@ -200,88 +235,102 @@ typedef enum { PAR_STATE_WEIGHT, PAR_STATE_GRADIENT, PAR_STATE_M, PAR_STATE_V } 
  * contiguous runs of a parameter's local array (replica 0, and the run that this dp rank owns).
  * Element i of the run is element first + i of the [local] array; padding is included and
  * recognised by par_param's extent. Weights are the fp32 master's. values are fp32 copies or views,
- * valid in the call; PAR_STATE_GRADIENT is scaled to the mean loss, before clipping. Between steps.
- * Not collective.
+ * valid in the call; PAR_STATE_GRADIENT is scaled to the mean loss, before clipping, and valid
+ * between steps.
+ *
+ * Not collective. Errors: PAR_ERR_ARG [agreed] when a step is under way, or SGD has no such state;
+ * what `visit` returned.
  */
-par_status par_trainer_visit(const par_trainer *, par_state,
-                             par_status (*visit)(void *user, const par_param *, int64_t first,
-                                                 int64_t n, const float *values),
-                             void *user);
+PAR_API par_status par_trainer_visit(const par_trainer *, par_state,
+                                     par_status (*visit)(void *user, const par_param *,
+                                                         int64_t first, int64_t n,
+                                                         const float *values),
+                                     void *user);
 
 /**
  * Replace weights: `read` fills fp32 [local] of each parameter of this rank (padding 0). Moments
  * are zeroed, the update count too. In 16 bits they go into the master and are rounded for the
  * GEMMs; gradients are then zeroed too, as their memory is used on the way. Where the device's
- * memory is not the host's, room for the largest parameter is allocated meanwhile. Collective on
- * world. Errors [agreed].
+ * memory is not the host's, room for the largest parameter is allocated meanwhile.
+ *
+ * Collective: on world. Errors: PAR_ERR_ARG [agreed] when a step is under way; what `read`
+ * returned, and PAR_ERR_MEMORY, [agreed]; PAR_ERR_TRANSPORT [comm].
  */
-par_status par_trainer_load(par_trainer *,
-                            par_status (*read)(void *user, const par_param *, float *dst),
-                            void *user);
+PAR_API par_status par_trainer_load(par_trainer *,
+                                    par_status (*read)(void *user, const par_param *, float *dst),
+                                    void *user);
 
 /* The loss scaler: pure functions of their arguments. */
 /** Defaults for what is 0. Not collective. */
-void par_scaler_defaults(par_scaler_params *);
+PAR_API void par_scaler_defaults(par_scaler_params *);
 /** Problems of the parameters, a line each with the legal values. Not collective. */
-void par_scaler_check(const par_scaler_params *, par_problems *);
+PAR_API void par_scaler_check(const par_scaler_params *, par_problems *);
 /** The state before the first step. Not collective. */
-void par_scaler_init(const par_scaler_params *, par_scaler *out);
+PAR_API void par_scaler_init(const par_scaler_params *, par_scaler *out);
 /** The state after a step that overflowed, or did not. Not collective. Errors: PAR_ERR_NUMERIC when
  * max_skips steps in a row were skipped at the smallest scale, or a constant one; the state is
  * updated all the same. */
-par_status par_scaler_update(const par_scaler_params *, par_scaler *, bool overflow);
+PAR_API par_status par_scaler_update(const par_scaler_params *, par_scaler *, bool overflow);
 
 /** State of the scaler, which counts skipped steps in every precision. Not collective. */
-const par_scaler *par_trainer_scaler(const par_trainer *);
+PAR_API const par_scaler *par_trainer_scaler(const par_trainer *);
 /** Continue from a stored state; equal on all ranks, between steps. Not collective. Errors:
  * PAR_ERR_ARG if it is not a state of this trainer's scaler. */
-par_status par_trainer_set_scaler(par_trainer *, const par_scaler *);
+PAR_API par_status par_trainer_set_scaler(par_trainer *, const par_scaler *);
 
 /**
  * What a checkpoint of this rank holds, as mutable runs in a fixed order. Between steps. Not
- * collective.
+ * collective. Errors: PAR_ERR_ARG [agreed] when a step is under way; what `visit` returned.
  */
-par_status par_trainer_state_runs(const par_trainer *,
-                                  par_status (*visit)(void *user, const par_checkpoint_run *run),
-                                  void *user);
+PAR_API par_status par_trainer_state_runs(const par_trainer *,
+                                          par_status (*visit)(void *user,
+                                                              const par_checkpoint_run *run),
+                                          void *user);
 
 /**
  * Save between steps. about.model describes the model (NULL: its name), about.options what else the
  * caller wants recorded; layout, the trainer's own options, consumed samples and updates are filled
- * in here. Collective on world; errors as par_checkpoint_save.
+ * in here.
+ *
+ * Collective: on world. Errors: as par_checkpoint_save; PAR_ERR_ARG [agreed] when a step is under
+ * way.
  */
-par_status par_trainer_save(par_trainer *, const par_checkpoint_params *params,
-                            par_checkpoint_result *out);
+PAR_API par_status par_trainer_save(par_trainer *, const par_checkpoint_params *params,
+                                    par_checkpoint_result *out);
 
 /**
  * Continue from a checkpoint of the same model and layout: the next steps have the bits of the run
  * that saved it, if no option differs (a note says which do). about as in par_trainer_save.
- * Collective on world; errors as par_checkpoint_load. After PAR_ERR_INTERNAL (the files changed
- * meanwhile) the trainer's state is undefined.
+ *
+ * Collective: on world. Errors: as par_checkpoint_load; PAR_ERR_ARG [agreed] when a step is under
+ * way. After PAR_ERR_INTERNAL (the files changed meanwhile) the trainer's state is undefined.
  */
-par_status par_trainer_resume(par_trainer *, const char *directory,
-                              const par_checkpoint_about *about, par_checkpoint_result *out);
+PAR_API par_status par_trainer_resume(par_trainer *, const char *directory,
+                                      const par_checkpoint_about *about,
+                                      par_checkpoint_result *out);
 
 /**
  * What par_traffic_predict needs to know of this rank, for a transformer; T, C and the counts of
  * steps are the caller's and 0 here. Valid for the trainer's life. Not collective.
  */
-void par_trainer_traffic(const par_trainer *, par_traffic_run *out);
+PAR_API void par_trainer_traffic(const par_trainer *, par_traffic_run *out);
 
-/* Learning rates. step counts from 1; all functions are pure. */
+/* Learning rates. step counts from 1. Functions of their arguments, which none of them checks. */
 /** Linear warm-up over `warmup` steps to lr, then cosine to min_lr at step `total`; min_lr after
- * it. */
-double par_lr_cosine(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total);
-/** The same warm-up, then a straight line to min_lr at step `total`; min_lr after it. */
-double par_lr_linear(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total);
+ * it. Not collective. */
+PAR_API double par_lr_cosine(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total);
+/** The same warm-up, then a straight line to min_lr at step `total`; min_lr after it. Not
+ * collective. */
+PAR_API double par_lr_linear(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total);
 /**
  * Warm-up, stable, decay (Hu et al. 2024): the same warm-up, lr up to step total - decay, then a
  * straight line to min_lr at step `total`. decay 0: lr to the end. Needs warmup + decay <= total.
+ * Not collective.
  */
-double par_lr_wsd(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total,
-                  int64_t decay);
-/** The same warm-up, then lr. */
-double par_lr_constant(int64_t step, double lr, int64_t warmup);
+PAR_API double par_lr_wsd(int64_t step, double lr, double min_lr, int64_t warmup, int64_t total,
+                          int64_t decay);
+/** The same warm-up, then lr. Not collective. */
+PAR_API double par_lr_constant(int64_t step, double lr, int64_t warmup);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "par/export.h"
 #include "par/mesh.h"
 #include "par/model.h"
 #include "par/status.h"
@@ -20,6 +21,7 @@
 extern "C" {
 #endif
 
+/* The shape of a transformer; the letters are those of this header's comments. */
 typedef struct {
     char name[48];
     int64_t vocab;     /* V */
@@ -46,9 +48,9 @@ typedef struct {
 } par_transformer_config;
 
 /** Presets by name. Not collective. Errors: PAR_ERR_OPTION with the names there are. */
-par_status par_transformer_preset(const char *name, par_transformer_config *out);
-/** Name of preset i, NULL past the end. */
-const char *par_transformer_preset_name(int i);
+PAR_API par_status par_transformer_preset(const char *name, par_transformer_config *out);
+/** Name of preset i, NULL past the end. Not collective. */
+PAR_API const char *par_transformer_preset_name(int i);
 
 /**
  * Is the configuration sound, and does it fit the layout? A line per problem with the legal values;
@@ -57,28 +59,32 @@ const char *par_transformer_preset_name(int i);
  * a multiple of tp; T > P; odd head sizes with RoPE. micro_batch · T mod tp != 0 is refused when
  * sequence_parallel is set. Not collective.
  */
-void par_transformer_check(const par_transformer_config *, par_layout *, int64_t micro_batch,
-                           bool sequence_parallel, par_problems *problems, par_problems *notes);
+PAR_API void par_transformer_check(const par_transformer_config *, par_layout *,
+                                   int64_t micro_batch, bool sequence_parallel,
+                                   par_problems *problems, par_problems *notes);
 
 /** Number of logical parameters, tied ones once. Not collective. */
-int64_t par_transformer_n_params(const par_transformer_config *);
+PAR_API int64_t par_transformer_n_params(const par_transformer_config *);
 /** Model FLOPs per token, forward and backward: 6 · (matmul parameters) + 12 · L · H · D · T
  * (PERFORMANCE: no causal discount, no recompute; embedding lookup excluded, head included). Not
  * collective. */
-double par_transformer_flops_per_token(const par_transformer_config *);
+PAR_API double par_transformer_flops_per_token(const par_transformer_config *);
 
 /** The model: x int32 [T] token ids, targets int32 [T], negative = ignored. `config` is copied. Not
- * collective. */
-par_status par_transformer_create(const par_transformer_config *config, par_model **out);
-void par_transformer_destroy(par_model **model);
+ * collective. Errors: PAR_ERR_OPTION [agreed] when the configuration is not sound;
+ * PAR_ERR_MEMORY. */
+PAR_API par_status par_transformer_create(const par_transformer_config *config, par_model **out);
+/** NULL is accepted. Its trainers must be destroyed before. Not collective. */
+PAR_API void par_transformer_destroy(par_model **model);
 
 /**
  * The head module's logits of the last evaluation call (training false) with that stash: [B·T,
  * V_local], row-major with row length V_local; this tp rank holds vocabulary entries [begin, begin
- * + valid). Only on the last stage. Not collective.
+ * + valid). Only on the last stage. Not collective. Errors: PAR_ERR_ARG when `head` is not the head
+ * of a transformer.
  */
-par_status par_transformer_logits(const par_module *head, const void *stash, par_tensor *logits,
-                                  int64_t *begin, int64_t *valid);
+PAR_API par_status par_transformer_logits(const par_module *head, const void *stash,
+                                          par_tensor *logits, int64_t *begin, int64_t *valid);
 
 #ifdef __cplusplus
 }

@@ -9,6 +9,7 @@
 
 #include "par/comm.h"
 #include "par/data.h"
+#include "par/export.h"
 #include "par/status.h"
 #include "par/train.h"
 
@@ -29,7 +30,7 @@ typedef struct {
     bool passed;
 } par_verify_result;
 
-/* A line a tensor, on world rank 0, in model order. */
+/* A line per tensor, on world rank 0, in model order. */
 typedef void par_verify_print(void *user, const char *name, double relative, bool passed);
 
 /**
@@ -39,13 +40,14 @@ typedef void par_verify_print(void *user, const char *name, double relative, boo
  * norm, or to 1e-6 of the whole gradient's where that is larger: a gradient that is zero by
  * construction is rounding noise. bound 0: 1e-5.
  *
- * Collective on the transport's world. It allocates: it is no part of training. A difference above
- * the bound is no error: result->passed is false. Errors [agreed]: as par_trainer_create and
- * par_trainer_step.
+ * It allocates: it is not a part of training. A difference above the bound is not an error:
+ * result->passed is false.
+ *
+ * Collective: on the transport's world. Errors: those of par_trainer_create and par_trainer_step.
  */
-par_status par_verify(par_transport *transport, const par_trainer_params *params,
-                      const par_source *source, int steps, float lr, double bound,
-                      par_verify_print *print, void *user, par_verify_result *result);
+PAR_API par_status par_verify(par_transport *transport, const par_trainer_params *params,
+                              const par_source *source, int steps, float lr, double bound,
+                              par_verify_print *print, void *user, par_verify_result *result);
 
 #ifdef __cplusplus
 }

@@ -13,6 +13,7 @@
 extern "C" {
 #endif
 
+/* What follows when gradients are not finite: the training ends, or the step is skipped. */
 typedef enum { PAR_NONFINITE_STOP, PAR_NONFINITE_SKIP } par_nonfinite;
 
 /* Loss scaling of fp16 (Micikevicius et al. 2018). A field of 0 means the default in brackets. */
