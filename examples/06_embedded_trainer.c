@@ -1,7 +1,7 @@
 /*
  * Lesson 6: the trainer inside a program of your own: your samples, your loop, stopped and resumed.
  *
- *     OMP_NUM_THREADS=1 mpirun -n 4 build/examples/06_embedded_trainer [FOLDER]
+ *     mpirun -n 4 build/examples/06_embedded_trainer [FOLDER]
  *
  * A GPT learns to count: the source makes the samples, so there is no file of tokens. After half of
  * the steps a checkpoint goes to FOLDER. A second trainer, as in a process that was started again,
