@@ -10,10 +10,11 @@
  * then chunks of the others' spans.
  *
  * Waits spin for a bounded time and then sleep. On a machine whose cores are busy a worker that has
- * taken a chunk may lose its core for milliseconds, and so may a woken one. So each loop is
- * compared with what it would have taken alone, by the caller's own rate; what was lost is paid
- * back by a time without workers that is PAYBACK times as long, which bounds the loss to one part
- * in PAYBACK.
+ * taken a chunk may lose its core for milliseconds, and so may a woken one. So an account is kept:
+ * of each loop the time that workers saved, less what they cost in waking and waiting. A stall here
+ * and there is covered by what was saved before, up to MOST_CREDIT_S. A debt is paid back by a time
+ * without workers that is PAYBACK times as long (MOST_ALONE_S at most), so that all in all about
+ * one part in PAYBACK is lost.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "threads.h"
@@ -31,6 +32,8 @@ enum { CHUNKS = 8, PAYBACK = 32, POLLS = 64 };
  * sleeps: some times what waking costs. */
 #define WORKER_SPIN_S 300e-6
 #define CALLER_SPIN_S 50e-6
+#define MOST_CREDIT_S 10e-3
+#define MOST_ALONE_S  0.25
 
 #define OPEN   (UINT64_C(1) << 31)
 #define INSIDE (OPEN - 1)
@@ -40,13 +43,14 @@ enum { CHUNKS = 8, PAYBACK = 32, POLLS = 64 };
 typedef struct {
     _Alignas(64) _Atomic int64_t next;
     int64_t end;
+    double took_s; /* by this span's own thread, for all that it did in the loop */
 } span;
 
 static struct {
     pthread_mutex_t busy; /* held by the caller of the running loop; guards what no worker reads */
     int holds, n_workers;
     pthread_t workers[PAR_MAX_THREADS];
-    double alone_until;
+    double credit_s, alone_until;
 
     pthread_mutex_t lock; /* of the sleepers */
     pthread_cond_t work, done;
@@ -130,7 +134,11 @@ static void *work(void *number) {
     int slot = (int)(intptr_t)number;
     uint64_t served = 0;
     while (await_loop(&served)) {
-        if (slot < team.threads) take_ranges(slot);
+        if (slot < team.threads) {
+            double start = par__seconds();
+            take_ranges(slot);
+            team.spans[slot].took_s = par__seconds() - start;
+        }
         leave();
     }
     return NULL;
@@ -185,6 +193,7 @@ static void post(int64_t n, int threads, par__range *run, const void *user) {
     team.threads = threads;
     team.chunk = (n + (int64_t)threads * CHUNKS - 1) / ((int64_t)threads * CHUNKS);
     for (int i = 0; i < threads; i++) {
+        team.spans[i].took_s = 0;
         team.spans[i].next = n / threads * i + n % threads * i / threads;
         team.spans[i].end = n / threads * (i + 1) + n % threads * (i + 1) / threads;
     }
@@ -193,15 +202,30 @@ static void post(int64_t n, int threads, par__range *run, const void *user) {
     wake_workers();
 }
 
+/* A loop of n iterations of which the caller did `own` in `mine` seconds, and waited `waits`. What
+ * the others did is worth its time at the faster one of both rates: the slower one may have lost
+ * its core meanwhile. */
+static void settle(int64_t n, int64_t own, double mine, double waits, double end) {
+    double theirs = 0;
+    for (int i = 1; i < team.threads; i++) theirs += team.spans[i].took_s;
+    double rate = own > 0 ? mine / (double)own : theirs;
+    if (own < n && theirs / (double)(n - own) < rate) rate = theirs / (double)(n - own);
+    team.credit_s += rate * (double)(n - own) - waits;
+    if (team.credit_s > MOST_CREDIT_S) team.credit_s = MOST_CREDIT_S;
+    if (team.credit_s >= 0) return;
+    double alone_s = -PAYBACK * team.credit_s;
+    team.alone_until = end + (alone_s < MOST_ALONE_S ? alone_s : MOST_ALONE_S);
+    team.credit_s = 0;
+}
+
 static void run_together(int64_t n, int threads, par__range *run, const void *user, double start) {
     post(n, threads, run, user);
     double posted = par__seconds();
     int64_t own = take_ranges(0);
-    double mine = par__seconds() - posted;
+    double done = par__seconds();
     await_workers();
     double end = par__seconds();
-    double lost = own > 0 ? end - start - mine * (double)n / (double)own : 0;
-    if (lost > 0) team.alone_until = end + PAYBACK * lost;
+    settle(n, own, done - posted, posted - start + end - done, end);
 }
 
 void par__threads_run(int64_t n, int threads, par__range *run, const void *user) {
