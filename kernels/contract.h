@@ -14,92 +14,75 @@
 
 #include "par/kernels.h"
 
-/* All fields of a struct, in order; A: an array. The compiler refuses a list that lacks one. */
-#define PAR__FIELDS_par_gemm(F, A)                                                                 \
-    F(dtype)                                                                                       \
-    F(dtype_c)                                                                                     \
-    F(ta)                                                                                          \
-    F(tb) F(m) F(n) F(k) F(a) F(lda) F(b) F(ldb) F(c) F(ldc) F(bias) F(beta) F(epilogue) F(aux)
-#define PAR__FIELDS_par_column_sum(F, A) F(dtype) F(m) F(n) F(x) F(ldx) F(y) F(beta)
-#define PAR__FIELDS_par_dropout(F, A)    F(p) F(seed) F(sample_base) F(first_sample) F(site)
-#define PAR__FIELDS_par_residual(F, A)                                                             \
+/* All fields of a struct, in order; A: an array. The compiler refuses a list that lacks one. The
+ * formatter has no form for these lists that it leaves alone. */
+/* clang-format off */
+#define PAR__FIELDS_par_gemm(F, A) \
+    F(dtype) F(dtype_c) F(ta) F(tb) F(m) F(n) F(k) F(a) F(lda) F(b) F(ldb) F(c) F(ldc) F(bias) \
+    F(beta) F(epilogue) F(aux)
+#define PAR__FIELDS_par_column_sum(F, A) \
+    F(dtype) F(m) F(n) F(x) F(ldx) F(y) F(beta)
+#define PAR__FIELDS_par_dropout(F, A) F(p) F(seed) F(sample_base) F(first_sample) F(site)
+#define PAR__FIELDS_par_residual(F, A) \
     F(dtype) F(m) F(n) F(T) F(first_row) F(x) F(bias) F(residual) F(y) F(dropout)
-#define PAR__FIELDS_par_norm(F, A)                                                                 \
-    F(dtype)                                                                                       \
-    F(m)                                                                                           \
-    F(n)                                                                                           \
-    F(eps) F(x) F(w) F(b) F(y) F(mean) F(rstd) F(residual) F(dy) F(add) F(dx) F(dw) F(db) F(beta)
-#define PAR__FIELDS_par_rope(F, A)                                                                 \
+#define PAR__FIELDS_par_norm(F, A) \
+    F(dtype) F(m) F(n) F(eps) F(x) F(w) F(b) F(y) F(mean) F(rstd) F(residual) F(dy) F(add) F(dx) \
+    F(dw) F(db) F(beta)
+#define PAR__FIELDS_par_rope(F, A) \
     F(dtype) F(m) F(heads) F(head_size) F(T) F(first_row) F(x) F(ldx) F(cos) F(sin) F(inverse)
-#define PAR__FIELDS_par_attention(F, A)                                                            \
-    F(dtype)                                                                                       \
-    F(B)                                                                                           \
-    F(T)                                                                                           \
-    F(H)                                                                                           \
-    F(K)                                                                                           \
-    F(D) F(first_head) F(scale) F(q) F(k) F(v) F(ldq) F(ldk) F(ldv) F(o) F(ldo) F(lse) F(d_o)      \
-        F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) F(lddv) F(dropout)
-#define PAR__FIELDS_par_attention_decode(F, A)                                                     \
+#define PAR__FIELDS_par_attention(F, A) \
+    F(dtype) F(B) F(T) F(H) F(K) F(D) F(first_head) F(scale) F(q) F(k) F(v) F(ldq) F(ldk) F(ldv) \
+    F(o) F(ldo) F(lse) F(d_o) F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) F(lddv) F(dropout)
+#define PAR__FIELDS_par_attention_decode(F, A) \
     F(dtype) F(B) F(H) F(K) F(D) F(capacity) F(n) F(scale) F(q) F(k) F(v) F(ldq) F(o) F(ldo)
-#define PAR__FIELDS_par_gelu(F, A)   F(dtype) F(n) F(erf) F(x) F(y) F(dy) F(dx)
-#define PAR__FIELDS_par_swiglu(F, A) F(dtype) F(m) F(n) F(x) F(y) F(dy) F(dx)
-#define PAR__FIELDS_par_embedding(F, A)                                                            \
-    F(dtype)                                                                                       \
-    F(m)                                                                                           \
-    F(n)                                                                                           \
-    F(rows) F(begin) F(ids) F(first_row) F(T) F(table) F(y) F(accumulate) F(dy) F(dtable) F(beta)
-#define PAR__FIELDS_par_xent(F, A)                                                                 \
-    F(dtype)                                                                                       \
-    F(m) F(n) F(valid) F(begin) F(logits) F(ldx) F(targets) F(p) F(stats) F(lse) F(sums) F(seed)
-#define PAR__FIELDS_par_update(F, A)                                                               \
+#define PAR__FIELDS_par_gelu(F, A) \
+    F(dtype) F(n) F(erf) F(x) F(y) F(dy) F(dx)
+#define PAR__FIELDS_par_swiglu(F, A) \
+    F(dtype) F(m) F(n) F(x) F(y) F(dy) F(dx)
+#define PAR__FIELDS_par_embedding(F, A) \
+    F(dtype) F(m) F(n) F(rows) F(begin) F(ids) F(first_row) F(T) F(table) F(y) F(accumulate) \
+    F(dy) F(dtable) F(beta)
+#define PAR__FIELDS_par_xent(F, A) \
+    F(dtype) F(m) F(n) F(valid) F(begin) F(logits) F(ldx) F(targets) F(p) F(stats) F(lse) F(sums) \
+    F(seed)
+#define PAR__FIELDS_par_update(F, A) \
     F(dtype) F(n) F(master) F(weights) F(grad) F(m) F(v) F(step) F(eps) F(decay) F(b1) F(b2)
-#define PAR__FIELDS_par_norm2(F, A)     F(n) F(x) F(out)
-#define PAR__FIELDS_par_cast(F, A)      F(dtype_x) F(dtype_y) F(n) F(scale) F(x) F(y)
-#define PAR__FIELDS_par_tally(F, A)     F(n_norms) F(n_losses) F(norms) F(losses) F(ballot)
+#define PAR__FIELDS_par_norm2(F, A) F(n) F(x) F(out)
+#define PAR__FIELDS_par_cast(F, A) \
+    F(dtype_x) F(dtype_y) F(n) F(scale) F(x) F(y)
+#define PAR__FIELDS_par_tally(F, A) F(n_norms) F(n_losses) F(norms) F(losses) F(ballot)
 #define PAR__FIELDS_par_vote_call(F, A) F(n) F(ballots) F(rules) F(state)
 
 /* par/vote.h */
-#define PAR__FIELDS_par_step(F, A)                                                                 \
+#define PAR__FIELDS_par_step(F, A) \
     F(first_sample) F(t) F(correction1) F(correction2) F(loss_seed) F(lr) F(grad_scale) F(skip)
-#define PAR__FIELDS_par_ballot(F, A)                                                               \
-    F(norm2)                                                                                       \
-    F(loss_sum)                                                                                    \
-    F(n_targets) F(n_nonfinite) F(busy) F(total) F(lr) F(first_bad) F(n_first_bad) F(status) F(stop)
-#define PAR__FIELDS_par_scaler_params(F, A)                                                        \
+#define PAR__FIELDS_par_ballot(F, A) \
+    F(norm2) F(loss_sum) F(n_targets) F(n_nonfinite) F(busy) F(total) F(lr) F(first_bad) \
+    F(n_first_bad) F(status) F(stop)
+#define PAR__FIELDS_par_scaler_params(F, A) \
     F(constant) F(init) F(growth) F(backoff) F(min) F(max) F(interval) F(hysteresis) F(max_skips)
 #define PAR__FIELDS_par_scaler(F, A) F(scale) F(clean) F(hysteresis) F(floor_skips) F(skipped)
-#define PAR__FIELDS_par_vote_rules(F, A)                                                           \
+#define PAR__FIELDS_par_vote_rules(F, A) \
     F(scaler) F(nonfinite) F(clip) F(unit) F(beta1) F(beta2) F(batch)
-#define PAR__FIELDS_par_outcome(F, A)                                                              \
-    F(loss)                                                                                        \
-    F(n_targets)                                                                                   \
-    F(grad_norm)                                                                                   \
-    F(n_nonfinite)                                                                                 \
-    F(loss_scale)                                                                                  \
-    F(gradient_scale) F(bubble) F(bad_rank) F(first_bad) F(n_first_bad) F(status) F(stop)          \
-        F(skipped) F(floor) F(reserved)
-#define PAR__FIELDS_par_vote_state(F, A)                                                           \
+#define PAR__FIELDS_par_outcome(F, A) \
+    F(loss) F(n_targets) F(grad_norm) F(n_nonfinite) F(loss_scale) F(gradient_scale) F(bubble) \
+    F(bad_rank) F(first_bad) F(n_first_bad) F(status) F(stop) F(skipped) F(floor) F(reserved)
+#define PAR__FIELDS_par_vote_state(F, A) \
     F(step) F(scaler) F(power1) F(power2) F(updates) F(halted) F(reserved) F(outcome)
 
 /* the backend */
-#define PAR__FIELDS_par_stream(F, A)    F(progress) F(user)
+#define PAR__FIELDS_par_stream(F, A) F(progress) F(user)
 #define PAR__FIELDS_par_allocator(F, A) F(alloc) F(release)
-#define PAR__FIELDS_par_kernel(F, A)    F(name) F(prepare) F(run)
-#define PAR__FIELDS_par_backend(F, A)                                                              \
-    F(name)                                                                                        \
-    A(kernels)                                                                                     \
-    F(on_host)                                                                                     \
-    F(memory)                                                                                      \
-    F(host_memory)                                                                                 \
-    F(stream_create) F(stream_destroy) F(event_create) F(event_destroy) F(copy) F(zero) F(record)  \
-        F(wait) F(query) F(sync) F(timed_event_create) F(elapsed) F(choices) F(choose)             \
-            F(range_begin) F(range_end) F(device) F(nccl)
-#define PAR__FIELDS_par_device_params(F, A)                                                        \
-    F(local_rank)                                                                                  \
-    F(local_size)                                                                                  \
-    F(device)                                                                                      \
-    F(shared)                                                                                      \
-    F(tune) F(tf32) F(attention_workspace_nbytes) F(nondeterministic_attention) F(plan_cache)
+#define PAR__FIELDS_par_kernel(F, A) F(name) F(prepare) F(run)
+#define PAR__FIELDS_par_backend(F, A) \
+    F(name) A(kernels) F(on_host) F(memory) F(host_memory) F(stream_create) F(stream_destroy) \
+    F(event_create) F(event_destroy) F(copy) F(zero) F(record) F(wait) F(query) F(sync) \
+    F(timed_event_create) F(elapsed) F(choices) F(choose) F(range_begin) F(range_end) F(device) \
+    F(nccl)
+#define PAR__FIELDS_par_device_params(F, A) \
+    F(local_rank) F(local_size) F(device) F(shared) F(tune) F(tf32) F(attention_workspace_nbytes) \
+    F(nondeterministic_attention) F(plan_cache)
+/* clang-format on */
 
 /* What is handed over beside the arguments of PAR_OP_LIST. */
 #define PAR__CONTRACT_LIST(X)                                                                      \
