@@ -73,8 +73,7 @@ static void json(void) {
         "\"rope_"
         "theta\":500000.0,"
         "\"rope_type\":\"llama3\"},\"vocab_size\":96}",
-        "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"x.safetensors\",\"b\":\"y."
-        "safetensors\"}}",
+        "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"x.safetensors\",\"b\":\"y\"}}",
     };
     par__index index;
     CHECK_OK(par__index_parse("seed", texts[2], strlen(texts[2]), &index));
