@@ -58,6 +58,9 @@ static void safetensors(void) {
     mutate_run(fuzz_safetensors, small, (size_t)n + 8, 5);
 }
 
+static const char index_text[] = "{\"metadata\":{\"total_size\":12},\"weight_map\":"
+                                 "{\"a\":\"x.safetensors\",\"b\":\"y.safetensors\"}}";
+
 static void json(void) {
     static const char *const texts[] = {
         "{\"model_type\":\"gpt2\",\"n_embd\":32,\"n_head\":4,\"n_inner\":null,\"n_layer\":4,\"n_"
@@ -73,7 +76,7 @@ static void json(void) {
         "\"rope_"
         "theta\":500000.0,"
         "\"rope_type\":\"llama3\"},\"vocab_size\":96}",
-        "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"x.safetensors\",\"b\":\"y\"}}",
+        index_text,
     };
     par__index index;
     CHECK_OK(par__index_parse("seed", texts[2], strlen(texts[2]), &index));
