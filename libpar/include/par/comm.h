@@ -74,7 +74,7 @@ typedef struct {
 typedef struct {
     int64_t piece_nbytes; /* largest message; 0: 1 MiB */
     bool check; /* ranks compare a hash of (axis, number, op, count, type, purpose) before each
-                   collective; debug builds always do */
+                   collective */
     bool oversubscribed; /* waits also sleep; the MPI transport sets it itself when a node has more
                             ranks than cores */
     par_link link;       /* of its comms whose data lies on a device */
