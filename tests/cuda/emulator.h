@@ -175,6 +175,9 @@ static inline uint16_t par__narrow_f16(float x) {
     return par__f32_to_f16(x);
 }
 /* So few that small arrays take a second step of the grid. */
+static inline int64_t par__multiprocessors() {
+    return 1;
+}
 static inline int64_t par__max_blocks() {
     return 3;
 }
