@@ -148,12 +148,19 @@ cudaError_t refused_in_capture(cudaError_t error) {
         if (capturing) return refused_in_capture(cudaErrorStreamCaptureUnsupported);               \
     } while (0)
 
+/* PAR_STANDIN_CAPTURE=N: a capture is refused at its N-th call. */
+size_t most_calls() {
+    const char *n = getenv("PAR_STANDIN_CAPTURE");
+    return n ? (size_t)atol(n) : SIZE_MAX;
+}
+
 /* Keep a call if its stream is part of a capture. The default stream waits for all others. */
 bool keep(CUstream_st *s, std::function<void()> call, cudaError_t *error) {
     *error = cudaSuccess;
     if (!capturing || replaying) return false;
     if (s == &default_stream) *error = refused_in_capture(cudaErrorStreamCaptureImplicit);
     if (s == &default_stream || !s->in) return *error != cudaSuccess;
+    if (s->in->graph->calls.size() >= most_calls()) s->in->bad = cudaErrorStreamCaptureUnsupported;
     if (s->in->bad != cudaSuccess)
         *error = failed(cudaErrorStreamCaptureInvalidated);
     else
