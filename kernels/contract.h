@@ -77,7 +77,8 @@
 #define PAR__FIELDS_par_backend(F, A) \
     F(name) A(kernels) F(on_host) F(memory) F(host_memory) F(stream_create) F(stream_destroy) \
     F(event_create) F(event_destroy) F(copy) F(zero) F(record) F(wait) F(query) F(sync) \
-    F(timed_event_create) F(elapsed) F(choices) F(choose) F(range_begin) F(range_end) F(device) \
+    F(timed_event_create) F(elapsed) F(capture_begin) F(capture_end) F(graph_launch) \
+    F(graph_destroy) F(choices) F(choose) F(range_begin) F(range_end) F(device) \
     F(nccl)
 #define PAR__FIELDS_par_device_params(F, A) \
     F(local_rank) F(local_size) F(device) F(shared) F(tune) F(tf32) F(attention_workspace_nbytes) \

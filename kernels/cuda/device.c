@@ -93,6 +93,7 @@ static par_status create_event(unsigned flags, par_event **out) {
         free(e);
         return par__cuda_failed(error, "cudaEventCreateWithFlags");
     }
+    e->timed = !(flags & cudaEventDisableTiming);
     *out = e;
     return PAR_OK;
 }
@@ -125,8 +126,11 @@ static par_status zero(par_stream *stream, void *dst, size_t nbytes) {
     return PAR_OK;
 }
 
+/* In a graph a timed event is recorded by every launch, any other is an order of the graph's. */
 static par_status record(par_stream *stream, par_event *event) {
-    PAR__CUDA_TRY(cudaEventRecord(event->event, par__cuda_stream(stream)));
+    unsigned flags =
+        event->timed && par__cuda_capturing() ? cudaEventRecordExternal : cudaEventRecordDefault;
+    PAR__CUDA_TRY(cudaEventRecordWithFlags(event->event, par__cuda_stream(stream), flags));
     return PAR_OK;
 }
 
@@ -232,6 +236,7 @@ par_status par__cuda_device_init(const par_device_params *params, par_backend *b
     backend->sync = sync;
     backend->timed_event_create = timed_event_create;
     backend->elapsed = elapsed;
+    par__cuda_graph_init(backend);
     backend->range_begin = range_begin;
     backend->range_end = range_end;
     return PAR_OK;

@@ -28,6 +28,7 @@ typedef struct {
     int64_t first, ended;
     par_vote vote;
     int asked;
+    bool graphs; /* as the last line about them said */
 } position;
 
 static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *trainer,
@@ -44,6 +45,10 @@ static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *tr
         llm_report_time(times->total, vote);
         if (last || step == at->first || vote->skipped || due(step, r->set.log_every, r->set.steps))
             llm_report_step(r, w, step, lr, times->total, vote, trainer);
+        if (at->graphs && par_trainer_no_graph(trainer)) {
+            at->graphs = false;
+            llm_report_graphs(trainer);
+        }
         if (!last) llm_report_progress(r, step);
     }
     if (vote->stop) PAR_TRY(llm_checkpoint_agree(w, &asked));
@@ -74,7 +79,10 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
     const llm_settings *s = &r->set;
     bool behind = !par_trainer_backend(trainer)->on_host;
     par_source source = par_sampler_source(d->train);
-    position at = {.first = done + 1, .ended = done, .asked = LLM_ASKED_NOTHING};
+    position at = {.first = done + 1,
+                   .ended = done,
+                   .asked = LLM_ASKED_NOTHING,
+                   .graphs = !par_trainer_no_graph(trainer)};
     if (done && d->validation && due(done, s->eval_every, s->steps) &&
         !llm_observer_has_validation(o))
         PAR_TRY(evaluate(r, trainer, d, w, o, done));

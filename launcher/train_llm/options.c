@@ -294,6 +294,7 @@ static int machine_rows(llm_settings *s, par_option *t) {
             "cuda: MiB for attention's backward, which grows with T x T; 0: an eighth of the GPU"),
         BOOL("nondeterministic-attention", nondeterministic_attention,
              "cuda: less workspace for attention, and bits that differ from run to run"),
+        BOOL("no-graph", no_graph, "cuda: run steps call by call, not as captured graphs"),
         TEXT("plan-cache", plan_cache, "cuda: keep compiled plans of attention in this folder",
              .metavar = "DIR"),
     };

@@ -101,6 +101,16 @@ void llm_report_data(const llm_run *r, const llm_data *d, const par_trainer *tra
     printf("data: %s, %lld tokens for training, %lld for validation\n", r->set.data,
            (long long)(d->cut - d->begin), (long long)(d->end - d->cut));
     printf("memory: %.1f MiB on rank 0\n", memory_nbytes(trainer) / MiB);
+    llm_report_graphs(trainer);
+}
+
+void llm_report_graphs(const par_trainer *trainer) {
+    const char *why = par_trainer_no_graph(trainer);
+    if (par_trainer_backend(trainer)->on_host) return;
+    if (why)
+        printf("steps: call by call, not as graphs of the device: %s\n", why);
+    else
+        printf("steps: as graphs of the device, from the third on\n");
 }
 
 static void report_ledger(const par_memory *memory, int stage, int rank) {

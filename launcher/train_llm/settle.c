@@ -63,9 +63,10 @@ static void check_device(const llm_settings *s, par_problems *problems) {
                 {"tune-gemm", s->tune_gemm},
                 {"attention-workspace", s->attention_workspace > 0},
                 {"nondeterministic-attention", s->nondeterministic_attention},
+                {"no-graph", s->no_graph},
                 {"plan-cache", s->plan_cache != NULL},
                 {"comm", s->comm != PAR_LINK_DEFAULT}};
-    for (int i = 0; i < 8 && s->device != LLM_CUDA; i++)
+    for (int i = 0; i < 9 && s->device != LLM_CUDA; i++)
         if (cuda[i].given)
             par_problem(problems, "--%s: needs --device cuda, this is %s", cuda[i].name,
                         par_choice_name(llm_devices, s->device));
@@ -182,6 +183,7 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
     p->seed = (uint64_t)s->seed;
     p->global_batch = s->batch;
     p->no_sequence_parallel = !s->sequence_parallel;
+    p->no_graph = s->no_graph;
     p->chunks = (int)s->chunks;
     p->zero = (int)s->zero;
     p->beta1 = s->beta1;

@@ -47,7 +47,7 @@ typedef struct {
     bool sequence_parallel;
     int device, comm;
     int64_t gpu; /* -1: by the rank on its node */
-    bool allow_shared_gpu, tf32, tune_gemm, nondeterministic_attention;
+    bool allow_shared_gpu, tf32, tune_gemm, nondeterministic_attention, no_graph;
     int64_t attention_workspace; /* MiB */
     const char *plan_cache;
     int64_t threads;
@@ -232,6 +232,8 @@ void llm_report_problems(const char *title, const char *text);
 void llm_report_line(void *user, const char *line);
 /* Model, layout, machine: before anything is opened. */
 void llm_report_run(const llm_run *, const llm_world *);
+/* Whether steps are graphs; nothing where the device is the host. */
+void llm_report_graphs(const par_trainer *);
 void llm_report_data(const llm_run *, const llm_data *, const par_trainer *);
 /* The memory of every stage. */
 par_status llm_report_plan(const llm_run *, int world_size);

@@ -143,6 +143,10 @@ const par_step_times *par_trainer_times(const par_trainer *t) {
     return &t->meter.times;
 }
 
+const char *par_trainer_no_graph(const par_trainer *t) {
+    return par__graphs_on(&t->graphs) ? NULL : t->graphs.off;
+}
+
 const par_scaler *par_trainer_scaler(const par_trainer *t) {
     return &t->vote.scaler;
 }

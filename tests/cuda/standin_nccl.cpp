@@ -198,37 +198,47 @@ ncclResult_t ncclCommAbort(ncclComm_t c) {
 
 ncclResult_t ncclAllReduce(const void *src, void *dst, size_t n, ncclDataType_t type, ncclRedOp_t,
                            ncclComm_t c, cudaStream_t stream) {
-    reduce_later(exchange(c, src, n * size_of(type), 0, stream), dst, n, type, stream);
+    standin_call(stream, [=] {
+        reduce_later(exchange(c, src, n * size_of(type), 0, stream), dst, n, type, stream);
+    });
     return ncclSuccess;
 }
 ncclResult_t ncclReduceScatter(const void *src, void *dst, size_t n, ncclDataType_t type,
                                ncclRedOp_t, ncclComm_t c, cudaStream_t stream) {
     size_t nbytes = n * size_of(type);
-    reduce_later(exchange(c, src, nbytes, nbytes, stream), dst, n, type, stream);
+    standin_call(stream, [=] {
+        reduce_later(exchange(c, src, nbytes, nbytes, stream), dst, n, type, stream);
+    });
     return ncclSuccess;
 }
 ncclResult_t ncclAllGather(const void *src, void *dst, size_t n, ncclDataType_t type, ncclComm_t c,
                            cudaStream_t stream) {
     size_t nbytes = n * size_of(type);
-    std::vector<std::string> names = exchange(c, src, nbytes, 0, stream);
-    standin_defer(stream, [=] {
-        for (size_t j = 0; j < names.size(); j++)
-            take(names[j], (char *)dst + j * nbytes, nbytes, stream);
+    standin_call(stream, [=] {
+        std::vector<std::string> names = exchange(c, src, nbytes, 0, stream);
+        standin_defer(stream, [=] {
+            for (size_t j = 0; j < names.size(); j++)
+                take(names[j], (char *)dst + j * nbytes, nbytes, stream);
+        });
     });
     return ncclSuccess;
 }
 ncclResult_t ncclSend(const void *src, size_t n, ncclDataType_t type, int peer, ncclComm_t c,
                       cudaStream_t stream) {
-    standin_finish(stream);
-    standin_open();
-    post(c, peer, src, n * size_of(type), standin_now(stream));
-    standin_close();
+    standin_call(stream, [=] {
+        standin_finish(stream);
+        standin_open();
+        post(c, peer, src, n * size_of(type), standin_now(stream));
+        standin_close();
+    });
     return ncclSuccess;
 }
 ncclResult_t ncclRecv(void *dst, size_t n, ncclDataType_t type, int peer, ncclComm_t c,
                       cudaStream_t stream) {
-    std::string name = expect(c, peer);
-    standin_defer(stream, [=] { take(name, dst, n * size_of(type), stream); });
+    standin_call(stream, [=] {
+        std::string name = expect(c, peer);
+        standin_defer(stream, [=] { take(name, dst, n * size_of(type), stream); });
+    });
     return ncclSuccess;
 }
 ncclResult_t ncclBroadcast(const void *src, void *dst, size_t n, ncclDataType_t type, int root,

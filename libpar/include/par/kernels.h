@@ -40,6 +40,9 @@ typedef struct par_stream {
 /* A point in a stream that others wait for. */
 typedef struct par_event par_event;
 
+/* What a stream was given once, to be run again; the backend's own. */
+typedef struct par_graph par_graph;
+
 /*
  * Every operation, a row each: enumerator, name, struct of arguments. The list makes the enum,
  * par_op_name, the sizes and the union of arguments, the checks, the table of `ref`, and for each
@@ -440,6 +443,17 @@ typedef struct par_backend {
      * an error if either was never recorded or has not happened yet. */
     par_status (*timed_event_create)(par_event **out);
     par_status (*elapsed)(par_event *from, par_event *to, double *seconds);
+    /* A stream's calls as a graph that can be launched again and again, with the arguments that the
+     * calls had; all four NULL: there are none. From capture_begin to capture_end what is put on
+     * the stream, and on streams that wait for events of it, is kept and does not run. Such streams
+     * have to be joined again by events. Meanwhile the thread asks for no event, waits for nothing
+     * and allocates nothing. Timed events are recorded at every launch; others that were recorded
+     * meanwhile belong to the graph alone. capture_end: `out` NULL drops what was kept, and after
+     * an error there is no graph. A graph may be destroyed when its launches are done. */
+    par_status (*capture_begin)(par_stream *);
+    par_status (*capture_end)(par_stream *, par_graph **out);
+    par_status (*graph_launch)(par_graph *, par_stream *);
+    void (*graph_destroy)(par_graph *);
     /* What was timed and chosen, as text [PAR_CHOICES_NBYTES at most] from which another run
      * chooses the same; NULL: nothing is ever timed. choose: PAR_ERR_OPTION if the text is another
      * library's or device's. */

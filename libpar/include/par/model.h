@@ -145,6 +145,10 @@ typedef struct {
     const double *work; /* [n_modules] relative cost; NULL: all equal */
     /* Shape of one sample in the batch: x [B, x_shape...], targets [B, t_shape...]. */
     par_tensor x, targets; /* data NULL, shape without B */
+    /* Forward or backward does in training what a graph of the device cannot repeat: it waits for
+     * the device, decides on the host by what a step brings, or gives kernels numbers of its own
+     * that change from step to step. */
+    bool no_graph;
 } par_model;
 
 /** A parameter of this rank, named and placed by `spec` (copied). Not collective. Only inside

@@ -43,6 +43,8 @@ typedef struct {
     int64_t micro_batch;         /* samples per rank and micro-batch, at least 1 */
     int64_t global_batch;        /* samples per step: a multiple of micro_batch · dp */
     bool no_sequence_parallel;   /* sequence parallel is on when tp > 1 */
+    bool no_graph;               /* steps run call by call; else as graphs of the device, where it
+                                    has them and a step can be captured (par_trainer_no_graph) */
     par_schedule_kind schedule;  /* GPIPE, 1F1B, INTERLEAVED */
     int chunks;                  /* v, pipeline parts per stage [1] */
     const int *modules_per_part; /* [pp · v] modules of each part in model order; NULL: balanced by
@@ -193,6 +195,13 @@ PAR_API par_status par_trainer_step_begin(par_trainer *, const par_source *sourc
 PAR_API par_status par_trainer_step_end(par_trainer *, par_vote *out);
 /** Figures of the last step that ended. Not collective. */
 PAR_API const par_step_times *par_trainer_times(const par_trainer *);
+/**
+ * NULL when steps run as graphs of the device from the third on: captured once, then launched, with
+ * the bits that they have call by call. Else why they do not, as the end of a sentence: no_graph,
+ * the device, the model, a staged link; or from the step where it was tried, what the device
+ * refused. The text is the trainer's. Not collective.
+ */
+PAR_API const char *par_trainer_no_graph(const par_trainer *);
 
 /**
  * Mean loss over samples [first, first + n) of `source`, n a multiple of micro_batch · dp, no
