@@ -31,7 +31,8 @@ struct par_event {
 cudaStream_t par__cuda_stream(par_stream *stream);
 
 /* Every call of the CUDA runtime goes through here: its error text, the call, and the device's
- * state. */
+ * state. Errors: PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED if driver, device or build lack something; else
+ * PAR_ERR_DEVICE. */
 #define PAR__CUDA_TRY(call)                                                                        \
     do {                                                                                           \
         cudaError_t par_cuda_error_ = (call);                                                      \

@@ -16,9 +16,23 @@ const par__cuda_device *par__cuda_device_get(void) {
     return &device;
 }
 
+/* What this machine or build lacks, in contrast to a device that fails. */
+static par_status class_of(cudaError_t error) {
+    switch (error) {
+    case cudaErrorMemoryAllocation: return PAR_ERR_MEMORY;
+    case cudaErrorNotSupported:
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorCompatNotSupportedOnDevice:
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorUnsupportedPtxVersion: return PAR_ERR_UNSUPPORTED;
+    default: return PAR_ERR_DEVICE;
+    }
+}
+
 par_status par__cuda_failed(cudaError_t error, const char *call) {
-    par_status st = error == cudaErrorMemoryAllocation ? PAR_ERR_MEMORY : PAR_ERR_UNSUPPORTED;
-    PAR_FAIL(st, "CUDA device %d: %s: %s (%s)", device.device, call, cudaGetErrorString(error),
+    PAR_FAIL(class_of(error), "CUDA device %d: %s: %s (%s)", device.device, call, cudaGetErrorString(error),
              cudaGetErrorName(error));
 }
 

@@ -316,6 +316,8 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
     if (of(d)->finalized)
         return refuse(CUDNN_STATUS_BAD_PARAM, "the descriptor is finalised already");
     if (of(d)->type != CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR) standin_count(STANDIN_PLANS);
+    if (of(d)->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR && standin_broken())
+        return refuse(CUDNN_STATUS_EXECUTION_FAILED_CUDA_DRIVER, "an illegal address was read");
     of(d)->finalized = true;
     return CUDNN_STATUS_SUCCESS;
 }

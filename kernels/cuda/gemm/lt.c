@@ -9,9 +9,18 @@
 static cublasLtHandle_t handle;
 static bool tf32;
 
+static par_status class_of(cublasStatus_t status) {
+    switch (status) {
+    case CUBLAS_STATUS_ALLOC_FAILED: return PAR_ERR_MEMORY;
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+    case CUBLAS_STATUS_ARCH_MISMATCH: return PAR_ERR_UNSUPPORTED;
+    case CUBLAS_STATUS_INVALID_VALUE: return PAR_ERR_INTERNAL; /* what it was told is ours */
+    default: return PAR_ERR_DEVICE;
+    }
+}
+
 static par_status failed(cublasStatus_t status, const char *call) {
-    par_status st = status == CUBLAS_STATUS_ALLOC_FAILED ? PAR_ERR_MEMORY : PAR_ERR_UNSUPPORTED;
-    PAR_FAIL(st, "CUDA device %d: %s: %s (%s)", par__cuda_device_get()->device, call,
+    PAR_FAIL(class_of(status), "CUDA device %d: %s: %s (%s)", par__cuda_device_get()->device, call,
              cublasLtGetStatusString(status), cublasLtGetStatusName(status));
 }
 
@@ -135,9 +144,13 @@ par_status par__lt_candidates(par__gemm_plan *p,
                                                 preference, PAR__GEMM_CANDIDATES, out, n);
     cublasLtMatmulPreferenceDestroy(preference);
     PAR_TRY(st);
-    p->refused = k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT && is_refusal(status, *n);
-    if (p->refused) *n = 0;
-    if (!p->refused && (status != CUBLAS_STATUS_SUCCESS || *n == 0))
+    if (!is_refusal(status, *n))
+        return status == CUBLAS_STATUS_SUCCESS
+                   ? PAR_OK
+                   : failed(status, "cublasLtMatmulAlgoGetHeuristic");
+    *n = 0;
+    p->refused = k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT;
+    if (!p->refused)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "cuBLASLt has no algorithm for [%lld,%lld] = [%lld,%lld] x [%lld,%lld] in %s: %s",
                  (long long)k->m, (long long)k->n, (long long)k->m, (long long)k->k,
