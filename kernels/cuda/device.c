@@ -27,13 +27,17 @@ static par_status class_of(cudaError_t error) {
     case cudaErrorCompatNotSupportedOnDevice:
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorUnsupportedPtxVersion: return PAR_ERR_UNSUPPORTED;
+    case cudaErrorInvalidValue:
+    case cudaErrorInvalidResourceHandle:
+    case cudaErrorNotReady: return PAR_ERR_ARG;
+    case cudaErrorInvalidConfiguration: return PAR_ERR_INTERNAL; /* of an own kernel's launch */
     default: return PAR_ERR_DEVICE;
     }
 }
 
 par_status par__cuda_failed(cudaError_t error, const char *call) {
-    PAR_FAIL(class_of(error), "CUDA device %d: %s: %s (%s)", device.device, call, cudaGetErrorString(error),
-             cudaGetErrorName(error));
+    PAR_FAIL(class_of(error), "CUDA device %d: %s: %s (%s)", device.device, call,
+             cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
 par_status par__cuda_launched(const char *kernel) {

@@ -5,6 +5,7 @@
 #include "kernels/cuda/attention/attention.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/gemm/gemm.h"
+#include "kernels/cuda/methods.h"
 #include "kernels/cuda/own/own.h"
 
 static par_status unsupported_prepare(const void *args, size_t *workspace_nbytes) {
@@ -44,9 +45,17 @@ static const char *describe(void) {
     return text;
 }
 
+/* Products as a whole, then what prepare noted. */
+static bool method(int i, par_method *out) {
+    if (i != 0) return par__method_get(i - 1, out);
+    *out = (par_method){.work = "products", .what = par__gemm_method()};
+    return true;
+}
+
 par_status par__cuda_init(const par_device_params *params, par_backend *backend) {
     PAR_TRY(par__cuda_device_init(params, backend));
     backend->device = describe();
+    backend->method = method;
     for (int op = 0; op < PAR_OP_COUNT; op++)
         backend->kernels[op] = (par_kernel){"none", unsupported_prepare, unsupported_run};
     par__cuda_norm_init(backend);

@@ -294,6 +294,9 @@ static int machine_rows(llm_settings *s, par_option *t) {
             "cuda: MiB for attention's backward, which grows with T x T; 0: an eighth of the GPU"),
         BOOL("nondeterministic-attention", nondeterministic_attention,
              "cuda: less workspace for attention, and bits that differ from run to run"),
+        BOOL("strict-kernels", strict_kernels,
+             "cuda: a slower kernel or link than the best that this build has is an error, not a "
+             "warning"),
         TEXT("plan-cache", plan_cache, "cuda: keep compiled plans of attention in this folder",
              .metavar = "DIR"),
     };

@@ -206,7 +206,8 @@ static void test_attention(void) {
  * own attention, would only fail later and elsewhere. */
 static void test_broken(void) {
     par_gemm g = product(PAR_BF16, PAR_F32, 24, 16, 40);
-    par_attention a = {.dtype = PAR_BF16, .B = 1, .T = 48, .H = 1, .K = 1, .D = 64, .scale = 0.125f};
+    par_attention a = {
+        .dtype = PAR_BF16, .B = 1, .T = 48, .H = 1, .K = 1, .D = 64, .scale = 0.125f};
     void *block = NULL;
     size_t nbytes = 0;
     if (!ready()) return;
