@@ -26,8 +26,8 @@ static inline par_status par__cudnn_class(cudnnStatus_t status) {
 static inline par_status par__cudnn_failed(cudnnStatus_t status, const char *call) {
     char text[768] = "";
     cudnnGetLastErrorString(text, sizeof text);
-    PAR_FAIL(par__cudnn_class(status), "cuDNN %zu: %.96s: %s: %s", cudnnGetVersion(), call, cudnnGetErrorString(status),
-             text);
+    PAR_FAIL(par__cudnn_class(status), "cuDNN %zu: %.96s: %s: %s", cudnnGetVersion(), call,
+             cudnnGetErrorString(status), text);
 }
 
 /* A status that says "not for this shape or device", and is not an error. */
