@@ -82,7 +82,7 @@
     F(method) F(nccl)
 #define PAR__FIELDS_par_device_params(F, A) \
     F(local_rank) F(local_size) F(device) F(shared) F(tune) F(tf32) F(attention_workspace_nbytes) \
-    F(nondeterministic_attention) F(plan_cache)
+    F(nondeterministic_attention) F(plan_cache) F(plan_only)
 /* clang-format on */
 
 /* What is handed over beside the arguments of PAR_OP_LIST. */

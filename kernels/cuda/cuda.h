@@ -30,12 +30,24 @@ struct par_event {
 /* The default stream for NULL. */
 cudaStream_t par__cuda_stream(par_stream *stream);
 
+/* What the device is, asked once. */
+typedef struct {
+    bool recorded;    /* it is not here (recorded.h): operations are prepared, nothing runs */
+    int device;       /* number among the visible ones */
+    int major, minor; /* compute capability */
+    int n_multiprocessors;
+    size_t nbytes;       /* of its memory */
+    int driver, runtime; /* 13000 for 13.0 */
+    char bus_id[32], name[256];
+} par__cuda_device;
+const par__cuda_device *par__cuda_device_get(void);
+
 /* Every call of the CUDA runtime goes through here: its error text, the call, and the device's
  * state. Errors: PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED if driver, device or build lack something;
- * PAR_ERR_ARG and PAR_ERR_INTERNAL for what CUDA was told; else PAR_ERR_DEVICE. */
+ * PAR_ERR_ARG and PAR_ERR_INTERNAL for what CUDA was told; else PAR_ERR_DEVICE. On a recorded device it is not called, as there it could only set a kernel up. */
 #define PAR__CUDA_TRY(call)                                                                        \
     do {                                                                                           \
-        cudaError_t par_cuda_error_ = (call);                                                      \
+        cudaError_t par_cuda_error_ = par__cuda_device_get()->recorded ? cudaSuccess : (call);     \
         if (par_cuda_error_ != cudaSuccess) return par__cuda_failed(par_cuda_error_, #call);       \
     } while (0)
 par_status par__cuda_failed(cudaError_t error, const char *call);
@@ -47,17 +59,6 @@ par_status par__cuda_launched(const char *kernel);
 static inline const char *par__type_name(par_dtype dtype) {
     return dtype == PAR_F32 ? "fp32" : dtype == PAR_BF16 ? "bf16" : "fp16";
 }
-
-/* What the device is, asked once. */
-typedef struct {
-    int device;       /* number among the visible ones */
-    int major, minor; /* compute capability */
-    int n_multiprocessors;
-    size_t nbytes;       /* of its memory */
-    int driver, runtime; /* 13000 for 13.0 */
-    char bus_id[32], name[256];
-} par__cuda_device;
-const par__cuda_device *par__cuda_device_get(void);
 
 /* device.c: memory, streams, events, copies; opens the device. */
 par_status par__cuda_device_init(const par_device_params *params, par_backend *backend);

@@ -36,12 +36,17 @@ static int numa_node(const char *bus_id) {
 static const char *describe(void) {
     static char text[512];
     const par__cuda_device *d = par__cuda_device_get();
-    snprintf(
-        text, sizeof text,
-        "GPU %d: %s, %s, NUMA node %d, %.1f GiB, sm_%d%d, driver for CUDA %d.%d, runtime %d.%d",
-        d->device, d->name, d->bus_id, numa_node(d->bus_id), (double)d->nbytes / (1 << 30),
-        d->major, d->minor, d->driver / 1000, d->driver % 1000 / 10, d->runtime / 1000,
-        d->runtime % 1000 / 10);
+    if (d->recorded)
+        snprintf(text, sizeof text,
+                 "%s as recorded, %.0f GiB, sm_%d%d: there is no GPU here to ask", d->name,
+                 (double)d->nbytes / (1 << 30), d->major, d->minor);
+    else
+        snprintf(
+            text, sizeof text,
+            "GPU %d: %s, %s, NUMA node %d, %.1f GiB, sm_%d%d, driver for CUDA %d.%d, runtime %d.%d",
+            d->device, d->name, d->bus_id, numa_node(d->bus_id), (double)d->nbytes / (1 << 30),
+            d->major, d->minor, d->driver / 1000, d->driver % 1000 / 10, d->runtime / 1000,
+            d->runtime % 1000 / 10);
     return text;
 }
 

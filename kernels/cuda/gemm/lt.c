@@ -205,6 +205,7 @@ const char *par__lt_name(void) {
 
 par_status par__lt_open(bool as_tf32) {
     tf32 = as_tf32;
+    if (par__cuda_device_get()->recorded) return PAR_OK; /* nobody asks it */
     LT_TRY(cublasLtCreate(&handle));
     return PAR_OK;
 }

@@ -496,6 +496,8 @@ typedef struct {
                                         that differ from run to run */
     const char *plan_cache; /* folder where compiled attention plans are kept from run to run; NULL:
                                nowhere. Borrowed until the module is loaded */
+    bool plan_only; /* operations are only prepared, by par_trainer_plan: where there is no GPU, one
+                       is taken as recorded in libpar, an H100, and nothing is run on it */
 } par_device_params;
 
 /**
