@@ -74,15 +74,15 @@
 #define PAR__FIELDS_par_stream(F, A) F(progress) F(user)
 #define PAR__FIELDS_par_allocator(F, A) F(alloc) F(release)
 #define PAR__FIELDS_par_kernel(F, A) F(name) F(prepare) F(run)
+#define PAR__FIELDS_par_method(F, A) F(work) F(what) F(slower)
 #define PAR__FIELDS_par_backend(F, A) \
     F(name) A(kernels) F(on_host) F(memory) F(host_memory) F(stream_create) F(stream_destroy) \
     F(event_create) F(event_destroy) F(copy) F(zero) F(record) F(wait) F(query) F(sync) \
     F(timed_event_create) F(elapsed) F(capture_begin) F(capture_end) F(graph_launch) \
-    F(graph_destroy) F(choices) F(choose) F(range_begin) F(range_end) F(device) \
-    F(nccl)
+    F(graph_destroy) F(choices) F(choose) F(range_begin) F(range_end) F(device) F(method) F(nccl)
 #define PAR__FIELDS_par_device_params(F, A) \
     F(local_rank) F(local_size) F(device) F(shared) F(tune) F(tf32) F(attention_workspace_nbytes) \
-    F(nondeterministic_attention) F(plan_cache)
+    F(nondeterministic_attention) F(plan_cache) F(plan_only)
 /* clang-format on */
 
 /* What is handed over beside the arguments of PAR_OP_LIST. */
@@ -98,6 +98,7 @@
     X(par_stream)                                                                                  \
     X(par_allocator)                                                                               \
     X(par_kernel)                                                                                  \
+    X(par_method)                                                                                  \
     X(par_backend)                                                                                 \
     X(par_device_params)
 

@@ -295,6 +295,9 @@ static int machine_rows(llm_settings *s, par_option *t) {
         BOOL("nondeterministic-attention", nondeterministic_attention,
              "cuda: less workspace for attention, and bits that differ from run to run"),
         BOOL("no-graph", no_graph, "cuda: run steps call by call, not as captured graphs"),
+        BOOL("strict-kernels", strict_kernels,
+             "cuda: a slower kernel or link than the best that this build has is an error, not a "
+             "warning"),
         TEXT("plan-cache", plan_cache, "cuda: keep compiled plans of attention in this folder",
              .metavar = "DIR"),
     };

@@ -129,10 +129,20 @@ static void report_ledger(const par_memory *memory, int stage, int rank) {
     }
 }
 
+/* What a plan for a device is made for: one that was asked, or a recorded one. */
+static par_status report_device(const llm_run *r) {
+    const par_backend *backend = NULL;
+    if (r->set.device != LLM_CUDA) return PAR_OK;
+    PAR_TRY(par_backend_get(r->params.backend, &backend));
+    printf("device: %s\n", par_backend_device(backend));
+    return PAR_OK;
+}
+
 par_status llm_report_plan(const llm_run *r, int world_size) {
     const par_transport_params transport_params = llm_world_transport_params(&r->set);
     report_model(r);
     report_layout(r, world_size);
+    PAR_TRY(report_device(r));
     printf("plan: memory of the first rank of every stage\n");
     for (int stage = 0; stage < r->params.layout.size[PAR_PP]; stage++) {
         int coordinate[PAR_AXIS_COUNT] = {0};

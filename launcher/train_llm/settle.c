@@ -64,9 +64,10 @@ static void check_device(const llm_settings *s, par_problems *problems) {
                 {"attention-workspace", s->attention_workspace > 0},
                 {"nondeterministic-attention", s->nondeterministic_attention},
                 {"no-graph", s->no_graph},
+                {"strict-kernels", s->strict_kernels},
                 {"plan-cache", s->plan_cache != NULL},
                 {"comm", s->comm != PAR_LINK_DEFAULT}};
-    for (int i = 0; i < 9 && s->device != LLM_CUDA; i++)
+    for (size_t i = 0; i < sizeof cuda / sizeof *cuda && s->device != LLM_CUDA; i++)
         if (cuda[i].given)
             par_problem(problems, "--%s: needs --device cuda, this is %s", cuda[i].name,
                         par_choice_name(llm_devices, s->device));

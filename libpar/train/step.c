@@ -5,7 +5,7 @@
 
 /* What ends a walk at once: peers wait for what does not come. */
 static bool broken(par_status st) {
-    return st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL;
+    return st == PAR_ERR_DEVICE || st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL;
 }
 
 /* The rank's first sample of a step, counted from the step's. */

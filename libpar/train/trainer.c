@@ -124,6 +124,20 @@ const par_memory *par_trainer_memory(const par_trainer *t) {
 const par_backend *par_trainer_backend(const par_trainer *t) {
     return t->on.backend;
 }
+bool par_trainer_method(const par_trainer *t, int i, par_method *out) {
+    static const char *const works[PAR_AXIS_COUNT] = {
+        [PAR_TP] = "link tp", [PAR_CP] = "link cp", [PAR_DP] = "link dp", [PAR_PP] = "link pp"};
+    if (par_backend_method(t->on.backend, i, out)) return true;
+    par_method unused;
+    int n = 0;
+    while (par_backend_method(t->on.backend, n, &unused)) n++;
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
+        if (!par_comm_method(t->on.mesh->axis[axis], out)) continue;
+        out->work = works[axis];
+        if (n++ == i) return true;
+    }
+    return false;
+}
 int par_trainer_n_params(const par_trainer *t) {
     return t->flat.registry->n_params;
 }

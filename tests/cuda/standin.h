@@ -49,6 +49,10 @@ void standin_finish(cudaStream_t stream);
 double standin_now(cudaStream_t stream);
 void standin_not_before(cudaStream_t stream, double moment);
 
+/* Whether PAR_STANDIN_BROKEN is set, now: as after a kernel's bad access every call fails that
+ * reaches the device. */
+bool standin_broken();
+
 /* Count one of tests/cuda/acts.h. */
 void standin_count(int act);
 

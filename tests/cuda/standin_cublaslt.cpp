@@ -213,6 +213,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatmulHeuristicResult_t results[], int *n) {
     standin_count(STANDIN_PLANS);
     *n = 0;
+    if (standin_broken()) return CUBLAS_STATUS_EXECUTION_FAILED;
     if (n_asked < 1 || !fits(*(operation *)d, *(matrix *)a, *(matrix *)b, *(matrix *)c))
         return CUBLAS_STATUS_INVALID_VALUE;
     if (!has_algorithm(*(operation *)d, *(matrix *)a, *(matrix *)c))

@@ -249,6 +249,10 @@ void standin_finish(cudaStream_t stream) {
     run_until(of(stream), of(stream)->n_put);
 }
 
+bool standin_broken() {
+    return getenv("PAR_STANDIN_BROKEN");
+}
+
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int *n) {
@@ -323,6 +327,7 @@ cudaError_t cudaPeekAtLastError(void) {
 cudaError_t cudaMalloc(void **out, size_t nbytes) {
     REFUSE_IN_CAPTURE();
     standin_count(STANDIN_ALLOCATES);
+    if (standin_broken()) return failed(cudaErrorIllegalAddress);
     size_t free_nbytes, total;
     cudaMemGetInfo(&free_nbytes, &total);
     if (nbytes > free_nbytes) return failed(cudaErrorMemoryAllocation);

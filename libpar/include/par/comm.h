@@ -150,6 +150,10 @@ PAR_API int par_comm_rank(const par_comm *);
 PAR_API const char *par_comm_axis(const par_comm *);
 /** What carries its data: "host", "staged" or "nccl". Not collective. */
 PAR_API const char *par_comm_link(const par_comm *);
+/** What carries its data between devices, and why not NCCL where that is so (par_method, work
+ * "link"). False: there is nothing between devices, as its data lies on the host or it has one
+ * rank. Not collective. */
+PAR_API bool par_comm_method(const par_comm *, par_method *out);
 /** World rank of a rank of the group; -1 for one that does not exist. Not collective. */
 PAR_API int par_comm_world_rank(const par_comm *, int rank);
 

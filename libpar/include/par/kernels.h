@@ -415,6 +415,15 @@ typedef struct {
 
 enum { PAR_CHOICES_NBYTES = 4096 };
 
+/* By what a part of the work is computed, or its data carried. The texts live as long as what was
+ * asked. */
+typedef struct {
+    const char *work;   /* "products", "attention", "link tp" */
+    const char *what;   /* "cuBLASLt 13.2.0, fp32 in full, ..." */
+    const char *slower; /* NULL: nothing faster is known here; else why that is not used, and what
+                           to do */
+} par_method;
+
 /*
  * Calls with a stream enqueue: what they read and write belongs to the stream until sync, an event
  * behind them, or a wait for that event says that they are done. A NULL stream is the backend's
@@ -462,7 +471,8 @@ typedef struct par_backend {
     /* A named range of the calling thread for a profiler, nested; NULL: there is none to tell. */
     void (*range_begin)(const char *name);
     void (*range_end)(void);
-    const char *device; /* what par_backend_device says; NULL: "host" */
+    const char *device;                     /* what par_backend_device says; NULL: "host" */
+    bool (*method)(int i, par_method *out); /* as par_backend_method; NULL: it has nothing to say */
     /* What comms move data between such devices with, beside pinned host memory; NULL: nothing.
      * libpar's own. */
     const struct par__nccl *nccl;
@@ -500,6 +510,8 @@ typedef struct {
                                         that differ from run to run */
     const char *plan_cache; /* folder where compiled attention plans are kept from run to run; NULL:
                                nowhere. Borrowed until the module is loaded */
+    bool plan_only; /* operations are only prepared, by par_trainer_plan: where there is no GPU, one
+                       is taken as recorded in libpar, an H100, and nothing is run on it */
 } par_device_params;
 
 /**
@@ -511,6 +523,15 @@ PAR_API par_status par_device_select(const par_device_params *params);
 /** The device of a loaded backend in a line: name, bus id, NUMA node, memory, driver and library
  * versions; "host" for ref and cpu. Not collective. */
 PAR_API const char *par_backend_device(const par_backend *backend);
+
+/**
+ * The i-th of the methods, from 0, by which a backend computes what it has prepared so far: products
+ * with the library's version, and attention by its shapes. It is what runs, not what was asked for:
+ * library, version, and the reason where something faster is known and not used. False: there are
+ * fewer (none on ref and cpu, whose kernels have their names alone). What a trainer uses, links
+ * included, is par_trainer_method's answer. Not collective.
+ */
+PAR_API bool par_backend_method(const par_backend *backend, int i, par_method *out);
 
 /** "gemm", "attention_backward", ...; NULL for a value that is no par_op. Not collective. */
 PAR_API const char *par_op_name(par_op op);

@@ -138,6 +138,10 @@ PAR_API const par_mesh *par_trainer_mesh(const par_trainer *);
 PAR_API const par_memory *par_trainer_memory(const par_trainer *);
 /** The backend that it runs on. Not collective. */
 PAR_API const par_backend *par_trainer_backend(const par_trainer *);
+/** The i-th of the methods, from 0, by which this rank computes and its axes' data is carried
+ * between devices: those of par_backend_method, then "link AXIS". False: there are fewer. Ranks may
+ * differ, as they hold other modules. Not collective. */
+PAR_API bool par_trainer_method(const par_trainer *, int i, par_method *out);
 /**
  * Copy between host and device, any way, behind all that has been enqueued; done on return. What
  * parameters and stashes point to lies on the backend's device, where the host may read nothing
