@@ -46,6 +46,7 @@ static const char *describe(void) {
 
 par_status par__cuda_init(const par_device_params *params, par_backend *backend) {
     PAR_TRY(par__cuda_device_init(params, backend));
+    par__cuda_graph_init(backend);
     backend->device = describe();
     for (int op = 0; op < PAR_OP_COUNT; op++)
         backend->kernels[op] = (par_kernel){"none", unsupported_prepare, unsupported_run};
