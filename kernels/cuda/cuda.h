@@ -1,6 +1,6 @@
 /*
  * The device, for C and CUDA C++: streams, checks of foreign calls, what it is. The parts of this
- * folder, each using those before it: graph.c, device.c, plan_cache.c, methods.c; own/, the own
+ * folder, each using those before it: device.c, graph.c, plan_cache.c, methods.c; own/, the own
  * kernels; gemm/, products by cuBLASLt; attention/, by cuDNN or own kernels; init.c, which fills
  * the backend.
  *
@@ -65,9 +65,10 @@ static inline const char *par__type_name(par_dtype dtype) {
 /* device.c: memory, streams, events, copies; opens the device. */
 par_status par__cuda_device_init(const par_device_params *params, par_backend *backend);
 
-/* graph.c: capturing and launching graphs; whether a capture is under way. */
+/* device.c is told when a capture begins and ends, as it records timed events otherwise. */
+void par__cuda_capturing(bool now);
+/* graph.c: capturing and launching graphs. */
 void par__cuda_graph_init(par_backend *backend);
-bool par__cuda_capturing(void);
 
 /* init.c: the whole backend. Errors: PAR_ERR_UNSUPPORTED with what is missing on this machine. */
 par_status par__cuda_init(const par_device_params *params, par_backend *backend);

@@ -12,6 +12,7 @@
 #include "kernels/cuda/recorded.h"
 
 static par__cuda_device device;
+static bool capturing; /* some stream */
 
 const par__cuda_device *par__cuda_device_get(void) {
     return &device;
@@ -145,10 +146,13 @@ static par_status zero(par_stream *stream, void *dst, size_t nbytes) {
     return PAR_OK;
 }
 
+void par__cuda_capturing(bool now) {
+    capturing = now;
+}
+
 /* In a graph a timed event is recorded by every launch, any other is an order of the graph's. */
 static par_status record(par_stream *stream, par_event *event) {
-    unsigned flags =
-        event->timed && par__cuda_capturing() ? cudaEventRecordExternal : cudaEventRecordDefault;
+    unsigned flags = event->timed && capturing ? cudaEventRecordExternal : cudaEventRecordDefault;
     PAR__CUDA_TRY(cudaEventRecordWithFlags(event->event, par__cuda_stream(stream), flags));
     return PAR_OK;
 }
@@ -273,7 +277,6 @@ par_status par__cuda_device_init(const par_device_params *params, par_backend *b
     backend->sync = sync;
     backend->timed_event_create = timed_event_create;
     backend->elapsed = elapsed;
-    par__cuda_graph_init(backend);
     backend->range_begin = range_begin;
     backend->range_end = range_end;
     return PAR_OK;

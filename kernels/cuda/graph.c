@@ -12,16 +12,10 @@ struct par_graph {
     cudaGraphExec_t exec;
 };
 
-static bool capturing;
-
-bool par__cuda_capturing(void) {
-    return capturing;
-}
-
 static par_status capture_begin(par_stream *stream) {
     PAR__CUDA_TRY(
         cudaStreamBeginCapture(par__cuda_stream(stream), cudaStreamCaptureModeThreadLocal));
-    capturing = true;
+    par__cuda_capturing(true);
     return PAR_OK;
 }
 
@@ -42,7 +36,7 @@ static par_status instantiate(cudaGraph_t graph, cudaStream_t stream, par_graph 
 
 static par_status capture_end(par_stream *stream, par_graph **out) {
     cudaGraph_t graph = NULL;
-    capturing = false;
+    par__cuda_capturing(false);
     cudaError_t error = cudaStreamEndCapture(par__cuda_stream(stream), &graph);
     (void)cudaGetLastError(); /* not an error to find later */
     par_status st = PAR_OK;

@@ -59,6 +59,7 @@ static bool method(int i, par_method *out) {
 
 par_status par__cuda_init(const par_device_params *params, par_backend *backend) {
     PAR_TRY(par__cuda_device_init(params, backend));
+    par__cuda_graph_init(backend);
     backend->device = describe();
     backend->method = method;
     for (int op = 0; op < PAR_OP_COUNT; op++)

@@ -123,8 +123,7 @@ static par_status do_act(world *w, act what, void **block) {
     }
 }
 
-/* Allowed to the library by CUDA, or told otherwise: the stand-in alone is as strict as libpar's
- * rules. */
+/* CUDA allows these in some versions or modes; libpar does without them. */
 static bool stricter_than_cuda(act what) {
     return what == ALLOC || what == DEFAULT_STREAM || what == PAGEABLE;
 }
@@ -175,7 +174,8 @@ static void test_dropped(void) {
     CHECK_OK(cuda->capture_begin(w.streams[0]));
     CHECK_OK(put_all(&w));
     CHECK_OK(cuda->capture_end(w.streams[0], NULL));
-    CHECK(cuda->query(w.events[0], &done) != PAR_OK, "an event of the capture can be asked for");
+    CHECK(on_gpu || cuda->query(w.events[0], &done) != PAR_OK,
+          "the graph's event can be asked for");
     close_world(&w);
 }
 
