@@ -46,7 +46,8 @@ const par__cuda_device *par__cuda_device_get(void);
 
 /* Every call of the CUDA runtime goes through here: its error text, the call, and the device's
  * state. Errors: PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED if driver, device or build lack something;
- * PAR_ERR_ARG and PAR_ERR_INTERNAL for what CUDA was told; else PAR_ERR_DEVICE. On a recorded device it is not called, as there it could only set a kernel up. */
+ * PAR_ERR_ARG and PAR_ERR_INTERNAL for what CUDA was told; else PAR_ERR_DEVICE. On a recorded
+ * device nothing is called, as there it could only set a kernel up. */
 #define PAR__CUDA_TRY(call)                                                                        \
     do {                                                                                           \
         cudaError_t par_cuda_error_ = par__cuda_device_get()->recorded ? cudaSuccess : (call);     \

@@ -128,10 +128,10 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
     par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
     if (st == PAR_OK) st = llm_sample_prepare(r, *sample, trainer);
-    if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
     if (st == PAR_OK) st = report_data(r, w, d, trainer);
     if (st == PAR_OK) st = llm_checkpoint_check(r, w, trainer);
     if (st == PAR_OK) st = llm_checkpoint_resume(r, w, d, trainer, &from);
+    if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
     if (st == PAR_OK) st = llm_observer_create(r, w, d, &from, &o);
     if (st == PAR_OK) {
         if (w->rank == 0) printf("ready after %.1f s\n", llm_world_seconds() - w->start);
@@ -162,8 +162,8 @@ par_status llm_loop_sample(llm_run *r, llm_world *w, par_import *import, llm_sam
     PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
     par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
     if (st == PAR_OK) st = llm_sample_prepare(r, *sample, trainer);
-    if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
     if (st == PAR_OK) st = llm_checkpoint_resume(r, w, &none, trainer, &from);
+    if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
     if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
     llm_sample_close(sample);
     if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);

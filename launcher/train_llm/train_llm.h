@@ -224,8 +224,9 @@ par_status llm_sample_draw(const llm_run *, llm_world *, llm_sample *);
 void llm_sample_close(llm_sample **);
 
 /* methods: what computes what */
-/* Gathers it, prints it on rank 0, and keeps it for the log. Collective. Errors: PAR_ERR_UNSUPPORTED
- * [agreed] with --strict-kernels, if something faster is known. */
+/* Gathers it, prints it on rank 0, and keeps it for the log. Behind a resume, which takes what was
+ * timed before. Collective. Errors: PAR_ERR_UNSUPPORTED [agreed] with --strict-kernels, if
+ * something faster is known. */
 par_status llm_methods_report(llm_run *, llm_world *, const par_trainer *);
 /* The same for a plan, by one process for what it has prepared. Not collective. */
 par_status llm_methods_plan(llm_run *);

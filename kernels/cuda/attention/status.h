@@ -1,6 +1,6 @@
 /* Checks of cuDNN's calls: an error has the call's name, its status and cuDNN's last error text.
- * Refusals (not supported, a parameter that it does not take, a part of it or the driver that is not
- * there) are PAR_ERR_UNSUPPORTED; a library or device that fails is PAR_ERR_DEVICE. */
+ * Refusals (not supported, a parameter that it does not take, a part of it or the driver that is
+ * not there) are PAR_ERR_UNSUPPORTED; a library or device that fails is PAR_ERR_DEVICE. */
 #ifndef PAR__CUDNN_STATUS_H
 #define PAR__CUDNN_STATUS_H
 
