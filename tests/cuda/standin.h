@@ -39,6 +39,11 @@ void standin_finish(cudaStream_t stream);
 double standin_now(cudaStream_t stream);
 void standin_not_before(cudaStream_t stream, double moment);
 
+/* Ends the process, with these names, unless the bytes lie in one block of the device or of pinned
+ * memory: a device reads no other. NULL and no bytes pass. */
+void standin_require_device(const char *call, const char *operand, const void *begin,
+                            size_t nbytes);
+
 /* Count one of tests/cuda/acts.h. */
 void standin_count(int act);
 

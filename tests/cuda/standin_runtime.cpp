@@ -55,7 +55,7 @@ struct report {
 } at_end;
 
 CUstream_st default_stream;
-std::map<char *, size_t> device_blocks;
+std::map<char *, size_t> device_blocks, pinned_blocks;
 int n_open;
 cudaError_t last_error = cudaSuccess;
 double host_now; /* by the virtual clock: the latest moment that the host has seen */
@@ -136,6 +136,21 @@ cudaError_t failed(cudaError_t error) {
 
 } // namespace
 
+static bool holds(const std::map<char *, size_t> &blocks, const char *begin, size_t nbytes) {
+    auto next = blocks.upper_bound((char *)begin);
+    if (next == blocks.begin()) return false;
+    auto block = std::prev(next);
+    return begin + nbytes <= block->first + block->second;
+}
+void standin_require_device(const char *call, const char *operand, const void *begin,
+                            size_t nbytes) {
+    if (!begin || nbytes == 0 || holds(device_blocks, (const char *)begin, nbytes) ||
+        holds(pinned_blocks, (const char *)begin, nbytes))
+        return;
+    fprintf(stderr, "stand-in: %s: %s, %zu bytes at %p, is not in the device's memory\n", call,
+            operand, nbytes, begin);
+    abort();
+}
 void standin_count(int act) {
     standin_acts[act]++;
     if (standin_in_range()) in_ranges[act]++;
@@ -263,14 +278,17 @@ cudaError_t cudaHostAlloc(void **out, size_t nbytes, unsigned) {
     *out = aligned_alloc(4096, pages(nbytes));
     if (!*out) return failed(cudaErrorMemoryAllocation);
     memset(*out, 0xff, nbytes);
+    pinned_blocks[(char *)*out] = nbytes;
     return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void *p) {
     standin_count(STANDIN_ALLOCATES);
+    pinned_blocks.erase((char *)p);
     free(p);
     return cudaSuccess;
 }
 cudaError_t cudaMemset(void *p, int value, size_t nbytes) {
+    standin_require_device("cudaMemset", "the destination", p, nbytes);
     auto b = device_blocks.find((char *)p);
     standin_open();
     /* whole blocks become zero by giving their pages back: opening and closing an absent page costs
@@ -305,6 +323,7 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size
     return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t nbytes, cudaStream_t s) {
+    standin_require_device("cudaMemsetAsync", "the destination", p, nbytes);
     put_copy(s, [=] { memset(p, value, nbytes); });
     return cudaSuccess;
 }
