@@ -52,6 +52,10 @@ void standin_not_before(cudaStream_t stream, double moment);
 /* Whether PAR_STANDIN_BROKEN is set, now: as after a kernel's bad access every call fails that
  * reaches the device. */
 bool standin_broken();
+/* Ends the process, with these names, unless the bytes lie in one block of the device or of pinned
+ * memory: a device reads no other. NULL and no bytes pass. */
+void standin_require_device(const char *call, const char *operand, const void *begin,
+                            size_t nbytes);
 
 /* Count one of tests/cuda/acts.h. */
 void standin_count(int act);

@@ -45,6 +45,15 @@ void set(void *data, cudaDataType type, int64_t i, double x) {
             type == CUDA_R_16BF ? par__f32_to_bf16((float)x) : par__f32_to_f16((float)x);
 }
 
+size_t size_of(cudaDataType type) {
+    return type == CUDA_R_32F ? 4 : 2;
+}
+
+/* From the first element to the last. */
+size_t nbytes_of(const matrix &m) {
+    return ((size_t)(m.columns - 1) * (size_t)m.ld + m.rows) * size_of(m.type);
+}
+
 double at(const void *data, const matrix &m, bool turned, int64_t i, int64_t j) {
     return get(data, m.type, turned ? j + i * m.ld : i + j * m.ld);
 }
@@ -83,6 +92,21 @@ void bias_gradient(const operation &o, const matrix &b, const matrix &c, const v
         for (int64_t l = 0; l < k; l++) sum += at(B, b, tb, l, j);
         set((void *)(uintptr_t)o.bias, c.type, j, sum);
     }
+}
+
+/* What the epilogue reads or writes besides the matrices lies on the device too. */
+void require_epilogue(const operation &o, const matrix &c) {
+    bool biased =
+        o.epilogue == CUBLASLT_EPILOGUE_BIAS || o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+    bool has_aux = o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX ||
+                   o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS ||
+                   o.epilogue == CUBLASLT_EPILOGUE_DGELU;
+    const matrix aux = {o.aux_type, c.rows, c.columns, o.aux_ld};
+    if (biased) standin_require_device("cublasLtMatmul", "bias", o.bias, c.rows * size_of(c.type));
+    if (o.epilogue == CUBLASLT_EPILOGUE_BGRADB)
+        standin_require_device("cublasLtMatmul", "the bias gradient", o.bias,
+                               c.columns * size_of(c.type));
+    if (has_aux) standin_require_device("cublasLtMatmul", "aux", o.aux, nbytes_of(aux));
 }
 
 double gelu(double x) {
@@ -240,6 +264,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     if (!has_algorithm(o, ma, mc)) return CUBLAS_STATUS_NOT_SUPPORTED;
     bool gradient = o.epilogue == CUBLASLT_EPILOGUE_BGRADB;
     if (gradient && (!o.bias || (uintptr_t)o.bias % 16 != 0)) return CUBLAS_STATUS_INVALID_VALUE;
+    standin_require_device("cublasLtMatmul", "A", A, nbytes_of(ma));
+    standin_require_device("cublasLtMatmul", "B", B, nbytes_of(mb));
+    standin_require_device("cublasLtMatmul", "C", C, nbytes_of(mc));
+    standin_require_device("cublasLtMatmul", "D", D, nbytes_of(mc));
+    standin_require_device("cublasLtMatmul", "the workspace", workspace, nbytes);
+    require_epilogue(o, mc);
     uint64_t which = algorithm->data[0];
     standin_enqueue(stream, [=] {
         if (nbytes) memset(workspace, 0xff, nbytes < 4096 ? nbytes : 4096); /* it is used */

@@ -365,7 +365,10 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
                 view v = view_of(t.get());
                 if (!v.is_virtual && !m.real.count(v.uid))
                     return refuse(CUDNN_STATUS_BAD_PARAM, "the variant pack lacks a tensor");
-                if (v.by_value) m.numbers[v.uid] = *static_cast<const float *>(m.real.at(v.uid));
+                if (v.by_value)
+                    m.numbers[v.uid] = *static_cast<const float *>(m.real.at(v.uid));
+                else if (!v.is_virtual)
+                    standin_require_device("cudnnBackendExecute", "a tensor", m.real.at(v.uid), 1);
                 if (v.by_value && std::isinf(m.numbers[v.uid]) && cudnnGetVersion() < 91000)
                     return refuse(CUDNN_STATUS_BAD_PARAM, "the mask is infinite");
             }

@@ -81,12 +81,11 @@ struct report {
 } at_end;
 
 CUstream_st default_stream;
-std::map<char *, size_t> device_blocks;
+std::map<char *, size_t> device_blocks, pinned_blocks;
 int n_open;
 cudaError_t last_error = cudaSuccess;
 capture *capturing; /* of the one thread that there is; NULL: none */
 bool replaying;     /* calls are a graph's */
-std::map<char *, size_t> pinned_blocks;
 double host_now; /* by the virtual clock: the latest moment that the host has seen */
 
 bool eager() {
@@ -212,6 +211,21 @@ void protect(int protection) {
 
 } // namespace
 
+static bool holds(const std::map<char *, size_t> &blocks, const char *begin, size_t nbytes) {
+    auto next = blocks.upper_bound((char *)begin);
+    if (next == blocks.begin()) return false;
+    auto block = std::prev(next);
+    return begin + nbytes <= block->first + block->second;
+}
+void standin_require_device(const char *call, const char *operand, const void *begin,
+                            size_t nbytes) {
+    if (!begin || nbytes == 0 || holds(device_blocks, (const char *)begin, nbytes) ||
+        holds(pinned_blocks, (const char *)begin, nbytes))
+        return;
+    fprintf(stderr, "stand-in: %s: %s, %zu bytes at %p, is not in the device's memory\n", call,
+            operand, nbytes, begin);
+    abort();
+}
 void standin_count(int act) {
     standin_acts[act]++;
     if (standin_in_range()) in_ranges[act]++;
@@ -370,6 +384,7 @@ cudaError_t cudaFreeHost(void *p) {
 }
 cudaError_t cudaMemset(void *p, int value, size_t nbytes) {
     REFUSE_IN_CAPTURE();
+    standin_require_device("cudaMemset", "the destination", p, nbytes);
     auto b = device_blocks.find((char *)p);
     standin_open();
     /* whole blocks become zero by giving their pages back: opening and closing an absent page costs
@@ -405,6 +420,7 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size
     });
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t nbytes, cudaStream_t s) {
+    standin_require_device("cudaMemsetAsync", "the destination", p, nbytes);
     return put_copy(s, [=] { memset(p, value, nbytes); });
 }
 
