@@ -44,7 +44,7 @@
     F(dy) F(dtable) F(beta)
 #define PAR__FIELDS_par_xent(F, A) \
     F(dtype) F(m) F(n) F(valid) F(begin) F(logits) F(ldx) F(targets) F(p) F(stats) F(lse) F(sums) \
-    F(seed)
+    F(accumulate) F(seed)
 #define PAR__FIELDS_par_update(F, A) \
     F(dtype) F(n) F(master) F(weights) F(grad) F(m) F(v) F(step) F(eps) F(decay) F(b1) F(b2)
 #define PAR__FIELDS_par_norm2(F, A) F(n) F(x) F(out)

@@ -119,6 +119,8 @@ static int layout_rows(llm_settings *s, par_option *t) {
         CHOICE("recompute", recompute, "none", llm_recomputes,
                "activations that backward makes again instead of keeping them", .recorded = IN_LOG,
                .also = "recompute-granularity|recompute-activations|gradient-checkpointing"),
+        INT("logits-memory", logits_memory, "0", "0..1048576",
+            "MiB of a rank's logits at a time; 0: 1024 on a GPU, else 128", .recorded = IN_LOG),
     };
     return APPEND(t, rows);
 }

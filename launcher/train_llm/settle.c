@@ -170,6 +170,7 @@ static void settle_parts(llm_run *r, par_problems *problems) {
 static void settle_params(const llm_settings *s, par_trainer_params *p) {
     p->schedule = (par_schedule_kind)s->schedule;
     p->recompute = (par_recompute)s->recompute;
+    p->logits_nbytes = (size_t)s->logits_memory << 20;
     p->dtype = (par_dtype)s->precision;
     p->optimizer = (par_optimizer)s->optimizer;
     p->nonfinite = (par_nonfinite)s->nonfinite;

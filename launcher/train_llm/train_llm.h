@@ -43,6 +43,7 @@ typedef struct {
     double loss_scale, loss_scale_init, loss_scale_min, loss_scale_max;
     int64_t loss_scale_window, loss_scale_hysteresis, max_skips;
     int64_t chunks, zero;
+    int64_t logits_memory;  /* MiB; 0: the backend's */
     par_int_list pp_layers; /* blocks of each part */
     bool sequence_parallel;
     int device, comm;

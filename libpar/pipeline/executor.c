@@ -42,7 +42,8 @@ static par_call call_of(par__executor *e, const par__slot *s, const par_action *
                       .first_sample = e->walk.first_sample + a->micro * e->walk.sample_stride,
                       .micro = a->micro,
                       .training = e->walk.training,
-                      .loss_seed = e->walk.loss_seed};
+                      .loss_seed = e->walk.loss_seed,
+                      .loss = par__is_last(e, a->chunk) ? e->losses + 2 * a->micro : NULL};
 }
 
 static void load(par__executor *e, const par_action *a, par__slot *s) {
@@ -70,8 +71,7 @@ static par_status run_forward(par__executor *e, const par_action *a, par__slot *
     for (int i = 0; i < chunk->n_modules; i++) {
         par_tensor x = chunk->x[i], y = chunk->x[i + 1];
         x.data = s->x[i];
-        y.data = par__is_last(e, a->chunk) && i == chunk->n_modules - 1 ? e->losses + 2 * a->micro
-                                                                        : s->x[i + 1];
+        y.data = call.loss && i == chunk->n_modules - 1 ? call.loss : s->x[i + 1];
         call.stash = s->stash[i];
         range_begin(e, chunk->modules[i], "forward");
         par_status st = chunk->modules[i]->ops->forward(chunk->modules[i], &call, &x, &y);

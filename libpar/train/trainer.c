@@ -6,6 +6,7 @@
 #include "collectives/internal.h"
 #include "libpar/base/cores.h"
 #include "libpar/base/threads.h"
+#include "par/transformer.h"
 
 static par_status checked(const par_trainer_params *params, int world_size) {
     par_problems problems = {0};
@@ -189,9 +190,10 @@ void par_trainer_traffic(const par_trainer *t, par_traffic_run *out) {
             int index = t->stage.chunks[c].first_index + i;
             if (index == 0)
                 out->embedding = true;
-            else if (index == p->model->n_modules - 1)
+            else if (index == p->model->n_modules - 1) {
                 out->head = true;
-            else
+                out->loss_rows = par_transformer_loss_rows(t->stage.chunks[c].modules[i]);
+            } else
                 out->n_blocks++;
         }
 }

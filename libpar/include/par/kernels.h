@@ -305,7 +305,7 @@ typedef struct {
  *    valid = 0 gives {-inf, 0, 0}.
  * 2. loss: gathered stats [p, m, 3], combined in rank order: lse fp32 [m] = log sum exp over all
  *    ranks, and sums fp32 [2] = {sum of (lse - target logit), number of rows} over rows whose
- *    target is >= 0.
+ *    target is >= 0. accumulate: added to sums.
  * 3. backward, in place: x = (exp(x - lse) - [column is the target]) · *seed; 0 in ignored rows
  *    and in columns [valid, n).
  */
@@ -319,6 +319,7 @@ typedef struct {
     float *stats;
     float *lse;
     float *sums;
+    bool accumulate;
     const float *seed; /* backward; on the device */
 } par_xent;
 

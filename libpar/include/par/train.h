@@ -6,6 +6,7 @@
 #define PAR_TRAIN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "par/checkpoint.h"
@@ -50,6 +51,9 @@ typedef struct {
     const int *modules_per_part; /* [pp · v] modules of each part in model order; NULL: balanced by
                                     work */
     par_recompute recompute;
+    size_t logits_nbytes; /* of a rank's logits at a time: the head works on so many tokens as fit,
+                             and on one at least [1 GiB on a GPU, else 128 MiB] */
+    bool keep_logits;     /* evaluation keeps a micro-batch's logits: par_transformer_logits */
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
     int64_t bucket_n; /* elements a gradient bucket aims at [4 Mi] */
     par_optimizer optimizer;
