@@ -7,16 +7,25 @@
  */
 #include "kernels/cuda/attention/attention.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "kernels/cuda/own/own.h"
 
 static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
+/* PAR_ATTENTION=own leaves cuDNN out, so that benchmarks can set the two beside each other. */
+static bool only_own(void) {
+    const char *wanted = getenv("PAR_ATTENTION");
+    return wanted && strcmp(wanted, "own") == 0;
+}
+
 static par_status prepare(const void *args, size_t *workspace_nbytes) {
     size_t own = 0, cudnn = 0;
     bool usable = false;
-    PAR_TRY(par__cudnn_attention_prepare(args, false, &usable, &cudnn));
+    if (!only_own()) PAR_TRY(par__cudnn_attention_prepare(args, false, &usable, &cudnn));
     PAR_TRY(par__cuda_attention_own_prepare(args, &own));
     *workspace_nbytes = larger(own, usable ? cudnn : 0);
     return PAR_OK;
@@ -24,14 +33,14 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
 
 static par_status run(par_stream *stream, const void *args, void *workspace) {
     bool usable = false;
-    PAR_TRY(par__cudnn_attention_run(stream, args, false, workspace, &usable));
+    if (!only_own()) PAR_TRY(par__cudnn_attention_run(stream, args, false, workspace, &usable));
     return usable ? PAR_OK : par__cuda_attention_own(stream, args);
 }
 
 static par_status backward_prepare(const void *args, size_t *workspace_nbytes) {
     size_t own = 0, cudnn = 0;
     bool usable = false;
-    PAR_TRY(par__cudnn_attention_prepare(args, true, &usable, &cudnn));
+    if (!only_own()) PAR_TRY(par__cudnn_attention_prepare(args, true, &usable, &cudnn));
     PAR_TRY(par__cuda_attention_own_backward_prepare(args, &own));
     *workspace_nbytes = larger(own, usable ? cudnn : 0);
     return PAR_OK;
@@ -39,7 +48,7 @@ static par_status backward_prepare(const void *args, size_t *workspace_nbytes) {
 
 static par_status backward_run(par_stream *stream, const void *args, void *workspace) {
     bool usable = false;
-    PAR_TRY(par__cudnn_attention_run(stream, args, true, workspace, &usable));
+    if (!only_own()) PAR_TRY(par__cudnn_attention_run(stream, args, true, workspace, &usable));
     return usable ? PAR_OK : par__cuda_attention_own_backward(stream, args, workspace);
 }
 
