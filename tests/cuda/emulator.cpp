@@ -7,6 +7,7 @@
  * at it; when none can go on, the kernel is wrong and the process ends with its name.
  */
 #include "tests/cuda/emulator.h"
+#include "tests/cuda/emulator_mma.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -28,6 +29,12 @@ enum { STACK = 64 << 10, SHARED = 232448 };
 
 typedef void *place_in_code[5]; /* what __builtin_setjmp wants */
 
+struct copy {
+    void *to;
+    const void *from; /* NULL: zeros */
+    int nbytes;
+};
+
 struct fiber {
     ucontext_t context;
     place_in_code jump;
@@ -35,10 +42,12 @@ struct fiber {
     state at = ENDED;
     bool entered = false;
     uint3 thread{};
+    std::vector<copy> copies; /* asynchronous, that have not arrived */
 };
 
 std::vector<std::unique_ptr<fiber>> pool;
 std::vector<uint64_t> warp_values;
+uint32_t warp_words[1024][6];
 alignas(256) char dynamic_shared[SHARED];
 place_in_code scheduler;
 fiber *current;
@@ -108,13 +117,21 @@ bool run_warp(size_t begin, size_t end, bool reverse) {
     return any;
 }
 
+bool in_reverse() {
+    static const bool reverse =
+        getenv("PAR_EMULATOR_ORDER") && !strcmp(getenv("PAR_EMULATOR_ORDER"), "reverse");
+    return reverse;
+}
+
 /* Each warp runs as far ahead as it can, the first one first, or with PAR_EMULATOR_ORDER=reverse
  * the last one: without a barrier a reader is before its writer in one of the two. */
 void run_block(const char *kernel, size_t n) {
-    static const bool reverse =
-        getenv("PAR_EMULATOR_ORDER") && !strcmp(getenv("PAR_EMULATOR_ORDER"), "reverse");
+    const bool reverse = in_reverse();
     size_t warps = (n + 31) / 32;
-    for (size_t i = 0; i < n; i++) pool[i]->at = RUNS;
+    for (size_t i = 0; i < n; i++) {
+        pool[i]->at = RUNS;
+        pool[i]->copies.clear();
+    }
     for (;;) {
         bool moved = false, open = false;
         for (size_t k = 0; k < warps; k++) {
@@ -151,12 +168,28 @@ void emulator_check_aligned(const void *p) {
 void *emulator_shared() {
     return dynamic_shared;
 }
+static size_t thread_of_block() {
+    return current->thread.x +
+           emulator_here.block_size.x *
+               (current->thread.y + (size_t)emulator_here.block_size.y * current->thread.z);
+}
 uint64_t *emulator_warp_values() {
-    size_t thread =
-        current->thread.x +
-        emulator_here.block_size.x *
-            (current->thread.y + (size_t)emulator_here.block_size.y * current->thread.z);
-    return &warp_values[thread / 32 * 32];
+    return &warp_values[thread_of_block() / 32 * 32];
+}
+uint32_t (*emulator_warp_words())[6] {
+    return &warp_words[thread_of_block() / 32 * 32];
+}
+void emulator_copy(void *to, const void *from, int nbytes, bool valid) {
+    current->copies.push_back({to, valid ? from : nullptr, nbytes});
+    if (in_reverse()) emulator_copy_wait();
+}
+void emulator_copy_wait() {
+    for (const copy &c : current->copies)
+        if (c.from)
+            memcpy(c.to, c.from, (size_t)c.nbytes);
+        else
+            memset(c.to, 0, (size_t)c.nbytes);
+    current->copies.clear();
 }
 
 void emulator_run(const char *kernel, dim3 grid, dim3 block, size_t shared_nbytes,

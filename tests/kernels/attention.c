@@ -94,6 +94,18 @@ static void test_attention(void) {
     if (!bench_is_ref) compare_attention((attention_shape){PAR_F32, 1, 1031, 2, 1, 9, 0, 0, 1});
 }
 
+/* Every width that kernels on tensor cores have, lengths around their tiles, both 16-bit types. */
+static void test_attention_wide(void) {
+    static const int64_t sizes[] = {64, 72, 96, 128, 256}, lengths[] = {129, 1, 67};
+    if (!bench_ready_for(PAR_OP_ATTENTION) || !bench_ready_for(PAR_OP_ATTENTION_BACKWARD)) return;
+    for (int i = 0; i < 10; i++)
+        compare_attention((attention_shape){dtypes[1 + i % 2], 1, lengths[i % 3], 4,
+                                            i / 2 % 2 ? 1 : 4, sizes[i / 2], i % 3 * 8,
+                                            i % 4 > 1 ? 0.25f : 0, 0.5});
+    /* where 4 divides T the random words are those of whole groups of keys */
+    compare_attention((attention_shape){PAR_BF16, 2, 132, 4, 1, 64, 8, 0.25f, 0.5});
+}
+
 static void test_attention_dropout(void) {
     if (!bench_ready_for(PAR_OP_ATTENTION) || !bench_ready_for(PAR_OP_ATTENTION_BACKWARD)) return;
     attention_sizes(0.25f);
@@ -188,6 +200,7 @@ static void test_oracle(void) {
 
 const harness_case attention_cases[] = {
     {.name = "attention", .run = test_attention},
+    {.name = "attention_wide", .run = test_attention_wide},
     {.name = "attention_dropout", .run = test_attention_dropout},
     {.name = "oracle_attention", .run = test_oracle},
 };

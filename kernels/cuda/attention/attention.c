@@ -8,6 +8,8 @@
 #include "kernels/cuda/attention/attention.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/methods.h"
@@ -30,11 +32,18 @@ static void note(const par_attention *a, bool backward, const par__cudnn_attenti
                      cudnn->why);
 }
 
+/* PAR_ATTENTION=own leaves cuDNN out, so that benchmarks can set the two beside each other. */
+static bool only_own(void) {
+    const char *wanted = getenv("PAR_ATTENTION");
+    return wanted && strcmp(wanted, "own") == 0;
+}
+
 /* Bytes for either form. */
 static par_status prepare_both(const par_attention *a, bool backward, size_t own,
                                size_t *workspace_nbytes) {
-    par__cudnn_attention cudnn;
-    PAR_TRY(par__cudnn_attention_prepare(a, backward, &cudnn));
+    par__cudnn_attention cudnn = {.why = "PAR_ATTENTION=own asks for them",
+                                  .remedy = "unset PAR_ATTENTION"};
+    if (!only_own()) PAR_TRY(par__cudnn_attention_prepare(a, backward, &cudnn));
     note(a, backward, &cudnn);
     *workspace_nbytes = own > cudnn.workspace_nbytes ? own : cudnn.workspace_nbytes;
     return PAR_OK;
@@ -48,7 +57,7 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
 
 static par_status run(par_stream *stream, const void *args, void *workspace) {
     bool usable = false;
-    PAR_TRY(par__cudnn_attention_run(stream, args, false, workspace, &usable));
+    if (!only_own()) PAR_TRY(par__cudnn_attention_run(stream, args, false, workspace, &usable));
     return usable ? PAR_OK : par__cuda_attention_own(stream, args);
 }
 
@@ -60,7 +69,7 @@ static par_status backward_prepare(const void *args, size_t *workspace_nbytes) {
 
 static par_status backward_run(par_stream *stream, const void *args, void *workspace) {
     bool usable = false;
-    PAR_TRY(par__cudnn_attention_run(stream, args, true, workspace, &usable));
+    if (!only_own()) PAR_TRY(par__cudnn_attention_run(stream, args, true, workspace, &usable));
     return usable ? PAR_OK : par__cuda_attention_own_backward(stream, args, workspace);
 }
 

@@ -117,10 +117,12 @@ extern "C" par_status par__cuda_attention_own_prepare(const par_attention *a,
                                                       size_t *workspace_nbytes) {
     PAR_TRY(check_shape(a));
     *workspace_nbytes = 0;
+    if (mma_has_shape(a)) PAR_TRY(par__cuda_attention_mma_prepare(a));
     return ATTENTION_DISPATCH(a->D, 64, 64, 32, allow);
 }
 
 extern "C" par_status par__cuda_attention_own(par_stream *stream, const par_attention *a) {
     if (a->B * a->T * a->H * a->D == 0) return PAR_OK;
+    if (mma_has_forward(a)) return par__cuda_attention_mma(stream, a);
     return ATTENTION_DISPATCH(a->D, 64, 64, 32, launch, stream, a);
 }

@@ -28,6 +28,17 @@ static inline par_status check_shape(const par_attention *a) {
     return PAR_OK;
 }
 
+/* Shapes, and pointers, that kernels on tensor cores have: 16 bits, rows of whole 16 bytes. */
+static inline bool mma_has_shape(const par_attention *a) {
+    return a->dtype != PAR_F32 && a->D % 8 == 0 && a->D > 0 && a->scale > 0 &&
+           a->T < INT32_MAX / 2 && par__cuda_device_get()->major >= 8;
+}
+static inline bool mma_has_forward(const par_attention *a) {
+    return mma_has_shape(a) && par__packable<par__bf16>(a->q, a->ldq) &&
+           par__packable<par__bf16>(a->k, a->ldk) && par__packable<par__bf16>(a->v, a->ldv) &&
+           par__packable<par__bf16>(a->o, a->ldo);
+}
+
 template <int TILE, int DP> struct tile {
     enum {
         R = TILE / SIDE,    /* rows, and columns of scores, of a thread */

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/own/mma.cuh"
 
 /* PAR_LAUNCH((kernel<float>), grid, block, shared bytes, par_stream *, arguments...): the kernel in
  * parentheses, so that it may have template arguments. */

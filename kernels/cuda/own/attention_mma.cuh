@@ -1,0 +1,187 @@
+/*
+ * What the attention kernels on tensor cores share. A block of 4 warps works on tiles of rows of
+ * DP 16-bit channels in shared memory, zeros behind the last token and channel; each warp has
+ * M · 16 rows of a score tile, and M · N accumulators of 16 x 8 in mma.sync's layout (mma.cuh).
+ * Scores that were made of two tiles are the left factor of the next product as they lie in
+ * registers, rounded to 16 bits.
+ *
+ * Row r of a tile has its groups of 8 channels in an order that depends on r, so that 8 rows of
+ * one group, which ldmatrix reads at once, lie in 8 different groups of banks.
+ */
+#ifndef PAR__ATTENTION_MMA_CUH
+#define PAR__ATTENTION_MMA_CUH
+
+#include "kernels/cuda/own/dropout.cuh"
+#include "kernels/cuda/own/own.h"
+
+enum { WARPS = 4, THREADS = 32 * WARPS };
+
+#define LOG2_E 1.4426950408889634f
+
+/* Tokens of one head of one batch entry: token t's D channels start at data + t ld. */
+struct head_rows {
+    uint16_t *data;
+    int64_t ld;
+    int T, D;
+};
+
+__device__ static inline head_rows head_of(const par_attention &a, const void *data, int64_t ld,
+                                           int64_t b, int64_t h) {
+    return {(uint16_t *)data + b * a.T * ld + h * a.D, ld, (int)a.T, (int)a.D};
+}
+
+/* Where channels 8 group .. 8 group + 7 of a row lie in a tile. 192-byte rows meet the same banks
+ * every second row, the others every row. */
+template <int DP> __device__ static inline int place_of(int row, int group) {
+    return row * DP + (group ^ (DP % 64 == 0 ? row & 7 : row >> 1 & 3)) * 8;
+}
+
+/* Begin to copy tokens first .. first + ROWS - 1 to a tile. All threads call. */
+template <int DP, int ROWS>
+__device__ static inline void copy_rows(uint16_t *tile, const head_rows &x, int first) {
+    enum { GROUPS = DP / 8 };
+    static_assert(ROWS * GROUPS % THREADS == 0, "the same number of copies for every thread");
+#pragma unroll 1 /* addresses of many copies at once would take registers from the sums */
+    for (int k = 0; k < ROWS * GROUPS / THREADS; k++) {
+        int i = k * THREADS + threadIdx.x, row = i / GROUPS, group = i % GROUPS;
+        bool valid = first + row < x.T && group * 8 < x.D;
+        const uint16_t *from = valid ? x.data + (first + row) * x.ld + group * 8 : x.data;
+        par__copy_16(&tile[place_of<DP>(row, group)], from, valid);
+    }
+}
+
+template <int M, int N> __device__ static inline void clear(float (&x)[M][N][4]) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) x[m][n][e] = 0;
+}
+
+/* s = a[row + i] · b[column + j]: products of M · 16 rows and N · 8 rows of two tiles. */
+template <par_dtype TYPE, int DP, int M, int N>
+__device__ static inline void dot_rows(float (&s)[M][N][4], const uint16_t *a, int row,
+                                       const uint16_t *b, int column) {
+    int lane = threadIdx.x % 32;
+    clear(s);
+#pragma unroll
+    for (int k = 0; k < DP / 16; k++) {
+        uint32_t left[M][4], right[4];
+#pragma unroll
+        for (int m = 0; m < M; m++)
+            par__load_matrices(left[m],
+                               &a[place_of<DP>(row + 16 * m + lane % 16, 2 * k ^ lane / 16)]);
+#pragma unroll
+        for (int n = 0; n < N / 2; n++) {
+            int j = column + 16 * n + lane / 16 * 8 + lane % 8;
+            par__load_matrices(right, &b[place_of<DP>(j, 2 * k ^ lane / 8 % 2)]);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                par__mma<TYPE>(s[m][2 * n], left[m], right[0], right[1]);
+                par__mma<TYPE>(s[m][2 * n + 1], left[m], right[2], right[3]);
+            }
+        }
+    }
+}
+
+/* out += w · (rows `row` .. of a tile, from channel 8 · group on), w rounded to 16 bits. */
+template <par_dtype TYPE, int DP, int M, int N, int C>
+__device__ static inline void add_product(float (&out)[M][C][4], const float (&w)[M][N][4],
+                                          const uint16_t *tile, int row, int group) {
+    int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < N / 2; k++) {
+        uint32_t left[M][4], right[4];
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float *pair = &w[m][2 * k + i / 2][i % 2 * 2];
+                left[m][i] = par__narrow_pair<TYPE>(pair[0], pair[1]);
+            }
+#pragma unroll
+        for (int c = 0; c < C / 2; c++) {
+            int at = place_of<DP>(row + 16 * k + lane % 16, (group + 2 * c) ^ lane / 16);
+            par__load_transposed(right, &tile[at]);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                par__mma<TYPE>(out[m][2 * c], left[m], right[0], right[1]);
+                par__mma<TYPE>(out[m][2 * c + 1], left[m], right[2], right[3]);
+            }
+        }
+    }
+}
+
+/* Write a warp's rows of a product, times a factor per row, from channel 8 · group on. They pass
+ * through rows `row` .. of a tile, which no other warp uses any more. */
+template <par_dtype TYPE, int DP, int M, int C>
+__device__ static inline void store_rows(const head_rows &x, int first, uint16_t *tile, int row,
+                                         int group, const float (&in)[M][C][4],
+                                         const float (&factor)[M][2]) {
+    int lane = threadIdx.x % 32;
+    __syncwarp();
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int c = 0; c < C; c++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float f = factor[m][half], u = in[m][c][2 * half], v = in[m][c][2 * half + 1];
+                int at = place_of<DP>(row + 16 * m + 8 * half + lane / 4, c) + lane % 4 * 2;
+                *(uint32_t *)&tile[at] = par__narrow_pair<TYPE>(u * f, v * f);
+            }
+    __syncwarp();
+#pragma unroll
+    for (int k = 0; k < M * C / 2; k++) {
+        int i = k * 32 + lane, r = i / C, c = i % C;
+        if (first + row + r >= x.T || (group + c) * 8 >= x.D) continue;
+        uint16_t *to = x.data + (first + row + r) * x.ld + (group + c) * 8;
+        PAR__ALIGNED(to);
+        *(uint4 *)to = *(const uint4 *)&tile[place_of<DP>(row + r, c)];
+    }
+}
+
+/* Take out the scores of keys behind their query; `ahead` is the first query minus the first
+ * key. */
+template <int M, int N>
+__device__ static inline void mask_rows(float (&s)[M][N][4], int ahead, float value) {
+    int row = threadIdx.x % 32 / 4 + ahead, column = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                if (column + 8 * n + e % 2 > row + 16 * m + e / 2 * 8) s[m][n][e] = value;
+}
+
+/* Dropout of one head's weights: which of 4 neighbouring keys of a query are kept, a bit each. */
+struct head_dropout {
+    par__device_dropout of;
+    uint32_t first; /* group of 4 elements that the head's key 0 is in */
+    int offset;     /* of key 0 in it */
+    uint64_t sample;
+
+    __device__ head_dropout(const par_attention &a, const par__device_dropout &d, int64_t b,
+                            int64_t h)
+        : of(d), first((uint32_t)((a.first_head + h) * a.T / 4)),
+          offset((int)((a.first_head + h) * a.T % 4)), sample((uint64_t)(d.first_sample + b)) {}
+
+    __device__ uint32_t group(int query, uint32_t block) const {
+        par__words words = par__philox({{block, (uint32_t)query, (uint32_t)sample,
+                                         ((uint32_t)(sample >> 32) & 0xffffu) | of.site}},
+                                       of.key[0], of.key[1]);
+        return (words.w[0] >= of.threshold) | (words.w[1] >= of.threshold) << 1 |
+               (words.w[2] >= of.threshold) << 2 | (words.w[3] >= of.threshold) << 3;
+    }
+
+    /* key is a multiple of 4 */
+    __device__ uint32_t four(int query, int key) const {
+        uint32_t block = first + (uint32_t)key / 4, bits = group(query, block);
+        if (offset != 0) bits = (bits | group(query, block + 1) << 4) >> offset & 15;
+        return bits;
+    }
+};
+
+#endif
