@@ -1,7 +1,7 @@
 """How gpu-check runs things: commands with limits, checks side by side or one at a time, and what they leave.
 
-A check is a function that returns its figures, and raises Failed or Skipped. Its commands end at its own limit or at the
-end of the whole, whichever comes first, with all that they started.
+A check is a function that returns its figures, and raises Failed or Skipped. Its commands end at its own limit or at
+the end of the whole, whichever comes first, with all that they started.
 """
 
 import concurrent.futures
@@ -50,8 +50,16 @@ class Runner:
         left = min(self.local.end, self.deadline) - begin
         if left <= 0:
             raise Failed("no time left before: " + " ".join(args))
-        process = subprocess.Popen(args, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
+        process = subprocess.Popen(
+            args,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
         late = threading.Event()
 
         def stop():
@@ -67,28 +75,34 @@ class Runner:
         status = process.wait()
         timer.cancel()
         text = "".join(lines)
-        self.local.text.append("$ " + " ".join(args) + "\n" + text[-self.text_limit:])
+        self.local.text.append("$ " + " ".join(args) + "\n" + text[-self.text_limit :])
         if late.is_set():
             raise Failed(f"stopped at its limit, after {left:.0f} s: " + " ".join(args))
         if status != 0:
             raise Failed(f"status {status}: " + " | ".join(text.strip().splitlines()[-3:])[-400:])
         return text
 
-    def one(self, check):
-        """Run one check and keep its result; nothing that it does ends the others."""
-        begin = time.monotonic()
-        self.local.end, self.local.text = begin + check.limit, []
+    def one(self, check, until=None):
+        """Run one check, at most until a moment, and keep its result; nothing that it does ends the others."""
+        begin, until = time.monotonic(), until or self.deadline
+        self.local.end, self.local.text = min(begin + check.limit, until), []
         figures, note, ok = {}, "", True
         try:
-            if self.left() < 3:
+            if until - begin < 3:
                 raise Skipped("no time left")
             figures = check.call(self, *check.args) or {}
         except Skipped as e:
             ok, note = None, str(e)
         except (Failed, OSError, ValueError, KeyError, IndexError) as e:
             ok, note = False, f"{type(e).__name__}: {e}" if not isinstance(e, Failed) else str(e)
-        result = {"name": check.name, "kind": check.kind, "ok": ok, "seconds": round(time.monotonic() - begin, 2),
-                  "figures": figures, "note": note}
+        result = {
+            "name": check.name,
+            "kind": check.kind,
+            "ok": ok,
+            "seconds": round(time.monotonic() - begin, 2),
+            "figures": figures,
+            "note": note,
+        }
         with self.lock:
             self.results.append(result)
             print(f"== {check.name}\n" + "\n".join(self.local.text), file=self.text, flush=True)
@@ -105,8 +119,8 @@ class Runner:
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             return list(pool.map(self.one, checks))
 
-    def in_order(self, checks):
-        return [self.one(c) for c in checks]
+    def in_order(self, checks, until=None):
+        return [self.one(c, until) for c in checks]
 
 
 def number(v):

@@ -1,8 +1,9 @@
-"""gpu-check's speed: whole trainings, PyTorch's beside them, kernels, own attention beside cuDNN's, where a step's time goes."""
+"""gpu-check's speed: trainings, PyTorch's beside them, where a step's time goes, kernels, own attention and cuDNN's."""
 
 import json
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 
@@ -25,6 +26,7 @@ def make_tokens(path, vocabulary, n):
     """llm.c's token files (docs/data.md), tokens of a fixed generator."""
     import array
     import random
+
     random.seed(1)
     wide = vocabulary > 65536
     with open(path, "wb") as f:
@@ -37,8 +39,12 @@ class Memory:
 
     def __enter__(self):
         try:
-            self.process = subprocess.Popen("nvidia-smi -i 0 --query-gpu=memory.used --format=csv,noheader,nounits -lms 100".split(),
-                                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            self.process = subprocess.Popen(
+                "nvidia-smi -i 0 --query-gpu=memory.used --format=csv,noheader,nounits -lms 100".split(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
         except FileNotFoundError:
             self.process = None
         return self
@@ -57,7 +63,9 @@ def flops_per_token(start):
     width = (start["heads"] + 2 * start["kv_heads"]) * D
     matrices = 3 if start["model"].startswith("llama") else 2
     block = C * width + start["heads"] * D * C + matrices * C * start["mlp"]
-    return 6 * (start["layers"] * block + C * start["vocab"]) + 12 * start["layers"] * start["heads"] * D * start["tokens"]
+    return (
+        6 * (start["layers"] * block + C * start["vocab"]) + 12 * start["layers"] * start["heads"] * D * start["tokens"]
+    )
 
 
 def figures(seconds, tokens, flops, peak, gib, first_step):
@@ -76,7 +84,9 @@ def train(run, place, peak, shape, more=(), env=None):
     log = place.folder / "speed.jsonl"
     log.unlink(missing_ok=True)
     first = []
-    args = f"--model {model} --layers {layers} --tokens {T} --vocab {V} --batch {B} --micro-batch {B} --dropout 0".split()
+    args = (
+        f"--model {model} --layers {layers} --tokens {T} --vocab {V} --batch {B} --micro-batch {B} --dropout 0".split()
+    )
     args += ["--steps", steps, "--precision", "bf16", "--device", "cuda", "--log", log, *more]
 
     def watch(line, seconds):
@@ -87,19 +97,28 @@ def train(run, place, peak, shape, more=(), env=None):
         run.command([place.train, *args, *place.quiet(V)], dict(place.env, **(env or {})), watch)
     records = [json.loads(line) for line in log.read_text().splitlines()]
     start = records[0]
-    seconds = [r["measured"]["seconds"] for r in records if r["event"] == "step"][min(WARMUP, steps - 2):]
+    seconds = [r["measured"]["seconds"] for r in records if r["event"] == "step"][min(WARMUP, steps - 2) :]
     return figures(seconds, B * T, flops_per_token(start), peak, memory.gib, first[0] if first else None)
 
 
 def clean(cache):
     """PyTorch sees none of the libraries that are found first for libpar."""
     env = {k: os.environ[k] for k in ("PATH", "HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES") if k in os.environ}
-    return dict(env, TORCHINDUCTOR_CACHE_DIR=str(cache), TORCHINDUCTOR_FX_GRAPH_CACHE="1", TORCHINDUCTOR_AUTOGRAD_CACHE="1")
+    return dict(
+        env, TORCHINDUCTOR_CACHE_DIR=str(cache), TORCHINDUCTOR_FX_GRAPH_CACHE="1", TORCHINDUCTOR_AUTOGRAD_CACHE="1"
+    )
+
+
+def says(python, program):
+    """What a line of Python prints in PyTorch's environment; nothing if it fails."""
+    if not shutil.which(python):
+        return ""
+    return subprocess.run([python, "-c", program], env=clean("/tmp"), capture_output=True, text=True).stdout.strip()
 
 
 def torch(run, python, cache, peak, shape, *more):
     name, model, layers, T, V, B, steps, _ = shape
-    if subprocess.run([python, "-c", "import torch"], env=clean(cache), capture_output=True).returncode:
+    if not says(python, "import torch; print(1)"):
         raise Skipped(f"{python} has no PyTorch")
     model = "tiny" if model.endswith("nano") else model
     args = f"--model {model} --layers {layers} --tokens {T} --batch {B} --steps {steps} --warmup {WARMUP}".split()
@@ -118,10 +137,14 @@ def kernels(run, place, model, T, B, word, env, more=""):
     small = "--seconds 0 --cache 0 --copy 1" if place.tiny else "--seconds 0.04 --cache 256 --copy 1024"
     args = f"--device cuda --model {model} --tokens {T} --batch {B} --dtype bf16 --peak 989 {small} {more}".split()
     has_json = "--json" in subprocess.run([program, "--help"], capture_output=True, text=True).stdout
-    text = run.command([program, *args, *(["--filter", word] if word else []), *(["--json", report] if has_json else [])],
-                       dict(place.env, **env))
+    text = run.command(
+        [program, *args, *(["--filter", word] if word else []), *(["--json", report] if has_json else [])],
+        dict(place.env, **env),
+    )
     lines = [line for line in text.splitlines() if "/cuda/" in line or "not supported" in line]
-    run.say("\n".join(line[:150] for line in text.splitlines() if line in lines or line.startswith(("copy", "operation"))))
+    run.say(
+        "\n".join(line[:150] for line in text.splitlines() if line in lines or line.startswith(("copy", "operation")))
+    )
     return {"operations": json.loads(report.read_text())} if has_json else {"lines": lines}
 
 
@@ -133,7 +156,8 @@ def attention(run, place, model, T):
     for way, env in (("cudnn", {}), ("own", {"PAR_ATTENTION": "own"})):
         program = place.build / "benchmarks/kernels"
         small = "--seconds 0 --cache 0 --copy 1" if place.tiny else "--seconds 0.04 --cache 256 --copy 256"
-        args = f"--device cuda --model {model} --tokens {T} --batch {max(1, 16384 // T)} --dtype bf16 --filter attention {small}"
+        args = f"--device cuda --model {model} --tokens {T} --batch {max(1, 16384 // T)} --dtype bf16 {small}"
+        args += " --filter attention"
         text = run.command([program, *args.split()], dict(place.env, **env))
         for line in text.splitlines():
             for op in ("attention backward", "attention"):
@@ -143,23 +167,33 @@ def attention(run, place, model, T):
     for op in ("attention", "attention backward"):
         cudnn, own = took["cudnn", op], took["own", op]
         key = op.replace(" ", "_")
-        out |= {key + "_cudnn_us": cudnn[0], key + "_own_us": own[0], key + "_own_speed": cudnn[0] / own[0],
-                key + "_kernels": f"{cudnn[1]} {own[1]}"}
+        out |= {
+            key + "_cudnn_us": cudnn[0],
+            key + "_own_us": own[0],
+            key + "_own_speed": cudnn[0] / own[0],
+            key + "_kernels": f"{cudnn[1]} {own[1]}",
+        }
     return out
 
 
 def profile(run, place, python, shape):
     """Kernel times by name and the gaps between kernels: benchmarks/gpu_profile.c, injected into a short training."""
     library = place.build / "benchmarks/libgpu_profile.so"
+    if place.tiny:
+        raise Skipped("a stand-in has no CUPTI")
     if not library.exists():
         raise Skipped("the build has no benchmarks/libgpu_profile.so: CUPTI's headers were not found")
     folder = cupti(python)
     if not folder:
         raise Skipped("no libcupti.so.13 here")
-    env = {"CUDA_INJECTION64_PATH": str(library), "GPU_PROFILE": str(place.folder / "profile.txt"), "GPU_PROFILE_SKIP": str(WARMUP)}
-    env["LD_LIBRARY_PATH"] = f"{place.env.get('LD_LIBRARY_PATH', '')}:{folder}"
+    links = place.folder / "cupti"  # alone: other libraries beside it are not for libpar
+    links.mkdir(exist_ok=True)
+    (links / "libcupti.so.13").symlink_to(folder + "/libcupti.so.13")
+    env = {"CUDA_INJECTION64_PATH": str(library), "GPU_PROFILE": str(place.folder / "profile.txt")}
+    env["GPU_PROFILE_SKIP"] = str(WARMUP)
+    env["LD_LIBRARY_PATH"] = f"{links}:{place.env.get('LD_LIBRARY_PATH', '')}"
     short = shape[:6] + (12, shape[7])
-    result = train(run, place, None, short, ["--no-graph"] if "--no-graph" in place.help else [], env)
+    result = train(run, place, None, short, env=env)
     table = (place.folder / "profile.txt").read_text()
     run.say(table)
     return {"table": table.splitlines(), "tokens_per_s": result["tokens_per_s"]}
@@ -167,8 +201,12 @@ def profile(run, place, python, shape):
 
 def cupti(python):
     where = "import nvidia.cu13, os; print(os.path.join(list(nvidia.cu13.__path__)[0], 'lib'))"
-    found = subprocess.run([python, "-c", where], env=clean("/tmp"), capture_output=True, text=True).stdout.split()
-    folders = found + ["/usr/local/cuda/extras/CUPTI/lib64", "/usr/local/cuda/lib64", "/usr/local/cuda/lib"]
+    found = says(python, where)
+    folders = [found] * bool(found) + [
+        "/usr/local/cuda/extras/CUPTI/lib64",
+        "/usr/local/cuda/lib64",
+        "/usr/local/cuda/lib",
+    ]
     return next((f for f in folders if os.path.exists(f + "/libcupti.so.13")), None)
 
 
@@ -187,30 +225,62 @@ def checks(place, python, cache, peak):
     out.insert(2, Check("speed", "profile " + shapes[0][0], 40, profile, place, python, shapes[0]))
     model, T, B = shapes[0][1], shapes[0][3], shapes[0][5]
     out.append(Check("speed", "kernels " + model, 40, kernels, place, model, T, B, "", {}, f"--vocab {shapes[0][4]}"))
-    for model, tokens in (("gpt2-nano", (32,)),) if place.tiny else (("gpt2-124m", (1024, 2048, 4096, 8192)), ("llama3-8b", (1024, 8192))):
+    for model, tokens in (
+        (("gpt2-nano", (32,)),)
+        if place.tiny
+        else (("gpt2-124m", (1024, 2048, 4096, 8192)), ("llama3-8b", (1024, 8192)))
+    ):
         for T in tokens:
             out.append(Check("speed", f"attention {model} T {T}", 20, attention, place, model, T))
     if not place.tiny:
         out.append(Check("speed", "kernels llama3-8b", 40, kernels, place, "llama3-8b", 8192, 1, "", {}))
-        out.append(Check("pytorch", "pytorch max-autotune " + shapes[0][0], 150, torch, python, cache, peak, shapes[0],
-                         "--mode", "max-autotune"))
+        for i in (0, 3):
+            out.append(
+                Check(
+                    "pytorch",
+                    "pytorch cudnn attention " + shapes[i][0],
+                    120,
+                    torch,
+                    python,
+                    cache,
+                    peak,
+                    shapes[i],
+                    "--attention",
+                    "cudnn",
+                )
+            )
+        out.append(
+            Check(
+                "pytorch",
+                "pytorch max-autotune " + shapes[0][0],
+                150,
+                torch,
+                python,
+                cache,
+                peak,
+                shapes[0],
+                "--mode",
+                "max-autotune",
+            )
+        )
     return out
 
 
 def ratios(results):
     """libpar's rate over PyTorch's, for each shape that has both."""
     by_name = {r["name"]: r["figures"] for r in results if r["ok"]}
-    lines = [f"{'shape':34} {'libpar':>9} {'PyTorch':>9} {'ratio':>6} {'MFU %':>6} {'theirs':>6} {'GiB':>6} {'theirs':>6} {'start s':>8}"]
+    keys = (("tokens_per_s", 1, ".0f"), ("mfu", 100, ".1f"), ("gpu_gib", 1, ".1f"), ("first_step_s", 1, ".1f"))
+    heads = [h for name in ("tokens/s", "MFU %", "GiB", "start s") for h in (name, "PyTorch")]
+    lines = [f"{'shape':34} {'ratio':>6} " + " ".join(f"{h:>8}" for h in heads)]
     for name, f in by_name.items():
         if "tokens_per_s" not in f or name.startswith(("pytorch", "profile")):
             continue
-        for other in ("pytorch " + name, "pytorch max-autotune " + name):
-            p = by_name.get(other)
-            if p is None and "max" in other:
+        for way in ("", "cudnn attention ", "max-autotune "):
+            p = by_name.get("pytorch " + way + name, {})
+            if way and not p:
                 continue
-            p = p or {}
-            ratio = f["tokens_per_s"] / p["tokens_per_s"] if p else float("nan")
-            label = name + (" (max-autotune)" if "max" in other else "")
-            lines.append(f"{label:34} {f['tokens_per_s']:9.0f} {p.get('tokens_per_s', 0):9.0f} {ratio:6.3f} {100 * f.get('mfu', 0):6.1f} "
-                         f"{100 * p.get('mfu', 0):6.1f} {f.get('gpu_gib', 0):6.1f} {p.get('gpu_gib', 0):6.1f} {f['first_step_s'] or 0:8.1f}")
+            ratio = f"{f['tokens_per_s'] / p['tokens_per_s']:.3f}" if p else "-"
+            cells = [format(x[k] * by, form) if x.get(k) else "-" for k, by, form in keys for x in (f, p)]
+            label = "  PyTorch with " + way if way else name
+            lines.append(f"{label:34} {ratio:>6} " + " ".join(f"{c:>8}" for c in cells))
     return lines
