@@ -117,6 +117,16 @@ double gelu_slope(double x) { /* by a central difference, error below 1e-9 */
     return (gelu(x + h) - gelu(x - h)) / (2 * h);
 }
 
+/* What an algorithm's number says: the order of its additions, and that parts of long sums are
+ * rounded to c's type, as cuBLASLt's may unless it is told not to. */
+enum : uint64_t { BACKWARDS = 1, ROUNDS = 2 };
+
+double round_to(cudaDataType type, double x) {
+    double stored[1] = {0};
+    set(stored, type, 0, x);
+    return get(stored, type, 0);
+}
+
 /* Types that NVIDIA's table lists for a bias: that of c. */
 void multiply(const operation &o, const matrix &a, const matrix &b, const matrix &c, float alpha,
               float beta, const void *A, const void *B, const void *C, void *D,
@@ -127,7 +137,9 @@ void multiply(const operation &o, const matrix &a, const matrix &b, const matrix
         for (int64_t i = 0; i < (int64_t)c.rows; i++) {
             float in_order = 0;
             for (int64_t l = 0; l < k; l++) {
-                int64_t at_l = algorithm == 1 ? k - 1 - l : l;
+                int64_t at_l = algorithm & BACKWARDS ? k - 1 - l : l;
+                if (algorithm & ROUNDS && l % 256 == 0)
+                    in_order = (float)round_to(c.type, in_order);
                 in_order += (float)(at(A, a, ta, i, at_l) * at(B, b, tb, at_l, j));
             }
             double sum = in_order;
@@ -213,18 +225,20 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t m) {
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out) {
     standin_count(STANDIN_PLANS);
-    *out = (cublasLtMatmulPreference_t) new size_t(0);
+    *out = (cublasLtMatmulPreference_t) new uint32_t(CUBLASLT_REDUCTION_SCHEME_MASK);
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p) {
-    delete (size_t *)p;
+    delete (uint32_t *)p;
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
                                                     cublasLtMatmulPreferenceAttributes_t which,
                                                     const void *value, size_t nbytes) {
-    if (which == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) {
-        if (nbytes != sizeof(size_t)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (which == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && nbytes != sizeof(size_t))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    if (which == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) {
+        if (nbytes != sizeof(uint32_t)) return CUBLAS_STATUS_INVALID_VALUE;
         memcpy(p, value, nbytes);
     }
     return CUBLAS_STATUS_SUCCESS;
@@ -233,7 +247,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
-                                              cublasLtMatmulPreference_t, int n_asked,
+                                              cublasLtMatmulPreference_t p, int n_asked,
                                               cublasLtMatmulHeuristicResult_t results[], int *n) {
     standin_count(STANDIN_PLANS);
     *n = 0;
@@ -243,10 +257,12 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     if (!has_algorithm(*(operation *)d, *(matrix *)a, *(matrix *)c))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     /* two candidates, which add in opposite orders: other bits, as with other algorithms */
+    bool rounds = *(uint32_t *)p &
+                  (CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE);
     *n = n_asked < 2 ? n_asked : 2;
     for (int i = 0; i < *n; i++) {
         memset(&results[i], 0, sizeof results[i]);
-        results[i].algo.data[0] = (uint64_t)i;
+        results[i].algo.data[0] = (i ? BACKWARDS : 0) | (rounds ? ROUNDS : 0);
     }
     return CUBLAS_STATUS_SUCCESS;
 }

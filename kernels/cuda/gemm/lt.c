@@ -125,6 +125,16 @@ static par_status set_alignments(cublasLtMatmulPreference_t preference, const pa
     return PAR_OK;
 }
 
+/* Where a product is cut along k, the parts are added in fp32: cuBLASLt may also add them rounded to
+ * the result's 16 bits, which costs digits that numerics.md promises. */
+static par_status set_reduction(cublasLtMatmulPreference_t preference, const par__gemm_key *k) {
+    uint32_t allowed = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    if ((par_dtype)k->dtype_c == PAR_F32) return PAR_OK;
+    LT_TRY(cublasLtMatmulPreferenceSetAttribute(
+        preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &allowed, sizeof allowed));
+    return PAR_OK;
+}
+
 /* "No such algorithm", by the statuses documented for it, in contrast to a library that fails. */
 static bool is_refusal(cublasStatus_t status, int n) {
     return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE ||
@@ -156,6 +166,7 @@ par_status par__lt_candidates(par__gemm_plan *p,
     cublasStatus_t status = cublasLtMatmulPreferenceSetAttribute(
         preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &nbytes, sizeof nbytes);
     if (status == CUBLAS_STATUS_SUCCESS) st = set_alignments(preference, k);
+    if (status == CUBLAS_STATUS_SUCCESS && st == PAR_OK) st = set_reduction(preference, k);
     if (status == CUBLAS_STATUS_SUCCESS && st == PAR_OK)
         status = cublasLtMatmulAlgoGetHeuristic(handle, p->operation, p->b, p->a, p->c, p->c,
                                                 preference, PAR__GEMM_CANDIDATES, out, n);
