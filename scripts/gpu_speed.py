@@ -12,9 +12,9 @@ from gpu_run import Check, Skipped
 # name, model, blocks, T, V, batch, steps, seconds at most
 SHAPES = (
     ("gpt2-124m, batch 32", "gpt2-124m", 12, 1024, 50304, 32, 30, 40),
-    ("gpt2-124m, batch 64", "gpt2-124m", 12, 1024, 50304, 64, 20, 40),
     ("gpt2-1.5b, 12 blocks, batch 16", "gpt2-1.5b", 12, 1024, 50304, 16, 20, 60),
-    ("llama3-8b, 8 blocks, T 8192", "llama3-8b", 8, 8192, 128256, 1, 20, 90),
+    ("llama3-8b, 8 blocks, T 8192", "llama3-8b", 8, 8192, 128256, 1, 15, 90),
+    ("gpt2-124m, batch 64", "gpt2-124m", 12, 1024, 50304, 64, 20, 40),
     ("gpt2-1.5b, 48 blocks, batch 8", "gpt2-1.5b", 48, 1024, 50304, 8, 12, 90),
 )
 TINY = (("gpt2-nano", "gpt2-nano", 2, 32, 512, 2, 8, 40),)
@@ -156,7 +156,7 @@ def attention(run, place, model, T):
     for way, env in (("cudnn", {}), ("own", {"PAR_ATTENTION": "own"})):
         program = place.build / "benchmarks/kernels"
         small = "--seconds 0 --cache 0 --copy 1" if place.tiny else "--seconds 0.04 --cache 256 --copy 256"
-        args = f"--device cuda --model {model} --tokens {T} --batch {max(1, 16384 // T)} --dtype bf16 {small}"
+        args = f"--device cuda --model {model} --tokens {T} --batch {2 if place.tiny else max(1, 16384 // T)} --dtype bf16 {small}"
         args += " --filter attention"
         text = run.command([program, *args.split()], dict(place.env, **env))
         for line in text.splitlines():
@@ -218,52 +218,28 @@ def compiles(place, python, cache):
 
 def checks(place, python, cache, peak):
     """What matters most, first; libpar's training and PyTorch's beside each other."""
-    out, shapes = [], TINY if place.tiny else SHAPES
+    shapes, pairs, own = TINY if place.tiny else SHAPES, [], []
     for s in shapes:
-        out.append(Check("speed", s[0], s[7], train, place, peak, s))
-        out.append(Check("pytorch", "pytorch " + s[0], s[7] + 60, torch, python, cache, peak, s))
-    out.insert(2, Check("speed", "profile " + shapes[0][0], 40, profile, place, python, shapes[0]))
-    model, T, B = shapes[0][1], shapes[0][3], shapes[0][5]
-    out.append(Check("speed", "kernels " + model, 40, kernels, place, model, T, B, "", {}, f"--vocab {shapes[0][4]}"))
-    for model, tokens in (
-        (("gpt2-nano", (32,)),)
+        pairs.append(Check("speed", s[0], s[7], train, place, peak, s))
+        pairs.append(Check("pytorch", "pytorch " + s[0], s[7] + 60, torch, python, cache, peak, s))
+    for model, T in (
+        (("gpt2-nano", 32),)
         if place.tiny
-        else (("gpt2-124m", (1024, 2048, 4096, 8192)), ("llama3-8b", (1024, 8192)))
+        else (("gpt2-124m", 1024), ("gpt2-124m", 8192), ("llama3-8b", 8192), ("gpt2-124m", 2048), ("gpt2-124m", 4096))
     ):
-        for T in tokens:
-            out.append(Check("speed", f"attention {model} T {T}", 20, attention, place, model, T))
+        own.append(Check("speed", f"attention {model} T {T}", 20, attention, place, model, T))
+    _, model, _, T, V, B, _, _ = shapes[0]
+    out = pairs[:2] + [Check("speed", "profile " + shapes[0][0], 40, profile, place, python, shapes[0])] + own[:3]
+    out.append(Check("speed", "kernels " + model, 40, kernels, place, model, T, B, "", {}, f"--vocab {V}"))
+    out += pairs[2:]
     if not place.tiny:
         out.append(Check("speed", "kernels llama3-8b", 40, kernels, place, "llama3-8b", 8192, 1, "", {}))
-        for i in (0, 3):
-            out.append(
-                Check(
-                    "pytorch",
-                    "pytorch cudnn attention " + shapes[i][0],
-                    120,
-                    torch,
-                    python,
-                    cache,
-                    peak,
-                    shapes[i],
-                    "--attention",
-                    "cudnn",
-                )
-            )
-        out.append(
-            Check(
-                "pytorch",
-                "pytorch max-autotune " + shapes[0][0],
-                150,
-                torch,
-                python,
-                cache,
-                peak,
-                shapes[0],
-                "--mode",
-                "max-autotune",
-            )
-        )
-    return out
+        for i in (0, 2):
+            more = (python, cache, peak, shapes[i], "--attention", "cudnn")
+            out.append(Check("pytorch", "pytorch cudnn attention " + shapes[i][0], 120, torch, *more))
+        more = (python, cache, peak, shapes[0], "--mode", "max-autotune")
+        out.append(Check("pytorch", "pytorch max-autotune " + shapes[0][0], 150, torch, *more))
+    return out + own[3:]
 
 
 def ratios(results):

@@ -10,7 +10,7 @@
  */
 #include "kernels/cuda/own/device.cuh"
 
-enum { DIGITS = 256, WARPS = 8, STEPS = 8, TILE = WARPS * STEPS * 32, BATCH = 8 };
+enum { DIGITS = 256, WARPS = 8, STEPS = 8, TILE = WARPS * STEPS * 32, BATCH = 4 };
 
 /* Row of the table for token i, or `rows` if it is not in this range of the table. */
 __device__ static inline unsigned table_row(const par_embedding &a, int64_t i) {
@@ -170,10 +170,10 @@ __device__ static inline tokens tokens_of(const par_embedding &a, const uint2 *s
     return {NULL, first, a.T, first < a.m ? (a.m - first + a.T - 1) / a.T : 0};
 }
 
-/* Grid: table rows, columns. Reads of BATCH tokens are under way together; they are added in
- * order. */
+/* Grid: table rows, columns. Reads of BATCH tokens are under way together; they are added in order.
+ * Most rows have a token or two, so many rows at a time count for more than a larger batch. */
 template <typename T, int W>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 6)
     embedding_sums(par_embedding a, const uint2 *sorted, const unsigned *start) {
     int64_t j = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * W;
     if (j >= a.n) return;
