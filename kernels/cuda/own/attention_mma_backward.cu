@@ -210,12 +210,12 @@ __global__ void __launch_bounds__(THREADS, 2)
         if (query + QUERIES > first + row) {
             float s[M][QUERIES / 8][4], dp[M][QUERIES / 8][4];
             uint32_t kept[M][4] = {};
-            if (DROP)
-                draw_columns<M, QUERIES / 8>(kept, head_dropout(a, dropout, b, h), query,
-                                             first + row);
             dot_rows<TYPE, DP>(s, k, row, now.q, 0);
             dot_rows<TYPE, DP>(dp, v, row, now.d_o, 0);
             if (query < first + row + M * 16) mask_columns(s, query - first - row);
+            if (DROP)
+                draw_columns<M, QUERIES / 8>(kept, head_dropout(a, dropout, b, h), query,
+                                             first + row);
             differentiate_columns<DROP>(s, dp, exponent, keep_scale, now.lse, now.delta, kept);
             add_product<TYPE, DP>(dv, s, now.d_o, 0, channels);
             add_product<TYPE, DP>(dk, dp, now.q, 0, channels);
