@@ -147,7 +147,7 @@ static void build_gemm(const bench_case *c, bench_set *set) {
     } else {
         g.m = m, g.n = forward ? n : k, g.k = forward ? k : n, g.tb = forward;
         g.a = typed(set, m * g.k, 1), g.lda = g.k, g.b = typed(set, n * k, 0.02f), g.ldb = k;
-        if (c->how == FORWARD_FP32) g.dtype_c = PAR_F32; /* as the head keeps its logits */
+        if (c->how == FORWARD_FP32) g.dtype_c = PAR_F32; /* as decoding makes its logits */
         g.c = take_pattern(set, g.dtype_c, m * g.n, 1, false);
     }
     g.ldc = g.n;
@@ -302,7 +302,7 @@ static void build_embedding(const bench_case *c, bench_set *set) {
     set->args.embedding = a;
 }
 
-/* `what`: logits in fp32, as the head keeps them */
+/* `what`: logits in fp32, as the head has them in fp32 training */
 static void build_xent(const bench_case *c, bench_set *set) {
     const bench_place *p = set->place;
     int64_t n = padded_vocabulary(p->config);

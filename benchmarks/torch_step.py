@@ -2,9 +2,12 @@
 """One optimizer step of GPT-2 or Llama in PyTorch, for comparison with train_llm on the same machine.
 
 The same shapes as libpar's presets: bf16 autocast over fp32 weights unless --precision fp32, fused attention
-(scaled_dot_product_attention, causal), fused AdamW, clipping at norm 1, torch.compile unless --eager. On a GPU if
-there is one. Threads: OMP_NUM_THREADS.
-Prints one JSON line: tokens per second from the median step, all steps' seconds, peak memory.
+(scaled_dot_product_attention, causal; of its kernels PyTorch's choice, or --attention), fused AdamW, clipping at norm
+1, the whole model with its loss in torch.compile unless --eager, products of fp32 parts in TF32. On a GPU if there is
+one. Threads: OMP_NUM_THREADS. --compile-only: forward and backward once, so that the compiled code lies in PyTorch's
+cache (TORCHINDUCTOR_CACHE_DIR) for another run.
+Prints one JSON line: tokens per second from the median step, all steps' seconds, peak memory, seconds from the
+process's start to the end of the first step.
 
     torch_step.py --model gpt2-124m --tokens 1024 --batch 16 --steps 20
 """
@@ -12,6 +15,7 @@ Prints one JSON line: tokens per second from the median step, all steps' seconds
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -113,6 +117,13 @@ def flops_a_token(L, C, H, K, M, V, llama, T):
     return 6 * (L * block + C * V) + 12 * L * C * T
 
 
+def seconds_here():
+    """Since this process began."""
+    with open("/proc/self/stat") as f:
+        ticks = int(f.read().rsplit(")", 1)[1].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", choices=SHAPES, default="gpt2-124m")
@@ -123,43 +134,76 @@ def main():
     parser.add_argument("--warmup", type=int, default=5, help="steps that are not counted")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
+    parser.add_argument(
+        "--attention", choices=("auto", "cudnn", "flash"), default="auto", help="on a GPU: by this alone"
+    )
+    parser.add_argument("--mode", help="of torch.compile: max-autotune, ...")
+    parser.add_argument("--compile-only", action="store_true", help="forward and backward once, and no update")
     args = parser.parse_args()
     shape = list(SHAPES[args.model])
     shape[0] = args.layers or shape[0]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(1)
     torch.set_float32_matmul_precision("high")
-    model = Model(*shape, args.tokens).to(device)
+    if args.attention != "auto":
+        torch.backends.cuda.enable_flash_sdp(args.attention == "flash")
+        torch.backends.cuda.enable_cudnn_sdp(args.attention == "cudnn")
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_math_sdp(False)
+    with torch.device(device):
+        model = Model(*shape, args.tokens)
     decay = [p for p in model.parameters() if p.ndim == 2]
     rest = [p for p in model.parameters() if p.ndim != 2]
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}],
-        lr=1e-4, betas=(0.9, 0.95), fused=True)
-    forward = model if args.eager else torch.compile(model)
+        lr=1e-4,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
+    forward = model if args.eager else torch.compile(model, mode=args.mode, fullgraph=True)
     ids = torch.randint(shape[5], (args.batch, args.tokens + 1), device=device)
-    seconds = []
-    for step in range(args.warmup + args.steps):
+    seconds, first_step_s = [], None
+    for step in range(1 if args.compile_only else args.warmup + args.steps):
         begin = time.perf_counter()
         with torch.autocast(device, dtype=torch.bfloat16, enabled=args.precision == "bf16"):
             loss = forward(ids[:, :-1], ids[:, 1:])
         loss.backward()
+        if args.compile_only:
+            loss.item()
+            print(json.dumps({"program": "pytorch", "first_step_s": seconds_here()}))
+            return
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         value = loss.item()  # waits for the step
         if not math.isfinite(value):
             sys.exit(f"step {step}: loss {value}")
+        first_step_s = first_step_s or seconds_here()
         if step >= args.warmup:
             seconds.append(time.perf_counter() - begin)
     n_tokens = args.batch * args.tokens
     median = statistics.median(seconds)
-    print(json.dumps({
-        "program": "pytorch", "version": torch.__version__, "compiled": not args.eager, "model": args.model,
-        "precision": args.precision, "layers": shape[0], "T": args.tokens, "batch": args.batch, "loss": value,
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "tokens_per_s": n_tokens / median, "flops_per_token": flops_a_token(*shape, args.tokens),
-        "peak_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else 0,
-        "seconds": [round(s, 6) for s in seconds]}))
+    print(
+        json.dumps(
+            {
+                "program": "pytorch",
+                "version": torch.__version__,
+                "compiled": not args.eager,
+                "model": args.model,
+                "precision": args.precision,
+                "layers": shape[0],
+                "T": args.tokens,
+                "batch": args.batch,
+                "loss": value,
+                "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+                "tokens_per_s": n_tokens / median,
+                "flops_per_token": flops_a_token(*shape, args.tokens),
+                "peak_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else 0,
+                "first_step_s": first_step_s,
+                "seconds": [round(s, 6) for s in seconds],
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -222,6 +222,23 @@ const char *par_comm_link(const par_comm *comm) {
     return comm->link ? comm->link->name : "host";
 }
 
+/* Why data of devices goes staged. */
+static const char *why_staged(const par_comm *comm) {
+    const par__nccl *nccl = comm->device->nccl;
+    if (!nccl) return "the device has no NCCL that answers: install it";
+    if (nccl->shared) return "ranks may share GPUs: give each rank a GPU of its own";
+    return "the staged link was asked for: leave the choice to libpar";
+}
+
+bool par_comm_method(const par_comm *comm, par_method *out) {
+    if (!comm->link) return false;
+    bool staged = comm->link == &par__staged_link;
+    *out = (par_method){
+        "link", staged ? "pinned host memory and the host's messages" : comm->device->nccl->name,
+        staged ? why_staged(comm) : NULL};
+    return true;
+}
+
 int par_comm_world_rank(const par_comm *comm, int rank) {
     return rank >= 0 && rank < comm->n ? comm->ranks[rank] : -1;
 }

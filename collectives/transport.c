@@ -15,9 +15,6 @@ par_status par__transport_create(const par_transport_params *params, int size, i
     if (!t) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a transport");
     if (params) t->params = *params;
     if (t->params.piece_nbytes == 0) t->params.piece_nbytes = 1 << 20;
-#ifndef NDEBUG
-    t->params.check = true;
-#endif
     t->size = size;
     t->rank = rank;
     t->local_size = 1;

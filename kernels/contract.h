@@ -44,7 +44,7 @@
     F(dy) F(dtable) F(beta)
 #define PAR__FIELDS_par_xent(F, A) \
     F(dtype) F(m) F(n) F(valid) F(begin) F(logits) F(ldx) F(targets) F(p) F(stats) F(lse) F(sums) \
-    F(seed)
+    F(accumulate) F(seed)
 #define PAR__FIELDS_par_update(F, A) \
     F(dtype) F(n) F(master) F(weights) F(grad) F(m) F(v) F(step) F(eps) F(decay) F(b1) F(b2)
 #define PAR__FIELDS_par_norm2(F, A) F(n) F(x) F(out)
@@ -74,14 +74,15 @@
 #define PAR__FIELDS_par_stream(F, A) F(progress) F(user)
 #define PAR__FIELDS_par_allocator(F, A) F(alloc) F(release)
 #define PAR__FIELDS_par_kernel(F, A) F(name) F(prepare) F(run)
+#define PAR__FIELDS_par_method(F, A) F(work) F(what) F(slower)
 #define PAR__FIELDS_par_backend(F, A) \
     F(name) A(kernels) F(on_host) F(memory) F(host_memory) F(stream_create) F(stream_destroy) \
     F(event_create) F(event_destroy) F(copy) F(zero) F(record) F(wait) F(query) F(sync) \
-    F(timed_event_create) F(elapsed) F(choices) F(choose) F(range_begin) F(range_end) F(device) \
-    F(nccl)
+    F(timed_event_create) F(elapsed) F(capture_begin) F(capture_end) F(graph_launch) \
+    F(graph_destroy) F(choices) F(choose) F(range_begin) F(range_end) F(device) F(method) F(nccl)
 #define PAR__FIELDS_par_device_params(F, A) \
     F(local_rank) F(local_size) F(device) F(shared) F(tune) F(tf32) F(attention_workspace_nbytes) \
-    F(nondeterministic_attention) F(plan_cache)
+    F(nondeterministic_attention) F(plan_cache) F(plan_only)
 /* clang-format on */
 
 /* What is handed over beside the arguments of PAR_OP_LIST. */
@@ -97,6 +98,7 @@
     X(par_stream)                                                                                  \
     X(par_allocator)                                                                               \
     X(par_kernel)                                                                                  \
+    X(par_method)                                                                                  \
     X(par_backend)                                                                                 \
     X(par_device_params)
 

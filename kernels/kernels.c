@@ -60,6 +60,10 @@ const char *par_backend_device(const par_backend *backend) {
     return backend->device ? backend->device : "host";
 }
 
+bool par_backend_method(const par_backend *backend, int i, par_method *out) {
+    return backend->method && backend->method(i, out);
+}
+
 const char *par_op_name(par_op op) {
     return (int)op >= 0 && op < PAR_OP_COUNT ? ops[op].name : NULL;
 }

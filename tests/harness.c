@@ -46,7 +46,8 @@ bool harness_failed(void) {
 bool harness_selected(const char *name, int argc, char **argv) {
     if (argc < 2) return true;
     for (int i = 1; i < argc; i++)
-        if (strstr(name, argv[i])) return true;
+        if (strchr(argv[i], '/') ? !strcmp(name, argv[i]) : strstr(name, argv[i]) != NULL)
+            return true;
     return false;
 }
 
@@ -102,6 +103,10 @@ static void deadline(int signal) {
 
 int harness_main(const char *suite, const harness_case *cases, int n, int argc, char **argv) {
     signal(SIGALRM, deadline);
+    if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+        for (int i = 0; i < n; i++) printf("%s/%s\n", suite, cases[i].name);
+        return 0;
+    }
     for (int i = 0; i < n; i++) {
         char name[256];
         snprintf(name, sizeof name, "%s/%s", suite, cases[i].name);

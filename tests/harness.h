@@ -2,6 +2,9 @@
  * The test harness. A suite is one program with a table of cases; each case prints one line: "ok
  * suite/case", "FAIL suite/case: why" or "skip suite/case: why". tests/run adds them up.
  *
+ * Arguments choose cases: a whole name with its slash, or a part of one; --list prints the names of
+ * a serial suite's.
+ *
  * A serial suite defines cases with `run`. An MPI suite defines them with `run_mpi` and a number of
  * ranks; the harness gives each case a transport over a split communicator of that many ranks (rank
  * 0's group first), with create and destroy in every case; the other ranks wait. A case that passes

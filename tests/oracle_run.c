@@ -301,6 +301,7 @@ static par_trainer_params trainer_params(oracle_state *s) {
     params.schedule = o->schedule;
     params.chunks = o->chunks ? o->chunks : 1;
     params.recompute = o->recompute;
+    params.keep_logits = true;
     params.zero = o->zero;
     if (json_array_size(betas) == 2) {
         params.beta1 = json_number_value(json_array_get(betas, 0));

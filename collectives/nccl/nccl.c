@@ -8,6 +8,8 @@
  * one hardware queue, of which streams share 8 by default;
  * - NCCL_RUNTIME_CONNECT=0: collectives connect when the communicator is made, not in their first
  * call, where the host would wait for its peers;
+ * - NCCL_GRAPH_REGISTER=0: to capture an operation in a graph is a call of this rank alone, as to
+ * start one is; with registration the host would wait for its peers;
  * - for ranks that share a GPU, which NCCL refuses for two ranks of one host: a host id per
  * process, and sockets of the loopback between what it then takes for hosts.
  */
@@ -135,6 +137,7 @@ void par__nccl_environment(const par_device_params *params) {
     char host[64] = "", id[128];
     setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
     setenv("NCCL_RUNTIME_CONNECT", "0", 0);
+    setenv("NCCL_GRAPH_REGISTER", "0", 0);
     if (!params->shared) return;
     if (gethostname(host, sizeof host - 1) != 0) strcpy(host, "host");
     snprintf(id, sizeof id, "%s-%ld", host, (long)getpid());

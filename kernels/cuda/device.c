@@ -9,17 +9,37 @@
 #include <nvtx3/nvToolsExt.h>
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/recorded.h"
 
 static par__cuda_device device;
+static bool capturing; /* some stream */
 
 const par__cuda_device *par__cuda_device_get(void) {
     return &device;
 }
 
+/* What this machine or build lacks, in contrast to a device that fails. */
+static par_status class_of(cudaError_t error) {
+    switch (error) {
+    case cudaErrorMemoryAllocation: return PAR_ERR_MEMORY;
+    case cudaErrorNotSupported:
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorCompatNotSupportedOnDevice:
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorUnsupportedPtxVersion: return PAR_ERR_UNSUPPORTED;
+    case cudaErrorInvalidValue:
+    case cudaErrorInvalidResourceHandle:
+    case cudaErrorNotReady: return PAR_ERR_ARG;
+    case cudaErrorInvalidConfiguration: return PAR_ERR_INTERNAL; /* of an own kernel's launch */
+    default: return PAR_ERR_DEVICE;
+    }
+}
+
 par_status par__cuda_failed(cudaError_t error, const char *call) {
-    par_status st = error == cudaErrorMemoryAllocation ? PAR_ERR_MEMORY : PAR_ERR_UNSUPPORTED;
-    PAR_FAIL(st, "CUDA device %d: %s: %s (%s)", device.device, call, cudaGetErrorString(error),
-             cudaGetErrorName(error));
+    PAR_FAIL(class_of(error), "CUDA device %d: %s: %s (%s)", device.device, call,
+             cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
 par_status par__cuda_launched(const char *kernel) {
@@ -93,6 +113,7 @@ static par_status create_event(unsigned flags, par_event **out) {
         free(e);
         return par__cuda_failed(error, "cudaEventCreateWithFlags");
     }
+    e->timed = !(flags & cudaEventDisableTiming);
     *out = e;
     return PAR_OK;
 }
@@ -125,8 +146,14 @@ static par_status zero(par_stream *stream, void *dst, size_t nbytes) {
     return PAR_OK;
 }
 
+void par__cuda_capturing(bool now) {
+    capturing = now;
+}
+
+/* In a graph a timed event is recorded by every launch, any other is an order of the graph's. */
 static par_status record(par_stream *stream, par_event *event) {
-    PAR__CUDA_TRY(cudaEventRecord(event->event, par__cuda_stream(stream)));
+    unsigned flags = event->timed && capturing ? cudaEventRecordExternal : cudaEventRecordDefault;
+    PAR__CUDA_TRY(cudaEventRecordWithFlags(event->event, par__cuda_stream(stream), flags));
     return PAR_OK;
 }
 
@@ -202,10 +229,28 @@ static par_status describe(void) {
     return PAR_OK;
 }
 
+/* Of a recorded device, which has no memory. */
+static par_status recorded_alloc(size_t nbytes, void **out) {
+    PAR_FAIL(PAR_ERR_UNSUPPORTED,
+             "device cuda: %zu bytes of a GPU that is only recorded, for plans", nbytes);
+}
+
+/* Only operations are prepared, so only memory is ever asked for by mistake. */
+static void init_recorded(par_backend *backend) {
+    device = par__cuda_recorded;
+    backend->name = "cuda";
+    backend->on_host = false;
+    backend->memory = backend->host_memory = (par_allocator){recorded_alloc, device_release};
+}
+
 par_status par__cuda_device_init(const par_device_params *params, par_backend *backend) {
     int n = 0, driver = 0;
     cudaError_t error = cudaGetDeviceCount(&n);
     (void)cudaDriverGetVersion(&driver); /* 0: none */
+    if (params->plan_only && (error != cudaSuccess || n == 0)) {
+        init_recorded(backend);
+        return PAR_OK;
+    }
     if (error != cudaSuccess || n == 0)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "device cuda: no GPU can be used on this machine: %s; install NVIDIA's driver "

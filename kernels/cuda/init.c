@@ -5,6 +5,7 @@
 #include "kernels/cuda/attention/attention.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/gemm/gemm.h"
+#include "kernels/cuda/methods.h"
 #include "kernels/cuda/own/own.h"
 
 static par_status unsupported_prepare(const void *args, size_t *workspace_nbytes) {
@@ -35,18 +36,32 @@ static int numa_node(const char *bus_id) {
 static const char *describe(void) {
     static char text[512];
     const par__cuda_device *d = par__cuda_device_get();
-    snprintf(
-        text, sizeof text,
-        "GPU %d: %s, %s, NUMA node %d, %.1f GiB, sm_%d%d, driver for CUDA %d.%d, runtime %d.%d",
-        d->device, d->name, d->bus_id, numa_node(d->bus_id), (double)d->nbytes / (1 << 30),
-        d->major, d->minor, d->driver / 1000, d->driver % 1000 / 10, d->runtime / 1000,
-        d->runtime % 1000 / 10);
+    if (d->recorded)
+        snprintf(text, sizeof text,
+                 "%s as recorded, %.0f GiB, sm_%d%d: there is no GPU here to ask", d->name,
+                 (double)d->nbytes / (1 << 30), d->major, d->minor);
+    else
+        snprintf(
+            text, sizeof text,
+            "GPU %d: %s, %s, NUMA node %d, %.1f GiB, sm_%d%d, driver for CUDA %d.%d, runtime %d.%d",
+            d->device, d->name, d->bus_id, numa_node(d->bus_id), (double)d->nbytes / (1 << 30),
+            d->major, d->minor, d->driver / 1000, d->driver % 1000 / 10, d->runtime / 1000,
+            d->runtime % 1000 / 10);
     return text;
+}
+
+/* Products as a whole, then what prepare noted. */
+static bool method(int i, par_method *out) {
+    if (i != 0) return par__method_get(i - 1, out);
+    *out = (par_method){.work = "products", .what = par__gemm_method()};
+    return true;
 }
 
 par_status par__cuda_init(const par_device_params *params, par_backend *backend) {
     PAR_TRY(par__cuda_device_init(params, backend));
+    par__cuda_graph_init(backend);
     backend->device = describe();
+    backend->method = method;
     for (int op = 0; op < PAR_OP_COUNT; op++)
         backend->kernels[op] = (par_kernel){"none", unsupported_prepare, unsupported_run};
     par__cuda_norm_init(backend);

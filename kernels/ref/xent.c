@@ -52,8 +52,8 @@ par_status par__ref_xent_loss(par_stream *stream, const par_xent *a, void *works
         loss += lse - target;
         rows += 1;
     }
-    a->sums[0] = (float)loss;
-    a->sums[1] = (float)rows;
+    a->sums[0] = (float)(loss + (a->accumulate ? a->sums[0] : 0));
+    a->sums[1] = (float)(rows + (a->accumulate ? a->sums[1] : 0));
     return PAR_OK;
 }
 

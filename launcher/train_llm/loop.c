@@ -28,6 +28,7 @@ typedef struct {
     int64_t first, ended;
     par_vote vote;
     int asked;
+    bool graphs; /* as the last line about them said */
 } position;
 
 static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *trainer,
@@ -44,6 +45,10 @@ static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *tr
         llm_report_time(times->total, vote);
         if (last || step == at->first || vote->skipped || due(step, r->set.log_every, r->set.steps))
             llm_report_step(r, w, step, lr, times->total, vote, trainer);
+        if (at->graphs && par_trainer_no_graph(trainer)) {
+            at->graphs = false;
+            llm_report_graphs(trainer);
+        }
         if (!last) llm_report_progress(r, step);
     }
     if (vote->stop) PAR_TRY(llm_checkpoint_agree(w, &asked));
@@ -74,7 +79,10 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
     const llm_settings *s = &r->set;
     bool behind = !par_trainer_backend(trainer)->on_host;
     par_source source = par_sampler_source(d->train);
-    position at = {.first = done + 1, .ended = done, .asked = LLM_ASKED_NOTHING};
+    position at = {.first = done + 1,
+                   .ended = done,
+                   .asked = LLM_ASKED_NOTHING,
+                   .graphs = !par_trainer_no_graph(trainer)};
     if (done && d->validation && due(done, s->eval_every, s->steps) &&
         !llm_observer_has_validation(o))
         PAR_TRY(evaluate(r, trainer, d, w, o, done));
@@ -123,6 +131,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     if (st == PAR_OK) st = report_data(r, w, d, trainer);
     if (st == PAR_OK) st = llm_checkpoint_check(r, w, trainer);
     if (st == PAR_OK) st = llm_checkpoint_resume(r, w, d, trainer, &from);
+    if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
     if (st == PAR_OK) st = llm_observer_create(r, w, d, &from, &o);
     if (st == PAR_OK) {
         if (w->rank == 0) printf("ready after %.1f s\n", llm_world_seconds() - w->start);
@@ -154,6 +163,7 @@ par_status llm_loop_sample(llm_run *r, llm_world *w, par_import *import, llm_sam
     par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
     if (st == PAR_OK) st = llm_sample_prepare(r, *sample, trainer);
     if (st == PAR_OK) st = llm_checkpoint_resume(r, w, &none, trainer, &from);
+    if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
     if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
     llm_sample_close(sample);
     if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);

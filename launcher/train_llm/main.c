@@ -61,6 +61,7 @@ static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *pr
     PAR_TRY(llm_world_device_alone(s)); /* the plan has its kernels' workspaces */
     if (rank != 0) return PAR_OK;
     PAR_TRY(llm_report_plan(r, world_size));
+    if (s->device == LLM_CUDA) PAR_TRY(llm_methods_plan(r));
     if (s->show_mesh) llm_report_mesh(r, world_size);
     return s->gantt ? llm_report_gantt(r) : PAR_OK;
 }

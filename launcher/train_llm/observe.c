@@ -127,6 +127,7 @@ static par_status open_files(llm_observer *o, const llm_run *r, const llm_world 
     if (s->log) PAR_TRY(par_log_continue(s->log, from->step, from->loss, &o->past));
     if (s->log) PAR_TRY(par_log_open(s->log, &o->log));
     if (s->log) PAR_TRY(from->step ? log_resume(o->log, w, from) : log_start(o->log, r, w, d));
+    if (s->log) PAR_TRY(llm_methods_log(o->log, r));
     if (s->comm_matrix_csv) PAR_TRY(check_matrix_file(s->comm_matrix_csv));
     if (s->comm_matrix_svg) PAR_TRY(check_matrix_file(s->comm_matrix_svg));
     if (s->curve) PAR_TRY(create_curve(o, r));

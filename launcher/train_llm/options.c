@@ -119,6 +119,8 @@ static int layout_rows(llm_settings *s, par_option *t) {
         CHOICE("recompute", recompute, "none", llm_recomputes,
                "activations that backward makes again instead of keeping them", .recorded = IN_LOG,
                .also = "recompute-granularity|recompute-activations|gradient-checkpointing"),
+        INT("logits-memory", logits_memory, "0", "0..1048576",
+            "MiB of a rank's logits at a time; 0: 1024 on a GPU, else 128", .recorded = IN_LOG),
     };
     return APPEND(t, rows);
 }
@@ -294,6 +296,10 @@ static int machine_rows(llm_settings *s, par_option *t) {
             "cuda: MiB for attention's backward, which grows with T x T; 0: an eighth of the GPU"),
         BOOL("nondeterministic-attention", nondeterministic_attention,
              "cuda: less workspace for attention, and bits that differ from run to run"),
+        BOOL("no-graph", no_graph, "cuda: run steps call by call, not as captured graphs"),
+        BOOL("strict-kernels", strict_kernels,
+             "cuda: a slower kernel or link than the best that this build has is an error, not a "
+             "warning"),
         TEXT("plan-cache", plan_cache, "cuda: keep compiled plans of attention in this folder",
              .metavar = "DIR"),
     };

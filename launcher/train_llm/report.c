@@ -101,6 +101,16 @@ void llm_report_data(const llm_run *r, const llm_data *d, const par_trainer *tra
     printf("data: %s, %lld tokens for training, %lld for validation\n", r->set.data,
            (long long)(d->cut - d->begin), (long long)(d->end - d->cut));
     printf("memory: %.1f MiB on rank 0\n", memory_nbytes(trainer) / MiB);
+    llm_report_graphs(trainer);
+}
+
+void llm_report_graphs(const par_trainer *trainer) {
+    const char *why = par_trainer_no_graph(trainer);
+    if (par_trainer_backend(trainer)->on_host) return;
+    if (why)
+        printf("steps: call by call, not as graphs of the device: %s\n", why);
+    else
+        printf("steps: as graphs of the device, from the third on\n");
 }
 
 static void report_ledger(const par_memory *memory, int stage, int rank) {
@@ -119,10 +129,20 @@ static void report_ledger(const par_memory *memory, int stage, int rank) {
     }
 }
 
+/* What a plan for a device is made for: one that was asked, or a recorded one. */
+static par_status report_device(const llm_run *r) {
+    const par_backend *backend = NULL;
+    if (r->set.device != LLM_CUDA) return PAR_OK;
+    PAR_TRY(par_backend_get(r->params.backend, &backend));
+    printf("device: %s\n", par_backend_device(backend));
+    return PAR_OK;
+}
+
 par_status llm_report_plan(const llm_run *r, int world_size) {
     const par_transport_params transport_params = llm_world_transport_params(&r->set);
     report_model(r);
     report_layout(r, world_size);
+    PAR_TRY(report_device(r));
     printf("plan: memory of the first rank of every stage\n");
     for (int stage = 0; stage < r->params.layout.size[PAR_PP]; stage++) {
         int coordinate[PAR_AXIS_COUNT] = {0};

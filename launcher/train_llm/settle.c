@@ -63,9 +63,11 @@ static void check_device(const llm_settings *s, par_problems *problems) {
                 {"tune-gemm", s->tune_gemm},
                 {"attention-workspace", s->attention_workspace > 0},
                 {"nondeterministic-attention", s->nondeterministic_attention},
+                {"no-graph", s->no_graph},
+                {"strict-kernels", s->strict_kernels},
                 {"plan-cache", s->plan_cache != NULL},
                 {"comm", s->comm != PAR_LINK_DEFAULT}};
-    for (int i = 0; i < 8 && s->device != LLM_CUDA; i++)
+    for (size_t i = 0; i < sizeof cuda / sizeof *cuda && s->device != LLM_CUDA; i++)
         if (cuda[i].given)
             par_problem(problems, "--%s: needs --device cuda, this is %s", cuda[i].name,
                         par_choice_name(llm_devices, s->device));
@@ -168,6 +170,7 @@ static void settle_parts(llm_run *r, par_problems *problems) {
 static void settle_params(const llm_settings *s, par_trainer_params *p) {
     p->schedule = (par_schedule_kind)s->schedule;
     p->recompute = (par_recompute)s->recompute;
+    p->logits_nbytes = (size_t)s->logits_memory << 20;
     p->dtype = (par_dtype)s->precision;
     p->optimizer = (par_optimizer)s->optimizer;
     p->nonfinite = (par_nonfinite)s->nonfinite;
@@ -182,6 +185,7 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
     p->seed = (uint64_t)s->seed;
     p->global_batch = s->batch;
     p->no_sequence_parallel = !s->sequence_parallel;
+    p->no_graph = s->no_graph;
     p->chunks = (int)s->chunks;
     p->zero = (int)s->zero;
     p->beta1 = s->beta1;

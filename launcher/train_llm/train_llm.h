@@ -1,7 +1,7 @@
 /*
  * train_llm: the trainer program. Its parts: options (the rows), settle (what follows from them
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
- * checkpoint (saving, resuming, signals), observe (log, curve, communication matrix), sample (text
+ * checkpoint (saving, resuming, signals), methods (what computes what), observe (log, curve, communication matrix), sample (text
  * from a model), verify (a layout against one rank), report (what is printed), and main. It uses
  * the public headers only; what the library must not do (MPI_Init, signals, threads, printing, exit
  * codes) is here.
@@ -43,13 +43,15 @@ typedef struct {
     double loss_scale, loss_scale_init, loss_scale_min, loss_scale_max;
     int64_t loss_scale_window, loss_scale_hysteresis, max_skips;
     int64_t chunks, zero;
+    int64_t logits_memory;  /* MiB; 0: the backend's */
     par_int_list pp_layers; /* blocks of each part */
     bool sequence_parallel;
     int device, comm;
     int64_t gpu; /* -1: by the rank on its node */
-    bool allow_shared_gpu, tf32, tune_gemm, nondeterministic_attention;
+    bool allow_shared_gpu, tf32, tune_gemm, nondeterministic_attention, no_graph;
     int64_t attention_workspace; /* MiB */
     const char *plan_cache;
+    bool strict_kernels;
     int64_t threads;
     const char *data; /* NULL: there is none */
     double split;
@@ -79,8 +81,9 @@ typedef struct {
     int modules_per_part[256];
     int n_micro;
     par_problems notes;
-    bool began;        /* the first step */
-    char newest[1024]; /* rank 0: the checkpoint saved or resumed last; "": none */
+    char methods[32768]; /* what computes what, of all ranks: methods.c */
+    bool began;          /* the first step */
+    char newest[1024];   /* rank 0: the checkpoint saved or resumed last; "": none */
 } llm_run;
 
 /* options */
@@ -221,6 +224,16 @@ par_status llm_sample_draw(const llm_run *, llm_world *, llm_sample *);
 /* Before the trainer is destroyed. */
 void llm_sample_close(llm_sample **);
 
+/* methods: what computes what */
+/* Gathers it, prints it on rank 0, and keeps it for the log. Behind a resume, which takes what was
+ * timed before. Collective. Errors: PAR_ERR_UNSUPPORTED [agreed] with --strict-kernels, if
+ * something faster is known. */
+par_status llm_methods_report(llm_run *, llm_world *, const par_trainer *);
+/* The same for a plan, by one process for what it has prepared. Not collective. */
+par_status llm_methods_plan(llm_run *);
+/* One record; none on the host. */
+par_status llm_methods_log(par_log *, const llm_run *);
+
 /* loop; both collective */
 /* One training, from the trainer's memory to what is printed and written after the last step. */
 par_status llm_loop_train(llm_run *, llm_world *, const llm_data *, par_import *, llm_sample **);
@@ -232,6 +245,8 @@ void llm_report_problems(const char *title, const char *text);
 void llm_report_line(void *user, const char *line);
 /* Model, layout, machine: before anything is opened. */
 void llm_report_run(const llm_run *, const llm_world *);
+/* Whether steps are graphs; nothing where the device is the host. */
+void llm_report_graphs(const par_trainer *);
 void llm_report_data(const llm_run *, const llm_data *, const par_trainer *);
 /* The memory of every stage. */
 par_status llm_report_plan(const llm_run *, int world_size);

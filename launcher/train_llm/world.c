@@ -120,7 +120,8 @@ void llm_world_disconnect(llm_world *w) {
 }
 
 /* Before anything else asks for the backend: the choice holds for the process. */
-static par_status open_device(const llm_settings *s, int local_rank, int local_size) {
+static par_status open_device(const llm_settings *s, int local_rank, int local_size,
+                              bool plan_only) {
     const par_backend *backend = NULL;
     const par_device_params params = {.local_rank = local_rank,
                                       .local_size = local_size,
@@ -131,7 +132,8 @@ static par_status open_device(const llm_settings *s, int local_rank, int local_s
                                       .attention_workspace_nbytes = (size_t)s->attention_workspace
                                                                     << 20,
                                       .nondeterministic_attention = s->nondeterministic_attention,
-                                      .plan_cache = s->plan_cache};
+                                      .plan_cache = s->plan_cache,
+                                      .plan_only = plan_only};
     if (s->device != LLM_CUDA) return PAR_OK;
     par_status st = par_device_select(&params);
     if (st == PAR_OK) st = par_backend_get(par_choice_name(llm_devices, s->device), &backend);
@@ -142,12 +144,12 @@ static par_status open_device(const llm_settings *s, int local_rank, int local_s
 par_status llm_world_device(llm_world *w, const llm_settings *s) {
     int local_rank = par_transport_local_rank(w->transport),
         n = par_transport_local_size(w->transport);
-    return llm_world_agree(w, open_device(s, local_rank, n));
+    return llm_world_agree(w, open_device(s, local_rank, n, false));
 }
 
 par_status llm_world_device_alone(const llm_settings *s) {
     char why[1024];
-    par_status st = open_device(s, 0, 1);
+    par_status st = open_device(s, 0, 1, true);
     if (st == PAR_OK) return PAR_OK;
     snprintf(why, sizeof why, "%s", par_error());
     return par_error_set(st, "%s; --dry-run --device cpu plans all but the kernels' own workspaces",

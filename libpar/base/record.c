@@ -77,6 +77,28 @@ void par__recorder_waited(par_recorder *r, int row, double seconds) {
     r->rows[row].wait_s += seconds;
 }
 
+par_status par__recorder_like(const par_recorder *r, par_recorder **out) {
+    return par__recorder_create(r->world_size, out);
+}
+
+void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
+    for (int i = 0; i < from->n_rows; i++) {
+        const par_record_row *x = &from->rows[i];
+        par_record_row *y = &to->rows[i];
+        if (i >= to->n_rows)
+            *y = (par_record_row){.axis = x->axis, .purpose = x->purpose, .op = x->op};
+        y->n_ops += times * x->n_ops;
+        y->sent_nbytes += times * x->sent_nbytes;
+        y->received_nbytes += times * x->received_nbytes;
+        y->n_messages += times * x->n_messages;
+        y->wait_s += times * x->wait_s;
+    }
+    if (to->n_rows < from->n_rows) to->n_rows = from->n_rows;
+    for (int k = 0; k < to->world_size; k++) to->sent_to[k] += times * from->sent_to[k];
+    for (int64_t k = 0; k < (int64_t)to->world_size * TABLED; k++)
+        to->by_row[k] += times * from->by_row[k];
+}
+
 int par__recorder_last_take(par_recorder *r) {
     int index = 0;
     while (index < r->n_last && r->last_used[index]) index++;

@@ -18,6 +18,12 @@ void par__recorder_sent(par_recorder *recorder, int row, int peer, int64_t nbyte
 void par__recorder_received(par_recorder *recorder, int row, int64_t nbytes);
 void par__recorder_waited(par_recorder *recorder, int row, double seconds);
 
+/* Counts of the same ranks, all 0; rows are added as those of a recorder are. */
+par_status par__recorder_like(const par_recorder *recorder, par_recorder **out);
+/* Add the counts of another, `times` times; its rows are the first ones of `to`, or the other way
+ * round. Last operations stay. */
+void par__recorder_add(par_recorder *to, const par_recorder *from, int times);
+
 /* An index for a comm's last operation; -1 when there is no memory. Released ones are used
  * again. */
 int par__recorder_last_take(par_recorder *recorder);

@@ -1,15 +1,17 @@
 /*
  * Final norm, logits and loss as the model's last module. The vocabulary is split over tp (Shoeybi
- * et al. 2019): a rank has logits [N, V_local] in fp32, and three numbers per row are gathered for
- * the softmax. When training the logits are turned into their gradient at once, in place, so
- * forward and backward need one array. Products run in blocks of rows, which bounds the workspace
- * of the GEMM.
+ * et al. 2019): a rank has logits [N, V_local] in the place's dtype, and three numbers per row are
+ * gathered for the softmax. One pass goes over blocks of rows: logits, statistics, loss, and when
+ * training the gradient in the logits' place, from which dh and the weight's gradient are made. So
+ * no more logits than a block's are ever there, in scratch. A training pass runs in backward alone:
+ * forward has nothing to do, and nothing of the pass is kept from one to the other.
  */
 #include <stdlib.h>
 
 #include "layers.h"
 
-enum { BLOCK_ROWS = 1024 };
+/* Blocks of more rows are a multiple of what products are tiled by. */
+enum { TILE_ROWS = 128 };
 
 typedef struct {
     par_module module;
@@ -18,14 +20,24 @@ typedef struct {
     par__norm norm;
     par__linear linear;
     int64_t begin, valid; /* vocabulary entries of this rank; linear.out has the padding too */
-    size_t logits;        /* stash */
-    size_t stats, gathered, lse, cast; /* scratch */
+    int64_t block;        /* rows of a block; the last one may have fewer */
+    bool keep;
+    size_t logits, stats, gathered, lse; /* scratch of a block */
+    size_t kept;                         /* stash if `keep`: logits of an evaluation [N, V_local] */
     par__module_place decode_place;
     par__norm decode_norm;
+    par__linear decode_linear; /* the same weights, fp32 logits */
 } head;
 
-static int64_t block_rows(const par__module_place *place) {
-    return place->N < BLOCK_ROWS ? place->N : BLOCK_ROWS;
+/* Rows whose logits fit into nbytes (0: all): equal blocks, as few as they can be. */
+static int64_t block_rows(const head *m, size_t nbytes) {
+    int64_t N = m->place.N,
+            most = (int64_t)(nbytes / par__module_place_nbytes(&m->place, m->linear.out));
+    if (nbytes == 0 || most >= N) return N;
+    if (most < TILE_ROWS) return most > 1 ? most : 1;
+    most = most / TILE_ROWS * TILE_ROWS;
+    int64_t n_blocks = (N + most - 1) / most, rows = (N + n_blocks - 1) / n_blocks;
+    return (rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
 }
 
 static par_status build_weight(head *m, par_build *build) {
@@ -50,18 +62,15 @@ static par_status build_weight(head *m, par_build *build) {
         m->linear = (par__linear){.n_parts = 1, .in = config->channels, .out = rows.local};
         PAR_TRY(par_build_param(build, &spec, false, &m->linear.weights[0]));
     }
-    m->linear.dtype_y = PAR_F32;
+    m->linear.dtype_y = place->dtype;
     m->begin = place->r * rows.local;
     m->valid = rows.extent;
-    PAR_TRY(par__linear_prepare(&m->linear, place, build, block_rows(place)));
-    /* the last block may be shorter */
-    int64_t rest = place->N % block_rows(place);
-    return rest ? par__linear_prepare(&m->linear, place, build, rest) : PAR_OK;
+    return PAR_OK;
 }
 
-static par_xent xent_args(const head *m) {
-    return (par_xent){.dtype = PAR_F32,
-                      .m = m->place.N,
+static par_xent xent_args(const head *m, int64_t rows) {
+    return (par_xent){.dtype = m->place.dtype,
+                      .m = rows,
                       .n = m->linear.out,
                       .valid = m->valid,
                       .begin = m->begin,
@@ -69,85 +78,98 @@ static par_xent xent_args(const head *m) {
                       .p = m->place.p};
 }
 
-static par_cast cast_args(const head *m, int64_t rows) {
-    return (par_cast){
-        .dtype_x = PAR_F32, .dtype_y = m->place.dtype, .n = rows * m->linear.out, .scale = 1};
-}
-
-static par_status prepare(head *m, par_build *build) {
+/* Workspaces of a block. */
+static par_status prepare(head *m, par_build *build, int64_t rows) {
     par__module_place *place = &m->place;
-    par_xent xent = xent_args(m);
-    par_cast cast = cast_args(m, block_rows(place));
+    par_xent xent = xent_args(m, rows);
+    PAR_TRY(par__linear_prepare(&m->linear, place, build, rows));
     PAR_TRY(par__xent_stats_prepare(place, build, &xent));
     PAR_TRY(par__xent_loss_prepare(place, build, &xent));
-    PAR_TRY(par__xent_backward_prepare(place, build, &xent));
-    return place->dtype == PAR_F32 ? PAR_OK : par__cast_prepare(place, build, &cast);
+    return par__xent_backward_prepare(place, build, &xent);
 }
 
 static void reserve(head *m, par_build *build) {
     par__module_place *place = &m->place;
-    size_t row = (size_t)place->N * sizeof(float), *scratch = &place->scratch_nbytes;
-    m->logits = par__reserve(&build->stash_nbytes, row * (size_t)m->linear.out);
-    m->stats = par__reserve(scratch, 3 * row);
-    m->gathered = place->p > 1 ? par__reserve(scratch, 3 * row * (size_t)place->p) : m->stats;
-    m->lse = par__reserve(scratch, row);
-    if (place->dtype != PAR_F32)
-        m->cast = par__reserve(scratch,
-                               par__module_place_nbytes(place, block_rows(place) * m->linear.out));
+    size_t numbers = (size_t)m->block * sizeof(float), *scratch = &place->scratch_nbytes;
+    m->logits = par__reserve(scratch, par__module_place_nbytes(place, m->block * m->linear.out));
+    if (m->keep)
+        m->kept = par__reserve(&build->stash_nbytes,
+                               par__module_place_nbytes(place, place->N * m->linear.out));
+    m->stats = par__reserve(scratch, 3 * numbers);
+    m->gathered = place->p > 1 ? par__reserve(scratch, 3 * numbers * (size_t)place->p) : m->stats;
+    m->lse = par__reserve(scratch, numbers);
 }
 
 static par_status head_build(par_module *module, par_build *build) {
     head *m = (head *)module;
-    par__module_place_init(&m->place, module, build, m->config);
+    par__module_place *place = &m->place;
+    par__module_place_init(place, module, build, m->config);
+    place->selective = true; /* the norm's output is a training pass' own */
     build->stash_nbytes = 0;
-    PAR_TRY(par__norm_build(&m->norm, &m->place, build, m->config, "final.norm"));
+    PAR_TRY(par__norm_build(&m->norm, place, build, m->config, "final.norm"));
     PAR_TRY(build_weight(m, build));
-    PAR_TRY(prepare(m, build));
+    m->block = block_rows(m, build->logits_nbytes);
+    m->keep = build->keep_logits;
+    PAR_TRY(prepare(m, build, m->block));
+    if (place->N % m->block) PAR_TRY(prepare(m, build, place->N % m->block));
     reserve(m, build);
     build->y = par_tensor_make(NULL, PAR_F32, 1, 2, 1, 1, 1);
-    par__module_place_finish(&m->place, build);
+    par__module_place_finish(place, build);
     return PAR_OK;
 }
 
-static void *stash(const par_call *call, size_t offset) {
-    return (char *)call->stash + offset;
-}
 static void *scratch(const par_call *call, size_t offset) {
     return (char *)call->scratch + offset;
 }
 
-static const void *row_of(const par__module_place *place, const void *x, int64_t row) {
-    return (const char *)x + par__module_place_nbytes(place, row * place->C);
+static const void *row_of(const par__module_place *place, const void *x, int64_t row, int64_t n) {
+    return (const char *)x + par__module_place_nbytes(place, row * n);
 }
 
-static par_status logits_forward(const head *m, const par_call *call, const void *h) {
-    const par__module_place *place = &m->place;
-    float *logits = stash(call, m->logits);
-    for (int64_t row = 0, n; row < place->N; row += n) {
-        n = place->N - row < BLOCK_ROWS ? place->N - row : BLOCK_ROWS;
-        PAR_TRY(par__linear_forward(&m->linear, place, call, n, row_of(place, h, row),
-                                    logits + row * m->linear.out));
-    }
-    return PAR_OK;
+/* Where the logits of a block belong. */
+static void *logits_of(const head *m, const par_call *call, int64_t row) {
+    if (call->training || !m->keep) return scratch(call, m->logits);
+    return (void *)row_of(&m->place, (char *)call->stash + m->kept, row, m->linear.out);
 }
 
-static par_status loss(const head *m, const par_call *call, float *sums) {
+/* Loss of the block's rows from `row` on, added to the ones before; when training the logits'
+ * gradient in their place. */
+static par_status block_loss(const head *m, const par_call *call, int64_t row, int64_t n,
+                             void *logits, float *sums) {
     const par__module_place *place = &m->place;
-    par_xent args = xent_args(m);
-    args.logits = stash(call, m->logits);
-    args.targets = call->targets;
+    par_xent args = xent_args(m, n);
+    args.logits = logits;
+    args.targets = (const int32_t *)call->targets + row;
     args.stats = scratch(call, m->stats);
     args.lse = scratch(call, m->lse);
     args.sums = sums;
+    args.accumulate = row > 0;
     args.seed = call->loss_seed;
     PAR_TRY(par__xent_stats_run(place, call, &args));
     float *gathered = scratch(call, m->gathered);
     if (place->tp)
-        PAR_TRY(par_comm_all_gather(place->tp, args.stats, gathered, 3 * place->N, PAR_F32,
+        PAR_TRY(par_comm_all_gather(place->tp, args.stats, gathered, 3 * n, PAR_F32,
                                     par__tag(place, call, "loss"), call->stream, NULL));
     args.stats = gathered;
     PAR_TRY(par__xent_loss_run(place, call, &args));
     return call->training ? par__xent_backward_run(place, call, &args) : PAR_OK;
+}
+
+/* The pass over all rows of h [N, C]; when training also the weight's gradient and dh [N, C]. */
+static par_status pass(const head *m, const par_call *call, const void *h, float *sums, void *dh) {
+    const par__module_place *place = &m->place;
+    for (int64_t row = 0, n; row < place->N; row += n) {
+        n = place->N - row < m->block ? place->N - row : m->block;
+        const void *x = row_of(place, h, row, place->C);
+        void *logits = logits_of(m, call, row);
+        PAR_TRY(par__linear_forward(&m->linear, place, call, n, x, logits));
+        PAR_TRY(block_loss(m, call, row, n, logits, sums));
+        if (!call->training) continue;
+        PAR_TRY(par__linear_backward_weight(&m->linear, place, call, n, x, logits));
+        PAR_TRY(par__linear_backward_input(&m->linear, place, call, n, logits,
+                                           (void *)row_of(place, dh, row, place->C)));
+    }
+    return PAR_OK;
 }
 
 static par_status head_forward(par_module *module, const par_call *call, const par_tensor *x,
@@ -155,31 +177,9 @@ static par_status head_forward(par_module *module, const par_call *call, const p
     head *m = (head *)module;
     const void *h = NULL;
     PAR_REQUIRE(call->targets);
+    if (call->training) return PAR_OK;
     PAR_TRY(par__norm_forward(&m->norm, &m->place, call, NULL, x->data, 1, false, &h));
-    PAR_TRY(logits_forward(m, call, h));
-    return loss(m, call, y->data);
-}
-
-/* Weight gradient and dh [N, C] (area 0), a block of rows at a time, with the logits' gradient in
- * the place's dtype. */
-static par_status logits_backward(const head *m, const par_call *call, const void *h, void *dh) {
-    const par__module_place *place = &m->place;
-    const float *dlogits = stash(call, m->logits);
-    for (int64_t row = 0, n; row < place->N; row += n) {
-        n = place->N - row < BLOCK_ROWS ? place->N - row : BLOCK_ROWS;
-        const void *d = dlogits + row * m->linear.out;
-        if (place->dtype != PAR_F32) {
-            par_cast cast = cast_args(m, n);
-            cast.x = d;
-            cast.y = scratch(call, m->cast);
-            PAR_TRY(par__cast_run(place, call, &cast));
-            d = cast.y;
-        }
-        PAR_TRY(par__linear_backward_weight(&m->linear, place, call, n, row_of(place, h, row), d));
-        PAR_TRY(par__linear_backward_input(&m->linear, place, call, n, d,
-                                           (void *)row_of(place, dh, row)));
-    }
-    return PAR_OK;
+    return pass(m, call, h, y->data, NULL);
 }
 
 static par_status head_backward(par_module *module, const par_call *call, const par_tensor *x,
@@ -188,9 +188,9 @@ static par_status head_backward(par_module *module, const par_call *call, const 
     const par__module_place *place = &m->place;
     void *dh = par__full(place, call, 0);
     const void *h = NULL;
-    PAR_REQUIRE(!dy && dx && dx->data);
+    PAR_REQUIRE(!dy && dx && dx->data && call->targets && call->loss);
     PAR_TRY(par__norm_forward(&m->norm, place, call, NULL, x->data, 1, true, &h));
-    PAR_TRY(logits_backward(m, call, h, dh));
+    PAR_TRY(pass(m, call, h, call->loss, dh));
     return par__norm_backward(&m->norm, place, call, x->data, dh, NULL, dx->data);
 }
 
@@ -202,7 +202,9 @@ static par_status head_decode_build(par_module *module, par_build *build, int64_
     build->stash_nbytes = 0;
     m->decode_norm = m->norm;
     PAR_TRY(par__norm_build_decode(&m->decode_norm, place, build));
-    PAR_TRY(par__linear_prepare_forward(&m->linear, place, build, place->N));
+    m->decode_linear = m->linear;
+    m->decode_linear.dtype_y = PAR_F32;
+    PAR_TRY(par__linear_prepare_forward(&m->decode_linear, place, build, place->N));
     build->y = par_tensor_make(NULL, PAR_F32, 2, place->N, m->linear.out, 1, 1);
     par__module_place_finish(place, build);
     return PAR_OK;
@@ -214,7 +216,7 @@ static par_status head_decode(par_module *module, const par_call *call, int64_t 
     const par__module_place *place = &m->decode_place;
     const void *h = NULL;
     PAR_TRY(par__norm_forward(&m->decode_norm, place, call, NULL, x->data, 1, false, &h));
-    return par__linear_forward(&m->linear, place, call, place->N, h, y->data);
+    return par__linear_forward(&m->decode_linear, place, call, place->N, h, y->data);
 }
 
 static void head_destroy(par_module *module) {
@@ -241,10 +243,16 @@ par_status par_transformer_logits(const par_module *module, const void *stash_of
                                   par_tensor *logits, int64_t *begin, int64_t *valid) {
     PAR_REQUIRE(module && module->ops == &head_ops && stash_of_call && logits && begin && valid);
     const head *m = (const head *)module;
+    if (!m->keep)
+        PAR_FAIL(PAR_ERR_ARG, "the head keeps no logits: create the trainer with keep_logits");
     /* a view: readers of it do not write */
-    *logits = par_tensor_make((char *)stash_of_call + m->logits, PAR_F32, 2, m->place.N,
+    *logits = par_tensor_make((char *)stash_of_call + m->kept, m->place.dtype, 2, m->place.N,
                               m->linear.out, 1, 1);
     *begin = m->begin;
     *valid = m->valid;
     return PAR_OK;
+}
+
+int64_t par_transformer_loss_rows(const par_module *module) {
+    return module && module->ops == &head_ops ? ((const head *)module)->block : 0;
 }

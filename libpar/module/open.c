@@ -1,6 +1,6 @@
 /*
- * The module's side: its two exported symbols, and par_error_set, the one function of libpar that
- * its sources call, over the table of host services.
+ * The module's side: its two exported symbols, and par_error_set and par_error, the functions of
+ * libpar that its sources call, over the table of host services.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,14 +12,21 @@
 
 static par__module_host host;
 
-/* The module's own, hidden: the text goes to libpar. */
+static _Thread_local char text[1024]; /* the message of this thread */
+
+/* The module's own, hidden: the text goes to libpar too. */
 par_status par_error_set(par_status status, const char *format, ...) {
-    char text[1024];
+    char next[sizeof text]; /* a part of the message may be the one before */
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    vsnprintf(next, sizeof next, format, args);
     va_end(args);
+    memcpy(text, next, sizeof text);
     return host.fail(status, text);
+}
+
+const char *par_error(void) {
+    return text;
 }
 
 __attribute__((visibility("default"))) par__module_contract par_cuda_contract;

@@ -81,6 +81,14 @@ static int64_t forwards(const par_traffic_run *run) {
     return run->micros * (run->recompute_full ? 2 : 1) + run->eval_micros;
 }
 
+/* Three numbers per token, loss_rows tokens at a time. */
+static void add_losses(const channel *c, const par_traffic_run *run) {
+    const int64_t token = 3 * (int64_t)sizeof(float), N = run->B * run->T,
+                  micros = run->micros + run->eval_micros;
+    add_gather(c, N / run->loss_rows * micros, run->loss_rows * token);
+    add_gather(c, micros, N % run->loss_rows * token);
+}
+
 static void tensor_axis(par_traffic *t, const par_traffic_run *run) {
     const par_comm *tp = run->mesh->axis[PAR_TP];
     const channel forward = {t, tp, "activations forward"},
@@ -88,10 +96,12 @@ static void tensor_axis(par_traffic *t, const par_traffic_run *run) {
     int64_t blocks = run->n_blocks;
     if (par_comm_size(tp) == 1) return;
     add_activations(&forward, run, forwards(run),
-                    (per_micro){2 * blocks + run->embedding, 2 * blocks + run->head});
+                    (per_micro){2 * blocks + run->embedding, 2 * blocks});
     add_activations(&backward, run, run->micros,
                     (per_micro){2 * blocks + run->head, 4 * blocks + run->head + run->embedding});
-    if (run->head) add_gather(&loss, forwards(run), 3 * run->B * run->T * (int64_t)sizeof(float));
+    if (!run->head) return;
+    add_activations(&forward, run, run->eval_micros, (per_micro){.gathers = 1});
+    add_losses(&loss, run);
 }
 
 /* Part c p + s of the model goes on at the next stage, unless it is the last part. */
@@ -164,7 +174,7 @@ static void votes(par_traffic *t, const par_traffic_run *run) {
 
 par_status par_traffic_predict(par_traffic *t, const par_traffic_run *run) {
     PAR_REQUIRE(t && run && run->mesh && run->params && run->n_params > 0 &&
-                t->size == run->mesh->size);
+                t->size == run->mesh->size && (!run->head || run->loss_rows > 0));
     par_param **params = malloc((size_t)run->n_params * sizeof(par_param *));
     if (!params) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d parameters", run->n_params);
     memcpy(params, run->params, (size_t)run->n_params * sizeof(par_param *));

@@ -42,7 +42,8 @@ static par_call call_of(par__executor *e, const par__slot *s, const par_action *
                       .first_sample = e->walk.first_sample + a->micro * e->walk.sample_stride,
                       .micro = a->micro,
                       .training = e->walk.training,
-                      .loss_seed = e->walk.loss_seed};
+                      .loss_seed = e->walk.loss_seed,
+                      .loss = par__is_last(e, a->chunk) ? e->losses + 2 * a->micro : NULL};
 }
 
 static void load(par__executor *e, const par_action *a, par__slot *s) {
@@ -70,8 +71,7 @@ static par_status run_forward(par__executor *e, const par_action *a, par__slot *
     for (int i = 0; i < chunk->n_modules; i++) {
         par_tensor x = chunk->x[i], y = chunk->x[i + 1];
         x.data = s->x[i];
-        y.data = par__is_last(e, a->chunk) && i == chunk->n_modules - 1 ? e->losses + 2 * a->micro
-                                                                        : s->x[i + 1];
+        y.data = call.loss && i == chunk->n_modules - 1 ? call.loss : s->x[i + 1];
         call.stash = s->stash[i];
         range_begin(e, chunk->modules[i], "forward");
         par_status st = chunk->modules[i]->ops->forward(chunk->modules[i], &call, &x, &y);
@@ -241,11 +241,31 @@ static par_status drain(par__executor *e) {
     return PAR_OK;
 }
 
-static par_status begin_walk(par__executor *e, const par__walk *walk) {
-    int64_t number = par__timer_round(e->timer);
-    e->walk = *walk;
+static void begin_result(par__executor *e, int64_t number, double load) {
     e->result = &e->results[number & 1];
-    *e->result = (par__walk_result){.walk = number};
+    *e->result = (par__walk_result){.walk = number, .load = load};
+}
+
+void par__executor_repeat(par__executor *e, int captured, double load, par__walk_result *out) {
+    begin_result(e, par__timer_repeat(e->timer, captured), load);
+    *out = *e->result;
+}
+
+void par__executor_forget(par__executor *e) {
+    for (int c = 0; c < e->params.n_chunks; c++) {
+        for (int i = 0; i < e->n_slots[c]; i++)
+            e->slots[c][i].send = e->slots[c][i].recv = (par_work){0};
+        for (int i = 0; i < e->n_grad_slots[c]; i++) e->grads[c][i].work = (par_work){0};
+    }
+    for (int i = 0; i < 2; i++) e->outgoing[i].work = (par_work){0};
+}
+
+static par_status begin_walk(par__executor *e, const par__walk *walk) {
+    begin_result(e,
+                 walk->captured ? par__timer_capture(e->timer, *walk->captured)
+                                : par__timer_round(e->timer),
+                 0);
+    e->walk = *walk;
     e->load_status = PAR_OK;
     e->n_losses = 0;
     e->next_module = -1;

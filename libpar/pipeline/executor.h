@@ -56,6 +56,7 @@ typedef struct {
     const int64_t *sample_base; /* likewise */
     int64_t first_sample,
         sample_stride; /* micro-batch i's first sample, counted from the base: first + i · stride */
+    const int *captured; /* the graph, 0 or 1, that the walk is captured in; NULL: none */
 } par__walk;
 
 /* Of a walk, seconds. Forward and backward are the sums over their actions, a recomputed forward is
@@ -85,6 +86,13 @@ void par__executor_destroy(par__executor **executor);
  */
 par_status par__executor_walk(par__executor *executor, const par_schedule *schedule,
                               const par__walk *walk, par__walk_result *out);
+
+/* A walk that was captured is launched: *out gets its number and `load`, the seconds that reading
+ * its batches took. */
+void par__executor_repeat(par__executor *executor, int captured, double load,
+                          par__walk_result *out);
+/* A capture was given up: no message is under way. */
+void par__executor_forget(par__executor *executor);
 
 /* The losses of the last walk, [*n][2] in the order of its micro-batches, on the device and valid
  * until the next walk; none but on the last stage. */

@@ -6,7 +6,7 @@
 
 #include "libpar/base/clock.h"
 
-enum { ROUNDS = 2, NONE = -1 };
+enum { ROUNDS = 2, CAPTURED = 2, NONE = -1 };
 
 typedef struct {
     int phase;
@@ -25,15 +25,17 @@ struct par__timer {
     const par_backend *backend;
     int max;
     int64_t n_rounds;
-    set sets[ROUNDS]; /* round k in set k mod ROUNDS */
+    set sets[ROUNDS + CAPTURED]; /* in turn; then those of graphs */
+    int in[ROUNDS];              /* round k's set, at k mod ROUNDS */
+    set *now;                    /* where spans go; NULL before the first round */
 };
 
 static bool by_events(const par__timer *t) {
     return t->backend->elapsed != NULL;
 }
 
-static set *current(par__timer *t) {
-    return &t->sets[(t->n_rounds - 1) % ROUNDS];
+static int count_sets(const par__timer *t) {
+    return t->backend->capture_begin ? ROUNDS + CAPTURED : ROUNDS;
 }
 
 static par_status take_set(par__timer *t, set *s) {
@@ -52,7 +54,7 @@ par_status par__timer_create(const par_backend *backend, int max_spans, par__tim
     if (!t) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a timer");
     t->backend = backend;
     t->max = max_spans;
-    for (int i = 0; i < ROUNDS; i++) PAR_TRY_GOTO(take_set(t, &t->sets[i]), out_timer);
+    for (int i = 0; i < count_sets(t); i++) PAR_TRY_GOTO(take_set(t, &t->sets[i]), out_timer);
     *out = t;
     return PAR_OK;
 out_timer:
@@ -63,7 +65,7 @@ out_timer:
 void par__timer_destroy(par__timer **handle) {
     par__timer *t = *handle;
     if (!t) return;
-    for (int k = 0; k < ROUNDS; k++) {
+    for (int k = 0; k < ROUNDS + CAPTURED; k++) {
         span *spans = t->sets[k].spans;
         for (int i = 0; spans && i < t->max; i++) {
             if (spans[i].from) t->backend->event_destroy(spans[i].from);
@@ -75,18 +77,37 @@ void par__timer_destroy(par__timer **handle) {
     *handle = NULL;
 }
 
-int64_t par__timer_round(par__timer *t) {
-    t->n_rounds++;
-    set *s = current(t);
+static void clear(set *s) {
     s->n = 0;
     for (int p = 0; p < PAR__TIMER_PHASES; p++) s->open[p] = NONE;
-    return t->n_rounds - 1;
+}
+
+/* The next round, whose spans are those of a set. */
+static int64_t next_round(par__timer *t, int in) {
+    t->in[t->n_rounds % ROUNDS] = in;
+    t->now = &t->sets[in];
+    return t->n_rounds++;
+}
+
+int64_t par__timer_round(par__timer *t) {
+    int64_t number = next_round(t, (int)(t->n_rounds % ROUNDS));
+    clear(t->now);
+    return number;
+}
+
+int64_t par__timer_capture(par__timer *t, int captured) {
+    t->now = &t->sets[ROUNDS + captured];
+    clear(t->now);
+    return t->n_rounds;
+}
+
+int64_t par__timer_repeat(par__timer *t, int captured) {
+    return next_round(t, ROUNDS + captured);
 }
 
 par_status par__timer_begin(par__timer *t, int phase, par_stream *stream) {
-    if (t->n_rounds == 0)
-        PAR_FAIL(PAR_ERR_INTERNAL, "phase %d is timed before the first round", phase);
-    set *s = current(t);
+    set *s = t->now;
+    if (!s) PAR_FAIL(PAR_ERR_INTERNAL, "phase %d is timed before the first round", phase);
     if (s->open[phase] != NONE)
         PAR_FAIL(PAR_ERR_INTERNAL, "a span of phase %d has not ended", phase);
     if (s->n == t->max) PAR_FAIL(PAR_ERR_INTERNAL, "more than the %d timed spans planned", t->max);
@@ -100,7 +121,7 @@ par_status par__timer_begin(par__timer *t, int phase, par_stream *stream) {
 }
 
 par_status par__timer_end(par__timer *t, int phase, par_stream *stream) {
-    set *s = t->n_rounds > 0 ? current(t) : NULL;
+    set *s = t->now;
     if (!s || s->open[phase] == NONE)
         PAR_FAIL(PAR_ERR_INTERNAL, "no span of phase %d has begun", phase);
     span *x = &s->spans[s->open[phase]];
@@ -116,7 +137,7 @@ par_status par__timer_read(const par__timer *t, int64_t round, double seconds[PA
     if (round < 0 || round >= t->n_rounds || round < t->n_rounds - ROUNDS)
         PAR_FAIL(PAR_ERR_INTERNAL, "round %lld of %lld: the times of the last %d are kept",
                  (long long)round, (long long)t->n_rounds, ROUNDS);
-    const set *s = &t->sets[round % ROUNDS];
+    const set *s = &t->sets[t->in[round % ROUNDS]];
     for (int i = 0; i < s->n; i++) {
         const span *x = &s->spans[i];
         double took = x->end_s - x->begin_s;

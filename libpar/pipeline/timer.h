@@ -6,7 +6,8 @@
  * read at both ends.
  *
  * Rounds (a walk, a step) are numbered from 0, and the last two are kept: one can be read while the
- * next one is enqueued.
+ * next one is enqueued. The spans of a round that is captured in a graph are stored as one of two
+ * sets beside these; a launch of the graph is a round with the spans of its set.
  */
 #ifndef PAR__TIMER_H
 #define PAR__TIMER_H
@@ -24,6 +25,11 @@ void par__timer_destroy(par__timer **timer);
 
 /* Begin a round and return its number. The one before the last is forgotten. */
 int64_t par__timer_round(par__timer *timer);
+
+/* Spans from here on are captured, as set 0 or 1, of a backend that has graphs: no round, but the
+ * number is returned that a launch right behind has. And a launch of them: a round. */
+int64_t par__timer_capture(par__timer *timer, int set);
+int64_t par__timer_repeat(par__timer *timer, int set);
 
 /* A span of a phase, 0 to PAR__TIMER_PHASES - 1: both on one stream. Spans of different phases may
  * overlap, those of one phase follow each other. */

@@ -114,6 +114,10 @@ par_status par__buckets_settle(par__buckets *k) {
     return PAR_OK;
 }
 
+void par__buckets_forget(par__buckets *k) {
+    for (int b = 0; b < k->flat->registry->n_buckets; b++) k->works[b] = (par__bucket_work){0};
+}
+
 par_status par__buckets_share(par__buckets *k) {
     float *const states[] = {k->flat->master, k->flat->m, k->flat->v};
     if (par_comm_size(dp(k)) == 1) return PAR_OK;

@@ -31,6 +31,8 @@ par_status par__buckets_finish_reduce(par__buckets *buckets);
 par_status par__buckets_begin_gather(par__buckets *buckets);
 /* Wait until they have arrived. */
 par_status par__buckets_settle(par__buckets *buckets);
+/* A capture was given up: nothing is under way. */
+void par__buckets_forget(par__buckets *buckets);
 /* Every dp rank's shards to all of them: weights always, master and moments where each rank holds
  * them whole. Collective on dp. */
 par_status par__buckets_share(par__buckets *buckets);

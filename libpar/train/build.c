@@ -48,7 +48,8 @@ static par_status build(par_trainer *t) {
     PAR_TRY(par__meter_create(&t->meter, on, t->stage.executor));
     PAR_TRY(par__vote_take(&t->vote, on));
     PAR_TRY(par__optimizer_take(&t->optimizer, on, &t->flat));
-    PAR_TRY(par__feed_take(&t->feed, on));
+    PAR_TRY(par__graphs_create(&t->graphs, on, t->flat.registry));
+    PAR_TRY(par__feed_take(&t->feed, on, par__graphs_on(&t->graphs)));
     return par__host_take(&t->host, on);
 }
 
@@ -73,6 +74,7 @@ void par__trainer_free(par_trainer **handle) {
     if (!t) return;
     par__context *on = &t->on;
     if (on->stream) (void)on->backend->sync(on->stream); /* its work reads and writes what goes */
+    par__graphs_free(&t->graphs);
     par__meter_free(&t->meter);
     par__stage_free(&t->stage);
     par__feed_free(&t->feed);

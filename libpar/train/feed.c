@@ -3,17 +3,20 @@
  * copy that reads it. With buffers for the micro-batches of all steps that may be begun the host
  * never waits for one, as it has read the vote of the step before; above MAX_BATCHES a buffer is
  * filled again once its copy is done, which keeps the host at most that many micro-batches ahead.
+ * A step that is captured in a graph copies from buffers of its own.
  */
 #include "feed.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/clock.h"
+
 enum { MAX_BATCHES = 32 };
 
-par_status par__feed_take(par__feed *f, const par__context *on) {
-    int steps = on->n_micro < MAX_BATCHES ? on->n_micro * PAR_STEPS_BEGUN : MAX_BATCHES;
-    int n = on->backend->on_host ? 1 : steps < MAX_BATCHES ? steps : MAX_BATCHES;
+par_status par__feed_take(par__feed *f, const par__context *on, bool graphs) {
+    int steps = on->n_micro < MAX_BATCHES || graphs ? on->n_micro * PAR_STEPS_BEGUN : MAX_BATCHES;
+    int n = on->backend->on_host ? 1 : steps < MAX_BATCHES || graphs ? steps : MAX_BATCHES;
     const par_trainer_params *p = &on->params;
     f->on = on;
     f->x_nbytes = (size_t)p->micro_batch * par_tensor_nbytes(&p->model->x);
@@ -40,35 +43,63 @@ void par__feed_free(par__feed *f) {
 void par__feed_begin(par__feed *f, const par_source *source, int64_t first) {
     f->source = source;
     f->first = first;
+    f->filled = NULL;
 }
 
-/* The next buffer, when no copy reads it any more. */
-static par_status next_batch(par__feed *f, par__batch **out) {
-    bool done = false;
-    *out = &f->batches[f->next];
-    f->next = (f->next + 1) % f->n_batches;
-    for (;;) {
-        PAR_TRY(f->on->backend->query((*out)->copied, &done));
+/* No copy reads the buffer any more. */
+static par_status await(par__feed *f, const par__batch *b) {
+    for (bool done = false;;) {
+        PAR_TRY(f->on->backend->query(b->copied, &done));
         if (done) return PAR_OK;
         PAR_TRY(par_transport_progress(f->on->transport));
     }
 }
 
-par_status par__feed_load(void *user, int micro, void *x, void *targets) {
-    par__feed *f = user;
-    par__batch *b = NULL;
+/* Peers wait for a micro-batch of the right size: give them zeros where the source fails, and
+ * report in the vote. */
+static par_status read_batch(par__feed *f, int micro, const par__batch *b) {
+    int64_t n = f->on->params.micro_batch;
+    par_status st = f->source->read(f->source->user, f->first + micro * n, n, b->x, b->targets);
+    if (st == PAR_OK) return PAR_OK;
+    memset(b->x, 0, f->x_nbytes);
+    memset(b->targets, 0, f->targets_nbytes);
+    return st;
+}
+
+static par_status copy_batch(par__feed *f, const par__batch *b, void *x, void *targets) {
     const par_backend *backend = f->on->backend;
     par_stream *stream = f->on->stream;
-    int64_t n = f->on->params.micro_batch;
-    PAR_TRY(next_batch(f, &b));
-    par_status st = f->source->read(f->source->user, f->first + micro * n, n, b->x, b->targets);
-    if (st != PAR_OK) {
-        /* peers wait for a micro-batch of the right size: give them zeros, report in the vote */
-        memset(b->x, 0, f->x_nbytes);
-        memset(b->targets, 0, f->targets_nbytes);
-    }
     if (x) PAR_TRY(backend->copy(stream, x, b->x, f->x_nbytes));
     if (targets) PAR_TRY(backend->copy(stream, targets, b->targets, f->targets_nbytes));
-    PAR_TRY(backend->record(stream, b->copied));
+    return PAR_OK;
+}
+
+/* Only the first and the last stage have something to load. */
+par_status par__feed_fill(par__feed *f, const par_source *source, int64_t first, int captured,
+                          double *load) {
+    const par__context *on = f->on;
+    bool loads = on->mesh->coordinate[PAR_PP] == 0 || par__is_last_stage(on);
+    double begin = par__seconds();
+    par_status bad = PAR_OK;
+    par__feed_begin(f, source, first);
+    f->filled = f->batches + captured * on->n_micro;
+    for (int i = 0; loads && i < on->n_micro; i++) {
+        PAR_TRY(await(f, &f->filled[i]));
+        par_status st = read_batch(f, i, &f->filled[i]);
+        if (bad == PAR_OK) bad = st;
+    }
+    *load = par__seconds() - begin;
+    return bad;
+}
+
+par_status par__feed_load(void *user, int micro, void *x, void *targets) {
+    par__feed *f = user;
+    if (f->filled) return copy_batch(f, &f->filled[micro], x, targets);
+    const par__batch *b = &f->batches[f->next];
+    f->next = (f->next + 1) % f->n_batches;
+    PAR_TRY(await(f, b));
+    par_status st = read_batch(f, micro, b);
+    PAR_TRY(copy_batch(f, b, x, targets));
+    PAR_TRY(f->on->backend->record(f->on->stream, b->copied));
     return st;
 }

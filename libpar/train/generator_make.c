@@ -173,6 +173,7 @@ void par_generator_destroy(par_generator **handle) {
     if (!handle || !*handle) return;
     par_generator *g = *handle;
     g->trainer->generator = NULL;
+    (void)g->trainer->on.backend->sync(g->trainer->on.stream); /* a run that failed left work */
     for (int c = 0; c < g->trainer->stage.n_chunks; c++) free(g->caches[c]);
     free(g->ids);
     free(g->parts);

@@ -12,8 +12,16 @@ void par__meter_free(par__meter *m) {
     if (m->timer) par__timer_destroy(&m->timer);
 }
 
-void par__meter_begin(par__meter *m, par__measured *s) {
-    *s = (par__measured){.round = par__timer_round(m->timer)};
+void par__meter_begin(par__meter *m, par__measured *s, const int *captured) {
+    *s = (par__measured){.round = captured ? par__timer_capture(m->timer, *captured)
+                                           : par__timer_round(m->timer)};
+}
+
+void par__meter_repeat(par__meter *m, par__measured *s, int captured, double load) {
+    par__walk_result walk;
+    par__executor_repeat(m->executor, captured, load, &walk);
+    *s = (par__measured){
+        .round = par__timer_repeat(m->timer, captured), .walk = walk.walk, .times.data = load};
 }
 
 par_status par__meter_enter(par__meter *m, int span) {

@@ -26,8 +26,10 @@ typedef struct {
 par_status par__meter_create(par__meter *meter, const par__context *on, par__executor *executor);
 void par__meter_free(par__meter *meter);
 
-/* A step begins. */
-void par__meter_begin(par__meter *meter, par__measured *step);
+/* A step begins: `captured` is the graph, 0 or 1, that it is captured in, NULL: none. */
+void par__meter_begin(par__meter *meter, par__measured *step, const int *captured);
+/* A step that was captured is launched; reading its batches took `load` seconds. */
+void par__meter_repeat(par__meter *meter, par__measured *step, int captured, double load);
 par_status par__meter_enter(par__meter *meter, int span);
 par_status par__meter_leave(par__meter *meter, int span);
 /* A walk that is through: what it took, and the next ballot's busy share. */

@@ -1,6 +1,34 @@
 /* The kernels that run over segments of the flat space. */
 #include "optimizer.h"
 
+/* The walk over what is held, with parameters that lie behind each other and decay alike as one
+ * segment: a launch each would take longer than the work of most. `next` is what was looked at
+ * last. */
+typedef struct {
+    par__segment run, next;
+    bool more;
+} held_runs;
+
+static held_runs runs_of(const par__flat *flat) {
+    held_runs r = {.next = par__segments(flat, PAR__HELD)};
+    r.more = par__segment_next(&r.next);
+    return r;
+}
+
+static bool follows(const par__segment *run, const par__segment *next) {
+    const par_param *p = run->param, *q = next->param;
+    return p->bucket == q->bucket && p->decay == q->decay &&
+           p->flat + run->first + run->n == q->flat + next->first;
+}
+
+static bool run_next(held_runs *r) {
+    if (!r->more) return false;
+    r->run = r->next;
+    while ((r->more = par__segment_next(&r->next)) && follows(&r->run, &r->next))
+        r->run.n += r->next.n;
+    return true;
+}
+
 par_status par__optimizer_take(par__optimizer *o, const par__context *on, const par__flat *flat) {
     void *norms = NULL;
     size_t workspace = 0, need = 0, nbytes = 2 * sizeof(double) * (size_t)flat->registry->n_params;
@@ -11,8 +39,8 @@ par_status par__optimizer_take(par__optimizer *o, const par__context *on, const 
         PAR_TRY(par_norm2_prepare(on->backend, &norm, &need));
         if (need > workspace) workspace = need;
     }
-    for (par__segment s = par__segments(flat, PAR__HELD); par__segment_next(&s);) {
-        par_update update = {.dtype = flat->dtype, .n = s.n};
+    for (held_runs r = runs_of(flat); run_next(&r);) {
+        par_update update = {.dtype = flat->dtype, .n = r.run.n};
         PAR_TRY(on->params.optimizer == PAR_SGD ? par_sgd_prepare(on->backend, &update, &need)
                                                 : par_adamw_prepare(on->backend, &update, &need));
         if (need > workspace) workspace = need;
@@ -42,19 +70,20 @@ par_status par__optimizer_norms(par__optimizer *o) {
 
 par_status par__optimizer_update(par__optimizer *o, const par_step *step) {
     const par_trainer_params *q = &o->on->params;
-    for (par__segment s = par__segments(o->flat, PAR__HELD); par__segment_next(&s);) {
+    for (held_runs r = runs_of(o->flat); run_next(&r);) {
+        const par__segment *s = &r.run;
         par_update args = {.dtype = q->dtype,
-                           .n = s.n,
-                           .master = s.master,
-                           .weights = o->flat->master ? s.weight : NULL,
-                           .grad = s.gradient,
-                           .m = s.m,
-                           .v = s.v,
+                           .n = s->n,
+                           .master = s->master,
+                           .weights = o->flat->master ? s->weight : NULL,
+                           .grad = s->gradient,
+                           .m = s->m,
+                           .v = s->v,
                            .step = step,
                            .b1 = q->optimizer == PAR_SGD ? q->momentum : q->beta1,
                            .b2 = q->beta2,
                            .eps = q->eps,
-                           .decay = s.param->decay ? q->weight_decay : 0};
+                           .decay = s->param->decay ? q->weight_decay : 0};
         PAR_TRY(q->optimizer == PAR_SGD
                     ? par_sgd_run(o->on->backend, o->on->stream, &args, o->workspace)
                     : par_adamw_run(o->on->backend, o->on->stream, &args, o->workspace));

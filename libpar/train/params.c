@@ -5,6 +5,10 @@
 
 #include "trainer.h"
 
+static bool on_host(const par_trainer_params *p) {
+    return p->device ? p->device->on_host : strcmp(p->backend, "cuda") != 0;
+}
+
 void par_trainer_defaults(par_trainer_params *p) {
     for (int a = 0; a < PAR_AXIS_COUNT; a++)
         if (p->layout.size[a] == 0) p->layout.size[a] = 1;
@@ -12,6 +16,7 @@ void par_trainer_defaults(par_trainer_params *p) {
     if (!p->backend) p->backend = "cpu";
     if (p->chunks == 0) p->chunks = 1;
     if (p->bucket_n == 0) p->bucket_n = 4 << 20;
+    if (p->logits_nbytes == 0) p->logits_nbytes = (size_t)(on_host(p) ? 128 : 1024) << 20;
     if (p->beta1 == 0 && p->beta2 == 0) {
         p->beta1 = 0.9;
         p->beta2 = 0.95;

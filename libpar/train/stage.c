@@ -16,6 +16,8 @@ static par_status build_module(const par__context *on, par_registry *registry, p
                          .seed = on->params.seed,
                          .sequence_parallel = on->sequence_parallel,
                          .recompute = on->params.recompute,
+                         .logits_nbytes = on->params.logits_nbytes,
+                         .keep_logits = on->params.keep_logits,
                          .chunk = chunk,
                          .x = x};
     return module->ops->build(module, build);

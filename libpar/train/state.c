@@ -1,20 +1,39 @@
 /* What a trainer holds: initial weights, the visit of every logical element once, and replacing
  * weights. */
+#include "libpar/base/threads.h"
 #include "par/random.h"
 #include "trainer.h"
 
-/* Elements [begin, begin + n) of the local array: a function of (seed, name, global index), the
- * same bits in every layout. Padding stays zero. */
-static void init_range(uint64_t seed, const par_param *p, int64_t begin, int64_t n, float *dst) {
-    uint64_t stream = par_hash_name(p->name);
-    for (int64_t k = 0; k < n; k++) {
-        int64_t i = (begin + k) / p->local[1], j = (begin + k) % p->local[1];
-        bool padding = i >= p->extent[0] || j >= p->extent[1];
-        uint64_t index = (uint64_t)((p->offset[0] + i) * p->global[1] + p->offset[1] + j);
-        double x = padding || p->init == PAR_INIT_CONSTANT
-                       ? p->init_value
-                       : p->init_value * par_random_normal(seed, stream, index);
-        dst[k] = padding ? 0 : (float)x;
+/* Elements [first, first + n) of a parameter's local array, which `dst` holds. */
+typedef struct {
+    uint64_t seed, stream;
+    const par_param *p;
+    int64_t first;
+    float *dst;
+} drawing;
+
+/* Columns [j, j + n) of row i: a function of (seed, name, global index), the same bits in every
+ * layout. Padding is zero. */
+static void draw_row(const drawing *d, int64_t i, int64_t j, int64_t n, float *dst) {
+    const par_param *p = d->p;
+    int64_t inside = i < p->extent[0] ? p->extent[1] - j : 0;
+    uint64_t index = (uint64_t)((p->offset[0] + i) * p->global[1] + p->offset[1] + j);
+    inside = inside < 0 ? 0 : inside < n ? inside : n;
+    for (int64_t k = 0; k < inside; k++)
+        dst[k] = (float)(p->init == PAR_INIT_CONSTANT
+                             ? p->init_value
+                             : p->init_value *
+                                   par_random_normal(d->seed, d->stream, index + (uint64_t)k));
+    for (int64_t k = inside; k < n; k++) dst[k] = 0;
+}
+
+static void draw_blocks(const void *user, int slot, int64_t begin, int64_t end) {
+    const drawing *d = user;
+    int64_t columns = d->p->local[1];
+    for (int64_t n; begin < end; begin += n) {
+        int64_t i = (d->first + begin) / columns, j = (d->first + begin) % columns;
+        n = columns - j < end - begin ? columns - j : end - begin;
+        draw_row(d, i, j, n, d->dst + begin);
     }
 }
 
@@ -22,9 +41,12 @@ par_status par__trainer_init_weights(par_trainer *t) {
     for (par__segment s = par__segments(&t->flat, PAR__WHOLE); par__segment_next(&s);) {
         float *to = par__optimizer_room(&t->optimizer, &s);
         int64_t piece = par__host_piece(&t->host, s.n, sizeof *to);
+        drawing d = {t->on.params.seed, par_hash_name(s.param->name), s.param, 0, NULL};
         for (int64_t done = 0; done < s.n; done += piece) {
             int64_t n = s.n - done < piece ? s.n - done : piece;
-            init_range(t->on.params.seed, s.param, done, n, par__host_room(&t->host, to + done));
+            d.first = done;
+            d.dst = par__host_room(&t->host, to + done);
+            par__threads_run(n, PAR_MAX_THREADS, draw_blocks, &d);
             PAR_TRY(par__host_store(&t->host, to + done, (size_t)n * sizeof *to));
         }
     }

@@ -5,22 +5,26 @@
 
 /* What ends a walk at once: peers wait for what does not come. */
 static bool broken(par_status st) {
-    return st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL;
+    return st == PAR_ERR_DEVICE || st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL;
+}
+
+/* The rank's first sample of a step, counted from the step's. */
+static int64_t own_offset(const par__context *on) {
+    return on->mesh->coordinate[PAR_DP] * (on->params.global_batch / par__dp(on));
 }
 
 /* Forward and backward of all micro-batches, gradients reduced, their norms. */
-static par_status walk_training(par_trainer *t, const par_source *source, par__begun *b) {
+static par_status walk_training(par_trainer *t, par__begun *b, const int *captured) {
     const par__context *on = &t->on;
     const par_step *step = par__vote_step(&t->vote);
-    int64_t offset = on->mesh->coordinate[PAR_DP] * (on->params.global_batch / par__dp(on));
     const par__walk walk = {.training = true,
                             .loss_seed = &step->loss_seed,
                             .sample_base = &step->first_sample,
-                            .first_sample = offset,
-                            .sample_stride = on->params.micro_batch};
+                            .first_sample = own_offset(on),
+                            .sample_stride = on->params.micro_batch,
+                            .captured = captured};
     par__walk_result result = {0};
     par__buckets_begin_step(&t->buckets);
-    par__feed_begin(&t->feed, source, par__vote_first_sample(&t->vote) + offset);
     par_status st =
         par__executor_walk(t->stage.executor, par__stage_training(&t->stage), &walk, &result);
     if (broken(st)) return st;
@@ -34,6 +38,13 @@ static par_status walk_training(par_trainer *t, const par_source *source, par__b
     return PAR_OK;
 }
 
+/* What the host tells of this rank's part. */
+static void fill_ballot(par_trainer *t, par__begun *b) {
+    b->ballot->status = (int32_t)b->status;
+    b->ballot->busy = t->meter.busy;
+    b->ballot->total = t->meter.walked;
+}
+
 static par_status hold_vote(par_trainer *t, par__begun *b) {
     par_tally tally = {.n_norms = t->flat.registry->n_params, .norms = t->optimizer.norms};
     if (par__counts_loss(&t->on))
@@ -41,19 +52,18 @@ static par_status hold_vote(par_trainer *t, par__begun *b) {
     /* a walk that failed may have ended early: it is not measured */
     if (t->on.backend->on_host && b->status == PAR_OK)
         PAR_TRY(par__meter_walk(&t->meter, &b->measured));
-    b->ballot->busy = t->meter.busy;
-    b->ballot->total = t->meter.walked;
+    fill_ballot(t, b);
     par_range_begin(t->on.backend, "vote");
     par_status st = par__vote_hold(&t->vote, b, tally);
     par_range_end(t->on.backend);
     return st;
 }
 
-/* Everything of a step, on the stream. */
-static par_status enqueue(par_trainer *t, const par_source *source, par__begun *b) {
+/* Everything of a step, on the stream; `captured`: the graph that it becomes, NULL: none. */
+static par_status enqueue(par_trainer *t, par__begun *b, const int *captured) {
+    par__meter_begin(&t->meter, &b->measured, captured);
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_STEP));
-    PAR_TRY(par__vote_upload(&t->vote));
-    PAR_TRY(walk_training(t, source, b));
+    PAR_TRY(walk_training(t, b, captured));
     PAR_TRY(hold_vote(t, b));
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_UPDATE));
     par_range_begin(t->on.backend, "update");
@@ -62,18 +72,57 @@ static par_status enqueue(par_trainer *t, const par_source *source, par__begun *
     PAR_TRY(st);
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_UPDATE));
     PAR_TRY(par__buckets_begin_gather(&t->buckets));
+    if (captured) PAR_TRY(par__buckets_settle(&t->buckets)); /* nothing leaves a graph */
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_STEP));
     return par__vote_fetch(&t->vote, b);
+}
+
+/* Call by call. */
+static par_status run_plainly(par_trainer *t, const par_source *source, par__begun *b) {
+    par__feed_begin(&t->feed, source, par__vote_first_sample(&t->vote) + own_offset(&t->on));
+    return enqueue(t, b, NULL);
+}
+
+/* Capture graph k. What cannot be captured is no error of the step: it runs call by call, with what
+ * the walk left behind undone. */
+static par_status capture(par_trainer *t, par__begun *b, int k) {
+    par_status before = b->status;
+    PAR_TRY(par__buckets_settle(&t->buckets)); /* nothing comes into a graph */
+    if (par__graphs_begin(&t->graphs, k) != PAR_OK) return PAR_OK;
+    par_status st = enqueue(t, b, &k);
+    if (st == PAR_OK && b->status != before) st = b->status;
+    if (par__graphs_end(&t->graphs, k, st) == PAR_OK || st == PAR_ERR_TRANSPORT) return st;
+    b->status = before;
+    par__executor_forget(t->stage.executor);
+    par__buckets_forget(&t->buckets);
+    return t->on.backend->sync(t->on.stream); /* buffers of the feed may be another graph's */
+}
+
+/* As a graph: batches and ballot are where it copies them from, then it is launched. */
+static par_status run_graph(par_trainer *t, const par_source *source, par__begun *b, int k) {
+    int64_t first = par__vote_first_sample(&t->vote) + own_offset(&t->on);
+    double load = 0;
+    par_status st = par__feed_fill(&t->feed, source, first, k, &load);
+    if (broken(st)) return st;
+    par__begun_fail(b, st);
+    if (!t->graphs.graphs[k]) PAR_TRY(capture(t, b, k));
+    if (!par__graphs_on(&t->graphs)) return run_plainly(t, source, b);
+    fill_ballot(t, b);
+    par__meter_repeat(&t->meter, &b->measured, k, load);
+    return par__graphs_launch(&t->graphs, k);
 }
 
 par_status par_trainer_step_begin(par_trainer *t, const par_source *source, float lr, bool stop) {
     par__begun *b = NULL;
     PAR_REQUIRE(t && source);
     PAR_TRY(par__vote_next(&t->vote, &b));
+    int k = (int)(b - t->vote.begun);
     *b->ballot = (par_ballot){.lr = lr, .stop = stop};
-    par__meter_begin(&t->meter, &b->measured);
     par_range_begin(t->on.backend, "step");
-    par_status st = enqueue(t, source, b);
+    par_status st = par__vote_upload(&t->vote);
+    if (st == PAR_OK)
+        st = par__graphs_due(&t->graphs) ? run_graph(t, source, b, k) : run_plainly(t, source, b);
+    if (st == PAR_OK) st = par__vote_begun(&t->vote, b);
     par_range_end(t->on.backend);
     return st;
 }

@@ -6,6 +6,7 @@
 #include "collectives/internal.h"
 #include "libpar/base/cores.h"
 #include "libpar/base/threads.h"
+#include "par/transformer.h"
 
 static par_status checked(const par_trainer_params *params, int world_size) {
     par_problems problems = {0};
@@ -124,6 +125,20 @@ const par_memory *par_trainer_memory(const par_trainer *t) {
 const par_backend *par_trainer_backend(const par_trainer *t) {
     return t->on.backend;
 }
+bool par_trainer_method(const par_trainer *t, int i, par_method *out) {
+    static const char *const works[PAR_AXIS_COUNT] = {
+        [PAR_TP] = "link tp", [PAR_CP] = "link cp", [PAR_DP] = "link dp", [PAR_PP] = "link pp"};
+    if (par_backend_method(t->on.backend, i, out)) return true;
+    par_method unused;
+    int n = 0;
+    while (par_backend_method(t->on.backend, n, &unused)) n++;
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
+        if (!par_comm_method(t->on.mesh->axis[axis], out)) continue;
+        out->work = works[axis];
+        if (n++ == i) return true;
+    }
+    return false;
+}
 int par_trainer_n_params(const par_trainer *t) {
     return t->flat.registry->n_params;
 }
@@ -141,6 +156,10 @@ int64_t par_trainer_consumed(const par_trainer *t) {
 }
 const par_step_times *par_trainer_times(const par_trainer *t) {
     return &t->meter.times;
+}
+
+const char *par_trainer_no_graph(const par_trainer *t) {
+    return par__graphs_on(&t->graphs) ? NULL : t->graphs.off;
 }
 
 const par_scaler *par_trainer_scaler(const par_trainer *t) {
@@ -171,9 +190,10 @@ void par_trainer_traffic(const par_trainer *t, par_traffic_run *out) {
             int index = t->stage.chunks[c].first_index + i;
             if (index == 0)
                 out->embedding = true;
-            else if (index == p->model->n_modules - 1)
+            else if (index == p->model->n_modules - 1) {
                 out->head = true;
-            else
+                out->loss_rows = par_transformer_loss_rows(t->stage.chunks[c].modules[i]);
+            } else
                 out->n_blocks++;
         }
 }

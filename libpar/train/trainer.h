@@ -8,6 +8,7 @@
 #include "bucket.h"
 #include "feed.h"
 #include "flat.h"
+#include "graphs.h"
 #include "host.h"
 #include "meter.h"
 #include "optimizer.h"
@@ -24,6 +25,7 @@ struct par_trainer {
     par__vote vote;
     par__feed feed;
     par__meter meter;
+    par__graphs graphs;
     char choices[PAR_CHOICES_NBYTES]; /* of the backend, as a checkpoint stores or had them */
     struct par_generator *generator;  /* NULL: none */
 };

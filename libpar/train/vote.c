@@ -116,7 +116,6 @@ par_status par__vote_hold(par__vote *v, par__begun *b, par_tally tally) {
     par_stream *stream = v->on->stream;
     int64_t n = 1;
     int from = 0;
-    b->ballot->status = (int32_t)b->status;
     tally.ballot = v->ballots[0];
     PAR_TRY(backend->copy(stream, v->ballots[0], b->ballot, sizeof *b->ballot));
     PAR_TRY(par_ballot_run(backend, stream, &tally, NULL));
@@ -134,7 +133,10 @@ par_status par__vote_hold(par__vote *v, par__begun *b, par_tally tally) {
 }
 
 par_status par__vote_fetch(par__vote *v, par__begun *b) {
-    PAR_TRY(v->on->backend->copy(v->on->stream, b->state, v->device, sizeof *v->device));
+    return v->on->backend->copy(v->on->stream, b->state, v->device, sizeof *v->device);
+}
+
+par_status par__vote_begun(par__vote *v, par__begun *b) {
     PAR_TRY(v->on->backend->record(v->on->stream, b->voted));
     v->n_begun++;
     return PAR_OK;

@@ -62,8 +62,10 @@ void par__begun_fail(par__begun *begun, par_status st);
 /* Enqueue the vote from the host's ballot and from the norms and losses of `tally`, whose own
  * ballot is filled in here. Collective on the mesh's axes. */
 par_status par__vote_hold(par__vote *vote, par__begun *begun, par_tally tally);
-/* Enqueue the outcome's way to the host. The step is begun then. */
+/* Enqueue the outcome's way to the host; and, behind it, what tells that it is there: the step is
+ * begun then. */
 par_status par__vote_fetch(par__vote *vote, par__begun *begun);
+par_status par__vote_begun(par__vote *vote, par__begun *begun);
 
 /* Wait for the oldest step and take over what it left: it has ended. *out is that step, valid
  * until the next step begins. Errors: PAR_ERR_ARG if none is begun, PAR_ERR_TRANSPORT if the device

@@ -11,6 +11,8 @@ enum {
     STANDIN_ALLOCATES, /* cudaMalloc, cudaHostAlloc, cudaFree, cudaFreeHost */
     STANDIN_WAITS,     /* of the host, for a stream, an event or the device */
     STANDIN_PLANS,     /* a question to a heuristic, a plan or a product's description made */
+    STANDIN_LAUNCHES,  /* kernels, products and messages that are not a graph's */
+    STANDIN_GRAPHS,    /* launches of graphs */
     STANDIN_ACTS
 };
 

@@ -15,9 +15,10 @@
 #include "kernels/half.h"
 #include "par/kernels.h"
 
-enum { B = 2, T = 70, H = 4, K = 2, D = 64, WIDTH = (H + 2 * K) * D, ROWS = B * T };
+enum { B = 2, LONGEST = 128, H = 4, K = 2, D = 64, WIDTH = (H + 2 * K) * D, ROWS = B * LONGEST };
 enum { MIB = 1 << 20 };
 
+static int64_t T = 70;     /* at most LONGEST */
 static char problem[1024]; /* what a child found, for its parent */
 
 #define MUST(cond, ...)                                                                            \
@@ -84,6 +85,11 @@ static void call(const par_backend *cuda, bool backward, const par_attention *a)
     MUST_OK(backward ? par_attention_backward_prepare(cuda, a, &nbytes)
                      : par_attention_prepare(cuda, a, &nbytes));
     MUST_OK(cuda->memory.alloc(nbytes, &workspace));
+    void *garbage = malloc(nbytes + 1);
+    memset(garbage, 0xff, nbytes); /* NaN: nobody clears a workspace */
+    MUST_OK(cuda->copy(NULL, workspace, garbage, nbytes));
+    MUST_OK(cuda->sync(NULL));
+    free(garbage);
     MUST_OK(backward ? par_attention_backward_run(cuda, NULL, a, workspace)
                      : par_attention_run(cuda, NULL, a, workspace));
     MUST_OK(cuda->sync(NULL));
@@ -125,8 +131,8 @@ static void compare_forms(const par_backend *cuda) {
     static memory fused, own;
     both(cuda, 0, &fused);
     both(cuda, 2, &own);
-    double o = relative(fused.out, own.out, ROWS * H * D),
-           d = relative(fused.grad, own.grad, ROWS * WIDTH);
+    double o = relative(fused.out, own.out, (int)(B * T * H * D)),
+           d = relative(fused.grad, own.grad, (int)(B * T * WIDTH));
     MUST(o > 0 && o < 0x1p-7, "o of the two forms differs by %g", o);
     MUST(d > 0 && d < 0x1p-7, "gradients of the two forms differ by %g", d);
 }
@@ -141,7 +147,7 @@ static void check_deterministic(const par_backend *cuda) {
     /* 2 B H 128² bytes of dS for dS and, in the stand-in, for p; the scratch is delta and ends on
      * 256 bytes */
     MUST_OK(par_attention_backward_prepare(cuda, &small, &nbytes));
-    MUST(nbytes >= 2 * 2 * B * H * 128 * 128 + 4 * ROWS * H && nbytes <= 2 * MIB,
+    MUST(nbytes >= (size_t)(2 * 2 * B * H * 128 * 128 + 4 * B * T * H) && nbytes <= 2 * MIB,
          "a workspace of %zu", nbytes);
     MUST_OK(par_attention_prepare(cuda, &large, &nbytes));
     MUST_FAIL(par_attention_backward_prepare(cuda, &large, &nbytes), PAR_ERR_UNSUPPORTED,
@@ -217,9 +223,24 @@ static void test_folder(void) {
         in_child((par_device_params){.plan_cache = "/nowhere"}, NULL, "\"/nowhere\", must exist");
 }
 
+/* The method of attention whose text has both words; slower has `reason`, or NULL: nothing is. */
+static void check_method(const par_backend *cuda, const char *shape, const char *what,
+                         const char *reason) {
+    par_method m;
+    for (int i = 0; par_backend_method(cuda, i, &m); i++) {
+        if (strcmp(m.work, "attention") != 0 || !strstr(m.what, shape)) continue;
+        MUST(strstr(m.what, what), "\"%s\" lacks \"%s\"", m.what, what);
+        MUST(reason ? m.slower && strstr(m.slower, reason) : !m.slower,
+             "\"%s\": slower is \"%s\", not \"%s\"", m.what, m.slower ? m.slower : "",
+             reason ? reason : "");
+        return;
+    }
+    MUST(false, "no method of attention has \"%s\"", shape);
+}
+
 /* Without cuDNN aligned pointers get the own forward on tensor cores, which rounds p to bf16; others
  * the one in fp32: within compare_forms's bound, and not the same. Each repeats its bits. */
-static void check_own(const par_backend *cuda) {
+static void check_own_forms(const par_backend *cuda) {
     static memory aligned, again;
     compare_forms(cuda);
     both(cuda, 0, &aligned);
@@ -229,10 +250,51 @@ static void check_own(const par_backend *cuda) {
          "own kernels do not repeat their bits");
 }
 
-static void test_old_library(void) {
+static void check_own(const par_backend *cuda) {
+    check_own_forms(cuda);
+    check_method(cuda, "backward in bf16", "own kernels", "older than 9.0");
+}
+
+static void test_no_library(void) {
     setenv("PAR_STANDIN_CUDNN", "none", 1);
     if (ready()) in_child((par_device_params){0}, check_own, NULL);
     unsetenv("PAR_STANDIN_CUDNN");
+}
+
+/* 9.1: the forward of any T is cuDNN's, the backward of a multiple of 128; there and from 9.15.1 on
+ * both forms agree. */
+static void check_old(const par_backend *cuda) {
+    static memory m;
+    both(cuda, 0, &m);
+    check_method(cuda, "forward in bf16, B 2 T 70", "cuDNN 9.1.0", NULL);
+    check_method(cuda, "backward in bf16, B 2 T 70", "own kernels", "multiple of 128");
+    T = 128;
+    compare_forms(cuda);
+    check_method(cuda, "backward in bf16, B 2 T 128", "cuDNN 9.1.0", NULL);
+}
+
+static void check_defective(const par_backend *cuda) {
+    check_own_forms(cuda);
+    check_method(cuda, "forward in bf16", "own kernels", "known defects");
+}
+
+static void check_new(const par_backend *cuda) {
+    compare_forms(cuda);
+    check_method(cuda, "backward in bf16, B 2 T 70", "cuDNN 9.15.1, deterministic", NULL);
+}
+
+static void in_version(const char *version, bool any_order, void (*check)(const par_backend *)) {
+    setenv("PAR_STANDIN_CUDNN", version, 1);
+    if (ready())
+        in_child((par_device_params){.nondeterministic_attention = any_order}, check, NULL);
+    unsetenv("PAR_STANDIN_CUDNN");
+}
+
+static void test_old_library(void) {
+    in_version("90100", false, check_old);
+    in_version("90100", true, check_old);
+    in_version("91001", false, check_defective);
+    in_version("91501", false, check_new);
 }
 
 int main(int argc, char **argv) {
@@ -240,6 +302,7 @@ int main(int argc, char **argv) {
         {.name = "deterministic", .run = test_deterministic},
         {.name = "any_order", .run = test_any_order},
         {.name = "folder", .run = test_folder},
+        {.name = "no_library", .run = test_no_library},
         {.name = "old_library", .run = test_old_library},
     };
     char path[1024];

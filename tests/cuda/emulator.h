@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <type_traits>
 
 #include <cuda_runtime_api.h>
 
@@ -67,10 +68,17 @@ uint64_t *emulator_warp_values(); /* [32] of the fiber's warp */
                                       PAR__UNPACK kernel, __VA_ARGS__));                           \
     } while (0)
 
+/* A pointer that is an argument itself must be the device's; those within structs go unseen. */
+template <typename T> void emulator_check_argument(const char *kernel, T argument) {
+    if constexpr (std::is_pointer_v<T>)
+        standin_require_device(kernel, "an argument", (const void *)argument, 1);
+}
+
 /* Arguments are copied at the launch, as the hardware does. */
 template <typename... P, typename... A>
 std::function<void()> emulator_bind(const char *name, dim3 grid, dim3 block, size_t shared,
                                     void (*kernel)(P...), A... args) {
+    (emulator_check_argument<P>(name, static_cast<P>(args)), ...);
     std::function<void()> thread = std::bind(kernel, static_cast<P>(args)...);
     return [=] { emulator_run(name, grid, block, shared, thread); };
 }
@@ -175,6 +183,9 @@ static inline uint16_t par__narrow_f16(float x) {
     return par__f32_to_f16(x);
 }
 /* So few that small arrays take a second step of the grid. */
+static inline int64_t par__multiprocessors() {
+    return 1;
+}
 static inline int64_t par__max_blocks() {
     return 3;
 }

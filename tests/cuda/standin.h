@@ -9,6 +9,12 @@
  * closed, so that a host access ends the process. PAR_STANDIN_GPUS: the number of devices, 1 by
  * default.
  *
+ * A capture keeps the calls of its streams with their arguments, and refuses what CUDA refuses: the
+ * default stream, waits and questions of the host, allocations, copies from or to pageable memory,
+ * an event from outside, a stream that is not joined; with PAR_STANDIN_CAPTURE=N, its N-th call. A launch of the graph makes the calls again,
+ * on the streams that they were made on. Events that were recorded in it belong to it alone, but
+ * for external records.
+ *
  * Timed events have the moment at which the stream ran the record: by the real clock, or, with
  * PAR_STANDIN_TICK=SECONDS, by a virtual one. By that every kernel takes so long, copies, fills and
  * messages take nothing; a stream's item begins when the one before has ended, what it waits for
@@ -31,6 +37,10 @@ void standin_enqueue(cudaStream_t stream, std::function<void()> item);
  * another process. */
 void standin_defer(cudaStream_t stream, std::function<void()> item);
 
+/* What a library does with a stream in a call: done now, or when a graph is launched that the call
+ * is captured in. */
+void standin_call(cudaStream_t stream, std::function<void()> call);
+
 /* Run now what the stream has. */
 void standin_finish(cudaStream_t stream);
 
@@ -38,6 +48,14 @@ void standin_finish(cudaStream_t stream);
  * and, for an item that runs, that it does not end before a moment. */
 double standin_now(cudaStream_t stream);
 void standin_not_before(cudaStream_t stream, double moment);
+
+/* Whether PAR_STANDIN_BROKEN is set, now: as after a kernel's bad access every call fails that
+ * reaches the device. */
+bool standin_broken();
+/* Ends the process, with these names, unless the bytes lie in one block of the device or of pinned
+ * memory: a device reads no other. NULL and no bytes pass. */
+void standin_require_device(const char *call, const char *operand, const void *begin,
+                            size_t nbytes);
 
 /* Count one of tests/cuda/acts.h. */
 void standin_count(int act);

@@ -45,6 +45,15 @@ void set(void *data, cudaDataType type, int64_t i, double x) {
             type == CUDA_R_16BF ? par__f32_to_bf16((float)x) : par__f32_to_f16((float)x);
 }
 
+size_t size_of(cudaDataType type) {
+    return type == CUDA_R_32F ? 4 : 2;
+}
+
+/* From the first element to the last. */
+size_t nbytes_of(const matrix &m) {
+    return ((size_t)(m.columns - 1) * (size_t)m.ld + m.rows) * size_of(m.type);
+}
+
 double at(const void *data, const matrix &m, bool turned, int64_t i, int64_t j) {
     return get(data, m.type, turned ? j + i * m.ld : i + j * m.ld);
 }
@@ -85,12 +94,37 @@ void bias_gradient(const operation &o, const matrix &b, const matrix &c, const v
     }
 }
 
+/* What the epilogue reads or writes besides the matrices lies on the device too. */
+void require_epilogue(const operation &o, const matrix &c) {
+    bool biased =
+        o.epilogue == CUBLASLT_EPILOGUE_BIAS || o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+    bool has_aux = o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX ||
+                   o.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS ||
+                   o.epilogue == CUBLASLT_EPILOGUE_DGELU;
+    const matrix aux = {o.aux_type, c.rows, c.columns, o.aux_ld};
+    if (biased) standin_require_device("cublasLtMatmul", "bias", o.bias, c.rows * size_of(c.type));
+    if (o.epilogue == CUBLASLT_EPILOGUE_BGRADB)
+        standin_require_device("cublasLtMatmul", "the bias gradient", o.bias,
+                               c.columns * size_of(c.type));
+    if (has_aux) standin_require_device("cublasLtMatmul", "aux", o.aux, nbytes_of(aux));
+}
+
 double gelu(double x) {
     return x / 2 * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
 }
 double gelu_slope(double x) { /* by a central difference, error below 1e-9 */
     const double h = 1e-5;
     return (gelu(x + h) - gelu(x - h)) / (2 * h);
+}
+
+/* What an algorithm's number says: the order of its additions, and that parts of long sums are
+ * rounded to c's type, as cuBLASLt's may unless it is told not to. */
+enum : uint64_t { BACKWARDS = 1, ROUNDS = 2 };
+
+double round_to(cudaDataType type, double x) {
+    double stored[1] = {0};
+    set(stored, type, 0, x);
+    return get(stored, type, 0);
 }
 
 /* Types that NVIDIA's table lists for a bias: that of c. */
@@ -103,7 +137,9 @@ void multiply(const operation &o, const matrix &a, const matrix &b, const matrix
         for (int64_t i = 0; i < (int64_t)c.rows; i++) {
             float in_order = 0;
             for (int64_t l = 0; l < k; l++) {
-                int64_t at_l = algorithm == 1 ? k - 1 - l : l;
+                int64_t at_l = algorithm & BACKWARDS ? k - 1 - l : l;
+                if (algorithm & ROUNDS && l % 256 == 0)
+                    in_order = (float)round_to(c.type, in_order);
                 in_order += (float)(at(A, a, ta, i, at_l) * at(B, b, tb, at_l, j));
             }
             double sum = in_order;
@@ -189,18 +225,20 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t m) {
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out) {
     standin_count(STANDIN_PLANS);
-    *out = (cublasLtMatmulPreference_t) new size_t(0);
+    *out = (cublasLtMatmulPreference_t) new uint32_t(CUBLASLT_REDUCTION_SCHEME_MASK);
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p) {
-    delete (size_t *)p;
+    delete (uint32_t *)p;
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
                                                     cublasLtMatmulPreferenceAttributes_t which,
                                                     const void *value, size_t nbytes) {
-    if (which == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) {
-        if (nbytes != sizeof(size_t)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (which == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && nbytes != sizeof(size_t))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    if (which == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) {
+        if (nbytes != sizeof(uint32_t)) return CUBLAS_STATUS_INVALID_VALUE;
         memcpy(p, value, nbytes);
     }
     return CUBLAS_STATUS_SUCCESS;
@@ -209,19 +247,22 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
-                                              cublasLtMatmulPreference_t, int n_asked,
+                                              cublasLtMatmulPreference_t p, int n_asked,
                                               cublasLtMatmulHeuristicResult_t results[], int *n) {
     standin_count(STANDIN_PLANS);
     *n = 0;
+    if (standin_broken()) return CUBLAS_STATUS_EXECUTION_FAILED;
     if (n_asked < 1 || !fits(*(operation *)d, *(matrix *)a, *(matrix *)b, *(matrix *)c))
         return CUBLAS_STATUS_INVALID_VALUE;
     if (!has_algorithm(*(operation *)d, *(matrix *)a, *(matrix *)c))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     /* two candidates, which add in opposite orders: other bits, as with other algorithms */
+    bool rounds = *(uint32_t *)p &
+                  (CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE);
     *n = n_asked < 2 ? n_asked : 2;
     for (int i = 0; i < *n; i++) {
         memset(&results[i], 0, sizeof results[i]);
-        results[i].algo.data[0] = (uint64_t)i;
+        results[i].algo.data[0] = (i ? BACKWARDS : 0) | (rounds ? ROUNDS : 0);
     }
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -239,6 +280,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     if (!has_algorithm(o, ma, mc)) return CUBLAS_STATUS_NOT_SUPPORTED;
     bool gradient = o.epilogue == CUBLASLT_EPILOGUE_BGRADB;
     if (gradient && (!o.bias || (uintptr_t)o.bias % 16 != 0)) return CUBLAS_STATUS_INVALID_VALUE;
+    standin_require_device("cublasLtMatmul", "A", A, nbytes_of(ma));
+    standin_require_device("cublasLtMatmul", "B", B, nbytes_of(mb));
+    standin_require_device("cublasLtMatmul", "C", C, nbytes_of(mc));
+    standin_require_device("cublasLtMatmul", "D", D, nbytes_of(mc));
+    standin_require_device("cublasLtMatmul", "the workspace", workspace, nbytes);
+    require_epilogue(o, mc);
     uint64_t which = algorithm->data[0];
     standin_enqueue(stream, [=] {
         if (nbytes) memset(workspace, 0xff, nbytes < 4096 ? nbytes : 4096); /* it is used */

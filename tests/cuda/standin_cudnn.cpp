@@ -2,8 +2,10 @@
  * cuDNN's backend API, as far as graphs of matmul, pointwise, reduction and reshape go, computed on
  * the host one operation after the other: what attention's graphs mean, by the documentation of
  * their operations, not what cuDNN's fused kernel does. Descriptors are bags of attributes. Values
- * are kept in double and rounded to a tensor's type where one is stored. PAR_STANDIN_CUDNN=none
- * makes the library too old to be used.
+ * are kept in double and rounded to a tensor's type where one is stored. PAR_STANDIN_CUDNN=90100
+ * makes it that version (none: 0, too old to be used), with what older ones did differently: the
+ * sums of dq are added to what is there, an infinite mask is refused, a backward whose T is no
+ * multiple of 128 is wrong.
  */
 #include <cmath>
 #include <cstdio>
@@ -160,10 +162,12 @@ void matmul(memory &m, const descriptor *o) {
     view a = view_of(o->to(CUDNN_ATTR_OPERATION_MATMUL_ADESC));
     view b = view_of(o->to(CUDNN_ATTR_OPERATION_MATMUL_BDESC));
     view c = view_of(o->to(CUDNN_ATTR_OPERATION_MATMUL_CDESC));
+    /* the one real product in fp32: the sums of dq */
+    bool adds = cudnnGetVersion() < 90600 && !c.is_virtual && c.type == CUDNN_DATA_FLOAT;
     allocate(m, c);
     each(c, [&](const index4 i) {
         int64_t head_a = i[1] * a.dims[1] / c.dims[1], head_b = i[1] * b.dims[1] / c.dims[1];
-        double sum = 0;
+        double sum = adds ? load(m, c, offset(c, i)) : 0;
         for (int64_t k = 0; k < a.dims[3]; k++) {
             index4 p = {i[0], head_a, i[2], k}, q = {i[0], head_b, k, i[3]};
             sum += load(m, a, offset(a, p)) * load(m, b, offset(b, q));
@@ -227,8 +231,11 @@ void reduction(memory &m, const descriptor *o) {
 void reshape(memory &m, const descriptor *o) {
     view x = view_of(o->to(CUDNN_ATTR_OPERATION_RESHAPE_XDESC));
     view y = view_of(o->to(CUDNN_ATTR_OPERATION_RESHAPE_YDESC));
+    bool wrong = cudnnGetVersion() < 91501 && y.dims[2] % 128 != 0 && y.dims[2] == y.dims[3];
     allocate(m, y);
-    each(y, [&](const index4 i) { store(m, y, offset(y, i), load(m, x, offset(y, i))); });
+    each(y, [&](const index4 i) {
+        store(m, y, offset(y, i), wrong ? NAN : load(m, x, offset(y, i)));
+    });
 }
 
 void run(const descriptor *graph, memory m) {
@@ -265,7 +272,7 @@ extern "C" {
 
 size_t cudnnGetVersion(void) {
     const char *wish = getenv("PAR_STANDIN_CUDNN");
-    return wish && !strcmp(wish, "none") ? 0 : CUDNN_VERSION;
+    return wish ? strtoul(wish, nullptr, 10) : CUDNN_VERSION;
 }
 const char *cudnnGetErrorString(cudnnStatus_t status) {
     return status == CUDNN_STATUS_SUCCESS ? "CUDNN_STATUS_SUCCESS" : "a stand-in's error";
@@ -316,6 +323,8 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
     if (of(d)->finalized)
         return refuse(CUDNN_STATUS_BAD_PARAM, "the descriptor is finalised already");
     if (of(d)->type != CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR) standin_count(STANDIN_PLANS);
+    if (of(d)->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR && standin_broken())
+        return refuse(CUDNN_STATUS_EXECUTION_FAILED_CUDA_DRIVER, "an illegal address was read");
     of(d)->finalized = true;
     return CUDNN_STATUS_SUCCESS;
 }
@@ -356,7 +365,12 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
                 view v = view_of(t.get());
                 if (!v.is_virtual && !m.real.count(v.uid))
                     return refuse(CUDNN_STATUS_BAD_PARAM, "the variant pack lacks a tensor");
-                if (v.by_value) m.numbers[v.uid] = *static_cast<const float *>(m.real.at(v.uid));
+                if (v.by_value)
+                    m.numbers[v.uid] = *static_cast<const float *>(m.real.at(v.uid));
+                else if (!v.is_virtual)
+                    standin_require_device("cudnnBackendExecute", "a tensor", m.real.at(v.uid), 1);
+                if (v.by_value && std::isinf(m.numbers[v.uid]) && cudnnGetVersion() < 91000)
+                    return refuse(CUDNN_STATUS_BAD_PARAM, "the mask is infinite");
             }
     link kept = of(plan);
     standin_enqueue(handle->stream, [=] { run(graph_of(kept.get()), m); });

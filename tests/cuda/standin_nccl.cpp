@@ -117,6 +117,7 @@ void add(ncclDataType_t type, void *dst, const std::vector<std::vector<char>> &a
 std::vector<std::string> exchange(ncclComm *c, const void *src, size_t nbytes, size_t stride,
                                   cudaStream_t stream) {
     std::vector<std::string> names;
+    standin_require_device("an NCCL collective", "the source", src, nbytes);
     standin_finish(stream);
     standin_open();
     for (int j = 0; j < c->n; j++)
@@ -128,6 +129,7 @@ std::vector<std::string> exchange(ncclComm *c, const void *src, size_t nbytes, s
 
 void reduce_later(std::vector<std::string> names, void *dst, size_t n, ncclDataType_t type,
                   cudaStream_t stream) {
+    standin_require_device("an NCCL collective", "the destination", dst, n * size_of(type));
     standin_defer(stream, [=] {
         std::vector<std::vector<char>> all;
         for (auto &name : names) {
@@ -198,37 +200,50 @@ ncclResult_t ncclCommAbort(ncclComm_t c) {
 
 ncclResult_t ncclAllReduce(const void *src, void *dst, size_t n, ncclDataType_t type, ncclRedOp_t,
                            ncclComm_t c, cudaStream_t stream) {
-    reduce_later(exchange(c, src, n * size_of(type), 0, stream), dst, n, type, stream);
+    standin_call(stream, [=] {
+        reduce_later(exchange(c, src, n * size_of(type), 0, stream), dst, n, type, stream);
+    });
     return ncclSuccess;
 }
 ncclResult_t ncclReduceScatter(const void *src, void *dst, size_t n, ncclDataType_t type,
                                ncclRedOp_t, ncclComm_t c, cudaStream_t stream) {
     size_t nbytes = n * size_of(type);
-    reduce_later(exchange(c, src, nbytes, nbytes, stream), dst, n, type, stream);
+    standin_call(stream, [=] {
+        reduce_later(exchange(c, src, nbytes, nbytes, stream), dst, n, type, stream);
+    });
     return ncclSuccess;
 }
 ncclResult_t ncclAllGather(const void *src, void *dst, size_t n, ncclDataType_t type, ncclComm_t c,
                            cudaStream_t stream) {
     size_t nbytes = n * size_of(type);
-    std::vector<std::string> names = exchange(c, src, nbytes, 0, stream);
-    standin_defer(stream, [=] {
-        for (size_t j = 0; j < names.size(); j++)
-            take(names[j], (char *)dst + j * nbytes, nbytes, stream);
+    standin_call(stream, [=] {
+        std::vector<std::string> names = exchange(c, src, nbytes, 0, stream);
+        standin_require_device("ncclAllGather", "the destination", dst, nbytes * names.size());
+        standin_defer(stream, [=] {
+            for (size_t j = 0; j < names.size(); j++)
+                take(names[j], (char *)dst + j * nbytes, nbytes, stream);
+        });
     });
     return ncclSuccess;
 }
 ncclResult_t ncclSend(const void *src, size_t n, ncclDataType_t type, int peer, ncclComm_t c,
                       cudaStream_t stream) {
-    standin_finish(stream);
-    standin_open();
-    post(c, peer, src, n * size_of(type), standin_now(stream));
-    standin_close();
+    standin_require_device("ncclSend", "the source", src, n * size_of(type));
+    standin_call(stream, [=] {
+        standin_finish(stream);
+        standin_open();
+        post(c, peer, src, n * size_of(type), standin_now(stream));
+        standin_close();
+    });
     return ncclSuccess;
 }
 ncclResult_t ncclRecv(void *dst, size_t n, ncclDataType_t type, int peer, ncclComm_t c,
                       cudaStream_t stream) {
-    std::string name = expect(c, peer);
-    standin_defer(stream, [=] { take(name, dst, n * size_of(type), stream); });
+    standin_require_device("ncclRecv", "the destination", dst, n * size_of(type));
+    standin_call(stream, [=] {
+        std::string name = expect(c, peer);
+        standin_defer(stream, [=] { take(name, dst, n * size_of(type), stream); });
+    });
     return ncclSuccess;
 }
 ncclResult_t ncclBroadcast(const void *src, void *dst, size_t n, ncclDataType_t type, int root,

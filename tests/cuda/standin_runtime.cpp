@@ -13,8 +13,12 @@
 #include <memory>
 #include <string>
 #include <sys/mman.h>
+#include <vector>
 
+struct capture;
 struct CUstream_st {
+    capture *in = nullptr; /* the capture that it is part of */
+    size_t index = 0;      /* its place there */
     std::deque<std::function<void()>> items;
     size_t n_put = 0, n_done = 0;
     size_t n_deferred = 0; /* items up to the last one that waits for another process */
@@ -29,6 +33,28 @@ struct CUevent_st {
     size_t n = 0; /* items of the stream up to the record */
     bool timed = false;
     std::shared_ptr<moment> last;
+    bool captured = false; /* its last record belongs to a capture, `in` */
+    capture *in = nullptr;
+    std::vector<size_t> seen; /* calls of each stream of the capture that the record is behind */
+    cudaEvent_t inner = nullptr;
+};
+
+/* Calls that are kept instead of made, each with its arguments as they were. A launch makes them
+ * again, on the streams that they were made on. */
+struct CUgraph_st {
+    CUstream_st *origin = nullptr;
+    std::vector<std::function<void()>> calls;
+    std::vector<std::unique_ptr<CUevent_st>> events; /* one for each record but the external ones */
+};
+struct CUgraphExec_st {
+    std::shared_ptr<CUgraph_st> graph;
+};
+struct capture {
+    std::shared_ptr<CUgraph_st> graph = std::make_shared<CUgraph_st>();
+    std::vector<CUstream_st *> streams; /* the origin first */
+    std::vector<std::vector<size_t>>
+        seen; /* [stream][stream] calls that it is behind, its own too */
+    cudaError_t bad = cudaSuccess;
 };
 
 extern "C" {
@@ -55,9 +81,11 @@ struct report {
 } at_end;
 
 CUstream_st default_stream;
-std::map<char *, size_t> device_blocks;
+std::map<char *, size_t> device_blocks, pinned_blocks;
 int n_open;
 cudaError_t last_error = cudaSuccess;
+capture *capturing; /* of the one thread that there is; NULL: none */
+bool replaying;     /* calls are a graph's */
 double host_now; /* by the virtual clock: the latest moment that the host has seen */
 
 bool eager() {
@@ -103,6 +131,43 @@ void put(CUstream_st *s, std::function<void()> item, double takes = 0, bool late
     if (eager() && s->n_done >= s->n_deferred) run_until(s, s->n_put);
 }
 
+cudaError_t failed(cudaError_t error) {
+    last_error = error;
+    return error;
+}
+
+/* What CUDA refuses in the thread that captures: the capture is of no use any more. */
+cudaError_t refused_in_capture(cudaError_t error) {
+    if (!capturing) return cudaSuccess;
+    if (capturing->bad == cudaSuccess) capturing->bad = error;
+    return failed(error);
+}
+#define REFUSE_IN_CAPTURE()                                                                        \
+    do {                                                                                           \
+        if (capturing) return refused_in_capture(cudaErrorStreamCaptureUnsupported);               \
+    } while (0)
+
+/* PAR_STANDIN_CAPTURE=N: a capture is refused at its N-th call. */
+size_t most_calls() {
+    const char *n = getenv("PAR_STANDIN_CAPTURE");
+    return n ? (size_t)atol(n) : SIZE_MAX;
+}
+
+/* Keep a call if its stream is part of a capture. The default stream waits for all others. */
+bool keep(CUstream_st *s, std::function<void()> call, cudaError_t *error) {
+    *error = cudaSuccess;
+    if (!capturing || replaying) return false;
+    if (s == &default_stream) *error = refused_in_capture(cudaErrorStreamCaptureImplicit);
+    if (s == &default_stream || !s->in) return *error != cudaSuccess;
+    if (s->in->graph->calls.size() >= most_calls()) s->in->bad = cudaErrorStreamCaptureUnsupported;
+    if (s->in->bad != cudaSuccess)
+        *error = failed(cudaErrorStreamCaptureInvalidated);
+    else
+        s->in->graph->calls.push_back(std::move(call));
+    s->in->seen[s->index][s->index]++;
+    return true;
+}
+
 std::function<void()> opened(std::function<void()> item) {
     return [item = std::move(item)] {
         standin_open();
@@ -112,8 +177,23 @@ std::function<void()> opened(std::function<void()> item) {
 }
 
 /* Copies and fills take no time by the virtual clock. */
-void put_copy(cudaStream_t stream, std::function<void()> item) {
-    put(of(stream), opened(std::move(item)));
+cudaError_t put_copy(cudaStream_t stream, std::function<void()> item) {
+    cudaError_t error;
+    if (!keep(
+            of(stream), [=] { put(of(stream), opened(item)); }, &error))
+        put(of(stream), opened(std::move(item)));
+    return error;
+}
+
+/* Pageable memory: a copy from it or to it cannot be captured. */
+bool pageable(const void *p) {
+    for (auto blocks : {&device_blocks, &pinned_blocks}) {
+        auto b = blocks->upper_bound((char *)(uintptr_t)p);
+        if (b == blocks->begin()) continue;
+        --b;
+        if ((char *)(uintptr_t)p < b->first + b->second) return false;
+    }
+    return true;
 }
 
 /* The host waited for what ended then. */
@@ -129,13 +209,23 @@ void protect(int protection) {
     for (auto &b : device_blocks) mprotect(b.first, pages(b.second), protection);
 }
 
-cudaError_t failed(cudaError_t error) {
-    last_error = error;
-    return error;
-}
-
 } // namespace
 
+static bool holds(const std::map<char *, size_t> &blocks, const char *begin, size_t nbytes) {
+    auto next = blocks.upper_bound((char *)begin);
+    if (next == blocks.begin()) return false;
+    auto block = std::prev(next);
+    return begin + nbytes <= block->first + block->second;
+}
+void standin_require_device(const char *call, const char *operand, const void *begin,
+                            size_t nbytes) {
+    if (!begin || nbytes == 0 || holds(device_blocks, (const char *)begin, nbytes) ||
+        holds(pinned_blocks, (const char *)begin, nbytes))
+        return;
+    fprintf(stderr, "stand-in: %s: %s, %zu bytes at %p, is not in the device's memory\n", call,
+            operand, nbytes, begin);
+    abort();
+}
 void standin_count(int act) {
     standin_acts[act]++;
     if (standin_in_range()) in_ranges[act]++;
@@ -147,7 +237,18 @@ void standin_close() {
     if (--n_open == 0) protect(PROT_NONE);
 }
 void standin_enqueue(cudaStream_t stream, std::function<void()> item) {
+    cudaError_t error;
+    if (keep(
+            of(stream), [=] { standin_enqueue(stream, item); }, &error))
+        return;
+    if (!replaying) standin_count(STANDIN_LAUNCHES);
     put(of(stream), opened(std::move(item)), tick());
+}
+void standin_call(cudaStream_t stream, std::function<void()> call) {
+    cudaError_t error;
+    if (keep(of(stream), call, &error)) return;
+    if (!replaying) standin_count(STANDIN_LAUNCHES);
+    call();
 }
 void standin_defer(cudaStream_t stream, std::function<void()> item) {
     put(of(stream), opened(std::move(item)), 0, true);
@@ -160,6 +261,10 @@ void standin_not_before(cudaStream_t stream, double moment) {
 }
 void standin_finish(cudaStream_t stream) {
     run_until(of(stream), of(stream)->n_put);
+}
+
+bool standin_broken() {
+    return getenv("PAR_STANDIN_BROKEN");
 }
 
 extern "C" {
@@ -234,7 +339,9 @@ cudaError_t cudaPeekAtLastError(void) {
 }
 
 cudaError_t cudaMalloc(void **out, size_t nbytes) {
+    REFUSE_IN_CAPTURE();
     standin_count(STANDIN_ALLOCATES);
+    if (standin_broken()) return failed(cudaErrorIllegalAddress);
     size_t free_nbytes, total;
     cudaMemGetInfo(&free_nbytes, &total);
     if (nbytes > free_nbytes) return failed(cudaErrorMemoryAllocation);
@@ -250,6 +357,7 @@ cudaError_t cudaMalloc(void **out, size_t nbytes) {
     return cudaSuccess;
 }
 cudaError_t cudaFree(void *p) {
+    REFUSE_IN_CAPTURE();
     standin_count(STANDIN_ALLOCATES);
     if (!p) return cudaSuccess;
     auto b = device_blocks.find((char *)p);
@@ -259,18 +367,24 @@ cudaError_t cudaFree(void *p) {
     return cudaSuccess;
 }
 cudaError_t cudaHostAlloc(void **out, size_t nbytes, unsigned) {
+    REFUSE_IN_CAPTURE();
     standin_count(STANDIN_ALLOCATES);
     *out = aligned_alloc(4096, pages(nbytes));
     if (!*out) return failed(cudaErrorMemoryAllocation);
     memset(*out, 0xff, nbytes);
+    pinned_blocks[(char *)*out] = nbytes;
     return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void *p) {
+    REFUSE_IN_CAPTURE();
     standin_count(STANDIN_ALLOCATES);
+    pinned_blocks.erase((char *)p);
     free(p);
     return cudaSuccess;
 }
 cudaError_t cudaMemset(void *p, int value, size_t nbytes) {
+    REFUSE_IN_CAPTURE();
+    standin_require_device("cudaMemset", "the destination", p, nbytes);
     auto b = device_blocks.find((char *)p);
     standin_open();
     /* whole blocks become zero by giving their pages back: opening and closing an absent page costs
@@ -282,6 +396,7 @@ cudaError_t cudaMemset(void *p, int value, size_t nbytes) {
     return cudaSuccess;
 }
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t nbytes, enum cudaMemcpyKind) {
+    REFUSE_IN_CAPTURE();
     standin_count(STANDIN_WAITS);
     standin_finish(nullptr);
     standin_open();
@@ -293,20 +408,20 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t nbytes, enum cuda
                             cudaStream_t s) {
     /* From pageable memory CUDA may return before or after it was read; both happen here, by
      * mode. */
-    put_copy(s, [=] { memmove(dst, src, nbytes); });
-    return cudaSuccess;
+    if (capturing && (pageable(dst) || pageable(src)))
+        return refused_in_capture(cudaErrorStreamCaptureUnsupported);
+    return put_copy(s, [=] { memmove(dst, src, nbytes); });
 }
 cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch,
                               size_t width, size_t height, enum cudaMemcpyKind, cudaStream_t s) {
-    put_copy(s, [=] {
+    return put_copy(s, [=] {
         for (size_t i = 0; i < height; i++)
             memmove((char *)dst + i * dst_pitch, (const char *)src + i * src_pitch, width);
     });
-    return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t nbytes, cudaStream_t s) {
-    put_copy(s, [=] { memset(p, value, nbytes); });
-    return cudaSuccess;
+    standin_require_device("cudaMemsetAsync", "the destination", p, nbytes);
+    return put_copy(s, [=] { memset(p, value, nbytes); });
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
@@ -322,11 +437,13 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
     return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s) {
+    REFUSE_IN_CAPTURE();
     standin_finish(s);
     delete s;
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+    REFUSE_IN_CAPTURE();
     standin_count(STANDIN_WAITS);
     standin_finish(s);
     host_saw(of(s)->now);
@@ -335,9 +452,30 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s) {
 cudaError_t cudaDeviceSynchronize(void) {
     return cudaStreamSynchronize(nullptr);
 }
+/* A stream that waits for a record of a capture becomes part of it. */
+cudaError_t wait_captured(CUstream_st *waiting, cudaEvent_t e) {
+    if (!capturing || e->in != capturing) return failed(cudaErrorCapturedEvent);
+    if (!waiting->in) {
+        waiting->in = capturing;
+        waiting->index = capturing->streams.size();
+        capturing->streams.push_back(waiting);
+        for (auto &x : capturing->seen) x.resize(capturing->streams.size());
+        capturing->seen.emplace_back(capturing->streams.size());
+    }
+    std::vector<size_t> &seen = capturing->seen[waiting->index];
+    for (size_t i = 0; i < e->seen.size(); i++) seen[i] = std::max(seen[i], e->seen[i]);
+    cudaError_t error;
+    cudaEvent_t inner = e->inner;
+    keep(
+        waiting, [=] { cudaStreamWaitEvent(waiting, inner, 0); }, &error);
+    return error;
+}
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
     CUstream_st *stream = e->stream, *waiting = of(s);
     size_t n = e->n;
+    if (!replaying && e->captured) return wait_captured(waiting, e);
+    if (!replaying && waiting->in && stream)
+        return refused_in_capture(cudaErrorStreamCaptureIsolation);
     if (stream)
         put(waiting, [=, last = e->last] {
             run_until(stream, n);
@@ -354,23 +492,54 @@ cudaError_t cudaEventDestroy(cudaEvent_t e) {
     delete e;
     return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
-    CUstream_st *stream = of(s);
+void record_now(cudaEvent_t e, CUstream_st *stream) {
     auto last = std::make_shared<moment>();
     put(stream, [=] { last->seconds = clock_of(stream); });
     e->stream = stream;
     e->n = stream->n_put;
     e->last = last;
-    return cudaSuccess;
+    e->captured = false;
+}
+/* In a capture: an event of the graph's own, and what it is behind. */
+cudaError_t record_captured(cudaEvent_t e, CUstream_st *stream) {
+    cudaError_t error;
+    CUgraph_st *graph = stream->in->graph.get();
+    graph->events.push_back(std::make_unique<CUevent_st>());
+    cudaEvent_t inner = graph->events.back().get();
+    keep(
+        stream, [=] { record_now(inner, stream); }, &error);
+    e->captured = true;
+    e->in = stream->in;
+    e->seen = stream->in->seen[stream->index];
+    e->inner = inner;
+    return error;
+}
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t e, cudaStream_t s, unsigned flags) {
+    CUstream_st *stream = of(s);
+    cudaError_t error;
+    bool external = flags & cudaEventRecordExternal;
+    if (external && !stream->in) return failed(cudaErrorIllegalState);
+    if (stream->in && !external) return record_captured(e, stream);
+    if (!keep(
+            stream, [=] { record_now(e, stream); }, &error))
+        record_now(e, stream);
+    return error;
+}
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+    return cudaEventRecordWithFlags(e, s, cudaEventRecordDefault);
 }
 /* Each question lets one item run, so that somebody who polls gets there. */
 cudaError_t cudaEventQuery(cudaEvent_t e) {
+    REFUSE_IN_CAPTURE();
+    if (e->captured) return failed(cudaErrorCapturedEvent);
     if (e->stream && e->stream->n_done < e->n) run_until(e->stream, e->stream->n_done + 1);
     if (e->stream && e->stream->n_done < e->n) return cudaErrorNotReady;
     if (e->stream && tick() > 0) host_saw(e->last->seconds);
     return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+    REFUSE_IN_CAPTURE();
+    if (e->captured) return failed(cudaErrorCapturedEvent);
     standin_count(STANDIN_WAITS);
     if (!e->stream) return cudaSuccess;
     run_until(e->stream, e->n);
@@ -380,6 +549,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e) {
 /* As CUDA: both with timing, recorded, and done; in steps of half a microsecond by a real clock. */
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
     for (cudaEvent_t e : {from, to})
+        if (e->captured) return failed(cudaErrorCapturedEvent);
+    for (cudaEvent_t e : {from, to})
         if (!e->timed || !e->stream) return failed(cudaErrorInvalidResourceHandle);
     for (cudaEvent_t e : {from, to})
         if (e->stream->n_done < e->n) return failed(cudaErrorNotReady);
@@ -387,6 +558,58 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
     return cudaSuccess;
 }
 cudaError_t cudaFuncSetAttribute(const void *, enum cudaFuncAttribute, int) {
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode) {
+    if (capturing || of(s) == &default_stream) return failed(cudaErrorStreamCaptureUnsupported);
+    if (mode != cudaStreamCaptureModeThreadLocal) return failed(cudaErrorInvalidValue);
+    capturing = new capture;
+    capturing->graph->origin = s;
+    capturing->streams = {s};
+    capturing->seen = {{0}};
+    s->in = capturing;
+    s->index = 0;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out) {
+    capture *c = capturing;
+    *out = nullptr;
+    if (!c || c->streams[0] != s) return failed(cudaErrorIllegalState);
+    cudaError_t error = c->bad == cudaSuccess ? cudaSuccess : cudaErrorStreamCaptureInvalidated;
+    for (size_t i = 1; i < c->streams.size(); i++)
+        if (error == cudaSuccess && c->seen[0][i] < c->seen[i][i])
+            error = cudaErrorStreamCaptureUnjoined;
+    for (CUstream_st *stream : c->streams) stream->in = nullptr;
+    capturing = nullptr;
+    if (error == cudaSuccess) *out = new CUgraph_st(std::move(*c->graph));
+    delete c;
+    return error == cudaSuccess ? cudaSuccess : failed(error);
+}
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *out, cudaGraph_t graph,
+                                          unsigned long long) {
+    *out = new CUgraphExec_st{std::shared_ptr<CUgraph_st>(new CUgraph_st(std::move(*graph)))};
+    return cudaSuccess;
+}
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
+    return cudaSuccess;
+}
+/* The stand-in has the streams of the capture alone. */
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
+    REFUSE_IN_CAPTURE();
+    if (exec->graph->origin != s) return failed(cudaErrorInvalidValue);
+    standin_count(STANDIN_GRAPHS);
+    replaying = true;
+    for (auto &call : exec->graph->calls) call();
+    replaying = false;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    delete exec;
     return cudaSuccess;
 }
 }

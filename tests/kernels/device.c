@@ -10,7 +10,7 @@ typedef struct {
     void **pointer; /* in the copy */
     unsigned char *host;
     size_t nbytes;
-    int region;
+    int region; /* not of an empty one */
 } operand;
 
 /* Memory that one operand or several that overlap need. */
@@ -32,7 +32,7 @@ typedef struct {
 
 static void add(call *c, const void *field, size_t nbytes) {
     void **pointer = (void **)(uintptr_t)field;
-    if (!*pointer || nbytes == 0) return;
+    if (!*pointer) return;
     if (c->n == MAX_OPERANDS) abort();
     c->operands[c->n++] = (operand){.pointer = pointer, .host = *pointer, .nbytes = nbytes};
 }
@@ -44,7 +44,7 @@ static void vector(call *c, const void *field, par_dtype dtype, int64_t n) {
 
 static void matrix(call *c, const void *field, par_dtype dtype, int64_t rows, int64_t width,
                    int64_t ld) {
-    if (rows > 0 && width > 0) vector(c, field, dtype, (rows - 1) * ld + width);
+    vector(c, field, dtype, rows > 0 && width > 0 ? (rows - 1) * ld + width : 0);
 }
 
 static void gemm(call *c) {
@@ -53,7 +53,10 @@ static void gemm(call *c) {
     matrix(c, &a->b, a->dtype, a->tb ? a->n : a->k, a->tb ? a->k : a->n, a->ldb);
     matrix(c, &a->c, a->dtype_c, a->m, a->n, a->ldc);
     vector(c, &a->bias, a->dtype, a->n);
-    matrix(c, &a->aux, a->dtype, a->m, a->n, a->ldc);
+    if (a->epilogue == PAR_EPILOGUE_BIAS_GRADIENT)
+        vector(c, &a->aux, PAR_F32, a->m);
+    else
+        matrix(c, &a->aux, a->dtype, a->m, a->n, a->ldc);
 }
 
 static void column_sum(call *c) {
@@ -298,6 +301,8 @@ static struct {
     size_t nbytes;
 } kept;
 
+/* At least so many bytes. Operands without elements point there too, as a host address must not
+ * reach a device. */
 static par_status reserve(const par_backend *backend, size_t nbytes) {
     void *block = NULL;
     if (kept.block && kept.nbytes >= nbytes) return PAR_OK;
@@ -323,7 +328,6 @@ static par_status copy_edge(const par_backend *backend, size_t nbytes, bool fron
 static par_status run(call *c, par_op op, size_t nbytes, bool *intact) {
     static unsigned char front[EDGE + GUARD], back[EDGE + GUARD];
     size_t n = nbytes < EDGE ? nbytes : EDGE;
-    PAR_TRY(reserve(c->backend, nbytes + 2 * GUARD));
     memset(front, GUARD_BYTE, GUARD);
     memset(front + GUARD, 0xff, n);
     memset(back, 0xff, n);
@@ -346,12 +350,14 @@ par_status device_call(const par_backend *backend, par_op op, const void *args, 
     memcpy(&c.args, args, par_op_args_nbytes(op));
     PAR_TRY(par_op_prepare_untyped(backend, op, args, par_op_args_nbytes(op), &nbytes));
     list(&c, op);
-    for (int i = 0; i < c.n; i++) place(&c, &c.operands[i], find, user);
-    par_status st = PAR_OK;
+    for (int i = 0; i < c.n; i++)
+        if (c.operands[i].nbytes > 0) place(&c, &c.operands[i], find, user);
+    par_status st = reserve(backend, nbytes + 2 * GUARD);
     for (int i = 0; i < c.n_regions && st == PAR_OK; i++) st = upload(&c, &c.regions[i]);
     for (int i = 0; i < c.n; i++) {
-        const region *r = &c.regions[c.operands[i].region];
-        *c.operands[i].pointer = r->device + lead(r) + (c.operands[i].host - r->begin);
+        const operand *o = &c.operands[i];
+        const region *r = &c.regions[o->region];
+        *o->pointer = o->nbytes > 0 ? r->device + lead(r) + (o->host - r->begin) : kept.block;
     }
     if (st == PAR_OK) st = run(&c, op, nbytes, intact);
     for (int i = 0; i < c.n_regions && st == PAR_OK; i++) st = download(&c, &c.regions[i], intact);

@@ -100,6 +100,28 @@ static double xent_loss(const void *problem) {
     return loss;
 }
 
+/* Rows one after the other add up to what all at once give: the count exactly, the loss within one
+ * rounding of fp32 per addition. */
+static void xent_loss_of_blocks(par_xent a) {
+    float lse[ROWS], all[2], sums[2] = {NAN, NAN};
+    par_xent row = a;
+    a.lse = lse;
+    a.sums = all;
+    bench_xent_loss(bench_alone(), &a);
+    row.m = 1;
+    row.sums = sums;
+    for (int i = 0; i < ROWS; i++) {
+        row.targets = a.targets + i;
+        row.stats = a.stats + 3 * (ptrdiff_t)i;
+        row.lse = lse + i;
+        row.accumulate = i > 0;
+        bench_xent_loss(bench_alone(), &row);
+    }
+    CHECK(sums[1] == all[1] && fabsf(sums[0] - all[0]) <= ROWS * 0x1p-24f * all[0],
+          "row by row {%.9g, %g}, at once {%.9g, %g}", (double)sums[0], (double)sums[1],
+          (double)all[0], (double)all[1]);
+}
+
 static void xent_split(const xent_problem *problem, int p, int per_rank, const double *gradient) {
     static float logits[4][ROWS * (VOCABULARY + 3)], stats[4 * ROWS * 3], lse[ROWS], sums[2],
         dx[ROWS * VOCABULARY];
@@ -137,6 +159,7 @@ static void xent_split(const xent_problem *problem, int p, int per_rank, const d
             }
         }
         a.stats = stats;
+        if (pass == 0 && p == 1) xent_loss_of_blocks(a);
         if (pass == 0) bench_xent_loss(bench_alone(), &a);
     }
     double loss = xent_loss(problem);

@@ -55,6 +55,8 @@ static par_status build(driver *d, par_transport *transport, size_t *stash, size
                        .seed = 7,
                        .sequence_parallel = p->sequence_parallel,
                        .recompute = p->recompute,
+                       .logits_nbytes = p->logits_nbytes,
+                       .keep_logits = true,
                        .x = d->x[i]};
         PAR_TRY(d->model->create(d->model->config, i, &d->modules[i]));
         PAR_TRY(d->modules[i]->ops->build(d->modules[i], &b));
@@ -181,7 +183,8 @@ par_call driver_call(const driver *d, int module, bool training) {
                       .targets = d->targets,
                       .first_sample = 3,
                       .training = training,
-                      .loss_seed = &seed};
+                      .loss_seed = &seed,
+                      .loss = d->x[d->model->n_modules].data};
 }
 
 bool driver_forward(driver *d, int module, bool training) {

@@ -16,6 +16,7 @@ typedef struct {
     int tp;
     bool sequence_parallel;
     par_recompute recompute;
+    size_t logits_nbytes; /* 0: no bound */
     int64_t B;
     const par_backend *backend; /* NULL: ref */
 } driver_params;

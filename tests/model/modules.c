@@ -96,6 +96,7 @@ static void check_model(par_transformer_config config, par_recompute recompute) 
     driver d;
     par_transport *self = NULL;
     driver_params params = {.config = config, .tp = 1, .B = 2, .recompute = recompute};
+    params.logits_nbytes = 7 * 136 * sizeof(float); /* 7 of 24 tokens at a time */
     CHECK_OK(par_transport_create_self(&(par_transport_params){0}, &self));
     if (driver_create(self, &params, &d))
         for (int i = 0; i < d.model->n_modules && !harness_failed(); i++) check_module(&d, i);

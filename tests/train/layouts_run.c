@@ -69,7 +69,8 @@ static par_trainer_params params_of(const layouts_problem *problem, const layout
     params.recompute = s->recompute;
     params.no_sequence_parallel = s->no_sequence_parallel;
     params.optimizer = problem->optimizer;
-    params.bucket_n = 5000; /* several buckets of these small models */
+    params.bucket_n = 5000;      /* several buckets of these small models */
+    params.logits_nbytes = 3000; /* 5 to 44 tokens at a time: tp 1 to 8 have different blocks */
     return params;
 }
 

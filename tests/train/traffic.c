@@ -100,7 +100,7 @@ static bool counts(const par_record_row *row, const char *axis, const char *purp
                                                                   : purpose == NULL;
 }
 
-/* Bytes sent on an axis for a purpose; NULL: for any but the checks that debug builds add. */
+/* Bytes sent on an axis for a purpose; NULL: for any but the checks of the harness. */
 static int64_t sent(const traffic *t, const char *axis, const char *purpose) {
     int64_t sum = 0;
     for (int i = 0; i < t->n; i++)

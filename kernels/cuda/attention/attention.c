@@ -7,13 +7,29 @@
  */
 #include "kernels/cuda/attention/attention.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/methods.h"
 #include "kernels/cuda/own/own.h"
 
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
+/* What computes a shape, among the methods of the backend. */
+static void note(const par_attention *a, bool backward, const par__cudnn_attention *cudnn) {
+    char shape[160], slower[600];
+    snprintf(shape, sizeof shape, "%s in %s, B %lld T %lld H %lld K %lld D %lld%s",
+             backward ? "backward" : "forward", par__type_name(a->dtype), (long long)a->B,
+             (long long)a->T, (long long)a->H, (long long)a->K, (long long)a->D,
+             a->dropout.p != 0 ? ", dropout" : "");
+    if (!cudnn->why) {
+        par__method_note("attention", NULL, "%s: %s", shape, par__cudnn_attention_name(backward));
+        return;
+    }
+    snprintf(slower, sizeof slower, "%s; to have cuDNN: %s", cudnn->why,
+             cudnn->remedy ? cudnn->remedy : "");
+    par__method_note("attention", cudnn->remedy ? slower : NULL, "%s: own kernels (%s)", shape,
+                     cudnn->why);
 }
 
 /* PAR_ATTENTION=own leaves cuDNN out, so that benchmarks can set the two beside each other. */
@@ -22,13 +38,21 @@ static bool only_own(void) {
     return wanted && strcmp(wanted, "own") == 0;
 }
 
-static par_status prepare(const void *args, size_t *workspace_nbytes) {
-    size_t own = 0, cudnn = 0;
-    bool usable = false;
-    if (!only_own()) PAR_TRY(par__cudnn_attention_prepare(args, false, &usable, &cudnn));
-    PAR_TRY(par__cuda_attention_own_prepare(args, &own));
-    *workspace_nbytes = larger(own, usable ? cudnn : 0);
+/* Bytes for either form. */
+static par_status prepare_both(const par_attention *a, bool backward, size_t own,
+                               size_t *workspace_nbytes) {
+    par__cudnn_attention cudnn = {.why = "PAR_ATTENTION=own asks for them",
+                                  .remedy = "unset PAR_ATTENTION"};
+    if (!only_own()) PAR_TRY(par__cudnn_attention_prepare(a, backward, &cudnn));
+    note(a, backward, &cudnn);
+    *workspace_nbytes = own > cudnn.workspace_nbytes ? own : cudnn.workspace_nbytes;
     return PAR_OK;
+}
+
+static par_status prepare(const void *args, size_t *workspace_nbytes) {
+    size_t own = 0;
+    PAR_TRY(par__cuda_attention_own_prepare(args, &own));
+    return prepare_both(args, false, own, workspace_nbytes);
 }
 
 static par_status run(par_stream *stream, const void *args, void *workspace) {
@@ -38,12 +62,9 @@ static par_status run(par_stream *stream, const void *args, void *workspace) {
 }
 
 static par_status backward_prepare(const void *args, size_t *workspace_nbytes) {
-    size_t own = 0, cudnn = 0;
-    bool usable = false;
-    if (!only_own()) PAR_TRY(par__cudnn_attention_prepare(args, true, &usable, &cudnn));
+    size_t own = 0;
     PAR_TRY(par__cuda_attention_own_backward_prepare(args, &own));
-    *workspace_nbytes = larger(own, usable ? cudnn : 0);
-    return PAR_OK;
+    return prepare_both(args, true, own, workspace_nbytes);
 }
 
 static par_status backward_run(par_stream *stream, const void *args, void *workspace) {

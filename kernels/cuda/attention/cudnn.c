@@ -6,6 +6,7 @@
  * The deterministic backward stores dS, T² numbers per head: where that needs more than its limit
  * prepare refuses with the figure, unless sums in any order are allowed.
  */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,12 +14,12 @@
 
 #include "kernels/cuda/attention/attention.h"
 #include "kernels/cuda/attention/plan.h"
+#include "kernels/cuda/attention/rules.h"
 #include "kernels/cuda/attention/status.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/plan_cache.h"
 
-/* Older ones need a padding mask where 128 does not divide T, or have known defects. */
-enum { OLDEST = 91600, ALIGNMENT = 16, ROUND = 256 };
+enum { ALIGNMENT = 16, ROUND = 256, REASON = 400 };
 
 static cudnnHandle_t handle;
 static size_t limit_nbytes;
@@ -44,25 +45,15 @@ par_status par__cudnn_attention_init(const par_device_params *params) {
     return PAR_OK;
 }
 
-static bool whole(int64_t ld) {
-    return ld * 2 % ALIGNMENT == 0;
+static par__fused_kind kind_of(bool backward) {
+    return !backward   ? PAR__FUSED_FORWARD
+           : any_order ? PAR__FUSED_BACKWARD
+                       : PAR__FUSED_BACKWARD_DETERMINISTIC;
 }
 
-/* Whether a shape is one for cuDNN, before it is asked: 16 bits, no dropout, and rows of whole 16
- * bytes. */
-static bool eligible(const par_attention *a, bool backward) {
-    bool heads = (a->D >= 64 && a->D <= 128 && a->D % 8 == 0) || a->D == 256;
-    bool rows = whole(a->ldq) && whole(a->ldk) && whole(a->ldv) && whole(a->ldo);
-    if (backward)
-        rows = rows && whole(a->ldd_o) && whole(a->lddq) && whole(a->lddk) && whole(a->lddv);
-    return a->dtype != PAR_F32 && a->dropout.p == 0 && heads && rows && a->B > 0 && a->H > 0 &&
-           a->T > 1 && par__cuda_device_get()->major >= 8 && cudnnGetVersion() >= OLDEST;
-}
-
-static par__fused_shape shape_of(const par_attention *a, bool backward) {
-    return par__fused_shape_of(a, !backward   ? PAR__FUSED_FORWARD
-                                  : any_order ? PAR__FUSED_BACKWARD
-                                              : PAR__FUSED_BACKWARD_DETERMINISTIC);
+static par__fused_refusal refuses(const par_attention *a, bool backward) {
+    return par__fused_refuses(a, kind_of(backward), cudnnGetVersion(),
+                              par__cuda_device_get()->major);
 }
 
 static par_status check_limit(const par__fused_shape *s, size_t nbytes) {
@@ -77,27 +68,49 @@ static par_status check_limit(const par__fused_shape *s, size_t nbytes) {
         (double)limit_nbytes / (1 << 30));
 }
 
-/* cuDNN has no mark for a deterministic kernel: it is the one that stores dS. */
+/* cuDNN has no mark for a deterministic kernel: it is the one that stores dS, in tiles whose size
+ * depends on the device, so at least 16 bits of each element. */
 static bool keeps_promise(const par__fused_shape *s, const par__fused_plan *plan) {
-    return plan->workspace_nbytes >= par__fused_ds_nbytes(s);
+    return s->kind != PAR__FUSED_BACKWARD_DETERMINISTIC ||
+           plan->workspace_nbytes >= 2 * (size_t)(s->B * s->H * s->T * s->T);
 }
 
-/* An empty plan (no descriptor): own kernels do this shape. */
-static par_status make(const void *key, void *plan) {
-    const par__fused_shape *shape = key;
-    par__fused_plan *made = plan;
-    PAR_TRY(check_limit(shape, par__fused_engine_nbytes(shape)));
+/* What is kept of a shape: the plan, or why there is none and own kernels do it. */
+typedef struct {
+    par__fused_plan plan;
+    char why[REASON];
+} attempt;
+
+/* cuDNN's plan, or none with the reason in `why`. */
+static par_status obtain(const par__fused_shape *shape, attempt *made) {
     if (!handle) PAR__CUDNN_TRY(cudnnCreate(&handle));
     const par__fused_target target = {.handle = handle, .name = device_name};
-    PAR_TRY(par__fused_plan_obtain(&target, *folder ? folder : NULL, shape, made));
-    par_status st = made->descriptor ? check_limit(shape, made->workspace_nbytes) : PAR_OK;
-    if (st != PAR_OK || !keeps_promise(shape, made)) par__fused_plan_destroy(made);
+    PAR_TRY(par__fused_plan_obtain(&target, *folder ? folder : NULL, shape, &made->plan));
+    if (!made->plan.descriptor)
+        snprintf(made->why, REASON, "cuDNN has no plan for this shape here");
+    else if (!keeps_promise(shape, &made->plan))
+        snprintf(made->why, REASON, "cuDNN's plan is not one that is known to be deterministic");
+    return PAR_OK;
+}
+
+static par_status make(const void *key, void *plan) {
+    const par__fused_shape *shape = key;
+    attempt *made = plan;
+    PAR_TRY(check_limit(shape, par__fused_engine_nbytes(shape)));
+    par_status st = obtain(shape, made);
+    if (st == PAR_ERR_UNSUPPORTED) {
+        snprintf(made->why, REASON, "%s", par_error());
+        st = PAR_OK;
+    }
+    if (st == PAR_OK && made->plan.descriptor && !*made->why)
+        st = check_limit(shape, made->plan.workspace_nbytes);
+    if (st != PAR_OK || *made->why) par__fused_plan_destroy(&made->plan);
     return st;
 }
 
 static par__plan_cache plans = {.what = "attention",
                                 .key_nbytes = sizeof(par__fused_shape),
-                                .plan_nbytes = sizeof(par__fused_plan),
+                                .plan_nbytes = sizeof(attempt),
                                 .make = make,
                                 .lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -115,20 +128,45 @@ static size_t offset_of(const par__fused_shape *shape, const par__fused_plan *pl
     return at + rounded(par__fused_scratch_nbytes(shape, PAR__FUSED_DQ_SUM));
 }
 
-par_status par__cudnn_attention_prepare(const par_attention *a, bool backward, bool *usable,
-                                        size_t *workspace_nbytes) {
-    void *plan = NULL;
-    *usable = false;
-    *workspace_nbytes = 0;
-    if (!eligible(a, backward)) return PAR_OK;
-    const par__fused_shape shape = shape_of(a, backward);
-    PAR_TRY(par__plan_prepare(&plans, &shape, &plan));
-    *usable = ((const par__fused_plan *)plan)->descriptor != NULL;
-    if (*usable) *workspace_nbytes = offset_of(&shape, plan, PAR__FUSED_NONE);
+/* By the bytes that were measured for sm_90, which the recorded device is. */
+static par_status prepare_recorded(const par__fused_shape *shape, par__cudnn_attention *out) {
+    const par__fused_plan plan = {.workspace_nbytes = par__fused_engine_nbytes(shape)};
+    PAR_TRY(check_limit(shape, plan.workspace_nbytes));
+    out->workspace_nbytes = offset_of(shape, &plan, PAR__FUSED_NONE);
     return PAR_OK;
 }
 
-static const float minus_infinity = -INFINITY, one = 1;
+par_status par__cudnn_attention_prepare(const par_attention *a, bool backward,
+                                        par__cudnn_attention *out) {
+    void *plan = NULL;
+    par__fused_refusal refusal = refuses(a, backward);
+    *out = (par__cudnn_attention){.why = refusal.why, .remedy = refusal.remedy};
+    if (refusal.why) return PAR_OK;
+    const par__fused_shape shape = par__fused_shape_of(a, kind_of(backward));
+    if (par__cuda_device_get()->recorded) return prepare_recorded(&shape, out);
+    PAR_TRY(par__plan_prepare(&plans, &shape, &plan));
+    const attempt *made = plan;
+    if (made->plan.descriptor) {
+        out->workspace_nbytes = offset_of(&shape, &made->plan, PAR__FUSED_NONE);
+        return PAR_OK;
+    }
+    out->why = made->why;
+    out->remedy = "install a newer cuDNN, or allow nondeterministic attention if that is why";
+    return PAR_OK;
+}
+
+const char *par__cudnn_attention_name(bool backward) {
+    static char text[2][96];
+    size_t version = cudnnGetVersion();
+    snprintf(text[backward], sizeof *text, "cuDNN %zu.%zu.%zu%s", version / 10000,
+             version / 100 % 100, version % 100,
+             !backward   ? ""
+             : any_order ? ", nondeterministic"
+                         : ", deterministic");
+    return text[backward];
+}
+
+static const float minus_infinity = -INFINITY, lowest = -FLT_MAX, one = 1;
 
 /* What the variant pack wants for an id: device pointers, and the host's address of a number. */
 static const void *pointer_of(const par__fused_shape *shape, const par__fused_plan *plan,
@@ -144,7 +182,8 @@ static const void *pointer_of(const par__fused_shape *shape, const par__fused_pl
     case PAR__FUSED_DK: return a->dk;
     case PAR__FUSED_DV: return a->dv;
     case PAR__FUSED_SCALE: return &a->scale;
-    case PAR__FUSED_MINUS_INFINITY: return &minus_infinity;
+    case PAR__FUSED_MINUS_INFINITY:
+        return par__fused_takes_infinity(cudnnGetVersion()) ? &minus_infinity : &lowest;
     case PAR__FUSED_ONE: return &one;
     default: return workspace + offset_of(shape, plan, (par__fused_tensor)id);
     }
@@ -185,25 +224,42 @@ static par_status execute(par_stream *stream, const par__fused_plan *plan, const
     return st;
 }
 
-par_status par__cudnn_attention_run(par_stream *stream, const par_attention *a, bool backward,
-                                    void *workspace, bool *usable) {
+/* The sums of dq, where cuDNN adds to what is there. */
+static par_status clear_sums(par_stream *stream, const par__fused_shape *shape,
+                             const par__fused_plan *plan, char *workspace) {
+    size_t nbytes = par__fused_scratch_nbytes(shape, PAR__FUSED_DQ_SUM);
+    if (nbytes == 0 || par__fused_clears_sums(cudnnGetVersion())) return PAR_OK;
+    PAR__CUDA_TRY(cudaMemsetAsync(workspace + offset_of(shape, plan, PAR__FUSED_DQ_SUM), 0, nbytes,
+                                  par__cuda_stream(stream)));
+    return PAR_OK;
+}
+
+static par_status run_plan(par_stream *stream, const par_attention *a,
+                           const par__fused_shape *shape, const par__fused_plan *plan,
+                           void *workspace, bool *usable) {
     int64_t ids[PAR__FUSED_BOUND];
     void *pointers[PAR__FUSED_BOUND];
-    par_status st = PAR_OK;
+    int n = par__fused_bindings(shape, ids);
+    for (int i = 0; i < n; i++)
+        pointers[i] = (void *)(uintptr_t)pointer_of(shape, plan, a, workspace, ids[i]);
+    *usable = aligned(ids, pointers, n);
+    if (!*usable) return PAR_OK;
+    PAR_TRY(clear_sums(stream, shape, plan, workspace));
+    return execute(stream, plan, ids, pointers, n, workspace);
+}
+
+par_status par__cudnn_attention_run(par_stream *stream, const par_attention *a, bool backward,
+                                    void *workspace, bool *usable) {
     *usable = false;
-    if (!eligible(a, backward)) return PAR_OK;
-    const par__fused_shape shape = shape_of(a, backward);
-    const par__fused_plan *plan = par__plan_acquire(&plans, &shape);
-    if (!plan)
+    if (refuses(a, backward).why) return PAR_OK;
+    const par__fused_shape shape = par__fused_shape_of(a, kind_of(backward));
+    const attempt *made = par__plan_acquire(&plans, &shape);
+    if (!made)
         PAR_FAIL(PAR_ERR_ARG, "device cuda: attention of B %lld, T %lld, H %lld was not prepared",
                  (long long)a->B, (long long)a->T, (long long)a->H);
-    if (plan->descriptor) {
-        int n = par__fused_bindings(&shape, ids);
-        for (int i = 0; i < n; i++)
-            pointers[i] = (void *)(uintptr_t)pointer_of(&shape, plan, a, workspace, ids[i]);
-        *usable = aligned(ids, pointers, n);
-        if (*usable) st = execute(stream, plan, ids, pointers, n, workspace);
-    }
+    par_status st = made->plan.descriptor
+                        ? run_plan(stream, a, &shape, &made->plan, workspace, usable)
+                        : PAR_OK;
     par__plan_release(&plans);
     return st;
 }

@@ -40,7 +40,8 @@ size_t par__fused_scratch_nbytes(const par__fused_shape *s, par__fused_tensor te
     return 0;
 }
 
-size_t par__fused_ds_nbytes(const par__fused_shape *s) {
+/* dS alone: 0 in the other kinds. */
+static size_t ds_nbytes(const par__fused_shape *s) {
     size_t queries = (size_t)(s->T + 63) / 64 * 64, keys = (size_t)(s->T + 127) / 128 * 128;
     if (s->kind != PAR__FUSED_BACKWARD_DETERMINISTIC) return 0;
     return 2 * (size_t)(s->B * s->H) * queries * keys;
@@ -49,8 +50,7 @@ size_t par__fused_ds_nbytes(const par__fused_shape *s) {
 /* A few semaphores, dS, and dk and dv of every query head before they are summed over groups. */
 size_t par__fused_engine_nbytes(const par__fused_shape *s) {
     bool heads = s->kind >= PAR__FUSED_BACKWARD && s->H != s->K;
-    return 256 + par__fused_ds_nbytes(s) +
-           (heads ? 2 * 2 * (size_t)(s->B * s->H * s->T * s->D) : 0);
+    return 256 + ds_nbytes(s) + (heads ? 2 * 2 * (size_t)(s->B * s->H * s->T * s->D) : 0);
 }
 
 par_status par__fused_device_create(const char *json, cudnnBackendDescriptor_t *out) {

@@ -63,8 +63,6 @@ size_t par__fused_scratch_nbytes(const par__fused_shape *shape, par__fused_tenso
 /* Bytes that the plan's engine takes on sm_90, before it is built; measured, and linear in all but
  * the deterministic backward, whose second term is dS in 16 bits. */
 size_t par__fused_engine_nbytes(const par__fused_shape *shape);
-/* dS alone: 0 in the other kinds. */
-size_t par__fused_ds_nbytes(const par__fused_shape *shape);
 
 /* What a plan is for: a handle's device, or else a described one. */
 typedef struct {

@@ -109,6 +109,19 @@ static void head(char *text, size_t nbytes) {
     snprintf(text, nbytes, "cublaslt %zu, %s;", cublasLtGetVersion(), par__cuda_device_get()->name);
 }
 
+const char *par__gemm_method(void) {
+    static char text[256];
+    int n = 0;
+    for (const char *at = strchr(choices, '='); at; at = strchr(at + 1, '=')) n++;
+    if (n > 0)
+        snprintf(text, sizeof text, "%s, algorithms of %d product%s as timed", par__lt_name(), n,
+                 n == 1 ? "" : "s");
+    else
+        snprintf(text, sizeof text, "%s, the first algorithm of its heuristic%s", par__lt_name(),
+                 tunes ? ", none timed so far" : "");
+    return text;
+}
+
 const char *par__gemm_choices(void) {
     return choices;
 }

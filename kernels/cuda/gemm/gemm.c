@@ -35,8 +35,11 @@ static par_column_sum sum_of(const par_gemm *g) {
                             .beta = g->beta};
 }
 
+/* A workspace is the same for all products, so a recorded device's is known without a plan; that it
+ * has every epilogue is taken for granted. */
 static par_status prepare_plan(const par__gemm_key *key, bool *refused) {
     void *plan = NULL;
+    if (par__cuda_device_get()->recorded) return PAR_OK;
     PAR_TRY(par__plan_prepare(&par__gemm_plans, key, &plan));
     if (refused) *refused = ((const par__gemm_plan *)plan)->refused;
     return PAR_OK;

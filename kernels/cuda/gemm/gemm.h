@@ -39,6 +39,8 @@ typedef struct {
 
 /* lt.c: opens cuBLASLt, once. */
 par_status par__lt_open(bool tf32);
+/* "cuBLASLt 13.1.0, fp32 in full" */
+const char *par__lt_name(void);
 int64_t par__lt_nbytes(par_dtype dtype);
 /* GELU and its backward have a matrix beside c. */
 bool par__lt_has_aux(const par__gemm_key *key);
@@ -58,6 +60,8 @@ void par__gemm_choices_open(bool tune);
  * first. */
 par_status par__gemm_choose(const par__gemm_plan *plan,
                             const cublasLtMatmulHeuristicResult_t *candidates, int n, int *out);
+/* What computes products, and how many of them were timed, in a line. */
+const char *par__gemm_method(void);
 /* par_backend's choices and choose; plans that were made before must choose again. */
 const char *par__gemm_choices(void);
 par_status par__gemm_choices_take(const char *text);

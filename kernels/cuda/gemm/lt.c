@@ -4,14 +4,26 @@
  * by rows is its cᵀ [n,m] by columns, so it is asked for cᵀ = op(b)ᵀ · op(a)ᵀ, with our b as its
  * first factor; nothing is copied or turned.
  */
+#include <stdio.h>
+
 #include "kernels/cuda/gemm/gemm.h"
+#include "kernels/cuda/methods.h"
 
 static cublasLtHandle_t handle;
 static bool tf32;
 
+static par_status class_of(cublasStatus_t status) {
+    switch (status) {
+    case CUBLAS_STATUS_ALLOC_FAILED: return PAR_ERR_MEMORY;
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+    case CUBLAS_STATUS_ARCH_MISMATCH: return PAR_ERR_UNSUPPORTED;
+    case CUBLAS_STATUS_INVALID_VALUE: return PAR_ERR_INTERNAL; /* what it was told is ours */
+    default: return PAR_ERR_DEVICE;
+    }
+}
+
 static par_status failed(cublasStatus_t status, const char *call) {
-    par_status st = status == CUBLAS_STATUS_ALLOC_FAILED ? PAR_ERR_MEMORY : PAR_ERR_UNSUPPORTED;
-    PAR_FAIL(st, "CUDA device %d: %s: %s (%s)", par__cuda_device_get()->device, call,
+    PAR_FAIL(class_of(status), "CUDA device %d: %s: %s (%s)", par__cuda_device_get()->device, call,
              cublasLtGetStatusString(status), cublasLtGetStatusName(status));
 }
 
@@ -113,10 +125,34 @@ static par_status set_alignments(cublasLtMatmulPreference_t preference, const pa
     return PAR_OK;
 }
 
+/* Where a product is cut along k, the parts are added in fp32: cuBLASLt may also add them rounded to
+ * the result's 16 bits, which costs digits that numerics.md promises. */
+static par_status set_reduction(cublasLtMatmulPreference_t preference, const par__gemm_key *k) {
+    uint32_t allowed = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    if ((par_dtype)k->dtype_c == PAR_F32) return PAR_OK;
+    LT_TRY(cublasLtMatmulPreferenceSetAttribute(
+        preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &allowed, sizeof allowed));
+    return PAR_OK;
+}
+
 /* "No such algorithm", by the statuses documented for it, in contrast to a library that fails. */
 static bool is_refusal(cublasStatus_t status, int n) {
     return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE ||
            (status == CUBLAS_STATUS_SUCCESS && n == 0);
+}
+
+/* An epilogue that cuBLASLt does not have for a shape: its work is a pass of its own. */
+static void note_refusal(const par__gemm_key *k) {
+    static const char *const names[] = {[PAR_EPILOGUE_GELU] = "GELU",
+                                        [PAR_EPILOGUE_GELU_BACKWARD] = "GELU's backward",
+                                        [PAR_EPILOGUE_BIAS_GRADIENT] = "the gradient of a bias"};
+    if (k->epilogue == PAR_EPILOGUE_NONE) return;
+    par__method_note("products",
+                     "this cuBLASLt has no algorithm with that epilogue for the shape and type; "
+                     "to have one: install a newer cuBLASLt, or train in another type",
+                     "%s apart from its product, m %lld n %lld k %lld in %s", names[k->epilogue],
+                     (long long)k->m, (long long)k->n, (long long)k->k,
+                     par__type_name((par_dtype)k->dtype));
 }
 
 par_status par__lt_candidates(par__gemm_plan *p,
@@ -130,21 +166,23 @@ par_status par__lt_candidates(par__gemm_plan *p,
     cublasStatus_t status = cublasLtMatmulPreferenceSetAttribute(
         preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &nbytes, sizeof nbytes);
     if (status == CUBLAS_STATUS_SUCCESS) st = set_alignments(preference, k);
+    if (status == CUBLAS_STATUS_SUCCESS && st == PAR_OK) st = set_reduction(preference, k);
     if (status == CUBLAS_STATUS_SUCCESS && st == PAR_OK)
         status = cublasLtMatmulAlgoGetHeuristic(handle, p->operation, p->b, p->a, p->c, p->c,
                                                 preference, PAR__GEMM_CANDIDATES, out, n);
     cublasLtMatmulPreferenceDestroy(preference);
     PAR_TRY(st);
-    p->refused = k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT && is_refusal(status, *n);
-    if (p->refused) *n = 0;
-    if (!p->refused && (status != CUBLAS_STATUS_SUCCESS || *n == 0))
+    if (!is_refusal(status, *n))
+        return status == CUBLAS_STATUS_SUCCESS ? PAR_OK
+                                               : failed(status, "cublasLtMatmulAlgoGetHeuristic");
+    *n = 0;
+    note_refusal(k);
+    p->refused = k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT;
+    if (!p->refused)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "cuBLASLt has no algorithm for [%lld,%lld] = [%lld,%lld] x [%lld,%lld] in %s: %s",
                  (long long)k->m, (long long)k->n, (long long)k->m, (long long)k->k,
-                 (long long)k->k, (long long)k->n,
-                 k->dtype == PAR_F32    ? "fp32"
-                 : k->dtype == PAR_BF16 ? "bf16"
-                                        : "fp16",
+                 (long long)k->k, (long long)k->n, par__type_name((par_dtype)k->dtype),
                  cublasLtGetStatusString(status));
     return PAR_OK;
 }
@@ -168,8 +206,17 @@ par_status par__lt_multiply(const par__gemm_plan *p, const cublasLtMatmulAlgo_t 
     return PAR_OK;
 }
 
+const char *par__lt_name(void) {
+    static char text[96];
+    size_t version = cublasLtGetVersion();
+    snprintf(text, sizeof text, "cuBLASLt %zu.%zu.%zu, fp32 %s", version / 10000,
+             version / 100 % 100, version % 100, tf32 ? "with factors rounded to TF32" : "in full");
+    return text;
+}
+
 par_status par__lt_open(bool as_tf32) {
     tf32 = as_tf32;
+    if (par__cuda_device_get()->recorded) return PAR_OK; /* nobody asks it */
     LT_TRY(cublasLtCreate(&handle));
     return PAR_OK;
 }

@@ -10,21 +10,34 @@
  * part of it. Entries [m][half] are row 16 m + 8 half + lane / 4. */
 template <int M, int C> struct forward_state { float o[M][C][4], max[M][2], sum[M][2]; };
 
-/* Scores become weights, relative to the new maximum; o and sum are brought to it. */
+/* Scores become weights, relative to a maximum that follows the row's own: it is left behind by up
+ * to 2^GROWTH, which 16 bits hold, so that o and sum are brought to a new one only now and then. */
 template <int M, int N, int C>
 __device__ static inline void softmax_rows(forward_state<M, C> &x, float (&s)[M][N][4],
                                            float exponent) {
+    enum { GROWTH = 8 };
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float before = x.max[m][half], max = before;
+            float before = x.max[m][half], max = before, sum = 0;
 #pragma unroll
             for (int n = 0; n < N; n++)
                 max = fmaxf(max, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
             max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
             max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
-            float shrink = par__exp2((before - max) * exponent), sum = 0;
+            bool grows = (max - before) * exponent > GROWTH;
+            if (!grows) max = before;
+            if (__ballot_sync(0xffffffffu, grows)) {
+                float shrink = grows ? par__exp2((before - max) * exponent) : 1;
+                x.max[m][half] = max;
+                x.sum[m][half] *= shrink;
+#pragma unroll
+                for (int c = 0; c < C; c++) {
+                    x.o[m][c][2 * half] *= shrink;
+                    x.o[m][c][2 * half + 1] *= shrink;
+                }
+            }
             float shift = max * exponent;
 #pragma unroll
             for (int n = 0; n < N; n++)
@@ -33,13 +46,7 @@ __device__ static inline void softmax_rows(forward_state<M, C> &x, float (&s)[M]
                     s[m][n][i] = par__exp2(s[m][n][i] * exponent - shift);
                     sum += s[m][n][i];
                 }
-            x.max[m][half] = max;
-            x.sum[m][half] = x.sum[m][half] * shrink + sum;
-#pragma unroll
-            for (int c = 0; c < C; c++) {
-                x.o[m][c][2 * half] *= shrink;
-                x.o[m][c][2 * half + 1] *= shrink;
-            }
+            x.sum[m][half] += sum;
         }
 }
 
@@ -64,7 +71,7 @@ __device__ static inline void finish(const par_attention &a, float keep_scale, i
 }
 
 template <par_dtype TYPE, int DP, int M, int KEYS, bool DROP>
-__global__ void __launch_bounds__(THREADS, 2)
+__global__ void __launch_bounds__(THREADS, DP == 64 && !DROP ? 3 : 2)
     attention_mma_forward(par_attention a, par__device_dropout dropout, int n_tiles) {
     enum { QUERIES = WARPS * M * 16, TILE = KEYS * DP };
     PAR_SHARED(uint16_t, q);
@@ -103,29 +110,34 @@ __global__ void __launch_bounds__(THREADS, 2)
     finish<TYPE, DP>(a, DROP ? dropout.scale : 1.0f, b, h, first, q, row, x);
 }
 
-template <int DP, int M, int KEYS> struct forward_shape {
-    enum { QUERIES = WARPS * M * 16, NBYTES = (QUERIES + 4 * KEYS) * DP * 2 };
+/* M with and without dropout, whose bits take registers. */
+template <int DP, int PLAIN, int DROPPED, int KEYS> struct forward_shape {
+    template <bool DROP> static constexpr int rows() { return DROP ? DROPPED : PLAIN; }
+    template <bool DROP> static constexpr int queries() { return WARPS * rows<DROP>() * 16; }
+    template <bool DROP> static constexpr int nbytes() {
+        return (queries<DROP>() + 4 * KEYS) * DP * 2;
+    }
     template <par_dtype TYPE, bool DROP> static par_status allow() {
-        PAR__CUDA_TRY(
-            cudaFuncSetAttribute((const void *)attention_mma_forward<TYPE, DP, M, KEYS, DROP>,
-                                 cudaFuncAttributeMaxDynamicSharedMemorySize, NBYTES));
+        PAR__CUDA_TRY(cudaFuncSetAttribute(
+            (const void *)attention_mma_forward<TYPE, DP, rows<DROP>(), KEYS, DROP>,
+            cudaFuncAttributeMaxDynamicSharedMemorySize, nbytes<DROP>()));
         return PAR_OK;
     }
     template <par_dtype TYPE, bool DROP>
     static par_status launch(par_stream *stream, const par_attention *a) {
-        int64_t n_tiles = par__blocks(a->T, QUERIES);
-        PAR_LAUNCH((attention_mma_forward<TYPE, DP, M, KEYS, DROP>),
-                   dim3((unsigned)(n_tiles * a->B * a->H)), dim3(THREADS), NBYTES, stream, *a,
-                   par__device_dropout_of(&a->dropout), (int)n_tiles);
+        int64_t n_tiles = par__blocks(a->T, queries<DROP>());
+        PAR_LAUNCH((attention_mma_forward<TYPE, DP, rows<DROP>(), KEYS, DROP>),
+                   dim3((unsigned)(n_tiles * a->B * a->H)), dim3(THREADS), nbytes<DROP>(), stream,
+                   *a, par__device_dropout_of(&a->dropout), (int)n_tiles);
         return par__cuda_launched("attention_mma_forward");
     }
 };
 
-/* 48, 72, 96 and 96 KiB of shared memory. */
-typedef forward_shape<64, 2, 32> forward_64;
-typedef forward_shape<96, 2, 32> forward_96;
-typedef forward_shape<128, 2, 32> forward_128;
-typedef forward_shape<256, 1, 32> forward_256;
+/* At most 32, 48, 64 and 96 KiB of shared memory. */
+typedef forward_shape<64, 2, 2, 32> forward_64;
+typedef forward_shape<96, 2, 2, 32> forward_96;
+typedef forward_shape<128, 2, 1, 32> forward_128;
+typedef forward_shape<256, 1, 1, 32> forward_256;
 #define FORWARD_DISPATCH(a, f, ...)                                                                \
     ((a)->D <= 64    ? ATTENTION_TYPED(forward_64, a, f, __VA_ARGS__)                              \
      : (a)->D <= 96  ? ATTENTION_TYPED(forward_96, a, f, __VA_ARGS__)                              \

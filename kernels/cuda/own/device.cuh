@@ -51,7 +51,9 @@ __device__ static inline void par__store(par__f16 *p, float x) {
 /*
  * Kernels over arrays are written once for W elements at a time: 16 bytes of the narrowest type, or
  * 1 where a pointer or a stride is not a multiple of that. par__get and par__put move W elements
- * between memory and fp32 registers; p must be aligned to 16 bytes if W > 1.
+ * between memory and fp32 registers; p must be aligned to 16 bytes if W > 1. Where fp32 and 16 bits
+ * meet and fp32 is most of the traffic, W is 4: 8 bytes of the narrow type, so that the lanes' fp32
+ * accesses lie side by side.
  */
 template <int W> struct par__pack { float x[W]; };
 
@@ -59,6 +61,13 @@ template <int W, typename T> __device__ static inline par__pack<W> par__get(cons
     par__pack<W> out;
     if constexpr (W == 1) {
         out.x[0] = par__load(p);
+    } else if constexpr (W * sizeof(T) == 8) {
+        union {
+            uint2 raw;
+            T element[W];
+        } u = {*reinterpret_cast<const uint2 *>(p)};
+#pragma unroll
+        for (int i = 0; i < W; i++) out.x[i] = par__load(&u.element[i]);
     } else {
         enum { N = W * sizeof(T) / 16 };
         static_assert(N > 0 && W * sizeof(T) % 16 == 0, "whole 16-byte accesses");
@@ -78,6 +87,14 @@ template <int W, typename T> __device__ static inline par__pack<W> par__get(cons
 template <int W, typename T> __device__ static inline void par__put(T *p, const par__pack<W> &in) {
     if constexpr (W == 1) {
         par__store(p, in.x[0]);
+    } else if constexpr (W * sizeof(T) == 8) {
+        union {
+            uint2 raw;
+            T element[W];
+        } u;
+#pragma unroll
+        for (int i = 0; i < W; i++) par__store(&u.element[i], in.x[i]);
+        *reinterpret_cast<uint2 *>(p) = u.raw;
     } else {
         enum { N = W * sizeof(T) / 16 };
         static_assert(N > 0 && W * sizeof(T) % 16 == 0, "whole 16-byte accesses");
@@ -91,6 +108,56 @@ template <int W, typename T> __device__ static inline void par__put(T *p, const 
 #pragma unroll
         for (int i = 0; i < N; i++) reinterpret_cast<uint4 *>(p)[i] = u.raw[i];
     }
+}
+
+/* W elements as they lie in memory, 16 bytes or one element: for 16-bit types half the registers of
+ * a par__pack. */
+template <typename T, int W> struct par__raw {
+    static_assert(W * sizeof(T) == 16, "one 16-byte access");
+    uint4 bits;
+};
+template <typename T> struct par__raw<T, 1> { T bits; };
+
+template <int W, typename T> __device__ static inline par__raw<T, W> par__get_raw(const T *p) {
+    if (W > 1) PAR__ALIGNED(p);
+    return {*reinterpret_cast<const decltype(par__raw<T, W>::bits) *>(p)};
+}
+
+template <int W, typename T>
+__device__ static inline void par__put_raw(T *p, const par__raw<T, W> &in) {
+    if (W > 1) PAR__ALIGNED(p);
+    *reinterpret_cast<decltype(par__raw<T, W>::bits) *>(p) = in.bits;
+}
+
+template <typename T, int W>
+__device__ static inline par__pack<W> par__wide(const par__raw<T, W> &in) {
+    par__pack<W> out;
+    union {
+        decltype(par__raw<T, W>::bits) bits;
+        T element[W];
+    } u = {in.bits};
+#pragma unroll
+    for (int i = 0; i < W; i++) out.x[i] = par__load(&u.element[i]);
+    return out;
+}
+
+/* Rounded to T. */
+template <typename T, int W>
+__device__ static inline par__raw<T, W> par__narrow(const par__pack<W> &in) {
+    union {
+        decltype(par__raw<T, W>::bits) bits;
+        T element[W];
+    } u;
+#pragma unroll
+    for (int i = 0; i < W; i++) par__store(&u.element[i], in.x[i]);
+    return {u.bits};
+}
+
+template <int W> __device__ static inline float par__pack_sum(const par__pack<W> &in) {
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < W; i++) sum += in.x[i];
+    return sum;
 }
 
 /* A number of elements as a type, for par__flat's function. */

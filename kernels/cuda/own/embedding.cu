@@ -10,14 +10,7 @@
  */
 #include "kernels/cuda/own/device.cuh"
 
-enum {
-    DIGITS = 256,
-    WARPS = 8,
-    STEPS = 8,
-    TILE = WARPS * STEPS * 32,
-    SCAN_THREADS = 1024,
-    BATCH = 8
-};
+enum { DIGITS = 256, WARPS = 8, STEPS = 8, TILE = WARPS * STEPS * 32, BATCH = 8 };
 
 /* Row of the table for token i, or `rows` if it is not in this range of the table. */
 __device__ static inline unsigned table_row(const par_embedding &a, int64_t i) {
@@ -89,46 +82,44 @@ __device__ static inline void count_digits(const par_embedding &a, const uint2 *
     __syncthreads();
 }
 
-/* table [DIGITS, tiles] */
+/* table [tiles, DIGITS] */
 __global__ void __launch_bounds__(DIGITS)
     embedding_count(par_embedding a, const uint2 *from, int shift, unsigned *table) {
     __shared__ unsigned counts[WARPS][DIGITS];
     count_digits(a, from, shift, counts);
     unsigned total = 0;
     for (int w = 0; w < WARPS; w++) total += counts[w][threadIdx.x];
-    table[(int64_t)threadIdx.x * gridDim.x + blockIdx.x] = total;
+    table[(int64_t)blockIdx.x * DIGITS + threadIdx.x] = total;
 }
 
-/* x[i] becomes the sum of those before it. One block. */
-__global__ void __launch_bounds__(SCAN_THREADS) embedding_scan(unsigned *x, int64_t n) {
-    __shared__ unsigned before[2][SCAN_THREADS];
-    int64_t each = (n + SCAN_THREADS - 1) / SCAN_THREADS, begin = threadIdx.x * each;
-    int64_t end = begin + each < n ? begin + each : n;
-    unsigned sum = 0;
+/* Where this tile's tokens with the digit threadIdx.x begin: behind those of smaller digits, and of
+ * earlier tiles. Every block adds the whole table up, which is less than a kernel of its own. */
+__device__ static inline unsigned first_place(const unsigned *table) {
+    __shared__ unsigned sums[2][DIGITS];
+    unsigned before = 0, all = 0;
     int at = 0;
-    for (int64_t i = begin; i < end; i++) sum += x[i];
-    before[0][threadIdx.x] = sum;
+#pragma unroll 8
+    for (unsigned tile = 0; tile < gridDim.x; tile++) {
+        unsigned count = table[(int64_t)tile * DIGITS + threadIdx.x];
+        if (tile < blockIdx.x) before += count;
+        all += count;
+    }
+    sums[0][threadIdx.x] = all;
     __syncthreads();
-    for (unsigned step = 1; step < SCAN_THREADS; step *= 2, at = 1 - at) {
-        unsigned other = threadIdx.x >= step ? before[at][threadIdx.x - step] : 0;
-        before[1 - at][threadIdx.x] = before[at][threadIdx.x] + other;
+    for (unsigned step = 1; step < DIGITS; step *= 2, at = 1 - at) {
+        unsigned other = threadIdx.x >= step ? sums[at][threadIdx.x - step] : 0;
+        sums[1 - at][threadIdx.x] = sums[at][threadIdx.x] + other;
         __syncthreads();
     }
-    unsigned running = before[at][threadIdx.x] - sum;
-    for (int64_t i = begin; i < end; i++) {
-        unsigned count = x[i];
-        x[i] = running;
-        running += count;
-    }
+    return sums[at][threadIdx.x] - all + before;
 }
 
 __global__ void __launch_bounds__(DIGITS)
     embedding_scatter(par_embedding a, const uint2 *from, int shift, const unsigned *table,
                       uint2 *to) {
     __shared__ unsigned counts[WARPS][DIGITS];
-    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, place = first_place(table);
     count_digits(a, from, shift, counts);
-    unsigned place = table[(int64_t)threadIdx.x * gridDim.x + blockIdx.x];
     for (int w = 0; w < WARPS; w++) {
         unsigned count = counts[w][threadIdx.x];
         counts[w][threadIdx.x] = place;
@@ -239,8 +230,6 @@ static par_status sort(par_stream *stream, const par_embedding *a, const layout 
     for (int shift = 0; shift < 32 && (shift == 0 || a->rows >> shift > 0); shift += 8) {
         uint2 *to = w.pairs[shift / 8 % 2];
         PAR_LAUNCH((embedding_count), tiles, dim3(DIGITS), 0, stream, *a, from, shift, w.table);
-        PAR_LAUNCH((embedding_scan), dim3(1), dim3(SCAN_THREADS), 0, stream, w.table,
-                   (int64_t)DIGITS * tiles.x);
         PAR_LAUNCH((embedding_scatter), tiles, dim3(DIGITS), 0, stream, *a, from, shift,
                    (const unsigned *)w.table, to);
         PAR_TRY(par__cuda_launched("embedding_sort"));
@@ -258,8 +247,9 @@ static par_status backward(par_stream *stream, const par_embedding *a, void *wor
     layout w = layout_of(a, workspace);
     if (a->rows == 0 || a->n == 0) return PAR_OK;
     if (a->ids && a->m > 0) PAR_TRY(sort(stream, a, w, &sorted));
-    bool packed = par__packable<T>(a->dy, a->n) && par__packable<T>(a->dtable, a->n);
-    return PAR_DISPATCH_WIDTH(T, packed, sums_width, stream, a, sorted, (const unsigned *)w.start);
+    bool packed = par__packable<T>(a->dy, a->n) && par__packable<float>(a->dtable, a->n);
+    return packed ? sums_width<T, 4>(stream, a, sorted, w.start)
+                  : sums_width<T, 1>(stream, a, sorted, w.start);
 }
 
 static par_status forward_prepare(const void *args, size_t *workspace_nbytes) {

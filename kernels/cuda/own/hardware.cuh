@@ -41,9 +41,13 @@ __device__ static inline uint16_t par__narrow_f16(float x) {
     return __half_as_ushort(__float2half_rn(x));
 }
 
+static inline int64_t par__multiprocessors(void) {
+    return par__cuda_device_get()->n_multiprocessors;
+}
+
 /* Blocks that fill the device a few times over. */
 static inline int64_t par__max_blocks(void) {
-    return 32 * (int64_t)par__cuda_device_get()->n_multiprocessors;
+    return 32 * par__multiprocessors();
 }
 
 #endif

@@ -14,7 +14,8 @@
 
 #include "par/kernels.h"
 
-/* Older devices have kernels without these instructions: nothing is launched that calls them. */
+/* Older devices have kernels without products and operands: nothing is launched that calls them.
+ * Copies are plain ones there. */
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 #define PAR__ASM(...) asm volatile(__VA_ARGS__)
 #else
@@ -57,6 +58,10 @@ __device__ static inline void par__load_transposed(uint32_t (&r)[4], const void 
 /* A thread's copies to shared memory of 16 or 4 bytes; zeros if not `valid`, and then nothing is
  * read. They have arrived when it has waited; others see them behind a barrier after that. */
 __device__ static inline void par__copy_16(void *to, const void *from, bool valid) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+    *(uint4 *)to = valid ? *(const uint4 *)from : uint4{0, 0, 0, 0};
+    return;
+#endif
     uint32_t at = (uint32_t)__cvta_generic_to_shared(to), nbytes = valid ? 16 : 0;
     PAR__ASM("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(nbytes)
              : "memory");
@@ -67,7 +72,9 @@ __device__ static inline void par__copy_4(void *to, const void *from, bool valid
              : "memory");
 }
 __device__ static inline void par__copy_wait(void) {
-    PAR__ASM("cp.async.wait_all;" ::: "memory");
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
 }
 
 /* Two values of TYPE, the first in the lower half, rounded to nearest, ties to even. */

@@ -158,7 +158,7 @@ template <typename T> static par_status sgd(par_stream *stream, const par_update
 
 template <typename X, typename Y>
 static par_status cast_types(par_stream *stream, const par_cast *a) {
-    enum { W = sizeof(X) == 4 && sizeof(Y) == 4 ? 4 : 8 };
+    enum { W = sizeof(X) == 4 || sizeof(Y) == 4 ? 4 : 8 };
     const X *x = (const X *)a->x;
     if (par__packable<X>(a->x, 0) && par__packable<Y>(a->y, 0))
         PAR_LAUNCH((cast_flat<X, Y, W>), flat_grid(a->n, W), dim3(THREADS), 0, stream, a->n, x,

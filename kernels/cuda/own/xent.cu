@@ -80,14 +80,14 @@ __global__ void __launch_bounds__(LOSS_THREADS) xent_loss(par_xent a, double *pa
 }
 
 __global__ void __launch_bounds__(LOSS_BLOCKS)
-    xent_sums(const double *partial, int n, float *sums) {
+    xent_sums(const double *partial, int n, float *sums, bool accumulate) {
     __shared__ double shared[32];
     int i = threadIdx.x;
     double loss = par__block_sum(i < n ? partial[2 * i] : 0.0, shared);
     double rows = par__block_sum(i < n ? partial[2 * i + 1] : 0.0, shared);
     if (i > 0) return;
-    sums[0] = (float)loss;
-    sums[1] = (float)rows;
+    sums[0] = (float)(loss + (accumulate ? sums[0] : 0));
+    sums[1] = (float)(rows + (accumulate ? sums[1] : 0));
 }
 
 /* The gradient of W logits from column j on; target is below 0 in ignored rows, valid then 0. What
@@ -176,7 +176,7 @@ static par_status run_loss(par_stream *stream, const void *args, void *workspace
     PAR_LAUNCH((xent_loss), dim3((unsigned)blocks), dim3(LOSS_THREADS), 0, stream, *a,
                (double *)workspace);
     PAR_LAUNCH((xent_sums), dim3(1), dim3(LOSS_BLOCKS), 0, stream, (const double *)workspace,
-               blocks, a->sums);
+               blocks, a->sums, a->accumulate);
     return par__cuda_launched("xent_loss");
 }
 

@@ -74,7 +74,7 @@ typedef struct {
 typedef struct {
     int64_t piece_nbytes; /* largest message; 0: 1 MiB */
     bool check; /* ranks compare a hash of (axis, number, op, count, type, purpose) before each
-                   collective; debug builds always do */
+                   collective */
     bool oversubscribed; /* waits also sleep; the MPI transport sets it itself when a node has more
                             ranks than cores */
     par_link link;       /* of its comms whose data lies on a device */
@@ -150,6 +150,10 @@ PAR_API int par_comm_rank(const par_comm *);
 PAR_API const char *par_comm_axis(const par_comm *);
 /** What carries its data: "host", "staged" or "nccl". Not collective. */
 PAR_API const char *par_comm_link(const par_comm *);
+/** What carries its data between devices, and why not NCCL where that is so (par_method, work
+ * "link"). False: there is nothing between devices, as its data lies on the host or it has one
+ * rank. Not collective. */
+PAR_API bool par_comm_method(const par_comm *, par_method *out);
 /** World rank of a rank of the group; -1 for one that does not exist. Not collective. */
 PAR_API int par_comm_world_rank(const par_comm *, int rank);
 

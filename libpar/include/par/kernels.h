@@ -40,6 +40,9 @@ typedef struct par_stream {
 /* A point in a stream that others wait for. */
 typedef struct par_event par_event;
 
+/* What a stream was given once, to be run again; the backend's own. */
+typedef struct par_graph par_graph;
+
 /*
  * Every operation, a row each: enumerator, name, struct of arguments. The list makes the enum,
  * par_op_name, the sizes and the union of arguments, the checks, the table of `ref`, and for each
@@ -302,7 +305,7 @@ typedef struct {
  *    valid = 0 gives {-inf, 0, 0}.
  * 2. loss: gathered stats [p, m, 3], combined in rank order: lse fp32 [m] = log sum exp over all
  *    ranks, and sums fp32 [2] = {sum of (lse - target logit), number of rows} over rows whose
- *    target is >= 0.
+ *    target is >= 0. accumulate: added to sums.
  * 3. backward, in place: x = (exp(x - lse) - [column is the target]) · *seed; 0 in ignored rows
  *    and in columns [valid, n).
  */
@@ -316,6 +319,7 @@ typedef struct {
     float *stats;
     float *lse;
     float *sums;
+    bool accumulate;
     const float *seed; /* backward; on the device */
 } par_xent;
 
@@ -412,6 +416,15 @@ typedef struct {
 
 enum { PAR_CHOICES_NBYTES = 4096 };
 
+/* By what a part of the work is computed, or its data carried. The texts live as long as what was
+ * asked. */
+typedef struct {
+    const char *work;   /* "products", "attention", "link tp" */
+    const char *what;   /* "cuBLASLt 13.2.0, fp32 in full, ..." */
+    const char *slower; /* NULL: nothing faster is known here; else why that is not used, and what
+                           to do */
+} par_method;
+
 /*
  * Calls with a stream enqueue: what they read and write belongs to the stream until sync, an event
  * behind them, or a wait for that event says that they are done. A NULL stream is the backend's
@@ -440,6 +453,17 @@ typedef struct par_backend {
      * an error if either was never recorded or has not happened yet. */
     par_status (*timed_event_create)(par_event **out);
     par_status (*elapsed)(par_event *from, par_event *to, double *seconds);
+    /* A stream's calls as a graph that can be launched again and again, with the arguments that the
+     * calls had; all four NULL: there are none. From capture_begin to capture_end what is put on
+     * the stream, and on streams that wait for events of it, is kept and does not run. Such streams
+     * have to be joined again by events. Meanwhile the thread asks for no event, waits for nothing
+     * and allocates nothing. Timed events are recorded at every launch; others that were recorded
+     * meanwhile belong to the graph alone. capture_end: `out` NULL drops what was kept, and after
+     * an error there is no graph. A graph may be destroyed when its launches are done. */
+    par_status (*capture_begin)(par_stream *);
+    par_status (*capture_end)(par_stream *, par_graph **out);
+    par_status (*graph_launch)(par_graph *, par_stream *);
+    void (*graph_destroy)(par_graph *);
     /* What was timed and chosen, as text [PAR_CHOICES_NBYTES at most] from which another run
      * chooses the same; NULL: nothing is ever timed. choose: PAR_ERR_OPTION if the text is another
      * library's or device's. */
@@ -448,7 +472,8 @@ typedef struct par_backend {
     /* A named range of the calling thread for a profiler, nested; NULL: there is none to tell. */
     void (*range_begin)(const char *name);
     void (*range_end)(void);
-    const char *device; /* what par_backend_device says; NULL: "host" */
+    const char *device;                     /* what par_backend_device says; NULL: "host" */
+    bool (*method)(int i, par_method *out); /* as par_backend_method; NULL: it has nothing to say */
     /* What comms move data between such devices with, beside pinned host memory; NULL: nothing.
      * libpar's own. */
     const struct par__nccl *nccl;
@@ -486,6 +511,8 @@ typedef struct {
                                         that differ from run to run */
     const char *plan_cache; /* folder where compiled attention plans are kept from run to run; NULL:
                                nowhere. Borrowed until the module is loaded */
+    bool plan_only; /* operations are only prepared, by par_trainer_plan: where there is no GPU, one
+                       is taken as recorded in libpar, an H100, and nothing is run on it */
 } par_device_params;
 
 /**
@@ -497,6 +524,15 @@ PAR_API par_status par_device_select(const par_device_params *params);
 /** The device of a loaded backend in a line: name, bus id, NUMA node, memory, driver and library
  * versions; "host" for ref and cpu. Not collective. */
 PAR_API const char *par_backend_device(const par_backend *backend);
+
+/**
+ * The i-th of the methods, from 0, by which a backend computes what it has prepared so far: products
+ * with the library's version, and attention by its shapes. It is what runs, not what was asked for:
+ * library, version, and the reason where something faster is known and not used. False: there are
+ * fewer (none on ref and cpu, whose kernels have their names alone). What a trainer uses, links
+ * included, is par_trainer_method's answer. Not collective.
+ */
+PAR_API bool par_backend_method(const par_backend *backend, int i, par_method *out);
 
 /** "gemm", "attention_backward", ...; NULL for a value that is no par_op. Not collective. */
 PAR_API const char *par_op_name(par_op op);

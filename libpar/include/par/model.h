@@ -7,6 +7,7 @@
 #define PAR_MODEL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "par/export.h"
@@ -73,7 +74,9 @@ typedef struct {
     uint64_t seed;          /* of dropout */
     bool sequence_parallel; /* only true when tp > 1 */
     par_recompute
-        recompute; /* SELECTIVE: keep no norm outputs and no activation-function outputs */
+        recompute;        /* SELECTIVE: keep no norm outputs and no activation-function outputs */
+    size_t logits_nbytes; /* the last module's logits may take so much at a time; 0: no bound */
+    bool keep_logits;     /* the last module leaves those of an evaluation in its stash */
     int16_t chunk;
     par_tensor x; /* shape and type of the input; data NULL. The first module's is the batch's x */
     par_tensor y; /* answer: shape and type of the output */
@@ -94,6 +97,7 @@ typedef struct {
     bool training; /* false: no dropout, backward will not follow, outputs may be asked for */
     const float
         *loss_seed; /* on the device: dLoss of a target, scale / targets of a full micro-batch */
+    float *loss;    /* the last module: its y, on the device, in backward too; others: NULL */
 } par_call;
 
 typedef struct par_module par_module;
@@ -101,7 +105,8 @@ typedef struct par_module par_module;
 /*
  * x, y, dy, dx are the executor's; x is kept (or recomputed) until backward returned; in backward
  * dx may not alias x nor dy. dx is NULL for the first module of the model. The last module's y is
- * fp32 [2] = {loss sum, number of targets} of the micro-batch, equal on all tp ranks, its dy NULL.
+ * fp32 [2] = {loss sum, number of targets} of the micro-batch, equal on all tp ranks, its dy NULL;
+ * when training it may leave y to its backward, which finds it in call->loss.
  * Gradients of parameters accumulate with par_grad_beta(). Tensor-parallel communication is inside
  * the module. Every tp rank makes the same calls in the same order.
  */
@@ -145,6 +150,10 @@ typedef struct {
     const double *work; /* [n_modules] relative cost; NULL: all equal */
     /* Shape of one sample in the batch: x [B, x_shape...], targets [B, t_shape...]. */
     par_tensor x, targets; /* data NULL, shape without B */
+    /* Forward or backward does in training what a graph of the device cannot repeat: it waits for
+     * the device, decides on the host by what a step brings, or gives kernels numbers of its own
+     * that change from step to step. */
+    bool no_graph;
 } par_model;
 
 /** A parameter of this rank, named and placed by `spec` (copied). Not collective. Only inside

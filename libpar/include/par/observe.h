@@ -47,6 +47,7 @@ typedef struct {
     int zero, chunks;
     int n_blocks; /* on this rank, all chunks together */
     bool embedding, head;
+    int64_t loss_rows;        /* of the head's logits at a time: par_transformer_loss_rows */
     par_param *const *params; /* [n_params] */
     int n_params;
     int64_t n_flat;      /* elements of the flat space: bytes of PAR_MEM_GRADIENTS / 4 */
@@ -68,11 +69,12 @@ typedef struct {
  *
  *   tp, activations forward    per micro-batch: sums of n: 2 per block, 1 of the embedding. With
  *                              sequence parallel a sum is a reduce-scatter, and there are 2
- *                              all-gathers per block, 1 of the head.
+ *                              all-gathers per block; in evaluation 1 of the head.
  *   tp, activations backward   sums: 2 per block, 1 of the head. With sequence parallel also
  *                              all-gathers: 4 per block (2 of them of norm outputs again), 1 of
  *                              the head, 1 of the embedding.
- *   tp, loss                   an all-gather of 3 fp32 numbers per token, on the head's ranks.
+ *   tp, loss                   an all-gather of 3 fp32 numbers per token for every loss_rows
+ *                              tokens of a micro-batch, on the head's ranks.
  *   pp, pipeline forward       per micro-batch and boundary: n s / (t with sequence parallel,
  *                              else 1); v p - 1 boundaries of v chunks per stage.
  *   pp, pipeline backward      the same back.
@@ -85,7 +87,8 @@ typedef struct {
  *                              fastest axis to the slowest, each of what the ones before gathered.
  *   world, vote                per evaluation: an all-gather of 24 bytes per rank.
  *
- * Full recompute runs every training micro-batch's forward twice. Evaluation runs forward alone.
+ * Full recompute runs every training micro-batch's forward twice, but for the head, which trains in
+ * backward alone. Evaluation runs forward alone.
  * Names of non-finite parameters and comparisons of checked communicators are not in it.
  *
  * Not collective. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.

@@ -27,7 +27,8 @@ typedef struct {
     double wait_s;                        /* in par_work_wait and blocking calls */
 } par_record_row;
 
-/* The operation that was started last on one comm: what a report of a hang shows. */
+/* The operation that was started last on one comm: what a report of a hang shows. Operations that
+ * run as part of a graph of the device are seen once, when it is captured. */
 typedef struct {
     const char *axis, *purpose, *op;
     int16_t layer, chunk, micro;

@@ -38,8 +38,9 @@
 extern "C" {
 #endif
 
-/* PAR_ERR_ARG to PAR_ERR_UNSUPPORTED leave every object usable. PAR_ERR_TRANSPORT is [comm]
- * where nothing else is said. In an agreement the one that stands last here wins. */
+/* PAR_ERR_ARG to PAR_ERR_UNSUPPORTED leave every object usable. After PAR_ERR_DEVICE nothing on the
+ * device can be used: end the process. PAR_ERR_TRANSPORT is [comm] where nothing else is said. In
+ * an agreement the one that stands last here wins. */
 #define PAR_STATUS_LIST(X)                                                                         \
     X(PAR_OK, "success")                                                                           \
     X(PAR_ERR_ARG, "invalid argument")                                                             \
@@ -51,6 +52,7 @@ extern "C" {
     X(PAR_ERR_UNSUPPORTED, "not supported")                                                        \
     X(PAR_ERR_NUMERIC, "non-finite numbers")                                                       \
     X(PAR_ERR_STOPPED, "stopped by request")                                                       \
+    X(PAR_ERR_DEVICE, "the device failed")                                                         \
     X(PAR_ERR_TRANSPORT, "communication failed")                                                   \
     X(PAR_ERR_INTERNAL, "a defect in libpar")
 

@@ -6,6 +6,7 @@
 #define PAR_TRAIN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "par/checkpoint.h"
@@ -43,11 +44,16 @@ typedef struct {
     int64_t micro_batch;         /* samples per rank and micro-batch, at least 1 */
     int64_t global_batch;        /* samples per step: a multiple of micro_batch · dp */
     bool no_sequence_parallel;   /* sequence parallel is on when tp > 1 */
+    bool no_graph;               /* steps run call by call; else as graphs of the device, where it
+                                    has them and a step can be captured (par_trainer_no_graph) */
     par_schedule_kind schedule;  /* GPIPE, 1F1B, INTERLEAVED */
     int chunks;                  /* v, pipeline parts per stage [1] */
     const int *modules_per_part; /* [pp · v] modules of each part in model order; NULL: balanced by
                                     work */
     par_recompute recompute;
+    size_t logits_nbytes; /* of a rank's logits at a time: the head works on so many tokens as fit,
+                             and on one at least [1 GiB on a GPU, else 128 MiB] */
+    bool keep_logits;     /* evaluation keeps a micro-batch's logits: par_transformer_logits */
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
     int64_t bucket_n; /* elements a gradient bucket aims at [4 Mi] */
     par_optimizer optimizer;
@@ -136,6 +142,10 @@ PAR_API const par_mesh *par_trainer_mesh(const par_trainer *);
 PAR_API const par_memory *par_trainer_memory(const par_trainer *);
 /** The backend that it runs on. Not collective. */
 PAR_API const par_backend *par_trainer_backend(const par_trainer *);
+/** The i-th of the methods, from 0, by which this rank computes and its axes' data is carried
+ * between devices: those of par_backend_method, then "link AXIS". False: there are fewer. Ranks may
+ * differ, as they hold other modules. Not collective. */
+PAR_API bool par_trainer_method(const par_trainer *, int i, par_method *out);
 /**
  * Copy between host and device, any way, behind all that has been enqueued; done on return. What
  * parameters and stashes point to lies on the backend's device, where the host may read nothing
@@ -193,6 +203,13 @@ PAR_API par_status par_trainer_step_begin(par_trainer *, const par_source *sourc
 PAR_API par_status par_trainer_step_end(par_trainer *, par_vote *out);
 /** Figures of the last step that ended. Not collective. */
 PAR_API const par_step_times *par_trainer_times(const par_trainer *);
+/**
+ * NULL when steps run as graphs of the device from the third on: captured once, then launched, with
+ * the bits that they have call by call. Else why they do not, as the end of a sentence: no_graph,
+ * the device, the model, a staged link; or from the step where it was tried, what the device
+ * refused. The text is the trainer's. Not collective.
+ */
+PAR_API const char *par_trainer_no_graph(const par_trainer *);
 
 /**
  * Mean loss over samples [first, first + n) of `source`, n a multiple of micro_batch · dp, no

@@ -78,13 +78,17 @@ PAR_API par_status par_transformer_create(const par_transformer_config *config, 
 PAR_API void par_transformer_destroy(par_model **model);
 
 /**
- * The head module's logits of the last evaluation call (training false) with that stash: [B·T,
- * V_local], row-major with row length V_local; this tp rank holds vocabulary entries [begin, begin
- * + valid). Only on the last stage. Not collective. Errors: PAR_ERR_ARG when `head` is not the head
- * of a transformer.
+ * The head module's logits of the last evaluation call (training false) with that stash, which was
+ * built with keep_logits: [B·T, V_local] of the build's dtype, row-major with row length V_local;
+ * this tp rank holds vocabulary entries [begin, begin + valid). Only on the last stage. Not
+ * collective. Errors: PAR_ERR_ARG when `head` is not the head of a transformer, or keeps no logits.
  */
 PAR_API par_status par_transformer_logits(const par_module *head, const void *stash,
                                           par_tensor *logits, int64_t *begin, int64_t *valid);
+
+/** Tokens whose logits a built head makes at a time, from its build's logits_nbytes; the last ones
+ * of a micro-batch may be fewer. 0 for another module. Not collective. */
+PAR_API int64_t par_transformer_loss_rows(const par_module *head);
 
 #ifdef __cplusplus
 }
