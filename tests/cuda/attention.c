@@ -238,8 +238,8 @@ static void check_method(const par_backend *cuda, const char *shape, const char 
     MUST(false, "no method of attention has \"%s\"", shape);
 }
 
-/* Without cuDNN aligned pointers get the own forward on tensor cores, which rounds p to bf16; others
- * the one in fp32: within compare_forms's bound, and not the same. Each repeats its bits. */
+/* Without cuDNN aligned pointers get own kernels on tensor cores, which round p and ds to bf16;
+ * others those in fp32: within compare_forms's bound, and not the same. Each repeats its bits. */
 static void check_own_forms(const par_backend *cuda) {
     static memory aligned, again;
     compare_forms(cuda);
@@ -259,6 +259,19 @@ static void test_no_library(void) {
     setenv("PAR_STANDIN_CUDNN", "none", 1);
     if (ready()) in_child((par_device_params){0}, check_own, NULL);
     unsetenv("PAR_STANDIN_CUDNN");
+}
+
+/* cuDNN is there and could; the method says that it was left out because that was asked for. */
+static void check_asked(const par_backend *cuda) {
+    check_own_forms(cuda);
+    check_method(cuda, "forward in bf16", "own kernels", "PAR_ATTENTION=own asks for them");
+    check_method(cuda, "backward in bf16", "own kernels", "unset PAR_ATTENTION");
+}
+
+static void test_asked(void) {
+    setenv("PAR_ATTENTION", "own", 1);
+    if (ready()) in_child((par_device_params){0}, check_asked, NULL);
+    unsetenv("PAR_ATTENTION");
 }
 
 /* 9.1: the forward of any T is cuDNN's, the backward of a multiple of 128; there and from 9.15.1 on
@@ -303,6 +316,7 @@ int main(int argc, char **argv) {
         {.name = "any_order", .run = test_any_order},
         {.name = "folder", .run = test_folder},
         {.name = "no_library", .run = test_no_library},
+        {.name = "asked", .run = test_asked},
         {.name = "old_library", .run = test_old_library},
     };
     char path[1024];

@@ -201,6 +201,7 @@ extern "C" par_status par__cuda_attention_own_backward_prepare(const par_attenti
                                                                size_t *workspace_nbytes) {
     PAR_TRY(check_shape(a));
     *workspace_nbytes = (size_t)(a->B * a->H * a->T) * sizeof(float);
+    if (mma_has_shape(a)) PAR_TRY(par__cuda_attention_mma_backward_prepare(a));
     return ATTENTION_DISPATCH(a->D, 32, 32, 32, allow);
 }
 
@@ -208,5 +209,6 @@ extern "C" par_status par__cuda_attention_own_backward(par_stream *stream, const
                                                        void *workspace) {
     if (a->B * a->T * a->H * a->D == 0) return PAR_OK;
     PAR_REQUIRE(workspace);
+    if (mma_has_backward(a)) return par__cuda_attention_mma_backward(stream, a, (float *)workspace);
     return ATTENTION_DISPATCH(a->D, 32, 32, 32, launch, stream, a, (float *)workspace);
 }

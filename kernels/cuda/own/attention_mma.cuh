@@ -184,4 +184,37 @@ struct head_dropout {
     }
 };
 
+/*
+ * Dropped weights become 0. Of two neighbouring lanes, which have 4 neighbouring keys of two rows
+ * between them, each draws for one row and gives the other its bits.
+ */
+template <int M, int N>
+__device__ static inline void drop_rows(float (&s)[M][N][4], const head_dropout &dropout, int query,
+                                        int key) {
+    int lane = threadIdx.x % 32, odd = lane % 2;
+    static_assert(N <= 8, "4 bits per product in a word");
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        uint32_t own = 0;
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            own |= dropout.four(query + 16 * m + 8 * odd + lane / 4, key + 8 * n + lane % 4 / 2 * 4)
+                   << 4 * n;
+        uint32_t other = __shfl_xor_sync(0xffffffffu, own, 1);
+        uint32_t upper = (odd ? other : own) >> 2 * odd, lower = (odd ? own : other) >> 2 * odd;
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                if (!((e < 2 ? upper : lower) >> (4 * n + e % 2) & 1)) s[m][n][e] = 0;
+    }
+}
+
+/* f of the shape with a's type and whether it has dropout. */
+#define ATTENTION_TYPED(shape, a, f, ...)                                                          \
+    ((a)->dtype == PAR_BF16 ? (a)->dropout.p > 0 ? shape::f<PAR_BF16, true>(__VA_ARGS__)           \
+                                                 : shape::f<PAR_BF16, false>(__VA_ARGS__)          \
+     : (a)->dropout.p > 0 ? shape::f<PAR_F16, true>(__VA_ARGS__)                                   \
+                            : shape::f<PAR_F16, false>(__VA_ARGS__))
+
 #endif

@@ -50,32 +50,6 @@ __device__ static inline void softmax_rows(forward_state<M, C> &x, float (&s)[M]
         }
 }
 
-/*
- * Dropped weights become 0. Of two neighbouring lanes, which have 4 neighbouring keys of two rows
- * between them, each draws for one row and gives the other its bits.
- */
-template <int M, int N>
-__device__ static inline void drop_rows(float (&s)[M][N][4], const head_dropout &dropout, int query,
-                                        int key) {
-    int lane = threadIdx.x % 32, odd = lane % 2;
-    static_assert(N <= 8, "4 bits per product in a word");
-#pragma unroll
-    for (int m = 0; m < M; m++) {
-        uint32_t own = 0;
-#pragma unroll
-        for (int n = 0; n < N; n++)
-            own |= dropout.four(query + 16 * m + 8 * odd + lane / 4, key + 8 * n + lane % 4 / 2 * 4)
-                   << 4 * n;
-        uint32_t other = __shfl_xor_sync(0xffffffffu, own, 1);
-        uint32_t upper = (odd ? other : own) >> 2 * odd, lower = (odd ? own : other) >> 2 * odd;
-#pragma unroll
-        for (int n = 0; n < N; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++)
-                if (!((e < 2 ? upper : lower) >> (4 * n + e % 2) & 1)) s[m][n][e] = 0;
-    }
-}
-
 /* o and lse of a warp's rows; `row` counts in the tile of queries, whose memory is used. */
 template <par_dtype TYPE, int DP, int M>
 __device__ static inline void finish(const par_attention &a, float keep_scale, int64_t b, int64_t h,
@@ -159,23 +133,16 @@ template <int DP, int PLAIN, int DROPPED, int KEYS> struct forward_shape {
     }
 };
 
-/* f of the shape for a's head size, with its type and whether it has dropout. */
-#define FORWARD_TYPED(shape, a, f, ...)                                                            \
-    ((a)->dtype == PAR_BF16 ? (a)->dropout.p > 0 ? shape::f<PAR_BF16, true>(__VA_ARGS__)           \
-                                                 : shape::f<PAR_BF16, false>(__VA_ARGS__)          \
-     : (a)->dropout.p > 0 ? shape::f<PAR_F16, true>(__VA_ARGS__)                                   \
-                            : shape::f<PAR_F16, false>(__VA_ARGS__))
-
 /* At most 32, 48, 64 and 96 KiB of shared memory. */
 typedef forward_shape<64, 2, 2, 32> forward_64;
 typedef forward_shape<96, 2, 2, 32> forward_96;
 typedef forward_shape<128, 2, 1, 32> forward_128;
 typedef forward_shape<256, 1, 1, 32> forward_256;
 #define FORWARD_DISPATCH(a, f, ...)                                                                \
-    ((a)->D <= 64    ? FORWARD_TYPED(forward_64, a, f, __VA_ARGS__)                                \
-     : (a)->D <= 96  ? FORWARD_TYPED(forward_96, a, f, __VA_ARGS__)                                \
-     : (a)->D <= 128 ? FORWARD_TYPED(forward_128, a, f, __VA_ARGS__)                               \
-                     : FORWARD_TYPED(forward_256, a, f, __VA_ARGS__))
+    ((a)->D <= 64    ? ATTENTION_TYPED(forward_64, a, f, __VA_ARGS__)                              \
+     : (a)->D <= 96  ? ATTENTION_TYPED(forward_96, a, f, __VA_ARGS__)                              \
+     : (a)->D <= 128 ? ATTENTION_TYPED(forward_128, a, f, __VA_ARGS__)                             \
+                     : ATTENTION_TYPED(forward_256, a, f, __VA_ARGS__))
 
 extern "C" par_status par__cuda_attention_mma_prepare(const par_attention *a) {
     return FORWARD_DISPATCH(a, allow);

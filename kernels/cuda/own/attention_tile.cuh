@@ -38,6 +38,11 @@ static inline bool mma_has_forward(const par_attention *a) {
            par__packable<par__bf16>(a->k, a->ldk) && par__packable<par__bf16>(a->v, a->ldv) &&
            par__packable<par__bf16>(a->o, a->ldo);
 }
+static inline bool mma_has_backward(const par_attention *a) {
+    return mma_has_forward(a) && par__packable<par__bf16>(a->d_o, a->ldd_o) &&
+           par__packable<par__bf16>(a->dq, a->lddq) && par__packable<par__bf16>(a->dk, a->lddk) &&
+           par__packable<par__bf16>(a->dv, a->lddv);
+}
 
 template <int TILE, int DP> struct tile {
     enum {

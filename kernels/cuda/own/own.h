@@ -34,9 +34,13 @@ par_status par__cuda_attention_own_backward_prepare(const par_attention *a,
 par_status par__cuda_attention_own_backward(par_stream *stream, const par_attention *a,
                                             void *workspace);
 
-/* attention_mma_forward.cu: the same on tensor cores, for 16-bit types, D a multiple of 8 and rows of whole 16 bytes. */
+/* attention_mma_forward.cu, attention_mma_backward.cu: the same on tensor cores, for 16-bit types,
+ * D a multiple of 8 and rows of whole 16 bytes. delta [B, H, T] is workspace. */
 par_status par__cuda_attention_mma_prepare(const par_attention *a);
 par_status par__cuda_attention_mma(par_stream *stream, const par_attention *a);
+par_status par__cuda_attention_mma_backward_prepare(const par_attention *a);
+par_status par__cuda_attention_mma_backward(par_stream *stream, const par_attention *a,
+                                            float *delta);
 
 /* attention_decode.cu */
 par_status par__cuda_attention_decode_prepare(const void *args, size_t *workspace_nbytes);
