@@ -86,7 +86,7 @@ int n_open;
 cudaError_t last_error = cudaSuccess;
 capture *capturing; /* of the one thread that there is; NULL: none */
 bool replaying;     /* calls are a graph's */
-double host_now; /* by the virtual clock: the latest moment that the host has seen */
+double host_now;    /* by the virtual clock: the latest moment that the host has seen */
 
 bool eager() {
     static const char *mode = getenv("PAR_STANDIN");

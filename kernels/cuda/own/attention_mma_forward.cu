@@ -136,7 +136,7 @@ template <int DP, int PLAIN, int DROPPED, int KEYS> struct forward_shape {
 /* At most 32, 48, 64 and 96 KiB of shared memory. */
 typedef forward_shape<64, 2, 2, 32> forward_64;
 typedef forward_shape<96, 2, 2, 32> forward_96;
-typedef forward_shape<128, 2, 1, 32> forward_128;
+typedef forward_shape<128, 2, 1, 16> forward_128;
 typedef forward_shape<256, 1, 1, 32> forward_256;
 #define FORWARD_DISPATCH(a, f, ...)                                                                \
     ((a)->D <= 64    ? ATTENTION_TYPED(forward_64, a, f, __VA_ARGS__)                              \
