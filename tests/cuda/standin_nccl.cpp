@@ -13,6 +13,7 @@
 #include "tests/cuda/standin.h"
 
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -56,8 +57,11 @@ void post(ncclComm *c, int to, const void *data, size_t nbytes, double moment) {
     std::string name = name_of(c, c->rank, to, c->n_sent[(size_t)to]++), part = name + ".part";
     FILE *file = fopen(part.c_str(), "wb");
     if (!file || fwrite(&moment, sizeof moment, 1, file) != 1 ||
-        fwrite(data, 1, nbytes, file) != nbytes || fclose(file) != 0)
+        fwrite(data, 1, nbytes, file) != nbytes || fclose(file) != 0) {
+        fprintf(stderr, "stand-in of NCCL: %zu bytes at %p to %s: %s\n", nbytes, data, part.c_str(),
+                strerror(errno));
         abort();
+    }
     rename(part.c_str(), name.c_str());
 }
 
@@ -186,8 +190,15 @@ ncclResult_t ncclCommFinalize(ncclComm_t c) {
     c->connecting = true;
     return ncclInProgress;
 }
+/* The last rank that leaves takes the folder with it: one that is empty may still get messages. */
 ncclResult_t ncclCommDestroy(ncclComm_t c) {
-    rmdir(c->folder.c_str()); /* the last rank finds it empty, or a message was never received */
+    std::error_code ignored;
+    FILE *left = fopen((c->folder + "/left-" + std::to_string(c->rank)).c_str(), "w");
+    if (left) fclose(left);
+    int n_left = 0;
+    for (auto &entry : std::filesystem::directory_iterator(c->folder, ignored))
+        n_left += entry.path().filename().string().rfind("left-", 0) == 0;
+    if (n_left == c->n) std::filesystem::remove_all(c->folder, ignored);
     delete c;
     return ncclSuccess;
 }
