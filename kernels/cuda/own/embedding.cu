@@ -173,7 +173,7 @@ __device__ static inline tokens tokens_of(const par_embedding &a, const uint2 *s
 /* Grid: table rows, columns. Reads of BATCH tokens are under way together; they are added in order.
  * Most rows have a token or two, so many rows at a time count for more than a larger batch. */
 template <typename T, int W>
-__global__ void __launch_bounds__(256, 6)
+__global__ void __launch_bounds__(256, 5)
     embedding_sums(par_embedding a, const uint2 *sorted, const unsigned *start) {
     int64_t j = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * W;
     if (j >= a.n) return;
