@@ -310,6 +310,8 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
     const char *g = "Diagnostics";
     const par_option rows[] = {
         BOOL("dry-run", dry_run, "print the memory of every stage and end; no data, no mpirun"),
+        INT("ranks", ranks, "0", "0..1048576",
+            "with --dry-run: ranks of the job; 0: what the layout multiplies to"),
         BOOL("show-mesh", show_mesh, "print the table of ranks and end"),
         BOOL("gantt", gantt, "print the schedule of the pipeline and end"),
         BOOL("verify-parallel", verify_parallel,

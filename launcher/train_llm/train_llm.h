@@ -60,6 +60,7 @@ typedef struct {
     int64_t save_every, keep;
     const char *log, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
     bool comm_matrix;
+    int64_t ranks;
     bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
     bool verify_parallel;
     int64_t verify_layers, verify_steps;
@@ -118,8 +119,9 @@ typedef struct {
     double start;          /* the process's, s */
 } llm_world;
 
-/* Called first: MPI is up, size and rank are known, nothing else. */
-int llm_world_begin(llm_world *);
+/* Called first: MPI is up, size and rank are known, nothing else. What one process does by itself,
+ * as --dry-run and --help without a launcher, needs no MPI that works. */
+int llm_world_begin(llm_world *, int argc, char **argv);
 /* N worlds of one rank under a launcher of N: a problem with the cause. */
 void llm_world_check_singletons(int world_size, par_problems *);
 /* Not collective; after an error peers may be waiting. */
