@@ -302,6 +302,9 @@ par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *toke
     if (st == PAR_OK) st = par__corpus_run(corpus, put_document, f);
     if (st == PAR_OK) st = flush(f);
     if (st == PAR_OK) st = megatron ? megatron_end(&f->m) : end_llmc(f, path);
+    if (st == PAR_OK)
+        par__tokens_leave_stamp(path, megatron ? PAR_TOKENS_MEGATRON : PAR_TOKENS_LLMC,
+                                par_tokenizer_vocab(tokenizer), f->n_documents);
     if (st == PAR_OK && n_tokens) *n_tokens = f->n_tokens;
     if (st == PAR_OK && n_documents) *n_documents = f->n_documents;
     release(f);
