@@ -364,7 +364,7 @@ static void over_4_gib(void) {
 /* "chars" or what par_tokenizer_open takes. */
 static par_status text_to_tokens(int n_files, const char *const *paths, const char *tokenizer,
                                  const char *path, int64_t *n_tokens, int64_t *vocab) {
-    const par_corpus corpus = {n_files, paths, NULL};
+    const par_corpus corpus = {.n_files = n_files, .paths = paths};
     par_tokenizer *t = NULL;
     par_status st = strcmp(tokenizer, "chars") == 0 ? par_tokenizer_of_text(&corpus, &t)
                                                     : par_tokenizer_open(tokenizer, &t);
