@@ -81,7 +81,7 @@ static par_status open_set(const llm_run *r, llm_data_set *set) {
     int64_t n = par_tokens_n(set->tokens), shortest = r->config.tokens + 1;
     set->end = n;
     set->cut = n - (int64_t)((double)n * r->set.split);
-    if (set->cut < shortest || (set->cut < n && n - set->cut < shortest))
+    if (set->cut < shortest || (r->set.split > 0 && n - set->cut < shortest))
         return par_error_set(
             PAR_ERR_OPTION,
             "%s: has %lld tokens, %lld of them for validation; legal: --tokens + 1 = %lld or "
