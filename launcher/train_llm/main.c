@@ -75,7 +75,7 @@ static par_status show(const llm_run *r, llm_world *w) {
 static par_status run_connected(llm_run *r, llm_world *w) {
     par_import *import = NULL;
     llm_sample *sample = NULL;
-    llm_data d = {0};
+    static llm_data d;
     const llm_settings *s = &r->set;
     par_problems problems = {0};
     bool shows = s->show_mesh || s->gantt;
@@ -87,7 +87,7 @@ static par_status run_connected(llm_run *r, llm_world *w) {
         if (st == PAR_OK) st = llm_settle(r, w->size, &problems);
     }
     if (st == PAR_OK && w->rank == 0) llm_report_run(r, w);
-    if (st == PAR_OK && !shows && !s->sample) st = llm_world_agree(w, llm_data_open(r, w, &d));
+    if (st == PAR_OK && !shows && !s->sample) st = llm_data_open(r, w, &d);
     if (st == PAR_OK && !shows) st = llm_sample_open(r, w, &sample);
     if (st == PAR_OK)
         st = shows                ? show(r, w)
