@@ -14,6 +14,9 @@
 #include "libpar/base/clock.h"
 #include "libpar/base/record.h"
 
+/* Polls that move nothing between two looks for a notice: a look takes some 25 ns. */
+enum { HEAR_EVERY = 16 };
+
 static par_status flow_post(par_transport *t, par__flow *f) {
     while (par__flow_ready(f)) {
         PAR_TRY(t->carrier->post(t, f, f->n_posted));
@@ -209,11 +212,12 @@ static par_status carrier_progress(par_transport *t, bool *moved) {
 
 par_status par__engine_progress(par_transport *t, bool *moved) {
     *moved = false;
-    if (t->broken) return par_error_set(PAR_ERR_TRANSPORT, "%s", t->broken_text);
+    PAR_TRY(par__transport_intact(t));
     PAR_TRY(carrier_progress(t, moved));
     for (par_comm *comm = t->comms; comm; comm = comm->next)
         if (comm->link_state) PAR_TRY(comm->link->progress(comm->link_state, moved));
-    return PAR_OK;
+    if (*moved || !t->carrier || ++t->n_idle % HEAR_EVERY) return PAR_OK;
+    return t->carrier->hear(t);
 }
 
 par_status par_transport_progress(par_transport *t) {

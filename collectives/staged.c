@@ -293,5 +293,5 @@ static bool staged_done(void *state, int64_t number) {
     return !lane_with(state, number);
 }
 
-const par__link par__staged_link = {"staged",    staged_create, staged_destroy, staged_start,
-                                    staged_wait, staged_done,   staged_progress};
+const par__link par__staged_link = {"staged",    staged_create, staged_destroy,  staged_start,
+                                    staged_wait, staged_done,   staged_progress, NULL};

@@ -17,7 +17,14 @@
 #include "par/par.h"
 
 /* Exit codes, the same on every rank. */
-enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_INPUT = 2, EXIT_NONFINITE = 3, EXIT_STOPPED = 4 };
+enum {
+    EXIT_OK = 0,
+    EXIT_RUNTIME = 1,
+    EXIT_INPUT = 2,
+    EXIT_NONFINITE = 3,
+    EXIT_STOPPED = 4,
+    EXIT_BROKEN = 5 /* a rank failed alone */
+};
 
 /* Choices of options that are not an enum of the library. */
 enum { LLM_LR_COSINE, LLM_LR_LINEAR, LLM_LR_WSD, LLM_LR_CONSTANT };
@@ -139,6 +146,9 @@ par_status llm_world_print(const llm_world *, const llm_run *);
 /* Agree on a status over all ranks. Collective. */
 par_status llm_world_agree(llm_world *, par_status);
 void llm_world_disconnect(llm_world *);
+/* After the transport was broken: returns at once on rank 0, which ends the job; elsewhere after 10
+ * to 20 s, if it has not. */
+void llm_world_await_end(const llm_world *);
 /* Ends the process; `broken`: peers may be waiting for this rank, so the job is torn down. */
 _Noreturn void llm_world_end(int code, bool broken);
 double llm_world_seconds(void);

@@ -36,6 +36,21 @@ int llm_world_begin(llm_world *w) {
     return EXIT_OK;
 }
 
+void llm_world_await_end(const llm_world *w) {
+#if TRAIN_LLM_MPI
+    const struct timespec pause = {.tv_nsec = 20000000};
+    double end = llm_world_seconds() + 10 + 10.0 * w->rank / w->size;
+    while (w->rank != 0 && llm_world_seconds() < end) {
+        int unused;
+        /* what was sent to peers goes on its way */
+        MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &unused, MPI_STATUS_IGNORE);
+        nanosleep(&pause, NULL);
+    }
+#else
+    (void)w;
+#endif
+}
+
 _Noreturn void llm_world_end(int code, bool broken) {
     fflush(NULL);
 #if TRAIN_LLM_MPI
@@ -178,8 +193,9 @@ static par_status print_devices(const llm_world *w, const llm_run *r) {
 
 par_status llm_world_print(const llm_world *w, const llm_run *r) {
     par_mesh *mesh = NULL;
-    PAR_TRY(par_mesh_create(w->transport, &r->params.layout, NULL, NULL, &mesh));
-    par_status st = par_mesh_print(mesh, llm_report_line, NULL);
+    par_status st = par_mesh_create(w->transport, &r->params.layout, NULL, NULL, &mesh);
+    st = par_comm_agree(w->comm, st);
+    if (st == PAR_OK) st = par_comm_agree(w->comm, par_mesh_print(mesh, llm_report_line, NULL));
     par_mesh_destroy(&mesh);
     return st == PAR_OK && r->set.device == LLM_CUDA ? print_devices(w, r) : st;
 }
@@ -241,5 +257,5 @@ par_status llm_world_threads(llm_world *w, int64_t asked) {
     free(all);
     if (st != PAR_OK) return st;
     w->threads = asked ? (int)asked : threads > 0 ? threads : 1;
-    return par_threads_set(w->threads);
+    return llm_world_agree(w, par_threads_set(w->threads));
 }

@@ -46,14 +46,14 @@ static par_call call_of(par__executor *e, const par__slot *s, const par_action *
                       .loss = par__is_last(e, a->chunk) ? e->losses + 2 * a->micro : NULL};
 }
 
-static void load(par__executor *e, const par_action *a, par__slot *s) {
+static par_status load(par__executor *e, const par_action *a, par__slot *s) {
     bool first = par__is_first(e, a->chunk), last = par__is_last(e, a->chunk);
     double begin = par__seconds();
-    if (!first && !last) return;
-    par_status st =
-        e->params.hooks.load(e->params.hooks.feed, a->micro, first ? s->x[0] : NULL, s->targets);
-    if (st != PAR_OK && e->load_status == PAR_OK) e->load_status = st;
+    if (!first && !last) return PAR_OK;
+    PAR_TRY(
+        e->params.hooks.load(e->params.hooks.feed, a->micro, first ? s->x[0] : NULL, s->targets));
     e->result->load += par__seconds() - begin;
+    return PAR_OK;
 }
 
 /* A profiler's range around a module: "module 3 backward". */
@@ -107,7 +107,7 @@ static par_status do_forward(par__executor *e, const par_action *a) {
     par__slot *s = &e->slots[a->chunk][a->slot];
     PAR_TRY(finish(e, &s->recv));
     PAR_TRY(finish(e, &s->send));
-    load(e, a, s);
+    PAR_TRY(load(e, a, s));
     PAR_TRY(par__timer_begin(e->timer, PAR__TIME_FORWARD, e->params.stream));
     PAR_TRY(run_forward(e, a, s));
     if (par__is_last(e, a->chunk))
@@ -266,7 +266,6 @@ static par_status begin_walk(par__executor *e, const par__walk *walk) {
                                 : par__timer_round(e->timer),
                  0);
     e->walk = *walk;
-    e->load_status = PAR_OK;
     e->n_losses = 0;
     e->next_module = -1;
     for (int i = 0; i < 2; i++) e->outgoing[i].micro = -1;
@@ -286,5 +285,5 @@ par_status par__executor_walk(par__executor *e, const par_schedule *schedule, co
     PAR_TRY(copy_losses(e, schedule->m));
     PAR_TRY(par__timer_end(e->timer, PAR__TIME_WALK, e->params.stream));
     *out = *e->result;
-    return e->load_status;
+    return PAR_OK;
 }

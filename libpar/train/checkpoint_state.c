@@ -169,7 +169,7 @@ par_status par_trainer_resume(par_trainer *t, const char *directory,
     PAR_REQUIRE(t && directory && about && out);
     PAR_TRY(par__no_step_begun(&t->vote));
     par_checkpoint_about a = describe(t, about, &d);
-    PAR_TRY(par__buckets_settle(&t->buckets));
+    PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
     const par_scaler before = t->vote.scaler;
     par_status st = par_comm_agree(t->on.mesh->world, each_run(t, append, &l));
     if (st == PAR_OK) st = par_checkpoint_load(t->on.mesh->world, directory, &a, l.runs, l.n, out);
@@ -180,5 +180,5 @@ par_status par_trainer_resume(par_trainer *t, const char *directory,
     PAR_TRY(par__vote_set_scaler(&t->vote, &stored));
     par__vote_restart(&t->vote, out->consumed, out->updates);
     PAR_TRY(par_comm_agree(t->on.mesh->world, take_choices(t, &out->notes)));
-    return par__buckets_share(&t->buckets);
+    return par__fatal(&t->on, par__buckets_share(&t->buckets));
 }

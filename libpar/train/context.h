@@ -13,7 +13,20 @@ typedef struct {
     par_memory *memory;
     par_mesh *mesh;
     par_stream *stream; /* all kernels and copies; NULL while measuring */
+    par_event *reached; /* of par__sync; NULL while measuring */
 } par__context;
+
+/*
+ * The one rule for what fails on this rank alone and cannot be healed where it happens: a kernel, a
+ * module, the device, memory, the transport. It breaks the transport, so that no peer waits, and
+ * every rank returns: this one `st` with its message, the others PAR_ERR_TRANSPORT with "rank N:"
+ * and the message. PAR_OK passes. What all ranks learn of in time is voted on instead: an error of
+ * the source, which the feed keeps.
+ */
+par_status par__fatal(const par__context *on, par_status st);
+
+/* Wait for all that is on the stream, and hear of peers that fail meanwhile. */
+par_status par__sync(const par__context *on);
 
 static inline int par__dp(const par__context *on) {
     return on->params.layout.size[PAR_DP];

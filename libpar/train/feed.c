@@ -7,6 +7,7 @@
  */
 #include "feed.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,15 +56,22 @@ static par_status await(par__feed *f, const par__batch *b) {
     }
 }
 
-/* Peers wait for a micro-batch of the right size: give them zeros where the source fails, and
- * report in the vote. */
-static par_status read_batch(par__feed *f, int micro, const par__batch *b) {
+/* Zeros where the source fails: the right size, for peers that wait. */
+static void read_batch(par__feed *f, int micro, const par__batch *b) {
     int64_t n = f->on->params.micro_batch;
     par_status st = f->source->read(f->source->user, f->first + micro * n, n, b->x, b->targets);
-    if (st == PAR_OK) return PAR_OK;
+    if (st == PAR_OK) return;
     memset(b->x, 0, f->x_nbytes);
     memset(b->targets, 0, f->targets_nbytes);
-    return st;
+    if (f->failed != PAR_OK) return;
+    f->failed = st;
+    snprintf(f->why, sizeof f->why, "%s", par_error());
+}
+
+par_status par__feed_take_failure(par__feed *f) {
+    par_status st = f->failed;
+    f->failed = PAR_OK;
+    return st == PAR_OK ? PAR_OK : par_error_set(st, "%s", f->why);
 }
 
 static par_status copy_batch(par__feed *f, const par__batch *b, void *x, void *targets) {
@@ -80,16 +88,14 @@ par_status par__feed_fill(par__feed *f, const par_source *source, int64_t first,
     const par__context *on = f->on;
     bool loads = on->mesh->coordinate[PAR_PP] == 0 || par__is_last_stage(on);
     double begin = par__seconds();
-    par_status bad = PAR_OK;
     par__feed_begin(f, source, first);
     f->filled = f->batches + captured * on->n_micro;
     for (int i = 0; loads && i < on->n_micro; i++) {
         PAR_TRY(await(f, &f->filled[i]));
-        par_status st = read_batch(f, i, &f->filled[i]);
-        if (bad == PAR_OK) bad = st;
+        read_batch(f, i, &f->filled[i]);
     }
     *load = par__seconds() - begin;
-    return bad;
+    return PAR_OK;
 }
 
 par_status par__feed_load(void *user, int micro, void *x, void *targets) {
@@ -98,8 +104,7 @@ par_status par__feed_load(void *user, int micro, void *x, void *targets) {
     const par__batch *b = &f->batches[f->next];
     f->next = (f->next + 1) % f->n_batches;
     PAR_TRY(await(f, b));
-    par_status st = read_batch(f, micro, b);
+    read_batch(f, micro, b);
     PAR_TRY(copy_batch(f, b, x, targets));
-    PAR_TRY(f->on->backend->record(f->on->stream, b->copied));
-    return st;
+    return f->on->backend->record(f->on->stream, b->copied);
 }

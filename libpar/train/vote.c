@@ -62,6 +62,11 @@ par_status par__no_step_begun(const par__vote *v) {
              (int)(v->n_begun - v->n_ended));
 }
 
+par_status par__step_begun(const par__vote *v) {
+    if (v->n_begun > v->n_ended) return PAR_OK;
+    PAR_FAIL(PAR_ERR_ARG, "no step was begun (par_trainer_step_begin)");
+}
+
 void par__vote_restart(par__vote *v, int64_t consumed, int64_t updates) {
     v->consumed = consumed;
     v->updates = updates;
@@ -144,22 +149,15 @@ par_status par__vote_begun(par__vote *v, par__begun *b) {
 
 static par_status await(par__vote *v, const par__begun *b) {
     for (bool done = false;;) {
-        par_status st = v->on->backend->query(b->voted, &done);
-        if (st == PAR_OK && done) return PAR_OK;
-        if (st == PAR_OK) st = par_transport_progress(v->on->transport);
-        if (st != PAR_OK) { /* peers wait for what this device no longer sends */
-            char text[768];
-            snprintf(text, sizeof text, "%s", par_error());
-            PAR_FAIL(PAR_ERR_TRANSPORT, "%s", text);
-        }
+        PAR_TRY(v->on->backend->query(b->voted, &done));
+        if (done) return PAR_OK;
+        PAR_TRY(par_transport_progress(v->on->transport));
         sched_yield();
     }
 }
 
 par_status par__vote_end(par__vote *v, par__begun **out) {
     par__begun *b = &v->begun[v->n_ended % PAR_STEPS_BEGUN];
-    if (v->n_begun == v->n_ended)
-        PAR_FAIL(PAR_ERR_ARG, "no step was begun (par_trainer_step_begin)");
     PAR_TRY(await(v, b));
     v->n_ended++;
     v->scaler = b->state->scaler;
