@@ -133,6 +133,11 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
     if (comm->last_index < 0)
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the last operation of axis %s", comm->axis);
     par__recorder_last_at(t->recorder, comm->last_index)->axis = comm->axis;
+    par__flight_axis *axis = par__recorder_axis(t->recorder, comm->last_index);
+    if (axis) {
+        *axis = (par__flight_axis){.n = comm->n, .first = comm->ranks[0]};
+        par__flight_text(axis->axis, sizeof axis->axis, comm->axis);
+    }
     comm->next = t->comms;
     t->comms = comm;
     return PAR_OK;

@@ -11,7 +11,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *help;
-} commands[] = {{"data", par_data, "make a token file of texts or JSON Lines"}};
+} commands[] = {{"data", par_data, "make a token file of texts or JSON Lines"},
+                {"diagnose", par_diagnose, "say what a run that stands still waits for"}};
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

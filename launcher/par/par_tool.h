@@ -6,5 +6,6 @@
 enum { PAR_TOOL_INPUT = 2 }; /* exit code: bad options or input */
 
 int par_data(int argc, char **argv);
+int par_diagnose(int argc, char **argv);
 
 #endif

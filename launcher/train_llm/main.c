@@ -134,6 +134,7 @@ int main(int argc, char **argv) {
         par_status st = llm_settle(&r, w.size, &problems);
         if (st != PAR_OK) end(st, &r, w.rank, st == PAR_ERR_MEMORY);
     }
+    llm_watch_begin(&r, &w);
     par_status st = llm_world_connect(&w, &r.set);
     if (st != PAR_OK) end(st, &r, w.rank, true);
     st = run_connected(&r, &w);

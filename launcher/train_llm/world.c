@@ -52,6 +52,7 @@ void llm_world_await_end(const llm_world *w) {
 }
 
 _Noreturn void llm_world_end(int code, bool broken) {
+    llm_watch_end();
     fflush(NULL);
 #if TRAIN_LLM_MPI
     if (broken) MPI_Abort(MPI_COMM_WORLD, code);
@@ -120,8 +121,20 @@ static par_status create_comm(llm_world *w) {
     return st;
 }
 
+void llm_world_share(void *data, size_t nbytes) {
+#if TRAIN_LLM_MPI
+    MPI_Bcast(data, (int)nbytes, MPI_BYTE, 0, MPI_COMM_WORLD);
+#else
+    (void)data, (void)nbytes;
+#endif
+}
+
 par_status llm_world_connect(llm_world *w, const llm_settings *s) {
-    PAR_TRY(create_transport(w, s));
+    llm_watch_waits(true);
+    par_status st = create_transport(w, s);
+    llm_watch_waits(false);
+    PAR_TRY(st);
+    llm_watch_transport(w->transport);
     w->size = par_transport_size(w->transport);
     w->rank = par_transport_rank(w->transport);
     w->local_size = par_transport_local_size(w->transport);
@@ -129,6 +142,7 @@ par_status llm_world_connect(llm_world *w, const llm_settings *s) {
 }
 
 void llm_world_disconnect(llm_world *w) {
+    llm_watch_end();
     par_comm_destroy(&w->comm);
     par_memory_destroy(&w->memory);
     par_transport_destroy(&w->transport);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "libpar/base/clock.h"
+#include "libpar/base/record.h"
 
 static par_comm *pipe(const par__executor *e) {
     return e->params.mesh->axis[PAR_PP];
@@ -56,6 +57,12 @@ static par_status load(par__executor *e, const par_action *a, par__slot *s) {
     return PAR_OK;
 }
 
+/* For a report of a hang; layer -1: before or behind the modules. */
+static void tell(const par__executor *e, const par_action *a, int layer) {
+    if (e->params.recorder)
+        par__flight_at(par__recorder_flight(e->params.recorder), a->act, a->chunk, a->micro, layer);
+}
+
 /* A profiler's range around a module: "module 3 backward". */
 static void range_begin(const par__executor *e, const par_module *module, const char *what) {
     char name[48];
@@ -73,6 +80,7 @@ static par_status run_forward(par__executor *e, const par_action *a, par__slot *
         x.data = s->x[i];
         y.data = call.loss && i == chunk->n_modules - 1 ? call.loss : s->x[i + 1];
         call.stash = s->stash[i];
+        tell(e, a, chunk->modules[i]->layer);
         range_begin(e, chunk->modules[i], "forward");
         par_status st = chunk->modules[i]->ops->forward(chunk->modules[i], &call, &x, &y);
         par_range_end(e->params.backend);
@@ -126,6 +134,7 @@ static par_status module_backward(par__executor *e, const par_action *a, par__sl
     dx.data = dx_data;
     dy.data = dy_data;
     call.stash = s->stash[i];
+    tell(e, a, module->layer);
     range_begin(e, module, "backward");
     par_status st =
         module->ops->backward(module, &call, &x, dy_data ? &dy : NULL, dx_data ? &dx : NULL);
@@ -219,6 +228,7 @@ static par_status do_action(par__executor *e, const par_action *a) {
         [PAR_RECV] = "receive",    [PAR_REDUCE] = "reduce",     [PAR_GATHER] = "gather"};
     const par__executor_hooks *hooks = &e->params.hooks;
     par_status st = PAR_OK;
+    tell(e, a, -1);
     par_range_begin(e->params.backend, a->act <= PAR_GATHER ? names[a->act] : "unknown");
     switch (a->act) {
     case PAR_FORWARD: st = do_forward(e, a); break;

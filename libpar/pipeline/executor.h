@@ -47,6 +47,7 @@ typedef struct {
         *schedules; /* every schedule that will be walked: slots are made for all of them */
     int n_schedules;
     par__executor_hooks hooks;
+    par_recorder *recorder; /* is told where the walk is; NULL: nobody */
 } par__executor_params;
 
 /* One walk. */

@@ -2,6 +2,7 @@
 #ifndef PAR__TRAIN_CONTEXT_H
 #define PAR__TRAIN_CONTEXT_H
 
+#include "libpar/base/record.h"
 #include "par/train.h"
 
 typedef struct {
@@ -25,6 +26,12 @@ typedef struct {
  */
 par_status par__fatal(const par__context *on, par_status st);
 
+/* What the flight recorder is told: a public call begins, and ends with this status. */
+void par__enter(const par__context *on, par__phase phase);
+par_status par__leave(const par__context *on, par_status st);
+
+/* Wait for an event of the device, and hear of peers that fail meanwhile. */
+par_status par__await(const par__context *on, par_event *event);
 /* Wait for all that is on the stream, and hear of peers that fail meanwhile. */
 par_status par__sync(const par__context *on);
 

@@ -47,19 +47,14 @@ void par__feed_begin(par__feed *f, const par_source *source, int64_t first) {
     f->filled = NULL;
 }
 
-/* No copy reads the buffer any more. */
-static par_status await(par__feed *f, const par__batch *b) {
-    for (bool done = false;;) {
-        PAR_TRY(f->on->backend->query(b->copied, &done));
-        if (done) return PAR_OK;
-        PAR_TRY(par_transport_progress(f->on->transport));
-    }
-}
-
 /* Zeros where the source fails: the right size, for peers that wait. */
 static void read_batch(par__feed *f, int micro, const par__batch *b) {
     int64_t n = f->on->params.micro_batch;
+    par__flight *flight = par__recorder_flight(par_transport_recorder(f->on->transport));
+    int phase = flight->phase;
+    par__enter(f->on, PAR__PHASE_DATA);
     par_status st = f->source->read(f->source->user, f->first + micro * n, n, b->x, b->targets);
+    par__enter(f->on, phase);
     if (st == PAR_OK) return;
     memset(b->x, 0, f->x_nbytes);
     memset(b->targets, 0, f->targets_nbytes);
@@ -91,7 +86,7 @@ par_status par__feed_fill(par__feed *f, const par_source *source, int64_t first,
     par__feed_begin(f, source, first);
     f->filled = f->batches + captured * on->n_micro;
     for (int i = 0; loads && i < on->n_micro; i++) {
-        PAR_TRY(await(f, &f->filled[i]));
+        PAR_TRY(par__await(f->on, f->filled[i].copied));
         read_batch(f, i, &f->filled[i]);
     }
     *load = par__seconds() - begin;
@@ -103,7 +98,7 @@ par_status par__feed_load(void *user, int micro, void *x, void *targets) {
     if (f->filled) return copy_batch(f, &f->filled[micro], x, targets);
     const par__batch *b = &f->batches[f->next];
     f->next = (f->next + 1) % f->n_batches;
-    PAR_TRY(await(f, b));
+    PAR_TRY(par__await(f->on, b->copied));
     read_batch(f, micro, b);
     PAR_TRY(copy_batch(f, b, x, targets));
     return f->on->backend->record(f->on->stream, b->copied);

@@ -144,10 +144,7 @@ static par_status check_run(const par_generator *g, const par_generation *what) 
     return PAR_OK;
 }
 
-par_status par_generator_run(par_generator *g, const par_generation *what, int32_t *ids) {
-    PAR_REQUIRE(g && what && what->prompt);
-    PAR_TRY(par__no_step_begun(&g->trainer->vote));
-    PAR_TRY(check_run(g, what));
+static par_status generate(par_generator *g, const par_generation *what, int32_t *ids) {
     int64_t B = g->params.sequences, end = what->n_prompt + what->n_new;
     const par__context *on = &g->trainer->on;
     PAR_TRY(par__fatal(on, par__buckets_settle(&g->trainer->buckets)));
@@ -161,4 +158,12 @@ par_status par_generator_run(par_generator *g, const par_generation *what, int32
         if (what->token) what->token(what->user, i, g->ids);
     }
     return PAR_OK;
+}
+
+par_status par_generator_run(par_generator *g, const par_generation *what, int32_t *ids) {
+    PAR_REQUIRE(g && what && what->prompt);
+    PAR_TRY(par__no_step_begun(&g->trainer->vote));
+    PAR_TRY(check_run(g, what));
+    par__enter(&g->trainer->on, PAR__PHASE_GENERATE);
+    return par__leave(&g->trainer->on, generate(g, what, ids));
 }

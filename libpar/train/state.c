@@ -144,9 +144,10 @@ par_status par_trainer_load(par_trainer *t, read_fn *read, void *user) {
     PAR_REQUIRE(t && read);
     PAR_TRY(par__no_step_begun(&t->vote));
     PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
+    par__enter(&t->on, PAR__PHASE_LOAD);
     par_status st = load_all(t, read, user);
     if (st == PAR_OK) st = zero_moments(t);
-    PAR_TRY(par_comm_agree(t->on.mesh->world, st));
+    PAR_TRY(par__leave(&t->on, par_comm_agree(t->on.mesh->world, st)));
     par__vote_restart(&t->vote, t->vote.consumed, 0);
     return PAR_OK;
 }

@@ -104,13 +104,15 @@ par_status par_trainer_step_begin(par_trainer *t, const par_source *source, floa
     PAR_TRY(par__vote_next(&t->vote, &b));
     int k = (int)(b - t->vote.begun);
     *b->ballot = (par_ballot){.lr = lr, .stop = stop};
+    par__enter(&t->on, PAR__PHASE_STEP);
+    par__recorder_flight(par_transport_recorder(t->on.transport))->step = t->vote.n_begun + 1;
     par_range_begin(t->on.backend, "step");
     par_status st = par__vote_upload(&t->vote);
     if (st == PAR_OK)
         st = par__graphs_due(&t->graphs) ? run_graph(t, source, b, k) : run_plainly(t, source, b);
     if (st == PAR_OK) st = par__vote_begun(&t->vote, b);
     par_range_end(t->on.backend);
-    return par__fatal(&t->on, st);
+    return par__leave(&t->on, par__fatal(&t->on, st));
 }
 
 /* Wait for the oldest step, and take over what it left. */
@@ -126,8 +128,10 @@ par_status par_trainer_step_end(par_trainer *t, par_vote *out) {
     par__begun *b = NULL;
     PAR_REQUIRE(t && out);
     PAR_TRY(par__step_begun(&t->vote));
-    PAR_TRY(par__fatal(&t->on, end_step(t, &b)));
-    return par__vote_report(&t->vote, b, t->flat.registry, out);
+    par__enter(&t->on, PAR__PHASE_STEP);
+    par_status st = par__fatal(&t->on, end_step(t, &b));
+    if (st == PAR_OK) st = par__vote_report(&t->vote, b, t->flat.registry, out);
+    return par__leave(&t->on, st);
 }
 
 par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, bool stop,
@@ -160,16 +164,10 @@ static par_status walk_forward(par_trainer *t, const par_schedule *schedule,
     return PAR_OK;
 }
 
-par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_t first, int64_t n,
-                                double *loss) {
+static par_status evaluate(par_trainer *t, const par_source *source, int64_t first, int64_t n,
+                           double *loss) {
     par__walk_result sum = {0};
-    PAR_REQUIRE(t && source && loss && first >= 0);
     int64_t unit = t->on.params.micro_batch * par__dp(&t->on);
-    if (n <= 0 || n % unit != 0)
-        PAR_FAIL(PAR_ERR_ARG,
-                 "%lld samples to evaluate are not a multiple of micro-batch x dp = %lld",
-                 (long long)n, (long long)unit);
-    PAR_TRY(par__no_step_begun(&t->vote));
     for (int64_t done = 0; done < n;) {
         bool all = n - done >= unit * t->on.n_micro;
         const par_schedule *schedule = all ? t->stage.evaluate : t->stage.single;
@@ -185,6 +183,19 @@ par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_
     PAR_TRY(par__poll_all(&t->vote, &poll));
     *loss = poll.n_targets > 0 ? poll.loss_sum / poll.n_targets : 0;
     return poll.status == PAR_OK ? PAR_OK : par_comm_agree(t->on.mesh->world, bad);
+}
+
+par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_t first, int64_t n,
+                                double *loss) {
+    PAR_REQUIRE(t && source && loss && first >= 0);
+    int64_t unit = t->on.params.micro_batch * par__dp(&t->on);
+    if (n <= 0 || n % unit != 0)
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%lld samples to evaluate are not a multiple of micro-batch x dp = %lld",
+                 (long long)n, (long long)unit);
+    PAR_TRY(par__no_step_begun(&t->vote));
+    par__enter(&t->on, PAR__PHASE_EVALUATE);
+    return par__leave(&t->on, evaluate(t, source, first, n, loss));
 }
 
 /* A micro-batch that the caller has, as a source. */

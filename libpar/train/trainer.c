@@ -6,6 +6,7 @@
 
 #include "collectives/internal.h"
 #include "libpar/base/cores.h"
+#include "libpar/base/record.h"
 #include "libpar/base/threads.h"
 #include "par/transformer.h"
 
@@ -92,12 +93,15 @@ par_status par_trainer_create(par_transport *transport, const par_trainer_params
     par_trainer *t = NULL;
     PAR_REQUIRE(transport && out);
     PAR_TRY(checked(params, par_transport_size(transport)));
+    par__flight *flight = par__recorder_flight(par_transport_recorder(transport));
+    flight->phase = PAR__PHASE_CREATE;
     PAR_TRY(world_comm(transport, &world));
     par_status st = par_comm_agree(world, allocate(transport, params, &memory));
     if (st == PAR_OK) st = par_comm_agree(world, build(transport, params, &memory, &t));
     if (st == PAR_OK) st = par_comm_agree(world, par__check_coverage(&t->on, t->flat.registry));
     if (st == PAR_OK) st = par_comm_agree(world, par__trainer_init_weights(t));
     par_comm_destroy(&world);
+    flight->phase = PAR__PHASE_OUTSIDE;
     if (st == PAR_OK)
         *out = t;
     else

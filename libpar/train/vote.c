@@ -7,7 +7,6 @@
 #define _POSIX_C_SOURCE 200809L
 #include "vote.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -147,18 +146,9 @@ par_status par__vote_begun(par__vote *v, par__begun *b) {
     return PAR_OK;
 }
 
-static par_status await(par__vote *v, const par__begun *b) {
-    for (bool done = false;;) {
-        PAR_TRY(v->on->backend->query(b->voted, &done));
-        if (done) return PAR_OK;
-        PAR_TRY(par_transport_progress(v->on->transport));
-        sched_yield();
-    }
-}
-
 par_status par__vote_end(par__vote *v, par__begun **out) {
     par__begun *b = &v->begun[v->n_ended % PAR_STEPS_BEGUN];
-    PAR_TRY(await(v, b));
+    PAR_TRY(par__await(v->on, b->voted));
     v->n_ended++;
     v->scaler = b->state->scaler;
     v->updates = b->state->updates;
@@ -170,7 +160,7 @@ par_status par__vote_end(par__vote *v, par__begun **out) {
 
 par_status par__vote_drop(par__vote *v) {
     for (; v->n_ended < v->n_begun; v->n_ended++)
-        PAR_TRY(await(v, &v->begun[v->n_ended % PAR_STEPS_BEGUN]));
+        PAR_TRY(par__await(v->on, v->begun[v->n_ended % PAR_STEPS_BEGUN].voted));
     v->upload = true; /* without the halt */
     return PAR_OK;
 }

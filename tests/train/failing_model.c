@@ -21,7 +21,15 @@ static par_status (*inner_gemm)(par_stream *, const void *, void *);
 static failing_call wanted;
 static par_status with;
 static int left;
+static double slow;
+static bool busy;
 static double moment;
+
+void failing_slow(failing_call call, int n, double seconds, bool computes) {
+    failing_set(call, n, PAR_OK);
+    slow = seconds;
+    busy = computes;
+}
 
 void failing_set(failing_call call, int n, par_status status) {
     wanted = call;
@@ -37,6 +45,9 @@ double failing_moment(void) {
 static par_status fail_here(failing_call call) {
     const struct timespec pause = {.tv_nsec = 30000000};
     if (call != wanted || --left != 0) return PAR_OK;
+    for (double end = par__seconds() + slow; with == PAR_OK && par__seconds() < end;)
+        if (!busy) nanosleep(&pause, NULL);
+    if (with == PAR_OK) return PAR_OK;
     nanosleep(&pause, NULL);
     moment = par__seconds();
     return par_error_set(with, FAILING_WHY);

@@ -26,6 +26,8 @@ void failing_model(const par_model *inner, par_model *out);
 void failing_backend(const par_backend *inner, par_backend *out);
 /* The n-th of these calls on this rank, from 1, returns `status`. */
 void failing_set(failing_call call, int n, par_status status);
+/* It takes so many seconds and goes on, sleeping or, if it is `busy`, computing. */
+void failing_slow(failing_call call, int n, double seconds, bool busy);
 /* By the clock of par__seconds, when it did; 0: it did not. */
 double failing_moment(void);
 
