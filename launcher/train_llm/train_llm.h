@@ -92,7 +92,7 @@ typedef struct {
     par_problems notes;
     char methods[32768]; /* what computes what, of all ranks: methods.c */
     bool began;          /* the first step */
-    char newest[1024];   /* rank 0: the checkpoint saved or resumed last; "": none */
+    char newest[1024];   /* the checkpoint saved or resumed last; "": none */
 } llm_run;
 
 /* options */

@@ -33,8 +33,8 @@ static int64_t read_all(const char *directory, par__hang *h) {
         par__seen *s = &h->ranks[r];
         s->sign = PAR__RANK_UNSEEN;
         if (!par__page_read(directory, r, 0, &s->page)) continue;
-        s->sign =
-            s->page.phase == PAR__PHASE_ENDED ? PAR__RANK_ALIVE : par__page_process(&s->page, host);
+        par__page_process(s, host);
+        if (s->page.phase == PAR__PHASE_ENDED) s->sign = PAR__RANK_ALIVE;
         if (s->page.beat > newest) newest = s->page.beat;
     }
     return newest;

@@ -32,22 +32,34 @@ bool par__page_read(const char *directory, int rank, int64_t run, par__flight *o
     return out->rank == rank && (run == 0 || out->run == run);
 }
 
-par__sign par__page_process(const par__flight *page, const char *host) {
-    char path[64], text[512], *end;
-    if (strcmp(page->host, host) != 0) return PAR__RANK_ALIVE;
-    if (kill((pid_t)page->pid, 0) != 0 && errno == ESRCH) return PAR__RANK_GONE;
-    snprintf(path, sizeof path, "/proc/%lld/stat", (long long)page->pid);
+/* 'R', 'S', 'D', 'T' ... of a process of this host; 0: not known. */
+static char state_of(int64_t pid) {
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return PAR__RANK_ALIVE;
+    if (fd < 0) return 0;
     ssize_t n = read(fd, text, sizeof text - 1);
     close(fd);
-    if (n <= 0) return PAR__RANK_ALIVE;
-    text[n] = 0;
-    end = strrchr(text, ')'); /* "pid (name) state ..." */
-    if (!end || end[1] != ' ') return PAR__RANK_ALIVE;
-    return end[2] == 'T' || end[2] == 't'   ? PAR__RANK_STOPPED
-           : end[2] == 'Z' || end[2] == 'X' ? PAR__RANK_GONE
-                                            : PAR__RANK_ALIVE;
+    text[n > 0 ? n : 0] = 0;
+    const char *end = strrchr(text, ')'); /* "pid (name) state ..." */
+    return end && end[1] == ' ' ? end[2] : 0;
+}
+
+void par__page_process(par__seen *seen, const char *host) {
+    const par__flight *page = &seen->page;
+    seen->sign = PAR__RANK_ALIVE;
+    seen->runs = false;
+    if (strcmp(page->host, host) != 0) return;
+    if (kill((pid_t)page->pid, 0) != 0 && errno == ESRCH) seen->sign = PAR__RANK_GONE;
+    switch (state_of(page->pid)) {
+    case 'R':
+    case 'D': seen->runs = true; break;
+    case 'T':
+    case 't': seen->sign = PAR__RANK_STOPPED; break;
+    case 'Z':
+    case 'X': seen->sign = PAR__RANK_GONE; break;
+    default: break;
+    }
 }
 
 /* Its part in a group of another rank's; NULL: it is not in it. */

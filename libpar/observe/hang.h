@@ -21,6 +21,7 @@ typedef enum { PAR__RANK_ALIVE, PAR__RANK_STOPPED, PAR__RANK_GONE, PAR__RANK_UNS
 typedef struct {
     par__flight page;
     par__sign sign;
+    bool runs; /* on this host: its main thread has work for a core or a disk at this moment */
     double silent_s; /* since its watchdog's last look */
     bool culprit;
 } par__seen;
@@ -35,8 +36,8 @@ typedef struct {
 void par__page_path(char *path, size_t nbytes, const char *directory, int rank);
 /* False: it is not there, or of another run (run 0: any). */
 bool par__page_read(const char *directory, int rank, int64_t run, par__flight *out);
-/* On this host: the process of the page is stopped by a signal, or gone. Else alive. */
-par__sign par__page_process(const par__flight *page, const char *host);
+/* Fills in sign and runs, as far as this host's processes tell; else it is alive. */
+void par__page_process(par__seen *seen, const char *host);
 
 /* Marks the culprits, seen from `rank`, or with -1 from all that wait. */
 void par__hang_find(par__hang *hang, int rank);

@@ -31,6 +31,7 @@ static const double SAMPLE = 0.5, LATER = 1.5, BUSY = 0.1;
 typedef struct {
     int64_t beat, progress, cpu; /* cpu: when progress was seen first */
     double beat_at, progress_at;
+    int n_runs; /* looks in a row at which it ran */
 } sample;
 
 struct par_watchdog {
@@ -45,7 +46,7 @@ struct par_watchdog {
     pthread_cond_t wake;
     bool stop;
     int64_t progress; /* of this rank, and when it was seen first */
-    double moved_at;
+    double moved_at, ticked_at;
     bool sampling, called;
     sample *samples; /* [size] */
     par__hang hang;
@@ -76,7 +77,8 @@ static void look(par_watchdog *w, int rank, double now) {
         s->progress_at = now;
         s->cpu = r->page.cpu;
     }
-    r->sign = par__page_process(&r->page, w->host);
+    par__page_process(r, w->host);
+    s->n_runs = r->runs ? s->n_runs + 1 : 0;
     r->silent_s = 1e-9 * (double)(clock_ns(CLOCK_REALTIME) - r->page.beat);
     double silent = w->params.timeout_s * SAMPLE;
     if (strcmp(r->page.host, w->host) != 0 && now - s->beat_at > silent &&
@@ -84,12 +86,14 @@ static void look(par_watchdog *w, int rank, double now) {
         r->sign = PAR__RANK_STOPPED;
 }
 
+/* It uses cores, or would if others left it some. */
 static bool may_work(const par__flight *page, const sample *s, double now) {
     int64_t used = page->cpu - s->cpu;
     switch (page->phase) {
     case PAR__PHASE_STEP:
     case PAR__PHASE_EVALUATE:
-    case PAR__PHASE_GENERATE: return 1e-9 * (double)used > BUSY * (now - s->progress_at);
+    case PAR__PHASE_GENERATE:
+        return s->n_runs > 1 || 1e-9 * (double)used > BUSY * (now - s->progress_at);
     default: return true;
     }
 }
@@ -142,7 +146,10 @@ static void tick(par_watchdog *w) {
     double now = par__seconds();
     int64_t progress = __atomic_load_n(&w->page->progress, __ATOMIC_RELAXED);
     beat(w);
-    if (progress != w->progress || w->page->wait == PAR__WAIT_NONE) {
+    /* this process was stopped itself: what it saw before is no time that others took */
+    bool slept = now - w->ticked_at > SAMPLE * w->params.timeout_s;
+    w->ticked_at = now;
+    if (slept || progress != w->progress || w->page->wait == PAR__WAIT_NONE) {
         w->progress = progress;
         w->moved_at = now;
         w->sampling = false;
@@ -255,7 +262,7 @@ par_status par_watchdog_create(const par_watchdog_params *params, par_watchdog *
     if (w->tick_s > 1) w->tick_s = 1;
     snprintf(w->directory, sizeof w->directory, "%s", params->directory);
     if (gethostname(w->host, sizeof w->host - 1) != 0) snprintf(w->host, sizeof w->host, "unknown");
-    w->moved_at = par__seconds();
+    w->moved_at = w->ticked_at = par__seconds();
     par_status st = prepare(w);
     if (st == PAR_OK) st = start(w);
     if (st != PAR_OK) {

@@ -106,6 +106,55 @@ static void reads(par_transport *transport) {
     CHECK(h.called == 0, "a rank that reads data is blamed: %s", h.report);
 }
 
+/* Ranks 0 and 1 start different operations; rank 2, which waits for nobody, ends it when both are
+ * named. */
+static void mismatched(par_transport *transport) {
+    static const par_tag tag = {"test", -1, -1, -1};
+    const struct timespec pause = {.tv_nsec = 20000000};
+    static const int pair[] = {0, 1};
+    heard h = {0};
+    char directory[] = "/tmp/par-watchdog-XXXXXX";
+    int rank = par_transport_rank(transport);
+    MPI_Comm comm = check_comm(transport);
+    par_comm *a = NULL, *b = NULL;
+    par_watchdog *w = NULL;
+    if (rank == 0 && !mkdtemp(directory)) CHECK(false, "no directory");
+    MPI_Bcast(directory, (int)sizeof directory, MPI_CHAR, 0, comm);
+    const par_watchdog_params watched = {.directory = directory,
+                                         .run = 8,
+                                         .rank = rank,
+                                         .size = 3,
+                                         .timeout_s = TIMEOUT_S,
+                                         .stalled = stalled,
+                                         .user = &h};
+    CHECK_OK(par_watchdog_create(&watched, &w));
+    par_watchdog_watch(w, transport);
+    MPI_Barrier(comm);
+    if (rank < 2) {
+        const par_comm_params first = {.axis = "a", .ranks = pair, .n = 2},
+                              second = {.axis = "b", .ranks = pair, .n = 2};
+        CHECK_OK(par_comm_create(transport, &first, NULL, &a));
+        CHECK_OK(par_comm_create(transport, &second, NULL, &b));
+        CHECK_FAILS(par_comm_barrier(rank == 0 ? a : b, tag), PAR_ERR_TRANSPORT, "rank 2: named");
+        CHECK(strstr(h.report, "s: ranks 0, 1 wait for each other"), "%s", h.report);
+        CHECK(strstr(h.report, "waits in a barrier of test, number 1"), "%s", h.report);
+    } else {
+        par__flight page;
+        bool named = false;
+        for (int i = 0; i < 500 && !named; i++, nanosleep(&pause, NULL))
+            named = (par__page_read(directory, 0, 8, &page) && page.reported) ||
+                    (par__page_read(directory, 1, 8, &page) && page.reported);
+        for (int i = 0; i < 50; i++) nanosleep(&pause, NULL); /* the other one, too */
+        CHECK_FAILS(par_transport_abort(transport, PAR_ERR_IO, "named"), PAR_ERR_IO, "named");
+    }
+    par_watchdog_destroy(&w);
+    par_comm_destroy(&b);
+    par_comm_destroy(&a);
+    MPI_Barrier(comm);
+    if (rank == 0) par__remove_directory(directory);
+    MPI_Comm_free(&comm);
+}
+
 /* Made-up pages: 4 ranks in one tp group, all in a step. */
 static void group_of_four(par__seen ranks[4], par__hang *h) {
     memset(ranks, 0, 4 * sizeof *ranks);
@@ -160,6 +209,7 @@ int main(int argc, char **argv) {
         {.name = "sleeps", .ranks = 4, .run_mpi = sleeps},
         {.name = "computes", .ranks = 4, .run_mpi = computes},
         {.name = "reads", .ranks = 4, .run_mpi = reads},
+        {.name = "mismatched", .ranks = 3, .run_mpi = mismatched},
     };
     return harness_main_mpi("watchdog", cases, HARNESS_COUNT(cases), argc, argv);
 }
