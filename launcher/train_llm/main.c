@@ -49,6 +49,7 @@ static _Noreturn void end(par_status st, const llm_run *r, int rank, bool alone)
 
 /* Every rank has the cause. Rank 0 prints it and ends the job; where it does not, others do. */
 static _Noreturn void end_broken(const llm_run *r, const llm_world *w) {
+    llm_watch_end(); /* it is known who failed: nobody needs the pages */
     llm_world_await_end(w);
     report_end(r, "a rank failed, which ends the job", par_transport_broken(w->transport));
     llm_world_end(EXIT_BROKEN, true);
