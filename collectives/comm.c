@@ -130,8 +130,14 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
     PAR_TRY(check_tag(t, comm));
     if (t->carrier) PAR_TRY(t->carrier->reserve(t, 4 * comm->n));
     comm->last_index = par__recorder_last_take(t->recorder);
-    if (comm->last_index >= 0)
-        par__recorder_last_at(t->recorder, comm->last_index)->axis = comm->axis;
+    if (comm->last_index < 0)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the last operation of axis %s", comm->axis);
+    par__recorder_last_at(t->recorder, comm->last_index)->axis = comm->axis;
+    par__flight_axis *axis = par__recorder_axis(t->recorder, comm->last_index);
+    if (axis) {
+        *axis = (par__flight_axis){.n = comm->n, .first = comm->ranks[0]};
+        par__flight_text(axis->axis, sizeof axis->axis, comm->axis);
+    }
     comm->next = t->comms;
     t->comms = comm;
     return PAR_OK;
@@ -180,6 +186,7 @@ par_status par_comm_create(par_transport *t, const par_comm_params *params, par_
     PAR_REQUIRE(t && params && out);
     PAR_REQUIRE(params->axis && params->max_nbytes >= 0);
     PAR_REQUIRE(params->ranks == NULL || params->n >= 1);
+    PAR_TRY(par__transport_intact(t));
     par_comm *comm = calloc(1, sizeof *comm);
     if (!comm) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a comm");
     comm->transport = t;

@@ -14,6 +14,9 @@
 #include "libpar/base/clock.h"
 #include "libpar/base/record.h"
 
+/* Polls that move nothing between two looks for a notice: a look takes some 25 ns. */
+enum { HEAR_EVERY = 16 };
+
 static par_status flow_post(par_transport *t, par__flow *f) {
     while (par__flow_ready(f)) {
         PAR_TRY(t->carrier->post(t, f, f->n_posted));
@@ -88,6 +91,8 @@ static void task_end(par__task *task) {
     comm->n_done++;
     if (comm->last_index >= 0)
         par__recorder_last_at(t->recorder, comm->last_index)->n_done = comm->n_done;
+    par__flight_axis *axis = par__recorder_axis(t->recorder, comm->last_index);
+    if (axis) axis->n_done = comm->n_done;
     task->next = t->free_tasks;
     t->free_tasks = task;
 }
@@ -199,6 +204,7 @@ static par_status carrier_progress(par_transport *t, bool *moved) {
     PAR_TRY(t->carrier->poll(t, &n_ended));
     if (n_ended == 0) return PAR_OK;
     *moved = true;
+    par__recorder_flight(t->recorder)->progress++;
     for (par__task *task = t->first, *next; task; task = next) {
         next = task->next;
         PAR_TRY(pair_advance(task));
@@ -209,11 +215,12 @@ static par_status carrier_progress(par_transport *t, bool *moved) {
 
 par_status par__engine_progress(par_transport *t, bool *moved) {
     *moved = false;
-    if (t->broken) return par_error_set(PAR_ERR_TRANSPORT, "%s", t->broken_text);
+    PAR_TRY(par__transport_intact(t));
     PAR_TRY(carrier_progress(t, moved));
     for (par_comm *comm = t->comms; comm; comm = comm->next)
         if (comm->link_state) PAR_TRY(comm->link->progress(comm->link_state, moved));
-    return PAR_OK;
+    if (*moved || !t->carrier || ++t->n_idle % HEAR_EVERY) return PAR_OK;
+    return t->carrier->hear(t);
 }
 
 par_status par_transport_progress(par_transport *t) {
@@ -251,12 +258,16 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
     if (task) {
         int row = task->row, n_idle = 0;
         double begin = par__seconds();
+        bool pair = task->algorithm->pair;
+        par__flight_wait(par__recorder_flight(t->recorder), pair ? PAR__WAIT_PEER : PAR__WAIT_GROUP,
+                         comm->last_index, pair ? comm->ranks[task->op.peer] : -1, number);
         while (st == PAR_OK && find(comm, number)) {
             bool moved;
             st = par__engine_progress(t, &moved);
             n_idle = moved ? 0 : n_idle + 1;
             if (!moved) par__engine_idle(t, n_idle);
         }
+        par__flight_go_on(par__recorder_flight(t->recorder));
         par__recorder_waited(t->recorder, row, par__seconds() - begin);
     }
     if (st == PAR_OK && comm->error_number == number && number > 0)

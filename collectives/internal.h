@@ -103,8 +103,20 @@ typedef struct {
     par_status (*post)(par_transport *, par__flow *, int64_t piece);
     /* calls par__flow_ended for each piece that has */
     par_status (*poll)(par_transport *, int *n_ended);
+    /* A notice of a peer's break breaks the transport. */
+    par_status (*hear)(par_transport *);
+    /* The transport is broken: tell all ranks, which takes 2 s at most, and end what is under
+     * way. */
+    void (*spread)(par_transport *);
     void (*destroy)(par_transport *);
 } par__carrier;
+
+/* What somebody does when the transport breaks, before links close what is open. */
+typedef struct par__on_break {
+    void (*run)(void *user);
+    void *user;
+    struct par__on_break *next;
+} par__on_break;
 
 struct par_transport {
     par_transport_params params;
@@ -118,6 +130,8 @@ struct par_transport {
     par__task *free_tasks;   /* linked by next */
     par__task *first, *last; /* pairs under way, oldest first */
     par_comm *comms;
+    par__on_break *on_break;
+    int64_t n_idle; /* polls that moved nothing */
     bool broken;
     char broken_text[512];
 };
@@ -126,8 +140,12 @@ struct par_transport {
 par_status par__transport_create(const par_transport_params *params, int size, int rank,
                                  par_transport **out);
 /* End the transport: every later call returns PAR_ERR_TRANSPORT with the text of the first break,
- * as this one does. */
+ * as this one does; peers are told. */
 par_status par__transport_break(par_transport *t, const char *text);
+/* PAR_ERR_TRANSPORT with that text if it is broken. */
+par_status par__transport_intact(const par_transport *t);
+void par__transport_on_break(par_transport *t, par__on_break *what);
+void par__transport_off_break(par_transport *t, const par__on_break *what);
 
 /* algorithms.c */
 const par__algorithm *par__algorithm_choose(par__kind kind, int64_t nbytes);

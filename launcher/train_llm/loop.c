@@ -145,9 +145,10 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     if (counted != PAR_OK) st = counted, ended = false;
     if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
     llm_sample_close(sample);
-    /* A broken transport cannot be taken down together; the process ends instead. */
-    if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
-    if (ended && st != PAR_ERR_TRANSPORT) {
+    /* Where a rank failed the process ends, without waiting for devices. */
+    bool broken = par_transport_broken(w->transport);
+    if (!broken) par_trainer_destroy(&trainer);
+    if (ended && !broken) {
         par_status matrix = llm_observer_matrix(o, r, w);
         if (st == PAR_OK) st = matrix;
     }
@@ -166,6 +167,6 @@ par_status llm_loop_sample(llm_run *r, llm_world *w, par_import *import, llm_sam
     if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
     if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
     llm_sample_close(sample);
-    if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
+    if (!par_transport_broken(w->transport)) par_trainer_destroy(&trainer);
     return st;
 }

@@ -14,7 +14,8 @@ static const char usage[] =
     "Trains a transformer with tensor, pipeline and data parallelism.\n"
     "Exit codes: 0 done, 1 failed while running, 2 bad options or input, 3 stopped by numbers "
     "that\n"
-    "are not finite, 4 stopped by a signal.\n"
+    "are not finite, 4 stopped by a signal, 5 a rank failed and ended the job, 6 the run stood "
+    "still.\n"
     "--no-x turns a switch off; of two equal options the last one wins.";
 
 static const par_choice optimizers[] = {{"adamw", PAR_ADAMW}, {"sgd", PAR_SGD}, {NULL, 0}};
@@ -334,6 +335,9 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
         INT("verify-steps", verify_steps, "3", "1..1000",
             "with --verify-parallel: steps whose losses are compared"),
         BOOL("check-comm", check_comm, "before every collective, ranks compare what they start"),
+        REAL("stall-timeout", stall_timeout, "30", "0..",
+             "seconds without any progress after which the run ends, with the rank that did not "
+             "arrive; 0: never"),
         BOOL("comm-matrix", comm_matrix, "at the end, print who sent how much to whom, and why"),
         TEXT("comm-matrix-csv", comm_matrix_csv, "the same as a table, to this file",
              .metavar = "FILE"),

@@ -1,9 +1,9 @@
 /*
  * train_llm: the trainer program. Its parts: options (the rows), settle (what follows from them
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
- * checkpoint (saving, resuming, signals), methods (what computes what), observe (log, curve, communication matrix), sample (text
- * from a model), verify (a layout against one rank), report (what is printed), and main. It uses
- * the public headers only; what the library must not do (MPI_Init, signals, threads, printing, exit
+ * checkpoint (saving, resuming, signals), methods (what computes what), observe (log, curve,
+ * communication matrix), sample (text from a model), watch (the watchdog), verify (a layout against
+ * one rank), report (what is printed), and main. It uses the public headers only; what the library must not do (MPI_Init, signals, threads, printing, exit
  * codes) is here.
  *
  * A name that two files share begins with llm_ and its part.
@@ -17,7 +17,15 @@
 #include "par/par.h"
 
 /* Exit codes, the same on every rank. */
-enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_INPUT = 2, EXIT_NONFINITE = 3, EXIT_STOPPED = 4 };
+enum {
+    EXIT_OK = 0,
+    EXIT_RUNTIME = 1,
+    EXIT_INPUT = 2,
+    EXIT_NONFINITE = 3,
+    EXIT_STOPPED = 4,
+    EXIT_BROKEN = 5, /* a rank failed alone */
+    EXIT_STALLED = 6 /* the watchdog ended it */
+};
 
 /* Choices of options that are not an enum of the library. */
 enum { LLM_LR_COSINE, LLM_LR_LINEAR, LLM_LR_WSD, LLM_LR_CONSTANT };
@@ -65,6 +73,7 @@ typedef struct {
     bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
     bool verify_parallel;
     int64_t verify_layers, verify_steps;
+    double stall_timeout; /* s */
     bool sample;
     int64_t sample_tokens; /* -1: as many as fit, up to 100 */
     int64_t sample_count, sample_seed, top_k;
@@ -85,7 +94,7 @@ typedef struct {
     par_problems notes;
     char methods[32768]; /* what computes what, of all ranks: methods.c */
     bool began;          /* the first step */
-    char newest[1024];   /* rank 0: the checkpoint saved or resumed last; "": none */
+    char newest[1024];   /* the checkpoint saved or resumed last; "": none */
 } llm_run;
 
 /* options */
@@ -142,9 +151,23 @@ par_status llm_world_print(const llm_world *, const llm_run *);
 /* Agree on a status over all ranks. Collective. */
 par_status llm_world_agree(llm_world *, par_status);
 void llm_world_disconnect(llm_world *);
+/* After the transport was broken: returns at once on rank 0, which ends the job; elsewhere after 10
+ * to 20 s, if it has not. */
+void llm_world_await_end(const llm_world *);
 /* Ends the process; `broken`: peers may be waiting for this rank, so the job is torn down. */
 _Noreturn void llm_world_end(int code, bool broken);
 double llm_world_seconds(void);
+/* Rank 0's bytes to all, before there is a transport. Collective. */
+void llm_world_share(void *data, size_t nbytes);
+
+/* watch: the watchdog; nothing without --stall-timeout, or on one rank. Not collective but for the
+ * first. */
+void llm_watch_begin(const llm_run *, const llm_world *);
+/* The rank waits for all others, without a transport. */
+void llm_watch_waits(bool waits);
+void llm_watch_transport(par_transport *);
+/* Before the transport is destroyed. */
+void llm_watch_end(void);
 
 /* data */
 enum { LLM_MAX_SETS = 64 };

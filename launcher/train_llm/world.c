@@ -52,7 +52,23 @@ int llm_world_begin(llm_world *w, int argc, char **argv) {
     return EXIT_OK;
 }
 
+void llm_world_await_end(const llm_world *w) {
+#if TRAIN_LLM_MPI
+    const struct timespec pause = {.tv_nsec = 20000000};
+    double end = llm_world_seconds() + 10 + 10.0 * w->rank / w->size;
+    while (w->rank != 0 && llm_world_seconds() < end) {
+        int unused;
+        /* what was sent to peers goes on its way */
+        MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &unused, MPI_STATUS_IGNORE);
+        nanosleep(&pause, NULL);
+    }
+#else
+    (void)w;
+#endif
+}
+
 _Noreturn void llm_world_end(int code, bool broken) {
+    llm_watch_end();
     fflush(NULL);
 #if TRAIN_LLM_MPI
     int is_up;
@@ -121,8 +137,20 @@ static par_status create_comm(llm_world *w) {
     return st;
 }
 
+void llm_world_share(void *data, size_t nbytes) {
+#if TRAIN_LLM_MPI
+    MPI_Bcast(data, (int)nbytes, MPI_BYTE, 0, MPI_COMM_WORLD);
+#else
+    (void)data, (void)nbytes;
+#endif
+}
+
 par_status llm_world_connect(llm_world *w, const llm_settings *s) {
-    PAR_TRY(create_transport(w, s));
+    llm_watch_waits(true);
+    par_status st = create_transport(w, s);
+    llm_watch_waits(false);
+    PAR_TRY(st);
+    llm_watch_transport(w->transport);
     w->size = par_transport_size(w->transport);
     w->rank = par_transport_rank(w->transport);
     w->local_size = par_transport_local_size(w->transport);
@@ -130,6 +158,7 @@ par_status llm_world_connect(llm_world *w, const llm_settings *s) {
 }
 
 void llm_world_disconnect(llm_world *w) {
+    llm_watch_end();
     par_comm_destroy(&w->comm);
     par_memory_destroy(&w->memory);
     par_transport_destroy(&w->transport);
@@ -194,8 +223,9 @@ static par_status print_devices(const llm_world *w, const llm_run *r) {
 
 par_status llm_world_print(const llm_world *w, const llm_run *r) {
     par_mesh *mesh = NULL;
-    PAR_TRY(par_mesh_create(w->transport, &r->params.layout, NULL, NULL, &mesh));
-    par_status st = par_mesh_print(mesh, llm_report_line, NULL);
+    par_status st = par_mesh_create(w->transport, &r->params.layout, NULL, NULL, &mesh);
+    st = par_comm_agree(w->comm, st);
+    if (st == PAR_OK) st = par_comm_agree(w->comm, par_mesh_print(mesh, llm_report_line, NULL));
     par_mesh_destroy(&mesh);
     return st == PAR_OK && r->set.device == LLM_CUDA ? print_devices(w, r) : st;
 }
@@ -257,5 +287,5 @@ par_status llm_world_threads(llm_world *w, int64_t asked) {
     free(all);
     if (st != PAR_OK) return st;
     w->threads = asked ? (int)asked : threads > 0 ? threads : 1;
-    return par_threads_set(w->threads);
+    return llm_world_agree(w, par_threads_set(w->threads));
 }

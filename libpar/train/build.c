@@ -22,6 +22,7 @@ static par_status build_context(par__context *on) {
     PAR_TRY(par__trainer_backend(&on->params, &on->backend));
     if (!par_memory_measuring(on->memory)) {
         PAR_TRY(on->backend->stream_create(&on->stream));
+        PAR_TRY(on->backend->event_create(&on->reached));
         on->stream->progress = progress;
         on->stream->user = on->transport;
     }
@@ -82,6 +83,7 @@ void par__trainer_free(par_trainer **handle) {
     par__buckets_free(&t->buckets);
     par__flat_free(&t->flat);
     par_mesh_destroy(&on->mesh);
+    if (on->reached) on->backend->event_destroy(on->reached);
     if (on->stream) on->backend->stream_destroy(on->stream);
     free(t);
     *handle = NULL;

@@ -126,7 +126,7 @@ PAR_API par_status par_trainer_plan(const par_trainer_params *,
  *
  * Collective: on the transport's world; every parameter equal on all ranks. Errors: PAR_ERR_OPTION
  * or PAR_ERR_LAYOUT [agreed] with every problem; PAR_ERR_UNSUPPORTED [agreed] when the backend is
- * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures; PAR_ERR_ARG
+ * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures, on a device also [comm]; PAR_ERR_ARG
  * [agreed] when the ranks' modules do not count every logical element once, with the parameter
  * (par_param_spec's replica); PAR_ERR_TRANSPORT [comm].
  */
@@ -171,9 +171,10 @@ PAR_API int64_t par_trainer_consumed(const par_trainer *);
  *
  * Collective: on world. Errors: PAR_ERR_NUMERIC [agreed] when gradients are not finite and
  * nonfinite is STOP, or max_skips steps in a row were skipped at the smallest loss scale, or a
- * constant one; weights are unchanged. What the source or a module returned, [agreed];
- * PAR_ERR_FORMAT [agreed], with the sample's number, for an id outside of the vocabulary
- * (par_model.n_ids). PAR_ERR_ARG [agreed] when a step is under way. PAR_ERR_TRANSPORT [comm]; the trainer is then unusable.
+ * constant one; weights are unchanged. What the source returned, [agreed]; PAR_ERR_FORMAT [agreed],
+ * with the sample's number, for an id outside of the vocabulary (par_model.n_ids). What a module, a
+ * kernel or the device returned, [comm]: it broke the transport (par_transport_abort). PAR_ERR_ARG
+ * [agreed] when a step is under way. PAR_ERR_TRANSPORT [comm]; the trainer is then unusable.
  */
 PAR_API par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop,
                                     par_vote *out);
@@ -190,7 +191,7 @@ enum { PAR_STEPS_BEGUN = 2 };
  * ...) tell of the last step that ended.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when PAR_STEPS_BEGUN are begun;
- * PAR_ERR_TRANSPORT [comm]; PAR_ERR_INTERNAL [local].
+ * PAR_ERR_TRANSPORT [comm]; what a module, a kernel or the device returned, [comm].
  */
 PAR_API par_status par_trainer_step_begin(par_trainer *, const par_source *source, float lr,
                                           bool stop);
@@ -219,8 +220,8 @@ PAR_API const char *par_trainer_no_graph(const par_trainer *);
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when n is below 1, or not such a multiple
  * though the model's targets are not ids (par_model.n_ids), or a step is under way; what the source
- * or a module returned, [agreed]; PAR_ERR_FORMAT [agreed] for an id outside of the vocabulary;
- * PAR_ERR_TRANSPORT [comm].
+ * returned, [agreed]; PAR_ERR_FORMAT [agreed] for an id outside of the vocabulary; what a module, a
+ * kernel or the device returned, [comm]; PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_trainer_evaluate(par_trainer *, const par_source *source, int64_t first,
                                         int64_t n, double *loss);
@@ -230,8 +231,9 @@ PAR_API par_status par_trainer_evaluate(par_trainer *, const par_source *source,
  * be equal on all ranks. `visit` is called on every rank of the last stage with the last module and
  * its stash, which lies on the device (par_trainer_copy).
  *
- * Collective: on world. Errors: PAR_ERR_ARG [agreed] when a step is under way; what a module or
- * `visit` returned, [agreed]; PAR_ERR_TRANSPORT [comm].
+ * Collective: on world. Errors: PAR_ERR_ARG [agreed] when a step is under way; what `visit`
+ * returned, [agreed]; what a module, a kernel or the device returned, [comm]; PAR_ERR_TRANSPORT
+ * [comm].
  */
 PAR_API par_status par_trainer_forward(par_trainer *, const void *x, const void *targets,
                                        par_status (*visit)(void *user, const par_module *last,
