@@ -48,19 +48,19 @@ static par_status train(const data_settings *s, const par_corpus *corpus,
     return par_tokenizer_open(names->temporary, out);
 }
 
-/* ", 3 empty": a count that is not 0. */
-static void print_count(int64_t n, const char *what) {
-    if (n) printf(", %lld %s", (long long)n, what);
+/* ", 3 files unpacked": a count that is not 0. */
+static void print_count(int64_t n, const char *one, const char *many, const char *what) {
+    if (n) printf(", %lld %s %s", (long long)n, n == 1 ? one : many, what);
 }
 
 static void print_counts(const data_settings *s, const par_corpus_counts *c) {
     printf("%s: %lld document%s", s->out, (long long)c->documents, c->documents == 1 ? "" : "s");
-    print_count(c->empty, "empty left out");
-    print_count(c->nulls, "null left out");
-    print_count(c->bad_lines, "bad lines left out");
-    print_count(c->surrogates, "lone surrogates made U+FFFD");
-    print_count(c->unpacked, "files unpacked");
-    print_count(c->converted, "files converted from UTF-16");
+    print_count(c->empty, "empty one", "empty ones", "left out");
+    print_count(c->nulls, "null", "nulls", "left out");
+    print_count(c->bad_lines, "bad line", "bad lines", "left out");
+    print_count(c->surrogates, "lone surrogate", "lone surrogates", "made U+FFFD");
+    print_count(c->unpacked, "file", "files", "unpacked");
+    print_count(c->converted, "file", "files", "converted from UTF-16");
     printf("\n");
     if (c->bad_lines) fprintf(stderr, "left out, the first bad line: %s\n", c->first_bad);
 }
