@@ -234,7 +234,6 @@ typedef struct {
     bool megatron;
     megatron_file m;
     par__tokens_writer llmc;
-    int32_t end_of_text; /* -1: the vocabulary has none */
     int32_t block[BLOCK];
     size_t n_block;
     int64_t n_tokens, n_documents;
@@ -260,8 +259,10 @@ static par_status put_ids(void *user, const int32_t *ids, size_t n) {
 static par_status put_document(void *user, const uint8_t *text, size_t n) {
     token_file *f = user;
     int64_t before = f->n_tokens;
+    const par__frame *frame = &f->tokenizer->frame;
+    PAR_TRY(put_ids(f, frame->begin, (size_t)frame->n_begin));
     PAR_TRY(par__tokenizer_stream(f->tokenizer, text, n, put_ids, f));
-    if (f->end_of_text >= 0) PAR_TRY(put_ids(f, &f->end_of_text, 1));
+    PAR_TRY(put_ids(f, frame->end, (size_t)frame->n_end));
     f->n_documents++;
     return f->megatron ? megatron_document(&f->m, f->n_tokens - before) : PAR_OK;
 }
@@ -275,7 +276,7 @@ static par_status begin(token_file *f, const char *path) {
 static par_status end_llmc(token_file *f, const char *path) {
     char name[4096];
     par__writer table;
-    if (f->tokenizer->splitter) return par__tokens_end(&f->llmc);
+    if (f->tokenizer->model != PAR__MODEL_TABLE) return par__tokens_end(&f->llmc);
     if (snprintf(name, sizeof name, "%s.vocab", path) >= (int)sizeof name)
         PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", path, sizeof name - 7);
     PAR_TRY(open_table(f->tokenizer, name, &table));
@@ -297,7 +298,6 @@ par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *toke
     if (!f) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to write tokens");
     f->tokenizer = tokenizer;
     f->megatron = megatron;
-    f->end_of_text = par_tokenizer_end(tokenizer);
     par_status st = begin(f, path);
     if (st == PAR_OK) st = par__corpus_run(corpus, put_document, f);
     if (st == PAR_OK) st = flush(f);
