@@ -407,6 +407,23 @@ par_status par__encoder_run(par__encoder *encoder, const uint8_t *bytes, size_t 
 par_status par__tokenizer_stream(par_tokenizer *t, const uint8_t *bytes, size_t n,
                                  par__id_visitor *visit, void *user);
 
+/* ---- documents on all threads ---- */
+
+/* Ids of documents, in the order of par__batch_add: those of a document, then its end. */
+typedef struct {
+    par__id_visitor *ids;
+    par_status (*end)(void *user);
+    void *user;
+} par__document_sink;
+/* Documents wait in a batch, are encoded side by side, and go to the sink with what the tokenizer's
+ * frame puts around them. Ids are the same for every number of threads. */
+typedef struct par__batch par__batch;
+par_status par__batch_open(par_tokenizer *t, const par__document_sink *sink, par__batch **out);
+par_status par__batch_add(par__batch *batch, const uint8_t *text, size_t n);
+/* What waits is encoded. */
+par_status par__batch_flush(par__batch *batch);
+void par__batch_close(par__batch **batch);
+
 typedef par_status par__document_visitor(void *user, const uint8_t *text, size_t n);
 /* Documents of the corpus in order, empty ones left out. PAR_ERR_FORMAT when there is none. */
 par_status par__corpus_run(const par_corpus *corpus, par__document_visitor *visit, void *user);

@@ -113,7 +113,7 @@ static void begin_characters(par__encoder *e, const uint8_t *piece, size_t n) {
         if (id >= 0) par__bpe_put(&e->bpe, id, symbol != NULL);
         for (size_t i = 0; bytes && i < k; i++) par__bpe_put(&e->bpe, t->of_byte[p[i]], false);
         if (unknown && t->unknown >= 0 && !(t->fuse_unknown && was_unknown))
-            par__bpe_put(&e->bpe, t->unknown, true);
+            par__bpe_put(&e->bpe, t->unknown, false);
         was_unknown = unknown;
     }
 }

@@ -58,6 +58,15 @@ PAR_API int32_t par_tokenizer_end(const par_tokenizer *);
  */
 PAR_API size_t par_tokenizer_frame(const par_tokenizer *, bool behind, const int32_t **ids);
 
+/**
+ * Ids that end a generated text, as a model's folder says: "eos_token_id", a number or a list, of
+ * generation_config.json, else of config.json. ids [max], *n of them; none where no file says it.
+ *
+ * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: a file that is not JSON, or an id that is no
+ * number of 0 or more, or more ids than max; PAR_ERR_ARG: a name that is too long; PAR_ERR_MEMORY.
+ */
+PAR_API par_status par_generation_ends(const char *directory, int32_t *ids, size_t max, size_t *n);
+
 /** What whoever opened it should know, in one line without a full stop; NULL: nothing.
  * Not collective. */
 PAR_API const char *par_tokenizer_note(const par_tokenizer *);
@@ -119,12 +128,12 @@ PAR_API par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab,
 PAR_API par_status par_tokenizer_of_text(const par_corpus *corpus, par_tokenizer **out);
 
 /**
- * Write the ids of a corpus as a token file. A document ends with par_tokenizer_end where the
- * vocabulary has it. llm.c's form, or Megatron's: `path` ends in .bin, the .idx is written beside
+ * Write the ids of a corpus as a token file, on par_threads() threads; the same bytes for every
+ * number of them. What par_tokenizer_frame says stands around each document. llm.c's form, or Megatron's: `path` ends in .bin, the .idx is written beside
  * it, a document is one sequence. A tokenizer of bytes or characters leaves its table beside
  * llm.c's form: path + ".vocab", one line {"tokenizer": ..., "vocab": n, "bytes": [byte of id 0,
- * ...]}. Temporary names, fsync, rename. Memory: one id block, and 4 bytes per document for
- * Megatron. n_tokens and n_documents may be NULL.
+ * ...]}. Temporary names, fsync, rename. Memory: some 30 MB of text and ids per thread, and 4
+ * bytes per document for Megatron. n_tokens and n_documents may be NULL.
  *
  * Not collective. Errors: PAR_ERR_FORMAT: bad JSON Lines (path and line), a corpus without a byte,
  * or a byte that a table of characters lacks; PAR_ERR_IO: a file cannot be read or written, and
