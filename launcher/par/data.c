@@ -99,6 +99,7 @@ static par_status write_corpus(const data_settings *s, const par_corpus *corpus,
     par_status st = strcmp(s->tokenizer, "chars") == 0
                         ? par_tokenizer_of_text(corpus, &t)
                         : par_tokenizer_open(path ? path : s->tokenizer, &t);
+    if (st == PAR_OK && par_tokenizer_note(t)) fprintf(stderr, "note: %s\n", par_tokenizer_note(t));
     if (st == PAR_OK) st = write_with(s, corpus, t, n_tokens, vocab);
     par_tokenizer_close(&t);
     return st;

@@ -155,10 +155,10 @@ typedef struct {
     bool megatron;
     megatron_file m;
     par__tokens_writer llmc;
-    int32_t end_of_text; /* -1: the vocabulary has none */
     int32_t block[BLOCK];
     size_t n_block;
-    int64_t n_tokens, n_documents;
+    int64_t n_tokens, n_documents, n_before; /* n_before: tokens of the documents that ended */
+    par__batch *batch;
 } token_file;
 
 static par_status flush(token_file *f) {
@@ -180,11 +180,15 @@ static par_status put_ids(void *user, const int32_t *ids, size_t n) {
 
 static par_status put_document(void *user, const uint8_t *text, size_t n) {
     token_file *f = user;
-    int64_t before = f->n_tokens;
-    PAR_TRY(par__tokenizer_stream(f->tokenizer, text, n, put_ids, f));
-    if (f->end_of_text >= 0) PAR_TRY(put_ids(f, &f->end_of_text, 1));
+    return par__batch_add(f->batch, text, n);
+}
+
+static par_status end_document(void *user) {
+    token_file *f = user;
+    int64_t n = f->n_tokens - f->n_before;
+    f->n_before = f->n_tokens;
     f->n_documents++;
-    return f->megatron ? megatron_document(&f->m, f->n_tokens - before) : PAR_OK;
+    return f->megatron ? megatron_document(&f->m, n) : PAR_OK;
 }
 
 static par_status begin(token_file *f, const char *path) {
@@ -196,7 +200,7 @@ static par_status begin(token_file *f, const char *path) {
 static par_status end_llmc(token_file *f, const char *path) {
     char name[4096];
     par__writer table;
-    if (f->tokenizer->splitter) return par__tokens_end(&f->llmc);
+    if (f->tokenizer->model != PAR__MODEL_TABLE) return par__tokens_end(&f->llmc);
     if (snprintf(name, sizeof name, "%s.vocab", path) >= (int)sizeof name)
         PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", path, sizeof name - 7);
     PAR_TRY(open_table(f->tokenizer, name, &table));
@@ -207,6 +211,7 @@ static void release(token_file *f) {
     par__writer_abort(f->megatron ? &f->m.bin : &f->llmc.file);
     free(f->m.index_path);
     free(f->m.lengths);
+    par__batch_close(&f->batch);
     free(f);
 }
 
@@ -218,9 +223,11 @@ par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *toke
     if (!f) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to write tokens");
     f->tokenizer = tokenizer;
     f->megatron = megatron;
-    f->end_of_text = par_tokenizer_end(tokenizer);
+    const par__document_sink sink = {put_ids, end_document, f};
     par_status st = begin(f, path);
+    if (st == PAR_OK) st = par__batch_open(tokenizer, &sink, &f->batch);
     if (st == PAR_OK) st = par__corpus_run(corpus, put_document, f);
+    if (st == PAR_OK) st = par__batch_flush(f->batch);
     if (st == PAR_OK) st = flush(f);
     if (st == PAR_OK) st = megatron ? megatron_end(&f->m) : end_llmc(f, path);
     if (st == PAR_OK)

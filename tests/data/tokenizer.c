@@ -29,15 +29,16 @@ static par_status join(void *user, const uint8_t *piece, size_t n) {
 }
 
 static void check_pieces(int which, const char *const texts[][2], size_t n) {
-    par__splitter *splitter = NULL;
-    CHECK_OK(par__splitter_create(which, &splitter));
-    for (size_t i = 0; splitter && i < n; i++) {
+    const par__splitter splitter = {1, {{PAR__STAGE_SCAN, .scan = which}}};
+    par__split_memory memory;
+    CHECK_OK(par__split_memory_create(&memory));
+    for (size_t i = 0; i < n; i++) {
         char got[128] = "";
-        CHECK_OK(par__splitter_run(splitter, (const uint8_t *)texts[i][0], strlen(texts[i][0]),
-                                   join, got));
+        CHECK_OK(par__splitter_run(&splitter, &memory, (const uint8_t *)texts[i][0],
+                                   strlen(texts[i][0]), true, join, got));
         CHECK(strcmp(got, texts[i][1]) == 0, "text %zu is split so: %s", i, got);
     }
-    par__splitter_destroy(&splitter);
+    par__split_memory_destroy(&memory);
 }
 
 /* U+180E is not White_Space, U+1680 and U+3000 are. What RFC 3629 forbids is not UTF-8: surrogates,
