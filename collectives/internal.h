@@ -20,7 +20,10 @@
 #include "collectives/operation.h"
 #include "par/comm.h"
 
-enum { PAR__MAX_TASKS = 1024, PAR__SMALL = 4096 };
+/* MPI sends messages up to about 64 KiB at once; for longer ones it asks the receiver first, which
+ * answers only when it calls MPI. While ranks compute, nobody does for milliseconds: so messages
+ * stay below, and many of them are under way (PAR__FLOW_DEPTH, about 4 MB). */
+enum { PAR__MAX_TASKS = 1024, PAR__SMALL = 4096, PAR__PIECE = 60 << 10 };
 
 typedef struct par__task par__task;
 
@@ -74,9 +77,12 @@ struct par_comm {
     int *ranks; /* [n], world ranks */
     int n, rank, tag;
     bool measuring;
-    char *staging;           /* from the par_memory: 2 rooms per peer, or n small vectors */
+    char *staging;           /* from the par_memory: n_rooms per peer, or n small vectors */
     void *owned_staging;     /* the same when no par_memory was given */
     int64_t room, window;    /* bytes: of a room, of it what a message of a reduction may fill */
+    int depth;               /* pieces of a flow that may be under way; all peers together share
+                                PAR__FLOW_DEPTH, and each has 2 at least */
+    int n_rooms;             /* of a peer, at most depth */
     par__flow *flows;        /* [4 n], of the collective under way */
     const char **sources;    /* [n], of a sum */
     par__task *first, *last; /* queue of collectives; the first is under way */
@@ -98,8 +104,8 @@ struct par_comm {
 
 /* What carries pieces between ranks. */
 typedef struct {
-    /* room for that many more flows; allocates */
-    par_status (*reserve)(par_transport *, int n_flows);
+    /* room for that many more pieces under way; allocates */
+    par_status (*reserve)(par_transport *, int n_pieces);
     par_status (*post)(par_transport *, par__flow *, int64_t piece);
     /* calls par__flow_ended for each piece that has */
     par_status (*poll)(par_transport *, int *n_ended);
@@ -118,9 +124,15 @@ struct par_transport {
     par__task *free_tasks;   /* linked by next */
     par__task *first, *last; /* pairs under way, oldest first */
     par_comm *comms;
+    double polled_s; /* when par__engine_between did last */
     bool broken;
     char broken_text[512];
 };
+
+/* Bytes of a message at most. */
+static inline int64_t par__piece_nbytes(const par_transport *t) {
+    return t->params.piece_nbytes < PAR__PIECE ? t->params.piece_nbytes : PAR__PIECE;
+}
 
 /* transport.c */
 par_status par__transport_create(const par_transport_params *params, int size, int rank,
@@ -143,6 +155,9 @@ par_status par__engine_start(par__task *task);
 par_status par__engine_progress(par_transport *t, bool *moved);
 bool par__engine_done(const par_comm *comm, int64_t number);
 par_status par__engine_wait(par_comm *comm, int64_t number);
+/* Between blocks of a kernel: par_transport_progress, unless nothing is under way or the last call
+ * was a moment ago. What breaks is told by the next operation. */
+void par__engine_between(par_transport *t);
 /* After `n_idle` polls in a row that moved nothing: let others have the core. */
 void par__engine_idle(const par_transport *t, int n_idle);
 /* Tell the recorder of the messages that the host form of the operation exchanges: its algorithm's
