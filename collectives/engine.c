@@ -85,9 +85,27 @@ static void queue_unlink(par_comm *comm) {
     if (!comm->first) comm->last = NULL;
 }
 
+/* A receive may be under way long before its peer sends. */
+static bool moves(const par__task *task) {
+    return task->op.kind != PAR__RECV &&
+           !(task->algorithm->pair && task->op.peer == task->comm->rank);
+}
+
+/* Before either changes: the time since it did was hidden if messages moved and nobody waited. */
+static void change(par_comm *comm, int n_moving, bool waited) {
+    double now = par__seconds();
+    if (comm->n_moving > 0 && !comm->waited)
+        par__recorder_hidden(comm->transport->recorder,
+                             comm->first ? comm->first->row : comm->send_row, now - comm->since_s);
+    comm->since_s = now;
+    comm->n_moving = n_moving;
+    comm->waited = waited;
+}
+
 static void task_end(par__task *task) {
     par_comm *comm = task->comm;
     par_transport *t = comm->transport;
+    if (moves(task)) change(comm, comm->n_moving - 1, comm->waited);
     if (task->algorithm->pair)
         pair_unlink(task);
     else
@@ -173,8 +191,10 @@ static par_status pair_advance(par__task *task) {
     return PAR_OK;
 }
 
-par_status par__engine_start(par__task *task) {
+par_status par__engine_start(par__task *task, bool waited) {
     par_comm *comm = task->comm;
+    if (task->op.kind == PAR__SEND) comm->send_row = task->row;
+    change(comm, comm->n_moving + moves(task), waited);
     if (!task->algorithm->pair) {
         task->flows = comm->flows;
         queue_link(task);
@@ -279,6 +299,7 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
     if (task) {
         int row = task->row, n_idle = 0;
         double begin = par__seconds();
+        change(comm, comm->n_moving, true);
         while (st == PAR_OK && find(comm, number)) {
             bool moved;
             st = par__engine_progress(t, &moved);
@@ -287,6 +308,7 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
         }
         par__recorder_waited(t->recorder, row, par__seconds() - begin);
     }
+    change(comm, comm->n_moving, false);
     if (st == PAR_OK && comm->error_number == number && number > 0)
         return par_error_set(comm->error_status, "%s", comm->error_text);
     return st;

@@ -91,6 +91,10 @@ struct par_comm {
     int32_t *statuses;              /* [n], for agree */
     char token[2];                  /* of a barrier: sent, received */
     int64_t n_started, n_done, n_collectives;
+    int n_moving,
+        send_row;         /* collectives and sends under way; the recorder's row of the last send */
+    bool waited;          /* somebody waits for one of its operations */
+    double since_s;       /* when either changed */
     int last_index;       /* of its last operation in the recorder; -1: none */
     int64_t error_number; /* the operation that was refused last, 0: none */
     par_status error_status;
@@ -151,7 +155,7 @@ bool par__bruck(par__task *task, char *buffer, int64_t block);
 extern const par__algorithm par__check;
 
 /* engine.c: nothing here waits but par__engine_wait, and nothing allocates. */
-par_status par__engine_start(par__task *task);
+par_status par__engine_start(par__task *task, bool waited); /* waited: by who starts it */
 par_status par__engine_progress(par_transport *t, bool *moved);
 bool par__engine_done(const par_comm *comm, int64_t number);
 par_status par__engine_wait(par_comm *comm, int64_t number);

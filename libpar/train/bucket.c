@@ -10,6 +10,8 @@
 
 #include <stdlib.h>
 
+#include "libpar/base/clock.h"
+
 static const par_tag reduce_tag = {"gradients", -1, -1, -1};
 static const par_tag gather_tag = {"parameters", -1, -1, -1};
 static const par_tag sum_tag = {"partial gradients", -1, -1, -1};
@@ -71,9 +73,11 @@ par_status par__bucket_reduce(void *user, int bucket) {
 
 par_status par__buckets_finish_reduce(par__buckets *k) {
     for (int b = 0; b < k->flat->registry->n_buckets; b++) {
+        double begin = par__seconds();
         PAR_TRY(par_work_wait(k->works[b].reduce, k->on->stream));
         k->works[b].reduce = (par_work){0};
         if (!k->flat->sharded) PAR_TRY(par__bucket_gather(k, b));
+        k->tail_s = par__seconds() - begin;
     }
     return PAR_OK;
 }

@@ -34,6 +34,7 @@ static par_status walk_training(par_trainer *t, par__begun *b, const int *captur
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_REDUCE));
     PAR_TRY(par__buckets_finish_reduce(&t->buckets));
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_REDUCE));
+    if (on->backend->on_host) b->measured.times.tail = t->buckets.tail_s;
     par__begun_fail(b, par__optimizer_norms(&t->optimizer));
     return PAR_OK;
 }

@@ -2,9 +2,12 @@
  * What moves while ranks compute. Between two calls of par_transport_progress both ranks do
  * something else, here a barrier of MPI's own, which moves bytes of the library's messages as a
  * network does, but posts none. So the number of calls says how much of a vector was under way, on
- * a machine of any speed.
+ * a machine of any speed. And what the recorder tells of it.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "harness.h"
 #include "world.h"
@@ -51,7 +54,58 @@ static void few_calls(par_transport *t) {
     world_close(&w);
 }
 
-static const harness_case cases[] = {{"few_calls", .ranks = 2, .run_mpi = few_calls}};
+static const par_record_row *row_of(const world *w, const char *op) {
+    const par_record_row *rows;
+    int n = par_recorder_rows(par_transport_recorder(w->transport), &rows);
+    for (int i = 0; i < n; i++)
+        if (strcmp(rows[i].op, op) == 0) return &rows[i];
+    CHECK(false, "no row of %s", op);
+    return rows;
+}
+
+static double hidden_of_all(const world *w) {
+    const par_record_row *rows;
+    double sum = 0;
+    int n = par_recorder_rows(par_transport_recorder(w->transport), &rows);
+    for (int i = 0; i < n; i++) sum += rows[i].hidden_s;
+    return sum;
+}
+
+/* Seconds in which a vector moved and nobody waited for it, and in which somebody did: together
+ * never more than the operation took. A receive is not counted: its peer may not have begun. */
+static void told(par_transport *t) {
+    enum { N = 1 << 18 };
+    static float x[2 * N];
+    const struct timespec nap = {.tv_nsec = 30000000};
+    world w = {0};
+    par_work work, sent;
+    if (!world_open(&w, par_transport_size(t), 0, false)) return;
+    double begin = MPI_Wtime();
+    CHECK_OK(par_comm_reduce_scatter(w.comm, x, x, N, PAR_F32, tag, NULL, &work));
+    nanosleep(&nap, NULL);
+    CHECK_OK(par_work_wait(work, NULL));
+    const par_record_row *row = row_of(&w, "reduce_scatter");
+    double took = MPI_Wtime() - begin;
+    CHECK(row->hidden_s >= 0.03 && row->hidden_s + row->wait_s <= took,
+          "%g s hidden, %g s waited of %g", row->hidden_s, row->wait_s, took);
+    begin = MPI_Wtime();
+    CHECK_OK(par_comm_all_gather(w.comm, x, x, N, PAR_F32, tag, NULL, NULL));
+    took = MPI_Wtime() - begin;
+    row = row_of(&w, "all_gather");
+    CHECK(row->hidden_s + row->wait_s <= took && row->wait_s > row->hidden_s,
+          "%g s hidden, %g s waited of %g", row->hidden_s, row->wait_s, took);
+    double before = hidden_of_all(&w);
+    CHECK_OK(par_comm_recv(w.comm, x, N, PAR_F32, 1 - w.r, tag, NULL, &work));
+    nanosleep(&nap, NULL);
+    CHECK_OK(par_comm_send(w.comm, x + N, N, PAR_F32, 1 - w.r, tag, NULL, &sent));
+    CHECK_OK(par_work_wait(work, NULL));
+    CHECK_OK(par_work_wait(sent, NULL));
+    CHECK(hidden_of_all(&w) - before < 0.03, "a receive that waits for its peer is hidden");
+    world_close(&w);
+}
+
+static const harness_case cases[] = {{"few_calls", .ranks = 2, .run_mpi = few_calls},
+                                     {"told", .ranks = 2, .run_mpi = told}};
 
 int main(int argc, char **argv) {
     return harness_main_mpi("progress", cases, HARNESS_COUNT(cases), argc, argv);
