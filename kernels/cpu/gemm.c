@@ -1,8 +1,8 @@
 /*
  * Matrix product: par_gemm in par/kernels.h. oneDNN's sgemm where the build has it, else own
  * blocked loops. Large products run in blocks of rows, which bound oneDNN's packing buffers, and
- * those in pieces, between which communication makes progress. The bias is added before the product, into c. 16-bit
- * operands: gemm_half.c, gemm_bf16.c.
+ * those in pieces, between which communication makes progress. The bias is added before the
+ * product, into c. 16-bit operands: gemm_half.c, gemm_bf16.c.
  */
 #include <string.h>
 

@@ -236,7 +236,7 @@ void llm_report_overlap(void) {
     static const char *const names[PAR_AXIS_COUNT] = {"tp", "cp", "dp", "pp"};
     for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
         double exposed = all.exposed[axis], hidden = all.hidden[axis];
-        if (exposed + hidden < 1e-3) continue;
+        if (exposed + hidden < 0.005) continue;
         printf("communication of %s: rank 0 waited %.2f s, %.2f s ran behind computation",
                names[axis], exposed, hidden);
         if (axis == PAR_DP)
