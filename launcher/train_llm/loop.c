@@ -7,7 +7,7 @@
 
 static par_status evaluate(const llm_run *r, par_trainer *trainer, const llm_data *d,
                            const llm_world *w, llm_observer *o, int64_t step) {
-    par_source source = par_sampler_source(d->validation);
+    par_source source = d->validation;
     double loss, begin = llm_world_seconds();
     PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, &loss));
     double seconds = llm_world_seconds() - begin;
@@ -78,18 +78,18 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
                              par_trainer *trainer, int64_t done, llm_observer *o) {
     const llm_settings *s = &r->set;
     bool behind = !par_trainer_backend(trainer)->on_host;
-    par_source source = par_sampler_source(d->train);
+    par_source source = d->train;
     position at = {.first = done + 1,
                    .ended = done,
                    .asked = LLM_ASKED_NOTHING,
                    .graphs = !par_trainer_no_graph(trainer)};
-    if (done && d->validation && due(done, s->eval_every, s->steps) &&
+    if (done && d->n_validation && due(done, s->eval_every, s->steps) &&
         !llm_observer_has_validation(o))
         PAR_TRY(evaluate(r, trainer, d, w, o, done));
     for (int64_t step = done + 1; step <= s->steps; step++) {
         float lr = (float)llm_settle_lr(s, step);
         bool stop = llm_checkpoint_asked() != LLM_ASKED_NOTHING;
-        bool validates = d->validation && due(step, s->eval_every, s->steps);
+        bool validates = d->n_validation && due(step, s->eval_every, s->steps);
         bool all = !behind || validates || due(step, s->save_every, s->steps);
         PAR_TRY(par_trainer_step_begin(trainer, &source, lr, stop));
         while (at.ended < (all ? step : step - 1)) {

@@ -50,7 +50,7 @@ static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *pr
     const int64_t sizes[] = {s->tp, s->cp, s->pp, s->dp};
     int64_t product = 1;
     for (int i = 0; i < 4; i++) product *= sizes[i] && product < 1000000 ? sizes[i] : 1;
-    if (world_size == 1) world_size = (int)product;
+    if (world_size == 1) world_size = (int)(s->ranks ? s->ranks : product);
     if (s->import) {
         par_import *import = NULL;
         PAR_TRY(par_import_open(s->import, &import));
@@ -75,7 +75,7 @@ static par_status show(const llm_run *r, llm_world *w) {
 static par_status run_connected(llm_run *r, llm_world *w) {
     par_import *import = NULL;
     llm_sample *sample = NULL;
-    llm_data d = {0};
+    static llm_data d;
     const llm_settings *s = &r->set;
     par_problems problems = {0};
     bool shows = s->show_mesh || s->gantt;
@@ -87,7 +87,7 @@ static par_status run_connected(llm_run *r, llm_world *w) {
         if (st == PAR_OK) st = llm_settle(r, w->size, &problems);
     }
     if (st == PAR_OK && w->rank == 0) llm_report_run(r, w);
-    if (st == PAR_OK && !shows && !s->sample) st = llm_world_agree(w, llm_data_open(r, w, &d));
+    if (st == PAR_OK && !shows && !s->sample) st = llm_data_open(r, w, &d);
     if (st == PAR_OK && !shows) st = llm_sample_open(r, w, &sample);
     if (st == PAR_OK)
         st = shows                ? show(r, w)
@@ -108,7 +108,7 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
     /* a file at the limit of its size is an error of write, with a message */
     signal(SIGXFSZ, SIG_IGN);
-    if (llm_world_begin(&w) != EXIT_OK) return EXIT_RUNTIME;
+    if (llm_world_begin(&w, argc, argv) != EXIT_OK) return EXIT_RUNTIME;
     llm_options_parse(&r, argc, argv, &problems);
     if (r.set.help || r.set.version) {
         llm_options_help(text, sizeof text);

@@ -39,6 +39,14 @@ const par_choice llm_precisions[] = {
 const par_choice llm_devices[] = {
     {"cpu", LLM_CPU}, {"cuda", LLM_CUDA}, {"ref", LLM_REF}, {NULL, 0}};
 
+static const par_choice data_forms[] = {{"auto", PAR_TOKENS_KNOWN},
+                                        {"megatron", PAR_TOKENS_MEGATRON},
+                                        {"llm.c", PAR_TOKENS_LLMC},
+                                        {"litgpt", PAR_TOKENS_LITGPT},
+                                        {"u16", PAR_TOKENS_U16},
+                                        {"u32", PAR_TOKENS_U32},
+                                        {NULL, 0}};
+
 /* One row of each type; what stands behind the help are further fields. */
 #define ROW(TYPE, NAME, FIELD, HELP, ...)                                                          \
     { .name = NAME, .type = TYPE, .value = &s->FIELD, .group = g, .help = HELP, __VA_ARGS__ }
@@ -227,9 +235,14 @@ static int sample_rows(llm_settings *s, par_option *t) {
 static int data_rows(llm_settings *s, par_option *t) {
     const char *g = "Data";
     const par_option rows[] = {
-        TEXT("data", data, "file of tokens; without it: the one of ./quickstart, if it is there",
+        TEXT("data", data,
+             "file of tokens, or several with weights: 0.7:FILE,0.3:FILE; without it: the one of "
+             "./quickstart, if it is there",
              .metavar = "FILE", .recorded = IN_LOG,
              .also = "data-path|dataset|train-data|input-bin"),
+        CHOICE("data-form", data_form, "auto", data_forms,
+               "what the bytes of --data mean, where neither a magic, an index nor a stamp says it",
+               .recorded = IN_LOG, .also = "data-dtype"),
         REAL("split", split, "0.1", "0..0.9", "share of the file, at its end, for validation",
              .also = "validation-split"),
     };
@@ -310,6 +323,8 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
     const char *g = "Diagnostics";
     const par_option rows[] = {
         BOOL("dry-run", dry_run, "print the memory of every stage and end; no data, no mpirun"),
+        INT("ranks", ranks, "0", "0..1048576",
+            "with --dry-run: ranks of the job; 0: what the layout multiplies to"),
         BOOL("show-mesh", show_mesh, "print the table of ranks and end"),
         BOOL("gantt", gantt, "print the schedule of the pipeline and end"),
         BOOL("verify-parallel", verify_parallel,

@@ -98,8 +98,7 @@ static double memory_nbytes(const par_trainer *trainer) {
 }
 
 void llm_report_data(const llm_run *r, const llm_data *d, const par_trainer *trainer) {
-    printf("data: %s, %lld tokens for training, %lld for validation\n", r->set.data,
-           (long long)(d->cut - d->begin), (long long)(d->end - d->cut));
+    llm_data_print(r, d);
     printf("memory: %.1f MiB on rank 0\n", memory_nbytes(trainer) / MiB);
     llm_report_graphs(trainer);
 }

@@ -37,10 +37,10 @@ static bool exists(const char *directory, const char *name, char *path, size_t n
 
 /* What `par data` left beside the token file, or what came with the imported model. */
 static bool find_tokenizer(const llm_settings *s, char *path, size_t nbytes) {
-    const char *tokens = s->data;
-    char unused[4096];
-    if (tokens && exists(tokens, ".vocab", path, nbytes)) return true;
-    if (tokens && exists(tokens, ".tokenizer", path, nbytes)) return true;
+    char unused[4096], tokens[4096] = "";
+    if (s->data) llm_data_path(s->data, tokens, sizeof tokens);
+    if (s->data && exists(tokens, ".vocab", path, nbytes)) return true;
+    if (s->data && exists(tokens, ".tokenizer", path, nbytes)) return true;
     if (s->import && exists(s->import, "/tokenizer.json", path, nbytes)) return true;
     if (!s->import || !exists(s->import, "/vocab.json", unused, sizeof unused) ||
         !exists(s->import, "/merges.txt", unused, sizeof unused))

@@ -54,12 +54,14 @@ typedef struct {
     bool strict_kernels;
     int64_t threads;
     const char *data; /* NULL: there is none */
+    int data_form;    /* par_tokens_form */
     double split;
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
     int64_t save_every, keep;
     const char *log, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
     bool comm_matrix;
+    int64_t ranks;
     bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
     bool verify_parallel;
     int64_t verify_layers, verify_steps;
@@ -118,8 +120,9 @@ typedef struct {
     double start;          /* the process's, s */
 } llm_world;
 
-/* Called first: MPI is up, size and rank are known, nothing else. */
-int llm_world_begin(llm_world *);
+/* Called first: MPI is up, size and rank are known, nothing else. What one process does by itself,
+ * as --dry-run and --help without a launcher, needs no MPI that works. */
+int llm_world_begin(llm_world *, int argc, char **argv);
 /* N worlds of one rank under a launcher of N: a problem with the cause. */
 void llm_world_check_singletons(int world_size, par_problems *);
 /* Not collective; after an error peers may be waiting. */
@@ -144,17 +147,39 @@ _Noreturn void llm_world_end(int code, bool broken);
 double llm_world_seconds(void);
 
 /* data */
+enum { LLM_MAX_SETS = 64 };
+
+/* A token file, one of those that are blended. */
 typedef struct {
+    char path[4096];
+    int64_t weight;   /* of the samples; relative to the others' */
+    int64_t cut, end; /* tokens: [0, cut) training, [cut, end) validation */
     par_tokens *tokens;
-    par_sampler *train, *validation; /* validation NULL: no split */
-    int64_t begin, cut, end;         /* tokens: [begin, cut) training, [cut, end) validation */
-    int64_t n_validation;            /* samples of one evaluation */
+    par_tokens_facts facts; /* the same on every rank */
+    par_sampler *train, *validation;
+} llm_data_set;
+
+typedef struct {
+    llm_data_set sets[LLM_MAX_SETS];
+    int n_sets;
+    par_blend *train_blend, *validation_blend;
+    par_source train, validation;
+    int64_t begin, cut, end; /* tokens of all sets: cut - begin for training, end - cut others */
+    int64_t n_validation;    /* samples of one evaluation, each of them once; 0: no split */
 } llm_data;
 
 /* Without --data: quickstart's token file, or NULL if there is none. */
 const char *llm_data_default(void);
+/* The token file of --data, the first of several. */
+void llm_data_path(const char *data, char *path, size_t nbytes);
+/* Collective. Errors: as of opening and checking token files, [agreed]. */
 par_status llm_data_open(const llm_run *, const llm_world *, llm_data *);
 void llm_data_close(llm_data *);
+/* What tells this data from other data: of one file 16 hexadecimal digits, of several
+ * "7:DIGITS,3:DIGITS" with their weights. The same on every rank. */
+void llm_data_fingerprint(const llm_data *, char *text, size_t nbytes);
+/* The lines on the data. */
+void llm_data_print(const llm_run *, const llm_data *);
 /* Cross-entropy, nats per token, of a table of pairs counted on the training part (each count plus
  * one). */
 par_status llm_data_bigram(const llm_data *, int64_t vocab, double *nats);

@@ -23,11 +23,27 @@ double llm_world_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-int llm_world_begin(llm_world *w) {
+/* The innermost launcher first: mpirun in a Slurm job starts its daemons through srun. */
+static const char *const launched[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
+
+#if TRAIN_LLM_MPI
+static bool needs_mpi(int argc, char **argv) {
+    static const char *const alone[] = {"--dry-run", "--help", "-h", "--version"};
+    bool is_alone = false;
+    for (int i = 0; i < 3; i++)
+        if (getenv(launched[i])) return true;
+    for (int i = 1; i < argc; i++)
+        for (int k = 0; k < 4; k++) is_alone |= strcmp(argv[i], alone[k]) == 0;
+    return !is_alone;
+}
+#endif
+
+int llm_world_begin(llm_world *w, int argc, char **argv) {
     w->size = 1;
     w->start = llm_world_seconds();
 #if TRAIN_LLM_MPI
     int provided;
+    if (!needs_mpi(argc, argv)) return EXIT_OK;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
         return EXIT_RUNTIME;
     MPI_Comm_size(MPI_COMM_WORLD, &w->size);
@@ -39,8 +55,10 @@ int llm_world_begin(llm_world *w) {
 _Noreturn void llm_world_end(int code, bool broken) {
     fflush(NULL);
 #if TRAIN_LLM_MPI
-    if (broken) MPI_Abort(MPI_COMM_WORLD, code);
-    MPI_Finalize();
+    int is_up;
+    MPI_Initialized(&is_up);
+    if (broken && is_up) MPI_Abort(MPI_COMM_WORLD, code);
+    if (is_up) MPI_Finalize();
 #else
     (void)broken;
 #endif
@@ -48,17 +66,15 @@ _Noreturn void llm_world_end(int code, bool broken) {
 }
 
 void llm_world_check_singletons(int world_size, par_problems *problems) {
-    /* The innermost launcher first: mpirun in a Slurm job starts its daemons through srun. */
-    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
     for (int i = 0; i < 3; i++) {
-        const char *text = getenv(names[i]);
+        const char *text = getenv(launched[i]);
         if (!text) continue;
         if (world_size == 1 && atoi(text) > 1)
             par_problem(problems,
                         "this rank is alone, but %s says that the launcher started %s: the ranks "
                         "never found each other. Start the program with the mpirun of the MPI that "
                         "it is linked to (ldd ./train_llm), or srun with --mpi=pmix",
-                        names[i], text);
+                        launched[i], text);
         return;
     }
 }

@@ -1,96 +1,17 @@
 /*
- * Documents of text files or of JSON Lines, and their ids as a token file of llm.c or Megatron.
- * Streamed: files are mapped, ids go out in blocks, so that a corpus may be larger than memory.
+ * Ids of a corpus (documents.c) as a token file of llm.c or Megatron. Ids go out in blocks, so that
+ * a corpus may be larger than memory.
  * What tokens cannot be read without gets its name before them: Megatron's .idx, since a .bin alone
  * would pass for nanoGPT's form, and the table of a tokenizer that is one.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "libpar/data/tokenizer.h"
 #include "libpar/data/tokens.h"
-
-/* ---- documents ---- */
-
-static par_status parse_line(const char *path, int64_t line, const char *text, size_t n,
-                             const char *field, par__document_visitor *visit, void *user) {
-    json_error_t error;
-    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-    if (!root)
-        PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: line %" PRId64 ": is not JSON: %s; legal: one object per line, in UTF-8",
-                 path, line, error.text);
-    const json_t *value = json_object_get(root, field);
-    par_status st = PAR_OK;
-    if (!json_is_string(value))
-        st = par_error_set(PAR_ERR_FORMAT,
-                           "%s: line %" PRId64
-                           ": %s \"%s\"; legal: an object in which it is a string",
-                           path, line, value ? "no text in" : "has no", field);
-    else if (json_string_length(value) > 0)
-        st = visit(user, (const uint8_t *)json_string_value(value), json_string_length(value));
-    json_decref(root);
-    return st;
-}
-
-static bool is_blank(const char *text, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!strchr(" \t\r", text[i]) || text[i] == 0) return false;
-    return true;
-}
-
-par_status par__jsonl_parse(const char *path, const char *text, size_t n, const char *field,
-                            par__document_visitor *visit, void *user) {
-    int64_t line = 0;
-    for (size_t at = 0; at < n;) {
-        const char *end = memchr(text + at, '\n', n - at);
-        size_t k = end ? (size_t)(end - text) - at : n - at;
-        line++;
-        if (!is_blank(text + at, k))
-            PAR_TRY(parse_line(path, line, text + at, k, field, visit, user));
-        at += k + 1;
-    }
-    return PAR_OK;
-}
-
-typedef struct {
-    par__document_visitor *visit;
-    void *user;
-    int64_t n;
-} counted;
-
-static par_status count_document(void *user, const uint8_t *text, size_t n) {
-    counted *c = user;
-    c->n++;
-    return c->visit(c->user, text, n);
-}
-
-static par_status visit_file(const char *path, const char *field, counted *c) {
-    par__map map = {NULL, 0};
-    par_status st = PAR_OK;
-    PAR_TRY(par__map_open(path, &map));
-    if (field)
-        st = par__jsonl_parse(path, (const char *)map.data, map.nbytes, field, count_document, c);
-    else if (map.nbytes > 0)
-        st = count_document(c, map.data, map.nbytes);
-    par__map_close(&map);
-    return st;
-}
-
-par_status par__corpus_run(const par_corpus *corpus, par__document_visitor *visit, void *user) {
-    counted c = {visit, user, 0};
-    for (int i = 0; i < corpus->n_files; i++)
-        PAR_TRY(visit_file(corpus->paths[i], corpus->field, &c));
-    if (c.n == 0)
-        PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: the text is empty: %d file%s without a byte of text; nothing was written",
-                 corpus->paths[0], corpus->n_files, corpus->n_files == 1 ? "" : "s");
-    return PAR_OK;
-}
 
 /* ---- characters ---- */
 
@@ -302,6 +223,9 @@ par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *toke
     if (st == PAR_OK) st = par__corpus_run(corpus, put_document, f);
     if (st == PAR_OK) st = flush(f);
     if (st == PAR_OK) st = megatron ? megatron_end(&f->m) : end_llmc(f, path);
+    if (st == PAR_OK)
+        par__tokens_leave_stamp(path, megatron ? PAR_TOKENS_MEGATRON : PAR_TOKENS_LLMC,
+                                par_tokenizer_vocab(tokenizer), f->n_documents);
     if (st == PAR_OK && n_tokens) *n_tokens = f->n_tokens;
     if (st == PAR_OK && n_documents) *n_documents = f->n_documents;
     release(f);

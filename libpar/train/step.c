@@ -158,15 +158,18 @@ par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, 
     return par_trainer_step_end(t, out);
 }
 
-/* One forward-only walk of schedule->m micro-batches per dp rank, from sample `first` on. */
+/* One forward-only walk of schedule->m micro-batches per dp rank, from sample `first` on; those from
+ * `end` on do not count. */
 static par_status walk_forward(par_trainer *t, const par_schedule *schedule,
-                               const par_source *source, int64_t first, par__walk_result *sum) {
+                               const par_source *source, int64_t first, int64_t end,
+                               par__walk_result *sum) {
     par__walk_result result = {0};
     int64_t n = t->on.params.micro_batch;
     const par__walk walk = {.first_sample =
                                 first + t->on.mesh->coordinate[PAR_DP] * schedule->m * n,
                             .sample_stride = n};
     par__feed_begin(&t->feed, source, walk.first_sample);
+    par__feed_end(&t->feed, end);
     par_status st = par__executor_walk(t->stage.executor, schedule, &walk, &result);
     if (broken(st)) return st;
     PAR_TRY(t->on.backend->sync(t->on.stream));
@@ -180,20 +183,21 @@ par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_
                                 double *loss) {
     par_status bad = PAR_OK;
     par__walk_result sum = {0};
-    PAR_REQUIRE(t && source && loss && first >= 0);
-    int64_t unit = t->on.params.micro_batch * par__dp(&t->on);
-    if (n <= 0 || n % unit != 0)
+    PAR_REQUIRE(t && source && loss && first >= 0 && n > 0 && n < INT64_MAX / 2 - first);
+    int64_t unit = t->on.params.micro_batch * par__dp(&t->on), left = (n + unit - 1) / unit;
+    if (n % unit != 0 && t->on.params.model->n_ids == 0)
         PAR_FAIL(PAR_ERR_ARG,
-                 "%lld samples to evaluate are not a multiple of micro-batch x dp = %lld",
+                 "%lld samples to evaluate are not a multiple of micro-batch x dp = %lld, and this "
+                 "model's targets are not ids, of which some can be left out",
                  (long long)n, (long long)unit);
     PAR_TRY(par__no_step_begun(&t->vote));
-    for (int64_t done = 0; done < n;) {
-        bool all = n - done >= unit * t->on.n_micro;
-        const par_schedule *schedule = all ? t->stage.evaluate : t->stage.single;
-        par_status st = walk_forward(t, schedule, source, first + done, &sum);
+    for (int64_t at = first; left > 0;) {
+        const par_schedule *schedule = left >= t->on.n_micro ? t->stage.evaluate : t->stage.single;
+        par_status st = walk_forward(t, schedule, source, at, first + n, &sum);
         if (broken(st)) return st;
         if (st != PAR_OK && bad == PAR_OK) bad = st;
-        done += unit * schedule->m;
+        at += unit * schedule->m;
+        left -= schedule->m;
     }
     par__poll poll = {.status = (int64_t)bad};
     if (par__counts_loss(&t->on)) {
@@ -227,7 +231,7 @@ par_status par_trainer_forward(par_trainer *t, const void *x, const void *target
     given g = {x, targets, t->feed.x_nbytes, t->feed.targets_nbytes};
     const par_source source = {read_given, &g};
     par__walk_result result = {0};
-    par_status st = walk_forward(t, t->stage.single, &source, 0, &result);
+    par_status st = walk_forward(t, t->stage.single, &source, 0, INT64_MAX, &result);
     if (broken(st)) return st;
     const par__chunk *chunk = &t->stage.chunks[t->stage.n_chunks - 1];
     if (st == PAR_OK && par__is_last_stage(&t->on))

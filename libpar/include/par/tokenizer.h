@@ -70,12 +70,28 @@ PAR_API par_status par_tokenizer_encode(par_tokenizer *, const void *bytes, size
 PAR_API par_status par_tokenizer_decode(const par_tokenizer *, const int32_t *ids, size_t n,
                                         void *bytes, size_t max, size_t *n_bytes);
 
-/** A text in files. Each file is a document, or, with `field`, each line of JSON Lines that is not
- * blank is one: the string of that name in the line's object. Empty documents are left out. */
+/* What a pass over a corpus found. */
+typedef struct {
+    int64_t documents, nbytes;   /* with text in them; their text, in UTF-8 */
+    int64_t empty, nulls;        /* left out: without a byte, or null in JSON Lines */
+    int64_t bad_lines;           /* left out by skip_bad_lines */
+    int64_t surrogates;          /* halves of a UTF-16 pair that stood alone: U+FFFD now */
+    int64_t unpacked, converted; /* files in gzip or zstd; in UTF-16 */
+    char first_bad[512];         /* what is wrong with the first bad line; "" */
+} par_corpus_counts;
+
+/**
+ * A text in files. Each file is a document, or, with `field`, each line of JSON Lines that is not
+ * blank is one: the string of that name in the line's object; other fields do not matter. Empty
+ * documents are left out. Files may be packed by gzip or zstd (then each is unpacked in memory),
+ * begin with a byte order mark, or be UTF-16 with one; surrogates that stand alone become U+FFFD.
+ */
 typedef struct {
     int n_files;
-    const char *const *paths; /* borrowed */
-    const char *field;        /* NULL: plain text */
+    const char *const *paths;  /* borrowed */
+    const char *field;         /* NULL: plain text */
+    bool skip_bad_lines;       /* of JSON Lines: leave them out; else the first is an error */
+    par_corpus_counts *counts; /* NULL, or written by every pass over the corpus */
 } par_corpus;
 
 /**
@@ -87,7 +103,7 @@ typedef struct {
  *
  * Not collective. Errors: PAR_ERR_ARG: vocab is not in 257 .. 1048576; PAR_ERR_IO: a file cannot be
  * read or written, and nothing is left under a final name that is not complete; PAR_ERR_FORMAT: bad
- * JSON Lines (path and line), or a corpus without a byte; PAR_ERR_MEMORY.
+ * JSON Lines (path, line and column), or a corpus without a byte; PAR_ERR_MEMORY.
  */
 PAR_API par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab,
                                        const char *directory, int64_t *made);
@@ -96,7 +112,7 @@ PAR_API par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab,
  * The tokenizer of a corpus's own characters: its distinct bytes, ids in sorted order, as nanoGPT's
  * table does for ASCII.
  *
- * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: bad JSON Lines (path and line), or a corpus
+ * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: bad JSON Lines (where and why), or a corpus
  * without a byte; PAR_ERR_MEMORY.
  */
 PAR_API par_status par_tokenizer_of_text(const par_corpus *corpus, par_tokenizer **out);
@@ -109,7 +125,7 @@ PAR_API par_status par_tokenizer_of_text(const par_corpus *corpus, par_tokenizer
  * ...]}. Temporary names, fsync, rename. Memory: one id block, and 4 bytes per document for
  * Megatron. n_tokens and n_documents may be NULL.
  *
- * Not collective. Errors: PAR_ERR_FORMAT: bad JSON Lines (path and line), a corpus without a byte,
+ * Not collective. Errors: PAR_ERR_FORMAT: bad JSON Lines (where and why), a corpus without a byte,
  * or a byte that a table of characters lacks; PAR_ERR_IO: a file cannot be read or written, and
  * nothing is left behind; PAR_ERR_ARG: path does not end in .bin (Megatron), is too long, or a file
  * of more than 2^31 - 1 tokens (llm.c); PAR_ERR_MEMORY.

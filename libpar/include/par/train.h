@@ -177,8 +177,9 @@ PAR_API int64_t par_trainer_consumed(const par_trainer *);
  *
  * Collective: on world. Errors: PAR_ERR_NUMERIC [agreed] when gradients are not finite and
  * nonfinite is STOP, or max_skips steps in a row were skipped at the smallest loss scale, or a
- * constant one; weights are unchanged. What the source or a module returned, [agreed]. PAR_ERR_ARG
- * [agreed] when a step is under way. PAR_ERR_TRANSPORT [comm]; the trainer is then unusable.
+ * constant one; weights are unchanged. What the source or a module returned, [agreed];
+ * PAR_ERR_FORMAT [agreed], with the sample's number, for an id outside of the vocabulary
+ * (par_model.n_ids). PAR_ERR_ARG [agreed] when a step is under way. PAR_ERR_TRANSPORT [comm]; the trainer is then unusable.
  */
 PAR_API par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop,
                                     par_vote *out);
@@ -218,11 +219,14 @@ PAR_API const par_step_times *par_trainer_times(const par_trainer *);
 PAR_API const char *par_trainer_no_graph(const par_trainer *);
 
 /**
- * Mean loss over samples [first, first + n) of `source`, n a multiple of micro_batch · dp, no
- * dropout, no gradients.
+ * Mean loss over samples [first, first + n) of `source`, each once, whatever the layout: where n is
+ * not a multiple of micro_batch · dp, what is missing is filled up with samples that are not read
+ * and do not count. No dropout, no gradients.
  *
- * Collective: on world. Errors: PAR_ERR_ARG [agreed] when n is not such a multiple or a step is
- * under way; what the source or a module returned, [agreed]; PAR_ERR_TRANSPORT [comm].
+ * Collective: on world. Errors: PAR_ERR_ARG [agreed] when n is below 1, or not such a multiple
+ * though the model's targets are not ids (par_model.n_ids), or a step is under way; what the source
+ * or a module returned, [agreed]; PAR_ERR_FORMAT [agreed] for an id outside of the vocabulary;
+ * PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_trainer_evaluate(par_trainer *, const par_source *source, int64_t first,
                                         int64_t n, double *loss);
