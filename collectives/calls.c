@@ -49,7 +49,8 @@ static par_status check(const par_comm *comm, const par__operation *op) {
     return par__transport_intact(comm->transport);
 }
 
-static par_status enqueue(par_comm *comm, const par__operation *op, int64_t number, int row) {
+static par_status enqueue(par_comm *comm, const par__operation *op, int64_t number, int row,
+                          bool waited) {
     par_transport *t = comm->transport;
     par__task *task = t->free_tasks;
     if (!task)
@@ -65,7 +66,7 @@ static par_status enqueue(par_comm *comm, const par__operation *op, int64_t numb
         task->then = task->algorithm;
         task->algorithm = &par__check;
     }
-    return par__engine_start(task);
+    return par__engine_start(task, waited);
 }
 
 par_status par__host_start(par_comm *comm, const par__operation *op, par_work *work) {
@@ -81,7 +82,7 @@ par_status par__host_start(par_comm *comm, const par__operation *op, par_work *w
     par__recorder_op(comm->transport->recorder, row);
     par_status st = PAR_OK;
     if (comm->n > 1 || pair) {
-        st = enqueue(comm, op, number, row);
+        st = enqueue(comm, op, number, row, !work);
     } else {
         if (op->n > 0 && op->src != op->dst)
             memmove(op->dst, op->src, (size_t)op->n * par_dtype_nbytes(op->dtype));

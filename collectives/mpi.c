@@ -116,10 +116,9 @@ static bool grow(void *array, size_t n, size_t size) {
     return now != NULL;
 }
 
-static par_status reserve(par_transport *t, int n_flows) {
+static par_status reserve(par_transport *t, int n_pieces) {
     mpi_state *m = t->carrier_state;
-    size_t n =
-        (size_t)m->capacity + 2 * (size_t)n_flows; /* two pieces of a flow are under way at most */
+    size_t n = (size_t)m->capacity + (size_t)n_pieces;
     if (!grow(&m->requests, n, sizeof *m->requests) || !grow(&m->flows, n, sizeof *m->flows) ||
         !grow(&m->pieces, n, sizeof *m->pieces) || !grow(&m->ended, n, sizeof *m->ended) ||
         !grow(&m->statuses, n, sizeof *m->statuses))
@@ -226,7 +225,7 @@ static par_status add_carrier(par_transport *t, MPI_Comm comm) {
     m->comm = comm;
     t->carrier = &carrier;
     t->carrier_state = m;
-    return reserve(t, PAR__MAX_TASKS);
+    return reserve(t, PAR__MAX_TASKS * PAR__FLOW_DEPTH);
 }
 
 /* What par_comm_agree does, before there is a comm: all ranks have a transport, or none. */

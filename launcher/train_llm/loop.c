@@ -42,7 +42,7 @@ static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *tr
     llm_observer_step(o, step, lr, times->total, vote, times);
     if (w->rank == 0) {
         bool last = vote->stop || step == r->set.steps;
-        llm_report_time(times->total, vote);
+        llm_report_time(times, vote);
         if (last || step == at->first || vote->skipped || due(step, r->set.log_every, r->set.steps))
             llm_report_step(r, w, step, lr, times->total, vote, trainer);
         if (at->graphs && par_trainer_no_graph(trainer)) {
@@ -139,6 +139,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
         r->began = true;
         st = walk_steps(r, w, d, trainer, from.step, o);
         if (w->rank == 0) llm_report_progress_clear();
+        if (w->rank == 0) llm_report_overlap();
     }
     bool ended = o && (st == PAR_OK || st == PAR_ERR_STOPPED); /* the same on every rank */
     par_status counted = ended ? llm_observer_count(o, r, d, trainer) : PAR_OK;

@@ -302,7 +302,9 @@ par_status llm_report_plan(const llm_run *, int world_size);
 void llm_report_mesh(const llm_run *, int world_size);
 par_status llm_report_gantt(const llm_run *);
 /* The time of every step, for medians; also of those that get no line. */
-void llm_report_time(double seconds, const par_vote *);
+void llm_report_time(const par_step_times *, const par_vote *);
+/* What of the steps' communication was waited for, by axis. */
+void llm_report_overlap(void);
 void llm_report_step(const llm_run *, const llm_world *, int64_t step, double lr, double seconds,
                      const par_vote *, const par_trainer *);
 /* On a terminal, a line that the next one overwrites: steps done and time left. Elsewhere

@@ -75,6 +75,10 @@ void par__recorder_received(par_recorder *r, int row, int64_t nbytes) {
     r->rows[row].received_nbytes += nbytes;
 }
 
+void par__recorder_hidden(par_recorder *r, int row, double seconds) {
+    r->rows[row].hidden_s += seconds;
+}
+
 void par__recorder_waited(par_recorder *r, int row, double seconds) {
     r->rows[row].wait_s += seconds;
 }
@@ -94,6 +98,7 @@ void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
         y->received_nbytes += times * x->received_nbytes;
         y->n_messages += times * x->n_messages;
         y->wait_s += times * x->wait_s;
+        y->hidden_s += times * x->hidden_s;
     }
     if (to->n_rows < from->n_rows) to->n_rows = from->n_rows;
     for (int k = 0; k < to->world_size; k++) to->sent_to[k] += times * from->sent_to[k];

@@ -18,6 +18,7 @@ int par__recorder_row(par_recorder *recorder, const char *axis, const char *purp
 void par__recorder_op(par_recorder *recorder, int row);
 void par__recorder_sent(par_recorder *recorder, int row, int peer, int64_t nbytes);
 void par__recorder_received(par_recorder *recorder, int row, int64_t nbytes);
+void par__recorder_hidden(par_recorder *recorder, int row, double seconds);
 void par__recorder_waited(par_recorder *recorder, int row, double seconds);
 
 /* Counts of the same ranks, all 0; rows are added as those of a recorder are. */

@@ -121,8 +121,8 @@ par_status par__regex_find(const par__regex *regex, par__match *match, const uin
 typedef struct {
     uint8_t *data;
     size_t n, max;
-} par__text;
-par_status par__text_append(par__text *text, const void *bytes, size_t n);
+} par__grown;
+par_status par__grown_append(par__grown *text, const void *bytes, size_t n);
 
 /* SentencePiece's table of characters and what they become: a trie in a double array (Aoe 1989;
  * Darts-clone's units) and the texts, each with a zero behind it. */
@@ -165,7 +165,7 @@ typedef struct {
 void par__normalizers_destroy(par__normalizers *all);
 /* The text, or what it becomes in one of two buffers. */
 par_status par__normalize(const par__normalizers *all, par__match *match, const uint8_t *text,
-                          size_t n, par__text buffers[2], const uint8_t **out, size_t *n_out);
+                          size_t n, par__grown buffers[2], const uint8_t **out, size_t *n_out);
 
 /* ---- pre-tokenizers ---- */
 
@@ -217,7 +217,7 @@ void par__splitter_destroy(par__splitter *splitter);
 /* Memory of one thread that splits. */
 typedef struct {
     par__match *match;
-    par__text buffers[PAR__MAX_STEPS]; /* of stages that change the text */
+    par__grown buffers[PAR__MAX_STEPS]; /* of stages that change the text */
 } par__split_memory;
 par_status par__split_memory_create(par__split_memory *out);
 void par__split_memory_destroy(par__split_memory *memory);

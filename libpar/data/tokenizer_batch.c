@@ -19,7 +19,7 @@ typedef struct {
     size_t begin, n;  /* in the batch's text */
     bool first, last; /* of a document */
     par_status status;
-    par__text ids; /* int32_t; its memory is kept */
+    par__grown ids; /* int32_t; its memory is kept */
 } task;
 
 struct par__batch {
@@ -28,7 +28,7 @@ struct par__batch {
     int threads;
     par__encoder **encoders; /* [threads] */
     bool may_cut;
-    par__text text;
+    par__grown text;
     task *tasks; /* [MAX_TASKS] */
     int n;
 };
@@ -97,7 +97,7 @@ void par__batch_close(par__batch **batch) {
 }
 
 static par_status keep_ids(void *user, const int32_t *ids, size_t n) {
-    return par__text_append(user, ids, n * sizeof *ids);
+    return par__grown_append(user, ids, n * sizeof *ids);
 }
 
 static par_status encode_task(const par__batch *b, int encoder, task *k) {
@@ -151,7 +151,7 @@ static par_status add_task(par__batch *b, const uint8_t *text, size_t n, bool fi
     if (full) PAR_TRY(par__batch_flush(b));
     task *k = &b->tasks[b->n];
     *k = (task){.begin = b->text.n, .n = n, .first = first, .last = last, .ids = k->ids};
-    PAR_TRY(par__text_append(&b->text, text, n));
+    PAR_TRY(par__grown_append(&b->text, text, n));
     b->n++;
     return PAR_OK;
 }

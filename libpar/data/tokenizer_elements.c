@@ -283,7 +283,7 @@ par_status par__splitter_read(const char *path, const json_t *element, bool *byt
 
 /* One that is looked for behind the normalizer is looked for as the normalizer leaves it. */
 static par_status put_normalized(par_tokenizer *t, par__added_token token) {
-    par__text buffers[2] = {{0}, {0}};
+    par__grown buffers[2] = {{0}, {0}};
     par__match *match = NULL;
     const uint8_t *text = NULL;
     size_t n = 0;

@@ -22,7 +22,7 @@ typedef struct {
 struct par__encoder {
     const par_tokenizer *t;
     par__split_memory split;
-    par__text buffers[2];
+    par__grown buffers[2];
     par__bpe bpe;
     par__unigram_memory paths;
     cached *cache; /* [1 << CACHE_BITS] */

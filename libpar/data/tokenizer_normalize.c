@@ -10,7 +10,7 @@
 #include "libpar/base/utf8.h"
 #include "libpar/data/tokenizer.h"
 
-par_status par__text_append(par__text *text, const void *bytes, size_t n) {
+par_status par__grown_append(par__grown *text, const void *bytes, size_t n) {
     if (n == 0) return PAR_OK;
     if (n > text->max - text->n) {
         size_t max = text->max + n + text->max / 2 + 64;
@@ -37,7 +37,7 @@ void par__normalizers_destroy(par__normalizers *all) {
 
 /* ---- Unicode's forms ---- */
 
-static par_status apply_form(const uint8_t *text, size_t n, int options, par__text *out) {
+static par_status apply_form(const uint8_t *text, size_t n, int options, par__grown *out) {
     utf8proc_int32_t few[64], *codes = few;
     utf8proc_option_t form = (utf8proc_option_t)options;
     utf8proc_ssize_t length =
@@ -50,7 +50,7 @@ static par_status apply_form(const uint8_t *text, size_t n, int options, par__te
     if (length >= 0) length = utf8proc_reencode(codes, length, form);
     par_status st = length < 0
                         ? par_error_set(PAR_ERR_INTERNAL, "utf8proc: %s", utf8proc_errmsg(length))
-                        : par__text_append(out, codes, (size_t)length);
+                        : par__grown_append(out, codes, (size_t)length);
     if (codes != few) free(codes);
     return st;
 }
@@ -64,7 +64,7 @@ static size_t stretch(const uint8_t *p, size_t n) {
 }
 
 static par_status apply_unicode(const par__normalizer *s, const uint8_t *text, size_t n,
-                                par__text *out) {
+                                par__grown *out) {
     size_t done = 0;
     for (size_t at = 0; at < n;) {
         if (text[at] < 0x80 && (at + 1 == n || text[at + 1] < 0x80)) {
@@ -72,29 +72,29 @@ static par_status apply_unicode(const par__normalizer *s, const uint8_t *text, s
             continue;
         }
         size_t k = stretch(text + at, n - at);
-        PAR_TRY(par__text_append(out, text + done, at - done));
+        PAR_TRY(par__grown_append(out, text + done, at - done));
         PAR_TRY(k > 0 ? apply_form(text + at, k, s->options, out)
-                      : par__text_append(out, text + at, 1));
+                      : par__grown_append(out, text + at, 1));
         done = at += k ? k : 1;
     }
-    return par__text_append(out, text + done, n - done);
+    return par__grown_append(out, text + done, n - done);
 }
 
-static par_status apply_lowercase(const uint8_t *text, size_t n, par__text *out) {
+static par_status apply_lowercase(const uint8_t *text, size_t n, par__grown *out) {
     for (size_t at = 0, k; at < n; at += k) {
         utf8proc_uint8_t small[8];
         utf8proc_int32_t code = 0;
         k = par__utf8_length(text + at, n - at);
         if (k == 0) {
             k = 1;
-            PAR_TRY(par__text_append(out, text + at, 1));
+            PAR_TRY(par__grown_append(out, text + at, 1));
             continue;
         }
         (void)utf8proc_iterate(text + at, (utf8proc_ssize_t)k, &code);
         utf8proc_ssize_t length = utf8proc_encode_char(utf8proc_tolower(code), small);
         /* the one character whose small form has two: I with a dot, U+0130 */
-        PAR_TRY(code == 0x130 ? par__text_append(out, "i\xcc\x87", 3)
-                              : par__text_append(out, small, (size_t)length));
+        PAR_TRY(code == 0x130 ? par__grown_append(out, "i\xcc\x87", 3)
+                              : par__grown_append(out, small, (size_t)length));
     }
     return PAR_OK;
 }
@@ -102,40 +102,40 @@ static par_status apply_lowercase(const uint8_t *text, size_t n, par__text *out)
 /* ---- the others ---- */
 
 static par_status apply_replace(const par__normalizer *s, par__match *match, const uint8_t *text,
-                                size_t n, par__text *out) {
+                                size_t n, par__grown *out) {
     size_t n_from = s->from ? strlen(s->from) : 0, n_to = strlen(s->to), done = 0, begin, end;
     for (size_t at = 0; at < n && s->regex; at = done = end) {
         PAR_TRY(par__regex_find(s->regex, match, text, n, at, &begin, &end));
-        PAR_TRY(par__text_append(out, text + done, begin - done));
-        if (begin < n) PAR_TRY(par__text_append(out, s->to, n_to));
+        PAR_TRY(par__grown_append(out, text + done, begin - done));
+        if (begin < n) PAR_TRY(par__grown_append(out, s->to, n_to));
     }
     for (size_t at = 0; !s->regex && at + n_from <= n;) {
         if (memcmp(text + at, s->from, n_from) != 0) {
             at++;
             continue;
         }
-        PAR_TRY(par__text_append(out, text + done, at - done));
-        PAR_TRY(par__text_append(out, s->to, n_to));
+        PAR_TRY(par__grown_append(out, text + done, at - done));
+        PAR_TRY(par__grown_append(out, s->to, n_to));
         done = at += n_from;
     }
-    return par__text_append(out, text + done, n - done);
+    return par__grown_append(out, text + done, n - done);
 }
 
 /* A regular expression sees stretches of sound UTF-8. */
 static par_status replace_sound(const par__normalizer *s, par__match *match, const uint8_t *text,
-                                size_t n, par__text *out) {
+                                size_t n, par__grown *out) {
     if (!s->regex) return apply_replace(s, match, text, n, out);
     for (size_t at = 0, to, k; at < n; at = to) {
         for (to = at; to < n && (k = par__utf8_length(text + to, n - to)) > 0; to += k) {
         }
         PAR_TRY(apply_replace(s, match, text + at, to - at, out));
-        if (to < n) PAR_TRY(par__text_append(out, text + to++, 1));
+        if (to < n) PAR_TRY(par__grown_append(out, text + to++, 1));
     }
     return PAR_OK;
 }
 
 static par_status apply_strip(const par__normalizer *s, const uint8_t *text, size_t n,
-                              par__text *out) {
+                              par__grown *out) {
     size_t k, end = s->right ? 0 : n;
     while (s->left && n > 0 && (par__class_at(text, n, &k) & PAR__SPACE)) {
         text += k;
@@ -143,18 +143,18 @@ static par_status apply_strip(const par__normalizer *s, const uint8_t *text, siz
     }
     for (size_t at = 0; s->right && at < n; at += k)
         if (!(par__class_at(text + at, n - at, &k) & PAR__SPACE)) end = at + k;
-    return par__text_append(out, text, s->right ? end : n);
+    return par__grown_append(out, text, s->right ? end : n);
 }
 
 /* A grapheme of fewer than 6 bytes is looked up whole, then its characters one by one. */
 static par_status apply_precompiled(const par__normalizer *s, const uint8_t *text, size_t n,
-                                    par__text *out) {
+                                    par__grown *out) {
     for (size_t at = 0, to, k, length; at < n; at = to) {
         utf8proc_int32_t state = 0, code = 0, next;
         to = at + (k = par__utf8_length(text + at, n - at));
         if (k == 0) {
             to = at + 1;
-            PAR_TRY(par__text_append(out, text + at, 1));
+            PAR_TRY(par__grown_append(out, text + at, 1));
             continue;
         }
         (void)utf8proc_iterate(text + at, (utf8proc_ssize_t)k, &code);
@@ -166,12 +166,12 @@ static par_status apply_precompiled(const par__normalizer *s, const uint8_t *tex
         }
         const char *whole =
             to - at < 6 ? par__charsmap_find(&s->map, text + at, to - at, true, &length) : NULL;
-        if (whole) PAR_TRY(par__text_append(out, whole, strlen(whole)));
+        if (whole) PAR_TRY(par__grown_append(out, whole, strlen(whole)));
         for (size_t i = at; !whole && i < to; i += k) {
             k = par__utf8_length(text + i, to - i);
             const char *one = par__charsmap_find(&s->map, text + i, k, true, &length);
-            PAR_TRY(one ? par__text_append(out, one, strlen(one))
-                        : par__text_append(out, text + i, k));
+            PAR_TRY(one ? par__grown_append(out, one, strlen(one))
+                        : par__grown_append(out, text + i, k));
         }
     }
     return PAR_OK;
@@ -198,15 +198,15 @@ static const uint8_t *next_prefix(const par__normalizer *s, const uint8_t *text,
 }
 
 static par_status append_escaped(const par__normalizer *s, const uint8_t *p, size_t n,
-                                 par__text *out) {
+                                 par__grown *out) {
     for (size_t i = 0; i < n; i++)
-        PAR_TRY(s->escape_spaces && p[i] == ' ' ? par__text_append(out, "\xe2\x96\x81", 3)
-                                                : par__text_append(out, p + i, 1));
+        PAR_TRY(s->escape_spaces && p[i] == ' ' ? par__grown_append(out, "\xe2\x96\x81", 3)
+                                                : par__grown_append(out, p + i, 1));
     return PAR_OK;
 }
 
 static par_status apply_sentencepiece(const par__normalizer *s, const uint8_t *text, size_t n,
-                                      par__text *out) {
+                                      par__grown *out) {
     const char *space = s->escape_spaces ? "\xe2\x96\x81" : " ";
     size_t n_space = strlen(space), at = 0, k, m;
     bool after_space = s->remove_spaces;
@@ -216,7 +216,7 @@ static par_status apply_sentencepiece(const par__normalizer *s, const uint8_t *t
         at += k;
     }
     if (at == n) return PAR_OK;
-    if (s->dummy_prefix && !s->suffix) PAR_TRY(par__text_append(out, space, n_space));
+    if (s->dummy_prefix && !s->suffix) PAR_TRY(par__grown_append(out, space, n_space));
     for (; at < n; at += k) {
         const uint8_t *p = next_prefix(s, text + at, n - at, &k, &m);
         for (; after_space && m > 0 && *p == ' '; p++) m--;
@@ -227,18 +227,18 @@ static par_status apply_sentencepiece(const par__normalizer *s, const uint8_t *t
     while (s->remove_spaces && out->n >= n_space &&
            memcmp(out->data + out->n - n_space, space, n_space) == 0)
         out->n -= n_space;
-    return s->dummy_prefix && s->suffix ? par__text_append(out, space, n_space) : PAR_OK;
+    return s->dummy_prefix && s->suffix ? par__grown_append(out, space, n_space) : PAR_OK;
 }
 
 /* ---- all of them ---- */
 
 static par_status apply(const par__normalizer *s, par__match *match, const uint8_t *text, size_t n,
-                        par__text *out) {
+                        par__grown *out) {
     switch (s->kind) {
     case PAR__NORMALIZE_UNICODE: return apply_unicode(s, text, n, out);
     case PAR__NORMALIZE_PREPEND:
-        if (n > 0) PAR_TRY(par__text_append(out, s->to, strlen(s->to)));
-        return par__text_append(out, text, n);
+        if (n > 0) PAR_TRY(par__grown_append(out, s->to, strlen(s->to)));
+        return par__grown_append(out, text, n);
     case PAR__NORMALIZE_REPLACE: return replace_sound(s, match, text, n, out);
     case PAR__NORMALIZE_LOWERCASE: return apply_lowercase(text, n, out);
     case PAR__NORMALIZE_STRIP: return apply_strip(s, text, n, out);
@@ -255,9 +255,9 @@ static bool is_ascii(const uint8_t *p, size_t n) {
 }
 
 par_status par__normalize(const par__normalizers *all, par__match *match, const uint8_t *text,
-                          size_t n, par__text buffers[2], const uint8_t **out, size_t *n_out) {
+                          size_t n, par__grown buffers[2], const uint8_t **out, size_t *n_out) {
     for (int i = 0; i < all->n; i++) {
-        par__text *to = &buffers[i % 2];
+        par__grown *to = &buffers[i % 2];
         if (all->list[i].kind == PAR__NORMALIZE_UNICODE && is_ascii(text, n)) continue;
         to->n = 0;
         PAR_TRY(apply(&all->list[i], match, text, n, to));

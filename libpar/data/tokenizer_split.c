@@ -145,18 +145,18 @@ static bool begins_with(const uint8_t *p, size_t n, const char *text) {
 
 static par_status put_spaces(const run *r, int index, const uint8_t *p, size_t n, bool first) {
     const par__stage *s = &r->splitter->list[index];
-    par__text *to = &r->memory->buffers[index];
+    par__grown *to = &r->memory->buffers[index];
     bool meta = s->kind == PAR__STAGE_METASPACE;
     const char *space = meta ? s->text : " ";
     bool wanted =
         !meta || s->prepend == PAR__PREPEND_ALWAYS || (s->prepend == PAR__PREPEND_FIRST && first);
     bool there = begins_with(p, n, space) || p[0] == ' ';
     to->n = 0;
-    if (wanted && !there) PAR_TRY(par__text_append(to, space, strlen(space)));
+    if (wanted && !there) PAR_TRY(par__grown_append(to, space, strlen(space)));
     for (size_t i = 0; meta && i < n; i++)
-        PAR_TRY(p[i] == ' ' ? par__text_append(to, space, strlen(space))
-                            : par__text_append(to, p + i, 1));
-    if (!meta) PAR_TRY(par__text_append(to, p, n));
+        PAR_TRY(p[i] == ' ' ? par__grown_append(to, space, strlen(space))
+                            : par__grown_append(to, p + i, 1));
+    if (!meta) PAR_TRY(par__grown_append(to, p, n));
     if (meta && s->split) return cut_matches(r, index, to->data, to->n, first);
     return run_stage(r, index + 1, to->data, to->n, first);
 }

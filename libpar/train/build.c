@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "collectives/internal.h"
 #include "trainer.h"
 
 par_status par__trainer_backend(const par_trainer_params *params, const par_backend **out) {
@@ -13,7 +14,7 @@ par_status par__trainer_backend(const par_trainer_params *params, const par_back
 }
 
 static void progress(void *transport) {
-    par_transport_progress(transport);
+    par__engine_between(transport);
 }
 
 /* What the parts stand on. The stream is missing while measuring. */

@@ -27,6 +27,7 @@ static par_status walk_training(par_trainer *t, par__begun *b, const int *captur
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_REDUCE));
     PAR_TRY(par__buckets_finish_reduce(&t->buckets));
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_REDUCE));
+    if (on->backend->on_host) b->measured.times.tail = t->buckets.tail_s;
     return par__optimizer_norms(&t->optimizer);
 }
 
@@ -49,6 +50,18 @@ static par_status hold_vote(par_trainer *t, par__begun *b) {
     return st;
 }
 
+/* Bucket by bucket in the order in which the next forward reads them: weights of one travel while
+ * the next is updated. */
+static par_status update(par_trainer *t) {
+    const par_step *step = par__vote_step(&t->vote);
+    for (int i = 0; i < t->flat.registry->n_buckets; i++) {
+        int b = par__bucket_of_use(&t->buckets, i);
+        PAR_TRY(par__optimizer_update(&t->optimizer, step, b));
+        PAR_TRY(par__bucket_begin_gather(&t->buckets, b));
+    }
+    return PAR_OK;
+}
+
 /* Everything of a step, on the stream; `captured`: the graph that it becomes, NULL: none. */
 static par_status enqueue(par_trainer *t, par__begun *b, const int *captured) {
     par__meter_begin(&t->meter, &b->measured, captured);
@@ -57,11 +70,10 @@ static par_status enqueue(par_trainer *t, par__begun *b, const int *captured) {
     PAR_TRY(hold_vote(t, b));
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_UPDATE));
     par_range_begin(t->on.backend, "update");
-    par_status st = par__optimizer_update(&t->optimizer, par__vote_step(&t->vote));
+    par_status st = update(t);
     par_range_end(t->on.backend);
     PAR_TRY(st);
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_UPDATE));
-    PAR_TRY(par__buckets_begin_gather(&t->buckets));
     if (captured) PAR_TRY(par__buckets_settle(&t->buckets)); /* nothing leaves a graph */
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_STEP));
     return par__vote_fetch(&t->vote, b);

@@ -76,7 +76,8 @@ typedef struct {
 
 /* What a transport is told; a field of 0 means its default. */
 typedef struct {
-    int64_t piece_nbytes; /* largest message; 0: 1 MiB */
+    int64_t piece_nbytes; /* of staged device data at a time; messages have at most as many, and 60
+                             KiB; 0: 1 MiB */
     bool check; /* ranks compare a hash of (axis, number, op, count, type, purpose) before each
                    collective */
     bool oversubscribed; /* waits also sleep; the MPI transport sets it itself when a node has more
@@ -247,7 +248,8 @@ PAR_API par_status par_comm_agree(par_comm *, par_status local);
 PAR_API par_status par_work_wait(par_work, par_stream *then);
 /** True when par_work_wait would not wait. Moves what is under way a little. Not collective. */
 PAR_API bool par_work_done(par_work);
-/** Move everything under way on the transport a little, without waiting. Not collective. Errors:
+/** Move everything under way on the transport as far as it goes, without waiting for peers, for 2
+ * ms at most: a rank that computes should call it every millisecond or so. Not collective. Errors:
  * PAR_ERR_TRANSPORT [comm] when MPI, NCCL or the device failed, or a peer is gone. */
 PAR_API par_status par_transport_progress(par_transport *);
 

@@ -55,7 +55,7 @@ typedef struct {
                              and on one at least [1 GiB on a GPU, else 128 MiB] */
     bool keep_logits;     /* evaluation keeps a micro-batch's logits: par_transformer_logits */
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
-    int64_t bucket_n; /* elements a gradient bucket aims at [4 Mi] */
+    int64_t bucket_n; /* elements a gradient bucket aims at [1 Mi]; it ends between modules */
     par_optimizer optimizer;
     double beta1, beta2; /* AdamW's averages of gradients and of their squares; double: 1 - beta is
                             what counts [0.9 and 0.95 if both are 0; beta1 alone may be 0] */
@@ -95,6 +95,12 @@ typedef struct {
                       is voted on; on a device the vote has that of the last step that had ended
                       when this one was begun, 0 in the first ones */
     double ideal_bubble;
+    /* Communication on the host, by axis, since the step before ended: what this rank waited for,
+     * receives and peers that come late included, and what moved while it did something else. On a
+     * device that is not the host 0: there wait_pipeline and wait_dp are what was waited for. */
+    double exposed[PAR_AXIS_COUNT], hidden[PAR_AXIS_COUNT];
+    double tail; /* of wait_dp on the host: the bucket that is complete last, with the embedding's
+                    gradient, under whose reduction nothing is left to compute */
 } par_step_times;
 
 /**
