@@ -141,7 +141,7 @@ struct par_transport {
     par__task *first, *last; /* pairs under way, oldest first */
     par_comm *comms;
     par__on_break *on_break;
-    int64_t n_idle; /* polls that moved nothing */
+    int64_t n_idle;  /* polls that moved nothing */
     double polled_s; /* when par__engine_between did last */
     bool broken;
     char broken_text[512];

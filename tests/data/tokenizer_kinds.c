@@ -156,7 +156,7 @@ static size_t expected_tokens(par_tokenizer *t, const json_t *all, uint16_t *out
 }
 
 static void check_threads(const char *name, const json_t *all, const char *lines) {
-    const par_corpus corpus = {1, &lines, "text"};
+    const par_corpus corpus = {.n_files = 1, .paths = &lines, .field = "text"};
     par_tokenizer *t = NULL;
     uint16_t *expected = malloc((4 << 20) * sizeof *expected);
     CHECK_OK(par_tokenizer_open(fixture(name), &t));
