@@ -55,7 +55,7 @@ static par_status look_for(const char *directory, const char *name, char *path, 
 /* The first of the two names that is in the directory. */
 static par_status find_file(const char *directory, const char *first, const char *second,
                             char *path, size_t n) {
-    bool there;
+    bool there = false;
     PAR_TRY(look_for(directory, first, path, n, &there));
     if (!there) PAR_TRY(look_for(directory, second, path, n, &there));
     if (!there)
