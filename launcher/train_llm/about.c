@@ -10,7 +10,6 @@
 
 #include "train_llm.h"
 
-enum { SPOTS = 64, SPOT = 32 };
 
 PAR_PRINTF(4, 5)
 static void add(llm_about *a, par_checkpoint_class class_of, const char *name, const char *format,
@@ -57,23 +56,12 @@ static void add_model(llm_about *a, const par_transformer_config *c) {
         (long long)c->rope_scaling.original_positions);
 }
 
-/* FNV-1a of the number of tokens and of 64 places of the training part: another file is told from
- * this one without reading all of it. */
 static void add_data(llm_about *a, const llm_run *r, const llm_data *d) {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    int64_t n = d->cut - d->begin;
-    int32_t tokens[SPOT];
-    add_number(a, PAR_CHECKPOINT_NOTED, "training tokens", n);
-    for (int i = 0; i < SPOTS; i++) {
-        int64_t first = d->begin + (n > SPOT ? (n - SPOT) / SPOTS * i : 0);
-        int64_t m = n < SPOT ? n : SPOT;
-        if (par_tokens_read(d->tokens, first, m, tokens) != PAR_OK) return;
-        for (int64_t k = 0; k < m; k++)
-            hash = (hash ^ (uint32_t)tokens[k]) * UINT64_C(0x100000001b3);
-    }
-    add(a, PAR_CHECKPOINT_NOTED, "data", "%s", r->set.data);
-    add(a, PAR_CHECKPOINT_NOTED, "fingerprint of the training tokens", "%016llx",
-        (unsigned long long)hash);
+    char fingerprint[sizeof a->values[0]];
+    llm_data_fingerprint(d, fingerprint, sizeof fingerprint);
+    add_number(a, PAR_CHECKPOINT_NOTED, "training tokens", d->cut - d->begin);
+    add(a, PAR_CHECKPOINT_NOTED, "data", "%s", r->set.data ? r->set.data : "");
+    add(a, PAR_CHECKPOINT_NOTED, "fingerprint of the data", "%s", fingerprint);
 }
 
 par_status llm_about_make(const llm_run *r, const llm_world *w, const llm_data *d,
@@ -90,7 +78,7 @@ par_status llm_about_make(const llm_run *r, const llm_world *w, const llm_data *
             add(a, PAR_CHECKPOINT_NOTED, row->name, "%s",
                 par_option_text(row, value, sizeof value));
     }
-    if (d->tokens) add_data(a, r, d);
+    if (d->n_sets) add_data(a, r, d);
     add(a, PAR_CHECKPOINT_NOTED, "threads", "%d", w->threads);
     a->about = (par_checkpoint_about){
         .pairs = a->pairs, .n = a->n, .memory = (size_t)r->set.checkpoint_memory << 20};

@@ -130,6 +130,7 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     p.updates = t->vote.updates;
     t->stored_dtype = (int32_t)t->on.params.dtype;
     note_choices(t);
+    par__enter(&t->on, PAR__PHASE_SAVE);
     par_status st = describe(t, &params->about, &l, &about);
     if (st == PAR_OK) {
         p.about = about->about;
@@ -137,7 +138,7 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     }
     free(about);
     free(l.runs);
-    return st;
+    return par__leave(&t->on, st);
 }
 
 /* The stored state of the loss scaler goes on if it is one of this precision and these options;
@@ -163,20 +164,22 @@ par_status par_trainer_resume(par_trainer *t, const char *directory,
     par__about *about = NULL;
     PAR_REQUIRE(t && directory && given && out);
     PAR_TRY(par__no_step_begun(&t->vote));
-    PAR_TRY(par__buckets_settle(&t->buckets));
+    PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
     const par_scaler before = t->vote.scaler;
     t->stored_dtype = (int32_t)t->on.params.dtype;
     memset(t->choices, 0, sizeof t->choices);
+    par__enter(&t->on, PAR__PHASE_LOAD);
     par_status st = describe(t, given, &l, &about);
     if (st == PAR_OK)
         st = par_checkpoint_load(t->on.mesh->world, directory, &about->about, l.runs, l.n, out);
     free(about);
     free(l.runs);
+    (void)par__leave(&t->on, st);
     if (st != PAR_OK || !*out->path) return st;
     st = take_scaler(t, &before, &out->notes);
     par__vote_restart(&t->vote, out->consumed, out->updates);
     bool same_ranks = out->n_ranks == par_comm_size(t->on.mesh->world);
     if (st == PAR_OK && same_ranks) st = take_choices(t, &out->notes);
     PAR_TRY(par_comm_agree(t->on.mesh->world, st));
-    return par__buckets_share(&t->buckets);
+    return par__fatal(&t->on, par__buckets_share(&t->buckets));
 }
