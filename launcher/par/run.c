@@ -280,12 +280,32 @@ static void on_signal(int number) {
     asked = asked + 1;
 }
 
+/* Seconds that the others have when a rank has failed: to say why, and to end. Then the launcher ends
+ * them; Hydra would wait for programs that never called MPI_Init. */
+#define GRACE_S 10.0
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool one_failed(const char *attempt, int ranks) {
+    for (int k = 0; k < ranks; k++) {
+        run_rank_status s;
+        run_rank_read(attempt, k, &s);
+        if (s.ended && (s.signal || (s.code && s.code != RUN_STOPPED))) return true;
+    }
+    return false;
+}
+
 /* The launcher in a process group of its own, so that Ctrl-C comes here alone. Its own messages go
  * to a file; its status is returned. */
 static int start_and_wait(const run_launch *l, const run_words *words, const char *attempt,
                           int ranks) {
     int status = 0, sent = 0;
     char file[RUN_PATH];
+    double looked = seconds(), failed = 0; /* when ranks were looked at, and one was seen to fail */
     const struct timespec pause = {.tv_nsec = 50000000};
     run_output *o = run_output_create(attempt, ranks);
     snprintf(file, sizeof file, "%.900s/launcher.err", attempt);
@@ -311,6 +331,11 @@ static int start_and_wait(const run_launch *l, const run_words *words, const cha
                           "kills"
                         : "killing the job");
             kill(child, sent++ == 0 ? l->stop : l->kill);
+        }
+        if (seconds() > looked + 1) {
+            looked = seconds();
+            if (!failed && one_failed(attempt, ranks)) failed = looked;
+            if (failed && looked > failed + GRACE_S) kill(child, l->kill);
         }
         nanosleep(&pause, NULL);
     }
@@ -387,7 +412,7 @@ static int start_job(run_settings *s, const run_launch *l, const char *directory
     int code = EXIT_FAILURE;
     for (int i = 0; i < 3; i++) sigaction(numbers[i], &action, NULL);
     for (int64_t left = s->restarts;; left--) {
-        struct timespec begin, end;
+        double begin = seconds();
         run_words words = {0};
         par_status st = make_attempt(directory, attempt);
         if (st != PAR_OK) {
@@ -398,13 +423,9 @@ static int start_job(run_settings *s, const run_launch *l, const char *directory
         char *command = plain_command(s, l);
         note_command(directory, command);
         free(command);
-        clock_gettime(CLOCK_MONOTONIC, &begin);
         int status = start_and_wait(l, &words, attempt, (int)s->ranks);
-        clock_gettime(CLOCK_MONOTONIC, &end);
         run_words_free(&words);
-        code = run_report(attempt, (int)s->ranks, status,
-                          (double)(end.tv_sec - begin.tv_sec) +
-                              1e-9 * (double)(end.tv_nsec - begin.tv_nsec));
+        code = run_report(attempt, (int)s->ranks, status, seconds() - begin);
         if (!is_crash(code) || left == 0 || asked) return code;
         fprintf(stderr, "par run: starting again (%lld more)\n", (long long)left - 1);
     }
