@@ -50,10 +50,13 @@ par_status llm_checkpoint_agree(const llm_world *w, int *asked) {
 
 /* The shape, so that another model is refused by a difference that a person can read. */
 static void describe_model(const par_transformer_config *c, char *text, size_t nbytes) {
+    char own[48] = ""; /* of the embedding */
+    if (c->embedding_dropout != 0)
+        snprintf(own, sizeof own, ", embedding %g", (double)c->embedding_dropout);
     snprintf(
         text, nbytes,
         "%s, V %lld T %lld P %lld L %lld C %lld H %lld K %lld D %lld F %lld, %s eps %g, %s %g, "
-        "scaling %g %g %g %lld, %s%s%s, dropout %g %g",
+        "scaling %g %g %g %lld, %s%s%s%s%s, dropout %g %g%s",
         c->name, (long long)c->vocab, (long long)c->tokens, (long long)c->positions,
         (long long)c->layers, (long long)c->channels, (long long)c->heads, (long long)c->kv_heads,
         (long long)c->head_size, (long long)c->mlp, c->rmsnorm ? "rmsnorm" : "layernorm",
@@ -63,8 +66,8 @@ static void describe_model(const par_transformer_config *c, char *text, size_t n
         c->swiglu     ? "swiglu"
         : c->gelu_erf ? "gelu erf"
                       : "gelu tanh",
-        c->bias ? ", bias" : "", c->tied ? ", tied" : "", (double)c->dropout,
-        (double)c->attention_dropout);
+        c->bias ? ", bias" : "", c->qkv_bias ? ", qkv bias" : "", c->qk_norm ? ", qk norm" : "",
+        c->tied ? ", tied" : "", (double)c->dropout, (double)c->attention_dropout, own);
 }
 
 /* The options whose rows say so, then what the run made of others. */

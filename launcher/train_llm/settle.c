@@ -251,7 +251,10 @@ par_status llm_settle(llm_run *r, int world_size, par_problems *problems) {
         par_problem(problems, "--import %s: its shape is given; legal with it: --tokens, --dropout",
                     s->import);
     if (s->tokens) r->config.tokens = s->tokens;
-    if (s->dropout >= 0) r->config.dropout = r->config.attention_dropout = (float)s->dropout;
+    if (s->dropout >= 0) {
+        r->config.dropout = r->config.attention_dropout = (float)s->dropout;
+        r->config.embedding_dropout = 0;
+    }
     settle_params(s, p);
     settle_layout(s, world_size, p->layout.size);
     if (par_layout_parse_order(s->order, p->layout.order) != PAR_OK)
