@@ -144,6 +144,7 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_data *d, par_
     const par_checkpoint_about about = {.model = model, .options = options};
     const char *directory = automatic ? s->save : s->resume;
     PAR_TRY(par_trainer_resume(trainer, directory, &about, result));
+    if (!*result->path && automatic && !s->sample && !s->import) PAR_TRY(par_trainer_draw(trainer));
     if (!*result->path && (!automatic || s->sample))
         return par_error_set(
             PAR_ERR_IO,

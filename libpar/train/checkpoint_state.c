@@ -151,6 +151,7 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     list l = {0};
     PAR_REQUIRE(t && params && out);
     PAR_TRY(par__no_step_begun(&t->vote));
+    if (!params->check_only) PAR_TRY(par__trainer_ready(t, true));
     par_checkpoint_params p = *params;
     p.about = describe(t, &params->about, &d);
     p.consumed = t->vote.consumed;
@@ -168,6 +169,9 @@ par_status par_trainer_resume(par_trainer *t, const char *directory,
     list l = {0};
     PAR_REQUIRE(t && directory && about && out);
     PAR_TRY(par__no_step_begun(&t->vote));
+    if (t->on.params.inference)
+        PAR_FAIL(PAR_ERR_ARG,
+                 "the trainer is for inference: a checkpoint has more than its weights");
     par_checkpoint_about a = describe(t, about, &d);
     PAR_TRY(par__buckets_settle(&t->buckets));
     const par_scaler before = t->vote.scaler;
@@ -180,5 +184,7 @@ par_status par_trainer_resume(par_trainer *t, const char *directory,
     PAR_TRY(par__vote_set_scaler(&t->vote, &stored));
     par__vote_restart(&t->vote, out->consumed, out->updates);
     PAR_TRY(par_comm_agree(t->on.mesh->world, take_choices(t, &out->notes)));
-    return par__buckets_share(&t->buckets);
+    PAR_TRY(par__buckets_share(&t->buckets));
+    t->has_weights = true;
+    return PAR_OK;
 }

@@ -131,6 +131,7 @@ static par_status check_run(const par_generator *g, const par_generation *what) 
 par_status par_generator_run(par_generator *g, const par_generation *what, int32_t *ids) {
     PAR_REQUIRE(g && what && what->prompt);
     PAR_TRY(par__no_step_begun(&g->trainer->vote));
+    PAR_TRY(par__trainer_ready(g->trainer, false));
     PAR_TRY(check_run(g, what));
     int64_t B = g->params.sequences, end = what->n_prompt + what->n_new;
     PAR_TRY(par__buckets_settle(&g->trainer->buckets));
