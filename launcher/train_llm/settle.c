@@ -48,6 +48,8 @@ static void check_sampling(const llm_settings *s, par_problems *problems) {
         par_problem(problems, "--sample: needs weights; legal: with --resume DIR or --import DIR");
     if (s->sample && s->sample_tokens == 0)
         par_problem(problems, "--sample, --sample-tokens 0: legal: 1 or more tokens, or -1");
+    if (s->prompt && s->prompt_file)
+        par_problem(problems, "--prompt, --prompt-file: legal: one of the two");
     if (s->sample && s->verify_parallel)
         par_problem(problems, "--sample, --verify-parallel: legal: one of the two");
 }

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "libpar/import/family.h"
+#include "libpar/import/directory.h"
 
 #define SIZE_LIMIT 2147483647
 
@@ -391,6 +391,20 @@ static void read_all(config_reader *r, const par__family **family) {
     else
         read_llama(r, *family);
     r->c->tokens = r->c->positions;
+}
+
+int par__ends_parse(const char *text, size_t nbytes, int64_t vocab, int32_t ends[PAR__MAX_ENDS]) {
+    json_t *root = json_loadb(text, nbytes, 0, NULL);
+    json_t *value = field(root, "eos_token_id");
+    int n = 0;
+    size_t count = json_is_array(value) ? json_array_size(value) : 1;
+    for (size_t i = 0; i < count && n < PAR__MAX_ENDS; i++) {
+        json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
+        if (json_is_integer(id) && json_integer_value(id) >= 0 && json_integer_value(id) < vocab)
+            ends[n++] = (int32_t)json_integer_value(id);
+    }
+    json_decref(root);
+    return n;
 }
 
 par_status par__config_parse(const char *path, const char *text, size_t nbytes,

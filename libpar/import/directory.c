@@ -37,6 +37,21 @@ static par_status open_config(par_import *import) {
     return st;
 }
 
+/* Newer folders say it in generation_config.json, and only there all of it. */
+static void read_ends(par_import *import) {
+    static const char *const names[] = {"generation_config.json", "config.json"};
+    for (int i = 0; i < 2 && import->n_ends == 0; i++) {
+        par__map map;
+        char *path = join(import->directory, names[i]);
+        if (path && par__file_exists(path) && par__map_open(path, &map) == PAR_OK) {
+            import->n_ends = par__ends_parse((const char *)map.data, map.nbytes,
+                                             import->config.vocab, import->ends);
+            par__map_close(&map);
+        }
+        free(path);
+    }
+}
+
 static par_status open_files(par_import *import, int n, char *const *names) {
     import->files = calloc((size_t)n, sizeof *import->files);
     if (!import->files) return no_memory(import->directory);
@@ -140,6 +155,7 @@ par_status par_import_open(const char *directory, par_import **out) {
     par_status st = import->directory ? open_config(import) : no_memory(directory);
     if (st == PAR_OK) st = open_weights(import);
     if (st == PAR_OK) st = par__import_check(import);
+    if (st == PAR_OK) read_ends(import);
     if (st != PAR_OK) {
         par_import_close(&import);
         return st;
@@ -155,6 +171,10 @@ void par_import_close(par_import **import) {
     free((*import)->directory);
     free(*import);
     *import = NULL;
+}
+
+int32_t par_import_end(const par_import *import, int i) {
+    return i >= 0 && i < import->n_ends ? import->ends[i] : -1;
 }
 
 const par_transformer_config *par_import_config(const par_import *import) {

@@ -6,6 +6,8 @@
 #include "libpar/import/family.h"
 #include "libpar/import/safetensors.h"
 
+enum { PAR__MAX_ENDS = 32 };
+
 typedef struct {
     char *name; /* of a tensor, owned */
     int file;   /* number in `files` */
@@ -20,6 +22,9 @@ typedef struct {
 
 par_status par__index_parse(const char *path, const char *text, size_t nbytes, par__index *out);
 void par__index_free(par__index *index);
+/* eos_token_id of a JSON object, a number or a list of them: those that are ids of the vocabulary.
+ * 0 where there is none, or the text is no JSON object. */
+int par__ends_parse(const char *text, size_t nbytes, int64_t vocab, int32_t ends[PAR__MAX_ENDS]);
 
 struct par_import {
     char *directory; /* owned */
@@ -29,6 +34,8 @@ struct par_import {
     char prefix[96]; /* of the base model's names here, with that */
     int n_files;
     par_safetensors **files;
+    int32_t ends[PAR__MAX_ENDS]; /* tokens that end a text */
+    int n_ends;
 };
 
 /* The tensors against the configuration: all there with their shapes, and no unknown one. */

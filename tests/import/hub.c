@@ -238,12 +238,36 @@ static void values(void) {
     }
 }
 
+static int32_t end_of(int i) {
+    par_import *import = NULL;
+    CHECK_OK(par_import_open(temp_path("."), &import));
+    int32_t id = import ? par_import_end(import, i) : -2;
+    par_import_close(&import);
+    return id;
+}
+
+static void ends(void) {
+    model m;
+    write_config("qwen2", true);
+    make(&m, "", "model.", false, false);
+    write_model(&m);
+    CHECK(end_of(0) == -1, "an end from nowhere");
+    temp_text("generation_config.json", "{\"eos_token_id\": [5, 3, 99], \"top_k\": 3}");
+    CHECK(end_of(0) == 5 && end_of(1) == 3 && end_of(2) == -1, "a list, with an id outside");
+    temp_text("generation_config.json", "{\"eos_token_id\": 4}");
+    CHECK(end_of(0) == 4 && end_of(1) == -1 && end_of(-1) == -1, "one");
+    temp_text("generation_config.json", "no JSON");
+    CHECK(end_of(0) == -1, "a file that says nothing");
+    temp_remove("generation_config.json");
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {"tensors-of-each", tensors_of_each, 0, NULL, 0},
         {"prefixes", prefixes, 0, NULL, 0},
         {"heads", heads, 0, NULL, 0},
         {"other-forms", other_forms, 0, NULL, 0},
+        {"ends", ends, 0, NULL, 0},
         {"pointers", pointers, 0, NULL, 0},
         {"values", values, 0, NULL, 0},
     };

@@ -252,13 +252,13 @@ static void run_layouts(par_transport *transport) {
 
 typedef struct {
     int32_t ids[B * N_NEW];
-    int64_t n;
+    int64_t n, enough; /* 0: never */
 } heard;
 
-static void hear(void *user, int64_t i, const int32_t *ids) {
+static bool hear(void *user, int64_t i, const int32_t *ids) {
     heard *h = user;
     for (int b = 0; b < B; b++) h->ids[b * N_NEW + i] = ids[b];
-    h->n++;
+    return ++h->n != h->enough;
 }
 
 static void run_repeat(par_transport *transport) {
@@ -274,6 +274,11 @@ static void run_repeat(par_transport *transport) {
     CHECK_OK(par_generator_run(f.generator, &g, a));
     CHECK(h.n == N_NEW && memcmp(h.ids, a, sizeof a) == 0,
           "the callback heard %lld tokens, or others", (long long)h.n);
+    h.n = 0, h.enough = 3;
+    for (int i = 0; i < B * N_NEW; i++) b[i] = -7;
+    CHECK_OK(par_generator_run(f.generator, &g, b));
+    CHECK(h.n == 3 && b[0] == a[0] && b[2] == a[2] && b[3] == -7,
+          "after %lld tokens it was not at its end", (long long)h.n);
     g.token = NULL;
     g.seed = 8;
     CHECK_OK(par_generator_run(f.generator, &g, other));
@@ -306,6 +311,9 @@ static void refuse_runs(fixture *f) {
     CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "temperature -1");
     g.temperature = 1, g.top_k = -1;
     CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "top-k -1");
+    g.top_k = 0, g.top_p = 1.5;
+    CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "top-p 1.5");
+    g.top_p = 0;
     const int32_t foreign[] = {1, 2, 3, 131};
     g.top_k = 0, g.prompt = foreign;
     CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG,

@@ -71,6 +71,12 @@ PAR_API void par_import_close(par_import **import);
 PAR_API const par_transformer_config *par_import_config(const par_import *);
 
 /**
+ * The i-th token that ends a text, from 0: eos_token_id of generation_config.json, or of config.json
+ * where that says nothing; -1: there are fewer. Not collective.
+ */
+PAR_API int32_t par_import_end(const par_import *, int i);
+
+/**
  * The rectangle of `param` as fp32 into dst [param->local], zero where padded. Splits fused tensors
  * (GPT-2's c_attn) and transposes as the family stores them.
  *
