@@ -122,8 +122,8 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
                                           .loss = loss,
                                           .about = {.model = model, .options = options}};
     if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
+    if (st == PAR_OK) snprintf(r->newest, sizeof r->newest, "%s", result->path);
     if (st == PAR_OK && w->rank == 0) {
-        snprintf(r->newest, sizeof r->newest, "%s", result->path);
         printf("saved %s | %.1f MiB | %.1f s\n", result->path, (double)result->nbytes / 1048576,
                llm_world_seconds() - begin);
         print_notes(result);
@@ -150,8 +150,8 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_data *d, par_
             PAR_ERR_IO,
             "--resume %s: there is no checkpoint in it; legal: a directory that --save made",
             directory);
-    if (w->rank != 0) return PAR_OK;
     snprintf(r->newest, sizeof r->newest, "%s", result->path);
+    if (w->rank != 0) return PAR_OK;
     /* options of a training differ, and that it is over, when there is none */
     if (!s->sample) print_notes(result);
     if (*result->path)

@@ -25,10 +25,10 @@ static bool exists(const char *directory, const char *name, char *path, size_t n
 
 /* What `par data` left beside the token file, or what came with the imported model. */
 static bool find_tokenizer(const llm_settings *s, char *path, size_t nbytes) {
-    const char *tokens = s->data;
-    char unused[4096];
-    if (tokens && exists(tokens, ".vocab", path, nbytes)) return true;
-    if (tokens && exists(tokens, ".tokenizer", path, nbytes)) return true;
+    char unused[4096], tokens[4096] = "";
+    if (s->data) llm_data_path(s->data, tokens, sizeof tokens);
+    if (s->data && exists(tokens, ".vocab", path, nbytes)) return true;
+    if (s->data && exists(tokens, ".tokenizer", path, nbytes)) return true;
     if (s->import && exists(s->import, "/tokenizer.json", path, nbytes)) return true;
     if (!s->import || !exists(s->import, "/vocab.json", unused, sizeof unused) ||
         !exists(s->import, "/merges.txt", unused, sizeof unused))
@@ -89,24 +89,30 @@ static par_status read_stops(const llm_settings *s, llm_sample *p) {
     return PAR_OK;
 }
 
-/* A prompt's tokens; without a text what a text begins with: the end of the one before, or a new
- * line. */
+/* A prompt's tokens: what the tokenizer puts in front of a text, and the text. With neither, what a
+ * text follows: the end of the one before, or a new line. */
 static par_status encode(const llm_sample *p, llm_prompt *prompt, const char *from) {
-    size_t max = prompt->text ? strlen(prompt->text) : 1, n = 0;
-    prompt->ids = malloc(max * sizeof *prompt->ids);
+    const int32_t *begin;
+    size_t front = par_tokenizer_frame(p->tokenizer, false, &begin), n = 0;
+    /* a normalizer may make a character longer */
+    size_t length = prompt->text ? strlen(prompt->text) : 0, max = 12 * length + 1;
+    prompt->ids = malloc((front + max) * sizeof *prompt->ids);
     if (!prompt->ids)
         return par_error_set(PAR_ERR_MEMORY, "no host memory for a prompt of %zu tokens", max);
+    int32_t *ids = prompt->ids + front;
+    memcpy(prompt->ids, begin, front * sizeof *begin);
     if (prompt->text) {
-        if (par_tokenizer_encode(p->tokenizer, prompt->text, max, prompt->ids, max, &n) != PAR_OK)
+        if (par_tokenizer_encode(p->tokenizer, prompt->text, length, ids, max, &n) != PAR_OK)
             return par_error_set(PAR_ERR_OPTION, "%s: %s", from, par_error());
+    } else if (front > 0) {
+        /* the front of a text is all that is asked for */
     } else if (par_tokenizer_end(p->tokenizer) >= 0) {
-        prompt->ids[n++] = par_tokenizer_end(p->tokenizer);
-    } else if (par_tokenizer_encode(p->tokenizer, "\n", 1, prompt->ids, max, &n) != PAR_OK ||
-               n != 1) {
-        prompt->ids[0] = 0;
+        ids[n++] = par_tokenizer_end(p->tokenizer);
+    } else if (par_tokenizer_encode(p->tokenizer, "\n", 1, ids, max, &n) != PAR_OK || n != 1) {
+        ids[0] = 0;
         n = 1;
     }
-    prompt->n = (int64_t)n;
+    prompt->n = (int64_t)(front + n);
     return PAR_OK;
 }
 
@@ -175,20 +181,12 @@ static par_status read_prompts(const llm_run *r, llm_sample *p) {
 
 /* Room for the largest of all runs. */
 static par_status take_room(const llm_settings *s, llm_sample *p) {
-    size_t widest = 0, n = 0;
-    unsigned char none[1];
     p->count = s->sample_count;
     size_t most = (size_t)(p->count * p->capacity);
-    for (int32_t id = 0; p->n_stops > 0 && id < p->vocab; id++) {
-        (void)par_tokenizer_decode(p->tokenizer, &id, 1, none, 0, &n);
-        if (n > widest) widest = n;
-    }
-    p->nbytes = widest * (size_t)p->capacity;
     p->batch = malloc(most * sizeof *p->batch);
     p->ids = malloc(most * sizeof *p->ids);
     p->texts = calloc((size_t)p->count, sizeof *p->texts);
-    p->bytes = malloc(p->nbytes + 1);
-    return p->batch && p->ids && p->texts && p->bytes
+    return p->batch && p->ids && p->texts
                ? PAR_OK
                : par_error_set(PAR_ERR_MEMORY, "no host memory for %zu tokens", most);
 }
@@ -250,7 +248,6 @@ void llm_sample_close(llm_sample **handle) {
     free(p->batch);
     free(p->ids);
     free(p->texts);
-    free(p->bytes);
     free(p);
     *handle = NULL;
 }

@@ -35,8 +35,6 @@ struct llm_sample {
     int32_t *batch;       /* [count, n] of the prompt that is drawn from */
     int32_t *ids;         /* [count, n_new] */
     llm_text *texts;      /* [count] */
-    unsigned char *bytes; /* room for the new tokens of a text, where there are stops */
-    size_t nbytes;
     par_generator *generator;
     char why[1024]; /* why there will be no sample; empty: there will */
 };

@@ -31,6 +31,7 @@ static void print_safely(const unsigned char *c, size_t n) {
 /* How a run goes on. */
 typedef struct {
     llm_sample *sample;
+    const llm_prompt *prompt;
     int64_t n_new;
     double begin, first; /* s: of the run, and when its first tokens were there */
 } run;
@@ -41,18 +42,47 @@ static bool is_end(const llm_sample *p, int32_t id) {
     return false;
 }
 
-/* The first string of --stop in the text's new tokens, decoded in one piece since one may be spread
- * over tokens. */
-static void find_stop(llm_sample *p, llm_text *t, const int32_t *ids) {
-    size_t n = 0;
-    if (p->n_stops == 0 ||
-        par_tokenizer_decode(p->tokenizer, ids, (size_t)t->n, p->bytes, p->nbytes, &n) != PAR_OK)
-        return;
+/* The text of n new tokens behind a prompt, malloc'ed, in one piece, since a character may be spread
+ * over tokens; decoded behind the prompt's last token, whose bytes are left out again, since a
+ * tokenizer may drop the space in front of a text. */
+static par_status decode(const llm_sample *p, const llm_prompt *prompt, const int32_t *ids,
+                         int64_t n, unsigned char **text, size_t *nbytes) {
+    size_t n_last = 0, needed = 0, n_all = (size_t)n + 1;
+    unsigned char none[1], *bytes = NULL;
+    int32_t *all = malloc(n_all * sizeof *all);
+    if (all) {
+        all[0] = prompt->ids[prompt->n - 1];
+        memcpy(all + 1, ids, (size_t)n * sizeof *all);
+        (void)par_tokenizer_decode(p->tokenizer, all, 1, none, 0, &n_last);
+        (void)par_tokenizer_decode(p->tokenizer, all, n_all, none, 0, &needed);
+        bytes = malloc(needed + 1);
+    }
+    par_status st =
+        bytes ? par_tokenizer_decode(p->tokenizer, all, n_all, bytes, needed, &needed)
+              : par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %zu bytes", needed);
+    free(all);
+    if (st != PAR_OK) {
+        free(bytes);
+        return st;
+    }
+    *nbytes = needed > n_last ? needed - n_last : 0;
+    memmove(bytes, bytes + n_last, *nbytes);
+    *text = bytes;
+    return PAR_OK;
+}
+
+/* The first string of --stop in the text's new tokens. */
+static void find_stop(const run *r, llm_text *t, const int32_t *ids) {
+    const llm_sample *p = r->sample;
+    unsigned char *text;
+    size_t n;
+    if (p->n_stops == 0 || decode(p, r->prompt, ids, t->n, &text, &n) != PAR_OK) return;
     for (int i = 0; i < p->n_stops; i++) {
-        const char *at = memmem(p->bytes, n, p->stops[i], strlen(p->stops[i]));
-        size_t cut = at ? (size_t)(at - (const char *)p->bytes) : t->cut;
+        const unsigned char *at = memmem(text, n, p->stops[i], strlen(p->stops[i]));
+        size_t cut = at ? (size_t)(at - text) : t->cut;
         if (cut < t->cut) t->cut = cut, t->why = "a stop was there";
     }
+    free(text);
 }
 
 /* New token i of all texts; false when all have ended. */
@@ -68,25 +98,21 @@ static bool take(void *user, int64_t i, const int32_t *ids) {
         if (is_end(p, ids[b]))
             t->why = "the text ended there";
         else
-            t->n++, find_stop(p, t, p->ids + b * r->n_new);
+            t->n++, find_stop(r, t, p->ids + b * r->n_new);
         goes_on |= !t->why;
     }
     return goes_on;
 }
 
-/* Decoded in one piece: a character may be spread over tokens. */
-static par_status print_tokens(const llm_sample *p, const llm_text *t, const int32_t *ids) {
-    size_t needed = 0;
-    unsigned char none[1];
+static par_status print_tokens(const llm_sample *p, const llm_prompt *prompt, const llm_text *t,
+                               const int32_t *ids) {
+    unsigned char *text;
+    size_t n;
     if (t->n == 0) return PAR_OK;
-    (void)par_tokenizer_decode(p->tokenizer, ids, (size_t)t->n, none, 0, &needed);
-    unsigned char *text = malloc(needed + 1);
-    if (!text)
-        return par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %zu bytes", needed);
-    par_status st = par_tokenizer_decode(p->tokenizer, ids, (size_t)t->n, text, needed, &needed);
-    if (st == PAR_OK) print_safely(text, t->cut < needed ? t->cut : needed);
+    PAR_TRY(decode(p, prompt, ids, t->n, &text, &n));
+    print_safely(text, t->cut < n ? t->cut : n);
     free(text);
-    return st;
+    return PAR_OK;
 }
 
 static par_status print_text(const llm_settings *s, const llm_sample *p, int k, int64_t b) {
@@ -100,7 +126,7 @@ static par_status print_text(const llm_settings *s, const llm_sample *p, int k, 
            (long long)s->sample_seed, s->temperature, (long long)s->top_k, top_p,
            (long long)prompt->n, (long long)t->n);
     if (prompt->text) print_safely((const unsigned char *)prompt->text, strlen(prompt->text));
-    PAR_TRY(print_tokens(p, t, p->ids + b * prompt->n_new));
+    PAR_TRY(print_tokens(p, prompt, t, p->ids + b * prompt->n_new));
     printf("\n--- end of sample%s%s ---\n", t->why ? ": " : "", t->why ? t->why : "");
     return PAR_OK;
 }
@@ -114,7 +140,7 @@ typedef struct {
 static par_status draw_prompt(const llm_settings *s, llm_world *w, llm_sample *p, int k,
                               totals *all) {
     const llm_prompt *prompt = &p->prompts[k];
-    run r = {.sample = p, .n_new = prompt->n_new, .begin = llm_world_seconds()};
+    run r = {.sample = p, .prompt = prompt, .n_new = prompt->n_new, .begin = llm_world_seconds()};
     const par_generation what = {.prompt = p->batch,
                                  .n_prompt = prompt->n,
                                  .n_new = prompt->n_new,

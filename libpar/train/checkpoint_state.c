@@ -157,10 +157,11 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     p.consumed = t->vote.consumed;
     p.updates = t->vote.updates;
     note_choices(t);
+    par__enter(&t->on, PAR__PHASE_SAVE);
     par_status st = par_comm_agree(t->on.mesh->world, each_run(t, append, &l));
     if (st == PAR_OK) st = par_checkpoint_save(t->on.mesh->world, &p, l.runs, l.n, out);
     free(l.runs);
-    return st;
+    return par__leave(&t->on, st);
 }
 
 par_status par_trainer_resume(par_trainer *t, const char *directory,
@@ -173,18 +174,20 @@ par_status par_trainer_resume(par_trainer *t, const char *directory,
         PAR_FAIL(PAR_ERR_ARG,
                  "the trainer is for inference: a checkpoint has more than its weights");
     par_checkpoint_about a = describe(t, about, &d);
-    PAR_TRY(par__buckets_settle(&t->buckets));
+    PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
     const par_scaler before = t->vote.scaler;
+    par__enter(&t->on, PAR__PHASE_LOAD);
     par_status st = par_comm_agree(t->on.mesh->world, each_run(t, append, &l));
     if (st == PAR_OK) st = par_checkpoint_load(t->on.mesh->world, directory, &a, l.runs, l.n, out);
     free(l.runs);
+    (void)par__leave(&t->on, st);
     if (st != PAR_OK || !*out->path) return st;
     const par_scaler stored = t->vote.scaler;
     t->vote.scaler = before; /* other options may not allow the stored one */
     PAR_TRY(par__vote_set_scaler(&t->vote, &stored));
     par__vote_restart(&t->vote, out->consumed, out->updates);
     PAR_TRY(par_comm_agree(t->on.mesh->world, take_choices(t, &out->notes)));
-    PAR_TRY(par__buckets_share(&t->buckets));
+    PAR_TRY(par__fatal(&t->on, par__buckets_share(&t->buckets)));
     t->has_weights = true;
     return PAR_OK;
 }

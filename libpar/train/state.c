@@ -176,7 +176,7 @@ static par_status draw_param(void *user, const par_param *p, float *dst) {
 par_status par__trainer_draw(par_trainer *t) {
     bool rounds = t->on.params.inference && t->flat.dtype != PAR_F32;
     PAR_TRY(rounds ? load_all(t, draw_param, t) : draw_in_place(t));
-    PAR_TRY(t->on.backend->sync(t->on.stream));
+    PAR_TRY(par__sync(&t->on));
     t->has_weights = true;
     return PAR_OK;
 }
@@ -184,7 +184,7 @@ par_status par__trainer_draw(par_trainer *t) {
 par_status par_trainer_draw(par_trainer *t) {
     PAR_REQUIRE(t);
     PAR_TRY(par__no_step_begun(&t->vote));
-    PAR_TRY(par__buckets_settle(&t->buckets));
+    PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
     return par_comm_agree(t->on.mesh->world, par__trainer_draw(t));
 }
 
@@ -193,17 +193,18 @@ static par_status zero_moments(par_trainer *t) {
     size_t nbytes = (size_t)t->flat.n_held * sizeof(float);
     if (t->flat.m) PAR_TRY(backend->zero(t->on.stream, t->flat.m, nbytes));
     if (t->flat.v) PAR_TRY(backend->zero(t->on.stream, t->flat.v, nbytes));
-    return backend->sync(t->on.stream);
+    return par__sync(&t->on);
 }
 
 par_status par_trainer_load(par_trainer *t, read_fn *read, void *user) {
     PAR_REQUIRE(t && read);
     PAR_TRY(par__no_step_begun(&t->vote));
-    PAR_TRY(par__buckets_settle(&t->buckets));
+    PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
+    par__enter(&t->on, PAR__PHASE_LOAD);
     t->has_weights = false;
     par_status st = load_all(t, read, user);
     if (st == PAR_OK) st = zero_moments(t);
-    PAR_TRY(par_comm_agree(t->on.mesh->world, st));
+    PAR_TRY(par__leave(&t->on, par_comm_agree(t->on.mesh->world, st)));
     t->has_weights = true;
     par__vote_restart(&t->vote, t->vote.consumed, 0);
     return PAR_OK;
