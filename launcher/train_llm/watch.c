@@ -4,8 +4,10 @@
  * the run unless that stands still or is killed: then `par diagnose hang` reads it.
  */
 #define _POSIX_C_SOURCE 200809L
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,13 +47,29 @@ static void stalled(void *user, const char *report, bool first) {
     _exit(EXIT_STALLED);
 }
 
-/* Beside the log or the checkpoints, so that other hosts see it; else in memory, for this host. */
+/* Whether files can be made beside `path`, in a folder that is there or can be made. */
+static bool is_possible(const char *path) {
+    char above[sizeof watch.directory];
+    struct stat is = {0};
+    snprintf(above, sizeof above, "%s", path);
+    do {
+        char *slash = strrchr(above, '/');
+        if (!slash)
+            strcpy(above, ".");
+        else
+            slash[slash == above] = 0;
+    } while (stat(above, &is) != 0 && errno == ENOENT);
+    return S_ISDIR(is.st_mode) && access(above, W_OK | X_OK) == 0;
+}
+
+/* Beside the log or the checkpoints, so that other hosts see it; else in memory, for this host. What
+ * cannot be made is refused where it is opened. */
 static void choose(const llm_settings *s, int64_t run, char *directory, size_t nbytes) {
     const char *beside = s->log ? s->log : s->save;
     const char *memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm/par" : "/tmp/par";
     int n = beside ? (int)strlen(beside) : 0;
     while (n > 1 && beside[n - 1] == '/') n--;
-    if (beside)
+    if (beside && is_possible(beside))
         snprintf(directory, nbytes, "%.*s.ranks-%llx", n, beside, (unsigned long long)run);
     else
         snprintf(directory, nbytes, "%s.ranks-%llx", memory, (unsigned long long)run);
@@ -64,7 +82,8 @@ void llm_watch_begin(const llm_run *r, const llm_world *w) {
     int64_t run = (t.tv_sec << 20 | t.tv_nsec >> 10) ^ (int64_t)getpid() << 40;
     if (s->stall_timeout == 0 || w->size == 1) return;
     llm_world_share(&run, sizeof run);
-    choose(s, run, watch.directory, sizeof watch.directory);
+    if (w->rank == 0) choose(s, run, watch.directory, sizeof watch.directory);
+    llm_world_share(watch.directory, sizeof watch.directory);
     watch.run = r;
     watch.rank = w->rank;
     const par_watchdog_params params = {.directory = watch.directory,

@@ -55,7 +55,7 @@ static par_status look_for(const char *directory, const char *name, char *path, 
 /* The first of the two names that is in the directory. */
 static par_status find_file(const char *directory, const char *first, const char *second,
                             char *path, size_t n) {
-    bool there;
+    bool there = false;
     PAR_TRY(look_for(directory, first, path, n, &there));
     if (!there) PAR_TRY(look_for(directory, second, path, n, &there));
     if (!there)
@@ -92,7 +92,7 @@ static const char note[] = " decides; the vocab.json and merges.txt beside it ar
 /* A tokenizer.json says how texts are split, and two files of a vocabulary do not: it decides. */
 static par_status open_json(const char *path, const char *directory, par_tokenizer **out) {
     char unused[4096];
-    bool beside;
+    bool beside = false;
     PAR_TRY(look_for(directory, "vocab.json", unused, sizeof unused, &beside));
     PAR_TRY(open_file(path, out));
     if (!beside) return PAR_OK;
@@ -110,7 +110,7 @@ static par_status open_json(const char *path, const char *directory, par_tokeniz
 
 static par_status open_directory(const char *directory, par_tokenizer **out) {
     char path[4096];
-    bool there;
+    bool there = false;
     PAR_TRY(look_for(directory, json_name, path, sizeof path, &there));
     if (there) return open_json(path, directory, out);
     par_status st = find_file(directory, "vocab.json", "encoder.json", path, sizeof path);

@@ -195,7 +195,7 @@ static par_status read_split(const char *path, const json_t *element, par__split
     const json_t *pattern = json_object_get(element, "pattern");
     const char *expression = json_string_value(json_object_get(pattern, "Regex"));
     int scan = expression ? par__scanner_which(expression) : -1;
-    par__behavior behavior;
+    par__behavior behavior = PAR__ISOLATED;
     PAR_TRY(read_behavior(path, element, &behavior));
     bool invert = is_true(element, "invert");
     /* the pattern matches all of a text, so that nothing is left to remove */

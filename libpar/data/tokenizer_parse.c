@@ -57,10 +57,9 @@ par_status par__tokenizer_create_table(const uint8_t *bytes, int32_t n, par_toke
 /* Ends of documents by their names: GPT-2's, Llama 3's, DeepSeek's, Llama 2's, Gemma's. Where there
  * are added tokens it is one of them. */
 static int32_t find_end(const par_tokenizer *t) {
-    static const char *const names[] = {PAR__END_OF_TEXT, "<|end_of_text|>",
-                                        "<\xef\xbd\x9c"
-                                        "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
-                                        "</s>", "<eos>"};
+    static const char *const names[] = {
+        PAR__END_OF_TEXT, "<|end_of_text|>",
+        "<\xef\xbd\x9c\x65nd\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", "</s>", "<eos>"};
     bool added = t->added.n + t->normalized_added.n > 0;
     int32_t id = -1;
     for (size_t i = 0; id < 0 && i < sizeof names / sizeof *names; i++)

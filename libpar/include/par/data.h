@@ -36,6 +36,7 @@ typedef enum {
     PAR_TOKENS_U32       /* no header: u32, or i32 as old llm.c and a .bin that lost its .idx */
 } par_tokens_form;
 
+/* How a token file is opened; 0 means the default. */
 typedef struct {
     par_tokens_form form;
     int64_t vocab; /* ids are below it, which can prove that raw ids are u16; 0: below 2^31 */

@@ -22,6 +22,7 @@
 extern "C" {
 #endif
 
+/* A thread that watches this rank, and its page. */
 typedef struct par_watchdog par_watchdog;
 
 /* What it is told; 0 means the default. */
