@@ -1,8 +1,8 @@
 /*
- * par run: starts a job through the mpirun or srun that is there. Its parts: run.c (options, the
- * program's words, restarts), run_launch.c (the launcher and its words), run_rank.c (what runs on
- * each rank: the program, with its output in files), run_output.c (the ranks' output as one),
- * run_report.c (what is said of a job that failed).
+ * par run: starts a job through the mpirun or srun that is there. Its parts: run.c (the check, the
+ * job, restarts), run_options.c (options, the program's words), run_launch.c (the launcher and its
+ * words), run_rank.c (what runs on each rank: the program, with its output in files), run_output.c
+ * (the ranks' output as one), run_report.c (what is said of a job that failed), run_words.c.
  *
  * Words reach the program as they are: there is no shell anywhere.
  */
@@ -43,6 +43,11 @@ typedef struct {
     run_words environment; /* NAME=VALUE */
     run_words program;     /* and its words */
 } run_settings;
+
+/* What the command line says; `help` gets the help text. Where there is no problem, the program's
+ * words are taken. */
+void run_options_read(run_settings *s, int argc, char **argv, par_problems *problems, char *help,
+                      size_t nbytes);
 
 /* How a job is started, and what its launcher does with signals. */
 typedef struct {

@@ -288,6 +288,8 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
             .also = "save-interval|save-steps|checkpoint-every"),
         INT("keep", keep, "3", "0..1000000", "newest checkpoints that stay; 0: all",
             .also = "save-total-limit"),
+        INT("checkpoint-memory", checkpoint_memory, "1024", "1..1048576",
+            "MiB of host memory that a rank may take beside its arrays to load a checkpoint"),
         TEXT("resume", resume,
              "go on from the newest checkpoint in this directory, or from this one; auto: from the "
              "newest of --save, if any",

@@ -66,7 +66,7 @@ typedef struct {
     double split;
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
-    int64_t save_every, keep;
+    int64_t save_every, keep, checkpoint_memory;
     const char *log, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
     bool comm_matrix;
     int64_t ranks;
@@ -221,8 +221,18 @@ int llm_checkpoint_asked(void);
 /* After a vote to stop: the most that any rank was asked; this rank's own wish is forgotten.
  * Collective. */
 par_status llm_checkpoint_agree(const llm_world *, int *asked);
-/* With --save: the directory is made, every rank can write in it, and a checkpoint fits.
- * Collective. */
+/* What a checkpoint records of this run beside what the trainer does, or compares with what was
+ * recorded. To be freed. */
+enum { LLM_ABOUT_MAX = 64 };
+typedef struct {
+    par_checkpoint_about about;
+    char values[LLM_ABOUT_MAX][256];
+    par_checkpoint_pair pairs[LLM_ABOUT_MAX];
+    int n;
+} llm_about;
+par_status llm_about_make(const llm_run *, const llm_world *, const llm_data *, llm_about **out);
+
+/* With --save: all that a save does, in small, and a checkpoint fits. Collective. */
 par_status llm_checkpoint_check(const llm_run *, const llm_world *, par_trainer *);
 /* With --save: a checkpoint of this step. A step that is not finite is passed over with a note.
  * Collective. */

@@ -73,7 +73,13 @@ _Noreturn void llm_world_end(int code, bool broken) {
 #if TRAIN_LLM_MPI
     int is_up;
     MPI_Initialized(&is_up);
-    if (broken && is_up) MPI_Abort(MPI_COMM_WORLD, code);
+    if (broken && is_up) {
+        /* The launcher reads what was printed before it hears of the end: under Hydra it was lost
+         * once in some 80 runs. */
+        const struct timespec pause = {.tv_nsec = 300000000};
+        nanosleep(&pause, NULL);
+        MPI_Abort(MPI_COMM_WORLD, code);
+    }
     if (is_up) MPI_Finalize();
 #else
     (void)broken;

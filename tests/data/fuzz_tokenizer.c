@@ -8,16 +8,14 @@
 #include <string.h>
 
 #include "../harness.h"
+#include "../mutate.h"
 #include "libpar/data/tokenizer.h"
 
 enum { CAPACITY = 8192, RUNS = 1500 };
 
 static uint64_t state;
-static size_t draw(size_t n) { /* xorshift64*, Marsaglia 2003 */
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (size_t)((state * 2685821657736338717u) >> 33) % (n ? n : 1);
+static size_t draw(size_t n) {
+    return mutate_draw(&state, n);
 }
 
 static size_t mutate(char *b, size_t n) {

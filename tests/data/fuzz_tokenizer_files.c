@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../harness.h"
+#include "../mutate.h"
 #include "libpar/data/tokenizer.h"
 
 enum { CAPACITY = 1 << 15, RUNS = 120 };
@@ -21,11 +22,8 @@ static const char *const names[] = {
 enum { N_NAMES = sizeof names / sizeof *names };
 
 static uint64_t state;
-static size_t draw(size_t n) { /* xorshift64*, Marsaglia 2003 */
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (size_t)((state * 2685821657736338717u) >> 33) % (n ? n : 1);
+static size_t draw(size_t n) {
+    return mutate_draw(&state, n);
 }
 
 static size_t load(const char *name, uint8_t *out) {
