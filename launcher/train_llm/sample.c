@@ -1,7 +1,7 @@
 /*
- * Samples of train_llm, what they need: which tokenizer, which prompts, where a text ends. Files are
- * read before the model is built, so that a bad prompt is known before a training and not after it.
- * A sample that nobody asked for is left out with a note where it cannot be drawn.
+ * Samples of train_llm, what they need: which tokenizer, which prompts, where a text ends. Files
+ * are read before the model is built, so that a bad prompt is known before a training and not after
+ * it. A sample that nobody asked for is left out with a note where it cannot be drawn.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>

@@ -32,9 +32,9 @@ struct llm_sample {
     int32_t ends[LLM_MAX_ENDS]; /* tokens that end a text */
     int n_ends;
     int64_t count, vocab, capacity;
-    int32_t *batch;       /* [count, n] of the prompt that is drawn from */
-    int32_t *ids;         /* [count, n_new] */
-    llm_text *texts;      /* [count] */
+    int32_t *batch;  /* [count, n] of the prompt that is drawn from */
+    int32_t *ids;    /* [count, n_new] */
+    llm_text *texts; /* [count] */
     par_generator *generator;
     char why[1024]; /* why there will be no sample; empty: there will */
 };

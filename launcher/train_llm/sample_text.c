@@ -42,9 +42,9 @@ static bool is_end(const llm_sample *p, int32_t id) {
     return false;
 }
 
-/* The text of n new tokens behind a prompt, malloc'ed, in one piece, since a character may be spread
- * over tokens; decoded behind the prompt's last token, whose bytes are left out again, since a
- * tokenizer may drop the space in front of a text. */
+/* The text of n new tokens behind a prompt, malloc'ed, in one piece, since a character may be
+ * spread over tokens; decoded behind the prompt's last token, whose bytes are left out again,
+ * since a tokenizer may drop the space in front of a text. */
 static par_status decode(const llm_sample *p, const llm_prompt *prompt, const int32_t *ids,
                          int64_t n, unsigned char **text, size_t *nbytes) {
     size_t n_last = 0, needed = 0, n_all = (size_t)n + 1;

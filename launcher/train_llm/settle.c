@@ -186,7 +186,7 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
                                     .max_skips = s->max_skips};
     p->seed = (uint64_t)s->seed;
     p->undrawn = (s->import || s->resume) && !s->verify_parallel;
-    p->inference = s->sample && !s->resume;
+    p->inference = s->sample;
     p->global_batch = s->batch;
     p->no_sequence_parallel = !s->sequence_parallel;
     p->no_graph = s->no_graph;

@@ -345,8 +345,9 @@ static bool names_architecture(json_t *list, const char *name) {
     return false;
 }
 
-/* GPT-2's first files, of 2019, name neither type nor class. Their sizes have names that are GPT-2's
- * alone among the families here; the tensors are then checked by name and shape in any case. */
+/* GPT-2's first files, of 2019, name neither type nor class. Their sizes have names that are
+ * GPT-2's alone among the families here; the tensors are then checked by name and shape in any
+ * case. */
 static bool is_oldest_gpt2(const config_reader *r, json_t *type, json_t *list) {
     return !type && !list && field(r->root, "n_embd") && field(r->root, "n_head") &&
            field(r->root, "n_layer");

@@ -1,9 +1,9 @@
 /*
  * The attention branch: one GEMM for q, k and v, rotary embedding in place, causal attention on
  * this rank's heads, and the output projection. With norms of q and k, each of the three is a
- * product of its own, since the norms want heads without gaps between them. Query heads are split over tp. KV heads are split
- * too while there are enough of them; with more tp ranks than KV heads each rank holds a copy of
- * one, and the copies' gradients are partial.
+ * product of its own, since the norms want heads without gaps between them. Query heads are split
+ * over tp. KV heads are split too while there are enough of them; with more tp ranks than KV heads
+ * each rank holds a copy of one, and the copies' gradients are partial.
  */
 #include <math.h>
 #include <stdio.h>

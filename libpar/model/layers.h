@@ -100,7 +100,8 @@ par_status par__replicated(const par__module_place *place, par_build *build, con
                            int ndim, int64_t n0, int64_t n1, par_init init, double value,
                            par_param **out);
 
-/* A vector [n] of `value` that every tp rank holds, and whose gradient is always partial over tp. */
+/* A vector [n] of `value` that every tp rank holds, and whose gradient is always partial over
+ * tp. */
 par_status par__partial(const par__module_place *place, par_build *build, const char *name,
                         int64_t n, double value, par_param **out);
 

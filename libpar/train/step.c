@@ -161,8 +161,8 @@ static par_status walk_and_wait(par_trainer *t, const par_schedule *schedule, co
     return par__sync(&t->on);
 }
 
-/* One forward-only walk of schedule->m micro-batches per dp rank, from sample `first` on; those from
- * `end` on do not count. */
+/* One forward-only walk of schedule->m micro-batches per dp rank, from sample `first` on; those
+ * from `end` on do not count. */
 static par_status walk_forward(par_trainer *t, const par_schedule *schedule,
                                const par_source *source, int64_t first, int64_t end,
                                par__walk_result *sum) {

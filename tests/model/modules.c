@@ -15,8 +15,9 @@
 #include "../harness.h"
 #include "driver.h"
 
-/* e: a quarter of it for norms of q and k, whose inputs are small, so that they turn much by a step;
- * rounding is then four times as much, which the gradients of those models' weights outweigh. */
+/* e: a quarter of it for norms of q and k, whose inputs are small, so that they turn much by a
+ * step; rounding is then four times as much, which the gradients of those models' weights
+ * outweigh. */
 static float step_size = 0.01f;
 
 static float c_of(int64_t i) {

@@ -81,7 +81,8 @@ static par_status look(void *user, const par_module *last, const void *stash) {
     return PAR_OK;
 }
 
-/* What reads weights, or with `inference` also what it has no memory for, is refused with `text`. */
+/* What reads weights, or with `inference` also what it has no memory for, is refused with
+ * `text`. */
 static void check_refused(par_trainer *t, const par_transformer_config *config, const char *text) {
     const check_data data = {.vocab = config->vocab, .T = config->tokens};
     const par_source source = check_source(&data);

@@ -71,8 +71,8 @@ PAR_API void par_import_close(par_import **import);
 PAR_API const par_transformer_config *par_import_config(const par_import *);
 
 /**
- * The i-th token that ends a text, from 0: eos_token_id of generation_config.json, or of config.json
- * where that says nothing; -1: there are fewer. Not collective.
+ * The i-th token that ends a text, from 0: eos_token_id of generation_config.json, or of
+ * config.json where that says nothing; -1: there are fewer. Not collective.
  */
 PAR_API int32_t par_import_end(const par_import *, int i);
 
@@ -81,8 +81,8 @@ PAR_API int32_t par_import_end(const par_import *, int i);
  * (GPT-2's c_attn) and transposes as the family stores them.
  *
  * Not collective. Errors: PAR_ERR_FORMAT: the tensor is missing or has another shape, or an element
- * is NaN or infinite; PAR_ERR_UNSUPPORTED: one that rounds to infinity in param->dtype; PAR_ERR_ARG:
- * a rectangle outside of the tensor.
+ * is NaN or infinite; PAR_ERR_UNSUPPORTED: one that rounds to infinity in param->dtype;
+ * PAR_ERR_ARG: a rectangle outside of the tensor.
  */
 PAR_API par_status par_import_read(const par_import *, const par_param *param, float *dst);
 

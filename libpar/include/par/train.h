@@ -55,9 +55,9 @@ typedef struct {
                              and on one at least [1 GiB on a GPU, else 128 MiB] */
     bool undrawn;     /* weights are zeros until par_trainer_load, _resume or _draw, for a caller
                              that has others; before that nothing runs on them */
-    bool inference;   /* weights alone, for par_trainer_load, _draw and a generator: no
+    bool inference;   /* weights alone, for par_trainer_load, _resume, _draw and a generator: no
                              gradients, no master weights, no moments, no activations of training,
-                             and so no steps, evaluations, forwards and checkpoints */
+                             and so no steps, evaluations, forwards and saved checkpoints */
     bool keep_logits; /* evaluation keeps a micro-batch's logits: par_transformer_logits */
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
     int64_t bucket_n; /* elements a gradient bucket aims at [1 Mi]; it ends between modules */
@@ -137,9 +137,9 @@ PAR_API par_status par_trainer_plan(const par_trainer_params *,
  *
  * Collective: on the transport's world; every parameter equal on all ranks. Errors: PAR_ERR_OPTION
  * or PAR_ERR_LAYOUT [agreed] with every problem; PAR_ERR_UNSUPPORTED [agreed] when the backend is
- * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures, on a device also [comm]; PAR_ERR_ARG
- * [agreed] when the ranks' modules do not count every logical element once, with the parameter
- * (par_param_spec's replica); PAR_ERR_TRANSPORT [comm].
+ * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures, on a device
+ * also [comm]; PAR_ERR_ARG [agreed] when the ranks' modules do not count every logical element
+ * once, with the parameter (par_param_spec's replica); PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_trainer_create(par_transport *, const par_trainer_params *,
                                       par_trainer **out);
@@ -262,8 +262,8 @@ PAR_API par_status par_trainer_forward(par_trainer *, const void *x, const void 
 PAR_API par_status par_trainer_settle(par_trainer *);
 
 /**
- * Draw the initial weights, as par_trainer_create does without `undrawn`. Moments and counts stay as
- * they are.
+ * Draw the initial weights, as par_trainer_create does without `undrawn`. Moments and counts stay
+ * as they are.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when a step is under way; PAR_ERR_MEMORY
  * [agreed]; those of the backend, [agreed].
@@ -333,19 +333,20 @@ PAR_API par_status par_trainer_state_runs(const par_trainer *,
                                           void *user);
 
 /**
- * Save between steps. about.model describes the model (NULL: its name), about.options what else the
- * caller wants recorded; layout, the trainer's own options, consumed samples and updates are filled
- * in here.
+ * Save between steps. `about` has what the caller wants recorded; layout, the trainer's own
+ * options, consumed samples and updates are filled in here.
  *
  * Collective: on world. Errors: as par_checkpoint_save; PAR_ERR_ARG [agreed] when a step is under
- * way.
+ * way, there are no weights yet, or the trainer is for inference.
  */
 PAR_API par_status par_trainer_save(par_trainer *, const par_checkpoint_params *params,
                                     par_checkpoint_result *out);
 
 /**
- * Continue from a checkpoint of the same model and layout: the next steps have the bits of the run
- * that saved it, if no option differs (a note says which do). about as in par_trainer_save.
+ * Continue from a checkpoint of the same model, saved in any layout: the next steps have the bits
+ * of the run that saved it, if neither layout nor option differs (a note says which do). With
+ * `inference` weights alone are read, and nothing is said of the training. about as in
+ * par_trainer_save.
  *
  * Collective: on world. Errors: as par_checkpoint_load; PAR_ERR_ARG [agreed] when a step is under
  * way. After PAR_ERR_INTERNAL (the files changed meanwhile) the trainer's state is undefined.

@@ -63,8 +63,8 @@ PAR_API const char *par_transformer_preset_name(int i);
  * Is the configuration sound, and does it fit the layout? A line per problem with the legal values;
  * notes (padding of the vocabulary or the MLP, replicated KV heads) go to `notes`, which may be
  * NULL. Sets layout->kv_replicas. Refused: heads mod tp != 0; kv_heads that neither divide nor are
- * a multiple of tp; T > P or the window; odd head sizes with RoPE. micro_batch · T mod tp != 0 is refused when
- * sequence_parallel is set. Not collective.
+ * a multiple of tp; T > P or the window; odd head sizes with RoPE. micro_batch · T mod tp != 0 is
+ * refused when sequence_parallel is set. Not collective.
  */
 PAR_API void par_transformer_check(const par_transformer_config *, par_layout *,
                                    int64_t micro_batch, bool sequence_parallel,
