@@ -12,7 +12,17 @@
 #include "par_tool.h"
 
 /* Which commands take an option. */
-enum { LIST = 1, SHOW = 2, VERIFY = 4, DIFF = 8, RESHARD = 16 };
+enum {
+    LIST = 1,
+    SHOW = 2,
+    VERIFY = 4,
+    DIFF = 8,
+    EXPORT = 16,
+    CONVERT = 32,
+    IMPORT = 64,
+    AVERAGE = 128,
+    RESHARD = 256
+};
 enum { MAX_ROWS = 16, MAX_PATH = 1024 };
 
 static int reshard(const checkpoint_settings *s) {
@@ -38,6 +48,14 @@ static const struct {
      "read every byte against its digest; exit code 1 if any is damaged"},
     {"diff", DIFF, "A B", 2, 2, checkpoint_diff,
      "what two checkpoints have different; exit code 1 if anything is"},
+    {"export", EXPORT, "STEP", 1, 1, checkpoint_export,
+     "its weights as a Hugging Face directory (--hf), or a model file of llm.c (--llmc)"},
+    {"convert", CONVERT, "MODEL", 1, 1, checkpoint_export,
+     "the same of a Hugging Face directory or a model file of llm.c"},
+    {"import", IMPORT, "MODEL", 1, 1, checkpoint_import,
+     "a checkpoint of step 0, of weights alone (--save), to sample, compare and export"},
+    {"average", AVERAGE, "A B...", 2, 64, checkpoint_average,
+     "a checkpoint of the mean of their weights (--save)"},
     {"reshard", RESHARD, "[DIR]", 0, 1, reshard, "is not needed: a checkpoint loads in any layout"},
 };
 
@@ -45,7 +63,55 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 /* The rows that command `bit` takes. */
 static int rows_of(checkpoint_settings *s, unsigned bit, par_option table[MAX_ROWS]) {
+    static const par_choice types[] = {
+        {"stored", -1}, {"fp32", PAR_F32}, {"bf16", PAR_BF16}, {"fp16", PAR_F16}, {NULL, 0}};
     const par_option rows[] = {
+        {.name = "hf",
+         .type = PAR_OPT_TEXT,
+         .value = &s->hf,
+         .help = "write config.json, the weights as safetensors, and the tokenizer if it is known "
+                 "into this new directory",
+         .metavar = "DIR",
+         .recorded = EXPORT | CONVERT},
+        {.name = "llmc",
+         .type = PAR_OPT_TEXT,
+         .value = &s->llmc,
+         .help = "write a model file of llm.c (GPT-2 alone; version 3 for fp32, 5 for bf16)",
+         .metavar = "FILE",
+         .recorded = EXPORT | CONVERT},
+        {.name = "dtype",
+         .type = PAR_OPT_CHOICE,
+         .value = &s->dtype,
+         .initial = "stored",
+         .choices = types,
+         .help = "type of the weights; fp32 takes the master weights where there are any",
+         .recorded = EXPORT | CONVERT},
+        {.name = "shard-gb",
+         .type = PAR_OPT_REAL,
+         .value = &s->shard_gb,
+         .initial = "5",
+         .legal = "0.000001..1000000",
+         .help = "safetensors files of at most so many 10^9 bytes, or of one tensor",
+         .also = "max-shard-size",
+         .recorded = EXPORT | CONVERT},
+        {.name = "tokenizer",
+         .type = PAR_OPT_TEXT,
+         .value = &s->tokenizer,
+         .help = "folder of the tokenizer's files; without it: what lies beside the checkpoint's "
+                 "data, or in the directory that is converted",
+         .metavar = "DIR",
+         .recorded = EXPORT | CONVERT},
+        {.name = "save",
+         .type = PAR_OPT_TEXT,
+         .value = &s->save,
+         .help = "directory of checkpoints that the new one is put in",
+         .metavar = "DIR",
+         .recorded = IMPORT | AVERAGE},
+        {.name = "weights-only",
+         .type = PAR_OPT_BOOL,
+         .value = &s->weights_only,
+         .help = "average the weights as they are; without it master weights, where there are any",
+         .recorded = AVERAGE},
         {.name = "verify",
          .type = PAR_OPT_BOOL,
          .value = &s->verify,
@@ -98,7 +164,7 @@ static int options_first(const par_option *table, int n, int argc, char **argv) 
 static int run_command(int which, int argc, char **argv) {
     static char help[8192];
     char usage[512];
-    checkpoint_settings s = {0};
+    checkpoint_settings s = {.command = commands[which].name};
     par_option table[MAX_ROWS];
     par_problems problems = {0};
     int n = rows_of(&s, commands[which].bit, table), own = options_first(table, n, argc, argv);
@@ -117,7 +183,7 @@ static int run_command(int which, int argc, char **argv) {
                     commands[which].name, commands[which].words);
     if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK)
         return checkpoint_failed(commands[which].name);
-    if (par_checkpoint_missing() && commands[which].bit != RESHARD) {
+    if (par_checkpoint_missing() && !(commands[which].bit & (RESHARD | CONVERT))) {
         fprintf(stderr, "par checkpoint %s: %s\n", commands[which].name, par_checkpoint_missing());
         return PAR_TOOL_INPUT;
     }

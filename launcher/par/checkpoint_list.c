@@ -57,7 +57,8 @@ static bool sizes_fit(const par_checkpoint_result *info) {
 static void print_row(const par_checkpoint *c, const char *path, const char *state) {
     char date[32], size[32], layout[64], loss[32] = "-";
     const par_checkpoint_result *info = par_checkpoint_info(c);
-    if (c) snprintf(loss, sizeof loss, "%.4f", info->loss);
+    if (c && !checkpoint_value(c, CHECKPOINT_ORIGIN))
+        snprintf(loss, sizeof loss, "%.4f", info->loss);
     printf("%-17s  %-16s  %10s  %5d  %-24s  %8s  %s\n", base_name(path), date_of(path, date),
            c ? checkpoint_size((double)info->nbytes, size) : "-", c ? info->n_ranks : 0,
            c ? layout_of(c, layout) : "-", loss, state);
