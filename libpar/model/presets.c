@@ -1,7 +1,9 @@
-/* Published shapes of the GPT-2 and Llama 3 families, and two tiny models for tests and
- * demonstrations. */
+/* Published shapes of the GPT-2, Llama 3 and SmolLM2 families with their names on the hub, and two
+ * tiny models for tests and demonstrations. */
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "par/transformer.h"
 
@@ -19,27 +21,51 @@
     .rope_scaling = {                                                                              \
         .factor = FACTOR, .low_freq_factor = 1, .high_freq_factor = 4, .original_positions = 8192}
 
-static const par_transformer_config presets[] = {
-    GPT2("gpt2-nano", 256, 64, 2, 64, 4),
-    {LLAMA("llama-nano", 256, 64, 64, 2, 64, 4, 2, 16, 176, false), .rope_theta = 10000},
-    GPT2("gpt2-124m", 50257, 1024, 12, 768, 12),
-    GPT2("gpt2-355m", 50257, 1024, 24, 1024, 16),
-    GPT2("gpt2-774m", 50257, 1024, 36, 1280, 20),
-    GPT2("gpt2-1.5b", 50257, 1024, 48, 1600, 25),
-    {LLAMA("llama3-8b", 128256, 8192, 8192, 32, 4096, 32, 8, 128, 14336, false),
-     .rope_theta = 500000},
-    {LLAMA("llama3-70b", 128256, 8192, 8192, 80, 8192, 64, 8, 128, 28672, false),
-     .rope_theta = 500000},
-    {LLAMA("llama3.1-8b", 128256, 8192, 131072, 32, 4096, 32, 8, 128, 14336, false),
-     .rope_theta = 500000, SCALED(8)},
-    {LLAMA("llama3.2-1b", 128256, 8192, 131072, 16, 2048, 32, 8, 64, 8192, true),
-     .rope_theta = 500000, SCALED(32)},
+#define SMOLLM2(NAME, L, C_, H, K, F) LLAMA(NAME, 49152, 2048, 8192, L, C_, H, K, 64, F, true)
+
+static const struct {
+    par_transformer_config config;
+    const char *hub; /* NULL: is not there */
+} presets[] = {
+    {GPT2("gpt2-nano", 256, 64, 2, 64, 4), NULL},
+    {{LLAMA("llama-nano", 256, 64, 64, 2, 64, 4, 2, 16, 176, false), .rope_theta = 10000}, NULL},
+    {GPT2("gpt2-124m", 50257, 1024, 12, 768, 12), "openai-community/gpt2"},
+    {GPT2("gpt2-355m", 50257, 1024, 24, 1024, 16), "openai-community/gpt2-medium"},
+    {GPT2("gpt2-774m", 50257, 1024, 36, 1280, 20), "openai-community/gpt2-large"},
+    {GPT2("gpt2-1.5b", 50257, 1024, 48, 1600, 25), "openai-community/gpt2-xl"},
+    {{LLAMA("llama3-8b", 128256, 8192, 8192, 32, 4096, 32, 8, 128, 14336, false),
+      .rope_theta = 500000},
+     "meta-llama/Meta-Llama-3-8B"},
+    {{LLAMA("llama3-70b", 128256, 8192, 8192, 80, 8192, 64, 8, 128, 28672, false),
+      .rope_theta = 500000},
+     "meta-llama/Meta-Llama-3-70B"},
+    {{LLAMA("llama3.1-8b", 128256, 8192, 131072, 32, 4096, 32, 8, 128, 14336, false),
+      .rope_theta = 500000, SCALED(8)},
+     "meta-llama/Llama-3.1-8B"},
+    {{LLAMA("llama3.2-1b", 128256, 8192, 131072, 16, 2048, 32, 8, 64, 8192, true),
+      .rope_theta = 500000, SCALED(32)},
+     "meta-llama/Llama-3.2-1B"},
+    {{SMOLLM2("smollm2-135m", 30, 576, 9, 3, 1536), .rope_theta = 100000},
+     "HuggingFaceTB/SmolLM2-135M"},
+    {{SMOLLM2("smollm2-360m", 32, 960, 15, 5, 2560), .rope_theta = 100000},
+     "HuggingFaceTB/SmolLM2-360M"},
+    {{SMOLLM2("smollm2-1.7b", 24, 2048, 32, 32, 8192), .rope_theta = 130000},
+     "HuggingFaceTB/SmolLM2-1.7B"},
 };
 
 enum { N_PRESETS = sizeof presets / sizeof *presets };
 
 const char *par_transformer_preset_name(int i) {
-    return i >= 0 && i < N_PRESETS ? presets[i].name : NULL;
+    return i >= 0 && i < N_PRESETS ? presets[i].config.name : NULL;
+}
+
+const char *par_transformer_preset_hub(int i) {
+    return i >= 0 && i < N_PRESETS ? presets[i].hub : NULL;
+}
+
+/* The name on the hub, with its organisation or without. */
+static bool is_hub_name(const char *hub, const char *name) {
+    return hub && (strcasecmp(hub, name) == 0 || strcasecmp(strchr(hub, '/') + 1, name) == 0);
 }
 
 par_status par_transformer_preset(const char *name, par_transformer_config *out) {
@@ -47,11 +73,12 @@ par_status par_transformer_preset(const char *name, par_transformer_config *out)
     PAR_REQUIRE(name && out);
     for (int i = 0; i < N_PRESETS; i++) {
         size_t used = strlen(names);
-        if (strcmp(presets[i].name, name) == 0) {
-            *out = presets[i];
+        if (strcmp(presets[i].config.name, name) == 0 || is_hub_name(presets[i].hub, name)) {
+            *out = presets[i].config;
             return PAR_OK;
         }
-        snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", presets[i].name);
+        snprintf(names + used, sizeof names - used, "%s%.47s", i ? ", " : "",
+                 presets[i].config.name);
     }
     PAR_FAIL(PAR_ERR_OPTION, "model \"%s\" is unknown; legal: %s", name, names);
 }
