@@ -5,33 +5,42 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "train_llm.h"
 
-enum { MAX_NBYTES = 1 << 20 };
+enum { MAX_NBYTES = 1 << 16 };
 
-/* The file as a text, kept until the process ends, since values point into it; NULL: a problem. */
-static char *read_text(const char *path, par_problems *problems) {
-    char *text = calloc(1, MAX_NBYTES + 1);
-    FILE *file = text ? fopen(path, "rb") : NULL;
+/* The file as a text; what is wrong with it, or NULL. */
+static const char *read_text(const char *path, char text[MAX_NBYTES + 1]) {
+    FILE *file = fopen(path, "rb");
     size_t n = file ? fread(text, 1, MAX_NBYTES + 1, file) : 0;
     bool failed = !file || ferror(file);
     const char *why = failed               ? strerror(errno)
-                      : n > MAX_NBYTES     ? "has more than 1 MiB"
+                      : n > MAX_NBYTES     ? "has more than 64 KiB"
                       : memchr(text, 0, n) ? "is not a text"
                                            : NULL;
     if (file) fclose(file);
-    if (!why) return text;
-    par_problem(problems, "--config %s: %s; legal: a file of lines key = value", path, why);
-    free(text);
-    return NULL;
+    return why;
 }
 
-static void load(llm_run *r, par_problems *problems) {
-    char *text = r->set.config ? read_text(r->set.config, problems) : NULL;
-    if (text) par_options_load(r->options, r->n_options, r->set.config, text, problems);
+/* One rank reads, so that all come to the same options, also where the others do not see the
+ * file. */
+static void load(llm_run *r, const llm_world *w, par_problems *problems) {
+    static char text[MAX_NBYTES + 1]; /* values of options point into it */
+    char why[256] = "";
+    if (!r->set.config) return;
+    if (w->rank == 0) {
+        const char *problem = read_text(r->set.config, text);
+        if (problem) snprintf(why, sizeof why, "%s", problem);
+    }
+    llm_world_share(w, why, sizeof why);
+    llm_world_share(w, text, sizeof text);
+    if (*why)
+        par_problem(problems, "--config %s: %s; legal: a file of lines key = value", r->set.config,
+                    why);
+    else
+        par_options_load(r->options, r->n_options, r->set.config, text, problems);
 }
 
 /* Of equal options the last one counts; which, is said once. */
@@ -45,11 +54,12 @@ static void note_repeated(llm_run *r) {
     }
 }
 
-void llm_config_read(llm_run *r, int argc, char **argv, par_problems *problems) {
+void llm_config_read(llm_run *r, const llm_world *w, int argc, char **argv,
+                     par_problems *problems) {
     r->n_options = llm_options_rows(&r->set, r->options);
     par_options_parse(r->options, r->n_options, argc - 1, argv + 1, problems);
     note_repeated(r);
-    load(r, problems);
+    load(r, w, problems);
     llm_recipe_apply(r, problems);
 }
 

@@ -134,7 +134,7 @@ int main(int argc, char **argv) {
     /* a file at the limit of its size is an error of write, with a message */
     signal(SIGXFSZ, SIG_IGN);
     if (llm_world_begin(&w) != EXIT_OK) return EXIT_RUNTIME;
-    llm_config_read(&r, argc, argv, &problems);
+    llm_config_read(&r, &w, argc, argv, &problems);
     if (r.set.help || r.set.version || r.set.other_names) {
         if (w.rank == 0) print_about(&r.set);
         llm_world_end(EXIT_OK, false);

@@ -94,15 +94,6 @@ typedef struct {
     char newest[1024];               /* rank 0: the checkpoint saved or resumed last; "": none */
 } llm_run;
 
-/* config */
-/* Rows, defaults, command line, --config, --recipe, into r->set; what is wrong with single options is
- * a problem each. */
-void llm_config_read(llm_run *, int argc, char **argv, par_problems *);
-/* The command line, the file or the recipe has this option; `name` is a row's. */
-bool llm_config_given(const llm_run *, const char *name);
-/* All options as they are now, for --config. */
-par_status llm_config_write(const llm_run *, const char *path);
-
 /* recipe */
 void llm_recipe_apply(llm_run *, par_problems *);
 /* For --help: the names and where the values are from. */
@@ -150,6 +141,8 @@ typedef struct {
 
 /* Called first: MPI is up, size and rank are known, nothing else. */
 int llm_world_begin(llm_world *);
+/* Rank 0's bytes, at most 1 GiB, to all, before there is a transport. Collective. */
+void llm_world_share(const llm_world *, void *data, size_t nbytes);
 /* N worlds of one rank under a launcher of N: a problem with the cause. */
 void llm_world_check_singletons(int world_size, par_problems *);
 /* Not collective; after an error peers may be waiting. */
@@ -172,6 +165,15 @@ void llm_world_disconnect(llm_world *);
 /* Ends the process; `broken`: peers may be waiting for this rank, so the job is torn down. */
 _Noreturn void llm_world_end(int code, bool broken);
 double llm_world_seconds(void);
+
+/* config */
+/* Rows, defaults, command line, --config, --recipe, into r->set; what is wrong with single options is
+ * a problem each. Rank 0 reads the file, all have what it read. Collective. */
+void llm_config_read(llm_run *, const llm_world *, int argc, char **argv, par_problems *);
+/* The command line, the file or the recipe has this option; `name` is a row's. */
+bool llm_config_given(const llm_run *, const char *name);
+/* All options as they are now, for --config. */
+par_status llm_config_write(const llm_run *, const char *path);
 
 /* data */
 typedef struct {

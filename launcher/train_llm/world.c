@@ -36,6 +36,14 @@ int llm_world_begin(llm_world *w) {
     return EXIT_OK;
 }
 
+void llm_world_share(const llm_world *w, void *data, size_t nbytes) {
+#if TRAIN_LLM_MPI
+    if (w->size > 1) MPI_Bcast(data, (int)nbytes, MPI_BYTE, 0, MPI_COMM_WORLD);
+#else
+    (void)w, (void)data, (void)nbytes;
+#endif
+}
+
 _Noreturn void llm_world_end(int code, bool broken) {
     fflush(NULL);
 #if TRAIN_LLM_MPI
