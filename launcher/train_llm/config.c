@@ -34,8 +34,10 @@ static void load(llm_run *r, const llm_world *w, par_problems *problems) {
         const char *problem = read_text(r->set.config, text);
         if (problem) snprintf(why, sizeof why, "%s", problem);
     }
-    llm_world_share(w, why, sizeof why);
-    llm_world_share(w, text, sizeof text);
+    if (w->size > 1) { /* a rank by itself may have no MPI */
+        llm_world_share(why, sizeof why);
+        llm_world_share(text, sizeof text);
+    }
     if (*why)
         par_problem(problems, "--config %s: %s; legal: a file of lines key = value", r->set.config,
                     why);

@@ -63,6 +63,20 @@ par_status llm_log_resume(par_log *log, const llm_world *w, const llm_beginning 
     return par_log_end(log);
 }
 
+/* Axes that communicate, on the host. */
+static void log_overlap(par_log *log, const par_step_times *t) {
+    static const char *const keys[PAR_AXIS_COUNT][2] = {[PAR_TP] = {"exposed_tp_s", "hidden_tp_s"},
+                                                        [PAR_CP] = {"exposed_cp_s", "hidden_cp_s"},
+                                                        [PAR_DP] = {"exposed_dp_s", "hidden_dp_s"},
+                                                        [PAR_PP] = {"exposed_pp_s", "hidden_pp_s"}};
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
+        if (t->exposed[axis] + t->hidden[axis] == 0) continue;
+        par_log_real(log, keys[axis][0], t->exposed[axis]);
+        par_log_real(log, keys[axis][1], t->hidden[axis]);
+    }
+    if (t->exposed[PAR_DP] > 0) par_log_real(log, "tail_dp_s", t->tail);
+}
+
 static void log_measured(par_log *log, double seconds, double mfu, const par_vote *vote,
                          const par_step_times *t) {
     par_log_object(log, "measured");
@@ -76,6 +90,7 @@ static void log_measured(par_log *log, double seconds, double mfu, const par_vot
     par_log_real(log, "wait_dp_s", t->wait_dp);
     par_log_real(log, "update_s", t->update);
     par_log_real(log, "bubble", t->bubble);
+    log_overlap(log, t);
     par_log_object_end(log);
 }
 

@@ -9,7 +9,7 @@
 /* The loss is the same on every rank. o: NULL where nothing is kept. */
 static par_status evaluate(const llm_run *r, par_trainer *trainer, const llm_data *d,
                            const llm_world *w, llm_observer *o, int64_t step, double *out) {
-    par_source source = par_sampler_source(d->validation);
+    par_source source = d->validation;
     double loss, begin = llm_world_seconds();
     PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, &loss));
     double seconds = llm_world_seconds() - begin;
@@ -46,7 +46,7 @@ static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *tr
     llm_observer_step(o, step, lr, times->total, vote, times);
     if (w->rank == 0) {
         bool last = vote->stop || step == r->set.steps;
-        llm_report_time(times->total, vote);
+        llm_report_time(times, vote);
         if (last || step == at->first || vote->skipped || due(step, r->set.log_every, r->set.steps))
             llm_report_step(r, w, step, lr, times->total, vote, trainer);
         if (at->graphs && par_trainer_no_graph(trainer)) {
@@ -62,8 +62,8 @@ static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *tr
 
 /* --stop-at-loss, after a validation, or a step where there is no validation part. */
 static bool reached(const llm_run *r, const llm_data *d, const position *at, bool validated) {
-    double loss = d->validation ? at->validation : at->vote.loss;
-    return (validated || !d->validation) && loss <= r->set.stop_at_loss;
+    double loss = d->n_validation ? at->validation : at->vote.loss;
+    return (validated || !d->n_validation) && loss <= r->set.stop_at_loss;
 }
 
 static par_status end_early(llm_run *r, const llm_world *w, const llm_data *d, par_trainer *trainer,
@@ -96,19 +96,19 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
                              par_trainer *trainer, int64_t done, llm_observer *o) {
     const llm_settings *s = &r->set;
     bool behind = !par_trainer_backend(trainer)->on_host;
-    par_source source = par_sampler_source(d->train);
+    par_source source = d->train;
     position at = {.first = done + 1,
                    .ended = done,
                    .asked = LLM_ASKED_NOTHING,
                    .graphs = !par_trainer_no_graph(trainer)};
-    if (done && d->validation && due(done, s->eval_every, s->steps) &&
+    if (done && d->n_validation && due(done, s->eval_every, s->steps) &&
         !llm_observer_has_validation(o))
         PAR_TRY(evaluate(r, trainer, d, w, o, done, &at.validation));
     for (int64_t step = done + 1; step <= s->steps; step++) {
         float lr = (float)llm_settle_lr(s, step);
         bool stop = llm_checkpoint_asked() != LLM_ASKED_NOTHING;
-        bool validates = d->validation && due(step, s->eval_every, s->steps);
-        bool each = s->stop_at_loss > 0 && !d->validation,
+        bool validates = d->n_validation && due(step, s->eval_every, s->steps);
+        bool each = s->stop_at_loss > 0 && !d->n_validation,
              saves = due(step, s->save_every, s->steps);
         bool all = !behind || validates || saves || each;
         PAR_TRY(par_trainer_step_begin(trainer, &source, lr, stop));
@@ -161,6 +161,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
         r->began = true;
         st = walk_steps(r, w, d, trainer, from.step, o);
         if (w->rank == 0) llm_report_progress_clear();
+        if (w->rank == 0) llm_report_overlap();
         if (w->rank == 0 && st == PAR_OK && !r->set.save)
             printf("note: the weights end with this run; --save DIR would keep them\n");
     }
@@ -169,9 +170,10 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     if (counted != PAR_OK) st = counted, ended = false;
     if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
     llm_sample_close(sample);
-    /* A broken transport cannot be taken down together; the process ends instead. */
-    if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
-    if (ended && st != PAR_ERR_TRANSPORT) {
+    /* Where a rank failed the process ends, without waiting for devices. */
+    bool broken = par_transport_broken(w->transport);
+    if (!broken) par_trainer_destroy(&trainer);
+    if (ended && !broken) {
         par_status matrix = llm_observer_matrix(o, r, w);
         if (st == PAR_OK) st = matrix;
     }
@@ -189,7 +191,7 @@ par_status llm_loop_evaluate(llm_run *r, llm_world *w, const llm_data *d, par_im
     if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
     if (st == PAR_OK) st = evaluate(r, trainer, d, w, NULL, from.step, &loss);
     if (st == PAR_OK && w->rank == 0) printf("perplexity %.4g\n", exp(loss));
-    if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
+    if (!par_transport_broken(w->transport)) par_trainer_destroy(&trainer);
     return st;
 }
 
@@ -204,6 +206,6 @@ par_status llm_loop_sample(llm_run *r, llm_world *w, par_import *import, llm_sam
     if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
     if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
     llm_sample_close(sample);
-    if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
+    if (!par_transport_broken(w->transport)) par_trainer_destroy(&trainer);
     return st;
 }

@@ -242,7 +242,8 @@ par_status llm_observer_count(llm_observer *o, const llm_run *r, const llm_data 
     sent.updates = o->updates;
     sent.micros = o->steps * par_trainer_n_micro(trainer);
     sent.evaluations = o->evaluations;
-    sent.eval_micros = o->evaluations * d->n_validation / p->micro_batch / p->layout.size[PAR_DP];
+    int64_t unit = p->micro_batch * p->layout.size[PAR_DP];
+    sent.eval_micros = o->evaluations * ((d->n_validation + unit - 1) / unit);
     o->predicting = par_traffic_predict(o->predicted, &sent);
     return PAR_OK;
 }

@@ -70,7 +70,7 @@ static bool run(opener open, const char *path, const par_series_start *start, in
 #define HEAD "event,step,loss,grad_norm,lr,seconds,tokens_per_s,mfu\n"
 
 static void csv(void) {
-    char path[128], whole[4096];
+    char path[512], whole[4096];
     size_t n;
     snprintf(path, sizeof path, "%s", path_of("a.csv"));
     run(par_series_open_csv, path, &anew, 3);
