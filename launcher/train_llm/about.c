@@ -10,7 +10,6 @@
 
 #include "train_llm.h"
 
-
 PAR_PRINTF(4, 5)
 static void add(llm_about *a, par_checkpoint_class class_of, const char *name, const char *format,
                 ...) {
