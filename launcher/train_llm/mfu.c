@@ -4,31 +4,62 @@
  * of par_transformer_flops_per_token: forward and backward, without what recomputing adds and
  * without a discount for causal attention. The peak is that of dense products, from data sheets.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "train_llm.h"
 
-/* TFLOP/s of dense products; a name that holds another one stands before it. */
+/*
+ * TFLOP/s of dense products, by a GPU's name: of bf16 and fp16 accumulating in fp32, and of fp32
+ * without tensor cores. TF32 has half of the 16-bit rate on all of these. NVIDIA's data sheets print
+ * tensor cores with 2:4 sparsity; these are halves of that. A GPU that is not here has no known peak.
+ */
 static const struct {
-    const char *device;
-    double half, tf32, fp32; /* bf16 and fp16; fp32 with and without --tf32 */
+    const char *name;
+    double half, fp32;
 } peaks[] = {
-    {"H100 PCIe", 756, 378, 51},      {"H100 NVL", 835, 417, 60},   {"H100", 989.4, 494.7, 66.9},
-    {"H200", 989.4, 494.7, 66.9},     {"H800", 989.4, 494.7, 66.9}, {"GH200", 989.4, 494.7, 66.9},
-    {"B200", 2250, 1125, 75},         {"A100", 312, 156, 19.5},     {"A800", 312, 156, 19.5},
-    {"L40S", 362, 183, 91.6},         {"L40", 181, 90.5, 90.5},     {"L4", 121, 60, 30.3},
-    {"RTX A6000", 154.8, 77.4, 38.7}, {"A10", 125, 62.5, 31.2},     {"RTX 4090", 165.2, 82.6, 82.6},
-    {"RTX 3090", 71, 35.6, 35.6},
+    /* H100 Tensor Core GPU, data sheet and architecture white paper (table 1); H200 data sheet */
+    {"H100", 989.4, 66.9},
+    {"H100 PCIe", 756, 51},
+    {"H100 NVL", 835, 60},
+    {"H200", 989.4, 66.9},
+    /* HGX B200 data sheet: 4.5 PFLOP/s with sparsity, 75 TFLOP/s */
+    {"B200", 2250, 75},
+    /* A100, A10 and A40 data sheets; RTX A6000's: 309.7 with sparsity */
+    {"A100", 312, 19.5},
+    {"A10", 125, 31.2},
+    {"A40", 149.7, 37.4},
+    {"RTX A6000", 154.8, 38.7},
+    /* L40S, L40 and L4 data sheets */
+    {"L40S", 362, 91.6},
+    {"L40", 181, 90.5},
+    {"L4", 121, 30.3},
+    /* GeForce: white papers of the Ada and the GA102 architecture */
+    {"GeForce RTX 4090", 165.2, 82.6},
+    {"GeForce RTX 3090", 71, 35.6},
 };
 
-/* The row of this run's device; -1: none. Ranks that share a GPU have no peak of their own. */
+/* Whether a device's description has a name, whole: "A100" is in "NVIDIA A100-SXM4-80GB" and in
+ * "NVIDIA A100 80GB PCIe", "L40" not in "L40S", "RTX 4090" not in "RTX 4090 Laptop GPU"; nor
+ * "A100" in "GRID A100-10C", a slice. */
+static bool has_name(const char *device, const char *name) {
+    const char *at = strstr(device, name), *behind = at ? at + strlen(name) : NULL;
+    if (!at || (at > device && at[-1] != ' ')) return false;
+    unsigned char next = *behind ? (unsigned char)behind[1] : 0;
+    return !*behind || *behind == ',' || (*behind == '-' && isalpha(next)) ||
+           (*behind == ' ' && isdigit(next));
+}
+
+/* The row of this run's device; -1: none. Ranks that share a GPU have no peak of their own, nor has
+ * a slice of one. */
 static int find_device(const llm_run *r) {
     const par_backend *backend = NULL;
     if (r->set.device != LLM_CUDA || r->set.allow_shared_gpu) return -1;
     if (par_backend_get(r->params.backend, &backend) != PAR_OK) return -1;
-    for (int i = 0; i < (int)(sizeof peaks / sizeof *peaks); i++)
-        if (strstr(par_backend_device(backend), peaks[i].device)) return i;
+    const char *device = par_backend_device(backend);
+    for (int i = 0; i < (int)(sizeof peaks / sizeof *peaks) && !strstr(device, " MIG "); i++)
+        if (has_name(device, peaks[i].name)) return i;
     return -1;
 }
 
@@ -37,7 +68,7 @@ double llm_mfu_peak(const llm_run *r) {
     int i = find_device(r);
     if (i < 0) return 0;
     return 1e12 * (r->params.dtype != PAR_F32 ? peaks[i].half
-                   : r->set.tf32              ? peaks[i].tf32
+                   : r->set.tf32              ? peaks[i].half / 2
                                               : peaks[i].fp32);
 }
 
@@ -65,5 +96,5 @@ void llm_mfu_report(const llm_run *r) {
         printf("n/a, as the peak of this device is not known (--peak-tflops)\n");
     else
         printf("peak %g TFLOP/s per rank (%s)\n", 1e-12 * peak,
-               i < 0 ? "--peak-tflops" : peaks[i].device);
+               i < 0 ? "--peak-tflops" : peaks[i].name);
 }

@@ -8,42 +8,44 @@
 
 #include "train_llm.h"
 
-/* Brown et al. 2020, appendix B and table 2.1: GPT-3's models of GPT-2's sizes. The warm-up of 375 M
- * tokens is 715 batches of 512 x 1024. GPT-2's own rates are not published. */
-#define GPT(LR, MIN)                                                                               \
-    "optimizer = adamw\nlr = " LR "\nmin-lr = " MIN                                                \
-    "\nlr-schedule = cosine\nwarmup = 715\nbeta1 = 0.9\nbeta2 = 0.95\neps = 1e-8\n"                \
+/* Brown et al. 2020, table 2.1 and appendix B: GPT-3's models of GPT-2's sizes. The warm-up is 375 M
+ * tokens. The length is GPT-2's (Radford et al. 2019), whose rates are not published. */
+#define GPT3(LR, MIN, BATCH, WARMUP)                                                               \
+    "optimizer = adamw\nlr = " LR "\nmin-lr = " MIN "\nlr-schedule = cosine\nwarmup = " WARMUP       \
+    "\ntokens = 1024\nbatch = " BATCH "\nbeta1 = 0.9\nbeta2 = 0.95\neps = 1e-8\n"                  \
     "weight-decay = 0.1\nclip = 1\n"
-#define GPT_SOURCE "GPT-3's of this size (Brown et al. 2020); batch of GPT-2"
-/* Dubey et al. 2024, table 3 and section 3.4.1: rates, warm-up, 4 M tokens as the first batch. The
- * decay is to a hundredth. Betas, eps, weight decay and clipping are those of Touvron et al. 2023. */
-#define LLAMA(LR, MIN)                                                                             \
+#define GPT3_SOURCE "GPT-3's of this size, Brown et al. 2020; length of GPT-2"
+/* Grattafiori et al. 2024, table 3 (rates) and section 3.4.1, which is of 405B; 8B and 70B have
+ * "similar recipes". The rate comes down to a hundredth; the batch is the first one, of 4 M tokens. */
+#define LLAMA3(LR, MIN)                                                                            \
     "optimizer = adamw\nlr = " LR "\nmin-lr = " MIN                                                \
-    "\nlr-schedule = cosine\nwarmup = 8000\ntokens = 4096\nbatch = 1024\nbeta1 = 0.9\n"            \
-    "beta2 = 0.95\neps = 1e-5\nweight-decay = 0.1\nclip = 1\n"
-#define LLAMA_SOURCE "Llama 3's (Dubey et al. 2024); betas, eps, decay, clipping of Llama 2"
-/* Allal et al. 2025, sections 4.1 and 6: rates, schedules, lengths, batches in tokens. */
-#define SMOLLM2(LR, BATCH)                                                                         \
-    "optimizer = adamw\nlr = " LR                                                                  \
-    "\nmin-lr = 0\nlr-schedule = wsd\nwarmup = 2000\ntokens = 2048\nbatch = " BATCH                \
-    "\nbeta1 = 0.9\nbeta2 = 0.95\n"
+    "\nlr-schedule = cosine\nwarmup = 8000\ntokens = 4096\nbatch = 1024\n"
+#define LLAMA3_SOURCE "rate of this size, the rest 405B's; Grattafiori et al. 2024"
+/* Ben Allal et al. 2025, section 6: no batch, no warm-up. The decay takes 20 % of the steps, which
+ * is the default of --decay-steps. */
+#define SMOLLM2 "lr = 3e-3\nmin-lr = 0\nlr-schedule = wsd\n"
+#define SMOLLM2_SOURCE "Ben Allal et al. 2025, which has no batch for this size"
 
 static const struct {
     const char *name, *source, *keys;
 } recipes[] = {
-    {"gpt2-124m", GPT_SOURCE, GPT("6e-4", "6e-5") "tokens = 1024\nbatch = 512\n"},
-    {"gpt2-355m", GPT_SOURCE, GPT("3e-4", "3e-5") "tokens = 1024\nbatch = 512\n"},
-    {"gpt2-774m", GPT_SOURCE, GPT("2.5e-4", "2.5e-5") "tokens = 1024\nbatch = 512\n"},
-    {"gpt2-1.5b", GPT_SOURCE, GPT("2e-4", "2e-5") "tokens = 1024\nbatch = 512\n"},
-    {"llama3-8b", LLAMA_SOURCE, LLAMA("3e-4", "3e-6")},
-    {"llama3-70b", LLAMA_SOURCE, LLAMA("1.5e-4", "1.5e-6")},
-    {"smollm2-135m", "SmolLM2's (Allal et al. 2025)", SMOLLM2("3e-3", "512")},
-    {"smollm2-360m", "SmolLM2's (Allal et al. 2025)", SMOLLM2("3e-3", "512")},
-    {"smollm2-1.7b", "SmolLM2's (Allal et al. 2025)", SMOLLM2("5e-4", "1024")},
-    /* Bai et al. 2023, section 2.4 and table 1; Qwen2.5's own values are not published. */
-    {"qwen", "Qwen's of all sizes (Bai et al. 2023); Qwen2.5's are not published",
-     "optimizer = adamw\nlr = 3e-4\nmin-lr = 3e-5\nlr-schedule = cosine\ntokens = 2048\n"
-     "batch = 2048\nbeta1 = 0.9\nbeta2 = 0.95\neps = 1e-8\nprecision = bf16\n"},
+    {"gpt2-124m", GPT3_SOURCE, GPT3("6e-4", "6e-5", "512", "715")},
+    {"gpt2-355m", GPT3_SOURCE, GPT3("3e-4", "3e-5", "512", "715")},
+    {"gpt2-774m", GPT3_SOURCE, GPT3("2.5e-4", "2.5e-5", "512", "715")},
+    {"gpt2-1.5b", GPT3_SOURCE, GPT3("2e-4", "2e-5", "1024", "358")},
+    {"llama3-8b", LLAMA3_SOURCE, LLAMA3("3e-4", "3e-6")},
+    {"llama3-70b", LLAMA3_SOURCE, LLAMA3("1.5e-4", "1.5e-6")},
+    {"smollm2-135m", SMOLLM2_SOURCE, SMOLLM2},
+    {"smollm2-360m", SMOLLM2_SOURCE, SMOLLM2},
+    /* sections 4.1 and appendix A, table 6 */
+    {"smollm2-1.7b", "Ben Allal et al. 2025; the decay took a tenth of the steps (--decay-steps)",
+     "optimizer = adamw\nlr = 5e-4\nmin-lr = 0\nlr-schedule = wsd\nwarmup = 2000\ntokens = 2048\n"
+     "batch = 1024\nbeta1 = 0.9\nbeta2 = 0.95\n"},
+    /* the technical memo of QwenLM/Qwen, training details */
+    {"qwen-7b", "the first Qwen's, its technical memo of 2023; Qwen2's and later are not published",
+     "optimizer = adamw\nlr = 3e-4\nmin-lr = 3e-5\nlr-schedule = cosine\nwarmup = 2000\n"
+     "tokens = 2048\nbatch = 2048\nbeta1 = 0.9\nbeta2 = 0.95\neps = 1e-6\nweight-decay = 0.1\n"
+     "clip = 1\nprecision = bf16\n"},
 };
 
 enum { N_RECIPES = sizeof recipes / sizeof *recipes };
