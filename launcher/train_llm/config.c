@@ -1,7 +1,7 @@
 /*
- * From the command line to settings: options, then a file of options (--config), then a recipe; what
- * comes first wins. And back: the options as they were settled, in a file beside the log, which
- * --config takes.
+ * From the command line to settings: options, then a file of options (--config), then a recipe;
+ * what comes first wins. And back: the options as they were settled, in a file beside the log,
+ * which --config takes.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -72,8 +72,8 @@ bool llm_config_given(const llm_run *r, const char *name) {
     return false;
 }
 
-/* What a file of options should not repeat: itself, what ends at once, and with an import the model,
- * which is the import's. */
+/* What a file of options should not repeat: itself, what ends at once, and with an import the
+ * model, which is the import's. */
 static bool is_kept(const llm_run *r, const par_option *row) {
     static const char *const others[] = {"config", "help", "version", "other-names"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)

@@ -1,6 +1,6 @@
 /*
- * The records of train_llm's log. All that differs between two runs with the same bits stands in one
- * object, its record's last field.
+ * The records of train_llm's log. All that differs between two runs with the same bits stands in
+ * one object, its record's last field.
  */
 #include <math.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /*
  * MFU, the share of the devices' peak that a training's products would need: tokens per second x
- * FLOP per token / (ranks x peak), after Chowdhery et al. 2022, appendix B. FLOP per token are those
- * of par_transformer_flops_per_token: forward and backward, without what recomputing adds and
+ * FLOP per token / (ranks x peak), after Chowdhery et al. 2022, appendix B. FLOP per token are
+ * those of par_transformer_flops_per_token: forward and backward, without what recomputing adds and
  * without a discount for causal attention. The peak is that of dense products, from data sheets.
  */
 #include <ctype.h>
@@ -12,8 +12,9 @@
 
 /*
  * TFLOP/s of dense products, by a GPU's name: of bf16 and fp16 accumulating in fp32, and of fp32
- * without tensor cores. TF32 has half of the 16-bit rate on all of these. NVIDIA's data sheets print
- * tensor cores with 2:4 sparsity; these are halves of that. A GPU that is not here has no known peak.
+ * without tensor cores. TF32 has half of the 16-bit rate on all of these. NVIDIA's data sheets
+ * print tensor cores with 2:4 sparsity; these are halves of that. A GPU that is not here has no
+ * known peak.
  */
 static const struct {
     const char *name;

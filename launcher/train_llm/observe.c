@@ -1,8 +1,8 @@
 /*
  * What train_llm keeps of a run besides its output: the log of JSON lines (log.c has its records),
- * CSV and TensorBoard's files, the loss curve, the communication matrix. A file that cannot be opened is refused before the first step, on
- * all ranks; one that cannot be written later is reported once and given up, since a full disk is
- * no reason to end a training.
+ * CSV and TensorBoard's files, the loss curve, the communication matrix. A file that cannot be
+ * opened is refused before the first step, on all ranks; one that cannot be written later is
+ * reported once and given up, since a full disk is no reason to end a training.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>

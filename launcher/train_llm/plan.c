@@ -1,5 +1,5 @@
-/* What is known of a run before it runs: the memory of its stages, the coordinates of its ranks, the
- * schedule of its pipeline. Printed on rank 0. */
+/* What is known of a run before it runs: the memory of its stages, the coordinates of its ranks,
+ * the schedule of its pipeline. Printed on rank 0. */
 #include <stdio.h>
 #include <stdlib.h>
 

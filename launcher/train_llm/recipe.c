@@ -8,22 +8,22 @@
 
 #include "train_llm.h"
 
-/* Brown et al. 2020, table 2.1 and appendix B: GPT-3's models of GPT-2's sizes. The warm-up is 375 M
- * tokens. The length is GPT-2's (Radford et al. 2019), whose rates are not published. */
+/* Brown et al. 2020, table 2.1 and appendix B: GPT-3's models of GPT-2's sizes. The warm-up is 375
+ * M tokens. The length is GPT-2's (Radford et al. 2019), whose rates are not published. */
 #define GPT3(LR, MIN, BATCH, WARMUP)                                                               \
-    "optimizer = adamw\nlr = " LR "\nmin-lr = " MIN "\nlr-schedule = cosine\nwarmup = " WARMUP       \
+    "optimizer = adamw\nlr = " LR "\nmin-lr = " MIN "\nlr-schedule = cosine\nwarmup = " WARMUP     \
     "\ntokens = 1024\nbatch = " BATCH "\nbeta1 = 0.9\nbeta2 = 0.95\neps = 1e-8\n"                  \
     "weight-decay = 0.1\nclip = 1\n"
 #define GPT3_SOURCE "GPT-3's of this size, Brown et al. 2020; length of GPT-2"
 /* Grattafiori et al. 2024, table 3 (rates) and section 3.4.1, which is of 405B; 8B and 70B have
- * "similar recipes". The rate comes down to a hundredth; the batch is the first one, of 4 M tokens. */
+ * "similar recipes". The rate comes down to a hundredth; the batch is the first, of 4 M tokens. */
 #define LLAMA3(LR, MIN)                                                                            \
     "optimizer = adamw\nlr = " LR "\nmin-lr = " MIN                                                \
     "\nlr-schedule = cosine\nwarmup = 8000\ntokens = 4096\nbatch = 1024\n"
 #define LLAMA3_SOURCE "rate of this size, the rest 405B's; Grattafiori et al. 2024"
 /* Ben Allal et al. 2025, section 6: no batch, no warm-up. The decay takes 20 % of the steps, which
  * is the default of --decay-steps. */
-#define SMOLLM2 "lr = 3e-3\nmin-lr = 0\nlr-schedule = wsd\n"
+#define SMOLLM2        "lr = 3e-3\nmin-lr = 0\nlr-schedule = wsd\n"
 #define SMOLLM2_SOURCE "Ben Allal et al. 2025, which has no batch for this size"
 
 static const struct {

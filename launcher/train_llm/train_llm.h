@@ -191,8 +191,8 @@ void llm_watch_transport(par_transport *);
 void llm_watch_end(void);
 
 /* config */
-/* Rows, defaults, command line, --config, --recipe, into r->set; what is wrong with single options is
- * a problem each. Rank 0 reads the file, all have what it read. Collective. */
+/* Rows, defaults, command line, --config, --recipe, into r->set; what is wrong with single options
+ * is a problem each. Rank 0 reads the file, all have what it read. Collective. */
 void llm_config_read(llm_run *, const llm_world *, int argc, char **argv, par_problems *);
 /* The command line, the file or the recipe has this option; `name` is a row's. */
 bool llm_config_given(const llm_run *, const char *name);

@@ -1,7 +1,7 @@
 /*
- * Options in a file: a line per option, "key = value", in the part of TOML that this needs: numbers,
- * true and false, "texts" with escapes, 'texts' without, [1, 2] for lists, # and what follows as a
- * comment. A word needs no quotes. A key is an option's name, with - or _ in it.
+ * Options in a file: a line per option, "key = value", in the part of TOML that this needs:
+ * numbers, true and false, "texts" with escapes, 'texts' without, [1, 2] for lists, # and what
+ * follows as a comment. A word needs no quotes. A key is an option's name, with - or _ in it.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <ctype.h>

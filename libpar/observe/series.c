@@ -1,6 +1,7 @@
 /*
  * A series that is appended to, and that a resumed run continues: see par/series.h. The invariant:
- * a file is only ever cut at the end of a record, and only after it has shown that it is this run's.
+ * a file is only ever cut at the end of a record, and only after it has shown that it is this
+ * run's.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "libpar/observe/series.h"

@@ -20,8 +20,8 @@ typedef struct {
     size_t (*head)(unsigned char *out);
     /* A point as bytes; their number. */
     size_t (*write)(const par_series_point *, unsigned char *out);
-    /* The record at text, [n] bytes from there: a point (step, loss, validation), something else, one
-     * that lacks its end, or a broken one. *length: its bytes. */
+    /* The record at text, [n] bytes from there: a point (step, loss, validation), something else,
+     * one that lacks its end, or a broken one. *length: its bytes. */
     par__series_found (*read)(const unsigned char *text, size_t n, par_series_point *out,
                               size_t *length);
     bool floats; /* losses are rounded to floats */

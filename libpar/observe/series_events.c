@@ -2,8 +2,8 @@
  * A series as TensorBoard's event file. A record (TFRecord) is the length of its data as 8 bytes,
  * the masked CRC-32C of those, the data, and its masked CRC-32C; all numbers have their low byte
  * first. The data is an Event message in the wire format of protocol buffers: 1 wall_time (double),
- * 2 step (varint), 3 file_version (text, the first record's), 5 summary of values, each 1 tag (text)
- * and 2 simple_value (float).
+ * 2 step (varint), 3 file_version (text, the first record's), 5 summary of values, each 1 tag
+ * (text) and 2 simple_value (float).
  */
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>

@@ -28,7 +28,7 @@ enum { N = 8, GPIPE = 3, ONE_F_ONE_B = 7 };
 static const par_choice kinds[] = {{"gpipe", GPIPE}, {"1f1b", ONE_F_ONE_B}, {NULL, 0}};
 
 static void parse(example *e, int argc, const char **argv, par_problems *problems) {
-    char *words[16];
+    char *words[16] = {NULL};
     memset(e, 0x55, sizeof *e);
 #define ROW(NAME, TYPE, FIELD, GROUP, ...)                                                         \
     { .name = NAME, .type = TYPE, .value = &e->FIELD, .group = GROUP, .help = "help", __VA_ARGS__ }

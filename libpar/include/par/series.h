@@ -28,6 +28,7 @@ typedef struct {
     double mfu;          /* share of the devices' peak, 0 to 1; negative: unknown */
 } par_series_point;
 
+/** A file of a run's numbers, which grows: CSV, or events. */
 typedef struct par_series par_series;
 
 /* Where a series begins: a new run with step 0, or a resumed one after this step, whose loss was
