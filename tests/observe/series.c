@@ -81,7 +81,7 @@ static void csv(void) {
                       "step,3,9,0.3333333333333333,0.0003,0.25,1024,0.375\n") == 0,
           "%s", read_text(path, &n));
     run(par_series_open_csv, path_of("whole.csv"), &anew, 9);
-    snprintf(whole, sizeof whole, "%s", read_text(path_of("whole.csv"), &n));
+    snprintf(whole, sizeof whole, "%.4095s", read_text(path_of("whole.csv"), &n));
     /* killed after step 7, in the middle of a line; resumed from a checkpoint of step 4 */
     run(par_series_open_csv, path_of("b.csv"), &anew, 7);
     FILE *f = fopen(path_of("b.csv"), "a");
@@ -105,7 +105,7 @@ static void csv_refused(void) {
     char before[4096];
     size_t n;
     run(par_series_open_csv, path_of("c.csv"), &anew, 7);
-    snprintf(before, sizeof before, "%s", read_text(path_of("c.csv"), &n));
+    snprintf(before, sizeof before, "%.4095s", read_text(path_of("c.csv"), &n));
     CHECK_FAILS(par_series_open_csv(path_of("c.csv"), &other, NULL, &s), PAR_ERR_FORMAT,
                 "another loss than the checkpoint");
     CHECK(strcmp(read_text(path_of("c.csv"), &n), before) == 0, "it was changed");
