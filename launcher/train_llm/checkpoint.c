@@ -113,6 +113,7 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
     const char *directory = automatic ? s->save : s->resume;
     double begin = llm_world_seconds();
     PAR_TRY(par_trainer_resume(trainer, directory, &about->about, result));
+    if (!*result->path && automatic && !s->sample && !s->import) PAR_TRY(par_trainer_draw(trainer));
     if (!*result->path && (!automatic || s->sample))
         return par_error_set(
             PAR_ERR_IO,
