@@ -14,7 +14,7 @@ static const char usage[] =
     "Trains a transformer with tensor, pipeline and data parallelism.\n"
     "Exit codes: 0 done, 1 failed while running, 2 bad options or input, 3 stopped by numbers "
     "that\n"
-    "are not finite, 4 stopped by a signal.\n"
+    "are not finite, 4 stopped by a signal, a stop file or --exit-after.\n"
     "--no-x turns a switch off; of two equal options the last one wins.";
 
 static const par_choice optimizers[] = {{"adamw", PAR_ADAMW}, {"sgd", PAR_SGD}, {NULL, 0}};
@@ -265,10 +265,22 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
             .also = "save-interval|save-steps|checkpoint-every"),
         INT("keep", keep, "3", "0..1000000", "newest checkpoints that stay; 0: all",
             .also = "save-total-limit"),
+        INT("keep-every", keep_every, "0", "0..",
+            "besides those, checkpoints of every this many steps stay; 0: none"),
+        INT("keep-best", keep_best, "0", "0..1000000",
+            "besides those, so many with the lowest validation loss stay",
+            .also = "load-best-model-at-end"),
         TEXT("resume", resume,
              "go on from the newest checkpoint in this directory, or from this one; auto: from the "
              "newest of --save, if any",
              .metavar = "DIR|auto", .also = "load|load-dir|resume-from-checkpoint"),
+        TEXT("stop-file", stop_file,
+             "when this file is there: finish the step, save, end; without it: stop in --save's "
+             "directory",
+             .metavar = "FILE"),
+        TEXT("exit-after", exit_after,
+             "save and end before this much time since the start: 3h50m, 90m, 1d12h, 45s",
+             .metavar = "TIME", .also = "exit-duration-in-mins|max-time"),
     };
     return APPEND(t, rows);
 }

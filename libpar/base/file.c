@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -147,30 +146,6 @@ par_status par__read_file(const char *path, int64_t max, char **out, size_t *nby
     par_status st = read_descriptor(fd, path, max, out, nbytes);
     close(fd);
     return st;
-}
-
-par_status par__map_open(const char *path, par__map *out) {
-    struct stat info;
-    par_status st = PAR_OK;
-    void *data = NULL;
-    /* Not blocking: opening a FIFO must not hang before fstat can refuse it. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return par__read_error(path, "opened");
-    if (fstat(fd, &info) != 0)
-        st = par__read_error(path, "asked for its size");
-    else if (!S_ISREG(info.st_mode))
-        st = par_error_set(PAR_ERR_IO, "%s: is not a plain file", path);
-    else if (info.st_size > 0)
-        data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (data == MAP_FAILED) st = par__read_error(path, "mapped into memory");
-    close(fd);
-    if (st == PAR_OK) *out = (par__map){data, data ? (size_t)info.st_size : 0};
-    return st;
-}
-
-void par__map_close(par__map *map) {
-    if (map->data) munmap((void *)(uintptr_t)map->data, map->nbytes);
-    *map = (par__map){NULL, 0};
 }
 
 /* ---- the writer ---- */

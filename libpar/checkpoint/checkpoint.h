@@ -71,12 +71,27 @@ par_status par__manifest_about(struct json_t *manifest, const char *path,
 par_status par__manifest_get(struct json_t *manifest, const char *path, int rank,
                              const par_checkpoint_run *runs, int n, par__shard *out);
 
+/* steps.c: names below a directory. */
+void par__step_name(int64_t step, char out[PAR__NAME]);
+/* -1: not a step's name; *rest points behind it. */
+int64_t par__step_of(const char *name, const char **rest);
 /* Steps of the directories step_NNNNNNNN below `directory`, newest first; malloc'ed. None if it is
  * not there. */
 par_status par__list(const char *directory, int64_t **steps, int *n);
-void par__step_name(int64_t step, char out[PAR__NAME]);
-/* Remove what is older than the `keep` newest that verify, and temporary directories left
- * behind. */
-void par__prune(const char *directory, int keep, par_problems *notes);
+/* `latest` is a hint for people and scripts: readers look for themselves. */
+par_status par__write_latest(const char *directory, const char *name);
+
+/* finite.c: PAR_ERR_NUMERIC with the first element of the runs that is inf or NaN. */
+par_status par__check_finite(const par_checkpoint_run *runs, int n);
+
+/* owner.c. Rank 0: nobody else has claimed the directory since (owner NULL: at all). PAR_ERR_IO
+ * with who it is. */
+par_status par__owner_check(const char *directory, const par_owner *owner);
+
+/* keep.c. Rank 0: a checkpoint of this step that is there is this run's, or damaged. */
+par_status par__check_replaced(const par_checkpoint_params *params);
+/* After a save: remove what is not to stay (par_checkpoint_params), and temporary
+ * directories left behind. */
+void par__prune(const par_checkpoint_params *params, par_problems *notes);
 
 #endif

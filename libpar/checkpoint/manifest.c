@@ -65,6 +65,13 @@ static json_t *head_of(const par_checkpoint_params *p, int n_ranks) {
 par_status par__manifest_make(const par_checkpoint_params *params, int n_ranks, char *const *parts,
                               char **out) {
     json_t *root = head_of(params, n_ranks);
+    const par_owner *owner = params->owner;
+    if (root && owner) {
+        json_object_set_new(root, "run", json_string(par_owner_run(owner)));
+        json_object_set_new(root, "parent", json_string(par_owner_parent(owner)));
+    }
+    if (root && params->validation > 0)
+        json_object_set_new(root, "validation", json_real(params->validation));
     char *head = root ? json_dumps(root, JSON_INDENT(1)) : NULL, *text = NULL;
     json_decref(root);
     if (!head) PAR_FAIL(PAR_ERR_ARG, "model, layout or options of a checkpoint are not UTF-8");
@@ -135,14 +142,15 @@ static void compare_text(const char *path, const char *what, const char *saved, 
 par_status par__manifest_about(json_t *manifest, const char *path,
                                const par_checkpoint_about *about, int n_ranks,
                                par_checkpoint_result *out) {
-    const char *model, *layout, *options;
+    const char *model, *layout, *options, *run = "";
     json_int_t step, consumed, updates;
     par_problems problems = {0};
     int ranks;
     json_error_t error;
-    if (json_unpack_ex(manifest, &error, 0, "{s:I,s:I,s:I,s:F,s:i,s:s,s:s,s:s}", "step", &step,
+    if (json_unpack_ex(manifest, &error, 0, "{s:I,s:I,s:I,s:F,s:i,s:s,s:s,s:s,s?s}", "step", &step,
                        "consumed", &consumed, "updates", &updates, "loss", &out->loss, "ranks",
-                       &ranks, "model", &model, "layout", &layout, "options", &options) != 0)
+                       &ranks, "model", &model, "layout", &layout, "options", &options, "run",
+                       &run) != 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: %s", path, error.text);
     if (step < 0 || consumed < 0 || updates < 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: a count below zero", path);
@@ -154,6 +162,7 @@ par_status par__manifest_about(json_t *manifest, const char *path,
     out->consumed = consumed;
     out->updates = updates;
     snprintf(out->options, sizeof out->options, "%s", options);
+    snprintf(out->run, sizeof out->run, "%s", run);
     return par_problems_status(&problems, PAR_ERR_OPTION);
 }
 

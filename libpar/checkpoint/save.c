@@ -72,6 +72,8 @@ static par_status prepare(const saving *s) {
     struct statvfs fs;
     const char *directory = s->params->directory;
     PAR_TRY(par__make_directories(directory));
+    PAR_TRY(par__owner_check(directory, s->params->owner));
+    if (!s->params->check_only) PAR_TRY(par__check_replaced(s->params));
     if (statvfs(directory, &fs) != 0)
         return par__write_error(directory, "asked for its free space");
     double there = (double)fs.f_bavail * (double)fs.f_frsize;
@@ -97,7 +99,9 @@ static par_status set_names(saving *s) {
 }
 
 static par_status begin(saving *s) {
-    PAR_TRY(par_comm_agree(s->world, need_of(s, &s->need)));
+    par_status st = need_of(s, &s->need);
+    if (st == PAR_OK && !s->params->check_only) st = par__check_finite(s->runs, s->n_runs);
+    PAR_TRY(par_comm_agree(s->world, st));
     PAR_TRY(par_comm_all_reduce(s->world, &s->need, &s->need, 1, PAR_I64, tag, NULL, NULL));
     PAR_TRY(set_names(s));
     return par_comm_agree(s->world, s->first ? prepare(s) : PAR_OK);
@@ -160,6 +164,7 @@ static par_status manifest(saving *s) {
 /* Rank 0. The files are synced; now their names, then the directory's own. */
 static par_status commit(saving *s) {
     PAR_TRY(par__sync_directory(s->temporary));
+    PAR_TRY(par__owner_check(s->params->directory, s->params->owner));
     if (rename(s->temporary, s->final) == 0) {
         s->named = NAMED;
     } else {
@@ -216,25 +221,13 @@ static par_status withdraw(const saving *s, par_status st) {
         why, (long long)s->params->step, (double)s->need / 1048576);
 }
 
-/* `latest` is a hint for people and scripts: readers look for themselves. */
-static par_status write_latest(const saving *s) {
-    char path[PAR__PATH], text[PAR__NAME + 1];
-    par__writer file;
-    PAR_TRY(par__path(path, s->params->directory, "latest"));
-    PAR_TRY(par__writer_open(path, &file));
-    par_status st =
-        par__writer_write(&file, text, (size_t)snprintf(text, sizeof text, "%s\n", s->name));
-    if (st == PAR_OK) return par__writer_commit(&file);
-    par__writer_abort(&file);
-    return st;
-}
-
 static par_status save(saving *s, par_checkpoint_result *out) {
     par_status st = write_all(s);
     if (st != PAR_OK) return s->first ? withdraw(s, st) : st;
     if (s->first) {
-        if (write_latest(s) != PAR_OK) par_problem(&out->notes, "%s", par_error());
-        par__prune(s->params->directory, s->params->keep, &out->notes);
+        if (par__write_latest(s->params->directory, s->name) != PAR_OK)
+            par_problem(&out->notes, "%s", par_error());
+        par__prune(s->params, &out->notes);
     }
     /* It also holds the other ranks until rank 0 is done. */
     s->total = s->shard.nbytes;
@@ -260,7 +253,7 @@ static par_status check_params(const par_checkpoint_params *p) {
     PAR_REQUIRE(p && p->directory && *p->directory && p->about.model && p->about.layout &&
                 p->about.options);
     PAR_REQUIRE(p->step >= 0 && p->step <= 99999999 && p->keep >= 0 && p->consumed >= 0 &&
-                p->updates >= 0);
+                p->updates >= 0 && p->keep_every >= 0 && p->keep_best >= 0);
     if (!isfinite(p->loss))
         PAR_FAIL(PAR_ERR_NUMERIC, "step %lld: its loss is %g: not saved, older checkpoints stay",
                  (long long)p->step, p->loss);

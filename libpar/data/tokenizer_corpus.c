@@ -77,8 +77,7 @@ static par_status visit_file(const char *path, const char *field, counted *c) {
         st = par__jsonl_parse(path, (const char *)map.data, map.nbytes, field, count_document, c);
     else if (map.nbytes > 0)
         st = count_document(c, map.data, map.nbytes);
-    par__map_close(&map);
-    return st;
+    return par__map_end(&map, path, st);
 }
 
 par_status par__corpus_run(const par_corpus *corpus, par__document_visitor *visit, void *user) {

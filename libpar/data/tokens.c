@@ -192,5 +192,5 @@ par_status par_tokens_read(const par_tokens *t, int64_t first, int64_t n, int32_
                      t->offset + (size_t)(first + i) * par__token_nbytes(t->type), first + i);
         out[i] = (int32_t)id;
     }
-    return PAR_OK;
+    return par__map_check(&t->map, t->path);
 }

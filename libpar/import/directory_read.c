@@ -120,7 +120,7 @@ par_status par_import_read(const par_import *import, const par_param *param, flo
     /* Shape and type were checked when the directory was opened; a tied head was checked against
      * the embedding. */
     read_rectangle(&import->config, m, file, e, param, dst);
-    return PAR_OK;
+    return par__map_check(&file->map, file->path);
 }
 
 par_status par_import_read_from(const par_import *import, const par_safetensors *file,
@@ -143,5 +143,5 @@ par_status par_import_read_from(const par_import *import, const par_safetensors 
                  with, without, param->name);
     PAR_TRY(par__mapping_check(&import->config, m, file, e));
     read_rectangle(&import->config, m, file, e, param, dst);
-    return PAR_OK;
+    return par__map_check(&file->map, file->path);
 }

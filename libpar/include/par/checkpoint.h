@@ -16,6 +16,7 @@
 
 #include "par/comm.h"
 #include "par/export.h"
+#include "par/owner.h"
 #include "par/status.h"
 #include "par/tensor.h"
 
@@ -54,8 +55,17 @@ typedef struct {
 /* Equal on all ranks. */
 typedef struct {
     const char *directory; /* made if it is not there; one run writes to it at a time */
-    int keep;              /* checkpoints that stay, the new one among them; 0: all */
-    int64_t step;          /* 0..99999999: the name */
+    /* Whose it is (par/owner.h). NULL: nobody's; then it is refused while somebody is its owner,
+     * and the checkpoint carries no run. */
+    const par_owner *owner;
+    /* Of the owner's run (NULL: of those without one), and not newer than the new one, these stay:
+     * the `keep` newest, the new one among them (0: all); those whose step is a multiple of
+     * keep_every (0: none); the keep_best that have the lowest validation loss. */
+    int keep;
+    int64_t keep_every;
+    int keep_best;
+    double validation; /* the loss on the validation part after this step; 0: not known */
+    int64_t step;      /* 0..99999999: the name */
     int64_t consumed, updates;
     double loss; /* of the last step: not finite is refused */
     par_checkpoint_about about;
@@ -68,9 +78,10 @@ typedef struct {
     char path[1024]; /* of the checkpoint saved or loaded; "": there is none to load */
     int64_t step, consumed, updates;
     double loss;
-    int64_t nbytes;     /* of all ranks' files */
-    char options[4096]; /* as saved */
-    par_problems notes; /* rank 0: what was passed over, or could not be removed
+    int64_t nbytes;       /* of all ranks' files */
+    char options[4096];   /* as saved */
+    char run[PAR_RUN_ID]; /* that it carries; "": none */
+    par_problems notes;   /* rank 0: what was passed over, or could not be removed
                            or named `latest` */
 } par_checkpoint_result;
 
@@ -86,9 +97,9 @@ PAR_API const char *par_checkpoint_missing(void);
  * reading is a note: the checkpoint is saved.
  *
  * Collective: on world; params equal on all ranks. Errors [agreed]: PAR_ERR_IO
- * or PAR_ERR_FORMAT (read back) with path and cause; PAR_ERR_NUMERIC: the loss is not finite;
- * PAR_ERR_ARG; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3. [comm]:
- * PAR_ERR_TRANSPORT.
+ * or PAR_ERR_FORMAT (read back) with path and cause; PAR_ERR_NUMERIC: the loss, or an element of a
+ * run, is not finite; PAR_ERR_ARG; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3.
+ * [comm]: PAR_ERR_TRANSPORT.
  */
 PAR_API par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
                                        const par_checkpoint_run *runs, int n_runs,
