@@ -3,7 +3,7 @@
  *
  * Direct: rank r sends every other rank j the shard that j wants (reduce-scatter) or its own shard
  * (all-gather), first to r + 1, so that no rank is everyone's first. The receiver adds windows in
- * rank order from two staging rooms per peer. Bruck et al. 1997, "Efficient algorithms for
+ * rank order from a ring of staging rooms per peer. Bruck et al. 1997, "Efficient algorithms for
  * all-to-all communications", for small all-gathers: phase k fetches the blocks that rank r + 2^k
  * holds. Dissemination barrier: Hensgen, Finkel and Manber 1988. Broadcast: binomial tree.
  */
@@ -40,11 +40,12 @@ static par__flow *new_flow(par__task *task, const void *data, int64_t nbytes, in
     f->peer = comm->ranks[peer];
     f->tag = comm->tag + (task->algorithm->pair ? 1 : 0);
     f->row = task->row;
+    if (!task->algorithm->pair) f->depth = comm->depth;
     return f;
 }
 
 static int64_t piece_nbytes(const par__task *task) {
-    return task->comm->transport->params.piece_nbytes;
+    return par__piece_nbytes(task->comm->transport);
 }
 
 /* Whole elements, so that a window can be added when it has arrived. */
@@ -53,8 +54,9 @@ static int64_t window_nbytes(const par__task *task) {
     return (n > 0 ? n : 1) * task->size;
 }
 
-static int room_of(const par_comm *comm, int j) {
-    return j < comm->rank ? j : j - 1;
+/* Where the windows of peer j lie. */
+static char *rooms_of(const par_comm *comm, int j) {
+    return comm->staging + comm->n_rooms * comm->room * (j < comm->rank ? j : j - 1);
 }
 
 static void reduce_phase(par__task *task) {
@@ -66,10 +68,9 @@ static void reduce_phase(par__task *task) {
     for (int k = 1; k < p; k++) {
         int to = (r + k) % p, from = (r + p - k) % p;
         new_flow(task, shard_at(task, task->op.src, to), shard_nbytes(task, to), window, to, true);
-        par__flow *f = new_flow(task, comm->staging + 2 * comm->room * room_of(comm, from), nbytes,
-                                window, from, false);
+        par__flow *f = new_flow(task, rooms_of(comm, from), nbytes, window, from, false);
         f->ring = comm->room;
-        f->credit = 2;
+        f->credit = f->depth = comm->n_rooms;
     }
 }
 
@@ -90,13 +91,12 @@ static bool reduce_windows(par__task *task) {
     for (; task->window < task->n_windows && window_arrived(task, task->window); task->window++) {
         int64_t begin = task->window * size, n = nbytes - begin < size ? nbytes - begin : size;
         for (int j = 0; j < comm->n; j++)
-            comm->sources[j] =
-                j == comm->rank
-                    ? own + begin
-                    : comm->staging + comm->room * (2 * room_of(comm, j) + task->window % 2);
+            comm->sources[j] = j == comm->rank
+                                   ? own + begin
+                                   : rooms_of(comm, j) + task->window % comm->n_rooms * comm->room;
         par__sum(task->op.dtype, sum + begin, comm->sources, comm->n, n / task->size);
         for (int i = 0; i < task->n_flows; i++)
-            if (task->flows[i].ring) task->flows[i].credit = task->window + 3;
+            if (task->flows[i].ring) task->flows[i].credit = task->window + 1 + comm->n_rooms;
     }
     return task->window == task->n_windows;
 }

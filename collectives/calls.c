@@ -9,8 +9,26 @@
 #include "collectives/link.h"
 #include "libpar/base/record.h"
 
+/* The same in the flight recorder's page. */
+static void note_flight(par_comm *comm, const par__operation *op, int64_t number) {
+    par__flight_axis *axis = par__recorder_axis(comm->transport->recorder, comm->last_index);
+    par__recorder_flight(comm->transport->recorder)->progress++;
+    if (!axis) return;
+    par__flight_op *last = &axis->ops[number % PAR__FLIGHT_OPS];
+    last->number = number;
+    last->layer = op->tag.layer;
+    last->chunk = op->tag.chunk;
+    last->micro = op->tag.micro;
+    par__flight_text(last->op, sizeof last->op, par__kind_name(op->kind));
+    par__flight_text(last->purpose, sizeof last->purpose, op->tag.purpose);
+    axis->n_started = comm->n_started;
+    axis->n_done = comm->n_done;
+    if (!par__is_pair(op->kind)) axis->n_collectives++;
+}
+
 void par__note(par_comm *comm, const par__operation *op, int64_t number) {
     if (comm->last_index < 0) return;
+    note_flight(comm, op, number);
     *par__recorder_last_at(comm->transport->recorder, comm->last_index) =
         (par_record_last){.axis = comm->axis,
                           .purpose = op->tag.purpose,
@@ -28,11 +46,11 @@ static par_status check(const par_comm *comm, const par__operation *op) {
     if (comm->measuring)
         PAR_FAIL(PAR_ERR_INTERNAL, "%s on axis %s, whose transport or memory only measures",
                  par__kind_name(op->kind), comm->axis);
-    if (comm->transport->broken) PAR_FAIL(PAR_ERR_TRANSPORT, "%s", comm->transport->broken_text);
-    return PAR_OK;
+    return par__transport_intact(comm->transport);
 }
 
-static par_status enqueue(par_comm *comm, const par__operation *op, int64_t number, int row) {
+static par_status enqueue(par_comm *comm, const par__operation *op, int64_t number, int row,
+                          bool waited) {
     par_transport *t = comm->transport;
     par__task *task = t->free_tasks;
     if (!task)
@@ -48,7 +66,7 @@ static par_status enqueue(par_comm *comm, const par__operation *op, int64_t numb
         task->then = task->algorithm;
         task->algorithm = &par__check;
     }
-    return par__engine_start(task);
+    return par__engine_start(task, waited);
 }
 
 par_status par__host_start(par_comm *comm, const par__operation *op, par_work *work) {
@@ -64,7 +82,7 @@ par_status par__host_start(par_comm *comm, const par__operation *op, par_work *w
     par__recorder_op(comm->transport->recorder, row);
     par_status st = PAR_OK;
     if (comm->n > 1 || pair) {
-        st = enqueue(comm, op, number, row);
+        st = enqueue(comm, op, number, row, !work);
     } else {
         if (op->n > 0 && op->src != op->dst)
             memmove(op->dst, op->src, (size_t)op->n * par_dtype_nbytes(op->dtype));
@@ -141,6 +159,12 @@ par_status par_comm_barrier(par_comm *comm, par_tag tag) {
     return start(comm, (par__operation){.kind = PAR__BARRIER, .dtype = PAR_U8, .tag = tag}, NULL);
 }
 
+/* An agreement that this rank cannot take part in: its peers must not wait. */
+static par_status start_agreed(par_comm *comm, const par__operation *op) {
+    par_status st = par__host_start(comm, op, NULL);
+    return st == PAR_ERR_UNSUPPORTED ? par_transport_abort(comm->transport, st, par_error()) : st;
+}
+
 /* Two steps, so that the text moves only if there is one: all statuses, then the text of the
  * lowest rank among those with the largest status. */
 par_status par_comm_agree(par_comm *comm, par_status local) {
@@ -148,6 +172,7 @@ par_status par_comm_agree(par_comm *comm, par_status local) {
     char text[PAR_ERROR_NBYTES] = "";
     int32_t mine = (int32_t)local;
     PAR_REQUIRE(comm);
+    PAR_TRY(par__transport_intact(comm->transport));
     if (comm->n == 1) return local;
     if (local != PAR_OK) strncpy(text, par_error(), sizeof text - 1);
     par__operation gather = {.kind = PAR__ALL_GATHER,
@@ -156,7 +181,7 @@ par_status par_comm_agree(par_comm *comm, par_status local) {
                              .n = 1,
                              .dtype = PAR_I32,
                              .tag = tag};
-    PAR_TRY(par__host_start(comm, &gather, NULL));
+    PAR_TRY(start_agreed(comm, &gather));
     int worst = 0;
     for (int j = 1; j < comm->n; j++)
         if (comm->statuses[j] > comm->statuses[worst]) worst = j;
@@ -169,13 +194,14 @@ par_status par_comm_agree(par_comm *comm, par_status local) {
                                 .dtype = PAR_U8,
                                 .peer = worst,
                                 .tag = tag};
-    PAR_TRY(par__host_start(comm, &broadcast, NULL));
+    PAR_TRY(start_agreed(comm, &broadcast));
     return par_error_set(st, "rank %d: %s", comm->ranks[worst], text);
 }
 
 par_status par_work_wait(par_work work, par_stream *then) {
     par_comm *comm = work.comm;
     if (!comm) return PAR_OK;
+    PAR_TRY(par__transport_intact(comm->transport));
     return comm->link_state ? comm->link->wait(comm->link_state, work.number, then)
                             : par__engine_wait(comm, work.number);
 }

@@ -12,7 +12,7 @@
 
 /* Staging of one comm stays below this, so that 64 ranks of a node fit: the rooms of large groups
  * are smaller. */
-enum { MAX_STAGING = 16 << 20, MAX_ROOM = 256 << 10, ALIGNMENT = 64, MAX_TAG_AXIS = 8191 };
+enum { MAX_STAGING = 16 << 20, ALIGNMENT = 64, MAX_TAG_AXIS = 8191 };
 
 /* 0..8190 from the axis's name: with two kinds of message a tag stays below 2^14; MPI grants
  * 2^15. */
@@ -67,17 +67,20 @@ static int64_t round_up(int64_t n) {
 
 /* Equal on all ranks of the group, as messages of reductions are as long as a window. */
 static void choose_room(par_comm *comm, int64_t max_nbytes) {
-    int64_t window = comm->transport->params.piece_nbytes, p = comm->n;
+    int64_t window = par__piece_nbytes(comm->transport), p = comm->n;
     int64_t fair = MAX_STAGING / (2 * (p - 1)), shard = max_nbytes / p + ALIGNMENT;
-    if (window > MAX_ROOM) window = MAX_ROOM;
     if (window > fair) window = fair / ALIGNMENT * ALIGNMENT;
     if (max_nbytes > 0 && window > round_up(shard)) window = round_up(shard);
     comm->window = window > 0 ? window : 1;
     comm->room = round_up(comm->window);
+    int64_t windows = shard / comm->window + 1;
+    comm->n_rooms = max_nbytes > 0 && windows < comm->depth ? (int)windows : comm->depth;
+    if (comm->n_rooms < 2) comm->n_rooms = 2;
 }
 
 static par_status take_staging(par_comm *comm, par_memory *memory) {
-    int64_t nbytes = 2 * (comm->n - 1) * comm->room, small = (int64_t)comm->n * PAR__SMALL;
+    int64_t nbytes = comm->n_rooms * (comm->n - 1) * comm->room,
+            small = (int64_t)comm->n * PAR__SMALL;
     void *staging;
     if (nbytes < small) nbytes = small;
     if (memory) {
@@ -122,16 +125,24 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
     par_transport *t = comm->transport;
     comm->measuring = t->measuring;
     comm->tag = 2 * axis_id(comm->axis);
+    comm->depth = comm->n > 1 ? PAR__FLOW_DEPTH / (comm->n - 1) : 1;
+    if (comm->depth < 2) comm->depth = 2;
     if (comm->n > 1) {
         choose_room(comm, params->max_nbytes);
         PAR_TRY(take_staging(comm, memory));
     }
     if (comm->measuring) return PAR_OK;
     PAR_TRY(check_tag(t, comm));
-    if (t->carrier) PAR_TRY(t->carrier->reserve(t, 4 * comm->n));
+    if (t->carrier) PAR_TRY(t->carrier->reserve(t, 4 * comm->n * comm->depth));
     comm->last_index = par__recorder_last_take(t->recorder);
-    if (comm->last_index >= 0)
-        par__recorder_last_at(t->recorder, comm->last_index)->axis = comm->axis;
+    if (comm->last_index < 0)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the last operation of axis %s", comm->axis);
+    par__recorder_last_at(t->recorder, comm->last_index)->axis = comm->axis;
+    par__flight_axis *axis = par__recorder_axis(t->recorder, comm->last_index);
+    if (axis) {
+        *axis = (par__flight_axis){.n = comm->n, .first = comm->ranks[0]};
+        par__flight_text(axis->axis, sizeof axis->axis, comm->axis);
+    }
     comm->next = t->comms;
     t->comms = comm;
     return PAR_OK;
@@ -180,6 +191,7 @@ par_status par_comm_create(par_transport *t, const par_comm_params *params, par_
     PAR_REQUIRE(t && params && out);
     PAR_REQUIRE(params->axis && params->max_nbytes >= 0);
     PAR_REQUIRE(params->ranks == NULL || params->n >= 1);
+    PAR_TRY(par__transport_intact(t));
     par_comm *comm = calloc(1, sizeof *comm);
     if (!comm) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a comm");
     comm->transport = t;

@@ -13,12 +13,7 @@ void par__flow_ended(par_recorder *recorder, par__flow *f, int64_t i) {
     int64_t nbytes;
     par__flow_piece(f, i, &nbytes);
     if (!f->sending) par__recorder_received(recorder, f->row, nbytes);
-    if (i != f->n_done) {
-        f->ahead = true;
-        return;
-    }
-    f->n_done += f->ahead ? 2 : 1;
-    f->ahead = false;
+    for (f->ended |= UINT64_C(1) << (i - f->n_done); f->ended & 1; f->ended >>= 1) f->n_done++;
 }
 
 void par__flow_count(par_recorder *recorder, par__flow *f) {

@@ -20,7 +20,10 @@
 #include "collectives/operation.h"
 #include "par/comm.h"
 
-enum { PAR__MAX_TASKS = 1024, PAR__SMALL = 4096 };
+/* MPI sends messages up to about 64 KiB at once; for longer ones it asks the receiver first, which
+ * answers only when it calls MPI. While ranks compute, nobody does for milliseconds: so messages
+ * stay below, and many of them are under way (PAR__FLOW_DEPTH, about 4 MB). */
+enum { PAR__MAX_TASKS = 1024, PAR__SMALL = 4096, PAR__PIECE = 60 << 10 };
 
 typedef struct par__task par__task;
 
@@ -74,9 +77,12 @@ struct par_comm {
     int *ranks; /* [n], world ranks */
     int n, rank, tag;
     bool measuring;
-    char *staging;           /* from the par_memory: 2 rooms per peer, or n small vectors */
+    char *staging;           /* from the par_memory: n_rooms per peer, or n small vectors */
     void *owned_staging;     /* the same when no par_memory was given */
     int64_t room, window;    /* bytes: of a room, of it what a message of a reduction may fill */
+    int depth;               /* pieces of a flow that may be under way; all peers together share
+                                PAR__FLOW_DEPTH, and each has 2 at least */
+    int n_rooms;             /* of a peer, at most depth */
     par__flow *flows;        /* [4 n], of the collective under way */
     const char **sources;    /* [n], of a sum */
     par__task *first, *last; /* queue of collectives; the first is under way */
@@ -85,6 +91,10 @@ struct par_comm {
     int32_t *statuses;              /* [n], for agree */
     char token[2];                  /* of a barrier: sent, received */
     int64_t n_started, n_done, n_collectives;
+    int n_moving,
+        send_row;         /* collectives and sends under way; the recorder's row of the last send */
+    bool waited;          /* somebody waits for one of its operations */
+    double since_s;       /* when either changed */
     int last_index;       /* of its last operation in the recorder; -1: none */
     int64_t error_number; /* the operation that was refused last, 0: none */
     par_status error_status;
@@ -98,13 +108,25 @@ struct par_comm {
 
 /* What carries pieces between ranks. */
 typedef struct {
-    /* room for that many more flows; allocates */
-    par_status (*reserve)(par_transport *, int n_flows);
+    /* room for that many more pieces under way; allocates */
+    par_status (*reserve)(par_transport *, int n_pieces);
     par_status (*post)(par_transport *, par__flow *, int64_t piece);
     /* calls par__flow_ended for each piece that has */
     par_status (*poll)(par_transport *, int *n_ended);
+    /* A notice of a peer's break breaks the transport. */
+    par_status (*hear)(par_transport *);
+    /* The transport is broken: tell all ranks, which takes 2 s at most, and end what is under
+     * way. */
+    void (*spread)(par_transport *);
     void (*destroy)(par_transport *);
 } par__carrier;
+
+/* What somebody does when the transport breaks, before links close what is open. */
+typedef struct par__on_break {
+    void (*run)(void *user);
+    void *user;
+    struct par__on_break *next;
+} par__on_break;
 
 struct par_transport {
     par_transport_params params;
@@ -118,16 +140,28 @@ struct par_transport {
     par__task *free_tasks;   /* linked by next */
     par__task *first, *last; /* pairs under way, oldest first */
     par_comm *comms;
+    par__on_break *on_break;
+    int64_t n_idle;  /* polls that moved nothing */
+    double polled_s; /* when par__engine_between did last */
     bool broken;
     char broken_text[512];
 };
+
+/* Bytes of a message at most. */
+static inline int64_t par__piece_nbytes(const par_transport *t) {
+    return t->params.piece_nbytes < PAR__PIECE ? t->params.piece_nbytes : PAR__PIECE;
+}
 
 /* transport.c */
 par_status par__transport_create(const par_transport_params *params, int size, int rank,
                                  par_transport **out);
 /* End the transport: every later call returns PAR_ERR_TRANSPORT with the text of the first break,
- * as this one does. */
+ * as this one does; peers are told. */
 par_status par__transport_break(par_transport *t, const char *text);
+/* PAR_ERR_TRANSPORT with that text if it is broken. */
+par_status par__transport_intact(const par_transport *t);
+void par__transport_on_break(par_transport *t, par__on_break *what);
+void par__transport_off_break(par_transport *t, const par__on_break *what);
 
 /* algorithms.c */
 const par__algorithm *par__algorithm_choose(par__kind kind, int64_t nbytes);
@@ -139,10 +173,13 @@ bool par__bruck(par__task *task, char *buffer, int64_t block);
 extern const par__algorithm par__check;
 
 /* engine.c: nothing here waits but par__engine_wait, and nothing allocates. */
-par_status par__engine_start(par__task *task);
+par_status par__engine_start(par__task *task, bool waited); /* waited: by who starts it */
 par_status par__engine_progress(par_transport *t, bool *moved);
 bool par__engine_done(const par_comm *comm, int64_t number);
 par_status par__engine_wait(par_comm *comm, int64_t number);
+/* Between blocks of a kernel: par_transport_progress, unless nothing is under way or the last call
+ * was a moment ago. What breaks is told by the next operation. */
+void par__engine_between(par_transport *t);
 /* After `n_idle` polls in a row that moved nothing: let others have the core. */
 void par__engine_idle(const par_transport *t, int n_idle);
 /* Tell the recorder of the messages that the host form of the operation exchanges: its algorithm's

@@ -22,6 +22,9 @@ typedef struct par__link {
     par_status (*wait)(void *state, int64_t number, par_stream *then);
     bool (*done)(void *state, int64_t number);
     par_status (*progress)(void *state, bool *moved); /* without waiting */
+    /* The transport is broken: nothing on the device waits for a peer from here on; NULL: nothing
+     * does. */
+    void (*abort)(void *state);
 } par__link;
 
 extern const par__link par__staged_link, par__streamed_link;

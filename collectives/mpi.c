@@ -14,6 +14,7 @@
 #include "internal.h"
 #include "libpar/base/cores.h"
 #include "libpar/base/threads.h"
+#include "mpi_notice.h"
 
 typedef struct {
     MPI_Comm comm;
@@ -23,6 +24,7 @@ typedef struct {
     int64_t *pieces;
     int *ended;
     MPI_Status *statuses;
+    par__notices *notices;
 } mpi_state;
 
 static par_status failed(par_transport *t, const char *call, int code, const par__flow *flow) {
@@ -114,10 +116,9 @@ static bool grow(void *array, size_t n, size_t size) {
     return now != NULL;
 }
 
-static par_status reserve(par_transport *t, int n_flows) {
+static par_status reserve(par_transport *t, int n_pieces) {
     mpi_state *m = t->carrier_state;
-    size_t n =
-        (size_t)m->capacity + 2 * (size_t)n_flows; /* two pieces of a flow are under way at most */
+    size_t n = (size_t)m->capacity + (size_t)n_pieces;
     if (!grow(&m->requests, n, sizeof *m->requests) || !grow(&m->flows, n, sizeof *m->flows) ||
         !grow(&m->pieces, n, sizeof *m->pieces) || !grow(&m->ended, n, sizeof *m->ended) ||
         !grow(&m->statuses, n, sizeof *m->statuses))
@@ -126,11 +127,33 @@ static par_status reserve(par_transport *t, int n_flows) {
     return PAR_OK;
 }
 
+static par_status hear(par_transport *t) {
+    mpi_state *m = t->carrier_state;
+    char text[PAR__NOTICE_NBYTES];
+    return par__notices_heard(m->notices, text) ? par__transport_break(t, text) : PAR_OK;
+}
+
+/* Buffers are the callers' again: receives are cancelled before the exchange, in which what has
+ * begun to arrive may end. */
+static void spread(par_transport *t) {
+    mpi_state *m = t->carrier_state;
+    int n = 0;
+    for (int i = 0; i < m->n; i++)
+        if (!m->flows[i]->sending) MPI_Cancel(&m->requests[i]);
+    par__notices_exchange(m->notices, t->broken_text);
+    MPI_Testsome(m->n, m->requests, &n, m->ended, m->statuses);
+    for (int i = 0; i < m->n; i++)
+        if (m->requests[i] != MPI_REQUEST_NULL) MPI_Request_free(&m->requests[i]);
+    m->n = 0;
+}
+
+/* The communicators of a broken transport are left to MPI_Finalize: a peer may be gone. */
 static void destroy(par_transport *t) {
     mpi_state *m = t->carrier_state;
     int finalized = 0;
     MPI_Finalized(&finalized);
-    if (m->comm != MPI_COMM_NULL && !finalized) MPI_Comm_free(&m->comm);
+    par__notices_close(&m->notices);
+    if (m->comm != MPI_COMM_NULL && !finalized && !t->broken) MPI_Comm_free(&m->comm);
     free(m->requests);
     free(m->flows);
     free(m->pieces);
@@ -196,13 +219,13 @@ static par_status require_mpi(void) {
 }
 
 static par_status add_carrier(par_transport *t, MPI_Comm comm) {
-    static const par__carrier carrier = {reserve, post, poll, destroy};
+    static const par__carrier carrier = {reserve, post, poll, hear, spread, destroy};
     mpi_state *m = calloc(1, sizeof *m);
     if (!m) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for MPI's requests");
     m->comm = comm;
     t->carrier = &carrier;
     t->carrier_state = m;
-    return reserve(t, PAR__MAX_TASKS);
+    return reserve(t, PAR__MAX_TASKS * PAR__FLOW_DEPTH);
 }
 
 /* What par_comm_agree does, before there is a comm: all ranks have a transport, or none. */
@@ -221,6 +244,11 @@ static par_status agree(MPI_Comm comm, int rank, par_status local) {
     return par_error_set((par_status)worst.status, "rank %d: %s", worst.rank, text);
 }
 
+static par_status open_notices(par_transport *t, MPI_Comm comm, int rank) {
+    mpi_state *m = t->carrier_state;
+    return agree(comm, rank, par__notices_open(comm, &m->notices));
+}
+
 par_status par_transport_create_mpi(MPI_Comm comm, const par_transport_params *params,
                                     par_transport **out) {
     par_transport *t = NULL;
@@ -236,6 +264,7 @@ par_status par_transport_create_mpi(MPI_Comm comm, const par_transport_params *p
     par_status st = par__transport_create(params, size, rank, &t);
     if (st == PAR_OK) st = add_carrier(t, own);
     st = agree(own, rank, st);
+    if (st == PAR_OK) st = open_notices(t, own, rank);
     if (st == PAR_OK) st = look_at_node(t);
     if (st == PAR_OK) {
         *out = t;

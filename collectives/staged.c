@@ -16,6 +16,7 @@
 
 #include "collectives/internal.h"
 #include "collectives/link.h"
+#include "libpar/base/record.h"
 
 /* Staging of collectives and of a pair's direction, bytes; operations that may be under way. */
 enum {
@@ -274,17 +275,25 @@ static bool on_its_way(const staged *s, int64_t number) {
     return !l || l->n_done >= number;
 }
 
+static par__flight *flight_of(const staged *s) {
+    return par__recorder_flight(s->comm->transport->recorder);
+}
+
 static par_status staged_wait(void *state, int64_t number, par_stream *then) {
     staged *s = state;
     lane *l = lane_with(s, number);
     int n_idle = 0;
     if (!l) return PAR_OK; /* every copy of it is done */
+    par__flight_wait(flight_of(s), l->kind < 0 ? PAR__WAIT_GROUP : PAR__WAIT_PEER,
+                     s->comm->last_index, l->kind < 0 ? -1 : s->comm->ranks[l->peer],
+                     s->comm->n_started);
     while (!on_its_way(s, number)) {
         bool moved = false;
         PAR_TRY(par__engine_progress(s->comm->transport, &moved));
         n_idle = moved ? 0 : n_idle + 1;
         if (!moved) par__engine_idle(s->comm->transport, n_idle);
     }
+    par__flight_go_on(flight_of(s));
     /* `copied` is this operation's until the lane goes on, which only progress does */
     return lane_with(s, number) ? s->device->wait(then, l->copied) : PAR_OK;
 }
@@ -293,5 +302,5 @@ static bool staged_done(void *state, int64_t number) {
     return !lane_with(state, number);
 }
 
-const par__link par__staged_link = {"staged",    staged_create, staged_destroy, staged_start,
-                                    staged_wait, staged_done,   staged_progress};
+const par__link par__staged_link = {"staged",    staged_create, staged_destroy,  staged_start,
+                                    staged_wait, staged_done,   staged_progress, NULL};

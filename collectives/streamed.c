@@ -60,16 +60,20 @@ static par_status gather_bytes(par_comm *comm, const void *mine, void *all, int6
     return par__host_start(comm, &op, NULL);
 }
 
-/* Abort every communicator, so that no kernel waits for ever, and end the transport: peers wait for
- * what this rank can no longer send. par_error() says why. */
-static par_status break_down(streamed *s) {
-    char text[768];
-    snprintf(text, sizeof text, "rank %d, axis %s: %.600s", s->comm->transport->rank, s->comm->axis,
-             par_error());
+/* Abort every communicator, so that no kernel waits for ever. */
+static void streamed_abort(void *state) {
+    streamed *s = state;
     for (int i = 0; i < s->n_lanes; i++) {
         if (s->lanes[i].nccl) s->nccl->close(s->lanes[i].nccl, true);
         s->lanes[i].nccl = NULL;
     }
+}
+
+/* Peers wait for what this rank can no longer send. par_error() says why. */
+static par_status break_down(streamed *s) {
+    char text[768];
+    snprintf(text, sizeof text, "rank %d, axis %s: %.600s", s->comm->transport->rank, s->comm->axis,
+             par_error());
     return par__transport_break(s->comm->transport, text);
 }
 
@@ -253,10 +257,7 @@ static par_status streamed_create(par_comm *comm, const par_comm_params *params,
     st = par_comm_agree(comm, st);
     if (st == PAR_OK) st = connect_all(s, params);
     if (st != PAR_OK) {
-        for (int i = 0; s && i < s->n_lanes; i++) {
-            if (s->lanes[i].nccl) nccl->close(s->lanes[i].nccl, true);
-            s->lanes[i].nccl = NULL;
-        }
+        if (s) streamed_abort(s);
         streamed_destroy(s);
         return st;
     }
@@ -344,8 +345,6 @@ static par_status streamed_wait(void *state, int64_t number, par_stream *then) {
     streamed *s = state;
     entry *at = &s->entries[number % MAX_OPS];
     bool moved;
-    if (s->comm->transport->broken)
-        return par_error_set(PAR_ERR_TRANSPORT, "%s", s->comm->transport->broken_text);
     PAR_TRY(streamed_progress(s, &moved));
     if (at->number == number && !at->waited) {
         at->waited = true;
@@ -361,6 +360,6 @@ static bool streamed_done(void *state, int64_t number) {
     return done;
 }
 
-const par__link par__streamed_link = {"nccl",           streamed_create, streamed_destroy,
-                                      streamed_start,   streamed_wait,   streamed_done,
-                                      streamed_progress};
+const par__link par__streamed_link = {
+    "nccl",        streamed_create, streamed_destroy,  streamed_start,
+    streamed_wait, streamed_done,   streamed_progress, streamed_abort};

@@ -1,8 +1,10 @@
 /* Transports: their life, the one-rank world and the one that only measures. A carrier is added by
  * whoever has one (mpi.c). */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "collectives/link.h"
 #include "internal.h"
 #include "libpar/base/record.h"
 
@@ -55,10 +57,46 @@ void par_transport_destroy(par_transport **handle) {
     *handle = NULL;
 }
 
+void par__transport_on_break(par_transport *t, par__on_break *what) {
+    what->next = t->on_break;
+    t->on_break = what;
+}
+
+void par__transport_off_break(par_transport *t, const par__on_break *what) {
+    for (par__on_break **b = &t->on_break; *b; b = &(*b)->next)
+        if (*b == what) {
+            *b = what->next;
+            return;
+        }
+}
+
+par_status par__transport_intact(const par_transport *t) {
+    return t->broken ? par_error_set(PAR_ERR_TRANSPORT, "%s", t->broken_text) : PAR_OK;
+}
+
+/* Peers first: they may wait for this rank. Then what this device waits for. */
 par_status par__transport_break(par_transport *t, const char *text) {
-    if (!t->broken) strncpy(t->broken_text, text, sizeof t->broken_text - 1);
+    if (t->broken) return par__transport_intact(t);
+    snprintf(t->broken_text, sizeof t->broken_text, "%s", text);
     t->broken = true;
-    return par_error_set(PAR_ERR_TRANSPORT, "%s", t->broken_text);
+    if (t->carrier) t->carrier->spread(t);
+    for (par__on_break *b = t->on_break; b; b = b->next) b->run(b->user);
+    for (par_comm *comm = t->comms; comm; comm = comm->next)
+        if (comm->link_state && comm->link->abort) comm->link->abort(comm->link_state);
+    return par__transport_intact(t);
+}
+
+par_status par_transport_abort(par_transport *t, par_status status, const char *why) {
+    char own[PAR_ERROR_NBYTES], text[sizeof t->broken_text];
+    PAR_REQUIRE(t && why && status != PAR_OK);
+    snprintf(own, sizeof own, "%s", why); /* may be par_error(), which the break replaces */
+    snprintf(text, sizeof text, "rank %d: %.480s", t->rank, own);
+    (void)par__transport_break(t, text);
+    return par_error_set(status, "%s", own);
+}
+
+const char *par_transport_broken(const par_transport *t) {
+    return t->broken ? t->broken_text : NULL;
 }
 
 int par_transport_size(const par_transport *t) {

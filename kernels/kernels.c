@@ -98,6 +98,7 @@ par_status par_op_run_untyped(const par_backend *backend, par_op op, par_stream 
     PAR_TRY(par__op_check(op, args, true));
     par_range_begin(backend, ops[op].name);
     par_status st = backend->kernels[op].run(stream, args, workspace);
+    if (backend->on_host) par__progress(stream);
     par_range_end(backend);
     return st;
 }

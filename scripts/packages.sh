@@ -4,11 +4,11 @@
 # An MPI that is there is taken, whichever it is: Open MPI, MPICH, Intel MPI, MVAPICH.
 packages_mpi="libopenmpi-dev openmpi-bin"
 if command -v mpicc >/dev/null && command -v mpirun >/dev/null; then packages_mpi=; fi
-packages_build="gcc libc6-dev meson ninja-build pkg-config $packages_mpi libdnnl-dev libjansson-dev libpcre2-dev libhdf5-dev libxxhash-dev"
+packages_build="gcc libc6-dev meson ninja-build pkg-config $packages_mpi libdnnl-dev libjansson-dev libpcre2-dev libutf8proc-dev libhdf5-dev libxxhash-dev"
 packages_test="libopenmpi-dev openmpi-bin libmpich-dev mpich clang clang-format g++ file hdf5-tools procps libc6-dbg doxygen"
 
 # What must be there, however it came there: commands, and modules of pkg-config.
-tools_build="cc meson ninja pkg-config python3 mpicc mpirun" modules_build="jansson libpcre2-8 hdf5 libxxhash"
+tools_build="cc meson ninja pkg-config python3 mpicc mpirun" modules_build="jansson libpcre2-8 libutf8proc hdf5 libxxhash"
 tools_test="gcc g++ clang clang-format file h5dump pgrep mpicc.mpich"
 
 missing_packages() {

@@ -7,12 +7,8 @@ enum { RUNS = 4000 };
 
 static uint64_t state;
 
-/* xorshift64*, Marsaglia 2003; in [0, n). */
 static size_t draw(size_t n) {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (size_t)((state * 2685821657736338717u) >> 33) % (n ? n : 1);
+    return mutate_draw(&state, n);
 }
 
 static size_t insert(uint8_t *b, size_t n, size_t at, const void *piece, size_t m) {

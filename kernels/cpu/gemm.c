@@ -1,8 +1,8 @@
 /*
  * Matrix product: par_gemm in par/kernels.h. oneDNN's sgemm where the build has it, else own
- * blocked loops. Large products run in blocks of rows, between which communication makes progress
- * and which bound oneDNN's packing buffers. The bias is added before the product, into c. 16-bit
- * operands: gemm_half.c, gemm_bf16.c.
+ * blocked loops. Large products run in blocks of rows, which bound oneDNN's packing buffers, and
+ * those in pieces, between which communication makes progress. The bias is added before the
+ * product, into c. 16-bit operands: gemm_half.c, gemm_bf16.c.
  */
 #include <string.h>
 
@@ -68,6 +68,7 @@ static int64_t at_least_one(int64_t ld) {
 }
 
 typedef struct {
+    par_stream *stream;
     const par_gemm *g;
     const float *a;
     float *c;
@@ -88,14 +89,16 @@ static void product_pieces(const void *user, int slot, int64_t begin, int64_t en
                                       at_least_one(g->ldb), x->accumulate ? 1.0f : 0.0f,
                                       x->c + p.i * g->ldc + p.j, at_least_one(g->ldc));
         if (st != dnnl_success) atomic_store(x->status, (int)st);
+        cpu_progress(x->stream, slot);
     }
     onednn_end(before);
 }
 
-par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m,
-                                 bool accumulate) {
+par_status par__cpu_gemm_product(par_stream *stream, const par_gemm *g, const float *a, float *c,
+                                 int64_t m, bool accumulate) {
     _Atomic int status = dnnl_success;
-    const product x = {g, a, c, accumulate, gemm_grid_of(m, g->n, g->k, par_threads()), &status};
+    const product x = {stream, g, a, c, accumulate, gemm_grid_of(m, g->n, g->k, par_threads()),
+                       &status};
     par__threads_run(gemm_grid_pieces(&x.grid), PAR_MAX_THREADS, product_pieces, &x);
     dnnl_status_t st = (dnnl_status_t)atomic_load(&status);
     if (st == dnnl_out_of_memory)
@@ -136,6 +139,7 @@ static void panel(const par_gemm *g, const float *a, float *c, int64_t m, int64_
 }
 
 typedef struct {
+    par_stream *stream;
     const par_gemm *g;
     const float *a;
     float *c;
@@ -145,12 +149,15 @@ typedef struct {
 
 static void product_panels(const void *user, int slot, int64_t begin, int64_t end) {
     const product *x = user;
-    for (int64_t i = begin; i < end; i++) panel(x->g, x->a, x->c, x->m, i * PANEL_N, x->accumulate);
+    for (int64_t i = begin; i < end; i++) {
+        panel(x->g, x->a, x->c, x->m, i * PANEL_N, x->accumulate);
+        cpu_progress(x->stream, slot);
+    }
 }
 
-par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m,
-                                 bool accumulate) {
-    const product x = {g, a, c, m, accumulate};
+par_status par__cpu_gemm_product(par_stream *stream, const par_gemm *g, const float *a, float *c,
+                                 int64_t m, bool accumulate) {
+    const product x = {stream, g, a, c, m, accumulate};
     cpu_loop(cpu_pieces(g->n, PANEL_N), m * g->n * g->k / 8, product_panels, &x);
     return PAR_OK;
 }
@@ -166,9 +173,8 @@ static par_status gemm(par_stream *stream, const void *args, void *workspace) {
         float *c = (float *)g->c + i * g->ldc;
         bool accumulate = start(g, c, m);
         if (g->k > 0)
-            PAR_TRY(par__cpu_gemm_product(g, (const float *)g->a + i * (g->ta ? 1 : g->lda), c, m,
-                                          accumulate));
-        par__progress(stream);
+            PAR_TRY(par__cpu_gemm_product(stream, g, (const float *)g->a + i * (g->ta ? 1 : g->lda),
+                                          c, m, accumulate));
     }
     return PAR_OK;
 }

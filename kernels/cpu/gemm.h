@@ -6,16 +6,28 @@
 
 /* c[m, g->n] (+)= op(a) · op(g->b), all fp32, with g's k, transposes and distances of rows. k >
  * 0. */
-par_status par__cpu_gemm_product(const par_gemm *g, const float *a, float *c, int64_t m,
-                                 bool accumulate);
+par_status par__cpu_gemm_product(par_stream *stream, const par_gemm *g, const float *a, float *c,
+                                 int64_t m, bool accumulate);
 
 /* Rows of c that one block of work has: a multiple of MIN_ROWS, or all. */
 int64_t par__cpu_gemm_rows(const par_gemm *g);
 
-/* A matrix [m, n] in pieces of at most `rows` x `columns`, one per thread; rows first. */
+/* A matrix [m, n] in pieces of at most `rows` x `columns`, as many for each thread; rows first. */
 typedef struct {
     int64_t m, n, rows, columns;
 } gemm_grid;
+
+/* Communication makes progress between two pieces of the calling thread: so a large one is halved,
+ * down to about 2 ms of a core, but not below MIN_SIDE, for then packing would show. */
+static inline gemm_grid gemm_grid_halved(gemm_grid g, int64_t k) {
+    enum { GRAIN = 16, MIN_SIDE = 256, WORK = 1 << 27 };
+    while (g.rows * g.columns > WORK / (k > 0 ? k : 1)) {
+        int64_t *side = g.rows > g.columns ? &g.rows : &g.columns;
+        if (*side < 2 * MIN_SIDE) break;
+        *side = cpu_pieces(cpu_pieces(*side, 2), GRAIN) * GRAIN;
+    }
+    return g;
+}
 
 /* c[m, n], of inner size k, for so many threads. The pieces are as square as can be, as each packs
  * its part of both operands, and whole vectors wide; a small product is one piece. */
@@ -30,7 +42,7 @@ static inline gemm_grid gemm_grid_of(int64_t m, int64_t n, int64_t k, int thread
         gemm_grid grid = {m, n, cpu_min(rows, m), cpu_min(columns, n)};
         if (down == 1 || grid.rows + grid.columns < best.rows + best.columns) best = grid;
     }
-    return best;
+    return gemm_grid_halved(best, k);
 }
 
 static inline int64_t gemm_grid_pieces(const gemm_grid *g) {

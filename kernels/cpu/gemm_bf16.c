@@ -113,6 +113,7 @@ static dnnl_status_t execute(plan *p, void *const data[N_ARGUMENTS]) {
 
 /* A block of rows of c, from row `first` on. */
 typedef struct {
+    par_stream *stream;
     const par_gemm *g;
     int64_t first;
     gemm_grid grid;
@@ -147,6 +148,7 @@ static void run_pieces(const void *user, int slot, int64_t begin, int64_t end) {
         dnnl_status_t st = run_piece(x, gemm_grid_piece(&x->grid, piece),
                                      x->scratch + (size_t)slot * x->part_nbytes);
         if (st != dnnl_success) atomic_store(x->status, (int)st);
+        cpu_progress(x->stream, slot);
     }
     onednn_end(before);
 }
@@ -210,14 +212,13 @@ static par_status gemm(par_stream *stream, const void *args, void *workspace) {
     int64_t rows = par__cpu_gemm_rows(g);
     int threads = (int)cpu_min(par_threads(), par__threads_prepared());
     _Atomic int status = dnnl_success;
-    block x = {.g = g, .scratch = workspace, .status = &status};
+    block x = {.stream = stream, .g = g, .scratch = workspace, .status = &status};
     if (threads > 1) PAR_TRY(part(g, threads, &x.part_nbytes));
     for (x.first = 0; x.first < g->m; x.first += rows) {
         int64_t m = cpu_min(rows, g->m - x.first);
         x.grid = gemm_grid_of(m, g->n, g->k, threads);
         par__threads_run(gemm_grid_pieces(&x.grid), threads, run_pieces, &x);
         if (status != dnnl_success) return failed(g, m, (dnnl_status_t)status);
-        par__progress(stream);
     }
     return PAR_OK;
 }

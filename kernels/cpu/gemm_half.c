@@ -121,8 +121,8 @@ static bool start(const par_gemm *g, const blocks *s, const target *c) {
 /* c (+)= columns [l, l + k) of op(a) times rows [l, l + k) of op(b). Where one block covers all of
  * k, that of a is widened at the first column of c only, and that of b, if it covers all columns
  * too, at the first row. */
-static par_status multiply(const par_gemm *g, const blocks *s, const target *c, int64_t l,
-                           bool accumulate) {
+static par_status multiply(par_stream *stream, const par_gemm *g, const blocks *s, const target *c,
+                           int64_t l, bool accumulate) {
     int64_t k = cpu_min(s->k, g->k - l);
     par_gemm block = {
         .ta = g->ta, .tb = g->tb, .m = c->m, .n = c->n, .k = k, .b = s->b, .ldc = c->ld};
@@ -135,7 +135,7 @@ static par_status multiply(const par_gemm *g, const blocks *s, const target *c, 
     if (c->i == 0 || !whole_b)
         widen_block(g->b, g->dtype, g->ldb, g->tb ? c->j : l, g->tb ? l : c->j, g->tb ? c->n : k,
                     block.ldb, s->b);
-    return par__cpu_gemm_product(&block, s->a, c->at, c->m, accumulate);
+    return par__cpu_gemm_product(stream, &block, s->a, c->at, c->m, accumulate);
 }
 
 static void narrow_rows(const void *user, int slot, int64_t begin, int64_t end) {
@@ -158,7 +158,7 @@ par_status par__cpu_gemm_half(par_stream *stream, const void *args, void *worksp
             target c = target_of(g, &s, i, j);
             bool accumulate = start(g, &s, &c);
             for (int64_t l = 0; l < g->k; l += s.k) {
-                PAR_TRY(multiply(g, &s, &c, l, accumulate || l > 0));
+                PAR_TRY(multiply(stream, g, &s, &c, l, accumulate || l > 0));
                 par__progress(stream);
             }
             if (g->dtype_c != PAR_F32) cpu_loop(c.m, c.m * c.n, narrow_rows, &c);

@@ -14,7 +14,7 @@ typedef struct {
     const char *tokenizer, *out, *suffix, *field;
     int order, format; /* text_files_order; LLM_C, MEGATRON */
     int64_t max_mb;
-    bool help;
+    bool skip_bad_lines, help;
 } data_settings;
 
 /* What stands behind a prefix, "gpt2:DIR" say; NULL: the text does not begin so. */
@@ -48,14 +48,30 @@ static par_status train(const data_settings *s, const par_corpus *corpus,
     return par_tokenizer_open(names->temporary, out);
 }
 
+/* ", 3 files unpacked": a count that is not 0. */
+static void print_count(int64_t n, const char *one, const char *many, const char *what) {
+    if (n) printf(", %lld %s %s", (long long)n, n == 1 ? one : many, what);
+}
+
+static void print_counts(const data_settings *s, const par_corpus_counts *c) {
+    printf("%s: %lld document%s", s->out, (long long)c->documents, c->documents == 1 ? "" : "s");
+    print_count(c->empty, "empty one", "empty ones", "left out");
+    print_count(c->nulls, "null", "nulls", "left out");
+    print_count(c->bad_lines, "bad line", "bad lines", "left out");
+    print_count(c->surrogates, "lone surrogate", "lone surrogates", "made U+FFFD");
+    print_count(c->unpacked, "file", "files", "unpacked");
+    print_count(c->converted, "file", "files", "converted from UTF-16");
+    printf("\n");
+    if (c->bad_lines) fprintf(stderr, "left out, the first bad line: %s\n", c->first_bad);
+}
+
 static par_status write_with(const data_settings *s, const par_corpus *corpus, par_tokenizer *t,
                              int64_t *n_tokens, int64_t *vocab) {
-    int64_t documents = 0;
     par_status st =
-        par_corpus_write_tokens(corpus, t, s->format == MEGATRON, s->out, n_tokens, &documents);
+        par_corpus_write_tokens(corpus, t, s->format == MEGATRON, s->out, n_tokens, NULL);
     if (st != PAR_OK) return st;
     *vocab = par_tokenizer_vocab(t);
-    printf("%s: %lld documents\n", s->out, (long long)documents);
+    print_counts(s, corpus->counts);
     return PAR_OK;
 }
 
@@ -83,6 +99,7 @@ static par_status write_corpus(const data_settings *s, const par_corpus *corpus,
     par_status st = strcmp(s->tokenizer, "chars") == 0
                         ? par_tokenizer_of_text(corpus, &t)
                         : par_tokenizer_open(path ? path : s->tokenizer, &t);
+    if (st == PAR_OK && par_tokenizer_note(t)) fprintf(stderr, "note: %s\n", par_tokenizer_note(t));
     if (st == PAR_OK) st = write_with(s, corpus, t, n_tokens, vocab);
     par_tokenizer_close(&t);
     return st;
@@ -109,19 +126,26 @@ static void point_out_encodings(const char *const *paths, int n) {
 }
 
 static par_status write_tokens(const text_files *list, const data_settings *s) {
-    int64_t nbytes, n_tokens, vocab;
+    int64_t nbytes, n_tokens = 0, vocab = 0;
     int n = text_files_take(list, s->max_mb * 1000000, &nbytes);
     const char **paths = malloc((size_t)n * sizeof *paths);
     if (!paths) return par_error_set(PAR_ERR_MEMORY, "no host memory for %d names", n);
     for (int i = 0; i < n; i++) paths[i] = list->files[i].path;
-    const par_corpus corpus = {n, paths, s->field};
+    par_corpus_counts counts = {0};
+    const par_corpus corpus = {.n_files = n,
+                               .paths = paths,
+                               .field = s->field,
+                               .skip_bad_lines = s->skip_bad_lines,
+                               .counts = &counts};
     par_status st = write_corpus(s, &corpus, &n_tokens, &vocab);
     if (st == PAR_OK && !s->field) point_out_encodings(paths, n);
     free(paths);
     if (st == PAR_OK)
         printf("%s: %lld tokens of %d of %d file%s, %lld bytes, vocabulary %lld\n", s->out,
-               (long long)n_tokens, n, list->n, list->n == 1 ? "" : "s", (long long)nbytes,
+               (long long)n_tokens, n, list->n, list->n == 1 ? "" : "s", (long long)counts.nbytes,
                (long long)vocab);
+    if (st == PAR_ERR_FORMAT && s->field && strstr(par_error(), ", column "))
+        return par_error_set(st, "%s; --skip-bad-lines leaves such lines out", par_error());
     return st;
 }
 
@@ -129,7 +153,8 @@ static const char data_usage[] =
     "usage: par data --out FILE [options] --text FILE|FOLDER...\n"
     "       par data --out FILE [options] --jsonl FILE|FOLDER... --field NAME\n"
     "Makes a token file of texts, or of JSON Lines (an object per line; its string NAME is a\n"
-    "document). Words after --text or --jsonl up to the next option are files and folders.\n"
+    "document); packed ones (.gz, .zst), and UTF-16, too. Words after --text or --jsonl up to the "
+    "next option are files and folders.\n"
     "Documents end with <|endoftext|> (Llama 3: <|end_of_text|>) where the vocabulary has it;\n"
     "--tokenizer train:SIZE leaves its vocabulary in FILE.tokenizer.";
 
@@ -166,6 +191,11 @@ static int data_rows(data_settings *s, par_option *t) {
          .help = "with --jsonl: the string that holds the text",
          .metavar = "NAME",
          .also = "json-keys|json-key"},
+        {.name = "skip-bad-lines",
+         .type = PAR_OPT_BOOL,
+         .value = &s->skip_bad_lines,
+         .help = "with --jsonl: leave out lines that are not JSON or have no such string; they are "
+                 "counted"},
         {.name = "suffix",
          .type = PAR_OPT_TEXT,
          .value = &s->suffix,
@@ -227,6 +257,7 @@ static par_status make_tokens(const data_settings *s, const text_words *texts) {
         st = par_error_set(
             PAR_ERR_OPTION, "--%s: no text files in %s%s; legal: a file, or a folder that has some",
             s->field ? "jsonl" : "text", texts->words[0], texts->n > 1 ? " and the rest" : "");
+    text_files_print_left(&list);
     if (st == PAR_OK) text_files_sort(&list);
     if (st == PAR_OK) st = write_tokens(&list, s);
     text_files_free(&list);
@@ -262,7 +293,7 @@ static void check_data(const data_settings *s, const text_words *texts, par_prob
 
 int par_data(int argc, char **argv) {
     data_settings s;
-    par_option table[10];
+    par_option table[11];
     par_problems problems = {0};
     char text[6144];
     text_words texts = {.words = calloc((size_t)argc + 1, sizeof(char *))};

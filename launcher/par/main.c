@@ -11,7 +11,11 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *help;
-} commands[] = {{"data", par_data, "make a token file of texts or JSON Lines"}};
+} commands[] = {{"run", par_run, "start a job on many ranks, and say what went wrong if it fails"},
+                {"check", par_check, "check a job's options without starting it"},
+                {"data", par_data, "make a token file of texts or JSON Lines"},
+                {"diagnose", par_diagnose, "say what a run that stands still waits for"},
+                {"run-rank", par_run_rank, NULL /* what par run starts on each rank */}};
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
@@ -26,7 +30,7 @@ int main(int argc, char **argv) {
     }
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
         printf("usage: par COMMAND [options]; par COMMAND --help says more\n");
-        for (int i = 0; i < N_COMMANDS; i++)
+        for (int i = 0; i < N_COMMANDS && commands[i].help; i++)
             printf("  %-10s %s\n", commands[i].name, commands[i].help);
         return EXIT_SUCCESS;
     }

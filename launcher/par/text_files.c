@@ -29,14 +29,63 @@ static bool ends_with(const char *text, const char *suffix) {
     return n >= k && strcmp(text + n - k, suffix) == 0;
 }
 
-/* Text has no zero byte at its beginning. Files that cannot be read are not text. */
-static bool is_text(const char *path) {
+static bool has_suffix(const char *path, const char *suffix) {
+    static const char *const packed[] = {"", ".gz", ".zst"};
+    size_t n = strlen(path), k = strlen(suffix);
+    for (size_t i = 0; i < 3; i++) {
+        size_t m = strlen(packed[i]);
+        if (ends_with(path, packed[i]) && n >= k + m && memcmp(path + n - m - k, suffix, k) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Every second byte of UTF-16 is zero in text of few scripts; without a mark it is not taken. */
+static bool is_utf16(const char *block, size_t n) {
+    size_t zeros[2] = {0, 0};
+    for (size_t i = 0; i < n; i++) zeros[i & 1] += block[i] == 0;
+    return zeros[0] + zeros[1] > n / 4 && (zeros[0] == 0 || zeros[1] == 0);
+}
+
+/* Text has no zero byte at its beginning, unless a mark says that it is UTF-16, or it is packed.
+ * LEFT_KINDS: it is taken. */
+static left_kind judge(const text_files *list, const char *path) {
+    static const char *const known[] = {"\xff\xfe", "\xfe\xff", "\x1f\x8b", "\x28\xb5"};
     char block[4096];
+    if (list->suffix && !has_suffix(path, list->suffix)) return LEFT_SUFFIX;
+    if (strstr(path, ".tar.") || ends_with(path, ".tgz") || ends_with(path, ".tar"))
+        return LEFT_ARCHIVE;
     FILE *file = fopen(path, "rb");
-    if (!file) return false;
+    if (!file) return LEFT_UNREADABLE;
     size_t n = fread(block, 1, sizeof block, file);
     fclose(file);
-    return n > 0 && !memchr(block, 0, n);
+    if (n == 0) return LEFT_EMPTY;
+    for (int i = 0; i < 4; i++)
+        if (n >= 2 && memcmp(block, known[i], 2) == 0) return LEFT_KINDS;
+    if (!memchr(block, 0, n)) return LEFT_KINDS;
+    return is_utf16(block, n) ? LEFT_UTF16 : LEFT_BINARY;
+}
+
+static void leave(text_files *list, left_kind kind, const char *path) {
+    left_out *left = &list->left[kind];
+    if (left->n++ == 0) snprintf(left->first, sizeof left->first, "%.250s", path);
+}
+
+void text_files_print_left(const text_files *list) {
+    static const char *const kinds[LEFT_KINDS] = {
+        [LEFT_HIDDEN] = "with a name that begins with a dot",
+        [LEFT_LINK] = "that are links, or neither files nor folders",
+        [LEFT_SUFFIX] = "with another suffix",
+        [LEFT_EMPTY] = "that are empty",
+        [LEFT_UNREADABLE] = "that cannot be read",
+        [LEFT_ARCHIVE] = "that are archives (tar)",
+        [LEFT_UTF16] = "in UTF-16 without a byte order mark (iconv -f UTF-16LE -t UTF-8 converts)",
+        [LEFT_BINARY] = "that are not text",
+    };
+    for (int k = 0; k < LEFT_KINDS; k++)
+        if (list->left[k].n)
+            fprintf(stderr, "left out: %lld %s: %s%s\n", (long long)list->left[k].n, kinds[k],
+                    list->left[k].first, list->left[k].n > 1 ? ", ..." : "");
 }
 
 /* Links are not followed: a folder may contain itself. */
@@ -47,14 +96,20 @@ static par_status walk(text_files *list, const char *folder) {
     if (!stream) return par_error_set(PAR_ERR_IO, "%s: %s", folder, strerror(errno));
     for (struct dirent *entry; st == PAR_OK && (entry = readdir(stream));) {
         struct stat about;
-        if (entry->d_name[0] == '.') continue;
+        left_kind kind = LEFT_KINDS;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
         int n = snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        if (n >= (int)sizeof path || lstat(path, &about) != 0) continue;
-        if (S_ISDIR(about.st_mode))
+        if (n >= (int)sizeof path || lstat(path, &about) != 0)
+            kind = LEFT_UNREADABLE;
+        else if (entry->d_name[0] == '.')
+            kind = LEFT_HIDDEN;
+        else if (S_ISDIR(about.st_mode))
             st = walk(list, path);
-        else if (S_ISREG(about.st_mode) && (!list->suffix || ends_with(path, list->suffix)) &&
-                 is_text(path))
+        else if (!S_ISREG(about.st_mode))
+            kind = LEFT_LINK;
+        else if ((kind = judge(list, path)) == LEFT_KINDS)
             st = add_file(list, path, about.st_size);
+        if (kind != LEFT_KINDS) leave(list, kind, path);
     }
     closedir(stream);
     return st;

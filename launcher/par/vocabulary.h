@@ -21,7 +21,8 @@ par_status vocabulary_keep(vocabulary_files *names);
 /* The temporary folder goes, with what is in it. */
 void vocabulary_drop(vocabulary_files *names);
 
-/* Bytes of UTF-8 (RFC 3629) at the beginning of a file; -1: all of it, or it cannot be read. */
+/* Bytes of UTF-8 (RFC 3629) at the beginning of a file; -1: all of it, it cannot be read, or it is
+ * converted when it is read (gzip, zstd, UTF-16). */
 int64_t vocabulary_first_bad(const char *path);
 
 #endif

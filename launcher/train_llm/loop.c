@@ -9,7 +9,7 @@
 /* *out: its loss. */
 static par_status evaluate(const llm_run *r, par_trainer *trainer, const llm_data *d,
                            const llm_world *w, llm_observer *o, int64_t step, double *out) {
-    par_source source = par_sampler_source(d->validation);
+    par_source source = d->validation;
     double loss, begin = llm_world_seconds();
     PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, &loss));
     double seconds = llm_world_seconds() - begin;
@@ -60,7 +60,7 @@ static par_status end_step(llm_run *r, const llm_world *w, const llm_data *d, pa
     llm_observer_step(o, step, lr, times->total, vote, times);
     if (w->rank == 0) {
         bool last = vote->stop || step == r->set.steps;
-        llm_report_time(times->total, vote);
+        llm_report_time(times, vote);
         if (last || step == at->first || vote->skipped || due(step, r->set.log_every, r->set.steps))
             llm_report_step(r, w, step, lr, times->total, vote, trainer);
         if (at->graphs && par_trainer_no_graph(trainer)) {
@@ -103,13 +103,13 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
                              par_trainer *trainer, int64_t done, llm_observer *o) {
     const llm_settings *s = &r->set;
     bool behind = !par_trainer_backend(trainer)->on_host;
-    par_source source = par_sampler_source(d->train);
+    par_source source = d->train;
     position at = {.first = done + 1,
                    .ended = done,
                    .saved = done,
                    .asked = LLM_ASKED_NOTHING,
                    .graphs = !par_trainer_no_graph(trainer)};
-    if (done && d->validation && due(done, s->eval_every, s->steps) &&
+    if (done && d->n_validation && due(done, s->eval_every, s->steps) &&
         !llm_observer_has_validation(o))
         PAR_TRY(evaluate(r, trainer, d, w, o, done, &at.validation));
     for (int64_t step = done + 1; step <= s->steps; step++) {
@@ -117,7 +117,7 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
         bool stop = llm_signals_asked(r, w) != LLM_ASKED_NOTHING;
         bool saves = due(step, s->save_every, s->steps);
         bool validates =
-            d->validation && (due(step, s->eval_every, s->steps) || (saves && s->keep_best));
+            d->n_validation && (due(step, s->eval_every, s->steps) || (saves && s->keep_best));
         bool all = !behind || validates || saves;
         PAR_TRY(par_trainer_step_begin(trainer, &source, lr, stop));
         while (at.ended < (all ? step : step - 1)) {
@@ -169,15 +169,17 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
         r->began = true;
         st = walk_steps(r, w, d, trainer, from.step, o);
         if (w->rank == 0) llm_report_progress_clear();
+        if (w->rank == 0) llm_report_overlap();
     }
     bool ended = o && (st == PAR_OK || st == PAR_ERR_STOPPED); /* the same on every rank */
     par_status counted = ended ? llm_observer_count(o, r, d, trainer) : PAR_OK;
     if (counted != PAR_OK) st = counted, ended = false;
     if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
     llm_sample_close(sample);
-    /* A broken transport cannot be taken down together; the process ends instead. */
-    if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
-    if (ended && st != PAR_ERR_TRANSPORT) {
+    /* Where a rank failed the process ends, without waiting for devices. */
+    bool broken = par_transport_broken(w->transport);
+    if (!broken) par_trainer_destroy(&trainer);
+    if (ended && !broken) {
         par_status matrix = llm_observer_matrix(o, r, w);
         if (st == PAR_OK) st = matrix;
     }
@@ -197,6 +199,6 @@ par_status llm_loop_sample(llm_run *r, llm_world *w, par_import *import, llm_sam
     if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
     if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
     llm_sample_close(sample);
-    if (st != PAR_ERR_TRANSPORT) par_trainer_destroy(&trainer);
+    if (!par_transport_broken(w->transport)) par_trainer_destroy(&trainer);
     return st;
 }

@@ -5,7 +5,8 @@
  *
  * In order: what depends on the options alone (no communication), what depends on files (one
  * agreement), the trainer, the loop. Every rank leaves with the same exit code; rank 0 alone
- * prints.
+ * prints. What fails on one rank alone breaks the transport: then rank 0 prints the cause and ends
+ * the job.
  */
 #include <stdio.h>
 
@@ -31,15 +32,26 @@ static int exit_code(par_status st, bool began) {
     }
 }
 
-static _Noreturn void end(par_status st, const llm_run *r, int rank, bool broken) {
-    broken = broken || st == PAR_ERR_TRANSPORT;
-    if (st != PAR_OK && st != PAR_ERR_STOPPED && (rank == 0 || broken)) {
-        llm_report_problems(par_status_text(st), par_error());
-        if (r->began && *r->newest)
-            fprintf(stderr, "  the newest checkpoint is %s; --resume auto goes on from there\n",
-                    r->newest);
-    }
-    llm_world_end(exit_code(st, r->began), broken);
+static void report_end(const llm_run *r, const char *title, const char *text) {
+    llm_report_problems(title, text);
+    if (r->began && *r->newest)
+        fprintf(stderr, "  the newest checkpoint is %s; --resume auto goes on from there\n",
+                r->newest);
+}
+
+/* `alone`: peers do not know of it, and may be waiting for this rank. */
+static _Noreturn void end(par_status st, const llm_run *r, int rank, bool alone) {
+    if (st != PAR_OK && st != PAR_ERR_STOPPED && (rank == 0 || alone))
+        report_end(r, par_status_text(st), par_error());
+    llm_world_end(alone ? EXIT_BROKEN : exit_code(st, r->began), alone);
+}
+
+/* Every rank has the cause. Rank 0 prints it and ends the job; where it does not, others do. */
+static _Noreturn void end_broken(const llm_run *r, const llm_world *w) {
+    llm_watch_end(); /* it is known who failed: nobody needs the pages */
+    llm_world_await_end(w);
+    report_end(r, "a rank failed, which ends the job", par_transport_broken(w->transport));
+    llm_world_end(EXIT_BROKEN, true);
 }
 
 /* The plan and the pictures of a run need no peers: a world as large as the layout says, also
@@ -49,7 +61,7 @@ static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *pr
     const int64_t sizes[] = {s->tp, s->cp, s->pp, s->dp};
     int64_t product = 1;
     for (int i = 0; i < 4; i++) product *= sizes[i] && product < 1000000 ? sizes[i] : 1;
-    if (world_size == 1) world_size = (int)product;
+    if (world_size == 1) world_size = (int)(s->ranks ? s->ranks : product);
     if (s->import) {
         par_import *import = NULL;
         PAR_TRY(par_import_open(s->import, &import));
@@ -75,7 +87,7 @@ static par_status show(const llm_run *r, llm_world *w) {
 static par_status run_connected(llm_run *r, llm_world *w) {
     par_import *import = NULL;
     llm_sample *sample = NULL;
-    llm_data d = {0};
+    static llm_data d;
     const llm_settings *s = &r->set;
     par_problems problems = {0};
     bool shows = s->show_mesh || s->gantt;
@@ -84,10 +96,10 @@ static par_status run_connected(llm_run *r, llm_world *w) {
     if (st == PAR_OK && s->import) {
         st = llm_world_agree(w, par_import_open(s->import, &import));
         if (st == PAR_OK) r->config = *par_import_config(import);
-        if (st == PAR_OK) st = llm_settle(r, w->size, &problems);
+        if (st == PAR_OK) st = llm_world_agree(w, llm_settle(r, w->size, &problems));
     }
     if (st == PAR_OK && w->rank == 0) llm_report_run(r, w);
-    if (st == PAR_OK && !shows && !s->sample) st = llm_world_agree(w, llm_data_open(r, w, &d));
+    if (st == PAR_OK && !shows && !s->sample) st = llm_data_open(r, w, &d);
     if (st == PAR_OK && !shows) st = llm_sample_open(r, w, &sample);
     if (st == PAR_OK)
         st = shows                ? show(r, w)
@@ -107,7 +119,7 @@ int main(int argc, char **argv) {
     par_problems problems = {0};
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
     llm_signals_begin();
-    if (llm_world_begin(&w) != EXIT_OK) return EXIT_RUNTIME;
+    if (llm_world_begin(&w, argc, argv) != EXIT_OK) return EXIT_RUNTIME;
     llm_options_parse(&r, argc, argv, &problems);
     if (r.set.help || r.set.version) {
         llm_options_help(text, sizeof text);
@@ -120,14 +132,14 @@ int main(int argc, char **argv) {
     llm_world_check_singletons(w.size, &problems);
     if (!r.set.import || problems.n) {
         par_status st = llm_settle(&r, w.size, &problems);
-        if (st != PAR_OK) end(st, &r, w.rank, false);
+        if (st != PAR_OK) end(st, &r, w.rank, st == PAR_ERR_MEMORY);
     }
+    llm_watch_begin(&r, &w);
     par_status st = llm_world_connect(&w, &r.set);
     if (st != PAR_OK) end(st, &r, w.rank, true);
     st = run_connected(&r, &w);
-    if (st != PAR_ERR_TRANSPORT) {
-        par_transformer_destroy(&r.model);
-        llm_world_disconnect(&w);
-    }
+    if (par_transport_broken(w.transport)) end_broken(&r, &w);
+    par_transformer_destroy(&r.model);
+    llm_world_disconnect(&w);
     end(st, &r, w.rank, false);
 }

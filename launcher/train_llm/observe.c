@@ -198,6 +198,20 @@ bool llm_observer_has_validation(const llm_observer *o) {
     return o->has_validation;
 }
 
+/* Axes that communicate, on the host. */
+static void log_overlap(par_log *log, const par_step_times *t) {
+    static const char *const keys[PAR_AXIS_COUNT][2] = {[PAR_TP] = {"exposed_tp_s", "hidden_tp_s"},
+                                                        [PAR_CP] = {"exposed_cp_s", "hidden_cp_s"},
+                                                        [PAR_DP] = {"exposed_dp_s", "hidden_dp_s"},
+                                                        [PAR_PP] = {"exposed_pp_s", "hidden_pp_s"}};
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
+        if (t->exposed[axis] + t->hidden[axis] == 0) continue;
+        par_log_real(log, keys[axis][0], t->exposed[axis]);
+        par_log_real(log, keys[axis][1], t->hidden[axis]);
+    }
+    if (t->exposed[PAR_DP] > 0) par_log_real(log, "tail_dp_s", t->tail);
+}
+
 /* All that differs between two runs with the same bits stands in one object, the line's last
  * field. */
 static void log_measured(par_log *log, double seconds, const par_vote *vote,
@@ -212,6 +226,7 @@ static void log_measured(par_log *log, double seconds, const par_vote *vote,
     par_log_real(log, "wait_dp_s", t->wait_dp);
     par_log_real(log, "update_s", t->update);
     par_log_real(log, "bubble", t->bubble);
+    log_overlap(log, t);
     par_log_object_end(log);
 }
 
@@ -279,7 +294,8 @@ par_status llm_observer_count(llm_observer *o, const llm_run *r, const llm_data 
     sent.updates = o->updates;
     sent.micros = o->steps * par_trainer_n_micro(trainer);
     sent.evaluations = o->evaluations;
-    sent.eval_micros = o->evaluations * d->n_validation / p->micro_batch / p->layout.size[PAR_DP];
+    int64_t unit = p->micro_batch * p->layout.size[PAR_DP];
+    sent.eval_micros = o->evaluations * ((d->n_validation + unit - 1) / unit);
     o->predicting = par_traffic_predict(o->predicted, &sent);
     return PAR_OK;
 }

@@ -14,7 +14,9 @@ static const char usage[] =
     "Trains a transformer with tensor, pipeline and data parallelism.\n"
     "Exit codes: 0 done, 1 failed while running, 2 bad options or input, 3 stopped by numbers "
     "that\n"
-    "are not finite, 4 stopped by a signal, a stop file or --exit-after.\n"
+    "are not finite, 4 stopped by a signal, a stop file or --exit-after, 5 a rank failed and ended "
+    "the\n"
+    "job, 6 the run stood still.\n"
     "--no-x turns a switch off; of two equal options the last one wins.";
 
 static const par_choice optimizers[] = {{"adamw", PAR_ADAMW}, {"sgd", PAR_SGD}, {NULL, 0}};
@@ -38,6 +40,14 @@ const par_choice llm_precisions[] = {
     {"fp32", PAR_F32}, {"bf16", PAR_BF16}, {"fp16", PAR_F16}, {NULL, 0}};
 const par_choice llm_devices[] = {
     {"cpu", LLM_CPU}, {"cuda", LLM_CUDA}, {"ref", LLM_REF}, {NULL, 0}};
+
+static const par_choice data_forms[] = {{"auto", PAR_TOKENS_KNOWN},
+                                        {"megatron", PAR_TOKENS_MEGATRON},
+                                        {"llm.c", PAR_TOKENS_LLMC},
+                                        {"litgpt", PAR_TOKENS_LITGPT},
+                                        {"u16", PAR_TOKENS_U16},
+                                        {"u32", PAR_TOKENS_U32},
+                                        {NULL, 0}};
 
 /* One row of each type; what stands behind the help are further fields. */
 #define ROW(TYPE, NAME, FIELD, HELP, ...)                                                          \
@@ -227,9 +237,14 @@ static int sample_rows(llm_settings *s, par_option *t) {
 static int data_rows(llm_settings *s, par_option *t) {
     const char *g = "Data";
     const par_option rows[] = {
-        TEXT("data", data, "file of tokens; without it: the one of ./quickstart, if it is there",
+        TEXT("data", data,
+             "file of tokens, or several with weights: 0.7:FILE,0.3:FILE; without it: the one of "
+             "./quickstart, if it is there",
              .metavar = "FILE", .recorded = IN_LOG,
              .also = "data-path|dataset|train-data|input-bin"),
+        CHOICE("data-form", data_form, "auto", data_forms,
+               "what the bytes of --data mean, where neither a magic, an index nor a stamp says it",
+               .recorded = IN_LOG, .also = "data-dtype"),
         REAL("split", split, "0.1", "0..0.9", "share of the file, at its end, for validation",
              .also = "validation-split"),
     };
@@ -270,6 +285,8 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
         INT("keep-best", keep_best, "0", "0..1000000",
             "besides those, so many with the lowest validation loss stay",
             .also = "load-best-model-at-end"),
+        INT("checkpoint-memory", checkpoint_memory, "1024", "1..1048576",
+            "MiB of host memory that a rank may take beside its arrays to load a checkpoint"),
         TEXT("resume", resume,
              "go on from the newest checkpoint in this directory, or from this one; auto: from the "
              "newest of --save, if any",
@@ -322,6 +339,8 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
     const char *g = "Diagnostics";
     const par_option rows[] = {
         BOOL("dry-run", dry_run, "print the memory of every stage and end; no data, no mpirun"),
+        INT("ranks", ranks, "0", "0..1048576",
+            "with --dry-run: ranks of the job; 0: what the layout multiplies to"),
         BOOL("show-mesh", show_mesh, "print the table of ranks and end"),
         BOOL("gantt", gantt, "print the schedule of the pipeline and end"),
         BOOL("verify-parallel", verify_parallel,
@@ -331,6 +350,9 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
         INT("verify-steps", verify_steps, "3", "1..1000",
             "with --verify-parallel: steps whose losses are compared"),
         BOOL("check-comm", check_comm, "before every collective, ranks compare what they start"),
+        REAL("stall-timeout", stall_timeout, "30", "0..",
+             "seconds without any progress after which the run ends, with the rank that did not "
+             "arrive; 0: never"),
         BOOL("comm-matrix", comm_matrix, "at the end, print who sent how much to whom, and why"),
         TEXT("comm-matrix-csv", comm_matrix_csv, "the same as a table, to this file",
              .metavar = "FILE"),

@@ -98,8 +98,7 @@ static double memory_nbytes(const par_trainer *trainer) {
 }
 
 void llm_report_data(const llm_run *r, const llm_data *d, const par_trainer *trainer) {
-    printf("data: %s, %lld tokens for training, %lld for validation\n", r->set.data,
-           (long long)(d->cut - d->begin), (long long)(d->end - d->cut));
+    llm_data_print(r, d);
     printf("memory: %.1f MiB on rank 0\n", memory_nbytes(trainer) / MiB);
     llm_report_graphs(trainer);
 }
@@ -205,6 +204,7 @@ par_status llm_report_gantt(const llm_run *r) {
 enum { N_RATES = 101 };
 static double rates[N_RATES], began;
 static int64_t n_rates;
+static par_step_times all; /* of all steps: exposed, hidden and tail alone */
 static bool progress_shown;
 
 static int by_value(const void *a, const void *b) {
@@ -220,9 +220,28 @@ static double median_rate(void) {
     return n ? sorted[n / 2] : 0;
 }
 
-void llm_report_time(double seconds, const par_vote *vote) {
-    if (n_rates == 0) began = llm_world_seconds() - seconds;
-    rates[n_rates++ % N_RATES] = (double)vote->n_targets / seconds;
+void llm_report_time(const par_step_times *times, const par_vote *vote) {
+    if (n_rates == 0) began = llm_world_seconds() - times->total;
+    rates[n_rates++ % N_RATES] = (double)vote->n_targets / times->total;
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
+        all.exposed[axis] += times->exposed[axis];
+        all.hidden[axis] += times->hidden[axis];
+    }
+    all.tail += times->tail;
+}
+
+/* A line for each axis that communicated; nothing on a device, where nobody measured it. */
+void llm_report_overlap(void) {
+    static const char *const names[PAR_AXIS_COUNT] = {"tp", "cp", "dp", "pp"};
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
+        double exposed = all.exposed[axis], hidden = all.hidden[axis];
+        if (exposed + hidden < 0.005) continue;
+        printf("communication of %s: rank 0 waited %.2f s, %.2f s ran behind computation",
+               names[axis], exposed, hidden);
+        if (axis == PAR_DP)
+            printf("; of the wait %.2f s for the last bucket, the embedding's", all.tail);
+        printf("\n");
+    }
 }
 
 void llm_report_step(const llm_run *r, const llm_world *w, int64_t step, double lr, double seconds,

@@ -12,7 +12,7 @@
 
 #include "train_llm.h"
 
-enum { DEFAULT_TOKENS = 100 };
+enum { DEFAULT_TOKENS = 100, MAX_ENDS = 64 };
 
 struct llm_sample {
     par_tokenizer *tokenizer;
@@ -20,7 +20,8 @@ struct llm_sample {
     int32_t *prompt; /* [count, n_prompt] */
     int32_t *ids;    /* [count, n_new] */
     int64_t count, n_prompt, n_new, vocab;
-    int32_t end; /* of a text; -1: none */
+    int32_t ends[MAX_ENDS]; /* each ends a text */
+    size_t n_ends;
     par_generator *generator;
     char why[1024]; /* why there will be no sample; empty: there will */
 };
@@ -37,10 +38,10 @@ static bool exists(const char *directory, const char *name, char *path, size_t n
 
 /* What `par data` left beside the token file, or what came with the imported model. */
 static bool find_tokenizer(const llm_settings *s, char *path, size_t nbytes) {
-    const char *tokens = s->data;
-    char unused[4096];
-    if (tokens && exists(tokens, ".vocab", path, nbytes)) return true;
-    if (tokens && exists(tokens, ".tokenizer", path, nbytes)) return true;
+    char unused[4096], tokens[4096] = "";
+    if (s->data) llm_data_path(s->data, tokens, sizeof tokens);
+    if (s->data && exists(tokens, ".vocab", path, nbytes)) return true;
+    if (s->data && exists(tokens, ".tokenizer", path, nbytes)) return true;
     if (s->import && exists(s->import, "/tokenizer.json", path, nbytes)) return true;
     if (!s->import || !exists(s->import, "/vocab.json", unused, sizeof unused) ||
         !exists(s->import, "/merges.txt", unused, sizeof unused))
@@ -69,21 +70,28 @@ static par_status open_tokenizer(const llm_settings *s, llm_sample *p) {
             "left, a tokenizer.json, or a directory with vocab.json and merges.txt");
     PAR_TRY(par_tokenizer_open(p->name, &p->tokenizer));
     p->vocab = par_tokenizer_vocab(p->tokenizer);
-    p->end = par_tokenizer_end(p->tokenizer);
+    if (s->import) PAR_TRY(par_generation_ends(s->import, p->ends, MAX_ENDS - 1, &p->n_ends));
+    if (par_tokenizer_end(p->tokenizer) >= 0)
+        p->ends[p->n_ends++] = par_tokenizer_end(p->tokenizer);
     return PAR_OK;
 }
 
-/* One prompt: the given text, else what a text begins with: the end of the one before, or a new
- * line. */
+/* One prompt: what the tokenizer puts in front of a text, and the given text. With neither, what a
+ * text follows: the end of the one before, or a new line. */
 static par_status encode_prompt(const llm_settings *s, llm_sample *p, int32_t *ids, size_t max) {
     const char *text = s->prompt && *s->prompt ? s->prompt : NULL;
-    size_t n = 0;
+    const int32_t *begin;
+    size_t n = par_tokenizer_frame(p->tokenizer, false, &begin), n_text = 0;
     par_status st = PAR_OK;
+    memcpy(ids, begin, n * sizeof *ids);
     if (text) {
-        st = par_tokenizer_encode(p->tokenizer, text, strlen(text), ids, max, &n);
+        st = par_tokenizer_encode(p->tokenizer, text, strlen(text), ids + n, max - n, &n_text);
         if (st != PAR_OK) return par_error_set(PAR_ERR_OPTION, "--prompt: %s", par_error());
-    } else if (p->end >= 0) {
-        ids[n++] = p->end;
+        n += n_text;
+    } else if (n > 0) {
+        /* the front of a text is all that is asked for */
+    } else if (par_tokenizer_end(p->tokenizer) >= 0) {
+        ids[n++] = par_tokenizer_end(p->tokenizer);
     } else if (par_tokenizer_encode(p->tokenizer, "\n", 1, ids, max, &n) != PAR_OK || n != 1) {
         ids[0] = 0;
         n = 1;
@@ -95,7 +103,8 @@ static par_status encode_prompt(const llm_settings *s, llm_sample *p, int32_t *i
 /* The prompt for every sequence, and room for what is drawn. */
 static par_status take_ids(const llm_run *r, llm_sample *p) {
     const llm_settings *s = &r->set;
-    size_t max = s->prompt && *s->prompt ? strlen(s->prompt) : 1;
+    /* a normalizer may make a character longer; 16: what stands in front */
+    size_t max = 16 + (s->prompt ? 12 * strlen(s->prompt) : 0);
     p->count = s->sample_count;
     p->prompt = malloc(max * (size_t)p->count * sizeof *p->prompt);
     if (!p->prompt)
@@ -178,26 +187,39 @@ static void print_safely(const unsigned char *c, size_t n) {
     }
 }
 
+static bool is_end(const llm_sample *p, int32_t id) {
+    for (size_t i = 0; i < p->n_ends; i++)
+        if (p->ends[i] == id) return true;
+    return false;
+}
+
 /* New tokens of a text until its end; *ended: there was one. */
 static int64_t n_until_end(const llm_sample *p, const int32_t *ids, bool *ended) {
     int64_t n = 0;
-    while (n < p->n_new && (p->end < 0 || ids[n] != p->end)) n++;
+    while (n < p->n_new && !is_end(p, ids[n])) n++;
     *ended = n < p->n_new;
     return n;
 }
 
-/* Decoded in one piece: a character may be spread over tokens. */
+/* Decoded in one piece, since a character may be spread over tokens, and behind the prompt's last
+ * token, whose bytes are left out again: in front of a text a space may be. */
 static par_status print_tokens(const llm_sample *p, const int32_t *ids, int64_t n) {
-    size_t needed = 0;
+    size_t needed = 0, n_last = 0, n_all = (size_t)n + 1;
     unsigned char none[1];
     if (n == 0) return PAR_OK;
-    (void)par_tokenizer_decode(p->tokenizer, ids, (size_t)n, none, 0, &needed);
+    int32_t *all = malloc(n_all * sizeof *all);
+    if (!all) return par_error_set(PAR_ERR_MEMORY, "no host memory for %zu tokens", n_all);
+    all[0] = p->prompt[p->n_prompt - 1];
+    memcpy(all + 1, ids, (size_t)n * sizeof *all);
+    (void)par_tokenizer_decode(p->tokenizer, all, 1, none, 0, &n_last);
+    (void)par_tokenizer_decode(p->tokenizer, all, n_all, none, 0, &needed);
     unsigned char *text = malloc(needed + 1);
-    if (!text)
-        return par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %zu bytes", needed);
-    par_status st = par_tokenizer_decode(p->tokenizer, ids, (size_t)n, text, needed, &needed);
-    if (st == PAR_OK) print_safely(text, needed);
+    par_status st =
+        text ? par_tokenizer_decode(p->tokenizer, all, n_all, text, needed, &needed)
+             : par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %zu bytes", needed);
+    if (st == PAR_OK) print_safely(text + n_last, needed - n_last);
     free(text);
+    free(all);
     return st;
 }
 

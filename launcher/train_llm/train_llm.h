@@ -1,11 +1,11 @@
 /*
  * train_llm: the trainer program. Its parts: options (the rows), settle (what follows from them
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
- * checkpoint (saving, resuming), signals (what asks to save or stop), limits (memory of the nodes),
- * methods (what computes what), observe (log, curve, communication matrix), sample (text from a
- * model), verify (a layout against one rank), report (what is printed), and main. It uses
- * the public headers only; what the library must not do (MPI_Init, signals, threads, printing, exit
- * codes) is here.
+ * checkpoint (saving, resuming), about (what a checkpoint records), signals (what asks to save or
+ * stop), limits (memory of the nodes), methods (what computes what), observe (log, curve,
+ * communication matrix), sample (text from a model), watch (the watchdog), verify (a layout against
+ * one rank), report (what is printed), and main. It uses the public headers only; what the library
+ * must not do (MPI_Init, signals, threads, printing, exit codes) is here.
  *
  * A name that two files share begins with llm_ and its part.
  */
@@ -18,7 +18,15 @@
 #include "par/par.h"
 
 /* Exit codes, the same on every rank. */
-enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_INPUT = 2, EXIT_NONFINITE = 3, EXIT_STOPPED = 4 };
+enum {
+    EXIT_OK = 0,
+    EXIT_RUNTIME = 1,
+    EXIT_INPUT = 2,
+    EXIT_NONFINITE = 3,
+    EXIT_STOPPED = 4,
+    EXIT_BROKEN = 5, /* a rank failed alone */
+    EXIT_STALLED = 6 /* the watchdog ended it */
+};
 
 /* Choices of options that are not an enum of the library. */
 enum { LLM_LR_COSINE, LLM_LR_LINEAR, LLM_LR_WSD, LLM_LR_CONSTANT };
@@ -55,16 +63,19 @@ typedef struct {
     bool strict_kernels;
     int64_t threads;
     const char *data; /* NULL: there is none */
+    int data_form;    /* par_tokens_form */
     double split;
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
-    int64_t save_every, keep, keep_every, keep_best;
+    int64_t save_every, keep, keep_every, keep_best, checkpoint_memory;
     const char *stop_file, *exit_after;
     const char *log, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
     bool comm_matrix;
+    int64_t ranks;
     bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
     bool verify_parallel;
     int64_t verify_layers, verify_steps;
+    double stall_timeout; /* s */
     bool sample;
     int64_t sample_tokens; /* -1: as many as fit, up to 100 */
     int64_t sample_count, sample_seed, top_k;
@@ -85,7 +96,7 @@ typedef struct {
     par_problems notes;
     char methods[32768];  /* what computes what, of all ranks: methods.c */
     bool began;           /* the first step */
-    char newest[1024];    /* rank 0: the checkpoint saved or resumed last; "": none */
+    char newest[1024];    /* the checkpoint saved or resumed last; "": none */
     par_owner *owner;     /* of --save's directory; NULL: there is none */
     char stop_file[1100]; /* "": none */
     double exit_after_s;  /* since the start; 0: no limit */
@@ -124,8 +135,9 @@ typedef struct {
     double start;          /* the process's, s */
 } llm_world;
 
-/* Called first: MPI is up, size and rank are known, nothing else. */
-int llm_world_begin(llm_world *);
+/* Called first: MPI is up, size and rank are known, nothing else. What one process does by itself,
+ * as --dry-run and --help without a launcher, needs no MPI that works. */
+int llm_world_begin(llm_world *, int argc, char **argv);
 /* N worlds of one rank under a launcher of N: a problem with the cause. */
 void llm_world_check_singletons(int world_size, par_problems *);
 /* Not collective; after an error peers may be waiting. */
@@ -145,22 +157,58 @@ par_status llm_world_print(const llm_world *, const llm_run *);
 /* Agree on a status over all ranks. Collective. */
 par_status llm_world_agree(llm_world *, par_status);
 void llm_world_disconnect(llm_world *);
+/* After the transport was broken: returns at once on rank 0, which ends the job; elsewhere after 10
+ * to 20 s, if it has not. */
+void llm_world_await_end(const llm_world *);
 /* Ends the process; `broken`: peers may be waiting for this rank, so the job is torn down. */
 _Noreturn void llm_world_end(int code, bool broken);
 double llm_world_seconds(void);
+/* Rank 0's bytes to all, before there is a transport. Collective. */
+void llm_world_share(void *data, size_t nbytes);
+
+/* watch: the watchdog; nothing without --stall-timeout, or on one rank. Not collective but for the
+ * first. */
+void llm_watch_begin(const llm_run *, const llm_world *);
+/* The rank waits for all others, without a transport. */
+void llm_watch_waits(bool waits);
+void llm_watch_transport(par_transport *);
+/* Before the transport is destroyed. */
+void llm_watch_end(void);
 
 /* data */
+enum { LLM_MAX_SETS = 64 };
+
+/* A token file, one of those that are blended. */
 typedef struct {
+    char path[4096];
+    int64_t weight;   /* of the samples; relative to the others' */
+    int64_t cut, end; /* tokens: [0, cut) training, [cut, end) validation */
     par_tokens *tokens;
-    par_sampler *train, *validation; /* validation NULL: no split */
-    int64_t begin, cut, end;         /* tokens: [begin, cut) training, [cut, end) validation */
-    int64_t n_validation;            /* samples of one evaluation */
+    par_tokens_facts facts; /* the same on every rank */
+    par_sampler *train, *validation;
+} llm_data_set;
+
+typedef struct {
+    llm_data_set sets[LLM_MAX_SETS];
+    int n_sets;
+    par_blend *train_blend, *validation_blend;
+    par_source train, validation;
+    int64_t begin, cut, end; /* tokens of all sets: cut - begin for training, end - cut others */
+    int64_t n_validation;    /* samples of one evaluation, each of them once; 0: no split */
 } llm_data;
 
 /* Without --data: quickstart's token file, or NULL if there is none. */
 const char *llm_data_default(void);
+/* The token file of --data, the first of several. */
+void llm_data_path(const char *data, char *path, size_t nbytes);
+/* Collective. Errors: as of opening and checking token files, [agreed]. */
 par_status llm_data_open(const llm_run *, const llm_world *, llm_data *);
 void llm_data_close(llm_data *);
+/* What tells this data from other data: of one file 16 hexadecimal digits, of several
+ * "7:DIGITS,3:DIGITS" with their weights. The same on every rank. */
+void llm_data_fingerprint(const llm_data *, char *text, size_t nbytes);
+/* The lines on the data. */
+void llm_data_print(const llm_run *, const llm_data *);
 /* Cross-entropy, nats per token, of a table of pairs counted on the training part (each count plus
  * one). */
 par_status llm_data_bigram(const llm_data *, int64_t vocab, double *nats);
@@ -205,8 +253,18 @@ void llm_signals_check_stdout(const llm_run *);
 /* checkpoint */
 /* With --save: the directory becomes this run's. Collective. */
 par_status llm_checkpoint_claim(llm_run *, const llm_world *);
-/* With --save: the directory is made, every rank can write in it, and a checkpoint fits.
- * Collective. */
+/* What a checkpoint records of this run beside what the trainer does, or compares with what was
+ * recorded. To be freed. */
+enum { LLM_ABOUT_MAX = 64 };
+typedef struct {
+    par_checkpoint_about about;
+    char values[LLM_ABOUT_MAX][256];
+    par_checkpoint_pair pairs[LLM_ABOUT_MAX];
+    int n;
+} llm_about;
+par_status llm_about_make(const llm_run *, const llm_world *, const llm_data *, llm_about **out);
+
+/* With --save: all that a save does, in small, and a checkpoint fits. Collective. */
 par_status llm_checkpoint_check(const llm_run *, const llm_world *, par_trainer *);
 /* With --save: a checkpoint of this step. A step that is not finite is passed over with a note.
  * validation: its loss after this step, 0: not known. Collective. */
@@ -292,7 +350,9 @@ par_status llm_report_plan(const llm_run *, int world_size);
 void llm_report_mesh(const llm_run *, int world_size);
 par_status llm_report_gantt(const llm_run *);
 /* The time of every step, for medians; also of those that get no line. */
-void llm_report_time(double seconds, const par_vote *);
+void llm_report_time(const par_step_times *, const par_vote *);
+/* What of the steps' communication was waited for, by axis. */
+void llm_report_overlap(void);
 void llm_report_step(const llm_run *, const llm_world *, int64_t step, double lr, double seconds,
                      const par_vote *, const par_trainer *);
 /* On a terminal, a line that the next one overwrites: steps done and time left. Elsewhere

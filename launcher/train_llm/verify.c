@@ -161,7 +161,7 @@ static par_status find_axis(const llm_run *r, llm_world *w, const par_source *so
 
 par_status llm_verify(const llm_run *r, llm_world *w, const llm_data *d) {
     par_verify_result result;
-    par_source source = par_sampler_source(d->train);
+    par_source source = d->train;
     PAR_TRY(llm_world_agree(w, w->rank == 0 ? check_fits(r, w) : PAR_OK));
     if (w->rank == 0)
         printf("verify: %lld steps in fp32, this layout against one rank; gradients of step 1, "

@@ -23,11 +23,27 @@ double llm_world_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-int llm_world_begin(llm_world *w) {
+/* The innermost launcher first: mpirun in a Slurm job starts its daemons through srun. */
+static const char *const launched[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
+
+#if TRAIN_LLM_MPI
+static bool needs_mpi(int argc, char **argv) {
+    static const char *const alone[] = {"--dry-run", "--help", "-h", "--version"};
+    bool is_alone = false;
+    for (int i = 0; i < 3; i++)
+        if (getenv(launched[i])) return true;
+    for (int i = 1; i < argc; i++)
+        for (int k = 0; k < 4; k++) is_alone |= strcmp(argv[i], alone[k]) == 0;
+    return !is_alone;
+}
+#endif
+
+int llm_world_begin(llm_world *w, int argc, char **argv) {
     w->size = 1;
     w->start = llm_world_seconds();
 #if TRAIN_LLM_MPI
     int provided;
+    if (!needs_mpi(argc, argv)) return EXIT_OK;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
         return EXIT_RUNTIME;
     MPI_Comm_size(MPI_COMM_WORLD, &w->size);
@@ -36,11 +52,35 @@ int llm_world_begin(llm_world *w) {
     return EXIT_OK;
 }
 
+void llm_world_await_end(const llm_world *w) {
+#if TRAIN_LLM_MPI
+    const struct timespec pause = {.tv_nsec = 20000000};
+    double end = llm_world_seconds() + 10 + 10.0 * w->rank / w->size;
+    while (w->rank != 0 && llm_world_seconds() < end) {
+        int unused;
+        /* what was sent to peers goes on its way */
+        MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &unused, MPI_STATUS_IGNORE);
+        nanosleep(&pause, NULL);
+    }
+#else
+    (void)w;
+#endif
+}
+
 _Noreturn void llm_world_end(int code, bool broken) {
+    llm_watch_end();
     fflush(NULL);
 #if TRAIN_LLM_MPI
-    if (broken) MPI_Abort(MPI_COMM_WORLD, code);
-    MPI_Finalize();
+    int is_up;
+    MPI_Initialized(&is_up);
+    if (broken && is_up) {
+        /* The launcher reads what was printed before it hears of the end: under Hydra it was lost
+         * once in some 80 runs. */
+        const struct timespec pause = {.tv_nsec = 300000000};
+        nanosleep(&pause, NULL);
+        MPI_Abort(MPI_COMM_WORLD, code);
+    }
+    if (is_up) MPI_Finalize();
 #else
     (void)broken;
 #endif
@@ -48,10 +88,8 @@ _Noreturn void llm_world_end(int code, bool broken) {
 }
 
 void llm_world_check_singletons(int world_size, par_problems *problems) {
-    /* The innermost launcher first: mpirun in a Slurm job starts its daemons through srun. */
-    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
     for (int i = 0; i < 3; i++) {
-        const char *text = getenv(names[i]);
+        const char *text = getenv(launched[i]);
         if (!text) continue;
         if (world_size == 1 && atoi(text) > 1)
             par_problem(problems,
@@ -59,7 +97,7 @@ void llm_world_check_singletons(int world_size, par_problems *problems) {
                         "never found each other. Start the program with the mpirun of the MPI that "
                         "it is linked to (ldd ./train_llm), or srun with --mpi=pmix. If it is "
                         "meant to run alone: env -u %s ./train_llm ...",
-                        names[i], text, names[i]);
+                        launched[i], text, launched[i]);
         return;
     }
 }
@@ -106,8 +144,20 @@ static par_status create_comm(llm_world *w) {
     return st;
 }
 
+void llm_world_share(void *data, size_t nbytes) {
+#if TRAIN_LLM_MPI
+    MPI_Bcast(data, (int)nbytes, MPI_BYTE, 0, MPI_COMM_WORLD);
+#else
+    (void)data, (void)nbytes;
+#endif
+}
+
 par_status llm_world_connect(llm_world *w, const llm_settings *s) {
-    PAR_TRY(create_transport(w, s));
+    llm_watch_waits(true);
+    par_status st = create_transport(w, s);
+    llm_watch_waits(false);
+    PAR_TRY(st);
+    llm_watch_transport(w->transport);
     w->size = par_transport_size(w->transport);
     w->rank = par_transport_rank(w->transport);
     w->local_size = par_transport_local_size(w->transport);
@@ -115,6 +165,7 @@ par_status llm_world_connect(llm_world *w, const llm_settings *s) {
 }
 
 void llm_world_disconnect(llm_world *w) {
+    llm_watch_end();
     par_comm_destroy(&w->comm);
     par_memory_destroy(&w->memory);
     par_transport_destroy(&w->transport);
@@ -179,8 +230,9 @@ static par_status print_devices(const llm_world *w, const llm_run *r) {
 
 par_status llm_world_print(const llm_world *w, const llm_run *r) {
     par_mesh *mesh = NULL;
-    PAR_TRY(par_mesh_create(w->transport, &r->params.layout, NULL, NULL, &mesh));
-    par_status st = par_mesh_print(mesh, llm_report_line, NULL);
+    par_status st = par_mesh_create(w->transport, &r->params.layout, NULL, NULL, &mesh);
+    st = par_comm_agree(w->comm, st);
+    if (st == PAR_OK) st = par_comm_agree(w->comm, par_mesh_print(mesh, llm_report_line, NULL));
     par_mesh_destroy(&mesh);
     return st == PAR_OK && r->set.device == LLM_CUDA ? print_devices(w, r) : st;
 }
@@ -254,5 +306,5 @@ par_status llm_world_threads(llm_world *w, int64_t asked) {
     free(all);
     if (st != PAR_OK) return st;
     w->threads = asked ? (int)asked : threads > 0 ? threads : 1;
-    return par_threads_set(w->threads);
+    return llm_world_agree(w, par_threads_set(w->threads));
 }

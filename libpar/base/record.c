@@ -16,12 +16,14 @@ struct par_recorder {
     int64_t *by_row;      /* [TABLED, world_size], bytes of a row to each rank */
     par_record_last *last;
     bool *last_used;
+    par__flight own, *flight;
 };
 
 par_status par__recorder_create(int world_size, par_recorder **out) {
     par_recorder *r = calloc(1, sizeof *r);
     if (!r) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a recorder");
     r->world_size = world_size;
+    r->flight = &r->own;
     r->rows = calloc(MAX_ROWS, sizeof *r->rows);
     r->sent_to = calloc((size_t)world_size, sizeof *r->sent_to);
     r->by_row = calloc((size_t)world_size * TABLED, sizeof *r->by_row);
@@ -73,6 +75,10 @@ void par__recorder_received(par_recorder *r, int row, int64_t nbytes) {
     r->rows[row].received_nbytes += nbytes;
 }
 
+void par__recorder_hidden(par_recorder *r, int row, double seconds) {
+    r->rows[row].hidden_s += seconds;
+}
+
 void par__recorder_waited(par_recorder *r, int row, double seconds) {
     r->rows[row].wait_s += seconds;
 }
@@ -92,6 +98,7 @@ void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
         y->received_nbytes += times * x->received_nbytes;
         y->n_messages += times * x->n_messages;
         y->wait_s += times * x->wait_s;
+        y->hidden_s += times * x->hidden_s;
     }
     if (to->n_rows < from->n_rows) to->n_rows = from->n_rows;
     for (int k = 0; k < to->world_size; k++) to->sent_to[k] += times * from->sent_to[k];
@@ -122,7 +129,24 @@ par_record_last *par__recorder_last_at(par_recorder *r, int index) {
 }
 
 void par__recorder_last_release(par_recorder *r, int index) {
-    if (index >= 0) r->last_used[index] = false;
+    if (index < 0) return;
+    r->last_used[index] = false;
+    par__flight_axis *axis = par__recorder_axis(r, index);
+    if (axis) memset(axis, 0, sizeof *axis);
+}
+
+par__flight *par__recorder_flight(par_recorder *r) {
+    return r->flight;
+}
+
+void par__recorder_fly(par_recorder *r, par__flight *page) {
+    par__flight *to = page ? page : &r->own;
+    if (to != r->flight) memcpy(to->axes, r->flight->axes, sizeof to->axes);
+    r->flight = to;
+}
+
+par__flight_axis *par__recorder_axis(par_recorder *r, int index) {
+    return index >= 0 && index < PAR__FLIGHT_AXES ? &r->flight->axes[index] : NULL;
 }
 
 int par_recorder_rows(const par_recorder *r, const par_record_row **rows) {

@@ -4,6 +4,8 @@
 #define PAR__RECORD_H
 
 #include <stdbool.h>
+
+#include "libpar/base/flight.h"
 #include "par/record.h"
 
 par_status par__recorder_create(int world_size, par_recorder **out);
@@ -16,6 +18,7 @@ int par__recorder_row(par_recorder *recorder, const char *axis, const char *purp
 void par__recorder_op(par_recorder *recorder, int row);
 void par__recorder_sent(par_recorder *recorder, int row, int peer, int64_t nbytes);
 void par__recorder_received(par_recorder *recorder, int row, int64_t nbytes);
+void par__recorder_hidden(par_recorder *recorder, int row, double seconds);
 void par__recorder_waited(par_recorder *recorder, int row, double seconds);
 
 /* Counts of the same ranks, all 0; rows are added as those of a recorder are. */
@@ -29,5 +32,13 @@ void par__recorder_add(par_recorder *to, const par_recorder *from, int times);
 int par__recorder_last_take(par_recorder *recorder);
 par_record_last *par__recorder_last_at(par_recorder *recorder, int index);
 void par__recorder_last_release(par_recorder *recorder, int index);
+
+/* The page that is written now; never NULL. */
+par__flight *par__recorder_flight(par_recorder *recorder);
+/* Write to this page from now on, which gets what the one before knows of comms; NULL: to one of
+ * the recorder's own, which nobody reads. */
+void par__recorder_fly(par_recorder *recorder, par__flight *page);
+/* The comm's part of the page; NULL: there are too many. */
+par__flight_axis *par__recorder_axis(par_recorder *recorder, int index);
 
 #endif

@@ -6,7 +6,6 @@
  */
 #define _GNU_SOURCE
 #include <dirent.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,35 +16,39 @@
 /* What a manifest says of its checkpoint. */
 typedef struct {
     int64_t step;
-    bool verifies, own, best;
+    bool own, best;
     double validation; /* 0: not known */
 } entry;
 
-static void look(const par_checkpoint_params *p, int64_t step, entry *out) {
+/* PAR_ERR_FORMAT: it is not there, or does not verify. */
+static par_status look(const par_checkpoint_params *p, int64_t step, entry *out) {
     char name[PAR__NAME], path[PAR__PATH], *text;
-    const char *run = "", *own = p->owner ? par_owner_run(p->owner) : "";
-    json_t *manifest = NULL;
+    const char *own = p->owner ? par_owner_run(p->owner) : "";
+    par_checkpoint *head = NULL;
     size_t nbytes;
     *out = (entry){.step = step};
     par__step_name(step, name);
-    if (par__path(path, p->directory, name) != PAR_OK ||
-        par__manifest_read(path, &text, &nbytes) != PAR_OK)
-        return;
-    out->verifies =
-        par__manifest_parse(path, text, nbytes, &manifest) == PAR_OK &&
-        json_unpack(manifest, "{s?s,s?F}", "run", &run, "validation", &out->validation) == 0;
-    out->own = out->verifies && strcmp(run, own) == 0;
-    json_decref(manifest);
+    PAR_TRY(par__path(path, p->directory, name));
+    PAR_TRY(par__manifest_read(path, &text, &nbytes));
+    /* one that verifies and cannot be parsed is of a later version: somebody else's */
+    if (par__contents_parse_head(path, text, nbytes, &head) == PAR_OK) {
+        out->own = strcmp(head->info.run, own) == 0;
+        out->validation = head->info.validation;
+    }
+    par_checkpoint_close(&head);
     free(text);
+    return PAR_OK;
 }
 
 par_status par__check_replaced(const par_checkpoint_params *p) {
     entry e;
-    look(p, p->step, &e);
-    if (e.own || !e.verifies) return PAR_OK;
+    par_status st = look(p, p->step, &e);
+    if (st == PAR_ERR_FORMAT) return PAR_OK;
+    PAR_TRY(st);
+    if (e.own) return PAR_OK;
     PAR_FAIL(PAR_ERR_IO,
-             "%s: its checkpoint of step %lld is another run's, and is not replaced; nothing was "
-             "written; legal: another directory",
+             "%s: its checkpoint of step %lld is another run's, and is not replaced; legal: "
+             "another directory",
              p->directory, (long long)p->step);
 }
 
@@ -109,7 +112,7 @@ void par__prune(const par_checkpoint_params *p, par_problems *notes) {
     entry *entries = calloc((size_t)n + 1, sizeof *entries);
     if (!entries) par_problem(notes, "no host memory for a list of checkpoints: none is removed");
     for (int i = 0; entries && i < n; i++)
-        if (steps[i] <= p->step) look(p, steps[i], &entries[n_entries++]);
+        if (steps[i] <= p->step && look(p, steps[i], &entries[n_entries]) == PAR_OK) n_entries++;
     if (entries) {
         choose_best(entries, n_entries, p->keep_best);
         remove_old(p, entries, n_entries, notes);

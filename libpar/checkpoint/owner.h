@@ -1,7 +1,9 @@
-/* The file that says whose a directory is, and whether its owner lives: claim.c. */
+/* Who owns a directory: the file that says so, and whether its owner lives (claim.c); the owner
+ * itself (owner.c), and what it sets aside (owner_resume.c). */
 #ifndef PAR__OWNER_H
 #define PAR__OWNER_H
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "libpar/base/directory.h"
@@ -44,5 +46,23 @@ par__life par__claim_judge(const char *path, const par_owner_params *params, par
 bool par__claimant_dead(const par__claimant *c);
 /* "process 123 on host x" */
 const char *par__claimant_text(const par__claimant *c, char text[320]);
+
+/* owner.c */
+struct par_owner {
+    bool first; /* rank 0; what follows `parent` is its alone */
+    char directory[PAR__PATH], run[PAR_RUN_ID], parent[PAR_RUN_ID];
+    char path[PAR__PATH]; /* of the file; "": none */
+    int number;
+    par__claimant self;
+    pthread_mutex_t mutex; /* of what follows, and of the file */
+    pthread_cond_t ends;
+    pthread_t thread;
+    bool beating, end;
+};
+
+/* owner_resume.c */
+bool par__same_folder(const char *a, const char *b);
+/* `path` is in the directory. *name: its last part. */
+bool par__lies_in(const char *directory, const char *path, char name[PAR__PATH]);
 
 #endif

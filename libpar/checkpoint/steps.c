@@ -1,6 +1,6 @@
 /*
- * Names below a directory of checkpoints: final ones step_NNNNNNNN, temporary ones with an ending
- * behind it, and `latest`. Only final names count.
+ * Names below a directory of checkpoints: final ones step_NNNNNNNN, with an ending behind it those
+ * set aside and temporary ones, and `latest`. Temporary ones do not count.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -30,6 +30,12 @@ int64_t par__step_of(const char *name, const char **rest) {
     return step;
 }
 
+par_status par__aside_path(const char *directory, int64_t step, char out[PAR__PATH]) {
+    char name[PAR__NAME];
+    par__step_name(step, name);
+    return par__path(out, directory, strcat(name, PAR__ASIDE));
+}
+
 static int newest_first(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
     return x > y ? -1 : x < y;
@@ -57,7 +63,7 @@ par_status par__list(const char *directory, int64_t **steps, int *n) {
                  directory, strerror(errno));
     for (struct dirent *e; st == PAR_OK && (e = readdir(d));) {
         int64_t step = par__step_of(e->d_name, &rest);
-        if (step >= 0 && !*rest) st = append(steps, n, step);
+        if (step >= 0 && (!*rest || strcmp(rest, PAR__ASIDE) == 0)) st = append(steps, n, step);
     }
     closedir(d);
     if (st != PAR_OK) {
@@ -66,6 +72,10 @@ par_status par__list(const char *directory, int64_t **steps, int *n) {
         return st;
     }
     if (*n) qsort(*steps, (size_t)*n, sizeof **steps, newest_first);
+    int different = 0;
+    for (int i = 0; i < *n; i++)
+        if (i == 0 || (*steps)[i] != (*steps)[i - 1]) (*steps)[different++] = (*steps)[i];
+    *n = different;
     return PAR_OK;
 }
 

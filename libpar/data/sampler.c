@@ -9,12 +9,16 @@
 #include <string.h>
 
 #include "libpar/base/checked.h"
+#include "libpar/base/clock.h"
 #include "par/data.h"
 #include "par/random.h"
+
+enum { LOOK_EVERY_S = 1 };
 
 struct par_sampler {
     par_sampler_params params;
     int64_t n_sequences;
+    double looked; /* when the file was last asked for its size and time, s */
 };
 
 par_status par_sampler_create(const par_sampler_params *params, par_sampler **out) {
@@ -34,7 +38,7 @@ par_status par_sampler_create(const par_sampler_params *params, par_sampler **ou
                  p.begin, p.end, p.end - p.begin, p.T);
     par_sampler *s = malloc(sizeof *s);
     if (!s) PAR_FAIL(PAR_ERR_MEMORY, "no memory for a sampler");
-    *s = (par_sampler){p, (p.end - p.begin - 1) / p.T};
+    *s = (par_sampler){p, (p.end - p.begin - 1) / p.T, par__seconds() - LOOK_EVERY_S};
     *out = s;
     return PAR_OK;
 }
@@ -58,11 +62,16 @@ static int64_t sample_sequence(const par_sampler *s, int64_t n) {
 
 /* x [n, T], targets [n, T], both int32. */
 static par_status sampler_read(void *user, int64_t first, int64_t n, void *x, void *targets) {
-    const par_sampler *s = user;
+    par_sampler *s = user;
     int64_t T = s->params.T, end;
     int32_t *tokens = x, *next = targets;
+    double now = par__seconds();
     PAR_REQUIRE(s && first >= 0 && n >= 0 && par__add64(first, n, &end) &&
                 (n == 0 || (x && targets)));
+    if (now - s->looked >= LOOK_EVERY_S) {
+        s->looked = now;
+        PAR_TRY(par_tokens_unchanged(s->params.tokens));
+    }
     for (int64_t i = 0; i < n; i++, tokens += T, next += T) {
         int64_t at = s->params.begin + sample_sequence(s, first + i) * T;
         PAR_TRY(par_tokens_read(s->params.tokens, at, T, tokens));

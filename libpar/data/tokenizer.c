@@ -22,44 +22,61 @@ int64_t par_tokenizer_vocab(const par_tokenizer *t) {
 }
 
 int32_t par_tokenizer_end(const par_tokenizer *t) {
-    static const char *const names[] = {PAR__END_OF_TEXT,
-                                        "<|end_of_text|>"}; /* GPT-2's, Llama 3's */
-    int32_t id = par_tokenizer_id(t, names[0]);
-    return id >= 0 ? id : par_tokenizer_id(t, names[1]);
+    return t->end;
+}
+
+const char *par_tokenizer_note(const par_tokenizer *t) {
+    return t->note;
+}
+
+size_t par_tokenizer_frame(const par_tokenizer *t, bool behind, const int32_t **ids) {
+    *ids = behind ? t->frame.end : t->frame.begin;
+    return (size_t)(behind ? t->frame.n_end : t->frame.n_begin);
 }
 
 int32_t par_tokenizer_id(const par_tokenizer *t, const char *token) {
-    return par__vocab_find(&t->vocab, (const uint8_t *)token, strlen(token));
+    int32_t id = par__added_find(t, token);
+    return id >= 0 ? id : par__vocab_find(&t->vocab, (const uint8_t *)token, strlen(token));
 }
 
 /* ---- files ---- */
 
+static const char *const json_name = "tokenizer.json", *const model_name = "tokenizer.model";
+
+/* Whether a file is in the directory, and its path. */
+static par_status look_for(const char *directory, const char *name, char *path, size_t n,
+                           bool *there) {
+    if (snprintf(path, n, "%s/%s", directory, name) >= (int)n)
+        PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", directory, n - 17);
+    *there = par__file_exists(path);
+    return PAR_OK;
+}
+
 /* The first of the two names that is in the directory. */
 static par_status find_file(const char *directory, const char *first, const char *second,
                             char *path, size_t n) {
-    const char *names[] = {first, second};
-    for (int i = 0; i < 2; i++) {
-        if (snprintf(path, n, "%s/%s", directory, names[i]) >= (int)n)
-            PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", directory, n - 16);
-        if (par__file_exists(path)) return PAR_OK;
-    }
-    PAR_FAIL(PAR_ERR_IO, "%s: has neither %s nor %s; a tokenizer.json is opened by its own name",
-             directory, first, second);
+    bool there = false;
+    PAR_TRY(look_for(directory, first, path, n, &there));
+    if (!there) PAR_TRY(look_for(directory, second, path, n, &there));
+    if (!there)
+        PAR_FAIL(PAR_ERR_IO, "%s: has neither %s nor %s; nor a %s, nor a %s", directory, first,
+                 second, json_name, model_name);
+    return PAR_OK;
 }
 
 static par_status hand_over(par_status st, par_tokenizer *t, par_tokenizer **out) {
     if (st == PAR_OK)
         *out = t;
     else
-        par_tokenizer_close(&t);
+        par__tokenizer_free(&t);
     return st;
 }
 
-static par_status open_directory(const char *directory, par_tokenizer **out) {
-    char vocab_path[4096], merges_path[4096];
+static par_status open_two_files(const char *vocab_path, const char *directory,
+                                 par_tokenizer **out) {
+    char merges_path[4096];
     par__map vocab = {NULL, 0}, merges = {NULL, 0};
     par_tokenizer *t = NULL;
-    PAR_TRY(find_file(directory, "vocab.json", "encoder.json", vocab_path, sizeof vocab_path));
     PAR_TRY(find_file(directory, "merges.txt", "vocab.bpe", merges_path, sizeof merges_path));
     PAR_TRY(par__map_open(vocab_path, &vocab));
     par_status st = par__map_open(merges_path, &merges);
@@ -78,6 +95,38 @@ static par_status open_file(const char *path, par_tokenizer **out) {
     return hand_over(par__map_end(&map, path, st), t, out);
 }
 
+static const char note[] = " decides; the vocab.json and merges.txt beside it are not read";
+
+/* A tokenizer.json says how texts are split, and two files of a vocabulary do not: it decides. */
+static par_status open_json(const char *path, const char *directory, par_tokenizer **out) {
+    char unused[4096];
+    bool beside = false;
+    PAR_TRY(look_for(directory, "vocab.json", unused, sizeof unused, &beside));
+    PAR_TRY(open_file(path, out));
+    if (!beside) return PAR_OK;
+    size_t n = strlen(path);
+    char *text = malloc(n + sizeof note);
+    if (!text) {
+        par__tokenizer_free(out);
+        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for a tokenizer", path);
+    }
+    memcpy(text, path, n);
+    memcpy(text + n, note, sizeof note);
+    (*out)->note = text;
+    return PAR_OK;
+}
+
+static par_status open_directory(const char *directory, par_tokenizer **out) {
+    char path[4096];
+    bool there = false;
+    PAR_TRY(look_for(directory, json_name, path, sizeof path, &there));
+    if (there) return open_json(path, directory, out);
+    par_status st = find_file(directory, "vocab.json", "encoder.json", path, sizeof path);
+    if (st == PAR_OK) return open_two_files(path, directory, out);
+    PAR_TRY(look_for(directory, model_name, path, sizeof path, &there));
+    return there ? open_file(path, out) : st;
+}
+
 par_status par_tokenizer_open(const char *path, par_tokenizer **out) {
     PAR_REQUIRE(path && out);
     if (strcmp(path, "bytes") == 0) {
@@ -89,73 +138,6 @@ par_status par_tokenizer_open(const char *path, par_tokenizer **out) {
 }
 
 /* ---- encode, decode ---- */
-
-typedef struct {
-    par_tokenizer *tokenizer;
-    par__id_visitor *visit;
-    void *user;
-} piece_context;
-
-static par_status encode_piece(void *user, const uint8_t *piece, size_t n) {
-    piece_context *c = user;
-    const par_tokenizer *t = c->tokenizer;
-    int32_t whole = t->whole_pieces ? par__vocab_find(&t->vocab, piece, n) : -1;
-    if (whole >= 0) return c->visit(c->user, &whole, 1);
-    return par__bpe_run(&c->tokenizer->bpe, &c->tokenizer->merges, c->tokenizer->of_byte, piece, n,
-                        c->visit, c->user);
-}
-
-static par_status encode_bytes(const par_tokenizer *t, const uint8_t *bytes, size_t n,
-                               par__id_visitor *visit, void *user) {
-    int32_t ids[4096];
-    for (size_t at = 0, k; at < n; at += k) {
-        k = n - at < 4096 ? n - at : 4096;
-        for (size_t i = 0; i < k; i++) {
-            ids[i] = t->of_byte[bytes[at + i]];
-            if (ids[i] < 0)
-                PAR_FAIL(PAR_ERR_FORMAT,
-                         "offset %zu: byte %d is not among the %" PRId32
-                         " of the table of characters",
-                         at + i, bytes[at + i], t->vocab.n);
-        }
-        PAR_TRY(visit(user, ids, k));
-    }
-    return PAR_OK;
-}
-
-/* Id of the longest added token at the front, and its bytes; -1: there is none. */
-static int32_t find_added(const par_tokenizer *t, const uint8_t *text, size_t n, size_t *n_found) {
-    const par__vocab *v = &t->vocab;
-    int32_t found = -1;
-    *n_found = 0;
-    if (!t->added.begins[text[0]]) return -1;
-    for (int32_t i = 0; i < t->added.n; i++) {
-        int32_t id = t->added.ids[i];
-        size_t k = v->first[id + 1] - v->first[id];
-        if (k <= *n_found || k > n || memcmp(v->bytes + v->first[id], text, k) != 0) continue;
-        found = id;
-        *n_found = k;
-    }
-    return found;
-}
-
-par_status par__tokenizer_stream(par_tokenizer *t, const uint8_t *bytes, size_t n,
-                                 par__id_visitor *visit, void *user) {
-    piece_context c = {t, visit, user};
-    size_t from = 0, k;
-    if (!t->splitter) return encode_bytes(t, bytes, n, visit, user);
-    for (size_t at = 0; t->added.n > 0 && at < n; at += k) {
-        int32_t id = find_added(t, bytes + at, n - at, &k);
-        if (id < 0) {
-            k = 1;
-            continue;
-        }
-        PAR_TRY(par__splitter_run(t->splitter, bytes + from, at - from, encode_piece, &c));
-        PAR_TRY(visit(user, &id, 1));
-        from = at + k;
-    }
-    return par__splitter_run(t->splitter, bytes + from, n - from, encode_piece, &c);
-}
 
 typedef struct {
     int32_t *ids;
@@ -179,20 +161,56 @@ par_status par_tokenizer_encode(par_tokenizer *t, const void *bytes, size_t n, i
     return PAR_OK;
 }
 
+static int hex_digit(uint8_t c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* The byte that a token <0xNN> stands for; -1: it stands for itself. */
+static int byte_of(const par_tokenizer *t, int32_t id, const uint8_t *p, size_t n) {
+    if (t->model < PAR__MODEL_CHARACTERS || n != 6 || memcmp(p, "<0x", 3) != 0) return -1;
+    int high = hex_digit(p[3]), low = hex_digit(p[4]);
+    return high >= 0 && low >= 0 && t->of_byte[high << 4 | low] == id ? high << 4 | low : -1;
+}
+
+typedef struct {
+    uint8_t *bytes;
+    size_t n, max;
+} byte_room;
+
+static void put_bytes(byte_room *r, const uint8_t *p, size_t n) {
+    if (r->n <= r->max && n <= r->max - r->n) memcpy(r->bytes + r->n, p, n);
+    r->n += n;
+}
+
+/* The bytes of a token: ▁ is a space where the tokenizer says so, the first of all left out. */
+static void put_token(const par_tokenizer *t, int32_t id, bool first, byte_room *room) {
+    const uint8_t *p = t->vocab.bytes + t->vocab.first[id];
+    size_t n = t->vocab.first[id + 1] - t->vocab.first[id];
+    int byte = byte_of(t, id, p, n);
+    if (byte >= 0) {
+        put_bytes(room, &(uint8_t){(uint8_t)byte}, 1);
+        return;
+    }
+    for (size_t at = 0, k; at < n; at += k) {
+        bool space = t->spaces && n - at >= 3 && memcmp(p + at, "\xe2\x96\x81", 3) == 0;
+        k = space ? 3 : t->spaces ? 1 : n;
+        if (space && at == 0 && first && t->strip_first) continue;
+        put_bytes(room, space ? (const uint8_t *)" " : p + at, space ? 1 : k);
+    }
+}
+
 par_status par_tokenizer_decode(const par_tokenizer *t, const int32_t *ids, size_t n, void *bytes,
                                 size_t max, size_t *n_bytes) {
     PAR_REQUIRE(t && n_bytes && (ids || n == 0) && (bytes || max == 0));
-    uint8_t *out = bytes;
-    size_t count = 0;
+    byte_room room = {bytes, 0, max};
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= t->vocab.n)
             PAR_FAIL(PAR_ERR_ARG, "id %zu is %" PRId32 "; legal: 0 to %" PRId32, i, ids[i],
                      t->vocab.n - 1);
-        size_t first = t->vocab.first[ids[i]], k = t->vocab.first[ids[i] + 1] - first;
-        if (count <= max && k <= max - count) memcpy(out + count, t->vocab.bytes + first, k);
-        count += k;
+        put_token(t, ids[i], i == 0, &room);
     }
-    *n_bytes = count;
-    if (count > max) PAR_FAIL(PAR_ERR_ARG, "room for %zu bytes; the ids stand for %zu", max, count);
+    *n_bytes = room.n;
+    if (room.n > max)
+        PAR_FAIL(PAR_ERR_ARG, "room for %zu bytes; the ids stand for %zu", max, room.n);
     return PAR_OK;
 }

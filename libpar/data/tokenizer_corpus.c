@@ -1,95 +1,17 @@
 /*
- * Documents of text files or of JSON Lines, and their ids as a token file of llm.c or Megatron.
- * Streamed: files are mapped, ids go out in blocks, so that a corpus may be larger than memory.
+ * Ids of a corpus (documents.c) as a token file of llm.c or Megatron. Ids go out in blocks, so that
+ * a corpus may be larger than memory.
  * What tokens cannot be read without gets its name before them: Megatron's .idx, since a .bin alone
  * would pass for nanoGPT's form, and the table of a tokenizer that is one.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "libpar/data/tokenizer.h"
 #include "libpar/data/tokens.h"
-
-/* ---- documents ---- */
-
-static par_status parse_line(const char *path, int64_t line, const char *text, size_t n,
-                             const char *field, par__document_visitor *visit, void *user) {
-    json_error_t error;
-    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-    if (!root)
-        PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: line %" PRId64 ": is not JSON: %s; legal: one object per line, in UTF-8",
-                 path, line, error.text);
-    const json_t *value = json_object_get(root, field);
-    par_status st = PAR_OK;
-    if (!json_is_string(value))
-        st = par_error_set(PAR_ERR_FORMAT,
-                           "%s: line %" PRId64
-                           ": %s \"%s\"; legal: an object in which it is a string",
-                           path, line, value ? "no text in" : "has no", field);
-    else if (json_string_length(value) > 0)
-        st = visit(user, (const uint8_t *)json_string_value(value), json_string_length(value));
-    json_decref(root);
-    return st;
-}
-
-static bool is_blank(const char *text, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!strchr(" \t\r", text[i]) || text[i] == 0) return false;
-    return true;
-}
-
-par_status par__jsonl_parse(const char *path, const char *text, size_t n, const char *field,
-                            par__document_visitor *visit, void *user) {
-    int64_t line = 0;
-    for (size_t at = 0; at < n;) {
-        const char *end = memchr(text + at, '\n', n - at);
-        size_t k = end ? (size_t)(end - text) - at : n - at;
-        line++;
-        if (!is_blank(text + at, k))
-            PAR_TRY(parse_line(path, line, text + at, k, field, visit, user));
-        at += k + 1;
-    }
-    return PAR_OK;
-}
-
-typedef struct {
-    par__document_visitor *visit;
-    void *user;
-    int64_t n;
-} counted;
-
-static par_status count_document(void *user, const uint8_t *text, size_t n) {
-    counted *c = user;
-    c->n++;
-    return c->visit(c->user, text, n);
-}
-
-static par_status visit_file(const char *path, const char *field, counted *c) {
-    par__map map = {NULL, 0};
-    par_status st = PAR_OK;
-    PAR_TRY(par__map_open(path, &map));
-    if (field)
-        st = par__jsonl_parse(path, (const char *)map.data, map.nbytes, field, count_document, c);
-    else if (map.nbytes > 0)
-        st = count_document(c, map.data, map.nbytes);
-    return par__map_end(&map, path, st);
-}
-
-par_status par__corpus_run(const par_corpus *corpus, par__document_visitor *visit, void *user) {
-    counted c = {visit, user, 0};
-    for (int i = 0; i < corpus->n_files; i++)
-        PAR_TRY(visit_file(corpus->paths[i], corpus->field, &c));
-    if (c.n == 0)
-        PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: the text is empty: %d file%s without a byte of text; nothing was written",
-                 corpus->paths[0], corpus->n_files, corpus->n_files == 1 ? "" : "s");
-    return PAR_OK;
-}
 
 /* ---- characters ---- */
 
@@ -233,10 +155,10 @@ typedef struct {
     bool megatron;
     megatron_file m;
     par__tokens_writer llmc;
-    int32_t end_of_text; /* -1: the vocabulary has none */
     int32_t block[BLOCK];
     size_t n_block;
-    int64_t n_tokens, n_documents;
+    int64_t n_tokens, n_documents, n_before; /* n_before: tokens of the documents that ended */
+    par__batch *batch;
 } token_file;
 
 static par_status flush(token_file *f) {
@@ -258,11 +180,15 @@ static par_status put_ids(void *user, const int32_t *ids, size_t n) {
 
 static par_status put_document(void *user, const uint8_t *text, size_t n) {
     token_file *f = user;
-    int64_t before = f->n_tokens;
-    PAR_TRY(par__tokenizer_stream(f->tokenizer, text, n, put_ids, f));
-    if (f->end_of_text >= 0) PAR_TRY(put_ids(f, &f->end_of_text, 1));
+    return par__batch_add(f->batch, text, n);
+}
+
+static par_status end_document(void *user) {
+    token_file *f = user;
+    int64_t n = f->n_tokens - f->n_before;
+    f->n_before = f->n_tokens;
     f->n_documents++;
-    return f->megatron ? megatron_document(&f->m, f->n_tokens - before) : PAR_OK;
+    return f->megatron ? megatron_document(&f->m, n) : PAR_OK;
 }
 
 static par_status begin(token_file *f, const char *path) {
@@ -274,7 +200,7 @@ static par_status begin(token_file *f, const char *path) {
 static par_status end_llmc(token_file *f, const char *path) {
     char name[4096];
     par__writer table;
-    if (f->tokenizer->splitter) return par__tokens_end(&f->llmc);
+    if (f->tokenizer->model != PAR__MODEL_TABLE) return par__tokens_end(&f->llmc);
     if (snprintf(name, sizeof name, "%s.vocab", path) >= (int)sizeof name)
         PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", path, sizeof name - 7);
     PAR_TRY(open_table(f->tokenizer, name, &table));
@@ -285,6 +211,7 @@ static void release(token_file *f) {
     par__writer_abort(f->megatron ? &f->m.bin : &f->llmc.file);
     free(f->m.index_path);
     free(f->m.lengths);
+    par__batch_close(&f->batch);
     free(f);
 }
 
@@ -296,11 +223,16 @@ par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *toke
     if (!f) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to write tokens");
     f->tokenizer = tokenizer;
     f->megatron = megatron;
-    f->end_of_text = par_tokenizer_end(tokenizer);
+    const par__document_sink sink = {put_ids, end_document, f};
     par_status st = begin(f, path);
+    if (st == PAR_OK) st = par__batch_open(tokenizer, &sink, &f->batch);
     if (st == PAR_OK) st = par__corpus_run(corpus, put_document, f);
+    if (st == PAR_OK) st = par__batch_flush(f->batch);
     if (st == PAR_OK) st = flush(f);
     if (st == PAR_OK) st = megatron ? megatron_end(&f->m) : end_llmc(f, path);
+    if (st == PAR_OK)
+        par__tokens_leave_stamp(path, megatron ? PAR_TOKENS_MEGATRON : PAR_TOKENS_LLMC,
+                                par_tokenizer_vocab(tokenizer), f->n_documents);
     if (st == PAR_OK && n_tokens) *n_tokens = f->n_tokens;
     if (st == PAR_OK && n_documents) *n_documents = f->n_documents;
     release(f);

@@ -4,6 +4,7 @@
  */
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,8 @@
 par_status par__tokenizer_create(par_tokenizer **out) {
     par_tokenizer *t = calloc(1, sizeof *t);
     if (!t) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a tokenizer");
+    for (int b = 0; b < 256; b++) t->of_byte[b] = -1;
+    t->unknown = t->end = -1;
     *out = t;
     return PAR_OK;
 }
@@ -19,11 +22,16 @@ par_status par__tokenizer_create(par_tokenizer **out) {
 void par__tokenizer_free(par_tokenizer **tokenizer) {
     par_tokenizer *t = tokenizer ? *tokenizer : NULL;
     if (!t) return;
+    par__encoder_destroy(&t->encoder);
     par__splitter_destroy(&t->splitter);
-    par__bpe_destroy(&t->bpe);
+    par__normalizers_destroy(&t->normalizers);
+    par__added_destroy(&t->added);
+    par__added_destroy(&t->normalized_added);
+    par__added_destroy(&t->symbols);
+    par__unigram_destroy(&t->unigram);
     par__merges_destroy(&t->merges);
     par__vocab_destroy(&t->vocab);
-    free(t->added.ids);
+    free(t->note);
     free(t);
     *tokenizer = NULL;
 }
@@ -37,13 +45,34 @@ par_status par__tokenizer_create_table(const uint8_t *bytes, int32_t n, par_toke
     par_tokenizer *t = NULL;
     PAR_TRY(par__tokenizer_create(&t));
     par_status st = par__vocab_bytes(bytes, n, &t->vocab);
-    if (st != PAR_OK) {
+    if (st == PAR_OK) find_bytes(t);
+    if (st == PAR_OK) st = par__tokenizer_finish(t);
+    if (st == PAR_OK)
+        *out = t;
+    else
         par__tokenizer_free(&t);
-        return st;
-    }
-    find_bytes(t);
-    *out = t;
-    return PAR_OK;
+    return st;
+}
+
+/* Ends of documents by their names: GPT-2's, Llama 3's, DeepSeek's, Llama 2's, Gemma's. Where there
+ * are added tokens it is one of them. */
+static int32_t find_end(const par_tokenizer *t) {
+    static const char *const names[] = {
+        PAR__END_OF_TEXT, "<|end_of_text|>",
+        "<\xef\xbd\x9c\x65nd\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", "</s>", "<eos>"};
+    bool added = t->added.n + t->normalized_added.n > 0;
+    int32_t id = -1;
+    for (size_t i = 0; id < 0 && i < sizeof names / sizeof *names; i++)
+        id = added ? par__added_find(t, names[i])
+                   : par__vocab_find(&t->vocab, (const uint8_t *)names[i], strlen(names[i]));
+    return id;
+}
+
+par_status par__tokenizer_finish(par_tokenizer *t) {
+    if (t->frame.n_end > 0) t->end = t->frame.end[0];
+    if (t->end < 0 && t->model != PAR__MODEL_TABLE) t->end = find_end(t);
+    if (t->frame.n_end == 0 && t->end >= 0) t->frame.end[t->frame.n_end++] = t->end;
+    return par__encoder_create(t, &t->encoder);
 }
 
 par_status par__tokenizer_load(const char *path, const char *text, size_t n, json_t **out) {
@@ -150,7 +179,7 @@ static size_t count_tokens(const json_t *words, const json_t *added) {
 }
 
 par_status par__vocab_read(const char *path, json_t *words_root, const json_t *added,
-                           par__vocab *out) {
+                           bool all_plain, par__vocab *out) {
     size_t count = count_tokens(words_root, added);
     const char **words = calloc(count + 1, sizeof *words);
     bool *plain = calloc(count + 1, sizeof *plain);
@@ -162,6 +191,7 @@ par_status par__vocab_read(const char *path, json_t *words_root, const json_t *a
                            INT32_MAX / 4);
     if (st == PAR_OK) st = sort_words(path, words_root, words, count);
     if (st == PAR_OK) st = add_tokens(path, words_root, added, words, plain, count);
+    for (size_t i = 0; st == PAR_OK && all_plain && i < count; i++) plain[i] = true;
     if (st == PAR_OK) st = par__vocab_create(path, words, plain, (int32_t)count, out);
     free(plain);
     free(words);
@@ -171,9 +201,35 @@ par_status par__vocab_read(const char *path, json_t *words_root, const json_t *a
 static par_status parse_vocab(const char *path, const char *text, size_t n, par__vocab *out) {
     json_t *root = NULL;
     PAR_TRY(par__tokenizer_load(path, text, n, &root));
-    par_status st = par__vocab_read(path, root, NULL, out);
+    par_status st = par__vocab_read(path, root, NULL, false, out);
     json_decref(root);
     return st;
+}
+
+bool par__find_byte_tokens(par_tokenizer *t) {
+    bool all = true;
+    for (unsigned b = 0; b < 256; b++) {
+        char word[8];
+        snprintf(word, sizeof word, "<0x%02X>", b);
+        t->of_byte[b] = par__vocab_find(&t->vocab, (const uint8_t *)word, 6);
+        all &= t->of_byte[b] >= 0;
+    }
+    return all;
+}
+
+void par__find_words(par_tokenizer *t) {
+    static const char mark[] = "\xe2\x96\x81";
+    const par__vocab *v = &t->vocab;
+    t->by_words = !t->whole_pieces && par__vocab_find(v, (const uint8_t *)mark, 3) >= 0;
+    for (int32_t id = 0; id < v->n && t->by_words; id++) {
+        bool others = false; /* before this byte */
+        for (size_t i = v->first[id]; i < v->first[id + 1]; i++) {
+            bool is_mark = i + 3 <= v->first[id + 1] && memcmp(v->bytes + i, mark, 3) == 0;
+            if (is_mark && others) t->by_words = false;
+            others |= !is_mark;
+            if (is_mark) i += 2;
+        }
+    }
 }
 
 static size_t count_lines(const char *text, size_t n) {
@@ -219,8 +275,10 @@ par_status par__tokenizer_complete(par_tokenizer *t, const char *vocab_path,
     bool *made = calloc((size_t)v->n, sizeof *made);
     if (!made)
         PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %" PRId32 " tokens", vocab_path, v->n);
-    for (int32_t i = 0; i < t->merges.n; i++) made[t->merges.id[i]] = true;
-    for (int32_t i = 0; i < t->added.n; i++) made[t->added.ids[i]] = true;
+    for (size_t i = 0; i <= t->merges.mask; i++)
+        if (t->merges.slots[i].rank >= 0) made[t->merges.slots[i].id] = true;
+    for (int32_t i = 0; i < t->added.n; i++) made[t->added.list[i].id] = true;
+    for (int32_t i = 0; i < t->normalized_added.n; i++) made[t->normalized_added.list[i].id] = true;
     par_status st = PAR_OK;
     for (int32_t id = 0; st == PAR_OK && id < v->n; id++) {
         size_t n = v->first[id + 1] - v->first[id];
@@ -240,10 +298,12 @@ par_status par__tokenizer_parse(const char *vocab_path, const char *vocab, size_
     par_tokenizer *t = NULL;
     par_status st;
     PAR_TRY(par__tokenizer_create(&t));
+    t->model = PAR__MODEL_BYTES;
     PAR_TRY_GOTO(parse_vocab(vocab_path, vocab, vocab_nbytes, &t->vocab), failed);
     PAR_TRY_GOTO(parse_merges(merges_path, merges, merges_nbytes, t), failed);
     PAR_TRY_GOTO(par__tokenizer_complete(t, vocab_path, merges_path), failed);
-    PAR_TRY_GOTO(par__splitter_create(PAR__SPLIT_GPT2, &t->splitter), failed);
+    t->splitter.list[t->splitter.n++] = (par__stage){PAR__STAGE_SCAN, .scan = PAR__SPLIT_GPT2};
+    PAR_TRY_GOTO(par__tokenizer_finish(t), failed);
     *out = t;
     return PAR_OK;
 failed:

@@ -1,75 +1,185 @@
 /*
- * Pre-tokenizers, GPT-2's (Radford et al. 2019) and Llama 3's, on any bytes. Stretches of sound
- * UTF-8 go through the pattern with PCRE2; a run of bytes between them that is none is one piece.
- * PCRE2 checks the whole rest of the text on every match unless it is told that the text is sound,
- * which would be quadratic: here the stretch was just checked. Unicode's White_Space is spelt out,
- * because PCRE2's \s takes U+180E for a space.
+ * Pre-tokenizers: a text goes through stages, each of which cuts the pieces of the one before
+ * further. A stage finds matches; its behavior says which pieces matches and the texts between them
+ * become. Stretches of sound UTF-8 are split; a run of bytes between them that is none is one piece.
  */
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "libpar/base/utf8.h"
 #include "libpar/data/tokenizer.h"
 
-#define SPACE                                                                                      \
-    "\\t-\\r "                                                                                     \
-    "\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
-
-/* As tokenizer.json spells them, and for PCRE2. */
-static const struct {
-    const char *regex, *pattern;
-} patterns[PAR__N_SPLITS] = {
-    [PAR__SPLIT_GPT2] =
-        {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
-         "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|[" SPACE
-         "]+(?![^" SPACE "])|[" SPACE "]+"},
-    [PAR__SPLIT_LLAMA3] =
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
-         "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-         "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^" SPACE
-         "\\p{L}\\p{N}]+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"},
-};
-
-struct par__splitter {
-    pcre2_code *code;
-    pcre2_match_data *match;
-};
-
-int par__splitter_which(const char *regex) {
-    int which = PAR__N_SPLITS - 1;
-    while (which >= 0 && strcmp(patterns[which].regex, regex) != 0) which--;
-    return which;
+void par__splitter_destroy(par__splitter *splitter) {
+    for (int i = 0; i < splitter->n; i++) {
+        par__regex_destroy(&splitter->list[i].regex);
+        free(splitter->list[i].text);
+    }
+    splitter->n = 0;
 }
 
-par_status par__splitter_create(int which, par__splitter **out) {
-    int error = 0;
-    PCRE2_SIZE at = 0;
-    par__splitter *s = calloc(1, sizeof *s);
-    if (!s) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a tokenizer");
-    s->code = pcre2_compile((PCRE2_SPTR)patterns[which].pattern, PCRE2_ZERO_TERMINATED,
-                            PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &error, &at, NULL);
-    if (s->code) s->match = pcre2_match_data_create(1, NULL);
-    if (!s->match) {
-        par__splitter_destroy(&s);
-        PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "PCRE2 refuses the splitting pattern at %zu: error %d; it needs Unicode support",
-                 (size_t)at, error);
+par_status par__split_memory_create(par__split_memory *out) {
+    *out = (par__split_memory){0};
+    return par__match_create(&out->match);
+}
+
+void par__split_memory_destroy(par__split_memory *memory) {
+    par__match_destroy(&memory->match);
+    for (int i = 0; i < PAR__MAX_STEPS; i++) free(memory->buffers[i].data);
+    *memory = (par__split_memory){0};
+}
+
+/* One call of par__splitter_run. */
+typedef struct {
+    const par__splitter *splitter;
+    par__split_memory *memory;
+    par__piece_visitor *visit;
+    void *user;
+} run;
+
+typedef struct {
+    size_t begin, end; /* equal: there is none */
+} range;
+
+/* ---- matches ---- */
+
+static void find_string(const char *text, const uint8_t *p, size_t n, size_t from, range *out) {
+    size_t k = strlen(text);
+    for (size_t at = from; at + k <= n; at++) {
+        if (memcmp(p + at, text, k) != 0) continue;
+        *out = (range){at, at + k};
+        return;
     }
-    /* A machine that forbids generated code runs the interpreter: slower, the same pieces. */
-    (void)pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE);
-    *out = s;
+}
+
+static void find_class(unsigned classes, const uint8_t *p, size_t n, size_t from, range *out) {
+    for (size_t at = from, k; at < n; at += k) {
+        if (!(par__class_at(p + at, n - at, &k) & classes)) continue;
+        *out = (range){at, at + k};
+        return;
+    }
+}
+
+/* \w+|[^\w\s]+ */
+static void find_word(const uint8_t *p, size_t n, size_t from, range *out) {
+    size_t at = from, k = 0;
+    unsigned classes = 0, both = PAR__WORD | PAR__SPACE;
+    while (at < n && ((classes = par__class_at(p + at, n - at, &k)) & PAR__SPACE)) at += k;
+    if (at == n) return;
+    unsigned kind = classes & both;
+    out->begin = at;
+    for (at += k; at < n && (par__class_at(p + at, n - at, &k) & both) == kind; at += k) {
+    }
+    out->end = at;
+}
+
+/* The first match from `from` on. */
+static par_status find(const par__stage *s, par__match *match, const uint8_t *p, size_t n,
+                       size_t from, range *out) {
+    *out = (range){n, n};
+    if (s->kind == PAR__STAGE_REGEX)
+        return par__regex_find(s->regex, match, p, n, from, &out->begin, &out->end);
+    if (s->kind == PAR__STAGE_CLASS)
+        find_class(s->classes, p, n, from, out);
+    else if (s->kind == PAR__STAGE_WORDS)
+        find_word(p, n, from, out);
+    else
+        find_string(s->text, p, n, from, out); /* STRING, METASPACE */
     return PAR_OK;
 }
 
-void par__splitter_destroy(par__splitter **splitter) {
-    par__splitter *s = *splitter;
-    if (!s) return;
-    pcre2_match_data_free(s->match);
-    pcre2_code_free(s->code);
-    free(s);
-    *splitter = NULL;
+/* ---- pieces ---- */
+
+static par_status run_stage(const run *r, int index, const uint8_t *p, size_t n, bool first);
+
+/* Whether a range goes into one piece with the one before; was, is: whether they are matches. */
+static bool joins(par__behavior behavior, bool was, bool is) {
+    if (behavior == PAR__CONTIGUOUS) return was == is;
+    if (behavior == PAR__MERGED_WITH_PREVIOUS) return is && !was;
+    return behavior == PAR__MERGED_WITH_NEXT && was && !is;
+}
+
+/* Pieces of one text that wait for what may join them. */
+typedef struct {
+    const run *r;
+    int next; /* stage */
+    const uint8_t *text;
+    bool first; /* the text is */
+    par__behavior behavior;
+    range waiting;
+    bool was; /* the last range was a match */
+} cutter;
+
+static par_status cut(cutter *c, size_t begin, size_t end, bool is) {
+    if (begin == end || (is && c->behavior == PAR__REMOVED)) return PAR_OK;
+    bool more = c->waiting.end > c->waiting.begin && joins(c->behavior, c->was, is);
+    range done = c->waiting;
+    c->was = is;
+    if (more) {
+        c->waiting.end = end;
+        return PAR_OK;
+    }
+    c->waiting = (range){begin, end};
+    if (done.begin == done.end) return PAR_OK;
+    return run_stage(c->r, c->next, c->text + done.begin, done.end - done.begin,
+                     c->first && done.begin == 0);
+}
+
+static par_status cut_matches(const run *r, int index, const uint8_t *p, size_t n, bool first) {
+    const par__stage *s = &r->splitter->list[index];
+    cutter c = {r, index + 1, p, first, s->behavior, {0, 0}, false};
+    range found;
+    for (size_t at = 0; at < n; at = found.end) {
+        PAR_TRY(find(s, r->memory->match, p, n, at, &found));
+        PAR_TRY(cut(&c, at, found.begin, s->invert));
+        PAR_TRY(cut(&c, found.begin, found.end, !s->invert));
+    }
+    range last = c.waiting;
+    if (last.begin == last.end) return PAR_OK;
+    return run_stage(r, index + 1, p + last.begin, last.end - last.begin, first && last.begin == 0);
+}
+
+static bool begins_with(const uint8_t *p, size_t n, const char *text) {
+    size_t k = strlen(text);
+    return n >= k && memcmp(p, text, k) == 0;
+}
+
+static par_status put_spaces(const run *r, int index, const uint8_t *p, size_t n, bool first) {
+    const par__stage *s = &r->splitter->list[index];
+    par__grown *to = &r->memory->buffers[index];
+    bool meta = s->kind == PAR__STAGE_METASPACE;
+    const char *space = meta ? s->text : " ";
+    bool wanted =
+        !meta || s->prepend == PAR__PREPEND_ALWAYS || (s->prepend == PAR__PREPEND_FIRST && first);
+    bool there = begins_with(p, n, space) || p[0] == ' ';
+    to->n = 0;
+    if (wanted && !there) PAR_TRY(par__grown_append(to, space, strlen(space)));
+    for (size_t i = 0; meta && i < n; i++)
+        PAR_TRY(p[i] == ' ' ? par__grown_append(to, space, strlen(space))
+                            : par__grown_append(to, p + i, 1));
+    if (!meta) PAR_TRY(par__grown_append(to, p, n));
+    if (meta && s->split) return cut_matches(r, index, to->data, to->n, first);
+    return run_stage(r, index + 1, to->data, to->n, first);
+}
+
+static par_status scan(const run *r, int index, const uint8_t *p, size_t n, bool first) {
+    int which = r->splitter->list[index].scan;
+    bool last = index + 1 == r->splitter->n;
+    for (size_t at = 0, k; at < n; at += k) {
+        k = par__scan(which, p + at, n - at);
+        PAR_TRY(last ? r->visit(r->user, p + at, k)
+                     : run_stage(r, index + 1, p + at, k, first && at == 0));
+    }
+    return PAR_OK;
+}
+
+static par_status run_stage(const run *r, int index, const uint8_t *p, size_t n, bool first) {
+    if (index == r->splitter->n) return r->visit(r->user, p, n);
+    switch (r->splitter->list[index].kind) {
+    case PAR__STAGE_SCAN: return scan(r, index, p, n, first);
+    case PAR__STAGE_PREFIX:
+    case PAR__STAGE_METASPACE: return put_spaces(r, index, p, n, first);
+    default: return cut_matches(r, index, p, n, first);
+    }
 }
 
 /* Length of the stretch at the front that is sound UTF-8, or of the run that is not. */
@@ -82,26 +192,16 @@ static size_t stretch(const uint8_t *p, size_t n, bool *sound) {
     return i;
 }
 
-static par_status split(par__splitter *s, const uint8_t *text, size_t n, par__piece_visitor *visit,
-                        void *user) {
-    for (size_t at = 0; at < n;) {
-        int found = pcre2_match(s->code, text, n, at, PCRE2_NO_UTF_CHECK, s->match, NULL);
-        const PCRE2_SIZE *range = pcre2_get_ovector_pointer(s->match);
-        if (found < 1 || range[0] != at || range[1] <= at)
-            PAR_FAIL(PAR_ERR_INTERNAL, "PCRE2 splits no piece at byte %zu of %zu: %d", at, n,
-                     found);
-        PAR_TRY(visit(user, text + at, range[1] - at));
-        at = range[1];
-    }
-    return PAR_OK;
-}
-
-par_status par__splitter_run(par__splitter *s, const uint8_t *text, size_t n,
-                             par__piece_visitor *visit, void *user) {
+par_status par__splitter_run(const par__splitter *splitter, par__split_memory *memory,
+                             const uint8_t *text, size_t n, bool first, par__piece_visitor *visit,
+                             void *user) {
+    const run r = {splitter, memory, visit, user};
     bool sound;
+    if (splitter->n == 0) return n > 0 ? visit(user, text, n) : PAR_OK;
     for (size_t at = 0; at < n;) {
         size_t k = stretch(text + at, n - at, &sound);
-        PAR_TRY(sound ? split(s, text + at, k, visit, user) : visit(user, text + at, k));
+        PAR_TRY(sound ? run_stage(&r, 0, text + at, k, first && at == 0)
+                      : visit(user, text + at, k));
         at += k;
     }
     return PAR_OK;

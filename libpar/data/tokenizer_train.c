@@ -54,7 +54,8 @@ typedef struct {
 } candidate;
 
 typedef struct {
-    par__splitter *splitter;
+    par__splitter splitter;
+    par__split_memory split;
     array ids, words, pairs, heap;    /* int32_t, word, pair, candidate */
     int32_t *word_slots, *pair_slots; /* index; -1: free */
     size_t word_mask, pair_mask;
@@ -137,7 +138,7 @@ static par_status count_piece(void *user, const uint8_t *piece, size_t n) {
 
 static par_status count_document(void *user, const uint8_t *text, size_t n) {
     trainer *t = user;
-    return par__splitter_run(t->splitter, text, n, count_piece, t);
+    return par__splitter_run(&t->splitter, &t->split, text, n, true, count_piece, t);
 }
 
 /* ---- pairs ---- */
@@ -371,7 +372,8 @@ static par_status prepare(trainer *t, int64_t vocab) {
         id++;
         t->first[id] = (size_t)id;
     }
-    return par__splitter_create(PAR__SPLIT_GPT2, &t->splitter);
+    t->splitter.list[t->splitter.n++] = (par__stage){PAR__STAGE_SCAN, .scan = PAR__SPLIT_GPT2};
+    return par__split_memory_create(&t->split);
 }
 
 static void release(trainer *t) {
@@ -386,6 +388,7 @@ static void release(trainer *t) {
     free(t->first);
     free(t->merges);
     par__splitter_destroy(&t->splitter);
+    par__split_memory_destroy(&t->split);
 }
 
 par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab, const char *directory,

@@ -97,11 +97,17 @@ static par_status add_word(par__vocab *v, const par__alphabet *a, const char *pa
                  "%s: token %" PRId32 ", \"%.40s\", is %s: not the vocabulary of a byte-level BPE",
                  path, id, word, k == 0 ? "empty" : "not spelt in GPT-2's byte alphabet");
     v->first[id + 1] = v->first[id] + (size_t)k;
-    int32_t *slot = slot_of(v, at, (size_t)k);
-    if (*slot >= 0)
+    return PAR_OK;
+}
+
+/* added: another token may have the same bytes, which is found by them; this one is found in texts
+ * by itself. */
+static par_status index_word(par__vocab *v, const char *path, int32_t id, bool added) {
+    int32_t *slot = slot_of(v, v->bytes + v->first[id], v->first[id + 1] - v->first[id]);
+    if (*slot >= 0 && !added)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: tokens %" PRId32 " and %" PRId32 " are the same", path, *slot,
                  id);
-    *slot = id;
+    if (*slot < 0) *slot = id;
     return PAR_OK;
 }
 
@@ -116,6 +122,9 @@ par_status par__vocab_create(const char *path, const char *const *words, const b
     PAR_TRY(allocate(&v, n, nbytes));
     for (int32_t i = 0; st == PAR_OK && i < n; i++)
         st = add_word(&v, plain[i] ? NULL : &alphabet, path, words[i], i);
+    for (int added = 0; added < 2; added++)
+        for (int32_t i = 0; st == PAR_OK && i < n; i++)
+            if (plain[i] == added) st = index_word(&v, path, i, added);
     if (st == PAR_OK)
         *out = v;
     else
@@ -147,13 +156,35 @@ static par__merge_slot *merge_slot(const par__merges *m, uint64_t key) {
     return &m->slots[i & m->mask];
 }
 
-int32_t par__merges_rank(const par__merges *m, int32_t left, int32_t right) {
-    return merge_slot(m, (uint64_t)left << 32 | (uint32_t)right)->rank;
+const par__merge_slot *par__merges_find(const par__merges *m, int32_t left, int32_t right) {
+    return merge_slot(m, (uint64_t)left << 32 | (uint32_t)right);
+}
+
+par_status par__merges_allocate(size_t max, par__merges *out) {
+    size_t size = table_size(max);
+    *out = (par__merges){.mask = size - 1};
+    out->slots = malloc(size * sizeof *out->slots);
+    if (!out->slots) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %zu merges", max);
+    for (size_t i = 0; i < size; i++) out->slots[i] = (par__merge_slot){UINT64_MAX, -1, -1};
+    return PAR_OK;
+}
+
+bool par__merges_put(par__merges *m, int32_t left, int32_t right, int32_t id, int32_t *rank) {
+    uint64_t key = (uint64_t)left << 32 | (uint32_t)right;
+    par__merge_slot *slot = merge_slot(m, key);
+    if (slot->key == key) {
+        *rank = slot->rank;
+        return false;
+    }
+    *slot = (par__merge_slot){key, *rank, id};
+    m->n++;
+    return true;
 }
 
 static par_status find_word(const par__merge_reader *r, const char *word, size_t n, uint8_t *bytes,
                             size_t *n_bytes, int32_t *id) {
-    int64_t k = par__alphabet_decode(&r->alphabet, word, n, bytes);
+    int64_t k = r->plain ? (int64_t)n : par__alphabet_decode(&r->alphabet, word, n, bytes);
+    if (r->plain) memcpy(bytes, word, n);
     *n_bytes = k < 0 ? 0 : (size_t)k;
     *id = k > 0 ? par__vocab_find(r->vocab, bytes, (size_t)k) : -1;
     if (*id < 0)
@@ -172,13 +203,10 @@ par_status par__merges_add(const par__merge_reader *r, const char *left_word, si
     if (id < 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %" PRId64 ": the two together are not in the vocabulary",
                  r->path, r->unit, r->at);
-    uint64_t key = (uint64_t)left << 32 | (uint32_t)right;
-    par__merge_slot *slot = merge_slot(m, key);
-    if (slot->key == key)
+    int32_t rank = m->n;
+    if (!par__merges_put(m, left, right, id, &rank))
         PAR_FAIL(PAR_ERR_FORMAT, "%s: %s %" PRId64 ": the same pair as merge %" PRId32 " before it",
-                 r->path, r->unit, r->at, slot->rank + 1);
-    *slot = (par__merge_slot){key, m->n};
-    m->id[m->n++] = id;
+                 r->path, r->unit, r->at, rank + 1);
     return PAR_OK;
 }
 
@@ -197,17 +225,12 @@ par_status par__merges_add_line(const par__merge_reader *r, const char *line, si
 par_status par__merges_begin(par__merge_reader *r, size_t max, size_t nbytes, par__merges *out) {
     if (max > INT32_MAX / 4)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: %zu %ss; legal: fewer than 2^29", r->path, max, r->unit);
-    size_t size = table_size(max);
-    *out = (par__merges){.mask = size - 1};
-    out->id = malloc((max + 1) * sizeof *out->id);
-    out->slots = malloc(size * sizeof *out->slots);
+    PAR_TRY(par__merges_allocate(max, out));
     r->bytes = malloc(nbytes + 1);
-    if (!out->id || !out->slots || !r->bytes) {
-        par__merges_end(r);
+    if (!r->bytes) {
         par__merges_destroy(out);
         PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %zu merges", r->path, max);
     }
-    for (size_t i = 0; i < size; i++) out->slots[i] = (par__merge_slot){UINT64_MAX, -1};
     par__alphabet_make(&r->alphabet);
     return PAR_OK;
 }
@@ -218,7 +241,6 @@ void par__merges_end(par__merge_reader *r) {
 }
 
 void par__merges_destroy(par__merges *m) {
-    free(m->id);
     free(m->slots);
     *m = (par__merges){0};
 }

@@ -1,7 +1,7 @@
 /*
  * Token files: open, check, read. A file is mapped, so its size does not matter, and a rank touches
- * only what it reads. Ids are checked when they are read, since looking at all of them at open
- * would read terabytes.
+ * only what it reads. Opening looks at headers alone; all ids are looked at by par_tokens_check,
+ * once per file.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "libpar/data/tokens.h"
@@ -44,48 +44,62 @@ static par_status parse_llmc(const char *path, const uint8_t *data, size_t nbyte
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: offset 8: %" PRId32 " tokens need a file of %zu bytes, it has %zu", path, n,
                  PAR__TOKENS_HEADER + (size_t)n * item, nbytes);
+    out->form = PAR_TOKENS_LLMC;
     out->type = wide ? PAR__TOKEN_U32 : PAR__TOKEN_U16;
     out->offset = PAR__TOKENS_HEADER;
     out->n = n;
     return PAR_OK;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
+/* What the file itself says; PAR_TOKENS_KNOWN: nothing. */
+static par_tokens_form own_form(const uint8_t *data, size_t nbytes, const uint8_t *index) {
+    int32_t magic = nbytes >= 4 ? header_word(data, 0) : 0;
+    if (magic == PAR__TOKENS_MAGIC16 || magic == PAR__TOKENS_MAGIC32) return PAR_TOKENS_LLMC;
+    if (par__tokens_is_litgpt(data, nbytes)) return PAR_TOKENS_LITGPT;
+    return index ? PAR_TOKENS_MEGATRON : PAR_TOKENS_KNOWN;
 }
 
-static par_status parse_raw(const char *path, size_t nbytes, par_tokens *out) {
-    if (!ends_with(path, ".bin"))
-        PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: offset 0: no known magic; legal: llm.c (20240520 or 20240801), Megatron (a "
-                 ".idx beside "
-                 "the .bin), "
-                 "or raw u16 in a name that ends in .bin",
-                 path);
-    if (nbytes % 2 != 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; raw u16 tokens take an even number", path,
-                 nbytes);
-    out->type = PAR__TOKEN_U16;
-    out->offset = 0;
-    out->n = (int64_t)(nbytes / 2);
-    return PAR_OK;
+/* A form that was asked for and is not the file's. */
+static par_status check_form(const char *path, par_tokens_form asked, par_tokens_form own) {
+    static const char *const names[] = {"",
+                                        "Megatron's, with its .idx",
+                                        "llm.c's, with its magic",
+                                        "LitGPT's, with its magic",
+                                        "raw u16",
+                                        "raw u32"};
+    bool raw = asked == PAR_TOKENS_U16 || asked == PAR_TOKENS_U32;
+    if (asked == PAR_TOKENS_KNOWN || asked == own) return PAR_OK;
+    if (raw && (own == PAR_TOKENS_KNOWN || own == PAR_TOKENS_MEGATRON)) return PAR_OK;
+    PAR_FAIL(PAR_ERR_FORMAT, "%s: its form is asked to be %s; it is %s", path, names[asked],
+             own ? names[own] : "another: neither a magic nor an index says so");
 }
 
-par_status par__tokens_parse(const char *path, const uint8_t *data, size_t nbytes,
-                             const uint8_t *index, size_t index_nbytes, par_tokens *out) {
+par_status par__tokens_parse(const char *path, const par_tokens_params *params, const uint8_t *data,
+                             size_t nbytes, const uint8_t *index, size_t index_nbytes,
+                             const par__stamp *stamp, par_tokens *out) {
     if (nbytes == 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a token file of llm.c, Megatron or nanoGPT",
                  path);
-    int32_t magic = nbytes >= 4 ? header_word(data, 0) : 0;
-    if (index)
+    par_tokens_form own = own_form(data, nbytes, index), form = own;
+    PAR_TRY(check_form(path, params->form, own));
+    if (params->form != PAR_TOKENS_KNOWN) form = params->form;
+    out->n_documents = -1;
+    out->only_stamped = false;
+    switch (form) {
+    case PAR_TOKENS_MEGATRON:
         PAR_TRY(par__tokens_parse_index(path, index, index_nbytes, nbytes, out));
-    else if (magic == PAR__TOKENS_MAGIC16 || magic == PAR__TOKENS_MAGIC32)
-        PAR_TRY(parse_llmc(path, data, nbytes, out));
-    else
-        PAR_TRY(parse_raw(path, nbytes, out));
+        break;
+    case PAR_TOKENS_LLMC: PAR_TRY(parse_llmc(path, data, nbytes, out)); break;
+    case PAR_TOKENS_LITGPT: PAR_TRY(par__tokens_parse_litgpt(path, data, nbytes, out)); break;
+    default: PAR_TRY(par__tokens_parse_raw(path, params, data, nbytes, stamp, out));
+    }
     out->first = data + out->offset;
     return PAR_OK;
+}
+
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
 }
 
 /* x.bin → x.idx; NULL without memory. */
@@ -95,47 +109,68 @@ static char *index_path(const char *path) {
     return copy;
 }
 
-static par_status open_with_index(par_tokens *t, const char *path, const char *name) {
-    par__map index;
-    PAR_TRY(par__map_open(name, &index));
+static par_status parse_mapped(par_tokens *t, const par_tokens_params *params, const char *path,
+                               const par__map *index) {
     static const uint8_t nothing[1];
-    par_status st = PAR_OK;
-    if (t->map.nbytes == 0)
-        st = par_error_set(PAR_ERR_FORMAT,
-                           "%s: is empty; legal: a token file of llm.c, Megatron or nanoGPT", path);
-    if (st == PAR_OK)
-        st = par__tokens_parse(name, t->map.data, t->map.nbytes, index.data ? index.data : nothing,
-                               index.nbytes, t);
-    par__map_close(&index);
-    return st;
+    const uint8_t *bytes = index && !index->data ? nothing : index ? index->data : NULL;
+    const par__stamp *stamp = t->has_stamp ? &t->stamp : NULL;
+    return par__tokens_parse(path, params, t->map.data ? t->map.data : nothing, t->map.nbytes,
+                             bytes, index ? index->nbytes : 0, stamp, t);
 }
 
-static par_status open_mapped(par_tokens *t, const char *path) {
-    PAR_TRY(par__map_open(path, &t->map));
-    if (!ends_with(path, ".bin"))
-        return par__tokens_parse(path, t->map.data, t->map.nbytes, NULL, 0, t);
-    char *name = index_path(path);
-    if (!name) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for the name of its index", path);
-    par_status st = par__file_exists(name)
-                        ? open_with_index(t, path, name)
-                        : par__tokens_parse(path, t->map.data, t->map.nbytes, NULL, 0, t);
+static par_status open_with_index(par_tokens *t, const par_tokens_params *params,
+                                  const char *name) {
+    par__map index;
+    PAR_TRY(par__map_open(name, &index));
+    par_status st = parse_mapped(t, params, t->map.nbytes ? name : t->path, &index);
+    return par__map_end(&index, name, st);
+}
+
+static par_status open_mapped(par_tokens *t, const par_tokens_params *params) {
+    bool raw = params->form == PAR_TOKENS_U16 || params->form == PAR_TOKENS_U32;
+    PAR_TRY(par__file_state_of(t->path, &t->state));
+    PAR_TRY(par__map_open(t->path, &t->map));
+    t->has_stamp = par__stamp_read(t->path, &t->stamp) && t->stamp.of.nbytes == t->state.nbytes;
+    if (raw || !ends_with(t->path, ".bin")) return parse_mapped(t, params, t->path, NULL);
+    char *name = index_path(t->path);
+    if (!name) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for the name of its index", t->path);
+    par_status st = par__file_exists(name) ? open_with_index(t, params, name)
+                                           : parse_mapped(t, params, t->path, NULL);
     free(name);
     return st;
 }
 
-par_status par_tokens_open(const char *path, par_tokens **out) {
-    PAR_REQUIRE(path && out);
+/* As it is or, where only a .bin of that name is there, with that: Megatron's users name a pair by
+ * what its two files have in common. */
+static char *own_path(const char *path) {
+    size_t n = strlen(path);
+    char *name = malloc(n + sizeof ".bin");
+    if (!name) return NULL;
+    memcpy(name, path, n);
+    memcpy(name + n, ".bin", sizeof ".bin");
+    if (par__file_exists(path) || !par__file_exists(name)) name[n] = 0;
+    return name;
+}
+
+par_status par_tokens_open_as(const char *path, const par_tokens_params *params, par_tokens **out) {
+    PAR_REQUIRE(path && params && out && params->form >= PAR_TOKENS_KNOWN &&
+                params->form <= PAR_TOKENS_U32);
     par_tokens *t = calloc(1, sizeof *t);
     if (!t) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory to open it", path);
-    t->path = strdup(path);
-    par_status st = t->path ? open_mapped(t, path)
+    t->path = own_path(path);
+    par_status st = t->path ? open_mapped(t, params)
                             : par_error_set(PAR_ERR_MEMORY, "%s: no memory to open it", path);
+    if (st == PAR_OK) st = par__map_check(&t->map, t->path);
     if (st != PAR_OK) {
         par_tokens_close(&t);
         return st;
     }
     *out = t;
     return PAR_OK;
+}
+
+par_status par_tokens_open(const char *path, par_tokens **out) {
+    return par_tokens_open_as(path, &(par_tokens_params){0}, out);
 }
 
 void par_tokens_close(par_tokens **tokens) {
@@ -150,8 +185,7 @@ int64_t par_tokens_n(const par_tokens *t) {
     return t->n;
 }
 
-/* Token i as it is, a negative one as a number that is too large for any vocabulary. */
-static inline int64_t token_at(const par_tokens *t, int64_t i) {
+int64_t par__token_at(const par_tokens *t, int64_t i) {
     const uint8_t *p = t->first + (size_t)i * par__token_nbytes(t->type);
     uint16_t h;
     uint32_t w;
@@ -168,15 +202,6 @@ static inline int64_t token_at(const par_tokens *t, int64_t i) {
     return INT64_MAX;
 }
 
-int64_t par_tokens_max(const par_tokens *t) {
-    int64_t max = 0;
-    for (int64_t i = 0; i < t->n; i++) {
-        int64_t id = token_at(t, i);
-        if (id > max) max = id;
-    }
-    return max;
-}
-
 par_status par_tokens_read(const par_tokens *t, int64_t first, int64_t n, int32_t *out) {
     int64_t end;
     PAR_REQUIRE(t && (out || n == 0));
@@ -185,7 +210,7 @@ par_status par_tokens_read(const par_tokens *t, int64_t first, int64_t n, int32_
                  "%s: %" PRId64 " tokens from %" PRId64 " asked for; it holds %" PRId64, t->path, n,
                  first, t->n);
     for (int64_t i = 0; i < n; i++) {
-        int64_t id = token_at(t, first + i);
+        int64_t id = par__token_at(t, first + i);
         if (id > INT32_MAX)
             PAR_FAIL(PAR_ERR_FORMAT,
                      "%s: offset %zu: token %" PRId64 " is negative or above 2147483647", t->path,

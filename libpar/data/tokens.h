@@ -24,22 +24,67 @@ typedef enum {
 
 enum { PAR__TOKENS_HEADER = 1024, PAR__TOKENS_MAGIC16 = 20240520, PAR__TOKENS_MAGIC32 = 20240801 };
 
-struct par_tokens {
-    char *path;           /* owned; for messages */
-    par__map map;         /* of the file with the tokens; data NULL if parsed from memory */
-    const uint8_t *first; /* possibly unaligned */
-    size_t offset;        /* of the first token in the file */
-    int64_t n;
+/* A file as it was at some time; a mapping stays on its inode. */
+typedef struct {
+    uint64_t device, inode;
+    int64_t nbytes, time_ns;
+} par__file_state;
+
+/* What `par data`, or the first check of a file, leaves beside it. */
+typedef struct {
+    par__file_state of; /* nbytes and time_ns alone */
+    par_tokens_form form;
     par__token_type type;
+    int64_t n, vocab, n_documents, max;
+    uint64_t fingerprint;
+} par__stamp;
+
+struct par_tokens {
+    char *path;            /* owned; of the file with the tokens */
+    par__map map;          /* of it; data NULL if parsed from memory */
+    par__file_state state; /* when it was opened */
+    const uint8_t *first;  /* possibly unaligned */
+    size_t offset;         /* of the first token in the file */
+    int64_t n, n_documents;
+    par_tokens_form form;
+    par__token_type type;
+    bool has_stamp, only_stamped; /* one of the file's size; nothing else told its form */
+    par__stamp stamp;
 };
 
 /*
- * What the bytes of a token file mean; index: of a Megatron .idx, NULL if there is none. Borrows
- * data, not index. Sets first, offset, n and type of `out` only.
+ * What the bytes of a token file mean; index: of a Megatron .idx, NULL if there is none; stamp:
+ * NULL if there is none. Borrows data alone. Sets first, offset, n, n_documents, form, type and
+ * only_stamped of `out`.
  */
-par_status par__tokens_parse(const char *path, const uint8_t *data, size_t nbytes,
-                             const uint8_t *index, size_t index_nbytes, par_tokens *out);
-/* The index alone: number of tokens and their type. nbytes: size of the .bin. */
+par_status par__tokens_parse(const char *path, const par_tokens_params *params, const uint8_t *data,
+                             size_t nbytes, const uint8_t *index, size_t index_nbytes,
+                             const par__stamp *stamp, par_tokens *out);
+/* Without a magic or an index. */
+par_status par__tokens_parse_raw(const char *path, const par_tokens_params *params,
+                                 const uint8_t *data, size_t nbytes, const par__stamp *stamp,
+                                 par_tokens *out);
+/* LitGPT's packed files. */
+bool par__tokens_is_litgpt(const uint8_t *data, size_t nbytes);
+par_status par__tokens_parse_litgpt(const char *path, const uint8_t *data, size_t nbytes,
+                                    par_tokens *out);
+/* What a file that is not of tokens is, and what to do with it: "a NumPy file (.npy): ..."; NULL:
+ * not known. */
+const char *par__tokens_foreign(const uint8_t *data, size_t nbytes);
+
+/* tokens_stamp.c */
+par_status par__file_state_of(const char *path, par__file_state *out);
+bool par__stamp_read(const char *path, par__stamp *out);
+par_status par__stamp_write(const char *path, const par__stamp *stamp);
+/* tokens_check.c: of a file that was just written, by a tokenizer of `vocab` ids. Without a stamp it is as good. */
+void par__tokens_leave_stamp(const char *path, par_tokens_form form, int64_t vocab,
+                             int64_t n_documents);
+
+/* Token i as it is, a negative one as a number that is too large for any vocabulary. */
+int64_t par__token_at(const par_tokens *tokens, int64_t i);
+
+/* The index alone: number of tokens and documents, and the tokens' type. nbytes: size of the
+ * .bin. */
 par_status par__tokens_parse_index(const char *path, const uint8_t *index, size_t index_nbytes,
                                    size_t nbytes, par_tokens *out);
 static inline size_t par__token_nbytes(par__token_type type) {

@@ -139,7 +139,9 @@ par_status par__tokens_parse_index(const char *path, const uint8_t *index, size_
     PAR_TRY(parse_header(path, index, index_nbytes, &f, &type));
     PAR_TRY(check_sequences(&f, nbytes));
     PAR_TRY(check_documents(&f));
+    out->form = PAR_TOKENS_MEGATRON;
     out->type = type;
+    out->n_documents = (int64_t)f.documents - 1;
     out->offset = 0;
     out->n = (int64_t)(nbytes / f.item);
     return PAR_OK;

@@ -50,7 +50,8 @@ par_status par_transformer_create(const par_transformer_config *config, par_mode
                            .create = create_module,
                            .work = t->work,
                            .x = par_tensor_make(NULL, PAR_I32, 1, config->tokens, 1, 1, 1),
-                           .targets = par_tensor_make(NULL, PAR_I32, 1, config->tokens, 1, 1, 1)};
+                           .targets = par_tensor_make(NULL, PAR_I32, 1, config->tokens, 1, 1, 1),
+                           .n_ids = config->vocab};
     fill_work(t);
     *out = &t->model;
     return PAR_OK;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "libpar/base/clock.h"
+#include "libpar/base/record.h"
 
 static par_comm *pipe(const par__executor *e) {
     return e->params.mesh->axis[PAR_PP];
@@ -46,14 +47,20 @@ static par_call call_of(par__executor *e, const par__slot *s, const par_action *
                       .loss = par__is_last(e, a->chunk) ? e->losses + 2 * a->micro : NULL};
 }
 
-static void load(par__executor *e, const par_action *a, par__slot *s) {
+static par_status load(par__executor *e, const par_action *a, par__slot *s) {
     bool first = par__is_first(e, a->chunk), last = par__is_last(e, a->chunk);
     double begin = par__seconds();
-    if (!first && !last) return;
-    par_status st =
-        e->params.hooks.load(e->params.hooks.feed, a->micro, first ? s->x[0] : NULL, s->targets);
-    if (st != PAR_OK && e->load_status == PAR_OK) e->load_status = st;
+    if (!first && !last) return PAR_OK;
+    PAR_TRY(
+        e->params.hooks.load(e->params.hooks.feed, a->micro, first ? s->x[0] : NULL, s->targets));
     e->result->load += par__seconds() - begin;
+    return PAR_OK;
+}
+
+/* For a report of a hang; layer -1: before or behind the modules. */
+static void tell(const par__executor *e, const par_action *a, int layer) {
+    if (e->params.recorder)
+        par__flight_at(par__recorder_flight(e->params.recorder), a->act, a->chunk, a->micro, layer);
 }
 
 /* A profiler's range around a module: "module 3 backward". */
@@ -73,6 +80,7 @@ static par_status run_forward(par__executor *e, const par_action *a, par__slot *
         x.data = s->x[i];
         y.data = call.loss && i == chunk->n_modules - 1 ? call.loss : s->x[i + 1];
         call.stash = s->stash[i];
+        tell(e, a, chunk->modules[i]->layer);
         range_begin(e, chunk->modules[i], "forward");
         par_status st = chunk->modules[i]->ops->forward(chunk->modules[i], &call, &x, &y);
         par_range_end(e->params.backend);
@@ -107,7 +115,7 @@ static par_status do_forward(par__executor *e, const par_action *a) {
     par__slot *s = &e->slots[a->chunk][a->slot];
     PAR_TRY(finish(e, &s->recv));
     PAR_TRY(finish(e, &s->send));
-    load(e, a, s);
+    PAR_TRY(load(e, a, s));
     PAR_TRY(par__timer_begin(e->timer, PAR__TIME_FORWARD, e->params.stream));
     PAR_TRY(run_forward(e, a, s));
     if (par__is_last(e, a->chunk))
@@ -126,6 +134,7 @@ static par_status module_backward(par__executor *e, const par_action *a, par__sl
     dx.data = dx_data;
     dy.data = dy_data;
     call.stash = s->stash[i];
+    tell(e, a, module->layer);
     range_begin(e, module, "backward");
     par_status st =
         module->ops->backward(module, &call, &x, dy_data ? &dy : NULL, dx_data ? &dx : NULL);
@@ -219,6 +228,7 @@ static par_status do_action(par__executor *e, const par_action *a) {
         [PAR_RECV] = "receive",    [PAR_REDUCE] = "reduce",     [PAR_GATHER] = "gather"};
     const par__executor_hooks *hooks = &e->params.hooks;
     par_status st = PAR_OK;
+    tell(e, a, -1);
     par_range_begin(e->params.backend, a->act <= PAR_GATHER ? names[a->act] : "unknown");
     switch (a->act) {
     case PAR_FORWARD: st = do_forward(e, a); break;
@@ -266,7 +276,6 @@ static par_status begin_walk(par__executor *e, const par__walk *walk) {
                                 : par__timer_round(e->timer),
                  0);
     e->walk = *walk;
-    e->load_status = PAR_OK;
     e->n_losses = 0;
     e->next_module = -1;
     for (int i = 0; i < 2; i++) e->outgoing[i].micro = -1;
@@ -286,5 +295,5 @@ par_status par__executor_walk(par__executor *e, const par_schedule *schedule, co
     PAR_TRY(copy_losses(e, schedule->m));
     PAR_TRY(par__timer_end(e->timer, PAR__TIME_WALK, e->params.stream));
     *out = *e->result;
-    return e->load_status;
+    return PAR_OK;
 }

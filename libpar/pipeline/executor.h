@@ -47,6 +47,7 @@ typedef struct {
         *schedules; /* every schedule that will be walked: slots are made for all of them */
     int n_schedules;
     par__executor_hooks hooks;
+    par_recorder *recorder; /* is told where the walk is; NULL: nobody */
 } par__executor_params;
 
 /* One walk. */
@@ -80,9 +81,8 @@ void par__executor_destroy(par__executor **executor);
 
 /*
  * Walk one schedule: everything is enqueued on the stream, and nothing waits for it. Collective on
- * the mesh's tp and pp groups. An error of `load` is kept, the walk goes on with what the buffer
- * holds, and it is returned at the end, so that no peer waits for a message that never comes. *out
- * gets the walk's number and `load`.
+ * the mesh's tp and pp groups. *out gets the walk's number and `load`. An error ends the walk where
+ * it is: peers may wait for what does not come, so the caller must break the transport.
  */
 par_status par__executor_walk(par__executor *executor, const par_schedule *schedule,
                               const par__walk *walk, par__walk_result *out);

@@ -40,7 +40,6 @@ struct par__executor {
     float *losses, *host_losses; /* [max_micro][2] of the last module, on the device and on the
                                     host; NULL but on the last stage */
     int max_micro, n_losses;     /* of any schedule; of the last walk */
-    par_status load_status;
     par__walk walk;
     par__timer *timer;           /* NULL while measuring */
     par__walk_result results[2]; /* of walk k in k mod 2: the host's figures, and the number */

@@ -2,12 +2,15 @@
  * Gradient buckets: all-reduce over the groups whose copies hold partial gradients, then
  * reduce-scatter over dp, started where the schedule has its REDUCE: behind the last backward of
  * the bucket's last module, while earlier modules still compute. Without ZeRO the reduced shards
- * are gathered again, which makes it an all-reduce; with ZeRO-1 the updated parameters are gathered
- * instead, and the wait for them stands before the first forward that reads them.
+ * are gathered again right behind, which makes it an all-reduce. With ZeRO-1 the parameters are
+ * gathered instead, each bucket's when it is updated, in the order in which the next forward reads
+ * them; the wait for them stands before the first forward that does.
  */
 #include "bucket.h"
 
 #include <stdlib.h>
+
+#include "libpar/base/clock.h"
 
 static const par_tag reduce_tag = {"gradients", -1, -1, -1};
 static const par_tag gather_tag = {"parameters", -1, -1, -1};
@@ -61,26 +64,20 @@ par_status par__bucket_reduce(void *user, int bucket) {
             par_comm_all_reduce(s->sum, grad, grad, s->n, PAR_F32, sum_tag, k->on->stream, NULL));
     }
     if (par_comm_size(dp(k)) == 1) return PAR_OK;
-    return par_comm_reduce_scatter(dp(k), gradients + b->begin, gradients + b->shard, b->n_shard,
-                                   PAR_F32, reduce_tag, k->on->stream, &k->works[bucket].reduce);
+    PAR_TRY(par_comm_reduce_scatter(dp(k), gradients + b->begin, gradients + b->shard, b->n_shard,
+                                    PAR_F32, reduce_tag, k->on->stream, &k->works[bucket].reduce));
+    if (k->flat->sharded) return PAR_OK;
+    return par_comm_all_gather(dp(k), gradients + b->shard, gradients + b->begin, b->n_shard,
+                               PAR_F32, reduce_tag, k->on->stream, &k->works[bucket].gather);
 }
 
 par_status par__buckets_finish_reduce(par__buckets *k) {
-    int n = k->flat->registry->n_buckets;
-    float *gradients = k->flat->gradients;
-    for (int b = 0; b < n; b++) {
-        const par__bucket *bucket = &k->flat->registry->buckets[b];
-        par__bucket_work *work = &k->works[b];
-        PAR_TRY(par_work_wait(work->reduce, k->on->stream));
-        work->reduce = (par_work){0};
-        if (k->flat->sharded || par_comm_size(dp(k)) == 1) continue;
-        PAR_TRY(par_comm_all_gather(dp(k), gradients + bucket->shard, gradients + bucket->begin,
-                                    bucket->n_shard, PAR_F32, reduce_tag, k->on->stream,
-                                    &work->reduce));
-    }
-    for (int b = 0; b < n; b++) {
+    for (int b = 0; b < k->flat->registry->n_buckets; b++) {
+        double begin = par__seconds();
         PAR_TRY(par_work_wait(k->works[b].reduce, k->on->stream));
         k->works[b].reduce = (par_work){0};
+        if (!k->flat->sharded) PAR_TRY(par__bucket_gather(k, b));
+        k->tail_s = par__seconds() - begin;
     }
     return PAR_OK;
 }
@@ -94,12 +91,19 @@ static par_status gather_weights(par__buckets *k, int bucket, par_tag tag, par_w
                                dtype, tag, k->on->stream, work);
 }
 
-/* In the order in which the next forward reads them. */
-par_status par__buckets_begin_gather(par__buckets *k) {
+int par__bucket_of_use(const par__buckets *k, int i) {
+    const par_registry *registry = k->flat->registry;
+    const int *first = registry->first_bucket;
+    int chunk = 0, n_tied = registry->n_buckets - first[registry->n_chunks];
+    if (i < n_tied) return registry->n_buckets - 1 - i;
+    for (i -= n_tied; i >= first[chunk + 1] - first[chunk]; chunk++)
+        i -= first[chunk + 1] - first[chunk];
+    return first[chunk + 1] - 1 - i;
+}
+
+par_status par__bucket_begin_gather(par__buckets *k, int bucket) {
     if (!k->flat->sharded || par_comm_size(dp(k)) == 1) return PAR_OK;
-    for (int b = k->flat->registry->n_buckets - 1; b >= 0; b--)
-        PAR_TRY(gather_weights(k, b, gather_tag, &k->works[b].gather));
-    return PAR_OK;
+    return gather_weights(k, bucket, gather_tag, &k->works[bucket].gather);
 }
 
 par_status par__bucket_gather(void *user, int bucket) {

@@ -7,6 +7,7 @@
 
 #include "flat.h"
 
+/* gather: of the sums, with ZeRO-1 of the updated weights. */
 typedef struct {
     par_work reduce, gather;
 } par__bucket_work;
@@ -15,6 +16,7 @@ typedef struct {
     const par__context *on;
     const par__flat *flat;
     par__bucket_work *works; /* [n_buckets of the flat space's registry] */
+    double tail_s;           /* the host's wait for the last bucket of a step */
 } par__buckets;
 
 par_status par__buckets_create(par__buckets *buckets, const par__context *on,
@@ -27,8 +29,11 @@ par_status par__bucket_gather(void *buckets, int bucket);
 
 void par__buckets_begin_step(par__buckets *buckets);
 par_status par__buckets_finish_reduce(par__buckets *buckets);
-/* With ZeRO-1: the updated weights are on their way to all dp ranks. */
-par_status par__buckets_begin_gather(par__buckets *buckets);
+/* Number i of all buckets in the order in which a forward reads them: the tied ones, then chunk by
+ * chunk those of the first modules first. */
+int par__bucket_of_use(const par__buckets *buckets, int i);
+/* A bucket is updated. With ZeRO-1 its weights are on their way to all dp ranks. */
+par_status par__bucket_begin_gather(par__buckets *buckets, int bucket);
 /* Wait until they have arrived. */
 par_status par__buckets_settle(par__buckets *buckets);
 /* A capture was given up: nothing is under way. */

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "collectives/internal.h"
 #include "trainer.h"
 
 par_status par__trainer_backend(const par_trainer_params *params, const par_backend **out) {
@@ -13,7 +14,7 @@ par_status par__trainer_backend(const par_trainer_params *params, const par_back
 }
 
 static void progress(void *transport) {
-    par_transport_progress(transport);
+    par__engine_between(transport);
 }
 
 /* What the parts stand on. The stream is missing while measuring. */
@@ -22,6 +23,7 @@ static par_status build_context(par__context *on) {
     PAR_TRY(par__trainer_backend(&on->params, &on->backend));
     if (!par_memory_measuring(on->memory)) {
         PAR_TRY(on->backend->stream_create(&on->stream));
+        PAR_TRY(on->backend->event_create(&on->reached));
         on->stream->progress = progress;
         on->stream->user = on->transport;
     }
@@ -82,6 +84,7 @@ void par__trainer_free(par_trainer **handle) {
     par__buckets_free(&t->buckets);
     par__flat_free(&t->flat);
     par_mesh_destroy(&on->mesh);
+    if (on->reached) on->backend->event_destroy(on->reached);
     if (on->stream) on->backend->stream_destroy(on->stream);
     free(t);
     *handle = NULL;

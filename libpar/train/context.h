@@ -2,6 +2,7 @@
 #ifndef PAR__TRAIN_CONTEXT_H
 #define PAR__TRAIN_CONTEXT_H
 
+#include "libpar/base/record.h"
 #include "par/train.h"
 
 typedef struct {
@@ -13,7 +14,26 @@ typedef struct {
     par_memory *memory;
     par_mesh *mesh;
     par_stream *stream; /* all kernels and copies; NULL while measuring */
+    par_event *reached; /* of par__sync; NULL while measuring */
 } par__context;
+
+/*
+ * The one rule for what fails on this rank alone and cannot be healed where it happens: a kernel, a
+ * module, the device, memory, the transport. It breaks the transport, so that no peer waits, and
+ * every rank returns: this one `st` with its message, the others PAR_ERR_TRANSPORT with "rank N:"
+ * and the message. PAR_OK passes. What all ranks learn of in time is voted on instead: an error of
+ * the source, which the feed keeps.
+ */
+par_status par__fatal(const par__context *on, par_status st);
+
+/* What the flight recorder is told: a public call begins, and ends with this status. */
+void par__enter(const par__context *on, par__phase phase);
+par_status par__leave(const par__context *on, par_status st);
+
+/* Wait for an event of the device, and hear of peers that fail meanwhile. */
+par_status par__await(const par__context *on, par_event *event);
+/* Wait for all that is on the stream, and hear of peers that fail meanwhile. */
+par_status par__sync(const par__context *on);
 
 static inline int par__dp(const par__context *on) {
     return on->params.layout.size[PAR_DP];

@@ -4,9 +4,14 @@
  * never waits for one, as it has read the vote of the step before; above MAX_BATCHES a buffer is
  * filled again once its copy is done, which keeps the host at most that many micro-batches ahead.
  * A step that is captured in a graph copies from buffers of its own.
+ *
+ * Every sample that any kernel sees comes through here. So ids are compared with the vocabulary
+ * here, on the host's copy: a kernel cannot tell an id that another rank holds from one that nobody
+ * holds.
  */
 #include "feed.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,27 +48,60 @@ void par__feed_free(par__feed *f) {
 void par__feed_begin(par__feed *f, const par_source *source, int64_t first) {
     f->source = source;
     f->first = first;
+    f->end = INT64_MAX;
     f->filled = NULL;
 }
 
-/* No copy reads the buffer any more. */
-static par_status await(par__feed *f, const par__batch *b) {
-    for (bool done = false;;) {
-        PAR_TRY(f->on->backend->query(b->copied, &done));
-        if (done) return PAR_OK;
-        PAR_TRY(par_transport_progress(f->on->transport));
-    }
+void par__feed_end(par__feed *f, int64_t end) {
+    f->end = end;
 }
 
-/* Peers wait for a micro-batch of the right size: give them zeros where the source fails, and
- * report in the vote. */
-static par_status read_batch(par__feed *f, int micro, const par__batch *b) {
-    int64_t n = f->on->params.micro_batch;
-    par_status st = f->source->read(f->source->user, f->first + micro * n, n, b->x, b->targets);
-    if (st == PAR_OK) return PAR_OK;
+/* Ids [n, per_sample] are in [low, n_ids). */
+static par_status check_ids(const par__feed *f, const char *what, const int32_t *ids, int64_t first,
+                            int64_t n, int64_t per_sample, int32_t low) {
+    int64_t n_ids = f->on->params.model->n_ids, i = 0;
+    while (i < n * per_sample && ids[i] >= low && ids[i] < n_ids) i++;
+    if (i == n * per_sample) return PAR_OK;
+    PAR_FAIL(PAR_ERR_FORMAT,
+             "sample %lld: %s %lld is id %d; legal: 0 to %lld, the model's vocabulary",
+             (long long)(first + i / per_sample), what, (long long)(i % per_sample), ids[i],
+             (long long)n_ids - 1);
+}
+
+/* The samples that are there, then padding. */
+static par_status read_samples(par__feed *f, int64_t first, const par__batch *b) {
+    const par_model *model = f->on->params.model;
+    int64_t size = f->on->params.micro_batch, left = f->end > first ? f->end - first : 0;
+    int64_t n = left < size ? left : size;
+    if (n > 0) PAR_TRY(f->source->read(f->source->user, first, n, b->x, b->targets));
+    size_t x = f->x_nbytes / (size_t)size * (size_t)n,
+           targets = f->targets_nbytes / (size_t)size * (size_t)n;
+    memset((char *)b->x + x, 0, f->x_nbytes - x);
+    memset((char *)b->targets + targets, 0xff, f->targets_nbytes - targets); /* -1: ignored */
+    if (model->n_ids == 0) return PAR_OK;
+    PAR_TRY(check_ids(f, "token", b->x, first, n, par_tensor_n(&model->x), 0));
+    return check_ids(f, "target", b->targets, first, n, par_tensor_n(&model->targets), INT32_MIN);
+}
+
+/* Zeros where the source fails: the right size, for peers that wait. */
+static void read_batch(par__feed *f, int micro, const par__batch *b) {
+    par__flight *flight = par__recorder_flight(par_transport_recorder(f->on->transport));
+    int phase = flight->phase;
+    par__enter(f->on, PAR__PHASE_DATA);
+    par_status st = read_samples(f, f->first + micro * f->on->params.micro_batch, b);
+    par__enter(f->on, phase);
+    if (st == PAR_OK) return;
     memset(b->x, 0, f->x_nbytes);
     memset(b->targets, 0, f->targets_nbytes);
-    return st;
+    if (f->failed != PAR_OK) return;
+    f->failed = st;
+    snprintf(f->why, sizeof f->why, "%s", par_error());
+}
+
+par_status par__feed_take_failure(par__feed *f) {
+    par_status st = f->failed;
+    f->failed = PAR_OK;
+    return st == PAR_OK ? PAR_OK : par_error_set(st, "%s", f->why);
 }
 
 static par_status copy_batch(par__feed *f, const par__batch *b, void *x, void *targets) {
@@ -80,16 +118,14 @@ par_status par__feed_fill(par__feed *f, const par_source *source, int64_t first,
     const par__context *on = f->on;
     bool loads = on->mesh->coordinate[PAR_PP] == 0 || par__is_last_stage(on);
     double begin = par__seconds();
-    par_status bad = PAR_OK;
     par__feed_begin(f, source, first);
     f->filled = f->batches + captured * on->n_micro;
     for (int i = 0; loads && i < on->n_micro; i++) {
-        PAR_TRY(await(f, &f->filled[i]));
-        par_status st = read_batch(f, i, &f->filled[i]);
-        if (bad == PAR_OK) bad = st;
+        PAR_TRY(par__await(f->on, f->filled[i].copied));
+        read_batch(f, i, &f->filled[i]);
     }
     *load = par__seconds() - begin;
-    return bad;
+    return PAR_OK;
 }
 
 par_status par__feed_load(void *user, int micro, void *x, void *targets) {
@@ -97,9 +133,8 @@ par_status par__feed_load(void *user, int micro, void *x, void *targets) {
     if (f->filled) return copy_batch(f, &f->filled[micro], x, targets);
     const par__batch *b = &f->batches[f->next];
     f->next = (f->next + 1) % f->n_batches;
-    PAR_TRY(await(f, b));
-    par_status st = read_batch(f, micro, b);
+    PAR_TRY(par__await(f->on, b->copied));
+    read_batch(f, micro, b);
     PAR_TRY(copy_batch(f, b, x, targets));
-    PAR_TRY(f->on->backend->record(f->on->stream, b->copied));
-    return st;
+    return f->on->backend->record(f->on->stream, b->copied);
 }

@@ -20,7 +20,10 @@ typedef struct {
     int n_batches, next;
     const par_source *source; /* of the walk under way */
     int64_t first;            /* its sample in micro-batch 0 of this rank */
+    int64_t end;              /* samples from here on are padding: their targets do not count */
     const par__batch *filled; /* [n_micro] read before the walk; NULL: each is read when it loads */
+    par_status failed; /* the source's first error that was not taken yet, with its message */
+    char why[768];
 } par__feed;
 
 /* `graphs`: steps are captured, so that each of those that may be begun has buffers of its own. */
@@ -28,12 +31,18 @@ par_status par__feed_take(par__feed *feed, const par__context *on, bool graphs);
 void par__feed_free(par__feed *feed);
 /* The next walk reads samples of `source`, from `first` on, micro-batch by micro-batch. */
 void par__feed_begin(par__feed *feed, const par_source *source, int64_t first);
+/* The walk is wider than what is left: samples from `end` on are not read, and do not count. For a
+ * model of ids, as only their targets can be left out. */
+void par__feed_end(par__feed *feed, int64_t end);
 /* Read all micro-batches of the next walk now, into the buffers of graph `captured`, 0 or 1: it
- * copies what it finds there. Waits for nothing but copies that read them. An error of the source
- * is returned, with zeros in the place of what it did not give. *load: the seconds that it took. */
+ * copies what it finds there. Waits for nothing but copies that read them. *load: the seconds that
+ * it took. */
 par_status par__feed_fill(par__feed *feed, const par_source *source, int64_t first, int captured,
                           double *load);
 /* Hook of the executor: a micro-batch on its way to x and targets, either may be NULL. */
 par_status par__feed_load(void *feed, int micro, void *x, void *targets);
+/* An error of the source ends no walk, since peers wait for a micro-batch of the right size: they
+ * get zeros. It is returned here, once, with its message. */
+par_status par__feed_take_failure(par__feed *feed);
 
 #endif

@@ -72,7 +72,7 @@ static par_status collect(par_generator *g) {
     if (!par__draws(g)) return PAR_OK;
     PAR_TRY(t->on.backend->copy(t->on.stream, g->parts, g->gathered,
                                 (size_t)(p * B * n) * sizeof(float)));
-    PAR_TRY(t->on.backend->sync(t->on.stream));
+    PAR_TRY(par__sync(&t->on));
     for (int r = 0; r < p; r++)
         for (int64_t b = 0; b < B; b++)
             for (int64_t i = 0; i < n; i++)
@@ -84,7 +84,7 @@ static par_status put_tokens(par_generator *g) {
     par_trainer *t = g->trainer;
     PAR_TRY(t->on.backend->copy(t->on.stream, g->tokens, g->ids,
                                 (size_t)g->params.sequences * sizeof *g->ids));
-    return t->on.backend->sync(t->on.stream);
+    return par__sync(&t->on);
 }
 
 /* The token at `position` of every sequence, drawn on one rank, in g->ids and g->tokens of all. */
@@ -98,13 +98,29 @@ static par_status draw(par_generator *g, const par_generation *what, int64_t pos
     /* the world's communicator carries host data */
     PAR_TRY(
         par_comm_broadcast(t->on.mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
-    PAR_TRY(put_tokens(g));
-    for (int64_t b = 0; b < B; b++)
+    return put_tokens(g);
+}
+
+/* The same answer on every rank. */
+static par_status check_drawn(const par_generator *g, int64_t position) {
+    for (int64_t b = 0; b < g->params.sequences; b++)
         if (g->ids[b] < 0)
             PAR_FAIL(PAR_ERR_NUMERIC,
                      "the logits of sequence %lld for its token %lld hold NaN or infinity",
                      (long long)b, (long long)position);
     return PAR_OK;
+}
+
+/* One pass, from the tokens at `position` to those behind it, if they are drawn. */
+static par_status go_on(par_generator *g, const par_generation *what, int64_t position,
+                        bool drawing) {
+    if (position < what->n_prompt) {
+        for (int64_t b = 0; b < g->params.sequences; b++)
+            g->ids[b] = what->prompt[b * what->n_prompt + position];
+        PAR_TRY(put_tokens(g));
+    }
+    if (par__works(g)) PAR_TRY(pass(g, position, drawing));
+    return drawing ? draw(g, what, position + 1) : PAR_OK;
 }
 
 static par_status check_run(const par_generator *g, const par_generation *what) {
@@ -128,24 +144,26 @@ static par_status check_run(const par_generator *g, const par_generation *what) 
     return PAR_OK;
 }
 
-par_status par_generator_run(par_generator *g, const par_generation *what, int32_t *ids) {
-    PAR_REQUIRE(g && what && what->prompt);
-    PAR_TRY(par__no_step_begun(&g->trainer->vote));
-    PAR_TRY(check_run(g, what));
+static par_status generate(par_generator *g, const par_generation *what, int32_t *ids) {
     int64_t B = g->params.sequences, end = what->n_prompt + what->n_new;
-    PAR_TRY(par__buckets_settle(&g->trainer->buckets));
+    const par__context *on = &g->trainer->on;
+    PAR_TRY(par__fatal(on, par__buckets_settle(&g->trainer->buckets)));
     for (int64_t position = 0; position + 1 < end; position++) {
         bool drawing = position + 1 >= what->n_prompt;
-        if (position < what->n_prompt) {
-            for (int64_t b = 0; b < B; b++) g->ids[b] = what->prompt[b * what->n_prompt + position];
-            PAR_TRY(put_tokens(g));
-        }
-        if (par__works(g)) PAR_TRY(pass(g, position, drawing));
+        PAR_TRY(par__fatal(on, go_on(g, what, position, drawing)));
         if (!drawing) continue;
-        PAR_TRY(draw(g, what, position + 1));
+        PAR_TRY(check_drawn(g, position + 1));
         int64_t i = position + 1 - what->n_prompt;
         for (int64_t b = 0; ids && b < B; b++) ids[b * what->n_new + i] = g->ids[b];
         if (what->token) what->token(what->user, i, g->ids);
     }
     return PAR_OK;
+}
+
+par_status par_generator_run(par_generator *g, const par_generation *what, int32_t *ids) {
+    PAR_REQUIRE(g && what && what->prompt);
+    PAR_TRY(par__no_step_begun(&g->trainer->vote));
+    PAR_TRY(check_run(g, what));
+    par__enter(&g->trainer->on, PAR__PHASE_GENERATE);
+    return par__leave(&g->trainer->on, generate(g, what, ids));
 }

@@ -35,6 +35,16 @@ static void decide(par__graphs *g, const par_registry *registry) {
                  par_comm_axis(comm));
 }
 
+static void drop(void *user) {
+    par__graphs *g = user;
+    if (g->capturing) (void)g->on->backend->capture_end(g->on->stream, NULL);
+    g->capturing = false;
+    for (int k = 0; k < PAR_STEPS_BEGUN; k++) {
+        if (g->graphs[k]) g->on->backend->graph_destroy(g->graphs[k]);
+        g->graphs[k] = NULL;
+    }
+}
+
 par_status par__graphs_create(par__graphs *g, const par__context *on,
                               const par_registry *registry) {
     g->on = on;
@@ -42,14 +52,15 @@ par_status par__graphs_create(par__graphs *g, const par__context *on,
     if (g->off[0] || par_memory_measuring(on->memory)) return PAR_OK;
     for (int k = 0; k < PAR_STEPS_BEGUN; k++)
         PAR_TRY(par__recorder_like(par_transport_recorder(on->transport), &g->counted[k]));
+    g->on_break = (par__on_break){drop, g, NULL};
+    par__transport_on_break(on->transport, &g->on_break);
     return PAR_OK;
 }
 
 void par__graphs_free(par__graphs *g) {
-    for (int k = 0; k < PAR_STEPS_BEGUN; k++) {
-        if (g->graphs[k]) g->on->backend->graph_destroy(g->graphs[k]);
-        par__recorder_destroy(&g->counted[k]);
-    }
+    if (g->on_break.run) par__transport_off_break(g->on->transport, &g->on_break);
+    drop(g);
+    for (int k = 0; k < PAR_STEPS_BEGUN; k++) par__recorder_destroy(&g->counted[k]);
 }
 
 bool par__graphs_on(const par__graphs *g) {
@@ -68,6 +79,7 @@ static void refused(par__graphs *g) {
 par_status par__graphs_begin(par__graphs *g, int k) {
     par_recorder *recorder = par_transport_recorder(g->on->transport);
     par_status st = g->on->backend->capture_begin(g->on->stream);
+    g->capturing = st == PAR_OK;
     if (st == PAR_OK)
         par__recorder_add(g->counted[k], recorder, -1);
     else
@@ -81,6 +93,8 @@ par_status par__graphs_end(par__graphs *g, int k, par_status walked) {
     if (!out) refused(g);
     par__recorder_add(g->counted[k], recorder, 1);
     par__recorder_add(recorder, g->counted[k], -1);
+    if (!g->capturing) return walked; /* dropped meanwhile */
+    g->capturing = false;
     par_status st = g->on->backend->capture_end(g->on->stream, out);
     if (out && st != PAR_OK) refused(g);
     return walked == PAR_OK ? st : walked;

@@ -11,6 +11,7 @@
 #define PAR__GRAPHS_H
 
 #include "../model/registry.h"
+#include "collectives/internal.h"
 #include "context.h"
 
 typedef struct {
@@ -19,12 +20,14 @@ typedef struct {
     par_graph *graphs[PAR_STEPS_BEGUN];     /* of step k at k mod PAR_STEPS_BEGUN; NULL: not yet */
     par_recorder *counted[PAR_STEPS_BEGUN]; /* by the walk that was captured; NULL: measuring */
     int64_t n_plain;                        /* steps that ran call by call */
+    bool capturing;
+    par__on_break on_break; /* drops them all: NCCL's abort waits for graphs that hold its calls */
 } par__graphs;
 
 /* Decides whether there are graphs, the same on all ranks. */
 par_status par__graphs_create(par__graphs *graphs, const par__context *on,
                               const par_registry *registry);
-/* No launch may be under way. Communicators that were captured must still be open. */
+/* A launch that is under way goes on. Communicators that were captured must still be open. */
 void par__graphs_free(par__graphs *graphs);
 
 /* The trainer is one whose steps become graphs, and this step is one. */

@@ -17,7 +17,7 @@ par_status par__host_take(par__host *h, const par__context *on) {
 
 par_status par__host_copy(const par__host *h, void *dst, const void *src, size_t nbytes) {
     PAR_TRY(h->on->backend->copy(h->on->stream, dst, src, nbytes));
-    return h->on->backend->sync(h->on->stream);
+    return par__sync(h->on);
 }
 
 int64_t par__host_piece(const par__host *h, int64_t n, size_t size) {
@@ -28,7 +28,7 @@ int64_t par__host_piece(const par__host *h, int64_t n, size_t size) {
 par_status par__host_view(const par__host *h, const void *device, size_t nbytes, const void **out) {
     *out = h->staging ? h->staging : device;
     if (h->staging) return par__host_copy(h, h->staging, device, nbytes);
-    return h->on->backend->sync(h->on->stream);
+    return par__sync(h->on);
 }
 
 void *par__host_room(const par__host *h, void *device) {

@@ -1,6 +1,8 @@
 /* What steps took. */
 #include "meter.h"
 
+#include <string.h>
+
 par_status par__meter_create(par__meter *m, const par__context *on, par__executor *executor) {
     m->on = on;
     m->executor = executor;
@@ -42,6 +44,22 @@ par_status par__meter_walk(par__meter *m, par__measured *s) {
     return PAR_OK;
 }
 
+/* Of all rows of an axis since the last step. */
+static void count_axis(par__meter *m, int axis) {
+    const par_record_row *rows;
+    double exposed = 0, hidden = 0;
+    int n = par_recorder_rows(par_transport_recorder(m->on->transport), &rows);
+    for (int i = 0; i < n; i++) {
+        if (strcmp(rows[i].axis, par_comm_axis(m->on->mesh->axis[axis])) != 0) continue;
+        exposed += rows[i].wait_s;
+        hidden += rows[i].hidden_s;
+    }
+    m->times.exposed[axis] = exposed - m->exposed[axis];
+    m->times.hidden[axis] = hidden - m->hidden[axis];
+    m->exposed[axis] = exposed;
+    m->hidden[axis] = hidden;
+}
+
 par_status par__meter_end(par__meter *m, par__measured *s, double bubble) {
     const par_trainer_params *p = &m->on->params;
     double seconds[PAR__TIMER_PHASES];
@@ -53,5 +71,7 @@ par_status par__meter_end(par__meter *m, par__measured *s, double bubble) {
     s->times.ideal_bubble =
         par_schedule_ideal_bubble(p->schedule, p->layout.size[PAR_PP], m->on->n_micro, p->chunks);
     m->times = s->times;
+    for (int axis = 0; m->on->backend->on_host && axis < PAR_AXIS_COUNT; axis++)
+        count_axis(m, axis);
     return PAR_OK;
 }

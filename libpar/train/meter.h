@@ -21,6 +21,7 @@ typedef struct {
     par__timer *timer;    /* NULL while measuring memory */
     double busy, walked;  /* s of the last walk that was measured: what a ballot says */
     par_step_times times; /* of the last step that ended */
+    double exposed[PAR_AXIS_COUNT], hidden[PAR_AXIS_COUNT]; /* so far, when it did */
 } par__meter;
 
 par_status par__meter_create(par__meter *meter, const par__context *on, par__executor *executor);

@@ -68,10 +68,11 @@ par_status par__optimizer_norms(par__optimizer *o) {
     return PAR_OK;
 }
 
-par_status par__optimizer_update(par__optimizer *o, const par_step *step) {
+par_status par__optimizer_update(par__optimizer *o, const par_step *step, int bucket) {
     const par_trainer_params *q = &o->on->params;
     for (held_runs r = runs_of(o->flat); run_next(&r);) {
         const par__segment *s = &r.run;
+        if (s->param->bucket != bucket) continue;
         par_update args = {.dtype = q->dtype,
                            .n = s->n,
                            .master = s->master,

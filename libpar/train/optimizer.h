@@ -16,8 +16,8 @@ par_status par__optimizer_take(par__optimizer *optimizer, const par__context *on
                                const par__flat *flat);
 /* Enqueue the norms of the gradients that this rank counts. */
 par_status par__optimizer_norms(par__optimizer *optimizer);
-/* Enqueue the update that the vote decided; `step` lies on the device. */
-par_status par__optimizer_update(par__optimizer *optimizer, const par_step *step);
+/* Enqueue the update that the vote decided, of one bucket; `step` lies on the device. */
+par_status par__optimizer_update(par__optimizer *optimizer, const par_step *step, int bucket);
 
 /* Where fp32 values of a parameter [local] are put before par__optimizer_adopt: the weight itself,
  * or the gradient's memory, which has the size and type and is free between steps. */

@@ -15,7 +15,7 @@ void par_trainer_defaults(par_trainer_params *p) {
     if (p->layout.kv_replicas == 0) p->layout.kv_replicas = 1;
     if (!p->backend) p->backend = "cpu";
     if (p->chunks == 0) p->chunks = 1;
-    if (p->bucket_n == 0) p->bucket_n = 4 << 20;
+    if (p->bucket_n == 0) p->bucket_n = 1 << 20;
     if (p->logits_nbytes == 0) p->logits_nbytes = (size_t)(on_host(p) ? 128 : 1024) << 20;
     if (p->beta1 == 0 && p->beta2 == 0) {
         p->beta1 = 0.9;

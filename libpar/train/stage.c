@@ -156,6 +156,7 @@ par_status par__stage_connect(par__stage *s, const par_registry *registry,
     par_schedule *walked[3] = {s->schedules[s->on->mesh->coordinate[PAR_PP]], s->evaluate,
                                s->single};
     const par__executor_params p = {.mesh = s->on->mesh,
+                                    .recorder = par_transport_recorder(s->on->transport),
                                     .backend = s->on->backend,
                                     .stream = s->on->stream,
                                     .chunks = s->chunks,

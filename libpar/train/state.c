@@ -51,7 +51,7 @@ par_status par__trainer_init_weights(par_trainer *t) {
         }
     }
     PAR_TRY(par__optimizer_adopt(&t->optimizer));
-    return t->on.backend->sync(t->on.stream);
+    return par__sync(&t->on);
 }
 
 typedef par_status visit_fn(void *user, const par_param *, int64_t first, int64_t n,
@@ -137,16 +137,17 @@ static par_status zero_moments(par_trainer *t) {
     size_t nbytes = (size_t)t->flat.n_held * sizeof(float);
     PAR_TRY(backend->zero(t->on.stream, t->flat.m, nbytes));
     if (t->flat.v) PAR_TRY(backend->zero(t->on.stream, t->flat.v, nbytes));
-    return backend->sync(t->on.stream);
+    return par__sync(&t->on);
 }
 
 par_status par_trainer_load(par_trainer *t, read_fn *read, void *user) {
     PAR_REQUIRE(t && read);
     PAR_TRY(par__no_step_begun(&t->vote));
-    PAR_TRY(par__buckets_settle(&t->buckets));
+    PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
+    par__enter(&t->on, PAR__PHASE_LOAD);
     par_status st = load_all(t, read, user);
     if (st == PAR_OK) st = zero_moments(t);
-    PAR_TRY(par_comm_agree(t->on.mesh->world, st));
+    PAR_TRY(par__leave(&t->on, par_comm_agree(t->on.mesh->world, st)));
     par__vote_restart(&t->vote, t->vote.consumed, 0);
     return PAR_OK;
 }

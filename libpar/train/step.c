@@ -3,11 +3,6 @@
 
 #include "trainer.h"
 
-/* What ends a walk at once: peers wait for what does not come. */
-static bool broken(par_status st) {
-    return st == PAR_ERR_DEVICE || st == PAR_ERR_TRANSPORT || st == PAR_ERR_INTERNAL;
-}
-
 /* The rank's first sample of a step, counted from the step's. */
 static int64_t own_offset(const par__context *on) {
     return on->mesh->coordinate[PAR_DP] * (on->params.global_batch / par__dp(on));
@@ -25,17 +20,15 @@ static par_status walk_training(par_trainer *t, par__begun *b, const int *captur
                             .captured = captured};
     par__walk_result result = {0};
     par__buckets_begin_step(&t->buckets);
-    par_status st =
-        par__executor_walk(t->stage.executor, par__stage_training(&t->stage), &walk, &result);
-    if (broken(st)) return st;
-    par__begun_fail(b, st);
+    PAR_TRY(par__executor_walk(t->stage.executor, par__stage_training(&t->stage), &walk, &result));
+    par__begun_fail(b, par__feed_take_failure(&t->feed));
     b->measured.walk = result.walk;
     b->measured.times.data = result.load;
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_REDUCE));
     PAR_TRY(par__buckets_finish_reduce(&t->buckets));
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_REDUCE));
-    par__begun_fail(b, par__optimizer_norms(&t->optimizer));
-    return PAR_OK;
+    if (on->backend->on_host) b->measured.times.tail = t->buckets.tail_s;
+    return par__optimizer_norms(&t->optimizer);
 }
 
 /* What the host tells of this rank's part. */
@@ -49,14 +42,24 @@ static par_status hold_vote(par_trainer *t, par__begun *b) {
     par_tally tally = {.n_norms = t->flat.registry->n_params, .norms = t->optimizer.norms};
     if (par__counts_loss(&t->on))
         tally.losses = par__executor_losses(t->stage.executor, &tally.n_losses);
-    /* a walk that failed may have ended early: it is not measured */
-    if (t->on.backend->on_host && b->status == PAR_OK)
-        PAR_TRY(par__meter_walk(&t->meter, &b->measured));
+    if (t->on.backend->on_host) PAR_TRY(par__meter_walk(&t->meter, &b->measured));
     fill_ballot(t, b);
     par_range_begin(t->on.backend, "vote");
     par_status st = par__vote_hold(&t->vote, b, tally);
     par_range_end(t->on.backend);
     return st;
+}
+
+/* Bucket by bucket in the order in which the next forward reads them: weights of one travel while
+ * the next is updated. */
+static par_status update(par_trainer *t) {
+    const par_step *step = par__vote_step(&t->vote);
+    for (int i = 0; i < t->flat.registry->n_buckets; i++) {
+        int b = par__bucket_of_use(&t->buckets, i);
+        PAR_TRY(par__optimizer_update(&t->optimizer, step, b));
+        PAR_TRY(par__bucket_begin_gather(&t->buckets, b));
+    }
+    return PAR_OK;
 }
 
 /* Everything of a step, on the stream; `captured`: the graph that it becomes, NULL: none. */
@@ -67,11 +70,10 @@ static par_status enqueue(par_trainer *t, par__begun *b, const int *captured) {
     PAR_TRY(hold_vote(t, b));
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_UPDATE));
     par_range_begin(t->on.backend, "update");
-    par_status st = par__optimizer_update(&t->optimizer, par__vote_step(&t->vote));
+    par_status st = update(t);
     par_range_end(t->on.backend);
     PAR_TRY(st);
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_UPDATE));
-    PAR_TRY(par__buckets_begin_gather(&t->buckets));
     if (captured) PAR_TRY(par__buckets_settle(&t->buckets)); /* nothing leaves a graph */
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_STEP));
     return par__vote_fetch(&t->vote, b);
@@ -86,25 +88,21 @@ static par_status run_plainly(par_trainer *t, const par_source *source, par__beg
 /* Capture graph k. What cannot be captured is no error of the step: it runs call by call, with what
  * the walk left behind undone. */
 static par_status capture(par_trainer *t, par__begun *b, int k) {
-    par_status before = b->status;
     PAR_TRY(par__buckets_settle(&t->buckets)); /* nothing comes into a graph */
     if (par__graphs_begin(&t->graphs, k) != PAR_OK) return PAR_OK;
     par_status st = enqueue(t, b, &k);
-    if (st == PAR_OK && b->status != before) st = b->status;
     if (par__graphs_end(&t->graphs, k, st) == PAR_OK || st == PAR_ERR_TRANSPORT) return st;
-    b->status = before;
     par__executor_forget(t->stage.executor);
     par__buckets_forget(&t->buckets);
-    return t->on.backend->sync(t->on.stream); /* buffers of the feed may be another graph's */
+    return par__sync(&t->on); /* buffers of the feed may be another graph's */
 }
 
 /* As a graph: batches and ballot are where it copies them from, then it is launched. */
 static par_status run_graph(par_trainer *t, const par_source *source, par__begun *b, int k) {
     int64_t first = par__vote_first_sample(&t->vote) + own_offset(&t->on);
     double load = 0;
-    par_status st = par__feed_fill(&t->feed, source, first, k, &load);
-    if (broken(st)) return st;
-    par__begun_fail(b, st);
+    PAR_TRY(par__feed_fill(&t->feed, source, first, k, &load));
+    par__begun_fail(b, par__feed_take_failure(&t->feed));
     if (!t->graphs.graphs[k]) PAR_TRY(capture(t, b, k));
     if (!par__graphs_on(&t->graphs)) return run_plainly(t, source, b);
     fill_ballot(t, b);
@@ -118,24 +116,34 @@ par_status par_trainer_step_begin(par_trainer *t, const par_source *source, floa
     PAR_TRY(par__vote_next(&t->vote, &b));
     int k = (int)(b - t->vote.begun);
     *b->ballot = (par_ballot){.lr = lr, .stop = stop};
+    par__enter(&t->on, PAR__PHASE_STEP);
+    par__recorder_flight(par_transport_recorder(t->on.transport))->step = t->vote.n_begun + 1;
     par_range_begin(t->on.backend, "step");
     par_status st = par__vote_upload(&t->vote);
     if (st == PAR_OK)
         st = par__graphs_due(&t->graphs) ? run_graph(t, source, b, k) : run_plainly(t, source, b);
     if (st == PAR_OK) st = par__vote_begun(&t->vote, b);
     par_range_end(t->on.backend);
-    return st;
+    return par__leave(&t->on, par__fatal(&t->on, st));
+}
+
+/* Wait for the oldest step, and take over what it left. */
+static par_status end_step(par_trainer *t, par__begun **out) {
+    PAR_TRY(par__vote_end(&t->vote, out));
+    par__begun *b = *out;
+    if (!t->on.backend->on_host) PAR_TRY(par__meter_walk(&t->meter, &b->measured));
+    PAR_TRY(par__meter_end(&t->meter, &b->measured, b->state->outcome.bubble));
+    return b->state->halted ? par__vote_drop(&t->vote) : PAR_OK;
 }
 
 par_status par_trainer_step_end(par_trainer *t, par_vote *out) {
     par__begun *b = NULL;
     PAR_REQUIRE(t && out);
-    PAR_TRY(par__vote_end(&t->vote, &b));
-    if (!t->on.backend->on_host && b->status == PAR_OK)
-        PAR_TRY(par__meter_walk(&t->meter, &b->measured));
-    PAR_TRY(par__meter_end(&t->meter, &b->measured, b->state->outcome.bubble));
-    if (b->state->halted) PAR_TRY(par__vote_drop(&t->vote));
-    return par__vote_report(&t->vote, b, t->flat.registry, out);
+    PAR_TRY(par__step_begun(&t->vote));
+    par__enter(&t->on, PAR__PHASE_STEP);
+    par_status st = par__fatal(&t->on, end_step(t, &b));
+    if (st == PAR_OK) st = par__vote_report(&t->vote, b, t->flat.registry, out);
+    return par__leave(&t->on, st);
 }
 
 par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, bool stop,
@@ -146,43 +154,42 @@ par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, 
     return par_trainer_step_end(t, out);
 }
 
-/* One forward-only walk of schedule->m micro-batches per dp rank, from sample `first` on. */
+static par_status walk_and_wait(par_trainer *t, const par_schedule *schedule, const par__walk *walk,
+                                par__walk_result *result) {
+    PAR_TRY(par__executor_walk(t->stage.executor, schedule, walk, result));
+    return par__sync(&t->on);
+}
+
+/* One forward-only walk of schedule->m micro-batches per dp rank, from sample `first` on; those from
+ * `end` on do not count. */
 static par_status walk_forward(par_trainer *t, const par_schedule *schedule,
-                               const par_source *source, int64_t first, par__walk_result *sum) {
+                               const par_source *source, int64_t first, int64_t end,
+                               par__walk_result *sum) {
     par__walk_result result = {0};
     int64_t n = t->on.params.micro_batch;
     const par__walk walk = {.first_sample =
                                 first + t->on.mesh->coordinate[PAR_DP] * schedule->m * n,
                             .sample_stride = n};
     par__feed_begin(&t->feed, source, walk.first_sample);
-    par_status st = par__executor_walk(t->stage.executor, schedule, &walk, &result);
-    if (broken(st)) return st;
-    PAR_TRY(t->on.backend->sync(t->on.stream));
+    par__feed_end(&t->feed, end);
+    PAR_TRY(par__fatal(&t->on, walk_and_wait(t, schedule, &walk, &result)));
     par__executor_add_losses(t->stage.executor, &result);
     sum->loss_sum += result.loss_sum;
     sum->n_targets += result.n_targets;
-    return st;
+    return PAR_OK;
 }
 
-par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_t first, int64_t n,
-                                double *loss) {
-    par_status bad = PAR_OK;
+static par_status evaluate(par_trainer *t, const par_source *source, int64_t first, int64_t n,
+                           double *loss) {
     par__walk_result sum = {0};
-    PAR_REQUIRE(t && source && loss && first >= 0);
-    int64_t unit = t->on.params.micro_batch * par__dp(&t->on);
-    if (n <= 0 || n % unit != 0)
-        PAR_FAIL(PAR_ERR_ARG,
-                 "%lld samples to evaluate are not a multiple of micro-batch x dp = %lld",
-                 (long long)n, (long long)unit);
-    PAR_TRY(par__no_step_begun(&t->vote));
-    for (int64_t done = 0; done < n;) {
-        bool all = n - done >= unit * t->on.n_micro;
-        const par_schedule *schedule = all ? t->stage.evaluate : t->stage.single;
-        par_status st = walk_forward(t, schedule, source, first + done, &sum);
-        if (broken(st)) return st;
-        if (st != PAR_OK && bad == PAR_OK) bad = st;
-        done += unit * schedule->m;
+    int64_t unit = t->on.params.micro_batch * par__dp(&t->on), left = (n + unit - 1) / unit;
+    for (int64_t at = first; left > 0;) {
+        const par_schedule *schedule = left >= t->on.n_micro ? t->stage.evaluate : t->stage.single;
+        PAR_TRY(walk_forward(t, schedule, source, at, first + n, &sum));
+        at += unit * schedule->m;
+        left -= schedule->m;
     }
+    par_status bad = par__feed_take_failure(&t->feed);
     par__poll poll = {.status = (int64_t)bad};
     if (par__counts_loss(&t->on)) {
         poll.loss_sum = sum.loss_sum;
@@ -191,6 +198,20 @@ par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_
     PAR_TRY(par__poll_all(&t->vote, &poll));
     *loss = poll.n_targets > 0 ? poll.loss_sum / poll.n_targets : 0;
     return poll.status == PAR_OK ? PAR_OK : par_comm_agree(t->on.mesh->world, bad);
+}
+
+par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_t first, int64_t n,
+                                double *loss) {
+    PAR_REQUIRE(t && source && loss && first >= 0 && n > 0 && n < INT64_MAX / 2 - first);
+    int64_t unit = t->on.params.micro_batch * par__dp(&t->on);
+    if (n % unit != 0 && t->on.params.model->n_ids == 0)
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%lld samples to evaluate are not a multiple of micro-batch x dp = %lld, and this "
+                 "model's targets are not ids, of which some can be left out",
+                 (long long)n, (long long)unit);
+    PAR_TRY(par__no_step_begun(&t->vote));
+    par__enter(&t->on, PAR__PHASE_EVALUATE);
+    return par__leave(&t->on, evaluate(t, source, first, n, loss));
 }
 
 /* A micro-batch that the caller has, as a source. */
@@ -215,10 +236,10 @@ par_status par_trainer_forward(par_trainer *t, const void *x, const void *target
     given g = {x, targets, t->feed.x_nbytes, t->feed.targets_nbytes};
     const par_source source = {read_given, &g};
     par__walk_result result = {0};
-    par_status st = walk_forward(t, t->stage.single, &source, 0, &result);
-    if (broken(st)) return st;
+    PAR_TRY(walk_forward(t, t->stage.single, &source, 0, INT64_MAX, &result));
+    par_status st = PAR_OK;
     const par__chunk *chunk = &t->stage.chunks[t->stage.n_chunks - 1];
-    if (st == PAR_OK && par__is_last_stage(&t->on))
+    if (par__is_last_stage(&t->on))
         st = visit(user, chunk->modules[chunk->n_modules - 1],
                    par__executor_last_stash(t->stage.executor));
     return par_comm_agree(t->on.mesh->world, st);

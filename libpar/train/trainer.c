@@ -1,10 +1,12 @@
 /* The trainer's life: plan, create, destroy, and what others may look at. */
 #include "trainer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "collectives/internal.h"
 #include "libpar/base/cores.h"
+#include "libpar/base/record.h"
 #include "libpar/base/threads.h"
 #include "par/transformer.h"
 
@@ -48,9 +50,11 @@ par_status par_trainer_plan(const par_trainer_params *params,
     return st;
 }
 
-/* A communicator of the whole world, for the agreement before the trainer has one. */
+/* A communicator of the whole world, for the agreement before the trainer has one; without it there
+ * is none. */
 static par_status world_comm(par_transport *transport, par_comm **out) {
-    return par_comm_create(transport, &(par_comm_params){.axis = "create"}, NULL, out);
+    par_status st = par_comm_create(transport, &(par_comm_params){.axis = "create"}, NULL, out);
+    return st == PAR_OK ? st : par_transport_abort(transport, st, par_error());
 }
 
 /* What may fail on one rank alone, before anything is collective: its device, planning,
@@ -67,12 +71,19 @@ static par_status allocate(par_transport *transport, const par_trainer_params *p
 }
 
 /* The memory becomes the trainer's. Links between devices are made here, by all of a group's ranks
- * together. */
+ * together: what fails on this rank alone leaves the others waiting there, before they come to an
+ * agreement. */
 static par_status build(par_transport *transport, const par_trainer_params *params,
                         par_memory **memory, par_trainer **out) {
-    PAR_TRY(par__trainer_build(transport, params, *memory, out));
-    *memory = NULL;
-    return PAR_OK;
+    const par_backend *backend = NULL;
+    par_status st = par__trainer_build(transport, params, *memory, out);
+    if (st == PAR_OK) *memory = NULL;
+    bool alone = st == PAR_ERR_MEMORY || st == PAR_ERR_DEVICE || st == PAR_ERR_INTERNAL;
+    if (!alone) return st;
+    char why[PAR_ERROR_NBYTES];
+    snprintf(why, sizeof why, "%s", par_error());
+    bool links = par__trainer_backend(params, &backend) == PAR_OK && !backend->on_host;
+    return links ? par_transport_abort(transport, st, why) : par_error_set(st, "%s", why);
 }
 
 par_status par_trainer_create(par_transport *transport, const par_trainer_params *params,
@@ -82,12 +93,15 @@ par_status par_trainer_create(par_transport *transport, const par_trainer_params
     par_trainer *t = NULL;
     PAR_REQUIRE(transport && out);
     PAR_TRY(checked(params, par_transport_size(transport)));
+    par__flight *flight = par__recorder_flight(par_transport_recorder(transport));
+    flight->phase = PAR__PHASE_CREATE;
     PAR_TRY(world_comm(transport, &world));
     par_status st = par_comm_agree(world, allocate(transport, params, &memory));
     if (st == PAR_OK) st = par_comm_agree(world, build(transport, params, &memory, &t));
     if (st == PAR_OK) st = par_comm_agree(world, par__check_coverage(&t->on, t->flat.registry));
     if (st == PAR_OK) st = par_comm_agree(world, par__trainer_init_weights(t));
     par_comm_destroy(&world);
+    flight->phase = PAR__PHASE_OUTSIDE;
     if (st == PAR_OK)
         *out = t;
     else
@@ -107,7 +121,7 @@ void par_trainer_destroy(par_trainer **handle) {
 par_status par_trainer_settle(par_trainer *t) {
     PAR_REQUIRE(t);
     PAR_TRY(par__no_step_begun(&t->vote));
-    return par__buckets_settle(&t->buckets);
+    return par__fatal(&t->on, par__buckets_settle(&t->buckets));
 }
 
 par_status par_trainer_copy(const par_trainer *t, void *dst, const void *src, size_t nbytes) {

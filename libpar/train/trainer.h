@@ -27,6 +27,7 @@ struct par_trainer {
     par__meter meter;
     par__graphs graphs;
     char choices[PAR_CHOICES_NBYTES]; /* of the backend, as a checkpoint stores or had them */
+    int32_t stored_dtype;             /* of the run that saved; par_dtype */
     struct par_generator *generator;  /* NULL: none */
 };
 

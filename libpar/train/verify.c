@@ -19,6 +19,7 @@ typedef struct {
     par_comm *world;
     int rank;
     float *tensor;    /* one logical tensor of the reference */
+    double *sums;     /* [2 · world size] */
     int64_t n_tensor; /* the largest */
 } verifier;
 
@@ -74,27 +75,25 @@ static par_status collect_run(void *user, const par_param *p, int64_t first, int
 
 /* Both squares, added over the world in rank order. */
 static par_status add_over_world(verifier *v, comparison *c) {
-    int size = par_comm_size(v->world);
-    double mine[2] = {c->difference2, c->reference2}, *all = calloc((size_t)size, sizeof mine);
-    if (!all) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d ranks", size);
-    par_status st = par_comm_all_gather(v->world, mine, all, sizeof mine, PAR_U8, tag, NULL, NULL);
+    double mine[2] = {c->difference2, c->reference2};
+    PAR_TRY(par_comm_all_gather(v->world, mine, v->sums, sizeof mine, PAR_U8, tag, NULL, NULL));
     c->difference2 = c->reference2 = 0;
-    for (int r = 0; st == PAR_OK && r < size; r++) {
-        c->difference2 += all[2 * r];
-        c->reference2 += all[2 * r + 1];
+    for (int r = 0; r < par_comm_size(v->world); r++) {
+        c->difference2 += v->sums[2 * r];
+        c->reference2 += v->sums[2 * r + 1];
     }
-    free(all);
-    return st;
+    return PAR_OK;
 }
 
 static par_status compare_tensor(verifier *v, const header *head, double floor2, double *relative) {
     comparison c = {.head = head, .values = v->tensor};
-    if (v->rank == 0) {
-        collection own = {head->name, v->tensor};
-        PAR_TRY(par_trainer_visit(v->reference, PAR_STATE_GRADIENT, collect_run, &own));
-    }
+    collection own = {head->name, v->tensor};
+    par_status st = PAR_OK;
+    if (v->rank == 0) st = par_trainer_visit(v->reference, PAR_STATE_GRADIENT, collect_run, &own);
+    PAR_TRY(par_comm_agree(v->world, st));
     PAR_TRY(par_comm_broadcast(v->world, v->tensor, head->n, PAR_F32, 0, tag, NULL, NULL));
-    PAR_TRY(par_trainer_visit(v->trainer, PAR_STATE_GRADIENT, compare_run, &c));
+    st = par_trainer_visit(v->trainer, PAR_STATE_GRADIENT, compare_run, &c);
+    PAR_TRY(par_comm_agree(v->world, st));
     PAR_TRY(add_over_world(v, &c));
     *relative = sqrt(c.difference2 / fmax(fmax(c.reference2, floor2), 1e-300));
     return PAR_OK;
@@ -195,7 +194,8 @@ static par_status create(verifier *v, par_transport *transport, const par_traine
     PAR_TRY(
         par_comm_broadcast(v->world, &v->n_tensor, sizeof v->n_tensor, PAR_U8, 0, tag, NULL, NULL));
     v->tensor = calloc((size_t)v->n_tensor + 1, sizeof *v->tensor);
-    if (!v->tensor)
+    v->sums = calloc(2 * (size_t)par_comm_size(v->world), sizeof *v->sums);
+    if (!v->tensor || !v->sums)
         st = par_error_set(PAR_ERR_MEMORY, "no memory for a tensor of %lld elements",
                            (long long)v->n_tensor);
     return par_comm_agree(v->world, st);
@@ -215,5 +215,6 @@ par_status par_verify(par_transport *transport, const par_trainer_params *params
     par_transport_destroy(&v.self);
     par_trainer_destroy(&v.trainer);
     free(v.tensor);
+    free(v.sums);
     return st;
 }

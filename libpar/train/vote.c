@@ -7,7 +7,6 @@
 #define _POSIX_C_SOURCE 200809L
 #include "vote.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -60,6 +59,11 @@ par_status par__no_step_begun(const par__vote *v) {
     PAR_FAIL(PAR_ERR_ARG,
              "%d steps were begun and not ended: end them first (par_trainer_step_end)",
              (int)(v->n_begun - v->n_ended));
+}
+
+par_status par__step_begun(const par__vote *v) {
+    if (v->n_begun > v->n_ended) return PAR_OK;
+    PAR_FAIL(PAR_ERR_ARG, "no step was begun (par_trainer_step_begin)");
 }
 
 void par__vote_restart(par__vote *v, int64_t consumed, int64_t updates) {
@@ -142,25 +146,9 @@ par_status par__vote_begun(par__vote *v, par__begun *b) {
     return PAR_OK;
 }
 
-static par_status await(par__vote *v, const par__begun *b) {
-    for (bool done = false;;) {
-        par_status st = v->on->backend->query(b->voted, &done);
-        if (st == PAR_OK && done) return PAR_OK;
-        if (st == PAR_OK) st = par_transport_progress(v->on->transport);
-        if (st != PAR_OK) { /* peers wait for what this device no longer sends */
-            char text[768];
-            snprintf(text, sizeof text, "%s", par_error());
-            PAR_FAIL(PAR_ERR_TRANSPORT, "%s", text);
-        }
-        sched_yield();
-    }
-}
-
 par_status par__vote_end(par__vote *v, par__begun **out) {
     par__begun *b = &v->begun[v->n_ended % PAR_STEPS_BEGUN];
-    if (v->n_begun == v->n_ended)
-        PAR_FAIL(PAR_ERR_ARG, "no step was begun (par_trainer_step_begin)");
-    PAR_TRY(await(v, b));
+    PAR_TRY(par__await(v->on, b->voted));
     v->n_ended++;
     v->scaler = b->state->scaler;
     v->updates = b->state->updates;
@@ -172,7 +160,7 @@ par_status par__vote_end(par__vote *v, par__begun **out) {
 
 par_status par__vote_drop(par__vote *v) {
     for (; v->n_ended < v->n_begun; v->n_ended++)
-        PAR_TRY(await(v, &v->begun[v->n_ended % PAR_STEPS_BEGUN]));
+        PAR_TRY(par__await(v->on, v->begun[v->n_ended % PAR_STEPS_BEGUN].voted));
     v->upload = true; /* without the halt */
     return PAR_OK;
 }

@@ -39,8 +39,10 @@ typedef struct {
 par_status par__vote_take(par__vote *vote, const par__context *on);
 void par__vote_free(par__vote *vote);
 
-/* PAR_ERR_ARG if a step is begun and not ended: for what may only be done between steps. */
+/* PAR_ERR_ARG if a step is begun and not ended: for what may only be done between steps; and if
+ * none is. */
 par_status par__no_step_begun(const par__vote *vote);
+par_status par__step_begun(const par__vote *vote);
 /* The state between steps is another: the next step begins with it. */
 void par__vote_restart(par__vote *vote, int64_t consumed, int64_t updates);
 /* PAR_ERR_ARG if it is not a state of this trainer's scaler. */
@@ -67,9 +69,8 @@ par_status par__vote_hold(par__vote *vote, par__begun *begun, par_tally tally);
 par_status par__vote_fetch(par__vote *vote, par__begun *begun);
 par_status par__vote_begun(par__vote *vote, par__begun *begun);
 
-/* Wait for the oldest step and take over what it left: it has ended. *out is that step, valid
- * until the next step begins. Errors: PAR_ERR_ARG if none is begun, PAR_ERR_TRANSPORT if the device
- * or a peer failed. */
+/* Wait for the oldest step, of which there is one, and take over what it left: it has ended. *out
+ * is that step, valid until the next step begins. Errors: the device's, the transport's. */
 par_status par__vote_end(par__vote *vote, par__begun **out);
 /* After a step that ended the training: those begun behind it have changed nothing. */
 par_status par__vote_drop(par__vote *vote);

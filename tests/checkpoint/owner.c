@@ -49,13 +49,19 @@ static par_status save(const par_owner *owner, int64_t step, int keep, int64_t k
                                           .keep_best = keep_best,
                                           .validation = validation,
                                           .step = step,
-                                          .loss = 2.5,
-                                          .about = {"two arrays", "one rank", "none"}};
+                                          .loss = 2.5};
     fixture_fill(&f, step);
     return par_checkpoint_save(f.world, &params, f.runs, FIXTURE_RUNS, &f.result);
 }
 
 static const char *in_directory(const char *name) {
+    static char path[1024];
+    snprintf(path, sizeof path, "%s/%s", f.directory, name);
+    return path;
+}
+
+/* The same, in a place of its own. */
+static const char *moved(const char *name) {
     static char path[1024];
     snprintf(path, sizeof path, "%s/%s", f.directory, name);
     return path;
@@ -222,7 +228,7 @@ static void lost_claim(void) {
 
 static par_status resume_from(const char *path, par_owner *owner) {
     par_problems notes = {0};
-    const par_checkpoint_about about = {"two arrays", "one rank", "none"};
+    const par_checkpoint_about about = {0};
     PAR_TRY(par_checkpoint_load(f.world, path, &about, f.runs, FIXTURE_RUNS, &f.result));
     if (!*f.result.path) return PAR_OK;
     PAR_TRY(par_owner_resumed(f.world, owner, f.result.path, f.result.run, &notes));
@@ -238,13 +244,17 @@ static void branch(void) {
     fixture_open(&f);
     CHECK_OK(claim(NULL, 0, &owner));
     snprintf(run, sizeof run, "%s", par_owner_run(owner));
-    for (int64_t step = 1; step <= 4; step++) CHECK_OK(save(owner, step, 0, 0, 0, 0));
+    for (int64_t step = 1; step <= 5; step++) CHECK_OK(save(owner, step, 0, 0, 0, 0));
     par_owner_release(&owner);
+    /* as a save that was killed while it replaced them leaves two */
+    CHECK(rename(in_directory("step_00000004"), moved("step_00000004.old")) == 0 &&
+              mkdir(in_directory("step_00000005.old"), 0777) == 0,
+          "not set aside");
 
     const char *second = fixture_path(&f, 2, "");
     CHECK_OK(claim(second, 0, &owner));
     CHECK_OK(resume_from(second, owner));
-    CHECK(strstr(f.result.notes.text, "aside.00000001: 2 checkpoints later than step_00000002"),
+    CHECK(strstr(f.result.notes.text, "aside.00000001: 3 checkpoints later than step_00000002"),
           "notes: %s", f.result.notes.text);
     CHECK(strcmp(par_owner_run(owner), run) == 0, "it is another run");
     CHECK_STEPS("1 2");
@@ -258,8 +268,11 @@ static void branch(void) {
     CHECK_OK(fixture_load(&f));
     CHECK(fixture_holds(&f, 3, 1), "the newest is not the branch's");
     CHECK(access(in_directory("aside.00000001/step_00000003/manifest.json"), F_OK) == 0 &&
-              access(in_directory("aside.00000001/step_00000004/manifest.json"), F_OK) == 0,
+              access(in_directory("aside.00000001/step_00000004.old/manifest.json"), F_OK) == 0 &&
+              access(in_directory("aside.00000001/step_00000005/manifest.json"), F_OK) == 0 &&
+              access(in_directory("aside.00000001/step_00000005.old"), F_OK) == 0,
           "what was set aside is gone");
+    CHECK(fixture_count(&f, ".old") == 0, "one beside a step stays");
     fixture_close(&f);
 }
 
@@ -305,6 +318,56 @@ static void others_stay(void) {
     fixture_close(&f);
 }
 
+/* The run goes on from a checkpoint that a killed save has set aside, and gives it its name again;
+ * a folder of another name that ends the same way is somebody's. */
+static void from_aside(void) {
+    par_owner *owner = NULL;
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(claim(NULL, 0, &owner));
+    for (int64_t step = 1; step <= 3; step++) CHECK_OK(save(owner, step, 0, 0, 0, 0));
+    par_owner_release(&owner);
+    CHECK(rename(in_directory("step_00000002"), moved("step_00000002.old")) == 0 &&
+              mkdir(in_directory("step_best.old"), 0777) == 0,
+          "not set aside");
+    const char *second = moved("step_00000002.old");
+    CHECK_OK(claim(second, 0, &owner));
+    CHECK_OK(resume_from(second, owner));
+    CHECK(strstr(f.result.notes.text, "aside.00000001: 1 checkpoint later than step_00000002"),
+          "notes: %s", f.result.notes.text);
+    CHECK_STEPS("1");
+    CHECK_OK(save(owner, 3, 2, 0, 0, 0));
+    CHECK_STEPS("2 3");
+    CHECK(fixture_count(&f, ".old") == 1 && access(in_directory("step_best.old"), F_OK) == 0,
+          "a folder of another name is taken for a checkpoint");
+    par_owner_release(&owner);
+    fixture_close(&f);
+}
+
+/* One that this version cannot read is neither replaced nor removed. */
+static void later_version(void) {
+    char hash[PAR__HASH];
+    size_t n;
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(fixture_save(&f, 3, 0));
+    char *text = fixture_read(fixture_path(&f, 3, "manifest.json"), &n);
+    char *version = text ? strstr(text, "libpar checkpoint 2") : NULL;
+    char *tail = text ? strstr(text, ",\n\"hash\"") : NULL;
+    CHECK(version && tail, "the manifest has another form");
+    if (version && tail) {
+        memcpy(version, "libpar checkpoint 9", 19);
+        par__hash(text, (size_t)(tail - text), hash);
+        memcpy(strchr(tail, ':') + 3, hash, PAR__HASH - 1);
+        fixture_write(fixture_path(&f, 3, "manifest.json"), text, n);
+    }
+    free(text);
+    CHECK_FAILS(fixture_save(&f, 3, 1), PAR_ERR_IO, "is another run's");
+    CHECK_OK(fixture_save(&f, 4, 1));
+    CHECK_STEPS("3 4");
+    fixture_close(&f);
+}
+
 static void which_stay(void) {
     static const double validation[] = {0, 3, 1.5, 2, 1.5, 0, 2.5, NAN, 4};
     par_owner *owner = NULL;
@@ -327,11 +390,8 @@ static void non_finite(void) {
     if (cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 1, 1));
-    const par_checkpoint_params params = {.directory = f.directory,
-                                          .keep = 1,
-                                          .step = 2,
-                                          .loss = 2.5,
-                                          .about = {"two arrays", "one rank", "none"}};
+    const par_checkpoint_params params = {
+        .directory = f.directory, .keep = 1, .step = 2, .loss = 2.5};
     f.a[30] = -INFINITY;
     CHECK_FAILS(par_checkpoint_save(f.world, &params, f.runs, FIXTURE_RUNS, &f.result),
                 PAR_ERR_NUMERIC, "weight/a: element 30 of this rank's 37 is not finite");
@@ -425,7 +485,7 @@ static void job(int number, bool resumes) {
 /* The last checkpoint that the job saved is there, with its own numbers, or set aside. */
 static bool is_there(int number) {
     char path[1024];
-    const par_checkpoint_about about = {"two arrays", "one rank", "none"};
+    const par_checkpoint_about about = {0};
     int64_t step = shared->saved[number];
     for (int i = 0; i < 4; i++) {
         if (i == 0)
@@ -495,6 +555,7 @@ static const harness_case cases[] = {
     {"lost-claim", lost_claim, 0, NULL, 0},     {"branch", branch, 0, NULL, 0},
     {"elsewhere", elsewhere, 0, NULL, 0},       {"others-stay", others_stay, 0, NULL, 0},
     {"which-stay", which_stay, 0, NULL, 0},     {"non-finite", non_finite, 0, NULL, 0},
+    {"from-aside", from_aside, 0, NULL, 0},     {"later-version", later_version, 0, NULL, 0},
     {"two-jobs", two_jobs, 0, NULL, 0},
 };
 

@@ -33,9 +33,10 @@
 /* Put a kernel on a stream (NULL: the default one). Inside of it device memory is open. */
 void standin_enqueue(cudaStream_t stream, std::function<void()> item);
 
-/* The same, but in eager mode neither it nor what stands behind it runs at once: it may wait for
- * another process. */
-void standin_defer(cudaStream_t stream, std::function<void()> item);
+/* The same for what waits for another process: it runs once it is `ready`. In eager mode neither it
+ * nor what stands behind it runs at once. A question to an event polls; who waits on the host for
+ * the stream waits for it too. */
+void standin_defer(cudaStream_t stream, std::function<bool()> ready, std::function<void()> item);
 
 /* What a library does with a stream in a call: done now, or when a graph is launched that the call
  * is captured in. */
@@ -44,8 +45,11 @@ void standin_call(cudaStream_t stream, std::function<void()> call);
 /* Run now what the stream has. */
 void standin_finish(cudaStream_t stream);
 
-/* The virtual time at which an item put on the stream now would begin, if the stream has finished;
- * and, for an item that runs, that it does not end before a moment. */
+/* What waits for other processes goes on, where it is ready. */
+void standin_progress();
+
+/* For an item that runs: the virtual time at which it began; and that it does not end before a
+ * moment. */
 double standin_now(cudaStream_t stream);
 void standin_not_before(cudaStream_t stream, double moment);
 

@@ -1,12 +1,16 @@
 /*
  * NCCL's stand-in: the real nccl.h, messages as files in a folder that the communicator's id names,
- * so that any processes of one machine can meet. What a rank sends is read when the call finishes
- * the stream, and written at once (NCCL's buffers, without an end); what it receives comes when its
- * stream gets there, also in eager mode, as a kernel that waits for its peer must not stop the
- * host. Sums are in rank order with one rounding: for values that are exact in every order, as
+ * so that any processes of one machine can meet. What a rank sends is read and written when its
+ * stream gets there (NCCL's buffers, without an end), and what it receives comes then, also in eager
+ * mode, as a kernel that waits for its peer must not stop the host. Such streams go on in every
+ * question and wait of the host, and when a communicator is polled. Sums are in rank order with one rounding: for values that are exact in every order, as
  * tests of NCCL have to use, they are NCCL's.
  *
  * A message begins with the virtual time at which it was sent; what arrives is not there before it.
+ *
+ * After an abort what waits for a message ends without it. NCCL's abort waits for graphs that hold
+ * calls of the communicator, so that whoever aborts before he destroys them waits for ever: here
+ * that ends the process, with a message.
  *
  * PAR_STANDIN_NCCL=error makes every communicator report an asynchronous error.
  */
@@ -18,6 +22,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,6 +37,8 @@ struct ncclComm {
     int n = 0, rank = 0;
     bool connecting = true;
     std::vector<size_t> n_sent, n_received; /* messages with each rank */
+    std::shared_ptr<bool> aborted = std::make_shared<bool>(false);
+    std::shared_ptr<int> held = std::make_shared<int>(0); /* by calls, those in graphs too */
 };
 
 namespace {
@@ -53,8 +60,8 @@ std::string name_of(const ncclComm *c, int from, int to, size_t k) {
            std::to_string(k);
 }
 
-void post(ncclComm *c, int to, const void *data, size_t nbytes, double moment) {
-    std::string name = name_of(c, c->rank, to, c->n_sent[(size_t)to]++), part = name + ".part";
+void post(const std::string &name, const void *data, size_t nbytes, double moment) {
+    std::string part = name + ".part";
     FILE *file = fopen(part.c_str(), "wb");
     if (!file || fwrite(&moment, sizeof moment, 1, file) != 1 ||
         fwrite(data, 1, nbytes, file) != nbytes || fclose(file) != 0) {
@@ -65,10 +72,25 @@ void post(ncclComm *c, int to, const void *data, size_t nbytes, double moment) {
     rename(part.c_str(), name.c_str());
 }
 
+/* What a message is received from: all files are there, or the communicator is aborted. */
+struct arrival {
+    std::vector<std::string> names;
+    std::shared_ptr<bool> aborted;
+    bool operator()() const {
+        if (*aborted) return true;
+        for (auto &name : names)
+            if (access(name.c_str(), R_OK) != 0) return false;
+        return true;
+    }
+};
+
 void take(const std::string &name, void *data, size_t nbytes, cudaStream_t stream) {
     double moment = 0;
-    FILE *file;
-    while (!(file = fopen(name.c_str(), "rb"))) usleep(50);
+    FILE *file = fopen(name.c_str(), "rb");
+    if (!file) {
+        fprintf(stderr, "stand-in of NCCL: %s: %s\n", name.c_str(), strerror(errno));
+        abort();
+    }
     bool begun = fread(&moment, sizeof moment, 1, file) == 1;
     size_t n = fread(data, 1, nbytes, file);
     bool longer = fgetc(file) != EOF;
@@ -83,6 +105,14 @@ void take(const std::string &name, void *data, size_t nbytes, cudaStream_t strea
 
 std::string expect(ncclComm *c, int from) {
     return name_of(c, from, c->rank, c->n_received[(size_t)from]++);
+}
+
+/* Put a message to rank `to` on the stream. */
+void send_later(ncclComm *c, int to, const void *data, size_t nbytes, cudaStream_t stream) {
+    std::string name = name_of(c, c->rank, to, c->n_sent[(size_t)to]++);
+    standin_defer(stream, nullptr, [=, aborted = c->aborted] {
+        if (!*aborted) post(name, data, nbytes, standin_now(stream));
+    });
 }
 
 double get(ncclDataType_t type, const void *data, size_t i) {
@@ -118,25 +148,21 @@ void add(ncclDataType_t type, void *dst, const std::vector<std::vector<char>> &a
 
 /* Send pieces of src, piece j to rank j, `stride` bytes apart, oneself included; names of what
  * comes. */
-std::vector<std::string> exchange(ncclComm *c, const void *src, size_t nbytes, size_t stride,
-                                  cudaStream_t stream) {
-    std::vector<std::string> names;
+arrival exchange(ncclComm *c, const void *src, size_t nbytes, size_t stride, cudaStream_t stream) {
+    arrival from = {{}, c->aborted};
     standin_require_device("an NCCL collective", "the source", src, nbytes);
-    standin_finish(stream);
-    standin_open();
     for (int j = 0; j < c->n; j++)
-        post(c, j, (const char *)src + (size_t)j * stride, nbytes, standin_now(stream));
-    standin_close();
-    for (int j = 0; j < c->n; j++) names.push_back(expect(c, j));
-    return names;
+        send_later(c, j, (const char *)src + (size_t)j * stride, nbytes, stream);
+    for (int j = 0; j < c->n; j++) from.names.push_back(expect(c, j));
+    return from;
 }
 
-void reduce_later(std::vector<std::string> names, void *dst, size_t n, ncclDataType_t type,
-                  cudaStream_t stream) {
+void reduce_later(arrival from, void *dst, size_t n, ncclDataType_t type, cudaStream_t stream) {
     standin_require_device("an NCCL collective", "the destination", dst, n * size_of(type));
-    standin_defer(stream, [=] {
+    standin_defer(stream, from, [=] {
+        if (*from.aborted) return;
         std::vector<std::vector<char>> all;
-        for (auto &name : names) {
+        for (auto &name : from.names) {
             all.emplace_back(n * size_of(type));
             take(name, all.back().data(), all.back().size(), stream);
         }
@@ -181,6 +207,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n, ncclUniqueId id, int
 }
 ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state) {
     const char *mode = getenv("PAR_STANDIN_NCCL");
+    standin_progress();
     *state = c->connecting ? ncclInProgress : ncclSuccess;
     c->connecting = false;
     if (mode && !strcmp(mode, "error")) *state = ncclRemoteError;
@@ -193,6 +220,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t c) {
 /* The last rank that leaves takes the folder with it: one that is empty may still get messages. */
 ncclResult_t ncclCommDestroy(ncclComm_t c) {
     std::error_code ignored;
+    *c->aborted = true;
     FILE *left = fopen((c->folder + "/left-" + std::to_string(c->rank)).c_str(), "w");
     if (left) fclose(left);
     int n_left = 0;
@@ -203,15 +231,16 @@ ncclResult_t ncclCommDestroy(ncclComm_t c) {
     return ncclSuccess;
 }
 ncclResult_t ncclCommAbort(ncclComm_t c) {
-    std::error_code ignored;
-    std::filesystem::remove_all(c->folder, ignored);
-    delete c;
-    return ncclSuccess;
+    if (c->held.use_count() > 1) {
+        fprintf(stderr, "stand-in of NCCL: aborted while a graph has its calls: this never ends\n");
+        abort();
+    }
+    return ncclCommDestroy(c);
 }
 
 ncclResult_t ncclAllReduce(const void *src, void *dst, size_t n, ncclDataType_t type, ncclRedOp_t,
                            ncclComm_t c, cudaStream_t stream) {
-    standin_call(stream, [=] {
+    standin_call(stream, [=, held = c->held] {
         reduce_later(exchange(c, src, n * size_of(type), 0, stream), dst, n, type, stream);
     });
     return ncclSuccess;
@@ -219,7 +248,7 @@ ncclResult_t ncclAllReduce(const void *src, void *dst, size_t n, ncclDataType_t 
 ncclResult_t ncclReduceScatter(const void *src, void *dst, size_t n, ncclDataType_t type,
                                ncclRedOp_t, ncclComm_t c, cudaStream_t stream) {
     size_t nbytes = n * size_of(type);
-    standin_call(stream, [=] {
+    standin_call(stream, [=, held = c->held] {
         reduce_later(exchange(c, src, nbytes, nbytes, stream), dst, n, type, stream);
     });
     return ncclSuccess;
@@ -227,12 +256,13 @@ ncclResult_t ncclReduceScatter(const void *src, void *dst, size_t n, ncclDataTyp
 ncclResult_t ncclAllGather(const void *src, void *dst, size_t n, ncclDataType_t type, ncclComm_t c,
                            cudaStream_t stream) {
     size_t nbytes = n * size_of(type);
-    standin_call(stream, [=] {
-        std::vector<std::string> names = exchange(c, src, nbytes, 0, stream);
-        standin_require_device("ncclAllGather", "the destination", dst, nbytes * names.size());
-        standin_defer(stream, [=] {
-            for (size_t j = 0; j < names.size(); j++)
-                take(names[j], (char *)dst + j * nbytes, nbytes, stream);
+    standin_call(stream, [=, held = c->held] {
+        arrival from = exchange(c, src, nbytes, 0, stream);
+        standin_require_device("ncclAllGather", "the destination", dst, nbytes * from.names.size());
+        standin_defer(stream, from, [=] {
+            if (*from.aborted) return;
+            for (size_t j = 0; j < from.names.size(); j++)
+                take(from.names[j], (char *)dst + j * nbytes, nbytes, stream);
         });
     });
     return ncclSuccess;
@@ -240,20 +270,18 @@ ncclResult_t ncclAllGather(const void *src, void *dst, size_t n, ncclDataType_t 
 ncclResult_t ncclSend(const void *src, size_t n, ncclDataType_t type, int peer, ncclComm_t c,
                       cudaStream_t stream) {
     standin_require_device("ncclSend", "the source", src, n * size_of(type));
-    standin_call(stream, [=] {
-        standin_finish(stream);
-        standin_open();
-        post(c, peer, src, n * size_of(type), standin_now(stream));
-        standin_close();
-    });
+    standin_call(stream,
+                 [=, held = c->held] { send_later(c, peer, src, n * size_of(type), stream); });
     return ncclSuccess;
 }
 ncclResult_t ncclRecv(void *dst, size_t n, ncclDataType_t type, int peer, ncclComm_t c,
                       cudaStream_t stream) {
     standin_require_device("ncclRecv", "the destination", dst, n * size_of(type));
-    standin_call(stream, [=] {
-        std::string name = expect(c, peer);
-        standin_defer(stream, [=] { take(name, dst, n * size_of(type), stream); });
+    standin_call(stream, [=, held = c->held] {
+        arrival from = {{expect(c, peer)}, c->aborted};
+        standin_defer(stream, from, [=] {
+            if (!*from.aborted) take(from.names[0], dst, n * size_of(type), stream);
+        });
     });
     return ncclSuccess;
 }

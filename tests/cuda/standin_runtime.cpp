@@ -13,13 +13,19 @@
 #include <memory>
 #include <string>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <vector>
 
 struct capture;
+/* What a stream does next, once it is ready: what waits for another stream or process polls. */
+struct entry {
+    std::function<bool()> ready; /* empty: at once */
+    std::function<void()> run;
+};
 struct CUstream_st {
     capture *in = nullptr; /* the capture that it is part of */
     size_t index = 0;      /* its place there */
-    std::deque<std::function<void()>> items;
+    std::deque<entry> items;
     size_t n_put = 0, n_done = 0;
     size_t n_deferred = 0; /* items up to the last one that waits for another process */
     double now = 0;        /* by the virtual clock: when its last item ended */
@@ -81,6 +87,7 @@ struct report {
 } at_end;
 
 CUstream_st default_stream;
+std::vector<CUstream_st *> waiting; /* streams with items that wait for another process */
 std::map<char *, size_t> device_blocks, pinned_blocks;
 int n_open;
 cudaError_t last_error = cudaSuccess;
@@ -110,24 +117,44 @@ CUstream_st *of(cudaStream_t s) {
     return s ? s : &default_stream;
 }
 
+/* The next item, if it is ready; false: it is not. */
+bool advance(CUstream_st *s) {
+    if (s->items.empty()) return false; /* it is inside its last item */
+    if (s->items.front().ready && !s->items.front().ready()) return false;
+    std::function<void()> run = std::move(s->items.front().run);
+    s->items.pop_front();
+    run();
+    s->n_done++;
+    return true;
+}
+
 void run_until(CUstream_st *s, size_t n) {
-    while (s->n_done < n) {
-        std::function<void()> item = std::move(s->items.front());
-        s->items.pop_front();
-        item();
-        s->n_done++;
-    }
+    while (s->n_done < n)
+        if (!advance(s)) {
+            standin_progress();
+            usleep(50);
+        }
+}
+
+/* As far as nothing has to be waited for. */
+bool reaches(CUstream_st *s, size_t n) {
+    while (s->n_done < n)
+        if (!advance(s)) return false;
+    return true;
 }
 
 /* No item begins before the host has put it there. */
-void put(CUstream_st *s, std::function<void()> item, double takes = 0, bool later = false) {
-    s->items.push_back([=, from = host_now, item = std::move(item)] {
-        s->now = std::max(s->now, from);
-        item();
-        s->now += takes;
-    });
+void put(CUstream_st *s, std::function<void()> item, double takes = 0,
+         std::function<bool()> ready = nullptr, bool later = false) {
+    s->items.push_back({std::move(ready), [=, from = host_now, item = std::move(item)] {
+                            s->now = std::max(s->now, from);
+                            item();
+                            s->now += takes;
+                        }});
     s->n_put++;
     if (later) s->n_deferred = s->n_put;
+    if (later && std::find(waiting.begin(), waiting.end(), s) == waiting.end())
+        waiting.push_back(s);
     if (eager() && s->n_done >= s->n_deferred) run_until(s, s->n_put);
 }
 
@@ -250,11 +277,21 @@ void standin_call(cudaStream_t stream, std::function<void()> call) {
     if (!replaying) standin_count(STANDIN_LAUNCHES);
     call();
 }
-void standin_defer(cudaStream_t stream, std::function<void()> item) {
-    put(of(stream), opened(std::move(item)), 0, true);
+void standin_defer(cudaStream_t stream, std::function<bool()> ready, std::function<void()> item) {
+    put(of(stream), opened(std::move(item)), 0, std::move(ready), true);
+}
+/* Not into itself: an item that is not ready may ask for another stream. */
+void standin_progress() {
+    static bool within;
+    if (within || capturing) return;
+    within = true;
+    for (size_t i = 0; i < waiting.size(); i++) reaches(waiting[i], waiting[i]->n_deferred);
+    for (size_t i = waiting.size(); i-- > 0;)
+        if (waiting[i]->n_done >= waiting[i]->n_deferred) waiting.erase(waiting.begin() + (long)i);
+    within = false;
 }
 double standin_now(cudaStream_t stream) {
-    return std::max(of(stream)->now, host_now);
+    return of(stream)->now;
 }
 void standin_not_before(cudaStream_t stream, double moment) {
     of(stream)->now = std::max(of(stream)->now, moment);
@@ -439,6 +476,7 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
 cudaError_t cudaStreamDestroy(cudaStream_t s) {
     REFUSE_IN_CAPTURE();
     standin_finish(s);
+    waiting.erase(std::remove(waiting.begin(), waiting.end(), s), waiting.end());
     delete s;
     return cudaSuccess;
 }
@@ -477,10 +515,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
     if (!replaying && waiting->in && stream)
         return refused_in_capture(cudaErrorStreamCaptureIsolation);
     if (stream)
-        put(waiting, [=, last = e->last] {
-            run_until(stream, n);
-            waiting->now = std::max(waiting->now, last->seconds);
-        });
+        put(
+            waiting, [=, last = e->last] { waiting->now = std::max(waiting->now, last->seconds); },
+            0, [=] { return reaches(stream, n); });
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags) {
@@ -532,7 +569,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
 cudaError_t cudaEventQuery(cudaEvent_t e) {
     REFUSE_IN_CAPTURE();
     if (e->captured) return failed(cudaErrorCapturedEvent);
-    if (e->stream && e->stream->n_done < e->n) run_until(e->stream, e->stream->n_done + 1);
+    if (e->stream && e->stream->n_done < e->n && !advance(e->stream)) standin_progress();
     if (e->stream && e->stream->n_done < e->n) return cudaErrorNotReady;
     if (e->stream && tick() > 0) host_saw(e->last->seconds);
     return cudaSuccess;

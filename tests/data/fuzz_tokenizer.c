@@ -8,16 +8,14 @@
 #include <string.h>
 
 #include "../harness.h"
+#include "../mutate.h"
 #include "libpar/data/tokenizer.h"
 
 enum { CAPACITY = 8192, RUNS = 1500 };
 
 static uint64_t state;
-static size_t draw(size_t n) { /* xorshift64*, Marsaglia 2003 */
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (size_t)((state * 2685821657736338717u) >> 33) % (n ? n : 1);
+static size_t draw(size_t n) {
+    return mutate_draw(&state, n);
 }
 
 static size_t mutate(char *b, size_t n) {
@@ -50,6 +48,16 @@ static char *exact(const char *text, size_t n) {
     return copy;
 }
 
+/* What changes no text: bytes, split as GPT-2 does at most, and tokens that take no spaces. */
+static bool keeps_texts(const par_tokenizer *t) {
+    const par__splitter *s = &t->splitter;
+    if (t->model == PAR__MODEL_TABLE) return true;
+    if (t->model != PAR__MODEL_BYTES || t->normalizers.n > 0) return false;
+    for (int32_t i = 0; i < t->added.n; i++)
+        if (t->added.list[i].left || t->added.list[i].right) return false;
+    return s->n == 0 || (s->n == 1 && s->list[0].kind == PAR__STAGE_SCAN);
+}
+
 static void use(par_tokenizer *t) {
     static const char text[] = "ab abab 'll\xff\xc3\xa9 12  x";
     int32_t ids[64];
@@ -57,6 +65,7 @@ static void use(par_tokenizer *t) {
     size_t n = 0, m = 0;
     if (par_tokenizer_encode(t, text, sizeof text - 1, ids, 64, &n) != PAR_OK) return;
     CHECK_OK(par_tokenizer_decode(t, ids, n, back, 64, &m));
+    if (!keeps_texts(t)) return;
     CHECK(m == sizeof text - 1 && memcmp(back, text, m) == 0, "another text comes back");
 }
 

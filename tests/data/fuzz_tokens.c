@@ -1,7 +1,8 @@
 /*
- * Fuzz target: the token-file parser. The first byte picks the form (bit 0: with an index), the
- * next two the length of the index; then index and file. What the parser accepts is read
- * completely. libFuzzer: clang -fsanitize=fuzzer,address, with libpar's sources.
+ * Fuzz target: the token-file parser. The first byte picks the form (bit 0: with an index, bits 1
+ * to 3: the form that is asked for), the next two the length of the index; then index and file.
+ * What the parser accepts is read completely. libFuzzer: clang -fsanitize=fuzzer,address, with
+ * libpar's sources.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     file = realloc(file, rest - n ? rest - n : 1);
     memcpy(file, data + 3 + n, rest - n);
     par_tokens t = {.path = (char[]){"x.bin"}};
-    if (par__tokens_parse("x.bin", file, rest - n, indexed ? index : NULL, n, &t) == PAR_OK) {
+    const par_tokens_params params = {.form = (par_tokens_form)((data[0] >> 1 & 7) % 6)};
+    if (par__tokens_parse("x.bin", &params, file, rest - n, indexed ? index : NULL, n, NULL, &t) ==
+        PAR_OK) {
         int32_t out[64];
         if (t.n < 1 || (size_t)t.n * par__token_nbytes(t.type) + t.offset != rest - n) abort();
         par_tokens_max(&t);

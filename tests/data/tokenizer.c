@@ -29,15 +29,16 @@ static par_status join(void *user, const uint8_t *piece, size_t n) {
 }
 
 static void check_pieces(int which, const char *const texts[][2], size_t n) {
-    par__splitter *splitter = NULL;
-    CHECK_OK(par__splitter_create(which, &splitter));
-    for (size_t i = 0; splitter && i < n; i++) {
+    const par__splitter splitter = {1, {{PAR__STAGE_SCAN, .scan = which}}};
+    par__split_memory memory;
+    CHECK_OK(par__split_memory_create(&memory));
+    for (size_t i = 0; i < n; i++) {
         char got[128] = "";
-        CHECK_OK(par__splitter_run(splitter, (const uint8_t *)texts[i][0], strlen(texts[i][0]),
-                                   join, got));
+        CHECK_OK(par__splitter_run(&splitter, &memory, (const uint8_t *)texts[i][0],
+                                   strlen(texts[i][0]), true, join, got));
         CHECK(strcmp(got, texts[i][1]) == 0, "text %zu is split so: %s", i, got);
     }
-    par__splitter_destroy(&splitter);
+    par__split_memory_destroy(&memory);
 }
 
 /* U+180E is not White_Space, U+1680 and U+3000 are. What RFC 3629 forbids is not UTF-8: surrogates,
@@ -153,7 +154,7 @@ static void tables(void) {
                3, (int32_t[]){255, 97, 0}, 3);
     round_trip_random(t);
     par_tokenizer_close(&t);
-    const par_corpus abc = {1, &in, NULL};
+    const par_corpus abc = {.n_files = 1, .paths = &in};
     CHECK_OK(par_tokenizer_of_text(&abc, &t));
     CHECK_OK(par_corpus_write_tokens(&abc, t, false, temp_path("abc.tok"), NULL, NULL));
     par_tokenizer_close(&t);
@@ -226,7 +227,7 @@ static void training(void) {
     par_tokenizer *t = NULL;
     make_text(text, TEXT);
     const char *path = temp_file("train.txt", text, TEXT);
-    const par_corpus corpus = {1, &path, NULL};
+    const par_corpus corpus = {.n_files = 1, .paths = &path};
     CHECK_OK(par_tokenizer_train(&corpus, 400, temp_path("bpe"), &made));
     CHECK_OK(par_tokenizer_train(&corpus, 400, temp_path("bpe2"), &again));
     CHECK(made == 400 && again == 400, "%lld and %lld ids", (long long)made, (long long)again);
@@ -290,7 +291,7 @@ static void training_slow(void) {
             text[i] =
                 (char)('a' + round_trip_draw(4) * round_trip_draw(4) / 3); /* many equal counts */
         const char *path = temp_file("letters.txt", text, LETTERS);
-        const par_corpus corpus = {1, &path, NULL};
+        const par_corpus corpus = {.n_files = 1, .paths = &path};
         CHECK_OK(par_tokenizer_train(&corpus, 257 + MERGES, temp_path("slow"), NULL));
         slow_merges(text, expected);
         char *got = temp_read(temp_path("slow/merges.txt"), &n);
@@ -304,8 +305,9 @@ static void training_slow(void) {
 static void training_refusals(void) {
     const char *none = temp_text("none.txt", ""), *one = temp_text("one.txt", "abab"),
                *absent = temp_path("absent");
-    const par_corpus nothing = {1, &none, NULL}, small = {1, &one, NULL},
-                     missing = {1, &absent, NULL};
+    const par_corpus nothing = {.n_files = 1, .paths = &none},
+                     small = {.n_files = 1, .paths = &one},
+                     missing = {.n_files = 1, .paths = &absent};
     par_tokenizer *t = NULL;
     int64_t made = 0;
     CHECK_FAILS(par_tokenizer_train(&small, 256, temp_path("r"), NULL), PAR_ERR_ARG, "legal: 257");
@@ -369,7 +371,7 @@ static void corpus(void) {
     const char *path =
         temp_text("two.jsonl",
                   "{\"text\": \"ab\", \"n\": 1}\n\n{\"text\": \"\"}\r\n{\"text\": \"abc\\u0000\"}");
-    const par_corpus lines = {1, &path, "text"};
+    const par_corpus lines = {.n_files = 1, .paths = &path, .field = "text"};
     par_tokenizer *t = NULL;
     int64_t n = 0, documents = 0;
     CHECK_OK(par_tokenizer_train(&lines, 258, temp_path("c"), NULL));
@@ -401,25 +403,25 @@ static void corpus(void) {
 
 static void corpus_refusals(void) {
     static const char *const bad[][2] = {
-        {"{\"text\": \"a\"}\nhello\n", "line 2: is not JSON"},
-        {"{\"text\": \"a\"}\n\n{\"text\": \"b", "line 3: is not JSON"},
-        {"{\"txt\": \"a\"}\n", "line 1: has no \"text\""},
-        {"{\"text\": 5}\n", "line 1: no text in \"text\""},
-        {"[\"text\"]\n", "line 1: has no"},
-        {"{\"text\": \"a\", \"text\": \"b\"}", "duplicate"},
-        {"{\"text\": \"\xff\"}", "line 1: is not JSON"},
+        {"{\"text\": \"a\"}\nhello\n", "line 2, column 1: is not JSON"},
+        {"{\"text\": \"a\"}\n\n{\"text\": \"b", "line 3, column 12: is not JSON"},
+        {"{\"txt\": \"a\"}\n", "line 1, column 1: has no such field"},
+        {"{\"text\": 5}\n", "line 1, column 10: no text"},
+        {"[\"text\"]\n", "line 1, column 1: is not JSON: no object"},
+        {"{\"text\": \"a\", \"text\": \"b\"}", "column 23: has the field twice"},
+        {"{\"text\": \"\xff\"}", "line 1, column 11: is not JSON: a byte that is not UTF-8"},
         {"{\"text\": \"\"}\n", "the text is empty"},
         {"", "the text is empty"}};
     par_tokenizer *t = NULL;
     CHECK_OK(par_tokenizer_open("bytes", &t));
     for (size_t i = 0; i < 2 * sizeof bad / sizeof *bad; i++) {
         const char *path = temp_text("bad.jsonl", bad[i / 2][0]), *out = temp_path("refused.bin");
-        const par_corpus lines = {1, &path, "text"};
+        const par_corpus lines = {.n_files = 1, .paths = &path, .field = "text"};
         CHECK_FAILS(par_corpus_write_tokens(&lines, t, i % 2, out, NULL, NULL), PAR_ERR_FORMAT,
                     bad[i / 2][1]);
     }
     const char *path = temp_text("a.txt", "a");
-    const par_corpus plain = {1, &path, NULL};
+    const par_corpus plain = {.n_files = 1, .paths = &path};
     CHECK_FAILS(par_corpus_write_tokens(&plain, t, true, temp_path("refused.tok"), NULL, NULL),
                 PAR_ERR_ARG, ".bin");
     CHECK_FAILS(par_corpus_write_tokens(&plain, t, true, temp_path("no/refused.bin"), NULL, NULL),

@@ -186,22 +186,42 @@ static json_t *split(const char *regex, const char *behavior) {
 
 static void refusals(void) {
     par_tokenizer *t = NULL;
-    json_t *good = with(NULL, "pre_tokenizer", split(LLAMA3, "Isolated")),
-           *entry = added("<x>", 259);
+    json_t *good = with(NULL, "pre_tokenizer", split(LLAMA3, "Isolated"));
     CHECK_OK(open_json(good, &t));
     par_tokenizer_close(&t);
     json_decref(good);
-    refuse(with(NULL, "normalizer", json_pack("{s:s}", "type", "NFC")), "normalizer");
-    refuse(with(NULL, "pre_tokenizer", json_null()), "another \"pre_tokenizer\"");
-    refuse(with("pre_tokenizer", "add_prefix_space", json_true()), "another \"pre_tokenizer\"");
-    refuse(with("pre_tokenizer", "use_regex", json_false()), "another \"pre_tokenizer\"");
-    refuse(with(NULL, "pre_tokenizer", split(LLAMA3, "Removed")), "another \"pre_tokenizer\"");
-    refuse(with(NULL, "pre_tokenizer", split("\\w+|\\s+", "Isolated")),
-           "split by \"\\w+|\\s+\"; legal");
+    refuse(with(NULL, "normalizer", json_pack("{s:s}", "type", "BertNormalizer")),
+           "\"normalizer\" has \"type\": \"BertNormalizer\"");
+    refuse(with(NULL, "normalizer",
+                json_pack("{s:s, s:{s:s}}", "type", "Replace", "pattern", "X", "")),
+           "\"Replace\" has \"pattern\": {\"X\":\"\"}");
+    refuse(with(NULL, "normalizer",
+                json_pack("{s:s, s:s}", "type", "Precompiled", "precompiled_charsmap", "AAAAAAAA")),
+           "malformed \"precompiled_charsmap\"");
+    refuse(with(NULL, "pre_tokenizer", json_pack("{s:s}", "type", "BertPreTokenizer")),
+           "\"pre_tokenizer\" has \"type\": \"BertPreTokenizer\"");
+    refuse(with(NULL, "pre_tokenizer", split(LLAMA3, "Merged")),
+           "\"Split\" has \"behavior\": \"Merged\"");
+    refuse(with(NULL, "pre_tokenizer", split("[a[bc]]+", "Isolated")), "and from \"[bc]]+\" on");
+    refuse(with(NULL, "pre_tokenizer", split("[a-z&&b]+", "Isolated")), "and from \"&&b]+\" on");
+    refuse(with(NULL, "pre_tokenizer", split("\\p{N}{1,3}+", "Isolated")), "and from \"}+\" on");
+    refuse(with(NULL, "pre_tokenizer", split("\\ba", "Isolated")), "and from \"\\ba\" on");
+    refuse(with(NULL, "pre_tokenizer", split("(a", "Isolated")), "PCRE2: missing");
+    json_t *after = split(LLAMA3, "Isolated");
+    json_array_append_new(json_object_get(after, "pretokenizers"),
+                          json_pack("{s:s}", "type", "Digits"));
+    refuse(with(NULL, "pre_tokenizer", after), "\"type\": \"Digits\"");
+    refuse(with(NULL, "post_processor", json_pack("{s:s}", "type", "X")),
+           "\"post_processor\" has \"type\": \"X\"");
+    refuse(with(NULL, "post_processor",
+                json_pack("{s:s, s:[{s:{s:s}}], s:{}}", "type", "TemplateProcessing", "single",
+                          "SpecialToken", "id", "<x>", "special_tokens")),
+           "\"special_tokens\" has");
+    refuse(with(NULL, "decoder", json_pack("{s:s}", "type", "WordPiece")), "\"WordPiece\"");
     refuse(with(NULL, "model", json_integer(1)), "legal: BPE");
+    refuse(with("model", "type", json_string("WordPiece")), "\"type\": \"WordPiece\"; legal: BPE");
     refuse(with("model", "type", json_string("Unigram")), "legal: BPE");
     refuse(with("model", "dropout", json_real(0.1)), "dropout");
-    refuse(with("model", "byte_fallback", json_true()), "byte_fallback");
     refuse(with("model", "end_of_word_suffix", json_string("</w>")), "end_of_word_suffix");
     refuse(with("model", "vocab", json_array()), "no \"vocab\"");
     refuse(with("model", "vocab", json_object()), "0 tokens");
@@ -219,8 +239,6 @@ static void refusals(void) {
     json_t *two_ids = with_added(added("the", 259));
     add(two_ids, "<x>", 258);
     refuse(two_ids, "\"the\" has two ids");
-    json_object_set_new(entry, "lstrip", json_true());
-    refuse(with_added(entry), "\"lstrip\" is true");
     CHECK_FAILS(par_tokenizer_open(temp_text("cut.json", "{\"model\": {"), &t), PAR_ERR_FORMAT,
                 "line 1");
 }

@@ -329,11 +329,11 @@ static const char *sparse_file(const char *name, const buffer *head, int64_t nby
     return ok ? path : NULL;
 }
 
-static void check_far(const char *path, int64_t first, int64_t n) {
+static void check_far(const char *path, par_tokens_form form, int64_t first, int64_t n) {
     static const int32_t want[] = {11, 22, 33};
     par_tokens *t = NULL;
     int32_t got[3];
-    CHECK_OK(par_tokens_open(path, &t));
+    CHECK_OK(par_tokens_open_as(path, &(par_tokens_params){.form = form}, &t));
     if (!t) return;
     CHECK(par_tokens_n(t) == n, "%lld tokens", (long long)par_tokens_n(t));
     CHECK_OK(par_tokens_read(t, first, 3, got));
@@ -348,14 +348,14 @@ static void over_4_gib(void) {
     int64_t n = 2600000000, m = 1200000000; /* 5.2 GB of u16, 4.8 GB of u32 */
     const char *path = sparse_file("far.bin", &none, 2 * n, 2 * (n - 3), narrow, sizeof narrow);
     if (!path) return;
-    check_far(path, n - 3, n);
+    check_far(path, PAR_TOKENS_U16, n - 3, n);
     temp_remove("far.bin");
     make_llmc(&head, true);
     head.n = 1024;
     memcpy(head.bytes + 8, &(int32_t){1200000000}, 4);
     path = sparse_file("far.tok", &head, 1024 + 4 * m, 1024 + 4 * (m - 100), wide, sizeof wide);
     if (!path) return;
-    check_far(path, m - 100, m);
+    check_far(path, PAR_TOKENS_KNOWN, m - 100, m);
     temp_remove("far.tok");
 }
 
@@ -364,7 +364,7 @@ static void over_4_gib(void) {
 /* "chars" or what par_tokenizer_open takes. */
 static par_status text_to_tokens(int n_files, const char *const *paths, const char *tokenizer,
                                  const char *path, int64_t *n_tokens, int64_t *vocab) {
-    const par_corpus corpus = {n_files, paths, NULL};
+    const par_corpus corpus = {.n_files = n_files, .paths = paths};
     par_tokenizer *t = NULL;
     par_status st = strcmp(tokenizer, "chars") == 0 ? par_tokenizer_of_text(&corpus, &t)
                                                     : par_tokenizer_open(tokenizer, &t);

@@ -11,6 +11,7 @@
 
 #include "harness.h"
 #include "par/kernels.h"
+#include "par/threads.h"
 
 static const par_backend *ref(void) {
     const par_backend *backend = NULL;
@@ -229,6 +230,24 @@ static void test_progress(void) {
     CHECK(calls > 0, "a gemm made no progress");
 }
 
+/* A product of 10^9 multiply-adds takes 20 ms of a core; there is progress every few of them. */
+static void test_progress_inside(void) {
+    enum { M = 512, N = 512, K = 4096 };
+    const par_backend *cpu = NULL;
+    int calls = 0;
+    par_stream stream = {count, &calls};
+    float *a = calloc(M * K, sizeof *a), *b = calloc(N * K, sizeof *b), *c = calloc(M * N, 4);
+    par_gemm g = {.m = M, .n = N, .k = K, .a = a, .lda = K, .b = b, .ldb = N, .c = c, .ldc = N};
+    CHECK_OK(par_backend_get("cpu", &cpu));
+    CHECK_OK(par_threads_set(1));
+    if (a && b && c) CHECK_OK(par_gemm_run(cpu, &stream, &g, NULL));
+    CHECK(calls >= 4, "a long gemm made progress %d times", calls);
+    CHECK_OK(par_threads_set(0));
+    free(a);
+    free(b);
+    free(c);
+}
+
 static void test_memory(void) {
     const par_backend *backend = ref();
     static const size_t sizes[] = {0, 1, 255, 256, 257, 1000003};
@@ -276,10 +295,15 @@ static void test_rung(void) {
 }
 
 static const harness_case cases[] = {
-    {.name = "backends", .run = test_backends}, {.name = "names", .run = test_names},
-    {.name = "gemm", .run = test_gemm},         {.name = "shapes", .run = test_shapes},
-    {.name = "empty", .run = test_empty},       {.name = "untyped", .run = test_untyped},
-    {.name = "progress", .run = test_progress}, {.name = "memory", .run = test_memory},
+    {.name = "backends", .run = test_backends},
+    {.name = "names", .run = test_names},
+    {.name = "gemm", .run = test_gemm},
+    {.name = "shapes", .run = test_shapes},
+    {.name = "empty", .run = test_empty},
+    {.name = "untyped", .run = test_untyped},
+    {.name = "progress", .run = test_progress},
+    {.name = "progress_inside", .run = test_progress_inside},
+    {.name = "memory", .run = test_memory},
     {.name = "rung", .run = test_rung},
 };
 

@@ -35,6 +35,7 @@ typedef struct {
 static segment segments[MAX_SEGMENTS];
 static int n_segments;
 static bool counting;
+static int64_t until_failure; /* allocations of libpar; 0: none fails, -1: it has */
 static allocations_count now;
 
 bool allocations_can_count(void) {
@@ -94,6 +95,12 @@ void allocations_end(allocations_count *out) {
     *out = now;
 }
 
+bool allocations_fail(int64_t n) {
+    bool failed = until_failure < 0;
+    until_failure = n;
+    return failed;
+}
+
 #if !HAVE_SANITIZER
 /* dlsym itself may allocate before the functions are known: that comes from here and is never
  * freed. */
@@ -111,16 +118,19 @@ static bool is_early(const void *p) {
     return (const char *)p >= early && (const char *)p < early + sizeof early;
 }
 
-/* Several threads may count at once; they add atomically. */
-static void count(size_t nbytes, const void *caller) {
+/* False: this one fails. Several threads may count at once; they add atomically. */
+static bool count(size_t nbytes, const void *caller) {
     uintptr_t at = (uintptr_t)caller;
     allocations_owner owner = BY_OTHER;
-    if (!counting) return;
+    if (!counting) return true;
     for (int i = 0; i < n_segments; i++)
         if (at >= segments[i].begin && at < segments[i].end) owner = segments[i].owner;
     __atomic_fetch_add(&now.n[owner], 1, __ATOMIC_RELAXED);
     __atomic_fetch_add(&now.nbytes[owner], (int64_t)nbytes, __ATOMIC_RELAXED);
     if (owner == BY_LIBPAR && !now.first_libpar) now.first_libpar = caller;
+    if (owner != BY_LIBPAR || until_failure <= 0 || --until_failure > 0) return true;
+    until_failure = -1;
+    return false;
 }
 
 static struct {
@@ -151,19 +161,17 @@ static bool look_up(void) {
 
 void *malloc(size_t nbytes) {
     if (!look_up()) return take_early(nbytes);
-    count(nbytes, __builtin_return_address(0));
-    return real.malloc(nbytes);
+    return count(nbytes, __builtin_return_address(0)) ? real.malloc(nbytes) : NULL;
 }
 
 void *calloc(size_t n, size_t nbytes) {
     if (!look_up()) return take_early(n * nbytes);
-    count(n * nbytes, __builtin_return_address(0));
-    return real.calloc(n, nbytes);
+    return count(n * nbytes, __builtin_return_address(0)) ? real.calloc(n, nbytes) : NULL;
 }
 
 void *realloc(void *old, size_t nbytes) {
     if (!look_up()) return NULL;
-    count(nbytes, __builtin_return_address(0));
+    if (!count(nbytes, __builtin_return_address(0))) return NULL;
     if (!is_early(old)) return real.realloc(old, nbytes);
     void *block = real.malloc(nbytes);
     if (block)
@@ -181,19 +189,18 @@ void free(void *p) {
 
 int posix_memalign(void **out, size_t alignment, size_t nbytes) {
     if (!look_up()) return ENOMEM;
-    count(nbytes, __builtin_return_address(0));
-    return real.posix_memalign(out, alignment, nbytes);
+    return count(nbytes, __builtin_return_address(0)) ? real.posix_memalign(out, alignment, nbytes)
+                                                      : ENOMEM;
 }
 
 void *aligned_alloc(size_t alignment, size_t nbytes) {
     if (!look_up()) return NULL;
-    count(nbytes, __builtin_return_address(0));
-    return real.aligned_alloc(alignment, nbytes);
+    return count(nbytes, __builtin_return_address(0)) ? real.aligned_alloc(alignment, nbytes)
+                                                      : NULL;
 }
 
 void *memalign(size_t alignment, size_t nbytes) {
     if (!look_up()) return NULL;
-    count(nbytes, __builtin_return_address(0));
-    return real.memalign(alignment, nbytes);
+    return count(nbytes, __builtin_return_address(0)) ? real.memalign(alignment, nbytes) : NULL;
 }
 #endif

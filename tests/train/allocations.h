@@ -30,6 +30,9 @@ bool allocations_can_count(void);
 /* List the libraries that are loaded now, set the counts to 0 and start. */
 void allocations_begin(void);
 void allocations_end(allocations_count *out);
+/* While counting: the n-th allocation of libpar from now on, from 1, fails; 0: none does. True: the
+ * one that was asked for before has failed. */
+bool allocations_fail(int64_t n);
 const char *allocations_owner_name(allocations_owner owner);
 
 #endif

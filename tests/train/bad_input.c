@@ -106,7 +106,7 @@ static void run_defaults(par_transport *transport) {
     CHECK(params.beta1 == 0.9 && params.beta2 == 0.95 && params.eps == 1e-8f,
           "betas %g and %g, eps %g", params.beta1, params.beta2, (double)params.eps);
     CHECK(params.layout.size[PAR_PP] == 1 && params.layout.kv_replicas == 1 && params.chunks == 1 &&
-              params.bucket_n == 4 << 20 && !strcmp(params.backend, "cpu"),
+              params.bucket_n == 1 << 20 && !strcmp(params.backend, "cpu"),
           "layout, chunks %d, bucket_n %lld, backend %s", params.chunks, (long long)params.bucket_n,
           params.backend);
     params.beta1 = 0, params.beta2 = 0.99, params.eps = 1e-6f;

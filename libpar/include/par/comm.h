@@ -26,7 +26,11 @@
  *                        device 512 of a comm, staged 64 per peer and direction), or the link
  *                        cannot do it (par_comm_params.pairs)
  *   PAR_ERR_INTERNAL     [agreed] when the transport or the comm's memory only measures
- *   PAR_ERR_TRANSPORT    [comm] when MPI, NCCL or the device failed, or a peer is gone
+ *   PAR_ERR_TRANSPORT    [comm] when MPI, NCCL or the device failed, a peer is gone, or any rank
+ *                        called par_transport_abort: the message begins with that rank
+ *
+ * A rank that cannot go on, for a reason that its peers do not know, calls par_transport_abort.
+ * Whoever waits for it then returns within seconds, by MPI, staged and by NCCL.
  */
 #ifndef PAR_COMM_H
 #define PAR_COMM_H
@@ -72,7 +76,8 @@ typedef struct {
 
 /* What a transport is told; a field of 0 means its default. */
 typedef struct {
-    int64_t piece_nbytes; /* largest message; 0: 1 MiB */
+    int64_t piece_nbytes; /* of staged device data at a time; messages have at most as many, and 60
+                             KiB; 0: 1 MiB */
     bool check; /* ranks compare a hash of (axis, number, op, count, type, purpose) before each
                    collective */
     bool oversubscribed; /* waits also sleep; the MPI transport sets it itself when a node has more
@@ -94,7 +99,8 @@ PAR_API par_status par_transport_create_measuring(const par_transport_params *pa
                                                   int rank, par_transport **out);
 
 /** Free it; its comms must be destroyed before. NULL is accepted. Collective: on the ranks of an
- * MPI transport, whose duplicate of the communicator is freed; of others not collective. */
+ * MPI transport, whose duplicates of the communicator are freed; not collective where it is broken,
+ * which leaves them to MPI_Finalize, and of other transports. */
 PAR_API void par_transport_destroy(par_transport **transport);
 /** Ranks of the world. Not collective. */
 PAR_API int par_transport_size(const par_transport *);
@@ -106,6 +112,21 @@ PAR_API int par_transport_local_size(const par_transport *);
 PAR_API int par_transport_local_rank(const par_transport *);
 /** What counts its operations; lives as long as the transport. Not collective. */
 PAR_API par_recorder *par_transport_recorder(par_transport *);
+
+/**
+ * Break the transport: on every rank whoever waits, and every later call on the transport and its
+ * comms, returns PAR_ERR_TRANSPORT with "rank N: why" (cut at 511 bytes), N being this rank. A rank
+ * that is busy elsewhere learns of it in its next wait. Takes up to 2 s, in which it hears from all
+ * ranks. Buffers that were lent to operations are the caller's again; those of a device once what
+ * was put on its streams has ended. If the transport is broken already, nothing happens. MPI itself
+ * goes on; what stands on the transport is to be destroyed, which then sends nothing.
+ *
+ * Not collective: by any rank, at any time. Errors: `status` [comm], which is not PAR_OK, with
+ * `why` as its message: so a failure is passed on by returning the call.
+ */
+PAR_API par_status par_transport_abort(par_transport *, par_status status, const char *why);
+/** NULL, or the message with which the transport was broken: "rank N: why". Not collective. */
+PAR_API const char *par_transport_broken(const par_transport *);
 
 /* What a comm is. */
 typedef struct {
@@ -139,8 +160,8 @@ typedef struct {
  */
 PAR_API par_status par_comm_create(par_transport *, const par_comm_params *, par_memory *memory,
                                    par_comm **out);
-/** Free it; no operation may be under way. NULL is accepted. Not collective, by NCCL collective: on
- * the group. */
+/** Free it; no operation may be under way, unless the transport is broken. NULL is accepted. Not
+ * collective, by NCCL collective: on the group. */
 PAR_API void par_comm_destroy(par_comm **comm);
 /** Ranks of the group. Not collective. */
 PAR_API int par_comm_size(const par_comm *);
@@ -227,7 +248,8 @@ PAR_API par_status par_comm_agree(par_comm *, par_status local);
 PAR_API par_status par_work_wait(par_work, par_stream *then);
 /** True when par_work_wait would not wait. Moves what is under way a little. Not collective. */
 PAR_API bool par_work_done(par_work);
-/** Move everything under way on the transport a little, without waiting. Not collective. Errors:
+/** Move everything under way on the transport as far as it goes, without waiting for peers, for 2
+ * ms at most: a rank that computes should call it every millisecond or so. Not collective. Errors:
  * PAR_ERR_TRANSPORT [comm] when MPI, NCCL or the device failed, or a peer is gone. */
 PAR_API par_status par_transport_progress(par_transport *);
 

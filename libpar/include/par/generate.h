@@ -67,7 +67,7 @@ PAR_API void par_generator_destroy(par_generator **generator);
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when the arguments are impossible or a step is
  * under way, without communication; PAR_ERR_NUMERIC [agreed] when no logit is finite or one is NaN;
- * PAR_ERR_TRANSPORT [comm].
+ * what a module, a kernel or the device returned, [comm]; PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_generator_run(par_generator *, const par_generation *, int32_t *ids);
 

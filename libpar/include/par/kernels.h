@@ -459,7 +459,8 @@ typedef struct par_backend {
      * have to be joined again by events. Meanwhile the thread asks for no event, waits for nothing
      * and allocates nothing. Timed events are recorded at every launch; others that were recorded
      * meanwhile belong to the graph alone. capture_end: `out` NULL drops what was kept, and after
-     * an error there is no graph. A graph may be destroyed when its launches are done. */
+     * an error there is no graph. A graph may be destroyed at any time; a launch that is under way
+     * goes on. */
     par_status (*capture_begin)(par_stream *);
     par_status (*capture_end)(par_stream *, par_graph **out);
     par_status (*graph_launch)(par_graph *, par_stream *);

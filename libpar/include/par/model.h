@@ -150,6 +150,10 @@ typedef struct {
     const double *work; /* [n_modules] relative cost; NULL: all equal */
     /* Shape of one sample in the batch: x [B, x_shape...], targets [B, t_shape...]. */
     par_tensor x, targets; /* data NULL, shape without B */
+    /* Both are int32 ids of a vocabulary of this size: x in [0, n_ids), targets below n_ids, and
+     * negative targets do not count. The trainer refuses others before they reach a kernel. 0: they
+     * are something else. */
+    int64_t n_ids;
     /* Forward or backward does in training what a graph of the device cannot repeat: it waits for
      * the device, decides on the host by what a step brings, or gives kernels numbers of its own
      * that change from step to step. */

@@ -19,8 +19,9 @@ extern "C" {
 #endif
 
 /**
- * A transport over a duplicate of `comm`, which may be any intracommunicator, also a split of a
- * larger world. The duplicate returns errors; MPI is neither initialised nor finalised here.
+ * A transport over two duplicates of `comm`, which may be any intracommunicator, also a split of a
+ * larger world: one for data, one for notices of a break (par_transport_abort). They return errors;
+ * MPI is neither initialised nor finalised here.
  *
  * Collective: on comm; params may differ in `link` and `oversubscribed` only.
  * Errors: PAR_ERR_ARG [agreed] when MPI is not initialised, is finalised, or has less than

@@ -27,6 +27,7 @@
 #include "par/train.h"
 #include "par/transformer.h"
 #include "par/verify.h"
+#include "par/watchdog.h"
 #include "par/vote.h"
 
 #endif

@@ -25,6 +25,8 @@ typedef struct {
     int64_t sent_nbytes, received_nbytes; /* payload on the wire */
     int64_t n_messages;                   /* sent */
     double wait_s;                        /* in par_work_wait and blocking calls */
+    double hidden_s; /* in which its messages were under way and nobody waited for one of its comm;
+                        of operations at once the oldest collective's, else the last send's */
 } par_record_row;
 
 /* The operation that was started last on one comm: what a report of a hang shows. Operations that

@@ -19,11 +19,12 @@
  *             Nobody waits and every object stays usable: correct the call, or give up together.
  *   [local]   This rank alone may return it. Its objects stay usable, but peers that did not fail
  *             may wait for this rank: bring the status to a par_comm_agree that all of them reach,
- *             before any other collective function. Where that is impossible, end the process, as
- *             the others cannot go on.
- *   [comm]    The transport is broken: every operation on each of its comms returns
- *             PAR_ERR_TRANSPORT with the first message from now on. Destroy what stands on it and
- *             end the training, or begin anew on another transport.
+ *             before any other collective function. Where that is impossible, call
+ *             par_transport_abort, so that they return too.
+ *   [comm]    The transport is broken, on all ranks: every operation on each of its comms returns
+ *             PAR_ERR_TRANSPORT with the first message from now on. The rank that broke it returns
+ *             its own status. Destroy what stands on it and end the training, or begin anew on
+ *             another transport.
  *
  * In functions that are not collective an error is [local] unless something else is said.
  */

@@ -55,7 +55,7 @@ typedef struct {
                              and on one at least [1 GiB on a GPU, else 128 MiB] */
     bool keep_logits;     /* evaluation keeps a micro-batch's logits: par_transformer_logits */
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
-    int64_t bucket_n; /* elements a gradient bucket aims at [4 Mi] */
+    int64_t bucket_n; /* elements a gradient bucket aims at [1 Mi]; it ends between modules */
     par_optimizer optimizer;
     double beta1, beta2; /* AdamW's averages of gradients and of their squares; double: 1 - beta is
                             what counts [0.9 and 0.95 if both are 0; beta1 alone may be 0] */
@@ -95,6 +95,12 @@ typedef struct {
                       is voted on; on a device the vote has that of the last step that had ended
                       when this one was begun, 0 in the first ones */
     double ideal_bubble;
+    /* Communication on the host, by axis, since the step before ended: what this rank waited for,
+     * receives and peers that come late included, and what moved while it did something else. On a
+     * device that is not the host 0: there wait_pipeline and wait_dp are what was waited for. */
+    double exposed[PAR_AXIS_COUNT], hidden[PAR_AXIS_COUNT];
+    double tail; /* of wait_dp on the host: the bucket that is complete last, with the embedding's
+                    gradient, under whose reduction nothing is left to compute */
 } par_step_times;
 
 /**
@@ -126,7 +132,7 @@ PAR_API par_status par_trainer_plan(const par_trainer_params *,
  *
  * Collective: on the transport's world; every parameter equal on all ranks. Errors: PAR_ERR_OPTION
  * or PAR_ERR_LAYOUT [agreed] with every problem; PAR_ERR_UNSUPPORTED [agreed] when the backend is
- * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures; PAR_ERR_ARG
+ * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures, on a device also [comm]; PAR_ERR_ARG
  * [agreed] when the ranks' modules do not count every logical element once, with the parameter
  * (par_param_spec's replica); PAR_ERR_TRANSPORT [comm].
  */
@@ -171,7 +177,9 @@ PAR_API int64_t par_trainer_consumed(const par_trainer *);
  *
  * Collective: on world. Errors: PAR_ERR_NUMERIC [agreed] when gradients are not finite and
  * nonfinite is STOP, or max_skips steps in a row were skipped at the smallest loss scale, or a
- * constant one; weights are unchanged. What the source or a module returned, [agreed]. PAR_ERR_ARG
+ * constant one; weights are unchanged. What the source returned, [agreed]; PAR_ERR_FORMAT [agreed],
+ * with the sample's number, for an id outside of the vocabulary (par_model.n_ids). What a module, a
+ * kernel or the device returned, [comm]: it broke the transport (par_transport_abort). PAR_ERR_ARG
  * [agreed] when a step is under way. PAR_ERR_TRANSPORT [comm]; the trainer is then unusable.
  */
 PAR_API par_status par_trainer_step(par_trainer *, const par_source *source, float lr, bool stop,
@@ -189,7 +197,7 @@ enum { PAR_STEPS_BEGUN = 2 };
  * ...) tell of the last step that ended.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when PAR_STEPS_BEGUN are begun;
- * PAR_ERR_TRANSPORT [comm]; PAR_ERR_INTERNAL [local].
+ * PAR_ERR_TRANSPORT [comm]; what a module, a kernel or the device returned, [comm].
  */
 PAR_API par_status par_trainer_step_begin(par_trainer *, const par_source *source, float lr,
                                           bool stop);
@@ -212,11 +220,14 @@ PAR_API const par_step_times *par_trainer_times(const par_trainer *);
 PAR_API const char *par_trainer_no_graph(const par_trainer *);
 
 /**
- * Mean loss over samples [first, first + n) of `source`, n a multiple of micro_batch · dp, no
- * dropout, no gradients.
+ * Mean loss over samples [first, first + n) of `source`, each once, whatever the layout: where n is
+ * not a multiple of micro_batch · dp, what is missing is filled up with samples that are not read
+ * and do not count. No dropout, no gradients.
  *
- * Collective: on world. Errors: PAR_ERR_ARG [agreed] when n is not such a multiple or a step is
- * under way; what the source or a module returned, [agreed]; PAR_ERR_TRANSPORT [comm].
+ * Collective: on world. Errors: PAR_ERR_ARG [agreed] when n is below 1, or not such a multiple
+ * though the model's targets are not ids (par_model.n_ids), or a step is under way; what the source
+ * returned, [agreed]; PAR_ERR_FORMAT [agreed] for an id outside of the vocabulary; what a module, a
+ * kernel or the device returned, [comm]; PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_trainer_evaluate(par_trainer *, const par_source *source, int64_t first,
                                         int64_t n, double *loss);
@@ -226,8 +237,9 @@ PAR_API par_status par_trainer_evaluate(par_trainer *, const par_source *source,
  * be equal on all ranks. `visit` is called on every rank of the last stage with the last module and
  * its stash, which lies on the device (par_trainer_copy).
  *
- * Collective: on world. Errors: PAR_ERR_ARG [agreed] when a step is under way; what a module or
- * `visit` returned, [agreed]; PAR_ERR_TRANSPORT [comm].
+ * Collective: on world. Errors: PAR_ERR_ARG [agreed] when a step is under way; what `visit`
+ * returned, [agreed]; what a module, a kernel or the device returned, [comm]; PAR_ERR_TRANSPORT
+ * [comm].
  */
 PAR_API par_status par_trainer_forward(par_trainer *, const void *x, const void *targets,
                                        par_status (*visit)(void *user, const par_module *last,

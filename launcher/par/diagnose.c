@@ -1,0 +1,90 @@
+/* par diagnose: what files tell of a run. Its subcommands by name; each gets the words behind
+ * it. */
+#define _POSIX_C_SOURCE 200809L
+#include <glob.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "par/par.h"
+#include "par_tool.h"
+
+enum { REPORT_NBYTES = 1 << 20 };
+
+/* The folder itself, or the newest one beside a log or a directory of checkpoints. */
+static void find_pages(const char *run, char *directory, size_t nbytes) {
+    char pattern[4200];
+    struct stat info;
+    time_t newest = 0;
+    glob_t found = {0};
+    int n = (int)strlen(run);
+    while (n > 1 && run[n - 1] == '/') n--;
+    snprintf(directory, nbytes, "%s", run);
+    snprintf(pattern, sizeof pattern, "%.*s.ranks-*", n, run);
+    if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            if (stat(found.gl_pathv[i], &info) == 0 && info.st_mtime >= newest) {
+                newest = info.st_mtime;
+                snprintf(directory, nbytes, "%s", found.gl_pathv[i]);
+            }
+    globfree(&found);
+}
+
+/* What the watchdog found, before the job was torn down: pages changed in that. */
+static bool print_report(const char *directory) {
+    char path[4300];
+    snprintf(path, sizeof path, "%s/report.txt", directory);
+    FILE *file = fopen(path, "r");
+    if (!file) return false;
+    printf("%s: the watchdog's report:\n", directory);
+    for (int c; (c = fgetc(file)) != EOF;) putchar(c);
+    fclose(file);
+    return true;
+}
+
+static int hang(int argc, char **argv) {
+    static char text[REPORT_NBYTES];
+    char directory[4200];
+    if (argc != 1 || strcmp(argv[0], "--help") == 0) {
+        fprintf(argc == 1 ? stdout : stderr,
+                "usage: par diagnose hang RUN\n"
+                "RUN: the folder of pages that train_llm named, or its --log or --save. Ranks may "
+                "run, stand still, or be gone.\n");
+        return argc == 1 ? EXIT_SUCCESS : PAR_TOOL_INPUT;
+    }
+    find_pages(argv[0], directory, sizeof directory);
+    if (par_watchdog_diagnose(directory, text, sizeof text) != PAR_OK) {
+        fprintf(stderr, "par diagnose hang: %s\n", par_error());
+        return PAR_TOOL_INPUT;
+    }
+    if (!print_report(directory)) printf("%s: %s", directory, text);
+    return EXIT_SUCCESS;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} subcommands[] = {{"hang", hang, "where every rank is, and which one did not arrive"}};
+
+enum { N = sizeof subcommands / sizeof *subcommands };
+
+int par_diagnose(int argc, char **argv) {
+    const char *names[N], *word = argc > 0 ? argv[0] : "--help";
+    for (int i = 0; i < N; i++) {
+        names[i] = subcommands[i].name;
+        if (strcmp(word, names[i]) == 0) return subcommands[i].run(argc - 1, argv + 1);
+    }
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+        printf("usage: par diagnose WHAT ...; par diagnose WHAT --help says more\n");
+        for (int i = 0; i < N; i++)
+            printf("  %-12s %s\n", subcommands[i].name, subcommands[i].help);
+        return EXIT_SUCCESS;
+    }
+    const char *closest = par_closest(word, names, N);
+    fprintf(stderr, "par diagnose: %s: unknown%s%s; par diagnose --help lists what there is\n",
+            word, closest ? "; did you mean " : "", closest ? closest : "");
+    return PAR_TOOL_INPUT;
+}

@@ -1,0 +1,310 @@
+/* par run and par check: the check, the job, its restarts. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "par_tool.h"
+#include "run.h"
+
+static bool is_train_llm(const run_settings *s) {
+    const char *name = strrchr(s->program.words[0], '/');
+    return strcmp(name ? name + 1 : s->program.words[0], "train_llm") == 0;
+}
+
+/* Runs words to their end, what they print in a file, or here if that is NULL. */
+static int run_words_to_end(const run_words *words, const char *file) {
+    int status = 0;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        int fd = file ? open(file, O_WRONLY | O_CREAT | O_TRUNC, 0666) : -1;
+        if (fd >= 0) dup2(fd, STDOUT_FILENO);
+        if (fd >= 0) dup2(fd, STDERR_FILENO);
+        execvp(words->words[0], words->words);
+        fprintf(stderr, "par run: %s: cannot be started: %s\n", words->words[0], strerror(errno));
+        fflush(stderr);
+        _exit(127);
+    }
+    if (child > 0) waitpid(child, &status, 0);
+    return child < 0 ? EXIT_FAILURE : WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+}
+
+/* train_llm itself says what is wrong with its options, all at once. */
+static int check_program(const run_settings *s, const char *file) {
+    run_words words = {0};
+    for (int i = 0; i < s->program.n; i++) run_word(&words, "%s", s->program.words[i]);
+    run_word(&words, "--dry-run");
+    run_word(&words, "--ranks");
+    run_word(&words, "%lld", (long long)s->ranks);
+    int code = run_words_to_end(&words, file);
+    run_words_free(&words);
+    return code;
+}
+
+static void copy_to_stderr(const char *path) {
+    char piece[4096];
+    size_t n;
+    FILE *file = fopen(path, "r");
+    while (file && (n = fread(piece, 1, sizeof piece, file)) > 0) fwrite(piece, 1, n, stderr);
+    if (file) fclose(file);
+}
+
+/* A folder that is there is taken, and the next number of an attempt in it. */
+static par_status make_run(const run_settings *s, char directory[RUN_PATH]) {
+    char stamp[RUN_NAME];
+    time_t t = time(NULL);
+    struct tm local;
+    if (s->run) {
+        snprintf(directory, RUN_PATH, "%.800s", s->run);
+        if (mkdir(directory, 0777) == 0 || errno == EEXIST) return PAR_OK;
+        return par_error_set(PAR_ERR_IO, "--run %s: cannot be made: %s", s->run, strerror(errno));
+    }
+    mkdir("runs", 0777);
+    strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", localtime_r(&t, &local));
+    for (int i = 1; i < 1000; i++) {
+        snprintf(directory, RUN_PATH, i == 1 ? "runs/%s" : "runs/%s-%d", stamp, i);
+        if (mkdir(directory, 0777) == 0) return PAR_OK;
+        if (errno != EEXIST) break;
+    }
+    return par_error_set(PAR_ERR_IO, "%s: cannot be made: %s; legal: --run DIR", directory,
+                         strerror(errno));
+}
+
+static par_status make_attempt(const char *directory, char attempt[RUN_PATH]) {
+    for (int i = 1; i < 1000000; i++) {
+        snprintf(attempt, RUN_PATH, "%.900s/attempt-%d", directory, i);
+        if (mkdir(attempt, 0777) == 0) return PAR_OK;
+        if (errno != EEXIST) break;
+    }
+    return par_error_set(PAR_ERR_IO, "%s: cannot be made: %s", attempt, strerror(errno));
+}
+
+static volatile sig_atomic_t asked;
+
+static void on_signal(int number) {
+    (void)number;
+    asked = asked + 1;
+}
+
+/* Seconds that the others have when a rank has failed: to say why, and to end. Then the launcher ends
+ * them; Hydra would wait for programs that never called MPI_Init. */
+#define GRACE_S 10.0
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool one_failed(const char *attempt, int ranks) {
+    for (int k = 0; k < ranks; k++) {
+        run_rank_status s;
+        run_rank_read(attempt, k, &s);
+        if (s.ended && (s.signal || (s.code && s.code != RUN_STOPPED))) return true;
+    }
+    return false;
+}
+
+/* The launcher in a process group of its own, so that Ctrl-C comes here alone. Its own messages go
+ * to a file; its status is returned. */
+static int start_and_wait(const run_launch *l, const run_words *words, const char *attempt,
+                          int ranks) {
+    int status = 0, sent = 0;
+    char file[RUN_PATH];
+    double looked = seconds(), failed = 0; /* when ranks were looked at, and one was seen to fail */
+    const struct timespec pause = {.tv_nsec = 50000000};
+    run_output *o = run_output_create(attempt, ranks);
+    snprintf(file, sizeof file, "%.900s/launcher.err", attempt);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0666), in = open("/dev/null", O_RDONLY);
+        setpgid(0, 0);
+        if (in >= 0) dup2(in, STDIN_FILENO);
+        if (fd >= 0) dup2(fd, STDOUT_FILENO);
+        if (fd >= 0) dup2(fd, STDERR_FILENO);
+        execvp(words->words[0], words->words);
+        fprintf(stderr, "%s: cannot be started: %s\n", words->words[0], strerror(errno));
+        fflush(stderr);
+        _exit(127);
+    }
+    while (child > 0 && waitpid(child, &status, WNOHANG) == 0) {
+        if (o) run_output_show(o, false);
+        if (sent < asked) {
+            fprintf(stderr, "par run: %s\n",
+                    sent == 0
+                        ? "asked to end: after this step, with a checkpoint; Ctrl-C once more "
+                          "kills"
+                        : "killing the job");
+            kill(child, sent++ == 0 ? l->stop : l->kill);
+        }
+        if (seconds() > looked + 1) {
+            looked = seconds();
+            if (!failed && one_failed(attempt, ranks)) failed = looked;
+            if (failed && looked > failed + GRACE_S) kill(child, l->kill);
+        }
+        nanosleep(&pause, NULL);
+    }
+    if (o) run_output_show(o, true);
+    run_output_destroy(&o);
+    return child < 0 ? EXIT_FAILURE << 8 : status;
+}
+
+/* LAUNCHER par run-rank ATTEMPT [NAME=VALUE...] -- PROGRAM WORDS */
+static void whole_command(const run_settings *s, const run_launch *l, const char *attempt,
+                          run_words *out) {
+    char self[RUN_PATH] = "par", where[RUN_PATH];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n > 0) self[n] = 0;
+    if (!realpath(attempt, where)) snprintf(where, sizeof where, "%s", attempt);
+    for (int i = 0; i < l->words.n; i++) run_word(out, "%s", l->words.words[i]);
+    run_word(out, "%s", self);
+    run_word(out, "run-rank");
+    run_word(out, "%s", where);
+    for (int i = 0; i < s->environment.n; i++) run_word(out, "%s", s->environment.words[i]);
+    run_word(out, "--");
+    for (int i = 0; i < s->program.n; i++) run_word(out, "%s", s->program.words[i]);
+}
+
+/* As a user would type it. */
+static char *plain_command(const run_settings *s, const run_launch *l) {
+    run_words words = {0};
+    for (int i = 0; i < l->words.n; i++) run_word(&words, "%s", l->words.words[i]);
+    if (s->environment.n) run_word(&words, "env");
+    for (int i = 0; i < s->environment.n; i++) run_word(&words, "%s", s->environment.words[i]);
+    for (int i = 0; i < s->program.n; i++) run_word(&words, "%s", s->program.words[i]);
+    char *text = run_quote(words.words, words.n);
+    run_words_free(&words);
+    return text;
+}
+
+static void note_command(const char *directory, const char *command) {
+    char path[RUN_PATH];
+    snprintf(path, sizeof path, "%.900s/command", directory);
+    FILE *file = fopen(path, "a");
+    if (file) fprintf(file, "%s\n", command);
+    if (file) fclose(file);
+}
+
+static bool has_word(const run_words *list, const char *word) {
+    for (int i = 0; i < list->n; i++)
+        if (strcmp(list->words[i], word) == 0) return true;
+    return false;
+}
+
+/* A job that may start again needs checkpoints to go on from. */
+static void prepare_restarts(run_settings *s, const char *directory) {
+    if (!s->restarts || !is_train_llm(s)) return;
+    if (!has_word(&s->program, "--save")) {
+        run_word(&s->program, "--save");
+        run_word(&s->program, "%s/checkpoints", directory);
+        fprintf(stderr, "par run: checkpoints for --restarts go to %s/checkpoints\n", directory);
+    }
+    if (!has_word(&s->program, "--resume")) {
+        run_word(&s->program, "--resume");
+        run_word(&s->program, "auto");
+    }
+}
+
+/* Bad options or input, inf and NaN, and a signal's end are not mended by starting again. */
+static bool is_crash(int code) {
+    return code != 0 && code != PAR_TOOL_INPUT && code != 3 && code != RUN_STOPPED;
+}
+
+static int start_job(run_settings *s, const run_launch *l, const char *directory) {
+    const struct sigaction action = {.sa_handler = on_signal};
+    const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    char attempt[RUN_PATH];
+    int code = EXIT_FAILURE;
+    for (int i = 0; i < 3; i++) sigaction(numbers[i], &action, NULL);
+    for (int64_t left = s->restarts;; left--) {
+        double begin = seconds();
+        run_words words = {0};
+        par_status st = make_attempt(directory, attempt);
+        if (st != PAR_OK) {
+            fprintf(stderr, "par run: %s\n", par_error());
+            return EXIT_FAILURE;
+        }
+        whole_command(s, l, attempt, &words);
+        char *command = plain_command(s, l);
+        note_command(directory, command);
+        free(command);
+        int status = start_and_wait(l, &words, attempt, (int)s->ranks);
+        run_words_free(&words);
+        code = run_report(attempt, (int)s->ranks, status, seconds() - begin);
+        if (!is_crash(code) || left == 0 || asked) return code;
+        fprintf(stderr, "par run: starting again (%lld more)\n", (long long)left - 1);
+    }
+}
+
+static int run_or_check(run_settings *s, bool check_only) {
+    char directory[RUN_PATH], file[RUN_PATH];
+    run_launch l = {0};
+    if (check_only) {
+        if (is_train_llm(s)) return check_program(s, NULL);
+        fprintf(stderr, "par check: %s: only train_llm's options can be checked\n",
+                s->program.words[0]);
+        return PAR_TOOL_INPUT;
+    }
+    par_status st = run_launch_find(s, &l);
+    if (st == PAR_OK && s->print) {
+        char *command = plain_command(s, &l);
+        printf("%s\n", command);
+        free(command);
+        run_words_free(&l.words);
+        return EXIT_SUCCESS;
+    }
+    if (st == PAR_OK) st = make_run(s, directory);
+    if (st != PAR_OK) {
+        fprintf(stderr, "par run: %s\n", par_error());
+        run_words_free(&l.words);
+        return PAR_TOOL_INPUT;
+    }
+    snprintf(file, sizeof file, "%.900s/check", directory);
+    prepare_restarts(s, directory);
+    int code = s->check && is_train_llm(s) ? check_program(s, file) : 0;
+    if (code != 0) {
+        copy_to_stderr(file);
+        fprintf(stderr, "par run: nothing was started\n");
+    } else {
+        printf("run: %s | %s\n", directory, l.about);
+        code = start_job(s, &l, directory);
+    }
+    run_words_free(&l.words);
+    return code;
+}
+
+static int start(int argc, char **argv, bool check_only) {
+    run_settings s = {0};
+    par_problems problems = {0};
+    char text[6144];
+    run_options_read(&s, argc, argv, &problems, text, sizeof text);
+    if (s.help) {
+        printf("%s", text);
+        return EXIT_SUCCESS;
+    }
+    if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK) {
+        fprintf(stderr, "par %s: %s\n", check_only ? "check" : "run", par_error());
+        return PAR_TOOL_INPUT;
+    }
+    int code = run_or_check(&s, check_only);
+    run_words_free(&s.environment);
+    run_words_free(&s.program);
+    return code;
+}
+
+int par_run(int argc, char **argv) {
+    return start(argc, argv, false);
+}
+
+int par_check(int argc, char **argv) {
+    return start(argc, argv, true);
+}

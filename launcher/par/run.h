@@ -1,0 +1,85 @@
+/*
+ * par run: starts a job through the mpirun or srun that is there. Its parts: run.c (the check, the
+ * job, restarts), run_options.c (options, the program's words), run_launch.c (the launcher and its
+ * words), run_rank.c (what runs on each rank: the program, with its output in files), run_output.c
+ * (the ranks' output as one), run_report.c (what is said of a job that failed), run_words.c.
+ *
+ * Words reach the program as they are: there is no shell anywhere.
+ */
+#ifndef PAR_RUN_H
+#define PAR_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "par/par.h"
+
+enum { RUN_AUTO, RUN_OPENMPI, RUN_MPICH, RUN_SLURM }; /* launchers */
+enum {
+    RUN_PATH = 1024,
+    RUN_NAME = 64,
+    RUN_STOPPED = 4 /* exit code of a run that was asked to end */
+};
+
+/* A list of words that ends with NULL, as execv takes it. */
+typedef struct {
+    char **words;
+    int n;
+} run_words;
+
+/** Add a copy of printf's text; without memory the program ends with a message. */
+void run_word(run_words *list, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void run_words_free(run_words *list);
+
+/* The words as a POSIX shell would have to be given them, with spaces between; malloc'ed. */
+char *run_quote(char *const *words, int n);
+
+typedef struct {
+    int64_t ranks, restarts;
+    const char *parallel, *set, *hosts, *hostfile, *run;
+    int launcher;
+    bool print, check, help;
+    run_words environment; /* NAME=VALUE */
+    run_words program;     /* and its words */
+} run_settings;
+
+/* What the command line says; `help` gets the help text. Where there is no problem, the program's
+ * words are taken. */
+void run_options_read(run_settings *s, int argc, char **argv, par_problems *problems, char *help,
+                      size_t nbytes);
+
+/* How a job is started, and what its launcher does with signals. */
+typedef struct {
+    run_words words;      /* the launcher and its flags */
+    int stop, kill;       /* signals to it: all ranks save and end; all end at once */
+    char about[RUN_PATH]; /* one line for people */
+} run_launch;
+
+/* PAR_ERR_OPTION: there is none, or not the one that was asked for. */
+par_status run_launch_find(const run_settings *s, run_launch *out);
+
+/* "DIRECTORY/rank-00003.out" and so on; kind: out, err, status. */
+void run_rank_file(char out[RUN_PATH], const char *directory, int rank, const char *kind);
+
+/* What is known of a rank from its status file. */
+typedef struct {
+    bool began, ended;
+    int code, signal; /* of its end */
+    long pid;
+    double began_s, ended_s; /* seconds since the epoch, its host's clock */
+    char host[RUN_NAME];
+} run_rank_status;
+
+void run_rank_read(const char *directory, int rank, run_rank_status *out);
+
+/* The ranks' output as it comes. */
+typedef struct run_output run_output;
+run_output *run_output_create(const char *directory, int ranks);
+void run_output_show(run_output *o, bool last);
+void run_output_destroy(run_output **o);
+
+/* To stderr: who failed first, how, where, its last lines. Returns the job's exit code. */
+int run_report(const char *directory, int ranks, int launcher_status, double seconds);
+
+#endif

@@ -1,0 +1,202 @@
+/*
+ * The launcher of a job: srun inside a Slurm allocation that can start this MPI's ranks, else the
+ * mpirun of the MPI that libpar is linked with. Another MPI's would start N worlds of one rank.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <link.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "run.h"
+
+static int note_mpi(struct dl_phdr_info *info, size_t nbytes, void *mpi) {
+    (void)nbytes;
+    const char *name = strrchr(info->dlpi_name, '/');
+    name = name ? name + 1 : info->dlpi_name;
+    if (strncmp(name, "libmpich.so", 11) == 0 || strncmp(name, "libmpi.so.12", 12) == 0)
+        *(int *)mpi = RUN_MPICH;
+    else if (strncmp(name, "libmpi.so", 9) == 0)
+        *(int *)mpi = RUN_OPENMPI;
+    return 0;
+}
+
+/* RUN_OPENMPI or RUN_MPICH (Intel MPI, MVAPICH and Cray MPICH too); RUN_AUTO: none. */
+static int linked_mpi(void) {
+    int mpi = RUN_AUTO;
+    dl_iterate_phdr(note_mpi, &mpi);
+    return mpi;
+}
+
+/* Whether a program of this name is in PATH. */
+static bool is_there(const char *name) {
+    const char *path = getenv("PATH");
+    char file[RUN_PATH];
+    while (path && *path) {
+        int n = (int)strcspn(path, ":");
+        snprintf(file, sizeof file, "%.*s/%s", n, path, name);
+        if (access(file, X_OK) == 0) return true;
+        path += n + (path[n] == ':');
+    }
+    return false;
+}
+
+/* What a program prints, its beginning. */
+static void output_of(char *const *words, char *text, size_t nbytes) {
+    int ends[2];
+    size_t used = 0;
+    ssize_t n = 1;
+    *text = 0;
+    if (pipe(ends) != 0) return;
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        dup2(ends[1], STDERR_FILENO);
+        close(ends[0]);
+        execvp(words[0], words);
+        _exit(127);
+    }
+    close(ends[1]);
+    while (child > 0 && used + 1 < nbytes && n > 0) {
+        n = read(ends[0], text + used, nbytes - 1 - used);
+        if (n > 0) used += (size_t)n;
+    }
+    text[used] = 0;
+    close(ends[0]);
+    if (child > 0) waitpid(child, NULL, 0);
+}
+
+/* Slurm's plugin for this MPI's ranks: "pmix", "pmi2"; NULL: it has none. */
+static const char *slurm_plugin(int mpi) {
+    char list[4096], *const words[] = {"srun", "--mpi=list", NULL};
+    output_of(words, list, sizeof list);
+    if (strstr(list, "pmix")) return "pmix";
+    return mpi == RUN_MPICH && strstr(list, "pmi2") ? "pmi2" : NULL;
+}
+
+static int count_cores(void) {
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
+    return CPU_COUNT(&cores);
+}
+
+/* Memory nodes of this host. */
+static int count_nodes(void) {
+    char path[RUN_NAME];
+    int n = 0;
+    do snprintf(path, sizeof path, "/sys/devices/system/node/node%d", n);
+    while (access(path, F_OK) == 0 && ++n < 1024);
+    return n > 0 ? n : 1;
+}
+
+static void slurm_words(const run_settings *s, const char *plugin, run_launch *l) {
+    run_word(&l->words, "srun");
+    run_word(&l->words, "--ntasks=%lld", (long long)s->ranks);
+    run_word(&l->words, "--mpi=%s", plugin);
+    run_word(&l->words, "--kill-on-bad-exit=1");
+    run_word(&l->words, "--overcommit");
+    if (s->hosts) run_word(&l->words, "--nodelist=%s", s->hosts);
+    if (s->hostfile) run_word(&l->words, "--nodefile=%s", s->hostfile);
+    l->stop = SIGUSR2, l->kill = SIGTERM;
+    snprintf(l->about, sizeof l->about, "srun --mpi=%s in Slurm job %s, %lld ranks", plugin,
+             getenv("SLURM_JOB_ID"), (long long)s->ranks);
+}
+
+/* On this host alone ranks share its memory nodes evenly where they can; where there are more ranks
+ * than cores, nothing is bound. On several hosts the launcher fills one after the other, so that a
+ * tp group, whose ranks are next to each other, stays within a host. */
+static void mpirun_words(const run_settings *s, const char *name, int mpi, run_launch *l) {
+    bool local = !s->hosts && !s->hostfile;
+    int cores = count_cores(), nodes = count_nodes();
+    bool even = local && nodes > 1 && s->ranks % nodes == 0 && s->ranks <= cores;
+    run_word(&l->words, "%s", name);
+    run_word(&l->words, "-n");
+    run_word(&l->words, "%lld", (long long)s->ranks);
+    if (s->hosts) run_word(&l->words, mpi == RUN_OPENMPI ? "--host" : "-hosts");
+    if (s->hosts) run_word(&l->words, "%s", s->hosts);
+    if (s->hostfile) run_word(&l->words, mpi == RUN_OPENMPI ? "--hostfile" : "-f");
+    if (s->hostfile) run_word(&l->words, "%s", s->hostfile);
+    if (mpi == RUN_OPENMPI) {
+        if (even) {
+            run_word(&l->words, "--map-by");
+            run_word(&l->words, "ppr:%lld:numa", (long long)(s->ranks / nodes));
+        }
+        run_word(&l->words, "--bind-to");
+        run_word(&l->words, even ? "numa" : "none");
+        if (local && s->ranks > cores) run_word(&l->words, "--oversubscribe");
+        if (geteuid() == 0) run_word(&l->words, "--allow-run-as-root");
+        l->stop = SIGUSR2, l->kill = SIGTERM;
+    } else {
+        run_word(&l->words, "-bind-to");
+        run_word(&l->words, even ? "numa" : "none");
+        l->stop = SIGTERM, l->kill = SIGKILL;
+    }
+    char where[RUN_PATH];
+    if (local)
+        snprintf(where, sizeof where, "%d core%s of this host", cores, cores == 1 ? "" : "s");
+    else
+        snprintf(where, sizeof where, "%s", s->hosts ? s->hosts : s->hostfile);
+    snprintf(l->about, sizeof l->about, "%s, %lld rank%s on %.200s, %s", name, (long long)s->ranks,
+             s->ranks == 1 ? "" : "s", where,
+             even                        ? "each bound to a memory node"
+             : local && s->ranks > cores ? "not bound: they share cores"
+                                         : "not bound");
+}
+
+static const char *find_mpirun(int mpi) {
+    static const char *const openmpi[] = {"mpirun.openmpi", "mpirun", "orterun", NULL};
+    static const char *const mpich[] = {"mpirun.mpich", "mpiexec.hydra", "mpirun", NULL};
+    const char *const *names = mpi == RUN_OPENMPI ? openmpi : mpich;
+    for (int i = 0; names[i]; i++) {
+        char version[512], *words[] = {(char *)names[i], "--version", NULL};
+        if (!is_there(names[i])) continue;
+        output_of(words, version, sizeof version);
+        bool is_openmpi = strstr(version, "Open MPI") || strstr(version, "OpenRTE");
+        if (is_openmpi == (mpi == RUN_OPENMPI)) return names[i];
+    }
+    return NULL;
+}
+
+par_status run_launch_find(const run_settings *s, run_launch *out) {
+    int mpi = linked_mpi();
+    bool slurm = s->launcher == RUN_SLURM ||
+                 (s->launcher == RUN_AUTO && getenv("SLURM_JOB_ID") && is_there("srun"));
+    *out = (run_launch){0};
+    if (slurm) {
+        const char *plugin = is_there("srun") ? slurm_plugin(mpi) : NULL;
+        if (plugin) {
+            slurm_words(s, plugin, out);
+            return PAR_OK;
+        }
+        if (s->launcher == RUN_SLURM)
+            return par_error_set(
+                PAR_ERR_OPTION,
+                "--launcher srun: srun is not there, or has no pmix%s; legal: auto, "
+                "which takes mpirun (inside salloc it starts on the job's hosts)",
+                mpi == RUN_MPICH ? " or pmi2" : "");
+    }
+    if (mpi == RUN_AUTO)
+        return par_error_set(PAR_ERR_UNSUPPORTED, "this build has no MPI: it runs one rank, "
+                                                  "./train_llm without par run; build with MPI");
+    if (s->launcher != RUN_AUTO && s->launcher != mpi)
+        return par_error_set(
+            PAR_ERR_OPTION, "--launcher: libpar is linked with %s; legal: auto, %s",
+            mpi == RUN_OPENMPI ? "Open MPI" : "MPICH", mpi == RUN_OPENMPI ? "openmpi" : "mpich");
+    const char *name = find_mpirun(mpi);
+    if (!name)
+        return par_error_set(PAR_ERR_OPTION,
+                             "there is no mpirun of %s in PATH; on Debian: apt-get "
+                             "install %s",
+                             mpi == RUN_OPENMPI ? "Open MPI" : "MPICH",
+                             mpi == RUN_OPENMPI ? "openmpi-bin" : "mpich");
+    mpirun_words(s, name, mpi, out);
+    if (slurm)
+        snprintf(out->about + strlen(out->about), sizeof out->about - strlen(out->about),
+                 "; srun has no pmix for them");
+    return PAR_OK;
+}

@@ -1,0 +1,205 @@
+/* Options of par run, and the program and its words, which stand behind them. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "run.h"
+
+static const char run_usage[] =
+    "usage: par run -n RANKS [options] [NAME=VALUE...] [PROGRAM [WORDS...]]\n"
+    "       par check -n RANKS [options] [PROGRAM [WORDS...]]\n"
+    "Starts PROGRAM, by default train_llm, on RANKS ranks through the mpirun or srun that is\n"
+    "there; every option in front of PROGRAM is par run's, every word behind it PROGRAM's.\n"
+    "NAME=VALUE goes into the ranks' environment. The options of train_llm are checked first;\n"
+    "par check does that alone, without MPI and without a GPU.\n"
+    "\n"
+    "Ctrl-C ends the job after its step, with a checkpoint; a second one kills it. If it fails,\n"
+    "the rank that failed first is named; its exit code is par run's.";
+
+static int run_rows(run_settings *s, par_option *t) {
+    static const par_choice launchers[] = {{"auto", RUN_AUTO},
+                                           {"openmpi", RUN_OPENMPI},
+                                           {"mpich", RUN_MPICH},
+                                           {"srun", RUN_SLURM},
+                                           {NULL, 0}};
+    const par_option rows[] = {
+        {.name = "ranks",
+         .type = PAR_OPT_INT,
+         .value = &s->ranks,
+         .initial = "0",
+         .legal = "0..1048576",
+         .help = "ranks to start, also -n; without it: what --parallel multiplies to",
+         .also = "np|nproc-per-node|ntasks"},
+        {.name = "parallel",
+         .type = PAR_OPT_TEXT,
+         .value = &s->parallel,
+         .help = "the layout, tp=2,pp=4,dp=8 say: PROGRAM gets --tp 2 --pp 4 --dp 8",
+         .metavar = "AXIS=N,...",
+         .also = "layout|mesh"},
+        {.name = "set",
+         .type = PAR_OPT_TEXT,
+         .value = &s->set,
+         .help = "options of PROGRAM, batch=1024,lr=3e-5 say; NAME alone is a flag",
+         .metavar = "NAME=VALUE,..."},
+        {.name = "hosts",
+         .type = PAR_OPT_TEXT,
+         .value = &s->hosts,
+         .help = "hosts, as the launcher takes them: a:8,b:8; without it: this one, or the "
+                 "scheduler's",
+         .metavar = "HOST,...",
+         .also = "host|nodelist"},
+        {.name = "hostfile",
+         .type = PAR_OPT_TEXT,
+         .value = &s->hostfile,
+         .help = "a file of hosts, as the launcher takes it",
+         .metavar = "FILE",
+         .also = "machinefile"},
+        {.name = "launcher",
+         .type = PAR_OPT_CHOICE,
+         .value = &s->launcher,
+         .initial = "auto",
+         .choices = launchers,
+         .help = "auto: srun inside a Slurm job that can start this MPI, else its mpirun"},
+        {.name = "run",
+         .type = PAR_OPT_TEXT,
+         .value = &s->run,
+         .help = "folder for what the job leaves: the command, the output of every rank; without "
+                 "it: a new one below runs/",
+         .metavar = "DIR",
+         .also = "run-dir|output-dir"},
+        {.name = "restarts",
+         .type = PAR_OPT_INT,
+         .value = &s->restarts,
+         .initial = "0",
+         .legal = "0..1000000",
+         .help = "start again so often after a crash; train_llm goes on from its newest checkpoint",
+         .also = "max-restarts"},
+        {.name = "check",
+         .type = PAR_OPT_BOOL,
+         .value = &s->check,
+         .initial = "on",
+         .help = "check the options of train_llm before anything starts"},
+        {.name = "print",
+         .type = PAR_OPT_BOOL,
+         .value = &s->print,
+         .help = "print the command, to be pasted into a shell, and end"},
+        {.name = "help",
+         .type = PAR_OPT_BOOL,
+         .value = &s->help,
+         .help = "print this text and end"},
+    };
+    const int n = (int)(sizeof rows / sizeof *rows);
+    memcpy(t, rows, sizeof rows);
+    for (int i = 0; i < n; i++) t[i].group = "Options";
+    return n;
+}
+
+static bool takes_value(const par_option *table, int n, const char *word) {
+    for (int i = 0; i < n; i++)
+        if (strcmp(word + 2, table[i].name) == 0) return table[i].type != PAR_OPT_BOOL;
+    return strcmp(word, "-n") == 0;
+}
+
+/* How many words belong to par run: up to the first that is neither an option nor its value. -n N
+ * is --ranks N. */
+static int own_words(const par_option *table, int n, int argc, char **argv) {
+    static char ranks[] = "--ranks";
+    int i = 0;
+    while (i < argc && argv[i][0] == '-') {
+        bool value = takes_value(table, n, argv[i]);
+        if (strcmp(argv[i], "-n") == 0) argv[i] = ranks;
+        i += value ? 2 : 1;
+    }
+    return i < argc ? i : argc;
+}
+
+static bool is_assignment(const char *word) {
+    size_t n = strcspn(word, "=");
+    return word[n] && n &&
+           strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_"
+                        "0123456789") == n;
+}
+
+/* "tp=2,pp=4" as --tp 2 --pp 4. */
+static void add_pairs(run_words *list, const char *text) {
+    while (text && *text) {
+        int n = (int)strcspn(text, ","), name = (int)strcspn(text, "=,");
+        run_word(list, "--%.*s", name, text);
+        if (name < n) run_word(list, "%.*s", n - name - 1, text + name + 1);
+        text += n + (text[n] == ',');
+    }
+}
+
+/* The folder that this program is in has train_llm, too, in a build and where it is installed. */
+static void default_program(char out[RUN_PATH]) {
+    ssize_t n = readlink("/proc/self/exe", out, RUN_PATH - 16);
+    while (n > 0 && out[n - 1] != '/') n--;
+    memcpy(out + (n > 0 ? n : 0), "train_llm", 10);
+}
+
+/* A program's name without a slash is looked for here, beside par, then in PATH as by a shell. */
+static void take_program(run_settings *s, int argc, char **argv) {
+    char beside[RUN_PATH];
+    default_program(beside);
+    while (argc > 0 && is_assignment(*argv)) {
+        run_word(&s->environment, "%s", *argv++);
+        argc--;
+    }
+    if (argc == 0 || (strcmp(*argv, "train_llm") == 0 && access(beside, X_OK) == 0))
+        run_word(&s->program, "%s", beside);
+    else if (!strchr(*argv, '/') && access(*argv, X_OK) == 0)
+        run_word(&s->program, "./%s", *argv);
+    else
+        run_word(&s->program, "%s", *argv);
+    add_pairs(&s->program, s->parallel);
+    add_pairs(&s->program, s->set);
+    for (int i = 1; i < argc; i++) run_word(&s->program, "%s", argv[i]);
+}
+
+static void check_pairs(const char *name, const char *text, bool numbers, par_problems *problems) {
+    while (text && *text) {
+        int n = (int)strcspn(text, ","), equals = (int)strcspn(text, "=,");
+        char *end;
+        long value = equals < n ? strtol(text + equals + 1, &end, 10) : 0;
+        if (equals == 0)
+            par_problem(problems, "--%s: %.*s: legal: NAME=VALUE with commas between", name, n,
+                        text);
+        else if (numbers && (equals == n || end != text + n || value < 1 || value > 1048576))
+            par_problem(problems, "--%s: %.*s: legal: AXIS=N, 1 to 1048576", name, n, text);
+        text += n + (text[n] == ',');
+    }
+}
+
+/* The product of --parallel; dp is open where it is not among them. */
+static int64_t product(const char *text) {
+    int64_t ranks = 1;
+    for (; text && *text; text += strcspn(text, ","), text += *text == ',') {
+        int64_t n = atoll(text + strcspn(text, "=") + 1);
+        if (n > 0 && ranks <= 1048576) ranks *= n;
+    }
+    return ranks;
+}
+
+static void check_settings(run_settings *s, par_problems *problems) {
+    check_pairs("parallel", s->parallel, true, problems);
+    check_pairs("set", s->set, false, problems);
+    if (s->ranks == 0 && s->parallel) s->ranks = product(s->parallel);
+    if (s->ranks == 0)
+        par_problem(problems,
+                    "-n: is missing; legal: a number of ranks, or --parallel tp=2,pp=4,dp=8");
+    if (s->hosts && s->hostfile)
+        par_problem(problems, "--hosts and --hostfile: legal: one of the two");
+}
+
+void run_options_read(run_settings *s, int argc, char **argv, par_problems *problems, char *help,
+                      size_t nbytes) {
+    par_option table[16];
+    int n = run_rows(s, table), own = own_words(table, n, argc, argv);
+    par_options_help(table, n, run_usage, help, nbytes);
+    par_options_parse(table, n, own, argv, problems);
+    if (s->help) return;
+    check_settings(s, problems);
+    if (problems->n == 0) take_program(s, argc - own, argv + own);
+}

@@ -1,0 +1,115 @@
+/*
+ * The watchdog of train_llm: where the pages of its ranks lie, and how a run that stands still
+ * ends. The folder's name holds the run's number, so that no run touches another's; it goes with
+ * the run unless that stands still or is killed: then `par diagnose hang` reads it.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "train_llm.h"
+
+static struct {
+    par_watchdog *watchdog;
+    const llm_run *run;
+    int rank;
+    char directory[4096];
+} watch;
+
+/* Pages change while the job is torn down: what was found is kept as text. */
+static void keep(const char *report) {
+    char path[sizeof watch.directory + 32];
+    snprintf(path, sizeof path, "%s/report.txt", watch.directory);
+    FILE *file = fopen(path, "w");
+    if (file) fputs(report, file);
+    if (file) fclose(file);
+}
+
+/* In the watchdog's thread, while the main thread waits. */
+static void stalled(void *user, const char *report, bool first) {
+    const struct timespec pause = {.tv_sec = 1};
+    (void)user;
+    if (first) {
+        keep(report);
+        dprintf(STDERR_FILENO, "train_llm: the run stands still\n%s", report);
+        if (*watch.run->newest)
+            dprintf(STDERR_FILENO,
+                    "the newest checkpoint is %s; --resume auto goes on from there\n",
+                    watch.run->newest);
+        dprintf(STDERR_FILENO, "par diagnose hang %s says this again\n", watch.directory);
+    } else {
+        nanosleep(&pause, NULL); /* behind the rank that reports */
+    }
+    _exit(EXIT_STALLED);
+}
+
+/* Whether files can be made beside `path`, in a folder that is there or can be made. */
+static bool is_possible(const char *path) {
+    char above[sizeof watch.directory];
+    struct stat is = {0};
+    snprintf(above, sizeof above, "%s", path);
+    do {
+        char *slash = strrchr(above, '/');
+        if (!slash)
+            strcpy(above, ".");
+        else
+            slash[slash == above] = 0;
+    } while (stat(above, &is) != 0 && errno == ENOENT);
+    return S_ISDIR(is.st_mode) && access(above, W_OK | X_OK) == 0;
+}
+
+/* Beside the log or the checkpoints, so that other hosts see it; else in memory, for this host. What
+ * cannot be made is refused where it is opened. */
+static void choose(const llm_settings *s, int64_t run, char *directory, size_t nbytes) {
+    const char *beside = s->log ? s->log : s->save;
+    const char *memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm/par" : "/tmp/par";
+    int n = beside ? (int)strlen(beside) : 0;
+    while (n > 1 && beside[n - 1] == '/') n--;
+    if (beside && is_possible(beside))
+        snprintf(directory, nbytes, "%.*s.ranks-%llx", n, beside, (unsigned long long)run);
+    else
+        snprintf(directory, nbytes, "%s.ranks-%llx", memory, (unsigned long long)run);
+}
+
+void llm_watch_begin(const llm_run *r, const llm_world *w) {
+    const llm_settings *s = &r->set;
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    int64_t run = (t.tv_sec << 20 | t.tv_nsec >> 10) ^ (int64_t)getpid() << 40;
+    if (s->stall_timeout == 0 || w->size == 1) return;
+    llm_world_share(&run, sizeof run);
+    if (w->rank == 0) choose(s, run, watch.directory, sizeof watch.directory);
+    llm_world_share(watch.directory, sizeof watch.directory);
+    watch.run = r;
+    watch.rank = w->rank;
+    const par_watchdog_params params = {.directory = watch.directory,
+                                        .run = run,
+                                        .rank = w->rank,
+                                        .size = w->size,
+                                        .timeout_s = s->stall_timeout,
+                                        .stalled = stalled};
+    if (par_watchdog_create(&params, &watch.watchdog) == PAR_OK) return;
+    fprintf(stderr, "note: rank %d has no watchdog, so that a hang of it is not named: %s\n",
+            w->rank, par_error());
+}
+
+void llm_watch_waits(bool waits) {
+    if (watch.watchdog) par_watchdog_waits(watch.watchdog, waits);
+}
+
+void llm_watch_transport(par_transport *transport) {
+    if (watch.watchdog) par_watchdog_watch(watch.watchdog, transport);
+}
+
+void llm_watch_end(void) {
+    char page[sizeof watch.directory + 32];
+    if (!watch.watchdog) return;
+    par_watchdog_destroy(&watch.watchdog);
+    snprintf(page, sizeof page, "%s/rank_%05d.page", watch.directory, watch.rank);
+    unlink(page);
+    rmdir(watch.directory); /* the last one on this host succeeds */
+}

@@ -1,0 +1,113 @@
+/*
+ * The documents of a corpus, one after the other: whole files of text, or strings of JSON Lines.
+ * What is not usual is counted (par_corpus_counts), so that nothing is left out in silence.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libpar/data/text_load.h"
+#include "libpar/data/tokenizer.h"
+
+typedef struct {
+    const par_corpus *corpus;
+    par__document_visitor *visit;
+    void *user;
+    par__json_text json; /* used again by every line */
+    par_corpus_counts counts;
+} pass;
+
+static par_status give(pass *p, const uint8_t *text, size_t n) {
+    if (n == 0) {
+        p->counts.empty++;
+        return PAR_OK;
+    }
+    p->counts.documents++;
+    p->counts.nbytes += (int64_t)n;
+    return p->visit(p->user, text, n);
+}
+
+/* Characters up to a byte, from 1. */
+static int64_t column(const char *line, size_t at) {
+    int64_t n = 1;
+    for (size_t i = 0; i < at; i++) n += ((unsigned char)line[i] & 0xC0) != 0x80;
+    return n;
+}
+
+static par_status bad_line(pass *p, const char *path, int64_t number, const char *line) {
+    par_corpus_counts *c = &p->counts;
+    (void)par_error_set(PAR_ERR_FORMAT,
+                        "%s: line %" PRId64 ", column %" PRId64
+                        ": %s; legal: one object per line, in UTF-8, with a string \"%s\"",
+                        path, number, column(line, p->json.at), p->json.why, p->corpus->field);
+    if (!p->corpus->skip_bad_lines) return PAR_ERR_FORMAT;
+    if (c->bad_lines++ == 0) snprintf(c->first_bad, sizeof c->first_bad, "%s", par_error());
+    return PAR_OK;
+}
+
+static par_status give_line(pass *p, const char *path, int64_t number, const char *line, size_t n) {
+    switch (par__json_field(line, n, p->corpus->field, &p->json)) {
+    case PAR__JSON_BAD: return bad_line(p, path, number, line);
+    case PAR__JSON_NULL: p->counts.nulls++; return PAR_OK;
+    case PAR__JSON_NO_MEMORY:
+        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for line %" PRId64, path, number);
+    case PAR__JSON_STRING: break;
+    }
+    p->counts.surrogates += p->json.surrogates;
+    return give(p, p->json.text.bytes, p->json.text.n);
+}
+
+static bool is_blank(const char *text, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!strchr(" \t\r", text[i]) || text[i] == 0) return false;
+    return true;
+}
+
+static par_status give_lines(pass *p, const char *path, const char *text, size_t n) {
+    int64_t number = 0;
+    for (size_t at = 0; at < n;) {
+        const char *end = memchr(text + at, '\n', n - at);
+        size_t k = end ? (size_t)(end - text) - at : n - at;
+        number++;
+        if (!is_blank(text + at, k)) PAR_TRY(give_line(p, path, number, text + at, k));
+        at += k + 1;
+    }
+    return PAR_OK;
+}
+
+par_status par__jsonl_parse(const char *path, const char *text, size_t n, const char *field,
+                            par__document_visitor *visit, void *user) {
+    const par_corpus corpus = {.field = field};
+    pass p = {.corpus = &corpus, .visit = visit, .user = user};
+    par_status st = give_lines(&p, path, text, n);
+    free(p.json.text.bytes);
+    return st;
+}
+
+static par_status give_file(pass *p, const char *path) {
+    par__text text;
+    PAR_TRY(par__text_load(path, &text));
+    p->counts.unpacked += text.unpacked;
+    p->counts.converted += text.converted;
+    p->counts.surrogates += text.surrogates;
+    par_status st = p->corpus->field ? give_lines(p, path, (const char *)text.data, text.n)
+                                     : give(p, text.data, text.n);
+    st = par__map_end(&text.map, path, st);
+    par__text_free(&text);
+    return st;
+}
+
+par_status par__corpus_run(const par_corpus *corpus, par__document_visitor *visit, void *user) {
+    pass p = {.corpus = corpus, .visit = visit, .user = user};
+    par_status st = PAR_OK;
+    for (int i = 0; st == PAR_OK && i < corpus->n_files; i++) st = give_file(&p, corpus->paths[i]);
+    free(p.json.text.bytes);
+    if (st != PAR_OK) return st;
+    if (corpus->counts) *corpus->counts = p.counts;
+    if (p.counts.documents == 0)
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: the text is empty: %d file%s without a byte of text; nothing was written",
+                 corpus->paths[0], corpus->n_files, corpus->n_files == 1 ? "" : "s");
+    return PAR_OK;
+}

@@ -1,0 +1,220 @@
+/* One string of a line of JSON Lines: see text_load.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "libpar/base/utf8.h"
+#include "libpar/data/text_load.h"
+
+typedef struct {
+    const char *p;
+    size_t n, at;
+    const char *why; /* what is wrong at `at` */
+} cursor;
+
+static bool bad(cursor *c, const char *why) {
+    if (!c->why) c->why = why;
+    return false;
+}
+
+static int peek(const cursor *c) {
+    return c->at < c->n ? (unsigned char)c->p[c->at] : -1;
+}
+
+static void skip_space(cursor *c) {
+    while (c->at < c->n && strchr(" \t\r\n", c->p[c->at]) && c->p[c->at]) c->at++;
+}
+
+static bool take(cursor *c, int byte, const char *why) {
+    skip_space(c);
+    if (peek(c) != byte) return bad(c, why);
+    c->at++;
+    return true;
+}
+
+/* ---- characters of a string ---- */
+
+static int hex4(const cursor *c, size_t at) {
+    int value = 0;
+    if (at + 4 > c->n) return -1;
+    for (size_t i = at; i < at + 4; i++) {
+        const char *digits = "0123456789abcdef0123456789ABCDEF", *d = strchr(digits, c->p[i]);
+        if (!d || !*d) return -1;
+        value = value * 16 + (int)((d - digits) % 16);
+    }
+    return value;
+}
+
+/* \uXXXX and, behind a high surrogate, its low one; the cursor stands on u. */
+static bool unicode_escape(cursor *c, uint32_t *out, bool *alone) {
+    int high = hex4(c, c->at + 1), low = -1;
+    if (high < 0) return bad(c, "\\u takes four hexadecimal digits");
+    c->at += 5;
+    *out = (uint32_t)high;
+    if (high < 0xD800 || high > 0xDFFF) return true;
+    if (high < 0xDC00 && peek(c) == '\\' && c->at + 1 < c->n && c->p[c->at + 1] == 'u')
+        low = hex4(c, c->at + 2);
+    *alone = low < 0xDC00 || low > 0xDFFF;
+    *out = *alone ? 0xFFFD : 0x10000 + (((uint32_t)high - 0xD800) << 10) + ((uint32_t)low - 0xDC00);
+    if (!*alone) c->at += 6;
+    return true;
+}
+
+static bool escape(cursor *c, uint8_t out[4], size_t *n, bool *alone) {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    uint32_t code;
+    c->at++;
+    const char *simple = peek(c) > 0 ? strchr(from, peek(c)) : NULL;
+    if (simple) {
+        out[0] = (uint8_t)to[simple - from];
+        *n = 1;
+        c->at++;
+        return true;
+    }
+    if (peek(c) != 'u') return bad(c, "an escape that JSON does not have");
+    if (!unicode_escape(c, &code, alone)) return false;
+    *n = par__utf8_put(code, out);
+    return true;
+}
+
+/* The next character as UTF-8. Surrogates that stand alone, escaped or as the three bytes that some
+ * programs write, become U+FFFD. */
+static bool character(cursor *c, uint8_t out[4], size_t *n, bool *alone) {
+    const uint8_t *p = (const uint8_t *)c->p + c->at;
+    size_t left = c->n - c->at;
+    *alone = false;
+    if (left == 0) return bad(c, "is not JSON: the line ends within a string");
+    if (*p == '\\') return escape(c, out, n, alone);
+    if (*p < 0x20) return bad(c, "is not JSON: a control character within a string");
+    *n = par__utf8_length(p, left);
+    if (*n == 0 && left >= 3 && p[0] == 0xED && p[1] >= 0xA0 && p[2] >= 0x80) {
+        *alone = true;
+        c->at += 3;
+        *n = par__utf8_put(0xFFFD, out);
+        return true;
+    }
+    if (*n == 0) return bad(c, "is not JSON: a byte that is not UTF-8");
+    memcpy(out, p, *n);
+    c->at += *n;
+    return true;
+}
+
+/* ---- what is passed over ---- */
+
+/* The rest of a string, its opening quote taken. */
+static bool skip_string(cursor *c) {
+    for (; c->at < c->n; c->at++) {
+        if (c->p[c->at] == '\\' && c->at + 1 < c->n) {
+            c->at++;
+        } else if (c->p[c->at] == '"') {
+            c->at++;
+            return true;
+        }
+    }
+    return bad(c, "is not JSON: the line ends within a string");
+}
+
+/* The rest of an object or an array, its opening bracket taken. */
+static bool skip_nested(cursor *c) {
+    for (size_t depth = 1; c->at < c->n;) {
+        char b = c->p[c->at++];
+        if (b == '"' && !skip_string(c)) return false;
+        if (b == '{' || b == '[') depth++;
+        if ((b == '}' || b == ']') && --depth == 0) return true;
+    }
+    return bad(c, "is not JSON: the line ends before a bracket is closed");
+}
+
+static bool skip_value(cursor *c) {
+    size_t begin = c->at;
+    int b = peek(c);
+    if (b == '"') return c->at++, skip_string(c);
+    if (b == '{' || b == '[') return c->at++, skip_nested(c);
+    while (
+        c->at < c->n &&
+        strchr("+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", c->p[c->at]) &&
+        c->p[c->at])
+        c->at++;
+    return c->at > begin ? true : bad(c, "is not JSON: no value");
+}
+
+/* ---- the object ---- */
+
+static bool append(par__string *s, const uint8_t *bytes, size_t n) {
+    if (n > s->max - s->n) {
+        size_t max = 2 * s->max + 256;
+        uint8_t *grown = realloc(s->bytes, max);
+        if (!grown) return false;
+        s->bytes = grown;
+        s->max = max;
+    }
+    memcpy(s->bytes + s->n, bytes, n);
+    s->n += n;
+    return true;
+}
+
+/* A name, its opening quote taken: is it this one? */
+static bool name_is(cursor *c, const char *field, bool *is) {
+    uint8_t bytes[4];
+    size_t n;
+    bool alone;
+    for (*is = true; peek(c) != '"'; field += *is ? n : 0) {
+        if (!character(c, bytes, &n, &alone)) return false;
+        *is = *is && strncmp(field, (const char *)bytes, n) == 0 && bytes[0] != 0;
+    }
+    c->at++;
+    *is = *is && *field == 0;
+    return true;
+}
+
+static par__json_kind wanted(cursor *c, par__json_text *out) {
+    uint8_t bytes[4];
+    size_t n;
+    bool alone;
+    out->text.n = 0;
+    if (c->n - c->at >= 4 && memcmp(c->p + c->at, "null", 4) == 0) {
+        c->at += 4;
+        return PAR__JSON_NULL;
+    }
+    if (peek(c) != '"') return bad(c, "no text: another value than a string"), PAR__JSON_BAD;
+    for (c->at++; peek(c) != '"'; out->surrogates += alone) {
+        if (!character(c, bytes, &n, &alone)) return PAR__JSON_BAD;
+        if (!append(&out->text, bytes, n)) return PAR__JSON_NO_MEMORY;
+    }
+    c->at++;
+    return PAR__JSON_STRING;
+}
+
+/* One member; *kind, when it is the field. */
+static bool member(cursor *c, const char *field, par__json_kind *kind, par__json_text *out) {
+    bool is;
+    if (!take(c, '"', "is not JSON: no name in quotes")) return false;
+    if (!name_is(c, field, &is)) return false;
+    if (!take(c, ':', "is not JSON: no colon behind a name")) return false;
+    skip_space(c);
+    if (!is) return skip_value(c);
+    if (*kind != PAR__JSON_BAD) return bad(c, "has the field twice");
+    *kind = wanted(c, out);
+    return *kind != PAR__JSON_BAD;
+}
+
+par__json_kind par__json_field(const char *line, size_t n, const char *field, par__json_text *out) {
+    cursor c = {line, n, 0, NULL};
+    par__json_kind kind = PAR__JSON_BAD;
+    out->surrogates = 0;
+    bool good = take(&c, '{', "is not JSON: no object");
+    skip_space(&c);
+    bool more = good && peek(&c) != '}';
+    while (more && (good = member(&c, field, &kind, out)) && kind != PAR__JSON_NO_MEMORY) {
+        skip_space(&c);
+        more = peek(&c) == ',';
+        c.at += more;
+    }
+    if (kind == PAR__JSON_NO_MEMORY) return kind;
+    good = good && take(&c, '}', "is not JSON: no comma and no } behind a value");
+    skip_space(&c);
+    if (good && c.at < n) good = bad(&c, "is not JSON: more than one object");
+    if (good && kind != PAR__JSON_BAD) return kind;
+    out->at = good ? 0 : c.at;
+    out->why = good ? "has no such field" : c.why;
+    return PAR__JSON_BAD;
+}

@@ -1,0 +1,164 @@
+/*
+ * Token files without a magic of llm.c or an index, and files that are none. Raw ids say nothing of
+ * their width: it is given, or a stamp tells it, or u32 is impossible, because it would have an id
+ * outside of the vocabulary. What stays open is asked for, never guessed.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "libpar/base/utf8.h"
+#include "libpar/data/tokens.h"
+
+/* ---- LitGPT: "LITPKDS", u64 version 1, u8 type, u64 tokens; then the tokens ---- */
+
+enum { LITGPT_HEADER = 24 };
+
+bool par__tokens_is_litgpt(const uint8_t *data, size_t nbytes) {
+    return nbytes >= 7 && memcmp(data, "LITPKDS", 7) == 0;
+}
+
+par_status par__tokens_parse_litgpt(const char *path, const uint8_t *data, size_t nbytes,
+                                    par_tokens *out) {
+    static const int types[] = {
+        -1, PAR__TOKEN_U8, PAR__TOKEN_I8, PAR__TOKEN_I16, PAR__TOKEN_I32, PAR__TOKEN_I64, -1,
+        -1, PAR__TOKEN_U16};
+    uint64_t version, n;
+    if (nbytes < LITGPT_HEADER)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; the header of a LitGPT file alone takes %d",
+                 path, nbytes, LITGPT_HEADER);
+    memcpy(&version, data + 7, 8);
+    memcpy(&n, data + 16, 8);
+    if (version != 1)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: offset 7: LitGPT's version %" PRIu64 "; legal: 1", path,
+                 version);
+    if (data[15] > 8 || types[data[15]] < 0)
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: offset 15: LitGPT's element type %u is not one for tokens; legal: 1 u8, 2 "
+                 "i8, 3 i16, 4 i32, 5 i64, 8 u16",
+                 path, data[15]);
+    out->type = (par__token_type)types[data[15]];
+    size_t item = par__token_nbytes(out->type), there = nbytes - LITGPT_HEADER;
+    if (n < 1 || n != there / item || there % item != 0)
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: offset 16: a LitGPT file of %" PRIu64
+                 " tokens of %zu bytes; the file has %zu "
+                 "bytes behind its header, so it was cut or is not one whole chunk",
+                 path, n, item, there);
+    out->form = PAR_TOKENS_LITGPT;
+    out->offset = LITGPT_HEADER;
+    out->n = (int64_t)n;
+    return PAR_OK;
+}
+
+/* ---- files of other kinds ---- */
+
+/* Printable UTF-8 without a zero byte; a character may be cut at the end. */
+static bool is_text(const uint8_t *data, size_t nbytes) {
+    size_t n = nbytes < 4096 ? nbytes : 4096;
+    for (size_t i = 0, k; i < n; i += k) {
+        k = par__utf8_length(data + i, n - i);
+        if (k == 0 && n - i < 4 && n < nbytes) break;
+        if (k == 0 || (data[i] < 32 && !(data[i] >= 9 && data[i] <= 13))) return false;
+    }
+    return true;
+}
+
+/* u64 length of a header of JSON, which begins behind it. */
+static bool is_safetensors(const uint8_t *data, size_t nbytes) {
+    uint64_t n;
+    if (nbytes < 10) return false;
+    memcpy(&n, data, sizeof n);
+    return n >= 2 && n <= nbytes - 8 && n <= 100000000 && memcmp(data + 8, "{\"", 2) == 0;
+}
+
+const char *par__tokens_foreign(const uint8_t *data, size_t nbytes) {
+    static const struct {
+        int at, n;
+        const char *magic, *name;
+    } kinds[] = {
+        {0, 6, "\x93NUMPY", "a NumPy file (.npy): write its array with tofile() or as llm.c does"},
+        {0, 4, "PK\3\4", "a zip archive (.npz, or saved by PyTorch): unpack its array first"},
+        {0, 4, "PAR1", "a Parquet file: export its text as JSON Lines for par data"},
+        {0, 6, "ARROW1", "an Arrow file: export its text as JSON Lines for par data"},
+        {0, 3, "\x1f\x8b\x08", "compressed (gzip): gunzip it first"},
+        {0, 4, "\x28\xb5\x2f\xfd", "compressed (zstd): unzstd it first"},
+        {0, 4, "\x04\x22\x4d\x18", "compressed (lz4): unlz4 it first"},
+        {0, 6, "\xfd\x37zXZ\0", "compressed (xz): unxz it first"},
+        {0, 4, "BZh9", "compressed (bzip2): bunzip2 it first"},
+        {257, 5, "ustar", "a tar archive: unpack it first"},
+        {0, 8, "\x89HDF\r\n\x1a\n", "an HDF5 file: write its array as raw u16 or u32"},
+        {0, 4, "GGUF", "a model for llama.cpp (GGUF), not tokens"},
+        {0, 9, "MMIDIDX\0\0", "a Megatron index: name the .bin beside it"},
+        {0, 4, "\x46\x25\x35\x01", "a model of llm.c (20240326), not tokens"},
+        {0, 4, "\x47\x25\x35\x01", "a debug state of llm.c (20240327), not tokens"},
+        {0, 16, "SQLite format 3", "an SQLite database, not tokens"},
+        {0, 23, "version https://git-lfs", "a Git LFS pointer, not the file: git lfs pull"},
+        {0, 3, "\x80\x04\x95", "a Python pickle: write its array with numpy's tofile()"},
+        {0, 6, "\x80\x02\x8a\x0al\xfc", "saved by PyTorch: write its array with numpy's tofile()"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if ((size_t)(kinds[i].at + kinds[i].n) <= nbytes &&
+            memcmp(data + kinds[i].at, kinds[i].magic, (size_t)kinds[i].n) == 0)
+            return kinds[i].name;
+    if (is_safetensors(data, nbytes)) return "a safetensors file: a model, not tokens";
+    if (nbytes < 16 || !is_text(data, nbytes)) return NULL;
+    return *data == '{' || *data == '[' ? "JSON: par data --jsonl makes tokens of JSON Lines"
+                                        : "text: par data --text makes tokens of it";
+}
+
+/* ---- raw ids ---- */
+
+/* Read as u32, an id is outside of the vocabulary: then they are u16. (The other way round nothing
+ * can be shown, as the halves of a legal u32 are legal.) In text of u16 a few ids are enough. */
+static bool is_u16(const uint8_t *data, size_t nbytes, int64_t vocab) {
+    for (size_t i = 0; i + 4 <= nbytes && nbytes % 4 == 0; i += 4) {
+        uint32_t w;
+        memcpy(&w, data + i, 4);
+        if (w >= vocab) return true;
+    }
+    return nbytes % 4 != 0;
+}
+
+static par_status choose(const char *path, const par_tokens_params *params, const uint8_t *data,
+                         size_t nbytes, const par__stamp *stamp, par_tokens *out) {
+    bool raw = stamp && (stamp->form == PAR_TOKENS_U16 || stamp->form == PAR_TOKENS_U32);
+    out->form = PAR_TOKENS_U16;
+    if (params->form != PAR_TOKENS_KNOWN) {
+        out->form = params->form;
+    } else if (raw) {
+        out->form = stamp->form;
+        out->only_stamped = true;
+    } else if (!is_u16(data, nbytes, params->vocab ? params->vocab : (int64_t)INT32_MAX + 1)) {
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: holds ids without a header, and nothing tells whether they are u16 or u32: "
+                 "either way all are %s; give its form, u16 or u32 (nanoGPT writes u16 for "
+                 "vocabularies up to 65,536, others more often u32)",
+                 path, params->vocab ? "below the vocabulary" : "legal");
+    }
+    return PAR_OK;
+}
+
+par_status par__tokens_parse_raw(const char *path, const par_tokens_params *params,
+                                 const uint8_t *data, size_t nbytes, const par__stamp *stamp,
+                                 par_tokens *out) {
+    size_t n = strlen(path);
+    bool given = params->form != PAR_TOKENS_KNOWN;
+    const char *foreign = given ? NULL : par__tokens_foreign(data, nbytes);
+    if (foreign) PAR_FAIL(PAR_ERR_FORMAT, "%s: is %s", path, foreign);
+    if (!given && !stamp && (n < 4 || strcmp(path + n - 4, ".bin") != 0))
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: offset 0: no known magic; legal: llm.c (20240520 or 20240801), Megatron (a "
+                 ".idx beside the .bin), LitGPT (LITPKDS), or ids without a header in a name that "
+                 "ends in .bin",
+                 path);
+    PAR_TRY(choose(path, params, data, nbytes, stamp, out));
+    out->type = out->form == PAR_TOKENS_U32 ? PAR__TOKEN_U32 : PAR__TOKEN_U16;
+    size_t item = par__token_nbytes(out->type);
+    if (nbytes % item != 0)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; raw u%zu tokens take %s", path, nbytes,
+                 8 * item, item == 2 ? "an even number" : "a multiple of 4");
+    out->offset = 0;
+    out->n = (int64_t)(nbytes / item);
+    return PAR_OK;
+}

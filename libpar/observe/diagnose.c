@@ -1,0 +1,77 @@
+/* Pages read from outside: of ranks that run, are stopped, or are gone. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hang.h"
+#include "par/watchdog.h"
+
+/* A rank whose watchdog was silent for so long, s, when the others' were not, had gone before. */
+static const double BEFORE_S = 1.2;
+
+/* Any page tells the world's size. */
+static int size_of(const char *directory) {
+    int rank, size = 0;
+    DIR *d = opendir(directory);
+    static par__flight page;
+    for (struct dirent *e; d && size == 0 && (e = readdir(d));)
+        if (sscanf(e->d_name, "rank_%d.page", &rank) == 1 &&
+            par__page_read(directory, rank, 0, &page))
+            size = page.size;
+    if (d) closedir(d);
+    return size;
+}
+
+static int64_t read_all(const char *directory, par__hang *h) {
+    char host[64] = "";
+    int64_t newest = 0;
+    gethostname(host, sizeof host - 1);
+    for (int r = 0; r < h->size; r++) {
+        par__seen *s = &h->ranks[r];
+        s->sign = PAR__RANK_UNSEEN;
+        if (!par__page_read(directory, r, 0, &s->page)) continue;
+        par__page_process(s, host);
+        if (s->page.phase == PAR__PHASE_ENDED) s->sign = PAR__RANK_ALIVE;
+        if (s->page.beat > newest) newest = s->page.beat;
+    }
+    return newest;
+}
+
+/* Where all are gone, those count as waiting that went last. */
+static void set_silent(par__hang *h, int64_t newest) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    int64_t now = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec, alive = 0;
+    for (int r = 0; r < h->size; r++)
+        alive += h->ranks[r].sign == PAR__RANK_ALIVE && h->ranks[r].page.phase != PAR__PHASE_ENDED;
+    for (int r = 0; r < h->size; r++) {
+        par__seen *s = &h->ranks[r];
+        double before = 1e-9 * (double)(newest - s->page.beat);
+        s->silent_s = 1e-9 * (double)(now - s->page.beat);
+        if (s->sign == PAR__RANK_GONE && alive == 0 && before < BEFORE_S)
+            s->sign = PAR__RANK_ALIVE;
+        else if (s->sign == PAR__RANK_ALIVE && s->page.phase != PAR__PHASE_ENDED && before > 10)
+            s->sign = PAR__RANK_STOPPED; /* on another host */
+    }
+}
+
+par_status par_watchdog_diagnose(const char *directory, char *text, size_t nbytes) {
+    PAR_REQUIRE(directory && text && nbytes > 0);
+    par__hang h = {.size = size_of(directory)};
+    if (h.size <= 0 || h.size > 4096)
+        PAR_FAIL(
+            PAR_ERR_IO,
+            "%s: there are no pages of ranks in it; legal: the folder that train_llm named, or "
+            "its --save directory or --log",
+            directory);
+    h.ranks = calloc((size_t)h.size, sizeof *h.ranks);
+    if (!h.ranks) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d pages", h.size);
+    set_silent(&h, read_all(directory, &h));
+    par__hang_find(&h, -1);
+    par__hang_print(&h, 0, text, nbytes);
+    free(h.ranks);
+    return PAR_OK;
+}

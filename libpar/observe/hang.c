@@ -1,0 +1,249 @@
+/* Who waits for whom. See hang.h. */
+#define _GNU_SOURCE
+#include "hang.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+void par__page_path(char *path, size_t nbytes, const char *directory, int rank) {
+    snprintf(path, nbytes, "%s/rank_%05d.page", directory, rank);
+}
+
+bool par__page_read(const char *directory, int rank, int64_t run, par__flight *out) {
+    char path[4200];
+    par__page_path(path, sizeof path, directory, rank);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    ssize_t n = pread(fd, out, sizeof *out, 0);
+    close(fd);
+    if (n != (ssize_t)sizeof *out || memcmp(out->magic, PAR__FLIGHT_MAGIC, 8) != 0) return false;
+    out->host[sizeof out->host - 1] = 0;
+    for (int i = 0; i < PAR__FLIGHT_AXES; i++) {
+        par__flight_axis *a = &out->axes[i];
+        a->axis[sizeof a->axis - 1] = 0;
+        for (int k = 0; k < PAR__FLIGHT_OPS; k++)
+            a->ops[k].op[sizeof a->ops[k].op - 1] = a->ops[k].purpose[31] = 0;
+    }
+    return out->rank == rank && (run == 0 || out->run == run);
+}
+
+/* 'R', 'S', 'D', 'T' ... of a process of this host; 0: not known. */
+static char state_of(int64_t pid) {
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = 0;
+    const char *end = strrchr(text, ')'); /* "pid (name) state ..." */
+    return end && end[1] == ' ' ? end[2] : 0;
+}
+
+void par__page_process(par__seen *seen, const char *host) {
+    const par__flight *page = &seen->page;
+    seen->sign = PAR__RANK_ALIVE;
+    seen->runs = false;
+    if (strcmp(page->host, host) != 0) return;
+    if (kill((pid_t)page->pid, 0) != 0 && errno == ESRCH) seen->sign = PAR__RANK_GONE;
+    switch (state_of(page->pid)) {
+    case 'R':
+    case 'D': seen->runs = true; break;
+    case 'T':
+    case 't': seen->sign = PAR__RANK_STOPPED; break;
+    case 'Z':
+    case 'X': seen->sign = PAR__RANK_GONE; break;
+    default: break;
+    }
+}
+
+/* Its part in a group of another rank's; NULL: it is not in it. */
+static const par__flight_axis *same_group(const par__flight *page, const par__flight_axis *group) {
+    for (int i = 0; i < PAR__FLIGHT_AXES; i++) {
+        const par__flight_axis *a = &page->axes[i];
+        if (*a->axis && strcmp(a->axis, group->axis) == 0 && a->first == group->first &&
+            a->n == group->n)
+            return a;
+    }
+    return NULL;
+}
+
+static bool is_waiting(const par__seen *r) {
+    return r->sign == PAR__RANK_ALIVE && r->page.wait != PAR__WAIT_NONE &&
+           r->page.phase != PAR__PHASE_ENDED;
+}
+
+/* In the group, and it has started fewer collectives, or moves nothing: who waits moves all that he
+ * has started. */
+static bool holds_up(const par__seen *other, const par__flight_axis *group) {
+    const par__flight_axis *theirs = same_group(&other->page, group);
+    if (!theirs) return false;
+    return !is_waiting(other) || theirs->n_collectives < group->n_collectives;
+}
+
+/* Rank i waits for rank k. */
+static bool waits_for(const par__hang *h, int i, int k) {
+    const par__flight *a = &h->ranks[i].page;
+    const par__seen *other = &h->ranks[k];
+    if (i == k) return false;
+    if (a->wait == PAR__WAIT_PEER) return a->wait_peer == k;
+    if (a->wait == PAR__WAIT_ALL)
+        return other->sign != PAR__RANK_ALIVE || other->page.wait != PAR__WAIT_ALL;
+    if (other->sign == PAR__RANK_UNSEEN) return false;
+    for (int g = 0; g < PAR__FLIGHT_AXES; g++) {
+        bool asked =
+            a->wait == PAR__WAIT_DEVICE || (a->wait == PAR__WAIT_GROUP && a->wait_axis == g);
+        if (asked && *a->axes[g].axis && holds_up(other, &a->axes[g])) return true;
+    }
+    return false;
+}
+
+/* Depth first; true: somebody at the end of the waiting was found. */
+static bool follow(par__hang *h, int i, bool *visited) {
+    bool found = false;
+    if (visited[i]) return false;
+    visited[i] = true;
+    if (!is_waiting(&h->ranks[i])) return h->ranks[i].culprit = true;
+    for (int k = 0; k < h->size; k++)
+        if (waits_for(h, i, k)) found = follow(h, k, visited) || found;
+    return found;
+}
+
+void par__hang_find(par__hang *h, int rank) {
+    bool visited[4096] = {false}, found = false;
+    h->n_culprits = 0;
+    h->circle = false;
+    for (int i = 0; i < h->size; i++) h->ranks[i].culprit = false;
+    for (int i = 0; i < h->size && i < 4096; i++)
+        if ((rank < 0 || rank == i) && is_waiting(&h->ranks[i]))
+            found = follow(h, i, visited) || found;
+    for (int i = 0; i < h->size && i < 4096 && !found; i++) h->ranks[i].culprit = visited[i];
+    for (int i = 0; i < h->size; i++) h->n_culprits += h->ranks[i].culprit;
+    h->circle = !found && h->n_culprits > 0;
+}
+
+static const char *phase_name(int phase) {
+    static const char *const names[PAR__PHASES] = {[PAR__PHASE_OUTSIDE] = "outside of libpar",
+                                                   [PAR__PHASE_START] = "the start",
+                                                   [PAR__PHASE_CREATE] = "creating a trainer",
+                                                   [PAR__PHASE_STEP] = "a step",
+                                                   [PAR__PHASE_DATA] = "reading data",
+                                                   [PAR__PHASE_EVALUATE] = "an evaluation",
+                                                   [PAR__PHASE_GENERATE] = "generating text",
+                                                   [PAR__PHASE_LOAD] = "loading",
+                                                   [PAR__PHASE_SAVE] = "saving",
+                                                   [PAR__PHASE_ENDED] = "ended"};
+    return phase >= 0 && phase < PAR__PHASES ? names[phase] : "an unknown phase";
+}
+
+typedef struct {
+    char *text;
+    size_t nbytes, used;
+} writer;
+
+__attribute__((format(printf, 2, 3))) static void put(writer *w, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    if (w->used < w->nbytes) {
+        int n = vsnprintf(w->text + w->used, w->nbytes - w->used, format, args);
+        if (n > 0) w->used += (size_t)n;
+    }
+    va_end(args);
+}
+
+static void put_place(writer *w, const par__flight *p) {
+    static const char *const acts[] = {"forward", "backward", "send",
+                                       "receive", "reduce",   "gather"};
+    put(w, "%s", phase_name(p->phase));
+    if (p->step > 0) put(w, ", %lld begun", (long long)p->step);
+    if (p->act < 1 || p->act > 6) return;
+    put(w, ", %s", acts[p->act - 1]);
+    if (p->chunk >= 0) put(w, " of chunk %d, micro-batch %d", p->chunk, p->micro);
+    if (p->layer >= 0) put(w, ", module %d", p->layer);
+}
+
+static void put_op(writer *w, const par__flight_axis *a, int64_t number) {
+    const par__flight_op *op = &a->ops[number % PAR__FLIGHT_OPS];
+    put(w, "%s %s", a->axis, op->number == number ? op->op : "operation");
+    if (op->number == number && *op->purpose) put(w, " of %s", op->purpose);
+    if (op->number == number && op->layer >= 0) put(w, ", layer %d", op->layer);
+    if (op->number == number && op->micro >= 0) put(w, ", micro-batch %d", op->micro);
+    put(w, ", number %lld", (long long)number);
+}
+
+/* The comm on which it started an operation that has not ended, else the one with most of them. */
+static const par__flight_axis *last_axis(const par__flight *p) {
+    const par__flight_axis *best = NULL;
+    for (int i = 0; i < PAR__FLIGHT_AXES; i++) {
+        const par__flight_axis *a = &p->axes[i];
+        if (!*a->axis || a->n_started == 0) continue;
+        if (!best || (a->n_done < a->n_started) > (best->n_done < best->n_started) ||
+            ((a->n_done < a->n_started) == (best->n_done < best->n_started) &&
+             a->n_started > best->n_started))
+            best = a;
+    }
+    return best;
+}
+
+static void put_wait(writer *w, const par__flight *p) {
+    switch (p->wait) {
+    case PAR__WAIT_ALL: put(w, "; waits for all ranks"); return;
+    case PAR__WAIT_DEVICE: put(w, "; waits for its device"); break;
+    case PAR__WAIT_PEER:
+    case PAR__WAIT_GROUP:
+        if (p->wait_axis < 0 || p->wait_axis >= PAR__FLIGHT_AXES) return;
+        put(w, "; waits in ");
+        put_op(w, &p->axes[p->wait_axis], p->wait_number);
+        if (p->wait == PAR__WAIT_PEER) put(w, ", for rank %d", p->wait_peer);
+        return;
+    default: break;
+    }
+    const par__flight_axis *a = last_axis(p);
+    if (!a) return;
+    put(w, "; did last: ");
+    put_op(w, a, a->n_started);
+    put(w, a->n_done < a->n_started ? ", not ended" : ", ended");
+}
+
+static void put_rank(writer *w, const par__seen *r, int rank) {
+    const par__flight *p = &r->page;
+    if (r->sign == PAR__RANK_UNSEEN) {
+        put(w, "  rank %d: no page; it has not begun, or its host shares no files with this one\n",
+            rank);
+        return;
+    }
+    put(w, "  rank %d, host %s, pid %lld: ", rank, p->host, (long long)p->pid);
+    if (r->sign == PAR__RANK_STOPPED) put(w, "STOPPED for %.1f s; ", r->silent_s);
+    if (r->sign == PAR__RANK_GONE) put(w, "GONE; ");
+    put_place(w, p);
+    put_wait(w, p);
+    put(w, "\n");
+}
+
+void par__hang_print(const par__hang *h, double waited_s, char *text, size_t nbytes) {
+    writer w = {text, nbytes, 0};
+    const char *separator = " ";
+    if (h->n_culprits == 0)
+        put(&w, "no rank waits for one that does not come");
+    else if (waited_s > 0)
+        put(&w, "nothing has moved for %.1f s: ", waited_s);
+    if (h->n_culprits > 0) put(&w, h->n_culprits > 1 ? "ranks" : "rank");
+    for (int i = 0; i < h->size; i++) {
+        if (!h->ranks[i].culprit) continue;
+        put(&w, "%s%d", separator, i);
+        separator = ", ";
+    }
+    if (h->n_culprits > 0)
+        put(&w, h->circle ? " wait for each other: they started different operations (--check-comm "
+                            "names them before they hang)"
+                          : " did not arrive");
+    put(&w, "\n");
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < h->size; i++)
+            if (h->ranks[i].culprit == (pass == 0)) put_rank(&w, &h->ranks[i], i);
+}

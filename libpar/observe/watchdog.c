@@ -1,0 +1,303 @@
+/*
+ * The watchdog's thread, and the page that it keeps alive. It looks at its own rank's progress;
+ * once that has waited for half the timeout, it samples the pages of all ranks, so that at the
+ * timeout it knows who has moved meanwhile, who used cores, and whose watchdog is silent.
+ */
+#define _GNU_SOURCE
+#include "par/watchdog.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hang.h"
+#include "libpar/base/clock.h"
+#include "libpar/base/directory.h"
+#include "libpar/base/record.h"
+
+/* PATIENCE: how much longer a rank may take that may be working. LATER: when another rank reports,
+ * if the lowest one has not, in timeouts. */
+enum { MAX_RANKS = 4096, REPORT_NBYTES = 1 << 16, PATIENCE = 10 };
+static const double SAMPLE = 0.5, LATER = 1.5, BUSY = 0.1;
+
+/* What was seen of a rank since the sampling began. */
+typedef struct {
+    int64_t beat, progress, cpu; /* cpu: when progress was seen first */
+    double beat_at, progress_at;
+    int n_runs; /* looks in a row at which it ran */
+} sample;
+
+struct par_watchdog {
+    par_watchdog_params params;
+    char directory[4096], host[64];
+    double tick_s;
+    par__flight *page;
+    par_recorder *recorder; /* that writes to the page; NULL: none */
+    bool slow_files;        /* a mapping is not seen by other hosts before it is synced */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stop;
+    int64_t progress; /* of this rank, and when it was seen first */
+    double moved_at, ticked_at;
+    bool sampling, called;
+    sample *samples; /* [size] */
+    par__hang hang;
+};
+
+static int64_t clock_ns(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void beat(par_watchdog *w) {
+    w->page->beat = clock_ns(CLOCK_REALTIME);
+    w->page->cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    if (w->slow_files) msync(w->page, sizeof *w->page, MS_SYNC);
+}
+
+/* Read a rank's page, and what has changed on it. */
+static void look(par_watchdog *w, int rank, double now) {
+    par__seen *r = &w->hang.ranks[rank];
+    sample *s = &w->samples[rank];
+    r->sign = PAR__RANK_UNSEEN;
+    if (!par__page_read(w->directory, rank, w->params.run, &r->page)) return;
+    bool first = s->beat_at == 0;
+    if (first || r->page.beat != s->beat) s->beat = r->page.beat, s->beat_at = now;
+    if (first || r->page.progress != s->progress) {
+        s->progress = r->page.progress;
+        s->progress_at = now;
+        s->cpu = r->page.cpu;
+    }
+    par__page_process(r, w->host);
+    s->n_runs = r->runs ? s->n_runs + 1 : 0;
+    r->silent_s = 1e-9 * (double)(clock_ns(CLOCK_REALTIME) - r->page.beat);
+    double silent = w->params.timeout_s * SAMPLE;
+    if (strcmp(r->page.host, w->host) != 0 && now - s->beat_at > silent &&
+        now - s->beat_at > 5 * w->tick_s)
+        r->sign = PAR__RANK_STOPPED;
+}
+
+/* It uses cores, or would if others left it some. */
+static bool may_work(const par__flight *page, const sample *s, double now) {
+    int64_t used = page->cpu - s->cpu;
+    switch (page->phase) {
+    case PAR__PHASE_STEP:
+    case PAR__PHASE_EVALUATE:
+    case PAR__PHASE_GENERATE:
+        return s->n_runs > 1 || 1e-9 * (double)used > BUSY * (now - s->progress_at);
+    default: return true;
+    }
+}
+
+/* This one has not arrived, and nothing excuses it. */
+static bool is_late(const par_watchdog *w, int rank, double waited, double now) {
+    const par__seen *r = &w->hang.ranks[rank];
+    const sample *s = &w->samples[rank];
+    double quiet = now - s->progress_at;
+    if (r->sign == PAR__RANK_UNSEEN) return waited >= PATIENCE * w->params.timeout_s;
+    if (r->sign != PAR__RANK_ALIVE || r->page.phase == PAR__PHASE_ENDED) return true;
+    if (quiet < 0.8 * SAMPLE * w->params.timeout_s) return false; /* it has moved */
+    if (w->hang.circle || !may_work(&r->page, s, now)) return true;
+    return waited >= PATIENCE * w->params.timeout_s;
+}
+
+/* Look at all ranks; true: somebody is late, and marked. */
+static bool find_late(par_watchdog *w, double waited, double now) {
+    par__hang *h = &w->hang;
+    for (int r = 0; r < h->size; r++) look(w, r, now);
+    if (waited < w->params.timeout_s) return false;
+    par__hang_find(h, w->params.rank);
+    h->n_culprits = 0;
+    for (int r = 0; r < h->size; r++) {
+        h->ranks[r].culprit = h->ranks[r].culprit && is_late(w, r, waited, now);
+        h->n_culprits += h->ranks[r].culprit;
+    }
+    return h->n_culprits > 0;
+}
+
+/* The lowest rank that lives and waits reports; where it does not, whoever comes later. */
+static void report(par_watchdog *w, double waited) {
+    static char text[REPORT_NBYTES];
+    bool lower = false, reported = false;
+    for (int r = 0; r < w->hang.size; r++) {
+        const par__seen *s = &w->hang.ranks[r];
+        bool seen = s->sign != PAR__RANK_UNSEEN;
+        reported = reported || (seen && r != w->params.rank && s->page.reported);
+        lower = lower || (s->sign == PAR__RANK_ALIVE && r < w->params.rank &&
+                          s->page.wait != PAR__WAIT_NONE);
+    }
+    if (!reported && lower && waited < LATER * w->params.timeout_s) return;
+    w->called = true;
+    if (!reported) w->page->reported = 1;
+    par__hang_print(&w->hang, waited, text, sizeof text);
+    if (w->params.stalled) w->params.stalled(w->params.user, text, !reported);
+}
+
+static void tick(par_watchdog *w) {
+    double now = par__seconds();
+    int64_t progress = __atomic_load_n(&w->page->progress, __ATOMIC_RELAXED);
+    beat(w);
+    /* this process was stopped itself: what it saw before is no time that others took */
+    bool slept = now - w->ticked_at > SAMPLE * w->params.timeout_s;
+    w->ticked_at = now;
+    if (slept || progress != w->progress || w->page->wait == PAR__WAIT_NONE) {
+        w->progress = progress;
+        w->moved_at = now;
+        w->sampling = false;
+        return;
+    }
+    double waited = now - w->moved_at;
+    if (w->called || waited < SAMPLE * w->params.timeout_s) return;
+    if (!w->sampling) memset(w->samples, 0, (size_t)w->hang.size * sizeof *w->samples);
+    w->sampling = true;
+    if (find_late(w, waited, now)) report(w, waited);
+}
+
+static void *run(void *user) {
+    par_watchdog *w = user;
+    pthread_mutex_lock(&w->lock);
+    while (!w->stop) {
+        struct timespec until;
+        pthread_mutex_unlock(&w->lock);
+        tick(w);
+        pthread_mutex_lock(&w->lock);
+        clock_gettime(CLOCK_REALTIME, &until);
+        int64_t ns = until.tv_nsec + (int64_t)(1e9 * w->tick_s);
+        until.tv_sec += ns / 1000000000;
+        until.tv_nsec = ns % 1000000000;
+        if (!w->stop) pthread_cond_timedwait(&w->wake, &w->lock, &until);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+/* File systems of this host alone, where a mapping is what everybody reads. */
+static bool is_local(const char *path) {
+    static const long kinds[] = {0xEF53, 0x01021994, 0x58465342, 0x9123683E, 0x794c7630};
+    struct statfs fs;
+    if (statfs(path, &fs) != 0) return false;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if ((long)fs.f_type == kinds[i]) return true;
+    return false;
+}
+
+static par_status map_page(par_watchdog *w) {
+    char path[4200];
+    par__page_path(path, sizeof path, w->directory, w->params.rank);
+    unlink(path); /* of an older run, whose ranks may still have it */
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0) PAR_FAIL(PAR_ERR_IO, "%s: cannot be made: %s", path, strerror(errno));
+    int error = posix_fallocate(fd, 0, sizeof *w->page);
+    void *page =
+        error ? MAP_FAILED : mmap(NULL, sizeof *w->page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (!error && page == MAP_FAILED) error = errno;
+    close(fd);
+    if (error) PAR_FAIL(PAR_ERR_IO, "%s: cannot be mapped: %s", path, strerror(error));
+    w->page = page;
+    w->slow_files = !is_local(path);
+    return PAR_OK;
+}
+
+static par_status fill_page(par_watchdog *w) {
+    PAR_TRY(par__make_directories(w->directory));
+    PAR_TRY(map_page(w));
+    *w->page = (par__flight){.run = w->params.run,
+                             .rank = w->params.rank,
+                             .size = w->params.size,
+                             .pid = getpid(),
+                             .phase = PAR__PHASE_START};
+    memcpy(w->page->host, w->host, sizeof w->page->host);
+    beat(w);
+    memcpy(w->page->magic, PAR__FLIGHT_MAGIC, sizeof w->page->magic);
+    return PAR_OK;
+}
+
+/* Signals are the program's: its other threads get them. */
+static par_status start(par_watchdog *w) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->wake, NULL);
+    int error = pthread_create(&w->thread, NULL, run, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error) PAR_FAIL(PAR_ERR_MEMORY, "no thread for a watchdog: %s", strerror(error));
+    return PAR_OK;
+}
+
+static void release(par_watchdog *w) {
+    if (w->page) munmap(w->page, sizeof *w->page);
+    free(w->samples);
+    free(w->hang.ranks);
+    free(w);
+}
+
+static par_status prepare(par_watchdog *w) {
+    size_t n = (size_t)w->params.size;
+    w->samples = calloc(n, sizeof *w->samples);
+    w->hang = (par__hang){.size = w->params.size, .ranks = calloc(n, sizeof *w->hang.ranks)};
+    if (!w->samples || !w->hang.ranks)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a watchdog of %zu ranks", n);
+    return fill_page(w);
+}
+
+par_status par_watchdog_create(const par_watchdog_params *params, par_watchdog **out) {
+    PAR_REQUIRE(params && out && params->directory && params->timeout_s >= 0);
+    PAR_REQUIRE(params->rank >= 0 && params->rank < params->size && params->size <= MAX_RANKS);
+    PAR_REQUIRE(strlen(params->directory) < sizeof((par_watchdog *)0)->directory);
+    par_watchdog *w = calloc(1, sizeof *w);
+    if (!w) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a watchdog");
+    w->params = *params;
+    if (w->params.timeout_s == 0) w->params.timeout_s = 30;
+    w->tick_s = w->params.timeout_s / 20;
+    if (w->tick_s > 1) w->tick_s = 1;
+    snprintf(w->directory, sizeof w->directory, "%s", params->directory);
+    if (gethostname(w->host, sizeof w->host - 1) != 0) snprintf(w->host, sizeof w->host, "unknown");
+    w->moved_at = w->ticked_at = par__seconds();
+    par_status st = prepare(w);
+    if (st == PAR_OK) st = start(w);
+    if (st != PAR_OK) {
+        release(w);
+        return st;
+    }
+    *out = w;
+    return PAR_OK;
+}
+
+void par_watchdog_watch(par_watchdog *w, par_transport *transport) {
+    w->recorder = par_transport_recorder(transport);
+    par__recorder_fly(w->recorder, w->page);
+}
+
+void par_watchdog_waits(par_watchdog *w, bool waits) {
+    if (waits)
+        par__flight_wait(w->page, PAR__WAIT_ALL, -1, -1, 0);
+    else
+        par__flight_go_on(w->page);
+    w->page->phase = waits ? PAR__PHASE_START : PAR__PHASE_OUTSIDE;
+}
+
+void par_watchdog_destroy(par_watchdog **handle) {
+    par_watchdog *w = handle ? *handle : NULL;
+    if (!w) return;
+    pthread_mutex_lock(&w->lock);
+    w->stop = true;
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->lock);
+    pthread_join(w->thread, NULL);
+    if (w->recorder) par__recorder_fly(w->recorder, NULL);
+    w->page->phase = PAR__PHASE_ENDED;
+    w->page->wait = PAR__WAIT_NONE;
+    beat(w);
+    release(w);
+    *handle = NULL;
+}

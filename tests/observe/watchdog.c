@@ -1,0 +1,215 @@
+/*
+ * The watchdog in a trainer of one's own: a rank that sleeps in a step is named, by all that wait
+ * for it and by one of them first; one that computes, or reads data, is left alone. And from pages
+ * made up here: who is at the end of the waiting.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../harness.h"
+#include "../train/check.h"
+#include "../train/failing_model.h"
+#include "libpar/base/directory.h"
+#include "libpar/observe/hang.h"
+
+/* Seconds: a module sleeps or computes for SLOW, which is past twice the timeout. */
+static const double TIMEOUT_S = 0.5, SLOW_S = 1.6;
+
+typedef struct {
+    int called, first;
+    char report[4096];
+} heard;
+
+static void stalled(void *user, const char *report, bool first) {
+    heard *h = user;
+    h->called++;
+    h->first += first;
+    snprintf(h->report, sizeof h->report, "%s", report);
+}
+
+static int slow_reads;
+static par_status slow_read(void *user, int64_t first, int64_t n, void *x, void *targets) {
+    const struct timespec pause = {.tv_sec = 1, .tv_nsec = 600000000};
+    if (slow_reads-- > 0) nanosleep(&pause, NULL);
+    return check_source(user).read(user, first, n, x, targets);
+}
+
+/* Two steps under a watchdog; in the second rank 2 is slow in that way. */
+static void watch(par_transport *transport, failing_call call, bool busy, bool reads, heard *h) {
+    char directory[] = "/tmp/par-watchdog-XXXXXX";
+    int rank = par_transport_rank(transport);
+    MPI_Comm comm = check_comm(transport);
+    par_transformer_config config;
+    par_model *inner = NULL, model;
+    par_trainer *t = NULL;
+    par_watchdog *w = NULL;
+    par_vote vote;
+    check_config(false, &config);
+    if (rank == 0 && !mkdtemp(directory)) CHECK(false, "no directory");
+    MPI_Bcast(directory, (int)sizeof directory, MPI_CHAR, 0, comm);
+    const par_watchdog_params watched = {.directory = directory,
+                                         .run = 7,
+                                         .rank = rank,
+                                         .size = 4,
+                                         .timeout_s = TIMEOUT_S,
+                                         .stalled = stalled,
+                                         .user = h};
+    CHECK_OK(par_transformer_create(&config, &inner));
+    failing_model(inner, &model);
+    failing_set(FAIL_NONE, 0, PAR_OK);
+    par_trainer_params params = check_params(&model, 1, 4, 1, 1, 8);
+    check_data data = {.vocab = config.vocab, .T = config.tokens};
+    par_source source = {slow_read, &data};
+    CHECK_OK(check_fit(&config, &params));
+    CHECK_OK(par_watchdog_create(&watched, &w));
+    par_watchdog_watch(w, transport);
+    CHECK_OK(par_trainer_create(transport, &params, &t));
+    CHECK_OK(par_trainer_step(t, &source, 1e-3f, false, &vote));
+    if (rank == 2 && !reads) failing_slow(call, 3, SLOW_S, busy);
+    slow_reads = rank == 0 && reads;
+    CHECK_OK(par_trainer_step(t, &source, 1e-3f, false, &vote));
+    par_watchdog_destroy(&w);
+    par_trainer_destroy(&t);
+    par_transformer_destroy(&inner);
+    MPI_Barrier(comm);
+    if (rank == 0) par__remove_directory(directory);
+    MPI_Comm_free(&comm);
+}
+
+static void sleeps(par_transport *transport) {
+    heard h = {0};
+    watch(transport, FAIL_BACKWARD, false, false, &h);
+    MPI_Comm comm = check_comm(transport);
+    int firsts = 0, rank = par_transport_rank(transport);
+    MPI_Allreduce(&h.first, &firsts, 1, MPI_INT, MPI_SUM, comm);
+    MPI_Comm_free(&comm);
+    CHECK(firsts == 1, "%d ranks report first", firsts);
+    CHECK(h.called == (rank != 2), "rank %d was called %d times", rank, h.called);
+    CHECK(rank == 2 || strstr(h.report, ": rank 2 did not arrive\n"), "%s", h.report);
+    CHECK(rank == 2 || strstr(h.report, "a step, 2 begun, backward of chunk 0"), "%s", h.report);
+    CHECK(rank == 2 || strstr(h.report, "; waits in pp recv of pipeline backward"), "%s", h.report);
+}
+
+static void computes(par_transport *transport) {
+    heard h = {0};
+    watch(transport, FAIL_FORWARD, true, false, &h);
+    CHECK(h.called == 0, "a rank that computes is blamed: %s", h.report);
+}
+
+static void reads(par_transport *transport) {
+    heard h = {0};
+    watch(transport, FAIL_NONE, false, true, &h);
+    CHECK(h.called == 0, "a rank that reads data is blamed: %s", h.report);
+}
+
+/* Ranks 0 and 1 start different operations; rank 2, which waits for nobody, ends it when both are
+ * named. */
+static void mismatched(par_transport *transport) {
+    static const par_tag tag = {"test", -1, -1, -1};
+    const struct timespec pause = {.tv_nsec = 20000000};
+    static const int pair[] = {0, 1};
+    heard h = {0};
+    char directory[] = "/tmp/par-watchdog-XXXXXX";
+    int rank = par_transport_rank(transport);
+    MPI_Comm comm = check_comm(transport);
+    par_comm *a = NULL, *b = NULL;
+    par_watchdog *w = NULL;
+    if (rank == 0 && !mkdtemp(directory)) CHECK(false, "no directory");
+    MPI_Bcast(directory, (int)sizeof directory, MPI_CHAR, 0, comm);
+    const par_watchdog_params watched = {.directory = directory,
+                                         .run = 8,
+                                         .rank = rank,
+                                         .size = 3,
+                                         .timeout_s = TIMEOUT_S,
+                                         .stalled = stalled,
+                                         .user = &h};
+    CHECK_OK(par_watchdog_create(&watched, &w));
+    par_watchdog_watch(w, transport);
+    MPI_Barrier(comm);
+    if (rank < 2) {
+        const par_comm_params first = {.axis = "a", .ranks = pair, .n = 2},
+                              second = {.axis = "b", .ranks = pair, .n = 2};
+        CHECK_OK(par_comm_create(transport, &first, NULL, &a));
+        CHECK_OK(par_comm_create(transport, &second, NULL, &b));
+        CHECK_FAILS(par_comm_barrier(rank == 0 ? a : b, tag), PAR_ERR_TRANSPORT, "rank 2: named");
+        CHECK(strstr(h.report, "s: ranks 0, 1 wait for each other"), "%s", h.report);
+        CHECK(strstr(h.report, "waits in a barrier of test, number 1"), "%s", h.report);
+    } else {
+        par__flight page;
+        bool named = false;
+        for (int i = 0; i < 500 && !named; i++, nanosleep(&pause, NULL))
+            named = (par__page_read(directory, 0, 8, &page) && page.reported) ||
+                    (par__page_read(directory, 1, 8, &page) && page.reported);
+        for (int i = 0; i < 50; i++) nanosleep(&pause, NULL); /* the other one, too */
+        CHECK_FAILS(par_transport_abort(transport, PAR_ERR_IO, "named"), PAR_ERR_IO, "named");
+    }
+    par_watchdog_destroy(&w);
+    par_comm_destroy(&b);
+    par_comm_destroy(&a);
+    MPI_Barrier(comm);
+    if (rank == 0) par__remove_directory(directory);
+    MPI_Comm_free(&comm);
+}
+
+/* Made-up pages: 4 ranks in one tp group, all in a step. */
+static void group_of_four(par__seen ranks[4], par__hang *h) {
+    memset(ranks, 0, 4 * sizeof *ranks);
+    *h = (par__hang){.size = 4, .ranks = ranks};
+    for (int r = 0; r < 4; r++) {
+        par__flight *p = &ranks[r].page;
+        p->phase = PAR__PHASE_STEP;
+        p->wait = PAR__WAIT_GROUP;
+        p->wait_number = 5;
+        p->axes[0] = (par__flight_axis){"tp", 4, 0, 5, 4, 5, {{0}}};
+    }
+}
+
+static void expect(par__hang *h, const char *head) {
+    char text[4096];
+    par__hang_find(h, -1);
+    par__hang_print(h, 0, text, sizeof text);
+    CHECK(strncmp(text, head, strlen(head)) == 0, "\"%s\" does not begin with \"%s\"", text, head);
+}
+
+static void pages(par_transport *transport) {
+    par__seen ranks[4];
+    par__hang h;
+    group_of_four(ranks, &h);
+    expect(&h, "ranks 0, 1, 2, 3 wait for each other");
+    ranks[3].page.wait = PAR__WAIT_NONE; /* computes, having started it */
+    expect(&h, "rank 3 did not arrive");
+    group_of_four(ranks, &h);
+    ranks[1].sign = PAR__RANK_STOPPED;
+    expect(&h, "rank 1 did not arrive");
+    group_of_four(ranks, &h);
+    ranks[2].page.axes[0].n_collectives = 4; /* waits for rank 3, elsewhere, which is gone */
+    ranks[2].page.wait = PAR__WAIT_PEER;
+    ranks[2].page.wait_peer = 3;
+    ranks[3].sign = PAR__RANK_GONE;
+    ranks[3].page.axes[0].axis[0] = 0;
+    expect(&h, "rank 3 did not arrive");
+    group_of_four(ranks, &h);
+    for (int r = 0; r < 4; r++) ranks[r].page.wait = PAR__WAIT_DEVICE;
+    ranks[1].page.axes[0].n_collectives = 3;
+    ranks[1].page.wait = PAR__WAIT_NONE;
+    expect(&h, "rank 1 did not arrive");
+    group_of_four(ranks, &h);
+    for (int r = 0; r < 4; r++) ranks[r].page.wait = PAR__WAIT_ALL;
+    ranks[2].sign = PAR__RANK_UNSEEN;
+    expect(&h, "rank 2 did not arrive\n  rank 2: no page");
+}
+
+int main(int argc, char **argv) {
+    static const harness_case cases[] = {
+        {.name = "pages", .ranks = 1, .run_mpi = pages},
+        {.name = "sleeps", .ranks = 4, .run_mpi = sleeps},
+        {.name = "computes", .ranks = 4, .run_mpi = computes},
+        {.name = "reads", .ranks = 4, .run_mpi = reads},
+        {.name = "mismatched", .ranks = 3, .run_mpi = mismatched},
+    };
+    return harness_main_mpi("watchdog", cases, HARNESS_COUNT(cases), argc, argv);
+}
