@@ -233,6 +233,7 @@ def checks(place, python, cache, peak):
     out.append(Check("speed", "kernels " + model, 40, kernels, place, model, T, B, "", {}, f"--vocab {V}"))
     out += pairs[2:]
     if not place.tiny:
+        out.append(Check("speed", "profile " + shapes[2][0], 60, profile, place, python, shapes[2]))
         out.append(Check("speed", "kernels llama3-8b", 40, kernels, place, "llama3-8b", 8192, 1, "", {}))
         for i in (0, 2):
             more = (python, cache, peak, shapes[i], "--attention", "cudnn")

@@ -15,15 +15,6 @@
 
 static const char shards_line[] = ",\n\"shards\": [\n";
 
-const char *par__contents_text(par_checkpoint *c, const char *text, size_t n) {
-    if (c->max_text - c->n_text < n + 1) return NULL;
-    char *to = c->text + c->n_text;
-    memcpy(to, text, n);
-    to[n] = 0;
-    c->n_text += n + 1;
-    return to;
-}
-
 static par_status bad(const char *path, const char *what) {
     PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: %s", path, what);
 }

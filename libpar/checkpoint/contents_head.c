@@ -7,6 +7,15 @@
 static const char *const formats[] = {"libpar checkpoint 1", "libpar checkpoint 2"};
 static const char *const classes[] = {"noted", "equal", "stated"};
 
+const char *par__contents_text(par_checkpoint *c, const char *text, size_t n) {
+    if (c->max_text - c->n_text < n + 1) return NULL;
+    char *to = c->text + c->n_text;
+    memcpy(to, text, n);
+    to[n] = 0;
+    c->n_text += n + 1;
+    return to;
+}
+
 static par_status take_pairs(par_checkpoint *c, const char *path, size_t n) {
     c->pairs = calloc(n + 1, sizeof *c->pairs);
     if (!c->pairs) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %zu pairs", path, n);

@@ -109,9 +109,9 @@ typedef struct {
     char path[1024]; /* of the checkpoint saved or loaded; "": there is none to load */
     int64_t step, consumed, updates;
     double loss;
-    double validation;                       /* 0: not known */
+    double validation;                        /* 0: not known */
     char run[PAR_RUN_ID], parent[PAR_RUN_ID]; /* of its owner (par/owner.h); "": none */
-    int n_ranks;        /* that saved it */
+    int n_ranks;                              /* that saved it */
     int64_t nbytes;     /* saved: of all ranks' files. Loaded: read by all ranks, once */
     size_t memory;      /* load: the most that a rank took beside its runs */
     par_problems notes; /* rank 0: what was passed over, what differs, what could not be removed or
