@@ -344,30 +344,6 @@ static void from_aside(void) {
     fixture_close(&f);
 }
 
-/* One that this version cannot read is neither replaced nor removed. */
-static void later_version(void) {
-    char hash[PAR__HASH];
-    size_t n;
-    if (cannot()) return;
-    fixture_open(&f);
-    CHECK_OK(fixture_save(&f, 3, 0));
-    char *text = fixture_read(fixture_path(&f, 3, "manifest.json"), &n);
-    char *version = text ? strstr(text, "libpar checkpoint 2") : NULL;
-    char *tail = text ? strstr(text, ",\n\"hash\"") : NULL;
-    CHECK(version && tail, "the manifest has another form");
-    if (version && tail) {
-        memcpy(version, "libpar checkpoint 9", 19);
-        par__hash(text, (size_t)(tail - text), hash);
-        memcpy(strchr(tail, ':') + 3, hash, PAR__HASH - 1);
-        fixture_write(fixture_path(&f, 3, "manifest.json"), text, n);
-    }
-    free(text);
-    CHECK_FAILS(fixture_save(&f, 3, 1), PAR_ERR_IO, "is another run's");
-    CHECK_OK(fixture_save(&f, 4, 1));
-    CHECK_STEPS("3 4");
-    fixture_close(&f);
-}
-
 static void which_stay(void) {
     static const double validation[] = {0, 3, 1.5, 2, 1.5, 0, 2.5, NAN, 4};
     par_owner *owner = NULL;
@@ -555,8 +531,7 @@ static const harness_case cases[] = {
     {"lost-claim", lost_claim, 0, NULL, 0},     {"branch", branch, 0, NULL, 0},
     {"elsewhere", elsewhere, 0, NULL, 0},       {"others-stay", others_stay, 0, NULL, 0},
     {"which-stay", which_stay, 0, NULL, 0},     {"non-finite", non_finite, 0, NULL, 0},
-    {"from-aside", from_aside, 0, NULL, 0},     {"later-version", later_version, 0, NULL, 0},
-    {"two-jobs", two_jobs, 0, NULL, 0},
+    {"from-aside", from_aside, 0, NULL, 0},     {"two-jobs", two_jobs, 0, NULL, 0},
 };
 
 int main(int argc, char **argv) {
