@@ -211,7 +211,7 @@ static par_status parse_head(par_checkpoint *c, const char *path, const char *te
 par_status par__contents_parse_head(const char *path, const char *text, size_t nbytes,
                                     par_checkpoint **out) {
     par_checkpoint *c = NULL;
-    size_t head, n_ranks;
+    size_t head = 0, n_ranks = 0;
     PAR_TRY(create(path, nbytes, &c));
     par_status st = parse_head(c, path, text, nbytes, &head, &n_ranks);
     if (st != PAR_OK)
@@ -223,7 +223,7 @@ par_status par__contents_parse_head(const char *path, const char *text, size_t n
 
 static par_status parse(par_checkpoint *c, const char *path, const char *text, size_t nbytes) {
     const char *shards;
-    size_t head, n_ranks;
+    size_t head = 0, n_ranks = 0;
     PAR_TRY(parse_head(c, path, text, nbytes, &head, &n_ranks));
     shards = text + head;
     if (n_ranks > nbytes) return bad(path, "has more ranks than bytes");
