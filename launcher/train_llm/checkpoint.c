@@ -94,6 +94,7 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
     PAR_TRY(par_trainer_resume(trainer, directory, &about->about, result));
     if (r->owner && *result->path)
         PAR_TRY(par_owner_resumed(w->comm, r->owner, result->path, result->run, &result->notes));
+    if (!*result->path && automatic && !s->sample && !s->import) PAR_TRY(par_trainer_draw(trainer));
     if (!*result->path && (!automatic || s->sample))
         return par_error_set(
             PAR_ERR_IO,

@@ -79,8 +79,8 @@ typedef struct {
     bool sample;
     int64_t sample_tokens; /* -1: as many as fit, up to 100 */
     int64_t sample_count, sample_seed, top_k;
-    double temperature;
-    const char *prompt, *tokenizer;
+    double temperature, top_p;
+    const char *prompt, *prompt_file, *stop, *tokenizer;
 } llm_settings;
 
 /* One run: the options, and everything that follows from them and the world. */
@@ -302,10 +302,10 @@ par_status llm_observer_matrix(llm_observer *, const llm_run *, llm_world *);
 
 /* sample: a text that is drawn from the model */
 typedef struct llm_sample llm_sample;
-/* Reads tokenizer and prompt. *out stays NULL where no sample will be drawn (--sample-tokens 0).
- * What cannot be read is an error if a sample was asked for, else a note in its place.
- * Collective. */
-par_status llm_sample_open(const llm_run *, llm_world *, llm_sample **out);
+/* Reads tokenizer and prompts; the import, which may be NULL, says what ends a text. *out stays
+ * NULL where no sample will be drawn (--sample-tokens 0). What cannot be read is an error if a
+ * sample was asked for, else a note in its place. Collective. */
+par_status llm_sample_open(const llm_run *, llm_world *, const par_import *, llm_sample **out);
 /* Takes the memory of the generator; where that fails, as above. NULL is accepted here and below.
  * Collective. */
 par_status llm_sample_prepare(const llm_run *, llm_sample *, par_trainer *);

@@ -71,7 +71,13 @@ par_status par__map_open(const char *path, par__map *out) {
     close(fd);
     if (st == PAR_OK && data && (st = add(path, data, (size_t)info.st_size)) != PAR_OK)
         munmap(data, (size_t)info.st_size);
-    if (st == PAR_OK) *out = (par__map){data, data ? (size_t)info.st_size : 0};
+    PAR_TRY(st);
+    par__map map = {data, data ? (size_t)info.st_size : 0};
+    st = par__refuse_pointer(path, map.data, map.nbytes);
+    if (st != PAR_OK)
+        par__map_close(&map);
+    else
+        *out = map;
     return st;
 }
 
