@@ -134,6 +134,9 @@ void llm_settle_options(llm_run *r, par_problems *problems) {
     if (s->lr_schedule == LLM_LR_WSD && s->decay_steps > after)
         par_problem(problems, "--decay-steps %lld: legal: up to --steps - --warmup = %lld",
                     (long long)s->decay_steps, (long long)after);
+    if (s->warmup > s->steps && s->steps > 0)
+        par_problem(&r->notes, "--warmup %lld is longer than --steps %lld: the rate ends at %.2g",
+                    (long long)s->warmup, (long long)s->steps, llm_settle_lr(s, s->steps));
     if (s->min_lr > s->lr) par_problem(problems, "--min-lr %g: is above --lr %g", s->min_lr, s->lr);
     if (s->import && llm_options_given(r, "model"))
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
