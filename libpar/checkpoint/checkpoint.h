@@ -107,6 +107,9 @@ par_status par__list(const char *directory, int64_t **steps, int *n);
 /* "DIRECTORY/step_NNNNNNNN.old": a checkpoint that was set aside while another takes its name. */
 #define PAR__ASIDE ".old"
 par_status par__aside_path(const char *directory, int64_t step, char out[PAR__PATH]);
+bool par__same_folder(const char *a, const char *b);
+/* `path` is in the directory. *name: its last part. */
+bool par__lies_in(const char *directory, const char *path, char name[PAR__PATH]);
 /* `latest` is a hint for people and scripts: readers look for themselves. */
 par_status par__write_latest(const char *directory, const char *name);
 

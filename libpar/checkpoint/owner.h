@@ -60,9 +60,4 @@ struct par_owner {
     bool beating, end;
 };
 
-/* owner_resume.c */
-bool par__same_folder(const char *a, const char *b);
-/* `path` is in the directory. *name: its last part. */
-bool par__lies_in(const char *directory, const char *path, char name[PAR__PATH]);
-
 #endif

@@ -11,25 +11,6 @@
 
 static const par_tag tag = {"owner", -1, -1, -1};
 
-bool par__same_folder(const char *a, const char *b) {
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-bool par__lies_in(const char *directory, const char *path, char name[PAR__PATH]) {
-    char parent[PAR__PATH];
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') n--;
-    if (n >= PAR__PATH) return false;
-    memcpy(parent, path, n);
-    parent[n] = 0;
-    char *slash = strrchr(parent, '/');
-    snprintf(name, PAR__PATH, "%s", slash ? slash + 1 : parent);
-    if (!slash) strcpy(parent, ".");
-    if (slash) slash[slash == parent] = 0;
-    return par__same_folder(parent, directory);
-}
-
 static par_status make_aside(const char *directory, char out[PAR__PATH]) {
     char name[PAR__NAME];
     for (int i = 1;; i++) {

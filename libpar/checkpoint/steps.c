@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
@@ -77,6 +78,25 @@ par_status par__list(const char *directory, int64_t **steps, int *n) {
         if (i == 0 || (*steps)[i] != (*steps)[i - 1]) (*steps)[different++] = (*steps)[i];
     *n = different;
     return PAR_OK;
+}
+
+bool par__same_folder(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+bool par__lies_in(const char *directory, const char *path, char name[PAR__PATH]) {
+    char parent[PAR__PATH];
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    if (n >= PAR__PATH) return false;
+    memcpy(parent, path, n);
+    parent[n] = 0;
+    char *slash = strrchr(parent, '/');
+    snprintf(name, PAR__PATH, "%s", slash ? slash + 1 : parent);
+    if (!slash) strcpy(parent, ".");
+    if (slash) slash[slash == parent] = 0;
+    return par__same_folder(parent, directory);
 }
 
 par_status par__write_latest(const char *directory, const char *name) {
