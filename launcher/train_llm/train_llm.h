@@ -325,7 +325,8 @@ par_status llm_methods_plan(llm_run *);
 par_status llm_methods_log(par_log *, const llm_run *);
 
 /* limits */
-/* A warning for each node whose ranks take more memory than they can have; on rank 0. Collective. */
+/* A warning for each node whose ranks take more memory than they can have; on rank 0.
+ * Collective. */
 par_status llm_limits_warn(const llm_run *, const llm_world *);
 /* What this process can take of its machine. */
 void llm_limits_print(void);
