@@ -381,7 +381,8 @@ par_status llm_report_plan(const llm_run *, int world_size);
 void llm_report_mesh(const llm_run *, int world_size);
 par_status llm_report_gantt(const llm_run *);
 /* limits */
-/* A warning for each node whose ranks take more memory than they can have; on rank 0. Collective. */
+/* A warning for each node whose ranks take more memory than they can have; on rank 0.
+ * Collective. */
 par_status llm_limits_warn(const llm_run *, const llm_world *);
 /* What this process can take of its machine. */
 void llm_limits_print(void);
