@@ -26,7 +26,8 @@ typedef struct {
     const bench_place *place;
     par_op_args args;
     par_residual sum; /* of a norm's args */
-    size_t nbytes;    /* of all blocks */
+    par_norm2_vector vector;
+    size_t nbytes; /* of all blocks */
     int n_blocks;
     struct {
         void *data;

@@ -339,7 +339,8 @@ static void build_norm2(const bench_case *c, bench_set *set) {
     (void)c;
     int64_t n = n_update(set->place);
     void *out = take_pattern(set, PAR_F32, 4, 0, false);
-    set->args.norm2 = (par_norm2){.n = n, .x = floats(set, n), .out = out};
+    set->vector = (par_norm2_vector){.n = n, .x = floats(set, n), .out = out};
+    set->args.norm2 = (par_norm2){1, &set->vector};
 }
 
 /* The norms of a model's parameters, of which a block has 12. */

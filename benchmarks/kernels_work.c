@@ -143,7 +143,7 @@ static double sgd_nbytes(const par_op_args *args) {
 }
 
 static double norm2_nbytes(const par_op_args *args) {
-    return 4.0 * (double)args->norm2.n + 32;
+    return 4.0 * (double)args->norm2.vectors[0].n + 32;
 }
 
 static double cast_nbytes(const par_op_args *args) {
