@@ -116,11 +116,11 @@ __global__ void __launch_bounds__(THREADS, RESIDENT) norm_backward(par_norm a, f
     for (int64_t first = begin; first < a.m; first += step, turn ^= 1) {
         const int64_t i = first + threadIdx.y, n = i < a.m ? a.n : 0;
         const T *x = (const T *)a.x + i * a.n, *dy = (const T *)a.dy + i * a.n;
-        const moments s = next;
+        const moments s = FAR ? moments_of<CENTRED>(a, i) : next;
         uint4 *stage = memory + at * stage_size;
         par__copy_wait_for<DEPTH - 2>();
         stage_row<T, W, H>(memory + ahead * stage_size, a, i + (DEPTH - 1) * step);
-        next = moments_of<CENTRED>(a, i + step);
+        if (!FAR) next = moments_of<CENTRED>(a, i + step);
         at = at == DEPTH - 1 ? 0 : at + 1;
         ahead = ahead == DEPTH - 1 ? 0 : ahead + 1;
         float of[2] = {0, 0}; /* sums of g x̂ and of g */
