@@ -49,10 +49,11 @@ __global__ void __launch_bounds__(256) embedding_rows(par_embedding a) {
 
 template <typename T, int W>
 static par_status forward_width(par_stream *stream, const par_embedding *a) {
+    enum { ROWS = W == 1 ? 1 : FORWARD_ROWS };
     unsigned threads = par__threads(par__blocks(a->n, W), 256), rows = 256 / threads;
     dim3 grid((unsigned)par__blocks(a->n, (int64_t)threads * W),
-              par__grid(par__blocks(a->m, rows * FORWARD_ROWS)));
-    PAR_LAUNCH((embedding_rows<T, W, FORWARD_ROWS>), grid, dim3(threads, rows), 0, stream, *a);
+              par__grid(par__blocks(a->m, rows * ROWS)));
+    PAR_LAUNCH((embedding_rows<T, W, ROWS>), grid, dim3(threads, rows), 0, stream, *a);
     return par__cuda_launched("embedding");
 }
 
