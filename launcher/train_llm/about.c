@@ -2,6 +2,7 @@
  * What a checkpoint records of a run of train_llm beside the trainer's own: the model's shape,
  * which must be equal to resume, the options whose rows say so, and the data.
  */
+#include <assert.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 PAR_PRINTF(4, 5)
 static void add(llm_about *a, par_checkpoint_class class_of, const char *name, const char *format,
                 ...) {
-    if (a->n == LLM_ABOUT_MAX) return;
+    assert(a->n < LLM_ABOUT_MAX);
     va_list list;
     va_start(list, format);
     vsnprintf(a->values[a->n], sizeof a->values[0], format, list);
