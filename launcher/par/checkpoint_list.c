@@ -54,22 +54,30 @@ static bool sizes_fit(const par_checkpoint_result *info) {
     return sum == info->nbytes;
 }
 
+static const char *loss_text(double loss, bool known, char text[32]) {
+    if (known)
+        snprintf(text, 32, "%.4f", loss);
+    else
+        snprintf(text, 32, "-");
+    return text;
+}
+
 static void print_row(const par_checkpoint *c, const char *path, const char *state) {
-    char date[32], size[32], layout[64], loss[32] = "-";
+    char date[32], size[32], layout[64], loss[32], validation[32];
     const par_checkpoint_result *info = par_checkpoint_info(c);
-    if (c && !checkpoint_value(c, CHECKPOINT_ORIGIN))
-        snprintf(loss, sizeof loss, "%.4f", info->loss);
-    printf("%-17s  %-16s  %10s  %5d  %-24s  %8s  %s\n", base_name(path), date_of(path, date),
+    bool trained = c && !checkpoint_value(c, CHECKPOINT_ORIGIN);
+    printf("%-17s  %-16s  %10s  %5d  %-24s  %8s  %8s  %s\n", base_name(path), date_of(path, date),
            c ? checkpoint_size((double)info->nbytes, size) : "-", c ? info->n_ranks : 0,
-           c ? layout_of(c, layout) : "-", loss, state);
+           c ? layout_of(c, layout) : "-", loss_text(c ? info->loss : 0, trained, loss),
+           loss_text(c ? info->validation : 0, c && info->validation != 0, validation), state);
 }
 
 /* Returns the exit code. damage [n]: what is known of each, or NULL. */
 static int print_table(const checkpoint_settings *s, const checkpoint_paths *list,
                        par_checkpoint *const *checkpoints, char *const *damage) {
     int code = EXIT_SUCCESS;
-    printf("%-17s  %-16s  %10s  %5s  %-24s  %8s  %s\n", "checkpoint", "saved", "size", "ranks",
-           "layout", "loss", "state");
+    printf("%-17s  %-16s  %10s  %5s  %-24s  %8s  %8s  %s\n", "checkpoint", "saved", "size", "ranks",
+           "layout", "loss", "val loss", "state");
     for (int i = 0; i < list->n; i++) {
         const par_checkpoint *c = checkpoints[i];
         bool whole = c && !damage[i] && sizes_fit(par_checkpoint_info(c));
@@ -154,6 +162,10 @@ int checkpoint_show(const checkpoint_settings *s) {
            info->n_ranks == 1 ? "" : "s");
     printf("step %lld | %lld samples consumed | %lld updates | loss %.6g\n", (long long)info->step,
            (long long)info->consumed, (long long)info->updates, info->loss);
+    if (info->validation != 0) printf("val loss %.6g\n", info->validation);
+    if (*info->run)
+        printf("saved by run %s%s%s\n", info->run, *info->parent ? ", which went on from " : "",
+               info->parent);
     const par_checkpoint_pair *pairs = par_checkpoint_pairs(c, &n);
     printf("run:\n");
     for (int i = 0; i < n; i++) printf("  %-24s  %s\n", pairs[i].name, pairs[i].value);
