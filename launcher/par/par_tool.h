@@ -10,5 +10,6 @@ int par_data(int argc, char **argv);
 int par_diagnose(int argc, char **argv);
 int par_run(int argc, char **argv);
 int par_run_rank(int argc, char **argv);
+int par_topology_command(int argc, char **argv);
 
 #endif
