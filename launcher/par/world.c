@@ -8,17 +8,19 @@
 #include "par/mpi.h"
 #endif
 
-static bool is_launched(void) {
+/* The innermost launcher first: mpirun in a Slurm job starts its daemons through srun. */
+const char *par_world_launched(void) {
     static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
     for (int i = 0; i < 3; i++)
-        if (getenv(names[i])) return true;
-    return false;
+        if (getenv(names[i])) return getenv(names[i]);
+    return NULL;
 }
 
 par_status par_world_begin(par_world *w) {
     const par_transport_params params = {0};
-    w->launched = is_launched();
+    w->launched = par_world_launched() != NULL;
     w->size = 1;
+    w->cores = par_threads(); /* of this process alone, as it knows of no peers yet */
 #if PAR_TOOL_MPI
     int provided;
     if (w->launched) {

@@ -9,6 +9,7 @@
 typedef struct {
     par_transport *transport;
     int rank, size;
+    int cores;     /* that this process may use, by its affinity mask and its cgroup's CPU quota */
     bool launched; /* by mpirun or srun */
 } par_world;
 
@@ -16,6 +17,9 @@ typedef struct {
 par_status par_world_begin(par_world *w);
 /* Collective on all ranks. Returns `code`, the exit code. */
 int par_world_end(par_world *w, int code);
+
+/* How many ranks the launcher says that it started; NULL: this process was started by hand. */
+const char *par_world_launched(void);
 
 /* "tp=2,pp=4,dp=8" as a layout; each problem is a line. */
 void par_world_layout(const char *text, par_layout *out, par_problems *problems);
