@@ -2,6 +2,7 @@
  * What a checkpoint records of a run of train_llm beside the trainer's own: the model's shape,
  * which must be equal to resume, the options whose rows say so, and the data.
  */
+#include <assert.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 PAR_PRINTF(4, 5)
 static void add(llm_about *a, par_checkpoint_class class_of, const char *name, const char *format,
                 ...) {
-    if (a->n == LLM_ABOUT_MAX) return;
+    assert(a->n < LLM_ABOUT_MAX);
     va_list list;
     va_start(list, format);
     vsnprintf(a->values[a->n], sizeof a->values[0], format, list);
@@ -42,12 +43,15 @@ static void add_model(llm_about *a, const par_transformer_config *c) {
         : c->gelu_erf ? "gelu erf"
                       : "gelu tanh");
     add(a, PAR_CHECKPOINT_EQUAL, "bias", "%s", c->bias ? "on" : "off");
+    add(a, PAR_CHECKPOINT_EQUAL, "qkv bias", "%s", c->qkv_bias ? "on" : "off");
+    add(a, PAR_CHECKPOINT_EQUAL, "qk norm", "%s", c->qk_norm ? "on" : "off");
     add(a, PAR_CHECKPOINT_EQUAL, "tied", "%s", c->tied ? "on" : "off");
     add_number(a, c->rope ? PAR_CHECKPOINT_NOTED : PAR_CHECKPOINT_EQUAL, "positions", c->positions);
     add_number(a, PAR_CHECKPOINT_NOTED, "tokens", c->tokens);
     add(a, PAR_CHECKPOINT_NOTED, "norm eps", "%g", (double)c->norm_eps);
     add(a, PAR_CHECKPOINT_NOTED, "dropout", "%g", (double)c->dropout);
     add(a, PAR_CHECKPOINT_NOTED, "attention dropout", "%g", (double)c->attention_dropout);
+    add(a, PAR_CHECKPOINT_NOTED, "embedding dropout", "%g", (double)c->embedding_dropout);
     if (!c->rope) return;
     add(a, PAR_CHECKPOINT_NOTED, "rope theta", "%g", c->rope_theta);
     add(a, PAR_CHECKPOINT_NOTED, "rope scaling", "%g %g %g %lld", c->rope_scaling.factor,

@@ -139,9 +139,11 @@ static par_status parse_entry(par_safetensors *file, const char *name, json_t *v
     return parse_offsets(file->path, value, data_nbytes, need, e);
 }
 
+/* Some writers put null where there is nothing to say. */
 static par_status check_metadata(const char *path, json_t *value) {
     const char *key;
     json_t *field;
+    if (json_is_null(value)) return PAR_OK;
     if (!json_is_object(value))
         PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"__metadata__\": is not an object", path);
     json_object_foreach(value, key, field) if (!json_is_string(field)) PAR_FAIL(
@@ -247,11 +249,15 @@ par_status par_safetensors_open(const char *path, par_safetensors **out) {
     par__map map;
     PAR_REQUIRE(path && out);
     PAR_TRY(par__map_open(path, &map));
-    par_status st = par__safetensors_parse(path, map.data, map.nbytes, out);
+    par_safetensors *file = NULL;
+    par_status st = par__safetensors_parse(path, map.data, map.nbytes, &file);
+    if (st != PAR_OK) return par__map_end(&map, path, st);
+    file->map = map;
+    st = par__map_check(&map, path);
     if (st == PAR_OK)
-        (*out)->map = map;
+        *out = file;
     else
-        par__map_close(&map);
+        par_safetensors_close(&file);
     return st;
 }
 

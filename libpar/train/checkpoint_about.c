@@ -1,7 +1,8 @@
 /*
  * What a checkpoint records of a trainer, as pairs. Everything but the optimizer may change on
  * resuming, with a note and other bits than the uninterrupted run's: moments of AdamW mean nothing
- * to SGD, and the other way round. The model's shape is compared tensor by tensor by the load.
+ * to SGD, and the other way round. The model's shape is compared tensor by tensor by the load. A
+ * trainer for inference has no training to compare.
  */
 #include "checkpoint_about.h"
 
@@ -101,8 +102,8 @@ par_status par__about_make(const par_trainer *t, const par_checkpoint_about *giv
     if (!a) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d pairs", given->n);
     add(a, PAR_CHECKPOINT_NOTED, "model", "%s", t->on.params.model->name);
     add_layout(a, &t->on);
-    add_training(a, &t->on.params);
-    add_scaler(a, t);
+    if (!t->on.params.inference) add_training(a, &t->on.params);
+    if (!t->on.params.inference) add_scaler(a, t);
     for (int i = 0; i < given->n; i++)
         if (!has(a, given->pairs[i].name)) a->pairs[a->n++] = given->pairs[i];
     a->about = (par_checkpoint_about){.pairs = a->pairs, .n = a->n, .memory = given->memory};

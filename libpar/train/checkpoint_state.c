@@ -4,7 +4,8 @@
  * layout; copies along tp and tied weights on two stages are stored by the rank that counts. After
  * loading, the parts are gathered over dp as in a step. In fp32 the weights are the master: a run
  * of another type takes the one for the other. The loss scaler's state is rank 0's, as it is the
- * same on every rank; the text of what the backend timed and chose is each rank's own.
+ * same on every rank; the text of what the backend timed and chose is each rank's own. A trainer
+ * for inference takes weights and choices.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +47,12 @@ static par_status each_run(const par_trainer *t, visit_fn *visit, void *user) {
         PAR_TRY(offer(t, &s, "v", NULL, PAR_F32, s.v, visit, user));
     }
     const int copy = t->on.mesh->rank > 0;
-    const par_checkpoint_run blobs[] = {{.kind = "scaler",
+    const par_checkpoint_run blobs[] = {{.kind = "backend",
+                                         .name = "choices",
+                                         .dtype = PAR_U8,
+                                         .n = sizeof t->choices,
+                                         .data = (void *)t->choices},
+                                        {.kind = "scaler",
                                          .name = "loss scale",
                                          .dtype = PAR_U8,
                                          .n = sizeof t->vote.scaler,
@@ -58,13 +64,9 @@ static par_status each_run(const par_trainer *t, visit_fn *visit, void *user) {
                                          .n = 1,
                                          .data = (void *)&t->stored_dtype,
                                          .replica = copy,
-                                         .optional = true},
-                                        {.kind = "backend",
-                                         .name = "choices",
-                                         .dtype = PAR_U8,
-                                         .n = sizeof t->choices,
-                                         .data = (void *)t->choices}};
-    for (int i = 0; i < 3; i++) PAR_TRY(visit(user, &blobs[i]));
+                                         .optional = true}};
+    const int n = t->on.params.inference ? 1 : 3; /* it scales no loss */
+    for (int i = 0; i < n; i++) PAR_TRY(visit(user, &blobs[i]));
     return PAR_OK;
 }
 
@@ -125,6 +127,7 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     par__about *about = NULL;
     PAR_REQUIRE(t && params && out);
     PAR_TRY(par__no_step_begun(&t->vote));
+    if (!params->check_only) PAR_TRY(par__trainer_ready(t, true));
     par_checkpoint_params p = *params;
     p.consumed = t->vote.consumed;
     p.updates = t->vote.updates;
@@ -181,5 +184,7 @@ par_status par_trainer_resume(par_trainer *t, const char *directory,
     bool same_ranks = out->n_ranks == par_comm_size(t->on.mesh->world);
     if (st == PAR_OK && same_ranks) st = take_choices(t, &out->notes);
     PAR_TRY(par_comm_agree(t->on.mesh->world, st));
-    return par__fatal(&t->on, par__buckets_share(&t->buckets));
+    PAR_TRY(par__fatal(&t->on, par__buckets_share(&t->buckets)));
+    t->has_weights = true;
+    return PAR_OK;
 }

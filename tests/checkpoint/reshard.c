@@ -4,6 +4,8 @@
  * and the next sample the same. A layout resumes as the next one and the one after three; all 100
  * ordered pairs with PAR_RESHARD_ALL=1. Precisions go round: fp32, bf16, fp16.
  *
+ * A trainer for inference resumes each third of them, with the weights of a trainer that can train.
+ *
  * Then the library alone: a user's own matrix, vector and blobs, saved by 8 ranks as rows and
  * loaded as columns, and read without MPI.
  */
@@ -95,6 +97,45 @@ static void one_pair(experiment *e, int from, int to, par_dtype dtype) {
               "%d to %d in %s: state %d differs", from, to, par_dtype_name(dtype), i);
 }
 
+static int64_t count(const par_param *p) {
+    return p->local[0] * p->local[1];
+}
+
+/* The bytes of this rank's weights after a resume; malloc'ed. */
+static par_status weights(experiment *e, int layout, par_dtype dtype, bool inference, char **out,
+                          size_t *nbytes) {
+    static par_checkpoint_result result;
+    par_trainer_params p = params_of(e, layout, dtype);
+    par_trainer *t = NULL;
+    const par_checkpoint_about about = {0};
+    p.undrawn = p.inference = inference;
+    if (inference) p.optimizer = PAR_SGD; /* which it does not have */
+    PAR_TRY(check_fit(&e->config, &p));
+    PAR_TRY(par_trainer_create(e->transport, &p, &t));
+    par_status st = par_trainer_resume(t, e->directory, &about, &result);
+    *nbytes = 0;
+    for (int i = 0; i < par_trainer_n_params(t); i++)
+        *nbytes += (size_t)count(par_trainer_param(t, i)) * par_dtype_nbytes(dtype);
+    char *to = *out = malloc(*nbytes);
+    for (int i = 0; i < par_trainer_n_params(t); i++) {
+        const par_param *param = par_trainer_param(t, i);
+        size_t n = (size_t)count(param) * par_dtype_nbytes(dtype);
+        memcpy(to, param->weight, n);
+        to += n;
+    }
+    par_trainer_destroy(&t);
+    return st;
+}
+
+static void one_inference(experiment *e, int from, int to, par_dtype dtype) {
+    char *bytes[2] = {NULL};
+    size_t n[2] = {0};
+    for (int i = 0; i < 2; i++) CHECK_OK(weights(e, to, dtype, i == 1, &bytes[i], &n[i]));
+    CHECK(n[0] == n[1] && bytes[0] && bytes[1] && memcmp(bytes[0], bytes[1], n[0]) == 0,
+          "%d to %d in %s, for inference: weights differ", from, to, par_dtype_name(dtype));
+    for (int i = 0; i < 2; i++) free(bytes[i]);
+}
+
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *where) {
     (void)info, (void)type, (void)where;
     return remove(path);
@@ -141,6 +182,8 @@ static void pairs(par_transport *transport, bool llama) {
         for (int k = 0; k < LAYOUTS && !harness_failed(); k++)
             if (all || k == 1 || k == 3)
                 one_pair(&e, from, (from + k) % LAYOUTS, dtypes[(from + (k == 3)) % 3]);
+        if (from % 3 == 0 && !harness_failed())
+            for (int k = 0; k < 3; k++) one_inference(&e, from, (from + 5) % LAYOUTS, dtypes[k]);
     }
     remove_directory(e.comm, e.directory);
     for (int i = 0; i < STATES; i++) free(e.saved[i]), free(e.loaded[i]);
