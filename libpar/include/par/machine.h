@@ -14,6 +14,7 @@
 extern "C" {
 #endif
 
+/** What this process can take of the machine. */
 typedef struct {
     int cores; /* of the affinity mask, bounded by the quota; at least 1 */
     int quota; /* whole cores that the cgroups allow all their processes together; 0: no limit */

@@ -26,6 +26,7 @@ extern "C" {
 
 enum { PAR_RUN_ID = 33 }; /* 32 hexadecimal digits and a NUL; "": none */
 
+/** Keeps a directory of checkpoints for one run. */
 typedef struct par_owner par_owner;
 
 /* Equal on all ranks. */
