@@ -1,4 +1,4 @@
-/* par topology: the machine of this process or job, what a layout does on it, and how fast it is. */
+/* par topology: the machine of this process or job, where a layout lies on it, how fast it is. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
