@@ -99,8 +99,9 @@ typedef struct {
      * receives and peers that come late included, and what moved while it did something else. On a
      * device that is not the host 0: there wait_pipeline and wait_dp are what was waited for. */
     double exposed[PAR_AXIS_COUNT], hidden[PAR_AXIS_COUNT];
-    double tail; /* of wait_dp on the host: the bucket that is complete last, with the embedding's
-                    gradient, under whose reduction nothing is left to compute */
+    double tail; /* of exposed[PAR_DP], what nothing is left to hide: the bucket that is complete
+                    last, with the embedding's gradient; with ZeRO-1 also its weights, which the
+                    forward reads first */
 } par_step_times;
 
 /**
