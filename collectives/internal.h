@@ -67,7 +67,7 @@ struct par__task {
 /* What ranks compare in check mode, zero-padded so that memcmp tells. */
 typedef struct {
     int64_t number, n, window_nbytes;
-    int32_t kind, dtype, root, size;
+    int32_t kind, dtype, wire, root, size;
     char purpose[24];
 } par__description;
 
@@ -164,10 +164,18 @@ void par__transport_on_break(par_transport *t, par__on_break *what);
 void par__transport_off_break(par_transport *t, const par__on_break *what);
 
 /* algorithms.c */
-const par__algorithm *par__algorithm_choose(par__kind kind, int64_t nbytes);
+const par__algorithm *par__algorithm_choose(const par__operation *op);
+/* Another flow of the task's phase, with a rank of its comm. */
+par__flow *par__new_flow(par__task *task, const void *data, int64_t nbytes, int64_t piece, int peer,
+                         bool sending);
+/* Where the rooms of another rank lie. */
+char *par__rooms_of(const par_comm *comm, int peer);
 /* Flows of a phase of an all-gather of `block` bytes per rank in `buffer`, block r being rank r's;
  * false: there is no such phase. */
 bool par__bruck(par__task *task, char *buffer, int64_t block);
+
+/* rounded.c: fp32 that travels as bf16. */
+extern const par__algorithm par__rounded_reduce_scatter, par__rounded_all_gather;
 
 /* check.c: compares what ranks are about to do; runs before another algorithm. */
 extern const par__algorithm par__check;

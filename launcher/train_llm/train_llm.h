@@ -47,7 +47,7 @@ typedef struct {
     const char *order;
     int64_t micro_batch, batch, steps, warmup, decay_steps, seed;
     double lr, min_lr, beta1, beta2, eps, weight_decay, clip, momentum;
-    int optimizer, lr_schedule, schedule, recompute, nonfinite, precision;
+    int optimizer, lr_schedule, schedule, recompute, nonfinite, precision, reduce_dtype;
     double loss_scale, loss_scale_init, loss_scale_min, loss_scale_max;
     int64_t loss_scale_window, loss_scale_hysteresis, max_skips;
     int64_t chunks, zero;

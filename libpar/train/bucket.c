@@ -9,6 +9,7 @@
 #include "bucket.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "libpar/base/clock.h"
 
@@ -25,6 +26,11 @@ par_status par__buckets_create(par__buckets *k, const par__context *on, const pa
     int n = flat->registry->n_buckets;
     k->on = on;
     k->flat = flat;
+    if (on->params.reduce_dtype != PAR_F32 && strcmp(par_comm_link(dp(k)), "nccl") == 0)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "reduce type %s: NCCL carries dp's gradients, and would add them in that type and "
+                 "round at every hop; legal: fp32, or the staged link",
+                 par_dtype_name(on->params.reduce_dtype));
     k->works = calloc((size_t)n + 1, sizeof *k->works);
     if (!k->works) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d buckets", n);
     return PAR_OK;
@@ -65,11 +71,13 @@ par_status par__bucket_reduce(void *user, int bucket) {
             par_comm_all_reduce(s->sum, grad, grad, s->n, PAR_F32, sum_tag, k->on->stream, NULL));
     }
     if (par_comm_size(dp(k)) == 1) return PAR_OK;
-    PAR_TRY(par_comm_reduce_scatter(dp(k), gradients + b->begin, gradients + b->shard, b->n_shard,
-                                    PAR_F32, reduce_tag, k->on->stream, &k->works[bucket].reduce));
+    par_dtype wire = k->on->params.reduce_dtype;
+    PAR_TRY(par_comm_reduce_scatter_as(dp(k), gradients + b->begin, gradients + b->shard,
+                                       b->n_shard, wire, reduce_tag, k->on->stream,
+                                       &k->works[bucket].reduce));
     if (k->flat->sharded) return PAR_OK;
-    return par_comm_all_gather(dp(k), gradients + b->shard, gradients + b->begin, b->n_shard,
-                               PAR_F32, reduce_tag, k->on->stream, &k->works[bucket].gather);
+    return par_comm_all_gather_as(dp(k), gradients + b->shard, gradients + b->begin, b->n_shard,
+                                  wire, reduce_tag, k->on->stream, &k->works[bucket].gather);
 }
 
 static par_status wait_gather(par__buckets *k, int bucket) {
