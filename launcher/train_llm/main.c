@@ -100,7 +100,7 @@ static par_status run_connected(llm_run *r, llm_world *w) {
     }
     if (st == PAR_OK && w->rank == 0) llm_report_run(r, w);
     if (st == PAR_OK && !shows && !s->sample) st = llm_data_open(r, w, &d);
-    if (st == PAR_OK && !shows) st = llm_sample_open(r, w, &sample);
+    if (st == PAR_OK && !shows) st = llm_sample_open(r, w, import, &sample);
     if (st == PAR_OK)
         st = shows                ? show(r, w)
              : s->sample          ? llm_loop_sample(r, w, import, &sample)

@@ -225,9 +225,18 @@ static int sample_rows(llm_settings *s, par_option *t) {
              "how the text begins; without it: as after the end of a text, or of "
              "a line",
              .also = "start"),
+        TEXT("prompt-file", prompt_file, "a prompt per line; in a line \\n is a new one",
+             .metavar = "FILE"),
+        TEXT(
+            "stop", stop,
+            "a text ends before one of these strings, parted by |; \\n, \\t, \\| and \\\\ are read",
+            .metavar = "STRING|...", .also = "stop-sequences|stop-strings"),
         REAL("temperature", temperature, "0.8", "0..1000000",
              "logits are divided by it; 0: the likeliest token always"),
         INT("top-k", top_k, "200", "0..", "draw among this many likeliest tokens; 0: among all"),
+        REAL("top-p", top_p, "1", "0..1",
+             "of these, draw among the fewest that have this probability together; 1: among all",
+             .also = "nucleus"),
         INT("sample-seed", sample_seed, "1", "0..", "of the draws' random numbers"),
         TEXT("tokenizer", tokenizer,
              "bytes, a .vocab file or a directory that par data made, or a tokenizer.json; without "
@@ -283,6 +292,8 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
             .also = "save-interval|save-steps|checkpoint-every"),
         INT("keep", keep, "3", "0..1000000", "newest checkpoints that stay; 0: all",
             .also = "save-total-limit"),
+        INT("checkpoint-memory", checkpoint_memory, "1024", "1..1048576",
+            "MiB of host memory that a rank may take beside its arrays to load a checkpoint"),
         TEXT("resume", resume,
              "go on from the newest checkpoint in this directory, or from this one; auto: from the "
              "newest of --save, if any",

@@ -48,6 +48,8 @@ static void check_sampling(const llm_settings *s, par_problems *problems) {
         par_problem(problems, "--sample: needs weights; legal: with --resume DIR or --import DIR");
     if (s->sample && s->sample_tokens == 0)
         par_problem(problems, "--sample, --sample-tokens 0: legal: 1 or more tokens, or -1");
+    if (s->prompt && s->prompt_file)
+        par_problem(problems, "--prompt, --prompt-file: legal: one of the two");
     if (s->sample && s->verify_parallel)
         par_problem(problems, "--sample, --verify-parallel: legal: one of the two");
 }
@@ -115,6 +117,9 @@ void llm_settle_options(llm_run *r, par_problems *problems) {
     if (s->lr_schedule == LLM_LR_WSD && s->decay_steps > after)
         par_problem(problems, "--decay-steps %lld: legal: up to --steps - --warmup = %lld",
                     (long long)s->decay_steps, (long long)after);
+    if (s->warmup > s->steps && s->steps > 0)
+        par_problem(&r->notes, "--warmup %lld is longer than --steps %lld: the rate ends at %.2g",
+                    (long long)s->warmup, (long long)s->steps, llm_settle_lr(s, s->steps));
     if (s->min_lr > s->lr) par_problem(problems, "--min-lr %g: is above --lr %g", s->min_lr, s->lr);
     if (s->import && llm_options_given(r, "model"))
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
@@ -184,6 +189,8 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
                                     .hysteresis = s->loss_scale_hysteresis,
                                     .max_skips = s->max_skips};
     p->seed = (uint64_t)s->seed;
+    p->undrawn = (s->import || s->resume) && !s->verify_parallel;
+    p->inference = s->sample;
     p->global_batch = s->batch;
     p->no_sequence_parallel = !s->sequence_parallel;
     p->no_graph = s->no_graph;
@@ -253,7 +260,10 @@ par_status llm_settle(llm_run *r, int world_size, par_problems *problems) {
         par_problem(problems, "--import %s: its shape is given; legal with it: --tokens, --dropout",
                     s->import);
     if (s->tokens) r->config.tokens = s->tokens;
-    if (s->dropout >= 0) r->config.dropout = r->config.attention_dropout = (float)s->dropout;
+    if (s->dropout >= 0) {
+        r->config.dropout = r->config.attention_dropout = (float)s->dropout;
+        r->config.embedding_dropout = 0;
+    }
     settle_params(s, p);
     settle_layout(s, world_size, p->layout.size);
     if (par_layout_parse_order(s->order, p->layout.order) != PAR_OK)

@@ -3,8 +3,8 @@
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
  * checkpoint (saving, resuming, signals), methods (what computes what), observe (log, curve,
  * communication matrix), sample (text from a model), watch (the watchdog), verify (a layout against
- * one rank), report (what is printed), and main. It uses the public headers only; what the library must not do (MPI_Init, signals, threads, printing, exit
- * codes) is here.
+ * one rank), report (what is printed), and main. It uses the public headers only; what the library
+ * must not do (MPI_Init, signals, threads, printing, exit codes) is here.
  *
  * A name that two files share begins with llm_ and its part.
  */
@@ -66,7 +66,7 @@ typedef struct {
     double split;
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
-    int64_t save_every, keep;
+    int64_t save_every, keep, checkpoint_memory;
     const char *log, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
     bool comm_matrix;
     int64_t ranks;
@@ -77,8 +77,8 @@ typedef struct {
     bool sample;
     int64_t sample_tokens; /* -1: as many as fit, up to 100 */
     int64_t sample_count, sample_seed, top_k;
-    double temperature;
-    const char *prompt, *tokenizer;
+    double temperature, top_p;
+    const char *prompt, *prompt_file, *stop, *tokenizer;
 } llm_settings;
 
 /* One run: the options, and everything that follows from them and the world. */
@@ -221,8 +221,18 @@ int llm_checkpoint_asked(void);
 /* After a vote to stop: the most that any rank was asked; this rank's own wish is forgotten.
  * Collective. */
 par_status llm_checkpoint_agree(const llm_world *, int *asked);
-/* With --save: the directory is made, every rank can write in it, and a checkpoint fits.
- * Collective. */
+/* What a checkpoint records of this run beside what the trainer does, or compares with what was
+ * recorded. To be freed. */
+enum { LLM_ABOUT_MAX = 64 };
+typedef struct {
+    par_checkpoint_about about;
+    char values[LLM_ABOUT_MAX][256];
+    par_checkpoint_pair pairs[LLM_ABOUT_MAX];
+    int n;
+} llm_about;
+par_status llm_about_make(const llm_run *, const llm_world *, const llm_data *, llm_about **out);
+
+/* With --save: all that a save does, in small, and a checkpoint fits. Collective. */
 par_status llm_checkpoint_check(const llm_run *, const llm_world *, par_trainer *);
 /* With --save: a checkpoint of this step. A step that is not finite is passed over with a note.
  * Collective. */
@@ -260,10 +270,10 @@ par_status llm_observer_matrix(llm_observer *, const llm_run *, llm_world *);
 
 /* sample: a text that is drawn from the model */
 typedef struct llm_sample llm_sample;
-/* Reads tokenizer and prompt. *out stays NULL where no sample will be drawn (--sample-tokens 0).
- * What cannot be read is an error if a sample was asked for, else a note in its place.
- * Collective. */
-par_status llm_sample_open(const llm_run *, llm_world *, llm_sample **out);
+/* Reads tokenizer and prompts; the import, which may be NULL, says what ends a text. *out stays
+ * NULL where no sample will be drawn (--sample-tokens 0). What cannot be read is an error if a
+ * sample was asked for, else a note in its place. Collective. */
+par_status llm_sample_open(const llm_run *, llm_world *, const par_import *, llm_sample **out);
 /* Takes the memory of the generator; where that fails, as above. NULL is accepted here and below.
  * Collective. */
 par_status llm_sample_prepare(const llm_run *, llm_sample *, par_trainer *);
