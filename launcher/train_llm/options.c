@@ -187,7 +187,7 @@ static int precision_rows(llm_settings *s, par_option *t) {
                .recorded = IN_LOG, .also = "bf16|fp16|fp32|dtype|mixed-precision|torch-dtype"),
         CHOICE("reduce-dtype", reduce_dtype, "fp32", reduce_dtypes,
                "of gradients on their way over dp, which are added in fp32; bf16 halves the bytes",
-               .recorded = IN_BOTH, .also = "grad-reduce-dtype|communication-data-type"),
+               .recorded = IN_LOG, .also = "grad-reduce-dtype|communication-data-type"),
         CHOICE("nonfinite", nonfinite, "stop", nonfinites,
                "at a step with inf or NaN in the gradients; fp16 skips by itself",
                .recorded = IN_BOTH),
