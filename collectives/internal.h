@@ -3,7 +3,7 @@
  *
  *   operation, flow   what is wanted; a vector on its way to or from one peer
  *   transport         the world: its carrier (mpi.c), recorder, comms and pool of tasks
- *   algorithms, rounded, check   an operation as phases, each a set of flows
+ *   algorithms, check an operation as phases, each a set of flows; rounded: those of fp32 as bf16
  *   engine            moves flows, and tasks on to their next phase
  *   calls             the public operations: arguments, host or device
  *   staged, streamed  links: what carries data of a device
