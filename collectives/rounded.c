@@ -67,20 +67,23 @@ static void fill(const par__task *task, par__flow *f, const float *src) {
     }
 }
 
-/* dst = the sum over ranks in their order; that of this rank, `own`, is fp32, and may be dst. */
+/* dst = the sum over ranks in their order, from rank 0's value on. This rank's, `own`, is fp32, and
+ * may be dst. */
 static void sum_window(const par__task *task, float *dst, const float *own, int64_t n) {
     const par_comm *comm = task->comm;
     int64_t room = task->window % half_rooms(comm) * comm->room;
     for (int64_t begin = 0; begin < n; begin += BLOCK) {
         int64_t count = n - begin < BLOCK ? n - begin : BLOCK;
         float total[BLOCK];
+        uint16_t mine[BLOCK];
+        for (int64_t i = 0; i < count; i++) mine[i] = par__f32_to_bf16(own[begin + i]);
         for (int j = 0; j < comm->n; j++) {
-            const uint16_t *x =
-                j == comm->rank ? NULL : (const uint16_t *)(void *)(rooms_from(comm, j) + room);
-            for (int64_t i = 0; i < count; i++) {
-                uint16_t h = x ? x[begin + i] : par__f32_to_bf16(own[begin + i]);
-                total[i] = j == 0 ? par__bf16_to_f32(h) : total[i] + par__bf16_to_f32(h);
-            }
+            const uint16_t *x = mine;
+            if (j != comm->rank) x = (const uint16_t *)(void *)(rooms_from(comm, j) + room) + begin;
+            if (j == 0)
+                for (int64_t i = 0; i < count; i++) total[i] = par__bf16_to_f32(x[i]);
+            else
+                for (int64_t i = 0; i < count; i++) total[i] += par__bf16_to_f32(x[i]);
         }
         for (int64_t i = 0; i < count; i++) dst[begin + i] = total[i];
     }
