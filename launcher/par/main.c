@@ -23,6 +23,7 @@ int main(int argc, char **argv) {
     const char *names[N_COMMANDS], *word = argc > 1 ? argv[1] : "--help";
     /* a file at the limit of its size is an error of write, with a message */
     signal(SIGXFSZ, SIG_IGN);
+    par_guard_files();
     for (int i = 0; i < N_COMMANDS; i++) {
         names[i] = commands[i].name;
         if (strcmp(word, names[i]) == 0) return commands[i].run(argc - 2, argv + 2);

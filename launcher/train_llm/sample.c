@@ -23,8 +23,7 @@ static bool exists(const char *directory, const char *name, char *path, size_t n
     return n > 0 && (size_t)n < nbytes && access(path, F_OK) == 0;
 }
 
-/* What `par data` left beside the token file, or what came with the imported model. */
-static bool find_tokenizer(const llm_settings *s, char *path, size_t nbytes) {
+bool llm_sample_find_tokenizer(const llm_settings *s, char *path, size_t nbytes) {
     char unused[4096], tokens[4096] = "";
     if (s->data) llm_data_path(s->data, tokens, sizeof tokens);
     if (s->data && exists(tokens, ".vocab", path, nbytes)) return true;
@@ -35,6 +34,16 @@ static bool find_tokenizer(const llm_settings *s, char *path, size_t nbytes) {
         return false;
     snprintf(path, nbytes, "%s", s->import);
     return true;
+}
+
+int64_t llm_sample_vocab(const llm_settings *s) {
+    char path[4096];
+    par_tokenizer *tokenizer = NULL;
+    if (!llm_sample_find_tokenizer(s, path, sizeof path)) return 0;
+    if (par_tokenizer_open(path, &tokenizer) != PAR_OK) return 0;
+    int64_t vocab = par_tokenizer_vocab(tokenizer);
+    par_tokenizer_close(&tokenizer);
+    return vocab;
 }
 
 static par_status open_tokenizer(const llm_settings *s, llm_sample *p) {
@@ -50,7 +59,7 @@ static par_status open_tokenizer(const llm_settings *s, llm_sample *p) {
             s->tokenizer);
     if (given)
         snprintf(p->name, sizeof p->name, "%s", given);
-    else if (!find_tokenizer(s, p->name, sizeof p->name))
+    else if (!llm_sample_find_tokenizer(s, p->name, sizeof p->name))
         return par_error_set(
             PAR_ERR_OPTION,
             "no tokenizer is known; --tokenizer gives it: bytes, the .vocab file that par data "

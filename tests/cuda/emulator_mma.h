@@ -11,7 +11,8 @@
 
 uint32_t (*emulator_warp_words())[6]; /* [32][6] of the fiber's warp */
 void emulator_copy(void *to, const void *from, int nbytes, bool valid);
-void emulator_copy_wait();
+void emulator_copy_end();
+void emulator_copy_wait(int later); /* for all groups but the newest ones */
 
 template <par_dtype TYPE> float emulator_half(uint32_t word, int upper) {
     uint16_t bits = (uint16_t)(upper ? word >> 16 : word);
@@ -72,7 +73,14 @@ inline void par__copy_4(void *to, const void *from, bool valid) {
     emulator_copy(to, from, 4, valid);
 }
 inline void par__copy_wait() {
-    emulator_copy_wait();
+    emulator_copy_end();
+    emulator_copy_wait(0);
+}
+inline void par__copy_end() {
+    emulator_copy_end();
+}
+template <int LATER> void par__copy_wait_for() {
+    emulator_copy_wait(LATER);
 }
 
 template <par_dtype TYPE> uint32_t par__narrow_pair(float x, float y) {

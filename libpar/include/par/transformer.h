@@ -54,10 +54,14 @@ typedef struct {
     double init_std; /* 0: 0.02; out and down projections get init_std / sqrt(2 L), as GPT-2 */
 } par_transformer_config;
 
-/** Presets by name. Not collective. Errors: PAR_ERR_OPTION with the names there are. */
+/** Presets by name, or by their name on the hub with or without its organisation, in any case:
+ * "openai-community/gpt2", "gpt2". Not collective. Errors: PAR_ERR_OPTION with the names there
+ * are. */
 PAR_API par_status par_transformer_preset(const char *name, par_transformer_config *out);
 /** Name of preset i, NULL past the end. Not collective. */
 PAR_API const char *par_transformer_preset_name(int i);
+/** Name of preset i on the hub, NULL past the end and where it is not there. Not collective. */
+PAR_API const char *par_transformer_preset_hub(int i);
 
 /**
  * Is the configuration sound, and does it fit the layout? A line per problem with the legal values;
