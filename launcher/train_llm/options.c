@@ -215,7 +215,9 @@ static int precision_rows(llm_settings *s, par_option *t) {
                 "float32=fp32|torch-dtype|mixed-precision no=fp32|mixed-precision|params-dtype"),
         CHOICE("reduce-dtype", reduce_dtype, "fp32", reduce_dtypes,
                "of gradients on their way over dp, which are added in fp32; bf16 halves the bytes",
-               .recorded = IN_LOG, .also = "grad-reduce-dtype|communication-data-type"),
+               .recorded = IN_LOG,
+               .also = "grad-reduce-in-bf16=bf16|accumulate-allreduce-grads-in-fp32=fp32|"
+                       "grad-reduce-dtype|communication-data-type"),
         CHOICE("nonfinite", nonfinite, "stop", nonfinites,
                "at a step with inf or NaN in the gradients; fp16 skips by itself",
                .recorded = IN_BOTH),
