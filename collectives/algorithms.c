@@ -32,18 +32,6 @@ static char *shard_at(const par__task *task, const char *vector, int j) {
     return (char *)(uintptr_t)vector + shard_begin(task, j) * task->size;
 }
 
-par__flow *par__new_flow(par__task *task, const void *data, int64_t nbytes, int64_t piece, int peer,
-                         bool sending) {
-    const par_comm *comm = task->comm;
-    par__flow *f = &task->flows[task->n_flows++];
-    *f = par__flow_make((void *)(uintptr_t)data, nbytes, piece, sending);
-    f->peer = comm->ranks[peer];
-    f->tag = comm->tag + (task->algorithm->pair ? 1 : 0);
-    f->row = task->row;
-    if (!task->algorithm->pair) f->depth = comm->depth;
-    return f;
-}
-
 static int64_t piece_nbytes(const par__task *task) {
     return par__piece_nbytes(task->comm->transport);
 }
@@ -52,11 +40,6 @@ static int64_t piece_nbytes(const par__task *task) {
 static int64_t window_nbytes(const par__task *task) {
     int64_t n = task->comm->window / task->size;
     return (n > 0 ? n : 1) * task->size;
-}
-
-char *par__rooms_of(const par_comm *comm, int peer) {
-    int i = peer < comm->rank ? peer : peer - 1;
-    return comm->staging + comm->n_rooms * comm->room * i;
 }
 
 static void reduce_phase(par__task *task) {
