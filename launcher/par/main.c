@@ -13,6 +13,8 @@ static const struct {
     const char *help;
 } commands[] = {{"run", par_run, "start a job on many ranks, and say what went wrong if it fails"},
                 {"check", par_check, "check a job's options without starting it"},
+                {"checkpoint", par_checkpoint_command,
+                 "look into checkpoints, verify, compare, average and export them"},
                 {"data", par_data, "make a token file of texts or JSON Lines"},
                 {"diagnose", par_diagnose, "say what a run that stands still waits for"},
                 {"run-rank", par_run_rank, NULL /* what par run starts on each rank */}};

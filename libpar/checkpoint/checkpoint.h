@@ -48,7 +48,8 @@ par_status par__run_common(const par_checkpoint_run *a, const par_checkpoint_run
 /* Where a run lies in a shard, and the digests of its blocks: hashes [blocks][PAR__HASH]. */
 typedef struct {
     int64_t offset, nbytes, block;
-    char *hashes; /* borrowed */
+    char *hashes;            /* borrowed */
+    const char *kind, *name; /* of the run, for messages; NULL: not known. Borrowed */
 } par__span;
 
 static inline int64_t par__blocks(const par__span *span) {

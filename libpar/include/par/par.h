@@ -30,5 +30,6 @@
 #include "par/verify.h"
 #include "par/watchdog.h"
 #include "par/vote.h"
+#include "par/weights.h"
 
 #endif
