@@ -246,7 +246,7 @@ par_status llm_data_bigram(const llm_data *, int64_t vocab, double *nats);
 /* verify */
 /* Compare the layout with one rank instead of training. Collective. Errors: PAR_ERR_NUMERIC if they
  * differ. */
-par_status llm_verify(const llm_run *, llm_world *, const llm_data *);
+par_status llm_verify(llm_run *, llm_world *, const llm_data *);
 
 /* signals */
 enum {

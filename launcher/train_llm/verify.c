@@ -127,7 +127,7 @@ static par_status verify_axis(const llm_run *r, llm_world *w, const par_source *
         st = par_transport_create_mpi(comm, NULL, &part);
         if (st == PAR_OK)
             st = par_verify(part, &params, source, (int)r->set.verify_steps, (float)r->set.lr, 0,
-                            NULL, NULL, &result);
+                            NULL, &result);
         par_transport_destroy(&part);
         MPI_Comm_free(&comm);
     }
@@ -159,7 +159,20 @@ static par_status find_axis(const llm_run *r, llm_world *w, const par_source *so
                          cause ? cause : "none alone, only together");
 }
 
-par_status llm_verify(const llm_run *r, llm_world *w, const llm_data *d) {
+typedef struct {
+    llm_run *run;
+    llm_world *world;
+} verified;
+
+/* What computes what, as before a training. */
+static par_status begin(void *user, const par_trainer *trainer) {
+    const verified *v = user;
+    return llm_methods_report(v->run, v->world, trainer);
+}
+
+par_status llm_verify(llm_run *r, llm_world *w, const llm_data *d) {
+    verified v = {r, w};
+    const par_verify_report report = {begin, print_tensor, &v};
     par_verify_result result;
     par_source source = d->train;
     PAR_TRY(llm_world_agree(w, w->rank == 0 ? check_fits(r, w) : PAR_OK));
@@ -168,7 +181,7 @@ par_status llm_verify(const llm_run *r, llm_world *w, const llm_data *d) {
                "relative difference:\n",
                (long long)r->set.verify_steps);
     PAR_TRY(par_verify(w->transport, &r->params, &source, (int)r->set.verify_steps,
-                       (float)r->set.lr, 0, print_tensor, NULL, &result));
+                       (float)r->set.lr, 0, &report, &result));
     if (w->rank == 0) print_result(&result);
     if (!result.passed) return find_axis(r, w, &source);
     if (w->rank == 0) printf("verify: the layout agrees with one rank\n");

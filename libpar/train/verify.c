@@ -104,7 +104,7 @@ static bool inside(double relative, double bound) {
     return relative <= bound;
 }
 
-static par_status compare_gradients(verifier *v, double norm, par_verify_print *print, void *user,
+static par_status compare_gradients(verifier *v, double norm, const par_verify_report *report,
                                     par_verify_result *result) {
     int n = v->rank == 0 ? par_trainer_n_params(v->reference) : 0;
     PAR_TRY(par_comm_broadcast(v->world, &n, sizeof n, PAR_U8, 0, tag, NULL, NULL));
@@ -125,7 +125,8 @@ static par_status compare_gradients(verifier *v, double norm, par_verify_print *
             result->gradient = relative;
             memcpy(result->worst, head.name, sizeof head.name);
         }
-        if (v->rank == 0 && print) print(user, head.name, relative, passed);
+        if (v->rank == 0 && report->tensor)
+            report->tensor(report->user, head.name, relative, passed);
     }
     return PAR_OK;
 }
@@ -155,11 +156,12 @@ static par_status step_both(verifier *v, const par_source *source, float lr,
 }
 
 static par_status run(verifier *v, const par_source *source, int steps, float lr,
-                      par_verify_print *print, void *user, par_verify_result *result) {
+                      const par_verify_report *report, par_verify_result *result) {
+    if (report->begin) PAR_TRY(report->begin(report->user, v->trainer));
     for (int i = 0; i < steps; i++) {
         double norm;
         PAR_TRY(step_both(v, source, lr, result, &norm));
-        if (i == 0) PAR_TRY(compare_gradients(v, norm, print, user, result));
+        if (i == 0) PAR_TRY(compare_gradients(v, norm, report, result));
     }
     result->passed = !result->first_bad[0] && inside(result->loss, result->bound) &&
                      inside(result->norm, result->bound);
@@ -203,14 +205,15 @@ static par_status create(verifier *v, par_transport *transport, const par_traine
 
 par_status par_verify(par_transport *transport, const par_trainer_params *params,
                       const par_source *source, int steps, float lr, double bound,
-                      par_verify_print *print, void *user, par_verify_result *result) {
+                      const par_verify_report *report, par_verify_result *result) {
+    static const par_verify_report silent;
     verifier v = {0};
     PAR_REQUIRE(transport && params && source && result && steps > 0 && bound >= 0);
     *result = (par_verify_result){.bound = bound > 0 ? bound : 1e-5};
     par_trainer_params single = *params;
     single.dtype = single.reduce_dtype = PAR_F32;
     par_status st = create(&v, transport, &single);
-    if (st == PAR_OK) st = run(&v, source, steps, lr, print, user, result);
+    if (st == PAR_OK) st = run(&v, source, steps, lr, report ? report : &silent, result);
     par_trainer_destroy(&v.reference);
     par_transport_destroy(&v.self);
     par_trainer_destroy(&v.trainer);

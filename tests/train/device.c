@@ -608,7 +608,7 @@ static void run_verify(par_transport *transport) {
     begin(&e, transport, &set);
     par_source source = check_source(&e.data);
     par_trainer_params params = on(&e, far_backend(false));
-    CHECK_OK(par_verify(transport, &params, &source, 2, 1e-2f, 0, NULL, NULL, &result));
+    CHECK_OK(par_verify(transport, &params, &source, 2, 1e-2f, 0, NULL, &result));
     CHECK(result.passed && result.gradient < 1e-6, "gradients differ by %g at %s", result.gradient,
           result.worst);
     end(&e);

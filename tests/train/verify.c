@@ -59,7 +59,7 @@ static void verify(par_transport *transport, const par_model *model, int tp, int
                                  .clip = 1,
                                  .zero = 1};
     spoiled_module = NULL;
-    CHECK_OK(par_verify(transport, &params, &source, 3, 1e-3f, 0, NULL, NULL, result));
+    CHECK_OK(par_verify(transport, &params, &source, 3, 1e-3f, 0, NULL, result));
 }
 
 static void run_sound(par_transport *transport) {

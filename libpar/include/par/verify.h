@@ -30,24 +30,32 @@ typedef struct {
     bool passed;
 } par_verify_result;
 
-/* A line per tensor, on world rank 0, in model order. */
-typedef void par_verify_print(void *user, const char *name, double relative, bool passed);
+/** What a verification tells; either function may be NULL. */
+typedef struct {
+    /* The layout's trainer, before its first step, on every rank; an error ends it all and must be
+     * the same on all ranks. */
+    par_status (*begin)(void *user, const par_trainer *trainer);
+    /* A line per tensor, on world rank 0, in model order. */
+    void (*tensor)(void *user, const char *name, double relative, bool passed);
+    void *user;
+} par_verify_report;
 
 /**
  * Run `steps` steps in fp32 with these parameters on the transport's world and with tp = pp = dp =
  * 1 on its rank 0, the same global batch and source, and compare: losses, gradient norms, and the
  * gradients of step 1, each logical tensor gathered. A tensor's difference is relative to its own
  * norm, or to 1e-6 of the whole gradient's where that is larger: a gradient that is zero by
- * construction is rounding noise. bound 0: 1e-5.
+ * construction is rounding noise. bound 0: 1e-5. report: NULL tells nothing.
  *
  * It allocates: it is not a part of training. A difference above the bound is not an error:
  * result->passed is false.
  *
- * Collective: on the transport's world. Errors: those of par_trainer_create and par_trainer_step.
+ * Collective: on the transport's world. Errors: those of par_trainer_create and par_trainer_step;
+ * what report->begin returned.
  */
 PAR_API par_status par_verify(par_transport *transport, const par_trainer_params *params,
                               const par_source *source, int steps, float lr, double bound,
-                              par_verify_print *print, void *user, par_verify_result *result);
+                              const par_verify_report *report, par_verify_result *result);
 
 #ifdef __cplusplus
 }
