@@ -10,7 +10,7 @@
  */
 #include "kernels/cuda/own/device.cuh"
 
-enum { DIGITS = 256, WARPS = 8, TILES = 64, BATCH = 4, FORWARD_ROWS = 4 };
+enum { DIGITS = 256, WARPS = 8, TILES = 64, BATCH = 4 };
 
 /* Row of the table for token i, or `rows` if it is not in this range of the table. */
 __device__ static inline unsigned table_row(const par_embedding &a, int64_t i) {
@@ -18,42 +18,31 @@ __device__ static inline unsigned table_row(const par_embedding &a, int64_t i) {
     return (unsigned)(0 <= row && row < a.rows ? row : a.rows);
 }
 
-/* Grid: columns, tokens; a thread has ROWS tokens at a time, whose reads are under way together. */
-template <typename T, int W, int ROWS>
+/* Grid: columns, tokens. */
+template <typename T, int W>
 __global__ void __launch_bounds__(256) embedding_rows(par_embedding a) {
     const int64_t j = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * W;
     const int64_t step = gridDim.y * (int64_t)blockDim.y;
     if (j >= a.n) return;
-    for (int64_t i = blockIdx.y * (int64_t)blockDim.y + threadIdx.y; i < a.m; i += ROWS * step) {
-        par__raw<T, W> from[ROWS] = {}, old[ROWS] = {};
-        unsigned row[ROWS];
+    for (int64_t i = blockIdx.y * (int64_t)blockDim.y + threadIdx.y; i < a.m; i += step) {
+        const unsigned row = table_row(a, i);
+        T *y = (T *)a.y + i * a.n + j;
+        if (row == a.rows && a.accumulate) continue;
+        par__pack<W> v = {}, onto = {};
+        if (row < a.rows) v = par__get<W>((const T *)a.table + row * a.n + j);
+        if (a.accumulate) onto = par__get<W>(y);
 #pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            row[r] = i + r * step < a.m ? table_row(a, i + r * step) : (unsigned)a.rows;
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            if (row[r] == a.rows) continue;
-            from[r] = par__get_raw<W>((const T *)a.table + row[r] * a.n + j);
-            if (a.accumulate) old[r] = par__get_raw<W>((T *)a.y + (i + r * step) * a.n + j);
-        }
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            if (i + r * step >= a.m || (a.accumulate && row[r] == a.rows)) continue;
-            par__pack<W> v = par__wide(from[r]), onto = par__wide(old[r]);
-#pragma unroll
-            for (int e = 0; a.accumulate && e < W; e++) v.x[e] += onto.x[e];
-            par__put<W>((T *)a.y + (i + r * step) * a.n + j, v);
-        }
+        for (int e = 0; a.accumulate && e < W; e++) v.x[e] += onto.x[e];
+        par__put<W>(y, v);
     }
 }
 
 template <typename T, int W>
 static par_status forward_width(par_stream *stream, const par_embedding *a) {
-    enum { ROWS = W == 1 ? 1 : FORWARD_ROWS };
     unsigned threads = par__threads(par__blocks(a->n, W), 256), rows = 256 / threads;
     dim3 grid((unsigned)par__blocks(a->n, (int64_t)threads * W),
-              par__grid(par__blocks(a->m, rows * ROWS)));
-    PAR_LAUNCH((embedding_rows<T, W, ROWS>), grid, dim3(threads, rows), 0, stream, *a);
+              par__grid(par__blocks(a->m, rows)));
+    PAR_LAUNCH((embedding_rows<T, W>), grid, dim3(threads, rows), 0, stream, *a);
     return par__cuda_launched("embedding");
 }
 
