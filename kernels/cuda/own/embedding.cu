@@ -1,16 +1,18 @@
 /*
  * Rows of a table and the sum of their gradients, par_embedding in par/kernels.h.
  *
- * Backward adds the rows of dy in the order of i without atomics: the tokens are sorted by their
- * table row with a stable radix sort, and then each table row is one block's, which adds its tokens
- * one after the other. Positions need no sort: the tokens of a position are T apart. Sort: a digit
+ * Backward adds the rows of dy in a fixed order without atomics: the tokens are sorted by their
+ * table row with a stable radix sort, and then each table row is one block's, which adds its first
+ * PIECE tokens one after the other. Frequent tokens have more: their further pieces are summed by
+ * other blocks, and these sums are added to the row in order. A row's pieces depend on its own tokens alone.
+ * Positions need no sort: the tokens of a position are T apart, and not cut. Sort: a digit
  * of 8 bits per pass; a block has a tile of tokens, each of its warps a stretch of the tile in
  * order; lanes with equal digits find each other by __match_any_sync, so that ranks are those of
  * the order of i.
  */
 #include "kernels/cuda/own/device.cuh"
 
-enum { DIGITS = 256, WARPS = 8, TILES = 64, BATCH = 4 };
+enum { DIGITS = 256, WARPS = 8, TILES = 64, BATCH = 4, PIECE = 64 };
 
 /* Row of the table for token i, or `rows` if it is not in this range of the table. */
 __device__ static inline unsigned table_row(const par_embedding &a, int64_t i) {
@@ -165,26 +167,89 @@ __global__ void __launch_bounds__(256)
 
 /* ---- the sums ---- */
 
-/* Token k of a table row: from the sorted pairs, or every T-th from `first` on. */
+/* Of a table row: sorted pairs from `first` on, no more than a piece, or tokens T apart from `first`
+ * on. */
 struct tokens {
-    const uint2 *sorted;
-    int64_t first, T, count;
-    __device__ int64_t operator[](int64_t k) const {
-        return sorted ? (int64_t)sorted[k].y : first + k * T;
-    }
+    unsigned first, count;
 };
+
+__device__ static inline int64_t token(const par_embedding &a, const uint2 *sorted, tokens of,
+                                       unsigned k) {
+    return sorted ? (int64_t)sorted[of.first + k].y : of.first + (int64_t)k * a.T;
+}
 
 __device__ static inline tokens tokens_of(const par_embedding &a, const uint2 *sorted,
                                           const unsigned *start, int64_t row) {
-    if (sorted) return {sorted + start[row], 0, 0, (int64_t)start[row + 1] - start[row]};
-    if (a.m == 0 || row + a.begin >= a.T) return {NULL, 0, 0, 0};
+    if (sorted) {
+        unsigned count = start[row + 1] - start[row];
+        return {start[row], count < PIECE ? count : PIECE};
+    }
+    if (a.m == 0 || row + a.begin >= a.T) return {0, 0};
     int64_t first = (row + a.begin - a.first_row % a.T + a.T) % a.T;
-    return {NULL, first, a.T, first < a.m ? (a.m - first + a.T - 1) / a.T : 0};
+    return {(unsigned)first, first < a.m ? (unsigned)((a.m - first + a.T - 1) / a.T) : 0};
 }
 
-/* Grid: table rows, columns. Reads of BATCH tokens are under way together; they are added in order.
- * Most rows have a token or two, so what counts is that their places are known early: bounds are
- * read two rows ahead, the first token one. */
+/* sum += row of(k) of x from column j on, for k < count. BATCH reads are under way together; they
+ * are added in order. */
+template <typename T, int W, typename F>
+__device__ static inline void add_rows(par__pack<W> &sum, const T *x, int64_t n, int64_t j,
+                                       unsigned count, F of) {
+    for (unsigned k = 0; k < count; k += BATCH) {
+        par__pack<W> v[BATCH] = {};
+#pragma unroll
+        for (int b = 0; b < BATCH; b++)
+            if (k + b < count) v[b] = par__get<W>(x + of(k + b) * n + j);
+#pragma unroll
+        for (int b = 0; b < BATCH; b++)
+#pragma unroll
+            for (int e = 0; e < W; e++) sum.x[e] += v[b].x[e];
+    }
+}
+
+/* Piece k > 0 of a table row whose pairs begin at `begin` has slot begin / PIECE + k of the partial
+ * sums: no other has it, since it begins in the PIECE pairs from slot · PIECE on, and the first of
+ * these pairs is its row's. */
+struct piece {
+    int64_t row, k, first, count; /* count: of the row's pairs from this piece's first on */
+};
+
+__device__ static inline piece piece_of(const par_embedding &a, const uint2 *sorted,
+                                        const unsigned *start, int64_t slot) {
+    const int64_t row = sorted[slot * PIECE].x;
+    if (row >= a.rows) return {row, 0, 0, 0};
+    const int64_t begin = start[row], k = slot - begin / PIECE, first = begin + k * PIECE;
+    return {row, k, first, (int64_t)start[row + 1] - first};
+}
+
+/* Grid: slots, columns. partial [slots, n] */
+template <typename T, int W>
+__global__ void __launch_bounds__(256)
+    embedding_pieces(par_embedding a, const uint2 *sorted, const unsigned *start, float *partial) {
+    const int64_t j = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * W, slot = blockIdx.x;
+    const piece p = piece_of(a, sorted, start, slot);
+    if (j >= a.n || p.k == 0 || p.count <= 0) return;
+    par__pack<W> sum = {};
+    add_rows<T, W>(sum, (const T *)a.dy, a.n, j, (unsigned)(p.count < PIECE ? p.count : PIECE),
+                   [&](unsigned i) { return (int64_t)sorted[p.first + i].y; });
+    par__put<W>(partial + slot * a.n + j, sum);
+}
+
+/* The partial sums of a row, on top of its first piece: by the block of its piece 1. Grid: slots,
+ * columns. */
+template <int W>
+__global__ void __launch_bounds__(256) embedding_add(par_embedding a, const uint2 *sorted,
+                                                     const unsigned *start, const float *partial) {
+    const int64_t j = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * W, slot = blockIdx.x;
+    const piece p = piece_of(a, sorted, start, slot);
+    if (j >= a.n || p.k != 1 || p.count <= 0) return;
+    par__pack<W> sum = par__get<W>(a.dtable + p.row * a.n + j);
+    add_rows<float, W>(sum, partial, a.n, j, (unsigned)((p.count + PIECE - 1) / PIECE),
+                       [&](unsigned k) { return slot + k; });
+    par__put<W>(a.dtable + p.row * a.n + j, sum);
+}
+
+/* Grid: table rows, columns. Most rows have a token or two, so what counts is that their places are
+ * known early: bounds are read two rows ahead, the first token one. */
 template <typename T, int W>
 __global__ void __launch_bounds__(256, 5)
     embedding_sums(par_embedding a, const uint2 *sorted, const unsigned *start) {
@@ -193,57 +258,58 @@ __global__ void __launch_bounds__(256, 5)
     tokens none = {}, next = tokens_of(a, sorted, start, blockIdx.x);
     tokens after =
         blockIdx.x + step < a.rows ? tokens_of(a, sorted, start, blockIdx.x + step) : none;
-    int64_t next_head = next.count > 0 ? next[0] : 0;
+    int64_t next_head = next.count > 0 ? token(a, sorted, next, 0) : 0;
     for (int64_t row = blockIdx.x; row < a.rows; row += step) {
         const tokens of = next;
         const int64_t head = next_head;
         next = after;
-        next_head = next.count > 0 ? next[0] : 0;
+        next_head = next.count > 0 ? token(a, sorted, next, 0) : 0;
         if (row + 2 * step < a.rows) after = tokens_of(a, sorted, start, row + 2 * step);
         if (of.count == 0 && a.beta != 0) continue;
         par__pack<W> sum = {};
         if (a.beta != 0) sum = par__get<W>(a.dtable + row * a.n + j);
-        for (int64_t k = 0; k < of.count; k += BATCH) {
-            par__pack<W> v[BATCH] = {};
-#pragma unroll
-            for (int b = 0; b < BATCH; b++) {
-                if (k + b >= of.count) continue;
-                int64_t i = k + b == 0 ? head : of[k + b];
-                v[b] = par__get<W>((const T *)a.dy + i * a.n + j);
-            }
-#pragma unroll
-            for (int b = 0; b < BATCH; b++)
-#pragma unroll
-                for (int e = 0; e < W; e++) sum.x[e] += v[b].x[e];
-        }
+        add_rows<T, W>(sum, (const T *)a.dy, a.n, j, of.count,
+                       [&](unsigned k) { return k == 0 ? head : token(a, sorted, of, k); });
         par__put<W>(a.dtable + row * a.n + j, sum);
     }
 }
 
 template <typename T, int W>
 static par_status sums_width(par_stream *stream, const par_embedding *a, const uint2 *sorted,
-                             const unsigned *start) {
+                             const unsigned *start, float *partial) {
     unsigned threads = par__threads(par__blocks(a->n, W), 256);
-    dim3 grid(par__grid(a->rows), (unsigned)par__blocks(a->n, (int64_t)threads * W));
-    PAR_LAUNCH((embedding_sums<T, W>), grid, dim3(threads), 0, stream, *a, sorted, start);
-    return par__cuda_launched("embedding_sums");
+    unsigned columns = (unsigned)par__blocks(a->n, (int64_t)threads * W);
+    PAR_LAUNCH((embedding_sums<T, W>), dim3(par__grid(a->rows), columns), dim3(threads), 0, stream,
+               *a, sorted, start);
+    PAR_TRY(par__cuda_launched("embedding_sums"));
+    if (!sorted) return PAR_OK;
+    dim3 slots((unsigned)par__blocks(a->m, PIECE), columns);
+    PAR_LAUNCH((embedding_pieces<T, W>), slots, dim3(threads), 0, stream, *a, sorted, start,
+               partial);
+    PAR_LAUNCH((embedding_add<W>), slots, dim3(threads), 0, stream, *a, sorted, start,
+               (const float *)partial);
+    return par__cuda_launched("embedding_pieces");
 }
 
-/* The workspace: two arrays of pairs, the table of digits, where each table row starts. */
+/* The workspace: two arrays of pairs, the sums of pieces, the table of digits, where each table row
+ * starts. */
 typedef struct {
     uint2 *pairs[2];
+    float *partial;
     unsigned *table, *start;
     size_t nbytes;
 } layout;
 
 static layout layout_of(const par_embedding *a, void *workspace) {
     size_t pairs = ((size_t)a->m * sizeof(uint2) + 15) / 16 * 16;
+    size_t partial = (size_t)(par__blocks(a->m, PIECE) * a->n) * sizeof(float);
     size_t table = (size_t)(DIGITS * n_tiles(a->m)) * sizeof(unsigned);
     char *p = (char *)workspace;
-    return {{(uint2 *)p, (uint2 *)(p + pairs)},
-            (unsigned *)(p + 2 * pairs),
-            (unsigned *)(p + 2 * pairs + table),
-            2 * pairs + table + (size_t)(a->rows + 1) * sizeof(unsigned)};
+    layout w = {{(uint2 *)p, (uint2 *)(p + pairs)}, (float *)(p + 2 * pairs), NULL, NULL, 0};
+    w.table = (unsigned *)(p + 2 * pairs + partial);
+    w.start = (unsigned *)(p + 2 * pairs + partial + table);
+    w.nbytes = 2 * pairs + partial + table + (size_t)(a->rows + 1) * sizeof(unsigned);
+    return w;
 }
 
 /* The sorted pairs lie in one of the two arrays. */
@@ -272,8 +338,8 @@ static par_status backward(par_stream *stream, const par_embedding *a, void *wor
     if (a->rows == 0 || a->n == 0) return PAR_OK;
     if (a->ids && a->m > 0) PAR_TRY(sort(stream, a, w, &sorted));
     bool packed = par__packable<T>(a->dy, a->n) && par__packable<float>(a->dtable, a->n);
-    return packed ? sums_width<T, 4>(stream, a, sorted, w.start)
-                  : sums_width<T, 1>(stream, a, sorted, w.start);
+    return packed ? sums_width<T, 4>(stream, a, sorted, w.start, w.partial)
+                  : sums_width<T, 1>(stream, a, sorted, w.start, w.partial);
 }
 
 static par_status forward_prepare(const void *args, size_t *workspace_nbytes) {
