@@ -85,8 +85,48 @@ static void test_oracle(void) {
     }
 }
 
+/* Runs of one id up to and beyond the lengths at which a backend cuts them, their tokens apart from
+ * each other. Gradients are whole numbers, whose sums are exact in any order. */
+static void check_runs(const int *counts, int n_rows, int64_t n, int64_t begin) {
+    enum { MOST = 1200, MOST_N = 9, MOST_ROWS = 12 };
+    static int32_t ids[MOST];
+    static float dy[MOST * MOST_N], dtable[MOST_ROWS * MOST_N], expected[MOST_ROWS * MOST_N];
+    int left[MOST_ROWS], m = 0;
+    for (int r = 0; r < n_rows; r++) left[r] = counts[r];
+    for (bool more = true; more;) {
+        more = false;
+        for (int r = 0; r < n_rows; r++)
+            if (left[r] > 0) left[r]--, ids[m++] = r, more = true;
+    }
+    for (int64_t i = 0; i < n_rows * n; i++) dtable[i] = expected[i] = (float)(i % 7);
+    for (int64_t i = 0; i < m * n; i++) {
+        dy[i] = (float)(i * 37 % 101 - 50);
+        expected[ids[i / n] * n + i % n] += dy[i];
+    }
+    par_embedding a = {.m = m, .n = n, .rows = n_rows - begin, .begin = begin, .ids = ids};
+    a.dy = dy;
+    a.dtable = dtable + begin * n;
+    a.beta = 1;
+    bench_embedding_backward(bench_alone(), &a);
+    for (int64_t i = begin * n; i < n_rows * n; i++)
+        CHECK(dtable[i] == expected[i], "%d tokens of id %lld: dtable[,%lld] is %g, not %g",
+              counts[i / n], (long long)(i / n), (long long)(i % n), (double)dtable[i],
+              (double)expected[i]);
+}
+
+static void test_runs(void) {
+    static const int alone[][1] = {{63}, {64}, {65}, {127}, {128}, {129}, {1200}};
+    static const int mixed[] = {1, 64, 65, 129, 0, 200, 63, 128, 66, 130, 2, 256};
+    if (!bench_ready()) return;
+    for (int i = 0; i < HARNESS_COUNT(alone); i++) check_runs(alone[i], 1, 8, 0);
+    for (int64_t n = 8; n <= 9; n++)
+        for (int64_t begin = 0; begin <= 3; begin += 3)
+            check_runs(mixed, HARNESS_COUNT(mixed), n, begin);
+}
+
 const harness_case embedding_cases[] = {
     {.name = "embedding", .run = test_embedding},
     {.name = "oracle_embedding", .run = test_oracle},
+    {.name = "embedding_runs", .run = test_runs},
 };
 const int n_embedding_cases = HARNESS_COUNT(embedding_cases);

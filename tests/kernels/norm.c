@@ -88,10 +88,12 @@ static void norms(bool layernorm) {
         v.magnitude = magnitudes[i % 7 % 3];
         compare_norm(v);
     }
-    /* wide rows that allow 16-byte accesses, and rows that do not fit into a block's registers */
-    for (int i = 0; i < 3 * 3; i++) {
-        static const int64_t wide[] = {1040, 4104, 8200};
-        variant v = {.dtype = dtypes[i % 3], .n = wide[i / 3], .m = 5, .layernorm = layernorm};
+    /* wide rows that allow 16-byte accesses, many of them, and rows that do not fit into a block's
+     * registers */
+    for (int i = 0; i < 3 * 4; i++) {
+        static const int64_t wide[] = {264, 1040, 4104, 8200}, rows[] = {150, 67, 5, 5};
+        variant v = {
+            .dtype = dtypes[i % 3], .n = wide[i / 3], .m = rows[i / 3], .layernorm = layernorm};
         v.beta = i & 1 ? 1 : 0;
         v.alias_dy = i % 2;
         v.magnitude = 1;

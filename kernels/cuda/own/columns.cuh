@@ -1,7 +1,7 @@
 /*
- * Sums of the columns of a matrix, in fixed order: for column_sum.cu, and for the partial sums of
- * norm.cu. A block has 32 · W columns; its 8 warps add every 8th row of a piece each, and the
- * warps' sums are added in their order. Tall matrices are cut into pieces by their height alone,
+ * Sums of the columns of a matrix, in fixed order, for column_sum.cu. A block has 32 · W
+ * columns; its 8 warps add every 8th row of a piece each, and the warps' sums are added in their
+ * order. Tall matrices are cut into pieces by their height alone,
  * whose sums are the rows of a second matrix: the same kernel again.
  */
 #ifndef PAR__COLUMNS_CUH

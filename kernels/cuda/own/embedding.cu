@@ -1,59 +1,41 @@
 /*
  * Rows of a table and the sum of their gradients, par_embedding in par/kernels.h.
  *
- * Backward adds the rows of dy in the order of i without atomics: the tokens are sorted by their
- * table row with a stable radix sort, and then each table row is one block's, which adds its tokens
- * one after the other. Positions need no sort: the tokens of a position are T apart. Sort: a digit
- * of 8 bits per pass; a block has a tile of tokens, each of its warps a stretch of the tile in
- * order; lanes with equal digits find each other by __match_any_sync, so that ranks are those of
- * the order of i.
+ * Backward adds the rows of dy in a fixed order without atomics: the tokens are sorted by their
+ * table row (embedding_sort.cuh), and then each table row is one block's, which adds its first PIECE
+ * tokens one after the other. Frequent tokens have more: their further pieces are summed by other
+ * blocks, and these sums are added to the row in order. A row's pieces depend on its own tokens
+ * alone. Positions need no sort: the tokens of a position are T apart, and not cut.
  */
-#include "kernels/cuda/own/device.cuh"
+#include "kernels/cuda/own/embedding_sort.cuh"
 
-enum { DIGITS = 256, WARPS = 8, TILES = 64, BATCH = 4, FORWARD_ROWS = 4 };
+enum { BATCH = 4, PIECE = 64 };
 
-/* Row of the table for token i, or `rows` if it is not in this range of the table. */
-__device__ static inline unsigned table_row(const par_embedding &a, int64_t i) {
-    int64_t row = (a.ids ? (int64_t)a.ids[i] : (a.first_row + i) % a.T) - a.begin;
-    return (unsigned)(0 <= row && row < a.rows ? row : a.rows);
-}
-
-/* Grid: columns, tokens; a thread has ROWS tokens at a time, whose reads are under way together. */
-template <typename T, int W, int ROWS>
+/* Grid: columns, tokens. */
+template <typename T, int W>
 __global__ void __launch_bounds__(256) embedding_rows(par_embedding a) {
     const int64_t j = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * W;
     const int64_t step = gridDim.y * (int64_t)blockDim.y;
     if (j >= a.n) return;
-    for (int64_t i = blockIdx.y * (int64_t)blockDim.y + threadIdx.y; i < a.m; i += ROWS * step) {
-        par__raw<T, W> from[ROWS] = {}, old[ROWS] = {};
-        unsigned row[ROWS];
+    for (int64_t i = blockIdx.y * (int64_t)blockDim.y + threadIdx.y; i < a.m; i += step) {
+        const unsigned row = table_row(a, i);
+        T *y = (T *)a.y + i * a.n + j;
+        if (row == a.rows && a.accumulate) continue;
+        par__pack<W> v = {}, onto = {};
+        if (row < a.rows) v = par__get<W>((const T *)a.table + row * a.n + j);
+        if (a.accumulate) onto = par__get<W>(y);
 #pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            row[r] = i + r * step < a.m ? table_row(a, i + r * step) : (unsigned)a.rows;
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            if (row[r] == a.rows) continue;
-            from[r] = par__get_raw<W>((const T *)a.table + row[r] * a.n + j);
-            if (a.accumulate) old[r] = par__get_raw<W>((T *)a.y + (i + r * step) * a.n + j);
-        }
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            if (i + r * step >= a.m || (a.accumulate && row[r] == a.rows)) continue;
-            par__pack<W> v = par__wide(from[r]), onto = par__wide(old[r]);
-#pragma unroll
-            for (int e = 0; a.accumulate && e < W; e++) v.x[e] += onto.x[e];
-            par__put<W>((T *)a.y + (i + r * step) * a.n + j, v);
-        }
+        for (int e = 0; a.accumulate && e < W; e++) v.x[e] += onto.x[e];
+        par__put<W>(y, v);
     }
 }
 
 template <typename T, int W>
 static par_status forward_width(par_stream *stream, const par_embedding *a) {
-    enum { ROWS = W == 1 ? 1 : FORWARD_ROWS };
     unsigned threads = par__threads(par__blocks(a->n, W), 256), rows = 256 / threads;
     dim3 grid((unsigned)par__blocks(a->n, (int64_t)threads * W),
-              par__grid(par__blocks(a->m, rows * ROWS)));
-    PAR_LAUNCH((embedding_rows<T, W, ROWS>), grid, dim3(threads, rows), 0, stream, *a);
+              par__grid(par__blocks(a->m, rows)));
+    PAR_LAUNCH((embedding_rows<T, W>), grid, dim3(threads, rows), 0, stream, *a);
     return par__cuda_launched("embedding");
 }
 
@@ -63,139 +45,91 @@ template <typename T> static par_status forward(par_stream *stream, const par_em
     return PAR_DISPATCH_WIDTH(T, packed, forward_width, stream, a);
 }
 
-/* ---- the sort: pairs {table row, token} ---- */
-
-/* Steps of a warp in a tile: short ones keep more multiprocessors busy, but every block of a
- * scatter adds up the digits of all tiles. */
-static inline __host__ __device__ int64_t tile_steps(int64_t m) {
-    int64_t steps = (m + TILES * WARPS * 32 - 1) / (TILES * WARPS * 32);
-    return steps < 1 ? 1 : steps > 8 ? 8 : steps;
-}
-
-static inline int64_t n_tiles(int64_t m) {
-    return par__blocks(m, tile_steps(m) * WARPS * 32);
-}
-
-/* Tokens of a warp's stretch, from `from` or, in the first pass (NULL), from the ids. f(pair,
- * digit, peers) for every step by whole warps; digit is DIGITS behind the end. */
-template <typename F>
-__device__ static inline void each_step(const par_embedding &a, const uint2 *from, int shift, F f) {
-    const int64_t steps = tile_steps(a.m);
-    int64_t begin = ((int64_t)blockIdx.x * WARPS + threadIdx.x / 32) * steps * 32;
-    for (int step = 0; step < steps && begin + step * 32 < a.m; step++) {
-        int64_t i = begin + step * 32 + threadIdx.x % 32;
-        uint2 pair = {0, 0};
-        if (i < a.m) pair = from ? from[i] : uint2{table_row(a, i), (unsigned)i};
-        unsigned digit = i < a.m ? pair.x >> shift & (DIGITS - 1) : (unsigned)DIGITS;
-        f(pair, digit, __match_any_sync(0xffffffffu, digit));
-        __syncwarp();
-    }
-}
-
-/* How often each digit stands in the stretch of each warp. */
-__device__ static inline void count_digits(const par_embedding &a, const uint2 *from, int shift,
-                                           unsigned (*counts)[DIGITS]) {
-    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    for (int w = 0; w < WARPS; w++) counts[w][threadIdx.x] = 0;
-    __syncthreads();
-    each_step(a, from, shift, [&](uint2, unsigned digit, unsigned peers) {
-        if (digit < DIGITS && (unsigned)__ffs((int)peers) == lane + 1)
-            counts[warp][digit] += __popc(peers);
-    });
-    __syncthreads();
-}
-
-/* table [tiles, DIGITS] */
-__global__ void __launch_bounds__(DIGITS)
-    embedding_count(par_embedding a, const uint2 *from, int shift, unsigned *table) {
-    __shared__ unsigned counts[WARPS][DIGITS];
-    count_digits(a, from, shift, counts);
-    unsigned total = 0;
-    for (int w = 0; w < WARPS; w++) total += counts[w][threadIdx.x];
-    table[(int64_t)blockIdx.x * DIGITS + threadIdx.x] = total;
-}
-
-/* Where this tile's tokens with the digit threadIdx.x begin: behind those of smaller digits, and of
- * earlier tiles. Every block adds the whole table up, which is less than a kernel of its own. */
-__device__ static inline unsigned first_place(const unsigned *table) {
-    __shared__ unsigned sums[2][DIGITS];
-    unsigned before = 0, all = 0;
-    int at = 0;
-#pragma unroll 16
-    for (unsigned tile = 0; tile < gridDim.x; tile++) {
-        unsigned count = table[(int64_t)tile * DIGITS + threadIdx.x];
-        if (tile < blockIdx.x) before += count;
-        all += count;
-    }
-    sums[0][threadIdx.x] = all;
-    __syncthreads();
-    for (unsigned step = 1; step < DIGITS; step *= 2, at = 1 - at) {
-        unsigned other = threadIdx.x >= step ? sums[at][threadIdx.x - step] : 0;
-        sums[1 - at][threadIdx.x] = sums[at][threadIdx.x] + other;
-        __syncthreads();
-    }
-    return sums[at][threadIdx.x] - all + before;
-}
-
-__global__ void __launch_bounds__(DIGITS)
-    embedding_scatter(par_embedding a, const uint2 *from, int shift, const unsigned *table,
-                      uint2 *to) {
-    __shared__ unsigned counts[WARPS][DIGITS];
-    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, place = first_place(table);
-    count_digits(a, from, shift, counts);
-    for (int w = 0; w < WARPS; w++) {
-        unsigned count = counts[w][threadIdx.x];
-        counts[w][threadIdx.x] = place;
-        place += count;
-    }
-    __syncthreads();
-    each_step(a, from, shift, [&](uint2 pair, unsigned digit, unsigned peers) {
-        if (digit < DIGITS) to[counts[warp][digit] + __popc(peers & ((1u << lane) - 1))] = pair;
-        __syncwarp();
-        if (digit < DIGITS && (unsigned)__ffs((int)peers) == lane + 1)
-            counts[warp][digit] += __popc(peers);
-    });
-}
-
-/* start[row], row <= rows: the first sorted pair of this row or of a later one. */
-__global__ void __launch_bounds__(256)
-    embedding_bounds(const uint2 *sorted, int64_t m, int64_t rows, unsigned *start) {
-    int64_t step = (int64_t)gridDim.x * blockDim.x;
-    for (int64_t row = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; row <= rows; row += step) {
-        int64_t low = 0, high = m;
-        while (low < high) {
-            int64_t middle = (low + high) / 2;
-            if (sorted[middle].x < row)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        start[row] = (unsigned)low;
-    }
-}
-
 /* ---- the sums ---- */
 
-/* Token k of a table row: from the sorted pairs, or every T-th from `first` on. */
+/* Of a table row: sorted pairs from `first` on, no more than a piece, or tokens T apart from `first`
+ * on. */
 struct tokens {
-    const uint2 *sorted;
-    int64_t first, T, count;
-    __device__ int64_t operator[](int64_t k) const {
-        return sorted ? (int64_t)sorted[k].y : first + k * T;
-    }
+    unsigned first, count;
 };
+
+__device__ static inline int64_t token(const par_embedding &a, const uint2 *sorted, tokens of,
+                                       unsigned k) {
+    return sorted ? (int64_t)sorted[of.first + k].y : of.first + (int64_t)k * a.T;
+}
 
 __device__ static inline tokens tokens_of(const par_embedding &a, const uint2 *sorted,
                                           const unsigned *start, int64_t row) {
-    if (sorted) return {sorted + start[row], 0, 0, (int64_t)start[row + 1] - start[row]};
-    if (a.m == 0 || row + a.begin >= a.T) return {NULL, 0, 0, 0};
+    if (sorted) {
+        unsigned count = start[row + 1] - start[row];
+        return {start[row], count < PIECE ? count : PIECE};
+    }
+    if (a.m == 0 || row + a.begin >= a.T) return {0, 0};
     int64_t first = (row + a.begin - a.first_row % a.T + a.T) % a.T;
-    return {NULL, first, a.T, first < a.m ? (a.m - first + a.T - 1) / a.T : 0};
+    return {(unsigned)first, first < a.m ? (unsigned)((a.m - first + a.T - 1) / a.T) : 0};
 }
 
-/* Grid: table rows, columns. Reads of BATCH tokens are under way together; they are added in order.
- * Most rows have a token or two, so what counts is that their places are known early: bounds are
- * read two rows ahead, the first token one. */
+/* sum += row of(k) of x from column j on, for k < count. BATCH reads are under way together; they
+ * are added in order. */
+template <typename T, int W, typename F>
+__device__ static inline void add_rows(par__pack<W> &sum, const T *x, int64_t n, int64_t j,
+                                       unsigned count, F of) {
+    for (unsigned k = 0; k < count; k += BATCH) {
+        par__pack<W> v[BATCH] = {};
+#pragma unroll
+        for (int b = 0; b < BATCH; b++)
+            if (k + b < count) v[b] = par__get<W>(x + of(k + b) * n + j);
+#pragma unroll
+        for (int b = 0; b < BATCH; b++)
+#pragma unroll
+            for (int e = 0; e < W; e++) sum.x[e] += v[b].x[e];
+    }
+}
+
+/* Piece k > 0 of a table row whose pairs begin at `begin` has slot begin / PIECE + k of the partial
+ * sums: no other has it, since it begins in the PIECE pairs from slot · PIECE on, and the first of
+ * these pairs is its row's. */
+struct piece {
+    int64_t row, k, first, count; /* count: of the row's pairs from this piece's first on */
+};
+
+__device__ static inline piece piece_of(const par_embedding &a, const uint2 *sorted,
+                                        const unsigned *start, int64_t slot) {
+    const int64_t row = sorted[slot * PIECE].x;
+    if (row >= a.rows) return {row, 0, 0, 0};
+    const int64_t begin = start[row], k = slot - begin / PIECE, first = begin + k * PIECE;
+    return {row, k, first, (int64_t)start[row + 1] - first};
+}
+
+/* Grid: slots, columns. partial [slots, n] */
+template <typename T, int W>
+__global__ void __launch_bounds__(256)
+    embedding_pieces(par_embedding a, const uint2 *sorted, const unsigned *start, float *partial) {
+    const int64_t j = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * W, slot = blockIdx.x;
+    const piece p = piece_of(a, sorted, start, slot);
+    if (j >= a.n || p.k == 0 || p.count <= 0) return;
+    par__pack<W> sum = {};
+    add_rows<T, W>(sum, (const T *)a.dy, a.n, j, (unsigned)(p.count < PIECE ? p.count : PIECE),
+                   [&](unsigned i) { return (int64_t)sorted[p.first + i].y; });
+    par__put<W>(partial + slot * a.n + j, sum);
+}
+
+/* The partial sums of a row, on top of its first piece: by the block of its piece 1. Grid: slots,
+ * columns. */
+template <int W>
+__global__ void __launch_bounds__(256) embedding_add(par_embedding a, const uint2 *sorted,
+                                                     const unsigned *start, const float *partial) {
+    const int64_t j = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * W, slot = blockIdx.x;
+    const piece p = piece_of(a, sorted, start, slot);
+    if (j >= a.n || p.k != 1 || p.count <= 0) return;
+    par__pack<W> sum = par__get<W>(a.dtable + p.row * a.n + j);
+    add_rows<float, W>(sum, partial, a.n, j, (unsigned)((p.count + PIECE - 1) / PIECE),
+                       [&](unsigned k) { return slot + k; });
+    par__put<W>(a.dtable + p.row * a.n + j, sum);
+}
+
+/* Grid: table rows, columns. Most rows have a token or two, so what counts is that their places are
+ * known early: bounds are read two rows ahead, the first token one. */
 template <typename T, int W>
 __global__ void __launch_bounds__(256, 5)
     embedding_sums(par_embedding a, const uint2 *sorted, const unsigned *start) {
@@ -204,57 +138,58 @@ __global__ void __launch_bounds__(256, 5)
     tokens none = {}, next = tokens_of(a, sorted, start, blockIdx.x);
     tokens after =
         blockIdx.x + step < a.rows ? tokens_of(a, sorted, start, blockIdx.x + step) : none;
-    int64_t next_head = next.count > 0 ? next[0] : 0;
+    int64_t next_head = next.count > 0 ? token(a, sorted, next, 0) : 0;
     for (int64_t row = blockIdx.x; row < a.rows; row += step) {
         const tokens of = next;
         const int64_t head = next_head;
         next = after;
-        next_head = next.count > 0 ? next[0] : 0;
+        next_head = next.count > 0 ? token(a, sorted, next, 0) : 0;
         if (row + 2 * step < a.rows) after = tokens_of(a, sorted, start, row + 2 * step);
         if (of.count == 0 && a.beta != 0) continue;
         par__pack<W> sum = {};
         if (a.beta != 0) sum = par__get<W>(a.dtable + row * a.n + j);
-        for (int64_t k = 0; k < of.count; k += BATCH) {
-            par__pack<W> v[BATCH] = {};
-#pragma unroll
-            for (int b = 0; b < BATCH; b++) {
-                if (k + b >= of.count) continue;
-                int64_t i = k + b == 0 ? head : of[k + b];
-                v[b] = par__get<W>((const T *)a.dy + i * a.n + j);
-            }
-#pragma unroll
-            for (int b = 0; b < BATCH; b++)
-#pragma unroll
-                for (int e = 0; e < W; e++) sum.x[e] += v[b].x[e];
-        }
+        add_rows<T, W>(sum, (const T *)a.dy, a.n, j, of.count,
+                       [&](unsigned k) { return k == 0 ? head : token(a, sorted, of, k); });
         par__put<W>(a.dtable + row * a.n + j, sum);
     }
 }
 
 template <typename T, int W>
 static par_status sums_width(par_stream *stream, const par_embedding *a, const uint2 *sorted,
-                             const unsigned *start) {
+                             const unsigned *start, float *partial) {
     unsigned threads = par__threads(par__blocks(a->n, W), 256);
-    dim3 grid(par__grid(a->rows), (unsigned)par__blocks(a->n, (int64_t)threads * W));
-    PAR_LAUNCH((embedding_sums<T, W>), grid, dim3(threads), 0, stream, *a, sorted, start);
-    return par__cuda_launched("embedding_sums");
+    unsigned columns = (unsigned)par__blocks(a->n, (int64_t)threads * W);
+    PAR_LAUNCH((embedding_sums<T, W>), dim3(par__grid(a->rows), columns), dim3(threads), 0, stream,
+               *a, sorted, start);
+    PAR_TRY(par__cuda_launched("embedding_sums"));
+    if (!sorted) return PAR_OK;
+    dim3 slots((unsigned)par__blocks(a->m, PIECE), columns);
+    PAR_LAUNCH((embedding_pieces<T, W>), slots, dim3(threads), 0, stream, *a, sorted, start,
+               partial);
+    PAR_LAUNCH((embedding_add<W>), slots, dim3(threads), 0, stream, *a, sorted, start,
+               (const float *)partial);
+    return par__cuda_launched("embedding_pieces");
 }
 
-/* The workspace: two arrays of pairs, the table of digits, where each table row starts. */
+/* The workspace: two arrays of pairs, the sums of pieces, the table of digits, where each table row
+ * starts. */
 typedef struct {
     uint2 *pairs[2];
+    float *partial;
     unsigned *table, *start;
     size_t nbytes;
 } layout;
 
 static layout layout_of(const par_embedding *a, void *workspace) {
     size_t pairs = ((size_t)a->m * sizeof(uint2) + 15) / 16 * 16;
+    size_t partial = (size_t)(par__blocks(a->m, PIECE) * a->n) * sizeof(float);
     size_t table = (size_t)(DIGITS * n_tiles(a->m)) * sizeof(unsigned);
     char *p = (char *)workspace;
-    return {{(uint2 *)p, (uint2 *)(p + pairs)},
-            (unsigned *)(p + 2 * pairs),
-            (unsigned *)(p + 2 * pairs + table),
-            2 * pairs + table + (size_t)(a->rows + 1) * sizeof(unsigned)};
+    layout w = {{(uint2 *)p, (uint2 *)(p + pairs)}, (float *)(p + 2 * pairs), NULL, NULL, 0};
+    w.table = (unsigned *)(p + 2 * pairs + partial);
+    w.start = (unsigned *)(p + 2 * pairs + partial + table);
+    w.nbytes = 2 * pairs + partial + table + (size_t)(a->rows + 1) * sizeof(unsigned);
+    return w;
 }
 
 /* The sorted pairs lie in one of the two arrays. */
@@ -283,8 +218,8 @@ static par_status backward(par_stream *stream, const par_embedding *a, void *wor
     if (a->rows == 0 || a->n == 0) return PAR_OK;
     if (a->ids && a->m > 0) PAR_TRY(sort(stream, a, w, &sorted));
     bool packed = par__packable<T>(a->dy, a->n) && par__packable<float>(a->dtable, a->n);
-    return packed ? sums_width<T, 4>(stream, a, sorted, w.start)
-                  : sums_width<T, 1>(stream, a, sorted, w.start);
+    return packed ? sums_width<T, 4>(stream, a, sorted, w.start, w.partial)
+                  : sums_width<T, 1>(stream, a, sorted, w.start, w.partial);
 }
 
 static par_status forward_prepare(const void *args, size_t *workspace_nbytes) {

@@ -11,6 +11,19 @@
  */
 #include "kernels/cuda/own/norm.cuh"
 
+/* The forms of the kernel, by a row's packs: HELD packs that a thread holds, DEPTH rows under way in
+ * shared memory (the one in work included), THREADS of a block, RESIDENT blocks per multiprocessor.
+ * Where a thread holds all of a row that it has (WHOLE), w, x̂ and g stay in registers. */
+struct one_pack {
+    enum { HELD = 1, DEPTH = 4, THREADS = 512, RESIDENT = 1, WHOLE = 1, PACKS = 128 };
+};
+struct two_packs {
+    enum { HELD = 2, DEPTH = 3, THREADS = 512, RESIDENT = 1, WHOLE = 1, PACKS = 1024 };
+};
+struct long_rows {
+    enum { HELD = 4, DEPTH = 2, THREADS = 256, RESIDENT = 2, WHOLE = 0 };
+};
+
 /* What a thread adds to dw and db: packs that it holds in registers, others in its block's row of
  * the workspace (a block of such rows has one at a time). */
 template <int W, int H> struct sums { par__pack<W> dw[H], db[H]; };
@@ -96,10 +109,12 @@ __device__ static inline par__pack<W> staged_pack(uint4 *stage, int operand, int
 
 /* partial [gridDim.x, 2, n], or NULL. dx may be dy or add: a thread reads an element before it
  * writes it. x̂ and g = dy w are kept for the second half where registers hold them. */
-template <typename T, int W, bool CENTRED, int H, int DEPTH, int THREADS, int RESIDENT, bool KEEP,
-          bool FAR>
-__global__ void __launch_bounds__(THREADS, RESIDENT) norm_backward(par_norm a, float *partial) {
-    __shared__ float shared[2][2][THREADS / 32];
+template <typename T, int W, bool CENTRED, typename FORM>
+__global__ void __launch_bounds__(FORM::THREADS, FORM::RESIDENT)
+    norm_backward(par_norm a, float *partial) {
+    constexpr int H = FORM::HELD, DEPTH = FORM::DEPTH;
+    constexpr bool KEEP = FORM::WHOLE, FAR = !FORM::WHOLE;
+    __shared__ float shared[2][2][FORM::THREADS / 32];
     PAR_SHARED(uint4, memory);
     sums<W, H> sum = {};
     const unsigned stage_size = (a.add ? 3 : 2) * H * blockDim.x * blockDim.y;
@@ -212,28 +227,22 @@ __global__ void __launch_bounds__(1024)
     *out = a.beta == 0 ? sum : *out + sum;
 }
 
-/* The forms by how many packs a thread holds. */
-enum { HELD = 4, DEPTH = 2, MOST_THREADS = 256, RESIDENT = 2 };
-
-/* Of a block: what is staged, or what put_sums needs. */
-static int shared_nbytes(const par_norm *a, dim3 block, int width) {
-    int threads = (int)(block.x * block.y), sums = 2 * width * threads * (int)sizeof(float);
-    int staged = DEPTH * (a->add ? 3 : 2) * HELD * threads * (int)sizeof(uint4);
+/* Of a block of `threads`: what is staged, or what put_sums needs. */
+template <typename FORM> static int shared_nbytes(const par_norm *a, int threads, int width) {
+    int sums = 2 * width * threads * (int)sizeof(float);
+    int staged = FORM::DEPTH * operands(a) * FORM::HELD * threads * (int)sizeof(uint4);
     return width > 1 && staged > sums ? staged : sums;
 }
 
-static int64_t blocks_of(const par_norm *a, dim3 block) {
-    int64_t blocks = par__blocks(a->m, block.y), most = RESIDENT * par__multiprocessors();
-    return blocks < most ? blocks : most;
-}
-
-template <typename T, int W, bool CENTRED>
+template <typename T, int W, bool CENTRED, typename FORM>
 static par_status launch(par_stream *stream, const par_norm *a, float *partial) {
-    dim3 block = block_of(a->n, W, HELD, MOST_THREADS);
-    int64_t blocks = blocks_of(a, block), columns = CENTRED ? 2 * a->n : a->n;
+    dim3 block = block_of(a->n, W, FORM::HELD, FORM::THREADS);
+    int64_t blocks = par__blocks(a->m, block.y), most = FORM::RESIDENT * par__multiprocessors();
+    int64_t columns = CENTRED ? 2 * a->n : a->n;
+    if (blocks > most) blocks = most;
     if (a->m > 0) {
-        PAR_LAUNCH((norm_backward<T, W, CENTRED, HELD, DEPTH, MOST_THREADS, RESIDENT, false, true>),
-                   dim3((unsigned)blocks), block, shared_nbytes(a, block, W), stream, *a, partial);
+        PAR_LAUNCH((norm_backward<T, W, CENTRED, FORM>), dim3((unsigned)blocks), block,
+                   shared_nbytes<FORM>(a, (int)(block.x * block.y), W), stream, *a, partial);
         PAR_TRY(par__cuda_launched("norm_backward"));
     }
     if (!a->dw || a->n == 0) return PAR_OK;
@@ -242,11 +251,28 @@ static par_status launch(par_stream *stream, const par_norm *a, float *partial) 
     return par__cuda_launched("norm_sums");
 }
 
+/* two_packs takes up to 144 KiB of shared memory per block: 8.6, 8.9 and 12.x have 99. */
+static bool has_room_for_two_packs(void) {
+    const par__cuda_device *d = par__cuda_device_get();
+    return d->major < 12 && !(d->major == 8 && (d->minor == 6 || d->minor == 9));
+}
+
+template <typename T, int W, bool CENTRED>
+static par_status launch_form(par_stream *stream, const par_norm *a, float *partial) {
+    int64_t packs = par__blocks(a->n, W);
+    if constexpr (W > 1) {
+        if (packs <= one_pack::PACKS) return launch<T, W, CENTRED, one_pack>(stream, a, partial);
+        if (packs <= two_packs::PACKS && has_room_for_two_packs())
+            return launch<T, W, CENTRED, two_packs>(stream, a, partial);
+    }
+    return launch<T, W, CENTRED, long_rows>(stream, a, partial);
+}
+
 template <typename T, int W>
 static par_status backward_width(par_stream *stream, const par_norm *a, bool centred,
                                  float *partial) {
-    return centred ? launch<T, W, true>(stream, a, partial)
-                   : launch<T, W, false>(stream, a, partial);
+    return centred ? launch_form<T, W, true>(stream, a, partial)
+                   : launch_form<T, W, false>(stream, a, partial);
 }
 
 template <typename T>
@@ -256,20 +282,24 @@ static par_status backward(par_stream *stream, const par_norm *a, bool centred, 
                               a->dw ? workspace : NULL);
 }
 
-template <typename T> static par_status allow(bool centred) {
-    enum { W = 16 / sizeof(T), MOST = DEPTH * 3 * HELD * MOST_THREADS * sizeof(uint4) };
-    const void *kernel =
-        centred ? (const void *)
-                      norm_backward<T, W, true, HELD, DEPTH, MOST_THREADS, RESIDENT, false, true>
-                : (const void *)
-                      norm_backward<T, W, false, HELD, DEPTH, MOST_THREADS, RESIDENT, false, true>;
-    PAR__CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, MOST));
+template <typename T, typename FORM> static par_status allow_form(bool centred) {
+    enum { W = 16 / sizeof(T) };
+    const int most = FORM::DEPTH * 3 * FORM::HELD * FORM::THREADS * (int)sizeof(uint4);
+    const void *kernel = centred ? (const void *)norm_backward<T, W, true, FORM>
+                                 : (const void *)norm_backward<T, W, false, FORM>;
+    PAR__CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
     return PAR_OK;
 }
 
-/* Alignment and dw are not known here: room for either path, with dw. */
+template <typename T> static par_status allow(bool centred) {
+    PAR_TRY((allow_form<T, one_pack>(centred)));
+    if (has_room_for_two_packs()) PAR_TRY((allow_form<T, two_packs>(centred)));
+    return allow_form<T, long_rows>(centred);
+}
+
+/* Alignment and dw are not known here: room for every form, with dw. */
 static par_status prepare(const par_norm *a, bool centred, size_t *workspace_nbytes) {
-    int64_t blocks = RESIDENT * par__multiprocessors();
+    int64_t blocks = long_rows::RESIDENT * par__multiprocessors();
     *workspace_nbytes = (size_t)((a->m < blocks ? a->m : blocks) * 2 * a->n) * sizeof(float);
     return PAR_DISPATCH(a->dtype, allow, centred);
 }
