@@ -43,12 +43,16 @@ struct fiber {
     bool entered = false;
     uint3 thread{};
     std::vector<copy> copies; /* asynchronous, that have not arrived */
+    bool began = false;       /* some, and has not waited since */
+    bool unseen = false;      /* waited for some, which products do not see yet */
+    std::vector<std::function<void()>> products; /* begun, and not computed */
+    std::vector<size_t> commits;                 /* how many of them lie before each */
 };
 
 std::vector<std::unique_ptr<fiber>> pool;
 std::vector<uint64_t> warp_values;
 uint32_t warp_words[1024][6];
-alignas(256) char dynamic_shared[SHARED];
+alignas(1024) char dynamic_shared[SHARED];
 place_in_code scheduler;
 fiber *current;
 const std::function<void()> *body;
@@ -131,6 +135,9 @@ void run_block(const char *kernel, size_t n) {
     for (size_t i = 0; i < n; i++) {
         pool[i]->at = RUNS;
         pool[i]->copies.clear();
+        pool[i]->began = pool[i]->unseen = false;
+        pool[i]->products.clear();
+        pool[i]->commits.clear();
     }
     for (;;) {
         bool moved = false, open = false;
@@ -165,6 +172,10 @@ void emulator_check_aligned(const void *p) {
     fprintf(stderr, "emulator: %s: a 16-byte access at %p\n", running, p);
     abort();
 }
+void emulator_misplaced(const void *p) {
+    fprintf(stderr, "emulator: %s: a factor of a product at %p, not on 1024 bytes\n", running, p);
+    abort();
+}
 void *emulator_shared() {
     return dynamic_shared;
 }
@@ -179,17 +190,49 @@ uint64_t *emulator_warp_values() {
 uint32_t (*emulator_warp_words())[6] {
     return &warp_words[thread_of_block() / 32 * 32];
 }
-void emulator_copy(void *to, const void *from, int nbytes, bool valid) {
-    current->copies.push_back({to, valid ? from : nullptr, nbytes});
-    if (in_reverse()) emulator_copy_wait();
-}
-void emulator_copy_wait() {
+static void make_copies() {
     for (const copy &c : current->copies)
         if (c.from)
             memcpy(c.to, c.from, (size_t)c.nbytes);
         else
             memset(c.to, 0, (size_t)c.nbytes);
     current->copies.clear();
+}
+void emulator_copy(void *to, const void *from, int nbytes, bool valid) {
+    current->copies.push_back({to, valid ? from : nullptr, nbytes});
+    current->began = true;
+    if (in_reverse()) make_copies();
+}
+void emulator_copy_wait() {
+    make_copies();
+    current->unseen |= current->began;
+    current->began = false;
+}
+void emulator_see_copies() {
+    current->unseen = false;
+}
+static void stop(const char *what) {
+    fprintf(stderr, "emulator: %s: %s\n", running, what);
+    abort();
+}
+void emulator_product(std::function<void()> compute) {
+    if (current->unseen) stop("a product before par__wgmma_see");
+    if (in_reverse())
+        compute();
+    else
+        current->products.push_back(std::move(compute));
+}
+void emulator_commit_products() {
+    current->commits.push_back(current->products.size());
+}
+void emulator_wait_products(int left) {
+    fiber *f = current; /* computing, others run */
+    if (f->commits.size() <= (size_t)left) return;
+    size_t done = f->commits.size() - (size_t)left, n = f->commits[done - 1];
+    for (size_t i = 0; i < n; i++) f->products[i]();
+    f->products.erase(f->products.begin(), f->products.begin() + (long)n);
+    f->commits.erase(f->commits.begin(), f->commits.begin() + (long)done);
+    for (size_t &c : f->commits) c -= n;
 }
 
 void emulator_run(const char *kernel, dim3 grid, dim3 block, size_t shared_nbytes,
