@@ -210,10 +210,19 @@ def cupti(python):
     return next((f for f in folders if os.path.exists(f + "/libcupti.so.13")), None)
 
 
+# Shapes by their number; a lane beside another must fit the GPU's memory with it, and with the checks of correctness.
+COMPILE_LANES = ((4,), (1, 0, 2, 3))
+
+
 def compiles(place, python, cache):
-    """PyTorch's compiled code into its cache, one shape after the other, beside what else runs."""
-    shapes = TINY if place.tiny else SHAPES[:4]
-    return [Check("pytorch", "compile " + s[0], 150, torch, python, cache, None, s, "--compile-only") for s in shapes]
+    """PyTorch's compiled code into its cache, lanes beside each other and beside what else runs."""
+
+    def check(s):
+        return Check("pytorch", "compile " + s[0], 150, torch, python, cache, None, s, "--compile-only")
+
+    if place.tiny:
+        return [[check(s) for s in TINY]]
+    return [[check(SHAPES[i]) for i in lane] for lane in COMPILE_LANES]
 
 
 def checks(place, python, cache, peak):
@@ -233,6 +242,7 @@ def checks(place, python, cache, peak):
     out.append(Check("speed", "kernels " + model, 40, kernels, place, model, T, B, "", {}, f"--vocab {V}"))
     out += pairs[2:]
     if not place.tiny:
+        out.append(Check("speed", "profile " + shapes[2][0], 60, profile, place, python, shapes[2]))
         out.append(Check("speed", "kernels llama3-8b", 40, kernels, place, "llama3-8b", 8192, 1, "", {}))
         for i in (0, 2):
             more = (python, cache, peak, shapes[i], "--attention", "cudnn")

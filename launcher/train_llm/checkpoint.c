@@ -48,41 +48,6 @@ par_status llm_checkpoint_agree(const llm_world *w, int *asked) {
     return PAR_OK;
 }
 
-/* The shape, so that another model is refused by a difference that a person can read. */
-static void describe_model(const par_transformer_config *c, char *text, size_t nbytes) {
-    snprintf(
-        text, nbytes,
-        "%s, V %lld T %lld P %lld L %lld C %lld H %lld K %lld D %lld F %lld, %s eps %g, %s %g, "
-        "scaling %g %g %g %lld, %s%s%s, dropout %g %g",
-        c->name, (long long)c->vocab, (long long)c->tokens, (long long)c->positions,
-        (long long)c->layers, (long long)c->channels, (long long)c->heads, (long long)c->kv_heads,
-        (long long)c->head_size, (long long)c->mlp, c->rmsnorm ? "rmsnorm" : "layernorm",
-        (double)c->norm_eps, c->rope ? "rope" : "positions", c->rope_theta, c->rope_scaling.factor,
-        c->rope_scaling.low_freq_factor, c->rope_scaling.high_freq_factor,
-        (long long)c->rope_scaling.original_positions,
-        c->swiglu     ? "swiglu"
-        : c->gelu_erf ? "gelu erf"
-                      : "gelu tanh",
-        c->bias ? ", bias" : "", c->tied ? ", tied" : "", (double)c->dropout,
-        (double)c->attention_dropout);
-}
-
-/* The options whose rows say so, then what the run made of others. */
-static void describe_options(const llm_run *r, const llm_world *w, const llm_data *d, char *text,
-                             size_t nbytes) {
-    size_t used = 0;
-    char value[256];
-    for (int i = 0; i < r->n_options && used < nbytes; i++) {
-        const par_option *row = &r->options[i];
-        if (row->recorded & LLM_IN_CHECKPOINT)
-            used += (size_t)snprintf(text + used, nbytes - used, "%s %s, ", row->name,
-                                     par_option_text(row, value, sizeof value));
-    }
-    if (used < nbytes)
-        snprintf(text + used, nbytes - used, "training tokens %lld, threads %d",
-                 (long long)(d->cut - d->begin), w->threads);
-}
-
 static void print_notes(const par_checkpoint_result *result) {
     for (const char *line = result->notes.text; *line;
          line += strcspn(line, "\n"), line += *line == '\n')
@@ -98,49 +63,57 @@ par_status llm_checkpoint_check(const llm_run *r, const llm_world *w, par_traine
     par_status st = par_comm_agree(
         w->comm, result ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a result"));
     if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
+    if (st == PAR_OK && w->rank == 0) print_notes(result);
     free(result);
     return st;
+}
+
+/* A result and what is recorded, on every rank or on none. */
+static par_status prepare(const llm_run *r, const llm_world *w, const llm_data *d,
+                          par_checkpoint_result **result, llm_about **about) {
+    par_status st = llm_about_make(r, w, d, about);
+    *result = calloc(1, sizeof **result);
+    if (st == PAR_OK && !*result) st = par_error_set(PAR_ERR_MEMORY, "no host memory for a result");
+    return par_comm_agree(w->comm, st);
 }
 
 par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d,
                                par_trainer *trainer, int64_t step, double loss) {
     const llm_settings *s = &r->set;
-    char model[1024], options[2048];
     double begin = llm_world_seconds();
+    par_checkpoint_result *result = NULL;
+    llm_about *about = NULL;
     if (!s->save) return PAR_OK;
-    describe_model(&r->config, model, sizeof model);
-    describe_options(r, w, d, options, sizeof options);
-    par_checkpoint_result *result = calloc(1, sizeof *result);
-    par_status st = par_comm_agree(
-        w->comm, result ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a result"));
-    const par_checkpoint_params params = {.directory = s->save,
-                                          .keep = (int)s->keep,
-                                          .step = step,
-                                          .loss = loss,
-                                          .about = {.model = model, .options = options}};
-    if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
+    par_status st = prepare(r, w, d, &result, &about);
+    if (st == PAR_OK) {
+        const par_checkpoint_params params = {.directory = s->save,
+                                              .keep = (int)s->keep,
+                                              .step = step,
+                                              .loss = loss,
+                                              .about = about->about};
+        st = par_trainer_save(trainer, &params, result);
+    }
     if (st == PAR_OK) snprintf(r->newest, sizeof r->newest, "%s", result->path);
     if (st == PAR_OK && w->rank == 0) {
         printf("saved %s | %.1f MiB | %.1f s\n", result->path, (double)result->nbytes / 1048576,
                llm_world_seconds() - begin);
         print_notes(result);
     }
+    free(about);
     free(result);
     if (st != PAR_ERR_NUMERIC) return st;
     if (w->rank == 0) printf("note: checkpoint: %s\n", par_error());
     return PAR_OK;
 }
 
-static par_status resume(llm_run *r, const llm_world *w, const llm_data *d, par_trainer *trainer,
-                         par_checkpoint_result *result) {
-    char model[1024], options[2048];
+static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
+                         par_trainer *trainer, par_checkpoint_result *result) {
     const llm_settings *s = &r->set;
     bool automatic = strcmp(s->resume, "auto") == 0;
-    describe_model(&r->config, model, sizeof model);
-    describe_options(r, w, d, options, sizeof options);
-    const par_checkpoint_about about = {.model = model, .options = options};
     const char *directory = automatic ? s->save : s->resume;
-    PAR_TRY(par_trainer_resume(trainer, directory, &about, result));
+    double begin = llm_world_seconds();
+    PAR_TRY(par_trainer_resume(trainer, directory, &about->about, result));
+    if (!*result->path && automatic && !s->sample && !s->import) PAR_TRY(par_trainer_draw(trainer));
     if (!*result->path && (!automatic || s->sample))
         return par_error_set(
             PAR_ERR_IO,
@@ -151,8 +124,11 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_data *d, par_
     /* options of a training differ, and that it is over, when there is none */
     if (!s->sample) print_notes(result);
     if (*result->path)
-        printf("resumed %s | step %lld, %lld samples consumed, loss %.4f\n", result->path,
-               (long long)result->step, (long long)result->consumed, result->loss);
+        printf("resumed %s | step %lld, %lld samples consumed, loss %.4f | %.1f MiB read, at most "
+               "%.1f MiB beside the model, %.1f s\n",
+               result->path, (long long)result->step, (long long)result->consumed, result->loss,
+               (double)result->nbytes / 1048576, (double)result->memory / 1048576,
+               llm_world_seconds() - begin);
     if (!s->sample && *result->path && result->step >= s->steps)
         printf("note: --steps %lld are done already\n", (long long)s->steps);
     if (!*result->path) printf("no checkpoint in %s yet: starting anew\n", directory);
@@ -161,12 +137,13 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_data *d, par_
 
 par_status llm_checkpoint_resume(llm_run *r, const llm_world *w, const llm_data *d,
                                  par_trainer *trainer, llm_beginning *from) {
+    par_checkpoint_result *result = NULL;
+    llm_about *about = NULL;
     if (!r->set.resume) return PAR_OK;
-    par_checkpoint_result *result = calloc(1, sizeof *result);
-    par_status st = par_comm_agree(
-        w->comm, result ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a result"));
-    if (st == PAR_OK) st = resume(r, w, d, trainer, result);
+    par_status st = prepare(r, w, d, &result, &about);
+    if (st == PAR_OK) st = resume(r, w, about, trainer, result);
     if (st == PAR_OK) *from = (llm_beginning){result->step, result->loss};
+    free(about);
     free(result);
     return st;
 }

@@ -1,17 +1,20 @@
 /*
  * A training: steps, validations, checkpoints, until the last step, an error, or a vote to stop.
  */
+#include <math.h>
 #include <stdio.h>
 
 #include "train_llm.h"
 
+/* The loss is the same on every rank. o: NULL where nothing is kept. */
 static par_status evaluate(const llm_run *r, par_trainer *trainer, const llm_data *d,
-                           const llm_world *w, llm_observer *o, int64_t step) {
+                           const llm_world *w, llm_observer *o, int64_t step, double *out) {
     par_source source = d->validation;
     double loss, begin = llm_world_seconds();
     PAR_TRY(par_trainer_evaluate(trainer, &source, 0, d->n_validation, &loss));
     double seconds = llm_world_seconds() - begin;
-    llm_observer_validation(o, r, step, loss, d->n_validation, seconds);
+    if (o) llm_observer_validation(o, r, step, loss, d->n_validation, seconds);
+    *out = loss;
     if (w->rank != 0) return PAR_OK;
     llm_report_progress_clear();
     printf("val loss %.4f | %lld samples | %.1f s\n", loss, (long long)d->n_validation, seconds);
@@ -22,11 +25,12 @@ static bool due(int64_t step, int64_t every, int64_t last) {
     return step == last || (every && step % every == 0);
 }
 
-/* Where the loop stands: the steps that have ended, the last one's vote, and what signals have
- * asked for since. */
+/* Where the loop stands: the steps that have ended, the last one's vote, the loss of the last
+ * validation, and what signals have asked for since. */
 typedef struct {
     int64_t first, ended;
     par_vote vote;
+    double validation;
     int asked;
     bool graphs; /* as the last line about them said */
 } position;
@@ -54,6 +58,20 @@ static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *tr
     if (vote->stop) PAR_TRY(llm_checkpoint_agree(w, &asked));
     if (asked > at->asked) at->asked = asked;
     return PAR_OK;
+}
+
+/* --stop-at-loss, after a validation, or a step where there is no validation part. */
+static bool reached(const llm_run *r, const llm_data *d, const position *at, bool validated) {
+    double loss = d->n_validation ? at->validation : at->vote.loss;
+    return (validated || !d->n_validation) && loss <= r->set.stop_at_loss;
+}
+
+static par_status end_early(llm_run *r, const llm_world *w, const llm_data *d, par_trainer *trainer,
+                            const position *at, bool saved) {
+    if (w->rank == 0)
+        printf("stopped at step %lld: the loss is at most %g (--stop-at-loss)\n",
+               (long long)at->ended, r->set.stop_at_loss);
+    return saved ? PAR_OK : llm_checkpoint_save(r, w, d, trainer, at->ended, at->vote.loss);
 }
 
 /* With no step under way: the checkpoint that is due, and whether a signal ends the run. */
@@ -85,19 +103,23 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
                    .graphs = !par_trainer_no_graph(trainer)};
     if (done && d->n_validation && due(done, s->eval_every, s->steps) &&
         !llm_observer_has_validation(o))
-        PAR_TRY(evaluate(r, trainer, d, w, o, done));
+        PAR_TRY(evaluate(r, trainer, d, w, o, done, &at.validation));
     for (int64_t step = done + 1; step <= s->steps; step++) {
         float lr = (float)llm_settle_lr(s, step);
         bool stop = llm_checkpoint_asked() != LLM_ASKED_NOTHING;
         bool validates = d->n_validation && due(step, s->eval_every, s->steps);
-        bool all = !behind || validates || due(step, s->save_every, s->steps);
+        bool each = s->stop_at_loss > 0 && !d->n_validation,
+             saves = due(step, s->save_every, s->steps);
+        bool all = !behind || validates || saves || each;
         PAR_TRY(par_trainer_step_begin(trainer, &source, lr, stop));
         while (at.ended < (all ? step : step - 1)) {
             PAR_TRY(end_step(r, w, trainer, o, &at));
             if (at.asked != LLM_ASKED_NOTHING) all = true;
         }
         if (all) PAR_TRY(after_steps(r, w, d, trainer, &at));
-        if (validates) PAR_TRY(evaluate(r, trainer, d, w, o, step));
+        if (validates) PAR_TRY(evaluate(r, trainer, d, w, o, step, &at.validation));
+        if (s->stop_at_loss > 0 && reached(r, d, &at, validates))
+            return end_early(r, w, d, trainer, &at, saves);
     }
     return PAR_OK;
 }
@@ -140,6 +162,8 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
         st = walk_steps(r, w, d, trainer, from.step, o);
         if (w->rank == 0) llm_report_progress_clear();
         if (w->rank == 0) llm_report_overlap();
+        if (w->rank == 0 && st == PAR_OK && !r->set.save)
+            printf("note: the weights end with this run; --save DIR would keep them\n");
     }
     bool ended = o && (st == PAR_OK || st == PAR_ERR_STOPPED); /* the same on every rank */
     par_status counted = ended ? llm_observer_count(o, r, d, trainer) : PAR_OK;
@@ -154,6 +178,20 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
         if (st == PAR_OK) st = matrix;
     }
     llm_observer_destroy(&o);
+    return st;
+}
+
+par_status llm_loop_evaluate(llm_run *r, llm_world *w, const llm_data *d, par_import *import) {
+    par_trainer *trainer = NULL;
+    llm_beginning from = {0};
+    double loss = 0;
+    PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
+    par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
+    if (st == PAR_OK) st = llm_checkpoint_resume(r, w, d, trainer, &from);
+    if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
+    if (st == PAR_OK) st = evaluate(r, trainer, d, w, NULL, from.step, &loss);
+    if (st == PAR_OK && w->rank == 0) printf("perplexity %.4g\n", exp(loss));
+    if (!par_transport_broken(w->transport)) par_trainer_destroy(&trainer);
     return st;
 }
 

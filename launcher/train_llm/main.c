@@ -16,6 +16,7 @@
 #ifndef TRAIN_LLM_VERSION
 #define TRAIN_LLM_VERSION "unknown"
 #endif
+const char llm_version[] = TRAIN_LLM_VERSION;
 
 /* Once the first step has begun, no failure is one of options or input. */
 static int exit_code(par_status st, bool began) {
@@ -70,6 +71,7 @@ static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *pr
         par_import_close(&import);
     }
     PAR_TRY(llm_settle(r, world_size, problems));
+    if (llm_settle_vocab_is_open(r)) PAR_TRY(llm_settle_vocab(r, world_size, llm_sample_vocab(s)));
     PAR_TRY(llm_world_device_alone(s)); /* the plan has its kernels' workspaces */
     if (rank != 0) return PAR_OK;
     PAR_TRY(llm_report_plan(r, world_size));
@@ -82,6 +84,16 @@ static par_status show(const llm_run *r, llm_world *w) {
     par_status st = r->set.show_mesh ? llm_world_print(w, r) : PAR_OK;
     if (st == PAR_OK && r->set.gantt && w->rank == 0) st = llm_report_gantt(r);
     return llm_world_agree(w, st);
+}
+
+/* The vocabulary of the tokenizer beside --data: rank 0 looks, all have its answer. Collective. */
+static par_status share_vocab(llm_run *r, llm_world *w) {
+    static const par_tag tag = {"vocabulary", -1, -1, -1};
+    int32_t vocab = 0;
+    if (!llm_settle_vocab_is_open(r)) return PAR_OK;
+    if (w->rank == 0) vocab = (int32_t)llm_sample_vocab(&r->set);
+    PAR_TRY(par_comm_broadcast(w->comm, &vocab, 1, PAR_I32, 0, tag, NULL, NULL));
+    return llm_settle_vocab(r, w->size, vocab);
 }
 
 static par_status run_connected(llm_run *r, llm_world *w) {
@@ -98,13 +110,15 @@ static par_status run_connected(llm_run *r, llm_world *w) {
         if (st == PAR_OK) r->config = *par_import_config(import);
         if (st == PAR_OK) st = llm_world_agree(w, llm_settle(r, w->size, &problems));
     }
+    if (st == PAR_OK) st = share_vocab(r, w);
     if (st == PAR_OK && w->rank == 0) llm_report_run(r, w);
     if (st == PAR_OK && !shows && !s->sample) st = llm_data_open(r, w, &d);
-    if (st == PAR_OK && !shows) st = llm_sample_open(r, w, &sample);
+    if (st == PAR_OK && !shows && !s->eval_only) st = llm_sample_open(r, w, import, &sample);
     if (st == PAR_OK)
         st = shows                ? show(r, w)
              : s->sample          ? llm_loop_sample(r, w, import, &sample)
              : s->verify_parallel ? llm_verify(r, w, &d)
+             : s->eval_only       ? llm_loop_evaluate(r, w, &d, import)
                                   : llm_loop_train(r, w, &d, import, &sample);
     llm_sample_close(&sample);
     llm_data_close(&d);
@@ -112,20 +126,29 @@ static par_status run_connected(llm_run *r, llm_world *w) {
     return st;
 }
 
+/* What the program says about itself. */
+static void print_about(const llm_settings *s) {
+    static char text[65536];
+    if (s->help)
+        llm_help(text, sizeof text);
+    else if (s->other_names)
+        llm_help_other_names(text, sizeof text);
+    else
+        snprintf(text, sizeof text, "train_llm (libpar) %s\n", llm_version);
+    printf("%s%s", text, s->help ? "\n" : "");
+}
+
 int main(int argc, char **argv) {
     static llm_run r;
-    static char text[32768];
     llm_world w = {0};
     par_problems problems = {0};
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
     /* a file at the limit of its size is an error of write, with a message */
     signal(SIGXFSZ, SIG_IGN);
     if (llm_world_begin(&w, argc, argv) != EXIT_OK) return EXIT_RUNTIME;
-    llm_options_parse(&r, argc, argv, &problems);
-    if (r.set.help || r.set.version) {
-        llm_options_help(text, sizeof text);
-        if (w.rank == 0)
-            printf("%s\n", r.set.help ? text : "train_llm (libpar) " TRAIN_LLM_VERSION);
+    llm_config_read(&r, &w, argc, argv, &problems);
+    if (r.set.help || r.set.version || r.set.other_names) {
+        if (w.rank == 0) print_about(&r.set);
         llm_world_end(EXIT_OK, false);
     }
     llm_settle_options(&r, &problems);

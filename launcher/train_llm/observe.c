@@ -1,8 +1,8 @@
 /*
- * What train_llm keeps of a run besides its output: the log of JSON lines, the loss curve, the
- * communication matrix. A log or a curve that cannot be opened is refused before the first step, on
- * all ranks; one that cannot be written later is reported once and given up, since a full disk is
- * no reason to end a training.
+ * What train_llm keeps of a run besides its output: the log of JSON lines (log.c has its records),
+ * CSV and TensorBoard's files, the loss curve, the communication matrix. A file that cannot be
+ * opened is refused before the first step, on all ranks; one that cannot be written later is
+ * reported once and given up, since a full disk is no reason to end a training.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -13,8 +13,10 @@
 #include "train_llm.h"
 
 struct llm_observer {
-    par_log *log;     /* rank 0 */
-    par_curve *curve; /* rank 0 */
+    par_log *log;             /* rank 0, as all files */
+    par_series *csv, *events; /* --csv, --tensorboard */
+    par_curve *curve;
+    double mfu_per_rate; /* MFU at 1 token per second; negative: unknown */
     par_traffic *counted, *predicted;
     par_recorder *recorder;
     par_log_history past; /* rank 0; of the run that is resumed */
@@ -22,55 +24,6 @@ struct llm_observer {
     int64_t steps, updates, evaluations;
     par_status predicting; /* this rank's; agreed on after the count, since agreeing sends */
 };
-
-/* The options whose rows say so, as they were settled; "micro-batch" is the key micro_batch. */
-static void log_options(par_log *log, const llm_run *r) {
-    for (int i = 0; i < r->n_options; i++) {
-        const par_option *row = &r->options[i];
-        char key[64], text[4096];
-        if (!(row->recorded & LLM_IN_LOG)) continue;
-        snprintf(key, sizeof key, "%s", row->name);
-        for (char *c = key; *c; c++)
-            if (*c == '-') *c = '_';
-        switch (row->type) {
-        case PAR_OPT_BOOL: par_log_bool(log, key, *(const bool *)row->value); break;
-        case PAR_OPT_INT: par_log_int(log, key, *(const int64_t *)row->value); break;
-        case PAR_OPT_REAL: par_log_real(log, key, *(const double *)row->value); break;
-        default: par_log_text(log, key, par_option_text(row, text, sizeof text));
-        }
-    }
-}
-
-static par_status log_start(par_log *log, const llm_run *r, const llm_world *w, const llm_data *d) {
-    const par_transformer_config *c = &r->config;
-    par_log_text(log, "event", "start");
-    par_log_text(log, "model", c->name);
-    par_log_int(log, "parameters", par_transformer_n_params(c));
-    par_log_int(log, "layers", c->layers);
-    par_log_int(log, "channels", c->channels);
-    par_log_int(log, "heads", c->heads);
-    par_log_int(log, "kv_heads", c->kv_heads);
-    par_log_int(log, "head_size", c->head_size);
-    par_log_int(log, "mlp", c->mlp);
-    par_log_int(log, "vocab", c->vocab);
-    par_log_int(log, "tokens", c->tokens);
-    par_log_real(log, "dropout", c->dropout);
-    par_log_int(log, "ranks", w->size);
-    par_log_int(log, "threads", w->threads);
-    log_options(log, r);
-    par_log_int(log, "train_tokens", d->cut - d->begin);
-    par_log_int(log, "validation_tokens", d->end - d->cut);
-    return par_log_end(log);
-}
-
-static par_status log_resume(par_log *log, const llm_world *w, const llm_beginning *from) {
-    par_log_text(log, "event", "resume");
-    par_log_int(log, "step", from->step);
-    par_log_exact(log, "loss", from->loss);
-    par_log_int(log, "ranks", w->size);
-    par_log_int(log, "threads", w->threads);
-    return par_log_end(log);
-}
 
 /* The losses that the log already holds come first. */
 static par_status create_curve(llm_observer *o, const llm_run *r) {
@@ -119,6 +72,25 @@ static void report_past(const llm_observer *o, const llm_settings *s, const llm_
                s->curve, begin + 1);
 }
 
+/* Beside a log that is a plain file. */
+static par_status write_config(const llm_run *r) {
+    char path[4200];
+    struct stat info;
+    if (stat(r->set.log, &info) != 0 || !S_ISREG(info.st_mode)) return PAR_OK;
+    snprintf(path, sizeof path, "%s.config", r->set.log);
+    return llm_config_write(r, path);
+}
+
+static par_status open_series(llm_observer *o, const llm_settings *s, const llm_beginning *from) {
+    const par_series_start start = {from->step, from->loss};
+    bool csv = false, events = false;
+    if (s->csv) PAR_TRY(par_series_open_csv(s->csv, &start, &csv, &o->csv));
+    if (s->tensorboard)
+        PAR_TRY(par_series_open_events(s->tensorboard, &start, &events, &o->events));
+    o->has_validation = o->has_validation || csv || events;
+    return PAR_OK;
+}
+
 /* Rank 0's files; the curve is written at once, so that a bad path is known before the first
  * step. */
 static par_status open_files(llm_observer *o, const llm_run *r, const llm_world *w,
@@ -126,7 +98,9 @@ static par_status open_files(llm_observer *o, const llm_run *r, const llm_world 
     const llm_settings *s = &r->set;
     if (s->log) PAR_TRY(par_log_continue(s->log, from->step, from->loss, &o->past));
     if (s->log) PAR_TRY(par_log_open(s->log, &o->log));
-    if (s->log) PAR_TRY(from->step ? log_resume(o->log, w, from) : log_start(o->log, r, w, d));
+    if (s->log)
+        PAR_TRY(from->step ? llm_log_resume(o->log, w, from) : llm_log_start(o->log, r, w, d));
+    if (s->log && !from->step) PAR_TRY(write_config(r));
     if (s->log) PAR_TRY(llm_methods_log(o->log, r));
     if (s->comm_matrix_csv) PAR_TRY(check_matrix_file(s->comm_matrix_csv));
     if (s->comm_matrix_svg) PAR_TRY(check_matrix_file(s->comm_matrix_svg));
@@ -134,6 +108,7 @@ static par_status open_files(llm_observer *o, const llm_run *r, const llm_world 
     for (int64_t i = 0; i < o->past.n; i++)
         if (o->past.points[i].validation && o->past.points[i].step == from->step)
             o->has_validation = true;
+    PAR_TRY(open_series(o, s, from));
     report_past(o, s, from);
     return s->curve ? par_curve_write(o->curve, s->curve) : PAR_OK;
 }
@@ -165,6 +140,7 @@ par_status llm_observer_create(const llm_run *r, llm_world *w, const llm_data *d
         return st;
     }
     o->recorder = par_transport_recorder(w->transport);
+    o->mfu_per_rate = llm_mfu(r, w->size, 1);
     if (o->counted) par_recorder_reset(o->recorder);
     *out = o;
     return PAR_OK;
@@ -174,6 +150,8 @@ void llm_observer_destroy(llm_observer **handle) {
     llm_observer *o = *handle;
     if (!o) return;
     par_log_close(&o->log);
+    par_series_close(&o->csv);
+    par_series_close(&o->events);
     par_curve_destroy(&o->curve);
     par_log_history_free(&o->past);
     par_traffic_destroy(&o->counted);
@@ -188,6 +166,17 @@ static void end_line(llm_observer *o) {
     par_log_close(&o->log);
 }
 
+static void add_point(par_series **series, const par_series_point *point) {
+    if (!*series || par_series_add(*series, point) == PAR_OK) return;
+    llm_report_problems("a file of the run's numbers is given up", par_error());
+    par_series_close(series);
+}
+
+static void add_points(llm_observer *o, const par_series_point *point) {
+    add_point(&o->csv, point);
+    add_point(&o->events, point);
+}
+
 static void write_curve(llm_observer *o, const llm_run *r) {
     if (!o->curve || par_curve_write(o->curve, r->set.curve) == PAR_OK) return;
     llm_report_problems("the curve is given up", par_error());
@@ -196,51 +185,6 @@ static void write_curve(llm_observer *o, const llm_run *r) {
 
 bool llm_observer_has_validation(const llm_observer *o) {
     return o->has_validation;
-}
-
-/* Axes that communicate, on the host. */
-static void log_overlap(par_log *log, const par_step_times *t) {
-    static const char *const keys[PAR_AXIS_COUNT][2] = {[PAR_TP] = {"exposed_tp_s", "hidden_tp_s"},
-                                                        [PAR_CP] = {"exposed_cp_s", "hidden_cp_s"},
-                                                        [PAR_DP] = {"exposed_dp_s", "hidden_dp_s"},
-                                                        [PAR_PP] = {"exposed_pp_s", "hidden_pp_s"}};
-    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
-        if (t->exposed[axis] + t->hidden[axis] == 0) continue;
-        par_log_real(log, keys[axis][0], t->exposed[axis]);
-        par_log_real(log, keys[axis][1], t->hidden[axis]);
-    }
-    if (t->exposed[PAR_DP] > 0) par_log_real(log, "tail_dp_s", t->tail);
-}
-
-/* All that differs between two runs with the same bits stands in one object, the line's last
- * field. */
-static void log_measured(par_log *log, double seconds, const par_vote *vote,
-                         const par_step_times *t) {
-    par_log_object(log, "measured");
-    par_log_real(log, "seconds", seconds);
-    par_log_real(log, "tokens_per_s", (double)vote->n_targets / seconds);
-    par_log_real(log, "data_s", t->data);
-    par_log_real(log, "forward_s", t->forward);
-    par_log_real(log, "backward_s", t->backward);
-    par_log_real(log, "wait_pipeline_s", t->wait_pipeline);
-    par_log_real(log, "wait_dp_s", t->wait_dp);
-    par_log_real(log, "update_s", t->update);
-    par_log_real(log, "bubble", t->bubble);
-    log_overlap(log, t);
-    par_log_object_end(log);
-}
-
-static void log_step(par_log *log, int64_t step, double lr, const par_vote *vote) {
-    par_log_text(log, "event", "step");
-    par_log_int(log, "step", step);
-    par_log_exact(log, "loss", vote->loss);
-    par_log_exact(log, "grad_norm", vote->grad_norm);
-    par_log_exact(log, "lr", lr);
-    par_log_int(log, "targets", vote->n_targets);
-    par_log_exact(log, "loss_scale", vote->loss_scale);
-    par_log_bool(log, "skipped", vote->skipped);
-    par_log_int(log, "nonfinite", vote->n_nonfinite);
-    if (vote->n_nonfinite) par_log_text(log, "where", vote->where);
 }
 
 static void log_signal(llm_observer *o, int64_t step) {
@@ -252,30 +196,34 @@ static void log_signal(llm_observer *o, int64_t step) {
 
 void llm_observer_step(llm_observer *o, int64_t step, double lr, double seconds,
                        const par_vote *vote, const par_step_times *times) {
+    double rate = (double)vote->n_targets / seconds;
+    const par_series_point point = {.step = step,
+                                    .loss = vote->loss,
+                                    .seconds = seconds,
+                                    .grad_norm = vote->grad_norm,
+                                    .lr = lr,
+                                    .tokens_per_s = rate,
+                                    .mfu = rate * o->mfu_per_rate};
     o->steps++;
     o->updates += !vote->skipped;
     if (o->curve) par_curve_add(o->curve, false, step, vote->loss);
+    add_points(o, &point);
     if (!o->log) return;
-    log_step(o->log, step, lr, vote);
-    par_log_real(o->log, "ideal_bubble", times->ideal_bubble);
-    log_measured(o->log, seconds, vote, times);
+    llm_log_step(o->log, step, lr, point.mfu, vote, times);
     end_line(o);
     if (vote->stop) log_signal(o, step);
 }
 
 void llm_observer_validation(llm_observer *o, const llm_run *r, int64_t step, double loss,
                              int64_t n, double seconds) {
+    const par_series_point point = {
+        .validation = true, .step = step, .loss = loss, .seconds = seconds};
     o->evaluations++;
     if (o->curve) par_curve_add(o->curve, true, step, loss);
     write_curve(o, r);
+    add_points(o, &point);
     if (!o->log) return;
-    par_log_text(o->log, "event", "validation");
-    par_log_int(o->log, "step", step);
-    par_log_exact(o->log, "loss", loss);
-    par_log_int(o->log, "samples", n);
-    par_log_object(o->log, "measured");
-    par_log_real(o->log, "seconds", seconds);
-    par_log_object_end(o->log);
+    llm_log_validation(o->log, step, loss, n, seconds);
     end_line(o);
 }
 

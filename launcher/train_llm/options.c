@@ -3,20 +3,9 @@
  * in --help, and whether its value is recorded in the log (IN_LOG) and in a checkpoint
  * (IN_CHECKPOINT; the library records the trainer's own there) stand in it, and nowhere else.
  */
-#include <stdio.h>
 #include <string.h>
 
 #include "train_llm.h"
-
-static const char usage[] =
-    "usage: ./train_llm [options]                      one rank\n"
-    "       mpirun -n RANKS ./train_llm [options]      tp x pp x dp = RANKS\n"
-    "Trains a transformer with tensor, pipeline and data parallelism.\n"
-    "Exit codes: 0 done, 1 failed while running, 2 bad options or input, 3 stopped by numbers "
-    "that\n"
-    "are not finite, 4 stopped by a signal, 5 a rank failed and ended the job, 6 the run stood "
-    "still.\n"
-    "--no-x turns a switch off; of two equal options the last one wins.";
 
 static const par_choice optimizers[] = {{"adamw", PAR_ADAMW}, {"sgd", PAR_SGD}, {NULL, 0}};
 static const par_choice lr_schedules[] = {{"cosine", LLM_LR_COSINE},
@@ -70,13 +59,16 @@ enum { IN_LOG = LLM_IN_LOG, IN_CHECKPOINT = LLM_IN_CHECKPOINT, IN_BOTH = IN_LOG 
 static int model_rows(llm_settings *s, par_option *t) {
     const char *g = "Model";
     const par_option rows[] = {
-        TEXT("model", model, "a preset of the list below", .initial = "small", .metavar = "NAME"),
+        TEXT("model", model, "a preset of the list below, by its name here or on the hub",
+             .initial = "small", .metavar = "NAME",
+             .also = "model-name|preset|-e|init-from gpt2=gpt2-124m"),
         TEXT("import", import, "start from the weights in this Hugging Face directory",
-             .metavar = "DIR", .also = "init-from|model-name-or-path|from-pretrained"),
+             .metavar = "DIR",
+             .also = "init-from|model-name-or-path|from-pretrained|pretrained-checkpoint|hf-path"),
         INT("layers", layers, "0", "0..100000", "L, blocks; 0: the model's",
             .also = "num-layers|n-layer|n-layers|num-hidden-layers|depth"),
         INT("channels", channels, "0", "0..1000000", "C, width of the model; 0: the model's",
-            .also = "hidden-size|n-embd|d-model|embed-dim|dim"),
+            .also = "hidden-size|n-embd|d-model|embed-dim|dim|n-embed|hidden-dim|emb-dim"),
         INT("heads", heads, "0", "0..100000", "H, attention heads; 0: the model's",
             .also = "num-attention-heads|n-head|n-heads|num-heads"),
         INT("kv-heads", kv_heads, "0", "0..100000",
@@ -90,12 +82,16 @@ static int model_rows(llm_settings *s, par_option *t) {
             .also = "ffn-hidden-size|intermediate-size|d-ff|n-inner"),
         INT("tokens", tokens, "0", "0..10000000", "T, length of a sequence; 0: the model's",
             .also = "seq-length|seq-len|sequence-length|block-size|max-seq-len|context-length|"
-                    "max-position-embeddings|n-ctx"),
-        INT("vocab", vocab, "0", "0..10000000", "V, ids of the vocabulary; 0: the model's",
+                    "max-position-embeddings|n-ctx|-t|sequence-len|max-seq-length|max-length|n-"
+                    "positions|decoder-seq-length"),
+        INT("vocab", vocab, "0", "0..10000000",
+            "V, ids of the vocabulary; 0: the model's, or of small, that of the tokenizer beside "
+            "--data",
             .also = "vocab-size|padded-vocab-size"),
         REAL("dropout", dropout, "-1", "-1..0.99",
              "share of activations and attention that is dropped; -1: the model's",
-             .also = "hidden-dropout|attention-dropout|resid-pdrop"),
+             .also =
+                 "hidden-dropout|attention-dropout|resid-pdrop|attn-pdrop|embd-pdrop|no-dropout=0"),
     };
     return APPEND(t, rows);
 }
@@ -104,30 +100,42 @@ static int layout_rows(llm_settings *s, par_option *t) {
     const char *g = "Layout (0: what the world leaves)";
     const par_option rows[] = {
         INT("tp", tp, "1", "0..1000000", "tensor parallel ranks: they share every matrix",
-            .recorded = IN_LOG, .also = "tensor-model-parallel-size|tensor-parallel-size"),
+            .recorded = IN_LOG,
+            .also = "tensor-model-parallel-size|tensor-parallel-size|tensor-parallel|tp-size|"
+                    "tensor-parallel-degree"),
         INT("cp", cp, "1", "0..1000000", "context parallel ranks; 1 in this version",
-            .recorded = IN_LOG, .also = "context-parallel-size"),
+            .recorded = IN_LOG,
+            .also = "context-parallel-size|context-parallel|context-parallel-degree"),
         INT("pp", pp, "1", "0..1000000", "pipeline stages: they share the layers",
-            .recorded = IN_LOG, .also = "pipeline-model-parallel-size|pipeline-parallel-size"),
+            .recorded = IN_LOG,
+            .also = "pipeline-model-parallel-size|pipeline-parallel-size|pipeline-parallel|pp-size|"
+                    "pipeline-parallel-degree"),
         INT("dp", dp, "0", "0..1000000", "data parallel ranks: they share the batch",
-            .recorded = IN_LOG, .also = "data-parallel-size"),
+            .recorded = IN_LOG,
+            .also = "data-parallel-size|data-parallel-replicate-degree|data-parallel-shard-degree"),
         TEXT("order", order, "axes of the ranks, the fastest first", .initial = "tp-cp-dp-pp",
              .metavar = "A-B-C-D", .recorded = IN_LOG),
         CHOICE("schedule", schedule, "1f1b", schedules, "order of work in the pipeline",
-               .recorded = IN_LOG, .also = "pipeline-schedule"),
+               .recorded = IN_LOG, .also = "pipeline-schedule|pipeline-parallel-schedule"),
         INT("chunks", chunks, "1", "1..16",
             "v, parts of the model that a stage holds (interleaved)", .recorded = IN_LOG,
-            .also = "num-layers-per-virtual-pipeline-stage|virtual-pipeline-size"),
+            .also = "virtual-pipeline-size|num-virtual-stages-per-pipeline-rank|virtual-pipeline-"
+                    "model-parallel-size"),
         LIST("pp-layers", pp_layers, "0..100000",
-             "blocks of each part; without it they are balanced by work"),
+             "blocks of each part; without it they are balanced by work",
+             .also = "pipeline-model-parallel-layout|decoder-first-pipeline-num-layers"),
         BOOL("sequence-parallel", sequence_parallel,
              "with tp > 1, norms and dropout run on shards of the tokens", .initial = "on",
              .recorded = IN_LOG),
         INT("zero", zero, "0", "0..1", "1: every dp rank holds a share of the optimizer state",
-            .recorded = IN_LOG, .also = "use-distributed-optimizer|zero-stage|fsdp"),
+            .recorded = IN_LOG,
+            .also = "use-distributed-optimizer=1|zero-stage|-z|fsdp=1|use-fsdp2=1|use-torch-fsdp2="
+                    "1|sharded-optimizer=1"),
         CHOICE("recompute", recompute, "none", llm_recomputes,
                "activations that backward makes again instead of keeping them", .recorded = IN_LOG,
-               .also = "recompute-granularity|recompute-activations|gradient-checkpointing"),
+               .also =
+                   "recompute-granularity|recompute-activations=selective|gradient-checkpointing="
+                   "full|activation-checkpointing|recompute-method=full|-r=selective"),
         INT("logits-memory", logits_memory, "0", "0..1048576",
             "MiB of a rank's logits at a time; 0: 1024 on a GPU, else 128", .recorded = IN_LOG),
     };
@@ -138,43 +146,58 @@ static int training_rows(llm_settings *s, par_option *t) {
     const char *g = "Training";
     const par_option rows[] = {
         INT("batch", batch, "32", "1..", "samples per step, over all ranks", .recorded = IN_LOG,
-            .also = "batch-size|global-batch-size|train-batch-size|total-batch-size"),
+            .also = "batch-size|global-batch-size|train-batch-size"),
         INT("micro-batch", micro_batch, "0", "0..",
             "samples that a rank works on at a time; 0: up to 8 that leave pp micro-batches",
-            .recorded = IN_LOG, .also = "micro-batch-size|per-device-train-batch-size"),
+            .recorded = IN_LOG,
+            .also = "micro-batch-size|per-device-train-batch-size|per-gpu-train-batch-size|local-"
+                    "batch-size|device-batch-size|-b"),
         INT("steps", steps, "100", "1..", "optimizer steps", .recorded = IN_BOTH,
-            .also = "train-iters|max-iters|max-steps|num-iterations|iterations|num-steps"),
+            .also = "train-iters|max-iters|max-steps|num-iterations|iterations|num-steps|train-"
+                    "steps|total-steps|training-steps|-x"),
+        TEXT("recipe", recipe,
+             "published hyperparameters, of the list below; what it sets is printed, and options "
+             "win over it",
+             .metavar = "NAME", .recorded = IN_LOG),
         CHOICE("optimizer", optimizer, "adamw", optimizers, "what updates the weights",
                .recorded = IN_LOG, .also = "optim"),
         REAL("lr", lr, "0.001", "0..", "the highest learning rate", .recorded = IN_BOTH,
-             .also = "learning-rate|max-lr"),
-        CHOICE("lr-schedule", lr_schedule, "cosine", lr_schedules,
-               "learning rate after the warm-up; wsd: --lr, then a line down", .recorded = IN_BOTH,
-               .also = "lr-decay-style|lr-scheduler-type|lr-scheduler|decay-lr"),
+             .also = "learning-rate|max-lr|-l|peak-lr"),
+        CHOICE(
+            "lr-schedule", lr_schedule, "cosine", lr_schedules,
+            "learning rate after the warm-up; wsd: --lr, then a line down", .recorded = IN_BOTH,
+            .also =
+                "lr-decay-style|lr-scheduler-type|lr-scheduler|decay-lr|lr-decay-style WSD=wsd|-k"),
         REAL("min-lr", min_lr, "-1", "-1..",
              "learning rate of the last step (not constant); -1: a tenth of --lr",
-             .recorded = IN_BOTH, .also = "final-lr|learning-rate-decay-frac"),
+             .recorded = IN_BOTH, .also = "final-lr"),
         INT("warmup", warmup, "20", "0..", "steps in which the learning rate rises from 0 to --lr",
             .recorded = IN_BOTH,
-            .also = "lr-warmup-iters|warmup-iters|warmup-steps|num-warmup-steps"),
+            .also =
+                "lr-warmup-iters|warmup-iters|warmup-steps|num-warmup-steps|-u|lr-warmup-steps"),
         INT("decay-steps", decay_steps, "-1", "-1..",
             "length of the line down of wsd, in steps; -1: a fifth of --steps", .recorded = IN_BOTH,
-            .also = "lr-wsd-decay-iters|lr-decay-iters"),
+            .also = "lr-wsd-decay-iters"),
+        REAL("stop-at-loss", stop_at_loss, "0", "0..",
+             "end once a validation's loss (without one: a step's) is at most this; 0: never",
+             .recorded = IN_LOG, .also = "target-loss|target-val-loss"),
         REAL("beta1", beta1, "0.9", "0..0.999999", "adamw: decay of the first moment",
              .recorded = IN_LOG, .also = "adam-beta1"),
         REAL("beta2", beta2, "0.95", "0.000001..0.999999", "adamw: decay of the second moment",
              .recorded = IN_LOG, .also = "adam-beta2"),
         REAL("eps", eps, "1e-8", "1e-30..", "adamw: added to the root of the second moment",
-             .recorded = IN_LOG, .also = "adam-eps|adam-epsilon"),
+             .recorded = IN_LOG, .also = "adam-eps|adam-epsilon|adamw-eps"),
         REAL("weight-decay", weight_decay, "0.1", "0..", "decay of matrices; vectors have none",
-             .recorded = IN_LOG),
+             .recorded = IN_LOG, .also = "-c|wd"),
         REAL("momentum", momentum, "0.9", "0..0.999999", "sgd: decay of its moment",
              .recorded = IN_LOG, .also = "sgd-momentum"),
         REAL("clip", clip, "1", "0..", "largest norm of all gradients together; 0: no limit",
-             .recorded = IN_LOG, .also = "clip-grad|grad-clip|max-grad-norm|gradient-clip-val"),
+             .recorded = IN_LOG,
+             .also = "clip-grad|grad-clip|max-grad-norm|gradient-clip-val|clip-norm|max-norm|clip-"
+                     "grad-norm"),
         INT("seed", seed, "1234", "0..",
-            "of random numbers: initial weights, dropout, order of the samples",
-            .recorded = IN_LOG),
+            "of random numbers: initial weights, dropout, order of the samples", .recorded = IN_LOG,
+            .also = "random-seed|data-seed"),
     };
     return APPEND(t, rows);
 }
@@ -182,8 +205,13 @@ static int training_rows(llm_settings *s, par_option *t) {
 static int precision_rows(llm_settings *s, par_option *t) {
     const char *g = "Precision (master weights, moments and gradients are fp32)";
     const par_option rows[] = {
-        CHOICE("precision", precision, "fp32", llm_precisions, "type of weights and activations",
-               .recorded = IN_LOG, .also = "bf16|fp16|fp32|dtype|mixed-precision|torch-dtype"),
+        CHOICE(
+            "precision", precision, "fp32", llm_precisions, "type of weights and activations",
+            .recorded = IN_LOG,
+            .also =
+                "bf16=bf16|fp16=fp16|fp32=fp32|dtype bfloat16=bf16|dtype float16=fp16|dtype "
+                "float32=fp32|dtype|torch-dtype bfloat16=bf16|torch-dtype float16=fp16|torch-dtype "
+                "float32=fp32|torch-dtype|mixed-precision no=fp32|mixed-precision|params-dtype"),
         CHOICE("nonfinite", nonfinite, "stop", nonfinites,
                "at a step with inf or NaN in the gradients; fp16 skips by itself",
                .recorded = IN_BOTH),
@@ -215,15 +243,24 @@ static int sample_rows(llm_settings *s, par_option *t) {
              .also = "generate|inference"),
         INT("sample-tokens", sample_tokens, "-1", "-1..10000000",
             "tokens to draw, also after a training; -1: 100, or what fits; 0: no sample",
-            .also = "max-new-tokens|num-tokens-to-generate|genmax"),
+            .also = "max-new-tokens|num-tokens-to-generate|genmax|-g|max-generated-tokens"),
         INT("sample-count", sample_count, "1", "1..1000", "texts to draw", .also = "num-samples"),
         TEXT("prompt", prompt,
              "how the text begins; without it: as after the end of a text, or of "
              "a line",
              .also = "start"),
+        TEXT("prompt-file", prompt_file, "a prompt per line; in a line \\n is a new one",
+             .metavar = "FILE"),
+        TEXT(
+            "stop", stop,
+            "a text ends before one of these strings, parted by |; \\n, \\t, \\| and \\\\ are read",
+            .metavar = "STRING|...", .also = "stop-sequences|stop-strings"),
         REAL("temperature", temperature, "0.8", "0..1000000",
              "logits are divided by it; 0: the likeliest token always"),
         INT("top-k", top_k, "200", "0..", "draw among this many likeliest tokens; 0: among all"),
+        REAL("top-p", top_p, "1", "0..1",
+             "of these, draw among the fewest that have this probability together; 1: among all",
+             .also = "nucleus"),
         INT("sample-seed", sample_seed, "1", "0..", "of the draws' random numbers"),
         TEXT("tokenizer", tokenizer,
              "bytes, a .vocab file or a directory that par data made, or a tokenizer.json; without "
@@ -240,12 +277,13 @@ static int data_rows(llm_settings *s, par_option *t) {
              "file of tokens, or several with weights: 0.7:FILE,0.3:FILE; without it: the one of "
              "./quickstart, if it is there",
              .metavar = "FILE", .recorded = IN_LOG,
-             .also = "data-path|dataset|train-data|input-bin"),
+             .also = "data-path|dataset|train-data|input-bin|-i|data-dir|dataset-dir|train-files|"
+                     "train-file|train-data-path|dataset-path"),
         CHOICE("data-form", data_form, "auto", data_forms,
                "what the bytes of --data mean, where neither a magic, an index nor a stamp says it",
                .recorded = IN_LOG, .also = "data-dtype"),
         REAL("split", split, "0.1", "0..0.9", "share of the file, at its end, for validation",
-             .also = "validation-split"),
+             .also = "validation-split|val-split"),
     };
     return APPEND(t, rows);
 }
@@ -255,13 +293,25 @@ static int output_rows(llm_settings *s, par_option *t) {
     const par_option rows[] = {
         INT("eval-every", eval_every, "50", "0..",
             "validate every this many steps, and at the end; 0: at the end alone",
-            .also = "eval-interval|eval-steps|val-loss-every"),
+            .also = "eval-interval|eval-steps|val-loss-every|-v|"
+                    "validation-freq|validation-interval"),
+        BOOL("eval-only", eval_only,
+             "do not train: print the validation loss of the weights of --resume or --import",
+             .also = "eval|do-eval|skip-train"),
         INT("eval-batches", eval_batches, "8", "1..", "validate on at most this many batches",
-            .also = "eval-iters|val-max-steps"),
+            .also = "eval-iters|val-max-steps|-m|eval-iter|validation-steps|max-eval-samples"),
         INT("log-every", log_every, "1", "1..", "print every this many steps",
-            .also = "log-interval|logging-steps"),
+            .also = "log-interval|logging-steps|logging-interval|log-freq|print-interval"),
         TEXT("log", log, "append a JSON line per step to this file; a resumed run goes on in it",
-             .metavar = "FILE", .also = "output-log-dir|tensorboard-dir"),
+             .metavar = "FILE", .also = "output-log-dir|log-file|log-dir"),
+        TEXT("csv", csv, "append steps and validations to this table; a resumed run goes on in it",
+             .metavar = "FILE"),
+        TEXT("tensorboard", tensorboard,
+             "event files for TensorBoard in this directory; a resumed run goes on in the newest",
+             .metavar = "DIR", .also = "tensorboard-dir|tensorboard-log-dir|logging-dir"),
+        REAL("peak-tflops", peak_tflops, "0", "0..",
+             "TFLOP/s of a rank's device, for MFU; 0: its data sheet's, where it is known",
+             .also = "gpu-peak-flops|peak-flops"),
         TEXT("curve", curve, "draw the loss over the steps, as SVG, to this file",
              .metavar = "FILE"),
         BOOL("bigram", bigram, "print the loss of a table of all pairs of tokens, to compare with"),
@@ -273,16 +323,22 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
     const char *g = "Checkpoints";
     const par_option rows[] = {
         TEXT("save", save, "directory for checkpoints; one is saved at the end in any case",
-             .metavar = "DIR", .also = "out-dir|output-dir|checkpoint-dir|save-dir"),
+             .metavar = "DIR",
+             .also = "out-dir|output-dir|checkpoint-dir|save-dir|-o|dump-folder|checkpoint-path|"
+                     "checkpoint-folder"),
         INT("save-every", save_every, "0", "0..",
             "save every this many steps; 0: at the end and on signals alone",
-            .also = "save-interval|save-steps|checkpoint-every"),
+            .also = "save-interval|save-steps|checkpoint-every|-n|checkpoint-interval|save-freq|"
+                    "checkpointing-steps"),
         INT("keep", keep, "3", "0..1000000", "newest checkpoints that stay; 0: all",
-            .also = "save-total-limit"),
+            .also = "save-total-limit|keep-latest-k|max-checkpoints"),
+        INT("checkpoint-memory", checkpoint_memory, "1024", "1..1048576",
+            "MiB of host memory that a rank may take beside its arrays to load a checkpoint"),
         TEXT("resume", resume,
              "go on from the newest checkpoint in this directory, or from this one; auto: from the "
              "newest of --save, if any",
-             .metavar = "DIR|auto", .also = "load|load-dir|resume-from-checkpoint"),
+             .metavar = "DIR|auto",
+             .also = "load|load-dir|resume-from-checkpoint|-y=auto|resume-from|load-checkpoint"),
     };
     return APPEND(t, rows);
 }
@@ -292,9 +348,10 @@ static int machine_rows(llm_settings *s, par_option *t) {
     const par_option rows[] = {
         CHOICE("device", device, "cpu", llm_devices,
                "what computes; cuda needs a GPU; ref is plain loops, slow", .recorded = IN_LOG,
-               .also = "backend"),
+               .also = "backend|use-cpu=cpu|use-cuda=cuda|no-cuda=cpu"),
         INT("threads", threads, "0", "0..4096",
-            "threads per rank; 0: the node's cores shared by its ranks", .also = "num-threads"),
+            "threads per rank; 0: the node's cores shared by its ranks",
+            .also = "num-threads|omp-num-threads|cpu-threads"),
         INT("gpu", gpu, "-1", "-1..1023", "cuda: number of the GPU; -1: by the rank on its node",
             .also = "local-rank|device-id"),
         CHOICE("comm", comm, NULL, links,
@@ -305,7 +362,7 @@ static int machine_rows(llm_settings *s, par_option *t) {
              "cuda: several ranks may use one GPU; for tests of the function, slow"),
         BOOL("tune-gemm", tune_gemm, "cuda: time every product's candidates once, at the start"),
         BOOL("tf32", tf32, "cuda, fp32: products round their factors to TF32",
-             .also = "allow-tf32|tensorcores"),
+             .also = "allow-tf32|tensorcores|-f"),
         INT("attention-workspace", attention_workspace, "0", "0..16777216",
             "cuda: MiB for attention's backward, which grows with T x T; 0: an eighth of the GPU"),
         BOOL("nondeterministic-attention", nondeterministic_attention,
@@ -343,56 +400,22 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
              .metavar = "FILE"),
         TEXT("comm-matrix-svg", comm_matrix_svg, "the same as pictures, to this file",
              .metavar = "FILE"),
+        TEXT("config", config,
+             "options from this file, a line \"key = value\" each; the command line wins over it",
+             .metavar = "FILE", .also = "config-file|yaml-cfg|job.config-file"),
+        BOOL("other-names", other_names,
+             "print what options of other programs are called here, and end"),
         BOOL("help", help, "print this text and end"),
         BOOL("version", version, "print the version and end"),
     };
     return APPEND(t, rows);
 }
 
-static int all_rows(llm_settings *s, par_option *table) {
+int llm_options_rows(llm_settings *s, par_option *table) {
     static int (*const groups[])(llm_settings *, par_option *) = {
         model_rows, layout_rows, training_rows,   precision_rows, sample_rows,
         data_rows,  output_rows, checkpoint_rows, machine_rows,   diagnostic_rows};
     int n = 0;
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) n += groups[i](s, table + n);
-    return n;
-}
-
-void llm_options_parse(llm_run *r, int argc, char **argv, par_problems *problems) {
-    r->n_options = all_rows(&r->set, r->options);
-    par_options_parse(r->options, r->n_options, argc - 1, argv + 1, problems);
-}
-
-bool llm_options_given(const llm_run *r, const char *name) {
-    for (int i = 0; i < r->n_options; i++)
-        if (strcmp(r->options[i].name, name) == 0) return r->options[i].given;
-    return false;
-}
-
-/* "  gpt2-124m      124.44 M parameters, 12 layers, 768 channels, 1024 tokens" */
-static int print_model(const par_transformer_config *c, char *text, size_t nbytes) {
-    double n = (double)par_transformer_n_params(c);
-    return snprintf(text, nbytes,
-                    "  %-14s %7.2f %s parameters, %lld layers, %lld channels, %lld "
-                    "tokens, vocabulary %lld\n",
-                    c->name, n < 1e9 ? 1e-6 * n : 1e-9 * n, n < 1e9 ? "M" : "B",
-                    (long long)c->layers, (long long)c->channels, (long long)c->tokens,
-                    (long long)c->vocab);
-}
-
-void llm_options_help(char *text, size_t nbytes) {
-    static llm_settings s;
-    par_option table[LLM_MAX_OPTIONS];
-    par_transformer_config c;
-    par_options_help(table, all_rows(&s, table), usage, text, nbytes);
-    size_t used = strlen(text);
-    used += (size_t)snprintf(text + used, nbytes - used, "\nModels\n");
-    used += (size_t)print_model(&llm_small, text + used, nbytes - used);
-    for (int i = 0; par_transformer_preset_name(i) && used < nbytes; i++)
-        if (par_transformer_preset(par_transformer_preset_name(i), &c) == PAR_OK)
-            used += (size_t)print_model(&c, text + used, nbytes - used);
-    if (used < nbytes)
-        snprintf(text + used, nbytes - used,
-                 "  gpt2, gpt2-medium, gpt2-large, gpt2-xl: the four of GPT-2 by their other "
-                 "names\n");
+    return n + llm_elsewhere_rows(table + n);
 }

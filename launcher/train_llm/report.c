@@ -10,8 +10,6 @@
 
 #include "train_llm.h"
 
-static const double MiB = 1 << 20;
-
 void llm_report_problems(const char *title, const char *text) {
     fflush(stdout);
     fprintf(stderr, "train_llm: %s\n", title);
@@ -34,9 +32,10 @@ const char *llm_report_s(int64_t n) {
 
 static void report_model(const llm_run *r) {
     const par_transformer_config *c = &r->config;
-    printf("model: %s, %.2f M parameters | %lld layer%s, %lld channels, %lld head%s (%lld kv) of "
+    double n = (double)par_transformer_n_params(c);
+    printf("model: %s, %.2f %s parameters | %lld layer%s, %lld channels, %lld head%s (%lld kv) of "
            "%lld, mlp %lld, vocabulary %lld, %lld tokens\n",
-           c->name, 1e-6 * (double)par_transformer_n_params(c), (long long)c->layers,
+           c->name, n < 1e9 ? 1e-6 * n : 1e-9 * n, n < 1e9 ? "M" : "B", (long long)c->layers,
            llm_report_s(c->layers), (long long)c->channels, (long long)c->heads,
            llm_report_s(c->heads), (long long)c->kv_heads, (long long)c->head_size,
            (long long)c->mlp, (long long)c->vocab, (long long)c->tokens);
@@ -58,11 +57,17 @@ static void report_layout(const llm_run *r, int world_size) {
            (long long)p->global_batch, llm_report_s(p->global_batch), r->n_micro,
            r->n_micro == 1 ? "" : "es", (long long)p->micro_batch, llm_report_s(p->micro_batch),
            size[PAR_DP]);
+    if (*r->recipe) printf("recipe: %s\n", r->recipe);
     for (const char *line = r->notes.text; *line;) {
         int n = (int)strcspn(line, "\n");
         printf("note: %.*s\n", n, line);
         line += n + (line[n] == '\n');
     }
+}
+
+void llm_report_head(const llm_run *r, int world_size) {
+    report_model(r);
+    report_layout(r, world_size);
 }
 
 /* Ranks that take turns on cores wait for each other all the time: their bubble is the machine's,
@@ -72,8 +77,7 @@ static bool takes_turns(const llm_run *r, const llm_world *w) {
 }
 
 void llm_report_run(const llm_run *r, const llm_world *w) {
-    report_model(r);
-    report_layout(r, w->size);
+    llm_report_head(r, w->size);
     printf("machine: device %s, %d thread%s per rank, %d rank%s and %d core%s on this node\n",
            r->params.backend, w->threads, llm_report_s(w->threads), w->local_size,
            llm_report_s(w->local_size), w->cores, llm_report_s(w->cores));
@@ -90,6 +94,15 @@ void llm_report_run(const llm_run *r, const llm_world *w) {
                "other's turns\n");
 }
 
+/* "3.20 MiB": the unit that fits. */
+const char *llm_report_bytes(double nbytes, char text[32]) {
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    int i = 0;
+    for (; nbytes >= 1024 && i < 5; i++) nbytes /= 1024;
+    snprintf(text, 32, "%.*f %s", i ? 2 : 0, nbytes, units[i]);
+    return text;
+}
+
 static double memory_nbytes(const par_trainer *trainer) {
     double total = 0;
     for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
@@ -98,8 +111,10 @@ static double memory_nbytes(const par_trainer *trainer) {
 }
 
 void llm_report_data(const llm_run *r, const llm_data *d, const par_trainer *trainer) {
+    char memory[32];
     llm_data_print(r, d);
-    printf("memory: %.1f MiB on rank 0\n", memory_nbytes(trainer) / MiB);
+    printf("memory: %s on rank 0\n", llm_report_bytes(memory_nbytes(trainer), memory));
+    llm_mfu_report(r);
     llm_report_graphs(trainer);
 }
 
@@ -112,92 +127,15 @@ void llm_report_graphs(const par_trainer *trainer) {
         printf("steps: as graphs of the device, from the third on\n");
 }
 
-static void report_ledger(const par_memory *memory, int stage, int rank) {
-    const par_ledger_line *lines;
-    int n = par_memory_ledger(memory, &lines);
-    double total = 0;
-    for (int i = 0; i < n; i++) total += (double)lines[i].nbytes;
-    printf("stage %d (rank %d): %.2f MiB\n", stage, rank, total / MiB);
-    for (int kind = 0; kind < PAR_MEM_COUNT; kind++) {
-        double nbytes = (double)par_memory_nbytes(memory, (par_memory_kind)kind);
-        if (nbytes == 0) continue;
-        printf("  %-14s %12.2f MiB\n", par_memory_kind_name((par_memory_kind)kind), nbytes / MiB);
-        for (int i = 0; i < n; i++)
-            if ((int)lines[i].kind == kind && lines[i].nbytes)
-                printf("    %-26s %12.2f MiB\n", lines[i].what, (double)lines[i].nbytes / MiB);
-    }
-}
-
-/* What a plan for a device is made for: one that was asked, or a recorded one. */
-static par_status report_device(const llm_run *r) {
-    const par_backend *backend = NULL;
-    if (r->set.device != LLM_CUDA) return PAR_OK;
-    PAR_TRY(par_backend_get(r->params.backend, &backend));
-    printf("device: %s\n", par_backend_device(backend));
-    return PAR_OK;
-}
-
-par_status llm_report_plan(const llm_run *r, int world_size) {
-    const par_transport_params transport_params = llm_world_transport_params(&r->set);
-    report_model(r);
-    report_layout(r, world_size);
-    PAR_TRY(report_device(r));
-    printf("plan: memory of the first rank of every stage\n");
-    for (int stage = 0; stage < r->params.layout.size[PAR_PP]; stage++) {
-        int coordinate[PAR_AXIS_COUNT] = {0};
-        par_memory *memory = NULL;
-        coordinate[PAR_PP] = stage;
-        int rank = par_layout_rank(&r->params.layout, coordinate);
-        PAR_TRY(par_trainer_plan(&r->params, &transport_params, world_size, rank, &memory));
-        report_ledger(memory, stage, rank);
-        par_memory_destroy(&memory);
-    }
-    return PAR_OK;
-}
-
 /* Open MPI gives ranks a terminal of their own whatever its own output is, so its output counts:
  * the parent's. */
-static bool on_terminal(void) {
+bool llm_report_on_terminal(void) {
     char name[64], target[64] = "";
     if (!isatty(STDOUT_FILENO)) return false;
     if (!getenv("OMPI_COMM_WORLD_SIZE")) return true;
     snprintf(name, sizeof name, "/proc/%ld/fd/1", (long)getppid());
     if (readlink(name, target, sizeof target - 1) < 0) return false;
     return strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0;
-}
-
-void llm_report_mesh(const llm_run *r, int world_size) {
-    const par_layout *layout = &r->params.layout;
-    printf(" rank   tp   cp   dp   pp\n");
-    for (int rank = 0; rank < world_size; rank++) {
-        int c[PAR_AXIS_COUNT];
-        par_layout_coordinates(layout, rank, c);
-        printf("%5d %4d %4d %4d %4d\n", rank, c[PAR_TP], c[PAR_CP], c[PAR_DP], c[PAR_PP]);
-    }
-}
-
-/* All of it in a file, the width of a screen on one. */
-par_status llm_report_gantt(const llm_run *r) {
-    enum { SCREEN = 160, WHOLE = 16384 };
-    const par_schedule_cost cost = {.forward = 1, .backward = 2, .transfer = 0};
-    int p = r->params.layout.size[PAR_PP], width = on_terminal() ? SCREEN : WHOLE;
-    size_t nbytes = (size_t)(p + 1) * (size_t)(width + 64);
-    char *text = malloc(nbytes);
-    par_schedule **stages = calloc((size_t)p, sizeof *stages);
-    par_schedule_params params = {
-        .kind = r->params.schedule, .p = p, .m = r->n_micro, .v = r->params.chunks};
-    par_status st =
-        text && stages ? PAR_OK
-                       : par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %d stages", p);
-    for (; st == PAR_OK && params.stage < p; params.stage++)
-        st = par_schedule_create(&params, &stages[params.stage]);
-    if (st == PAR_OK) st = par_schedule_check(stages, p);
-    if (st == PAR_OK) st = par_schedule_gantt(stages, p, &cost, width, text, nbytes);
-    if (st == PAR_OK) printf("schedule (backward as two forwards):\n%s\n", text);
-    for (int stage = 0; stages && stage < p; stage++) par_schedule_destroy(&stages[stage]);
-    free(stages);
-    free(text);
-    return st;
 }
 
 /* Tokens per second of the last steps, a ring. */
@@ -247,13 +185,15 @@ void llm_report_overlap(void) {
 void llm_report_step(const llm_run *r, const llm_world *w, int64_t step, double lr, double seconds,
                      const par_vote *vote, const par_trainer *trainer) {
     const par_step_times *times = par_trainer_times(trainer);
+    char memory[32];
     llm_report_progress_clear();
     printf("step %lld/%lld | loss %.4f | norm %.4f | lr %.1e | %.1f ms | %.0f tok/s (median %.0f)",
            (long long)step, (long long)r->set.steps, vote->loss, vote->grad_norm, lr, 1e3 * seconds,
            (double)vote->n_targets / seconds, median_rate());
-    double memory = memory_nbytes(trainer) / MiB;
-    printf(" | data %.1f%% | %.2f %s", 100 * times->data / seconds,
-           memory < 1024 ? memory : memory / 1024, memory < 1024 ? "MiB" : "GiB");
+    double mfu = llm_mfu(r, w->size, (double)vote->n_targets / seconds);
+    if (mfu >= 0) printf(" | mfu %.1f%%", 100 * mfu);
+    printf(" | data %.1f%% | %s", 100 * times->data / seconds,
+           llm_report_bytes(memory_nbytes(trainer), memory));
     if (r->params.layout.size[PAR_PP] > 1 && !takes_turns(r, w))
         printf(" | bubble %.1f%% (ideal %.1f%%)", 100 * times->bubble, 100 * times->ideal_bubble);
     if (r->params.dtype == PAR_F16) printf(" | scale %g", vote->loss_scale);
@@ -282,7 +222,7 @@ void llm_report_progress(const llm_run *r, int64_t step) {
     enum { BAR = 24 };
     static double last;
     double now = llm_world_seconds();
-    if (n_rates == 0 || now - last < 0.2 || !on_terminal()) return;
+    if (n_rates == 0 || now - last < 0.2 || !llm_report_on_terminal()) return;
     last = now;
     int done = (int)(step * BAR / r->set.steps);
     double a_step = (now - began) / (double)n_rates;

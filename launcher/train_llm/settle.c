@@ -48,8 +48,29 @@ static void check_sampling(const llm_settings *s, par_problems *problems) {
         par_problem(problems, "--sample: needs weights; legal: with --resume DIR or --import DIR");
     if (s->sample && s->sample_tokens == 0)
         par_problem(problems, "--sample, --sample-tokens 0: legal: 1 or more tokens, or -1");
+    if (s->prompt && s->prompt_file)
+        par_problem(problems, "--prompt, --prompt-file: legal: one of the two");
     if (s->sample && s->verify_parallel)
         par_problem(problems, "--sample, --verify-parallel: legal: one of the two");
+}
+
+static void check_evaluation(const llm_settings *s, par_problems *problems) {
+    const struct {
+        const char *name;
+        bool given;
+    } others[] = {{"sample", s->sample},      {"verify-parallel", s->verify_parallel},
+                  {"save", s->save != NULL},  {"log", s->log != NULL},
+                  {"csv", s->csv != NULL},    {"tensorboard", s->tensorboard != NULL},
+                  {"curve", s->curve != NULL}};
+    if (!s->eval_only) return;
+    if (!s->resume && !s->import)
+        par_problem(problems,
+                    "--eval-only: needs weights; legal: with --resume DIR or --import DIR");
+    if (s->split <= 0)
+        par_problem(problems, "--eval-only: needs a validation part; legal: --split above 0");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i].given)
+            par_problem(problems, "--eval-only, --%s: legal: one of the two", others[i].name);
 }
 
 /* What belongs to one device only. */
@@ -73,20 +94,9 @@ static void check_device(const llm_settings *s, par_problems *problems) {
                         par_choice_name(llm_devices, s->device));
 }
 
-/* The names that others know the four by. */
-static const char *preset_name(const char *name) {
-    static const char *const names[][2] = {{"gpt2", "gpt2-124m"},
-                                           {"gpt2-medium", "gpt2-355m"},
-                                           {"gpt2-large", "gpt2-774m"},
-                                           {"gpt2-xl", "gpt2-1.5b"}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(name, names[i][0]) == 0) return names[i][1];
-    return name;
-}
-
 /* The preset with the options' shape. A model that is not imported is whole afterwards. */
 static void settle_model(const llm_settings *s, par_transformer_config *c, par_problems *problems) {
-    const char *name = preset_name(s->model);
+    const char *name = s->model;
     *c = llm_small;
     if (strcmp(name, llm_small.name) != 0 && par_transformer_preset(name, c) != PAR_OK) {
         par_problem(problems, "--model %s: %s, %s", s->model, par_error(), llm_small.name);
@@ -115,12 +125,16 @@ void llm_settle_options(llm_run *r, par_problems *problems) {
     if (s->lr_schedule == LLM_LR_WSD && s->decay_steps > after)
         par_problem(problems, "--decay-steps %lld: legal: up to --steps - --warmup = %lld",
                     (long long)s->decay_steps, (long long)after);
+    if (s->warmup > s->steps && s->steps > 0)
+        par_problem(&r->notes, "--warmup %lld is longer than --steps %lld: the rate ends at %.2g",
+                    (long long)s->warmup, (long long)s->steps, llm_settle_lr(s, s->steps));
     if (s->min_lr > s->lr) par_problem(problems, "--min-lr %g: is above --lr %g", s->min_lr, s->lr);
-    if (s->import && llm_options_given(r, "model"))
+    if (s->import && llm_config_given(r, "model"))
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
     if (!s->data) s->data = llm_data_default();
     check_checkpoints(s, s->resume && strcmp(s->resume, "auto") == 0, problems);
     check_sampling(s, problems);
+    check_evaluation(s, problems);
     check_device(s, problems);
     settle_model(s, &r->config, problems);
 }
@@ -183,6 +197,8 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
                                     .hysteresis = s->loss_scale_hysteresis,
                                     .max_skips = s->max_skips};
     p->seed = (uint64_t)s->seed;
+    p->undrawn = (s->import || s->resume) && !s->verify_parallel;
+    p->inference = s->sample;
     p->global_batch = s->batch;
     p->no_sequence_parallel = !s->sequence_parallel;
     p->no_graph = s->no_graph;
@@ -243,6 +259,35 @@ static void drop_repeated(par_problems *problems) {
     *problems = once;
 }
 
+/* From the configuration on; again where it has changed. */
+static void create_model(llm_run *r, int world_size, par_problems *problems) {
+    par_trainer_params *p = &r->params;
+    r->notes = r->early_notes;
+    par_transformer_destroy(&r->model);
+    par_transformer_check(&r->config, &p->layout, p->micro_batch, r->set.sequence_parallel,
+                          problems, &r->notes);
+    settle_parts(r, problems);
+    if (problems->n == 0 && par_transformer_create(&r->config, &r->model) != PAR_OK)
+        par_problem(problems, "%s", par_error());
+    p->model = r->model;
+    if (r->model) par_trainer_check(p, world_size, problems);
+    drop_repeated(problems);
+}
+
+bool llm_settle_vocab_is_open(const llm_run *r) {
+    return !r->set.import && !r->set.vocab && strcmp(r->config.name, llm_small.name) == 0;
+}
+
+par_status llm_settle_vocab(llm_run *r, int world_size, int64_t vocab) {
+    par_problems problems = {0};
+    if (vocab == 0 || vocab == r->config.vocab) return PAR_OK;
+    r->set.vocab = r->config.vocab = vocab;
+    par_problem(&r->early_notes, "--vocab is %lld, as the tokenizer beside --data has it",
+                (long long)vocab);
+    create_model(r, world_size, &problems);
+    return par_problems_status(&problems, PAR_ERR_OPTION);
+}
+
 par_status llm_settle(llm_run *r, int world_size, par_problems *problems) {
     llm_settings *s = &r->set;
     par_trainer_params *p = &r->params;
@@ -251,7 +296,10 @@ par_status llm_settle(llm_run *r, int world_size, par_problems *problems) {
         par_problem(problems, "--import %s: its shape is given; legal with it: --tokens, --dropout",
                     s->import);
     if (s->tokens) r->config.tokens = s->tokens;
-    if (s->dropout >= 0) r->config.dropout = r->config.attention_dropout = (float)s->dropout;
+    if (s->dropout >= 0) {
+        r->config.dropout = r->config.attention_dropout = (float)s->dropout;
+        r->config.embedding_dropout = 0;
+    }
     settle_params(s, p);
     settle_layout(s, world_size, p->layout.size);
     if (par_layout_parse_order(s->order, p->layout.order) != PAR_OK)
@@ -260,18 +308,12 @@ par_status llm_settle(llm_run *r, int world_size, par_problems *problems) {
     if (!s->micro_batch) s->micro_batch = auto_micro_batch(s->batch, &p->layout);
     p->micro_batch = s->micro_batch;
     if (p->layout.size[PAR_TP] == 1) {
-        if (s->sequence_parallel && llm_options_given(r, "sequence-parallel"))
+        if (s->sequence_parallel && llm_config_given(r, "sequence-parallel"))
             par_problem(problems, "--sequence-parallel: needs --tp of at least 2");
         s->sequence_parallel = false;
     }
-    par_transformer_check(&r->config, &p->layout, p->micro_batch, s->sequence_parallel, problems,
-                          &r->notes);
-    settle_parts(r, problems);
-    if (problems->n == 0 && par_transformer_create(&r->config, &r->model) != PAR_OK)
-        par_problem(problems, "%s", par_error());
-    p->model = r->model;
-    if (r->model) par_trainer_check(p, world_size, problems);
-    drop_repeated(problems);
+    r->early_notes = r->notes;
+    create_model(r, world_size, problems);
     r->n_micro = problems->n ? 0 : (int)(p->global_batch / p->micro_batch / p->layout.size[PAR_DP]);
     return par_problems_status(problems, PAR_ERR_OPTION);
 }

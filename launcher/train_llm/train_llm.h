@@ -1,10 +1,12 @@
 /*
- * train_llm: the trainer program. Its parts: options (the rows), settle (what follows from them
+ * train_llm: the trainer program. Its parts: options (the rows; elsewhere: names that have none),
+ * config (command line, file of options; recipe), help, settle (what follows from the options
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
- * checkpoint (saving, resuming, signals), methods (what computes what), observe (log, curve,
- * communication matrix), sample (text from a model), watch (the watchdog), verify (a layout against
- * one rank), report (what is printed), and main. It uses the public headers only; what the library must not do (MPI_Init, signals, threads, printing, exit
- * codes) is here.
+ * checkpoint (saving, resuming, signals; about: what is recorded), methods (what computes what),
+ * observe (log, tables, curve, communication matrix), log (its records), mfu, sample (text from a
+ * model), watch (the watchdog), verify (a layout against one rank), report (what is printed), plan
+ * (what is printed of a run that need not run), and main. It uses the public headers only; what the
+ * library must not do (MPI_Init, signals, threads, printing, exit codes) is here.
  *
  * A name that two files share begins with llm_ and its part.
  */
@@ -32,7 +34,7 @@ enum { LLM_LR_COSINE, LLM_LR_LINEAR, LLM_LR_WSD, LLM_LR_CONSTANT };
 enum { LLM_CPU, LLM_CUDA, LLM_REF };
 
 /* Where a row's value is recorded: par_option.recorded. */
-enum { LLM_IN_LOG = 1, LLM_IN_CHECKPOINT = 2, LLM_MAX_OPTIONS = 128 };
+enum { LLM_IN_LOG = 1, LLM_IN_CHECKPOINT = 2, LLM_MAX_OPTIONS = 192 };
 
 /*
  * What the command line says, and, once it is settled, what follows where it leaves something open
@@ -48,6 +50,8 @@ typedef struct {
     int64_t micro_batch, batch, steps, warmup, decay_steps, seed;
     double lr, min_lr, beta1, beta2, eps, weight_decay, clip, momentum;
     int optimizer, lr_schedule, schedule, recompute, nonfinite, precision;
+    double stop_at_loss; /* 0: never */
+    const char *recipe;
     double loss_scale, loss_scale_init, loss_scale_min, loss_scale_max;
     int64_t loss_scale_window, loss_scale_hysteresis, max_skips;
     int64_t chunks, zero;
@@ -66,19 +70,22 @@ typedef struct {
     double split;
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
-    int64_t save_every, keep;
-    const char *log, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
+    int64_t save_every, keep, checkpoint_memory;
+    const char *log, *csv, *tensorboard, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
+    double peak_tflops; /* 0: the device's, if it is known */
+    bool eval_only;
+    const char *config;
     bool comm_matrix;
     int64_t ranks;
-    bool bigram, check_comm, dry_run, show_mesh, gantt, help, version;
+    bool bigram, check_comm, dry_run, show_mesh, gantt, help, version, other_names;
     bool verify_parallel;
     int64_t verify_layers, verify_steps;
     double stall_timeout; /* s */
     bool sample;
     int64_t sample_tokens; /* -1: as many as fit, up to 100 */
     int64_t sample_count, sample_seed, top_k;
-    double temperature;
-    const char *prompt, *tokenizer;
+    double temperature, top_p;
+    const char *prompt, *prompt_file, *stop, *tokenizer;
 } llm_settings;
 
 /* One run: the options, and everything that follows from them and the world. */
@@ -91,18 +98,28 @@ typedef struct {
     par_trainer_params params;
     int modules_per_part[256];
     int n_micro;
-    par_problems notes;
-    char methods[32768]; /* what computes what, of all ranks: methods.c */
-    bool began;          /* the first step */
-    char newest[1024];   /* the checkpoint saved or resumed last; "": none */
+    par_problems notes, early_notes; /* of everything; without those on the model */
+    char recipe[1024];               /* what a recipe set, for people; "": there is none */
+    char methods[32768];             /* what computes what, of all ranks: methods.c */
+    bool began;                      /* the first step */
+    char newest[1024];               /* the checkpoint saved or resumed last; "": none */
 } llm_run;
 
-/* options */
-/* Rows, defaults and argv, into r->set; what is wrong with single options is a problem each. */
-void llm_options_parse(llm_run *, int argc, char **argv, par_problems *);
-/* The command line has this option; `name` is a row's. */
-bool llm_options_given(const llm_run *, const char *name);
-void llm_options_help(char *text, size_t nbytes);
+/* recipe */
+void llm_recipe_apply(llm_run *, par_problems *);
+/* For --help: the names and where the values are from. */
+void llm_recipe_list(char *text, size_t nbytes);
+
+/* help */
+void llm_help(char *text, size_t nbytes);
+/* What options of other programs are called here. */
+void llm_help_other_names(char *text, size_t nbytes);
+extern const char llm_version[];
+
+/* options, elsewhere */
+/* Fills the table with the rows, whose values are those settings; their number. */
+int llm_options_rows(llm_settings *, par_option *table);
+int llm_elsewhere_rows(par_option *table);
 extern const par_choice llm_devices[], llm_precisions[], llm_recomputes[];
 
 /* settle */
@@ -114,6 +131,10 @@ void llm_settle_options(llm_run *, par_problems *);
  * comes to the same answer without communication. Errors: PAR_ERR_OPTION with all problems, those
  * that were there before among them. */
 par_status llm_settle(llm_run *, int world_size, par_problems *);
+/* No option says how large the vocabulary is, and the default model fits any. */
+bool llm_settle_vocab_is_open(const llm_run *);
+/* After llm_settle: another vocabulary; 0: as it was. Errors: as llm_settle. */
+par_status llm_settle_vocab(llm_run *, int world_size, int64_t vocab);
 /* The learning rate of a step, which counts from 1. */
 double llm_settle_lr(const llm_settings *, int64_t step);
 
@@ -169,6 +190,15 @@ void llm_watch_transport(par_transport *);
 /* Before the transport is destroyed. */
 void llm_watch_end(void);
 
+/* config */
+/* Rows, defaults, command line, --config, --recipe, into r->set; what is wrong with single options
+ * is a problem each. Rank 0 reads the file, all have what it read. Collective. */
+void llm_config_read(llm_run *, const llm_world *, int argc, char **argv, par_problems *);
+/* The command line, the file or the recipe has this option; `name` is a row's. */
+bool llm_config_given(const llm_run *, const char *name);
+/* All options as they are now, for --config. */
+par_status llm_config_write(const llm_run *, const char *path);
+
 /* data */
 enum { LLM_MAX_SETS = 64 };
 
@@ -221,8 +251,18 @@ int llm_checkpoint_asked(void);
 /* After a vote to stop: the most that any rank was asked; this rank's own wish is forgotten.
  * Collective. */
 par_status llm_checkpoint_agree(const llm_world *, int *asked);
-/* With --save: the directory is made, every rank can write in it, and a checkpoint fits.
- * Collective. */
+/* What a checkpoint records of this run beside what the trainer does, or compares with what was
+ * recorded. To be freed. */
+enum { LLM_ABOUT_MAX = 64 };
+typedef struct {
+    par_checkpoint_about about;
+    char values[LLM_ABOUT_MAX][256];
+    par_checkpoint_pair pairs[LLM_ABOUT_MAX];
+    int n;
+} llm_about;
+par_status llm_about_make(const llm_run *, const llm_world *, const llm_data *, llm_about **out);
+
+/* With --save: all that a save does, in small, and a checkpoint fits. Collective. */
 par_status llm_checkpoint_check(const llm_run *, const llm_world *, par_trainer *);
 /* With --save: a checkpoint of this step. A step that is not finite is passed over with a note.
  * Collective. */
@@ -236,6 +276,21 @@ typedef struct {
 /* With --resume: what was saved last, zeros if there is nothing. Collective. */
 par_status llm_checkpoint_resume(llm_run *, const llm_world *, const llm_data *, par_trainer *,
                                  llm_beginning *);
+
+/* mfu */
+/* The most that a rank's device can do, FLOP/s; 0: it is not known. */
+double llm_mfu_peak(const llm_run *);
+/* 0 to 1; negative: the peak is not known. */
+double llm_mfu(const llm_run *, int ranks, double tokens_per_s);
+/* Its formula and the peak, in a line. */
+void llm_mfu_report(const llm_run *);
+
+/* log: its records. Those without a status are ended by the caller. */
+par_status llm_log_start(par_log *, const llm_run *, const llm_world *, const llm_data *);
+par_status llm_log_resume(par_log *, const llm_world *, const llm_beginning *);
+void llm_log_step(par_log *, int64_t step, double lr, double mfu, const par_vote *,
+                  const par_step_times *);
+void llm_log_validation(par_log *, int64_t step, double loss, int64_t n, double seconds);
 
 /* observe */
 typedef struct llm_observer llm_observer;
@@ -260,10 +315,15 @@ par_status llm_observer_matrix(llm_observer *, const llm_run *, llm_world *);
 
 /* sample: a text that is drawn from the model */
 typedef struct llm_sample llm_sample;
-/* Reads tokenizer and prompt. *out stays NULL where no sample will be drawn (--sample-tokens 0).
- * What cannot be read is an error if a sample was asked for, else a note in its place.
- * Collective. */
-par_status llm_sample_open(const llm_run *, llm_world *, llm_sample **out);
+/* What `par data` left beside the token file, or what came with the imported model. */
+bool llm_sample_find_tokenizer(const llm_settings *, char *path, size_t nbytes);
+/* Ids of what lies beside --data; 0: nothing does, or it cannot be read, which a sample will say.
+ * Not collective. */
+int64_t llm_sample_vocab(const llm_settings *);
+/* Reads tokenizer and prompts; the import, which may be NULL, says what ends a text. *out stays
+ * NULL where no sample will be drawn (--sample-tokens 0). What cannot be read is an error if a
+ * sample was asked for, else a note in its place. Collective. */
+par_status llm_sample_open(const llm_run *, llm_world *, const par_import *, llm_sample **out);
 /* Takes the memory of the generator; where that fails, as above. NULL is accepted here and below.
  * Collective. */
 par_status llm_sample_prepare(const llm_run *, llm_sample *, par_trainer *);
@@ -282,25 +342,31 @@ par_status llm_methods_plan(llm_run *);
 /* One record; none on the host. */
 par_status llm_methods_log(par_log *, const llm_run *);
 
+/* plan; on rank 0 alone */
+/* The memory of every stage. */
+par_status llm_report_plan(const llm_run *, int world_size);
+/* The coordinates of every rank of a world that need not be there. */
+void llm_report_mesh(const llm_run *, int world_size);
+par_status llm_report_gantt(const llm_run *);
+
 /* loop; both collective */
 /* One training, from the trainer's memory to what is printed and written after the last step. */
 par_status llm_loop_train(llm_run *, llm_world *, const llm_data *, par_import *, llm_sample **);
+/* --eval-only: weights and the loss of the validation part. */
+par_status llm_loop_evaluate(llm_run *, llm_world *, const llm_data *, par_import *);
 /* --sample: weights and a text, no data. */
 par_status llm_loop_sample(llm_run *, llm_world *, par_import *, llm_sample **);
 
 /* report; on rank 0 alone */
 void llm_report_problems(const char *title, const char *text);
 void llm_report_line(void *user, const char *line);
-/* Model, layout, machine: before anything is opened. */
+/* Model, layout, batch, notes. */
+void llm_report_head(const llm_run *, int world_size);
+/* These, and the machine: before anything is opened. */
 void llm_report_run(const llm_run *, const llm_world *);
 /* Whether steps are graphs; nothing where the device is the host. */
 void llm_report_graphs(const par_trainer *);
 void llm_report_data(const llm_run *, const llm_data *, const par_trainer *);
-/* The memory of every stage. */
-par_status llm_report_plan(const llm_run *, int world_size);
-/* The coordinates of every rank of a world that need not be there. */
-void llm_report_mesh(const llm_run *, int world_size);
-par_status llm_report_gantt(const llm_run *);
 /* The time of every step, for medians; also of those that get no line. */
 void llm_report_time(const par_step_times *, const par_vote *);
 /* What of the steps' communication was waited for, by axis. */
@@ -311,6 +377,10 @@ void llm_report_step(const llm_run *, const llm_world *, int64_t step, double lr
  * nothing. */
 void llm_report_progress(const llm_run *, int64_t step);
 void llm_report_progress_clear(void);
+/* Standard output, mpirun's under it, is a terminal. */
+bool llm_report_on_terminal(void);
+/* "3.20 MiB": the unit that fits. Returns text. */
+const char *llm_report_bytes(double nbytes, char text[32]);
 /* "s" but for one. */
 const char *llm_report_s(int64_t n);
 

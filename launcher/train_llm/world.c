@@ -28,12 +28,12 @@ static const char *const launched[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLUR
 
 #if TRAIN_LLM_MPI
 static bool needs_mpi(int argc, char **argv) {
-    static const char *const alone[] = {"--dry-run", "--help", "-h", "--version"};
+    static const char *const alone[] = {"--dry-run", "--help", "-h", "--version", "--other-names"};
     bool is_alone = false;
     for (int i = 0; i < 3; i++)
         if (getenv(launched[i])) return true;
     for (int i = 1; i < argc; i++)
-        for (int k = 0; k < 4; k++) is_alone |= strcmp(argv[i], alone[k]) == 0;
+        for (int k = 0; k < 5; k++) is_alone |= strcmp(argv[i], alone[k]) == 0;
     return !is_alone;
 }
 #endif

@@ -110,6 +110,16 @@ par_status par__sync_parent(const char *path) {
 
 /* ---- whole files ---- */
 
+/* What a clone without git-lfs has in place of a large file: three lines of text. */
+static par_status refuse_pointer(const char *path, const void *data, size_t nbytes) {
+    static const char begin[] = "version https://git-lfs.github.com/spec/";
+    if (nbytes < sizeof begin - 1 || memcmp(data, begin, sizeof begin - 1) != 0) return PAR_OK;
+    PAR_FAIL(PAR_ERR_FORMAT,
+             "%s: is a Git LFS pointer: git lfs pull, in the folder that it was cloned to, fetches "
+             "the file",
+             path);
+}
+
 par_status par__write_file(const char *path, const void *data, size_t nbytes) {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return par__write_error(path, "created");
@@ -131,6 +141,7 @@ static par_status read_descriptor(int fd, const char *path, int64_t max, char **
         PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %lld bytes", path,
                  (long long)info.st_size);
     par_status st = par__read_at(fd, path, data, (size_t)info.st_size, 0);
+    if (st == PAR_OK) st = refuse_pointer(path, data, (size_t)info.st_size);
     if (st != PAR_OK) {
         free(data);
         return st;
@@ -164,7 +175,13 @@ par_status par__map_open(const char *path, par__map *out) {
         data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED) st = par__read_error(path, "mapped into memory");
     close(fd);
-    if (st == PAR_OK) *out = (par__map){data, data ? (size_t)info.st_size : 0};
+    PAR_TRY(st);
+    par__map map = {data, data ? (size_t)info.st_size : 0};
+    st = refuse_pointer(path, map.data, map.nbytes);
+    if (st != PAR_OK)
+        par__map_close(&map);
+    else
+        *out = map;
     return st;
 }
 

@@ -41,7 +41,8 @@ par_status par__sync_parent(const char *path);
 
 /* A new file with these bytes, synced, under its own name at once. */
 par_status par__write_file(const char *path, const void *data, size_t nbytes);
-/* malloc'ed, a zero behind it. PAR_ERR_FORMAT above max bytes. */
+/* malloc'ed, a zero behind it. PAR_ERR_FORMAT above max bytes. Here and in par__map_open also for a
+ * Git LFS pointer, which stands where the file should. */
 par_status par__read_file(const char *path, int64_t max, char **out, size_t *nbytes);
 
 /* A read-only mapping. Another process that truncates the file while it is mapped kills readers

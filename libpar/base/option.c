@@ -4,15 +4,14 @@
  * line for the caller, and a value that is refused leaves the one before it in place.
  */
 #define _POSIX_C_SOURCE 200809L
-#include "par/option.h"
+#include "libpar/base/option.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_WORD = 64, MAX_NAMES = 256 };
 
 /* A row's "min..max": the texts, to be printed as they stand, and their numbers. */
 typedef struct {
@@ -33,8 +32,7 @@ static bounds bounds_of(const par_option *option) {
     return b;
 }
 
-/* "; legal: 1 to 8", or "" where everything is. */
-static const char *legal_text(const par_option *option, char *text, size_t nbytes) {
+const char *par__option_legal(const par_option *option, char *text, size_t nbytes) {
     bounds b = bounds_of(option);
     size_t used = 0;
     text[0] = 0;
@@ -118,8 +116,8 @@ static bool read_list(const par_option *option, const char *text, char *why, siz
     return true;
 }
 
-/* Stores the value that a text says, or adds a problem. */
-static void store(par_option *option, const char *text, par_problems *problems) {
+void par__option_store(par_option *option, const char *text, const char *where,
+                       par_problems *problems) {
     char why[128] = "", legal[512];
     bool good = true;
     switch (option->type) {
@@ -129,14 +127,15 @@ static void store(par_option *option, const char *text, par_problems *problems) 
     case PAR_OPT_TEXT: *(const char **)option->value = text; break;
     case PAR_OPT_CHOICE: good = read_choice(option, text, why, sizeof why); break;
     case PAR_OPT_LIST: good = read_list(option, text, why, sizeof why); break;
+    case PAR_OPT_ABSENT: break;
     }
     if (!good)
-        par_problem(problems, "--%s %s: %s%s", option->name, text, why,
-                    legal_text(option, legal, sizeof legal));
+        par_problem(problems, "%s%s %s: %s%s", where, option->name, text, why,
+                    par__option_legal(option, legal, sizeof legal));
 }
 
 static void store_default(par_option *option, par_problems *problems) {
-    option->given = false;
+    option->given = 0;
     switch (option->type) {
     case PAR_OPT_BOOL: *(bool *)option->value = false; break;
     case PAR_OPT_INT: *(int64_t *)option->value = 0; break;
@@ -144,45 +143,41 @@ static void store_default(par_option *option, par_problems *problems) {
     case PAR_OPT_TEXT: *(const char **)option->value = NULL; break;
     case PAR_OPT_CHOICE: *(int *)option->value = 0; break;
     case PAR_OPT_LIST: ((par_int_list *)option->value)->n = 0; break;
+    case PAR_OPT_ABSENT: return;
     }
-    if (option->initial) store(option, option->initial, problems);
+    if (option->initial) par__option_store(option, option->initial, "--", problems);
 }
 
-static par_option *find(par_option *options, int n, const char *name, size_t length) {
+par_option *par__option_find(par_option *options, int n, const char *name, size_t length) {
     for (int i = 0; i < n; i++)
         if (strlen(options[i].name) == length && strncmp(options[i].name, name, length) == 0)
             return &options[i];
     return NULL;
 }
 
-/* The row that another program's name means: `word` is one of the row's `also`. */
-static const char *same_meaning(const par_option *options, int n, const char *word) {
-    size_t length = strlen(word);
-    for (int i = 0; i < n; i++)
-        for (const char *at = options[i].also; at && *at; at += *at == '|') {
-            size_t part = strcspn(at, "|");
-            if (part == length && strncmp(at, word, part) == 0) return options[i].name;
-            at += part;
-        }
-    return NULL;
+/* A name that is no row's, at argv[0]; returns how many words it and its value took. The value of
+ * an unknown option is not a second problem. */
+static int parse_unknown(const par_option *options, int n, int left, const char *where,
+                         const char *name, char *const *argv, par_problems *problems) {
+    const char *equals = strchr(name, '=');
+    size_t length = equals ? (size_t)(equals - name) : strlen(name);
+    bool has_word = !equals && left > 1 && argv[1][0] != '-';
+    const char *value = equals ? equals + 1 : has_word ? argv[1] : NULL;
+    par__option_unknown(options, n, where, name, length, value, problems);
+    return has_word ? 2 : 1;
 }
 
-static void unknown(const par_option *options, int n, const char *name, size_t length,
-                    par_problems *problems) {
-    const char *names[MAX_NAMES];
-    char word[MAX_WORD + 1], plain[MAX_WORD + 1];
-    int known = n < MAX_NAMES ? n : MAX_NAMES;
-    for (int i = 0; i < known; i++) names[i] = options[i].name;
-    snprintf(word, sizeof word, "%.*s", (int)(length < MAX_WORD ? length : MAX_WORD), name);
-    snprintf(plain, sizeof plain, "%s", word); /* other programs write underscores, too */
-    for (char *c = plain; *c; c++)
-        if (*c == '_') *c = '-';
-    const char *closest = same_meaning(options, n, plain);
-    if (!closest) closest = par_closest(plain, names, known);
-    if (closest)
-        par_problem(problems, "--%s: unknown option; did you mean --%s?", word, closest);
-    else
-        par_problem(problems, "--%s: unknown option; --help lists them", word);
+/* The row of a name with or without "no-"; *negated: with. NULL: none that can be given. */
+static par_option *find_given(par_option *options, int n, const char *name, size_t length,
+                              bool *negated) {
+    par_option *option = par__option_find(options, n, name, length);
+    *negated = false;
+    if (!option && length > 3 && strncmp(name, "no-", 3) == 0) {
+        option = par__option_find(options, n, name + 3, length - 3);
+        *negated = option && option->type == PAR_OPT_BOOL;
+        if (!*negated) option = NULL;
+    }
+    return option && option->type != PAR_OPT_ABSENT ? option : NULL;
 }
 
 /* One option at argv[0], without its dashes `name`; returns how many words it took. */
@@ -190,33 +185,24 @@ static int parse_one(par_option *options, int n, int left, const char *name, cha
                      par_problems *problems) {
     const char *equals = strchr(name, '=');
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
-    par_option *option = find(options, n, name, length);
-    bool negated = false;
-    if (!option && length > 3 && strncmp(name, "no-", 3) == 0) {
-        option = find(options, n, name + 3, length - 3);
-        negated = option && option->type == PAR_OPT_BOOL;
-        if (!negated) option = NULL;
-    }
-    if (!option) {
-        unknown(options, n, name, length, problems);
-        /* Its value, if it seems to have one, is not a second problem. */
-        return !equals && left > 1 && argv[1][0] != '-' ? 2 : 1;
-    }
-    option->given = true;
+    bool negated;
+    par_option *option = find_given(options, n, name, length, &negated);
+    if (!option) return parse_unknown(options, n, left, "--", name, argv, problems);
+    option->given++;
     if (option->type == PAR_OPT_BOOL) {
         if (equals)
             par_problem(problems, "--%.*s: takes no value; legal: --%s, --no-%s", (int)length, name,
                         option->name, option->name);
-        store(option, negated ? "off" : "on", problems);
+        par__option_store(option, negated ? "off" : "on", "--", problems);
         return 1;
     }
     if (!equals && (left < 2 || strncmp(argv[1], "--", 2) == 0)) {
         char legal[512];
         par_problem(problems, "--%s: its value is missing%s", option->name,
-                    legal_text(option, legal, sizeof legal));
+                    par__option_legal(option, legal, sizeof legal));
         return 1;
     }
-    store(option, equals ? equals + 1 : argv[1], problems);
+    par__option_store(option, equals ? equals + 1 : argv[1], "--", problems);
     return equals ? 1 : 2;
 }
 
@@ -224,15 +210,17 @@ void par_options_parse(par_option *options, int n, int argc, char *const *argv,
                        par_problems *problems) {
     for (int i = 0; i < n; i++) store_default(&options[i], problems);
     for (int i = 0; i < argc;) {
-        bool help = strcmp(argv[i], "-h") == 0;
-        if (help || (strncmp(argv[i], "--", 2) == 0 && argv[i][2])) {
-            i += parse_one(options, n, argc - i, help ? "help" : argv[i] + 2, argv + i, problems);
-            continue;
+        const char *word = argv[i];
+        bool help = strcmp(word, "-h") == 0;
+        if (help || (strncmp(word, "--", 2) == 0 && word[2])) {
+            i += parse_one(options, n, argc - i, help ? "help" : word + 2, argv + i, problems);
+        } else if (word[0] == '-' && isalpha((unsigned char)word[1])) {
+            i += parse_unknown(options, n, argc - i, "", word, argv + i, problems);
+        } else {
+            par_problem(problems,
+                        "%s: is not an option; options begin with two dashes, --help lists them",
+                        word);
+            i++;
         }
-        par_problem(problems,
-                    "%s: is not an option; options begin with two dashes, --help lists "
-                    "them",
-                    argv[i]);
-        i++;
     }
 }

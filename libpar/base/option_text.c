@@ -3,7 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "par/option.h"
+#include "libpar/base/number.h"
+#include "libpar/base/option.h"
 
 enum { NAME_COLUMN = 30 };
 
@@ -32,12 +33,13 @@ const char *par_option_text(const par_option *option, char *text, size_t nbytes)
     buffer b = {text, 0, nbytes};
     const par_int_list *list = option->value;
     const char *word = NULL;
+    char real[PAR__NUMBER_NBYTES];
     if (nbytes == 0) return text;
     text[0] = 0;
     switch (option->type) {
     case PAR_OPT_BOOL: word = *(const bool *)option->value ? "on" : "off"; break;
     case PAR_OPT_INT: put(&b, "%lld", (long long)*(const int64_t *)option->value); break;
-    case PAR_OPT_REAL: put(&b, "%.9g", *(const double *)option->value); break;
+    case PAR_OPT_REAL: put(&b, "%s", par__exact(real, *(const double *)option->value)); break;
     case PAR_OPT_TEXT: word = *(const char *const *)option->value; break;
     case PAR_OPT_CHOICE:
         word = par_choice_name(option->choices, *(const int *)option->value);
@@ -45,27 +47,39 @@ const char *par_option_text(const par_option *option, char *text, size_t nbytes)
     case PAR_OPT_LIST:
         for (int i = 0; i < list->n; i++) put(&b, "%s%d", i ? "," : "", list->values[i]);
         break;
+    case PAR_OPT_ABSENT: break;
     }
     if (word) put(&b, "%s", word);
     return text;
 }
 
-static void put_option(buffer *b, const par_option *option) {
-    static const char *const values[] = {
+const char *par__option_value_form(const par_option *option, char *text, size_t nbytes) {
+    static const char *const forms[] = {
         [PAR_OPT_BOOL] = "",     [PAR_OPT_INT] = "N",   [PAR_OPT_REAL] = "X",
-        [PAR_OPT_TEXT] = "TEXT", [PAR_OPT_CHOICE] = "", [PAR_OPT_LIST] = "N,N,..."};
-    bool on = option->type == PAR_OPT_BOOL && option->initial;
-    const char *value = option->metavar ? option->metavar : values[option->type];
-    char name[512];
-    buffer left = {name, 0, sizeof name};
-    put(&left, "  --%s%s%s%s", on ? "[no-]" : "", option->name, *value ? " " : "", value);
+        [PAR_OPT_TEXT] = "TEXT", [PAR_OPT_CHOICE] = "", [PAR_OPT_LIST] = "N,N,...",
+        [PAR_OPT_ABSENT] = ""};
+    buffer b = {text, 0, nbytes};
+    put(&b, "%s", option->metavar ? option->metavar : forms[option->type]);
     for (const par_choice *c = option->choices; c && c->name; c++)
-        put(&left, "%s%s", c == option->choices ? " " : "|", c->name);
+        put(&b, "%s%s", c == option->choices ? "" : "|", c->name);
+    return text;
+}
+
+static void put_option(buffer *b, const par_option *option) {
+    bool on = option->type == PAR_OPT_BOOL && option->initial;
+    char name[512], value[400];
+    buffer left = {name, 0, sizeof name};
+    par__option_value_form(option, value, sizeof value);
+    put(&left, "  --%s%s%s%s", on ? "[no-]" : "", option->name, *value ? " " : "", value);
     put(b, "%-*s", NAME_COLUMN, name);
     if (left.used >= NAME_COLUMN) put(b, "\n%*s", NAME_COLUMN, "");
     put(b, " %s", option->help);
     if (option->initial) put(b, " (default: %s)", option->initial);
     put(b, "\n");
+}
+
+static bool same_group(const par_option *a, const par_option *b) {
+    return a->group && b->group && strcmp(a->group, b->group) == 0;
 }
 
 void par_options_help(const par_option *options, int n, const char *usage, char *text,
@@ -76,10 +90,10 @@ void par_options_help(const par_option *options, int n, const char *usage, char 
     put(&b, "%s\n", usage);
     for (int i = 0; i < n; i++) {
         bool seen = false;
-        for (int k = 0; k < i; k++) seen |= strcmp(options[k].group, options[i].group) == 0;
-        if (seen) continue;
+        for (int k = 0; k < i && !seen; k++) seen = same_group(&options[k], &options[i]);
+        if (seen || !options[i].group) continue;
         put(&b, "\n%s\n", options[i].group);
         for (int k = i; k < n; k++)
-            if (strcmp(options[k].group, options[i].group) == 0) put_option(&b, &options[k]);
+            if (same_group(&options[k], &options[i])) put_option(&b, &options[k]);
     }
 }

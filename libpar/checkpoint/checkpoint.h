@@ -1,6 +1,7 @@
 /*
- * The parts of a checkpoint: digests, one rank's shard, the manifest, and what is below a
- * directory. No function here communicates; save and load do.
+ * The parts of a checkpoint: digests, the geometry of runs, one rank's shard, the index, the
+ * manifest and what it says, reading, and what is below a directory. No function here communicates;
+ * save and load do.
  */
 #ifndef PAR__CHECKPOINT_H
 #define PAR__CHECKPOINT_H
@@ -10,11 +11,13 @@
 #include "libpar/base/directory.h"
 #include "par/checkpoint.h"
 
-struct json_t;
-
-enum { PAR__HASH = 33, PAR__TEXT = 4096, PAR__NAME = 64 };
+enum { PAR__HASH = 33, PAR__TEXT = 4096, PAR__NAME = 64, PAR__RECTS = 3 };
 /* A larger manifest is refused before it is read. */
 #define PAR__MANIFEST_MAX ((int64_t)1 << 30)
+/* Bytes of a run that have a digest of their own: what a reader takes at a time. */
+#define PAR__BLOCK ((int64_t)4 << 20)
+/* Of which no manifest may speak: a reader takes so much memory. */
+#define PAR__BLOCK_MAX ((int64_t)1 << 30)
 
 /* XXH3-128 of a stream, as 32 hexadecimal digits. */
 typedef struct par__digest par__digest;
@@ -24,16 +27,39 @@ void par__digest_end(par__digest *digest, char out[PAR__HASH]); /* and starts ag
 void par__digest_destroy(par__digest **digest);
 void par__hash(const void *data, size_t nbytes, char out[PAR__HASH]);
 
-/* Where a run lies in a shard, and the digest of its bytes. */
+/* segment.c: the logical elements of a run as rectangles; `at`: where the first one begins in the
+ * run; rows are `pitch` elements apart there. */
 typedef struct {
-    int64_t offset, nbytes;
-    char hash[PAR__HASH];
+    int64_t row, column, rows, columns; /* of the tensor */
+    int64_t at, pitch;
+} par__rect;
+
+/* Kind and name, type, and numbers that fit each other; PAR_ERR_ARG. */
+par_status par__run_check(const par_checkpoint_run *run);
+/* A blob gets the geometry of a vector that one rank holds. */
+par_checkpoint_run par__run_plain(const par_checkpoint_run *run);
+int par__run_rects(const par_checkpoint_run *run, par__rect out[PAR__RECTS]);
+int64_t par__run_count(const par_checkpoint_run *run); /* logical elements */
+/* The elements that both have, as pieces that lie behind each other in both, in order of `a`. */
+typedef par_status par__piece_fn(void *user, int64_t at_a, int64_t at_b, int64_t n);
+par_status par__run_common(const par_checkpoint_run *a, const par_checkpoint_run *b,
+                           par__piece_fn *piece, void *user);
+
+/* Where a run lies in a shard, and the digests of its blocks: hashes [blocks][PAR__HASH]. */
+typedef struct {
+    int64_t offset, nbytes, block;
+    char *hashes; /* borrowed */
 } par__span;
+
+static inline int64_t par__blocks(const par__span *span) {
+    return (span->nbytes + span->block - 1) / span->block;
+}
 
 /* One rank's file. `frame` is the digest of every byte that belongs to no run. */
 typedef struct {
     int n;
     par__span *spans; /* [n], owned */
+    char *hashes;     /* owned, or NULL where the spans' are of elsewhere */
     int64_t nbytes;
     char frame[PAR__HASH];
 } par__shard;
@@ -42,41 +68,108 @@ void par__shard_name(int rank, char out[PAR__NAME]);
 void par__shard_free(par__shard *shard);
 par_status par__shard_write(const char *path, const par_checkpoint_run *runs, int n,
                             par__shard *out);
+/* Every byte against the digests; of the second, those that belong to no run. */
+par_status par__shard_verify(const char *path, const par__shard *shard);
+par_status par__shard_verify_frame(const char *path, const par__shard *shard);
+/* Open for reading a file that must have nbytes: one that is not there is PAR_ERR_FORMAT. */
+par_status par__shard_open(const char *path, int64_t nbytes, int *fd);
+
 /* hdf5.c: the file's structure and the runs' spans, through libhdf5; no data. */
 par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, int n,
                              par__span *spans);
-/* Every byte against the digests. */
-par_status par__shard_verify(const char *path, const par__shard *shard);
-/* The runs' data; digests are compared again. */
-par_status par__shard_read(const char *path, const par__shard *shard,
-                           const par_checkpoint_run *runs);
+/* Why the libhdf5 that is loaded cannot be used; NULL: it can. */
+const char *par__hdf5_missing(void);
+/* index.c: index.h5, as libhdf5 leaves it. */
+par_status par__index_layout(const char *path, const par_checkpoint *checkpoint);
 
-/* This rank's part of the manifest: malloc'ed JSON. */
+/* manifest.c */
+typedef struct {
+    int64_t nbytes;
+    char hash[PAR__HASH];
+} par__index;
+
+/* This rank's part of the manifest: malloc'ed JSON of one line. */
 par_status par__manifest_shard(const par__shard *shard, const par_checkpoint_run *runs, int rank,
                                char **out);
 /* The whole, from the parts in rank order; malloc'ed, with its own digest last. */
-par_status par__manifest_make(const par_checkpoint_params *params, int n_ranks, char *const *parts,
-                              char **out);
-/* Digest, then structure. *out is to be json_decref'ed. */
-par_status par__manifest_parse(const char *path, const char *text, size_t nbytes,
-                               struct json_t **out);
-/* Read and verify DIRECTORY/manifest.json. */
+par_status par__manifest_make(const par_checkpoint_params *params, const par__index *index,
+                              int n_ranks, char *const *parts, char **out);
+/* Read DIRECTORY/manifest.json and verify its digest. */
 par_status par__manifest_read(const char *directory, char **text, size_t *nbytes);
-/* Same model, layout, ranks? PAR_ERR_OPTION with both descriptions. Fills out's numbers and
- * options. */
-par_status par__manifest_about(struct json_t *manifest, const char *path,
-                               const par_checkpoint_about *about, int n_ranks,
-                               par_checkpoint_result *out);
-/* This rank's shard; its runs must be these. */
-par_status par__manifest_get(struct json_t *manifest, const char *path, int rank,
-                             const par_checkpoint_run *runs, int n, par__shard *out);
 
-/* Steps of the directories step_NNNNNNNN below `directory`, newest first; malloc'ed. None if it is
- * not there. */
+/* contents.c: what a manifest says. */
+typedef struct {
+    par_checkpoint_run run; /* of a form that par__run_plain gives; data NULL */
+    par__span span;
+    int file, tensor;
+} par__stored;
+
+typedef struct {
+    int64_t nbytes;
+    char frame[PAR__HASH];
+    int first, n; /* its runs among all */
+} par__file;
+
+struct par_checkpoint {
+    par_checkpoint_result info;
+    par_checkpoint_pair *pairs;
+    par_checkpoint_tensor *tensors; /* sorted */
+    par__stored *stored;            /* file by file */
+    par__file *files;               /* [info.n_ranks] */
+    int n_pairs, n_tensors, n_stored, max_stored, n_files;
+    par__index index; /* nbytes 0: none, in version 1 */
+    char *text;       /* what names, values and hashes are copied to */
+    size_t n_text, max_text;
+    int64_t block; /* the largest one of a run */
+};
+
+/* Check and take in a manifest that par__manifest_read has verified. */
+par_status par__contents_parse(const char *path, const char *text, size_t nbytes,
+                               par_checkpoint **out);
+/* The same of the parts of a manifest that is to be written. */
+par_status par__contents_of(const char *path, char *const *parts, int n_ranks,
+                            par_checkpoint **out);
+/* Index of a tensor, or of a blob of `rank` (else of the lowest); -1: none. */
+int par__contents_find(const par_checkpoint *c, const char *kind, const char *name, int rank);
+size_t par__contents_memory(const par_checkpoint *c);
+par_status par__contents_shard(const par_checkpoint *c, int file, par__shard *out);
+/* Every pair that differs: a line in `refused` or in `notes`. */
+void par__contents_compare(const par_checkpoint *c, const par_checkpoint_about *about,
+                           par_problems *refused, par_problems *notes);
+
+/* read.c: blocks of files into runs. */
+typedef struct {
+    const par_checkpoint *from;
+    int file, fd; /* that is open; -1 */
+    char path[PAR__PATH];
+    const par__stored *stored; /* whose block is in the buffer; NULL: none */
+    int64_t block;
+    char *buffer;  /* [from->block] */
+    int64_t total; /* bytes that were read */
+} par__reader;
+
+par_status par__reader_open(const par_checkpoint *from, par__reader *out);
+void par__reader_close(par__reader *reader);
+/* What `wanted` needs of a stored run of its tensor: verified, and with `fill` put there. */
+par_status par__reader_take(par__reader *reader, const par__stored *stored,
+                            const par_checkpoint_run *wanted, bool fill);
+bool par__converts(par_dtype from, par_dtype to);
+/* A run whose local rectangle has padding is zeroed. */
+par_status par__clear_padding(const par_checkpoint_run *run);
+
+/* Steps of the directories step_NNNNNNNN below `directory`, and of those set aside, newest first,
+ * each once; malloc'ed. None if it is not there. */
 par_status par__list(const char *directory, int64_t **steps, int *n);
 void par__step_name(int64_t step, char out[PAR__NAME]);
 /* Remove what is older than the `keep` newest that verify, and temporary directories left
  * behind. */
 void par__prune(const char *directory, int keep, par_problems *notes);
+
+/* replace.c: a checkpoint of a step is set aside while another takes its name. */
+#define PAR__ASIDE ".old"
+/* "DIRECTORY/step_NNNNNNNN.old" */
+par_status par__aside_path(const char *directory, int64_t step, char out[PAR__PATH]);
+/* Put right what a save left that was killed meanwhile. */
+par_status par__settle_aside(const char *directory);
 
 #endif

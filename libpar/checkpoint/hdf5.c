@@ -3,32 +3,53 @@
  * allocated early and never filled, newest format (its structure carries checksums). Only structure
  * goes through libhdf5: it syncs nothing, and after a failed write it may crash in its exit
  * handler, which H5dont_atexit keeps away. The host's error printing is put back after each call
- * here; no other setting of the host is touched.
+ * here; no other setting of the host is touched. Files are not locked, as many file systems cannot.
  */
-#include <hdf5.h>
-#include <string.h>
+#include "libpar/checkpoint/hdf5.h"
 
-#include "libpar/checkpoint/checkpoint.h"
+#include <stdio.h>
+#include <string.h>
 
 /* Data sets from 64 KiB on begin at pages. */
 enum { ALIGN_FROM = 1 << 16, ALIGN = 4096 };
 
-static hid_t type_of(par_dtype dtype) {
-    switch (dtype) {
-    case PAR_F32: return H5T_IEEE_F32LE;
-    case PAR_BF16:
-    case PAR_F16: return H5T_STD_U16LE; /* bits; HDF5 1.10 has no names for them */
-    case PAR_I32: return H5T_STD_I32LE;
-    case PAR_I64: return H5T_STD_I64LE;
-    default: return H5T_STD_U8LE;
+/* 16-bit floats: sign 15, exponent of `bits` behind a fraction that fills the rest. */
+static hid_t half_type(size_t bits, size_t bias) {
+    hid_t type = H5Tcopy(H5T_IEEE_F32LE);
+    if (type < 0) return type;
+    if (H5Tset_fields(type, 15, 15 - bits, bits, 0, 15 - bits) < 0 || H5Tset_size(type, 2) < 0 ||
+        H5Tset_precision(type, 16) < 0 || H5Tset_ebias(type, bias) < 0) {
+        H5Tclose(type);
+        return -1;
     }
+    return type;
+}
+
+hid_t par__hdf5_type(par_dtype dtype) {
+    switch (dtype) {
+    case PAR_F32: return H5Tcopy(H5T_IEEE_F32LE);
+    case PAR_BF16: return half_type(8, 127);
+    case PAR_F16: return half_type(5, 15);
+    case PAR_I32: return H5Tcopy(H5T_STD_I32LE);
+    case PAR_I64: return H5Tcopy(H5T_STD_I64LE);
+    default: return H5Tcopy(H5T_STD_U8LE);
+    }
+}
+
+/* Locks are for programs that share a file while it is written; nobody shares ours. */
+static herr_t set_unlocked(hid_t list) {
+#if H5_VERSION_GE(1, 10, 7)
+    return H5Pset_file_locking(list, 0, 1);
+#else
+    return list < 0 ? -1 : 0;
+#endif
 }
 
 static hid_t access_list(void) {
     hid_t list = H5Pcreate(H5P_FILE_ACCESS);
     if (list < 0) return list;
     if (H5Pset_libver_bounds(list, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST) < 0 ||
-        H5Pset_alignment(list, ALIGN_FROM, ALIGN) < 0 ||
+        H5Pset_alignment(list, ALIGN_FROM, ALIGN) < 0 || set_unlocked(list) < 0 ||
         H5Pset_fclose_degree(list, H5F_CLOSE_STRONG) < 0) {
         H5Pclose(list);
         return -1;
@@ -48,8 +69,7 @@ static hid_t creation_list(void) {
     return list;
 }
 
-/* No times: the same state makes the same file. For groups, and for a file, whose root is one. */
-static hid_t timeless_list(hid_t class) {
+hid_t par__hdf5_timeless(hid_t class) {
     hid_t list = H5Pcreate(class);
     if (list >= 0 && H5Pset_obj_track_times(list, 0) < 0) {
         H5Pclose(list);
@@ -62,21 +82,21 @@ static hid_t timeless_list(hid_t class) {
 static haddr_t add_set(hid_t group, hid_t list, const par_checkpoint_run *run) {
     hsize_t n = (hsize_t)run->n;
     haddr_t at = HADDR_UNDEF;
-    hid_t space = H5Screate_simple(1, &n, NULL);
-    hid_t set = space < 0 ? -1
-                          : H5Dcreate2(group, run->name, type_of(run->dtype), space, H5P_DEFAULT,
-                                       list, H5P_DEFAULT);
+    hid_t space = H5Screate_simple(1, &n, NULL), type = par__hdf5_type(run->dtype), set = -1;
+    if (space >= 0 && type >= 0)
+        set = H5Dcreate2(group, run->name, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
     if (set >= 0) at = H5Dget_offset(set);
     if (set >= 0 && H5Dclose(set) < 0) at = HADDR_UNDEF;
+    if (type >= 0) H5Tclose(type);
     if (space >= 0) H5Sclose(space);
     return at;
 }
 
-static hid_t open_group(hid_t file, const char *kind) {
+hid_t par__hdf5_group(hid_t file, const char *kind) {
     htri_t there = H5Lexists(file, kind, H5P_DEFAULT);
     if (there < 0) return -1;
     if (there > 0) return H5Gopen2(file, kind, H5P_DEFAULT);
-    hid_t list = timeless_list(H5P_GROUP_CREATE);
+    hid_t list = par__hdf5_timeless(H5P_GROUP_CREATE);
     if (list < 0) return -1;
     hid_t group = H5Gcreate2(file, kind, H5P_DEFAULT, list, H5P_DEFAULT);
     H5Pclose(list);
@@ -87,7 +107,7 @@ static hid_t open_group(hid_t file, const char *kind) {
 static int add_sets(hid_t file, hid_t list, const par_checkpoint_run *runs, int n,
                     par__span *spans) {
     for (int i = 0; i < n; i++) {
-        hid_t group = open_group(file, runs[i].kind);
+        hid_t group = par__hdf5_group(file, runs[i].kind);
         if (group < 0) return i;
         haddr_t at = add_set(group, list, &runs[i]);
         if (H5Gclose(group) < 0 || at == HADDR_UNDEF) return i;
@@ -96,19 +116,29 @@ static int add_sets(hid_t file, hid_t list, const par_checkpoint_run *runs, int 
     return n;
 }
 
+hid_t par__hdf5_create(const char *path) {
+    hid_t access = access_list(), root = par__hdf5_timeless(H5P_FILE_CREATE), file = -1;
+    if (access >= 0 && root >= 0) file = H5Fcreate(path, H5F_ACC_EXCL, root, access);
+    if (access >= 0) H5Pclose(access);
+    if (root >= 0) H5Pclose(root);
+    return file;
+}
+
+par_status par__hdf5_no_file(const char *path) {
+    PAR_FAIL(PAR_ERR_IO,
+             "%s: HDF5 cannot create the file (where the file system has no locks, set "
+             "HDF5_USE_FILE_LOCKING=FALSE)",
+             path);
+}
+
 static par_status lay_out(const char *path, const par_checkpoint_run *runs, int n,
                           par__span *spans) {
-    hid_t access = access_list(), list = creation_list(), root = timeless_list(H5P_FILE_CREATE),
-          file = -1;
+    hid_t list = creation_list(), file = par__hdf5_create(path);
     int done = 0;
-    if (access >= 0 && list >= 0 && root >= 0) file = H5Fcreate(path, H5F_ACC_EXCL, root, access);
-    bool made = file >= 0;
-    if (made) done = add_sets(file, list, runs, n, spans);
-    bool closed = made && H5Fclose(file) >= 0;
-    if (access >= 0) H5Pclose(access);
+    if (file >= 0 && list >= 0) done = add_sets(file, list, runs, n, spans);
+    bool closed = file >= 0 && H5Fclose(file) >= 0;
     if (list >= 0) H5Pclose(list);
-    if (root >= 0) H5Pclose(root);
-    if (!made) PAR_FAIL(PAR_ERR_IO, "%s: HDF5 cannot create the file", path);
+    if (file < 0) return par__hdf5_no_file(path);
     if (done < n)
         PAR_FAIL(PAR_ERR_IO, "%s: HDF5 cannot make the data set %s/%s", path, runs[done].kind,
                  runs[done].name);
@@ -118,15 +148,38 @@ static par_status lay_out(const char *path, const par_checkpoint_run *runs, int 
     return PAR_OK;
 }
 
-par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, int n,
-                             par__span *spans) {
-    H5E_auto2_t print;
-    void *user;
-    H5dont_atexit(); /* without effect when the host has used libhdf5 already */
-    if (H5Eget_auto2(H5E_DEFAULT, &print, &user) < 0)
+par_status par__hdf5_begin(const char *path, par__hdf5 *out) {
+    const char *missing = par__hdf5_missing();
+    if (missing) PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", missing);
+    if (H5Eget_auto2(H5E_DEFAULT, &out->print, &out->user) < 0)
         PAR_FAIL(PAR_ERR_IO, "%s: HDF5 does not start", path);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    return PAR_OK;
+}
+
+void par__hdf5_end(const par__hdf5 *host) {
+    H5Eset_auto2(H5E_DEFAULT, host->print, host->user);
+}
+
+par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, int n,
+                             par__span *spans) {
+    par__hdf5 host;
+    PAR_TRY(par__hdf5_begin(path, &host));
     par_status st = lay_out(path, runs, n, spans);
-    H5Eset_auto2(H5E_DEFAULT, print, user);
+    par__hdf5_end(&host);
     return st;
+}
+
+/* Structures of libhdf5's calls differ between releases; it ends the process when it finds out. */
+const char *par__hdf5_missing(void) {
+    static char why[256];
+    unsigned major, minor, release;
+    H5dont_atexit(); /* without effect when the host has used libhdf5 already */
+    if (H5get_libversion(&major, &minor, &release) < 0) return "libhdf5 does not start";
+    if (major == H5_VERS_MAJOR && minor == H5_VERS_MINOR && release == H5_VERS_RELEASE) return NULL;
+    snprintf(why, sizeof why,
+             "the libhdf5 that is loaded is %u.%u.%u, and libpar was built against %d.%d.%d: "
+             "set LD_LIBRARY_PATH so that it finds that one, or build libpar again",
+             major, minor, release, H5_VERS_MAJOR, H5_VERS_MINOR, H5_VERS_RELEASE);
+    return why;
 }

@@ -59,7 +59,7 @@ par_status par__list(const char *directory, int64_t **steps, int *n) {
                  directory, strerror(errno));
     for (struct dirent *e; st == PAR_OK && (e = readdir(d));) {
         int64_t step = step_of(e->d_name, &rest);
-        if (step >= 0 && !*rest) st = append(steps, n, step);
+        if (step >= 0 && (!*rest || strcmp(rest, PAR__ASIDE) == 0)) st = append(steps, n, step);
     }
     closedir(d);
     if (st != PAR_OK) {
@@ -68,6 +68,10 @@ par_status par__list(const char *directory, int64_t **steps, int *n) {
         return st;
     }
     if (*n) qsort(*steps, (size_t)*n, sizeof **steps, newest_first);
+    int different = 0;
+    for (int i = 0; i < *n; i++)
+        if (i == 0 || (*steps)[i] != (*steps)[i - 1]) (*steps)[different++] = (*steps)[i];
+    *n = different;
     return PAR_OK;
 }
 

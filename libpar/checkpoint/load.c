@@ -1,18 +1,19 @@
 /*
  * Loading: rank 0 looks for the newest checkpoint whose manifest verifies and hands the manifest to
- * all; every rank verifies every byte of its own file; only when all agree is anything read into
- * memory. Else the next older one is tried, and the result's notes say why.
+ * all; every rank verifies the blocks that its runs need; only when all agree is anything read into
+ * memory. If one is damaged the next older one is tried, and the result's notes say why. A file
+ * that cannot be read is an error: it says nothing of what is in it.
  */
 #define _GNU_SOURCE
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "libpar/checkpoint/checkpoint.h"
+#include "libpar/base/file.h"
+#include "libpar/checkpoint/plan.h"
 
 static const par_tag tag = {"checkpoint", -1, -1, -1};
+static const size_t default_memory = (size_t)1 << 30;
 
 typedef struct {
     par_comm *world;
@@ -22,7 +23,8 @@ typedef struct {
     int n_runs, rank;
     bool single;    /* directory is one checkpoint */
     int64_t *steps; /* rank 0: those there are, newest first */
-    int n_steps, next;
+    int n_steps;
+    int next;   /* of twice as many candidates: each step's, and the one that was set aside */
     char *text; /* manifest */
     size_t nbytes;
     char path[PAR__PATH];
@@ -31,21 +33,26 @@ typedef struct {
 static par_status look(loading *l) {
     char path[PAR__PATH];
     PAR_TRY(par__path(path, l->directory, "manifest.json"));
-    l->single = access(path, F_OK) == 0;
+    l->single = par__file_exists(path);
     if (!l->single) return par__list(l->directory, &l->steps, &l->n_steps);
     l->n_steps = 1;
     return PAR_OK;
 }
 
-static par_status candidate(const loading *l, char path[PAR__PATH]) {
+/* path "": there is none of that name. */
+static par_status candidate(const loading *l, int number, char path[PAR__PATH]) {
     char name[PAR__NAME];
     if (l->single) {
-        if (snprintf(path, PAR__PATH, "%s", l->directory) >= PAR__PATH)
+        if (snprintf(path, PAR__PATH, "%s", number ? "" : l->directory) >= PAR__PATH)
             PAR_FAIL(PAR_ERR_ARG, "%s: is too long", l->directory);
         return PAR_OK;
     }
-    par__step_name(l->steps[l->next], name);
-    return par__path(path, l->directory, name);
+    int64_t step = l->steps[number / 2];
+    par__step_name(step, name);
+    PAR_TRY(number % 2 ? par__aside_path(l->directory, step, path)
+                       : par__path(path, l->directory, name));
+    if (!par__directory_exists(path)) *path = 0;
+    return PAR_OK;
 }
 
 static void note(par_problems *notes) {
@@ -54,14 +61,11 @@ static void note(par_problems *notes) {
 
 /* Rank 0: the next one whose manifest verifies, or l->text = NULL. */
 static par_status find(loading *l, par_problems *notes) {
-    for (; l->next < l->n_steps; l->next++) {
-        PAR_TRY(candidate(l, l->path));
+    while (l->next < 2 * l->n_steps) {
+        PAR_TRY(candidate(l, l->next++, l->path));
+        if (!*l->path) continue;
         par_status st = par__manifest_read(l->path, &l->text, &l->nbytes);
-        if (st == PAR_OK) {
-            l->next++;
-            return PAR_OK;
-        }
-        if (st != PAR_ERR_FORMAT && st != PAR_ERR_IO) return st;
+        if (st != PAR_ERR_FORMAT) return st;
         note(notes);
     }
     return PAR_OK;
@@ -85,40 +89,77 @@ static par_status spread(loading *l) {
     return par_comm_broadcast(l->world, l->text, size, PAR_U8, 0, tag, NULL, NULL);
 }
 
-/* This rank's file, verified; it must be this run's. */
-static par_status verify(const loading *l, char file[PAR__PATH], par__shard *shard,
-                         par_checkpoint_result *out) {
-    char name[PAR__NAME];
-    json_t *root = NULL;
-    PAR_TRY(par__manifest_parse(l->path, l->text, l->nbytes, &root));
-    par_status st = par__manifest_about(root, l->path, l->about, par_comm_size(l->world), out);
-    if (st == PAR_OK) st = par__manifest_get(root, l->path, l->rank, l->runs, l->n_runs, shard);
-    json_decref(root);
-    PAR_TRY(st);
-    par__shard_name(l->rank, name);
-    PAR_TRY(par__path(file, l->path, name));
-    return par__shard_verify(file, shard);
+/* Is there enough memory, do the pairs allow it, and does it have all runs? */
+static par_status check(const loading *l, const par_checkpoint *c, par__plan *plan,
+                        par_checkpoint_result *out) {
+    size_t most = l->about->memory ? l->about->memory : default_memory;
+    par_problems refused = {0}, ignored = {0};
+    par__contents_compare(c, l->about, &refused, l->rank == 0 ? &out->notes : &ignored);
+    PAR_TRY(par_problems_status(&refused, PAR_ERR_OPTION));
+    PAR_TRY(
+        par__plan_make(c, l->runs, l->n_runs, l->rank, par_comm_size(l->world), &refused, plan));
+    PAR_TRY(par_problems_status(&refused, PAR_ERR_OPTION));
+    out->memory = l->nbytes + par__plan_memory(plan);
+    if (out->memory <= most) return PAR_OK;
+    PAR_FAIL(PAR_ERR_OPTION,
+             "%s: loading takes %.1f MiB of host memory on rank %d beside its arrays; allowed are "
+             "%.1f MiB",
+             c->info.path, (double)out->memory / 1048576, l->rank, (double)most / 1048576);
 }
 
+/* The manifest's text is not needed once it is parsed; all ranks have it until then. */
+static par_status verify(const loading *l, par_checkpoint **c, par__plan *plan,
+                         par_checkpoint_result *out) {
+    PAR_TRY(par__contents_parse(l->path, l->text, l->nbytes, c));
+    PAR_TRY(check(l, *c, plan, out));
+    return par__plan_verify(plan, &out->nbytes);
+}
+
+/* Of all ranks: bytes read in sum, the most memory. */
+static par_status sum_up(const loading *l, par_checkpoint_result *out) {
+    int p = par_comm_size(l->world);
+    int64_t *sizes = calloc((size_t)p, sizeof *sizes), memory = (int64_t)out->memory;
+    PAR_TRY(par_comm_agree(
+        l->world,
+        sizes ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for %d numbers", p)));
+    par_status st = par_comm_all_gather(l->world, &memory, sizes, 1, PAR_I64, tag, NULL, NULL);
+    for (int r = 0; st == PAR_OK && r < p; r++)
+        if (sizes[r] > memory) memory = sizes[r];
+    free(sizes);
+    out->memory = (size_t)memory;
+    PAR_TRY(st);
+    return par_comm_all_reduce(l->world, &out->nbytes, &out->nbytes, 1, PAR_I64, tag, NULL, NULL);
+}
+
+static void tell(const par_checkpoint *c, par_checkpoint_result *out) {
+    memcpy(out->path, c->info.path, sizeof out->path);
+    out->step = c->info.step;
+    out->consumed = c->info.consumed;
+    out->updates = c->info.updates;
+    out->loss = c->info.loss;
+    out->n_ranks = c->info.n_ranks;
+}
+
+/* Notes of a checkpoint that is then passed over go with it. */
 static par_status try_one(loading *l, par_checkpoint_result *out) {
-    char file[PAR__PATH] = "";
-    par__shard shard = {0};
-    par_status st = par_comm_agree(l->world, verify(l, file, &shard, out));
-    if (st == PAR_OK) {
-        st = par_comm_agree(l->world, par__shard_read(file, &shard, l->runs));
+    par_checkpoint *c = NULL;
+    par__plan plan = {0};
+    int notes = out->notes.n;
+    size_t text = strlen(out->notes.text);
+    par_status st = par_comm_agree(l->world, verify(l, &c, &plan, out));
+    if (st != PAR_OK) {
+        out->notes.n = notes;
+        out->notes.text[text] = 0;
+    } else {
+        st = par_comm_agree(l->world, par__plan_fill(&plan));
         /* Memory may hold half of it: there is nothing to fall back to. */
-        if (st != PAR_OK)
+        if (st == PAR_ERR_FORMAT)
             st = par_error_set(PAR_ERR_INTERNAL, "%s: changed while it was read", par_error());
+        if (st == PAR_OK) st = sum_up(l, out);
+        if (st == PAR_OK) tell(c, out);
     }
-    if (st == PAR_OK) {
-        memcpy(out->path, l->path, sizeof out->path);
-        if (l->rank == 0 && strcmp(out->options, l->about->options) != 0)
-            par_problem(&out->notes, "saved with \"%s\"; this run has \"%s\"", out->options,
-                        l->about->options);
-        out->nbytes = shard.nbytes;
-        st = par_comm_all_reduce(l->world, &out->nbytes, &out->nbytes, 1, PAR_I64, tag, NULL, NULL);
-    }
-    par__shard_free(&shard);
+    par__plan_free(&plan);
+    par_checkpoint_close(&c);
     return st;
 }
 
@@ -136,22 +177,31 @@ static par_status load(loading *l, par_checkpoint_result *out) {
                                       : PAR_OK);
         }
         par_status st = try_one(l, out);
-        if (st != PAR_ERR_FORMAT && st != PAR_ERR_IO) return st;
+        if (st != PAR_ERR_FORMAT) return st;
         if (l->rank == 0) note(&out->notes);
         free(l->text);
         l->text = NULL;
     }
 }
 
+static par_status check_runs(const loading *l) {
+    for (int i = 0; i < l->n_runs; i++) {
+        PAR_REQUIRE(l->runs[i].data);
+        PAR_TRY(par__run_check(&l->runs[i]));
+    }
+    return PAR_OK;
+}
+
 par_status par_checkpoint_load(par_comm *world, const char *directory,
                                const par_checkpoint_about *about, const par_checkpoint_run *runs,
                                int n_runs, par_checkpoint_result *out) {
     PAR_REQUIRE(world && directory && *directory && out && n_runs >= 0 && (runs || n_runs == 0));
-    PAR_REQUIRE(about && about->model && about->layout && about->options);
+    PAR_REQUIRE(about && about->n >= 0 && (about->pairs || about->n == 0));
     loading l = {
         .world = world, .directory = directory, .about = about, .runs = runs, .n_runs = n_runs};
     l.rank = par_comm_rank(world);
     *out = (par_checkpoint_result){0};
+    PAR_TRY(par_comm_agree(world, check_runs(&l)));
     par_status st = load(&l, out);
     free(l.text);
     free(l.steps);

@@ -22,3 +22,47 @@ par_status par_checkpoint_load(par_comm *world, const char *directory,
     (void)world, (void)directory, (void)about, (void)runs, (void)n_runs, (void)out;
     PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", reason);
 }
+
+par_status par_checkpoint_open(const char *directory, par_problems *notes, par_checkpoint **out) {
+    (void)directory, (void)notes, (void)out;
+    PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", reason);
+}
+
+void par_checkpoint_close(par_checkpoint **checkpoint) {
+    if (checkpoint) *checkpoint = NULL;
+}
+
+const par_checkpoint_result *par_checkpoint_info(const par_checkpoint *c) {
+    (void)c;
+    return NULL;
+}
+
+const par_checkpoint_pair *par_checkpoint_pairs(const par_checkpoint *c, int *n) {
+    (void)c;
+    *n = 0;
+    return NULL;
+}
+
+const par_checkpoint_tensor *par_checkpoint_tensors(const par_checkpoint *c, int *n) {
+    (void)c;
+    *n = 0;
+    return NULL;
+}
+
+const par_checkpoint_tensor *par_checkpoint_find(const par_checkpoint *c, const char *kind,
+                                                 const char *name) {
+    (void)c, (void)kind, (void)name;
+    return NULL;
+}
+
+par_status par_checkpoint_read(const par_checkpoint *c, const par_checkpoint_tensor *tensor,
+                               const int64_t offset[2], const int64_t extent[2], par_dtype dtype,
+                               void *dst) {
+    (void)c, (void)tensor, (void)offset, (void)extent, (void)dtype, (void)dst;
+    PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", reason);
+}
+
+par_status par_checkpoint_verify(const par_checkpoint *c, int rank) {
+    (void)c, (void)rank;
+    PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", reason);
+}

@@ -1,9 +1,9 @@
 /*
  * Saving: see the order in par/checkpoint.h. Every step ends in an agreement, so that all ranks go
  * on or all stop. What fails before the checkpoint has its name leaves a temporary directory, which
- * rank 0 removes; what fails later is taken back first, and so is the exchange with an older
- * checkpoint of the same step. From when it has been read back the checkpoint is saved: what fails
- * then is a note.
+ * rank 0 removes; what fails later is taken back first, and an older checkpoint of the same step
+ * gets its name back. From when it has been read back the checkpoint is saved: what fails then is a
+ * note.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,33 +25,39 @@ static const par_tag tag = {"checkpoint", -1, -1, -1};
 /* Room for structure: superblock, groups, 64 KiB of alignment, and this much a data set. */
 enum { FRAME_NBYTES = 1 << 17, SET_NBYTES = 2048 };
 
-/* What lies under the final name, and under the temporary one. */
+/* What lies under the final name. */
 typedef enum {
-    UNNAMED,  /* what was there, if anything; the new checkpoint */
-    NAMED,    /* the new checkpoint; nothing */
-    EXCHANGED /* the new checkpoint; an older one of the same step */
+    UNNAMED, /* what was there, if anything */
+    ASIDE,   /* nothing: the older checkpoint of the step has been set aside */
+    NAMED,   /* the new checkpoint, and there was no older one */
+    REPLACED /* the new checkpoint; the older one is set aside */
 } naming;
 
 typedef struct {
     par_comm *world;
     const par_checkpoint_params *params;
-    const par_checkpoint_run *runs;
+    par_checkpoint_run *runs; /* to write; owned */
     int n_runs;
     bool first; /* rank 0 */
     char name[PAR__NAME], temporary_name[PAR__NAME];
-    char final[PAR__PATH], temporary[PAR__PATH];
+    char final[PAR__PATH], temporary[PAR__PATH], aside[PAR__PATH];
     naming named; /* rank 0 */
     par__shard shard;
     int64_t need;  /* bytes of all ranks, at most */
     int64_t total; /* bytes of all ranks, written */
+    par_problems *notes;
 } saving;
 
-static par_status check_run(const par_checkpoint_run *r) {
-    PAR_REQUIRE(r->kind && r->name && r->data && r->n > 0);
-    if (!*r->kind || !*r->name || strchr(r->kind, '/') || strchr(r->name, '/') ||
-        !par_dtype_nbytes(r->dtype))
-        PAR_FAIL(PAR_ERR_ARG, "%s/%s: a run's kind and name are not empty and have no slash",
-                 r->kind, r->name);
+/* What this rank writes: copies and padding are left out. */
+static par_status select_runs(saving *s, const par_checkpoint_run *runs, int n) {
+    s->runs = malloc(((size_t)n + 1) * sizeof *s->runs);
+    if (!s->runs) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %d runs", n);
+    for (int i = 0; i < n; i++) {
+        PAR_REQUIRE(runs[i].data);
+        PAR_TRY(par__run_check(&runs[i]));
+        par_checkpoint_run plain = par__run_plain(&runs[i]);
+        if (runs[i].replica == 0 && par__run_count(&plain) > 0) s->runs[s->n_runs++] = runs[i];
+    }
     return PAR_OK;
 }
 
@@ -59,7 +65,6 @@ static par_status need_of(const saving *s, int64_t *need) {
     *need = FRAME_NBYTES;
     for (int i = 0; i < s->n_runs; i++) {
         int64_t nbytes;
-        PAR_TRY(check_run(&s->runs[i]));
         if (!par__mul64(s->runs[i].n, (int64_t)par_dtype_nbytes(s->runs[i].dtype), &nbytes) ||
             !par__add64(*need, nbytes + SET_NBYTES, need))
             PAR_FAIL(PAR_ERR_ARG, "%s/%s: is too large", s->runs[i].kind, s->runs[i].name);
@@ -67,21 +72,34 @@ static par_status need_of(const saving *s, int64_t *need) {
     return PAR_OK;
 }
 
-/* Rank 0: the directory, room for everything in it, and the temporary directory. */
-static par_status prepare(const saving *s) {
+/* Some file systems do not tell: all numbers are 0, or there is no such call. */
+static par_status check_space(const saving *s) {
     struct statvfs fs;
     const char *directory = s->params->directory;
-    PAR_TRY(par__make_directories(directory));
-    if (statvfs(directory, &fs) != 0)
+    bool told = statvfs(directory, &fs) == 0;
+    if (!told && errno != ENOSYS && errno != EOPNOTSUPP)
         return par__write_error(directory, "asked for its free space");
+    if (!told || fs.f_blocks == 0) {
+        par_problem(s->notes, "%s: does not tell its free space; a checkpoint takes %.1f MiB",
+                    directory, (double)s->need / 1048576);
+        return PAR_OK;
+    }
     double there = (double)fs.f_bavail * (double)fs.f_frsize;
-    if (there < (double)s->need)
-        PAR_FAIL(PAR_ERR_IO,
-                 "%s: a checkpoint takes %.1f MiB, and %.1f MiB are free; nothing was written%s",
-                 directory, (double)s->need / 1048576, there / 1048576, par__write_remedy(ENOSPC));
+    if (there >= (double)s->need) return PAR_OK;
+    PAR_FAIL(PAR_ERR_IO,
+             "%s: a checkpoint takes %.1f MiB, and %.1f MiB are free; nothing was written%s",
+             directory, (double)s->need / 1048576, there / 1048576, par__write_remedy(ENOSPC));
+}
+
+/* Rank 0: the directory, room for everything in it, and the temporary directory. */
+static par_status prepare(const saving *s) {
+    PAR_TRY(par__make_directories(s->params->directory));
+    if (!s->params->check_only) PAR_TRY(par__settle_aside(s->params->directory));
+    PAR_TRY(check_space(s));
     return par__make_directories(s->temporary);
 }
 
+/* A check leaves the step's own name alone: both its names are those of temporary directories. */
 static par_status set_names(saving *s) {
     struct timespec now;
     const par_checkpoint_params *p = s->params;
@@ -92,7 +110,9 @@ static par_status set_names(saving *s) {
              (unsigned long long)now.tv_sec * 1000000000 + (unsigned long long)now.tv_nsec);
     PAR_TRY(par_comm_broadcast(s->world, s->temporary_name, sizeof s->temporary_name, PAR_U8, 0,
                                tag, NULL, NULL));
+    if (p->check_only) snprintf(s->name, sizeof s->name, "%.55s-check", s->temporary_name);
     PAR_TRY(par__path(s->final, p->directory, s->name));
+    PAR_TRY(par__aside_path(p->directory, p->step, s->aside));
     return par__path(s->temporary, p->directory, s->temporary_name);
 }
 
@@ -131,10 +151,39 @@ static par_status exchange(saving *s, char *mine, int64_t *sizes, char **parts) 
     return PAR_OK;
 }
 
+/* What libhdf5 has written. */
+static par_status sync_file(const char *path) {
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0) return par__write_error(path, "opened");
+    par_status st = fsync(fd) == 0 ? PAR_OK : par__write_error(path, "synced");
+    return par__close(fd, path, st);
+}
+
+/* index.h5, of what all ranks have. */
+static par_status write_index(const saving *s, char *const *parts, par__index *out) {
+    char path[PAR__PATH];
+    par_checkpoint *contents = NULL;
+    char *image = NULL;
+    size_t nbytes = 0;
+    PAR_TRY(par__path(path, s->temporary, "index.h5"));
+    PAR_TRY(par__contents_of(s->params->directory, parts, par_comm_size(s->world), &contents));
+    par_status st = par__index_layout(path, contents);
+    par_checkpoint_close(&contents);
+    PAR_TRY(st);
+    PAR_TRY(sync_file(path));
+    PAR_TRY(par__read_file(path, PAR__MANIFEST_MAX, &image, &nbytes));
+    par__hash(image, nbytes, out->hash);
+    out->nbytes = (int64_t)nbytes;
+    free(image);
+    return PAR_OK;
+}
+
 static par_status write_manifest(const saving *s, char *const *parts) {
     char path[PAR__PATH], *text = NULL;
+    par__index index = {0};
+    PAR_TRY(write_index(s, parts, &index));
     PAR_TRY(par__path(path, s->temporary, "manifest.json"));
-    PAR_TRY(par__manifest_make(s->params, par_comm_size(s->world), parts, &text));
+    PAR_TRY(par__manifest_make(s->params, &index, par_comm_size(s->world), parts, &text));
     par_status st = par__write_file(path, text, strlen(text));
     free(text);
     return st;
@@ -160,34 +209,38 @@ static par_status manifest(saving *s) {
 /* Rank 0. The files are synced; now their names, then the directory's own. */
 static par_status commit(saving *s) {
     PAR_TRY(par__sync_directory(s->temporary));
-    if (rename(s->temporary, s->final) == 0) {
-        s->named = NAMED;
-    } else {
-        if (errno != ENOTEMPTY && errno != EEXIST)
-            return par__write_error(s->final, "given its name");
-        /* There is one of this step: one exchange of names, so that there always is one. */
-        if (renameat2(AT_FDCWD, s->temporary, AT_FDCWD, s->final, RENAME_EXCHANGE) != 0)
-            return par__write_error(s->final, "replaced by the new checkpoint");
-        s->named = EXCHANGED;
+    if (par__directory_exists(s->final)) {
+        if (rename(s->final, s->aside) != 0) return par__write_error(s->final, "set aside");
+        s->named = ASIDE;
     }
+    if (rename(s->temporary, s->final) != 0) return par__write_error(s->final, "given its name");
+    s->named = s->named == ASIDE ? REPLACED : NAMED;
     return par__sync_directory(s->params->directory);
 }
 
-/* Every rank reads back what it wrote, rank 0 the manifest too. */
-static par_status read_back(const saving *s) {
-    char name[PAR__NAME], path[PAR__PATH], *text = NULL;
+/* Rank 0: the manifest and the index. */
+static par_status read_back_manifest(const saving *s) {
+    char *text = NULL;
     size_t nbytes;
+    par_checkpoint *contents = NULL;
+    PAR_TRY(par__manifest_read(s->final, &text, &nbytes));
+    par_status st = par__contents_parse(s->final, text, nbytes, &contents);
+    free(text);
+    if (st == PAR_OK) st = par_checkpoint_verify(contents, par_comm_size(s->world));
+    par_checkpoint_close(&contents);
+    return st;
+}
+
+/* Every rank reads back what it wrote. */
+static par_status read_back(const saving *s) {
+    char name[PAR__NAME], path[PAR__PATH];
     par__shard_name(par_comm_rank(s->world), name);
     PAR_TRY(par__path(path, s->final, name));
     PAR_TRY(par__shard_verify(path, &s->shard));
-    if (!s->first) return PAR_OK;
-    PAR_TRY(par__manifest_read(s->final, &text, &nbytes));
-    free(text);
-    return PAR_OK;
+    return s->first ? read_back_manifest(s) : PAR_OK;
 }
 
 static par_status write_all(saving *s) {
-    PAR_TRY(begin(s));
     PAR_TRY(par_comm_agree(s->world, write_shard(s)));
     PAR_TRY(manifest(s));
     PAR_TRY(par_comm_agree(s->world, s->first ? commit(s) : PAR_OK));
@@ -197,18 +250,16 @@ static par_status write_all(saving *s) {
 /* Rank 0: final names mean again what they meant before this save, and the rest goes. */
 static par_status withdraw(const saving *s, par_status st) {
     char why[PAR__TEXT];
-    int failed = 0;
     if (!*s->temporary) return st;
     snprintf(why, sizeof why, "%s", par_error());
-    if (s->named == NAMED) failed = rename(s->final, s->temporary);
-    if (s->named == EXCHANGED)
-        failed = renameat2(AT_FDCWD, s->temporary, AT_FDCWD, s->final, RENAME_EXCHANGE);
-    if (failed) {
-        const char *cause = strerror(errno);
-        PAR_FAIL(st, "%s\nand %s could not be withdrawn: %s; remove it%s%s", why, s->final, cause,
-                 s->named == EXCHANGED ? ", and give its name to the older one in " : "",
-                 s->named == EXCHANGED ? s->temporary : "");
-    }
+    bool is_there = s->named == NAMED || s->named == REPLACED;
+    if (is_there && rename(s->final, s->temporary) != 0)
+        PAR_FAIL(st, "%s\nand %s could not be withdrawn: %s; remove it%s", why, s->final,
+                 strerror(errno),
+                 s->named == REPLACED ? ", and an older one of this step is found beside it" : "");
+    if ((s->named == ASIDE || s->named == REPLACED) && rename(s->aside, s->final) != 0)
+        PAR_FAIL(st, "%s\nand %s could not be given the name %s again: %s; it is found there, too",
+                 why, s->aside, s->final, strerror(errno));
     if (s->named != UNNAMED) par__sync_directory(s->params->directory);
     par__remove_directory(s->temporary);
     PAR_FAIL(
@@ -229,38 +280,62 @@ static par_status write_latest(const saving *s) {
     return st;
 }
 
-static par_status save(saving *s, par_checkpoint_result *out) {
-    par_status st = write_all(s);
+static par_status save(saving *s) {
+    par_status st = begin(s);
+    if (st == PAR_OK) st = write_all(s);
     if (st != PAR_OK) return s->first ? withdraw(s, st) : st;
     if (s->first) {
-        if (write_latest(s) != PAR_OK) par_problem(&out->notes, "%s", par_error());
-        par__prune(s->params->directory, s->params->keep, &out->notes);
+        if (s->named == REPLACED && par__settle_aside(s->params->directory) != PAR_OK)
+            par_problem(s->notes, "%s", par_error());
+        if (write_latest(s) != PAR_OK) par_problem(s->notes, "%s", par_error());
+        par__prune(s->params->directory, s->params->keep, s->notes);
     }
     /* It also holds the other ranks until rank 0 is done. */
     s->total = s->shard.nbytes;
     return par_comm_all_reduce(s->world, &s->total, &s->total, 1, PAR_I64, tag, NULL, NULL);
 }
 
-/* As far as a save comes before it writes; then each rank makes a file where its own would be. */
+/* All that a save does, with one element of each rank; then it goes. */
 static par_status check_only(saving *s) {
-    char name[PAR__NAME], path[PAR__PATH], why[PAR__TEXT];
+    float element = (float)par_comm_rank(s->world);
+    int64_t rank = par_comm_rank(s->world);
+    const par_checkpoint_run run = {.kind = "check",
+                                    .name = "check",
+                                    .dtype = PAR_F32,
+                                    .n = 1,
+                                    .data = &element,
+                                    .ndim = 1,
+                                    .global = {par_comm_size(s->world), 1},
+                                    .offset = {rank, 0},
+                                    .extent = {1, 1},
+                                    .local = {1, 1}};
+    char why[PAR__TEXT];
     par_status st = begin(s);
-    if (st == PAR_OK) {
-        par__shard_name(par_comm_rank(s->world), name);
-        st = par__path(path, s->temporary, name);
-        if (st == PAR_OK) st = par__write_file(path, "", 0);
-        st = par_comm_agree(s->world, st);
-    }
+    s->n_runs = 1;
+    s->runs[0] = run; /* there is room for one more than there were */
+    if (st == PAR_OK) st = write_all(s);
     snprintf(why, sizeof why, "%s", par_error());
-    if (s->first && *s->temporary) par__remove_directory(s->temporary);
+    if (s->first && *s->temporary)
+        par__remove_directory(s->named == UNNAMED ? s->temporary : s->final);
     return st == PAR_OK ? st : par_error_set(st, "%s", why);
 }
 
+static par_status check_pairs(const par_checkpoint_about *about) {
+    PAR_REQUIRE(about->n >= 0 && (about->pairs || about->n == 0));
+    for (int i = 0; i < about->n; i++) {
+        const par_checkpoint_pair *p = &about->pairs[i];
+        PAR_REQUIRE(p->name && p->value && (unsigned)p->class_of <= PAR_CHECKPOINT_STATED);
+    }
+    return PAR_OK;
+}
+
 static par_status check_params(const par_checkpoint_params *p) {
-    PAR_REQUIRE(p && p->directory && *p->directory && p->about.model && p->about.layout &&
-                p->about.options);
+    const char *missing = par_checkpoint_missing();
+    PAR_REQUIRE(p && p->directory && *p->directory);
     PAR_REQUIRE(p->step >= 0 && p->step <= 99999999 && p->keep >= 0 && p->consumed >= 0 &&
                 p->updates >= 0);
+    PAR_TRY(check_pairs(&p->about));
+    if (missing) PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", missing);
     if (!isfinite(p->loss))
         PAR_FAIL(PAR_ERR_NUMERIC, "step %lld: its loss is %g: not saved, older checkpoints stay",
                  (long long)p->step, p->loss);
@@ -272,23 +347,24 @@ par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *par
                                par_checkpoint_result *out) {
     PAR_REQUIRE(world && out && n_runs >= 0 && (runs || n_runs == 0));
     PAR_TRY(check_params(params));
-    saving s = {.world = world, .params = params, .runs = runs, .n_runs = n_runs};
-    s.first = par_comm_rank(world) == 0;
     *out = (par_checkpoint_result){0};
-    par_status st = params->check_only ? check_only(&s) : save(&s, out);
+    saving s = {.world = world, .params = params, .notes = &out->notes};
+    s.first = par_comm_rank(world) == 0;
+    par_status st = par_comm_agree(world, select_runs(&s, runs, n_runs));
+    if (st == PAR_OK) st = params->check_only ? check_only(&s) : save(&s);
     par__shard_free(&s.shard);
-    if (st != PAR_OK) return st;
-    if (params->check_only) return PAR_OK;
+    free(s.runs);
+    if (st != PAR_OK || params->check_only) return st;
     memcpy(out->path, s.final, sizeof out->path);
     out->step = params->step;
     out->consumed = params->consumed;
     out->updates = params->updates;
     out->loss = params->loss;
+    out->n_ranks = par_comm_size(world);
     out->nbytes = s.total;
-    snprintf(out->options, sizeof out->options, "%s", params->about.options);
     return PAR_OK;
 }
 
 const char *par_checkpoint_missing(void) {
-    return NULL;
+    return par__hdf5_missing();
 }

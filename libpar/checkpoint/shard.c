@@ -1,8 +1,8 @@
 /*
  * One rank's file: libhdf5 makes its structure, the data goes in by our own pwrite. Every byte is
- * under a digest: each run has one, all the rest (header, structure, gaps, in file order) has
- * `frame`. So a flipped bit anywhere is found by reading the file as bytes, without libhdf5, and
- * loading never gives libhdf5 a file.
+ * under a digest: each block of a run has one, all the rest (header, structure, gaps, in file
+ * order) has `frame`. So a flipped bit anywhere is found by reading the file as bytes, without
+ * libhdf5, and loading never gives libhdf5 a file.
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
@@ -17,7 +17,7 @@
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
 
-enum { BLOCK = 1 << 16, SIGNATURE = 9 };
+enum { PIECE = 1 << 16, SIGNATURE = 9 };
 
 void par__shard_name(int rank, char out[PAR__NAME]) {
     snprintf(out, PAR__NAME, "rank_%05d.h5", rank);
@@ -25,6 +25,7 @@ void par__shard_name(int rank, char out[PAR__NAME]) {
 
 void par__shard_free(par__shard *shard) {
     free(shard->spans);
+    free(shard->hashes);
     *shard = (par__shard){0};
 }
 
@@ -55,11 +56,11 @@ static par_status sort_spans(const char *path, const par__shard *shard, par__spa
 
 static par_status add_range(int fd, const char *path, int64_t begin, int64_t end,
                             par__digest *digest) {
-    char block[BLOCK];
-    for (int64_t at = begin; at < end; at += BLOCK) {
-        size_t n = (size_t)(end - at < BLOCK ? end - at : BLOCK);
-        PAR_TRY(par__read_at(fd, path, block, n, at));
-        par__digest_add(digest, block, n);
+    char piece[PIECE];
+    for (int64_t at = begin; at < end; at += PIECE) {
+        size_t n = (size_t)(end - at < PIECE ? end - at : PIECE);
+        PAR_TRY(par__read_at(fd, path, piece, n, at));
+        par__digest_add(digest, piece, n);
     }
     return PAR_OK;
 }
@@ -104,34 +105,50 @@ static par_status compare(const char *path, int64_t offset, const char *found, c
              (long long)offset, found, said);
 }
 
-static par_status verify_open(int fd, const char *path, const par__shard *shard, par__span **sorted,
-                              par__digest *digest) {
+static par_status verify_span(int fd, const char *path, const par__span *p, par__digest *digest) {
     char hash[PAR__HASH];
-    PAR_TRY(check_size(fd, path, shard->nbytes));
-    PAR_TRY(check_superblock(fd, path));
-    PAR_TRY(frame_of(fd, path, shard, sorted, digest, hash));
-    PAR_TRY(compare(path, 0, hash, shard->frame));
-    for (int i = 0; i < shard->n; i++) {
-        const par__span *p = sorted[i];
-        PAR_TRY(add_range(fd, path, p->offset, p->offset + p->nbytes, digest));
+    for (int64_t k = 0; k < par__blocks(p); k++) {
+        int64_t begin = k * p->block, end = begin + p->block;
+        if (end > p->nbytes) end = p->nbytes;
+        PAR_TRY(add_range(fd, path, p->offset + begin, p->offset + end, digest));
         par__digest_end(digest, hash);
-        PAR_TRY(compare(path, p->offset, hash, p->hash));
+        PAR_TRY(compare(path, p->offset + begin, hash, p->hashes + k * PAR__HASH));
     }
     return PAR_OK;
 }
 
-par_status par__shard_verify(const char *path, const par__shard *shard) {
+static par_status verify_open(int fd, const char *path, const par__shard *shard, par__span **sorted,
+                              bool data, par__digest *digest) {
+    char hash[PAR__HASH];
+    PAR_TRY(check_superblock(fd, path));
+    PAR_TRY(frame_of(fd, path, shard, sorted, digest, hash));
+    PAR_TRY(compare(path, 0, hash, shard->frame));
+    for (int i = 0; data && i < shard->n; i++) PAR_TRY(verify_span(fd, path, sorted[i], digest));
+    return PAR_OK;
+}
+
+par_status par__shard_open(const char *path, int64_t nbytes, int *out) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 && errno == ENOENT) PAR_FAIL(PAR_ERR_FORMAT, "%s: is missing", path);
+    if (fd < 0) return par__read_error(path, "opened");
+    par_status st = check_size(fd, path, nbytes);
+    if (st != PAR_OK) {
+        close(fd);
+        return st;
+    }
+    *out = fd;
+    return PAR_OK;
+}
+
+static par_status verify(const char *path, const par__shard *shard, bool data) {
     par_status st = PAR_OK;
     par__span **sorted = NULL;
     par__digest *digest = NULL;
+    int fd;
     PAR_TRY(sort_spans(path, shard, &sorted));
     PAR_TRY_GOTO(par__digest_create(&digest), out_sorted);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        st = par__read_error(path, "opened");
-        goto out_digest;
-    }
-    st = verify_open(fd, path, shard, sorted, digest);
+    PAR_TRY_GOTO(par__shard_open(path, shard->nbytes, &fd), out_digest);
+    st = verify_open(fd, path, shard, sorted, data, digest);
     close(fd);
 out_digest:
     par__digest_destroy(&digest);
@@ -140,38 +157,12 @@ out_sorted:
     return st;
 }
 
-/* Piece of a run that goes in one copy. */
-static int64_t piece_of(const par_checkpoint_run *run, int64_t nbytes, int64_t done) {
-    int64_t most = run->staging ? (int64_t)run->staging->nbytes : nbytes;
-    return nbytes - done < most ? nbytes - done : most;
+par_status par__shard_verify(const char *path, const par__shard *shard) {
+    return verify(path, shard, true);
 }
 
-static par_status read_run(int fd, const char *path, const par_checkpoint_run *run,
-                           const par__span *p, par__digest *digest) {
-    const par_checkpoint_staging *s = run->staging;
-    char hash[PAR__HASH];
-    for (int64_t done = 0, n; done < p->nbytes; done += n) {
-        n = piece_of(run, p->nbytes, done);
-        char *data = (char *)run->data + done, *room = s ? s->buffer : data;
-        PAR_TRY(par__read_at(fd, path, room, (size_t)n, p->offset + done));
-        par__digest_add(digest, room, (size_t)n);
-        if (s) PAR_TRY(s->copy(s->user, data, room, (size_t)n));
-    }
-    par__digest_end(digest, hash);
-    return compare(path, p->offset, hash, p->hash);
-}
-
-par_status par__shard_read(const char *path, const par__shard *shard,
-                           const par_checkpoint_run *runs) {
-    par__digest *digest = NULL;
-    PAR_TRY(par__digest_create(&digest));
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    par_status st = fd < 0 ? par__read_error(path, "opened") : PAR_OK;
-    for (int i = 0; st == PAR_OK && i < shard->n; i++)
-        st = read_run(fd, path, &runs[i], &shard->spans[i], digest);
-    if (fd >= 0) close(fd);
-    par__digest_destroy(&digest);
-    return st;
+par_status par__shard_verify_frame(const char *path, const par__shard *shard) {
+    return verify(path, shard, false);
 }
 
 /* Blocks are reserved first, so that a full disk is found before anything large is written. */
@@ -184,18 +175,26 @@ static par_status reserve(int fd, const char *path, int64_t nbytes) {
     return par__write_error(path, "given its space");
 }
 
+/* Bytes that go in one piece: within a block, and as many as staging holds. */
+static int64_t piece_of(const par_checkpoint_run *run, const par__span *p, int64_t done) {
+    int64_t n = p->block - done % p->block;
+    if (run->staging && n > (int64_t)run->staging->nbytes) n = (int64_t)run->staging->nbytes;
+    return n < p->nbytes - done ? n : p->nbytes - done;
+}
+
 static par_status write_run(int fd, const char *path, const par_checkpoint_run *run, par__span *p,
                             par__digest *digest) {
     const par_checkpoint_staging *s = run->staging;
     for (int64_t done = 0, n; done < p->nbytes; done += n) {
-        n = piece_of(run, p->nbytes, done);
+        n = piece_of(run, p, done);
         const char *data = (const char *)run->data + done;
         if (s) PAR_TRY(s->copy(s->user, s->buffer, data, (size_t)n));
         if (s) data = s->buffer;
         par__digest_add(digest, data, (size_t)n);
         PAR_TRY(par__write_at(fd, path, data, (size_t)n, p->offset + done));
+        if ((done + n) % p->block == 0 || done + n == p->nbytes)
+            par__digest_end(digest, p->hashes + done / p->block * PAR__HASH);
     }
-    par__digest_end(digest, p->hash);
     return PAR_OK;
 }
 
@@ -228,13 +227,35 @@ out_sorted:
     return st;
 }
 
+/* Spans of n runs without their offsets, and room for their hashes. */
+static par_status take_spans(const char *path, const par_checkpoint_run *runs, int n,
+                             par__shard *shard) {
+    int64_t blocks = 0;
+    shard->spans = calloc((size_t)n + 1, sizeof *shard->spans);
+    if (!shard->spans) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d spans", path, n);
+    shard->n = n;
+    for (int i = 0; i < n; i++) {
+        par__span *p = &shard->spans[i];
+        p->nbytes = runs[i].n * (int64_t)par_dtype_nbytes(runs[i].dtype);
+        p->block = PAR__BLOCK;
+        blocks += par__blocks(p);
+    }
+    shard->hashes = calloc((size_t)blocks + 1, PAR__HASH);
+    if (!shard->hashes)
+        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %lld digests", path, (long long)blocks);
+    char *hashes = shard->hashes;
+    for (int i = 0; i < n; i++) {
+        shard->spans[i].hashes = hashes;
+        hashes += par__blocks(&shard->spans[i]) * PAR__HASH;
+    }
+    return PAR_OK;
+}
+
 par_status par__shard_write(const char *path, const par_checkpoint_run *runs, int n,
                             par__shard *out) {
-    par__shard shard = {.n = n, .spans = calloc((size_t)n + 1, sizeof *shard.spans)};
-    if (!shard.spans) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d spans", path, n);
-    for (int i = 0; i < n; i++)
-        shard.spans[i].nbytes = runs[i].n * (int64_t)par_dtype_nbytes(runs[i].dtype);
-    par_status st = par__shard_layout(path, runs, n, shard.spans);
+    par__shard shard = {0};
+    par_status st = take_spans(path, runs, n, &shard);
+    if (st == PAR_OK) st = par__shard_layout(path, runs, n, shard.spans);
     if (st == PAR_OK) {
         int fd = open(path, O_RDWR | O_CLOEXEC);
         st = fd < 0 ? par__write_error(path, "opened") : fill(fd, path, runs, &shard);

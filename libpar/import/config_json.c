@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "libpar/import/family.h"
+#include "libpar/import/directory.h"
 
 #define SIZE_LIMIT 2147483647
 
@@ -84,7 +84,6 @@ static const struct {
     {NULL, "add_cross_attention", FALSE_ONLY},
     {NULL, "quantization_config", ABSENT},
     {NULL, "pruned_heads", EMPTY_ONLY},
-    {NULL, "sliding_window", ABSENT},
     {NULL, "attn_logit_softcapping", ABSENT},
     {NULL, "final_logit_softcapping", ABSENT},
     {NULL, "num_local_experts", ABSENT},
@@ -99,8 +98,10 @@ static const struct {
     {NULL, "no_rope_layers", ABSENT},
     {"gpt2", "scale_attn_weights", TRUE_ONLY},
     {"gpt2", "scale_attn_by_inverse_layer_idx", FALSE_ONLY},
-    {"llama", "attention_bias", FALSE_ONLY},
-    {"llama", "mlp_bias", FALSE_ONLY},
+    {NULL, "attention_bias", FALSE_ONLY},
+    {NULL, "mlp_bias", FALSE_ONLY},
+    {NULL, "rope_interleaved", FALSE_ONLY},
+    {NULL, "use_mrope", FALSE_ONLY},
 };
 
 static bool is_legal(json_t *value, legal_value legal) {
@@ -142,12 +143,8 @@ static void read_gpt2_dropout(config_reader *r) {
     double residual = read_number(r, r->root, "resid_pdrop", 0.1, 0, 0.999);
     double embedding = read_number(r, r->root, "embd_pdrop", 0.1, 0, 0.999);
     r->c->dropout = (float)residual;
+    if (residual != embedding) r->c->embedding_dropout = embedding > 0 ? (float)embedding : -1;
     r->c->attention_dropout = (float)read_number(r, r->root, "attn_pdrop", 0.1, 0, 0.999);
-    if (residual != embedding)
-        UNSUPPORTED(r,
-                    "%s: resid_pdrop: %g and embd_pdrop: %g differ, which is not supported; legal: "
-                    "equal values",
-                    r->path, residual, embedding);
 }
 
 static void read_gpt2_activation(config_reader *r) {
@@ -246,37 +243,89 @@ static void read_rope(config_reader *r) {
     read_rope_type(r, where, rope);
 }
 
-static void read_llama_heads(config_reader *r) {
+/* What transformers' classes of the family assume where a field is absent. */
+typedef struct {
+    const char *model_type;
+    int64_t kv_heads, head_size; /* 0: as many as heads; channels over heads */
+    int64_t window;
+} family_defaults;
+
+static const family_defaults *defaults_of(const par__family *family) {
+    static const family_defaults all[] = {
+        {"mistral", 8, 0, 4096}, {"qwen2", 32, 0, 4096}, {"qwen3", 32, 128, 4096}, {NULL, 0, 0, 0}};
+    int i = 0;
+    while (all[i].model_type && strcmp(all[i].model_type, family->model_type) != 0) i++;
+    return &all[i];
+}
+
+/* The default of an absent field; null means what an absent one does in Llama. */
+static int64_t default_of(const config_reader *r, const char *key, int64_t of_family,
+                          int64_t of_llama) {
+    bool absent = !json_object_get(r->root, key);
+    return absent && of_family > 0 ? of_family : of_llama;
+}
+
+static void read_llama_heads(config_reader *r, const family_defaults *defaults) {
     par_transformer_config *c = r->c;
     c->heads = read_size(r, r->root, "num_attention_heads", 0);
-    c->kv_heads = read_size(r, r->root, "num_key_value_heads", c->heads);
+    c->kv_heads = read_size(r, r->root, "num_key_value_heads",
+                            default_of(r, "num_key_value_heads", defaults->kv_heads, c->heads));
     if (c->heads % c->kv_heads != 0)
         MALFORMED(r,
                   "%s: num_attention_heads: %" PRId64
                   " is not a multiple of num_key_value_heads: %" PRId64,
                   r->path, c->heads, c->kv_heads);
-    bool own = field(r->root, "head_dim") != NULL;
+    int64_t other = default_of(r, "head_dim", defaults->head_size, 0);
+    bool own = field(r->root, "head_dim") || other > 0;
     if (!own && c->channels % c->heads != 0)
         MALFORMED(r,
                   "%s: hidden_size: %" PRId64 " is not a multiple of num_attention_heads: %" PRId64
                   ", and head_dim is absent",
                   r->path, c->channels, c->heads);
-    c->head_size = own ? read_size(r, r->root, "head_dim", 0) : c->channels / c->heads;
+    c->head_size = own ? read_size(r, r->root, "head_dim", other) : c->channels / c->heads;
     if (c->head_size % 2 != 0)
         UNSUPPORTED(
             r, "%s: head size %" PRId64 " is not supported with rotary positions; legal: even ones",
             r->path, c->head_size);
 }
 
-static void read_llama(config_reader *r) {
+/* Qwen's have a window that is off, unless use_sliding_window says so; that of others is on. Newer
+ * configurations list what each layer does. */
+static void read_window(config_reader *r, const par__family *family,
+                        const family_defaults *defaults) {
+    size_t i;
+    json_t *item, *types = field(r->root, "layer_types");
+    bool qwen = strncmp(family->model_type, "qwen", 4) == 0;
+    bool on = read_bool(r, "use_sliding_window", !qwen);
+    bool given = json_object_get(r->root, "sliding_window") != NULL;
+    json_array_foreach(types, i, item) {
+        const char *type = json_string_value(item);
+        if (type && strcmp(type, "sliding_attention") == 0)
+            on = true;
+        else if (!type || strcmp(type, "full_attention") != 0)
+            UNSUPPORTED(r,
+                        "%s: layer_types: \"%.60s\" is not supported; legal: full_attention, "
+                        "sliding_attention",
+                        r->path, type ? type : "not a string");
+    }
+    if (!on || (!given && defaults->window == 0)) return;
+    if (given && !field(r->root, "sliding_window")) return;
+    r->c->window = read_size(r, r->root, "sliding_window", defaults->window);
+}
+
+static void read_llama(config_reader *r, const par__family *family) {
     par_transformer_config *c = r->c;
+    const family_defaults *defaults = defaults_of(family);
     json_t *root = r->root;
     c->vocab = read_size(r, root, "vocab_size", 0);
     c->positions = read_size(r, root, "max_position_embeddings", 0);
     c->layers = read_size(r, root, "num_hidden_layers", 0);
     c->channels = read_size(r, root, "hidden_size", 0);
     c->mlp = read_size(r, root, "intermediate_size", 0);
-    read_llama_heads(r);
+    read_llama_heads(r, defaults);
+    read_window(r, family, defaults);
+    c->qkv_bias = strcmp(family->model_type, "qwen2") == 0;
+    c->qk_norm = strcmp(family->model_type, "qwen3") == 0;
     c->norm_eps = (float)read_number(r, root, "rms_norm_eps", 1e-6, 0, 1);
     c->rmsnorm = c->rope = c->swiglu = true;
     c->tied = read_bool(r, "tie_word_embeddings", false);
@@ -296,23 +345,39 @@ static bool names_architecture(json_t *list, const char *name) {
     return false;
 }
 
+/* GPT-2's first files, of 2019, name neither type nor class. Their sizes have names that are
+ * GPT-2's alone among the families here; the tensors are then checked by name and shape in any
+ * case. */
+static bool is_oldest_gpt2(const config_reader *r, json_t *type, json_t *list) {
+    return !type && !list && field(r->root, "n_embd") && field(r->root, "n_head") &&
+           field(r->root, "n_layer");
+}
+
+static par_status no_family(config_reader *r, json_t *type, json_t *list) {
+    char shown[80] = "absent", legal[256] = "";
+    if (list || type) text_of(list ? list : type, shown, sizeof shown);
+    for (int i = 0; par__families[i]; i++) {
+        size_t used = strlen(legal);
+        snprintf(legal + used, sizeof legal - used, "%s%s with %s", i ? ", " : "",
+                 par__families[i]->model_type, par__families[i]->architecture);
+    }
+    UNSUPPORTED(r, "%s: model_type: %.60s with architectures %s is not supported; legal: %s",
+                r->path, json_is_string(type) ? json_string_value(type) : "absent", shown, legal);
+    return r->status;
+}
+
 /* From model_type, and architectures if they are there; both must agree. */
 static const par__family *read_family(config_reader *r) {
-    static const par__family *const families[] = {&par__gpt2, &par__llama};
     json_t *type = field(r->root, "model_type"), *list = field(r->root, "architectures");
-    char shown[80] = "absent";
-    for (int i = 0; i < 2; i++) {
-        bool typed =
-            json_is_string(type) && strcmp(json_string_value(type), families[i]->model_type) == 0;
-        bool listed = names_architecture(list, families[i]->architecture);
-        if ((typed || !type) && (listed || (typed && !list))) return families[i];
+    if (is_oldest_gpt2(r, type, list)) return par__families[0];
+    for (int i = 0; par__families[i]; i++) {
+        const par__family *f = par__families[i];
+        bool typed = json_is_string(type) && strcmp(json_string_value(type), f->model_type) == 0;
+        bool listed =
+            names_architecture(list, f->architecture) || names_architecture(list, f->base);
+        if ((typed || !type) && (listed || (typed && !list))) return f;
     }
-    if (list || type) text_of(list ? list : type, shown, sizeof shown);
-    UNSUPPORTED(r,
-                "%s: model_type: %.60s with architectures %s is not supported; legal: gpt2 with "
-                "GPT2LMHeadModel, llama with "
-                "LlamaForCausalLM",
-                r->path, json_is_string(type) ? json_string_value(type) : "absent", shown);
+    no_family(r, type, list);
     return NULL;
 }
 
@@ -322,11 +387,25 @@ static void read_all(config_reader *r, const par__family **family) {
     snprintf(r->c->name, sizeof r->c->name, "%s", (*family)->model_type);
     r->c->init_std = read_number(r, r->root, "initializer_range", 0.02, 0, 1000);
     check_restricted(r, *family);
-    if (*family == &par__gpt2)
+    if (*family == par__families[0])
         read_gpt2(r);
     else
-        read_llama(r);
+        read_llama(r, *family);
     r->c->tokens = r->c->positions;
+}
+
+int par__ends_parse(const char *text, size_t nbytes, int64_t vocab, int32_t ends[PAR__MAX_ENDS]) {
+    json_t *root = json_loadb(text, nbytes, 0, NULL);
+    json_t *value = field(root, "eos_token_id");
+    int n = 0;
+    size_t count = json_is_array(value) ? json_array_size(value) : 1;
+    for (size_t i = 0; i < count && n < PAR__MAX_ENDS; i++) {
+        json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
+        if (json_is_integer(id) && json_integer_value(id) >= 0 && json_integer_value(id) < vocab)
+            ends[n++] = (int32_t)json_integer_value(id);
+    }
+    json_decref(root);
+    return n;
 }
 
 par_status par__config_parse(const char *path, const char *text, size_t nbytes,

@@ -37,6 +37,21 @@ static par_status open_config(par_import *import) {
     return st;
 }
 
+/* Newer folders say it in generation_config.json, and only there all of it. */
+static void read_ends(par_import *import) {
+    static const char *const names[] = {"generation_config.json", "config.json"};
+    for (int i = 0; i < 2 && import->n_ends == 0; i++) {
+        par__map map;
+        char *path = join(import->directory, names[i]);
+        if (path && par__file_exists(path) && par__map_open(path, &map) == PAR_OK) {
+            import->n_ends = par__ends_parse((const char *)map.data, map.nbytes,
+                                             import->config.vocab, import->ends);
+            par__map_close(&map);
+        }
+        free(path);
+    }
+}
+
 static par_status open_files(par_import *import, int n, char *const *names) {
     import->files = calloc((size_t)n, sizeof *import->files);
     if (!import->files) return no_memory(import->directory);
@@ -53,35 +68,63 @@ static par_status open_files(par_import *import, int n, char *const *names) {
 
 static par_status check_index(const par_import *import, const char *path, const par__index *index) {
     int64_t n = 0;
-    double total = 0;
     for (int i = 0; i < index->n; i++)
         if (!par__safetensors_find(import->files[index->entries[i].file], index->entries[i].name))
             PAR_FAIL(PAR_ERR_FORMAT, "%s: weight_map: \"%.200s\" is not in %s", path,
                      index->entries[i].name, index->files[index->entries[i].file]);
-    for (int f = 0; f < import->n_files; f++) {
-        n += import->files[f]->n;
-        for (int i = 0; i < import->files[f]->n; i++)
-            total +=
-                (double)(import->files[f]->entries[i].end - import->files[f]->entries[i].begin);
-    }
+    for (int f = 0; f < import->n_files; f++) n += import->files[f]->n;
     /* Each of the index's names is in its file, so more tensors than names means one that the index
      * does not have. */
     if (n != index->n)
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: weight_map: %d tensors, the files hold %" PRId64 "; legal: each tensor once",
                  path, index->n, n);
-    if (index->total_size >= 0 && index->total_size != total)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: total_size is %.0f, the tensors take %.0f bytes",
-                 path, index->total_size, total);
     return PAR_OK;
+}
+
+/* Weights in forms that are not read, and what makes a form of them that is. */
+static const struct {
+    const char *name, *why;
+} others[] = {
+    {"pytorch_model.bin", "a pickle, which can run any program"},
+    {"pytorch_model.bin.index.json", "pickles, which can run any program"},
+    {"consolidated.00.pth", "the publisher's own form"},
+    {"consolidated.safetensors", "the publisher's own form, with other names"},
+    {"tf_model.h5", "TensorFlow's form"},
+    {"flax_model.msgpack", "Flax's form"},
+};
+
+/* Nothing that is read: if there is something else, what to do with it. */
+static par_status no_weights(const par_import *import) {
+    static const char neither[] =
+        "holds neither model.safetensors nor model.safetensors.index.json";
+    const char *d = import->directory;
+    bool adapter = false;
+    for (size_t i = 0; i <= sizeof others / sizeof *others; i++) {
+        bool last = i == sizeof others / sizeof *others;
+        char *path = join(d, last ? "adapter_model.safetensors" : others[i].name);
+        bool there = path && par__file_exists(path);
+        free(path);
+        adapter = last && there;
+        if (!there || last) continue;
+        PAR_FAIL(
+            PAR_ERR_UNSUPPORTED,
+            "%s: %s; %s is not read (%s); to convert it: python3 -c \"from transformers import "
+            "AutoModelForCausalLM as M; M.from_pretrained('%s').save_pretrained('%s')\"",
+            d, neither, others[i].name, others[i].why, d, d);
+    }
+    if (adapter)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "%s: %s; adapter_model.safetensors is an adapter alone: merge it into its base "
+                 "model first (merge_and_unload of the peft library)",
+                 d, neither);
+    PAR_FAIL(PAR_ERR_IO, "%s: %s", d, neither);
 }
 
 static par_status open_sharded(par_import *import, const char *path) {
     par__map map;
     par__index index;
-    if (!par__file_exists(path))
-        PAR_FAIL(PAR_ERR_IO, "%s: holds neither model.safetensors nor model.safetensors.index.json",
-                 import->directory);
+    if (!par__file_exists(path)) return no_weights(import);
     PAR_TRY(par__map_open(path, &map));
     par_status st = par__index_parse(path, (const char *)map.data, map.nbytes, &index);
     par__map_close(&map);
@@ -112,6 +155,7 @@ par_status par_import_open(const char *directory, par_import **out) {
     par_status st = import->directory ? open_config(import) : no_memory(directory);
     if (st == PAR_OK) st = open_weights(import);
     if (st == PAR_OK) st = par__import_check(import);
+    if (st == PAR_OK) read_ends(import);
     if (st != PAR_OK) {
         par_import_close(&import);
         return st;
@@ -127,6 +171,10 @@ void par_import_close(par_import **import) {
     free((*import)->directory);
     free(*import);
     *import = NULL;
+}
+
+int32_t par_import_end(const par_import *import, int i) {
+    return i >= 0 && i < import->n_ends ? import->ends[i] : -1;
 }
 
 const par_transformer_config *par_import_config(const par_import *import) {

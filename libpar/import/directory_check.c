@@ -3,6 +3,7 @@
  * needs is there with its shape and a floating type, and each one that is there is known.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "libpar/import/directory.h"
@@ -43,29 +44,75 @@ par_status par__mapping_check(const par_transformer_config *c, const par__mappin
     return PAR_OK;
 }
 
-/* save_pretrained's names have the prefix, the hub's older files do not: the token embedding
- * tells. */
-static par_status find_prefix(par_import *import) {
-    const char *const prefixes[] = {import->family->prefix, ""};
-    const par_safetensors *file;
-    char name[128];
-    for (int i = 0; i < 2; i++) {
-        par__name_make(name, sizeof name, prefixes[i], import->family->table[0].theirs, 0);
-        if (!par__import_find(import, name, &file)) continue;
-        import->prefix = prefixes[i];
-        return PAR_OK;
+/* Names of a model's attributes in the tools that save it within another one. */
+static bool is_wrapping(const char *text, size_t n) {
+    static const char *const words[] = {"module.",      "_orig_mod.", "base_model.",
+                                        "transformer.", "model.",     "_forward_module."};
+    while (n > 0) {
+        size_t i = 0, length = 0;
+        for (; i < sizeof words / sizeof *words; i++) {
+            length = strlen(words[i]);
+            if (length <= n && strncmp(text, words[i], length) == 0) break;
+        }
+        if (i == sizeof words / sizeof *words) return false;
+        text += length;
+        n -= length;
     }
+    return true;
+}
+
+/* Length of what stands before the token embedding's name, if `name` is such a one; else -1. */
+static int64_t before_table(const par_import *import, const char *name) {
+    const char *table = import->family->table[0].theirs;
+    size_t n = strlen(name), m = strlen(table);
+    if (n < m || strcmp(name + n - m, table) != 0) return -1;
+    return n - m < sizeof import->prefix && is_wrapping(name, n - m) ? (int64_t)(n - m) : -1;
+}
+
+/* save_pretrained's names have the family's prefix, the hub's older files do not, and tools write
+ * theirs before all: the token embedding tells. The head has what tools write, and no more. */
+static par_status find_prefix(par_import *import) {
+    const char *own = import->family->prefix;
+    size_t n_own = strlen(own);
+    for (int f = 0; f < import->n_files; f++)
+        for (int i = 0; i < import->files[f]->n; i++) {
+            const char *name = import->files[f]->entries[i].name;
+            int64_t n = before_table(import, name);
+            if (n < 0) continue;
+            snprintf(import->prefix, sizeof import->prefix, "%.*s", (int)n, name);
+            bool ends = (size_t)n >= n_own && strcmp(import->prefix + n - n_own, own) == 0;
+            snprintf(import->outer, sizeof import->outer, "%.*s", (int)(ends ? n - (int)n_own : n),
+                     name);
+            return PAR_OK;
+        }
     PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%s%s\" is missing, also without \"%s\"",
-             import->directory, import->family->prefix, import->family->table[0].theirs,
-             import->family->prefix);
+             import->directory, own, import->family->table[0].theirs, own);
+}
+
+static const char *prefix_of(const par_import *import, const par__mapping *m) {
+    return m->when == PAR__IF_UNTIED ? import->outer : import->prefix;
+}
+
+bool par__import_name(const par_import *import, const par__mapping *m, int64_t layer, char *name,
+                      size_t nbytes) {
+    return par__name_make(name, nbytes, prefix_of(import, m), m->theirs, layer);
+}
+
+/* Older configurations say it by leaving the head out of the files alone. */
+static par_status no_head(const par_import *import, const char *name) {
+    PAR_FAIL(PAR_ERR_FORMAT,
+             "%s: tensor \"%s\" is missing, and config.json does not say that head and token "
+             "embedding are one; if they are, write \"tie_word_embeddings\": true into it",
+             import->directory, name);
 }
 
 static par_status check_row(const par_import *import, const par__mapping *m, int64_t layer) {
-    char name[128];
+    char name[256];
     const par_safetensors *file;
-    if (!par__name_make(name, sizeof name, m->head ? "" : import->prefix, m->theirs, layer))
+    if (!par__import_name(import, m, layer, name, sizeof name))
         PAR_FAIL(PAR_ERR_INTERNAL, "name of %s does not fit", m->theirs);
     const par__st_entry *e = par__import_find(import, name, &file);
+    if (!e && m->when == PAR__IF_UNTIED) return no_head(import, name);
     if (!e)
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: tensor \"%s\" is missing; the configuration has %" PRId64 " layers",
@@ -77,7 +124,7 @@ static par_status check_needed(const par_import *import) {
     for (int i = 0; i < import->family->n; i++) {
         const par__mapping *m = &import->family->table[i];
         int64_t n = strchr(m->theirs, '*') ? import->config.layers : 1;
-        if (m->head && import->config.tied) continue;
+        if (!par__mapping_applies(&import->config, m)) continue;
         for (int64_t layer = 0; layer < n; layer++) PAR_TRY(check_row(import, m, layer));
     }
     return PAR_OK;
@@ -87,7 +134,7 @@ static par_status check_needed(const par_import *import) {
  * disagree. */
 static par_status check_tied_head(const par_import *import, const par__mapping *m,
                                   const par_safetensors *file, const par__st_entry *head) {
-    char name[128];
+    char name[256];
     const par_safetensors *other;
     PAR_TRY(par__mapping_check(&import->config, m, file, head));
     par__name_make(name, sizeof name, import->prefix, import->family->table[0].theirs, 0);
@@ -100,17 +147,23 @@ static par_status check_tied_head(const par_import *import, const par__mapping *
     return PAR_OK;
 }
 
+/* What follows `prefix` in a name; NULL: it begins otherwise. */
+static const char *without(const char *name, const char *prefix) {
+    size_t n = strlen(prefix);
+    return strncmp(name, prefix, n) == 0 ? name + n : NULL;
+}
+
 static par_status check_known(const par_import *import, const par_safetensors *file,
                               const par__st_entry *e) {
     int64_t layer;
-    size_t n = strlen(import->prefix);
-    const char *base = strncmp(e->name, import->prefix, n) == 0 ? e->name + n : NULL;
+    const char *base = without(e->name, import->prefix);
     for (int i = 0; i < import->family->n; i++) {
         const par__mapping *m = &import->family->table[i];
-        const char *name = m->head ? e->name : base;
+        const char *name = without(e->name, prefix_of(import, m));
         if (!name || !par__name_match(m->theirs, name, &layer) || layer >= import->config.layers)
             continue;
-        return m->head && import->config.tied ? check_tied_head(import, m, file, e) : PAR_OK;
+        if (par__mapping_applies(&import->config, m)) return PAR_OK;
+        if (m->when == PAR__IF_UNTIED) return check_tied_head(import, m, file, e);
     }
     for (const char *const *pattern = import->family->ignored; base && *pattern; pattern++)
         if (par__name_match(*pattern, base, &layer)) return PAR_OK;

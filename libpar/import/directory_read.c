@@ -1,17 +1,22 @@
 /*
  * Reading one rectangle of one logical parameter, widened to fp32: row `i`, column `j` of the
  * parameter is row part · rows + i of the stored tensor, or its column if that is transposed. Only
- * the bytes of the rectangle are touched.
+ * the bytes of the rectangle are touched. A value that is not finite, or would not be in the type
+ * that the parameter has in the model, is refused here: in a training it would look like a fault
+ * of the learning rate.
  */
 #include <inttypes.h>
+#include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "kernels/half.h"
 #include "libpar/base/checked.h"
+#include "libpar/base/threads.h"
 #include "libpar/import/directory.h"
 
-enum { BLOCK = 256 };
+enum { TILE = 64 };
 
 /* n elements from an unaligned address. */
 static void widen(const uint8_t *src, int dtype, int64_t n, float *dst) {
@@ -30,24 +35,58 @@ typedef struct {
     int64_t row, col; /* where the rectangle begins in the parameter's own orientation, fused rows
                          before included */
     int64_t rows, cols;
+    bool transposed;
+    float *dst; /* [rows, dst_stride] */
+    int64_t dst_stride;
+    float limit;           /* values must be smaller: what rounds to infinity in the model's type */
+    _Atomic int64_t first; /* element of dst [rows, cols] that is not; rows · cols: none */
 } rectangle;
 
-static void read_straight(const rectangle *r, float *dst, int64_t dst_stride) {
-    for (int64_t i = 0; i < r->rows; i++)
-        widen(r->data + (size_t)((r->row + i) * r->stride + r->col) * r->type->nbytes,
-              r->type->dtype, r->cols, dst + i * dst_stride);
+static const uint8_t *stored_at(const rectangle *r, int64_t i, int64_t j) {
+    return r->data + (size_t)(i * r->stride + j) * r->type->nbytes;
 }
 
-/* Stored rows are the parameter's columns: read runs of them and scatter. */
-static void read_transposed(const rectangle *r, float *dst, int64_t dst_stride) {
-    float run[BLOCK];
-    for (int64_t j = 0; j < r->cols; j++)
-        for (int64_t i = 0; i < r->rows; i += BLOCK) {
-            int64_t n = r->rows - i < BLOCK ? r->rows - i : BLOCK;
-            widen(r->data + (size_t)((r->col + j) * r->stride + r->row + i) * r->type->nbytes,
-                  r->type->dtype, n, run);
-            for (int64_t k = 0; k < n; k++) dst[(i + k) * dst_stride + j] = run[k];
+/* Stored rows are the parameter's columns: runs of them are scattered over a tile of dst, which
+ * stays in the cache. */
+static void read_tile(const rectangle *r, int64_t begin, int64_t end, int64_t j) {
+    float run[TILE];
+    int64_t j_end = j + TILE < r->cols ? j + TILE : r->cols;
+    for (; j < j_end; j++) {
+        widen(stored_at(r, r->col + j, r->row + begin), r->type->dtype, end - begin, run);
+        for (int64_t i = begin; i < end; i++) r->dst[i * r->dst_stride + j] = run[i - begin];
+    }
+}
+
+static bool all_below(const float *x, int64_t n, float limit) {
+    int bad = 0;
+    for (int64_t i = 0; i < n; i++) bad |= !(fabsf(x[i]) < limit);
+    return !bad;
+}
+
+static void check_row(rectangle *r, int64_t i) {
+    const float *x = r->dst + i * r->dst_stride;
+    if (all_below(x, r->cols, r->limit)) return;
+    int64_t j = 0, known = atomic_load(&r->first);
+    while (fabsf(x[j]) < r->limit) j++;
+    int64_t found = i * r->cols + j;
+    while (found < known && !atomic_compare_exchange_weak(&r->first, &known, found)) {
+    }
+}
+
+/* Rows of dst, TILE at a time. */
+static void read_rows(const void *user, int slot, int64_t begin_tile, int64_t end_tile) {
+    rectangle *r = (rectangle *)(uintptr_t)user;
+    for (int64_t begin = begin_tile * TILE; begin < end_tile * TILE && begin < r->rows;
+         begin += TILE) {
+        int64_t end = begin + TILE < r->rows ? begin + TILE : r->rows;
+        for (int64_t j = 0; r->transposed && j < r->cols; j += TILE) read_tile(r, begin, end, j);
+        for (int64_t i = begin; i < end; i++) {
+            if (!r->transposed)
+                widen(stored_at(r, r->row + i, r->col), r->type->dtype, r->cols,
+                      r->dst + i * r->dst_stride);
+            check_row(r, i);
         }
+    }
 }
 
 static par_status check_param(const par_transformer_config *c, const par__mapping *m,
@@ -72,9 +111,32 @@ static par_status check_param(const par_transformer_config *c, const par__mappin
     return PAR_OK;
 }
 
-static void read_rectangle(const par_transformer_config *c, const par__mapping *m,
-                           const par_safetensors *file, const par__st_entry *e, const par_param *p,
-                           float *dst) {
+/* The first magnitude that rounds to infinity in the type that the model has. */
+static float limit_of(par_dtype dtype) {
+    return dtype == PAR_F16 ? 65520.0f : dtype == PAR_BF16 ? 0x1.ffp127f : INFINITY;
+}
+
+static par_status bad_value(const rectangle *r, const par_safetensors *file, const par__st_entry *e,
+                            const par_param *p) {
+    int64_t i = r->first / r->cols, j = r->first % r->cols;
+    int64_t at[2] = {r->row + i, r->col + j};
+    char index[64];
+    double value = (double)r->dst[i * r->dst_stride + j];
+    if (r->transposed) at[0] = r->col + j, at[1] = r->row + i;
+    par__shape_text(index, sizeof index, p->ndim, at);
+    if (!isfinite(value))
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%.200s\": element %s is %g; legal: finite weights",
+                 file->path, e->name, index, value);
+    PAR_FAIL(PAR_ERR_UNSUPPORTED,
+             "%s: tensor \"%.200s\": element %s is %g, too large for precision %s; legal: up to "
+             "%g, or precision %s",
+             file->path, e->name, index, value, par_dtype_name(p->dtype),
+             p->dtype == PAR_F16 ? 65504.0 : 0x1.fep127, p->dtype == PAR_F16 ? "bf16" : "fp32");
+}
+
+static par_status read_rectangle(const par_transformer_config *c, const par__mapping *m,
+                                 const par_safetensors *file, const par__st_entry *e,
+                                 const par_param *p, float *dst) {
     int64_t rows = par__dim_size(c, m->rows), cols = par__dim_size(c, m->cols);
     bool vector = p->ndim == 1;
     int64_t dst_stride = vector ? 1 : p->local[1];
@@ -84,12 +146,17 @@ static void read_rectangle(const par_transformer_config *c, const par__mapping *
                    .row = m->part * rows + p->offset[0],
                    .col = vector ? 0 : p->offset[1],
                    .rows = p->extent[0],
-                   .cols = vector ? 1 : p->extent[1]};
-    memset(dst, 0, (size_t)(p->local[0] * dst_stride) * sizeof *dst);
-    if (m->transposed)
-        read_transposed(&r, dst, dst_stride);
-    else
-        read_straight(&r, dst, dst_stride);
+                   .cols = vector ? 1 : p->extent[1],
+                   .transposed = m->transposed,
+                   .dst = dst,
+                   .dst_stride = dst_stride,
+                   .limit = limit_of(p->dtype)};
+    int64_t n = r.rows * r.cols;
+    atomic_init(&r.first, n);
+    if (n < p->local[0] * dst_stride) /* padding */
+        memset(dst, 0, (size_t)(p->local[0] * dst_stride) * sizeof *dst);
+    if (n > 0) par__threads_run((r.rows + TILE - 1) / TILE, PAR_MAX_THREADS, read_rows, &r);
+    return atomic_load(&r.first) < n ? bad_value(&r, file, e, p) : PAR_OK;
 }
 
 static const par__mapping *find_mapping(const par_import *import, const par_param *p,
@@ -104,23 +171,21 @@ static par_status no_mapping(const par_import *import, const par_param *p) {
 }
 
 par_status par_import_read(const par_import *import, const par_param *param, float *dst) {
-    char name[128];
+    char name[256];
     int64_t layer;
     const par_safetensors *file;
     PAR_REQUIRE(import && param && dst);
     const par__mapping *m = find_mapping(import, param, &layer);
     if (!m) return no_mapping(import, param);
     PAR_TRY(check_param(&import->config, m, param));
-    if (!par__name_make(name, sizeof name, m->head ? "" : import->prefix, m->theirs, layer))
-        return no_mapping(import, param);
+    if (!par__import_name(import, m, layer, name, sizeof name)) return no_mapping(import, param);
     const par__st_entry *e = par__import_find(import, name, &file);
     if (!e)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%s\" for %s is missing", import->directory, name,
                  param->name);
     /* Shape and type were checked when the directory was opened; a tied head was checked against
      * the embedding. */
-    read_rectangle(&import->config, m, file, e, param, dst);
-    return PAR_OK;
+    return read_rectangle(&import->config, m, file, e, param, dst);
 }
 
 par_status par_import_read_from(const par_import *import, const par_safetensors *file,
@@ -131,8 +196,8 @@ par_status par_import_read_from(const par_import *import, const par_safetensors 
     const par__mapping *m = find_mapping(import, param, &layer);
     if (!m) return no_mapping(import, param);
     PAR_TRY(check_param(&import->config, m, param));
-    size_t n =
-        (size_t)snprintf(with, sizeof with, "%s%s", prefix, m->head ? "" : import->family->prefix);
+    size_t n = (size_t)snprintf(with, sizeof with, "%s%s", prefix,
+                                m->when == PAR__IF_UNTIED ? "" : import->family->prefix);
     if (n >= sizeof with || !par__name_make(with + n, sizeof with - n, "", m->theirs, layer) ||
         !par__name_make(without, sizeof without, prefix, m->theirs, layer))
         PAR_FAIL(PAR_ERR_ARG, "prefix \"%.100s\" is too long", prefix);
@@ -142,6 +207,5 @@ par_status par_import_read_from(const par_import *import, const par_safetensors 
         PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%s\" (or \"%s\") for %s is missing", file->path,
                  with, without, param->name);
     PAR_TRY(par__mapping_check(&import->config, m, file, e));
-    read_rectangle(&import->config, m, file, e, param, dst);
-    return PAR_OK;
+    return read_rectangle(&import->config, m, file, e, param, dst);
 }

@@ -1,7 +1,8 @@
 /*
  * Which tensor of a family is which parameter. GPT-2's linear layers are Conv1D: stored [in, out],
- * q, k and v side by side in c_attn. Llama's are [out, in]; its q and k are stored for the
- * half-split rotary form, as libpar computes it.
+ * q, k and v side by side in c_attn. Llama's and its relatives' are [out, in]; q and k are stored
+ * for the half-split rotary form, as libpar computes it. The relatives share one table, whose rows
+ * say which configurations have them.
  */
 #include "libpar/import/family.h"
 
@@ -9,19 +10,21 @@
 #include <string.h>
 
 #define ROWS(t) t, (int)(sizeof t / sizeof *t)
-/* name, theirs, rows, cols, transposed, part, parts, head */
+/* name, theirs, rows, cols, transposed, part, parts, when */
 #define VECTOR(name, theirs, rows)                                                                 \
-    { name, theirs, PAR__DIM_##rows, PAR__DIM_ONE, false, 0, 1, false }
+    { name, theirs, PAR__DIM_##rows, PAR__DIM_ONE, false, 0, 1, PAR__ALWAYS }
 #define MATRIX(name, theirs, rows, cols)                                                           \
-    { name, theirs, PAR__DIM_##rows, PAR__DIM_##cols, false, 0, 1, false }
+    { name, theirs, PAR__DIM_##rows, PAR__DIM_##cols, false, 0, 1, PAR__ALWAYS }
 #define CONV1D(name, theirs, rows, cols)                                                           \
-    { name, theirs, PAR__DIM_##rows, PAR__DIM_##cols, true, 0, 1, false }
+    { name, theirs, PAR__DIM_##rows, PAR__DIM_##cols, true, 0, 1, PAR__ALWAYS }
 #define FUSED_MATRIX(name, theirs, part)                                                           \
-    { name, theirs, PAR__DIM_C, PAR__DIM_C, true, part, 3, false }
+    { name, theirs, PAR__DIM_C, PAR__DIM_C, true, part, 3, PAR__ALWAYS }
 #define FUSED_VECTOR(name, theirs, part)                                                           \
-    { name, theirs, PAR__DIM_C, PAR__DIM_ONE, false, part, 3, false }
+    { name, theirs, PAR__DIM_C, PAR__DIM_ONE, false, part, 3, PAR__ALWAYS }
 #define HEAD(name, theirs)                                                                         \
-    { name, theirs, PAR__DIM_V, PAR__DIM_C, false, 0, 1, true }
+    { name, theirs, PAR__DIM_V, PAR__DIM_C, false, 0, 1, PAR__IF_UNTIED }
+#define VECTOR_IF(condition, name, theirs, rows)                                                   \
+    { name, theirs, PAR__DIM_##rows, PAR__DIM_ONE, false, 0, 1, PAR__IF_##condition }
 
 static const par__mapping gpt2_table[] = {
     MATRIX("embedding.token.weight", "wte.weight", V, C),
@@ -47,12 +50,17 @@ static const par__mapping gpt2_table[] = {
     HEAD("head.weight", "lm_head.weight"),
 };
 
-static const par__mapping llama_table[] = {
+static const par__mapping decoder_table[] = {
     MATRIX("embedding.token.weight", "embed_tokens.weight", V, C),
     VECTOR("layers.*.attention.norm.weight", "layers.*.input_layernorm.weight", C),
     MATRIX("layers.*.attention.q.weight", "layers.*.self_attn.q_proj.weight", Q, C),
     MATRIX("layers.*.attention.k.weight", "layers.*.self_attn.k_proj.weight", KV, C),
     MATRIX("layers.*.attention.v.weight", "layers.*.self_attn.v_proj.weight", KV, C),
+    VECTOR_IF(QKV_BIAS, "layers.*.attention.q.bias", "layers.*.self_attn.q_proj.bias", Q),
+    VECTOR_IF(QKV_BIAS, "layers.*.attention.k.bias", "layers.*.self_attn.k_proj.bias", KV),
+    VECTOR_IF(QKV_BIAS, "layers.*.attention.v.bias", "layers.*.self_attn.v_proj.bias", KV),
+    VECTOR_IF(QK_NORM, "layers.*.attention.q.norm.weight", "layers.*.self_attn.q_norm.weight", D),
+    VECTOR_IF(QK_NORM, "layers.*.attention.k.norm.weight", "layers.*.self_attn.k_norm.weight", D),
     MATRIX("layers.*.attention.out.weight", "layers.*.self_attn.o_proj.weight", C, Q),
     VECTOR("layers.*.mlp.norm.weight", "layers.*.post_attention_layernorm.weight", C),
     MATRIX("layers.*.mlp.gate.weight", "layers.*.mlp.gate_proj.weight", F, C),
@@ -64,13 +72,29 @@ static const par__mapping llama_table[] = {
 
 /* Causal masks and rotary frequencies: constants that older files store. */
 static const char *const gpt2_ignored[] = {"h.*.attn.bias", "h.*.attn.masked_bias", NULL};
-static const char *const llama_ignored[] = {"layers.*.self_attn.rotary_emb.inv_freq",
-                                            "rotary_emb.inv_freq", NULL};
+static const char *const decoder_ignored[] = {"layers.*.self_attn.rotary_emb.inv_freq",
+                                              "rotary_emb.inv_freq", NULL};
 
-const par__family par__gpt2 = {"gpt2", "GPT2LMHeadModel", "transformer.", ROWS(gpt2_table),
-                               gpt2_ignored};
-const par__family par__llama = {"llama", "LlamaForCausalLM", "model.", ROWS(llama_table),
-                                llama_ignored};
+#define DECODER(NAME, type, Class)                                                                 \
+    static const par__family NAME = {type,     Class "ForCausalLM", Class "Model",                 \
+                                     "model.", ROWS(decoder_table), decoder_ignored}
+static const par__family gpt2 = {"gpt2",         "GPT2LMHeadModel", "GPT2Model",
+                                 "transformer.", ROWS(gpt2_table),  gpt2_ignored};
+DECODER(llama, "llama", "Llama");
+DECODER(mistral, "mistral", "Mistral");
+DECODER(qwen2, "qwen2", "Qwen2");
+DECODER(qwen3, "qwen3", "Qwen3");
+
+const par__family *const par__families[] = {&gpt2, &llama, &mistral, &qwen2, &qwen3, NULL};
+
+bool par__mapping_applies(const par_transformer_config *c, const par__mapping *m) {
+    switch (m->when) {
+    case PAR__IF_UNTIED: return !c->tied;
+    case PAR__IF_QKV_BIAS: return c->qkv_bias;
+    case PAR__IF_QK_NORM: return c->qk_norm;
+    default: return true;
+    }
+}
 
 int64_t par__dim_size(const par_transformer_config *c, par__dim dim) {
     switch (dim) {
@@ -80,6 +104,7 @@ int64_t par__dim_size(const par_transformer_config *c, par__dim dim) {
     case PAR__DIM_C: return c->channels;
     case PAR__DIM_Q: return c->heads * c->head_size;
     case PAR__DIM_KV: return c->kv_heads * c->head_size;
+    case PAR__DIM_D: return c->head_size;
     case PAR__DIM_F: return c->mlp;
     }
     return 0;

@@ -18,8 +18,12 @@ typedef enum {
     PAR__DIM_C,
     PAR__DIM_Q,
     PAR__DIM_KV,
+    PAR__DIM_D,
     PAR__DIM_F
 } par__dim;
+
+/* Which configurations have a tensor. */
+typedef enum { PAR__ALWAYS, PAR__IF_UNTIED, PAR__IF_QKV_BIAS, PAR__IF_QK_NORM } par__condition;
 
 /* '*' in both patterns is the layer's number. */
 typedef struct {
@@ -28,11 +32,12 @@ typedef struct {
     par__dim rows, cols; /* logical shape [out, in]; cols ONE: one dimension */
     bool transposed;     /* stored [in, out] */
     int part, parts;     /* rows are part `part` of `parts` equal ones, stored as one tensor */
-    bool head;           /* only if not tied; never has the prefix */
+    par__condition when; /* UNTIED: the head, which never has the family's prefix */
 } par__mapping;
 
 typedef struct {
-    const char *model_type, *architecture;
+    const char *model_type;
+    const char *architecture, *base; /* the classes: with a head, and without */
     const char *
         prefix; /* of all but the head, in save_pretrained's files; the hub's older files lack it */
     const par__mapping *table;
@@ -40,8 +45,11 @@ typedef struct {
     const char *const *ignored; /* patterns of tensors that hold no parameter; NULL ends */
 } par__family;
 
-extern const par__family par__gpt2, par__llama;
+/* All there are; NULL ends. The first one is GPT-2. */
+extern const par__family *const par__families[];
 
+/* Does a model with this configuration have the row's tensor? */
+bool par__mapping_applies(const par_transformer_config *config, const par__mapping *m);
 int64_t par__dim_size(const par_transformer_config *config, par__dim dim);
 /* Does `text` match `pattern`, '*' a number without leading zeros? Its value goes to *number (-1
  * without

@@ -1,6 +1,7 @@
 /*
  * model.safetensors.index.json: which file of a sharded model holds which tensor. File names must
- * be plain names, so that an index cannot point out of its directory.
+ * be plain names, so that an index cannot point out of its directory. Its metadata are not read:
+ * tools write a total_size that is wrong or zero, and what the tensors take stands in the files.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <jansson.h>
@@ -50,18 +51,6 @@ static par_status parse_map(const char *path, json_t *map, par__index *index) {
     return PAR_OK;
 }
 
-static par_status parse_metadata(const char *path, json_t *metadata, par__index *index) {
-    index->total_size = -1;
-    if (!metadata || json_is_null(metadata)) return PAR_OK;
-    if (!json_is_object(metadata)) PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: is not an object", path);
-    json_t *total = json_object_get(metadata, "total_size");
-    if (!total) return PAR_OK;
-    if (!json_is_number(total) || json_number_value(total) < 0)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: metadata: total_size is not a number of 0 or more", path);
-    index->total_size = json_number_value(total);
-    return PAR_OK;
-}
-
 par_status par__index_parse(const char *path, const char *text, size_t nbytes, par__index *out) {
     json_error_t error;
     par__index index = {0};
@@ -71,7 +60,6 @@ par_status par__index_parse(const char *path, const char *text, size_t nbytes, p
         PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d column %d: %s", path, error.line, error.column,
                  error.text);
     par_status st = parse_map(path, json_object_get(root, "weight_map"), &index);
-    if (st == PAR_OK) st = parse_metadata(path, json_object_get(root, "metadata"), &index);
     json_decref(root);
     if (st != PAR_OK) {
         par__index_free(&index);

@@ -139,9 +139,11 @@ static par_status parse_entry(par_safetensors *file, const char *name, json_t *v
     return parse_offsets(file->path, value, data_nbytes, need, e);
 }
 
+/* Some writers put null where there is nothing to say. */
 static par_status check_metadata(const char *path, json_t *value) {
     const char *key;
     json_t *field;
+    if (json_is_null(value)) return PAR_OK;
     if (!json_is_object(value))
         PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"__metadata__\": is not an object", path);
     json_object_foreach(value, key, field) if (!json_is_string(field)) PAR_FAIL(

@@ -1,8 +1,9 @@
 /*
  * The attention branch: one GEMM for q, k and v, rotary embedding in place, causal attention on
- * this rank's heads, and the output projection. Query heads are split over tp. KV heads are split
- * too while there are enough of them; with more tp ranks than KV heads each rank holds a copy of
- * one, and the copies' gradients are partial.
+ * this rank's heads, and the output projection. With norms of q and k, each of the three is a
+ * product of its own, since the norms want heads without gaps between them. Query heads are split
+ * over tp. KV heads are split too while there are enough of them; with more tp ranks than KV heads
+ * each rank holds a copy of one, and the copies' gradients are partial.
  */
 #include <math.h>
 #include <stdio.h>
@@ -37,7 +38,8 @@ static par_status build_linear(par__attention *a, par__module_place *place, par_
     a->K = shares[1].local / a->D;
     a->first_head = place->r * a->H;
     PAR_TRY(par__linear_build_output_split(&a->branch.in, place, build, prefix, shares, 3,
-                                           config->channels, config->bias, std));
+                                           config->channels, config->bias || config->qkv_bias,
+                                           config->qk_norm, std));
     return par__linear_build_input_split(&a->branch.out, place, build, prefix, &out,
                                          config->channels, config->bias,
                                          std / sqrt(2.0 * (double)config->layers));
@@ -79,14 +81,22 @@ static int64_t qkv_width(const par__attention *a) {
     return (a->H + 2 * a->K) * a->D;
 }
 
-static const char *at(const par__attention *a, const par__module_place *place, const void *qkv,
-                      int64_t heads) {
-    return (const char *)qkv + par__module_place_nbytes(place, heads * a->D);
+/* Where the tensor behind the first `heads` heads begins in an area [N, (H + 2K) · D]: side by side
+ * in each row, or in a block of its own. */
+static char *at(const par__attention *a, const par__module_place *place, const void *qkv,
+                int64_t heads) {
+    int64_t n = heads * a->D * (a->qk_norm ? place->N : 1);
+    return (char *)(uintptr_t)qkv + par__module_place_nbytes(place, n);
+}
+
+/* Elements between the rows of a tensor of so many heads. */
+static int64_t ld_of(const par__attention *a, int64_t heads) {
+    return a->qk_norm ? heads * a->D : qkv_width(a);
 }
 
 static par_attention attention_args(const par__attention *a, const par__module_place *place,
                                     const par_call *call) {
-    int64_t ld = qkv_width(a), ldo = a->H * a->D;
+    int64_t ldq = ld_of(a, a->H), ldk = ld_of(a, a->K), ldo = a->H * a->D;
     return (par_attention){.dtype = place->dtype,
                            .B = place->B,
                            .T = place->T,
@@ -95,57 +105,102 @@ static par_attention attention_args(const par__attention *a, const par__module_p
                            .D = a->D,
                            .first_head = a->first_head,
                            .scale = (float)(1 / sqrt((double)a->D)),
-                           .ldq = ld,
-                           .ldk = ld,
-                           .ldv = ld,
+                           .ldq = ldq,
+                           .ldk = ldk,
+                           .ldv = ldk,
                            .ldo = ldo,
                            .ldd_o = ldo,
-                           .lddq = ld,
-                           .lddk = ld,
-                           .lddv = ld,
+                           .lddq = ldq,
+                           .lddk = ldk,
+                           .lddv = ldk,
                            .dropout = par__dropout_of(place, call, a->dropout, a->site)};
+}
+
+static par_rope rope_args(const par__attention *a, const par__module_place *place, int64_t heads,
+                          int64_t ld) {
+    return (par_rope){.dtype = place->dtype,
+                      .m = place->N,
+                      .heads = heads,
+                      .head_size = a->D,
+                      .T = place->T,
+                      .ldx = ld,
+                      .cos = a->cos,
+                      .sin = a->sin};
 }
 
 static par_status run_rope(const par__attention *a, const par__module_place *place,
                            const par_call *call, void *qkv, bool inverse) {
-    /* q and k heads are neighbours in a row: one call turns both */
-    par_rope args = {.dtype = place->dtype,
-                     .m = place->N,
-                     .heads = a->H + a->K,
-                     .head_size = a->D,
-                     .T = place->T,
-                     .x = qkv,
-                     .ldx = qkv_width(a),
-                     .cos = a->cos,
-                     .sin = a->sin,
-                     .inverse = inverse};
-    return a->rope ? par__rope_run(place, call, &args) : PAR_OK;
+    /* q and k heads are neighbours in a row: one call turns both, unless they are two blocks */
+    int64_t heads = a->qk_norm ? a->H : a->H + a->K;
+    par_rope args = rope_args(a, place, heads, ld_of(a, a->H));
+    args.x = qkv;
+    args.inverse = inverse;
+    if (!a->rope) return PAR_OK;
+    PAR_TRY(par__rope_run(place, call, &args));
+    if (!a->qk_norm) return PAR_OK;
+    args = rope_args(a, place, a->K, ld_of(a, a->K));
+    args.x = at(a, place, qkv, a->H);
+    args.inverse = inverse;
+    return par__rope_run(place, call, &args);
+}
+
+/* q and k as the attention reads them. */
+static char *queries(const par__attention *a, const par__module_place *place,
+                     const par_call *call) {
+    char *block = place->selective ? call->scratch : call->stash;
+    return a->qk_norm ? block + a->qk : (char *)call->stash + a->qkv;
+}
+
+/* From what the products left: normed, turned. Backward does it again where it was not kept. */
+static par_status norm_and_turn(const par__attention *a, const par__module_place *place,
+                                const par_call *call) {
+    char *raw = (char *)call->stash + a->qkv, *to = queries(a, place, call);
+    if (a->qk_norm) {
+        PAR_TRY(par__head_norm_forward(&a->q_norm, place, call, raw, to));
+        PAR_TRY(par__head_norm_forward(&a->k_norm, place, call, at(a, place, raw, a->H),
+                                       at(a, place, to, a->H)));
+    }
+    return run_rope(a, place, call, to, false);
 }
 
 static par_status prepare(const par__attention *a, par__module_place *place, par_build *build) {
     par_call training = {.training = true};
     par_attention args = attention_args(a, place, &training);
-    par_rope rope = {.dtype = place->dtype,
-                     .m = place->N,
-                     .heads = a->H + a->K,
-                     .head_size = a->D,
-                     .T = place->T,
-                     .ldx = qkv_width(a)};
+    par_rope rope = rope_args(a, place, a->qk_norm ? a->H : a->H + a->K, ld_of(a, a->H)),
+             k_rope = rope_args(a, place, a->K, ld_of(a, a->K));
     PAR_TRY(par__attention_prepare(place, build, &args));
     PAR_TRY(par__attention_backward_prepare(place, build, &args));
-    return a->rope ? par__rope_prepare(place, build, &rope) : PAR_OK;
+    if (!a->rope) return PAR_OK;
+    PAR_TRY(par__rope_prepare(place, build, &rope));
+    return a->qk_norm ? par__rope_prepare(place, build, &k_rope) : PAR_OK;
+}
+
+static par_status build_head_norms(par__attention *a, par__module_place *place, par_build *build,
+                                   const par_transformer_config *config, const char *prefix,
+                                   size_t *areas) {
+    char name[96];
+    size_t nbytes = par__module_place_nbytes(place, place->N * (a->H + a->K) * a->D);
+    if (!config->qk_norm) return PAR_OK;
+    snprintf(name, sizeof name, "%s.q.norm.weight", prefix);
+    PAR_TRY(par__head_norm_build(&a->q_norm, place, build, config, name, a->H));
+    snprintf(name, sizeof name, "%s.k.norm.weight", prefix);
+    PAR_TRY(par__head_norm_build(&a->k_norm, place, build, config, name, a->K));
+    a->qk = par__reserve(place->selective ? areas : &build->stash_nbytes, nbytes);
+    return PAR_OK;
 }
 
 par_status par__attention_build(par__attention *a, par__module_place *place, par_build *build,
                                 const par_transformer_config *config, int layer, size_t *areas) {
     char prefix[64];
-    *a = (par__attention){.dropout = config->attention_dropout,
+    *a = (par__attention){.qk_norm = config->qk_norm,
+                          .dropout = config->attention_dropout,
                           .site = (uint32_t)place->layer * 4 + 1};
     snprintf(prefix, sizeof prefix, "layers.%d.attention", layer);
     PAR_TRY(build_linear(a, place, build, config, prefix));
     PAR_TRY(par__branch_build(&a->branch, place, build, config, prefix,
                               (uint32_t)place->layer * 4 + 2));
     PAR_TRY(build_rope(a, build, config));
+    PAR_TRY(build_head_norms(a, place, build, config, prefix, areas));
     size_t o_nbytes = par__module_place_nbytes(place, place->N * a->H * a->D);
     size_t qkv_nbytes = par__module_place_nbytes(place, place->N * qkv_width(a));
     a->qkv = par__reserve(&build->stash_nbytes, qkv_nbytes);
@@ -160,9 +215,9 @@ par_status par__attention_build(par__attention *a, par__module_place *place, par
 static par_attention stashed(const par__attention *a, const par__module_place *place,
                              const par_call *call) {
     par_attention args = attention_args(a, place, call);
-    const char *qkv = (char *)call->stash + a->qkv;
-    args.q = qkv;
-    args.k = at(a, place, qkv, a->H);
+    const char *qkv = (char *)call->stash + a->qkv, *qk = queries(a, place, call);
+    args.q = qk;
+    args.k = at(a, place, qk, a->H);
     args.v = at(a, place, qkv, a->H + a->K);
     args.o = (char *)call->stash + a->o;
     args.lse = (float *)((char *)call->stash + a->lse);
@@ -176,7 +231,7 @@ par_status par__attention_forward(const par__attention *a, const par__module_pla
     const void *h = NULL;
     PAR_TRY(par__norm_forward(&a->branch.norm, place, call, NULL, x, 0, false, &h));
     PAR_TRY(par__linear_forward(&a->branch.in, place, call, place->N, h, qkv));
-    PAR_TRY(run_rope(a, place, call, qkv, false));
+    PAR_TRY(norm_and_turn(a, place, call));
     PAR_TRY(par__attention_run(place, call, &args));
     return par__branch_output(&a->branch, place, call, args.o, x, y, sum);
 }
@@ -191,9 +246,16 @@ par_status par__attention_backward(const par__attention *a, const par__module_pl
     PAR_TRY(par__linear_backward_input(&a->branch.out, place, call, place->N, dp, d_o));
     args.d_o = d_o;
     args.dq = dqkv;
-    args.dk = dqkv + par__module_place_nbytes(place, a->H * a->D);
-    args.dv = dqkv + par__module_place_nbytes(place, (a->H + a->K) * a->D);
+    args.dk = at(a, place, dqkv, a->H);
+    args.dv = at(a, place, dqkv, a->H + a->K);
+    if (a->qk_norm && place->selective) PAR_TRY(norm_and_turn(a, place, call));
     PAR_TRY(par__attention_backward_run(place, call, &args));
     PAR_TRY(run_rope(a, place, call, dqkv, true));
+    if (a->qk_norm) {
+        const char *raw = (char *)call->stash + a->qkv;
+        PAR_TRY(par__head_norm_backward(&a->q_norm, place, call, raw, dqkv));
+        PAR_TRY(par__head_norm_backward(&a->k_norm, place, call, at(a, place, raw, a->H),
+                                        at(a, place, dqkv, a->H)));
+    }
     return par__branch_input_backward(&a->branch, place, call, x, dqkv, dy, dx);
 }

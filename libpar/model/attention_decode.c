@@ -48,6 +48,8 @@ static par_status prepare_decode(const par__attention_decode *d, par__module_pla
     PAR_TRY(par__attention_decode_prepare(place, build, &args));
     PAR_TRY(par__linear_prepare_part(&a->branch.in, place, build, 0, place->N, width));
     PAR_TRY(par__linear_prepare_part(&a->branch.in, place, build, 1, place->N, cache_ld(d)));
+    if (a->qk_norm)
+        PAR_TRY(par__linear_prepare_part(&a->branch.in, place, build, 1, place->N, a->K * a->D));
     if (!a->rope) return PAR_OK;
     PAR_TRY(par__rope_prepare(place, build, &q));
     return par__rope_prepare(place, build, &k);
@@ -64,6 +66,11 @@ par_status par__attention_build_decode(par__attention_decode *d, const par__atte
     d->values = par__reserve(&build->stash_nbytes, cache_nbytes);
     d->q = par__reserve(&place->scratch_nbytes, width_nbytes);
     d->o = par__reserve(&place->scratch_nbytes, width_nbytes);
+    if (trained->qk_norm) {
+        d->raw = par__reserve(&place->scratch_nbytes, width_nbytes);
+        PAR_TRY(par__head_norm_build_decode(&d->attention.q_norm, place, build));
+        PAR_TRY(par__head_norm_build_decode(&d->attention.k_norm, place, build));
+    }
     return prepare_decode(d, place, build);
 }
 
@@ -77,6 +84,23 @@ static par_status turn(const par__attention_decode *d, const par__module_place *
     return par__rope_run(place, call, &args);
 }
 
+/* Heads of a projection into rows ldy apart, through the norm where there is one. */
+static par_status project_heads(const par__attention_decode *d, const par__module_place *place,
+                                const par_call *call, int part, const par__head_norm *norm,
+                                const void *h, void *y, int64_t ldy) {
+    const par__linear *in = &d->attention.branch.in;
+    if (!d->attention.qk_norm)
+        return par__linear_forward_part(in, place, call, part, place->N, h, y, ldy);
+    char *raw = (char *)call->scratch + d->raw;
+    int64_t width = norm->heads * norm->D;
+    PAR_TRY(par__linear_forward_part(in, place, call, part, place->N, h, raw, width));
+    for (int64_t b = 0; b < place->N; b++)
+        PAR_TRY(par__head_norm_sequence(norm, place, call,
+                                        raw + par__module_place_nbytes(place, b * width),
+                                        (char *)y + par__module_place_nbytes(place, b * ldy)));
+    return PAR_OK;
+}
+
 /* q into scratch, k and v right into their place in the cache: its sequences are rows of the
  * product. */
 static par_status project(const par__attention_decode *d, const par__module_place *place,
@@ -86,8 +110,8 @@ static par_status project(const par__attention_decode *d, const par__module_plac
     void *q = (char *)call->scratch + d->q, *k = (char *)call->stash + d->keys + at,
          *v = (char *)call->stash + d->values + at;
     int64_t width = a->H * a->D, ld = cache_ld(d);
-    PAR_TRY(par__linear_forward_part(&a->branch.in, place, call, 0, place->N, h, q, width));
-    PAR_TRY(par__linear_forward_part(&a->branch.in, place, call, 1, place->N, h, k, ld));
+    PAR_TRY(project_heads(d, place, call, 0, &a->q_norm, h, q, width));
+    PAR_TRY(project_heads(d, place, call, 1, &a->k_norm, h, k, ld));
     PAR_TRY(par__linear_forward_part(&a->branch.in, place, call, 2, place->N, h, v, ld));
     if (!a->rope) return PAR_OK;
     PAR_TRY(turn(d, place, call, position, a->H, q, width));

@@ -38,6 +38,7 @@ static par_status block_build(par_module *module, par_build *build) {
         par__reserve(&place->scratch_nbytes, attention_end > mlp_end ? attention_end : mlp_end);
     b->attention.d_o += begin;
     b->attention.dqkv += begin;
+    if (place->selective) b->attention.qk += begin;
     b->mlp.da += begin;
     b->mlp.du += begin;
     PAR_TRY(par__norm_prepare_added(&b->mlp.branch.norm, place, build));

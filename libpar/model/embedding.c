@@ -16,6 +16,11 @@ typedef struct {
     par__module_place decode_place;
 } embedding;
 
+static float dropout_of(const par_transformer_config *config) {
+    float own = config->embedding_dropout;
+    return own == 0 ? config->dropout : own < 0 ? 0 : own;
+}
+
 double par__init_std(const par_transformer_config *config) {
     return config->init_std > 0 ? config->init_std : 0.02;
 }
@@ -118,8 +123,8 @@ static par_status embedding_forward(par_module *module, const par_call *call, co
         args.y = y->data;
         PAR_TRY(par__embedding_run(place, call, &args));
     }
-    return par__dropout(place, call, par__dropout_of(place, call, e->config->dropout, 0), y->data,
-                        y->data, &kept);
+    return par__dropout(place, call, par__dropout_of(place, call, dropout_of(e->config), 0),
+                        y->data, y->data, &kept);
 }
 
 static par_status token_backward(embedding *e, const par_call *call, const void *ids, const void *d,
@@ -143,8 +148,8 @@ static par_status embedding_backward(par_module *module, const par_call *call, c
     void *full = par__full(place, call, 0);
     const void *d = NULL;
     PAR_REQUIRE(!dx);
-    PAR_TRY(par__dropout(place, call, par__dropout_of(place, call, e->config->dropout, 0), dy->data,
-                         par__own_rows(place, full), &d));
+    PAR_TRY(par__dropout(place, call, par__dropout_of(place, call, dropout_of(e->config), 0),
+                         dy->data, par__own_rows(place, full), &d));
     if (e->position) {
         par_embedding args = position_args(e);
         args.dy = d;

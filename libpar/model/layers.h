@@ -100,6 +100,11 @@ par_status par__replicated(const par__module_place *place, par_build *build, con
                            int ndim, int64_t n0, int64_t n1, par_init init, double value,
                            par_param **out);
 
+/* A vector [n] of `value` that every tp rank holds, and whose gradient is always partial over
+ * tp. */
+par_status par__partial(const par__module_place *place, par_build *build, const char *name,
+                        int64_t n, double value, par_param **out);
+
 /* A norm on own rows, whose output all rows of a product read: gathered with sequence parallel. */
 typedef struct {
     par_param *w, *b;
@@ -130,10 +135,34 @@ par_status par__norm_backward(const par__norm *norm, const par__module_place *pl
                               const par_call *call, const void *x, void *dh, const void *add,
                               void *dx);
 
+/* RMSNorm of each head of x [N, heads, D], which lies without gaps. */
+typedef struct {
+    par_param *w; /* [D] */
+    float eps;
+    int64_t heads, D;
+    size_t rstd; /* stash: fp32 [N · heads] */
+} par__head_norm;
+
+par_status par__head_norm_build(par__head_norm *norm, par__module_place *place, par_build *build,
+                                const par_transformer_config *config, const char *name,
+                                int64_t heads);
+/* `decode` begins as a copy of the trained one. */
+par_status par__head_norm_build_decode(par__head_norm *decode, par__module_place *place,
+                                       par_build *build);
+par_status par__head_norm_forward(const par__head_norm *norm, const par__module_place *place,
+                                  const par_call *call, const void *x, void *y);
+/* The heads of one token alone: x and y [heads, D]. Its statistics go where the first one's do. */
+par_status par__head_norm_sequence(const par__head_norm *norm, const par__module_place *place,
+                                   const par_call *call, const void *x, void *y);
+/* The gradient of y becomes that of x in place; the weight's is added. */
+par_status par__head_norm_backward(const par__head_norm *norm, const par__module_place *place,
+                                   const par_call *call, const void *x, void *dy);
+
 enum { PAR__MAX_PARTS = 3 };
 
 /* y [m, out] = x [m, in] · Wᵀ + b. W is up to three logical tensors that lie adjacent, seen as one
- * matrix [out, in]. */
+ * matrix [out, in]. blocks: the outputs [m, local] of the tensors lie one behind the other instead
+ * of side by side, and each is a product of its own. */
 typedef struct {
     int n_parts;
     par_param *weights[PAR__MAX_PARTS], *biases[PAR__MAX_PARTS]; /* biases[0] NULL: none */
@@ -141,6 +170,7 @@ typedef struct {
     bool bias_gradient; /* the backend makes it with the weights' gradient */
     bool
         bias_apart; /* the input is split: the bias is added after the sum over tp, by the caller */
+    bool blocks;
     par_dtype dtype_y;
 } par__linear;
 
@@ -148,7 +178,7 @@ typedef struct {
 par_status par__linear_build_output_split(par__linear *linear, par__module_place *place,
                                           par_build *build, const char *prefix,
                                           const par__share *shares, int n_parts, int64_t in,
-                                          bool bias, double std);
+                                          bool bias, bool blocks, double std);
 /* Input channels split over tp. */
 par_status par__linear_build_input_split(par__linear *linear, par__module_place *place,
                                          par_build *build, const char *prefix, const par__share *in,
@@ -229,7 +259,11 @@ typedef struct {
     uint32_t site;
     const float *cos, *sin; /* NULL: no rotary embedding */
     bool rope;
-    size_t qkv, o, lse; /* stash */
+    bool qk_norm;
+    par__head_norm q_norm, k_norm;
+    size_t qkv, o, lse; /* stash; qkv as the products leave it, turned in place without qk_norm */
+    size_t qk;          /* with qk_norm: q and k normed and turned, in the stash, or in scratch with
+                           selective recompute */
     size_t d_o, dqkv;   /* scratch */
 } par__attention;
 
@@ -252,6 +286,7 @@ typedef struct {
     int64_t capacity;
     size_t keys, values;
     size_t q, o;
+    size_t raw; /* with qk_norm: q or k before its norm */
 } par__attention_decode;
 
 /* `trained` is built; only its parameters, tables and sizes are used. */

@@ -2,8 +2,9 @@
  * Linear layers split over tp (Shoeybi et al. 2019): by output channels, where the input is whole
  * and dx is partial, or by input channels, where the output is partial and the bias is added once
  * after the sum. Fused tensors (q, k, v; gate, up) are adjacent parameters that one GEMM sees as
- * one matrix.
+ * one matrix, unless their outputs are to lie in blocks of their own.
  */
+#include <stdint.h>
 #include <stdio.h>
 
 #include "layers.h"
@@ -32,9 +33,10 @@ static par_status build_one(par_build *build, const char *prefix, const char *na
 par_status par__linear_build_output_split(par__linear *linear, par__module_place *place,
                                           par_build *build, const char *prefix,
                                           const par__share *shares, int n_parts, int64_t in,
-                                          bool bias, double std) {
+                                          bool bias, bool blocks, double std) {
     par__share columns = par__split(NULL, in, 1, 0);
-    *linear = (par__linear){.n_parts = n_parts, .in = in, .dtype_y = place->dtype};
+    *linear =
+        (par__linear){.n_parts = n_parts, .in = in, .blocks = blocks, .dtype_y = place->dtype};
     for (int i = 0; i < n_parts; i++) {
         linear->out += shares[i].local;
         PAR_TRY(build_one(build, prefix, shares[i].name, "weight", &shares[i], &columns, std, i > 0,
@@ -60,6 +62,27 @@ par_status par__linear_build_input_split(par__linear *linear, par__module_place 
         PAR_TRY(par__replicated(place, build, name, 1, out, 1, PAR_INIT_CONSTANT, 0,
                                 &linear->biases[0]));
     return par__linear_prepare(linear, place, build, place->N);
+}
+
+static int n_products(const par__linear *linear) {
+    return linear->blocks ? linear->n_parts : 1;
+}
+
+/* What the i-th of them computes, as a layer of its own. */
+static par__linear product(const par__linear *linear, int i) {
+    par__linear one = *linear;
+    if (!linear->blocks) return one;
+    one.n_parts = 1;
+    one.weights[0] = linear->weights[i];
+    one.biases[0] = linear->biases[i];
+    one.out = linear->weights[i]->local[0];
+    return one;
+}
+
+/* Where the block of the product behind `one` begins, if that of `one` begins at y [m, out]. */
+static char *next_block(const par__module_place *place, const par__linear *one, int64_t m,
+                        const void *y) {
+    return (char *)(uintptr_t)y + par__module_place_nbytes(place, m * one->out);
 }
 
 static const void *weight(const par__linear *linear) {
@@ -121,8 +144,12 @@ static par_column_sum bias_args(const par__linear *l, const par__module_place *p
 
 par_status par__linear_prepare_forward(const par__linear *linear, par__module_place *place,
                                        par_build *build, int64_t m) {
-    par_gemm args = forward_args(linear, place, m, NULL, NULL);
-    return par__gemm_prepare(place, build, &args);
+    for (int i = 0; i < n_products(linear); i++) {
+        par__linear one = product(linear, i);
+        par_gemm args = forward_args(&one, place, m, NULL, NULL);
+        PAR_TRY(par__gemm_prepare(place, build, &args));
+    }
+    return PAR_OK;
 }
 
 static par_gemm part_args(const par__linear *l, const par__module_place *place, int part, int64_t m,
@@ -157,8 +184,8 @@ static par_status prepare_epilogue(par__module_place *place, par_build *build, p
     return st == PAR_ERR_UNSUPPORTED ? PAR_OK : st;
 }
 
-par_status par__linear_prepare(par__linear *linear, par__module_place *place, par_build *build,
-                               int64_t m) {
+static par_status prepare_product(par__linear *linear, par__module_place *place, par_build *build,
+                                  int64_t m) {
     par_gemm forward = forward_args(linear, place, m, NULL, NULL),
              input = input_args(linear, place, m, NULL, NULL),
              weights = weight_args(linear, place, m, NULL, NULL);
@@ -166,23 +193,44 @@ par_status par__linear_prepare(par__linear *linear, par__module_place *place, pa
     PAR_TRY(par__gemm_prepare(place, build, &forward));
     PAR_TRY(par__gemm_prepare(place, build, &input));
     /* where the bias is apart its gradient sums own rows, that of the weights all */
-    if (linear->biases[0] && !linear->bias_apart)
+    if (linear->biases[0] && !linear->bias_apart && !linear->blocks)
         PAR_TRY(prepare_epilogue(place, build, weights, PAR_EPILOGUE_BIAS_GRADIENT,
                                  &linear->bias_gradient));
     if (!linear->bias_gradient) PAR_TRY(par__gemm_prepare(place, build, &weights));
     return linear->biases[0] ? par__column_sum_prepare(place, build, &bias) : PAR_OK;
 }
 
+par_status par__linear_prepare(par__linear *linear, par__module_place *place, par_build *build,
+                               int64_t m) {
+    if (!linear->blocks) return prepare_product(linear, place, build, m);
+    for (int i = 0; i < linear->n_parts; i++) {
+        par__linear one = product(linear, i);
+        PAR_TRY(prepare_product(&one, place, build, m));
+    }
+    return PAR_OK;
+}
+
 par_status par__linear_forward(const par__linear *linear, const par__module_place *place,
                                const par_call *call, int64_t m, const void *x, void *y) {
-    par_gemm args = forward_args(linear, place, m, x, y);
-    return par__gemm_run(place, call, &args);
+    for (int i = 0; i < n_products(linear); i++) {
+        par__linear one = product(linear, i);
+        par_gemm args = forward_args(&one, place, m, x, y);
+        PAR_TRY(par__gemm_run(place, call, &args));
+        y = next_block(place, &one, m, y);
+    }
+    return PAR_OK;
 }
 
 par_status par__linear_backward_input(const par__linear *linear, const par__module_place *place,
                                       const par_call *call, int64_t m, const void *dy, void *dx) {
-    par_gemm args = input_args(linear, place, m, dy, dx);
-    return par__gemm_run(place, call, &args);
+    for (int i = 0; i < n_products(linear); i++) {
+        par__linear one = product(linear, i);
+        par_gemm args = input_args(&one, place, m, dy, dx);
+        args.beta = i > 0 ? 1 : 0;
+        PAR_TRY(par__gemm_run(place, call, &args));
+        dy = next_block(place, &one, m, dy);
+    }
+    return PAR_OK;
 }
 
 par_status par__linear_prepare_gelu(const par__linear *in, const par__linear *out,
@@ -220,9 +268,8 @@ static float beta(par_param *const *params, int n) {
     return first;
 }
 
-par_status par__linear_backward_weight(const par__linear *linear, const par__module_place *place,
-                                       const par_call *call, int64_t m, const void *x,
-                                       const void *dy) {
+static par_status backward_product(const par__linear *linear, const par__module_place *place,
+                                   const par_call *call, int64_t m, const void *x, const void *dy) {
     par_gemm args = weight_args(linear, place, m, x, dy);
     args.beta = beta(linear->weights, linear->n_parts);
     /* one beta is for both */
@@ -234,6 +281,17 @@ par_status par__linear_backward_weight(const par__linear *linear, const par__mod
     }
     PAR_TRY(par__gemm_run(place, call, &args));
     return linear->bias_apart ? PAR_OK : par__linear_backward_bias(linear, place, call, m, dy);
+}
+
+par_status par__linear_backward_weight(const par__linear *linear, const par__module_place *place,
+                                       const par_call *call, int64_t m, const void *x,
+                                       const void *dy) {
+    for (int i = 0; i < n_products(linear); i++) {
+        par__linear one = product(linear, i);
+        PAR_TRY(backward_product(&one, place, call, m, x, dy));
+        dy = next_block(place, &one, m, dy);
+    }
+    return PAR_OK;
 }
 
 par_status par__linear_backward_bias(const par__linear *linear, const par__module_place *place,

@@ -21,7 +21,7 @@ static par_status build_linear(par__mlp *mlp, par__module_place *place, par_buil
     mlp->F = down.local;
     PAR_TRY(par__linear_build_output_split(&mlp->branch.in, place, build, prefix,
                                            mlp->swiglu ? gate_up : gate_up + 1, mlp->swiglu ? 2 : 1,
-                                           config->channels, config->bias, std));
+                                           config->channels, config->bias, false, std));
     return par__linear_build_input_split(&mlp->branch.out, place, build, prefix, &down,
                                          config->channels, config->bias,
                                          std / sqrt(2.0 * (double)config->layers));

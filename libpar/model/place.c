@@ -130,6 +130,19 @@ par__share par__split_padded(const char *name, int64_t global, int64_t multiple,
                         .n_replicas = 1};
 }
 
+par_status par__partial(const par__module_place *place, par_build *build, const char *name,
+                        int64_t n, double value, par_param **out) {
+    par_param_spec spec = {.ndim = 1,
+                           .global = {n, 1},
+                           .replica = (int16_t)place->r,
+                           .n_replicas = (int16_t)place->p,
+                           .sum = place->tp,
+                           .init = PAR_INIT_CONSTANT,
+                           .init_value = value};
+    for (size_t i = 0; i + 1 < sizeof spec.name && name[i]; i++) spec.name[i] = name[i];
+    return par_build_param(build, &spec, false, out);
+}
+
 par_status par__replicated(const par__module_place *place, par_build *build, const char *name,
                            int ndim, int64_t n0, int64_t n1, par_init init, double value,
                            par_param **out) {

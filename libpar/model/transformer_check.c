@@ -40,6 +40,11 @@ static void check_shape(const par_transformer_config *c, par_problems *problems)
         par_problem(problems,
                     "%lld tokens are more than the model's %lld positions; legal: 1 to %lld",
                     (long long)c->tokens, (long long)c->positions, (long long)c->positions);
+    if (c->window > 0 && c->tokens > c->window)
+        par_problem(problems,
+                    "%lld tokens are more than the model's attention window of %lld, which is not "
+                    "computed; legal: 1 to %lld tokens",
+                    (long long)c->tokens, (long long)c->window, (long long)c->window);
     if (c->rope && c->head_size % 2 != 0)
         par_problem(problems,
                     "head size %lld is odd; rotary embedding needs an even one, such as %lld",
@@ -71,6 +76,9 @@ static void check_rope(const par_transformer_config *c, par_problems *problems) 
 
 static void check_numbers(const par_transformer_config *c, par_problems *problems) {
     fraction("dropout", (double)c->dropout, problems);
+    if (!(c->embedding_dropout < 1))
+        par_problem(problems, "embedding dropout %g is out of range; legal: p < 1, negative: none",
+                    (double)c->embedding_dropout);
     fraction("attention dropout", (double)c->attention_dropout, problems);
     if (!(c->norm_eps > 0 && isfinite(c->norm_eps)))
         par_problem(problems, "norm epsilon %g must be positive and finite, such as 1e-5",
@@ -154,14 +162,17 @@ static int64_t block_weights(const par_transformer_config *c) {
     return c->channels * (2 * q + 2 * kv + (c->swiglu ? 3 : 2) * c->mlp);
 }
 
-static int64_t block_biases(const par_transformer_config *c) {
+/* Biases and the norms of q and k. */
+static int64_t block_vectors(const par_transformer_config *c) {
     int64_t q = c->heads * c->head_size, kv = c->kv_heads * c->head_size;
-    return q + 2 * kv + (c->swiglu ? 2 : 1) * c->mlp + 2 * c->channels;
+    return (c->bias || c->qkv_bias ? q + 2 * kv : 0) +
+           (c->bias ? (c->swiglu ? 2 : 1) * c->mlp + 2 * c->channels : 0) +
+           (c->qk_norm ? 2 * c->head_size : 0);
 }
 
 int64_t par_transformer_n_params(const par_transformer_config *config) {
     int64_t C = config->channels, norm = config->bias && !config->rmsnorm ? 2 * C : C;
-    int64_t block = block_weights(config) + 2 * norm + (config->bias ? block_biases(config) : 0);
+    int64_t block = block_weights(config) + 2 * norm + block_vectors(config);
     int64_t tables =
         config->vocab * (config->tied ? 1 : 2) + (config->rope ? 0 : config->positions);
     return tables * C + config->layers * block + norm;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "libpar/base/file.h"
+#include "libpar/base/number.h"
 #include "libpar/base/utf8.h"
 #include "par/observe.h"
 
@@ -104,27 +105,24 @@ void par_log_int(par_log *log, const char *key, int64_t value) {
 }
 
 /* A locale's decimal comma becomes the point that JSON has. */
-static void put_real(par_log *log, const char *key, double value, int digits) {
-    char text[40] = "null";
+static void put_real(par_log *log, const char *key, const char *text, double value) {
+    char number[PAR__NUMBER_NBYTES] = "null";
     put_key(log, key);
-    if (isfinite(value)) snprintf(text, sizeof text, "%.*g", digits, value);
-    for (char *c = strchr(text, ','); c; c = NULL) *c = '.';
-    put(log, text, strlen(text));
+    if (isfinite(value)) snprintf(number, sizeof number, "%s", text);
+    for (char *c = strchr(number, ','); c; c = NULL) *c = '.';
+    put(log, number, strlen(number));
 }
 
 /* 9 digits give back every float. */
 void par_log_real(par_log *log, const char *key, double value) {
-    put_real(log, key, value, 9);
+    char text[PAR__NUMBER_NBYTES];
+    snprintf(text, sizeof text, "%.9g", value);
+    put_real(log, key, text, value);
 }
 
-/* 17 digits give back every double, and fewer do where there are such. */
 void par_log_exact(par_log *log, const char *key, double value) {
-    int digits = 9;
-    for (char text[40]; isfinite(value) && digits < 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) break;
-    }
-    put_real(log, key, value, digits);
+    char text[PAR__NUMBER_NBYTES];
+    put_real(log, key, par__exact(text, value), value);
 }
 
 void par_log_bool(par_log *log, const char *key, bool value) {

@@ -1,21 +1,24 @@
 /*
  * The trainer's state as runs of a checkpoint. Each dp rank stores its part of every bucket, with
- * and without ZeRO, so that of weights and moments every dp rank's copy is stored once; copies
- * along tp and tied weights on two stages are stored by each rank that holds them. After loading,
- * the parts are gathered over dp as in a step. The loss scaler's state is one more run, the same on
- * every rank, and so is the text of what the backend timed and chose, which is each rank's own.
+ * and without ZeRO, so that every dp rank's copy is stored once, and loads such a part of its own
+ * layout; copies along tp and tied weights on two stages are stored by the rank that counts. After
+ * loading, the parts are gathered over dp as in a step. In fp32 the weights are the master: a run
+ * of another type takes the one for the other. The loss scaler's state is rank 0's, as it is the
+ * same on every rank; the text of what the backend timed and chose is each rank's own. A trainer
+ * for inference takes weights and choices.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "trainer.h"
+#include "checkpoint_about.h"
 
 typedef par_status visit_fn(void *user, const par_checkpoint_run *run);
 
 /* One array of a segment. */
 static par_status offer(const par_trainer *t, const par__segment *s, const char *kind,
-                        par_dtype dtype, void *data, visit_fn *visit, void *user) {
+                        const char *instead, par_dtype dtype, void *data, visit_fn *visit,
+                        void *user) {
     const par_param *p = s->param;
     par_checkpoint_run run = {.kind = kind,
                               .name = p->name,
@@ -23,8 +26,10 @@ static par_status offer(const par_trainer *t, const par__segment *s, const char 
                               .n = s->n,
                               .data = data,
                               .staging = t->host.staging ? &t->host.checkpoint : NULL,
+                              .ndim = p->ndim,
                               .first = s->first,
-                              .replica = p->replica};
+                              .replica = p->replica,
+                              .instead = instead};
     memcpy(run.global, p->global, sizeof run.global);
     memcpy(run.offset, p->offset, sizeof run.offset);
     memcpy(run.extent, p->extent, sizeof run.extent);
@@ -36,23 +41,33 @@ static par_status each_run(const par_trainer *t, visit_fn *visit, void *user) {
     const par__flat *f = &t->flat;
     for (par__segment s = par__segments(f, PAR__SHARD); par__segment_next(&s);) {
         float *master = f->master ? s.master : NULL;
-        PAR_TRY(offer(t, &s, "weight", f->dtype, s.weight, visit, user));
-        PAR_TRY(offer(t, &s, "master", PAR_F32, master, visit, user));
-        PAR_TRY(offer(t, &s, "m", PAR_F32, s.m, visit, user));
-        PAR_TRY(offer(t, &s, "v", PAR_F32, s.v, visit, user));
+        PAR_TRY(offer(t, &s, "weight", "master", f->dtype, s.weight, visit, user));
+        PAR_TRY(offer(t, &s, "master", "weight", PAR_F32, master, visit, user));
+        PAR_TRY(offer(t, &s, "m", NULL, PAR_F32, s.m, visit, user));
+        PAR_TRY(offer(t, &s, "v", NULL, PAR_F32, s.v, visit, user));
     }
-    const par_checkpoint_run scaler = {.kind = "scaler",
-                                       .name = "loss scale",
-                                       .dtype = PAR_U8,
-                                       .n = sizeof t->vote.scaler,
-                                       .data = (void *)&t->vote.scaler};
-    const par_checkpoint_run choices = {.kind = "backend",
-                                        .name = "choices",
-                                        .dtype = PAR_U8,
-                                        .n = sizeof t->choices,
-                                        .data = (void *)t->choices};
-    PAR_TRY(visit(user, &scaler));
-    return visit(user, &choices);
+    const int copy = t->on.mesh->rank > 0;
+    const par_checkpoint_run blobs[] = {{.kind = "backend",
+                                         .name = "choices",
+                                         .dtype = PAR_U8,
+                                         .n = sizeof t->choices,
+                                         .data = (void *)t->choices},
+                                        {.kind = "scaler",
+                                         .name = "loss scale",
+                                         .dtype = PAR_U8,
+                                         .n = sizeof t->vote.scaler,
+                                         .data = (void *)&t->vote.scaler,
+                                         .replica = copy},
+                                        {.kind = "scaler",
+                                         .name = "precision",
+                                         .dtype = PAR_I32,
+                                         .n = 1,
+                                         .data = (void *)&t->stored_dtype,
+                                         .replica = copy,
+                                         .optional = true}};
+    const int n = t->on.params.inference ? 1 : 3; /* it scales no loss */
+    for (int i = 0; i < n; i++) PAR_TRY(visit(user, &blobs[i]));
+    return PAR_OK;
 }
 
 par_status par_trainer_state_runs(const par_trainer *t, visit_fn *visit, void *user) {
@@ -98,90 +113,78 @@ static par_status append(void *user, const par_checkpoint_run *run) {
     return PAR_OK;
 }
 
-/* What decides which elements a rank holds, and of what type: must be equal to load. */
-static void describe_layout(const par_trainer *t, char *text, size_t nbytes) {
-    const par_trainer_params *p = &t->on.params;
-    const int *size = p->layout.size;
-    const par_axis *o = t->on.mesh->layout.order;
-    int n = snprintf(text, nbytes,
-                     "tp %d x cp %d x pp %d x dp %d, order %s-%s-%s-%s, %d chunks a stage, %s, %s, "
-                     "buckets of %lld",
-                     size[PAR_TP], size[PAR_CP], size[PAR_PP], size[PAR_DP], par_axis_name(o[0]),
-                     par_axis_name(o[1]), par_axis_name(o[2]), par_axis_name(o[3]), p->chunks,
-                     par_dtype_name(p->dtype), p->optimizer == PAR_SGD ? "sgd" : "adamw",
-                     (long long)p->bucket_n);
-    int parts = p->modules_per_part ? size[PAR_PP] * p->chunks : 0;
-    for (int i = 0; i < parts && n > 0 && (size_t)n < nbytes; i++)
-        n += snprintf(text + n, nbytes - (size_t)n, "%s%d", i ? "," : ", modules ",
-                      p->modules_per_part[i]);
-}
-
-/* What may change on resuming, at the price of other bits than the uninterrupted run's; then the
- * caller's. */
-static void describe_options(const par_trainer *t, const char *more, char *text, size_t nbytes) {
-    const par_trainer_params *p = &t->on.params;
-    snprintf(
-        text, nbytes,
-        "batch %lld, micro-batch %lld, seed %llu, %s, recompute %d, zero %d, sequence parallel %s, "
-        "backend %s, "
-        "betas %g %g, eps %g, momentum %g, weight decay %g, clip %g%s%s",
-        (long long)p->global_batch, (long long)p->micro_batch, (unsigned long long)p->seed,
-        par_schedule_kind_name(p->schedule), (int)p->recompute, p->zero,
-        t->on.sequence_parallel ? "on" : "off", t->on.backend->name, (double)p->beta1,
-        (double)p->beta2, (double)p->eps, (double)p->momentum, (double)p->weight_decay,
-        (double)p->clip, more && *more ? "; " : "", more ? more : "");
-}
-
-/* The caller's description of the model, the trainer's of all else. */
-typedef struct {
-    char layout[4096], options[4096];
-} description;
-
-static par_checkpoint_about describe(const par_trainer *t, const par_checkpoint_about *given,
-                                     description *d) {
-    describe_layout(t, d->layout, sizeof d->layout);
-    describe_options(t, given->options, d->options, sizeof d->options);
-    return (par_checkpoint_about){given->model ? given->model : t->on.params.model->name, d->layout,
-                                  d->options};
+/* All runs and pairs of this trainer. */
+static par_status describe(const par_trainer *t, const par_checkpoint_about *given, list *l,
+                           par__about **about) {
+    par_status st = par__about_make(t, given, about);
+    if (st == PAR_OK) st = each_run(t, append, l);
+    return par_comm_agree(t->on.mesh->world, st);
 }
 
 par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
                             par_checkpoint_result *out) {
-    description d;
     list l = {0};
+    par__about *about = NULL;
     PAR_REQUIRE(t && params && out);
     PAR_TRY(par__no_step_begun(&t->vote));
+    if (!params->check_only) PAR_TRY(par__trainer_ready(t, true));
     par_checkpoint_params p = *params;
-    p.about = describe(t, &params->about, &d);
     p.consumed = t->vote.consumed;
     p.updates = t->vote.updates;
+    t->stored_dtype = (int32_t)t->on.params.dtype;
     note_choices(t);
     par__enter(&t->on, PAR__PHASE_SAVE);
-    par_status st = par_comm_agree(t->on.mesh->world, each_run(t, append, &l));
-    if (st == PAR_OK) st = par_checkpoint_save(t->on.mesh->world, &p, l.runs, l.n, out);
+    par_status st = describe(t, &params->about, &l, &about);
+    if (st == PAR_OK) {
+        p.about = about->about;
+        st = par_checkpoint_save(t->on.mesh->world, &p, l.runs, l.n, out);
+    }
+    free(about);
     free(l.runs);
     return par__leave(&t->on, st);
 }
 
+/* The stored state of the loss scaler goes on if it is one of this precision and these options;
+ * else the scale begins anew, and what was skipped still counts. */
+static par_status take_scaler(par_trainer *t, const par_scaler *before, par_problems *notes) {
+    const par_scaler stored = t->vote.scaler;
+    t->vote.scaler = *before;
+    if (t->stored_dtype == (int32_t)t->on.params.dtype &&
+        par__vote_set_scaler(&t->vote, &stored) == PAR_OK)
+        return PAR_OK;
+    par_scaler anew;
+    par_scaler_init(&t->on.params.scaler, &anew);
+    anew.skipped = stored.skipped > 0 ? stored.skipped : 0;
+    if (t->on.params.dtype == PAR_F16)
+        par_problem(notes, "state of the loss scale: was %g, begins anew with %g", stored.scale,
+                    anew.scale);
+    return par__vote_set_scaler(&t->vote, &anew);
+}
+
 par_status par_trainer_resume(par_trainer *t, const char *directory,
-                              const par_checkpoint_about *about, par_checkpoint_result *out) {
-    description d;
+                              const par_checkpoint_about *given, par_checkpoint_result *out) {
     list l = {0};
-    PAR_REQUIRE(t && directory && about && out);
+    par__about *about = NULL;
+    PAR_REQUIRE(t && directory && given && out);
     PAR_TRY(par__no_step_begun(&t->vote));
-    par_checkpoint_about a = describe(t, about, &d);
     PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
     const par_scaler before = t->vote.scaler;
+    t->stored_dtype = (int32_t)t->on.params.dtype;
+    memset(t->choices, 0, sizeof t->choices);
     par__enter(&t->on, PAR__PHASE_LOAD);
-    par_status st = par_comm_agree(t->on.mesh->world, each_run(t, append, &l));
-    if (st == PAR_OK) st = par_checkpoint_load(t->on.mesh->world, directory, &a, l.runs, l.n, out);
+    par_status st = describe(t, given, &l, &about);
+    if (st == PAR_OK)
+        st = par_checkpoint_load(t->on.mesh->world, directory, &about->about, l.runs, l.n, out);
+    free(about);
     free(l.runs);
     (void)par__leave(&t->on, st);
     if (st != PAR_OK || !*out->path) return st;
-    const par_scaler stored = t->vote.scaler;
-    t->vote.scaler = before; /* other options may not allow the stored one */
-    PAR_TRY(par__vote_set_scaler(&t->vote, &stored));
+    st = take_scaler(t, &before, &out->notes);
     par__vote_restart(&t->vote, out->consumed, out->updates);
-    PAR_TRY(par_comm_agree(t->on.mesh->world, take_choices(t, &out->notes)));
-    return par__fatal(&t->on, par__buckets_share(&t->buckets));
+    bool same_ranks = out->n_ranks == par_comm_size(t->on.mesh->world);
+    if (st == PAR_OK && same_ranks) st = take_choices(t, &out->notes);
+    PAR_TRY(par_comm_agree(t->on.mesh->world, st));
+    PAR_TRY(par__fatal(&t->on, par__buckets_share(&t->buckets)));
+    t->has_weights = true;
+    return PAR_OK;
 }

@@ -2,7 +2,9 @@
  * Drawing a token: softmax with temperature, restricted to the k largest logits, by inversion of
  * the cumulative distribution. The k largest are found with a heap of k whose root is the worst of
  * them (O(n log k)); a token is kept if it is not worse than that root, so no list of them is
- * needed afterwards.
+ * needed afterwards. The fewest that reach top_p are taken from a heap of what top_k leaves, whose
+ * root is the best: few are taken, as a rule, so the others need no order. They, too, end with a
+ * worst one.
  */
 #include "draw.h"
 
@@ -31,10 +33,11 @@ static int32_t largest(const float *x, int32_t n) {
     return n > 0 && isfinite(x[best]) ? best : -1;
 }
 
-static void sift_down(const float *x, int32_t *heap, int32_t n, int32_t i) {
+/* The root is the worst, or with `best` the best. */
+static void sift_down(const float *x, int32_t *heap, int32_t n, int32_t i, bool best) {
     for (int32_t child = 2 * i + 1; child < n; child = 2 * i + 1) {
-        if (child + 1 < n && better(x, heap[child], heap[child + 1])) child++;
-        if (better(x, heap[child], heap[i])) return;
+        if (child + 1 < n && better(x, heap[child], heap[child + 1]) != best) child++;
+        if (better(x, heap[child], heap[i]) != best) return;
         int32_t held = heap[i];
         heap[i] = heap[child];
         heap[child] = held;
@@ -45,11 +48,11 @@ static void sift_down(const float *x, int32_t *heap, int32_t n, int32_t i) {
 /* The worst of the k best. */
 static int32_t kth_best(const float *x, int32_t n, int32_t k, int32_t *heap) {
     for (int32_t i = 0; i < k; i++) heap[i] = i;
-    for (int32_t i = k / 2; i-- > 0;) sift_down(x, heap, k, i);
+    for (int32_t i = k / 2; i-- > 0;) sift_down(x, heap, k, i, false);
     for (int32_t i = k; i < n; i++) {
         if (!better(x, i, heap[0])) continue;
         heap[0] = i;
-        sift_down(x, heap, k, 0);
+        sift_down(x, heap, k, 0, false);
     }
     return heap[0];
 }
@@ -60,13 +63,42 @@ static double weight(const float *x, int32_t i, int32_t worst, double max, doubl
     return exp(((double)x[i] - max) / temperature);
 }
 
-int32_t par__draw(const float *x, int32_t n, double temperature, int64_t top_k, double u,
+static double sum_of(const float *x, int32_t n, int32_t worst, double max, double temperature) {
+    double sum = 0;
+    for (int32_t i = 0; i < n; i++) sum += weight(x, i, worst, max, temperature);
+    return sum;
+}
+
+/* The worst of the fewest best that together weigh `goal`, of those that are not worse than
+ * `worst`. */
+static int32_t worst_of_fewest(const float *x, int32_t n, int32_t worst, double max,
+                               double temperature, double goal, int32_t *heap) {
+    int32_t count = 0;
+    double sum = 0;
+    for (int32_t i = 0; i < n; i++)
+        if (worst < 0 || !better(x, worst, i)) heap[count++] = i;
+    for (int32_t i = count / 2; i-- > 0;) sift_down(x, heap, count, i, true);
+    for (;;) {
+        int32_t now = heap[0];
+        sum += weight(x, now, -1, max, temperature);
+        if (sum >= goal || count == 1) return now;
+        heap[0] = heap[--count];
+        sift_down(x, heap, count, 0, true);
+    }
+}
+
+int32_t par__draw(const float *x, int32_t n, const par__draw_params *params, double u,
                   int32_t *heap) {
     int32_t best = largest(x, n), last = best;
+    int64_t top_k = params->top_k;
+    double temperature = params->temperature;
     if (best < 0 || temperature == 0) return best;
     int32_t worst = top_k > 0 && top_k < n ? kth_best(x, n, (int32_t)top_k, heap) : -1;
-    double max = x[best], sum = 0, running = 0;
-    for (int32_t i = 0; i < n; i++) sum += weight(x, i, worst, max, temperature);
+    double max = x[best], sum = sum_of(x, n, worst, max, temperature), running = 0;
+    if (params->top_p > 0 && params->top_p < 1) {
+        worst = worst_of_fewest(x, n, worst, max, temperature, params->top_p * sum, heap);
+        sum = sum_of(x, n, worst, max, temperature);
+    }
     for (int32_t i = 0; i < n; i++) {
         double w = weight(x, i, worst, max, temperature);
         running += w;

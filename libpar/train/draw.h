@@ -7,10 +7,16 @@
 /*
  * A token of [0, n), u in [0, 1): the first one at which the running sum of exp((x - max) /
  * temperature), in the order of ids and in double, is above u times the whole; among the top_k (0:
- * all). temperature 0: the largest logit. Equal logits rank by id, lowest first. heap [n] is
- * scratch, used for 0 < top_k < n. -1 if a logit is NaN or the largest is not finite.
+ * all), and of these among the fewest largest whose weights together reach top_p (Holtzman et al.
+ * 2020; 0 and 1: all). temperature 0: the largest logit. Equal logits rank by id, lowest first.
+ * heap [n] is scratch. -1 if a logit is NaN or the largest is not finite.
  */
-int32_t par__draw(const float *logits, int32_t n, double temperature, int64_t top_k, double u,
+typedef struct {
+    double temperature;
+    int64_t top_k;
+    double top_p;
+} par__draw_params;
+int32_t par__draw(const float *logits, int32_t n, const par__draw_params *params, double u,
                   int32_t *heap);
 
 /* The random number of a token: uniform in [0, 1), 53 bits, of (seed, sequence, position). */

@@ -3,6 +3,14 @@
 
 #include <stdlib.h>
 
+static par_status point_params(const par__flat *f) {
+    for (par__segment s = par__segments(f, PAR__WHOLE); par__segment_next(&s);) {
+        s.param->weight = s.weight;
+        s.param->grad = s.gradient;
+    }
+    return PAR_OK;
+}
+
 par_status par__flat_take(par__flat *f, const par__context *on) {
     par_registry *registry = f->registry;
     size_t size = par_dtype_nbytes(on->params.dtype), n = (size_t)registry->n_flat;
@@ -17,6 +25,7 @@ par_status par__flat_take(par__flat *f, const par__context *on) {
     }
     size_t nbytes = (size_t)f->n_held * sizeof(float);
     PAR_TRY(par_memory_take(on->memory, PAR_MEM_WEIGHTS, "weights", n * size, &f->weights));
+    if (on->params.inference) return point_params(f);
     PAR_TRY(
         par_memory_take(on->memory, PAR_MEM_GRADIENTS, "gradients", n * sizeof(float), &gradients));
     if (f->dtype != PAR_F32)
@@ -28,11 +37,7 @@ par_status par__flat_take(par__flat *f, const par__context *on) {
     f->master = master;
     f->m = m;
     f->v = v;
-    for (par__segment s = par__segments(f, PAR__WHOLE); par__segment_next(&s);) {
-        s.param->weight = s.weight;
-        s.param->grad = s.gradient;
-    }
-    return PAR_OK;
+    return point_params(f);
 }
 
 void par__flat_free(par__flat *f) {
@@ -53,10 +58,10 @@ static void point(par__segment *s, int64_t at) {
     int64_t held = f->held[s->param->bucket] + at - begin;
     bool holds = at >= begin && at + s->n <= end;
     s->weight = (char *)f->weights + (size_t)at * par_dtype_nbytes(f->dtype);
-    s->gradient = f->gradients + at;
-    s->m = holds ? f->m + held : NULL;
+    s->gradient = f->gradients ? f->gradients + at : NULL;
+    s->m = holds && f->m ? f->m + held : NULL;
     s->v = holds && f->v ? f->v + held : NULL;
-    s->master = f->dtype == PAR_F32 ? s->weight : holds ? f->master + held : NULL;
+    s->master = f->dtype == PAR_F32 ? s->weight : holds && f->master ? f->master + held : NULL;
 }
 
 bool par__segment_next(par__segment *s) {
@@ -73,7 +78,7 @@ bool par__segment_next(par__segment *s) {
         if (begin >= end || (s->cut == PAR__COUNTED && p->replica != 0)) continue;
         s->first = begin - p->flat;
         s->n = end - begin;
-        if (f->gradients) point(s, begin);
+        if (f->weights) point(s, begin);
         return true;
     }
     return false;

@@ -18,7 +18,7 @@ typedef struct {
     par_dtype dtype;        /* of weights */
     bool sharded;     /* ZeRO-1: this rank updates its shard of every bucket, else all of it */
     void *weights;    /* [n_flat] dtype */
-    float *gradients; /* [n_flat] */
+    float *gradients; /* [n_flat]; with inference NULL, as all that follow */
     float *master;    /* [n_held]; NULL in fp32, where the weights are it */
     float *m, *v;     /* [n_held]; v NULL with SGD */
     int64_t n_held;   /* elements that this rank updates */

@@ -91,10 +91,11 @@ static par_status put_tokens(par_generator *g) {
 static par_status draw(par_generator *g, const par_generation *what, int64_t position) {
     par_trainer *t = g->trainer;
     int64_t B = g->params.sequences;
+    const par__draw_params params = {what->temperature, what->top_k, what->top_p};
     if (par__works(g) && par__is_last_stage(&g->trainer->on)) PAR_TRY(collect(g));
     for (int64_t b = 0; par__draws(g) && b < B; b++)
-        g->ids[b] = par__draw(g->rows + b * g->width, (int32_t)g->params.vocab, what->temperature,
-                              what->top_k, par__draw_uniform(what->seed, b, position), g->heap);
+        g->ids[b] = par__draw(g->rows + b * g->width, (int32_t)g->params.vocab, &params,
+                              par__draw_uniform(what->seed, b, position), g->heap);
     /* the world's communicator carries host data */
     PAR_TRY(
         par_comm_broadcast(t->on.mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
@@ -137,6 +138,8 @@ static par_status check_run(const par_generator *g, const par_generation *what) 
                  what->temperature);
     if (what->top_k < 0)
         PAR_FAIL(PAR_ERR_ARG, "top-k %lld; legal: 0 (all) or more", (long long)what->top_k);
+    if (!(what->top_p >= 0 && what->top_p <= 1))
+        PAR_FAIL(PAR_ERR_ARG, "top-p %g; legal: 0 to 1; 0 and 1: all", what->top_p);
     for (int64_t i = 0; i < B * what->n_prompt; i++)
         if (what->prompt[i] < 0 || what->prompt[i] >= g->params.vocab)
             PAR_FAIL(PAR_ERR_ARG, "token %lld of the prompts is %d; legal: 0 to %lld", (long long)i,
@@ -155,7 +158,7 @@ static par_status generate(par_generator *g, const par_generation *what, int32_t
         PAR_TRY(check_drawn(g, position + 1));
         int64_t i = position + 1 - what->n_prompt;
         for (int64_t b = 0; ids && b < B; b++) ids[b * what->n_new + i] = g->ids[b];
-        if (what->token) what->token(what->user, i, g->ids);
+        if (what->token && !what->token(what->user, i, g->ids)) return PAR_OK;
     }
     return PAR_OK;
 }
@@ -163,6 +166,7 @@ static par_status generate(par_generator *g, const par_generation *what, int32_t
 par_status par_generator_run(par_generator *g, const par_generation *what, int32_t *ids) {
     PAR_REQUIRE(g && what && what->prompt);
     PAR_TRY(par__no_step_begun(&g->trainer->vote));
+    PAR_TRY(par__trainer_ready(g->trainer, false));
     PAR_TRY(check_run(g, what));
     par__enter(&g->trainer->on, PAR__PHASE_GENERATE);
     return par__leave(&g->trainer->on, generate(g, what, ids));

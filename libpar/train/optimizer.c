@@ -34,6 +34,7 @@ par_status par__optimizer_take(par__optimizer *o, const par__context *on, const 
     size_t workspace = 0, need = 0, nbytes = 2 * sizeof(double) * (size_t)flat->registry->n_params;
     o->on = on;
     o->flat = flat;
+    if (on->params.inference) return PAR_OK;
     for (par__segment s = par__segments(flat, PAR__COUNTED); par__segment_next(&s);) {
         par_norm2 norm = {.n = s.n};
         PAR_TRY(par_norm2_prepare(on->backend, &norm, &need));
@@ -93,7 +94,7 @@ par_status par__optimizer_update(par__optimizer *o, const par_step *step, int bu
 }
 
 float *par__optimizer_room(const par__optimizer *o, const par__segment *whole) {
-    return o->flat->master ? whole->gradient : whole->weight;
+    return o->flat->dtype == PAR_F32 ? whole->weight : whole->gradient;
 }
 
 par_status par__optimizer_adopt(par__optimizer *o) {

@@ -20,7 +20,8 @@ par_status par__optimizer_norms(par__optimizer *optimizer);
 par_status par__optimizer_update(par__optimizer *optimizer, const par_step *step, int bucket);
 
 /* Where fp32 values of a parameter [local] are put before par__optimizer_adopt: the weight itself,
- * or the gradient's memory, which has the size and type and is free between steps. */
+ * or the gradient's memory, which has the size and type and is free between steps. NULL where there
+ * is neither: 16 bits, inference. */
 float *par__optimizer_room(const par__optimizer *optimizer, const par__segment *whole);
 /* What was put there for every parameter becomes the master's, and rounded the weights. Zeroes the
  * gradients whose memory was used. */

@@ -152,6 +152,7 @@ out:
 
 par_status par__stage_connect(par__stage *s, const par_registry *registry,
                               const par__executor_hooks *hooks) {
+    if (s->on->params.inference) return PAR_OK; /* nothing is walked */
     PAR_TRY(build_schedules(s, registry));
     par_schedule *walked[3] = {s->schedules[s->on->mesh->coordinate[PAR_PP]], s->evaluate,
                                s->single};

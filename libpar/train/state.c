@@ -1,5 +1,6 @@
 /* What a trainer holds: initial weights, the visit of every logical element once, and replacing
  * weights. */
+#include "kernels/half.h"
 #include "libpar/base/threads.h"
 #include "par/random.h"
 #include "trainer.h"
@@ -37,7 +38,8 @@ static void draw_blocks(const void *user, int slot, int64_t begin, int64_t end) 
     }
 }
 
-par_status par__trainer_init_weights(par_trainer *t) {
+/* Piece by piece into the place of each parameter. */
+static par_status draw_in_place(par_trainer *t) {
     for (par__segment s = par__segments(&t->flat, PAR__WHOLE); par__segment_next(&s);) {
         float *to = par__optimizer_room(&t->optimizer, &s);
         int64_t piece = par__host_piece(&t->host, s.n, sizeof *to);
@@ -50,8 +52,16 @@ par_status par__trainer_init_weights(par_trainer *t) {
             PAR_TRY(par__host_store(&t->host, to + done, (size_t)n * sizeof *to));
         }
     }
-    PAR_TRY(par__optimizer_adopt(&t->optimizer));
-    return par__sync(&t->on);
+    return par__optimizer_adopt(&t->optimizer);
+}
+
+par_status par__trainer_ready(const par_trainer *t, bool trains) {
+    if (trains && t->on.params.inference)
+        PAR_FAIL(PAR_ERR_ARG, "the trainer is for inference: it has weights alone");
+    if (!t->has_weights)
+        PAR_FAIL(PAR_ERR_ARG, "the trainer has no weights yet; legal after par_trainer_load, "
+                              "par_trainer_resume or par_trainer_draw");
+    return PAR_OK;
 }
 
 typedef par_status visit_fn(void *user, const par_param *, int64_t first, int64_t n,
@@ -93,6 +103,7 @@ static par_status visit_segment(const par_trainer *t, const par__segment *s, con
 par_status par_trainer_visit(const par_trainer *t, par_state what, visit_fn *visit, void *user) {
     PAR_REQUIRE(t && visit);
     PAR_TRY(par__no_step_begun(&t->vote));
+    PAR_TRY(par__trainer_ready(t, what != PAR_STATE_WEIGHT || t->flat.dtype != PAR_F32));
     scaled gradient = {t->vote.gradient_scale, visit, user};
     if (what == PAR_STATE_V && !t->flat.v)
         PAR_FAIL(PAR_ERR_ARG, "SGD has no second moments to visit");
@@ -109,8 +120,29 @@ par_status par_trainer_visit(const par_trainer *t, par_state what, visit_fn *vis
 
 typedef par_status read_fn(void *user, const par_param *, float *dst);
 
-/* A parameter is read whole: where the host cannot write the device's memory, into room for the
- * largest. */
+/* fp32 values, rounded in place to 16 bits each. */
+typedef struct {
+    par_dtype dtype;
+    const float *from;
+    uint16_t *to;
+} rounding;
+
+static void round_range(const void *user, int slot, int64_t begin, int64_t end) {
+    const rounding *r = user;
+    for (int64_t i = begin; i < end; i++)
+        r->to[i] =
+            r->dtype == PAR_BF16 ? par__f32_to_bf16(r->from[i]) : par__f32_to_f16(r->from[i]);
+}
+
+/* To the device; `room` has fp32 values [n] and behind them place for n of 16 bits. */
+static par_status store_rounded(par_trainer *t, const par__segment *s, float *room) {
+    const rounding r = {t->flat.dtype, room, (uint16_t *)(room + s->n)};
+    par__threads_run(s->n, PAR_MAX_THREADS, round_range, &r);
+    return par__host_copy(&t->host, s->weight, r.to, (size_t)s->n * sizeof *r.to);
+}
+
+/* A parameter is read whole: where the host cannot write the device's memory, or the weights have
+ * 16 bits and there is no other memory for it, into room for the largest. */
 static par_status load_all(par_trainer *t, read_fn *read, void *user) {
     const par_allocator *host = &t->on.backend->host_memory;
     void *room = NULL;
@@ -118,24 +150,48 @@ static par_status load_all(par_trainer *t, read_fn *read, void *user) {
     par_status st = PAR_OK;
     for (par__segment s = par__segments(&t->flat, PAR__WHOLE); par__segment_next(&s);)
         if (s.n > largest) largest = s.n;
-    size_t nbytes = (size_t)largest * sizeof(float);
-    if (t->host.staging) PAR_TRY(host->alloc(nbytes, &room));
+    bool rounds = t->on.params.inference && t->flat.dtype != PAR_F32;
+    size_t nbytes = (size_t)largest * (sizeof(float) + (rounds ? sizeof(uint16_t) : 0));
+    if (t->host.staging || rounds) PAR_TRY(host->alloc(nbytes, &room));
     for (par__segment s = par__segments(&t->flat, PAR__WHOLE); par__segment_next(&s);) {
         float *to = par__optimizer_room(&t->optimizer, &s);
         PAR_TRY_GOTO(read(user, s.param, room ? room : to), out);
-        if (!room) continue;
+        if (rounds) PAR_TRY_GOTO(store_rounded(t, &s, room), out);
+        if (!room || rounds) continue;
         PAR_TRY_GOTO(par__host_copy(&t->host, to, room, (size_t)s.n * sizeof *to), out);
     }
-    st = par__optimizer_adopt(&t->optimizer);
+    if (!rounds) st = par__optimizer_adopt(&t->optimizer);
 out:
     if (room) host->release(room, nbytes);
     return st;
 }
 
+static par_status draw_param(void *user, const par_param *p, float *dst) {
+    const par_trainer *t = user;
+    const drawing d = {t->on.params.seed, par_hash_name(p->name), p, 0, dst};
+    par__threads_run(par__param_n(p), PAR_MAX_THREADS, draw_blocks, &d);
+    return PAR_OK;
+}
+
+par_status par__trainer_draw(par_trainer *t) {
+    bool rounds = t->on.params.inference && t->flat.dtype != PAR_F32;
+    PAR_TRY(rounds ? load_all(t, draw_param, t) : draw_in_place(t));
+    PAR_TRY(par__sync(&t->on));
+    t->has_weights = true;
+    return PAR_OK;
+}
+
+par_status par_trainer_draw(par_trainer *t) {
+    PAR_REQUIRE(t);
+    PAR_TRY(par__no_step_begun(&t->vote));
+    PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
+    return par_comm_agree(t->on.mesh->world, par__trainer_draw(t));
+}
+
 static par_status zero_moments(par_trainer *t) {
     const par_backend *backend = t->on.backend;
     size_t nbytes = (size_t)t->flat.n_held * sizeof(float);
-    PAR_TRY(backend->zero(t->on.stream, t->flat.m, nbytes));
+    if (t->flat.m) PAR_TRY(backend->zero(t->on.stream, t->flat.m, nbytes));
     if (t->flat.v) PAR_TRY(backend->zero(t->on.stream, t->flat.v, nbytes));
     return par__sync(&t->on);
 }
@@ -145,9 +201,11 @@ par_status par_trainer_load(par_trainer *t, read_fn *read, void *user) {
     PAR_TRY(par__no_step_begun(&t->vote));
     PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
     par__enter(&t->on, PAR__PHASE_LOAD);
+    t->has_weights = false;
     par_status st = load_all(t, read, user);
     if (st == PAR_OK) st = zero_moments(t);
     PAR_TRY(par__leave(&t->on, par_comm_agree(t->on.mesh->world, st)));
+    t->has_weights = true;
     par__vote_restart(&t->vote, t->vote.consumed, 0);
     return PAR_OK;
 }

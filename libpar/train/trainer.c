@@ -99,7 +99,7 @@ par_status par_trainer_create(par_transport *transport, const par_trainer_params
     par_status st = par_comm_agree(world, allocate(transport, params, &memory));
     if (st == PAR_OK) st = par_comm_agree(world, build(transport, params, &memory, &t));
     if (st == PAR_OK) st = par_comm_agree(world, par__check_coverage(&t->on, t->flat.registry));
-    if (st == PAR_OK) st = par_comm_agree(world, par__trainer_init_weights(t));
+    if (st == PAR_OK && !params->undrawn) st = par_comm_agree(world, par__trainer_draw(t));
     par_comm_destroy(&world);
     flight->phase = PAR__PHASE_OUTSIDE;
     if (st == PAR_OK)

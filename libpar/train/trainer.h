@@ -27,7 +27,9 @@ struct par_trainer {
     par__meter meter;
     par__graphs graphs;
     char choices[PAR_CHOICES_NBYTES]; /* of the backend, as a checkpoint stores or had them */
+    int32_t stored_dtype;             /* of the run that saved; par_dtype */
     struct par_generator *generator;  /* NULL: none */
+    bool has_weights;                 /* drawn, loaded or resumed */
 };
 
 /* build.c: everything but the contents, on measuring or real memory. */
@@ -39,7 +41,10 @@ void par__trainer_free(par_trainer **trainer);
 par_status par__trainer_backend(const par_trainer_params *params, const par_backend **out);
 
 /* state.c */
-par_status par__trainer_init_weights(par_trainer *trainer);
+par_status par__trainer_draw(par_trainer *trainer);
+/* PAR_ERR_ARG, the same on all ranks: the weights are none yet; `trains`: or the trainer is for
+ * inference. */
+par_status par__trainer_ready(const par_trainer *trainer, bool trains);
 
 /* coverage.c: every logical element must be counted by one rank of the model's, tp x pp. Collective
  * on the transport's world; every rank has the parameters of its modules. Errors: PAR_ERR_ARG, the

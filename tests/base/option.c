@@ -4,6 +4,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "harness.h"
@@ -16,11 +17,11 @@ typedef struct {
     const char *data;
     int schedule;
     par_int_list parts;
-    par_option table[8];
+    par_option table[9];
     bool help;
 } example;
 
-enum { N = 8, GPIPE = 3, ONE_F_ONE_B = 7 };
+enum { N = 9, GPIPE = 3, ONE_F_ONE_B = 7 };
 
 static const par_choice kinds[] = {{"gpipe", GPIPE}, {"1f1b", ONE_F_ONE_B}, {NULL, 0}};
 
@@ -33,13 +34,18 @@ static void example_make(example *e) {
         ROW("verify", PAR_OPT_BOOL, verify, a, "check"),
         ROW("rope", PAR_OPT_BOOL, rope, b, "rotate", .initial = "on"),
         ROW("layers", PAR_OPT_INT, layers, a, "blocks", .initial = "4", .legal = "1..96",
-            .also = "num-layers|n-layer"),
+            .also = "num-layers|n-layer|tiny=2"),
         ROW("lr", PAR_OPT_REAL, lr, b, "rate", .initial = "0.001", .legal = "0..",
-            .also = "learning-rate"),
+            .also = "learning-rate|-l"),
         ROW("data", PAR_OPT_TEXT, data, a, "tokens", .metavar = "FILE"),
-        ROW("schedule", PAR_OPT_CHOICE, schedule, a, "kind", .initial = "1f1b", .choices = kinds),
+        ROW("schedule", PAR_OPT_CHOICE, schedule, a, "kind", .initial = "1f1b", .choices = kinds,
+            .also = "order afab=gpipe|order"),
         ROW("parts", PAR_OPT_LIST, parts, a, "cuts", .legal = "0..8"),
         ROW("help", PAR_OPT_BOOL, help, b, "this text"),
+        {.name = "num-workers",
+         .type = PAR_OPT_ABSENT,
+         .help = "files are read as they are",
+         .also = "-w"},
     };
 #undef ROW
     memcpy(e->table, table, sizeof table);
@@ -70,7 +76,7 @@ static void forms(void) {
     CHECK(e.help, "-h is --help");
     CHECK(e.parts.n == 4 && e.parts.values[1] == 6 && e.parts.values[3] == 5, "list of %d",
           e.parts.n);
-    for (int i = 0; i < N; i++)
+    for (int i = 0; i < 8; i++)
         CHECK(e.table[i].given, "%s is not marked as given", e.table[i].name);
 }
 
@@ -91,6 +97,8 @@ static void last_wins(void) {
     PARSE(&e, &p, "--layers", "5", "--verify", "--layers=6", "--no-verify", "--no-rope", "--rope");
     CHECK(p.n == 0 && e.layers == 6 && !e.verify && e.rope, "%lld layers: %s", (long long)e.layers,
           p.text);
+    CHECK(e.table[2].given == 2 && e.table[3].given == 0, "--layers is given %d times",
+          e.table[2].given);
     PARSE(&e, &p, "--layers", "5", "--layers=97");
     CHECK(p.n == 1 && e.layers == 5, "%lld layers: %s", (long long)e.layers, p.text);
 }
@@ -99,12 +107,15 @@ static void texts(void) {
     example e;
     par_problems p;
     char text[64], cut[4];
-    const char *const want[N] = {"off", "on", "12", "0.0006", "a file", "gpipe", "5,6", "off"};
+    const char *const want[N] = {"off", "on", "12", "0.0006", "a file", "gpipe", "5,6", "off", ""};
     PARSE(&e, &p, "--layers=12", "--lr", "6e-4", "--data", "a file", "--schedule=gpipe", "--parts",
           "5,6");
     for (int i = 0; i < N; i++)
         CHECK(strcmp(par_option_text(&e.table[i], text, sizeof text), want[i]) == 0,
               "%s: %s instead of %s", e.table[i].name, text, want[i]);
+    PARSE(&e, &p, "--lr", "0.00031234567890123456");
+    CHECK(strtod(par_option_text(&e.table[3], text, sizeof text), NULL) == e.lr, "%s is not %.17g",
+          text, e.lr);
     PARSE(&e, &p, "--verify");
     CHECK(*par_option_text(&e.table[4], text, sizeof text) == 0, "no text is \"%s\"", text);
     CHECK(*par_option_text(&e.table[6], text, sizeof text) == 0, "an empty list is \"%s\"", text);
@@ -138,9 +149,16 @@ static void refused(void) {
     EXPECT("--layers: its value is missing; legal: 1 to 96", "--layers");
     EXPECT("--lr -1: is below 0; legal: 0 or more", "--lr", "-1");
     EXPECT("--lr nan: is not a number; legal: 0 or more", "--lr", "nan");
-    EXPECT("did you mean --lr", "--learning-rate", "1");
-    EXPECT("did you mean --lr", "--learning_rate=1");
-    EXPECT("did you mean --layers", "--n-layer", "1");
+    EXPECT("--learning-rate: unknown option; write --lr 3e-4", "--learning-rate", "3e-4");
+    EXPECT("--learning_rate: unknown option; write --lr 1", "--learning_rate=1");
+    EXPECT("-l: unknown option; write --lr 1", "-l", "1");
+    EXPECT("--n-layer: unknown option; write --layers N", "--n-layer", "--no-rope");
+    EXPECT("--tiny: unknown option; write --layers 2", "--tiny");
+    EXPECT("--order: unknown option; write --schedule gpipe", "--order", "afab");
+    EXPECT("--order: unknown option; write --schedule gpipe|1f1b", "--order", "other");
+    EXPECT("--num_workers: unknown option; files are read as they are", "--num_workers", "4");
+    EXPECT("-w: unknown option; files are read as they are", "-w", "4");
+    EXPECT("-q: unknown option; --help", "-q", "4");
     EXPECT("value is missing", "--data", "--verify");
     EXPECT("--schedule 1f1: is not one of the choices; legal: gpipe|1f1b", "--schedule", "1f1");
     EXPECT("legal: gpipe|1f1b", "--schedule=gpipe|1f1b");
@@ -180,7 +198,8 @@ static void help(void) {
     example_make(&e);
     par_options_help(e.table, N, "usage: x", text, sizeof text);
     for (int i = 0; i < N; i++)
-        CHECK(strstr(text, e.table[i].name), "%s is not in the help", e.table[i].name);
+        CHECK(!strstr(text, e.table[i].name) == (e.table[i].type == PAR_OPT_ABSENT), "help: %s",
+              e.table[i].name);
     const char *const parts[] = {"--[no-]rope",      "(default: on)",    "--verify ",
                                  "--data FILE ",     "--layers N ",      "--lr X ",
                                  "(default: 0.001)", "--parts N,N,... ", "--schedule gpipe|1f1b "};
@@ -192,6 +211,29 @@ static void help(void) {
     memset(small, 'x', sizeof small);
     par_options_help(e.table, N, "usage: x", small, sizeof small);
     CHECK(strnlen(small, sizeof small) < sizeof small, "truncated help is not terminated");
+}
+
+/* The table of other names: sorted, each with what to write. */
+static void others(void) {
+    example e;
+    char text[2048], small[40];
+    example_make(&e);
+    par_options_others(e.table, N, text, sizeof text);
+    const char *const lines[] = {"-l ",        "-w ",           "--learning-rate ",
+                                 "--n-layer ", "--num-layers ", "--num-workers ",
+                                 "--order ",   "--order afab ", "--tiny "};
+    const char *const means[] = {
+        "--lr X",         "files are read",        "--lr X",           "--layers N", "--layers N",
+        "files are read", "--schedule gpipe|1f1b", "--schedule gpipe", "--layers 2"};
+    const char *at = text;
+    for (int i = 0; i < HARNESS_COUNT(lines); i++, at = strchr(at, '\n') + 1)
+        if (strncmp(at + 2, lines[i], strlen(lines[i])) != 0 || !strstr(at, means[i])) {
+            CHECK(false, "line %d: \"%.60s\" instead of %s, %s", i, at, lines[i], means[i]);
+            return;
+        }
+    CHECK(!*at, "more lines: %s", at);
+    par_options_others(e.table, N, small, sizeof small);
+    CHECK(strnlen(small, sizeof small) < sizeof small, "a cut table is not terminated");
 }
 
 static void closest(void) {
@@ -217,7 +259,7 @@ int main(int argc, char **argv) {
         {"last-wins", last_wins, 0, NULL, 0}, {"texts", texts, 0, NULL, 0},
         {"refused", refused, 0, NULL, 0},     {"all-at-once", all_at_once, 0, NULL, 0},
         {"flood", flood, 0, NULL, 0},         {"help", help, 0, NULL, 0},
-        {"closest", closest, 0, NULL, 0},
+        {"closest", closest, 0, NULL, 0},     {"others", others, 0, NULL, 0},
     };
     return harness_main("option", cases, HARNESS_COUNT(cases), argc, argv);
 }

@@ -32,11 +32,10 @@ static void round_trip(void) {
     CHECK_OK(fixture_load(&f));
     CHECK(fixture_holds(&f, 120, 0), "other numbers come back");
     CHECK(f.result.step == 120 && f.result.consumed == 960 && f.result.updates == 120 &&
-              f.result.loss == 2.5 && strcmp(f.result.options, "none") == 0 &&
-              f.result.notes.n == 0,
-          "step %lld, %lld samples, %lld updates, loss %g, options %s, notes %s",
-          (long long)f.result.step, (long long)f.result.consumed, (long long)f.result.updates,
-          f.result.loss, f.result.options, f.result.notes.text);
+              f.result.loss == 2.5 && f.result.n_ranks == 1 && f.result.notes.n == 0,
+          "step %lld, %lld samples, %lld updates, loss %g, notes %s", (long long)f.result.step,
+          (long long)f.result.consumed, (long long)f.result.updates, f.result.loss,
+          f.result.notes.text);
     CHECK(strstr(f.result.path, "/step_00000120"), "path %s", f.result.path);
     CHECK(fixture_count(&f, "") == 2 && fixture_count(&f, "latest") == 1, "%d entries",
           fixture_count(&f, ""));
@@ -178,23 +177,37 @@ static void refused(void) {
     if (cannot()) return;
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 5, 1));
-    par_checkpoint_about about = {"three arrays", "one rank", "none"};
+    const par_checkpoint_pair model = {"model", "three arrays", PAR_CHECKPOINT_EQUAL};
+    const par_checkpoint_pair options[] = {{"options", "other", PAR_CHECKPOINT_NOTED},
+                                           {"color", "blue", PAR_CHECKPOINT_EQUAL}};
+    par_checkpoint_about about = {.pairs = &model, .n = 1};
     fixture_poison(&f);
     CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result),
                 PAR_ERR_OPTION, "its model is \"two arrays\"; this run's is \"three arrays\"");
-    about = (par_checkpoint_about){"two arrays", "two ranks", "none"};
+    about = (par_checkpoint_about){.pairs = options, .n = 2};
+    f.runs[0].name = "c";
     CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result),
-                PAR_ERR_OPTION, "its layout is \"one rank\"; this run's is \"two ranks\"");
-    about = (par_checkpoint_about){"two arrays", "one rank", "other"};
-    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 1, &f.result),
-                PAR_ERR_OPTION, "has 2 arrays; in this run it has 1");
-    f.runs[0].n--;
+                PAR_ERR_OPTION, "has no weight/c");
+    f.runs[0].name = "a";
+    f.runs[0].global[0]++;
     CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result),
-                PAR_ERR_OPTION, "[36]");
-    f.runs[0].n++;
+                PAR_ERR_OPTION, "its weight/a is [37, 1]; this run's is [38, 1]");
+    f.runs[0].global[0]--;
+    f.runs[1].dtype = PAR_F32;
+    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result),
+                PAR_ERR_OPTION, "its state/b is int64; this run's is fp32");
+    f.runs[1].dtype = PAR_I64;
+    about.memory = 1000;
+    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result),
+                PAR_ERR_OPTION, "allowed are 0.0 MiB");
+    about.memory = 0;
     CHECK(fixture_poisoned(&f), "memory was written");
     CHECK_OK(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result));
-    CHECK(strstr(f.result.notes.text, "other"), "no note of other options");
+    CHECK(strstr(f.result.notes.text, "options: none when saved, now other") &&
+              f.result.notes.n == 1,
+          "notes: %s", f.result.notes.text);
+    CHECK(f.result.memory > 0 && f.result.nbytes == 37 * 4 + 11 * 8,
+          "%zu bytes of memory, %lld read", f.result.memory, (long long)f.result.nbytes);
     /* one checkpoint by its own name */
     char path[600];
     snprintf(path, sizeof path, "%s/step_00000005", f.directory);
@@ -209,11 +222,8 @@ static void nonfinite(void) {
     fixture_open(&f);
     CHECK_OK(fixture_save(&f, 5, 1));
     for (int i = 0; i < 2; i++) {
-        const par_checkpoint_params params = {.directory = f.directory,
-                                              .keep = 1,
-                                              .step = 6,
-                                              .loss = losses[i],
-                                              .about = {"m", "l", "o"}};
+        const par_checkpoint_params params = {
+            .directory = f.directory, .keep = 1, .step = 6, .loss = losses[i]};
         CHECK_FAILS(par_checkpoint_save(f.world, &params, f.runs, 2, &f.result), PAR_ERR_NUMERIC,
                     "loss");
     }

@@ -313,7 +313,7 @@ static par_status save_large(const char *directory, float *data, int64_t step) {
     const par_checkpoint_run run = {
         .kind = "weight", .name = "large", .dtype = PAR_F32, .n = LARGE, .data = data};
     const par_checkpoint_params params = {
-        .directory = directory, .keep = 1, .step = step, .loss = 1, .about = {"m", "l", "o"}};
+        .directory = directory, .keep = 1, .step = step, .loss = 1};
     return par_checkpoint_save(f.world, &params, &run, 1, &f.result);
 }
 

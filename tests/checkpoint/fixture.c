@@ -9,7 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static const par_checkpoint_about about = {"two arrays", "one rank", "none"};
+static const par_checkpoint_pair pairs[] = {{"model", "two arrays", PAR_CHECKPOINT_EQUAL},
+                                            {"options", "none", PAR_CHECKPOINT_NOTED}};
+static const par_checkpoint_about about = {.pairs = pairs, .n = 2};
 
 void fixture_open(fixture *f) {
     static const int ranks[] = {0};
@@ -28,6 +30,7 @@ void fixture_open(fixture *f) {
                                       .dtype = PAR_F32,
                                       .n = FIXTURE_A,
                                       .data = f->a,
+                                      .ndim = 1,
                                       .global = {FIXTURE_A, 1},
                                       .extent = {FIXTURE_A, 1},
                                       .local = {FIXTURE_A, 1}};

@@ -322,7 +322,11 @@ cudaError_t cudaGetDevice(int *device) {
 }
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
     memset(p, 0, sizeof *p);
-    snprintf(p->name, sizeof p->name, "stand-in %d", device);
+    const char *name = getenv("PAR_STANDIN_NAME");
+    if (name)
+        snprintf(p->name, sizeof p->name, "%s", name);
+    else
+        snprintf(p->name, sizeof p->name, "stand-in %d", device);
     const char *major = getenv("PAR_STANDIN_MAJOR");
     p->major = major ? atoi(major) : 9;
     p->multiProcessorCount = 4;

@@ -238,26 +238,6 @@ static void json_decides(void) {
     json_decref(root);
 }
 
-static void ends(void) {
-    int32_t ids[4];
-    size_t n = 9;
-    char place[1024];
-    snprintf(place, sizeof place, "%s", temp_path(""));
-    CHECK_OK(par_generation_ends(place, ids, 4, &n));
-    CHECK(n == 0, "%zu ends without a file", n);
-    temp_text("config.json", "{\"eos_token_id\": 2}");
-    CHECK_OK(par_generation_ends(place, ids, 4, &n));
-    CHECK(n == 1 && ids[0] == 2, "%zu ends of config.json", n);
-    temp_text("generation_config.json", "{\"eos_token_id\": [128001, 128009]}");
-    CHECK_OK(par_generation_ends(place, ids, 4, &n));
-    CHECK(n == 2 && ids[0] == 128001 && ids[1] == 128009, "%zu ends of generation_config.json", n);
-    CHECK_FAILS(par_generation_ends(place, ids, 1, &n), PAR_ERR_FORMAT, "up to 1");
-    temp_text("generation_config.json", "{\"eos_token_id\": [\"a\"]}");
-    CHECK_FAILS(par_generation_ends(place, ids, 4, &n), PAR_ERR_FORMAT, "eos_token_id");
-    temp_remove("config.json");
-    temp_remove("generation_config.json");
-}
-
 /* Runs of spaces are added though the BPE has them, too, in its own spelling: the added one wins. */
 static void added_wins(void) {
     json_t *root = load("qwen2.json"),
@@ -296,8 +276,8 @@ int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {"fixtures", fixtures, 0, NULL, 0},         {"decode", decode, 0, NULL, 0},
         {"threads", threads, 0, NULL, 0},           {"template", template, 0, NULL, 0},
-        {"json-decides", json_decides, 0, NULL, 0}, {"ends", ends, 0, NULL, 0},
-        {"added-wins", added_wins, 0, NULL, 0},     {"refusals", refusals, 0, NULL, 0},
+        {"json-decides", json_decides, 0, NULL, 0}, {"added-wins", added_wins, 0, NULL, 0},
+        {"refusals", refusals, 0, NULL, 0},
     };
     temp_open();
     int rc = harness_main("tokenizer-kinds", cases, HARNESS_COUNT(cases), argc, argv);

@@ -41,6 +41,15 @@ static const char llama_new[] =
     "\"rope_theta\": 500000.0, \"rope_type\": \"llama3\"}, "
     "\"tie_word_embeddings\": true, \"vocab_size\": 96}";
 
+/* Qwen2's form; the others differ in a word or two. */
+static const char qwen2[] =
+    "{\"architectures\": [\"Qwen2ForCausalLM\"], \"hidden_act\": \"silu\", \"hidden_size\": 56, "
+    "\"intermediate_size\": 88, \"max_position_embeddings\": 64, \"max_window_layers\": 2, "
+    "\"model_type\": \"qwen2\", \"num_attention_heads\": 14, \"num_hidden_layers\": 4, "
+    "\"num_key_value_heads\": 2, \"rms_norm_eps\": 1e-06, \"rope_theta\": 1000000.0, "
+    "\"sliding_window\": 32, \"tie_word_embeddings\": true, \"use_mrope\": false, "
+    "\"use_sliding_window\": false, \"vocab_size\": 96}";
+
 static par_transformer_config parsed;
 
 static par_status parse(const char *text) {
@@ -113,6 +122,69 @@ static void llama_values(void) {
     CHECK(c->kv_heads == 8, "kv heads default to heads");
 }
 
+/* The same file as of another family. */
+static const char *as_family(const char *type, const char *class) {
+    static char text[4096];
+    char name[64];
+    snprintf(name, sizeof name, "\"model_type\": \"%s\"", type);
+    snprintf(text, sizeof text, "%s", replaced(qwen2, "\"model_type\": \"qwen2\"", name));
+    snprintf(text, sizeof text, "%s", replaced(text, "Qwen2ForCausalLM", class));
+    return text;
+}
+
+static void relatives_values(void) {
+    const par_transformer_config *c = &parsed;
+    CHECK_OK(parse(qwen2));
+    CHECK(c->qkv_bias && !c->qk_norm && !c->bias && c->tied && c->rmsnorm && c->rope && c->swiglu,
+          "switches of Qwen2");
+    CHECK(c->heads == 14 && c->kv_heads == 2 && c->head_size == 4 && c->rope_theta == 1e6, "heads");
+    CHECK(c->window == 0, "a window that is off is %lld", (long long)c->window);
+    CHECK_OK(
+        parse(replaced(qwen2, "\"use_sliding_window\": false", "\"use_sliding_window\": true")));
+    CHECK(c->window == 32, "a window that is on is %lld", (long long)c->window);
+    CHECK_OK(parse(replaced(qwen2, "{", "{\"layer_types\": [\"full_attention\"],")));
+    CHECK(c->window == 0, "full attention has a window of %lld", (long long)c->window);
+    CHECK_OK(parse(
+        replaced(qwen2, "{", "{\"layer_types\": [\"full_attention\", \"sliding_attention\"],")));
+    CHECK(c->window == 32, "sliding attention has a window of %lld", (long long)c->window);
+    CHECK_OK(parse(as_family("qwen3", "Qwen3ForCausalLM")));
+    CHECK(c->qk_norm && !c->qkv_bias, "switches of Qwen3");
+    CHECK(c->head_size == 128, "Qwen3's head size without head_dim is %lld",
+          (long long)c->head_size);
+    static char mistral[4096];
+    snprintf(mistral, sizeof mistral, "%s",
+             replaced(as_family("mistral", "MistralForCausalLM"), "\"use_sliding_window\": false, ",
+                      ""));
+    CHECK_OK(parse(mistral));
+    CHECK(!c->qk_norm && !c->qkv_bias && c->window == 32, "Mistral");
+    CHECK_OK(parse(replaced(mistral, "\"sliding_window\": 32", "\"sliding_window\": null")));
+    CHECK(c->window == 0, "Mistral without a window");
+    /* SmolLM2 is a Llama that says more of itself */
+    CHECK_OK(parse(replaced(llama_old, "{",
+                            "{\"is_llama_config\": true, \"rope_interleaved\": false, "
+                            "\"tie_word_embeddings\": true, \"transformers.js_config\": {},")));
+    CHECK(c->tied && c->window == 0, "SmolLM2");
+}
+
+/* GPT-2's files of 2019: no type, no class, and fields that nothing reads. */
+static void oldest(void) {
+    static const char text[] =
+        "{\"attn_pdrop\": 0.1, \"embd_pdrop\": 0.0, \"finetuning_task\": null, "
+        "\"initializer_range\": 0.02, \"layer_norm_epsilon\": 1e-05, \"n_ctx\": 64, "
+        "\"n_embd\": 32, \"n_head\": 4, \"n_layer\": 3, \"num_labels\": 1, \"resid_pdrop\": "
+        "0.2, \"summary_type\": \"cls_index\", \"torchscript\": false, \"vocab_size\": 131}";
+    const par_transformer_config *c = &parsed;
+    CHECK_OK(parse(text));
+    CHECK(c->positions == 64 && c->layers == 3 && c->tied && c->bias && !c->rope, "sizes");
+    CHECK(c->dropout == 0.2f && c->embedding_dropout < 0, "dropout of the embedding is %g",
+          (double)c->embedding_dropout);
+    CHECK_OK(parse(replaced(text, "\"embd_pdrop\": 0.0", "\"embd_pdrop\": 0.3")));
+    CHECK(c->embedding_dropout == 0.3f, "dropout of the embedding");
+    CHECK_OK(parse(replaced(text, "\"embd_pdrop\": 0.0", "\"embd_pdrop\": 0.2")));
+    CHECK(c->embedding_dropout == 0, "dropout of the embedding, the same");
+    CHECK_OK(parse(replaced(gpt2, "GPT2LMHeadModel", "GPT2Model")));
+}
+
 typedef struct {
     const char *text, *from, *to;
     par_status status;
@@ -140,8 +212,7 @@ static const refusal refusals[] = {
     {gpt2, "\"n_inner\": null", "\"n_inner\": 0", BAD, "n_inner: is out of range"},
     {gpt2, "1e-06", "-1", BAD, "layer_norm_epsilon: is out of range"},
     {gpt2, "0.2", "1.0", BAD, "attn_pdrop: is out of range"},
-    {gpt2, "\"resid_pdrop\": 0.1", "\"resid_pdrop\": 0.3", NOT,
-     "resid_pdrop: 0.3 and embd_pdrop: 0.1 differ"},
+    {gpt2, "\"embd_pdrop\": 0.1", "\"embd_pdrop\": 1", BAD, "embd_pdrop: is out of range"},
     {gpt2, "0.03", "\"x\"", BAD, "initializer_range: is out of range or not a number"},
     {gpt2, "\"gelu_new\"", "\"relu\"", NOT,
      "activation_function: \"relu\" is not supported; legal: gelu_new"},
@@ -180,7 +251,15 @@ static const refusal refusals[] = {
     EXTRA(llama_old, "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 1.5}", BAD,
           "rope_theta: 20000, and 1.5"),
     EXTRA(llama_old, "\"mlp_bias\": true", NOT, "mlp_bias: true"),
-    EXTRA(llama_old, "\"sliding_window\": 4096", NOT, "sliding_window: 4096"),
+    EXTRA(llama_old, "\"sliding_window\": 0", BAD, "sliding_window: is out of range"),
+    EXTRA(llama_old, "\"rope_interleaved\": true", NOT, "rope_interleaved: true"),
+    EXTRA(qwen2, "\"layer_types\": [\"linear_attention\"]", NOT,
+          "layer_types: \"linear_attention\" is not supported"),
+    EXTRA(qwen2, "\"layer_types\": [3]", NOT, "layer_types: \"not a string\""),
+    EXTRA(qwen2, "\"attention_bias\": true", NOT, "attention_bias: true"),
+    {qwen2, "\"qwen2\"", "\"qwen2_moe\"", NOT, "model_type: qwen2_moe"},
+    {qwen2, "\"qwen2\"", "\"qwen3\"", NOT, "qwen3 with Qwen3ForCausalLM"},
+    {qwen2, "false", "1", NOT, "use_mrope: 1 is not supported"},
     EXTRA(llama_old, "\"partial_rotary_factor\": 0.5", NOT, "partial_rotary_factor: 0.5"),
     EXTRA(llama_old, "\"head_dim\": 7", NOT, "head size 7"),
     EXTRA(llama_old, "\"head_dim\": 0", BAD, "head_dim: is out of range"),
@@ -234,8 +313,12 @@ static void truncations(void) {
 
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
-        {"gpt2-values", gpt2_values, 0, NULL, 0}, {"llama-values", llama_values, 0, NULL, 0},
-        {"refused", refused, 0, NULL, 0},         {"all-at-once", all_at_once, 0, NULL, 0},
+        {"gpt2-values", gpt2_values, 0, NULL, 0},
+        {"llama-values", llama_values, 0, NULL, 0},
+        {"relatives-values", relatives_values, 0, NULL, 0},
+        {"oldest", oldest, 0, NULL, 0},
+        {"refused", refused, 0, NULL, 0},
+        {"all-at-once", all_at_once, 0, NULL, 0},
         {"truncations", truncations, 0, NULL, 0},
     };
     return harness_main("config", cases, HARNESS_COUNT(cases), argc, argv);

@@ -31,7 +31,7 @@ static size_t read_tensors(const par_safetensors *file) {
 
 static void import_file(par_safetensors *file) {
     par_import import = {
-        .directory = (char[]){"x"}, .family = &par__gpt2, .n_files = 1, .files = &file};
+        .directory = (char[]){"x"}, .family = par__families[0], .n_files = 1, .files = &file};
     import.config = (par_transformer_config){.vocab = 3,
                                              .positions = 2,
                                              .layers = 1,
@@ -50,7 +50,9 @@ static void import_file(par_safetensors *file) {
         p.global[0] = p.extent[0] = p.local[0] = par__dim_size(&import.config, m->rows);
         p.global[1] = p.extent[1] = p.local[1] = par__dim_size(&import.config, m->cols);
         par__name_make(p.name, sizeof p.name, "", m->name, 0);
-        if (par_import_read(&import, &p, dst) != PAR_OK && !m->head) abort();
+        par_status st = par_import_read(&import, &p, dst);
+        if (st != PAR_OK && m->when == PAR__ALWAYS && !strstr(par_error(), "legal: finite"))
+            abort();
     }
 }
 

@@ -546,10 +546,11 @@ static void sharded(void) {
     snprintf(total, sizeof total, "%lld", (long long)sum);
     write_sharded(&m, total, NULL, NULL);
     CHECK_OK(try_import());
-    write_sharded(&m, "1", NULL, NULL);
-    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "total_size is 1, the tensors take");
-    write_sharded(&m, "\"1\"", NULL, NULL);
-    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "total_size is not a number");
+    static const char *const odd[] = {"0", "28", "null", "\"1\""}; /* tools write all of them */
+    for (int i = 0; i < HARNESS_COUNT(odd); i++) {
+        write_sharded(&m, odd[i], NULL, NULL);
+        CHECK_OK(try_import());
+    }
     write_sharded(&m, total, "wpe.weight", "b.safetensors");
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "weight_map: \"wpe.weight\" is not in b.safetensors");
     write_sharded(&m, total, "wpe.weight", NULL);
@@ -563,9 +564,6 @@ static void sharded(void) {
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "weight_map: is missing, empty or not an object");
     temp_text("model.safetensors.index.json", "{\"weight_map\": {\"a\": 3}}");
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "\"a\" has no string");
-    temp_text("model.safetensors.index.json",
-              "{\"weight_map\": {\"a\": \"x.safetensors\"}, \"metadata\": []}");
-    CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "metadata: is not an object");
     temp_text("model.safetensors.index.json", "");
     CHECK_FAILS(try_import(), PAR_ERR_FORMAT, "is empty");
     temp_remove("model.safetensors.index.json");

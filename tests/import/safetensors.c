@@ -110,6 +110,7 @@ static void good_headers(void) {
     CHECK_OK(try_open(raw_file("{" A "," B("8,12") "}", 12)));
     CHECK_OK(try_open(raw_file("{" B("8,12") "," A "}   ", 12)));
     CHECK_OK(try_open(raw_file("{\"__metadata__\":{\"format\":\"pt\"}," A "}", 8)));
+    CHECK_OK(try_open(raw_file("{\"__metadata__\":null," A "}", 8)));
     CHECK_OK(try_open(raw_file("{}", 0)));
     CHECK_OK(try_open(raw_file(ENTRY("\"F64\"", "[1]", "[0,8]"), 8)));
     CHECK_OK(try_open(raw_file(

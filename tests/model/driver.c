@@ -34,6 +34,12 @@ par_transformer_config driver_llama(int kv_heads) {
     return c;
 }
 
+par_transformer_config driver_qwen(int kv_heads) {
+    par_transformer_config c = driver_llama(kv_heads);
+    c.qkv_bias = c.qk_norm = true;
+    return c;
+}
+
 /* Everything that is created twice. Offsets and sizes are the same both times. */
 static par_status build(driver *d, par_transport *transport, size_t *stash, size_t *scratch) {
     const driver_params *p = &d->params;

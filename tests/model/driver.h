@@ -59,5 +59,6 @@ par_param *driver_find(const driver *d, const char *name);
  * F 88. */
 par_transformer_config driver_gpt(void);
 par_transformer_config driver_llama(int kv_heads);
+par_transformer_config driver_qwen(int kv_heads); /* with biases and norms of q and k */
 
 #endif

@@ -167,6 +167,10 @@ static void four_kv_heads(par_transport *transport) {
     settings(transport, driver_llama(4));
 }
 
+static void qwen(par_transport *transport) {
+    settings(transport, driver_qwen(2));
+}
+
 static const harness_case cases[] = {
     {.name = "gpt-2", .run_mpi = gpt, .ranks = 2},
     {.name = "gpt-3", .run_mpi = gpt, .ranks = 3},
@@ -178,6 +182,8 @@ static const harness_case cases[] = {
     {.name = "one-kv-head-4", .run_mpi = one_kv_head, .ranks = 4},
     {.name = "two-kv-heads-2", .run_mpi = two_kv_heads, .ranks = 2},
     {.name = "two-kv-heads-4", .run_mpi = two_kv_heads, .ranks = 4},
+    {.name = "qwen-2", .run_mpi = qwen, .ranks = 2},
+    {.name = "qwen-4", .run_mpi = qwen, .ranks = 4},
     {.name = "four-kv-heads-4", .run_mpi = four_kv_heads, .ranks = 4},
 };
 

@@ -18,10 +18,15 @@ static void counts(void) {
     static const struct {
         const char *name;
         int64_t n;
-    } known[] = {{"gpt2-124m", 124439808},    {"gpt2-355m", 354823168},
-                 {"gpt2-774m", 774030080},    {"gpt2-1.5b", 1557611200},
-                 {"llama3-8b", 8030261248},   {"llama3.1-8b", 8030261248},
-                 {"llama3.2-1b", 1235814400}, {"llama3-70b", 70553706496}};
+    } known[] = {
+        {"gpt2-124m", 124439808},     {"gpt2-355m", 354823168},     {"gpt2-774m", 774030080},
+        {"gpt2-1.5b", 1557611200},    {"llama3-8b", 8030261248},    {"llama3.1-8b", 8030261248},
+        {"llama3.2-1b", 1235814400},  {"llama3-70b", 70553706496},  {"smollm2-135m", 134515008},
+        {"smollm2-360m", 361821120},  {"smollm2-1.7b", 1711376384}, {"mistral-7b", 7241732096},
+        {"qwen2.5-0.5b", 494032768},  {"qwen3-0.6b", 596049920},    {"qwen3-8b", 8190735360},
+        {"llama3.2-3b", 3212749824},  {"qwen2.5-3b", 3085938688},   {"qwen2.5-7b", 7615616512},
+        {"qwen2.5-14b", 14770033664}, {"qwen2.5-32b", 32763876352}, {"qwen3-4b", 4022468096},
+        {"qwen3-14b", 14768307200},   {"qwen3-32b", 32762123264}};
     for (int i = 0; i < HARNESS_COUNT(known); i++) {
         par_transformer_config c = preset(known[i].name);
         int64_t n = par_transformer_n_params(&c);
@@ -75,6 +80,12 @@ static void refusals(void) {
     refused(c, 1, false, "12 heads are not a multiple of 5 KV heads");
     c = preset("llama3-8b"), c.tokens = 8193;
     refused(c, 1, false, "legal: 1 to 8192");
+    c = preset("mistral-7b"), c.tokens = 4097;
+    refused(c, 1, false,
+            "4097 tokens are more than the model's attention window of 4096, which is not "
+            "computed; legal: 1 to 4096 tokens");
+    c = preset("gpt2-124m"), c.embedding_dropout = 1;
+    refused(c, 1, false, "embedding dropout 1");
     c = preset("llama3-8b"), c.head_size = 15;
     refused(c, 1, false, "head size 15 is odd");
     c = preset("llama3-8b"), c.tokens = 31;

@@ -199,7 +199,7 @@ double check_relative(double a, double b) {
     return b != 0 ? d / fabs(b) : d;
 }
 
-void check_config(bool llama, par_transformer_config *out) {
+void check_config(int family, par_transformer_config *out) {
     par_transformer_config c = {.vocab = 131,
                                 .tokens = 16,
                                 .positions = 24,
@@ -213,13 +213,14 @@ void check_config(bool llama, par_transformer_config *out) {
                                 .bias = true,
                                 .tied = true};
     strcpy(c.name, "tiny-gpt");
-    if (llama) {
-        strcpy(c.name, "tiny-llama");
+    if (family != CHECK_GPT) {
+        strcpy(c.name, family == CHECK_QWEN ? "tiny-qwen" : "tiny-llama");
         c.rmsnorm = c.rope = c.swiglu = true;
         c.bias = c.tied = false;
         c.kv_heads = 2;
         c.head_size = 6; /* heads · head size is not C */
         c.rope_theta = 10000;
+        c.qkv_bias = c.qk_norm = family == CHECK_QWEN;
     }
     *out = c;
 }

@@ -63,9 +63,11 @@ bool check_is_key_bias(const char *name);
 
 double check_relative(double a, double b);
 
-/* Tiny models whose vocabulary and MLP no tp divides: GPT (tied, biases) or Llama (grouped queries,
- * untied). */
-void check_config(bool llama, par_transformer_config *out);
+/* Tiny models whose vocabulary and MLP no tp divides: GPT (tied, biases), Llama (grouped queries,
+ * untied), Qwen (Llama with biases and norms of q and k). Of settings with `bool llama` the first
+ * two. */
+enum { CHECK_GPT, CHECK_LLAMA, CHECK_QWEN };
+void check_config(int family, par_transformer_config *out);
 
 /* Samples for a transformer: tokens and targets of `vocab`; every `ignore`-th target is ignored (0:
  * none). */

@@ -16,7 +16,7 @@
 enum { T = 16, B = 2, N_PROMPT = 3, N_NEW = 12 };
 
 typedef struct {
-    bool llama;
+    int family; /* CHECK_GPT ... */
     par_dtype dtype;
     int tp, pp, dp, chunks, zero;
     par_recompute recompute;
@@ -30,7 +30,8 @@ typedef struct {
 } fixture;
 
 static void describe(const setting *s, char *text, size_t nbytes) {
-    snprintf(text, nbytes, "%s %s tp %d pp %d dp %d v %d zero %d", s->llama ? "llama" : "gpt",
+    static const char *const families[] = {"gpt", "llama", "qwen"};
+    snprintf(text, nbytes, "%s %s tp %d pp %d dp %d v %d zero %d", families[s->family],
              par_dtype_name(s->dtype), s->tp, s->pp, s->dp, s->chunks, s->zero);
 }
 
@@ -49,7 +50,7 @@ static par_status train(par_trainer *trainer, const par_transformer_config *conf
 
 static par_status fixture_create(par_transport *transport, const setting *s, fixture *f) {
     memset(f, 0, sizeof *f);
-    check_config(s->llama, &f->config);
+    check_config(s->family, &f->config);
     f->config.init_std = 0.15;
     PAR_TRY(par_transformer_create(&f->config, &f->model));
     par_trainer_params params = check_params(f->model, s->tp, s->pp, s->dp, B, 8);
@@ -152,10 +153,10 @@ static void compare_with_forward(par_transport *transport, const setting *s) {
 }
 
 static void run_cache(par_transport *transport) {
-    for (int llama = 0; llama < 2; llama++)
+    for (int family = CHECK_GPT; family <= CHECK_QWEN; family++)
         for (par_dtype dtype = PAR_F32; dtype <= PAR_F16 && !harness_failed(); dtype++) {
             const setting s = {
-                .llama = llama, .dtype = dtype, .tp = 1, .pp = 1, .dp = 1, .chunks = 1};
+                .family = family, .dtype = dtype, .tp = 1, .pp = 1, .dp = 1, .chunks = 1};
             compare_with_forward(transport, &s);
         }
 }
@@ -163,7 +164,7 @@ static void run_cache(par_transport *transport) {
 /* Right after a step with a large rate, ZeRO-1 has most weights under way: the logits must be those
  * of the new ones, as par_trainer_forward's are, which waits by itself. */
 static void run_under_way(par_transport *transport) {
-    const setting s = {false, PAR_F32, 1, 1, 4, 1, 1, PAR_RECOMPUTE_NONE};
+    const setting s = {CHECK_GPT, PAR_F32, 1, 1, 4, 1, 1, PAR_RECOMPUTE_NONE};
     const check_data data = {.vocab = 131, .T = T};
     const par_source source = check_source(&data);
     int32_t x[B * T], targets[B * T];
@@ -218,7 +219,7 @@ static par_status texts(par_transport *transport, const setting *s, int32_t ids[
 
 static void compare_layout(par_transport *transport, const setting *s) {
     int32_t one[2][B * N_NEW] = {{0}}, ids[2][B * N_NEW] = {{0}};
-    const setting single = {.llama = s->llama, .tp = 1, .pp = 1, .dp = 1, .chunks = 1};
+    const setting single = {.family = s->family, .tp = 1, .pp = 1, .dp = 1, .chunks = 1};
     par_transport *self = NULL;
     char what[96];
     describe(s, what, sizeof what);
@@ -236,31 +237,32 @@ static void compare_layout(par_transport *transport, const setting *s) {
  * way. */
 static void run_layouts(par_transport *transport) {
     static const setting layouts[] = {
-        {false, PAR_F32, 2, 1, 2, 1, 0, PAR_RECOMPUTE_NONE},
-        {false, PAR_F32, 1, 2, 2, 1, 1, PAR_RECOMPUTE_NONE},
-        {false, PAR_F32, 1, 1, 4, 1, 1, PAR_RECOMPUTE_FULL},
-        {false, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_SELECTIVE},
-        {true, PAR_F32, 4, 1, 1, 1, 0, PAR_RECOMPUTE_SELECTIVE},
-        {true, PAR_F32, 2, 2, 1, 2, 0, PAR_RECOMPUTE_NONE},
-        {true, PAR_F32, 1, 4, 1, 2, 0, PAR_RECOMPUTE_FULL},
-        {true, PAR_F32, 2, 1, 2, 1, 1, PAR_RECOMPUTE_NONE},
+        {CHECK_GPT, PAR_F32, 2, 1, 2, 1, 0, PAR_RECOMPUTE_NONE},
+        {CHECK_GPT, PAR_F32, 1, 2, 2, 1, 1, PAR_RECOMPUTE_NONE},
+        {CHECK_GPT, PAR_F32, 1, 1, 4, 1, 1, PAR_RECOMPUTE_FULL},
+        {CHECK_GPT, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_SELECTIVE},
+        {CHECK_LLAMA, PAR_F32, 4, 1, 1, 1, 0, PAR_RECOMPUTE_SELECTIVE},
+        {CHECK_LLAMA, PAR_F32, 2, 2, 1, 2, 0, PAR_RECOMPUTE_NONE},
+        {CHECK_LLAMA, PAR_F32, 1, 4, 1, 2, 0, PAR_RECOMPUTE_FULL},
+        {CHECK_LLAMA, PAR_F32, 2, 1, 2, 1, 1, PAR_RECOMPUTE_NONE},
+        {CHECK_QWEN, PAR_F32, 4, 1, 1, 1, 0, PAR_RECOMPUTE_NONE},
     };
     for (int i = 0; i < HARNESS_COUNT(layouts); i++) compare_layout(transport, &layouts[i]);
 }
 
 typedef struct {
     int32_t ids[B * N_NEW];
-    int64_t n;
+    int64_t n, enough; /* 0: never */
 } heard;
 
-static void hear(void *user, int64_t i, const int32_t *ids) {
+static bool hear(void *user, int64_t i, const int32_t *ids) {
     heard *h = user;
     for (int b = 0; b < B; b++) h->ids[b * N_NEW + i] = ids[b];
-    h->n++;
+    return ++h->n != h->enough;
 }
 
 static void run_repeat(par_transport *transport) {
-    const setting s = {true, PAR_BF16, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE};
+    const setting s = {CHECK_LLAMA, PAR_BF16, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE};
     int32_t a[B * N_NEW], b[B * N_NEW], other[B * N_NEW], cold[B * N_NEW], most[B * N_NEW];
     fixture f;
     heard h = {.n = 0};
@@ -272,6 +274,11 @@ static void run_repeat(par_transport *transport) {
     CHECK_OK(par_generator_run(f.generator, &g, a));
     CHECK(h.n == N_NEW && memcmp(h.ids, a, sizeof a) == 0,
           "the callback heard %lld tokens, or others", (long long)h.n);
+    h.n = 0, h.enough = 3;
+    for (int i = 0; i < B * N_NEW; i++) b[i] = -7;
+    CHECK_OK(par_generator_run(f.generator, &g, b));
+    CHECK(h.n == 3 && b[0] == a[0] && b[2] == a[2] && b[3] == -7,
+          "after %lld tokens it was not at its end", (long long)h.n);
     g.token = NULL;
     g.seed = 8;
     CHECK_OK(par_generator_run(f.generator, &g, other));
@@ -304,6 +311,9 @@ static void refuse_runs(fixture *f) {
     CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "temperature -1");
     g.temperature = 1, g.top_k = -1;
     CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "top-k -1");
+    g.top_k = 0, g.top_p = 1.5;
+    CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG, "top-p 1.5");
+    g.top_p = 0;
     const int32_t foreign[] = {1, 2, 3, 131};
     g.top_k = 0, g.prompt = foreign;
     CHECK_FAILS(par_generator_run(f->generator, &g, NULL), PAR_ERR_ARG,
@@ -331,7 +341,7 @@ static void refuse_generators(fixture *f) {
 }
 
 static void run_refusals(par_transport *transport) {
-    const setting s = {false, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE};
+    const setting s = {CHECK_GPT, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE};
     fixture f;
     CHECK_OK(fixture_create(transport, &s, &f));
     refuse_runs(&f);
@@ -390,7 +400,7 @@ static void refuse_all(fixture *f) {
 /* Between begin and end all else is refused, changes nothing, and is legal again afterwards: with
  * ZeRO-1, whose weights are under way meanwhile. */
 static void run_begun(par_transport *transport) {
-    const setting s = {false, PAR_F32, 1, 2, 2, 1, 1, PAR_RECOMPUTE_NONE};
+    const setting s = {CHECK_GPT, PAR_F32, 1, 2, 2, 1, 1, PAR_RECOMPUTE_NONE};
     const check_data data = {.vocab = 131, .T = T};
     const par_source source = check_source(&data);
     int32_t one[B * N_NEW], two[B * N_NEW];

@@ -47,8 +47,10 @@ static void run_layout(par_transport *transport, int layout) {
     bool good = true;
     for (int k = 0; k < SETTINGS && good; k++) {
         layouts_setting s = setting(layout, k);
-        layouts_problem problem = {
-            .llama = is_llama(layout, k), .optimizer = PAR_SGD, .batch = 8, .steps = 20};
+        layouts_problem problem = {.family = is_llama(layout, k) ? CHECK_LLAMA : CHECK_GPT,
+                                   .optimizer = PAR_SGD,
+                                   .batch = 8,
+                                   .steps = 20};
         good = layouts_compare(transport, &problem, &s, k == 0);
         problem.optimizer = PAR_ADAMW;
         if (good) good = layouts_compare(transport, &problem, &s, false);
@@ -92,10 +94,25 @@ static void run_dropout(par_transport *transport) {
     static const int which[] = {0, 4, 7, 9};
     bool good = true;
     for (int i = 0; i < 4 && good; i++) {
-        layouts_problem problem = {
-            .llama = i % 2, .optimizer = PAR_SGD, .dropout = 0.2f, .batch = 8, .steps = 5};
+        layouts_problem problem = {.family = i % 2 ? CHECK_LLAMA : CHECK_GPT,
+                                   .optimizer = PAR_SGD,
+                                   .dropout = 0.2f,
+                                   .batch = 8,
+                                   .steps = 5};
         layouts_setting s = setting(which[i], i % 3);
         good = layouts_compare(transport, &problem, &s, false);
+    }
+}
+
+/* Biases and norms of q and k: KV heads copied (tp 8 and 4 of 2), sequence parallel and not, every
+ * recompute. */
+static void run_qwen(par_transport *transport) {
+    static const int which[][2] = {{0, 0}, {1, 1}, {3, 2}, {4, 1}, {7, 0}};
+    const layouts_problem problem = {
+        .family = CHECK_QWEN, .optimizer = PAR_SGD, .batch = 8, .steps = 5};
+    for (int i = 0; i < HARNESS_COUNT(which); i++) {
+        layouts_setting s = setting(which[i][0], which[i][1]);
+        if (!layouts_compare(transport, &problem, &s, false)) return;
     }
 }
 
@@ -147,6 +164,7 @@ static const harness_case cases[] = {
     {"tp2-pp1-dp4", NULL, 8, run_214, 240}, {"tp1-pp8-dp1", NULL, 8, run_181, 240},
     {"tp1-pp4-dp2", NULL, 8, run_142, 240}, {"tp1-pp2-dp4", NULL, 8, run_124, 240},
     {"tp1-pp1-dp8", NULL, 8, run_118, 240}, {"dropout", NULL, 8, run_dropout, 240},
+    {"qwen", NULL, 8, run_qwen, 240},
 };
 
 int main(int argc, char **argv) {

@@ -8,7 +8,7 @@
 enum { LAYOUTS_MAX_STEPS = 20 };
 
 typedef struct {
-    bool llama;
+    int family; /* CHECK_GPT ... */
     par_optimizer optimizer;
     float dropout;
     int64_t batch;

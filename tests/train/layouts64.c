@@ -16,7 +16,8 @@ static void run_2_4_8(par_transport *transport) {
 }
 
 static void run_4_4_4(par_transport *transport) {
-    const layouts_problem problem = {.llama = true, .optimizer = PAR_SGD, .batch = 32, .steps = 3};
+    const layouts_problem problem = {
+        .family = CHECK_LLAMA, .optimizer = PAR_SGD, .batch = 32, .steps = 3};
     const layouts_setting s = {.tp = 4,
                                .pp = 4,
                                .dp = 4,

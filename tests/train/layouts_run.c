@@ -17,10 +17,11 @@ static const double bound = 1e-5;
 
 void layouts_describe(const layouts_problem *problem, const layouts_setting *s, char *text,
                       size_t nbytes) {
+    static const char *const families[] = {"gpt", "llama", "qwen"};
     static const char *const recompute[] = {"none", "selective", "full"};
     snprintf(text, nbytes, "%s %s tp %d pp %d dp %d %s v %d zero %d recompute %s %s",
-             problem->llama ? "llama" : "gpt", problem->optimizer == PAR_SGD ? "sgd" : "adamw",
-             s->tp, s->pp, s->dp, par_schedule_kind_name(s->schedule), s->chunks, s->zero,
+             families[problem->family], problem->optimizer == PAR_SGD ? "sgd" : "adamw", s->tp,
+             s->pp, s->dp, par_schedule_kind_name(s->schedule), s->chunks, s->zero,
              recompute[s->recompute], s->no_sequence_parallel ? "no-sp" : "sp");
 }
 
@@ -43,7 +44,7 @@ static par_status run_allocate(const check_table *table, layouts_run *run) {
 
 static par_status run_steps(const layouts_problem *problem, par_trainer *trainer,
                             check_table *table, layouts_run *run) {
-    const check_data data = {.vocab = 131, .T = 16, .ignore = problem->llama ? 5 : 0};
+    const check_data data = {.vocab = 131, .T = 16, .ignore = problem->family == CHECK_GPT ? 0 : 5};
     par_source source = check_source(&data);
     /* momentum 0.9 multiplies SGD's rate by ten; both are small enough that 20 steps do not amplify
      * rounding */
@@ -95,7 +96,7 @@ out_self:
 }
 
 static bool same_problem(const layouts_problem *a, const layouts_problem *b) {
-    return a->llama == b->llama && a->optimizer == b->optimizer && a->dropout == b->dropout &&
+    return a->family == b->family && a->optimizer == b->optimizer && a->dropout == b->dropout &&
            a->batch == b->batch && a->steps == b->steps;
 }
 
@@ -206,7 +207,7 @@ bool layouts_compare(par_transport *transport, const layouts_problem *problem,
     par_transformer_config config;
     par_model *model = NULL;
     char what[160];
-    check_config(problem->llama, &config);
+    check_config(problem->family, &config);
     config.dropout = config.attention_dropout = problem->dropout;
     layouts_describe(problem, setting, what, sizeof what);
     MPI_Comm comm = check_comm(transport);

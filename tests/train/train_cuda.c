@@ -26,18 +26,19 @@ enum { STEPS = 20 };
 
 typedef struct {
     const char *name;
-    bool llama;
+    int family; /* CHECK_GPT ... */
     par_dtype dtype;
     par_recompute recompute;
     double bound;
 } setting;
 
 static const setting settings[] = {
-    {"gpt", false, PAR_F32, PAR_RECOMPUTE_NONE, 1e-5},
-    {"llama", true, PAR_F32, PAR_RECOMPUTE_SELECTIVE, 1e-5},
-    {"llama bf16", true, PAR_BF16, PAR_RECOMPUTE_NONE, 1.0 / 512},
-    {"gpt bf16", false, PAR_BF16, PAR_RECOMPUTE_FULL, 1.0 / 512},
-    {"gpt fp16", false, PAR_F16, PAR_RECOMPUTE_NONE, 1.0 / 4096},
+    {"gpt", CHECK_GPT, PAR_F32, PAR_RECOMPUTE_NONE, 1e-5},
+    {"llama", CHECK_LLAMA, PAR_F32, PAR_RECOMPUTE_SELECTIVE, 1e-5},
+    {"llama bf16", CHECK_LLAMA, PAR_BF16, PAR_RECOMPUTE_NONE, 1.0 / 512},
+    {"gpt bf16", CHECK_GPT, PAR_BF16, PAR_RECOMPUTE_FULL, 1.0 / 512},
+    {"qwen", CHECK_QWEN, PAR_F32, PAR_RECOMPUTE_SELECTIVE, 1e-5},
+    {"gpt fp16", CHECK_GPT, PAR_F16, PAR_RECOMPUTE_NONE, 1.0 / 4096},
 };
 enum { SETTINGS = sizeof settings / sizeof *settings, EAGER = 2 };
 
@@ -74,7 +75,7 @@ static par_status run_trainer(const par_trainer_params *params, const check_data
 static par_status train(const setting *s, const char *backend, outcome *out) {
     par_transformer_config config;
     par_model *model = NULL;
-    check_config(s->llama, &config);
+    check_config(s->family, &config);
     config.layers = 1;     /* the emulator takes its time */
     config.dropout = 0.1f; /* the same elements on every backend */
     PAR_TRY(par_transformer_create(&config, &model));

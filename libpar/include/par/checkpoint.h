@@ -1,17 +1,21 @@
 /*
- * Checkpoints: one HDF5 file per rank and a manifest, in DIRECTORY/step_00000120/. The manifest
- * holds names, sizes and XXH3-128 digests of every byte of every file, and its own digest last. A
- * directory gets its final name only when everything in it is on the disk; it is trusted only if
- * its manifest verifies.
+ * Checkpoints: DIRECTORY/step_00000120/ holds one HDF5 file per rank, index.h5, in which every
+ * logical tensor is one data set of its whole shape, and a manifest. The manifest has names, sizes
+ * and XXH3-128 digests of every byte of every file, and its own digest last. A directory gets its
+ * final name only when everything in it is on the disk; it is trusted only if its manifest
+ * verifies. docs/checkpoints.md describes the files byte for byte.
  *
- * What is saved are runs: named contiguous arrays of this rank. Loading needs the same runs, in the
- * same order, on the same ranks. The trainer's own are saved and loaded by par_trainer_save and
- * par_trainer_resume (par/train.h).
+ * What is saved are runs: named contiguous arrays of this rank, each a part of a logical tensor, or
+ * a blob. Loading asks for runs, too, but of any layout: a rank reads just the parts of files that
+ * its own runs need. The trainer's own are saved and loaded by par_trainer_save and
+ * par_trainer_resume (par/train.h); any program can save and load its own, without a trainer.
+ * par_checkpoint_open reads without MPI.
  */
 #ifndef PAR_CHECKPOINT_H
 #define PAR_CHECKPOINT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "par/comm.h"
@@ -32,23 +36,51 @@ typedef struct {
     size_t nbytes;
 } par_checkpoint_staging;
 
-/* One array of this rank: elements [first, first + n) of a rectangle of a logical tensor. */
+/*
+ * One array of this rank: elements [first, first + n), in row-major order, of its local rectangle
+ * [local] of a logical tensor [global]. Element (i, j) of the rectangle is element (offset[0] + i,
+ * offset[1] + j) of the tensor where i < extent[0] and j < extent[1]; the rest is padding, which is
+ * not part of the tensor, and is zeroed by a load. A tensor of more dimensions is saved as a
+ * matrix. Over all ranks, the runs of one tensor with replica 0 must hold each element once.
+ *
+ * ndim 0 is a blob: n elements that belong together and to no tensor; global to first are unused.
+ */
 typedef struct {
-    const char *kind; /* "weight", "m", "v", ...: the group in the file; no slash */
+    const char *kind; /* "weight", "m", "v", ...: the group in the files; no slash */
     const char *name; /* the data set in it; unique with kind on this rank; no slash */
-    par_dtype dtype;
-    int64_t n;                               /* elements, at least 1 */
-    void *data;                              /* [n]; read by save, written by load */
+    par_dtype dtype;  /* load converts between fp32, bf16 and fp16, rounding to nearest even */
+    int64_t n;        /* elements, at least 1 */
+    void *data;       /* [n]; read by save, written by load */
     const par_checkpoint_staging *staging;   /* NULL: data is host memory */
-    int64_t global[2], offset[2], extent[2]; /* as in par_param; */
-    int64_t local[2], first;                 /* all 0 for what is not part of a tensor */
-    int replica; /* copies with replica > 0 repeat what replica 0 holds */
+    int ndim;                                /* of the tensor: 1, 2; 0: a blob */
+    int64_t global[2], offset[2], extent[2]; /* as in par_param: [1] is 1, 0, 1 with ndim 1 */
+    int64_t local[2], first;
+    int replica; /* save writes replica 0 alone; load fills all. Of blobs with one name load takes
+                    that of the rank with the same number, else the lowest */
+    const char *instead; /* load: the kind to read where the checkpoint has not this one, or has it
+                            in another type; NULL: none */
+    bool optional; /* load: left as it is where the checkpoint has none; else that is refused */
 } par_checkpoint_run;
 
-/* Texts are one line each, at most 4000 bytes. model and layout must be equal to load; options may
- * differ. */
+/* What a difference between a checkpoint and the run that loads it means. */
+typedef enum {
+    PAR_CHECKPOINT_NOTED, /* a note with both values */
+    PAR_CHECKPOINT_EQUAL, /* refused, with both values */
+    PAR_CHECKPOINT_STATED /* nothing: it is recorded for people and tools */
+} par_checkpoint_class;
+
+/* One thing that shaped what is saved. A line of text each. */
 typedef struct {
-    const char *model, *layout, *options;
+    const char *name, *value;
+    par_checkpoint_class class_of;
+} par_checkpoint_pair;
+
+/* What is said of a run, to save or to load it: [n] pairs with different names. A pair that one
+ * side alone has is not compared, as programs learn to record more. */
+typedef struct {
+    const par_checkpoint_pair *pairs;
+    int n;
+    size_t memory; /* load: host memory that this rank may take beside its runs; 0: 1 GiB */
 } par_checkpoint_about;
 
 /* Equal on all ranks. */
@@ -59,8 +91,7 @@ typedef struct {
     int64_t consumed, updates;
     double loss; /* of the last step: not finite is refused */
     par_checkpoint_about about;
-    bool check_only; /* save nothing: make the directory, and see that every rank can write and all
-                        fits */
+    bool check_only; /* save nothing that stays: see par_checkpoint_save */
 } par_checkpoint_params;
 
 /* What was saved or loaded. */
@@ -68,48 +99,114 @@ typedef struct {
     char path[1024]; /* of the checkpoint saved or loaded; "": there is none to load */
     int64_t step, consumed, updates;
     double loss;
-    int64_t nbytes;     /* of all ranks' files */
-    char options[4096]; /* as saved */
-    par_problems notes; /* rank 0: what was passed over, or could not be removed
-                           or named `latest` */
+    int n_ranks;        /* that saved it */
+    int64_t nbytes;     /* saved: of all ranks' files. Loaded: read by all ranks, once */
+    size_t memory;      /* load: the most that a rank took beside its runs */
+    par_problems notes; /* rank 0: what was passed over, what differs, what could not be removed or
+                           named `latest` */
 } par_checkpoint_result;
 
-/** NULL if this build can save and load checkpoints, else why not. Not collective. */
+/** NULL if this build can save and load checkpoints, and the libhdf5 that is loaded is the one that
+ * it was built against; else why not. Not collective. */
 PAR_API const char *par_checkpoint_missing(void);
 
 /**
  * Save. In order: space is checked; every rank writes and syncs its file in a temporary directory;
- * rank 0 writes the manifest, syncs, renames, syncs; every rank reads its file back; `latest` is
- * replaced; old ones beyond `keep` go. A checkpoint of the same step is replaced in one exchange of
- * names, which is taken back if the new one cannot be read. So after an error final names mean what
- * they meant before; if even that fails, the message says what to remove. What fails after the
- * reading is a note: the checkpoint is saved.
+ * rank 0 writes index.h5 and the manifest, syncs, renames, syncs; every rank reads its file back;
+ * `latest` is replaced; old ones beyond `keep` go. A checkpoint of the same step is set aside
+ * before, under a name that load finds, and takes its name again if the new one cannot be read. So
+ * after an error final names mean what they meant before; if even that fails, the message says what
+ * to do. What fails after the reading is a note: the checkpoint is saved.
+ *
+ * With check_only all of this happens with a few bytes of each rank, is read back and removed: a
+ * file system or a libhdf5 that cannot do one of the steps is found before hours of work. Free
+ * space is compared with what the runs take.
  *
  * Collective: on world; params equal on all ranks. Errors [agreed]: PAR_ERR_IO
  * or PAR_ERR_FORMAT (read back) with path and cause; PAR_ERR_NUMERIC: the loss is not finite;
- * PAR_ERR_ARG; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3. [comm]:
- * PAR_ERR_TRANSPORT.
+ * PAR_ERR_ARG: also when the runs of a tensor do not hold each element once; PAR_ERR_MEMORY;
+ * PAR_ERR_UNSUPPORTED: as par_checkpoint_missing says. [comm]: PAR_ERR_TRANSPORT.
  */
 PAR_API par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
                                        const par_checkpoint_run *runs, int n_runs,
                                        par_checkpoint_result *out);
 
 /**
- * Fill the runs' data from the newest checkpoint below `directory` that verifies, every byte of it,
- * before anything is written to memory; damaged ones are passed over with a note. `directory` may
- * also be one checkpoint (it holds manifest.json); then there is no other to fall back to. No
- * directory, or none in it: PAR_OK with out->path "".
+ * Fill the runs' data from the newest checkpoint below `directory` that verifies: each rank reads
+ * and verifies the blocks that its runs need, and only when all have does any write to its memory.
+ * Damaged ones are passed over with a note. `directory` may also be one checkpoint (it holds
+ * manifest.json); then there is no other to fall back to. No directory, or none in it: PAR_OK with
+ * out->path "". The runs may be of any number of ranks and any layout; nothing is sent between
+ * ranks but the manifest.
  *
  * Collective: on world; directory and about equal on all ranks. Errors [agreed]: PAR_ERR_FORMAT:
- * there are checkpoints and none verifies; PAR_ERR_OPTION: one of another model, layout or number
- * of ranks, with both descriptions; PAR_ERR_INTERNAL: a file changed while it was read, and the
- * runs may hold half of it; PAR_ERR_IO; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or
- * XXH3. [comm]: PAR_ERR_TRANSPORT.
+ * there are checkpoints and none verifies; PAR_ERR_OPTION: a pair of class EQUAL differs, a tensor
+ * is missing or has another shape, or about->memory does not suffice, with both values;
+ * PAR_ERR_INTERNAL: a file changed while it was read, and the runs may hold half of it;
+ * PAR_ERR_IO: a file cannot be read, which says nothing of its contents, so that no older one is
+ * taken; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: as par_checkpoint_missing says. [comm]:
+ * PAR_ERR_TRANSPORT.
  */
 PAR_API par_status par_checkpoint_load(par_comm *world, const char *directory,
                                        const par_checkpoint_about *about,
                                        const par_checkpoint_run *runs, int n_runs,
                                        par_checkpoint_result *out);
+
+/* ---- reading without MPI ---- */
+
+/* One checkpoint, open for reading. Its manifest is in memory; data is read when asked for. */
+typedef struct par_checkpoint par_checkpoint;
+
+/* A logical tensor, or a blob (ndim 0, global[0] elements) of a rank. */
+typedef struct {
+    const char *kind, *name; /* the checkpoint's */
+    par_dtype dtype;
+    int ndim;
+    int64_t global[2]; /* [1] is 1 with ndim 1 */
+    int rank;          /* of a blob: the rank that saved it; else -1 */
+} par_checkpoint_tensor;
+
+/**
+ * Open the newest checkpoint below `directory` whose manifest verifies, or `directory` itself if it
+ * is one. notes (may be NULL): which were passed over.
+ *
+ * Not collective. Errors: PAR_ERR_IO: there is none, or a file cannot be read; PAR_ERR_FORMAT: none
+ * verifies, with path and place; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3.
+ */
+PAR_API par_status par_checkpoint_open(const char *directory, par_problems *notes,
+                                       par_checkpoint **out);
+/** NULL is accepted. Not collective. */
+PAR_API void par_checkpoint_close(par_checkpoint **checkpoint);
+/** path, step, consumed, updates, loss, n_ranks, nbytes (of all ranks' files); the checkpoint's.
+ * Not collective. */
+PAR_API const par_checkpoint_result *par_checkpoint_info(const par_checkpoint *);
+/** What was recorded; *n of them, the checkpoint's. Not collective. */
+PAR_API const par_checkpoint_pair *par_checkpoint_pairs(const par_checkpoint *, int *n);
+/** The tensors and blobs, *n of them, sorted by kind, then name, then rank; the checkpoint's. Not
+ * collective. */
+PAR_API const par_checkpoint_tensor *par_checkpoint_tensors(const par_checkpoint *, int *n);
+/** The tensor of this kind and name; of blobs that of the lowest rank; NULL: there is none. Not
+ * collective. */
+PAR_API const par_checkpoint_tensor *par_checkpoint_find(const par_checkpoint *, const char *kind,
+                                                         const char *name);
+/**
+ * Rectangle `extent` at `offset` of one of its tensors into dst [extent[0], extent[1]], row-major,
+ * converted to `dtype` as a load does. Of ndim 1 and of blobs [1] is 0 and 1. Every block that is
+ * read is verified before anything of it is written; after an error dst may hold a part.
+ *
+ * Not collective. Errors: PAR_ERR_ARG: the rectangle lies outside; PAR_ERR_OPTION: the type does
+ * not convert; PAR_ERR_FORMAT: damaged, with file and place; PAR_ERR_IO; PAR_ERR_MEMORY.
+ */
+PAR_API par_status par_checkpoint_read(const par_checkpoint *, const par_checkpoint_tensor *tensor,
+                                       const int64_t offset[2], const int64_t extent[2],
+                                       par_dtype dtype, void *dst);
+/**
+ * Every byte of one rank's file against the digests; `rank` n_ranks: of index.h5 (nothing to do in
+ * the form of version 1). So callers can spread ranks over threads.
+ *
+ * Not collective. Errors: as par_checkpoint_read; PAR_ERR_ARG: rank outside [0, n_ranks].
+ */
+PAR_API par_status par_checkpoint_verify(const par_checkpoint *, int rank);
 
 #ifdef __cplusplus
 }

@@ -11,6 +11,7 @@
 #ifndef PAR_GENERATE_H
 #define PAR_GENERATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "par/export.h"
@@ -38,9 +39,12 @@ typedef struct {
     double
         temperature; /* logits are divided by it; 0: the largest logit, of equals the lowest id */
     int64_t top_k; /* drawn among so many of the largest logits, of equals the lowest ids; 0: all */
+    double top_p;  /* of these, drawn among the fewest of the largest that together have this
+                     probability (Holtzman et al. 2020); 0 and 1: all */
     uint64_t seed;
-    /* Called on every rank with new token i of each sequence, [B]; may be NULL. */
-    void (*token)(void *user, int64_t i, const int32_t *ids);
+    /* Called on every rank with new token i of each sequence, [B]; may be NULL. False: that was the
+     * last one. The answer must be the same on all ranks: a function of the ids. */
+    bool (*token)(void *user, int64_t i, const int32_t *ids);
     void *user;
 } par_generation;
 
@@ -63,7 +67,7 @@ PAR_API void par_generator_destroy(par_generator **generator);
 
 /**
  * ids [B, n_new] (may be NULL) on every rank, with the weights as they are between steps. Nothing
- * is kept from one run to the next.
+ * is kept from one run to the next. Where `token` ended it, later ids are left as they were.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when the arguments are impossible or a step is
  * under way, without communication; PAR_ERR_NUMERIC [agreed] when no logit is finite or one is NaN;

@@ -1,6 +1,6 @@
 /*
- * Import of Hugging Face directories: config.json and safetensors, one file or sharded, GPT-2 and
- * Llama families.
+ * Import of Hugging Face directories: config.json and safetensors, one file or sharded, of GPT-2,
+ * Llama, Mistral, Qwen2, Qwen3, and models that are one of these by another name, such as SmolLM2.
  */
 #ifndef PAR_IMPORT_H
 #define PAR_IMPORT_H
@@ -58,7 +58,8 @@ typedef struct par_import par_import;
  * Open a directory as save_pretrained writes it. Reads config.json (older and newer form) into a
  * configuration and maps model.safetensors or the files of model.safetensors.index.json. Every
  * tensor that the model needs must be there with its shape. Unknown ones are refused, except stored
- * causal masks (".attn.bias", ".attn.masked_bias"), rotary inv_freq and a duplicate tied head.
+ * causal masks (".attn.bias", ".attn.masked_bias"), rotary inv_freq and a duplicate tied head. What
+ * tools write before all names ("module.", "_orig_mod.", "base_model.model.") is left out.
  * Features that change the mathematics and are not supported are refused by name.
  *
  * Not collective. Errors: PAR_ERR_IO, PAR_ERR_FORMAT, PAR_ERR_UNSUPPORTED, PAR_ERR_MEMORY.
@@ -70,11 +71,18 @@ PAR_API void par_import_close(par_import **import);
 PAR_API const par_transformer_config *par_import_config(const par_import *);
 
 /**
+ * The i-th token that ends a text, from 0: eos_token_id of generation_config.json, or of
+ * config.json where that says nothing; -1: there are fewer. Not collective.
+ */
+PAR_API int32_t par_import_end(const par_import *, int i);
+
+/**
  * The rectangle of `param` as fp32 into dst [param->local], zero where padded. Splits fused tensors
  * (GPT-2's c_attn) and transposes as the family stores them.
  *
- * Not collective. Errors: PAR_ERR_FORMAT: the tensor is missing or has another shape; PAR_ERR_ARG:
- * a rectangle outside of the tensor.
+ * Not collective. Errors: PAR_ERR_FORMAT: the tensor is missing or has another shape, or an element
+ * is NaN or infinite; PAR_ERR_UNSUPPORTED: one that rounds to infinity in param->dtype;
+ * PAR_ERR_ARG: a rectangle outside of the tensor.
  */
 PAR_API par_status par_import_read(const par_import *, const par_param *param, float *dst);
 

@@ -23,7 +23,9 @@ typedef enum {
     PAR_OPT_REAL,   /* double, finite */
     PAR_OPT_TEXT,   /* const char * */
     PAR_OPT_CHOICE, /* int: the value of the choice, an enum's say */
-    PAR_OPT_LIST    /* par_int_list: integers with commas between */
+    PAR_OPT_LIST,   /* par_int_list: integers with commas between */
+    PAR_OPT_ABSENT  /* no value: what other programs have and this one has not. Its names are
+                       refused with its help, which says what to do instead */
 } par_option_type;
 
 /* One legal word of a CHOICE and what it means. An array of them ends with a NULL name. */
@@ -47,22 +49,25 @@ typedef struct {
                             NULL: false, 0, no text, an empty list */
     const char *legal;   /* INT, REAL and the numbers of a LIST: "min..max", either may be empty */
     const par_choice *choices; /* CHOICE */
-    const char *group;         /* heading in --help */
+    const char *group;         /* heading in --help; NULL: not there */
     const char *help;          /* what it does, in words; never empty */
     const char *metavar;       /* its value in --help: "FILE"; NULL: N, X or TEXT by type */
-    const char *also;          /* "learning-rate|max-lr": what other programs call it. These names
-                                  are not taken: they are refused with this option's. NULL: none */
-    unsigned recorded;         /* the program's own flags: where the value is recorded */
-    bool given;                /* set by par_options_parse: the command line has it */
+    const char *also;  /* what other programs call it, "learning-rate|-l|bf16=bf16|dtype half=fp16":
+                         NAME for the same value, NAME=VALUE for this one, NAME THEIRS=VALUE where
+                         theirs is another word. These names are refused, with what to write.
+                         NULL: none */
+    unsigned recorded; /* the program's own flags: where the value is recorded */
+    int given;         /* set by par_options_parse: how often the command line has it */
 } par_option;
 
 /**
  * Store the default of each of n rows, then parse argv (without the program's name): --name value,
  * --name=value, --flag, --no-flag; -h is --help. Of two equal options the last one wins. A value
  * that is refused leaves the one before it. Every problem becomes a line of `problems`: unknown
- * options with the closest name, values that cannot be read or are out of range with the legal
- * ones, missing values, words that are not options. Text values point into argv or into the rows.
- * Not collective; writes nothing but the values and `given`.
+ * options with the closest name, or with what to write for another program's, values that cannot be
+ * read or are out of range with the legal ones, missing values, words that are not options. Text
+ * values point into argv or into the rows. Not collective; writes nothing but the values and
+ * `given`.
  */
 PAR_API void par_options_parse(par_option *options, int n, int argc, char *const *argv,
                                par_problems *problems);
@@ -74,8 +79,37 @@ PAR_API void par_options_parse(par_option *options, int n, int argc, char *const
 PAR_API void par_options_help(const par_option *options, int n, const char *usage, char *text,
                               size_t nbytes);
 
+/**
+ * Options of a file, after par_options_parse: those that the command line has stay as they are. A
+ * line is "key = value" in a part of TOML: a key is a row's name, with - or _; a value is a number,
+ * true or false, a word, "a text" with the escapes \" \\ \n \t \r \uNNNN (up to 007f), 'a
+ * text' without escapes, or a list [1, 2]. # begins a comment. Every problem becomes a line of
+ * `problems` that begins with path and line: broken lines, keys that are unknown (with the closest
+ * name, or what another program's means here) or come twice, values as par_options_parse refuses
+ * them. `text` is the file, zero-terminated; it is changed, and text values point into it. Sets
+ * `given` of the rows that it has. Not collective.
+ */
+PAR_API void par_options_load(par_option *options, int n, const char *path, char *text,
+                              par_problems *problems);
+
+/**
+ * Write the present values as a file for par_options_load, which reads the same values from it, to
+ * the bit; no text, no list and a choice without a name are left out. Written under a temporary
+ * name beside `path`, synced, then renamed.
+ *
+ * Not collective. Errors: PAR_ERR_IO, PAR_ERR_MEMORY.
+ */
+PAR_API par_status par_options_save(const par_option *options, int n, const char *path);
+
+/**
+ * What other programs call the options, by name: a line for each entry of `also` and each ABSENT
+ * row with what to write here, into text[nbytes]; what does not fit is cut. Not collective.
+ */
+PAR_API void par_options_others(const par_option *options, int n, char *text, size_t nbytes);
+
 /** A row's present value as it is written behind the option; "on" or "off"; "" for no text and an
- * empty list. Cut at nbytes. Returns text. Not collective. */
+ * empty list. A real number has as many digits as give back the same double. Cut at nbytes. Returns
+ * text. Not collective. */
 PAR_API const char *par_option_text(const par_option *option, char *text, size_t nbytes);
 
 /** The name of a choice's value, or NULL if none has it. Not collective. */

@@ -16,6 +16,7 @@
 #include "par/random.h"
 #include "par/record.h"
 #include "par/schedule.h"
+#include "par/series.h"
 #include "par/status.h"
 #include "par/tensor.h"
 #include "par/text.h"

@@ -58,15 +58,6 @@ PAR_API int32_t par_tokenizer_end(const par_tokenizer *);
  */
 PAR_API size_t par_tokenizer_frame(const par_tokenizer *, bool behind, const int32_t **ids);
 
-/**
- * Ids that end a generated text, as a model's folder says: "eos_token_id", a number or a list, of
- * generation_config.json, else of config.json. ids [max], *n of them; none where no file says it.
- *
- * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: a file that is not JSON, or an id that is no
- * number of 0 or more, or more ids than max; PAR_ERR_ARG: a name that is too long; PAR_ERR_MEMORY.
- */
-PAR_API par_status par_generation_ends(const char *directory, int32_t *ids, size_t max, size_t *n);
-
 /** What whoever opened it should know, in one line without a full stop; NULL: nothing.
  * Not collective. */
 PAR_API const char *par_tokenizer_note(const par_tokenizer *);

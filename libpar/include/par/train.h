@@ -53,7 +53,12 @@ typedef struct {
     par_recompute recompute;
     size_t logits_nbytes; /* of a rank's logits at a time: the head works on so many tokens as fit,
                              and on one at least [1 GiB on a GPU, else 128 MiB] */
-    bool keep_logits;     /* evaluation keeps a micro-batch's logits: par_transformer_logits */
+    bool undrawn;     /* weights are zeros until par_trainer_load, _resume or _draw, for a caller
+                             that has others; before that nothing runs on them */
+    bool inference;   /* weights alone, for par_trainer_load, _resume, _draw and a generator: no
+                             gradients, no master weights, no moments, no activations of training,
+                             and so no steps, evaluations, forwards and saved checkpoints */
+    bool keep_logits; /* evaluation keeps a micro-batch's logits: par_transformer_logits */
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
     int64_t bucket_n; /* elements a gradient bucket aims at [1 Mi]; it ends between modules */
     par_optimizer optimizer;
@@ -128,13 +133,13 @@ PAR_API par_status par_trainer_plan(const par_trainer_params *,
                                     int rank, par_memory **out);
 
 /**
- * Plans, allocates, builds, checks the schedule, draws the initial weights.
+ * Plans, allocates, builds, checks the schedule, draws the initial weights unless `undrawn`.
  *
  * Collective: on the transport's world; every parameter equal on all ranks. Errors: PAR_ERR_OPTION
  * or PAR_ERR_LAYOUT [agreed] with every problem; PAR_ERR_UNSUPPORTED [agreed] when the backend is
- * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures, on a device also [comm]; PAR_ERR_ARG
- * [agreed] when the ranks' modules do not count every logical element once, with the parameter
- * (par_param_spec's replica); PAR_ERR_TRANSPORT [comm].
+ * not there or cannot do an operation; PAR_ERR_MEMORY [agreed] with rank and figures, on a device
+ * also [comm]; PAR_ERR_ARG [agreed] when the ranks' modules do not count every logical element
+ * once, with the parameter (par_param_spec's replica); PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_trainer_create(par_transport *, const par_trainer_params *,
                                       par_trainer **out);
@@ -256,6 +261,15 @@ PAR_API par_status par_trainer_forward(par_trainer *, const void *x, const void 
  */
 PAR_API par_status par_trainer_settle(par_trainer *);
 
+/**
+ * Draw the initial weights, as par_trainer_create does without `undrawn`. Moments and counts stay
+ * as they are.
+ *
+ * Collective: on world. Errors: PAR_ERR_ARG [agreed] when a step is under way; PAR_ERR_MEMORY
+ * [agreed]; those of the backend, [agreed].
+ */
+PAR_API par_status par_trainer_draw(par_trainer *);
+
 /* The arrays that a parameter has. */
 typedef enum { PAR_STATE_WEIGHT, PAR_STATE_GRADIENT, PAR_STATE_M, PAR_STATE_V } par_state;
 
@@ -278,9 +292,11 @@ PAR_API par_status par_trainer_visit(const par_trainer *, par_state,
 
 /**
  * Replace weights: `read` fills fp32 [local] of each parameter of this rank (padding 0). Moments
- * are zeroed, the update count too. In 16 bits they go into the master and are rounded for the
+ * are zeroed, the update count too. Every parameter of this rank is read, so there is none left
+ * that was neither drawn nor read. In 16 bits they go into the master and are rounded for the
  * GEMMs; gradients are then zeroed too, as their memory is used on the way. Where the device's
- * memory is not the host's, room for the largest parameter is allocated meanwhile.
+ * memory is not the host's, and in 16 bits with `inference`, room for the largest parameter is
+ * allocated meanwhile. After an error nothing runs on the weights until they are loaded or drawn.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when a step is under way; what `read`
  * returned, and PAR_ERR_MEMORY, [agreed]; PAR_ERR_TRANSPORT [comm].
@@ -317,19 +333,20 @@ PAR_API par_status par_trainer_state_runs(const par_trainer *,
                                           void *user);
 
 /**
- * Save between steps. about.model describes the model (NULL: its name), about.options what else the
- * caller wants recorded; layout, the trainer's own options, consumed samples and updates are filled
- * in here.
+ * Save between steps. `about` has what the caller wants recorded; layout, the trainer's own
+ * options, consumed samples and updates are filled in here.
  *
  * Collective: on world. Errors: as par_checkpoint_save; PAR_ERR_ARG [agreed] when a step is under
- * way.
+ * way, there are no weights yet, or the trainer is for inference.
  */
 PAR_API par_status par_trainer_save(par_trainer *, const par_checkpoint_params *params,
                                     par_checkpoint_result *out);
 
 /**
- * Continue from a checkpoint of the same model and layout: the next steps have the bits of the run
- * that saved it, if no option differs (a note says which do). about as in par_trainer_save.
+ * Continue from a checkpoint of the same model, saved in any layout: the next steps have the bits
+ * of the run that saved it, if neither layout nor option differs (a note says which do). With
+ * `inference` weights alone are read, and nothing is said of the training. about as in
+ * par_trainer_save.
  *
  * Collective: on world. Errors: as par_checkpoint_load; PAR_ERR_ARG [agreed] when a step is under
  * way. After PAR_ERR_INTERNAL (the files changed meanwhile) the trainer's state is undefined.

@@ -1,8 +1,10 @@
 /*
- * The GPT-2 and Llama families as one configurable transformer: embedding, L blocks, head.
+ * The GPT-2 and Llama families (and Llama's relatives: Mistral, Qwen2, Qwen3, SmolLM2) as one
+ * configurable transformer: embedding, L blocks, head.
  *
  * Parameter names: embedding.token.weight [V,C], embedding.position.weight [P,C]; for layer i
  * layers.i.attention.norm.{weight,bias} [C], layers.i.attention.{q,k,v,out}.{weight,bias},
+ * layers.i.attention.{q,k}.norm.weight [D],
  * layers.i.mlp.norm.{weight,bias}, layers.i.mlp.{up,gate,down}.{weight,bias};
  * final.norm.{weight,bias}; head.weight [V,C] unless tied. Weights of linear layers are [out, in].
  */
@@ -32,32 +34,41 @@ typedef struct {
     int64_t layers, channels, heads, kv_heads, head_size, mlp; /* L, C, H, K, D, F */
     bool rmsnorm;                                              /* else LayerNorm */
     float norm_eps;
-    bool rope;     /* else learned positions */
-    bool swiglu;   /* else GELU */
-    bool gelu_erf; /* else the tanh form */
-    bool bias;     /* on linear layers and LayerNorm */
-    bool tied;     /* head = token embedding */
+    bool rope;      /* else learned positions */
+    bool swiglu;    /* else GELU */
+    bool gelu_erf;  /* else the tanh form */
+    bool bias;      /* on linear layers and LayerNorm */
+    bool qkv_bias;  /* on q, k and v, also without `bias` */
+    bool qk_norm;   /* RMSNorm of each head of q and k with norm_eps, before the rotation */
+    bool tied;      /* head = token embedding */
+    int64_t window; /* tokens that a query sees, itself among them: only T <= window is
+                       computed; 0: all */
     double rope_theta;
     struct { /* Llama 3.1's scaling; factor 0: none */
         double factor, low_freq_factor, high_freq_factor;
         int64_t original_positions;
     } rope_scaling;
-    float dropout;           /* embedding and residuals */
+    float dropout;           /* residuals, and the embedding unless the next says otherwise */
+    float embedding_dropout; /* 0: as dropout; negative: none */
     float attention_dropout; /* attention probabilities */
     double init_std; /* 0: 0.02; out and down projections get init_std / sqrt(2 L), as GPT-2 */
 } par_transformer_config;
 
-/** Presets by name. Not collective. Errors: PAR_ERR_OPTION with the names there are. */
+/** Presets by name, or by their name on the hub with or without its organisation, in any case:
+ * "openai-community/gpt2", "gpt2". Not collective. Errors: PAR_ERR_OPTION with the names there
+ * are. */
 PAR_API par_status par_transformer_preset(const char *name, par_transformer_config *out);
 /** Name of preset i, NULL past the end. Not collective. */
 PAR_API const char *par_transformer_preset_name(int i);
+/** Name of preset i on the hub, NULL past the end and where it is not there. Not collective. */
+PAR_API const char *par_transformer_preset_hub(int i);
 
 /**
  * Is the configuration sound, and does it fit the layout? A line per problem with the legal values;
  * notes (padding of the vocabulary or the MLP, replicated KV heads) go to `notes`, which may be
  * NULL. Sets layout->kv_replicas. Refused: heads mod tp != 0; kv_heads that neither divide nor are
- * a multiple of tp; T > P; odd head sizes with RoPE. micro_batch · T mod tp != 0 is refused when
- * sequence_parallel is set. Not collective.
+ * a multiple of tp; T > P or the window; odd head sizes with RoPE. micro_batch · T mod tp != 0 is
+ * refused when sequence_parallel is set. Not collective.
  */
 PAR_API void par_transformer_check(const par_transformer_config *, par_layout *,
                                    int64_t micro_batch, bool sequence_parallel,

@@ -1,0 +1,90 @@
+/*
+ * What a checkpoint records of a run of train_llm beside the trainer's own: the model's shape,
+ * which must be equal to resume, the options whose rows say so, and the data.
+ */
+#include <assert.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train_llm.h"
+
+PAR_PRINTF(4, 5)
+static void add(llm_about *a, par_checkpoint_class class_of, const char *name, const char *format,
+                ...) {
+    assert(a->n < LLM_ABOUT_MAX);
+    va_list list;
+    va_start(list, format);
+    vsnprintf(a->values[a->n], sizeof a->values[0], format, list);
+    va_end(list);
+    a->pairs[a->n] = (par_checkpoint_pair){name, a->values[a->n], class_of};
+    a->n++;
+}
+
+static void add_number(llm_about *a, par_checkpoint_class class_of, const char *name, int64_t n) {
+    add(a, class_of, name, "%lld", (long long)n);
+}
+
+/* What a weight means must stay; what only the next steps use may change. */
+static void add_model(llm_about *a, const par_transformer_config *c) {
+    add_number(a, PAR_CHECKPOINT_EQUAL, "vocabulary", c->vocab);
+    add_number(a, PAR_CHECKPOINT_EQUAL, "layers", c->layers);
+    add_number(a, PAR_CHECKPOINT_EQUAL, "channels", c->channels);
+    add_number(a, PAR_CHECKPOINT_EQUAL, "heads", c->heads);
+    add_number(a, PAR_CHECKPOINT_EQUAL, "kv heads", c->kv_heads);
+    add_number(a, PAR_CHECKPOINT_EQUAL, "head size", c->head_size);
+    add_number(a, PAR_CHECKPOINT_EQUAL, "mlp", c->mlp);
+    add(a, PAR_CHECKPOINT_EQUAL, "norm", "%s", c->rmsnorm ? "rmsnorm" : "layernorm");
+    add(a, PAR_CHECKPOINT_EQUAL, "position encoding", "%s", c->rope ? "rope" : "learned");
+    add(a, PAR_CHECKPOINT_EQUAL, "activation", "%s",
+        c->swiglu     ? "swiglu"
+        : c->gelu_erf ? "gelu erf"
+                      : "gelu tanh");
+    add(a, PAR_CHECKPOINT_EQUAL, "bias", "%s", c->bias ? "on" : "off");
+    add(a, PAR_CHECKPOINT_EQUAL, "qkv bias", "%s", c->qkv_bias ? "on" : "off");
+    add(a, PAR_CHECKPOINT_EQUAL, "qk norm", "%s", c->qk_norm ? "on" : "off");
+    add(a, PAR_CHECKPOINT_EQUAL, "tied", "%s", c->tied ? "on" : "off");
+    add_number(a, c->rope ? PAR_CHECKPOINT_NOTED : PAR_CHECKPOINT_EQUAL, "positions", c->positions);
+    add_number(a, PAR_CHECKPOINT_NOTED, "tokens", c->tokens);
+    add(a, PAR_CHECKPOINT_NOTED, "norm eps", "%g", (double)c->norm_eps);
+    add(a, PAR_CHECKPOINT_NOTED, "dropout", "%g", (double)c->dropout);
+    add(a, PAR_CHECKPOINT_NOTED, "attention dropout", "%g", (double)c->attention_dropout);
+    add(a, PAR_CHECKPOINT_NOTED, "embedding dropout", "%g", (double)c->embedding_dropout);
+    if (!c->rope) return;
+    add(a, PAR_CHECKPOINT_NOTED, "rope theta", "%g", c->rope_theta);
+    add(a, PAR_CHECKPOINT_NOTED, "rope scaling", "%g %g %g %lld", c->rope_scaling.factor,
+        c->rope_scaling.low_freq_factor, c->rope_scaling.high_freq_factor,
+        (long long)c->rope_scaling.original_positions);
+}
+
+static void add_data(llm_about *a, const llm_run *r, const llm_data *d) {
+    char fingerprint[sizeof a->values[0]];
+    llm_data_fingerprint(d, fingerprint, sizeof fingerprint);
+    add_number(a, PAR_CHECKPOINT_NOTED, "training tokens", d->cut - d->begin);
+    add(a, PAR_CHECKPOINT_NOTED, "data", "%s", r->set.data ? r->set.data : "");
+    add(a, PAR_CHECKPOINT_NOTED, "fingerprint of the data", "%s", fingerprint);
+}
+
+par_status llm_about_make(const llm_run *r, const llm_world *w, const llm_data *d,
+                          llm_about **out) {
+    llm_about *a = calloc(1, sizeof *a);
+    if (!a) return par_error_set(PAR_ERR_MEMORY, "no host memory for what a checkpoint records");
+    add(a, PAR_CHECKPOINT_NOTED, "preset", "%s", r->config.name);
+    add_model(a, &r->config);
+    for (int i = 0; i < r->n_options; i++) {
+        char value[sizeof a->values[0]];
+        const par_option *row = &r->options[i];
+        bool used = r->set.lr_schedule == LLM_LR_WSD || strcmp(row->name, "decay-steps") != 0;
+        if (used && (row->recorded & LLM_IN_CHECKPOINT))
+            add(a, PAR_CHECKPOINT_NOTED, row->name, "%s",
+                par_option_text(row, value, sizeof value));
+    }
+    if (d->n_sets) add_data(a, r, d);
+    add(a, PAR_CHECKPOINT_NOTED, "threads", "%d", w->threads);
+    a->about = (par_checkpoint_about){
+        .pairs = a->pairs, .n = a->n, .memory = (size_t)r->set.checkpoint_memory << 20};
+    *out = a;
+    return PAR_OK;
+}

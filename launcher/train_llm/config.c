@@ -1,0 +1,90 @@
+/*
+ * From the command line to settings: options, then a file of options (--config), then a recipe;
+ * what comes first wins. And back: the options as they were settled, in a file beside the log,
+ * which --config takes.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "train_llm.h"
+
+enum { MAX_NBYTES = 1 << 16 };
+
+/* The file as a text; what is wrong with it, or NULL. */
+static const char *read_text(const char *path, char text[MAX_NBYTES + 1]) {
+    FILE *file = fopen(path, "rb");
+    size_t n = file ? fread(text, 1, MAX_NBYTES + 1, file) : 0;
+    bool failed = !file || ferror(file);
+    const char *why = failed               ? strerror(errno)
+                      : n > MAX_NBYTES     ? "has more than 64 KiB"
+                      : memchr(text, 0, n) ? "is not a text"
+                                           : NULL;
+    if (file) fclose(file);
+    return why;
+}
+
+/* One rank reads, so that all come to the same options, also where the others do not see the
+ * file. */
+static void load(llm_run *r, const llm_world *w, par_problems *problems) {
+    static char text[MAX_NBYTES + 1]; /* values of options point into it */
+    char why[256] = "";
+    if (!r->set.config) return;
+    if (w->rank == 0) {
+        const char *problem = read_text(r->set.config, text);
+        if (problem) snprintf(why, sizeof why, "%s", problem);
+    }
+    if (w->size > 1) { /* a rank by itself may have no MPI */
+        llm_world_share(why, sizeof why);
+        llm_world_share(text, sizeof text);
+    }
+    if (*why)
+        par_problem(problems, "--config %s: %s; legal: a file of lines key = value", r->set.config,
+                    why);
+    else
+        par_options_load(r->options, r->n_options, r->set.config, text, problems);
+}
+
+/* Of equal options the last one counts; which, is said once. */
+static void note_repeated(llm_run *r) {
+    for (int i = 0; i < r->n_options; i++) {
+        char value[256];
+        if (r->options[i].given > 1)
+            par_problem(&r->notes, "--%s is given %d times; the last one counts: %s",
+                        r->options[i].name, r->options[i].given,
+                        par_option_text(&r->options[i], value, sizeof value));
+    }
+}
+
+void llm_config_read(llm_run *r, const llm_world *w, int argc, char **argv,
+                     par_problems *problems) {
+    r->n_options = llm_options_rows(&r->set, r->options);
+    par_options_parse(r->options, r->n_options, argc - 1, argv + 1, problems);
+    note_repeated(r);
+    load(r, w, problems);
+    llm_recipe_apply(r, problems);
+}
+
+bool llm_config_given(const llm_run *r, const char *name) {
+    for (int i = 0; i < r->n_options; i++)
+        if (r->options[i].type != PAR_OPT_ABSENT && strcmp(r->options[i].name, name) == 0)
+            return r->options[i].given > 0;
+    return false;
+}
+
+/* What a file of options should not repeat: itself, what ends at once, and with an import the
+ * model, which is the import's. */
+static bool is_kept(const llm_run *r, const par_option *row) {
+    static const char *const others[] = {"config", "help", "version", "other-names"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcmp(row->name, others[i]) == 0) return false;
+    return !r->set.import || strcmp(row->name, "model") != 0;
+}
+
+par_status llm_config_write(const llm_run *r, const char *path) {
+    par_option kept[LLM_MAX_OPTIONS];
+    int n = 0;
+    for (int i = 0; i < r->n_options; i++)
+        if (is_kept(r, &r->options[i])) kept[n++] = r->options[i];
+    return par_options_save(kept, n, path);
+}

@@ -1,0 +1,55 @@
+/*
+ * Options that other programs have and train_llm has not; a refusal says what to do instead. Counts
+ * and rates that have another unit elsewhere are among them, since the same number would mean
+ * something else. What has an option here, under another name, stands in that option's row (`also`
+ * in options.c).
+ */
+#include <string.h>
+
+#include "train_llm.h"
+
+int llm_elsewhere_rows(par_option *t) {
+#define ABSENT(NAME, HELP, ...)                                                                    \
+    { .name = NAME, .type = PAR_OPT_ABSENT, .help = HELP, __VA_ARGS__ }
+    const par_option rows[] = {
+        ABSENT("gradient-accumulation-steps",
+               "it follows: --batch is over all ranks and micro-batches; give --micro-batch",
+               .also = "grad-accum-steps|gradient-accumulation"),
+        ABSENT("total-batch-size",
+               "that one counts tokens; --batch counts samples: divide by --tokens",
+               .also = "total-batch-tokens|-d"),
+        ABSENT("num-train-epochs",
+               "--steps counts optimizer steps; an epoch has tokens / (--batch "
+               "x --tokens) of them",
+               .also = "epochs|num-epochs|max-epochs"),
+        ABSENT("train-samples", "--steps counts optimizer steps: divide by --batch"),
+        ABSENT("lr-warmup-fraction", "--warmup counts steps: multiply by --steps",
+               .also = "warmup-ratio|warmup-frac"),
+        ABSENT("learning-rate-decay-frac", "--min-lr is a rate: multiply by --lr",
+               .also = "-q|min-lr-ratio|min-lr-frac"),
+        ABSENT("lr-decay-iters",
+               "the rate comes down to --min-lr at the last step; with "
+               "--lr-schedule wsd over the last --decay-steps",
+               .also = "lr-decay-steps|lr-decay-samples"),
+        ABSENT("num-layers-per-virtual-pipeline-stage",
+               "--chunks counts the parts of a stage: layers / (pp x that number)"),
+        ABSENT("tokenizer-type", "the tokenizer lies beside --data, or --tokenizer FILE|DIR"),
+        ABSENT("validation-split-percentage", "--split is a share: divide by 100"),
+        ABSENT("num-workers", "token files are mapped and read as they are; nothing to set",
+               .also = "dataloader-num-workers|num-dataset-builder-threads"),
+        ABSENT("compile", "nothing is compiled at run time; nothing to set",
+               .also = "torch-compile|use-compile"),
+        ABSENT("use-flash-attn", "attention is fused wherever it can be; nothing to set",
+               .also = "flash-attn|attn-implementation|use-flash-attention"),
+        ABSENT("nproc-per-node", "mpirun -n RANKS starts the ranks",
+               .also = "nnodes|master-addr|master-port|node-rank|world-size"),
+        ABSENT("wandb-project",
+               "--log FILE, --csv FILE, --tensorboard DIR and --curve FILE keep "
+               "a run",
+               .also = "wandb|wandb-log|wandb-run-name|report-to"),
+        ABSENT("deepspeed", "--config FILE takes options of this program; --zero 1 shards the "
+                            "optimizer"),
+    };
+    memcpy(t, rows, sizeof rows);
+    return (int)(sizeof rows / sizeof *rows);
+}

@@ -1,0 +1,121 @@
+/*
+ * The records of train_llm's log. All that differs between two runs with the same bits stands in
+ * one object, its record's last field.
+ */
+#include <math.h>
+#include <stdio.h>
+
+#include "train_llm.h"
+
+/* The options as they were settled, all, or those whose rows say so; "micro-batch" is the key
+ * micro_batch. */
+static void log_options(par_log *log, const llm_run *r, bool all) {
+    for (int i = 0; i < r->n_options; i++) {
+        const par_option *row = &r->options[i];
+        char key[64], text[4096];
+        if (row->type == PAR_OPT_ABSENT || !(all || row->recorded & LLM_IN_LOG)) continue;
+        snprintf(key, sizeof key, "%s", row->name);
+        for (char *c = key; *c; c++)
+            if (*c == '-') *c = '_';
+        switch (row->type) {
+        case PAR_OPT_BOOL: par_log_bool(log, key, *(const bool *)row->value); break;
+        case PAR_OPT_INT: par_log_int(log, key, *(const int64_t *)row->value); break;
+        case PAR_OPT_REAL: par_log_exact(log, key, *(const double *)row->value); break;
+        default: par_log_text(log, key, par_option_text(row, text, sizeof text));
+        }
+    }
+}
+
+par_status llm_log_start(par_log *log, const llm_run *r, const llm_world *w, const llm_data *d) {
+    const par_transformer_config *c = &r->config;
+    par_log_text(log, "event", "start");
+    par_log_text(log, "version", llm_version);
+    par_log_text(log, "model", c->name);
+    par_log_int(log, "parameters", par_transformer_n_params(c));
+    par_log_int(log, "layers", c->layers);
+    par_log_int(log, "channels", c->channels);
+    par_log_int(log, "heads", c->heads);
+    par_log_int(log, "kv_heads", c->kv_heads);
+    par_log_int(log, "head_size", c->head_size);
+    par_log_int(log, "mlp", c->mlp);
+    par_log_int(log, "vocab", c->vocab);
+    par_log_int(log, "tokens", c->tokens);
+    par_log_real(log, "dropout", c->dropout);
+    par_log_int(log, "ranks", w->size);
+    par_log_int(log, "threads", w->threads);
+    log_options(log, r, false);
+    par_log_int(log, "train_tokens", d->cut - d->begin);
+    par_log_int(log, "validation_tokens", d->end - d->cut);
+    par_log_real(log, "flops_per_token", par_transformer_flops_per_token(c));
+    par_log_real(log, "peak_tflops", 1e-12 * llm_mfu_peak(r)); /* of a rank; 0: unknown */
+    par_log_object(log, "options");
+    log_options(log, r, true);
+    par_log_object_end(log);
+    return par_log_end(log);
+}
+
+par_status llm_log_resume(par_log *log, const llm_world *w, const llm_beginning *from) {
+    par_log_text(log, "event", "resume");
+    par_log_int(log, "step", from->step);
+    par_log_exact(log, "loss", from->loss);
+    par_log_int(log, "ranks", w->size);
+    par_log_int(log, "threads", w->threads);
+    return par_log_end(log);
+}
+
+/* Axes that communicate, on the host. */
+static void log_overlap(par_log *log, const par_step_times *t) {
+    static const char *const keys[PAR_AXIS_COUNT][2] = {[PAR_TP] = {"exposed_tp_s", "hidden_tp_s"},
+                                                        [PAR_CP] = {"exposed_cp_s", "hidden_cp_s"},
+                                                        [PAR_DP] = {"exposed_dp_s", "hidden_dp_s"},
+                                                        [PAR_PP] = {"exposed_pp_s", "hidden_pp_s"}};
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
+        if (t->exposed[axis] + t->hidden[axis] == 0) continue;
+        par_log_real(log, keys[axis][0], t->exposed[axis]);
+        par_log_real(log, keys[axis][1], t->hidden[axis]);
+    }
+    if (t->exposed[PAR_DP] > 0) par_log_real(log, "tail_dp_s", t->tail);
+}
+
+static void log_measured(par_log *log, double seconds, double mfu, const par_vote *vote,
+                         const par_step_times *t) {
+    par_log_object(log, "measured");
+    par_log_real(log, "seconds", seconds);
+    par_log_real(log, "tokens_per_s", (double)vote->n_targets / seconds);
+    par_log_real(log, "mfu", mfu < 0 ? NAN : mfu);
+    par_log_real(log, "data_s", t->data);
+    par_log_real(log, "forward_s", t->forward);
+    par_log_real(log, "backward_s", t->backward);
+    par_log_real(log, "wait_pipeline_s", t->wait_pipeline);
+    par_log_real(log, "wait_dp_s", t->wait_dp);
+    par_log_real(log, "update_s", t->update);
+    par_log_real(log, "bubble", t->bubble);
+    log_overlap(log, t);
+    par_log_object_end(log);
+}
+
+void llm_log_step(par_log *log, int64_t step, double lr, double mfu, const par_vote *vote,
+                  const par_step_times *times) {
+    par_log_text(log, "event", "step");
+    par_log_int(log, "step", step);
+    par_log_exact(log, "loss", vote->loss);
+    par_log_exact(log, "grad_norm", vote->grad_norm);
+    par_log_exact(log, "lr", lr);
+    par_log_int(log, "targets", vote->n_targets);
+    par_log_exact(log, "loss_scale", vote->loss_scale);
+    par_log_bool(log, "skipped", vote->skipped);
+    par_log_int(log, "nonfinite", vote->n_nonfinite);
+    if (vote->n_nonfinite) par_log_text(log, "where", vote->where);
+    par_log_real(log, "ideal_bubble", times->ideal_bubble);
+    log_measured(log, times->total, mfu, vote, times);
+}
+
+void llm_log_validation(par_log *log, int64_t step, double loss, int64_t n, double seconds) {
+    par_log_text(log, "event", "validation");
+    par_log_int(log, "step", step);
+    par_log_exact(log, "loss", loss);
+    par_log_int(log, "samples", n);
+    par_log_object(log, "measured");
+    par_log_real(log, "seconds", seconds);
+    par_log_object_end(log);
+}

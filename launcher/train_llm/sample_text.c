@@ -1,0 +1,185 @@
+/*
+ * Samples of train_llm, drawing: one run of the generator per prompt, which ends when all its texts
+ * have: at a token that ends a text, at a string of --stop, or with their last token. Every rank
+ * sees the same tokens and so comes to the same end. Then they are printed in a form that cannot
+ * break a terminal.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sample.h"
+
+/* Text as it is, but U+FFFD for bytes that are not UTF-8, and control characters (C1's too:
+ * terminals obey them) as \xNN. */
+static void print_safely(const unsigned char *c, size_t n) {
+    for (size_t i = 0, length; i < n; i += length ? length : 1) {
+        length = par_utf8_length(c + i, n - i);
+        bool control = (c[i] < 0x20 && c[i] != '\n' && c[i] != '\t') || c[i] == 0x7f;
+        if (length == 0)
+            fputs("\xef\xbf\xbd", stdout);
+        else if (control)
+            printf("\\x%02x", c[i]);
+        else if (length == 2 && c[i] == 0xc2 && c[i + 1] < 0xa0)
+            printf("\\x%02x", c[i + 1]);
+        else
+            fwrite(c + i, 1, length, stdout);
+    }
+}
+
+/* How a run goes on. */
+typedef struct {
+    llm_sample *sample;
+    const llm_prompt *prompt;
+    int64_t n_new;
+    double begin, first; /* s: of the run, and when its first tokens were there */
+} run;
+
+static bool is_end(const llm_sample *p, int32_t id) {
+    for (int i = 0; i < p->n_ends; i++)
+        if (p->ends[i] == id) return true;
+    return false;
+}
+
+/* The text of n new tokens behind a prompt, malloc'ed, in one piece, since a character may be
+ * spread over tokens; decoded behind the prompt's last token, whose bytes are left out again,
+ * since a tokenizer may drop the space in front of a text. */
+static par_status decode(const llm_sample *p, const llm_prompt *prompt, const int32_t *ids,
+                         int64_t n, unsigned char **text, size_t *nbytes) {
+    size_t n_last = 0, needed = 0, n_all = (size_t)n + 1;
+    unsigned char none[1], *bytes = NULL;
+    int32_t *all = malloc(n_all * sizeof *all);
+    if (all) {
+        all[0] = prompt->ids[prompt->n - 1];
+        memcpy(all + 1, ids, (size_t)n * sizeof *all);
+        (void)par_tokenizer_decode(p->tokenizer, all, 1, none, 0, &n_last);
+        (void)par_tokenizer_decode(p->tokenizer, all, n_all, none, 0, &needed);
+        bytes = malloc(needed + 1);
+    }
+    par_status st =
+        bytes ? par_tokenizer_decode(p->tokenizer, all, n_all, bytes, needed, &needed)
+              : par_error_set(PAR_ERR_MEMORY, "no host memory for a text of %zu bytes", needed);
+    free(all);
+    if (st != PAR_OK) {
+        free(bytes);
+        return st;
+    }
+    *nbytes = needed > n_last ? needed - n_last : 0;
+    memmove(bytes, bytes + n_last, *nbytes);
+    *text = bytes;
+    return PAR_OK;
+}
+
+/* The first string of --stop in the text's new tokens. */
+static void find_stop(const run *r, llm_text *t, const int32_t *ids) {
+    const llm_sample *p = r->sample;
+    unsigned char *text;
+    size_t n;
+    if (p->n_stops == 0 || decode(p, r->prompt, ids, t->n, &text, &n) != PAR_OK) return;
+    for (int i = 0; i < p->n_stops; i++) {
+        const unsigned char *at = memmem(text, n, p->stops[i], strlen(p->stops[i]));
+        size_t cut = at ? (size_t)(at - text) : t->cut;
+        if (cut < t->cut) t->cut = cut, t->why = "a stop was there";
+    }
+    free(text);
+}
+
+/* New token i of all texts; false when all have ended. */
+static bool take(void *user, int64_t i, const int32_t *ids) {
+    run *r = user;
+    llm_sample *p = r->sample;
+    bool goes_on = false;
+    if (i == 0) r->first = llm_world_seconds();
+    for (int64_t b = 0; b < p->count; b++) {
+        llm_text *t = &p->texts[b];
+        if (t->why) continue;
+        p->ids[b * r->n_new + i] = ids[b];
+        if (is_end(p, ids[b]))
+            t->why = "the text ended there";
+        else
+            t->n++, find_stop(r, t, p->ids + b * r->n_new);
+        goes_on |= !t->why;
+    }
+    return goes_on;
+}
+
+static par_status print_tokens(const llm_sample *p, const llm_prompt *prompt, const llm_text *t,
+                               const int32_t *ids) {
+    unsigned char *text;
+    size_t n;
+    if (t->n == 0) return PAR_OK;
+    PAR_TRY(decode(p, prompt, ids, t->n, &text, &n));
+    print_safely(text, t->cut < n ? t->cut : n);
+    free(text);
+    return PAR_OK;
+}
+
+static par_status print_text(const llm_settings *s, const llm_sample *p, int k, int64_t b) {
+    const llm_prompt *prompt = &p->prompts[k];
+    const llm_text *t = &p->texts[b];
+    char top_p[40] = "";
+    if (s->top_p < 1) snprintf(top_p, sizeof top_p, " | top-p %g", s->top_p);
+    printf("--- sample %lld of %lld | seed %lld | temperature %g | top-k %lld%s | %lld + %lld "
+           "tokens ---\n",
+           (long long)(k * p->count + b + 1), (long long)(p->n_prompts * p->count),
+           (long long)s->sample_seed, s->temperature, (long long)s->top_k, top_p,
+           (long long)prompt->n, (long long)t->n);
+    if (prompt->text) print_safely((const unsigned char *)prompt->text, strlen(prompt->text));
+    PAR_TRY(print_tokens(p, prompt, t, p->ids + b * prompt->n_new));
+    printf("\n--- end of sample%s%s ---\n", t->why ? ": " : "", t->why ? t->why : "");
+    return PAR_OK;
+}
+
+/* What all runs took. */
+typedef struct {
+    int64_t n;
+    double seconds, first, first_at; /* first: of the first run alone; first_at: on the clock */
+} totals;
+
+static par_status draw_prompt(const llm_settings *s, llm_world *w, llm_sample *p, int k,
+                              totals *all) {
+    const llm_prompt *prompt = &p->prompts[k];
+    run r = {.sample = p, .prompt = prompt, .n_new = prompt->n_new, .begin = llm_world_seconds()};
+    const par_generation what = {.prompt = p->batch,
+                                 .n_prompt = prompt->n,
+                                 .n_new = prompt->n_new,
+                                 .temperature = s->temperature,
+                                 .top_k = s->top_k,
+                                 .top_p = s->top_p,
+                                 .seed = (uint64_t)s->sample_seed,
+                                 .token = take,
+                                 .user = &r};
+    for (int64_t b = 0; b < p->count; b++) {
+        p->texts[b] = (llm_text){.cut = SIZE_MAX};
+        memcpy(p->batch + b * prompt->n, prompt->ids, (size_t)prompt->n * sizeof *p->batch);
+    }
+    PAR_TRY(par_generator_run(p->generator, &what, NULL));
+    all->seconds += llm_world_seconds() - r.begin;
+    if (k == 0) all->first = r.first - r.begin, all->first_at = r.first;
+    par_status st = PAR_OK;
+    for (int64_t b = 0; b < p->count; b++) all->n += p->texts[b].n;
+    for (int64_t b = 0; w->rank == 0 && st == PAR_OK && b < p->count; b++)
+        st = print_text(s, p, k, b);
+    return llm_world_agree(w, st);
+}
+
+static void print_totals(const llm_settings *s, const llm_world *w, const totals *all) {
+    printf("%lld token%s drawn in %.2f s, %.1f per second; the first after %.2f s",
+           (long long)all->n, llm_report_s(all->n), all->seconds, (double)all->n / all->seconds,
+           all->first);
+    if (s->sample) printf(", %.2f s after the start", all->first_at - w->start);
+    printf("\n");
+}
+
+par_status llm_sample_draw(const llm_run *r, llm_world *w, llm_sample *p) {
+    totals all = {0};
+    if (!p) return PAR_OK;
+    if (*p->why) {
+        if (w->rank == 0) printf("no sample: %s\n", p->why);
+        return PAR_OK;
+    }
+    for (int k = 0; k < p->n_prompts; k++) PAR_TRY(draw_prompt(&r->set, w, p, k, &all));
+    if (w->rank == 0) print_totals(&r->set, w, &all);
+    return PAR_OK;
+}

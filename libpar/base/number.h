@@ -1,0 +1,11 @@
+/* Numbers as text. */
+#ifndef PAR__NUMBER_H
+#define PAR__NUMBER_H
+
+enum { PAR__NUMBER_NBYTES = 40 };
+
+/* At least 9 digits, and as many as it takes to read the same double back; "nan" and "inf" as printf
+ * has them. Returns text. */
+const char *par__exact(char text[PAR__NUMBER_NBYTES], double value);
+
+#endif

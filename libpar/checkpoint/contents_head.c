@@ -1,0 +1,136 @@
+/* The head of a manifest: numbers, the index, and the pairs that say what the run was. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "libpar/checkpoint/contents.h"
+
+static const char *const formats[] = {"libpar checkpoint 1", "libpar checkpoint 2"};
+static const char *const classes[] = {"noted", "equal", "stated"};
+
+const char *par__contents_text(par_checkpoint *c, const char *text, size_t n) {
+    if (c->max_text - c->n_text < n + 1) return NULL;
+    char *to = c->text + c->n_text;
+    memcpy(to, text, n);
+    to[n] = 0;
+    c->n_text += n + 1;
+    return to;
+}
+
+static par_status take_pairs(par_checkpoint *c, const char *path, size_t n) {
+    c->pairs = calloc(n + 1, sizeof *c->pairs);
+    if (!c->pairs) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %zu pairs", path, n);
+    return PAR_OK;
+}
+
+/* An unknown class is that of a later version: recorded, and not compared. */
+static par_status add_pair(par_checkpoint *c, const char *path, const char *name, const char *value,
+                           const char *class_of) {
+    par_checkpoint_pair *p = &c->pairs[c->n_pairs];
+    p->name = par__contents_text(c, name, strlen(name));
+    p->value = par__contents_text(c, value, strlen(value));
+    if (!p->name || !p->value) PAR_FAIL(PAR_ERR_FORMAT, "%s: more text than it has", path);
+    p->class_of = PAR_CHECKPOINT_STATED;
+    for (int i = 0; i < 3; i++)
+        if (strcmp(class_of, classes[i]) == 0) p->class_of = (par_checkpoint_class)i;
+    c->n_pairs++;
+    return PAR_OK;
+}
+
+/* What version 1 said of a run. */
+static par_status old_pairs(par_checkpoint *c, const char *path, json_t *root) {
+    static const char *const texts[] = {"model", "layout", "options"};
+    static const char *const names[] = {"description of the model", "description of the layout",
+                                        "description of the options"};
+    PAR_TRY(take_pairs(c, path, 3));
+    for (int i = 0; i < 3; i++) {
+        const char *value = json_string_value(json_object_get(root, texts[i]));
+        if (!value) PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: no %s", path, texts[i]);
+        c->pairs[c->n_pairs++] = (par_checkpoint_pair){
+            names[i], par__contents_text(c, value, strlen(value)), PAR_CHECKPOINT_STATED};
+        if (!c->pairs[i].value) PAR_FAIL(PAR_ERR_FORMAT, "%s: more text than it has", path);
+    }
+    return PAR_OK;
+}
+
+static par_status new_pairs(par_checkpoint *c, const char *path, json_t *root) {
+    json_t *list, *entry;
+    json_int_t nbytes;
+    const char *hash, *name, *value, *class_of;
+    size_t i;
+    if (json_unpack(root, "{s:{s:I,s:s},s:o}", "index", "nbytes", &nbytes, "hash", &hash, "pairs",
+                    &list) != 0 ||
+        nbytes < 0 || strlen(hash) != PAR__HASH - 1 || !json_is_array(list))
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: index or pairs are missing or damaged", path);
+    c->index.nbytes = nbytes;
+    memcpy(c->index.hash, hash, PAR__HASH);
+    PAR_TRY(take_pairs(c, path, json_array_size(list)));
+    json_array_foreach(list, i, entry) {
+        if (json_unpack(entry, "[sss]", &name, &value, &class_of) != 0)
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: pair %zu is damaged", path, i);
+        PAR_TRY(add_pair(c, path, name, value, class_of));
+    }
+    return PAR_OK;
+}
+
+static par_status parse(par_checkpoint *c, const char *path, json_t *root, size_t *n_ranks) {
+    const char *format = json_string_value(json_object_get(root, "format"));
+    json_int_t step, consumed, updates, ranks;
+    json_error_t error;
+    int version = 2;
+    while (version > 0 && (!format || strcmp(format, formats[version - 1]) != 0)) version--;
+    if (version == 0)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: its format is \"%s\"; legal: \"%s\", \"%s\"", path,
+                 format ? format : "", formats[0], formats[1]);
+    if (json_unpack_ex(root, &error, 0, "{s:I,s:I,s:I,s:F,s:I}", "step", &step, "consumed",
+                       &consumed, "updates", &updates, "loss", &c->info.loss, "ranks", &ranks) != 0)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: %s", path, error.text);
+    if (step < 0 || consumed < 0 || updates < 0 || ranks < 1 || ranks > INT32_MAX)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: a count below zero, or no rank", path);
+    c->info.step = step;
+    c->info.consumed = consumed;
+    c->info.updates = updates;
+    *n_ranks = (size_t)ranks;
+    return version == 1 ? old_pairs(c, path, root) : new_pairs(c, path, root);
+}
+
+par_status par__contents_head(par_checkpoint *c, const char *path, const char *text, size_t nbytes,
+                              size_t *n_ranks) {
+    json_error_t error;
+    char *object = malloc(nbytes + 1);
+    if (!object) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %zu bytes", path, nbytes);
+    memcpy(object, text, nbytes);
+    object[nbytes] = '}';
+    json_t *root = json_loadb(object, nbytes + 1, JSON_REJECT_DUPLICATES, &error);
+    free(object);
+    if (!root) PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d: %s", path, error.line, error.text);
+    par_status st = parse(c, path, root, n_ranks);
+    json_decref(root);
+    return st;
+}
+
+static const par_checkpoint_pair *find(const par_checkpoint *c, const char *name) {
+    for (int i = 0; i < c->n_pairs; i++)
+        if (strcmp(c->pairs[i].name, name) == 0) return &c->pairs[i];
+    return NULL;
+}
+
+void par__contents_compare(const par_checkpoint *c, const par_checkpoint_about *about,
+                           par_problems *refused, par_problems *notes) {
+    for (int i = 0; i < about->n; i++) {
+        const par_checkpoint_pair *now = &about->pairs[i], *saved = find(c, now->name);
+        if (!saved || strcmp(saved->value, now->value) == 0) continue;
+        if (now->class_of == PAR_CHECKPOINT_EQUAL)
+            par_problem(refused, "%s: its %s is \"%s\"; this run's is \"%s\"", c->info.path,
+                        now->name, saved->value, now->value);
+        if (now->class_of == PAR_CHECKPOINT_NOTED)
+            par_problem(notes, "%s: %s when saved, now %s", now->name, saved->value, now->value);
+    }
+    if (c->index.nbytes == 0)
+        par_problem(notes, "%s: is of version 1, which recorded options as text: not compared",
+                    c->info.path);
+}
+
+const par_checkpoint_pair *par_checkpoint_pairs(const par_checkpoint *c, int *n) {
+    *n = c ? c->n_pairs : 0;
+    return c ? c->pairs : NULL;
+}

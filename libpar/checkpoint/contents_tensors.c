@@ -1,0 +1,137 @@
+/*
+ * The logical tensors of a manifest: its runs sorted by name. What is stored of a tensor, copies
+ * left out, must be all of it, each element once.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "libpar/checkpoint/contents.h"
+
+static int by_name(const void *a, const void *b) {
+    const par__stored *x = *(par__stored *const *)a, *y = *(par__stored *const *)b;
+    int order = strcmp(x->run.kind, y->run.kind);
+    if (order == 0) order = strcmp(x->run.name, y->run.name);
+    if (order == 0) order = (x->run.ndim > 0) - (y->run.ndim > 0);
+    if (order == 0) order = (x->file > y->file) - (x->file < y->file);
+    return order ? order : (x > y) - (x < y);
+}
+
+static bool same_tensor(const par__stored *a, const par__stored *b) {
+    return strcmp(a->run.kind, b->run.kind) == 0 && strcmp(a->run.name, b->run.name) == 0 &&
+           (a->run.ndim > 0) == (b->run.ndim > 0) && (a->run.ndim > 0 || a->file == b->file);
+}
+
+static int by_row(const void *a, const void *b) {
+    const par__rect *x = a, *y = b;
+    if (x->row != y->row) return x->row < y->row ? -1 : 1;
+    return (x->column > y->column) - (x->column < y->column);
+}
+
+static bool overlap(const par__rect *rects, int n) {
+    for (int i = 0; i < n; i++)
+        for (int k = i + 1; k < n && rects[k].row < rects[i].row + rects[i].rows; k++)
+            if (rects[i].column < rects[k].column + rects[k].columns &&
+                rects[k].column < rects[i].column + rects[i].columns)
+                return true;
+    return false;
+}
+
+/* `runs` [n] of one tensor. */
+static par_status check_whole(const char *path, par__stored *const *runs, int n) {
+    const par_checkpoint_run *r = &runs[0]->run;
+    int64_t sum = 0;
+    int count = 0;
+    par__rect *rects = malloc((size_t)n * PAR__RECTS * sizeof *rects);
+    if (!rects) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d rectangles", path, n);
+    for (int i = 0; i < n; i++) {
+        if (runs[i]->run.replica > 0) continue;
+        sum += par__run_count(&runs[i]->run);
+        count += par__run_rects(&runs[i]->run, rects + count);
+    }
+    qsort(rects, (size_t)count, sizeof *rects, by_row);
+    bool once = sum == r->global[0] * r->global[1] && !overlap(rects, count);
+    free(rects);
+    if (once) return PAR_OK;
+    PAR_FAIL(PAR_ERR_FORMAT,
+             "%s: %s/%s: the ranks hold %lld elements of [%lld, %lld]; legal: each of them once",
+             path, r->kind, r->name, (long long)sum, (long long)r->global[0],
+             (long long)r->global[1]);
+}
+
+/* Tensor number i from its runs. */
+static par_status add_tensor(par_checkpoint *c, const char *path, par__stored *const *runs, int n) {
+    const par_checkpoint_run *r = &runs[0]->run;
+    for (int i = 0; i < n; i++) {
+        const par_checkpoint_run *other = &runs[i]->run;
+        if (other->dtype != r->dtype || other->global[0] != r->global[0] ||
+            other->global[1] != r->global[1])
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: %s/%s: ranks %d and %d differ in type or shape", path,
+                     r->kind, r->name, runs[0]->file, runs[i]->file);
+        runs[i]->tensor = c->n_tensors;
+    }
+    c->tensors[c->n_tensors++] = (par_checkpoint_tensor){.kind = r->kind,
+                                                         .name = r->name,
+                                                         .dtype = r->dtype,
+                                                         .ndim = r->ndim,
+                                                         .global = {r->global[0], r->global[1]},
+                                                         .rank = r->ndim ? -1 : runs[0]->file};
+    if (r->ndim > 0) return check_whole(path, runs, n);
+    if (n == 1) return PAR_OK;
+    PAR_FAIL(PAR_ERR_FORMAT, "%s: %s/%s: rank %d has it %d times", path, r->kind, r->name,
+             runs[0]->file, n);
+}
+
+par_status par__contents_tensors(par_checkpoint *c, const char *path) {
+    size_t n = (size_t)c->n_stored;
+    par__stored **order = malloc((n + 1) * sizeof *order);
+    par_status st = PAR_OK;
+    c->tensors = calloc(n + 1, sizeof *c->tensors);
+    if (!order || !c->tensors) {
+        free(order);
+        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %zu tensors", path, n);
+    }
+    for (size_t i = 0; i < n; i++) order[i] = &c->stored[i];
+    qsort(order, n, sizeof *order, by_name);
+    for (int i = 0, k = 0; st == PAR_OK && i < c->n_stored; i = k) {
+        while (k < c->n_stored && same_tensor(order[i], order[k])) k++;
+        st = add_tensor(c, path, order + i, k - i);
+    }
+    free(order);
+    return st;
+}
+
+int par__contents_find(const par_checkpoint *c, const char *kind, const char *name, int rank) {
+    int low = 0, high = c->n_tensors;
+    while (low < high) {
+        int middle = low + (high - low) / 2, order = strcmp(c->tensors[middle].kind, kind);
+        if (order == 0) order = strcmp(c->tensors[middle].name, name);
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    int found = -1;
+    for (int i = low; i < c->n_tensors; i++) {
+        const par_checkpoint_tensor *t = &c->tensors[i];
+        if (strcmp(t->kind, kind) != 0 || strcmp(t->name, name) != 0) break;
+        if (found < 0 || t->rank == rank) found = i;
+    }
+    return found;
+}
+
+size_t par__contents_memory(const par_checkpoint *c) {
+    return sizeof *c + c->max_text + (size_t)c->max_stored * sizeof *c->stored +
+           (size_t)(c->n_stored + 1) * sizeof *c->tensors + (size_t)c->n_files * sizeof *c->files +
+           (size_t)(c->n_pairs + 1) * sizeof *c->pairs;
+}
+
+par_status par__contents_shard(const par_checkpoint *c, int file, par__shard *out) {
+    const par__file *f = &c->files[file];
+    par__shard shard = {.n = f->n, .nbytes = f->nbytes};
+    shard.spans = malloc(((size_t)f->n + 1) * sizeof *shard.spans);
+    if (!shard.spans) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d spans", f->n);
+    for (int i = 0; i < f->n; i++) shard.spans[i] = c->stored[f->first + i].span;
+    memcpy(shard.frame, f->frame, PAR__HASH);
+    *out = shard;
+    return PAR_OK;
+}

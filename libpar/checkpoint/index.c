@@ -1,0 +1,96 @@
+/*
+ * index.h5: every logical tensor of a checkpoint as one virtual data set of its whole shape, whose
+ * parts are rectangles of the ranks' files beside it. It is for people and tools: loading goes by
+ * the manifest.
+ */
+#include <stdlib.h>
+
+#include "libpar/checkpoint/hdf5.h"
+
+static herr_t select_rect(hid_t source, hid_t target, const par__rect *r) {
+    const hsize_t at = (hsize_t)r->at, pitch = (hsize_t)r->pitch, rows = (hsize_t)r->rows;
+    const hsize_t width = (hsize_t)r->columns, one = 1;
+    const hsize_t begin[2] = {(hsize_t)r->row, (hsize_t)r->column}, n[2] = {rows, width};
+    bool whole = r->columns == r->pitch;
+    herr_t from = whole ? H5Sselect_hyperslab(source, H5S_SELECT_SET, &at, NULL, &one,
+                                              &(hsize_t){rows * width})
+                        : H5Sselect_hyperslab(source, H5S_SELECT_SET, &at, &pitch, &rows, &width);
+    if (from < 0) return from;
+    return H5Sselect_hyperslab(target, H5S_SELECT_SET, begin, NULL, n, NULL);
+}
+
+/* One stored run as parts of a virtual data set. */
+static herr_t add_run(hid_t list, hid_t target, const par__stored *stored) {
+    char file[PAR__NAME], set[600];
+    par__rect rects[PAR__RECTS];
+    const par_checkpoint_run *r = &stored->run;
+    hsize_t n = (hsize_t)r->n;
+    int count = par__run_rects(r, rects);
+    hid_t source = H5Screate_simple(1, &n, NULL);
+    herr_t st = source < 0 ? -1 : 0;
+    par__shard_name(stored->file, file);
+    snprintf(set, sizeof set, "%s/%s", r->kind, r->name);
+    for (int i = 0; st >= 0 && i < count; i++) {
+        st = select_rect(source, target, &rects[i]);
+        if (st >= 0) st = H5Pset_virtual(list, target, file, set, source);
+    }
+    if (source >= 0) H5Sclose(source);
+    return st;
+}
+
+static herr_t make_set(hid_t group, hid_t list, hid_t space, const par_checkpoint_tensor *t) {
+    hid_t type = par__hdf5_type(t->dtype), set = -1;
+    if (type >= 0) set = H5Dcreate2(group, t->name, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
+    if (type >= 0) H5Tclose(type);
+    return set < 0 ? -1 : H5Dclose(set);
+}
+
+/* Tensor i, whose runs are those of `order`. */
+static herr_t add_tensor(hid_t file, const par_checkpoint *c, int i, par__stored *const *order,
+                         int n) {
+    const par_checkpoint_tensor *t = &c->tensors[i];
+    const hsize_t shape[2] = {(hsize_t)t->global[0], (hsize_t)t->global[1]};
+    hid_t group = par__hdf5_group(file, t->kind), space = H5Screate_simple(t->ndim, shape, NULL);
+    hid_t list = H5Pcreate(H5P_DATASET_CREATE);
+    herr_t st = group < 0 || space < 0 || list < 0 ? -1 : H5Pset_obj_track_times(list, 0);
+    for (int k = 0; st >= 0 && k < n; k++) st = add_run(list, space, order[k]);
+    if (st >= 0) st = H5Sselect_all(space);
+    if (st >= 0) st = make_set(group, list, space, t);
+    if (list >= 0) H5Pclose(list);
+    if (space >= 0) H5Sclose(space);
+    if (group >= 0 && H5Gclose(group) < 0) st = -1;
+    return st;
+}
+
+static int by_tensor(const void *a, const void *b) {
+    const par__stored *x = *(par__stored *const *)a, *y = *(par__stored *const *)b;
+    if (x->tensor != y->tensor) return x->tensor < y->tensor ? -1 : 1;
+    return x < y ? -1 : x > y;
+}
+
+static par_status add_tensors(const char *path, hid_t file, const par_checkpoint *c) {
+    par__stored **order = malloc(((size_t)c->n_stored + 1) * sizeof *order);
+    par_status st = PAR_OK;
+    if (!order) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for a list of runs", path);
+    for (int i = 0; i < c->n_stored; i++) order[i] = &c->stored[i];
+    qsort(order, (size_t)c->n_stored, sizeof *order, by_tensor);
+    for (int i = 0, k = 0, n = 0; st == PAR_OK && i < c->n_tensors; i++, k += n, n = 0) {
+        while (k + n < c->n_stored && order[k + n]->tensor == i) n++;
+        if (c->tensors[i].ndim > 0 && add_tensor(file, c, i, order + k, n) < 0)
+            st = par_error_set(PAR_ERR_IO, "%s: HDF5 cannot make the virtual data set %s/%s", path,
+                               c->tensors[i].kind, c->tensors[i].name);
+    }
+    free(order);
+    return st;
+}
+
+par_status par__index_layout(const char *path, const par_checkpoint *c) {
+    par__hdf5 host;
+    PAR_TRY(par__hdf5_begin(path, &host));
+    hid_t file = par__hdf5_create(path);
+    par_status st = file < 0 ? par__hdf5_no_file(path) : add_tensors(path, file, c);
+    if (file >= 0 && H5Fclose(file) < 0 && st == PAR_OK)
+        st = par_error_set(PAR_ERR_IO, "%s: HDF5 cannot write the file (is the disk full?)", path);
+    par__hdf5_end(&host);
+    return st;
+}

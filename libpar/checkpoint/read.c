@@ -1,0 +1,155 @@
+/*
+ * Blocks of files into runs. A block is read whole, verified, and only then is anything of it
+ * copied: memory for one block is all that a reader takes. What a run needs of a stored one is
+ * walked in the order of the file, so a block is read once per run that needs it.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernels/half.h"
+#include "libpar/base/file.h"
+#include "libpar/checkpoint/checkpoint.h"
+
+enum { PIECE = 4096 }; /* bytes */
+
+par_status par__reader_open(const par_checkpoint *from, par__reader *out) {
+    *out = (par__reader){.from = from, .file = -1, .fd = -1};
+    out->buffer = malloc((size_t)from->block + 1);
+    if (!out->buffer)
+        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for a block of %lld bytes", from->info.path,
+                 (long long)from->block);
+    return PAR_OK;
+}
+
+static void close_file(par__reader *r) {
+    if (r->fd >= 0) close(r->fd);
+    r->fd = r->file = -1;
+    r->stored = NULL;
+}
+
+void par__reader_close(par__reader *r) {
+    close_file(r);
+    free(r->buffer);
+    r->buffer = NULL;
+}
+
+static par_status open_file(par__reader *r, int file) {
+    char name[PAR__NAME];
+    if (r->file == file) return PAR_OK;
+    close_file(r);
+    par__shard_name(file, name);
+    PAR_TRY(par__path(r->path, r->from->info.path, name));
+    PAR_TRY(par__shard_open(r->path, r->from->files[file].nbytes, &r->fd));
+    r->file = file;
+    return PAR_OK;
+}
+
+static par_status read_block(par__reader *r, const par__stored *s, int64_t block) {
+    const par__span *p = &s->span;
+    char hash[PAR__HASH];
+    if (r->stored == s && r->block == block) return PAR_OK;
+    PAR_TRY(open_file(r, s->file));
+    int64_t begin = block * p->block,
+            n = p->nbytes - begin < p->block ? p->nbytes - begin : p->block;
+    if (p->offset < 0 || p->offset > r->from->files[s->file].nbytes - p->nbytes)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: %s/%s lies outside", r->path, s->run.kind, s->run.name);
+    r->stored = NULL;
+    PAR_TRY(par__read_at(r->fd, r->path, r->buffer, (size_t)n, p->offset + begin));
+    par__hash(r->buffer, (size_t)n, hash);
+    if (strcmp(hash, p->hashes + block * PAR__HASH) != 0)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: the digest at byte %lld is %s; the manifest says %s", r->path,
+                 (long long)(p->offset + begin), hash, p->hashes + block * PAR__HASH);
+    r->stored = s;
+    r->block = block;
+    r->total += n;
+    return PAR_OK;
+}
+
+static bool is_float(par_dtype dtype) {
+    return dtype == PAR_F32 || dtype == PAR_BF16 || dtype == PAR_F16;
+}
+
+bool par__converts(par_dtype from, par_dtype to) {
+    return from == to || (is_float(from) && is_float(to));
+}
+
+static float to_float(const char *data, par_dtype dtype, int64_t i) {
+    uint16_t half;
+    float x;
+    if (dtype == PAR_F32) {
+        memcpy(&x, data + i * (int64_t)sizeof x, sizeof x);
+        return x;
+    }
+    memcpy(&half, data + i * (int64_t)sizeof half, sizeof half);
+    return dtype == PAR_BF16 ? par__bf16_to_f32(half) : par__f16_to_f32(half);
+}
+
+static void convert(char *dst, par_dtype to, const char *src, par_dtype from, int64_t n) {
+    size_t size = par_dtype_nbytes(to);
+    if (from == to) {
+        memcpy(dst, src, (size_t)n * size);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        float x = to_float(src, from, i);
+        uint16_t half = to == PAR_BF16 ? par__f32_to_bf16(x) : par__f32_to_f16(x);
+        memcpy(dst + (size_t)i * size, to == PAR_F32 ? (void *)&x : (void *)&half, size);
+    }
+}
+
+/* Elements [at, at + n) of a run. */
+static par_status put(const par_checkpoint_run *run, int64_t at, int64_t n, const char *src,
+                      par_dtype from) {
+    const par_checkpoint_staging *s = run->staging;
+    int64_t size = (int64_t)par_dtype_nbytes(run->dtype);
+    int64_t source = (int64_t)par_dtype_nbytes(from), most = s ? (int64_t)s->nbytes / size : n;
+    for (int64_t done = 0, m; done < n; done += m) {
+        m = n - done < most ? n - done : most;
+        char *dst = (char *)run->data + (at + done) * size;
+        convert(s ? s->buffer : dst, run->dtype, src + done * source, from, m);
+        if (s) PAR_TRY(s->copy(s->user, dst, s->buffer, (size_t)(m * size)));
+    }
+    return PAR_OK;
+}
+
+typedef struct {
+    par__reader *reader;
+    const par__stored *stored;
+    const par_checkpoint_run *wanted;
+    bool fill;
+} taking;
+
+static par_status take_piece(void *user, int64_t at, int64_t to, int64_t n) {
+    const taking *t = user;
+    const par__span *p = &t->stored->span;
+    par_dtype dtype = t->stored->run.dtype;
+    int64_t size = (int64_t)par_dtype_nbytes(dtype);
+    for (int64_t m; n > 0; n -= m, at += m, to += m) {
+        int64_t block = at * size / p->block, within = at * size - block * p->block;
+        m = (p->block - within) / size;
+        if (m > n) m = n;
+        PAR_TRY(read_block(t->reader, t->stored, block));
+        if (t->fill) PAR_TRY(put(t->wanted, to, m, t->reader->buffer + within, dtype));
+    }
+    return PAR_OK;
+}
+
+par_status par__reader_take(par__reader *reader, const par__stored *stored,
+                            const par_checkpoint_run *wanted, bool fill) {
+    taking t = {reader, stored, wanted, fill};
+    par_checkpoint_run plain = par__run_plain(wanted);
+    return par__run_common(&stored->run, &plain, take_piece, &t);
+}
+
+par_status par__clear_padding(const par_checkpoint_run *run) {
+    static const char zeros[PIECE];
+    par_checkpoint_run r = par__run_plain(run);
+    if (par__run_count(&r) == r.n) return PAR_OK;
+    int64_t size = (int64_t)par_dtype_nbytes(r.dtype);
+    for (int64_t at = 0, n; at < r.n; at += n) {
+        n = r.n - at < PIECE / size ? r.n - at : PIECE / size;
+        PAR_TRY(put(&r, at, n, zeros, r.dtype));
+    }
+    return PAR_OK;
+}

@@ -1,0 +1,75 @@
+/*
+ * A checkpoint of one step that takes the place of another. No two directories can change names at
+ * once on every file system, so the old one is set aside first, as step_NNNNNNNN.old, where readers
+ * look when the step's own name is not there or does not verify. A save that was killed on the way
+ * leaves it there; the next one puts it right.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libpar/base/file.h"
+#include "libpar/checkpoint/checkpoint.h"
+
+par_status par__aside_path(const char *directory, int64_t step, char out[PAR__PATH]) {
+    char name[PAR__NAME];
+    par__step_name(step, name);
+    return par__path(out, directory, strcat(name, PAR__ASIDE));
+}
+
+/* PAR_ERR_FORMAT: it does not. */
+static par_status verify(const char *path) {
+    char *text;
+    size_t nbytes;
+    PAR_TRY(par__manifest_read(path, &text, &nbytes));
+    free(text);
+    return PAR_OK;
+}
+
+/* Under another name first, so that a half removed checkpoint never looks like one. */
+static par_status remove_renamed(const char *path, const char *directory, const char *name) {
+    char away[PAR__PATH], away_name[300];
+    snprintf(away_name, sizeof away_name, "%.200s.tmp-aside", name);
+    PAR_TRY(par__path(away, directory, away_name));
+    PAR_TRY(par__remove_directory(away));
+    if (rename(path, away) != 0) return par__write_error(path, "renamed");
+    return par__remove_directory(away);
+}
+
+/* The one that was set aside goes if the step's own verifies, else it gets the name again. */
+static par_status settle(const char *directory, const char *aside) {
+    char path[PAR__PATH], name[PAR__NAME], old[PAR__PATH];
+    snprintf(name, sizeof name, "%.*s", (int)(strlen(aside) - strlen(PAR__ASIDE)), aside);
+    PAR_TRY(par__path(path, directory, name));
+    PAR_TRY(par__path(old, directory, aside));
+    par_status st = verify(path);
+    if (st == PAR_OK) return remove_renamed(old, directory, name);
+    if (st != PAR_ERR_FORMAT) return st; /* it could not be read: nobody knows */
+    if (par__directory_exists(path)) PAR_TRY(remove_renamed(path, directory, name));
+    return rename(old, path) == 0 ? PAR_OK : par__write_error(old, "renamed");
+}
+
+static bool is_aside(const char *name) {
+    size_t n = strlen(name), end = strlen(PAR__ASIDE);
+    return n > end && n < PAR__NAME && strncmp(name, "step_", 5) == 0 &&
+           strcmp(name + n - end, PAR__ASIDE) == 0;
+}
+
+par_status par__settle_aside(const char *directory) {
+    char name[PAR__NAME];
+    for (bool found = true; found;) {
+        DIR *d = opendir(directory);
+        if (!d) return par__write_error(directory, "opened");
+        found = false;
+        for (struct dirent *e; !found && (e = readdir(d));) {
+            found = is_aside(e->d_name);
+            if (found) snprintf(name, sizeof name, "%.*s", PAR__NAME - 1, e->d_name);
+        }
+        closedir(d);
+        if (found) PAR_TRY(settle(directory, name));
+    }
+    return PAR_OK;
+}
