@@ -31,7 +31,7 @@ enum { DEVICE_UPDATE = 1 << 27, HOST_UPDATE = 12 << 20 };
 
 typedef struct {
     int device, dtype; /* of the choices below */
-    const char *model, *filter;
+    const char *model, *filter, *json;
     int64_t tokens, batch, vocab, cache, copy, threads;
     double seconds, peak;
     bool ref, formulas, help;
@@ -90,6 +90,12 @@ static void print_case(const bench_place *place, const bench_case *c, double sec
                work = flops > 0 ? flops : bench_nbytes(c->op, &set.args);
         printf("%-28s %-28s %10.3f %9.1f %s %7.2f\n", c->label, place->backend->kernels[c->op].name,
                1e3 * s, work / s * 1e-9, flops > 0 ? "GFLOP/s" : "GB/s   ", spread);
+        bench_json_case(c->label, place->backend->kernels[c->op].name,
+                        (bench_figure[]){{"seconds", s},
+                                         {"spread", spread},
+                                         {"bytes", bench_nbytes(c->op, &set.args)},
+                                         {"flops", flops},
+                                         {0}});
     } else
         printf("%-28s not supported: %s\n", c->label, par_error());
     fflush(stdout);
@@ -100,6 +106,12 @@ static void print_host(const bench_place *place, const settings *s) {
     printf("%-28s %-28s %10s %16s %7s\n", "operation", "kernel", "ms", "rate", "spread");
     for (const bench_case *c = bench_cases; c->label; c++)
         if (strstr(c->label, s->filter)) print_case(place, c, s->seconds);
+}
+
+static void print_ratio(const bench_place *place, const bench_case *c, double s, double s_ref) {
+    printf("%-28s %10.1f %10.1f %8.1f\n", c->label, 1e6 * s, 1e6 * s_ref, s_ref / s);
+    bench_json_case(c->label, place->backend->kernels[c->op].name,
+                    (bench_figure[]){{"seconds_small", s}, {"seconds_small_ref", s_ref}, {0}});
 }
 
 /* 32 tokens, 512 entries of vocabulary: `ref` is slow */
@@ -120,7 +132,7 @@ static void print_ratios(const bench_place *place, const char *filter) {
         bench_build(&here, c, &set);
         if (time_case(&here, c, 0.02, &set, &s, &spread) &&
             time_case(&there, c, 0.02, &set, &s_ref, &spread))
-            printf("%-28s %10.1f %10.1f %8.1f\n", c->label, 1e6 * s, 1e6 * s_ref, s_ref / s);
+            print_ratio(&here, c, s, s_ref);
         bench_free(&set);
     }
 }
@@ -166,6 +178,18 @@ static bool time_pair(const bench_case *c, bench_set pair[2], double seconds, pa
     return done;
 }
 
+static void print_pair(const bench_place *place, const bench_case *c, const pair_times *t) {
+    printf("%-28s %12.3f %12.3f %10.2f %5.2f - %.2f\n", c->label, 1e3 * t->wide, 1e3 * t->narrow,
+           t->median, t->lower, t->upper);
+    bench_json_case(c->label, place->backend->kernels[c->op].name,
+                    (bench_figure[]){{"processor_seconds_fp32", t->wide},
+                                     {"processor_seconds", t->narrow},
+                                     {"over_fp32_lower", t->lower},
+                                     {"over_fp32", t->median},
+                                     {"over_fp32_upper", t->upper},
+                                     {0}});
+}
+
 static void print_types(const bench_place *narrow, const settings *s) {
     bench_place wide = *narrow;
     wide.dtype = PAR_F32;
@@ -178,8 +202,7 @@ static void print_types(const bench_place *narrow, const settings *s) {
         bench_build(&wide, c, &pair[0]);
         bench_build(narrow, c, &pair[1]);
         if (time_pair(c, pair, 2 * s->seconds, &t))
-            printf("%-28s %12.3f %12.3f %10.2f %5.2f - %.2f\n", c->label, 1e3 * t.wide,
-                   1e3 * t.narrow, t.median, t.lower, t.upper);
+            print_pair(narrow, c, &t);
         else
             printf("%-28s not supported: %s\n", c->label, par_error());
         fflush(stdout);
@@ -221,6 +244,8 @@ static void parse(settings *s, int argc, char **argv) {
         ROW("copy", PAR_OPT_INT, copy, "MiB of the copy that measures the device's bandwidth",
             .initial = "1024", .legal = "1..1000000"),
         ROW("formulas", PAR_OPT_BOOL, formulas, "print how bytes are counted, on a device"),
+        ROW("json", PAR_OPT_TEXT, json, "write the results to this file too, as JSON",
+            .initial = ""),
         ROW("help", PAR_OPT_BOOL, help, "print this text and end"),
     };
 #undef ROW
@@ -260,12 +285,15 @@ int main(int argc, char **argv) {
                                         .copy = (size_t)s.copy * MIB,
                                         .filter = s.filter,
                                         .formulas = s.formulas};
+    double copy_bandwidth = 0;
+    if (*s.json) bench_json_begin(s.json, &place);
     if (!on_host)
-        bench_device(&place, &device);
+        copy_bandwidth = bench_device(&place, &device);
     else if (place.dtype == PAR_F32)
         print_host(&place, &s);
     else
         print_types(&place, &s);
     if (s.ref && on_host) print_ratios(&place, s.filter);
+    bench_json_end(copy_bandwidth);
     return 0;
 }

@@ -26,7 +26,8 @@ typedef struct {
     const bench_place *place;
     par_op_args args;
     par_residual sum; /* of a norm's args */
-    size_t nbytes;    /* of all blocks */
+    par_norm2_vector vector;
+    size_t nbytes; /* of all blocks */
     int n_blocks;
     struct {
         void *data;
@@ -53,6 +54,17 @@ double bench_flops(par_op op, const par_op_args *);
 double bench_nbytes(par_op op, const par_op_args *);
 const char *bench_formula(par_op op);
 
+/* --json FILE: begun before the first case, ended behind the last; without it cases go nowhere.
+ * Figures end with a name NULL. copy_bandwidth in bytes per second; 0: not measured. Ends the
+ * program with a message if the file cannot be written. */
+typedef struct {
+    const char *name;
+    double value;
+} bench_figure;
+void bench_json_begin(const char *path, const bench_place *);
+void bench_json_case(const char *operation, const char *kernel, const bench_figure *);
+void bench_json_end(double copy_bandwidth);
+
 /* Ends the program with par_error() after `what` unless st is PAR_OK. */
 void bench_check(par_status st, const char *what);
 void *bench_host_memory(size_t nbytes);
@@ -66,7 +78,7 @@ typedef struct {
     bool formulas;
 } bench_device_params;
 
-/* The cases on a device, beside its copy bandwidth. */
-void bench_device(const bench_place *, const bench_device_params *);
+/* The cases on a device, beside its copy bandwidth in bytes per second, which is returned. */
+double bench_device(const bench_place *, const bench_device_params *);
 
 #endif

@@ -229,7 +229,9 @@ static void build_norm(const bench_case *c, bench_set *set) {
         a.dy = typed(set, m * n, 1), a.dx = typed(set, m * n, 1), a.dw = floats(set, n), a.beta = 1;
         if (layer) a.db = floats(set, n);
     }
-    if (c->what) { /* the addition before it */
+    if (c->what && a.dy)
+        a.add = typed(set, m * n, 1);
+    else if (c->what) { /* the addition before it */
         set->sum = (par_residual){
             .dtype = a.dtype, .m = m, .n = n, .T = set->place->T, .y = (void *)(uintptr_t)a.x};
         set->sum.x = typed(set, m * n, 1), set->sum.residual = typed(set, m * n, 1);
@@ -339,7 +341,8 @@ static void build_norm2(const bench_case *c, bench_set *set) {
     (void)c;
     int64_t n = n_update(set->place);
     void *out = take_pattern(set, PAR_F32, 4, 0, false);
-    set->args.norm2 = (par_norm2){.n = n, .x = floats(set, n), .out = out};
+    set->vector = (par_norm2_vector){.n = n, .x = floats(set, n), .out = out};
+    set->args.norm2 = (par_norm2){1, &set->vector};
 }
 
 /* The norms of a model's parameters, of which a block has 12. */
@@ -400,9 +403,11 @@ const bench_case bench_cases[] = {
     {"layernorm", PAR_OP_LAYERNORM, build_norm, 0, 0},
     {"layernorm, residual", PAR_OP_LAYERNORM, build_norm, true, 0},
     {"layernorm backward", PAR_OP_LAYERNORM_BACKWARD, build_norm, 0, 0},
+    {"layernorm backward, residual", PAR_OP_LAYERNORM_BACKWARD, build_norm, true, 0},
     {"rmsnorm", PAR_OP_RMSNORM, build_norm, 0, 0},
     {"rmsnorm, residual", PAR_OP_RMSNORM, build_norm, true, 0},
     {"rmsnorm backward", PAR_OP_RMSNORM_BACKWARD, build_norm, 0, 0},
+    {"rmsnorm backward, residual", PAR_OP_RMSNORM_BACKWARD, build_norm, true, 0},
     {"rope", PAR_OP_ROPE, build_rope, 0, 0},
     {"residual", PAR_OP_RESIDUAL, build_residual, false, 0},
     {"residual, dropout", PAR_OP_RESIDUAL, build_residual, true, 0},

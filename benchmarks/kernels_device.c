@@ -104,6 +104,13 @@ static void print_line(const bench_place *place, const bench_case *c, const benc
         snprintf(share, sizeof share, "%.1f", flops / s * 1e-10 / p->peak_tflops);
     printf(" %8s %6s", rate, share);
     printf(" %6.2f  %s\n", spread, place->backend->kernels[c->op].name);
+    bench_json_case(c->label, place->backend->kernels[c->op].name,
+                    (bench_figure[]){{"seconds", s},
+                                     {"spread", spread},
+                                     {"bytes", nbytes},
+                                     {"flops", flops},
+                                     {"share_of_copy", nbytes / s / bandwidth},
+                                     {0}});
 }
 
 static void device_case(const bench_place *place, const bench_case *c, const bench_device_params *p,
@@ -131,7 +138,7 @@ static void device_case(const bench_place *place, const bench_case *c, const ben
     fflush(stdout);
 }
 
-void bench_device(const bench_place *place, const bench_device_params *p) {
+double bench_device(const bench_place *place, const bench_device_params *p) {
     par_stream *stream = NULL;
     bench_check(place->backend->stream_create(&stream), "stream");
     double bandwidth = copy_bandwidth(place, p, stream);
@@ -150,4 +157,5 @@ void bench_device(const bench_place *place, const bench_device_params *p) {
             printf("%-20s %s\n", par_op_name((par_op)op), bench_formula((par_op)op));
     }
     place->backend->stream_destroy(stream);
+    return bandwidth;
 }

@@ -143,7 +143,7 @@ static double sgd_nbytes(const par_op_args *args) {
 }
 
 static double norm2_nbytes(const par_op_args *args) {
-    return 4.0 * (double)args->norm2.n + 32;
+    return 4.0 * (double)args->norm2.vectors[0].n + 32;
 }
 
 static double cast_nbytes(const par_op_args *args) {
@@ -169,9 +169,11 @@ static const struct {
                      gemm_nbytes, gemm_flops},
     [PAR_OP_COLUMN_SUM] = {"s mn + 4n (twice with beta 1)", column_sum_nbytes, NULL},
     [PAR_OP_LAYERNORM] = {"s(2mn + 2n) + 8m, with residual s(2mn + n) more", norm_nbytes, NULL},
-    [PAR_OP_LAYERNORM_BACKWARD] = {"s(3mn + n) + 8m + 16n", norm_backward_nbytes, NULL},
+    [PAR_OP_LAYERNORM_BACKWARD] = {"s(3mn + n) + 8m + 16n, with residual s mn more",
+                                   norm_backward_nbytes, NULL},
     [PAR_OP_RMSNORM] = {"s(2mn + n) + 4m, with residual s(2mn + n) more", norm_nbytes, NULL},
-    [PAR_OP_RMSNORM_BACKWARD] = {"s(3mn + n) + 4m + 8n", norm_backward_nbytes, NULL},
+    [PAR_OP_RMSNORM_BACKWARD] = {"s(3mn + n) + 4m + 8n, with residual s mn more",
+                                 norm_backward_nbytes, NULL},
     [PAR_OP_ROPE] = {"2s m heads D + 4TD", rope_nbytes, NULL},
     [PAR_OP_ATTENTION] = {"s BTD(2H + 2K) + 4BTH", attention_nbytes, attention_flops},
     [PAR_OP_ATTENTION_BACKWARD] = {"s BTD(4H + 4K) + 4BTH", attention_backward_nbytes,

@@ -384,9 +384,17 @@ static par_status check_sgd(check c, const par_update *a) {
 }
 
 static par_status check_norm2(check c, const par_norm2 *a) {
-    PAR_TRY(array(c, "n", a->n, "1", 1));
-    PAR_TRY(pointer(c, "x", a->x, a->n));
-    return pointer(c, "out", a->out, 2);
+    PAR_TRY(at_least(c, "n_vectors", a->n_vectors, 0));
+    if (a->n_vectors > 0 && !a->vectors)
+        PAR_FAIL(PAR_ERR_ARG, "%s: vectors is NULL for %lld vectors", c.op,
+                 (long long)a->n_vectors);
+    for (int64_t i = 0; i < a->n_vectors; i++) {
+        const par_norm2_vector *v = &a->vectors[i];
+        PAR_TRY(array(c, "n", v->n, "1", 1));
+        PAR_TRY(pointer(c, "x", v->x, v->n));
+        PAR_TRY(pointer(c, "out", v->out, 2));
+    }
+    return PAR_OK;
 }
 
 static par_status check_cast(check c, const par_cast *a) {

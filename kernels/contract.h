@@ -47,7 +47,8 @@
     F(accumulate) F(seed)
 #define PAR__FIELDS_par_update(F, A) \
     F(dtype) F(n) F(master) F(weights) F(grad) F(m) F(v) F(step) F(eps) F(decay) F(b1) F(b2)
-#define PAR__FIELDS_par_norm2(F, A) F(n) F(x) F(out)
+#define PAR__FIELDS_par_norm2_vector(F, A) F(n) F(x) F(out)
+#define PAR__FIELDS_par_norm2(F, A) F(n_vectors) F(vectors)
 #define PAR__FIELDS_par_cast(F, A) \
     F(dtype_x) F(dtype_y) F(n) F(scale) F(x) F(y)
 #define PAR__FIELDS_par_tally(F, A) F(n_norms) F(n_losses) F(norms) F(losses) F(ballot)
@@ -88,6 +89,7 @@
 /* What is handed over beside the arguments of PAR_OP_LIST. */
 #define PAR__CONTRACT_LIST(X)                                                                      \
     X(par_dropout)                                                                                 \
+    X(par_norm2_vector)                                                                            \
     X(par_step)                                                                                    \
     X(par_ballot)                                                                                  \
     X(par_scaler_params)                                                                           \

@@ -187,9 +187,7 @@ static void norm2_pieces(const void *user, int slot, int64_t begin, int64_t end)
             squares(g->x + piece * PIECE, cpu_min(PIECE, g->left - piece * PIECE), &g->bad[piece]);
 }
 
-static par_status norm2(par_stream *stream, const void *args, void *workspace) {
-    const par_norm2 *a = args;
-    (void)workspace;
+static void norm2_vector(par_stream *stream, const par_norm2_vector *a) {
     for (int64_t at = 0; at < a->n; at += (int64_t)PIECE * PIECES) {
         double sums[PIECES], bad[PIECES];
         const norm2_group group = {a->x + at, a->n - at, sums, bad};
@@ -201,6 +199,12 @@ static par_status norm2(par_stream *stream, const void *args, void *workspace) {
         }
         par__progress(stream);
     }
+}
+
+static par_status norm2(par_stream *stream, const void *args, void *workspace) {
+    const par_norm2 *a = args;
+    (void)workspace;
+    for (int64_t i = 0; i < a->n_vectors; i++) norm2_vector(stream, &a->vectors[i]);
     return PAR_OK;
 }
 

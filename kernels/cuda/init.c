@@ -65,6 +65,7 @@ par_status par__cuda_init(const par_device_params *params, par_backend *backend)
     for (int op = 0; op < PAR_OP_COUNT; op++)
         backend->kernels[op] = (par_kernel){"none", unsupported_prepare, unsupported_run};
     par__cuda_norm_init(backend);
+    par__cuda_norm_backward_init(backend);
     par__cuda_rope_init(backend);
     par__cuda_activation_init(backend);
     par__cuda_residual_init(backend);

@@ -41,12 +41,15 @@ par_status par__ref_sgd(par_stream *stream, const par_update *a, void *workspace
 }
 
 par_status par__ref_norm2(par_stream *stream, const par_norm2 *a, void *workspace) {
-    for (int64_t i = 0; i < a->n; i++) {
-        double x = a->x[i];
-        if (isfinite(x))
-            a->out[0] += x * x;
-        else
-            a->out[1] += 1;
+    for (int64_t k = 0; k < a->n_vectors; k++) {
+        const par_norm2_vector *v = &a->vectors[k];
+        for (int64_t i = 0; i < v->n; i++) {
+            double x = v->x[i];
+            if (isfinite(x))
+                v->out[0] += x * x;
+            else
+                v->out[1] += 1;
+        }
     }
     return PAR_OK;
 }

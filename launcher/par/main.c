@@ -13,6 +13,8 @@ static const struct {
     const char *help;
 } commands[] = {{"run", par_run, "start a job on many ranks, and say what went wrong if it fails"},
                 {"check", par_check, "check a job's options without starting it"},
+                {"checkpoint", par_checkpoint_command,
+                 "look into checkpoints, verify, compare, average and export them"},
                 {"data", par_data, "make a token file of texts or JSON Lines"},
                 {"diagnose", par_diagnose, "say what a run that stands still waits for"},
                 {"run-rank", par_run_rank, NULL /* what par run starts on each rank */}};
@@ -23,6 +25,7 @@ int main(int argc, char **argv) {
     const char *names[N_COMMANDS], *word = argc > 1 ? argv[1] : "--help";
     /* a file at the limit of its size is an error of write, with a message */
     signal(SIGXFSZ, SIG_IGN);
+    par_guard_files();
     for (int i = 0; i < N_COMMANDS; i++) {
         names[i] = commands[i].name;
         if (strcmp(word, names[i]) == 0) return commands[i].run(argc - 2, argv + 2);

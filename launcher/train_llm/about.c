@@ -48,6 +48,7 @@ static void add_model(llm_about *a, const par_transformer_config *c) {
     add(a, PAR_CHECKPOINT_EQUAL, "tied", "%s", c->tied ? "on" : "off");
     add_number(a, c->rope ? PAR_CHECKPOINT_NOTED : PAR_CHECKPOINT_EQUAL, "positions", c->positions);
     add_number(a, PAR_CHECKPOINT_NOTED, "tokens", c->tokens);
+    if (c->window > 0) add_number(a, PAR_CHECKPOINT_NOTED, "window", c->window);
     add(a, PAR_CHECKPOINT_NOTED, "norm eps", "%g", (double)c->norm_eps);
     add(a, PAR_CHECKPOINT_NOTED, "dropout", "%g", (double)c->dropout);
     add(a, PAR_CHECKPOINT_NOTED, "attention dropout", "%g", (double)c->attention_dropout);

@@ -1,52 +1,9 @@
-/*
- * Checkpoints of train_llm: signals, saving, resuming. A signal reaches ranks at different times:
- * it only sets a flag, the step's vote carries it to all, and one more agreement says what was
- * asked.
- */
-#define _XOPEN_SOURCE 700
-#include <math.h>
-#include <signal.h>
+/* Checkpoints of train_llm: whose the directory is, saving, resuming. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "train_llm.h"
-
-static volatile sig_atomic_t asked_to_save, asked_to_stop;
-
-static void on_signal(int number) {
-    if (number == SIGUSR1)
-        asked_to_save = 1;
-    else
-        asked_to_stop = 1;
-}
-
-/*
- * On a stack of their own: a signal that interrupts a generated GEMM kernel was seen to leave its
- * frame in the heap, as such kernels may use the stack pointer for other things. 64 KiB hold the
- * frame of any register set.
- */
-void llm_checkpoint_catch_signals(void) {
-    static char stack[1 << 16];
-    const stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
-    sigaltstack(&own, NULL);
-    const int numbers[] = {SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-    for (int i = 0; i < 4; i++) sigaction(numbers[i], &action, NULL);
-}
-
-int llm_checkpoint_asked(void) {
-    return asked_to_stop ? LLM_ASKED_STOP : asked_to_save ? LLM_ASKED_SAVE : LLM_ASKED_NOTHING;
-}
-
-par_status llm_checkpoint_agree(const llm_world *w, int *asked) {
-    static const par_tag tag = {"signals", -1, -1, -1};
-    int32_t wishes[2] = {asked_to_save, asked_to_stop};
-    asked_to_save = 0;
-    PAR_TRY(par_comm_all_reduce(w->comm, wishes, wishes, 2, PAR_I32, tag, NULL, NULL));
-    *asked = wishes[1] ? LLM_ASKED_STOP : wishes[0] ? LLM_ASKED_SAVE : LLM_ASKED_NOTHING;
-    return PAR_OK;
-}
 
 static void print_notes(const par_checkpoint_result *result) {
     for (const char *line = result->notes.text; *line;
@@ -54,12 +11,26 @@ static void print_notes(const par_checkpoint_result *result) {
         printf("note: checkpoint: %.*s\n", (int)strcspn(line, "\n"), line);
 }
 
+static const char *resumes_from(const llm_settings *s) {
+    return s->resume && strcmp(s->resume, "auto") == 0 ? s->save : s->resume;
+}
+
+par_status llm_checkpoint_claim(llm_run *r, const llm_world *w) {
+    const par_owner_params params = {
+        .directory = r->set.save, .from = resumes_from(&r->set), .print = llm_report_line};
+    if (!r->set.save) return PAR_OK;
+    par_status st = par_owner_claim(w->comm, &params, &r->owner);
+    return st == PAR_OK || st == PAR_ERR_TRANSPORT
+               ? st
+               : par_error_set(st, "%s (--save, --resume)", par_error());
+}
+
 /* Before hours of training, not after them. */
 par_status llm_checkpoint_check(const llm_run *r, const llm_world *w, par_trainer *trainer) {
     if (!r->set.save) return PAR_OK;
     par_checkpoint_result *result = calloc(1, sizeof *result);
     const par_checkpoint_params params = {
-        .directory = r->set.save, .keep = (int)r->set.keep, .check_only = true};
+        .directory = r->set.save, .owner = r->owner, .check_only = true};
     par_status st = par_comm_agree(
         w->comm, result ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a result"));
     if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
@@ -78,7 +49,7 @@ static par_status prepare(const llm_run *r, const llm_world *w, const llm_data *
 }
 
 par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d,
-                               par_trainer *trainer, int64_t step, double loss) {
+                               par_trainer *trainer, int64_t step, double loss, double validation) {
     const llm_settings *s = &r->set;
     double begin = llm_world_seconds();
     par_checkpoint_result *result = NULL;
@@ -87,13 +58,21 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
     par_status st = prepare(r, w, d, &result, &about);
     if (st == PAR_OK) {
         const par_checkpoint_params params = {.directory = s->save,
+                                              .owner = r->owner,
                                               .keep = (int)s->keep,
+                                              .keep_every = s->keep_every,
+                                              .keep_best = (int)s->keep_best,
+                                              .validation = validation,
                                               .step = step,
                                               .loss = loss,
                                               .about = about->about};
         st = par_trainer_save(trainer, &params, result);
     }
-    if (st == PAR_OK) snprintf(r->newest, sizeof r->newest, "%s", result->path);
+    llm_signals_saved(llm_world_seconds() - begin);
+    if (st == PAR_OK) {
+        snprintf(r->newest, sizeof r->newest, "%s", result->path);
+        llm_signals_newest(r, w);
+    }
     if (st == PAR_OK && w->rank == 0) {
         printf("saved %s | %.1f MiB | %.1f s\n", result->path, (double)result->nbytes / 1048576,
                llm_world_seconds() - begin);
@@ -110,9 +89,11 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
                          par_trainer *trainer, par_checkpoint_result *result) {
     const llm_settings *s = &r->set;
     bool automatic = strcmp(s->resume, "auto") == 0;
-    const char *directory = automatic ? s->save : s->resume;
+    const char *directory = resumes_from(s);
     double begin = llm_world_seconds();
     PAR_TRY(par_trainer_resume(trainer, directory, &about->about, result));
+    if (r->owner && *result->path)
+        PAR_TRY(par_owner_resumed(w->comm, r->owner, result->path, result->run, &result->notes));
     if (!*result->path && automatic && !s->sample && !s->import) PAR_TRY(par_trainer_draw(trainer));
     if (!*result->path && (!automatic || s->sample))
         return par_error_set(

@@ -3,10 +3,11 @@
  */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "train_llm.h"
 
-/* The loss is the same on every rank. o: NULL where nothing is kept. */
+/* *out: its loss, the same on every rank. o: NULL where nothing is kept. */
 static par_status evaluate(const llm_run *r, par_trainer *trainer, const llm_data *d,
                            const llm_world *w, llm_observer *o, int64_t step, double *out) {
     par_source source = d->validation;
@@ -28,19 +29,34 @@ static bool due(int64_t step, int64_t every, int64_t last) {
 /* Where the loop stands: the steps that have ended, the last one's vote, the loss of the last
  * validation, and what signals have asked for since. */
 typedef struct {
-    int64_t first, ended;
+    int64_t first, ended, saved; /* saved: the step of the last checkpoint */
     par_vote vote;
-    double validation;
+    double loss;       /* of step `ended` */
+    double validation; /* the loss after step `ended`; 0: not known */
     int asked;
     bool graphs; /* as the last line about them said */
+    bool low;    /* the loss of --stop-at-loss is reached */
 } position;
 
-static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *trainer,
+/* Data that could not be read: the vote has left the state as it was after the step before, which
+ * is saved. Returns `st` with its message. */
+static par_status save_before_end(llm_run *r, const llm_world *w, const llm_data *d,
+                                  par_trainer *trainer, const position *at, par_status st) {
+    static char why[PAR_ERROR_NBYTES];
+    if ((st != PAR_ERR_IO && st != PAR_ERR_FORMAT) || at->ended == at->saved) return st;
+    memcpy(why, par_error(), sizeof why);
+    par_status saved = llm_checkpoint_save(r, w, d, trainer, at->ended, at->loss, 0);
+    return saved == PAR_ERR_TRANSPORT ? saved : par_error_set(st, "%s", why);
+}
+
+static par_status end_step(llm_run *r, const llm_world *w, const llm_data *d, par_trainer *trainer,
                            llm_observer *o, position *at) {
     int asked = LLM_ASKED_NOTHING;
     double lr = llm_settle_lr(&r->set, at->ended + 1);
     const par_vote *vote = &at->vote;
-    PAR_TRY(par_trainer_step_end(trainer, &at->vote));
+    par_status st = par_trainer_step_end(trainer, &at->vote);
+    if (st != PAR_OK) return save_before_end(r, w, d, trainer, at, st);
+    at->loss = vote->loss;
     const par_step_times *times = par_trainer_times(trainer);
     int64_t step = ++at->ended;
     llm_observer_step(o, step, lr, times->total, vote, times);
@@ -54,8 +70,9 @@ static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *tr
             llm_report_graphs(trainer);
         }
         if (!last) llm_report_progress(r, step);
+        llm_signals_check_stdout(r);
     }
-    if (vote->stop) PAR_TRY(llm_checkpoint_agree(w, &asked));
+    if (vote->stop) PAR_TRY(llm_signals_agree(r, w, &asked));
     if (asked > at->asked) at->asked = asked;
     return PAR_OK;
 }
@@ -63,30 +80,33 @@ static par_status end_step(const llm_run *r, const llm_world *w, par_trainer *tr
 /* --stop-at-loss, after a validation, or a step where there is no validation part. */
 static bool reached(const llm_run *r, const llm_data *d, const position *at, bool validated) {
     double loss = d->n_validation ? at->validation : at->vote.loss;
-    return (validated || !d->n_validation) && loss <= r->set.stop_at_loss;
+    return r->set.stop_at_loss > 0 && (validated || !d->n_validation) &&
+           loss <= r->set.stop_at_loss;
 }
 
-static par_status end_early(llm_run *r, const llm_world *w, const llm_data *d, par_trainer *trainer,
-                            const position *at, bool saved) {
-    if (w->rank == 0)
-        printf("stopped at step %lld: the loss is at most %g (--stop-at-loss)\n",
-               (long long)at->ended, r->set.stop_at_loss);
-    return saved ? PAR_OK : llm_checkpoint_save(r, w, d, trainer, at->ended, at->vote.loss);
-}
-
-/* With no step under way: the checkpoint that is due, and whether a signal ends the run. */
+/* With no step under way: a validation, the checkpoint that is due, and whether the run was asked
+ * to end; then the validation waits until it goes on. */
 static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
-                              par_trainer *trainer, position *at) {
+                              par_trainer *trainer, llm_observer *o, bool validates, position *at) {
     const llm_settings *s = &r->set;
     int64_t step = at->ended;
     int asked = at->asked;
     at->asked = LLM_ASKED_NOTHING;
-    bool last = step == s->steps || asked == LLM_ASKED_STOP;
-    if (last || asked == LLM_ASKED_SAVE || (s->save_every && step % s->save_every == 0))
-        PAR_TRY(llm_checkpoint_save(r, w, d, trainer, step, at->vote.loss));
-    if (asked != LLM_ASKED_STOP) return PAR_OK;
-    if (w->rank == 0) printf("stopped by a signal after step %lld\n", (long long)step);
-    return par_error_set(PAR_ERR_STOPPED, "by a signal, after step %lld", (long long)step);
+    at->validation = 0;
+    bool stops = asked >= LLM_ASKED_STOP;
+    if (validates && !stops) {
+        par_status st = evaluate(r, trainer, d, w, o, step, &at->validation);
+        if (st != PAR_OK) return save_before_end(r, w, d, trainer, at, st);
+    }
+    at->low = reached(r, d, at, validates && !stops);
+    if (at->low && w->rank == 0)
+        printf("stopped at step %lld: the loss is at most %g (--stop-at-loss)\n", (long long)step,
+               s->stop_at_loss);
+    if (stops || at->low || asked == LLM_ASKED_SAVE || due(step, s->save_every, s->steps)) {
+        at->saved = step;
+        PAR_TRY(llm_checkpoint_save(r, w, d, trainer, step, at->vote.loss, at->validation));
+    }
+    return stops ? llm_signals_stop(r, w, asked, step) : PAR_OK;
 }
 
 /* Where the device works behind the host, one step stays begun while the next is, so that the
@@ -99,6 +119,7 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
     par_source source = d->train;
     position at = {.first = done + 1,
                    .ended = done,
+                   .saved = done,
                    .asked = LLM_ASKED_NOTHING,
                    .graphs = !par_trainer_no_graph(trainer)};
     if (done && d->n_validation && due(done, s->eval_every, s->steps) &&
@@ -106,20 +127,19 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
         PAR_TRY(evaluate(r, trainer, d, w, o, done, &at.validation));
     for (int64_t step = done + 1; step <= s->steps; step++) {
         float lr = (float)llm_settle_lr(s, step);
-        bool stop = llm_checkpoint_asked() != LLM_ASKED_NOTHING;
-        bool validates = d->n_validation && due(step, s->eval_every, s->steps);
-        bool each = s->stop_at_loss > 0 && !d->n_validation,
-             saves = due(step, s->save_every, s->steps);
+        bool stop = llm_signals_asked(r, w) != LLM_ASKED_NOTHING;
+        bool saves = due(step, s->save_every, s->steps);
+        bool validates =
+            d->n_validation && (due(step, s->eval_every, s->steps) || (saves && s->keep_best));
+        bool each = s->stop_at_loss > 0 && !d->n_validation;
         bool all = !behind || validates || saves || each;
         PAR_TRY(par_trainer_step_begin(trainer, &source, lr, stop));
         while (at.ended < (all ? step : step - 1)) {
-            PAR_TRY(end_step(r, w, trainer, o, &at));
+            PAR_TRY(end_step(r, w, d, trainer, o, &at));
             if (at.asked != LLM_ASKED_NOTHING) all = true;
         }
-        if (all) PAR_TRY(after_steps(r, w, d, trainer, &at));
-        if (validates) PAR_TRY(evaluate(r, trainer, d, w, o, step, &at.validation));
-        if (s->stop_at_loss > 0 && reached(r, d, &at, validates))
-            return end_early(r, w, d, trainer, &at, saves);
+        if (all) PAR_TRY(after_steps(r, w, d, trainer, o, validates, &at));
+        if (at.low) break;
     }
     return PAR_OK;
 }
@@ -147,8 +167,11 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     par_trainer *trainer = NULL;
     llm_observer *o = NULL;
     llm_beginning from = {0};
-    PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
-    par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
+    PAR_TRY(llm_signals_check_file(r, w));
+    PAR_TRY(llm_checkpoint_claim(r, w));
+    par_status st = llm_limits_warn(r, w);
+    if (st == PAR_OK) st = par_trainer_create(w->transport, &r->params, &trainer);
+    if (st == PAR_OK && import) st = par_trainer_load(trainer, read_import, import);
     if (st == PAR_OK) st = llm_sample_prepare(r, *sample, trainer);
     if (st == PAR_OK) st = report_data(r, w, d, trainer);
     if (st == PAR_OK) st = llm_checkpoint_check(r, w, trainer);
@@ -157,7 +180,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     if (st == PAR_OK) st = llm_observer_create(r, w, d, &from, &o);
     if (st == PAR_OK) {
         if (w->rank == 0) printf("ready after %.1f s\n", llm_world_seconds() - w->start);
-        llm_checkpoint_catch_signals();
+        llm_signals_catch(r, w);
         r->began = true;
         st = walk_steps(r, w, d, trainer, from.step, o);
         if (w->rank == 0) llm_report_progress_clear();
@@ -178,6 +201,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
         if (st == PAR_OK) st = matrix;
     }
     llm_observer_destroy(&o);
+    par_owner_release(&r->owner);
     return st;
 }
 

@@ -8,7 +8,6 @@
  * prints. What fails on one rank alone breaks the transport: then rank 0 prints the cause and ends
  * the job.
  */
-#include <signal.h>
 #include <stdio.h>
 
 #include "train_llm.h"
@@ -75,6 +74,7 @@ static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *pr
     PAR_TRY(llm_world_device_alone(s)); /* the plan has its kernels' workspaces */
     if (rank != 0) return PAR_OK;
     PAR_TRY(llm_report_plan(r, world_size));
+    llm_limits_print();
     if (s->device == LLM_CUDA) PAR_TRY(llm_methods_plan(r));
     if (s->show_mesh) llm_report_mesh(r, world_size);
     return s->gantt ? llm_report_gantt(r) : PAR_OK;
@@ -143,8 +143,7 @@ int main(int argc, char **argv) {
     llm_world w = {0};
     par_problems problems = {0};
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
-    /* a file at the limit of its size is an error of write, with a message */
-    signal(SIGXFSZ, SIG_IGN);
+    llm_signals_begin();
     if (llm_world_begin(&w, argc, argv) != EXIT_OK) return EXIT_RUNTIME;
     llm_config_read(&r, &w, argc, argv, &problems);
     if (r.set.help || r.set.version || r.set.other_names) {

@@ -332,6 +332,11 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
                     "checkpointing-steps"),
         INT("keep", keep, "3", "0..1000000", "newest checkpoints that stay; 0: all",
             .also = "save-total-limit|keep-latest-k|max-checkpoints"),
+        INT("keep-every", keep_every, "0", "0..",
+            "besides those, checkpoints of every this many steps stay; 0: none"),
+        INT("keep-best", keep_best, "0", "0..1000000",
+            "besides those, so many with the lowest validation loss stay",
+            .also = "load-best-model-at-end"),
         INT("checkpoint-memory", checkpoint_memory, "1024", "1..1048576",
             "MiB of host memory that a rank may take beside its arrays to load a checkpoint"),
         TEXT("resume", resume,
@@ -339,6 +344,13 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
              "newest of --save, if any",
              .metavar = "DIR|auto",
              .also = "load|load-dir|resume-from-checkpoint|-y=auto|resume-from|load-checkpoint"),
+        TEXT("stop-file", stop_file,
+             "when this file is there: finish the step, save, end; without it: stop in --save's "
+             "directory",
+             .metavar = "FILE"),
+        TEXT("exit-after", exit_after,
+             "save and end before this much time since the start: 3h50m, 90m, 1d12h, 45s",
+             .metavar = "TIME", .also = "exit-duration-in-mins|max-time"),
     };
     return APPEND(t, rows);
 }

@@ -39,8 +39,25 @@ static void check_checkpoints(const llm_settings *s, bool automatic, par_problem
     if (!s->save && s->save_every) par_problem(problems, "--save-every: needs --save");
     if (!s->save && automatic)
         par_problem(problems, "--resume auto: needs --save; legal without it: a directory");
+    if (!s->save && (s->keep_every || s->keep_best))
+        par_problem(problems, "--keep-every, --keep-best: need --save");
+    if (s->keep_best && s->split <= 0)
+        par_problem(problems, "--keep-best: needs a validation part; legal: --split above 0");
     if (s->save && s->steps > 99999999)
         par_problem(problems, "--steps %lld: with --save at most 99999999", (long long)s->steps);
+}
+
+/* What ends a training early. */
+static void settle_end(llm_run *r, par_problems *problems) {
+    const llm_settings *s = &r->set;
+    if (s->exit_after) r->exit_after_s = llm_signals_duration(s->exit_after);
+    if (s->exit_after && r->exit_after_s <= 0)
+        par_problem(problems, "--exit-after %s: is not a time; legal: as 3h50m, 90m, 1d12h, 45s",
+                    s->exit_after);
+    if (s->stop_file)
+        snprintf(r->stop_file, sizeof r->stop_file, "%s", s->stop_file);
+    else if (s->save)
+        snprintf(r->stop_file, sizeof r->stop_file, "%s/stop", s->save);
 }
 
 static void check_sampling(const llm_settings *s, par_problems *problems) {
@@ -133,6 +150,7 @@ void llm_settle_options(llm_run *r, par_problems *problems) {
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
     if (!s->data) s->data = llm_data_default();
     check_checkpoints(s, s->resume && strcmp(s->resume, "auto") == 0, problems);
+    settle_end(r, problems);
     check_sampling(s, problems);
     check_evaluation(s, problems);
     check_device(s, problems);

@@ -2,11 +2,12 @@
  * train_llm: the trainer program. Its parts: options (the rows; elsewhere: names that have none),
  * config (command line, file of options; recipe), help, settle (what follows from the options
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
- * checkpoint (saving, resuming, signals; about: what is recorded), methods (what computes what),
- * observe (log, tables, curve, communication matrix), log (its records), mfu, sample (text from a
- * model), watch (the watchdog), verify (a layout against one rank), report (what is printed), plan
- * (what is printed of a run that need not run), and main. It uses the public headers only; what the
- * library must not do (MPI_Init, signals, threads, printing, exit codes) is here.
+ * checkpoint (saving, resuming), about (what a checkpoint records), signals (what asks to save or
+ * stop), limits (memory of the nodes), methods (what computes what), observe (log, tables, curve,
+ * communication matrix), log (its records), mfu, sample (text from a model), watch (the watchdog),
+ * verify (a layout against one rank), report (what is printed), plan (what is printed of a run that
+ * need not run), and main. It uses the public headers only; what the library must not do (MPI_Init,
+ * signals, threads, printing, exit codes) is here.
  *
  * A name that two files share begins with llm_ and its part.
  */
@@ -70,7 +71,8 @@ typedef struct {
     double split;
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
-    int64_t save_every, keep, checkpoint_memory;
+    int64_t save_every, keep, keep_every, keep_best, checkpoint_memory;
+    const char *stop_file, *exit_after;
     const char *log, *csv, *tensorboard, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
     double peak_tflops; /* 0: the device's, if it is known */
     bool eval_only;
@@ -103,6 +105,9 @@ typedef struct {
     char methods[32768];             /* what computes what, of all ranks: methods.c */
     bool began;                      /* the first step */
     char newest[1024];               /* the checkpoint saved or resumed last; "": none */
+    par_owner *owner;                /* of --save's directory; NULL: there is none */
+    char stop_file[1100];            /* "": none */
+    double exit_after_s;             /* since the start; 0: no limit */
 } llm_run;
 
 /* recipe */
@@ -145,7 +150,8 @@ typedef struct {
     par_memory *memory;
     int size, rank;
     int threads;           /* per rank */
-    int cores, node_cores; /* this node's cores that ranks may use; that the launcher may use */
+    int cores, node_cores; /* this node's cores that ranks may use (within the cgroup's quota);
+                              that the launcher may use */
     int local_size;        /* ranks of this node */
     double start;          /* the process's, s */
 } llm_world;
@@ -242,15 +248,41 @@ par_status llm_data_bigram(const llm_data *, int64_t vocab, double *nats);
  * differ. */
 par_status llm_verify(const llm_run *, llm_world *, const llm_data *);
 
-/* checkpoint */
-enum { LLM_ASKED_NOTHING = 0, LLM_ASKED_SAVE = 1, LLM_ASKED_STOP = 2 };
-/* SIGUSR1: save and go on. SIGINT, SIGTERM, SIGUSR2: finish the step, save, end. */
-void llm_checkpoint_catch_signals(void);
-/* What a signal asked of this rank; the vote's `stop` if it is anything. */
-int llm_checkpoint_asked(void);
-/* After a vote to stop: the most that any rank was asked; this rank's own wish is forgotten.
+/* signals */
+enum {
+    LLM_ASKED_NOTHING,
+    LLM_ASKED_SAVE,
+    LLM_ASKED_STOP, /* by a signal; from here on: stop */
+    LLM_ASKED_STOP_FILE,
+    LLM_ASKED_STOP_TIME,
+    LLM_ASKED_COUNT
+};
+/* At the program's start: what must not end it. */
+void llm_signals_begin(void);
+/* Of --exit-after, in seconds; 0: it is not a duration. */
+double llm_signals_duration(const char *text);
+/* A stop file that is there at the start is refused. Collective. */
+par_status llm_signals_check_file(const llm_run *, llm_world *);
+/* SIGUSR1: save and go on. SIGINT, SIGTERM, SIGUSR2, SIGHUP (not under nohup): finish the step,
+ * save, end. */
+void llm_signals_catch(const llm_run *, const llm_world *);
+/* r->newest has changed: a signal names it at once. */
+void llm_signals_newest(const llm_run *, const llm_world *);
+/* A save took so long: --exit-after leaves room for the next. */
+void llm_signals_saved(double took);
+/* What this rank knows to be asked; the vote's `stop` if it is anything. */
+int llm_signals_asked(const llm_run *, const llm_world *);
+/* After a vote to stop: the most that any rank was asked; a wish to save is forgotten.
  * Collective. */
-par_status llm_checkpoint_agree(const llm_world *, int *asked);
+par_status llm_signals_agree(const llm_run *, const llm_world *, int *asked);
+/* Says why and returns PAR_ERR_STOPPED. */
+par_status llm_signals_stop(const llm_run *, const llm_world *, int asked, int64_t step);
+/* On rank 0: a stdout that cannot be written to any more is said once. */
+void llm_signals_check_stdout(const llm_run *);
+
+/* checkpoint */
+/* With --save: the directory becomes this run's. Collective. */
+par_status llm_checkpoint_claim(llm_run *, const llm_world *);
 /* What a checkpoint records of this run beside what the trainer does, or compares with what was
  * recorded. To be freed. */
 enum { LLM_ABOUT_MAX = 64 };
@@ -265,9 +297,9 @@ par_status llm_about_make(const llm_run *, const llm_world *, const llm_data *, 
 /* With --save: all that a save does, in small, and a checkpoint fits. Collective. */
 par_status llm_checkpoint_check(const llm_run *, const llm_world *, par_trainer *);
 /* With --save: a checkpoint of this step. A step that is not finite is passed over with a note.
- * Collective. */
+ * validation: its loss after this step, 0: not known. Collective. */
 par_status llm_checkpoint_save(llm_run *, const llm_world *, const llm_data *, par_trainer *,
-                               int64_t step, double loss);
+                               int64_t step, double loss, double validation);
 /* Where a run begins: after this step, which had this loss. Zeros: anew. */
 typedef struct {
     int64_t step;
@@ -348,6 +380,12 @@ par_status llm_report_plan(const llm_run *, int world_size);
 /* The coordinates of every rank of a world that need not be there. */
 void llm_report_mesh(const llm_run *, int world_size);
 par_status llm_report_gantt(const llm_run *);
+/* limits */
+/* A warning for each node whose ranks take more memory than they can have; on rank 0.
+ * Collective. */
+par_status llm_limits_warn(const llm_run *, const llm_world *);
+/* What this process can take of its machine. */
+void llm_limits_print(void);
 
 /* loop; both collective */
 /* One training, from the trainer's memory to what is printed and written after the last step. */

@@ -4,7 +4,6 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "train_llm.h"
 #if TRAIN_LLM_MPI
@@ -71,21 +70,11 @@ static par_status node_nbytes(const llm_run *r, const llm_world *w, int64_t laye
     return st;
 }
 
-/* Memory that new data may use; where the system does not say so, what nothing uses. */
-static size_t available_nbytes(void) {
-    unsigned long long kib = 0;
-    char line[256];
-    FILE *file = fopen("/proc/meminfo", "r");
-    while (file && kib == 0 && fgets(line, sizeof line, file))
-        sscanf(line, "MemAvailable: %llu kB", &kib);
-    if (file) fclose(file);
-    return kib ? (size_t)kib * 1024
-               : (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
-}
-
 /* Refuse what does not fit; a tenth of what is available is left to MPI, oneDNN and others. */
 static par_status check_fits(const llm_run *r, const llm_world *w) {
-    size_t needed, room = available_nbytes() / 10 * 9;
+    par_machine machine;
+    par_machine_look(&machine);
+    size_t needed, room = machine.memory / 10 * 9;
     int64_t fits = 0, too_many = r->config.layers;
     PAR_TRY(node_nbytes(r, w, r->config.layers, &needed));
     if (needed <= room) return PAR_OK;

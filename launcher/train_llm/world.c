@@ -95,8 +95,9 @@ void llm_world_check_singletons(int world_size, par_problems *problems) {
             par_problem(problems,
                         "this rank is alone, but %s says that the launcher started %s: the ranks "
                         "never found each other. Start the program with the mpirun of the MPI that "
-                        "it is linked to (ldd ./train_llm), or srun with --mpi=pmix",
-                        launched[i], text);
+                        "it is linked to (ldd ./train_llm), or srun with --mpi=pmix. If it is "
+                        "meant to run alone: env -u %s ./train_llm ...",
+                        launched[i], text, launched[i]);
         return;
     }
 }
@@ -240,11 +241,19 @@ par_status llm_world_agree(llm_world *w, par_status st) {
     return par_comm_agree(w->comm, st);
 }
 
-/* A rank's node by its host name's hash, and the cores that it may run on. */
+/* A rank's node by its host name's hash, the cores that it may run on, and how many of them its
+ * cgroups allow all ranks of the node together (0: no limit). */
 typedef struct {
     uint64_t host;
     cpu_set_t cores;
+    int quota;
 } rank_cores;
+
+static int quota_of_cgroups(void) {
+    par_machine machine;
+    par_machine_look(&machine);
+    return machine.quota;
+}
 
 static rank_cores own_cores(llm_world *w) {
     rank_cores own = {0};
@@ -252,6 +261,7 @@ static rank_cores own_cores(llm_world *w) {
     char host[256] = "";
     gethostname(host, sizeof host - 1);
     own.host = par_hash_name(host);
+    own.quota = quota_of_cgroups();
     if (sched_getaffinity(0, sizeof own.cores, &own.cores) != 0) CPU_SET(0, &own.cores);
     /* What mpirun's daemon may use is what this rank could use without binding. */
     bool known = sched_getaffinity(getppid(), sizeof launcher, &launcher) == 0;
@@ -287,9 +297,12 @@ par_status llm_world_threads(llm_world *w, int64_t asked) {
         int ranks, cores = count_node(all, w->size, all[i].host, &ranks);
         int allowed = CPU_COUNT(&all[i].cores), share = cores / ranks;
         if (share > allowed) share = allowed;
+        if (all[i].quota && all[i].quota / ranks < share) share = all[i].quota / ranks;
         if (share < threads) threads = share;
     }
     if (st == PAR_OK) w->cores = count_node(all, w->size, own.host, &w->local_size);
+    if (own.quota && own.quota < w->cores) w->cores = own.quota;
+    if (own.quota && own.quota < w->node_cores) w->node_cores = own.quota;
     free(all);
     if (st != PAR_OK) return st;
     w->threads = asked ? (int)asked : threads > 0 ? threads : 1;

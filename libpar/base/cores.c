@@ -1,18 +1,22 @@
 /*
- * Cores: see cores.h. A quota is cpu.max ("QUOTA PERIOD" or "max PERIOD") in cgroups of version 2,
- * and cpu.cfs_quota_us (-1: none) with cpu.cfs_period_us in those of version 1. A container may see
- * its own group as the root of the mount, whatever path the list names: so folders that are not
- * there are passed over.
+ * Cores and memory: see cores.h. A quota of cores is cpu.max ("QUOTA PERIOD" or "max PERIOD") in
+ * cgroups of version 2, and cpu.cfs_quota_us (-1: none) with cpu.cfs_period_us in those of
+ * version 1. A limit of memory is memory.max ("max": none), and memory.limit_in_bytes (2^63 or so:
+ * none). A container may see its own group as the root of the mount, whatever path the list names:
+ * so folders that are not there are passed over.
  */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "cores.h"
 
+#include <float.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "par/machine.h"
 
 enum { PATH_NBYTES = 4096 };
 
@@ -41,46 +45,103 @@ static int quota(const char *folder) {
     return limit < period ? 1 : limit / period < 1e6 ? (int)(limit / period) : 0;
 }
 
-static int smaller(int a, int b) {
-    return a == 0 || (b > 0 && b < a) ? b : a;
+/* Bytes of a file that holds one number; 0: none, or "max". */
+static double bytes_of(const char *folder, const char *name) {
+    char text[64];
+    return read_line(folder, name, text, sizeof text) ? strtod(text, NULL) : 0;
 }
 
-/* Of `folder` and the folders around it, up to the first `root` characters of the path. */
-static int least_quota(char *folder, size_t root) {
-    int least = quota(folder);
+/* Of memory.stat: files in memory that were not used lately; of version 1 with groups below. */
+static double droppable(const char *folder) {
+    char path[PATH_NBYTES + 32], line[256];
+    double own = 0, total = 0;
+    snprintf(path, sizeof path, "%s/memory.stat", folder);
+    FILE *file = fopen(path, "r");
+    while (file && fgets(line, sizeof line, file)) {
+        sscanf(line, "inactive_file %lf", &own);
+        sscanf(line, "total_inactive_file %lf", &total);
+    }
+    if (file) fclose(file);
+    return total > 0 ? total : own;
+}
+
+/* What the limits of groups come to; no limit is the largest double. */
+typedef struct {
+    int cores; /* 0: no limit */
+    double memory, left;
+} limits;
+
+static void narrow(limits *l, const char *folder) {
+    int cores = quota(folder);
+    double limit = bytes_of(folder, "memory.max"), used = bytes_of(folder, "memory.current");
+    if (limit <= 0) {
+        limit = bytes_of(folder, "memory.limit_in_bytes");
+        used = bytes_of(folder, "memory.usage_in_bytes");
+    }
+    if (cores > 0 && (l->cores == 0 || cores < l->cores)) l->cores = cores;
+    if (limit <= 0 || limit > 1e18) return;
+    double left = limit - used + droppable(folder);
+    if (left < 0) left = 0;
+    if (left > limit) left = limit;
+    if (limit < l->memory) l->memory = limit;
+    if (left < l->left) l->left = left;
+}
+
+/* By `folder` and the folders around it, up to the first `root` characters of the path. */
+static void narrow_all(limits *l, char *folder, size_t root) {
+    narrow(l, folder);
     while (strlen(folder) > root) {
         *strrchr(folder, '/') = 0;
-        least = smaller(least, quota(folder));
+        narrow(l, folder);
     }
-    return least;
 }
 
-/* A controllers' list has "cpu" among its names, between commas. */
-static bool has_cpu(const char *controllers) {
-    char list[256];
+/* A controllers' list has the name, between commas. */
+static bool has(const char *controllers, const char *name) {
+    char list[256], word[32];
     snprintf(list, sizeof list, ",%s,", controllers);
-    return strstr(list, ",cpu,") != NULL;
+    snprintf(word, sizeof word, ",%s,", name);
+    return strstr(list, word) != NULL;
+}
+
+/* A line of the list: "NUMBER:CONTROLLERS:/PATH"; no controllers: version 2. */
+static void narrow_by_line(limits *l, char *line, const char *mount) {
+    static const char *const kinds[] = {"cpu", "memory"};
+    char folder[2 * PATH_NBYTES];
+    char *controllers = strchr(line, ':'), *path = controllers ? strchr(++controllers, ':') : NULL;
+    if (!path || path[1] != '/') return;
+    *path++ = 0;
+    const char *below = strcmp(path, "/") ? path : "";
+    for (int i = 0; controllers[0] && i < 2; i++) {
+        if (!has(controllers, kinds[i])) continue;
+        snprintf(folder, sizeof folder, "%s/%s%s", mount, kinds[i], below);
+        narrow_all(l, folder, strlen(mount) + 1 + strlen(kinds[i]));
+    }
+    if (controllers[0]) return;
+    snprintf(folder, sizeof folder, "%s%s", mount, below);
+    narrow_all(l, folder, strlen(mount));
+}
+
+static limits limits_of(const char *list, const char *mount) {
+    char line[PATH_NBYTES];
+    limits l = {.memory = DBL_MAX, .left = DBL_MAX};
+    FILE *file = fopen(list, "r");
+    while (file && fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = 0;
+        narrow_by_line(&l, line, mount);
+    }
+    if (file) fclose(file);
+    return l;
 }
 
 int par__cgroup_cores(const char *list, const char *mount) {
-    char line[PATH_NBYTES], folder[2 * PATH_NBYTES];
-    int least = 0;
-    FILE *file = fopen(list, "r");
-    if (!file) return 0;
-    /* a line: "NUMBER:CONTROLLERS:/PATH"; no controllers: version 2 */
-    while (fgets(line, sizeof line, file)) {
-        line[strcspn(line, "\n")] = 0;
-        char *controllers = strchr(line, ':'),
-             *path = controllers ? strchr(++controllers, ':') : NULL;
-        if (!path || path[1] != '/') continue;
-        *path++ = 0;
-        if (controllers[0] && !has_cpu(controllers)) continue;
-        const char *of = controllers[0] ? "/cpu" : "";
-        snprintf(folder, sizeof folder, "%s%s%s", mount, of, strcmp(path, "/") ? path : "");
-        least = smaller(least, least_quota(folder, strlen(mount) + strlen(of)));
-    }
-    fclose(file);
-    return least;
+    return limits_of(list, mount).cores;
+}
+
+size_t par__cgroup_memory(const char *list, const char *mount, size_t *limit) {
+    limits l = limits_of(list, mount);
+    *limit = l.memory < DBL_MAX ? (size_t)l.memory : 0;
+    return l.left < DBL_MAX ? (size_t)l.left : 0;
 }
 
 void par__core_list(int32_t cores[PAR__MAX_CORES]) {
@@ -100,4 +161,24 @@ int par__cores(void) {
         cores = online > 0 ? (int)online : 1;
     }
     return most > 0 && most < cores ? most : cores;
+}
+
+/* Memory that new data may use; where the system does not say so, what nothing uses. */
+static size_t machine_memory(void) {
+    unsigned long long kib = 0;
+    char line[256];
+    FILE *file = fopen("/proc/meminfo", "r");
+    while (file && kib == 0 && fgets(line, sizeof line, file))
+        sscanf(line, "MemAvailable: %llu kB", &kib);
+    if (file) fclose(file);
+    if (kib) return (size_t)kib * 1024;
+    long pages = sysconf(_SC_AVPHYS_PAGES);
+    return pages > 0 ? (size_t)pages * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+void par_machine_look(par_machine *out) {
+    *out = (par_machine){.cores = par__cores(), .quota = par__cgroup_cores(PAR__CGROUPS)};
+    size_t left = par__cgroup_memory(PAR__CGROUPS, &out->limit);
+    out->memory = machine_memory();
+    if (out->limit && (left < out->memory || out->memory == 0)) out->memory = left;
 }

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -110,8 +109,7 @@ par_status par__sync_parent(const char *path) {
 
 /* ---- whole files ---- */
 
-/* What a clone without git-lfs has in place of a large file: three lines of text. */
-static par_status refuse_pointer(const char *path, const void *data, size_t nbytes) {
+par_status par__refuse_pointer(const char *path, const void *data, size_t nbytes) {
     static const char begin[] = "version https://git-lfs.github.com/spec/";
     if (nbytes < sizeof begin - 1 || memcmp(data, begin, sizeof begin - 1) != 0) return PAR_OK;
     PAR_FAIL(PAR_ERR_FORMAT,
@@ -141,7 +139,7 @@ static par_status read_descriptor(int fd, const char *path, int64_t max, char **
         PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %lld bytes", path,
                  (long long)info.st_size);
     par_status st = par__read_at(fd, path, data, (size_t)info.st_size, 0);
-    if (st == PAR_OK) st = refuse_pointer(path, data, (size_t)info.st_size);
+    if (st == PAR_OK) st = par__refuse_pointer(path, data, (size_t)info.st_size);
     if (st != PAR_OK) {
         free(data);
         return st;
@@ -158,36 +156,6 @@ par_status par__read_file(const char *path, int64_t max, char **out, size_t *nby
     par_status st = read_descriptor(fd, path, max, out, nbytes);
     close(fd);
     return st;
-}
-
-par_status par__map_open(const char *path, par__map *out) {
-    struct stat info;
-    par_status st = PAR_OK;
-    void *data = NULL;
-    /* Not blocking: opening a FIFO must not hang before fstat can refuse it. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return par__read_error(path, "opened");
-    if (fstat(fd, &info) != 0)
-        st = par__read_error(path, "asked for its size");
-    else if (!S_ISREG(info.st_mode))
-        st = par_error_set(PAR_ERR_IO, "%s: is not a plain file", path);
-    else if (info.st_size > 0)
-        data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (data == MAP_FAILED) st = par__read_error(path, "mapped into memory");
-    close(fd);
-    PAR_TRY(st);
-    par__map map = {data, data ? (size_t)info.st_size : 0};
-    st = refuse_pointer(path, map.data, map.nbytes);
-    if (st != PAR_OK)
-        par__map_close(&map);
-    else
-        *out = map;
-    return st;
-}
-
-void par__map_close(par__map *map) {
-    if (map->data) munmap((void *)(uintptr_t)map->data, map->nbytes);
-    *map = (par__map){NULL, 0};
 }
 
 /* ---- the writer ---- */

@@ -45,8 +45,13 @@ par_status par__write_file(const char *path, const void *data, size_t nbytes);
  * Git LFS pointer, which stands where the file should. */
 par_status par__read_file(const char *path, int64_t max, char **out, size_t *nbytes);
 
-/* A read-only mapping. Another process that truncates the file while it is mapped kills readers
- * with SIGBUS. */
+/* What a clone without git-lfs has in place of a large file, three lines of text, is
+ * PAR_ERR_FORMAT. */
+par_status par__refuse_pointer(const char *path, const void *data, size_t nbytes);
+
+/* A read-only mapping (mapping.c). Another process that truncates the file while it is mapped kills
+ * readers with SIGBUS, unless par_guard_files was called: then they read zeros, and look at
+ * par__map_check before they believe what they have read. */
 typedef struct {
     const uint8_t *data; /* NULL if the file is empty */
     size_t nbytes;
@@ -54,6 +59,10 @@ typedef struct {
 
 par_status par__map_open(const char *path, par__map *out);
 void par__map_close(par__map *map);
+/* PAR_ERR_IO if the file has become shorter. */
+par_status par__map_check(const par__map *map, const char *path);
+/* Close what was read and led to `st`: that, or par__map_check's error in its place. */
+par_status par__map_end(par__map *map, const char *path, par_status st);
 
 #define PAR__TEMPORARY ".par-tmp"
 

@@ -48,7 +48,8 @@ par_status par__run_common(const par_checkpoint_run *a, const par_checkpoint_run
 /* Where a run lies in a shard, and the digests of its blocks: hashes [blocks][PAR__HASH]. */
 typedef struct {
     int64_t offset, nbytes, block;
-    char *hashes; /* borrowed */
+    char *hashes;            /* borrowed */
+    const char *kind, *name; /* of the run, for messages; NULL: not known. Borrowed */
 } par__span;
 
 static inline int64_t par__blocks(const par__span *span) {
@@ -97,6 +98,22 @@ par_status par__manifest_make(const par_checkpoint_params *params, const par__in
 /* Read DIRECTORY/manifest.json and verify its digest. */
 par_status par__manifest_read(const char *directory, char **text, size_t *nbytes);
 
+/* steps.c: names below a directory. */
+void par__step_name(int64_t step, char out[PAR__NAME]);
+/* -1: not a step's name; *rest points behind it. */
+int64_t par__step_of(const char *name, const char **rest);
+/* Steps of the directories step_NNNNNNNN below `directory`, and of those set aside, newest first,
+ * each once; malloc'ed. None if it is not there. */
+par_status par__list(const char *directory, int64_t **steps, int *n);
+/* "DIRECTORY/step_NNNNNNNN.old": a checkpoint that was set aside while another takes its name. */
+#define PAR__ASIDE ".old"
+par_status par__aside_path(const char *directory, int64_t step, char out[PAR__PATH]);
+bool par__same_folder(const char *a, const char *b);
+/* `path` is in the directory. *name: its last part. */
+bool par__lies_in(const char *directory, const char *path, char name[PAR__PATH]);
+/* `latest` is a hint for people and scripts: readers look for themselves. */
+par_status par__write_latest(const char *directory, const char *name);
+
 /* contents.c: what a manifest says. */
 typedef struct {
     par_checkpoint_run run; /* of a form that par__run_plain gives; data NULL */
@@ -126,7 +143,10 @@ struct par_checkpoint {
 /* Check and take in a manifest that par__manifest_read has verified. */
 par_status par__contents_parse(const char *path, const char *text, size_t nbytes,
                                par_checkpoint **out);
-/* The same of the parts of a manifest that is to be written. */
+/* Its head alone: numbers, whose it is, pairs. */
+par_status par__contents_parse_head(const char *path, const char *text, size_t nbytes,
+                                    par_checkpoint **out);
+/* The same as the first of the parts of a manifest that is to be written. */
 par_status par__contents_of(const char *path, char *const *parts, int n_ranks,
                             par_checkpoint **out);
 /* Index of a tensor, or of a blob of `rank` (else of the lowest); -1: none. */
@@ -157,19 +177,20 @@ bool par__converts(par_dtype from, par_dtype to);
 /* A run whose local rectangle has padding is zeroed. */
 par_status par__clear_padding(const par_checkpoint_run *run);
 
-/* Steps of the directories step_NNNNNNNN below `directory`, and of those set aside, newest first,
- * each once; malloc'ed. None if it is not there. */
-par_status par__list(const char *directory, int64_t **steps, int *n);
-void par__step_name(int64_t step, char out[PAR__NAME]);
-/* Remove what is older than the `keep` newest that verify, and temporary directories left
- * behind. */
-void par__prune(const char *directory, int keep, par_problems *notes);
+/* finite.c: PAR_ERR_NUMERIC with the first element of the runs that is inf or NaN. */
+par_status par__check_finite(const par_checkpoint_run *runs, int n);
 
-/* replace.c: a checkpoint of a step is set aside while another takes its name. */
-#define PAR__ASIDE ".old"
-/* "DIRECTORY/step_NNNNNNNN.old" */
-par_status par__aside_path(const char *directory, int64_t step, char out[PAR__PATH]);
-/* Put right what a save left that was killed meanwhile. */
+/* owner.c. Rank 0: nobody else has claimed the directory since (owner NULL: at all). PAR_ERR_IO
+ * with who it is. */
+par_status par__owner_check(const char *directory, const par_owner *owner);
+
+/* keep.c. Rank 0: a checkpoint of this step that is there is this run's, or damaged; PAR_ERR_IO. */
+par_status par__check_replaced(const par_checkpoint_params *params);
+/* After a save: remove what is not to stay (par_checkpoint_params), and temporary
+ * directories left behind. */
+void par__prune(const par_checkpoint_params *params, par_problems *notes);
+
+/* replace.c: put right what a save left that was killed while a checkpoint was set aside. */
 par_status par__settle_aside(const char *directory);
 
 #endif

@@ -199,11 +199,33 @@ static par_status take_files(par_checkpoint *c, const char *path, int n) {
     return PAR_OK;
 }
 
-static par_status parse(par_checkpoint *c, const char *path, const char *text, size_t nbytes) {
+/* *head: where it ends, and the shards begin. */
+static par_status parse_head(par_checkpoint *c, const char *path, const char *text, size_t nbytes,
+                             size_t *head, size_t *n_ranks) {
     const char *shards = memmem(text, nbytes, shards_line, sizeof shards_line - 1);
     if (!shards) return bad(path, "has no shards");
-    size_t head = (size_t)(shards - text), n_ranks;
-    PAR_TRY(par__contents_head(c, path, text, head, &n_ranks));
+    *head = (size_t)(shards - text);
+    return par__contents_head(c, path, text, *head, n_ranks);
+}
+
+par_status par__contents_parse_head(const char *path, const char *text, size_t nbytes,
+                                    par_checkpoint **out) {
+    par_checkpoint *c = NULL;
+    size_t head = 0, n_ranks = 0;
+    PAR_TRY(create(path, nbytes, &c));
+    par_status st = parse_head(c, path, text, nbytes, &head, &n_ranks);
+    if (st != PAR_OK)
+        par_checkpoint_close(&c);
+    else
+        *out = c;
+    return st;
+}
+
+static par_status parse(par_checkpoint *c, const char *path, const char *text, size_t nbytes) {
+    const char *shards;
+    size_t head = 0, n_ranks = 0;
+    PAR_TRY(parse_head(c, path, text, nbytes, &head, &n_ranks));
+    shards = text + head;
     if (n_ranks > nbytes) return bad(path, "has more ranks than bytes");
     PAR_TRY(take_files(c, path, (int)n_ranks));
     PAR_TRY(parse_shards(c, path, shards + sizeof shards_line - 1,

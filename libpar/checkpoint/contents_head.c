@@ -72,6 +72,18 @@ static par_status new_pairs(par_checkpoint *c, const char *path, json_t *root) {
     return PAR_OK;
 }
 
+/* Whose it is, and how good: none of it is there where there was no owner, no validation. */
+static par_status take_run(par_checkpoint *c, const char *path, json_t *root) {
+    const char *run = "", *parent = "";
+    if (json_unpack(root, "{s?s,s?s,s?F}", "run", &run, "parent", &parent, "validation",
+                    &c->info.validation) != 0 ||
+        strlen(run) >= PAR_RUN_ID || strlen(parent) >= PAR_RUN_ID)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: run, parent or validation are damaged", path);
+    strcpy(c->info.run, run);
+    strcpy(c->info.parent, parent);
+    return PAR_OK;
+}
+
 static par_status parse(par_checkpoint *c, const char *path, json_t *root, size_t *n_ranks) {
     const char *format = json_string_value(json_object_get(root, "format"));
     json_int_t step, consumed, updates, ranks;
@@ -90,6 +102,7 @@ static par_status parse(par_checkpoint *c, const char *path, json_t *root, size_
     c->info.consumed = consumed;
     c->info.updates = updates;
     *n_ranks = (size_t)ranks;
+    PAR_TRY(take_run(c, path, root));
     return version == 1 ? old_pairs(c, path, root) : new_pairs(c, path, root);
 }
 

@@ -130,7 +130,12 @@ par_status par__contents_shard(const par_checkpoint *c, int file, par__shard *ou
     par__shard shard = {.n = f->n, .nbytes = f->nbytes};
     shard.spans = malloc(((size_t)f->n + 1) * sizeof *shard.spans);
     if (!shard.spans) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d spans", f->n);
-    for (int i = 0; i < f->n; i++) shard.spans[i] = c->stored[f->first + i].span;
+    for (int i = 0; i < f->n; i++) {
+        const par__stored *s = &c->stored[f->first + i];
+        shard.spans[i] = s->span;
+        shard.spans[i].kind = s->run.kind;
+        shard.spans[i].name = s->run.name;
+    }
     memcpy(shard.frame, f->frame, PAR__HASH);
     *out = shard;
     return PAR_OK;

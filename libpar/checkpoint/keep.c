@@ -1,12 +1,11 @@
 /*
- * What is below a directory of checkpoints: final names step_NNNNNNNN, temporary ones with an
- * ending behind it. Only final names count; nothing is removed under a final name, it is renamed
- * first, so that a half removed checkpoint never looks like one.
+ * Which checkpoints stay. What goes is of the owner's own run, older than the checkpoint that was
+ * just read back, and verifies: whatever else lies in the directory is not touched. Nothing is
+ * removed under a final name: it is renamed first, so that a half removed checkpoint never looks
+ * like one.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,76 +13,56 @@
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
 
-enum { NAME = 13, DIGITS = 8 }; /* "step_" and eight digits */
+/* What a manifest says of its checkpoint. */
+typedef struct {
+    int64_t step;
+    bool own, best;
+    double validation; /* 0: not known */
+} entry;
 
-void par__step_name(int64_t step, char out[PAR__NAME]) {
-    snprintf(out, PAR__NAME, "step_%0*" PRId64, DIGITS, step);
-}
-
-/* -1: not a step's name; *rest points behind it. */
-static int64_t step_of(const char *name, const char **rest) {
-    int64_t step = 0;
-    if (strncmp(name, "step_", 5) != 0) return -1;
-    for (int i = 5; i < NAME; i++) {
-        if (name[i] < '0' || name[i] > '9') return -1;
-        step = 10 * step + (name[i] - '0');
-    }
-    *rest = name + NAME;
-    return step;
-}
-
-static int newest_first(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x > y ? -1 : x < y;
-}
-
-static par_status append(int64_t **steps, int *n, int64_t step) {
-    if ((*n & (*n - 1)) == 0) { /* full at powers of two */
-        int64_t *more = realloc(*steps, (size_t)(*n ? 2 * *n : 1) * sizeof **steps);
-        if (!more) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of checkpoints");
-        *steps = more;
-    }
-    (*steps)[(*n)++] = step;
-    return PAR_OK;
-}
-
-par_status par__list(const char *directory, int64_t **steps, int *n) {
-    par_status st = PAR_OK;
-    const char *rest;
-    *steps = NULL;
-    *n = 0;
-    DIR *d = opendir(directory);
-    if (!d && errno == ENOENT) return PAR_OK;
-    if (!d)
-        PAR_FAIL(PAR_ERR_IO, "%s: cannot be opened: %s; legal: a directory of checkpoints",
-                 directory, strerror(errno));
-    for (struct dirent *e; st == PAR_OK && (e = readdir(d));) {
-        int64_t step = step_of(e->d_name, &rest);
-        if (step >= 0 && (!*rest || strcmp(rest, PAR__ASIDE) == 0)) st = append(steps, n, step);
-    }
-    closedir(d);
-    if (st != PAR_OK) {
-        free(*steps);
-        *steps = NULL;
-        return st;
-    }
-    if (*n) qsort(*steps, (size_t)*n, sizeof **steps, newest_first);
-    int different = 0;
-    for (int i = 0; i < *n; i++)
-        if (i == 0 || (*steps)[i] != (*steps)[i - 1]) (*steps)[different++] = (*steps)[i];
-    *n = different;
-    return PAR_OK;
-}
-
-static bool verifies(const char *directory, int64_t step) {
+/* PAR_ERR_FORMAT: it is not there, or does not verify. */
+static par_status look(const par_checkpoint_params *p, int64_t step, entry *out) {
     char name[PAR__NAME], path[PAR__PATH], *text;
+    const char *own = p->owner ? par_owner_run(p->owner) : "";
+    par_checkpoint *head = NULL;
     size_t nbytes;
+    *out = (entry){.step = step};
     par__step_name(step, name);
-    if (par__path(path, directory, name) != PAR_OK ||
-        par__manifest_read(path, &text, &nbytes) != PAR_OK)
-        return false;
+    PAR_TRY(par__path(path, p->directory, name));
+    PAR_TRY(par__manifest_read(path, &text, &nbytes));
+    /* one that verifies and cannot be parsed is of a later version: somebody else's */
+    if (par__contents_parse_head(path, text, nbytes, &head) == PAR_OK) {
+        out->own = strcmp(head->info.run, own) == 0;
+        out->validation = head->info.validation;
+    }
+    par_checkpoint_close(&head);
     free(text);
-    return true;
+    return PAR_OK;
+}
+
+par_status par__check_replaced(const par_checkpoint_params *p) {
+    entry e;
+    par_status st = look(p, p->step, &e);
+    if (st == PAR_ERR_FORMAT) return PAR_OK;
+    PAR_TRY(st);
+    if (e.own) return PAR_OK;
+    PAR_FAIL(PAR_ERR_IO,
+             "%s: its checkpoint of step %lld is another run's, and is not replaced; legal: "
+             "another directory",
+             p->directory, (long long)p->step);
+}
+
+/* Of those with a validation loss, the `n` lowest; of equal ones, the newest. */
+static void choose_best(entry *entries, int n_entries, int n) {
+    for (int k = 0; k < n; k++) {
+        entry *best = NULL;
+        for (entry *e = entries; e < entries + n_entries; e++)
+            if (e->own && !e->best && e->validation > 0 &&
+                (!best || e->validation < best->validation))
+                best = e;
+        if (!best) return;
+        best->best = true;
+    }
 }
 
 static par_status remove_step(const char *directory, int64_t step) {
@@ -103,7 +82,7 @@ static void remove_temporary(const char *directory, par_problems *notes) {
     const char *rest;
     DIR *d = opendir(directory);
     for (struct dirent *e; d && (e = readdir(d));) {
-        if (step_of(e->d_name, &rest) < 0 || strncmp(rest, ".tmp-", 5) != 0) continue;
+        if (par__step_of(e->d_name, &rest) < 0 || strncmp(rest, ".tmp-", 5) != 0) continue;
         if (par__path(path, directory, e->d_name) != PAR_OK ||
             par__remove_directory(path) != PAR_OK)
             par_problem(notes, "%s", par_error());
@@ -111,17 +90,33 @@ static void remove_temporary(const char *directory, par_problems *notes) {
     if (d) closedir(d);
 }
 
-void par__prune(const char *directory, int keep, par_problems *notes) {
-    int64_t *steps = NULL;
-    int n = 0, good = 0;
-    remove_temporary(directory, notes);
-    if (keep <= 0) return;
-    if (par__list(directory, &steps, &n) != PAR_OK) par_problem(notes, "%s", par_error());
+/* entries [n], newest first, up to the one that was just saved. */
+static void remove_old(const par_checkpoint_params *p, const entry *entries, int n,
+                       par_problems *notes) {
+    int n_own = 0;
     for (int i = 0; i < n; i++) {
-        if (good < keep)
-            good += verifies(directory, steps[i]);
-        else if (remove_step(directory, steps[i]) != PAR_OK)
-            par_problem(notes, "%s", par_error());
+        const entry *e = &entries[i];
+        if (!e->own || n_own++ < p->keep || e->step == p->step || e->best ||
+            (p->keep_every > 0 && e->step % p->keep_every == 0))
+            continue;
+        if (remove_step(p->directory, e->step) != PAR_OK) par_problem(notes, "%s", par_error());
     }
+}
+
+void par__prune(const par_checkpoint_params *p, par_problems *notes) {
+    int64_t *steps = NULL;
+    int n = 0, n_entries = 0;
+    remove_temporary(p->directory, notes);
+    if (p->keep <= 0) return;
+    if (par__list(p->directory, &steps, &n) != PAR_OK) par_problem(notes, "%s", par_error());
+    entry *entries = calloc((size_t)n + 1, sizeof *entries);
+    if (!entries) par_problem(notes, "no host memory for a list of checkpoints: none is removed");
+    for (int i = 0; entries && i < n; i++)
+        if (steps[i] <= p->step && look(p, steps[i], &entries[n_entries]) == PAR_OK) n_entries++;
+    if (entries) {
+        choose_best(entries, n_entries, p->keep_best);
+        remove_old(p, entries, n_entries, notes);
+    }
+    free(entries);
     free(steps);
 }

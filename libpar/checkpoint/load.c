@@ -137,6 +137,9 @@ static void tell(const par_checkpoint *c, par_checkpoint_result *out) {
     out->consumed = c->info.consumed;
     out->updates = c->info.updates;
     out->loss = c->info.loss;
+    out->validation = c->info.validation;
+    memcpy(out->run, c->info.run, sizeof out->run);
+    memcpy(out->parent, c->info.parent, sizeof out->parent);
     out->n_ranks = c->info.n_ranks;
 }
 

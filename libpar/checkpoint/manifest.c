@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,11 +88,25 @@ static json_t *pairs_of(const par_checkpoint_about *about) {
     return list;
 }
 
+/* Of an owner's checkpoint: whose it is. */
+static bool add_run(json_t *head, const par_checkpoint_params *p) {
+    if (p->owner &&
+        (json_object_set_new(head, "run", json_string(par_owner_run(p->owner))) != 0 ||
+         json_object_set_new(head, "parent", json_string(par_owner_parent(p->owner))) != 0))
+        return false;
+    bool validated = isfinite(p->validation) && p->validation > 0;
+    return !validated || json_object_set_new(head, "validation", json_real(p->validation)) == 0;
+}
+
 static json_t *head_of(const par_checkpoint_params *p, const par__index *index, int n_ranks) {
-    return json_pack("{s:s,s:I,s:I,s:I,s:f,s:i,s:{s:I,s:s},s:o}", "format", format_name, "step",
-                     (json_int_t)p->step, "consumed", (json_int_t)p->consumed, "updates",
-                     (json_int_t)p->updates, "loss", p->loss, "ranks", n_ranks, "index", "nbytes",
-                     (json_int_t)index->nbytes, "hash", index->hash, "pairs", pairs_of(&p->about));
+    json_t *head =
+        json_pack("{s:s,s:I,s:I,s:I,s:f,s:i,s:{s:I,s:s},s:o}", "format", format_name, "step",
+                  (json_int_t)p->step, "consumed", (json_int_t)p->consumed, "updates",
+                  (json_int_t)p->updates, "loss", p->loss, "ranks", n_ranks, "index", "nbytes",
+                  (json_int_t)index->nbytes, "hash", index->hash, "pairs", pairs_of(&p->about));
+    if (!head || add_run(head, p)) return head;
+    json_decref(head);
+    return NULL;
 }
 
 /* The head without its closing brace, a line per shard, and the digest. */

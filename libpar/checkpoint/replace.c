@@ -14,12 +14,6 @@
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
 
-par_status par__aside_path(const char *directory, int64_t step, char out[PAR__PATH]) {
-    char name[PAR__NAME];
-    par__step_name(step, name);
-    return par__path(out, directory, strcat(name, PAR__ASIDE));
-}
-
 /* PAR_ERR_FORMAT: it does not. */
 static par_status verify(const char *path) {
     char *text;
@@ -53,9 +47,8 @@ static par_status settle(const char *directory, const char *aside) {
 }
 
 static bool is_aside(const char *name) {
-    size_t n = strlen(name), end = strlen(PAR__ASIDE);
-    return n > end && n < PAR__NAME && strncmp(name, "step_", 5) == 0 &&
-           strcmp(name + n - end, PAR__ASIDE) == 0;
+    const char *rest;
+    return par__step_of(name, &rest) >= 0 && strcmp(rest, PAR__ASIDE) == 0;
 }
 
 par_status par__settle_aside(const char *directory) {

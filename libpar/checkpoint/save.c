@@ -12,118 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "libpar/base/checked.h"
 #include "libpar/base/file.h"
-#include "libpar/checkpoint/checkpoint.h"
+#include "libpar/checkpoint/save.h"
 
 static const par_tag tag = {"checkpoint", -1, -1, -1};
 
-/* Room for structure: superblock, groups, 64 KiB of alignment, and this much a data set. */
-enum { FRAME_NBYTES = 1 << 17, SET_NBYTES = 2048 };
-
-/* What lies under the final name. */
-typedef enum {
-    UNNAMED, /* what was there, if anything */
-    ASIDE,   /* nothing: the older checkpoint of the step has been set aside */
-    NAMED,   /* the new checkpoint, and there was no older one */
-    REPLACED /* the new checkpoint; the older one is set aside */
-} naming;
-
-typedef struct {
-    par_comm *world;
-    const par_checkpoint_params *params;
-    par_checkpoint_run *runs; /* to write; owned */
-    int n_runs;
-    bool first; /* rank 0 */
-    char name[PAR__NAME], temporary_name[PAR__NAME];
-    char final[PAR__PATH], temporary[PAR__PATH], aside[PAR__PATH];
-    naming named; /* rank 0 */
-    par__shard shard;
-    int64_t need;  /* bytes of all ranks, at most */
-    int64_t total; /* bytes of all ranks, written */
-    par_problems *notes;
-} saving;
-
-/* What this rank writes: copies and padding are left out. */
-static par_status select_runs(saving *s, const par_checkpoint_run *runs, int n) {
-    s->runs = malloc(((size_t)n + 1) * sizeof *s->runs);
-    if (!s->runs) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %d runs", n);
-    for (int i = 0; i < n; i++) {
-        PAR_REQUIRE(runs[i].data);
-        PAR_TRY(par__run_check(&runs[i]));
-        par_checkpoint_run plain = par__run_plain(&runs[i]);
-        if (runs[i].replica == 0 && par__run_count(&plain) > 0) s->runs[s->n_runs++] = runs[i];
-    }
-    return PAR_OK;
-}
-
-static par_status need_of(const saving *s, int64_t *need) {
-    *need = FRAME_NBYTES;
-    for (int i = 0; i < s->n_runs; i++) {
-        int64_t nbytes;
-        if (!par__mul64(s->runs[i].n, (int64_t)par_dtype_nbytes(s->runs[i].dtype), &nbytes) ||
-            !par__add64(*need, nbytes + SET_NBYTES, need))
-            PAR_FAIL(PAR_ERR_ARG, "%s/%s: is too large", s->runs[i].kind, s->runs[i].name);
-    }
-    return PAR_OK;
-}
-
-/* Some file systems do not tell: all numbers are 0, or there is no such call. */
-static par_status check_space(const saving *s) {
-    struct statvfs fs;
-    const char *directory = s->params->directory;
-    bool told = statvfs(directory, &fs) == 0;
-    if (!told && errno != ENOSYS && errno != EOPNOTSUPP)
-        return par__write_error(directory, "asked for its free space");
-    if (!told || fs.f_blocks == 0) {
-        par_problem(s->notes, "%s: does not tell its free space; a checkpoint takes %.1f MiB",
-                    directory, (double)s->need / 1048576);
-        return PAR_OK;
-    }
-    double there = (double)fs.f_bavail * (double)fs.f_frsize;
-    if (there >= (double)s->need) return PAR_OK;
-    PAR_FAIL(PAR_ERR_IO,
-             "%s: a checkpoint takes %.1f MiB, and %.1f MiB are free; nothing was written%s",
-             directory, (double)s->need / 1048576, there / 1048576, par__write_remedy(ENOSPC));
-}
-
-/* Rank 0: the directory, room for everything in it, and the temporary directory. */
-static par_status prepare(const saving *s) {
-    PAR_TRY(par__make_directories(s->params->directory));
-    if (!s->params->check_only) PAR_TRY(par__settle_aside(s->params->directory));
-    PAR_TRY(check_space(s));
-    return par__make_directories(s->temporary);
-}
-
-/* A check leaves the step's own name alone: both its names are those of temporary directories. */
-static par_status set_names(saving *s) {
-    struct timespec now;
-    const par_checkpoint_params *p = s->params;
-    clock_gettime(CLOCK_REALTIME, &now);
-    par__step_name(p->step, s->name);
-    snprintf(s->temporary_name, sizeof s->temporary_name, "%.13s.tmp-%lx-%llx", s->name,
-             (long)getpid(),
-             (unsigned long long)now.tv_sec * 1000000000 + (unsigned long long)now.tv_nsec);
-    PAR_TRY(par_comm_broadcast(s->world, s->temporary_name, sizeof s->temporary_name, PAR_U8, 0,
-                               tag, NULL, NULL));
-    if (p->check_only) snprintf(s->name, sizeof s->name, "%.55s-check", s->temporary_name);
-    PAR_TRY(par__path(s->final, p->directory, s->name));
-    PAR_TRY(par__aside_path(p->directory, p->step, s->aside));
-    return par__path(s->temporary, p->directory, s->temporary_name);
-}
-
-static par_status begin(saving *s) {
-    PAR_TRY(par_comm_agree(s->world, need_of(s, &s->need)));
-    PAR_TRY(par_comm_all_reduce(s->world, &s->need, &s->need, 1, PAR_I64, tag, NULL, NULL));
-    PAR_TRY(set_names(s));
-    return par_comm_agree(s->world, s->first ? prepare(s) : PAR_OK);
-}
-
-static par_status write_shard(saving *s) {
+static par_status write_shard(par__saving *s) {
     char name[PAR__NAME], path[PAR__PATH];
     par__shard_name(par_comm_rank(s->world), name);
     PAR_TRY(par__path(path, s->temporary, name));
@@ -131,7 +27,7 @@ static par_status write_shard(saving *s) {
 }
 
 /* Rank 0 gets every rank's part of the manifest; parts [p]. */
-static par_status exchange(saving *s, char *mine, int64_t *sizes, char **parts) {
+static par_status exchange(par__saving *s, char *mine, int64_t *sizes, char **parts) {
     int64_t size = (int64_t)strlen(mine) + 1;
     par_status bad = PAR_OK;
     PAR_TRY(par_comm_all_gather(s->world, &size, sizes, 1, PAR_I64, tag, NULL, NULL));
@@ -160,7 +56,7 @@ static par_status sync_file(const char *path) {
 }
 
 /* index.h5, of what all ranks have. */
-static par_status write_index(const saving *s, char *const *parts, par__index *out) {
+static par_status write_index(const par__saving *s, char *const *parts, par__index *out) {
     char path[PAR__PATH];
     par_checkpoint *contents = NULL;
     char *image = NULL;
@@ -178,7 +74,7 @@ static par_status write_index(const saving *s, char *const *parts, par__index *o
     return PAR_OK;
 }
 
-static par_status write_manifest(const saving *s, char *const *parts) {
+static par_status write_manifest(const par__saving *s, char *const *parts) {
     char path[PAR__PATH], *text = NULL;
     par__index index = {0};
     PAR_TRY(write_index(s, parts, &index));
@@ -189,7 +85,7 @@ static par_status write_manifest(const saving *s, char *const *parts) {
     return st;
 }
 
-static par_status manifest(saving *s) {
+static par_status manifest(par__saving *s) {
     int p = par_comm_size(s->world);
     char *mine = NULL, **parts = calloc((size_t)p, sizeof *parts);
     int64_t *sizes = calloc((size_t)p, sizeof *sizes);
@@ -207,19 +103,20 @@ static par_status manifest(saving *s) {
 }
 
 /* Rank 0. The files are synced; now their names, then the directory's own. */
-static par_status commit(saving *s) {
+static par_status commit(par__saving *s) {
     PAR_TRY(par__sync_directory(s->temporary));
+    PAR_TRY(par__owner_check(s->params->directory, s->params->owner));
     if (par__directory_exists(s->final)) {
         if (rename(s->final, s->aside) != 0) return par__write_error(s->final, "set aside");
-        s->named = ASIDE;
+        s->named = PAR__SET_ASIDE;
     }
     if (rename(s->temporary, s->final) != 0) return par__write_error(s->final, "given its name");
-    s->named = s->named == ASIDE ? REPLACED : NAMED;
+    s->named = s->named == PAR__SET_ASIDE ? PAR__REPLACED : PAR__NAMED;
     return par__sync_directory(s->params->directory);
 }
 
 /* Rank 0: the manifest and the index. */
-static par_status read_back_manifest(const saving *s) {
+static par_status read_back_manifest(const par__saving *s) {
     char *text = NULL;
     size_t nbytes;
     par_checkpoint *contents = NULL;
@@ -232,7 +129,7 @@ static par_status read_back_manifest(const saving *s) {
 }
 
 /* Every rank reads back what it wrote. */
-static par_status read_back(const saving *s) {
+static par_status read_back(const par__saving *s) {
     char name[PAR__NAME], path[PAR__PATH];
     par__shard_name(par_comm_rank(s->world), name);
     PAR_TRY(par__path(path, s->final, name));
@@ -240,7 +137,7 @@ static par_status read_back(const saving *s) {
     return s->first ? read_back_manifest(s) : PAR_OK;
 }
 
-static par_status write_all(saving *s) {
+static par_status write_all(par__saving *s) {
     PAR_TRY(par_comm_agree(s->world, write_shard(s)));
     PAR_TRY(manifest(s));
     PAR_TRY(par_comm_agree(s->world, s->first ? commit(s) : PAR_OK));
@@ -248,47 +145,37 @@ static par_status write_all(saving *s) {
 }
 
 /* Rank 0: final names mean again what they meant before this save, and the rest goes. */
-static par_status withdraw(const saving *s, par_status st) {
+static par_status withdraw(const par__saving *s, par_status st) {
     char why[PAR__TEXT];
     if (!*s->temporary) return st;
     snprintf(why, sizeof why, "%s", par_error());
-    bool is_there = s->named == NAMED || s->named == REPLACED;
+    bool is_there = s->named == PAR__NAMED || s->named == PAR__REPLACED;
     if (is_there && rename(s->final, s->temporary) != 0)
         PAR_FAIL(st, "%s\nand %s could not be withdrawn: %s; remove it%s", why, s->final,
                  strerror(errno),
-                 s->named == REPLACED ? ", and an older one of this step is found beside it" : "");
-    if ((s->named == ASIDE || s->named == REPLACED) && rename(s->aside, s->final) != 0)
+                 s->named == PAR__REPLACED ? ", and an older one of this step is found beside it"
+                                           : "");
+    if ((s->named == PAR__SET_ASIDE || s->named == PAR__REPLACED) &&
+        rename(s->aside, s->final) != 0)
         PAR_FAIL(st, "%s\nand %s could not be given the name %s again: %s; it is found there, too",
                  why, s->aside, s->final, strerror(errno));
-    if (s->named != UNNAMED) par__sync_directory(s->params->directory);
+    if (s->named != PAR__UNNAMED) par__sync_directory(s->params->directory);
     par__remove_directory(s->temporary);
     PAR_FAIL(
         st, "%s\nthe checkpoint of step %lld (%.1f MiB) was not saved; older ones are as they were",
         why, (long long)s->params->step, (double)s->need / 1048576);
 }
 
-/* `latest` is a hint for people and scripts: readers look for themselves. */
-static par_status write_latest(const saving *s) {
-    char path[PAR__PATH], text[PAR__NAME + 1];
-    par__writer file;
-    PAR_TRY(par__path(path, s->params->directory, "latest"));
-    PAR_TRY(par__writer_open(path, &file));
-    par_status st =
-        par__writer_write(&file, text, (size_t)snprintf(text, sizeof text, "%s\n", s->name));
-    if (st == PAR_OK) return par__writer_commit(&file);
-    par__writer_abort(&file);
-    return st;
-}
-
-static par_status save(saving *s) {
-    par_status st = begin(s);
+static par_status save(par__saving *s) {
+    par_status st = par__save_begin(s);
     if (st == PAR_OK) st = write_all(s);
     if (st != PAR_OK) return s->first ? withdraw(s, st) : st;
     if (s->first) {
-        if (s->named == REPLACED && par__settle_aside(s->params->directory) != PAR_OK)
+        if (s->named == PAR__REPLACED && par__settle_aside(s->params->directory) != PAR_OK)
             par_problem(s->notes, "%s", par_error());
-        if (write_latest(s) != PAR_OK) par_problem(s->notes, "%s", par_error());
-        par__prune(s->params->directory, s->params->keep, s->notes);
+        if (par__write_latest(s->params->directory, s->name) != PAR_OK)
+            par_problem(s->notes, "%s", par_error());
+        par__prune(s->params, s->notes);
     }
     /* It also holds the other ranks until rank 0 is done. */
     s->total = s->shard.nbytes;
@@ -296,7 +183,7 @@ static par_status save(saving *s) {
 }
 
 /* All that a save does, with one element of each rank; then it goes. */
-static par_status check_only(saving *s) {
+static par_status check_only(par__saving *s) {
     float element = (float)par_comm_rank(s->world);
     int64_t rank = par_comm_rank(s->world);
     const par_checkpoint_run run = {.kind = "check",
@@ -310,13 +197,13 @@ static par_status check_only(saving *s) {
                                     .extent = {1, 1},
                                     .local = {1, 1}};
     char why[PAR__TEXT];
-    par_status st = begin(s);
+    par_status st = par__save_begin(s);
     s->n_runs = 1;
     s->runs[0] = run; /* there is room for one more than there were */
     if (st == PAR_OK) st = write_all(s);
     snprintf(why, sizeof why, "%s", par_error());
     if (s->first && *s->temporary)
-        par__remove_directory(s->named == UNNAMED ? s->temporary : s->final);
+        par__remove_directory(s->named == PAR__UNNAMED ? s->temporary : s->final);
     return st == PAR_OK ? st : par_error_set(st, "%s", why);
 }
 
@@ -333,7 +220,7 @@ static par_status check_params(const par_checkpoint_params *p) {
     const char *missing = par_checkpoint_missing();
     PAR_REQUIRE(p && p->directory && *p->directory);
     PAR_REQUIRE(p->step >= 0 && p->step <= 99999999 && p->keep >= 0 && p->consumed >= 0 &&
-                p->updates >= 0);
+                p->updates >= 0 && p->keep_every >= 0 && p->keep_best >= 0);
     PAR_TRY(check_pairs(&p->about));
     if (missing) PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", missing);
     if (!isfinite(p->loss))
@@ -348,9 +235,9 @@ par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *par
     PAR_REQUIRE(world && out && n_runs >= 0 && (runs || n_runs == 0));
     PAR_TRY(check_params(params));
     *out = (par_checkpoint_result){0};
-    saving s = {.world = world, .params = params, .notes = &out->notes};
+    par__saving s = {.world = world, .params = params, .notes = &out->notes};
     s.first = par_comm_rank(world) == 0;
-    par_status st = par_comm_agree(world, select_runs(&s, runs, n_runs));
+    par_status st = par_comm_agree(world, par__save_select(&s, runs, n_runs));
     if (st == PAR_OK) st = params->check_only ? check_only(&s) : save(&s);
     par__shard_free(&s.shard);
     free(s.runs);

@@ -105,6 +105,14 @@ static par_status compare(const char *path, int64_t offset, const char *found, c
              (long long)offset, found, said);
 }
 
+/* What compare said, with what lies there. */
+static par_status name_block(const par__span *p, int64_t block) {
+    char said[PAR__TEXT];
+    snprintf(said, sizeof said, "%s", par_error());
+    PAR_FAIL(PAR_ERR_FORMAT, "%s (%s/%s, block %lld of %lld)", said, p->kind, p->name,
+             (long long)block + 1, (long long)par__blocks(p));
+}
+
 static par_status verify_span(int fd, const char *path, const par__span *p, par__digest *digest) {
     char hash[PAR__HASH];
     for (int64_t k = 0; k < par__blocks(p); k++) {
@@ -112,7 +120,9 @@ static par_status verify_span(int fd, const char *path, const par__span *p, par_
         if (end > p->nbytes) end = p->nbytes;
         PAR_TRY(add_range(fd, path, p->offset + begin, p->offset + end, digest));
         par__digest_end(digest, hash);
-        PAR_TRY(compare(path, p->offset + begin, hash, p->hashes + k * PAR__HASH));
+        par_status st = compare(path, p->offset + begin, hash, p->hashes + k * PAR__HASH);
+        if (st != PAR_OK && p->kind) return name_block(p, k);
+        PAR_TRY(st);
     }
     return PAR_OK;
 }

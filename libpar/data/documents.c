@@ -93,6 +93,7 @@ static par_status give_file(pass *p, const char *path) {
     p->counts.surrogates += text.surrogates;
     par_status st = p->corpus->field ? give_lines(p, path, (const char *)text.data, text.n)
                                      : give(p, text.data, text.n);
+    st = par__map_end(&text.map, path, st);
     par__text_free(&text);
     return st;
 }

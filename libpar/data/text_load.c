@@ -185,6 +185,7 @@ par_status par__text_load(const char *path, par__text *out) {
     t.n = t.map.nbytes;
     par_status st = unpack(path, &t);
     if (st == PAR_OK) st = decode(path, &t);
+    if (st != PAR_OK) st = par__map_end(&t.map, path, st);
     if (st != PAR_OK)
         par__text_free(&t);
     else

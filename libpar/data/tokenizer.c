@@ -64,27 +64,35 @@ static par_status find_file(const char *directory, const char *first, const char
     return PAR_OK;
 }
 
+static par_status hand_over(par_status st, par_tokenizer *t, par_tokenizer **out) {
+    if (st == PAR_OK)
+        *out = t;
+    else
+        par__tokenizer_free(&t);
+    return st;
+}
+
 static par_status open_two_files(const char *vocab_path, const char *directory,
                                  par_tokenizer **out) {
     char merges_path[4096];
     par__map vocab = {NULL, 0}, merges = {NULL, 0};
+    par_tokenizer *t = NULL;
     PAR_TRY(find_file(directory, "merges.txt", "vocab.bpe", merges_path, sizeof merges_path));
     PAR_TRY(par__map_open(vocab_path, &vocab));
     par_status st = par__map_open(merges_path, &merges);
     if (st == PAR_OK)
         st = par__tokenizer_parse(vocab_path, (const char *)vocab.data, vocab.nbytes, merges_path,
-                                  (const char *)merges.data, merges.nbytes, out);
-    par__map_close(&merges);
-    par__map_close(&vocab);
-    return st;
+                                  (const char *)merges.data, merges.nbytes, &t);
+    st = par__map_end(&merges, merges_path, st);
+    return hand_over(par__map_end(&vocab, vocab_path, st), t, out);
 }
 
 static par_status open_file(const char *path, par_tokenizer **out) {
     par__map map = {NULL, 0};
+    par_tokenizer *t = NULL;
     PAR_TRY(par__map_open(path, &map));
-    par_status st = par__tokenizer_parse_file(path, (const char *)map.data, map.nbytes, out);
-    par__map_close(&map);
-    return st;
+    par_status st = par__tokenizer_parse_file(path, (const char *)map.data, map.nbytes, &t);
+    return hand_over(par__map_end(&map, path, st), t, out);
 }
 
 static const char note[] = " decides; the vocab.json and merges.txt beside it are not read";

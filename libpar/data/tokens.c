@@ -123,8 +123,7 @@ static par_status open_with_index(par_tokens *t, const par_tokens_params *params
     par__map index;
     PAR_TRY(par__map_open(name, &index));
     par_status st = parse_mapped(t, params, t->map.nbytes ? name : t->path, &index);
-    par__map_close(&index);
-    return st;
+    return par__map_end(&index, name, st);
 }
 
 static par_status open_mapped(par_tokens *t, const par_tokens_params *params) {
@@ -161,6 +160,7 @@ par_status par_tokens_open_as(const char *path, const par_tokens_params *params,
     t->path = own_path(path);
     par_status st = t->path ? open_mapped(t, params)
                             : par_error_set(PAR_ERR_MEMORY, "%s: no memory to open it", path);
+    if (st == PAR_OK) st = par__map_check(&t->map, t->path);
     if (st != PAR_OK) {
         par_tokens_close(&t);
         return st;
@@ -217,5 +217,5 @@ par_status par_tokens_read(const par_tokens *t, int64_t first, int64_t n, int32_
                      t->offset + (size_t)(first + i) * par__token_nbytes(t->type), first + i);
         out[i] = (int32_t)id;
     }
-    return PAR_OK;
+    return par__map_check(&t->map, t->path);
 }

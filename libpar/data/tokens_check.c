@@ -144,6 +144,7 @@ par_status par_tokens_check(const par_tokens *t,
     bool stamped = holds(t);
     if (!stamped) {
         look l = look_at_all(t, progress, user);
+        PAR_TRY(par__map_check(&t->map, t->path));
         if (t->only_stamped && l.sum != s.fingerprint)
             PAR_FAIL(PAR_ERR_FORMAT,
                      "%s: is not the file that %s.stamp was written for, and nothing else tells "
@@ -171,6 +172,6 @@ void par__tokens_leave_stamp(const char *path, par_tokens_form form, int64_t voc
     par__stamp s = new_stamp(t, &l);
     s.vocab = vocab;
     s.n_documents = n_documents;
-    (void)par__stamp_write(path, &s);
+    if (par__map_check(&t->map, path) == PAR_OK) (void)par__stamp_write(path, &s);
     par_tokens_close(&t);
 }

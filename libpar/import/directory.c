@@ -31,7 +31,7 @@ static par_status open_config(par_import *import) {
     if (st == PAR_OK) {
         st = par__config_parse(path, (const char *)map.data, map.nbytes, &import->family,
                                &import->config);
-        par__map_close(&map);
+        st = par__map_end(&map, path, st);
     }
     free(path);
     return st;
@@ -127,8 +127,7 @@ static par_status open_sharded(par_import *import, const char *path) {
     if (!par__file_exists(path)) return no_weights(import);
     PAR_TRY(par__map_open(path, &map));
     par_status st = par__index_parse(path, (const char *)map.data, map.nbytes, &index);
-    par__map_close(&map);
-    PAR_TRY(st);
+    PAR_TRY(par__map_end(&map, path, st));
     st = open_files(import, index.n_files, index.files);
     if (st == PAR_OK) st = check_index(import, path, &index);
     par__index_free(&index);

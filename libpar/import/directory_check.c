@@ -20,6 +20,14 @@ const par__st_entry *par__import_find(const par_import *import, const char *name
     return NULL;
 }
 
+par_dtype par__import_dtype(const par_import *import) {
+    char name[128];
+    const par_safetensors *file;
+    if (!par__import_name(import, &import->family->table[0], 0, name, sizeof name)) return PAR_F32;
+    const par__st_entry *e = par__import_find(import, name, &file);
+    return e && e->type->dtype >= 0 ? (par_dtype)e->type->dtype : PAR_F32;
+}
+
 /* What the family stores for a row of the table: fused parts together, transposed as they lie. */
 static int stored_shape(const par_transformer_config *c, const par__mapping *m, int64_t shape[2]) {
     int64_t rows = par__dim_size(c, m->rows) * m->parts, cols = par__dim_size(c, m->cols);

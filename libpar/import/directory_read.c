@@ -156,6 +156,7 @@ static par_status read_rectangle(const par_transformer_config *c, const par__map
     if (n < p->local[0] * dst_stride) /* padding */
         memset(dst, 0, (size_t)(p->local[0] * dst_stride) * sizeof *dst);
     if (n > 0) par__threads_run((r.rows + TILE - 1) / TILE, PAR_MAX_THREADS, read_rows, &r);
+    PAR_TRY(par__map_check(&file->map, file->path));
     return atomic_load(&r.first) < n ? bad_value(&r, file, e, p) : PAR_OK;
 }
 

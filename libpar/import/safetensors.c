@@ -249,11 +249,15 @@ par_status par_safetensors_open(const char *path, par_safetensors **out) {
     par__map map;
     PAR_REQUIRE(path && out);
     PAR_TRY(par__map_open(path, &map));
-    par_status st = par__safetensors_parse(path, map.data, map.nbytes, out);
+    par_safetensors *file = NULL;
+    par_status st = par__safetensors_parse(path, map.data, map.nbytes, &file);
+    if (st != PAR_OK) return par__map_end(&map, path, st);
+    file->map = map;
+    st = par__map_check(&map, path);
     if (st == PAR_OK)
-        (*out)->map = map;
+        *out = file;
     else
-        par__map_close(&map);
+        par_safetensors_close(&file);
     return st;
 }
 

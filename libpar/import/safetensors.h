@@ -43,4 +43,11 @@ const par__st_entry *par__safetensors_find(const par_safetensors *file, const ch
 const char *par__shape_text(char *text, size_t nbytes, int ndim, const int64_t *shape);
 const par__st_type *par__st_type_of(par_dtype dtype);
 
+/* Data of tensor i, valid until the next call. */
+typedef par_status par__st_fetch(void *user, int i, const void **data);
+/* par_safetensors_write of tensors whose data is fetched, one at a time; with the metadata that
+ * transformers asks for, {"format": "pt"}. */
+par_status par__safetensors_stream(const char *path, int n, const char *const *names,
+                                   const par_tensor *tensors, par__st_fetch *fetch, void *user);
+
 #endif

@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,7 @@
 #include "libpar/import/safetensors.h"
 
 static par_status check_tensor(const char *path, const char *name, const par_tensor *t,
-                               size_t *nbytes) {
+                               bool fetched, size_t *nbytes) {
     *nbytes = par_dtype_nbytes(t->dtype);
     if (*nbytes == 0 || t->ndim < 0 || t->ndim > 4)
         PAR_FAIL(PAR_ERR_ARG,
@@ -25,18 +26,18 @@ static par_status check_tensor(const char *path, const char *name, const par_ten
                      "%s: tensor \"%.200s\": dimension %d is %" PRId64
                      "; legal: 0 or more, below 2^63 bytes in all",
                      path, name, i, t->shape[i]);
-    if (!t->data && *nbytes > 0)
+    if (!fetched && !t->data && *nbytes > 0)
         PAR_FAIL(PAR_ERR_ARG, "%s: tensor \"%.200s\": has no data", path, name);
     return PAR_OK;
 }
 
 static par_status add_entry(const char *path, json_t *header, const char *name, const par_tensor *t,
-                            size_t *at) {
+                            bool fetched, size_t *at) {
     size_t nbytes, end;
     if (!name || strcmp(name, "__metadata__") == 0 || json_object_get(header, name))
         PAR_FAIL(PAR_ERR_ARG, "%s: tensor name \"%.200s\" is reserved or there twice", path,
                  name ? name : "(none)");
-    PAR_TRY(check_tensor(path, name, t, &nbytes));
+    PAR_TRY(check_tensor(path, name, t, fetched, &nbytes));
     if (!par__add(*at, nbytes, &end) || end > INT64_MAX)
         PAR_FAIL(PAR_ERR_ARG, "%s: more than 2^63 bytes", path);
     json_t *shape = json_array();
@@ -65,27 +66,48 @@ static par_status write_header(par__writer *file, const json_t *header) {
 }
 
 static par_status write_file(const char *path, const json_t *header, int n,
-                             const par_tensor *tensors) {
+                             const par_tensor *tensors, par__st_fetch *fetch, void *user) {
     par__writer file;
+    const void *data;
     PAR_TRY(par__writer_open(path, &file));
     par_status st = write_header(&file, header);
-    for (int i = 0; i < n && st == PAR_OK; i++)
-        st = par__writer_write(&file, tensors[i].data, par_tensor_nbytes(&tensors[i]));
+    for (int i = 0; i < n && st == PAR_OK; i++) {
+        st = fetch(user, i, &data);
+        if (st == PAR_OK) st = par__writer_write(&file, data, par_tensor_nbytes(&tensors[i]));
+    }
     if (st == PAR_OK) return par__writer_commit(&file);
     par__writer_abort(&file);
     return st;
 }
 
-par_status par_safetensors_write(const char *path, int n, const char *const *names,
-                                 const par_tensor *tensors) {
+static par_status data_of(void *user, int i, const void **data) {
+    *data = ((const par_tensor *)user)[i].data;
+    return PAR_OK;
+}
+
+/* fetch NULL: the tensors have their data. */
+static par_status write_tensors(const char *path, json_t *header, int n, const char *const *names,
+                                const par_tensor *tensors, par__st_fetch *fetch, void *user) {
     size_t at = 0;
     par_status st = PAR_OK;
-    PAR_REQUIRE(path && n >= 0 && (n == 0 || (names && tensors)));
-    json_t *header = json_object();
     if (!header) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its header", path);
     for (int i = 0; i < n && st == PAR_OK; i++)
-        st = add_entry(path, header, names[i], &tensors[i], &at);
-    if (st == PAR_OK) st = write_file(path, header, n, tensors);
+        st = add_entry(path, header, names[i], &tensors[i], fetch != NULL, &at);
+    if (st == PAR_OK)
+        st = fetch ? write_file(path, header, n, tensors, fetch, user)
+                   : write_file(path, header, n, tensors, data_of, (void *)(uintptr_t)tensors);
     json_decref(header);
     return st;
+}
+
+par_status par__safetensors_stream(const char *path, int n, const char *const *names,
+                                   const par_tensor *tensors, par__st_fetch *fetch, void *user) {
+    return write_tensors(path, json_pack("{s:{s:s}}", "__metadata__", "format", "pt"), n, names,
+                         tensors, fetch, user);
+}
+
+par_status par_safetensors_write(const char *path, int n, const char *const *names,
+                                 const par_tensor *tensors) {
+    PAR_REQUIRE(path && n >= 0 && (n == 0 || (names && tensors)));
+    return write_tensors(path, json_object(), n, names, tensors, NULL, NULL);
 }

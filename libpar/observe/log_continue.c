@@ -158,6 +158,7 @@ static par_status continue_at(const char *path, int64_t step, double loss, mode_
         .path = path, .step = step, .loss = loss, .text = (const char *)map.data, .n = map.nbytes};
     par_status st = scan(&r);
     if (st == PAR_OK && step > 0) st = walk(&r, h);
+    if (st == PAR_OK) st = par__map_check(&map, path);
     if (st == PAR_OK && (h->n_dropped || r.whole < r.n)) st = rewrite(&r, mode);
     par__map_close(&map);
     return st;

@@ -29,15 +29,31 @@ static bool run_next(held_runs *r) {
     return true;
 }
 
+/* The norms of parameters, so many at a time: a backend may have a launch for each call. */
+typedef struct {
+    int n;
+    par_norm2_vector vectors[128];
+} norm_list;
+
+/* The next parameters of a walk; false behind the last. */
+static bool norms_next(norm_list *list, par__segment *s, double *norms) {
+    enum { MOST = sizeof list->vectors / sizeof *list->vectors };
+    for (list->n = 0; list->n < MOST && par__segment_next(s); list->n++)
+        list->vectors[list->n] =
+            (par_norm2_vector){s->n, s->gradient, norms ? norms + 2 * s->i : NULL};
+    return list->n > 0;
+}
+
 par_status par__optimizer_take(par__optimizer *o, const par__context *on, const par__flat *flat) {
-    void *norms = NULL;
+    void *memory = NULL;
     size_t workspace = 0, need = 0, nbytes = 2 * sizeof(double) * (size_t)flat->registry->n_params;
     o->on = on;
     o->flat = flat;
     if (on->params.inference) return PAR_OK;
-    for (par__segment s = par__segments(flat, PAR__COUNTED); par__segment_next(&s);) {
-        par_norm2 norm = {.n = s.n};
-        PAR_TRY(par_norm2_prepare(on->backend, &norm, &need));
+    norm_list list;
+    for (par__segment s = par__segments(flat, PAR__COUNTED); norms_next(&list, &s, NULL);) {
+        par_norm2 norms = {list.n, list.vectors};
+        PAR_TRY(par_norm2_prepare(on->backend, &norms, &need));
         if (need > workspace) workspace = need;
     }
     for (held_runs r = runs_of(flat); run_next(&r);) {
@@ -53,8 +69,8 @@ par_status par__optimizer_take(par__optimizer *o, const par__context *on, const 
         if (need > workspace) workspace = need;
     }
     PAR_TRY(par_memory_take(on->memory, PAR_MEM_SCRATCH, "update", workspace, &o->workspace));
-    PAR_TRY(par_memory_take(on->memory, PAR_MEM_SCRATCH, "norms", nbytes, &norms));
-    o->norms = norms;
+    PAR_TRY(par_memory_take(on->memory, PAR_MEM_SCRATCH, "norms", nbytes, &memory));
+    o->norms = memory;
     return PAR_OK;
 }
 
@@ -62,8 +78,9 @@ par_status par__optimizer_take(par__optimizer *o, const par__context *on, const 
 par_status par__optimizer_norms(par__optimizer *o) {
     size_t nbytes = 2 * sizeof(double) * (size_t)o->flat->registry->n_params;
     PAR_TRY(o->on->backend->zero(o->on->stream, o->norms, nbytes));
-    for (par__segment s = par__segments(o->flat, PAR__COUNTED); par__segment_next(&s);) {
-        par_norm2 args = {.n = s.n, .x = s.gradient, .out = o->norms + 2 * s.i};
+    norm_list list;
+    for (par__segment s = par__segments(o->flat, PAR__COUNTED); norms_next(&list, &s, o->norms);) {
+        par_norm2 args = {list.n, list.vectors};
         PAR_TRY(par_norm2_run(o->on->backend, o->on->stream, &args, o->workspace));
     }
     return PAR_OK;

@@ -221,6 +221,40 @@ static void put(const char *folder, const char *name, const char *text) {
     fclose(file);
 }
 
+/* Limits of memory in the same tree: 3000 bytes outside and 2000 inside; 5000 in version 1. */
+static void check_memory(char folder[5][64], const char *list, const char *root) {
+    static const struct {
+        const char *list;
+        size_t left, limit;
+    } cases[] = {
+        {"0::/a/b\n", 1400, 2000}, /* 2000 - 900 used + 300 that can be dropped */
+        {"0::/a\n", 1500, 3000},        {"0::/\n", 0, 0},
+        {"7:memory:/v1\n", 4100, 5000}, {"7:memory:/v1\n0::/a\n", 1500, 3000},
+        {"7:cpuset:/v1\n", 0, 0},
+    };
+    char v1[128], group[160];
+    snprintf(v1, sizeof v1, "%s/memory", root);
+    snprintf(group, sizeof group, "%s/v1", v1);
+    mkdir(v1, 0700), mkdir(group, 0700);
+    put(v1, "memory.limit_in_bytes", "9223372036854771712\n");
+    put(group, "memory.limit_in_bytes", "5000\n");
+    put(group, "memory.usage_in_bytes", "1000\n");
+    put(group, "memory.stat", "cache 7\ninactive_file 1\ntotal_inactive_file 100\n");
+    put(folder[1], "memory.max", "3000\n");
+    put(folder[1], "memory.current", "1500\n");
+    put(folder[2], "memory.max", "2000\n");
+    put(folder[2], "memory.current", "900\n");
+    put(folder[2], "memory.stat", "anon 4\ninactive_file 300\n");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t limit, left;
+        put(root, "list", cases[i].list);
+        left = par__cgroup_memory(list, root, &limit);
+        CHECK(left == cases[i].left && limit == cases[i].limit,
+              "%s: %zu bytes of %zu are left, not %zu of %zu", cases[i].list, left, limit,
+              cases[i].left, cases[i].limit);
+    }
+}
+
 /* A tree like /sys/fs/cgroup, with quotas of 3 cores outside and 1.5 inside. */
 static void test_quotas(void) {
     static const struct {
@@ -256,6 +290,7 @@ static void test_quotas(void) {
               cases[i].cores);
     }
     CHECK(par__cgroup_cores("/nowhere", root) == 0, "a quota without a list");
+    check_memory(folder, list, root);
     char command[128];
     snprintf(command, sizeof command, "rm -r %s", root);
     CHECK(system(command) == 0, "%s is left", root);

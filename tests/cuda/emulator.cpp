@@ -3,8 +3,8 @@
  * the compiler's __builtin_setjmp and __builtin_longjmp: some ten nanoseconds. The address
  * sanitizer takes the C library's longjmp for frames that end and asks the kernel where their stack
  * lies, which made kernels three times slower; here no frame ends, so its marks stay right without.
- * A meeting point is left when all threads that have not ended (of the block, or of the warp) stand
- * at it; when none can go on, the kernel is wrong and the process ends with its name.
+ * A meeting point is left when all threads that have not ended (of the block, a row of it, or the
+ * warp) stand at it; when none can go on, the kernel is wrong and the process ends with its name.
  */
 #include "tests/cuda/emulator.h"
 #include "tests/cuda/emulator_mma.h"
@@ -24,7 +24,7 @@ emulator_place emulator_here;
 
 namespace {
 
-enum state { RUNS, AT_BLOCK, AT_WARP, ENDED };
+enum state { RUNS, AT_BLOCK, AT_ROW, AT_WARP, ENDED };
 enum { STACK = 64 << 10, SHARED = 232448 };
 
 typedef void *place_in_code[5]; /* what __builtin_setjmp wants */
@@ -33,6 +33,7 @@ struct copy {
     void *to;
     const void *from; /* NULL: zeros */
     int nbytes;
+    int group;
 };
 
 struct fiber {
@@ -43,6 +44,7 @@ struct fiber {
     bool entered = false;
     uint3 thread{};
     std::vector<copy> copies; /* asynchronous, that have not arrived */
+    int groups = 0;           /* of copies, that have ended */
     bool began = false;       /* some, and has not waited since */
     bool unseen = false;      /* waited for some, which products do not see yet */
     std::vector<std::function<void()>> products; /* begun, and not computed */
@@ -135,6 +137,7 @@ void run_block(const char *kernel, size_t n) {
     for (size_t i = 0; i < n; i++) {
         pool[i]->at = RUNS;
         pool[i]->copies.clear();
+        pool[i]->groups = 0;
         pool[i]->began = pool[i]->unseen = false;
         pool[i]->products.clear();
         pool[i]->commits.clear();
@@ -145,6 +148,8 @@ void run_block(const char *kernel, size_t n) {
             size_t w = reverse ? warps - 1 - k : k;
             moved |= run_warp(w * 32, std::min(w * 32 + 32, n), reverse);
         }
+        for (size_t row = emulator_here.block_size.x, i = 0; row % 32 == 0 && i < n; i += row)
+            moved |= release(i, i + row, AT_ROW);
         moved |= release(0, n, AT_BLOCK);
         for (size_t i = 0; i < n; i++) open |= pool[i]->at != ENDED;
         if (!open) return;
@@ -159,6 +164,14 @@ void run_block(const char *kernel, size_t n) {
 
 void emulator_sync_block() {
     pause_at(AT_BLOCK);
+}
+void emulator_sync_row() {
+    if (emulator_here.block_size.x % 32 != 0 || current->thread.y > 14) {
+        fprintf(stderr, "emulator: %s: a barrier of a row of %u threads, row %u\n", running,
+                emulator_here.block_size.x, current->thread.y);
+        abort();
+    }
+    pause_at(AT_ROW);
 }
 void emulator_sync_warp(unsigned mask) {
     if (mask != 0xffffffffu) {
@@ -190,21 +203,28 @@ uint64_t *emulator_warp_values() {
 uint32_t (*emulator_warp_words())[6] {
     return &warp_words[thread_of_block() / 32 * 32];
 }
-static void make_copies() {
-    for (const copy &c : current->copies)
-        if (c.from)
-            memcpy(c.to, c.from, (size_t)c.nbytes);
-        else
-            memset(c.to, 0, (size_t)c.nbytes);
-    current->copies.clear();
+static void arrive(const copy &c) {
+    if (c.from)
+        memcpy(c.to, c.from, (size_t)c.nbytes);
+    else
+        memset(c.to, 0, (size_t)c.nbytes);
 }
 void emulator_copy(void *to, const void *from, int nbytes, bool valid) {
-    current->copies.push_back({to, valid ? from : nullptr, nbytes});
+    const copy c = {to, valid ? from : nullptr, nbytes, current->groups};
     current->began = true;
-    if (in_reverse()) make_copies();
+    if (in_reverse())
+        arrive(c);
+    else
+        current->copies.push_back(c);
 }
-void emulator_copy_wait() {
-    make_copies();
+void emulator_copy_end() {
+    current->groups++;
+}
+void emulator_copy_wait(int later) {
+    size_t n = 0;
+    while (n < current->copies.size() && current->copies[n].group < current->groups - later)
+        arrive(current->copies[n++]);
+    current->copies.erase(current->copies.begin(), current->copies.begin() + (long)n);
     current->unseen |= current->began;
     current->began = false;
 }

@@ -50,6 +50,7 @@ extern emulator_place emulator_here; /* of the fiber that runs */
 void emulator_run(const char *kernel, dim3 grid, dim3 block, size_t shared_nbytes,
                   const std::function<void()> &thread);
 void emulator_sync_block();
+void emulator_sync_row(); /* threads of one threadIdx.y, whole warps */
 void emulator_sync_warp(unsigned mask);
 void emulator_check_aligned(
     const void *p); /* to 16 bytes, or the process ends with the kernel's name */
@@ -184,6 +185,9 @@ static inline uint16_t par__narrow_bf16(float x) {
 }
 static inline uint16_t par__narrow_f16(float x) {
     return par__f32_to_f16(x);
+}
+static inline void par__sync_row() {
+    emulator_sync_row();
 }
 /* So few that small arrays take a second step of the grid. */
 static inline int64_t par__multiprocessors() {

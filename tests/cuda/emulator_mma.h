@@ -16,7 +16,8 @@
 
 uint32_t (*emulator_warp_words())[6]; /* [32][6] of the fiber's warp */
 void emulator_copy(void *to, const void *from, int nbytes, bool valid);
-void emulator_copy_wait();
+void emulator_copy_end();
+void emulator_copy_wait(int later); /* for all groups but the newest ones */
 void emulator_see_copies();
 void emulator_product(std::function<void()> compute);
 void emulator_commit_products();
@@ -81,7 +82,14 @@ inline void par__copy_4(void *to, const void *from, bool valid) {
     emulator_copy(to, from, 4, valid);
 }
 inline void par__copy_wait() {
-    emulator_copy_wait();
+    emulator_copy_end();
+    emulator_copy_wait(0);
+}
+inline void par__copy_end() {
+    emulator_copy_end();
+}
+template <int LATER> void par__copy_wait_for() {
+    emulator_copy_wait(LATER);
 }
 
 template <par_dtype TYPE> uint32_t par__narrow_pair(float x, float y) {

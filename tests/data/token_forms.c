@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include "../harness.h"
+#include "libpar/data/tokenizer.h"
 #include "par/data.h"
+#include "par/guard.h"
 #include "par/threads.h"
 #include "par/tokenizer.h"
 #include "temp.h"
@@ -258,6 +260,43 @@ static void changed(void) {
     }
 }
 
+static void cut(void *path, int64_t done, int64_t n) {
+    (void)done, (void)n;
+    CHECK(truncate(path, 0) == 0, "truncate");
+}
+
+static par_status cut_text(void *path, const uint8_t *text, size_t n) {
+    (void)text, (void)n;
+    return truncate(path, 0) == 0 ? PAR_OK : par_error_set(PAR_ERR_INTERNAL, "truncate");
+}
+
+/* Files that become shorter while somebody reads them: an error, and nothing is kept of the zeros
+ * that were read. */
+static void shorter(void) {
+    static char lines[1 << 20];
+    char path[1024];
+    int32_t x[4];
+    par_tokens *t = NULL;
+    par_tokens_facts facts;
+    CHECK_OK(par_guard_files());
+    make_ids(40000);
+    snprintf(path, sizeof path, "%s", raw("shorter.bin", 2, N));
+    CHECK_OK(par_tokens_open_as(path, &(par_tokens_params){.form = PAR_TOKENS_U16}, &t));
+    CHECK(truncate(path, 0) == 0, "truncate");
+    CHECK_FAILS(par_tokens_read(t, N / 2, 4, x), PAR_ERR_IO, "shorter.bin: became shorter");
+    CHECK_FAILS(par_tokens_check(t, cut, path, &facts), PAR_ERR_IO, "shorter.bin: became shorter");
+    CHECK(access(temp_path("shorter.bin.stamp"), F_OK) != 0, "there is a stamp of zeros");
+    par_tokens_close(&t);
+    memset(lines, 'x', sizeof lines);
+    for (size_t i = 0; i < sizeof lines; i += 64) memcpy(lines + i, "{\"text\": \"", 10);
+    for (size_t i = 63; i < sizeof lines; i += 64) memcpy(lines + i - 2, "\"}\n", 3);
+    snprintf(path, sizeof path, "%s", temp_file("shorter.jsonl", lines, sizeof lines));
+    const char *paths[] = {path};
+    const par_corpus corpus = {.paths = paths, .n_files = 1, .field = "text"};
+    CHECK_FAILS(par__corpus_run(&corpus, cut_text, path), PAR_ERR_IO,
+                "shorter.jsonl: became shorter");
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {"widths", widths, 0, NULL, 0},
@@ -269,6 +308,7 @@ int main(int argc, char **argv) {
         {"written", written, 0, NULL, 0},
         {"no-room-for-a-stamp", no_room_for_a_stamp, 0, NULL, 0},
         {"changed", changed, 0, NULL, 0},
+        {"shorter", shorter, 0, NULL, 0},
     };
     temp_open();
     int rc = harness_main("token-forms", cases, HARNESS_COUNT(cases), argc, argv);

@@ -98,6 +98,9 @@ static void test_gemm(void) {
     g = good, g.m = g.k = INT64_C(1) << 40, g.lda = g.k;
     CHECK_FAILS(prepare_gemm(&g), PAR_ERR_ARG, "above 2^60 elements");
     CHECK_FAILS(par_gemm_run(NULL, NULL, &good, NULL), PAR_ERR_ARG, "backend");
+    const par_norm2 norms = {.n_vectors = 2};
+    CHECK_FAILS(par_norm2_run(ref(), NULL, &norms, NULL), PAR_ERR_ARG,
+                "norm2: vectors is NULL for 2 vectors");
 }
 
 static void test_shapes(void) {
@@ -180,7 +183,8 @@ static void test_empty(void) {
         par_tally tally = {.ballot = &ballot};
         par_vote_state state = {.halted = 1};
         par_vote_call vote = {.n = 1, .ballots = &ballot, .state = &state};
-        par_norm2 norm2 = {.out = out};
+        par_norm2_vector nothing = {.out = out};
+        par_norm2 norm2 = {1, &nothing};
         if (op == PAR_OP_XENT_LOSS) args = &loss;
         if (op == PAR_OP_ADAMW || op == PAR_OP_SGD) args = &update;
         if (op == PAR_OP_NORM2) args = &norm2;

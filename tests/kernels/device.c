@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUARD = 256, GUARD_BYTE = 0xa5, MAX_OPERANDS = 12 };
+enum { GUARD = 256, GUARD_BYTE = 0xa5, MAX_OPERANDS = 300 };
 
 typedef struct {
     void **pointer; /* in the copy */
@@ -25,6 +25,7 @@ typedef struct {
     const par_backend *backend;
     par_op_args args; /* a copy, whose pointers become the device's */
     par_residual sum; /* of a norm */
+    par_norm2_vector vectors[MAX_OPERANDS / 2];
     operand operands[MAX_OPERANDS];
     region regions[MAX_OPERANDS];
     int n, n_regions;
@@ -197,6 +198,17 @@ static void vote(call *c) {
     add(c, &a->state, sizeof(par_vote_state));
 }
 
+static void norm2(call *c) {
+    par_norm2 *a = &c->args.norm2;
+    if (a->n_vectors > MAX_OPERANDS / 2) abort();
+    for (int64_t i = 0; i < a->n_vectors; i++) {
+        c->vectors[i] = a->vectors[i];
+        vector(c, &c->vectors[i].x, PAR_F32, c->vectors[i].n);
+        add(c, &c->vectors[i].out, 2 * sizeof(double));
+    }
+    a->vectors = c->vectors;
+}
+
 static void list(call *c, par_op op) {
     switch (op) {
     case PAR_OP_GEMM: gemm(c); break;
@@ -221,10 +233,7 @@ static void list(call *c, par_op op) {
     case PAR_OP_RESIDUAL: residual_operands(c, &c->args.residual); break;
     case PAR_OP_ADAMW:
     case PAR_OP_SGD: update(c); break;
-    case PAR_OP_NORM2:
-        vector(c, &c->args.norm2.x, PAR_F32, c->args.norm2.n);
-        add(c, &c->args.norm2.out, 2 * sizeof(double));
-        break;
+    case PAR_OP_NORM2: norm2(c); break;
     case PAR_OP_CAST: cast(c); break;
     case PAR_OP_BALLOT: tally(c); break;
     case PAR_OP_VOTE: vote(c); break;

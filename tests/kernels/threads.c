@@ -99,7 +99,7 @@ static void run_flat(tensors *t, par_dtype dtype) {
     u.v = t->s, u.step = &step, u.eps = 1e-8f, u.decay = 0.1f, u.b1 = 0.9, u.b2 = 0.95;
     bench_adamw(alone, &u);
     bench_sgd(alone, &u);
-    bench_norm2(alone, &(par_norm2){N, t->grad, t->norm2});
+    bench_norm2(alone, &(par_norm2){1, &(par_norm2_vector){N, t->grad, t->norm2}});
     bench_cast(alone, &(par_cast){PAR_F32, dtype, N, 3.0f, t->master, t->cast});
 }
 

@@ -130,9 +130,8 @@ static void norm2_case(int64_t n, int skew) {
         if (isfinite(x[i])) expected += (double)x[i] * x[i];
     }
     double bad = 4 + (n > 3) + (n > 6) + (n > 1029) + (n > 40000);
-    par_norm2 a = {n, x, out};
     bench b = {.backend = bench_subject};
-    bench_norm2(&b, &a);
+    bench_norm2(&b, &(par_norm2){1, &(par_norm2_vector){n, x, out}});
     CHECK(out[0] == expected && out[1] == bad, "norm2 of %lld: %.17g and %g, not %.17g and %g",
           (long long)n, out[0], out[1], expected, bad);
 }
@@ -147,9 +146,34 @@ static void test_norm2(void) {
     double out[2] = {0, 0};
     for (int i = 0; i < 9; i++) large[i] = 1e30f;
     bench b = {.backend = bench_subject};
-    bench_norm2(&b, &(par_norm2){9, large, out});
+    bench_norm2(&b, &(par_norm2){1, &(par_norm2_vector){9, large, out}});
     CHECK(fabs(out[0] / 9e60 - 1) < 1e-6 && out[1] == 0, "norm2 of 9 times 1e30 is %g, %g bad",
           out[0], out[1]);
+}
+
+/* A list has the bits of its vectors one by one, also where it is longer than a launch of a device
+ * takes; some are empty, and some do not lie on 16 bytes. */
+static void test_norm2_list(void) {
+    enum { N = 140, LONGEST = 40000 };
+    static float x[LONGEST + N];
+    static double alone[N][2], together[N][2];
+    par_norm2_vector vectors[N];
+    if (!bench_ready()) return;
+    for (int i = 0; i < LONGEST + N; i++) x[i] = harness_noise(5, (uint64_t)i);
+    x[17] = INFINITY;
+    for (int i = 0; i < N; i++) {
+        int64_t n = i == 130 ? LONGEST : i % 7 == 3 ? 0 : i * 13 % 1031;
+        bench b = {.backend = bench_subject};
+        vectors[i] = (par_norm2_vector){n, x + i, alone[i]};
+        bench_norm2(&b, &(par_norm2){1, &vectors[i]});
+        vectors[i].out = together[i];
+    }
+    bench b = {.backend = bench_subject};
+    bench_norm2(&b, &(par_norm2){N, vectors});
+    for (int i = 0; i < N; i++)
+        CHECK(memcmp(alone[i], together[i], sizeof alone[i]) == 0,
+              "vector %d of %lld: %.17g and %g in a list, %.17g and %g alone", i,
+              (long long)vectors[i].n, together[i][0], together[i][1], alone[i][0], alone[i][1]);
 }
 
 /* The closed form of the first step, and the recurrence in double for some more. */
@@ -205,8 +229,9 @@ static void test_sgd(void) {
 }
 
 const harness_case update_cases[] = {
-    {.name = "update", .run = test_update},      {.name = "cast", .run = test_cast},
-    {.name = "betas", .run = test_betas},        {.name = "norm2", .run = test_norm2},
-    {.name = "oracle_adamw", .run = test_adamw}, {.name = "oracle_sgd", .run = test_sgd},
+    {.name = "update", .run = test_update},         {.name = "cast", .run = test_cast},
+    {.name = "betas", .run = test_betas},           {.name = "norm2", .run = test_norm2},
+    {.name = "norm2_list", .run = test_norm2_list}, {.name = "oracle_adamw", .run = test_adamw},
+    {.name = "oracle_sgd", .run = test_sgd},
 };
 const int n_update_cases = HARNESS_COUNT(update_cases);

@@ -280,7 +280,7 @@ static void refused(par_transport *t) {
     CHECK_OK(run(t, &s, &o));
     CHECK(strstr(o.why, "modules of tiny-gpt"), "\"%s\"", o.why);
     s = (setting){.pp = 1, .dp = 1};
-    setenv("PAR_STANDIN_CAPTURE", "150", 1);
+    setenv("PAR_STANDIN_CAPTURE", "60", 1);
     CHECK_OK(run(t, &s, &o));
     unsetenv("PAR_STANDIN_CAPTURE");
     CHECK(strstr(o.why, "a step cannot be captured: "), "\"%s\"", o.why);

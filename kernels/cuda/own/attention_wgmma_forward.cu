@@ -103,8 +103,8 @@ template <int DP, int GROUPS, int KEYS, int BLOCKS> struct forward_shape {
     }
 };
 
-typedef forward_shape<64, 2, 128, 1> forward_64;
-typedef forward_shape<128, 2, 128, 1> forward_128;
+typedef forward_shape<64, 2, 64, 2> forward_64;
+typedef forward_shape<128, 3, 64, 1> forward_128;
 #define FORWARD_DISPATCH(a, f, ...)                                                                \
     ((a)->D <= 64 ? ATTENTION_TYPED(forward_64, a, f, __VA_ARGS__)                                 \
                   : ATTENTION_TYPED(forward_128, a, f, __VA_ARGS__))

@@ -163,14 +163,19 @@ template <int W> __device__ static inline float par__pack_sum(const par__pack<W>
 /* A number of elements as a type, for par__flat's function. */
 template <int W> struct par__width { static constexpr int value = W; };
 
-/* f(par__width, i) once for all elements i of [0, n): W at a time, the rest one by one. A grid of
- * one dimension. */
-template <int W, typename F> __device__ static inline void par__flat(int64_t n, F f) {
-    int64_t thread = (int64_t)blockIdx.x * blockDim.x + threadIdx.x,
-            threads = (int64_t)gridDim.x * blockDim.x;
+/* f(par__width, i) once for all elements i of [0, n), by all threads of blocks 0 to n_blocks - 1:
+ * W at a time, the rest one by one. */
+template <int W, typename F>
+__device__ static inline void par__flat_by(int64_t block, int64_t n_blocks, int64_t n, F f) {
+    int64_t thread = block * blockDim.x + threadIdx.x, threads = n_blocks * blockDim.x;
     for (int64_t i = thread * W; i <= n - W; i += threads * W) f(par__width<W>{}, i);
     if (W > 1)
         for (int64_t i = n / W * W + thread; i < n; i += threads) f(par__width<1>{}, i);
+}
+
+/* By a grid of one dimension. */
+template <int W, typename F> __device__ static inline void par__flat(int64_t n, F f) {
+    par__flat_by<W>(blockIdx.x, gridDim.x, n, f);
 }
 
 /* True if rows of ld elements from p on may be read in packs. */

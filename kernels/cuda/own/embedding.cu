@@ -4,13 +4,13 @@
  * Backward adds the rows of dy in the order of i without atomics: the tokens are sorted by their
  * table row with a stable radix sort, and then each table row is one block's, which adds its tokens
  * one after the other. Positions need no sort: the tokens of a position are T apart. Sort: a digit
- * of 8 bits a pass; a block has a tile of tokens, each of its warps a stretch of the tile in order;
- * lanes with equal digits find each other by __match_any_sync, so that ranks are those of the order
- * of i.
+ * of 8 bits per pass; a block has a tile of tokens, each of its warps a stretch of the tile in
+ * order; lanes with equal digits find each other by __match_any_sync, so that ranks are those of
+ * the order of i.
  */
 #include "kernels/cuda/own/device.cuh"
 
-enum { DIGITS = 256, WARPS = 8, STEPS = 8, TILE = WARPS * STEPS * 32, BATCH = 4 };
+enum { DIGITS = 256, WARPS = 8, TILES = 64, BATCH = 4, FORWARD_ROWS = 4 };
 
 /* Row of the table for token i, or `rows` if it is not in this range of the table. */
 __device__ static inline unsigned table_row(const par_embedding &a, int64_t i) {
@@ -18,31 +18,42 @@ __device__ static inline unsigned table_row(const par_embedding &a, int64_t i) {
     return (unsigned)(0 <= row && row < a.rows ? row : a.rows);
 }
 
-/* Grid: columns, tokens. */
-template <typename T, int W>
+/* Grid: columns, tokens; a thread has ROWS tokens at a time, whose reads are under way together. */
+template <typename T, int W, int ROWS>
 __global__ void __launch_bounds__(256) embedding_rows(par_embedding a) {
-    int64_t j = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * W;
+    const int64_t j = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * W;
+    const int64_t step = gridDim.y * (int64_t)blockDim.y;
     if (j >= a.n) return;
-    for (int64_t i = blockIdx.y; i < a.m; i += gridDim.y) {
-        int64_t row = table_row(a, i);
-        T *y = (T *)a.y + i * a.n + j;
-        par__pack<W> v = {};
-        if (row < a.rows) v = par__get<W>((const T *)a.table + row * a.n + j);
-        if (a.accumulate && row == a.rows) continue;
-        if (a.accumulate) {
-            par__pack<W> old = par__get<W>(y);
+    for (int64_t i = blockIdx.y * (int64_t)blockDim.y + threadIdx.y; i < a.m; i += ROWS * step) {
+        par__raw<T, W> from[ROWS] = {}, old[ROWS] = {};
+        unsigned row[ROWS];
 #pragma unroll
-            for (int e = 0; e < W; e++) v.x[e] += old.x[e];
+        for (int r = 0; r < ROWS; r++)
+            row[r] = i + r * step < a.m ? table_row(a, i + r * step) : (unsigned)a.rows;
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            if (row[r] == a.rows) continue;
+            from[r] = par__get_raw<W>((const T *)a.table + row[r] * a.n + j);
+            if (a.accumulate) old[r] = par__get_raw<W>((T *)a.y + (i + r * step) * a.n + j);
         }
-        par__put<W>(y, v);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            if (i + r * step >= a.m || (a.accumulate && row[r] == a.rows)) continue;
+            par__pack<W> v = par__wide(from[r]), onto = par__wide(old[r]);
+#pragma unroll
+            for (int e = 0; a.accumulate && e < W; e++) v.x[e] += onto.x[e];
+            par__put<W>((T *)a.y + (i + r * step) * a.n + j, v);
+        }
     }
 }
 
 template <typename T, int W>
 static par_status forward_width(par_stream *stream, const par_embedding *a) {
-    unsigned threads = par__threads(par__blocks(a->n, W), 256);
-    dim3 grid((unsigned)par__blocks(a->n, (int64_t)threads * W), par__grid(a->m));
-    PAR_LAUNCH((embedding_rows<T, W>), grid, dim3(threads), 0, stream, *a);
+    enum { ROWS = W == 1 ? 1 : FORWARD_ROWS };
+    unsigned threads = par__threads(par__blocks(a->n, W), 256), rows = 256 / threads;
+    dim3 grid((unsigned)par__blocks(a->n, (int64_t)threads * W),
+              par__grid(par__blocks(a->m, rows * ROWS)));
+    PAR_LAUNCH((embedding_rows<T, W, ROWS>), grid, dim3(threads, rows), 0, stream, *a);
     return par__cuda_launched("embedding");
 }
 
@@ -54,12 +65,24 @@ template <typename T> static par_status forward(par_stream *stream, const par_em
 
 /* ---- the sort: pairs {table row, token} ---- */
 
+/* Steps of a warp in a tile: short ones keep more multiprocessors busy, but every block of a
+ * scatter adds up the digits of all tiles. */
+static inline __host__ __device__ int64_t tile_steps(int64_t m) {
+    int64_t steps = (m + TILES * WARPS * 32 - 1) / (TILES * WARPS * 32);
+    return steps < 1 ? 1 : steps > 8 ? 8 : steps;
+}
+
+static inline int64_t n_tiles(int64_t m) {
+    return par__blocks(m, tile_steps(m) * WARPS * 32);
+}
+
 /* Tokens of a warp's stretch, from `from` or, in the first pass (NULL), from the ids. f(pair,
  * digit, peers) for every step by whole warps; digit is DIGITS behind the end. */
 template <typename F>
 __device__ static inline void each_step(const par_embedding &a, const uint2 *from, int shift, F f) {
-    int64_t begin = (int64_t)blockIdx.x * TILE + threadIdx.x / 32 * (STEPS * 32);
-    for (int step = 0; step < STEPS && begin + step * 32 < a.m; step++) {
+    const int64_t steps = tile_steps(a.m);
+    int64_t begin = ((int64_t)blockIdx.x * WARPS + threadIdx.x / 32) * steps * 32;
+    for (int step = 0; step < steps && begin + step * 32 < a.m; step++) {
         int64_t i = begin + step * 32 + threadIdx.x % 32;
         uint2 pair = {0, 0};
         if (i < a.m) pair = from ? from[i] : uint2{table_row(a, i), (unsigned)i};
@@ -98,7 +121,7 @@ __device__ static inline unsigned first_place(const unsigned *table) {
     __shared__ unsigned sums[2][DIGITS];
     unsigned before = 0, all = 0;
     int at = 0;
-#pragma unroll 8
+#pragma unroll 16
     for (unsigned tile = 0; tile < gridDim.x; tile++) {
         unsigned count = table[(int64_t)tile * DIGITS + threadIdx.x];
         if (tile < blockIdx.x) before += count;
@@ -171,22 +194,34 @@ __device__ static inline tokens tokens_of(const par_embedding &a, const uint2 *s
 }
 
 /* Grid: table rows, columns. Reads of BATCH tokens are under way together; they are added in order.
- * Most rows have a token or two, so many rows at a time count for more than a larger batch. */
+ * Most rows have a token or two, so what counts is that their places are known early: bounds are
+ * read two rows ahead, the first token one. */
 template <typename T, int W>
 __global__ void __launch_bounds__(256, 5)
     embedding_sums(par_embedding a, const uint2 *sorted, const unsigned *start) {
-    int64_t j = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * W;
+    const int64_t j = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * W, step = gridDim.x;
     if (j >= a.n) return;
-    for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
-        tokens of = tokens_of(a, sorted, start, row);
+    tokens none = {}, next = tokens_of(a, sorted, start, blockIdx.x);
+    tokens after =
+        blockIdx.x + step < a.rows ? tokens_of(a, sorted, start, blockIdx.x + step) : none;
+    int64_t next_head = next.count > 0 ? next[0] : 0;
+    for (int64_t row = blockIdx.x; row < a.rows; row += step) {
+        const tokens of = next;
+        const int64_t head = next_head;
+        next = after;
+        next_head = next.count > 0 ? next[0] : 0;
+        if (row + 2 * step < a.rows) after = tokens_of(a, sorted, start, row + 2 * step);
         if (of.count == 0 && a.beta != 0) continue;
         par__pack<W> sum = {};
         if (a.beta != 0) sum = par__get<W>(a.dtable + row * a.n + j);
         for (int64_t k = 0; k < of.count; k += BATCH) {
             par__pack<W> v[BATCH] = {};
 #pragma unroll
-            for (int b = 0; b < BATCH; b++)
-                if (k + b < of.count) v[b] = par__get<W>((const T *)a.dy + of[k + b] * a.n + j);
+            for (int b = 0; b < BATCH; b++) {
+                if (k + b >= of.count) continue;
+                int64_t i = k + b == 0 ? head : of[k + b];
+                v[b] = par__get<W>((const T *)a.dy + i * a.n + j);
+            }
 #pragma unroll
             for (int b = 0; b < BATCH; b++)
 #pragma unroll
@@ -214,7 +249,7 @@ typedef struct {
 
 static layout layout_of(const par_embedding *a, void *workspace) {
     size_t pairs = ((size_t)a->m * sizeof(uint2) + 15) / 16 * 16;
-    size_t table = (size_t)(DIGITS * par__blocks(a->m, TILE)) * sizeof(unsigned);
+    size_t table = (size_t)(DIGITS * n_tiles(a->m)) * sizeof(unsigned);
     char *p = (char *)workspace;
     return {{(uint2 *)p, (uint2 *)(p + pairs)},
             (unsigned *)(p + 2 * pairs),
@@ -226,7 +261,7 @@ static layout layout_of(const par_embedding *a, void *workspace) {
 static par_status sort(par_stream *stream, const par_embedding *a, const layout &w,
                        const uint2 **sorted) {
     const uint2 *from = NULL;
-    dim3 tiles((unsigned)par__blocks(a->m, TILE));
+    dim3 tiles((unsigned)n_tiles(a->m));
     for (int shift = 0; shift < 32 && (shift == 0 || a->rows >> shift > 0); shift += 8) {
         uint2 *to = w.pairs[shift / 8 % 2];
         PAR_LAUNCH((embedding_count), tiles, dim3(DIGITS), 0, stream, *a, from, shift, w.table);

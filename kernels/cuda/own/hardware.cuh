@@ -27,6 +27,12 @@
     extern __shared__ __align__(1024) unsigned char par_shared_raw_[];                             \
     type *name = reinterpret_cast<type *>(par_shared_raw_)
 
+/* A barrier of the threads with this threadIdx.y, of at most 15 in a block; blockDim.x is whole
+ * warps. */
+__device__ static inline void par__sync_row(void) {
+    asm volatile("bar.sync %0, %1;" ::"r"(threadIdx.y + 1), "r"(blockDim.x) : "memory");
+}
+
 /* Bits of 16-bit types to fp32, and back with rounding to nearest, ties to even. */
 __device__ static inline float par__widen_bf16(uint16_t bits) {
     return __uint_as_float((uint32_t)bits << 16);

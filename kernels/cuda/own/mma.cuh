@@ -77,6 +77,19 @@ __device__ static inline void par__copy_wait(void) {
 #endif
 }
 
+/* The copies since the last end are one group; wait until all groups but the newest LATER have
+ * arrived. */
+__device__ static inline void par__copy_end(void) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+template <int LATER> __device__ static inline void par__copy_wait_for(void) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group %0;" ::"n"(LATER) : "memory");
+#endif
+}
+
 /* Two values of TYPE, the first in the lower half, rounded to nearest, ties to even. */
 template <par_dtype TYPE> __device__ static inline uint32_t par__narrow_pair(float x, float y) {
     uint32_t out = 0;

@@ -13,6 +13,7 @@ extern "C" {
 
 /* One per topic: fills its operations of the table. */
 void par__cuda_norm_init(par_backend *backend);
+void par__cuda_norm_backward_init(par_backend *backend);
 void par__cuda_rope_init(par_backend *backend);
 void par__cuda_activation_init(par_backend *backend);
 void par__cuda_residual_init(par_backend *backend);

@@ -1,38 +1,55 @@
 /*
- * Rotary position embedding in place (Su et al. 2021), par_rope in par/kernels.h: a block has a row
- * at a time, a thread W channel pairs of a head.
+ * Rotary position embedding in place (Su et al. 2021), par_rope in par/kernels.h: a thread has W
+ * channel pairs of HEADS heads of a row, whose angles are the same.
  */
 #include "kernels/cuda/own/device.cuh"
 
-template <typename T, int W> __global__ void __launch_bounds__(256) rope_rows(par_rope a) {
-    int64_t half = a.head_size / 2;
-    unsigned per_head = (unsigned)(half / W), packs = (unsigned)a.heads * per_head;
-    float sign = a.inverse ? -1.0f : 1.0f;
-    for (int64_t r = blockIdx.x; r < a.m; r += gridDim.x) {
-        int64_t position = (a.first_row + r) % a.T;
-        T *row = (T *)a.x + r * a.ldx;
-        for (unsigned c = threadIdx.x; c < packs; c += blockDim.x) {
-            int64_t i = (int64_t)(c % per_head) * W;
-            T *first = row + c / per_head * a.head_size + i, *second = first + half;
-            par__pack<W> x1 = par__get<W>(first), x2 = par__get<W>(second);
-            par__pack<W> cosine = par__get<W>(a.cos + position * half + i);
-            par__pack<W> sine = par__get<W>(a.sin + position * half + i);
+enum { ROPE_HEADS = 2 };
+
+template <typename T, int W, int HEADS>
+__global__ void __launch_bounds__(256) rope_rows(par_rope a) {
+    const int64_t half = a.head_size / 2;
+    const unsigned per_head = (unsigned)(half / W);
+    const unsigned per_row = (unsigned)((a.heads + HEADS - 1) / HEADS) * per_head;
+    const float sign = a.inverse ? -1.0f : 1.0f;
+    for (int64_t r = blockIdx.x * (int64_t)blockDim.y + threadIdx.y; r < a.m;
+         r += (int64_t)gridDim.x * blockDim.y) {
+        const int64_t position = (a.first_row + r) % a.T;
+        for (unsigned c = threadIdx.x; c < per_row; c += blockDim.x) {
+            const unsigned head = c / per_head * HEADS;
+            const int64_t i = (int64_t)(c % per_head) * W;
+            T *first = (T *)a.x + r * a.ldx + head * a.head_size + i;
+            par__raw<T, W> x1[HEADS] = {}, x2[HEADS] = {};
 #pragma unroll
-            for (int e = 0; e < W; e++) {
-                float u = x1.x[e], v = x2.x[e], s = sign * sine.x[e];
-                x1.x[e] = u * cosine.x[e] - v * s;
-                x2.x[e] = v * cosine.x[e] + u * s;
+            for (int h = 0; h < HEADS; h++)
+                if (head + h < a.heads) {
+                    x1[h] = par__get_raw<W>(first + h * a.head_size);
+                    x2[h] = par__get_raw<W>(first + h * a.head_size + half);
+                }
+            const par__pack<W> cosine = par__get<W>(a.cos + position * half + i);
+            const par__pack<W> sine = par__get<W>(a.sin + position * half + i);
+#pragma unroll
+            for (int h = 0; h < HEADS; h++) {
+                if (head + h >= a.heads) continue;
+                par__pack<W> u = par__wide(x1[h]), v = par__wide(x2[h]), y1, y2;
+#pragma unroll
+                for (int e = 0; e < W; e++) {
+                    float s = sign * sine.x[e];
+                    y1.x[e] = u.x[e] * cosine.x[e] - v.x[e] * s;
+                    y2.x[e] = v.x[e] * cosine.x[e] + u.x[e] * s;
+                }
+                par__put<W>(first + h * a.head_size, y1);
+                par__put<W>(first + h * a.head_size + half, y2);
             }
-            par__put<W>(first, x1);
-            par__put<W>(second, x2);
         }
     }
 }
 
 template <typename T, int W> static par_status rope_width(par_stream *stream, const par_rope *a) {
-    int64_t packs = a->heads * (a->head_size / 2) / W;
-    PAR_LAUNCH((rope_rows<T, W>), dim3(par__grid(a->m)), dim3(par__threads(packs, 256)), 0, stream,
-               *a);
+    int64_t per_row = par__blocks(a->heads, ROPE_HEADS) * (a->head_size / 2 / W);
+    unsigned threads = per_row < 256 ? (unsigned)per_row : 256, rows = 256 / threads;
+    PAR_LAUNCH((rope_rows<T, W, ROPE_HEADS>), dim3(par__grid(par__blocks(a->m, rows))),
+               dim3(threads, rows), 0, stream, *a);
     return par__cuda_launched("rope");
 }
 

@@ -2,13 +2,17 @@
  * The optimizer's work over flat ranges, par_update, par_norm2 and par_cast in par/kernels.h: each
  * array is read and written once. What a step's vote decided is read from par_step: factors are
  * made of it in double, once per block. norm2 sums squares in double, in a number of blocks that
- * depends on n alone, so that the bits repeat on every device.
+ * depends on the vector's n alone, so that the bits repeat on every device; one launch has the
+ * blocks of many vectors, as most are short.
  */
 #include "kernels/cuda/own/device.cuh"
 
 /* RESIDENT blocks a multiprocessor are enough to keep its memory busy, and leave 64 registers a
  * thread. */
 enum { THREADS = 256, RESIDENT = 4, NORM2_BLOCKS = 512, NORM2_PER_BLOCK = 16384 };
+
+/* Vectors of a launch: their list is an argument, of which a kernel takes 4096 bytes. */
+enum { NORM2_VECTORS = 128 };
 
 /* The elementwise operations' factors, in fp32. */
 struct adamw_factors {
@@ -77,15 +81,35 @@ __global__ void __launch_bounds__(THREADS, RESIDENT) sgd_flat(par_update a) {
     });
 }
 
+/* Vector i has blocks first[i] to first[i + 1] - 1. */
+struct norm2_list {
+    int n;
+    int first[NORM2_VECTORS + 1];
+    par_norm2_vector vectors[NORM2_VECTORS];
+};
+
+__device__ static inline int norm2_vector_of(const norm2_list &list, int block) {
+    int low = 0, high = list.n;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (list.first[middle] <= block)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* partial [gridDim.x, 2]: squares of what is finite, number of what is not */
-template <int W>
 __global__ void __launch_bounds__(THREADS, RESIDENT)
-    norm2_blocks(int64_t n, const float *x, double *partial) {
+    norm2_blocks(norm2_list list, double *partial) {
     __shared__ double shared[32];
+    const int i = norm2_vector_of(list, (int)blockIdx.x), first = list.first[i];
+    const float *x = list.vectors[i].x;
     double sum = 0, bad = 0;
-    par__flat<W>(n, [&](auto width, int64_t i) {
+    auto add = [&](auto width, int64_t at) {
         constexpr int N = decltype(width)::value;
-        par__pack<N> v = par__get<N>(x + i);
+        par__pack<N> v = par__get<N>(x + at);
 #pragma unroll
         for (int e = 0; e < N; e++) {
             bool finite = (__float_as_uint(v.x[e]) & 0x7f800000u) != 0x7f800000u;
@@ -93,7 +117,12 @@ __global__ void __launch_bounds__(THREADS, RESIDENT)
             sum += value * value;
             bad += finite ? 0 : 1;
         }
-    });
+    };
+    const int block = (int)blockIdx.x - first, n_blocks = list.first[i + 1] - first;
+    if ((uintptr_t)x % 16 == 0)
+        par__flat_by<4>(block, n_blocks, list.vectors[i].n, add);
+    else
+        par__flat_by<1>(block, n_blocks, list.vectors[i].n, add);
     sum = par__block_sum(sum, shared);
     bad = par__block_sum(bad, shared);
     if (threadIdx.x > 0) return;
@@ -101,10 +130,13 @@ __global__ void __launch_bounds__(THREADS, RESIDENT)
     partial[2 * blockIdx.x + 1] = bad;
 }
 
-__global__ void __launch_bounds__(NORM2_BLOCKS)
-    norm2_sums(const double *partial, int n, double *out) {
+/* A block for each vector. */
+__global__ void __launch_bounds__(NORM2_BLOCKS) norm2_sums(norm2_list list, const double *partial) {
     __shared__ double shared[32];
-    int i = threadIdx.x;
+    const int first = list.first[blockIdx.x], n = list.first[blockIdx.x + 1] - first;
+    const int i = threadIdx.x;
+    double *out = list.vectors[blockIdx.x].out;
+    partial += 2 * first;
     double sum = par__block_sum(i < n ? partial[2 * i] : 0.0, shared);
     double bad = par__block_sum(i < n ? partial[2 * i + 1] : 0.0, shared);
     if (i > 0) return;
@@ -176,9 +208,22 @@ template <typename X> static par_status cast(par_stream *stream, const par_cast 
                                     : cast_types<X, par__f16>(stream, a);
 }
 
-static int norm2_grid(const par_norm2 *a) {
-    int64_t blocks = par__blocks(a->n, NORM2_PER_BLOCK);
+static int norm2_grid(int64_t n) {
+    int64_t blocks = par__blocks(n, NORM2_PER_BLOCK);
     return (int)(blocks < NORM2_BLOCKS ? blocks : (int64_t)NORM2_BLOCKS);
+}
+
+/* The vectors of a launch that are not empty, from *at on, which becomes the first of the next. */
+static norm2_list norm2_next(const par_norm2 *a, int64_t *at) {
+    norm2_list list = {};
+    for (; *at < a->n_vectors && list.n < NORM2_VECTORS; (*at)++) {
+        const par_norm2_vector *v = &a->vectors[*at];
+        if (v->n == 0) continue;
+        list.vectors[list.n] = *v;
+        list.first[list.n + 1] = list.first[list.n] + norm2_grid(v->n);
+        list.n++;
+    }
+    return list;
 }
 
 static par_status prepare(const void *args, size_t *workspace_nbytes) {
@@ -188,7 +233,13 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
 }
 
 static par_status norm2_prepare(const void *args, size_t *workspace_nbytes) {
-    *workspace_nbytes = 2 * sizeof(double) * (size_t)norm2_grid((const par_norm2 *)args);
+    const par_norm2 *a = (const par_norm2 *)args;
+    int most = 0;
+    for (int64_t at = 0; at < a->n_vectors;) {
+        const norm2_list list = norm2_next(a, &at);
+        if (list.first[list.n] > most) most = list.first[list.n];
+    }
+    *workspace_nbytes = 2 * sizeof(double) * (size_t)most;
     return PAR_OK;
 }
 
@@ -207,17 +258,16 @@ static par_status run_sgd(par_stream *stream, const void *args, void *workspace)
 static par_status run_norm2(par_stream *stream, const void *args, void *workspace) {
     const par_norm2 *a = (const par_norm2 *)args;
     double *partial = (double *)workspace;
-    int blocks = norm2_grid(a);
-    if (a->n == 0) return PAR_OK;
-    if (par__packable<float>(a->x, 0))
-        PAR_LAUNCH((norm2_blocks<4>), dim3((unsigned)blocks), dim3(THREADS), 0, stream, a->n, a->x,
-                   partial);
-    else
-        PAR_LAUNCH((norm2_blocks<1>), dim3((unsigned)blocks), dim3(THREADS), 0, stream, a->n, a->x,
-                   partial);
-    PAR_LAUNCH((norm2_sums), dim3(1), dim3(NORM2_BLOCKS), 0, stream, (const double *)partial,
-               blocks, a->out);
-    return par__cuda_launched("norm2");
+    for (int64_t at = 0; at < a->n_vectors;) {
+        const norm2_list list = norm2_next(a, &at);
+        if (list.n == 0) break;
+        PAR_LAUNCH((norm2_blocks), dim3((unsigned)list.first[list.n]), dim3(THREADS), 0, stream,
+                   list, partial);
+        PAR_LAUNCH((norm2_sums), dim3((unsigned)list.n), dim3(NORM2_BLOCKS), 0, stream, list,
+                   (const double *)partial);
+        PAR_TRY(par__cuda_launched("norm2"));
+    }
+    return PAR_OK;
 }
 
 static par_status run_cast(par_stream *stream, const void *args, void *workspace) {

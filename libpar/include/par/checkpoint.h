@@ -20,6 +20,7 @@
 
 #include "par/comm.h"
 #include "par/export.h"
+#include "par/owner.h"
 #include "par/status.h"
 #include "par/tensor.h"
 
@@ -86,8 +87,17 @@ typedef struct {
 /* Equal on all ranks. */
 typedef struct {
     const char *directory; /* made if it is not there; one run writes to it at a time */
-    int keep;              /* checkpoints that stay, the new one among them; 0: all */
-    int64_t step;          /* 0..99999999: the name */
+    /* Whose it is (par/owner.h). NULL: nobody's; then it is refused while somebody is its owner,
+     * and the checkpoint carries no run. */
+    const par_owner *owner;
+    /* Of the owner's run (NULL: of those without one), and not newer than the new one, these stay:
+     * the `keep` newest, the new one among them (0: all); those whose step is a multiple of
+     * keep_every (0: none); the keep_best that have the lowest validation loss. */
+    int keep;
+    int64_t keep_every;
+    int keep_best;
+    double validation; /* the loss on the validation part after this step; 0: not known */
+    int64_t step;      /* 0..99999999: the name */
     int64_t consumed, updates;
     double loss; /* of the last step: not finite is refused */
     par_checkpoint_about about;
@@ -99,7 +109,9 @@ typedef struct {
     char path[1024]; /* of the checkpoint saved or loaded; "": there is none to load */
     int64_t step, consumed, updates;
     double loss;
-    int n_ranks;        /* that saved it */
+    double validation;                        /* 0: not known */
+    char run[PAR_RUN_ID], parent[PAR_RUN_ID]; /* of its owner (par/owner.h); "": none */
+    int n_ranks;                              /* that saved it */
     int64_t nbytes;     /* saved: of all ranks' files. Loaded: read by all ranks, once */
     size_t memory;      /* load: the most that a rank took beside its runs */
     par_problems notes; /* rank 0: what was passed over, what differs, what could not be removed or
@@ -123,9 +135,9 @@ PAR_API const char *par_checkpoint_missing(void);
  * space is compared with what the runs take.
  *
  * Collective: on world; params equal on all ranks. Errors [agreed]: PAR_ERR_IO
- * or PAR_ERR_FORMAT (read back) with path and cause; PAR_ERR_NUMERIC: the loss is not finite;
- * PAR_ERR_ARG: also when the runs of a tensor do not hold each element once; PAR_ERR_MEMORY;
- * PAR_ERR_UNSUPPORTED: as par_checkpoint_missing says. [comm]: PAR_ERR_TRANSPORT.
+ * or PAR_ERR_FORMAT (read back) with path and cause; PAR_ERR_NUMERIC: the loss, or an element of a
+ * run, is not finite; PAR_ERR_ARG: also when the runs of a tensor do not hold each element once;
+ * PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: as par_checkpoint_missing says. [comm]: PAR_ERR_TRANSPORT.
  */
 PAR_API par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
                                        const par_checkpoint_run *runs, int n_runs,
@@ -177,8 +189,8 @@ PAR_API par_status par_checkpoint_open(const char *directory, par_problems *note
                                        par_checkpoint **out);
 /** NULL is accepted. Not collective. */
 PAR_API void par_checkpoint_close(par_checkpoint **checkpoint);
-/** path, step, consumed, updates, loss, n_ranks, nbytes (of all ranks' files); the checkpoint's.
- * Not collective. */
+/** path, step, consumed, updates, loss, validation, run, parent, n_ranks, nbytes (of all ranks'
+ * files); the checkpoint's. Not collective. */
 PAR_API const par_checkpoint_result *par_checkpoint_info(const par_checkpoint *);
 /** What was recorded; *n of them, the checkpoint's. Not collective. */
 PAR_API const par_checkpoint_pair *par_checkpoint_pairs(const par_checkpoint *, int *n);

@@ -344,13 +344,20 @@ typedef struct {
     double b1, b2; /* in fp32, 1 - 0.999 would be off by 1e-5 of itself */
 } par_update;
 
-/** out[0] += sum x², out[1] += number of elements that are inf or NaN (they do not enter out[0]). x
- * fp32 [n].
- */
+/** A vector x, fp32 [n], and where its norm goes, out [2]. */
 typedef struct {
     int64_t n;
     const float *x;
     double *out;
+} par_norm2_vector;
+
+/** For each vector out[0] += sum x², out[1] += number of elements that are inf or NaN (they do not
+ * enter out[0]). The bits are those of a call for each vector alone. `vectors` [n_vectors] lies on
+ * the host, on every backend, and is read during prepare and run alone; outs do not overlap.
+ */
+typedef struct {
+    int64_t n_vectors;
+    const par_norm2_vector *vectors;
 } par_norm2;
 
 /** y = cast(x · scale), round to nearest even; [n]; y may be x if the types have one size. */

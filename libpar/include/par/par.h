@@ -6,13 +6,16 @@
 #include "par/comm.h"
 #include "par/data.h"
 #include "par/generate.h"
+#include "par/guard.h"
 #include "par/import.h"
 #include "par/kernels.h"
+#include "par/machine.h"
 #include "par/memory.h"
 #include "par/mesh.h"
 #include "par/model.h"
 #include "par/observe.h"
 #include "par/option.h"
+#include "par/owner.h"
 #include "par/random.h"
 #include "par/record.h"
 #include "par/schedule.h"
@@ -27,5 +30,6 @@
 #include "par/verify.h"
 #include "par/watchdog.h"
 #include "par/vote.h"
+#include "par/weights.h"
 
 #endif

@@ -1,0 +1,212 @@
+/*
+ * par checkpoint average, import: a checkpoint of weights alone. It can be sampled, exported and
+ * compared; a training goes on from moments, which it has none of.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint_tool.h"
+#include "par_tool.h"
+
+/* Weights in memory, as runs of one rank. */
+typedef struct {
+    par_checkpoint_run *runs;
+    par_param *params; /* whose names the runs have */
+    int n;
+} model;
+
+static void free_model(model *m) {
+    for (int i = 0; i < m->n; i++) free(m->runs[i].data);
+    free(m->runs);
+    free(m->params);
+}
+
+/* Memory for every parameter of the configuration. */
+static par_status make_model(const par_transformer_config *config, par_dtype dtype, model *m) {
+    par_param p;
+    int n = 0;
+    while (par_weights_param(config, n, &p)) n++;
+    if (n == 0)
+        return par_error_set(PAR_ERR_UNSUPPORTED, "%s: is not a model of GPT-2's or Llama's kind",
+                             config->name);
+    m->runs = calloc((size_t)n, sizeof *m->runs);
+    m->params = calloc((size_t)n, sizeof *m->params);
+    if (!m->runs || !m->params)
+        return par_error_set(PAR_ERR_MEMORY, "no host memory for %d parameters", n);
+    for (; m->n < n; m->n++) {
+        par_param *q = &m->params[m->n];
+        par_weights_param(config, m->n, q);
+        par_checkpoint_run r = {.kind = "weight",
+                                .name = q->name,
+                                .dtype = dtype,
+                                .n = q->global[0] * q->global[1],
+                                .ndim = q->ndim};
+        for (int d = 0; d < 2; d++) r.global[d] = r.extent[d] = r.local[d] = q->global[d];
+        r.data = calloc((size_t)r.n, par_dtype_nbytes(dtype));
+        if (!r.data)
+            return par_error_set(PAR_ERR_MEMORY, "%s: no host memory for %lld elements", q->name,
+                                 (long long)r.n);
+        m->runs[m->n] = r;
+    }
+    return PAR_OK;
+}
+
+static par_status save(const checkpoint_settings *s, const model *m, const checkpoint_pairs *pairs,
+                       int64_t step) {
+    par_transport *transport = NULL;
+    par_comm *world = NULL;
+    const par_comm_params params = {.axis = "world"};
+    const par_checkpoint_params to = {
+        .directory = s->save, .step = step, .about = {.pairs = pairs->pairs, .n = pairs->n}};
+    par_checkpoint_result *result = calloc(1, sizeof *result);
+    par_status st = result ? par_transport_create_self(NULL, &transport)
+                           : par_error_set(PAR_ERR_MEMORY, "no host memory for a result");
+    if (st == PAR_OK) st = par_comm_create(transport, &params, NULL, &world);
+    if (st == PAR_OK) st = par_checkpoint_save(world, &to, m->runs, m->n, result);
+    if (st == PAR_OK) {
+        char size[32];
+        printf("saved %s | %s | %s\n", result->path, checkpoint_size((double)result->nbytes, size),
+               pairs->values[pairs->n - 1]);
+        if (result->notes.n) printf("note: %s", result->notes.text);
+    }
+    par_comm_destroy(&world);
+    par_transport_destroy(&transport);
+    free(result);
+    return st;
+}
+
+/* dst += the parameter, as fp32. */
+static par_status add_param(const checkpoint_settings *s, const checkpoint_source *from,
+                            const par_param *p, float *piece, float *dst, int64_t n) {
+    const int64_t offset[2] = {0, 0};
+    const par_checkpoint_tensor *t =
+        s->weights_only ? par_checkpoint_find(from->checkpoint, "weight", p->name) : NULL;
+    par_status st = t ? par_checkpoint_read(from->checkpoint, t, offset, t->global, PAR_F32, piece)
+                      : from->weights.read(from->weights.user, p, PAR_F32, piece);
+    for (int64_t i = 0; st == PAR_OK && i < n; i++) dst[i] += piece[i];
+    return st;
+}
+
+static par_status sum_up(const checkpoint_settings *s, const checkpoint_source *sources, model *m) {
+    par_status st = PAR_OK;
+    for (int k = 0; st == PAR_OK && k < m->n; k++) {
+        par_checkpoint_run *r = &m->runs[k];
+        float *piece = malloc((size_t)r->n * sizeof *piece), *sum = r->data;
+        if (!piece)
+            st = par_error_set(PAR_ERR_MEMORY, "%s: no host memory for %lld elements", r->name,
+                               (long long)r->n);
+        for (int i = 0; st == PAR_OK && i < s->n; i++)
+            st = add_param(s, &sources[i], &m->params[k], piece, sum, r->n);
+        for (int64_t i = 0; i < r->n; i++) sum[i] /= (float)s->n;
+        free(piece);
+    }
+    return st;
+}
+
+/* The model of each must be the first one's. */
+static par_status check_same(const checkpoint_settings *s, const checkpoint_source *sources) {
+    par_problems problems = {0};
+    int n;
+    const par_checkpoint_pair *pairs = par_checkpoint_pairs(sources[0].checkpoint, &n);
+    for (int i = 1; i < s->n; i++)
+        for (int k = 0; k < n; k++) {
+            const char *value = checkpoint_value(sources[i].checkpoint, pairs[k].name);
+            bool shape = pairs[k].class_of == PAR_CHECKPOINT_EQUAL &&
+                         strcmp(pairs[k].name, "optimizer") != 0;
+            if (shape && value && strcmp(value, pairs[k].value) != 0)
+                par_problem(&problems, "%s: its %s is %s; that of %s is %s", s->words[i],
+                            pairs[k].name, value, s->words[0], pairs[k].value);
+        }
+    return par_problems_status(&problems, PAR_ERR_OPTION);
+}
+
+static int64_t newest_step(const checkpoint_settings *s, const checkpoint_source *sources) {
+    int64_t step = 0;
+    for (int i = 0; i < s->n; i++) {
+        int64_t one = par_checkpoint_info(sources[i].checkpoint)->step;
+        if (one > step) step = one;
+    }
+    return step;
+}
+
+/* The first one's pairs, with what is no longer so left out. */
+static void average_pairs(const checkpoint_settings *s, const checkpoint_source *sources,
+                          checkpoint_pairs *out) {
+    char origin[512] = "average of ";
+    size_t used = strlen(origin);
+    int n;
+    const par_checkpoint_pair *pairs = par_checkpoint_pairs(sources[0].checkpoint, &n);
+    *out = (checkpoint_pairs){0};
+    checkpoint_pair_add(out, "precision", "fp32", PAR_CHECKPOINT_NOTED);
+    for (int i = 0; i < n; i++)
+        if (pairs[i].class_of != PAR_CHECKPOINT_STATED)
+            checkpoint_pair_add(out, pairs[i].name, pairs[i].value, pairs[i].class_of);
+    for (int i = 0; i < s->n; i++) {
+        if (used < sizeof origin)
+            used += (size_t)snprintf(origin + used, sizeof origin - used, "%s%.200s", i ? ", " : "",
+                                     par_checkpoint_info(sources[i].checkpoint)->path);
+    }
+    checkpoint_pair_add(out, CHECKPOINT_ORIGIN, origin, PAR_CHECKPOINT_STATED);
+}
+
+static par_status average(const checkpoint_settings *s, const checkpoint_source *sources) {
+    static checkpoint_pairs pairs;
+    model m = {0};
+    par_status st = PAR_OK;
+    for (int i = 0; st == PAR_OK && i < s->n; i++)
+        if (!sources[i].checkpoint)
+            st = par_error_set(PAR_ERR_OPTION, "%s: legal: a checkpoint", s->words[i]);
+    if (st == PAR_OK) st = check_same(s, sources);
+    if (st == PAR_OK) st = make_model(&sources[0].weights.config, PAR_F32, &m);
+    if (st == PAR_OK) st = sum_up(s, sources, &m);
+    if (st == PAR_OK) {
+        average_pairs(s, sources, &pairs);
+        st = save(s, &m, &pairs, newest_step(s, sources));
+    }
+    free_model(&m);
+    return st;
+}
+
+static int no_save(const char *command) {
+    par_error_set(PAR_ERR_OPTION, "--save DIR: is missing; legal: a directory for the checkpoint");
+    return checkpoint_failed(command);
+}
+
+int checkpoint_average(const checkpoint_settings *s) {
+    par_status st = PAR_OK;
+    if (!s->save) return no_save("average");
+    checkpoint_source *sources = calloc((size_t)s->n, sizeof *sources);
+    if (!sources) st = par_error_set(PAR_ERR_MEMORY, "no host memory for a list");
+    for (int i = 0; st == PAR_OK && i < s->n; i++)
+        st = checkpoint_source_open(s->words[i], &sources[i]);
+    if (st == PAR_OK) st = average(s, sources);
+    for (int i = 0; sources && i < s->n; i++) checkpoint_source_close(&sources[i]);
+    free(sources);
+    return st == PAR_OK ? EXIT_SUCCESS : checkpoint_failed("average");
+}
+
+int checkpoint_import(const checkpoint_settings *s) {
+    static checkpoint_pairs pairs;
+    char origin[512];
+    checkpoint_source from;
+    model m = {0};
+    if (!s->save) return no_save("import");
+    par_status st = checkpoint_source_open(s->words[0], &from);
+    if (st == PAR_OK) st = make_model(&from.weights.config, from.weights.dtype, &m);
+    for (int i = 0; st == PAR_OK && i < m.n; i++)
+        st = from.weights.read(from.weights.user, &m.params[i], m.runs[i].dtype, m.runs[i].data);
+    if (st == PAR_OK) {
+        checkpoint_pairs_of(&from.weights.config, &pairs);
+        checkpoint_pair_add(&pairs, "precision", par_dtype_name(from.weights.dtype),
+                            PAR_CHECKPOINT_NOTED);
+        snprintf(origin, sizeof origin, "import of %s", s->words[0]);
+        checkpoint_pair_add(&pairs, CHECKPOINT_ORIGIN, origin, PAR_CHECKPOINT_STATED);
+        st = save(s, &m, &pairs, 0);
+    }
+    if (st == PAR_OK)
+        printf("It has weights alone: to train from them, train_llm --import %s\n", s->words[0]);
+    free_model(&m);
+    checkpoint_source_close(&from);
+    return st == PAR_OK ? EXIT_SUCCESS : checkpoint_failed("import");
+}

@@ -1,0 +1,90 @@
+/* par checkpoint export, convert: weights to a Hugging Face directory, with its tokenizer, or to a
+ * model file of llm.c. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint_tool.h"
+#include "par_tool.h"
+
+enum { PATH = 4352 };
+
+static const char *const tokenizer_files[] = {
+    "tokenizer.json",    "tokenizer.model",        "vocab.json",
+    "merges.txt",        "tokenizer_config.json",  "special_tokens_map.json",
+    "added_tokens.json", "generation_config.json", "chat_template.jinja"};
+
+/* false: `from` is not there. */
+static bool copy(const char *from, const char *to, par_status *st) {
+    static char block[1 << 16];
+    FILE *in = fopen(from, "rb"), *out = in ? fopen(to, "wb") : NULL;
+    bool good = out != NULL;
+    if (!in) return false;
+    for (size_t n; good && (n = fread(block, 1, sizeof block, in)) > 0;)
+        good = fwrite(block, 1, n, out) == n;
+    good = good && !ferror(in);
+    if (out && fclose(out) != 0) good = false;
+    fclose(in);
+    if (!good) *st = par_error_set(PAR_ERR_IO, "%s: cannot be copied to %s", from, to);
+    return good;
+}
+
+/* How many files there were. */
+static int copy_files(const char *from, const char *to, par_status *st) {
+    char source[PATH], target[PATH];
+    int n = 0;
+    for (size_t i = 0; i < sizeof tokenizer_files / sizeof *tokenizer_files; i++) {
+        int length = snprintf(source, sizeof source, "%s/%s", from, tokenizer_files[i]);
+        int other = snprintf(target, sizeof target, "%s/%s", to, tokenizer_files[i]);
+        if (length >= PATH || other >= PATH)
+            *st = par_error_set(PAR_ERR_OPTION, "%s or %s: is too long", from, to);
+        if (*st == PAR_OK) n += copy(source, target, st);
+    }
+    return n;
+}
+
+/* --tokenizer; or what lies in the directory that was imported, or beside the checkpoint's data. */
+static par_status copy_tokenizer(const checkpoint_settings *s, const checkpoint_source *from) {
+    char beside[PATH] = "";
+    par_status st = PAR_OK;
+    const char *data = from->checkpoint ? checkpoint_value(from->checkpoint, "data") : NULL;
+    if (data && *data) snprintf(beside, sizeof beside, "%s.tokenizer", data);
+    const char *place = s->tokenizer ? s->tokenizer : from->import ? from->path : beside;
+    int n = *place ? copy_files(place, s->hf, &st) : 0;
+    if (st != PAR_OK) return st;
+    if (n > 0)
+        printf("%s: %d file%s of the tokenizer in %s\n", s->hf, n, n == 1 ? "" : "s", place);
+    else if (s->tokenizer)
+        return par_error_set(PAR_ERR_IO,
+                             "--tokenizer %s: there is no tokenizer in it; legal: a folder with "
+                             "tokenizer.json, or vocab.json and merges.txt",
+                             s->tokenizer);
+    else
+        printf("note: no files of a tokenizer are known; --tokenizer DIR gives them\n");
+    return PAR_OK;
+}
+
+static par_status write_model(const checkpoint_settings *s, const checkpoint_source *from) {
+    par_dtype dtype = s->dtype < 0 ? from->weights.dtype : (par_dtype)s->dtype;
+    const char *to = s->hf ? s->hf : s->llmc;
+    par_status st =
+        s->hf ? par_weights_write_hf(&from->weights, s->hf, dtype, (size_t)(s->shard_gb * 1e9))
+              : par_weights_write_llmc(&from->weights, s->llmc, dtype);
+    if (st != PAR_OK) return st;
+    printf("%s: %s, %.2f M parameters, %s, of %s\n", to,
+           s->hf ? par_weights_family(&from->weights.config) : "llm.c",
+           (double)par_transformer_n_params(&from->weights.config) / 1e6, par_dtype_name(dtype),
+           from->path);
+    return s->hf ? copy_tokenizer(s, from) : PAR_OK;
+}
+
+int checkpoint_export(const checkpoint_settings *s) {
+    checkpoint_source from;
+    par_status st;
+    if (!s->hf == !s->llmc)
+        st = par_error_set(PAR_ERR_OPTION, "--hf and --llmc: legal: one of the two");
+    else if ((st = checkpoint_source_open(s->words[0], &from), st == PAR_OK))
+        st = write_model(s, &from);
+    if (!s->hf != !s->llmc) checkpoint_source_close(&from);
+    return st == PAR_OK ? EXIT_SUCCESS : checkpoint_failed(s->command);
+}

@@ -1,0 +1,65 @@
+/* Where weights come from: a checkpoint, a Hugging Face directory, or a model file of llm.c, told
+ * apart by what is there. */
+#define _POSIX_C_SOURCE 200809L
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "checkpoint_tool.h"
+
+/* fp32 from the master weights, where there are any. */
+static par_status read_checkpoint(void *user, const par_param *p, par_dtype dtype, void *dst) {
+    const par_checkpoint *c = user;
+    const int64_t offset[2] = {0, 0};
+    const par_checkpoint_tensor *t =
+        dtype == PAR_F32 ? par_checkpoint_find(c, "master", p->name) : NULL;
+    if (!t) t = par_checkpoint_find(c, "weight", p->name);
+    if (!t)
+        return par_error_set(PAR_ERR_FORMAT, "%s: has no weight/%s", par_checkpoint_info(c)->path,
+                             p->name);
+    if (t->global[0] != p->global[0] || t->global[1] != p->global[1])
+        return par_error_set(
+            PAR_ERR_FORMAT, "%s: its weight/%s is [%lld, %lld]; its model's is [%lld, %lld]",
+            par_checkpoint_info(c)->path, p->name, (long long)t->global[0], (long long)t->global[1],
+            (long long)p->global[0], (long long)p->global[1]);
+    return par_checkpoint_read(c, t, offset, p->global, dtype, dst);
+}
+
+static par_status of_checkpoint(const char *path, checkpoint_source *out) {
+    if (par_checkpoint_missing())
+        return par_error_set(PAR_ERR_UNSUPPORTED, "%s: %s", path, par_checkpoint_missing());
+    par_status st = par_checkpoint_open(path, NULL, &out->checkpoint);
+    if (st == PAR_OK) st = checkpoint_config(out->checkpoint, &out->weights.config);
+    if (st != PAR_OK) return st;
+    const par_checkpoint_tensor *t =
+        par_checkpoint_find(out->checkpoint, "weight", "embedding.token.weight");
+    out->weights.dtype = t ? t->dtype : PAR_F32;
+    out->weights.read = read_checkpoint;
+    out->weights.user = out->checkpoint;
+    return PAR_OK;
+}
+
+par_status checkpoint_source_open(const char *path, checkpoint_source *out) {
+    char config[1100];
+    struct stat info;
+    *out = (checkpoint_source){.path = path};
+    snprintf(config, sizeof config, "%s/config.json", path);
+    if (stat(config, &info) == 0) {
+        par_status st = par_import_open(path, &out->import);
+        if (st == PAR_OK) par_weights_of_import(out->import, &out->weights);
+        return st;
+    }
+    if (stat(path, &info) == 0 && S_ISREG(info.st_mode)) {
+        par_status st = par_llmc_open(path, &out->llmc);
+        if (st == PAR_OK) par_weights_of_llmc(out->llmc, &out->weights);
+        return st;
+    }
+    return of_checkpoint(path, out);
+}
+
+void checkpoint_source_close(checkpoint_source *source) {
+    par_checkpoint_close(&source->checkpoint);
+    par_import_close(&source->import);
+    par_llmc_close(&source->llmc);
+}

@@ -1,0 +1,116 @@
+/* par checkpoint verify: every byte against its digest, a file per thread at a time. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "checkpoint_tool.h"
+#include "par_tool.h"
+
+/* Files of all checkpoints in one row; each thread takes the next one. */
+typedef struct {
+    par_checkpoint *const *checkpoints;
+    int n, checkpoint, file; /* the next one */
+    char **damage;
+    par_status status; /* the first that is neither PAR_OK nor damage */
+    char error[PAR_ERROR_NBYTES];
+    pthread_mutex_t lock;
+} work;
+
+static bool take(work *w, int *checkpoint, int *file) {
+    pthread_mutex_lock(&w->lock);
+    while (w->checkpoint < w->n &&
+           (!w->checkpoints[w->checkpoint] ||
+            w->file > par_checkpoint_info(w->checkpoints[w->checkpoint])->n_ranks)) {
+        w->checkpoint++;
+        w->file = 0;
+    }
+    bool any = w->checkpoint < w->n && w->status == PAR_OK;
+    *checkpoint = w->checkpoint;
+    *file = w->file;
+    if (any) w->file++;
+    pthread_mutex_unlock(&w->lock);
+    return any;
+}
+
+/* A file that is damaged, or that cannot be read, is named; of a checkpoint the first one that is
+ * found. */
+static void note(work *w, par_status st, int checkpoint) {
+    bool damaged = st == PAR_ERR_FORMAT || st == PAR_ERR_IO;
+    if (st == PAR_OK) return;
+    pthread_mutex_lock(&w->lock);
+    if (damaged && !w->damage[checkpoint]) w->damage[checkpoint] = strdup(par_error());
+    if (w->status == PAR_OK && !(damaged && w->damage[checkpoint])) {
+        w->status = damaged ? PAR_ERR_MEMORY : st;
+        snprintf(w->error, sizeof w->error, "%s", par_error());
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void *verify_files(void *user) {
+    work *w = user;
+    int checkpoint, file;
+    while (take(w, &checkpoint, &file))
+        note(w, par_checkpoint_verify(w->checkpoints[checkpoint], file), checkpoint);
+    return NULL;
+}
+
+par_status checkpoint_verify_all(par_checkpoint *const *checkpoints, int n, int threads,
+                                 char **damage) {
+    static work w;
+    pthread_t thread[PAR_MAX_THREADS];
+    int started = 0, most = threads > 0 ? threads : par_threads();
+    w = (work){.checkpoints = checkpoints, .n = n, .damage = damage};
+    pthread_mutex_init(&w.lock, NULL);
+    while (started < most - 1 && started < PAR_MAX_THREADS &&
+           pthread_create(&thread[started], NULL, verify_files, &w) == 0)
+        started++;
+    verify_files(&w);
+    for (int i = 0; i < started; i++) pthread_join(thread[i], NULL);
+    pthread_mutex_destroy(&w.lock);
+    return w.status == PAR_OK ? PAR_OK : par_error_set(w.status, "%s", w.error);
+}
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* One checkpoint; returns the exit code. */
+static int verify_one(const checkpoint_settings *s, const char *path) {
+    par_checkpoint *c = NULL;
+    char *damage = NULL, size[32];
+    double begin = seconds();
+    par_status st = par_checkpoint_open(path, NULL, &c);
+    if (st == PAR_OK) st = checkpoint_verify_all(&c, 1, (int)s->threads, &damage);
+    double time = seconds() - begin, nbytes = c ? (double)par_checkpoint_info(c)->nbytes : 0;
+    int code = st == PAR_OK && !damage ? EXIT_SUCCESS : CHECKPOINT_FOUND;
+    if (st == PAR_ERR_FORMAT || damage)
+        printf("%s: damaged: %s\n", path, damage ? damage : par_error());
+    else if (st != PAR_OK)
+        code = checkpoint_failed("verify");
+    else
+        printf("%s: verified: %s of %d rank%s in %.2f s, %.2f GB/s\n", path,
+               checkpoint_size(nbytes, size), par_checkpoint_info(c)->n_ranks,
+               par_checkpoint_info(c)->n_ranks == 1 ? "" : "s", time,
+               nbytes / 1e9 / (time > 0 ? time : 1));
+    fflush(stdout);
+    free(damage);
+    par_checkpoint_close(&c);
+    return code;
+}
+
+int checkpoint_verify(const checkpoint_settings *s) {
+    checkpoint_paths list = {0};
+    bool found = checkpoint_paths_find(s->words[0], &list) == PAR_OK;
+    int code = found ? EXIT_SUCCESS : checkpoint_failed("verify");
+    for (int i = 0; i < list.n; i++) {
+        int one = verify_one(s, list.paths[i]);
+        if (one > code) code = one;
+    }
+    checkpoint_paths_free(&list);
+    return code;
+}

@@ -1,0 +1,83 @@
+/* An owner goes on from a checkpoint: later ones are not on its line, and are set aside. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "libpar/base/file.h"
+#include "libpar/checkpoint/owner.h"
+
+static const par_tag tag = {"owner", -1, -1, -1};
+
+static par_status make_aside(const char *directory, char out[PAR__PATH]) {
+    char name[PAR__NAME];
+    for (int i = 1;; i++) {
+        snprintf(name, sizeof name, "aside.%08d", i);
+        PAR_TRY(par__path(out, directory, name));
+        if (mkdir(out, 0777) == 0) return PAR_OK;
+        if (errno != EEXIST) return par__write_error(out, "made");
+    }
+}
+
+static par_status move(const char *from, const char *to) {
+    if (!par__directory_exists(from)) return PAR_OK;
+    return rename(from, to) == 0 ? PAR_OK : par__write_error(from, "set aside");
+}
+
+/* The step's own, and one that a save which was killed has left beside it. */
+static par_status move_aside(const char *directory, const char *aside, int64_t step) {
+    char name[PAR__NAME], from[PAR__PATH], to[PAR__PATH];
+    par__step_name(step, name);
+    PAR_TRY(par__path(from, directory, name));
+    PAR_TRY(par__path(to, aside, name));
+    PAR_TRY(move(from, to));
+    PAR_TRY(par__aside_path(directory, step, from));
+    PAR_TRY(par__aside_path(aside, step, to));
+    return move(from, to);
+}
+
+/* steps [n], newest first, all later than the one at which the run goes on. */
+static par_status set_aside(const par_owner *o, const int64_t *steps, int n, int64_t from,
+                            par_problems *notes) {
+    char aside[PAR__PATH], newest[PAR__NAME], name[PAR__NAME];
+    if (n == 0) return PAR_OK;
+    PAR_TRY(par__owner_check(o->directory, o));
+    PAR_TRY(make_aside(o->directory, aside));
+    for (int i = 0; i < n; i++) PAR_TRY(move_aside(o->directory, aside, steps[i]));
+    PAR_TRY(par__sync_directory(aside));
+    PAR_TRY(par__sync_directory(o->directory));
+    par__step_name(steps[0], newest);
+    par__step_name(from, name);
+    par_problem(notes, "set aside in %s: %d checkpoint%s later than %s, up to %s", aside, n,
+                n == 1 ? "" : "s", name, newest);
+    if (par__write_latest(o->directory, name) != PAR_OK) par_problem(notes, "%s", par_error());
+    return PAR_OK;
+}
+
+static par_status go_on(par_owner *o, const char *path, par_problems *notes) {
+    char name[PAR__PATH];
+    const char *rest = "";
+    int64_t *steps = NULL;
+    int n, later = 0;
+    int64_t step = par__lies_in(o->directory, path, name) ? par__step_of(name, &rest) : -1;
+    if (step < 0 || (*rest && strcmp(rest, PAR__ASIDE) != 0)) return PAR_OK;
+    PAR_TRY(par__list(o->directory, &steps, &n));
+    while (later < n && steps[later] > step) later++;
+    par_status st = set_aside(o, steps, later, step, notes);
+    free(steps);
+    return st;
+}
+
+par_status par_owner_resumed(par_comm *world, par_owner *owner, const char *path, const char *run,
+                             par_problems *notes) {
+    char name[PAR__PATH];
+    PAR_REQUIRE(world && owner && path && run && notes && strlen(run) < PAR_RUN_ID);
+    PAR_TRY(par_comm_agree(world, owner->first ? go_on(owner, path, notes) : PAR_OK));
+    if (!*run) return PAR_OK;
+    int32_t inside = owner->first && par__lies_in(owner->directory, path, name);
+    PAR_TRY(par_comm_broadcast(world, &inside, 1, PAR_I32, 0, tag, NULL, NULL));
+    strcpy(inside ? owner->run : owner->parent, run);
+    return PAR_OK;
+}

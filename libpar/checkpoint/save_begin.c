@@ -1,0 +1,98 @@
+/* The beginning of a save, before a byte of it is written: what, whether it may be, and where. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libpar/base/checked.h"
+#include "libpar/base/file.h"
+#include "libpar/checkpoint/save.h"
+
+static const par_tag tag = {"checkpoint", -1, -1, -1};
+
+/* Room for structure: superblock, groups, 64 KiB of alignment, and this much a data set. */
+enum { FRAME_NBYTES = 1 << 17, SET_NBYTES = 2048 };
+
+par_status par__save_select(par__saving *s, const par_checkpoint_run *runs, int n) {
+    s->runs = malloc(((size_t)n + 1) * sizeof *s->runs);
+    if (!s->runs) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %d runs", n);
+    for (int i = 0; i < n; i++) {
+        PAR_REQUIRE(runs[i].data);
+        PAR_TRY(par__run_check(&runs[i]));
+        par_checkpoint_run plain = par__run_plain(&runs[i]);
+        if (runs[i].replica == 0 && par__run_count(&plain) > 0) s->runs[s->n_runs++] = runs[i];
+    }
+    return PAR_OK;
+}
+
+static par_status need_of(const par__saving *s, int64_t *need) {
+    *need = FRAME_NBYTES;
+    for (int i = 0; i < s->n_runs; i++) {
+        int64_t nbytes;
+        if (!par__mul64(s->runs[i].n, (int64_t)par_dtype_nbytes(s->runs[i].dtype), &nbytes) ||
+            !par__add64(*need, nbytes + SET_NBYTES, need))
+            PAR_FAIL(PAR_ERR_ARG, "%s/%s: is too large", s->runs[i].kind, s->runs[i].name);
+    }
+    return PAR_OK;
+}
+
+/* Some file systems do not tell: all numbers are 0, or there is no such call. */
+static par_status check_space(const par__saving *s) {
+    struct statvfs fs;
+    const char *directory = s->params->directory;
+    bool told = statvfs(directory, &fs) == 0;
+    if (!told && errno != ENOSYS && errno != EOPNOTSUPP)
+        return par__write_error(directory, "asked for its free space");
+    if (!told || fs.f_blocks == 0) {
+        par_problem(s->notes, "%s: does not tell its free space; a checkpoint takes %.1f MiB",
+                    directory, (double)s->need / 1048576);
+        return PAR_OK;
+    }
+    double there = (double)fs.f_bavail * (double)fs.f_frsize;
+    if (there >= (double)s->need) return PAR_OK;
+    PAR_FAIL(PAR_ERR_IO,
+             "%s: a checkpoint takes %.1f MiB, and %.1f MiB are free; nothing was written%s",
+             directory, (double)s->need / 1048576, there / 1048576, par__write_remedy(ENOSPC));
+}
+
+/* Rank 0: the directory, room for everything in it, and the temporary directory. */
+static par_status prepare(const par__saving *s) {
+    PAR_TRY(par__make_directories(s->params->directory));
+    PAR_TRY(par__owner_check(s->params->directory, s->params->owner));
+    if (!s->params->check_only) {
+        PAR_TRY(par__settle_aside(s->params->directory));
+        PAR_TRY(par__check_replaced(s->params));
+    }
+    PAR_TRY(check_space(s));
+    return par__make_directories(s->temporary);
+}
+
+/* A check leaves the step's own name alone: both its names are those of temporary directories. */
+static par_status set_names(par__saving *s) {
+    struct timespec now;
+    const par_checkpoint_params *p = s->params;
+    clock_gettime(CLOCK_REALTIME, &now);
+    par__step_name(p->step, s->name);
+    snprintf(s->temporary_name, sizeof s->temporary_name, "%.13s.tmp-%lx-%llx", s->name,
+             (long)getpid(),
+             (unsigned long long)now.tv_sec * 1000000000 + (unsigned long long)now.tv_nsec);
+    PAR_TRY(par_comm_broadcast(s->world, s->temporary_name, sizeof s->temporary_name, PAR_U8, 0,
+                               tag, NULL, NULL));
+    if (p->check_only) snprintf(s->name, sizeof s->name, "%.55s-check", s->temporary_name);
+    PAR_TRY(par__path(s->final, p->directory, s->name));
+    PAR_TRY(par__aside_path(p->directory, p->step, s->aside));
+    return par__path(s->temporary, p->directory, s->temporary_name);
+}
+
+par_status par__save_begin(par__saving *s) {
+    par_status st = need_of(s, &s->need);
+    if (st == PAR_OK && !s->params->check_only) st = par__check_finite(s->runs, s->n_runs);
+    PAR_TRY(par_comm_agree(s->world, st));
+    PAR_TRY(par_comm_all_reduce(s->world, &s->need, &s->need, 1, PAR_I64, tag, NULL, NULL));
+    PAR_TRY(set_names(s));
+    return par_comm_agree(s->world, s->first ? prepare(s) : PAR_OK);
+}

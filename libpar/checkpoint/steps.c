@@ -1,0 +1,112 @@
+/*
+ * Names below a directory of checkpoints: final ones step_NNNNNNNN, with an ending behind it those
+ * set aside and temporary ones, and `latest`. Temporary ones do not count.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "libpar/base/file.h"
+#include "libpar/checkpoint/checkpoint.h"
+
+enum { NAME = 13, DIGITS = 8 }; /* "step_" and eight digits */
+
+void par__step_name(int64_t step, char out[PAR__NAME]) {
+    snprintf(out, PAR__NAME, "step_%0*" PRId64, DIGITS, step);
+}
+
+int64_t par__step_of(const char *name, const char **rest) {
+    int64_t step = 0;
+    if (strncmp(name, "step_", 5) != 0) return -1;
+    for (int i = 5; i < NAME; i++) {
+        if (name[i] < '0' || name[i] > '9') return -1;
+        step = 10 * step + (name[i] - '0');
+    }
+    *rest = name + NAME;
+    return step;
+}
+
+par_status par__aside_path(const char *directory, int64_t step, char out[PAR__PATH]) {
+    char name[PAR__NAME];
+    par__step_name(step, name);
+    return par__path(out, directory, strcat(name, PAR__ASIDE));
+}
+
+static int newest_first(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x > y ? -1 : x < y;
+}
+
+static par_status append(int64_t **steps, int *n, int64_t step) {
+    if ((*n & (*n - 1)) == 0) { /* full at powers of two */
+        int64_t *more = realloc(*steps, (size_t)(*n ? 2 * *n : 1) * sizeof **steps);
+        if (!more) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of checkpoints");
+        *steps = more;
+    }
+    (*steps)[(*n)++] = step;
+    return PAR_OK;
+}
+
+par_status par__list(const char *directory, int64_t **steps, int *n) {
+    par_status st = PAR_OK;
+    const char *rest;
+    *steps = NULL;
+    *n = 0;
+    DIR *d = opendir(directory);
+    if (!d && errno == ENOENT) return PAR_OK;
+    if (!d)
+        PAR_FAIL(PAR_ERR_IO, "%s: cannot be opened: %s; legal: a directory of checkpoints",
+                 directory, strerror(errno));
+    for (struct dirent *e; st == PAR_OK && (e = readdir(d));) {
+        int64_t step = par__step_of(e->d_name, &rest);
+        if (step >= 0 && (!*rest || strcmp(rest, PAR__ASIDE) == 0)) st = append(steps, n, step);
+    }
+    closedir(d);
+    if (st != PAR_OK) {
+        free(*steps);
+        *steps = NULL;
+        return st;
+    }
+    if (*n) qsort(*steps, (size_t)*n, sizeof **steps, newest_first);
+    int different = 0;
+    for (int i = 0; i < *n; i++)
+        if (i == 0 || (*steps)[i] != (*steps)[i - 1]) (*steps)[different++] = (*steps)[i];
+    *n = different;
+    return PAR_OK;
+}
+
+bool par__same_folder(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+bool par__lies_in(const char *directory, const char *path, char name[PAR__PATH]) {
+    char parent[PAR__PATH];
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    if (n >= PAR__PATH) return false;
+    memcpy(parent, path, n);
+    parent[n] = 0;
+    char *slash = strrchr(parent, '/');
+    snprintf(name, PAR__PATH, "%s", slash ? slash + 1 : parent);
+    if (!slash) strcpy(parent, ".");
+    if (slash) slash[slash == parent] = 0;
+    return par__same_folder(parent, directory);
+}
+
+par_status par__write_latest(const char *directory, const char *name) {
+    char path[PAR__PATH], text[PAR__NAME + 1];
+    par__writer file;
+    PAR_TRY(par__path(path, directory, "latest"));
+    PAR_TRY(par__writer_open(path, &file));
+    par_status st =
+        par__writer_write(&file, text, (size_t)snprintf(text, sizeof text, "%s\n", name));
+    if (st == PAR_OK) return par__writer_commit(&file);
+    par__writer_abort(&file);
+    return st;
+}

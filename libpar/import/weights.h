@@ -1,0 +1,24 @@
+/* What the writers of whole models share. */
+#ifndef PAR__IMPORT_WEIGHTS_H
+#define PAR__IMPORT_WEIGHTS_H
+
+#include <jansson.h>
+
+#include "libpar/import/family.h"
+#include "par/weights.h"
+
+/* The family that computes what the configuration says; NULL: none. */
+const par__family *par__family_of(const par_transformer_config *config);
+/* Row of the table and layer of parameter i, in the order of the network; NULL: there are fewer. */
+const par__mapping *par__weights_row(const par_transformer_config *config,
+                                     const par__family *family, int i, int64_t *layer);
+/* Bytes of a whole parameter; 0: they do not fit into a size_t. */
+size_t par__param_nbytes(const par_param *param, par_dtype dtype);
+/* n values as `dtype`, rounded to nearest even; dst may be where src is. */
+void par__narrow(const float *src, int64_t n, par_dtype dtype, void *dst);
+
+/* A new config.json; NULL: no memory. */
+json_t *par__config_make(const par__family *family, const par_transformer_config *config,
+                         par_dtype dtype);
+
+#endif

@@ -1,0 +1,206 @@
+/*
+ * Writer of a Hugging Face directory: the family's tensors from libpar's parameters, fused and
+ * transposed as it stores them, spread over files in the order of the network. config.json is
+ * written last, so that a directory that has it is complete.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libpar/base/directory.h"
+#include "libpar/base/file.h"
+#include "libpar/import/safetensors.h"
+#include "libpar/import/weights.h"
+
+enum { NAME = 128 };
+static const size_t default_shard = 5000000000;
+
+/* One stored tensor: of `parts` parameters from number `first` on. */
+typedef struct {
+    char name[NAME];
+    int first, file;
+    const par__mapping *row;
+} stored;
+
+typedef struct {
+    const par_weights *from;
+    const par__family *family;
+    const char *directory;
+    par_dtype dtype;
+    stored *tensors;
+    par_tensor *views; /* without data */
+    int n, n_files;
+    int begin;         /* of the file that is written */
+    char *data, *part; /* of the largest tensor, and of one of its parts */
+} writing;
+
+/* Parameters of the model, which are at least as many as tensors. */
+static int count_params(const par_transformer_config *config) {
+    int n = 0;
+    for (par_param p; par_weights_param(config, n, &p);) n++;
+    return n;
+}
+
+static par_status add_tensor(writing *w, int i, const par__mapping *m, int64_t layer) {
+    par_param p;
+    stored *t = &w->tensors[w->n];
+    const char *prefix = m->when == PAR__IF_UNTIED ? "" : w->family->prefix;
+    if (!par__name_make(t->name, sizeof t->name, prefix, m->theirs, layer) ||
+        !par_weights_param(&w->from->config, i, &p))
+        PAR_FAIL(PAR_ERR_INTERNAL, "name of %s does not fit", m->theirs);
+    int64_t rows = p.global[0] * m->parts, cols = p.global[1];
+    t->first = i;
+    t->row = m;
+    w->views[w->n++] = par_tensor_make(NULL, w->dtype, p.ndim, m->transposed ? cols : rows,
+                                       m->transposed ? rows : cols, 1, 1);
+    return PAR_OK;
+}
+
+/* The list, and which file each is in. */
+static par_status plan(writing *w, size_t shard_nbytes) {
+    size_t most = shard_nbytes ? shard_nbytes : default_shard, used = 0, largest = 1;
+    int64_t layer;
+    int n = count_params(&w->from->config);
+    w->tensors = calloc((size_t)n + 1, sizeof *w->tensors);
+    w->views = calloc((size_t)n + 1, sizeof *w->views);
+    if (!w->tensors || !w->views) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d tensors", n);
+    for (int i = 0; i < n; i++) {
+        const par__mapping *m = par__weights_row(&w->from->config, w->family, i, &layer);
+        if (m->part == 0) PAR_TRY(add_tensor(w, i, m, layer));
+    }
+    for (int i = 0; i < w->n; i++) {
+        size_t nbytes = par_tensor_nbytes(&w->views[i]);
+        if (nbytes > largest) largest = nbytes;
+        if (i == 0 || used + nbytes > most) w->n_files++, used = 0;
+        used += nbytes;
+        w->tensors[i].file = w->n_files - 1;
+    }
+    w->data = malloc(largest);
+    w->part = malloc(largest);
+    if (!w->data || !w->part)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for two tensors of %zu bytes", largest);
+    return PAR_OK;
+}
+
+/* src [rows, cols] into dst [cols, width], from column `at` on. */
+static void transpose(const char *src, int64_t rows, int64_t cols, char *dst, int64_t width,
+                      int64_t at, size_t size) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            memcpy(dst + (size_t)(j * width + at + i) * size, src + (size_t)(i * cols + j) * size,
+                   size);
+}
+
+static par_status fetch(void *user, int i, const void **data) {
+    writing *w = user;
+    const stored *t = &w->tensors[w->begin + i];
+    size_t size = par_dtype_nbytes(w->dtype);
+    par_param p;
+    for (int k = 0; k < t->row->parts; k++) {
+        if (!par_weights_param(&w->from->config, t->first + k, &p))
+            PAR_FAIL(PAR_ERR_INTERNAL, "%s: has no part %d", t->name, k);
+        int64_t rows = p.global[0], cols = p.global[1];
+        PAR_TRY(w->from->read(w->from->user, &p, w->dtype, w->part));
+        if (t->row->transposed)
+            transpose(w->part, rows, cols, w->data, rows * t->row->parts, k * rows, size);
+        else
+            memcpy(w->data + (size_t)(k * rows * cols) * size, w->part,
+                   (size_t)(rows * cols) * size);
+    }
+    *data = w->data;
+    return PAR_OK;
+}
+
+static void file_name(const writing *w, int file, char name[NAME]) {
+    if (w->n_files == 1)
+        snprintf(name, NAME, "model.safetensors");
+    else
+        snprintf(name, NAME, "model-%05d-of-%05d.safetensors", file + 1, w->n_files);
+}
+
+static par_status write_files(writing *w) {
+    char path[PAR__PATH], name[NAME];
+    const char **names = malloc(((size_t)w->n + 1) * sizeof *names);
+    par_status st = PAR_OK;
+    if (!names) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d names", w->n);
+    for (int i = 0; i < w->n; i++) names[i] = w->tensors[i].name;
+    for (int i = 0, end = 0; st == PAR_OK && i < w->n; i = end) {
+        while (end < w->n && w->tensors[end].file == w->tensors[i].file) end++;
+        file_name(w, w->tensors[i].file, name);
+        w->begin = i;
+        st = par__path(path, w->directory, name);
+        if (st == PAR_OK)
+            st = par__safetensors_stream(path, end - i, names + i, w->views + i, fetch, w);
+    }
+    free(names);
+    return st;
+}
+
+static par_status write_json(const char *directory, const char *name, json_t *root) {
+    char path[PAR__PATH];
+    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
+    par__writer file;
+    json_decref(root);
+    par_status st = text ? par__path(path, directory, name)
+                         : par_error_set(PAR_ERR_MEMORY, "%s: no host memory for its text", name);
+    if (st == PAR_OK) st = par__writer_open(path, &file);
+    if (st == PAR_OK) {
+        st = par__writer_write(&file, text, strlen(text));
+        if (st == PAR_OK) st = par__writer_write(&file, "\n", 1);
+        if (st == PAR_OK)
+            st = par__writer_commit(&file);
+        else
+            par__writer_abort(&file);
+    }
+    free(text);
+    return st;
+}
+
+static par_status write_index(const writing *w) {
+    char name[NAME];
+    json_int_t total = 0;
+    json_t *map = json_object();
+    for (int i = 0; i < w->n; i++) {
+        file_name(w, w->tensors[i].file, name);
+        json_object_set_new(map, w->tensors[i].name, json_string(name));
+        total += (json_int_t)par_tensor_nbytes(&w->views[i]);
+    }
+    return write_json(
+        w->directory, "model.safetensors.index.json",
+        json_pack("{s:{s:I}, s:o}", "metadata", "total_size", total, "weight_map", map));
+}
+
+static par_status write_all(writing *w, size_t shard_nbytes) {
+    PAR_TRY(plan(w, shard_nbytes));
+    PAR_TRY(par__make_directories(w->directory));
+    PAR_TRY(write_files(w));
+    if (w->n_files > 1) PAR_TRY(write_index(w));
+    return write_json(w->directory, "config.json",
+                      par__config_make(w->family, &w->from->config, w->dtype));
+}
+
+par_status par_weights_write_hf(const par_weights *from, const char *directory, par_dtype dtype,
+                                size_t shard_nbytes) {
+    PAR_REQUIRE(from && from->read && directory && *directory);
+    PAR_REQUIRE(dtype == PAR_F32 || dtype == PAR_BF16 || dtype == PAR_F16);
+    writing w = {.from = from,
+                 .family = par__family_of(&from->config),
+                 .directory = directory,
+                 .dtype = dtype};
+    if (!w.family)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "%s: no model of Hugging Face that libpar reads computes this: %s, %s positions, "
+                 "%s, biases %s; legal: GPT-2's or Llama's combination",
+                 directory, from->config.rmsnorm ? "RMSNorm" : "LayerNorm",
+                 from->config.rope ? "rotary" : "learned", from->config.swiglu ? "SwiGLU" : "GELU",
+                 from->config.bias ? "on" : "off");
+    if (par__directory_exists(directory) || par__file_exists(directory))
+        PAR_FAIL(PAR_ERR_IO, "%s: is there already; legal: a name that is not there", directory);
+    par_status st = write_all(&w, shard_nbytes);
+    free(w.tensors);
+    free(w.views);
+    free(w.data);
+    free(w.part);
+    return st;
+}

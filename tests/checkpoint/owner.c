@@ -1,0 +1,539 @@
+/*
+ * Whose a directory is: a second run is refused, a dead one's directory is taken over, what another
+ * run made is never touched, whatever the order in which two jobs come to it. PAR_INTERLEAVINGS: so
+ * many orders of two jobs, 20 by default; the long form is 1000.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../harness.h"
+#include "fixture.h"
+#include "libpar/checkpoint/owner.h"
+
+static fixture f;
+
+static bool cannot(void) {
+    const char *missing = par_checkpoint_missing();
+    if (missing) harness_skip("%s", missing);
+    return missing != NULL;
+}
+
+static void sleep_us(long us) {
+    nanosleep(&(struct timespec){us / 1000000, us % 1000000 * 1000}, NULL);
+}
+
+static par_status claim(const char *from, double beat_s, par_owner **out) {
+    const par_owner_params params = {.directory = f.directory, .from = from, .beat_s = beat_s};
+    return par_owner_claim(f.world, &params, out);
+}
+
+static par_status save(const par_owner *owner, int64_t step, int keep, int64_t keep_every,
+                       int keep_best, double validation) {
+    const par_checkpoint_params params = {.directory = f.directory,
+                                          .owner = owner,
+                                          .keep = keep,
+                                          .keep_every = keep_every,
+                                          .keep_best = keep_best,
+                                          .validation = validation,
+                                          .step = step,
+                                          .loss = 2.5};
+    fixture_fill(&f, step);
+    return par_checkpoint_save(f.world, &params, f.runs, FIXTURE_RUNS, &f.result);
+}
+
+static const char *in_directory(const char *name) {
+    static char path[1024];
+    snprintf(path, sizeof path, "%s/%s", f.directory, name);
+    return path;
+}
+
+/* The same, in a place of its own. */
+static const char *moved(const char *name) {
+    static char path[1024];
+    snprintf(path, sizeof path, "%s/%s", f.directory, name);
+    return path;
+}
+
+/* "1 3 7": the steps that are there. */
+static const char *steps(void) {
+    static char text[256];
+    int used = 0;
+    text[0] = 0;
+    for (int64_t i = 0; i < 100; i++)
+        if (fixture_has(&f, i))
+            used +=
+                snprintf(text + used, sizeof text - (size_t)used, "%s%d", used ? " " : "", (int)i);
+    return text;
+}
+
+#define CHECK_STEPS(want)                                                                          \
+    CHECK(strcmp(steps(), want) == 0, "steps %s are there instead of %s", steps(), want)
+
+/* A child that claims the directory and waits to be killed. */
+static pid_t start_owner(void) {
+    int pipes[2];
+    char byte = 0;
+    if (pipe(pipes) != 0) return -1;
+    pid_t child = fork();
+    if (child == 0) {
+        par_owner *owner = NULL;
+        byte = claim(NULL, 0, &owner) == PAR_OK;
+        if (write(pipes[1], &byte, 1) == 1)
+            for (;;) pause();
+        _exit(1);
+    }
+    close(pipes[1]);
+    CHECK(read(pipes[0], &byte, 1) == 1 && byte == 1, "the child could not claim");
+    close(pipes[0]);
+    return child;
+}
+
+static void end_child(pid_t child) {
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+}
+
+static void second_run(void) {
+    char pid[64];
+    par_owner *owner = NULL;
+    if (cannot()) return;
+    fixture_open(&f);
+    pid_t child = start_owner();
+    snprintf(pid, sizeof pid, "another run is its owner (process %d on host ", (int)child);
+    CHECK_FAILS(claim(NULL, 0, &owner), PAR_ERR_IO, pid);
+    CHECK_FAILS(fixture_save(&f, 1, 0), PAR_ERR_IO, "another run is its owner");
+    CHECK(owner == NULL && fixture_count(&f, "step_") == 0, "something was saved");
+    kill(child, SIGSTOP);
+    CHECK_FAILS(claim(NULL, 0, &owner), PAR_ERR_IO, pid);
+    end_child(child);
+    CHECK_OK(claim(NULL, 0, &owner)); /* at once */
+    CHECK_OK(save(owner, 1, 0, 0, 0, 0));
+    par_owner_release(&owner);
+    CHECK(fixture_count(&f, "owner.") == 0, "an owner's file is left");
+    fixture_close(&f);
+}
+
+static void write_claim(int number, const char *boot, unsigned long long beat, const char *token) {
+    char name[64];
+    par__claimant c;
+    bool made;
+    par__claimant_self(&c);
+    c.beat_s = 0.005, c.beat = beat, c.pid = getppid(), c.started = 1;
+    if (boot) snprintf(c.boot, sizeof c.boot, "%s", boot);
+    snprintf(c.token, sizeof c.token, "%s", token);
+    snprintf(name, sizeof name, "owner.%08d", number);
+    if (beat)
+        CHECK_OK(par__claim_renew(in_directory(name), &c));
+    else
+        CHECK_OK(par__claim_create(in_directory(name), &c, &made));
+}
+
+static int n_said;
+
+static void said(void *user, const char *line) {
+    (void)user;
+    n_said += strstr(line, "waiting up to") != NULL;
+}
+
+/* An owner of which only the file can be seen. Its time, long ago or to come, means nothing. */
+static void other_host(void) {
+    static const time_t times[] = {1, 4000000000};
+    if (cannot()) return;
+    for (int i = 0; i < 2; i++) {
+        par_owner *owner = NULL;
+        fixture_open(&f);
+        write_claim(4, "another-boot", 0, "x");
+        const struct timespec t[2] = {{times[i], 0}, {times[i], 0}};
+        utimensat(AT_FDCWD, in_directory("owner.00000004"), t, 0);
+        pid_t child = fork();
+        if (child == 0) {
+            for (unsigned long long beat = 1;; beat++) {
+                write_claim(4, "another-boot", beat, "x");
+                utimensat(AT_FDCWD, in_directory("owner.00000004"), t, 0);
+                sleep_us(5000);
+            }
+        }
+        n_said = 0;
+        const par_owner_params params = {.directory = f.directory, .beat_s = 0.02, .print = said};
+        CHECK_FAILS(par_owner_claim(f.world, &params, &owner), PAR_ERR_IO, "is its owner");
+        end_child(child);
+        CHECK_OK(par_owner_claim(f.world, &params, &owner));
+        CHECK(n_said >= 2, "it waits and says so %d times", n_said);
+        CHECK(access(in_directory("owner.00000005"), F_OK) == 0 && fixture_count(&f, "owner.") == 1,
+              "the dead owner's file stays, or the number is not the next");
+        par_owner_release(&owner);
+        fixture_close(&f);
+    }
+}
+
+/* One that was killed between making its file and writing it. */
+static void half_written(void) {
+    par_owner *owner = NULL;
+    if (cannot()) return;
+    fixture_open(&f);
+    fixture_write(in_directory("owner.00000001"), "libpar ow", 9);
+    CHECK_OK(claim(NULL, 0.01, &owner));
+    CHECK(fixture_count(&f, "owner.") == 1, "the file of the dead one stays");
+    par_owner_release(&owner);
+    fixture_close(&f);
+}
+
+static void old_directory(void) {
+    par_owner *owner = NULL;
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(fixture_save(&f, 40, 0));
+    CHECK_FAILS(claim(NULL, 0, &owner), PAR_ERR_OPTION,
+                "holds 1 checkpoint of another run, up to "
+                "step_00000040; nothing was changed");
+    CHECK_FAILS(claim("/tmp", 0, &owner), PAR_ERR_OPTION, "legal: to resume from there");
+    CHECK(fixture_count(&f, "owner.") == 0, "a refused run leaves an owner's file");
+    CHECK_OK(claim(f.directory, 0, &owner));
+    par_owner_release(&owner);
+    CHECK_OK(claim(fixture_path(&f, 40, ""), 0, &owner));
+    par_owner_release(&owner);
+    fixture_close(&f);
+}
+
+/* An owner that was stopped until another took over saves nothing, and takes nothing away. */
+static void lost_claim(void) {
+    par_owner *owner = NULL;
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(claim(NULL, 0, &owner));
+    CHECK_OK(save(owner, 1, 0, 0, 0, 0));
+    CHECK(unlink(in_directory("owner.00000001")) == 0, "no owner's file");
+    CHECK_OK(save(owner, 2, 0, 0, 0, 0));
+    CHECK(access(in_directory("owner.00000001"), F_OK) == 0, "a removed file is not made again");
+    write_claim(2, "another-boot", 0, "y");
+    CHECK_FAILS(save(owner, 3, 1, 0, 0, 0), PAR_ERR_IO, "another run is its owner");
+    CHECK_STEPS("1 2");
+    par_owner_release(&owner);
+    CHECK(access(in_directory("owner.00000002"), F_OK) == 0, "the other's file is gone");
+    fixture_close(&f);
+}
+
+static par_status resume_from(const char *path, par_owner *owner) {
+    par_problems notes = {0};
+    const par_checkpoint_about about = {0};
+    PAR_TRY(par_checkpoint_load(f.world, path, &about, f.runs, FIXTURE_RUNS, &f.result));
+    if (!*f.result.path) return PAR_OK;
+    PAR_TRY(par_owner_resumed(f.world, owner, f.result.path, f.result.run, &notes));
+    f.result.notes = notes;
+    return PAR_OK;
+}
+
+static void branch(void) {
+    char run[PAR_RUN_ID];
+    size_t n;
+    par_owner *owner = NULL;
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(claim(NULL, 0, &owner));
+    snprintf(run, sizeof run, "%s", par_owner_run(owner));
+    for (int64_t step = 1; step <= 5; step++) CHECK_OK(save(owner, step, 0, 0, 0, 0));
+    par_owner_release(&owner);
+    /* as a save that was killed while it replaced them leaves two */
+    CHECK(rename(in_directory("step_00000004"), moved("step_00000004.old")) == 0 &&
+              mkdir(in_directory("step_00000005.old"), 0777) == 0,
+          "not set aside");
+
+    const char *second = fixture_path(&f, 2, "");
+    CHECK_OK(claim(second, 0, &owner));
+    CHECK_OK(resume_from(second, owner));
+    CHECK(strstr(f.result.notes.text, "aside.00000001: 3 checkpoints later than step_00000002"),
+          "notes: %s", f.result.notes.text);
+    CHECK(strcmp(par_owner_run(owner), run) == 0, "it is another run");
+    CHECK_STEPS("1 2");
+    char *latest = fixture_read(in_directory("latest"), &n);
+    CHECK(latest && strcmp(latest, "step_00000002\n") == 0, "latest is %s", latest);
+    free(latest);
+    f.version = 1;
+    CHECK_OK(save(owner, 3, 1, 0, 0, 0));
+    CHECK_STEPS("3");
+    par_owner_release(&owner);
+    CHECK_OK(fixture_load(&f));
+    CHECK(fixture_holds(&f, 3, 1), "the newest is not the branch's");
+    CHECK(access(in_directory("aside.00000001/step_00000003/manifest.json"), F_OK) == 0 &&
+              access(in_directory("aside.00000001/step_00000004.old/manifest.json"), F_OK) == 0 &&
+              access(in_directory("aside.00000001/step_00000005/manifest.json"), F_OK) == 0 &&
+              access(in_directory("aside.00000001/step_00000005.old"), F_OK) == 0,
+          "what was set aside is gone");
+    CHECK(fixture_count(&f, ".old") == 0, "one beside a step stays");
+    fixture_close(&f);
+}
+
+/* From a checkpoint of another directory: a run of its own, which names the other. */
+static void elsewhere(void) {
+    char run[PAR_RUN_ID];
+    fixture other;
+    par_owner *owner = NULL;
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(claim(NULL, 0, &owner));
+    snprintf(run, sizeof run, "%s", par_owner_run(owner));
+    CHECK_OK(save(owner, 7, 0, 0, 0, 0));
+    par_owner_release(&owner);
+    other = f;
+    fixture_open(&f);
+    CHECK_OK(claim(other.directory, 0, &owner));
+    CHECK_OK(resume_from(other.directory, owner));
+    CHECK(strcmp(par_owner_run(owner), run) != 0 && strcmp(par_owner_parent(owner), run) == 0,
+          "run %s, parent %s", par_owner_run(owner), par_owner_parent(owner));
+    CHECK_OK(save(owner, 8, 1, 0, 0, 0));
+    par_owner_release(&owner);
+    CHECK(fixture_has(&other, 7) && fixture_count(&other, "aside") == 0, "the other's is touched");
+    fixture_close(&f);
+    fixture_close(&other);
+}
+
+/* Checkpoints without a run, or of another: not this owner's to remove. */
+static void others_stay(void) {
+    par_owner *owner = NULL;
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(fixture_save(&f, 1, 0));
+    CHECK_OK(fixture_save(&f, 2, 0));
+    CHECK_OK(claim(f.directory, 0, &owner));
+    for (int64_t step = 5; step <= 7; step++) CHECK_OK(save(owner, step, 1, 0, 0, 0));
+    CHECK_STEPS("1 2 7");
+    CHECK_FAILS(save(owner, 2, 1, 0, 0, 0), PAR_ERR_IO, "is another run's");
+    par_owner_release(&owner);
+    CHECK_FAILS(fixture_save(&f, 7, 1), PAR_ERR_IO, "is another run's");
+    CHECK_OK(fixture_save(&f, 2, 1));
+    CHECK_STEPS("2 7");
+    fixture_close(&f);
+}
+
+/* The run goes on from a checkpoint that a killed save has set aside, and gives it its name again;
+ * a folder of another name that ends the same way is somebody's. */
+static void from_aside(void) {
+    par_owner *owner = NULL;
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(claim(NULL, 0, &owner));
+    for (int64_t step = 1; step <= 3; step++) CHECK_OK(save(owner, step, 0, 0, 0, 0));
+    par_owner_release(&owner);
+    CHECK(rename(in_directory("step_00000002"), moved("step_00000002.old")) == 0 &&
+              mkdir(in_directory("step_best.old"), 0777) == 0,
+          "not set aside");
+    const char *second = moved("step_00000002.old");
+    CHECK_OK(claim(second, 0, &owner));
+    CHECK_OK(resume_from(second, owner));
+    CHECK(strstr(f.result.notes.text, "aside.00000001: 1 checkpoint later than step_00000002"),
+          "notes: %s", f.result.notes.text);
+    CHECK_STEPS("1");
+    CHECK_OK(save(owner, 3, 2, 0, 0, 0));
+    CHECK_STEPS("2 3");
+    CHECK(fixture_count(&f, ".old") == 1 && access(in_directory("step_best.old"), F_OK) == 0,
+          "a folder of another name is taken for a checkpoint");
+    par_owner_release(&owner);
+    fixture_close(&f);
+}
+
+static void which_stay(void) {
+    static const double validation[] = {0, 3, 1.5, 2, 1.5, 0, 2.5, NAN, 4};
+    par_owner *owner = NULL;
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(claim(NULL, 0, &owner));
+    for (int64_t step = 1; step <= 8; step++)
+        CHECK_OK(save(owner, step, 2, 3, 2, validation[step]));
+    CHECK_STEPS("2 3 4 6 7 8");
+    CHECK_OK(save(owner, 9, 1, 0, 1, 1));
+    CHECK_STEPS("9");
+    par_owner_release(&owner);
+    fixture_close(&f);
+}
+
+/* Not the loss alone. */
+static void non_finite(void) {
+    static uint16_t half[9000];
+    par_checkpoint_run more[FIXTURE_RUNS + 1];
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(fixture_save(&f, 1, 1));
+    const par_checkpoint_params params = {
+        .directory = f.directory, .keep = 1, .step = 2, .loss = 2.5};
+    f.a[30] = -INFINITY;
+    CHECK_FAILS(par_checkpoint_save(f.world, &params, f.runs, FIXTURE_RUNS, &f.result),
+                PAR_ERR_NUMERIC, "weight/a: element 30 of this rank's 37 is not finite");
+    f.a[30] = 1;
+    memcpy(more, f.runs, sizeof f.runs);
+    for (int i = 0; i < 2; i++) {
+        more[FIXTURE_RUNS] = (par_checkpoint_run){
+            .kind = "m", .name = "h", .n = 9000, .dtype = i ? PAR_BF16 : PAR_F16, .data = half};
+        half[8999] = i ? 0x7fc0 : 0xfc00;
+        CHECK_FAILS(par_checkpoint_save(f.world, &params, more, FIXTURE_RUNS + 1, &f.result),
+                    PAR_ERR_NUMERIC, "m/h: element 8999");
+        half[8999] = 0x7bff; /* the largest of fp16; a number in bf16 too */
+        CHECK_OK(par_checkpoint_save(f.world, &params, more, FIXTURE_RUNS + 1, &f.result));
+    }
+    fixture_close(&f);
+}
+
+/* ---- two jobs ---- */
+
+static unsigned random_state;
+static bool slow; /* calls take random times, so that two jobs meet anywhere */
+
+static unsigned draw(unsigned n) {
+    random_state = random_state * 1664525 + 1013904223;
+    return (random_state >> 8) % n;
+}
+
+static void *next(const char *name) {
+    void *found = dlsym(RTLD_NEXT, name);
+    if (!found) abort();
+    return found;
+}
+
+static void delay(void) {
+    if (slow && draw(3) == 0) sleep_us(draw(1500));
+}
+
+#define SLOW(name, parameters, arguments)                                                          \
+    int name parameters {                                                                          \
+        int(*original) parameters;                                                                 \
+        void *found = next(#name);                                                                 \
+        memcpy(&original, &found, sizeof original);                                                \
+        delay();                                                                                   \
+        int result = original arguments;                                                           \
+        int error = errno;                                                                         \
+        delay();                                                                                   \
+        errno = error;                                                                             \
+        return result;                                                                             \
+    }
+
+SLOW(rename, (const char *from, const char *to), (from, to))
+SLOW(unlink, (const char *path), (path))
+SLOW(mkdir, (const char *path, mode_t mode), (path, mode))
+SLOW(fsync, (int fd), (fd))
+SLOW(closedir, (DIR * d), (d))
+
+/* What the jobs tell the test; in memory that they share. */
+typedef struct {
+    volatile int64_t saved[2]; /* the last step of each */
+    volatile int holds, both;  /* how many hold the directory; that two did */
+    volatile int refused;
+} shared_state;
+
+static shared_state *shared;
+
+/* One job: anew, or going on with what is there; three saves. A job that goes on keeps all. */
+static void job(int number, bool resumes) {
+    par_owner *owner = NULL;
+    int64_t step = 0;
+    f.version = number + 1;
+    sleep_us(draw(3000));
+    if (claim(resumes ? f.directory : NULL, 0.003, &owner) != PAR_OK) {
+        shared->refused++;
+        _exit(0);
+    }
+    if (__atomic_add_fetch(&shared->holds, 1, __ATOMIC_SEQ_CST) > 1) shared->both = 1;
+    if (resumes) {
+        f.result.step = 0;
+        if (resume_from(f.directory, owner) != PAR_OK) _exit(2);
+        step = f.result.step;
+    }
+    for (int i = 0; i < 3; i++) {
+        if (save(owner, ++step, resumes ? 0 : 1, 0, 0, 0) != PAR_OK) _exit(3);
+        shared->saved[number] = step;
+    }
+    __atomic_sub_fetch(&shared->holds, 1, __ATOMIC_SEQ_CST);
+    par_owner_release(&owner);
+    _exit(0);
+}
+
+/* The last checkpoint that the job saved is there, with its own numbers, or set aside. */
+static bool is_there(int number) {
+    char path[1024];
+    const par_checkpoint_about about = {0};
+    int64_t step = shared->saved[number];
+    for (int i = 0; i < 4; i++) {
+        if (i == 0)
+            snprintf(path, sizeof path, "%s", fixture_path(&f, step, ""));
+        else
+            snprintf(path, sizeof path, "%s/aside.%08d/step_%08d", f.directory, i, (int)step);
+        fixture_poison(&f);
+        if (par_checkpoint_load(f.world, path, &about, f.runs, FIXTURE_RUNS, &f.result) == PAR_OK &&
+            fixture_holds(&f, step, number + 1))
+            return true;
+    }
+    return false;
+}
+
+static void interleave(int i) {
+    pid_t jobs[2];
+    int status;
+    fixture_open(&f);
+    memset(shared, 0, sizeof *shared);
+    bool resumes[2] = {i % 2, i % 3 == 0}, killed = i % 4 == 3;
+    for (int k = 0; k < 2; k++) {
+        random_state = (unsigned)(7919 * i + 104729 * k + 1);
+        if ((jobs[k] = fork()) == 0) {
+            slow = true;
+            job(k, resumes[k]);
+        }
+    }
+    random_state = (unsigned)i;
+    if (killed) {
+        sleep_us(draw(30000));
+        kill(jobs[0], SIGKILL);
+        waitpid(jobs[0], &status, 0);
+        __atomic_store_n(&shared->holds, 0, __ATOMIC_SEQ_CST);
+    }
+    for (int k = killed; k < 2; k++) {
+        waitpid(jobs[k], &status, 0);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "order %d: job %d ends with %x", i, k,
+              (unsigned)status);
+    }
+    CHECK(killed || !shared->both, "order %d: both held the directory at once", i);
+    for (int k = 0; k < 2; k++)
+        CHECK(!shared->saved[k] || is_there(k), "order %d: job %d's step %d is lost", i, k,
+              (int)shared->saved[k]);
+    fixture_close(&f);
+}
+
+static void two_jobs(void) {
+    const char *asked = getenv("PAR_INTERLEAVINGS");
+    int n = asked ? atoi(asked) : 20, refused = 0;
+    if (cannot()) return;
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) {
+        harness_skip("no shared memory");
+        return;
+    }
+    for (int i = 0; i < n && !harness_failed(); i++) {
+        interleave(i);
+        refused += shared->refused;
+    }
+    printf("# owner: %d orders of two jobs, %d times one was refused\n", n, refused);
+    munmap(shared, sizeof *shared);
+}
+
+static const harness_case cases[] = {
+    {"second-run", second_run, 0, NULL, 0},     {"other-host", other_host, 0, NULL, 0},
+    {"half-written", half_written, 0, NULL, 0}, {"old-directory", old_directory, 0, NULL, 0},
+    {"lost-claim", lost_claim, 0, NULL, 0},     {"branch", branch, 0, NULL, 0},
+    {"elsewhere", elsewhere, 0, NULL, 0},       {"others-stay", others_stay, 0, NULL, 0},
+    {"which-stay", which_stay, 0, NULL, 0},     {"non-finite", non_finite, 0, NULL, 0},
+    {"from-aside", from_aside, 0, NULL, 0},     {"two-jobs", two_jobs, 0, NULL, 0},
+};
+
+int main(int argc, char **argv) {
+    return harness_main("owner", cases, HARNESS_COUNT(cases), argc, argv);
+}
