@@ -32,18 +32,6 @@ static char *shard_at(const par__task *task, const char *vector, int j) {
     return (char *)(uintptr_t)vector + shard_begin(task, j) * task->size;
 }
 
-static par__flow *new_flow(par__task *task, const void *data, int64_t nbytes, int64_t piece,
-                           int peer, bool sending) {
-    const par_comm *comm = task->comm;
-    par__flow *f = &task->flows[task->n_flows++];
-    *f = par__flow_make((void *)(uintptr_t)data, nbytes, piece, sending);
-    f->peer = comm->ranks[peer];
-    f->tag = comm->tag + (task->algorithm->pair ? 1 : 0);
-    f->row = task->row;
-    if (!task->algorithm->pair) f->depth = comm->depth;
-    return f;
-}
-
 static int64_t piece_nbytes(const par__task *task) {
     return par__piece_nbytes(task->comm->transport);
 }
@@ -54,11 +42,6 @@ static int64_t window_nbytes(const par__task *task) {
     return (n > 0 ? n : 1) * task->size;
 }
 
-/* Where the windows of peer j lie. */
-static char *rooms_of(const par_comm *comm, int j) {
-    return comm->staging + comm->n_rooms * comm->room * (j < comm->rank ? j : j - 1);
-}
-
 static void reduce_phase(par__task *task) {
     par_comm *comm = task->comm;
     int p = comm->n, r = comm->rank;
@@ -67,8 +50,9 @@ static void reduce_phase(par__task *task) {
     task->n_windows = nbytes / window + (nbytes % window != 0);
     for (int k = 1; k < p; k++) {
         int to = (r + k) % p, from = (r + p - k) % p;
-        new_flow(task, shard_at(task, task->op.src, to), shard_nbytes(task, to), window, to, true);
-        par__flow *f = new_flow(task, rooms_of(comm, from), nbytes, window, from, false);
+        par__new_flow(task, shard_at(task, task->op.src, to), shard_nbytes(task, to), window, to,
+                      true);
+        par__flow *f = par__new_flow(task, par__rooms_of(comm, from), nbytes, window, from, false);
         f->ring = comm->room;
         f->credit = f->depth = comm->n_rooms;
     }
@@ -91,9 +75,9 @@ static bool reduce_windows(par__task *task) {
     for (; task->window < task->n_windows && window_arrived(task, task->window); task->window++) {
         int64_t begin = task->window * size, n = nbytes - begin < size ? nbytes - begin : size;
         for (int j = 0; j < comm->n; j++)
-            comm->sources[j] = j == comm->rank
-                                   ? own + begin
-                                   : rooms_of(comm, j) + task->window % comm->n_rooms * comm->room;
+            comm->sources[j] = j == comm->rank ? own + begin
+                                               : par__rooms_of(comm, j) +
+                                                     task->window % comm->n_rooms * comm->room;
         par__sum(task->op.dtype, sum + begin, comm->sources, comm->n, n / task->size);
         for (int i = 0; i < task->n_flows; i++)
             if (task->flows[i].ring) task->flows[i].credit = task->window + 1 + comm->n_rooms;
@@ -107,9 +91,10 @@ static void gather_phase(par__task *task) {
     char *dst = task->op.dst;
     for (int k = 1; k < p; k++) {
         int to = (r + k) % p, from = (r + p - k) % p;
-        new_flow(task, shard_at(task, dst, r), shard_nbytes(task, r), piece_nbytes(task), to, true);
-        new_flow(task, shard_at(task, dst, from), shard_nbytes(task, from), piece_nbytes(task),
-                 from, false);
+        par__new_flow(task, shard_at(task, dst, r), shard_nbytes(task, r), piece_nbytes(task), to,
+                      true);
+        par__new_flow(task, shard_at(task, dst, from), shard_nbytes(task, from), piece_nbytes(task),
+                      from, false);
     }
 }
 
@@ -118,10 +103,11 @@ static void gather_phase(par__task *task) {
 static void blocks_flow(par__task *task, char *buffer, int64_t block, int first, int n, int peer,
                         bool sending) {
     int p = task->comm->n, head = n < p - first ? n : p - first;
-    par__flow *f =
-        new_flow(task, buffer + first * block, head * block, piece_nbytes(task), peer, sending);
+    par__flow *f = par__new_flow(task, buffer + first * block, head * block, piece_nbytes(task),
+                                 peer, sending);
     if (n > head)
-        new_flow(task, buffer, (n - head) * block, piece_nbytes(task), peer, sending)->before = f;
+        par__new_flow(task, buffer, (n - head) * block, piece_nbytes(task), peer, sending)->before =
+            f;
 }
 
 bool par__bruck(par__task *task, char *buffer, int64_t block) {
@@ -183,10 +169,10 @@ static bool broadcast_tree(par__task *task) {
     int64_t nbytes = task->op.n * task->size, piece = piece_nbytes(task);
     if (task->phase > 0) return false;
     while (bit < p && !(v & bit)) bit <<= 1;
-    if (v > 0) new_flow(task, task->op.dst, nbytes, piece, (v - bit + root) % p, false);
+    if (v > 0) par__new_flow(task, task->op.dst, nbytes, piece, (v - bit + root) % p, false);
     for (bit >>= 1; bit > 0; bit >>= 1)
         if (v + bit < p)
-            new_flow(task, task->op.dst, nbytes, piece, (v + bit + root) % p, true)->credit =
+            par__new_flow(task, task->op.dst, nbytes, piece, (v + bit + root) % p, true)->credit =
                 v > 0 ? 0 : INT64_MAX;
     return true;
 }
@@ -203,8 +189,8 @@ static bool barrier_dissemination(par__task *task) {
     int p = comm->n, r = comm->rank;
     if (task->phase > 30 || 1 << task->phase >= p) return false;
     int distance = 1 << task->phase;
-    new_flow(task, &comm->token[0], 1, 1, (r + distance) % p, true);
-    new_flow(task, &comm->token[1], 1, 1, (r + p - distance) % p, false);
+    par__new_flow(task, &comm->token[0], 1, 1, (r + distance) % p, true);
+    par__new_flow(task, &comm->token[1], 1, 1, (r + p - distance) % p, false);
     return true;
 }
 
@@ -212,8 +198,8 @@ static bool pair_direct(par__task *task) {
     const par__operation *op = &task->op;
     bool sending = op->kind == PAR__SEND;
     if (task->phase > 0) return false;
-    new_flow(task, sending ? op->src : op->dst, op->n * task->size, piece_nbytes(task), op->peer,
-             sending);
+    par__new_flow(task, sending ? op->src : op->dst, op->n * task->size, piece_nbytes(task),
+                  op->peer, sending);
     return true;
 }
 
@@ -274,8 +260,12 @@ static const par__algorithm table[] = {
      .step = pair_direct},
 };
 
-const par__algorithm *par__algorithm_choose(par__kind kind, int64_t nbytes) {
+const par__algorithm *par__algorithm_choose(const par__operation *op) {
     const par__algorithm *a = table;
-    while (a->kind != kind || a->max_nbytes < nbytes) a++;
+    int64_t nbytes = op->n * (int64_t)par_dtype_nbytes(op->dtype);
+    if (op->wire == PAR_BF16)
+        return op->kind == PAR__ALL_GATHER ? &par__rounded_all_gather
+                                           : &par__rounded_reduce_scatter;
+    while (a->kind != op->kind || a->max_nbytes < nbytes) a++;
     return a;
 }

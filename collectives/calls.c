@@ -60,7 +60,7 @@ static par_status enqueue(par_comm *comm, const par__operation *op, int64_t numb
     t->free_tasks = task->next;
     int64_t size = (int64_t)par_dtype_nbytes(op->dtype);
     *task = (par__task){.comm = comm, .op = *op, .size = size, .number = number, .row = row};
-    task->algorithm = par__algorithm_choose(op->kind, op->n * size);
+    task->algorithm = par__algorithm_choose(op);
     if (!task->algorithm->pair) task->collective = ++comm->n_collectives;
     if (!task->algorithm->pair && t->params.check) {
         task->then = task->algorithm;
@@ -121,38 +121,63 @@ static par_status start(par_comm *comm, par__operation op, par_work *work) {
                                                    : par__host_start(comm, &op, work);
 }
 
+/* src, dst, n and dtype are where they are in every call. */
+static par__operation operation(par__kind kind, const void *src, void *dst, int64_t n,
+                                par_dtype dtype, par_tag tag, par_stream *after) {
+    return (par__operation){
+        .kind = kind, .src = src, .dst = dst, .n = n, .dtype = dtype, .tag = tag, .after = after};
+}
+
 par_status par_comm_all_reduce(par_comm *comm, const void *src, void *dst, int64_t n,
                                par_dtype dtype, par_tag tag, par_stream *after, par_work *work) {
-    return start(comm, (par__operation){PAR__ALL_REDUCE, src, dst, n, dtype, 0, tag, after}, work);
+    return start(comm, operation(PAR__ALL_REDUCE, src, dst, n, dtype, tag, after), work);
 }
 
 par_status par_comm_reduce_scatter(par_comm *comm, const void *src, void *dst, int64_t n_shard,
                                    par_dtype dtype, par_tag tag, par_stream *after,
                                    par_work *work) {
-    return start(
-        comm, (par__operation){PAR__REDUCE_SCATTER, src, dst, n_shard, dtype, 0, tag, after}, work);
+    return start(comm, operation(PAR__REDUCE_SCATTER, src, dst, n_shard, dtype, tag, after), work);
+}
+
+par_status par_comm_reduce_scatter_as(par_comm *comm, const float *src, float *dst, int64_t n_shard,
+                                      par_dtype wire, par_tag tag, par_stream *after,
+                                      par_work *work) {
+    par__operation op = operation(PAR__REDUCE_SCATTER, src, dst, n_shard, PAR_F32, tag, after);
+    op.wire = wire;
+    return start(comm, op, work);
 }
 
 par_status par_comm_all_gather(par_comm *comm, const void *src, void *dst, int64_t n_shard,
                                par_dtype dtype, par_tag tag, par_stream *after, par_work *work) {
-    return start(comm, (par__operation){PAR__ALL_GATHER, src, dst, n_shard, dtype, 0, tag, after},
-                 work);
+    return start(comm, operation(PAR__ALL_GATHER, src, dst, n_shard, dtype, tag, after), work);
+}
+
+par_status par_comm_all_gather_as(par_comm *comm, const float *src, float *dst, int64_t n_shard,
+                                  par_dtype wire, par_tag tag, par_stream *after, par_work *work) {
+    par__operation op = operation(PAR__ALL_GATHER, src, dst, n_shard, PAR_F32, tag, after);
+    op.wire = wire;
+    return start(comm, op, work);
 }
 
 par_status par_comm_broadcast(par_comm *comm, void *data, int64_t n, par_dtype dtype, int root,
                               par_tag tag, par_stream *after, par_work *work) {
-    return start(comm, (par__operation){PAR__BROADCAST, data, data, n, dtype, root, tag, after},
-                 work);
+    par__operation op = operation(PAR__BROADCAST, data, data, n, dtype, tag, after);
+    op.peer = root;
+    return start(comm, op, work);
 }
 
 par_status par_comm_send(par_comm *comm, const void *src, int64_t n, par_dtype dtype, int peer,
                          par_tag tag, par_stream *after, par_work *work) {
-    return start(comm, (par__operation){PAR__SEND, src, NULL, n, dtype, peer, tag, after}, work);
+    par__operation op = operation(PAR__SEND, src, NULL, n, dtype, tag, after);
+    op.peer = peer;
+    return start(comm, op, work);
 }
 
 par_status par_comm_recv(par_comm *comm, void *dst, int64_t n, par_dtype dtype, int peer,
                          par_tag tag, par_stream *after, par_work *work) {
-    return start(comm, (par__operation){PAR__RECV, NULL, dst, n, dtype, peer, tag, after}, work);
+    par__operation op = operation(PAR__RECV, NULL, dst, n, dtype, tag, after);
+    op.peer = peer;
+    return start(comm, op, work);
 }
 
 par_status par_comm_barrier(par_comm *comm, par_tag tag) {

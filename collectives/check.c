@@ -25,6 +25,7 @@ static void describe(par__task *task) {
     d->window_nbytes = comm->window;
     d->kind = (int32_t)op->kind;
     d->dtype = (int32_t)op->dtype;
+    d->wire = (int32_t)op->wire;
     d->root = op->peer;
     d->size = comm->n;
     strncpy(d->purpose, op->tag.purpose, sizeof d->purpose - 1);
@@ -43,6 +44,9 @@ static void print(const par__description *d, char *text, size_t nbytes) {
     int n = snprintf(text, nbytes, "collective number %lld, %s of %lld %s for \"%s\"",
                      (long long)d->number, par__kind_name((par__kind)d->kind), (long long)d->n,
                      par_dtype_name((par_dtype)d->dtype), d->purpose);
+    if (d->wire != PAR_F32)
+        n += snprintf(text + n, nbytes - (size_t)n, ", sent as %s",
+                      par_dtype_name((par_dtype)d->wire));
     if (d->kind == PAR__BROADCAST)
         n += snprintf(text + n, nbytes - (size_t)n, ", root %d", (int)d->root);
     snprintf(text + n, nbytes - (size_t)n, " (group of %d, windows of %lld bytes)", (int)d->size,

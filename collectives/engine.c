@@ -215,7 +215,7 @@ par_status par__engine_start(par__task *task, bool waited) {
 void par__engine_count(par_comm *comm, const par__operation *op, int row) {
     int64_t size = (int64_t)par_dtype_nbytes(op->dtype);
     par__task task = {.comm = comm, .op = *op, .size = size, .row = row};
-    task.algorithm = par__algorithm_choose(op->kind, op->n * size);
+    task.algorithm = par__algorithm_choose(op);
     task.flows = task.algorithm->pair ? &task.own : comm->flows;
     assert(!comm->first);
     for (; task.algorithm->step(&task); task.phase++, task.n_flows = 0)

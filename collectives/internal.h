@@ -3,7 +3,7 @@
  *
  *   operation, flow   what is wanted; a vector on its way to or from one peer
  *   transport         the world: its carrier (mpi.c), recorder, comms and pool of tasks
- *   algorithms, check an operation as phases, each a set of flows
+ *   algorithms, check an operation as phases, each a set of flows; rounded: those of fp32 as bf16
  *   engine            moves flows, and tasks on to their next phase
  *   calls             the public operations: arguments, host or device
  *   staged, streamed  links: what carries data of a device
@@ -67,7 +67,7 @@ struct par__task {
 /* What ranks compare in check mode, zero-padded so that memcmp tells. */
 typedef struct {
     int64_t number, n, window_nbytes;
-    int32_t kind, dtype, root, size;
+    int32_t kind, dtype, wire, root, size;
     char purpose[24];
 } par__description;
 
@@ -152,6 +152,25 @@ static inline int64_t par__piece_nbytes(const par_transport *t) {
     return t->params.piece_nbytes < PAR__PIECE ? t->params.piece_nbytes : PAR__PIECE;
 }
 
+/* Another flow of the task's phase, with a rank of its comm. */
+static inline par__flow *par__new_flow(par__task *task, const void *data, int64_t nbytes,
+                                       int64_t piece, int peer, bool sending) {
+    const par_comm *comm = task->comm;
+    par__flow *f = &task->flows[task->n_flows++];
+    *f = par__flow_make((void *)(uintptr_t)data, nbytes, piece, sending);
+    f->peer = comm->ranks[peer];
+    f->tag = comm->tag + (task->algorithm->pair ? 1 : 0);
+    f->row = task->row;
+    if (!task->algorithm->pair) f->depth = comm->depth;
+    return f;
+}
+
+/* Where the rooms of another rank lie. */
+static inline char *par__rooms_of(const par_comm *comm, int peer) {
+    int i = peer < comm->rank ? peer : peer - 1;
+    return comm->staging + comm->n_rooms * comm->room * i;
+}
+
 /* transport.c */
 par_status par__transport_create(const par_transport_params *params, int size, int rank,
                                  par_transport **out);
@@ -164,10 +183,13 @@ void par__transport_on_break(par_transport *t, par__on_break *what);
 void par__transport_off_break(par_transport *t, const par__on_break *what);
 
 /* algorithms.c */
-const par__algorithm *par__algorithm_choose(par__kind kind, int64_t nbytes);
+const par__algorithm *par__algorithm_choose(const par__operation *op);
 /* Flows of a phase of an all-gather of `block` bytes per rank in `buffer`, block r being rank r's;
  * false: there is no such phase. */
 bool par__bruck(par__task *task, char *buffer, int64_t block);
+
+/* rounded.c: fp32 that travels as bf16. */
+extern const par__algorithm par__rounded_reduce_scatter, par__rounded_all_gather;
 
 /* check.c: compares what ranks are about to do; runs before another algorithm. */
 extern const par__algorithm par__check;

@@ -28,6 +28,9 @@ par_status par__operation_check(const par__operation *op, const char *axis, int 
         PAR_FAIL(PAR_ERR_ARG,
                  "%s on axis %s: uint8 cannot be added; fp32, bf16, fp16, int32 and int64 can",
                  name, axis);
+    if (op->wire != PAR_F32 && op->wire != PAR_BF16)
+        PAR_FAIL(PAR_ERR_ARG, "%s on axis %s: fp32 cannot travel as %s; legal: fp32, bf16", name,
+                 axis, par_dtype_name(op->wire));
     if (op->n > INT64_MAX / size / n_ranks)
         PAR_FAIL(PAR_ERR_ARG, "%s on axis %s: %lld elements per rank are too many", name, axis,
                  (long long)op->n);

@@ -28,6 +28,7 @@ typedef struct {
     int peer; /* rank of the group: the other one of a pair, or the root of a broadcast */
     par_tag tag;
     par_stream *after; /* of the device: the input is ready, the output is free; host: NULL */
+    par_dtype wire;    /* of fp32 in messages, where bytes are to be saved: PAR_BF16; else 0 */
 } par__operation;
 
 const char *par__kind_name(par__kind kind);

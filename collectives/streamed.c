@@ -56,7 +56,12 @@ typedef struct {
 static const par_tag connect_tag = {"connect", -1, -1, -1};
 
 static par_status gather_bytes(par_comm *comm, const void *mine, void *all, int64_t nbytes) {
-    const par__operation op = {PAR__ALL_GATHER, mine, all, nbytes, PAR_U8, 0, connect_tag, NULL};
+    const par__operation op = {.kind = PAR__ALL_GATHER,
+                               .src = mine,
+                               .dst = all,
+                               .n = nbytes,
+                               .dtype = PAR_U8,
+                               .tag = connect_tag};
     return par__host_start(comm, &op, NULL);
 }
 
@@ -124,8 +129,14 @@ static lane *lane_add(streamed *s, int kind, int peer, int there) {
 /* A first operation connects what NCCL connects late, here where all ranks take part. */
 static par_status warm_up(streamed *s, lane *l) {
     par__kind kind = l->kind < 0 ? PAR__ALL_REDUCE : (par__kind)l->kind;
-    const par__operation op = {kind,    s->scratch, s->scratch,  1,
-                               PAR_I32, l->there,   connect_tag, l->stream};
+    const par__operation op = {.kind = kind,
+                               .src = s->scratch,
+                               .dst = s->scratch,
+                               .n = 1,
+                               .dtype = PAR_I32,
+                               .peer = l->there,
+                               .tag = connect_tag,
+                               .after = l->stream};
     return s->nccl->start(l->nccl, &op, l->stream);
 }
 
@@ -141,8 +152,12 @@ static par_status warm_up_all(streamed *s, lane *first, int n) {
 
 static par_status open_collectives(streamed *s) {
     char id[PAR__NCCL_ID_NBYTES] = {0};
-    const par__operation send_id = {PAR__BROADCAST, id, id,          sizeof id,
-                                    PAR_U8,         0,  connect_tag, NULL};
+    const par__operation send_id = {.kind = PAR__BROADCAST,
+                                    .src = id,
+                                    .dst = id,
+                                    .n = sizeof id,
+                                    .dtype = PAR_U8,
+                                    .tag = connect_tag};
     lane *l = lane_add(s, -1, 0, 0);
     PAR_TRY(par_comm_agree(s->comm, s->comm->rank == 0 ? s->nccl->new_id(id) : PAR_OK));
     PAR_TRY(par__host_start(s->comm, &send_id, NULL));
@@ -321,6 +336,11 @@ static par_status streamed_start(void *state, const par__operation *op, int64_t 
     lane *l = lane_of(s, op->kind, op->peer);
     entry *at = NULL;
     if (!l) return refuse_peer(s, op);
+    if (op->wire != PAR_F32)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "%s on axis %s: NCCL adds %s as such and rounds at every hop, so fp32 is not sent "
+                 "as it; send fp32, or let the data go staged",
+                 par__kind_name(op->kind), s->comm->axis, par_dtype_name(op->wire));
     PAR_TRY(take_entry(s, op, number, &at));
     if (put(s, l, op, at) != PAR_OK) return break_down(s);
     at->number = number;

@@ -21,8 +21,8 @@ enum { MAX_LAYOUTS = 64 };
 
 typedef struct {
     int64_t tp, pp, dp, chunks, zero, micro_batch;
-    int schedule, recompute, precision; /* of the library's enums */
-    int device;                         /* of `devices` */
+    int schedule, recompute, precision, reduce_dtype; /* of the library's enums */
+    int device;                                       /* of `devices` */
     const char *layouts, *reference;
     bool sequence_parallel, summary, help;
     int layout[MAX_LAYOUTS][3], n_layouts;
@@ -38,6 +38,7 @@ static const par_choice recomputes[] = {{"none", PAR_RECOMPUTE_NONE},
                                         {NULL, 0}};
 static const par_choice precisions[] = {
     {"fp32", PAR_F32}, {"bf16", PAR_BF16}, {"fp16", PAR_F16}, {NULL, 0}};
+static const par_choice reduce_dtypes[] = {{"fp32", PAR_F32}, {"bf16", PAR_BF16}, {NULL, 0}};
 static const par_choice devices[] = {{"cpu", 0}, {"cuda", 1}, {"ref", 2}, {NULL, 0}};
 
 static void parse_layouts(arguments *a, par_problems *problems) {
@@ -84,7 +85,10 @@ static void wait_for_all(void) {
 static void report(const oracle_case *c, const oracle_options *o, par_status st,
                    const oracle_result *r, double seconds) {
     char text[512];
-    const char *in = o->dtype == PAR_BF16 ? "-bf16" : o->dtype == PAR_F16 ? "-fp16" : "";
+    const char *in = o->dtype == PAR_BF16          ? "-bf16"
+                     : o->dtype == PAR_F16         ? "-fp16"
+                     : o->reduce_dtype == PAR_BF16 ? "-reduced-bf16"
+                                                   : "";
     oracle_summary(r, text, sizeof text);
     if (st != PAR_OK)
         printf("FAIL oracle/%s%s-tp%d-pp%d-dp%d: %s: %s\n", c->name, in, o->tp, o->pp, o->dp,
@@ -140,6 +144,7 @@ static int run_case(const char *directory, const arguments *a, int rank) {
                             .details = !a->summary,
                             .device = par_choice_name(devices, a->device),
                             .dtype = (par_dtype)a->precision,
+                            .reduce_dtype = (par_dtype)a->reduce_dtype,
                             .micro_batch = a->micro_batch};
         int result = run_layout(&c, &o);
         if (result > worst) worst = result;
@@ -175,6 +180,8 @@ static int run(int argc, char **argv, int rank, int size) {
             .choices = devices),
         ROW("precision", PAR_OPT_CHOICE, precision, how, "type of weights and activations",
             .initial = "fp32", .choices = precisions),
+        ROW("reduce-dtype", PAR_OPT_CHOICE, reduce_dtype, how, "type of gradients sent over dp",
+            .initial = "fp32", .choices = reduce_dtypes),
         ROW("reference", PAR_OPT_TEXT, reference, how, "directory of the results, if not DIR",
             .metavar = "DIR"),
         ROW("summary", PAR_OPT_BOOL, summary, how, "print one line per layout"),

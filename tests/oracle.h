@@ -37,8 +37,9 @@ typedef struct {
     par_recompute recompute;
     bool no_sequence_parallel, details; /* details: a line for every comparison */
     const char *device;
-    par_dtype dtype;     /* 16 bits: the losses of the trajectory alone are compared */
-    int64_t micro_batch; /* 0: so that the pipeline has two micro-batches per stage, if the batch
+    par_dtype dtype;        /* 16 bits: the losses of the trajectory alone are compared */
+    par_dtype reduce_dtype; /* bf16: these in fp32 too, and the gradients of step 1 */
+    int64_t micro_batch;    /* 0: so that the pipeline has two micro-batches per stage, if the batch
                             allows it */
 } oracle_options;
 

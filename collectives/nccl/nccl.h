@@ -33,8 +33,9 @@ void par__nccl_environment(const par_device_params *params);
 const par__nccl *par__nccl_open(const par_device_params *params);
 
 /* What kernels/contract.h does, for the structs above. */
-#define PAR__FIELDS_par_tag(F, A)        F(purpose) F(layer) F(chunk) F(micro)
-#define PAR__FIELDS_par__operation(F, A) F(kind) F(src) F(dst) F(n) F(dtype) F(peer) F(tag) F(after)
+#define PAR__FIELDS_par_tag(F, A) F(purpose) F(layer) F(chunk) F(micro)
+#define PAR__FIELDS_par__operation(F, A)                                                           \
+    F(kind) F(src) F(dst) F(n) F(dtype) F(peer) F(tag) F(after) F(wire)
 #define PAR__FIELDS_par__nccl(F, A)                                                                \
     F(contract) F(name) F(gpu) F(shared) F(new_id) F(open) F(poll) F(start) F(close)
 

@@ -26,6 +26,7 @@ const par_choice llm_recomputes[] = {{"none", PAR_RECOMPUTE_NONE},
                                      {NULL, 0}};
 const par_choice llm_precisions[] = {
     {"fp32", PAR_F32}, {"bf16", PAR_BF16}, {"fp16", PAR_F16}, {NULL, 0}};
+static const par_choice reduce_dtypes[] = {{"fp32", PAR_F32}, {"bf16", PAR_BF16}, {NULL, 0}};
 const par_choice llm_devices[] = {
     {"cpu", LLM_CPU}, {"cuda", LLM_CUDA}, {"ref", LLM_REF}, {NULL, 0}};
 
@@ -212,6 +213,11 @@ static int precision_rows(llm_settings *s, par_option *t) {
                 "bf16=bf16|fp16=fp16|fp32=fp32|dtype bfloat16=bf16|dtype float16=fp16|dtype "
                 "float32=fp32|dtype|torch-dtype bfloat16=bf16|torch-dtype float16=fp16|torch-dtype "
                 "float32=fp32|torch-dtype|mixed-precision no=fp32|mixed-precision|params-dtype"),
+        CHOICE("reduce-dtype", reduce_dtype, "fp32", reduce_dtypes,
+               "of gradients on their way over dp, which are added in fp32; bf16 halves the bytes",
+               .recorded = IN_LOG,
+               .also = "grad-reduce-in-bf16=bf16|accumulate-allreduce-grads-in-fp32=fp32|"
+                       "grad-reduce-dtype|communication-data-type"),
         CHOICE("nonfinite", nonfinite, "stop", nonfinites,
                "at a step with inf or NaN in the gradients; fp16 skips by itself",
                .recorded = IN_BOTH),

@@ -48,8 +48,9 @@ static void report_layout(const llm_run *r, int world_size) {
            llm_report_s(world_size), size[PAR_TP], size[PAR_CP], size[PAR_PP], size[PAR_DP],
            par_schedule_kind_name(p->schedule));
     if (p->chunks > 1) printf(", %d chunks per stage", p->chunks);
-    printf(", %s, recompute %s, zero %d%s\n", par_choice_name(llm_precisions, r->set.precision),
+    printf(", %s, recompute %s, zero %d%s%s\n", par_choice_name(llm_precisions, r->set.precision),
            par_choice_name(llm_recomputes, r->set.recompute), p->zero,
+           size[PAR_DP] > 1 && p->reduce_dtype == PAR_BF16 ? ", gradients sent as bf16" : "",
            size[PAR_TP] == 1         ? ""
            : p->no_sequence_parallel ? ", no sequence parallel"
                                      : ", sequence parallel");

@@ -204,6 +204,7 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
     p->recompute = (par_recompute)s->recompute;
     p->logits_nbytes = (size_t)s->logits_memory << 20;
     p->dtype = (par_dtype)s->precision;
+    p->reduce_dtype = (par_dtype)s->reduce_dtype;
     p->optimizer = (par_optimizer)s->optimizer;
     p->nonfinite = (par_nonfinite)s->nonfinite;
     p->backend = par_choice_name(llm_devices, s->device);
@@ -254,6 +255,7 @@ static void option_names(const char *line, char *text, size_t nbytes) {
                   {"no sequence parallel", "--no-sequence-parallel"},
                   {"clip", "--clip"},
                   {"zero", "--zero"},
+                  {"reduce type", "--reduce-dtype"},
                   {"weight decay", "--weight-decay"},
                   {"loss scale", "--loss-scale"}};
     size_t used = 0;

@@ -50,7 +50,7 @@ typedef struct {
     const char *order;
     int64_t micro_batch, batch, steps, warmup, decay_steps, seed;
     double lr, min_lr, beta1, beta2, eps, weight_decay, clip, momentum;
-    int optimizer, lr_schedule, schedule, recompute, nonfinite, precision;
+    int optimizer, lr_schedule, schedule, recompute, nonfinite, precision, reduce_dtype;
     double stop_at_loss; /* 0: never */
     const char *recipe;
     double loss_scale, loss_scale_init, loss_scale_min, loss_scale_max;

@@ -60,7 +60,7 @@ static par_status node_nbytes(const llm_run *r, const llm_world *w, int64_t laye
     if (layers < r->config.layers) params.modules_per_part = NULL;
     PAR_TRY(par_transformer_create(&config, &model));
     params.model = model;
-    params.dtype = PAR_F32;
+    params.dtype = params.reduce_dtype = PAR_F32;
     int64_t widest =
         config.vocab > config.mlp ? config.vocab : config.mlp; /* rows of the largest tensor */
     const par_transport_params transport_params = llm_world_transport_params(&r->set);

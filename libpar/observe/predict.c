@@ -121,9 +121,12 @@ static void pipeline_axis(par_traffic *t, const par_traffic_run *run) {
 static void bucket(par_traffic *t, const par_traffic_run *run, int64_t n) {
     const par_comm *dp = run->mesh->axis[PAR_DP];
     const channel gradients = {t, dp, "gradients"}, parameters = {t, dp, "parameters"};
-    int64_t shard = n / par_comm_size(dp);
-    add_scatter(&gradients, run->steps, shard * (int64_t)sizeof(float));
-    if (run->zero == 0) add_gather(&gradients, run->steps, shard * (int64_t)sizeof(float));
+    int64_t shard = n / par_comm_size(dp), sent = (int64_t)par_dtype_nbytes(run->reduce_dtype);
+    add_scatter(&gradients, run->steps, shard * sent);
+    if (run->zero == 0 && run->reduce_dtype == PAR_F32)
+        add_gather(&gradients, run->steps, shard * sent);
+    if (run->zero == 0 && run->reduce_dtype != PAR_F32) /* of any size direct, as the scatter is */
+        add_scatter(&gradients, run->steps, shard * sent);
     if (run->zero > 0)
         add_gather(&parameters, run->updates, shard * (int64_t)par_dtype_nbytes(run->dtype));
 }

@@ -71,11 +71,12 @@ static void range_begin(const par__executor *e, const par_module *module, const 
     par_range_begin(e->params.backend, name);
 }
 
-/* All modules of a chunk in order. */
-static par_status run_forward(par__executor *e, const par_action *a, par__slot *s) {
+/* Modules [first, end) of a chunk in order. */
+static par_status run_forward(par__executor *e, const par_action *a, par__slot *s, int first,
+                              int end) {
     const par__chunk *chunk = &e->params.chunks[a->chunk];
     par_call call = call_of(e, s, a);
-    for (int i = 0; i < chunk->n_modules; i++) {
+    for (int i = first; i < end; i++) {
         par_tensor x = chunk->x[i], y = chunk->x[i + 1];
         x.data = s->x[i];
         y.data = call.loss && i == chunk->n_modules - 1 ? call.loss : s->x[i + 1];
@@ -111,16 +112,25 @@ void par__executor_add_losses(const par__executor *e, par__walk_result *result) 
     }
 }
 
-static par_status do_forward(par__executor *e, const par_action *a) {
-    par__slot *s = &e->slots[a->chunk][a->slot];
+/* What stands in front of the first module's forward. */
+static par_status begin_forward(par__executor *e, const par_action *a, par__slot *s) {
     PAR_TRY(finish(e, &s->recv));
     PAR_TRY(finish(e, &s->send));
-    PAR_TRY(load(e, a, s));
+    return load(e, a, s);
+}
+
+/* From the module where the forward stands up to, without, a->module; 0: to the end. The time of
+ * one that is cut is that of its parts: between them it waits for weights. */
+static par_status do_forward(par__executor *e, const par_action *a) {
+    par__slot *s = &e->slots[a->chunk][a->slot];
+    int n = e->params.chunks[a->chunk].n_modules, end = a->module > 0 ? a->module : n;
+    if (e->next_forward == 0) PAR_TRY(begin_forward(e, a, s));
     PAR_TRY(par__timer_begin(e->timer, PAR__TIME_FORWARD, e->params.stream));
-    PAR_TRY(run_forward(e, a, s));
-    if (par__is_last(e, a->chunk))
-        e->last_stash = s->stash[e->params.chunks[a->chunk].n_modules - 1];
-    return par__timer_end(e->timer, PAR__TIME_FORWARD, e->params.stream);
+    PAR_TRY(run_forward(e, a, s, e->next_forward, end));
+    PAR_TRY(par__timer_end(e->timer, PAR__TIME_FORWARD, e->params.stream));
+    e->next_forward = end < n ? end : 0;
+    if (end == n && par__is_last(e, a->chunk)) e->last_stash = s->stash[n - 1];
+    return PAR_OK;
 }
 
 /* One module's backward; the caller chose dy and dx, NULL where there is none. */
@@ -158,13 +168,14 @@ static par_status received(par__executor *e, const par_action *a, void **dy) {
 
 /* What stands in front of the last module's backward. */
 static par_status begin_backward(par__executor *e, const par_action *a) {
+    int n = e->params.chunks[a->chunk].n_modules;
     e->next_dy = NULL;
-    e->next_module = e->params.chunks[a->chunk].n_modules - 1;
+    e->next_module = n - 1;
     if (!par__is_last(e, a->chunk)) PAR_TRY(received(e, a, &e->next_dy));
     PAR_TRY(finish(e, &e->outgoing[e->next_outgoing].work));
     PAR_TRY(par__timer_begin(e->timer, PAR__TIME_BACKWARD, e->params.stream));
     if (e->params.recompute != PAR_RECOMPUTE_FULL) return PAR_OK;
-    return run_forward(e, a, &e->slots[a->chunk][a->slot]);
+    return run_forward(e, a, &e->slots[a->chunk][a->slot], 0, n);
 }
 
 /* From the module where the backward stands down to a->module. The time of one that is cut counts
@@ -277,6 +288,7 @@ static par_status begin_walk(par__executor *e, const par__walk *walk) {
                  0);
     e->walk = *walk;
     e->n_losses = 0;
+    e->next_forward = 0;
     e->next_module = -1;
     for (int i = 0; i < 2; i++) e->outgoing[i].micro = -1;
     for (int c = 0; c < e->params.n_chunks; c++)

@@ -1,7 +1,8 @@
 /*
  * The generator of schedules: it takes a stage's order of computation (schedule_order.c) and adds
  * messages, slots and collectives. A chunk's last backward is cut where a bucket of gradients is
- * complete, and the REDUCE stands there. A SEND stands behind the computation that made it. A RECV
+ * complete, and the REDUCE stands there; its first forward is cut at the same modules, where a
+ * bucket's weights are read first, and the GATHER stands there. A SEND stands behind the computation that made it. A RECV
  * is posted one computation ahead of its reader (in training even before the SEND in front of
  * that), so that a transfer runs under a computation and SENDs that wait for their RECVs cannot
  * close a circle. The order of a stage's RECVs is the order in which it reads; that this is each
@@ -136,13 +137,9 @@ static void emit_about(generator *g, par_act act, const par__compute *c, int slo
     a->peer = (int16_t)peer;
 }
 
-static void emit_buckets(generator *g, par_act act, int first, int end) {
-    for (int b = first; b < end; b++) emit(g, act)->bucket = (int16_t)b;
-}
-
 static void emit_last_buckets(generator *g, par_act act) {
-    int first = g->out->first_bucket[g->params->v];
-    emit_buckets(g, act, first, first + g->params->n_last_buckets);
+    int first = g->out->first_bucket[g->params->v], end = first + g->params->n_last_buckets;
+    for (int b = first; b < end; b++) emit(g, act)->bucket = (int16_t)b;
 }
 
 static int16_t *slot_of(const generator *g, int16_t *slots, const par__compute *c) {
@@ -184,15 +181,25 @@ static void send(generator *g, const par__compute *c, int next) {
     }
 }
 
-static void forward(generator *g, const par__compute *c) {
-    int16_t *slot = slot_of(g, g->slot, c);
-    if (neighbour(g, c, -1) < 0) *slot = pool_take(&g->slots[c->chunk], g->params->m);
-    emit_about(g, PAR_FORWARD, c, *slot, -1);
+static void emit_part(generator *g, const par__compute *c, int16_t slot, int16_t module) {
+    emit_about(g, c->backward ? PAR_BACKWARD : PAR_FORWARD, c, slot, -1);
+    g->out->actions[g->out->n - 1].module = module;
 }
 
-static void emit_backward(generator *g, const par__compute *c, int16_t slot, int16_t module) {
-    emit_about(g, PAR_BACKWARD, c, slot, -1);
-    g->out->actions[g->out->n - 1].module = module;
+/* The first of a chunk's forwards stops before the first module of a bucket, whose GATHER follows,
+ * and goes on. Buckets count from the last module to the first. */
+static void forward(generator *g, const par__compute *c) {
+    const par_schedule *out = g->out;
+    int16_t *slot = slot_of(g, g->slot, c), reached = 0;
+    int first = out->first_bucket[c->chunk], end = out->first_bucket[c->chunk + 1];
+    if (neighbour(g, c, -1) < 0) *slot = pool_take(&g->slots[c->chunk], g->params->m);
+    for (int b = end - 1; g->n_done[c->chunk][0] == 0 && b >= first; b--) {
+        int16_t module = out->bucket_module[b];
+        if (module > reached) emit_part(g, c, *slot, module);
+        reached = module;
+        emit(g, PAR_GATHER)->bucket = (int16_t)b;
+    }
+    emit_part(g, c, *slot, 0);
 }
 
 /* The last of a chunk's backwards ends where a bucket is complete, is followed by the REDUCE, and
@@ -204,11 +211,11 @@ static void backward(generator *g, const par__compute *c) {
     bool last = g->n_done[c->chunk][1] == m - 1;
     for (int b = out->first_bucket[c->chunk]; last && b < out->first_bucket[c->chunk + 1]; b++) {
         int16_t module = out->bucket_module[b];
-        if (module < reached) emit_backward(g, c, slot, module);
+        if (module < reached) emit_part(g, c, slot, module);
         reached = module;
         emit(g, PAR_REDUCE)->bucket = (int16_t)b;
     }
-    if (reached > 0) emit_backward(g, c, slot, 0);
+    if (reached > 0) emit_part(g, c, slot, 0);
     pool_give(&g->slots[c->chunk], slot, m);
     if (neighbour(g, c, -1) >= 0)
         pool_give(&g->grad_slots[c->chunk], *slot_of(g, g->grad_slot, c), m);
@@ -216,16 +223,12 @@ static void backward(generator *g, const par__compute *c) {
 
 static void compute(generator *g, int i) {
     const par__compute *c = &g->order[i];
-    const int *bucket = g->out->first_bucket;
-    int *done = &g->n_done[c->chunk][c->backward];
-    if (!c->backward && *done == 0)
-        emit_buckets(g, PAR_GATHER, bucket[c->chunk], bucket[c->chunk + 1]);
     if (c->backward)
         backward(g, c);
     else
         forward(g, c);
     send(g, c, i + 1);
-    ++*done;
+    g->n_done[c->chunk][c->backward]++;
 }
 
 /*
@@ -266,7 +269,7 @@ static par_status schedule_new(const par_schedule_params *s, par_schedule **out)
         memcpy(schedule->first_bucket, s->first_bucket,
                ((size_t)s->v + 1) * sizeof *s->first_bucket);
     schedule->n_last_buckets = s->n_last_buckets;
-    n += 3 * n_chunk_buckets + 2 * s->n_last_buckets; /* GATHER, a cut BACKWARD, REDUCE */
+    n += 4 * n_chunk_buckets + 2 * s->n_last_buckets; /* GATHER, REDUCE, and a cut for each */
     schedule->bucket_module = calloc((size_t)n_chunk_buckets + 1, sizeof(int16_t));
     schedule->actions = malloc((size_t)n * sizeof *schedule->actions);
     if (schedule->bucket_module && s->bucket_module)

@@ -19,8 +19,7 @@ enum {
 /* One direction, forward or backward, of one (chunk, micro-batch). */
 typedef struct {
     uint8_t flags;
-    int16_t module; /* of a gradient: its BACKWARD is through the modules down to this one */
-    int16_t slot;   /* from RECV or FORWARD on; of a gradient: its buffer */
+    int16_t slot; /* from RECV or FORWARD on; of a gradient: its buffer */
 } par__half;
 
 typedef struct {
@@ -33,7 +32,7 @@ typedef struct {
     uint8_t *buckets;                     /* [all buckets] flag 1: gathered, 2: reduced */
     int n_ran[2][PAR_MAX_CHUNKS];         /* FORWARDs, whole backwards of a chunk */
     int n_buckets[2][PAR_MAX_CHUNKS + 1]; /* gathered, reduced of a chunk; [v]: last buckets */
-    const par_action *open;               /* a BACKWARD that is not through yet; NULL: none */
+    const par_action *open; /* the last part of what is cut and not through yet; NULL: none */
     int *recvs[2]; /* [n] actions: RECVs posted to the next stage, to the one before (p = 2: all
                       next) */
     int n_recvs[2], n_matched[2];

@@ -18,8 +18,9 @@ void par__action_describe(const par_action *a, char *text, size_t nbytes) {
         snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, %s, slot %d, %s stage %d", name,
                  a->chunk, a->micro, what, a->slot, a->act == PAR_SEND ? "to" : "from", a->peer);
     else if (a->module > 0)
-        snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, slot %d, down to module %d", name,
-                 a->chunk, a->micro, a->slot, a->module);
+        snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, slot %d, %s module %d", name,
+                 a->chunk, a->micro, a->slot, a->act == PAR_FORWARD ? "to before" : "down to",
+                 a->module);
     else
         snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, slot %d", name, a->chunk, a->micro,
                  a->slot);
@@ -163,20 +164,41 @@ static void free_after_forward(par__checker *c, int stage, const par_action *a) 
     if (part_after(c, part_of(c, stage, a->chunk), false) < 0) vacate(c, stage, a, false);
 }
 
-static par_status do_forward(par__checker *c, int stage, const par_action *a, bool *done) {
-    par__checked_stage *s = &c->stages[stage];
-    const int *first = s->list->first_bucket;
-    par__half *half = half_of(c, stage, a->chunk, a->micro, false);
-    if (half->flags & PAR__RAN) return par__checker_complain(c, stage, "ran twice");
-    if (s->n_buckets[0][a->chunk] < first[a->chunk + 1] - first[a->chunk] ||
-        s->n_buckets[0][c->v] < s->list->n_last_buckets)
-        return par__checker_complain(c, stage, "a bucket that it reads is not gathered yet");
+/* Every bucket whose first module it runs through, and the last buckets. */
+static par_status require_gathered(const par__checker *c, int stage, const par_action *a) {
+    const par__checked_stage *s = &c->stages[stage];
+    bool gathered = s->n_buckets[0][c->v] == s->list->n_last_buckets;
+    for (int b = s->list->first_bucket[a->chunk]; b < s->list->first_bucket[a->chunk + 1]; b++)
+        if (a->module == 0 || s->list->bucket_module[b] < a->module)
+            gathered = gathered && s->buckets[b] & 1;
+    if (gathered) return PAR_OK;
+    return par__checker_complain(c, stage, "a bucket that it reads is not gathered yet");
+}
+
+/* The first FORWARD of a (chunk, micro-batch). */
+static par_status begin_forward(par__checker *c, int stage, const par_action *a, bool *done) {
+    const par__half *half = half_of(c, stage, a->chunk, a->micro, false);
     PAR_TRY(take_input(c, stage, a, false, done));
     if (half->flags & PAR__POSTED && half->slot != a->slot)
         return par__checker_complain(c, stage, "wrong slot: its input was received into slot %d",
                                      half->slot);
+    return *done && !(half->flags & PAR__POSTED) ? occupy(c, stage, a, false) : PAR_OK;
+}
+
+static par_status do_forward(par__checker *c, int stage, const par_action *a, bool *done) {
+    par__checked_stage *s = &c->stages[stage];
+    par__half *half = half_of(c, stage, a->chunk, a->micro, false);
+    if (half->flags & PAR__RAN) return par__checker_complain(c, stage, "ran twice");
+    PAR_TRY(require_gathered(c, stage, a));
+    if (!s->open) PAR_TRY(begin_forward(c, stage, a, done));
     if (!*done) return PAR_OK;
-    if (!(half->flags & PAR__POSTED)) PAR_TRY(occupy(c, stage, a, false));
+    if (half->slot != a->slot)
+        return par__checker_complain(c, stage, "wrong slot: it began in slot %d", half->slot);
+    if (s->open && a->module > 0 && a->module <= s->open->module)
+        return par__checker_complain(c, stage, "its modules before %d ran already",
+                                     s->open->module);
+    s->open = a->module > 0 ? a : NULL;
+    if (s->open) return PAR_OK;
     half->flags |= PAR__RAN;
     s->n_ran[0][a->chunk]++;
     if (!c->training) free_after_forward(c, stage, a);
@@ -220,11 +242,10 @@ static par_status do_backward(par__checker *c, int stage, const par_action *a, b
     if (!s->open) PAR_TRY(begin_backward(c, stage, a, done));
     if (slot != a->slot)
         return par__checker_complain(c, stage, "wrong slot: its FORWARD was in slot %d", slot);
-    if (s->open && a->module >= gradient->module)
+    if (s->open && a->module >= s->open->module)
         return par__checker_complain(c, stage, "its modules down to %d ran already",
-                                     gradient->module);
+                                     s->open->module);
     if (!*done) return PAR_OK;
-    gradient->module = a->module;
     s->open = a->module > 0 ? a : NULL;
     if (s->open) return PAR_OK;
     gradient->flags |= PAR__RAN;
@@ -234,15 +255,15 @@ static par_status do_backward(par__checker *c, int stage, const par_action *a, b
     return PAR_OK;
 }
 
-/* A backward is cut for reductions alone: what lies between modules is kept for one at a time. */
+/* Computations are cut for buckets alone: what lies between modules is kept for one at a time. */
 static par_status require_none_open(const par__checker *c, int stage, const par_action *a) {
     const par_action *open = c->stages[stage].open;
-    if (!open || (a->act == PAR_BACKWARD && a->chunk == open->chunk && a->micro == open->micro))
+    if (!open || (a->act == open->act && a->chunk == open->chunk && a->micro == open->micro))
         return PAR_OK;
     return par__checker_complain(
-        c, stage,
-        "the BACKWARD of chunk %d, micro-batch %d is not through: it ran down to module %d",
-        open->chunk, open->micro, open->module);
+        c, stage, "the %s of chunk %d, micro-batch %d is not through: it ran %s module %d",
+        open->act == PAR_FORWARD ? "FORWARD" : "BACKWARD", open->chunk, open->micro,
+        open->act == PAR_FORWARD ? "to before" : "down to", open->module);
 }
 
 /* The chunk that owns a bucket; v: a last bucket. */
@@ -254,11 +275,7 @@ static int owner(const par__checker *c, const par_schedule *list, int bucket) {
 
 static par_status require_gather(const par__checker *c, int stage, const par_action *a, int chunk) {
     const par__checked_stage *s = &c->stages[stage];
-    if (chunk < c->v) {
-        if (s->n_ran[0][chunk] == 0) return PAR_OK;
-        return par__checker_complain(c, stage, "comes after a FORWARD of chunk %d, which reads it",
-                                     chunk);
-    }
+    if (chunk < c->v) return PAR_OK; /* each FORWARD requires those that it reads */
     /* Several stages read these: all gather them first of all, in rising order. */
     if (s->at == s->n_buckets[0][chunk] && a->bucket == s->list->first_bucket[c->v] + s->at)
         return PAR_OK;
@@ -272,7 +289,8 @@ static par_status require_reduce(const par__checker *c, int stage, const par_act
     int module = chunk < c->v ? s->list->bucket_module[a->bucket] : 0;
     if (!c->training) return par__checker_complain(c, stage, "a forward-only list reduces nothing");
     for (int k = chunk < c->v ? chunk : 0; k < (chunk < c->v ? chunk + 1 : c->v); k++) {
-        int n = s->n_ran[1][k] + (s->open && s->open->chunk == k && s->open->module <= module);
+        bool open = s->open && s->open->act == PAR_BACKWARD && s->open->chunk == k;
+        int n = s->n_ran[1][k] + (open && s->open->module <= module);
         if (n < c->m)
             return par__checker_complain(
                 c, stage, "too early: %d of %d BACKWARDs of chunk %d ran down to module %d", n,

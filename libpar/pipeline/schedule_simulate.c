@@ -3,9 +3,9 @@
  * SEND and RECV take no time of their stage; a message leaves when its SEND ran and its RECV is
  * posted, and arrives `transfer` later. As in the executor, a FORWARD waits until its slot's
  * earlier SEND is through, a BACKWARD until the gradient of the last but one is. Of a backward that
- * is cut the first part takes all the time, since a list does not say how many modules there are,
- * and reductions take none. A stage is simulated until it needs a time that another stage has not
- * found yet.
+ * is cut the first part takes all the time, of a forward the last one, since a list does not say
+ * how many modules there are, and collectives take none. A stage is simulated until it needs a time
+ * that another stage has not found yet.
  */
 #include "schedule.h"
 
@@ -55,6 +55,7 @@ static bool do_compute(simulation *sim, sim_stage *s, const par_action *a) {
     bool backward = a->act == PAR_BACKWARD;
     double begin = s->clock;
     s->times[s->at] = (par__interval){s->clock, s->clock};
+    if (!backward && a->module > 0) return true;
     if (s->in_backward) {
         s->in_backward = a->module > 0;
         return true;

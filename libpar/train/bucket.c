@@ -4,11 +4,12 @@
  * the bucket's last module, while earlier modules still compute. Without ZeRO the reduced shards
  * are gathered again right behind, which makes it an all-reduce. With ZeRO-1 the parameters are
  * gathered instead, each bucket's when it is updated, in the order in which the next forward reads
- * them; the wait for them stands before the first forward that does.
+ * them; the wait for each stands before the first module that does.
  */
 #include "bucket.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "libpar/base/clock.h"
 
@@ -25,6 +26,11 @@ par_status par__buckets_create(par__buckets *k, const par__context *on, const pa
     int n = flat->registry->n_buckets;
     k->on = on;
     k->flat = flat;
+    if (on->params.reduce_dtype != PAR_F32 && strcmp(par_comm_link(dp(k)), "nccl") == 0)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "reduce type %s: NCCL carries dp's gradients, and would add them in that type and "
+                 "round at every hop; legal: fp32, or the staged link",
+                 par_dtype_name(on->params.reduce_dtype));
     k->works = calloc((size_t)n + 1, sizeof *k->works);
     if (!k->works) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d buckets", n);
     return PAR_OK;
@@ -37,6 +43,7 @@ void par__buckets_free(par__buckets *k) {
 void par__buckets_begin_step(par__buckets *k) {
     const par_registry *registry = k->flat->registry;
     for (int i = 0; i < registry->n_params; i++) registry->params[i]->written = false;
+    k->tail_s = 0;
 }
 
 /* Gradients that nobody wrote in this step are zero. */
@@ -64,21 +71,30 @@ par_status par__bucket_reduce(void *user, int bucket) {
             par_comm_all_reduce(s->sum, grad, grad, s->n, PAR_F32, sum_tag, k->on->stream, NULL));
     }
     if (par_comm_size(dp(k)) == 1) return PAR_OK;
-    PAR_TRY(par_comm_reduce_scatter(dp(k), gradients + b->begin, gradients + b->shard, b->n_shard,
-                                    PAR_F32, reduce_tag, k->on->stream, &k->works[bucket].reduce));
+    par_dtype wire = k->on->params.reduce_dtype;
+    PAR_TRY(par_comm_reduce_scatter_as(dp(k), gradients + b->begin, gradients + b->shard,
+                                       b->n_shard, wire, reduce_tag, k->on->stream,
+                                       &k->works[bucket].reduce));
     if (k->flat->sharded) return PAR_OK;
-    return par_comm_all_gather(dp(k), gradients + b->shard, gradients + b->begin, b->n_shard,
-                               PAR_F32, reduce_tag, k->on->stream, &k->works[bucket].gather);
+    return par_comm_all_gather_as(dp(k), gradients + b->shard, gradients + b->begin, b->n_shard,
+                                  wire, reduce_tag, k->on->stream, &k->works[bucket].gather);
+}
+
+static par_status wait_gather(par__buckets *k, int bucket) {
+    PAR_TRY(par_work_wait(k->works[bucket].gather, k->on->stream));
+    k->works[bucket].gather = (par_work){0};
+    return PAR_OK;
 }
 
 par_status par__buckets_finish_reduce(par__buckets *k) {
+    double begin = 0;
     for (int b = 0; b < k->flat->registry->n_buckets; b++) {
-        double begin = par__seconds();
+        begin = par__seconds();
         PAR_TRY(par_work_wait(k->works[b].reduce, k->on->stream));
         k->works[b].reduce = (par_work){0};
-        if (!k->flat->sharded) PAR_TRY(par__bucket_gather(k, b));
-        k->tail_s = par__seconds() - begin;
+        if (!k->flat->sharded) PAR_TRY(wait_gather(k, b));
     }
+    if (begin > 0) k->tail_s += par__seconds() - begin;
     return PAR_OK;
 }
 
@@ -108,13 +124,14 @@ par_status par__bucket_begin_gather(par__buckets *k, int bucket) {
 
 par_status par__bucket_gather(void *user, int bucket) {
     par__buckets *k = user;
-    PAR_TRY(par_work_wait(k->works[bucket].gather, k->on->stream));
-    k->works[bucket].gather = (par_work){0};
+    double begin = par__seconds();
+    PAR_TRY(wait_gather(k, bucket));
+    if (bucket == par__bucket_of_use(k, 0)) k->tail_s += par__seconds() - begin;
     return PAR_OK;
 }
 
 par_status par__buckets_settle(par__buckets *k) {
-    for (int b = 0; b < k->flat->registry->n_buckets; b++) PAR_TRY(par__bucket_gather(k, b));
+    for (int b = 0; b < k->flat->registry->n_buckets; b++) PAR_TRY(wait_gather(k, b));
     return PAR_OK;
 }
 

@@ -16,7 +16,8 @@ typedef struct {
     const par__context *on;
     const par__flat *flat;
     par__bucket_work *works; /* [n_buckets of the flat space's registry] */
-    double tail_s;           /* the host's wait for the last bucket of a step */
+    double tail_s;           /* the host's waits of a step that nothing can hide: for the last
+                                bucket, and with ZeRO-1 for the first weights of its forward */
 } par__buckets;
 
 par_status par__buckets_create(par__buckets *buckets, const par__context *on,

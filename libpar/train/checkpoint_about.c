@@ -65,6 +65,7 @@ static void add_training(par__about *a, const par_trainer_params *p) {
     add(a, PAR_CHECKPOINT_NOTED, "nonfinite", "%s",
         p->nonfinite == PAR_NONFINITE_SKIP ? "skip" : "stop");
     add(a, PAR_CHECKPOINT_NOTED, "precision", "%s", par_dtype_name(p->dtype));
+    add(a, PAR_CHECKPOINT_NOTED, "reduce type", "%s", par_dtype_name(p->reduce_dtype));
 }
 
 static void add_scaler(par__about *a, const par_trainer *t) {

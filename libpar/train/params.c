@@ -108,6 +108,9 @@ static void check_schedule(const par_trainer_params *p, par_problems *problems) 
 static void check_precision(const par_trainer_params *p, par_problems *problems) {
     if (p->dtype != PAR_F32 && p->dtype != PAR_BF16 && p->dtype != PAR_F16)
         par_problem(problems, "precision %s: legal are fp32, bf16, fp16", par_dtype_name(p->dtype));
+    if (p->reduce_dtype != PAR_F32 && p->reduce_dtype != PAR_BF16)
+        par_problem(problems, "reduce type %s: legal are fp32, bf16",
+                    par_dtype_name(p->reduce_dtype));
     if (p->dtype == PAR_F16) par_scaler_check(&p->scaler, problems);
 }
 

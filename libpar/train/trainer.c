@@ -192,6 +192,7 @@ void par_trainer_traffic(const par_trainer *t, par_traffic_run *out) {
     *out = (par_traffic_run){.mesh = t->on.mesh,
                              .B = p->micro_batch,
                              .dtype = p->dtype,
+                             .reduce_dtype = p->reduce_dtype,
                              .sequence_parallel = t->on.sequence_parallel,
                              .recompute_full = p->recompute == PAR_RECOMPUTE_FULL,
                              .zero = p->zero,

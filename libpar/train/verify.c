@@ -208,7 +208,7 @@ par_status par_verify(par_transport *transport, const par_trainer_params *params
     PAR_REQUIRE(transport && params && source && result && steps > 0 && bound >= 0);
     *result = (par_verify_result){.bound = bound > 0 ? bound : 1e-5};
     par_trainer_params single = *params;
-    single.dtype = PAR_F32;
+    single.dtype = single.reduce_dtype = PAR_F32;
     par_status st = create(&v, transport, &single);
     if (st == PAR_OK) st = run(&v, source, steps, lr, print, user, result);
     par_trainer_destroy(&v.reference);

@@ -18,6 +18,8 @@ static par_status traffic(par_comm *comm, par_tag tag) {
         PAR_TRY(par_comm_all_reduce(comm, x, y, n, PAR_F32, tag, NULL, NULL));
         PAR_TRY(par_comm_reduce_scatter(comm, x, y, n / p, PAR_BF16, tag, NULL, NULL));
         PAR_TRY(par_comm_all_gather(comm, x, y, n / p, PAR_F32, tag, NULL, NULL));
+        PAR_TRY(par_comm_reduce_scatter_as(comm, x, y, n / p, PAR_BF16, tag, NULL, NULL));
+        PAR_TRY(par_comm_all_gather_as(comm, x, y, n / p, PAR_BF16, tag, NULL, NULL));
         PAR_TRY(par_comm_broadcast(comm, x, n, PAR_U8, p - 1, tag, NULL, NULL));
         PAR_TRY(par_comm_send(comm, x, n, PAR_F32, (r + 1) % p, tag, NULL, &work));
         PAR_TRY(par_comm_recv(comm, y, n, PAR_F32, (r + p - 1) % p, tag, NULL, NULL));

@@ -16,6 +16,8 @@ static void refusals(par_transport *t) {
                 PAR_ERR_UNSUPPORTED, "the next and the previous rank alone");
     CHECK_FAILS(par_comm_all_reduce(w.device, x, x, 4, PAR_U8, tag, w.stream, NULL), PAR_ERR_ARG,
                 "uint8");
+    CHECK_FAILS(par_comm_all_gather_as(w.device, x, x, 1, PAR_BF16, tag, w.stream, NULL),
+                PAR_ERR_UNSUPPORTED, "rounds at every hop");
     device_backend()->memory.release(x, 0);
     device_close(&w);
 }

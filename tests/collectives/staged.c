@@ -1,4 +1,6 @@
 /* Device data through pinned host memory, also in windows that are far smaller than the data. */
+#include <string.h>
+
 #include "device_comm.h"
 #include "world.h"
 
@@ -17,12 +19,47 @@ static void tiny_pairs(par_transport *t) {
     run_with_pieces(t, 64, device_pairs);
 }
 
+/* fp32 that travels as bf16: the host's bits, of values that bf16 rounds. The buffer holds what is
+ * reduced, then what is gathered, as a bucket's does. */
+static void rounded(par_transport *t) {
+    enum { N = 1501, MAX_RANKS = 7 };
+    static float host[N * MAX_RANKS], back[N * MAX_RANKS];
+    static const par_tag tag = {"test", -1, -1, -1};
+    const par_backend *cuda = device_backend();
+    device_world w;
+    par_work work;
+    if (!device_open(t, &w)) return;
+    size_t nbytes = (size_t)(N * w.p) * sizeof *host;
+    float *x = device_bytes((int64_t)nbytes);
+    for (int i = 0; i < N * w.p; i++) host[i] = harness_noise((uint64_t)w.r, (uint64_t)i);
+    CHECK_OK(cuda->copy(w.stream, x, host, nbytes));
+    CHECK_OK(cuda->sync(w.stream));
+    float *own = x + w.r * N, *mine = host + w.r * N;
+    CHECK_OK(par_comm_reduce_scatter_as(w.host, host, mine, N, PAR_BF16, tag, NULL, NULL));
+    CHECK_OK(par_comm_all_gather_as(w.host, mine, host, N, PAR_BF16, tag, NULL, NULL));
+    CHECK_OK(par_comm_reduce_scatter_as(w.device, x, own, N, PAR_BF16, tag, w.stream, NULL));
+    CHECK_OK(par_comm_all_gather_as(w.device, own, x, N, PAR_BF16, tag, w.stream, &work));
+    CHECK_OK(par_work_wait(work, w.stream));
+    CHECK_OK(cuda->copy(w.stream, back, x, nbytes));
+    CHECK_OK(cuda->sync(w.stream));
+    CHECK(memcmp(host, back, nbytes) == 0, "the device's bits are not the host's");
+    cuda->memory.release(x, nbytes + 8);
+    device_close(&w);
+}
+
+static void tiny_rounded(par_transport *t) {
+    run_with_pieces(t, 64, rounded);
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         DEVICE_CASES,
         {.name = "tiny-windows-2", .ranks = 2, .run_mpi = tiny_collectives},
         {.name = "tiny-windows-3", .ranks = 3, .run_mpi = tiny_collectives},
         {.name = "tiny-windows-7", .ranks = 7, .run_mpi = tiny_collectives},
+        {.name = "rounded-2", .ranks = 2, .run_mpi = rounded},
+        {.name = "rounded-7", .ranks = 7, .run_mpi = rounded},
+        {.name = "tiny-rounded", .ranks = 3, .run_mpi = tiny_rounded},
         {.name = "tiny-pairs", .ranks = 3, .run_mpi = tiny_pairs},
     };
     device_choose(argv[0], PAR_LINK_STAGED, true);

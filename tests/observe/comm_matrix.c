@@ -144,6 +144,8 @@ static void run_data(par_transport *t) {
     l.params.zero = 0;
     l.params.no_sequence_parallel = true;
     compare(t, &l);
+    l.params.reduce_dtype = PAR_BF16;
+    compare(t, &l);
 }
 
 static void run_interleaved(par_transport *t) {

@@ -29,7 +29,7 @@ static void swapped(void) {
                lists_find(&l, 1, PAR_FORWARD, false, 0));
     rejects(
         &l,
-        "stage 1, action 6 (BACKWARD of chunk 0, micro-batch 0, slot 0): runs before its FORWARD");
+        "stage 1, action 4 (BACKWARD of chunk 0, micro-batch 0, slot 0): runs before its FORWARD");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_move(&l, 1, lists_find(&l, 1, PAR_SEND, false, 0),
                lists_find(&l, 1, PAR_FORWARD, false, 0));
@@ -40,7 +40,7 @@ static void swapped(void) {
     rejects(&l, "sent before its BACKWARD ran");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_move(&l, 2, lists_find(&l, 2, PAR_RECV, false, 3),
-               lists_find(&l, 2, PAR_FORWARD, false, 3));
+               lists_find(&l, 2, PAR_FORWARD, false, 5));
     rejects(&l, "no RECV was posted for its input");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_move(&l, 0, lists_find(&l, 0, PAR_SEND, false, 0),
@@ -53,7 +53,7 @@ static void dropped(void) {
     lists_drop(&l, 1, lists_find(&l, 1, PAR_SEND, false, 7));
     rejects(
         &l,
-        "stage 2, action 45 (FORWARD of chunk 0, micro-batch 7, slot 1): deadlock: stage 1 has no "
+        "stage 2, action 47 (FORWARD of chunk 0, micro-batch 7, slot 1): deadlock: stage 1 has no "
         "SEND of its input");
     l = made(PAR_SCHEDULE_GPIPE, 2, 1, 1);
     lists_drop(&l, 0, lists_find(&l, 0, PAR_SEND, false, 0));
@@ -73,13 +73,13 @@ static void dropped(void) {
     rejects(&l,
             "(REDUCE of bucket 0): too early: 7 of 8 BACKWARDs of chunk 0 ran down to module 2");
     l = made(PAR_SCHEDULE_FORWARD_ONLY, 4, 8, 1);
-    lists_drop(&l, 3, lists_find(&l, 3, PAR_FORWARD, false, 7));
+    lists_drop(&l, 3, lists_find(&l, 3, PAR_FORWARD, false, 9));
     rejects(&l, "chunk 0: 7 of 8 FORWARDs are there");
 }
 
 static void duplicated(void) {
     lists l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    *at(&l, 0, PAR_FORWARD, false, 1) = *at(&l, 0, PAR_FORWARD, false, 0);
+    *at(&l, 0, PAR_FORWARD, false, 3) = *at(&l, 0, PAR_FORWARD, false, 2);
     rejects(&l, "(FORWARD of chunk 0, micro-batch 0, slot 0): ran twice");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     *at(&l, 3, PAR_BACKWARD, false, 1) = *at(&l, 3, PAR_BACKWARD, false, 0);
@@ -94,10 +94,10 @@ static void duplicated(void) {
 
 static void wrong_slots(void) {
     lists l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    at(&l, 1, PAR_FORWARD, false, 1)->slot = 0;
+    at(&l, 1, PAR_FORWARD, false, 3)->slot = 0;
     rejects(&l, "wrong slot: its input was received into slot 1");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    at(&l, 0, PAR_FORWARD, false, 1)->slot = 0;
+    at(&l, 0, PAR_FORWARD, false, 3)->slot = 0;
     rejects(&l, "slot 0 still holds micro-batch 0");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     at(&l, 1, PAR_RECV, false, 2)->slot = 0;
@@ -220,13 +220,44 @@ static void cuts(void) {
     rejects(&l, "it ends with module -1; legal: 0 or more");
 }
 
+/* The first forward is FORWARD to before module 1, GATHER 1, to before module 2, GATHER 0, to the
+ * end. */
+static void forward_cuts(void) {
+    lists l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    lists_move(&l, 1, lists_find(&l, 1, PAR_GATHER, false, 3),
+               lists_find(&l, 1, PAR_FORWARD, false, 2));
+    rejects(&l, "(FORWARD of chunk 0, micro-batch 0, slot 0): a bucket that it reads is not");
+    l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    lists_move(&l, 2, lists_find(&l, 2, PAR_GATHER, false, 2),
+               lists_find(&l, 2, PAR_FORWARD, false, 1));
+    rejects(&l, "to before module 2): a bucket that it reads is not gathered yet");
+    l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    at(&l, 1, PAR_FORWARD, false, 1)->module = 1;
+    rejects(&l, "to before module 1): its modules before 1 ran already");
+    l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    at(&l, 0, PAR_FORWARD, false, 1)->slot = 1;
+    rejects(&l, "to before module 2): wrong slot: it began in slot 0");
+    l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    at(&l, 0, PAR_FORWARD, false, 2)->module = 3;
+    rejects(&l, "to stage 1): sent before its FORWARD ran");
+    l = made(PAR_SCHEDULE_GPIPE, 1, 8, 1);
+    at(&l, 0, PAR_FORWARD, false, 2)->module = 3;
+    rejects(&l, "(FORWARD of chunk 0, micro-batch 1, slot 1): the FORWARD of chunk 0, "
+                "micro-batch 0 is not through: it ran to before module 3");
+    /* What was cut for a bucket that is there already may also run in one go. */
+    l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
+    lists_drop(&l, 0, lists_find(&l, 0, PAR_FORWARD, false, 0));
+    CHECK_OK(par_schedule_check(l.stages, l.p));
+    lists_destroy(&l);
+}
+
 /* Each stage posts its RECV behind its own SEND: the two SENDs wait for each other. */
 static void mutual_sends(void) {
     lists l = made(PAR_SCHEDULE_1F1B, 2, 2, 1);
     lists_move(&l, 0, lists_find(&l, 0, PAR_RECV, true, 0), lists_find(&l, 0, PAR_SEND, false, 1));
     lists_move(&l, 0, lists_find(&l, 0, PAR_RECV, true, 0), lists_find(&l, 0, PAR_RECV, true, 1));
     lists_move(&l, 1, lists_find(&l, 1, PAR_RECV, false, 1), lists_find(&l, 1, PAR_SEND, true, 0));
-    rejects(&l, "deadlock: waits for stage 1; stage 1 waits in action 7 (SEND of chunk 0, "
+    rejects(&l, "deadlock: waits for stage 1; stage 1 waits in action 9 (SEND of chunk 0, "
                 "micro-batch 0, gradient");
 }
 
@@ -252,6 +283,7 @@ int main(int argc, char **argv) {
         {.name = "wrong numbers", .run = wrong_numbers},
         {.name = "collectives", .run = collectives},
         {.name = "cuts", .run = cuts},
+        {.name = "cuts of forwards", .run = forward_cuts},
         {.name = "mutual sends", .run = mutual_sends},
         {.name = "unsent gradients", .run = unsent_gradients},
     };

@@ -21,7 +21,8 @@ typedef struct {
     int x[MAX_CHUNKS][MAX_MICRO], y[MAX_CHUNKS][MAX_MICRO]; /* a slot's input and output */
     int dy[MAX_CHUNKS][MAX_MICRO];                          /* received gradients */
     int dx[2], dx_slot[2], n_dx; /* made gradients, in turn, and by whom */
-    int open, next; /* token of the gradient that is under way, or NOTHING; its next module */
+    /* [forward, backward] token of what is under way, or NOTHING; its next module */
+    int open[2], next[2];
     int forwards[MAX_CHUNKS][MAX_MICRO], backwards[MAX_CHUNKS][MAX_MICRO];
     int gathers[MAX_BUCKETS], reduces[MAX_BUCKETS];
     int at;
@@ -48,10 +49,11 @@ static int token(const machine *k, int part, int micro) {
     return part * k->m + micro;
 }
 
+/* A module's forward reads the chunk's buckets that begin with it or before. */
 static bool read_buckets(const machine *k, const machine_stage *s, const par_schedule *list,
-                         int chunk) {
+                         int chunk, int module) {
     for (int b = list->first_bucket[chunk]; b < list->first_bucket[chunk + 1]; b++)
-        if (!s->gathers[b]) return false;
+        if (list->bucket_module[b] <= module && !s->gathers[b]) return false;
     for (int b = 0; b < list->n_last_buckets; b++)
         if (!s->gathers[list->first_bucket[k->v] + b]) return false;
     return true;
@@ -60,12 +62,21 @@ static bool read_buckets(const machine *k, const machine_stage *s, const par_sch
 static int run_forward(machine *k, int stage, const par_action *a) {
     machine_stage *s = &k->stages[stage];
     int part = a->chunk * k->p + stage, *x = &s->x[a->chunk][a->slot];
-    if (s->open != NOTHING) return BROKE; /* what lies between its modules would be spoiled */
+    int end = a->module > 0 ? a->module : N_MODULES;
+    int input = token(k, part > 0 ? part - 1 : k->p * k->v, a->micro);
+    if (s->open[1] != NOTHING) return BROKE; /* what lies between its modules would be spoiled */
     if (*x == PENDING) return WAITS;
-    if (!read_buckets(k, s, k->l->stages[stage], a->chunk)) return BROKE;
-    if (part > 0 && *x != token(k, part - 1, a->micro)) return BROKE;
-    if (part == 0 && *x != NOTHING) return BROKE;
-    if (part == 0) *x = token(k, k->p * k->v, a->micro);
+    if (s->open[0] == NOTHING) {
+        if (part == 0 && *x != NOTHING) return BROKE;
+        if (part == 0) *x = input;
+        s->open[0] = token(k, part, a->micro);
+        s->next[0] = 0;
+    }
+    if (s->open[0] != token(k, part, a->micro) || *x != input || end <= s->next[0]) return BROKE;
+    for (; s->next[0] < end; s->next[0]++)
+        if (!read_buckets(k, s, k->l->stages[stage], a->chunk, s->next[0])) return BROKE;
+    if (end < N_MODULES) return RAN;
+    s->open[0] = NOTHING;
     s->y[a->chunk][a->slot] = token(k, part, a->micro);
     s->forwards[a->chunk][a->micro]++;
     if (!k->training && part == k->p * k->v - 1) *x = s->y[a->chunk][a->slot] = NOTHING;
@@ -95,17 +106,18 @@ static int run_backward(machine *k, int stage, const par_action *a) {
     int *x = &s->x[a->chunk][a->slot], *y = &s->y[a->chunk][a->slot];
     if (*x != token(k, part == 0 ? last + 1 : part - 1, a->micro) || *y != token(k, part, a->micro))
         return BROKE;
-    if (s->open == NOTHING) {
+    if (s->open[0] != NOTHING) return BROKE;
+    if (s->open[1] == NOTHING) {
         if (part < last && read_gradient(k, stage, a) == WAITS) return WAITS;
         if (part > 0 && s->dx[s->n_dx % 2] != NOTHING) return BROKE;
-        s->open = token(k, part, a->micro);
-        s->next = N_MODULES - 1;
+        s->open[1] = token(k, part, a->micro);
+        s->next[1] = N_MODULES - 1;
     }
-    if (s->open != token(k, part, a->micro) || a->module > s->next) return BROKE;
-    for (; s->next >= a->module; s->next--)
-        if (!write_bucket(s, k->l->stages[stage], a->chunk, s->next)) return BROKE;
-    if (s->next >= 0) return RAN;
-    s->open = NOTHING;
+    if (s->open[1] != token(k, part, a->micro) || a->module > s->next[1]) return BROKE;
+    for (; s->next[1] >= a->module; s->next[1]--)
+        if (!write_bucket(s, k->l->stages[stage], a->chunk, s->next[1])) return BROKE;
+    if (s->next[1] >= 0) return RAN;
+    s->open[1] = NOTHING;
     if (part > 0) {
         s->dx_slot[s->n_dx % 2] = a->slot;
         s->dx[s->n_dx++ % 2] = token(k, part, a->micro);
@@ -182,7 +194,7 @@ static bool complete(const machine *k, int stage) {
         if (s->gathers[b] != 1 || s->reduces[b] != k->training) return false;
     for (int peer = 0; peer < k->p; peer++)
         if (k->channels[peer][stage].taken < k->channels[peer][stage].n) return false;
-    return s->at == list->n;
+    return s->at == list->n && s->open[0] == NOTHING && s->open[1] == NOTHING;
 }
 
 static uint64_t next_random(uint64_t *state) {
@@ -214,7 +226,7 @@ bool machine_runs(const lists *l, uint64_t seed) {
     k.v = first->v;
     k.training = first->kind != PAR_SCHEDULE_FORWARD_ONLY;
     for (int s = 0; s < k.p; s++) {
-        k.stages[s].open = NOTHING;
+        k.stages[s].open[0] = k.stages[s].open[1] = NOTHING;
         memset(k.stages[s].x, NOTHING, sizeof k.stages[s].x);
         memset(k.stages[s].y, NOTHING, sizeof k.stages[s].y);
         memset(k.stages[s].dy, NOTHING, sizeof k.stages[s].dy);

@@ -22,7 +22,7 @@ static int in_flight(const par_schedule *s) {
     int now = 0, most = 0;
     for (int i = 0; i < s->n; i++) {
         const par_action *a = &s->actions[i];
-        now += (a->act == PAR_FORWARD) - (a->act == PAR_BACKWARD && a->module == 0);
+        now += ((a->act == PAR_FORWARD) - (a->act == PAR_BACKWARD)) * (a->module == 0);
         if (now > most) most = now;
     }
     return most;
@@ -229,6 +229,44 @@ static void reductions(void) {
     par_schedule_destroy(&s);
 }
 
+/* The first forward of a chunk stops before the module where a bucket begins, once for two that
+ * begin with the same module, and not before module 0. All others are whole, and the tied bucket's
+ * weights come first of all. */
+static void gathers(void) {
+    static const int first[] = {0, 4};
+    static const int16_t modules[] = {5, 2, 2, 0};
+    static const struct {
+        par_act act;
+        int number; /* module, or bucket */
+    } expected[] = {{PAR_GATHER, 4}, {PAR_GATHER, 3},  {PAR_FORWARD, 2},
+                    {PAR_GATHER, 2}, {PAR_GATHER, 1},  {PAR_FORWARD, 5},
+                    {PAR_GATHER, 0}, {PAR_FORWARD, 0}, {PAR_FORWARD, 0}};
+    for (int kind = PAR_SCHEDULE_GPIPE; kind <= PAR_SCHEDULE_FORWARD_ONLY; kind++) {
+        const par_schedule_params params = {.kind = (par_schedule_kind)kind,
+                                            .p = 1,
+                                            .m = 2,
+                                            .v = 1,
+                                            .first_bucket = first,
+                                            .bucket_module = modules,
+                                            .n_last_buckets = 1};
+        par_schedule *s = NULL;
+        int n = 0;
+        CHECK_OK(par_schedule_create(&params, &s));
+        CHECK_OK(par_schedule_check(&s, 1));
+        for (int i = 0; i < s->n; i++) {
+            const par_action *a = &s->actions[i];
+            if (a->act != PAR_FORWARD && a->act != PAR_GATHER) continue;
+            CHECK(n < 9 && a->act == expected[n].act &&
+                      (a->act == PAR_GATHER ? a->bucket : a->module) == expected[n].number,
+                  "kind %d, action %d: %d, module %d, bucket %d", kind, i, a->act, a->module,
+                  a->bucket);
+            n++;
+        }
+        CHECK(n == 9, "%d forwards and gathers", n);
+        par_schedule_destroy(&s);
+    }
+}
+
 static void gantt_text(void) {
     static const char *const expected = "   0 |0 1 2 ........b0  3 b1  ..b2  ..b3  \n"
                                         "   1 |..0 1 ....b0  2 b1  3 b2  ..b3  ....\n"
@@ -276,6 +314,7 @@ int main(int argc, char **argv) {
         {.name = "transfer costs", .run = transfer_costs},
         {.name = "gradients in one order", .run = same_order_of_micro_batches},
         {.name = "reductions", .run = reductions},
+        {.name = "gathers", .run = gathers},
         {.name = "bad parameters", .run = bad_params},
         {.name = "gantt", .run = gantt_text},
     };

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "far.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,9 @@ typedef struct {
     far_stream *stream; /* of WAIT: until its items below n are done */
     int64_t n;
     par_event *event; /* of RECORD */
+    /* Last, as the trace has what it points to: a copy of a list of norms, whose own is gone by
+     * the time that the item runs. */
+    par_norm2_vector *vectors;
 } item;
 
 struct far_stream {
@@ -115,7 +119,7 @@ static int place_of(const void *p) {
 static void run_until(far_stream *s, int64_t n);
 
 /* Without the stream: its progress would run while the pages are open. */
-static void run_item(far_stream *s, const item *x) {
+static void run_item(far_stream *s, item *x) {
     par_status st = PAR_OK;
     if (x->kind == RECORD) x->event->n_kernels = s->n_kernels;
     if (x->kind == KERNEL) s->n_kernels++;
@@ -126,7 +130,9 @@ static void run_item(far_stream *s, const item *x) {
     if (x->kind == KERNEL) {
         par_op_args args = x->args;
         if (x->sums) args.layernorm.residual = &x->residual;
+        if (x->op == PAR_OP_NORM2) args.norm2.vectors = x->vectors;
         st = cpu->kernels[x->op].run(NULL, &args, x->workspace);
+        free(x->vectors);
     }
     if (x->kind == COPY) memmove(x->dst, x->src, x->nbytes);
     if (x->kind == ZERO) memset(x->dst, 0, x->nbytes);
@@ -174,7 +180,10 @@ static item *put(far_stream *s) {
 
 /* A hash of all that an item says, so that two steps can be told apart. */
 static void trace(const item *x) {
-    counts.trace = par__fnv64(counts.trace, x, sizeof *x);
+    counts.trace = par__fnv64(counts.trace, x, offsetof(item, vectors));
+    if (x->vectors)
+        counts.trace = par__fnv64(counts.trace, x->vectors,
+                                  (size_t)x->args.norm2.n_vectors * sizeof *x->vectors);
 }
 
 static par_status enqueued(far_stream *s) {
@@ -198,6 +207,14 @@ static par_status enqueue_kernel(par_op op, par_stream *stream, const void *args
         FAR_CLEAR_PADDING(&x->residual);
         x->args.layernorm.residual = NULL; /* run_item points it there */
         x->sums = true;
+    }
+    if (op == PAR_OP_NORM2) {
+        par_norm2 *a = &x->args.norm2;
+        size_t n_bytes = (size_t)a->n_vectors * sizeof *a->vectors;
+        x->vectors = malloc(n_bytes + 1);
+        if (!x->vectors) PAR_FAIL(PAR_ERR_MEMORY, "far: no memory for a list");
+        memcpy(x->vectors, a->vectors, n_bytes);
+        a->vectors = NULL;
     }
     x->workspace = workspace;
     counts.kernels++;

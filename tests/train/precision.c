@@ -296,6 +296,49 @@ static uint16_t bf16(float x) {
     return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+/*
+ * Gradients that two ranks send as bf16, in fp32 otherwise. Of g = g0 + g1 the parts are rounded by
+ * 2^-9 each, and without ZeRO their sum too: a tensor is off by at most 2^-9 (|g0| + |g1| + |g|).
+ * Halves of one batch cancel to a third at most, so that is 7 / 512. ZeRO-1 keeps the sum as it is,
+ * whose rounding is what the other has, bit by bit.
+ */
+static void run_reduce_dtype(par_transport *transport) {
+    par_model *model = tiny();
+    MPI_Comm comm = check_comm(transport);
+    par_trainer_params params = params_of(model, PAR_F32, 1, 2, 2);
+    check_table table;
+    outcome exact, a, b;
+    const char *where = "";
+    CHECK_OK(check_table_create(&params, comm, &table));
+    outcome_take(&exact, &table);
+    outcome_take(&a, &table);
+    outcome_take(&b, &table);
+    CHECK_OK(train(transport, &params, &table, &exact));
+    params.reduce_dtype = PAR_BF16;
+    CHECK_OK(train(transport, &params, &table, &a));
+    CHECK_OK(train(transport, &params, &table, &b));
+    same_bits("the same twice", &table, &a, &b);
+    if (table.rank == 0) {
+        double largest = check_largest(&table, a.gradients, exact.gradients, &where);
+        CHECK(largest < 7.0 / 512, "the gradient of %s is off by %.2e", where, largest);
+        CHECK(largest > 1e-5, "gradients are those of fp32");
+    }
+    params.zero = 1;
+    CHECK_OK(train(transport, &params, &table, &b));
+    for (int64_t i = 0; table.rank == 0 && i < table.total; i++) {
+        uint32_t bits = (uint32_t)bf16(b.gradients[i]) << 16;
+        CHECK(memcmp(&bits, &a.gradients[i], sizeof bits) == 0,
+              "element %lld of the gradient: %.9g with ZeRO-1, %.9g without", (long long)i,
+              (double)b.gradients[i], (double)a.gradients[i]);
+    }
+    outcome_free(&exact);
+    outcome_free(&a);
+    outcome_free(&b);
+    check_table_destroy(&table);
+    MPI_Comm_free(&comm);
+    par_transformer_destroy(&model);
+}
+
 static par_status compare_weight(void *user, const par_param *p, int64_t first, int64_t n,
                                  const float *values) {
     int64_t *compared = user;
@@ -381,6 +424,7 @@ static const harness_case cases[] = {
     {"policy", NULL, 2, run_policy, 60},
     {"repeatable", NULL, 4, run_repeat, 120},
     {"gradients-near-fp32", NULL, 4, run_gradients, 60},
+    {"gradients-sent-as-bf16", NULL, 4, run_reduce_dtype, 60},
     {"weights-are-the-rounded-master", NULL, 4, run_master, 60},
     {"stored-state", NULL, 1, run_state, 0},
 };

@@ -154,7 +154,8 @@ static void run_pipeline_sequence(par_transport *transport) {
           stage > 0 ? m * n * 4 / 2 : 0);
 }
 
-/* Gradients 2 (d - 1) / d of their bytes; ZeRO-1 halves that and gathers the parameters instead. */
+/* Gradients 2 (d - 1) / d of their bytes; ZeRO-1 halves that and gathers the parameters instead,
+ * and bf16 on the way halves the gradients' alone. */
 static void run_data(par_transport *transport) {
     const int64_t d = 2;
     traffic t;
@@ -168,6 +169,14 @@ static void run_data(par_transport *transport) {
     equal("parameters of ZeRO-1", &t, sent(&t, "dp", "parameters"), (d - 1) * 4 * t.n_flat / d);
     equal("all of dp", &t, sent(&t, "dp", NULL) - sent(&t, "dp", "vote"),
           2 * (d - 1) * 4 * t.n_flat / d);
+    params.reduce_dtype = PAR_BF16;
+    measure(transport, 2, &params, &t);
+    equal("gradients of ZeRO-1 as bf16", &t, sent(&t, "dp", "gradients"),
+          (d - 1) * 2 * t.n_flat / d);
+    equal("parameters beside them", &t, sent(&t, "dp", "parameters"), (d - 1) * 4 * t.n_flat / d);
+    params.zero = 0;
+    measure(transport, 2, &params, &t);
+    equal("gradients as bf16", &t, sent(&t, "dp", "gradients"), 2 * (d - 1) * 2 * t.n_flat / d);
 }
 
 /* The tied embedding's gradient, an all-reduce of two ranks, and nothing else. */

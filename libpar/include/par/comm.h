@@ -204,6 +204,28 @@ PAR_API par_status par_comm_all_gather(par_comm *, const void *src, void *dst, i
                                        par_dtype, par_tag, par_stream *after, par_work *work);
 
 /**
+ * par_comm_reduce_scatter of fp32 that travels as `wire`: PAR_F32, as it is, or PAR_BF16, which
+ * halves the bytes. With bf16 every rank's src is rounded to nearest even, its own too; the values
+ * are added in fp32, in rank order, and the sum is not rounded. In a group of one rank nothing
+ * travels, and nothing is rounded.
+ * Shapes: as par_comm_reduce_scatter.
+ * Collective: on comm; wire is equal on all ranks. Errors: those of an operation; PAR_ERR_ARG
+ * [agreed] for another wire; PAR_ERR_UNSUPPORTED [agreed] for bf16 by NCCL.
+ */
+PAR_API par_status par_comm_reduce_scatter_as(par_comm *, const float *src, float *dst,
+                                              int64_t n_shard, par_dtype wire, par_tag,
+                                              par_stream *after, par_work *work);
+/**
+ * par_comm_all_gather of fp32 that travels so. With bf16 every rank gets the rounded values, of its
+ * own shard too.
+ * Shapes: as par_comm_all_gather.
+ * Collective: on comm; wire is equal on all ranks. Errors: as par_comm_reduce_scatter_as.
+ */
+PAR_API par_status par_comm_all_gather_as(par_comm *, const float *src, float *dst, int64_t n_shard,
+                                          par_dtype wire, par_tag, par_stream *after,
+                                          par_work *work);
+
+/**
  * The data of rank `root` on every rank. Shapes: data [n]. Every type.
  * Collective: on comm; root is equal on all ranks. Errors: those of an operation.
  */

@@ -41,8 +41,9 @@ PAR_API void par_traffic_count(par_traffic *, const par_recorder *);
 /* What one rank of a transformer's training does. Numbers are this rank's. */
 typedef struct {
     const par_mesh *mesh;
-    int64_t B, T, C; /* samples of a micro-batch, tokens, channels */
-    par_dtype dtype; /* of activations and weights */
+    int64_t B, T, C;        /* samples of a micro-batch, tokens, channels */
+    par_dtype dtype;        /* of activations and weights */
+    par_dtype reduce_dtype; /* of gradients sent over dp */
     bool sequence_parallel, recompute_full;
     int zero, chunks;
     int n_blocks; /* on this rank, all chunks together */

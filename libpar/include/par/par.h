@@ -25,6 +25,7 @@
 #include "par/text.h"
 #include "par/threads.h"
 #include "par/tokenizer.h"
+#include "par/topology.h"
 #include "par/train.h"
 #include "par/transformer.h"
 #include "par/verify.h"

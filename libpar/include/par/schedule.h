@@ -22,21 +22,22 @@ extern "C" {
 typedef enum { PAR_FORWARD, PAR_BACKWARD, PAR_SEND, PAR_RECV, PAR_REDUCE, PAR_GATHER } par_act;
 
 /*
- * FORWARD/BACKWARD: chunk, micro, slot (which of the chunk's slots holds it). BACKWARD runs the
- * chunk's modules from where it stands, at first the last one, down to `module`: several of them
- * with falling modules, the last with 0, make one backward.
+ * FORWARD/BACKWARD: chunk, micro, slot (which of the chunk's slots holds it). FORWARD runs the
+ * chunk's modules from where it stands, at first module 0, and stops before `module`; 0: at the
+ * chunk's end. BACKWARD runs them from the last one down to `module`. Several of them with rising
+ * (falling) modules, the last with 0, make one forward (backward).
  * SEND/RECV: peer is a stage; grad false: activations. RECV: chunk, micro, slot are those of the
  * FORWARD (grad: BACKWARD) that will read it; for grad, slot numbers one of the chunk's gradient
  * buffers. SEND: those of the FORWARD (BACKWARD) that made it. RECV only posts; the reader waits.
  * SEND of a chunk that stays on the same stage (p = 1) does not exist: the executor hands the
  * tensor over. REDUCE: start to reduce bucket, after the last BACKWARD that writes it. GATHER: wait
- * for bucket's weights, before the first FORWARD that reads it.
+ * for bucket's weights, before the first FORWARD through a module that reads it.
  */
 typedef struct {
     uint8_t act;
     bool grad;
     int16_t chunk, micro, slot, peer, bucket;
-    int16_t module; /* BACKWARD: the number in its chunk of the module that it ends with; else 0 */
+    int16_t module; /* number in its chunk: BACKWARD ends with it, FORWARD before it; else 0 */
 } par_action;
 
 /* In which order forwards and backwards come. */
@@ -56,9 +57,10 @@ typedef struct {
      * + 1]); NULL: none. */
     const int *first_bucket;
     /* [first_bucket[v]] Number in its chunk of the module whose backward, as the last of the
-     * bucket's modules, completes a chunk's bucket; not rising within a chunk. The last backward of
-     * the chunk is cut there, so that the reduction runs under the modules that are left. NULL:
-     * all 0. */
+     * bucket's modules, completes a chunk's bucket, and whose forward is the first that reads it;
+     * not rising within a chunk. The last backward of the chunk is cut there, so that the reduction
+     * runs under the modules that are left, and its first forward, so that weights are still on
+     * their way under the modules before. NULL: all 0. */
     const int16_t *bucket_module;
     /* Buckets that are reduced after all others, in both lists last (tied weights); chunk ranges
      * exclude them. */
@@ -94,9 +96,9 @@ PAR_API void par_schedule_destroy(par_schedule **);
  * Prove the lists of all p stages together: no deadlock under rendezvous semantics (a SEND
  * completes only when the matching RECV, the k-th of that ordered pair, is posted; a reader waits
  * for its SEND), matching chunk and micro at both ends, every (chunk, micro) forward and backward
- * exactly once and in dependency order, a backward that is cut in one go, slots never reused while
- * in use, every bucket reduced once and after the last backward of its modules, collectives in one
- * order on all stages. Not collective. Errors: PAR_ERR_INTERNAL; the message names stage, action
+ * exactly once and in dependency order, one that is cut in one go, slots never reused while in use,
+ * every bucket gathered before the first forward of its modules and reduced once after their last
+ * backward, collectives in one order on all stages. Not collective. Errors: PAR_ERR_INTERNAL; the message names stage, action
  * and cause. PAR_ERR_MEMORY.
  */
 PAR_API par_status par_schedule_check(par_schedule *const *schedules, int p);

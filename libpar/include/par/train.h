@@ -61,6 +61,8 @@ typedef struct {
     bool keep_logits; /* evaluation keeps a micro-batch's logits: par_transformer_logits */
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
     int64_t bucket_n; /* elements a gradient bucket aims at [1 Mi]; it ends between modules */
+    par_dtype reduce_dtype; /* of gradients on their way over dp: PAR_F32; PAR_BF16, rounded and
+                               half the bytes, but not by NCCL. They are added in fp32 either way */
     par_optimizer optimizer;
     double beta1, beta2; /* AdamW's averages of gradients and of their squares; double: 1 - beta is
                             what counts [0.9 and 0.95 if both are 0; beta1 alone may be 0] */
@@ -104,8 +106,9 @@ typedef struct {
      * receives and peers that come late included, and what moved while it did something else. On a
      * device that is not the host 0: there wait_pipeline and wait_dp are what was waited for. */
     double exposed[PAR_AXIS_COUNT], hidden[PAR_AXIS_COUNT];
-    double tail; /* of wait_dp on the host: the bucket that is complete last, with the embedding's
-                    gradient, under whose reduction nothing is left to compute */
+    double tail; /* of exposed[PAR_DP], what nothing is left to hide: the bucket that is complete
+                    last, with the embedding's gradient; with ZeRO-1 also its weights, which the
+                    forward reads first */
 } par_step_times;
 
 /**

@@ -1,0 +1,161 @@
+/* The parts of a machine as a list, and ranks on them, see topology.h. */
+#include "topology.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *par_part_kind_name(par_part_kind kind) {
+    static const char *const names[PAR_PART_COUNT] = {"host", "package", "numa", "cache",
+                                                      "core", "gpu",     "nic"};
+    return (int)kind >= 0 && kind < PAR_PART_COUNT ? names[kind] : "unknown part";
+}
+
+par_status par__topology_create(int n, int n_ranks, par_topology **out) {
+    par_topology *t = calloc(1, sizeof *t);
+    if (t) t->parts = calloc((size_t)n + 1, sizeof *t->parts);
+    if (t) t->ranks = calloc((size_t)n_ranks + 1, sizeof *t->ranks);
+    if (!t || !t->parts || !t->ranks) {
+        par_topology_destroy(&t);
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a machine of %d parts and %d ranks", n,
+                 n_ranks);
+    }
+    t->n = n;
+    t->n_ranks = n_ranks;
+    *out = t;
+    return PAR_OK;
+}
+
+void par_topology_destroy(par_topology **handle) {
+    if (!handle || !*handle) return;
+    free((*handle)->parts);
+    free((*handle)->ranks);
+    free(*handle);
+    *handle = NULL;
+}
+
+int par__topology_host(const par_topology *t, int part) {
+    while (t->parts[part].parent >= 0) part = t->parts[part].parent;
+    return part;
+}
+
+par_status par__topology_add(par_topology *t, par_part part, int parent, int *out) {
+    par_part *parts = realloc(t->parts, ((size_t)t->n + 1) * sizeof *parts);
+    if (!parts) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a machine of %d parts", t->n + 1);
+    t->parts = parts;
+    part.parent = parent;
+    part.index = 0;
+    for (int i = parent >= 0 ? par__topology_host(t, parent) : 0; i < t->n; i++)
+        part.index += parts[i].kind == part.kind && parts[i].level == part.level;
+    parts[t->n] = part;
+    if (out) *out = t->n;
+    t->n++;
+    return PAR_OK;
+}
+
+int par__topology_child(const par_topology *t, int parent, int after) {
+    int i = (after > parent ? after : parent) + 1;
+    for (; i < t->n && t->parts[i].parent >= parent; i++) /* all below a part follow it */
+        if (t->parts[i].parent == parent) return i;
+    return -1;
+}
+
+int par__topology_count(const par_topology *t, int part, par_part_kind kind) {
+    int n = t->parts[part].kind == kind;
+    for (int i = -1; (i = par__topology_child(t, part, i)) >= 0;)
+        n += par__topology_count(t, i, kind);
+    return n;
+}
+
+static bool same_part(const par_part *a, const par_part *b) {
+    return a->kind == b->kind && a->level == b->level && a->threads == b->threads &&
+           a->nvlinks == b->nvlinks && a->to_switch == b->to_switch && a->nbytes == b->nbytes &&
+           a->pcie_bytes_s == b->pcie_bytes_s && a->wire_bytes_s == b->wire_bytes_s &&
+           (a->kind == PAR_PART_HOST || strcmp(a->name, b->name) == 0) && strcmp(a->id, b->id) == 0;
+}
+
+bool par__topology_same(const par_topology *t, int a, int b) {
+    if (!same_part(&t->parts[a], &t->parts[b])) return false;
+    int i = -1, k = -1;
+    do {
+        i = par__topology_child(t, a, i);
+        k = par__topology_child(t, b, k);
+        if ((i < 0) != (k < 0) || (i >= 0 && !par__topology_same(t, i, k))) return false;
+    } while (i >= 0);
+    return true;
+}
+
+static int next_host(const par_topology *t, int host) {
+    return par__topology_child(t, -1, host);
+}
+
+int par__topology_next_kind(const par_topology *t, int host) {
+    for (;;) {
+        bool is_new = true;
+        host = next_host(t, host);
+        if (host < 0) return -1;
+        for (int i = -1; is_new && (i = next_host(t, i)) >= 0 && i < host;)
+            is_new = !par__topology_same(t, i, host);
+        if (is_new) return host;
+    }
+}
+
+void par__topology_hosts(const par_topology *t, int host, char *text, size_t nbytes) {
+    int n = 0, second = -1, last = host;
+    for (int i = host - 1; (i = next_host(t, i)) >= 0;) {
+        if (!par__topology_same(t, host, i)) continue;
+        if (++n == 2) second = i;
+        last = i;
+    }
+    if (n == 1)
+        snprintf(text, nbytes, "%s", t->parts[host].name);
+    else if (n == 2)
+        snprintf(text, nbytes, "%s, %s (2 equal hosts)", t->parts[host].name,
+                 t->parts[second].name);
+    else
+        snprintf(text, nbytes, "%s, %s to %s (%d equal hosts)", t->parts[host].name,
+                 t->parts[second].name, t->parts[last].name, n);
+}
+
+/* Another host with the parts of the first one. */
+static par_status add_host(par_topology *t, int number) {
+    int base = t->n, n = base;
+    for (int i = 1; i < t->n; i++)
+        if (t->parts[i].parent < 0 && n == base) n = i;
+    for (int i = 0; i < n; i++) {
+        par_part part = t->parts[i];
+        int parent = part.parent < 0 ? -1 : part.parent + base;
+        if (i == 0) snprintf(part.name, sizeof part.name, "another-%d", number);
+        PAR_TRY(par__topology_add(t, part, parent, NULL));
+        t->parts[t->n - 1].index = t->parts[i].index + (i == 0 ? number : 0);
+    }
+    return PAR_OK;
+}
+
+/* The k-th NUMA node of a host. */
+static int find_numa(const par_topology *t, int host, int k) {
+    for (int i = host; i < t->n; i++)
+        if (t->parts[i].kind == PAR_PART_NUMA && k-- == 0) return i;
+    return -1;
+}
+
+par_status par_topology_assume(par_topology *t, int ranks) {
+    PAR_REQUIRE(t && ranks >= 1 && t->n > 0 && next_host(t, 0) < 0);
+    int n = t->n, gpus = par__topology_count(t, 0, PAR_PART_GPU);
+    int slots = gpus ? gpus : par__topology_count(t, 0, PAR_PART_CORE);
+    int nodes = par__topology_count(t, 0, PAR_PART_NUMA);
+    if (slots < 1) slots = 1;
+    par_topology_rank *list = realloc(t->ranks, (size_t)ranks * sizeof *list);
+    if (!list) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the places of %d ranks", ranks);
+    t->ranks = list;
+    t->n_ranks = ranks;
+    for (int h = 1; h * (int64_t)slots < ranks; h++) PAR_TRY(add_host(t, h));
+    for (int r = 0; r < ranks; r++) {
+        int host = r / slots, first = host * slots;
+        int here = ranks - first < slots ? ranks - first : slots;
+        bool even = nodes > 0 && here % nodes == 0;
+        list[r] = (par_topology_rank){.host = host * n, .numa = -1};
+        if (even) list[r].numa = find_numa(t, host * n, (r - first) / (here / nodes));
+    }
+    return PAR_OK;
+}

@@ -1,0 +1,71 @@
+/*
+ * GPUs as NVML sees them: model, memory, NVLinks and where they end. Its functions and structs are
+ * those of NVIDIA's "NVML API Reference Guide" (stable within libnvidia-ml.so.1); the library comes
+ * with the driver and is loaded where it is there.
+ */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "topology.h"
+
+typedef struct nvml_device *device; /* nvmlDevice_t */
+
+typedef struct {
+    unsigned long long total, free, used; /* nvmlMemory_t */
+} memory;
+
+enum { OK = 0, FEATURE_ENABLED = 1, LINKS = 18 /* NVML_NVLINK_MAX_LINKS */, A_SWITCH = 2 };
+
+typedef struct {
+    int (*init)(void);
+    int (*shutdown)(void);
+    int (*by_address)(const char *pci, device *out);
+    int (*get_name)(device, char *name, unsigned nbytes);
+    int (*get_memory)(device, memory *out);
+    int (*link_state)(device, unsigned link, int *enabled);
+    int (*link_end)(device, unsigned link, int *type); /* nvmlIntNvLinkDeviceType_t */
+} nvml;
+
+/* The first four are in every driver's; the others may be NULL. */
+static bool find_functions(void *library, nvml *n) {
+    const struct {
+        const char *name;
+        void *at;
+    } list[] = {{"nvmlInit_v2", &n->init},
+                {"nvmlShutdown", &n->shutdown},
+                {"nvmlDeviceGetHandleByPciBusId_v2", &n->by_address},
+                {"nvmlDeviceGetName", &n->get_name},
+                {"nvmlDeviceGetMemoryInfo", &n->get_memory},
+                {"nvmlDeviceGetNvLinkState", &n->link_state},
+                {"nvmlDeviceGetNvLinkRemoteDeviceType", &n->link_end}};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        *(void **)list[i].at = dlsym(library, list[i].name);
+    return n->init && n->shutdown && n->by_address && n->get_name;
+}
+
+static void ask(const nvml *n, par_part *part) {
+    device gpu;
+    memory m;
+    if (n->by_address(part->id, &gpu) != OK) return;
+    n->get_name(gpu, part->name, sizeof part->name);
+    if (n->get_memory && n->get_memory(gpu, &m) == OK) part->nbytes = m.total;
+    for (unsigned link = 0; n->link_state && link < LINKS; link++) {
+        int enabled = 0, type = -1;
+        if (n->link_state(gpu, link, &enabled) != OK || enabled != FEATURE_ENABLED) continue;
+        part->nvlinks++;
+        if (n->link_end && n->link_end(gpu, link, &type) == OK) part->to_switch += type == A_SWITCH;
+    }
+}
+
+void par__topology_nvml(par_topology *t) {
+    nvml n;
+    void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!library) return;
+    if (find_functions(library, &n) && n.init() == OK) {
+        for (int i = 0; i < t->n; i++)
+            if (t->parts[i].kind == PAR_PART_GPU) ask(&n, &t->parts[i]);
+        n.shutdown();
+    }
+    dlclose(library);
+}

@@ -1,0 +1,173 @@
+/*
+ * The machine as a page: a block per kind of host; in it its memory nodes, two beside each other,
+ * each with its caches, a square per core, and its devices. Devices that belong to no memory node
+ * are below.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "svg.h"
+#include "topology.h"
+
+enum {
+    LEFT = 36,
+    COLUMN = 370, /* of two in a row, with the space behind it */
+    WIDE = 356,   /* of a memory node's box */
+    LINE = 17,
+    CORE = 13, /* a core's square and the space behind it */
+    PER_ROW = 24,
+    FITS = 48, /* characters of a line in a box */
+    TOP = 44
+};
+
+static const char style[] =
+    ".cell{fill:#1f6fb4}.dot{fill:#2e7d32}.box{fill:none;stroke:#999}.small{font-size:11px}\n"
+    "@media (prefers-color-scheme:dark){.cell{fill:#6fb7f0}.dot{fill:#81c784}}\n";
+
+typedef struct {
+    par__svg svg;
+    const par_topology *t;
+    bool measure; /* only the height is wanted */
+    int height;
+} drawing;
+
+static void put_line(drawing *d, int x, int y, const char *class, const char *text, int fits) {
+    char cut[256];
+    if (d->measure) return;
+    int n = (int)strlen(text);
+    bool long_one = n > fits;
+    if (long_one)
+        for (n = fits - 1; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;) n--;
+    snprintf(cut, sizeof cut, "%.*s%s", n, text, long_one ? "…" : "");
+    par__svg_put(&d->svg, "<text class=\"%s\" x=\"%d\" y=\"%d\">", class, x, y);
+    par__svg_put_escaped(&d->svg, cut);
+    if (long_one) {
+        par__svg_put(&d->svg, "<title>");
+        par__svg_put_escaped(&d->svg, text);
+        par__svg_put(&d->svg, "</title>");
+    }
+    par__svg_put(&d->svg, "</text>\n");
+}
+
+static void put_square(drawing *d, const char *class, int x, int y) {
+    if (!d->measure)
+        par__svg_put(&d->svg, "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n",
+                     class, x, y, CORE - 2, CORE - 2);
+}
+
+/* Caches below a part, a line per level: "L2 cache: 1 MiB, 8 of them". */
+static int draw_caches(drawing *d, int part, int x, int y) {
+    for (int level = 3; level >= 1; level--) {
+        const par_part *one = NULL;
+        char text[160];
+        int n = 0;
+        for (int i = part + 1; i < d->t->n && d->t->parts[i].parent >= part; i++)
+            if (d->t->parts[i].kind == PAR_PART_CACHE && d->t->parts[i].level == level)
+                one = &d->t->parts[i], n++;
+        if (!one) continue;
+        par__part_text(one, true, text);
+        if (n > 1) snprintf(text + strlen(text), sizeof text - strlen(text), ", %d of them", n);
+        put_line(d, x, y, "text small", text, FITS);
+        y += LINE;
+    }
+    return y;
+}
+
+static int draw_cores(drawing *d, int part, int x, int y) {
+    char text[64];
+    int n = par__topology_count(d->t, part, PAR_PART_CORE);
+    if (n == 0) return y;
+    snprintf(text, sizeof text, "%d core%s", n, n == 1 ? "" : "s");
+    put_line(d, x, y, "text small", text, FITS);
+    for (int i = 0; i < n; i++)
+        put_square(d, "cell", x + i % PER_ROW * CORE, y + 6 + i / PER_ROW * CORE);
+    return y + 6 + (n + PER_ROW - 1) / PER_ROW * CORE + LINE;
+}
+
+/* The part whose box a device stands in: the memory node above it, else the host. */
+static int box_of(const par_topology *t, int part) {
+    while (t->parts[part].kind != PAR_PART_NUMA && t->parts[part].parent >= 0)
+        part = t->parts[part].parent;
+    return part;
+}
+
+static int draw_devices(drawing *d, int box, int x, int y, int fits) {
+    for (int i = box + 1; i < d->t->n && d->t->parts[i].parent >= box; i++) {
+        const par_part *p = &d->t->parts[i];
+        char text[160];
+        if ((p->kind != PAR_PART_GPU && p->kind != PAR_PART_NIC) || box_of(d->t, i) != box)
+            continue;
+        par__part_text(p, false, text);
+        put_square(d, p->kind == PAR_PART_GPU ? "dot" : "cell", x, y - CORE + 3);
+        put_line(d, x + CORE + 4, y, "text small", text, fits);
+        y += LINE;
+    }
+    return y;
+}
+
+/* A memory node's box; returns its height. */
+static int draw_numa(drawing *d, int numa, int x, int top) {
+    char text[160], title[256] = "", ranks[160];
+    int above = d->t->parts[numa].parent, y = top + LINE;
+    par__part_text(&d->t->parts[numa], false, text);
+    if (d->t->parts[above].kind == PAR_PART_PACKAGE)
+        snprintf(title, sizeof title, "package %d, ", d->t->parts[above].index);
+    snprintf(title + strlen(title), sizeof title - strlen(title), "%s", text);
+    put_line(d, x + 8, y, "text", title, FITS);
+    par__topology_ranks(d->t, numa, ranks);
+    if (*ranks) {
+        snprintf(title, sizeof title, "ranks %s", ranks);
+        put_line(d, x + 8, y += LINE, "text small", title, FITS);
+    }
+    y = draw_caches(d, numa, x + 8, y + LINE);
+    y = draw_cores(d, numa, x + 8, y);
+    y = draw_devices(d, numa, x + 8, y, FITS);
+    if (!d->measure)
+        par__svg_put(&d->svg,
+                     "<rect class=\"box\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n", x, top,
+                     WIDE, y - top - LINE / 2);
+    return y - top;
+}
+
+static int draw_host(drawing *d, int host, int y) {
+    char text[256];
+    const par_topology *t = d->t;
+    int column = 0, tallest = 0;
+    par__topology_hosts(t, host, text, sizeof text);
+    put_line(d, LEFT, y, "title", text, 84);
+    for (int i = host + 1, last = -1; i < t->n && t->parts[i].parent >= host; i++) {
+        if (t->parts[i].kind != PAR_PART_PACKAGE || !*t->parts[i].name) continue;
+        if (last < 0 || strcmp(t->parts[last].name, t->parts[i].name) != 0)
+            put_line(d, LEFT, y += LINE, "text small", t->parts[i].name, 100);
+        last = i;
+    }
+    y += LINE / 2;
+    for (int i = host + 1; i < t->n && t->parts[i].parent >= host; i++) {
+        if (t->parts[i].kind != PAR_PART_NUMA) continue;
+        int tall = draw_numa(d, i, LEFT + column * COLUMN, y);
+        if (tall > tallest) tallest = tall;
+        if (++column == 2) y += tallest, column = tallest = 0;
+    }
+    return draw_devices(d, host, LEFT, y + tallest + LINE, 100);
+}
+
+static void draw_hosts(drawing *d) {
+    int y = TOP + LINE;
+    for (int h = -1; (h = par__topology_next_kind(d->t, h)) >= 0;) y = draw_host(d, h, y) + LINE;
+    d->height = y;
+}
+
+par_status par_topology_write_svg(const par_topology *t, const char *path) {
+    PAR_REQUIRE(t && path);
+    drawing d = {.t = t, .measure = true};
+    char title[96];
+    int hosts = 0;
+    for (int h = -1; (h = par__topology_child(t, -1, h)) >= 0;) hosts++;
+    snprintf(title, sizeof title, "%d host%s, %d rank%s", hosts, hosts == 1 ? "" : "s", t->n_ranks,
+             t->n_ranks == 1 ? "" : "s");
+    draw_hosts(&d);
+    PAR_TRY(par__svg_begin(&d.svg, path, d.height, title, style));
+    d.measure = false;
+    draw_hosts(&d);
+    return par__svg_end(&d.svg);
+}

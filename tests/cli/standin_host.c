@@ -1,0 +1,27 @@
+/*
+ * A host with oddities, by LD_PRELOAD: STANDIN_NO_COPIES forbids copies between processes, as a
+ * container's seccomp does, STANDIN_CLOCK_S is how many seconds its clock is ahead.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+__attribute__((visibility("default"))) ssize_t
+process_vm_readv(pid_t pid, const struct iovec *local, unsigned long n_local,
+                 const struct iovec *remote, unsigned long n_remote, unsigned long flags) {
+    if (!getenv("STANDIN_NO_COPIES"))
+        return syscall(SYS_process_vm_readv, pid, local, n_local, remote, n_remote, flags);
+    errno = EPERM;
+    return -1;
+}
+
+__attribute__((visibility("default"))) int clock_gettime(clockid_t clock, struct timespec *t) {
+    const char *ahead = getenv("STANDIN_CLOCK_S");
+    int status = (int)syscall(SYS_clock_gettime, clock, t);
+    if (clock == CLOCK_REALTIME && ahead) t->tv_sec += atoi(ahead);
+    return status;
+}

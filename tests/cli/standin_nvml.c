@@ -1,0 +1,58 @@
+/* NVML's part that par topology asks, of a machine whose GPUs have 80 GiB and 3 NVLinks, 2 of which
+ * end at a switch. topology.test puts it in front as libnvidia-ml.so.1. */
+#include <stddef.h>
+#include <string.h>
+
+typedef struct {
+    unsigned long long total, free, used;
+} memory;
+
+#define NVML(name) __attribute__((visibility("default"))) int name
+NVML(nvmlInit_v2)(void);
+NVML(nvmlShutdown)(void);
+NVML(nvmlDeviceGetHandleByPciBusId_v2)(const char *pci, void **out);
+NVML(nvmlDeviceGetName)(void *gpu, char *name, unsigned nbytes);
+NVML(nvmlDeviceGetMemoryInfo)(void *gpu, memory *out);
+NVML(nvmlDeviceGetNvLinkState)(void *gpu, unsigned link, int *enabled);
+NVML(nvmlDeviceGetNvLinkRemoteDeviceType)(void *gpu, unsigned link, int *type);
+
+enum { OK = 0, INVALID = 2, NOT_FOUND = 6 };
+
+static int started;
+
+int nvmlInit_v2(void) {
+    started++;
+    return OK;
+}
+
+int nvmlShutdown(void) {
+    started--;
+    return OK;
+}
+
+/* The first GPU alone is known. */
+int nvmlDeviceGetHandleByPciBusId_v2(const char *pci, void **out) {
+    *out = &started;
+    return started == 1 && strcmp(pci, "0000:1b:00.0") == 0 ? OK : NOT_FOUND;
+}
+
+int nvmlDeviceGetName(void *gpu, char *name, unsigned nbytes) {
+    if (gpu != &started || nbytes < 16) return INVALID;
+    strcpy(name, "Stand-in 80GB");
+    return OK;
+}
+
+int nvmlDeviceGetMemoryInfo(void *gpu, memory *out) {
+    *out = (memory){.total = 80ull << 30};
+    return gpu == &started ? OK : INVALID;
+}
+
+int nvmlDeviceGetNvLinkState(void *gpu, unsigned link, int *enabled) {
+    *enabled = link < 3;
+    return gpu == &started && link < 4 ? OK : INVALID;
+}
+
+int nvmlDeviceGetNvLinkRemoteDeviceType(void *gpu, unsigned link, int *type) {
+    *type = link < 2 ? 2 : 0;
+    return gpu == &started ? OK : INVALID;
+}
