@@ -45,12 +45,16 @@ struct fiber {
     uint3 thread{};
     std::vector<copy> copies; /* asynchronous, that have not arrived */
     int groups = 0;           /* of copies, that have ended */
+    bool began = false;       /* some, and has not waited since */
+    bool unseen = false;      /* waited for some, which products do not see yet */
+    std::vector<std::function<void()>> products; /* begun, and not computed */
+    std::vector<size_t> commits;                 /* how many of them lie before each */
 };
 
 std::vector<std::unique_ptr<fiber>> pool;
 std::vector<uint64_t> warp_values;
 uint32_t warp_words[1024][6];
-alignas(256) char dynamic_shared[SHARED];
+alignas(1024) char dynamic_shared[SHARED];
 place_in_code scheduler;
 fiber *current;
 const std::function<void()> *body;
@@ -134,6 +138,9 @@ void run_block(const char *kernel, size_t n) {
         pool[i]->at = RUNS;
         pool[i]->copies.clear();
         pool[i]->groups = 0;
+        pool[i]->began = pool[i]->unseen = false;
+        pool[i]->products.clear();
+        pool[i]->commits.clear();
     }
     for (;;) {
         bool moved = false, open = false;
@@ -178,6 +185,10 @@ void emulator_check_aligned(const void *p) {
     fprintf(stderr, "emulator: %s: a 16-byte access at %p\n", running, p);
     abort();
 }
+void emulator_misplaced(const void *p) {
+    fprintf(stderr, "emulator: %s: a factor of a product at %p, not on 1024 bytes\n", running, p);
+    abort();
+}
 void *emulator_shared() {
     return dynamic_shared;
 }
@@ -200,6 +211,7 @@ static void arrive(const copy &c) {
 }
 void emulator_copy(void *to, const void *from, int nbytes, bool valid) {
     const copy c = {to, valid ? from : nullptr, nbytes, current->groups};
+    current->began = true;
     if (in_reverse())
         arrive(c);
     else
@@ -213,6 +225,34 @@ void emulator_copy_wait(int later) {
     while (n < current->copies.size() && current->copies[n].group < current->groups - later)
         arrive(current->copies[n++]);
     current->copies.erase(current->copies.begin(), current->copies.begin() + (long)n);
+    current->unseen |= current->began;
+    current->began = false;
+}
+void emulator_see_copies() {
+    current->unseen = false;
+}
+static void stop(const char *what) {
+    fprintf(stderr, "emulator: %s: %s\n", running, what);
+    abort();
+}
+void emulator_product(std::function<void()> compute) {
+    if (current->unseen) stop("a product before par__wgmma_see");
+    if (in_reverse())
+        compute();
+    else
+        current->products.push_back(std::move(compute));
+}
+void emulator_commit_products() {
+    current->commits.push_back(current->products.size());
+}
+void emulator_wait_products(int left) {
+    fiber *f = current; /* computing, others run */
+    if (f->commits.size() <= (size_t)left) return;
+    size_t done = f->commits.size() - (size_t)left, n = f->commits[done - 1];
+    for (size_t i = 0; i < n; i++) f->products[i]();
+    f->products.erase(f->products.begin(), f->products.begin() + (long)n);
+    f->commits.erase(f->commits.begin(), f->commits.begin() + (long)done);
+    for (size_t &c : f->commits) c -= n;
 }
 
 void emulator_run(const char *kernel, dim3 grid, dim3 block, size_t shared_nbytes,

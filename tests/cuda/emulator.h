@@ -24,6 +24,8 @@
 #include "kernels/half.h"
 #include "tests/cuda/standin.h"
 
+#define HAVE_WGMMA 1
+
 #undef __shared__
 #define __shared__ static
 #ifndef __launch_bounds__
@@ -51,7 +53,8 @@ void emulator_sync_block();
 void emulator_sync_row(); /* threads of one threadIdx.y, whole warps */
 void emulator_sync_warp(unsigned mask);
 void emulator_check_aligned(
-    const void *p);               /* to 16 bytes, or the process ends with the kernel's name */
+    const void *p); /* to 16 bytes, or the process ends with the kernel's name */
+void emulator_misplaced(const void *p);
 void *emulator_shared();          /* dynamic, of this block; filled with 0xff at its start */
 uint64_t *emulator_warp_values(); /* [32] of the fiber's warp */
 

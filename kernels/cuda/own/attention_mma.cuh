@@ -36,18 +36,27 @@ template <int DP> __device__ static inline int place_of(int row, int group) {
     return row * DP + (group ^ (DP % 64 == 0 ? row & 7 : row >> 1 & 3)) * 8;
 }
 
-/* Begin to copy tokens first .. first + ROWS - 1 to a tile. All threads call. */
-template <int DP, int ROWS>
-__device__ static inline void copy_rows(uint16_t *tile, const head_rows &x, int first) {
-    enum { GROUPS = DP / 8 };
-    static_assert(ROWS * GROUPS % THREADS == 0, "the same number of copies for every thread");
+template <int DP_, int ROWS_ = 0> struct row_tile {
+    enum { DP = DP_, ROWS = ROWS_ };
+    __device__ static int place(int row, int group) { return place_of<DP>(row, group); }
+};
+
+/* Begin to copy tokens first .. first + ROWS - 1 to a tile. All N_THREADS of the block call. */
+template <typename TILE, int N_THREADS>
+__device__ static inline void copy_tile(uint16_t *tile, const head_rows &x, int first) {
+    enum { GROUPS = TILE::DP / 8, N = TILE::ROWS * GROUPS };
 #pragma unroll 1 /* addresses of many copies at once would take registers from the sums */
-    for (int k = 0; k < ROWS * GROUPS / THREADS; k++) {
-        int i = k * THREADS + threadIdx.x, row = i / GROUPS, group = i % GROUPS;
+    for (int k = 0; k < (N + N_THREADS - 1) / N_THREADS; k++) {
+        int i = k * N_THREADS + threadIdx.x, row = i / GROUPS, group = i % GROUPS;
+        if (N % N_THREADS != 0 && i >= N) break;
         bool valid = first + row < x.T && group * 8 < x.D;
         const uint16_t *from = valid ? x.data + (first + row) * x.ld + group * 8 : x.data;
-        par__copy_16(&tile[place_of<DP>(row, group)], from, valid);
+        par__copy_16(&tile[TILE::place(row, group)], from, valid);
     }
+}
+template <int DP, int ROWS>
+__device__ static inline void copy_rows(uint16_t *tile, const head_rows &x, int first) {
+    copy_tile<row_tile<DP, ROWS>, THREADS>(tile, x, first);
 }
 
 template <int M, int N> __device__ static inline void clear(float (&x)[M][N][4]) {
@@ -115,7 +124,7 @@ __device__ static inline void add_product(float (&out)[M][C][4], const float (&w
 
 /* Write a warp's rows of a product, times a factor per row, from channel 8 · group on. They pass
  * through rows `row` .. of a tile, which no other warp uses any more. */
-template <par_dtype TYPE, int DP, int M, int C>
+template <par_dtype TYPE, typename TILE, int M, int C>
 __device__ static inline void store_rows(const head_rows &x, int first, uint16_t *tile, int row,
                                          int group, const float (&in)[M][C][4],
                                          const float (&factor)[M][2]) {
@@ -128,7 +137,7 @@ __device__ static inline void store_rows(const head_rows &x, int first, uint16_t
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 float f = factor[m][half], u = in[m][c][2 * half], v = in[m][c][2 * half + 1];
-                int at = place_of<DP>(row + 16 * m + 8 * half + lane / 4, c) + lane % 4 * 2;
+                int at = TILE::place(row + 16 * m + 8 * half + lane / 4, c) + lane % 4 * 2;
                 *(uint32_t *)&tile[at] = par__narrow_pair<TYPE>(u * f, v * f);
             }
     __syncwarp();
@@ -138,7 +147,7 @@ __device__ static inline void store_rows(const head_rows &x, int first, uint16_t
         if (first + row + r >= x.T || (group + c) * 8 >= x.D) continue;
         uint16_t *to = x.data + (first + row + r) * x.ld + (group + c) * 8;
         PAR__ALIGNED(to);
-        *(uint4 *)to = *(const uint4 *)&tile[place_of<DP>(row + r, c)];
+        *(uint4 *)to = *(const uint4 *)&tile[TILE::place(row + r, c)];
     }
 }
 
@@ -191,23 +200,30 @@ struct head_dropout {
 template <int M, int N>
 __device__ static inline void drop_rows(float (&s)[M][N][4], const head_dropout &dropout, int query,
                                         int key) {
+    enum { WORD = N < 8 ? N : 8 }; /* products whose 4 bits each are in a word */
     int lane = threadIdx.x % 32, odd = lane % 2;
-    static_assert(N <= 8, "4 bits per product in a word");
 #pragma unroll
-    for (int m = 0; m < M; m++) {
+    for (int i = 0; i < M * N; i += WORD) {
+        int m = i / N, first = i % N;
         uint32_t own = 0;
 #pragma unroll
-        for (int n = 0; n < N; n++)
-            own |= dropout.four(query + 16 * m + 8 * odd + lane / 4, key + 8 * n + lane % 4 / 2 * 4)
+        for (int n = 0; n < WORD; n++)
+            own |= dropout.four(query + 16 * m + 8 * odd + lane / 4,
+                                key + 8 * (first + n) + lane % 4 / 2 * 4)
                    << 4 * n;
         uint32_t other = __shfl_xor_sync(0xffffffffu, own, 1);
         uint32_t upper = (odd ? other : own) >> 2 * odd, lower = (odd ? own : other) >> 2 * odd;
 #pragma unroll
-        for (int n = 0; n < N; n++)
+        for (int n = 0; n < WORD; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                if (!((e < 2 ? upper : lower) >> (4 * n + e % 2) & 1)) s[m][n][e] = 0;
+                if (!((e < 2 ? upper : lower) >> (4 * n + e % 2) & 1)) s[m][first + n][e] = 0;
     }
+}
+
+/* True if kernels with products of warpgroups compute this; the build says if they are there. */
+static inline bool has_warpgroups(const par_attention *a) {
+    return HAVE_WGMMA && a->D <= 128 && par__cuda_device_get()->major == 9;
 }
 
 /* f of the shape with a's type and whether it has dropout. */

@@ -6,7 +6,7 @@
  * are left factors as they lie in registers. The next tile is copied meanwhile. p z and ds are
  * rounded to 16 bits before their products, sums are not; every sum has one order: the bits repeat.
  */
-#include "kernels/cuda/own/attention_mma.cuh"
+#include "kernels/cuda/own/attention_gradient.cuh"
 
 enum { DELTA_LANES = 8, DELTA_ROWS = THREADS / DELTA_LANES };
 
@@ -28,11 +28,6 @@ __global__ void __launch_bounds__(THREADS)
     for (int step = DELTA_LANES / 2; step > 0; step /= 2)
         sum += __shfl_xor_sync(0xffffffffu, sum, step);
     if (threadIdx.x % DELTA_LANES == 0 && t < a.T) delta[head * a.T + t] = sum;
-}
-
-/* ds / scale = p (dp - delta), and p itself is 2^(s · exponent - lse in base 2). */
-__device__ static inline float weight(float s, float exponent, float lse) {
-    return par__exp2(s * exponent - lse * LOG2_E);
 }
 
 template <par_dtype TYPE, int DP, int M, int KEYS, bool DROP>
@@ -91,42 +86,7 @@ __global__ void __launch_bounds__(THREADS, 2)
                                  (dp[m][n][e] * keep_scale - of[m][e / 2]);
         add_product<TYPE, DP>(dq, s, k, 0, 0);
     }
-    store_rows<TYPE, DP>(head_of(a, a.dq, a.lddq, b, h), first, q, row, 0, dq, factor);
-}
-
-/* Take out the scores of keys behind their query, where rows are keys; `ahead` is the first query
- * minus the first key. */
-template <int M, int N> __device__ static inline void mask_columns(float (&s)[M][N][4], int ahead) {
-    int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2 + ahead;
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int n = 0; n < N; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++)
-                if (row + 16 * m + e / 2 * 8 > column + 8 * n + e % 2) s[m][n][e] = -INFINITY;
-}
-
-/*
- * Which of a thread's transposed scores are kept: bit n of kept[m][e]. The 4 lanes that have 4
- * neighbouring keys of two queries, and again 8 keys further, draw for one of these four each; lane
- * e of them has drawn what they all need for their scores [m][n][e].
- */
-template <int M, int N>
-__device__ static inline void draw_columns(uint32_t (&kept)[M][4], const head_dropout &dropout,
-                                           int query, int key) {
-    int lane = threadIdx.x % 32, mine = lane / 4 % 4, column = lane % 4 * 2 + mine % 2;
-    static_assert(N <= 8, "4 bits per product in a word");
-#pragma unroll
-    for (int m = 0; m < M; m++) {
-        uint32_t drawn = 0;
-        int row = key + 16 * m + mine / 2 * 8 + lane / 16 * 4;
-#pragma unroll
-        for (int n = 0; n < N; n++) drawn |= dropout.four(query + 8 * n + column, row) << 4 * n;
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-            kept[m][e] = __shfl_sync(0xffffffffu, drawn, (lane & 19) | e * 4) >> mine;
-    }
+    store_rows<TYPE, row_tile<DP>>(head_of(a, a.dq, a.lddq, b, h), first, q, row, 0, dq, factor);
 }
 
 /* Scores and dp of keys by queries become the left factors of dv and dk: p z / keep_scale and ds /
@@ -227,11 +187,11 @@ __global__ void __launch_bounds__(THREADS, 2)
     float factor[M][2];
     uint16_t *own = k + threadIdx.x / 32 % SPLIT * KEYS * DP;
     for (int m = 0; m < M; m++) factor[m][0] = factor[m][1] = a.scale;
-    store_rows<TYPE, DP>(head_of(a, a.dk, a.lddk, b, kv_head), first, own, row, channels, dk,
-                         factor);
+    store_rows<TYPE, row_tile<DP>>(head_of(a, a.dk, a.lddk, b, kv_head), first, own, row, channels,
+                                   dk, factor);
     for (int m = 0; m < M; m++) factor[m][0] = factor[m][1] = keep_scale;
-    store_rows<TYPE, DP>(head_of(a, a.dv, a.lddv, b, kv_head), first, own, row, channels, dv,
-                         factor);
+    store_rows<TYPE, row_tile<DP>>(head_of(a, a.dv, a.lddv, b, kv_head), first, own, row, channels,
+                                   dv, factor);
 }
 
 /* Rows per warp (16 each) and per tile that is walked, of the two kernels. */
@@ -281,6 +241,7 @@ typedef backward_shape<256, 1, 16, 1, 32, 2> backward_256;
                      : ATTENTION_TYPED(backward_256, a, f, __VA_ARGS__))
 
 extern "C" par_status par__cuda_attention_mma_backward_prepare(const par_attention *a) {
+    if (has_warpgroups(a)) return par__cuda_attention_wgmma_backward_prepare(a);
     return BACKWARD_DISPATCH(a, allow);
 }
 
@@ -295,5 +256,6 @@ extern "C" par_status par__cuda_attention_mma_backward(par_stream *stream, const
         PAR_LAUNCH((attention_mma_delta<par__f16>), grid, dim3(THREADS), 0, stream, *a, delta,
                    (int)n_tiles);
     PAR_TRY(par__cuda_launched("attention_mma_delta"));
+    if (has_warpgroups(a)) return par__cuda_attention_wgmma_backward(stream, a, delta);
     return BACKWARD_DISPATCH(a, launch, stream, a, delta);
 }

@@ -4,71 +4,7 @@
  * sum per row, while the next tile is copied. Weights are rounded to 16 bits before they meet v;
  * their sum is not, and leaves dropout out.
  */
-#include "kernels/cuda/own/attention_mma.cuh"
-
-/* What a warp keeps of its rows. max is of the scores before they are scaled; sum is the thread's
- * part of it. Entries [m][half] are row 16 m + 8 half + lane / 4. */
-template <int M, int C> struct forward_state { float o[M][C][4], max[M][2], sum[M][2]; };
-
-/* Scores become weights, relative to a maximum that follows the row's own: it is left behind by up
- * to 2^GROWTH, which 16 bits hold, so that o and sum are brought to a new one only now and then. */
-template <int M, int N, int C>
-__device__ static inline void softmax_rows(forward_state<M, C> &x, float (&s)[M][N][4],
-                                           float exponent) {
-    enum { GROWTH = 8 };
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float before = x.max[m][half], max = before, sum = 0;
-#pragma unroll
-            for (int n = 0; n < N; n++)
-                max = fmaxf(max, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
-            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
-            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
-            bool grows = (max - before) * exponent > GROWTH;
-            if (!grows) max = before;
-            if (__ballot_sync(0xffffffffu, grows)) {
-                float shrink = grows ? par__exp2((before - max) * exponent) : 1;
-                x.max[m][half] = max;
-                x.sum[m][half] *= shrink;
-#pragma unroll
-                for (int c = 0; c < C; c++) {
-                    x.o[m][c][2 * half] *= shrink;
-                    x.o[m][c][2 * half + 1] *= shrink;
-                }
-            }
-            float shift = max * exponent;
-#pragma unroll
-            for (int n = 0; n < N; n++)
-#pragma unroll
-                for (int i = 2 * half; i < 2 * half + 2; i++) {
-                    s[m][n][i] = par__exp2(s[m][n][i] * exponent - shift);
-                    sum += s[m][n][i];
-                }
-            x.sum[m][half] += sum;
-        }
-}
-
-/* o and lse of a warp's rows; `row` counts in the tile of queries, whose memory is used. */
-template <par_dtype TYPE, int DP, int M>
-__device__ static inline void finish(const par_attention &a, float keep_scale, int64_t b, int64_t h,
-                                     int first, uint16_t *q, int row, forward_state<M, DP / 8> &x) {
-    float factor[M][2];
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float sum = x.sum[m][half];
-            sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-            sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-            int t = first + row + 16 * m + 8 * half + threadIdx.x % 32 / 4;
-            if (threadIdx.x % 4 == 0 && t < a.T)
-                a.lse[(b * a.H + h) * a.T + t] = x.max[m][half] * a.scale + logf(sum);
-            factor[m][half] = keep_scale / sum;
-        }
-    store_rows<TYPE, DP>(head_of(a, a.o, a.ldo, b, h), first, q, row, 0, x.o, factor);
-}
+#include "kernels/cuda/own/attention_softmax.cuh"
 
 template <par_dtype TYPE, int DP, int M, int KEYS, bool DROP>
 __global__ void __launch_bounds__(THREADS, DP == 64 && !DROP ? 3 : 2)
@@ -103,11 +39,13 @@ __global__ void __launch_bounds__(THREADS, DP == 64 && !DROP ? 3 : 2)
         float s[M][KEYS / 8][4];
         dot_rows<TYPE, DP>(s, q, row, k, 0);
         if (key + KEYS > first + row) mask_rows(s, first + row - key, -INFINITY);
-        softmax_rows(x, s, a.scale * LOG2_E);
+        float shrink[M][2];
+        softmax_rows(x, s, a.scale * LOG2_E, shrink);
+        shrink_rows(x, shrink);
         if (DROP) drop_rows(s, kept, first + row, key);
         add_product<TYPE, DP>(x.o, s, v, 0, 0);
     }
-    finish<TYPE, DP>(a, DROP ? dropout.scale : 1.0f, b, h, first, q, row, x);
+    finish<TYPE, row_tile<DP>>(a, DROP ? dropout.scale : 1.0f, b, h, first, q, row, x);
 }
 
 /* M with and without dropout, whose bits take registers. */
@@ -145,9 +83,11 @@ typedef forward_shape<256, 1, 1, 32> forward_256;
                      : ATTENTION_TYPED(forward_256, a, f, __VA_ARGS__))
 
 extern "C" par_status par__cuda_attention_mma_prepare(const par_attention *a) {
+    if (has_warpgroups(a)) return par__cuda_attention_wgmma_prepare(a);
     return FORWARD_DISPATCH(a, allow);
 }
 
 extern "C" par_status par__cuda_attention_mma(par_stream *stream, const par_attention *a) {
+    if (has_warpgroups(a)) return par__cuda_attention_wgmma(stream, a);
     return FORWARD_DISPATCH(a, launch, stream, a);
 }

@@ -22,9 +22,9 @@
 /* Before a 16-byte access: the hardware itself would stop at an address that is not a multiple. */
 #define PAR__ALIGNED(p) (void)0
 
-/* Dynamic shared memory of a launch, 16-byte aligned. */
+/* Dynamic shared memory of a launch, aligned to the 1024 bytes that wgmma.cuh wants. */
 #define PAR_SHARED(type, name)                                                                     \
-    extern __shared__ __align__(16) unsigned char par_shared_raw_[];                               \
+    extern __shared__ __align__(1024) unsigned char par_shared_raw_[];                             \
     type *name = reinterpret_cast<type *>(par_shared_raw_)
 
 /* A barrier of the threads with this threadIdx.y, of at most 15 in a block; blockDim.x is whole
