@@ -166,16 +166,22 @@ static void await_workers(void) {
     pthread_mutex_unlock(&team.lock);
 }
 
-/* Signals are for the host's threads. A thread that cannot be started is done without. */
-static void start_workers(int n) {
+int par__thread_start(pthread_t *out, void *(*run)(void *user), void *user) {
+    static const int own[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
     sigset_t all, before;
-    if (team.n_workers >= n) return;
     sigfillset(&all);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&all, own[i]);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    while (team.n_workers < n && pthread_create(&team.workers[team.n_workers], NULL, work,
-                                                (void *)(intptr_t)(team.n_workers + 1)) == 0)
-        team.n_workers++;
+    int error = pthread_create(out, NULL, run, user);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
+/* A thread that cannot be started is done without. */
+static void start_workers(int n) {
+    while (team.n_workers < n && par__thread_start(&team.workers[team.n_workers], work,
+                                                   (void *)(intptr_t)(team.n_workers + 1)) == 0)
+        team.n_workers++;
 }
 
 static void end_workers(void) {

@@ -8,6 +8,7 @@
 #ifndef PAR__THREADS_H
 #define PAR__THREADS_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -37,5 +38,9 @@ void par__threads_share(int n);
  * with the last release. */
 void par__threads_hold(void);
 void par__threads_release(void);
+
+/* pthread_create for the library's threads: signals are for the host's. Those that an instruction
+ * raises stay open: blocked, they would end the process past its handlers. */
+int par__thread_start(pthread_t *out, void *(*run)(void *user), void *user);
 
 #endif

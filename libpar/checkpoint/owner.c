@@ -6,7 +6,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "libpar/base/file.h"
+#include "libpar/base/threads.h"
 #include "libpar/checkpoint/owner.h"
 
 static const par_tag tag = {"owner", -1, -1, -1};
@@ -99,19 +99,13 @@ static void *beat(void *owner) {
     return NULL;
 }
 
-/* Signals are for the program's own threads. */
 static par_status start_beating(par_owner *o) {
-    sigset_t all, before;
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&o->ends, &attributes);
     pthread_condattr_destroy(&attributes);
-    sigfillset(&all);
-    sigdelset(&all, SIGBUS), sigdelset(&all, SIGSEGV), sigdelset(&all, SIGFPE);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&o->thread, NULL, beat, o);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = par__thread_start(&o->thread, beat, o);
     o->beating = error == 0;
     if (error) PAR_FAIL(PAR_ERR_MEMORY, "no thread to renew %s: %s", o->path, strerror(error));
     return PAR_OK;

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -21,6 +20,7 @@
 #include "libpar/base/clock.h"
 #include "libpar/base/directory.h"
 #include "libpar/base/record.h"
+#include "libpar/base/threads.h"
 
 /* PATIENCE: how much longer a rank may take that may be working. LATER: when another rank reports,
  * if the lowest one has not, in timeouts. */
@@ -221,15 +221,10 @@ static par_status fill_page(par_watchdog *w) {
     return PAR_OK;
 }
 
-/* Signals are the program's: its other threads get them. */
 static par_status start(par_watchdog *w) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->wake, NULL);
-    int error = pthread_create(&w->thread, NULL, run, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = par__thread_start(&w->thread, run, w);
     if (error) PAR_FAIL(PAR_ERR_MEMORY, "no thread for a watchdog: %s", strerror(error));
     return PAR_OK;
 }

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,6 +114,28 @@ static void test_workers_take_part(void) {
         if (took < least) least = took;
     }
     CHECK(least <= 0.064, "64 sleeps of 2 ms take %.0f ms on 4 threads", 1e3 * least);
+    CHECK_OK(par_threads_set(0));
+}
+
+static _Atomic int n_deaf;   /* iterations whose thread would die of SIGBUS, whatever the handler */
+static _Atomic int n_called; /* by workers that take a signal meant for the host */
+
+static void look_at_mask(const void *user, int slot, int64_t begin, int64_t end) {
+    sigset_t mask;
+    pthread_sigmask(SIG_BLOCK, NULL, &mask);
+    if (sigismember(&mask, SIGBUS)) n_deaf++;
+    if (!pthread_equal(*(const pthread_t *)user, pthread_self()) && !sigismember(&mask, SIGTERM))
+        n_called++;
+    sleep_each(user, slot, begin, end);
+}
+
+/* What an instruction raises comes to the thread that ran it; what is sent, to the host. */
+static void test_signals(void) {
+    pthread_t host = pthread_self();
+    CHECK_OK(par_threads_set(4));
+    par__threads_run(64, 4, look_at_mask, &host);
+    CHECK(n_deaf == 0, "%d ranges ran with SIGBUS blocked", n_deaf);
+    CHECK(n_called == 0, "%d ranges of workers ran with SIGTERM open", n_called);
     CHECK_OK(par_threads_set(0));
 }
 
@@ -302,6 +325,7 @@ static const harness_case cases[] = {
     {.name = "two_hosts", .run = test_two_hosts},
     {.name = "nested", .run = test_nested},
     {.name = "workers_take_part", .run = test_workers_take_part},
+    {.name = "signals", .run = test_signals},
     {.name = "stalls_are_paid_back", .run = test_stalls_are_paid_back},
     {.name = "host_keeps_its_own", .run = test_host_keeps_its_own},
     {.name = "quotas", .run = test_quotas},

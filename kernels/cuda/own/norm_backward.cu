@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(FORM::THREADS, FORM::RESIDENT)
         at = at == DEPTH - 1 ? 0 : at + 1;
         ahead = ahead == DEPTH - 1 ? 0 : ahead + 1;
         float of[2] = {0, 0}; /* sums of g x̂ and of g */
-        par__pack<W> kept_xhat[H], kept_g[H];
+        par__pack<W> kept_xhat[H] = {}, kept_g[H] = {};
         auto w_of = [&](int k, int64_t j) {
             return KEEP ? par__wide(weight[k]) : par__get<W>((const T *)a.w + j);
         };
