@@ -28,6 +28,8 @@ static struct {
     double file_looked, save; /* at the stop file; the last save took, negative: there was none */
 } seconds = {.save = -1};
 
+static bool nohup; /* a hang-up was ignored when the program began */
+
 static void on_signal(int number) {
     int error = errno;
     if (number == SIGUSR1) {
@@ -47,8 +49,10 @@ static void on_signal(int number) {
  */
 void llm_signals_begin(void) {
     static char stack[1 << 16];
+    struct sigaction was;
     const stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
     sigaltstack(&own, NULL);
+    nohup = sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler == SIG_IGN;
     signal(SIGXFSZ, SIG_IGN); /* a file at the limit of its size is an error of write */
     signal(SIGPIPE, SIG_IGN); /* so is a pipe that nobody reads */
     par_guard_files();
@@ -56,14 +60,11 @@ void llm_signals_begin(void) {
 
 void llm_signals_catch(const llm_run *r, const llm_world *w) {
     const int numbers[] = {SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGHUP};
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK}, was;
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
     llm_signals_newest(r, w);
     seconds.looked = llm_world_seconds();
-    for (int i = 0; i < 5; i++) {
-        bool nohup =
-            numbers[i] == SIGHUP && sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler == SIG_IGN;
-        if (!nohup) sigaction(numbers[i], &action, NULL);
-    }
+    for (int i = 0; i < 4 + !nohup; i++) sigaction(numbers[i], &action, NULL);
+    if (nohup) signal(SIGHUP, SIG_IGN); /* MPI_Init of MPICH takes it */
 }
 
 void llm_signals_newest(const llm_run *r, const llm_world *w) {
