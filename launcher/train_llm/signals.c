@@ -28,7 +28,14 @@ static struct {
     double file_looked, save; /* at the stop file; the last save took, negative: there was none */
 } seconds = {.save = -1};
 
-static bool nohup; /* a hang-up was ignored when the program began */
+static bool nohup; /* a hang-up was ignored when the program was started */
+
+/* Before the constructors of libraries: some that MPICH brings take SIGHUP for themselves. */
+static void look_at_hangup(void) {
+    struct sigaction was;
+    nohup = sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler == SIG_IGN;
+}
+__attribute__((section(".preinit_array"), used)) static void (*const begin)(void) = look_at_hangup;
 
 static void on_signal(int number) {
     int error = errno;
@@ -49,10 +56,8 @@ static void on_signal(int number) {
  */
 void llm_signals_begin(void) {
     static char stack[1 << 16];
-    struct sigaction was;
     const stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
     sigaltstack(&own, NULL);
-    nohup = sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler == SIG_IGN;
     signal(SIGXFSZ, SIG_IGN); /* a file at the limit of its size is an error of write */
     signal(SIGPIPE, SIG_IGN); /* so is a pipe that nobody reads */
     par_guard_files();
@@ -64,7 +69,7 @@ void llm_signals_catch(const llm_run *r, const llm_world *w) {
     llm_signals_newest(r, w);
     seconds.looked = llm_world_seconds();
     for (int i = 0; i < 4 + !nohup; i++) sigaction(numbers[i], &action, NULL);
-    if (nohup) signal(SIGHUP, SIG_IGN); /* MPI_Init of MPICH takes it */
+    if (nohup) signal(SIGHUP, SIG_IGN);
 }
 
 void llm_signals_newest(const llm_run *r, const llm_world *w) {
