@@ -204,21 +204,16 @@ static par_status end_window(const staged *s, lane *l, const waiting *w) {
     return PAR_OK;
 }
 
-static par_status begin_operation(const staged *s, lane *l, const waiting *w) {
-    l->begun = true;
-    l->position = 0;
-    PAR_TRY(s->device->wait(l->stream, w->ready));
-    return begin_window(s, l, w);
-}
-
 /* One state further, if what it waits for is done. */
 static par_status advance(const staged *s, lane *l, bool *moved) {
     bool done = false;
     if (l->n == 0) return PAR_OK;
     const waiting *w = &l->ring[l->head];
     if (!l->begun) {
-        *moved = true;
-        return begin_operation(s, l, w);
+        *moved = l->begun = true;
+        l->position = 0;
+        PAR_TRY(s->device->wait(l->stream, w->ready));
+        return begin_window(s, l, w);
     }
     if (l->state == ON_HOST)
         done = par__engine_done(s->comm, l->host.number);

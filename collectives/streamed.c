@@ -227,13 +227,6 @@ static par_status check_gpus(const streamed *s) {
     return st;
 }
 
-/* All ranks leave each step together: one that fails alone would leave its peers waiting. */
-static par_status connect_all(streamed *s, const par_comm_params *params) {
-    PAR_TRY(check_gpus(s));
-    PAR_TRY(open_collectives(s));
-    return params->pairs ? open_pairs(s) : PAR_OK;
-}
-
 static void streamed_destroy(void *state) {
     streamed *s = state;
     bool broken = s && s->comm->transport->broken;
@@ -270,7 +263,10 @@ static par_status streamed_create(par_comm *comm, const par_comm_params *params,
         st = prepare(s);
     }
     st = par_comm_agree(comm, st);
-    if (st == PAR_OK) st = connect_all(s, params);
+    /* all ranks leave each of these together: one that fails alone would leave its peers waiting */
+    if (st == PAR_OK) st = check_gpus(s);
+    if (st == PAR_OK) st = open_collectives(s);
+    if (st == PAR_OK && params->pairs) st = open_pairs(s);
     if (st != PAR_OK) {
         if (s) streamed_abort(s);
         streamed_destroy(s);
