@@ -10,6 +10,7 @@ int par_checkpoint_command(int argc, char **argv);
 int par_data(int argc, char **argv);
 int par_diagnose(int argc, char **argv);
 int par_doctor(int argc, char **argv);
+int par_report(int argc, char **argv);
 int par_run(int argc, char **argv);
 int par_run_rank(int argc, char **argv);
 int par_topology_command(int argc, char **argv);
