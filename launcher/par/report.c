@@ -75,7 +75,7 @@ static void put_tiles(report_page *p, const report_run *run) {
     const report_table *t = &run->steps;
     char text[REPORT_TEXT], name[64];
     double mfu = report_median(t, STEP_MFU);
-    const char *cost = report_value(&run->cost, "cost_run");
+    const char *cost = report_value(&run->cost, REPORT_COST_OF_RUN);
     report_put(p, "<div class=\"tiles\">\n");
     put_tile(p, report_plain(report_last(t, STEP_LOSS), text), "last training loss");
     put_validation_tile(p, run);

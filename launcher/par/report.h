@@ -17,6 +17,9 @@ extern const char report_css[], report_js[]; /* made by `embed` */
 
 /* ---- what a run left ---- */
 
+#define REPORT_COST_OF_RUN "run_cost" /* a field of the record "cost" */
+
+
 /* Rows of numbers, a column per field of a record; NAN: the record has none. */
 typedef struct {
     const char *const *fields; /* [n_columns], as par_log_number takes them */
@@ -145,6 +148,8 @@ const char *report_count(double value, char text[REPORT_TEXT]);   /* 1.23 M */
 const char *report_bytes(double value, char text[REPORT_TEXT]);   /* 3.20 MiB */
 const char *report_seconds(double value, char text[REPORT_TEXT]); /* 132 ms, 2 h 14 min */
 const char *report_rate(double value, char text[REPORT_TEXT]);    /* 7.73 k tok/s */
+/* 0.00030000000000000003 is 0.0003 for people; other texts stay. */
+const char *report_short(const char *value, char text[REPORT_TEXT]);
 const char *report_percent(double value, char text[REPORT_TEXT]); /* of a share: 38.1 % */
 
 /* ---- charts ---- */

@@ -39,15 +39,6 @@ static bool equal(const char *a, const char *b) {
     return *a && *b && !*end_a && !*end_b && x == y;
 }
 
-/* 0.00030000000000000003 is 0.0003 for people. */
-static const char *short_text(const char *value, char text[REPORT_TEXT]) {
-    char *end;
-    double number = strtod(value, &end);
-    if (strlen(value) < 15 || *end) return value;
-    snprintf(text, REPORT_TEXT, "%.9g", number);
-    return text;
-}
-
 static void put_option(report_page *p, const char *name, const char *value, const char *initial,
                        const char *help) {
     char text[REPORT_TEXT];
@@ -55,7 +46,7 @@ static void put_option(report_page *p, const char *name, const char *value, cons
     report_put(p, "<td><code>--");
     report_put_text(p, name);
     report_put(p, "</code>");
-    report_cell(p, short_text(value, text));
+    report_cell(p, report_short(value, text));
     if (initial) report_cell(p, initial);
     report_cell(p, help);
 }

@@ -181,6 +181,14 @@ const char *report_plain(double value, char text[REPORT_TEXT]) {
     return text;
 }
 
+const char *report_short(const char *value, char text[REPORT_TEXT]) {
+    char *end;
+    double number = strtod(value, &end);
+    if (strlen(value) < 15 || *end) return value;
+    snprintf(text, REPORT_TEXT, "%.9g", number);
+    return text;
+}
+
 /* "%.4g UNIT" in the largest unit that leaves at least 1. */
 static const char *scaled(double value, double base, const char *const *units, int n,
                           char text[REPORT_TEXT]) {
