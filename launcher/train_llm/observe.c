@@ -22,6 +22,7 @@ struct llm_observer {
     par_log_history past; /* rank 0; of the run that is resumed */
     bool has_validation;  /* of the step where the run begins */
     int64_t steps, updates, evaluations;
+    double seconds; /* of steps */
     par_status predicting; /* this rank's; agreed on after the count, since agreeing sends */
 };
 
@@ -205,6 +206,7 @@ void llm_observer_step(llm_observer *o, int64_t step, double lr, double seconds,
                                     .tokens_per_s = rate,
                                     .mfu = rate * o->mfu_per_rate};
     o->steps++;
+    o->seconds += seconds;
     o->updates += !vote->skipped;
     if (o->curve) par_curve_add(o->curve, false, step, vote->loss);
     add_points(o, &point);
@@ -253,14 +255,21 @@ par_status llm_observer_matrix(llm_observer *o, const llm_run *r, llm_world *w) 
     if (!o->counted) return PAR_OK;
     PAR_TRY(llm_world_agree(w, o->predicting));
     PAR_TRY(par_matrix_gather(w->comm, o->counted, o->predicted, &matrix));
+    if (matrix) {
+        matrix->layout = r->params.layout;
+        matrix->has_layout = true;
+        matrix->steps = o->steps;
+        matrix->seconds = o->seconds;
+    }
     par_status st = PAR_OK;
-    if (matrix && r->set.comm_matrix) par_matrix_print(matrix, llm_report_line, NULL);
+    if (matrix && r->set.comm_matrix) 
+        par_matrix_print(matrix, PAR_MATRIX_NBYTES, llm_report_line, NULL);
     if (matrix && !r->set.comm_matrix)
         printf("communication: %d difference%s from the prediction\n",
                par_matrix_differences(matrix), llm_report_s(par_matrix_differences(matrix)));
     if (matrix && r->set.comm_matrix_csv) st = par_matrix_write_csv(matrix, r->set.comm_matrix_csv);
     if (matrix && st == PAR_OK && r->set.comm_matrix_svg)
-        st = par_matrix_write_svg(matrix, r->set.comm_matrix_svg);
+        st = par_matrix_write_svg(matrix, PAR_MATRIX_NBYTES, r->set.comm_matrix_svg);
     par_matrix_destroy(&matrix);
     return llm_world_agree(w, st);
 }

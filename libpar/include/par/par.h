@@ -10,6 +10,7 @@
 #include "par/import.h"
 #include "par/kernels.h"
 #include "par/machine.h"
+#include "par/matrix.h"
 #include "par/memory.h"
 #include "par/mesh.h"
 #include "par/model.h"
