@@ -7,12 +7,21 @@
 
 #include "libpar/mesh/layout.h"
 
+bool par__line_unpredicted(const par_matrix_line *line) {
+    static const char *const purposes[] = {"agree", "check", "checkpoint", "owner", "signals"};
+    for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
+        if (strcmp(line->purpose, purposes[i]) == 0) return true;
+    return false;
+}
+
 static void add_line(par__heat_map *m, const par_matrix_line *line) {
     for (int64_t i = 0; i < line->n; i++) {
         const par_matrix_cell *c = &line->cells[i];
         int at = c->from / m->group * m->cells + c->to / m->group;
         m->value[at] += par_matrix_value(c, m->quantity);
-        if (m->compared) m->predicted[at] += par_matrix_value(c, PAR_MATRIX_PREDICTED);
+        if (m->compared)
+            m->predicted[at] += par_matrix_value(
+                c, par__line_unpredicted(line) ? PAR_MATRIX_NBYTES : PAR_MATRIX_PREDICTED);
     }
 }
 

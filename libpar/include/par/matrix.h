@@ -120,7 +120,8 @@ typedef struct {
  *
  * Full recompute runs every training micro-batch's forward twice, but for the head, which trains in
  * backward alone. Evaluation runs forward alone.
- * Names of non-finite parameters and comparisons of checked communicators are not in it.
+ * Names of non-finite parameters are not in it, nor what is not a step or an evaluation: checkpoints,
+ * agreements ("agree"), signals, and comparisons of checked communicators.
  *
  * Not collective. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.
  */
@@ -198,8 +199,8 @@ PAR_API double par_matrix_value(const par_matrix_cell *, par_matrix_quantity);
  */
 PAR_API void par_matrix_print(const par_matrix *, par_matrix_quantity,
                               void (*print)(void *user, const char *line), void *user);
-/** Senders whose counted bytes to some rank differ from the prediction, over all lines; 0 where
- * one of the two is not known. Not collective. */
+/** Senders whose counted bytes to some rank differ from the prediction, over all lines of what is
+ * predicted; 0 where one of the two is not known. Not collective. */
 PAR_API int par_matrix_differences(const par_matrix *);
 
 /**
