@@ -234,8 +234,10 @@ par_status llm_sample_open(const llm_run *r, llm_world *w, const par_import *imp
 
 par_status llm_sample_prepare(const llm_run *r, llm_sample *p, par_trainer *trainer) {
     if (!p || *p->why) return PAR_OK;
-    const par_generator_params params = {
-        .sequences = p->count, .capacity = p->capacity, .vocab = p->vocab};
+    const par_generator_params params = {.sequences = p->count,
+                                         .capacity = p->capacity,
+                                         .vocab = p->vocab,
+                                         .int8 = r->set.quantize == LLM_QUANTIZE_INT8};
     par_status st = par_generator_create(trainer, &params, &p->generator);
     /* a backend without the operation, or no memory for it: the training does not need it */
     if (is_asked_for(&r->set) || (st != PAR_ERR_UNSUPPORTED && st != PAR_ERR_MEMORY)) return st;
