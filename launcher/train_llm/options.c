@@ -258,7 +258,8 @@ static int sample_rows(llm_settings *s, par_option *t) {
              "how the text begins; without it: as after the end of a text, or of "
              "a line",
              .also = "start"),
-        TEXT("prompt-file", prompt_file, "a prompt per line; in a line \\n is a new one",
+        TEXT("prompt-file", prompt_file,
+             "a prompt per line; in a line \\n is a new one; or objects of JSON with a \"prompt\"",
              .metavar = "FILE"),
         TEXT(
             "stop", stop,
