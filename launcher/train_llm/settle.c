@@ -37,6 +37,9 @@ static void check_checkpoints(const llm_settings *s, bool automatic, par_problem
     if ((s->save && !*s->save) || (s->resume && !*s->resume))
         par_problem(problems, "--save, --resume: empty; legal: a directory");
     if (!s->save && s->save_every) par_problem(problems, "--save-every: needs --save");
+    if (!s->save && s->save_async) par_problem(problems, "--save-async: needs --save");
+    if (!s->save_async && s->save_memory)
+        par_problem(problems, "--save-memory: needs --save-async");
     if (!s->save && automatic)
         par_problem(problems, "--resume auto: needs --save; legal without it: a directory");
     if (!s->save && (s->keep_every || s->keep_best))
@@ -218,6 +221,8 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
     p->seed = (uint64_t)s->seed;
     p->undrawn = (s->import || s->resume) && !s->verify_parallel;
     p->inference = s->sample;
+    if (s->save_async && !s->verify_parallel)
+        p->save_memory = s->save_memory ? (size_t)s->save_memory << 20 : SIZE_MAX;
     p->global_batch = s->batch;
     p->no_sequence_parallel = !s->sequence_parallel;
     p->no_graph = s->no_graph;

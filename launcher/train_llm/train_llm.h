@@ -71,6 +71,8 @@ typedef struct {
     double split;
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
+    bool save_async;
+    int64_t save_memory; /* MiB; 0: what the copy takes */
     int64_t save_every, keep, keep_every, keep_best, checkpoint_memory;
     const char *stop_file, *exit_after;
     const char *log, *csv, *tensorboard, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
@@ -106,8 +108,12 @@ typedef struct {
     bool began;                      /* the first step */
     char newest[1024];               /* the checkpoint saved or resumed last; "": none */
     par_owner *owner;                /* of --save's directory; NULL: there is none */
-    char stop_file[1100];            /* "": none */
-    double exit_after_s;             /* since the start; 0: no limit */
+    struct {
+        bool can, under_way;  /* every rank has memory for the copy; a save has not ended */
+        double since, waited; /* s: when it began; that the training waited for it so far */
+    } behind;                 /* of --save-async */
+    char stop_file[1100];     /* "": none */
+    double exit_after_s;      /* since the start; 0: no limit */
 } llm_run;
 
 /* recipe */
@@ -294,12 +300,25 @@ typedef struct {
 } llm_about;
 par_status llm_about_make(const llm_run *, const llm_world *, const llm_data *, llm_about **out);
 
-/* With --save: all that a save does, in small, and a checkpoint fits. Collective. */
-par_status llm_checkpoint_check(const llm_run *, const llm_world *, par_trainer *);
-/* With --save: a checkpoint of this step. A step that is not finite is passed over with a note.
- * validation: its loss after this step, 0: not known. Collective. */
+/* With --save: all that a save does, in small, and a checkpoint fits; with --save-async, whether
+ * the copy does, which is said if not. Collective. */
+par_status llm_checkpoint_check(llm_run *, const llm_world *, par_trainer *);
+/* What a checkpoint is of. */
+typedef struct {
+    int64_t step;
+    double loss, validation; /* of this step; after it, 0: not known */
+    bool goes_on;            /* the training does: with --save-async the save is only begun */
+} llm_moment;
+/* With --save: a checkpoint, after the one that is under way. A step that is not finite is passed
+ * over with a note. Collective. */
 par_status llm_checkpoint_save(llm_run *, const llm_world *, const llm_data *, par_trainer *,
-                               int64_t step, double loss, double validation);
+                               const llm_moment *);
+/* Between steps: go on with a save that is under way, without waiting; an error of it is one of the
+ * training. Collective. */
+par_status llm_checkpoint_go_on(llm_run *, const llm_world *, par_trainer *);
+/* A training has ended with `st`: wait for a save that is under way. Returns `st` with its message,
+ * or what the save failed with where `st` is no error. Collective. */
+par_status llm_checkpoint_await(llm_run *, const llm_world *, par_trainer *, par_status st);
 /* Where a run begins: after this step, which had this loss. Zeros: anew. */
 typedef struct {
     int64_t step;
