@@ -352,7 +352,7 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
             .also = "load-best-model-at-end"),
         BOOL("save-async", save_async,
              "train on while a checkpoint is written, from a copy of the state in host memory",
-             .also = "async-save|async-mode=async|async-checkpointing"),
+             .also = "async-save|async-checkpointing"),
         INT("save-memory", save_memory, "0", "0..16777216",
             "with --save-async: MiB of host memory that a rank may take for the copy, else it is "
             "saved without one; 0: what it takes"),

@@ -94,11 +94,22 @@ typedef struct {
     const char *prompt, *prompt_file, *stop, *tokenizer;
 } llm_settings;
 
+/* What the checkpoint of --resume carries, so that no option need repeat it. */
+typedef struct {
+    char path[1024];               /* of the newest one that verifies; "": there is none */
+    bool model;                    /* the configuration is known */
+    par_transformer_config config; /* with the name that the run had for it */
+    char why[512];                 /* the configuration is not known */
+    char tokenizer[32], tokenizer_file[1024], ends[512]; /* as in its pairs; "": not recorded */
+    char data[1024], data_form[16];
+} llm_carried;
+
 /* One run: the options, and everything that follows from them and the world. */
 typedef struct {
     llm_settings set;
     par_option options[LLM_MAX_OPTIONS]; /* the rows; their values are in `set` */
     int n_options;
+    llm_carried carried;
     par_transformer_config config;
     par_model *model;
     par_trainer_params params;
@@ -118,6 +129,8 @@ typedef struct {
     char stop_file[1100];     /* "": none */
     double exit_after_s;      /* since the start; 0: no limit */
 } llm_run;
+
+typedef struct llm_world llm_world;
 
 /* recipe */
 void llm_recipe_apply(llm_run *, par_problems *);
@@ -139,8 +152,9 @@ extern const par_choice llm_devices[], llm_precisions[], llm_recomputes[];
 /* settle */
 /* The default model: small enough for 64 ranks on a laptop, deep enough for 8 stages. */
 extern const par_transformer_config llm_small;
-/* What options say about each other, and the model by name, unless it comes from an import. */
-void llm_settle_options(llm_run *, par_problems *);
+/* What options say about each other, and the model by name or as the checkpoint has it, unless it
+ * comes from an import. Collective. */
+void llm_settle_options(llm_run *, const llm_world *, par_problems *);
 /* Everything that can be told from the options, the configuration and the world's size. Every rank
  * comes to the same answer without communication. Errors: PAR_ERR_OPTION with all problems, those
  * that were there before among them. */
@@ -153,7 +167,7 @@ par_status llm_settle_vocab(llm_run *, int world_size, int64_t vocab);
 double llm_settle_lr(const llm_settings *, int64_t step);
 
 /* world */
-typedef struct {
+struct llm_world {
     par_transport *transport;
     par_comm *comm; /* the program's own agreements: files, cores */
     par_memory *memory;
@@ -163,7 +177,7 @@ typedef struct {
                               that the launcher may use */
     int local_size;        /* ranks of this node */
     double start;          /* the process's, s */
-} llm_world;
+};
 
 /* Called first: MPI is up, size and rank are known, nothing else. What one process does by itself,
  * as --dry-run and --help without a launcher, needs no MPI that works. */
@@ -311,6 +325,7 @@ par_status llm_checkpoint_claim(llm_run *, const llm_world *);
 enum { LLM_ABOUT_MAX = 64 };
 typedef struct {
     par_checkpoint_about about;
+    par_config_pairs model;
     char values[LLM_ABOUT_MAX][256];
     par_checkpoint_pair pairs[LLM_ABOUT_MAX];
     int n;
@@ -344,6 +359,13 @@ typedef struct {
 /* With --resume: what was saved last, zeros if there is nothing. Collective. */
 par_status llm_checkpoint_resume(llm_run *, const llm_world *, const llm_data *, par_trainer *,
                                  llm_beginning *);
+
+/* carried */
+/* What the checkpoint of --resume carries, into r->carried: rank 0 reads, all have what it read.
+ * What cannot be read stays empty, which the resuming will say. Collective. */
+void llm_carried_read(llm_run *, const llm_world *);
+/* The checkpoint's model, with the options that may change it; others must say what it is. */
+void llm_carried_settle(llm_run *, par_problems *);
 
 /* mfu */
 /* The most that a rank's device can do, FLOP/s; 0: it is not known. */

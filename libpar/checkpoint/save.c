@@ -143,7 +143,7 @@ static par_status check_params(const par_checkpoint_params *p) {
     const char *missing = par_checkpoint_missing();
     PAR_REQUIRE(p && p->directory && *p->directory);
     PAR_REQUIRE(p->step >= 0 && p->step <= 99999999 && p->keep >= 0 && p->consumed >= 0 &&
-                p->updates >= 0 && p->keep_every >= 0 && p->keep_best >= 0);
+                p->updates >= 0 && p->keep_every >= 0 && p->keep_best >= 0 && p->n_blobs >= 0);
     PAR_TRY(check_pairs(&p->about));
     if (missing) PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", missing);
     if (!isfinite(p->loss))

@@ -43,7 +43,8 @@ typedef struct par_checkpoint_saving {
     char why[PAR_ERROR_NBYTES];
 } par__saving;
 
-/* save_begin.c. What this rank writes: copies and padding are left out. Not collective. */
+/* save_begin.c. What this rank writes, after the parameters: copies and padding are left out. Not
+ * collective. */
 par_status par__save_select(par__saving *s, const par_checkpoint_run *runs, int n);
 /* The caller's may end before the save does. Not collective. */
 par_status par__save_copy_params(par__saving *s, const par_checkpoint_params *params);

@@ -17,9 +17,7 @@ static const par_tag tag = {"checkpoint", -1, -1, -1};
 /* Room for structure: superblock, groups, 64 KiB of alignment, and this much a data set. */
 enum { FRAME_NBYTES = 1 << 17, SET_NBYTES = 2048 };
 
-par_status par__save_select(par__saving *s, const par_checkpoint_run *runs, int n) {
-    s->runs = malloc(((size_t)n + 1) * sizeof *s->runs);
-    if (!s->runs) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %d runs", n);
+static par_status select_some(par__saving *s, const par_checkpoint_run *runs, int n) {
     for (int i = 0; i < n; i++) {
         PAR_REQUIRE(runs[i].data);
         PAR_TRY(par__run_check(&runs[i]));
@@ -27,6 +25,14 @@ par_status par__save_select(par__saving *s, const par_checkpoint_run *runs, int 
         if (runs[i].replica == 0 && par__run_count(&plain) > 0) s->runs[s->n_runs++] = runs[i];
     }
     return PAR_OK;
+}
+
+par_status par__save_select(par__saving *s, const par_checkpoint_run *runs, int n) {
+    const int n_blobs = s->first ? s->params.n_blobs : 0;
+    s->runs = malloc(((size_t)n + (size_t)n_blobs + 1) * sizeof *s->runs);
+    if (!s->runs) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %d runs", n + n_blobs);
+    PAR_TRY(select_some(s, runs, n));
+    return select_some(s, s->params.blobs, n_blobs);
 }
 
 /* A copy of a text behind others. */

@@ -24,6 +24,7 @@
 #include "par/owner.h"
 #include "par/status.h"
 #include "par/tensor.h"
+#include "par/transformer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -102,6 +103,10 @@ typedef struct {
     int64_t consumed, updates;
     double loss; /* of the last step: not finite is refused */
     par_checkpoint_about about;
+    /* Blobs [n_blobs] that rank 0 stores beside the runs, as files that belong to the state; their
+     * data is read as the runs' is. Other ranks' are not looked at. */
+    const par_checkpoint_run *blobs;
+    int n_blobs;
     bool check_only; /* save nothing that stays: see par_checkpoint_save */
 } par_checkpoint_params;
 
@@ -258,6 +263,28 @@ PAR_API par_status par_checkpoint_read(const par_checkpoint *, const par_checkpo
  * Not collective. Errors: as par_checkpoint_read; PAR_ERR_ARG: rank outside [0, n_ranks].
  */
 PAR_API par_status par_checkpoint_verify(const par_checkpoint *, int rank);
+
+/* ---- what a checkpoint records of a transformer ---- */
+
+enum { PAR_CONFIG_PAIRS = 24, PAR_CONFIG_VALUE = 128 };
+
+/* A configuration as pairs; they point into it, so it is not copied. */
+typedef struct {
+    par_checkpoint_pair pairs[PAR_CONFIG_PAIRS];
+    char values[PAR_CONFIG_PAIRS][PAR_CONFIG_VALUE];
+    int n;
+} par_config_pairs;
+
+/** The pairs of a configuration: what a weight means is EQUAL, the rest is NOTED. Numbers read back
+ * as they were. Not in it: init_std. Not collective. */
+PAR_API void par_config_pairs_of(const par_transformer_config *, par_config_pairs *out);
+/**
+ * The configuration that pairs [n] describe, among others. `path` is for messages.
+ * Not collective. Errors: PAR_ERR_FORMAT: they describe none, with the pair that is missing or
+ * wrong.
+ */
+PAR_API par_status par_config_of_pairs(const char *path, const par_checkpoint_pair *pairs, int n,
+                                       par_transformer_config *out);
 
 #ifdef __cplusplus
 }
