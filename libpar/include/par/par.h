@@ -11,6 +11,7 @@
 #include "par/kernels.h"
 #include "par/machine.h"
 #include "par/memory.h"
+#include "par/memory_report.h"
 #include "par/mesh.h"
 #include "par/model.h"
 #include "par/observe.h"
