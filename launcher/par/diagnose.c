@@ -67,7 +67,10 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *help;
-} subcommands[] = {{"hang", hang, "where every rank is, and which one did not arrive"}};
+} subcommands[] = {
+    {"hang", hang, "where every rank is, and which one did not arrive"},
+    {"memory", par_diagnose_memory, "what took the memory of each rank, and what grows"},
+};
 
 enum { N = sizeof subcommands / sizeof *subcommands };
 

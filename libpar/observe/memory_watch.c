@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@ static const double INTERVAL_S = 0.01;
 static const par_tag tag = {"memory", -1, -1, -1};
 
 struct par_memory_watch {
+    pthread_mutex_t lock; /* the samples may be read by another thread */
     const par_backend *backend;
     char *ledger; /* JSON */
     double begin, last_s;
@@ -102,6 +104,7 @@ par_status par_memory_watch_create(const par_memory *memory, const par_backend *
         free(w);
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a watch of memory");
     }
+    pthread_mutex_init(&w->lock, NULL);
     w->backend = backend;
     w->every = 1;
     w->begin = par__seconds();
@@ -112,23 +115,31 @@ par_status par_memory_watch_create(const par_memory *memory, const par_backend *
 
 void par_memory_watch_destroy(par_memory_watch **handle) {
     if (!handle || !*handle) return;
+    pthread_mutex_destroy(&(*handle)->lock);
     free((*handle)->ledger);
     free(*handle);
     *handle = NULL;
 }
 
-void par_memory_watch_step(par_memory_watch *w, int64_t step) {
-    double now = par__seconds() - w->begin;
-    if (now - w->last_s < INTERVAL_S || w->n_seen++ % w->every != 0) return;
+static void add(par_memory_watch *w, const par_memory_sample *s) {
     if (w->n == MAX_SAMPLES) {
         for (int i = 0; 2 * i < w->n; i++) w->samples[i] = w->samples[2 * i];
         w->n /= 2;
         w->every *= 2;
     }
-    par_memory_sample *s = &w->samples[w->n++];
-    par_memory_sample_now(w->backend, s);
-    s->step = step;
-    s->seconds = w->last_s = now;
+    w->samples[w->n++] = *s;
+}
+
+void par_memory_watch_step(par_memory_watch *w, int64_t step) {
+    double now = par__seconds() - w->begin;
+    if (now - w->last_s < INTERVAL_S || w->n_seen++ % w->every != 0) return;
+    par_memory_sample s;
+    par_memory_sample_now(w->backend, &s);
+    s.step = step;
+    s.seconds = w->last_s = now;
+    pthread_mutex_lock(&w->lock);
+    add(w, &s);
+    pthread_mutex_unlock(&w->lock);
 }
 
 static json_t *samples_json(const par_memory_watch *w) {
@@ -180,15 +191,25 @@ static json_t *file_json(json_t *ledgers, json_t *ranks, const par_memory_saving
     return o;
 }
 
-char *par_memory_watch_text(const par_memory_watch *w, int rank) {
-    json_t *ledgers = json_array(), *ranks = json_array(), *own;
-    par_memory_watch *now = malloc(sizeof *now);
+/* In another thread than the rank's own: nothing is asked of the device, whose last sample is taken
+ * again. */
+char *par_memory_watch_text(par_memory_watch *w, int rank) {
+    par_memory_watch *now = calloc(1, sizeof *now);
+    par_memory_sample last = {0}, s;
     if (!now) return NULL;
-    *now = *w;
-    now->n = 1;
-    par_memory_sample_now(w->backend, &now->samples[0]);
-    if (w->n) now->samples[0].step = w->samples[w->n - 1].step;
-    now->samples[0].seconds = par__seconds() - w->begin;
+    pthread_mutex_lock(&w->lock);
+    now->n = w->n;
+    now->every = w->every;
+    memcpy(now->samples, w->samples, sizeof w->samples);
+    pthread_mutex_unlock(&w->lock);
+    now->backend = w->backend;
+    if (now->n) last = now->samples[now->n - 1];
+    par_memory_sample_now(NULL, &s);
+    s.step = last.step;
+    s.device = last.device;
+    s.seconds = par__seconds() - w->begin;
+    add(now, &s);
+    json_t *ledgers = json_array(), *ranks = json_array(), *own;
     json_array_append_new(ledgers, json_loads(w->ledger, 0, NULL));
     own = rank_json(now, NULL, rank);
     json_object_set_new(own, "ledger", json_integer(0));

@@ -100,8 +100,8 @@ static void written_and_read(void) {
     char *text = par_memory_watch_text(watch, 5);
     par_memory_report *now = NULL;
     CHECK_OK(par_memory_report_parse(text, "a text", &now));
-    CHECK(now && now->ranks[0].rank == 5 && now->ranks[0].n_samples == 1 &&
-              now->ranks[0].samples[0].step == 3,
+    CHECK(now && now->ranks[0].rank == 5 && now->ranks[0].n_samples == 4 &&
+              now->ranks[0].samples[3].step == 3,
           "the text of now");
     free(text);
     par_memory_report_destroy(&now);

@@ -63,10 +63,9 @@ PAR_API par_status par_memory_watch_write(const par_memory_watch *watch, par_com
                                           const par_layout *layout,
                                           const par_memory_saving *savings, int n_savings,
                                           const char *path);
-/** The ledger of this rank and what its process takes now, with the proportional share of shared
- * pages: what par_memory_report_read reads, as a world of one rank. To be freed. Not collective.
- * NULL: no memory. */
-PAR_API char *par_memory_watch_text(const par_memory_watch *watch, int rank);
+/** This rank alone, with a sample of now: what par_memory_report_parse reads. To be freed; NULL: no
+ * memory. May be called in another thread. Not collective. */
+PAR_API char *par_memory_watch_text(par_memory_watch *watch, int rank);
 
 /* A line of a ledger that was read, and a part of one; of both names are as in par/memory.h. */
 typedef struct {

@@ -2,6 +2,7 @@
 #ifndef PAR_PAR_H
 #define PAR_PAR_H
 
+#include "par/attach.h"
 #include "par/checkpoint.h"
 #include "par/comm.h"
 #include "par/data.h"
