@@ -139,7 +139,8 @@ static par_status check_process(int64_t pid) {
         PAR_FAIL(PAR_ERR_ARG, "there is no process %lld on this host", (long long)pid);
     if (info.st_uid == geteuid()) return PAR_OK;
     const struct passwd *owner = getpwuid(info.st_uid);
-    PAR_FAIL(PAR_ERR_ARG, "process %lld is of user %s (%lld); a process can be asked by its own user",
+    PAR_FAIL(PAR_ERR_ARG,
+             "process %lld is of user %s (%lld); a process can be asked by its own user",
              (long long)pid, owner ? owner->pw_name : "unknown", (long long)info.st_uid);
 }
 
@@ -193,10 +194,11 @@ static par_status receive(int fd, int64_t pid, double timeout_s, char **text, si
     }
     char state = state_of(pid);
     if (state == 'T' || state == 't')
-        PAR_FAIL(PAR_ERR_IO,
-                 "process %lld is stopped, by a signal or a debugger, and cannot answer; kill -CONT "
-                 "%lld lets it go on",
-                 (long long)pid, (long long)pid);
+        PAR_FAIL(
+            PAR_ERR_IO,
+            "process %lld is stopped, by a signal or a debugger, and cannot answer; kill -CONT "
+            "%lld lets it go on",
+            (long long)pid, (long long)pid);
     PAR_FAIL(PAR_ERR_IO, "process %lld did not answer within %.0f s", (long long)pid, timeout_s);
 }
 

@@ -10,6 +10,7 @@
 #include "par/guard.h"
 #include "par/import.h"
 #include "par/kernels.h"
+#include "par/log.h"
 #include "par/machine.h"
 #include "par/memory.h"
 #include "par/memory_report.h"
