@@ -9,7 +9,7 @@
 # CASES (default: all): idle; beside: the new build with one thread ("old") and two, both beside two busy loops; ranks:
 # benchmarks/embedded on 4 ranks with one thread each ("old") and with the library's default.
 set -eu
-old=$1 new=$(realpath "$2") cases=${3:-idle beside ranks} rounds=${ROUNDS:-9} steps=${STEPS:-12}
+old=$(realpath "$1") new=$(realpath "$2") cases=${3:-idle beside ranks} rounds=${ROUNDS:-9} steps=${STEPS:-12}
 here=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
 loops=
@@ -35,7 +35,7 @@ run() { # PROGRAM OPTIONS...
         mpirun $mpirun_flags -n 4 timeout -s KILL 60 "$(dirname "$new")/../benchmarks/embedded" "${@:2}"
         return
     fi
-    timeout -s KILL 60 "$1" --data "$scratch/tokens.bin" --dropout 0 --split 0 --warmup 0 --sample-tokens 0 \
+    timeout -s KILL 60 env -C "$scratch" "$1" --data "$scratch/tokens.bin" --dropout 0 --split 0 --warmup 0 --sample-tokens 0 \
         --steps $((steps + 2)) "${@:2}" > "$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
     sed -nE 's/^step ([0-9]+)\/.* \| ([0-9.]+) ms .*/\1 \2/p' "$scratch/log" |
         awk '$1 > 2 { print $2 }' | sort -n |
