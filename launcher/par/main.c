@@ -16,7 +16,7 @@ static const struct {
                 {"checkpoint", par_checkpoint_command,
                  "look into checkpoints, verify, compare, average and export them"},
                 {"data", par_data, "make a token file of texts or JSON Lines"},
-                {"diagnose", par_diagnose, "say what a run that stands still waits for"},
+                {"diagnose", par_diagnose, "say what a run waits for, and what took its memory"},
                 {"doctor", par_doctor, "look for what would disturb a training on this machine"},
                 {"topology", par_topology_command,
                  "show the machine, where a layout lies on it, and how fast it is"},

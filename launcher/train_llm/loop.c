@@ -60,6 +60,7 @@ static par_status end_step(llm_run *r, const llm_world *w, const llm_data *d, pa
     const par_step_times *times = par_trainer_times(trainer);
     int64_t step = ++at->ended;
     llm_observer_step(o, step, lr, times->total, vote, times);
+    llm_memory_step(step);
     if (w->rank == 0) {
         bool last = vote->stop || step == r->set.steps;
         llm_report_time(times, vote);
@@ -177,6 +178,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     if (st == PAR_OK) st = llm_checkpoint_check(r, w, trainer);
     if (st == PAR_OK) st = llm_checkpoint_resume(r, w, d, trainer, &from);
     if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
+    if (st == PAR_OK) st = llm_memory_begin(r, w, trainer);
     if (st == PAR_OK) st = llm_observer_create(r, w, d, &from, &o);
     if (st == PAR_OK) {
         if (w->rank == 0) printf("ready after %.1f s\n", llm_world_seconds() - w->start);
@@ -198,8 +200,10 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     if (!broken) par_trainer_destroy(&trainer);
     if (ended && !broken) {
         par_status matrix = llm_observer_matrix(o, r, w);
+        if (matrix == PAR_OK) matrix = llm_memory_end(r, w);
         if (st == PAR_OK) st = matrix;
     }
+    llm_memory_close();
     llm_observer_destroy(&o);
     par_owner_release(&r->owner);
     return st;

@@ -4,10 +4,11 @@
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
  * checkpoint (saving, resuming), about (what a checkpoint records), signals (what asks to save or
  * stop), limits (memory of the nodes), methods (what computes what), observe (log, tables, curve,
- * communication matrix), log (its records), run (the directory of all that), mfu, sample (text from
- * a model), watch (the watchdog), verify (a layout against one rank), report (what is printed), plan
- * (what is printed of a run that need not run), and main. It uses the public headers only; what the library must not do (MPI_Init,
- * signals, threads, printing, exit codes) is here.
+ * communication matrix), memory (what takes how much of it), log (its records), run (the directory
+ * of all that), mfu, sample (text from a model), watch (the watchdog), verify (a layout against one
+ * rank), report (what is printed), plan (what is printed of a run that need not run), and main. It
+ * uses the public headers only; what the library must not do (MPI_Init, signals, threads, printing,
+ * exit codes) is here.
  *
  * A name that two files share begins with llm_ and its part.
  */
@@ -361,6 +362,16 @@ void llm_observer_validation(llm_observer *, const llm_run *, int64_t step, doub
 par_status llm_observer_count(llm_observer *, const llm_run *, const llm_data *, par_trainer *);
 /* The communication matrix. Collective. */
 par_status llm_observer_matrix(llm_observer *, const llm_run *, llm_world *);
+
+/* memory: RUN/memory.json, and answers to `par diagnose memory --pid` */
+/* The first file, and from now on answers. Before the first step. Collective. */
+par_status llm_memory_begin(const llm_run *, llm_world *, const par_trainer *);
+/* Every rank after a step. */
+void llm_memory_step(int64_t step);
+/* The last file; a warning if something grows. Collective. */
+par_status llm_memory_end(const llm_run *, llm_world *);
+/* No answers any more. Not collective. */
+void llm_memory_close(void);
 
 /* sample: a text that is drawn from the model */
 typedef struct llm_sample llm_sample;

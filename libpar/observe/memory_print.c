@@ -179,11 +179,11 @@ static void put_outside(const printer *p) {
     if (!worst) return;
     par_memory_sample peak = most_of(worst);
     put(p,
-        "outside of the ledger: at most %s, of rank %d: %s resident at step %" PRId64
-        ", of it %s anonymous, of that at most %s the ledger's",
-        par__memory_bytes(most, a), worst->rank, par__memory_bytes((double)peak.resident, b),
-        peak.step, par__memory_bytes((double)peak.anonymous, c),
-        par__memory_bytes(ledger_here(p->r, worst), d));
+        "process of rank %d: at most %s resident (step %" PRId64
+        "), of it %s anonymous; its ledger has %s there, so at least %s lie outside of it",
+        worst->rank, par__memory_bytes((double)peak.resident, a), peak.step,
+        par__memory_bytes((double)peak.anonymous, b),
+        par__memory_bytes(ledger_here(p->r, worst), c), par__memory_bytes(most, d));
     if (worst->proportional)
         put(p, "  with shared pages divided among those that share them it took %s at the end",
             par__memory_bytes((double)worst->proportional, a));
