@@ -21,6 +21,7 @@
 #include "par/owner.h"
 #include "par/random.h"
 #include "par/record.h"
+#include "par/replicas.h"
 #include "par/schedule.h"
 #include "par/series.h"
 #include "par/status.h"
