@@ -108,10 +108,6 @@ par_status llm_health_replicas(int64_t step) {
         (long long)step, ranks, found.param, (long long)found.n_differ, (long long)found.n_copies);
 }
 
-int64_t llm_health_rounds(void) {
-    return kept.rounds;
-}
-
 void llm_health_print(void) {
     if (kept.health && kept.rounds) par_health_print(kept.health, llm_report_line, NULL);
 }

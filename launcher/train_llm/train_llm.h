@@ -391,8 +391,6 @@ bool llm_health_checks(const llm_run *, int64_t step);
 /* With no step under way. Collective. Errors: PAR_ERR_NUMERIC [agreed] with the rank that
  * differs. */
 par_status llm_health_replicas(int64_t step);
-/* Rounds so far: each is an all-gather of the program's communicator. */
-int64_t llm_health_rounds(void);
 /* The table of all rounds; on rank 0. */
 void llm_health_print(void);
 /* Before the trainer is destroyed. */

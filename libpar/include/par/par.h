@@ -13,6 +13,7 @@
 #include "par/kernels.h"
 #include "par/log.h"
 #include "par/machine.h"
+#include "par/matrix.h"
 #include "par/memory.h"
 #include "par/memory_report.h"
 #include "par/mesh.h"
