@@ -15,17 +15,19 @@
 #include "libpar/base/hash.h"
 #include "memory_report.h"
 
-/* INTERVAL_S keeps the cost of samples below 0.1 % of a core. */
+/* These keep the cost of samples below 0.1 % of a core: statm takes microseconds, asking a device may
+ * take tens of them. */
 enum { MAX_SAMPLES = 256 };
-static const double INTERVAL_S = 0.01;
+static const double INTERVAL_S = 0.01, DEVICE_INTERVAL_S = 1;
 static const par_tag tag = {"memory", -1, -1, -1};
 
 struct par_memory_watch {
     pthread_mutex_t lock; /* the samples may be read by another thread */
     const par_backend *backend;
-    char *ledger; /* JSON */
-    double begin, last_s;
-    int64_t every, n_seen; /* one of so many steps that come is kept */
+    char *ledger;                   /* JSON */
+    double begin, last_s, device_s; /* of the last samples, since `begin` */
+    size_t device;                  /* as it was then */
+    int64_t every, n_seen;          /* one of so many steps that come is kept */
     int n;
     par_memory_sample samples[MAX_SAMPLES];
 };
@@ -109,6 +111,7 @@ par_status par_memory_watch_create(const par_memory *memory, const par_backend *
     w->every = 1;
     w->begin = par__seconds();
     w->last_s = -INTERVAL_S;
+    w->device_s = -DEVICE_INTERVAL_S;
     *out = w;
     return PAR_OK;
 }
@@ -134,7 +137,10 @@ void par_memory_watch_step(par_memory_watch *w, int64_t step) {
     double now = par__seconds() - w->begin;
     if (now - w->last_s < INTERVAL_S || w->n_seen++ % w->every != 0) return;
     par_memory_sample s;
-    par_memory_sample_now(w->backend, &s);
+    bool asks = now - w->device_s >= DEVICE_INTERVAL_S;
+    par_memory_sample_now(asks ? w->backend : NULL, &s);
+    if (asks) w->device = s.device, w->device_s = now;
+    s.device = w->device;
     s.step = step;
     s.seconds = w->last_s = now;
     pthread_mutex_lock(&w->lock);
