@@ -17,7 +17,7 @@ static const struct {
                  "look into checkpoints, verify, compare, average and export them"},
                 {"compare", par_compare, "several runs over each other: curves, options, numbers"},
                 {"data", par_data, "make a token file of texts or JSON Lines"},
-                {"diagnose", par_diagnose, "say what a run that stands still waits for"},
+                {"diagnose", par_diagnose, "say what a run waits for, and what took its memory"},
                 {"doctor", par_doctor, "look for what would disturb a training on this machine"},
                 {"report", par_report, "one page of HTML on a run"},
                 {"topology", par_topology_command,

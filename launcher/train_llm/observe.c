@@ -232,6 +232,12 @@ void llm_observer_step(llm_observer *o, int64_t step, double lr, double seconds,
     if (vote->stop) log_signal(o, step);
 }
 
+void llm_observer_health(llm_observer *o, const par_health_round *round, const par_health *health) {
+    if (!o->log) return;
+    llm_log_health(o->log, round, health);
+    end_line(o);
+}
+
 void llm_observer_validation(llm_observer *o, const llm_run *r, int64_t step, double loss,
                              int64_t n, double seconds) {
     const par_series_point point = {

@@ -430,6 +430,15 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
         INT("verify-steps", verify_steps, "3", "1..1000",
             "with --verify-parallel: steps whose losses are compared"),
         BOOL("check-comm", check_comm, "before every collective, ranks compare what they start"),
+        BOOL("check-nodes", check_nodes,
+             "before the training, measure products, memory and messages of all ranks, and name "
+             "those that are far below the median"),
+        INT("check-replicas", check_replicas, "0", "0..",
+            "every this many steps, compare the weights of all replicas; a rank that differs is "
+            "named and ends the run; 0: never"),
+        INT("health-every", health_every, "100", "0..",
+            "every this many steps, compare the times of all ranks, log them, and name slow ranks; "
+            "0: never"),
         REAL("stall-timeout", stall_timeout, "30", "0..",
              "seconds without any progress after which the run ends, with the rank that did not "
              "arrive; 0: never"),
