@@ -15,6 +15,7 @@ static const struct {
                 {"check", par_check, "check a job's options without starting it"},
                 {"checkpoint", par_checkpoint_command,
                  "look into checkpoints, verify, compare, average and export them"},
+                {"cost", par_cost, "add up what runs took, by project, user, model or day"},
                 {"data", par_data, "make a token file of texts or JSON Lines"},
                 {"diagnose", par_diagnose, "say what a run that stands still waits for"},
                 {"doctor", par_doctor, "look for what would disturb a training on this machine"},

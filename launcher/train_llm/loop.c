@@ -59,7 +59,7 @@ static par_status end_step(llm_run *r, const llm_world *w, const llm_data *d, pa
     at->loss = vote->loss;
     const par_step_times *times = par_trainer_times(trainer);
     int64_t step = ++at->ended;
-    llm_observer_step(o, step, lr, times->total, vote, times);
+    llm_observer_step(o, r, w, step, lr, times->total, vote, times);
     if (w->rank == 0) {
         bool last = vote->stop || step == r->set.steps;
         llm_report_time(times, vote);
@@ -199,6 +199,8 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     if (ended && !broken) {
         par_status matrix = llm_observer_matrix(o, r, w);
         if (st == PAR_OK) st = matrix;
+        par_status cost = llm_observer_cost(o, r, w);
+        if (st == PAR_OK) st = cost;
     }
     llm_observer_destroy(&o);
     par_owner_release(&r->owner);

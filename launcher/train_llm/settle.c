@@ -157,6 +157,7 @@ void llm_settle_options(llm_run *r, par_problems *problems) {
     check_evaluation(r, problems);
     check_checkpoints(s, s->resume && strcmp(s->resume, "auto") == 0, problems);
     settle_end(r, problems);
+    llm_cost_settle(s, problems);
     check_sampling(s, problems);
     check_device(s, problems);
     settle_model(s, &r->config, problems);

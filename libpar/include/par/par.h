@@ -13,6 +13,7 @@
 #include "par/machine.h"
 #include "par/memory.h"
 #include "par/mesh.h"
+#include "par/meter.h"
 #include "par/model.h"
 #include "par/observe.h"
 #include "par/option.h"
