@@ -116,21 +116,23 @@ double llm_signals_duration(const char *text) {
 }
 
 /* A save must fit before the limit: the longest time that a step or a validation took, what the
- * last save took and a quarter; before the first save, a twentieth of the limit, at most a
- * minute. */
-static double margin(double limit) {
+ * last save took and a quarter; before the first save, a twentieth of the limit, at most a minute.
+ * Twice that while another is under way, which must end first. */
+static double margin(const llm_run *r, double now, double limit) {
     double first = limit / 20 < 60 ? limit / 20 : 60;
-    return seconds.longest + (seconds.save < 0 ? first : 1.25 * seconds.save);
+    double save = seconds.save < 0 ? first : 1.25 * seconds.save;
+    if (r->behind.under_way && save < now - r->behind.since) save = now - r->behind.since;
+    return seconds.longest + (r->behind.under_way ? 2 * save : save);
 }
 
 static bool time_is_up(const llm_run *r, const llm_world *w, double now) {
     double limit = r->exit_after_s;
-    return limit > 0 && now - w->start + margin(limit) >= limit;
+    return limit > 0 && now - w->start + margin(r, now, limit) >= limit;
 }
 
-static bool budget_is_up(const llm_run *r, const llm_world *w) {
+static bool budget_is_up(const llm_run *r, const llm_world *w, double now) {
     double left, whole;
-    return llm_cost_lasts(r, w, &left, &whole) && margin(whole) >= left;
+    return llm_cost_lasts(r, w, &left, &whole) && margin(r, now, whole) >= left;
 }
 
 static bool file_is_there(const llm_run *r, double now) {
@@ -155,7 +157,7 @@ int llm_signals_asked(const llm_run *r, const llm_world *w) {
     seconds.looked = now;
     if (asked_to_stop) return LLM_ASKED_STOP;
     if (w->rank == 0 && time_is_up(r, w, now)) return LLM_ASKED_STOP_TIME;
-    if (w->rank == 0 && budget_is_up(r, w)) return LLM_ASKED_STOP_BUDGET;
+    if (w->rank == 0 && budget_is_up(r, w, now)) return LLM_ASKED_STOP_BUDGET;
     if (w->rank == 0 && file_is_there(r, now)) return LLM_ASKED_STOP_FILE;
     return asked_to_save ? LLM_ASKED_SAVE : LLM_ASKED_NOTHING;
 }
