@@ -16,6 +16,7 @@ static const struct {
                 {"checkpoint", par_checkpoint_command,
                  "look into checkpoints, verify, compare, average and export them"},
                 {"compare", par_compare, "several runs over each other: curves, options, numbers"},
+                {"cost", par_cost, "add up what runs took, by project, user, model or day"},
                 {"data", par_data, "make a token file of texts or JSON Lines"},
                 {"diagnose", par_diagnose, "say what a run waits for, and what took its memory"},
                 {"doctor", par_doctor, "look for what would disturb a training on this machine"},

@@ -28,6 +28,7 @@ static void log_options(par_log *log, const llm_run *r, bool all) {
 
 par_status llm_log_start(par_log *log, const llm_run *r, const llm_world *w, const llm_data *d) {
     const par_transformer_config *c = &r->config;
+    char user[64], time[32];
     par_log_text(log, "event", "start");
     par_log_text(log, "version", llm_version);
     par_log_text(log, "model", c->name);
@@ -48,6 +49,10 @@ par_status llm_log_start(par_log *log, const llm_run *r, const llm_world *w, con
     par_log_int(log, "validation_tokens", d->end - d->cut);
     par_log_real(log, "flops_per_token", par_transformer_flops_per_token(c));
     par_log_real(log, "peak_tflops", 1e-12 * llm_mfu_peak(r)); /* of a rank; 0: unknown */
+    par_log_object(log, "measured");
+    par_log_text(log, "user", llm_cost_user(user));
+    par_log_text(log, "time", llm_cost_time(time));
+    par_log_object_end(log);
     par_log_object(log, "options");
     log_options(log, r, true);
     par_log_object_end(log);

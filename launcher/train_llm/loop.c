@@ -60,7 +60,7 @@ static par_status end_step(llm_run *r, const llm_world *w, const llm_data *d, pa
     at->loss = vote->loss;
     const par_step_times *times = par_trainer_times(trainer);
     int64_t step = ++at->ended;
-    llm_observer_step(o, step, lr, times->total, vote, times);
+    llm_observer_step(o, r, w, step, lr, times->total, vote, times);
     llm_memory_step(step);
     PAR_TRY(llm_health_step(r, w, o, step, times));
     if (w->rank == 0) {
@@ -215,6 +215,8 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
         par_status matrix = llm_observer_matrix(o, r, w);
         if (matrix == PAR_OK) matrix = llm_memory_end(r, w);
         if (st == PAR_OK) st = matrix;
+        par_status cost = llm_observer_cost(o, r, w);
+        if (st == PAR_OK) st = cost;
     }
     llm_memory_close();
     llm_observer_destroy(&o);

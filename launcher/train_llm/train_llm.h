@@ -4,11 +4,11 @@
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
  * checkpoint (saving, resuming), about (what a checkpoint records), signals (what asks to save or
  * stop), limits (memory of the nodes), methods (what computes what), observe (log, tables, curve,
- * communication matrix), memory (what takes how much of it), log (its records), run (the directory
- * of all that), mfu, sample (text from a model), watch (the watchdog), verify (a layout against one
- * rank), report (what is printed), plan (what is printed of a run that need not run), and main. It
- * uses the public headers only; what the library must not do (MPI_Init, signals, threads, printing,
- * exit codes) is here.
+ * communication matrix), memory (what takes how much of it), log (its records), cost, health, run
+ * (the directory of all that), mfu, sample (text from a model), watch (the watchdog), verify (a
+ * layout against one rank), report (what is printed), plan (what is printed of a run that need not
+ * run), and main. It uses the public headers only; what the library must not do (MPI_Init, signals,
+ * threads, printing, exit codes) is here.
  *
  * A name that two files share begins with llm_ and its part.
  */
@@ -78,6 +78,8 @@ typedef struct {
     int64_t save_memory; /* MiB; 0: what the copy takes */
     int64_t save_every, keep, keep_every, keep_best, checkpoint_memory;
     const char *stop_file, *exit_after;
+    double price_per_hour, energy_price, budget; /* 0: none */
+    const char *project;
     const char *run; /* directory; "none": none; NULL: one that rank 0 names */
     const char *log, *csv, *tensorboard, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
     double peak_tflops; /* 0: the device's, if it is known */
@@ -297,6 +299,7 @@ enum {
     LLM_ASKED_STOP, /* by a signal; from here on: stop */
     LLM_ASKED_STOP_FILE,
     LLM_ASKED_STOP_TIME,
+    LLM_ASKED_STOP_BUDGET,
     LLM_ASKED_COUNT
 };
 /* At the program's start: what must not end it. */
@@ -399,8 +402,8 @@ void llm_observer_destroy(llm_observer **);
  * rank. */
 bool llm_observer_has_validation(const llm_observer *);
 /* Every rank calls these after a step and an evaluation. */
-void llm_observer_step(llm_observer *, int64_t step, double lr, double seconds, const par_vote *,
-                       const par_step_times *);
+void llm_observer_step(llm_observer *, const llm_run *, const llm_world *, int64_t step, double lr,
+                       double seconds, const par_vote *, const par_step_times *);
 /* On rank 0: a round of health. */
 void llm_observer_health(llm_observer *, const par_health_round *, const par_health *);
 void llm_observer_validation(llm_observer *, const llm_run *, int64_t step, double loss, int64_t n,
@@ -410,6 +413,28 @@ void llm_observer_validation(llm_observer *, const llm_run *, int64_t step, doub
 par_status llm_observer_count(llm_observer *, const llm_run *, const llm_data *, par_trainer *);
 /* The communication matrix. Collective. */
 par_status llm_observer_matrix(llm_observer *, const llm_run *, llm_world *);
+/* What the run took. Collective. */
+par_status llm_observer_cost(llm_observer *, const llm_run *, const llm_world *);
+
+/* cost: what a run takes, in money and energy */
+void llm_cost_settle(const llm_settings *, par_problems *);
+/* One rank of each host opens its meters; what the log says was spent before is counted in, so it
+ * comes before the log is cut back. Collective. */
+par_status llm_cost_begin(const llm_run *, const llm_world *, const llm_beginning *);
+/* After a step, on every rank; true: a record is due. */
+bool llm_cost_step(const llm_run *, const llm_world *, int64_t step, int64_t n_targets);
+/* A record of all until now, which the caller ends; false: there is nothing to record. On rank 0. */
+bool llm_cost_record(const llm_run *, const llm_world *, par_log *);
+/* Seconds that --budget lasts at the pace so far, now and from its beginning; false: there is none.
+ * On rank 0. */
+bool llm_cost_lasts(const llm_run *, const llm_world *, double *left, double *whole);
+/* The energy of all hosts, and a line on rank 0; a record is due. Collective. */
+par_status llm_cost_end(const llm_run *, const llm_world *);
+void llm_cost_close(void);
+/* Who runs this process. */
+const char *llm_cost_user(char name[64]);
+/* Now, as 2026-11-27T11:46:00Z. */
+const char *llm_cost_time(char text[32]);
 
 /* memory: RUN/memory.json, and answers to `par diagnose memory --pid` */
 /* The first file, and from now on answers. Before the first step. Collective. */

@@ -17,6 +17,7 @@
 #include "par/memory.h"
 #include "par/memory_report.h"
 #include "par/mesh.h"
+#include "par/meter.h"
 #include "par/model.h"
 #include "par/nodes.h"
 #include "par/observe.h"
