@@ -35,8 +35,16 @@ par_status par__branch_build_decode(par__branch *decode, par__module_place *plac
                                     par_build *build) {
     par_residual residual = residual_args(place);
     PAR_TRY(par__norm_build_decode(&decode->norm, place, build));
+    PAR_TRY(par__linear_reserve_int8(&decode->in, place, build));
+    PAR_TRY(par__linear_reserve_int8(&decode->out, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->out, place, build, place->N));
     return par__residual_prepare(place, build, &residual);
+}
+
+par_status par__branch_quantize(const par__branch *decode, const par__module_place *place,
+                                const par_call *call) {
+    PAR_TRY(par__linear_quantize(&decode->in, place, call));
+    return par__linear_quantize(&decode->out, place, call);
 }
 
 par_status par__branch_output(const par__branch *branch, const par__module_place *place,

@@ -205,10 +205,16 @@ static par_status head_decode_build(par_module *module, par_build *build, int64_
     PAR_TRY(par__norm_build_decode(&m->decode_norm, place, build));
     m->decode_linear = m->linear;
     m->decode_linear.dtype_y = PAR_F32;
+    PAR_TRY(par__linear_reserve_int8(&m->decode_linear, place, build));
     PAR_TRY(par__linear_prepare_forward(&m->decode_linear, place, build, place->N));
     build->y = par_tensor_make(NULL, PAR_F32, 2, place->N, m->linear.out, 1, 1);
     par__module_place_finish(place, build);
     return PAR_OK;
+}
+
+static par_status head_decode_begin(par_module *module, const par_call *call) {
+    const head *m = (const head *)module;
+    return par__linear_quantize(&m->decode_linear, &m->decode_place, call);
 }
 
 static par_status head_decode(par_module *module, const par_call *call, int64_t position,
@@ -229,6 +235,7 @@ static const par_module_ops head_ops = {.build = head_build,
                                         .backward = head_backward,
                                         .destroy = head_destroy,
                                         .decode_build = head_decode_build,
+                                        .decode_begin = head_decode_begin,
                                         .decode = head_decode};
 
 par_status par__head_create(const par_transformer_config *config, par_module **out) {

@@ -177,6 +177,8 @@ typedef struct {
         bias_apart; /* the input is split: the bias is added after the sum over tp, by the caller */
     bool blocks;
     par_dtype dtype_y;
+    bool int8;        /* forward alone, with a copy of the weights: */
+    size_t q, scales; /* stash: as PAR_OP_QUANTIZE makes them, all parts as one matrix */
 } par__linear;
 
 /* Output channels split over tp: `shares` of the rows. prefix: "layers.3.attention". */
@@ -202,6 +204,18 @@ par_status par__linear_prepare_part(const par__linear *linear, par__module_place
 par_status par__linear_forward_part(const par__linear *linear, const par__module_place *place,
                                     const par_call *call, int part, int64_t m, const void *x,
                                     void *y, int64_t ldy);
+/* A forward product of the layer, as it is or with the copy of its weights; row: the first one of
+ * the matrix. */
+par_status par__linear_product_prepare(const par__linear *linear, par__module_place *place,
+                                       par_build *build, const par_gemm *product);
+par_status par__linear_product_run(const par__linear *linear, const par__module_place *place,
+                                   const par_call *call, const par_gemm *product, int64_t row);
+/* Room for a copy of the weights, if the build asks for one, of a layer that began as a copy of the
+ * trained one; before its products are prepared. Then the copy, of the weights as they are. */
+par_status par__linear_reserve_int8(par__linear *decode, par__module_place *place,
+                                    par_build *build);
+par_status par__linear_quantize(const par__linear *decode, const par__module_place *place,
+                                const par_call *call);
 par_status par__linear_backward_input(const par__linear *linear, const par__module_place *place,
                                       const par_call *call, int64_t m, const void *dy, void *dx);
 /* With the activation function as the product's epilogue. *has: the backend has both; it is
@@ -238,10 +252,13 @@ typedef struct {
 par_status par__branch_build(par__branch *branch, par__module_place *place, par_build *build,
                              const par_transformer_config *config, const char *prefix,
                              uint32_t site);
-/* The same branch on a place for decoding: its norm, forward workspaces of out and residual.
- * `decode` begins as a copy of the trained branch. */
+/* The same branch on a place for decoding: its norm, room for the layers' copies of the weights,
+ * forward workspaces of out and residual. `decode` begins as a copy of the trained branch. */
 par_status par__branch_build_decode(par__branch *decode, par__module_place *place,
                                     par_build *build);
+/* Both layers' copies of the weights. */
+par_status par__branch_quantize(const par__branch *decode, const par__module_place *place,
+                                const par_call *call);
 /* p [N, C] = out(o), summed over tp in area 0. What is left, y = x + dropout(p + bias) on own rows,
  * is answered in `sum`: an operation to run, or to give to the next norm before area 0 is used
  * again. */
