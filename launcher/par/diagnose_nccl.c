@@ -1,7 +1,7 @@
 /*
  * par diagnose nccl-matrix: who asked NCCL to bring how much to whom, from the files that
- * libpar_nccl_record.so wrote. It prints the job's operations and what is missing, and writes
- * matrix.json, which is what par diagnose comm-matrix reads.
+ * libpar_nccl_record.so wrote. It prints the job's operations and what is missing, writes
+ * matrix.json beside the files, and leaves the rest to par diagnose comm-matrix.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -12,10 +12,10 @@
 #include "par_tool.h"
 
 static const char help[] =
-    "usage: par diagnose nccl-matrix DIRECTORY [--json FILE]\n"
+    "usage: par diagnose nccl-matrix DIRECTORY [options of par diagnose comm-matrix]\n"
     "DIRECTORY: what PAR_NCCL_RECORD named when the job ran with\n"
-    "LD_PRELOAD=libpar_nccl_record.so. --json: where the matrix goes, in the form that\n"
-    "par diagnose comm-matrix reads; DIRECTORY/matrix.json by default.\n";
+    "LD_PRELOAD=libpar_nccl_record.so. It gets a matrix.json, which par diagnose comm-matrix "
+    "shows.\n";
 
 static void size_text(double nbytes, char text[32]) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
@@ -175,7 +175,8 @@ static int write_matrix(const nccl_job *job, const nccl_table *t, const char *pa
     json_t *lines = json_array(), *operations = json_array(), *host = json_array();
     int64_t at = 0;
     for (int i = 0; i < t->n_rows; i++) {
-        json_array_append_new(lines, line_of(t, i, &at));
+        if (at < t->n_cells && t->cells[at].row == i)
+            json_array_append_new(lines, line_of(t, i, &at));
         json_array_append_new(operations, operation_of(&t->rows[i]));
     }
     json_t *root = json_pack("{s:s,s:s,s:i,s:o,s:o,s:b,s:[ssss],s:o,s:o}", "form",
@@ -194,22 +195,17 @@ static int refuse(void) {
     return PAR_TOOL_INPUT;
 }
 
-int par_diagnose_nccl(int argc, char **argv) {
+/* Every file joined and told of, and the matrix written. */
+static int join(const char *directory) {
     char path[4200];
-    bool wants_help = argc == 1 && strcmp(argv[0], "--help") == 0;
     nccl_job job;
     nccl_table table;
-    if (wants_help || (argc != 1 && (argc != 3 || strcmp(argv[1], "--json") != 0))) {
-        fputs(help, wants_help ? stdout : stderr);
-        return wants_help ? EXIT_SUCCESS : PAR_TOOL_INPUT;
-    }
-    if (nccl_files_read(argv[0], &job) != PAR_OK) return refuse();
+    if (nccl_files_read(directory, &job) != PAR_OK) return refuse();
     if (nccl_traffic_make(&job, &table) != PAR_OK) {
         nccl_files_free(&job);
         return refuse();
     }
-    snprintf(path, sizeof path, "%s%s", argc == 3 ? argv[2] : argv[0],
-             argc == 3 ? "" : "/matrix.json");
+    snprintf(path, sizeof path, "%s/matrix.json", directory);
     print_head(&job);
     print_rows(&table);
     print_notes(&job, &table);
@@ -217,4 +213,14 @@ int par_diagnose_nccl(int argc, char **argv) {
     nccl_traffic_free(&table);
     nccl_files_free(&job);
     return bad ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int par_diagnose_nccl(int argc, char **argv) {
+    bool wants_help = argc == 1 && strcmp(argv[0], "--help") == 0;
+    if (argc == 0 || argv[0][0] == '-') {
+        fputs(help, wants_help ? stdout : stderr);
+        return wants_help ? EXIT_SUCCESS : PAR_TOOL_INPUT;
+    }
+    int code = join(argv[0]);
+    return code == EXIT_SUCCESS ? par_diagnose_comm_matrix(argc, argv) : code;
 }

@@ -294,7 +294,7 @@ void nccl_files_axis(const nccl_job *job, const nccl_member *m, char out[16]) {
     else if (m->size == job->n_ranks)
         snprintf(out, 16, "world");
     else {
-        snprintf(text, sizeof text, "groups of %d", m->size);
+        snprintf(text, sizeof text, "%d ranks", m->size);
         snprintf(out, 16, "%.15s", text);
     }
 }

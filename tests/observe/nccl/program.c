@@ -1,7 +1,7 @@
 /*
  * nccl-program WHAT N RANK: one process of an NCCL program whose traffic nccl_record.test knows. It
- * is linked with NCCL; built as a library, nccl-loader loads it together with its NCCL. Its stream 1
- * is one of which a graph is captured.
+ * is linked with NCCL; built as a library, nccl-loader loads it together with its NCCL. Its stream
+ * 1 is one of which a graph is captured.
  */
 #define _GNU_SOURCE
 #include <pthread.h>

@@ -1,0 +1,317 @@
+/*
+ * HDF5 files that were made to harm who opens them, in the place of a checkpoint's files: links and
+ * data that lie in other files, links in a circle, sizes without end, filters that are loaded from
+ * elsewhere. Loading and verifying read bytes and digests, and give no file to libhdf5: its
+ * functions that open one stand here, and count. Where the manifest agrees with such a file, what
+ * is loaded is that file's own bytes.
+ */
+#include <hdf5.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../harness.h"
+#include "fixture.h"
+#include "libpar/checkpoint/checkpoint.h"
+
+enum { AT = 64, A_NBYTES = FIXTURE_A * 4, B_NBYTES = FIXTURE_B * 8, UNKNOWN_FILTER = 32123 };
+
+static fixture f;
+static int opened;
+
+/* libhdf5's, which nobody may call. */
+hid_t H5Fopen(const char *path, unsigned flags, hid_t access) {
+    opened++;
+    return -1;
+}
+hid_t H5Dopen2(hid_t from, const char *name, hid_t access) {
+    opened++;
+    return -1;
+}
+hid_t H5Oopen(hid_t from, const char *name, hid_t access) {
+    opened++;
+    return -1;
+}
+
+/* A data set "x" of 8 numbers, or of the shape, with this list. */
+static herr_t add_set(hid_t file, hid_t list, const hsize_t *shape) {
+    const hsize_t n = 8;
+    hid_t space = H5Screate_simple(1, shape ? shape : &n, NULL);
+    hid_t set = H5Dcreate2(file, "x", H5T_IEEE_F32LE, space, H5P_DEFAULT, list, H5P_DEFAULT);
+    H5Sclose(space);
+    H5Pclose(list);
+    return set < 0 ? -1 : H5Dclose(set);
+}
+
+static herr_t add_virtual(hid_t file, const char *path) {
+    const hsize_t n = 8;
+    hid_t list = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(1, &n, NULL);
+    herr_t st = H5Pset_virtual(list, space, path, "x", space);
+    H5Sclose(space);
+    return st < 0 ? st : add_set(file, list, NULL);
+}
+
+static herr_t add_external(hid_t file, const char *path) {
+    hid_t list = H5Pcreate(H5P_DATASET_CREATE);
+    return H5Pset_external(list, path, 0, 32) < 0 ? -1 : add_set(file, list, NULL);
+}
+
+static herr_t add_chunked(hid_t file, int filter, const hsize_t *shape) {
+    const hsize_t chunk = 4;
+    hid_t list = H5Pcreate(H5P_DATASET_CREATE);
+    if (H5Pset_chunk(list, 1, &chunk) < 0) return -1;
+    if (filter && H5Pset_filter(list, filter, H5Z_FLAG_OPTIONAL, 0, NULL) < 0) return -1;
+    return add_set(file, list, shape);
+}
+
+static herr_t link_absolute(hid_t file) {
+    return H5Lcreate_external("/etc/passwd", "/x", file, "x", H5P_DEFAULT, H5P_DEFAULT);
+}
+static herr_t link_upwards(hid_t file) {
+    return H5Lcreate_external("../../secret.h5", "/x", file, "x", H5P_DEFAULT, H5P_DEFAULT);
+}
+static herr_t soft_circle(hid_t file) {
+    herr_t st = H5Lcreate_soft("/y", file, "x", H5P_DEFAULT, H5P_DEFAULT);
+    return st < 0 ? st : H5Lcreate_soft("/x", file, "y", H5P_DEFAULT, H5P_DEFAULT);
+}
+static herr_t storage_absolute(hid_t file) {
+    return add_external(file, "/etc/passwd");
+}
+static herr_t storage_upwards(hid_t file) {
+    return add_external(file, "../../secret");
+}
+static herr_t virtual_absolute(hid_t file) {
+    return add_virtual(file, "/etc/secret.h5");
+}
+static herr_t virtual_upwards(hid_t file) {
+    return add_virtual(file, "../../secret.h5");
+}
+static herr_t endless(hid_t file) {
+    const hsize_t shape = (hsize_t)1 << 60;
+    return add_chunked(file, 0, &shape);
+}
+static herr_t filtered(hid_t file) {
+    return add_chunked(file, UNKNOWN_FILTER, NULL);
+}
+
+static const struct {
+    const char *name;
+    herr_t (*add)(hid_t file);
+} kinds[] = {{"an external link, absolute", link_absolute},
+             {"an external link, upwards", link_upwards},
+             {"soft links in a circle", soft_circle},
+             {"external storage, absolute", storage_absolute},
+             {"external storage, upwards", storage_upwards},
+             {"a virtual data set, absolute", virtual_absolute},
+             {"a virtual data set, upwards", virtual_upwards},
+             {"2^60 numbers", endless},
+             {"a filter that is not there", filtered}};
+
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+/* Room for what a checkpoint would have. */
+static herr_t add_filler(hid_t file) {
+    const hsize_t n = 1024;
+    hid_t list = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(1, &n, NULL);
+    H5Pset_alloc_time(list, H5D_ALLOC_TIME_EARLY);
+    hid_t set = H5Dcreate2(file, "filler", H5T_STD_U8LE, space, H5P_DEFAULT, list, H5P_DEFAULT);
+    H5Sclose(space);
+    H5Pclose(list);
+    return set < 0 ? -1 : H5Dclose(set);
+}
+
+/* In the place of what is there; its bytes, malloc'ed. */
+static char *make(const char *path, int kind, H5F_libver_t least, size_t *n) {
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_libver_bounds(access, least, H5F_LIBVER_LATEST);
+    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    CHECK(file >= 0 && kinds[kind].add(file) >= 0 && add_filler(file) >= 0, "%s: cannot be made",
+          kinds[kind].name);
+    if (file >= 0) H5Fclose(file);
+    H5Pclose(access);
+    char *data = fixture_read(path, n);
+    CHECK(data && *n > AT + A_NBYTES + B_NBYTES, "%s: has too few bytes", kinds[kind].name);
+    return data;
+}
+
+/* A checkpoint of step 7, whose files are kept. */
+static void begin(void) {
+    fixture_open(&f);
+    CHECK_OK(fixture_save(&f, 7, 0));
+    opened = 0;
+}
+
+static void end(void) {
+    CHECK(opened == 0, "libhdf5 was given %d files", opened);
+    fixture_close(&f);
+}
+
+/* File number `file` of the checkpoint, the index behind the shards. */
+static void verify_refuses(int file, const char *what, const char *text) {
+    par_checkpoint *c = NULL;
+    CHECK_OK(par_checkpoint_open(f.directory, NULL, &c));
+    par_status st = c ? par_checkpoint_verify(c, file) : PAR_OK;
+    CHECK(st == PAR_ERR_FORMAT && strstr(par_error(), text), "%s: %s: %s", what,
+          par_status_text(st), par_error());
+    par_checkpoint_close(&c);
+}
+
+static void as_a_shard(void) {
+    size_t n;
+    begin();
+    for (int i = 0; i < N_KINDS; i++) {
+        free(make(fixture_path(&f, 7, "rank_00000.h5"), i, H5F_LIBVER_LATEST, &n));
+        CHECK(fixture_load(&f) == PAR_ERR_FORMAT && strstr(par_error(), "rank_00000.h5: "),
+              "%s: %s", kinds[i].name, par_error());
+        CHECK(fixture_poisoned(&f), "%s: memory was written", kinds[i].name);
+        verify_refuses(0, kinds[i].name, "rank_00000.h5: ");
+    }
+    end();
+}
+
+static void as_the_index(void) {
+    size_t n;
+    begin();
+    for (int i = 0; i < N_KINDS; i++) {
+        free(make(fixture_path(&f, 7, "index.h5"), i, H5F_LIBVER_LATEST, &n));
+        verify_refuses(1, kinds[i].name, "index.h5: its digest is ");
+        CHECK_OK(fixture_load(&f)); /* which needs no index */
+        CHECK(fixture_holds(&f, 7, 0), "%s: other numbers come back", kinds[i].name);
+    }
+    end();
+}
+
+/* The manifest with another line for the shard, and the digest that follows. */
+static void put_line(const char *line) {
+    static const char shards[] = ",\n\"shards\": [\n";
+    char hash[PAR__HASH], *out, *head;
+    const char *path = fixture_path(&f, 7, "manifest.json");
+    size_t n, nbytes = 0;
+    char *text = fixture_read(path, &n);
+    if (!text || !(head = strstr(text, shards))) {
+        CHECK(false, "the manifest has another form");
+        free(text);
+        return;
+    }
+    nbytes = (size_t)(head - text) + sizeof shards - 1 + strlen(line) + 64;
+    out = malloc(nbytes);
+    int k = snprintf(out, nbytes, "%.*s%s%s]", (int)(head - text), text, shards, line);
+    par__hash(out, (size_t)k, hash);
+    k += snprintf(out + k, nbytes - (size_t)k, ",\n\"hash\": \"%s\"\n}\n", hash);
+    fixture_write(path, out, (size_t)k);
+    free(out);
+    free(text);
+}
+
+/* A manifest that agrees with the bytes of the shard, the runs at two offsets of it. */
+static void agree(const char *data, size_t n, int64_t at_a, int64_t at_b) {
+    char hashes[2][PAR__HASH], *line = NULL, *frame = malloc(n);
+    par__span spans[2] = {{at_a, A_NBYTES, PAR__BLOCK, hashes[0], NULL, NULL},
+                          {at_b, B_NBYTES, PAR__BLOCK, hashes[1], NULL, NULL}};
+    par__shard shard = {.n = 2, .spans = spans, .nbytes = (int64_t)n};
+    size_t end = AT + A_NBYTES + B_NBYTES;
+    par__hash(data + AT, A_NBYTES, hashes[0]);
+    par__hash(data + AT + A_NBYTES, B_NBYTES, hashes[1]);
+    memcpy(frame, data, AT);
+    memcpy(frame + AT, data + end, n - end);
+    par__hash(frame, n - A_NBYTES - B_NBYTES, shard.frame);
+    CHECK_OK(par__manifest_shard(&shard, f.runs, 0, &line));
+    if (line) put_line(line);
+    free(line);
+    free(frame);
+}
+
+/* Who makes the manifest too gets his own bytes loaded, and nothing of another file. */
+static void with_its_manifest(void) {
+    size_t n;
+    begin();
+    for (int i = 0; i < N_KINDS; i++) {
+        char *data = make(fixture_path(&f, 7, "rank_00000.h5"), i, H5F_LIBVER_LATEST, &n);
+        if (!data) break;
+        agree(data, n, AT, AT + A_NBYTES);
+        CHECK_OK(fixture_load(&f));
+        CHECK(memcmp(f.a, data + AT, A_NBYTES) == 0 &&
+                  memcmp(f.b, data + AT + A_NBYTES, B_NBYTES) == 0,
+              "%s: other bytes than its own", kinds[i].name);
+        free(data);
+    }
+    end();
+}
+
+/* An older superblock, whose structure has no checksums; runs that lie elsewhere. */
+static void refused_with_its_manifest(void) {
+    static const int64_t places[][2] = {
+        {-1, AT + A_NBYTES},        {0, AT + A_NBYTES},     {AT, AT},
+        {AT, AT + A_NBYTES - 1},    {AT, (int64_t)1 << 40}, {AT, INT64_MAX},
+        {INT64_MAX - 8, INT64_MIN}, {(int64_t)1 << 62, AT}};
+    size_t n;
+    begin();
+    char *data = make(fixture_path(&f, 7, "rank_00000.h5"), 0, H5F_LIBVER_EARLIEST, &n);
+    if (data) agree(data, n, AT, AT + A_NBYTES);
+    CHECK_FAILS(fixture_load(&f), PAR_ERR_FORMAT, "has HDF5 superblock version 0; legal: 2, 3");
+    verify_refuses(0, "an old superblock", "superblock version 0");
+    free(data);
+    data = make(fixture_path(&f, 7, "rank_00000.h5"), 0, H5F_LIBVER_LATEST, &n);
+    for (size_t i = 0; data && i < sizeof places / sizeof *places; i++) {
+        agree(data, n, places[i][0], places[i][1]);
+        CHECK(fixture_load(&f) == PAR_ERR_FORMAT, "place %zu: %s", i, par_error());
+        CHECK(fixture_poisoned(&f), "place %zu: memory was written", i);
+    }
+    free(data);
+    end();
+}
+
+/* Not a plain file: nothing is waited for. */
+static void a_pipe(void) {
+    static const char *const names[] = {"rank_00000.h5", "manifest.json"};
+    for (int i = 0; i < 2; i++) {
+        begin();
+        const char *path = fixture_path(&f, 7, names[i]);
+        CHECK(unlink(path) == 0 && mkfifo(path, 0600) == 0, "%s cannot be made", path);
+        CHECK_FAILS(fixture_load(&f), PAR_ERR_FORMAT, "is not a plain file");
+        end();
+    }
+}
+
+/* To import HDF5: as weights under another form's name, or under its own. */
+static void imported(void) {
+    static const char config[] =
+        "{\"model_type\": \"gpt2\", \"architectures\": [\"GPT2LMHeadModel\"], \"n_layer\": 1, "
+        "\"n_head\": 1, \"n_embd\": 8, \"n_positions\": 8, \"vocab_size\": 16}";
+    static const char *const names[] = {"model.safetensors", "tf_model.h5"};
+    static const char *const texts[] = {"model.safetensors", "TensorFlow's form"};
+    char path[600];
+    size_t n;
+    begin();
+    snprintf(path, sizeof path, "%s/config.json", f.directory);
+    fixture_write(path, config, sizeof config - 1);
+    for (int k = 0; k < 2; k++) {
+        snprintf(path, sizeof path, "%s/%s", f.directory, names[k]);
+        for (int i = 0; i < N_KINDS; i++) {
+            par_import *import = NULL;
+            free(make(path, i, H5F_LIBVER_LATEST, &n));
+            par_status st = par_import_open(f.directory, &import);
+            CHECK((st == PAR_ERR_FORMAT || st == PAR_ERR_UNSUPPORTED || st == PAR_ERR_IO) &&
+                      strstr(par_error(), texts[k]),
+                  "%s, %s: %s: %s", names[k], kinds[i].name, par_status_text(st), par_error());
+            par_import_close(&import);
+        }
+        CHECK(unlink(path) == 0, "%s cannot be removed", path);
+    }
+    end();
+}
+
+static const harness_case cases[] = {
+    {"as-a-shard", as_a_shard, 0, NULL, 0},
+    {"as-the-index", as_the_index, 0, NULL, 0},
+    {"with-its-manifest", with_its_manifest, 0, NULL, 0},
+    {"refused-with-its-manifest", refused_with_its_manifest, 0, NULL, 0},
+    {"a-pipe", a_pipe, 0, NULL, 0},
+    {"imported", imported, 0, NULL, 0},
+};
+
+int main(int argc, char **argv) {
+    return harness_main("checkpoint-malicious", cases, HARNESS_COUNT(cases), argc, argv);
+}
