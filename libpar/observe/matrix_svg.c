@@ -6,7 +6,7 @@
 
 static const char style[] =
     ".cell{fill:#1f6fb4}.wrong{fill:none;stroke:#d02020;stroke-width:2}.frame{fill:"
-    "none}.border{stroke:#777}.small{font-size:11px}\n"
+    "none}.border{stroke:#8a8a8a}.small{font-size:11px}\n"
     "@media (prefers-color-scheme:dark){.cell{fill:#6fb7f0}.wrong{stroke:#ff6b6b}.border{stroke:"
     "#8a9097}}\n";
 
@@ -20,7 +20,7 @@ static void rectangle(void *surface, par__ink ink, double share, double x, doubl
     par__svg *svg = surface;
     char opacity[32] = "";
     if (ink == PAR__INK_CELL) snprintf(opacity, sizeof opacity, " fill-opacity=\"%.2f\"", share);
-    par__svg_put(svg, "<rect class=\"%s\"%s x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"",
+    par__svg_put(svg, "<rect class=\"%s\"%s x=\"%.6g\" y=\"%.6g\" width=\"%.6g\" height=\"%.6g\"",
                  classes[ink], opacity, x, y, width, height);
     if (!hint) {
         par__svg_put(svg, "/>\n");
@@ -33,7 +33,7 @@ static void rectangle(void *surface, par__ink ink, double share, double x, doubl
 
 static void line(void *surface, par__ink ink, double width, double x1, double y1, double x2,
                  double y2) {
-    par__svg_put(surface, "<path class=\"%s\" stroke-width=\"%.1f\" d=\"M%.2f %.2fL%.2f %.2f\"/>\n",
+    par__svg_put(surface, "<path class=\"%s\" stroke-width=\"%.1f\" d=\"M%.6g %.6gL%.6g %.6g\"/>\n",
                  classes[ink], width, x1, y1, x2, y2);
 }
 

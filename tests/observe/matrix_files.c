@@ -99,6 +99,20 @@ static void run_round_trip(void) {
     par_matrix_destroy(&back);
 }
 
+static bool seen;
+
+static void look(void *user, const char *line) {
+    seen = seen || strcmp(line, user) == 0;
+}
+
+/* Hosts of two ranks each: one of tp's pairs is between them. */
+static void run_hosts(void) {
+    par_matrix m = made_up();
+    char want[] = "tp: 1048576.00 TiB within hosts, 1 B between 2 hosts";
+    par_matrix_print(&m, PAR_MATRIX_NBYTES, look, want);
+    CHECK(seen, "there is no line \"%s\"", want);
+}
+
 /* Columns in another order, fewer of them, fields that are not known, cells in any order. */
 static void run_other_recorder(void) {
     par_matrix *m = NULL;
@@ -151,6 +165,7 @@ static void run_refused(void) {
 
 static const harness_case cases[] = {
     {"round-trip", run_round_trip, 0, NULL, 0},
+    {"hosts", run_hosts, 0, NULL, 0},
     {"other-recorder", run_other_recorder, 0, NULL, 0},
     {"refused", run_refused, 0, NULL, 0},
 };
