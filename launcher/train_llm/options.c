@@ -357,6 +357,12 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
         INT("keep-best", keep_best, "0", "0..1000000",
             "besides those, so many with the lowest validation loss stay",
             .also = "load-best-model-at-end"),
+        BOOL("save-async", save_async,
+             "train on while a checkpoint is written, from a copy of the state in host memory",
+             .also = "async-save|async-checkpointing"),
+        INT("save-memory", save_memory, "0", "0..16777216",
+            "with --save-async: MiB of host memory that a rank may take for the copy, else it is "
+            "saved without one; 0: what it takes"),
         INT("checkpoint-memory", checkpoint_memory, "1024", "1..1048576",
             "MiB of host memory that a rank may take beside its arrays to load a checkpoint"),
         TEXT("resume", resume,

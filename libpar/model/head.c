@@ -178,7 +178,7 @@ static par_status head_forward(par_module *module, const par_call *call, const p
     const void *h = NULL;
     PAR_REQUIRE(call->targets);
     if (call->training) return PAR_OK;
-    PAR_TRY(par__norm_forward(&m->norm, &m->place, call, NULL, x->data, 1, false, &h));
+    PAR_TRY(par__norm_forward(&m->norm, &m->place, call, NULL, x->data, 1, &h));
     return pass(m, call, h, y->data, NULL);
 }
 
@@ -189,8 +189,9 @@ static par_status head_backward(par_module *module, const par_call *call, const 
     void *dh = par__full(place, call, 0);
     const void *h = NULL;
     PAR_REQUIRE(!dy && dx && dx->data && call->targets && call->loss);
-    PAR_TRY(par__norm_forward(&m->norm, place, call, NULL, x->data, 1, true, &h));
+    PAR_TRY(par__norm_again(&m->norm, place, call, x->data, 1, &h, NULL));
     PAR_TRY(pass(m, call, h, call->loss, dh));
+    PAR_TRY(par__reduce_rows(place, call, "activations backward", dh, NULL));
     return par__norm_backward(&m->norm, place, call, x->data, dh, NULL, dx->data);
 }
 
@@ -221,7 +222,7 @@ static par_status head_decode(par_module *module, const par_call *call, int64_t 
     const head *m = (const head *)module;
     const par__module_place *place = &m->decode_place;
     const void *h = NULL;
-    PAR_TRY(par__norm_forward(&m->decode_norm, place, call, NULL, x->data, 1, false, &h));
+    PAR_TRY(par__norm_forward(&m->decode_norm, place, call, NULL, x->data, 1, &h));
     return par__linear_forward(&m->decode_linear, place, call, place->N, h, y->data);
 }
 

@@ -65,12 +65,13 @@ void *par__full(const par__module_place *place, const par_call *call,
 void *par__own_rows(const par__module_place *place, void *full); /* of an area [N, C] */
 par_tag par__tag(const par__module_place *place, const par_call *call, const char *purpose);
 /* full [N, C] = own rows of all ranks; `own` may be par__own_rows(full). Only with sequence
- * parallel. */
+ * parallel. work: as of a comm's operations. */
 par_status par__gather_rows(const par__module_place *place, const par_call *call,
-                            const char *purpose, const void *own, void *full);
-/* Sum full [N, C] over tp in place: complete are the own rows with sequence parallel, else all. */
+                            const char *purpose, const void *own, void *full, par_work *work);
+/* Sum full [N, C] over tp in place: complete are the own rows with sequence parallel, else all.
+ * work: as of a comm's operations; stays as it is without tp. */
 par_status par__reduce_rows(const par__module_place *place, const par_call *call,
-                            const char *purpose, void *full);
+                            const char *purpose, void *full, par_work *work);
 /* y = x or its dropout, own rows: forward on a branch, and the backward of it. Nothing to do if p =
  * 0 or not training: then *y is x, else it is `out`. */
 par_status par__dropout(const par__module_place *place, const par_call *call, par_dropout dropout,
@@ -124,13 +125,17 @@ par_status par__norm_build_decode(par__norm *decode, par__module_place *place, p
 /* Workspace of the forward with an addition before it. */
 par_status par__norm_prepare_added(const par__norm *norm, par__module_place *place,
                                    par_build *build);
-/* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. again: for the
- * backward. sum: NULL, or what makes x, in the same pass. */
+/* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. sum: NULL, or what
+ * makes x, in the same pass. */
 par_status par__norm_forward(const par__norm *norm, const par__module_place *place,
                              const par_call *call, const par_residual *sum, const void *x,
-                             int which, bool again, const void **h);
-/* dx = the gradient through the norm + add, own rows. dh [N, C], partial over tp: it is summed in
- * place. dx may be add. */
+                             int which, const void **h);
+/* The same h for the backward. With sequence parallel it is gathered once `work` is waited for. */
+par_status par__norm_again(const par__norm *norm, const par__module_place *place,
+                           const par_call *call, const void *x, int which, const void **h,
+                           par_work *work);
+/* dx = the gradient through the norm + add, own rows. dh [N, C], whose own rows are summed over tp.
+ * dx may be add. */
 par_status par__norm_backward(const par__norm *norm, const par__module_place *place,
                               const par_call *call, const void *x, void *dh, const void *add,
                               void *dx);
