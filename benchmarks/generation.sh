@@ -19,9 +19,9 @@ trap 'rm -rf "$scratch"' EXIT
 torch.manual_seed(0)
 t.GPT2LMHeadModel(t.GPT2Config(eos_token_id=None, bos_token_id=None)).save_pretrained(sys.argv[1])' "$scratch/model" >/dev/null 2>&1
 
-libpar() { # PRECISION: tokens per second, seconds to the first token
+libpar() { # PRECISION QUANTIZE: tokens per second, seconds to the first token
     "$build/launcher/train_llm" --sample --import "$scratch/model" --tokenizer bytes --prompt Hello --sample-tokens "$tokens" \
-        --temperature 0 --precision "$1" --threads "$threads" > "$scratch/out" 2>&1 || { cat "$scratch/out" >&2; exit 1; }
+        --temperature 0 --precision "$1" --quantize "$2" --threads "$threads" > "$scratch/out" 2>&1 || { cat "$scratch/out" >&2; exit 1; }
     sed -nE 's/^[0-9]+ tokens? drawn in .* s, ([0-9.]+) per second; .*, ([0-9.]+) s after the start$/\1 \2/p' "$scratch/out"
 }
 theirs() { # PRECISION
@@ -31,7 +31,7 @@ theirs() { # PRECISION
 median() { sort -n | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'; }
 report() { # NAME FILE REFERENCE UNIT
     sort -n "$2" | awk -v name="$1" -v median="$(median < "$2")" -v reference="$3" -v unit="$4" 'NR == 1 { least = $1 } { most = $1 }
-        END { printf "%-22s %6.2f %s  (%.2f to %.2f)%s\n", name, median, unit, least, most,
+        END { printf "%-28s %6.2f %s  (%.2f to %.2f)%s\n", name, median, unit, least, most,
               reference ? sprintf("  %.2f of transformers", median / reference) : "" }'
 }
 
@@ -39,14 +39,20 @@ echo "GPT-2 124M's shape, greedy, batch 1, $tokens tokens, $threads threads; PyT
 echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores, load $(cut -d' ' -f1-3 /proc/loadavg)"
 for precision in fp32 bf16; do
     for _ in $(seq "$rounds"); do
-        read -r speed first < <(libpar "$precision")
-        echo "$speed" >> "$scratch/libpar.$precision"
-        echo "$first" >> "$scratch/first.$precision"
+        for quantize in none int8; do
+            read -r speed first < <(libpar "$precision" "$quantize")
+            echo "$speed" >> "$scratch/libpar.$precision.$quantize"
+            echo "$first" >> "$scratch/first.$precision.$quantize"
+        done
         theirs "$precision" >> "$scratch/theirs.$precision"
     done
     reference=$(median < "$scratch/theirs.$precision")
-    report "libpar $precision" "$scratch/libpar.$precision" "$reference" "tokens/s"
     report "transformers $precision" "$scratch/theirs.$precision" "$reference" "tokens/s"
-    report "libpar's first token" "$scratch/first.$precision" 0 "s"
+    for quantize in none int8; do
+        name="libpar $precision"
+        [ "$quantize" = none ] || name="$name, 8-bit weights"
+        report "$name" "$scratch/libpar.$precision.$quantize" "$reference" "tokens/s"
+        report "  its first token" "$scratch/first.$precision.$quantize" 0 "s"
+    done
 done
 echo "load at the end: $(cut -d' ' -f1-3 /proc/loadavg)"

@@ -63,8 +63,9 @@ static inline gemm_piece gemm_grid_piece(const gemm_grid *g, int64_t number) {
 }
 
 /* Products that par__cpu_gemm_few makes: up to 4 rows times rows. No workspace. */
+enum { CPU_GEMM_FEW = 4 };
 static inline bool cpu_gemm_is_few(const par_gemm *g) {
-    return g->m <= 4 && !g->ta && g->tb;
+    return g->m <= CPU_GEMM_FEW && !g->ta && g->tb;
 }
 void par__cpu_gemm_few(par_stream *stream, const par_gemm *g);
 

@@ -28,30 +28,37 @@ CPU_INLINE void dots(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int c
     for (int c = 0; c < columns; c++) out[c] += vec_sum(sums[c].v[0] + sums[c].v[1]);
 }
 
-CPU_INLINE void add_products(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int64_t n,
-                             float *out) {
+/* Rows of b are used for all rows of a while they are in the first-level cache. */
+CPU_INLINE void add_products(par_dtype t, const par_gemm *g, int64_t j, int64_t n,
+                             float (*out)[COLUMNS]) {
     int64_t c = 0;
-    for (; c + BLOCK <= n; c += BLOCK) dots(t, g, i, j + c, BLOCK, out + c);
-    for (; c < n; c++) dots(t, g, i, j + c, 1, out + c);
+    for (; c + BLOCK <= n; c += BLOCK)
+        for (int64_t i = 0; i < g->m; i++) dots(t, g, i, j + c, BLOCK, out[i] + c);
+    for (; c < n; c++)
+        for (int64_t i = 0; i < g->m; i++) dots(t, g, i, j + c, 1, out[i] + c);
 }
 
-/* Columns [j, j + n) of row i. */
-static void few_row(const par_gemm *g, int64_t i, int64_t j, int64_t n) {
-    float out[COLUMNS] = {0}, old[COLUMNS];
+/* What columns [j, j + n) of row i begin with. */
+static void start(const par_gemm *g, int64_t i, int64_t j, int64_t n, float *out) {
+    float old[COLUMNS];
     if (g->bias) par__cpu_widen(g->bias, g->dtype, j, n, out);
-    if (g->beta != 0) {
-        par__cpu_widen(g->c, g->dtype_c, i * g->ldc + j, n, old);
-        for (int64_t c = 0; c < n; c++) out[c] += old[c];
-    }
-    CPU_BY_TYPE(g->dtype, add_products, g, i, j, n, out);
-    par__cpu_narrow(out, g->c, g->dtype_c, i * g->ldc + j, n);
+    if (g->beta == 0) return;
+    par__cpu_widen(g->c, g->dtype_c, i * g->ldc + j, n, old);
+    for (int64_t c = 0; c < n; c++) out[c] += old[c];
+}
+
+static void few(const par_gemm *g, int64_t j, int64_t n) {
+    float out[CPU_GEMM_FEW][COLUMNS] = {{0}};
+    for (int64_t i = 0; i < g->m; i++) start(g, i, j, n, out[i]);
+    CPU_BY_TYPE(g->dtype, add_products, g, j, n, out);
+    for (int64_t i = 0; i < g->m; i++) par__cpu_narrow(out[i], g->c, g->dtype_c, i * g->ldc + j, n);
 }
 
 static void few_columns(const void *user, int slot, int64_t begin, int64_t end) {
     const cpu_call *call = user;
     const par_gemm *g = call->args;
     for (int64_t j = begin * COLUMNS; j < cpu_min(end * COLUMNS, g->n); j += COLUMNS) {
-        for (int64_t i = 0; i < g->m; i++) few_row(g, i, j, cpu_min(COLUMNS, g->n - j));
+        few(g, j, cpu_min(COLUMNS, g->n - j));
         cpu_progress(call->stream, slot);
     }
 }

@@ -7,8 +7,9 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vector.h"
 
-/* Columns of c (rows of q) of a task, and of the block whose sums are in registers. */
-enum { COLUMNS = 64, BLOCK = 4 };
+/* Columns of c (rows of q) of a task, rows of c at a time, and columns whose sums are in
+ * registers. */
+enum { COLUMNS = 64, ROWS = 8, BLOCK = 4 };
 
 typedef int8_t vec_int8 __attribute__((vector_size(LANES), aligned(1), may_alias));
 
@@ -62,25 +63,38 @@ CPU_INLINE void dots(par_dtype dtype, place p, int columns, float *out) {
     for (int c = 0; c < columns; c++) out[c] += vec_sum(totals[c]);
 }
 
-CPU_INLINE void add_products(par_dtype dtype, place p, int64_t n, float *out) {
-    int64_t c = 0;
-    for (; c + BLOCK <= n; c += BLOCK, p.j += BLOCK) dots(dtype, p, BLOCK, out + c);
-    for (; c < n; c++, p.j++) dots(dtype, p, 1, out + c);
+/* Rows of q are used for all rows of a while they are in the first-level cache. p.i: the first. */
+CPU_INLINE void add_products(par_dtype dtype, place p, int64_t rows, int64_t n,
+                             float (*out)[COLUMNS]) {
+    const place first = p;
+    for (int64_t c = 0; c < n; p.j = first.j + c) {
+        int64_t columns = c + BLOCK <= n ? BLOCK : 1;
+        for (int64_t i = 0; i < rows; i++) {
+            p.i = first.i + i;
+            if (columns == BLOCK)
+                dots(dtype, p, BLOCK, out[i] + c);
+            else
+                dots(dtype, p, 1, out[i] + c);
+        }
+        c += columns;
+    }
 }
 
-/* Columns [j, j + n) of row i. */
-static void row(const par_gemm_int8 *g, int64_t i, int64_t j, int64_t n) {
-    float out[COLUMNS] = {0};
-    if (g->bias) par__cpu_widen(g->bias, g->dtype, j, n, out);
-    CPU_BY_TYPE(g->dtype, add_products, ((place){g, i, j, 0}), n, out);
-    par__cpu_narrow(out, g->c, g->dtype_c, i * g->ldc + j, n);
+/* Columns [j, j + n) of rows [i, i + rows). */
+static void block(const par_gemm_int8 *g, int64_t i, int64_t j, int64_t rows, int64_t n) {
+    float out[ROWS][COLUMNS] = {{0}};
+    for (int64_t r = 0; g->bias && r < rows; r++) par__cpu_widen(g->bias, g->dtype, j, n, out[r]);
+    CPU_BY_TYPE(g->dtype, add_products, ((place){g, i, j, 0}), rows, n, out);
+    for (int64_t r = 0; r < rows; r++)
+        par__cpu_narrow(out[r], g->c, g->dtype_c, (i + r) * g->ldc + j, n);
 }
 
 static void columns_of(const void *user, int slot, int64_t begin, int64_t end) {
     const cpu_call *call = user;
     const par_gemm_int8 *g = call->args;
     for (int64_t j = begin * COLUMNS; j < cpu_min(end * COLUMNS, g->n); j += COLUMNS) {
-        for (int64_t i = 0; i < g->m; i++) row(g, i, j, cpu_min(COLUMNS, g->n - j));
+        for (int64_t i = 0; i < g->m; i += ROWS)
+            block(g, i, j, cpu_min(ROWS, g->m - i), cpu_min(COLUMNS, g->n - j));
         cpu_progress(call->stream, slot);
     }
 }

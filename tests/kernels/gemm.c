@@ -67,6 +67,21 @@ static void compare_gemm(gemm_variant v) {
         (long long)v.n, (long long)v.k, (long long)v.pad, (double)v.beta, v.magnitude);
 }
 
+/* Some rows with the rows of b, as a few texts are multiplied with weights. */
+static void gemm_few(par_dtype dtype, par_dtype dtype_c) {
+    static const int64_t columns[] = {3, 4, 70}, inner[] = {9, 33, 200};
+    for (int i = 0; i < 4 * 3 * 3; i++) {
+        gemm_variant v = {.dtype = dtype, .dtype_c = dtype_c, .tb = true, .magnitude = 1};
+        v.m = 2 + i % 4;
+        v.n = columns[i / 4 % 3];
+        v.k = inner[i / 12];
+        v.bias = i % 3 == 0;
+        v.beta = i % 5 == 0;
+        v.pad = i % 2;
+        compare_gemm(v);
+    }
+}
+
 /* All transposes, biases and betas cycle through the sizes. */
 static void gemm_sizes(par_dtype dtype, par_dtype dtype_c) {
     static const int64_t sizes[] = {1, 7, 8, 9},
@@ -235,6 +250,7 @@ static void test_gemm_bias_gradient(void) {
 static void test_gemm_fp32(void) {
     if (!bench_ready()) return;
     gemm_sizes(PAR_F32, PAR_F32);
+    gemm_few(PAR_F32, PAR_F32);
     compare_gemm((gemm_variant){PAR_F32, PAR_F32, false, true, true, 67, 129, 261, 3, 1, 1});
 }
 
@@ -243,6 +259,8 @@ static void test_gemm_16_bits(void) {
     for (int i = 1; i < 3; i++) {
         gemm_sizes(dtypes[i], dtypes[i]);
         gemm_sizes(dtypes[i], PAR_F32);
+        gemm_few(dtypes[i], dtypes[i]);
+        gemm_few(dtypes[i], PAR_F32);
         /* more than one block of rows, columns and depth */
         compare_gemm(
             (gemm_variant){dtypes[i], dtypes[i], false, true, true, 1031, 1030, 5, 1, 1, 1});
