@@ -10,6 +10,8 @@ int par_checkpoint_command(int argc, char **argv);
 int par_compare(int argc, char **argv);
 int par_data(int argc, char **argv);
 int par_diagnose(int argc, char **argv);
+int par_diagnose_comm_matrix(int argc, char **argv);
+int par_diagnose_nccl(int argc, char **argv);
 int par_doctor(int argc, char **argv);
 int par_report(int argc, char **argv);
 int par_run(int argc, char **argv);
