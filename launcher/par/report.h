@@ -149,6 +149,7 @@ void report_put_pairs(report_page *p, const report_pairs *list, const char *what
 enum { REPORT_TEXT = 40 };
 typedef const char *report_text(double value, char text[REPORT_TEXT]);
 const char *report_plain(double value, char text[REPORT_TEXT]);
+const char *report_four(double value, char text[REPORT_TEXT]);    /* 4 digits, no unit */
 const char *report_count(double value, char text[REPORT_TEXT]);   /* 1.23 M */
 const char *report_bytes(double value, char text[REPORT_TEXT]);   /* 3.20 MiB */
 const char *report_seconds(double value, char text[REPORT_TEXT]); /* 132 ms, 2 h 14 min */

@@ -30,8 +30,8 @@ void report_cost(report_page *p, const report_run *run) {
     }
     if (run->costs.n > 1) {
         report_put(p, "<div class=\"charts\">\n");
-        put_chart(p, run, "Cost of the run so far", COST_RUN, report_plain);
-        put_chart(p, run, "Cost of a million tokens", COST_TOKENS, report_plain);
+        put_chart(p, run, "Cost of the run so far", COST_RUN, report_four);
+        put_chart(p, run, "Cost of a million tokens", COST_TOKENS, report_four);
         report_put(p, "</div>\n");
     }
     report_put_pairs(p, &run->cost, "after the last step, in the unit of the price");
