@@ -14,10 +14,8 @@ static par__flight *flight(const par__context *on) {
 
 /* For the recorder; of a step what the executor does not name. */
 static const char *const phase_names[PAR__PHASES] = {
-    [PAR__PHASE_STEP] = "update",
-    [PAR__PHASE_EVALUATE] = "validation",
-    [PAR__PHASE_GENERATE] = "generation",
-    [PAR__PHASE_LOAD] = "checkpoint",
+    [PAR__PHASE_STEP] = "update",         [PAR__PHASE_EVALUATE] = "validation",
+    [PAR__PHASE_GENERATE] = "generation", [PAR__PHASE_LOAD] = "checkpoint",
     [PAR__PHASE_SAVE] = "checkpoint",
 };
 
