@@ -86,7 +86,7 @@ static void put_tiles(report_page *p, const report_run *run) {
     put_tile(p, report_seconds(report_median(t, STEP_SECONDS), text), "median step");
     if (!isnan(mfu)) put_tile(p, report_percent(mfu, text), "median MFU");
     put_tile(p, report_seconds(report_last(t, STEP_SUM_SECONDS), text), "of steps and validations");
-    if (*cost) put_tile(p, cost, "cost");
+    if (*cost) put_tile(p, report_four(strtod(cost, NULL), text), "cost");
     report_put(p, "</div>\n");
 }
 

@@ -17,7 +17,7 @@ extern const char report_css[], report_js[]; /* made by `embed` */
 
 /* ---- what a run left ---- */
 
-#define REPORT_COST_OF_RUN "run_cost" /* a field of the record "cost" */
+#define REPORT_COST_OF_RUN "cost_run" /* of the record "cost" */
 
 /* Rows of numbers, a column per field of a record; NAN: the record has none. */
 typedef struct {
@@ -60,6 +60,12 @@ enum {
     VALIDATION_COLUMNS
 };
 
+/* Of report_run.health: a step, then for each time HEALTH_OF columns. */
+enum { HEALTH_MIN, HEALTH_MEDIAN, HEALTH_MAX, HEALTH_RATIO, HEALTH_SLOWEST, HEALTH_OF };
+enum { HEALTH_TIMES = 5, HEALTH_COLUMNS = 1 + HEALTH_TIMES * HEALTH_OF };
+/* Of report_run.costs. */
+enum { COST_STEP, COST_RUN, COST_TOKENS, COST_COLUMNS };
+
 typedef struct {
     char *name, *value;
 } report_pair;
@@ -80,8 +86,8 @@ typedef struct {
     const char *name;                /* the last part of its path */
     par_log_reading reading;
     int n_before; /* runs that stand in the log before this one */
-    report_pairs start, options, methods, cost;
-    report_table steps, validations;
+    report_pairs start, options, methods, cost, slow; /* slow: ranks by step */
+    report_table steps, validations, health, costs;
     report_mark *marks;
     int n_marks;
 } report_run;
@@ -143,6 +149,7 @@ void report_put_pairs(report_page *p, const report_pairs *list, const char *what
 enum { REPORT_TEXT = 40 };
 typedef const char *report_text(double value, char text[REPORT_TEXT]);
 const char *report_plain(double value, char text[REPORT_TEXT]);
+const char *report_four(double value, char text[REPORT_TEXT]);    /* 4 digits, no unit */
 const char *report_count(double value, char text[REPORT_TEXT]);   /* 1.23 M */
 const char *report_bytes(double value, char text[REPORT_TEXT]);   /* 3.20 MiB */
 const char *report_seconds(double value, char text[REPORT_TEXT]); /* 132 ms, 2 h 14 min */
@@ -183,6 +190,8 @@ void report_configuration(report_page *p, const report_run *run);
 void report_training(report_page *p, const report_run *run);
 void report_speed(report_page *p, const report_run *run);
 void report_pipeline(report_page *p, const report_run *run);
+/* The measured pipeline of the last traced step; false: the run has no trace. */
+bool report_trace(report_page *p, const report_run *run);
 void report_communication(report_page *p, const report_run *run);
 void report_memory(report_page *p, const report_run *run);
 void report_health(report_page *p, const report_run *run);

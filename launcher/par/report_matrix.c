@@ -227,8 +227,8 @@ static void put_operations(report_page *p, json_t *list) {
         report_cell_number(p, ranks, report_plain(ranks, text));
         report_cell_number(p, n, report_count(n, text));
         report_cell_number(p, logical, report_bytes(logical, text));
-        report_cell_number(p, algbw, report_plain(algbw, text));
-        report_cell_number(p, busbw, report_plain(busbw, text));
+        report_cell_number(p, algbw, report_four(algbw, text));
+        report_cell_number(p, busbw, report_four(busbw, text));
     }
     report_table_end(p);
 }
@@ -238,7 +238,8 @@ static void put_matrix(report_page *p, const json_t *file) {
     if (read_matrix(&m, file)) {
         report_note(p,
                     "Bytes from row to column over %d ranks%s, %s; shades are logarithmic, "
-                    "lines stand at the borders of the layout's axes.",
+                    "lines stand at the borders of the layout's axes. A red frame: not what the "
+                    "layout predicts.",
                     m.ranks, m.group > 1 ? ", in squares of ranks" : "",
                     m.of_algorithm ? "as the algorithms sent them"
                                    : "as the operations ask for them (logical traffic)");

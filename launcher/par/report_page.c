@@ -159,14 +159,14 @@ void report_put_pairs(report_page *p, const report_pairs *list, const char *what
     const char *const heads[] = {what, ""};
     report_table_begin(p, heads, 2);
     for (int i = 0; i < list->n; i++) {
-        char name[128];
+        char name[128], value[REPORT_TEXT];
         if (strcmp(list->pairs[i].name, "event") == 0) continue;
         snprintf(name, sizeof name, "%s", list->pairs[i].name);
         for (char *c = name; *c; c++)
             if (*c == '_') *c = ' ';
         report_row(p);
         report_cell(p, name);
-        report_cell(p, list->pairs[i].value);
+        report_cell(p, report_short(list->pairs[i].value, value));
     }
     report_table_end(p);
 }
@@ -186,6 +186,12 @@ const char *report_short(const char *value, char text[REPORT_TEXT]) {
     double number = strtod(value, &end);
     if (strlen(value) < 15 || *end) return value;
     snprintf(text, REPORT_TEXT, "%.9g", number);
+    return text;
+}
+
+const char *report_four(double value, char text[REPORT_TEXT]) {
+    if (isnan(value)) return report_plain(value, text);
+    snprintf(text, REPORT_TEXT, "%.4g", value);
     return text;
 }
 

@@ -1,4 +1,5 @@
-/* The pipeline as lanes, one per stage: the schedule's ideal one, simulated from the layout. */
+/* The pipeline as lanes: the measured one of every rank, where there is a trace, and the schedule's
+ * ideal one, simulated from the layout, a lane per stage. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,7 +100,6 @@ static void put_ideal(report_page *p, const report_run *run, schedule *s, par_sc
         report_note(p, "The schedule is not drawn: %s", par_error());
     report_put(p, "<p class=\"note\">Simulated from the layout, backward as two forwards and "
                   "messages for free.</p>\n");
-    report_missing(p, "A measured one is here after:", "train_llm --run DIR --trace STEPS");
 }
 
 void report_pipeline(report_page *p, const report_run *run) {
@@ -107,6 +107,7 @@ void report_pipeline(report_page *p, const report_run *run) {
     int64_t per_micro =
         report_about_whole(run, "micro_batch", 1) * report_about_whole(run, "dp", 1);
     int64_t batch = report_about_whole(run, "batch", 0);
+    bool measured = report_trace(p, run);
     schedule s = {.p = (int)report_about_whole(run, "pp", 1),
                   .m = per_micro > 0 ? (int)(batch / per_micro) : 0,
                   .v = (int)report_about_whole(run, "chunks", 1)};
@@ -116,5 +117,7 @@ void report_pipeline(report_page *p, const report_run *run) {
         return;
     }
     put_ideal(p, run, &s, kind);
+    if (!measured)
+        report_missing(p, "A measured one is here after:", "train_llm --run DIR --trace STEPS");
     schedule_free(&s);
 }

@@ -31,6 +31,14 @@ static const char *const validation_fields[VALIDATION_COLUMNS] = {[VALIDATION_ST
                                                                   [VALIDATION_SECONDS] =
                                                                       "measured.seconds"};
 
+#define SPREAD(name)                                                                               \
+    "measured." name "_min_s", "measured." name "_median_s", "measured." name "_max_s",            \
+        "measured." name "_ratio", "measured." name "_slowest"
+static const char *const health_fields[HEALTH_COLUMNS] = {
+    "step", SPREAD("step"), SPREAD("forward"), SPREAD("backward"), SPREAD("wait"), SPREAD("work")};
+static const char *const cost_fields[COST_COLUMNS] = {"step", "measured.cost_run",
+                                                      "measured.cost_million_tokens"};
+
 /* What is read, and the sums so far. */
 typedef struct {
     report_run *run;
@@ -104,10 +112,13 @@ static void add_mark(report_run *run, double step, const char *what) {
 static void forget(report_run *run) {
     table_free(&run->steps);
     table_free(&run->validations);
+    table_free(&run->health);
+    table_free(&run->costs);
     pairs_free(&run->start);
     pairs_free(&run->options);
     pairs_free(&run->methods);
     pairs_free(&run->cost);
+    pairs_free(&run->slow);
     for (int i = 0; i < run->n_marks; i++) free(run->marks[i].what);
     free(run->marks);
     run->marks = NULL;
@@ -168,8 +179,17 @@ static void take_methods(reading *r, const par_log_record *record) {
     par_log_fields(record, NULL, add_pair, &r->run->methods);
 }
 
+static void take_health(reading *r, const par_log_record *record) {
+    char step[32];
+    const char *slow = par_log_string(record, "measured.slow");
+    if (!add_row(&r->run->health, record)) r->no_memory = true;
+    snprintf(step, sizeof step, "%lld", (long long)par_log_whole(record, "step", 0));
+    if (slow && *slow) add_pair(&r->run->slow, step, slow);
+}
+
 /* The last one has the sums. */
 static void take_cost(reading *r, const par_log_record *record) {
+    if (!add_row(&r->run->costs, record)) r->no_memory = true;
     pairs_free(&r->run->cost);
     par_log_fields(record, NULL, add_pair, &r->run->cost);
     par_log_fields(record, "measured", add_pair, &r->run->cost);
@@ -180,7 +200,7 @@ static const struct {
     void (*take)(reading *, const par_log_record *);
 } events[] = {{"step", take_step},     {"validation", take_validation}, {"start", take_start},
               {"resume", take_resume}, {"signal", take_signal},         {"methods", take_methods},
-              {"cost", take_cost}};
+              {"cost", take_cost},     {"health", take_health}};
 
 static par_status take(void *user, const par_log_record *record, int64_t line) {
     reading *r = user;
@@ -223,6 +243,8 @@ par_status report_read(const char *path, report_run *out) {
     *out = (report_run){0};
     out->steps = (report_table){.fields = step_fields, .n_columns = STEP_COLUMNS};
     out->validations = (report_table){.fields = validation_fields, .n_columns = VALIDATION_COLUMNS};
+    out->health = (report_table){.fields = health_fields, .n_columns = HEALTH_COLUMNS};
+    out->costs = (report_table){.fields = cost_fields, .n_columns = COST_COLUMNS};
     par_status st = find(path, out);
     if (st == PAR_OK) st = par_log_read(out->log, take, &r, &out->reading);
     if (st == PAR_OK && out->reading.n_records == 0)

@@ -69,7 +69,7 @@ const charts = [...document.querySelectorAll('.chart')].filter(c => c.querySelec
 found.titles = [...document.querySelectorAll('h2')].map(e => e.textContent);
 found.charts = charts.map(c => c.querySelector('b').textContent);
 found.tiles = Object.fromEntries([...document.querySelectorAll('.tile')].map(e => [e.querySelector('span').textContent, e.querySelector('b').textContent]));
-found.texts = [...document.querySelectorAll('p, td')].map(e => e.textContent);
+found.texts = [...document.querySelectorAll('p, td')].map(e => e.textContent.trim());
 if (charts.length) {
     const plot = charts[0].querySelector('.plot');
     found.first = hover(plot, 0);
