@@ -410,6 +410,15 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
         INT("verify-steps", verify_steps, "3", "1..1000",
             "with --verify-parallel: steps whose losses are compared"),
         BOOL("check-comm", check_comm, "before every collective, ranks compare what they start"),
+        TEXT("trace", trace,
+             "write a timeline of these steps, as 10 or 10-12,20, for ui.perfetto.dev and par "
+             "diagnose timeline",
+             .metavar = "STEPS"),
+        TEXT("trace-file", trace_file, "with --trace: this file instead of trace.json",
+             .metavar = "FILE"),
+        INT("trace-events", trace_events, "0", "0..100000000",
+            "with --trace: events that a rank keeps, the newest; 0: as many as the steps need, up "
+            "to 2^20 of all ranks"),
         REAL("stall-timeout", stall_timeout, "30", "0..",
              "seconds without any progress after which the run ends, with the rank that did not "
              "arrive; 0: never"),

@@ -17,6 +17,7 @@ struct par_recorder {
     par_record_last *last;
     bool *last_used;
     par__flight own, *flight;
+    par_timeline *timeline;
 };
 
 par_status par__recorder_create(int world_size, par_recorder **out) {
@@ -106,6 +107,20 @@ void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
         to->by_row[k] += times * from->by_row[k];
 }
 
+void par__recorder_restore(par_recorder *r, const par_recorder *before, const char *axis) {
+    for (int i = 0; i < r->n_rows; i++) {
+        par_record_row *row = &r->rows[i];
+        const par_record_row none = {.axis = row->axis, .purpose = row->purpose, .op = row->op};
+        if (strcmp(row->axis, axis) != 0) continue;
+        *row = i < before->n_rows ? before->rows[i] : none;
+        for (int k = 0; i < TABLED && k < r->world_size; k++) {
+            int64_t at = (int64_t)i * r->world_size + k;
+            r->sent_to[k] -= r->by_row[at] - before->by_row[at];
+            r->by_row[at] = before->by_row[at];
+        }
+    }
+}
+
 int par__recorder_last_take(par_recorder *r) {
     int index = 0;
     while (index < r->n_last && r->last_used[index]) index++;
@@ -143,6 +158,18 @@ void par__recorder_fly(par_recorder *r, par__flight *page) {
     par__flight *to = page ? page : &r->own;
     if (to != r->flight) memcpy(to->axes, r->flight->axes, sizeof to->axes);
     r->flight = to;
+}
+
+par_timeline *par__recorder_timeline(const par_recorder *r) {
+    return r->timeline && !r->timeline->quiet ? r->timeline : NULL;
+}
+
+par_timeline *par__recorder_traced(const par_recorder *r) {
+    return r->timeline;
+}
+
+void par__recorder_trace(par_recorder *r, par_timeline *timeline) {
+    r->timeline = timeline;
 }
 
 par__flight_axis *par__recorder_axis(par_recorder *r, int index) {

@@ -142,7 +142,7 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
     }
     free(about);
     free(l.runs);
-    return par__leave(&t->on, st);
+    return par__leave(&t->on, "save", st);
 }
 
 /* The stored state of the loss scaler goes on if it is one of this precision and these options;
@@ -178,7 +178,7 @@ par_status par_trainer_resume(par_trainer *t, const char *directory,
         st = par_checkpoint_load(t->on.mesh->world, directory, &about->about, l.runs, l.n, out);
     free(about);
     free(l.runs);
-    (void)par__leave(&t->on, st);
+    (void)par__leave(&t->on, "load", st);
     if (st != PAR_OK || !*out->path) return st;
     st = take_scaler(t, &before, &out->notes);
     par__vote_restart(&t->vote, out->consumed, out->updates);
