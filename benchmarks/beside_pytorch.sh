@@ -23,7 +23,7 @@ cat "$here"/docs/*.md "$here"/*.md > "$scratch/text"
 libpar() { # PRECISION
     "$build/launcher/train_llm" --data "$scratch/tokens.bin" --model gpt2-124m --layers "$layers" --vocab 50304 --tokens "$tokens" \
         --batch "$batch" --micro-batch "$batch" --dropout 0 --split 0 --steps $((2 + steps)) --warmup 0 --threads "$threads" \
-        --sample-tokens 0 --precision "$1" > "$scratch/log" 2>&1 || {
+        --sample-tokens 0 --run none --precision "$1" > "$scratch/log" 2>&1 || {
         cat "$scratch/log" >&2
         exit 1
     }

@@ -25,7 +25,7 @@ step_ms() {
     shift
     rm -f "$scratch/log"
     "$build/launcher/train_llm" --data "$scratch/tokens.bin" --dropout 0 --split 0 --steps $((1 + steps)) --warmup 0 --threads 1 \
-        --eval-every 0 --sample-tokens 0 --precision "$type" --log "$scratch/log" "$@" > "$scratch/out" 2>&1 || {
+        --eval-every 0 --sample-tokens 0 --run none --precision "$type" --log "$scratch/log" "$@" > "$scratch/out" 2>&1 || {
         cat "$scratch/out" >&2
         exit 1
     }

@@ -1,14 +1,15 @@
 #!/bin/bash
 # Steps of train_llm with two builds in turn: one of another state of the sources, to compare with, and this one.
-# Each line is a case: threads, precision, what runs beside it; the median over ROUNDS of each build's median step in ms
-# with its range, and the median and range of the rounds' ratios (new / old).
+# Each line is a case: threads, precision, what runs beside it; the median over ROUNDS of each build's fastest step in ms
+# with its range (beside other work: of its median step), and the median and range of the rounds' ratios (new / old). In
+# the cases "idle" OMP_NUM_THREADS is what --threads says, since a build may leave a library's threads to it.
 #
 #     benchmarks/threads.sh OLD_TRAIN_LLM NEW_TRAIN_LLM [CASES]     ROUNDS=9 STEPS=12
 #
 # CASES (default: all): idle; beside: the new build with one thread ("old") and two, both beside two busy loops; ranks:
 # benchmarks/embedded on 4 ranks with one thread each ("old") and with the library's default.
 set -eu
-old=$1 new=$(realpath "$2") cases=${3:-idle beside ranks} rounds=${ROUNDS:-9} steps=${STEPS:-12}
+old=$(realpath "$1") new=$(realpath "$2") cases=${3:-idle beside ranks} rounds=${ROUNDS:-9} steps=${STEPS:-12}
 here=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
 loops=
@@ -28,16 +29,17 @@ middle() { # COLUMN FILE: median, least, most
         printf "%.4g (%.4g to %.4g)", NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2, x[1], x[NR] }'
 }
 
-# The median step in ms without the first two; a run that takes more than 1 minute is an error.
+# The fastest or the median step in ms without the first two; a run that takes more than 1 minute is an error.
 run() { # PROGRAM OPTIONS...
     if [ "$1" = embedded ]; then
         mpirun $mpirun_flags -n 4 timeout -s KILL 60 "$(dirname "$new")/../benchmarks/embedded" "${@:2}"
         return
     fi
-    timeout -s KILL 60 "$1" --data "$scratch/tokens.bin" --dropout 0 --split 0 --warmup 0 --sample-tokens 0 \
+    timeout -s KILL 60 env -C "$scratch" "$1" --data "$scratch/tokens.bin" --dropout 0 --split 0 --warmup 0 --sample-tokens 0 \
         --steps $((steps + 2)) "${@:2}" > "$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
     sed -nE 's/^step ([0-9]+)\/.* \| ([0-9.]+) ms .*/\1 \2/p' "$scratch/log" |
-        awk '$1 > 2 { print $2 }' | sort -n | awk '{ x[NR] = $1 } END { print x[int((NR + 1) / 2)] }'
+        awk '$1 > 2 { print $2 }' | sort -n |
+        awk -v fastest="${fastest:-}" '{ x[NR] = $1 } END { print fastest ? x[1] : x[int((NR + 1) / 2)] }'
 }
 
 pairs() { # LABEL OLD_PROGRAM OLD_OPTIONS NEW_PROGRAM NEW_OPTIONS
@@ -62,12 +64,14 @@ for what in $cases; do
     case $what in
     idle)
         for threads in 1 2; do
+            export OMP_NUM_THREADS=$threads fastest=1
             for precision in fp32 bf16; do
                 options="--threads $threads --precision $precision"
                 pairs "124M's shape, $precision, $threads threads" "$old" "$shape124 $options" "$new" "$shape124 $options"
             done
             pairs "small, fp32, $threads threads" "$old" "$small --threads $threads" "$new" "$small --threads $threads"
         done
+        unset OMP_NUM_THREADS fastest
         ;;
     beside)
         for _ in 1 2; do

@@ -82,11 +82,6 @@ static void queue_link(par__task *task) {
     comm->last = task;
 }
 
-static void queue_unlink(par_comm *comm) {
-    comm->first = comm->first->queue;
-    if (!comm->first) comm->last = NULL;
-}
-
 /* A receive may be under way long before its peer sends. */
 static bool moves(const par__task *task) {
     return task->op.kind != PAR__RECV &&
@@ -129,10 +124,12 @@ static void task_end(par__task *task) {
         par__timeline_add(par__recorder_timeline(t->recorder),
                           event_of(task, PAR__EVENT_OPERATION, task->begin_ns));
     if (moves(task)) change(comm, comm->n_moving - 1, comm->waited);
-    if (task->algorithm->pair)
+    if (task->algorithm->pair) {
         pair_unlink(task);
-    else
-        queue_unlink(comm);
+    } else {
+        comm->first = comm->first->queue;
+        if (!comm->first) comm->last = NULL;
+    }
     comm->n_done++;
     if (comm->last_index >= 0)
         par__recorder_last_at(t->recorder, comm->last_index)->n_done = comm->n_done;

@@ -244,11 +244,6 @@ static par_status agree(MPI_Comm comm, int rank, par_status local) {
     return par_error_set((par_status)worst.status, "rank %d: %s", worst.rank, text);
 }
 
-static par_status open_notices(par_transport *t, MPI_Comm comm, int rank) {
-    mpi_state *m = t->carrier_state;
-    return agree(comm, rank, par__notices_open(comm, &m->notices));
-}
-
 par_status par_transport_create_mpi(MPI_Comm comm, const par_transport_params *params,
                                     par_transport **out) {
     par_transport *t = NULL;
@@ -264,7 +259,10 @@ par_status par_transport_create_mpi(MPI_Comm comm, const par_transport_params *p
     par_status st = par__transport_create(params, size, rank, &t);
     if (st == PAR_OK) st = add_carrier(t, own);
     st = agree(own, rank, st);
-    if (st == PAR_OK) st = open_notices(t, own, rank);
+    if (st == PAR_OK) {
+        mpi_state *m = t->carrier_state;
+        st = agree(own, rank, par__notices_open(own, &m->notices));
+    }
     if (st == PAR_OK) st = look_at_node(t);
     if (st == PAR_OK) {
         *out = t;

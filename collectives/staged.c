@@ -170,7 +170,7 @@ static par_status begin_window(const staged *s, lane *l, const waiting *w) {
     l->width = left <= most ? left : (left + windows - 1) / windows;
     if (w->op.kind == PAR__ALL_REDUCE && windows > 1) l->width += (p - l->width % p) % p;
     PAR_TRY(copy_blocks(s, l, w, true));
-    PAR_TRY(s->device->record(l->stream, l->copied));
+    PAR_TRY(s->device->event_record(l->stream, l->copied));
     l->state = COPIES_IN;
     return PAR_OK;
 }
@@ -188,7 +188,7 @@ static par_status begin_host(const staged *s, lane *l, const waiting *w) {
 static par_status begin_out(const staged *s, lane *l, const waiting *w) {
     PAR_TRY(par__engine_wait(s->comm, l->host.number)); /* it is done: this takes its error */
     PAR_TRY(copy_blocks(s, l, w, false));
-    PAR_TRY(s->device->record(l->stream, l->copied));
+    PAR_TRY(s->device->event_record(l->stream, l->copied));
     l->state = COPIES_OUT;
     if (l->position + l->width >= w->op.n) l->n_done = w->number;
     return PAR_OK;
@@ -204,26 +204,21 @@ static par_status end_window(const staged *s, lane *l, const waiting *w) {
     return PAR_OK;
 }
 
-static par_status begin_operation(const staged *s, lane *l, const waiting *w) {
-    l->begun = true;
-    l->position = 0;
-    PAR_TRY(s->device->wait(l->stream, w->ready));
-    return begin_window(s, l, w);
-}
-
 /* One state further, if what it waits for is done. */
 static par_status advance(const staged *s, lane *l, bool *moved) {
     bool done = false;
     if (l->n == 0) return PAR_OK;
     const waiting *w = &l->ring[l->head];
     if (!l->begun) {
-        *moved = true;
-        return begin_operation(s, l, w);
+        *moved = l->begun = true;
+        l->position = 0;
+        PAR_TRY(s->device->wait(l->stream, w->ready));
+        return begin_window(s, l, w);
     }
     if (l->state == ON_HOST)
         done = par__engine_done(s->comm, l->host.number);
     else
-        PAR_TRY(s->device->query(l->copied, &done));
+        PAR_TRY(s->device->event_query(l->copied, &done));
     if (!done) return PAR_OK;
     *moved = true;
     return l->state == COPIES_IN ? begin_host(s, l, w)
@@ -255,7 +250,7 @@ static par_status staged_start(void *state, const par__operation *op, int64_t nu
     waiting *w = &l->ring[(l->head + l->n) % l->max];
     w->op = *op;
     w->number = number;
-    PAR_TRY(s->device->record(op->after, w->ready));
+    PAR_TRY(s->device->event_record(op->after, w->ready));
     l->n++;
     return PAR_OK;
 }

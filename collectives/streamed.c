@@ -87,7 +87,7 @@ static par_status look(streamed *s, lane *l, par_event *event, bool *done) {
     bool ready = false;
     PAR_TRY(s->nccl->poll(l->nccl, &ready));
     *done = ready;
-    return event && ready ? s->device->query(event, done) : PAR_OK;
+    return event && ready ? s->device->event_query(event, done) : PAR_OK;
 }
 
 static par_status await(streamed *s, lane *l, par_event *event) {
@@ -144,7 +144,7 @@ static par_status warm_up_all(streamed *s, lane *first, int n) {
     for (int i = 0; i < n; i++) PAR_TRY(await(s, &first[i], NULL));
     for (int i = 0; i < n; i++) {
         PAR_TRY(warm_up(s, &first[i]));
-        PAR_TRY(s->device->record(first[i].stream, s->entries[i].done));
+        PAR_TRY(s->device->event_record(first[i].stream, s->entries[i].done));
     }
     for (int i = 0; i < n; i++) PAR_TRY(await(s, &first[i], s->entries[i].done));
     return PAR_OK;
@@ -227,13 +227,6 @@ static par_status check_gpus(const streamed *s) {
     return st;
 }
 
-/* All ranks leave each step together: one that fails alone would leave its peers waiting. */
-static par_status connect_all(streamed *s, const par_comm_params *params) {
-    PAR_TRY(check_gpus(s));
-    PAR_TRY(open_collectives(s));
-    return params->pairs ? open_pairs(s) : PAR_OK;
-}
-
 static void streamed_destroy(void *state) {
     streamed *s = state;
     bool broken = s && s->comm->transport->broken;
@@ -270,7 +263,10 @@ static par_status streamed_create(par_comm *comm, const par_comm_params *params,
         st = prepare(s);
     }
     st = par_comm_agree(comm, st);
-    if (st == PAR_OK) st = connect_all(s, params);
+    /* all ranks leave each of these together: one that fails alone would leave its peers waiting */
+    if (st == PAR_OK) st = check_gpus(s);
+    if (st == PAR_OK) st = open_collectives(s);
+    if (st == PAR_OK && params->pairs) st = open_pairs(s);
     if (st != PAR_OK) {
         if (s) streamed_abort(s);
         streamed_destroy(s);
@@ -303,7 +299,7 @@ static par_status refuse_peer(const streamed *s, const par__operation *op) {
 static par_status take_entry(streamed *s, const par__operation *op, int64_t number, entry **out) {
     entry *at = &s->entries[number % MAX_OPS];
     bool done = true;
-    if (at->number > 0 && !at->waited) PAR_TRY(s->device->query(at->done, &done));
+    if (at->number > 0 && !at->waited) PAR_TRY(s->device->event_query(at->done, &done));
     if (!done)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "%s on axis %s: %d operations are under way; wait for some first",
@@ -325,10 +321,10 @@ static void tell(const streamed *s, const par__operation *op) {
 static par_status put(streamed *s, lane *l, const par__operation *given, entry *at) {
     par__operation op = *given;
     if (l->kind >= 0) op.peer = l->there;
-    PAR_TRY(s->device->record(op.after, s->ready));
+    PAR_TRY(s->device->event_record(op.after, s->ready));
     PAR_TRY(s->device->wait(l->stream, s->ready));
     PAR_TRY(s->nccl->start(l->nccl, &op, l->stream));
-    return s->device->record(l->stream, at->done);
+    return s->device->event_record(l->stream, at->done);
 }
 
 static par_status streamed_start(void *state, const par__operation *op, int64_t number) {
@@ -376,7 +372,7 @@ static par_status streamed_wait(void *state, int64_t number, par_stream *then) {
 static bool streamed_done(void *state, int64_t number) {
     streamed *s = state;
     bool done = false;
-    if (s->device->query(s->entries[number % MAX_OPS].done, &done) != PAR_OK) return true;
+    if (s->device->event_query(s->entries[number % MAX_OPS].done, &done) != PAR_OK) return true;
     return done;
 }
 

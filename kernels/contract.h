@@ -78,7 +78,7 @@
 #define PAR__FIELDS_par_method(F, A) F(work) F(what) F(slower)
 #define PAR__FIELDS_par_backend(F, A) \
     F(name) A(kernels) F(on_host) F(memory) F(host_memory) F(stream_create) F(stream_destroy) \
-    F(event_create) F(event_destroy) F(copy) F(zero) F(record) F(wait) F(query) F(sync) \
+    F(event_create) F(event_destroy) F(copy) F(zero) F(event_record) F(wait) F(event_query) F(sync) \
     F(timed_event_create) F(elapsed) F(capture_begin) F(capture_end) F(graph_launch) \
     F(graph_destroy) F(choices) F(choose) F(range_begin) F(range_end) F(device) F(method) F(nccl)
 #define PAR__FIELDS_par_device_params(F, A) \

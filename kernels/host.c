@@ -98,10 +98,10 @@ void par__host_init(par_backend *backend) {
     backend->stream_destroy = host_stream_destroy;
     backend->event_create = host_event_create;
     backend->event_destroy = host_event_destroy;
-    backend->query = host_query;
+    backend->event_query = host_query;
     backend->copy = host_copy;
     backend->zero = host_zero;
-    backend->record = host_event;
+    backend->event_record = host_event;
     backend->wait = host_event;
     backend->sync = host_sync;
 }

@@ -30,7 +30,7 @@ class Place:
         self.small = f"--layers 4 {steps} --vocab 512 --batch 8 --seed 7".split() + self.quiet(512)
 
     def quiet(self, vocabulary):
-        return f"--eval-every 0 --sample-tokens 0 --data {self.folder}/{vocabulary}.bin".split()
+        return f"--eval-every 0 --sample-tokens 0 --run none --data {self.folder}/{vocabulary}.bin".split()
 
     def mpirun(self, ranks):
         flags = pathlib.Path(__file__).with_name("mpi.sh")

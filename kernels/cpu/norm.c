@@ -81,19 +81,13 @@ CPU_INLINE void forward_rows(par_dtype t, const par_norm *a, int64_t begin, int6
         for (int64_t i = begin; i < end; i++) forward_row(t, a, i, false);
 }
 
-/* Each row of the sum is normalized while it is in the first-level cache. */
-static void forward_added(const par_norm *a, int64_t begin, int64_t end, bool layernorm) {
-    for (int64_t i = begin; i < end; i++) {
+/* With a residual each row of the sum is normalized while it is in the first-level cache. */
+static void forward_piece(const par_norm *a, int64_t begin, int64_t end, bool layernorm) {
+    if (!a->residual) CPU_BY_TYPE(a->dtype, forward_rows, a, begin, end, layernorm);
+    for (int64_t i = begin; a->residual && i < end; i++) {
         par__cpu_residual_row(a->residual, i);
         CPU_BY_TYPE(a->dtype, forward_rows, a, i, i + 1, layernorm);
     }
-}
-
-static void forward_piece(const par_norm *a, int64_t begin, int64_t end, bool layernorm) {
-    if (a->residual)
-        forward_added(a, begin, end, layernorm);
-    else
-        CPU_BY_TYPE(a->dtype, forward_rows, a, begin, end, layernorm);
 }
 
 /* A loop over rows or pieces of a norm. */

@@ -271,9 +271,9 @@ par_status par__cuda_device_init(const par_device_params *params, par_backend *b
     backend->event_destroy = event_destroy;
     backend->copy = copy;
     backend->zero = zero;
-    backend->record = record;
+    backend->event_record = record;
     backend->wait = wait;
-    backend->query = query;
+    backend->event_query = query;
     backend->sync = sync;
     backend->timed_event_create = timed_event_create;
     backend->elapsed = elapsed;

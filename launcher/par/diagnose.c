@@ -13,9 +13,10 @@
 
 enum { REPORT_NBYTES = 1 << 20 };
 
-/* The folder itself, or the newest one beside a log or a directory of checkpoints. */
+/* The folder itself, or the newest one beside a log or a directory of checkpoints, or beside the log
+ * in a run's directory. */
 static void find_pages(const char *run, char *directory, size_t nbytes) {
-    char pattern[4200];
+    char pattern[4200], inside[4200];
     struct stat info;
     time_t newest = 0;
     glob_t found = {0};
@@ -23,7 +24,9 @@ static void find_pages(const char *run, char *directory, size_t nbytes) {
     while (n > 1 && run[n - 1] == '/') n--;
     snprintf(directory, nbytes, "%s", run);
     snprintf(pattern, sizeof pattern, "%.*s.ranks-*", n, run);
-    if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0)
+    snprintf(inside, sizeof inside, "%.*s/log.jsonl.ranks-*", n, run);
+    glob(pattern, GLOB_NOSORT, NULL, &found);
+    if (glob(inside, GLOB_NOSORT | GLOB_APPEND, NULL, &found) == 0 || found.gl_pathc > 0)
         for (size_t i = 0; i < found.gl_pathc; i++)
             if (stat(found.gl_pathv[i], &info) == 0 && info.st_mtime >= newest) {
                 newest = info.st_mtime;
@@ -50,8 +53,8 @@ static int hang(int argc, char **argv) {
     if (argc != 1 || strcmp(argv[0], "--help") == 0) {
         fprintf(argc == 1 ? stdout : stderr,
                 "usage: par diagnose hang RUN\n"
-                "RUN: the folder of pages that train_llm named, or its --log or --save. Ranks may "
-                "run, stand still, or be gone.\n");
+                "RUN: the run's directory, its --log or --save, or the folder of pages that "
+                "train_llm named. Ranks may run, stand still, or be gone.\n");
         return argc == 1 ? EXIT_SUCCESS : PAR_TOOL_INPUT;
     }
     find_pages(argv[0], directory, sizeof directory);

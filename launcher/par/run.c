@@ -14,11 +14,6 @@
 #include "par_tool.h"
 #include "run.h"
 
-static bool is_train_llm(const run_settings *s) {
-    const char *name = strrchr(s->program.words[0], '/');
-    return strcmp(name ? name + 1 : s->program.words[0], "train_llm") == 0;
-}
-
 /* Runs words to their end, what they print in a file, or here if that is NULL. */
 static int run_words_to_end(const run_words *words, const char *file) {
     int status = 0;
@@ -194,26 +189,6 @@ static void note_command(const char *directory, const char *command) {
     if (file) fclose(file);
 }
 
-static bool has_word(const run_words *list, const char *word) {
-    for (int i = 0; i < list->n; i++)
-        if (strcmp(list->words[i], word) == 0) return true;
-    return false;
-}
-
-/* A job that may start again needs checkpoints to go on from. */
-static void prepare_restarts(run_settings *s, const char *directory) {
-    if (!s->restarts || !is_train_llm(s)) return;
-    if (!has_word(&s->program, "--save")) {
-        run_word(&s->program, "--save");
-        run_word(&s->program, "%s/checkpoints", directory);
-        fprintf(stderr, "par run: checkpoints for --restarts go to %s/checkpoints\n", directory);
-    }
-    if (!has_word(&s->program, "--resume")) {
-        run_word(&s->program, "--resume");
-        run_word(&s->program, "auto");
-    }
-}
-
 /* Bad options or input, inf and NaN, and a signal's end are not mended by starting again. */
 static bool is_crash(int code) {
     return code != 0 && code != PAR_TOOL_INPUT && code != 3 && code != RUN_STOPPED;
@@ -249,7 +224,7 @@ static int run_or_check(run_settings *s, bool check_only) {
     char directory[RUN_PATH], file[RUN_PATH];
     run_launch l = {0};
     if (check_only) {
-        if (is_train_llm(s)) return check_program(s, NULL);
+        if (run_is_train_llm(s)) return check_program(s, NULL);
         fprintf(stderr, "par check: %s: only train_llm's options can be checked\n",
                 s->program.words[0]);
         return PAR_TOOL_INPUT;
@@ -262,6 +237,7 @@ static int run_or_check(run_settings *s, bool check_only) {
         run_words_free(&l.words);
         return EXIT_SUCCESS;
     }
+    if (!s->run) s->run = run_program_directory(s);
     if (st == PAR_OK) st = make_run(s, directory);
     if (st != PAR_OK) {
         fprintf(stderr, "par run: %s\n", par_error());
@@ -269,8 +245,8 @@ static int run_or_check(run_settings *s, bool check_only) {
         return PAR_TOOL_INPUT;
     }
     snprintf(file, sizeof file, "%.900s/check", directory);
-    prepare_restarts(s, directory);
-    int code = s->check && is_train_llm(s) ? check_program(s, file) : 0;
+    run_program_prepare(s, directory);
+    int code = s->check && run_is_train_llm(s) ? check_program(s, file) : 0;
     if (code != 0) {
         copy_to_stderr(file);
         fprintf(stderr, "par run: nothing was started\n");

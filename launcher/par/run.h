@@ -1,7 +1,7 @@
 /*
  * par run: starts a job through the mpirun or srun that is there. Its parts: run.c (the check, the
- * job, restarts), run_options.c (options, the program's words), run_launch.c (the launcher and its
- * words), run_rank.c (what runs on each rank: the program, with its output in files), run_output.c
+ * job, restarts), run_options.c (options, the program's words), run_program.c (words that train_llm
+ * gets besides), run_launch.c (the launcher and its words), run_rank.c (what runs on each rank: the program, with its output in files), run_output.c
  * (the ranks' output as one), run_report.c (what is said of a job that failed), run_words.c.
  *
  * Words reach the program as they are: there is no shell anywhere.
@@ -48,6 +48,12 @@ typedef struct {
  * words are taken. */
 void run_options_read(run_settings *s, int argc, char **argv, par_problems *problems, char *help,
                       size_t nbytes);
+
+bool run_is_train_llm(const run_settings *s);
+/* The directory that train_llm's own words name; NULL: none. */
+const char *run_program_directory(const run_settings *s);
+/* Adds words for a job whose folder is `directory`. */
+void run_program_prepare(run_settings *s, const char *directory);
 
 /* How a job is started, and what its launcher does with signals. */
 typedef struct {

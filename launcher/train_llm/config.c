@@ -72,10 +72,13 @@ bool llm_config_given(const llm_run *r, const char *name) {
     return false;
 }
 
-/* What a file of options should not repeat: itself, what ends at once, and with an import the
- * model, which is the import's. */
+/* What a file of options should not repeat: itself, what ends at once, the run's directory with
+ * what follows from it, and with an import the model, which is the import's. */
 static bool is_kept(const llm_run *r, const par_option *row) {
-    static const char *const others[] = {"config", "help", "version", "other-names"};
+    static const char *const others[] = {"config", "help", "version", "other-names", "run"};
+    static const char *const places[] = {"log", "curve", "save"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (strcmp(row->name, places[i]) == 0) return row->given > 0;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (strcmp(row->name, others[i]) == 0) return false;
     return !r->set.import || strcmp(row->name, "model") != 0;

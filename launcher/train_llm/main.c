@@ -157,8 +157,10 @@ int main(int argc, char **argv) {
         par_status st = llm_settle(&r, w.size, &problems);
         if (st != PAR_OK) end(st, &r, w.rank, st == PAR_ERR_MEMORY);
     }
+    par_status st = llm_run_make(&r, &w);
+    if (st != PAR_OK) end(st, &r, w.rank, false);
     llm_watch_begin(&r, &w);
-    par_status st = llm_world_connect(&w, &r.set);
+    st = llm_world_connect(&w, &r.set);
     if (st != PAR_OK) end(st, &r, w.rank, true);
     st = run_connected(&r, &w);
     if (par_transport_broken(w.transport)) end_broken(&r, &w);

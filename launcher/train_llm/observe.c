@@ -58,10 +58,15 @@ static par_status check_matrix_file(const char *path) {
     return PAR_OK;
 }
 
-static void report_past(const llm_observer *o, const llm_settings *s, const llm_beginning *from) {
+static void report_past(const llm_observer *o, const llm_settings *s, const llm_beginning *from,
+                        bool fresh) {
     long long n = 0, begin = (long long)from->step;
     if (!from->step) return;
     for (int64_t i = 0; i < o->past.n; i++) n += !o->past.points[i].validation;
+    if (s->log && fresh) {
+        printf("note: log: %s is new, and begins at step %lld\n", s->log, begin + 1);
+        return;
+    }
     if (s->log)
         printf("log: %s goes on after step %lld; %lld records of later steps were taken out\n",
                s->log, begin, (long long)o->past.n_dropped);
@@ -72,10 +77,13 @@ static void report_past(const llm_observer *o, const llm_settings *s, const llm_
                s->curve, begin + 1);
 }
 
-/* Beside a log that is a plain file. */
+/* In the run's directory, and beside a log elsewhere that is a plain file. */
 static par_status write_config(const llm_run *r) {
     char path[4200];
     struct stat info;
+    const char *own = llm_run_file(r, "config");
+    if (own) PAR_TRY(llm_config_write(r, own));
+    if (!llm_config_given(r, "log")) return PAR_OK;
     if (stat(r->set.log, &info) != 0 || !S_ISREG(info.st_mode)) return PAR_OK;
     snprintf(path, sizeof path, "%s.config", r->set.log);
     return llm_config_write(r, path);
@@ -91,16 +99,23 @@ static par_status open_series(llm_observer *o, const llm_settings *s, const llm_
     return PAR_OK;
 }
 
+/* A log that is not there, or has nothing in it. */
+static bool is_new(const char *path) {
+    struct stat info;
+    return stat(path, &info) != 0 || (S_ISREG(info.st_mode) && info.st_size == 0);
+}
+
 /* Rank 0's files; the curve is written at once, so that a bad path is known before the first
  * step. */
 static par_status open_files(llm_observer *o, const llm_run *r, const llm_world *w,
                              const llm_data *d, const llm_beginning *from) {
     const llm_settings *s = &r->set;
+    bool fresh = !from->step || (s->log && is_new(s->log));
     if (s->log) PAR_TRY(par_log_continue(s->log, from->step, from->loss, &o->past));
     if (s->log) PAR_TRY(par_log_open(s->log, &o->log));
-    if (s->log)
-        PAR_TRY(from->step ? llm_log_resume(o->log, w, from) : llm_log_start(o->log, r, w, d));
-    if (s->log && !from->step) PAR_TRY(write_config(r));
+    if (s->log && fresh) PAR_TRY(llm_log_start(o->log, r, w, d));
+    if (s->log && fresh) PAR_TRY(write_config(r));
+    if (s->log && from->step) PAR_TRY(llm_log_resume(o->log, w, from));
     if (s->log) PAR_TRY(llm_methods_log(o->log, r));
     if (s->comm_matrix_csv) PAR_TRY(check_matrix_file(s->comm_matrix_csv));
     if (s->comm_matrix_svg) PAR_TRY(check_matrix_file(s->comm_matrix_svg));
@@ -109,7 +124,7 @@ static par_status open_files(llm_observer *o, const llm_run *r, const llm_world 
         if (o->past.points[i].validation && o->past.points[i].step == from->step)
             o->has_validation = true;
     PAR_TRY(open_series(o, s, from));
-    report_past(o, s, from);
+    report_past(o, s, from, fresh);
     return s->curve ? par_curve_write(o->curve, s->curve) : PAR_OK;
 }
 

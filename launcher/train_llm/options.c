@@ -308,6 +308,10 @@ static int output_rows(llm_settings *s, par_option *t) {
             .also = "eval-iters|val-max-steps|-m|eval-iter|validation-steps|max-eval-samples"),
         INT("log-every", log_every, "1", "1..", "print every this many steps",
             .also = "log-interval|logging-steps|logging-interval|log-freq|print-interval"),
+        TEXT("run", run,
+             "directory for what the run leaves: options, log, curve, checkpoints; none: no "
+             "directory; without it: a new one below runs/, and --save decides on checkpoints",
+             .metavar = "DIR", .also = "run-dir|work-dir"),
         TEXT("log", log, "append a JSON line per step to this file; a resumed run goes on in it",
              .metavar = "FILE", .also = "output-log-dir|log-file|log-dir"),
         TEXT("csv", csv, "append steps and validations to this table; a resumed run goes on in it",
@@ -328,10 +332,13 @@ static int output_rows(llm_settings *s, par_option *t) {
 static int checkpoint_rows(llm_settings *s, par_option *t) {
     const char *g = "Checkpoints";
     const par_option rows[] = {
-        TEXT("save", save, "directory for checkpoints; one is saved at the end in any case",
-             .metavar = "DIR",
-             .also = "out-dir|output-dir|checkpoint-dir|save-dir|-o|dump-folder|checkpoint-path|"
-                     "checkpoint-folder"),
+        TEXT(
+            "save", save,
+            "directory for checkpoints; one is saved at the end in any case; none: no checkpoints, "
+            "also with --run",
+            .metavar = "DIR",
+            .also = "out-dir|output-dir|checkpoint-dir|save-dir|-o|dump-folder|checkpoint-path|"
+                    "checkpoint-folder"),
         INT("save-every", save_every, "0", "0..",
             "save every this many steps; 0: at the end and on signals alone",
             .also = "save-interval|save-steps|checkpoint-every|-n|checkpoint-interval|save-freq|"
@@ -414,7 +421,8 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
              "write a timeline of these steps, as 10 or 10-12,20, for ui.perfetto.dev and par "
              "diagnose timeline",
              .metavar = "STEPS"),
-        TEXT("trace-file", trace_file, "with --trace: this file instead of trace.json",
+        TEXT("trace-file", trace_file,
+             "with --trace: this file (default: trace.json in the run's directory)",
              .metavar = "FILE"),
         INT("trace-events", trace_events, "0", "0..100000000",
             "with --trace: events that a rank keeps, the newest; 0: as many as the steps need, up "

@@ -90,6 +90,7 @@ void llm_report_run(const llm_run *r, const llm_world *w) {
                "but fewer would be faster\n",
                w->local_size, llm_report_s(w->local_size), w->threads, llm_report_s(w->threads),
                w->cores, llm_report_s(w->cores));
+    llm_run_print(r);
     if (r->params.layout.size[PAR_PP] > 1 && takes_turns(r, w))
         printf("note: the measured bubble is left out, since ranks that share cores wait for each "
                "other's turns\n");

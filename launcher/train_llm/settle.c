@@ -71,13 +71,17 @@ static void check_sampling(const llm_settings *s, par_problems *problems) {
         par_problem(problems, "--sample, --verify-parallel: legal: one of the two");
 }
 
-static void check_evaluation(const llm_settings *s, par_problems *problems) {
+static void check_evaluation(const llm_run *r, par_problems *problems) {
+    const llm_settings *s = &r->set;
     const struct {
         const char *name;
         bool given;
-    } others[] = {{"sample", s->sample},      {"verify-parallel", s->verify_parallel},
-                  {"save", s->save != NULL},  {"log", s->log != NULL},
-                  {"csv", s->csv != NULL},    {"tensorboard", s->tensorboard != NULL},
+    } others[] = {{"sample", s->sample},
+                  {"verify-parallel", s->verify_parallel},
+                  {"save", s->save && llm_config_given(r, "save")},
+                  {"log", s->log != NULL},
+                  {"csv", s->csv != NULL},
+                  {"tensorboard", s->tensorboard != NULL},
                   {"curve", s->curve != NULL}};
     if (!s->eval_only) return;
     if (!s->resume && !s->import)
@@ -150,10 +154,11 @@ void llm_settle_options(llm_run *r, par_problems *problems) {
     if (s->import && llm_config_given(r, "model"))
         par_problem(problems, "--import %s, --model %s: one model at a time", s->import, s->model);
     if (!s->data) s->data = llm_data_default();
+    llm_run_settle(r, problems);
+    check_evaluation(r, problems);
     check_checkpoints(s, s->resume && strcmp(s->resume, "auto") == 0, problems);
     settle_end(r, problems);
     check_sampling(s, problems);
-    check_evaluation(s, problems);
     check_device(s, problems);
     settle_model(s, &r->config, problems);
 }

@@ -59,8 +59,10 @@ void llm_trace_check(const llm_run *r, par_problems *problems) {
                     (long long)s->steps);
 }
 
+/* In the run's directory, where there is one. */
 static const char *file_of(const llm_run *r) {
-    return r->set.trace_file ? r->set.trace_file : "trace.json";
+    const char *own = llm_run_file(r, "trace.json");
+    return r->set.trace_file ? r->set.trace_file : own ? own : "trace.json";
 }
 
 static bool records(int64_t step) {

@@ -4,9 +4,9 @@
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
  * checkpoint (saving, resuming), about (what a checkpoint records), signals (what asks to save or
  * stop), limits (memory of the nodes), methods (what computes what), observe (log, tables, curve,
- * communication matrix), log (its records), mfu, sample (text from a model), watch (the watchdog),
- * verify (a layout against one rank), report (what is printed), plan (what is printed of a run that
- * need not run), and main. It uses the public headers only; what the library must not do (MPI_Init,
+ * communication matrix), log (its records), run (the directory of all that), mfu, sample (text from
+ * a model), watch (the watchdog), verify (a layout against one rank), report (what is printed), plan
+ * (what is printed of a run that need not run), and main. It uses the public headers only; what the library must not do (MPI_Init,
  * signals, threads, printing, exit codes) is here.
  *
  * A name that two files share begins with llm_ and its part.
@@ -36,6 +36,7 @@ enum { LLM_CPU, LLM_CUDA, LLM_REF };
 
 /* Where a row's value is recorded: par_option.recorded. */
 enum { LLM_IN_LOG = 1, LLM_IN_CHECKPOINT = 2, LLM_MAX_OPTIONS = 192 };
+enum { LLM_DIRECTORY = 900 }; /* bytes of the name of a run's directory */
 
 /*
  * What the command line says, and, once it is settled, what follows where it leaves something open
@@ -73,6 +74,7 @@ typedef struct {
     const char *save, *resume;
     int64_t save_every, keep, keep_every, keep_best, checkpoint_memory;
     const char *stop_file, *exit_after;
+    const char *run; /* directory; "none": none; NULL: one that rank 0 names */
     const char *log, *csv, *tensorboard, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
     double peak_tflops; /* 0: the device's, if it is known */
     bool eval_only;
@@ -106,6 +108,7 @@ typedef struct {
     char recipe[1024];               /* what a recipe set, for people; "": there is none */
     char methods[32768];             /* what computes what, of all ranks: methods.c */
     bool began;                      /* the first step */
+    char directory[LLM_DIRECTORY];   /* of this run, the same on every rank; "": none */
     char newest[1024];               /* the checkpoint saved or resumed last; "": none */
     par_owner *owner;                /* of --save's directory; NULL: there is none */
     char stop_file[1100];            /* "": none */
@@ -188,6 +191,20 @@ _Noreturn void llm_world_end(int code, bool broken);
 double llm_world_seconds(void);
 /* Rank 0's bytes to all, before there is a transport. Collective. */
 void llm_world_share(void *data, size_t nbytes);
+
+/* run: the directory that a run leaves */
+/* The given name, and what follows from it: --save. */
+void llm_run_settle(llm_run *, par_problems *);
+/* Rank 0 makes it, all know it; log and curve have their places in it. Before there is a transport.
+ * Collective. Errors [agreed]: PAR_ERR_IO, of a name that was given. */
+par_status llm_run_make(llm_run *, const llm_world *);
+/* DIRECTORY/NAME, valid to the end of the process; NULL: there is no directory. Rank 0 alone
+ * writes there. Not collective. */
+const char *llm_run_file(const llm_run *, const char *name);
+/* Its name, or why there is none; on rank 0. */
+void llm_run_print(const llm_run *);
+/* At the end: what was made for a run that never began goes. Not collective. */
+void llm_run_leave(void);
 
 /* watch: the watchdog; nothing without --stall-timeout, or on one rank. Not collective but for the
  * first. */

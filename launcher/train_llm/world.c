@@ -84,6 +84,7 @@ _Noreturn void llm_world_end(int code, bool broken) {
 #else
     (void)broken;
 #endif
+    llm_run_leave(); /* no rank has its page there any more */
     exit(code);
 }
 

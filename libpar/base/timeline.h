@@ -62,6 +62,11 @@ struct par_timeline {
 };
 typedef struct par_timeline par_timeline;
 
+/* Events that are in the ring. */
+static inline int64_t par__timeline_kept(const par_timeline *t) {
+    return t->n < t->max ? t->n : t->max;
+}
+
 static inline int64_t par__timeline_now(const par_timeline *t) {
     return t ? par__nanoseconds() : 0;
 }

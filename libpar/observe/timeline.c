@@ -54,11 +54,11 @@ void par_timeline_end(par_timeline *t) {
 }
 
 int64_t par_timeline_kept(const par_timeline *t) {
-    return t->n < t->max ? t->n : t->max;
+    return par__timeline_kept(t);
 }
 
 int64_t par_timeline_dropped(const par_timeline *t) {
-    return t->n > t->max ? t->n - t->max : 0;
+    return t->n - par__timeline_kept(t);
 }
 
 void par_timeline_start(par_timeline *t, par_transport *transport, int64_t step) {

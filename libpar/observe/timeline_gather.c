@@ -72,7 +72,7 @@ static par_status travelling(const par__event *e, par__texts *texts, par__span *
 
 /* This rank's events. */
 static par_status take_own(const par_timeline *t, par__texts *texts, par__span **out) {
-    int64_t n = par_timeline_kept(t);
+    int64_t n = par__timeline_kept(t);
     *out = malloc((size_t)(n + 1) * sizeof **out);
     if (!*out) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %lld events", (long long)n);
     for (int64_t i = 0; i < n; i++) PAR_TRY(travelling(&t->events[i], texts, &(*out)[i]));
@@ -185,8 +185,8 @@ par_status par__traces_gather(const par_timeline *t, par_comm *comm, const char 
     par__texts texts = {0};
     par__span *own = NULL;
     head *heads = calloc((size_t)p, sizeof *heads);
-    head mine = {.n = par_timeline_kept(t),
-                 .n_dropped = par_timeline_dropped(t),
+    head mine = {.n = par__timeline_kept(t),
+                 .n_dropped = (t->n - par__timeline_kept(t)),
                  .rank = par_comm_world_rank(comm, me)};
     if (label) strncpy(mine.label, label, sizeof mine.label - 1);
     par_status st = heads ? take_own(t, &texts, &own)

@@ -115,7 +115,7 @@ par_status par__timer_begin(par__timer *t, int phase, par_stream *stream) {
     x->phase = phase;
     x->ended = false;
     s->open[phase] = s->n++;
-    if (by_events(t)) return t->backend->record(stream, x->from);
+    if (by_events(t)) return t->backend->event_record(stream, x->from);
     x->begin_s = par__seconds();
     return PAR_OK;
 }
@@ -127,7 +127,7 @@ par_status par__timer_end(par__timer *t, int phase, par_stream *stream) {
     span *x = &s->spans[s->open[phase]];
     s->open[phase] = NONE;
     x->ended = true;
-    if (by_events(t)) return t->backend->record(stream, x->to);
+    if (by_events(t)) return t->backend->event_record(stream, x->to);
     x->end_s = par__seconds();
     return PAR_OK;
 }

@@ -8,6 +8,7 @@
  */
 #include "bucket.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,18 +33,21 @@ par_status par__buckets_create(par__buckets *k, const par__context *on, const pa
                  "round at every hop; legal: fp32, or the staged link",
                  par_dtype_name(on->params.reduce_dtype));
     k->works = calloc((size_t)n + 1, sizeof *k->works);
-    if (!k->works) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d buckets", n);
+    k->begun = calloc((size_t)n + 1, sizeof *k->begun);
+    if (!k->works || !k->begun) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d buckets", n);
     return PAR_OK;
 }
 
 void par__buckets_free(par__buckets *k) {
     free(k->works);
+    free(k->begun);
 }
 
 void par__buckets_begin_step(par__buckets *k) {
     const par_registry *registry = k->flat->registry;
     for (int i = 0; i < registry->n_params; i++) registry->params[i]->written = false;
     k->tail_s = 0;
+    k->n_begun = 0;
 }
 
 /* Gradients that nobody wrote in this step are zero. */
@@ -62,6 +66,8 @@ par_status par__bucket_reduce(void *user, int bucket) {
     const par_registry *registry = k->flat->registry;
     const par__bucket *b = &registry->buckets[bucket];
     float *gradients = k->flat->gradients;
+    assert(k->n_begun < registry->n_buckets);
+    k->begun[k->n_begun++] = bucket;
     PAR_TRY(zero_unwritten(k, bucket));
     for (int i = 0; i < registry->n_sums; i++) {
         const par__sum_range *s = &registry->sums[i];
@@ -88,7 +94,8 @@ static par_status wait_gather(par__buckets *k, int bucket) {
 
 par_status par__buckets_finish_reduce(par__buckets *k) {
     double begin = 0;
-    for (int b = 0; b < k->flat->registry->n_buckets; b++) {
+    for (int i = 0; i < k->n_begun; i++) {
+        int b = k->begun[i];
         begin = par__seconds();
         PAR_TRY(par_work_wait(k->works[b].reduce, k->on->stream));
         k->works[b].reduce = (par_work){0};

@@ -16,8 +16,9 @@ typedef struct {
     const par__context *on;
     const par__flat *flat;
     par__bucket_work *works; /* [n_buckets of the flat space's registry] */
-    double tail_s;           /* the host's waits of a step that nothing can hide: for the last
-                                bucket, and with ZeRO-1 for the first weights of its forward */
+    int *begun, n_begun;     /* [n_buckets], in the order in which a step's walk reduces them */
+    double tail_s;           /* the host's waits of a step that nothing can hide: for the bucket
+                                begun last, and with ZeRO-1 for the first weights of its forward */
 } par__buckets;
 
 par_status par__buckets_create(par__buckets *buckets, const par__context *on,

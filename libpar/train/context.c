@@ -71,7 +71,7 @@ par_status par__await(const par__context *on, par_event *event) {
     par_status st = PAR_OK;
     par__flight_wait(flight(on), PAR__WAIT_DEVICE, -1, -1, 0);
     for (bool done = false; st == PAR_OK && !done;) {
-        st = on->backend->query(event, &done);
+        st = on->backend->event_query(event, &done);
         if (st != PAR_OK || done) break;
         st = par_transport_progress(on->transport);
         sched_yield();
@@ -82,7 +82,7 @@ par_status par__await(const par__context *on, par_event *event) {
 
 par_status par__sync(const par__context *on) {
     bool done = !device_waits(on);
-    if (!done) PAR_TRY(on->backend->record(on->stream, on->reached));
+    if (!done) PAR_TRY(on->backend->event_record(on->stream, on->reached));
     if (!done) PAR_TRY(par__await(on, on->reached));
     return on->backend->sync(on->stream);
 }

@@ -139,5 +139,5 @@ par_status par__feed_load(void *user, int micro, void *x, void *targets) {
     PAR_TRY(par__await(f->on, b->copied));
     read_batch(f, micro, b);
     PAR_TRY(copy_batch(f, b, x, targets));
-    return f->on->backend->record(f->on->stream, b->copied);
+    return f->on->backend->event_record(f->on->stream, b->copied);
 }

@@ -141,7 +141,7 @@ par_status par__vote_fetch(par__vote *v, par__begun *b) {
 }
 
 par_status par__vote_begun(par__vote *v, par__begun *b) {
-    PAR_TRY(v->on->backend->record(v->on->stream, b->voted));
+    PAR_TRY(v->on->backend->event_record(v->on->stream, b->voted));
     v->n_begun++;
     return PAR_OK;
 }

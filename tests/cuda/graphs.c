@@ -65,15 +65,15 @@ static par_status multiply(const world *w, int stream, float scale) {
 
 /* In: from pinned memory, times 3 on the other stream, and back. */
 static par_status put_all(const world *w) {
-    PAR_TRY(cuda->record(w->streams[0], w->timed[0]));
+    PAR_TRY(cuda->event_record(w->streams[0], w->timed[0]));
     PAR_TRY(cuda->copy(w->streams[0], w->device, w->host, NBYTES));
-    PAR_TRY(cuda->record(w->streams[0], w->events[0]));
+    PAR_TRY(cuda->event_record(w->streams[0], w->events[0]));
     PAR_TRY(cuda->wait(w->streams[1], w->events[0]));
     PAR_TRY(multiply(w, 1, 3));
-    PAR_TRY(cuda->record(w->streams[1], w->events[1]));
+    PAR_TRY(cuda->event_record(w->streams[1], w->events[1]));
     PAR_TRY(cuda->wait(w->streams[0], w->events[1]));
     PAR_TRY(cuda->copy(w->streams[0], w->host, w->device + N, NBYTES));
-    return cuda->record(w->streams[0], w->timed[1]);
+    return cuda->event_record(w->streams[0], w->timed[1]);
 }
 
 static void test_launches(void) {
@@ -111,12 +111,12 @@ static par_status do_act(world *w, act what, void **block) {
     bool done;
     switch (what) {
     case SYNC: return cuda->sync(w->streams[0]);
-    case QUERY: return cuda->query(w->events[1], &done);
+    case QUERY: return cuda->event_query(w->events[1], &done);
     case ALLOC: return cuda->host_memory.alloc(16, block);
     case DEFAULT_STREAM: return cuda->zero(NULL, w->device, NBYTES);
     case OUTSIDE: return cuda->wait(w->streams[0], w->events[1]);
     case UNJOINED:
-        PAR_TRY(cuda->record(w->streams[0], w->events[0]));
+        PAR_TRY(cuda->event_record(w->streams[0], w->events[0]));
         PAR_TRY(cuda->wait(w->streams[1], w->events[0]));
         return multiply(w, 1, 2);
     default: return cuda->copy(w->streams[0], w->device, pageable, NBYTES);
@@ -133,7 +133,7 @@ static void refuse(act what) {
     void *block = NULL;
     par_graph *graph = NULL;
     if (!open_world(&w)) return;
-    CHECK_OK(cuda->record(w.streams[1], w.events[1]));
+    CHECK_OK(cuda->event_record(w.streams[1], w.events[1]));
     CHECK_OK(multiply(&w, 0, 1));
     CHECK_OK(cuda->sync(w.streams[0]));
     CHECK_OK(cuda->capture_begin(w.streams[0]));
@@ -170,11 +170,11 @@ static void test_dropped(void) {
     CHECK_OK(put_all(&w));
     CHECK_OK(cuda->sync(w.streams[0]));
     CHECK(w.host[5] == 3, "%g", (double)w.host[5]);
-    CHECK_OK(cuda->query(w.events[0], &done));
+    CHECK_OK(cuda->event_query(w.events[0], &done));
     CHECK_OK(cuda->capture_begin(w.streams[0]));
     CHECK_OK(put_all(&w));
     CHECK_OK(cuda->capture_end(w.streams[0], NULL));
-    CHECK(on_gpu || cuda->query(w.events[0], &done) != PAR_OK,
+    CHECK(on_gpu || cuda->event_query(w.events[0], &done) != PAR_OK,
           "the graph's event can be asked for");
     close_world(&w);
 }

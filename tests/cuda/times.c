@@ -57,7 +57,7 @@ static void kernels(const world *w, int stream, int n) {
 }
 
 static void record(const world *w, int stream, int event) {
-    CHECK_OK(cuda->record(w->streams[stream], w->events[event]));
+    CHECK_OK(cuda->event_record(w->streams[stream], w->events[event]));
 }
 
 static void expect(const world *w, int from, int to, int ticks) {
@@ -72,7 +72,7 @@ static void test_refusals(void) {
     double s;
     if (!ready()) return;
     open_world(&w);
-    CHECK_OK(cuda->record(w.streams[0], w.untimed));
+    CHECK_OK(cuda->event_record(w.streams[0], w.untimed));
     record(&w, 0, 0);
     CHECK_OK(cuda->sync(w.streams[0]));
     CHECK_FAILS(cuda->elapsed(w.events[0], w.events[1], &s), PAR_ERR_ARG, "cudaEventElapsedTime");
@@ -122,14 +122,14 @@ static void test_waiting(void) {
     if (!ready()) return;
     open_world(&w);
     kernels(&w, 0, 9);
-    CHECK_OK(cuda->record(w.streams[0], w.untimed));
+    CHECK_OK(cuda->event_record(w.streams[0], w.untimed));
     record(&w, 1, 0);
     kernels(&w, 1, 2);
     record(&w, 1, 1);
     CHECK_OK(cuda->wait(w.streams[1], w.untimed));
     record(&w, 1, 2);
     kernels(&w, 0, 30);
-    CHECK_OK(cuda->record(w.streams[0], w.untimed));
+    CHECK_OK(cuda->event_record(w.streams[0], w.untimed));
     kernels(&w, 1, 1);
     record(&w, 1, 3);
     CHECK_OK(cuda->sync(w.streams[0]));

@@ -268,7 +268,7 @@ static void test_memory(void) {
     char from[3] = "ab", to[3] = "";
     CHECK_OK(backend->copy(NULL, to, from, 3));
     CHECK(strcmp(to, "ab") == 0, "the copy is \"%s\"", to);
-    CHECK_OK(backend->record(NULL, NULL));
+    CHECK_OK(backend->event_record(NULL, NULL));
     CHECK_OK(backend->wait(NULL, NULL));
     CHECK_OK(backend->sync(NULL));
 }

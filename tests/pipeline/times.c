@@ -95,7 +95,7 @@ static void run_two_rounds(void) {
         par__timer_round(t);
         span(&w, t, 0, (int)round + 1);
         if (round > 0) {
-            for (done = false; !done;) CHECK_OK(w.backend->query(behind, &done));
+            for (done = false; !done;) CHECK_OK(w.backend->event_query(behind, &done));
             far_counts_reset();
             expect(t, round - 1, (int[PAR__TIMER_PHASES]){(int)round, 0, 0, 0});
             CHECK_FAILS(par__timer_read(t, round, seconds), PAR_ERR_UNSUPPORTED, "not done");
@@ -103,7 +103,7 @@ static void run_two_rounds(void) {
         }
         if (round > 1)
             CHECK_FAILS(par__timer_read(t, round - 2, seconds), PAR_ERR_INTERNAL, "the last 2");
-        CHECK_OK(w.backend->record(w.stream, behind));
+        CHECK_OK(w.backend->event_record(w.stream, behind));
     }
     CHECK_OK(w.backend->sync(w.stream));
     par__timer_destroy(&t);
@@ -304,12 +304,12 @@ static void walks(par_recompute recompute, int backwards) {
         CHECK_FAILS(par__executor_times(s.executor, k, &result), PAR_ERR_UNSUPPORTED, "not done");
         CHECK_FAILS(par__executor_times(s.executor, k + 1, &result), PAR_ERR_INTERNAL,
                     "the last 2");
-        while (k > 0 && !done) CHECK_OK(w.backend->query(behind, &done));
+        while (k > 0 && !done) CHECK_OK(w.backend->event_query(behind, &done));
         if (k > 0) expect_walk(&s, k - 1, FORWARDS * M, k % 2 ? backwards * M : 0);
         if (k > 1)
             CHECK_FAILS(par__executor_times(s.executor, k - 2, &result), PAR_ERR_INTERNAL,
                         "the last 2");
-        CHECK_OK(w.backend->record(w.stream, behind));
+        CHECK_OK(w.backend->event_record(w.stream, behind));
     }
     CHECK_OK(w.backend->sync(w.stream));
     expect_walk(&s, 5, FORWARDS * M, 0);

@@ -14,21 +14,12 @@
 
 #include "../harness.h"
 #include "allocations.h"
-#include "check.h"
+#include "device.h"
 #include "far.h"
 #include "par/mpi.h"
 #include "par/verify.h"
 
-enum { STEPS = 5, AHEAD_STEPS = 12, MAX_LOGITS = 1 << 19 };
-
-typedef struct {
-    const char *name;
-    bool llama, sgd;
-    par_dtype dtype;
-    par_recompute recompute;
-    int64_t vocab, batch; /* vocab 0: the tiny model's */
-    int tp, pp, dp, chunks, zero;
-} setting;
+enum { STEPS = 5, MAX_LOGITS = 1 << 19 };
 
 /* What a run leaves behind; tensors in global shape, on rank 0. */
 typedef struct {
@@ -38,19 +29,7 @@ typedef struct {
     int64_t n_logits;
 } outcome;
 
-typedef struct {
-    MPI_Comm comm;
-    par_transport *transport;
-    const setting *set;
-    par_transformer_config config;
-    par_model *model;
-    par_trainer_params params; /* on the cpu */
-    check_data data;
-    check_table table;
-    char directory[512];
-} experiment;
-
-static void begin(experiment *e, par_transport *transport, const setting *set) {
+void device_begin(experiment *e, par_transport *transport, const setting *set) {
     *e = (experiment){.comm = check_comm(transport), .transport = transport, .set = set};
     check_config(set->llama, &e->config);
     if (set->vocab) e->config.vocab = set->vocab;
@@ -72,13 +51,13 @@ static void begin(experiment *e, par_transport *transport, const setting *set) {
     CHECK_OK(check_table_create(&e->params, e->comm, &e->table));
 }
 
-static void end(experiment *e) {
+void device_end(experiment *e) {
     check_table_destroy(&e->table);
     par_transformer_destroy(&e->model);
     MPI_Comm_free(&e->comm);
 }
 
-static par_trainer_params on(const experiment *e, const par_backend *backend) {
+par_trainer_params device_on(const experiment *e, const par_backend *backend) {
     par_trainer_params params = e->params;
     params.device = backend; /* NULL: the cpu */
     return params;
@@ -141,7 +120,7 @@ static void outcome_free(outcome *o) {
 
 static void train(experiment *e, const par_backend *backend, outcome *out) {
     par_trainer *t = NULL;
-    par_trainer_params params = on(e, backend);
+    par_trainer_params params = device_on(e, backend);
     outcome_take(out, &e->table);
     CHECK_OK(par_trainer_create(e->transport, &params, &t));
     if (t) CHECK_OK(run_steps(e, t, 0, out));
@@ -175,7 +154,7 @@ static void compare(const experiment *e, const char *how, int first, const outco
 static void same_bits(par_transport *transport, const setting *set) {
     experiment e;
     outcome cpu, far;
-    begin(&e, transport, set);
+    device_begin(&e, transport, set);
     train(&e, NULL, &cpu);
     for (int eager = 0; eager < 2 && !harness_failed(); eager++) {
         train(&e, far_backend(eager), &far);
@@ -184,7 +163,7 @@ static void same_bits(par_transport *transport, const setting *set) {
         outcome_free(&far);
     }
     outcome_free(&cpu);
-    end(&e);
+    device_end(&e);
 }
 
 static void run_single(par_transport *transport) {
@@ -244,7 +223,7 @@ static void make_directory(experiment *e) {
 /* Two steps on one backend, saved; the rest on another one, whose own state was another before. */
 static par_status cross(experiment *e, const par_backend *from, const par_backend *to,
                         outcome *out) {
-    par_trainer_params first = on(e, from), second = on(e, to);
+    par_trainer_params first = device_on(e, from), second = device_on(e, to);
     par_trainer *t = NULL;
     par_source source = check_source(&e->data);
     par_checkpoint_result result;
@@ -276,7 +255,7 @@ static par_status cross(experiment *e, const par_backend *from, const par_backen
 static void resume_across(par_transport *transport, const setting *set) {
     experiment e;
     outcome straight, crossed;
-    begin(&e, transport, set);
+    device_begin(&e, transport, set);
     make_directory(&e);
     train(&e, NULL, &straight);
     for (int way = 0; way < 3 && !harness_failed(); way++) {
@@ -290,7 +269,7 @@ static void resume_across(par_transport *transport, const setting *set) {
     outcome_free(&straight);
     MPI_Barrier(e.comm);
     if (e.table.rank == 0) nftw(e.directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    end(&e);
+    device_end(&e);
 }
 
 static void run_resume(par_transport *transport) {
@@ -320,7 +299,7 @@ static par_status give(void *user, const par_param *p, float *dst) {
 }
 
 static par_status load_and_train(experiment *e, const par_backend *backend, outcome *out) {
-    par_trainer_params params = on(e, backend);
+    par_trainer_params params = device_on(e, backend);
     par_trainer *t = NULL;
     par_vote vote;
     par_source source = check_source(&e->data);
@@ -340,7 +319,7 @@ static void run_load(par_transport *transport) {
     for (int i = 0; i < 2 && !harness_failed(); i++) {
         experiment e;
         outcome cpu, far;
-        begin(&e, transport, &settings[i]);
+        device_begin(&e, transport, &settings[i]);
         outcome_take(&cpu, &e.table);
         outcome_take(&far, &e.table);
         CHECK_OK(load_and_train(&e, NULL, &cpu));
@@ -348,270 +327,8 @@ static void run_load(par_transport *transport) {
         compare(&e, "loaded", 0, &far, &cpu);
         outcome_free(&cpu);
         outcome_free(&far);
-        end(&e);
+        device_end(&e);
     }
-}
-
-/* A weight that is inf: the same parameter is named with the same count, and the step is
- * skipped. */
-static par_status overflow(experiment *e, const par_backend *backend, par_vote votes[2]) {
-    static const uint16_t inf = 0x7c00;
-    par_trainer_params params = on(e, backend);
-    par_trainer *t = NULL;
-    par_source source = check_source(&e->data);
-    uint16_t kept;
-    PAR_TRY(par_trainer_create(e->transport, &params, &t));
-    void *weight = par_trainer_param(t, par_trainer_n_params(t) - 1)->weight;
-    par_status st = par_trainer_copy(t, &kept, weight, sizeof kept);
-    if (st == PAR_OK) st = par_trainer_copy(t, weight, &inf, sizeof inf);
-    if (st == PAR_OK) st = par_trainer_step(t, &source, 1e-2f, false, &votes[0]);
-    if (st == PAR_OK) st = par_trainer_copy(t, weight, &kept, sizeof kept);
-    if (st == PAR_OK) st = par_trainer_step(t, &source, 1e-2f, false, &votes[1]);
-    par_trainer_destroy(&t);
-    return st;
-}
-
-static void run_overflow(par_transport *transport) {
-    const setting set = {"fp16", true, false, PAR_F16, PAR_RECOMPUTE_NONE, 0, 8, 1, 1, 1, 1, 0};
-    experiment e;
-    par_vote cpu[2] = {{0}}, far[2] = {{0}};
-    begin(&e, transport, &set);
-    CHECK_OK(overflow(&e, NULL, cpu));
-    CHECK_OK(overflow(&e, far_backend(false), far));
-    CHECK(far[0].skipped && far[0].n_nonfinite == cpu[0].n_nonfinite &&
-              !strcmp(far[0].where, cpu[0].where),
-          "skipped %d, %lld and %lld non-finite, \"%s\" and \"%s\"", far[0].skipped,
-          (long long)far[0].n_nonfinite, (long long)cpu[0].n_nonfinite, far[0].where, cpu[0].where);
-    CHECK(!far[1].skipped && far[1].loss == cpu[1].loss, "then loss %.17g and %.17g", far[1].loss,
-          cpu[1].loss);
-    end(&e);
-}
-
-/* The host's part of a step in steady state: no wait, no question, all copies with pinned memory,
- * no allocation, and with one step begun before it its calls are those of two steps ago in every
- * byte (buffers of micro-batches change in turn), as a recording of them that is played again
- * needs. */
-static void check_begin(int step, uint64_t traces[]) {
-    far_counts c = far_counts_get();
-    CHECK(c.syncs == 0, "step %d: the host waited %lld times", step, (long long)c.syncs);
-    CHECK(c.queries == 0, "step %d: the host polled %lld times", step, (long long)c.queries);
-    CHECK(c.unpinned == 0, "step %d: %lld copies of %lld with memory that is not pinned", step,
-          (long long)c.unpinned, (long long)c.copies);
-    /* 8 micro-batches of 6 blocks, and the update: nothing was run in between */
-    CHECK(c.most_queued > 1000, "step %d: at most %lld items were queued", step,
-          (long long)c.most_queued);
-    traces[step] = c.trace;
-    if (step == 3 && !c.trace)
-        printf("# this compiler leaves padding in arguments: they are not compared\n");
-    if (step >= 3)
-        CHECK(traces[step] == traces[step - 2], "steps %d and %d enqueue other calls", step - 2,
-              step);
-}
-
-static void run_waits(par_transport *transport) {
-    const setting set = {"gpt", false, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 16, 1, 1, 1, 1, 0};
-    experiment e;
-    par_trainer *t = NULL;
-    par_vote vote;
-    uint64_t traces[8];
-    begin(&e, transport, &set);
-    par_source source = check_source(&e.data);
-    par_trainer_params params = on(&e, far_backend(false));
-    CHECK_OK(par_trainer_create(transport, &params, &t));
-    for (int i = 0; i < 8 && t; i++) {
-        allocations_count allocated = {0};
-        far_counts_reset();
-        allocations_begin();
-        CHECK_OK(par_trainer_step_begin(t, &source, 1e-3f / (float)(i + 1), false));
-        check_begin(i, traces);
-        if (i > 0) CHECK_OK(par_trainer_step_end(t, &vote));
-        allocations_end(&allocated);
-        CHECK(far_counts_get().syncs == 0, "step %d: its end waited for all of the stream", i);
-        CHECK(allocated.n[BY_LIBPAR] == 0, "step %d: libpar allocated %lld times", i,
-              (long long)allocated.n[BY_LIBPAR]);
-    }
-    if (t) CHECK_OK(par_trainer_step_end(t, &vote));
-    par_trainer_destroy(&t);
-    CHECK(far_alive() == 0, "%d blocks, streams or events left", far_alive());
-    end(&e);
-}
-
-/* Weights that overflow in fp16 in some steps and not in others: the loss scale falls from 2^28. */
-static par_status run_ahead(experiment *e, const par_backend *backend, int ahead,
-                            par_vote votes[]) {
-    par_trainer *t = NULL;
-    par_source source = check_source(&e->data);
-    par_trainer_params params = on(e, backend);
-    params.scaler.init = 0x1p28;
-    params.scaler.hysteresis = 1;
-    params.scaler.interval = 3;
-    PAR_TRY(par_trainer_create(e->transport, &params, &t));
-    par_status st = PAR_OK;
-    for (int begun = 0, ended = 0; ended < AHEAD_STEPS && st == PAR_OK;) {
-        bool more = begun < AHEAD_STEPS && begun - ended <= ahead;
-        begun += more;
-        if (more)
-            st = par_trainer_step_begin(t, &source, 1e-2f / (float)begun, begun == 7);
-        else
-            st = par_trainer_step_end(t, &votes[ended++]);
-    }
-    if (st == PAR_OK && par_trainer_consumed(t) != AHEAD_STEPS * e->set->batch)
-        st = par_error_set(PAR_ERR_INTERNAL, "%lld samples were consumed",
-                           (long long)par_trainer_consumed(t));
-    par_trainer_destroy(&t);
-    return st;
-}
-
-static bool votes_differ(const par_vote *a, const par_vote *b) {
-    return a->loss != b->loss || a->grad_norm != b->grad_norm || a->loss_scale != b->loss_scale ||
-           a->n_skipped != b->n_skipped || a->skipped != b->skipped || a->stop != b->stop ||
-           a->n_nonfinite != b->n_nonfinite || strcmp(a->where, b->where) != 0;
-}
-
-/* The vote lies on the device, so a step behind one that overflows is right before the host knows
- * of it. */
-static void run_ahead_of_votes(par_transport *transport) {
-    const setting set = {"gpt", false, false, PAR_F16, PAR_RECOMPUTE_NONE, 0, 8, 2, 2, 1, 1, 0};
-    par_vote cpu[AHEAD_STEPS] = {0}, far[AHEAD_STEPS] = {0};
-    experiment e;
-    int skipped = 0;
-    begin(&e, transport, &set);
-    CHECK_OK(run_ahead(&e, NULL, 0, cpu));
-    CHECK_OK(run_ahead(&e, far_backend(false), 1, far));
-    for (int i = 0; i < AHEAD_STEPS; i++) {
-        skipped += cpu[i].skipped;
-        CHECK(!votes_differ(&cpu[i], &far[i]), "step %d: loss %.17g and %.17g, scale %g and %g", i,
-              cpu[i].loss, far[i].loss, cpu[i].loss_scale, far[i].loss_scale);
-    }
-    CHECK(skipped > 2 && skipped < AHEAD_STEPS - 2, "%d of %d steps were skipped", skipped,
-          AHEAD_STEPS);
-    CHECK(far[6].stop && !far[5].stop, "the wish to stop is in step 7's vote");
-    end(&e);
-}
-
-/* A step that ends the training, with another begun behind it: that one changes nothing, everything
- * but steps was refused, and afterwards both backends go on alike. */
-static par_status halted(experiment *e, const par_backend *backend, par_vote votes[3]) {
-    par_trainer *t = NULL;
-    double loss;
-    par_source source = check_source(&e->data);
-    par_trainer_params params = on(e, backend);
-    params.scaler.constant = 0x1p31; /* overflows, and the policy is to stop */
-    PAR_TRY(par_trainer_create(e->transport, &params, &t));
-    CHECK_OK(par_trainer_step_begin(t, &source, 1e-2f, false));
-    CHECK_FAILS(par_trainer_evaluate(t, &source, 0, 8, &loss), PAR_ERR_ARG, "1 steps were begun");
-    if (backend) CHECK_OK(par_trainer_step_begin(t, &source, 1e-2f, false));
-    if (backend)
-        CHECK_FAILS(par_trainer_step_begin(t, &source, 1, false), PAR_ERR_ARG, "2 steps are begun");
-    CHECK_FAILS(par_trainer_step_end(t, &votes[0]), PAR_ERR_NUMERIC, "weights are unchanged");
-    CHECK_FAILS(par_trainer_step_end(t, &votes[1]), PAR_ERR_ARG, "no step was begun");
-    CHECK(par_trainer_consumed(t) == e->set->batch, "%lld samples were consumed",
-          (long long)par_trainer_consumed(t));
-    CHECK_FAILS(par_trainer_step(t, &source, 1e-2f, false, &votes[1]), PAR_ERR_NUMERIC,
-                "unchanged");
-    par_status st = par_trainer_evaluate(t, &source, 0, 8, &votes[2].loss);
-    par_trainer_destroy(&t);
-    return st;
-}
-
-static void run_halted(par_transport *transport) {
-    const setting set = {"gpt", false, false, PAR_F16, PAR_RECOMPUTE_NONE, 0, 8, 1, 2, 1, 1, 0};
-    par_vote cpu[3] = {0}, far[3] = {0};
-    experiment e;
-    begin(&e, transport, &set);
-    CHECK_OK(halted(&e, NULL, cpu));
-    CHECK_OK(halted(&e, far_backend(false), far));
-    for (int i = 0; i < 3; i++)
-        CHECK(!votes_differ(&cpu[i], &far[i]), "%d: loss %.17g and %.17g", i, cpu[i].loss,
-              far[i].loss);
-    end(&e);
-}
-
-/* By the device's clock a training step's forward is the kernels of as many micro-batches evaluated
- * but for the head's four of each, which are the backward's: norm, logits, statistics, loss. A
- * recomputed forward is the backward's, too, and one rank stands still for nobody. Without dropout,
- * as evaluation has none. */
-static void run_times(par_transport *transport) {
-    setting set = {"gpt", false, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 16, 1, 1, 1, 1, 0};
-    par_step_times times[2] = {{0}};
-    double forward = 0;
-    for (int full = 0; full < 2 && !harness_failed(); full++) {
-        experiment e;
-        par_trainer *t = NULL;
-        par_vote vote;
-        double loss;
-        set.recompute = full ? PAR_RECOMPUTE_FULL : PAR_RECOMPUTE_NONE;
-        begin(&e, transport, &set);
-        par_transformer_destroy(&e.model);
-        e.config.dropout = 0;
-        CHECK_OK(par_transformer_create(&e.config, &e.model));
-        e.params.model = e.model;
-        par_source source = check_source(&e.data);
-        par_trainer_params params = on(&e, far_backend(false));
-        CHECK_OK(par_trainer_create(transport, &params, &t));
-        far_counts_reset();
-        CHECK_OK(par_trainer_evaluate(t, &source, 0, set.batch, &loss));
-        forward = FAR_KERNEL_S * (double)(far_counts_get().kernels - 4 * par_trainer_n_micro(t));
-        CHECK_OK(par_trainer_step(t, &source, 1e-3f, false, &vote));
-        times[full] = *par_trainer_times(t);
-        CHECK(times[full].forward == forward, "forward takes %g kernels, evaluated %g",
-              times[full].forward / FAR_KERNEL_S, forward / FAR_KERNEL_S);
-        CHECK(times[full].wait_pipeline == 0 && times[full].bubble == 0,
-              "one stage waits for %g kernels", times[full].wait_pipeline / FAR_KERNEL_S);
-        par_trainer_destroy(&t);
-        end(&e);
-    }
-    CHECK(times[0].backward > forward && times[1].backward == times[0].backward + forward,
-          "backward takes %g kernels, with a recomputed forward of %g %g",
-          times[0].backward / FAR_KERNEL_S, forward / FAR_KERNEL_S,
-          times[1].backward / FAR_KERNEL_S);
-}
-
-/* What the host reads and writes is the host's; the rest, the device's, and as much as planned,
- * with whatever pieces the transport has: the staging of the staged link and of the pipeline are
- * made of those. */
-static void run_plan(par_transport *transport) {
-    const setting set = {"gpt", false, false, PAR_BF16, PAR_RECOMPUTE_NONE, 0, 16, 1, 2, 1, 1, 0};
-    const par_transport_params settings[] = {{.link = PAR_LINK_STAGED},
-                                             {.link = PAR_LINK_STAGED, .piece_nbytes = 8192}};
-    size_t comm[2] = {0};
-    experiment e;
-    begin(&e, transport, &set);
-    for (int i = 0; i < 2; i++) {
-        par_transport *own = NULL;
-        par_trainer *t = NULL;
-        par_memory *plan = NULL;
-        par_trainer_params params = on(&e, far_backend(false));
-        CHECK_OK(par_transport_create_mpi(e.comm, &settings[i], &own));
-        CHECK_OK(par_trainer_plan(&params, &settings[i], 2, par_transport_rank(own), &plan));
-        CHECK_OK(par_trainer_create(own, &params, &t));
-        for (int kind = 0; kind < PAR_MEM_COUNT && t; kind++) {
-            size_t planned = par_memory_nbytes(plan, (par_memory_kind)kind);
-            size_t taken = par_memory_nbytes(par_trainer_memory(t), (par_memory_kind)kind);
-            CHECK(planned == taken, "%s: %zu bytes planned, %zu taken",
-                  par_memory_kind_name((par_memory_kind)kind), planned, taken);
-        }
-        comm[i] = plan ? par_memory_nbytes(plan, PAR_MEM_COMM) : 0;
-        par_memory_destroy(&plan);
-        par_trainer_destroy(&t);
-        par_transport_destroy(&own);
-    }
-    CHECK(comm[1] < comm[0], "staging does not depend on chunks: %zu and %zu bytes", comm[0],
-          comm[1]);
-    end(&e);
-}
-
-static void run_verify(par_transport *transport) {
-    const setting set = {"llama", true, false, PAR_F32, PAR_RECOMPUTE_FULL, 0, 8, 1, 1, 1, 1, 1};
-    experiment e;
-    par_verify_result result = {0};
-    begin(&e, transport, &set);
-    par_source source = check_source(&e.data);
-    par_trainer_params params = on(&e, far_backend(false));
-    CHECK_OK(par_verify(transport, &params, &source, 2, 1e-2f, 0, NULL, &result));
-    CHECK(result.passed && result.gradient < 1e-6, "gradients differ by %g at %s", result.gradient,
-          result.worst);
-    end(&e);
 }
 
 static const harness_case cases[] = {
@@ -620,13 +337,13 @@ static const harness_case cases[] = {
     {"four-ranks-staged", NULL, 4, run_four, 0},
     {"resume-across-backends", NULL, 1, run_resume, 0},
     {"load", NULL, 1, run_load, 0},
-    {"overflow", NULL, 1, run_overflow, 0},
-    {"no-waits", NULL, 1, run_waits, 0},
-    {"ahead-of-votes", NULL, 4, run_ahead_of_votes, 0},
-    {"halted", NULL, 2, run_halted, 0},
-    {"times-are-the-device's", NULL, 1, run_times, 0},
-    {"plan-equals-run", NULL, 2, run_plan, 0},
-    {"verify", NULL, 1, run_verify, 0},
+    {"overflow", NULL, 1, device_run_overflow, 0},
+    {"no-waits", NULL, 1, device_run_waits, 0},
+    {"ahead-of-votes", NULL, 4, device_run_ahead_of_votes, 0},
+    {"halted", NULL, 2, device_run_halted, 0},
+    {"times-are-the-device's", NULL, 1, device_run_times, 0},
+    {"plan-equals-run", NULL, 2, device_run_plan, 0},
+    {"verify", NULL, 1, device_run_verify, 0},
 };
 
 int main(int argc, char **argv) {

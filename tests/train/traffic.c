@@ -13,6 +13,7 @@
 
 #include "../harness.h"
 #include "check.h"
+#include "libpar/train/trainer.h"
 #include "par/mpi.h"
 
 enum { B = 2, T = 32, C = 128, V = 256, BATCH = 8, MAX_ROWS = 64 };
@@ -241,6 +242,34 @@ static void per_layer(par_transport *transport, int t, bool sequence_parallel) {
           (sequence_parallel ? 6 : 4) * unit);
 }
 
+/* What a step waits for last is what its walk reduces last, in chunks too: the embedding's bucket
+ * on the first stage, that of its first chunk's first module elsewhere. */
+static void run_last_bucket(par_transport *transport) {
+    par_trainer *t = NULL;
+    par_vote vote;
+    check_data data = {.vocab = V, .T = T};
+    par_source source = check_source(&data);
+    par_model *model = NULL;
+    par_transformer_config config = config_of(8);
+    config.tied = false;
+    CHECK_OK(par_transformer_create(&config, &model));
+    par_trainer_params params = check_params(model, 1, 2, 2, B, BATCH);
+    params.chunks = 2;
+    params.schedule = PAR_SCHEDULE_INTERLEAVED;
+    params.bucket_n = 5000;
+    CHECK_OK(par_trainer_create(transport, &params, &t));
+    if (t) CHECK_OK(par_trainer_step(t, &source, 1e-3f, false, &vote));
+    if (t) {
+        const par__buckets *k = &t->buckets;
+        int all = t->flat.registry->n_buckets, first = t->flat.registry->params[0]->bucket;
+        CHECK(k->n_begun == all && all > 4, "%d of %d buckets are begun", k->n_begun, all);
+        CHECK(k->begun[all - 1] == first, "bucket %d is the last, that of %s is %d", k->begun[all - 1],
+              t->flat.registry->params[0]->name, first);
+    }
+    par_trainer_destroy(&t);
+    par_transformer_destroy(&model);
+}
+
 static void run_tensor(par_transport *transport) {
     per_layer(transport, par_transport_size(transport), false);
 }
@@ -260,6 +289,7 @@ static const harness_case cases[] = {
     {"tied", NULL, 4, run_tied, 0},
     {"vote", NULL, 8, run_vote, 0},
     {"totals", NULL, 8, run_totals, 0},
+    {"last-bucket", NULL, 4, run_last_bucket, 0},
 };
 
 int main(int argc, char **argv) {

@@ -452,10 +452,11 @@ typedef struct par_backend {
     par_status (*copy)(par_stream *, void *dst, const void *src,
                        size_t nbytes); /* host and device, any way */
     par_status (*zero)(par_stream *, void *dst, size_t nbytes);
-    par_status (*record)(par_stream *, par_event *);
+    par_status (*event_record)(par_stream *, par_event *);
     par_status (*wait)(par_stream *, par_event *); /* the stream waits, the host does not */
-    par_status (*query)(par_event *, bool *done);  /* of the last record; true before the first */
-    par_status (*sync)(par_stream *);              /* the host waits */
+    par_status (*event_query)(par_event *,
+                              bool *done); /* of the last record; true before the first */
+    par_status (*sync)(par_stream *);      /* the host waits */
     /* Events that tell when a stream got to them; both NULL on the host, where calls run before
      * they return and the caller's clock tells. elapsed: seconds by the device's clock between the
      * last records of two timed events of one stream, `from` recorded first. It waits for nothing:

@@ -9,6 +9,7 @@
 #include "par/guard.h"
 #include "par/import.h"
 #include "par/kernels.h"
+#include "par/log.h"
 #include "par/machine.h"
 #include "par/memory.h"
 #include "par/mesh.h"

@@ -1,0 +1,55 @@
+/* What train_llm is told by par run besides its own words: the job's folder as its directory, and
+ * where a job that may start again keeps its checkpoints. */
+#include <stdio.h>
+#include <string.h>
+
+#include "run.h"
+
+bool run_is_train_llm(const run_settings *s) {
+    const char *name = strrchr(s->program.words[0], '/');
+    return strcmp(name ? name + 1 : s->program.words[0], "train_llm") == 0;
+}
+
+/* The value of the last `option` among the program's words; "" if it stands there without one. */
+static const char *value_of(const run_settings *s, const char *option) {
+    const char *value = NULL;
+    size_t n = strlen(option);
+    for (int i = 1; i < s->program.n; i++) {
+        const char *word = s->program.words[i];
+        if (strncmp(word, option, n) != 0) continue;
+        if (word[n] == '=') value = word + n + 1;
+        if (!word[n]) value = i + 1 < s->program.n ? s->program.words[i + 1] : "";
+    }
+    return value;
+}
+
+const char *run_program_directory(const run_settings *s) {
+    const char *named = run_is_train_llm(s) ? value_of(s, "--run") : NULL;
+    return named && *named && strcmp(named, "none") != 0 ? named : NULL;
+}
+
+void run_program_prepare(run_settings *s, const char *directory) {
+    if (!run_is_train_llm(s)) return;
+    bool saves = value_of(s, "--save") || s->restarts;
+    /* a file of options may say more of it */
+    bool unknown = !saves && !s->run && value_of(s, "--config");
+    if (!value_of(s, "--run") && !unknown) {
+        run_word(&s->program, "--run");
+        run_word(&s->program, "%s", directory);
+        /* a folder that nobody asked for does not make train_llm save */
+        if (!saves && !s->run) {
+            run_word(&s->program, "--save");
+            run_word(&s->program, "none");
+        }
+    }
+    if (!s->restarts) return;
+    if (!value_of(s, "--save")) {
+        run_word(&s->program, "--save");
+        run_word(&s->program, "%s/checkpoints", directory);
+        fprintf(stderr, "par run: checkpoints for --restarts go to %s/checkpoints\n", directory);
+    }
+    if (!value_of(s, "--resume")) {
+        run_word(&s->program, "--resume");
+        run_word(&s->program, "auto");
+    }
+}
