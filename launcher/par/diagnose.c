@@ -70,7 +70,11 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *help;
-} subcommands[] = {{"hang", hang, "where every rank is, and which one did not arrive"}};
+} subcommands[] = {
+    {"hang", hang, "where every rank is, and which one did not arrive"},
+    {"timeline", par_diagnose_timeline,
+     "where the time of traced steps went, and who was waited for"},
+};
 
 enum { N = sizeof subcommands / sizeof *subcommands };
 

@@ -9,6 +9,7 @@ int par_check(int argc, char **argv);
 int par_checkpoint_command(int argc, char **argv);
 int par_data(int argc, char **argv);
 int par_diagnose(int argc, char **argv);
+int par_diagnose_timeline(int argc, char **argv);
 int par_doctor(int argc, char **argv);
 int par_run(int argc, char **argv);
 int par_run_rank(int argc, char **argv);

@@ -58,6 +58,19 @@ par_status par__traces_gather(const par_timeline *t, par_comm *comm, const char 
                               par__traces *out);
 void par__traces_free(par__traces *traces);
 
+/* timeline_flow.c: an operation of a rank, by what it has in common with its peers'. */
+typedef struct {
+    int32_t axis, from, to; /* of a message; of a collective the group's first rank, and -1 */
+    int32_t rank;           /* index in traces */
+    int64_t number, span;
+    bool sends;
+} par__meeting;
+/* All of them, those that belong together side by side. To be freed. */
+par_status par__meetings_find(const par__traces *traces, par__meeting **out, int64_t *n);
+/* Those of the operation that a span is or waits for: the first, and how many. */
+const par__meeting *par__meetings_of(const par__traces *traces, const par__meeting *all,
+                                     int64_t n_all, int rank, int64_t span, int64_t *n);
+
 /* timeline_flow.c: an arrow, between spans [rank][span]. */
 typedef struct {
     int from_rank, to_rank;
@@ -66,7 +79,55 @@ typedef struct {
 /* From sends to their receives, from a collective's last rank to the others. To be freed. */
 par_status par__flows_find(const par__traces *traces, par__flow_arrow **out, int64_t *n);
 
-/* timeline_write.c */
+/* timeline_write.c: the threads of a rank, and what kinds of events are called in the file. */
+enum { PAR__THREAD_MAIN = 1, PAR__THREAD_DEVICE = 2, PAR__THREAD_COMM = 10 };
+extern const char *const par__event_names[PAR__EVENTS];
 par_status par__traces_write(par__traces *traces, const char *path, par_timeline_result *out);
+
+/* timeline_read.c: what was written; "started" is an operation's begin. Errors: PAR_ERR_IO,
+ * PAR_ERR_FORMAT, PAR_ERR_MEMORY. */
+par_status par__traces_read(const char *path, par__traces *out);
+
+/* timeline_path.c: what a rank's time goes to: these, then an axis each. */
+enum {
+    PAR__USE_FORWARD,
+    PAR__USE_BACKWARD,
+    PAR__USE_UPDATE,
+    PAR__USE_DATA,
+    PAR__USE_VOTE,
+    PAR__USE_OTHER, /* in a step, and none of these */
+    PAR__USE_IDLE,  /* outside of all calls */
+    PAR__USE_AXES,
+    PAR__USES = PAR__USE_AXES + 16
+};
+
+/* The main thread of a rank, or its device, without gaps. */
+typedef struct {
+    int64_t begin_ns, end_ns, wait; /* wait: the span that is one; -1: no wait */
+    int use;
+} par__segment_of_time;
+
+typedef struct {
+    par__segment_of_time *segments;
+    int64_t n;
+} par__rank_time;
+
+typedef struct {
+    const par__traces *traces;
+    int32_t axes[PAR__USES - PAR__USE_AXES]; /* texts of the axes */
+    int n_axes;
+    par__rank_time *ranks; /* [traces->n_ranks] */
+    par__meeting *meetings;
+    int64_t n_meetings;
+} par__times;
+
+par_status par__times_create(const par__traces *traces, par__times *out);
+void par__times_free(par__times *times);
+/* The use that is communication on this axis. */
+int par__times_axis(par__times *times, int32_t axis);
+/* Seconds by use on the way back from `end` on a rank to `begin`: over a wait to the rank that was
+ * waited for. They add up to end - begin. */
+void par__times_path(const par__times *times, int rank, int64_t begin_ns, int64_t end_ns,
+                     double seconds[PAR__USES]);
 
 #endif

@@ -8,21 +8,14 @@
 
 #include "timeline.h"
 
-typedef struct {
-    int32_t axis, from, to; /* of a message; of a collective the group's first rank, and -1 */
-    int32_t rank;           /* index in traces */
-    int64_t number, span;
-    bool sends;
-} operation;
-
 static bool is_named(const par__traces *traces, const par__span *s, const char *name) {
     return strcmp(traces->texts.texts[s->name], name) == 0;
 }
 
-static operation operation_of(const par__traces *traces, int r, int64_t i) {
+static par__meeting meeting_of(const par__traces *traces, int r, int64_t i) {
     const par__span *s = &traces->ranks[r].spans[i];
     int me = traces->ranks[r].rank;
-    operation o = {
+    par__meeting o = {
         .axis = s->axis, .from = s->first, .to = -1, .rank = r, .number = s->number, .span = i};
     if (s->peer < 0) return o;
     o.sends = is_named(traces, s, "send");
@@ -32,7 +25,7 @@ static operation operation_of(const par__traces *traces, int r, int64_t i) {
 }
 
 static int compare(const void *a, const void *b) {
-    const operation *x = a, *y = b;
+    const par__meeting *x = a, *y = b;
     const int64_t left[] = {x->axis, x->from, x->to, x->number, !x->sends, x->rank},
                   right[] = {y->axis, y->from, y->to, y->number, !y->sends, y->rank};
     for (int i = 0; i < 6; i++)
@@ -40,17 +33,18 @@ static int compare(const void *a, const void *b) {
     return 0;
 }
 
-static bool together(const operation *a, const operation *b) {
+static bool together(const par__meeting *a, const par__meeting *b) {
     return a->axis == b->axis && a->from == b->from && a->to == b->to && a->number == b->number;
 }
 
-static const par__span *span_of(const par__traces *traces, const operation *o) {
+static const par__span *span_of(const par__traces *traces, const par__meeting *o) {
     return &traces->ranks[o->rank].spans[o->span];
 }
 
 /* The send; of a collective the rank that came last. */
-static const operation *source_of(const par__traces *traces, const operation *group, int64_t n) {
-    const operation *last = group;
+static const par__meeting *source_of(const par__traces *traces, const par__meeting *group,
+                                     int64_t n) {
+    const par__meeting *last = group;
     for (int64_t i = 1; group->to < 0 && i < n; i++)
         if (span_of(traces, &group[i])->begin_ns > span_of(traces, last)->begin_ns)
             last = &group[i];
@@ -66,12 +60,12 @@ static int64_t count_operations(const par__traces *traces) {
 }
 
 /* One arrow at most per operation. What clocks put into the wrong order gets none. */
-static int64_t draw(const par__traces *traces, const operation *all, int64_t n_all,
+static int64_t draw(const par__traces *traces, const par__meeting *all, int64_t n_all,
                     par__flow_arrow *out) {
     int64_t n = 0;
     for (int64_t i = 0, end; i < n_all; i = end) {
         for (end = i + 1; end < n_all && together(&all[i], &all[end]);) end++;
-        const operation *from = source_of(traces, &all[i], end - i);
+        const par__meeting *from = source_of(traces, &all[i], end - i);
         if (from->to >= 0 && !from->sends) continue;
         for (int64_t k = i; k < end; k++)
             if (&all[k] != from && !all[k].sends &&
@@ -81,22 +75,47 @@ static int64_t draw(const par__traces *traces, const operation *all, int64_t n_a
     return n;
 }
 
-par_status par__flows_find(const par__traces *traces, par__flow_arrow **out, int64_t *n) {
-    int64_t n_all = count_operations(traces), at = 0;
-    operation *all = malloc((size_t)(n_all + 1) * sizeof *all);
-    *out = malloc((size_t)(n_all + 1) * sizeof **out);
-    if (!all || !*out) {
-        free(all);
-        free(*out);
-        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the arrows of %lld operations",
-                 (long long)n_all);
-    }
+par_status par__meetings_find(const par__traces *traces, par__meeting **out, int64_t *n) {
+    int64_t at = 0;
+    *n = count_operations(traces);
+    par__meeting *all = malloc((size_t)(*n + 1) * sizeof *all);
+    if (!all) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %lld operations", (long long)*n);
     for (int r = 0; r < traces->n_ranks; r++)
         for (int64_t i = 0; i < traces->ranks[r].n; i++)
             if (traces->ranks[r].spans[i].kind == PAR__EVENT_OPERATION)
-                all[at++] = operation_of(traces, r, i);
-    qsort(all, (size_t)n_all, sizeof *all, compare);
-    *n = draw(traces, all, n_all, *out);
+                all[at++] = meeting_of(traces, r, i);
+    qsort(all, (size_t)*n, sizeof *all, compare);
+    *out = all;
+    return PAR_OK;
+}
+
+/* Rank and direction come last in the order: the first of a group is the least of it. */
+const par__meeting *par__meetings_of(const par__traces *traces, const par__meeting *all,
+                                     int64_t n_all, int rank, int64_t span, int64_t *n) {
+    par__meeting key = meeting_of(traces, rank, span);
+    key.sends = true;
+    key.rank = -1;
+    int64_t low = 0, high = n_all;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (compare(&all[middle], &key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (*n = 0; low + *n < n_all && together(&all[low + *n], &key);) ++*n;
+    return &all[low];
+}
+
+par_status par__flows_find(const par__traces *traces, par__flow_arrow **out, int64_t *n) {
+    int64_t n_all;
+    par__meeting *all;
+    PAR_TRY(par__meetings_find(traces, &all, &n_all));
+    *out = malloc((size_t)(n_all + 1) * sizeof **out);
+    if (*out) *n = draw(traces, all, n_all, *out);
     free(all);
+    if (!*out)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the arrows of %lld operations",
+                 (long long)n_all);
     return PAR_OK;
 }

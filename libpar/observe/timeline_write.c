@@ -16,9 +16,9 @@
 #include "libpar/base/file.h"
 #include "timeline.h"
 
-enum { BUFFER = 1 << 16, LINE = 1024, THREADS = 64, MAIN = 1, DEVICE = 2, FIRST_COMM = 10 };
+enum { BUFFER = 1 << 16, LINE = 1024, THREADS = 64 };
 
-static const char *const kinds[PAR__EVENTS] = {
+const char *const par__event_names[PAR__EVENTS] = {
     [PAR__EVENT_CALL] = "call",     [PAR__EVENT_PHASE] = "phase",
     [PAR__EVENT_ACTION] = "action", [PAR__EVENT_MODULE] = "module",
     [PAR__EVENT_KERNEL] = "kernel", [PAR__EVENT_PROGRESS] = "progress",
@@ -100,8 +100,9 @@ static lane *lane_of(writer *w, const par__span *s) {
 }
 
 static int thread_of(writer *w, const par__span *s) {
-    if (s->kind == PAR__EVENT_DEVICE) return DEVICE;
-    return s->kind == PAR__EVENT_OPERATION ? FIRST_COMM + (int)(lane_of(w, s) - w->lanes) : MAIN;
+    if (s->kind == PAR__EVENT_DEVICE) return PAR__THREAD_DEVICE;
+    return s->kind == PAR__EVENT_OPERATION ? PAR__THREAD_COMM + (int)(lane_of(w, s) - w->lanes)
+                                           : PAR__THREAD_MAIN;
 }
 
 static void trim_sends(writer *w, par__rank_spans *r) {
@@ -165,7 +166,8 @@ static void put_span(writer *w, int pid, par__span *s) {
     if (s->kind == PAR__EVENT_OPERATION) follow(w, s);
     next_line(w);
     put(w, "{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"%s\",\"name\":",
-        pid, thread, us(w, s->begin_ns), 1e-3 * (double)(s->end_ns - s->begin_ns), kinds[s->kind]);
+        pid, thread, us(w, s->begin_ns), 1e-3 * (double)(s->end_ns - s->begin_ns),
+        par__event_names[s->kind]);
     put_number(w, s->name);
     put_args(w, s, started);
     put(w, "}");
@@ -181,7 +183,7 @@ static void put_meta(writer *w, int pid, int tid, const char *what, const char *
 
 static void put_threads(writer *w, int pid) {
     char name[160];
-    put_meta(w, pid, MAIN, "thread_name", "compute");
+    put_meta(w, pid, PAR__THREAD_MAIN, "thread_name", "compute");
     for (int i = 0; i < w->n_lanes; i++) {
         const lane *l = &w->lanes[i];
         const char *axis = l->axis >= 0 ? w->traces->texts.texts[l->axis] : "";
@@ -192,7 +194,7 @@ static void put_threads(writer *w, int pid) {
         else
             snprintf(name, sizeof name, "comm %.100s: %s rank %d", axis,
                      l->sends ? "send to" : "receive from", l->peer);
-        put_meta(w, pid, FIRST_COMM + i, "thread_name", name);
+        put_meta(w, pid, PAR__THREAD_COMM + i, "thread_name", name);
     }
 }
 
@@ -201,7 +203,7 @@ static void put_rank(writer *w, par__rank_spans *r) {
     bool device = false;
     w->n_lanes = 0;
     snprintf(name, sizeof name, "rank %d%s%s", r->rank, *r->label ? ": " : "", r->label);
-    put_meta(w, r->rank, MAIN, "process_name", name);
+    put_meta(w, r->rank, PAR__THREAD_MAIN, "process_name", name);
     next_line(w);
     put(w, "{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_sort_index\",\"args\":{\"sort_index\":%d}}",
         r->rank, r->rank);
@@ -211,7 +213,7 @@ static void put_rank(writer *w, par__rank_spans *r) {
         put_span(w, r->rank, &r->spans[i]);
     }
     put_threads(w, r->rank);
-    if (device) put_meta(w, r->rank, DEVICE, "thread_name", "device");
+    if (device) put_meta(w, r->rank, PAR__THREAD_DEVICE, "thread_name", "device");
 }
 
 /* What clocks, or the order of a thread, put into the wrong order gets no arrow. */
