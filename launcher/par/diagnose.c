@@ -72,6 +72,9 @@ static const struct {
     const char *help;
 } subcommands[] = {
     {"hang", hang, "where every rank is, and which one did not arrive"},
+    {"comm-matrix", par_diagnose_comm_matrix, "who sent what to whom, and how fast"},
+    {"nccl-matrix", par_diagnose_nccl,
+     "who asked NCCL to bring how much to whom, in any recorded NCCL program"},
     {"timeline", par_diagnose_timeline,
      "where the time of traced steps went, and who was waited for"},
 };

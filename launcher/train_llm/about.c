@@ -27,39 +27,6 @@ static void add_number(llm_about *a, par_checkpoint_class class_of, const char *
     add(a, class_of, name, "%lld", (long long)n);
 }
 
-/* What a weight means must stay; what only the next steps use may change. */
-static void add_model(llm_about *a, const par_transformer_config *c) {
-    add_number(a, PAR_CHECKPOINT_EQUAL, "vocabulary", c->vocab);
-    add_number(a, PAR_CHECKPOINT_EQUAL, "layers", c->layers);
-    add_number(a, PAR_CHECKPOINT_EQUAL, "channels", c->channels);
-    add_number(a, PAR_CHECKPOINT_EQUAL, "heads", c->heads);
-    add_number(a, PAR_CHECKPOINT_EQUAL, "kv heads", c->kv_heads);
-    add_number(a, PAR_CHECKPOINT_EQUAL, "head size", c->head_size);
-    add_number(a, PAR_CHECKPOINT_EQUAL, "mlp", c->mlp);
-    add(a, PAR_CHECKPOINT_EQUAL, "norm", "%s", c->rmsnorm ? "rmsnorm" : "layernorm");
-    add(a, PAR_CHECKPOINT_EQUAL, "position encoding", "%s", c->rope ? "rope" : "learned");
-    add(a, PAR_CHECKPOINT_EQUAL, "activation", "%s",
-        c->swiglu     ? "swiglu"
-        : c->gelu_erf ? "gelu erf"
-                      : "gelu tanh");
-    add(a, PAR_CHECKPOINT_EQUAL, "bias", "%s", c->bias ? "on" : "off");
-    add(a, PAR_CHECKPOINT_EQUAL, "qkv bias", "%s", c->qkv_bias ? "on" : "off");
-    add(a, PAR_CHECKPOINT_EQUAL, "qk norm", "%s", c->qk_norm ? "on" : "off");
-    add(a, PAR_CHECKPOINT_EQUAL, "tied", "%s", c->tied ? "on" : "off");
-    add_number(a, c->rope ? PAR_CHECKPOINT_NOTED : PAR_CHECKPOINT_EQUAL, "positions", c->positions);
-    add_number(a, PAR_CHECKPOINT_NOTED, "tokens", c->tokens);
-    if (c->window > 0) add_number(a, PAR_CHECKPOINT_NOTED, "window", c->window);
-    add(a, PAR_CHECKPOINT_NOTED, "norm eps", "%g", (double)c->norm_eps);
-    add(a, PAR_CHECKPOINT_NOTED, "dropout", "%g", (double)c->dropout);
-    add(a, PAR_CHECKPOINT_NOTED, "attention dropout", "%g", (double)c->attention_dropout);
-    add(a, PAR_CHECKPOINT_NOTED, "embedding dropout", "%g", (double)c->embedding_dropout);
-    if (!c->rope) return;
-    add(a, PAR_CHECKPOINT_NOTED, "rope theta", "%g", c->rope_theta);
-    add(a, PAR_CHECKPOINT_NOTED, "rope scaling", "%g %g %g %lld", c->rope_scaling.factor,
-        c->rope_scaling.low_freq_factor, c->rope_scaling.high_freq_factor,
-        (long long)c->rope_scaling.original_positions);
-}
-
 static void add_data(llm_about *a, const llm_run *r, const llm_data *d) {
     char fingerprint[sizeof a->values[0]];
     llm_data_fingerprint(d, fingerprint, sizeof fingerprint);
@@ -72,8 +39,9 @@ par_status llm_about_make(const llm_run *r, const llm_world *w, const llm_data *
                           llm_about **out) {
     llm_about *a = calloc(1, sizeof *a);
     if (!a) return par_error_set(PAR_ERR_MEMORY, "no host memory for what a checkpoint records");
-    add(a, PAR_CHECKPOINT_NOTED, "preset", "%s", r->config.name);
-    add_model(a, &r->config);
+    par_config_pairs_of(&r->config, &a->model);
+    memcpy(a->pairs, a->model.pairs, (size_t)a->model.n * sizeof *a->pairs);
+    a->n = a->model.n;
     for (int i = 0; i < r->n_options; i++) {
         char value[sizeof a->values[0]];
         const par_option *row = &r->options[i];

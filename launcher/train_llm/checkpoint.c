@@ -25,8 +25,28 @@ par_status llm_checkpoint_claim(llm_run *r, const llm_world *w) {
                : par_error_set(st, "%s (--save, --resume)", par_error());
 }
 
+/* The same answer on all ranks. */
+static par_status check_copies(llm_run *r, const llm_world *w, const par_trainer *trainer) {
+    static const par_tag tag = {"checkpoint", -1, -1, -1};
+    size_t nbytes;
+    bool has = par_trainer_saves_behind(trainer, &nbytes);
+    int64_t without = has ? 0 : (int64_t)nbytes, sum;
+    if (!r->set.save_async) return PAR_OK;
+    PAR_TRY(par_comm_all_reduce(w->comm, &without, &sum, 1, PAR_I64, tag, NULL, NULL));
+    r->behind.can = sum == 0;
+    if (!has && w->rank == 0)
+        printf("note: --save-memory %lld: a copy of rank 0's state takes %.1f MiB, so the training "
+               "waits while a checkpoint is written; a larger --save-memory avoids it\n",
+               (long long)r->set.save_memory, (double)nbytes / 1048576);
+    else if (sum > 0 && w->rank == 0)
+        printf("note: --save-memory %lld: copies of ranks' states take %.1f MiB in all, so the "
+               "training waits while a checkpoint is written; a larger --save-memory avoids it\n",
+               (long long)r->set.save_memory, (double)sum / 1048576);
+    return PAR_OK;
+}
+
 /* Before hours of training, not after them. */
-par_status llm_checkpoint_check(const llm_run *r, const llm_world *w, par_trainer *trainer) {
+par_status llm_checkpoint_check(llm_run *r, const llm_world *w, par_trainer *trainer) {
     if (!r->set.save) return PAR_OK;
     par_checkpoint_result *result = calloc(1, sizeof *result);
     const par_checkpoint_params params = {
@@ -36,7 +56,7 @@ par_status llm_checkpoint_check(const llm_run *r, const llm_world *w, par_traine
     if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
     if (st == PAR_OK && w->rank == 0) print_notes(result);
     free(result);
-    return st;
+    return st == PAR_OK ? check_copies(r, w, trainer) : st;
 }
 
 /* A result and what is recorded, on every rank or on none. */
@@ -48,13 +68,67 @@ static par_status prepare(const llm_run *r, const llm_world *w, const llm_data *
     return par_comm_agree(w->comm, st);
 }
 
-par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d,
-                               par_trainer *trainer, int64_t step, double loss, double validation) {
-    const llm_settings *s = &r->set;
+/* A save has ended, which began at `since`; behind: while the training went on. A state that is not
+ * finite is no error of the training. */
+static par_status report(llm_run *r, const llm_world *w, par_status st,
+                         const par_checkpoint_result *result, double since, bool behind) {
+    double took = llm_world_seconds() - since;
+    llm_signals_saved(took);
+    if (st == PAR_OK) {
+        snprintf(r->newest, sizeof r->newest, "%s", result->path);
+        llm_signals_newest(r, w);
+    }
+    if (st == PAR_OK && w->rank == 0) {
+        llm_report_progress_clear();
+        printf("saved %s | %.1f MiB | %.1f s", result->path, (double)result->nbytes / 1048576,
+               took);
+        if (behind) printf(", of which the training waited %.3f s", r->behind.waited);
+        printf("\n");
+        print_notes(result);
+    }
+    if (st != PAR_ERR_NUMERIC) return st;
+    if (w->rank == 0) printf("note: checkpoint: %s\n", par_error());
+    return PAR_OK;
+}
+
+static par_status end_behind(llm_run *r, const llm_world *w, par_trainer *trainer) {
+    par_checkpoint_result result;
     double begin = llm_world_seconds();
+    if (!r->behind.under_way) return PAR_OK;
+    r->behind.under_way = false;
+    par_status st = par_trainer_save_end(trainer, &result);
+    r->behind.waited += llm_world_seconds() - begin;
+    return report(r, w, st, &result, r->behind.since, true);
+}
+
+par_status llm_checkpoint_go_on(llm_run *r, const llm_world *w, par_trainer *trainer) {
+    bool ended = false;
+    double begin = llm_world_seconds();
+    if (!r->behind.under_way) return PAR_OK;
+    PAR_TRY(par_trainer_save_poll(trainer, &ended));
+    r->behind.waited += llm_world_seconds() - begin;
+    return ended ? end_behind(r, w, trainer) : PAR_OK;
+}
+
+par_status llm_checkpoint_await(llm_run *r, const llm_world *w, par_trainer *trainer,
+                                par_status st) {
+    static char why[PAR_ERROR_NBYTES];
+    memcpy(why, par_error(), sizeof why);
+    par_status saved = end_behind(r, w, trainer);
+    if (saved != PAR_OK && (st == PAR_OK || st == PAR_ERR_STOPPED)) return saved;
+    if (saved != PAR_OK && w->rank == 0) printf("note: checkpoint: %s\n", par_error());
+    return st == PAR_OK ? st : par_error_set(st, "%s", why);
+}
+
+par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d,
+                               par_trainer *trainer, const llm_moment *at) {
+    const llm_settings *s = &r->set;
     par_checkpoint_result *result = NULL;
     llm_about *about = NULL;
     if (!s->save) return PAR_OK;
+    PAR_TRY(end_behind(r, w, trainer));
+    bool behind = r->behind.can && at->goes_on;
+    double begin = llm_world_seconds();
     par_status st = prepare(r, w, d, &result, &about);
     if (st == PAR_OK) {
         const par_checkpoint_params params = {.directory = s->save,
@@ -62,27 +136,20 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
                                               .keep = (int)s->keep,
                                               .keep_every = s->keep_every,
                                               .keep_best = (int)s->keep_best,
-                                              .validation = validation,
-                                              .step = step,
-                                              .loss = loss,
+                                              .validation = at->validation,
+                                              .step = at->step,
+                                              .loss = at->loss,
                                               .about = about->about};
-        st = par_trainer_save(trainer, &params, result);
+        st = behind ? par_trainer_save_begin(trainer, &params)
+                    : par_trainer_save(trainer, &params, result);
     }
-    llm_signals_saved(llm_world_seconds() - begin);
-    if (st == PAR_OK) {
-        snprintf(r->newest, sizeof r->newest, "%s", result->path);
-        llm_signals_newest(r, w);
-    }
-    if (st == PAR_OK && w->rank == 0) {
-        printf("saved %s | %.1f MiB | %.1f s\n", result->path, (double)result->nbytes / 1048576,
-               llm_world_seconds() - begin);
-        print_notes(result);
-    }
+    r->behind.under_way = behind && st == PAR_OK;
+    r->behind.since = begin;
+    r->behind.waited = llm_world_seconds() - begin;
+    if (!r->behind.under_way) st = report(r, w, st, result, begin, false);
     free(about);
     free(result);
-    if (st != PAR_ERR_NUMERIC) return st;
-    if (w->rank == 0) printf("note: checkpoint: %s\n", par_error());
-    return PAR_OK;
+    return st;
 }
 
 static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,

@@ -45,7 +45,8 @@ static par_status save_before_end(llm_run *r, const llm_world *w, const llm_data
     static char why[PAR_ERROR_NBYTES];
     if ((st != PAR_ERR_IO && st != PAR_ERR_FORMAT) || at->ended == at->saved) return st;
     memcpy(why, par_error(), sizeof why);
-    par_status saved = llm_checkpoint_save(r, w, d, trainer, at->ended, at->loss, 0);
+    const llm_moment moment = {.step = at->ended, .loss = at->loss};
+    par_status saved = llm_checkpoint_save(r, w, d, trainer, &moment);
     return saved == PAR_ERR_TRANSPORT ? saved : par_error_set(st, "%s", why);
 }
 
@@ -103,8 +104,12 @@ static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
         printf("stopped at step %lld: the loss is at most %g (--stop-at-loss)\n", (long long)step,
                s->stop_at_loss);
     if (stops || at->low || asked == LLM_ASKED_SAVE || due(step, s->save_every, s->steps)) {
+        const llm_moment moment = {.step = step,
+                                   .loss = at->vote.loss,
+                                   .validation = at->validation,
+                                   .goes_on = !stops && !at->low && step < s->steps};
         at->saved = step;
-        PAR_TRY(llm_checkpoint_save(r, w, d, trainer, step, at->vote.loss, at->validation));
+        PAR_TRY(llm_checkpoint_save(r, w, d, trainer, &moment));
     }
     return stops ? llm_signals_stop(r, w, asked, step) : PAR_OK;
 }
@@ -139,6 +144,7 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
             PAR_TRY(end_step(r, w, d, trainer, o, &at));
             if (at.asked != LLM_ASKED_NOTHING) all = true;
         }
+        PAR_TRY(llm_checkpoint_go_on(r, w, trainer));
         if (all) PAR_TRY(after_steps(r, w, d, trainer, o, validates, &at));
         if (at.low) break;
     }
@@ -185,6 +191,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
         llm_signals_catch(r, w);
         r->began = true;
         st = walk_steps(r, w, d, trainer, from.step, o);
+        st = llm_checkpoint_await(r, w, trainer, st);
         if (w->rank == 0) llm_report_progress_clear();
         if (st == PAR_OK || st == PAR_ERR_STOPPED) {
             par_status traced = llm_trace_end(r, w, trainer);

@@ -150,7 +150,7 @@ int main(int argc, char **argv) {
         if (w.rank == 0) print_about(&r.set);
         llm_world_end(EXIT_OK, false);
     }
-    llm_settle_options(&r, &problems);
+    llm_settle_options(&r, &w, &problems);
     if (r.set.dry_run) end(dry_run(&r, w.size, w.rank, &problems), &r, w.rank, false);
     llm_world_check_singletons(w.size, &problems);
     if (!r.set.import || problems.n) {

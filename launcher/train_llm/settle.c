@@ -37,6 +37,9 @@ static void check_checkpoints(const llm_settings *s, bool automatic, par_problem
     if ((s->save && !*s->save) || (s->resume && !*s->resume))
         par_problem(problems, "--save, --resume: empty; legal: a directory");
     if (!s->save && s->save_every) par_problem(problems, "--save-every: needs --save");
+    if (!s->save && s->save_async) par_problem(problems, "--save-async: needs --save");
+    if (!s->save_async && s->save_memory)
+        par_problem(problems, "--save-memory: needs --save-async");
     if (!s->save && automatic)
         par_problem(problems, "--resume auto: needs --save; legal without it: a directory");
     if (!s->save && (s->keep_every || s->keep_best))
@@ -69,6 +72,9 @@ static void check_sampling(const llm_settings *s, par_problems *problems) {
         par_problem(problems, "--prompt, --prompt-file: legal: one of the two");
     if (s->sample && s->verify_parallel)
         par_problem(problems, "--sample, --verify-parallel: legal: one of the two");
+    if (s->quantize != LLM_QUANTIZE_NONE && s->device == LLM_CUDA)
+        par_problem(problems, "--quantize int8: needs --device cpu, this is cuda, which has no "
+                              "8-bit products; legal: none");
 }
 
 static void check_evaluation(const llm_run *r, par_problems *problems) {
@@ -138,7 +144,7 @@ static void settle_model(const llm_settings *s, par_transformer_config *c, par_p
     if (s->tokens && strcmp(c->name, llm_small.name) == 0) c->positions = s->tokens;
 }
 
-void llm_settle_options(llm_run *r, par_problems *problems) {
+void llm_settle_options(llm_run *r, const llm_world *w, par_problems *problems) {
     llm_settings *s = &r->set;
     llm_trace_check(r, problems);
     int64_t after = s->steps > s->warmup ? s->steps - s->warmup : 0;
@@ -160,7 +166,11 @@ void llm_settle_options(llm_run *r, par_problems *problems) {
     settle_end(r, problems);
     check_sampling(s, problems);
     check_device(s, problems);
-    settle_model(s, &r->config, problems);
+    llm_carried_read(r, w);
+    if (r->carried.model && !llm_config_given(r, "model"))
+        llm_carried_settle(r, problems);
+    else
+        settle_model(s, &r->config, problems);
 }
 
 /* The first axis of 0 in the order dp, tp, pp, cp gets what is left of the world, others 1. */
@@ -224,6 +234,8 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
     p->seed = (uint64_t)s->seed;
     p->undrawn = (s->import || s->resume) && !s->verify_parallel;
     p->inference = s->sample;
+    if (s->save_async && !s->verify_parallel)
+        p->save_memory = s->save_memory ? (size_t)s->save_memory << 20 : SIZE_MAX;
     p->global_batch = s->batch;
     p->no_sequence_parallel = !s->sequence_parallel;
     p->no_graph = s->no_graph;
@@ -301,7 +313,8 @@ static void create_model(llm_run *r, int world_size, par_problems *problems) {
 }
 
 bool llm_settle_vocab_is_open(const llm_run *r) {
-    return !r->set.import && !r->set.vocab && strcmp(r->config.name, llm_small.name) == 0;
+    return !r->set.import && !r->carried.model && !r->set.vocab &&
+           strcmp(r->config.name, llm_small.name) == 0;
 }
 
 par_status llm_settle_vocab(llm_run *r, int world_size, int64_t vocab) {

@@ -116,11 +116,13 @@ double llm_signals_duration(const char *text) {
 }
 
 /* A save must fit before the limit: the longest time that a step or a validation took, what the
- * last save took and a quarter; before the first save, a twentieth of the limit, at most a
- * minute. */
+ * last save took and a quarter; before the first save, a twentieth of the limit, at most a minute.
+ * Twice that while another is under way, which must end first. */
 static bool time_is_up(const llm_run *r, const llm_world *w, double now) {
     double limit = r->exit_after_s, first = limit / 20 < 60 ? limit / 20 : 60;
-    double margin = seconds.longest + (seconds.save < 0 ? first : 1.25 * seconds.save);
+    double save = seconds.save < 0 ? first : 1.25 * seconds.save;
+    if (r->behind.under_way && save < now - r->behind.since) save = now - r->behind.since;
+    double margin = seconds.longest + (r->behind.under_way ? 2 * save : save);
     return limit > 0 && now - w->start + margin >= limit;
 }
 

@@ -33,6 +33,7 @@ enum {
 /* Choices of options that are not an enum of the library. */
 enum { LLM_LR_COSINE, LLM_LR_LINEAR, LLM_LR_WSD, LLM_LR_CONSTANT };
 enum { LLM_CPU, LLM_CUDA, LLM_REF };
+enum { LLM_QUANTIZE_NONE, LLM_QUANTIZE_INT8 };
 
 /* Where a row's value is recorded: par_option.recorded. */
 enum { LLM_IN_LOG = 1, LLM_IN_CHECKPOINT = 2, LLM_MAX_OPTIONS = 192 };
@@ -72,6 +73,8 @@ typedef struct {
     double split;
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
+    bool save_async;
+    int64_t save_memory; /* MiB; 0: what the copy takes */
     int64_t save_every, keep, keep_every, keep_best, checkpoint_memory;
     const char *stop_file, *exit_after;
     const char *run; /* directory; "none": none; NULL: one that rank 0 names */
@@ -92,13 +95,25 @@ typedef struct {
     int64_t sample_count, sample_seed, top_k;
     double temperature, top_p;
     const char *prompt, *prompt_file, *stop, *tokenizer;
+    int quantize; /* weights that a sample is drawn with */
 } llm_settings;
+
+/* What the checkpoint of --resume carries, so that no option need repeat it. */
+typedef struct {
+    char path[1024];               /* of the newest one that verifies; "": there is none */
+    bool model;                    /* the configuration is known */
+    par_transformer_config config; /* with the name that the run had for it */
+    char why[512];                 /* the configuration is not known */
+    char tokenizer[32], tokenizer_file[1024], ends[512]; /* as in its pairs; "": not recorded */
+    char data[1024], data_form[16];
+} llm_carried;
 
 /* One run: the options, and everything that follows from them and the world. */
 typedef struct {
     llm_settings set;
     par_option options[LLM_MAX_OPTIONS]; /* the rows; their values are in `set` */
     int n_options;
+    llm_carried carried;
     par_transformer_config config;
     par_model *model;
     par_trainer_params params;
@@ -111,9 +126,15 @@ typedef struct {
     char directory[LLM_DIRECTORY];   /* of this run, the same on every rank; "": none */
     char newest[1024];               /* the checkpoint saved or resumed last; "": none */
     par_owner *owner;                /* of --save's directory; NULL: there is none */
-    char stop_file[1100];            /* "": none */
-    double exit_after_s;             /* since the start; 0: no limit */
+    struct {
+        bool can, under_way;  /* every rank has memory for the copy; a save has not ended */
+        double since, waited; /* s: when it began; that the training waited for it so far */
+    } behind;                 /* of --save-async */
+    char stop_file[1100];     /* "": none */
+    double exit_after_s;      /* since the start; 0: no limit */
 } llm_run;
+
+typedef struct llm_world llm_world;
 
 /* recipe */
 void llm_recipe_apply(llm_run *, par_problems *);
@@ -135,8 +156,9 @@ extern const par_choice llm_devices[], llm_precisions[], llm_recomputes[];
 /* settle */
 /* The default model: small enough for 64 ranks on a laptop, deep enough for 8 stages. */
 extern const par_transformer_config llm_small;
-/* What options say about each other, and the model by name, unless it comes from an import. */
-void llm_settle_options(llm_run *, par_problems *);
+/* What options say about each other, and the model by name or as the checkpoint has it, unless it
+ * comes from an import. Collective. */
+void llm_settle_options(llm_run *, const llm_world *, par_problems *);
 /* Everything that can be told from the options, the configuration and the world's size. Every rank
  * comes to the same answer without communication. Errors: PAR_ERR_OPTION with all problems, those
  * that were there before among them. */
@@ -149,7 +171,7 @@ par_status llm_settle_vocab(llm_run *, int world_size, int64_t vocab);
 double llm_settle_lr(const llm_settings *, int64_t step);
 
 /* world */
-typedef struct {
+struct llm_world {
     par_transport *transport;
     par_comm *comm; /* the program's own agreements: files, cores */
     par_memory *memory;
@@ -159,7 +181,7 @@ typedef struct {
                               that the launcher may use */
     int local_size;        /* ranks of this node */
     double start;          /* the process's, s */
-} llm_world;
+};
 
 /* Called first: MPI is up, size and rank are known, nothing else. What one process does by itself,
  * as --dry-run and --help without a launcher, needs no MPI that works. */
@@ -322,18 +344,32 @@ par_status llm_checkpoint_claim(llm_run *, const llm_world *);
 enum { LLM_ABOUT_MAX = 64 };
 typedef struct {
     par_checkpoint_about about;
+    par_config_pairs model;
     char values[LLM_ABOUT_MAX][256];
     par_checkpoint_pair pairs[LLM_ABOUT_MAX];
     int n;
 } llm_about;
 par_status llm_about_make(const llm_run *, const llm_world *, const llm_data *, llm_about **out);
 
-/* With --save: all that a save does, in small, and a checkpoint fits. Collective. */
-par_status llm_checkpoint_check(const llm_run *, const llm_world *, par_trainer *);
-/* With --save: a checkpoint of this step. A step that is not finite is passed over with a note.
- * validation: its loss after this step, 0: not known. Collective. */
+/* With --save: all that a save does, in small, and a checkpoint fits; with --save-async, whether
+ * the copy does, which is said if not. Collective. */
+par_status llm_checkpoint_check(llm_run *, const llm_world *, par_trainer *);
+/* What a checkpoint is of. */
+typedef struct {
+    int64_t step;
+    double loss, validation; /* of this step; after it, 0: not known */
+    bool goes_on;            /* the training does: with --save-async the save is only begun */
+} llm_moment;
+/* With --save: a checkpoint, after the one that is under way. A step that is not finite is passed
+ * over with a note. Collective. */
 par_status llm_checkpoint_save(llm_run *, const llm_world *, const llm_data *, par_trainer *,
-                               int64_t step, double loss, double validation);
+                               const llm_moment *);
+/* Between steps: go on with a save that is under way, without waiting; an error of it is one of the
+ * training. Collective. */
+par_status llm_checkpoint_go_on(llm_run *, const llm_world *, par_trainer *);
+/* A training has ended with `st`: wait for a save that is under way. Returns `st` with its message,
+ * or what the save failed with where `st` is no error. Collective. */
+par_status llm_checkpoint_await(llm_run *, const llm_world *, par_trainer *, par_status st);
 /* Where a run begins: after this step, which had this loss. Zeros: anew. */
 typedef struct {
     int64_t step;
@@ -342,6 +378,13 @@ typedef struct {
 /* With --resume: what was saved last, zeros if there is nothing. Collective. */
 par_status llm_checkpoint_resume(llm_run *, const llm_world *, const llm_data *, par_trainer *,
                                  llm_beginning *);
+
+/* carried */
+/* What the checkpoint of --resume carries, into r->carried: rank 0 reads, all have what it read.
+ * What cannot be read stays empty, which the resuming will say. Collective. */
+void llm_carried_read(llm_run *, const llm_world *);
+/* The checkpoint's model, with the options that may change it; others must say what it is. */
+void llm_carried_settle(llm_run *, par_problems *);
 
 /* mfu */
 /* The most that a rank's device can do, FLOP/s; 0: it is not known. */

@@ -11,3 +11,11 @@ const char *par__exact(char text[PAR__NUMBER_NBYTES], double value) {
     }
     return text;
 }
+
+const char *par__exact_float(char text[PAR__NUMBER_NBYTES], float value) {
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, PAR__NUMBER_NBYTES, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value) break;
+    }
+    return text;
+}

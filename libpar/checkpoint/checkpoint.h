@@ -6,6 +6,7 @@
 #ifndef PAR__CHECKPOINT_H
 #define PAR__CHECKPOINT_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include "libpar/base/directory.h"
@@ -67,8 +68,13 @@ typedef struct {
 
 void par__shard_name(int rank, char out[PAR__NAME]);
 void par__shard_free(par__shard *shard);
-par_status par__shard_write(const char *path, const par_checkpoint_run *runs, int n,
+/* The file, its structure and its spans, by libhdf5; then the data and the digests, without it. The
+ * runs are the same both times; `stop` (which another thread may set): what is not written yet need
+ * not be, and PAR_ERR_IO. */
+par_status par__shard_begin(const char *path, const par_checkpoint_run *runs, int n,
                             par__shard *out);
+par_status par__shard_fill(const char *path, const par_checkpoint_run *runs, par__shard *shard,
+                           const atomic_bool *stop);
 /* Every byte against the digests; of the second, those that belong to no run. */
 par_status par__shard_verify(const char *path, const par__shard *shard);
 par_status par__shard_verify_frame(const char *path, const par__shard *shard);

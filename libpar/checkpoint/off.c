@@ -16,6 +16,23 @@ par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *par
     PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", reason);
 }
 
+par_status par_checkpoint_save_begin(par_comm *world, const par_checkpoint_params *params,
+                                     const par_checkpoint_run *runs, int n_runs,
+                                     par_checkpoint_saving **out) {
+    (void)world, (void)params, (void)runs, (void)n_runs, (void)out;
+    PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", reason);
+}
+
+par_status par_checkpoint_save_poll(par_checkpoint_saving *saving, bool *ended) {
+    (void)saving, (void)ended;
+    PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", reason);
+}
+
+par_status par_checkpoint_save_end(par_checkpoint_saving **saving, par_checkpoint_result *out) {
+    (void)saving, (void)out;
+    PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", reason);
+}
+
 par_status par_checkpoint_load(par_comm *world, const char *directory,
                                const par_checkpoint_about *about, const par_checkpoint_run *runs,
                                int n_runs, par_checkpoint_result *out) {

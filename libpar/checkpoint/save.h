@@ -1,6 +1,8 @@
-/* A save that is under way: what save.c and save_begin.c share. */
+/* A save that is under way: what save.c, save_begin.c and save_jobs.c share. */
 #ifndef PAR__CHECKPOINT_SAVE_H
 #define PAR__CHECKPOINT_SAVE_H
+
+#include <pthread.h>
 
 #include "libpar/checkpoint/checkpoint.h"
 
@@ -12,25 +14,59 @@ typedef enum {
     PAR__REPLACED   /* the new checkpoint; the older one is set aside */
 } par__naming;
 
-typedef struct {
+typedef struct par_checkpoint_saving {
     par_comm *world;
-    const par_checkpoint_params *params;
-    par_checkpoint_run *runs; /* to write; owned */
+    par_checkpoint_params params; /* whose texts are in `texts` */
+    char *texts;                  /* owned, with the pairs in front */
+    par_checkpoint_run *runs;     /* to write; owned, what they point to is not */
     int n_runs;
-    bool first; /* rank 0 */
+    bool first;          /* rank 0 */
+    float check_element; /* what check_only writes */
     char name[PAR__NAME], temporary_name[PAR__NAME];
     char final[PAR__PATH], temporary[PAR__PATH], aside[PAR__PATH];
-    par__naming named; /* rank 0 */
+    char shard_path[PAR__PATH]; /* while the directory is temporary */
+    par__naming named;          /* rank 0 */
     par__shard shard;
+    char **parts;  /* rank 0: of the manifest, [p], owned */
     int64_t need;  /* bytes of all ranks, at most */
     int64_t total; /* bytes of all ranks, written */
-    par_problems *notes;
+    par_checkpoint_result result;
+
+    /* The stages: save.c. What the job writes belongs to its thread until it has ended. */
+    bool background; /* jobs run on a thread */
+    int stage;
+    pthread_t thread;
+    bool running;      /* there is a thread to join */
+    atomic_bool ended; /* the job of the stage */
+    atomic_bool stop;  /* nobody needs what the job has not written yet */
+    par_status status; /* of the job; of all at the end */
+    char why[PAR_ERROR_NBYTES];
 } par__saving;
 
-/* What this rank writes: copies and padding are left out. Not collective. */
+/* save_begin.c. What this rank writes, after the parameters: copies and padding are left out. Not
+ * collective. */
 par_status par__save_select(par__saving *s, const par_checkpoint_run *runs, int n);
-/* The directory is this run's, there is room, the state is finite; then names and the temporary
- * directory. Collective; errors [agreed]. */
+/* The caller's may end before the save does. Not collective. */
+par_status par__save_copy_params(par__saving *s, const par_checkpoint_params *params);
+/* The directory is this run's and there is room; then names, the temporary directory, and this
+ * rank's file in it, without its data. Collective; errors [agreed]. */
 par_status par__save_begin(par__saving *s);
+
+/*
+ * save_jobs.c: one after the other, each when all ranks are done with what was before it. They
+ * neither communicate nor call libhdf5, which threads may not share: so they may run on a thread
+ * beside the caller's work.
+ */
+/* The state is finite; this rank's file. */
+par_status par__save_write(par__saving *s);
+/* Rank 0, with every rank's part: index and manifest, then the final name. */
+par_status par__save_commit(par__saving *s);
+/* Every rank reads back what it wrote. */
+par_status par__save_read_back(par__saving *s);
+/* Rank 0: the checkpoint is saved. `latest`, and what is not to stay; what fails is a note. */
+par_status par__save_tidy(par__saving *s);
+/* Rank 0, after a failure: final names mean again what they meant before this save, and the rest
+ * goes. Returns `st`, whose message is par_error(). */
+par_status par__save_withdraw(par__saving *s, par_status st);
 
 #endif

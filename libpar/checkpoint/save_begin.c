@@ -1,4 +1,4 @@
-/* The beginning of a save, before a byte of it is written: what, whether it may be, and where. */
+/* The beginning of a save, before a byte of data is written: what, whether it may be, and where. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
@@ -17,15 +17,50 @@ static const par_tag tag = {"checkpoint", -1, -1, -1};
 /* Room for structure: superblock, groups, 64 KiB of alignment, and this much a data set. */
 enum { FRAME_NBYTES = 1 << 17, SET_NBYTES = 2048 };
 
-par_status par__save_select(par__saving *s, const par_checkpoint_run *runs, int n) {
-    s->runs = malloc(((size_t)n + 1) * sizeof *s->runs);
-    if (!s->runs) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %d runs", n);
+static par_status select_some(par__saving *s, const par_checkpoint_run *runs, int n) {
     for (int i = 0; i < n; i++) {
         PAR_REQUIRE(runs[i].data);
         PAR_TRY(par__run_check(&runs[i]));
         par_checkpoint_run plain = par__run_plain(&runs[i]);
         if (runs[i].replica == 0 && par__run_count(&plain) > 0) s->runs[s->n_runs++] = runs[i];
     }
+    return PAR_OK;
+}
+
+par_status par__save_select(par__saving *s, const par_checkpoint_run *runs, int n) {
+    const int n_blobs = s->first ? s->params.n_blobs : 0;
+    s->runs = malloc(((size_t)n + (size_t)n_blobs + 1) * sizeof *s->runs);
+    if (!s->runs) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %d runs", n + n_blobs);
+    PAR_TRY(select_some(s, runs, n));
+    return select_some(s, s->params.blobs, n_blobs);
+}
+
+/* A copy of a text behind others. */
+static const char *keep(char **at, const char *text) {
+    size_t n = strlen(text) + 1;
+    char *copy = memcpy(*at, text, n);
+    *at += n;
+    return copy;
+}
+
+par_status par__save_copy_params(par__saving *s, const par_checkpoint_params *p) {
+    const par_checkpoint_about *about = &p->about;
+    size_t n_pairs = (size_t)about->n * sizeof *about->pairs;
+    size_t nbytes = n_pairs + strlen(p->directory) + 1;
+    for (int i = 0; i < about->n; i++)
+        nbytes += strlen(about->pairs[i].name) + strlen(about->pairs[i].value) + 2;
+    s->texts = malloc(nbytes);
+    if (!s->texts) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d pairs", about->n);
+    par_checkpoint_pair *pairs = (par_checkpoint_pair *)(void *)s->texts;
+    char *at = s->texts + n_pairs;
+    s->params = *p;
+    s->params.directory = keep(&at, p->directory);
+    for (int i = 0; i < about->n; i++) {
+        const char *name = keep(&at, about->pairs[i].name);
+        const char *value = keep(&at, about->pairs[i].value);
+        pairs[i] = (par_checkpoint_pair){name, value, about->pairs[i].class_of};
+    }
+    s->params.about.pairs = pairs;
     return PAR_OK;
 }
 
@@ -41,15 +76,16 @@ static par_status need_of(const par__saving *s, int64_t *need) {
 }
 
 /* Some file systems do not tell: all numbers are 0, or there is no such call. */
-static par_status check_space(const par__saving *s) {
+static par_status check_space(par__saving *s) {
     struct statvfs fs;
-    const char *directory = s->params->directory;
+    const char *directory = s->params.directory;
     bool told = statvfs(directory, &fs) == 0;
     if (!told && errno != ENOSYS && errno != EOPNOTSUPP)
         return par__write_error(directory, "asked for its free space");
     if (!told || fs.f_blocks == 0) {
-        par_problem(s->notes, "%s: does not tell its free space; a checkpoint takes %.1f MiB",
-                    directory, (double)s->need / 1048576);
+        par_problem(&s->result.notes,
+                    "%s: does not tell its free space; a checkpoint takes %.1f MiB", directory,
+                    (double)s->need / 1048576);
         return PAR_OK;
     }
     double there = (double)fs.f_bavail * (double)fs.f_frsize;
@@ -60,12 +96,12 @@ static par_status check_space(const par__saving *s) {
 }
 
 /* Rank 0: the directory, room for everything in it, and the temporary directory. */
-static par_status prepare(const par__saving *s) {
-    PAR_TRY(par__make_directories(s->params->directory));
-    PAR_TRY(par__owner_check(s->params->directory, s->params->owner));
-    if (!s->params->check_only) {
-        PAR_TRY(par__settle_aside(s->params->directory));
-        PAR_TRY(par__check_replaced(s->params));
+static par_status prepare(par__saving *s) {
+    PAR_TRY(par__make_directories(s->params.directory));
+    PAR_TRY(par__owner_check(s->params.directory, s->params.owner));
+    if (!s->params.check_only) {
+        PAR_TRY(par__settle_aside(s->params.directory));
+        PAR_TRY(par__check_replaced(&s->params));
     }
     PAR_TRY(check_space(s));
     return par__make_directories(s->temporary);
@@ -74,7 +110,7 @@ static par_status prepare(const par__saving *s) {
 /* A check leaves the step's own name alone: both its names are those of temporary directories. */
 static par_status set_names(par__saving *s) {
     struct timespec now;
-    const par_checkpoint_params *p = s->params;
+    const par_checkpoint_params *p = &s->params;
     clock_gettime(CLOCK_REALTIME, &now);
     par__step_name(p->step, s->name);
     snprintf(s->temporary_name, sizeof s->temporary_name, "%.13s.tmp-%lx-%llx", s->name,
@@ -88,11 +124,35 @@ static par_status set_names(par__saving *s) {
     return par__path(s->temporary, p->directory, s->temporary_name);
 }
 
+/* All that a save does, with one element of each rank. */
+static void select_check(par__saving *s) {
+    int64_t rank = par_comm_rank(s->world);
+    s->check_element = (float)rank;
+    s->n_runs = 1;
+    s->runs[0] = (par_checkpoint_run){.kind = "check", /* there is room for one more than needed */
+                                      .name = "check",
+                                      .dtype = PAR_F32,
+                                      .n = 1,
+                                      .data = &s->check_element,
+                                      .ndim = 1,
+                                      .global = {par_comm_size(s->world), 1},
+                                      .offset = {rank, 0},
+                                      .extent = {1, 1},
+                                      .local = {1, 1}};
+}
+
+static par_status begin_shard(par__saving *s) {
+    char name[PAR__NAME];
+    if (s->params.check_only) select_check(s);
+    par__shard_name(par_comm_rank(s->world), name);
+    PAR_TRY(par__path(s->shard_path, s->temporary, name));
+    return par__shard_begin(s->shard_path, s->runs, s->n_runs, &s->shard);
+}
+
 par_status par__save_begin(par__saving *s) {
-    par_status st = need_of(s, &s->need);
-    if (st == PAR_OK && !s->params->check_only) st = par__check_finite(s->runs, s->n_runs);
-    PAR_TRY(par_comm_agree(s->world, st));
+    PAR_TRY(par_comm_agree(s->world, need_of(s, &s->need)));
     PAR_TRY(par_comm_all_reduce(s->world, &s->need, &s->need, 1, PAR_I64, tag, NULL, NULL));
     PAR_TRY(set_names(s));
-    return par_comm_agree(s->world, s->first ? prepare(s) : PAR_OK);
+    PAR_TRY(par_comm_agree(s->world, s->first ? prepare(s) : PAR_OK));
+    return par_comm_agree(s->world, begin_shard(s));
 }

@@ -193,9 +193,10 @@ static int64_t piece_of(const par_checkpoint_run *run, const par__span *p, int64
 }
 
 static par_status write_run(int fd, const char *path, const par_checkpoint_run *run, par__span *p,
-                            par__digest *digest) {
+                            const atomic_bool *stop, par__digest *digest) {
     const par_checkpoint_staging *s = run->staging;
     for (int64_t done = 0, n; done < p->nbytes; done += n) {
+        if (atomic_load(stop)) PAR_FAIL(PAR_ERR_IO, "%s: was given up", path);
         n = piece_of(run, p, done);
         const char *data = (const char *)run->data + done;
         if (s) PAR_TRY(s->copy(s->user, s->buffer, data, (size_t)n));
@@ -209,16 +210,16 @@ static par_status write_run(int fd, const char *path, const par_checkpoint_run *
 }
 
 static par_status write_runs(int fd, const char *path, const par_checkpoint_run *runs,
-                             par__shard *shard, par__digest *digest) {
+                             par__shard *shard, const atomic_bool *stop, par__digest *digest) {
     PAR_TRY(reserve(fd, path, shard->nbytes));
     for (int i = 0; i < shard->n; i++)
-        PAR_TRY(write_run(fd, path, &runs[i], &shard->spans[i], digest));
+        PAR_TRY(write_run(fd, path, &runs[i], &shard->spans[i], stop, digest));
     return fsync(fd) == 0 ? PAR_OK : par__write_error(path, "synced");
 }
 
 /* libhdf5 gave the spans: they must hold before anything is written there. */
-static par_status fill(int fd, const char *path, const par_checkpoint_run *runs,
-                       par__shard *shard) {
+static par_status fill(int fd, const char *path, const par_checkpoint_run *runs, par__shard *shard,
+                       const atomic_bool *stop) {
     par_status st = PAR_OK;
     par__span **sorted = NULL;
     par__digest *digest = NULL;
@@ -228,7 +229,7 @@ static par_status fill(int fd, const char *path, const par_checkpoint_run *runs,
     PAR_TRY(sort_spans(path, shard, &sorted));
     PAR_TRY_GOTO(par__digest_create(&digest), out_sorted);
     PAR_TRY_GOTO(check_superblock(fd, path), out_digest);
-    PAR_TRY_GOTO(write_runs(fd, path, runs, shard, digest), out_digest);
+    PAR_TRY_GOTO(write_runs(fd, path, runs, shard, stop, digest), out_digest);
     st = frame_of(fd, path, shard, sorted, digest, shard->frame);
 out_digest:
     par__digest_destroy(&digest);
@@ -261,19 +262,21 @@ static par_status take_spans(const char *path, const par_checkpoint_run *runs, i
     return PAR_OK;
 }
 
-par_status par__shard_write(const char *path, const par_checkpoint_run *runs, int n,
+par_status par__shard_begin(const char *path, const par_checkpoint_run *runs, int n,
                             par__shard *out) {
     par__shard shard = {0};
     par_status st = take_spans(path, runs, n, &shard);
     if (st == PAR_OK) st = par__shard_layout(path, runs, n, shard.spans);
-    if (st == PAR_OK) {
-        int fd = open(path, O_RDWR | O_CLOEXEC);
-        st = fd < 0 ? par__write_error(path, "opened") : fill(fd, path, runs, &shard);
-        if (fd >= 0) st = par__close(fd, path, st);
-    }
     if (st != PAR_OK)
         par__shard_free(&shard);
     else
         *out = shard;
     return st;
+}
+
+par_status par__shard_fill(const char *path, const par_checkpoint_run *runs, par__shard *shard,
+                           const atomic_bool *stop) {
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0) return par__write_error(path, "opened");
+    return par__close(fd, path, fill(fd, path, runs, shard, stop));
 }

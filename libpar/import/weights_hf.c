@@ -137,9 +137,20 @@ static par_status write_files(writing *w) {
     return st;
 }
 
+/* With 15 digits, "0.02", unless a number in it needs all 17. */
+static char *text_of(const json_t *root) {
+    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    json_t *back = text ? json_loads(text, 0, NULL) : NULL;
+    bool same = !text || json_equal(root, back);
+    json_decref(back);
+    if (same) return text;
+    free(text);
+    return json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+}
+
 static par_status write_json(const char *directory, const char *name, json_t *root) {
     char path[PAR__PATH];
-    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
+    char *text = root ? text_of(root) : NULL;
     par__writer file;
     json_decref(root);
     par_status st = text ? par__path(path, directory, name)

@@ -27,6 +27,28 @@ par_status par__executor_times(const par__executor *e, int64_t walk, par__walk_r
     return PAR_OK;
 }
 
+/* Phases by name. */
+typedef struct {
+    void (*visit)(void *user, const char *phase, double begin_s, double end_s);
+    void *user;
+} named_visit;
+
+static void visit_named(void *user, int phase, double begin_s, double end_s) {
+    static const char *const names[PAR__TIMER_PHASES] = {[PAR__TIME_WALK] = "walk",
+                                                         [PAR__TIME_FORWARD] = "forward",
+                                                         [PAR__TIME_BACKWARD] = "backward"};
+    const named_visit *v = user;
+    v->visit(v->user, names[phase], begin_s, end_s);
+}
+
+par_status par__executor_spans(const par__executor *e, int64_t walk, par_event *origin,
+                               void (*visit)(void *user, const char *phase, double begin_s,
+                                             double end_s),
+                               void *user) {
+    named_visit v = {visit, user};
+    return par__timer_spans(e->timer, walk, origin, visit_named, &v);
+}
+
 /* Wait for a message and count the host's time. The work of a NULL comm is done. */
 static par_status finish(par__executor *e, par_work *work) {
     double begin = par__seconds();
@@ -56,6 +78,14 @@ static par_status load(par__executor *e, const par_action *a, par__slot *s) {
         e->params.hooks.load(e->params.hooks.feed, a->micro, first ? s->x[0] : NULL, s->targets));
     e->result->load += par__seconds() - begin;
     return PAR_OK;
+}
+
+/* What an action's communication is counted as; the gather of weights and the sum of gradients are
+ * where the schedule has them. */
+static void name_phase(const par__executor *e, const par_action *a) {
+    bool back = a->act == PAR_BACKWARD || a->act == PAR_REDUCE || a->grad;
+    if (e->params.recorder && e->walk.training)
+        par_recorder_phase(e->params.recorder, back ? "backward" : "forward");
 }
 
 /* For a report of a hang; layer -1: before or behind the modules. */
@@ -267,6 +297,7 @@ static par_status do_action(par__executor *e, const par_action *a) {
     int number = a->act == PAR_FORWARD ? e->next_forward : cut ? a->bucket : a->module;
     int64_t begin = now(e);
     tell(e, a, -1);
+    name_phase(e, a);
     par_range_begin(e->params.backend, a->act <= PAR_GATHER ? names[a->act] : "unknown");
     switch (a->act) {
     case PAR_FORWARD: st = do_forward(e, a); break;
@@ -332,6 +363,7 @@ par_status par__executor_walk(par__executor *e, const par_schedule *schedule, co
         e->params.stream->progress(e->params.stream->user);
     }
     PAR_TRY(drain(e));
+    if (e->params.recorder && walk->training) par_recorder_phase(e->params.recorder, "update");
     PAR_TRY(copy_losses(e, schedule->m));
     PAR_TRY(par__timer_end(e->timer, PAR__TIME_WALK, e->params.stream));
     *out = *e->result;

@@ -52,7 +52,8 @@ static par_status build(par_trainer *t) {
     PAR_TRY(par__optimizer_take(&t->optimizer, on, &t->flat));
     PAR_TRY(par__graphs_create(&t->graphs, on, t->flat.registry));
     PAR_TRY(par__feed_take(&t->feed, on, par__graphs_on(&t->graphs)));
-    return par__host_take(&t->host, on);
+    PAR_TRY(par__host_take(&t->host, on));
+    return par__trainer_take_copy(t);
 }
 
 par_status par__trainer_build(par_transport *transport, const par_trainer_params *params,

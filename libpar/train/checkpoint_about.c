@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/number.h"
+
 PAR_PRINTF(4, 5)
 static void add(par__about *a, par_checkpoint_class class_of, const char *name, const char *format,
                 ...) {
@@ -22,6 +24,17 @@ static void add(par__about *a, par_checkpoint_class class_of, const char *name, 
     vsnprintf(text, sizeof a->texts[0], format, list);
     va_end(list);
     a->pairs[a->n++] = (par_checkpoint_pair){name, text, class_of};
+}
+
+/* Numbers read back as they were. */
+static void add_double(par__about *a, par_checkpoint_class class_of, const char *name, double x) {
+    char text[PAR__NUMBER_NBYTES];
+    add(a, class_of, name, "%s", par__exact(text, x));
+}
+
+static void add_float(par__about *a, const char *name, float x) {
+    char text[PAR__NUMBER_NBYTES];
+    add(a, PAR_CHECKPOINT_NOTED, name, "%s", par__exact_float(text, x));
 }
 
 static void add_layout(par__about *a, const par__context *on) {
@@ -56,12 +69,12 @@ static void add_training(par__about *a, const par_trainer_params *p) {
     add(a, PAR_CHECKPOINT_NOTED, "micro-batch", "%lld", (long long)p->micro_batch);
     add(a, PAR_CHECKPOINT_NOTED, "seed", "%llu", (unsigned long long)p->seed);
     add(a, PAR_CHECKPOINT_EQUAL, "optimizer", "%s", sgd ? "sgd" : "adamw");
-    if (sgd) add(a, PAR_CHECKPOINT_NOTED, "momentum", "%g", p->momentum);
-    if (!sgd) add(a, PAR_CHECKPOINT_NOTED, "beta1", "%g", p->beta1);
-    if (!sgd) add(a, PAR_CHECKPOINT_NOTED, "beta2", "%g", p->beta2);
-    if (!sgd) add(a, PAR_CHECKPOINT_NOTED, "eps", "%g", (double)p->eps);
-    add(a, PAR_CHECKPOINT_NOTED, "weight decay", "%g", (double)p->weight_decay);
-    add(a, PAR_CHECKPOINT_NOTED, "clip", "%g", (double)p->clip);
+    if (sgd) add_double(a, PAR_CHECKPOINT_NOTED, "momentum", p->momentum);
+    if (!sgd) add_double(a, PAR_CHECKPOINT_NOTED, "beta1", p->beta1);
+    if (!sgd) add_double(a, PAR_CHECKPOINT_NOTED, "beta2", p->beta2);
+    if (!sgd) add_float(a, "eps", p->eps);
+    add_float(a, "weight decay", p->weight_decay);
+    add_float(a, "clip", p->clip);
     add(a, PAR_CHECKPOINT_NOTED, "nonfinite", "%s",
         p->nonfinite == PAR_NONFINITE_SKIP ? "skip" : "stop");
     add(a, PAR_CHECKPOINT_NOTED, "precision", "%s", par_dtype_name(p->dtype));
@@ -72,18 +85,18 @@ static void add_scaler(par__about *a, const par_trainer *t) {
     const par_scaler_params *p = &t->on.params.scaler;
     const par_scaler *s = &t->vote.scaler;
     if (t->on.params.dtype == PAR_F16) {
-        if (p->constant > 0) add(a, PAR_CHECKPOINT_NOTED, "loss scale", "%g", p->constant);
+        if (p->constant > 0) add_double(a, PAR_CHECKPOINT_NOTED, "loss scale", p->constant);
         if (p->constant == 0) add(a, PAR_CHECKPOINT_NOTED, "loss scale", "dynamic");
-        add(a, PAR_CHECKPOINT_NOTED, "loss scale: init", "%g", p->init);
-        add(a, PAR_CHECKPOINT_NOTED, "loss scale: growth", "%g", p->growth);
-        add(a, PAR_CHECKPOINT_NOTED, "loss scale: backoff", "%g", p->backoff);
-        add(a, PAR_CHECKPOINT_NOTED, "loss scale: min", "%g", p->min);
-        add(a, PAR_CHECKPOINT_NOTED, "loss scale: max", "%g", p->max);
+        add_double(a, PAR_CHECKPOINT_NOTED, "loss scale: init", p->init);
+        add_double(a, PAR_CHECKPOINT_NOTED, "loss scale: growth", p->growth);
+        add_double(a, PAR_CHECKPOINT_NOTED, "loss scale: backoff", p->backoff);
+        add_double(a, PAR_CHECKPOINT_NOTED, "loss scale: min", p->min);
+        add_double(a, PAR_CHECKPOINT_NOTED, "loss scale: max", p->max);
         add(a, PAR_CHECKPOINT_NOTED, "loss scale: interval", "%lld", (long long)p->interval);
         add(a, PAR_CHECKPOINT_NOTED, "loss scale: hysteresis", "%lld", (long long)p->hysteresis);
         add(a, PAR_CHECKPOINT_NOTED, "loss scale: max skips", "%lld", (long long)p->max_skips);
     }
-    add(a, PAR_CHECKPOINT_STATED, "now: loss scale", "%g", s->scale);
+    add_double(a, PAR_CHECKPOINT_STATED, "now: loss scale", s->scale);
     add(a, PAR_CHECKPOINT_STATED, "now: clean steps", "%lld", (long long)s->clean);
     add(a, PAR_CHECKPOINT_STATED, "now: hysteresis", "%lld", (long long)s->hysteresis);
     add(a, PAR_CHECKPOINT_STATED, "now: skips at the floor", "%lld", (long long)s->floor_skips);

@@ -34,17 +34,20 @@ static par_status offer(const par_trainer *t, const par__segment *s, const char 
     memcpy(run.offset, p->offset, sizeof run.offset);
     memcpy(run.extent, p->extent, sizeof run.extent);
     memcpy(run.local, p->local, sizeof run.local);
-    return data ? visit(user, &run) : PAR_OK;
+    return visit(user, &run);
 }
 
+/* While measuring, the same runs without their data. */
 static par_status each_run(const par_trainer *t, visit_fn *visit, void *user) {
     const par__flat *f = &t->flat;
+    bool trains = !t->on.params.inference, adam = t->on.params.optimizer == PAR_ADAMW;
     for (par__segment s = par__segments(f, PAR__SHARD); par__segment_next(&s);) {
-        float *master = f->master ? s.master : NULL;
         PAR_TRY(offer(t, &s, "weight", "master", f->dtype, s.weight, visit, user));
-        PAR_TRY(offer(t, &s, "master", "weight", PAR_F32, master, visit, user));
+        if (!trains) continue;
+        if (f->dtype != PAR_F32)
+            PAR_TRY(offer(t, &s, "master", "weight", PAR_F32, s.master, visit, user));
         PAR_TRY(offer(t, &s, "m", NULL, PAR_F32, s.m, visit, user));
-        PAR_TRY(offer(t, &s, "v", NULL, PAR_F32, s.v, visit, user));
+        if (adam) PAR_TRY(offer(t, &s, "v", NULL, PAR_F32, s.v, visit, user));
     }
     const int copy = t->on.mesh->rank > 0;
     const par_checkpoint_run blobs[] = {{.kind = "backend",
@@ -122,28 +125,144 @@ static par_status describe(const par_trainer *t, const par_checkpoint_about *giv
     return par_comm_agree(t->on.mesh->world, st);
 }
 
+/* What a save is about, the same for both kinds of it; after an error nothing is to be freed. */
+typedef struct {
+    list runs;
+    par__about *about;
+    par_checkpoint_params params;
+} state;
+
+static void free_state(state *s) {
+    free(s->about);
+    free(s->runs.runs);
+    *s = (state){0};
+}
+
+static par_status take_state(par_trainer *t, const par_checkpoint_params *params, state *out) {
+    *out = (state){.params = *params};
+    t->stored_dtype = (int32_t)t->on.params.dtype;
+    note_choices(t);
+    par_status st = describe(t, &params->about, &out->runs, &out->about);
+    if (st != PAR_OK) {
+        free_state(out);
+        return st;
+    }
+    out->params.consumed = t->vote.consumed;
+    out->params.updates = t->vote.updates;
+    out->params.about = out->about->about;
+    return PAR_OK;
+}
+
 par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
                             par_checkpoint_result *out) {
-    list l = {0};
-    par__about *about = NULL;
+    state s;
     PAR_REQUIRE(t && params && out);
     PAR_TRY(par__no_step_begun(&t->vote));
     if (!params->check_only) PAR_TRY(par__trainer_ready(t, true));
-    par_checkpoint_params p = *params;
-    p.consumed = t->vote.consumed;
-    p.updates = t->vote.updates;
-    t->stored_dtype = (int32_t)t->on.params.dtype;
-    note_choices(t);
     par__enter(&t->on, PAR__PHASE_SAVE);
-    par_status st = describe(t, &params->about, &l, &about);
+    par_status st = take_state(t, params, &s);
     if (st == PAR_OK) {
-        p.about = about->about;
-        st = par_checkpoint_save(t->on.mesh->world, &p, l.runs, l.n, out);
+        st = par_checkpoint_save(t->on.mesh->world, &s.params, s.runs.runs, s.runs.n, out);
+        free_state(&s);
     }
-    free(about);
-    free(l.runs);
     return par__leave(&t->on, "save", st);
 }
+
+/* ---- in the background ---- */
+
+static size_t nbytes_of(const par_checkpoint_run *run) {
+    return (size_t)run->n * par_dtype_nbytes(run->dtype);
+}
+
+/* Of what is stored, each at a line of the cache. */
+static size_t room_of(const par_checkpoint_run *run) {
+    return run->replica == 0 ? (nbytes_of(run) + 63) / 64 * 64 : 0;
+}
+
+static par_status add_room(void *user, const par_checkpoint_run *run) {
+    *(size_t *)user += room_of(run);
+    return PAR_OK;
+}
+
+par_status par__trainer_take_copy(par_trainer *t) {
+    void *room = NULL;
+    if (t->on.params.inference || t->on.params.save_memory == 0) return PAR_OK;
+    PAR_TRY(each_run(t, add_room, &t->copy.nbytes));
+    if (t->copy.nbytes > t->on.params.save_memory) return PAR_OK;
+    PAR_TRY(
+        par_memory_take(t->on.memory, PAR_MEM_DATA, "copy for checkpoints", t->copy.nbytes, &room));
+    t->copy.room = room;
+    return PAR_OK;
+}
+
+bool par_trainer_saves_behind(const par_trainer *t, size_t *nbytes) {
+    *nbytes = t->copy.nbytes;
+    return t->copy.room != NULL;
+}
+
+/* The runs' data is the copy's afterwards. From a device all of it is under way at once. */
+static par_status copy_state(par_trainer *t, list *l) {
+    char *to = t->copy.room;
+    for (int i = 0; i < l->n; i++) {
+        par_checkpoint_run *run = &l->runs[i];
+        if (run->replica != 0) continue;
+        if (run->staging)
+            PAR_TRY(t->on.backend->copy(t->on.stream, to, run->data, nbytes_of(run)));
+        else
+            memcpy(to, run->data, nbytes_of(run));
+        run->data = to;
+        run->staging = NULL;
+        to += room_of(run);
+    }
+    return par__sync(&t->on);
+}
+
+static par_status check_behind(const par_trainer *t) {
+    PAR_TRY(par__no_step_begun(&t->vote));
+    PAR_TRY(par__trainer_ready(t, true));
+    if (t->saving) PAR_FAIL(PAR_ERR_ARG, "a save is under way; legal after par_trainer_save_end");
+    return PAR_OK;
+}
+
+static par_status check_room(const par_trainer *t) {
+    if (t->copy.room) return PAR_OK;
+    PAR_FAIL(PAR_ERR_ARG, "a copy of the state takes %zu bytes; save_memory allows %zu",
+             t->copy.nbytes, t->on.params.save_memory);
+}
+
+par_status par_trainer_save_begin(par_trainer *t, const par_checkpoint_params *params) {
+    state s;
+    PAR_REQUIRE(t && params && !params->check_only);
+    PAR_TRY(check_behind(t));
+    PAR_TRY(par_comm_agree(t->on.mesh->world, check_room(t)));
+    par__enter(&t->on, PAR__PHASE_SAVE);
+    par_status st = take_state(t, params, &s);
+    if (st == PAR_OK) {
+        st = par__fatal(&t->on, copy_state(t, &s.runs));
+        if (st == PAR_OK)
+            st = par_checkpoint_save_begin(t->on.mesh->world, &s.params, s.runs.runs, s.runs.n,
+                                           &t->saving);
+        free_state(&s);
+    }
+    return par__leave(&t->on, "save", st);
+}
+
+par_status par_trainer_save_poll(par_trainer *t, bool *ended) {
+    PAR_REQUIRE(t && ended);
+    *ended = true;
+    if (!t->saving) return PAR_OK;
+    par__enter(&t->on, PAR__PHASE_SAVE);
+    return par__leave(&t->on, "save", par_checkpoint_save_poll(t->saving, ended));
+}
+
+par_status par_trainer_save_end(par_trainer *t, par_checkpoint_result *out) {
+    PAR_REQUIRE(t && out);
+    if (!t->saving) PAR_FAIL(PAR_ERR_ARG, "no save is under way");
+    par__enter(&t->on, PAR__PHASE_SAVE);
+    return par__leave(&t->on, "save", par_checkpoint_save_end(&t->saving, out));
+}
+
+/* ---- resuming ---- */
 
 /* The stored state of the loss scaler goes on if it is one of this precision and these options;
  * else the scale begins anew, and what was skipped still counts. */

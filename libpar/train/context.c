@@ -12,6 +12,13 @@ static par__flight *flight(const par__context *on) {
     return par__recorder_flight(par_transport_recorder(on->transport));
 }
 
+/* For the recorder; of a step what the executor does not name. */
+static const char *const phase_names[PAR__PHASES] = {
+    [PAR__PHASE_STEP] = "update",         [PAR__PHASE_EVALUATE] = "validation",
+    [PAR__PHASE_GENERATE] = "generation", [PAR__PHASE_LOAD] = "checkpoint",
+    [PAR__PHASE_SAVE] = "checkpoint",
+};
+
 par_timeline *par__timeline_of(const par__context *on) {
     return par__recorder_timeline(par_transport_recorder(on->transport));
 }
@@ -42,16 +49,19 @@ static void leave_timeline(const par__context *on, const char *call) {
     if (strcmp(call, "step") == 0) timeline->step++;
 }
 
+/* Data is read within other phases. */
 void par__enter(const par__context *on, par__phase phase) {
-    if (flight(on)->phase == PAR__PHASE_OUTSIDE) enter_timeline(on, phase);
+    if (flight(on)->phase == PAR__PHASE_OUTSIDE && phase != PAR__PHASE_OUTSIDE)
+        enter_timeline(on, phase);
+    if (phase != PAR__PHASE_DATA && flight(on)->phase != PAR__PHASE_DATA)
+        par_recorder_phase(par_transport_recorder(on->transport), phase_names[phase]);
     flight(on)->phase = phase;
     flight(on)->progress++;
 }
 
 par_status par__leave(const par__context *on, const char *call, par_status st) {
     leave_timeline(on, call);
-    flight(on)->phase = PAR__PHASE_OUTSIDE;
-    flight(on)->progress++;
+    par__enter(on, PAR__PHASE_OUTSIDE);
     flight(on)->act = 0;
     return st;
 }

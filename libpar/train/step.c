@@ -127,6 +127,7 @@ par_status par_trainer_step_begin(par_trainer *t, const par_source *source, floa
     int k = (int)(b - t->vote.begun);
     *b->ballot = (par_ballot){.lr = lr, .stop = stop};
     par__enter(&t->on, PAR__PHASE_STEP);
+    b->traced = par__timeline_of(&t->on) ? par__timeline_of(&t->on)->step : 0;
     par__recorder_flight(par_transport_recorder(t->on.transport))->step = t->vote.n_begun + 1;
     par_range_begin(t->on.backend, "step");
     par_status st = par__vote_upload(&t->vote);
@@ -142,6 +143,8 @@ static par_status end_step(par_trainer *t, par__begun **out) {
     PAR_TRY(par__vote_end(&t->vote, out));
     par__begun *b = *out;
     if (!t->on.backend->on_host) PAR_TRY(par__meter_walk(&t->meter, &b->measured));
+    if (!t->on.backend->on_host)
+        PAR_TRY(par__meter_trace(&t->meter, &b->measured, b->traced, par__timeline_of(&t->on)));
     PAR_TRY(par__meter_end(&t->meter, &b->measured, b->state->outcome.bubble));
     return b->state->halted ? par__vote_drop(&t->vote) : PAR_OK;
 }

@@ -113,6 +113,8 @@ par_status par_trainer_create(par_transport *transport, const par_trainer_params
 void par_trainer_destroy(par_trainer **handle) {
     if (!handle || !*handle) return;
     par_memory *memory = (*handle)->on.memory;
+    par_checkpoint_result unused;
+    if ((*handle)->saving) (void)par_checkpoint_save_end(&(*handle)->saving, &unused);
     (void)par__buckets_settle(&(*handle)->buckets);
     par__trainer_free(handle);
     par_memory_destroy(&memory);

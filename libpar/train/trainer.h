@@ -15,6 +15,12 @@
 #include "stage.h"
 #include "vote.h"
 
+/* Room for what this rank stores of the state. */
+typedef struct {
+    size_t nbytes; /* that it takes */
+    char *room;    /* NULL: none was taken */
+} par__copy;
+
 struct par_trainer {
     par__context on;
     par__flat flat;
@@ -26,10 +32,12 @@ struct par_trainer {
     par__feed feed;
     par__meter meter;
     par__graphs graphs;
-    char choices[PAR_CHOICES_NBYTES]; /* of the backend, as a checkpoint stores or had them */
-    int32_t stored_dtype;             /* of the run that saved; par_dtype */
-    struct par_generator *generator;  /* NULL: none */
-    bool has_weights;                 /* drawn, loaded or resumed */
+    char choices[PAR_CHOICES_NBYTES];     /* of the backend, as a checkpoint stores or had them */
+    int32_t stored_dtype;                 /* of the run that saved; par_dtype */
+    par__copy copy;                       /* of the state that a checkpoint stores */
+    struct par_checkpoint_saving *saving; /* from the copy; NULL: none is under way */
+    struct par_generator *generator;      /* NULL: none */
+    bool has_weights;                     /* drawn, loaded or resumed */
 };
 
 /* build.c: everything but the contents, on measuring or real memory. */
@@ -45,6 +53,9 @@ par_status par__trainer_draw(par_trainer *trainer);
 /* PAR_ERR_ARG, the same on all ranks: the weights are none yet; `trains`: or the trainer is for
  * inference. */
 par_status par__trainer_ready(const par_trainer *trainer, bool trains);
+
+/* checkpoint_state.c: the copy's room, if the parameters allow as much. */
+par_status par__trainer_take_copy(par_trainer *trainer);
 
 /* coverage.c: every logical element must be counted by one rank of the model's, tp x pp. Collective
  * on the transport's world; every rank has the parameters of its modules. Errors: PAR_ERR_ARG, the

@@ -3,13 +3,15 @@
  * fsync, rename and the others stand before libc's, for libpar and for libhdf5. Whatever happens:
  * no signal, an error with a cause, what was there before loads with its own contents, also a
  * checkpoint of the same step, and nothing unfinished has a final name. The same when the process
- * is killed before the Nth call, where the new checkpoint may be there whole.
+ * is killed before the Nth call, where the new checkpoint may be there whole. Saves in the
+ * background are held to the same; the calls of their thread are counted with the others'.
  */
 #undef _FILE_OFFSET_BITS /* both forms of each call are defined here, under their own names */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../harness.h"
@@ -147,6 +150,8 @@ static void arm(long until, int error, bool for_good) {
     fault.armed = true;
 }
 
+static bool behind; /* the save under test goes on in the background */
+
 enum { OLD = 1, NEW = 2 }; /* versions: the save before, and the one under test */
 
 /* What a case saves before the save of step 2 under test: step 1, and with `again` step 2 too. */
@@ -156,6 +161,7 @@ static void save_old(bool again) {
     CHECK_OK(fixture_save(&f, 1, 0));
     if (again) CHECK_OK(fixture_save(&f, 2, 0));
     f.version = NEW;
+    f.behind = behind;
 }
 
 /* What loads is the new step 2 if it was saved, else what was there before; but where everything
@@ -224,6 +230,18 @@ static void eintr(void) {
         reached = save_failing(n, EINTR, false, false);
 }
 
+/* The same with saves in the background. */
+static void enospc_behind(void) {
+    behind = true;
+    every_call(ENOSPC, false, false);
+    behind = false;
+}
+static void edquot_for_good_behind(void) {
+    behind = true;
+    every_call(EDQUOT, true, true);
+    behind = false;
+}
+
 /* False when the save ended before it came to call n. */
 static bool save_killed(long n, bool again) {
     int how = 0;
@@ -253,11 +271,93 @@ static bool save_killed(long n, bool again) {
 
 static void killed_at_every_call(void) {
     if (cannot()) return;
-    for (int again = 0; again < 2; again++) {
+    for (int again = behind; again < 2; again++) {
         long n = 0;
         while (!harness_failed() && save_killed(n, again)) n++;
         CHECK(n >= 20, "only %ld calls were seen", n);
     }
+}
+
+static void killed_at_every_call_behind(void) {
+    behind = true;
+    killed_at_every_call();
+    behind = false;
+}
+
+enum { SAVES = 6 };
+
+/* Steps from 2 on are saved, the odd ones in the background, until the process is killed. */
+static void save_until_killed(void) {
+    f.version = NEW;
+    for (int64_t step = 2; step < 2 + SAVES; step++) {
+        f.behind = step % 2;
+        if (fixture_save(&f, step, 1) != PAR_OK) _exit(1);
+    }
+    _exit(0);
+}
+
+/* True if a save was under way. What loads is whole, and of the newest step that has its name. */
+static bool killed_after(int64_t ns) {
+    int how = 0;
+    fixture_open(&f);
+    f.version = NEW;
+    CHECK_OK(fixture_save(&f, 1, 1));
+    pid_t child = fork();
+    if (child == 0) save_until_killed();
+    const struct timespec pause = {.tv_nsec = ns};
+    nanosleep(&pause, NULL);
+    kill(child, SIGKILL);
+    CHECK(child > 0 && waitpid(child, &how, 0) == child, "no child");
+    CHECK(WIFSIGNALED(how) || WEXITSTATUS(how) == 0, "a save failed: %d", how);
+    CHECK_OK(fixture_load(&f));
+    CHECK(f.result.step >= 1 && f.result.notes.n == 0, "step %lld loads: %s",
+          (long long)f.result.step, f.result.notes.text);
+    CHECK(fixture_holds(&f, f.result.step, NEW), "step %lld: other numbers come back",
+          (long long)f.result.step);
+    bool under_way = fixture_count(&f, ".tmp-") > 0;
+    CHECK_OK(fixture_save(&f, 90, 1));
+    CHECK(fixture_count(&f, "") == 2, "%d entries stay", fixture_count(&f, ""));
+    fixture_close(&f);
+    return under_way;
+}
+
+/* 50 times, or PAR_KILLS; PAR_SEED repeats them. */
+static void killed_at_random(void) {
+    if (cannot()) return;
+    const char *count = getenv("PAR_KILLS"), *seed = getenv("PAR_SEED");
+    uint64_t from = seed ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL);
+    int n = count ? atoi(count) : 50, under_way = 0;
+    printf("# killed-at-random: PAR_SEED=%llu\n", (unsigned long long)from);
+    for (int i = 0; i < n && !harness_failed(); i++)
+        under_way += killed_after((int64_t)(par_random_u64(from, (uint64_t)i, 0) % 60000000));
+    printf("# killed-at-random: %d kills, %d in a save\n", n, under_way);
+    CHECK(n < 50 || under_way > 0, "none of %d kills came in a save", n);
+}
+
+/* What fails in the thread is the error of the synchronous save, with its words; a state that is
+ * not finite leaves nothing. */
+static void not_finite_behind(void) {
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(fixture_save(&f, 1, 1));
+    par_checkpoint_saving *saving = NULL;
+    const par_checkpoint_params params = {.directory = f.directory, .step = 2, .loss = 1};
+    char why[1024];
+    f.a[7] = NAN;
+    CHECK_FAILS(par_checkpoint_save(f.world, &params, f.runs, FIXTURE_RUNS, &f.result),
+                PAR_ERR_NUMERIC, "weight/a: element 7");
+    snprintf(why, sizeof why, "%.1000s", par_error());
+    CHECK_OK(par_checkpoint_save_begin(f.world, &params, f.runs, FIXTURE_RUNS, &saving));
+    par_status st = par_checkpoint_save_end(&saving, &f.result);
+    CHECK(st == PAR_ERR_NUMERIC && strcmp(why, par_error()) == 0 && !saving, "%s, not %s",
+          par_error(), why);
+    CHECK(fixture_count(&f, "step_") == 1 && fixture_has(&f, 1), "something is left");
+    f.a[7] = 0;
+    const par_checkpoint_staging staging = {0};
+    f.runs[0].staging = &staging;
+    CHECK_FAILS(par_checkpoint_save_begin(f.world, &params, f.runs, FIXTURE_RUNS, &saving),
+                PAR_ERR_ARG, "weight/a: is not host memory");
+    fixture_close(&f);
 }
 
 /* A limit on the size of files, as a quota: writes beyond it fail with EFBIG. */
@@ -343,6 +443,11 @@ static const harness_case cases[] = {
     {"short-writes", short_writes, 0, NULL, 0},
     {"eintr", eintr, 0, NULL, 0},
     {"killed-at-every-call", killed_at_every_call, 0, NULL, 0},
+    {"enospc-once-behind", enospc_behind, 0, NULL, 0},
+    {"edquot-for-good-behind", edquot_for_good_behind, 0, NULL, 0},
+    {"killed-at-every-call-behind", killed_at_every_call_behind, 0, NULL, 0},
+    {"killed-at-random", killed_at_random, 0, NULL, 0},
+    {"not-finite-behind", not_finite_behind, 0, NULL, 0},
     {"file-size-limit", file_size_limit, 0, NULL, 0},
     {"no-folder-sync", no_folder_sync, 0, NULL, 0},
     {"no-latest", no_latest, 0, NULL, 0},

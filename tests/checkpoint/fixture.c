@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const par_checkpoint_pair pairs[] = {{"model", "two arrays", PAR_CHECKPOINT_EQUAL},
@@ -81,6 +82,27 @@ bool fixture_holds(const fixture *f, int64_t step, int version) {
     return true;
 }
 
+static par_status save_behind(fixture *f, const par_checkpoint_params *params) {
+    par_checkpoint_saving *saving = NULL;
+    par_checkpoint_run runs[FIXTURE_RUNS];
+    bool ended = false;
+    memcpy(runs, f->runs, sizeof runs);
+    memcpy(f->copy_a, f->a, sizeof f->a);
+    memcpy(f->copy_b, f->b, sizeof f->b);
+    runs[0].data = f->copy_a;
+    runs[1].data = f->copy_b;
+    PAR_TRY(par_checkpoint_save_begin(f->world, params, runs, FIXTURE_RUNS, &saving));
+    memset(runs, 0, sizeof runs);
+    fixture_poison(f);
+    par_status st = PAR_OK;
+    while (st == PAR_OK && !ended) {
+        st = par_checkpoint_save_poll(saving, &ended);
+        if (!ended) nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    }
+    par_status saved = par_checkpoint_save_end(&saving, &f->result);
+    return st == PAR_OK ? saved : st;
+}
+
 par_status fixture_save(fixture *f, int64_t step, int keep) {
     const par_checkpoint_params params = {.directory = f->directory,
                                           .keep = keep,
@@ -90,6 +112,7 @@ par_status fixture_save(fixture *f, int64_t step, int keep) {
                                           .loss = 2.5,
                                           .about = about};
     fixture_fill(f, step);
+    if (f->behind) return save_behind(f, &params);
     return par_checkpoint_save(f->world, &params, f->runs, FIXTURE_RUNS, &f->result);
 }
 

@@ -16,9 +16,10 @@ typedef struct {
     par_transport *transport;
     par_comm *world;
     char directory[512];
-    int version; /* of the contents: saves of one step can differ */
-    float a[FIXTURE_A];
-    int64_t b[FIXTURE_B];
+    int version;                           /* of the contents: saves of one step can differ */
+    bool behind;                           /* saves go on in the background */
+    float a[FIXTURE_A], copy_a[FIXTURE_A]; /* the copies: what is saved in the background */
+    int64_t b[FIXTURE_B], copy_b[FIXTURE_B];
     par_checkpoint_run runs[FIXTURE_RUNS]; /* a and b */
     par_checkpoint_result result;
 } fixture;
@@ -31,7 +32,7 @@ void fixture_poison(fixture *f);
 bool fixture_holds(const fixture *f, int64_t step, int version);
 bool fixture_poisoned(const fixture *f);
 
-/* Fill, save as `step`, keep as said. */
+/* Fill, save as `step`, keep as said; behind: the arrays are overwritten while it is under way. */
 par_status fixture_save(fixture *f, int64_t step, int keep);
 par_status fixture_load(fixture *f);
 

@@ -1,8 +1,9 @@
 /*
- * Interrupted and resumed is uninterrupted: a run saves at a random step and goes on; a new trainer
- * resumes from that checkpoint. Every later loss and norm, and at the end every byte of weights on
- * every rank (copies along tp and dp included) and of all moments, must be the same, over layouts,
- * ZeRO, precisions and dropout.
+ * Interrupted and resumed is uninterrupted: a run saves at a random step, once at once and once in
+ * the background, with the same bytes, and goes on; a new trainer resumes from the second one.
+ * Every later loss and norm, and at the end every byte of weights on every rank (copies along tp
+ * and dp included) and of all moments, must be the same, over layouts, ZeRO, precisions and
+ * dropout.
  */
 #define _GNU_SOURCE
 #include <ftw.h>
@@ -35,7 +36,7 @@ typedef struct {
     par_trainer_params params;
     check_data data;
     check_table table;
-    char directory[512];
+    char directory[512], behind[520]; /* saves at once; in the background */
     int save_after;
 } experiment;
 
@@ -68,22 +69,47 @@ static par_status keep_outcome(experiment *e, par_trainer *t, outcome *o) {
     return e->set->sgd ? PAR_OK : check_gather(t, &e->table, PAR_STATE_V, o->v);
 }
 
+/* Twice: at once, and in the background while the next steps change the state. */
 static par_status save(experiment *e, par_trainer *t, int step, double loss) {
     par_checkpoint_result result;
+    size_t nbytes;
     const par_checkpoint_params params = {
         .directory = e->directory, .keep = 1, .step = step, .loss = loss};
-    return par_trainer_save(t, &params, &result);
+    par_checkpoint_params behind = params;
+    behind.directory = e->behind;
+    PAR_TRY(par_trainer_save(t, &params, &result));
+    CHECK(par_trainer_saves_behind(t, &nbytes) && nbytes > 0, "no memory for a copy");
+    PAR_TRY(par_trainer_save_begin(t, &behind));
+    CHECK_FAILS(par_trainer_save_begin(t, &behind), PAR_ERR_ARG, "a save is under way");
+    return PAR_OK;
+}
+
+static par_status await_save(par_trainer *t, bool saving) {
+    par_checkpoint_result result;
+    if (saving) return par_trainer_save_end(t, &result);
+    CHECK_FAILS(par_trainer_save_end(t, &result), PAR_ERR_ARG, "no save is under way");
+    return PAR_OK;
+}
+
+/* The files of both saves are the same, and nothing else is there. */
+static void compare_saves(const experiment *e) {
+    char command[1200];
+    snprintf(command, sizeof command, "diff -rq '%s' '%s'", e->directory, e->behind);
+    CHECK(system(command) == 0, "the save in the background differs");
 }
 
 static par_status steps(experiment *e, par_trainer *t, int done, bool saving, outcome *o) {
     par_source source = check_source(&e->data);
+    bool ended;
     for (int i = done; i < STEPS; i++) {
         par_vote vote;
         PAR_TRY(par_trainer_step(t, &source, 0.01f * (float)(i + 1), false, &vote));
         o->loss[i] = vote.loss;
         o->norm[i] = vote.grad_norm;
+        PAR_TRY(par_trainer_save_poll(t, &ended));
         if (saving && i + 1 == e->save_after) PAR_TRY(save(e, t, i + 1, vote.loss));
     }
+    PAR_TRY(await_save(t, saving));
     return keep_outcome(e, t, o);
 }
 
@@ -99,7 +125,7 @@ static par_status run(experiment *e, par_transport *transport, bool resuming, ou
         par_vote vote;
         par_source source = check_source(&e->data);
         st = par_trainer_step(t, &source, 0.5f, false, &vote);
-        if (st == PAR_OK) st = par_trainer_resume(t, e->directory, &about, &result);
+        if (st == PAR_OK) st = par_trainer_resume(t, e->behind, &about, &result);
         done = (int)result.step;
         CHECK(done == e->save_after && par_trainer_consumed(t) == done * e->params.global_batch,
               "resumed at step %d, %lld samples", done, (long long)par_trainer_consumed(t));
@@ -137,6 +163,7 @@ static void make_directory(experiment *e, int number) {
     if (e->table.rank == 0 && !mkdtemp(e->directory))
         harness_fail(__FILE__, __LINE__, "no directory");
     MPI_Bcast(e->directory, sizeof e->directory, MPI_CHAR, 0, e->comm);
+    snprintf(e->behind, sizeof e->behind, "%s.behind", e->directory);
     e->save_after = 1 + (int)(par_random_u64(11, (uint64_t)number, 0) % (STEPS - 1));
 }
 
@@ -165,6 +192,7 @@ static void one_setting(par_transport *transport, MPI_Comm comm, const setting *
     e.params = check_params(model, set->tp, set->pp, set->dp, 2, 8);
     e.params.zero = set->zero;
     e.params.bucket_n = 3000;
+    e.params.save_memory = SIZE_MAX;
     e.params.dtype = set->dtype;
     if (set->dtype == PAR_F16) e.params.scaler.interval = 2; /* the scale moves within the run */
     if (set->sgd) e.params.optimizer = PAR_SGD;
@@ -178,10 +206,12 @@ static void one_setting(par_transport *transport, MPI_Comm comm, const setting *
     make_directory(&e, number);
     CHECK_OK(run(&e, transport, false, &straight));
     CHECK_OK(run(&e, transport, true, &resumed));
+    if (e.table.rank == 0) compare_saves(&e);
     int64_t n = rank_n(&e, transport);
     if (!harness_failed()) compare(&e, n, &straight, &resumed);
     MPI_Barrier(comm);
     if (e.table.rank == 0) nftw(e.directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    if (e.table.rank == 0) nftw(e.behind, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     free_outcome(&straight);
     free_outcome(&resumed);
     check_table_destroy(&e.table);

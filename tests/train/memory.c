@@ -66,12 +66,17 @@ static void run_ledger(par_transport *transport) {
         check_config(settings[i].llama, &config);
         CHECK_OK(par_transformer_create(&config, &model));
         par_trainer_params params = params_of(&settings[i], model);
+        params.save_memory = i % 2 ? SIZE_MAX : 1; /* none of them fits into a byte */
         CHECK_OK(check_fit(&config, &params));
         snprintf(what, sizeof what, "setting %d", i);
         CHECK_OK(par_trainer_plan(&params, NULL, par_transport_size(transport),
                                   par_transport_rank(transport), &plan));
         CHECK_OK(par_trainer_create(transport, &params, &trainer));
         if (plan && trainer) compare_ledgers(what, plan, par_trainer_memory(trainer));
+        size_t nbytes;
+        if (trainer)
+            CHECK(par_trainer_saves_behind(trainer, &nbytes) == (i % 2 == 1) && nbytes > 1,
+                  "%s: a copy for checkpoints of %zu bytes", what, nbytes);
         par_trainer_destroy(&trainer);
         par_memory_destroy(&plan);
         par_transformer_destroy(&model);

@@ -8,7 +8,8 @@
  * What is saved are runs: named contiguous arrays of this rank, each a part of a logical tensor, or
  * a blob. Loading asks for runs, too, but of any layout: a rank reads just the parts of files that
  * its own runs need. The trainer's own are saved and loaded by par_trainer_save and
- * par_trainer_resume (par/train.h); any program can save and load its own, without a trainer.
+ * par_trainer_resume (par/train.h); any program can save and load its own, without a trainer. A
+ * save may go on in the background, while the program computes (par_checkpoint_save_begin).
  * par_checkpoint_open reads without MPI.
  */
 #ifndef PAR_CHECKPOINT_H
@@ -23,6 +24,7 @@
 #include "par/owner.h"
 #include "par/status.h"
 #include "par/tensor.h"
+#include "par/transformer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -101,6 +103,10 @@ typedef struct {
     int64_t consumed, updates;
     double loss; /* of the last step: not finite is refused */
     par_checkpoint_about about;
+    /* Blobs [n_blobs] that rank 0 stores beside the runs, as files that belong to the state; their
+     * data is read as the runs' is. Other ranks' are not looked at. */
+    const par_checkpoint_run *blobs;
+    int n_blobs;
     bool check_only; /* save nothing that stays: see par_checkpoint_save */
 } par_checkpoint_params;
 
@@ -142,6 +148,44 @@ PAR_API const char *par_checkpoint_missing(void);
 PAR_API par_status par_checkpoint_save(par_comm *world, const par_checkpoint_params *params,
                                        const par_checkpoint_run *runs, int n_runs,
                                        par_checkpoint_result *out);
+
+/* A save that is under way in the background. */
+typedef struct par_checkpoint_saving par_checkpoint_saving;
+
+/**
+ * The same save, with the same bytes in the same order, while the caller goes on: files are written
+ * and read back by a thread, which neither communicates nor calls libhdf5. Agreements, what is
+ * gathered, and libhdf5 (which threads may not share) are left to this call, poll and end, on the
+ * caller's thread. It takes four polls at least. Until the checkpoint has its name, what was there
+ * before is as it was; a process that is killed leaves a temporary directory, which the next save
+ * removes. The loss is judged here, the runs' elements by the thread.
+ *
+ * The runs' data, kinds and names must stay as they are until end returns, and so must the owner;
+ * the data must be host memory (staging NULL): what goes on to change is copied before. params
+ * (not check_only) and the list of runs may go. The saves of a directory come one after another:
+ * end one before the next is begun.
+ *
+ * Collective: on world; params equal on all ranks. Errors: as par_checkpoint_save, of what this
+ * call does: PAR_ERR_ARG [agreed] also for a run with staging; those of files come from end.
+ */
+PAR_API par_status par_checkpoint_save_begin(par_comm *world, const par_checkpoint_params *params,
+                                             const par_checkpoint_run *runs, int n_runs,
+                                             par_checkpoint_saving **out);
+/**
+ * Go on with what has become possible, without waiting for files. *ended: the same on all ranks;
+ * true: saved, or failed, and end says which without waiting.
+ *
+ * Collective: on the world of the save. Errors: PAR_ERR_TRANSPORT [comm].
+ */
+PAR_API par_status par_checkpoint_save_poll(par_checkpoint_saving *saving, bool *ended);
+/**
+ * Wait for the end, and free `saving` in any case. After the transport was broken, what is not
+ * written yet is given up.
+ *
+ * Collective: on the world of the save. Errors: as par_checkpoint_save.
+ */
+PAR_API par_status par_checkpoint_save_end(par_checkpoint_saving **saving,
+                                           par_checkpoint_result *out);
 
 /**
  * Fill the runs' data from the newest checkpoint below `directory` that verifies: each rank reads
@@ -219,6 +263,28 @@ PAR_API par_status par_checkpoint_read(const par_checkpoint *, const par_checkpo
  * Not collective. Errors: as par_checkpoint_read; PAR_ERR_ARG: rank outside [0, n_ranks].
  */
 PAR_API par_status par_checkpoint_verify(const par_checkpoint *, int rank);
+
+/* ---- what a checkpoint records of a transformer ---- */
+
+enum { PAR_CONFIG_PAIRS = 24, PAR_CONFIG_VALUE = 128 };
+
+/* A configuration as pairs; they point into it, so it is not copied. */
+typedef struct {
+    par_checkpoint_pair pairs[PAR_CONFIG_PAIRS];
+    char values[PAR_CONFIG_PAIRS][PAR_CONFIG_VALUE];
+    int n;
+} par_config_pairs;
+
+/** The pairs of a configuration: what a weight means is EQUAL, the rest is NOTED. Numbers read back
+ * as they were. Not in it: init_std. Not collective. */
+PAR_API void par_config_pairs_of(const par_transformer_config *, par_config_pairs *out);
+/**
+ * The configuration that pairs [n] describe, among others. `path` is for messages.
+ * Not collective. Errors: PAR_ERR_FORMAT: they describe none, with the pair that is missing or
+ * wrong.
+ */
+PAR_API par_status par_config_of_pairs(const char *path, const par_checkpoint_pair *pairs, int n,
+                                       par_transformer_config *out);
 
 #ifdef __cplusplus
 }

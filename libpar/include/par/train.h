@@ -70,6 +70,9 @@ typedef struct {
     float eps;           /* AdamW's, added to the square root [1e-8] */
     float weight_decay;  /* of parameters with `decay`; 0: none */
     float clip;          /* global gradient norm; 0: no clipping */
+    size_t save_memory; /* host memory for a copy of the state that checkpoints store, at most: with
+                            it they may be saved in the background (par_trainer_save_begin). None is
+                            taken where less is allowed than the state takes; 0: none */
     par_nonfinite nonfinite;  /* what a non-finite step does; fp16 with a dynamic scale always
                                  skips */
     par_scaler_params scaler; /* fp16 alone has a loss scale; see its own defaults */
@@ -344,6 +347,33 @@ PAR_API par_status par_trainer_state_runs(const par_trainer *,
  */
 PAR_API par_status par_trainer_save(par_trainer *, const par_checkpoint_params *params,
                                     par_checkpoint_result *out);
+
+/** Whether this rank has memory for a save in the background; *nbytes: what it takes, also where it
+ * was not taken (par_trainer_params.save_memory). Not collective. */
+PAR_API bool par_trainer_saves_behind(const par_trainer *, size_t *nbytes);
+/**
+ * The same checkpoint as par_trainer_save, byte for byte, written while training goes on: the state
+ * is copied into host memory, and a thread writes the copy (par_checkpoint_save_begin). The next
+ * steps may be begun on return. The trainer has one such save under way at a time.
+ *
+ * Collective: on world. Errors: as par_checkpoint_save_begin; PAR_ERR_ARG [agreed] when a step or
+ * another save is under way, there are no weights yet, a rank has no memory for the copy, or the
+ * trainer is for inference; those of the device, [comm].
+ */
+PAR_API par_status par_trainer_save_begin(par_trainer *, const par_checkpoint_params *params);
+/**
+ * As par_checkpoint_save_poll; *ended is also true where no save is under way. Steps may be begun.
+ *
+ * Collective: on world. Errors: PAR_ERR_TRANSPORT [comm].
+ */
+PAR_API par_status par_trainer_save_poll(par_trainer *, bool *ended);
+/**
+ * As par_checkpoint_save_end. par_trainer_destroy does it for a save that nobody has ended.
+ *
+ * Collective: on world. Errors: as par_checkpoint_save; PAR_ERR_ARG [agreed] when none is under
+ * way.
+ */
+PAR_API par_status par_trainer_save_end(par_trainer *, par_checkpoint_result *out);
 
 /**
  * Continue from a checkpoint of the same model, saved in any layout: the next steps have the bits
