@@ -19,7 +19,6 @@ extern const char report_css[], report_js[]; /* made by `embed` */
 
 #define REPORT_COST_OF_RUN "run_cost" /* a field of the record "cost" */
 
-
 /* Rows of numbers, a column per field of a record; NAN: the record has none. */
 typedef struct {
     const char *const *fields; /* [n_columns], as par_log_number takes them */
