@@ -61,7 +61,9 @@ static par_status enqueue(par_comm *comm, const par__operation *op, int64_t numb
     int64_t size = (int64_t)par_dtype_nbytes(op->dtype);
     *task = (par__task){.comm = comm, .op = *op, .size = size, .number = number, .row = row};
     task->algorithm = par__algorithm_choose(op);
-    if (!task->algorithm->pair) task->collective = ++comm->n_collectives;
+    task->collective = task->algorithm->pair
+                           ? ++comm->n_pairs[2 * op->peer + (op->kind == PAR__RECV)]
+                           : ++comm->n_collectives;
     if (!task->algorithm->pair && t->params.check) {
         task->then = task->algorithm;
         task->algorithm = &par__check;

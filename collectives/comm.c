@@ -102,10 +102,11 @@ static par_status allocate(par_comm *comm) {
     comm->flows = calloc(4 * n, sizeof *comm->flows);
     comm->sources = calloc(n, sizeof *comm->sources);
     comm->channels = calloc(2 * n, sizeof(par__task *));
+    comm->n_pairs = calloc(2 * n, sizeof *comm->n_pairs);
     comm->descriptions = calloc(n, sizeof *comm->descriptions);
     comm->statuses = calloc(n, sizeof *comm->statuses);
-    if (!comm->ranks || !comm->flows || !comm->sources || !comm->channels || !comm->descriptions ||
-        !comm->statuses)
+    if (!comm->ranks || !comm->flows || !comm->sources || !comm->channels || !comm->n_pairs ||
+        !comm->descriptions || !comm->statuses)
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a comm of %d ranks", comm->n);
     return PAR_OK;
 }
@@ -115,6 +116,7 @@ static void release(par_comm *comm) {
     free(comm->flows);
     free(comm->sources);
     free(comm->channels);
+    free(comm->n_pairs);
     free(comm->descriptions);
     free(comm->statuses);
     free(comm->owned_staging);

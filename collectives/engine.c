@@ -109,9 +109,30 @@ static void end_moving(par__task *task) {
     if (!task->algorithm->pair && task->queue) task->queue->begin_s = now;
 }
 
+/* The operation, as a span of this kind that begins there. */
+static par__event event_of(const par__task *task, par__event_kind kind, int64_t begin_ns) {
+    const par_comm *comm = task->comm;
+    const par__operation *op = &task->op;
+    return (par__event){.begin_ns = begin_ns,
+                        .name = par__kind_name(op->kind),
+                        .axis = comm->axis,
+                        .purpose = op->tag.purpose,
+                        .number = task->collective,
+                        .nbytes = op->n * task->size,
+                        .first = comm->ranks[0],
+                        .peer = task->algorithm->pair ? comm->ranks[op->peer] : -1,
+                        .kind = (int16_t)kind,
+                        .layer = op->tag.layer,
+                        .chunk = op->tag.chunk,
+                        .micro = op->tag.micro};
+}
+
 static void task_end(par__task *task) {
     par_comm *comm = task->comm;
     par_transport *t = comm->transport;
+    if (task->begin_ns)
+        par__timeline_add(par__recorder_timeline(t->recorder),
+                          event_of(task, PAR__EVENT_OPERATION, task->begin_ns));
     if (moves(task)) end_moving(task);
     if (task->algorithm->pair) {
         pair_unlink(task);
@@ -204,6 +225,7 @@ static par_status pair_advance(par__task *task) {
 
 par_status par__engine_start(par__task *task, bool waited) {
     par_comm *comm = task->comm;
+    task->begin_ns = par__timeline_now(par__recorder_timeline(comm->transport->recorder));
     if (task->op.kind == PAR__SEND) comm->send_row = task->row;
     task->begin_s = change(comm, comm->n_moving + moves(task), waited);
     if (!task->algorithm->pair) {
@@ -258,16 +280,23 @@ par_status par__engine_progress(par_transport *t, bool *moved) {
 
 /* Who computes comes seldom: it takes all that has arrived, for a bounded time. MPI may need some
  * calls for a message, so one that moves nothing is not the end. */
-par_status par_transport_progress(par_transport *t) {
-    PAR_REQUIRE(t);
+static par_status poll_for_a_while(par_transport *t, bool *any_moved) {
     double end = par__seconds() + MOST_POLLING_S;
+    *any_moved = false;
     for (int n_idle = 0; n_idle < IDLE_POLLS;) {
         bool moved;
         PAR_TRY(par__engine_progress(t, &moved));
+        *any_moved = *any_moved || moved;
         n_idle = moved ? 0 : n_idle + 1;
         if (par__seconds() > end) break;
     }
     return PAR_OK;
+}
+
+par_status par_transport_progress(par_transport *t) {
+    bool moved;
+    PAR_REQUIRE(t);
+    return poll_for_a_while(t, &moved);
 }
 
 static bool under_way(const par_transport *t) {
@@ -278,9 +307,20 @@ static bool under_way(const par_transport *t) {
 }
 
 void par__engine_between(par_transport *t) {
+    par_timeline *timeline = par__recorder_timeline(t->recorder);
     if (!under_way(t) || par__seconds() < t->polled_s + POLL_EVERY_S) return;
-    (void)par_transport_progress(t);
+    int64_t begin = par__timeline_now(timeline);
+    bool moved;
+    (void)poll_for_a_while(t, &moved);
     t->polled_s = par__seconds();
+    if (!moved) return;
+    par__timeline_add(timeline, (par__event){.begin_ns = begin,
+                                             .name = "progress",
+                                             .kind = PAR__EVENT_PROGRESS,
+                                             .peer = -1,
+                                             .layer = -1,
+                                             .chunk = -1,
+                                             .micro = -1});
 }
 
 static const par__task *find(const par_comm *comm, int64_t number) {
@@ -312,6 +352,8 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
     if (task) {
         int row = task->row, n_idle = 0;
         bool pair = task->algorithm->pair;
+        par_timeline *timeline = par__recorder_timeline(t->recorder);
+        par__event event = event_of(task, PAR__EVENT_WAIT, par__timeline_now(timeline));
         par__flight_wait(par__recorder_flight(t->recorder), pair ? PAR__WAIT_PEER : PAR__WAIT_GROUP,
                          comm->last_index, pair ? comm->ranks[task->op.peer] : -1, number);
         change(comm, comm->n_moving, true);
@@ -324,6 +366,7 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
         }
         par__flight_go_on(par__recorder_flight(t->recorder));
         par__recorder_wait_end(t->recorder);
+        par__timeline_add(timeline, event);
     }
     change(comm, comm->n_moving, false);
     if (st == PAR_OK && comm->error_number == number && number > 0)

@@ -48,10 +48,12 @@ typedef struct {
 struct par__task {
     par_comm *comm;
     par__operation op;
-    int64_t size;               /* bytes per element */
-    int64_t number, collective; /* among all operations, among the collectives of the comm */
-    double begin_s;             /* when it started, or became the first of its queue */
-    int row;                    /* of the recorder */
+    int64_t size;       /* bytes per element */
+    int64_t number;     /* among all operations of the comm */
+    int64_t collective; /* among its collectives, or the sends or receives of its pair */
+    int64_t begin_ns;   /* for the timeline; 0: it is not recorded */
+    double begin_s;     /* when it started, or became the first of its queue */
+    int row;            /* of the recorder */
     const par__algorithm *algorithm;
     const par__algorithm *then; /* runs after it; NULL: none */
     int phase;
@@ -88,6 +90,7 @@ struct par_comm {
     const char **sources;    /* [n], of a sum */
     par__task *first, *last; /* queue of collectives; the first is under way */
     par__task **channels;    /* [2 n]: the last send and receive under way with each peer */
+    int64_t *n_pairs;        /* [2 n]: sends and receives so far */
     par__description *descriptions; /* [n] */
     int32_t *statuses;              /* [n], for agree */
     char token[2];                  /* of a barrier: sent, received */

@@ -277,8 +277,10 @@ static par__flight *flight_of(const staged *s) {
 static par_status staged_wait(void *state, int64_t number, par_stream *then) {
     staged *s = state;
     lane *l = lane_with(s, number);
+    par_timeline *timeline = par__recorder_timeline(s->comm->transport->recorder);
     int n_idle = 0;
     if (!l) return PAR_OK; /* every copy of it is done */
+    int64_t begin = par__timeline_now(timeline);
     par__flight_wait(flight_of(s), l->kind < 0 ? PAR__WAIT_GROUP : PAR__WAIT_PEER,
                      s->comm->last_index, l->kind < 0 ? -1 : s->comm->ranks[l->peer],
                      s->comm->n_started);
@@ -289,6 +291,16 @@ static par_status staged_wait(void *state, int64_t number, par_stream *then) {
         if (!moved) par__engine_idle(s->comm->transport, n_idle);
     }
     par__flight_go_on(flight_of(s));
+    par__timeline_add(timeline, (par__event){.begin_ns = begin,
+                                             .name = "staged",
+                                             .axis = s->comm->axis,
+                                             .purpose = "",
+                                             .first = s->comm->ranks[0],
+                                             .peer = l->kind < 0 ? -1 : s->comm->ranks[l->peer],
+                                             .kind = PAR__EVENT_WAIT,
+                                             .layer = -1,
+                                             .chunk = -1,
+                                             .micro = -1});
     /* `copied` is this operation's until the lane goes on, which only progress does */
     return lane_with(s, number) ? s->device->wait(then, l->copied) : PAR_OK;
 }

@@ -75,7 +75,7 @@
     F(step) F(scaler) F(power1) F(power2) F(updates) F(halted) F(reserved) F(outcome)
 
 /* the backend */
-#define PAR__FIELDS_par_stream(F, A) F(progress) F(user)
+#define PAR__FIELDS_par_stream(F, A) F(progress) F(user) F(timeline)
 #define PAR__FIELDS_par_allocator(F, A) F(alloc) F(release)
 #define PAR__FIELDS_par_kernel(F, A) F(name) F(prepare) F(run)
 #define PAR__FIELDS_par_method(F, A) F(work) F(what) F(slower)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "kernels/backends.h"
+#include "libpar/base/timeline.h"
 
 enum { MAX_LAYERS = 2, N_BACKENDS = 2 };
 
@@ -96,8 +97,17 @@ par_status par_op_run_untyped(const par_backend *backend, par_op op, par_stream 
                               const void *args, size_t args_nbytes, void *workspace) {
     PAR_TRY(known(backend, op, args, args_nbytes));
     PAR_TRY(par__op_check(op, args, true));
+    par_timeline *timeline = stream ? stream->timeline : NULL;
     par_range_begin(backend, ops[op].name);
+    int64_t begin = par__timeline_now(timeline);
     par_status st = backend->kernels[op].run(stream, args, workspace);
+    par__timeline_add(timeline, (par__event){.begin_ns = begin,
+                                             .name = ops[op].name,
+                                             .kind = PAR__EVENT_KERNEL,
+                                             .peer = -1,
+                                             .layer = -1,
+                                             .chunk = -1,
+                                             .micro = -1});
     if (backend->on_host) par__progress(stream);
     par_range_end(backend);
     return st;

@@ -76,6 +76,8 @@ static const struct {
     {"comm-matrix", par_diagnose_comm_matrix, "who sent what to whom, and how fast"},
     {"nccl-matrix", par_diagnose_nccl,
      "who asked NCCL to bring how much to whom, in any recorded NCCL program"},
+    {"timeline", par_diagnose_timeline,
+     "where the time of traced steps went, and who was waited for"},
 };
 
 enum { N = sizeof subcommands / sizeof *subcommands };

@@ -14,6 +14,7 @@ int par_diagnose(int argc, char **argv);
 int par_diagnose_memory(int argc, char **argv);
 int par_diagnose_comm_matrix(int argc, char **argv);
 int par_diagnose_nccl(int argc, char **argv);
+int par_diagnose_timeline(int argc, char **argv);
 int par_doctor(int argc, char **argv);
 int par_report(int argc, char **argv);
 int par_run(int argc, char **argv);

@@ -140,7 +140,9 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
         bool validates =
             d->n_validation && (due(step, s->eval_every, s->steps) || (saves && s->keep_best));
         bool each = s->stop_at_loss > 0 && !d->n_validation;
-        bool all = !behind || validates || saves || each || llm_health_checks(r, step);
+        bool all = !behind || validates || saves || each || llm_health_checks(r, step) ||
+                   llm_trace_edge(step);
+        PAR_TRY(llm_trace_step(r, w, trainer, step));
         PAR_TRY(par_trainer_step_begin(trainer, &source, lr, stop));
         while (at.ended < (all ? step : step - 1)) {
             PAR_TRY(end_step(r, w, d, trainer, o, &at));
@@ -189,6 +191,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
     if (st == PAR_OK) st = llm_health_begin(r, w, trainer);
     if (st == PAR_OK) st = llm_memory_begin(r, w, trainer);
+    if (st == PAR_OK) st = llm_trace_begin(r, w, trainer);
     if (st == PAR_OK) st = llm_observer_create(r, w, d, &from, &o);
     if (st == PAR_OK) {
         if (w->rank == 0) printf("ready after %.1f s\n", llm_world_seconds() - w->start);
@@ -197,6 +200,10 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
         st = walk_steps(r, w, d, trainer, from.step, o);
         st = llm_checkpoint_await(r, w, trainer, st);
         if (w->rank == 0) llm_report_progress_clear();
+        if (st == PAR_OK || st == PAR_ERR_STOPPED) {
+            par_status traced = llm_trace_end(r, w, trainer);
+            if (st == PAR_OK) st = traced;
+        }
         if (w->rank == 0) llm_report_overlap();
         if (w->rank == 0) llm_health_print();
         if (w->rank == 0 && st == PAR_OK && !r->set.save)
@@ -207,6 +214,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     if (counted != PAR_OK) st = counted, ended = false;
     if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
     llm_sample_close(sample);
+    llm_trace_close();
     /* Where a rank failed the process ends, without waiting for devices. */
     bool broken = par_transport_broken(w->transport);
     llm_health_end();

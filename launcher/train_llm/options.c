@@ -448,6 +448,16 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
         INT("verify-steps", verify_steps, "3", "1..1000",
             "with --verify-parallel: steps whose losses are compared"),
         BOOL("check-comm", check_comm, "before every collective, ranks compare what they start"),
+        TEXT("trace", trace,
+             "write a timeline of these steps, as 10 or 10-12,20, for ui.perfetto.dev and par "
+             "diagnose timeline",
+             .metavar = "STEPS"),
+        TEXT("trace-file", trace_file,
+             "with --trace: this file (default: trace.json in the run's directory)",
+             .metavar = "FILE"),
+        INT("trace-events", trace_events, "0", "0..100000000",
+            "with --trace: events that a rank keeps, the newest; 0: as many as the steps need, up "
+            "to 2^20 of all ranks"),
         BOOL("check-nodes", check_nodes,
              "before the training, measure products, memory and messages of all ranks, and name "
              "those that are far below the median"),

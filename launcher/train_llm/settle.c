@@ -146,6 +146,7 @@ static void settle_model(const llm_settings *s, par_transformer_config *c, par_p
 
 void llm_settle_options(llm_run *r, const llm_world *w, par_problems *problems) {
     llm_settings *s = &r->set;
+    llm_trace_check(r, problems);
     int64_t after = s->steps > s->warmup ? s->steps - s->warmup : 0;
     if (s->min_lr < 0) s->min_lr = s->lr / 10;
     if (s->decay_steps < 0) s->decay_steps = s->steps / 5 < after ? s->steps / 5 : after;

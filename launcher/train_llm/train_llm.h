@@ -86,6 +86,8 @@ typedef struct {
     bool eval_only;
     const char *config;
     bool comm_matrix;
+    const char *trace, *trace_file;
+    int64_t trace_events; /* per rank; 0: as many as the steps need */
     int64_t ranks;
     bool bigram, check_comm, dry_run, show_mesh, gantt, help, version, other_names;
     bool verify_parallel;
@@ -239,6 +241,21 @@ void llm_watch_waits(bool waits);
 void llm_watch_transport(par_transport *);
 /* Before the transport is destroyed. */
 void llm_watch_end(void);
+
+/* trace: the timeline of --trace; nothing without it */
+/* Problems of its steps. */
+void llm_trace_check(const llm_run *, par_problems *);
+/* Takes the ring, and sees that the file can be written. Collective. */
+par_status llm_trace_begin(const llm_run *, llm_world *, const par_trainer *);
+/* Right before this step is begun, with no other begun where llm_trace_edge said so: recording
+ * begins or ends, and behind the last step the file is written. Collective. */
+par_status llm_trace_step(const llm_run *, const llm_world *, par_trainer *, int64_t step);
+/* Recording begins or ends behind this step. */
+bool llm_trace_edge(int64_t step);
+/* Behind the last step of the run: what was not written yet. Collective. */
+par_status llm_trace_end(const llm_run *, const llm_world *, par_trainer *);
+/* Before the transport is destroyed. */
+void llm_trace_close(void);
 
 /* config */
 /* Rows, defaults, command line, --config, --recipe, into r->set; what is wrong with single options

@@ -2,7 +2,11 @@
 #ifndef PAR__CLOCK_H
 #define PAR__CLOCK_H
 
+#include <stdint.h>
+
 /* Seconds since an arbitrary moment; resolution below a microsecond. */
 double par__seconds(void);
+/* The same clock in nanoseconds. */
+int64_t par__nanoseconds(void);
 
 #endif

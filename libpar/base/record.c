@@ -28,6 +28,7 @@ struct par_recorder {
     par_record_last *last;
     bool *last_used;
     par__flight own, *flight;
+    par_timeline *timeline;
 };
 
 par_status par__recorder_create(int world_size, par_recorder **out) {
@@ -241,6 +242,28 @@ void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
     }
 }
 
+static void restore_row(par_recorder *r, const par_recorder *before, int i) {
+    const par_record_row none = {
+        .axis = r->rows[i].axis, .purpose = r->rows[i].purpose, .op = r->rows[i].op};
+    r->rows[i] = i < before->n_rows ? before->rows[i] : none;
+    for (int k = 0; i < TABLED && k < r->world_size; k++) {
+        int64_t at = (int64_t)i * r->world_size + k;
+        r->sent_to[k] -= r->cells[at].nbytes - before->cells[at].nbytes;
+        r->cells[at] = before->cells[at];
+    }
+}
+
+void par__recorder_restore(par_recorder *r, const par_recorder *before, const char *axis) {
+    for (int i = 0; i < r->n_rows; i++)
+        if (strcmp(r->rows[i].axis, axis) == 0) restore_row(r, before, i);
+    for (int i = 1; i < r->n_entries; i++) {
+        par_record_entry *e = &r->entries[i];
+        const par_record_entry none = {.row = e->row, .layer = e->layer, .phase = e->phase};
+        if (strcmp(r->rows[e->row].axis, axis) == 0)
+            *e = i < before->n_entries ? before->entries[i] : none;
+    }
+}
+
 int par__recorder_last_take(par_recorder *r) {
     int index = 0;
     while (index < r->n_last && r->last_used[index]) index++;
@@ -278,6 +301,18 @@ void par__recorder_fly(par_recorder *r, par__flight *page) {
     par__flight *to = page ? page : &r->own;
     if (to != r->flight) memcpy(to->axes, r->flight->axes, sizeof to->axes);
     r->flight = to;
+}
+
+par_timeline *par__recorder_timeline(const par_recorder *r) {
+    return r->timeline && !r->timeline->quiet ? r->timeline : NULL;
+}
+
+par_timeline *par__recorder_traced(const par_recorder *r) {
+    return r->timeline;
+}
+
+void par__recorder_trace(par_recorder *r, par_timeline *timeline) {
+    r->timeline = timeline;
 }
 
 par__flight_axis *par__recorder_axis(par_recorder *r, int index) {

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "libpar/base/flight.h"
+#include "libpar/base/timeline.h"
 #include "par/record.h"
 
 par_status par__recorder_create(int world_size, par_recorder **out);
@@ -37,6 +38,9 @@ par_status par__recorder_like(const par_recorder *recorder, par_recorder **out);
  * other way round. Last operations stay. */
 void par__recorder_add(par_recorder *to, const par_recorder *from, int times);
 
+/* The rows of this axis are what they were in `before`, a copy; nothing of it may be under way. */
+void par__recorder_restore(par_recorder *recorder, const par_recorder *before, const char *axis);
+
 /* An index for a comm's last operation; -1 when there is no memory. Released ones are used
  * again. */
 int par__recorder_last_take(par_recorder *recorder);
@@ -48,6 +52,11 @@ par__flight *par__recorder_flight(par_recorder *recorder);
 /* Write to this page from now on, which gets what the one before knows of comms; NULL: to one of
  * the recorder's own, which nobody reads. */
 void par__recorder_fly(par_recorder *recorder, par__flight *page);
+/* The timeline that was started, and where spans go now: NULL while it is quiet, too. */
+par_timeline *par__recorder_traced(const par_recorder *recorder);
+par_timeline *par__recorder_timeline(const par_recorder *recorder);
+void par__recorder_trace(par_recorder *recorder, par_timeline *timeline);
+
 /* The comm's part of the page; NULL: there are too many. */
 par__flight_axis *par__recorder_axis(par_recorder *recorder, int index);
 

@@ -5,6 +5,7 @@
 
 #include "libpar/base/clock.h"
 #include "libpar/base/record.h"
+#include "libpar/base/timeline.h"
 
 static par_comm *pipe(const par__executor *e) {
     return e->params.mesh->axis[PAR_PP];
@@ -24,6 +25,28 @@ par_status par__executor_times(const par__executor *e, int64_t walk, par__walk_r
     out->backward = seconds[PAR__TIME_BACKWARD];
     out->wait = e->params.backend->elapsed ? out->total - out->forward - out->backward : host->wait;
     return PAR_OK;
+}
+
+/* Phases by name. */
+typedef struct {
+    void (*visit)(void *user, const char *phase, double begin_s, double end_s);
+    void *user;
+} named_visit;
+
+static void visit_named(void *user, int phase, double begin_s, double end_s) {
+    static const char *const names[PAR__TIMER_PHASES] = {[PAR__TIME_WALK] = "walk",
+                                                         [PAR__TIME_FORWARD] = "forward",
+                                                         [PAR__TIME_BACKWARD] = "backward"};
+    const named_visit *v = user;
+    v->visit(v->user, names[phase], begin_s, end_s);
+}
+
+par_status par__executor_spans(const par__executor *e, int64_t walk, par_event *origin,
+                               void (*visit)(void *user, const char *phase, double begin_s,
+                                             double end_s),
+                               void *user) {
+    named_visit v = {visit, user};
+    return par__timer_spans(e->timer, walk, origin, visit_named, &v);
 }
 
 /* Wait for a message and count the host's time. The work of a NULL comm is done. */
@@ -71,6 +94,24 @@ static void tell(const par__executor *e, const par_action *a, int layer) {
         par__flight_at(par__recorder_flight(e->params.recorder), a->act, a->chunk, a->micro, layer);
 }
 
+/* A span of the timeline that ends here; layer -1: an action. */
+static void note(const par__executor *e, const par_action *a, const char *name, int layer,
+                 int number, int64_t begin_ns) {
+    par__timeline_add(e->params.stream->timeline,
+                      (par__event){.begin_ns = begin_ns,
+                                   .name = name,
+                                   .number = number,
+                                   .peer = -1,
+                                   .kind = layer < 0 ? PAR__EVENT_ACTION : PAR__EVENT_MODULE,
+                                   .layer = (int16_t)layer,
+                                   .chunk = (int16_t)a->chunk,
+                                   .micro = (int16_t)a->micro});
+}
+
+static int64_t now(const par__executor *e) {
+    return par__timeline_now(e->params.stream->timeline);
+}
+
 /* A profiler's range around a module: "module 3 backward". */
 static void range_begin(const par__executor *e, const par_module *module, const char *what) {
     char name[48];
@@ -91,7 +132,10 @@ static par_status run_forward(par__executor *e, const par_action *a, par__slot *
         call.stash = s->stash[i];
         tell(e, a, chunk->modules[i]->layer);
         range_begin(e, chunk->modules[i], "forward");
+        int64_t begin = now(e);
         par_status st = chunk->modules[i]->ops->forward(chunk->modules[i], &call, &x, &y);
+        note(e, a, a->act == PAR_BACKWARD ? "recompute" : "forward", chunk->modules[i]->layer, i,
+             begin);
         par_range_end(e->params.backend);
         PAR_TRY(st);
     }
@@ -154,8 +198,10 @@ static par_status module_backward(par__executor *e, const par_action *a, par__sl
     call.stash = s->stash[i];
     tell(e, a, module->layer);
     range_begin(e, module, "backward");
+    int64_t begin = now(e);
     par_status st =
         module->ops->backward(module, &call, &x, dy_data ? &dy : NULL, dx_data ? &dx : NULL);
+    note(e, a, "backward", module->layer, i, begin);
     par_range_end(e->params.backend);
     return st;
 }
@@ -247,6 +293,9 @@ static par_status do_action(par__executor *e, const par_action *a) {
         [PAR_RECV] = "receive",    [PAR_REDUCE] = "reduce",     [PAR_GATHER] = "gather"};
     const par__executor_hooks *hooks = &e->params.hooks;
     par_status st = PAR_OK;
+    bool cut = a->act == PAR_REDUCE || a->act == PAR_GATHER;
+    int number = a->act == PAR_FORWARD ? e->next_forward : cut ? a->bucket : a->module;
+    int64_t begin = now(e);
     tell(e, a, -1);
     name_phase(e, a);
     par_range_begin(e->params.backend, a->act <= PAR_GATHER ? names[a->act] : "unknown");
@@ -260,6 +309,7 @@ static par_status do_action(par__executor *e, const par_action *a) {
     default: st = par_error_set(PAR_ERR_INTERNAL, "the executor knows no action %d", a->act);
     }
     par_range_end(e->params.backend);
+    if (a->act <= PAR_GATHER) note(e, a, names[a->act], -1, number, begin);
     return st;
 }
 

@@ -120,6 +120,12 @@ void par__executor_add_losses(const par__executor *executor, par__walk_result *r
 par_status par__executor_times(const par__executor *executor, int64_t walk,
                                par__walk_result *result);
 
+/* Of such a walk on a device: the spans of its phases, as par__timer_spans gives them. */
+par_status par__executor_spans(const par__executor *executor, int64_t walk, par_event *origin,
+                               void (*visit)(void *user, const char *phase, double begin_s,
+                                             double end_s),
+                               void *user);
+
 /* Stash of the last module in the slot that ran last (the last stage; valid until the next
  * walk). */
 const void *par__executor_last_stash(const par__executor *executor);

@@ -147,3 +147,22 @@ par_status par__timer_read(const par__timer *t, int64_t round, double seconds[PA
     }
     return PAR_OK;
 }
+
+par_status par__timer_spans(const par__timer *t, int64_t round, par_event *origin,
+                            void (*visit)(void *user, int phase, double begin_s, double end_s),
+                            void *user) {
+    const set *s = &t->sets[t->in[round % ROUNDS]];
+    for (int i = 0; i < s->n; i++) {
+        const span *x = &s->spans[i];
+        double begin = 0, took = 0;
+        if (x->from != origin) PAR_TRY(t->backend->elapsed(origin, x->from, &begin));
+        PAR_TRY(t->backend->elapsed(x->from, x->to, &took));
+        visit(user, x->phase, begin, begin + took);
+    }
+    return PAR_OK;
+}
+
+par_event *par__timer_origin(const par__timer *t, int64_t round) {
+    const set *s = &t->sets[t->in[round % ROUNDS]];
+    return s->n > 0 ? s->spans[0].from : NULL;
+}

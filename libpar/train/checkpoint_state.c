@@ -165,7 +165,7 @@ par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
         st = par_checkpoint_save(t->on.mesh->world, &s.params, s.runs.runs, s.runs.n, out);
         free_state(&s);
     }
-    return par__leave(&t->on, st);
+    return par__leave(&t->on, "save", st);
 }
 
 /* ---- in the background ---- */
@@ -244,7 +244,7 @@ par_status par_trainer_save_begin(par_trainer *t, const par_checkpoint_params *p
                                            &t->saving);
         free_state(&s);
     }
-    return par__leave(&t->on, st);
+    return par__leave(&t->on, "save", st);
 }
 
 par_status par_trainer_save_poll(par_trainer *t, bool *ended) {
@@ -252,14 +252,14 @@ par_status par_trainer_save_poll(par_trainer *t, bool *ended) {
     *ended = true;
     if (!t->saving) return PAR_OK;
     par__enter(&t->on, PAR__PHASE_SAVE);
-    return par__leave(&t->on, par_checkpoint_save_poll(t->saving, ended));
+    return par__leave(&t->on, "save", par_checkpoint_save_poll(t->saving, ended));
 }
 
 par_status par_trainer_save_end(par_trainer *t, par_checkpoint_result *out) {
     PAR_REQUIRE(t && out);
     if (!t->saving) PAR_FAIL(PAR_ERR_ARG, "no save is under way");
     par__enter(&t->on, PAR__PHASE_SAVE);
-    return par__leave(&t->on, par_checkpoint_save_end(&t->saving, out));
+    return par__leave(&t->on, "save", par_checkpoint_save_end(&t->saving, out));
 }
 
 /* ---- resuming ---- */
@@ -297,7 +297,7 @@ par_status par_trainer_resume(par_trainer *t, const char *directory,
         st = par_checkpoint_load(t->on.mesh->world, directory, &about->about, l.runs, l.n, out);
     free(about);
     free(l.runs);
-    (void)par__leave(&t->on, st);
+    (void)par__leave(&t->on, "load", st);
     if (st != PAR_OK || !*out->path) return st;
     st = take_scaler(t, &before, &out->notes);
     par__vote_restart(&t->vote, out->consumed, out->updates);

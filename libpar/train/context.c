@@ -19,15 +19,48 @@ static const char *const phase_names[PAR__PHASES] = {
     [PAR__PHASE_SAVE] = "checkpoint",
 };
 
+par_timeline *par__timeline_of(const par__context *on) {
+    return par__recorder_timeline(par_transport_recorder(on->transport));
+}
+
+/* Of a step everything is recorded, of other calls one span. What a device runs ends later than its
+ * calls: its own events tell when. */
+static void enter_timeline(const par__context *on, par__phase phase) {
+    par_timeline *timeline = par__recorder_traced(par_transport_recorder(on->transport));
+    if (!timeline) return;
+    timeline->called_ns = par__nanoseconds();
+    timeline->quiet = phase != PAR__PHASE_STEP;
+    on->stream->timeline = on->backend->on_host ? par__timeline_of(on) : NULL;
+}
+
+static void leave_timeline(const par__context *on, const char *call) {
+    par_timeline *timeline = par__recorder_traced(par_transport_recorder(on->transport));
+    on->stream->timeline = NULL; /* it may be gone before the next call */
+    if (!timeline) return;
+    timeline->quiet = false;
+    par__timeline_add(timeline, (par__event){.begin_ns = timeline->called_ns,
+                                             .name = call,
+                                             .number = timeline->step,
+                                             .kind = PAR__EVENT_CALL,
+                                             .peer = -1,
+                                             .layer = -1,
+                                             .chunk = -1,
+                                             .micro = -1});
+    if (strcmp(call, "step") == 0) timeline->step++;
+}
+
 /* Data is read within other phases. */
 void par__enter(const par__context *on, par__phase phase) {
+    if (flight(on)->phase == PAR__PHASE_OUTSIDE && phase != PAR__PHASE_OUTSIDE)
+        enter_timeline(on, phase);
     if (phase != PAR__PHASE_DATA && flight(on)->phase != PAR__PHASE_DATA)
         par_recorder_phase(par_transport_recorder(on->transport), phase_names[phase]);
     flight(on)->phase = phase;
     flight(on)->progress++;
 }
 
-par_status par__leave(const par__context *on, par_status st) {
+par_status par__leave(const par__context *on, const char *call, par_status st) {
+    leave_timeline(on, call);
     par__enter(on, PAR__PHASE_OUTSIDE);
     flight(on)->act = 0;
     return st;

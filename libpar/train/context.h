@@ -26,9 +26,12 @@ typedef struct {
  */
 par_status par__fatal(const par__context *on, par_status st);
 
-/* What the flight recorder is told: a public call begins, and ends with this status. */
+/* What the flight recorder is told: a public call begins, and ends with this status. Of the call
+ * the timeline has a span that is called so; "step" counts the steps. */
 void par__enter(const par__context *on, par__phase phase);
-par_status par__leave(const par__context *on, par_status st);
+par_status par__leave(const par__context *on, const char *call, par_status st);
+/* Where spans go now; NULL: nowhere. */
+par_timeline *par__timeline_of(const par__context *on);
 
 /* Wait for an event of the device, and hear of peers that fail meanwhile. */
 par_status par__await(const par__context *on, par_event *event);

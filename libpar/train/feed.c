@@ -87,9 +87,12 @@ static par_status read_samples(par__feed *f, int64_t first, const par__batch *b)
 static void read_batch(par__feed *f, int micro, const par__batch *b) {
     par__flight *flight = par__recorder_flight(par_transport_recorder(f->on->transport));
     int phase = flight->phase;
+    par_timeline *timeline = par__timeline_of(f->on);
+    int64_t begin = par__timeline_now(timeline);
     par__enter(f->on, PAR__PHASE_DATA);
     par_status st = read_samples(f, f->first + micro * f->on->params.micro_batch, b);
     par__enter(f->on, phase);
+    par__timeline_phase(timeline, "data", begin, micro);
     if (st == PAR_OK) return;
     memset(b->x, 0, f->x_nbytes);
     memset(b->targets, 0, f->targets_nbytes);

@@ -184,5 +184,5 @@ par_status par_generator_run(par_generator *g, const par_generation *what, int32
     PAR_TRY(par__trainer_ready(g->trainer, false));
     PAR_TRY(check_run(g, what));
     par__enter(&g->trainer->on, PAR__PHASE_GENERATE);
-    return par__leave(&g->trainer->on, generate(g, what, ids));
+    return par__leave(&g->trainer->on, "generate", generate(g, what, ids));
 }

@@ -44,6 +44,44 @@ par_status par__meter_walk(par__meter *m, par__measured *s) {
     return PAR_OK;
 }
 
+/* Phases of a step that begins at begin_ns by the host's clock. */
+typedef struct {
+    par_timeline *timeline;
+    int64_t begin_ns, number;
+} device_step;
+
+static void add_phase(void *user, const char *phase, double begin_s, double end_s) {
+    const device_step *s = user;
+    const par__event event = {.begin_ns = s->begin_ns + (int64_t)(1e9 * begin_s),
+                              .end_ns = s->begin_ns + (int64_t)(1e9 * end_s),
+                              .name = phase,
+                              .number = s->number,
+                              .kind = PAR__EVENT_DEVICE,
+                              .peer = -1,
+                              .layer = -1,
+                              .chunk = -1,
+                              .micro = -1};
+    par__timeline_put(s->timeline, &event);
+}
+
+static void add_span(void *user, int span, double begin_s, double end_s) {
+    static const char *const names[PAR__SPANS] = {
+        [PAR__SPAN_STEP] = "step", [PAR__SPAN_REDUCE] = "gradients", [PAR__SPAN_UPDATE] = "update"};
+    add_phase(user, names[span], begin_s, end_s);
+}
+
+par_status par__meter_trace(const par__meter *m, const par__measured *s, int64_t number,
+                            par_timeline *timeline) {
+    double seconds[PAR__TIMER_PHASES];
+    int64_t now = par__timeline_now(timeline);
+    par_event *origin = par__timer_origin(m->timer, s->round);
+    if (!timeline || !origin) return PAR_OK;
+    PAR_TRY(par__timer_read(m->timer, s->round, seconds));
+    device_step step = {timeline, now - (int64_t)(1e9 * seconds[PAR__SPAN_STEP]), number};
+    PAR_TRY(par__timer_spans(m->timer, s->round, origin, add_span, &step));
+    return par__executor_spans(m->executor, s->walk, origin, add_phase, &step);
+}
+
 /* Of all rows of an axis since the last step. */
 static void count_axis(par__meter *m, int axis) {
     const par_record_row *rows;

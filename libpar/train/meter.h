@@ -35,6 +35,10 @@ par_status par__meter_enter(par__meter *meter, int span);
 par_status par__meter_leave(par__meter *meter, int span);
 /* A walk that is through: what it took, and the next ballot's busy share. */
 par_status par__meter_walk(par__meter *meter, par__measured *step);
+/* On a device, of a step whose end the host has just seen: its phases to the timeline, by the
+ * device's clock; NULL: nothing. */
+par_status par__meter_trace(const par__meter *meter, const par__measured *step, int64_t number,
+                            par_timeline *timeline);
 /* A step that has ended, with the bubble that its vote found. */
 par_status par__meter_end(par__meter *meter, par__measured *step, double bubble);
 

@@ -204,7 +204,7 @@ par_status par_trainer_load(par_trainer *t, read_fn *read, void *user) {
     t->has_weights = false;
     par_status st = load_all(t, read, user);
     if (st == PAR_OK) st = zero_moments(t);
-    PAR_TRY(par__leave(&t->on, par_comm_agree(t->on.mesh->world, st)));
+    PAR_TRY(par__leave(&t->on, "load", par_comm_agree(t->on.mesh->world, st)));
     t->has_weights = true;
     par__vote_restart(&t->vote, t->vote.consumed, 0);
     return PAR_OK;

@@ -24,11 +24,16 @@ static par_status walk_training(par_trainer *t, par__begun *b, const int *captur
     par__begun_fail(b, par__feed_take_failure(&t->feed));
     b->measured.walk = result.walk;
     b->measured.times.data = result.load;
+    int64_t begin = par__timeline_now(on->stream->timeline);
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_REDUCE));
     PAR_TRY(par__buckets_finish_reduce(&t->buckets));
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_REDUCE));
+    par__timeline_phase(on->stream->timeline, "gradients", begin, -1);
     if (on->backend->on_host) b->measured.times.tail = t->buckets.tail_s;
-    return par__optimizer_norms(&t->optimizer);
+    begin = par__timeline_now(on->stream->timeline);
+    PAR_TRY(par__optimizer_norms(&t->optimizer));
+    par__timeline_phase(on->stream->timeline, "norms", begin, -1);
+    return PAR_OK;
 }
 
 /* What the host tells of this rank's part. */
@@ -44,9 +49,11 @@ static par_status hold_vote(par_trainer *t, par__begun *b) {
         tally.losses = par__executor_losses(t->stage.executor, &tally.n_losses);
     if (t->on.backend->on_host) PAR_TRY(par__meter_walk(&t->meter, &b->measured));
     fill_ballot(t, b);
+    int64_t begin = par__timeline_now(t->on.stream->timeline);
     par_range_begin(t->on.backend, "vote");
     par_status st = par__vote_hold(&t->vote, b, tally);
     par_range_end(t->on.backend);
+    par__timeline_phase(t->on.stream->timeline, "vote", begin, -1);
     return st;
 }
 
@@ -69,9 +76,11 @@ static par_status enqueue(par_trainer *t, par__begun *b, const int *captured) {
     PAR_TRY(walk_training(t, b, captured));
     PAR_TRY(hold_vote(t, b));
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_UPDATE));
+    int64_t begin = par__timeline_now(t->on.stream->timeline);
     par_range_begin(t->on.backend, "update");
     par_status st = update(t);
     par_range_end(t->on.backend);
+    par__timeline_phase(t->on.stream->timeline, "update", begin, -1);
     PAR_TRY(st);
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_UPDATE));
     if (captured) PAR_TRY(par__buckets_settle(&t->buckets)); /* nothing leaves a graph */
@@ -118,6 +127,7 @@ par_status par_trainer_step_begin(par_trainer *t, const par_source *source, floa
     int k = (int)(b - t->vote.begun);
     *b->ballot = (par_ballot){.lr = lr, .stop = stop};
     par__enter(&t->on, PAR__PHASE_STEP);
+    b->traced = par__timeline_of(&t->on) ? par__timeline_of(&t->on)->step : 0;
     par__recorder_flight(par_transport_recorder(t->on.transport))->step = t->vote.n_begun + 1;
     par_range_begin(t->on.backend, "step");
     par_status st = par__vote_upload(&t->vote);
@@ -125,7 +135,7 @@ par_status par_trainer_step_begin(par_trainer *t, const par_source *source, floa
         st = par__graphs_due(&t->graphs) ? run_graph(t, source, b, k) : run_plainly(t, source, b);
     if (st == PAR_OK) st = par__vote_begun(&t->vote, b);
     par_range_end(t->on.backend);
-    return par__leave(&t->on, par__fatal(&t->on, st));
+    return par__leave(&t->on, "step", par__fatal(&t->on, st));
 }
 
 /* Wait for the oldest step, and take over what it left. */
@@ -133,6 +143,8 @@ static par_status end_step(par_trainer *t, par__begun **out) {
     PAR_TRY(par__vote_end(&t->vote, out));
     par__begun *b = *out;
     if (!t->on.backend->on_host) PAR_TRY(par__meter_walk(&t->meter, &b->measured));
+    if (!t->on.backend->on_host)
+        PAR_TRY(par__meter_trace(&t->meter, &b->measured, b->traced, par__timeline_of(&t->on)));
     PAR_TRY(par__meter_end(&t->meter, &b->measured, b->state->outcome.bubble));
     return b->state->halted ? par__vote_drop(&t->vote) : PAR_OK;
 }
@@ -144,7 +156,7 @@ par_status par_trainer_step_end(par_trainer *t, par_vote *out) {
     par__enter(&t->on, PAR__PHASE_STEP);
     par_status st = par__fatal(&t->on, end_step(t, &b));
     if (st == PAR_OK) st = par__vote_report(&t->vote, b, t->flat.registry, out);
-    return par__leave(&t->on, st);
+    return par__leave(&t->on, "step end", st);
 }
 
 par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, bool stop,
@@ -213,7 +225,7 @@ par_status par_trainer_evaluate(par_trainer *t, const par_source *source, int64_
     PAR_TRY(par__no_step_begun(&t->vote));
     PAR_TRY(par__trainer_ready(t, true));
     par__enter(&t->on, PAR__PHASE_EVALUATE);
-    return par__leave(&t->on, evaluate(t, source, first, n, loss));
+    return par__leave(&t->on, "validation", evaluate(t, source, first, n, loss));
 }
 
 /* A micro-batch that the caller has, as a source. */

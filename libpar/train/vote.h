@@ -18,6 +18,7 @@ typedef struct {
     par_status status;     /* of this rank's part, with its message */
     char message[768];
     par__measured measured;
+    int64_t traced; /* its number in the timeline */
 } par__begun;
 
 typedef struct {

@@ -237,7 +237,7 @@ static void count(void *user) {
 static void test_progress(void) {
     float a[6] = {0}, c[9];
     int calls = 0;
-    par_stream stream = {count, &calls};
+    par_stream stream = {.progress = count, .user = &calls};
     par_gemm g = {.m = 3, .n = 3, .k = 2, .a = a, .lda = 2, .b = a, .ldb = 3, .c = c, .ldc = 3};
     CHECK_OK(par_gemm_run(ref(), &stream, &g, NULL));
     CHECK(calls > 0, "a gemm made no progress");
@@ -248,7 +248,7 @@ static void test_progress_inside(void) {
     enum { M = 512, N = 512, K = 4096 };
     const par_backend *cpu = NULL;
     int calls = 0;
-    par_stream stream = {count, &calls};
+    par_stream stream = {.progress = count, .user = &calls};
     float *a = calloc(M * K, sizeof *a), *b = calloc(N * K, sizeof *b), *c = calloc(M * N, 4);
     par_gemm g = {.m = M, .n = N, .k = K, .a = a, .lda = K, .b = b, .ldb = N, .c = c, .ldc = N};
     CHECK_OK(par_backend_get("cpu", &cpu));

@@ -31,11 +31,13 @@ extern "C" {
 #endif
 
 /* On the host a stream runs each call before it returns; `progress` (may be NULL) is called between
- * tiles of long kernels, on the calling thread, so that communication moves on. Backends embed this
- * as their first member. */
+ * tiles of long kernels, on the calling thread, so that communication moves on. `timeline` (may be
+ * NULL) gets a span per operation, of its call (par/timeline.h). Backends embed this as their first
+ * member. */
 typedef struct par_stream {
     void (*progress)(void *user);
     void *user;
+    struct par_timeline *timeline;
 } par_stream;
 /* A point in a stream that others wait for. */
 typedef struct par_event par_event;

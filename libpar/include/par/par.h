@@ -32,6 +32,7 @@
 #include "par/tensor.h"
 #include "par/text.h"
 #include "par/threads.h"
+#include "par/timeline.h"
 #include "par/tokenizer.h"
 #include "par/topology.h"
 #include "par/train.h"

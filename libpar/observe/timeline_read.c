@@ -1,0 +1,179 @@
+/* A trace file of ours: an event per line, so that a file is never in memory as a whole. */
+#define _POSIX_C_SOURCE 200809L
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libpar/base/file.h"
+#include "timeline.h"
+
+typedef struct {
+    const char *path;
+    par__traces *traces;
+    int64_t *max;      /* [n_ranks] */
+    bool ours;         /* the line with the program's name was seen */
+    long long line_no; /* from 1 */
+} reader;
+
+static int64_t ns_of(const json_t *event, const char *key) {
+    return llround(1e3 * json_number_value(json_object_get(event, key)));
+}
+
+static int64_t integer(const json_t *args, const char *key, int64_t none) {
+    const json_t *value = json_object_get(args, key);
+    return json_is_integer(value) ? (int64_t)json_integer_value(value) : none;
+}
+
+static par_status text_of(reader *in, const json_t *object, const char *key, int32_t *out) {
+    const char *text = json_string_value(json_object_get(object, key));
+    *out = -1;
+    return text ? par__texts_add(&in->traces->texts, text, out) : PAR_OK;
+}
+
+static int kind_of(const json_t *event) {
+    const char *name = json_string_value(json_object_get(event, "cat"));
+    for (int i = 0; name && i < PAR__EVENTS; i++)
+        if (strcmp(name, par__event_names[i]) == 0) return i;
+    return PAR__EVENT_USER;
+}
+
+static par_status rank_of(reader *in, const json_t *event, par__rank_spans **out) {
+    int64_t pid = integer(event, "pid", -1);
+    par__traces *t = in->traces;
+    if (pid < 0 || pid >= t->n_ranks)
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: line %lld: process %lld; legal: 0 to %d, the ranks of the file", in->path,
+                 in->line_no, (long long)pid, t->n_ranks - 1);
+    *out = &t->ranks[pid];
+    return PAR_OK;
+}
+
+static par_status add_span(reader *in, const json_t *event) {
+    par__rank_spans *r = NULL;
+    const json_t *args = json_object_get(event, "args");
+    PAR_TRY(rank_of(in, event, &r));
+    int64_t *max = &in->max[r - in->traces->ranks];
+    if (r->n == *max) {
+        *max = *max ? 2 * *max : 1024;
+        par__span *spans = realloc(r->spans, (size_t)*max * sizeof *spans);
+        if (!spans) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its events", in->path);
+        r->spans = spans;
+    }
+    par__span *s = &r->spans[r->n++];
+    *s = (par__span){.begin_ns = ns_of(event, "ts"),
+                     .number = integer(args, "n", integer(args, "step", 0)),
+                     .first = (int32_t)integer(args, "first", 0),
+                     .peer = (int32_t)integer(args, "peer", -1),
+                     .thread = (int32_t)integer(event, "tid", 0),
+                     .kind = (int16_t)kind_of(event),
+                     .layer = (int16_t)integer(args, "layer", -1),
+                     .chunk = (int16_t)integer(args, "chunk", -1),
+                     .micro = (int16_t)integer(args, "micro", -1)};
+    s->end_ns = s->begin_ns + ns_of(event, "dur");
+    if (json_object_get(args, "started")) s->begin_ns = ns_of(args, "started");
+    PAR_TRY(text_of(in, event, "name", &s->name));
+    PAR_TRY(text_of(in, args, "axis", &s->axis));
+    return text_of(in, args, "purpose", &s->purpose);
+}
+
+/* What is behind "rank N: ". */
+static par_status add_label(reader *in, const json_t *event) {
+    par__rank_spans *r = NULL;
+    const char *name = json_string_value(json_object_get(json_object_get(event, "args"), "name"));
+    const char *label = name ? strstr(name, ": ") : NULL;
+    PAR_TRY(rank_of(in, event, &r));
+    snprintf(r->label, sizeof r->label, "%s", label ? label + 2 : "");
+    return PAR_OK;
+}
+
+static par_status add_event(reader *in, const json_t *event) {
+    const char *phase = json_string_value(json_object_get(event, "ph")),
+               *name = json_string_value(json_object_get(event, "name"));
+    if (!phase || !name) return PAR_OK;
+    if (strcmp(phase, "X") == 0) return add_span(in, event);
+    return strcmp(phase, "M") == 0 && strcmp(name, "process_name") == 0 ? add_label(in, event)
+                                                                        : PAR_OK;
+}
+
+/* "otherData": the line that says how many ranks there are. */
+static par_status begin_ranks(reader *in, const char *line) {
+    const char *ranks = strstr(line, "\"ranks\":");
+    int n = ranks ? atoi(ranks + 8) : 0;
+    if (n < 1 || n > 1 << 20)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %lld: %d ranks; legal: 1 to 1048576", in->path,
+                 in->line_no, n);
+    free(in->traces->ranks);
+    free(in->max);
+    in->traces->ranks = calloc((size_t)n, sizeof *in->traces->ranks);
+    in->max = calloc((size_t)n, sizeof *in->max);
+    if (!in->traces->ranks || !in->max)
+        PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for %d ranks", in->path, n);
+    in->traces->n_ranks = n;
+    for (int r = 0; r < n; r++) in->traces->ranks[r].rank = r;
+    in->ours = true;
+    return PAR_OK;
+}
+
+static void read_dropped(reader *in, const char *line) {
+    const char *at = strchr(line, '[');
+    for (int r = 0; at && r < in->traces->n_ranks; r++, at = strchr(at, ','))
+        in->traces->ranks[r].n_dropped = atoll(++at);
+}
+
+static par_status add_line(reader *in, char *line, size_t n) {
+    json_error_t error;
+    while (n > 0 && strchr("\n,", line[n - 1])) line[--n] = 0;
+    if (strncmp(line, "\"otherData\":{\"program\":\"libpar\"", 31) == 0 && !in->ours)
+        return begin_ranks(in, line);
+    if (in->ours && strncmp(line, "\"dropped\":", 10) == 0) read_dropped(in, line);
+    if (!in->ours || strncmp(line, "{\"ph\":", 6) != 0) return PAR_OK;
+    if (n > 2 && strcmp(line + n - 2, "]}") == 0) line[n - 2] = 0;
+    json_t *event = json_loads(line, 0, &error);
+    if (!event) PAR_FAIL(PAR_ERR_FORMAT, "%s: line %lld: %s", in->path, in->line_no, error.text);
+    par_status st = add_event(in, event);
+    json_decref(event);
+    return st;
+}
+
+static par_status read_lines(reader *in, FILE *file) {
+    char *line = NULL;
+    size_t room = 0;
+    par_status st = PAR_OK;
+    for (ssize_t n; st == PAR_OK && (n = getline(&line, &room, file)) >= 0;) {
+        in->line_no++;
+        st = add_line(in, line, (size_t)n);
+    }
+    free(line);
+    if (st == PAR_OK && ferror(file)) return par__read_error(in->path, "read");
+    if (st == PAR_OK && !in->ours)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: is not a timeline of libpar; legal: what --trace has written",
+                 in->path);
+    return st;
+}
+
+static int by_begin(const void *a, const void *b) {
+    const par__span *x = a, *y = b;
+    if (x->begin_ns != y->begin_ns) return x->begin_ns < y->begin_ns ? -1 : 1;
+    return (x->end_ns < y->end_ns) - (x->end_ns > y->end_ns);
+}
+
+par_status par__traces_read(const char *path, par__traces *out) {
+    par__traces traces = {0};
+    reader in = {.path = path, .traces = &traces};
+    FILE *file = fopen(path, "r");
+    if (!file) return par__read_error(path, "opened");
+    par_status st = read_lines(&in, file);
+    fclose(file);
+    free(in.max);
+    if (st != PAR_OK) {
+        par__traces_free(&traces);
+        return st;
+    }
+    for (int r = 0; r < traces.n_ranks; r++)
+        qsort(traces.ranks[r].spans, (size_t)traces.ranks[r].n, sizeof(par__span), by_begin);
+    *out = traces;
+    return PAR_OK;
+}
