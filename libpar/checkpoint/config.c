@@ -13,7 +13,7 @@ typedef enum { SIZE, FLOAT, REAL, WORD } value_type;
 
 /* What a weight means must stay; what only the next steps use may change. */
 #define SHAPE PAR_CHECKPOINT_EQUAL
-#define FREE PAR_CHECKPOINT_NOTED
+#define FREE  PAR_CHECKPOINT_NOTED
 
 static const struct {
     const char *name;
