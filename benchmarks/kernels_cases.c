@@ -203,6 +203,36 @@ static void build_decode(const bench_case *c, bench_set *set) {
     set->args.attention_decode = a;
 }
 
+/* The first layer of the MLP, a token per sequence. Any bytes are weights. */
+static void build_gemm_int8(const bench_case *c, bench_set *set) {
+    (void)c;
+    const bench_place *p = set->place;
+    int64_t n = p->config->mlp, k = p->config->channels;
+    set->args.gemm_int8 = (par_gemm_int8){.dtype = p->dtype,
+                                          .dtype_c = p->dtype,
+                                          .m = p->B,
+                                          .n = n,
+                                          .k = k,
+                                          .a = typed(set, p->B * k, 1),
+                                          .lda = k,
+                                          .q = typed(set, n * k, 1),
+                                          .scales = floats(set, n * par_int8_groups(k)),
+                                          .c = typed(set, p->B * n, 1),
+                                          .ldc = n};
+}
+
+static void build_quantize(const bench_case *c, bench_set *set) {
+    (void)c;
+    int64_t n = set->place->config->mlp, k = set->place->config->channels;
+    set->args.quantize = (par_quantize){.dtype = set->place->dtype,
+                                        .m = n,
+                                        .n = k,
+                                        .x = typed(set, n * k, 1),
+                                        .ldx = k,
+                                        .q = typed(set, n * k, 1),
+                                        .scales = floats(set, n * par_int8_groups(k))};
+}
+
 static void build_column_sum(const bench_case *c, bench_set *set) {
     (void)c;
     int64_t m = set->place->m, n = set->place->config->mlp;
@@ -399,6 +429,8 @@ const bench_case bench_cases[] = {
     {"attention, dropout", PAR_OP_ATTENTION, build_attention, true, 0},
     {"attention backward, dropout", PAR_OP_ATTENTION_BACKWARD, build_attention, true, 0},
     {"attention of one token", PAR_OP_ATTENTION_DECODE, build_decode, 0, 0},
+    {"gemm mlp up of one token, int8", PAR_OP_GEMM_INT8, build_gemm_int8, 0, 0},
+    {"quantize mlp up", PAR_OP_QUANTIZE, build_quantize, 0, 0},
     {"column_sum [m, mlp]", PAR_OP_COLUMN_SUM, build_column_sum, 0, 0},
     {"layernorm", PAR_OP_LAYERNORM, build_norm, 0, 0},
     {"layernorm, residual", PAR_OP_LAYERNORM, build_norm, true, 0},

@@ -82,6 +82,26 @@ static double decode_nbytes(const par_op_args *args) {
     return 2 * size_of(a->dtype) * (double)(a->B * a->D) * (double)(a->H + a->n * a->K);
 }
 
+static double int8_nbytes(int64_t rows, int64_t n) {
+    return (double)rows * ((double)n + 4 * (double)par_int8_groups(n));
+}
+
+static double quantize_nbytes(const par_op_args *args) {
+    const par_quantize *a = &args->quantize;
+    return size_of(a->dtype) * (double)a->m * (double)a->n + int8_nbytes(a->m, a->n);
+}
+
+static double gemm_int8_nbytes(const par_op_args *args) {
+    const par_gemm_int8 *g = &args->gemm_int8;
+    return size_of(g->dtype) * (double)(g->m * g->k) + int8_nbytes(g->n, g->k) +
+           size_of(g->dtype_c) * (double)(g->m * g->n);
+}
+
+static double gemm_int8_flops(const par_op_args *args) {
+    const par_gemm_int8 *g = &args->gemm_int8;
+    return 2.0 * (double)g->m * (double)g->n * (double)g->k;
+}
+
 static double gelu_nbytes(const par_op_args *args) {
     return 2 * size_of(args->gelu.dtype) * (double)args->gelu.n;
 }
@@ -194,6 +214,8 @@ static const struct {
     [PAR_OP_NORM2] = {"4n + 32", norm2_nbytes, NULL},
     [PAR_OP_CAST] = {"n(size_x + size_y)", cast_nbytes, NULL},
     [PAR_OP_ATTENTION_DECODE] = {"2s BD(H + nK)", decode_nbytes, NULL},
+    [PAR_OP_QUANTIZE] = {"mn(s + 1) + 4m n / 128", quantize_nbytes, NULL},
+    [PAR_OP_GEMM_INT8] = {"s mk + nk + 4n k / 128 + s_c mn", gemm_int8_nbytes, gemm_int8_flops},
     [PAR_OP_BALLOT] = {"16 norms + 8 losses + 2 ballots", ballot_nbytes, NULL},
     [PAR_OP_VOTE] = {"a ballot per rank + 2 states", vote_nbytes, NULL},
 };

@@ -77,9 +77,7 @@ par_status par__host_start(par_comm *comm, const par__operation *op, par_work *w
         PAR_FAIL(PAR_ERR_ARG, "a blocking %s with oneself on axis %s would never end",
                  par__kind_name(op->kind), comm->axis);
     int64_t number = ++comm->n_started;
-    int row = par__recorder_row(comm->transport->recorder, comm->axis, op->tag.purpose,
-                                par__kind_name(op->kind));
-    par__recorder_op(comm->transport->recorder, row);
+    int row = par__count_operation(comm, op);
     par_status st = PAR_OK;
     if (comm->n > 1 || pair) {
         st = enqueue(comm, op, number, row, !work);

@@ -11,7 +11,7 @@
 
 static int check_row(const par__task *task) {
     return par__recorder_row(task->comm->transport->recorder, task->comm->axis, "check",
-                             "all_gather");
+                             "all_gather", -1);
 }
 
 static void describe(par__task *task) {

@@ -88,8 +88,9 @@ static bool moves(const par__task *task) {
            !(task->algorithm->pair && task->op.peer == task->comm->rank);
 }
 
-/* Before either changes: the time since it did was hidden if messages moved and nobody waited. */
-static void change(par_comm *comm, int n_moving, bool waited) {
+/* Before either changes: the time since it did was hidden if messages moved and nobody waited.
+ * Returns now. */
+static double change(par_comm *comm, int n_moving, bool waited) {
     double now = par__seconds();
     if (comm->n_moving > 0 && !comm->waited)
         par__recorder_hidden(comm->transport->recorder,
@@ -97,12 +98,21 @@ static void change(par_comm *comm, int n_moving, bool waited) {
     comm->since_s = now;
     comm->n_moving = n_moving;
     comm->waited = waited;
+    return now;
+}
+
+/* Its time is its own: a collective that stood behind it in the queue begins now. */
+static void end_moving(par__task *task) {
+    par_comm *comm = task->comm;
+    double now = change(comm, comm->n_moving - 1, comm->waited);
+    par__recorder_ran(comm->transport->recorder, task->row, now - task->begin_s);
+    if (!task->algorithm->pair && task->queue) task->queue->begin_s = now;
 }
 
 static void task_end(par__task *task) {
     par_comm *comm = task->comm;
     par_transport *t = comm->transport;
-    if (moves(task)) change(comm, comm->n_moving - 1, comm->waited);
+    if (moves(task)) end_moving(task);
     if (task->algorithm->pair) {
         pair_unlink(task);
     } else {
@@ -195,7 +205,7 @@ static par_status pair_advance(par__task *task) {
 par_status par__engine_start(par__task *task, bool waited) {
     par_comm *comm = task->comm;
     if (task->op.kind == PAR__SEND) comm->send_row = task->row;
-    change(comm, comm->n_moving + moves(task), waited);
+    task->begin_s = change(comm, comm->n_moving + moves(task), waited);
     if (!task->algorithm->pair) {
         task->flows = comm->flows;
         queue_link(task);
@@ -301,11 +311,11 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
     par_status st = PAR_OK;
     if (task) {
         int row = task->row, n_idle = 0;
-        double begin = par__seconds();
         bool pair = task->algorithm->pair;
         par__flight_wait(par__recorder_flight(t->recorder), pair ? PAR__WAIT_PEER : PAR__WAIT_GROUP,
                          comm->last_index, pair ? comm->ranks[task->op.peer] : -1, number);
         change(comm, comm->n_moving, true);
+        par__recorder_wait_begin(t->recorder, row);
         while (st == PAR_OK && find(comm, number)) {
             bool moved;
             st = par__engine_progress(t, &moved);
@@ -313,7 +323,7 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
             if (!moved) par__engine_idle(t, n_idle);
         }
         par__flight_go_on(par__recorder_flight(t->recorder));
-        par__recorder_waited(t->recorder, row, par__seconds() - begin);
+        par__recorder_wait_end(t->recorder);
     }
     change(comm, comm->n_moving, false);
     if (st == PAR_OK && comm->error_number == number && number > 0)

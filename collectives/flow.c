@@ -12,7 +12,7 @@ void par__flow_posted(par_recorder *recorder, par__flow *f) {
 void par__flow_ended(par_recorder *recorder, par__flow *f, int64_t i) {
     int64_t nbytes;
     par__flow_piece(f, i, &nbytes);
-    if (!f->sending) par__recorder_received(recorder, f->row, nbytes);
+    par__recorder_ended(recorder, f->row, f->peer, f->sending ? 0 : nbytes);
     for (f->ended |= UINT64_C(1) << (i - f->n_done); f->ended & 1; f->ended >>= 1) f->n_done++;
 }
 

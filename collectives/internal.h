@@ -50,6 +50,7 @@ struct par__task {
     par__operation op;
     int64_t size;               /* bytes per element */
     int64_t number, collective; /* among all operations, among the collectives of the comm */
+    double begin_s;             /* when it started, or became the first of its queue */
     int row;                    /* of the recorder */
     const par__algorithm *algorithm;
     const par__algorithm *then; /* runs after it; NULL: none */
@@ -207,6 +208,10 @@ void par__engine_idle(const par_transport *t, int n_idle);
 /* Tell the recorder of the messages that the host form of the operation exchanges: its algorithm's
  * steps, on flows that only count. No collective of the comm may be under way. */
 void par__engine_count(par_comm *comm, const par__operation *op, int row);
+
+/* logical.c: tell the recorder of an operation that starts and of what it asks for; the row that its
+ * messages are counted in. */
+int par__count_operation(par_comm *comm, const par__operation *op);
 
 /* calls.c: an operation of the host engine on a comm, also on one whose data lies on a device. */
 par_status par__host_start(par_comm *comm, const par__operation *op, par_work *work);

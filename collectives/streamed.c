@@ -22,7 +22,6 @@
 #include "collectives/link.h"
 #include "collectives/nccl/nccl.h"
 #include "libpar/base/clock.h"
-#include "libpar/base/record.h"
 
 enum { MAX_OPS = 512, MAX_LANES = 5, CONNECT_S = 300 };
 
@@ -310,10 +309,7 @@ static par_status take_entry(streamed *s, const par__operation *op, int64_t numb
 
 static void tell(const streamed *s, const par__operation *op) {
     par_comm *comm = s->comm;
-    par_recorder *recorder = comm->transport->recorder;
-    int row = par__recorder_row(recorder, comm->axis, op->tag.purpose, par__kind_name(op->kind));
-    par__recorder_op(recorder, row);
-    par__engine_count(comm, op, row);
+    par__engine_count(comm, op, par__count_operation(comm, op));
     comm->n_started++;
     par__note(comm, op, comm->n_started);
 }

@@ -267,6 +267,27 @@ static par_status check_attention_decode(check c, const par_attention_decode *a)
     return pointer(c, "v", a->v, cached);
 }
 
+static par_status check_quantize(check c, const par_quantize *a) {
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    PAR_TRY(array(c, "m", a->m, "n", a->n));
+    PAR_TRY(matrix(c, "x", a->m, a->n, "ldx", a->ldx, a->x));
+    PAR_TRY(pointer(c, "q", a->q, a->m * a->n));
+    return pointer(c, "scales", a->scales, a->m * a->n);
+}
+
+static par_status check_gemm_int8(check c, const par_gemm_int8 *a) {
+    PAR_TRY(float_type(c, "dtype", a->dtype));
+    if (a->dtype_c != a->dtype && a->dtype_c != PAR_F32)
+        PAR_FAIL(PAR_ERR_ARG, "%s: dtype_c is %s, must be fp32 or dtype (%s)", c.op,
+                 par_dtype_name(a->dtype_c), par_dtype_name(a->dtype));
+    PAR_TRY(array(c, "m", a->m, "n", a->n));
+    PAR_TRY(array(c, "n", a->n, "k", a->k));
+    PAR_TRY(matrix(c, "a", a->m, a->k, "lda", a->lda, a->a));
+    PAR_TRY(matrix(c, "c", a->m, a->n, "ldc", a->ldc, a->c));
+    PAR_TRY(pointer(c, "q", a->q, a->m > 0 ? a->n * a->k : 0));
+    return pointer(c, "scales", a->scales, a->m > 0 ? a->n * a->k : 0);
+}
+
 static par_status check_gelu(check c, const par_gelu *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     PAR_TRY(array(c, "n", a->n, "1", 1));

@@ -35,6 +35,9 @@
     F(o) F(ldo) F(lse) F(d_o) F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) F(lddv) F(dropout)
 #define PAR__FIELDS_par_attention_decode(F, A) \
     F(dtype) F(B) F(H) F(K) F(D) F(capacity) F(n) F(scale) F(q) F(k) F(v) F(ldq) F(o) F(ldo)
+#define PAR__FIELDS_par_quantize(F, A) F(dtype) F(m) F(n) F(x) F(ldx) F(q) F(scales)
+#define PAR__FIELDS_par_gemm_int8(F, A) \
+    F(dtype) F(dtype_c) F(m) F(n) F(k) F(a) F(lda) F(q) F(scales) F(c) F(ldc) F(bias)
 #define PAR__FIELDS_par_gelu(F, A) \
     F(dtype) F(n) F(erf) F(x) F(y) F(dy) F(dx)
 #define PAR__FIELDS_par_swiglu(F, A) \

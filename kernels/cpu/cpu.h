@@ -25,7 +25,9 @@ void par__cpu_column_sum(par_backend *backend);
 void par__cpu_embedding(par_backend *backend);
 void par__cpu_gemm(par_backend *backend);
 void par__cpu_gemm_bf16(par_backend *backend); /* after par__cpu_gemm */
+void par__cpu_gemm_int8(par_backend *backend);
 void par__cpu_norm(par_backend *backend);
+void par__cpu_quantize(par_backend *backend);
 void par__cpu_residual(par_backend *backend);
 void par__cpu_rope(par_backend *backend);
 void par__cpu_update(par_backend *backend);

@@ -2,7 +2,7 @@
  * Matrix product: par_gemm in par/kernels.h. oneDNN's sgemm where the build has it, else own
  * blocked loops. Large products run in blocks of rows, which bound oneDNN's packing buffers, and
  * those in pieces, between which communication makes progress. The bias is added before the
- * product, into c. 16-bit operands: gemm_half.c, gemm_bf16.c.
+ * product, into c. 16-bit operands: gemm_half.c, gemm_bf16.c; a few rows: gemm_few.c.
  */
 #include <string.h>
 
@@ -165,6 +165,10 @@ par_status par__cpu_gemm_product(par_stream *stream, const par_gemm *g, const fl
 
 static par_status gemm(par_stream *stream, const void *args, void *workspace) {
     const par_gemm *g = args;
+    if (cpu_gemm_is_few(g)) {
+        par__cpu_gemm_few(stream, g);
+        return PAR_OK;
+    }
     if (g->dtype != PAR_F32) return par__cpu_gemm_half(stream, args, workspace);
     int64_t rows = par__cpu_gemm_rows(g);
     if (g->n == 0) return PAR_OK;

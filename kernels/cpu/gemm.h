@@ -62,10 +62,9 @@ static inline gemm_piece gemm_grid_piece(const gemm_grid *g, int64_t number) {
     return p;
 }
 
-/* Products of 16-bit operands that par__cpu_gemm_few makes: up to 4 rows times rows. No
- * workspace. */
+/* Products that par__cpu_gemm_few makes: up to 4 rows times rows. No workspace. */
 static inline bool cpu_gemm_is_few(const par_gemm *g) {
-    return g->dtype != PAR_F32 && g->m <= 4 && !g->ta && g->tb;
+    return g->m <= 4 && !g->ta && g->tb;
 }
 void par__cpu_gemm_few(par_stream *stream, const par_gemm *g);
 

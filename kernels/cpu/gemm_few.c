@@ -1,7 +1,8 @@
 /*
- * Matrix product of a few rows of a with the rows of b (tb), bf16 or fp16: a token at a time is
- * multiplied with weights. Each element of b is read once, from where it lies, and used for all
- * rows; sums are fp32, rounded once. Other shapes of 16-bit operands: gemm_half.c, gemm_bf16.c.
+ * Matrix product of a few rows of a with the rows of b (tb): a token at a time is multiplied with
+ * weights, which is bound by the memory that they come from. So each element of b is read once,
+ * from where it lies, in the order of memory, and used for all rows; sums are fp32, rounded once.
+ * Other shapes: gemm.c, gemm_half.c, gemm_bf16.c.
  */
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/vector.h"
@@ -42,10 +43,7 @@ static void few_row(const par_gemm *g, int64_t i, int64_t j, int64_t n) {
         par__cpu_widen(g->c, g->dtype_c, i * g->ldc + j, n, old);
         for (int64_t c = 0; c < n; c++) out[c] += old[c];
     }
-    if (g->dtype == PAR_BF16)
-        add_products(PAR_BF16, g, i, j, n, out);
-    else
-        add_products(PAR_F16, g, i, j, n, out);
+    CPU_BY_TYPE(g->dtype, add_products, g, i, j, n, out);
     par__cpu_narrow(out, g->c, g->dtype_c, i * g->ldc + j, n);
 }
 

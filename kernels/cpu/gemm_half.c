@@ -148,10 +148,6 @@ static void narrow_rows(const void *user, int slot, int64_t begin, int64_t end) 
 par_status par__cpu_gemm_half(par_stream *stream, const void *args, void *workspace) {
     const par_gemm *g = args;
     const blocks s = blocks_of(g, workspace);
-    if (cpu_gemm_is_few(g)) {
-        par__cpu_gemm_few(stream, g);
-        return PAR_OK;
-    }
     PAR_REQUIRE(workspace || g->m * g->n == 0);
     for (int64_t i = 0; i < g->m; i += s.m)
         for (int64_t j = 0; j < g->n; j += s.n) {

@@ -9,7 +9,9 @@ void par__cpu_rung(par_backend *backend) {
     par__cpu_embedding(backend);
     par__cpu_gemm(backend);
     par__cpu_gemm_bf16(backend);
+    par__cpu_gemm_int8(backend);
     par__cpu_norm(backend);
+    par__cpu_quantize(backend);
     par__cpu_residual(backend);
     par__cpu_rope(backend);
     par__cpu_update(backend);

@@ -70,7 +70,12 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *help;
-} subcommands[] = {{"hang", hang, "where every rank is, and which one did not arrive"}};
+} subcommands[] = {
+    {"hang", hang, "where every rank is, and which one did not arrive"},
+    {"comm-matrix", par_diagnose_comm_matrix, "who sent what to whom, and how fast"},
+    {"nccl-matrix", par_diagnose_nccl,
+     "who asked NCCL to bring how much to whom, in any recorded NCCL program"},
+};
 
 enum { N = sizeof subcommands / sizeof *subcommands };
 

@@ -15,9 +15,11 @@ static const struct {
                 {"check", par_check, "check a job's options without starting it"},
                 {"checkpoint", par_checkpoint_command,
                  "look into checkpoints, verify, compare, average and export them"},
+                {"compare", par_compare, "several runs over each other: curves, options, numbers"},
                 {"data", par_data, "make a token file of texts or JSON Lines"},
                 {"diagnose", par_diagnose, "say what a run that stands still waits for"},
                 {"doctor", par_doctor, "look for what would disturb a training on this machine"},
+                {"report", par_report, "one page of HTML on a run"},
                 {"topology", par_topology_command,
                  "show the machine, where a layout lies on it, and how fast it is"},
                 {"run-rank", par_run_rank, NULL /* what par run starts on each rank */}};

@@ -22,6 +22,7 @@ struct llm_observer {
     par_log_history past; /* rank 0; of the run that is resumed */
     bool has_validation;  /* of the step where the run begins */
     int64_t steps, updates, evaluations;
+    double seconds;        /* of steps */
     par_status predicting; /* this rank's; agreed on after the count, since agreeing sends */
 };
 
@@ -137,8 +138,9 @@ static par_status share_past(llm_observer *o, const llm_world *w) {
     return PAR_OK;
 }
 
-static bool wants_matrix(const llm_settings *s) {
-    return s->comm_matrix || s->comm_matrix_csv || s->comm_matrix_svg;
+static bool wants_matrix(const llm_run *r) {
+    return r->set.comm_matrix || r->set.comm_matrix_csv || r->set.comm_matrix_svg ||
+           llm_run_file(r, "matrix.json");
 }
 
 par_status llm_observer_create(const llm_run *r, llm_world *w, const llm_data *d,
@@ -146,8 +148,8 @@ par_status llm_observer_create(const llm_run *r, llm_world *w, const llm_data *d
     llm_observer *o = calloc(1, sizeof *o);
     par_status st = o ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for an observer");
     if (st == PAR_OK && w->rank == 0) st = open_files(o, r, w, d, from);
-    if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->counted);
-    if (st == PAR_OK && wants_matrix(&r->set)) st = par_traffic_create(w->size, &o->predicted);
+    if (st == PAR_OK && wants_matrix(r)) st = par_traffic_create(w->size, &o->counted);
+    if (st == PAR_OK && wants_matrix(r)) st = par_traffic_create(w->size, &o->predicted);
     st = llm_world_agree(w, st);
     if (st == PAR_OK && from->step) st = share_past(o, w);
     if (st != PAR_OK) {
@@ -220,6 +222,7 @@ void llm_observer_step(llm_observer *o, int64_t step, double lr, double seconds,
                                     .tokens_per_s = rate,
                                     .mfu = rate * o->mfu_per_rate};
     o->steps++;
+    o->seconds += seconds;
     o->updates += !vote->skipped;
     if (o->curve) par_curve_add(o->curve, false, step, vote->loss);
     add_points(o, &point);
@@ -263,19 +266,43 @@ par_status llm_observer_count(llm_observer *o, const llm_run *r, const llm_data 
     return PAR_OK;
 }
 
+static void report_differences(const llm_run *r, const par_matrix *m) {
+    int n = par_matrix_differences(m);
+    const char *own = llm_run_file(r, "matrix.json");
+    if (n == 0 && !r->set.comm_matrix_csv && !r->set.comm_matrix_svg) return;
+    printf("communication: %d difference%s from the prediction", n, llm_report_s(n));
+    if (own && n) printf("; par diagnose comm-matrix %s", own);
+    printf("\n");
+}
+
+/* Rank 0's. The run's own file is no reason to fail. */
+static par_status write_matrix(const llm_run *r, const par_matrix *m) {
+    const llm_settings *s = &r->set;
+    const char *own = llm_run_file(r, "matrix.json");
+    if (s->comm_matrix)
+        par_matrix_print(m, PAR_MATRIX_NBYTES, llm_report_line, NULL);
+    else
+        report_differences(r, m);
+    if (own && par_matrix_write_json(m, own) != PAR_OK)
+        llm_report_problems("the communication matrix is given up", par_error());
+    if (s->comm_matrix_csv) PAR_TRY(par_matrix_write_csv(m, s->comm_matrix_csv));
+    return s->comm_matrix_svg ? par_matrix_write_svg(m, PAR_MATRIX_NBYTES, s->comm_matrix_svg)
+                              : PAR_OK;
+}
+
 par_status llm_observer_matrix(llm_observer *o, const llm_run *r, llm_world *w) {
     par_matrix *matrix = NULL;
+    par_status st = PAR_OK;
     if (!o->counted) return PAR_OK;
     PAR_TRY(llm_world_agree(w, o->predicting));
     PAR_TRY(par_matrix_gather(w->comm, o->counted, o->predicted, &matrix));
-    par_status st = PAR_OK;
-    if (matrix && r->set.comm_matrix) par_matrix_print(matrix, llm_report_line, NULL);
-    if (matrix && !r->set.comm_matrix)
-        printf("communication: %d difference%s from the prediction\n",
-               par_matrix_differences(matrix), llm_report_s(par_matrix_differences(matrix)));
-    if (matrix && r->set.comm_matrix_csv) st = par_matrix_write_csv(matrix, r->set.comm_matrix_csv);
-    if (matrix && st == PAR_OK && r->set.comm_matrix_svg)
-        st = par_matrix_write_svg(matrix, r->set.comm_matrix_svg);
+    if (matrix) {
+        matrix->layout = r->params.layout;
+        matrix->has_layout = true;
+        matrix->steps = o->steps;
+        matrix->seconds = o->seconds;
+        st = write_matrix(r, matrix);
+    }
     par_matrix_destroy(&matrix);
     return llm_world_agree(w, st);
 }

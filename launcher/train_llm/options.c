@@ -30,6 +30,9 @@ static const par_choice reduce_dtypes[] = {{"fp32", PAR_F32}, {"bf16", PAR_BF16}
 const par_choice llm_devices[] = {
     {"cpu", LLM_CPU}, {"cuda", LLM_CUDA}, {"ref", LLM_REF}, {NULL, 0}};
 
+static const par_choice quantizations[] = {
+    {"none", LLM_QUANTIZE_NONE}, {"int8", LLM_QUANTIZE_INT8}, {NULL, 0}};
+
 static const par_choice data_forms[] = {{"auto", PAR_TOKENS_KNOWN},
                                         {"megatron", PAR_TOKENS_MEGATRON},
                                         {"llm.c", PAR_TOKENS_LLMC},
@@ -255,7 +258,8 @@ static int sample_rows(llm_settings *s, par_option *t) {
              "how the text begins; without it: as after the end of a text, or of "
              "a line",
              .also = "start"),
-        TEXT("prompt-file", prompt_file, "a prompt per line; in a line \\n is a new one",
+        TEXT("prompt-file", prompt_file,
+             "a prompt per line; in a line \\n is a new one; or objects of JSON with a \"prompt\"",
              .metavar = "FILE"),
         TEXT(
             "stop", stop,
@@ -267,6 +271,9 @@ static int sample_rows(llm_settings *s, par_option *t) {
         REAL("top-p", top_p, "1", "0..1",
              "of these, draw among the fewest that have this probability together; 1: among all",
              .also = "nucleus"),
+        CHOICE("quantize", quantize, "none", quantizations,
+               "weights that a sample is drawn with: as they are, or as 8-bit integers",
+               .also = "load-in-8bit|int8|quantization"),
         INT("sample-seed", sample_seed, "1", "0..", "of the draws' random numbers"),
         TEXT("tokenizer", tokenizer,
              "bytes, a .vocab file or a directory that par data made, or a tokenizer.json; without "

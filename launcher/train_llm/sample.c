@@ -150,6 +150,23 @@ static par_status add_prompt(const llm_run *r, llm_sample *p, char *text, const 
     return PAR_OK;
 }
 
+/* The prompt of a line: its text, or the string "prompt" of an object; NULL if that is empty. */
+static par_status prompt_of_line(char *line, const char *from, char **text) {
+    bool object = line[0] == '{';
+    if (object && par_json_string(line, strlen(line), "prompt", text) != PAR_OK)
+        return par_error_set(PAR_ERR_OPTION, "%s: begins with { and is no prompt: %s", from,
+                             par_error());
+    if (!object) {
+        unescape(line);
+        *text = strdup(line);
+        if (!*text) return par_error_set(PAR_ERR_MEMORY, "no host memory for a prompt");
+    }
+    if (**text) return PAR_OK;
+    free(*text);
+    *text = NULL;
+    return PAR_OK;
+}
+
 /* A prompt per line that is not empty. */
 static par_status read_lines(const llm_run *r, llm_sample *p, FILE *file) {
     const char *path = r->set.prompt_file;
@@ -159,12 +176,13 @@ static par_status read_lines(const llm_run *r, llm_sample *p, FILE *file) {
     for (int number = 1; st == PAR_OK && getline(&line, &size, file) >= 0; number++) {
         line[strcspn(line, "\r\n")] = 0;
         if (!*line) continue;
-        unescape(line);
+        char *text = NULL;
         snprintf(from, sizeof from, "--prompt-file %.4000s, line %d", path, number);
-        char *text = p->n_prompts < LLM_MAX_PROMPTS ? strdup(line) : NULL;
-        st = text ? add_prompt(r, p, text, from)
-                  : par_error_set(PAR_ERR_OPTION, "%s: no room for it; legal: up to %d prompts",
-                                  from, LLM_MAX_PROMPTS);
+        st = p->n_prompts < LLM_MAX_PROMPTS
+                 ? prompt_of_line(line, from, &text)
+                 : par_error_set(PAR_ERR_OPTION, "%s: no room for it; legal: up to %d prompts",
+                                 from, LLM_MAX_PROMPTS);
+        if (st == PAR_OK) st = add_prompt(r, p, text, from);
     }
     free(line);
     if (st == PAR_OK && p->n_prompts == 0)
@@ -242,8 +260,10 @@ par_status llm_sample_open(const llm_run *r, llm_world *w, const par_import *imp
 
 par_status llm_sample_prepare(const llm_run *r, llm_sample *p, par_trainer *trainer) {
     if (!p || *p->why) return PAR_OK;
-    const par_generator_params params = {
-        .sequences = p->count, .capacity = p->capacity, .vocab = p->vocab};
+    const par_generator_params params = {.sequences = p->count,
+                                         .capacity = p->capacity,
+                                         .vocab = p->vocab,
+                                         .int8 = r->set.quantize == LLM_QUANTIZE_INT8};
     par_status st = par_generator_create(trainer, &params, &p->generator);
     /* a backend without the operation, or no memory for it: the training does not need it */
     if (is_asked_for(&r->set) || (st != PAR_ERR_UNSUPPORTED && st != PAR_ERR_MEMORY)) return st;

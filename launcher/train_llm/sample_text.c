@@ -131,11 +131,25 @@ static par_status print_text(const llm_settings *s, const llm_sample *p, int k, 
     return PAR_OK;
 }
 
-/* What all runs took. */
+/* What all runs took. Their prompts and first tokens are one part, the tokens behind those the
+ * other. */
 typedef struct {
-    int64_t n;
+    int64_t n, n_prompt, n_later;
     double seconds, first, first_at; /* first: of the first run alone; first_at: on the clock */
+    double prompt_s, later_s;
 } totals;
+
+static void add_run(totals *all, const run *r, double end) {
+    const llm_sample *p = r->sample;
+    all->seconds += end - r->begin;
+    all->prompt_s += r->first - r->begin;
+    all->later_s += end - r->first;
+    all->n_prompt += p->count * r->prompt->n;
+    for (int64_t b = 0; b < p->count; b++) {
+        all->n += p->texts[b].n;
+        all->n_later += p->texts[b].n > 0 ? p->texts[b].n - 1 : 0;
+    }
+}
 
 static par_status draw_prompt(const llm_settings *s, llm_world *w, llm_sample *p, int k,
                               totals *all) {
@@ -155,10 +169,9 @@ static par_status draw_prompt(const llm_settings *s, llm_world *w, llm_sample *p
         memcpy(p->batch + b * prompt->n, prompt->ids, (size_t)prompt->n * sizeof *p->batch);
     }
     PAR_TRY(par_generator_run(p->generator, &what, NULL));
-    all->seconds += llm_world_seconds() - r.begin;
+    add_run(all, &r, llm_world_seconds());
     if (k == 0) all->first = r.first - r.begin, all->first_at = r.first;
     par_status st = PAR_OK;
-    for (int64_t b = 0; b < p->count; b++) all->n += p->texts[b].n;
     for (int64_t b = 0; w->rank == 0 && st == PAR_OK && b < p->count; b++)
         st = print_text(s, p, k, b);
     return llm_world_agree(w, st);
@@ -169,6 +182,12 @@ static void print_totals(const llm_settings *s, const llm_world *w, const totals
            (long long)all->n, llm_report_s(all->n), all->seconds, (double)all->n / all->seconds,
            all->first);
     if (s->sample) printf(", %.2f s after the start", all->first_at - w->start);
+    printf("\nprompts and first tokens: %lld token%s of prompts in %.2f s, %.1f per second",
+           (long long)all->n_prompt, llm_report_s(all->n_prompt), all->prompt_s,
+           (double)all->n_prompt / all->prompt_s);
+    if (all->n_later > 0)
+        printf("; then %lld token%s in %.2f s, %.1f per second", (long long)all->n_later,
+               llm_report_s(all->n_later), all->later_s, (double)all->n_later / all->later_s);
     printf("\n");
 }
 

@@ -33,6 +33,7 @@ enum {
 /* Choices of options that are not an enum of the library. */
 enum { LLM_LR_COSINE, LLM_LR_LINEAR, LLM_LR_WSD, LLM_LR_CONSTANT };
 enum { LLM_CPU, LLM_CUDA, LLM_REF };
+enum { LLM_QUANTIZE_NONE, LLM_QUANTIZE_INT8 };
 
 /* Where a row's value is recorded: par_option.recorded. */
 enum { LLM_IN_LOG = 1, LLM_IN_CHECKPOINT = 2, LLM_MAX_OPTIONS = 192 };
@@ -92,6 +93,7 @@ typedef struct {
     int64_t sample_count, sample_seed, top_k;
     double temperature, top_p;
     const char *prompt, *prompt_file, *stop, *tokenizer;
+    int quantize; /* weights that a sample is drawn with */
 } llm_settings;
 
 /* What the checkpoint of --resume carries, so that no option need repeat it. */

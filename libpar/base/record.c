@@ -1,19 +1,30 @@
-/* The recorder: rows of counts in one table that is allocated once, so that recording allocates
- * nothing. */
+/*
+ * The recorder: rows of counts by axis, purpose and operation, of the first ones also by peer, and
+ * entries by row, layer and phase, without peers. All tables are allocated once, so that recording
+ * allocates nothing; what does not fit any more is still counted in the row, or in the last row.
+ */
 #include "record.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows past TABLED keep totals only, so that the table stays small: 64 lines of 8 bytes per
- * rank. */
-enum { MAX_ROWS = 1024, TABLED = 64 };
+#include "clock.h"
+
+/* Rows past TABLED keep totals only, so that the table stays small: 2 KiB per rank. Entry 0 takes
+ * what has no entry of its own, and is not shown. */
+enum { MAX_ROWS = 1024, TABLED = 64, MAX_ENTRIES = 4096, SLOTS = 2 * MAX_ENTRIES };
 
 struct par_recorder {
-    int world_size, n_rows, n_last;
-    par_record_row *rows; /* [MAX_ROWS] */
-    int64_t *sent_to;     /* [world_size], bytes */
-    int64_t *by_row;      /* [TABLED, world_size], bytes of a row to each rank */
+    int world_size, n_rows, n_entries, n_last;
+    par_record_row *rows;      /* [MAX_ROWS] */
+    int64_t *sent_to;          /* [world_size], bytes */
+    par_record_cell *cells;    /* [TABLED, world_size] */
+    par_record_entry *entries; /* [MAX_ENTRIES] */
+    int16_t *slots;            /* [SLOTS] where an entry is, by its hash; 0: free */
+    const char *phase;
+    int waiting;            /* the row that is waited for, without entry; -1: none */
+    int wait_entry;         /* its entry */
+    double since_s, wait_s; /* the wait's begin, or its last message's end; its begin */
     par_record_last *last;
     bool *last_used;
     par__flight own, *flight;
@@ -23,11 +34,16 @@ par_status par__recorder_create(int world_size, par_recorder **out) {
     par_recorder *r = calloc(1, sizeof *r);
     if (!r) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a recorder");
     r->world_size = world_size;
+    r->n_entries = 1;
+    r->phase = "";
+    r->waiting = -1;
     r->flight = &r->own;
     r->rows = calloc(MAX_ROWS, sizeof *r->rows);
     r->sent_to = calloc((size_t)world_size, sizeof *r->sent_to);
-    r->by_row = calloc((size_t)world_size * TABLED, sizeof *r->by_row);
-    if (!r->rows || !r->sent_to || !r->by_row) {
+    r->cells = calloc((size_t)world_size * TABLED, sizeof *r->cells);
+    r->entries = calloc(MAX_ENTRIES, sizeof *r->entries);
+    r->slots = calloc(SLOTS, sizeof *r->slots);
+    if (!r->rows || !r->sent_to || !r->cells || !r->entries || !r->slots) {
         par__recorder_destroy(&r);
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a recorder of %d ranks", world_size);
     }
@@ -40,19 +56,24 @@ void par__recorder_destroy(par_recorder **handle) {
     if (!r) return;
     free(r->rows);
     free(r->sent_to);
-    free(r->by_row);
+    free(r->cells);
+    free(r->entries);
+    free(r->slots);
     free(r->last);
     free(r->last_used);
     free(r);
     *handle = NULL;
 }
 
-int par__recorder_row(par_recorder *r, const char *axis, const char *purpose, const char *op) {
+/* Names are literals: most often the same pointers. */
+static bool same(const char *a, const char *b) {
+    return a == b || strcmp(a, b) == 0;
+}
+
+static int find_row(par_recorder *r, const char *axis, const char *purpose, const char *op) {
     for (int i = 0; i < r->n_rows; i++) {
         const par_record_row *row = &r->rows[i];
-        if (strcmp(row->op, op) == 0 && strcmp(row->axis, axis) == 0 &&
-            strcmp(row->purpose, purpose) == 0)
-            return i;
+        if (same(row->op, op) && same(row->axis, axis) && same(row->purpose, purpose)) return i;
     }
     if (r->n_rows == MAX_ROWS) return MAX_ROWS - 1;
     if (r->n_rows == MAX_ROWS - 1) axis = purpose = op = "other";
@@ -60,50 +81,164 @@ int par__recorder_row(par_recorder *r, const char *axis, const char *purpose, co
     return r->n_rows++;
 }
 
+/* The slot of a key, or the free one where it belongs. At most half of them are in use. */
+static int16_t *find_slot(par_recorder *r, int row, int layer, const char *phase) {
+    uint32_t hash = (uint32_t)row * 2654435761u + (uint32_t)layer * 40503u;
+    for (const char *c = phase; *c; c++) hash = (hash ^ (uint8_t)*c) * 16777619u;
+    for (hash ^= hash >> 15;; hash++) {
+        int16_t *slot = &r->slots[hash % SLOTS];
+        const par_record_entry *e = &r->entries[*slot];
+        if (!*slot || (e->row == row && e->layer == layer && same(e->phase, phase))) return slot;
+    }
+}
+
+static int find_entry(par_recorder *r, int row, int layer, const char *phase) {
+    int16_t *slot = find_slot(r, row, layer, phase);
+    if (*slot || r->n_entries == MAX_ENTRIES) return *slot;
+    r->entries[r->n_entries] = (par_record_entry){.row = row, .layer = layer, .phase = phase};
+    *slot = (int16_t)r->n_entries;
+    return r->n_entries++;
+}
+
+/* Row and entry in one number. */
+static int join(int row, int entry) {
+    return entry * MAX_ROWS + row;
+}
+
+static par_record_row *row_of(par_recorder *r, int row) {
+    return &r->rows[row % MAX_ROWS];
+}
+
+static par_record_entry *entry_of(par_recorder *r, int row) {
+    return &r->entries[row / MAX_ROWS];
+}
+
+/* NULL: the row has totals only. */
+static par_record_cell *cell_of(par_recorder *r, int row, int peer) {
+    row %= MAX_ROWS;
+    return row < TABLED ? &r->cells[(int64_t)row * r->world_size + peer] : NULL;
+}
+
+int par__recorder_row(par_recorder *r, const char *axis, const char *purpose, const char *op,
+                      int layer) {
+    int row = find_row(r, axis, purpose, op);
+    return join(row, find_entry(r, row, layer, r->phase));
+}
+
 void par__recorder_op(par_recorder *r, int row) {
-    r->rows[row].n_ops++;
+    row_of(r, row)->n_ops++;
+    entry_of(r, row)->n_ops++;
+}
+
+void par__recorder_asked(par_recorder *r, int row, int n_ranks, int64_t nbytes, double bus_nbytes) {
+    par_record_row *at = row_of(r, row);
+    if (at->n_ranks < n_ranks) at->n_ranks = n_ranks;
+    at->logical_nbytes += nbytes;
+    at->bus_nbytes += bus_nbytes;
+}
+
+void par__recorder_asked_for(par_recorder *r, int row, int peer, int64_t nbytes) {
+    par_record_cell *cell = cell_of(r, row, peer);
+    if (cell) cell->logical_nbytes += nbytes;
 }
 
 void par__recorder_sent(par_recorder *r, int row, int peer, int64_t nbytes) {
-    r->rows[row].sent_nbytes += nbytes;
-    r->rows[row].n_messages++;
+    par_record_cell *cell = cell_of(r, row, peer);
+    row_of(r, row)->sent_nbytes += nbytes;
+    row_of(r, row)->n_messages++;
+    entry_of(r, row)->nbytes += nbytes;
+    entry_of(r, row)->n_messages++;
     r->sent_to[peer] += nbytes;
-    if (row < TABLED) r->by_row[(int64_t)row * r->world_size + peer] += nbytes;
+    if (!cell) return;
+    cell->nbytes += nbytes;
+    cell->n_messages++;
 }
 
-void par__recorder_received(par_recorder *r, int row, int64_t nbytes) {
-    r->rows[row].received_nbytes += nbytes;
+/* While the row is waited for, the time since the wait began, or since the message before, was the
+ * peer's. */
+void par__recorder_ended(par_recorder *r, int row, int peer, int64_t nbytes) {
+    par_record_cell *cell = cell_of(r, row, peer);
+    row_of(r, row)->received_nbytes += nbytes;
+    if (r->waiting != row % MAX_ROWS || !cell) return;
+    double now = par__seconds();
+    cell->wait_s += now - r->since_s;
+    r->since_s = now;
+}
+
+void par__recorder_ran(par_recorder *r, int row, double seconds) {
+    row_of(r, row)->seconds += seconds;
 }
 
 void par__recorder_hidden(par_recorder *r, int row, double seconds) {
-    r->rows[row].hidden_s += seconds;
+    row_of(r, row)->hidden_s += seconds;
 }
 
-void par__recorder_waited(par_recorder *r, int row, double seconds) {
-    r->rows[row].wait_s += seconds;
+void par__recorder_wait_begin(par_recorder *r, int row) {
+    r->waiting = row % MAX_ROWS;
+    r->wait_entry = row / MAX_ROWS;
+    r->since_s = r->wait_s = par__seconds();
+}
+
+void par__recorder_wait_end(par_recorder *r) {
+    double seconds = par__seconds() - r->wait_s;
+    r->rows[r->waiting].wait_s += seconds;
+    r->entries[r->wait_entry].wait_s += seconds;
+    r->waiting = -1;
+}
+
+void par_recorder_phase(par_recorder *r, const char *phase) {
+    r->phase = phase ? phase : "";
 }
 
 par_status par__recorder_like(const par_recorder *r, par_recorder **out) {
     return par__recorder_create(r->world_size, out);
 }
 
-void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
+static void add_rows(par_recorder *to, const par_recorder *from, int times) {
     for (int i = 0; i < from->n_rows; i++) {
         const par_record_row *x = &from->rows[i];
         par_record_row *y = &to->rows[i];
         if (i >= to->n_rows)
             *y = (par_record_row){.axis = x->axis, .purpose = x->purpose, .op = x->op};
+        if (y->n_ranks < x->n_ranks) y->n_ranks = x->n_ranks;
         y->n_ops += times * x->n_ops;
         y->sent_nbytes += times * x->sent_nbytes;
         y->received_nbytes += times * x->received_nbytes;
         y->n_messages += times * x->n_messages;
+        y->logical_nbytes += times * x->logical_nbytes;
+        y->bus_nbytes += times * x->bus_nbytes;
+        y->seconds += times * x->seconds;
         y->wait_s += times * x->wait_s;
         y->hidden_s += times * x->hidden_s;
     }
     if (to->n_rows < from->n_rows) to->n_rows = from->n_rows;
+}
+
+static void add_entries(par_recorder *to, const par_recorder *from, int times) {
+    for (int i = 1; i < from->n_entries; i++) {
+        const par_record_entry *x = &from->entries[i];
+        int at = i < to->n_entries ? i : find_entry(to, x->row, x->layer, x->phase);
+        par_record_entry *y = &to->entries[at];
+        y->n_ops += times * x->n_ops;
+        y->nbytes += times * x->nbytes;
+        y->n_messages += times * x->n_messages;
+        y->wait_s += times * x->wait_s;
+    }
+}
+
+void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
+    int tabled = from->n_rows < TABLED ? from->n_rows : TABLED;
+    add_rows(to, from, times);
+    add_entries(to, from, times);
     for (int k = 0; k < to->world_size; k++) to->sent_to[k] += times * from->sent_to[k];
-    for (int64_t k = 0; k < (int64_t)to->world_size * TABLED; k++)
-        to->by_row[k] += times * from->by_row[k];
+    for (int64_t k = 0; k < (int64_t)to->world_size * tabled; k++) {
+        const par_record_cell *x = &from->cells[k];
+        par_record_cell *y = &to->cells[k];
+        y->nbytes += times * x->nbytes;
+        y->n_messages += times * x->n_messages;
+        y->logical_nbytes += times * x->logical_nbytes;
+        y->wait_s += times * x->wait_s;
+    }
 }
 
 int par__recorder_last_take(par_recorder *r) {
@@ -158,9 +293,15 @@ const int64_t *par_recorder_sent_to(const par_recorder *r) {
     return r->sent_to;
 }
 
-const int64_t *par_recorder_row_sent_to(const par_recorder *r, int row) {
-    return row >= 0 && row < r->n_rows && row < TABLED ? r->by_row + (int64_t)row * r->world_size
+const par_record_cell *par_recorder_row_cells(const par_recorder *r, int row) {
+    return row >= 0 && row < r->n_rows && row < TABLED ? r->cells + (int64_t)row * r->world_size
                                                        : NULL;
+}
+
+int par_recorder_entries(const par_recorder *r, const par_record_entry **entries, bool *complete) {
+    *entries = r->entries + 1;
+    *complete = r->n_entries < MAX_ENTRIES;
+    return r->n_entries - 1;
 }
 
 int par_recorder_last(const par_recorder *r, par_record_last *out, int max) {
@@ -174,6 +315,10 @@ void par_recorder_reset(par_recorder *r) {
     for (int i = 0; i < r->n_rows; i++)
         r->rows[i] = (par_record_row){
             .axis = r->rows[i].axis, .purpose = r->rows[i].purpose, .op = r->rows[i].op};
+    for (int i = 0; i < r->n_entries; i++) {
+        const par_record_entry *e = &r->entries[i];
+        r->entries[i] = (par_record_entry){.row = e->row, .layer = e->layer, .phase = e->phase};
+    }
     memset(r->sent_to, 0, (size_t)r->world_size * sizeof *r->sent_to);
-    memset(r->by_row, 0, (size_t)r->world_size * TABLED * sizeof *r->by_row);
+    memset(r->cells, 0, (size_t)r->world_size * TABLED * sizeof *r->cells);
 }

@@ -1,5 +1,5 @@
-/* What collectives write into the recorder. Rows are found once per operation and then named by
- * their index. */
+/* What collectives write into the recorder. Rows, and entries by layer and phase, are found once
+ * per operation; one number names both. */
 #ifndef PAR__RECORD_H
 #define PAR__RECORD_H
 
@@ -11,20 +11,30 @@
 par_status par__recorder_create(int world_size, par_recorder **out);
 void par__recorder_destroy(par_recorder **recorder);
 
-/* The row of (axis, purpose, op), made on first use; past 1024 rows, the last one, which is called
- * "other". */
-int par__recorder_row(par_recorder *recorder, const char *axis, const char *purpose,
-                      const char *op);
+/* What an operation is counted as. `row` below is what this returns: (axis, purpose, op) with the
+ * layer and the phase of now, made on first use. Past 1024 of the former all go to the last one,
+ * which is called "other". */
+int par__recorder_row(par_recorder *recorder, const char *axis, const char *purpose, const char *op,
+                      int layer);
 void par__recorder_op(par_recorder *recorder, int row);
+/* The operation's size in a group of n ranks, as par_record_row has it. */
+void par__recorder_asked(par_recorder *recorder, int row, int n_ranks, int64_t nbytes,
+                         double bus_nbytes);
+/* Part of it for world rank `peer`, as par_record_cell has it. */
+void par__recorder_asked_for(par_recorder *recorder, int row, int peer, int64_t nbytes);
 void par__recorder_sent(par_recorder *recorder, int row, int peer, int64_t nbytes);
-void par__recorder_received(par_recorder *recorder, int row, int64_t nbytes);
+/* A message to or from the peer has ended; nbytes: received. */
+void par__recorder_ended(par_recorder *recorder, int row, int peer, int64_t nbytes);
+void par__recorder_ran(par_recorder *recorder, int row, double seconds);
 void par__recorder_hidden(par_recorder *recorder, int row, double seconds);
-void par__recorder_waited(par_recorder *recorder, int row, double seconds);
+/* Around a wait for one of the row's operations. */
+void par__recorder_wait_begin(par_recorder *recorder, int row);
+void par__recorder_wait_end(par_recorder *recorder);
 
 /* Counts of the same ranks, all 0; rows are added as those of a recorder are. */
 par_status par__recorder_like(const par_recorder *recorder, par_recorder **out);
-/* Add the counts of another, `times` times; its rows are the first ones of `to`, or the other way
- * round. Last operations stay. */
+/* Add the counts of another, `times` times; its rows and entries are the first ones of `to`, or the
+ * other way round. Last operations stay. */
 void par__recorder_add(par_recorder *to, const par_recorder *from, int times);
 
 /* An index for a comm's last operation; -1 when there is no memory. Released ones are used

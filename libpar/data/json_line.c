@@ -4,6 +4,7 @@
 
 #include "libpar/base/utf8.h"
 #include "libpar/data/text_load.h"
+#include "par/text.h"
 
 typedef struct {
     const char *p;
@@ -217,4 +218,22 @@ par__json_kind par__json_field(const char *line, size_t n, const char *field, pa
     out->at = good ? 0 : c.at;
     out->why = good ? "has no such field" : c.why;
     return PAR__JSON_BAD;
+}
+
+par_status par_json_string(const char *line, size_t n, const char *field, char **out) {
+    PAR_REQUIRE(line && field && out);
+    par__json_text found = {.at = 0};
+    par__json_kind kind = par__json_field(line, n, field, &found);
+    const char *why = kind == PAR__JSON_NULL ? "the field is null" : found.why;
+    bool good = kind == PAR__JSON_STRING;
+    if (good && memchr(found.text.bytes, 0, found.text.n)) good = false, why = "a zero byte";
+    if (kind != PAR__JSON_NO_MEMORY && good && append(&found.text, (const uint8_t *)"", 1)) {
+        *out = (char *)found.text.bytes;
+        return PAR_OK;
+    }
+    free(found.text.bytes);
+    if (good || kind == PAR__JSON_NO_MEMORY)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a string of %zu bytes", n);
+    PAR_FAIL(PAR_ERR_FORMAT, "column %zu: %s; legal: an object in UTF-8 with a string \"%s\"",
+             found.at + 1, why, field);
 }

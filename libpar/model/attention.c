@@ -229,7 +229,7 @@ par_status par__attention_forward(const par__attention *a, const par__module_pla
     void *qkv = (char *)call->stash + a->qkv;
     par_attention args = stashed(a, place, call);
     const void *h = NULL;
-    PAR_TRY(par__norm_forward(&a->branch.norm, place, call, NULL, x, 0, false, &h));
+    PAR_TRY(par__norm_forward(&a->branch.norm, place, call, NULL, x, 0, &h));
     PAR_TRY(par__linear_forward(&a->branch.in, place, call, place->N, h, qkv));
     PAR_TRY(norm_and_turn(a, place, call));
     PAR_TRY(par__attention_run(place, call, &args));

@@ -123,7 +123,7 @@ par_status par__attention_run_decode(const par__attention_decode *d, const par__
                                      par_residual *sum) {
     par_attention_decode args = decode_args(d, place);
     const void *h = NULL;
-    PAR_TRY(par__norm_forward(&d->attention.branch.norm, place, call, NULL, x, 0, false, &h));
+    PAR_TRY(par__norm_forward(&d->attention.branch.norm, place, call, NULL, x, 0, &h));
     PAR_TRY(project(d, place, call, position, h));
     args.n = position + 1;
     args.q = (char *)call->scratch + d->q;

@@ -82,6 +82,13 @@ static par_status block_decode_build(par_module *module, par_build *build, int64
     return PAR_OK;
 }
 
+static par_status block_decode_begin(par_module *module, const par_call *call) {
+    const block *b = (const block *)module;
+    const par__module_place *place = &b->decode_place;
+    PAR_TRY(par__branch_quantize(&b->decode_attention.attention.branch, place, call));
+    return par__branch_quantize(&b->decode_mlp.branch, place, call);
+}
+
 static par_status block_decode(par_module *module, const par_call *call, int64_t position,
                                const par_tensor *x, par_tensor *y) {
     block *b = (block *)module;
@@ -103,6 +110,7 @@ par_status par__block_create(const par_transformer_config *config, par_module **
                                        .backward = block_backward,
                                        .destroy = block_destroy,
                                        .decode_build = block_decode_build,
+                                       .decode_begin = block_decode_begin,
                                        .decode = block_decode};
     block *b = calloc(1, sizeof *b);
     if (!b) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a block");

@@ -1,7 +1,9 @@
 /*
  * The way into and out of attention and MLP. Forward: norm on own rows, gather; product partial
  * over tp, sum to own rows, bias, dropout, residual. Backward is the mirror: gather where forward
- * summed, sum where forward gathered.
+ * summed, sum where forward gathered. The gather of the norm's output, which the weights' gradient
+ * needs, runs under the product for the input's gradient, and the sum of that one under the product
+ * for the weights'.
  */
 #include <stdio.h>
 
@@ -33,8 +35,16 @@ par_status par__branch_build_decode(par__branch *decode, par__module_place *plac
                                     par_build *build) {
     par_residual residual = residual_args(place);
     PAR_TRY(par__norm_build_decode(&decode->norm, place, build));
+    PAR_TRY(par__linear_reserve_int8(&decode->in, place, build));
+    PAR_TRY(par__linear_reserve_int8(&decode->out, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->out, place, build, place->N));
     return par__residual_prepare(place, build, &residual);
+}
+
+par_status par__branch_quantize(const par__branch *decode, const par__module_place *place,
+                                const par_call *call) {
+    PAR_TRY(par__linear_quantize(&decode->in, place, call));
+    return par__linear_quantize(&decode->out, place, call);
 }
 
 par_status par__branch_output(const par__branch *branch, const par__module_place *place,
@@ -42,7 +52,7 @@ par_status par__branch_output(const par__branch *branch, const par__module_place
                               par_residual *sum) {
     void *p = par__full(place, call, 0);
     PAR_TRY(par__linear_forward(&branch->out, place, call, place->N, o, p));
-    PAR_TRY(par__reduce_rows(place, call, "activations forward", p));
+    PAR_TRY(par__reduce_rows(place, call, "activations forward", p, NULL));
     *sum = residual_args(place);
     sum->x = par__own_rows(place, p);
     sum->bias = branch->out.biases[0] ? branch->out.biases[0]->weight : NULL;
@@ -57,11 +67,14 @@ par_status par__branch_output_backward(const par__branch *branch, const par__mod
     void *full = par__full(place, call, 0);
     par_dropout dropout = par__dropout_of(place, call, branch->dropout, branch->site);
     PAR_TRY(par__dropout(place, call, dropout, dy, par__own_rows(place, full), dp));
-    PAR_TRY(par__linear_backward_bias(&branch->out, place, call, place->rows, *dp));
-    if (!place->sequence_parallel) return PAR_OK;
-    PAR_TRY(par__gather_rows(place, call, "activations backward", *dp, full));
-    *dp = full;
-    return PAR_OK;
+    par_work gather = {0};
+    const void *own = *dp;
+    if (place->sequence_parallel) {
+        PAR_TRY(par__gather_rows(place, call, "activations backward", own, full, &gather));
+        *dp = full;
+    }
+    PAR_TRY(par__linear_backward_bias(&branch->out, place, call, place->rows, own));
+    return par_work_wait(gather, call->stream);
 }
 
 par_status par__branch_input_backward(const par__branch *branch, const par__module_place *place,
@@ -69,8 +82,12 @@ par_status par__branch_input_backward(const par__branch *branch, const par__modu
                                       const void *add, void *dx) {
     void *dh = par__full(place, call, 0);
     const void *h = NULL;
-    PAR_TRY(par__norm_forward(&branch->norm, place, call, NULL, x, 1, true, &h));
-    PAR_TRY(par__linear_backward_weight(&branch->in, place, call, place->N, h, dy));
+    par_work gather = {0}, sum = {0};
+    PAR_TRY(par__norm_again(&branch->norm, place, call, x, 1, &h, &gather));
     PAR_TRY(par__linear_backward_input(&branch->in, place, call, place->N, dy, dh));
+    PAR_TRY(par_work_wait(gather, call->stream));
+    PAR_TRY(par__reduce_rows(place, call, "activations backward", dh, &sum));
+    PAR_TRY(par__linear_backward_weight(&branch->in, place, call, place->N, h, dy));
+    PAR_TRY(par_work_wait(sum, call->stream));
     return par__norm_backward(&branch->norm, place, call, x, dh, add, dx);
 }

@@ -106,7 +106,8 @@ static par_status look_up(const embedding *e, const par_call *call, const par_te
     par_embedding args = token_args(e, place, x->data);
     args.y = place->sequence_parallel ? par__full(place, call, 0) : y;
     PAR_TRY(par__embedding_run(place, call, &args));
-    if (!place->sequence_parallel) return par__reduce_rows(place, call, "activations forward", y);
+    if (!place->sequence_parallel)
+        return par__reduce_rows(place, call, "activations forward", y, NULL);
     return par_comm_reduce_scatter(place->tp, args.y, y, place->rows * place->C, place->dtype,
                                    par__tag(place, call, "activations forward"), call->stream,
                                    NULL);
@@ -132,7 +133,7 @@ static par_status token_backward(embedding *e, const par_call *call, const void 
     const par__module_place *place = &e->place;
     par_embedding args = token_args(e, place, ids);
     if (place->sequence_parallel) {
-        PAR_TRY(par__gather_rows(place, call, "activations backward", d, full));
+        PAR_TRY(par__gather_rows(place, call, "activations backward", d, full, NULL));
         d = full;
     }
     args.dy = d;
@@ -206,7 +207,7 @@ static par_status embedding_decode(par_module *module, const par_call *call, int
     par_embedding token = token_args(e, place, x->data);
     token.y = y->data;
     PAR_TRY(par__embedding_run(place, call, &token));
-    PAR_TRY(par__reduce_rows(place, call, "activations forward", y->data));
+    PAR_TRY(par__reduce_rows(place, call, "activations forward", y->data, NULL));
     if (!e->position) return PAR_OK;
     par_embedding args = decode_position(e, position);
     args.y = y->data;

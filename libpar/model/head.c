@@ -178,7 +178,7 @@ static par_status head_forward(par_module *module, const par_call *call, const p
     const void *h = NULL;
     PAR_REQUIRE(call->targets);
     if (call->training) return PAR_OK;
-    PAR_TRY(par__norm_forward(&m->norm, &m->place, call, NULL, x->data, 1, false, &h));
+    PAR_TRY(par__norm_forward(&m->norm, &m->place, call, NULL, x->data, 1, &h));
     return pass(m, call, h, y->data, NULL);
 }
 
@@ -189,8 +189,9 @@ static par_status head_backward(par_module *module, const par_call *call, const 
     void *dh = par__full(place, call, 0);
     const void *h = NULL;
     PAR_REQUIRE(!dy && dx && dx->data && call->targets && call->loss);
-    PAR_TRY(par__norm_forward(&m->norm, place, call, NULL, x->data, 1, true, &h));
+    PAR_TRY(par__norm_again(&m->norm, place, call, x->data, 1, &h, NULL));
     PAR_TRY(pass(m, call, h, call->loss, dh));
+    PAR_TRY(par__reduce_rows(place, call, "activations backward", dh, NULL));
     return par__norm_backward(&m->norm, place, call, x->data, dh, NULL, dx->data);
 }
 
@@ -204,10 +205,16 @@ static par_status head_decode_build(par_module *module, par_build *build, int64_
     PAR_TRY(par__norm_build_decode(&m->decode_norm, place, build));
     m->decode_linear = m->linear;
     m->decode_linear.dtype_y = PAR_F32;
+    PAR_TRY(par__linear_reserve_int8(&m->decode_linear, place, build));
     PAR_TRY(par__linear_prepare_forward(&m->decode_linear, place, build, place->N));
     build->y = par_tensor_make(NULL, PAR_F32, 2, place->N, m->linear.out, 1, 1);
     par__module_place_finish(place, build);
     return PAR_OK;
+}
+
+static par_status head_decode_begin(par_module *module, const par_call *call) {
+    const head *m = (const head *)module;
+    return par__linear_quantize(&m->decode_linear, &m->decode_place, call);
 }
 
 static par_status head_decode(par_module *module, const par_call *call, int64_t position,
@@ -215,7 +222,7 @@ static par_status head_decode(par_module *module, const par_call *call, int64_t 
     const head *m = (const head *)module;
     const par__module_place *place = &m->decode_place;
     const void *h = NULL;
-    PAR_TRY(par__norm_forward(&m->decode_norm, place, call, NULL, x->data, 1, false, &h));
+    PAR_TRY(par__norm_forward(&m->decode_norm, place, call, NULL, x->data, 1, &h));
     return par__linear_forward(&m->decode_linear, place, call, place->N, h, y->data);
 }
 
@@ -228,6 +235,7 @@ static const par_module_ops head_ops = {.build = head_build,
                                         .backward = head_backward,
                                         .destroy = head_destroy,
                                         .decode_build = head_decode_build,
+                                        .decode_begin = head_decode_begin,
                                         .decode = head_decode};
 
 par_status par__head_create(const par_transformer_config *config, par_module **out) {

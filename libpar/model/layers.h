@@ -65,12 +65,13 @@ void *par__full(const par__module_place *place, const par_call *call,
 void *par__own_rows(const par__module_place *place, void *full); /* of an area [N, C] */
 par_tag par__tag(const par__module_place *place, const par_call *call, const char *purpose);
 /* full [N, C] = own rows of all ranks; `own` may be par__own_rows(full). Only with sequence
- * parallel. */
+ * parallel. work: as of a comm's operations. */
 par_status par__gather_rows(const par__module_place *place, const par_call *call,
-                            const char *purpose, const void *own, void *full);
-/* Sum full [N, C] over tp in place: complete are the own rows with sequence parallel, else all. */
+                            const char *purpose, const void *own, void *full, par_work *work);
+/* Sum full [N, C] over tp in place: complete are the own rows with sequence parallel, else all.
+ * work: as of a comm's operations; stays as it is without tp. */
 par_status par__reduce_rows(const par__module_place *place, const par_call *call,
-                            const char *purpose, void *full);
+                            const char *purpose, void *full, par_work *work);
 /* y = x or its dropout, own rows: forward on a branch, and the backward of it. Nothing to do if p =
  * 0 or not training: then *y is x, else it is `out`. */
 par_status par__dropout(const par__module_place *place, const par_call *call, par_dropout dropout,
@@ -124,13 +125,17 @@ par_status par__norm_build_decode(par__norm *decode, par__module_place *place, p
 /* Workspace of the forward with an addition before it. */
 par_status par__norm_prepare_added(const par__norm *norm, par__module_place *place,
                                    par_build *build);
-/* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. again: for the
- * backward. sum: NULL, or what makes x, in the same pass. */
+/* h [N, C] = norm(x), all rows, in the stash or in area `which` of scratch. sum: NULL, or what
+ * makes x, in the same pass. */
 par_status par__norm_forward(const par__norm *norm, const par__module_place *place,
                              const par_call *call, const par_residual *sum, const void *x,
-                             int which, bool again, const void **h);
-/* dx = the gradient through the norm + add, own rows. dh [N, C], partial over tp: it is summed in
- * place. dx may be add. */
+                             int which, const void **h);
+/* The same h for the backward. With sequence parallel it is gathered once `work` is waited for. */
+par_status par__norm_again(const par__norm *norm, const par__module_place *place,
+                           const par_call *call, const void *x, int which, const void **h,
+                           par_work *work);
+/* dx = the gradient through the norm + add, own rows. dh [N, C], whose own rows are summed over tp.
+ * dx may be add. */
 par_status par__norm_backward(const par__norm *norm, const par__module_place *place,
                               const par_call *call, const void *x, void *dh, const void *add,
                               void *dx);
@@ -172,6 +177,8 @@ typedef struct {
         bias_apart; /* the input is split: the bias is added after the sum over tp, by the caller */
     bool blocks;
     par_dtype dtype_y;
+    bool int8;        /* forward alone, with a copy of the weights: */
+    size_t q, scales; /* stash: as PAR_OP_QUANTIZE makes them, all parts as one matrix */
 } par__linear;
 
 /* Output channels split over tp: `shares` of the rows. prefix: "layers.3.attention". */
@@ -197,6 +204,18 @@ par_status par__linear_prepare_part(const par__linear *linear, par__module_place
 par_status par__linear_forward_part(const par__linear *linear, const par__module_place *place,
                                     const par_call *call, int part, int64_t m, const void *x,
                                     void *y, int64_t ldy);
+/* A forward product of the layer, as it is or with the copy of its weights; row: the first one of
+ * the matrix. */
+par_status par__linear_product_prepare(const par__linear *linear, par__module_place *place,
+                                       par_build *build, const par_gemm *product);
+par_status par__linear_product_run(const par__linear *linear, const par__module_place *place,
+                                   const par_call *call, const par_gemm *product, int64_t row);
+/* Room for a copy of the weights, if the build asks for one, of a layer that began as a copy of the
+ * trained one; before its products are prepared. Then the copy, of the weights as they are. */
+par_status par__linear_reserve_int8(par__linear *decode, par__module_place *place,
+                                    par_build *build);
+par_status par__linear_quantize(const par__linear *decode, const par__module_place *place,
+                                const par_call *call);
 par_status par__linear_backward_input(const par__linear *linear, const par__module_place *place,
                                       const par_call *call, int64_t m, const void *dy, void *dx);
 /* With the activation function as the product's epilogue. *has: the backend has both; it is
@@ -233,10 +252,13 @@ typedef struct {
 par_status par__branch_build(par__branch *branch, par__module_place *place, par_build *build,
                              const par_transformer_config *config, const char *prefix,
                              uint32_t site);
-/* The same branch on a place for decoding: its norm, forward workspaces of out and residual.
- * `decode` begins as a copy of the trained branch. */
+/* The same branch on a place for decoding: its norm, room for the layers' copies of the weights,
+ * forward workspaces of out and residual. `decode` begins as a copy of the trained branch. */
 par_status par__branch_build_decode(par__branch *decode, par__module_place *place,
                                     par_build *build);
+/* Both layers' copies of the weights. */
+par_status par__branch_quantize(const par__branch *decode, const par__module_place *place,
+                                const par_call *call);
 /* p [N, C] = out(o), summed over tp in area 0. What is left, y = x + dropout(p + bias) on own rows,
  * is answered in `sum`: an operation to run, or to give to the next norm before area 0 is used
  * again. */

@@ -147,7 +147,7 @@ par_status par__linear_prepare_forward(const par__linear *linear, par__module_pl
     for (int i = 0; i < n_products(linear); i++) {
         par__linear one = product(linear, i);
         par_gemm args = forward_args(&one, place, m, NULL, NULL);
-        PAR_TRY(par__gemm_prepare(place, build, &args));
+        PAR_TRY(par__linear_product_prepare(&one, place, build, &args));
     }
     return PAR_OK;
 }
@@ -165,14 +165,16 @@ static par_gemm part_args(const par__linear *l, const par__module_place *place, 
 par_status par__linear_prepare_part(const par__linear *linear, par__module_place *place,
                                     par_build *build, int part, int64_t m, int64_t ldy) {
     par_gemm args = part_args(linear, place, part, m, NULL, NULL, ldy);
-    return par__gemm_prepare(place, build, &args);
+    return par__linear_product_prepare(linear, place, build, &args);
 }
 
 par_status par__linear_forward_part(const par__linear *linear, const par__module_place *place,
                                     const par_call *call, int part, int64_t m, const void *x,
                                     void *y, int64_t ldy) {
     par_gemm args = part_args(linear, place, part, m, x, y, ldy);
-    return par__gemm_run(place, call, &args);
+    int64_t row = 0;
+    for (int i = 0; i < part; i++) row += linear->weights[i]->local[0];
+    return par__linear_product_run(linear, place, call, &args, row);
 }
 
 /* A product with an epilogue, which a version may refuse: only then is *has false. */
@@ -212,10 +214,11 @@ par_status par__linear_prepare(par__linear *linear, par__module_place *place, pa
 
 par_status par__linear_forward(const par__linear *linear, const par__module_place *place,
                                const par_call *call, int64_t m, const void *x, void *y) {
-    for (int i = 0; i < n_products(linear); i++) {
-        par__linear one = product(linear, i);
+    for (int64_t i = 0, row = 0; i < n_products(linear); i++) {
+        par__linear one = product(linear, (int)i);
         par_gemm args = forward_args(&one, place, m, x, y);
-        PAR_TRY(par__gemm_run(place, call, &args));
+        PAR_TRY(par__linear_product_run(&one, place, call, &args, row));
+        row += one.out;
         y = next_block(place, &one, m, y);
     }
     return PAR_OK;

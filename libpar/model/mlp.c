@@ -110,7 +110,7 @@ par_status par__mlp_forward(const par__mlp *mlp, const par__module_place *place,
                             const par_call *call, const par_residual *sum, const void *x, void *y) {
     const void *h = NULL;
     par_residual last;
-    PAR_TRY(par__norm_forward(&mlp->branch.norm, place, call, sum, x, 0, false, &h));
+    PAR_TRY(par__norm_forward(&mlp->branch.norm, place, call, sum, x, 0, &h));
     void *u = (char *)call->stash + mlp->u;
     if (mlp->fused) {
         PAR_TRY(par__linear_forward_gelu(&mlp->branch.in, place, call, place->N, h, u,

@@ -84,29 +84,45 @@ static par_norm with_data(const par__norm *norm, const par__module_place *place,
     return args;
 }
 
+/* Where own rows of the output are. */
+static void *own_output(const par__norm *norm, const par__module_place *place, const par_call *call,
+                        void *full) {
+    return place->selective ? par__own_rows(place, full) : (char *)call->stash + norm->h;
+}
+
+static par_status run(const par__norm *norm, const par__module_place *place, const par_call *call,
+                      const par_residual *sum, const void *x, void *y) {
+    par_norm args = with_data(norm, place, call, x);
+    args.y = y;
+    args.residual = sum;
+    return norm->rms ? par__rmsnorm_run(place, call, &args)
+                     : par__layernorm_run(place, call, &args);
+}
+
 par_status par__norm_forward(const par__norm *norm, const par__module_place *place,
                              const par_call *call, const par_residual *sum, const void *x,
-                             int which, bool again, const void **h) {
-    void *full = par__full(place, call, which);
-    void *own = place->selective ? par__own_rows(place, full) : (char *)call->stash + norm->h;
-    if (!again || place->selective) {
-        par_norm args = with_data(norm, place, call, x);
-        args.y = own;
-        args.residual = sum;
-        PAR_TRY(norm->rms ? par__rmsnorm_run(place, call, &args)
-                          : par__layernorm_run(place, call, &args));
-    }
+                             int which, const void **h) {
+    void *full = par__full(place, call, which), *own = own_output(norm, place, call, full);
+    PAR_TRY(run(norm, place, call, sum, x, own));
     *h = place->sequence_parallel ? full : own;
     if (!place->sequence_parallel) return PAR_OK;
-    return par__gather_rows(place, call, again ? "activations backward" : "activations forward",
-                            own, full);
+    return par__gather_rows(place, call, "activations forward", own, full, NULL);
+}
+
+par_status par__norm_again(const par__norm *norm, const par__module_place *place,
+                           const par_call *call, const void *x, int which, const void **h,
+                           par_work *work) {
+    void *full = par__full(place, call, which), *own = own_output(norm, place, call, full);
+    if (place->selective) PAR_TRY(run(norm, place, call, NULL, x, own));
+    *h = place->sequence_parallel ? full : own;
+    if (!place->sequence_parallel) return PAR_OK;
+    return par__gather_rows(place, call, "activations backward", own, full, work);
 }
 
 par_status par__norm_backward(const par__norm *norm, const par__module_place *place,
                               const par_call *call, const void *x, void *dh, const void *add,
                               void *dx) {
     par_norm args = with_data(norm, place, call, x);
-    PAR_TRY(par__reduce_rows(place, call, "activations backward", dh));
     args.dy = par__own_rows(place, dh);
     args.add = add;
     args.dx = dx;

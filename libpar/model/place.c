@@ -75,20 +75,20 @@ par_tag par__tag(const par__module_place *place, const par_call *call, const cha
 }
 
 par_status par__gather_rows(const par__module_place *place, const par_call *call,
-                            const char *purpose, const void *own, void *full) {
+                            const char *purpose, const void *own, void *full, par_work *work) {
     return par_comm_all_gather(place->tp, own, full, place->rows * place->C, place->dtype,
-                               par__tag(place, call, purpose), call->stream, NULL);
+                               par__tag(place, call, purpose), call->stream, work);
 }
 
 par_status par__reduce_rows(const par__module_place *place, const par_call *call,
-                            const char *purpose, void *full) {
+                            const char *purpose, void *full, par_work *work) {
     par_tag tag = par__tag(place, call, purpose);
     if (!place->tp) return PAR_OK;
     if (!place->sequence_parallel)
         return par_comm_all_reduce(place->tp, full, full, place->N * place->C, place->dtype, tag,
-                                   call->stream, NULL);
+                                   call->stream, work);
     return par_comm_reduce_scatter(place->tp, full, par__own_rows(place, full),
-                                   place->rows * place->C, place->dtype, tag, call->stream, NULL);
+                                   place->rows * place->C, place->dtype, tag, call->stream, work);
 }
 
 par_dropout par__dropout_of(const par__module_place *place, const par_call *call, float p,

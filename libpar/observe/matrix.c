@@ -1,181 +1,302 @@
 /*
- * The communication matrix: every rank's tables of counted and of predicted bytes, brought to rank
- * 0 line by line. Ranks have different lines (only two stages hold a tied embedding), so names are
- * exchanged first and every rank makes the same list of them.
+ * The communication matrix: every rank's tables of counted and of predicted traffic on rank 0. Each
+ * rank packs what is not 0 into one message, so that a run of many ranks ends with as many messages
+ * as it has ranks; ranks have different lines (only two stages hold a tied embedding), and rank 0
+ * unites them in the order in which they come.
  */
-#include <inttypes.h>
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "libpar/base/file.h"
 #include "traffic_table.h"
+
+enum { MAX_LINES = 2 * PAR_TRAFFIC_LINES };
 
 static const par_tag tag = {"communication matrix", -1, -1, -1};
 
-/* What a rank tells of a table before its numbers. */
+/* A rank's message: this, then so many names, ops, layers and cells. Ranks have one architecture, as
+ * all that they exchange needs. */
 typedef struct {
-    int32_t n, overflow;
-    char axis[PAR_TRAFFIC_LINES][16], purpose[PAR_TRAFFIC_LINES][32];
-} names;
+    int32_t n_lines, n_ops, n_layers, overflow;
+    int64_t n_cells;
+    char host[64];
+} head;
+
+typedef struct {
+    char axis[16], purpose[32];
+} name;
+
+typedef struct {
+    int64_t line;
+    par_matrix_cell cell;
+} packed;
 
 typedef struct {
     par_comm *comm;
-    int size, n, overflow;
-    names *all;              /* [size, 2] */
-    par_matrix_line *lines;  /* names only, but on rank 0: [PAR_TRAFFIC_LINES] */
-    int64_t *mine, *numbers; /* [2, size], [size, 2, size] */
+    char *message;      /* this rank's, on rank 0 any rank's */
+    int64_t *sizes;     /* [size] bytes of messages */
+    par_matrix *matrix; /* on rank 0 */
 } gathering;
 
-static names names_of(const par_traffic *t) {
-    names out = {.n = t->n, .overflow = t->overflow};
-    memcpy(out.axis, t->axis, sizeof out.axis);
-    memcpy(out.purpose, t->purpose, sizeof out.purpose);
-    return out;
-}
-
-static int find(const par_matrix_line *lines, int n, const char *axis, const char *purpose) {
+static int find_name(const name *names, int n, const name *like) {
     for (int i = 0; i < n; i++)
-        if (strcmp(lines[i].axis, axis) == 0 && strcmp(lines[i].purpose, purpose) == 0) return i;
+        if (strcmp(names[i].axis, like->axis) == 0 && strcmp(names[i].purpose, like->purpose) == 0)
+            return i;
     return -1;
 }
 
-/* The same list on every rank, in the order of ranks and of their tables. */
-static void unite(gathering *g) {
-    for (int t = 0; t < 2 * g->size; t++) {
-        const names *from = &g->all[t];
-        g->overflow |= from->overflow;
-        for (int i = 0; i < from->n; i++) {
-            if (find(g->lines, g->n, from->axis[i], from->purpose[i]) >= 0) continue;
-            if (g->n == PAR_TRAFFIC_LINES) {
-                g->overflow = 1;
-                continue;
-            }
-            memcpy(g->lines[g->n].axis, from->axis[i], sizeof from->axis[i]);
-            memcpy(g->lines[g->n++].purpose, from->purpose[i], sizeof from->purpose[i]);
+/* Adds the table's names to the list; line i of the table is names[at[i]]. */
+static void unite_names(name *names, int *n, const par_traffic *t, int *at) {
+    for (int i = 0; t && i < t->n; i++) {
+        name like;
+        memcpy(like.axis, t->axis[i], sizeof like.axis);
+        memcpy(like.purpose, t->purpose[i], sizeof like.purpose);
+        at[i] = find_name(names, *n, &like);
+        if (at[i] < 0) names[at[i] = (*n)++] = like;
+    }
+}
+
+/* A line's cells, [size] or NULL. */
+static const par_record_cell *cells_of(const par_traffic *t, const int *at, int line) {
+    for (int i = 0; t && i < t->n; i++)
+        if (at[i] == line) return t->cells + (int64_t)i * t->size;
+    return NULL;
+}
+
+/* Cells that are not 0 of both, to out, which may be NULL; how many. */
+static int64_t pack_line(const par_record_cell *counted, const par_record_cell *predicted, int size,
+                         int rank, int64_t line, packed *out) {
+    static const par_record_cell none;
+    int64_t n = 0;
+    for (int to = 0; to < size; to++) {
+        const par_record_cell *c = counted ? &counted[to] : &none;
+        int64_t expected = predicted ? predicted[to].nbytes : 0;
+        if (!c->nbytes && !c->n_messages && !c->logical_nbytes && c->wait_s == 0 && !expected)
+            continue;
+        if (out)
+            out[n] = (packed){line,
+                              {.from = rank,
+                               .to = to,
+                               .nbytes = c->nbytes,
+                               .n_messages = c->n_messages,
+                               .logical_nbytes = c->logical_nbytes,
+                               .predicted_nbytes = expected,
+                               .wait_s = c->wait_s}};
+        n++;
+    }
+    return n;
+}
+
+static void *append(char **at, const void *data, size_t nbytes) {
+    char *begin = *at;
+    if (nbytes > 0 && data) memcpy(begin, data, nbytes);
+    *at += nbytes;
+    return begin;
+}
+
+/* This rank's message and its size. */
+static par_status pack(const par_traffic *counted, const par_traffic *predicted, int rank,
+                       char **out, int64_t *nbytes) {
+    head h = {.n_ops = counted->n_ops, .n_layers = counted->n_layers};
+    name names[MAX_LINES];
+    int at[2][PAR_TRAFFIC_LINES], n = 0;
+    unite_names(names, &n, counted, at[0]);
+    unite_names(names, &n, predicted, at[1]);
+    for (int i = 0; i < n; i++)
+        h.n_cells += pack_line(cells_of(counted, at[0], i), cells_of(predicted, at[1], i),
+                               counted->size, rank, i, NULL);
+    h.n_lines = n;
+    h.overflow = counted->overflow || (predicted && predicted->overflow);
+    gethostname(h.host, sizeof h.host - 1);
+    size_t ops = (size_t)h.n_ops * sizeof *counted->ops,
+           layers = (size_t)h.n_layers * sizeof *counted->layers,
+           cells = (size_t)h.n_cells * sizeof(packed);
+    *nbytes = (int64_t)(sizeof h + (size_t)n * sizeof *names + ops + layers + cells);
+    char *p = *out = calloc(1, (size_t)*nbytes);
+    if (!p) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the traffic of rank %d", rank);
+    append(&p, &h, sizeof h);
+    append(&p, names, (size_t)n * sizeof *names);
+    append(&p, counted->ops, ops);
+    append(&p, counted->layers, layers);
+    packed *to = append(&p, NULL, cells);
+    for (int i = 0; i < n; i++)
+        to += pack_line(cells_of(counted, at[0], i), cells_of(predicted, at[1], i), counted->size,
+                        rank, i, to);
+    return PAR_OK;
+}
+
+/* Room for `more` elements behind n. */
+static par_status grow(void **array, int64_t n, int64_t more, size_t nbytes) {
+    if (more == 0) return PAR_OK;
+    void *larger = realloc(*array, (size_t)(n + more) * nbytes);
+    if (!larger) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the communication matrix");
+    *array = larger;
+    return PAR_OK;
+}
+
+static par_status take_host(par_matrix *m, int rank, const char *host) {
+    int h = 0;
+    while (h < m->n_hosts && strcmp(m->hosts[h], host) != 0) h++;
+    if (h == m->n_hosts) {
+        PAR_TRY(grow((void **)&m->hosts, h, 1, sizeof *m->hosts));
+        memcpy(m->hosts[m->n_hosts++], host, sizeof *m->hosts);
+    }
+    m->host[rank] = h;
+    return PAR_OK;
+}
+
+/* The matrix's line of a name, made on first use. */
+static par_status line_of(par_matrix *m, const name *n, int *out) {
+    int i = 0;
+    while (i < m->n &&
+           (strcmp(m->lines[i].axis, n->axis) || strcmp(m->lines[i].purpose, n->purpose)))
+        i++;
+    if (i == m->n) {
+        PAR_TRY(grow((void **)&m->lines, i, 1, sizeof *m->lines));
+        m->lines[m->n++] = (par_matrix_line){0};
+        memcpy(m->lines[i].axis, n->axis, sizeof n->axis);
+        memcpy(m->lines[i].purpose, n->purpose, sizeof n->purpose);
+    }
+    *out = i;
+    return PAR_OK;
+}
+
+/* Cells of a line stand behind each other. */
+static par_status take_cells(par_matrix *m, const name *names, const packed *cells, int64_t n) {
+    for (int64_t i = 0, end; i < n; i = end) {
+        int at = 0;
+        for (end = i; end < n && cells[end].line == cells[i].line;) end++;
+        PAR_TRY(line_of(m, &names[cells[i].line], &at));
+        par_matrix_line *line = &m->lines[at];
+        PAR_TRY(grow((void **)&line->cells, line->n, end - i, sizeof *line->cells));
+        for (int64_t k = i; k < end; k++) line->cells[line->n++] = cells[k].cell;
+    }
+    return PAR_OK;
+}
+
+static par_status take_ops(par_matrix *m, const par_traffic_op *ops, int n) {
+    PAR_TRY(grow((void **)&m->ops, m->n_ops, n, sizeof *ops));
+    for (int i = 0, hint = 0; i < n; i++) {
+        int at = par__traffic_find_op(m->ops, m->n_ops, &ops[i], hint);
+        hint = at + 1;
+        if (at < 0) {
+            m->ops[m->n_ops++] = ops[i];
+            continue;
         }
+        par_traffic_op *o = &m->ops[at];
+        if (o->n_ranks < ops[i].n_ranks) o->n_ranks = ops[i].n_ranks;
+        o->n_ops += ops[i].n_ops;
+        o->nbytes += ops[i].nbytes;
+        o->n_messages += ops[i].n_messages;
+        o->logical_nbytes += ops[i].logical_nbytes;
+        o->bus_nbytes += ops[i].bus_nbytes;
+        o->seconds += ops[i].seconds;
+        o->wait_s += ops[i].wait_s;
+        o->hidden_s += ops[i].hidden_s;
     }
+    return PAR_OK;
 }
 
-static void take_line(const par_traffic *t, const par_matrix_line *line, int64_t *out) {
-    memset(out, 0, (size_t)t->size * sizeof *out);
-    for (int i = 0; i < t->n; i++)
-        if (strcmp(t->axis[i], line->axis) == 0 && strcmp(t->purpose[i], line->purpose) == 0)
-            memcpy(out, t->sent + (int64_t)i * t->size, (size_t)t->size * sizeof *out);
-}
-
-static void keep_line(const gathering *g, par_matrix_line *line) {
-    size_t row = (size_t)g->size;
-    for (int r = 0; r < g->size; r++) {
-        const int64_t *from = g->numbers + 2 * row * (size_t)r;
-        memcpy(line->counted + row * (size_t)r, from, row * sizeof *from);
-        memcpy(line->predicted + row * (size_t)r, from + row, row * sizeof *from);
+static par_status take_layers(par_matrix *m, const par_traffic_layer *layers, int n) {
+    PAR_TRY(grow((void **)&m->layers, m->n_layers, n, sizeof *layers));
+    for (int i = 0, hint = 0; i < n; i++) {
+        int at = par__traffic_find_layer(m->layers, m->n_layers, &layers[i], hint);
+        hint = at + 1;
+        if (at < 0) {
+            m->layers[m->n_layers++] = layers[i];
+            continue;
+        }
+        m->layers[at].n_ops += layers[i].n_ops;
+        m->layers[at].nbytes += layers[i].nbytes;
+        m->layers[at].n_messages += layers[i].n_messages;
+        m->layers[at].wait_s += layers[i].wait_s;
     }
+    return PAR_OK;
 }
 
-static par_status allocate_lines(gathering *g) {
-    size_t n = (size_t)g->size * (size_t)g->size;
+static par_status take(par_matrix *m, int rank, const char *message) {
+    const head *h = (const head *)message;
+    const name *names = (const name *)(h + 1);
+    const par_traffic_op *ops = (const par_traffic_op *)(names + h->n_lines);
+    const par_traffic_layer *layers = (const par_traffic_layer *)(ops + h->n_ops);
+    m->overflow = m->overflow || h->overflow;
+    PAR_TRY(take_host(m, rank, h->host));
+    PAR_TRY(take_ops(m, ops, h->n_ops));
+    PAR_TRY(take_layers(m, layers, h->n_layers));
+    return take_cells(m, names, (const packed *)(layers + h->n_layers), h->n_cells);
+}
+
+/* On rank 0: a matrix without lines, and room for the longest message behind its own. */
+static par_status prepare(gathering *g, bool predicted) {
+    int size = par_comm_size(g->comm);
+    int64_t most = 0;
     if (par_comm_rank(g->comm) != 0) return PAR_OK;
-    for (int i = 0; i < g->n; i++) {
-        g->lines[i].counted = calloc(n, sizeof(int64_t));
-        g->lines[i].predicted = calloc(n, sizeof(int64_t));
-        if (!g->lines[i].counted || !g->lines[i].predicted)
-            PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the traffic between %d ranks", g->size);
-    }
+    for (int r = 0; r < size; r++)
+        if (g->sizes[r] > most) most = g->sizes[r];
+    char *larger = realloc(g->message, (size_t)most);
+    if (larger) g->message = larger;
+    par_matrix *m = g->matrix = calloc(1, sizeof *m);
+    if (m) m->host = calloc((size_t)size, sizeof *m->host);
+    if (!larger || !m || !m->host)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a communication matrix of %d ranks", size);
+    *m = (par_matrix){.size = size, .host = m->host, .program = "libpar"};
+    for (int i = 0; i < PAR_MATRIX_QUANTITIES; i++)
+        m->known[i] = i != PAR_MATRIX_PREDICTED || predicted;
     return PAR_OK;
 }
 
-static par_status gather_all(gathering *g, const par_traffic *counted,
-                             const par_traffic *predicted) {
-    names own[2] = {names_of(counted), names_of(predicted)};
+/* What rank 0 cannot take in any more it still receives: the others do not wait. */
+static par_status exchange(gathering *g) {
     par_comm *comm = g->comm;
-    PAR_TRY(par_comm_all_gather(comm, own, g->all, sizeof own, PAR_U8, tag, NULL, NULL));
-    unite(g);
-    PAR_TRY(par_comm_agree(comm, allocate_lines(g)));
-    for (int i = 0; i < g->n; i++) {
-        take_line(counted, &g->lines[i], g->mine);
-        take_line(predicted, &g->lines[i], g->mine + g->size);
-        PAR_TRY(
-            par_comm_all_gather(comm, g->mine, g->numbers, 2 * g->size, PAR_I64, tag, NULL, NULL));
-        if (par_comm_rank(comm) == 0) keep_line(g, &g->lines[i]);
+    if (par_comm_rank(comm) != 0)
+        return par_comm_send(comm, g->message, g->sizes[par_comm_rank(comm)], PAR_U8, 0, tag, NULL,
+                             NULL);
+    par_status taken = take(g->matrix, 0, g->message);
+    for (int r = 1; r < par_comm_size(comm); r++) {
+        PAR_TRY(par_comm_recv(comm, g->message, g->sizes[r], PAR_U8, r, tag, NULL, NULL));
+        if (taken == PAR_OK) taken = take(g->matrix, r, g->message);
     }
-    return PAR_OK;
+    return taken;
 }
 
-static par_status prepare(gathering *g, const par_traffic *counted, const par_traffic *predicted) {
-    size_t size = (size_t)g->size;
-    if (!counted || !predicted || counted->size != g->size || predicted->size != g->size)
-        PAR_FAIL(PAR_ERR_ARG, "traffic tables are not of the %d ranks of the communicator",
-                 g->size);
-    g->all = calloc(2 * size, sizeof *g->all);
-    g->mine = calloc(2 * size, sizeof *g->mine);
-    g->numbers = calloc(2 * size * size, sizeof *g->numbers);
-    g->lines = calloc(PAR_TRAFFIC_LINES, sizeof *g->lines);
-    if (!g->all || !g->mine || !g->numbers || !g->lines)
-        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the traffic between %d ranks", g->size);
-    return PAR_OK;
-}
-
-static void free_lines(par_matrix_line *lines, int n) {
-    for (int i = 0; lines && i < n; i++) {
-        free(lines[i].counted);
-        free(lines[i].predicted);
-    }
-    free(lines);
+static par_status begin(gathering *g, const par_traffic *counted, const par_traffic *predicted,
+                        int64_t *nbytes) {
+    int size = par_comm_size(g->comm);
+    if (!counted || counted->size != size || (predicted && predicted->size != size))
+        PAR_FAIL(PAR_ERR_ARG, "traffic tables are not of the %d ranks of the communicator", size);
+    g->sizes = calloc((size_t)size, sizeof *g->sizes);
+    if (!g->sizes) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the traffic between ranks");
+    return pack(counted, predicted, par_comm_rank(g->comm), &g->message, nbytes);
 }
 
 par_status par_matrix_gather(par_comm *comm, const par_traffic *counted,
                              const par_traffic *predicted, par_matrix **out) {
     PAR_REQUIRE(comm && out);
-    gathering g = {.comm = comm, .size = par_comm_size(comm)};
-    par_matrix *matrix = calloc(1, sizeof *matrix);
-    par_status st =
-        matrix ? prepare(&g, counted, predicted)
-               : par_error_set(PAR_ERR_MEMORY, "no host memory for a communication matrix");
-    st = par_comm_agree(comm, st);
-    if (st == PAR_OK) st = gather_all(&g, counted, predicted);
-    free(g.all);
-    free(g.mine);
-    free(g.numbers);
+    gathering g = {.comm = comm};
+    int64_t nbytes = 0;
     *out = NULL;
-    if (st == PAR_OK && par_comm_rank(comm) == 0) {
-        *matrix = (par_matrix){g.size, g.n, g.lines, g.overflow != 0};
-        *out = matrix;
-        return PAR_OK;
-    }
-    free_lines(g.lines, g.n);
-    free(matrix);
+    par_status st = par_comm_agree(comm, begin(&g, counted, predicted, &nbytes));
+    if (st == PAR_OK) st = par_comm_all_gather(comm, &nbytes, g.sizes, 1, PAR_I64, tag, NULL, NULL);
+    if (st == PAR_OK) st = par_comm_agree(comm, prepare(&g, predicted != NULL));
+    if (st == PAR_OK) st = par_comm_agree(comm, exchange(&g));
+    free(g.sizes);
+    free(g.message);
+    if (st != PAR_OK) par_matrix_destroy(&g.matrix);
+    *out = g.matrix;
     return st;
 }
 
 void par_matrix_destroy(par_matrix **handle) {
-    if (!handle || !*handle) return;
-    free_lines((*handle)->lines, (*handle)->n);
-    free(*handle);
+    par_matrix *m = handle ? *handle : NULL;
+    if (!m) return;
+    for (int i = 0; i < m->n; i++) free(m->lines[i].cells);
+    free(m->lines);
+    free(m->ops);
+    free(m->layers);
+    free(m->hosts);
+    free(m->host);
+    free(m);
     *handle = NULL;
-}
-
-static par_status write_cells(const par_matrix *m, const par_matrix_line *line,
-                              par__writer *writer) {
-    char text[256];
-    for (int64_t i = 0; i < (int64_t)m->size * m->size; i++) {
-        if (line->counted[i] == 0 && line->predicted[i] == 0) continue;
-        int n = snprintf(text, sizeof text, "%s,%s,%d,%d,%" PRId64 ",%" PRId64 "\n", line->axis,
-                         line->purpose, (int)(i / m->size), (int)(i % m->size), line->counted[i],
-                         line->predicted[i]);
-        PAR_TRY(par__writer_write(writer, text, (size_t)n));
-    }
-    return PAR_OK;
-}
-
-par_status par_matrix_write_csv(const par_matrix *m, const char *path) {
-    static const char head[] = "axis,purpose,from,to,counted,predicted\n";
-    par__writer writer;
-    PAR_REQUIRE(m && path);
-    PAR_TRY(par__writer_open(path, &writer));
-    par_status st = par__writer_write(&writer, head, sizeof head - 1);
-    for (int i = 0; st == PAR_OK && i < m->n; i++) st = write_cells(m, &m->lines[i], &writer);
-    if (st == PAR_OK) return par__writer_commit(&writer);
-    par__writer_abort(&writer);
-    return st;
 }

@@ -1,31 +1,50 @@
 /*
- * What the terminal's heat maps and the page's have in common: which ranks make a cell, how much it
- * sent, and which maps there are (all axes together, then each axis in the order of its first
- * line).
+ * What the terminal's heat maps and the page's have in common: which ranks make a cell, what is in
+ * it, on which scale, where axes have their borders, and which maps there are (all axes together,
+ * then each axis in the order of its first line).
  */
 #ifndef PAR__MATRIX_MAP_H
 #define PAR__MATRIX_MAP_H
 
-#include "par/observe.h"
+#include "par/matrix.h"
 
 enum { PAR__MAP_CELLS = 64 }; /* of a map's side at most */
 
 typedef struct {
     const par_matrix *matrix;
+    par_matrix_quantity quantity;
     const char *axis; /* NULL: all */
     int group, cells; /* ranks in a cell's side; cells in the map's side */
     int line;         /* whose axis it is; -1 with all */
-} par__map_of;
+    bool compared;    /* the quantity is bytes, and both counted and predicted */
+    double value[PAR__MAP_CELLS * PAR__MAP_CELLS];
+    double predicted[PAR__MAP_CELLS * PAR__MAP_CELLS]; /* 0 unless compared */
+    double total, smallest, largest; /* of values; smallest that is not 0; 0: there are none */
+} par__heat_map;
 
-par__map_of par__map_all(const par_matrix *matrix);
+/* The map of all axes. */
+void par__heat_map_begin(par__heat_map *map, const par_matrix *matrix,
+                         par_matrix_quantity quantity);
 /* The next axis's map; false after the last one. */
-bool par__map_next(par__map_of *map);
-/* Bytes of a cell: all ranks of its square, all lines of the map's axis. */
-double par__map_cell(const par__map_of *map, bool predicted, int row, int column);
-/* Of counted and predicted cells. */
-double par__map_largest(const par__map_of *map);
-/* Bytes of a line's table [size, size]. */
-double par__map_total(const par_matrix *matrix, const int64_t *bytes);
+bool par__heat_map_next(par__heat_map *map);
+/* Where a value stands on the logarithmic scale, 0 (smallest) to 1 (largest); -1: it is 0. */
+double par__heat_map_level(const par__heat_map *map, double value);
+/* Between cell - 1 and cell: 0: no border; 1: ranks of the fastest axis's groups end; 2: blocks of
+ * the next axis end; ... */
+int par__heat_map_border(const par__heat_map *map, int cell);
+/* How many kinds of borders there are; of each the ranks from one to the next, and the axis whose
+ * place changes there. */
+int par__heat_map_borders(const par_matrix *matrix, int every[PAR_AXIS_COUNT],
+                          par_axis axis[PAR_AXIS_COUNT]);
+/* "1.50 MiB", "12 messages", "3.10 ms" */
+void par__quantity_text(par_matrix_quantity quantity, double value, char text[32]);
+/* "bytes sent", "logical bytes", ... */
+const char *par__quantity_name(par_matrix_quantity quantity);
 void par__size_text(double nbytes, char text[32]);
+void par__seconds_text(double seconds, char text[32]);
+/* Nothing is predicted of what such a line is for: checkpoints, and agreements beside votes. */
+bool par__line_unpredicted(const par_matrix_line *line);
+/* What a line has of a quantity, in all. */
+double par__line_total(const par_matrix_line *line, par_matrix_quantity quantity);
 
 #endif

@@ -1,103 +1,127 @@
 /*
- * The communication matrix on a terminal: heat maps of counted and predicted bytes side by side, 2
- * · 64 cells and a label in 132 columns; a table of axes and purposes; every difference.
+ * The communication matrix on a terminal: heat maps, one where counted and predicted bytes are
+ * equal, else both side by side, 2 · 64 cells and a label in 132 columns; tables (matrix_table.c);
+ * every difference.
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "matrix_map.h"
+#include "matrix_table.h"
 
-enum { MAX_CELLS = PAR__MAP_CELLS, MAX_DIFFERENCES = 20 };
+enum { MAX_CELLS = PAR__MAP_CELLS, MAX_DIFFERENCES = 20, WIDE_CELLS = 32, SHADES = 4 };
 
-typedef struct {
-    par__map_of of;
-    void (*print)(void *user, const char *line);
-    void *user;
-} map;
-
-/* Nothing is a dot, the rest a quarter of the largest a shade. */
-static const char *shade(double value, double max) {
-    static const char *const shades[] = {"░", "▒", "▓", "█"};
-    if (value <= 0) return "·";
-    for (int i = 0; i < 3; i++)
-        if (value <= max * (i + 1) / 4) return shades[i];
-    return shades[3];
+static const char *shade(const par__heat_map *m, double value) {
+    static const char *const shades[SHADES] = {"░", "▒", "▓", "█"};
+    double level = par__heat_map_level(m, value);
+    if (level < 0) return "·";
+    int i = (int)(level * SHADES);
+    return shades[i < SHADES ? i : SHADES - 1];
 }
 
-static void print_row(const map *m, int row, double max) {
-    char line[MAX_CELLS * 2 * 2 * 4 + 16];
-    int width = m->of.cells <= MAX_CELLS / 2 ? 2 : 1;
-    int n = snprintf(line, sizeof line, "%3d", row * m->of.group);
-    for (int side = 0; side < 2; side++) {
-        if (side) line[n++] = ' ';
-        for (int column = 0; column < m->of.cells; column++) {
-            const char *s = shade(par__map_cell(&m->of, side != 0, row, column), max);
-            for (int i = 0; i < width; i++)
-                n += snprintf(line + n, sizeof line - (size_t)n, "%s",
-                              i && s[0] == '\xc2' ? " " : s);
-        }
+static bool differs_somewhere(const par__heat_map *m) {
+    return m->compared && memcmp(m->value, m->predicted, sizeof m->value) != 0;
+}
+
+/* Lines stand where the outermost axis goes on, if one map alone is drawn. */
+static bool has_line(const par__heat_map *m, int cell, bool two) {
+    int every[PAR_AXIS_COUNT];
+    par_axis axis[PAR_AXIS_COUNT];
+    int border = par__heat_map_border(m, cell);
+    return !two && border > 0 && border == par__heat_map_borders(m->matrix, every, axis) &&
+           m->cells * m->group / every[border - 1] <= 16;
+}
+
+static int put_side(const par__heat_map *m, const double *values, int row, bool two, char *line,
+                    size_t nbytes) {
+    size_t n = 0;
+    bool wide = m->cells <= WIDE_CELLS;
+    for (int column = 0; column < m->cells; column++) {
+        const char *s = shade(m, values[row * m->cells + column]);
+        if (has_line(m, column, two)) n += (size_t)snprintf(line + n, nbytes - n, "│");
+        n += (size_t)snprintf(line + n, nbytes - n, "%s%s", s,
+                              !wide            ? ""
+                              : s[0] == '\xc2' ? " "
+                                               : s);
     }
-    m->print(m->user, line);
+    return (int)n;
 }
 
-static void print_map(const map *m) {
-    char text[192], max_text[32];
-    double max = par__map_largest(&m->of);
-    par__size_text(max, max_text);
-    snprintf(text, sizeof text,
-             "%s: sent by a row's rank%s to a column's; left counted, right predicted; darkest %s",
-             m->of.axis ? m->of.axis : "all axes", m->of.group > 1 ? "s" : "", max_text);
-    m->print(m->user, text);
-    for (int row = 0; row < m->of.cells; row++) print_row(m, row, max);
+static void print_row(const par__heat_map *m, int row, bool two, const par__printer *out) {
+    char line[2 * (2 * MAX_CELLS + 16) * 3 + 16];
+    int n = snprintf(line, sizeof line, two ? "%3d" : "%4d ", row * m->group);
+    n += put_side(m, m->value, row, two, line + n, sizeof line - (size_t)n);
+    if (two) {
+        n += snprintf(line + n, sizeof line - (size_t)n, " ");
+        put_side(m, m->predicted, row, two, line + n, sizeof line - (size_t)n);
+    }
+    out->print(out->user, line);
 }
 
-static void print_table(const map *m) {
-    char text[192], counted[32], predicted[32];
-    snprintf(text, sizeof text, "%-8s %-22s %14s %14s", "axis", "purpose", "counted", "predicted");
-    m->print(m->user, text);
-    for (int i = 0; i < m->of.matrix->n; i++) {
-        const par_matrix_line *line = &m->of.matrix->lines[i];
-        par__size_text(par__map_total(m->of.matrix, line->counted), counted);
-        par__size_text(par__map_total(m->of.matrix, line->predicted), predicted);
-        snprintf(text, sizeof text, "%-8s %-22s %14s %14s", line->axis, line->purpose, counted,
-                 predicted);
-        m->print(m->user, text);
+static void print_border(const par__heat_map *m, const par__printer *out) {
+    char line[(2 * MAX_CELLS + 16) * 3 + 16];
+    int n = snprintf(line, sizeof line, "     ");
+    for (int column = 0; column < m->cells; column++)
+        n += snprintf(line + n, sizeof line - (size_t)n, "%s%s",
+                      has_line(m, column, false) ? "┼" : "", m->cells <= WIDE_CELLS ? "──" : "─");
+    out->print(out->user, line);
+}
+
+static void print_title(const par__heat_map *m, bool two, const par__printer *out) {
+    char large[32], small[32], total[32];
+    par__quantity_text(m->quantity, m->largest, large);
+    par__quantity_text(m->quantity, m->smallest, small);
+    par__quantity_text(m->quantity, m->total, total);
+    const char *compared = two           ? "; left counted, right predicted"
+                           : m->compared ? ", as predicted"
+                                         : "";
+    par__printf(out, "%s: %s, from row to column%s; %s, cells of %s to %s",
+                m->axis ? m->axis : "all axes", par__quantity_name(m->quantity), compared, total,
+                small, large);
+}
+
+static void print_map(const par__heat_map *m, const par__printer *out) {
+    bool two = differs_somewhere(m);
+    print_title(m, two, out);
+    for (int row = 0; row < m->cells; row++) {
+        if (has_line(m, row, two)) print_border(m, out);
+        print_row(m, row, two, out);
     }
 }
 
-/* Does a sender's row of a line differ, where first, and what are its sums? */
-static int differs(const par_matrix *m, const par_matrix_line *line, int from, int64_t sums[2]) {
-    int first = -1;
+/* A sender's row of a line from cell `begin` on: its end, the sums, and the first receiver for which
+ * it differs, or -1. */
+static int64_t next_sender(const par_matrix_line *line, int64_t begin, int64_t sums[2],
+                           int *first) {
+    int64_t i = begin;
     sums[0] = sums[1] = 0;
-    for (int to = 0; to < m->size; to++) {
-        int64_t i = (int64_t)from * m->size + to;
-        sums[0] += line->counted[i];
-        sums[1] += line->predicted[i];
-        if (first < 0 && line->counted[i] != line->predicted[i]) first = to;
+    *first = -1;
+    for (; i < line->n && line->cells[i].from == line->cells[begin].from; i++) {
+        const par_matrix_cell *c = &line->cells[i];
+        sums[0] += c->nbytes;
+        sums[1] += c->predicted_nbytes;
+        if (*first < 0 && c->nbytes != c->predicted_nbytes) *first = c->to;
     }
-    return first;
+    return i;
 }
 
-static void print_difference(const map *m, const par_matrix_line *line, int from, int to,
-                             const int64_t *sums) {
-    char text[256];
-    snprintf(text, sizeof text,
-             "difference: %s, %s, rank %d: counted %" PRId64 " bytes, predicted %" PRId64
-             "; first to rank %d",
-             line->axis, line->purpose, from, sums[0], sums[1], to);
-    m->print(m->user, text);
-}
-
-/* Counts differences; prints the first ones if there is a map. */
-static int walk_differences(const par_matrix *matrix, const map *m) {
+/* Counts differences; prints the first ones if there is a printer. */
+static int walk_differences(const par_matrix *m, const par__printer *out) {
     int n = 0;
-    for (int i = 0; i < matrix->n; i++)
-        for (int from = 0; from < matrix->size; from++) {
+    if (!m->known[PAR_MATRIX_NBYTES] || !m->known[PAR_MATRIX_PREDICTED]) return 0;
+    for (int i = 0; i < m->n; i++)
+        for (int64_t k = 0, end; k < m->lines[i].n && !par__line_unpredicted(&m->lines[i]);
+             k = end) {
             int64_t sums[2];
-            int to = differs(matrix, &matrix->lines[i], from, sums);
+            int to;
+            end = next_sender(&m->lines[i], k, sums, &to);
             if (to < 0) continue;
-            if (m && n < MAX_DIFFERENCES) print_difference(m, &matrix->lines[i], from, to, sums);
+            if (out && n < MAX_DIFFERENCES)
+                par__printf(out,
+                            "difference: %s, %s, rank %d: counted %" PRId64
+                            " bytes, predicted %" PRId64 "; first to rank %d",
+                            m->lines[i].axis, m->lines[i].purpose, (int)m->lines[i].cells[k].from,
+                            sums[0], sums[1], to);
             n++;
         }
     return n;
@@ -107,25 +131,30 @@ int par_matrix_differences(const par_matrix *m) {
     return walk_differences(m, NULL);
 }
 
-static void print_differences(const map *m) {
-    char text[96];
-    int n = walk_differences(m->of.matrix, m);
-    if (n == 0)
-        snprintf(text, sizeof text, "counted traffic equals the prediction%s",
-                 m->of.matrix->overflow ? ", where both are known" : "");
+static void print_differences(const par_matrix *m, const par__printer *out) {
+    int n = walk_differences(m, out);
+    if (!m->known[PAR_MATRIX_NBYTES] || !m->known[PAR_MATRIX_PREDICTED])
+        par__printf(out, "note: nothing was predicted");
+    else if (n == 0)
+        par__printf(out, "counted traffic equals the prediction%s",
+                    m->overflow ? ", where both are known" : "");
     else
-        snprintf(text, sizeof text, "%d differences between counted traffic and the prediction", n);
-    m->print(m->user, text);
-    if (m->of.matrix->overflow)
-        m->print(m->user,
-                 "note: there were more axes and purposes than the table holds; some are missing");
+        par__printf(out, "%d differences between counted traffic and the prediction", n);
+    if (m->overflow)
+        par__printf(out,
+                    "note: there was more to count than the tables hold; some of it is missing");
 }
 
-void par_matrix_print(const par_matrix *matrix, void (*print)(void *user, const char *line),
-                      void *user) {
-    map m = {.of = par__map_all(matrix), .print = print, .user = user};
-    do print_map(&m);
-    while (par__map_next(&m.of));
-    print_table(&m);
-    print_differences(&m);
+void par_matrix_print(const par_matrix *matrix, par_matrix_quantity quantity,
+                      void (*print)(void *user, const char *line), void *user) {
+    const par__printer out = {print, user};
+    static _Thread_local par__heat_map map;
+    par__heat_map_begin(&map, matrix, quantity);
+    do print_map(&map, &out);
+    while (par__heat_map_next(&map));
+    par__table_lines(matrix, &out);
+    par__table_hosts(matrix, &out);
+    par__table_ops(matrix, &out);
+    par__table_layers(matrix, &out);
+    print_differences(matrix, &out);
 }

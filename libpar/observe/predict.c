@@ -1,5 +1,5 @@
 /*
- * The closed forms of a layout's traffic; par/observe.h states them. They are written from the
+ * The closed forms of a layout's traffic; par/matrix.h states them. They are written from the
  * algorithms' papers and the model's equations and share no code with collectives, model or
  * trainer: a difference between this and the recorder is a defect in one of them.
  */
@@ -19,8 +19,8 @@ typedef struct {
 
 static void add(const channel *c, int peer, int64_t nbytes) {
     if (nbytes == 0) return;
-    int64_t *line = par__traffic_line(c->traffic, par_comm_axis(c->comm), c->purpose);
-    if (line) line[par_comm_world_rank(c->comm, peer)] += nbytes;
+    par_record_cell *line = par__traffic_line(c->traffic, par_comm_axis(c->comm), c->purpose);
+    if (line) line[par_comm_world_rank(c->comm, peer)].nbytes += nbytes;
 }
 
 static int64_t least(int64_t a, int64_t b) {

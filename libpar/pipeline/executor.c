@@ -57,6 +57,14 @@ static par_status load(par__executor *e, const par_action *a, par__slot *s) {
     return PAR_OK;
 }
 
+/* What an action's communication is counted as; the gather of weights and the sum of gradients are
+ * where the schedule has them. */
+static void name_phase(const par__executor *e, const par_action *a) {
+    bool back = a->act == PAR_BACKWARD || a->act == PAR_REDUCE || a->grad;
+    if (e->params.recorder && e->walk.training)
+        par_recorder_phase(e->params.recorder, back ? "backward" : "forward");
+}
+
 /* For a report of a hang; layer -1: before or behind the modules. */
 static void tell(const par__executor *e, const par_action *a, int layer) {
     if (e->params.recorder)
@@ -240,6 +248,7 @@ static par_status do_action(par__executor *e, const par_action *a) {
     const par__executor_hooks *hooks = &e->params.hooks;
     par_status st = PAR_OK;
     tell(e, a, -1);
+    name_phase(e, a);
     par_range_begin(e->params.backend, a->act <= PAR_GATHER ? names[a->act] : "unknown");
     switch (a->act) {
     case PAR_FORWARD: st = do_forward(e, a); break;
@@ -304,6 +313,7 @@ par_status par__executor_walk(par__executor *e, const par_schedule *schedule, co
         e->params.stream->progress(e->params.stream->user);
     }
     PAR_TRY(drain(e));
+    if (e->params.recorder && walk->training) par_recorder_phase(e->params.recorder, "update");
     PAR_TRY(copy_losses(e, schedule->m));
     PAR_TRY(par__timer_end(e->timer, PAR__TIME_WALK, e->params.stream));
     *out = *e->result;

@@ -21,11 +21,7 @@ int par__schedule_n_computes(const par_schedule_params *);
 /* Fill order [par__schedule_n_computes] for params->stage. */
 void par__schedule_order(const par_schedule_params *, par__compute *order);
 
-/* A simulated action: [begin, end) on its stage; only FORWARD and BACKWARD take time of the
- * stage. */
-typedef struct {
-    double begin, end;
-} par__interval;
+typedef par_schedule_time par__interval;
 
 /* Actions of all stages together. */
 size_t par__schedule_n_actions(par_schedule *const *schedules, int p);

@@ -186,6 +186,13 @@ size_t par__schedule_n_actions(par_schedule *const *schedules, int p) {
     return n;
 }
 
+par_status par_schedule_times(par_schedule *const *schedules, int p, const par_schedule_cost *cost,
+                              par_schedule_time *times) {
+    PAR_REQUIRE(cost && times);
+    PAR_TRY(par_schedule_check(schedules, p));
+    return par__schedule_times(schedules, p, cost, times);
+}
+
 par_status par_schedule_simulate(par_schedule *const *schedules, int p,
                                  const par_schedule_cost *cost, double *total, double *bubble) {
     par_status st = PAR_OK;

@@ -12,7 +12,17 @@ static par__flight *flight(const par__context *on) {
     return par__recorder_flight(par_transport_recorder(on->transport));
 }
 
+/* For the recorder; of a step what the executor does not name. */
+static const char *const phase_names[PAR__PHASES] = {
+    [PAR__PHASE_STEP] = "update",         [PAR__PHASE_EVALUATE] = "validation",
+    [PAR__PHASE_GENERATE] = "generation", [PAR__PHASE_LOAD] = "checkpoint",
+    [PAR__PHASE_SAVE] = "checkpoint",
+};
+
+/* Data is read within other phases. */
 void par__enter(const par__context *on, par__phase phase) {
+    if (phase != PAR__PHASE_DATA && flight(on)->phase != PAR__PHASE_DATA)
+        par_recorder_phase(par_transport_recorder(on->transport), phase_names[phase]);
     flight(on)->phase = phase;
     flight(on)->progress++;
 }

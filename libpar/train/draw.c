@@ -1,16 +1,18 @@
 /*
- * Drawing a token: softmax with temperature, restricted to the k largest logits, by inversion of
- * the cumulative distribution. The k largest are found with a heap of k whose root is the worst of
- * them (O(n log k)); a token is kept if it is not worse than that root, so no list of them is
- * needed afterwards. The fewest that reach top_p are taken from a heap of what top_k leaves, whose
- * root is the best: few are taken, as a rule, so the others need no order. They, too, end with a
- * worst one.
+ * Drawing a token: softmax with temperature, restricted to the k largest logits and of these to the
+ * fewest that reach top_p, by inversion of the cumulative distribution.
+ *
+ * What is kept is all down to a cut, which is found digit by digit of a key that is in the order of
+ * the logits (a radix selection): a pass adds up what the tokens of each digit weigh, 1 or their
+ * probability, and the next one looks only at those of the digit in which the goal is reached. So
+ * a draw takes some passes over the vocabulary and makes no order of it, whatever k and top_p are.
  */
 #include "draw.h"
 
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "par/random.h"
 
@@ -19,91 +21,117 @@ double par__draw_uniform(uint64_t seed, int64_t sequence, int64_t position) {
     return (double)(par_random_u64(seed, stream, (uint64_t)position) >> 11) * 0x1p-53;
 }
 
-static bool better(const float *x, int32_t a, int32_t b) {
-    return x[a] > x[b] || (x[a] == x[b] && a < b);
+/* Integers in the order of the floats; both zeros have the same. */
+static int32_t ordered(float x) {
+    int32_t bits;
+    x += 0.0f;
+    memcpy(&bits, &x, sizeof bits);
+    return bits ^ (int32_t)((uint32_t)(bits >> 31) >> 1);
 }
 
-/* The largest, of equals the first; -1 if one is NaN or it is infinite. */
+/* The largest, of equals the first; -1 if one is NaN or it is infinite. The first loop is one that
+ * compilers make vectors of: integers alone. */
 static int32_t largest(const float *x, int32_t n) {
-    int32_t best = 0;
+    int32_t max = INT32_MIN, nan = 0, best = 0;
     for (int32_t i = 0; i < n; i++) {
-        if (isnan(x[i])) return -1;
-        if (x[i] > x[best]) best = i;
+        int32_t key = ordered(x[i]);
+        max = key > max ? key : max;
+        nan |= x[i] != x[i];
     }
-    return n > 0 && isfinite(x[best]) ? best : -1;
+    if (n == 0 || nan) return -1;
+    while (ordered(x[best]) != max) best++;
+    return isfinite(x[best]) ? best : -1;
 }
 
-/* The root is the worst, or with `best` the best. */
-static void sift_down(const float *x, int32_t *heap, int32_t n, int32_t i, bool best) {
-    for (int32_t child = 2 * i + 1; child < n; child = 2 * i + 1) {
-        if (child + 1 < n && better(x, heap[child], heap[child + 1]) != best) child++;
-        if (better(x, heap[child], heap[i]) != best) return;
-        int32_t held = heap[i];
-        heap[i] = heap[child];
-        heap[child] = held;
-        i = child;
+/* The last one of those that are kept. */
+typedef struct {
+    uint32_t key;
+    int32_t id;
+} cut;
+
+static double weight_of(const par__draw_candidate *c, bool counted) {
+    return counted ? 1 : c->weight;
+}
+
+/* Adds the weights of the digits from the largest on to *before, up to the one that reaches the
+ * goal, which is answered; the smallest that weighs something, if rounding lets none reach it. */
+static uint32_t digit_of_goal(const double *bins, uint32_t n, double goal, double *before) {
+    uint32_t digit = n;
+    double above = *before;
+    for (uint32_t b = n; b-- > 0;) {
+        if (bins[b] == 0) continue;
+        digit = b;
+        *before = above;
+        above += bins[b];
+        if (above >= goal) break;
     }
+    return digit;
 }
 
-/* The worst of the k best. */
-static int32_t kth_best(const float *x, int32_t n, int32_t k, int32_t *heap) {
-    for (int32_t i = 0; i < k; i++) heap[i] = i;
-    for (int32_t i = k / 2; i-- > 0;) sift_down(x, heap, k, i, false);
-    for (int32_t i = k; i < n; i++) {
-        if (!better(x, i, heap[0])) continue;
-        heap[0] = i;
-        sift_down(x, heap, k, 0, false);
+/* The last of the fewest largest candidates that together weigh `goal`; of equals the lowest ids
+ * are kept. counted: each weighs 1. */
+static cut select(const par__draw_candidate *c, int32_t n, double goal, bool counted) {
+    enum { BITS = 11, BINS = 1 << BITS };
+    static const int shifts[] = {32 - BITS, 32 - 2 * BITS, 0};
+    double before = 0;
+    cut end = {0, -1};
+    uint32_t known = 0; /* bits of end.key that are */
+    for (int i = 0; i < 3; i++) {
+        double bins[BINS] = {0};
+        uint32_t digits = ~known >> shifts[i];
+        for (int32_t j = 0; j < n; j++)
+            if ((c[j].key & known) == end.key)
+                bins[(c[j].key >> shifts[i]) & digits] += weight_of(&c[j], counted);
+        end.key |= digit_of_goal(bins, digits + 1, goal, &before) << shifts[i];
+        known |= digits << shifts[i];
     }
-    return heap[0];
+    for (int32_t j = 0; j < n && (end.id < 0 || before < goal); j++)
+        if (c[j].key == end.key && weight_of(&c[j], counted) > 0) {
+            end.id = c[j].id;
+            before += weight_of(&c[j], counted);
+        }
+    return end;
 }
 
-/* What token i weighs; worst -1: all are kept. */
-static double weight(const float *x, int32_t i, int32_t worst, double max, double temperature) {
-    if (worst >= 0 && better(x, worst, i)) return 0;
-    return exp(((double)x[i] - max) / temperature);
+/* Candidates behind the cut are left out; the number of the others, which stay in order. */
+static int32_t keep(par__draw_candidate *c, int32_t n, cut end) {
+    int32_t kept = 0;
+    for (int32_t j = 0; j < n; j++)
+        if (c[j].key > end.key || (c[j].key == end.key && c[j].id <= end.id)) c[kept++] = c[j];
+    return kept;
 }
 
-static double sum_of(const float *x, int32_t n, int32_t worst, double max, double temperature) {
+static double sum_of(const par__draw_candidate *c, int32_t n) {
     double sum = 0;
-    for (int32_t i = 0; i < n; i++) sum += weight(x, i, worst, max, temperature);
+    for (int32_t j = 0; j < n; j++) sum += c[j].weight;
     return sum;
 }
 
-/* The worst of the fewest best that together weigh `goal`, of those that are not worse than
- * `worst`. */
-static int32_t worst_of_fewest(const float *x, int32_t n, int32_t worst, double max,
-                               double temperature, double goal, int32_t *heap) {
-    int32_t count = 0;
-    double sum = 0;
+/* Those that top_k and top_p leave, with their weights. */
+static int32_t candidates_of(const float *x, int32_t n, const par__draw_params *params, double max,
+                             par__draw_candidate *c) {
+    int32_t kept = n;
     for (int32_t i = 0; i < n; i++)
-        if (worst < 0 || !better(x, worst, i)) heap[count++] = i;
-    for (int32_t i = count / 2; i-- > 0;) sift_down(x, heap, count, i, true);
-    for (;;) {
-        int32_t now = heap[0];
-        sum += weight(x, now, -1, max, temperature);
-        if (sum >= goal || count == 1) return now;
-        heap[0] = heap[--count];
-        sift_down(x, heap, count, 0, true);
-    }
+        c[i] = (par__draw_candidate){.key = (uint32_t)ordered(x[i]) ^ 0x80000000u, .id = i};
+    if (params->top_k > 0 && params->top_k < n)
+        kept = keep(c, n, select(c, n, (double)params->top_k, true));
+    for (int32_t j = 0; j < kept; j++)
+        c[j].weight = exp(((double)x[c[j].id] - max) / params->temperature);
+    if (params->top_p > 0 && params->top_p < 1)
+        kept = keep(c, kept, select(c, kept, params->top_p * sum_of(c, kept), false));
+    return kept;
 }
 
 int32_t par__draw(const float *x, int32_t n, const par__draw_params *params, double u,
-                  int32_t *heap) {
+                  par__draw_candidate *c) {
     int32_t best = largest(x, n), last = best;
-    int64_t top_k = params->top_k;
-    double temperature = params->temperature;
-    if (best < 0 || temperature == 0) return best;
-    int32_t worst = top_k > 0 && top_k < n ? kth_best(x, n, (int32_t)top_k, heap) : -1;
-    double max = x[best], sum = sum_of(x, n, worst, max, temperature), running = 0;
-    if (params->top_p > 0 && params->top_p < 1) {
-        worst = worst_of_fewest(x, n, worst, max, temperature, params->top_p * sum, heap);
-        sum = sum_of(x, n, worst, max, temperature);
-    }
-    for (int32_t i = 0; i < n; i++) {
-        double w = weight(x, i, worst, max, temperature);
-        running += w;
-        if (w > 0) last = i;
-        if (running > u * sum) return i;
+    if (best < 0 || params->temperature == 0) return best;
+    int32_t kept = candidates_of(x, n, params, x[best], c);
+    double sum = sum_of(c, kept), running = 0;
+    for (int32_t j = 0; j < kept; j++) {
+        running += c[j].weight;
+        if (c[j].weight > 0) last = c[j].id;
+        if (running > u * sum) return c[j].id;
     }
     return last; /* u · sum was rounded up to sum */
 }

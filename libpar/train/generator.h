@@ -2,6 +2,7 @@
 #ifndef PAR__GENERATOR_H
 #define PAR__GENERATOR_H
 
+#include "draw.h"
 #include "par/generate.h"
 #include "trainer.h"
 
@@ -19,8 +20,9 @@ struct par_generator {
     void *local_logits, *gathered;
 
     int32_t *ids;        /* host, [B] */
-    float *parts, *rows; /* host, on root: logits as gathered, and [B, width] in the order of ids */
-    int32_t *heap;       /* host, on root: [width] */
+    float *parts, *rows; /* host, on root: logits as gathered, and [B, width] in the order of ids:
+                            the same where one rank has all */
+    par__draw_candidate *candidates; /* host, on root: [width] */
     int64_t width;
 };
 

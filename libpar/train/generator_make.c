@@ -46,6 +46,7 @@ static par_status build_module(par_generator *g, par_memory *memory, int c, int 
                        .memory = memory,
                        .dtype = t->on.params.dtype,
                        .micro_batch = g->params.sequences,
+                       .int8 = g->params.int8,
                        .seed = t->on.params.seed,
                        .chunk = (int16_t)c,
                        .x = par__decode_input(g, &t->stage.chunks[c], i)};
@@ -99,11 +100,11 @@ static par_status take_host(par_generator *g) {
     g->ids = calloc(B, sizeof *g->ids);
     if (par__draws(g)) {
         g->parts = calloc(B * width, sizeof *g->parts);
-        g->rows = calloc(B * width, sizeof *g->rows);
-        g->heap = calloc(width, sizeof *g->heap);
+        g->rows = g->gathered == g->local_logits ? g->parts : calloc(B * width, sizeof *g->rows);
+        g->candidates = calloc(width, sizeof *g->candidates);
         g->width = (int64_t)width;
     }
-    if (!g->ids || (par__draws(g) && (!g->parts || !g->rows || !g->heap)))
+    if (!g->ids || (par__draws(g) && (!g->parts || !g->rows || !g->candidates)))
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the logits of %zu sequences of %zu", B, width);
     return PAR_OK;
 }
@@ -176,9 +177,9 @@ void par_generator_destroy(par_generator **handle) {
     (void)g->trainer->on.backend->sync(g->trainer->on.stream); /* a run that failed left work */
     for (int c = 0; c < g->trainer->stage.n_chunks; c++) free(g->caches[c]);
     free(g->ids);
+    if (g->rows != g->parts) free(g->rows);
     free(g->parts);
-    free(g->rows);
-    free(g->heap);
+    free(g->candidates);
     par_memory_destroy(&g->memory);
     free(g);
     *handle = NULL;

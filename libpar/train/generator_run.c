@@ -9,7 +9,6 @@
  */
 #include <math.h>
 
-#include "draw.h"
 #include "generator.h"
 
 static const par_tag activations_tag = {"pipeline forward", -1, -1, -1};
@@ -35,6 +34,21 @@ static par_status run_chunk(par_generator *g, int c, int64_t position, bool draw
         PAR_TRY(chunk->modules[i]->ops->decode(chunk->modules[i], &call, position, &in, &out));
         *x = out.data;
     }
+    return PAR_OK;
+}
+
+/* What the modules make of the weights for one run. */
+static par_status begin(par_generator *g) {
+    par_trainer *t = g->trainer;
+    for (int c = 0; c < t->stage.n_chunks; c++)
+        for (int i = 0; i < t->stage.chunks[c].n_modules; i++) {
+            par_module *module = t->stage.chunks[c].modules[i];
+            par_call call = {.stream = t->on.stream,
+                             .stash = g->caches[c][i],
+                             .scratch = g->scratch,
+                             .micro = -1};
+            if (module->ops->decode_begin) PAR_TRY(module->ops->decode_begin(module, &call));
+        }
     return PAR_OK;
 }
 
@@ -73,7 +87,7 @@ static par_status collect(par_generator *g) {
     PAR_TRY(t->on.backend->copy(t->on.stream, g->parts, g->gathered,
                                 (size_t)(p * B * n) * sizeof(float)));
     PAR_TRY(par__sync(&t->on));
-    for (int r = 0; r < p; r++)
+    for (int r = 0; p > 1 && r < p; r++)
         for (int64_t b = 0; b < B; b++)
             for (int64_t i = 0; i < n; i++)
                 g->rows[b * p * n + r * n + i] = g->parts[(r * B + b) * n + i];
@@ -95,7 +109,7 @@ static par_status draw(par_generator *g, const par_generation *what, int64_t pos
     if (par__works(g) && par__is_last_stage(&g->trainer->on)) PAR_TRY(collect(g));
     for (int64_t b = 0; par__draws(g) && b < B; b++)
         g->ids[b] = par__draw(g->rows + b * g->width, (int32_t)g->params.vocab, &params,
-                              par__draw_uniform(what->seed, b, position), g->heap);
+                              par__draw_uniform(what->seed, b, position), g->candidates);
     /* the world's communicator carries host data */
     PAR_TRY(
         par_comm_broadcast(t->on.mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
@@ -151,6 +165,7 @@ static par_status generate(par_generator *g, const par_generation *what, int32_t
     int64_t B = g->params.sequences, end = what->n_prompt + what->n_new;
     const par__context *on = &g->trainer->on;
     PAR_TRY(par__fatal(on, par__buckets_settle(&g->trainer->buckets)));
+    if (par__works(g)) PAR_TRY(par__fatal(on, begin(g)));
     for (int64_t position = 0; position + 1 < end; position++) {
         bool drawing = position + 1 >= what->n_prompt;
         PAR_TRY(par__fatal(on, go_on(g, what, position, drawing)));

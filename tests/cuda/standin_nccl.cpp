@@ -172,6 +172,8 @@ void reduce_later(arrival from, void *dst, size_t n, ncclDataType_t type, cudaSt
 
 } // namespace
 
+/* To be seen by the loader, as NCCL's are: a recorder may stand before them. */
+#pragma GCC visibility push(default)
 extern "C" {
 
 ncclResult_t ncclGetVersion(int *version) {
@@ -292,3 +294,4 @@ ncclResult_t ncclBroadcast(const void *src, void *dst, size_t n, ncclDataType_t 
     return c->rank == root ? ncclSuccess : ncclRecv(dst, n, type, root, c, stream);
 }
 }
+#pragma GCC visibility pop

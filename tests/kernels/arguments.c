@@ -132,6 +132,15 @@ static void test_shapes(void) {
     d.ldo = 7;
     CHECK_FAILS(prepare_attention_decode(&d), PAR_ERR_ARG,
                 "attention_decode: ldo is 7, must be at least 8");
+    par_quantize weights = {.m = 2, .n = 5, .ldx = 4};
+    CHECK_FAILS(prepare_quantize(&weights), PAR_ERR_ARG, "quantize: ldx is 4, must be at least 5");
+    weights.ldx = 5;
+    CHECK_OK(prepare_quantize(&weights));
+    CHECK_FAILS(run_quantize(&weights), PAR_ERR_ARG, "quantize: x is NULL");
+    par_gemm_int8 g = {.dtype_c = PAR_BF16, .m = 1, .n = 2, .k = 3, .lda = 3, .ldc = 2};
+    CHECK_FAILS(prepare_gemm_int8(&g), PAR_ERR_ARG, "gemm_int8: dtype_c is bf16");
+    g.dtype_c = PAR_F32, g.ldc = 1;
+    CHECK_FAILS(prepare_gemm_int8(&g), PAR_ERR_ARG, "gemm_int8: ldc is 1, must be at least 2");
     par_rope r = {.m = 1, .heads = 1, .head_size = 3, .T = 1, .ldx = 3};
     CHECK_FAILS(prepare_rope(&r), PAR_ERR_ARG, "rope: head_size is 3, must be even");
     r.head_size = 2, r.T = 0;

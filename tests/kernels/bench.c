@@ -21,6 +21,7 @@ static char label[256], missing[1024];
 
 double bench_load(const void *data, par_dtype dtype, int64_t i) {
     if (dtype == PAR_F32) return ((const float *)data)[i];
+    if (dtype == PAR_U8) return ((const int8_t *)data)[i];
     uint16_t h = ((const uint16_t *)data)[i];
     return dtype == PAR_BF16 ? par__bf16_to_f32(h) : par__f16_to_f32(h);
 }
@@ -28,6 +29,8 @@ double bench_load(const void *data, par_dtype dtype, int64_t i) {
 void bench_store(void *data, par_dtype dtype, int64_t i, double value) {
     if (dtype == PAR_F32)
         ((float *)data)[i] = (float)value;
+    else if (dtype == PAR_U8)
+        ((int8_t *)data)[i] = (int8_t)value;
     else
         ((uint16_t *)data)[i] =
             dtype == PAR_BF16 ? par__f32_to_bf16((float)value) : par__f32_to_f16((float)value);
@@ -67,7 +70,8 @@ static bench_buffer *add(bench *b, const char *name, par_dtype dtype, int64_t ro
     if (!buffer->block || !buffer->before) abort();
     memset(buffer->block, GUARD_BYTE, buffer->nbytes + skew + 2 * GUARD);
     for (int64_t i = 0; i < (int64_t)(buffer->nbytes / par_dtype_nbytes(dtype)); i++)
-        if (dtype != PAR_I32) bench_store(data_of(buffer), dtype, i, (double)NAN);
+        if (dtype != PAR_I32 && dtype != PAR_U8)
+            bench_store(data_of(buffer), dtype, i, (double)NAN);
     return buffer;
 }
 

@@ -86,6 +86,7 @@ void bench_compare(void (*build)(bench *, const void *), const void *variant, co
 /* What a vote leaves for update t: corrections are 1 - b^t by pow. */
 par_step bench_step(float lr, float grad_scale, int64_t t, double b1, double b2);
 
+/* PAR_U8: bytes as signed integers, which start as they are in guard zones. */
 double bench_load(const void *data, par_dtype dtype, int64_t i);
 void bench_store(void *data, par_dtype dtype, int64_t i, double value);
 /* One unit in the last place of 1. */
@@ -109,6 +110,7 @@ double bench_sum(int64_t n, double term);
     X(update)                                                                                      \
     X(attention)                                                                                   \
     X(attention_decode)                                                                            \
+    X(int8)                                                                                        \
     X(xent)                                                                                        \
     X(ballot)                                                                                      \
     X(vote)                                                                                        \

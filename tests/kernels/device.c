@@ -134,6 +134,22 @@ static void attention_decode(call *c) {
     matrix(c, &a->o, a->dtype, a->B, a->H * a->D, a->ldo);
 }
 
+static void quantize(call *c) {
+    par_quantize *a = &c->args.quantize;
+    matrix(c, &a->x, a->dtype, a->m, a->n, a->ldx);
+    vector(c, &a->q, PAR_U8, a->m * a->n);
+    vector(c, &a->scales, PAR_F32, a->m * par_int8_groups(a->n));
+}
+
+static void gemm_int8(call *c) {
+    par_gemm_int8 *a = &c->args.gemm_int8;
+    matrix(c, &a->a, a->dtype, a->m, a->k, a->lda);
+    vector(c, &a->q, PAR_U8, a->n * a->k);
+    vector(c, &a->scales, PAR_F32, a->n * par_int8_groups(a->k));
+    matrix(c, &a->c, a->dtype_c, a->m, a->n, a->ldc);
+    vector(c, &a->bias, a->dtype, a->n);
+}
+
 static void gelu(call *c, bool back) {
     par_gelu *a = &c->args.gelu;
     vector(c, &a->x, a->dtype, a->n);
@@ -221,6 +237,8 @@ static void list(call *c, par_op op) {
     case PAR_OP_ATTENTION: attention(c, false); break;
     case PAR_OP_ATTENTION_BACKWARD: attention(c, true); break;
     case PAR_OP_ATTENTION_DECODE: attention_decode(c); break;
+    case PAR_OP_QUANTIZE: quantize(c); break;
+    case PAR_OP_GEMM_INT8: gemm_int8(c); break;
     case PAR_OP_GELU: gelu(c, false); break;
     case PAR_OP_GELU_BACKWARD: gelu(c, true); break;
     case PAR_OP_SWIGLU: swiglu(c, false); break;

@@ -18,7 +18,8 @@ typedef struct {
     float dw[C], db[C], sum[2 * C], q[M * C], k[M * C], v[M * C], o[M * C], lse[B * H * T];
     float dq[M * C], dk[M * C], dv[M * C], decoded[B * C], table[V * C], rows[M * C], dtable[V * C];
     float logits[M * V], stats[3 * M], residual[M * C], master[N], grad[N], m[N], s[N], cast[N];
-    float angles[T * D / 2];
+    float angles[T * D / 2], scales[2 * C], product8[B * 2 * C];
+    int8_t weights8[2 * C * C];
     int32_t ids[M];
     double norm2[2];
 } tensors;
@@ -103,6 +104,15 @@ static void run_flat(tensors *t, par_dtype dtype) {
     bench_cast(alone, &(par_cast){PAR_F32, dtype, N, 3.0f, t->master, t->cast});
 }
 
+static void run_int8(tensors *t, par_dtype dtype) {
+    par_quantize w = {.dtype = dtype, .m = 2 * C, .n = C, .x = t->x, .ldx = C};
+    w.q = t->weights8, w.scales = t->scales;
+    bench_quantize(alone, &w);
+    par_gemm_int8 g = {.dtype = dtype, .dtype_c = PAR_F32, .m = B, .n = 2 * C, .k = C, .lda = C};
+    g.a = t->dy, g.q = t->weights8, g.scales = t->scales, g.c = t->product8, g.ldc = 2 * C;
+    bench_gemm_int8(alone, &g);
+}
+
 static void run(par_dtype dtype, tensors *t, float *c) {
     par_gemm g = {.dtype = dtype, .dtype_c = PAR_F32, .m = M, .n = 2 * C, .k = C, .tb = true};
     g.a = start.dy, g.lda = C, g.b = start.x, g.ldb = C, g.c = c, g.ldc = 2 * C, g.bias = start.x;
@@ -112,6 +122,7 @@ static void run(par_dtype dtype, tensors *t, float *c) {
     bench_gemm(alone, &g);
     run_rows(t, dtype);
     run_attention(t, dtype);
+    if (bench_subject->on_host) run_int8(t, dtype);
     run_tables(t, dtype);
     run_flat(t, dtype);
     bench_destroy(alone);

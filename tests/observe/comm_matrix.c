@@ -89,7 +89,7 @@ static void compare(par_transport *harness, const layout *l) {
           "the matrix is on rank 0 alone");
     if (matrix) {
         out.text[0] = 0;
-        par_matrix_print(matrix, keep, &out);
+        par_matrix_print(matrix, PAR_MATRIX_NBYTES, keep, &out);
         const char *differs = strstr(out.text, "difference:");
         CHECK(matrix->n > 3 && par_matrix_differences(matrix) == 0,
               "%s: %d lines, %d differences, %.200s", l->name, matrix->n,
@@ -163,7 +163,7 @@ static void made_up(par_traffic *table, int rank, int64_t extra) {
     snprintf(table->purpose[0], sizeof table->purpose[0], "planted");
     table->n = 1;
     for (int to = 0; to < n; to++)
-        table->sent[to] = 100 * rank + to + (rank == 2 && to == 1 ? extra : 0);
+        table->cells[to].nbytes = 100 * rank + to + (rank == 2 && to == 1 ? extra : 0);
 }
 
 static void run_difference(par_transport *transport) {
@@ -180,14 +180,19 @@ static void run_difference(par_transport *transport) {
     CHECK_OK(par_matrix_gather(world, tables[0], tables[1], &m));
     if (m) {
         out.text[0] = 0;
-        par_matrix_print(m, keep, &out);
+        par_matrix_print(m, PAR_MATRIX_NBYTES, keep, &out);
         CHECK(par_matrix_differences(m) == 1, "%d differences", par_matrix_differences(m));
         CHECK(strstr(out.text,
                      "tp, planted, rank 2: counted 813 bytes, predicted 806; first to rank 1"),
               "%s", out.text);
-        for (int i = 0; i < 16; i++)
-            CHECK(m->lines[0].predicted[i] == 100 * (i / 4) + i % 4, "cell %d is %lld", i,
-                  (long long)m->lines[0].predicted[i]);
+        CHECK(m->lines[0].n == 15, "%lld cells, of which rank 0's own is 0",
+              (long long)m->lines[0].n);
+        for (int i = 0; i < m->lines[0].n; i++) {
+            const par_matrix_cell *c = &m->lines[0].cells[i];
+            CHECK(c->predicted_nbytes == 100 * c->from + c->to && c->from == (i + 1) / 4 &&
+                      c->to == (i + 1) % 4,
+                  "cell %d is %lld", i, (long long)c->predicted_nbytes);
+        }
     }
     par_matrix_destroy(&m);
     par_comm_destroy(&world);

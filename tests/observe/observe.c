@@ -185,22 +185,36 @@ static void measure(void *user, const char *line) {
     n_lines++;
 }
 
+static void check_printed(const par_matrix *m, int lines) {
+    for (int q = 0; q < PAR_MATRIX_QUANTITIES; q++) {
+        widest = n_lines = 0;
+        par_matrix_print(m, (par_matrix_quantity)q, measure, NULL);
+        CHECK(widest <= 132, "%d ranks: %d columns", m->size, widest);
+        CHECK(n_lines == lines, "%d ranks: %d lines instead of %d", m->size, n_lines, lines);
+    }
+}
+
 static void check_width(int size, int rows) {
-    size_t n = (size_t)size * (size_t)size;
-    par_matrix_line line = {.axis = "dp", .purpose = "gradients"};
-    line.counted = calloc(n, sizeof(int64_t));
-    line.predicted = calloc(n, sizeof(int64_t));
-    par_matrix m = {.size = size, .n = 1, .lines = &line};
-    for (size_t i = 0; i < n; i++)
-        line.counted[i] = line.predicted[i] = INT64_MAX / (int64_t)(n + 1);
-    line.predicted[n - 1]++;
-    widest = n_lines = 0;
-    par_matrix_print(&m, measure, NULL);
-    CHECK(widest <= 132, "%d ranks: %d columns", size, widest);
-    CHECK(n_lines == 2 * (rows + 1) + 2 + 2, "%d ranks: %d lines", size, n_lines);
+    int64_t n = (int64_t)size * size;
+    par_matrix_line line = {.axis = "dp", .purpose = "gradients", .n = n};
+    line.cells = calloc((size_t)n, sizeof *line.cells);
+    par_matrix m = {.size = size, .n = 1, .lines = &line, .known = {true, true, true, true, true}};
+    for (int64_t i = 0; i < n; i++)
+        line.cells[i] = (par_matrix_cell){.from = (int32_t)(i / size),
+                                          .to = (int32_t)(i % size),
+                                          .nbytes = INT64_MAX / (n + 1),
+                                          .n_messages = INT64_MAX / (n + 1),
+                                          .logical_nbytes = INT64_MAX / (n + 1),
+                                          .predicted_nbytes = INT64_MAX / (n + 1),
+                                          .wait_s = 1e6};
+    check_printed(&m, 2 * (rows + 1) + 2 + 1);
+    line.cells[n - 1].predicted_nbytes += INT64_C(1) << 40;
+    check_printed(&m, 2 * (rows + 1) + 2 + 2);
     CHECK(par_matrix_differences(&m) == 1, "%d differences", par_matrix_differences(&m));
-    free(line.counted);
-    free(line.predicted);
+    m.known[PAR_MATRIX_PREDICTED] = false;
+    check_printed(&m, 2 * (rows + 1) + 2 + 1);
+    CHECK(par_matrix_differences(&m) == 0, "differences from nothing");
+    free(line.cells);
 }
 
 static void run_width(void) {
@@ -211,35 +225,46 @@ static void run_width(void) {
 }
 
 static void run_csv(void) {
-    int64_t counted[4] = {0, 5, 6, 0}, predicted[4] = {0, 5, 0, 0};
-    par_matrix_line line = {"tp", "loss", counted, predicted};
+    par_matrix_cell cells[] = {
+        {.to = 1, .nbytes = 5, .n_messages = 1, .logical_nbytes = 7, .predicted_nbytes = 5},
+        {.from = 1, .nbytes = 6, .wait_s = 0.25}};
+    par_matrix_line line = {"tp", "loss", 2, cells};
     par_matrix m = {.size = 2, .n = 1, .lines = &line};
     CHECK_OK(par_matrix_write_csv(&m, path_of("matrix.csv")));
     CHECK(strcmp(read_all(path_of("matrix.csv")),
-                 "axis,purpose,from,to,counted,predicted\ntp,loss,0,1,5,5\ntp,loss,1,0,6,0\n") == 0,
+                 "axis,purpose,from,to,counted,predicted,messages,logical,wait_s\n"
+                 "tp,loss,0,1,5,5,1,7,0\ntp,loss,1,0,6,0,0,0,0.25\n") == 0,
           "the file is %s", read_all(path_of("matrix.csv")));
     CHECK_FAILS(par_matrix_write_csv(&m, "/nowhere/m.csv"), PAR_ERR_IO, "/nowhere");
 }
 
+enum { LEGEND = 24 }; /* cells of the scale */
+
 /* Ranks that send to the next `reach` ones; two axes, and differences in the last row. */
 static void check_svg(int size, int reach) {
-    size_t n = (size_t)size * (size_t)size;
+    size_t n = (size_t)size * (size_t)reach + 1;
     par_matrix_line lines[2] = {{.axis = "tp", .purpose = "activations <forward>"},
                                 {.axis = "dp", .purpose = "gradients"}};
     for (int k = 0; k < 2; k++) {
-        lines[k].counted = calloc(n, sizeof(int64_t));
-        lines[k].predicted = calloc(n, sizeof(int64_t));
+        lines[k].cells = calloc(n, sizeof *lines[k].cells);
         for (int i = 0; i < size; i++)
             for (int j = 1; j <= reach && j < size; j++)
-                lines[k].counted[i * size + (i + j) % size] =
-                    lines[k].predicted[i * size + (i + j) % size] = 1000000 * j;
+                lines[k].cells[lines[k].n++] = (par_matrix_cell){.from = i,
+                                                                 .to = (i + j) % size,
+                                                                 .nbytes = 1000000 * j,
+                                                                 .predicted_nbytes = 1000000 * j};
     }
-    if (size > 1) lines[0].predicted[n - size]++;
-    par_matrix m = {.size = size, .n = 2, .lines = lines};
-    CHECK_OK(par_matrix_write_svg(&m, path_of("matrix.svg")));
+    if (size > 1) lines[0].cells[lines[0].n - 1].predicted_nbytes++;
+    par_matrix m = {.size = size, .n = 2, .lines = lines, .known = {true, true, true, true, true}};
+    m.has_layout = par_layout_parse_order("tp-cp-dp-pp", m.layout.order) == PAR_OK;
+    m.layout.size[PAR_TP] = size % 2 ? 1 : 2;
+    m.layout.size[PAR_DP] = size % 4 ? 1 : 2;
+    m.layout.size[PAR_PP] = size / m.layout.size[PAR_TP] / m.layout.size[PAR_DP];
+    CHECK_OK(par_matrix_write_svg(&m, PAR_MATRIX_NBYTES, path_of("matrix.svg")));
     const char *text = read_all(path_of("matrix.svg"));
     CHECK(size > 64 || size == 1 ||
-              count(text, "class=\"cell\"") == 3 * size * (reach < size ? reach : size - 1),
+              count(text, "class=\"cell\"") ==
+                  LEGEND + 3 * size * (reach < size ? reach : size - 1),
           "%d ranks: %d cells", size, count(text, "class=\"cell\""));
     CHECK(count(text, "class=\"wrong\"") == (size > 1 ? 2 : 0), "%d ranks: %d frames", size,
           count(text, "class=\"wrong\""));
@@ -251,8 +276,7 @@ static void check_svg(int size, int reach) {
           "something is loaded");
     keep_page("matrix.svg", "matrix", size);
     for (int k = 0; k < 2; k++) {
-        free(lines[k].counted);
-        free(lines[k].predicted);
+        free(lines[k].cells);
     }
 }
 

@@ -305,6 +305,35 @@ static void same_order_of_micro_batches(void) {
     }
 }
 
+/* The times of all actions end where the simulation ends, and the last stage's computations stand
+ * where the Gantt above draws them. */
+static void action_times(void) {
+    static const double begins[] = {2, 3, 5, 6, 8, 9, 11, 12};
+    lists l;
+    par_schedule_time times[256];
+    double end = 0, total, bubble;
+    int n = 0, at = 0;
+    CHECK_OK(lists_create(&l, PAR_SCHEDULE_1F1B, 3, 4, 1));
+    for (int stage = 0; stage < 3; stage++) n += l.stages[stage]->n;
+    CHECK(n <= 256, "%d actions", n);
+    CHECK_OK(par_schedule_simulate(l.stages, 3, &free_transfer, &total, &bubble));
+    CHECK_OK(par_schedule_times(l.stages, 3, &free_transfer, times));
+    for (int i = 0; i < n; i++) end = times[i].end > end ? times[i].end : end;
+    CHECK(end == total, "%g, not %g", end, total);
+    const par_schedule *last = l.stages[2];
+    for (int i = 0; i < last->n; i++) {
+        bool backward = last->actions[i].act == PAR_BACKWARD;
+        if (!backward && last->actions[i].act != PAR_FORWARD) continue;
+        const par_schedule_time *t = &times[n - last->n + i];
+        if (t->end == t->begin) continue; /* the other parts of one that is cut */
+        CHECK(at < 8 && t->begin == 12 * begins[at] && t->end == t->begin + 12 * (1 + backward),
+              "computation %d is from %g to %g", at, t->begin, t->end);
+        at++;
+    }
+    CHECK(at == 8, "%d computations", at);
+    lists_destroy(&l);
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {.name = "all gpipe", .run = all_gpipe},
@@ -317,6 +346,7 @@ int main(int argc, char **argv) {
         {.name = "gathers", .run = gathers},
         {.name = "bad parameters", .run = bad_params},
         {.name = "gantt", .run = gantt_text},
+        {.name = "times", .run = action_times},
     };
     return harness_main("schedule", cases, HARNESS_COUNT(cases), argc, argv);
 }

@@ -16,7 +16,7 @@ static void make_logits(float *x) {
 }
 
 static int32_t draw(const float *x, int32_t n, double temperature, int64_t top_k, double u,
-                    int32_t *heap) {
+                    par__draw_candidate *heap) {
     const par__draw_params params = {.temperature = temperature, .top_k = top_k};
     return par__draw(x, n, &params, u, heap);
 }
@@ -90,7 +90,7 @@ static void draw_many(double temperature, int64_t top_k, double top_p, uint64_t 
     float x[N];
     double p[N];
     int64_t counts[N] = {0};
-    int32_t heap[N];
+    par__draw_candidate heap[N];
     make_logits(x);
     exact(x, temperature, top_k, p);
     cut_to_top_p(x, top_p, p);
@@ -121,7 +121,7 @@ static void test_top_p(void) {
 
 static void test_largest(void) {
     float x[N];
-    int32_t heap[N];
+    par__draw_candidate heap[N];
     make_logits(x);
     int best = 0;
     for (int i = 0; i < N; i++)
@@ -142,7 +142,7 @@ static void test_largest(void) {
 
 static void test_not_finite(void) {
     float x[N];
-    int32_t heap[N];
+    par__draw_candidate heap[N];
     make_logits(x);
     x[9] = -INFINITY; /* a token that is ruled out */
     CHECK(draw(x, N, 1, 0, 0.5, heap) >= 0, "one logit of -inf is refused");

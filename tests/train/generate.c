@@ -250,6 +250,64 @@ static void run_layouts(par_transport *transport) {
     for (int i = 0; i < HARNESS_COUNT(layouts); i++) compare_layout(transport, &layouts[i]);
 }
 
+/* A matrix becomes what 8 bits say of it, by ref. The embedding is read as it is. */
+static par_status round_to_int8(void *user, const par_param *p, float *dst) {
+    static int8_t q[200 * 100];
+    static float scales[200];
+    const par_backend *ref;
+    int64_t m = p->local[0], n = p->local[1];
+    PAR_TRY(par_backend_get("ref", &ref));
+    memmove(dst, p->weight, (size_t)(m * n) * sizeof *dst);
+    if (p->ndim != 2 || strncmp(p->name, "embedding.", 10) == 0) return PAR_OK;
+    PAR_REQUIRE(m <= 200 && n <= 100); /* a group has a row */
+    const par_quantize args = {
+        .dtype = PAR_F32, .m = m, .n = n, .x = dst, .ldx = n, .q = q, .scales = scales};
+    PAR_TRY(par_quantize_run(ref, NULL, &args, NULL));
+    for (int64_t i = 0; i < m * n; i++) dst[i] = scales[i / n] * (float)q[i];
+    return PAR_OK;
+}
+
+/* The logits behind the prompts in `to`, where they are drawn. */
+static par_status prompt_logits(fixture *f, bool int8, float *to) {
+    const par_generator_params wanted = {
+        .sequences = B, .capacity = T, .vocab = f->config.vocab, .int8 = int8};
+    const par_generation g = {.prompt = prompts, .n_prompt = N_PROMPT, .n_new = 1};
+    par_generator_destroy(&f->generator);
+    PAR_TRY(par_generator_create(f->trainer, &wanted, &f->generator));
+    PAR_TRY(par_generator_run(f->generator, &g, NULL));
+    for (int b = 0; drawn_from(f, 0) && b < B; b++)
+        memcpy(to + b * f->config.vocab, drawn_from(f, b), (size_t)f->config.vocab * sizeof *to);
+    return PAR_OK;
+}
+
+/* Products with 8-bit copies of the weights are those of weights that were rounded to 8 bits, of
+ * each rank's own shares; the bound of fp32, which both compute in. The untied families, as the
+ * embedding is not rounded. */
+static void run_int8(par_transport *transport) {
+    static float plain[B * 160], copied[B * 160], rounded[B * 160];
+    static const setting layouts[] = {{CHECK_LLAMA, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE},
+                                      {CHECK_QWEN, PAR_F32, 2, 1, 2, 1, 1, PAR_RECOMPUTE_NONE}};
+    for (int i = 0; i < HARNESS_COUNT(layouts); i++) {
+        fixture f;
+        char what[96];
+        describe(&layouts[i], what, sizeof what);
+        CHECK_OK(fixture_create(transport, &layouts[i], &f));
+        int64_t n = B * f.config.vocab;
+        CHECK(n <= B * 160, "a vocabulary of %lld", (long long)f.config.vocab);
+        CHECK_OK(prompt_logits(&f, false, plain));
+        CHECK_OK(prompt_logits(&f, true, copied));
+        CHECK_OK(par_trainer_load(f.trainer, round_to_int8, NULL));
+        CHECK_OK(prompt_logits(&f, false, rounded));
+        if (drawn_from(&f, 0)) {
+            double d = harness_relative(copied, rounded, n);
+            double bits = harness_relative(copied, plain, n);
+            CHECK(d <= bound_of(PAR_F32), "%s: logits differ by %.2e", what, d);
+            CHECK(bits > 1e-4 && bits < 0.1, "%s: 8 bits change the logits by %.2e", what, bits);
+        }
+        fixture_destroy(&f);
+    }
+}
+
 typedef struct {
     int32_t ids[B * N_NEW];
     int64_t n, enough; /* 0: never */
@@ -435,6 +493,7 @@ static const harness_case cases[] = {
     {"cache-equals-forward", NULL, 1, run_cache, 0},
     {"weights-under-way", NULL, 4, run_under_way, 0},
     {"layouts-agree", NULL, 4, run_layouts, 0},
+    {"int8", NULL, 4, run_int8, 0},
     {"seed-repeats", NULL, 4, run_repeat, 0},
     {"refusals", NULL, 4, run_refusals, 0},
     {"between-begin-and-end", NULL, 4, run_begun, 0},

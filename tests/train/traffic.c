@@ -263,8 +263,8 @@ static void run_last_bucket(par_transport *transport) {
         const par__buckets *k = &t->buckets;
         int all = t->flat.registry->n_buckets, first = t->flat.registry->params[0]->bucket;
         CHECK(k->n_begun == all && all > 4, "%d of %d buckets are begun", k->n_begun, all);
-        CHECK(k->begun[all - 1] == first, "bucket %d is the last, that of %s is %d", k->begun[all - 1],
-              t->flat.registry->params[0]->name, first);
+        CHECK(k->begun[all - 1] == first, "bucket %d is the last, that of %s is %d",
+              k->begun[all - 1], t->flat.registry->params[0]->name, first);
     }
     par_trainer_destroy(&t);
     par_transformer_destroy(&model);

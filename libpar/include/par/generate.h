@@ -29,6 +29,9 @@ typedef struct {
     int64_t capacity;  /* tokens of a prompt and its text together, at most the model's T */
     int64_t vocab;     /* tokens are 0 .. vocab - 1; logits behind them (padding, or ids that no
                           tokenizer has) are never drawn */
+    bool int8;         /* matrices are read as 8-bit integers with a scale per 128 elements
+                          (PAR_OP_QUANTIZE), of which each run makes copies in the generator's
+                          memory; activations, the embedding, norms and biases stay as they are */
 } par_generator_params;
 
 /* One generation; equal on all ranks. */
@@ -57,7 +60,8 @@ typedef struct par_generator par_generator;
  * time.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when the parameters are impossible or a step
- * is under way; PAR_ERR_UNSUPPORTED [agreed] when a module of the model has no `decode`;
+ * is under way; PAR_ERR_UNSUPPORTED [agreed] when a module of the model has no `decode`, or the
+ * backend no 8-bit products;
  * PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_generator_create(par_trainer *, const par_generator_params *,

@@ -83,6 +83,8 @@ typedef struct par_graph par_graph;
     X(NORM2, norm2, par_norm2)                                                                     \
     X(CAST, cast, par_cast)                                                                        \
     X(ATTENTION_DECODE, attention_decode, par_attention_decode)                                    \
+    X(QUANTIZE, quantize, par_quantize)                                                            \
+    X(GEMM_INT8, gemm_int8, par_gemm_int8)                                                         \
     X(BALLOT, ballot, par_tally)                                                                   \
     X(VOTE, vote, par_vote_call)
 
@@ -248,6 +250,46 @@ typedef struct {
     void *o;
     int64_t ldo;
 } par_attention_decode;
+
+/* Elements of a row that share a scale, from its first one on; the last group may have fewer. */
+enum { PAR_INT8_GROUP = 128 };
+/** Groups of a row of n elements. Not collective. */
+static inline int64_t par_int8_groups(int64_t n) {
+    return n / PAR_INT8_GROUP + (n % PAR_INT8_GROUP > 0);
+}
+
+/**
+ * A matrix as 8-bit integers with a scale per group, symmetric about 0. x [m, n] of dtype, q [m, n]
+ * without gaps, scales fp32 [m, par_int8_groups(n)]. Of a group with the largest magnitude max:
+ * scale = max / 127 and q = x · (127 / max), both in fp32, q then rounded to nearest even; so |q| <=
+ * 127, and |x - q · scale| is at most scale / 2 and a rounding. A group whose max is below 2^-100
+ * has scale and q 0. A group with inf or NaN has scale NaN and q 0.
+ */
+typedef struct {
+    par_dtype dtype;
+    int64_t m, n;
+    const void *x;
+    int64_t ldx;
+    int8_t *q;
+    float *scales;
+} par_quantize;
+
+/**
+ * c[m,n] = a[m,k] · w[n,k]ᵀ + bias[n] with w = q · scales as PAR_OP_QUANTIZE left them: for rows of
+ * activations and a layer's weights. Sums are fp32 at least; a is not rounded. a and bias (may be
+ * NULL) have dtype, c has dtype_c (dtype or PAR_F32). c aliases nothing. k = 0 gives the bias.
+ */
+typedef struct {
+    par_dtype dtype, dtype_c;
+    int64_t m, n, k;
+    const void *a;
+    int64_t lda;
+    const int8_t *q;
+    const float *scales;
+    void *c;
+    int64_t ldc;
+    const void *bias;
+} par_gemm_int8;
 
 /**
  * GELU. tanh form: y = x/2 · (1 + tanh(sqrt(2/π) · (x + 0.044715 x³))); erf form: y = x/2 · (1 +

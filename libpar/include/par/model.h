@@ -77,6 +77,8 @@ typedef struct {
         recompute;        /* SELECTIVE: keep no norm outputs and no activation-function outputs */
     size_t logits_nbytes; /* the last module's logits may take so much at a time; 0: no bound */
     bool keep_logits;     /* the last module leaves those of an evaluation in its stash */
+    bool int8;            /* decode_build: products with copies of the weights of 8 bits, where the
+                             module has them; others may ignore it */
     int16_t chunk;
     par_tensor x; /* shape and type of the input; data NULL. The first module's is the batch's x */
     par_tensor y; /* answer: shape and type of the output */
@@ -117,7 +119,8 @@ typedef struct {
                            const par_tensor *dy, par_tensor *dx);
     void (*destroy)(par_module *);
     /*
-     * The next two for generation, one token per sequence at a time; both NULL: the module cannot.
+     * The next three for generation, one token per sequence at a time; both decode_build and decode
+     * NULL: the module cannot.
      *
      * After build, for micro_batch sequences of at most `capacity` tokens: x as between modules in
      * training with micro_batch rows (the first module: int32 [micro_batch], token ids). The
@@ -128,6 +131,9 @@ typedef struct {
      * kept in the module; the last call counts. PAR_ERR_ARG: capacity is more than the model can.
      */
     par_status (*decode_build)(par_module *, par_build *, int64_t capacity);
+    /* Before position 0 of each text: what is made of the weights, as they are now, for its length,
+     * in call->stash. NULL: nothing is. */
+    par_status (*decode_begin)(par_module *, const par_call *);
     /* Tokens at `position` (from 0, one more each call) of all sequences; the cache is
      * call->stash. */
     par_status (*decode)(par_module *, const par_call *, int64_t position, const par_tensor *x,

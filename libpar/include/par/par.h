@@ -11,6 +11,7 @@
 #include "par/kernels.h"
 #include "par/log.h"
 #include "par/machine.h"
+#include "par/matrix.h"
 #include "par/memory.h"
 #include "par/mesh.h"
 #include "par/model.h"

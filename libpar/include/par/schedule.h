@@ -115,6 +115,18 @@ typedef struct {
 PAR_API par_status par_schedule_simulate(par_schedule *const *schedules, int p,
                                          const par_schedule_cost *, double *total, double *bubble);
 
+/* When a simulated action runs on its stage, in the unit of the costs; only FORWARD and BACKWARD
+ * take time. */
+typedef struct {
+    double begin, end;
+} par_schedule_time;
+
+/** The same simulation action by action: those of stage 0 in the order of its list, then those of
+ * stage 1 and so on, into times [n of all lists together]. Not collective. Errors: those of
+ * par_schedule_simulate. */
+PAR_API par_status par_schedule_times(par_schedule *const *schedules, int p,
+                                      const par_schedule_cost *, par_schedule_time *times);
+
 /** Ideal bubble idle / busy: (p - 1) / m for GPipe and 1F1B, (p - 1) / (v m) interleaved (Narayanan
  * et al. 2021). Not collective. */
 PAR_API double par_schedule_ideal_bubble(par_schedule_kind kind, int p, int m, int v);

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "par/export.h"
+#include "par/status.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -17,6 +18,15 @@ extern "C" {
  * Not collective.
  */
 PAR_API size_t par_utf8_length(const void *bytes, size_t n);
+
+/**
+ * The string `field` of the object in a line of JSON Lines of n bytes (RFC 8259), as UTF-8 that
+ * ends with a zero byte and is the caller's to free. Other fields do not matter.
+ *
+ * Not collective. Errors: PAR_ERR_FORMAT: no such line, no such field, not a string, or one with a
+ * zero byte in it; PAR_ERR_MEMORY.
+ */
+PAR_API par_status par_json_string(const char *line, size_t n, const char *field, char **out);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,137 @@
+/* par diagnose comm-matrix: who sent what to whom in a run, from its matrix.json. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "par/par.h"
+#include "par_tool.h"
+
+static const char usage[] = "usage: par diagnose comm-matrix RUN [options]\n"
+                            "RUN: a run's directory, or a file of that form. Without options of "
+                            "files: heat maps and tables.";
+
+typedef struct {
+    const char *show, *csv, *json, *hdf5, *svg, *png;
+    bool help;
+} settings;
+
+enum { N_ROWS = 7, N_FILES = 5 };
+
+static void make_rows(settings *s, par_option rows[N_ROWS]) {
+    const par_option list[N_ROWS] = {
+        {.name = "show",
+         .type = PAR_OPT_TEXT,
+         .value = &s->show,
+         .initial = "bytes",
+         .legal = "bytes|messages|logical|predicted|wait",
+         .help =
+             "what heat maps, SVG and PNG show: bytes, messages or waits of the algorithm, what "
+             "the operations ask for, or what the layout predicts",
+         .metavar = "WHAT"},
+        {.name = "csv",
+         .type = PAR_OPT_TEXT,
+         .value = &s->csv,
+         .help = "write a line per axis, purpose and pair of ranks",
+         .metavar = "FILE"},
+        {.name = "json",
+         .type = PAR_OPT_TEXT,
+         .value = &s->json,
+         .help = "write the form of matrix.json",
+         .metavar = "FILE"},
+        {.name = "hdf5",
+         .type = PAR_OPT_TEXT,
+         .value = &s->hdf5,
+         .help = "write a dataset [from, to] per axis and purpose",
+         .metavar = "FILE"},
+        {.name = "svg",
+         .type = PAR_OPT_TEXT,
+         .value = &s->svg,
+         .help = "draw the heat maps",
+         .metavar = "FILE"},
+        {.name = "png",
+         .type = PAR_OPT_TEXT,
+         .value = &s->png,
+         .help = "draw them as pixels",
+         .metavar = "FILE"},
+        {.name = "help",
+         .type = PAR_OPT_BOOL,
+         .value = &s->help,
+         .help = "print this text and end"},
+    };
+    memcpy(rows, list, sizeof list);
+    for (int i = 0; i < N_ROWS; i++) rows[i].group = "Options";
+}
+
+static par_matrix_quantity quantity_of(const char *show) {
+    static const char *const names[PAR_MATRIX_QUANTITIES] = {[PAR_MATRIX_NBYTES] = "bytes",
+                                                             [PAR_MATRIX_MESSAGES] = "messages",
+                                                             [PAR_MATRIX_LOGICAL] = "logical",
+                                                             [PAR_MATRIX_PREDICTED] = "predicted",
+                                                             [PAR_MATRIX_WAIT] = "wait"};
+    for (int i = 0; i < PAR_MATRIX_QUANTITIES; i++)
+        if (strcmp(names[i], show) == 0) return (par_matrix_quantity)i;
+    return PAR_MATRIX_NBYTES;
+}
+
+static void print_line(void *user, const char *line) {
+    (void)user;
+    printf("%s\n", line);
+}
+
+static par_status read_matrix(const char *run, par_matrix **out) {
+    char path[4200];
+    struct stat info;
+    bool folder = stat(run, &info) == 0 && S_ISDIR(info.st_mode);
+    snprintf(path, sizeof path, "%s%s", run, folder ? "/matrix.json" : "");
+    return par_matrix_read_json(path, out);
+}
+
+/* The quantity, or where the recorder did not know it and was not asked for it, logical bytes. */
+static par_status choose(const settings *s, const par_matrix *m, par_matrix_quantity *out) {
+    *out = quantity_of(s->show);
+    if (m->known[*out]) return PAR_OK;
+    if (*out != PAR_MATRIX_NBYTES || !m->known[PAR_MATRIX_LOGICAL])
+        return par_error_set(PAR_ERR_OPTION, "--show %s: who counted (%s) does not know it",
+                             s->show, m->program);
+    *out = PAR_MATRIX_LOGICAL;
+    printf("note: %s saw what operations ask for, not what was sent; that is shown\n", m->program);
+    return PAR_OK;
+}
+
+static par_status show(const settings *s, const par_matrix *m) {
+    par_matrix_quantity quantity;
+    PAR_TRY(choose(s, m, &quantity));
+    bool files = s->csv || s->json || s->hdf5 || s->svg || s->png;
+    if (s->csv) PAR_TRY(par_matrix_write_csv(m, s->csv));
+    if (s->json) PAR_TRY(par_matrix_write_json(m, s->json));
+    if (s->hdf5) PAR_TRY(par_matrix_write_hdf5(m, s->hdf5));
+    if (s->svg) PAR_TRY(par_matrix_write_svg(m, quantity, s->svg));
+    if (s->png) PAR_TRY(par_matrix_write_png(m, quantity, s->png));
+    if (!files) par_matrix_print(m, quantity, print_line, NULL);
+    return PAR_OK;
+}
+
+int par_diagnose_comm_matrix(int argc, char **argv) {
+    settings s = {0};
+    par_problems problems = {0};
+    par_option rows[N_ROWS];
+    par_matrix *m = NULL;
+    const char *run = argc > 0 && argv[0][0] != '-' ? argv[0] : NULL;
+    make_rows(&s, rows);
+    par_options_parse(rows, N_ROWS, argc - (run != NULL), argv + (run != NULL), &problems);
+    if (s.help) {
+        char text[4096];
+        par_options_help(rows, N_ROWS, usage, text, sizeof text);
+        printf("%s", text);
+        return EXIT_SUCCESS;
+    }
+    if (!run) par_problem(&problems, "RUN is missing: the directory that a run left, in front");
+    par_status st = par_problems_status(&problems, PAR_ERR_OPTION);
+    if (st == PAR_OK) st = read_matrix(run, &m);
+    if (st == PAR_OK) st = show(&s, m);
+    par_matrix_destroy(&m);
+    if (st == PAR_OK) return EXIT_SUCCESS;
+    fprintf(stderr, "par diagnose comm-matrix: %s\n", par_error());
+    return st == PAR_ERR_MEMORY ? EXIT_FAILURE : PAR_TOOL_INPUT;
+}

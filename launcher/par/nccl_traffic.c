@@ -1,0 +1,184 @@
+/*
+ * See nccl_traffic.h. With p ranks, n the bytes that the call names and r this rank:
+ *
+ *                   logical, from r                     as a ring, from r to r + 1
+ *   all_reduce      n to each: the whole vector         2 n (p - 1) / p
+ *   reduce_scatter  n, a shard, to each                 n (p - 1)
+ *   all_gather      n, the own shard, to each           n (p - 1)
+ *   all_to_all      n, a block, to each                 (as logical)
+ *   broadcast       n to each, from the root            n, from all but the one before the root
+ *   reduce          n to the root                       n, from all but the root
+ *   gather          n, the own block, to the root       (as logical)
+ *   scatter         n, a block to each, from the root   (as logical)
+ *   send            n to the peer                       (as logical)
+ *
+ * A receive is the same message as its send and counts once, there. Order of the ring and algorithm
+ * are NCCL's choice, which a call does not show: so that column is an estimate.
+ */
+#include "nccl_traffic.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    nccl_table *table;
+    const nccl_job *job;
+    const nccl_member *const *member_of; /* [size of the communicator], NULL: wrote no file */
+    int row;
+    const nccl_member *self;
+} walk;
+
+static par_status add_cell(walk *w, int to, double logical, double ring) {
+    nccl_table *t = w->table;
+    if (logical == 0 && ring == 0) return PAR_OK;
+    if (!w->member_of[to]) {
+        t->n_missing++;
+        return PAR_OK;
+    }
+    if (t->n_cells == t->max_cells) {
+        int64_t max = t->max_cells ? 2 * t->max_cells : 1024;
+        nccl_cell *more = realloc(t->cells, (size_t)max * sizeof *more);
+        if (!more) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the traffic of an NCCL job");
+        t->cells = more;
+        t->max_cells = max;
+    }
+    t->cells[t->n_cells++] =
+        (nccl_cell){w->row, w->self->world, w->member_of[to]->world, logical, ring};
+    return PAR_OK;
+}
+
+static bool is(const nccl_traffic *t, const char *op) {
+    return strcmp(t->op, op) == 0;
+}
+
+/* What a ring sends to the next rank; -1: it is no operation of a ring. */
+static double ring_of(const nccl_traffic *t, int p, int r) {
+    double n = (double)t->nbytes;
+    if (is(t, "all_reduce")) return 2 * n * (p - 1) / p;
+    if (is(t, "reduce_scatter") || is(t, "all_gather")) return n * (p - 1);
+    if (is(t, "broadcast")) return (r + 1) % p == t->peer ? 0 : n;
+    if (is(t, "reduce")) return r == t->peer ? 0 : n;
+    return -1;
+}
+
+static double logical_to(const nccl_traffic *t, int r, int to) {
+    if (is(t, "broadcast") || is(t, "scatter")) return r == t->peer ? (double)t->nbytes : 0;
+    if (is(t, "reduce") || is(t, "gather") || is(t, "send"))
+        return to == t->peer ? (double)t->nbytes : 0;
+    return is(t, "recv") ? 0 : (double)t->nbytes;
+}
+
+static par_status add_cells(walk *w, const nccl_traffic *t) {
+    int p = w->self->size, r = w->self->rank;
+    double ring = ring_of(t, p, r);
+    bool point = is(t, "send");
+    for (int to = 0; to < p; to++) {
+        double logical = to == r && !point ? 0 : logical_to(t, r, to);
+        double share = ring < 0 ? logical : to == (r + 1) % p && to != r ? ring : 0;
+        w->table->rows[w->row].ring_nbytes += share;
+        PAR_TRY(add_cell(w, to, logical, share));
+    }
+    return PAR_OK;
+}
+
+static par_status find_row(walk *w, const nccl_traffic *t) {
+    char axis[16];
+    nccl_table *table = w->table;
+    nccl_files_axis(w->job, w->self, axis);
+    for (w->row = 0; w->row < table->n_rows; w->row++) {
+        const nccl_row *row = &table->rows[w->row];
+        if (strcmp(row->axis, axis) == 0 && strcmp(row->op, t->op) == 0 &&
+            strcmp(row->type, t->type) == 0)
+            return PAR_OK;
+    }
+    nccl_row *more = realloc(table->rows, ((size_t)table->n_rows + 1) * sizeof *more);
+    if (!more) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the traffic of an NCCL job");
+    table->rows = more;
+    nccl_row *row = &more[table->n_rows++];
+    *row = (nccl_row){0};
+    memcpy(row->axis, axis, sizeof axis);
+    memcpy(row->op, t->op, sizeof row->op);
+    memcpy(row->type, t->type, sizeof row->type);
+    return PAR_OK;
+}
+
+/* Size and bus factor as NCCL's performance tests have them. */
+static void count_row(nccl_row *row, const nccl_traffic *t, int p) {
+    bool whole = is(t, "all_reduce") || is(t, "broadcast") || is(t, "reduce");
+    bool pair = is(t, "send") || is(t, "recv");
+    double size = (double)t->nbytes * (whole || pair ? 1 : p);
+    double part = is(t, "all_reduce") ? 2.0 * (p - 1) / p : whole || pair ? 1 : (double)(p - 1) / p;
+    if (p > row->n_ranks) row->n_ranks = p;
+    row->calls += t->calls;
+    row->captured += t->captured;
+    row->size_nbytes += size;
+    row->bus_nbytes += size * part;
+}
+
+static par_status take_member(walk *w) {
+    for (int i = 0; i < w->self->n; i++) {
+        const nccl_traffic *t = &w->self->traffic[i];
+        PAR_TRY(find_row(w, t));
+        count_row(&w->table->rows[w->row], t, w->self->size);
+        PAR_TRY(add_cells(w, t));
+    }
+    return PAR_OK;
+}
+
+static int by_place(const void *a, const void *b) {
+    const nccl_cell *x = a, *y = b;
+    if (x->row != y->row) return x->row < y->row ? -1 : 1;
+    if (x->from != y->from) return x->from < y->from ? -1 : 1;
+    return (x->to > y->to) - (x->to < y->to);
+}
+
+static void merge_cells(nccl_table *t) {
+    int64_t n = 0;
+    if (t->n_cells == 0) return;
+    qsort(t->cells, (size_t)t->n_cells, sizeof *t->cells, by_place);
+    for (int64_t i = 0; i < t->n_cells; i++) {
+        if (n > 0 && by_place(&t->cells[n - 1], &t->cells[i]) == 0) {
+            t->cells[n - 1].logical += t->cells[i].logical;
+            t->cells[n - 1].ring += t->cells[i].ring;
+        } else {
+            t->cells[n++] = t->cells[i];
+        }
+    }
+    t->n_cells = n;
+}
+
+static par_status take_communicator(walk *w, int begin, int end) {
+    const nccl_member **member_of = calloc((size_t)w->job->members[begin].size, sizeof *member_of);
+    par_status st = PAR_OK;
+    if (!member_of) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the traffic of an NCCL job");
+    w->member_of = member_of;
+    for (int i = begin; i < end; i++) member_of[w->job->members[i].rank] = &w->job->members[i];
+    for (int i = begin; i < end && st == PAR_OK; i++) {
+        w->self = &w->job->members[i];
+        st = take_member(w);
+    }
+    free(member_of);
+    return st;
+}
+
+par_status nccl_traffic_make(const nccl_job *job, nccl_table *out) {
+    nccl_table table = {0};
+    walk w = {.table = &table, .job = job};
+    par_status st = PAR_OK;
+    for (int begin = 0, end; begin < job->n_members && st == PAR_OK; begin = end) {
+        end = nccl_files_end(job, begin);
+        st = take_communicator(&w, begin, end);
+    }
+    merge_cells(&table);
+    if (st == PAR_OK)
+        *out = table;
+    else
+        nccl_traffic_free(&table);
+    return st;
+}
+
+void nccl_traffic_free(nccl_table *table) {
+    free(table->rows);
+    free(table->cells);
+    *table = (nccl_table){0};
+}

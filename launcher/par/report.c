@@ -1,0 +1,199 @@
+/* par report: one run as a page of HTML. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "par_tool.h"
+#include "report.h"
+
+static const char usage[] =
+    "usage: par report RUN [options]\n"
+    "Writes one page of HTML on a run: its options, losses, speed, pipeline, communication, "
+    "memory,\n"
+    "cost and checkpoints. RUN is the run's directory, or its log. The page needs nothing from\n"
+    "elsewhere, can be printed, and works without scripts.";
+
+typedef struct {
+    const char *out;
+    bool help;
+} settings;
+
+enum { N_ROWS = 2 };
+
+static void make_rows(settings *s, par_option rows[N_ROWS]) {
+    const par_option list[N_ROWS] = {
+        {.name = "out",
+         .type = PAR_OPT_TEXT,
+         .value = &s->out,
+         .help = "the page; without it report.html in RUN, or of a log, LOG.html",
+         .metavar = "FILE",
+         .also = "output|o"},
+        {.name = "help",
+         .type = PAR_OPT_BOOL,
+         .value = &s->help,
+         .help = "print this text and end"},
+    };
+    memcpy(rows, list, sizeof list);
+    for (int i = 0; i < N_ROWS; i++) rows[i].group = "Options";
+}
+
+static const struct {
+    const char *id, *title;
+    void (*write)(report_page *p, const report_run *run);
+} sections[] = {
+    {"training", "Training", report_training},
+    {"speed", "Speed", report_speed},
+    {"pipeline", "Pipeline", report_pipeline},
+    {"communication", "Communication", report_communication},
+    {"memory", "Memory", report_memory},
+    {"health", "Stragglers and health", report_health},
+    {"cost", "Cost", report_cost},
+    {"checkpoints", "Checkpoints", report_checkpoints},
+    {"configuration", "Configuration", report_configuration},
+    {"methods", "What computed what", report_methods},
+};
+
+enum { N_SECTIONS = sizeof sections / sizeof *sections };
+
+static void put_tile(report_page *p, const char *value, const char *name) {
+    report_put(p, "<div class=\"tile\"><b>");
+    report_put_text(p, value);
+    report_put(p, "</b><span>");
+    report_put_text(p, name);
+    report_put(p, "</span></div>\n");
+}
+
+static void put_validation_tile(report_page *p, const report_run *run) {
+    char text[REPORT_TEXT], name[64];
+    double step, least = report_least(&run->validations, VALIDATION_LOSS, &step);
+    if (isnan(least)) return;
+    snprintf(name, sizeof name, "best validation loss, step %.0f", step);
+    put_tile(p, report_plain(least, text), name);
+}
+
+static void put_tiles(report_page *p, const report_run *run) {
+    const report_table *t = &run->steps;
+    char text[REPORT_TEXT], name[64];
+    double mfu = report_median(t, STEP_MFU);
+    const char *cost = report_value(&run->cost, REPORT_COST_OF_RUN);
+    report_put(p, "<div class=\"tiles\">\n");
+    put_tile(p, report_plain(report_last(t, STEP_LOSS), text), "last training loss");
+    put_validation_tile(p, run);
+    snprintf(name, sizeof name, "steps of %.20s", report_value(&run->options, "steps"));
+    put_tile(p, report_plain(report_last(t, STEP_NUMBER), text), name);
+    put_tile(p, report_count(report_last(t, STEP_SUM_TOKENS), text), "tokens");
+    put_tile(p, report_rate(report_median(t, STEP_RATE), text), "median throughput");
+    put_tile(p, report_seconds(report_median(t, STEP_SECONDS), text), "median step");
+    if (!isnan(mfu)) put_tile(p, report_percent(mfu, text), "median MFU");
+    put_tile(p, report_seconds(report_last(t, STEP_SUM_SECONDS), text), "of steps and validations");
+    if (*cost) put_tile(p, cost, "cost");
+    report_put(p, "</div>\n");
+}
+
+/* "gpt2-124m, 124 M parameters | 8 ranks = tp 2 x pp 2 x dp 2 | bf16 | libpar 0.1.0" */
+static void put_about(report_page *p, const report_run *run) {
+    static const char *const axes[] = {"tp", "cp", "pp", "dp"};
+    char text[REPORT_TEXT];
+    if (run->start.n == 0) return;
+    report_put(p, "<p class=\"about\">");
+    report_put_text(p, report_about(run, "model"));
+    report_put(p, ", %s parameters · ",
+               report_count((double)report_about_whole(run, "parameters", 0), text));
+    report_put_text(p, report_about(run, "ranks"));
+    report_put(p, " ranks =");
+    for (int i = 0, n = 0; i < 4; i++) {
+        int64_t size = report_about_whole(run, axes[i], 1);
+        if (size > 1 || (i == 3 && n == 0))
+            report_put(p, "%s %s %lld", n++ ? " ×" : "", axes[i], (long long)size);
+    }
+    report_put(p, " · ");
+    report_put_text(p, report_about(run, "precision"));
+    report_put(p, " on ");
+    report_put_text(p, report_about(run, "device"));
+    report_put(p, " · libpar ");
+    report_put_text(p, report_about(run, "version"));
+    report_put(p, "</p>\n");
+}
+
+/* What of the log is not on the page. */
+static void put_log_notes(report_page *p, const report_run *run) {
+    const par_log_reading *r = &run->reading;
+    if (r->n_left_out)
+        report_note(p,
+                    "%lld line%s of the log %s no records and %s left out; the first is line %lld.",
+                    (long long)r->n_left_out, r->n_left_out == 1 ? "" : "s",
+                    r->n_left_out == 1 ? "is" : "are", r->n_left_out == 1 ? "is" : "are",
+                    (long long)r->left_out);
+    if (run->n_before)
+        report_note(p, "The log holds %d earlier run%s; this page is on the last one.",
+                    run->n_before, run->n_before == 1 ? "" : "s");
+    if (run->start.n == 0)
+        report_note(p, "The log has no record of the run's start: options and layout are not "
+                       "known.");
+}
+
+static void put_head(report_page *p, const report_run *run) {
+    report_put(p, "<header><h1>");
+    report_put_text(p, run->name);
+    report_put(p, "</h1>\n");
+    put_about(p, run);
+    put_log_notes(p, run);
+    put_tiles(p, run);
+    report_put(p, "</header>\n<nav>");
+    for (int i = 0; i < N_SECTIONS; i++)
+        report_put(p, "<a href=\"#%s\">%s</a> ", sections[i].id, sections[i].title);
+    report_put(p, "</nav>\n<main>\n");
+}
+
+static par_status write_page(const report_run *run, const char *path) {
+    report_page p;
+    PAR_TRY(report_page_begin(&p, run->name));
+    put_head(&p, run);
+    for (int i = 0; i < N_SECTIONS; i++) {
+        report_section(&p, sections[i].id, sections[i].title);
+        sections[i].write(&p, run);
+    }
+    return report_page_end(&p, path);
+}
+
+static int report(const settings *s, const char *path) {
+    report_run run;
+    char out[1300];
+    par_status st = report_read(path, &run);
+    if (*run.directory)
+        snprintf(out, sizeof out, "%s/report.html", run.directory);
+    else
+        snprintf(out, sizeof out, "%s.html", run.log);
+    if (st == PAR_OK) st = write_page(&run, s->out ? s->out : out);
+    if (st == PAR_OK)
+        printf("%s\n", s->out ? s->out : out);
+    else
+        fprintf(stderr, "par report: %s\n", par_error());
+    report_close(&run);
+    return st == PAR_OK ? EXIT_SUCCESS : PAR_TOOL_INPUT;
+}
+
+int par_report(int argc, char **argv) {
+    settings s = {0};
+    par_problems problems = {0};
+    par_option rows[N_ROWS];
+    const char *path = NULL;
+    make_rows(&s, rows);
+    if (argc > 0 && argv[0][0] != '-') {
+        path = *argv++;
+        argc--;
+    }
+    par_options_parse(rows, N_ROWS, argc, argv, &problems);
+    if (s.help) {
+        char text[4096];
+        par_options_help(rows, N_ROWS, usage, text, sizeof text);
+        printf("%s", text);
+        return EXIT_SUCCESS;
+    }
+    if (!path) par_problem(&problems, "RUN: is missing; legal: par report RUN [options]");
+    if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK) {
+        fprintf(stderr, "par report: %s\n", par_error());
+        return PAR_TOOL_INPUT;
+    }
+    return report(&s, path);
+}
