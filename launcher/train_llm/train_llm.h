@@ -2,11 +2,12 @@
  * train_llm: the trainer program. Its parts: options (the rows; elsewhere: names that have none),
  * config (command line, file of options; recipe), help, settle (what follows from the options
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
- * checkpoint (saving, resuming), about (what a checkpoint records), signals (what asks to save or
- * stop), limits (memory of the nodes), methods (what computes what), observe (log, tables, curve,
- * communication matrix), log (its records), run (the directory of all that), mfu, sample (text from
- * a model), watch (the watchdog), verify (a layout against one rank), report (what is printed), plan
- * (what is printed of a run that need not run), and main. It uses the public headers only; what the library must not do (MPI_Init,
+ * checkpoint (saving, resuming), about (what a checkpoint records), carried (what it brings back),
+ * tokenizer (which one it is), signals (what asks to save or stop), limits (memory of the nodes),
+ * methods (what computes what), observe (log, tables, curve, communication matrix), log (its
+ * records), run (the directory of all that), mfu, sample (text from a model), watch (the watchdog),
+ * verify (a layout against one rank), report (what is printed), plan (what is printed of a run that
+ * need not run), and main. It uses the public headers only; what the library must not do (MPI_Init,
  * signals, threads, printing, exit codes) is here.
  *
  * A name that two files share begins with llm_ and its part.
