@@ -83,7 +83,8 @@
     F(name) A(kernels) F(on_host) F(memory) F(host_memory) F(stream_create) F(stream_destroy) \
     F(event_create) F(event_destroy) F(copy) F(zero) F(event_record) F(wait) F(event_query) F(sync) \
     F(timed_event_create) F(elapsed) F(capture_begin) F(capture_end) F(graph_launch) \
-    F(graph_destroy) F(choices) F(choose) F(range_begin) F(range_end) F(device) F(method) F(nccl)
+    F(graph_destroy) F(choices) F(choose) F(range_begin) F(range_end) F(device) F(method) \
+    F(memory_used) F(nccl)
 #define PAR__FIELDS_par_device_params(F, A) \
     F(local_rank) F(local_size) F(device) F(shared) F(tune) F(tf32) F(attention_workspace_nbytes) \
     F(nondeterministic_attention) F(plan_cache) F(plan_only)

@@ -71,6 +71,14 @@ static void device_release(void *block, size_t nbytes) {
     (void)cudaFree(block);
 }
 
+static par_status memory_used(size_t *nbytes) {
+    size_t left = 0, all = 0;
+    PAR_REQUIRE(nbytes);
+    PAR__CUDA_TRY(cudaMemGetInfo(&left, &all));
+    *nbytes = all - left;
+    return PAR_OK;
+}
+
 static par_status pinned_alloc(size_t nbytes, void **out) {
     void *block = NULL;
     PAR_REQUIRE(out);
@@ -265,6 +273,7 @@ par_status par__cuda_device_init(const par_device_params *params, par_backend *b
     backend->on_host = false;
     backend->memory = (par_allocator){device_alloc, device_release};
     backend->host_memory = (par_allocator){pinned_alloc, pinned_release};
+    backend->memory_used = memory_used;
     backend->stream_create = stream_create;
     backend->stream_destroy = stream_destroy;
     backend->event_create = event_create;

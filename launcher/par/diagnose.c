@@ -72,6 +72,7 @@ static const struct {
     const char *help;
 } subcommands[] = {
     {"hang", hang, "where every rank is, and which one did not arrive"},
+    {"memory", par_diagnose_memory, "what took the memory of each rank, and what grows"},
     {"comm-matrix", par_diagnose_comm_matrix, "who sent what to whom, and how fast"},
     {"nccl-matrix", par_diagnose_nccl,
      "who asked NCCL to bring how much to whom, in any recorded NCCL program"},

@@ -8,8 +8,10 @@ enum { PAR_TOOL_INPUT = 2 }; /* exit code: bad options or input */
 int par_check(int argc, char **argv);
 int par_checkpoint_command(int argc, char **argv);
 int par_compare(int argc, char **argv);
+int par_cost(int argc, char **argv);
 int par_data(int argc, char **argv);
 int par_diagnose(int argc, char **argv);
+int par_diagnose_memory(int argc, char **argv);
 int par_diagnose_comm_matrix(int argc, char **argv);
 int par_diagnose_nccl(int argc, char **argv);
 int par_doctor(int argc, char **argv);

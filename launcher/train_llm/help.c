@@ -10,9 +10,9 @@ static const char usage[] =
     "Trains a transformer with tensor, pipeline and data parallelism.\n"
     "Exit codes: 0 done, 1 failed while running, 2 bad options or input, 3 stopped by numbers "
     "that\n"
-    "are not finite, 4 stopped by a signal, a stop file or --exit-after, 5 a rank failed and ended "
-    "the\n"
-    "job, 6 the run stood still.\n"
+    "are not finite, 4 stopped by a signal, a stop file, --exit-after or --budget, 5 a rank "
+    "failed\n"
+    "and ended the job, 6 the run stood still.\n"
     "--no-x turns a switch off; of two equal options the last one wins.";
 
 /* "  gpt2-124m         124.44 M parameters, 12 layers, ... (openai-community/gpt2)" */

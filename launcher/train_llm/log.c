@@ -28,6 +28,7 @@ static void log_options(par_log *log, const llm_run *r, bool all) {
 
 par_status llm_log_start(par_log *log, const llm_run *r, const llm_world *w, const llm_data *d) {
     const par_transformer_config *c = &r->config;
+    char user[64], time[32];
     par_log_text(log, "event", "start");
     par_log_text(log, "version", llm_version);
     par_log_text(log, "model", c->name);
@@ -48,6 +49,10 @@ par_status llm_log_start(par_log *log, const llm_run *r, const llm_world *w, con
     par_log_int(log, "validation_tokens", d->end - d->cut);
     par_log_real(log, "flops_per_token", par_transformer_flops_per_token(c));
     par_log_real(log, "peak_tflops", 1e-12 * llm_mfu_peak(r)); /* of a rank; 0: unknown */
+    par_log_object(log, "measured");
+    par_log_text(log, "user", llm_cost_user(user));
+    par_log_text(log, "time", llm_cost_time(time));
+    par_log_object_end(log);
     par_log_object(log, "options");
     log_options(log, r, true);
     par_log_object_end(log);
@@ -108,6 +113,36 @@ void llm_log_step(par_log *log, int64_t step, double lr, double mfu, const par_v
     if (vote->n_nonfinite) par_log_text(log, "where", vote->where);
     par_log_real(log, "ideal_bubble", times->ideal_bubble);
     log_measured(log, times->total, mfu, vote, times);
+}
+
+/* What measured: of each time per step the spread over ranks; the ranks that are slow in words. */
+void llm_log_health(par_log *log, const par_health_round *round, const par_health *health) {
+    char key[48], slow[512] = "";
+    size_t n = 0;
+    par_log_text(log, "event", "health");
+    par_log_int(log, "step", round->step);
+    par_log_object(log, "measured");
+    par_log_int(log, "steps", round->n_steps);
+    for (int i = 0; i < PAR_HEALTH_TIMES; i++) {
+        const char *name = par_health_name((par_health_time)i);
+        const par_health_spread *s = &round->spread[i];
+        const double values[] = {s->min, s->median, s->max, s->min > 0 ? s->max / s->min : NAN};
+        static const char *const of[] = {"min_s", "median_s", "max_s", "ratio"};
+        for (int k = 0; k < 4; k++) {
+            snprintf(key, sizeof key, "%s_%s", name, of[k]);
+            par_log_real(log, key, values[k]);
+        }
+        snprintf(key, sizeof key, "%s_slowest", name);
+        par_log_int(log, key, s->slowest);
+    }
+    for (int i = 0; i < round->n_slow && i < PAR_HEALTH_SLOW && n < sizeof slow; i++) {
+        const par_health_slow *s = &round->slow[i];
+        n += (size_t)snprintf(slow + n, sizeof slow - n, "%srank %d on %s: %.2f x", i ? "; " : "",
+                              s->rank, par_health_host(health, s->rank), s->factor);
+    }
+    par_log_int(log, "slow_ranks", round->n_slow);
+    par_log_text(log, "slow", slow);
+    par_log_object_end(log);
 }
 
 void llm_log_validation(par_log *log, int64_t step, double loss, int64_t n, double seconds) {

@@ -60,7 +60,9 @@ static par_status end_step(llm_run *r, const llm_world *w, const llm_data *d, pa
     at->loss = vote->loss;
     const par_step_times *times = par_trainer_times(trainer);
     int64_t step = ++at->ended;
-    llm_observer_step(o, step, lr, times->total, vote, times);
+    llm_observer_step(o, r, w, step, lr, times->total, vote, times);
+    llm_memory_step(step);
+    PAR_TRY(llm_health_step(r, w, o, step, times));
     if (w->rank == 0) {
         bool last = vote->stop || step == r->set.steps;
         llm_report_time(times, vote);
@@ -92,6 +94,7 @@ static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
     const llm_settings *s = &r->set;
     int64_t step = at->ended;
     int asked = at->asked;
+    if (llm_health_checks(r, step)) PAR_TRY(llm_health_replicas(step));
     at->asked = LLM_ASKED_NOTHING;
     at->validation = 0;
     bool stops = asked >= LLM_ASKED_STOP;
@@ -137,7 +140,7 @@ static par_status walk_steps(llm_run *r, const llm_world *w, const llm_data *d,
         bool validates =
             d->n_validation && (due(step, s->eval_every, s->steps) || (saves && s->keep_best));
         bool each = s->stop_at_loss > 0 && !d->n_validation;
-        bool all = !behind || validates || saves || each;
+        bool all = !behind || validates || saves || each || llm_health_checks(r, step);
         PAR_TRY(par_trainer_step_begin(trainer, &source, lr, stop));
         while (at.ended < (all ? step : step - 1)) {
             PAR_TRY(end_step(r, w, d, trainer, o, &at));
@@ -176,6 +179,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     PAR_TRY(llm_signals_check_file(r, w));
     PAR_TRY(llm_checkpoint_claim(r, w));
     par_status st = llm_limits_warn(r, w);
+    if (st == PAR_OK) st = llm_health_nodes(r, w);
     if (st == PAR_OK) st = par_trainer_create(w->transport, &r->params, &trainer);
     if (st == PAR_OK && import) st = par_trainer_load(trainer, read_import, import);
     if (st == PAR_OK) st = llm_sample_prepare(r, *sample, trainer);
@@ -183,6 +187,8 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     if (st == PAR_OK) st = llm_checkpoint_check(r, w, trainer);
     if (st == PAR_OK) st = llm_checkpoint_resume(r, w, d, trainer, &from);
     if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
+    if (st == PAR_OK) st = llm_health_begin(r, w, trainer);
+    if (st == PAR_OK) st = llm_memory_begin(r, w, trainer);
     if (st == PAR_OK) st = llm_observer_create(r, w, d, &from, &o);
     if (st == PAR_OK) {
         if (w->rank == 0) printf("ready after %.1f s\n", llm_world_seconds() - w->start);
@@ -192,6 +198,7 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
         st = llm_checkpoint_await(r, w, trainer, st);
         if (w->rank == 0) llm_report_progress_clear();
         if (w->rank == 0) llm_report_overlap();
+        if (w->rank == 0) llm_health_print();
         if (w->rank == 0 && st == PAR_OK && !r->set.save)
             printf("note: the weights end with this run; --save DIR would keep them\n");
     }
@@ -202,11 +209,16 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     llm_sample_close(sample);
     /* Where a rank failed the process ends, without waiting for devices. */
     bool broken = par_transport_broken(w->transport);
+    llm_health_end();
     if (!broken) par_trainer_destroy(&trainer);
     if (ended && !broken) {
         par_status matrix = llm_observer_matrix(o, r, w);
+        if (matrix == PAR_OK) matrix = llm_memory_end(r, w);
         if (st == PAR_OK) st = matrix;
+        par_status cost = llm_observer_cost(o, r, w);
+        if (st == PAR_OK) st = cost;
     }
+    llm_memory_close();
     llm_observer_destroy(&o);
     par_owner_release(&r->owner);
     return st;

@@ -117,6 +117,8 @@ static par_status open_files(llm_observer *o, const llm_run *r, const llm_world 
     if (s->log && fresh) PAR_TRY(llm_log_start(o->log, r, w, d));
     if (s->log && fresh) PAR_TRY(write_config(r));
     if (s->log && from->step) PAR_TRY(llm_log_resume(o->log, w, from));
+    /* what was spent on steps that were taken out stays */
+    if (from->step && llm_cost_record(r, w, o->log)) PAR_TRY(par_log_end(o->log));
     if (s->log) PAR_TRY(llm_methods_log(o->log, r));
     if (s->comm_matrix_csv) PAR_TRY(check_matrix_file(s->comm_matrix_csv));
     if (s->comm_matrix_svg) PAR_TRY(check_matrix_file(s->comm_matrix_svg));
@@ -145,6 +147,7 @@ static bool wants_matrix(const llm_run *r) {
 
 par_status llm_observer_create(const llm_run *r, llm_world *w, const llm_data *d,
                                const llm_beginning *from, llm_observer **out) {
+    PAR_TRY(llm_cost_begin(r, w, from));
     llm_observer *o = calloc(1, sizeof *o);
     par_status st = o ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for an observer");
     if (st == PAR_OK && w->rank == 0) st = open_files(o, r, w, d, from);
@@ -166,6 +169,7 @@ par_status llm_observer_create(const llm_run *r, llm_world *w, const llm_data *d
 void llm_observer_destroy(llm_observer **handle) {
     llm_observer *o = *handle;
     if (!o) return;
+    llm_cost_close();
     par_log_close(&o->log);
     par_series_close(&o->csv);
     par_series_close(&o->events);
@@ -204,6 +208,10 @@ bool llm_observer_has_validation(const llm_observer *o) {
     return o->has_validation;
 }
 
+static void record_cost(llm_observer *o, const llm_run *r, const llm_world *w) {
+    if (llm_cost_record(r, w, o->log)) end_line(o);
+}
+
 static void log_signal(llm_observer *o, int64_t step) {
     if (!o->log) return;
     par_log_text(o->log, "event", "signal");
@@ -211,8 +219,9 @@ static void log_signal(llm_observer *o, int64_t step) {
     end_line(o);
 }
 
-void llm_observer_step(llm_observer *o, int64_t step, double lr, double seconds,
-                       const par_vote *vote, const par_step_times *times) {
+void llm_observer_step(llm_observer *o, const llm_run *r, const llm_world *w, int64_t step,
+                       double lr, double seconds, const par_vote *vote,
+                       const par_step_times *times) {
     double rate = (double)vote->n_targets / seconds;
     const par_series_point point = {.step = step,
                                     .loss = vote->loss,
@@ -226,10 +235,17 @@ void llm_observer_step(llm_observer *o, int64_t step, double lr, double seconds,
     o->updates += !vote->skipped;
     if (o->curve) par_curve_add(o->curve, false, step, vote->loss);
     add_points(o, &point);
+    if (o->log) llm_log_step(o->log, step, lr, point.mfu, vote, times);
+    if (o->log) end_line(o);
+    if (llm_cost_step(r, w, step, vote->n_targets)) record_cost(o, r, w);
     if (!o->log) return;
-    llm_log_step(o->log, step, lr, point.mfu, vote, times);
-    end_line(o);
     if (vote->stop) log_signal(o, step);
+}
+
+void llm_observer_health(llm_observer *o, const par_health_round *round, const par_health *health) {
+    if (!o->log) return;
+    llm_log_health(o->log, round, health);
+    end_line(o);
 }
 
 void llm_observer_validation(llm_observer *o, const llm_run *r, int64_t step, double loss,
@@ -305,4 +321,10 @@ par_status llm_observer_matrix(llm_observer *o, const llm_run *r, llm_world *w) 
     }
     par_matrix_destroy(&matrix);
     return llm_world_agree(w, st);
+}
+
+par_status llm_observer_cost(llm_observer *o, const llm_run *r, const llm_world *w) {
+    PAR_TRY(llm_cost_end(r, w));
+    if (w->rank == 0) record_cost(o, r, w);
+    return PAR_OK;
 }

@@ -336,6 +336,24 @@ static int output_rows(llm_settings *s, par_option *t) {
     return APPEND(t, rows);
 }
 
+static int cost_rows(llm_settings *s, par_option *t) {
+    const char *g = "Cost";
+    const par_option rows[] = {
+        REAL("price-per-hour", price_per_hour, "0", "0..",
+             "of one rank's device, its GPU or its share of the cores, in any currency: what the "
+             "run costs is logged; 0: not known",
+             .also = "hourly-price|gpu-price"),
+        REAL("energy-price", energy_price, "0", "0..",
+             "of a kWh, where the hosts' meters can be read; 0: energy costs nothing more"),
+        REAL("budget", budget, "0", "0..",
+             "warn when 80 % of it are spent, save and end before all is; 0: no limit",
+             .also = "max-cost"),
+        TEXT("project", project, "what par cost analyze adds the run up under", .metavar = "NAME",
+             .recorded = IN_LOG),
+    };
+    return APPEND(t, rows);
+}
+
 static int checkpoint_rows(llm_settings *s, par_option *t) {
     const char *g = "Checkpoints";
     const par_option rows[] = {
@@ -430,6 +448,15 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
         INT("verify-steps", verify_steps, "3", "1..1000",
             "with --verify-parallel: steps whose losses are compared"),
         BOOL("check-comm", check_comm, "before every collective, ranks compare what they start"),
+        BOOL("check-nodes", check_nodes,
+             "before the training, measure products, memory and messages of all ranks, and name "
+             "those that are far below the median"),
+        INT("check-replicas", check_replicas, "0", "0..",
+            "every this many steps, compare the weights of all replicas; a rank that differs is "
+            "named and ends the run; 0: never"),
+        INT("health-every", health_every, "100", "0..",
+            "every this many steps, compare the times of all ranks, log them, and name slow ranks; "
+            "0: never"),
         REAL("stall-timeout", stall_timeout, "30", "0..",
              "seconds without any progress after which the run ends, with the rank that did not "
              "arrive; 0: never"),
@@ -451,8 +478,8 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
 
 int llm_options_rows(llm_settings *s, par_option *table) {
     static int (*const groups[])(llm_settings *, par_option *) = {
-        model_rows, layout_rows, training_rows,   precision_rows, sample_rows,
-        data_rows,  output_rows, checkpoint_rows, machine_rows,   diagnostic_rows};
+        model_rows,  layout_rows, training_rows,   precision_rows, sample_rows,    data_rows,
+        output_rows, cost_rows,   checkpoint_rows, machine_rows,   diagnostic_rows};
     int n = 0;
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) n += groups[i](s, table + n);
     return n + llm_elsewhere_rows(table + n);

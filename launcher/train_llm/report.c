@@ -73,7 +73,7 @@ void llm_report_head(const llm_run *r, int world_size) {
 
 /* Ranks that take turns on cores wait for each other all the time: their bubble is the machine's,
  * not the schedule's. A device measures by itself. */
-static bool takes_turns(const llm_run *r, const llm_world *w) {
+bool llm_report_takes_turns(const llm_run *r, const llm_world *w) {
     return r->set.device != LLM_CUDA && (int64_t)w->threads * w->local_size > w->cores;
 }
 
@@ -91,7 +91,7 @@ void llm_report_run(const llm_run *r, const llm_world *w) {
                w->local_size, llm_report_s(w->local_size), w->threads, llm_report_s(w->threads),
                w->cores, llm_report_s(w->cores));
     llm_run_print(r);
-    if (r->params.layout.size[PAR_PP] > 1 && takes_turns(r, w))
+    if (r->params.layout.size[PAR_PP] > 1 && llm_report_takes_turns(r, w))
         printf("note: the measured bubble is left out, since ranks that share cores wait for each "
                "other's turns\n");
 }
@@ -196,7 +196,7 @@ void llm_report_step(const llm_run *r, const llm_world *w, int64_t step, double 
     if (mfu >= 0) printf(" | mfu %.1f%%", 100 * mfu);
     printf(" | data %.1f%% | %s", 100 * times->data / seconds,
            llm_report_bytes(memory_nbytes(trainer), memory));
-    if (r->params.layout.size[PAR_PP] > 1 && !takes_turns(r, w))
+    if (r->params.layout.size[PAR_PP] > 1 && !llm_report_takes_turns(r, w))
         printf(" | bubble %.1f%% (ideal %.1f%%)", 100 * times->bubble, 100 * times->ideal_bubble);
     if (r->params.dtype == PAR_F16) printf(" | scale %g", vote->loss_scale);
     if (vote->skipped)

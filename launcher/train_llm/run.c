@@ -27,7 +27,7 @@ static struct {
     bool made, made_above, had_checkpoints; /* of the folder, of runs/ */
 } kept;
 
-static const char *const names[] = {"config", "log.jsonl", "curve.svg"};
+static const char *const names[] = {"config", "log.jsonl", "curve.svg", "memory.json"};
 
 static bool by_hand(const llm_settings *s) {
     return s->run && strcmp(s->run, "none") != 0;

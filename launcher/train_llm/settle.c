@@ -163,6 +163,7 @@ void llm_settle_options(llm_run *r, const llm_world *w, par_problems *problems) 
     check_evaluation(r, problems);
     check_checkpoints(s, s->resume && strcmp(s->resume, "auto") == 0, problems);
     settle_end(r, problems);
+    llm_cost_settle(s, problems);
     check_sampling(s, problems);
     check_device(s, problems);
     llm_carried_read(r, w);

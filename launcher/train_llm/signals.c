@@ -118,12 +118,21 @@ double llm_signals_duration(const char *text) {
 /* A save must fit before the limit: the longest time that a step or a validation took, what the
  * last save took and a quarter; before the first save, a twentieth of the limit, at most a minute.
  * Twice that while another is under way, which must end first. */
-static bool time_is_up(const llm_run *r, const llm_world *w, double now) {
-    double limit = r->exit_after_s, first = limit / 20 < 60 ? limit / 20 : 60;
+static double margin(const llm_run *r, double now, double limit) {
+    double first = limit / 20 < 60 ? limit / 20 : 60;
     double save = seconds.save < 0 ? first : 1.25 * seconds.save;
     if (r->behind.under_way && save < now - r->behind.since) save = now - r->behind.since;
-    double margin = seconds.longest + (r->behind.under_way ? 2 * save : save);
-    return limit > 0 && now - w->start + margin >= limit;
+    return seconds.longest + (r->behind.under_way ? 2 * save : save);
+}
+
+static bool time_is_up(const llm_run *r, const llm_world *w, double now) {
+    double limit = r->exit_after_s;
+    return limit > 0 && now - w->start + margin(r, now, limit) >= limit;
+}
+
+static bool budget_is_up(const llm_run *r, const llm_world *w, double now) {
+    double left, whole;
+    return llm_cost_lasts(r, w, &left, &whole) && margin(r, now, whole) >= left;
 }
 
 static bool file_is_there(const llm_run *r, double now) {
@@ -148,6 +157,7 @@ int llm_signals_asked(const llm_run *r, const llm_world *w) {
     seconds.looked = now;
     if (asked_to_stop) return LLM_ASKED_STOP;
     if (w->rank == 0 && time_is_up(r, w, now)) return LLM_ASKED_STOP_TIME;
+    if (w->rank == 0 && budget_is_up(r, w, now)) return LLM_ASKED_STOP_BUDGET;
     if (w->rank == 0 && file_is_there(r, now)) return LLM_ASKED_STOP_FILE;
     return asked_to_save ? LLM_ASKED_SAVE : LLM_ASKED_NOTHING;
 }
@@ -173,6 +183,8 @@ par_status llm_signals_stop(const llm_run *r, const llm_world *w, int asked, int
         snprintf(why, sizeof why, "the file %s", r->stop_file);
     else if (asked == LLM_ASKED_STOP_TIME)
         snprintf(why, sizeof why, "--exit-after %s", r->set.exit_after);
+    else if (asked == LLM_ASKED_STOP_BUDGET)
+        snprintf(why, sizeof why, "--budget %g", r->set.budget);
     else
         snprintf(why, sizeof why, "a signal");
     if (w->rank == 0) printf("stopped by %s after step %lld\n", why, (long long)step);

@@ -4,11 +4,12 @@
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
  * checkpoint (saving, resuming), about (what a checkpoint records), carried (what it brings back),
  * tokenizer (which one it is), signals (what asks to save or stop), limits (memory of the nodes),
- * methods (what computes what), observe (log, tables, curve, communication matrix), log (its
- * records), run (the directory of all that), mfu, sample (text from a model), watch (the watchdog),
- * verify (a layout against one rank), report (what is printed), plan (what is printed of a run that
- * need not run), and main. It uses the public headers only; what the library must not do (MPI_Init,
- * signals, threads, printing, exit codes) is here.
+ * methods (what computes what), observe (log, tables, curve, communication matrix), memory (what
+ * takes how much of it), log (its records), cost, health, run (the directory of all that), mfu,
+ * sample (text from a model), watch (the watchdog), verify (a layout against one rank), report (what
+ * is printed), plan (what is printed of a run that need not run), and main. It uses the public
+ * headers only; what the library must not do (MPI_Init, signals, threads, printing, exit codes) is
+ * here.
  *
  * A name that two files share begins with llm_ and its part.
  */
@@ -78,6 +79,8 @@ typedef struct {
     int64_t save_memory; /* MiB; 0: what the copy takes */
     int64_t save_every, keep, keep_every, keep_best, checkpoint_memory;
     const char *stop_file, *exit_after;
+    double price_per_hour, energy_price, budget; /* 0: none */
+    const char *project;
     const char *run; /* directory; "none": none; NULL: one that rank 0 names */
     const char *log, *csv, *tensorboard, *curve, *comm_matrix_csv, *comm_matrix_svg; /* files */
     double peak_tflops; /* 0: the device's, if it is known */
@@ -89,6 +92,8 @@ typedef struct {
     bool verify_parallel;
     int64_t verify_layers, verify_steps;
     double stall_timeout; /* s */
+    int64_t health_every, check_replicas;
+    bool check_nodes;
     bool sample;
     int64_t sample_tokens; /* -1: as many as fit, up to 100 */
     int64_t sample_count, sample_seed, top_k;
@@ -316,6 +321,7 @@ enum {
     LLM_ASKED_STOP, /* by a signal; from here on: stop */
     LLM_ASKED_STOP_FILE,
     LLM_ASKED_STOP_TIME,
+    LLM_ASKED_STOP_BUDGET,
     LLM_ASKED_COUNT
 };
 /* At the program's start: what must not end it. */
@@ -412,6 +418,7 @@ par_status llm_log_start(par_log *, const llm_run *, const llm_world *, const ll
 par_status llm_log_resume(par_log *, const llm_world *, const llm_beginning *);
 void llm_log_step(par_log *, int64_t step, double lr, double mfu, const par_vote *,
                   const par_step_times *);
+void llm_log_health(par_log *, const par_health_round *, const par_health *);
 void llm_log_validation(par_log *, int64_t step, double loss, int64_t n, double seconds);
 
 /* observe */
@@ -425,8 +432,10 @@ void llm_observer_destroy(llm_observer **);
  * rank. */
 bool llm_observer_has_validation(const llm_observer *);
 /* Every rank calls these after a step and an evaluation. */
-void llm_observer_step(llm_observer *, int64_t step, double lr, double seconds, const par_vote *,
-                       const par_step_times *);
+void llm_observer_step(llm_observer *, const llm_run *, const llm_world *, int64_t step, double lr,
+                       double seconds, const par_vote *, const par_step_times *);
+/* On rank 0: a round of health. */
+void llm_observer_health(llm_observer *, const par_health_round *, const par_health *);
 void llm_observer_validation(llm_observer *, const llm_run *, int64_t step, double loss, int64_t n,
                              double seconds);
 /* The last curve, what was sent so far, once the last step's weights have arrived, and the
@@ -434,6 +443,56 @@ void llm_observer_validation(llm_observer *, const llm_run *, int64_t step, doub
 par_status llm_observer_count(llm_observer *, const llm_run *, const llm_data *, par_trainer *);
 /* The communication matrix. Collective. */
 par_status llm_observer_matrix(llm_observer *, const llm_run *, llm_world *);
+/* What the run took. Collective. */
+par_status llm_observer_cost(llm_observer *, const llm_run *, const llm_world *);
+
+/* cost: what a run takes, in money and energy */
+void llm_cost_settle(const llm_settings *, par_problems *);
+/* One rank of each host opens its meters; what the log says was spent before is counted in, so it
+ * comes before the log is cut back. Collective. */
+par_status llm_cost_begin(const llm_run *, const llm_world *, const llm_beginning *);
+/* After a step, on every rank; true: a record is due. */
+bool llm_cost_step(const llm_run *, const llm_world *, int64_t step, int64_t n_targets);
+/* A record of all until now, which the caller ends; false: there is nothing to record. On rank 0. */
+bool llm_cost_record(const llm_run *, const llm_world *, par_log *);
+/* Seconds that --budget lasts at the pace so far, now and from its beginning; false: there is none.
+ * On rank 0. */
+bool llm_cost_lasts(const llm_run *, const llm_world *, double *left, double *whole);
+/* The energy of all hosts, and a line on rank 0; a record is due. Collective. */
+par_status llm_cost_end(const llm_run *, const llm_world *);
+void llm_cost_close(void);
+/* Who runs this process. */
+const char *llm_cost_user(char name[64]);
+/* Now, as 2026-11-27T11:46:00Z. */
+const char *llm_cost_time(char text[32]);
+
+/* memory: RUN/memory.json, and answers to `par diagnose memory --pid` */
+/* The first file, and from now on answers. Before the first step. Collective. */
+par_status llm_memory_begin(const llm_run *, llm_world *, const par_trainer *);
+/* Every rank after a step. */
+void llm_memory_step(int64_t step);
+/* The last file; a warning if something grows. Collective. */
+par_status llm_memory_end(const llm_run *, llm_world *);
+/* No answers any more. Not collective. */
+void llm_memory_close(void);
+
+/* health: times of ranks, replicas, nodes */
+/* --check-nodes: before there is a trainer. Collective. */
+par_status llm_health_nodes(const llm_run *, const llm_world *);
+/* What --health-every and --check-replicas need. Collective. */
+par_status llm_health_begin(const llm_run *, llm_world *, par_trainer *);
+/* Every rank after a step; in a round rank 0 says who is slow, and logs it. Collective. */
+par_status llm_health_step(const llm_run *, const llm_world *, llm_observer *, int64_t step,
+                           const par_step_times *);
+/* --check-replicas is due after this step. */
+bool llm_health_checks(const llm_run *, int64_t step);
+/* With no step under way. Collective. Errors: PAR_ERR_NUMERIC [agreed] with the rank that
+ * differs. */
+par_status llm_health_replicas(int64_t step);
+/* The table of all rounds; on rank 0. */
+void llm_health_print(void);
+/* Before the trainer is destroyed. */
+void llm_health_end(void);
 
 /* sample: a text that is drawn from the model */
 typedef struct llm_sample llm_sample;
@@ -507,6 +566,8 @@ void llm_report_progress(const llm_run *, int64_t step);
 void llm_report_progress_clear(void);
 /* Standard output, mpirun's under it, is a terminal. */
 bool llm_report_on_terminal(void);
+/* Ranks share cores, so that what they measure of themselves says little. */
+bool llm_report_takes_turns(const llm_run *, const llm_world *);
 /* "3.20 MiB": the unit that fits. Returns text. */
 const char *llm_report_bytes(double nbytes, char text[32]);
 /* "s" but for one. */

@@ -13,7 +13,8 @@ struct par_memory {
     char *block[PAR_MEM_COUNT];
     size_t used[PAR_MEM_COUNT], capacity[PAR_MEM_COUNT];
     par_ledger_line *lines;
-    int n_lines, max_lines;
+    par_ledger_part *parts;
+    int n_lines, max_lines, n_parts, max_parts;
 };
 
 const char *par_memory_kind_name(par_memory_kind kind) {
@@ -43,6 +44,22 @@ par_status par_memory_create_measuring(par_memory **out) {
     return PAR_OK;
 }
 
+/* Lines as they were measured, nothing of them taken yet. */
+static par_status copy_plan(par_memory *memory, const par_memory *measured) {
+    size_t nbytes = (size_t)measured->n_lines * sizeof *memory->lines;
+    if (nbytes == 0) return PAR_OK;
+    memory->lines = malloc(nbytes);
+    if (!memory->lines)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger of %d lines", measured->n_lines);
+    memory->n_lines = memory->max_lines = measured->n_lines;
+    for (int i = 0; i < measured->n_lines; i++) {
+        memory->lines[i] = measured->lines[i];
+        memory->lines[i].planned = measured->lines[i].nbytes;
+        memory->lines[i].nbytes = 0;
+    }
+    return PAR_OK;
+}
+
 par_status par_memory_create(const par_allocator *device, const par_allocator *host,
                              const par_memory *measured, par_memory **out) {
     par_memory *memory = NULL;
@@ -51,11 +68,16 @@ par_status par_memory_create(const par_allocator *device, const par_allocator *h
     memory->measuring = false;
     memory->allocators[0] = *device;
     memory->allocators[1] = *host;
+    par_status st = copy_plan(memory, measured);
+    if (st != PAR_OK) {
+        par_memory_destroy(&memory);
+        return st;
+    }
     for (int kind = 0; kind < PAR_MEM_COUNT; kind++) {
         size_t nbytes = measured->used[kind];
         void *block = NULL;
         if (nbytes == 0) continue;
-        par_status st = memory->allocators[on_host(kind)].alloc(nbytes, &block);
+        st = memory->allocators[on_host(kind)].alloc(nbytes, &block);
         if (st != PAR_OK) {
             par_error_set(st, "%s: %zu bytes (%.2f GiB) could not be allocated: %s",
                           par_memory_kind_name(kind), nbytes, (double)nbytes / (1 << 30),
@@ -77,6 +99,7 @@ void par_memory_destroy(par_memory **handle) {
         if (memory->block[kind])
             memory->allocators[on_host(kind)].release(memory->block[kind], memory->capacity[kind]);
     free(memory->lines);
+    free(memory->parts);
     free(memory);
     *handle = NULL;
 }
@@ -119,6 +142,32 @@ par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char 
     *out = memory->measuring || nbytes == 0 ? NULL : memory->block[kind] + memory->used[kind];
     memory->used[kind] += nbytes;
     return PAR_OK;
+}
+
+par_status par_memory_tell(par_memory *memory, par_memory_kind kind, const char *what,
+                           const char *layer, const char *tensor, size_t nbytes) {
+    PAR_REQUIRE(memory && what && layer && tensor && (int)kind >= 0 && kind < PAR_MEM_COUNT);
+    if (nbytes == 0) return PAR_OK;
+    if (memory->n_parts == memory->max_parts) {
+        int max = memory->max_parts ? 2 * memory->max_parts : 256;
+        par_ledger_part *parts = realloc(memory->parts, (size_t)max * sizeof *parts);
+        if (!parts) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger of %d parts", max);
+        memory->parts = parts;
+        memory->max_parts = max;
+    }
+    par_ledger_part *part = &memory->parts[memory->n_parts++];
+    memset(part, 0, sizeof *part);
+    part->kind = kind;
+    part->nbytes = nbytes;
+    strncpy(part->what, what, sizeof part->what - 1);
+    strncpy(part->layer, layer, sizeof part->layer - 1);
+    strncpy(part->tensor, tensor, sizeof part->tensor - 1);
+    return PAR_OK;
+}
+
+int par_memory_parts(const par_memory *memory, const par_ledger_part **parts) {
+    *parts = memory->parts;
+    return memory->n_parts;
 }
 
 bool par_memory_measuring(const par_memory *memory) {

@@ -185,7 +185,8 @@ static par_status build_head_norms(par__attention *a, par__module_place *place, 
     PAR_TRY(par__head_norm_build(&a->q_norm, place, build, config, name, a->H));
     snprintf(name, sizeof name, "%s.k.norm.weight", prefix);
     PAR_TRY(par__head_norm_build(&a->k_norm, place, build, config, name, a->K));
-    a->qk = par__reserve(place->selective ? areas : &build->stash_nbytes, nbytes);
+    a->qk = place->selective ? par__reserve(areas, nbytes)
+                             : par__keep(build, "attention.q and k", nbytes);
     return PAR_OK;
 }
 
@@ -203,9 +204,9 @@ par_status par__attention_build(par__attention *a, par__module_place *place, par
     PAR_TRY(build_head_norms(a, place, build, config, prefix, areas));
     size_t o_nbytes = par__module_place_nbytes(place, place->N * a->H * a->D);
     size_t qkv_nbytes = par__module_place_nbytes(place, place->N * qkv_width(a));
-    a->qkv = par__reserve(&build->stash_nbytes, qkv_nbytes);
-    a->o = par__reserve(&build->stash_nbytes, o_nbytes);
-    a->lse = par__reserve(&build->stash_nbytes, (size_t)(place->N * a->H) * sizeof(float));
+    a->qkv = par__keep(build, "attention.qkv", qkv_nbytes);
+    a->o = par__keep(build, "attention.output", o_nbytes);
+    a->lse = par__keep(build, "attention.lse", (size_t)(place->N * a->H) * sizeof(float));
     a->d_o = par__reserve(areas, o_nbytes);
     a->dqkv = par__reserve(areas, qkv_nbytes);
     return prepare(a, place, build);

@@ -62,8 +62,8 @@ par_status par__attention_build_decode(par__attention_decode *d, const par__atte
     size_t cache_nbytes = par__module_place_nbytes(place, place->B * cache_ld(d));
     size_t width_nbytes = par__module_place_nbytes(place, place->N * trained->H * trained->D);
     PAR_TRY(par__branch_build_decode(&d->attention.branch, place, build));
-    d->keys = par__reserve(&build->stash_nbytes, cache_nbytes);
-    d->values = par__reserve(&build->stash_nbytes, cache_nbytes);
+    d->keys = par__keep(build, "keys", cache_nbytes);
+    d->values = par__keep(build, "values", cache_nbytes);
     d->q = par__reserve(&place->scratch_nbytes, width_nbytes);
     d->o = par__reserve(&place->scratch_nbytes, width_nbytes);
     if (trained->qk_norm) {

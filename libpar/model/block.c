@@ -26,8 +26,8 @@ static par_status block_build(par_module *module, par_build *build) {
     par__module_place_init(place, module, build, b->config);
     build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
     build->stash_nbytes = 0;
-    b->x2 =
-        par__reserve(&build->stash_nbytes, par__module_place_nbytes(place, place->rows * place->C));
+    b->x2 = par__keep(build, "attention.residual",
+                      par__module_place_nbytes(place, place->rows * place->C));
     /* layers also reserve in place->scratch_nbytes itself, so the halves' areas are counted apart
      * and moved behind */
     size_t attention_end = 0, mlp_end = 0;

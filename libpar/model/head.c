@@ -93,8 +93,8 @@ static void reserve(head *m, par_build *build) {
     size_t numbers = (size_t)m->block * sizeof(float), *scratch = &place->scratch_nbytes;
     m->logits = par__reserve(scratch, par__module_place_nbytes(place, m->block * m->linear.out));
     if (m->keep)
-        m->kept = par__reserve(&build->stash_nbytes,
-                               par__module_place_nbytes(place, place->N * m->linear.out));
+        m->kept =
+            par__keep(build, "logits", par__module_place_nbytes(place, place->N * m->linear.out));
     m->stats = par__reserve(scratch, 3 * numbers);
     m->gathered = place->p > 1 ? par__reserve(scratch, 3 * numbers * (size_t)place->p) : m->stats;
     m->lse = par__reserve(scratch, numbers);

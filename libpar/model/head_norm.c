@@ -13,7 +13,8 @@ static par_norm shape(const par__head_norm *norm, const par__module_place *place
 
 static size_t reserve_statistics(const par__head_norm *norm, const par__module_place *place,
                                  par_build *build) {
-    return par__reserve(&build->stash_nbytes, (size_t)(place->N * norm->heads) * sizeof(float));
+    return par__keep(build, "attention.norm.rstd",
+                     (size_t)(place->N * norm->heads) * sizeof(float));
 }
 
 par_status par__head_norm_build(par__head_norm *norm, par__module_place *place, par_build *build,

@@ -36,6 +36,8 @@ void par__module_place_init(par__module_place *place, const par_module *module,
                             const par_build *build, const par_transformer_config *config);
 /* Offset of nbytes behind what `used` counts, 64-byte aligned. */
 size_t par__reserve(size_t *used, size_t nbytes);
+/* The same in the stash, under a name for the ledger; one name's are one there. */
+size_t par__keep(par_build *build, const char *name, size_t nbytes);
 /* Fix the workspace behind the areas and answer build->scratch_nbytes. After all layers are
  * built. */
 void par__module_place_finish(par__module_place *place, par_build *build);

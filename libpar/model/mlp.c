@@ -59,8 +59,8 @@ par_status par__mlp_build(par__mlp *mlp, par__module_place *place, par_build *bu
                               (uint32_t)place->layer * 4 + 3));
     size_t a_nbytes = par__module_place_nbytes(place, place->N * mlp->F);
     size_t u_nbytes = par__module_place_nbytes(place, place->N * u_width(mlp));
-    mlp->u = par__reserve(&build->stash_nbytes, u_nbytes);
-    if (!place->selective) mlp->a = par__reserve(&build->stash_nbytes, a_nbytes);
+    mlp->u = par__keep(build, "mlp.up", u_nbytes);
+    if (!place->selective) mlp->a = par__keep(build, "mlp.activated", a_nbytes);
     mlp->da = par__reserve(areas, a_nbytes);
     /* GELU's backward works in place */
     mlp->du = mlp->swiglu ? par__reserve(areas, u_nbytes) : mlp->da;
@@ -74,8 +74,8 @@ par_status par__mlp_build_decode(par__mlp *decode, const par__mlp *trained,
     par_swiglu swiglu = swiglu_args(decode, place);
     PAR_TRY(par__branch_build_decode(&decode->branch, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->branch.in, place, build, place->N));
-    decode->u = par__reserve(&build->stash_nbytes,
-                             par__module_place_nbytes(place, place->N * u_width(decode)));
+    decode->u =
+        par__keep(build, "mlp.up", par__module_place_nbytes(place, place->N * u_width(decode)));
     decode->da =
         par__reserve(&place->scratch_nbytes, par__module_place_nbytes(place, place->N * decode->F));
     return decode->swiglu ? par__swiglu_prepare(place, build, &swiglu)

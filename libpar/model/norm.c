@@ -29,8 +29,8 @@ static par_status build_bias(par__norm *norm, par__module_place *place, par_buil
 }
 
 static void reserve_statistics(par__norm *norm, const par__module_place *place, par_build *build) {
-    norm->mean = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
-    norm->rstd = par__reserve(&build->stash_nbytes, (size_t)place->rows * sizeof(float));
+    norm->mean = par__keep(build, "norm.mean", (size_t)place->rows * sizeof(float));
+    norm->rstd = par__keep(build, "norm.rstd", (size_t)place->rows * sizeof(float));
 }
 
 par_status par__norm_build_decode(par__norm *decode, par__module_place *place, par_build *build) {
@@ -61,8 +61,8 @@ par_status par__norm_build(par__norm *norm, par__module_place *place, par_build 
     PAR_TRY(par__replicated(place, build, name, 1, place->C, 1, PAR_INIT_CONSTANT, 1, &norm->w));
     PAR_TRY(build_bias(norm, place, build, config->bias, prefix));
     if (!place->selective)
-        norm->h = par__reserve(&build->stash_nbytes,
-                               par__module_place_nbytes(place, place->rows * place->C));
+        norm->h = par__keep(build, "norm.output",
+                            par__module_place_nbytes(place, place->rows * place->C));
     reserve_statistics(norm, place, build);
     par_norm args = shape(norm, place);
     if (norm->rms) {

@@ -3,6 +3,8 @@
  * forward sum and the backward gather of a branch (and the other way round) are each other's
  * transpose, so the same two calls serve both.
  */
+#include <string.h>
+
 #include "layers.h"
 
 enum { ALIGNMENT = 256 }; /* what GPU libraries ask of a workspace */
@@ -11,6 +13,18 @@ size_t par__reserve(size_t *used, size_t nbytes) {
     size_t offset = *used;
     *used = offset + (nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     return offset;
+}
+
+size_t par__keep(par_build *build, const char *name, size_t nbytes) {
+    int i = 0;
+    while (i < build->n_kept && strcmp(build->kept[i].name, name) != 0) i++;
+    if (i == build->n_kept && i < PAR_MAX_KEPT) {
+        build->kept[i] = (par_kept){.nbytes = 0};
+        strncpy(build->kept[i].name, name, sizeof build->kept[i].name - 1);
+        build->n_kept++;
+    }
+    if (i < PAR_MAX_KEPT) build->kept[i].nbytes += nbytes;
+    return par__reserve(&build->stash_nbytes, nbytes);
 }
 
 size_t par__module_place_nbytes(const par__module_place *place, int64_t n) {
@@ -59,6 +73,7 @@ void par__module_place_init_decode(par__module_place *place, const par__module_p
 void par__module_place_finish(par__module_place *place, par_build *build) {
     place->workspace = par__reserve(&place->scratch_nbytes, place->workspace_nbytes);
     build->scratch_nbytes = place->scratch_nbytes;
+    build->workspace_nbytes = place->workspace_nbytes;
 }
 
 void *par__full(const par__module_place *place, const par_call *call, int which) {

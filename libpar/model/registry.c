@@ -2,6 +2,7 @@
  * order. */
 #include "registry.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,6 +107,15 @@ par_status par_build_param(par_build *build, const par_param_spec *spec, bool ad
     registry->unit[i] = i == 0 ? 0 : registry->unit[i - 1] + (adjacent ? 0 : 1);
     *out = p;
     return PAR_OK;
+}
+
+const char *par__param_layer(const char *name, char *layer, size_t nbytes) {
+    size_t n = strcspn(name, ".");
+    size_t digits = name[n] ? strspn(name + n + 1, "0123456789") : 0;
+    if (digits && name[n + 1 + digits] == '.') n += 1 + digits;
+    if (!name[n]) n = 0;
+    snprintf(layer, nbytes, "%.*s", (int)n, name);
+    return n ? name + n + 1 : name;
 }
 
 float par_grad_beta(par_param *param) {

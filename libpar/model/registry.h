@@ -52,6 +52,10 @@ void par__registry_destroy(par_registry **registry);
 /* Assign flat offsets and buckets. bucket_n: elements a bucket aims at. */
 par_status par__registry_finish(par_registry *registry, int64_t bucket_n);
 
+/* "layers.3" of "layers.3.mlp.up.weight", "head" of "head.weight"; a name without a dot has none,
+ * "". Answers the rest of the name. */
+const char *par__param_layer(const char *name, char *layer, size_t nbytes);
+
 /* Elements of the local array of a parameter, padding included. */
 static inline int64_t par__param_n(const par_param *param) {
     return param->local[0] * param->local[1];

@@ -8,7 +8,8 @@
 #include "libpar/mesh/layout.h"
 
 bool par__line_unpredicted(const par_matrix_line *line) {
-    static const char *const purposes[] = {"agree", "check", "checkpoint", "owner", "signals"};
+    static const char *const purposes[] = {"agree", "check",    "checkpoint", "health",
+                                           "owner", "replicas", "signals"};
     for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
         if (strcmp(line->purpose, purposes[i]) == 0) return true;
     return false;

@@ -39,7 +39,8 @@ void par__traffic_clear(par_traffic *t) {
 
 /* Messages that decide what to do, and carry nothing of the training. */
 static const char *axis_of(const char *axis, const char *purpose) {
-    static const char *const control[] = {"vote", "agree", "check", "signals"};
+    static const char *const control[] = {"vote",    "agree",  "check",
+                                          "signals", "health", "replicas"};
     for (size_t i = 0; i < sizeof control / sizeof *control; i++)
         if (strcmp(purpose, control[i]) == 0) return "control";
     return axis;

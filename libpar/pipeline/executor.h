@@ -12,13 +12,21 @@
 #include "par/model.h"
 #include "par/schedule.h"
 
+/* What the ledger is told of a module. */
+typedef struct {
+    char layer[48]; /* "layers.3" */
+    int n_kept;     /* tensors of its stash */
+    par_kept kept[PAR_MAX_KEPT];
+} par__module_memory;
+
 /* One chunk of this stage. */
 typedef struct {
     int n_modules;
     par_module **modules;
-    par_tensor *x;        /* [n_modules + 1] input of each module and the output; data NULL */
-    size_t *stash_nbytes; /* [n_modules] */
-    int first_index;      /* number of its first module in the model */
+    par_tensor *x;            /* [n_modules + 1] input of each module and the output; data NULL */
+    size_t *stash_nbytes;     /* [n_modules] */
+    par__module_memory *told; /* [n_modules]; NULL: nothing */
+    int first_index;          /* number of its first module in the model */
 } par__chunk;
 
 /* What the executor asks its owner for. Every function may be called in any action; all return
@@ -42,7 +50,9 @@ typedef struct {
     par_recompute recompute;
     const par_model *model;
     int64_t micro_batch;
-    size_t scratch_nbytes; /* the largest of all modules */
+    size_t scratch_nbytes;     /* the largest of all modules */
+    size_t workspace_nbytes;   /* of it, what kernels asked for */
+    const char *scratch_layer; /* whose it is; NULL: not known */
     par_schedule *const
         *schedules; /* every schedule that will be walked: slots are made for all of them */
     int n_schedules;

@@ -61,13 +61,67 @@ static void point_into(char *shared, const par__chunk *chunk, par__slot *s) {
     }
 }
 
+/* For the ledger: what of `n` slots, or of the shared area, is for which module's input and
+ * stash. */
+static par_status tell_inner(par_memory *memory, const par__chunk *chunk, const char *what,
+                             size_t n) {
+    for (int i = 0; chunk->told && i < chunk->n_modules; i++) {
+        const par__module_memory *m = &chunk->told[i];
+        size_t rest = chunk->stash_nbytes[i];
+        if (i > 0)
+            PAR_TRY(par_memory_tell(memory, PAR_MEM_ACTIVATIONS, what, m->layer, "input",
+                                    n * par_tensor_nbytes(&chunk->x[i])));
+        for (int k = 0; k < m->n_kept; k++) {
+            size_t nbytes = m->kept[k].nbytes < rest ? m->kept[k].nbytes : rest;
+            PAR_TRY(par_memory_tell(memory, PAR_MEM_ACTIVATIONS, what, m->layer, m->kept[k].name,
+                                    n * nbytes));
+            rest -= nbytes;
+        }
+        PAR_TRY(
+            par_memory_tell(memory, PAR_MEM_ACTIVATIONS, what, m->layer, "other stash", n * rest));
+    }
+    return PAR_OK;
+}
+
+static par_status tell_slots(const par__executor *e, par_memory *memory, int c) {
+    const par__chunk *chunk = &e->params.chunks[c];
+    size_t n = (size_t)e->n_slots[c];
+    if (!chunk->told) return PAR_OK;
+    const char *first = chunk->told[0].layer, *last = chunk->told[chunk->n_modules - 1].layer;
+    par_tensor y = par__output_of(chunk);
+    PAR_TRY(par_memory_tell(memory, PAR_MEM_ACTIVATIONS, "slots", first, "input",
+                            n * par_tensor_nbytes(&chunk->x[0])));
+    if (par__is_last(e, c))
+        PAR_TRY(par_memory_tell(memory, PAR_MEM_ACTIVATIONS, "slots", last, "targets",
+                                n * targets_nbytes(e)));
+    else
+        PAR_TRY(par_memory_tell(memory, PAR_MEM_ACTIVATIONS, "slots", last, "output",
+                                n * par_tensor_nbytes(&y)));
+    if (e->n_grad_slots[c])
+        PAR_TRY(par_memory_tell(memory, PAR_MEM_ACTIVATIONS, "received gradients", last,
+                                "gradient of the output",
+                                (size_t)e->n_grad_slots[c] * par_tensor_nbytes(&y)));
+    return e->params.recompute == PAR_RECOMPUTE_FULL ? PAR_OK
+                                                     : tell_inner(memory, chunk, "slots", n);
+}
+
+static par_status tell_scratch(const par__executor_params *p, par_memory *memory) {
+    const char *layer = p->scratch_layer ? p->scratch_layer : "";
+    PAR_TRY(par_memory_tell(memory, PAR_MEM_SCRATCH, "modules", layer, "workspace of kernels",
+                            p->workspace_nbytes));
+    return par_memory_tell(memory, PAR_MEM_SCRATCH, "modules", layer, "between operations",
+                           p->scratch_nbytes - p->workspace_nbytes);
+}
+
 static par_status share_inner(par__executor *e, par_memory *memory) {
     size_t nbytes = 0;
     void *shared = NULL;
+    const par__chunk *largest = &e->params.chunks[0];
     for (int c = 0; c < e->params.n_chunks; c++) {
         size_t n = inner_nbytes(&e->params.chunks[c]);
-        if (n > nbytes) nbytes = n;
+        if (n > nbytes) largest = &e->params.chunks[c], nbytes = n;
     }
+    PAR_TRY(tell_inner(memory, largest, "recomputed activations", 1));
     PAR_TRY(
         par_memory_take(memory, PAR_MEM_ACTIVATIONS, "recomputed activations", nbytes, &shared));
     if (!shared) return PAR_OK;
@@ -87,7 +141,7 @@ static par_status take_slots(par__executor *e, par_memory *memory, int c) {
     for (int i = 0; i < e->n_grad_slots[c]; i++)
         PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "received gradients",
                                 par_tensor_nbytes(&y), &e->grads[c][i].data));
-    return PAR_OK;
+    return tell_slots(e, memory, c);
 }
 
 static par_status take_gradients(par__executor *e, par_memory *memory) {
@@ -160,6 +214,7 @@ par_status par__executor_create(const par__executor_params *params, par_memory *
     PAR_TRY_GOTO(
         par_memory_take(memory, PAR_MEM_SCRATCH, "modules", params->scratch_nbytes, &e->scratch),
         out_executor);
+    PAR_TRY_GOTO(tell_scratch(params, memory), out_executor);
     if (!par_memory_measuring(memory)) PAR_TRY_GOTO(create_timer(e), out_executor);
     *out = e;
     return PAR_OK;

@@ -11,6 +11,30 @@ static par_status point_params(const par__flat *f) {
     return PAR_OK;
 }
 
+/* For the ledger: which parameters an array of `size` bytes per element is for. */
+static par_status tell_params(const par__flat *f, par_memory *memory, par__cut cut,
+                              par_memory_kind kind, const char *what, size_t size) {
+    char layer[48];
+    for (par__segment s = par__segments(f, cut); par__segment_next(&s);) {
+        const char *tensor = par__param_layer(s.param->name, layer, sizeof layer);
+        PAR_TRY(par_memory_tell(memory, kind, what, layer, tensor, (size_t)s.n * size));
+    }
+    return PAR_OK;
+}
+
+static par_status tell(const par__flat *f, const par__context *on) {
+    par_memory *to = on->memory;
+    size_t size = par_dtype_nbytes(f->dtype), full = sizeof(float);
+    bool adam = on->params.optimizer == PAR_ADAMW;
+    PAR_TRY(tell_params(f, to, PAR__WHOLE, PAR_MEM_WEIGHTS, "weights", size));
+    if (on->params.inference) return PAR_OK;
+    PAR_TRY(tell_params(f, to, PAR__WHOLE, PAR_MEM_GRADIENTS, "gradients", full));
+    if (f->dtype != PAR_F32)
+        PAR_TRY(tell_params(f, to, PAR__HELD, PAR_MEM_OPTIMIZER, "master weights", full));
+    PAR_TRY(tell_params(f, to, PAR__HELD, PAR_MEM_OPTIMIZER, "first moments", full));
+    return adam ? tell_params(f, to, PAR__HELD, PAR_MEM_OPTIMIZER, "second moments", full) : PAR_OK;
+}
+
 par_status par__flat_take(par__flat *f, const par__context *on) {
     par_registry *registry = f->registry;
     size_t size = par_dtype_nbytes(on->params.dtype), n = (size_t)registry->n_flat;
@@ -25,6 +49,7 @@ par_status par__flat_take(par__flat *f, const par__context *on) {
     }
     size_t nbytes = (size_t)f->n_held * sizeof(float);
     PAR_TRY(par_memory_take(on->memory, PAR_MEM_WEIGHTS, "weights", n * size, &f->weights));
+    PAR_TRY(tell(f, on));
     if (on->params.inference) return point_params(f);
     PAR_TRY(
         par_memory_take(on->memory, PAR_MEM_GRADIENTS, "gradients", n * sizeof(float), &gradients));

@@ -1,6 +1,7 @@
 /* A stage: the model cut into parts, this rank's modules and their shapes, schedules, executor. */
 #include "stage.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +60,23 @@ out_registry:
     return st;
 }
 
+/* What the ledger calls a module: as the first parameter that it registered, and none before. */
+static void tell_module(par__stage *s, const par_registry *registry, int before,
+                        const par_build *build, par__chunk *chunk, int i) {
+    par__module_memory *told = &chunk->told[i];
+    if (registry->n_params > before)
+        par__param_layer(registry->params[before]->name, told->layer, sizeof told->layer);
+    else
+        snprintf(told->layer, sizeof told->layer, "module %d", chunk->modules[i]->layer);
+    told->n_kept = build->n_kept;
+    memcpy(told->kept, build->kept, sizeof told->kept);
+    chunk->stash_nbytes[i] = build->stash_nbytes;
+    if (s->scratch_layer && build->scratch_nbytes <= s->scratch_nbytes) return;
+    s->scratch_nbytes = build->scratch_nbytes;
+    s->workspace_nbytes = build->workspace_nbytes;
+    s->scratch_layer = told->layer;
+}
+
 static par_status build_chunk(par__stage *s, par_registry *registry, int c, int first, int n,
                               const par_tensor *x) {
     par__chunk *chunk = &s->chunks[c];
@@ -67,7 +85,8 @@ static par_status build_chunk(par__stage *s, par_registry *registry, int c, int 
     chunk->modules = calloc((size_t)n, sizeof(par_module *));
     chunk->x = calloc((size_t)n + 1, sizeof *chunk->x);
     chunk->stash_nbytes = calloc((size_t)n, sizeof *chunk->stash_nbytes);
-    if (!chunk->modules || !chunk->x || !chunk->stash_nbytes)
+    chunk->told = calloc((size_t)n, sizeof *chunk->told);
+    if (!chunk->modules || !chunk->x || !chunk->stash_nbytes || !chunk->told)
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d modules", n);
     memcpy(chunk->x, x + first, ((size_t)n + 1) * sizeof *x);
     for (int i = 0; i < n; i++) {
@@ -76,10 +95,10 @@ static par_status build_chunk(par__stage *s, par_registry *registry, int c, int 
         chunk->n_modules = i + 1;
         chunk->modules[i]->layer = (int16_t)(first + i);
         registry->now_module = (int16_t)i;
+        int before = registry->n_params;
         PAR_TRY(build_module(s->on, registry, s->on->memory, chunk->modules[i], (int16_t)c,
                              x[first + i], &build));
-        chunk->stash_nbytes[i] = build.stash_nbytes;
-        if (build.scratch_nbytes > s->scratch_nbytes) s->scratch_nbytes = build.scratch_nbytes;
+        tell_module(s, registry, before, &build, chunk, i);
     }
     return PAR_OK;
 }
@@ -166,6 +185,8 @@ par_status par__stage_connect(par__stage *s, const par_registry *registry,
                                     .model = s->on->params.model,
                                     .micro_batch = s->on->params.micro_batch,
                                     .scratch_nbytes = s->scratch_nbytes,
+                                    .workspace_nbytes = s->workspace_nbytes,
+                                    .scratch_layer = s->scratch_layer,
                                     .schedules = walked,
                                     .n_schedules = 3,
                                     .hooks = *hooks};
@@ -186,5 +207,6 @@ void par__stage_free(par__stage *s) {
         free(chunk->modules);
         free(chunk->x);
         free(chunk->stash_nbytes);
+        free(chunk->told);
     }
 }

@@ -11,6 +11,8 @@ typedef struct {
     int n_chunks;
     par__chunk chunks[PAR_MAX_CHUNKS];
     size_t scratch_nbytes;           /* the largest of all modules */
+    size_t workspace_nbytes;         /* of it, what kernels asked for */
+    const char *scratch_layer;       /* whose it is */
     par_schedule **schedules;        /* [pp] training */
     par_schedule *evaluate, *single; /* forward only: a step's micro-batches, and one */
     par__executor *executor;

@@ -106,6 +106,10 @@ static void two_passes(void) {
     for (int i = 0; i < 5; i++)
         CHECK(i == 3 ? !got[i] : got[i] && (uintptr_t)got[i] % 256 == 0, "take %d", i);
     compare_ledgers(plan, memory);
+    const par_ledger_line *lines;
+    for (int i = 0; i < par_memory_ledger(memory, &lines); i++)
+        CHECK(lines[i].planned == lines[i].nbytes, "line %d: %zu bytes planned, %zu taken", i,
+              lines[i].planned, lines[i].nbytes);
     CHECK_FAILS(par_memory_take(memory, PAR_MEM_WEIGHTS, "more", 1, &got[0]), PAR_ERR_INTERNAL,
                 "measured");
     par_memory_destroy(&memory);

@@ -1,5 +1,5 @@
-/* NVML's part that par topology asks, of a machine whose GPUs have 80 GiB and 3 NVLinks, 2 of which
- * end at a switch. topology.test puts it in front as libnvidia-ml.so.1. */
+/* NVML's part that par topology and meters of energy ask, of a machine whose GPUs have 80 GiB and 3 NVLinks, 2 of which
+ * end at a switch. topology.test puts it in front as libnvidia-ml.so.1. A GPU takes 250 J between two looks. */
 #include <stddef.h>
 #include <string.h>
 
@@ -11,6 +11,9 @@ typedef struct {
 NVML(nvmlInit_v2)(void);
 NVML(nvmlShutdown)(void);
 NVML(nvmlDeviceGetHandleByPciBusId_v2)(const char *pci, void **out);
+NVML(nvmlDeviceGetCount_v2)(unsigned *n);
+NVML(nvmlDeviceGetHandleByIndex_v2)(unsigned index, void **out);
+NVML(nvmlDeviceGetTotalEnergyConsumption)(void *gpu, unsigned long long *mJ);
 NVML(nvmlDeviceGetName)(void *gpu, char *name, unsigned nbytes);
 NVML(nvmlDeviceGetMemoryInfo)(void *gpu, memory *out);
 NVML(nvmlDeviceGetNvLinkState)(void *gpu, unsigned link, int *enabled);
@@ -55,4 +58,24 @@ int nvmlDeviceGetNvLinkState(void *gpu, unsigned link, int *enabled) {
 int nvmlDeviceGetNvLinkRemoteDeviceType(void *gpu, unsigned link, int *type) {
     *type = link < 2 ? 2 : 0;
     return gpu == &started ? OK : INVALID;
+}
+
+int nvmlDeviceGetCount_v2(unsigned *n) {
+    *n = 2;
+    return OK;
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **out) {
+    static int gpus[2];
+    *out = &gpus[index];
+    return started == 1 && index < 2 ? OK : NOT_FOUND;
+}
+
+/* The second GPU is too old to know. */
+int nvmlDeviceGetTotalEnergyConsumption(void *gpu, unsigned long long *mJ) {
+    static void *first;
+    static unsigned long long all = 5000000;
+    if (!first) first = gpu;
+    *mJ = all += 250000;
+    return gpu == first ? OK : INVALID;
 }

@@ -56,6 +56,42 @@ static void compare_ledgers(const char *what, const par_memory *plan, const par_
     }
 }
 
+/* What was told of the ledger: parts never exceed their line, those of parameters are the
+ * parameters, and what nobody told of is padding, or a line that nobody tells of. */
+static void check_parts(const char *what, const par_trainer *trainer, par_dtype dtype) {
+    const par_ledger_line *lines;
+    const par_ledger_part *parts;
+    const par_memory *memory = par_trainer_memory(trainer);
+    int n = par_memory_ledger(memory, &lines), n_parts = par_memory_parts(memory, &parts);
+    int told_lines = 0;
+    size_t params = 0;
+    for (int i = 0; i < par_trainer_n_params(trainer); i++) {
+        const par_param *p = par_trainer_param(trainer, i);
+        params += (size_t)(p->local[0] * p->local[1]);
+    }
+    for (int i = 0; i < n; i++) {
+        size_t told = 0, pieces = 0;
+        for (int k = 0; k < n_parts; k++)
+            if (parts[k].kind == lines[i].kind && strcmp(parts[k].what, lines[i].what) == 0)
+                told += parts[k].nbytes, pieces++;
+        CHECK(lines[i].planned == lines[i].nbytes, "%s: %s: %zu bytes planned, %zu taken", what,
+              lines[i].what, lines[i].planned, lines[i].nbytes);
+        CHECK(told <= lines[i].nbytes, "%s: %s: %zu bytes told of %zu", what, lines[i].what, told,
+              lines[i].nbytes);
+        if (pieces == 0) continue;
+        told_lines++;
+        if (strcmp(lines[i].what, "weights") == 0)
+            CHECK(told == params * par_dtype_nbytes(dtype), "%s: weights of %zu bytes", what, told);
+        if (strcmp(lines[i].what, "gradients") == 0)
+            CHECK(told == params * sizeof(float), "%s: gradients of %zu bytes", what, told);
+        /* slots: every take is rounded up to 256, and parts of a stash to 256 within it */
+        size_t slack = strcmp(lines[i].what, "slots") == 0 ? 16 * pieces * 256 : lines[i].nbytes;
+        CHECK(lines[i].nbytes - told <= slack, "%s: %s: %zu of %zu bytes are of nobody", what,
+              lines[i].what, lines[i].nbytes - told, lines[i].nbytes);
+    }
+    CHECK(told_lines >= 5, "%s: %d lines have parts", what, told_lines);
+}
+
 static void run_ledger(par_transport *transport) {
     for (int i = 0; i < SETTINGS; i++) {
         par_transformer_config config;
@@ -73,6 +109,7 @@ static void run_ledger(par_transport *transport) {
                                   par_transport_rank(transport), &plan));
         CHECK_OK(par_trainer_create(transport, &params, &trainer));
         if (plan && trainer) compare_ledgers(what, plan, par_trainer_memory(trainer));
+        if (trainer) check_parts(what, trainer, params.dtype);
         size_t nbytes;
         if (trainer)
             CHECK(par_trainer_saves_behind(trainer, &nbytes) == (i % 2 == 1) && nbytes > 1,

@@ -525,6 +525,8 @@ typedef struct par_backend {
     void (*range_end)(void);
     const char *device;                     /* what par_backend_device says; NULL: "host" */
     bool (*method)(int i, par_method *out); /* as par_backend_method; NULL: it has nothing to say */
+    /* Bytes in use on the device, by whomever; NULL: it cannot tell, as the host. */
+    par_status (*memory_used)(size_t *nbytes);
     /* What comms move data between such devices with, beside pinned host memory; NULL: nothing.
      * libpar's own. */
     const struct par__nccl *nccl;

@@ -32,9 +32,20 @@ typedef enum {
 /* One line of the ledger: what was taken of one kind under one name. */
 typedef struct {
     par_memory_kind kind;
-    char what[48]; /* "slot", "gradients", ... */
-    size_t nbytes; /* rounded up to the alignment, so that lines add up to the total */
+    char what[48];  /* "slot", "gradients", ... */
+    size_t nbytes;  /* rounded up to the alignment, so that lines add up to the total */
+    size_t planned; /* what was measured of it before; while measuring: 0 */
 } par_ledger_line;
+
+/* What a line is made of, as far as its taker tells. Parts of a line add up to it, but for what
+ * lies between them: padding. */
+typedef struct {
+    par_memory_kind kind;
+    char what[48];   /* the line's */
+    char layer[48];  /* "layers.3"; "": of none */
+    char tensor[64]; /* within the layer: "attention.q.weight" */
+    size_t nbytes;
+} par_ledger_part;
 
 /* Where blocks come from: a backend's device, or the host as that backend wants it. */
 typedef struct {
@@ -71,12 +82,20 @@ PAR_API void par_memory_destroy(par_memory **memory);
 PAR_API par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char *what,
                                    size_t nbytes, void **out);
 
+/**
+ * Tell what nbytes of a line are for; a note in the ledger that takes nothing. Not collective.
+ * Errors: PAR_ERR_MEMORY [local] when there is no host memory for the ledger.
+ */
+PAR_API par_status par_memory_tell(par_memory *memory, par_memory_kind kind, const char *what,
+                                   const char *layer, const char *tensor, size_t nbytes);
 /** Made by par_memory_create_measuring. Not collective. */
 PAR_API bool par_memory_measuring(const par_memory *memory);
 /** Total bytes taken of one kind. Not collective. */
 PAR_API size_t par_memory_nbytes(const par_memory *memory, par_memory_kind kind);
 /** Lines of the ledger in the order of their first take. Not collective. */
 PAR_API int par_memory_ledger(const par_memory *memory, const par_ledger_line **lines);
+/** What was told of its lines, in the order of telling. Not collective. */
+PAR_API int par_memory_parts(const par_memory *memory, const par_ledger_part **parts);
 /** "weights", "gradients", ... Not collective. */
 PAR_API const char *par_memory_kind_name(par_memory_kind kind);
 

@@ -63,6 +63,13 @@ typedef enum { PAR_RECOMPUTE_NONE, PAR_RECOMPUTE_SELECTIVE, PAR_RECOMPUTE_FULL }
 /* The parameters of a rank; modules add to it by par_build_param. */
 typedef struct par_registry par_registry;
 
+/* A tensor of a module's stash, named for the ledger of memory. */
+typedef struct {
+    char name[32];
+    size_t nbytes;
+} par_kept;
+enum { PAR_MAX_KEPT = 16 };
+
 /* What a module is told when it is built, and what it answers. */
 typedef struct {
     const par_mesh *mesh;
@@ -82,8 +89,12 @@ typedef struct {
     int16_t chunk;
     par_tensor x; /* shape and type of the input; data NULL. The first module's is the batch's x */
     par_tensor y; /* answer: shape and type of the output */
-    size_t stash_nbytes;   /* answer: kept per micro-batch, from forward to backward */
-    size_t scratch_nbytes; /* answer: within one call; modules share it */
+    size_t stash_nbytes;     /* answer: kept per micro-batch, from forward to backward */
+    size_t scratch_nbytes;   /* answer: within one call; modules share it */
+    size_t workspace_nbytes; /* answer: of these, what kernels asked for; for the ledger */
+    par_kept
+        kept[PAR_MAX_KEPT]; /* answer: what the stash is made of, for the ledger; may be empty */
+    int n_kept;
 } par_build;
 
 /* What a call is told. */

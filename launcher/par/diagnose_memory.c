@@ -1,0 +1,140 @@
+/* par diagnose memory: where the memory of a run went, of the file that it left, or of one rank that
+ * runs. */
+#define _POSIX_C_SOURCE 200809L
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "par/par.h"
+#include "par_tool.h"
+
+static const char usage[] =
+    "usage: par diagnose memory RUN [options]\n"
+    "       par diagnose memory --pid PID [options]\n"
+    "Shows what the ranks of a run took, by purpose, layer and tensor, against what was planned; "
+    "what\nlies outside of libpar's ledger; and what grows from step to step. RUN: the run's "
+    "directory, or its memory.json.";
+
+typedef struct {
+    const char *run, *folded, *svg;
+    int64_t pid;
+    bool json, help;
+} settings;
+
+enum { N_ROWS = 5 };
+
+static void make_rows(settings *s, par_option rows[N_ROWS]) {
+    const par_option list[N_ROWS] = {
+        {.name = "pid",
+         .type = PAR_OPT_INT,
+         .value = &s->pid,
+         .initial = "0",
+         .legal = "0..",
+         .help = "ask this process of the same user on this host: a rank of train_llm that runs",
+         .metavar = "PID"},
+        {.name = "folded",
+         .type = PAR_OPT_TEXT,
+         .value = &s->folded,
+         .help = "write folded stacks, for tools that draw flame graphs",
+         .metavar = "FILE"},
+        {.name = "svg",
+         .type = PAR_OPT_TEXT,
+         .value = &s->svg,
+         .help = "draw a flame graph",
+         .metavar = "FILE"},
+        {.name = "json",
+         .type = PAR_OPT_BOOL,
+         .value = &s->json,
+         .help = "print the findings for programs instead of the table"},
+        {.name = "help",
+         .type = PAR_OPT_BOOL,
+         .value = &s->help,
+         .help = "print this text and end"},
+    };
+    memcpy(rows, list, sizeof list);
+    for (int i = 0; i < N_ROWS; i++) rows[i].group = "Options";
+}
+
+static bool takes_value(const par_option *rows, const char *word) {
+    for (int i = 0; i < N_ROWS; i++)
+        if (strcmp(word + 2, rows[i].name) == 0) return rows[i].type != PAR_OPT_BOOL;
+    return false;
+}
+
+/* Takes the first word that is not an option, nor the value of one, out of argv. */
+static const char *take_run(const par_option *rows, int *argc, char **argv) {
+    for (int i = 0; i < *argc; i++) {
+        if (strncmp(argv[i], "--", 2) == 0) {
+            i += takes_value(rows, argv[i]);
+            continue;
+        }
+        if (argv[i][0] == '-') continue;
+        const char *run = argv[i];
+        memmove(argv + i, argv + i + 1, (size_t)(--*argc - i) * sizeof *argv);
+        return run;
+    }
+    return NULL;
+}
+
+static void print_line(void *user, const char *line) {
+    (void)user;
+    printf("%s\n", line);
+}
+
+static par_status find(const settings *s, par_memory_report **out) {
+    static const double PATIENCE_S = 5;
+    char path[4200], *text = NULL;
+    struct stat info;
+    if (s->pid) {
+        PAR_TRY(par_attach_ask(s->pid, PATIENCE_S, &text));
+        snprintf(path, sizeof path, "the answer of process %lld", (long long)s->pid);
+        par_status st = par_memory_report_parse(text, path, out);
+        free(text);
+        return st;
+    }
+    bool directory = stat(s->run, &info) == 0 && S_ISDIR(info.st_mode);
+    snprintf(path, sizeof path, "%s%s", s->run, directory ? "/memory.json" : "");
+    return par_memory_report_read(path, out);
+}
+
+static par_status show(const settings *s, const par_memory_report *report) {
+    if (s->folded) PAR_TRY(par_memory_report_write_folded(report, s->folded));
+    if (s->svg) PAR_TRY(par_memory_report_write_svg(report, s->svg));
+    if (!s->json) {
+        par_memory_report_print(report, print_line, NULL);
+        return PAR_OK;
+    }
+    char *text = par_memory_report_json(report);
+    if (!text) return par_error_set(PAR_ERR_MEMORY, "no host memory for the findings");
+    printf("%s\n", text);
+    free(text);
+    return PAR_OK;
+}
+
+int par_diagnose_memory(int argc, char **argv) {
+    settings s = {0};
+    par_problems problems = {0};
+    par_memory_report *report = NULL;
+    par_option rows[N_ROWS];
+    make_rows(&s, rows);
+    s.run = take_run(rows, &argc, argv);
+    par_options_parse(rows, N_ROWS, argc, argv, &problems);
+    if (s.help) {
+        char text[4096];
+        par_options_help(rows, N_ROWS, usage, text, sizeof text);
+        printf("%s", text);
+        return EXIT_SUCCESS;
+    }
+    if (!s.run == !s.pid)
+        par_problem(&problems, "%s; legal: par diagnose memory RUN, or --pid PID",
+                    s.run ? "RUN and --pid together" : "there is no RUN");
+    par_status st = par_problems_status(&problems, PAR_ERR_OPTION);
+    if (st == PAR_OK) st = find(&s, &report);
+    if (st == PAR_OK) st = show(&s, report);
+    int differences = st == PAR_OK ? par_memory_report_differences(report) : 0;
+    par_memory_report_destroy(&report);
+    if (st != PAR_OK) fprintf(stderr, "par diagnose memory: %s\n", par_error());
+    return st != PAR_OK ? PAR_TOOL_INPUT : differences ? EXIT_FAILURE : EXIT_SUCCESS;
+}
