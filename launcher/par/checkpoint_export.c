@@ -43,10 +43,48 @@ static int copy_files(const char *from, const char *to, par_status *st) {
     return n;
 }
 
-/* --tokenizer; or what lies in the directory that was imported, or beside the checkpoint's data. */
+/* One file that a checkpoint carries. */
+static par_status write_blob(const par_checkpoint *c, const par_checkpoint_tensor *t,
+                             const char *to) {
+    const int64_t offset[2] = {0, 0}, extent[2] = {t->global[0], 1};
+    char target[PATH];
+    char *bytes = malloc((size_t)t->global[0]);
+    snprintf(target, sizeof target, "%s/%s", to, t->name);
+    par_status st = bytes ? par_checkpoint_read(c, t, offset, extent, PAR_U8, bytes)
+                          : par_error_set(PAR_ERR_MEMORY, "no host memory for %s", t->name);
+    FILE *out = st == PAR_OK ? fopen(target, "wb") : NULL;
+    bool good = out && fwrite(bytes, 1, (size_t)t->global[0], out) == (size_t)t->global[0];
+    if (out && fclose(out) != 0) good = false;
+    free(bytes);
+    if (st != PAR_OK || good) return st;
+    return par_error_set(PAR_ERR_IO, "%s: cannot be written", target);
+}
+
+/* Those of the files above that the checkpoint carries; how many. */
+static int write_carried(const par_checkpoint *c, const char *to, par_status *st) {
+    int n = 0, all;
+    const par_checkpoint_tensor *t = par_checkpoint_tensors(c, &all);
+    for (int i = 0; i < all && *st == PAR_OK; i++)
+        for (size_t k = 0; k < sizeof tokenizer_files / sizeof *tokenizer_files; k++)
+            if (strcmp(t[i].kind, "tokenizer") == 0 && t[i].ndim == 0 && t[i].dtype == PAR_U8 &&
+                strcmp(t[i].name, tokenizer_files[k]) == 0) {
+                *st = write_blob(c, &t[i], to);
+                n++;
+            }
+    return n;
+}
+
+/* --tokenizer; or what the checkpoint carries; or what lies in the directory that was imported, or
+ * beside the checkpoint's data. */
 static par_status copy_tokenizer(const checkpoint_settings *s, const checkpoint_source *from) {
     char beside[PATH] = "";
     par_status st = PAR_OK;
+    int n_carried =
+        from->checkpoint && !s->tokenizer ? write_carried(from->checkpoint, s->hf, &st) : 0;
+    if (n_carried > 0 && st == PAR_OK)
+        printf("%s: %d file%s of the tokenizer, from the checkpoint\n", s->hf, n_carried,
+               n_carried == 1 ? "" : "s");
+    if (n_carried > 0 || st != PAR_OK) return st;
     const char *data = from->checkpoint ? checkpoint_value(from->checkpoint, "data") : NULL;
     if (data && *data) snprintf(beside, sizeof beside, "%s.tokenizer", data);
     const char *place = s->tokenizer ? s->tokenizer : from->import ? from->path : beside;

@@ -1,6 +1,6 @@
 /*
  * What a checkpoint records of a run of train_llm beside the trainer's own: the model's shape,
- * which must be equal to resume, the options whose rows say so, and the data.
+ * which must be equal to resume, the options whose rows say so, the data and the tokenizer.
  */
 #include <assert.h>
 #include <math.h>
@@ -35,6 +35,13 @@ static void add_data(llm_about *a, const llm_run *r, const llm_data *d) {
     add(a, PAR_CHECKPOINT_NOTED, "fingerprint of the data", "%s", fingerprint);
 }
 
+/* Ids mean nothing to another tokenizer. */
+static void add_tokenizer(llm_about *a, const llm_tokenizer *t) {
+    add(a, PAR_CHECKPOINT_EQUAL, "tokenizer", "%s", t->id);
+    add(a, PAR_CHECKPOINT_STATED, "tokenizer file", "%.255s", t->name);
+    if (*t->ends) add(a, PAR_CHECKPOINT_STATED, "end ids", "%.255s", t->ends);
+}
+
 par_status llm_about_make(const llm_run *r, const llm_world *w, const llm_data *d,
                           llm_about **out) {
     llm_about *a = calloc(1, sizeof *a);
@@ -51,6 +58,7 @@ par_status llm_about_make(const llm_run *r, const llm_world *w, const llm_data *
                 par_option_text(row, value, sizeof value));
     }
     if (d->n_sets) add_data(a, r, d);
+    if (*r->tokenizer.id) add_tokenizer(a, &r->tokenizer);
     add(a, PAR_CHECKPOINT_NOTED, "threads", "%d", w->threads);
     a->about = (par_checkpoint_about){
         .pairs = a->pairs, .n = a->n, .memory = (size_t)r->set.checkpoint_memory << 20};

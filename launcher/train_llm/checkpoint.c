@@ -139,7 +139,9 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
                                               .validation = at->validation,
                                               .step = at->step,
                                               .loss = at->loss,
-                                              .about = about->about};
+                                              .about = about->about,
+                                              .blobs = r->tokenizer.blobs,
+                                              .n_blobs = r->tokenizer.n_blobs};
         st = behind ? par_trainer_save_begin(trainer, &params)
                     : par_trainer_save(trainer, &params, result);
     }
@@ -152,13 +154,22 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
     return st;
 }
 
+/* Where both are, if that is what was refused. */
+static par_status name_tokenizers(const llm_run *r, par_status st) {
+    if (st != PAR_ERR_OPTION || !strstr(par_error(), "its tokenizer is")) return st;
+    return par_error_set(st,
+                         "%s\n(the checkpoint's: %s; this run's: %s; legal: the checkpoint's, "
+                         "which needs no --tokenizer)",
+                         par_error(), r->carried.tokenizer_file, r->tokenizer.name);
+}
+
 static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
                          par_trainer *trainer, par_checkpoint_result *result) {
     const llm_settings *s = &r->set;
     bool automatic = strcmp(s->resume, "auto") == 0;
     const char *directory = resumes_from(s);
     double begin = llm_world_seconds();
-    PAR_TRY(par_trainer_resume(trainer, directory, &about->about, result));
+    PAR_TRY(name_tokenizers(r, par_trainer_resume(trainer, directory, &about->about, result)));
     if (r->owner && *result->path)
         PAR_TRY(par_owner_resumed(w->comm, r->owner, result->path, result->run, &result->notes));
     if (!*result->path && automatic && !s->sample && !s->import) PAR_TRY(par_trainer_draw(trainer));

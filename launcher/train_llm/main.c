@@ -113,7 +113,9 @@ static par_status run_connected(llm_run *r, llm_world *w) {
     if (st == PAR_OK) st = share_vocab(r, w);
     if (st == PAR_OK && w->rank == 0) llm_report_run(r, w);
     if (st == PAR_OK && !shows && !s->sample) st = llm_data_open(r, w, &d);
+    if (st == PAR_OK && !shows) st = llm_tokenizer_find(r, w, import);
     if (st == PAR_OK && !shows && !s->eval_only) st = llm_sample_open(r, w, import, &sample);
+    llm_tokenizer_opened(&r->tokenizer);
     if (st == PAR_OK)
         st = shows                ? show(r, w)
              : s->sample          ? llm_loop_sample(r, w, import, &sample)
@@ -121,6 +123,7 @@ static par_status run_connected(llm_run *r, llm_world *w) {
              : s->eval_only       ? llm_loop_evaluate(r, w, &d, import)
                                   : llm_loop_train(r, w, &d, import, &sample);
     llm_sample_close(&sample);
+    llm_tokenizer_free(&r->tokenizer);
     llm_data_close(&d);
     par_import_close(&import);
     return st;

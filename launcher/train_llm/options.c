@@ -294,7 +294,7 @@ static int data_rows(llm_settings *s, par_option *t) {
                      "train-file|train-data-path|dataset-path"),
         CHOICE("data-form", data_form, "auto", data_forms,
                "what the bytes of --data mean, where neither a magic, an index nor a stamp says it",
-               .recorded = IN_LOG, .also = "data-dtype"),
+               .recorded = IN_BOTH, .also = "data-dtype"),
         REAL("split", split, "0.1", "0..0.9", "share of the file, at its end, for validation",
              .also = "validation-split|val-split"),
     };

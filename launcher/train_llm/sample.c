@@ -46,8 +46,9 @@ int64_t llm_sample_vocab(const llm_settings *s) {
     return vocab;
 }
 
-static par_status open_tokenizer(const llm_settings *s, llm_sample *p) {
-    const char *given = s->tokenizer;
+static par_status open_tokenizer(const llm_run *r, llm_sample *p) {
+    const llm_settings *s = &r->set;
+    const char *given = s->tokenizer, *path = p->name;
     if (given && strncmp(given, "gpt2:", 5) == 0) given += 5;
     if (given && strncmp(given, "hf:", 3) == 0) given += 3;
     if (given && (!*given || strcmp(given, "chars") == 0))
@@ -59,12 +60,14 @@ static par_status open_tokenizer(const llm_settings *s, llm_sample *p) {
             s->tokenizer);
     if (given)
         snprintf(p->name, sizeof p->name, "%s", given);
-    else if (!llm_sample_find_tokenizer(s, p->name, sizeof p->name))
+    else if (*r->tokenizer.path)
+        path = r->tokenizer.path, snprintf(p->name, sizeof p->name, "%s", r->tokenizer.name);
+    else
         return par_error_set(
             PAR_ERR_OPTION,
             "no tokenizer is known; --tokenizer gives it: bytes, the .vocab file that par data "
             "left, a tokenizer.json, or a directory with vocab.json and merges.txt");
-    PAR_TRY(par_tokenizer_open(p->name, &p->tokenizer));
+    PAR_TRY(par_tokenizer_open(path, &p->tokenizer));
     p->vocab = par_tokenizer_vocab(p->tokenizer);
     int32_t end = par_tokenizer_end(p->tokenizer);
     if (end >= 0) p->ends[p->n_ends++] = end;
@@ -219,7 +222,7 @@ static par_status take_room(const llm_settings *s, llm_sample *p) {
 }
 
 static par_status read_all(const llm_run *r, const par_import *import, llm_sample *p) {
-    PAR_TRY(open_tokenizer(&r->set, p));
+    PAR_TRY(open_tokenizer(r, p));
     if (p->vocab > r->config.vocab)
         return par_error_set(
             PAR_ERR_OPTION,
@@ -228,6 +231,11 @@ static par_status read_all(const llm_run *r, const par_import *import, llm_sampl
             p->name, (long long)p->vocab, r->config.name, (long long)r->config.vocab);
     for (int i = 0; import && par_import_end(import, i) >= 0 && p->n_ends < LLM_MAX_ENDS; i++)
         p->ends[p->n_ends++] = par_import_end(import, i);
+    for (const char *id = r->tokenizer.ends; *id && p->n_ends < LLM_MAX_ENDS; id++) {
+        p->ends[p->n_ends++] = (int32_t)strtol(id, NULL, 10);
+        id += strcspn(id, ",");
+        if (!*id) break;
+    }
     PAR_TRY(read_stops(&r->set, p));
     PAR_TRY(read_prompts(r, p));
     return take_room(&r->set, p);

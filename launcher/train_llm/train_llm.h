@@ -2,13 +2,14 @@
  * train_llm: the trainer program. Its parts: options (the rows; elsewhere: names that have none),
  * config (command line, file of options; recipe), help, settle (what follows from the options
  * alone), world (MPI, threads, cores, devices), data (token files, splits), loop (a training),
- * checkpoint (saving, resuming), about (what a checkpoint records), signals (what asks to save or
- * stop), limits (memory of the nodes), methods (what computes what), observe (log, tables, curve,
- * communication matrix), memory (what takes how much of it), log (its records), cost, health, run
- * (the directory of all that), mfu, sample (text from a model), watch (the watchdog), verify (a
- * layout against one rank), report (what is printed), plan (what is printed of a run that need not
- * run), and main. It uses the public headers only; what the library must not do (MPI_Init, signals,
- * threads, printing, exit codes) is here.
+ * checkpoint (saving, resuming), about (what a checkpoint records), carried (what it brings back),
+ * tokenizer (which one it is), signals (what asks to save or stop), limits (memory of the nodes),
+ * methods (what computes what), observe (log, tables, curve, communication matrix), memory (what
+ * takes how much of it), log (its records), cost, health, run (the directory of all that), mfu,
+ * sample (text from a model), watch (the watchdog), verify (a layout against one rank), report (what
+ * is printed), plan (what is printed of a run that need not run), and main. It uses the public
+ * headers only; what the library must not do (MPI_Init, signals, threads, printing, exit codes) is
+ * here.
  *
  * A name that two files share begins with llm_ and its part.
  */
@@ -113,12 +114,33 @@ typedef struct {
     char data[1024], data_form[16];
 } llm_carried;
 
+/* The run's tokenizer. Files [n_files] are rank 0's, or all ranks' where a checkpoint carries it. */
+enum { LLM_TOKENIZER_FILES = 8, LLM_TOKENIZER_PATH = 4096 };
+typedef struct {
+    char name[64];
+    char *bytes; /* [n], a zero behind them; owned */
+    int64_t n;
+} llm_tokenizer_file;
+typedef struct {
+    char path[LLM_TOKENIZER_PATH]; /* to open it; "": none is known */
+    char name[LLM_TOKENIZER_PATH]; /* where it was when the run had it first */
+    char id[32];                   /* of what decides about ids; "": it is not known */
+    char ends[512];                /* "128001,128009": ids that end a text, as far as is known */
+    bool carried;                  /* by the checkpoint: its files are in `folder` */
+    char folder[256];              /* this rank's, until it has been opened; "": none */
+    llm_tokenizer_file files[LLM_TOKENIZER_FILES];
+    int n_files;
+    par_checkpoint_run blobs[LLM_TOKENIZER_FILES]; /* rank 0: what checkpoints store */
+    int n_blobs;
+} llm_tokenizer;
+
 /* One run: the options, and everything that follows from them and the world. */
 typedef struct {
     llm_settings set;
     par_option options[LLM_MAX_OPTIONS]; /* the rows; their values are in `set` */
     int n_options;
     llm_carried carried;
+    llm_tokenizer tokenizer;
     par_transformer_config config;
     par_model *model;
     par_trainer_params params;
@@ -391,6 +413,14 @@ par_status llm_checkpoint_resume(llm_run *, const llm_world *, const llm_data *,
 void llm_carried_read(llm_run *, const llm_world *);
 /* The checkpoint's model, with the options that may change it; others must say what it is. */
 void llm_carried_settle(llm_run *, par_problems *);
+
+/* tokenizer */
+/* Which one it is: of --tokenizer, beside --data or in --import, or the checkpoint's, which a sample
+ * prefers. One that cannot be read is none here; opening it says why. Collective. */
+par_status llm_tokenizer_find(llm_run *, const llm_world *, const par_import *);
+/* Nobody opens it any more. */
+void llm_tokenizer_opened(llm_tokenizer *);
+void llm_tokenizer_free(llm_tokenizer *);
 
 /* mfu */
 /* The most that a rank's device can do, FLOP/s; 0: it is not known. */
