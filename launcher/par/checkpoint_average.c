@@ -1,6 +1,7 @@
 /*
  * par checkpoint average, import: a checkpoint of weights alone. It can be sampled, exported and
- * compared; a training goes on from moments, which it has none of.
+ * compared; a training goes on from moments, which it has none of. An average carries the first
+ * one's tokenizer.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,6 +122,29 @@ static par_status check_same(const checkpoint_settings *s, const checkpoint_sour
     return par_problems_status(&problems, PAR_ERR_OPTION);
 }
 
+/* The first one's files of the tokenizer, as further runs. */
+static par_status carry_tokenizer(const par_checkpoint *c, model *m) {
+    const int64_t offset[2] = {0, 0};
+    int n;
+    const par_checkpoint_tensor *t = par_checkpoint_tensors(c, &n);
+    par_checkpoint_run *runs = realloc(m->runs, (size_t)(m->n + n) * sizeof *runs);
+    if (!runs) return par_error_set(PAR_ERR_MEMORY, "no host memory for %d runs", m->n + n);
+    m->runs = runs;
+    for (int i = 0; i < n; i++) {
+        if (strcmp(t[i].kind, "tokenizer") != 0 || t[i].ndim != 0 || t[i].dtype != PAR_U8) continue;
+        char *bytes = malloc((size_t)t[i].global[0]);
+        if (!bytes) return par_error_set(PAR_ERR_MEMORY, "no host memory for %s", t[i].name);
+        m->runs[m->n++] = (par_checkpoint_run){.kind = t[i].kind,
+                                               .name = t[i].name,
+                                               .dtype = PAR_U8,
+                                               .n = t[i].global[0],
+                                               .data = bytes};
+        par_status st = par_checkpoint_read(c, &t[i], offset, t[i].global, PAR_U8, bytes);
+        if (st != PAR_OK) return st;
+    }
+    return PAR_OK;
+}
+
 static int64_t newest_step(const checkpoint_settings *s, const checkpoint_source *sources) {
     int64_t step = 0;
     for (int i = 0; i < s->n; i++) {
@@ -140,7 +164,8 @@ static void average_pairs(const checkpoint_settings *s, const checkpoint_source 
     *out = (checkpoint_pairs){0};
     checkpoint_pair_add(out, "precision", "fp32", PAR_CHECKPOINT_NOTED);
     for (int i = 0; i < n; i++)
-        if (pairs[i].class_of != PAR_CHECKPOINT_STATED)
+        if (pairs[i].class_of != PAR_CHECKPOINT_STATED ||
+            strcmp(pairs[i].name, "tokenizer file") == 0 || strcmp(pairs[i].name, "end ids") == 0)
             checkpoint_pair_add(out, pairs[i].name, pairs[i].value, pairs[i].class_of);
     for (int i = 0; i < s->n; i++) {
         if (used < sizeof origin)
@@ -160,6 +185,7 @@ static par_status average(const checkpoint_settings *s, const checkpoint_source 
     if (st == PAR_OK) st = check_same(s, sources);
     if (st == PAR_OK) st = make_model(&sources[0].weights.config, PAR_F32, &m);
     if (st == PAR_OK) st = sum_up(s, sources, &m);
+    if (st == PAR_OK) st = carry_tokenizer(sources[0].checkpoint, &m);
     if (st == PAR_OK) {
         average_pairs(s, sources, &pairs);
         st = save(s, &m, &pairs, newest_step(s, sources));
@@ -186,6 +212,16 @@ int checkpoint_average(const checkpoint_settings *s) {
     return st == PAR_OK ? EXIT_SUCCESS : checkpoint_failed("average");
 }
 
+/* Ids that end a text, as a training records them. */
+static void add_ends(const par_weights *from, checkpoint_pairs *pairs) {
+    char text[12 * PAR_WEIGHTS_ENDS] = "";
+    size_t used = 0;
+    for (int i = 0; i < from->n_ends; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%d", i ? "," : "",
+                                 (int)from->ends[i]);
+    if (used > 0) checkpoint_pair_add(pairs, "end ids", text, PAR_CHECKPOINT_STATED);
+}
+
 int checkpoint_import(const checkpoint_settings *s) {
     static checkpoint_pairs pairs;
     char origin[512];
@@ -200,6 +236,7 @@ int checkpoint_import(const checkpoint_settings *s) {
         checkpoint_pairs_of(&from.weights.config, &pairs);
         checkpoint_pair_add(&pairs, "precision", par_dtype_name(from.weights.dtype),
                             PAR_CHECKPOINT_NOTED);
+        add_ends(&from.weights, &pairs);
         snprintf(origin, sizeof origin, "import of %s", s->words[0]);
         checkpoint_pair_add(&pairs, CHECKPOINT_ORIGIN, origin, PAR_CHECKPOINT_STATED);
         st = save(s, &m, &pairs, 0);

@@ -26,6 +26,16 @@ static par_status read_checkpoint(void *user, const par_param *p, par_dtype dtyp
     return par_checkpoint_read(c, t, offset, p->global, dtype, dst);
 }
 
+/* "50256,2", as a training records them. */
+static void take_ends(const char *text, par_weights *out) {
+    char *end;
+    for (; text && *text && out->n_ends < PAR_WEIGHTS_ENDS; text = end + (*end == ',')) {
+        long id = strtol(text, &end, 10);
+        if (end == text || id < 0 || id >= out->config.vocab) return;
+        out->ends[out->n_ends++] = (int32_t)id;
+    }
+}
+
 static par_status of_checkpoint(const char *path, checkpoint_source *out) {
     if (par_checkpoint_missing())
         return par_error_set(PAR_ERR_UNSUPPORTED, "%s: %s", path, par_checkpoint_missing());
@@ -37,6 +47,7 @@ static par_status of_checkpoint(const char *path, checkpoint_source *out) {
     out->weights.dtype = t ? t->dtype : PAR_F32;
     out->weights.read = read_checkpoint;
     out->weights.user = out->checkpoint;
+    take_ends(checkpoint_value(out->checkpoint, "end ids"), &out->weights);
     return PAR_OK;
 }
 

@@ -57,6 +57,13 @@ static inline int64_t par__blocks(const par__span *span) {
     return (span->nbytes + span->block - 1) / span->block;
 }
 
+/* Of a job of files, for who waits for it. */
+typedef struct {
+    atomic_bool stop;  /* nobody needs what is not done yet: the job may end with PAR_ERR_IO */
+    atomic_llong n;    /* pieces that were written or read so far */
+    int64_t *progress; /* counts them, too, where the job runs on the caller's thread; or NULL */
+} par__pulse;
+
 /* One rank's file. `frame` is the digest of every byte that belongs to no run. */
 typedef struct {
     int n;
@@ -69,14 +76,14 @@ typedef struct {
 void par__shard_name(int rank, char out[PAR__NAME]);
 void par__shard_free(par__shard *shard);
 /* The file, its structure and its spans, by libhdf5; then the data and the digests, without it. The
- * runs are the same both times; `stop` (which another thread may set): what is not written yet need
- * not be, and PAR_ERR_IO. */
+ * runs are the same both times. */
 par_status par__shard_begin(const char *path, const par_checkpoint_run *runs, int n,
                             par__shard *out);
 par_status par__shard_fill(const char *path, const par_checkpoint_run *runs, par__shard *shard,
-                           const atomic_bool *stop);
-/* Every byte against the digests; of the second, those that belong to no run. */
-par_status par__shard_verify(const char *path, const par__shard *shard);
+                           par__pulse *pulse);
+/* Every byte against the digests; of the second, those that belong to no run. pulse: NULL for a
+ * caller that waits for nobody. */
+par_status par__shard_verify(const char *path, const par__shard *shard, par__pulse *pulse);
 par_status par__shard_verify_frame(const char *path, const par__shard *shard);
 /* Open for reading a file that must have nbytes: one that is not there is PAR_ERR_FORMAT. */
 par_status par__shard_open(const char *path, int64_t nbytes, int *fd);

@@ -123,7 +123,7 @@ par_status par_checkpoint_verify(const par_checkpoint *c, int rank) {
     PAR_TRY(par__path(path, c->info.path, rank == c->n_files ? "index.h5" : name));
     if (rank == c->n_files) return verify_index(c, path);
     PAR_TRY(par__contents_shard(c, rank, &shard));
-    par_status st = par__shard_verify(path, &shard);
+    par_status st = par__shard_verify(path, &shard, NULL);
     par__shard_free(&shard);
     return st;
 }

@@ -12,8 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "collectives/internal.h"
+#include "libpar/base/flight.h"
+#include "libpar/base/record.h"
 #include "libpar/base/threads.h"
 #include "libpar/checkpoint/save.h"
 
@@ -87,7 +90,8 @@ static const struct {
               {true, par__save_commit, NULL},
               {false, par__save_read_back, NULL},
               {true, par__save_tidy, count}};
-enum { STAGES = sizeof stages / sizeof *stages };
+/* From the beginning of stage SAVED on, the checkpoint is saved. */
+enum { STAGES = sizeof stages / sizeof *stages, SAVED = STAGES - 1 };
 
 static void *run_job(void *saving) {
     par__saving *s = saving;
@@ -97,6 +101,10 @@ static void *run_job(void *saving) {
     return NULL;
 }
 
+static par__flight *flight_of(const par__saving *s) {
+    return par__recorder_flight(par_transport_recorder(s->world->transport));
+}
+
 /* The stage's job: on a thread, or, where there is none to have, here. */
 static void start(par__saving *s) {
     s->status = PAR_OK;
@@ -104,20 +112,45 @@ static void start(par__saving *s) {
     bool mine = s->first || !stages[s->stage].first_alone;
     s->running = mine && s->background && par__thread_start(&s->thread, run_job, s) == 0;
     if (!mine) atomic_store(&s->ended, true);
-    if (mine && !s->running) run_job(s);
+    if (!mine || s->running) return;
+    s->pulse.progress = &flight_of(s)->progress;
+    run_job(s);
+    s->pulse.progress = NULL;
 }
 
+/* Older checkpoints may be gone where the new one is saved: then it stays. */
 static void fail(par__saving *s, par_status st) {
-    s->status = s->first ? par__save_withdraw(s, st) : st;
+    if (s->stage == SAVED && !s->params.check_only)
+        st = par_error_set(st, "%s\nthe checkpoint of step %lld is saved: %s", par_error(),
+                           (long long)s->params.step, s->final);
+    else if (s->first)
+        st = par__save_withdraw(s, st);
+    s->status = st;
     snprintf(s->why, sizeof s->why, "%s", par_error());
     s->stage = STAGES;
 }
 
-/* Wait for the job, agree, begin the next. */
-static void advance(par__saving *s) {
-    if (par_transport_broken(s->world->transport)) atomic_store(&s->stop, true);
+/* Until the job has ended. Meanwhile this rank hears of peers that are gone; what the thread gets
+ * done counts as this rank's progress, so that a slow disk is not taken for a rank that stands. */
+static void await_job(par__saving *s) {
+    par_transport *transport = s->world->transport;
+    const struct timespec pause = {.tv_nsec = 500000};
+    int64_t seen = -1;
+    while (s->running && !atomic_load(&s->ended)) {
+        if (par_transport_broken(transport) || par_transport_progress(transport) != PAR_OK)
+            atomic_store(&s->pulse.stop, true);
+        int64_t n = atomic_load(&s->pulse.n);
+        flight_of(s)->progress += n != seen;
+        seen = n;
+        nanosleep(&pause, NULL);
+    }
     if (s->running) pthread_join(s->thread, NULL);
     s->running = false;
+}
+
+/* Wait for the job, agree, begin the next. */
+static void advance(par__saving *s) {
+    await_job(s);
     par_status st = s->status == PAR_OK ? PAR_OK : par_error_set(s->status, "%s", s->why);
     st = par_comm_agree(s->world, st);
     if (st == PAR_OK && stages[s->stage].then) st = stages[s->stage].then(s);
@@ -161,6 +194,14 @@ static void destroy(par__saving *s) {
     free(s);
 }
 
+static par_status check_memory(const par_checkpoint_run *runs, int n) {
+    for (int i = 0; i < n; i++)
+        if (runs[i].staging)
+            PAR_FAIL(PAR_ERR_ARG, "%s/%s: is not host memory; legal in the background: a copy",
+                     runs[i].kind, runs[i].name);
+    return PAR_OK;
+}
+
 /* What may fail on one rank alone; *out also then, but for want of memory. */
 static par_status make(par_comm *world, const par_checkpoint_params *params,
                        const par_checkpoint_run *runs, int n_runs, bool background,
@@ -170,10 +211,8 @@ static par_status make(par_comm *world, const par_checkpoint_params *params,
     s->world = world;
     s->background = background;
     s->first = par_comm_rank(world) == 0;
-    for (int i = 0; background && i < n_runs; i++)
-        if (runs[i].staging)
-            PAR_FAIL(PAR_ERR_ARG, "%s/%s: is not host memory; legal in the background: a copy",
-                     runs[i].kind, runs[i].name);
+    if (background) PAR_TRY(check_memory(runs, n_runs));
+    if (background && s->first) PAR_TRY(check_memory(params->blobs, params->n_blobs));
     PAR_TRY(par__save_copy_params(s, params));
     return par__save_select(s, runs, n_runs);
 }

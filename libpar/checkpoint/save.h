@@ -38,7 +38,7 @@ typedef struct par_checkpoint_saving {
     pthread_t thread;
     bool running;      /* there is a thread to join */
     atomic_bool ended; /* the job of the stage */
-    atomic_bool stop;  /* nobody needs what the job has not written yet */
+    par__pulse pulse;  /* of all jobs */
     par_status status; /* of the job; of all at the end */
     char why[PAR_ERROR_NBYTES];
 } par__saving;
@@ -63,7 +63,8 @@ par_status par__save_write(par__saving *s);
 par_status par__save_commit(par__saving *s);
 /* Every rank reads back what it wrote. */
 par_status par__save_read_back(par__saving *s);
-/* Rank 0: the checkpoint is saved. `latest`, and what is not to stay; what fails is a note. */
+/* Rank 0: the checkpoint is saved. `latest`, and what is not to stay; what fails is a note, also that
+ * the directory has got another owner, which leaves all as it is. */
 par_status par__save_tidy(par__saving *s);
 /* Rank 0, after a failure: final names mean again what they meant before this save, and the rest
  * goes. Returns `st`, whose message is par_error(). */

@@ -15,7 +15,7 @@
 
 par_status par__save_write(par__saving *s) {
     if (!s->params.check_only) PAR_TRY(par__check_finite(s->runs, s->n_runs));
-    return par__shard_fill(s->shard_path, s->runs, &s->shard, &s->stop);
+    return par__shard_fill(s->shard_path, s->runs, &s->shard, &s->pulse);
 }
 
 /* What libhdf5 has written. */
@@ -80,7 +80,7 @@ par_status par__save_read_back(par__saving *s) {
     char name[PAR__NAME], path[PAR__PATH];
     par__shard_name(par_comm_rank(s->world), name);
     PAR_TRY(par__path(path, s->final, name));
-    PAR_TRY(par__shard_verify(path, &s->shard));
+    PAR_TRY(par__shard_verify(path, &s->shard, &s->pulse));
     return s->first ? read_back_manifest(s) : PAR_OK;
 }
 
@@ -88,6 +88,10 @@ par_status par__save_tidy(par__saving *s) {
     const par_checkpoint_params *p = &s->params;
     if (p->check_only) {
         par__remove_directory(s->final);
+        return PAR_OK;
+    }
+    if (par__owner_check(p->directory, p->owner) != PAR_OK) { /* lost since the name was given */
+        par_problem(&s->result.notes, "%s", par_error());
         return PAR_OK;
     }
     if (s->named == PAR__REPLACED && par__settle_aside(p->directory) != PAR_OK)

@@ -113,11 +113,22 @@ static par_status name_block(const par__span *p, int64_t block) {
              (long long)block + 1, (long long)par__blocks(p));
 }
 
-static par_status verify_span(int fd, const char *path, const par__span *p, par__digest *digest) {
+/* A piece of a job is next. */
+static par_status beat(const char *path, par__pulse *pulse) {
+    if (!pulse) return PAR_OK;
+    if (atomic_load(&pulse->stop)) PAR_FAIL(PAR_ERR_IO, "%s: was given up", path);
+    atomic_fetch_add(&pulse->n, 1);
+    if (pulse->progress) ++*pulse->progress;
+    return PAR_OK;
+}
+
+static par_status verify_span(int fd, const char *path, const par__span *p, par__pulse *pulse,
+                              par__digest *digest) {
     char hash[PAR__HASH];
     for (int64_t k = 0; k < par__blocks(p); k++) {
         int64_t begin = k * p->block, end = begin + p->block;
         if (end > p->nbytes) end = p->nbytes;
+        PAR_TRY(beat(path, pulse));
         PAR_TRY(add_range(fd, path, p->offset + begin, p->offset + end, digest));
         par__digest_end(digest, hash);
         par_status st = compare(path, p->offset + begin, hash, p->hashes + k * PAR__HASH);
@@ -127,14 +138,18 @@ static par_status verify_span(int fd, const char *path, const par__span *p, par_
     return PAR_OK;
 }
 
-static par_status verify_open(int fd, const char *path, const par__shard *shard, par__span **sorted,
-                              bool data, par__digest *digest) {
+static par_status verify_data(int fd, const char *path, const par__shard *shard, par__span **sorted,
+                              par__pulse *pulse, par__digest *digest) {
+    for (int i = 0; i < shard->n; i++) PAR_TRY(verify_span(fd, path, sorted[i], pulse, digest));
+    return PAR_OK;
+}
+
+static par_status verify_frame(int fd, const char *path, const par__shard *shard,
+                               par__span **sorted, par__digest *digest) {
     char hash[PAR__HASH];
     PAR_TRY(check_superblock(fd, path));
     PAR_TRY(frame_of(fd, path, shard, sorted, digest, hash));
-    PAR_TRY(compare(path, 0, hash, shard->frame));
-    for (int i = 0; data && i < shard->n; i++) PAR_TRY(verify_span(fd, path, sorted[i], digest));
-    return PAR_OK;
+    return compare(path, 0, hash, shard->frame);
 }
 
 par_status par__shard_open(const char *path, int64_t nbytes, int *out) {
@@ -150,7 +165,7 @@ par_status par__shard_open(const char *path, int64_t nbytes, int *out) {
     return PAR_OK;
 }
 
-static par_status verify(const char *path, const par__shard *shard, bool data) {
+static par_status verify(const char *path, const par__shard *shard, bool data, par__pulse *pulse) {
     par_status st = PAR_OK;
     par__span **sorted = NULL;
     par__digest *digest = NULL;
@@ -158,7 +173,8 @@ static par_status verify(const char *path, const par__shard *shard, bool data) {
     PAR_TRY(sort_spans(path, shard, &sorted));
     PAR_TRY_GOTO(par__digest_create(&digest), out_sorted);
     PAR_TRY_GOTO(par__shard_open(path, shard->nbytes, &fd), out_digest);
-    st = verify_open(fd, path, shard, sorted, data, digest);
+    st = verify_frame(fd, path, shard, sorted, digest);
+    if (st == PAR_OK && data) st = verify_data(fd, path, shard, sorted, pulse, digest);
     close(fd);
 out_digest:
     par__digest_destroy(&digest);
@@ -167,12 +183,12 @@ out_sorted:
     return st;
 }
 
-par_status par__shard_verify(const char *path, const par__shard *shard) {
-    return verify(path, shard, true);
+par_status par__shard_verify(const char *path, const par__shard *shard, par__pulse *pulse) {
+    return verify(path, shard, true, pulse);
 }
 
 par_status par__shard_verify_frame(const char *path, const par__shard *shard) {
-    return verify(path, shard, false);
+    return verify(path, shard, false, NULL);
 }
 
 /* Blocks are reserved first, so that a full disk is found before anything large is written. */
@@ -193,10 +209,10 @@ static int64_t piece_of(const par_checkpoint_run *run, const par__span *p, int64
 }
 
 static par_status write_run(int fd, const char *path, const par_checkpoint_run *run, par__span *p,
-                            const atomic_bool *stop, par__digest *digest) {
+                            par__pulse *pulse, par__digest *digest) {
     const par_checkpoint_staging *s = run->staging;
     for (int64_t done = 0, n; done < p->nbytes; done += n) {
-        if (atomic_load(stop)) PAR_FAIL(PAR_ERR_IO, "%s: was given up", path);
+        PAR_TRY(beat(path, pulse));
         n = piece_of(run, p, done);
         const char *data = (const char *)run->data + done;
         if (s) PAR_TRY(s->copy(s->user, s->buffer, data, (size_t)n));
@@ -210,16 +226,16 @@ static par_status write_run(int fd, const char *path, const par_checkpoint_run *
 }
 
 static par_status write_runs(int fd, const char *path, const par_checkpoint_run *runs,
-                             par__shard *shard, const atomic_bool *stop, par__digest *digest) {
+                             par__shard *shard, par__pulse *pulse, par__digest *digest) {
     PAR_TRY(reserve(fd, path, shard->nbytes));
     for (int i = 0; i < shard->n; i++)
-        PAR_TRY(write_run(fd, path, &runs[i], &shard->spans[i], stop, digest));
+        PAR_TRY(write_run(fd, path, &runs[i], &shard->spans[i], pulse, digest));
     return fsync(fd) == 0 ? PAR_OK : par__write_error(path, "synced");
 }
 
 /* libhdf5 gave the spans: they must hold before anything is written there. */
 static par_status fill(int fd, const char *path, const par_checkpoint_run *runs, par__shard *shard,
-                       const atomic_bool *stop) {
+                       par__pulse *pulse) {
     par_status st = PAR_OK;
     par__span **sorted = NULL;
     par__digest *digest = NULL;
@@ -229,7 +245,7 @@ static par_status fill(int fd, const char *path, const par_checkpoint_run *runs,
     PAR_TRY(sort_spans(path, shard, &sorted));
     PAR_TRY_GOTO(par__digest_create(&digest), out_sorted);
     PAR_TRY_GOTO(check_superblock(fd, path), out_digest);
-    PAR_TRY_GOTO(write_runs(fd, path, runs, shard, stop, digest), out_digest);
+    PAR_TRY_GOTO(write_runs(fd, path, runs, shard, pulse, digest), out_digest);
     st = frame_of(fd, path, shard, sorted, digest, shard->frame);
 out_digest:
     par__digest_destroy(&digest);
@@ -275,8 +291,8 @@ par_status par__shard_begin(const char *path, const par_checkpoint_run *runs, in
 }
 
 par_status par__shard_fill(const char *path, const par_checkpoint_run *runs, par__shard *shard,
-                           const atomic_bool *stop) {
+                           par__pulse *pulse) {
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0) return par__write_error(path, "opened");
-    return par__close(fd, path, fill(fd, path, runs, shard, stop));
+    return par__close(fd, path, fill(fd, path, runs, shard, pulse));
 }

@@ -18,7 +18,6 @@ size_t par__param_nbytes(const par_param *param, par_dtype dtype);
 void par__narrow(const float *src, int64_t n, par_dtype dtype, void *dst);
 
 /* A new config.json; NULL: no memory. */
-json_t *par__config_make(const par__family *family, const par_transformer_config *config,
-                         par_dtype dtype);
+json_t *par__config_make(const par__family *family, const par_weights *from, par_dtype dtype);
 
 #endif

@@ -42,7 +42,7 @@ static void make_gpt2(json_t *root, const par_transformer_config *c) {
     set(root, "embd_pdrop", real(embedding));
     set(root, "attn_pdrop", real(c->attention_dropout));
     set(root, "bos_token_id", ends ? json_integer(GPT2_END) : json_null());
-    set(root, "eos_token_id", ends ? json_integer(GPT2_END) : json_null());
+    if (ends) set_size(root, "eos_token_id", GPT2_END);
 }
 
 static void make_window(json_t *root, const par__family *family, const par_transformer_config *c) {
@@ -83,11 +83,23 @@ static void make_decoder(json_t *root, const par__family *family, const par_tran
     }
     make_window(root, family, c);
     set(root, "bos_token_id", json_null());
-    set(root, "eos_token_id", json_null());
 }
 
-json_t *par__config_make(const par__family *family, const par_transformer_config *c,
-                         par_dtype dtype) {
+/* Null where they are not known and the family has not said. */
+static void set_ends(json_t *root, const par_weights *from) {
+    json_t *list = json_array();
+    for (int i = 0; i < from->n_ends; i++) json_array_append_new(list, json_integer(from->ends[i]));
+    if (from->n_ends == 1)
+        set_size(root, "eos_token_id", from->ends[0]);
+    else if (from->n_ends > 1)
+        json_object_set(root, "eos_token_id", list);
+    else if (!json_object_get(root, "eos_token_id"))
+        set(root, "eos_token_id", json_null());
+    json_decref(list);
+}
+
+json_t *par__config_make(const par__family *family, const par_weights *from, par_dtype dtype) {
+    const par_transformer_config *c = &from->config;
     json_t *root = json_object();
     const char *type = dtype == PAR_BF16 ? "bfloat16" : dtype == PAR_F16 ? "float16" : "float32";
     if (!root) return NULL;
@@ -97,6 +109,7 @@ json_t *par__config_make(const par__family *family, const par_transformer_config
         make_gpt2(root, c);
     else
         make_decoder(root, family, c);
+    set_ends(root, from);
     set(root, "initializer_range", json_real(c->init_std > 0 ? c->init_std : 0.02));
     set(root, "tie_word_embeddings", json_boolean(c->tied));
     set(root, "torch_dtype", json_string(type));

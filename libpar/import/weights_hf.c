@@ -187,8 +187,7 @@ static par_status write_all(writing *w, size_t shard_nbytes) {
     PAR_TRY(par__make_directories(w->directory));
     PAR_TRY(write_files(w));
     if (w->n_files > 1) PAR_TRY(write_index(w));
-    return write_json(w->directory, "config.json",
-                      par__config_make(w->family, &w->from->config, w->dtype));
+    return write_json(w->directory, "config.json", par__config_make(w->family, w->from, w->dtype));
 }
 
 par_status par_weights_write_hf(const par_weights *from, const char *directory, par_dtype dtype,

@@ -153,12 +153,19 @@ static par_status take_state(par_trainer *t, const par_checkpoint_params *params
     return PAR_OK;
 }
 
+/* The same on all ranks. One save at a time: its end removes what others have begun. */
+static par_status check_ready(const par_trainer *t, bool check_only) {
+    PAR_TRY(par__no_step_begun(&t->vote));
+    if (!check_only) PAR_TRY(par__trainer_ready(t, true));
+    if (t->saving) PAR_FAIL(PAR_ERR_ARG, "a save is under way; legal after par_trainer_save_end");
+    return PAR_OK;
+}
+
 par_status par_trainer_save(par_trainer *t, const par_checkpoint_params *params,
                             par_checkpoint_result *out) {
     state s;
     PAR_REQUIRE(t && params && out);
-    PAR_TRY(par__no_step_begun(&t->vote));
-    if (!params->check_only) PAR_TRY(par__trainer_ready(t, true));
+    PAR_TRY(check_ready(t, params->check_only));
     par__enter(&t->on, PAR__PHASE_SAVE);
     par_status st = take_state(t, params, &s);
     if (st == PAR_OK) {
@@ -217,13 +224,6 @@ static par_status copy_state(par_trainer *t, list *l) {
     return par__sync(&t->on);
 }
 
-static par_status check_behind(const par_trainer *t) {
-    PAR_TRY(par__no_step_begun(&t->vote));
-    PAR_TRY(par__trainer_ready(t, true));
-    if (t->saving) PAR_FAIL(PAR_ERR_ARG, "a save is under way; legal after par_trainer_save_end");
-    return PAR_OK;
-}
-
 static par_status check_room(const par_trainer *t) {
     if (t->copy.room) return PAR_OK;
     PAR_FAIL(PAR_ERR_ARG, "a copy of the state takes %zu bytes; save_memory allows %zu",
@@ -233,7 +233,7 @@ static par_status check_room(const par_trainer *t) {
 par_status par_trainer_save_begin(par_trainer *t, const par_checkpoint_params *params) {
     state s;
     PAR_REQUIRE(t && params && !params->check_only);
-    PAR_TRY(check_behind(t));
+    PAR_TRY(check_ready(t, false));
     PAR_TRY(par_comm_agree(t->on.mesh->world, check_room(t)));
     par__enter(&t->on, PAR__PHASE_SAVE);
     par_status st = take_state(t, params, &s);

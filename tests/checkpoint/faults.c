@@ -27,6 +27,7 @@
 
 #include "../harness.h"
 #include "fixture.h"
+#include "libpar/checkpoint/save.h"
 
 static struct {
     bool armed, for_good, short_write, die;
@@ -321,15 +322,31 @@ static bool killed_after(int64_t ns) {
     return under_way;
 }
 
-/* 50 times, or PAR_KILLS; PAR_SEED repeats them. */
+/* What all saves take without a kill: kills come within it. */
+static int64_t saves_take_ns(void) {
+    struct timespec begin, end;
+    int how = 0;
+    fixture_open(&f);
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    pid_t child = fork();
+    if (child == 0) save_until_killed();
+    CHECK(child > 0 && waitpid(child, &how, 0) == child && how == 0, "no saves: %d", how);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    fixture_close(&f);
+    return (end.tv_sec - begin.tv_sec) * 1000000000 + end.tv_nsec - begin.tv_nsec;
+}
+
+/* 50 times, or PAR_KILLS (the long form is 1000); PAR_SEED repeats them. */
 static void killed_at_random(void) {
     if (cannot()) return;
     const char *count = getenv("PAR_KILLS"), *seed = getenv("PAR_SEED");
     uint64_t from = seed ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL);
     int n = count ? atoi(count) : 50, under_way = 0;
-    printf("# killed-at-random: PAR_SEED=%llu\n", (unsigned long long)from);
+    uint64_t most_ns = (uint64_t)saves_take_ns() + 1;
+    printf("# killed-at-random: PAR_SEED=%llu, within %.1f ms\n", (unsigned long long)from,
+           1e-6 * (double)most_ns);
     for (int i = 0; i < n && !harness_failed(); i++)
-        under_way += killed_after((int64_t)(par_random_u64(from, (uint64_t)i, 0) % 60000000));
+        under_way += killed_after((int64_t)(par_random_u64(from, (uint64_t)i, 0) % most_ns));
     printf("# killed-at-random: %d kills, %d in a save\n", n, under_way);
     CHECK(n < 50 || under_way > 0, "none of %d kills came in a save", n);
 }
@@ -358,6 +375,36 @@ static void not_finite_behind(void) {
     CHECK_FAILS(par_checkpoint_save_begin(f.world, &params, f.runs, FIXTURE_RUNS, &saving),
                 PAR_ERR_ARG, "weight/a: is not host memory");
     fixture_close(&f);
+}
+
+/* The transport breaks while the thread is at a job: what loads afterwards is the old checkpoint, or
+ * the new one from when it has been read back, since then the old one goes. */
+static void broken_in_stage(int stage, int last) {
+    par_checkpoint_saving *saving = NULL;
+    bool ended;
+    fixture_open(&f);
+    CHECK_OK(fixture_save(&f, 1, 1));
+    const par_checkpoint_params params = {
+        .directory = f.directory, .keep = 1, .step = 2, .loss = 1};
+    fixture_fill(&f, 2);
+    CHECK_OK(par_checkpoint_save_begin(f.world, &params, f.runs, FIXTURE_RUNS, &saving));
+    while (saving->stage < stage) CHECK_OK(par_checkpoint_save_poll(saving, &ended));
+    while (!atomic_load(&saving->ended)) nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    par_transport_abort(f.transport, PAR_ERR_INTERNAL, "a test");
+    CHECK_FAILS(par_checkpoint_save_end(&saving, &f.result), PAR_ERR_TRANSPORT,
+                stage == last ? "of step 2 is saved" : "was not saved; older ones are");
+    fixture_reconnect(&f);
+    CHECK_OK(fixture_load_any(&f));
+    CHECK(fixture_holds(&f, stage == last ? 2 : 1, 0) && f.result.notes.n == 0,
+          "stage %d: step %lld loads, %s", stage, (long long)f.result.step, f.result.notes.text);
+    CHECK(fixture_count(&f, "step_") == 1, "stage %d: %d checkpoints", stage,
+          fixture_count(&f, "step_"));
+    fixture_close(&f);
+}
+
+static void broken_behind(void) {
+    if (cannot()) return;
+    for (int stage = 0; stage < 4 && !harness_failed(); stage++) broken_in_stage(stage, 3);
 }
 
 /* A limit on the size of files, as a quota: writes beyond it fail with EFBIG. */
@@ -448,6 +495,7 @@ static const harness_case cases[] = {
     {"killed-at-every-call-behind", killed_at_every_call_behind, 0, NULL, 0},
     {"killed-at-random", killed_at_random, 0, NULL, 0},
     {"not-finite-behind", not_finite_behind, 0, NULL, 0},
+    {"broken-behind", broken_behind, 0, NULL, 0},
     {"file-size-limit", file_size_limit, 0, NULL, 0},
     {"no-folder-sync", no_folder_sync, 0, NULL, 0},
     {"no-latest", no_latest, 0, NULL, 0},

@@ -1,6 +1,7 @@
 /*
- * What the serial suites of checkpoints share: a world of one rank, a temporary directory, and two
- * small arrays whose contents depend on the step and on the fixture's version.
+ * What the serial suites of checkpoints share: a world of one rank, a temporary directory (in
+ * TMPDIR, else in memory where /dev/shm is there), and two small arrays whose contents depend on
+ * the step and on the fixture's version.
  */
 #ifndef PAR_TESTS_CHECKPOINT_FIXTURE_H
 #define PAR_TESTS_CHECKPOINT_FIXTURE_H
@@ -25,7 +26,8 @@ typedef struct {
 } fixture;
 
 void fixture_open(fixture *f);
-void fixture_close(fixture *f); /* and removes the directory */
+void fixture_close(fixture *f);     /* and removes the directory */
+void fixture_reconnect(fixture *f); /* a new world, after a broken one */
 void fixture_fill(fixture *f, int64_t step);
 void fixture_poison(fixture *f);
 /* The contents of the step in this version. */
@@ -35,6 +37,7 @@ bool fixture_poisoned(const fixture *f);
 /* Fill, save as `step`, keep as said; behind: the arrays are overwritten while it is under way. */
 par_status fixture_save(fixture *f, int64_t step, int keep);
 par_status fixture_load(fixture *f);
+par_status fixture_load_any(fixture *f); /* also what was saved without fixture_save */
 
 /* "DIRECTORY/step_STEP/NAME"; a ring of buffers. */
 const char *fixture_path(const fixture *f, int64_t step, const char *name);

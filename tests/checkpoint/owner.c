@@ -226,6 +226,28 @@ static void lost_claim(void) {
     fixture_close(&f);
 }
 
+/* It may be stopped after the new checkpoint has its name, too: then old ones stay. */
+static void lost_claim_behind(void) {
+    par_owner *owner = NULL;
+    par_checkpoint_saving *saving = NULL;
+    bool ended = false;
+    if (cannot()) return;
+    fixture_open(&f);
+    CHECK_OK(claim(NULL, 0, &owner));
+    CHECK_OK(save(owner, 1, 0, 0, 0, 0));
+    const par_checkpoint_params params = {
+        .directory = f.directory, .owner = owner, .keep = 1, .step = 2, .loss = 2.5};
+    CHECK_OK(par_checkpoint_save_begin(f.world, &params, f.runs, FIXTURE_RUNS, &saving));
+    while (!fixture_has(&f, 2)) CHECK_OK(par_checkpoint_save_poll(saving, &ended));
+    write_claim(2, "another-boot", 0, "y");
+    CHECK_OK(par_checkpoint_save_end(&saving, &f.result));
+    CHECK(strstr(f.result.notes.text, "another run is its owner"), "notes: %s",
+          f.result.notes.text);
+    CHECK_STEPS("1 2");
+    par_owner_release(&owner);
+    fixture_close(&f);
+}
+
 static par_status resume_from(const char *path, par_owner *owner) {
     par_problems notes = {0};
     const par_checkpoint_about about = {0};
@@ -526,12 +548,19 @@ static void two_jobs(void) {
 }
 
 static const harness_case cases[] = {
-    {"second-run", second_run, 0, NULL, 0},     {"other-host", other_host, 0, NULL, 0},
-    {"half-written", half_written, 0, NULL, 0}, {"old-directory", old_directory, 0, NULL, 0},
-    {"lost-claim", lost_claim, 0, NULL, 0},     {"branch", branch, 0, NULL, 0},
-    {"elsewhere", elsewhere, 0, NULL, 0},       {"others-stay", others_stay, 0, NULL, 0},
-    {"which-stay", which_stay, 0, NULL, 0},     {"non-finite", non_finite, 0, NULL, 0},
-    {"from-aside", from_aside, 0, NULL, 0},     {"two-jobs", two_jobs, 0, NULL, 0},
+    {"second-run", second_run, 0, NULL, 0},
+    {"other-host", other_host, 0, NULL, 0},
+    {"half-written", half_written, 0, NULL, 0},
+    {"old-directory", old_directory, 0, NULL, 0},
+    {"lost-claim", lost_claim, 0, NULL, 0},
+    {"branch", branch, 0, NULL, 0},
+    {"lost-claim-behind", lost_claim_behind, 0, NULL, 0},
+    {"elsewhere", elsewhere, 0, NULL, 0},
+    {"others-stay", others_stay, 0, NULL, 0},
+    {"which-stay", which_stay, 0, NULL, 0},
+    {"non-finite", non_finite, 0, NULL, 0},
+    {"from-aside", from_aside, 0, NULL, 0},
+    {"two-jobs", two_jobs, 0, NULL, 0},
 };
 
 int main(int argc, char **argv) {

@@ -3,18 +3,64 @@
  * the background, with the same bytes, and goes on; a new trainer resumes from the second one.
  * Every later loss and norm, and at the end every byte of weights on every rank (copies along tp
  * and dp included) and of all moments, must be the same, over layouts, ZeRO, precisions and
- * dropout.
+ * dropout. The thread's writes wait until two more steps have changed the state.
  */
+#undef _FILE_OFFSET_BITS /* both forms of pwrite are defined here, under their own names */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <ftw.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "../harness.h"
 #include "../train/check.h"
+#include "libpar/base/flight.h"
+#include "libpar/base/record.h"
 
-enum { STEPS = 7 };
+/* HELD: steps for which a thread's first write waits; RUNS: of the cases about slow disks. */
+enum { STEPS = 7, HELD = 2, RUNS = 40 };
+
+/* A thread's writes, of libpar too: this program's own pwrite stands before libc's. */
+static struct {
+    atomic_bool closed; /* it waits meanwhile */
+    atomic_int n, n_held;
+    double each_s; /* takes longer */
+    const par__flight *flight;
+    int64_t first, last; /* progress on it at the first write and at number RUNS */
+} disk;
+
+static void pause_s(double s) {
+    nanosleep(&(struct timespec){(time_t)s, (long)(1e9 * (s - (double)(time_t)s))}, NULL);
+}
+
+static void write_slowly(void) {
+    if (getpid() == gettid()) return;
+    bool held = atomic_load(&disk.closed);
+    while (atomic_load(&disk.closed)) pause_s(1e-4);
+    if (held) atomic_fetch_add(&disk.n_held, 1);
+    if (disk.flight && atomic_load(&disk.n) == 0) disk.first = disk.flight->progress;
+    if (disk.flight && atomic_load(&disk.n) < RUNS) disk.last = disk.flight->progress;
+    atomic_fetch_add(&disk.n, 1);
+    if (disk.each_s > 0) pause_s(disk.each_s);
+}
+
+#define SLOW_WRITE(name, offset_type)                                                              \
+    ssize_t name(int fd, const void *data, size_t n, offset_type at);                              \
+    ssize_t name(int fd, const void *data, size_t n, offset_type at) {                             \
+        ssize_t (*original)(int, const void *, size_t, offset_type);                               \
+        void *found = dlsym(RTLD_NEXT, #name);                                                     \
+        memcpy(&original, &found, sizeof original);                                                \
+        write_slowly();                                                                            \
+        return original(fd, data, n, at);                                                          \
+    }
+
+SLOW_WRITE(pwrite, off_t)
+SLOW_WRITE(pwrite64, off64_t)
 
 typedef struct {
     int tp, pp, dp, zero;
@@ -79,14 +125,20 @@ static par_status save(experiment *e, par_trainer *t, int step, double loss) {
     behind.directory = e->behind;
     PAR_TRY(par_trainer_save(t, &params, &result));
     CHECK(par_trainer_saves_behind(t, &nbytes) && nbytes > 0, "no memory for a copy");
+    atomic_store(&disk.n_held, 0);
+    atomic_store(&disk.closed, true);
     PAR_TRY(par_trainer_save_begin(t, &behind));
+    CHECK_FAILS(par_trainer_save(t, &params, &result), PAR_ERR_ARG, "a save is under way");
     CHECK_FAILS(par_trainer_save_begin(t, &behind), PAR_ERR_ARG, "a save is under way");
     return PAR_OK;
 }
 
 static par_status await_save(par_trainer *t, bool saving) {
     par_checkpoint_result result;
-    if (saving) return par_trainer_save_end(t, &result);
+    if (saving) {
+        CHECK(atomic_load(&disk.n_held) == 1, "no write waited for later steps");
+        return par_trainer_save_end(t, &result);
+    }
     CHECK_FAILS(par_trainer_save_end(t, &result), PAR_ERR_ARG, "no save is under way");
     return PAR_OK;
 }
@@ -96,6 +148,12 @@ static void compare_saves(const experiment *e) {
     char command[1200];
     snprintf(command, sizeof command, "diff -rq '%s' '%s'", e->directory, e->behind);
     CHECK(system(command) == 0, "the save in the background differs");
+}
+
+/* And let the write that waits go on, so that it is counted. */
+static void open_disk(void) {
+    atomic_store(&disk.closed, false);
+    for (int i = 0; i < 5000 && atomic_load(&disk.n_held) == 0; i++) pause_s(1e-3);
 }
 
 static par_status steps(experiment *e, par_trainer *t, int done, bool saving, outcome *o) {
@@ -108,6 +166,7 @@ static par_status steps(experiment *e, par_trainer *t, int done, bool saving, ou
         o->norm[i] = vote.grad_norm;
         PAR_TRY(par_trainer_save_poll(t, &ended));
         if (saving && i + 1 == e->save_after) PAR_TRY(save(e, t, i + 1, vote.loss));
+        if (saving && i + 1 == e->save_after + HELD) open_disk();
     }
     PAR_TRY(await_save(t, saving));
     return keep_outcome(e, t, o);
@@ -164,7 +223,7 @@ static void make_directory(experiment *e, int number) {
         harness_fail(__FILE__, __LINE__, "no directory");
     MPI_Bcast(e->directory, sizeof e->directory, MPI_CHAR, 0, e->comm);
     snprintf(e->behind, sizeof e->behind, "%s.behind", e->directory);
-    e->save_after = 1 + (int)(par_random_u64(11, (uint64_t)number, 0) % (STEPS - 1));
+    e->save_after = 1 + (int)(par_random_u64(11, (uint64_t)number, 0) % (STEPS - HELD));
 }
 
 static int64_t rank_n(const experiment *e, par_transport *transport) {
@@ -259,11 +318,66 @@ static void eight_ranks(par_transport *transport) {
     all_of(transport, settings, 4);
 }
 
+/* A save of RUNS writes, each of which takes 50 ms on rank 0, until its end. */
+static par_status save_slowly(par_transport *transport, bool aborts) {
+    par_comm *world = NULL;
+    par_checkpoint_saving *saving = NULL;
+    par_checkpoint_result result;
+    par_checkpoint_run runs[RUNS];
+    char names[RUNS][8], directory[] = "/tmp/par-resume-XXXXXX";
+    const int rank = par_transport_rank(transport), ranks[] = {0, 1};
+    const par_comm_params two = {.axis = "world", .ranks = ranks, .n = 2};
+    const par_checkpoint_params params = {.directory = directory, .step = 1, .loss = 1};
+    if (rank == 0 && !mkdtemp(directory)) harness_fail(__FILE__, __LINE__, "no directory");
+    for (int i = 0; i < RUNS; i++) {
+        snprintf(names[i], sizeof names[i], "%d.%d", rank, i);
+        runs[i] = (par_checkpoint_run){
+            .kind = "blob", .name = names[i], .dtype = PAR_U8, .n = 8, .data = names[i]};
+    }
+    disk.each_s = rank == 0 ? 0.05 : 0;
+    atomic_store(&disk.n, 0);
+    disk.flight = par__recorder_flight(par_transport_recorder(transport));
+    CHECK_OK(par_comm_create(transport, &two, NULL, &world));
+    CHECK_OK(par_comm_broadcast(world, directory, sizeof directory, PAR_U8, 0,
+                                (par_tag){"test", -1, -1, -1}, NULL, NULL));
+    CHECK_OK(par_checkpoint_save_begin(world, &params, runs, rank == 0 ? RUNS : 1, &saving));
+    if (aborts && rank == 1) par_transport_abort(transport, PAR_ERR_INTERNAL, "a test");
+    par_status st = par_checkpoint_save_end(&saving, &result);
+    disk.each_s = 0;
+    disk.flight = NULL;
+    if (rank == 0) nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    par_comm_destroy(&world);
+    return st;
+}
+
+/* Who waits for a slow disk hears that a peer is gone, and does not write to the end. */
+static void peer_gone(par_transport *transport) {
+    if (par_checkpoint_missing()) {
+        harness_skip("%s", par_checkpoint_missing());
+        return;
+    }
+    par_status st = save_slowly(transport, true);
+    CHECK(st == PAR_ERR_TRANSPORT, "%s: %s", par_status_text(st), par_error());
+    if (par_transport_rank(transport) == 0)
+        CHECK(atomic_load(&disk.n) < RUNS, "all %d writes were made", atomic_load(&disk.n));
+}
+
+/* Waiting for a slow disk that goes on is progress, which watchdogs look at. */
+static void slow_disk(par_transport *transport) {
+    if (par_checkpoint_missing()) {
+        harness_skip("%s", par_checkpoint_missing());
+        return;
+    }
+    CHECK_OK(save_slowly(transport, false));
+    if (par_transport_rank(transport) == 0)
+        CHECK(disk.last - disk.first >= RUNS / 2, "progress went from %lld to %lld in %d writes",
+              (long long)disk.first, (long long)disk.last, atomic_load(&disk.n));
+}
+
 static const harness_case cases[] = {
-    {"one-rank", NULL, 1, one_rank, 120},
-    {"two-ranks", NULL, 2, two_ranks, 180},
-    {"four-ranks", NULL, 4, four_ranks, 180},
-    {"eight-ranks", NULL, 8, eight_ranks, 240},
+    {"peer-gone", NULL, 2, peer_gone, 60},    {"slow-disk", NULL, 2, slow_disk, 60},
+    {"one-rank", NULL, 1, one_rank, 120},     {"two-ranks", NULL, 2, two_ranks, 180},
+    {"four-ranks", NULL, 4, four_ranks, 180}, {"eight-ranks", NULL, 8, eight_ranks, 240},
 };
 
 int main(int argc, char **argv) {

@@ -342,8 +342,8 @@ PAR_API par_status par_trainer_state_runs(const par_trainer *,
  * Save between steps. `about` has what the caller wants recorded; layout, the trainer's own
  * options, consumed samples and updates are filled in here.
  *
- * Collective: on world. Errors: as par_checkpoint_save; PAR_ERR_ARG [agreed] when a step is under
- * way, there are no weights yet, or the trainer is for inference.
+ * Collective: on world. Errors: as par_checkpoint_save; PAR_ERR_ARG [agreed] when a step or another
+ * save is under way, there are no weights yet, or the trainer is for inference.
  */
 PAR_API par_status par_trainer_save(par_trainer *, const par_checkpoint_params *params,
                                     par_checkpoint_result *out);
