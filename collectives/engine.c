@@ -127,11 +127,12 @@ static par__event event_of(const par__task *task, par__event_kind kind, int64_t 
                         .micro = op->tag.micro};
 }
 
+/* One that began while it was recorded is recorded, also if a call ends it that is one span. */
 static void task_end(par__task *task) {
     par_comm *comm = task->comm;
     par_transport *t = comm->transport;
     if (task->begin_ns)
-        par__timeline_add(par__recorder_timeline(t->recorder),
+        par__timeline_add(par__recorder_traced(t->recorder),
                           event_of(task, PAR__EVENT_OPERATION, task->begin_ns));
     if (moves(task)) end_moving(task);
     if (task->algorithm->pair) {
@@ -227,7 +228,8 @@ par_status par__engine_start(par__task *task, bool waited) {
     par_comm *comm = task->comm;
     task->begin_ns = par__timeline_now(par__recorder_timeline(comm->transport->recorder));
     if (task->op.kind == PAR__SEND) comm->send_row = task->row;
-    task->begin_s = change(comm, comm->n_moving + moves(task), waited);
+    /* a link may start it while somebody waits for another one of its comm */
+    task->begin_s = change(comm, comm->n_moving + moves(task), comm->waited || waited);
     if (!task->algorithm->pair) {
         task->flows = comm->flows;
         queue_link(task);
@@ -345,6 +347,11 @@ void par__engine_idle(const par_transport *t, int n_idle) {
         sched_yield();
 }
 
+par_status par__engine_result(const par_comm *comm, int64_t number) {
+    if (comm->error_number != number || number == 0) return PAR_OK;
+    return par_error_set(comm->error_status, "%s", comm->error_text);
+}
+
 par_status par__engine_wait(par_comm *comm, int64_t number) {
     par_transport *t = comm->transport;
     const par__task *task = find(comm, number);
@@ -369,7 +376,5 @@ par_status par__engine_wait(par_comm *comm, int64_t number) {
         par__timeline_add(timeline, event);
     }
     change(comm, comm->n_moving, false);
-    if (st == PAR_OK && comm->error_number == number && number > 0)
-        return par_error_set(comm->error_status, "%s", comm->error_text);
-    return st;
+    return st == PAR_OK ? par__engine_result(comm, number) : st;
 }

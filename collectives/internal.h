@@ -203,6 +203,8 @@ par_status par__engine_start(par__task *task, bool waited); /* waited: by who st
 par_status par__engine_progress(par_transport *t, bool *moved);
 bool par__engine_done(const par_comm *comm, int64_t number);
 par_status par__engine_wait(par_comm *comm, int64_t number);
+/* Of an operation that is done. */
+par_status par__engine_result(const par_comm *comm, int64_t number);
 /* Between blocks of a kernel: par_transport_progress, unless nothing is under way or the last call
  * was a moment ago. What breaks is told by the next operation. */
 void par__engine_between(par_transport *t);

@@ -186,7 +186,7 @@ static par_status begin_host(const staged *s, lane *l, const waiting *w) {
 }
 
 static par_status begin_out(const staged *s, lane *l, const waiting *w) {
-    PAR_TRY(par__engine_wait(s->comm, l->host.number)); /* it is done: this takes its error */
+    PAR_TRY(par__engine_result(s->comm, l->host.number));
     PAR_TRY(copy_blocks(s, l, w, false));
     PAR_TRY(s->device->event_record(l->stream, l->copied));
     l->state = COPIES_OUT;

@@ -20,7 +20,7 @@ static struct {
     } ranges[MAX_RANGES];
     int n_ranges;
     int64_t n_steps;
-    bool on, written;
+    bool on, aligned, written;
 } trace;
 
 /* "10", "10-12", "10-12,20": in order. False: it is something else. */
@@ -107,7 +107,8 @@ par_status llm_trace_begin(const llm_run *r, llm_world *w, const par_trainer *tr
 /* The ranks' clocks are compared before the first step that is recorded, and when the file is
  * written. */
 static par_status start(const llm_world *w, int64_t step) {
-    if (step == trace.ranges[0].first) PAR_TRY(par_timeline_align(trace.timeline, w->comm));
+    if (!trace.aligned) PAR_TRY(par_timeline_align(trace.timeline, w->comm));
+    trace.aligned = true;
     par_timeline_start(trace.timeline, w->transport, step);
     trace.on = true;
     return PAR_OK;

@@ -14,7 +14,21 @@ void par__meter_free(par__meter *m) {
     if (m->timer) par__timer_destroy(&m->timer);
 }
 
+/* Of all rows of an axis so far. */
+static void sum_axis(const par__meter *m, int axis, double *exposed, double *hidden) {
+    const par_record_row *rows;
+    int n = par_recorder_rows(par_transport_recorder(m->on->transport), &rows);
+    *exposed = *hidden = 0;
+    for (int i = 0; i < n; i++) {
+        if (strcmp(rows[i].axis, par_comm_axis(m->on->mesh->axis[axis])) != 0) continue;
+        *exposed += rows[i].wait_s;
+        *hidden += rows[i].hidden_s;
+    }
+}
+
 void par__meter_begin(par__meter *m, par__measured *s, const int *captured) {
+    for (int axis = 0; m->on->backend->on_host && axis < PAR_AXIS_COUNT; axis++)
+        sum_axis(m, axis, &m->exposed[axis], &m->hidden[axis]);
     *s = (par__measured){.round = captured ? par__timer_capture(m->timer, *captured)
                                            : par__timer_round(m->timer)};
 }
@@ -82,20 +96,13 @@ par_status par__meter_trace(const par__meter *m, const par__measured *s, int64_t
     return par__executor_spans(m->executor, s->walk, origin, add_phase, &step);
 }
 
-/* Of all rows of an axis since the last step. */
-static void count_axis(par__meter *m, int axis) {
-    const par_record_row *rows;
-    double exposed = 0, hidden = 0;
-    int n = par_recorder_rows(par_transport_recorder(m->on->transport), &rows);
-    for (int i = 0; i < n; i++) {
-        if (strcmp(rows[i].axis, par_comm_axis(m->on->mesh->axis[axis])) != 0) continue;
-        exposed += rows[i].wait_s;
-        hidden += rows[i].hidden_s;
+void par__meter_count(par__meter *m, par__measured *s) {
+    for (int axis = 0; m->on->backend->on_host && axis < PAR_AXIS_COUNT; axis++) {
+        double exposed, hidden;
+        sum_axis(m, axis, &exposed, &hidden);
+        s->times.exposed[axis] = exposed - m->exposed[axis];
+        s->times.hidden[axis] = hidden - m->hidden[axis];
     }
-    m->times.exposed[axis] = exposed - m->exposed[axis];
-    m->times.hidden[axis] = hidden - m->hidden[axis];
-    m->exposed[axis] = exposed;
-    m->hidden[axis] = hidden;
 }
 
 par_status par__meter_end(par__meter *m, par__measured *s, double bubble) {
@@ -109,7 +116,5 @@ par_status par__meter_end(par__meter *m, par__measured *s, double bubble) {
     s->times.ideal_bubble =
         par_schedule_ideal_bubble(p->schedule, p->layout.size[PAR_PP], m->on->n_micro, p->chunks);
     m->times = s->times;
-    for (int axis = 0; m->on->backend->on_host && axis < PAR_AXIS_COUNT; axis++)
-        count_axis(m, axis);
     return PAR_OK;
 }

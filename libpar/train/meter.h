@@ -21,7 +21,7 @@ typedef struct {
     par__timer *timer;    /* NULL while measuring memory */
     double busy, walked;  /* s of the last walk that was measured: what a ballot says */
     par_step_times times; /* of the last step that ended */
-    double exposed[PAR_AXIS_COUNT], hidden[PAR_AXIS_COUNT]; /* so far, when it did */
+    double exposed[PAR_AXIS_COUNT], hidden[PAR_AXIS_COUNT]; /* so far, when a step began */
 } par__meter;
 
 par_status par__meter_create(par__meter *meter, const par__context *on, par__executor *executor);
@@ -31,6 +31,8 @@ void par__meter_free(par__meter *meter);
 void par__meter_begin(par__meter *meter, par__measured *step, const int *captured);
 /* A step that was captured is launched; reading its batches took `load` seconds. */
 void par__meter_repeat(par__meter *meter, par__measured *step, int captured, double load);
+/* On the host, at the end of a step's work: what its communication took. */
+void par__meter_count(par__meter *meter, par__measured *step);
 par_status par__meter_enter(par__meter *meter, int span);
 par_status par__meter_leave(par__meter *meter, int span);
 /* A walk that is through: what it took, and the next ballot's busy share. */

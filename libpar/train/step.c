@@ -85,6 +85,7 @@ static par_status enqueue(par_trainer *t, par__begun *b, const int *captured) {
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_UPDATE));
     if (captured) PAR_TRY(par__buckets_settle(&t->buckets)); /* nothing leaves a graph */
     PAR_TRY(par__meter_leave(&t->meter, PAR__SPAN_STEP));
+    par__meter_count(&t->meter, &b->measured);
     return par__vote_fetch(&t->vote, b);
 }
 

@@ -1,5 +1,7 @@
 /* Device data through pinned host memory, also in windows that are far smaller than the data. */
+#define _POSIX_C_SOURCE 200809L
 #include <string.h>
+#include <time.h>
 
 #include "device_comm.h"
 #include "world.h"
@@ -51,6 +53,40 @@ static void tiny_rounded(par_transport *t) {
     run_with_pieces(t, 64, rounded);
 }
 
+/* On a comm a moment is waited for or hidden, never both: here rank 1 waits for a barrier for 50 ms,
+ * while a receive that was put before it begins on the host and ends. */
+static void waits(par_transport *t) {
+    enum { N = 1 << 12 };
+    static const par_tag tag = {"test", -1, -1, -1};
+    const struct timespec nap = {.tv_nsec = 50000000};
+    const par_record_row *rows;
+    device_world w;
+    par_work work;
+    double waited = 0, hidden = 0;
+    if (!device_open(t, &w)) return;
+    float *x = device_bytes(N * sizeof *x);
+    par_recorder_reset(par_transport_recorder(t));
+    if (w.r == 0) {
+        CHECK_OK(par_comm_send(w.device, x, N, PAR_F32, 1, tag, w.stream, NULL));
+        nanosleep(&nap, NULL);
+    } else {
+        CHECK_OK(par_comm_recv(w.device, x, N, PAR_F32, 0, tag, w.stream, &work));
+    }
+    CHECK_OK(par_comm_barrier(w.device, tag));
+    if (w.r == 1) CHECK_OK(par_work_wait(work, w.stream));
+    int n = par_recorder_rows(par_transport_recorder(t), &rows);
+    for (int i = 0; i < n; i++) {
+        if (strcmp(rows[i].axis, "device") != 0) continue;
+        waited += rows[i].wait_s;
+        hidden += rows[i].hidden_s;
+    }
+    CHECK(w.r == 0 || (waited >= 0.045 && hidden < 0.01), "%g s waited, %g s hidden", waited,
+          hidden);
+    CHECK_OK(device_backend()->sync(w.stream));
+    device_backend()->memory.release(x, 0);
+    device_close(&w);
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         DEVICE_CASES,
@@ -61,6 +97,7 @@ int main(int argc, char **argv) {
         {.name = "rounded-7", .ranks = 7, .run_mpi = rounded},
         {.name = "tiny-rounded", .ranks = 3, .run_mpi = tiny_rounded},
         {.name = "tiny-pairs", .ranks = 3, .run_mpi = tiny_pairs},
+        {.name = "waits", .ranks = 2, .run_mpi = waits},
     };
     device_choose(argv[0], PAR_LINK_STAGED, true);
     return harness_main_mpi("staged", cases, HARNESS_COUNT(cases), argc, argv);

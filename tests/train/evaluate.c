@@ -3,8 +3,10 @@
  * their number is not a multiple of what a layout works on at a time; and nothing behind the last
  * one is read.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 #include "../harness.h"
 #include "check.h"
@@ -176,7 +178,38 @@ static void run_ids(par_transport *transport) {
     par_transformer_destroy(&model);
 }
 
+/* What a validation waits for between two steps, 200 ms here, is no time of the second one; nor is
+ * what a recorder counted before it was set to 0. */
+static void run_times(par_transport *transport) {
+    const struct timespec nap = {.tv_nsec = 200000000};
+    const check_data data = {.vocab = 131, .T = 16};
+    const par_source source = check_source(&data);
+    par_transformer_config config;
+    par_model *model = NULL;
+    par_trainer *trainer = NULL;
+    par_vote vote;
+    double loss;
+    check_config(true, &config);
+    CHECK_OK(par_transformer_create(&config, &model));
+    const par_trainer_params params = check_params(model, 2, 1, 1, 1, 2);
+    CHECK_OK(par_trainer_create(transport, &params, &trainer));
+    for (int i = 0; trainer && i < 3; i++) {
+        CHECK_OK(par_trainer_step(trainer, &source, 1e-3f, false, &vote));
+        const par_step_times *t = par_trainer_times(trainer);
+        CHECK(t->exposed[PAR_TP] > 0 && t->hidden[PAR_TP] >= 0 && t->exposed[PAR_TP] <= t->total,
+              "step %d: %g s of %g waited for tp, %g hidden", i, t->exposed[PAR_TP], t->total,
+              t->hidden[PAR_TP]);
+        if (i == 1) par_recorder_reset(par_transport_recorder(transport));
+        if (i != 0) continue;
+        if (par_transport_rank(transport) == 0) nanosleep(&nap, NULL);
+        CHECK_OK(par_trainer_evaluate(trainer, &source, 0, 2, &loss));
+    }
+    par_trainer_destroy(&trainer);
+    par_transformer_destroy(&model);
+}
+
 static const harness_case cases[] = {
+    {"times", NULL, 2, run_times, 0},
     {"layouts", NULL, 4, run_layouts, 0},
     {"not-ids", NULL, 2, run_not_ids, 0},
     {"ids", NULL, 4, run_ids, 0},

@@ -17,7 +17,15 @@
 #include "check.h"
 #include "collectives/internal.h"
 
-enum { STEPS = 20, EVALUATE = 6, GENERATE = 9, RESUME = 13, MAX_ROWS = 32, N_NEW = 4 };
+enum {
+    STEPS = 20,
+    EVALUATE = 6,
+    GENERATE = 9,
+    RESUME = 13,
+    MAX_ROWS = 32,
+    MAX_ENTRIES = 256,
+    N_NEW = 4
+};
 
 typedef struct {
     const char *name;
@@ -32,7 +40,10 @@ typedef struct {
     int32_t ids[N_NEW];
     uint64_t state; /* of all that a checkpoint holds */
     par_record_row rows[MAX_ROWS];
-    int n_rows;
+    par_record_cell cells[MAX_ROWS][2]; /* by rank of two */
+    par_record_entry entries[MAX_ENTRIES];
+    int64_t sent_to[2];
+    int n_rows, n_entries;
     char why[256]; /* no graph */
 } outcome;
 
@@ -150,11 +161,26 @@ static par_status train(par_transport *transport, const par_trainer_params *para
     return PAR_OK;
 }
 
+static void take_counts(const par_recorder *recorder, int size, outcome *o) {
+    const par_record_row *rows;
+    const par_record_entry *entries;
+    bool complete;
+    o->n_rows = par_recorder_rows(recorder, &rows);
+    o->n_entries = par_recorder_entries(recorder, &entries, &complete);
+    CHECK(complete && o->n_rows <= MAX_ROWS && o->n_entries <= MAX_ENTRIES, "%d rows, %d entries",
+          o->n_rows, o->n_entries);
+    for (int i = 0; i < o->n_rows && i < MAX_ROWS; i++) {
+        o->rows[i] = rows[i];
+        memcpy(o->cells[i], par_recorder_row_cells(recorder, i), (size_t)size * sizeof **o->cells);
+    }
+    for (int i = 0; i < o->n_entries && i < MAX_ENTRIES; i++) o->entries[i] = entries[i];
+    memcpy(o->sent_to, par_recorder_sent_to(recorder), (size_t)size * sizeof *o->sent_to);
+}
+
 static par_status run(par_transport *transport, const setting *s, outcome *o) {
     par_transformer_config config;
     par_model *model = NULL;
     par_trainer *t = NULL;
-    const par_record_row *rows;
     check_config(s->llama, &config);
     config.layers = s->pp; /* the emulator takes its time */
     config.tokens = 8;
@@ -177,8 +203,7 @@ static par_status run(par_transport *transport, const setting *s, outcome *o) {
     if (st == PAR_OK) st = par_trainer_create(transport, &params, &t);
     par_recorder_reset(recorder);
     if (st == PAR_OK) st = train(transport, &params, s, &data, &t, o);
-    o->n_rows = par_recorder_rows(recorder, &rows);
-    for (int i = 0; i < o->n_rows && i < MAX_ROWS; i++) o->rows[i] = rows[i];
+    take_counts(recorder, par_transport_size(transport), o);
     par_trainer_destroy(&t);
     par_transformer_destroy(&model);
     return st;
@@ -201,16 +226,42 @@ static void compare_rows(const outcome *a, const outcome *b) {
     for (int i = 0; i < a->n_rows && i < MAX_ROWS; i++) {
         const par_record_row *x = &a->rows[i], *y = &b->rows[i];
         CHECK(x->n_ops == y->n_ops && x->sent_nbytes == y->sent_nbytes &&
-                  x->received_nbytes == y->received_nbytes && x->n_messages == y->n_messages,
+                  x->received_nbytes == y->received_nbytes && x->n_messages == y->n_messages &&
+                  x->logical_nbytes == y->logical_nbytes && x->bus_nbytes == y->bus_nbytes,
               "%s %s %s: %lld operations, %lld bytes sent; call by call %lld, %lld", x->axis,
               x->purpose, x->op, (long long)x->n_ops, (long long)x->sent_nbytes,
               (long long)y->n_ops, (long long)y->sent_nbytes);
     }
 }
 
+/* By peer, and by layer and phase. */
+static void compare_tables(const outcome *a, const outcome *b) {
+    CHECK(a->n_entries == b->n_entries, "%d entries, not %d", a->n_entries, b->n_entries);
+    for (int i = 0; i < MAX_ROWS * 2; i++) {
+        const par_record_cell *x = &a->cells[i / 2][i % 2], *y = &b->cells[i / 2][i % 2];
+        CHECK(x->nbytes == y->nbytes && x->n_messages == y->n_messages &&
+                  x->logical_nbytes == y->logical_nbytes,
+              "row %d, rank %d: %lld bytes, %lld asked for; call by call %lld, %lld", i / 2, i % 2,
+              (long long)x->nbytes, (long long)x->logical_nbytes, (long long)y->nbytes,
+              (long long)y->logical_nbytes);
+    }
+    for (int i = 0; i < MAX_ENTRIES; i++) {
+        const par_record_entry *x = &a->entries[i], *y = &b->entries[i];
+        CHECK(x->row == y->row && x->layer == y->layer && x->n_ops == y->n_ops &&
+                  x->nbytes == y->nbytes && x->n_messages == y->n_messages &&
+                  strcmp(x->phase ? x->phase : "", y->phase ? y->phase : "") == 0,
+              "entry %d: row %d, layer %d, %s: %lld operations, %lld bytes; call by call %lld, "
+              "%lld",
+              i, x->row, x->layer, x->phase, (long long)x->n_ops, (long long)x->nbytes,
+              (long long)y->n_ops, (long long)y->nbytes);
+    }
+    CHECK(memcmp(a->sent_to, b->sent_to, sizeof a->sent_to) == 0, "bytes to ranks");
+}
+
 static void compare(const outcome *a, const outcome *b) {
     compare_votes(a, b);
     compare_rows(a, b);
+    compare_tables(a, b);
     CHECK(a->state == b->state, "weights, moments or masters have other bits");
     CHECK(memcmp(a->evaluation, b->evaluation, sizeof a->evaluation) == 0, "validations differ");
     CHECK(memcmp(a->ids, b->ids, sizeof a->ids) == 0, "generated texts differ");

@@ -41,9 +41,9 @@ PAR_API void par_timeline_destroy(par_timeline **timeline);
 
 /**
  * From here on what happens on this transport is recorded: its operations, and a trainer's calls:
- * all that belongs to a step, and of a validation, a save, a load or a generation one span. The next step that a trainer begins has the number `step`. Operations that are
- * under way are not recorded. A transport has one timeline at a time, the last one that was
- * started.
+ * all that belongs to a step, and of a validation, a save, a load or a generation one span. The
+ * next step that a trainer begins has the number `step`. Operations that are under way are not
+ * recorded. A transport has one timeline at a time, the last one that was started.
  * Not collective, but files are whole only if all ranks start and stop between the same steps.
  */
 PAR_API void par_timeline_start(par_timeline *, par_transport *, int64_t step);

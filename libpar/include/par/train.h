@@ -105,8 +105,8 @@ typedef struct {
                       is voted on; on a device the vote has that of the last step that had ended
                       when this one was begun, 0 in the first ones */
     double ideal_bubble;
-    /* Communication on the host, by axis, since the step before ended: what this rank waited for,
-     * receives and peers that come late included, and what moved while it did something else. On a
+    /* Communication on the host, by axis, within the step: what this rank waited for, receives and
+     * peers that come late included, and what moved while it did something else. On a
      * device that is not the host 0: there wait_pipeline and wait_dp are what was waited for. */
     double exposed[PAR_AXIS_COUNT], hidden[PAR_AXIS_COUNT];
     double tail; /* of exposed[PAR_DP], what nothing is left to hide: the bucket that is complete
