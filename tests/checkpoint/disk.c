@@ -12,9 +12,16 @@
 #include "fixture.h"
 #include "libpar/base/hash.h"
 
-enum { NAMES = 64, CHANGES = 256, FDS = 4096, NODES = 512, FILE_MAX = 1 << 16 };
+enum { NAMES = 64, CHANGES = 256, OPEN = 256, NODES = 1024 };
 
 typedef struct node node;
+
+/* Decides between what may be: all cases one after the other, or at random. */
+typedef struct {
+    bool random;
+    uint64_t seed, draws; /* random */
+    int digits[256], radix[256], n, used;
+} chooser;
 
 typedef struct {
     char name[96];
@@ -44,7 +51,11 @@ struct node {
 struct disk {
     node *root, *nodes[NODES];
     int n_nodes;
-    node *open[FDS];
+    struct {
+        int pid, fd;
+        node *node;
+    } open[OPEN];
+    int n_open;
 };
 
 static void *take(size_t nbytes) {
@@ -120,16 +131,25 @@ static node *find(const disk *d, const char *path) {
 
 static void apply_bytes(const change *c, unsigned char *data, int64_t *n) {
     int64_t end = c->kind == RECORD_WRITE ? c->at + c->n : c->at;
-    if (end > FILE_MAX) abort();
     if (c->kind == RECORD_WRITE) memcpy(data + c->at, c->data, (size_t)c->n);
     if (c->kind == RECORD_SIZE && end < *n) memset(data + end, 0, (size_t)(*n - end));
     if (end > *n || c->kind == RECORD_SIZE) *n = end;
 }
 
-/* data [FILE_MAX], zeros behind the end. */
+/* Bytes that it may have in any state. */
+static int64_t room(const node *file) {
+    int64_t most = file->n;
+    for (int i = 0; i < file->n_changes; i++) {
+        int64_t end = file->changes[i].at + file->changes[i].n;
+        if (end > most) most = end;
+    }
+    return most;
+}
+
+/* data [room], zeros behind the end. */
 static int64_t bytes_after(const node *file, int first, unsigned char *data) {
     int64_t n = file->n;
-    memset(data, 0, FILE_MAX);
+    memset(data, 0, (size_t)room(file));
     if (n > 0) memcpy(data, file->data, (size_t)n);
     for (int i = 0; i < first; i++) apply_bytes(&file->changes[i], data, &n);
     return n;
@@ -156,6 +176,13 @@ static bool name_change(const disk *d, record_kind kind, const char *from, const
     return true;
 }
 
+/* The place of a descriptor; -1: it is not open. */
+static int find_open(const disk *d, const record *r) {
+    for (int i = 0; i < d->n_open; i++)
+        if (d->open[i].pid == r->pid && d->open[i].fd == r->fd) return i;
+    return -1;
+}
+
 static bool apply_open(disk *d, const record *r) {
     node *file = find(d, r->path);
     if (!file && r->flags & O_CREAT) {
@@ -164,7 +191,10 @@ static bool apply_open(disk *d, const record *r) {
     }
     if (!file) return false;
     if (!file->folder && r->flags & O_TRUNC) add_change(file, RECORD_SIZE);
-    d->open[r->fd] = file;
+    if (d->n_open == OPEN) abort();
+    d->open[d->n_open].pid = r->pid;
+    d->open[d->n_open].fd = r->fd;
+    d->open[d->n_open++].node = file;
     return true;
 }
 
@@ -174,7 +204,7 @@ static bool sync_node(node *which) {
         which->n_entries = names_after(which, which->n_changes, entries);
         memcpy(which->entries, entries, sizeof entries);
     } else {
-        unsigned char *data = take(FILE_MAX);
+        unsigned char *data = take((size_t)room(which));
         which->n = bytes_after(which, which->n_changes, data);
         free(which->data);
         which->data = data;
@@ -193,11 +223,14 @@ static bool change_bytes(node *file, const record *r) {
 }
 
 bool disk_apply(disk *d, const record *r) {
-    node *which = r->fd < 0 ? find(d, r->path) : d->open[r->fd];
+    int at = find_open(d, r);
+    node *which = r->fd < 0 ? find(d, r->path) : at < 0 ? NULL : d->open[at].node;
     switch (r->kind) {
     case RECORD_OPEN: return apply_open(d, r);
-    case RECORD_CLOSE:
     case RECORD_DROPPED: return true;
+    case RECORD_CLOSE:
+        if (at >= 0) d->open[at] = d->open[--d->n_open];
+        return at >= 0;
     case RECORD_SYNC: return which && sync_node(which);
     case RECORD_WRITE:
     case RECORD_SIZE:
@@ -217,7 +250,6 @@ static void take_file(node *file, const char *path) {
     size_t n = 0;
     file->data = (unsigned char *)fixture_read(path, &n);
     file->n = (int64_t)n;
-    if (file->n > FILE_MAX) abort();
 }
 
 static void take_folder(disk *d, node *folder, const char *path) {
@@ -264,7 +296,7 @@ static int choose(chooser *c, int n) {
     return c->digits[c->used++];
 }
 
-bool chooser_advance(chooser *c) {
+static bool advance(chooser *c) {
     int i = c->used - 1;
     while (i >= 0 && c->digits[i] + 1 == c->radix[i]) i--;
     if (i < 0) return false;
@@ -293,20 +325,26 @@ static int64_t one_in_part(const node *file, unsigned char *data, chooser *c) {
     return n;
 }
 
+/* What a change does to the bytes from `from` to `to`. */
+static void apply_part(const change *c, unsigned char *data, int64_t from, int64_t to) {
+    int64_t begin = c->at > from ? c->at : from, end = to;
+    if (c->kind == RECORD_WRITE && c->at + c->n < end) end = c->at + c->n;
+    if (begin >= end || c->kind == RECORD_RESERVE) return;
+    if (c->kind == RECORD_WRITE)
+        memcpy(data + begin, c->data + (begin - c->at), (size_t)(end - begin));
+    else
+        memset(data + begin, 0, (size_t)(end - begin));
+}
+
 /* Every sector has some of the changes, whatever others have. */
 static int64_t sectors(const node *file, unsigned char *data, chooser *c) {
     const int64_t unit = choose(c, 2) ? 512 : 4096;
-    unsigned char *with = take(FILE_MAX);
     int64_t n = bytes_after(file, choose(c, file->n_changes + 1), data);
     length_alone(file, data, choose(c, 2) ? 0 : 0xa5);
-    for (int64_t at = 0; at < n; at += unit) {
-        int64_t length = n;
-        memcpy(with, data, FILE_MAX);
+    for (int64_t at = 0; at < n; at += unit)
         for (int i = 0; i < file->n_changes; i++)
-            if (choose(c, 2)) apply_bytes(&file->changes[i], with, &length);
-        memcpy(data + at, with + at, (size_t)(unit < n - at ? unit : n - at));
-    }
-    free(with);
+            if (choose(c, 2))
+                apply_part(&file->changes[i], data, at, at + unit < n ? at + unit : n);
     return n;
 }
 
@@ -322,17 +360,18 @@ static int64_t file_state(const node *file, unsigned char *data, chooser *c) {
 /* ---- images ---- */
 
 static void add_item(disk_image *out, const node *which, const char *path, chooser *c) {
-    static unsigned char data[FILE_MAX];
     if (out->n == 128) abort();
     disk_item *item = &out->items[out->n++];
     *item = (disk_item){.folder = which->folder};
     snprintf(item->path, sizeof item->path, "%s", path);
-    if (!which->folder) item->n = file_state(which, data, c);
-    item->data = take((size_t)item->n);
-    memcpy(item->data, data, (size_t)item->n);
+    if (!which->folder) {
+        item->data = take((size_t)room(which));
+        item->n = file_state(which, item->data, c);
+    }
     uint64_t hash = par__fnv64(PAR__FNV64, path, strlen(path) + 1);
     hash = par__fnv64(hash, &item->folder, sizeof item->folder);
-    out->hash += par__fnv64(hash, item->data, (size_t)item->n) * UINT64_C(0x9e3779b97f4a7c15);
+    if (!which->folder) hash = par__fnv64(hash, item->data, (size_t)item->n);
+    out->hash += hash * UINT64_C(0x9e3779b97f4a7c15);
 }
 
 static void add_folder(disk_image *out, const node *folder, const char *path, chooser *c) {
@@ -347,7 +386,7 @@ static void add_folder(disk_image *out, const node *folder, const char *path, ch
     }
 }
 
-void disk_state(const disk *d, chooser *c, disk_image *out) {
+static void state_of(const disk *d, chooser *c, disk_image *out) {
     out->n = 0;
     out->hash = 0;
     add_folder(out, d->root, "", c);
@@ -363,7 +402,62 @@ void disk_write(const disk_image *image, const char *folder) {
     }
 }
 
-void disk_clear(disk_image *image) {
+static void clear(disk_image *image) {
     for (int i = 0; i < image->n; i++) free(image->items[i].data);
     image->n = 0;
+}
+
+/* How many there are, torn files aside; at most `most`. */
+static long count(const disk *d, disk_image *image, long most) {
+    chooser all = {0};
+    long n = 0;
+    do {
+        state_of(d, &all, image);
+        clear(image);
+    } while (++n < most && advance(&all));
+    return n;
+}
+
+static void try_one(const disk *d, chooser *c, disk_image *image, disk_try *try, void *user) {
+    state_of(d, c, image);
+    try(user, image);
+    clear(image);
+}
+
+void disk_try_states(const disk *d, uint64_t seed, long most, disk_try *try, void *user) {
+    disk_image *image = take(sizeof *image);
+    chooser all = {0};
+    long n = count(d, image, most + 1);
+    if (n <= most) {
+        do try_one(d, &all, image, try, user);
+        while (advance(&all));
+    }
+    for (long i = 0; n > 1 && i < most; i++) {
+        chooser some = {.random = true, .seed = seed + (uint64_t)i};
+        try_one(d, &some, image, try, user);
+    }
+    free(image);
+}
+
+bool disk_has(const disk *d, const char *folder) {
+    disk_image *want = take(sizeof *want), *got = take(sizeof *got);
+    disk *is = disk_take(folder);
+    state_of(is, NULL, want);
+    state_of(d, NULL, got);
+    bool same = want->n == got->n && want->hash == got->hash;
+    clear(want);
+    clear(got);
+    disk_free(is);
+    free(want);
+    free(got);
+    return same;
+}
+
+bool disk_seen(disk_states *s, uint64_t key) {
+    for (uint64_t at = key % DISK_SEEN;; at = (at + 1) % DISK_SEEN) {
+        if (s->seen[at] == key) return true;
+        if (s->seen[at]) continue;
+        s->seen[at] = key;
+        return false;
+    }
 }

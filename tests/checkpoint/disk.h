@@ -22,16 +22,6 @@ void disk_free(disk *d);
 /* False: a call that is not modelled. */
 bool disk_apply(disk *d, const record *r);
 
-/* Decides between what may be: all cases one after the other, or at random. */
-typedef struct {
-    bool random;
-    uint64_t seed, draws; /* random */
-    int digits[256], radix[256], n, used;
-} chooser;
-
-/* The next case; false: that was the last one. */
-bool chooser_advance(chooser *c);
-
 /* A folder's files and folders, in the order in which they can be made. */
 typedef struct {
     char path[256];
@@ -46,9 +36,21 @@ typedef struct {
     uint64_t hash; /* whatever the order */
 } disk_image;
 
-/* One of the states after a power loss now; chooser NULL: the state without one. */
-void disk_state(const disk *d, chooser *c, disk_image *out);
 void disk_write(const disk_image *image, const char *folder);
-void disk_clear(disk_image *image);
+
+/* What a power loss may leave now: all states where they are at most `most`, torn files aside, and
+ * where there are several so many at random, torn files among them. */
+typedef void disk_try(void *user, const disk_image *image);
+void disk_try_states(const disk *d, uint64_t seed, long most, disk_try *try, void *user);
+
+/* The folder is what it would be without a power loss. */
+bool disk_has(const disk *d, const char *folder);
+
+/* Which states have been tried. */
+enum { DISK_SEEN = 1 << 18 };
+typedef struct {
+    uint64_t seen[DISK_SEEN];
+} disk_states;
+bool disk_seen(disk_states *states, uint64_t key); /* it was before; now it is */
 
 #endif

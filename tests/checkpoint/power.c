@@ -6,8 +6,8 @@
  * disk, between them one of the two. Nothing damaged lies under a newer name, and `latest` names a
  * checkpoint that is there.
  *
- * PAR_POWER_STATES: tries at random per save, 1000 by default; the long form is 10000.
- * PAR_SEED repeats those at random. PAR_POWER_DROP=N drops the save's Nth sync: cases then fail.
+ * PAR_POWER_STATES: tries at random per save, 1000 by default; the long form is 100000.
+ * PAR_SEED repeats those at random. PAR_POWER_DROP drops a sync (record.h): cases then fail.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -22,7 +22,6 @@
 #include "fixture.h"
 
 enum { OLD = 1, NEW = 2, LATER = 3 }; /* versions of the contents */
-enum { SEEN = 1 << 18 };
 
 typedef struct {
     int64_t step;
@@ -39,7 +38,8 @@ typedef struct {
     record *records;
     int n;
     int named, safe; /* records: the new checkpoint gets its name; and the sync after that */
-    uint64_t *seen;  /* hashes of states, [SEEN] */
+    int done;        /* calls before the power loss */
+    disk_states *seen;
     long n_states, n_old, n_new, n_bad, n_again;
     char why[1024]; /* of the first bad one */
 } loss;
@@ -96,31 +96,21 @@ static bool latest_is_good(const fixture *state) {
     return good;
 }
 
-/* NULL, or what is wrong with the state after `done` calls. */
-static const char *judge(loss *l, fixture *state, int done) {
+/* NULL, or what is wrong with the state. */
+static const char *judge(loss *l, fixture *state) {
     if (fixture_load(state) != PAR_OK) return par_error();
-    bool old = is(state, l->before), new = is(state, l->after);
-    l->n_old += old;
-    l->n_new += new;
-    if (!old && !new) return "other numbers come back";
-    if (old && done > l->safe) return "the new checkpoint was safe, and the older one loads";
-    if (new &&done <= l->named) return "the new checkpoint loads before it has its name";
+    bool was_old = is(state, l->before), was_new = is(state, l->after);
+    l->n_old += was_old;
+    l->n_new += was_new;
+    if (!was_old && !was_new) return "other numbers come back";
+    if (was_old && l->done > l->safe) return "the new checkpoint was safe, and the older one loads";
+    if (was_new && l->done <= l->named) return "the new checkpoint loads before it has its name";
     if (state->result.notes.n > 0) return state->result.notes.text;
     if (verify(state->result.path) != PAR_OK) return par_error();
     return latest_is_good(state) ? NULL : "latest names nothing that is there";
 }
 
 /* ---- states ---- */
-
-static bool is_new(loss *l, uint64_t hash, int done) {
-    uint64_t key = hash + (uint64_t)(1 + (done > l->named) + (done > l->safe));
-    for (uint64_t at = key % SEEN;; at = (at + 1) % SEEN) {
-        if (l->seen[at] == key) return false;
-        if (l->seen[at]) continue;
-        l->seen[at] = key;
-        return true;
-    }
-}
 
 static void lose(loss *l);
 
@@ -142,57 +132,22 @@ static void lose_again(loss *l, const disk_image *image) {
     record_free(second.records, second.n);
 }
 
-static void try_state(loss *l, const disk_image *image, int done) {
+static void try_state(void *user, const disk_image *image) {
+    loss *l = user;
     fixture state;
-    if (!is_new(l, image->hash, done)) return;
+    if (disk_seen(l->seen, image->hash + 1 + (l->done > l->named) + (l->done > l->safe))) return;
     fixture_open(&state);
     disk_write(image, state.directory);
-    const char *why = judge(l, &state, done);
+    const char *why = judge(l, &state);
     if (why && l->n_bad++ == 0) {
-        const record *r = done > 0 ? &l->records[done - 1] : NULL;
+        const record *r = l->done > 0 ? &l->records[l->done - 1] : NULL;
         snprintf(l->why, sizeof l->why, "after call %d of %d (%s %.100s): %.700s; PAR_SEED=%llu",
-                 done, l->n, r ? r->call : "none", r ? r->path : "", why,
+                 l->done, l->n, r ? r->call : "none", r ? r->path : "", why,
                  (unsigned long long)seed());
     }
     fixture_close(&state);
     l->n_states++;
     if (l->again_every && !why && l->n_states % l->again_every == 0) lose_again(l, image);
-}
-
-/* One state of those that `c` may choose. */
-static void draw(loss *l, const disk *d, chooser *c, int done) {
-    static disk_image image;
-    disk_image *own = l->again_every ? malloc(sizeof *own) : &image;
-    if (!own) abort();
-    disk_state(d, c, own);
-    try_state(l, own, done);
-    disk_clear(own);
-    if (own != &image) free(own);
-}
-
-/* How many there are, torn files aside; at most `most`. */
-static long count(const disk *d, long most) {
-    static disk_image image;
-    chooser all = {0};
-    long n = 0;
-    do {
-        disk_state(d, &all, &image);
-        disk_clear(&image);
-    } while (++n < most && chooser_advance(&all));
-    return n;
-}
-
-static void try_states(loss *l, const disk *d, int done, long most) {
-    chooser all = {0};
-    long n = count(d, most + 1);
-    if (n <= most) {
-        do draw(l, d, &all, done);
-        while (chooser_advance(&all));
-    }
-    for (long i = 0; n > 1 && i < most; i++) {
-        chooser some = {.random = true, .seed = seed() + 1000003 * (uint64_t)done + (uint64_t)i};
-        draw(l, d, &some, done);
-    }
 }
 
 /* ---- one save ---- */
@@ -221,43 +176,35 @@ static bool changes(const record *r) {
            (r->kind != RECORD_OPEN || r->flags & O_CREAT || r->flags & O_TRUNC);
 }
 
-/* With all calls made the disk has what the folder has: no call was missed. */
-static void compare(const loss *l, const disk *d) {
-    disk_image *want = calloc(1, sizeof *want), *got = calloc(1, sizeof *got);
-    disk *is = disk_take(l->f.directory);
-    if (!want || !got) abort();
-    disk_state(is, NULL, want);
-    disk_state(d, NULL, got);
-    CHECK(want->n == got->n && want->hash == got->hash,
-          "the recorded calls make other files than those that are there (%d, %d)", got->n,
-          want->n);
-    disk_clear(want);
-    disk_clear(got);
-    disk_free(is);
-    free(want);
-    free(got);
+static void record_save(loss *l) {
+    char log[600];
+    snprintf(log, sizeof log, "%s.log", l->f.directory);
+    l->f.version = l->after.version;
+    record_begin(log, l->f.directory);
+    CHECK_OK(fixture_save(&l->f, l->after.step, l->keep));
+    record_end();
+    l->records = record_read(log, &l->n);
+    unlink(log);
+    find_commit(l);
 }
 
 /* Save, with the power lost after each call; the fixture goes. */
 static void lose(loss *l) {
     disk *d = disk_take(l->f.directory);
     long points = 1;
-    l->seen = calloc(SEEN, sizeof *l->seen);
+    l->seen = calloc(1, sizeof *l->seen);
     if (!l->seen) abort();
-    l->f.version = l->after.version;
-    record_begin(l->f.directory);
-    par_status st = fixture_save(&l->f, l->after.step, l->keep);
-    l->records = record_end(&l->n);
-    CHECK(st == PAR_OK, "the save: %s", par_error());
-    find_commit(l);
+    record_save(l);
     for (int i = 0; i < l->n; i++) points += changes(&l->records[i]);
-    for (int i = 0; i <= l->n && !harness_failed(); i++) {
-        if (i == 0 || changes(&l->records[i - 1])) try_states(l, d, i, 1 + l->draws / points);
-        if (i == l->n) break;
-        const record *r = &l->records[i];
+    for (l->done = 0; l->done <= l->n && !harness_failed(); l->done++) {
+        if (l->done == 0 || changes(&l->records[l->done - 1]))
+            disk_try_states(d, seed() + 1000003 * (uint64_t)l->done, 1 + l->draws / points,
+                            try_state, l);
+        if (l->done == l->n) break;
+        const record *r = &l->records[l->done];
         CHECK(disk_apply(d, r), "%s %s: is not modelled", r->call, r->path);
     }
-    compare(l, d);
+    CHECK(disk_has(d, l->f.directory), "calls were missed: they make other files than there are");
     disk_free(d);
     free(l->seen);
     fixture_close(&l->f);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,9 +25,9 @@ static struct {
     char folder[1024], resolved[4096]; /* as the calls name it, and without links */
     bool ours[FDS];                    /* descriptors of files below the folder */
     char paths[FDS][PATH];
-    record *records;
-    int n;
-    long drop; /* syncs to come before the one that is dropped */
+    int log;
+    const char *drop; /* PAR_POWER_DROP, or "" */
+    long n_syncs;
 } now = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static void *next(const char *name) {
@@ -35,24 +36,33 @@ static void *next(const char *name) {
     return found;
 }
 
+/* Other processes wait, too. */
 static bool enter(void) {
     if (!atomic_load(&now.on)) return false;
     pthread_mutex_lock(&now.mutex);
+    while (flock(now.log, LOCK_EX) != 0)
+        if (errno != EINTR) abort();
     return true;
 }
 
 static void leave(void) {
+    flock(now.log, LOCK_UN);
     pthread_mutex_unlock(&now.mutex);
 }
 
-static record *add(record_kind kind, const char *call) {
-    if ((now.n & (now.n - 1)) == 0) { /* full at powers of two */
-        now.records = realloc(now.records, (size_t)(now.n ? 2 * now.n : 1) * sizeof *now.records);
-        if (!now.records) abort();
-    }
-    record *r = &now.records[now.n++];
-    *r = (record){.kind = kind, .call = call, .fd = -1};
+static record make(record_kind kind, const char *call) {
+    record r = {.kind = kind, .fd = -1, .pid = (int)getpid()};
+    snprintf(r.call, sizeof r.call, "%s", call);
     return r;
+}
+
+/* To the log: the record, and behind it its bytes. */
+static void put(const record *r, const void *data) {
+    ssize_t (*original)(int, const void *, size_t);
+    void *found = next("write");
+    memcpy(&original, &found, sizeof original);
+    if (original(now.log, r, sizeof *r) != sizeof *r) abort();
+    if (r->n > 0 && original(now.log, data, (size_t)r->n) != r->n) abort();
 }
 
 static void whole_path(int directory, const char *path, char out[1024]) {
@@ -81,43 +91,35 @@ static bool below(int directory, const char *path, char out[PATH]) {
 }
 
 static void note_path(record_kind kind, const char *call, int directory, const char *path) {
-    char found[PATH];
-    if (below(directory, path, found)) strcpy(add(kind, call)->path, found);
+    record r = make(kind, call);
+    if (below(directory, path, r.path)) put(&r, NULL);
 }
 
 static void note_paths(record_kind kind, const char *call, const char *from, const char *to) {
-    char a[PATH], b[PATH];
-    if (!below(AT_FDCWD, from, a) || !below(AT_FDCWD, to, b)) return;
-    record *r = add(kind, call);
-    strcpy(r->path, a);
-    strcpy(r->to, b);
+    record r = make(kind, call);
+    if (below(AT_FDCWD, from, r.path) && below(AT_FDCWD, to, r.to)) put(&r, NULL);
 }
 
 static void note_open(const char *call, int fd, const char *path, int flags) {
-    char found[PATH];
-    if (!below(AT_FDCWD, path, found)) return;
+    record r = make(RECORD_OPEN, call);
+    if (!below(AT_FDCWD, path, r.path)) return;
     if (fd >= FDS) abort();
     now.ours[fd] = true;
-    strcpy(now.paths[fd], found);
-    record *r = add(RECORD_OPEN, call);
-    r->fd = fd;
-    r->flags = flags;
-    strcpy(r->path, found);
+    strcpy(now.paths[fd], r.path);
+    r.fd = fd;
+    r.flags = flags;
+    put(&r, NULL);
 }
 
 static void note_fd(record_kind kind, const char *call, int fd, int64_t at, const void *data,
                     int64_t n) {
     if (fd < 0 || fd >= FDS || !now.ours[fd]) return;
-    record *r = add(kind, call);
-    r->fd = fd;
-    r->at = at;
-    r->n = n;
-    strcpy(r->path, now.paths[fd]);
-    if (n > 0) {
-        r->data = malloc((size_t)n);
-        if (!r->data) abort();
-        memcpy(r->data, data, (size_t)n);
-    }
+    record r = make(kind, call);
+    r.fd = fd;
+    r.at = at;
+    r.n = n;
+    strcpy(r.path, now.paths[fd]);
+    put(&r, data);
     if (kind == RECORD_CLOSE) now.ours[fd] = false;
 }
 
@@ -165,6 +167,12 @@ RECORDED(ssize_t, pwrite64, (int fd, const void *data, size_t n, off64_t at), (f
 RECORDED(ssize_t, write, (int fd, const void *data, size_t n), (fd, data, n), result > 0,
          note_fd(RECORD_WRITE, "write", fd, lseek(fd, 0, SEEK_CUR) - result, data, result))
 
+static bool is_dropped(int fd) {
+    if (!*now.drop || fd < 0 || fd >= FDS || !now.ours[fd]) return false;
+    if (now.drop[0] < '0' || now.drop[0] > '9') return strstr(now.paths[fd], now.drop) != NULL;
+    return now.n_syncs++ == atol(now.drop);
+}
+
 /* A sync that is to be dropped is said to have gone well. */
 #define RECORDED_SYNC(name)                                                                        \
     int name(int fd);                                                                              \
@@ -172,7 +180,7 @@ RECORDED(ssize_t, write, (int fd, const void *data, size_t n), (fd, data, n), re
         int (*original)(int);                                                                      \
         void *found = next(#name);                                                                 \
         memcpy(&original, &found, sizeof original);                                                \
-        bool on = enter(), drop = on && fd >= 0 && fd < FDS && now.ours[fd] && now.drop-- == 0;    \
+        bool on = enter(), drop = on && is_dropped(fd);                                            \
         int result = drop ? 0 : original(fd), error = errno;                                       \
         if (on && result == 0)                                                                     \
             note_fd(drop ? RECORD_DROPPED : RECORD_SYNC, #name, fd, 0, NULL, 0);                   \
@@ -205,24 +213,24 @@ RECORDED_SYNC(fdatasync)
 RECORDED_OPEN(open)
 RECORDED_OPEN(open64)
 
-void record_begin(const char *folder) {
+void record_begin(const char *log, const char *folder) {
     const char *drop = getenv("PAR_POWER_DROP");
+    now.drop = drop ? drop : "";
+    now.n_syncs = 0;
     whole_path(AT_FDCWD, folder, now.folder);
     if (!realpath(folder, now.resolved)) abort();
     memset(now.ours, 0, sizeof now.ours);
-    now.drop = drop ? atol(drop) : -1;
-    now.records = NULL;
-    now.n = 0;
+    now.log = open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    if (now.log < 0) abort();
     atomic_store(&now.on, true);
 }
 
-record *record_end(int *n) {
+void record_end(void) {
     atomic_store(&now.on, false);
-    *n = now.n;
-    return now.records;
+    close(now.log);
 }
 
-void record_free(record *records, int n) {
-    for (int i = 0; i < n; i++) free(records[i].data);
-    free(records);
+__attribute__((constructor)) static void begin_preloaded(void) {
+    const char *log = getenv("PAR_RECORD_LOG"), *folder = getenv("PAR_RECORD_FOLDER");
+    if (log && folder) record_begin(log, folder);
 }

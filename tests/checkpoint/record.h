@@ -1,8 +1,12 @@
 /*
- * A record of the calls that change files below a folder, in their order and with their data: this
- * program's own open, pwrite, fsync, rename and the others stand before libc's, for libpar and for
- * libhdf5. Calls of threads are recorded one after the other. The calls are made, too; only a sync
- * that is to be dropped is not: PAR_POWER_DROP=N in the environment, the Nth from 0 on.
+ * A record of the calls that change files below a folder, in their order and with their data: open,
+ * pwrite, fsync, rename and the others stand before libc's, for libpar and for libhdf5, in a
+ * program that is linked with this or where it is preloaded. Calls of threads, and of all processes
+ * that share the log, are recorded one after the other. The calls are made, too; only a sync that
+ * is to be dropped is not. PAR_POWER_DROP in the environment says which: a number, the
+ * process's sync of this number, from 0 on; else those of paths that hold this text.
+ *
+ * Preloaded, PAR_RECORD_LOG and PAR_RECORD_FOLDER (which is there) say where and what to record.
  */
 #ifndef PAR_TESTS_CHECKPOINT_RECORD_H
 #define PAR_TESTS_CHECKPOINT_RECORD_H
@@ -26,18 +30,19 @@ typedef enum {
 
 typedef struct {
     record_kind kind;
-    const char *call; /* its name */
-    int fd, flags;
+    char call[24]; /* its name */
+    int pid, fd, flags;
     char path[256],
         to[256]; /* below the folder; "": the folder itself. Of a descriptor: when opened */
     int64_t at, n;
     char *data; /* [n], owned */
 } record;
 
-/* Record from now on what happens below the folder, named as the calls name it. */
-void record_begin(const char *folder);
-/* The records [n], until record_free. */
-record *record_end(int *n);
+/* From now on, behind what is in the log; the folder is named as the calls name it. */
+void record_begin(const char *log, const char *folder);
+void record_end(void);
+/* The records [n] of a log, until record_free. */
+record *record_read(const char *log, int *n);
 void record_free(record *records, int n);
 
 #endif
