@@ -74,6 +74,11 @@ static bool read_matrix(matrix *m, const json_t *file) {
     return m->bytes && m->predicted;
 }
 
+/* Of checkpoints and agreements, say, the layout says nothing. */
+static bool is_unpredicted(const json_t *line) {
+    return json_is_true(json_object_get(line, "unpredicted"));
+}
+
 /* The cells of an axis, or of all (NULL). */
 static void add_up(matrix *m, const char *axis) {
     size_t i, k, n = (size_t)m->cells * (size_t)m->cells;
@@ -82,13 +87,14 @@ static void add_up(matrix *m, const char *axis) {
     memset(m->predicted, 0, n * sizeof *m->predicted);
     json_array_foreach(m->lines, i, line) {
         const char *of = json_string_value(json_object_get(line, "axis"));
+        int expected = m->of_algorithm && is_unpredicted(line) ? m->at.nbytes : m->at.predicted;
         if (axis && (!of || strcmp(of, axis) != 0)) continue;
         json_array_foreach(json_object_get(line, "cells"), k, cell) {
             double from = cell_number(cell, m->at.from), to = cell_number(cell, m->at.to);
             if (!(from >= 0 && from < m->ranks && to >= 0 && to < m->ranks)) continue;
             int at = (int)from / m->group * m->cells + (int)to / m->group;
             m->bytes[at] += cell_number(cell, m->of_algorithm ? m->at.nbytes : m->at.logical);
-            m->predicted[at] += cell_number(cell, m->at.predicted);
+            m->predicted[at] += cell_number(cell, expected);
         }
     }
 }
@@ -192,7 +198,7 @@ static void put_lines(report_page *p, const matrix *m) {
         report_cell(p, axis ? axis : "");
         report_cell(p, purpose ? purpose : "");
         put_sum(p, line, m->at.nbytes, report_bytes);
-        put_sum(p, line, m->at.predicted, report_bytes);
+        put_sum(p, line, is_unpredicted(line) ? -1 : m->at.predicted, report_bytes);
         put_sum(p, line, m->at.logical, report_bytes);
         put_sum(p, line, m->at.messages, report_count);
         put_sum(p, line, m->at.wait, report_seconds);

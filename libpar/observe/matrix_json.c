@@ -10,6 +10,7 @@
 #include "libpar/base/file.h"
 #include "libpar/mesh/layout.h"
 #include "matrix_columns.h"
+#include "matrix_map.h"
 
 typedef struct {
     par__writer writer;
@@ -89,7 +90,7 @@ static void put_lines(output *o, const par_matrix *m) {
         put_json(o, json_string(line->axis));
         put(o, ", \"purpose\": ");
         put_json(o, json_string(line->purpose));
-        put(o, ", \"cells\": [");
+        put(o, "%s, \"cells\": [", par__line_unpredicted(line) ? ", \"unpredicted\": true" : "");
         for (int64_t k = 0; k < line->n; k++) {
             if (k) put(o, ",%s", k % 4 ? " " : "\n");
             put_cell(o, m, &line->cells[k]);

@@ -80,6 +80,7 @@ if (charts.length) {
 const tables = [...document.querySelectorAll('#speed table, #differ table')];
 if (tables.length) clickHead(tables[0]);
 found.rects = document.querySelectorAll('#communication .cell').length;
+found.frames = document.querySelectorAll('#communication .wrong').length;
 found.lanes = [...document.querySelectorAll('.lane')].map(e => [...e.querySelectorAll('rect')].map(r => r.textContent));
 found.scripts = document.scripts.length;
 found.handlers = [...document.querySelectorAll('*')].filter(e => [...e.attributes].some(a => a.name.startsWith('on'))).length;
