@@ -3,7 +3,8 @@
  * its processes (record.h) from when DIR was empty; DIR is as they left it. After each call states
  * that a power loss may leave are made, as in power.c, and in each one the newest checkpoint must
  * verify, every byte of it. It is no older than the last one whose name was synced, and no newer
- * than the last one that was given its name ("found old": not that one). PAR_POWER_STATES: tries at random, 1000 by default.
+ * than the last one that was given its name ("found old": not that one). PAR_POWER_STATES: tries at
+ * random, 1000 by default.
  * Exit code 1: a state is bad, or the log does not make what is in DIR.
  */
 #define _GNU_SOURCE
