@@ -6,7 +6,7 @@
  * disk, between them one of the two. Nothing damaged lies under a newer name, and `latest` names a
  * checkpoint that is there.
  *
- * PAR_POWER_STATES: tries at random per save, 1000 by default; the long form is 100000.
+ * PAR_POWER_STATES: tries at random per save, 1000 by default; the long form is 30000.
  * PAR_SEED repeats those at random. PAR_POWER_DROP drops a sync (record.h): cases then fail.
  */
 #define _GNU_SOURCE
