@@ -97,7 +97,7 @@ typedef struct {
  * file of Chrome's trace format: a process per rank, threads for what it computes and for each
  * direction of communication, arrows from a send to its receive and from the rank that comes last
  * to a collective to the others. The file is complete or it is not there. Rank 0 takes 64 bytes per
- * span of all ranks; a span takes some 150 bytes of the file. What is sent for this is not counted
+ * span of all ranks; a span takes 90 to 165 bytes of the file. What is sent for this is not counted
  * by the transport's recorder, and what is recorded stays.
  *
  * Collective: on comm, whose data lies on the host, with no step begun. Errors: PAR_ERR_IO,
