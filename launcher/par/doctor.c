@@ -1,7 +1,6 @@
 /* par doctor: options, and what all ranks found, each line once. See doctor.h. */
 #include "doctor.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,20 +39,6 @@ static void make_rows(settings *s, par_option rows[N_ROWS]) {
     };
     memcpy(rows, list, sizeof list);
     for (int i = 0; i < N_ROWS; i++) rows[i].group = "Options";
-}
-
-void doctor_say(doctor *d, int level, const char *name, const char *remedy, const char *what, ...) {
-    if (d->n == DOCTOR_FINDINGS) return;
-    doctor_finding *f = &d->findings[d->n++];
-    va_list args;
-    va_start(args, what);
-    vsnprintf(f->what, sizeof f->what, what, args);
-    va_end(args);
-    f->level = level;
-    snprintf(f->name, sizeof f->name, "%s", name);
-    snprintf(f->remedy, sizeof f->remedy, "%s", remedy);
-    for (char *c = f->what; *c; c++)
-        if (*c == '\n') *c = ' ';
 }
 
 /* Every rank's findings behind each other; a rank's list ends with one that has no name. */

@@ -1,8 +1,8 @@
 /*
  * par doctor: what of this machine, its MPI and its libraries would disturb a training. Each rank
  * makes the same list of findings; rank 0 prints every one once, with the ranks that it is of.
- * doctor.c has options and printing, doctor_system.c the machine and its limits, doctor_library.c
- * MPI, HDF5, --save and the GPU.
+ * doctor_say.c makes the list, doctor_system.c looks at the machine and its limits,
+ * doctor_library.c at MPI, HDF5, --save and the GPU; doctor.c has options and printing.
  */
 #ifndef PAR_DOCTOR_H
 #define PAR_DOCTOR_H

@@ -26,10 +26,6 @@ void llm_report_line(void *user, const char *line) {
     printf("%s\n", line);
 }
 
-const char *llm_report_s(int64_t n) {
-    return n == 1 ? "" : "s";
-}
-
 static void report_model(const llm_run *r) {
     const par_transformer_config *c = &r->config;
     double n = (double)par_transformer_n_params(c);

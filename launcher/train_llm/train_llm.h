@@ -588,6 +588,8 @@ bool llm_report_takes_turns(const llm_run *, const llm_world *);
 /* "3.20 MiB": the unit that fits. Returns text. */
 const char *llm_report_bytes(double nbytes, char text[32]);
 /* "s" but for one. */
-const char *llm_report_s(int64_t n);
+static inline const char *llm_report_s(int64_t n) {
+    return n == 1 ? "" : "s";
+}
 
 #endif
