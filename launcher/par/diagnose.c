@@ -1,39 +1,15 @@
 /* par diagnose: what files tell of a run. Its subcommands by name; each gets the words behind
  * it. */
 #define _POSIX_C_SOURCE 200809L
-#include <glob.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "par/par.h"
 #include "par_tool.h"
 
 enum { REPORT_NBYTES = 1 << 20 };
-
-/* The folder itself, or the newest one beside a log or a directory of checkpoints, or beside the log
- * in a run's directory. */
-static void find_pages(const char *run, char *directory, size_t nbytes) {
-    char pattern[4200], inside[4200];
-    struct stat info;
-    time_t newest = 0;
-    glob_t found = {0};
-    int n = (int)strlen(run);
-    while (n > 1 && run[n - 1] == '/') n--;
-    snprintf(directory, nbytes, "%s", run);
-    snprintf(pattern, sizeof pattern, "%.*s.ranks-*", n, run);
-    snprintf(inside, sizeof inside, "%.*s/log.jsonl.ranks-*", n, run);
-    glob(pattern, GLOB_NOSORT, NULL, &found);
-    if (glob(inside, GLOB_NOSORT | GLOB_APPEND, NULL, &found) == 0 || found.gl_pathc > 0)
-        for (size_t i = 0; i < found.gl_pathc; i++)
-            if (stat(found.gl_pathv[i], &info) == 0 && info.st_mtime >= newest) {
-                newest = info.st_mtime;
-                snprintf(directory, nbytes, "%s", found.gl_pathv[i]);
-            }
-    globfree(&found);
-}
 
 /* What the watchdog found, before the job was torn down: pages changed in that. */
 static bool print_report(const char *directory) {
@@ -57,7 +33,7 @@ static int hang(int argc, char **argv) {
                 "train_llm named. Ranks may run, stand still, or be gone.\n");
         return argc == 1 ? EXIT_SUCCESS : PAR_TOOL_INPUT;
     }
-    find_pages(argv[0], directory, sizeof directory);
+    par_pages_find(argv[0], directory, sizeof directory);
     if (par_watchdog_diagnose(directory, text, sizeof text) != PAR_OK) {
         fprintf(stderr, "par diagnose hang: %s\n", par_error());
         return PAR_TOOL_INPUT;

@@ -3,7 +3,13 @@
 #ifndef PAR_TOOL_H
 #define PAR_TOOL_H
 
+#include <stddef.h>
+
 enum { PAR_TOOL_INPUT = 2 }; /* exit code: bad options or input */
+
+/* The folder of pages: `run` itself, or the newest one beside a log or a directory of checkpoints,
+ * or beside the log in a run's directory. */
+void par_pages_find(const char *run, char *directory, size_t nbytes);
 
 int par_check(int argc, char **argv);
 int par_checkpoint_command(int argc, char **argv);

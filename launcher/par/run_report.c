@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "par_tool.h"
 #include "run.h"
 
 static bool failed(const run_rank_status *s) {
@@ -35,6 +36,23 @@ static void describe(const run_rank_status *s, char *text, size_t nbytes) {
                  s->signal == 9 ? "; often the kernel, out of memory" : "");
     else
         snprintf(text, nbytes, "exit code %d", s->code);
+}
+
+/* What a rank that was killed did: its page, if the run left any beside its log. */
+static void show_page(const char *directory, int rank) {
+    static char text[1 << 20];
+    char run[RUN_PATH], pages[RUN_PATH + 512], start[32];
+    const char *end = strrchr(directory, '/');
+    snprintf(run, sizeof run, "%.*s", end ? (int)(end - directory) : 1, end ? directory : ".");
+    par_pages_find(run, pages, sizeof pages);
+    if (strcmp(pages, run) == 0 || par_watchdog_diagnose(pages, text, sizeof text) != PAR_OK)
+        return;
+    snprintf(start, sizeof start, "  rank %d, ", rank);
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, start, strlen(start)) == 0)
+            fprintf(stderr, "  where it was: %.*s\n", (int)strcspn(line + 2, "\n"), line + 2);
+    }
 }
 
 /* How many ended how, of those that are not the first. */
@@ -93,6 +111,7 @@ int run_report(const char *directory, int ranks, int launcher_status, double sec
             run_rank_file(path, directory, at, "out");
             if (!show_tail(path, 3)) fprintf(stderr, "      nothing\n");
         }
+        show_page(directory, at);
         count_others(directory, ranks, at);
         code = first.signal ? 128 + first.signal : first.code;
     }
