@@ -67,11 +67,13 @@ PAR_API par_status par_memory_watch_write(const par_memory_watch *watch, par_com
  * memory. May be called in another thread. Not collective. */
 PAR_API char *par_memory_watch_text(par_memory_watch *watch, int rank);
 
-/* A line of a ledger that was read, and a part of one; of both names are as in par/memory.h. */
+/* A line of a ledger that was read; names are as in par/memory.h. */
 typedef struct {
     char kind[16], what[48];
     size_t nbytes, planned;
 } par_memory_line;
+
+/* A part of such a line. */
 typedef struct {
     int line; /* index of its line */
     char layer[48], tensor[64];
@@ -87,6 +89,7 @@ typedef struct {
     size_t nbytes, on_device;
 } par_memory_book;
 
+/* A rank of the run. */
 typedef struct {
     int rank, book, coordinate[PAR_AXIS_COUNT];
     int64_t pid, n_samples;

@@ -15,6 +15,7 @@
 extern "C" {
 #endif
 
+/* What is measured. */
 typedef enum {
     PAR_NODE_PRODUCTS, /* FLOP/s */
     PAR_NODE_MEMORY,   /* bytes/s, read and written */
