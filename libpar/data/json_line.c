@@ -226,7 +226,8 @@ par_status par_json_string(const char *line, size_t n, const char *field, char *
     par__json_kind kind = par__json_field(line, n, field, &found);
     const char *why = kind == PAR__JSON_NULL ? "the field is null" : found.why;
     bool good = kind == PAR__JSON_STRING;
-    if (good && memchr(found.text.bytes, 0, found.text.n)) good = false, why = "a zero byte";
+    if (good && found.text.n > 0 && memchr(found.text.bytes, 0, found.text.n))
+        good = false, why = "a zero byte";
     if (kind != PAR__JSON_NO_MEMORY && good && append(&found.text, (const uint8_t *)"", 1)) {
         *out = (char *)found.text.bytes;
         return PAR_OK;
