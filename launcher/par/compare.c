@@ -32,7 +32,6 @@ static void make_rows(comparison *c, par_option rows[N_ROWS]) {
          .help = "print this text and end"},
     };
     memcpy(rows, list, sizeof list);
-    for (int i = 0; i < N_ROWS; i++) rows[i].group = "Options";
 }
 
 /* The last part of a path; where two are equal, they get their numbers. */
@@ -119,13 +118,7 @@ int par_compare(int argc, char **argv) {
         argv++;
         argc--;
     }
-    par_options_parse(rows, N_ROWS, argc, argv, &problems);
-    if (c.help) {
-        char text[4096];
-        par_options_help(rows, N_ROWS, usage, text, sizeof text);
-        printf("%s", text);
-        return EXIT_SUCCESS;
-    }
+    if (par_tool_read(rows, N_ROWS, &c.help, usage, argc, argv, &problems)) return EXIT_SUCCESS;
     if (c.n < 2 || c.n > MAX_RUNS)
         par_problem(&problems, "RUN: there are %d; legal: 2 to %d, in front of options", c.n,
                     MAX_RUNS);

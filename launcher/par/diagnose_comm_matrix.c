@@ -60,7 +60,6 @@ static void make_rows(settings *s, par_option rows[N_ROWS]) {
          .help = "print this text and end"},
     };
     memcpy(rows, list, sizeof list);
-    for (int i = 0; i < N_ROWS; i++) rows[i].group = "Options";
 }
 
 static par_matrix_quantity quantity_of(const char *show) {
@@ -119,13 +118,9 @@ int par_diagnose_comm_matrix(int argc, char **argv) {
     par_matrix *m = NULL;
     const char *run = argc > 0 && argv[0][0] != '-' ? argv[0] : NULL;
     make_rows(&s, rows);
-    par_options_parse(rows, N_ROWS, argc - (run != NULL), argv + (run != NULL), &problems);
-    if (s.help) {
-        char text[4096];
-        par_options_help(rows, N_ROWS, usage, text, sizeof text);
-        printf("%s", text);
+    if (par_tool_read(rows, N_ROWS, &s.help, usage, argc - (run != NULL), argv + (run != NULL),
+                      &problems))
         return EXIT_SUCCESS;
-    }
     if (!run) par_problem(&problems, "RUN is missing: the directory that a run left, in front");
     par_status st = par_problems_status(&problems, PAR_ERR_OPTION);
     if (st == PAR_OK) st = read_matrix(run, &m);

@@ -54,7 +54,6 @@ static void make_rows(settings *s, par_option rows[N_ROWS]) {
          .help = "print this text and end"},
     };
     memcpy(rows, list, sizeof list);
-    for (int i = 0; i < N_ROWS; i++) rows[i].group = "Options";
 }
 
 static bool takes_value(const par_option *rows, const char *word) {
@@ -120,13 +119,7 @@ int par_diagnose_memory(int argc, char **argv) {
     par_option rows[N_ROWS];
     make_rows(&s, rows);
     s.run = take_run(rows, &argc, argv);
-    par_options_parse(rows, N_ROWS, argc, argv, &problems);
-    if (s.help) {
-        char text[4096];
-        par_options_help(rows, N_ROWS, usage, text, sizeof text);
-        printf("%s", text);
-        return EXIT_SUCCESS;
-    }
+    if (par_tool_read(rows, N_ROWS, &s.help, usage, argc, argv, &problems)) return EXIT_SUCCESS;
     if (!s.run == !s.pid)
         par_problem(&problems, "%s; legal: par diagnose memory RUN, or --pid PID",
                     s.run ? "RUN and --pid together" : "there is no RUN");

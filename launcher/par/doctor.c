@@ -38,7 +38,6 @@ static void make_rows(settings *s, par_option rows[N_ROWS]) {
          .help = "print this text and end"},
     };
     memcpy(rows, list, sizeof list);
-    for (int i = 0; i < N_ROWS; i++) rows[i].group = "Options";
 }
 
 /* Every rank's findings behind each other; a rank's list ends with one that has no name. */
@@ -168,13 +167,7 @@ int par_doctor(int argc, char **argv) {
     par_problems problems = {0};
     par_option rows[N_ROWS];
     make_rows(&s, rows);
-    par_options_parse(rows, N_ROWS, argc, argv, &problems);
-    if (s.help) {
-        char text[4096];
-        par_options_help(rows, N_ROWS, usage, text, sizeof text);
-        printf("%s", text);
-        return EXIT_SUCCESS;
-    }
+    if (par_tool_read(rows, N_ROWS, &s.help, usage, argc, argv, &problems)) return EXIT_SUCCESS;
     if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK) {
         fprintf(stderr, "par doctor: %s\n", par_error());
         return PAR_TOOL_INPUT;

@@ -3,9 +3,17 @@
 #ifndef PAR_TOOL_H
 #define PAR_TOOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
+#include "par/par.h"
+
 enum { PAR_TOOL_INPUT = 2 }; /* exit code: bad options or input */
+
+/* The command line of a command into its rows, which are all of one group; problems are added. True:
+ * help was asked for and is printed, so the command ends. */
+bool par_tool_read(par_option *rows, int n, const bool *help, const char *usage, int argc,
+                   char **argv, par_problems *problems);
 
 /* The folder of pages: `run` itself, or the newest one beside a log or a directory of checkpoints,
  * or beside the log in a run's directory. */

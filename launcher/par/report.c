@@ -34,7 +34,6 @@ static void make_rows(settings *s, par_option rows[N_ROWS]) {
          .help = "print this text and end"},
     };
     memcpy(rows, list, sizeof list);
-    for (int i = 0; i < N_ROWS; i++) rows[i].group = "Options";
 }
 
 static const struct {
@@ -183,13 +182,7 @@ int par_report(int argc, char **argv) {
         path = *argv++;
         argc--;
     }
-    par_options_parse(rows, N_ROWS, argc, argv, &problems);
-    if (s.help) {
-        char text[4096];
-        par_options_help(rows, N_ROWS, usage, text, sizeof text);
-        printf("%s", text);
-        return EXIT_SUCCESS;
-    }
+    if (par_tool_read(rows, N_ROWS, &s.help, usage, argc, argv, &problems)) return EXIT_SUCCESS;
     if (!path) par_problem(&problems, "RUN: is missing; legal: par report RUN [options]");
     if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK) {
         fprintf(stderr, "par report: %s\n", par_error());

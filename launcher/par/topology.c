@@ -60,7 +60,6 @@ static void make_rows(settings *s, par_option rows[N_ROWS]) {
          .help = "print this text and end"},
     };
     memcpy(rows, list, sizeof list);
-    for (int i = 0; i < N_ROWS; i++) rows[i].group = "Options";
 }
 
 static void print_line(void *user, const char *line) {
@@ -158,13 +157,7 @@ int par_topology_command(int argc, char **argv) {
     par_problems problems = {0};
     par_option rows[N_ROWS];
     make_rows(&s, rows);
-    par_options_parse(rows, N_ROWS, argc, argv, &problems);
-    if (s.help) {
-        char text[6144];
-        par_options_help(rows, N_ROWS, usage, text, sizeof text);
-        printf("%s", text);
-        return EXIT_SUCCESS;
-    }
+    if (par_tool_read(rows, N_ROWS, &s.help, usage, argc, argv, &problems)) return EXIT_SUCCESS;
     if (par_world_begin(&w) != PAR_OK) {
         fprintf(stderr, "par topology: %s\n", par_error());
         return par_world_end(&w, EXIT_FAILURE);
