@@ -77,6 +77,7 @@ static void in_vain(void) {
     CHECK_OK(par_attach_ask(stopped, 5, &text));
     free(text);
     kill(stopped, SIGSTOP);
+    waitpid(stopped, NULL, WUNTRACED); /* its threads may run until then */
     CHECK_FAILS(par_attach_ask(stopped, 0.3, &text), PAR_ERR_IO, "is stopped");
     kill(stopped, SIGCONT);
     CHECK_OK(par_attach_ask(stopped, 5, &text));
