@@ -177,7 +177,7 @@ typedef struct {
     char path[PAR__PATH];
     const par__stored *stored; /* whose block was verified last; NULL: none */
     int64_t block;
-    bool held; /* it is in the buffer */
+    bool held;    /* it is in the buffer */
     char *buffer; /* [from->block] */
     par__digest *digest;
     int64_t total; /* bytes that were read */
