@@ -76,7 +76,7 @@ typedef struct {
 void par__shard_name(int rank, char out[PAR__NAME]);
 void par__shard_free(par__shard *shard);
 /* The file, its structure and its spans, by libhdf5; then the data and the digests, without it. The
- * runs are the same both times. */
+ * runs are the same both times; PAR_ERR_NUMERIC: an element is not finite. */
 par_status par__shard_begin(const char *path, const par_checkpoint_run *runs, int n,
                             par__shard *out);
 par_status par__shard_fill(const char *path, const par_checkpoint_run *runs, par__shard *shard,
@@ -175,9 +175,11 @@ typedef struct {
     const par_checkpoint *from;
     int file, fd; /* that is open; -1 */
     char path[PAR__PATH];
-    const par__stored *stored; /* whose block is in the buffer; NULL: none */
+    const par__stored *stored; /* whose block was verified last; NULL: none */
     int64_t block;
-    char *buffer;  /* [from->block] */
+    bool held;    /* it is in the buffer */
+    char *buffer; /* [from->block] */
+    par__digest *digest;
     int64_t total; /* bytes that were read */
 } par__reader;
 
@@ -190,8 +192,10 @@ bool par__converts(par_dtype from, par_dtype to);
 /* A run whose local rectangle has padding is zeroed. */
 par_status par__clear_padding(const par_checkpoint_run *run);
 
-/* finite.c: PAR_ERR_NUMERIC with the first element of the runs that is inf or NaN. */
-par_status par__check_finite(const par_checkpoint_run *runs, int n);
+/* finite.c: PAR_ERR_NUMERIC with the first element that is inf or NaN of n, which begin with element
+ * `at` of the run and are found at data in host memory. */
+par_status par__check_finite(const par_checkpoint_run *run, int64_t at, int64_t n,
+                             const char *data);
 
 /* owner.c. Rank 0: nobody else has claimed the directory since (owner NULL: at all). PAR_ERR_IO
  * with who it is. */

@@ -14,7 +14,6 @@
 #include "libpar/checkpoint/save.h"
 
 par_status par__save_write(par__saving *s) {
-    if (!s->params.check_only) PAR_TRY(par__check_finite(s->runs, s->n_runs));
     return par__shard_fill(s->shard_path, s->runs, &s->shard, &s->pulse);
 }
 

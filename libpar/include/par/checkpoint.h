@@ -83,7 +83,8 @@ typedef struct {
 typedef struct {
     const par_checkpoint_pair *pairs;
     int n;
-    size_t memory; /* load: host memory that this rank may take beside its runs; 0: 1 GiB */
+    size_t memory;  /* load: host memory that this rank may take beside its runs; 0: 1 GiB */
+    bool overwrite; /* load: what the runs hold is of no use; see par_checkpoint_load */
 } par_checkpoint_about;
 
 /* Equal on all ranks. */
@@ -190,10 +191,11 @@ PAR_API par_status par_checkpoint_save_end(par_checkpoint_saving **saving,
 /**
  * Fill the runs' data from the newest checkpoint below `directory` that verifies. Each rank reads
  * and verifies the blocks that its runs need. Only when all ranks have done so does any write to
- * its memory. Damaged ones are passed over with a note. `directory` may also be one checkpoint (it
- * holds manifest.json); then there is no other to fall back to. No directory, or none in it: PAR_OK
- * with out->path "". The runs may be of any number of ranks and any layout; nothing is sent between
- * ranks but the manifest.
+ * its memory. With about->overwrite a block is read once, straight to its place, for all runs that
+ * are not optional: what they hold after an error is of no use. Damaged ones are passed over with a
+ * note. `directory` may also be one checkpoint (it holds manifest.json); then there is no other to
+ * fall back to. No directory, or none in it: PAR_OK with out->path "". The runs may be of any number
+ * of ranks and any layout; nothing is sent between ranks but the manifest.
  *
  * Collective: on world; directory and about equal on all ranks. Errors [agreed]: PAR_ERR_FORMAT:
  * there are checkpoints and none verifies; PAR_ERR_OPTION: a pair of class EQUAL differs, a tensor
@@ -248,7 +250,7 @@ PAR_API const par_checkpoint_tensor *par_checkpoint_find(const par_checkpoint *,
 /**
  * Rectangle `extent` at `offset` of one of its tensors into dst [extent[0], extent[1]], row-major,
  * converted to `dtype` as a load does. Of ndim 1 and of blobs [1] is 0 and 1. Every block that is
- * read is verified before anything of it is written; after an error dst may hold a part.
+ * read is verified; after an error what dst holds is of no use.
  *
  * Not collective. Errors: PAR_ERR_ARG: the rectangle lies outside; PAR_ERR_OPTION: the type does
  * not convert; PAR_ERR_FORMAT: damaged, with file and offset; PAR_ERR_IO; PAR_ERR_MEMORY.
