@@ -64,7 +64,7 @@ static void run_interleaved(par_transport *transport) {
     par_transformer_destroy(&model);
 }
 
-/* One line a problem, all of them. */
+/* One line per problem, all of them. */
 static void run_all_at_once(par_transport *transport) {
     par_model *model = tiny();
     par_trainer_params params = check_params(model, 1, 1, 1, 3, 8);

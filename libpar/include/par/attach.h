@@ -1,7 +1,7 @@
 /*
- * Asking a running process: a thread of its own answers over a local socket (unix(7), an abstract
- * name with the process's number, so that no file is left). Only processes of the same user get an
- * answer. The thread waits in the kernel until it is asked: it costs nothing.
+ * Asking a running process. A thread of its own answers over a local socket: unix(7), with an
+ * abstract name that holds the process's number, so that no file is left. Only processes of the
+ * same user get an answer. The thread waits in the kernel until it is asked: it costs nothing.
  */
 #ifndef PAR_ATTACH_H
 #define PAR_ATTACH_H

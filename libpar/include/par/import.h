@@ -1,6 +1,6 @@
 /*
- * Import of Hugging Face directories: config.json and safetensors, one file or sharded, of GPT-2,
- * Llama, Mistral, Qwen2, Qwen3, and models that are one of these by another name, such as SmolLM2.
+ * Import of Hugging Face directories: config.json and safetensors, one file or sharded. Models are
+ * GPT-2, Llama, Mistral, Qwen2, Qwen3, and what is one of these by another name, such as SmolLM2.
  */
 #ifndef PAR_IMPORT_H
 #define PAR_IMPORT_H
