@@ -167,7 +167,7 @@ void llm_settle_options(llm_run *r, const llm_world *w, par_problems *problems) 
     llm_cost_settle(s, problems);
     check_sampling(s, problems);
     check_device(s, problems);
-    llm_carried_read(r, w);
+    llm_carried_read(r, w, problems);
     if (r->carried.model && !llm_config_given(r, "model"))
         llm_carried_settle(r, problems);
     else

@@ -174,8 +174,6 @@ PAR_API par_status par_trainer_copy(const par_trainer *, void *dst, const void *
 PAR_API int par_trainer_n_params(const par_trainer *);
 /** The i-th of them in registration order, i in [0, n). Not collective. */
 PAR_API par_param *par_trainer_param(const par_trainer *, int i);
-/** The schedules of all stages, [pp]; this stage's is the one at its coordinate. Not collective. */
-PAR_API par_schedule *const *par_trainer_schedules(const par_trainer *);
 /** Micro-batches per step and dp rank. Not collective. */
 PAR_API int par_trainer_n_micro(const par_trainer *);
 /** Samples consumed so far: the whole state of the data order. Not collective. */
