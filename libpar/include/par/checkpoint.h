@@ -227,7 +227,7 @@ typedef struct {
  * is one. notes (may be NULL): which were passed over.
  *
  * Not collective. Errors: PAR_ERR_IO: there is none, or a file cannot be read; PAR_ERR_FORMAT: none
- * verifies, with path and place; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3.
+ * verifies, with path and offset; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3.
  */
 PAR_API par_status par_checkpoint_open(const char *directory, par_problems *notes,
                                        par_checkpoint **out);
@@ -251,7 +251,7 @@ PAR_API const par_checkpoint_tensor *par_checkpoint_find(const par_checkpoint *,
  * read is verified before anything of it is written; after an error dst may hold a part.
  *
  * Not collective. Errors: PAR_ERR_ARG: the rectangle lies outside; PAR_ERR_OPTION: the type does
- * not convert; PAR_ERR_FORMAT: damaged, with file and place; PAR_ERR_IO; PAR_ERR_MEMORY.
+ * not convert; PAR_ERR_FORMAT: damaged, with file and offset; PAR_ERR_IO; PAR_ERR_MEMORY.
  */
 PAR_API par_status par_checkpoint_read(const par_checkpoint *, const par_checkpoint_tensor *tensor,
                                        const int64_t offset[2], const int64_t extent[2],

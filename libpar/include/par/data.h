@@ -86,7 +86,7 @@ PAR_API int64_t par_tokens_max(const par_tokens *);
  * note. `progress` (may be NULL) is told of tokens read so far, about every GB.
  *
  * Not collective. Errors: PAR_ERR_FORMAT: only a stamp told the form, and the ids are not those
- * that it was written for.
+ * that it was written for; PAR_ERR_IO: the file was changed meanwhile; PAR_ERR_MEMORY.
  */
 PAR_API par_status par_tokens_check(const par_tokens *,
                                     void (*progress)(void *user, int64_t done, int64_t n),
@@ -100,7 +100,7 @@ PAR_API par_status par_tokens_unchanged(const par_tokens *);
  * Tokens [first, first + n) as int32 into out [n].
  *
  * Not collective. Errors: PAR_ERR_ARG: out of range; PAR_ERR_FORMAT: an id is negative or above
- * 2^31 - 1.
+ * 2^31 - 1; PAR_ERR_IO: the file became shorter, or could not be read.
  */
 PAR_API par_status par_tokens_read(const par_tokens *, int64_t first, int64_t n, int32_t *out);
 

@@ -82,7 +82,8 @@ PAR_API int32_t par_import_end(const par_import *, int i);
  *
  * Not collective. Errors: PAR_ERR_FORMAT: the tensor is missing or has another shape, or an element
  * is NaN or infinite; PAR_ERR_UNSUPPORTED: one that rounds to infinity in param->dtype;
- * PAR_ERR_ARG: a rectangle outside of the tensor.
+ * PAR_ERR_ARG: a rectangle outside of the tensor; PAR_ERR_IO: the file became shorter, or could not
+ * be read.
  */
 PAR_API par_status par_import_read(const par_import *, const par_param *param, float *dst);
 

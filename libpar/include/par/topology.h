@@ -108,7 +108,7 @@ PAR_API par_status par_topology_print(const par_topology *,
 PAR_API par_status par_topology_write_json(const par_topology *, const char *path);
 
 /** Write it as a page of SVG without external resources; equal hosts are drawn once. Not
- * collective. Errors: PAR_ERR_IO. */
+ * collective. Errors: PAR_ERR_IO, PAR_ERR_MEMORY. */
 PAR_API par_status par_topology_write_svg(const par_topology *, const char *path);
 
 /* How the groups of an axis lie on the machine. Groups of one rank are not counted. */
