@@ -59,7 +59,8 @@ void llm_carried_read(llm_run *r, const llm_world *w, par_problems *problems) {
     if (w->size > 1) llm_world_share(&r->carried, sizeof r->carried);
     settle_data(r);
     /* a training may begin anew, and says by itself what it cannot read */
-    if (!*r->carried.path && *r->carried.why && (s->sample || s->eval_only))
+    if (!*r->carried.path && *r->carried.why && (s->sample || s->eval_only) &&
+        !par_checkpoint_missing())
         par_problem(problems, "--resume: %s", r->carried.why);
     if (*r->carried.path && !r->carried.model)
         par_problem(&r->notes,
