@@ -260,8 +260,10 @@ PAR_API par_status par_checkpoint_read(const par_checkpoint *, const par_checkpo
                                        const int64_t offset[2], const int64_t extent[2],
                                        par_dtype dtype, void *dst);
 /**
- * Every byte of one rank's file against the digests; `rank` n_ranks: of index.h5 (nothing to do in
- * the form of version 1). So callers can spread ranks over threads.
+ * Every byte of one rank's file against the digests; `rank` n_ranks: of index.h5, and that it says
+ * what the manifest says: it is compared with the one that libhdf5 makes of the manifest, and never
+ * opened (nothing to do in the form of version 1). So callers can spread ranks over threads; while
+ * one looks at an index, no thread of the caller's own may call libhdf5.
  *
  * Not collective. Errors: as par_checkpoint_read; PAR_ERR_ARG: rank outside [0, n_ranks].
  */
