@@ -72,9 +72,6 @@ static void check_sampling(const llm_settings *s, par_problems *problems) {
         par_problem(problems, "--prompt, --prompt-file: legal: one of the two");
     if (s->sample && s->verify_parallel)
         par_problem(problems, "--sample, --verify-parallel: legal: one of the two");
-    if (s->quantize != LLM_QUANTIZE_NONE && s->device == LLM_CUDA)
-        par_problem(problems, "--quantize int8: needs --device cpu, this is cuda, which has no "
-                              "8-bit products; legal: none");
 }
 
 static void check_evaluation(const llm_run *r, par_problems *problems) {

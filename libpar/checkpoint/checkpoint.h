@@ -95,6 +95,15 @@ par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, i
 const char *par__hdf5_missing(void);
 /* index.c: index.h5, as libhdf5 leaves it. */
 par_status par__index_layout(const char *path, const par_checkpoint *checkpoint);
+/* The bytes are those of the index that the manifest describes, PAR_ERR_FORMAT: they are not. They
+ * are given to nobody. */
+par_status par__index_compare(const char *path, const char *data, size_t nbytes,
+                              const par_checkpoint *checkpoint);
+
+/* json.c: between the two, jansson is this thread's; of the second, false: it had too little memory,
+ * and what it has read or written is of no use. */
+void par__json_begin(void);
+bool par__json_end(void);
 
 /* manifest.c */
 typedef struct {
@@ -169,6 +178,9 @@ par_status par__contents_shard(const par_checkpoint *c, int file, par__shard *ou
 /* Every pair that differs: a line in `refused` or in `notes`. */
 void par__contents_compare(const par_checkpoint *c, const par_checkpoint_about *about,
                            par_problems *refused, par_problems *notes);
+
+/* open.c: index.h5 has the manifest's digest. Without libhdf5. */
+par_status par__index_verify_digest(const par_checkpoint *c);
 
 /* read.c: blocks of files into runs. */
 typedef struct {

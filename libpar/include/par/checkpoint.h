@@ -192,10 +192,11 @@ PAR_API par_status par_checkpoint_save_end(par_checkpoint_saving **saving,
  * Fill the runs' data from the newest checkpoint below `directory` that verifies. Each rank reads
  * and verifies the blocks that its runs need. Only when all ranks have done so does any write to
  * its memory. With about->overwrite a block is read once, straight to its place, for all runs that
- * are not optional: what they hold after an error is of no use. Damaged ones are passed over with a
- * note. `directory` may also be one checkpoint (it holds manifest.json); then there is no other to
- * fall back to. No directory, or none in it: PAR_OK with out->path "". The runs may be of any number
- * of ranks and any layout; nothing is sent between ranks but the manifest.
+ * are not optional: what they hold after an error is of no use. Damaged checkpoints are passed over
+ * with a note. `directory` may also be one checkpoint (it holds manifest.json); then there is no
+ * other to fall back to. No directory, or none in it: PAR_OK with out->path "". The runs may be of
+ * any number of ranks and any layout; nothing is sent between
+ * ranks but the manifest.
  *
  * Collective: on world; directory and about equal on all ranks. Errors [agreed]: PAR_ERR_FORMAT:
  * there are checkpoints and none verifies; PAR_ERR_OPTION: a pair of class EQUAL differs, a tensor
@@ -259,8 +260,10 @@ PAR_API par_status par_checkpoint_read(const par_checkpoint *, const par_checkpo
                                        const int64_t offset[2], const int64_t extent[2],
                                        par_dtype dtype, void *dst);
 /**
- * Every byte of one rank's file against the digests; `rank` n_ranks: of index.h5 (nothing to do in
- * the form of version 1). So callers can spread ranks over threads.
+ * Every byte of one rank's file against the digests; `rank` n_ranks: of index.h5, and that it says
+ * what the manifest says: it is compared with the one that libhdf5 makes of the manifest, and never
+ * opened (nothing to do in the form of version 1). So callers can spread ranks over threads; while
+ * one looks at an index, no thread of the caller's own may call libhdf5.
  *
  * Not collective. Errors: as par_checkpoint_read; PAR_ERR_ARG: rank outside [0, n_ranks].
  */
