@@ -31,7 +31,8 @@ typedef struct {
  * killed run, a full disk or another program leaves them, are counted and passed over. The file may
  * grow meanwhile: what was there at the start is read.
  *
- * Not collective. Errors: PAR_ERR_IO, PAR_ERR_MEMORY.
+ * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: a pointer of Git LFS in its place;
+ * PAR_ERR_MEMORY; what `visit` returned.
  */
 PAR_API par_status par_log_read(const char *path,
                                 par_status (*visit)(void *user, const par_log_record *record,
