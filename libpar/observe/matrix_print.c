@@ -110,7 +110,7 @@ static int walk_differences(const par_matrix *m, const par__printer *out) {
     int n = 0;
     if (!m->known[PAR_MATRIX_NBYTES] || !m->known[PAR_MATRIX_PREDICTED]) return 0;
     for (int i = 0; i < m->n; i++)
-        for (int64_t k = 0, end; k < m->lines[i].n && !par__line_unpredicted(&m->lines[i]);
+        for (int64_t k = 0, end; k < m->lines[i].n && par_matrix_is_predicted(&m->lines[i]);
              k = end) {
             int64_t sums[2];
             int to;

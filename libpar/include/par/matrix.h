@@ -199,6 +199,9 @@ PAR_API double par_matrix_value(const par_matrix_cell *, par_matrix_quantity);
  */
 PAR_API void par_matrix_print(const par_matrix *, par_matrix_quantity,
                               void (*print)(void *user, const char *line), void *user);
+/** The layout says something of what a line is for; false of checkpoints, and of agreements beside
+ * votes. Not collective. */
+PAR_API bool par_matrix_is_predicted(const par_matrix_line *);
 /** Senders whose counted bytes to some rank differ from the prediction, over all lines of what is
  * predicted; 0 where one of the two is not known. Not collective. */
 PAR_API int par_matrix_differences(const par_matrix *);
