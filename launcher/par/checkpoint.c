@@ -1,13 +1,9 @@
-/* par checkpoint: its commands by name, their options, and what they share. */
-#define _POSIX_C_SOURCE 200809L
+/* par checkpoint: its commands by name, and their options. */
 #include "checkpoint_tool.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "par_tool.h"
 
@@ -23,7 +19,7 @@ enum {
     AVERAGE = 128,
     RESHARD = 256
 };
-enum { MAX_ROWS = 16, MAX_PATH = 1024 };
+enum { MAX_ROWS = 16 };
 
 static int reshard(const checkpoint_settings *s) {
     (void)s;
@@ -207,89 +203,4 @@ int par_checkpoint_command(int argc, char **argv) {
     fprintf(stderr, "par checkpoint: %s: unknown%s%s; par checkpoint --help lists what there is\n",
             word, closest ? "; did you mean " : "", closest ? closest : "");
     return PAR_TOOL_INPUT;
-}
-
-int checkpoint_failed(const char *command) {
-    fprintf(stderr, "par checkpoint %s: %s\n", command, par_error());
-    return PAR_TOOL_INPUT;
-}
-
-const char *checkpoint_value(const par_checkpoint *c, const char *name) {
-    int n;
-    const par_checkpoint_pair *pairs = par_checkpoint_pairs(c, &n);
-    for (int i = 0; i < n; i++)
-        if (strcmp(pairs[i].name, name) == 0) return pairs[i].value;
-    return NULL;
-}
-
-const char *checkpoint_size(double nbytes, char text[32]) {
-    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-    int unit = 0;
-    for (; nbytes >= 1000 && unit < 4; unit++) nbytes /= 1024;
-    snprintf(text, 32, "%.*f %s", unit ? 1 : 0, nbytes, units[unit]);
-    return text;
-}
-
-const char *checkpoint_shape(const par_checkpoint_tensor *t, char text[64]) {
-    if (t->ndim == 2)
-        snprintf(text, 64, "[%lld, %lld]", (long long)t->global[0], (long long)t->global[1]);
-    else
-        snprintf(text, 64, "[%lld]", (long long)t->global[0]);
-    return text;
-}
-
-/* "step_", eight digits, and nothing, or what one that was set aside has behind it. */
-static bool is_step(const char *name) {
-    return strncmp(name, "step_", 5) == 0 && strspn(name + 5, "0123456789") == 8 &&
-           (!name[13] || strcmp(name + 13, ".old") == 0);
-}
-
-static int newest_first(const void *a, const void *b) {
-    return strcmp(*(char *const *)b, *(char *const *)a);
-}
-
-static par_status add_path(checkpoint_paths *list, const char *directory, const char *name) {
-    size_t n = strlen(directory) + strlen(name) + 2;
-    char **paths = realloc(list->paths, ((size_t)list->n + 1) * sizeof *paths);
-    if (paths) list->paths = paths;
-    char *path = paths ? malloc(n) : NULL;
-    if (!path) return par_error_set(PAR_ERR_MEMORY, "no host memory for a list of checkpoints");
-    snprintf(path, n, "%s%s%s", directory, *name ? "/" : "", name);
-    list->paths[list->n++] = path;
-    return PAR_OK;
-}
-
-par_status checkpoint_paths_find(const char *directory, checkpoint_paths *out) {
-    char path[MAX_PATH];
-    struct stat info;
-    par_status st = PAR_OK;
-    int n = (int)strlen(directory);
-    while (n > 1 && directory[n - 1] == '/') n--;
-    if (n > MAX_PATH - 32) return par_error_set(PAR_ERR_ARG, "%s: is too long", directory);
-    snprintf(path, sizeof path, "%.*s/manifest.json", n, directory);
-    bool single = stat(path, &info) == 0;
-    path[n] = 0;
-    if (single) return add_path(out, path, "");
-    DIR *d = opendir(path);
-    if (!d)
-        return par_error_set(PAR_ERR_IO,
-                             "%s: cannot be opened: %s; legal: a directory of "
-                             "checkpoints, or one of them",
-                             directory, strerror(errno));
-    for (struct dirent *e; st == PAR_OK && (e = readdir(d));)
-        if (is_step(e->d_name)) st = add_path(out, path, e->d_name);
-    closedir(d);
-    if (out->n) qsort(out->paths, (size_t)out->n, sizeof *out->paths, newest_first);
-    if (st == PAR_OK && out->n == 0)
-        st = par_error_set(PAR_ERR_IO,
-                           "%s: there is no checkpoint in it; legal: a directory that "
-                           "--save made, or a checkpoint in it",
-                           directory);
-    return st;
-}
-
-void checkpoint_paths_free(checkpoint_paths *list) {
-    for (int i = 0; i < list->n; i++) free(list->paths[i]);
-    free(list->paths);
-    *list = (checkpoint_paths){0};
 }

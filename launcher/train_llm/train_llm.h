@@ -215,8 +215,10 @@ struct llm_world {
 int llm_world_begin(llm_world *, int argc, char **argv);
 /* N worlds of one rank under a launcher of N: a problem with the cause. */
 void llm_world_check_singletons(int world_size, par_problems *);
-/* Not collective; after an error peers may be waiting. */
+/* The transport. After an error peers may be waiting. Collective. */
 par_status llm_world_connect(llm_world *, const llm_settings *);
+/* The program's own communicator over it. After an error peers may be waiting. */
+par_status llm_world_talk(llm_world *);
 /* Of its transport, as the options ask for it. */
 par_transport_params llm_world_transport_params(const llm_settings *);
 /* Threads per rank: as asked, or this node's cores shared by its ranks; the same on every rank.
@@ -227,16 +229,15 @@ par_status llm_world_threads(llm_world *, int64_t asked);
 par_status llm_world_device(llm_world *, const llm_settings *);
 /* The same for a plan, by one process for itself. Not collective. */
 par_status llm_world_device_alone(const llm_settings *);
-/* The table of ranks, with the device of each unless it is the host, on rank 0. Collective. */
-par_status llm_world_print(const llm_world *, const llm_run *);
 /* Agree on a status over all ranks. Collective. */
 par_status llm_world_agree(llm_world *, par_status);
 void llm_world_disconnect(llm_world *);
 /* After the transport was broken: returns at once on rank 0, which ends the job; elsewhere after 10
  * to 20 s, if it has not. */
 void llm_world_await_end(const llm_world *);
-/* Ends the process; `broken`: peers may be waiting for this rank, so the job is torn down. */
-_Noreturn void llm_world_end(int code, bool broken);
+/* The last thing of a process but its exit: MPI goes down. `broken`: peers may be waiting for this
+ * rank, so the job is torn down with this code. */
+void llm_world_end(int code, bool broken);
 double llm_world_seconds(void);
 /* Rank 0's bytes to all, before there is a transport. Collective. */
 void llm_world_share(void *data, size_t nbytes);
@@ -561,11 +562,13 @@ par_status llm_loop_evaluate(llm_run *, llm_world *, const llm_data *, par_impor
 /* --sample: weights and a text, no data. */
 par_status llm_loop_sample(llm_run *, llm_world *, par_import *, llm_sample **);
 
-/* report; on rank 0 alone */
+/* report; on rank 0 alone, but for the table of ranks */
 void llm_report_problems(const char *title, const char *text);
 void llm_report_line(void *user, const char *line);
 /* Model, layout, batch, notes. */
 void llm_report_head(const llm_run *, int world_size);
+/* The table of ranks, with the device of each unless it is the host. Collective. */
+par_status llm_report_ranks(const llm_world *, const llm_run *);
 /* These, and the machine: before anything is opened. */
 void llm_report_run(const llm_run *, const llm_world *);
 /* Whether steps are graphs; nothing where the device is the host. */
