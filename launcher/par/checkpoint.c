@@ -28,40 +28,51 @@ static int reshard(const checkpoint_settings *s) {
     return EXIT_SUCCESS;
 }
 
+#define DIRECTORY  "a directory of checkpoints"
+#define CHECKPOINT "a checkpoint, DIR/step_00000500 say; or DIR, for the newest in it"
+#define MODEL      "a Hugging Face directory, or a model file of llm.c"
+
 static const struct {
     const char *name;
     unsigned bit;
-    const char *words; /* in --help */
-    int min, max;      /* how many */
+    const char *words, *n, *what; /* as --help has them, how many, and what they are */
     int (*run)(const checkpoint_settings *s);
     const char *help;
 } commands[] = {
-    {"list", LIST, "DIR", 1, 1, checkpoint_list,
+    {"list", LIST, "DIR", "1..1", DIRECTORY, checkpoint_list,
      "the checkpoints of a directory: step, date, size, layout, loss, and whether they are whole"},
-    {"show", SHOW, "STEP", 1, 1, checkpoint_show,
+    {"show", SHOW, "STEP", "1..1", CHECKPOINT, checkpoint_show,
      "what a checkpoint says of its run, and the tensors in it"},
-    {"verify", VERIFY, "STEP|DIR", 1, 1, checkpoint_verify,
-     "read every byte against its digest; exit code 1 if any is damaged"},
-    {"diff", DIFF, "A B", 2, 2, checkpoint_diff,
+    {"verify", VERIFY, "STEP|DIR", "1..1", "a checkpoint, or a directory of some",
+     checkpoint_verify, "read every byte against its digest; exit code 1 if any is damaged"},
+    {"diff", DIFF, "A B", "2..2", CHECKPOINT ", each", checkpoint_diff,
      "what two checkpoints have different; exit code 1 if anything is"},
-    {"export", EXPORT, "STEP", 1, 1, checkpoint_export,
+    {"export", EXPORT, "STEP", "1..1", CHECKPOINT, checkpoint_export,
      "its weights as a Hugging Face directory (--hf), or a model file of llm.c (--llmc)"},
-    {"convert", CONVERT, "MODEL", 1, 1, checkpoint_export,
+    {"convert", CONVERT, "MODEL", "1..1", MODEL, checkpoint_export,
      "the same of a Hugging Face directory or a model file of llm.c"},
-    {"import", IMPORT, "MODEL", 1, 1, checkpoint_import,
+    {"import", IMPORT, "MODEL", "1..1", MODEL, checkpoint_import,
      "a checkpoint of step 0, of weights alone (--save), to sample, compare and export"},
-    {"average", AVERAGE, "A B...", 2, 64, checkpoint_average,
+    {"average", AVERAGE, "A B...", "2..64", CHECKPOINT ", each; from 2 to 64", checkpoint_average,
      "a checkpoint of the mean of their weights (--save)"},
-    {"reshard", RESHARD, "[DIR]", 0, 1, reshard, "is not needed: a checkpoint loads in any layout"},
+    {"reshard", RESHARD, "[DIR]", "0..1", DIRECTORY, reshard,
+     "is not needed: a checkpoint loads in any layout"},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
-/* The rows that command `bit` takes. */
-static int rows_of(checkpoint_settings *s, unsigned bit, par_option table[MAX_ROWS]) {
+/* The rows that a command takes. */
+static int rows_of(int which, checkpoint_settings *s, par_words *words,
+                   par_option table[MAX_ROWS]) {
     static const par_choice types[] = {
         {"stored", -1}, {"fp32", PAR_F32}, {"bf16", PAR_BF16}, {"fp16", PAR_F16}, {NULL, 0}};
     const par_option rows[] = {
+        {.name = commands[which].words,
+         .type = PAR_OPT_OPERANDS,
+         .value = words,
+         .legal = commands[which].n,
+         .help = commands[which].what,
+         .recorded = ~0U},
         {.name = "hf",
          .type = PAR_OPT_TEXT,
          .value = &s->hf,
@@ -120,69 +131,32 @@ static int rows_of(checkpoint_settings *s, unsigned bit, par_option table[MAX_RO
          .legal = "0..256",
          .help = "threads that read; 0: as many as there are cores",
          .recorded = LIST | VERIFY},
-        {.name = "help",
-         .type = PAR_OPT_BOOL,
-         .value = &s->help,
-         .help = "print this text and end",
-         .recorded = ~0U},
     };
     int n = 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (rows[i].recorded & bit) {
-            table[n] = rows[i];
-            table[n++].group = "Options";
-        }
+        if (rows[i].recorded & commands[which].bit) table[n++] = rows[i];
     return n;
 }
 
-static bool takes_value(const par_option *table, int n, const char *word) {
-    for (int i = 0; i < n; i++)
-        if (strncmp(word, "--", 2) == 0 && strcmp(word + 2, table[i].name) == 0)
-            return table[i].type != PAR_OPT_BOOL;
-    return false;
-}
-
-/* Options, with their values, to the front of argv; returns how many words they are. */
-static int options_first(const par_option *table, int n, int argc, char **argv) {
-    int own = 0;
-    for (int i = 0; i < argc;) {
-        int take = argv[i][0] != '-' ? 0 : i + 1 < argc && takes_value(table, n, argv[i]) ? 2 : 1;
-        for (int k = 0; k < take; k++) {
-            char *word = argv[i + k];
-            memmove(argv + own + 1, argv + own, (size_t)(i + k - own) * sizeof *argv);
-            argv[own++] = word;
-        }
-        i += take ? take : 1;
-    }
-    return own;
-}
-
 static int run_command(int which, int argc, char **argv) {
-    static char help[8192];
-    char usage[512];
+    char usage[512], name[32];
     checkpoint_settings s = {.command = commands[which].name};
+    par_words words;
     par_option table[MAX_ROWS];
     par_problems problems = {0};
-    int n = rows_of(&s, commands[which].bit, table), own = options_first(table, n, argc, argv);
-    snprintf(usage, sizeof usage, "usage: par checkpoint %s %s [options]\n%s", commands[which].name,
-             commands[which].words, commands[which].help);
-    par_options_parse(table, n, own, argv, &problems);
-    s.words = argv + own;
-    s.n = argc - own;
-    if (s.help) {
-        par_options_help(table, n, usage, help, sizeof help);
-        fputs(help, stdout);
-        return EXIT_SUCCESS;
-    }
-    if (s.n < commands[which].min || s.n > commands[which].max)
-        par_problem(&problems, "%d word%s; legal: par checkpoint %s %s", s.n, s.n == 1 ? "" : "s",
-                    commands[which].name, commands[which].words);
-    if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK)
-        return checkpoint_failed(commands[which].name);
+    int n = rows_of(which, &s, &words, table);
+    snprintf(name, sizeof name, "checkpoint %s", s.command);
+    snprintf(usage, sizeof usage, "usage: par %s %s [options]\n%s", name, commands[which].words,
+             commands[which].help);
+    if (par_tool_read(table, n, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    int code = par_tool_refuse(name, &problems);
+    if (code) return code;
     if (par_checkpoint_missing() && !(commands[which].bit & (RESHARD | CONVERT))) {
-        fprintf(stderr, "par checkpoint %s: %s\n", commands[which].name, par_checkpoint_missing());
+        fprintf(stderr, "par %s: %s\n", name, par_checkpoint_missing());
         return PAR_TOOL_INPUT;
     }
+    s.words = words.words;
+    s.n = words.n;
     return commands[which].run(&s);
 }
 

@@ -18,13 +18,13 @@ enum { CHECKPOINT_FOUND = 1 };
 /* What the command line says. */
 typedef struct {
     const char *command;
-    char **words; /* [n]: checkpoints, or directories of them */
+    const char *const *words; /* [n]: checkpoints, or directories of them */
     int n;
     int64_t threads;
     const char *hf, *llmc, *save, *tokenizer;
     int dtype; /* a par_dtype; -1: as it is stored */
     double shard_gb;
-    bool verify, weights_only, help;
+    bool verify, weights_only;
 } checkpoint_settings;
 
 /* Paths of checkpoints, newest first; zeros: an empty list. */

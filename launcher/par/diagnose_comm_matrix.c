@@ -7,19 +7,20 @@
 #include "par/par.h"
 #include "par_tool.h"
 
-static const char usage[] = "usage: par diagnose comm-matrix RUN [options]\n"
-                            "RUN: a run's directory, or a file of that form. Without options of "
-                            "files: heat maps and tables.";
-
 typedef struct {
+    par_words runs;
     const char *show, *csv, *json, *hdf5, *svg, *png;
-    bool help;
 } settings;
 
-enum { N_ROWS = 7, N_FILES = 5 };
+enum { N_ROWS = 7 };
 
-static void make_rows(settings *s, par_option rows[N_ROWS]) {
+static void make_rows(settings *s, const par_matrix_words *words, par_option rows[N_ROWS]) {
     const par_option list[N_ROWS] = {
+        {.name = words->name,
+         .type = PAR_OPT_OPERANDS,
+         .value = &s->runs,
+         .legal = "1..1",
+         .help = words->help},
         {.name = "show",
          .type = PAR_OPT_TEXT,
          .value = &s->show,
@@ -54,10 +55,6 @@ static void make_rows(settings *s, par_option rows[N_ROWS]) {
          .value = &s->png,
          .help = "draw them as pixels",
          .metavar = "FILE"},
-        {.name = "help",
-         .type = PAR_OPT_BOOL,
-         .value = &s->help,
-         .help = "print this text and end"},
     };
     memcpy(rows, list, sizeof list);
 }
@@ -111,22 +108,30 @@ static par_status show(const settings *s, const par_matrix *m) {
     return PAR_OK;
 }
 
-int par_diagnose_comm_matrix(int argc, char **argv) {
+int par_matrix_command(const par_matrix_words *words, int argc, char **argv) {
     settings s = {0};
     par_problems problems = {0};
     par_option rows[N_ROWS];
     par_matrix *m = NULL;
-    const char *run = argc > 0 && argv[0][0] != '-' ? argv[0] : NULL;
-    make_rows(&s, rows);
-    if (par_tool_read(rows, N_ROWS, &s.help, usage, argc - (run != NULL), argv + (run != NULL),
-                      &problems))
-        return EXIT_SUCCESS;
-    if (!run) par_problem(&problems, "RUN is missing: the directory that a run left, in front");
-    par_status st = par_problems_status(&problems, PAR_ERR_OPTION);
-    if (st == PAR_OK) st = read_matrix(run, &m);
+    make_rows(&s, words, rows);
+    if (par_tool_read(rows, N_ROWS, words->usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    int code = par_tool_refuse(words->command, &problems);
+    if (!code && words->prepare) code = words->prepare(s.runs.words[0]);
+    if (code) return code;
+    par_status st = read_matrix(s.runs.words[0], &m);
     if (st == PAR_OK) st = show(&s, m);
     par_matrix_destroy(&m);
     if (st == PAR_OK) return EXIT_SUCCESS;
-    fprintf(stderr, "par diagnose comm-matrix: %s\n", par_error());
+    fprintf(stderr, "par %s: %s\n", words->command, par_error());
     return st == PAR_ERR_MEMORY ? EXIT_FAILURE : PAR_TOOL_INPUT;
+}
+
+int par_diagnose_comm_matrix(int argc, char **argv) {
+    static const par_matrix_words words = {
+        .command = "diagnose comm-matrix",
+        .usage = "usage: par diagnose comm-matrix RUN [options]\n"
+                 "Who sent what to whom. Without options of files: heat maps and tables.",
+        .name = "RUN",
+        .help = "a run's directory, or a file of the form of its matrix.json"};
+    return par_matrix_command(&words, argc, argv);
 }

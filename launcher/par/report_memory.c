@@ -38,8 +38,8 @@ static void ranks_text(const par_memory_report *r, int book, char text[128]) {
     *text = 0;
     for (int i = 0; i < r->n_ranks; i++) {
         if (r->ranks[i].book != book || n++ >= 8) continue;
-        used += (size_t)snprintf(text + used, 128 - used, "%s%d", used ? ", " : "",
-                                 r->ranks[i].rank);
+        used +=
+            (size_t)snprintf(text + used, 128 - used, "%s%d", used ? ", " : "", r->ranks[i].rank);
     }
     if (n > 8) snprintf(text + used, 128 - used, " and %d more", n - 8);
 }
