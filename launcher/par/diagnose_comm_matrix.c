@@ -9,8 +9,14 @@
 
 typedef struct {
     par_words runs;
-    const char *show, *csv, *json, *hdf5, *svg, *png;
+    int show; /* a par_matrix_quantity */
+    const char *csv, *json, *hdf5, *svg, *png;
 } settings;
+
+static const par_choice quantities[] = {
+    {"bytes", PAR_MATRIX_NBYTES},    {"messages", PAR_MATRIX_MESSAGES},
+    {"logical", PAR_MATRIX_LOGICAL}, {"predicted", PAR_MATRIX_PREDICTED},
+    {"wait", PAR_MATRIX_WAIT},       {NULL, 0}};
 
 enum { N_ROWS = 7 };
 
@@ -22,14 +28,13 @@ static void make_rows(settings *s, const par_matrix_words *words, par_option row
          .legal = "1..1",
          .help = words->help},
         {.name = "show",
-         .type = PAR_OPT_TEXT,
+         .type = PAR_OPT_CHOICE,
          .value = &s->show,
          .initial = "bytes",
-         .legal = "bytes|messages|logical|predicted|wait",
+         .choices = quantities,
          .help =
              "what heat maps, SVG and PNG show: bytes, messages or waits of the algorithm, what "
-             "the operations ask for, or what the layout predicts",
-         .metavar = "WHAT"},
+             "the operations ask for, or what the layout predicts"},
         {.name = "csv",
          .type = PAR_OPT_TEXT,
          .value = &s->csv,
@@ -59,17 +64,6 @@ static void make_rows(settings *s, const par_matrix_words *words, par_option row
     memcpy(rows, list, sizeof list);
 }
 
-static par_matrix_quantity quantity_of(const char *show) {
-    static const char *const names[PAR_MATRIX_QUANTITIES] = {[PAR_MATRIX_NBYTES] = "bytes",
-                                                             [PAR_MATRIX_MESSAGES] = "messages",
-                                                             [PAR_MATRIX_LOGICAL] = "logical",
-                                                             [PAR_MATRIX_PREDICTED] = "predicted",
-                                                             [PAR_MATRIX_WAIT] = "wait"};
-    for (int i = 0; i < PAR_MATRIX_QUANTITIES; i++)
-        if (strcmp(names[i], show) == 0) return (par_matrix_quantity)i;
-    return PAR_MATRIX_NBYTES;
-}
-
 static void print_line(void *user, const char *line) {
     (void)user;
     printf("%s\n", line);
@@ -85,11 +79,11 @@ static par_status read_matrix(const char *run, par_matrix **out) {
 
 /* The quantity, or where the recorder did not know it and was not asked for it, logical bytes. */
 static par_status choose(const settings *s, const par_matrix *m, par_matrix_quantity *out) {
-    *out = quantity_of(s->show);
+    *out = (par_matrix_quantity)s->show;
     if (m->known[*out]) return PAR_OK;
     if (*out != PAR_MATRIX_NBYTES || !m->known[PAR_MATRIX_LOGICAL])
         return par_error_set(PAR_ERR_OPTION, "--show %s: who counted (%s) does not know it",
-                             s->show, m->program);
+                             par_choice_name(quantities, s->show), m->program);
     *out = PAR_MATRIX_LOGICAL;
     printf("note: %s saw what operations ask for, not what was sent; that is shown\n", m->program);
     return PAR_OK;

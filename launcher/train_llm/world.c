@@ -209,19 +209,15 @@ typedef struct {
     int quota;
 } rank_cores;
 
-static int quota_of_cgroups(void) {
-    par_machine machine;
-    par_machine_look(&machine);
-    return machine.quota;
-}
-
 static rank_cores own_cores(llm_world *w) {
     rank_cores own = {0};
+    par_machine machine;
     cpu_set_t launcher;
     char host[256] = "";
     gethostname(host, sizeof host - 1);
     own.host = par_hash_name(host);
-    own.quota = quota_of_cgroups();
+    par_machine_look(&machine);
+    own.quota = machine.quota;
     if (sched_getaffinity(0, sizeof own.cores, &own.cores) != 0) CPU_SET(0, &own.cores);
     /* What mpirun's daemon may use is what this rank could use without binding. */
     bool known = sched_getaffinity(getppid(), sizeof launcher, &launcher) == 0;

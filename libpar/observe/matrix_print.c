@@ -19,10 +19,6 @@ static const char *shade(const par__heat_map *m, double value) {
     return shades[i < SHADES ? i : SHADES - 1];
 }
 
-static bool differs_somewhere(const par__heat_map *m) {
-    return m->compared && memcmp(m->value, m->predicted, sizeof m->value) != 0;
-}
-
 /* Lines stand where the outermost axis goes on, if one map alone is drawn. */
 static bool has_line(const par__heat_map *m, int cell, bool two) {
     int every[PAR_AXIS_COUNT];
@@ -81,7 +77,7 @@ static void print_title(const par__heat_map *m, bool two, const par__printer *ou
 }
 
 static void print_map(const par__heat_map *m, const par__printer *out) {
-    bool two = differs_somewhere(m);
+    bool two = m->compared && memcmp(m->value, m->predicted, sizeof m->value) != 0;
     print_title(m, two, out);
     for (int row = 0; row < m->cells; row++) {
         if (has_line(m, row, two)) print_border(m, out);
