@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 static struct {
     par_health *health;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 /* *out: its loss, the same on every rank. o: NULL where nothing is kept. */
 static par_status evaluate(const llm_run *r, par_trainer *trainer, const llm_data *d,

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 /* Once the first step has begun, no failure is one of options or input. */
 static int exit_code(par_status st, bool began) {

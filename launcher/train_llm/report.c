@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 void llm_report_problems(const char *title, const char *text) {
     fflush(stdout);

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 static struct {
     par_watchdog *watchdog;
