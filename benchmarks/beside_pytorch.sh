@@ -1,7 +1,8 @@
 #!/bin/sh
-# Training on the CPU beside PyTorch, in one run on one machine: whole steps of GPT-2 124M's shape (clipping, AdamW) in fp32
-# and bf16 (PyTorch: autocast over fp32 weights), eager and compiled. ROUNDS rounds of all of them in turn; prints the
-# median of each one's tokens per second, its range over rounds, and the ratio to libpar's median.
+# Training on the CPU beside PyTorch, in one run on one machine: whole steps of GPT-2 124M's shape
+# (clipping, AdamW) in fp32 and bf16 (PyTorch: autocast over fp32 weights), eager and compiled.
+# ROUNDS rounds of all of them in turn; prints the median of each one's tokens per second, its range
+# over rounds, and the ratio to libpar's median.
 #
 #     benchmarks/beside_pytorch.sh [BUILD]     PYTHON=python3 THREADS=2 ROUNDS=3 STEPS=6 LAYERS=12 TOKENS=256 BATCH=4
 set -eu

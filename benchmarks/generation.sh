@@ -1,8 +1,8 @@
 #!/bin/bash
-# Greedy generation, batch 1, beside Hugging Face transformers in one run on one machine: GPT-2 124M's shape with random
-# weights, made here. ROUNDS rounds of all of them in turn; prints the median of each one's tokens per second, its range
-# over rounds, and its ratio to transformers' in the same precision; and libpar's time from the start of the process to
-# the first token.
+# Greedy generation, batch 1, beside Hugging Face transformers in one run on one machine: GPT-2
+# 124M's shape with random weights, made here. ROUNDS rounds of all of them in turn; prints the
+# median of each one's tokens per second, its range over rounds, and its ratio to transformers' in
+# the same precision; and libpar's time from the start of the process to the first token.
 #
 #     benchmarks/generation.sh [BUILD]     PYTHON=python3 (with torch and transformers) THREADS=2 ROUNDS=3 TOKENS=64
 set -eu

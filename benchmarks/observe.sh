@@ -1,7 +1,8 @@
 #!/bin/bash
-# observe.sh BUILD [PAIRS]: what tracing costs. Pairs of runs of one training, without and with --trace of all its steps,
-# in turn; the ratio of the shortest steps of each pair, and their median: what other programs take from the cores is in no
-# shortest step. Ranks: RANKS (1), options: OPTIONS.
+# observe.sh BUILD [PAIRS]: what tracing costs. Pairs of runs of one training, without and with
+# --trace of all its steps, in turn; the ratio of the shortest steps of each pair, and their median:
+# what other programs take from the cores is in no shortest step. Ranks: RANKS (1), options:
+# OPTIONS.
 set -eu -o pipefail
 build=$(cd "$1" && pwd) pairs=${2:-5} ranks=${RANKS:-1}
 here=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Compares the time of whole training steps in bf16 (or fp16) and fp32: one rank, one thread, a small GPT-2, a small
-# Llama, and a GPT-2 with few tokens per step. Runs in the two types alternate, PAIRS of each; a run counts with the
-# median of its STEPS steps behind the first. Prints the medians of runs, and the ratio of a pair: median, range.
+# Compares the time of whole training steps in bf16 (or fp16) and fp32: one rank, one thread, a
+# small GPT-2, a small Llama, and a GPT-2 with few tokens per step. Runs in the two types alternate,
+# PAIRS of each; a run counts with the median of its STEPS steps behind the first. Prints the
+# medians of runs, and the ratio of a pair: median, range.
 #
 #     benchmarks/precision.sh [BUILD]        PAIRS=7 STEPS=5 PRECISION=bf16
 #

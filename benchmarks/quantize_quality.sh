@@ -1,7 +1,8 @@
 #!/bin/bash
-# What --quantize int8 costs in quality: a Llama of 4 layers of 256 channels is trained on a text here, byte by byte; then
-# its validation perplexity, with weights as they are and rounded to 8 bits, and greedy texts of both behind PROMPTS
-# prompts from that text: how many tokens are the same up to the first other one.
+# What --quantize int8 costs in quality: a Llama of 4 layers of 256 channels is trained on a text
+# here, byte by byte; then its validation perplexity, with weights as they are and rounded to 8
+# bits, and greedy texts of both behind PROMPTS prompts from that text: how many tokens are the same
+# up to the first other one.
 #
 #     benchmarks/quantize_quality.sh TEXT [BUILD]   PYTHON=python3 (with torch and safetensors) STEPS=300 PROMPTS=40
 set -eu

@@ -1,13 +1,15 @@
 #!/bin/bash
-# Steps of train_llm with two builds in turn: one of another state of the sources, to compare with, and this one.
-# Each line is a case: threads, precision, what runs beside it; the median over ROUNDS of each build's fastest step in ms
-# with its range (beside other work: of its median step), and the median and range of the rounds' ratios (new / old). In
-# the cases "idle" OMP_NUM_THREADS is what --threads says, since a build may leave a library's threads to it.
+# Steps of train_llm with two builds in turn: one of another state of the sources, to compare with,
+# and this one. Each line is a case: threads, precision, what runs beside it; the median over ROUNDS
+# of each build's fastest step in ms with its range (beside other work: of its median step), and the
+# median and range of the rounds' ratios (new / old). In the cases "idle" OMP_NUM_THREADS is what
+# --threads says, since a build may leave a library's threads to it.
 #
 #     benchmarks/threads.sh OLD_TRAIN_LLM NEW_TRAIN_LLM [CASES]     ROUNDS=9 STEPS=12
 #
-# CASES (default: all): idle; beside: the new build with one thread ("old") and two, both beside two busy loops; ranks:
-# benchmarks/embedded on 4 ranks with one thread each ("old") and with the library's default.
+# CASES (default: all): idle; beside: the new build with one thread ("old") and two, both beside two
+# busy loops; ranks: benchmarks/embedded on 4 ranks with one thread each ("old") and with the
+# library's default.
 set -eu
 old=$(realpath "$1") new=$(realpath "$2") cases=${3:-idle beside ranks} rounds=${ROUNDS:-9} steps=${STEPS:-12}
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -29,7 +31,8 @@ middle() { # COLUMN FILE: median, least, most
         printf "%.4g (%.4g to %.4g)", NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2, x[1], x[NR] }'
 }
 
-# The fastest or the median step in ms without the first two; a run that takes more than 1 minute is an error.
+# The fastest or the median step in ms without the first two; a run that takes more than 1 minute is
+# an error.
 run() { # PROGRAM OPTIONS...
     if [ "$1" = embedded ]; then
         mpirun $mpirun_flags -n 4 timeout -s KILL 60 "$(dirname "$new")/../benchmarks/embedded" "${@:2}"

@@ -1,5 +1,6 @@
-# A headless Chromium, for scripts that source this. Afterwards $profile is a folder of its own, which the caller removes;
-# `browse` runs the browser, `browser_starts` says whether one starts here, with the reason why not in $browser_why.
+# A headless Chromium, for scripts that source this. Afterwards $profile is a folder of its own,
+# which the caller removes; `browse` runs the browser, `browser_starts` says whether one starts
+# here, with the reason why not in $browser_why.
 for browser in chromium chromium-browser google-chrome; do command -v $browser >/dev/null && break; done
 profile=$(mktemp -d)
 

@@ -9,7 +9,8 @@ import sys
 
 from gpu_run import Check, Failed, Skipped
 
-# bf16, fp16: a loss is a mean of terms each off by some units of the type; runs part as training goes on
+# bf16, fp16: a loss is a mean of terms each off by some units of the type; runs part as training
+# goes on
 BOUNDS = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 5e-3}
 LAYOUTS = (("tp2", 2, "--tp 2"), ("pp2", 2, "--pp 2"), ("dp2", 2, "--dp 2"), ("2x2x2", 8, "--tp 2 --pp 2 --dp 2"))
 

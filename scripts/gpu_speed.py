@@ -210,7 +210,8 @@ def cupti(python):
     return next((f for f in folders if os.path.exists(f + "/libcupti.so.13")), None)
 
 
-# Shapes by their number; a lane beside another must fit the GPU's memory with it, and with the checks of correctness.
+# Shapes by their number; a lane beside another must fit the GPU's memory with it, and with the
+# checks of correctness.
 COMPILE_LANES = ((4,), (1, 0, 2, 3))
 
 

@@ -1,5 +1,5 @@
-# Debian packages of libpar, how to install them, and how to see what is missing without that. Sourced by quickstart and
-# run-tests.
+# Debian packages of libpar, how to install them, and how to see what is missing without that.
+# Sourced by quickstart and run-tests.
 
 # An MPI that is there is taken, whichever it is: Open MPI, MPICH, Intel MPI, MVAPICH.
 packages_mpi="libopenmpi-dev openmpi-bin"
@@ -17,7 +17,8 @@ missing_packages() {
     done
 }
 
-# check_tools COMMANDS MODULES PACKAGES: everything that is missing, at once, and Debian's line for it; 1 if there is any.
+# check_tools COMMANDS MODULES PACKAGES: everything that is missing, at once, and Debian's line for
+# it; 1 if there is any.
 check_tools() {
     local name missing='' packages=$3
     for name in $1; do
@@ -39,14 +40,16 @@ check_tools() {
     return 1
 }
 
-# An installation that was cut off leaves dpkg in the middle; apt-get refuses to go on until that is finished.
+# An installation that was cut off leaves dpkg in the middle; apt-get refuses to go on until that is
+# finished.
 finish_interrupted() { # [PREFIX]
     [ -n "$(ls /var/lib/dpkg/updates 2>/dev/null)$(dpkg --audit 2>/dev/null)" ] || return 0
     echo "packages: an earlier installation was interrupted; finishing it: ${1:+$1 }dpkg --configure -a"
     ${1:-} env DEBIAN_FRONTEND=noninteractive dpkg --configure -a >/dev/null
 }
 
-# install_packages NAME...: as root, else through sudo; says which, and installs nothing that is there.
+# install_packages NAME...: as root, else through sudo; says which, and installs nothing that is
+# there.
 install_packages() {
     local missing prefix=
     if ! command -v dpkg-query >/dev/null; then

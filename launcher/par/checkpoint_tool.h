@@ -1,8 +1,8 @@
 /*
  * par checkpoint: what is in checkpoints, whether they are whole, how two differ, and models from
  * and to other programs' files. Its parts: checkpoint.c (commands and options); list and show,
- * verify, diff, export and convert, average and import in a file each; and what these share: sources
- * of weights, pairs, paths, and how things are said. None of them needs MPI.
+ * verify, diff, export and convert, average and import in a file each; and what these share:
+ * sources of weights, pairs, paths, and how things are said. None of them needs MPI.
  */
 #ifndef PAR_CHECKPOINT_TOOL_H
 #define PAR_CHECKPOINT_TOOL_H

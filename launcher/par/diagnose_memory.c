@@ -1,5 +1,5 @@
-/* par diagnose memory: where the memory of a run went, of the file that it left, or of one rank that
- * runs. */
+/* par diagnose memory: where the memory of a run went, of the file that it left, or of one rank
+ * that runs. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /*
- * Where the memory went: RUN/memory.json. Ranks with the same ledger are one row; of the largest one
- * its largest tensors; what other options would take; and what the process took over time.
+ * Where the memory went: RUN/memory.json. Ranks with the same ledger are one row; of the largest
+ * one its largest tensors; what other options would take; and what the process took over time.
  */
 #include <math.h>
 #include <stdlib.h>

@@ -89,8 +89,8 @@ static void on_signal(int number) {
     asked = asked + 1;
 }
 
-/* Seconds that the others have when a rank has failed: to say why, and to end. Then the launcher ends
- * them; Hydra would wait for programs that never called MPI_Init. */
+/* Seconds that the others have when a rank has failed: to say why, and to end. Then the launcher
+ * ends them; Hydra would wait for programs that never called MPI_Init. */
 #define GRACE_S 10.0
 
 static double seconds(void) {

@@ -2,8 +2,8 @@
  * par run: starts a job through the mpirun or srun that is there. Its parts: run.c (the check, the
  * job, restarts), run_options.c (options, the program's words), run_program.c (words that train_llm
  * gets besides), run_launch.c (the launcher and its words), run_rank.c (what runs on each rank: the
- * program, with its output in files), run_output.c (the ranks' output as one), run_report.c (what is
- * said of a job that failed), run_words.c.
+ * program, with its output in files), run_output.c (the ranks' output as one), run_report.c (what
+ * is said of a job that failed), run_words.c.
  *
  * Words reach the program as they are: there is no shell anywhere.
  */

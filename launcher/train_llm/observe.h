@@ -1,5 +1,5 @@
-/* What is seen of a run while it trains, and what it leaves: watchdog, timeline, log, curve, tables,
- * communication matrix, memory, health, cost. */
+/* What is seen of a run while it trains, and what it leaves: watchdog, timeline, log, curve,
+ * tables, communication matrix, memory, health, cost. */
 #ifndef TRAIN_LLM_OBSERVE_H
 #define TRAIN_LLM_OBSERVE_H
 
@@ -77,7 +77,8 @@ void llm_cost_settle(const llm_settings *, par_problems *);
 par_status llm_cost_begin(const llm_run *, const llm_world *, const llm_beginning *);
 /* After a step, on every rank; true: a record is due. */
 bool llm_cost_step(const llm_run *, const llm_world *, int64_t step, int64_t n_targets);
-/* A record of all until now, which the caller ends; false: there is nothing to record. On rank 0. */
+/* A record of all until now, which the caller ends; false: there is nothing to
+ * record. On rank 0. */
 bool llm_cost_record(const llm_run *, const llm_world *, par_log *);
 /* Seconds that --budget lasts at the pace so far, now and from its beginning; false: there is none.
  * On rank 0. */

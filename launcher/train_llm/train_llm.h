@@ -6,10 +6,10 @@
  * tokenizer (which one it is), signals (what asks to save or stop), limits (memory of the nodes),
  * methods (what computes what), observe (log, tables, curve, communication matrix), memory (what
  * takes how much of it), log (its records), cost, health, run (the directory of all that), mfu,
- * sample (text from a model), watch (the watchdog), verify (a layout against one rank), report (what
- * is printed), plan (what is printed of a run that need not run), and main. It uses the public
- * headers only; what the library must not do (MPI_Init, signals, threads, printing, exit codes) is
- * here.
+ * sample (text from a model), watch (the watchdog), verify (a layout against one rank), report
+ * (what is printed), plan (what is printed of a run that need not run), and main. It uses the
+ * public headers only; what the library must not do (MPI_Init, signals, threads, printing, exit
+ * codes) is here.
  *
  * A name that two files share begins with llm_ and its part. settings.h has the options, observe.h
  * the parts from watch to cost.
@@ -42,7 +42,8 @@ typedef struct {
     char data[1024], data_form[16];
 } llm_carried;
 
-/* The run's tokenizer. Files [n_files] are rank 0's, or all ranks' where a checkpoint carries it. */
+/* The run's tokenizer. Files [n_files] are rank 0's, or all ranks' where a checkpoint carries
+ * it. */
 enum { LLM_TOKENIZER_FILES = 8, LLM_TOKENIZER_PATH = 4096 };
 typedef struct {
     char name[64];
@@ -314,8 +315,8 @@ void llm_carried_read(llm_run *, const llm_world *);
 void llm_carried_settle(llm_run *, par_problems *);
 
 /* tokenizer */
-/* Which one it is: of --tokenizer, beside --data or in --import, or the checkpoint's, which a sample
- * prefers. One that cannot be read is none here; opening it says why. Collective. */
+/* Which one it is: of --tokenizer, beside --data or in --import, or the checkpoint's, which a
+ * sample prefers. One that cannot be read is none here; opening it says why. Collective. */
 par_status llm_tokenizer_find(llm_run *, const llm_world *, const par_import *);
 /* Nobody opens it any more. */
 void llm_tokenizer_opened(llm_tokenizer *);

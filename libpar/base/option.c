@@ -223,7 +223,8 @@ static int parse_one(par_option *options, int n, int left, const char *name, cha
     return taken;
 }
 
-/* What the option "--NAME", "-h" or a row's "-n" is called, its value behind it; NULL: it is none. */
+/* What the option "--NAME", "-h" or a row's "-n" is called, its value behind it; NULL: it is
+ * none. */
 static const char *name_of(const par_option *options, int n, const char *word) {
     if (strncmp(word, "--", 2) == 0) return word[2] ? word + 2 : NULL;
     if (strcmp(word, "-h") == 0) return "help";

@@ -1,8 +1,8 @@
 /*
- * The communication matrix as a page: a heat map of all axes and of each one, then the table of axes
- * and purposes. Colours are on one logarithmic scale for all maps, which stands above them. Lines
- * are where axes have their borders, stronger for slower axes; a cell whose counted bytes are not
- * the predicted ones has a red frame.
+ * The communication matrix as a page: a heat map of all axes and of each one, then the table of
+ * axes and purposes. Colours are on one logarithmic scale for all maps, which stands above them.
+ * Lines are where axes have their borders, stronger for slower axes; a cell whose counted bytes are
+ * not the predicted ones has a red frame.
  */
 #include "matrix_page.h"
 

@@ -85,8 +85,8 @@ static void print_map(const par__heat_map *m, const par__printer *out) {
     }
 }
 
-/* A sender's row of a line from cell `begin` on: its end, the sums, and the first receiver for which
- * it differs, or -1. */
+/* A sender's row of a line from cell `begin` on: its end, the sums, and the first receiver for
+ * which it differs, or -1. */
 static int64_t next_sender(const par_matrix_line *line, int64_t begin, int64_t sums[2],
                            int *first) {
     int64_t i = begin;

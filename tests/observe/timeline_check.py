@@ -55,7 +55,8 @@ def step_of(e):
     return calls[0]["args"]["step"] if calls and calls[0]["name"] == "step" else None
 
 
-# One step per rank and number; in it one forward and one backward of every chunk and micro-batch, in all modules.
+# One step per rank and number; in it one forward and one backward of every chunk and micro-batch,
+# in all modules.
 n_parts = pp * chunks
 for rank in range(ranks):
     main = main_thread(rank)
@@ -82,7 +83,8 @@ for rank in range(ranks):
 total_modules = sum(e["cat"] == "module" and e["name"] == "forward" for r in range(ranks) for e in main_thread(r))
 check(total_modules == len(steps) * micro * (layers + 2) * tp * dp, f"{total_modules} forwards of modules in all")
 
-# Operations: the same on all ranks of a comm; messages in pairs; arrows from each send and to all but a collective's last.
+# Operations: the same on all ranks of a comm; messages in pairs; arrows from each send and to all
+# but a collective's last.
 messages, groups = collections.Counter(), collections.defaultdict(list)
 for (rank, tid), list_ in spans.items():
     for e in list_:

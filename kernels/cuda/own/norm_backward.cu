@@ -11,9 +11,10 @@
  */
 #include "kernels/cuda/own/norm.cuh"
 
-/* The forms of the kernel, by a row's packs: HELD packs that a thread holds, DEPTH rows under way in
- * shared memory (the one in work included), THREADS of a block, RESIDENT blocks per multiprocessor.
- * Where a thread holds all of a row that it has (WHOLE), w, x̂ and g stay in registers. */
+/* The forms of the kernel, by a row's packs: HELD packs that a thread holds, DEPTH rows under way
+ * in shared memory (the one in work included), THREADS of a block, RESIDENT blocks per
+ * multiprocessor. Where a thread holds all of a row that it has (WHOLE), w, x̂ and g stay in
+ * registers. */
 struct one_pack {
     enum { HELD = 1, DEPTH = 4, THREADS = 512, RESIDENT = 1, WHOLE = 1, PACKS = 128 };
 };

@@ -48,8 +48,8 @@ typedef struct {
 
 /*
  * What one rank sent or will send: a line for each axis and purpose. What ranks agree on (purposes
- * "vote", "agree", "check", "signals", "health", "replicas") is axis "control" in lines and layers, whichever
- * communicator carries it; in ops it is the communicator's.
+ * "vote", "agree", "check", "signals", "health", "replicas") is axis "control" in lines and layers,
+ * whichever communicator carries it; in ops it is the communicator's.
  */
 typedef struct {
     int size, n; /* world ranks; lines in use */
@@ -120,8 +120,9 @@ typedef struct {
  *
  * Full recompute runs every training micro-batch's forward twice, but for the head, which trains in
  * backward alone. Evaluation runs forward alone.
- * Names of non-finite parameters are not in it, nor what is not a step or an evaluation: checkpoints,
- * agreements ("agree"), signals, health, comparisons of replicas and of checked communicators.
+ * Names of non-finite parameters are not in it, nor what is not a step or an evaluation:
+ * checkpoints, agreements ("agree"), signals, health, comparisons of replicas and of checked
+ * communicators.
  *
  * Not collective. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.
  */

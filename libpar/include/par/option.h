@@ -77,9 +77,9 @@ typedef struct {
  * --name=value, --flag, --no-flag; -h is --help. Of two equal options the last one wins. A value
  * that is refused leaves the one before it. Every problem becomes a line of `problems`: unknown
  * options with the closest name, or with what to write for another program's, values that cannot be
- * read or are out of range with the legal ones, missing values, words that no row takes, or too many
- * or too few of them. Text values point into argv or into the rows. Not collective; writes nothing
- * but the values and `given`.
+ * read or are out of range with the legal ones, missing values, words that no row takes, or too
+ * many or too few of them. Text values point into argv or into the rows. Not collective; writes
+ * nothing but the values and `given`.
  */
 PAR_API void par_options_parse(par_option *options, int n, int argc, char *const *argv,
                                par_problems *problems);

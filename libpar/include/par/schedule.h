@@ -98,8 +98,8 @@ PAR_API void par_schedule_destroy(par_schedule **);
  * for its SEND), matching chunk and micro at both ends, every (chunk, micro) forward and backward
  * exactly once and in dependency order, one that is cut in one go, slots never reused while in use,
  * every bucket gathered before the first forward of its modules and reduced once after their last
- * backward, collectives in one order on all stages. Not collective. Errors: PAR_ERR_INTERNAL; the message names stage, action
- * and cause. PAR_ERR_MEMORY.
+ * backward, collectives in one order on all stages. Not collective. Errors: PAR_ERR_INTERNAL; the
+ * message names stage, action and cause. PAR_ERR_MEMORY.
  */
 PAR_API par_status par_schedule_check(par_schedule *const *schedules, int p);
 

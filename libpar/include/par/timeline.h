@@ -70,9 +70,10 @@ PAR_API int64_t par_timeline_dropped(const par_timeline *);
 /**
  * Compare the ranks' clocks with rank 0's: each rank answers messages of rank 0, and the round trip
  * that took least gives its offset, with half of that trip as the bound of the error. A rank that
- * runs on rank 0's system, and whose clock is the same within that bound, has offset 0 and no error.
- * par_timeline_write does it too: called before as well, what lies between is corrected by the
- * clocks' drift. Collective: on comm, whose data lies on the host. Errors: those of an operation.
+ * runs on rank 0's system, and whose clock is the same within that bound, has offset 0 and no
+ * error. par_timeline_write does it too: called before as well, what lies between is corrected by
+ * the clocks' drift. Collective: on comm, whose data lies on the host. Errors: those of an
+ * operation.
  */
 PAR_API par_status par_timeline_align(par_timeline *, par_comm *comm);
 
