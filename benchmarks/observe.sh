@@ -21,7 +21,8 @@ shortest() {
     [ "$ranks" = 1 ] || launch="mpirun $mpirun_flags -n $ranks"
     rm -f log
     # shellcheck disable=SC2086
-    $launch "$build/launcher/train_llm" --data tokens.bin --steps $steps --run none --log log --sample-tokens 0 $options "$@" >out
+    $launch "$build/launcher/train_llm" --data tokens.bin --steps $steps --run none --log log \
+        --sample-tokens 0 $options "$@" >out
     python3 -c 'import json
 print(min(r["measured"]["seconds"] for r in map(json.loads, open("log")) if r.get("event") == "step"))'
 }
@@ -29,7 +30,8 @@ print(min(r["measured"]["seconds"] for r in map(json.loads, open("log")) if r.ge
 echo "load $(cut -d' ' -f1-3 /proc/loadavg), $(nproc) cores; ranks $ranks; $options"
 for ((i = 1; i <= pairs; i++)); do
     off=$(shortest) on=$(shortest --trace 1-$steps --trace-file trace.json)
-    python3 -c "print(f'off {$off * 1e3:.3f} ms  on {$on * 1e3:.3f} ms  ratio {$on / $off:.4f}')" | tee -a ratios
+    python3 -c "print(f'off {$off * 1e3:.3f} ms  on {$on * 1e3:.3f} ms  ratio {$on / $off:.4f}')" |
+        tee -a ratios
 done
 grep '^trace:' out
 

@@ -30,7 +30,8 @@ mpi_for() {
     esac
     for name in $names; do
         command -v "$name" >/dev/null || continue
-        [ "$(readlink -f "$(command -v "$name")")" != "$(readlink -f "$(command -v mpirun)")" ] || break
+        [ "$(readlink -f "$(command -v "$name")")" != "$(readlink -f "$(command -v mpirun)")" ] ||
+            break
         mkdir -p "$2"
         printf '#!/bin/sh\nexec %s "$@"\n' "$(command -v "$name")" >"$2/mpirun"
         chmod +x "$2/mpirun"

@@ -8,12 +8,14 @@ packages_build="gcc libc6-dev meson ninja-build pkg-config $packages_mpi libdnnl
 packages_test="libopenmpi-dev openmpi-bin libmpich-dev mpich clang clang-format g++ file hdf5-tools procps libc6-dbg doxygen"
 
 # What must be there, however it came there: commands, and modules of pkg-config.
-tools_build="cc meson ninja pkg-config python3 mpicc mpirun" modules_build="jansson libpcre2-8 libutf8proc hdf5 libxxhash"
+tools_build="cc meson ninja pkg-config python3 mpicc mpirun" \
+    modules_build="jansson libpcre2-8 libutf8proc hdf5 libxxhash"
 tools_test="gcc g++ clang clang-format file h5dump pgrep mpicc.mpich"
 
 missing_packages() {
     for package in "$@"; do
-        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || printf '%s ' "$package"
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
+            printf '%s ' "$package"
     done
 }
 
@@ -73,5 +75,6 @@ install_packages() {
     echo "packages: installing ${prefix:+through sudo }$missing"
     $prefix apt-get update -q >/dev/null || return 1
     # shellcheck disable=SC2086
-    $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null
+    $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+        $missing >/dev/null
 }
