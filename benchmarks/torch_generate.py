@@ -20,7 +20,8 @@ torch.set_num_threads(a.threads)
 dtype = torch.float32 if a.precision == "fp32" else torch.bfloat16
 model = transformers.AutoModelForCausalLM.from_pretrained(a.folder, dtype=dtype).eval()
 prompt = torch.tensor([[72, 101, 108, 108, 111]])
-options = dict(attention_mask=torch.ones_like(prompt), do_sample=False, use_cache=True, pad_token_id=0)
+options = dict(attention_mask=torch.ones_like(prompt), do_sample=False, use_cache=True,
+               pad_token_id=0)
 with torch.inference_mode():
     model.generate(prompt, max_new_tokens=4, min_new_tokens=4, **options)
     begin = time.perf_counter()

@@ -1,8 +1,9 @@
 /*
  * The fingerprint of what libpar and a module built apart from it hand each other as memory: sizes,
  * and names, offsets and sizes of all fields, of the backend's table and of the arguments of every
- * operation (libpar/module/module.h and collectives/nccl/nccl.h add what they hand over), as the compiler sees them on either side. A module is used
- * only if both sides have the same one, so nobody has to remember to count a version up.
+ * operation (libpar/module/module.h and collectives/nccl/nccl.h add what they hand over), as the
+ * compiler sees them on either side. A module is used only if both sides have the same one, so
+ * nobody has to remember to count a version up.
  *
  * It does not see the values of enumerations (but for par_op), nor what a comment says.
  */
@@ -82,7 +83,7 @@
 #define PAR__FIELDS_par_method(F, A) F(work) F(what) F(slower)
 #define PAR__FIELDS_par_backend(F, A) \
     F(name) A(kernels) F(on_host) F(memory) F(host_memory) F(stream_create) F(stream_destroy) \
-    F(event_create) F(event_destroy) F(copy) F(zero) F(event_record) F(wait) F(event_query) F(sync) \
+    F(event_create) F(event_destroy) F(copy) F(zero) F(event_record) F(wait) F(event_query) F(sync)\
     F(timed_event_create) F(elapsed) F(capture_begin) F(capture_end) F(graph_launch) \
     F(graph_destroy) F(choices) F(choose) F(range_begin) F(range_end) F(device) F(method) \
     F(memory_used) F(nccl)

@@ -1,50 +1,17 @@
 /*
- * Communicators and counts. The list of communicators only grows, so that it is read without a
- * lock; who looks for one begins with the last one that its thread found.
+ * Communicators are found and calls are counted. The list of communicators only grows, so that it
+ * is read without a lock; who looks for one begins with the last one that its thread found.
  */
 #define _GNU_SOURCE
 #include "record.h"
 
 #include <dlfcn.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-_Atomic(record_comm *) record_comms;
-record_groups record_all_groups;
-_Atomic uint64_t record_failed, record_lost;
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-const char *record_op_name(int op) {
-    static const char *const names[N_OPS] = {
-        "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast",
-        "reduce",     "gather",         "scatter",    "send",       "recv"};
-    return names[op];
-}
-
-static const struct {
-    const char *name;
-    uint64_t nbytes;
-} types[N_TYPES] = {{"int8", 1},    {"uint8", 1},    {"int32", 4},       {"uint32", 4},
-                    {"int64", 8},   {"uint64", 8},   {"float16", 2},     {"float32", 4},
-                    {"float64", 8}, {"bfloat16", 2}, {"float8_e4m3", 1}, {"float8_e5m2", 1}};
-
-const char *record_type_name(int type) {
-    return types[type].name ? types[type].name : "unknown";
-}
-
-bool record_wanted(void) {
-    static _Atomic int wanted = -1;
-    int known = atomic_load_explicit(&wanted, memory_order_relaxed);
-    if (known >= 0) return known;
-    const char *folder = getenv("PAR_NCCL_RECORD");
-    known = folder && *folder;
-    atomic_store(&wanted, known);
-    return known;
-}
 
 /* FNV-1a of 64 bits: communicators of one job are few, so two of them differ. */
 void record_id(const char *kind, const void *data, size_t nbytes, char out[ID_NBYTES]) {
@@ -183,6 +150,6 @@ void record_call(record_comm *comm, record_op op, int peer, size_t n, int type,
     if (type < 0 || type >= N_TYPES) type = N_TYPES - 1;
     record_cell *cell = &cells[(size_t)at * N_TYPES + (size_t)type];
     atomic_fetch_add_explicit(&cell->calls, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&cell->nbytes, n * types[type].nbytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cell->nbytes, n * record_type_nbytes(type), memory_order_relaxed);
     if (captured(stream)) atomic_fetch_add_explicit(&cell->captured, 1, memory_order_relaxed);
 }

@@ -89,8 +89,8 @@ static void on_signal(int number) {
     asked = asked + 1;
 }
 
-/* Seconds that the others have when a rank has failed: to say why, and to end. Then the launcher ends
- * them; Hydra would wait for programs that never called MPI_Init. */
+/* Seconds that the others have when a rank has failed: to say why, and to end. Then the launcher
+ * ends them; Hydra would wait for programs that never called MPI_Init. */
 #define GRACE_S 10.0
 
 static double seconds(void) {
@@ -261,17 +261,9 @@ static int run_or_check(run_settings *s, bool check_only) {
 static int start(int argc, char **argv, bool check_only) {
     run_settings s = {0};
     par_problems problems = {0};
-    char text[6144];
-    run_options_read(&s, argc, argv, &problems, text, sizeof text);
-    if (s.help) {
-        printf("%s", text);
-        return EXIT_SUCCESS;
-    }
-    if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK) {
-        fprintf(stderr, "par %s: %s\n", check_only ? "check" : "run", par_error());
-        return PAR_TOOL_INPUT;
-    }
-    int code = run_or_check(&s, check_only);
+    if (run_options_read(&s, argc, argv, &problems)) return EXIT_SUCCESS;
+    int code = par_tool_refuse(check_only ? "check" : "run", &problems);
+    if (!code) code = run_or_check(&s, check_only);
     run_words_free(&s.environment);
     run_words_free(&s.program);
     return code;

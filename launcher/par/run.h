@@ -1,8 +1,9 @@
 /*
  * par run: starts a job through the mpirun or srun that is there. Its parts: run.c (the check, the
  * job, restarts), run_options.c (options, the program's words), run_program.c (words that train_llm
- * gets besides), run_launch.c (the launcher and its words), run_rank.c (what runs on each rank: the program, with its output in files), run_output.c
- * (the ranks' output as one), run_report.c (what is said of a job that failed), run_words.c.
+ * gets besides), run_launch.c (the launcher and its words), run_rank.c (what runs on each rank: the
+ * program, with its output in files), run_output.c (the ranks' output as one), run_report.c (what
+ * is said of a job that failed), run_words.c.
  *
  * Words reach the program as they are: there is no shell anywhere.
  */
@@ -39,15 +40,14 @@ typedef struct {
     int64_t ranks, restarts;
     const char *parallel, *set, *hosts, *hostfile, *run;
     int launcher;
-    bool print, check, help;
+    bool print, check;
     run_words environment; /* NAME=VALUE */
     run_words program;     /* and its words */
 } run_settings;
 
-/* What the command line says; `help` gets the help text. Where there is no problem, the program's
- * words are taken. */
-void run_options_read(run_settings *s, int argc, char **argv, par_problems *problems, char *help,
-                      size_t nbytes);
+/* What the command line says; where there is no problem, the program's words are taken. True: help
+ * was asked for and is printed. */
+bool run_options_read(run_settings *s, int argc, char **argv, par_problems *problems);
 
 bool run_is_train_llm(const run_settings *s);
 /* The directory that train_llm's own words name; NULL: none. */

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 static struct {
     par_memory_watch *watch;

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 struct llm_observer {
     par_log *log;             /* rank 0, as all files */

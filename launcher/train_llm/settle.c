@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 enum { MAX_AUTO_MICRO_BATCH = 8 };
 

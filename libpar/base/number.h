@@ -7,8 +7,8 @@
 
 enum { PAR__NUMBER_NBYTES = 40 };
 
-/* At least 9 digits, and as many as it takes to read the same double back; "nan" and "inf" as printf
- * has them. Returns text. */
+/* At least 9 digits, and as many as it takes to read the same double back; "nan" and "inf" as
+ * printf has them. Returns text. */
 const char *par__exact(char text[PAR__NUMBER_NBYTES], double value);
 /* The same of a float, from 6 digits on. */
 const char *par__exact_float(char text[PAR__NUMBER_NBYTES], float value);

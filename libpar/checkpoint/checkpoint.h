@@ -100,8 +100,8 @@ par_status par__index_layout(const char *path, const par_checkpoint *checkpoint)
 par_status par__index_compare(const char *path, const char *data, size_t nbytes,
                               const par_checkpoint *checkpoint);
 
-/* json.c: between the two, jansson is this thread's; of the second, false: it had too little memory,
- * and what it has read or written is of no use. */
+/* json.c: between the two, jansson is this thread's; of the second, false: it had too little
+ * memory, and what it has read or written is of no use. */
 void par__json_begin(void);
 bool par__json_end(void);
 
@@ -204,8 +204,8 @@ bool par__converts(par_dtype from, par_dtype to);
 /* A run whose local rectangle has padding is zeroed. */
 par_status par__clear_padding(const par_checkpoint_run *run);
 
-/* finite.c: PAR_ERR_NUMERIC with the first element that is inf or NaN of n, which begin with element
- * `at` of the run and are found at data in host memory. */
+/* finite.c: PAR_ERR_NUMERIC with the first element that is inf or NaN of n, which begin with
+ * element `at` of the run and are found at data in host memory. */
 par_status par__check_finite(const par_checkpoint_run *run, int64_t at, int64_t n,
                              const char *data);
 

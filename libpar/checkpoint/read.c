@@ -1,9 +1,9 @@
 /*
  * Blocks of files into runs. A block that goes whole to one place in host memory, in the type that
  * is stored, is read there; of any other, nothing is copied before it has been read and verified:
- * memory for one block is all that a reader takes. Reading goes in pieces that are still in a core's
- * cache when they are hashed. What a run needs of a stored one is walked in the order of the file,
- * so a block is read once per run that needs it.
+ * memory for one block is all that a reader takes. Reading goes in pieces that are still in a
+ * core's cache when they are hashed. What a run needs of a stored one is walked in the order of the
+ * file, so a block is read once per run that needs it.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -138,12 +138,6 @@ static par_status verify_span(int fd, const char *path, const par__span *p, par_
     return PAR_OK;
 }
 
-static par_status verify_data(int fd, const char *path, const par__shard *shard, par__span **sorted,
-                              par__pulse *pulse, par__digest *digest) {
-    for (int i = 0; i < shard->n; i++) PAR_TRY(verify_span(fd, path, sorted[i], pulse, digest));
-    return PAR_OK;
-}
-
 static par_status verify_frame(int fd, const char *path, const par__shard *shard,
                                par__span **sorted, par__digest *digest) {
     char hash[PAR__HASH];
@@ -174,7 +168,8 @@ static par_status verify(const char *path, const par__shard *shard, bool data, p
     PAR_TRY_GOTO(par__digest_create(&digest), out_sorted);
     PAR_TRY_GOTO(par__shard_open(path, shard->nbytes, &fd), out_digest);
     st = verify_frame(fd, path, shard, sorted, digest);
-    if (st == PAR_OK && data) st = verify_data(fd, path, shard, sorted, pulse, digest);
+    for (int i = 0; data && st == PAR_OK && i < shard->n; i++)
+        st = verify_span(fd, path, sorted[i], pulse, digest);
     close(fd);
 out_digest:
     par__digest_destroy(&digest);

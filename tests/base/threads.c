@@ -151,7 +151,8 @@ static void stall(const void *user, int slot, int64_t begin, int64_t end) {
     sleep_ms(40);
 }
 
-/* One stall of 40 ms, more than earlier loops have saved, is paid back by a time without workers. */
+/* One stall of 40 ms, more than earlier loops have saved, is paid back by a time without
+ * workers. */
 static void test_stalls_are_paid_back(void) {
     CHECK_OK(par_threads_set(2));
     n_by_workers = 0;

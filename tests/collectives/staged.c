@@ -53,8 +53,8 @@ static void tiny_rounded(par_transport *t) {
     run_with_pieces(t, 64, rounded);
 }
 
-/* On a comm a moment is waited for or hidden, never both: here rank 1 waits for a barrier for 50 ms,
- * while a receive that was put before it begins on the host and ends. */
+/* On a comm a moment is waited for or hidden, never both: here rank 1 waits for a barrier for 50
+ * ms, while a receive that was put before it begins on the host and ends. */
 static void waits(par_transport *t) {
     enum { N = 1 << 12 };
     static const par_tag tag = {"test", -1, -1, -1};

@@ -238,7 +238,8 @@ static void json_decides(void) {
     json_decref(root);
 }
 
-/* Runs of spaces are added though the BPE has them, too, in its own spelling: the added one wins. */
+/* Runs of spaces are added though the BPE has them, too, in its own spelling: the added one
+ * wins. */
 static void added_wins(void) {
     json_t *root = load("qwen2.json"),
            *vocab = json_object_get(json_object_get(root, "model"), "vocab");

@@ -1,7 +1,7 @@
 /*
- * Clocks of ranks that are not rank 0's: an offset and a drift of each are planted, and found within
- * the error that is stated, also where an answer takes longer one way than the other; what ranks did
- * one after another is in that order on rank 0's clock.
+ * Clocks of ranks that are not rank 0's: an offset and a drift of each are planted, and found
+ * within the error that is stated, also where an answer takes longer one way than the other; what
+ * ranks did one after another is in that order on rank 0's clock.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +14,8 @@
 enum { RANKS = 4, ROUNDS = 50 };
 static const par_tag tag = {"test", -1, -1, -1};
 
-/* This rank's clock: ahead by `offset` at `epoch`, faster by `drift`; asked, it takes `before` until
- * it looks and `behind` after that. Nanoseconds. */
+/* This rank's clock: ahead by `offset` at `epoch`, faster by `drift`; asked, it takes `before`
+ * until it looks and `behind` after that. Nanoseconds. */
 static struct {
     int64_t epoch, offset, before, behind;
     double drift;

@@ -28,8 +28,8 @@ PAR_API par_status par_attach_create(char *(*answer)(void *user), void *user, pa
 PAR_API void par_attach_destroy(par_attach **attach);
 
 /**
- * Ask process `pid` of this host; *text is to be freed. Not collective. Errors: PAR_ERR_ARG: there is
- * no such process, it is another user's, or it answers nobody; PAR_ERR_IO: it is stopped, or did
+ * Ask process `pid` of this host; *text is to be freed. Not collective. Errors: PAR_ERR_ARG: there
+ * is no such process, it is another user's, or it answers nobody; PAR_ERR_IO: it is stopped, or did
  * not answer within timeout_s; PAR_ERR_MEMORY. Each says what is the case, and what to do.
  */
 PAR_API par_status par_attach_ask(int64_t pid, double timeout_s, char **text);

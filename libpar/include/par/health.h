@@ -25,7 +25,7 @@ typedef enum {
     PAR_HEALTH_FORWARD,
     PAR_HEALTH_BACKWARD,
     PAR_HEALTH_WAIT, /* for peers */
-    PAR_HEALTH_WORK, /* forward and backward without waits for peers in them: what tells who is slow */
+    PAR_HEALTH_WORK, /* forward and backward without waits for peers: what tells who is slow */
     PAR_HEALTH_TIMES
 } par_health_time;
 

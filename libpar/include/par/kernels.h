@@ -263,9 +263,9 @@ static inline int64_t par_int8_groups(int64_t n) {
 /**
  * A matrix as 8-bit integers with a scale per group, symmetric about 0. x [m, n] of dtype, q [m, n]
  * without gaps, scales fp32 [m, par_int8_groups(n)]. Of a group with the largest magnitude max:
- * scale = max / 127 and q = x · (127 / max), both in fp32, q then rounded to nearest even; so |q| <=
- * 127, and |x - q · scale| is at most scale / 2 and a rounding. A group whose max is below 2^-100
- * has scale and q 0. A group with inf or NaN has scale NaN and q 0.
+ * scale = max / 127 and q = x · (127 / max), both in fp32, q then rounded to nearest even; so |q|
+ * <= 127, and |x - q · scale| is at most scale / 2 and a rounding. A group whose max is below
+ * 2^-100 has scale and q 0. A group with inf or NaN has scale NaN and q 0.
  */
 typedef struct {
     par_dtype dtype;
@@ -581,11 +581,11 @@ PAR_API par_status par_device_select(const par_device_params *params);
 PAR_API const char *par_backend_device(const par_backend *backend);
 
 /**
- * The i-th of the methods, from 0, by which a backend computes what it has prepared so far: products
- * with the library's version, and attention by its shapes. It is what runs, not what was asked for:
- * library, version, and the reason where something faster is known and not used. False: there are
- * fewer (none on ref and cpu, whose kernels have their names alone). What a trainer uses, links
- * included, is par_trainer_method's answer. Not collective.
+ * The i-th of the methods, from 0, by which a backend computes what it has prepared so far:
+ * products with the library's version, and attention by its shapes. It is what runs, not what was
+ * asked for: library, version, and the reason where something faster is known and not used. False:
+ * there are fewer (none on ref and cpu, whose kernels have their names alone). What a trainer uses,
+ * links included, is par_trainer_method's answer. Not collective.
  */
 PAR_API bool par_backend_method(const par_backend *backend, int i, par_method *out);
 

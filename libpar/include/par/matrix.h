@@ -48,8 +48,8 @@ typedef struct {
 
 /*
  * What one rank sent or will send: a line for each axis and purpose. What ranks agree on (purposes
- * "vote", "agree", "check", "signals", "health", "replicas") is axis "control" in lines and layers, whichever
- * communicator carries it; in ops it is the communicator's.
+ * "vote", "agree", "check", "signals", "health", "replicas") is axis "control" in lines and layers,
+ * whichever communicator carries it; in ops it is the communicator's.
  */
 typedef struct {
     int size, n; /* world ranks; lines in use */
@@ -120,8 +120,9 @@ typedef struct {
  *
  * Full recompute runs every training micro-batch's forward twice, but for the head, which trains in
  * backward alone. Evaluation runs forward alone.
- * Names of non-finite parameters are not in it, nor what is not a step or an evaluation: checkpoints,
- * agreements ("agree"), signals, health, comparisons of replicas and of checked communicators.
+ * Names of non-finite parameters are not in it, nor what is not a step or an evaluation:
+ * checkpoints, agreements ("agree"), signals, health, comparisons of replicas and of checked
+ * communicators.
  *
  * Not collective. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.
  */
@@ -199,6 +200,9 @@ PAR_API double par_matrix_value(const par_matrix_cell *, par_matrix_quantity);
  */
 PAR_API void par_matrix_print(const par_matrix *, par_matrix_quantity,
                               void (*print)(void *user, const char *line), void *user);
+/** The layout says something of what a line is for; false of checkpoints, and of agreements beside
+ * votes. Not collective. */
+PAR_API bool par_matrix_is_predicted(const par_matrix_line *);
 /** Senders whose counted bytes to some rank differ from the prediction, over all lines of what is
  * predicted; 0 where one of the two is not known. Not collective. */
 PAR_API int par_matrix_differences(const par_matrix *);

@@ -107,8 +107,8 @@ typedef struct {
     int n_books, n_ranks, n_savings, largest; /* largest: the first rank with the largest book */
 } par_memory_report;
 
-/** Read what par_memory_watch_write wrote. Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: it is
- * not such a file, with the line; PAR_ERR_MEMORY. */
+/** Read what par_memory_watch_write wrote. Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: it
+ * is not such a file, with the line; PAR_ERR_MEMORY. */
 PAR_API par_status par_memory_report_read(const char *path, par_memory_report **out);
 /** The same of a text; `name` is for messages. Not collective. Errors: PAR_ERR_FORMAT,
  * PAR_ERR_MEMORY. */

@@ -192,7 +192,8 @@ PAR_API float par_grad_beta(par_param *);
  * Workspace of an operation for this build's backend, folded into *max_nbytes as a maximum; for
  * every operation of PAR_OP_LIST:
  *
- *     par_status par_build_prepare_gemm(par_build *build, const par_gemm *args, size_t *max_nbytes);
+ *     par_status par_build_prepare_gemm(par_build *build, const par_gemm *args,
+ *                                       size_t *max_nbytes);
  *
  * Not collective. Errors: those of par_gemm_prepare.
  */

@@ -1,7 +1,7 @@
 /*
  * Tokenizers: text to ids and back. Bytes, characters (a table of the bytes that occur), byte-level
- * BPE from GPT-2's files, what a tokenizer.json or a tokenizer.model says; a trainer of a byte-level
- * BPE; and corpora of text or JSON Lines made into token files.
+ * BPE from GPT-2's files, what a tokenizer.json or a tokenizer.model says; a trainer of a
+ * byte-level BPE; and corpora of text or JSON Lines made into token files.
  */
 #ifndef PAR_TOKENIZER_H
 #define PAR_TOKENIZER_H
@@ -136,11 +136,12 @@ PAR_API par_status par_tokenizer_of_text(const par_corpus *corpus, par_tokenizer
 
 /**
  * Write the ids of a corpus as a token file, on par_threads() threads; the same bytes for every
- * number of them. What par_tokenizer_frame says stands around each document. llm.c's form, or Megatron's: `path` ends in .bin, the .idx is written beside
- * it, a document is one sequence. A tokenizer of bytes or characters leaves its table beside
- * llm.c's form: path + ".vocab", one line {"tokenizer": ..., "vocab": n, "bytes": [byte of id 0,
- * ...]}. Temporary names, fsync, rename. Memory: some 30 MB of text and ids per thread, and 4
- * bytes per document for Megatron. n_tokens and n_documents may be NULL.
+ * number of them. What par_tokenizer_frame says stands around each document. llm.c's form, or
+ * Megatron's: `path` ends in .bin, the .idx is written beside it, a document is one sequence. A
+ * tokenizer of bytes or characters leaves its table beside llm.c's form: path + ".vocab", one line
+ * {"tokenizer": ..., "vocab": n, "bytes": [byte of id 0, ...]}. Temporary names, fsync, rename.
+ * Memory: some 30 MB of text and ids per thread, and 4 bytes per document for Megatron. n_tokens
+ * and n_documents may be NULL.
  *
  * Not collective. Errors: PAR_ERR_FORMAT: bad JSON Lines (where and why), a corpus without a byte,
  * or a byte that a table of characters lacks; PAR_ERR_IO: a file cannot be read or written, and
