@@ -53,7 +53,7 @@ static const struct {
     {"convert", CONVERT, "MODEL", 1, 1, checkpoint_export,
      "the same of a Hugging Face directory or a model file of llm.c"},
     {"import", IMPORT, "MODEL", 1, 1, checkpoint_import,
-     "a checkpoint of step 0, of weights alone (--save), to sample, compare and export"},
+     "a checkpoint of step 0, of weights and tokenizer (--save), to sample, compare and export"},
     {"average", AVERAGE, "A B...", 2, 64, checkpoint_average,
      "a checkpoint of the mean of their weights (--save)"},
     {"reshard", RESHARD, "[DIR]", 0, 1, reshard, "is not needed: a checkpoint loads in any layout"},
@@ -97,10 +97,10 @@ static int rows_of(checkpoint_settings *s, unsigned bit, par_option table[MAX_RO
         {.name = "tokenizer",
          .type = PAR_OPT_TEXT,
          .value = &s->tokenizer,
-         .help = "folder of the tokenizer's files; without it: what lies beside the checkpoint's "
-                 "data, or in the directory that is converted",
+         .help = "folder of the tokenizer's files; without it: what the checkpoint carries or lies "
+                 "beside its data, or what is in the directory that is converted or imported",
          .metavar = "DIR",
-         .recorded = EXPORT | CONVERT},
+         .recorded = EXPORT | CONVERT | IMPORT},
         {.name = "save",
          .type = PAR_OPT_TEXT,
          .value = &s->save,
