@@ -29,6 +29,7 @@ bool llm_sample_find_tokenizer(const llm_settings *s, char *path, size_t nbytes)
     if (s->data && exists(tokens, ".vocab", path, nbytes)) return true;
     if (s->data && exists(tokens, ".tokenizer", path, nbytes)) return true;
     if (s->import && exists(s->import, "/tokenizer.json", path, nbytes)) return true;
+    if (s->import && exists(s->import, "/tokenizer.model", path, nbytes)) return true;
     if (!s->import || !exists(s->import, "/vocab.json", unused, sizeof unused) ||
         !exists(s->import, "/merges.txt", unused, sizeof unused))
         return false;

@@ -17,7 +17,11 @@
 #ifndef TRAIN_LLM_H
 #define TRAIN_LLM_H
 
-#include "settings.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "par/par.h"
+#include "tokenizer_files.h"
 
 /* Exit codes, the same on every rank. */
 enum {
@@ -41,27 +45,6 @@ typedef struct {
     char tokenizer[32], tokenizer_file[1024], ends[512]; /* as in its pairs; "": not recorded */
     char data[1024], data_form[16];
 } llm_carried;
-
-/* The run's tokenizer. Files [n_files] are rank 0's, or all ranks' where a checkpoint carries
- * it. */
-enum { LLM_TOKENIZER_FILES = 8, LLM_TOKENIZER_PATH = 4096 };
-typedef struct {
-    char name[64];
-    char *bytes; /* [n], a zero behind them; owned */
-    int64_t n;
-} llm_tokenizer_file;
-typedef struct {
-    char path[LLM_TOKENIZER_PATH]; /* to open it; "": none is known */
-    char name[LLM_TOKENIZER_PATH]; /* where it was when the run had it first */
-    char id[32];                   /* of what decides about ids; "": it is not known */
-    char ends[512];                /* "128001,128009": ids that end a text, as far as is known */
-    bool carried;                  /* by the checkpoint: its files are in `folder` */
-    char folder[256];              /* this rank's, until it has been opened; "": none */
-    llm_tokenizer_file files[LLM_TOKENIZER_FILES];
-    int n_files;
-    par_checkpoint_run blobs[LLM_TOKENIZER_FILES]; /* rank 0: what checkpoints store */
-    int n_blobs;
-} llm_tokenizer;
 
 /* One run: the options, and everything that follows from them and the world. */
 typedef struct {
