@@ -83,7 +83,7 @@ static par_status save(bench *b) {
 }
 
 static par_status load(bench *b) {
-    const par_checkpoint_about about = {0};
+    const par_checkpoint_about about = {.overwrite = true}; /* as a new trainer does */
     point_at(b, b->copy);
     return par_checkpoint_load(b->world, b->directory, &about, b->runs, RUNS, &b->result);
 }

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "libpar/base/hash.h"
 #include "par/kernels.h"
 
 /* All fields of a struct, in order; A: an array. The compiler refuses a list that lacks one. The
@@ -120,22 +121,14 @@ typedef struct {
 #define PAR__CONTRACT_COPY(field)       ((const T *)0)->field,
 #define PAR__CONTRACT_COPY_ARRAY(field) {((const T *)0)->field[0]},
 
-/* FNV-1a */
-#define PAR__CONTRACT_BEGIN UINT64_C(0xcbf29ce484222325)
-static inline uint64_t par__contract_bytes(uint64_t hash, const void *data, size_t nbytes) {
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < nbytes; i++) hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-    return hash;
-}
-
 static inline uint64_t par__contract_number(uint64_t hash, size_t number) {
-    return par__contract_bytes(hash, &number, sizeof number);
+    return par__fnv64(hash, &number, sizeof number);
 }
 
 static inline uint64_t par__contract_name(uint64_t hash, const char *name) {
     size_t n = 0;
     while (name[n]) n++;
-    return par__contract_bytes(hash, name, n + 1);
+    return par__fnv64(hash, name, n + 1);
 }
 
 static inline uint64_t par__contract_struct(uint64_t hash, const char *name, size_t nbytes,
@@ -170,7 +163,7 @@ static inline uint64_t par__contract_struct(uint64_t hash, const char *name, siz
 #pragma GCC diagnostic push
 #pragma GCC diagnostic error "-Wmissing-field-initializers"
 static inline uint64_t par__contract(void) {
-    uint64_t hash = PAR__CONTRACT_BEGIN;
+    uint64_t hash = PAR__FNV64;
     PAR_OP_LIST(PAR__CONTRACT_OP)
     PAR__CONTRACT_LIST(PAR__CONTRACT_STRUCT)
     return hash;

@@ -120,7 +120,7 @@ int par_compare(int argc, char **argv) {
     }
     if (par_tool_read(rows, N_ROWS, &c.help, usage, argc, argv, &problems)) return EXIT_SUCCESS;
     if (c.n < 2 || c.n > MAX_RUNS)
-        par_problem(&problems, "RUN: there are %d; legal: 2 to %d, in front of options", c.n,
+        par_problem(&problems, "RUN: %d are given; legal: 2 to %d, in front of options", c.n,
                     MAX_RUNS);
     if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK) {
         fprintf(stderr, "par compare: %s\n", par_error());

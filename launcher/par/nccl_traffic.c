@@ -51,7 +51,7 @@ static bool is(const nccl_traffic *t, const char *op) {
     return strcmp(t->op, op) == 0;
 }
 
-/* What a ring sends to the next rank; -1: it is no operation of a ring. */
+/* What a ring sends to the next rank; -1: it is not an operation of a ring. */
 static double ring_of(const nccl_traffic *t, int p, int r) {
     double n = (double)t->nbytes;
     if (is(t, "all_reduce")) return 2 * n * (p - 1) / p;

@@ -109,7 +109,7 @@ typedef struct {
     char path[1024];               /* of the newest one that verifies; "": there is none */
     bool model;                    /* the configuration is known */
     par_transformer_config config; /* with the name that the run had for it */
-    char why[512];                 /* the configuration is not known */
+    char why[512];                 /* why there is none, or its configuration is not known */
     char tokenizer[32], tokenizer_file[1024], ends[512]; /* as in its pairs; "": not recorded */
     char data[1024], data_form[16];
 } llm_carried;
@@ -409,8 +409,9 @@ par_status llm_checkpoint_resume(llm_run *, const llm_world *, const llm_data *,
 
 /* carried */
 /* What the checkpoint of --resume carries, into r->carried: rank 0 reads, all have what it read.
- * What cannot be read stays empty, which the resuming will say. Collective. */
-void llm_carried_read(llm_run *, const llm_world *);
+ * What cannot be read stays empty: a problem where nothing goes without it, else the resuming will
+ * say it. Collective. */
+void llm_carried_read(llm_run *, const llm_world *, par_problems *);
 /* The checkpoint's model, with the options that may change it; others must say what it is. */
 void llm_carried_settle(llm_run *, par_problems *);
 

@@ -155,7 +155,7 @@ par_option *par__option_find(par_option *options, int n, const char *name, size_
     return NULL;
 }
 
-/* A name that is no row's, at argv[0]; returns how many words it and its value took. The value of
+/* A name that is not a row's, at argv[0]; returns how many words it and its value took. The value of
  * an unknown option is not a second problem. */
 static int parse_unknown(const par_option *options, int n, int left, const char *where,
                          const char *name, char *const *argv, par_problems *problems) {

@@ -229,7 +229,7 @@ void par__hang_print(const par__hang *h, double waited_s, char *text, size_t nby
     writer w = {text, nbytes, 0};
     const char *separator = " ";
     if (h->n_culprits == 0)
-        put(&w, "no rank waits for one that does not come");
+        put(&w, "no rank waits for one that does not arrive");
     else if (waited_s > 0)
         put(&w, "nothing has moved for %.1f s: ", waited_s);
     if (h->n_culprits > 0) put(&w, h->n_culprits > 1 ? "ranks" : "rank");
@@ -239,8 +239,8 @@ void par__hang_print(const par__hang *h, double waited_s, char *text, size_t nby
         separator = ", ";
     }
     if (h->n_culprits > 0)
-        put(&w, h->circle ? " wait for each other: they started different operations (--check-comm "
-                            "names them before they hang)"
+        put(&w, h->circle ? " wait for each other: they started different operations (a checked "
+                            "transport names them before they hang)"
                           : " did not arrive");
     put(&w, "\n");
     for (int pass = 0; pass < 2; pass++)

@@ -43,7 +43,7 @@ static inline bool par__is_last_module(const par_generator *g, const par__chunk 
     return chunk->first_index + i == g->trainer->on.params.model->n_modules - 1;
 }
 
-/* Between modules: as in training, with a row a sequence. */
+/* Between modules: as in training, with a row per sequence. */
 static inline par_tensor par__decode_rows(const par_generator *g, par_tensor trained) {
     trained.data = NULL;
     trained.shape[0] = g->params.sequences;

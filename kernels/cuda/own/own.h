@@ -22,6 +22,8 @@ void par__cuda_embedding_init(par_backend *backend);
 void par__cuda_xent_init(par_backend *backend);
 void par__cuda_update_init(par_backend *backend); /* adamw, sgd, norm2, cast */
 void par__cuda_vote_init(par_backend *backend);
+void par__cuda_quantize_init(par_backend *backend);
+void par__cuda_gemm_int8_init(par_backend *backend);
 
 /* gemm_bias.cu: c[i,j] = beta · c[i,j] + bias[j]; bias NULL: zeros. c [m,n] of dtype_c, bias [n] of
  * dtype. With beta 0 the old value is not read. */

@@ -51,7 +51,7 @@ PAR_API bool par_log_flag(const par_log_record *, const char *field);
 PAR_API const char *par_log_string(const par_log_record *, const char *field);
 /**
  * Every field of an object in the record ("options"), or of the record itself (NULL), in the order
- * in which it has them: its value as it is written behind an option, "on" or "off" for true and
+ * in which it has them. A value is as it is written behind an option: "on" or "off" for true and
  * false, "" for null. Objects and lists are passed over. Not collective.
  */
 PAR_API void par_log_fields(const par_log_record *, const char *object,

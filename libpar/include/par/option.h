@@ -63,11 +63,11 @@ typedef struct {
 /**
  * Store the default of each of n rows, then parse argv (without the program's name): --name value,
  * --name=value, --flag, --no-flag; -h is --help. Of two equal options the last one wins. A value
- * that is refused leaves the one before it. Every problem becomes a line of `problems`: unknown
- * options with the closest name, or with what to write for another program's, values that cannot be
- * read or are out of range with the legal ones, missing values, words that are not options. Text
- * values point into argv or into the rows. Not collective; writes nothing but the values and
- * `given`.
+ * that is refused leaves the one before it. Every problem becomes a line of `problems`: missing
+ * values, words that are not options, and unknown options with the closest name, or with what to
+ * write for another program's. Values that cannot be read or are out of range come with the legal
+ * ones. Text values point into argv or into the rows. Not collective; writes nothing but the values
+ * and `given`.
  */
 PAR_API void par_options_parse(par_option *options, int n, int argc, char *const *argv,
                                par_problems *problems);
@@ -82,12 +82,12 @@ PAR_API void par_options_help(const par_option *options, int n, const char *usag
 /**
  * Options of a file, after par_options_parse: those that the command line has stay as they are. A
  * line is "key = value" in a part of TOML: a key is a row's name, with - or _; a value is a number,
- * true or false, a word, "a text" with the escapes \" \\ \n \t \r \uNNNN (up to 007f), 'a
- * text' without escapes, or a list [1, 2]. # begins a comment. Every problem becomes a line of
- * `problems` that begins with path and line: broken lines, keys that are unknown (with the closest
- * name, or what another program's means here) or come twice, values as par_options_parse refuses
- * them. `text` is the file, zero-terminated; it is changed, and text values point into it. Sets
- * `given` of the rows that it has. Not collective.
+ * true or false, a word, a text, or a list [1, 2]. A "text" has the escapes \" \\ \n \t \r \uNNNN
+ * (up to 007f), a 'text' has none. # begins a comment. Every problem becomes a line of `problems`
+ * that begins with path and line: broken lines, keys that come twice, and values as
+ * par_options_parse refuses them. A key that is unknown comes with the closest name, or with what
+ * another program's means here. `text` is the file, zero-terminated; it is changed, and text values
+ * point into it. Sets `given` of the rows that it has. Not collective.
  */
 PAR_API void par_options_load(par_option *options, int n, const char *path, char *text,
                               par_problems *problems);

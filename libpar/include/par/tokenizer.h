@@ -25,8 +25,8 @@ typedef struct par_tokenizer par_tokenizer;
  * par_corpus_write_tokens; a tokenizer.json of Hugging Face's tokenizers (BPE or Unigram); a
  * tokenizer.model of SentencePiece (BPE or unigram); or a directory with one of the two, or with a
  * byte-level BPE: vocab.json or encoder.json, and merges.txt or vocab.bpe. A tokenizer.json there
- * decides, since it says how texts are split. All of it is checked: ids are exactly 0 .. n - 1, and
- * in a byte-level BPE every byte has a token, every merge's parts and result are tokens, and every
+ * decides, since it says how texts are split. All of it is checked. Ids are exactly 0 .. n - 1. In
+ * a byte-level BPE every byte has a token, and every merge joins two tokens to a third. Every
  * longer token has a merge, unless it is in <> or [] (special), added, or the file ignores merges.
  *
  * Not collective. Errors: PAR_ERR_IO: a file is missing or cannot be read; PAR_ERR_FORMAT:
@@ -98,10 +98,10 @@ typedef struct {
 } par_corpus_counts;
 
 /**
- * A text in files. Each file is a document, or, with `field`, each line of JSON Lines that is not
- * blank is one: the string of that name in the line's object; other fields do not matter. Empty
- * documents are left out. Files may be packed by gzip or zstd (then each is unpacked in memory),
- * begin with a byte order mark, or be UTF-16 with one; surrogates that stand alone become U+FFFD.
+ * A text in files. Each file is a document. With `field`, each line of JSON Lines that is not blank
+ * is one: the string of that name in the line's object; other fields do not matter. Empty documents
+ * are left out. Files may be packed by gzip or zstd (then each is unpacked in memory), begin with a
+ * byte order mark, or be UTF-16 with one; surrogates that stand alone become U+FFFD.
  */
 typedef struct {
     int n_files;
@@ -115,7 +115,7 @@ typedef struct {
  * Train a byte-level BPE on a corpus and write vocab.json and merges.txt into a directory, which is
  * made if it is not there. vocab = 256 bytes + merges + <|endoftext|> (the last id). Each step
  * merges the pair that occurs most; among equals the one with the lowest left id, then the lowest
- * right id: the result depends on the text alone. Pieces longer than 1024 bytes are counted in
+ * right id. So the result depends on the text alone. Pieces longer than 1024 bytes are counted in
  * parts. *made (may be NULL): fewer ids than vocab when no pair occurs twice any more.
  *
  * Not collective. Errors: PAR_ERR_ARG: vocab is not in 257 .. 1048576; PAR_ERR_IO: a file cannot be

@@ -1,6 +1,6 @@
 /*
- * The machine below a job: hosts, packages, memory nodes, caches, cores, GPUs and network adapters,
- * where ranks are on it, which axes of a layout stay inside a host, and how fast its ranks exchange
+ * The machine below a job: hosts, packages, memory nodes, caches, cores, GPUs and network adapters.
+ * Where ranks are on it, which axes of a layout stay inside a host, and how fast its ranks exchange
  * data. What a host has is read through hwloc (HWLOC_XMLFILE and HWLOC_SYNTHETIC give another one),
  * NVLink through NVML where that is installed.
  */
@@ -121,7 +121,7 @@ PAR_API par_status par_topology_print(const par_topology *,
 PAR_API par_status par_topology_write_json(const par_topology *, const char *path);
 
 /** Write it as a page of SVG without external resources; equal hosts are drawn once. Not
- * collective. Errors: PAR_ERR_IO. */
+ * collective. Errors: PAR_ERR_IO, PAR_ERR_MEMORY. */
 PAR_API par_status par_topology_write_svg(const par_topology *, const char *path);
 
 /* How the groups of an axis lie on the machine. Groups of one rank are not counted. */
@@ -140,8 +140,8 @@ PAR_API par_status par_topology_place(const par_topology *t, const par_layout *l
                                       par_axis_placement out[PAR_AXIS_COUNT]);
 
 /**
- * The same in words, a line at a time, with advice: which axis belongs inside a host or a memory
- * node, and what to change where it does not lie there.
+ * The same in words, a line at a time, with advice. It says which axis belongs inside a host or a
+ * memory node, and what to change where it does not lie there.
  * Not collective. Errors: as par_topology_place.
  */
 PAR_API par_status par_topology_advise(const par_topology *t, const par_layout *layout,
@@ -175,9 +175,9 @@ typedef struct {
 
 /**
  * Measure the transport with data in host memory: each pair of ranks, one after the other, and
- * all-reduces of 1 KiB, 64 KiB and 4 MiB over all ranks and over the groups of each axis of
- * `layout` (NULL: over all ranks alone). Above PAR_MEASURE_ALL ranks, of each rank only the pairs
- * with r + 1, r + 2, r + 4, ... Takes some 20 ms per pair between hosts with 1 GB/s.
+ * all-reduces of 1 KiB, 64 KiB and 4 MiB. Those go over all ranks, and over the groups of each axis
+ * of `layout` (NULL: none). Above PAR_MEASURE_ALL ranks, of each rank only the pairs with r + 1, r
+ * + 2, r + 4, ... Takes some 20 ms per pair between hosts with 1 GB/s.
  * Collective: on the transport's ranks. Errors: PAR_ERR_LAYOUT [agreed] when the layout is not
  * possible; PAR_ERR_MEMORY [agreed] when a rank has no host memory; PAR_ERR_TRANSPORT [comm] when
  * MPI failed or a peer is gone.
