@@ -20,8 +20,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 const char *record_op_name(int op) {
     static const char *const names[N_OPS] = {
-        "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast",
-        "reduce",     "gather",         "scatter",    "send",       "recv"};
+        "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "reduce",
+        "gather",     "scatter",        "send",       "recv",       "put"};
     return names[op];
 }
 
