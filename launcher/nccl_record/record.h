@@ -28,6 +28,7 @@ typedef enum {
     SCATTER,
     SEND,
     RECV,
+    PUT, /* into a window of the peer, which asks for nothing */
     N_OPS
 } record_op;
 

@@ -68,3 +68,7 @@ DATA(ncclSend, SEND, peer,
 DATA(ncclRecv, RECV, peer,
      (void *dst, size_t n, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream),
      (dst, n, type, peer, comm, stream))
+DATA(ncclPutSignal, PUT, peer,
+     (const void *src, size_t n, ncclDataType_t type, int peer, ncclWindow_t window, size_t offset,
+      int signal, int context, unsigned int flags, ncclComm_t comm, cudaStream_t stream),
+     (src, n, type, peer, window, offset, signal, context, flags, comm, stream))

@@ -234,14 +234,15 @@ static int run_or_check(run_settings *s, bool check_only) {
         char *command = plain_command(s, &l);
         printf("%s\n", command);
         free(command);
-        run_words_free(&l.words);
+        run_map_print(&l.map, stderr);
+        run_launch_free(&l);
         return EXIT_SUCCESS;
     }
     if (!s->run) s->run = run_program_directory(s);
     if (st == PAR_OK) st = make_run(s, directory);
     if (st != PAR_OK) {
         fprintf(stderr, "par run: %s\n", par_error());
-        run_words_free(&l.words);
+        run_launch_free(&l);
         return PAR_TOOL_INPUT;
     }
     snprintf(file, sizeof file, "%.900s/check", directory);
@@ -252,9 +253,10 @@ static int run_or_check(run_settings *s, bool check_only) {
         fprintf(stderr, "par run: nothing was started\n");
     } else {
         printf("run: %s | %s\n", directory, l.about);
+        run_map_print(&l.map, stdout);
         code = start_job(s, &l, directory);
     }
-    run_words_free(&l.words);
+    run_launch_free(&l);
     return code;
 }
 

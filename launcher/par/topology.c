@@ -125,7 +125,9 @@ static par_status find(const settings *s, const par_world *w, par_topology **out
         par_topology_destroy(&own);
         return st;
     }
-    if (st == PAR_OK && s->ranks > 1) st = par_topology_assume(own, (int)s->ranks);
+    const par_topology_assume_params params = {.ranks = (int)s->ranks,
+                                               .together = s->layout.size[PAR_TP]};
+    if (st == PAR_OK && s->ranks > 1) st = par_topology_assume(own, &params);
     if (st == PAR_OK)
         *out = own;
     else

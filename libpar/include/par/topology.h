@@ -7,6 +7,7 @@
 #ifndef PAR_TOPOLOGY_H
 #define PAR_TOPOLOGY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,6 +46,7 @@ typedef struct {
     double wire_bytes_s; /* of a NIC: bytes per second of its network */
     char name[64];       /* of the host, of the model of a package, GPU or NIC */
     char id[16];         /* of a GPU or NIC: its PCI address, "0000:1b:00.0" */
+    char cpus[64]; /* of a NUMA node: its hardware threads by the kernel's numbers, "0-7,16-23" */
 } par_part;
 
 /* Where a rank is: indices of parts. */
@@ -84,14 +86,25 @@ PAR_API par_status par_topology_read(par_topology **out);
 PAR_API par_status par_topology_gather(par_transport *, const par_topology *own,
                                        par_topology **out);
 
+/* Ranks that are to be put on a machine. Zeros mean the defaults. */
+typedef struct {
+    int ranks;
+    int per_host;  /* on one host; default: one per GPU, or per core where there is no GPU */
+    int together;  /* ranks behind each other that share a memory node: those of a tp group, say */
+    bool on_cores; /* GPUs are not used */
+} par_topology_assume_params;
+
 /**
- * Put `ranks` ranks on hosts like the one that `t` has, as par run does. Hosts are filled one after
- * the other, with a rank per GPU, or per core where there is no GPU. A host's ranks are shared
- * evenly over its memory nodes where they divide. Hosts are added as they are needed.
+ * Put ranks on hosts like the one that `t` has, as par run does. Hosts are filled one after the
+ * other, and are added as they are needed. Where ranks use GPUs, rank k of a host has its k-th in
+ * the order of PCI addresses, and the memory node of that. Else a host's ranks fill its memory
+ * nodes that have cores, in their order, with as equal numbers of groups of `together` ranks as
+ * there can be. Where these do not fit into the cores of a node, it is as equal numbers of ranks.
+ * Ranks that do not fit either are not bound.
  * Not collective. Errors: PAR_ERR_ARG [local] when `t` has not exactly one host, or ranks < 1;
  * PAR_ERR_MEMORY when there is no host memory.
  */
-PAR_API par_status par_topology_assume(par_topology *t, int ranks);
+PAR_API par_status par_topology_assume(par_topology *t, const par_topology_assume_params *params);
 
 /** Free it. NULL is accepted. Not collective. */
 PAR_API void par_topology_destroy(par_topology **topology);

@@ -43,6 +43,7 @@ static void world_calls(ncclComm_t world, int n, int rank) {
     ncclAlltoAll(NULL, NULL, 4, ncclInt32, world, NULL);
     ncclGather(NULL, NULL, 6, ncclFloat32, 0, world, NULL);
     ncclScatter(NULL, NULL, 8, ncclFloat32, 1, world, NULL);
+    ncclPutSignal(NULL, 2, ncclFloat32, (rank + 1) % n, NULL, 0, 0, 0, 0, world, NULL);
     ncclAllReduce(NULL, NULL, 1000, (ncclDataType_t)99, ncclSum, world, NULL); /* is refused */
 }
 
