@@ -7,34 +7,39 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/vector.h"
 
-/* Columns of c (rows of b) of a task, and pairs of elements whose sums are in registers. */
-enum { COLUMNS = 64, PAIRS = 2 };
+/* Columns of c (rows of b) of a task, and of the largest block whose sums are in registers. */
+enum { COLUMNS = 64, BLOCK = 4 };
 
-/* sums += row i of a times row j of b, elements [l, l + count) */
-CPU_INLINE void dot_step(par_dtype t, const par_gemm *g, int64_t i, int64_t j, pair *sums,
-                         int64_t l, int64_t count) {
-    for (int64_t p = 0; p < PAIRS && p * PAIR < count; p++) {
-        int64_t at = l + p * PAIR, n = cpu_min(PAIR, count - p * PAIR);
-        pair a = pair_load(g->a, t, i * g->lda + at, n), b = pair_load(g->b, t, j * g->ldb + at, n);
-        fetch_ahead((const char *)g->b + (size_t)(j * g->ldb + at) * vec_element(t),
-                    PAIR * vec_element(t));
-        for (int k = 0; k < 2; k++) sums[p].v[k] += a.v[k] * b.v[k];
+/* sums[c] += row i of a times row j + c of b, elements [l, l + count) */
+CPU_INLINE void dot_step(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int columns,
+                         pair *sums, int64_t l, int64_t count) {
+    pair a = pair_load(g->a, t, i * g->lda + l, count);
+    for (int c = 0; c < columns; c++) {
+        int64_t at = (j + c) * g->ldb + l;
+        pair b = pair_load(g->b, t, at, count);
+        if (t != PAR_F32) fetch_ahead((const uint16_t *)g->b + at, PAIR * sizeof(uint16_t));
+        for (int k = 0; k < 2; k++) sums[c].v[k] += a.v[k] * b.v[k];
     }
 }
 
-CPU_INLINE float dot(par_dtype t, const par_gemm *g, int64_t i, int64_t j) {
-    pair sums[PAIRS] = {{{{0}, {0}}}};
-    vec sum = {0};
-    CPU_STEPS(PAIRS * PAIR, g->k, dot_step, t, g, i, j, sums);
-    for (int p = 0; p < PAIRS; p++) sum += sums[p].v[0] + sums[p].v[1];
-    return vec_sum(sum);
+/* columns is a constant where this is inlined, so the sums are registers */
+CPU_INLINE void dots(par_dtype t, const par_gemm *g, int64_t i, int64_t j, int columns,
+                     float *out) {
+    pair sums[BLOCK] = {{{{0}, {0}}}};
+    CPU_PAIRS(g->k, dot_step, t, g, i, j, columns, sums);
+    for (int c = 0; c < columns; c++) out[c] += vec_sum(sums[c].v[0] + sums[c].v[1]);
 }
 
-/* A row of b is used for all rows of a while it is in the first-level cache. */
+/* Rows of b are used for all rows of a while they are in the first-level cache: several of fp32,
+ * each of which the processor foresees, but of 16 bits one after the other. */
 CPU_INLINE void add_products(par_dtype t, const par_gemm *g, int64_t j, int64_t n,
                              float (*out)[COLUMNS]) {
-    for (int64_t c = 0; c < n; c++)
-        for (int64_t i = 0; i < g->m; i++) out[i][c] += dot(t, g, i, j + c);
+    const int block = t == PAR_F32 ? BLOCK : 1;
+    int64_t c = 0;
+    for (; c + block <= n; c += block)
+        for (int64_t i = 0; i < g->m; i++) dots(t, g, i, j + c, block, out[i] + c);
+    for (; c < n; c++)
+        for (int64_t i = 0; i < g->m; i++) dots(t, g, i, j + c, 1, out[i] + c);
 }
 
 /* What columns [j, j + n) of row i begin with. */
