@@ -1,29 +1,14 @@
 /* Memory, copies and events of host backends: a call is done when it returns, so an event has
  * nothing to remember. */
-#define _DEFAULT_SOURCE /* madvise */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "kernels/backends.h"
 #include "libpar/base/threads.h"
 
 enum { ALIGNMENT = 256 };
-
-/* From this size on calloc's memory is the block's own pages, of which none was touched. */
-#define LARGE ((size_t)32 << 20)
-
-/* Large pages for a large block, where the system gives them on request: weights are read from one
- * end to the other, and each small page costs a walk through the tables. */
-static void ask_for_large_pages(char *block, size_t nbytes) {
-#ifdef MADV_HUGEPAGE
-    size_t page = (size_t)2 << 20, before = page - 1 - ((uintptr_t)block - 1) % page;
-    if (nbytes < LARGE) return;
-    (void)madvise(block + before, (nbytes - before) / page * page, MADV_HUGEPAGE);
-#endif
-}
 
 /* Zeros. Of a large block the system gives pages as they are touched, so what a run never uses
  * takes neither time nor memory. Where free wants it, the address that calloc gave stands right
@@ -37,7 +22,6 @@ static par_status host_alloc(size_t nbytes, void **out) {
     if (!whole) PAR_FAIL(PAR_ERR_MEMORY, "host memory: %zu bytes could not be allocated", nbytes);
     char *block = (char *)whole + before;
     block -= (uintptr_t)block % ALIGNMENT;
-    ask_for_large_pages(block, nbytes);
     memcpy(block - sizeof whole, &whole, sizeof whole);
     *out = block;
     return PAR_OK;
