@@ -259,10 +259,18 @@ par_status llm_sample_open(const llm_run *r, llm_world *w, const par_import *imp
     return PAR_OK;
 }
 
+static int64_t longest_prompt(const llm_sample *p) {
+    int64_t longest = 1;
+    for (int k = 0; k < p->n_prompts; k++)
+        if (p->prompts[k].n > longest) longest = p->prompts[k].n;
+    return longest;
+}
+
 par_status llm_sample_prepare(const llm_run *r, llm_sample *p, par_trainer *trainer) {
     if (!p || *p->why) return PAR_OK;
     const par_generator_params params = {.sequences = p->count,
                                          .capacity = p->capacity,
+                                         .prompt = longest_prompt(p) - 1,
                                          .vocab = p->vocab,
                                          .int8 = r->set.quantize == LLM_QUANTIZE_INT8};
     par_status st = par_generator_create(trainer, &params, &p->generator);
