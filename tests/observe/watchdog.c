@@ -186,7 +186,15 @@ static void pages(par_transport *transport) {
     par__seen ranks[4];
     par__hang h;
     group_of_four(ranks, &h);
-    expect(&h, "ranks 0, 1, 2, 3 wait for each other");
+    expect(&h, "ranks 0, 1, 2, 3 wait for each other: they started different operations");
+    for (int r = 0; r < 4; r++)
+        snprintf(ranks[r].page.host, sizeof ranks[r].page.host, "n%d", r / 2);
+    expect(&h, "ranks 0, 1, 2, 3 wait for each other: nothing comes through between hosts n0 and "
+               "n1, or they started different operations");
+    strcpy(ranks[3].page.host, "n7");
+    expect(&h, "ranks 0, 1, 2, 3 wait for each other: nothing comes through between some of 3 "
+               "hosts, or they");
+    group_of_four(ranks, &h);
     ranks[3].page.wait = PAR__WAIT_NONE; /* computes, having started it */
     expect(&h, "rank 3 did not arrive");
     group_of_four(ranks, &h);

@@ -248,8 +248,9 @@ PAR_API par_status par_comm_send(par_comm *, const void *src, int64_t n, par_dty
 PAR_API par_status par_comm_recv(par_comm *, void *dst, int64_t n, par_dtype, int peer, par_tag,
                                  par_stream *after, par_work *work);
 
-/** Wait until all ranks have come here. The host's, also of a comm whose data lies on a device.
- * Collective: on comm. Errors: those of an operation. */
+/** Wait until all ranks have come here. The host's, also of a comm whose data lies on a device:
+ * staged, it comes behind the collectives that were started before, which it waits for, as
+ * par_comm_agree does. Collective: on comm. Errors: those of an operation. */
 PAR_API par_status par_comm_barrier(par_comm *, par_tag);
 
 /**
