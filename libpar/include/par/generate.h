@@ -60,13 +60,12 @@ typedef struct par_generator par_generator;
 
 /**
  * Measures, then allocates all that runs will need: caches, activations of `prompt` tokens,
- * workspace, logits of one position. Between steps of the trainer, which must outlive it; one generator per trainer at a
- * time.
+ * workspace, logits of one position. Between steps of the trainer, which must outlive it; one
+ * generator per trainer at a time.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when the parameters are impossible or a step
  * is under way; PAR_ERR_UNSUPPORTED [agreed] when a module of the model has no `decode`, or the
- * backend no 8-bit products;
- * PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT [comm].
+ * backend no 8-bit products; PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_generator_create(par_trainer *, const par_generator_params *,
                                         par_generator **out);
