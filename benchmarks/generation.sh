@@ -1,8 +1,8 @@
 #!/bin/bash
-# Greedy generation, batch 1, beside Hugging Face transformers in one run on one machine: GPT-2 124M's shape with random
-# weights, made here. ROUNDS rounds of all of them in turn; prints the median of each one's tokens per second, its range
-# over rounds, and its ratio to transformers' in the same precision; and libpar's time from the start of the process to
-# the first token.
+# Greedy generation, batch 1, beside Hugging Face transformers in one run on one machine: GPT-2
+# 124M's shape with random weights, made here. ROUNDS rounds of all of them in turn; prints the
+# median of each one's tokens per second, its range over rounds, and its ratio to transformers' in
+# the same precision; and libpar's time from the start of the process to the first token.
 #
 #     benchmarks/generation.sh [BUILD]     PYTHON=python3 (with torch and transformers) THREADS=2 ROUNDS=3 TOKENS=64
 #                                          PROMPT=5 (tokens) RANKS=1 (libpar's, tp) LOOPS=0 (busy loops beside all of it)
@@ -47,9 +47,11 @@ theirs() { # PRECISION
     "$python" "$here/benchmarks/torch_generate.py" "$scratch/model" --tokens "$tokens" --precision "$1" --threads "$threads" --prompt "$n_prompt" \
         2> /dev/null | sed -nE 's/.*"tokens_per_s": ([0-9.]+).*/\1/p'
 }
-median() { sort -n | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'; }
+median() { sort -n | awk \
+    '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'; }
 report() { # NAME FILE REFERENCE UNIT
-    sort -n "$2" | awk -v name="$1" -v median="$(median < "$2")" -v reference="$3" -v unit="$4" 'NR == 1 { least = $1 } { most = $1 }
+    sort -n "$2" | awk -v name="$1" -v median="$(median < "$2")" -v reference="$3" -v unit="$4" \
+        'NR == 1 { least = $1 } { most = $1 }
         END { printf "%-28s %6.2f %s  (%.2f to %.2f)%s\n", name, median, unit, least, most,
               reference ? sprintf("  %.2f of transformers", median / reference) : "" }'
 }

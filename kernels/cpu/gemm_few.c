@@ -51,18 +51,16 @@ static void start(const par_gemm *g, int64_t i, int64_t j, int64_t n, float *out
     for (int64_t c = 0; c < n; c++) out[c] += old[c];
 }
 
-static void few(const par_gemm *g, int64_t j, int64_t n) {
-    float out[CPU_GEMM_FEW][COLUMNS] = {{0}};
-    for (int64_t i = 0; i < g->m; i++) start(g, i, j, n, out[i]);
-    CPU_BY_TYPE(g->dtype, add_products, g, j, n, out);
-    for (int64_t i = 0; i < g->m; i++) par__cpu_narrow(out[i], g->c, g->dtype_c, i * g->ldc + j, n);
-}
-
 static void few_columns(const void *user, int slot, int64_t begin, int64_t end) {
     const cpu_call *call = user;
     const par_gemm *g = call->args;
     for (int64_t j = begin * COLUMNS; j < cpu_min(end * COLUMNS, g->n); j += COLUMNS) {
-        few(g, j, cpu_min(COLUMNS, g->n - j));
+        int64_t n = cpu_min(COLUMNS, g->n - j);
+        float out[CPU_GEMM_FEW][COLUMNS] = {{0}};
+        for (int64_t i = 0; i < g->m; i++) start(g, i, j, n, out[i]);
+        CPU_BY_TYPE(g->dtype, add_products, g, j, n, out);
+        for (int64_t i = 0; i < g->m; i++)
+            par__cpu_narrow(out[i], g->c, g->dtype_c, i * g->ldc + j, n);
         cpu_progress(call->stream, slot);
     }
 }

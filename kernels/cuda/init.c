@@ -74,6 +74,8 @@ par_status par__cuda_init(const par_device_params *params, par_backend *backend)
     par__cuda_xent_init(backend);
     par__cuda_update_init(backend);
     par__cuda_vote_init(backend);
+    par__cuda_quantize_init(backend);
+    par__cuda_gemm_int8_init(backend);
     PAR_TRY(par__cuda_gemm_init(params, backend));
     return par__cuda_attention_init(params, backend);
 }

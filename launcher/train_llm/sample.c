@@ -29,6 +29,7 @@ bool llm_sample_find_tokenizer(const llm_settings *s, char *path, size_t nbytes)
     if (s->data && exists(tokens, ".vocab", path, nbytes)) return true;
     if (s->data && exists(tokens, ".tokenizer", path, nbytes)) return true;
     if (s->import && exists(s->import, "/tokenizer.json", path, nbytes)) return true;
+    if (s->import && exists(s->import, "/tokenizer.model", path, nbytes)) return true;
     if (!s->import || !exists(s->import, "/vocab.json", unused, sizeof unused) ||
         !exists(s->import, "/merges.txt", unused, sizeof unused))
         return false;
@@ -154,7 +155,7 @@ static par_status add_prompt(const llm_run *r, llm_sample *p, char *text, const 
 static par_status prompt_of_line(char *line, const char *from, char **text) {
     bool object = line[0] == '{';
     if (object && par_json_string(line, strlen(line), "prompt", text) != PAR_OK)
-        return par_error_set(PAR_ERR_OPTION, "%s: begins with { and is no prompt: %s", from,
+        return par_error_set(PAR_ERR_OPTION, "%s: begins with { and is not a prompt: %s", from,
                              par_error());
     if (!object) {
         unescape(line);

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 enum { MAX_AUTO_MICRO_BATCH = 8 };
 
@@ -72,9 +72,6 @@ static void check_sampling(const llm_settings *s, par_problems *problems) {
         par_problem(problems, "--prompt, --prompt-file: legal: one of the two");
     if (s->sample && s->verify_parallel)
         par_problem(problems, "--sample, --verify-parallel: legal: one of the two");
-    if (s->quantize != LLM_QUANTIZE_NONE && s->device == LLM_CUDA)
-        par_problem(problems, "--quantize int8: needs --device cpu, this is cuda, which has no "
-                              "8-bit products; legal: none");
 }
 
 static void check_evaluation(const llm_run *r, par_problems *problems) {
@@ -98,6 +95,16 @@ static void check_evaluation(const llm_run *r, par_problems *problems) {
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i].given)
             par_problem(problems, "--eval-only, --%s: legal: one of the two", others[i].name);
+}
+
+/* A name that promises another kind of picture. */
+static void check_picture(const char *option, const char *path, par_problems *problems) {
+    static const char *const others[] = {".png", ".pdf", ".jpg", ".jpeg", ".html"};
+    const char *suffix = path ? strrchr(path, '.') : NULL;
+    for (size_t i = 0; suffix && i < sizeof others / sizeof *others; i++)
+        if (strcmp(suffix, others[i]) == 0)
+            par_problem(problems, "--%s %s: what is drawn is SVG; legal: a name that ends in .svg",
+                        option, path);
 }
 
 /* What belongs to one device only. */
@@ -167,7 +174,9 @@ void llm_settle_options(llm_run *r, const llm_world *w, par_problems *problems) 
     llm_cost_settle(s, problems);
     check_sampling(s, problems);
     check_device(s, problems);
-    llm_carried_read(r, w);
+    check_picture("curve", s->curve, problems);
+    check_picture("comm-matrix-svg", s->comm_matrix_svg, problems);
+    llm_carried_read(r, w, problems);
     if (r->carried.model && !llm_config_given(r, "model"))
         llm_carried_settle(r, problems);
     else

@@ -22,6 +22,8 @@ void par__cuda_embedding_init(par_backend *backend);
 void par__cuda_xent_init(par_backend *backend);
 void par__cuda_update_init(par_backend *backend); /* adamw, sgd, norm2, cast */
 void par__cuda_vote_init(par_backend *backend);
+void par__cuda_quantize_init(par_backend *backend);
+void par__cuda_gemm_int8_init(par_backend *backend);
 
 /* gemm_bias.cu: c[i,j] = beta · c[i,j] + bias[j]; bias NULL: zeros. c [m,n] of dtype_c, bias [n] of
  * dtype. With beta 0 the old value is not read. */
@@ -43,8 +45,8 @@ par_status par__cuda_attention_mma_backward_prepare(const par_attention *a);
 par_status par__cuda_attention_mma_backward(par_stream *stream, const par_attention *a,
                                             float *delta);
 
-/* attention_wgmma_forward.cu, attention_wgmma_backward.cu: what these two call on compute capability
- * 9.0 for D up to 128. delta is computed. */
+/* attention_wgmma_forward.cu, attention_wgmma_backward.cu: what these two call on compute
+ * capability 9.0 for D up to 128. delta is computed. */
 par_status par__cuda_attention_wgmma_prepare(const par_attention *a);
 par_status par__cuda_attention_wgmma(par_stream *stream, const par_attention *a);
 par_status par__cuda_attention_wgmma_backward_prepare(const par_attention *a);

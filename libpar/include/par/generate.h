@@ -3,8 +3,8 @@
  * own layout, with keys and values of earlier tokens kept (a cache). A prompt may go through the
  * model in one pass.
  *
- * Every rank of dp index 0 takes part as in training; one rank draws from the gathered logits of
- * one position in double and sends the tokens to all ranks of the world. A draw is a function of
+ * Every rank of dp index 0 takes part as in training. One rank draws, in double, from the gathered
+ * logits of one position, and sends the tokens to all ranks of the world. A draw is a function of
  * (seed, sequence, position) and of the logits. Layouts differ in the logits' rounding alone, so
  * they give the same text unless two candidates are closer to each other, or to the random number,
  * than that.

@@ -179,9 +179,9 @@ typedef struct {
      * negative targets do not count. The trainer refuses others before they reach a kernel. 0: they
      * are something else. */
     int64_t n_ids;
-    /* Forward or backward does in training what a graph of the device cannot repeat: it waits for
-     * the device, decides on the host by what a step brings, or gives kernels numbers of its own
-     * that change from step to step. */
+    /* Forward or backward does in training what a graph of the device cannot repeat. It waits for
+     * the device, or decides on the host by what a step brings, or its kernels get numbers that
+     * change from step to step. */
     bool no_graph;
 } par_model;
 
@@ -200,7 +200,8 @@ PAR_API float par_grad_beta(par_param *);
  * Workspace of an operation for this build's backend, folded into *max_nbytes as a maximum; for
  * every operation of PAR_OP_LIST:
  *
- *     par_status par_build_prepare_gemm(par_build *build, const par_gemm *args, size_t *max_nbytes);
+ *     par_status par_build_prepare_gemm(par_build *build, const par_gemm *args,
+ *                                       size_t *max_nbytes);
  *
  * Not collective. Errors: those of par_gemm_prepare.
  */
