@@ -42,8 +42,8 @@ size_t par__keep(par_build *build, const char *name, size_t nbytes);
  * had more. After all layers are built. */
 void par__module_place_finish(par__module_place *place, par_build *build);
 /* The place of `trained` for decoding: the rows are T tokens of B sequences, all on every tp rank,
- * and norm and activation outputs lie in scratch, as with selective recompute. T is 1, or B is 1 for
- * a prompt. */
+ * and norm and activation outputs lie in scratch, as with selective recompute. T is 1, or B is 1
+ * for a prompt. */
 void par__module_place_init_decode(par__module_place *place, const par__module_place *trained,
                                    int64_t B, int64_t T);
 size_t par__module_place_nbytes(const par__module_place *place,

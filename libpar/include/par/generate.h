@@ -60,8 +60,8 @@ typedef struct par_generator par_generator;
 
 /**
  * Measures, then allocates all that runs will need: caches, activations of `prompt` tokens,
- * workspace, logits of one position. Between steps of the trainer, which must outlive it; one generator per trainer at a
- * time.
+ * workspace, logits of one position. Between steps of the trainer, which must outlive it; one
+ * generator per trainer at a time.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when the parameters are impossible or a step
  * is under way; PAR_ERR_UNSUPPORTED [agreed] when a module of the model has no `decode`, or the
