@@ -65,8 +65,7 @@ typedef struct par_generator par_generator;
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when the parameters are impossible or a step
  * is under way; PAR_ERR_UNSUPPORTED [agreed] when a module of the model has no `decode`, or the
- * backend no 8-bit products;
- * PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT [comm].
+ * backend no 8-bit products; PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_generator_create(par_trainer *, const par_generator_params *,
                                         par_generator **out);
