@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "par/par.h"
+#include "settings.h"
 #include "tokenizer_files.h"
 
 /* Exit codes, the same on every rank. */
