@@ -248,6 +248,7 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
         p->save_memory = s->save_memory ? (size_t)s->save_memory << 20 : SIZE_MAX;
     p->global_batch = s->batch;
     p->no_sequence_parallel = !s->sequence_parallel;
+    p->tp_pieces = (int)s->tp_pieces;
     p->no_graph = s->no_graph;
     p->chunks = (int)s->chunks;
     p->zero = (int)s->zero;
@@ -362,6 +363,9 @@ par_status llm_settle(llm_run *r, int world_size, par_problems *problems) {
     if (p->layout.size[PAR_TP] == 1) {
         if (s->sequence_parallel && llm_config_given(r, "sequence-parallel"))
             par_problem(problems, "--sequence-parallel: needs --tp of at least 2");
+        if (s->tp_pieces > 1)
+            par_problem(problems, "--tp-pieces %lld: needs --tp of at least 2",
+                        (long long)s->tp_pieces);
         s->sequence_parallel = false;
     }
     r->early_notes = r->notes;

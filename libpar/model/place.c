@@ -41,6 +41,7 @@ void par__module_place_init(par__module_place *place, const par_module *module,
                                  .r = p > 1 ? par_comm_rank(tp) : 0,
                                  .sequence_parallel = build->sequence_parallel && p > 1,
                                  .selective = build->recompute == PAR_RECOMPUTE_SELECTIVE,
+                                 .pieces = p > 1 && build->tp_pieces > 1 ? build->tp_pieces : 1,
                                  .dtype = build->dtype,
                                  .B = build->micro_batch,
                                  .T = config->tokens,
@@ -61,6 +62,7 @@ void par__module_place_init_decode(par__module_place *place, const par__module_p
     *place = *trained;
     place->sequence_parallel = false;
     place->selective = true;
+    place->pieces = 1;
     place->B = B;
     place->T = T;
     place->N = place->rows = B * T;
