@@ -1,8 +1,8 @@
 /*
- * Whether jansson has memory enough. It does not say so: its reader leaves out a byte of a text that
- * it cannot store, or calls the text bad. So its allocations, which are malloc's or the host's own,
- * are called through a function that remembers, and the host's are put back. Other threads that use
- * jansson meanwhile get the same memory as before.
+ * Whether jansson has memory enough. It does not say so: its reader leaves out a byte of a text
+ * that it cannot store, or calls the text bad. So its allocations, which are malloc's or the host's
+ * own, are called through a function that remembers, and the host's are put back. Other threads
+ * that use jansson meanwhile get the same memory as before.
  */
 #include <jansson.h>
 #include <pthread.h>
