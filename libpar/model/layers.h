@@ -21,6 +21,7 @@ typedef struct {
     par_comm *tp; /* NULL when p = 1 */
     int p, r;     /* tp ranks, this one */
     bool sequence_parallel, selective;
+    bool apart; /* documents */
     par_dtype dtype;
     int64_t B, T, N;
     int64_t rows, first_row; /* own rows */
