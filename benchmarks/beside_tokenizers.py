@@ -18,7 +18,8 @@ SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\
 
 
 def there(*names):
-    return next(os.path.join(GPT2, name) for name in names if os.path.exists(os.path.join(GPT2, name)))
+    return next(os.path.join(GPT2, name)
+                for name in names if os.path.exists(os.path.join(GPT2, name)))
 
 
 def main():
@@ -28,7 +29,8 @@ def main():
     n = sum(len(d.encode()) for d in documents)
     documents *= max(1, 32000000 // n)
     n = sum(len(d.encode()) for d in documents)
-    tik = tiktoken.Encoding("gpt2", pat_str=SPLIT, special_tokens={}, mergeable_ranks=data_gym_to_mergeable_bpe_ranks(merges, vocab))
+    tik = tiktoken.Encoding("gpt2", pat_str=SPLIT, special_tokens={},
+                            mergeable_ranks=data_gym_to_mergeable_bpe_ranks(merges, vocab))
     face = Tokenizer(models.BPE.from_file(vocab, merges))
     face.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     place = tempfile.TemporaryDirectory()
@@ -37,14 +39,16 @@ def main():
         file.writelines(json.dumps({"text": d}) + "\n" for d in documents)
 
     def par(cores):
-        subprocess.run(["taskset", "-c", cores, PAR, "data", "--out", out, "--tokenizer", "gpt2:" + GPT2, "--jsonl", lines, "--field",
+        subprocess.run(["taskset", "-c", cores, PAR, "data", "--out", out, "--tokenizer", "gpt2:"
+                        + GPT2, "--jsonl", lines, "--field",
                         "text"], check=True, stdout=subprocess.DEVNULL)
 
 
     all_cores = os.sched_getaffinity(0)
     one, two = {min(all_cores)}, set(sorted(all_cores)[:2])
     names = lambda cores: ",".join(map(str, sorted(cores)))
-    kinds = {"par data, 1 core": lambda: par(names(one)), "par data, 2 cores": lambda: par(names(two)),
+    kinds = {"par data, 1 core": lambda: par(names(one)),
+             "par data, 2 cores": lambda: par(names(two)),
              "tiktoken, 1 thread": lambda: [tik.encode_ordinary(d) for d in documents],
              "tiktoken, 2 threads": lambda: tik.encode_ordinary_batch(documents, num_threads=2),
              "tokenizers, 1 thread": lambda: [face.encode(d) for d in documents],
@@ -56,11 +60,14 @@ def main():
             begin = time.perf_counter()
             work()
             seconds[name].append(time.perf_counter() - begin)
-    model = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-    print("# %s, %d cores; load %.1f; %d documents, %.1f MB; %d runs" % (model, os.cpu_count(), os.getloadavg()[0], len(documents), n / 1e6, RUNS))
+    model = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo")
+                 if line.startswith("model name"))
+    print("# %s, %d cores; load %.1f; %d documents, %.1f MB; %d runs"
+          % (model, os.cpu_count(), os.getloadavg()[0], len(documents), n / 1e6, RUNS))
     for name, times in seconds.items():
         rates = sorted(n / 1e6 / s for s in times)
-        print("%-24s %6.1f MB/s (%.1f to %.1f)" % (name, statistics.median(rates), rates[0], rates[-1]))
+        print("%-24s %6.1f MB/s (%.1f to %.1f)" % (name, statistics.median(rates),
+                                                   rates[0], rates[-1]))
 
 
 main()

@@ -1,11 +1,11 @@
 /*
  * Times checkpoints beside plain files of the same bytes, in turn, in the same run: each rank has
- * MIB MiB. write, read: one file per rank, sequential pieces of 4 MiB; write ends with fsync. Before
- * each read the files leave the page cache, as far as the kernel does as it is told (posix_fadvise).
- * verify: one rank's file of the last checkpoint, in the page cache, on one core. Last, a save in
- * the background: what keeps the caller from its work, in its beginning (the copy, begin) and later
- * (polls every 20 ms, end), beside the copy alone; polls of ranks that share cores also wait until
- * each has one. GB/s are of all ranks' bytes, but for verify.
+ * MIB MiB. write, read: one file per rank, sequential pieces of 4 MiB; write ends with fsync.
+ * Before each read the files leave the page cache, as far as the kernel does as it is told
+ * (posix_fadvise). verify: one rank's file of the last checkpoint, in the page cache, on one core.
+ * Last, a save in the background: what keeps the caller from its work, in its beginning (the copy,
+ * begin) and later (polls every 20 ms, end), beside the copy alone; polls of ranks that share cores
+ * also wait until each has one. GB/s are of all ranks' bytes, but for verify.
  *
  *     mpirun --bind-to none -n 8 checkpoint DIR [MIB [ROUNDS]]
  *
@@ -83,7 +83,7 @@ static par_status save(bench *b) {
 }
 
 static par_status load(bench *b) {
-    const par_checkpoint_about about = {0};
+    const par_checkpoint_about about = {.overwrite = true}; /* as a new trainer does */
     point_at(b, b->copy);
     return par_checkpoint_load(b->world, b->directory, &about, b->runs, RUNS, &b->result);
 }

@@ -28,6 +28,7 @@ source, target = map(pathlib.Path, sys.argv[1:])
 tensors = load_file(source / "model.safetensors")
 linear = [n for n, w in tensors.items() if w.ndim == 2 and "embed" not in n]
 shutil.copytree(source, target)
-save_file({n: rounded(w.float()) if n in linear else w for n, w in tensors.items()}, target / "model.safetensors",
+save_file({n: rounded(w.float()) if n in linear else w for n, w in tensors.items()},
+          target / "model.safetensors",
           metadata={"format": "pt"})
 print(f"{len(linear)} of {len(tensors)} tensors rounded")

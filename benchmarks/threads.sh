@@ -1,15 +1,18 @@
 #!/bin/bash
-# Steps of train_llm with two builds in turn: one of another state of the sources, to compare with, and this one.
-# Each line is a case: threads, precision, what runs beside it; the median over ROUNDS of each build's fastest step in ms
-# with its range (beside other work: of its median step), and the median and range of the rounds' ratios (new / old). In
-# the cases "idle" OMP_NUM_THREADS is what --threads says, since a build may leave a library's threads to it.
+# Steps of train_llm with two builds in turn: one of another state of the sources, to compare with,
+# and this one. Each line is a case: threads, precision, what runs beside it; the median over ROUNDS
+# of each build's fastest step in ms with its range (beside other work: of its median step), and the
+# median and range of the rounds' ratios (new / old). In the cases "idle" OMP_NUM_THREADS is what
+# --threads says, since a build may leave a library's threads to it.
 #
 #     benchmarks/threads.sh OLD_TRAIN_LLM NEW_TRAIN_LLM [CASES]     ROUNDS=9 STEPS=12
 #
-# CASES (default: all): idle; beside: the new build with one thread ("old") and two, both beside two busy loops; ranks:
-# benchmarks/embedded on 4 ranks with one thread each ("old") and with the library's default.
+# CASES (default: all): idle; beside: the new build with one thread ("old") and two, both beside two
+# busy loops; ranks: benchmarks/embedded on 4 ranks with one thread each ("old") and with the
+# library's default.
 set -eu
-old=$(realpath "$1") new=$(realpath "$2") cases=${3:-idle beside ranks} rounds=${ROUNDS:-9} steps=${STEPS:-12}
+old=$(realpath "$1") new=$(realpath "$2") cases=${3:-idle beside ranks} rounds=${ROUNDS:-9} \
+    steps=${STEPS:-12}
 here=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
 loops=
@@ -19,7 +22,8 @@ end() {
 }
 trap end EXIT
 cat "$here"/docs/*.md > "$scratch/text"
-"$(dirname "$new")/../launcher/par" data --tokenizer bytes --out "$scratch/tokens.bin" --text "$scratch/text" > /dev/null
+"$(dirname "$new")/../launcher/par" data --tokenizer bytes --out "$scratch/tokens.bin" --text \
+    "$scratch/text" > /dev/null
 
 small="--vocab 256"
 shape124="--model gpt2-124m --layers 2 --vocab 8192 --tokens 128 --batch 2 --micro-batch 2"
@@ -29,17 +33,21 @@ middle() { # COLUMN FILE: median, least, most
         printf "%.4g (%.4g to %.4g)", NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2, x[1], x[NR] }'
 }
 
-# The fastest or the median step in ms without the first two; a run that takes more than 1 minute is an error.
+# The fastest or the median step in ms without the first two; a run that takes more than 1 minute is
+# an error.
 run() { # PROGRAM OPTIONS...
     if [ "$1" = embedded ]; then
-        mpirun $mpirun_flags -n 4 timeout -s KILL 60 "$(dirname "$new")/../benchmarks/embedded" "${@:2}"
+        mpirun $mpirun_flags -n 4 timeout -s KILL 60 "$(dirname "$new")/../benchmarks/embedded" \
+            "${@:2}"
         return
     fi
-    timeout -s KILL 60 env -C "$scratch" "$1" --data "$scratch/tokens.bin" --dropout 0 --split 0 --warmup 0 --sample-tokens 0 \
+    timeout -s KILL 60 env -C "$scratch" "$1" --data "$scratch/tokens.bin" --dropout 0 --split 0 \
+        --warmup 0 --sample-tokens 0 \
         --steps $((steps + 2)) "${@:2}" > "$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
     sed -nE 's/^step ([0-9]+)\/.* \| ([0-9.]+) ms .*/\1 \2/p' "$scratch/log" |
         awk '$1 > 2 { print $2 }' | sort -n |
-        awk -v fastest="${fastest:-}" '{ x[NR] = $1 } END { print fastest ? x[1] : x[int((NR + 1) / 2)] }'
+        awk -v fastest="${fastest:-}" \
+        '{ x[NR] = $1 } END { print fastest ? x[1] : x[int((NR + 1) / 2)] }'
 }
 
 pairs() { # LABEL OLD_PROGRAM OLD_OPTIONS NEW_PROGRAM NEW_OPTIONS
@@ -59,7 +67,8 @@ pairs() { # LABEL OLD_PROGRAM OLD_OPTIONS NEW_PROGRAM NEW_OPTIONS
         "$(middle 2 "$scratch/pairs")" "$(middle 3 "$scratch/pairs")"
 }
 
-echo "# $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(nproc) cores; $rounds rounds of $steps steps; load $(cut -d' ' -f1-3 /proc/loadavg)"
+echo "# $(sed -n 's/^model name.*: //p' /proc/cpuinfo |
+    head -1), $(nproc) cores; $rounds rounds of $steps steps; load $(cut -d' ' -f1-3 /proc/loadavg)"
 for what in $cases; do
     case $what in
     idle)
@@ -67,9 +76,11 @@ for what in $cases; do
             export OMP_NUM_THREADS=$threads fastest=1
             for precision in fp32 bf16; do
                 options="--threads $threads --precision $precision"
-                pairs "124M's shape, $precision, $threads threads" "$old" "$shape124 $options" "$new" "$shape124 $options"
+                pairs "124M's shape, $precision, $threads threads" "$old" "$shape124 $options" \
+                    "$new" "$shape124 $options"
             done
-            pairs "small, fp32, $threads threads" "$old" "$small --threads $threads" "$new" "$small --threads $threads"
+            pairs "small, fp32, $threads threads" "$old" "$small --threads $threads" "$new" \
+                "$small --threads $threads"
         done
         unset OMP_NUM_THREADS fastest
         ;;
@@ -79,9 +90,11 @@ for what in $cases; do
             loops="$loops $!"
         done
         for precision in fp32 bf16; do
-            pairs "beside 2 loops, small, $precision: 1, 2" "$new" "$small --threads 1 --precision $precision" \
+            pairs "beside 2 loops, small, $precision: 1, 2" "$new" \
+                "$small --threads 1 --precision $precision" \
                 "$new" "$small --threads 2 --precision $precision"
-            pairs "beside 2 loops, 124M's, $precision: 1, 2" "$new" "$shape124 --threads 1 --precision $precision" \
+            pairs "beside 2 loops, 124M's, $precision: 1, 2" "$new" \
+                "$shape124 --threads 1 --precision $precision" \
                 "$new" "$shape124 --threads 2 --precision $precision"
         done
         for loop in $loops; do kill "$loop"; done

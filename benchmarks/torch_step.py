@@ -135,10 +135,12 @@ def main():
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
     parser.add_argument(
-        "--attention", choices=("auto", "cudnn", "flash"), default="auto", help="on a GPU: by this alone"
+        "--attention", choices=("auto", "cudnn", "flash"), default="auto",
+        help="on a GPU: by this alone"
     )
     parser.add_argument("--mode", help="of torch.compile: max-autotune, ...")
-    parser.add_argument("--compile-only", action="store_true", help="forward and backward once, and no update")
+    parser.add_argument("--compile-only", action="store_true",
+                        help="forward and backward once, and no update")
     args = parser.parse_args()
     shape = list(SHAPES[args.model])
     shape[0] = args.layers or shape[0]

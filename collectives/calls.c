@@ -114,11 +114,17 @@ static par_status start_on_device(par_comm *comm, const par__operation *op, par_
     return PAR_OK;
 }
 
+/* A collective of the host comes behind those of the device that were started before it. */
+static par_status drain(par_comm *comm) {
+    return comm->link_state && comm->link->drain ? comm->link->drain(comm->link_state) : PAR_OK;
+}
+
 static par_status start(par_comm *comm, par__operation op, par_work *work) {
     PAR_REQUIRE(comm);
     if (!op.tag.purpose) op.tag.purpose = "";
-    return comm->device && op.kind != PAR__BARRIER ? start_on_device(comm, &op, work)
-                                                   : par__host_start(comm, &op, work);
+    if (comm->device && op.kind != PAR__BARRIER) return start_on_device(comm, &op, work);
+    PAR_TRY(drain(comm));
+    return par__host_start(comm, &op, work);
 }
 
 /* src, dst, n and dtype are where they are in every call. */
@@ -200,6 +206,7 @@ par_status par_comm_agree(par_comm *comm, par_status local) {
     PAR_TRY(par__transport_intact(comm->transport));
     if (comm->n == 1) return local;
     if (local != PAR_OK) strncpy(text, par_error(), sizeof text - 1);
+    PAR_TRY(drain(comm));
     par__operation gather = {.kind = PAR__ALL_GATHER,
                              .src = (const char *)&mine,
                              .dst = (char *)comm->statuses,

@@ -214,8 +214,8 @@ void par__engine_idle(const par_transport *t, int n_idle);
  * steps, on flows that only count. No collective of the comm may be under way. */
 void par__engine_count(par_comm *comm, const par__operation *op, int row);
 
-/* logical.c: tell the recorder of an operation that starts and of what it asks for; the row that its
- * messages are counted in. */
+/* logical.c: tell the recorder of an operation that starts and of what it asks for; the row that
+ * its messages are counted in. */
 int par__count_operation(par_comm *comm, const par__operation *op);
 
 /* calls.c: an operation of the host engine on a comm, also on one whose data lies on a device. */

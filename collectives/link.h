@@ -22,6 +22,9 @@ typedef struct par__link {
     par_status (*wait)(void *state, int64_t number, par_stream *then);
     bool (*done)(void *state, int64_t number);
     par_status (*progress)(void *state, bool *moved); /* without waiting */
+    /* Wait until collectives that were started have none left to start on the host, where the
+     * comm's next one is started then; NULL: they start none there. */
+    par_status (*drain)(void *state);
     /* The transport is broken: nothing on the device waits for a peer from here on; NULL: nothing
      * does. */
     void (*abort)(void *state);

@@ -274,12 +274,10 @@ static par__flight *flight_of(const staged *s) {
     return par__recorder_flight(s->comm->transport->recorder);
 }
 
-static par_status staged_wait(void *state, int64_t number, par_stream *then) {
-    staged *s = state;
-    lane *l = lane_with(s, number);
+/* The host waits for an operation of the lane until it is on its way. */
+static par_status await(staged *s, const lane *l, int64_t number) {
     par_timeline *timeline = par__recorder_timeline(s->comm->transport->recorder);
     int n_idle = 0;
-    if (!l) return PAR_OK; /* every copy of it is done */
     int64_t begin = par__timeline_now(timeline);
     par__flight_wait(flight_of(s), l->kind < 0 ? PAR__WAIT_GROUP : PAR__WAIT_PEER,
                      s->comm->last_index, l->kind < 0 ? -1 : s->comm->ranks[l->peer],
@@ -301,13 +299,29 @@ static par_status staged_wait(void *state, int64_t number, par_stream *then) {
                                              .layer = -1,
                                              .chunk = -1,
                                              .micro = -1});
+    return PAR_OK;
+}
+
+static par_status staged_wait(void *state, int64_t number, par_stream *then) {
+    staged *s = state;
+    lane *l = lane_with(s, number);
+    if (!l) return PAR_OK; /* every copy of it is done */
+    PAR_TRY(await(s, l, number));
     /* `copied` is this operation's until the lane goes on, which only progress does */
     return lane_with(s, number) ? s->device->wait(then, l->copied) : PAR_OK;
+}
+
+/* Ranks start a window on the host when they come to it, so a barrier must not overtake one. */
+static par_status staged_drain(void *state) {
+    staged *s = state;
+    const lane *l = &s->lanes[0];
+    return l->n > 0 ? await(s, l, l->ring[(l->head + l->n - 1) % l->max].number) : PAR_OK;
 }
 
 static bool staged_done(void *state, int64_t number) {
     return !lane_with(state, number);
 }
 
-const par__link par__staged_link = {"staged",    staged_create, staged_destroy,  staged_start,
-                                    staged_wait, staged_done,   staged_progress, NULL};
+const par__link par__staged_link = {"staged",        staged_create, staged_destroy,
+                                    staged_start,    staged_wait,   staged_done,
+                                    staged_progress, staged_drain,  NULL};

@@ -374,4 +374,5 @@ static bool streamed_done(void *state, int64_t number) {
 
 const par__link par__streamed_link = {
     "nccl",        streamed_create, streamed_destroy,  streamed_start,
-    streamed_wait, streamed_done,   streamed_progress, streamed_abort};
+    streamed_wait, streamed_done,   streamed_progress, NULL,
+    streamed_abort};

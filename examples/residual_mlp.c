@@ -59,7 +59,7 @@ static par_status mlp_build(par_module *module, par_build *build) {
     s->B = build->micro_batch;
     s->F = hidden / par_comm_size(s->tp);
     if (hidden % par_comm_size(s->tp))
-        PAR_FAIL(PAR_ERR_LAYOUT, "hidden %lld is no multiple of tp %d", (long long)hidden,
+        PAR_FAIL(PAR_ERR_LAYOUT, "hidden %lld is not a multiple of tp %d", (long long)hidden,
                  par_comm_size(s->tp));
     build->y = build->x;
     build->stash_nbytes = build->scratch_nbytes = (size_t)(s->B * s->F) * sizeof(float); /* h, dh */

@@ -1,8 +1,9 @@
 /*
  * The fingerprint of what libpar and a module built apart from it hand each other as memory: sizes,
  * and names, offsets and sizes of all fields, of the backend's table and of the arguments of every
- * operation (libpar/module/module.h and collectives/nccl/nccl.h add what they hand over), as the compiler sees them on either side. A module is used
- * only if both sides have the same one, so nobody has to remember to count a version up.
+ * operation (libpar/module/module.h and collectives/nccl/nccl.h add what they hand over), as the
+ * compiler sees them on either side. A module is used only if both sides have the same one, so
+ * nobody has to remember to count a version up.
  *
  * It does not see the values of enumerations (but for par_op), nor what a comment says.
  */
@@ -12,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "libpar/base/hash.h"
 #include "par/kernels.h"
 
 /* All fields of a struct, in order; A: an array. The compiler refuses a list that lacks one. The
@@ -32,7 +34,8 @@
     F(dtype) F(m) F(heads) F(head_size) F(T) F(first_row) F(x) F(ldx) F(cos) F(sin) F(inverse)
 #define PAR__FIELDS_par_attention(F, A) \
     F(dtype) F(B) F(T) F(H) F(K) F(D) F(first_head) F(scale) F(apart) F(documents) F(q) F(k) F(v) \
-    F(ldq) F(ldk) F(ldv) F(o) F(ldo) F(lse) F(d_o) F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) F(lddv) F(dropout)
+    F(ldq) F(ldk) F(ldv) F(o) F(ldo) F(lse) F(d_o) F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) \
+    F(lddv) F(dropout)
 #define PAR__FIELDS_par_attention_decode(F, A) \
     F(dtype) F(B) F(H) F(K) F(D) F(capacity) F(n) F(scale) F(q) F(k) F(v) F(ldq) F(o) F(ldo)
 #define PAR__FIELDS_par_quantize(F, A) F(dtype) F(m) F(n) F(x) F(ldx) F(q) F(scales)
@@ -81,7 +84,7 @@
 #define PAR__FIELDS_par_method(F, A) F(work) F(what) F(slower)
 #define PAR__FIELDS_par_backend(F, A) \
     F(name) A(kernels) F(on_host) F(memory) F(host_memory) F(stream_create) F(stream_destroy) \
-    F(event_create) F(event_destroy) F(copy) F(zero) F(event_record) F(wait) F(event_query) F(sync) \
+    F(event_create) F(event_destroy) F(copy) F(zero) F(event_record) F(wait) F(event_query) F(sync)\
     F(timed_event_create) F(elapsed) F(capture_begin) F(capture_end) F(graph_launch) \
     F(graph_destroy) F(choices) F(choose) F(range_begin) F(range_end) F(device) F(method) \
     F(memory_used) F(nccl)
@@ -120,22 +123,14 @@ typedef struct {
 #define PAR__CONTRACT_COPY(field)       ((const T *)0)->field,
 #define PAR__CONTRACT_COPY_ARRAY(field) {((const T *)0)->field[0]},
 
-/* FNV-1a */
-#define PAR__CONTRACT_BEGIN UINT64_C(0xcbf29ce484222325)
-static inline uint64_t par__contract_bytes(uint64_t hash, const void *data, size_t nbytes) {
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < nbytes; i++) hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-    return hash;
-}
-
 static inline uint64_t par__contract_number(uint64_t hash, size_t number) {
-    return par__contract_bytes(hash, &number, sizeof number);
+    return par__fnv64(hash, &number, sizeof number);
 }
 
 static inline uint64_t par__contract_name(uint64_t hash, const char *name) {
     size_t n = 0;
     while (name[n]) n++;
-    return par__contract_bytes(hash, name, n + 1);
+    return par__fnv64(hash, name, n + 1);
 }
 
 static inline uint64_t par__contract_struct(uint64_t hash, const char *name, size_t nbytes,
@@ -170,7 +165,7 @@ static inline uint64_t par__contract_struct(uint64_t hash, const char *name, siz
 #pragma GCC diagnostic push
 #pragma GCC diagnostic error "-Wmissing-field-initializers"
 static inline uint64_t par__contract(void) {
-    uint64_t hash = PAR__CONTRACT_BEGIN;
+    uint64_t hash = PAR__FNV64;
     PAR_OP_LIST(PAR__CONTRACT_OP)
     PAR__CONTRACT_LIST(PAR__CONTRACT_STRUCT)
     return hash;

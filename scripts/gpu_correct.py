@@ -9,20 +9,24 @@ import sys
 
 from gpu_run import Check, Failed, Skipped
 
-# bf16, fp16: a loss is a mean of terms each off by some units of the type; runs part as training goes on
+# bf16, fp16: a loss is a mean of terms each off by some units of the type; runs part as training
+# goes on
 BOUNDS = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 5e-3}
-LAYOUTS = (("tp2", 2, "--tp 2"), ("pp2", 2, "--pp 2"), ("dp2", 2, "--dp 2"), ("2x2x2", 8, "--tp 2 --pp 2 --dp 2"))
+LAYOUTS = (("tp2", 2, "--tp 2"), ("pp2", 2, "--pp 2"), ("dp2", 2, "--dp 2"),
+           ("2x2x2", 8, "--tp 2 --pp 2 --dp 2"))
 
 
 class Place:
     """The build, the folder for files, and how programs of the build are started."""
 
     def __init__(self, build, folder, tiny, oracles):
-        self.build, self.folder, self.tiny, self.oracles = pathlib.Path(build), pathlib.Path(folder), tiny, oracles
+        self.build, self.folder, self.tiny, self.oracles = pathlib.Path(build), pathlib.Path(
+            folder), tiny, oracles
         self.train = self.build / "launcher/train_llm"
         self.module = self.build / ("tests/cuda" if tiny else ".") / "libpar_cuda.so"
         self.env = dict(os.environ, PAR_MODULE_PATH=str(self.module.parent))
-        started = subprocess.run([self.train, "--help"], env=self.env, capture_output=True, text=True)
+        started = subprocess.run([self.train, "--help"], env=self.env,
+                                 capture_output=True, text=True)
         if started.returncode:
             sys.exit(f"gpu-check: {self.train} does not start: {started.stderr.strip()[-300:]}")
         self.help = started.stdout
@@ -35,7 +39,8 @@ class Place:
     def mpirun(self, ranks):
         flags = pathlib.Path(__file__).with_name("mpi.sh")
         return (
-            ["bash", "-c", f'. "{flags}" && exec mpirun $mpirun_flags -n {ranks} "$@"', "mpirun"] if ranks > 1 else []
+            ["bash", "-c", f'. "{flags}" && exec mpirun $mpirun_flags -n {ranks} "$@"', "mpirun"]
+            if ranks > 1 else []
         )
 
     def knows(self, word):
@@ -46,7 +51,8 @@ def losses(run, place, name, args, env=None, ranks=1):
     """A training's losses, exactly; and what it printed."""
     log = place.folder / f"{name}.jsonl"
     log.unlink(missing_ok=True)
-    text = run.command(place.mpirun(ranks) + [place.train, *args, "--log", log], dict(place.env, **(env or {})))
+    text = run.command(place.mpirun(ranks) + [place.train, *args, "--log", log],
+                       dict(place.env, **(env or {})))
     records = [json.loads(line) for line in log.read_text().splitlines()]
     return [r["loss"] for r in records if r["event"] == "step"], text
 
@@ -62,7 +68,8 @@ def close_to(a, b, bound):
 
 def kernel_case(run, place, case):
     text = run.command(
-        [place.build / "tests/test-kernels_cuda", case], dict(place.env, PAR_TEST_GPU="" if place.tiny else "1")
+        [place.build / "tests/test-kernels_cuda", case],
+        dict(place.env, PAR_TEST_GPU="" if place.tiny else "1")
     )
     if f"ok {case}" not in text:
         raise Skipped(text.strip().splitlines()[0][:200])
@@ -70,7 +77,8 @@ def kernel_case(run, place, case):
 
 def times(run, place):
     """The GPU's clock: events in the order in which they happened."""
-    run.command([place.build / "tests/test-cuda_times"], dict(place.env, PAR_TEST_GPU="" if place.tiny else "1"))
+    run.command([place.build / "tests/test-cuda_times"],
+                dict(place.env, PAR_TEST_GPU="" if place.tiny else "1"))
 
 
 def against_cpu(run, place, model, precision, own):
@@ -103,12 +111,14 @@ def oracle(run, place, name, precision):
     folder = pathlib.Path(place.oracles) / name
     if not folder.is_dir():
         raise Skipped(f"no reference results at {folder}")
-    text = run.command([place.build / "tests/oracle", folder, "--device", "cuda", "--precision", precision], place.env)
+    text = run.command([place.build / "tests/oracle", folder, "--device", "cuda", "--precision",
+                        precision], place.env)
     return {"last": text.strip().splitlines()[-1][:150]}
 
 
 def layout(run, place, link, name, ranks, args):
-    one, _ = losses(run, place, f"one-{link}-{name}", ["--model", "llama-nano", *place.small, "--device", "cuda"])
+    one, _ = losses(run, place, f"one-{link}-{name}", ["--model", "llama-nano", *place.small,
+        "--device", "cuda"])
     many, _ = losses(
         run,
         place,
@@ -149,7 +159,8 @@ def short_training(run, place, which, tokens):
             if not (links / file.name).exists():
                 (links / file.name).symlink_to(file)
         env["LD_LIBRARY_PATH"] = f"{links}:{place.env.get('LD_LIBRARY_PATH', '')}"
-    model = ["--model", "llama-nano"] if place.tiny else ["--model", "gpt2-124m", "--layers", "2", "--dropout", "0"]
+    model = ["--model", "llama-nano"] if place.tiny else ["--model", "gpt2-124m", "--layers", "2",
+        "--dropout", "0"]
     values, text = losses(
         run,
         place,
@@ -160,14 +171,16 @@ def short_training(run, place, which, tokens):
         + ["--precision", "bf16", "--device", "cuda"],
         env,
     )
-    said = [line.strip() for line in text.splitlines() if re.search("attention|cudnn|slower|warning", line, re.I)]
+    said = [line.strip() for line in text.splitlines()
+            if re.search("attention|cudnn|slower|warning", line, re.I)]
     return {"last_loss": values[-1], "said": " / ".join(said)[:600] or "nothing about attention"}
 
 
 def checks(place):
     """What tells most, first."""
     cases = subprocess.run(
-        [place.build / "tests/test-kernels_cuda", "--list"], env=place.env, capture_output=True, text=True
+        [place.build / "tests/test-kernels_cuda", "--list"], env=place.env,
+        capture_output=True, text=True
     )
     nanos = ("gpt2-nano", "llama-nano")
     out = [Check("kernels", name, 60, kernel_case, place, name) for name in cases.stdout.split()]
@@ -175,20 +188,25 @@ def checks(place):
         for model in nanos:
             for precision in BOUNDS:
                 name = f"{'own attention' if own else 'cuda against cpu'} {model} {precision}"
-                out.append(Check("correctness", name, 60, against_cpu, place, model, precision, own))
+                out.append(Check("correctness", name, 60, against_cpu, place, model,
+                                 precision, own))
     for which, tokens in (("first", 256), ("system", 256), ("system", 200)):
         if not place.tiny or which == "first":
             name = f"cudnn {'found first' if which == 'first' else 'of the system'} T {tokens}"
-            out.append(Check("correctness", name, 60, short_training, place, which, 16 if place.tiny else tokens))
+            out.append(Check("correctness", name, 60, short_training, place, which,
+                             16 if place.tiny else tokens))
     for model, precision in (("gpt2-nano", "fp32"), ("llama-nano", "bf16")):
         out.append(
-            Check("correctness", f"graph {model} {precision}", 40, with_and_without_graph, place, model, precision)
+            Check("correctness", f"graph {model} {precision}", 40, with_and_without_graph, place,
+                  model, precision)
         )
     for name in ("gpt2-tiny", "llama-gqa", "llama-tied"):
         for precision in BOUNDS:
-            out.append(Check("correctness", f"oracle {name} {precision}", 60, oracle, place, name, precision))
+            out.append(Check("correctness", f"oracle {name} {precision}", 60, oracle, place,
+                             name, precision))
     out.append(Check("correctness", "times", 30, times, place))
     for link in ("nccl", "staged"):
         for name, ranks, args in LAYOUTS:
-            out.append(Check("correctness", f"layout {link} {name}", 90, layout, place, link, name, ranks, args))
+            out.append(Check("correctness", f"layout {link} {name}", 90, layout, place, link,
+                             name, ranks, args))
     return out

@@ -110,7 +110,8 @@ class Runner:
                 json.dump(dict(self.head, checks=self.results), f, indent=1)
             os.replace(self.out + ".json.part", self.out + ".json")
         word = {True: "passed", False: "FAILED", None: "skipped"}[ok]
-        short = ", ".join(f"{k} {number(v)}" for k, v in figures.items() if isinstance(v, (int, float, str)))
+        short = ", ".join(f"{k} {number(v)}" for k, v in figures.items()
+                          if isinstance(v, (int, float, str)))
         if ok is not True or check.kind != "kernels":
             self.say(f"-- {check.name}: {word} ({result['seconds']:.1f} s) {note or short}")
         return result

@@ -30,8 +30,10 @@ def make_tokens(path, vocabulary, n):
     random.seed(1)
     wide = vocabulary > 65536
     with open(path, "wb") as f:
-        array.array("i", [20240801 if wide else 20240520, 7 if wide else 1, n] + [0] * 253).tofile(f)
-        array.array("I" if wide else "H", (random.randrange(vocabulary) for _ in range(n))).tofile(f)
+        array.array("i", [20240801 if wide else 20240520, 7 if wide else 1, n] + [0]
+                    * 253).tofile(f)
+        array.array("I" if wide else "H", (random.randrange(vocabulary)
+                                           for _ in range(n))).tofile(f)
 
 
 class Memory:
@@ -53,7 +55,8 @@ class Memory:
         self.gib = None
         if self.process:
             self.process.terminate()
-            used = [float(x) for x in self.process.communicate()[0].split() if x.replace(".", "").isdigit()]
+            used = [float(x) for x in self.process.communicate()[0].split()
+                    if x.replace(".", "").isdigit()]
             self.gib = max(used) / 1024 if used else None
 
 
@@ -64,14 +67,16 @@ def flops_per_token(start):
     matrices = 3 if start["model"].startswith("llama") else 2
     block = C * width + start["heads"] * D * C + matrices * C * start["mlp"]
     return (
-        6 * (start["layers"] * block + C * start["vocab"]) + 12 * start["layers"] * start["heads"] * D * start["tokens"]
+        6 * (start["layers"] * block + C * start["vocab"]) + 12 * start["layers"] * start["heads"]
+        * D * start["tokens"]
     )
 
 
 def figures(seconds, tokens, flops, peak, gib, first_step):
     """A step is the median of those after the warm-up; spread: upper over lower quartile."""
     q = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
-    out = {"tokens_per_s": tokens / q[1], "step_ms": 1e3 * q[1], "spread": q[2] / q[0], "first_step_s": first_step}
+    out = {"tokens_per_s": tokens / q[1], "step_ms": 1e3 * q[1], "spread": q[2] / q[0],
+           "first_step_s": first_step}
     if peak:
         out["mfu"] = flops * tokens / q[1] / peak
     if gib:
@@ -97,15 +102,19 @@ def train(run, place, peak, shape, more=(), env=None):
         run.command([place.train, *args, *place.quiet(V)], dict(place.env, **(env or {})), watch)
     records = [json.loads(line) for line in log.read_text().splitlines()]
     start = records[0]
-    seconds = [r["measured"]["seconds"] for r in records if r["event"] == "step"][min(WARMUP, steps - 2) :]
-    return figures(seconds, B * T, flops_per_token(start), peak, memory.gib, first[0] if first else None)
+    seconds = [r["measured"]["seconds"] for r in records if r["event"]
+               == "step"][min(WARMUP, steps - 2) :]
+    return figures(seconds, B * T, flops_per_token(start), peak, memory.gib, first[0]
+                   if first else None)
 
 
 def clean(cache):
     """PyTorch sees none of the libraries that are found first for libpar."""
-    env = {k: os.environ[k] for k in ("PATH", "HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES") if k in os.environ}
+    env = {k: os.environ[k] for k in ("PATH", "HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES")
+           if k in os.environ}
     return dict(
-        env, TORCHINDUCTOR_CACHE_DIR=str(cache), TORCHINDUCTOR_FX_GRAPH_CACHE="1", TORCHINDUCTOR_AUTOGRAD_CACHE="1"
+        env, TORCHINDUCTOR_CACHE_DIR=str(cache), TORCHINDUCTOR_FX_GRAPH_CACHE="1",
+        TORCHINDUCTOR_AUTOGRAD_CACHE="1"
     )
 
 
@@ -113,7 +122,8 @@ def says(python, program):
     """What a line of Python prints in PyTorch's environment; nothing if it fails."""
     if not shutil.which(python):
         return ""
-    return subprocess.run([python, "-c", program], env=clean("/tmp"), capture_output=True, text=True).stdout.strip()
+    return subprocess.run([python, "-c", program], env=clean("/tmp"), capture_output=True,
+                          text=True).stdout.strip()
 
 
 def torch(run, python, cache, peak, shape, *more):
@@ -136,14 +146,17 @@ def kernels(run, place, model, T, B, word, env, more=""):
     program, report = place.build / "benchmarks/kernels", place.folder / "kernels.json"
     small = "--seconds 0 --cache 0 --copy 1" if place.tiny else "--seconds 0.04 --cache 256 --copy 1024"
     args = f"--device cuda --model {model} --tokens {T} --batch {B} --dtype bf16 --peak 989 {small} {more}".split()
-    has_json = "--json" in subprocess.run([program, "--help"], capture_output=True, text=True).stdout
+    has_json = "--json" in subprocess.run([program, "--help"], capture_output=True,
+                                          text=True).stdout
     text = run.command(
-        [program, *args, *(["--filter", word] if word else []), *(["--json", report] if has_json else [])],
+        [program, *args, *(["--filter", word] if word else []),
+         *(["--json", report] if has_json else [])],
         dict(place.env, **env),
     )
     lines = [line for line in text.splitlines() if "/cuda/" in line or "not supported" in line]
     run.say(
-        "\n".join(line[:150] for line in text.splitlines() if line in lines or line.startswith(("copy", "operation")))
+        "\n".join(line[:150] for line in text.splitlines() if line in lines
+                  or line.startswith(("copy", "operation")))
     )
     return {"operations": json.loads(report.read_text())} if has_json else {"lines": lines}
 
@@ -210,7 +223,8 @@ def cupti(python):
     return next((f for f in folders if os.path.exists(f + "/libcupti.so.13")), None)
 
 
-# Shapes by their number; a lane beside another must fit the GPU's memory with it, and with the checks of correctness.
+# Shapes by their number; a lane beside another must fit the GPU's memory with it, and with the
+# checks of correctness.
 COMPILE_LANES = ((4,), (1, 0, 2, 3))
 
 
@@ -218,7 +232,8 @@ def compiles(place, python, cache):
     """PyTorch's compiled code into its cache, lanes beside each other and beside what else runs."""
 
     def check(s):
-        return Check("pytorch", "compile " + s[0], 150, torch, python, cache, None, s, "--compile-only")
+        return Check("pytorch", "compile " + s[0], 150, torch, python, cache, None, s,
+                     "--compile-only")
 
     if place.tiny:
         return [[check(s) for s in TINY]]
@@ -234,19 +249,24 @@ def checks(place, python, cache, peak):
     for model, T in (
         (("gpt2-nano", 32),)
         if place.tiny
-        else (("gpt2-124m", 1024), ("gpt2-124m", 8192), ("llama3-8b", 8192), ("gpt2-124m", 2048), ("gpt2-124m", 4096))
+        else (("gpt2-124m", 1024), ("gpt2-124m", 8192), ("llama3-8b", 8192), ("gpt2-124m", 2048),
+              ("gpt2-124m", 4096))
     ):
         own.append(Check("speed", f"attention {model} T {T}", 20, attention, place, model, T))
     _, model, _, T, V, B, _, _ = shapes[0]
-    out = pairs[:2] + [Check("speed", "profile " + shapes[0][0], 40, profile, place, python, shapes[0])] + own[:3]
-    out.append(Check("speed", "kernels " + model, 40, kernels, place, model, T, B, "", {}, f"--vocab {V}"))
+    out = pairs[:2] + [Check("speed", "profile " + shapes[0][0], 40, profile, place, python,
+                             shapes[0])] + own[:3]
+    out.append(Check("speed", "kernels " + model, 40, kernels, place, model, T, B, "", {},
+                     f"--vocab {V}"))
     out += pairs[2:]
     if not place.tiny:
         out.append(Check("speed", "profile " + shapes[2][0], 60, profile, place, python, shapes[2]))
-        out.append(Check("speed", "kernels llama3-8b", 40, kernels, place, "llama3-8b", 8192, 1, "", {}))
+        out.append(Check("speed", "kernels llama3-8b", 40, kernels, place, "llama3-8b",
+                         8192, 1, "", {}))
         for i in (0, 2):
             more = (python, cache, peak, shapes[i], "--attention", "cudnn")
-            out.append(Check("pytorch", "pytorch cudnn attention " + shapes[i][0], 120, torch, *more))
+            out.append(Check("pytorch", "pytorch cudnn attention " + shapes[i][0], 120,
+                             torch, *more))
         more = (python, cache, peak, shapes[0], "--mode", "max-autotune")
         out.append(Check("pytorch", "pytorch max-autotune " + shapes[0][0], 150, torch, *more))
     return out + own[3:]
@@ -255,7 +275,8 @@ def checks(place, python, cache, peak):
 def ratios(results):
     """libpar's rate over PyTorch's, for each shape that has both."""
     by_name = {r["name"]: r["figures"] for r in results if r["ok"]}
-    keys = (("tokens_per_s", 1, ".0f"), ("mfu", 100, ".1f"), ("gpu_gib", 1, ".1f"), ("first_step_s", 1, ".1f"))
+    keys = (("tokens_per_s", 1, ".0f"), ("mfu", 100, ".1f"), ("gpu_gib", 1, ".1f"),
+            ("first_step_s", 1, ".1f"))
     heads = [h for name in ("tokens/s", "MFU %", "GiB", "start s") for h in (name, "PyTorch")]
     lines = [f"{'shape':34} {'ratio':>6} " + " ".join(f"{h:>8}" for h in heads)]
     for name, f in by_name.items():
@@ -266,7 +287,8 @@ def ratios(results):
             if way and not p:
                 continue
             ratio = f"{f['tokens_per_s'] / p['tokens_per_s']:.3f}" if p else "-"
-            cells = [format(x[k] * by, form) if x.get(k) else "-" for k, by, form in keys for x in (f, p)]
+            cells = [format(x[k] * by, form) if x.get(k) else "-" for k, by, form in keys
+                     for x in (f, p)]
             label = "  PyTorch with " + way if way else name
             lines.append(f"{label:34} {ratio:>6} " + " ".join(f"{c:>8}" for c in cells))
     return lines

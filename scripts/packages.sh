@@ -1,5 +1,5 @@
-# Debian packages of libpar, how to install them, and how to see what is missing without that. Sourced by quickstart and
-# run-tests.
+# Debian packages of libpar, how to install them, and how to see what is missing without that.
+# Sourced by quickstart and run-tests.
 
 # An MPI that is there is taken, whichever it is: Open MPI, MPICH, Intel MPI, MVAPICH.
 packages_mpi="libopenmpi-dev openmpi-bin"
@@ -8,16 +8,19 @@ packages_build="gcc libc6-dev meson ninja-build pkg-config $packages_mpi libdnnl
 packages_test="libopenmpi-dev openmpi-bin libmpich-dev mpich clang clang-format g++ file hdf5-tools procps libc6-dbg doxygen"
 
 # What must be there, however it came there: commands, and modules of pkg-config.
-tools_build="cc meson ninja pkg-config python3 mpicc mpirun" modules_build="jansson libpcre2-8 libutf8proc hdf5 libxxhash"
+tools_build="cc meson ninja pkg-config python3 mpicc mpirun" \
+    modules_build="jansson libpcre2-8 libutf8proc hdf5 libxxhash"
 tools_test="gcc g++ clang clang-format file h5dump pgrep mpicc.mpich"
 
 missing_packages() {
     for package in "$@"; do
-        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || printf '%s ' "$package"
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
+            printf '%s ' "$package"
     done
 }
 
-# check_tools COMMANDS MODULES PACKAGES: everything that is missing, at once, and Debian's line for it; 1 if there is any.
+# check_tools COMMANDS MODULES PACKAGES: everything that is missing, at once, and Debian's line for
+# it; 1 if there is any.
 check_tools() {
     local name missing='' packages=$3
     for name in $1; do
@@ -39,14 +42,16 @@ check_tools() {
     return 1
 }
 
-# An installation that was cut off leaves dpkg in the middle; apt-get refuses to go on until that is finished.
+# An installation that was cut off leaves dpkg in the middle; apt-get refuses to go on until that is
+# finished.
 finish_interrupted() { # [PREFIX]
     [ -n "$(ls /var/lib/dpkg/updates 2>/dev/null)$(dpkg --audit 2>/dev/null)" ] || return 0
     echo "packages: an earlier installation was interrupted; finishing it: ${1:+$1 }dpkg --configure -a"
     ${1:-} env DEBIAN_FRONTEND=noninteractive dpkg --configure -a >/dev/null
 }
 
-# install_packages NAME...: as root, else through sudo; says which, and installs nothing that is there.
+# install_packages NAME...: as root, else through sudo; says which, and installs nothing that is
+# there.
 install_packages() {
     local missing prefix=
     if ! command -v dpkg-query >/dev/null; then
@@ -70,5 +75,6 @@ install_packages() {
     echo "packages: installing ${prefix:+through sudo }$missing"
     $prefix apt-get update -q >/dev/null || return 1
     # shellcheck disable=SC2086
-    $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null
+    $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+        $missing >/dev/null
 }

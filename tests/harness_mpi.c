@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -49,6 +50,15 @@ static void run_case(const harness_case *c, int rank) {
     MPI_Comm_free(&split);
 }
 
+/* Ranks that a case has no work for sleep until the others come, instead of taking their cores. */
+static void wait_for_all(void) {
+    const struct timespec pause = {.tv_nsec = 2000000};
+    MPI_Request request;
+    int done = 0;
+    MPI_Ibarrier(MPI_COMM_WORLD, &request);
+    while (MPI_Test(&request, &done, MPI_STATUS_IGNORE), !done) nanosleep(&pause, NULL);
+}
+
 /* The first failing rank's text, else the first skipping rank's, reaches rank 0. */
 static void agree(int rank, int size) {
     int flags[2] = {harness_now.failed ? rank : size, harness_now.skipped ? rank : size};
@@ -84,6 +94,7 @@ int harness_main_mpi(const char *suite, const harness_case *cases, int n, int ar
             harness_skip("needs %d ranks, has %d", cases[i].ranks, size);
         else
             run_case(&cases[i], rank);
+        wait_for_all();
         agree(rank, size);
         alarm(0);
         bad |= harness_now.failed;

@@ -11,7 +11,8 @@
 
 enum { MUTATE_CAPACITY = 8192 }; /* bytes of a seed and of what it becomes */
 
-/* The next number in [0, n) of the series that *state, not 0, is at: xorshift64*, Marsaglia 2003. */
+/* The next number in [0, n) of the series that *state, not 0, is at: xorshift64*, Marsaglia
+ * 2003. */
 static inline size_t mutate_draw(uint64_t *state, size_t n) {
     *state ^= *state >> 12;
     *state ^= *state << 25;

@@ -42,7 +42,7 @@ const par__nccl *par__nccl_open(const par_device_params *params);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic error "-Wmissing-field-initializers"
 static inline uint64_t par__nccl_contract(void) {
-    uint64_t hash = PAR__CONTRACT_BEGIN;
+    uint64_t hash = PAR__FNV64;
     PAR__CONTRACT_STRUCT(par_tag)
     PAR__CONTRACT_STRUCT(par__operation)
     PAR__CONTRACT_STRUCT(par__nccl)

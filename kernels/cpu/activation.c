@@ -21,7 +21,7 @@ CPU_INLINE vec tanh_derivative(vec x) {
 
 CPU_INLINE vec gelu_of(par_dtype t, vec x, bool erf) {
     vec distribution, density;
-    if (!erf) return x / (1.0f + vec_exp_to(t, -tanh_argument(x)));
+    if (!erf) return x / (1.0f + vec_exp_normal(t, -tanh_argument(x)));
     vec_normal(t, x, &distribution, &density);
     return x * distribution;
 }
@@ -94,7 +94,7 @@ static par_status gelu_backward(par_stream *stream, const void *args, void *work
 CPU_INLINE void swiglu_step(par_dtype t, const par_swiglu *a, int64_t i, int64_t j, int64_t count) {
     int64_t at = i * a->n + j, at_gate = at + i * a->n;
     pair gate = pair_load(a->x, t, at_gate, count), up = pair_load(a->x, t, at_gate + a->n, count);
-    for (int k = 0; k < 2; k++) up.v[k] *= gate.v[k] / (1.0f + vec_exp_to(t, -gate.v[k]));
+    for (int k = 0; k < 2; k++) up.v[k] *= gate.v[k] / (1.0f + vec_exp_normal(t, -gate.v[k]));
     pair_store(a->y, t, at, count, up);
 }
 

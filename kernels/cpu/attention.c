@@ -2,7 +2,8 @@
  * Causal softmax attention, forward: par_attention in par/kernels.h. Tiled with an online softmax
  * (Dao et al. 2022, algorithm 1; Milakov and Gimelshein 2018): scores exist as one tile. A task is
  * one (b, h); for each tile of keys, packed once, it walks the tiles of queries at or below the
- * diagonal, up to the last that sees one of the keys. Between tiles, o holds the unnormalised sums and lse the running maximum.
+ * diagonal, up to the last that sees one of the keys. Between tiles, o holds the unnormalised sums
+ * and lse the running maximum.
  */
 #include <math.h>
 

@@ -20,11 +20,12 @@
  * by 5.4e-6. There log 2 is one number if its product with n is fused: 1.9e-9 n. In all that is a
  * thousandth of half a unit of fp16, and a three-hundredth of bf16.
  */
-CPU_INLINE vec vec_exp_to(par_dtype t, vec x) {
-    const vec shift =
-        (vec){0} + 0x1.8p23f; /* adding it rounds to an integer, which is then the low bits */
-    vec clamped = vec_max((vec){0} - 104.0f, vec_min((vec){0} + 89.0f, x));
-    vec shifted = clamped * 0x1.715476p0f + shift, n = shifted - shift, r, p;
+#define EXP_SHIFT 0x1.8p23f /* adding it rounds to an integer, which is then the low bits */
+
+/* exp(r) of a clamped x; *shifted: n + EXP_SHIFT */
+CPU_INLINE vec exp_of_rest(par_dtype t, vec clamped, vec *shifted) {
+    *shifted = clamped * 0x1.715476p0f + EXP_SHIFT;
+    vec n = *shifted - EXP_SHIFT, r, p;
 #if defined __FMA__ || defined __aarch64__
     bool one_part = t != PAR_F32;
 #else
@@ -45,14 +46,31 @@ CPU_INLINE vec vec_exp_to(par_dtype t, vec x) {
         p = p * r + 0.500051234f;
     }
     p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    return p * r + 1.0f;
+}
+
+CPU_INLINE vec vec_exp_to(par_dtype t, vec x) {
+    vec shifted,
+        p = exp_of_rest(t, vec_max((vec){0} - 104.0f, vec_min((vec){0} + 89.0f, x)), &shifted);
 #ifdef __AVX512F__
-    return (vec)_mm512_scalef_ps((__m512)p, (__m512)n);
+    return (vec)_mm512_scalef_ps((__m512)p, (__m512)(shifted - EXP_SHIFT));
 #else
-    vec_int exponent = (vec_int)shifted - (vec_int)shift, half = exponent >> 1;
+    vec_int exponent = (vec_int)shifted - (vec_int)((vec){0} + EXP_SHIFT), half = exponent >> 1;
     vec scale1 = (vec)((half + 127) << 23);
     vec scale2 = (vec)((exponent - half + 127) << 23);
     return p * scale1 * scale2;
+#endif
+}
+
+/* The same between exp(-87) = 1.6e-38, which what is less is taken for, and 2.4e38, above which it
+ * is infinite: where that does not matter, 2^n is one factor everywhere. */
+CPU_INLINE vec vec_exp_normal(par_dtype t, vec x) {
+#ifdef __AVX512F__
+    return vec_exp_to(t, x);
+#else
+    vec shifted,
+        p = exp_of_rest(t, vec_max((vec){0} - 87.0f, vec_min((vec){0} + 89.0f, x)), &shifted);
+    return p * (vec)(((vec_bits)shifted << 23) + 0x3f800000u);
 #endif
 }
 
@@ -66,7 +84,7 @@ CPU_INLINE float exp_f32(float x) {
 
 /* s = 1 / (1 + exp(-x)) and 1 - s, each to a few units. Below x = -80 they stay at 2e-35 and 1. */
 CPU_INLINE void vec_logistic(par_dtype t, vec x, vec *s, vec *rest) {
-    vec e = vec_exp_to(t, vec_min((vec){0} + 80.0f, -x));
+    vec e = vec_exp_normal(t, vec_min((vec){0} + 80.0f, -x));
     *s = 1.0f / (1.0f + e);
     *rest = e * *s;
 }

@@ -232,6 +232,15 @@ CPU_INLINE void vec_store(void *y, par_dtype dtype, int64_t at, int64_t count, v
     memcpy((char *)y + (size_t)at * size, lanes, (size_t)count * size);
 }
 
+/* Asks for the memory that is to be read some time behind `nbytes` from x on. Rows of weights that
+ * are read once are shorter than what the processor needs to foresee them by itself: of 768 bytes
+ * it then reads half as much per second. An address where nothing is does no harm. */
+CPU_INLINE void fetch_ahead(const void *x, size_t nbytes) {
+    enum { AHEAD = 4096, LINE = 64 };
+    for (size_t i = 0; i < nbytes; i += LINE)
+        __builtin_prefetch((const void *)((uintptr_t)x + AHEAD + i));
+}
+
 /* fp32 and fp16: the elements in order; bf16: v[0] the even, v[1] the odd ones. */
 typedef struct {
     vec v[2];

@@ -28,7 +28,7 @@ CPU_INLINE float maximum(par_dtype t, const void *x, int64_t at, int64_t n) {
 CPU_INLINE void exp_step(par_dtype t, const void *x, int64_t at, float max, vec *sum, int64_t j,
                          int64_t count) {
     pair p = pair_load(x, t, at + j, count);
-    for (int k = 0; k < 2; k++) p.v[k] = vec_exp(p.v[k] - max);
+    for (int k = 0; k < 2; k++) p.v[k] = vec_exp_normal(PAR_F32, p.v[k] - max);
     if (count < PAIR) p = pair_first(p, t, count, 0);
     *sum = *sum + p.v[0] + p.v[1];
 }

@@ -2,8 +2,9 @@
  * Causal softmax attention with grouped queries, one query at a time: par_attention in
  * par/kernels.h.
  *
- * With s_ij = scale · q_i · k_j for keys j <= i of i's document (of all where they are not apart), lse_i = log sum_j exp(s_ij),
- * p_ij = exp(s_ij - lse_i), and z_ij the dropout's factor (0 or 1 / (1 - p)):
+ * With s_ij = scale · q_i · k_j for keys j <= i of i's document (of all where they are not apart),
+ * lse_i = log sum_j exp(s_ij), p_ij = exp(s_ij - lse_i), and z_ij the dropout's factor (0 or
+ * 1 / (1 - p)):
  *   o_i   = sum_j p_ij z_ij v_j
  *   dv_j  = sum_i p_ij z_ij dO_i
  *   ds_ij = p_ij (z_ij dO_i · v_j - delta_i),  delta_i = dO_i · o_i = sum_j p_ij z_ij dO_i · v_j

@@ -1,5 +1,5 @@
 /*
- * What the recorder needs of NCCL's public interface, from NVIDIA's documentation (NCCL 2.28, "NCCL
+ * What the recorder needs of NCCL's public interface, from NVIDIA's documentation (NCCL 2.30, "NCCL
  * API"). None of NCCL's headers is needed to build it. With NCCL_RECORD_HEADER the types come from
  * nccl.h instead, and the compiler compares every prototype below with NVIDIA's.
  */
@@ -10,7 +10,11 @@
 
 #if NCCL_RECORD_HEADER
 #include <nccl.h>
+#if NCCL_VERSION_CODE < 22700
+typedef struct ncclWindow_vidmem *ncclWindow_t;
+#endif
 #else
+typedef struct ncclWindow_vidmem *ncclWindow_t;
 typedef struct ncclComm *ncclComm_t;
 typedef struct CUstream_st *cudaStream_t;
 typedef struct {
@@ -81,5 +85,8 @@ ncclResult_t ncclSend(const void *src, size_t n, ncclDataType_t type, int peer, 
                       cudaStream_t stream);
 ncclResult_t ncclRecv(void *dst, size_t n, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream);
+ncclResult_t ncclPutSignal(const void *src, size_t n, ncclDataType_t type, int peer,
+                           ncclWindow_t window, size_t offset, int signal, int context,
+                           unsigned int flags, ncclComm_t comm, cudaStream_t stream);
 
 #endif

@@ -1,27 +1,22 @@
 /*
- * Communicators and counts. The list of communicators only grows, so that it is read without a
- * lock; who looks for one begins with the last one that its thread found.
+ * Communicators are found and calls are counted. The list of communicators only grows, so that it
+ * is read without a lock; who looks for one begins with the last one that its thread found.
  */
 #define _GNU_SOURCE
 #include "record.h"
 
 #include <dlfcn.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-_Atomic(record_comm *) record_comms;
-record_groups record_all_groups;
-_Atomic uint64_t record_failed, record_lost;
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 const char *record_op_name(int op) {
     static const char *const names[N_OPS] = {
-        "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast",
-        "reduce",     "gather",         "scatter",    "send",       "recv"};
+        "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "reduce",
+        "gather",     "scatter",        "send",       "recv",       "put"};
     return names[op];
 }
 
@@ -183,6 +178,6 @@ void record_call(record_comm *comm, record_op op, int peer, size_t n, int type,
     if (type < 0 || type >= N_TYPES) type = N_TYPES - 1;
     record_cell *cell = &cells[(size_t)at * N_TYPES + (size_t)type];
     atomic_fetch_add_explicit(&cell->calls, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&cell->nbytes, n * types[type].nbytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cell->nbytes, n * record_type_nbytes(type), memory_order_relaxed);
     if (captured(stream)) atomic_fetch_add_explicit(&cell->captured, 1, memory_order_relaxed);
 }

@@ -1,7 +1,8 @@
 /*
  * What the recorder keeps: communicators, and for each what was asked for, counted by operation,
  * peer and type. wrap.c stands before NCCL's functions and tells record.c of each call; write.c
- * makes a file of it. It links nothing of libpar, as it is loaded into other people's programs.
+ * makes a file of it; kept.c holds it, real.c knows NCCL's own functions. It links nothing of
+ * libpar, as it is loaded into other people's programs.
  *
  * A call takes no lock and no memory, but for the first one of an operation on a communicator.
  */
@@ -27,6 +28,7 @@ typedef enum {
     SCATTER,
     SEND,
     RECV,
+    PUT, /* into a window of the peer, which asks for nothing */
     N_OPS
 } record_op;
 
@@ -54,14 +56,16 @@ typedef struct {
     _Atomic uint64_t n, calls, largest; /* outermost groups; calls in all, and in the largest */
 } record_groups;
 
-/* record.c */
+/* kept.c */
 extern _Atomic(record_comm *) record_comms; /* the newest */
 extern record_groups record_all_groups;
 extern _Atomic uint64_t record_failed, record_lost; /* calls: refused by NCCL; not counted */
 const char *record_op_name(int op);
 const char *record_type_name(int type);
-
+uint64_t record_type_nbytes(int type);
 bool record_wanted(void); /* this process records */
+
+/* record.c */
 /* A communicator that is being made; NULL if there is no memory. */
 record_comm *record_begin(const char *id, int n, int rank, const ncclConfig_t *config);
 void record_made(record_comm *comm, ncclComm_t handle);
@@ -76,8 +80,11 @@ void record_id(const char *kind, const void *data, size_t nbytes, char out[ID_NB
 void record_call(record_comm *comm, record_op op, int peer, size_t n, int type,
                  cudaStream_t stream);
 
-/* wrap.c: a function of NCCL, for the code at `caller` (NULL: anybody's); NULL: there is none. */
+/* real.c */
+/* A function of NCCL, for the code at `caller` (NULL: anybody's); NULL: there is none. */
 void *record_real(const char *name, const void *caller);
+/* The same, kept in `place` once it is known; NULL, and said: there is none. */
+void *record_real_kept(_Atomic(void *) *place, const char *name, const void *caller);
 
 /* write.c: the file, again; `ended`: the process is about to end. */
 void record_write(bool ended);

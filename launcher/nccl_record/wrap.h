@@ -13,8 +13,6 @@
 extern _Thread_local int record_inside, record_group_depth;
 extern _Thread_local uint64_t record_group_calls;
 
-/* NCCL's own function, kept in `place` once it is known; NULL, and said: there is none. */
-void *record_real_kept(_Atomic(void *) *place, const char *name, const void *caller);
 /* What NCCL returned; a refusal is counted. */
 bool record_taken(ncclResult_t result);
 

@@ -1,13 +1,14 @@
 /*
  * par checkpoint average, import: a checkpoint of weights alone. It can be sampled, exported and
  * compared; a training goes on from moments, which it has none of. An average carries the first
- * one's tokenizer.
+ * one's tokenizer, an import that of its directory.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "checkpoint_tool.h"
+#include "../train_llm/tokenizer_files.h"
 #include "par_tool.h"
 
 /* Weights in memory, as runs of one rank. */
@@ -222,6 +223,37 @@ static void add_ends(const par_weights *from, checkpoint_pairs *pairs) {
     if (used > 0) checkpoint_pair_add(pairs, "end ids", text, PAR_CHECKPOINT_STATED);
 }
 
+/* The tokenizer of --tokenizer, or of the directory, as further runs, and what it is. */
+static par_status add_tokenizer(const checkpoint_settings *s, const checkpoint_source *from,
+                                checkpoint_pairs *pairs, model *m) {
+    static llm_tokenizer t;
+    const char *place = s->tokenizer ? s->tokenizer : from->import ? from->path : NULL;
+    if (place) llm_tokenizer_look(&t, place);
+    if (s->tokenizer && t.n_files == 0)
+        return par_error_set(PAR_ERR_IO,
+                             "--tokenizer %s: there is no tokenizer in it; legal: a folder with "
+                             "tokenizer.json, tokenizer.model, or vocab.json and merges.txt",
+                             s->tokenizer);
+    if (t.n_files == 0) {
+        printf("note: no files of a tokenizer are known; --tokenizer DIR gives them\n");
+        return PAR_OK;
+    }
+    llm_tokenizer_carry(&t);
+    par_checkpoint_run *runs = realloc(m->runs, (size_t)(m->n + t.n_blobs) * sizeof *runs);
+    if (runs) m->runs = runs;
+    for (int i = 0; runs && i < t.n_blobs; i++) runs[m->n++] = t.blobs[i]; /* and their bytes */
+    if (!runs || t.n_blobs == 0) llm_tokenizer_drop(&t);
+    if (!runs) return par_error_set(PAR_ERR_MEMORY, "no host memory for the tokenizer");
+    checkpoint_pair_add(pairs, "tokenizer", t.id, PAR_CHECKPOINT_EQUAL);
+    checkpoint_pair_add(pairs, "tokenizer file", t.name, PAR_CHECKPOINT_STATED);
+    if (t.n_blobs == 0)
+        printf("note: the tokenizer has more than %d MiB and is not carried, only its place, %s\n",
+               LLM_TOKENIZER_NBYTES >> 20, place);
+    else
+        printf("%d file%s of the tokenizer in %s\n", t.n_blobs, t.n_blobs == 1 ? "" : "s", place);
+    return PAR_OK;
+}
+
 int checkpoint_import(const checkpoint_settings *s) {
     static checkpoint_pairs pairs;
     char origin[512];
@@ -237,6 +269,9 @@ int checkpoint_import(const checkpoint_settings *s) {
         checkpoint_pair_add(&pairs, "precision", par_dtype_name(from.weights.dtype),
                             PAR_CHECKPOINT_NOTED);
         add_ends(&from.weights, &pairs);
+        st = add_tokenizer(s, &from, &pairs, &m);
+    }
+    if (st == PAR_OK) {
         snprintf(origin, sizeof origin, "import of %s", s->words[0]);
         checkpoint_pair_add(&pairs, CHECKPOINT_ORIGIN, origin, PAR_CHECKPOINT_STATED);
         st = save(s, &m, &pairs, 0);

@@ -1,8 +1,16 @@
-/* The model that a checkpoint's pairs describe, and pairs to save. */
+/* A checkpoint's pairs: what they say, the model that they describe, and pairs to save. */
 #include <stdio.h>
 #include <string.h>
 
 #include "checkpoint_tool.h"
+
+const char *checkpoint_value(const par_checkpoint *c, const char *name) {
+    int n;
+    const par_checkpoint_pair *pairs = par_checkpoint_pairs(c, &n);
+    for (int i = 0; i < n; i++)
+        if (strcmp(pairs[i].name, name) == 0) return pairs[i].value;
+    return NULL;
+}
 
 par_status checkpoint_config(const par_checkpoint *c, par_transformer_config *out) {
     int n;

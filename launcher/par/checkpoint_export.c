@@ -5,14 +5,10 @@
 #include <string.h>
 
 #include "checkpoint_tool.h"
+#include "../train_llm/tokenizer_files.h"
 #include "par_tool.h"
 
 enum { PATH = 4352 };
-
-static const char *const tokenizer_files[] = {
-    "tokenizer.json",    "tokenizer.model",        "vocab.json",
-    "merges.txt",        "tokenizer_config.json",  "special_tokens_map.json",
-    "added_tokens.json", "generation_config.json", "chat_template.jinja"};
 
 /* false: `from` is not there. */
 static bool copy(const char *from, const char *to, par_status *st) {
@@ -33,9 +29,9 @@ static bool copy(const char *from, const char *to, par_status *st) {
 static int copy_files(const char *from, const char *to, par_status *st) {
     char source[PATH], target[PATH];
     int n = 0;
-    for (size_t i = 0; i < sizeof tokenizer_files / sizeof *tokenizer_files; i++) {
-        int length = snprintf(source, sizeof source, "%s/%s", from, tokenizer_files[i]);
-        int other = snprintf(target, sizeof target, "%s/%s", to, tokenizer_files[i]);
+    for (const char *const *name = llm_tokenizer_names; *name; name++) {
+        int length = snprintf(source, sizeof source, "%s/%s", from, *name);
+        int other = snprintf(target, sizeof target, "%s/%s", to, *name);
         if (length >= PATH || other >= PATH)
             *st = par_error_set(PAR_ERR_OPTION, "%s or %s: is too long", from, to);
         if (*st == PAR_OK) n += copy(source, target, st);
@@ -65,9 +61,9 @@ static int write_carried(const par_checkpoint *c, const char *to, par_status *st
     int n = 0, all;
     const par_checkpoint_tensor *t = par_checkpoint_tensors(c, &all);
     for (int i = 0; i < all && *st == PAR_OK; i++)
-        for (size_t k = 0; k < sizeof tokenizer_files / sizeof *tokenizer_files; k++)
+        for (int k = 0; llm_tokenizer_names[k]; k++)
             if (strcmp(t[i].kind, "tokenizer") == 0 && t[i].ndim == 0 && t[i].dtype == PAR_U8 &&
-                strcmp(t[i].name, tokenizer_files[k]) == 0) {
+                strcmp(t[i].name, llm_tokenizer_names[k]) == 0) {
                 *st = write_blob(c, &t[i], to);
                 n++;
             }

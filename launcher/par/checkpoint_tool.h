@@ -1,7 +1,8 @@
 /*
  * par checkpoint: what is in checkpoints, whether they are whole, how two differ, and models from
- * and to other programs' files. Its parts: checkpoint.c (commands and options), checkpoint_list.c
- * (list, show), checkpoint_verify.c, checkpoint_diff.c. None of them needs MPI.
+ * and to other programs' files. Its parts: checkpoint.c (commands and options); list and show,
+ * verify, diff, export and convert, average and import in a file each; and what these share:
+ * sources of weights, pairs, paths, and how things are said. None of them needs MPI.
  */
 #ifndef PAR_CHECKPOINT_TOOL_H
 #define PAR_CHECKPOINT_TOOL_H
@@ -17,13 +18,13 @@ enum { CHECKPOINT_FOUND = 1 };
 /* What the command line says. */
 typedef struct {
     const char *command;
-    char **words; /* [n]: checkpoints, or directories of them */
+    const char *const *words; /* [n]: checkpoints, or directories of them */
     int n;
     int64_t threads;
     const char *hf, *llmc, *save, *tokenizer;
     int dtype; /* a par_dtype; -1: as it is stored */
     double shard_gb;
-    bool verify, weights_only, help;
+    bool verify, weights_only;
 } checkpoint_settings;
 
 /* Paths of checkpoints, newest first; zeros: an empty list. */

@@ -12,27 +12,9 @@
 static const char usage[] =
     "usage: par compare RUN RUN... [options]\n"
     "Lays runs over each other: losses and throughput by step, by tokens and by time, the options\n"
-    "that differ, final losses, speeds and cost, with ratios to the first run. A RUN is a run's\n"
-    "directory, or its log. The same numbers are printed.";
-
-enum { N_ROWS = 2 };
-
-static void make_rows(comparison *c, par_option rows[N_ROWS]) {
-    const par_option list[N_ROWS] = {
-        {.name = "out",
-         .type = PAR_OPT_TEXT,
-         .value = &c->out,
-         .initial = "compare.html",
-         .help = "the page",
-         .metavar = "FILE",
-         .also = "output|o"},
-        {.name = "help",
-         .type = PAR_OPT_BOOL,
-         .value = &c->help,
-         .help = "print this text and end"},
-    };
-    memcpy(rows, list, sizeof list);
-}
+    "that differ, final losses, speeds and cost, with ratios to the first run. The same numbers "
+    "are\n"
+    "printed.";
 
 /* The last part of a path; where two are equal, they get their numbers. */
 static void name_runs(comparison *c) {
@@ -92,7 +74,7 @@ static void print_all(const comparison *c) {
     }
 }
 
-static int compare(comparison *c, char **paths) {
+static int compare(comparison *c, const char *const *paths) {
     par_status st = PAR_OK;
     for (int i = 0; i < c->n && st == PAR_OK; i++) st = report_read(paths[i], &c->runs[i]);
     if (st == PAR_OK) name_runs(c);
@@ -110,21 +92,25 @@ static int compare(comparison *c, char **paths) {
 int par_compare(int argc, char **argv) {
     static comparison c;
     par_problems problems = {0};
-    par_option rows[N_ROWS];
-    char **paths = argv;
-    make_rows(&c, rows);
-    while (argc > 0 && argv[0][0] != '-') {
-        c.n++;
-        argv++;
-        argc--;
-    }
-    if (par_tool_read(rows, N_ROWS, &c.help, usage, argc, argv, &problems)) return EXIT_SUCCESS;
-    if (c.n < 2 || c.n > MAX_RUNS)
-        par_problem(&problems, "RUN: there are %d; legal: 2 to %d, in front of options", c.n,
-                    MAX_RUNS);
-    if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK) {
-        fprintf(stderr, "par compare: %s\n", par_error());
-        return PAR_TOOL_INPUT;
-    }
-    return compare(&c, paths);
+    par_words runs;
+    const par_option rows[] = {
+        {.name = "RUN...",
+         .type = PAR_OPT_OPERANDS,
+         .value = &runs,
+         .legal = "2..8",
+         .help = "runs' directories, or their logs, from 2 to 8"},
+        {.name = "out",
+         .type = PAR_OPT_TEXT,
+         .value = &c.out,
+         .initial = "compare.html",
+         .help = "the page",
+         .metavar = "FILE",
+         .also = "output|o"},
+    };
+    _Static_assert(MAX_RUNS == 8, "the row of runs says how many there may be");
+    if (par_tool_read(rows, 2, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    int code = par_tool_refuse("compare", &problems);
+    if (code) return code;
+    c.n = runs.n;
+    return compare(&c, runs.words);
 }

@@ -10,7 +10,6 @@ enum { MAX_RUNS = CHART_MAX_SERIES / 2, MAX_OPTIONS = 512 };
 /* The command line, and the runs that it names. */
 typedef struct {
     const char *out;
-    bool help;
     report_run runs[MAX_RUNS];
     int n;
     char names[MAX_RUNS][160]; /* different ones */

@@ -20,12 +20,6 @@
 enum { BY_PROJECT, BY_USER, BY_MODEL, BY_DAY };
 enum { NAME = 128, PATH = 4200 };
 
-static const char usage[] =
-    "usage: par cost analyze RUNS... [options]\n"
-    "Adds up what runs took: device-hours, energy, money. RUNS are directories that train_llm's\n"
-    "--run left, folders of such directories, or logs. What is none of these is named and left "
-    "out.";
-
 static const par_choice ways[] = {
     {"project", BY_PROJECT}, {"user", BY_USER}, {"model", BY_MODEL}, {"day", BY_DAY}, {NULL, 0}};
 
@@ -42,7 +36,6 @@ typedef struct {
 typedef struct {
     int by;
     const char *csv;
-    bool help;
     row *rows; /* [n] */
     int n;
     struct {
@@ -290,13 +283,14 @@ static par_status write_csv(const analysis *a) {
     return PAR_OK;
 }
 
-static par_status analyze_all(analysis *a, char **runs, int n) {
-    for (int i = 0; i < n; i++) {
+static par_status analyze_all(analysis *a, const par_words *runs) {
+    for (int i = 0; i < runs->n; i++) {
+        const char *path = runs->words[i];
         struct stat info;
-        bool found, folder = stat(runs[i], &info) == 0 && S_ISDIR(info.st_mode);
-        PAR_TRY(read_run(a, runs[i], &found));
-        if (!found && folder) PAR_TRY(read_folder(a, runs[i]));
-        if (!found && !folder) leave_out(a, runs[i], "is neither a directory nor a log");
+        bool found, folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+        PAR_TRY(read_run(a, path, &found));
+        if (!found && folder) PAR_TRY(read_folder(a, path));
+        if (!found && !folder) leave_out(a, path, "is neither a directory nor a log");
     }
     if (a->n == 0)
         return par_error_set(PAR_ERR_IO, "there is no run; legal: directories that train_llm's "
@@ -306,67 +300,36 @@ static par_status analyze_all(analysis *a, char **runs, int n) {
     return a->csv ? write_csv(a) : PAR_OK;
 }
 
-enum { N_ROWS = 3 };
-
-static void make_rows(analysis *a, par_option rows[N_ROWS]) {
-    const par_option list[N_ROWS] = {{.name = "by",
-                                      .type = PAR_OPT_CHOICE,
-                                      .value = &a->by,
-                                      .initial = "project",
-                                      .choices = ways,
-                                      .help = "what a row adds up; days are of UTC"},
-                                     {.name = "csv",
-                                      .type = PAR_OPT_TEXT,
-                                      .value = &a->csv,
-                                      .help = "write the rows as a table, too",
-                                      .metavar = "FILE"},
-                                     {.name = "help",
-                                      .type = PAR_OPT_BOOL,
-                                      .value = &a->help,
-                                      .help = "print this text and end"}};
-    memcpy(rows, list, sizeof list);
-    for (int i = 0; i < N_ROWS; i++) rows[i].group = "Options";
-}
-
-/* Words in front, which are not options, are runs; so are those behind the options' values. */
-static int split(int argc, char **argv, char **runs, char **options, int *n_options) {
-    int n = 0;
-    *n_options = 0;
-    for (int i = 0; i < argc; i++) {
-        if (strncmp(argv[i], "-", 1) != 0) {
-            runs[n++] = argv[i];
-            continue;
-        }
-        options[(*n_options)++] = argv[i];
-        bool value = strcmp(argv[i], "--by") == 0 || strcmp(argv[i], "--csv") == 0;
-        if (value && i + 1 < argc) options[(*n_options)++] = argv[++i];
-    }
-    return n;
-}
+static const char usage[] =
+    "usage: par cost analyze RUNS... [options]\n"
+    "Adds up what runs took: device-hours, energy, money. What is no run is named and left out.";
 
 static int analyze(int argc, char **argv) {
     analysis a = {0};
-    par_option rows[N_ROWS];
     par_problems problems = {0};
-    int n_options, n = 0;
-    char **words = calloc(2 * (size_t)argc + 1, sizeof *words), help[4096];
-    par_status st = words ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for words");
-    make_rows(&a, rows);
-    if (st == PAR_OK) {
-        n = split(argc, argv, words, words + argc, &n_options);
-        par_options_parse(rows, N_ROWS, n_options, words + argc, &problems);
-        if (n == 0 && !a.help)
-            par_problem(&problems, "RUNS: are missing; legal: directories that train_llm's --run "
-                                   "left, folders of them, or logs");
-        st = par_problems_status(&problems, PAR_ERR_OPTION);
-    }
-    if (st == PAR_OK && a.help) {
-        par_options_help(rows, N_ROWS, usage, help, sizeof help);
-        printf("%s", help);
-    } else if (st == PAR_OK) {
-        st = analyze_all(&a, words, n);
-    }
-    free(words);
+    par_words runs;
+    const par_option rows[] = {
+        {.name = "RUNS...",
+         .type = PAR_OPT_OPERANDS,
+         .value = &runs,
+         .legal = "1..",
+         .help = "directories that train_llm's --run left, folders of such directories, or logs"},
+        {.name = "by",
+         .type = PAR_OPT_CHOICE,
+         .value = &a.by,
+         .initial = "project",
+         .choices = ways,
+         .help = "what a row adds up; days are of UTC"},
+        {.name = "csv",
+         .type = PAR_OPT_TEXT,
+         .value = &a.csv,
+         .help = "write the rows as a table, too",
+         .metavar = "FILE"},
+    };
+    if (par_tool_read(rows, 3, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    int code = par_tool_refuse("cost analyze", &problems);
+    if (code) return code;
+    par_status st = analyze_all(&a, &runs);
     free(a.rows);
     free(a.seen);
     if (st == PAR_OK) return EXIT_SUCCESS;

@@ -12,9 +12,10 @@ enum { LLM_C, MEGATRON }; /* formats of token files */
 
 typedef struct {
     const char *tokenizer, *out, *suffix, *field;
+    par_words text, jsonl;
     int order, format; /* text_files_order; LLM_C, MEGATRON */
     int64_t max_mb;
-    bool skip_bad_lines, help;
+    bool skip_bad_lines;
 } data_settings;
 
 /* What stands behind a prefix, "gpt2:DIR" say; NULL: the text does not begin so. */
@@ -153,18 +154,29 @@ static const char data_usage[] =
     "usage: par data --out FILE [options] --text FILE|FOLDER...\n"
     "       par data --out FILE [options] --jsonl FILE|FOLDER... --field NAME\n"
     "Makes a token file of texts, or of JSON Lines (an object per line; its string NAME is a\n"
-    "document); packed ones (.gz, .zst), and UTF-16, too. Words after --text or --jsonl up to the "
-    "next option are files and folders.\n"
+    "document); packed ones (.gz, .zst), and UTF-16, too.\n"
     "Documents end with <|endoftext|> (Llama 3: <|end_of_text|>) where the vocabulary has it;\n"
     "--tokenizer train:SIZE leaves its vocabulary in FILE.tokenizer.";
 
-static int data_rows(data_settings *s, par_option *t) {
+enum { N_ROWS = 10 };
+
+static void make_rows(data_settings *s, par_option rows[N_ROWS]) {
     static const par_choice formats[] = {{"llm.c", LLM_C}, {"megatron", MEGATRON}, {NULL, 0}};
     static const par_choice orders[] = {{"given", TEXT_FILES_GIVEN},
                                         {"name", TEXT_FILES_NAME},
                                         {"hash", TEXT_FILES_HASH},
                                         {NULL, 0}};
-    const par_option rows[] = {
+    const par_option list[N_ROWS] = {
+        {.name = "text",
+         .type = PAR_OPT_WORDS,
+         .value = &s->text,
+         .help = "texts: files, and folders that are walked; all words up to the next option",
+         .metavar = "FILE|FOLDER..."},
+        {.name = "jsonl",
+         .type = PAR_OPT_WORDS,
+         .value = &s->jsonl,
+         .help = "the same of JSON Lines",
+         .metavar = "FILE|FOLDER..."},
         {.name = "out",
          .type = PAR_OPT_TEXT,
          .value = &s->out,
@@ -212,44 +224,12 @@ static int data_rows(data_settings *s, par_option *t) {
          .initial = "1000000",
          .legal = "1..",
          .help = "take whole files, up to this many million bytes"},
-        {.name = "help",
-         .type = PAR_OPT_BOOL,
-         .value = &s->help,
-         .help = "print this text and end"},
     };
-    const int n = (int)(sizeof rows / sizeof *rows);
-    memcpy(t, rows, sizeof rows);
-    for (int i = 0; i < n; i++) t[i].group = "Options";
-    return n;
+    memcpy(rows, list, sizeof list);
 }
 
-/* Words behind --text and --jsonl. */
-typedef struct {
-    char **words;
-    int n;
-    bool text, jsonl; /* which of the two was there */
-} text_words;
-
-/* Moves the words after --text or --jsonl to `texts`; the rest stays in argv. Returns how many are
- * left. */
-static int split_texts(int argc, char **argv, text_words *texts) {
-    int left = 0;
-    bool in_texts = false;
-    for (int i = 0; i < argc; i++) {
-        bool text = strcmp(argv[i], "--text") == 0, jsonl = strcmp(argv[i], "--jsonl") == 0;
-        texts->text |= text;
-        texts->jsonl |= jsonl;
-        if (strncmp(argv[i], "--", 2) == 0) in_texts = text || jsonl;
-        if (text || jsonl) continue;
-        if (in_texts)
-            texts->words[texts->n++] = argv[i];
-        else
-            argv[left++] = argv[i];
-    }
-    return left;
-}
-
-static par_status make_tokens(const data_settings *s, const text_words *texts) {
+static par_status make_tokens(const data_settings *s) {
+    const par_words *texts = s->field ? &s->jsonl : &s->text;
     text_files list = {.suffix = s->suffix, .order = (text_files_order)s->order};
     par_status st = PAR_OK;
     for (int i = 0; st == PAR_OK && i < texts->n; i++) st = text_files_add(&list, texts->words[i]);
@@ -278,38 +258,27 @@ static void check_tokenizer(const data_settings *s, par_problems *problems) {
         par_problem(problems, "--tokenizer chars: legal with --text and --format llm.c alone");
 }
 
-static void check_data(const data_settings *s, const text_words *texts, par_problems *problems) {
+static void check_data(const data_settings *s, par_problems *problems) {
     if (!s->out) par_problem(problems, "--out: is missing; legal: a file to write");
-    if (texts->n == 0)
+    if (s->text.n == 0 && s->jsonl.n == 0)
         par_problem(problems,
                     "--text: is missing; legal: files and folders (or --jsonl with --field)");
-    if (texts->text && texts->jsonl)
-        par_problem(problems, "--text and --jsonl: legal: one of the two");
-    if (texts->jsonl && !s->field)
+    if (s->text.n && s->jsonl.n) par_problem(problems, "--text and --jsonl: legal: one of the two");
+    if (s->jsonl.n && !s->field)
         par_problem(problems, "--field: is missing; legal: the name of the text in a line");
-    if (s->field && !texts->jsonl) par_problem(problems, "--field: legal with --jsonl alone");
+    if (s->field && !s->jsonl.n) par_problem(problems, "--field: legal with --jsonl alone");
     check_tokenizer(s, problems);
 }
 
 int par_data(int argc, char **argv) {
-    data_settings s;
-    par_option table[11];
+    data_settings s = {0};
+    par_option rows[N_ROWS];
     par_problems problems = {0};
-    char text[6144];
-    text_words texts = {.words = calloc((size_t)argc + 1, sizeof(char *))};
-    int n = data_rows(&s, table);
-    if (!texts.words) return EXIT_FAILURE;
-    argc = split_texts(argc, argv, &texts);
-    par_options_help(table, n, data_usage, text, sizeof text);
-    par_options_parse(table, n, argc, argv, &problems);
-    if (!s.help) check_data(&s, &texts, &problems);
-    par_status st = par_problems_status(&problems, PAR_ERR_OPTION);
-    if (st == PAR_OK && s.help)
-        printf("%s", text);
-    else if (st == PAR_OK)
-        st = make_tokens(&s, &texts);
-    free(texts.words);
-    if (st == PAR_OK) return EXIT_SUCCESS;
+    make_rows(&s, rows);
+    if (par_tool_read(rows, N_ROWS, data_usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    check_data(&s, &problems);
+    int code = par_tool_refuse("data", &problems);
+    if (code || make_tokens(&s) == PAR_OK) return code;
     fprintf(stderr, "par data: %s\n", par_error());
     return PAR_TOOL_INPUT;
 }

@@ -24,16 +24,24 @@ static bool print_report(const char *directory) {
 }
 
 static int hang(int argc, char **argv) {
+    static const char usage[] =
+        "usage: par diagnose hang RUN\n"
+        "Says where every rank is, and which one did not arrive. Ranks may run, stand still, or be "
+        "gone.";
     static char text[REPORT_NBYTES];
     char directory[4200];
-    if (argc != 1 || strcmp(argv[0], "--help") == 0) {
-        fprintf(argc == 1 ? stdout : stderr,
-                "usage: par diagnose hang RUN\n"
-                "RUN: the run's directory, its --log or --save, or the folder of pages that "
-                "train_llm named. Ranks may run, stand still, or be gone.\n");
-        return argc == 1 ? EXIT_SUCCESS : PAR_TOOL_INPUT;
-    }
-    par_pages_find(argv[0], directory, sizeof directory);
+    par_problems problems = {0};
+    par_words runs;
+    const par_option row = {.name = "RUN",
+                            .type = PAR_OPT_OPERANDS,
+                            .value = &runs,
+                            .legal = "1..1",
+                            .help = "the run's directory, its --log or --save, or the folder of "
+                                    "pages that train_llm named"};
+    if (par_tool_read(&row, 1, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    int code = par_tool_refuse("diagnose hang", &problems);
+    if (code) return code;
+    par_pages_find(runs.words[0], directory, sizeof directory);
     if (par_watchdog_diagnose(directory, text, sizeof text) != PAR_OK) {
         fprintf(stderr, "par diagnose hang: %s\n", par_error());
         return PAR_TOOL_INPUT;

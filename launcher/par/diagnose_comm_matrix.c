@@ -7,28 +7,34 @@
 #include "par/par.h"
 #include "par_tool.h"
 
-static const char usage[] = "usage: par diagnose comm-matrix RUN [options]\n"
-                            "RUN: a run's directory, or a file of that form. Without options of "
-                            "files: heat maps and tables.";
-
 typedef struct {
-    const char *show, *csv, *json, *hdf5, *svg, *png;
-    bool help;
+    par_words runs;
+    int show; /* a par_matrix_quantity */
+    const char *csv, *json, *hdf5, *svg, *png;
 } settings;
 
-enum { N_ROWS = 7, N_FILES = 5 };
+static const par_choice quantities[] = {
+    {"bytes", PAR_MATRIX_NBYTES},    {"messages", PAR_MATRIX_MESSAGES},
+    {"logical", PAR_MATRIX_LOGICAL}, {"predicted", PAR_MATRIX_PREDICTED},
+    {"wait", PAR_MATRIX_WAIT},       {NULL, 0}};
 
-static void make_rows(settings *s, par_option rows[N_ROWS]) {
+enum { N_ROWS = 7 };
+
+static void make_rows(settings *s, const par_matrix_words *words, par_option rows[N_ROWS]) {
     const par_option list[N_ROWS] = {
+        {.name = words->name,
+         .type = PAR_OPT_OPERANDS,
+         .value = &s->runs,
+         .legal = "1..1",
+         .help = words->help},
         {.name = "show",
-         .type = PAR_OPT_TEXT,
+         .type = PAR_OPT_CHOICE,
          .value = &s->show,
          .initial = "bytes",
-         .legal = "bytes|messages|logical|predicted|wait",
+         .choices = quantities,
          .help =
              "what heat maps, SVG and PNG show: bytes, messages or waits of the algorithm, what "
-             "the operations ask for, or what the layout predicts",
-         .metavar = "WHAT"},
+             "the operations ask for, or what the layout predicts"},
         {.name = "csv",
          .type = PAR_OPT_TEXT,
          .value = &s->csv,
@@ -54,23 +60,8 @@ static void make_rows(settings *s, par_option rows[N_ROWS]) {
          .value = &s->png,
          .help = "draw them as pixels",
          .metavar = "FILE"},
-        {.name = "help",
-         .type = PAR_OPT_BOOL,
-         .value = &s->help,
-         .help = "print this text and end"},
     };
     memcpy(rows, list, sizeof list);
-}
-
-static par_matrix_quantity quantity_of(const char *show) {
-    static const char *const names[PAR_MATRIX_QUANTITIES] = {[PAR_MATRIX_NBYTES] = "bytes",
-                                                             [PAR_MATRIX_MESSAGES] = "messages",
-                                                             [PAR_MATRIX_LOGICAL] = "logical",
-                                                             [PAR_MATRIX_PREDICTED] = "predicted",
-                                                             [PAR_MATRIX_WAIT] = "wait"};
-    for (int i = 0; i < PAR_MATRIX_QUANTITIES; i++)
-        if (strcmp(names[i], show) == 0) return (par_matrix_quantity)i;
-    return PAR_MATRIX_NBYTES;
 }
 
 static void print_line(void *user, const char *line) {
@@ -88,11 +79,11 @@ static par_status read_matrix(const char *run, par_matrix **out) {
 
 /* The quantity, or where the recorder did not know it and was not asked for it, logical bytes. */
 static par_status choose(const settings *s, const par_matrix *m, par_matrix_quantity *out) {
-    *out = quantity_of(s->show);
+    *out = (par_matrix_quantity)s->show;
     if (m->known[*out]) return PAR_OK;
     if (*out != PAR_MATRIX_NBYTES || !m->known[PAR_MATRIX_LOGICAL])
         return par_error_set(PAR_ERR_OPTION, "--show %s: who counted (%s) does not know it",
-                             s->show, m->program);
+                             par_choice_name(quantities, s->show), m->program);
     *out = PAR_MATRIX_LOGICAL;
     printf("note: %s saw what operations ask for, not what was sent; that is shown\n", m->program);
     return PAR_OK;
@@ -111,22 +102,30 @@ static par_status show(const settings *s, const par_matrix *m) {
     return PAR_OK;
 }
 
-int par_diagnose_comm_matrix(int argc, char **argv) {
+int par_matrix_command(const par_matrix_words *words, int argc, char **argv) {
     settings s = {0};
     par_problems problems = {0};
     par_option rows[N_ROWS];
     par_matrix *m = NULL;
-    const char *run = argc > 0 && argv[0][0] != '-' ? argv[0] : NULL;
-    make_rows(&s, rows);
-    if (par_tool_read(rows, N_ROWS, &s.help, usage, argc - (run != NULL), argv + (run != NULL),
-                      &problems))
-        return EXIT_SUCCESS;
-    if (!run) par_problem(&problems, "RUN is missing: the directory that a run left, in front");
-    par_status st = par_problems_status(&problems, PAR_ERR_OPTION);
-    if (st == PAR_OK) st = read_matrix(run, &m);
+    make_rows(&s, words, rows);
+    if (par_tool_read(rows, N_ROWS, words->usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    int code = par_tool_refuse(words->command, &problems);
+    if (!code && words->prepare) code = words->prepare(s.runs.words[0]);
+    if (code) return code;
+    par_status st = read_matrix(s.runs.words[0], &m);
     if (st == PAR_OK) st = show(&s, m);
     par_matrix_destroy(&m);
     if (st == PAR_OK) return EXIT_SUCCESS;
-    fprintf(stderr, "par diagnose comm-matrix: %s\n", par_error());
+    fprintf(stderr, "par %s: %s\n", words->command, par_error());
     return st == PAR_ERR_MEMORY ? EXIT_FAILURE : PAR_TOOL_INPUT;
+}
+
+int par_diagnose_comm_matrix(int argc, char **argv) {
+    static const par_matrix_words words = {
+        .command = "diagnose comm-matrix",
+        .usage = "usage: par diagnose comm-matrix RUN [options]\n"
+                 "Who sent what to whom. Without options of files: heat maps and tables.",
+        .name = "RUN",
+        .help = "a run's directory, or a file of the form of its matrix.json"};
+    return par_matrix_command(&words, argc, argv);
 }

@@ -1,5 +1,5 @@
-/* par diagnose memory: where the memory of a run went, of the file that it left, or of one rank that
- * runs. */
+/* par diagnose memory: where the memory of a run went, of the file that it left, or of one rank
+ * that runs. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,19 +14,24 @@ static const char usage[] =
     "usage: par diagnose memory RUN [options]\n"
     "       par diagnose memory --pid PID [options]\n"
     "Shows what the ranks of a run took, by purpose, layer and tensor, against what was planned; "
-    "what\nlies outside of libpar's ledger; and what grows from step to step. RUN: the run's "
-    "directory, or its memory.json.";
+    "what\nlies outside of libpar's ledger; and what grows from step to step.";
 
 typedef struct {
-    const char *run, *folded, *svg;
+    par_words runs;
+    const char *folded, *svg;
     int64_t pid;
-    bool json, help;
+    bool json;
 } settings;
 
 enum { N_ROWS = 5 };
 
 static void make_rows(settings *s, par_option rows[N_ROWS]) {
     const par_option list[N_ROWS] = {
+        {.name = "RUN",
+         .type = PAR_OPT_OPERANDS,
+         .value = &s->runs,
+         .legal = "0..1",
+         .help = "the run's directory, or its memory.json"},
         {.name = "pid",
          .type = PAR_OPT_INT,
          .value = &s->pid,
@@ -48,33 +53,8 @@ static void make_rows(settings *s, par_option rows[N_ROWS]) {
          .type = PAR_OPT_BOOL,
          .value = &s->json,
          .help = "print the findings for programs instead of the table"},
-        {.name = "help",
-         .type = PAR_OPT_BOOL,
-         .value = &s->help,
-         .help = "print this text and end"},
     };
     memcpy(rows, list, sizeof list);
-}
-
-static bool takes_value(const par_option *rows, const char *word) {
-    for (int i = 0; i < N_ROWS; i++)
-        if (strcmp(word + 2, rows[i].name) == 0) return rows[i].type != PAR_OPT_BOOL;
-    return false;
-}
-
-/* Takes the first word that is not an option, nor the value of one, out of argv. */
-static const char *take_run(const par_option *rows, int *argc, char **argv) {
-    for (int i = 0; i < *argc; i++) {
-        if (strncmp(argv[i], "--", 2) == 0) {
-            i += takes_value(rows, argv[i]);
-            continue;
-        }
-        if (argv[i][0] == '-') continue;
-        const char *run = argv[i];
-        memmove(argv + i, argv + i + 1, (size_t)(--*argc - i) * sizeof *argv);
-        return run;
-    }
-    return NULL;
 }
 
 static void print_line(void *user, const char *line) {
@@ -93,8 +73,9 @@ static par_status find(const settings *s, par_memory_report **out) {
         free(text);
         return st;
     }
-    bool directory = stat(s->run, &info) == 0 && S_ISDIR(info.st_mode);
-    snprintf(path, sizeof path, "%s%s", s->run, directory ? "/memory.json" : "");
+    const char *run = s->runs.words[0];
+    bool directory = stat(run, &info) == 0 && S_ISDIR(info.st_mode);
+    snprintf(path, sizeof path, "%s%s", run, directory ? "/memory.json" : "");
     return par_memory_report_read(path, out);
 }
 
@@ -118,13 +99,13 @@ int par_diagnose_memory(int argc, char **argv) {
     par_memory_report *report = NULL;
     par_option rows[N_ROWS];
     make_rows(&s, rows);
-    s.run = take_run(rows, &argc, argv);
-    if (par_tool_read(rows, N_ROWS, &s.help, usage, argc, argv, &problems)) return EXIT_SUCCESS;
-    if (!s.run == !s.pid)
+    if (par_tool_read(rows, N_ROWS, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    if (!s.runs.n == !s.pid)
         par_problem(&problems, "%s; legal: par diagnose memory RUN, or --pid PID",
-                    s.run ? "RUN and --pid together" : "there is no RUN");
-    par_status st = par_problems_status(&problems, PAR_ERR_OPTION);
-    if (st == PAR_OK) st = find(&s, &report);
+                    s.runs.n ? "RUN and --pid together" : "there is no RUN");
+    int code = par_tool_refuse("diagnose memory", &problems);
+    if (code) return code;
+    par_status st = find(&s, &report);
     if (st == PAR_OK) st = show(&s, report);
     int differences = st == PAR_OK ? par_memory_report_differences(report) : 0;
     par_memory_report_destroy(&report);

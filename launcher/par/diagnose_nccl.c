@@ -11,12 +11,6 @@
 #include "nccl_traffic.h"
 #include "par_tool.h"
 
-static const char help[] =
-    "usage: par diagnose nccl-matrix DIRECTORY [options of par diagnose comm-matrix]\n"
-    "DIRECTORY: what PAR_NCCL_RECORD named when the job ran with\n"
-    "LD_PRELOAD=libpar_nccl_record.so. It gets a matrix.json, which par diagnose comm-matrix "
-    "shows.\n";
-
 static void size_text(double nbytes, char text[32]) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
     int u = 0;
@@ -216,11 +210,15 @@ static int join(const char *directory) {
 }
 
 int par_diagnose_nccl(int argc, char **argv) {
-    bool wants_help = argc == 1 && strcmp(argv[0], "--help") == 0;
-    if (argc == 0 || argv[0][0] == '-') {
-        fputs(help, wants_help ? stdout : stderr);
-        return wants_help ? EXIT_SUCCESS : PAR_TOOL_INPUT;
-    }
-    int code = join(argv[0]);
-    return code == EXIT_SUCCESS ? par_diagnose_comm_matrix(argc, argv) : code;
+    static const par_matrix_words words = {
+        .command = "diagnose nccl-matrix",
+        .usage =
+            "usage: par diagnose nccl-matrix DIRECTORY [options]\n"
+            "Who asked NCCL to bring how much to whom, in any program that ran with\n"
+            "LD_PRELOAD=libpar_nccl_record.so. The directory gets a matrix.json, which is shown "
+            "as\npar diagnose comm-matrix does.",
+        .name = "DIRECTORY",
+        .help = "what PAR_NCCL_RECORD named when the job ran",
+        .prepare = join};
+    return par_matrix_command(&words, argc, argv);
 }

@@ -13,24 +13,31 @@ static void print_line(void *user, const char *line) {
     puts(line);
 }
 
-static int usage(bool asked) {
-    fprintf(asked ? stdout : stderr,
-            "usage: par diagnose timeline [--json] RUN\n"
-            "RUN: the run's directory, whose trace.json train_llm --trace STEPS has written, or "
-            "such a file.\n"
-            "It says by step: time, bubble, the slowest rank; what was waited for; what the "
-            "critical path is made of; the kernels that took most.\n");
-    return asked ? EXIT_SUCCESS : PAR_TOOL_INPUT;
-}
+static const char usage[] =
+    "usage: par diagnose timeline RUN [options]\n"
+    "Says by step: time, bubble, the slowest rank; what was waited for; what the critical path is "
+    "made\nof; the kernels that took most.";
 
 int par_diagnose_timeline(int argc, char **argv) {
+    par_problems problems = {0};
+    par_words runs;
+    bool json;
+    const par_option rows[] = {
+        {.name = "RUN",
+         .type = PAR_OPT_OPERANDS,
+         .value = &runs,
+         .legal = "1..1",
+         .help =
+             "a directory whose trace.json train_llm --trace STEPS has written, or such a file"},
+        {.name = "json", .type = PAR_OPT_BOOL, .value = &json, .help = "print JSON"},
+    };
     char path[4200];
     struct stat info;
-    bool json = argc > 0 && strcmp(argv[0], "--json") == 0;
-    const char *run = argc == 1 + json ? argv[json] : NULL;
-    if (!run || *run == '-') return usage(run && strcmp(run, "--help") == 0);
-    bool folder = stat(run, &info) == 0 && S_ISDIR(info.st_mode);
-    snprintf(path, sizeof path, "%s%s", run, folder ? "/trace.json" : "");
+    if (par_tool_read(rows, 2, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    int code = par_tool_refuse("diagnose timeline", &problems);
+    if (code) return code;
+    bool folder = stat(runs.words[0], &info) == 0 && S_ISDIR(info.st_mode);
+    snprintf(path, sizeof path, "%s%s", runs.words[0], folder ? "/trace.json" : "");
     if (par_timeline_diagnose(path, json, print_line, NULL) == PAR_OK) return EXIT_SUCCESS;
     fprintf(stderr, "par diagnose timeline: %s\n", par_error());
     return PAR_TOOL_INPUT;

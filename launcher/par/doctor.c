@@ -19,26 +19,8 @@ static const par_tag tag = {"doctor", -1, -1, -1};
 
 typedef struct {
     const char *save;
-    bool json, help;
+    bool json;
 } settings;
-
-enum { N_ROWS = 3 };
-
-static void make_rows(settings *s, par_option rows[N_ROWS]) {
-    const par_option list[N_ROWS] = {
-        {.name = "save",
-         .type = PAR_OPT_TEXT,
-         .value = &s->save,
-         .help = "a folder for checkpoints: do there what a save does, with a few bytes",
-         .metavar = "DIR"},
-        {.name = "json", .type = PAR_OPT_BOOL, .value = &s->json, .help = "print JSON"},
-        {.name = "help",
-         .type = PAR_OPT_BOOL,
-         .value = &s->help,
-         .help = "print this text and end"},
-    };
-    memcpy(rows, list, sizeof list);
-}
 
 /* Every rank's findings behind each other; a rank's list ends with one that has no name. */
 static par_status gather(doctor *d, doctor_finding **out) {
@@ -162,16 +144,20 @@ static int examine(const settings *s, const par_world *w) {
 }
 
 int par_doctor(int argc, char **argv) {
-    settings s = {0};
+    settings s;
     par_world w = {0};
     par_problems problems = {0};
-    par_option rows[N_ROWS];
-    make_rows(&s, rows);
-    if (par_tool_read(rows, N_ROWS, &s.help, usage, argc, argv, &problems)) return EXIT_SUCCESS;
-    if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK) {
-        fprintf(stderr, "par doctor: %s\n", par_error());
-        return PAR_TOOL_INPUT;
-    }
+    const par_option rows[] = {
+        {.name = "save",
+         .type = PAR_OPT_TEXT,
+         .value = &s.save,
+         .help = "a folder for checkpoints: do there what a save does, with a few bytes",
+         .metavar = "DIR"},
+        {.name = "json", .type = PAR_OPT_BOOL, .value = &s.json, .help = "print JSON"},
+    };
+    if (par_tool_read(rows, 2, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    int code = par_tool_refuse("doctor", &problems);
+    if (code) return code;
     if (par_world_begin(&w) != PAR_OK) {
         fprintf(stderr, "par doctor: %s\n", par_error());
         return par_world_end(&w, EXIT_FAILURE);

@@ -42,6 +42,10 @@ int main(int argc, char **argv) {
             printf("  %-10s %s\n", commands[i].name, commands[i].help);
         return EXIT_SUCCESS;
     }
+    if (strcmp(word, "--version") == 0) {
+        printf("par (libpar) %s\n", PAR_TOOL_VERSION);
+        return EXIT_SUCCESS;
+    }
     const char *closest = par_closest(word, names, N_COMMANDS);
     fprintf(stderr, "par: %s: unknown command%s%s; par --help lists them\n", word,
             closest ? "; did you mean " : "", closest ? closest : "");

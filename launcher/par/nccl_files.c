@@ -78,7 +78,7 @@ static par_status read_object(const char *path, const json_t *root, nccl_job *jo
     size_t i;
     json_t *entry;
     if (!form || strcmp(form, "libpar nccl record 1") != 0 || !json_is_array(list))
-        return bad(path, "it is no record of NCCL calls");
+        return bad(path, "it is not a record of NCCL calls");
     *f = (nccl_file){.number = job->n_files,
                      .rank = limited(root, "rank", -1, MAX_RANKS - 1),
                      .pid = whole(root, "pid"),

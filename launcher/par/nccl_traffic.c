@@ -10,7 +10,7 @@
  *   reduce          n to the root                       n, from all but the root
  *   gather          n, the own block, to the root       (as logical)
  *   scatter         n, a block to each, from the root   (as logical)
- *   send            n to the peer                       (as logical)
+ *   send, put       n to the peer                       (as logical)
  *
  * A receive is the same message as its send and counts once, there. Order of the ring and algorithm
  * are NCCL's choice, which a call does not show: so that column is an estimate.
@@ -51,7 +51,7 @@ static bool is(const nccl_traffic *t, const char *op) {
     return strcmp(t->op, op) == 0;
 }
 
-/* What a ring sends to the next rank; -1: it is no operation of a ring. */
+/* What a ring sends to the next rank; -1: it is not an operation of a ring. */
 static double ring_of(const nccl_traffic *t, int p, int r) {
     double n = (double)t->nbytes;
     if (is(t, "all_reduce")) return 2 * n * (p - 1) / p;
@@ -63,7 +63,7 @@ static double ring_of(const nccl_traffic *t, int p, int r) {
 
 static double logical_to(const nccl_traffic *t, int r, int to) {
     if (is(t, "broadcast") || is(t, "scatter")) return r == t->peer ? (double)t->nbytes : 0;
-    if (is(t, "reduce") || is(t, "gather") || is(t, "send"))
+    if (is(t, "reduce") || is(t, "gather") || is(t, "send") || is(t, "put"))
         return to == t->peer ? (double)t->nbytes : 0;
     return is(t, "recv") ? 0 : (double)t->nbytes;
 }
@@ -71,7 +71,7 @@ static double logical_to(const nccl_traffic *t, int r, int to) {
 static par_status add_cells(walk *w, const nccl_traffic *t) {
     int p = w->self->size, r = w->self->rank;
     double ring = ring_of(t, p, r);
-    bool point = is(t, "send");
+    bool point = is(t, "send") || is(t, "put");
     for (int to = 0; to < p; to++) {
         double logical = to == r && !point ? 0 : logical_to(t, r, to);
         double share = ring < 0 ? logical : to == (r + 1) % p && to != r ? ring : 0;
@@ -105,7 +105,7 @@ static par_status find_row(walk *w, const nccl_traffic *t) {
 /* Size and bus factor as NCCL's performance tests have them. */
 static void count_row(nccl_row *row, const nccl_traffic *t, int p) {
     bool whole = is(t, "all_reduce") || is(t, "broadcast") || is(t, "reduce");
-    bool pair = is(t, "send") || is(t, "recv");
+    bool pair = is(t, "send") || is(t, "recv") || is(t, "put");
     double size = (double)t->nbytes * (whole || pair ? 1 : p);
     double part = is(t, "all_reduce") ? 2.0 * (p - 1) / p : whole || pair ? 1 : (double)(p - 1) / p;
     if (p > row->n_ranks) row->n_ranks = p;

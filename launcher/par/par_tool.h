@@ -10,14 +10,26 @@
 
 enum { PAR_TOOL_INPUT = 2 }; /* exit code: bad options or input */
 
-/* The command line of a command into its rows, which are all of one group; problems are added. True:
- * help was asked for and is printed, so the command ends. */
-bool par_tool_read(par_option *rows, int n, const bool *help, const char *usage, int argc,
-                   char **argv, par_problems *problems);
+/* The command line of a command into its rows, at most 32, of one group, to which --help is added;
+ * rows of words get their memory. Problems are added. True: help was asked for and is printed, so
+ * the command ends. */
+bool par_tool_read(const par_option *rows, int n, const char *usage, int argc, char **argv,
+                   par_problems *problems);
+/* Says the problems of a command's line; returns the exit code, 0 if there are none. */
+int par_tool_refuse(const char *command, par_problems *problems);
 
 /* The folder of pages: `run` itself, or the newest one beside a log or a directory of checkpoints,
  * or beside the log in a run's directory. */
 void par_pages_find(const char *run, char *directory, size_t nbytes);
+
+/* A command that shows a communication matrix. */
+typedef struct {
+    const char *command, *usage;
+    const char *name, *help;               /* of the word that it takes */
+    int (*prepare)(const char *directory); /* what comes first; returns an exit code. NULL: none */
+} par_matrix_words;
+/* Its line, then the matrix that the word names. */
+int par_matrix_command(const par_matrix_words *words, int argc, char **argv);
 
 int par_check(int argc, char **argv);
 int par_checkpoint_command(int argc, char **argv);

@@ -1,7 +1,6 @@
 /* par report: one run as a page of HTML. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "par_tool.h"
 #include "report.h"
@@ -10,31 +9,9 @@ static const char usage[] =
     "usage: par report RUN [options]\n"
     "Writes one page of HTML on a run: its options, losses, speed, pipeline, communication, "
     "memory,\n"
-    "cost and checkpoints. RUN is the run's directory, or its log. The page needs nothing from\n"
-    "elsewhere, can be printed, and works without scripts.";
-
-typedef struct {
-    const char *out;
-    bool help;
-} settings;
-
-enum { N_ROWS = 2 };
-
-static void make_rows(settings *s, par_option rows[N_ROWS]) {
-    const par_option list[N_ROWS] = {
-        {.name = "out",
-         .type = PAR_OPT_TEXT,
-         .value = &s->out,
-         .help = "the page; without it report.html in RUN, or of a log, LOG.html",
-         .metavar = "FILE",
-         .also = "output|o"},
-        {.name = "help",
-         .type = PAR_OPT_BOOL,
-         .value = &s->help,
-         .help = "print this text and end"},
-    };
-    memcpy(rows, list, sizeof list);
-}
+    "cost and checkpoints. The page needs nothing from elsewhere, can be printed, and works "
+    "without\n"
+    "scripts.";
 
 static const struct {
     const char *id, *title;
@@ -155,17 +132,18 @@ static par_status write_page(const report_run *run, const char *path) {
     return report_page_end(&p, path);
 }
 
-static int report(const settings *s, const char *path) {
+static int report(const char *path, const char *page) {
     report_run run;
-    char out[1300];
+    char beside[1300];
     par_status st = report_read(path, &run);
     if (*run.directory)
-        snprintf(out, sizeof out, "%s/report.html", run.directory);
+        snprintf(beside, sizeof beside, "%s/report.html", run.directory);
     else
-        snprintf(out, sizeof out, "%s.html", run.log);
-    if (st == PAR_OK) st = write_page(&run, s->out ? s->out : out);
+        snprintf(beside, sizeof beside, "%s.html", run.log);
+    if (!page) page = beside;
+    if (st == PAR_OK) st = write_page(&run, page);
     if (st == PAR_OK)
-        printf("%s\n", s->out ? s->out : out);
+        printf("%s\n", page);
     else
         fprintf(stderr, "par report: %s\n", par_error());
     report_close(&run);
@@ -173,20 +151,23 @@ static int report(const settings *s, const char *path) {
 }
 
 int par_report(int argc, char **argv) {
-    settings s = {0};
     par_problems problems = {0};
-    par_option rows[N_ROWS];
-    const char *path = NULL;
-    make_rows(&s, rows);
-    if (argc > 0 && argv[0][0] != '-') {
-        path = *argv++;
-        argc--;
-    }
-    if (par_tool_read(rows, N_ROWS, &s.help, usage, argc, argv, &problems)) return EXIT_SUCCESS;
-    if (!path) par_problem(&problems, "RUN: is missing; legal: par report RUN [options]");
-    if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK) {
-        fprintf(stderr, "par report: %s\n", par_error());
-        return PAR_TOOL_INPUT;
-    }
-    return report(&s, path);
+    par_words runs;
+    const char *out;
+    const par_option rows[] = {
+        {.name = "RUN",
+         .type = PAR_OPT_OPERANDS,
+         .value = &runs,
+         .legal = "1..1",
+         .help = "a run's directory, or its log"},
+        {.name = "out",
+         .type = PAR_OPT_TEXT,
+         .value = &out,
+         .help = "the page; without it report.html in RUN, or of a log, LOG.html",
+         .metavar = "FILE",
+         .also = "output|o"},
+    };
+    if (par_tool_read(rows, 2, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    int code = par_tool_refuse("report", &problems);
+    return code ? code : report(runs.words[0], out);
 }

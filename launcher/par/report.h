@@ -6,7 +6,6 @@
 #ifndef PAR_REPORT_H
 #define PAR_REPORT_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -100,11 +99,8 @@ const char *report_about(const report_run *run, const char *field);
 /* The same as a number; `otherwise` where it is none. */
 int64_t report_about_whole(const report_run *run, const char *field, int64_t otherwise);
 const char *report_value(const report_pairs *pairs, const char *name);
-/* A path of the run's directory; "": it has none. */
-void report_file(const report_run *run, const char *name, char path[1200]);
-/* Read a file of JSON of the run's directory; NULL: it is not there, or `why` says what is wrong
- * with it. */
-json_t *report_json(const report_run *run, const char *name, char why[256]);
+/* A path of the run's directory, "" if it has none; true: there is something. */
+bool report_file(const report_run *run, const char *name, char path[1200]);
 double report_last(const report_table *t, int column); /* that is a number; else NAN */
 double report_median(const report_table *t, int column);
 double report_least(const report_table *t, int column, double *at_step);

@@ -11,8 +11,8 @@
 /* Where they are, also seen from elsewhere than the run's working directory. */
 static bool find(const report_run *run, char path[1200], checkpoint_paths *list) {
     const char *save = report_value(&run->options, "save");
-    report_file(run, "checkpoints", path);
-    if (*path && checkpoint_paths_find(path, list) == PAR_OK) return true;
+    if (report_file(run, "checkpoints", path) && checkpoint_paths_find(path, list) == PAR_OK)
+        return true;
     if (!*save) return false;
     snprintf(path, 1200, "%s", save);
     return checkpoint_paths_find(path, list) == PAR_OK;

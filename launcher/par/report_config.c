@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../train_llm/train_llm.h"
+#include "../train_llm/settings.h"
 #include "report.h"
 
 static llm_settings defaults;

@@ -275,22 +275,11 @@ int64_t report_about_whole(const report_run *run, const char *field, int64_t oth
     return *text && !*end ? value : otherwise;
 }
 
-void report_file(const report_run *run, const char *name, char path[1200]) {
+bool report_file(const report_run *run, const char *name, char path[1200]) {
+    struct stat info;
     *path = 0;
     if (*run->directory) snprintf(path, 1200, "%s/%s", run->directory, name);
-}
-
-json_t *report_json(const report_run *run, const char *name, char why[256]) {
-    char path[1200];
-    json_error_t error;
-    struct stat info;
-    *why = 0;
-    report_file(run, name, path);
-    if (!*path || stat(path, &info) != 0) return NULL;
-    json_t *value = json_load_file(path, 0, &error);
-    if (!value)
-        snprintf(why, 256, "%s cannot be read: line %d: %.160s", name, error.line, error.text);
-    return value;
+    return *path && stat(path, &info) == 0;
 }
 
 double report_last(const report_table *t, int column) {

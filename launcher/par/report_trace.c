@@ -4,6 +4,7 @@
  * large: once for the step, once for what lies in it.
  */
 #define _POSIX_C_SOURCE 200809L
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,8 +168,7 @@ bool report_trace(report_page *p, const report_run *run) {
     static trace t;
     char path[1200];
     t = (trace){.step = -1};
-    report_file(run, "trace.json", path);
-    if (!*path) return false;
+    if (!report_file(run, "trace.json", path)) return false;
     each(path, of_steps, take_step, &t);
     if (t.step < 0 || t.n_lanes == 0 || !(t.end > t.begin)) return false;
     bool whole = true;

@@ -89,8 +89,8 @@ static void on_signal(int number) {
     asked = asked + 1;
 }
 
-/* Seconds that the others have when a rank has failed: to say why, and to end. Then the launcher ends
- * them; Hydra would wait for programs that never called MPI_Init. */
+/* Seconds that the others have when a rank has failed: to say why, and to end. Then the launcher
+ * ends them; Hydra would wait for programs that never called MPI_Init. */
 #define GRACE_S 10.0
 
 static double seconds(void) {
@@ -234,14 +234,15 @@ static int run_or_check(run_settings *s, bool check_only) {
         char *command = plain_command(s, &l);
         printf("%s\n", command);
         free(command);
-        run_words_free(&l.words);
+        run_map_print(&l.map, stderr);
+        run_launch_free(&l);
         return EXIT_SUCCESS;
     }
     if (!s->run) s->run = run_program_directory(s);
     if (st == PAR_OK) st = make_run(s, directory);
     if (st != PAR_OK) {
         fprintf(stderr, "par run: %s\n", par_error());
-        run_words_free(&l.words);
+        run_launch_free(&l);
         return PAR_TOOL_INPUT;
     }
     snprintf(file, sizeof file, "%.900s/check", directory);
@@ -252,26 +253,19 @@ static int run_or_check(run_settings *s, bool check_only) {
         fprintf(stderr, "par run: nothing was started\n");
     } else {
         printf("run: %s | %s\n", directory, l.about);
+        run_map_print(&l.map, stdout);
         code = start_job(s, &l, directory);
     }
-    run_words_free(&l.words);
+    run_launch_free(&l);
     return code;
 }
 
 static int start(int argc, char **argv, bool check_only) {
     run_settings s = {0};
     par_problems problems = {0};
-    char text[6144];
-    run_options_read(&s, argc, argv, &problems, text, sizeof text);
-    if (s.help) {
-        printf("%s", text);
-        return EXIT_SUCCESS;
-    }
-    if (par_problems_status(&problems, PAR_ERR_OPTION) != PAR_OK) {
-        fprintf(stderr, "par %s: %s\n", check_only ? "check" : "run", par_error());
-        return PAR_TOOL_INPUT;
-    }
-    int code = run_or_check(&s, check_only);
+    if (run_options_read(&s, argc, argv, &problems)) return EXIT_SUCCESS;
+    int code = par_tool_refuse(check_only ? "check" : "run", &problems);
+    if (!code) code = run_or_check(&s, check_only);
     run_words_free(&s.environment);
     run_words_free(&s.program);
     return code;

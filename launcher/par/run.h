@@ -1,8 +1,10 @@
 /*
  * par run: starts a job through the mpirun or srun that is there. Its parts: run.c (the check, the
  * job, restarts), run_options.c (options, the program's words), run_program.c (words that train_llm
- * gets besides), run_launch.c (the launcher and its words), run_rank.c (what runs on each rank: the program, with its output in files), run_output.c
- * (the ranks' output as one), run_report.c (what is said of a job that failed), run_words.c.
+ * gets besides), run_launch.c (the launcher and its words), run_map.c (where ranks lie on the
+ * machine), run_rank.c (what runs on each rank: the program, with its output in files),
+ * run_output.c (the ranks' output as one), run_report.c (what is said of a job that failed),
+ * run_words.c.
  *
  * Words reach the program as they are: there is no shell anywhere.
  */
@@ -12,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "par/par.h"
 
@@ -39,15 +42,14 @@ typedef struct {
     int64_t ranks, restarts;
     const char *parallel, *set, *hosts, *hostfile, *run;
     int launcher;
-    bool print, check, help;
+    bool print, check;
     run_words environment; /* NAME=VALUE */
     run_words program;     /* and its words */
 } run_settings;
 
-/* What the command line says; `help` gets the help text. Where there is no problem, the program's
- * words are taken. */
-void run_options_read(run_settings *s, int argc, char **argv, par_problems *problems, char *help,
-                      size_t nbytes);
+/* What the command line says; where there is no problem, the program's words are taken. True: help
+ * was asked for and is printed. */
+bool run_options_read(run_settings *s, int argc, char **argv, par_problems *problems);
 
 bool run_is_train_llm(const run_settings *s);
 /* The directory that train_llm's own words name; NULL: none. */
@@ -55,8 +57,33 @@ const char *run_program_directory(const run_settings *s);
 /* Adds words for a job whose folder is `directory`. */
 void run_program_prepare(run_settings *s, const char *directory);
 
+/* Whether the program's words give `option` this value. */
+bool run_program_has(const run_settings *s, const char *option, const char *value);
+/* The layout in the program's words, dp filled up to the ranks; sizes 0: it is not one of them. */
+void run_program_layout(const run_settings *s, par_layout *out);
+
+/* Where ranks lie on the machine. */
+typedef struct {
+    par_topology *machine;    /* with the ranks on it, if `placed`; NULL: it cannot be read */
+    bool placed, bound, gpus; /* each rank to a memory node; each rank has a GPU */
+    int cores;                /* of this host, for this job */
+    int hosts, per_host;      /* if placed; and ranks of a host */
+    int share;                /* ranks of a memory node, if that makes the map; else 0 */
+    const char *why;          /* not bound because */
+    par_layout layout;
+} run_map;
+
+/* `slurm`: the hosts are those of the Slurm job around it. */
+void run_map_find(const run_settings *s, bool slurm, run_map *out);
+/* The flags of that MPI's launcher; changes `bound` where it has none for this map. */
+void run_map_words(run_map *m, int mpi, run_words *words);
+/* Which ranks lie where, and what that means for the axes, where there is anything to choose. */
+void run_map_print(const run_map *m, FILE *file);
+void run_map_free(run_map *m);
+
 /* How a job is started, and what its launcher does with signals. */
 typedef struct {
+    run_map map;
     run_words words;      /* the launcher and its flags */
     int stop, kill;       /* signals to it: all ranks save and end; all end at once */
     char about[RUN_PATH]; /* one line for people */
@@ -64,6 +91,7 @@ typedef struct {
 
 /* PAR_ERR_OPTION: there is none, or not the one that was asked for. */
 par_status run_launch_find(const run_settings *s, run_launch *out);
+void run_launch_free(run_launch *l);
 
 /* "DIRECTORY/rank-00003.out" and so on; kind: out, err, status. */
 void run_rank_file(char out[RUN_PATH], const char *directory, int rank, const char *kind);

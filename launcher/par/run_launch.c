@@ -5,7 +5,6 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <link.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,27 +70,13 @@ static void output_of(char *const *words, char *text, size_t nbytes) {
     if (child > 0) waitpid(child, NULL, 0);
 }
 
-/* Slurm's plugin for this MPI's ranks: "pmix", "pmi2"; NULL: it has none. */
+/* Slurm's plugin for this MPI's ranks: "pmix", "pmi2"; NULL: it has none. MPICH speaks PMI unless
+ * it was built for PMIx, and by the other one its ranks would not find each other. */
 static const char *slurm_plugin(int mpi) {
     char list[4096], *const words[] = {"srun", "--mpi=list", NULL};
     output_of(words, list, sizeof list);
-    if (strstr(list, "pmix")) return "pmix";
-    return mpi == RUN_MPICH && strstr(list, "pmi2") ? "pmi2" : NULL;
-}
-
-static int count_cores(void) {
-    cpu_set_t cores;
-    if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
-    return CPU_COUNT(&cores);
-}
-
-/* Memory nodes of this host. */
-static int count_nodes(void) {
-    char path[RUN_NAME];
-    int n = 0;
-    do snprintf(path, sizeof path, "/sys/devices/system/node/node%d", n);
-    while (access(path, F_OK) == 0 && ++n < 1024);
-    return n > 0 ? n : 1;
+    if (mpi == RUN_MPICH && strstr(list, "pmi2")) return "pmi2";
+    return strstr(list, "pmix") ? "pmix" : NULL;
 }
 
 static void slurm_words(const run_settings *s, const char *plugin, run_launch *l) {
@@ -100,20 +85,43 @@ static void slurm_words(const run_settings *s, const char *plugin, run_launch *l
     run_word(&l->words, "--mpi=%s", plugin);
     run_word(&l->words, "--kill-on-bad-exit=1");
     run_word(&l->words, "--overcommit");
+    run_word(&l->words, "--distribution=block:block");
     if (s->hosts) run_word(&l->words, "--nodelist=%s", s->hosts);
     if (s->hostfile) run_word(&l->words, "--nodefile=%s", s->hostfile);
     l->stop = SIGUSR2, l->kill = SIGTERM;
-    snprintf(l->about, sizeof l->about, "srun --mpi=%s in Slurm job %s, %lld ranks", plugin,
-             getenv("SLURM_JOB_ID"), (long long)s->ranks);
+    snprintf(
+        l->about, sizeof l->about,
+        "srun --mpi=%s in Slurm job %s, %lld ranks, hosts and memory nodes filled in their order",
+        plugin, getenv("SLURM_JOB_ID") ? getenv("SLURM_JOB_ID") : "to be made",
+        (long long)s->ranks);
 }
 
-/* On this host alone ranks share its memory nodes evenly where they can; where there are more ranks
- * than cores, nothing is bound. On several hosts the launcher fills one after the other, so that a
- * tp group, whose ranks are next to each other, stays within a host. */
-static void mpirun_words(const run_settings *s, const char *name, int mpi, run_launch *l) {
-    bool local = !s->hosts && !s->hostfile;
-    int cores = count_cores(), nodes = count_nodes();
-    bool even = local && nodes > 1 && s->ranks % nodes == 0 && s->ranks <= cores;
+/* More ranks than mpirun would start without being told that this is meant. */
+static bool is_crowded(const run_settings *s, const run_map *map, bool slurm) {
+    if (s->hosts || s->hostfile) return false;
+    const char *tasks = slurm ? getenv("SLURM_NTASKS") : NULL;
+    if (tasks) return s->ranks > atoi(tasks);
+    return s->ranks > map->cores || !map->machine; /* threads are not cores */
+}
+
+static void describe(const run_settings *s, const char *name, bool slurm, run_launch *l) {
+    const run_map *m = &l->map;
+    char where[256];
+    if (s->hosts || s->hostfile)
+        snprintf(where, sizeof where, "%.200s", s->hosts ? s->hosts : s->hostfile);
+    else if (slurm)
+        snprintf(where, sizeof where, "the hosts of Slurm job %.40s%s", getenv("SLURM_JOB_ID"),
+                 s->launcher == RUN_AUTO ? " (srun has no pmix for them)" : "");
+    else
+        snprintf(where, sizeof where, "%d core%s of this host", m->cores, m->cores == 1 ? "" : "s");
+    snprintf(l->about, sizeof l->about, "%s, %lld rank%s on %s, %s%s", name, (long long)s->ranks,
+             s->ranks == 1 ? "" : "s", where,
+             m->bound ? "each bound to a memory node" : "not bound: ", m->bound ? "" : m->why);
+}
+
+static void mpirun_words(const run_settings *s, const char *name, int mpi, bool slurm,
+                         run_launch *l) {
+    run_map_find(s, slurm, &l->map);
     run_word(&l->words, "%s", name);
     run_word(&l->words, "-n");
     run_word(&l->words, "%lld", (long long)s->ranks);
@@ -121,31 +129,15 @@ static void mpirun_words(const run_settings *s, const char *name, int mpi, run_l
     if (s->hosts) run_word(&l->words, "%s", s->hosts);
     if (s->hostfile) run_word(&l->words, mpi == RUN_OPENMPI ? "--hostfile" : "-f");
     if (s->hostfile) run_word(&l->words, "%s", s->hostfile);
+    run_map_words(&l->map, mpi, &l->words);
     if (mpi == RUN_OPENMPI) {
-        if (even) {
-            run_word(&l->words, "--map-by");
-            run_word(&l->words, "ppr:%lld:numa", (long long)(s->ranks / nodes));
-        }
-        run_word(&l->words, "--bind-to");
-        run_word(&l->words, even ? "numa" : "none");
-        if (local && s->ranks > cores) run_word(&l->words, "--oversubscribe");
+        if (is_crowded(s, &l->map, slurm)) run_word(&l->words, "--oversubscribe");
         if (geteuid() == 0) run_word(&l->words, "--allow-run-as-root");
         l->stop = SIGUSR2, l->kill = SIGTERM;
     } else {
-        run_word(&l->words, "-bind-to");
-        run_word(&l->words, even ? "numa" : "none");
         l->stop = SIGTERM, l->kill = SIGKILL;
     }
-    char where[RUN_PATH];
-    if (local)
-        snprintf(where, sizeof where, "%d core%s of this host", cores, cores == 1 ? "" : "s");
-    else
-        snprintf(where, sizeof where, "%s", s->hosts ? s->hosts : s->hostfile);
-    snprintf(l->about, sizeof l->about, "%s, %lld rank%s on %.200s, %s", name, (long long)s->ranks,
-             s->ranks == 1 ? "" : "s", where,
-             even                        ? "each bound to a memory node"
-             : local && s->ranks > cores ? "not bound: they share cores"
-                                         : "not bound");
+    describe(s, name, slurm, l);
 }
 
 static const char *find_mpirun(int mpi) {
@@ -164,8 +156,8 @@ static const char *find_mpirun(int mpi) {
 
 par_status run_launch_find(const run_settings *s, run_launch *out) {
     int mpi = linked_mpi();
-    bool slurm = s->launcher == RUN_SLURM ||
-                 (s->launcher == RUN_AUTO && getenv("SLURM_JOB_ID") && is_there("srun"));
+    bool in_job = getenv("SLURM_JOB_ID") && is_there("srun");
+    bool slurm = s->launcher == RUN_SLURM || (s->launcher == RUN_AUTO && in_job);
     *out = (run_launch){0};
     if (slurm) {
         const char *plugin = is_there("srun") ? slurm_plugin(mpi) : NULL;
@@ -194,9 +186,11 @@ par_status run_launch_find(const run_settings *s, run_launch *out) {
                              "install %s",
                              mpi == RUN_OPENMPI ? "Open MPI" : "MPICH",
                              mpi == RUN_OPENMPI ? "openmpi-bin" : "mpich");
-    mpirun_words(s, name, mpi, out);
-    if (slurm)
-        snprintf(out->about + strlen(out->about), sizeof out->about - strlen(out->about),
-                 "; srun has no pmix for them");
+    mpirun_words(s, name, mpi, in_job, out);
     return PAR_OK;
+}
+
+void run_launch_free(run_launch *l) {
+    run_words_free(&l->words);
+    run_map_free(&l->map);
 }

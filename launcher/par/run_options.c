@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "par_tool.h"
 #include "run.h"
 
 static const char run_usage[] =
@@ -18,19 +19,22 @@ static const char run_usage[] =
     "Ctrl-C ends the job after its step, with a checkpoint; a second one kills it. If it fails,\n"
     "the rank that failed first is named; its exit code is par run's.";
 
-static int run_rows(run_settings *s, par_option *t) {
+enum { N_ROWS = 11 };
+
+static void make_rows(run_settings *s, par_words *program, par_option rows[N_ROWS]) {
     static const par_choice launchers[] = {{"auto", RUN_AUTO},
                                            {"openmpi", RUN_OPENMPI},
                                            {"mpich", RUN_MPICH},
                                            {"srun", RUN_SLURM},
                                            {NULL, 0}};
-    const par_option rows[] = {
+    const par_option list[N_ROWS] = {
         {.name = "ranks",
          .type = PAR_OPT_INT,
          .value = &s->ranks,
          .initial = "0",
          .legal = "0..1048576",
-         .help = "ranks to start, also -n; without it: what --parallel multiplies to",
+         .help = "ranks to start; without it: what --parallel multiplies to",
+         .letter = 'n',
          .also = "np|nproc-per-node|ntasks"},
         {.name = "parallel",
          .type = PAR_OPT_TEXT,
@@ -85,34 +89,12 @@ static int run_rows(run_settings *s, par_option *t) {
          .type = PAR_OPT_BOOL,
          .value = &s->print,
          .help = "print the command, to be pasted into a shell, and end"},
-        {.name = "help",
-         .type = PAR_OPT_BOOL,
-         .value = &s->help,
-         .help = "print this text and end"},
+        {.name = "[NAME=VALUE...] [PROGRAM [WORDS...]]",
+         .type = PAR_OPT_REST,
+         .value = program,
+         .help = "the ranks' environment, what is started, and its own words"},
     };
-    const int n = (int)(sizeof rows / sizeof *rows);
-    memcpy(t, rows, sizeof rows);
-    for (int i = 0; i < n; i++) t[i].group = "Options";
-    return n;
-}
-
-static bool takes_value(const par_option *table, int n, const char *word) {
-    for (int i = 0; i < n; i++)
-        if (strcmp(word + 2, table[i].name) == 0) return table[i].type != PAR_OPT_BOOL;
-    return strcmp(word, "-n") == 0;
-}
-
-/* How many words belong to par run: up to the first that is neither an option nor its value. -n N
- * is --ranks N. */
-static int own_words(const par_option *table, int n, int argc, char **argv) {
-    static char ranks[] = "--ranks";
-    int i = 0;
-    while (i < argc && argv[i][0] == '-') {
-        bool value = takes_value(table, n, argv[i]);
-        if (strcmp(argv[i], "-n") == 0) argv[i] = ranks;
-        i += value ? 2 : 1;
-    }
-    return i < argc ? i : argc;
+    memcpy(rows, list, sizeof list);
 }
 
 static bool is_assignment(const char *word) {
@@ -140,7 +122,7 @@ static void default_program(char out[RUN_PATH]) {
 }
 
 /* A program's name without a slash is looked for here, beside par, then in PATH as by a shell. */
-static void take_program(run_settings *s, int argc, char **argv) {
+static void take_program(run_settings *s, int argc, const char *const *argv) {
     char beside[RUN_PATH];
     default_program(beside);
     while (argc > 0 && is_assignment(*argv)) {
@@ -193,13 +175,12 @@ static void check_settings(run_settings *s, par_problems *problems) {
         par_problem(problems, "--hosts and --hostfile: legal: one of the two");
 }
 
-void run_options_read(run_settings *s, int argc, char **argv, par_problems *problems, char *help,
-                      size_t nbytes) {
-    par_option table[16];
-    int n = run_rows(s, table), own = own_words(table, n, argc, argv);
-    par_options_help(table, n, run_usage, help, nbytes);
-    par_options_parse(table, n, own, argv, problems);
-    if (s->help) return;
+bool run_options_read(run_settings *s, int argc, char **argv, par_problems *problems) {
+    par_option rows[N_ROWS];
+    par_words program;
+    make_rows(s, &program, rows);
+    if (par_tool_read(rows, N_ROWS, run_usage, argc, argv, problems)) return true;
     check_settings(s, problems);
-    if (problems->n == 0) take_program(s, argc - own, argv + own);
+    if (problems->n == 0) take_program(s, program.n, program.words);
+    return false;
 }

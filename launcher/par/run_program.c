@@ -1,6 +1,7 @@
-/* What train_llm is told by par run besides its own words: the job's folder as its directory, and
- * where a job that may start again keeps its checkpoints. */
+/* What par run knows of the program's own words, and what train_llm is told besides: the job's
+ * folder as its directory, and where a job that may start again keeps its checkpoints. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "run.h"
@@ -21,6 +22,33 @@ static const char *value_of(const run_settings *s, const char *option) {
         if (!word[n]) value = i + 1 < s->program.n ? s->program.words[i + 1] : "";
     }
     return value;
+}
+
+bool run_program_has(const run_settings *s, const char *option, const char *value) {
+    const char *own = value_of(s, option);
+    return own && strcmp(own, value) == 0;
+}
+
+void run_program_layout(const run_settings *s, par_layout *out) {
+    const char *order = value_of(s, "--order");
+    int64_t product = 1;
+    int open = -1, n_open = 0; /* 0: what the ranks leave */
+    *out = (par_layout){0};
+    if (order && par_layout_parse_order(order, out->order) != PAR_OK) return;
+    for (int i = 0; i < PAR_AXIS_COUNT; i++) {
+        char option[16];
+        snprintf(option, sizeof option, "--%s", par_axis_name((par_axis)i));
+        const char *value = value_of(s, option);
+        int n = value ? atoi(value) : i != PAR_DP;
+        out->size[i] = n;
+        if (n > 0 && product <= s->ranks) product *= n;
+        if (n == 0) open = i, n_open++;
+    }
+    if (n_open == 1 && s->ranks % product == 0) {
+        out->size[open] = (int)(s->ranks / product);
+        product = s->ranks;
+    }
+    if (n_open > 1 || product != s->ranks) *out = (par_layout){0};
 }
 
 const char *run_program_directory(const run_settings *s) {

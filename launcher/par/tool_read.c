@@ -1,15 +1,53 @@
 /* What commands of par do with their command lines. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "par_tool.h"
 
-bool par_tool_read(par_option *rows, int n, const bool *help, const char *usage, int argc,
-                   char **argv, par_problems *problems) {
+enum { MAX_ROWS = 32 };
+
+static bool takes_words(const par_option *row) {
+    return row->type == PAR_OPT_WORDS || row->type == PAR_OPT_OPERANDS || row->type == PAR_OPT_REST;
+}
+
+/* Rows of words get room for all words of the line, until the process ends. */
+static void make_room(const par_option *rows, int n, int argc) {
+    static const char **room;
+    room = calloc((size_t)n * ((size_t)argc + 1), sizeof *room);
+    if (!room) {
+        fprintf(stderr, "par: no host memory for %d words\n", argc);
+        exit(EXIT_FAILURE);
+    }
+    for (int i = 0; i < n; i++)
+        if (takes_words(&rows[i]))
+            *(par_words *)rows[i].value =
+                (par_words){.max = argc, .words = room + (size_t)i * ((size_t)argc + 1)};
+}
+
+bool par_tool_read(const par_option *rows, int n, const char *usage, int argc, char **argv,
+                   par_problems *problems) {
     static char text[8192];
-    for (int i = 0; i < n; i++) rows[i].group = "Options";
-    par_options_parse(rows, n, argc, argv, problems);
-    if (!*help) return false;
-    par_options_help(rows, n, usage, text, sizeof text);
+    par_option table[MAX_ROWS + 1];
+    bool help;
+    make_room(rows, n, argc);
+    for (int i = 0; i < n; i++) {
+        table[i] = rows[i];
+        table[i].group = "Options";
+    }
+    table[n++] = (par_option){.name = "help",
+                              .type = PAR_OPT_BOOL,
+                              .value = &help,
+                              .group = "Options",
+                              .help = "print this text and end"};
+    par_options_parse(table, n, argc, argv, problems);
+    if (!help) return false;
+    par_options_help(table, n, usage, text, sizeof text);
     printf("%s", text);
     return true;
+}
+
+int par_tool_refuse(const char *command, par_problems *problems) {
+    if (par_problems_status(problems, PAR_ERR_OPTION) == PAR_OK) return EXIT_SUCCESS;
+    fprintf(stderr, "par %s: %s\n", command, par_error());
+    return PAR_TOOL_INPUT;
 }

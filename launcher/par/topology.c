@@ -17,11 +17,10 @@ static const char usage[] =
 typedef struct {
     const char *parallel, *json, *svg, *measure;
     int64_t ranks;
-    bool help;
     par_layout layout;
 } settings;
 
-enum { N_ROWS = 6 };
+enum { N_ROWS = 5 };
 
 static void make_rows(settings *s, par_option rows[N_ROWS]) {
     const par_option list[N_ROWS] = {
@@ -54,10 +53,6 @@ static void make_rows(settings *s, par_option rows[N_ROWS]) {
          .help = "under mpirun: measure latency and bandwidth between the ranks, and of "
                  "all-reduces, and write them",
          .metavar = "FILE"},
-        {.name = "help",
-         .type = PAR_OPT_BOOL,
-         .value = &s->help,
-         .help = "print this text and end"},
     };
     memcpy(rows, list, sizeof list);
 }
@@ -130,7 +125,9 @@ static par_status find(const settings *s, const par_world *w, par_topology **out
         par_topology_destroy(&own);
         return st;
     }
-    if (st == PAR_OK && s->ranks > 1) st = par_topology_assume(own, (int)s->ranks);
+    const par_topology_assume_params params = {.ranks = (int)s->ranks,
+                                               .together = s->layout.size[PAR_TP]};
+    if (st == PAR_OK && s->ranks > 1) st = par_topology_assume(own, &params);
     if (st == PAR_OK)
         *out = own;
     else
@@ -157,7 +154,7 @@ int par_topology_command(int argc, char **argv) {
     par_problems problems = {0};
     par_option rows[N_ROWS];
     make_rows(&s, rows);
-    if (par_tool_read(rows, N_ROWS, &s.help, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    if (par_tool_read(rows, N_ROWS, usage, argc, argv, &problems)) return EXIT_SUCCESS;
     if (par_world_begin(&w) != PAR_OK) {
         fprintf(stderr, "par topology: %s\n", par_error());
         return par_world_end(&w, EXIT_FAILURE);

@@ -23,14 +23,10 @@ static void add(llm_about *a, par_checkpoint_class class_of, const char *name, c
     a->n++;
 }
 
-static void add_number(llm_about *a, par_checkpoint_class class_of, const char *name, int64_t n) {
-    add(a, class_of, name, "%lld", (long long)n);
-}
-
 static void add_data(llm_about *a, const llm_run *r, const llm_data *d) {
     char fingerprint[sizeof a->values[0]];
     llm_data_fingerprint(d, fingerprint, sizeof fingerprint);
-    add_number(a, PAR_CHECKPOINT_NOTED, "training tokens", d->cut - d->begin);
+    add(a, PAR_CHECKPOINT_NOTED, "training tokens", "%lld", (long long)(d->cut - d->begin));
     add(a, PAR_CHECKPOINT_NOTED, "data", "%s", r->set.data ? r->set.data : "");
     add(a, PAR_CHECKPOINT_NOTED, "fingerprint of the data", "%s", fingerprint);
 }

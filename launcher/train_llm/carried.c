@@ -19,7 +19,11 @@ static void keep(const par_checkpoint *c, const char *name, char *to, size_t nby
 static void look(const char *directory, llm_carried *out) {
     par_checkpoint *c = NULL;
     int n;
-    if (!directory || par_checkpoint_open(directory, NULL, &c) != PAR_OK) return;
+    if (!directory) return;
+    if (par_checkpoint_open(directory, NULL, &c) != PAR_OK) {
+        snprintf(out->why, sizeof out->why, "%s", par_error());
+        return;
+    }
     const par_checkpoint_pair *pairs = par_checkpoint_pairs(c, &n);
     snprintf(out->path, sizeof out->path, "%s", par_checkpoint_info(c)->path);
     out->model = par_config_of_pairs(out->path, pairs, n, &out->config) == PAR_OK;
@@ -47,13 +51,17 @@ static void settle_data(llm_run *r) {
     }
 }
 
-void llm_carried_read(llm_run *r, const llm_world *w) {
+void llm_carried_read(llm_run *r, const llm_world *w, par_problems *problems) {
     const llm_settings *s = &r->set;
     const char *from = s->resume && strcmp(s->resume, "auto") == 0 ? s->save : s->resume;
     if (!s->resume || s->import || s->verify_parallel) return;
     if (w->rank == 0) look(from, &r->carried);
     if (w->size > 1) llm_world_share(&r->carried, sizeof r->carried);
     settle_data(r);
+    /* a training may begin anew, and says by itself what it cannot read */
+    if (!*r->carried.path && *r->carried.why && (s->sample || s->eval_only) &&
+        !par_checkpoint_missing())
+        par_problem(problems, "--resume: %s", r->carried.why);
     if (*r->carried.path && !r->carried.model)
         par_problem(&r->notes,
                     "%s; so it is what the options say (--model, --layers, --channels, --heads, "

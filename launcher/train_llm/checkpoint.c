@@ -69,7 +69,7 @@ static par_status prepare(const llm_run *r, const llm_world *w, const llm_data *
 }
 
 /* A save has ended, which began at `since`; behind: while the training went on. A state that is not
- * finite is no error of the training. */
+ * finite is not an error of the training. */
 static par_status report(llm_run *r, const llm_world *w, par_status st,
                          const par_checkpoint_result *result, double since, bool behind) {
     double took = llm_world_seconds() - since;

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "par/log.h"
-#include "train_llm.h"
+#include "observe.h"
 
 #define RECORD_S   10.0
 #define METER_S    1.0

@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "train_llm.h"
+#include "settings.h"
 
 int llm_elsewhere_rows(par_option *t) {
 #define ABSENT(NAME, HELP, ...)                                                                    \

@@ -1,12 +1,12 @@
 /*
- * Whether ranks do what is expected of them: figures of the nodes before a training (--check-nodes),
- * times of all ranks during it (--health-every), and replicas that are still equal
+ * Whether ranks do what is expected of them: figures of the nodes before a training
+ * (--check-nodes), times of all ranks during it (--health-every), and replicas that are still equal
  * (--check-replicas).
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 static struct {
     par_health *health;

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 /* The options as they were settled, all, or those whose rows say so; "micro-batch" is the key
  * micro_batch. */

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 /* *out: its loss, the same on every rank. o: NULL where nothing is kept. */
 static par_status evaluate(const llm_run *r, par_trainer *trainer, const llm_data *d,
@@ -173,61 +173,81 @@ static par_status report_data(const llm_run *r, llm_world *w, const llm_data *d,
     return llm_world_agree(w, st);
 }
 
+/* What a training has besides its data, each from its creation to the end. */
+typedef struct {
+    par_trainer *trainer;
+    llm_observer *observer;
+    llm_beginning from;
+} training;
+
+/* All that comes before the first step: what can be refused is refused here. */
+static par_status prepare(llm_run *r, llm_world *w, const llm_data *d, par_import *import,
+                          llm_sample *sample, training *t) {
+    PAR_TRY(llm_limits_warn(r, w));
+    PAR_TRY(llm_health_nodes(r, w));
+    PAR_TRY(par_trainer_create(w->transport, &r->params, &t->trainer));
+    if (import) PAR_TRY(par_trainer_load(t->trainer, read_import, import));
+    PAR_TRY(llm_sample_prepare(r, sample, t->trainer));
+    PAR_TRY(report_data(r, w, d, t->trainer));
+    PAR_TRY(llm_checkpoint_check(r, w, t->trainer));
+    PAR_TRY(llm_checkpoint_resume(r, w, d, t->trainer, &t->from));
+    PAR_TRY(llm_methods_report(r, w, t->trainer));
+    PAR_TRY(llm_health_begin(r, w, t->trainer));
+    PAR_TRY(llm_memory_begin(r, w, t->trainer));
+    PAR_TRY(llm_trace_begin(r, w, t->trainer));
+    return llm_observer_create(r, w, d, &t->from, &t->observer);
+}
+
+/* The steps, what was begun in them brought to its end, and what is said of them. */
+static par_status train(llm_run *r, const llm_world *w, const llm_data *d, const training *t) {
+    if (w->rank == 0) printf("ready after %.1f s\n", llm_world_seconds() - w->start);
+    llm_signals_catch(r, w);
+    r->began = true;
+    par_status st = walk_steps(r, w, d, t->trainer, t->from.step, t->observer);
+    st = llm_checkpoint_await(r, w, t->trainer, st);
+    if (w->rank == 0) llm_report_progress_clear();
+    if (st == PAR_OK || st == PAR_ERR_STOPPED) {
+        par_status traced = llm_trace_end(r, w, t->trainer);
+        if (st == PAR_OK) st = traced;
+    }
+    if (w->rank != 0) return st;
+    llm_report_overlap();
+    llm_health_print();
+    if (st == PAR_OK && !r->set.save)
+        printf("note: the weights end with this run; --save DIR would keep them\n");
+    return st;
+}
+
+/* The files of a training that has ended, once its trainer is gone. */
+static par_status write_files(llm_run *r, llm_world *w, llm_observer *o) {
+    par_status st = llm_observer_matrix(o, r, w);
+    if (st == PAR_OK) st = llm_memory_end(r, w);
+    par_status cost = llm_observer_cost(o, r, w);
+    return st == PAR_OK ? cost : st;
+}
+
 par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_import *import,
                           llm_sample **sample) {
-    par_trainer *trainer = NULL;
-    llm_observer *o = NULL;
-    llm_beginning from = {0};
+    training t = {0};
     PAR_TRY(llm_signals_check_file(r, w));
     PAR_TRY(llm_checkpoint_claim(r, w));
-    par_status st = llm_limits_warn(r, w);
-    if (st == PAR_OK) st = llm_health_nodes(r, w);
-    if (st == PAR_OK) st = par_trainer_create(w->transport, &r->params, &trainer);
-    if (st == PAR_OK && import) st = par_trainer_load(trainer, read_import, import);
-    if (st == PAR_OK) st = llm_sample_prepare(r, *sample, trainer);
-    if (st == PAR_OK) st = report_data(r, w, d, trainer);
-    if (st == PAR_OK) st = llm_checkpoint_check(r, w, trainer);
-    if (st == PAR_OK) st = llm_checkpoint_resume(r, w, d, trainer, &from);
-    if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
-    if (st == PAR_OK) st = llm_health_begin(r, w, trainer);
-    if (st == PAR_OK) st = llm_memory_begin(r, w, trainer);
-    if (st == PAR_OK) st = llm_trace_begin(r, w, trainer);
-    if (st == PAR_OK) st = llm_observer_create(r, w, d, &from, &o);
-    if (st == PAR_OK) {
-        if (w->rank == 0) printf("ready after %.1f s\n", llm_world_seconds() - w->start);
-        llm_signals_catch(r, w);
-        r->began = true;
-        st = walk_steps(r, w, d, trainer, from.step, o);
-        st = llm_checkpoint_await(r, w, trainer, st);
-        if (w->rank == 0) llm_report_progress_clear();
-        if (st == PAR_OK || st == PAR_ERR_STOPPED) {
-            par_status traced = llm_trace_end(r, w, trainer);
-            if (st == PAR_OK) st = traced;
-        }
-        if (w->rank == 0) llm_report_overlap();
-        if (w->rank == 0) llm_health_print();
-        if (w->rank == 0 && st == PAR_OK && !r->set.save)
-            printf("note: the weights end with this run; --save DIR would keep them\n");
-    }
-    bool ended = o && (st == PAR_OK || st == PAR_ERR_STOPPED); /* the same on every rank */
-    par_status counted = ended ? llm_observer_count(o, r, d, trainer) : PAR_OK;
+    par_status st = prepare(r, w, d, import, *sample, &t);
+    if (st == PAR_OK) st = train(r, w, d, &t);
+    bool ended = t.observer && (st == PAR_OK || st == PAR_ERR_STOPPED); /* so on every rank */
+    par_status counted = ended ? llm_observer_count(t.observer, r, d, t.trainer) : PAR_OK;
     if (counted != PAR_OK) st = counted, ended = false;
     if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
     llm_sample_close(sample);
     llm_trace_close();
-    /* Where a rank failed the process ends, without waiting for devices. */
-    bool broken = par_transport_broken(w->transport);
     llm_health_end();
-    if (!broken) par_trainer_destroy(&trainer);
-    if (ended && !broken) {
-        par_status matrix = llm_observer_matrix(o, r, w);
-        if (matrix == PAR_OK) matrix = llm_memory_end(r, w);
-        if (st == PAR_OK) st = matrix;
-        par_status cost = llm_observer_cost(o, r, w);
-        if (st == PAR_OK) st = cost;
+    /* Where a rank failed the process ends, without waiting for devices. */
+    if (!par_transport_broken(w->transport)) {
+        par_trainer_destroy(&t.trainer);
+        par_status written = ended ? write_files(r, w, t.observer) : PAR_OK;
+        if (st == PAR_OK) st = written;
     }
     llm_memory_close();
-    llm_observer_destroy(&o);
+    llm_observer_destroy(&t.observer);
     par_owner_release(&r->owner);
     return st;
 }

@@ -9,13 +9,9 @@
  * the job.
  */
 #include <stdio.h>
+#include <stdlib.h>
 
-#include "train_llm.h"
-
-#ifndef TRAIN_LLM_VERSION
-#define TRAIN_LLM_VERSION "unknown"
-#endif
-const char llm_version[] = TRAIN_LLM_VERSION;
+#include "observe.h"
 
 /* Once the first step has begun, no failure is one of options or input. */
 static int exit_code(par_status st, bool began) {
@@ -40,11 +36,18 @@ static void report_end(const llm_run *r, const char *title, const char *text) {
                 r->newest);
 }
 
+static _Noreturn void leave(int code, bool broken) {
+    llm_watch_end();
+    llm_world_end(code, broken);
+    llm_run_leave(); /* no rank has its page there any more */
+    exit(code);
+}
+
 /* `alone`: peers do not know of it, and may be waiting for this rank. */
 static _Noreturn void end(par_status st, const llm_run *r, int rank, bool alone) {
     if (st != PAR_OK && st != PAR_ERR_STOPPED && (rank == 0 || alone))
         report_end(r, par_status_text(st), par_error());
-    llm_world_end(alone ? EXIT_BROKEN : exit_code(st, r->began), alone);
+    leave(alone ? EXIT_BROKEN : exit_code(st, r->began), alone);
 }
 
 /* Every rank has the cause. Rank 0 prints it and ends the job; where it does not, others do. */
@@ -52,7 +55,7 @@ static _Noreturn void end_broken(const llm_run *r, const llm_world *w) {
     llm_watch_end(); /* it is known who failed: nobody needs the pages */
     llm_world_await_end(w);
     report_end(r, "a rank failed, which ends the job", par_transport_broken(w->transport));
-    llm_world_end(EXIT_BROKEN, true);
+    leave(EXIT_BROKEN, true);
 }
 
 /* The plan and the pictures of a run need no peers: a world as large as the layout says, also
@@ -81,7 +84,7 @@ static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *pr
 }
 
 static par_status show(const llm_run *r, llm_world *w) {
-    par_status st = r->set.show_mesh ? llm_world_print(w, r) : PAR_OK;
+    par_status st = r->set.show_mesh ? llm_report_ranks(w, r) : PAR_OK;
     if (st == PAR_OK && r->set.gantt && w->rank == 0) st = llm_report_gantt(r);
     return llm_world_agree(w, st);
 }
@@ -151,7 +154,7 @@ int main(int argc, char **argv) {
     llm_config_read(&r, &w, argc, argv, &problems);
     if (r.set.help || r.set.version || r.set.other_names) {
         if (w.rank == 0) print_about(&r.set);
-        llm_world_end(EXIT_OK, false);
+        leave(EXIT_OK, false);
     }
     llm_settle_options(&r, &w, &problems);
     if (r.set.dry_run) end(dry_run(&r, w.size, w.rank, &problems), &r, w.rank, false);
@@ -163,11 +166,16 @@ int main(int argc, char **argv) {
     par_status st = llm_run_make(&r, &w);
     if (st != PAR_OK) end(st, &r, w.rank, false);
     llm_watch_begin(&r, &w);
+    llm_watch_waits(true);
     st = llm_world_connect(&w, &r.set);
+    llm_watch_waits(false);
+    if (st == PAR_OK) llm_watch_transport(w.transport);
+    if (st == PAR_OK) st = llm_world_talk(&w);
     if (st != PAR_OK) end(st, &r, w.rank, true);
     st = run_connected(&r, &w);
     if (par_transport_broken(w.transport)) end_broken(&r, &w);
     par_transformer_destroy(&r.model);
+    llm_watch_end();
     llm_world_disconnect(&w);
     end(st, &r, w.rank, false);
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 static struct {
     par_memory_watch *watch;
@@ -102,7 +102,7 @@ static int find_savings(const llm_run *r, const llm_world *w, size_t taken,
     return n;
 }
 
-/* On all ranks; rank 0's file. One that cannot be written is no reason not to train. */
+/* On all ranks; rank 0's file. Where it cannot be written, training goes on. */
 static par_status write_file(const llm_run *r, llm_world *w, const par_memory_saving *savings,
                              int n) {
     const char *path = llm_run_file(r, "memory.json");

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 /*
  * TFLOP/s of dense products, by a GPU's name: of bf16 and fp16 accumulating in fp32, and of fp32

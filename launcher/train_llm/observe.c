@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 struct llm_observer {
     par_log *log;             /* rank 0, as all files */
@@ -29,10 +29,13 @@ struct llm_observer {
 /* The losses that the log already holds come first. */
 static par_status create_curve(llm_observer *o, const llm_run *r) {
     const llm_settings *s = &r->set;
+    double n = (double)par_transformer_n_params(&r->config);
+    const int *size = r->params.layout.size;
     char title[160];
-    snprintf(title, sizeof title, "%s, %.2f M parameters, batch %lld x %lld tokens", r->config.name,
-             1e-6 * (double)par_transformer_n_params(&r->config), (long long)s->batch,
-             (long long)r->config.tokens);
+    snprintf(title, sizeof title, "%s, %.2f %s, %s, tp %d pp %d dp %d, batch %lld x %lld tokens",
+             r->config.name, n < 1e9 ? 1e-6 * n : 1e-9 * n, n < 1e9 ? "M" : "B",
+             par_dtype_name(r->params.dtype), size[PAR_TP], size[PAR_PP], size[PAR_DP],
+             (long long)s->batch, (long long)r->config.tokens);
     int64_t n_validation = s->eval_every ? s->steps / s->eval_every + 2 : 2;
     PAR_TRY(par_curve_create(title, s->steps + o->past.n, n_validation + o->past.n, &o->curve));
     for (int64_t i = 0; i < o->past.n; i++) {

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "train_llm.h"
+#include "settings.h"
 
 static const par_choice optimizers[] = {{"adamw", PAR_ADAMW}, {"sgd", PAR_SGD}, {NULL, 0}};
 static const par_choice lr_schedules[] = {{"cosine", LLM_LR_COSINE},

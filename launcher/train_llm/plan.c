@@ -68,9 +68,12 @@ par_status llm_report_plan(const llm_run *r, int world_size) {
         sum += nbytes;
         par_memory_destroy(&memory);
     }
-    printf("plan: the largest stage is %d, with %s per rank; %d rank%s together take %s\n", largest,
-           llm_report_bytes(most, one), world_size, llm_report_s(world_size),
-           llm_report_bytes(sum * world_size / n_stages, all));
+    llm_report_bytes(most, one);
+    if (world_size == 1)
+        printf("plan: the rank takes %s\n", one);
+    else
+        printf("plan: the largest stage is %d, with %s per rank; %d ranks together take %s\n",
+               largest, one, world_size, llm_report_bytes(sum * world_size / n_stages, all));
     return PAR_OK;
 }
 

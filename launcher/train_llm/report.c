@@ -1,6 +1,6 @@
 /*
- * Everything that train_llm prints, in llm.c's form where it has one. Called on rank 0 alone;
- * standard output is line buffered, problems go to standard error.
+ * Everything that train_llm prints, in llm.c's form where it has one. Called on rank 0 alone,
+ * but for the table of ranks; standard output is line buffered, problems go to standard error.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 void llm_report_problems(const char *title, const char *text) {
     fflush(stdout);
@@ -24,6 +24,36 @@ void llm_report_problems(const char *title, const char *text) {
 void llm_report_line(void *user, const char *line) {
     (void)user;
     printf("%s\n", line);
+}
+
+/* What every rank computes on, gathered on rank 0. Collective. */
+static par_status report_devices(const llm_world *w, const llm_run *r) {
+    enum { NBYTES = 256 };
+    static const par_tag tag = {"start", -1, -1, -1};
+    const par_backend *backend = NULL;
+    char mine[NBYTES] = "", *all = calloc((size_t)w->size, NBYTES);
+    par_status st = par_backend_get(r->params.backend, &backend);
+    if (st == PAR_OK && !all)
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
+    st = par_comm_agree(w->comm, st);
+    if (st == PAR_OK) {
+        snprintf(mine, sizeof mine, "%s", par_backend_device(backend));
+        st = par_comm_all_gather(w->comm, mine, all, NBYTES, PAR_U8, tag, NULL, NULL);
+    }
+    if (st == PAR_OK && w->rank == 0) printf(" rank  device\n");
+    for (int k = 0; st == PAR_OK && w->rank == 0 && k < w->size; k++)
+        printf("%5d  %.250s\n", k, all + (size_t)k * NBYTES);
+    free(all);
+    return st;
+}
+
+par_status llm_report_ranks(const llm_world *w, const llm_run *r) {
+    par_mesh *mesh = NULL;
+    par_status st = par_mesh_create(w->transport, &r->params.layout, NULL, NULL, &mesh);
+    st = par_comm_agree(w->comm, st);
+    if (st == PAR_OK) st = par_comm_agree(w->comm, par_mesh_print(mesh, llm_report_line, NULL));
+    par_mesh_destroy(&mesh);
+    return st == PAR_OK && r->set.device == LLM_CUDA ? report_devices(w, r) : st;
 }
 
 static void report_model(const llm_run *r) {

@@ -29,6 +29,7 @@ bool llm_sample_find_tokenizer(const llm_settings *s, char *path, size_t nbytes)
     if (s->data && exists(tokens, ".vocab", path, nbytes)) return true;
     if (s->data && exists(tokens, ".tokenizer", path, nbytes)) return true;
     if (s->import && exists(s->import, "/tokenizer.json", path, nbytes)) return true;
+    if (s->import && exists(s->import, "/tokenizer.model", path, nbytes)) return true;
     if (!s->import || !exists(s->import, "/vocab.json", unused, sizeof unused) ||
         !exists(s->import, "/merges.txt", unused, sizeof unused))
         return false;
@@ -154,7 +155,7 @@ static par_status add_prompt(const llm_run *r, llm_sample *p, char *text, const 
 static par_status prompt_of_line(char *line, const char *from, char **text) {
     bool object = line[0] == '{';
     if (object && par_json_string(line, strlen(line), "prompt", text) != PAR_OK)
-        return par_error_set(PAR_ERR_OPTION, "%s: begins with { and is no prompt: %s", from,
+        return par_error_set(PAR_ERR_OPTION, "%s: begins with { and is not a prompt: %s", from,
                              par_error());
     if (!object) {
         unescape(line);
@@ -258,10 +259,18 @@ par_status llm_sample_open(const llm_run *r, llm_world *w, const par_import *imp
     return PAR_OK;
 }
 
+static int64_t longest_prompt(const llm_sample *p) {
+    int64_t longest = 1;
+    for (int k = 0; k < p->n_prompts; k++)
+        if (p->prompts[k].n > longest) longest = p->prompts[k].n;
+    return longest;
+}
+
 par_status llm_sample_prepare(const llm_run *r, llm_sample *p, par_trainer *trainer) {
     if (!p || *p->why) return PAR_OK;
     const par_generator_params params = {.sequences = p->count,
                                          .capacity = p->capacity,
+                                         .prompt = longest_prompt(p) - 1,
                                          .vocab = p->vocab,
                                          .int8 = r->set.quantize == LLM_QUANTIZE_INT8};
     par_status st = par_generator_create(trainer, &params, &p->generator);

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 enum { MAX_AUTO_MICRO_BATCH = 8 };
 
@@ -97,6 +97,16 @@ static void check_evaluation(const llm_run *r, par_problems *problems) {
             par_problem(problems, "--eval-only, --%s: legal: one of the two", others[i].name);
 }
 
+/* A name that promises another kind of picture. */
+static void check_picture(const char *option, const char *path, par_problems *problems) {
+    static const char *const others[] = {".png", ".pdf", ".jpg", ".jpeg", ".html"};
+    const char *suffix = path ? strrchr(path, '.') : NULL;
+    for (size_t i = 0; suffix && i < sizeof others / sizeof *others; i++)
+        if (strcmp(suffix, others[i]) == 0)
+            par_problem(problems, "--%s %s: what is drawn is SVG; legal: a name that ends in .svg",
+                        option, path);
+}
+
 /* What belongs to one device only. */
 static void check_device(const llm_settings *s, par_problems *problems) {
     const struct {
@@ -164,7 +174,9 @@ void llm_settle_options(llm_run *r, const llm_world *w, par_problems *problems) 
     llm_cost_settle(s, problems);
     check_sampling(s, problems);
     check_device(s, problems);
-    llm_carried_read(r, w);
+    check_picture("curve", s->curve, problems);
+    check_picture("comm-matrix-svg", s->comm_matrix_svg, problems);
+    llm_carried_read(r, w, problems);
     if (r->carried.model && !llm_config_given(r, "model"))
         llm_carried_settle(r, problems);
     else

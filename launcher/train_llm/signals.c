@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 static volatile sig_atomic_t asked_to_save, asked_to_stop;
 

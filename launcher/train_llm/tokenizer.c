@@ -1,101 +1,17 @@
 /*
- * The tokenizer of a run: which one it is, and its files, which checkpoints carry. It is told from
- * others by the bytes that decide about ids, not by its name: a table of all bytes in their order
- * is "bytes", wherever it lies. Rank 0 looks and reads; what a checkpoint carries goes to all
- * ranks, each of which opens it from a folder of its own.
+ * The tokenizer of a run: which one it is, and its files, which checkpoints carry. Rank 0 looks and
+ * reads; what a checkpoint carries goes to all ranks, each of which opens it from a folder of its
+ * own.
  */
 #define _XOPEN_SOURCE 700
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "train_llm.h"
 
-/* Files above this in all are not carried; their identity is. */
-enum { MAX_NBYTES = 16 << 20 };
-
-/* What decides about ids: the first row of which all files are there. */
-static const char *const deciding[][2] = {
-    {"tokenizer.json", NULL},      {"tokenizer.model", NULL},   {"vocab.json", "merges.txt"},
-    {"encoder.json", "vocab.bpe"}, {"vocab.json", "vocab.bpe"}, {"encoder.json", "merges.txt"}};
-/* What other programs look for beside those. */
-static const char *const beside[] = {"tokenizer_config.json", "special_tokens_map.json",
-                                     "added_tokens.json", "generation_config.json",
-                                     "chat_template.jinja"};
-
 static const par_tag tag = {"tokenizer", -1, -1, -1};
-
-/* ---- rank 0: from files ---- */
-
-/* The file's bytes as one more file of the tokenizer; false: it is not there, or too large. */
-static bool add_file(llm_tokenizer *t, const char *folder, const char *name) {
-    char path[LLM_TOKENIZER_PATH + 80];
-    struct stat info;
-    llm_tokenizer_file *f = &t->files[t->n_files];
-    snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", name);
-    if (t->n_files == LLM_TOKENIZER_FILES || strlen(name) >= sizeof f->name) return false;
-    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size < 1) return false;
-    FILE *file = info.st_size <= 8 * (int64_t)MAX_NBYTES ? fopen(path, "rb") : NULL;
-    char *bytes = file ? malloc((size_t)info.st_size + 1) : NULL;
-    bool good = bytes && fread(bytes, 1, (size_t)info.st_size, file) == (size_t)info.st_size;
-    if (file) fclose(file);
-    if (!good) {
-        free(bytes);
-        return false;
-    }
-    bytes[info.st_size] = 0;
-    snprintf(f->name, sizeof f->name, "%s", name);
-    f->bytes = bytes;
-    f->n = info.st_size;
-    t->n_files++;
-    return true;
-}
-
-/* FNV-1a, 64 bits: it tells files apart that nobody has forged. */
-static void identify(llm_tokenizer *t) {
-    uint64_t hash = 14695981039346656037u;
-    if (t->n_files == 0) return;
-    for (int i = 0; i < t->n_files; i++)
-        for (int64_t k = 0; k < t->files[i].n; k++)
-            hash = (hash ^ (unsigned char)t->files[i].bytes[k]) * 1099511628211u;
-    snprintf(t->id, sizeof t->id, "%016llx", (unsigned long long)hash);
-    if (strstr(t->files[0].name, ".vocab") && strstr(t->files[0].bytes, "\"tokenizer\": \"bytes\""))
-        snprintf(t->id, sizeof t->id, "bytes");
-}
-
-static void drop_files(llm_tokenizer *t) {
-    for (int i = 0; i < t->n_files; i++) free(t->files[i].bytes);
-    t->n_files = 0;
-}
-
-/* The tokenizer of a path, as far as it can be read: opening it says what is wrong. */
-static void look_at_path(llm_tokenizer *t, const char *path) {
-    char folder[LLM_TOKENIZER_PATH];
-    struct stat info;
-    snprintf(t->path, sizeof t->path, "%s", path);
-    snprintf(t->name, sizeof t->name, "%s", path);
-    snprintf(folder, sizeof folder, "%s", path);
-    if (strcmp(path, "bytes") == 0) snprintf(t->id, sizeof t->id, "bytes");
-    if (strcmp(path, "bytes") == 0 || stat(path, &info) != 0) return;
-    bool whole = S_ISDIR(info.st_mode);
-    if (!whole) {
-        char *slash = strrchr(folder, '/');
-        const char *name = slash ? slash + 1 : path;
-        if (slash) *slash = 0;
-        add_file(t, slash ? folder : "", slash ? name : path);
-        whole = strcmp(name, "tokenizer.json") == 0 || strcmp(name, "tokenizer.model") == 0;
-        if (!slash) *folder = 0;
-    }
-    for (size_t i = 0; t->n_files == 0 && i < sizeof deciding / sizeof *deciding; i++)
-        if (add_file(t, folder, deciding[i][0]) && deciding[i][1] &&
-            !add_file(t, folder, deciding[i][1]))
-            drop_files(t);
-    identify(t);
-    for (size_t i = 0; whole && t->n_files && i < sizeof beside / sizeof *beside; i++)
-        add_file(t, folder, beside[i]);
-}
 
 /* ---- rank 0: from the checkpoint ---- */
 
@@ -126,7 +42,7 @@ static par_status look_at_checkpoint(const llm_run *r, llm_tokenizer *t) {
     par_status st = PAR_OK;
     for (int i = 0; i < n && st == PAR_OK && t->n_files < LLM_TOKENIZER_FILES; i++)
         if (strcmp(all[i].kind, "tokenizer") == 0 && all[i].ndim == 0 && all[i].dtype == PAR_U8 &&
-            all[i].global[0] <= MAX_NBYTES && is_plain(all[i].name))
+            all[i].global[0] <= LLM_TOKENIZER_NBYTES && is_plain(all[i].name))
             st = read_blob(t, c, &all[i]);
     par_checkpoint_close(&c);
     t->carried = t->n_files > 0;
@@ -147,11 +63,11 @@ static par_status look(const llm_run *r, llm_tokenizer *t) {
     if (given && strncmp(given, "gpt2:", 5) == 0) given += 5;
     if (given && strncmp(given, "hf:", 3) == 0) given += 3;
     if (given) {
-        look_at_path(t, given);
+        llm_tokenizer_look(t, given);
         return PAR_OK;
     }
     if (s->sample) PAR_TRY(look_at_checkpoint(r, t));
-    if (!*t->id && llm_sample_find_tokenizer(s, path, sizeof path)) look_at_path(t, path);
+    if (!*t->id && llm_sample_find_tokenizer(s, path, sizeof path)) llm_tokenizer_look(t, path);
     return *t->id ? PAR_OK : look_at_checkpoint(r, t);
 }
 
@@ -231,18 +147,11 @@ static par_status share(llm_tokenizer *t, const llm_world *w) {
 par_status llm_tokenizer_find(llm_run *r, const llm_world *w, const par_import *import) {
     llm_tokenizer *t = &r->tokenizer;
     par_status st = PAR_OK;
-    int64_t sum = 0;
     if (w->rank == 0) st = look(r, t);
     if (w->rank == 0 && st == PAR_OK) find_ends(r, import, t);
     PAR_TRY(par_comm_agree(w->comm, st));
     PAR_TRY(share(t, w));
-    for (int i = 0; i < t->n_files; i++) sum += t->files[i].n;
-    for (int i = 0; w->rank == 0 && sum <= MAX_NBYTES && i < t->n_files; i++)
-        t->blobs[t->n_blobs++] = (par_checkpoint_run){.kind = "tokenizer",
-                                                      .name = t->files[i].name,
-                                                      .dtype = PAR_U8,
-                                                      .n = t->files[i].n,
-                                                      .data = t->files[i].bytes};
+    if (w->rank == 0) llm_tokenizer_carry(t);
     return settle_document_end(r);
 }
 
@@ -259,6 +168,5 @@ void llm_tokenizer_opened(llm_tokenizer *t) {
 
 void llm_tokenizer_free(llm_tokenizer *t) {
     llm_tokenizer_opened(t);
-    t->n_blobs = 0;
-    drop_files(t);
+    llm_tokenizer_drop(t);
 }

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 enum { MAX_RANGES = 32, ALL_RANKS_EVENTS = 1 << 20, LEAST_EVENTS = 4096 };
 

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "train_llm.h"
+#include "observe.h"
 
 static struct {
     par_watchdog *watchdog;
@@ -62,8 +62,8 @@ static bool is_possible(const char *path) {
     return S_ISDIR(is.st_mode) && access(above, W_OK | X_OK) == 0;
 }
 
-/* Beside the log or the checkpoints, so that other hosts see it; else in memory, for this host. What
- * cannot be made is refused where it is opened. */
+/* Beside the log or the checkpoints, so that other hosts see it; else in memory, for this host.
+ * What cannot be made is refused where it is opened. */
 static void choose(const llm_settings *s, int64_t run, char *directory, size_t nbytes) {
     const char *beside = s->log ? s->log : s->save;
     const char *memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm/par" : "/tmp/par";

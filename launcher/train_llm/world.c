@@ -1,6 +1,6 @@
 /*
  * MPI, threads and cores of train_llm. Without MPI in the build, a world of one rank. The program
- * may end the process; the library may not, so that is here.
+ * may end the job; the library may not, so that is here.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -67,8 +67,7 @@ void llm_world_await_end(const llm_world *w) {
 #endif
 }
 
-_Noreturn void llm_world_end(int code, bool broken) {
-    llm_watch_end();
+void llm_world_end(int code, bool broken) {
     fflush(NULL);
 #if TRAIN_LLM_MPI
     int is_up;
@@ -82,10 +81,8 @@ _Noreturn void llm_world_end(int code, bool broken) {
     }
     if (is_up) MPI_Finalize();
 #else
-    (void)broken;
+    (void)code, (void)broken;
 #endif
-    llm_run_leave(); /* no rank has its page there any more */
-    exit(code);
 }
 
 void llm_world_check_singletons(int world_size, par_problems *problems) {
@@ -121,17 +118,8 @@ par_transport_params llm_world_transport_params(const llm_settings *s) {
     return (par_transport_params){.check = s->check_comm, .link = (par_link)s->comm};
 }
 
-static par_status create_transport(llm_world *w, const llm_settings *s) {
-    par_transport_params params = llm_world_transport_params(s);
-#if TRAIN_LLM_MPI
-    return par_transport_create_mpi(MPI_COMM_WORLD, &params, &w->transport);
-#else
-    return par_transport_create_self(&params, &w->transport);
-#endif
-}
-
-/* The program's own communicator; its staging is measured first, as everything in libpar is. */
-static par_status create_comm(llm_world *w) {
+/* Its staging is measured first, as everything in libpar is. */
+par_status llm_world_talk(llm_world *w) {
     static const par_allocator allocator = {allocate, release};
     const par_comm_params params = {.axis = "program", .max_nbytes = 4096};
     par_memory *measured = NULL;
@@ -154,19 +142,19 @@ void llm_world_share(void *data, size_t nbytes) {
 }
 
 par_status llm_world_connect(llm_world *w, const llm_settings *s) {
-    llm_watch_waits(true);
-    par_status st = create_transport(w, s);
-    llm_watch_waits(false);
-    PAR_TRY(st);
-    llm_watch_transport(w->transport);
+    par_transport_params params = llm_world_transport_params(s);
+#if TRAIN_LLM_MPI
+    PAR_TRY(par_transport_create_mpi(MPI_COMM_WORLD, &params, &w->transport));
+#else
+    PAR_TRY(par_transport_create_self(&params, &w->transport));
+#endif
     w->size = par_transport_size(w->transport);
     w->rank = par_transport_rank(w->transport);
     w->local_size = par_transport_local_size(w->transport);
-    return create_comm(w);
+    return PAR_OK;
 }
 
 void llm_world_disconnect(llm_world *w) {
-    llm_watch_end();
     par_comm_destroy(&w->comm);
     par_memory_destroy(&w->memory);
     par_transport_destroy(&w->transport);
@@ -209,35 +197,6 @@ par_status llm_world_device_alone(const llm_settings *s) {
                          why);
 }
 
-/* What every rank computes on, gathered on rank 0. Collective. */
-static par_status print_devices(const llm_world *w, const llm_run *r) {
-    enum { NBYTES = 256 };
-    const par_backend *backend = NULL;
-    char mine[NBYTES] = "", *all = calloc((size_t)w->size, NBYTES);
-    par_status st = par_backend_get(r->params.backend, &backend);
-    if (st == PAR_OK && !all)
-        st = par_error_set(PAR_ERR_MEMORY, "no host memory for a table of %d devices", w->size);
-    st = par_comm_agree(w->comm, st);
-    if (st == PAR_OK) {
-        snprintf(mine, sizeof mine, "%s", par_backend_device(backend));
-        st = par_comm_all_gather(w->comm, mine, all, NBYTES, PAR_U8, tag, NULL, NULL);
-    }
-    if (st == PAR_OK && w->rank == 0) printf(" rank  device\n");
-    for (int k = 0; st == PAR_OK && w->rank == 0 && k < w->size; k++)
-        printf("%5d  %.250s\n", k, all + (size_t)k * NBYTES);
-    free(all);
-    return st;
-}
-
-par_status llm_world_print(const llm_world *w, const llm_run *r) {
-    par_mesh *mesh = NULL;
-    par_status st = par_mesh_create(w->transport, &r->params.layout, NULL, NULL, &mesh);
-    st = par_comm_agree(w->comm, st);
-    if (st == PAR_OK) st = par_comm_agree(w->comm, par_mesh_print(mesh, llm_report_line, NULL));
-    par_mesh_destroy(&mesh);
-    return st == PAR_OK && r->set.device == LLM_CUDA ? print_devices(w, r) : st;
-}
-
 par_status llm_world_agree(llm_world *w, par_status st) {
     return par_comm_agree(w->comm, st);
 }
@@ -250,19 +209,15 @@ typedef struct {
     int quota;
 } rank_cores;
 
-static int quota_of_cgroups(void) {
-    par_machine machine;
-    par_machine_look(&machine);
-    return machine.quota;
-}
-
 static rank_cores own_cores(llm_world *w) {
     rank_cores own = {0};
+    par_machine machine;
     cpu_set_t launcher;
     char host[256] = "";
     gethostname(host, sizeof host - 1);
     own.host = par_hash_name(host);
-    own.quota = quota_of_cgroups();
+    par_machine_look(&machine);
+    own.quota = machine.quota;
     if (sched_getaffinity(0, sizeof own.cores, &own.cores) != 0) CPU_SET(0, &own.cores);
     /* What mpirun's daemon may use is what this rank could use without binding. */
     bool known = sched_getaffinity(getppid(), sizeof launcher, &launcher) == 0;

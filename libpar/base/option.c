@@ -116,6 +116,14 @@ static bool read_list(const par_option *option, const char *text, char *why, siz
     return true;
 }
 
+static bool add_word(const par_option *option, const char *text, char *why, size_t nbytes) {
+    par_words *list = option->value;
+    snprintf(why, nbytes, "is the %dth word; there is room for %d", list->n + 1, list->max);
+    if (list->n == list->max) return false;
+    list->words[list->n++] = text;
+    return true;
+}
+
 void par__option_store(par_option *option, const char *text, const char *where,
                        par_problems *problems) {
     char why[128] = "", legal[512];
@@ -127,6 +135,9 @@ void par__option_store(par_option *option, const char *text, const char *where,
     case PAR_OPT_TEXT: *(const char **)option->value = text; break;
     case PAR_OPT_CHOICE: good = read_choice(option, text, why, sizeof why); break;
     case PAR_OPT_LIST: good = read_list(option, text, why, sizeof why); break;
+    case PAR_OPT_WORDS:
+    case PAR_OPT_OPERANDS:
+    case PAR_OPT_REST: good = add_word(option, text, why, sizeof why); break;
     case PAR_OPT_ABSENT: break;
     }
     if (!good)
@@ -143,6 +154,9 @@ static void store_default(par_option *option, par_problems *problems) {
     case PAR_OPT_TEXT: *(const char **)option->value = NULL; break;
     case PAR_OPT_CHOICE: *(int *)option->value = 0; break;
     case PAR_OPT_LIST: ((par_int_list *)option->value)->n = 0; break;
+    case PAR_OPT_WORDS:
+    case PAR_OPT_OPERANDS:
+    case PAR_OPT_REST: ((par_words *)option->value)->n = 0; break;
     case PAR_OPT_ABSENT: return;
     }
     if (option->initial) par__option_store(option, option->initial, "--", problems);
@@ -155,8 +169,8 @@ par_option *par__option_find(par_option *options, int n, const char *name, size_
     return NULL;
 }
 
-/* A name that is no row's, at argv[0]; returns how many words it and its value took. The value of
- * an unknown option is not a second problem. */
+/* A name that is not a row's, at argv[0]; returns how many words it and its value took. The value
+ * of an unknown option is not a second problem. */
 static int parse_unknown(const par_option *options, int n, int left, const char *where,
                          const char *name, char *const *argv, par_problems *problems) {
     const char *equals = strchr(name, '=');
@@ -177,7 +191,7 @@ static par_option *find_given(par_option *options, int n, const char *name, size
         *negated = option && option->type == PAR_OPT_BOOL;
         if (!*negated) option = NULL;
     }
-    return option && option->type != PAR_OPT_ABSENT ? option : NULL;
+    return option && par__option_is_named(option) ? option : NULL;
 }
 
 /* One option at argv[0], without its dashes `name`; returns how many words it took. */
@@ -203,7 +217,53 @@ static int parse_one(par_option *options, int n, int left, const char *name, cha
         return 1;
     }
     par__option_store(option, equals ? equals + 1 : argv[1], "--", problems);
-    return equals ? 1 : 2;
+    int taken = equals ? 1 : 2;
+    for (; option->type == PAR_OPT_WORDS && taken < left && argv[taken][0] != '-'; taken++)
+        par__option_store(option, argv[taken], "--", problems);
+    return taken;
+}
+
+/* What the option "--NAME", "-h" or a row's "-n" is called, its value behind it; NULL: it is
+ * none. */
+static const char *name_of(const par_option *options, int n, const char *word) {
+    if (strncmp(word, "--", 2) == 0) return word[2] ? word + 2 : NULL;
+    if (strcmp(word, "-h") == 0) return "help";
+    for (int i = 0; i < n && word[0] == '-'; i++)
+        if (options[i].letter && word[1] == options[i].letter && !word[2]) return options[i].name;
+    return NULL;
+}
+
+/* Words that are no option's, at argv[0]; returns how many were taken. */
+static int take_operands(par_option *options, int n, int left, char *const *argv,
+                         par_problems *problems) {
+    par_option *row = NULL;
+    for (int i = 0; i < n; i++)
+        if (options[i].type == PAR_OPT_OPERANDS || options[i].type == PAR_OPT_REST)
+            row = &options[i];
+    if (!row || argv[0][0] == '-') {
+        par_problem(problems,
+                    "%s: is not an option; options begin with two dashes, --help lists them",
+                    argv[0]);
+        return 1;
+    }
+    int taken = row->type == PAR_OPT_REST ? left : 1;
+    for (int i = 0; i < taken; i++) par__option_store(row, argv[i], "", problems);
+    row->given += taken;
+    return taken;
+}
+
+/* As many words as a row of OPERANDS wants, or a problem. */
+static void check_count(const par_option *row, par_problems *problems) {
+    if (row->type != PAR_OPT_OPERANDS) return;
+    char legal[128];
+    bounds b = bounds_of(row);
+    int n = ((const par_words *)row->value)->n;
+    if (n >= b.min && n <= b.max) return;
+    if (n == 0)
+        par_problem(problems, "%s: is missing; legal: %s", row->name, row->help);
+    else
+        par_problem(problems, "%s: %d given%s", row->name, n,
+                    par__option_legal(row, legal, sizeof legal));
 }
 
 void par_options_parse(par_option *options, int n, int argc, char *const *argv,
@@ -211,16 +271,13 @@ void par_options_parse(par_option *options, int n, int argc, char *const *argv,
     for (int i = 0; i < n; i++) store_default(&options[i], problems);
     for (int i = 0; i < argc;) {
         const char *word = argv[i];
-        bool help = strcmp(word, "-h") == 0;
-        if (help || (strncmp(word, "--", 2) == 0 && word[2])) {
-            i += parse_one(options, n, argc - i, help ? "help" : word + 2, argv + i, problems);
-        } else if (word[0] == '-' && isalpha((unsigned char)word[1])) {
+        const char *name = name_of(options, n, word);
+        if (name)
+            i += parse_one(options, n, argc - i, name, argv + i, problems);
+        else if (word[0] == '-' && isalpha((unsigned char)word[1]))
             i += parse_unknown(options, n, argc - i, "", word, argv + i, problems);
-        } else {
-            par_problem(problems,
-                        "%s: is not an option; options begin with two dashes, --help lists them",
-                        word);
-            i++;
-        }
+        else
+            i += take_operands(options, n, argc - i, argv + i, problems);
     }
+    for (int i = 0; i < n; i++) check_count(&options[i], problems);
 }

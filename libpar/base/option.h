@@ -13,6 +13,10 @@ void par__option_store(par_option *option, const char *text, const char *where,
 const char *par__option_legal(const par_option *option, char *text, size_t nbytes);
 /* The row of this name, also if it is ABSENT; NULL: there is none. */
 par_option *par__option_find(par_option *options, int n, const char *name, size_t length);
+/* The row has a name on the command line, and not only for people or in other programs. */
+static inline bool par__option_is_named(const par_option *o) {
+    return o->type != PAR_OPT_ABSENT && o->type != PAR_OPT_OPERANDS && o->type != PAR_OPT_REST;
+}
 /* How help writes the value: "N", "FILE", "a|b"; "" for a switch. */
 const char *par__option_value_form(const par_option *option, char *text, size_t nbytes);
 /* The problem of a name that no row has: what to write instead, or the closest name. `name` as it

@@ -128,7 +128,7 @@ static void read_line(reading *r, char *line) {
     for (size_t i = 0; i < length; i++)
         if (name[i] == '_') name[i] = '-';
     par_option *option = par__option_find(r->options, r->n, name, length);
-    if (!option || option->type == PAR_OPT_ABSENT) {
+    if (!option || !par__option_is_named(option)) {
         par__option_unknown(r->options, r->n, where, name, length, value, r->problems);
         return;
     }

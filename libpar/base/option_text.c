@@ -47,6 +47,9 @@ const char *par_option_text(const par_option *option, char *text, size_t nbytes)
     case PAR_OPT_LIST:
         for (int i = 0; i < list->n; i++) put(&b, "%s%d", i ? "," : "", list->values[i]);
         break;
+    case PAR_OPT_WORDS:
+    case PAR_OPT_OPERANDS:
+    case PAR_OPT_REST:
     case PAR_OPT_ABSENT: break;
     }
     if (word) put(&b, "%s", word);
@@ -55,8 +58,9 @@ const char *par_option_text(const par_option *option, char *text, size_t nbytes)
 
 const char *par__option_value_form(const par_option *option, char *text, size_t nbytes) {
     static const char *const forms[] = {
-        [PAR_OPT_BOOL] = "",     [PAR_OPT_INT] = "N",   [PAR_OPT_REAL] = "X",
-        [PAR_OPT_TEXT] = "TEXT", [PAR_OPT_CHOICE] = "", [PAR_OPT_LIST] = "N,N,...",
+        [PAR_OPT_BOOL] = "",         [PAR_OPT_INT] = "N",     [PAR_OPT_REAL] = "X",
+        [PAR_OPT_TEXT] = "TEXT",     [PAR_OPT_CHOICE] = "",   [PAR_OPT_LIST] = "N,N,...",
+        [PAR_OPT_WORDS] = "TEXT...", [PAR_OPT_OPERANDS] = "", [PAR_OPT_REST] = "",
         [PAR_OPT_ABSENT] = ""};
     buffer b = {text, 0, nbytes};
     put(&b, "%s", option->metavar ? option->metavar : forms[option->type]);
@@ -70,10 +74,12 @@ static void put_option(buffer *b, const par_option *option) {
     char name[512], value[400];
     buffer left = {name, 0, sizeof name};
     par__option_value_form(option, value, sizeof value);
-    put(&left, "  --%s%s%s%s", on ? "[no-]" : "", option->name, *value ? " " : "", value);
+    put(&left, "  %s%s%s%s%s", par__option_is_named(option) ? "--" : "", on ? "[no-]" : "",
+        option->name, *value ? " " : "", value);
     put(b, "%-*s", NAME_COLUMN, name);
     if (left.used >= NAME_COLUMN) put(b, "\n%*s", NAME_COLUMN, "");
     put(b, " %s", option->help);
+    if (option->letter) put(b, "; also -%c", option->letter);
     if (option->initial) put(b, " (default: %s)", option->initial);
     put(b, "\n");
 }

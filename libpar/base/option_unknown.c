@@ -75,7 +75,7 @@ void par__option_unknown(const par_option *options, int n, const char *where, co
     int known = 0;
     other o;
     for (int i = 0; i < n && known < MAX_NAMES; i++)
-        if (options[i].type != PAR_OPT_ABSENT) names[known++] = options[i].name;
+        if (par__option_is_named(&options[i])) names[known++] = options[i].name;
     snprintf(word, sizeof word, "%.*s", (int)(length < MAX_WORD ? length : MAX_WORD), name);
     snprintf(plain, sizeof plain, "%s", word); /* other programs write underscores, too */
     for (char *c = plain; *c; c++)

@@ -102,10 +102,6 @@ static int find_entry(par_recorder *r, int row, int layer, const char *phase) {
 }
 
 /* Row and entry in one number. */
-static int join(int row, int entry) {
-    return entry * MAX_ROWS + row;
-}
-
 static par_record_row *row_of(par_recorder *r, int row) {
     return &r->rows[row % MAX_ROWS];
 }
@@ -123,7 +119,7 @@ static par_record_cell *cell_of(par_recorder *r, int row, int peer) {
 int par__recorder_row(par_recorder *r, const char *axis, const char *purpose, const char *op,
                       int layer) {
     int row = find_row(r, axis, purpose, op);
-    return join(row, find_entry(r, row, layer, r->phase));
+    return find_entry(r, row, layer, r->phase) * MAX_ROWS + row;
 }
 
 void par__recorder_op(par_recorder *r, int row) {

@@ -6,11 +6,11 @@
  * the loop when no range is left, after which nobody enters, and waits until nobody is inside.
  *
  * Each thread has a span of the iterations, by the loop's size and number of threads alone, so that
- * loops over the same rows find them in the same core's cache. It takes its span in chunks, and
- * then chunks of the others' spans.
+ * loops over the same rows find them in the same core's cache. It takes its span in pieces, and
+ * then pieces of the others' spans.
  *
  * Waits spin for a bounded time and then sleep. On a machine whose cores are busy a worker that has
- * taken a chunk may lose its core for milliseconds, and so may a woken one. So an account is kept:
+ * taken a piece may lose its core for milliseconds, and so may a woken one. So an account is kept:
  * of each loop the time that workers saved, less what they cost in waking and waiting. A stall here
  * and there is covered by what was saved before, up to MOST_CREDIT_S. A debt is paid back by a time
  * without workers that is PAYBACK times as long (MOST_ALONE_S at most), so that all in all about
@@ -26,7 +26,7 @@
 #include "clock.h"
 #include "cores.h"
 
-enum { CHUNKS = 8, PAYBACK = 32, POLLS = 64 };
+enum { PIECES = 8, PAYBACK = 32, POLLS = 64 };
 
 /* How long a worker looks for the next loop, and the caller for the end of this one, before it
  * sleeps: some times what waking costs. */
@@ -61,7 +61,7 @@ static struct {
     par__range *run; /* of the loop; written while it is closed and nobody is inside */
     const void *user;
     int threads;
-    int64_t chunk;
+    int64_t piece;
     span spans[PAR_MAX_THREADS];
 } team = {.busy = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -83,9 +83,9 @@ static int64_t take_ranges(int slot) {
     for (int i = 0; i < team.threads; i++) {
         span *s = &team.spans[(slot + i) % team.threads];
         for (;;) {
-            int64_t begin = atomic_fetch_add_explicit(&s->next, team.chunk, memory_order_relaxed);
+            int64_t begin = atomic_fetch_add_explicit(&s->next, team.piece, memory_order_relaxed);
             if (begin >= s->end) break;
-            int64_t end = begin + team.chunk < s->end ? begin + team.chunk : s->end;
+            int64_t end = begin + team.piece < s->end ? begin + team.piece : s->end;
             team.run(team.user, slot, begin, end);
             done += end - begin;
         }
@@ -197,7 +197,7 @@ static void post(int64_t n, int threads, par__range *run, const void *user) {
     team.run = run;
     team.user = user;
     team.threads = threads;
-    team.chunk = (n + (int64_t)threads * CHUNKS - 1) / ((int64_t)threads * CHUNKS);
+    team.piece = (n + (int64_t)threads * PIECES - 1) / ((int64_t)threads * PIECES);
     for (int i = 0; i < threads; i++) {
         team.spans[i].took_s = 0;
         team.spans[i].next = n / threads * i + n % threads * i / threads;

@@ -76,7 +76,7 @@ typedef struct {
 void par__shard_name(int rank, char out[PAR__NAME]);
 void par__shard_free(par__shard *shard);
 /* The file, its structure and its spans, by libhdf5; then the data and the digests, without it. The
- * runs are the same both times. */
+ * runs are the same both times; PAR_ERR_NUMERIC: an element is not finite. */
 par_status par__shard_begin(const char *path, const par_checkpoint_run *runs, int n,
                             par__shard *out);
 par_status par__shard_fill(const char *path, const par_checkpoint_run *runs, par__shard *shard,
@@ -95,6 +95,15 @@ par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, i
 const char *par__hdf5_missing(void);
 /* index.c: index.h5, as libhdf5 leaves it. */
 par_status par__index_layout(const char *path, const par_checkpoint *checkpoint);
+/* The bytes are those of the index that the manifest describes, PAR_ERR_FORMAT: they are not. They
+ * are given to nobody. */
+par_status par__index_compare(const char *path, const char *data, size_t nbytes,
+                              const par_checkpoint *checkpoint);
+
+/* json.c: between the two, jansson is this thread's; of the second, false: it had too little
+ * memory, and what it has read or written is of no use. */
+void par__json_begin(void);
+bool par__json_end(void);
 
 /* manifest.c */
 typedef struct {
@@ -170,14 +179,19 @@ par_status par__contents_shard(const par_checkpoint *c, int file, par__shard *ou
 void par__contents_compare(const par_checkpoint *c, const par_checkpoint_about *about,
                            par_problems *refused, par_problems *notes);
 
+/* open.c: index.h5 has the manifest's digest. Without libhdf5. */
+par_status par__index_verify_digest(const par_checkpoint *c);
+
 /* read.c: blocks of files into runs. */
 typedef struct {
     const par_checkpoint *from;
     int file, fd; /* that is open; -1 */
     char path[PAR__PATH];
-    const par__stored *stored; /* whose block is in the buffer; NULL: none */
+    const par__stored *stored; /* whose block was verified last; NULL: none */
     int64_t block;
-    char *buffer;  /* [from->block] */
+    bool held;    /* it is in the buffer */
+    char *buffer; /* [from->block] */
+    par__digest *digest;
     int64_t total; /* bytes that were read */
 } par__reader;
 
@@ -190,8 +204,10 @@ bool par__converts(par_dtype from, par_dtype to);
 /* A run whose local rectangle has padding is zeroed. */
 par_status par__clear_padding(const par_checkpoint_run *run);
 
-/* finite.c: PAR_ERR_NUMERIC with the first element of the runs that is inf or NaN. */
-par_status par__check_finite(const par_checkpoint_run *runs, int n);
+/* finite.c: PAR_ERR_NUMERIC with the first element that is inf or NaN of n, which begin with
+ * element `at` of the run and are found at data in host memory. */
+par_status par__check_finite(const par_checkpoint_run *run, int64_t at, int64_t n,
+                             const char *data);
 
 /* owner.c. Rank 0: nobody else has claimed the directory since (owner NULL: at all). PAR_ERR_IO
  * with who it is. */

@@ -1,4 +1,5 @@
-/* The configuration of a transformer as pairs of a checkpoint, and back: one table for both ways. */
+/* The configuration of a transformer as pairs of a checkpoint, and back: one table for both
+ * ways. */
 #include "libpar/base/number.h"
 #include "par/checkpoint.h"
 

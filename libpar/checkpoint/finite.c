@@ -4,8 +4,6 @@
 
 #include "libpar/checkpoint/checkpoint.h"
 
-enum { BLOCK = 4096 };
-
 /* The bits of the exponent, all set in inf and NaN; 0: a type without them. */
 static uint32_t exponent_of(par_dtype dtype) {
     switch (dtype) {
@@ -42,29 +40,12 @@ static bool all_finite(const char *data, int64_t n, size_t item, uint32_t expone
     return !bad;
 }
 
-static par_status check_run(const par_checkpoint_run *r) {
-    const par_checkpoint_staging *s = r->staging;
+par_status par__check_finite(const par_checkpoint_run *r, int64_t at, int64_t n, const char *data) {
     size_t item = par_dtype_nbytes(r->dtype);
     uint32_t exponent = exponent_of(r->dtype);
-    int64_t piece = s ? (int64_t)(s->nbytes / item) : BLOCK;
-    for (int64_t at = 0; exponent && at < r->n; at += piece) {
-        int64_t n = r->n - at < piece ? r->n - at : piece;
-        const char *data = (const char *)r->data + (size_t)at * item;
-        if (s) {
-            PAR_TRY(s->copy(s->user, s->buffer, data, (size_t)n * item));
-            data = s->buffer;
-        }
-        if (!all_finite(data, n, item, exponent))
-            PAR_FAIL(PAR_ERR_NUMERIC,
-                     "%s/%s: element %lld of this rank's %lld is not finite: not saved, older "
-                     "checkpoints stay",
-                     r->kind, r->name, (long long)(at + find(data, n, item, exponent)),
-                     (long long)r->n);
-    }
-    return PAR_OK;
-}
-
-par_status par__check_finite(const par_checkpoint_run *runs, int n) {
-    for (int i = 0; i < n; i++) PAR_TRY(check_run(&runs[i]));
-    return PAR_OK;
+    if (exponent == 0 || all_finite(data, n, item, exponent)) return PAR_OK;
+    PAR_FAIL(PAR_ERR_NUMERIC,
+             "%s/%s: element %lld of this rank's %lld is not finite: not saved, older checkpoints "
+             "stay",
+             r->kind, r->name, (long long)(at + find(data, n, item, exponent)), (long long)r->n);
 }

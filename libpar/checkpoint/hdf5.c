@@ -1,14 +1,18 @@
 /*
- * The structure of a shard, by libhdf5: groups by kind, one contiguous data set a run, space
+ * The structure of a shard, by libhdf5: groups by kind, one contiguous data set per run, space
  * allocated early and never filled, newest format (its structure carries checksums). Only structure
  * goes through libhdf5: it syncs nothing, and after a failed write it may crash in its exit
  * handler, which H5dont_atexit keeps away. The host's error printing is put back after each call
  * here; no other setting of the host is touched. Files are not locked, as many file systems cannot.
+ * One thread of libpar at a time calls libhdf5.
  */
 #include "libpar/checkpoint/hdf5.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* from begin to end */
 
 /* Data sets from 64 KiB on begin at pages. */
 enum { ALIGN_FROM = 1 << 16, ALIGN = 4096 };
@@ -149,16 +153,21 @@ static par_status lay_out(const char *path, const par_checkpoint_run *runs, int 
 }
 
 par_status par__hdf5_begin(const char *path, par__hdf5 *out) {
+    pthread_mutex_lock(&lock);
     const char *missing = par__hdf5_missing();
+    bool starts = !missing && H5Eget_auto2(H5E_DEFAULT, &out->print, &out->user) >= 0;
+    if (starts) {
+        H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+        return PAR_OK;
+    }
+    pthread_mutex_unlock(&lock);
     if (missing) PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", missing);
-    if (H5Eget_auto2(H5E_DEFAULT, &out->print, &out->user) < 0)
-        PAR_FAIL(PAR_ERR_IO, "%s: HDF5 does not start", path);
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    return PAR_OK;
+    PAR_FAIL(PAR_ERR_IO, "%s: HDF5 does not start", path);
 }
 
 void par__hdf5_end(const par__hdf5 *host) {
     H5Eset_auto2(H5E_DEFAULT, host->print, host->user);
+    pthread_mutex_unlock(&lock);
 }
 
 par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, int n,

@@ -11,7 +11,7 @@
 #undef H5CHECK
 #define H5CHECK
 
-/* The host's printing of errors, off between begin and end. */
+/* The host's printing of errors, off between begin and end; other threads wait meanwhile. */
 typedef struct {
     H5E_auto2_t print;
     void *user;

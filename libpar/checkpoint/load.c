@@ -1,8 +1,9 @@
 /*
  * Loading: rank 0 looks for the newest checkpoint whose manifest verifies and hands the manifest to
  * all; every rank verifies the blocks that its runs need; only when all agree is anything read into
- * memory. If one is damaged the next older one is tried, and the result's notes say why. A file
- * that cannot be read is an error: it says nothing of what is in it.
+ * memory, unless the caller lets it be overwritten. If one is damaged the next older one is tried,
+ * and the result's notes say why. A file that cannot be read is an error: it says nothing of what
+ * is in it.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -99,6 +100,7 @@ static par_status check(const loading *l, const par_checkpoint *c, par__plan *pl
     PAR_TRY(
         par__plan_make(c, l->runs, l->n_runs, l->rank, par_comm_size(l->world), &refused, plan));
     PAR_TRY(par_problems_status(&refused, PAR_ERR_OPTION));
+    plan->overwrite = l->about->overwrite;
     out->memory = l->nbytes + par__plan_memory(plan);
     if (out->memory <= most) return PAR_OK;
     PAR_FAIL(PAR_ERR_OPTION,

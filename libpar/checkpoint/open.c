@@ -102,26 +102,36 @@ par_status par_checkpoint_read(const par_checkpoint *c, const par_checkpoint_ten
     return read_rect(c, (int)(t - c->tensors), &run);
 }
 
-static par_status verify_index(const par_checkpoint *c, const char *path) {
-    char *data = NULL, hash[PAR__HASH];
+/* `contents` too: what it says is what the manifest says. */
+static par_status verify_index(const par_checkpoint *c, bool contents) {
+    char path[PAR__PATH], *data = NULL, hash[PAR__HASH];
     size_t nbytes;
+    if (c->index.nbytes == 0) return PAR_OK;
+    PAR_TRY(par__path(path, c->info.path, "index.h5"));
     if (!par__file_exists(path)) PAR_FAIL(PAR_ERR_FORMAT, "%s: is missing", path);
     PAR_TRY(par__read_file(path, PAR__MANIFEST_MAX, &data, &nbytes));
     par__hash(data, nbytes, hash);
+    par_status st = PAR_OK;
+    if (strcmp(hash, c->index.hash) != 0)
+        st = par_error_set(PAR_ERR_FORMAT, "%s: its digest is %s; the manifest says %s", path, hash,
+                           c->index.hash);
+    else if (contents)
+        st = par__index_compare(path, data, nbytes, c);
     free(data);
-    if (strcmp(hash, c->index.hash) == 0) return PAR_OK;
-    PAR_FAIL(PAR_ERR_FORMAT, "%s: its digest is %s; the manifest says %s", path, hash,
-             c->index.hash);
+    return st;
+}
+
+par_status par__index_verify_digest(const par_checkpoint *c) {
+    return verify_index(c, false);
 }
 
 par_status par_checkpoint_verify(const par_checkpoint *c, int rank) {
     char path[PAR__PATH], name[PAR__NAME];
     par__shard shard;
     PAR_REQUIRE(c && rank >= 0 && rank <= c->n_files);
-    if (rank == c->n_files && c->index.nbytes == 0) return PAR_OK;
+    if (rank == c->n_files) return verify_index(c, true);
     par__shard_name(rank, name);
-    PAR_TRY(par__path(path, c->info.path, rank == c->n_files ? "index.h5" : name));
-    if (rank == c->n_files) return verify_index(c, path);
+    PAR_TRY(par__path(path, c->info.path, name));
     PAR_TRY(par__contents_shard(c, rank, &shard));
     par_status st = par__shard_verify(path, &shard, NULL);
     par__shard_free(&shard);

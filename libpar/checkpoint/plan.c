@@ -74,17 +74,29 @@ static int first_want(const par__plan *plan, int tensor) {
     return low;
 }
 
-/* In the order of the files. */
-static par_status walk(const par__plan *plan, bool fill, int64_t *nbytes) {
+/* Filled as it is verified: nobody misses what the run held before. */
+static bool early(const par__plan *plan, const par_checkpoint_run *run) {
+    return plan->overwrite && !run->optional;
+}
+
+/* In the order of the files: first all is verified, and what is early filled; later the rest is
+ * filled. */
+static par_status walk(const par__plan *plan, bool later, int64_t *nbytes) {
     par__reader reader;
+    for (int i = 0; i < plan->n; i++)
+        if (plan->wants[i].tensor >= 0 && early(plan, plan->wants[i].run) != later)
+            PAR_TRY(par__clear_padding(plan->wants[i].run));
     PAR_TRY(par__reader_open(plan->from, &reader));
     par_status st = PAR_OK;
     for (int i = 0; st == PAR_OK && i < plan->from->n_stored; i++) {
         const par__stored *s = &plan->from->stored[i];
         if (s->run.replica > 0) continue;
         for (int k = first_want(plan, s->tensor);
-             st == PAR_OK && k < plan->n && plan->wants[k].tensor == s->tensor; k++)
-            st = par__reader_take(&reader, s, plan->wants[k].run, fill);
+             st == PAR_OK && k < plan->n && plan->wants[k].tensor == s->tensor; k++) {
+            const par_checkpoint_run *run = plan->wants[k].run;
+            if (later && early(plan, run)) continue;
+            st = par__reader_take(&reader, s, run, later || early(plan, run));
+        }
     }
     *nbytes = reader.total;
     par__reader_close(&reader);
@@ -110,7 +122,5 @@ par_status par__plan_verify(const par__plan *plan, int64_t *nbytes) {
 
 par_status par__plan_fill(const par__plan *plan) {
     int64_t nbytes;
-    for (int i = 0; i < plan->n; i++)
-        if (plan->wants[i].tensor >= 0) PAR_TRY(par__clear_padding(plan->wants[i].run));
     return walk(plan, true, &nbytes);
 }

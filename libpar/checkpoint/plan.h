@@ -13,6 +13,7 @@ typedef struct {
     const par_checkpoint *from;
     par__want *wants; /* [n], sorted by tensor */
     int n, rank, size;
+    bool overwrite; /* see par_checkpoint_about */
 } par__plan;
 
 /* Every run that the checkpoint cannot fill is a line in `refused`. */
@@ -21,9 +22,10 @@ par_status par__plan_make(const par_checkpoint *from, const par_checkpoint_run *
 void par__plan_free(par__plan *plan);
 /* Beside the runs, once it runs: contents, block, wants. */
 size_t par__plan_memory(const par__plan *plan);
-/* Verify all blocks that the runs need, and this rank's part of all files' frames. */
+/* Verify all blocks that the runs need, and this rank's part of all files' frames; with overwrite
+ * the runs that are not optional are filled meanwhile. */
 par_status par__plan_verify(const par__plan *plan, int64_t *nbytes);
-/* Fill the runs. */
+/* Fill the others. */
 par_status par__plan_fill(const par__plan *plan);
 
 #endif

@@ -1,7 +1,9 @@
 /*
- * Blocks of files into runs. A block is read whole, verified, and only then is anything of it
- * copied: memory for one block is all that a reader takes. What a run needs of a stored one is
- * walked in the order of the file, so a block is read once per run that needs it.
+ * Blocks of files into runs. A block that goes whole to one place in host memory, in the type that
+ * is stored, is read there; of any other, nothing is copied before it has been read and verified:
+ * memory for one block is all that a reader takes. Reading goes in pieces that are still in a
+ * core's cache when they are hashed. What a run needs of a stored one is walked in the order of the
+ * file, so a block is read once per run that needs it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +13,7 @@
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
 
-enum { PIECE = 4096 }; /* bytes */
+enum { PIECE = 4096, READ = 1 << 18 }; /* bytes */
 
 par_status par__reader_open(const par_checkpoint *from, par__reader *out) {
     *out = (par__reader){.from = from, .file = -1, .fd = -1};
@@ -19,7 +21,9 @@ par_status par__reader_open(const par_checkpoint *from, par__reader *out) {
     if (!out->buffer)
         PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for a block of %lld bytes", from->info.path,
                  (long long)from->block);
-    return PAR_OK;
+    par_status st = par__digest_create(&out->digest);
+    if (st != PAR_OK) par__reader_close(out);
+    return st;
 }
 
 static void close_file(par__reader *r) {
@@ -30,6 +34,7 @@ static void close_file(par__reader *r) {
 
 void par__reader_close(par__reader *r) {
     close_file(r);
+    par__digest_destroy(&r->digest);
     free(r->buffer);
     r->buffer = NULL;
 }
@@ -45,24 +50,39 @@ static par_status open_file(par__reader *r, int file) {
     return PAR_OK;
 }
 
-static par_status read_block(par__reader *r, const par__stored *s, int64_t block) {
+/* Bytes [begin, begin + n) of the file to `to`; NULL: nowhere, they are hashed alone. */
+static par_status read_pieces(par__reader *r, int64_t begin, int64_t n, char *to) {
+    for (int64_t done = 0, m; done < n; done += m) {
+        m = n - done < READ ? n - done : READ;
+        char *piece = to ? to + done : r->buffer;
+        PAR_TRY(par__read_at(r->fd, r->path, piece, (size_t)m, begin + done));
+        par__digest_add(r->digest, piece, (size_t)m);
+    }
+    return PAR_OK;
+}
+
+/* to: as read_pieces says. The last block that was verified is not read again where that is all
+ * that is asked, or where the buffer has it. */
+static par_status read_block(par__reader *r, const par__stored *s, int64_t block, char *to) {
     const par__span *p = &s->span;
     char hash[PAR__HASH];
-    if (r->stored == s && r->block == block) return PAR_OK;
+    bool same = r->stored == s && r->block == block;
+    if (same && (!to || (to == r->buffer && r->held))) return PAR_OK;
     PAR_TRY(open_file(r, s->file));
     int64_t begin = block * p->block,
             n = p->nbytes - begin < p->block ? p->nbytes - begin : p->block;
     if (p->offset < 0 || p->offset > r->from->files[s->file].nbytes - p->nbytes)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: %s/%s lies outside", r->path, s->run.kind, s->run.name);
     r->stored = NULL;
-    PAR_TRY(par__read_at(r->fd, r->path, r->buffer, (size_t)n, p->offset + begin));
-    par__hash(r->buffer, (size_t)n, hash);
+    PAR_TRY(read_pieces(r, p->offset + begin, n, to));
+    par__digest_end(r->digest, hash);
     if (strcmp(hash, p->hashes + block * PAR__HASH) != 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: the digest at byte %lld is %s; the manifest says %s", r->path,
                  (long long)(p->offset + begin), hash, p->hashes + block * PAR__HASH);
+    r->total += n;
     r->stored = s;
     r->block = block;
-    r->total += n;
+    r->held = to == r->buffer;
     return PAR_OK;
 }
 
@@ -120,8 +140,19 @@ typedef struct {
     bool fill;
 } taking;
 
+/* Where block `block` of the stored run can be read to at once, m elements of it being wanted from
+ * element `to` on; NULL: it goes through the buffer. */
+static char *place_of(const taking *t, int64_t block, int64_t to, int64_t m) {
+    const par__span *p = &t->stored->span;
+    int64_t size = (int64_t)par_dtype_nbytes(t->wanted->dtype), rest = p->nbytes - block * p->block;
+    bool whole = m * size == (rest < p->block ? rest : p->block);
+    if (!whole || t->wanted->staging || t->wanted->dtype != t->stored->run.dtype) return NULL;
+    return (char *)t->wanted->data + to * size;
+}
+
 static par_status take_piece(void *user, int64_t at, int64_t to, int64_t n) {
     const taking *t = user;
+    par__reader *r = t->reader;
     const par__span *p = &t->stored->span;
     par_dtype dtype = t->stored->run.dtype;
     int64_t size = (int64_t)par_dtype_nbytes(dtype);
@@ -129,8 +160,9 @@ static par_status take_piece(void *user, int64_t at, int64_t to, int64_t n) {
         int64_t block = at * size / p->block, within = at * size - block * p->block;
         m = (p->block - within) / size;
         if (m > n) m = n;
-        PAR_TRY(read_block(t->reader, t->stored, block));
-        if (t->fill) PAR_TRY(put(t->wanted, to, m, t->reader->buffer + within, dtype));
+        char *place = t->fill ? place_of(t, block, to, m) : NULL;
+        PAR_TRY(read_block(r, t->stored, block, place ? place : t->fill ? r->buffer : NULL));
+        if (t->fill && !place) PAR_TRY(put(t->wanted, to, m, r->buffer + within, dtype));
     }
     return PAR_OK;
 }

@@ -63,8 +63,8 @@ par_status par__save_write(par__saving *s);
 par_status par__save_commit(par__saving *s);
 /* Every rank reads back what it wrote. */
 par_status par__save_read_back(par__saving *s);
-/* Rank 0: the checkpoint is saved. `latest`, and what is not to stay; what fails is a note, also that
- * the directory has got another owner, which leaves all as it is. */
+/* Rank 0: the checkpoint is saved. `latest`, and what is not to stay; what fails is a note, also
+ * that the directory has got another owner, which leaves all as it is. */
 par_status par__save_tidy(par__saving *s);
 /* Rank 0, after a failure: final names mean again what they meant before this save, and the rest
  * goes. Returns `st`, whose message is par_error(). */

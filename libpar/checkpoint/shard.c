@@ -17,7 +17,7 @@
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
 
-enum { PIECE = 1 << 16, SIGNATURE = 9 };
+enum { PIECE = 1 << 16, WRITTEN = 1 << 20, SIGNATURE = 9 };
 
 void par__shard_name(int rank, char out[PAR__NAME]) {
     snprintf(out, PAR__NAME, "rank_%05d.h5", rank);
@@ -138,12 +138,6 @@ static par_status verify_span(int fd, const char *path, const par__span *p, par_
     return PAR_OK;
 }
 
-static par_status verify_data(int fd, const char *path, const par__shard *shard, par__span **sorted,
-                              par__pulse *pulse, par__digest *digest) {
-    for (int i = 0; i < shard->n; i++) PAR_TRY(verify_span(fd, path, sorted[i], pulse, digest));
-    return PAR_OK;
-}
-
 static par_status verify_frame(int fd, const char *path, const par__shard *shard,
                                par__span **sorted, par__digest *digest) {
     char hash[PAR__HASH];
@@ -174,7 +168,8 @@ static par_status verify(const char *path, const par__shard *shard, bool data, p
     PAR_TRY_GOTO(par__digest_create(&digest), out_sorted);
     PAR_TRY_GOTO(par__shard_open(path, shard->nbytes, &fd), out_digest);
     st = verify_frame(fd, path, shard, sorted, digest);
-    if (st == PAR_OK && data) st = verify_data(fd, path, shard, sorted, pulse, digest);
+    for (int i = 0; data && st == PAR_OK && i < shard->n; i++)
+        st = verify_span(fd, path, sorted[i], pulse, digest);
     close(fd);
 out_digest:
     par__digest_destroy(&digest);
@@ -201,26 +196,39 @@ static par_status reserve(int fd, const char *path, int64_t nbytes) {
     return par__write_error(path, "given its space");
 }
 
-/* Bytes that go in one piece: within a block, and as many as staging holds. */
+/* Bytes that go in one piece, whole elements: within a block, as many as staging holds, and few
+ * enough to stay in a core's cache until they have been looked at, hashed and written. */
 static int64_t piece_of(const par_checkpoint_run *run, const par__span *p, int64_t done) {
-    int64_t n = p->block - done % p->block;
-    if (run->staging && n > (int64_t)run->staging->nbytes) n = (int64_t)run->staging->nbytes;
+    int64_t n = p->block - done % p->block, item = (int64_t)par_dtype_nbytes(run->dtype);
+    if (n > WRITTEN) n = WRITTEN;
+    if (run->staging && n > (int64_t)run->staging->nbytes)
+        n = (int64_t)run->staging->nbytes / item * item;
     return n < p->nbytes - done ? n : p->nbytes - done;
+}
+
+/* The disk begins with a block while the next one is made: fsync has less to wait for. Only a hint,
+ * so what it says does not matter. */
+static void begin_writing(int fd, int64_t offset, int64_t nbytes) {
+    sync_file_range(fd, offset, nbytes, SYNC_FILE_RANGE_WRITE);
 }
 
 static par_status write_run(int fd, const char *path, const par_checkpoint_run *run, par__span *p,
                             par__pulse *pulse, par__digest *digest) {
     const par_checkpoint_staging *s = run->staging;
+    int64_t item = (int64_t)par_dtype_nbytes(run->dtype);
     for (int64_t done = 0, n; done < p->nbytes; done += n) {
         PAR_TRY(beat(path, pulse));
         n = piece_of(run, p, done);
         const char *data = (const char *)run->data + done;
         if (s) PAR_TRY(s->copy(s->user, s->buffer, data, (size_t)n));
         if (s) data = s->buffer;
+        PAR_TRY(par__check_finite(run, done / item, n / item, data));
         par__digest_add(digest, data, (size_t)n);
         PAR_TRY(par__write_at(fd, path, data, (size_t)n, p->offset + done));
-        if ((done + n) % p->block == 0 || done + n == p->nbytes)
-            par__digest_end(digest, p->hashes + done / p->block * PAR__HASH);
+        if ((done + n) % p->block != 0 && done + n != p->nbytes) continue;
+        par__digest_end(digest, p->hashes + done / p->block * PAR__HASH);
+        begin_writing(fd, p->offset + done / p->block * p->block,
+                      done + n - done / p->block * p->block);
     }
     return PAR_OK;
 }

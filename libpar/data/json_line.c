@@ -202,7 +202,7 @@ par__json_kind par__json_field(const char *line, size_t n, const char *field, pa
     cursor c = {line, n, 0, NULL};
     par__json_kind kind = PAR__JSON_BAD;
     out->surrogates = 0;
-    bool good = take(&c, '{', "is not JSON: no object");
+    bool good = take(&c, '{', "is not JSON: not an object");
     skip_space(&c);
     bool more = good && peek(&c) != '}';
     while (more && (good = member(&c, field, &kind, out)) && kind != PAR__JSON_NO_MEMORY) {

@@ -223,7 +223,8 @@ par_status par__split_memory_create(par__split_memory *out);
 void par__split_memory_destroy(par__split_memory *memory);
 
 /* Pieces of a text; together they are the text, but for what stages remove or add. A run of bytes
- * that is not UTF-8 is a piece of its own. first: the text begins at the front of what was given. */
+ * that is not UTF-8 is a piece of its own. first: the text begins at the front of what was
+ * given. */
 typedef par_status par__piece_visitor(void *user, const uint8_t *piece, size_t n);
 par_status par__splitter_run(const par__splitter *splitter, par__split_memory *memory,
                              const uint8_t *text, size_t n, bool first, par__piece_visitor *visit,

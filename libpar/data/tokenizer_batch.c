@@ -1,11 +1,11 @@
 /*
- * Documents on all threads: texts are copied into a batch, cut into tasks, encoded side by side with
- * one encoder per thread, and given away in their order. So the ids depend on the texts alone.
+ * Documents on all threads: texts are copied into a batch, cut into tasks, encoded side by side
+ * with one encoder per thread, and given away in their order. So the ids depend on the texts alone.
  *
- * A long document is cut where every pattern that has a scanner begins a new piece: between an ASCII
- * letter and a space. Where something else may look across (other stages, normalizers, added tokens
- * that take spaces or end so), a document is one task; if it is longer than a batch it is encoded as
- * it lies, on one thread.
+ * A long document is cut where every pattern that has a scanner begins a new piece: between an
+ * ASCII letter and a space. Where something else may look across (other stages, normalizers, added
+ * tokens that take spaces or end so), a document is one task; if it is longer than a batch it is
+ * encoded as it lies, on one thread.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /*
  * Byte-pair merging of one piece: the lowest rank first, the leftmost among equals (Sennrich et al.
- * 2016). A short piece looks through all of its pairs for each merge. A longer one has a linked list
- * of ids and a heap of candidate pairs, which make it n log n, so that a piece of a million letters
- * is not a trap. A pair in the heap is stale when its ids no longer stand at its place; it is dropped
- * when it comes up.
+ * 2016). A short piece looks through all of its pairs for each merge. A longer one has a linked
+ * list of ids and a heap of candidate pairs, which make it n log n, so that a piece of a million
+ * letters is not a trap. A pair in the heap is stale when its ids no longer stand at its place; it
+ * is dropped when it comes up.
  */
 #include <inttypes.h>
 #include <stdlib.h>

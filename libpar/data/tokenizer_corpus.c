@@ -191,12 +191,6 @@ static par_status end_document(void *user) {
     return f->megatron ? megatron_document(&f->m, n) : PAR_OK;
 }
 
-static par_status begin(token_file *f, const char *path) {
-    int64_t vocab = par_tokenizer_vocab(f->tokenizer);
-    return f->megatron ? megatron_begin(path, vocab, &f->m)
-                       : par__tokens_begin(path, vocab, &f->llmc);
-}
-
 static par_status end_llmc(token_file *f, const char *path) {
     char name[4096];
     par__writer table;
@@ -224,15 +218,17 @@ par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *toke
     f->tokenizer = tokenizer;
     f->megatron = megatron;
     const par__document_sink sink = {put_ids, end_document, f};
-    par_status st = begin(f, path);
+    int64_t vocab = par_tokenizer_vocab(tokenizer);
+    par_status st =
+        megatron ? megatron_begin(path, vocab, &f->m) : par__tokens_begin(path, vocab, &f->llmc);
     if (st == PAR_OK) st = par__batch_open(tokenizer, &sink, &f->batch);
     if (st == PAR_OK) st = par__corpus_run(corpus, put_document, f);
     if (st == PAR_OK) st = par__batch_flush(f->batch);
     if (st == PAR_OK) st = flush(f);
     if (st == PAR_OK) st = megatron ? megatron_end(&f->m) : end_llmc(f, path);
     if (st == PAR_OK)
-        par__tokens_leave_stamp(path, megatron ? PAR_TOKENS_MEGATRON : PAR_TOKENS_LLMC,
-                                par_tokenizer_vocab(tokenizer), f->n_documents);
+        par__tokens_leave_stamp(path, megatron ? PAR_TOKENS_MEGATRON : PAR_TOKENS_LLMC, vocab,
+                                f->n_documents);
     if (st == PAR_OK && n_tokens) *n_tokens = f->n_tokens;
     if (st == PAR_OK && n_documents) *n_documents = f->n_documents;
     release(f);

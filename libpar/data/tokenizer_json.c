@@ -17,18 +17,16 @@ static bool is_absent(const json_t *value) {
     return !value || json_is_null(value);
 }
 
-static bool is_affix(const json_t *value) {
-    return !is_absent(value) && !is_text(value, "");
-}
-
 static par_status check_merging(const char *path, const json_t *model) {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     const json_t *dropout = json_object_get(model, "dropout");
     if (!is_absent(dropout) && json_number_value(dropout) != 0)
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: \"dropout\" of merges; legal: none", path);
-    for (int i = 0; i < 2; i++)
-        if (is_affix(json_object_get(model, affixes[i])))
+    for (int i = 0; i < 2; i++) {
+        const json_t *affix = json_object_get(model, affixes[i]);
+        if (!is_absent(affix) && !is_text(affix, ""))
             PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: has a \"%s\"; legal: none", path, affixes[i]);
+    }
     return PAR_OK;
 }
 

@@ -1,7 +1,7 @@
 /*
  * Normalizers: what becomes of a text before it is split. Each reads one text and writes another;
- * bytes that are not UTF-8 stay. Unicode's forms are utf8proc's. An ASCII character never joins what
- * stands before it, so only stretches from such a character to the next are given to utf8proc.
+ * bytes that are not UTF-8 stay. Unicode's forms are utf8proc's. An ASCII character never joins
+ * what stands before it, so only stretches from such a character to the next are given to utf8proc.
  */
 #include <stdlib.h>
 #include <string.h>

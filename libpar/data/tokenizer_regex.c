@@ -1,7 +1,7 @@
 /*
  * Regular expressions of a tokenizer.json, which are Oniguruma's, for PCRE2. What both spell alike
- * goes through; \s and \w are spelt out, because PCRE2's \s has U+180E and its \w no marks; what means
- * something else there is refused. PCRE2 checks the whole rest of the text on every match
+ * goes through; \s and \w are spelt out, because PCRE2's \s has U+180E and its \w no marks; what
+ * means something else there is refused. PCRE2 checks the whole rest of the text on every match
  * unless it is told that the text is sound, which would be quadratic: callers have checked it.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8

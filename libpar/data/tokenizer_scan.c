@@ -190,7 +190,8 @@ enum {
 };
 
 /* End of [Lu Lt Lm Lo M]*[Ll Lm Lo M]+ from `at`; 0: no match. Where no small letter follows the
- * capitals, the second part takes what the first can give back: up to its last character of both. */
+ * capitals, the second part takes what the first can give back: up to its last character of
+ * both. */
 static size_t small_word(const uint8_t *p, size_t n, size_t at) {
     size_t k, last = 0;
     unsigned classes;

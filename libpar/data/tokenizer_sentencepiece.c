@@ -79,7 +79,7 @@ typedef struct {
 
 static par_status malformed(const model *m, const char *what) {
     return par_error_set(PAR_ERR_FORMAT,
-                         "%s: is not JSON, and no model of SentencePiece: malformed %s", m->path,
+                         "%s: is neither JSON nor a model of SentencePiece: malformed %s", m->path,
                          what);
 }
 

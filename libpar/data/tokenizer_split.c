@@ -1,7 +1,8 @@
 /*
  * Pre-tokenizers: a text goes through stages, each of which cuts the pieces of the one before
  * further. A stage finds matches; its behavior says which pieces matches and the texts between them
- * become. Stretches of sound UTF-8 are split; a run of bytes between them that is none is one piece.
+ * become. Stretches of sound UTF-8 are split; a run of bytes between them that is none is one
+ * piece.
  */
 #include <stdlib.h>
 #include <string.h>

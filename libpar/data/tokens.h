@@ -76,7 +76,8 @@ const char *par__tokens_foreign(const uint8_t *data, size_t nbytes);
 par_status par__file_state_of(const char *path, par__file_state *out);
 bool par__stamp_read(const char *path, par__stamp *out);
 par_status par__stamp_write(const char *path, const par__stamp *stamp);
-/* tokens_check.c: of a file that was just written, by a tokenizer of `vocab` ids. Without a stamp it is as good. */
+/* tokens_check.c: of a file that was just written, by a tokenizer of `vocab` ids. Without a stamp
+ * it is as good. */
 void par__tokens_leave_stamp(const char *path, par_tokens_form form, int64_t vocab,
                              int64_t n_documents);
 

@@ -31,10 +31,10 @@ par_status par_tokens_unchanged(const par_tokens *t) {
     if (now.device != t->state.device || now.inode != t->state.inode) return PAR_OK;
     if (now.nbytes != t->state.nbytes)
         PAR_FAIL(PAR_ERR_IO,
-                 "%s: was changed while it is read: it had %" PRId64 " bytes and has %" PRId64,
+                 "%s: was changed while it was read: it had %" PRId64 " bytes and has %" PRId64,
                  t->path, t->state.nbytes, now.nbytes);
     if (now.time_ns != t->state.time_ns)
-        PAR_FAIL(PAR_ERR_IO, "%s: was written to while it is read: its samples may be others",
+        PAR_FAIL(PAR_ERR_IO, "%s: was written to while it was read: its samples may be others",
                  t->path);
     return PAR_OK;
 }

@@ -184,7 +184,7 @@ static par_status check_config(const char *path, const par_transformer_config *c
     const par__family *family = par__family_of(c);
     if (family != par__families[0])
         par_problem(&problems, "%s: llm.c computes GPT-2 alone; this is %s", path,
-                    family ? family->model_type : "no model of Hugging Face either");
+                    family ? family->model_type : "no Hugging Face model either");
     if (family == par__families[0] && c->mlp != 4 * c->channels)
         par_problem(&problems, "%s: the MLP has %lld channels; legal in llm.c: %lld", path,
                     (long long)c->mlp, (long long)(4 * c->channels));

@@ -199,12 +199,13 @@ par_status par_weights_write_hf(const par_weights *from, const char *directory, 
                  .directory = directory,
                  .dtype = dtype};
     if (!w.family)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "%s: no model of Hugging Face that libpar reads computes this: %s, %s positions, "
-                 "%s, biases %s; legal: GPT-2's or Llama's combination",
-                 directory, from->config.rmsnorm ? "RMSNorm" : "LayerNorm",
-                 from->config.rope ? "rotary" : "learned", from->config.swiglu ? "SwiGLU" : "GELU",
-                 from->config.bias ? "on" : "off");
+        PAR_FAIL(
+            PAR_ERR_UNSUPPORTED,
+            "%s: no kind of Hugging Face model that libpar reads computes this: %s, %s positions, "
+            "%s, biases %s; legal: GPT-2's or Llama's combination",
+            directory, from->config.rmsnorm ? "RMSNorm" : "LayerNorm",
+            from->config.rope ? "rotary" : "learned", from->config.swiglu ? "SwiGLU" : "GELU",
+            from->config.bias ? "on" : "off");
     if (par__directory_exists(directory) || par__file_exists(directory))
         PAR_FAIL(PAR_ERR_IO, "%s: is there already; legal: a name that is not there", directory);
     par_status st = write_all(&w, shard_nbytes);

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libpar/base/number.h"
+
 const char *par_axis_name(par_axis axis) {
     static const char *const names[PAR_AXIS_COUNT] = {
         [PAR_TP] = "tp", [PAR_CP] = "cp", [PAR_DP] = "dp", [PAR_PP] = "pp"};
@@ -121,15 +123,6 @@ static void check_product(const par_layout *l, int world_size, par_problems *pro
                 legal[0] ? ", or " : "no change of one size helps; ", (long long)product);
 }
 
-/* "1, 2, 4": what divides n. */
-static void divisors(int n, char *text, size_t nbytes) {
-    size_t used = 0;
-    text[0] = '\0';
-    for (int k = 1; k <= n && used + 16 < nbytes; k++)
-        if (n % k == 0)
-            used += (size_t)snprintf(text + used, nbytes - used, "%s%d", used ? ", " : "", k);
-}
-
 void par_layout_check(const par_layout *layout, int world_size, par_problems *problems) {
     par_layout l = par__layout_filled(layout);
     bool positive = true;
@@ -149,7 +142,7 @@ void par_layout_check(const par_layout *layout, int world_size, par_problems *pr
     if (!positive) return;
     if (l.kv_replicas < 1 || l.size[PAR_TP] % l.kv_replicas != 0) {
         char legal[128];
-        divisors(l.size[PAR_TP], legal, sizeof legal);
+        par__divisors(l.size[PAR_TP], legal, sizeof legal);
         par_problem(problems, "%d copies of a KV head do not divide tp %d; legal numbers are %s",
                     l.kv_replicas, l.size[PAR_TP], legal);
     }

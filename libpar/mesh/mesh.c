@@ -32,11 +32,6 @@ static par_status make_comm(const builder *b, const char *axis, int n, int64_t m
     return par_comm_create(b->transport, &params, b->memory, out);
 }
 
-static par_status make_world(const builder *b) {
-    const par_comm_params params = {.axis = "world", .max_nbytes = WORLD_NBYTES};
-    return par_comm_create(b->transport, &params, b->memory, &b->mesh->world);
-}
-
 static int rank_along(const par_mesh *mesh, par_axis axis, int i) {
     int coordinate[PAR_AXIS_COUNT];
     for (int k = 0; k < PAR_AXIS_COUNT; k++) coordinate[k] = mesh->coordinate[k];
@@ -51,25 +46,19 @@ static par_status make_axis(const builder *b, par_axis axis) {
                      &b->mesh->axis[axis]);
 }
 
-static par_status make_kv(const builder *b) {
-    int n = b->mesh->layout.kv_replicas, first = b->mesh->coordinate[PAR_TP] / n * n;
-    for (int i = 0; i < n; i++) b->ranks[i] = rank_along(b->mesh, PAR_TP, first + i);
-    return make_comm(b, "kv", n, 0, &b->mesh->kv);
-}
-
-static par_status make_tied(const builder *b) {
-    int last = b->mesh->layout.size[PAR_PP] - 1, here = b->mesh->coordinate[PAR_PP];
-    if (last == 0 || (here != 0 && here != last)) return PAR_OK;
-    b->ranks[0] = rank_along(b->mesh, PAR_PP, 0);
-    b->ranks[1] = rank_along(b->mesh, PAR_PP, last);
-    return make_comm(b, "tied", 2, 0, &b->mesh->tied);
-}
-
 static par_status make_comms(const builder *b) {
-    PAR_TRY(make_world(b));
+    const par_comm_params world = {.axis = "world", .max_nbytes = WORLD_NBYTES};
+    par_mesh *m = b->mesh;
+    PAR_TRY(par_comm_create(b->transport, &world, b->memory, &m->world));
     for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) PAR_TRY(make_axis(b, (par_axis)axis));
-    PAR_TRY(make_kv(b));
-    return make_tied(b);
+    int n = m->layout.kv_replicas, first = m->coordinate[PAR_TP] / n * n;
+    for (int i = 0; i < n; i++) b->ranks[i] = rank_along(m, PAR_TP, first + i);
+    PAR_TRY(make_comm(b, "kv", n, 0, &m->kv));
+    int last = m->layout.size[PAR_PP] - 1, here = m->coordinate[PAR_PP];
+    if (last == 0 || (here != 0 && here != last)) return PAR_OK;
+    b->ranks[0] = rank_along(m, PAR_PP, 0);
+    b->ranks[1] = rank_along(m, PAR_PP, last);
+    return make_comm(b, "tied", 2, 0, &m->tied);
 }
 
 par_status par_mesh_create(par_transport *transport, const par_layout *layout,

@@ -7,6 +7,14 @@
 
 #include "layers.h"
 
+/* The block on a place for decoding. */
+typedef struct {
+    par__module_place place;
+    par__attention_decode attention;
+    par__mlp mlp;
+    size_t x2; /* scratch */
+} decoder;
+
 typedef struct {
     par_module module;
     const par_transformer_config *config;
@@ -14,10 +22,7 @@ typedef struct {
     par__attention attention;
     par__mlp mlp;
     size_t x2; /* stash */
-    par__module_place decode_place;
-    par__attention_decode decode_attention;
-    par__mlp decode_mlp;
-    size_t decode_x2; /* scratch */
+    decoder token, prompt;
 } block;
 
 static par_status block_build(par_module *module, par_build *build) {
@@ -65,39 +70,57 @@ static par_status block_backward(par_module *module, const par_call *call, const
     return par__attention_backward(&b->attention, &b->place, call, x->data, dx->data, dx->data);
 }
 
-static par_status block_decode_build(par_module *module, par_build *build, int64_t capacity) {
-    block *b = (block *)module;
-    par__module_place *place = &b->decode_place;
-    PAR_TRY(par__check_capacity(b->config, capacity));
-    par__module_place_init_decode(place, &b->place, build);
-    build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
-    build->stash_nbytes = 0;
-    b->decode_x2 = par__reserve(&place->scratch_nbytes,
-                                par__module_place_nbytes(place, place->rows * place->C));
-    PAR_TRY(
-        par__attention_build_decode(&b->decode_attention, &b->attention, place, build, capacity));
-    PAR_TRY(par__mlp_build_decode(&b->decode_mlp, &b->mlp, place, build));
-    PAR_TRY(par__norm_prepare_added(&b->decode_mlp.branch.norm, place, build));
+/* Its stash is reserved: what is left is of its place. */
+static par_status build_decoder(decoder *d, par_build *build) {
+    par__module_place *place = &d->place;
+    d->x2 = par__reserve(&place->scratch_nbytes,
+                         par__module_place_nbytes(place, place->rows * place->C));
+    PAR_TRY(par__attention_build_decode(&d->attention, place, build));
+    PAR_TRY(par__mlp_build_decode(&d->mlp, place, build));
+    PAR_TRY(par__norm_prepare_added(&d->mlp.branch.norm, place, build));
     par__module_place_finish(place, build);
     return PAR_OK;
 }
 
+static par_status block_decode_build(par_module *module, par_build *build, int64_t capacity) {
+    block *b = (block *)module;
+    decoder *d = &b->token;
+    PAR_TRY(par__check_capacity(b->config, capacity));
+    par__module_place_init_decode(&d->place, &b->place, build->micro_batch, 1);
+    build->y = par_tensor_make(NULL, build->dtype, 2, d->place.rows, d->place.C, 1, 1);
+    build->stash_nbytes = 0;
+    d->mlp = b->mlp;
+    PAR_TRY(par__attention_reserve_cache(&d->attention, &b->attention, &d->place, build, capacity));
+    PAR_TRY(par__branch_reserve_int8(&d->mlp.branch, &d->place, build));
+    b->prompt = *d;
+    PAR_TRY(build_decoder(d, build));
+    if (build->prompt == 0) return PAR_OK;
+    par__module_place_init_decode(&b->prompt.place, &b->place, 1, build->prompt);
+    return build_decoder(&b->prompt, build);
+}
+
 static par_status block_decode_begin(par_module *module, const par_call *call) {
-    const block *b = (const block *)module;
-    const par__module_place *place = &b->decode_place;
-    PAR_TRY(par__branch_quantize(&b->decode_attention.attention.branch, place, call));
-    return par__branch_quantize(&b->decode_mlp.branch, place, call);
+    const decoder *d = &((const block *)module)->token;
+    PAR_TRY(par__branch_quantize(&d->attention.attention.branch, &d->place, call));
+    return par__branch_quantize(&d->mlp.branch, &d->place, call);
 }
 
 static par_status block_decode(par_module *module, const par_call *call, int64_t position,
                                const par_tensor *x, par_tensor *y) {
-    block *b = (block *)module;
-    const par__module_place *place = &b->decode_place;
-    void *x2 = (char *)call->scratch + b->decode_x2;
+    const decoder *d = &((const block *)module)->token;
+    void *x2 = (char *)call->scratch + d->x2;
     par_residual sum;
-    PAR_TRY(
-        par__attention_run_decode(&b->decode_attention, place, call, position, x->data, x2, &sum));
-    return par__mlp_forward(&b->decode_mlp, place, call, &sum, x2, y->data);
+    PAR_TRY(par__attention_run_decode(&d->attention, &d->place, call, position, x->data, x2, &sum));
+    return par__mlp_forward(&d->mlp, &d->place, call, &sum, x2, y->data);
+}
+
+static par_status block_prompt(par_module *module, const par_call *call, int64_t sequence,
+                               const par_tensor *x, par_tensor *y) {
+    const decoder *d = &((const block *)module)->prompt;
+    void *x2 = (char *)call->scratch + d->x2;
+    par_residual sum;
+    PAR_TRY(par__attention_run_prompt(&d->attention, &d->place, call, sequence, x->data, x2, &sum));
+    return par__mlp_forward(&d->mlp, &d->place, call, &sum, x2, y->data);
 }
 
 static void block_destroy(par_module *module) {
@@ -111,7 +134,8 @@ par_status par__block_create(const par_transformer_config *config, par_module **
                                        .destroy = block_destroy,
                                        .decode_build = block_decode_build,
                                        .decode_begin = block_decode_begin,
-                                       .decode = block_decode};
+                                       .decode = block_decode,
+                                       .prompt = block_prompt};
     block *b = calloc(1, sizeof *b);
     if (!b) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a block");
     b->module.ops = &ops;

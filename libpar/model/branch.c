@@ -35,10 +35,14 @@ par_status par__branch_build_decode(par__branch *decode, par__module_place *plac
                                     par_build *build) {
     par_residual residual = residual_args(place);
     PAR_TRY(par__norm_build_decode(&decode->norm, place, build));
-    PAR_TRY(par__linear_reserve_int8(&decode->in, place, build));
-    PAR_TRY(par__linear_reserve_int8(&decode->out, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->out, place, build, place->N));
     return par__residual_prepare(place, build, &residual);
+}
+
+par_status par__branch_reserve_int8(par__branch *decode, par__module_place *place,
+                                    par_build *build) {
+    PAR_TRY(par__linear_reserve_int8(&decode->in, place, build));
+    return par__linear_reserve_int8(&decode->out, place, build);
 }
 
 par_status par__branch_quantize(const par__branch *decode, const par__module_place *place,

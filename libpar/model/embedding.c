@@ -13,7 +13,7 @@ typedef struct {
     const par_transformer_config *config;
     par__module_place place;
     par_param *token, *position; /* position NULL with rotary embedding */
-    par__module_place decode_place;
+    par__module_place decode_place, prompt_place;
 } embedding;
 
 static float dropout_of(const par_transformer_config *config) {
@@ -169,49 +169,68 @@ par_status par__check_capacity(const par_transformer_config *config, int64_t cap
     return PAR_OK;
 }
 
-/* The row of one position as a table of its own, which all sequences read. */
-static par_embedding decode_position(const embedding *e, int64_t position) {
-    const par__module_place *place = &e->decode_place;
+/* The rows of place->T positions as a table of its own, which all sequences read. */
+static par_embedding decode_position(const embedding *e, const par__module_place *place,
+                                     int64_t position) {
     const char *table = e->position->weight;
     return (par_embedding){
         .dtype = place->dtype,
         .m = place->rows,
         .n = place->C,
-        .rows = 1,
-        .T = 1,
+        .rows = place->T,
+        .T = place->T,
         .table = table ? table + par__module_place_nbytes(place, position * place->C) : NULL,
         .accumulate = true};
 }
 
-static par_status embedding_decode_build(par_module *module, par_build *build, int64_t capacity) {
-    embedding *e = (embedding *)module;
-    par__module_place *place = &e->decode_place;
-    PAR_TRY(par__check_capacity(e->config, capacity));
-    par__module_place_init_decode(place, &e->place, build);
+static par_status build_place(embedding *e, par__module_place *place, par_build *build, int64_t B,
+                              int64_t T) {
+    par__module_place_init_decode(place, &e->place, B, T);
     par_embedding token = token_args(e, place, NULL);
     PAR_TRY(par__embedding_prepare(place, build, &token));
     if (e->position) {
-        par_embedding position = decode_position(e, 0);
+        par_embedding position = decode_position(e, place, 0);
         PAR_TRY(par__embedding_prepare(place, build, &position));
     }
-    build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
-    build->stash_nbytes = 0;
     par__module_place_finish(place, build);
     return PAR_OK;
 }
 
-static par_status embedding_decode(par_module *module, const par_call *call, int64_t position,
-                                   const par_tensor *x, par_tensor *y) {
+static par_status embedding_decode_build(par_module *module, par_build *build, int64_t capacity) {
     embedding *e = (embedding *)module;
-    const par__module_place *place = &e->decode_place;
+    PAR_TRY(par__check_capacity(e->config, capacity));
+    build->y =
+        par_tensor_make(NULL, build->dtype, 2, build->micro_batch, e->config->channels, 1, 1);
+    build->stash_nbytes = 0;
+    PAR_TRY(build_place(e, &e->decode_place, build, build->micro_batch, 1));
+    return build->prompt > 0 ? build_place(e, &e->prompt_place, build, 1, build->prompt) : PAR_OK;
+}
+
+/* Tokens from `position` on. */
+static par_status run_place(const embedding *e, const par__module_place *place,
+                            const par_call *call, int64_t position, const par_tensor *x,
+                            par_tensor *y) {
     par_embedding token = token_args(e, place, x->data);
     token.y = y->data;
     PAR_TRY(par__embedding_run(place, call, &token));
     PAR_TRY(par__reduce_rows(place, call, "activations forward", y->data, NULL));
     if (!e->position) return PAR_OK;
-    par_embedding args = decode_position(e, position);
+    par_embedding args = decode_position(e, place, position);
     args.y = y->data;
     return par__embedding_run(place, call, &args);
+}
+
+static par_status embedding_decode(par_module *module, const par_call *call, int64_t position,
+                                   const par_tensor *x, par_tensor *y) {
+    const embedding *e = (const embedding *)module;
+    return run_place(e, &e->decode_place, call, position, x, y);
+}
+
+static par_status embedding_prompt(par_module *module, const par_call *call, int64_t sequence,
+                                   const par_tensor *x, par_tensor *y) {
+    const embedding *e = (const embedding *)module;
+    (void)sequence;
+    return run_place(e, &e->prompt_place, call, 0, x, y);
 }
 
 static void embedding_destroy(par_module *module) {
@@ -224,7 +243,8 @@ par_status par__embedding_create(const par_transformer_config *config, par_modul
                                        .backward = embedding_backward,
                                        .destroy = embedding_destroy,
                                        .decode_build = embedding_decode_build,
-                                       .decode = embedding_decode};
+                                       .decode = embedding_decode,
+                                       .prompt = embedding_prompt};
     embedding *e = calloc(1, sizeof *e);
     if (!e) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the embedding");
     e->module.ops = &ops;

@@ -199,7 +199,7 @@ static par_status head_decode_build(par_module *module, par_build *build, int64_
     head *m = (head *)module;
     par__module_place *place = &m->decode_place;
     PAR_TRY(par__check_capacity(m->config, capacity));
-    par__module_place_init_decode(place, &m->place, build);
+    par__module_place_init_decode(place, &m->place, build->micro_batch, 1);
     build->stash_nbytes = 0;
     m->decode_norm = m->norm;
     PAR_TRY(par__norm_build_decode(&m->decode_norm, place, build));

@@ -39,13 +39,14 @@ void par__module_place_init(par__module_place *place, const par_module *module,
 size_t par__reserve(size_t *used, size_t nbytes);
 /* The same in the stash, under a name for the ledger; one name's are one there. */
 size_t par__keep(par_build *build, const char *name, size_t nbytes);
-/* Fix the workspace behind the areas and answer build->scratch_nbytes. After all layers are
- * built. */
+/* Fix the workspace behind the areas, and answer build->scratch_nbytes if no place of this build
+ * had more. After all layers are built. */
 void par__module_place_finish(par__module_place *place, par_build *build);
-/* The place of `trained` for decoding: the rows are B sequences of one token, all on every tp rank,
- * and norm and activation outputs lie in scratch, as with selective recompute. */
+/* The place of `trained` for decoding: the rows are T tokens of B sequences, all on every tp rank,
+ * and norm and activation outputs lie in scratch, as with selective recompute. T is 1, or B is 1
+ * for a prompt. */
 void par__module_place_init_decode(par__module_place *place, const par__module_place *trained,
-                                   const par_build *build);
+                                   int64_t B, int64_t T);
 size_t par__module_place_nbytes(const par__module_place *place,
                                 int64_t n); /* of n elements of the place's dtype */
 /* par__gemm_prepare(place, build, &gemm): in build, the workspace counts in the place's.
@@ -255,11 +256,13 @@ typedef struct {
 par_status par__branch_build(par__branch *branch, par__module_place *place, par_build *build,
                              const par_transformer_config *config, const char *prefix,
                              uint32_t site);
-/* The same branch on a place for decoding: its norm, room for the layers' copies of the weights,
- * forward workspaces of out and residual. `decode` begins as a copy of the trained branch. */
+/* The same branch on a place for decoding: its norm, forward workspaces of out and residual.
+ * `decode` begins as a copy of the trained branch. */
 par_status par__branch_build_decode(par__branch *decode, par__module_place *place,
                                     par_build *build);
-/* Both layers' copies of the weights. */
+/* Room for both layers' copies of the weights, before that; then the copies. */
+par_status par__branch_reserve_int8(par__branch *decode, par__module_place *place,
+                                    par_build *build);
 par_status par__branch_quantize(const par__branch *decode, const par__module_place *place,
                                 const par_call *call);
 /* p [N, C] = out(o), summed over tp in area 0. What is left, y = x + dropout(p + bias) on own rows,
@@ -304,32 +307,44 @@ par_status par__attention_forward(const par__attention *attention, const par__mo
 par_status par__attention_backward(const par__attention *attention, const par__module_place *place,
                                    const par_call *call, const void *x, const void *dy, void *dx);
 
-/* Attention of one token per sequence over cached keys and values [B, capacity, K, D], into
- * which the projections write. cache offsets are into the call's stash, q and o into scratch. */
+/* Attention with cached keys and values [B, capacity, K, D]: of one token per sequence over them,
+ * or of the first tokens of one sequence, which are its prompt. */
 typedef struct {
     par__attention attention;
     int64_t capacity;
-    size_t keys, values;
-    size_t q, o;
-    size_t raw; /* with qk_norm: q or k before its norm */
+    int64_t ld;          /* elements of the cache between adjacent rows of activations */
+    bool joined;         /* q, k and v are one product */
+    size_t keys, values; /* stash */
+    size_t q, o;         /* scratch; behind q its k and v if they are joined */
+    size_t raw;          /* scratch, with qk_norm: q or k before its norm */
+    size_t lse;          /* scratch, of a prompt */
 } par__attention_decode;
 
-/* `trained` is built; only its parameters, tables and sizes are used. */
-par_status par__attention_build_decode(par__attention_decode *decode, const par__attention *trained,
-                                       par__module_place *place, par_build *build,
-                                       int64_t capacity);
-/* y is made by `sum`. */
+/* The cache and the copies of weights, in the stash. `trained` is built; only its parameters,
+ * tables and sizes are used. */
+par_status par__attention_reserve_cache(par__attention_decode *decode,
+                                        const par__attention *trained, par__module_place *place,
+                                        par_build *build, int64_t capacity);
+/* On a place for decoding, of which several may share the cache. */
+par_status par__attention_build_decode(par__attention_decode *decode, par__module_place *place,
+                                       par_build *build);
+/* The tokens at `position` of all sequences; y is made by `sum`. */
 par_status par__attention_run_decode(const par__attention_decode *decode,
                                      const par__module_place *place, const par_call *call,
                                      int64_t position, const void *x, void *y, par_residual *sum);
+/* The same for the first place->T tokens of a sequence. */
+par_status par__attention_run_prompt(const par__attention_decode *decode,
+                                     const par__module_place *place, const par_call *call,
+                                     int64_t sequence, const void *x, void *y, par_residual *sum);
 
 typedef struct {
     par__branch branch;
     int64_t F; /* local width with padding */
     bool swiglu, erf;
     bool fused;    /* GELU is an epilogue of the products around it */
-    size_t u, a;   /* stash: before and after the activation function (a in scratch with selective
-                      recompute) */
+    bool decodes;  /* on a place for decoding */
+    size_t u, a;   /* stash: before and after the activation function (u in scratch for decoding, a
+                      with selective recompute) */
     size_t da, du; /* scratch */
 } par__mlp;
 
@@ -341,9 +356,9 @@ par_status par__mlp_forward(const par__mlp *mlp, const par__module_place *place,
 par_status par__mlp_backward(const par__mlp *mlp, const par__module_place *place,
                              const par_call *call, const void *x, const void *dy, void *dx);
 
-/* The MLP on a place for decoding, where par__mlp_forward then runs. */
-par_status par__mlp_build_decode(par__mlp *decode, const par__mlp *trained,
-                                 par__module_place *place, par_build *build);
+/* The MLP on a place for decoding, where par__mlp_forward then runs. `decode` begins as a copy of
+ * the trained one, with room for its copies of the weights. */
+par_status par__mlp_build_decode(par__mlp *decode, par__module_place *place, par_build *build);
 
 /* PAR_ERR_ARG unless 1 <= capacity <= T. */
 par_status par__check_capacity(const par_transformer_config *config, int64_t capacity);

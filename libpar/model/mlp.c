@@ -67,19 +67,23 @@ par_status par__mlp_build(par__mlp *mlp, par__module_place *place, par_build *bu
     return prepare(mlp, place, build);
 }
 
-par_status par__mlp_build_decode(par__mlp *decode, const par__mlp *trained,
-                                 par__module_place *place, par_build *build) {
-    *decode = *trained;
+par_status par__mlp_build_decode(par__mlp *decode, par__module_place *place, par_build *build) {
     par_gelu gelu = gelu_args(decode, place);
     par_swiglu swiglu = swiglu_args(decode, place);
     PAR_TRY(par__branch_build_decode(&decode->branch, place, build));
     PAR_TRY(par__linear_prepare_forward(&decode->branch.in, place, build, place->N));
-    decode->u =
-        par__keep(build, "mlp.up", par__module_place_nbytes(place, place->N * u_width(decode)));
+    decode->decodes = true;
+    decode->fused = false; /* that was asked for the rows of training */
+    decode->u = par__reserve(&place->scratch_nbytes,
+                             par__module_place_nbytes(place, place->N * u_width(decode)));
     decode->da =
         par__reserve(&place->scratch_nbytes, par__module_place_nbytes(place, place->N * decode->F));
     return decode->swiglu ? par__swiglu_prepare(place, build, &swiglu)
                           : par__gelu_prepare(place, build, &gelu);
+}
+
+static char *before_activation(const par__mlp *mlp, const par_call *call) {
+    return (char *)(mlp->decodes ? call->scratch : call->stash) + mlp->u;
 }
 
 static void *activation(const par__mlp *mlp, const par__module_place *place, const par_call *call) {
@@ -90,7 +94,7 @@ static par_status activate(const par__mlp *mlp, const par__module_place *place,
                            const par_call *call) {
     par_gelu gelu = gelu_args(mlp, place);
     par_swiglu swiglu = swiglu_args(mlp, place);
-    gelu.x = swiglu.x = (char *)call->stash + mlp->u;
+    gelu.x = swiglu.x = before_activation(mlp, call);
     gelu.y = swiglu.y = activation(mlp, place, call);
     return mlp->swiglu ? par__swiglu_run(place, call, &swiglu) : par__gelu_run(place, call, &gelu);
 }
@@ -99,7 +103,7 @@ static par_status activate_backward(const par__mlp *mlp, const par__module_place
                                     const par_call *call, const void *da, void *du) {
     par_gelu gelu = gelu_args(mlp, place);
     par_swiglu swiglu = swiglu_args(mlp, place);
-    gelu.x = swiglu.x = (char *)call->stash + mlp->u;
+    gelu.x = swiglu.x = before_activation(mlp, call);
     gelu.dy = swiglu.dy = da;
     gelu.dx = swiglu.dx = du;
     return mlp->swiglu ? par__swiglu_backward_run(place, call, &swiglu)
@@ -111,7 +115,7 @@ par_status par__mlp_forward(const par__mlp *mlp, const par__module_place *place,
     const void *h = NULL;
     par_residual last;
     PAR_TRY(par__norm_forward(&mlp->branch.norm, place, call, sum, x, 0, &h));
-    void *u = (char *)call->stash + mlp->u;
+    void *u = before_activation(mlp, call);
     if (mlp->fused) {
         PAR_TRY(par__linear_forward_gelu(&mlp->branch.in, place, call, place->N, h, u,
                                          activation(mlp, place, call)));
@@ -135,7 +139,7 @@ par_status par__mlp_backward(const par__mlp *mlp, const par__module_place *place
     /* from here on a recomputed activation is dead and da takes its place */
     if (mlp->fused) {
         PAR_TRY(par__linear_backward_gelu(&mlp->branch.out, place, call, place->N, dp,
-                                          (char *)call->stash + mlp->u, du));
+                                          before_activation(mlp, call), du));
     } else {
         PAR_TRY(par__linear_backward_input(&mlp->branch.out, place, call, place->N, dp, da));
         PAR_TRY(activate_backward(mlp, place, call, da, du));

@@ -58,12 +58,13 @@ void par__module_place_init(par__module_place *place, const par_module *module,
 }
 
 void par__module_place_init_decode(par__module_place *place, const par__module_place *trained,
-                                   const par_build *build) {
+                                   int64_t B, int64_t T) {
     *place = *trained;
     place->sequence_parallel = false;
     place->selective = true;
-    place->B = place->N = place->rows = build->micro_batch;
-    place->T = 1;
+    place->B = B;
+    place->T = T;
+    place->N = place->rows = B * T;
     place->first_row = 0;
     place->scratch_nbytes = place->workspace = place->workspace_nbytes = 0;
     for (int i = 0; i < 2; i++)
@@ -73,6 +74,7 @@ void par__module_place_init_decode(par__module_place *place, const par__module_p
 
 void par__module_place_finish(par__module_place *place, par_build *build) {
     place->workspace = par__reserve(&place->scratch_nbytes, place->workspace_nbytes);
+    if (place->scratch_nbytes < build->scratch_nbytes) return;
     build->scratch_nbytes = place->scratch_nbytes;
     build->workspace_nbytes = place->workspace_nbytes;
 }

@@ -1,5 +1,5 @@
-/* Published shapes of the GPT-2 and Llama 3 families and of Llama's relatives, as config.json on the
- * hub has them, with their names there; and two tiny models for tests and demonstrations. */
+/* Published shapes of the GPT-2 and Llama 3 families and of Llama's relatives, as config.json on
+ * the hub has them, with their names there; and two tiny models for tests and demonstrations. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <string.h>

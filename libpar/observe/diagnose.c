@@ -62,11 +62,10 @@ par_status par_watchdog_diagnose(const char *directory, char *text, size_t nbyte
     PAR_REQUIRE(directory && text && nbytes > 0);
     par__hang h = {.size = size_of(directory)};
     if (h.size <= 0 || h.size > 4096)
-        PAR_FAIL(
-            PAR_ERR_IO,
-            "%s: there are no pages of ranks in it; legal: the folder that train_llm named, or "
-            "its --save directory or --log",
-            directory);
+        PAR_FAIL(PAR_ERR_IO,
+                 "%s: there are no pages of ranks in it; legal: a run's directory, its log, its "
+                 "directory of checkpoints, or the folder that a report of a hang named",
+                 directory);
     h.ranks = calloc((size_t)h.size, sizeof *h.ranks);
     if (!h.ranks) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d pages", h.size);
     set_silent(&h, read_all(directory, &h));

@@ -225,11 +225,36 @@ static void put_rank(writer *w, const par__seen *r, int rank) {
     put(w, "\n");
 }
 
+/* Hosts of the culprits: how many, and the first two. */
+static int hosts_of(const par__hang *h, const char *first[2]) {
+    int n = 0;
+    for (int i = 0; i < h->size; i++) {
+        bool known = !h->ranks[i].culprit;
+        for (int k = 0; k < i && !known; k++)
+            known =
+                h->ranks[k].culprit && strcmp(h->ranks[k].page.host, h->ranks[i].page.host) == 0;
+        if (known) continue;
+        if (n < 2) first[n] = h->ranks[i].page.host;
+        n++;
+    }
+    return n;
+}
+
+/* On one host messages arrive. */
+static void put_circle(writer *w, const par__hang *h) {
+    const char *hosts[2] = {"", ""};
+    int n = hosts_of(h, hosts);
+    put(w, " wait for each other: ");
+    if (n == 2) put(w, "nothing comes through between hosts %s and %s, or ", hosts[0], hosts[1]);
+    if (n > 2) put(w, "nothing comes through between some of %d hosts, or ", n);
+    put(w, "they started different operations (--check-comm names them before they hang)");
+}
+
 void par__hang_print(const par__hang *h, double waited_s, char *text, size_t nbytes) {
     writer w = {text, nbytes, 0};
     const char *separator = " ";
     if (h->n_culprits == 0)
-        put(&w, "no rank waits for one that does not come");
+        put(&w, "no rank waits for one that does not arrive");
     else if (waited_s > 0)
         put(&w, "nothing has moved for %.1f s: ", waited_s);
     if (h->n_culprits > 0) put(&w, h->n_culprits > 1 ? "ranks" : "rank");
@@ -238,10 +263,10 @@ void par__hang_print(const par__hang *h, double waited_s, char *text, size_t nby
         put(&w, "%s%d", separator, i);
         separator = ", ";
     }
-    if (h->n_culprits > 0)
-        put(&w, h->circle ? " wait for each other: they started different operations (--check-comm "
-                            "names them before they hang)"
-                          : " did not arrive");
+    if (h->circle)
+        put_circle(&w, h);
+    else if (h->n_culprits > 0)
+        put(&w, " did not arrive");
     put(&w, "\n");
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < h->size; i++)

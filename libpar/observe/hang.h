@@ -4,7 +4,7 @@
  * wait for nothing; one in a send or receive for its peer; one that waits for the device as one
  * that is in a collective of each of its groups. Who waits for nobody, is stopped or gone, is the
  * one that did not arrive. If there is none, ranks wait for each other in a circle: they started
- * different operations.
+ * different operations, or what they sent does not come through.
  */
 #ifndef PAR__HANG_H
 #define PAR__HANG_H

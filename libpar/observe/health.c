@@ -57,18 +57,6 @@ static par_status allocate(par_health *h) {
     return PAR_OK;
 }
 
-static par_status create(par_health *h, const par_layout *layout) {
-    char host[HOST] = "";
-    gethostname(host, sizeof host - 1);
-    PAR_TRY(par_comm_agree(h->comm, allocate(h)));
-    for (int r = 0; r < h->size; r++) {
-        int coordinate[PAR_AXIS_COUNT];
-        par_layout_coordinates(layout, r, coordinate);
-        h->stage[r] = coordinate[PAR_PP];
-    }
-    return par_comm_all_gather(h->comm, host, h->hosts, HOST, PAR_U8, tag, NULL, NULL);
-}
-
 par_status par_health_create(par_comm *comm, const par_layout *layout, double factor, int rounds,
                              par_health **out) {
     PAR_REQUIRE(comm && layout && out && factor >= 0 && rounds >= 0);
@@ -81,7 +69,16 @@ par_status par_health_create(par_comm *comm, const par_layout *layout, double fa
                       .n_stages = layout->size[PAR_PP] > 0 ? layout->size[PAR_PP] : 1,
                       .rounds_needed = rounds ? rounds : 3,
                       .factor = factor > 0 ? factor : 1.5};
-    PAR_TRY_GOTO(create(h, layout), out_health);
+    PAR_TRY_GOTO(par_comm_agree(comm, allocate(h)), out_health);
+    for (int r = 0; r < h->size; r++) {
+        int coordinate[PAR_AXIS_COUNT];
+        par_layout_coordinates(layout, r, coordinate);
+        h->stage[r] = coordinate[PAR_PP];
+    }
+    char host[HOST] = "";
+    gethostname(host, sizeof host - 1);
+    PAR_TRY_GOTO(par_comm_all_gather(comm, host, h->hosts, HOST, PAR_U8, tag, NULL, NULL),
+                 out_health);
     *out = h;
     return PAR_OK;
 out_health:

@@ -23,10 +23,6 @@ static par_log_record parse(const char *line, size_t n) {
     return r;
 }
 
-static void leave_out(par_log_reading *reading, int64_t line) {
-    if (reading->n_left_out++ == 0) reading->left_out = line;
-}
-
 static par_status read_lines(const char *text, size_t nbytes,
                              par_status (*visit)(void *, const par_log_record *, int64_t),
                              void *user, par_log_reading *reading) {
@@ -40,7 +36,7 @@ static par_status read_lines(const char *text, size_t nbytes,
             reading->n_records++;
             st = visit(user, &record, line);
         } else {
-            leave_out(reading, line);
+            if (reading->n_left_out++ == 0) reading->left_out = line;
         }
         json_decref(record.object);
         PAR_TRY(st);

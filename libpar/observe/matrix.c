@@ -16,8 +16,8 @@ enum { MAX_LINES = 2 * PAR_TRAFFIC_LINES };
 
 static const par_tag tag = {"communication matrix", -1, -1, -1};
 
-/* A rank's message: this, then so many names, ops, layers and cells. Ranks have one architecture, as
- * all that they exchange needs. */
+/* A rank's message: this, then so many names, ops, layers and cells. Ranks have one architecture,
+ * as all that they exchange needs. */
 typedef struct {
     int32_t n_lines, n_ops, n_layers, overflow;
     int64_t n_cells;

@@ -11,7 +11,8 @@
 #include "libpar/base/file.h"
 #include "matrix_columns.h"
 
-/* libhdf5's macros end the process when its release is not that of the header; compare() returns. */
+/* libhdf5's macros end the process when its release is not that of the header; compare()
+ * returns. */
 #undef H5CHECK
 #define H5CHECK
 

@@ -90,7 +90,7 @@ static void put_lines(output *o, const par_matrix *m) {
         put_json(o, json_string(line->axis));
         put(o, ", \"purpose\": ");
         put_json(o, json_string(line->purpose));
-        put(o, "%s, \"cells\": [", par__line_unpredicted(line) ? ", \"unpredicted\": true" : "");
+        put(o, "%s, \"cells\": [", par_matrix_is_predicted(line) ? "" : ", \"unpredicted\": true");
         for (int64_t k = 0; k < line->n; k++) {
             if (k) put(o, ",%s", k % 4 ? " " : "\n");
             put_cell(o, m, &line->cells[k]);

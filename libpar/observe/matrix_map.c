@@ -7,12 +7,12 @@
 
 #include "libpar/mesh/layout.h"
 
-bool par__line_unpredicted(const par_matrix_line *line) {
+bool par_matrix_is_predicted(const par_matrix_line *line) {
     static const char *const purposes[] = {"agree", "check",    "checkpoint", "health",
                                            "owner", "replicas", "signals"};
     for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
-        if (strcmp(line->purpose, purposes[i]) == 0) return true;
-    return false;
+        if (strcmp(line->purpose, purposes[i]) == 0) return false;
+    return true;
 }
 
 static void add_line(par__heat_map *m, const par_matrix_line *line) {
@@ -22,7 +22,7 @@ static void add_line(par__heat_map *m, const par_matrix_line *line) {
         m->value[at] += par_matrix_value(c, m->quantity);
         if (m->compared)
             m->predicted[at] += par_matrix_value(
-                c, par__line_unpredicted(line) ? PAR_MATRIX_NBYTES : PAR_MATRIX_PREDICTED);
+                c, par_matrix_is_predicted(line) ? PAR_MATRIX_PREDICTED : PAR_MATRIX_NBYTES);
     }
 }
 

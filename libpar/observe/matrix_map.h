@@ -42,8 +42,6 @@ void par__quantity_text(par_matrix_quantity quantity, double value, char text[32
 const char *par__quantity_name(par_matrix_quantity quantity);
 void par__size_text(double nbytes, char text[32]);
 void par__seconds_text(double seconds, char text[32]);
-/* Nothing is predicted of what such a line is for: checkpoints, and agreements beside votes. */
-bool par__line_unpredicted(const par_matrix_line *line);
 /* What a line has of a quantity, in all. */
 double par__line_total(const par_matrix_line *line, par_matrix_quantity quantity);
 

@@ -1,8 +1,8 @@
 /*
- * The communication matrix as a page: a heat map of all axes and of each one, then the table of axes
- * and purposes. Colours are on one logarithmic scale for all maps, which stands above them. Lines
- * are where axes have their borders, stronger for slower axes; a cell whose counted bytes are not
- * the predicted ones has a red frame.
+ * The communication matrix as a page: a heat map of all axes and of each one, then the table of
+ * axes and purposes. Colours are on one logarithmic scale for all maps, which stands above them.
+ * Lines are where axes have their borders, stronger for slower axes; a cell whose counted bytes are
+ * not the predicted ones has a red frame.
  */
 #include "matrix_page.h"
 
@@ -150,7 +150,7 @@ static void draw_table(const par__canvas *c, const par_matrix *m, double y) {
         const par_matrix_line *line = &m->lines[i];
         char text[3][32] = {"-", "-", "-"};
         for (int k = 0; k < 3; k++)
-            if (m->known[columns[k]] && !(k == 1 && par__line_unpredicted(line)))
+            if (m->known[columns[k]] && !(k == 1 && !par_matrix_is_predicted(line)))
                 par__size_text(par__line_total(line, columns[k]), text[k]);
         draw_row(c, y + (i + 1) * LINE,
                  (const char *const[]){line->axis, line->purpose, text[0], text[1], text[2]});

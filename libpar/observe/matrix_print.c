@@ -19,10 +19,6 @@ static const char *shade(const par__heat_map *m, double value) {
     return shades[i < SHADES ? i : SHADES - 1];
 }
 
-static bool differs_somewhere(const par__heat_map *m) {
-    return m->compared && memcmp(m->value, m->predicted, sizeof m->value) != 0;
-}
-
 /* Lines stand where the outermost axis goes on, if one map alone is drawn. */
 static bool has_line(const par__heat_map *m, int cell, bool two) {
     int every[PAR_AXIS_COUNT];
@@ -81,7 +77,7 @@ static void print_title(const par__heat_map *m, bool two, const par__printer *ou
 }
 
 static void print_map(const par__heat_map *m, const par__printer *out) {
-    bool two = differs_somewhere(m);
+    bool two = m->compared && memcmp(m->value, m->predicted, sizeof m->value) != 0;
     print_title(m, two, out);
     for (int row = 0; row < m->cells; row++) {
         if (has_line(m, row, two)) print_border(m, out);
@@ -89,8 +85,8 @@ static void print_map(const par__heat_map *m, const par__printer *out) {
     }
 }
 
-/* A sender's row of a line from cell `begin` on: its end, the sums, and the first receiver for which
- * it differs, or -1. */
+/* A sender's row of a line from cell `begin` on: its end, the sums, and the first receiver for
+ * which it differs, or -1. */
 static int64_t next_sender(const par_matrix_line *line, int64_t begin, int64_t sums[2],
                            int *first) {
     int64_t i = begin;
@@ -110,7 +106,7 @@ static int walk_differences(const par_matrix *m, const par__printer *out) {
     int n = 0;
     if (!m->known[PAR_MATRIX_NBYTES] || !m->known[PAR_MATRIX_PREDICTED]) return 0;
     for (int i = 0; i < m->n; i++)
-        for (int64_t k = 0, end; k < m->lines[i].n && !par__line_unpredicted(&m->lines[i]);
+        for (int64_t k = 0, end; k < m->lines[i].n && par_matrix_is_predicted(&m->lines[i]);
              k = end) {
             int64_t sums[2];
             int to;

@@ -20,7 +20,7 @@ typedef struct {
 
 static par_status refuse(const reading *r, const char *what) {
     PAR_FAIL(PAR_ERR_FORMAT,
-             "%s: is no communication matrix: %s; legal: a file that begins with "
+             "%s: is not a communication matrix: %s; legal: a file that begins with "
              "{\"form\": \"" PAR__MATRIX_FORM "\"",
              r->path, what);
 }
@@ -129,7 +129,7 @@ static par_status read_cell(const reading *r, const json_t *list, par_matrix_cel
         const json_t *value = json_array_get(list, i);
         json_int_t whole = json_integer_value(value);
         int column = r->columns[i];
-        if (!json_is_number(value)) return refuse(r, "a cell has something that is no number");
+        if (!json_is_number(value)) return refuse(r, "a cell has something that is not a number");
         if (column == FROM || column == TO) {
             if (whole < 0 || whole >= r->m->size || !json_is_integer(value))
                 return refuse(r, "a cell is of a rank that does not exist");

@@ -23,7 +23,7 @@ static par_matrix_quantity traffic_of(const par_matrix *m) {
 static void quantity_cell(const par_matrix *m, const par_matrix_line *line, par_matrix_quantity q,
                           char text[32]) {
     snprintf(text, 32, "-");
-    if (q == PAR_MATRIX_PREDICTED && par__line_unpredicted(line)) return;
+    if (q == PAR_MATRIX_PREDICTED && !par_matrix_is_predicted(line)) return;
     if (m->known[q] && q == PAR_MATRIX_MESSAGES)
         snprintf(text, 32, par__line_total(line, q) < 1e10 ? "%.0f" : "%.4g",
                  par__line_total(line, q));

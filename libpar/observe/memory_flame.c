@@ -90,13 +90,8 @@ static void draw_frame(drawing *d, const char *class, const char *name, int dept
     par__svg_put(&d->svg, ": %s, %.1f %%</title>", par__memory_bytes(nbytes, size),
                  100 * nbytes / of);
     if (fits >= 3 && (n <= fits || fits >= 6)) {
-        char cut[128];
-        if (n <= fits)
-            snprintf(cut, sizeof cut, "%s", name);
-        else
-            snprintf(cut, sizeof cut, "%.*s…", fits - 1 < 120 ? fits - 1 : 120, name);
         par__svg_put(&d->svg, "<text class=\"text small\" x=\"%.2f\" y=\"%d\">", x + 3, y + 15);
-        par__svg_put_escaped(&d->svg, cut);
+        par__svg_put_cut(&d->svg, name, fits < 120 ? fits : 120);
         par__svg_put(&d->svg, "</text>");
     }
     par__svg_put(&d->svg, "</g>\n");

@@ -14,7 +14,7 @@ static void copy(char *out, size_t nbytes, const json_t *o, const char *key) {
     snprintf(out, nbytes, "%s", text ? text : "");
 }
 
-/* Numbers below 0 and what is no number are 0. */
+/* Numbers below 0 and what is not a number are 0. */
 static size_t size_of(const json_t *o, const char *key) {
     json_int_t n = json_integer_value(json_object_get(o, key));
     return n > 0 ? (size_t)n : 0;
@@ -145,7 +145,7 @@ static par_status read_all(par_memory_report *report, const json_t *o, const cha
 static par_status parse(json_t *o, const json_error_t *error, const char *name,
                         par_memory_report **out) {
     if (!o)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d: it is no JSON: %s", name, error->line, error->text);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d: it is not JSON: %s", name, error->line, error->text);
     par_memory_report *report = calloc(1, sizeof *report);
     par_status st = report ? read_all(report, o, name)
                            : par_error_set(PAR_ERR_MEMORY, "no host memory for a report");

@@ -15,8 +15,8 @@
 #include "libpar/base/hash.h"
 #include "memory_report.h"
 
-/* These keep the cost of samples below 0.1 % of a core: statm takes microseconds, asking a device may
- * take tens of them. */
+/* These keep the cost of samples below 0.1 % of a core: statm takes microseconds, asking a device
+ * may take tens of them. */
 enum { MAX_SAMPLES = 256 };
 static const double INTERVAL_S = 0.01, DEVICE_INTERVAL_S = 1;
 static const par_tag tag = {"memory", -1, -1, -1};

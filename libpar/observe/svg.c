@@ -41,18 +41,14 @@ void par__svg_put_escaped(par__svg *svg, const char *text) {
     }
 }
 
-/* As much of a title as the page is wide: bytes of it, cut between characters of UTF-8. */
-static void put_heading(par__svg *svg, const char *title) {
-    enum { FITS = 76 };
-    char cut[FITS + 4];
-    size_t n = strlen(title);
-    if (n <= FITS) {
-        par__svg_put_escaped(svg, title);
-        return;
-    }
-    for (n = FITS - 1; n > 0 && ((unsigned char)title[n] & 0xc0) == 0x80; n--) continue;
-    snprintf(cut, sizeof cut, "%.*s…", (int)n, title);
+bool par__svg_put_cut(par__svg *svg, const char *text, int n) {
+    char cut[256];
+    bool is_long = strlen(text) > (size_t)n;
+    if (is_long)
+        for (n--; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;) n--;
+    snprintf(cut, sizeof cut, "%.*s%s", n, text, is_long ? "…" : "");
     par__svg_put_escaped(svg, cut);
+    return is_long;
 }
 
 par_status par__svg_begin(par__svg *svg, const char *path, int height, const char *title,
@@ -76,7 +72,7 @@ par_status par__svg_begin(par__svg *svg, const char *path, int height, const cha
                  "</title>\n<rect class=\"page\" width=\"%d\" height=\"%d\"/>\n"
                  "<text class=\"title\" x=\"%d\" y=\"26\">",
                  PAR__SVG_WIDTH, height, PAR__SVG_LEFT);
-    put_heading(svg, title);
+    par__svg_put_cut(svg, title, 76); /* as wide as the page */
     par__svg_put(svg, "</text>\n");
     return PAR_OK;
 }

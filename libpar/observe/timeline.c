@@ -126,16 +126,9 @@ par_status par_timeline_align(par_timeline *t, par_comm *comm) {
     return st;
 }
 
-/* Sums of all ranks are rank 0's to know. */
-static par_status share_result(par_comm *comm, par_timeline_result *result) {
-    static const par_tag tag = {"timeline", -1, -1, -1};
-    PAR_TRY(par_comm_broadcast(comm, result, sizeof *result, PAR_U8, 0, tag, NULL, NULL));
-    if (par_comm_rank(comm) != 0) result->nbytes = 0;
-    return PAR_OK;
-}
-
 static par_status write_file(par_timeline *t, par_comm *comm, const par_timeline_file *file,
                              par_timeline_result *out) {
+    static const par_tag tag = {"timeline", -1, -1, -1};
     par__traces traces = {0};
     par_status st = PAR_OK;
     PAR_TRY(align(t, comm));
@@ -143,7 +136,9 @@ static par_status write_file(par_timeline *t, par_comm *comm, const par_timeline
     if (par_comm_rank(comm) == 0) st = par__traces_write(&traces, file->path, out);
     par__traces_free(&traces);
     PAR_TRY(par_comm_agree(comm, st));
-    return share_result(comm, out);
+    PAR_TRY(par_comm_broadcast(comm, out, sizeof *out, PAR_U8, 0, tag, NULL, NULL));
+    if (par_comm_rank(comm) != 0) out->nbytes = 0; /* sums of all ranks are rank 0's to know */
+    return PAR_OK;
 }
 
 par_status par_timeline_write(par_timeline *t, par_comm *comm, const par_timeline_file *file,

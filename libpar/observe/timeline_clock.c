@@ -1,8 +1,8 @@
 /*
- * The ranks' clocks. Rank 0 asks each rank for its time, some times in a row. An answer t of a rank,
- * asked at a and here at b, says that its clock was t at a moment between a and b: so it is ahead
- * by t - (a + b) / 2, wrong by (b - a) / 2 at most. Of all answers that with the shortest trip
- * counts (Cristian 1989).
+ * The ranks' clocks. Rank 0 asks each rank for its time, some times in a row. An answer t of a
+ * rank, asked at a and here at b, says that its clock was t at a moment between a and b: so it is
+ * ahead by t - (a + b) / 2, wrong by (b - a) / 2 at most. Of all answers that with the shortest
+ * trip counts (Cristian 1989).
  *
  * Processes of one system have one monotonic clock. Where the system's number of its start is rank
  * 0's, and an offset of 0 is possible, it is 0 exactly: unless they are in time namespaces, which

@@ -237,7 +237,7 @@ static void print_text(const report *r) {
     if (r->n_cut)
         say(r,
             "note: %d step%s not whole on all ranks and left out; %lld events did not fit (a "
-            "larger --trace-events keeps more)",
+            "larger ring keeps more)",
             r->n_cut, r->n_cut == 1 ? " is" : "s are", (long long)dropped);
     if (r->n_steps > 0) print_steps(r);
     if (r->n_steps > 0) print_path(r);

@@ -1,7 +1,7 @@
 /*
  * Who waited for whom. An operation has the same number on all of its ranks: of a collective that
- * among the collectives of its comm, of a message that among those of its ordered pair. So operations
- * that belong together lie side by side when all are sorted by comm and number.
+ * among the collectives of its comm, of a message that among those of its ordered pair. So
+ * operations that belong together lie side by side when all are sorted by comm and number.
  */
 #include <stdlib.h>
 #include <string.h>

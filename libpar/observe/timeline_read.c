@@ -149,7 +149,8 @@ static par_status read_lines(reader *in, FILE *file) {
     free(line);
     if (st == PAR_OK && ferror(file)) return par__read_error(in->path, "read");
     if (st == PAR_OK && !in->ours)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: is not a timeline of libpar; legal: what --trace has written",
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: is not a timeline of libpar; legal: the trace.json that a run left",
                  in->path);
     return st;
 }

@@ -1,11 +1,11 @@
 /*
- * Chrome's trace format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
- * A process per rank. Thread 1 is what the rank's main thread does, 2 what a device does; each
- * further thread is one direction of communication: the collectives of an axis, the sends to a rank,
- * the receives from one. Those run one after another: a collective and a receive begin where the one
- * before has ended, and "started" says when they were called; a send, whose end is noticed late,
- * ends where the next one begins. An event per line; times in
- * microseconds from the first event.
+ * Chrome's trace format:
+ * https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU A process per
+ * rank. Thread 1 is what the rank's main thread does, 2 what a device does; each further thread is
+ * one direction of communication: the collectives of an axis, the sends to a rank, the receives
+ * from one. Those run one after another: a collective and a receive begin where the one before has
+ * ended, and "started" says when they were called; a send, whose end is noticed late, ends where
+ * the next one begins. An event per line; times in microseconds from the first event.
  */
 #include <math.h>
 #include <stdarg.h>

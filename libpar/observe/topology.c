@@ -132,30 +132,68 @@ static par_status add_host(par_topology *t, int number) {
     return PAR_OK;
 }
 
-/* The k-th NUMA node of a host. */
+/* The k-th NUMA node of a host that has cores; -1: there are fewer. */
 static int find_numa(const par_topology *t, int host, int k) {
     for (int i = host; i < t->n; i++)
-        if (t->parts[i].kind == PAR_PART_NUMA && k-- == 0) return i;
+        if (t->parts[i].kind == PAR_PART_NUMA && par__topology_count(t, i, PAR_PART_CORE) &&
+            k-- == 0)
+            return i;
     return -1;
 }
 
-par_status par_topology_assume(par_topology *t, int ranks) {
-    PAR_REQUIRE(t && ranks >= 1 && t->n > 0 && next_host(t, 0) < 0);
-    int n = t->n, gpus = par__topology_count(t, 0, PAR_PART_GPU);
-    int slots = gpus ? gpus : par__topology_count(t, 0, PAR_PART_CORE);
-    int nodes = par__topology_count(t, 0, PAR_PART_NUMA);
-    if (slots < 1) slots = 1;
+/* The memory node above the first host's k-th GPU in the order of addresses, which is CUDA's among
+ * equal ones; -1: none. */
+static int numa_of_gpu(const par_topology *t, int n, int k) {
+    for (int i = 0; i < n; i++) {
+        int before = 0, above = i;
+        if (t->parts[i].kind != PAR_PART_GPU) continue;
+        for (int j = 0; j < n; j++)
+            before +=
+                t->parts[j].kind == PAR_PART_GPU && strcmp(t->parts[j].id, t->parts[i].id) < 0;
+        if (before != k) continue;
+        while (above >= 0 && t->parts[above].kind != PAR_PART_NUMA) above = t->parts[above].parent;
+        return above;
+    }
+    return -1;
+}
+
+/* How many of a host's ranks go on each memory node, the last one having what is left; 0: they do
+ * not fit. */
+static int share_of(const par_topology *t, int here, int together) {
+    int nodes = 0, cores = 0, numa;
+    for (; (numa = find_numa(t, 0, nodes)) >= 0; nodes++) {
+        int has = par__topology_count(t, numa, PAR_PART_CORE);
+        if (nodes == 0 || has < cores) cores = has;
+    }
+    if (nodes == 0) return 0;
+    int whole = here % together == 0 ? here / together : 0; /* groups, if all are whole */
+    int share = (whole + nodes - 1) / nodes * together;
+    if (share == 0 || share > cores) share = (here + nodes - 1) / nodes;
+    return share <= cores ? share : 0;
+}
+
+par_status par_topology_assume(par_topology *t, const par_topology_assume_params *params) {
+    PAR_REQUIRE(t && params && params->ranks >= 1 && t->n > 0 && next_host(t, 0) < 0);
+    int n = t->n, ranks = params->ranks, per_host = params->per_host;
+    int gpus = params->on_cores ? 0 : par__topology_count(t, 0, PAR_PART_GPU);
+    if (per_host < 1) per_host = gpus ? gpus : par__topology_count(t, 0, PAR_PART_CORE);
+    if (per_host < 1) per_host = 1;
+    int share = share_of(t, ranks < per_host ? ranks : per_host,
+                         params->together > 1 ? params->together : 1);
     par_topology_rank *list = realloc(t->ranks, (size_t)ranks * sizeof *list);
     if (!list) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the places of %d ranks", ranks);
     t->ranks = list;
     t->n_ranks = ranks;
-    for (int h = 1; h * (int64_t)slots < ranks; h++) PAR_TRY(add_host(t, h));
+    for (int h = 1; h * (int64_t)per_host < ranks; h++) PAR_TRY(add_host(t, h));
     for (int r = 0; r < ranks; r++) {
-        int host = r / slots, first = host * slots;
-        int here = ranks - first < slots ? ranks - first : slots;
-        bool even = nodes > 0 && here % nodes == 0;
-        list[r] = (par_topology_rank){.host = host * n, .numa = -1};
-        if (even) list[r].numa = find_numa(t, host * n, (r - first) / (here / nodes));
+        int host = r / per_host * n, numa = -1;
+        if (r >= per_host) /* as on the first host */
+            numa = list[r % per_host].numa;
+        else if (gpus >= per_host)
+            numa = numa_of_gpu(t, n, r);
+        else if (share > 0)
+            numa = find_numa(t, 0, r / share);
+        list[r] = (par_topology_rank){.host = host, .numa = numa < 0 ? -1 : host + numa};
     }
     return PAR_OK;
 }

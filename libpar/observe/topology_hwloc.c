@@ -94,7 +94,9 @@ static par_status add_object(reading *r, hwloc_obj_t o, int *parent) {
 static par_status add_numa(reading *r, hwloc_obj_t o, int parent, int *out) {
     while (o && o->type != HWLOC_OBJ_NUMANODE) o = o->memory_first_child; /* a memory-side cache */
     if (!o) return PAR_OK;
-    const par_part part = {.kind = PAR_PART_NUMA, .nbytes = o->attr->numanode.local_memory};
+    par_part part = {.kind = PAR_PART_NUMA, .nbytes = o->attr->numanode.local_memory};
+    int length = hwloc_bitmap_list_snprintf(part.cpus, sizeof part.cpus, o->cpuset);
+    if (length >= (int)sizeof part.cpus) *part.cpus = 0; /* half a list would name other threads */
     return par__topology_add(r->t, part, parent, out);
 }
 

@@ -44,6 +44,7 @@ static json_t *part_json(const par_topology *t, int at) {
     json_object_set_new(o, "index", json_integer(p->index));
     set_text(o, "name", p->name);
     set_text(o, "id", p->id);
+    set_text(o, "cpus", p->cpus);
     set_count(o, "level", (uint64_t)p->level);
     set_count(o, "threads", (uint64_t)p->threads);
     set_count(o, "nbytes", p->nbytes);

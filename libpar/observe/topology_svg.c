@@ -32,16 +32,9 @@ typedef struct {
 } drawing;
 
 static void put_line(drawing *d, int x, int y, const char *class, const char *text, int fits) {
-    char cut[256];
     if (d->measure) return;
-    int n = (int)strlen(text);
-    bool long_one = n > fits;
-    if (long_one)
-        for (n = fits - 1; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;) n--;
-    snprintf(cut, sizeof cut, "%.*s%s", n, text, long_one ? "…" : "");
     par__svg_put(&d->svg, "<text class=\"%s\" x=\"%d\" y=\"%d\">", class, x, y);
-    par__svg_put_escaped(&d->svg, cut);
-    if (long_one) {
+    if (par__svg_put_cut(&d->svg, text, fits)) {
         par__svg_put(&d->svg, "<title>");
         par__svg_put_escaped(&d->svg, text);
         par__svg_put(&d->svg, "</title>");

@@ -2,11 +2,11 @@
  * The generator of schedules: it takes a stage's order of computation (schedule_order.c) and adds
  * messages, slots and collectives. A chunk's last backward is cut where a bucket of gradients is
  * complete, and the REDUCE stands there; its first forward is cut at the same modules, where a
- * bucket's weights are read first, and the GATHER stands there. A SEND stands behind the computation that made it. A RECV
- * is posted one computation ahead of its reader (in training even before the SEND in front of
- * that), so that a transfer runs under a computation and SENDs that wait for their RECVs cannot
- * close a circle. The order of a stage's RECVs is the order in which it reads; that this is each
- * peer's order of SENDs is what the checker proves, for channels are FIFO.
+ * bucket's weights are read first, and the GATHER stands there. A SEND stands behind the
+ * computation that made it. A RECV is posted one computation ahead of its reader (in training even
+ * before the SEND in front of that), so that a transfer runs under a computation and SENDs that
+ * wait for their RECVs cannot close a circle. The order of a stage's RECVs is the order in which it
+ * reads; that this is each peer's order of SENDs is what the checker proves, for channels are FIFO.
  */
 #include "schedule.h"
 

@@ -45,8 +45,8 @@ par_status par__timer_end(par__timer *timer, int phase, par_stream *stream);
 par_status par__timer_read(const par__timer *timer, int64_t round,
                            double seconds[PAR__TIMER_PHASES]);
 
-/* Where the spans of such a round lie, on a device: seconds by its clock from `origin`, a timed event
- * of the same stream that happened before. Errors: as par__timer_read. */
+/* Where the spans of such a round lie, on a device: seconds by its clock from `origin`, a timed
+ * event of the same stream that happened before. Errors: as par__timer_read. */
 par_status par__timer_spans(const par__timer *timer, int64_t round, par_event *origin,
                             void (*visit)(void *user, int phase, double begin_s, double end_s),
                             void *user);

@@ -293,10 +293,16 @@ par_status par_trainer_resume(par_trainer *t, const char *directory,
     memset(t->choices, 0, sizeof t->choices);
     par__enter(&t->on, PAR__PHASE_LOAD);
     par_status st = describe(t, given, &l, &about);
-    if (st == PAR_OK)
+    if (st == PAR_OK) {
+        about->about.overwrite = !t->has_weights;
         st = par_checkpoint_load(t->on.mesh->world, directory, &about->about, l.runs, l.n, out);
+    }
     free(about);
     free(l.runs);
+    if (st != PAR_OK && !t->has_weights) { /* what was overwritten is as it was made */
+        t->vote.scaler = before;
+        (void)par__trainer_zero_moments(t);
+    }
     (void)par__leave(&t->on, "load", st);
     if (st != PAR_OK || !*out->path) return st;
     st = take_scaler(t, &before, &out->notes);

@@ -26,13 +26,14 @@ static par_status take_module(par_generator *g, par_memory *memory, int c, int i
                      "module %d's logits are not fp32 with a row for each of %lld sequences",
                      number, (long long)g->params.sequences);
     }
-    par_tensor y = par__decode_output(g, chunk, i);
+    par_tensor y = par__decode_output(g, chunk, i, g->params.sequences),
+               largest = par__decode_output(g, chunk, i, par__most_rows(g));
     if (!same_shape(&y, &build->y))
         PAR_FAIL(PAR_ERR_ARG,
                  "module %d decodes to another shape than in training, apart from the rows",
                  number);
-    if (par_tensor_nbytes(&y) > g->buffer_nbytes && !par__is_last_module(g, chunk, i))
-        g->buffer_nbytes = par_tensor_nbytes(&y);
+    if (par_tensor_nbytes(&largest) > g->buffer_nbytes && !par__is_last_module(g, chunk, i))
+        g->buffer_nbytes = par_tensor_nbytes(&largest);
     if (build->scratch_nbytes > g->scratch_nbytes) g->scratch_nbytes = build->scratch_nbytes;
     return par_memory_take(memory, PAR_MEM_ACTIVATIONS, "keys and values", build->stash_nbytes,
                            &g->caches[c][i]);
@@ -47,9 +48,10 @@ static par_status build_module(par_generator *g, par_memory *memory, int c, int 
                        .dtype = t->on.params.dtype,
                        .micro_batch = g->params.sequences,
                        .int8 = g->params.int8,
+                       .prompt = g->prompt,
                        .seed = t->on.params.seed,
                        .chunk = (int16_t)c,
-                       .x = par__decode_input(g, &t->stage.chunks[c], i)};
+                       .x = par__decode_input(&t->stage.chunks[c], i, g->params.sequences)};
     if (!module->ops->decode_build || !module->ops->decode)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "module %d of model %s cannot generate: its par_module_ops has no decode",
@@ -74,13 +76,13 @@ static par_status take_logits(par_generator *g, par_memory *memory) {
 }
 
 static par_status build(par_generator *g, par_memory *memory) {
-    size_t ids = (size_t)g->params.sequences * sizeof(int32_t);
+    size_t ids = (size_t)par__most_rows(g) * sizeof(int32_t);
     g->buffer_nbytes = g->scratch_nbytes = 0;
     PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "tokens", ids, &g->tokens));
     if (!par__works(g)) return PAR_OK;
     for (int c = 0; c < g->trainer->stage.n_chunks; c++) {
         const par__chunk *chunk = &g->trainer->stage.chunks[c];
-        par_tensor x = par__decode_input(g, chunk, 0);
+        par_tensor x = par__decode_input(chunk, 0, par__most_rows(g));
         if (par_tensor_nbytes(&x) > g->buffer_nbytes) g->buffer_nbytes = par_tensor_nbytes(&x);
         for (int i = 0; i < chunk->n_modules; i++) PAR_TRY(build_module(g, memory, c, i));
     }
@@ -91,13 +93,13 @@ static par_status build(par_generator *g, par_memory *memory) {
     return par_memory_take(memory, PAR_MEM_SCRATCH, "modules", g->scratch_nbytes, &g->scratch);
 }
 
-/* Host arrays: of the rank that draws, and the tokens of one position. */
+/* Host arrays: of the rank that draws, and the tokens of a pass. */
 static par_status take_host(par_generator *g) {
     const par_trainer *t = g->trainer;
     size_t B = (size_t)g->params.sequences, width = 1;
     if (par__draws(g))
         width = (size_t)g->logits.shape[1] * (size_t)par_comm_size(t->on.mesh->axis[PAR_TP]);
-    g->ids = calloc(B, sizeof *g->ids);
+    g->ids = calloc((size_t)par__most_rows(g), sizeof *g->ids);
     if (par__draws(g)) {
         g->parts = calloc(B * width, sizeof *g->parts);
         g->rows = g->gathered == g->local_logits ? g->parts : calloc(B * width, sizeof *g->rows);
@@ -139,23 +141,47 @@ static par_status check_params(const par_trainer *t, const par_generator_params 
     if (p->capacity < 1)
         PAR_FAIL(PAR_ERR_ARG, "a capacity of %lld tokens; legal: 1 or more",
                  (long long)p->capacity);
+    if (p->prompt < 0 || p->prompt > p->capacity)
+        PAR_FAIL(PAR_ERR_ARG, "%lld tokens of a prompt at once; legal: 0 to the capacity of %lld",
+                 (long long)p->prompt, (long long)p->capacity);
     if (p->vocab < 1 || p->vocab > INT32_MAX)
         PAR_FAIL(PAR_ERR_ARG, "a vocabulary of %lld to draw from; legal: 1 to the model's",
                  (long long)p->vocab);
     return PAR_OK;
 }
 
+/* Rows of the pass that takes a prompt: none if a module of any rank cannot take it so. */
+static par_status agree_on_prompt(const par_trainer *t, const par_generator_params *params,
+                                  int64_t *prompt) {
+    int32_t cannot = 0;
+    *prompt = 0;
+    if (params->prompt < 2) return PAR_OK;
+    for (int c = 0; c < t->stage.n_chunks; c++)
+        for (int i = 0; i < t->stage.chunks[c].n_modules; i++) {
+            const par__chunk *chunk = &t->stage.chunks[c];
+            bool last = chunk->first_index + i == t->on.params.model->n_modules - 1;
+            cannot += !last && !chunk->modules[i]->ops->prompt;
+        }
+    PAR_TRY(par_comm_all_reduce(t->on.mesh->world, &cannot, &cannot, 1, PAR_I32,
+                                (par_tag){"prompt", -1, -1, -1}, NULL, NULL));
+    if (cannot == 0) *prompt = params->prompt;
+    return PAR_OK;
+}
+
 par_status par_generator_create(par_trainer *t, const par_generator_params *params,
                                 par_generator **out) {
     PAR_REQUIRE(t && params && out);
+    int64_t prompt;
     PAR_TRY(par__no_step_begun(&t->vote));
     PAR_TRY(check_params(t, params));
+    PAR_TRY(agree_on_prompt(t, params, &prompt));
     par_generator *g = calloc(1, sizeof *g);
     par_status st = g ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a generator");
     if (g) {
         int last[PAR_AXIS_COUNT] = {0};
         g->trainer = t;
         g->params = *params;
+        g->prompt = prompt;
         last[PAR_PP] = par__n_stages(g) - 1;
         g->root = par_layout_rank(&t->on.mesh->layout, last);
         t->generator = g;

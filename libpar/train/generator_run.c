@@ -1,13 +1,14 @@
 /*
  * Running a generator: par/generate.h. One pass of the model's parts for each position, through the
- * modules' decode and the pipeline's point-to-point messages; the last module runs only where a
- * token is drawn, not for the tokens of the prompt before its last one. dp indices above 0 have the
- * same weights and only receive tokens.
+ * modules' decode and the pipeline's point-to-point messages; before that one for the prompt of
+ * each sequence, but for its last token, where that is less work. The last module runs only where a
+ * token is drawn. dp indices above 0 have the same weights and only receive tokens.
  *
  * Invariant: what a rank sends and receives follows from the layout and the number of tokens alone;
  * a draw that fails is sent as token -1, so every rank learns of it in the same place.
  */
 #include <math.h>
+#include <string.h>
 
 #include "generator.h"
 
@@ -19,19 +20,30 @@ static int n_parts(const par_generator *g) {
     return par__n_stages(g) * g->trainer->stage.n_chunks;
 }
 
+/* What goes through the model: the tokens at `position` of all sequences, or the first `rows` of
+ * one. */
+typedef struct {
+    int64_t rows, position;
+    int64_t sequence; /* whose prompt; -1: no prompt */
+    bool drawing;     /* the last module runs */
+} pass;
+
 /* All modules of a chunk; *x is where its input lies, then where its output does. */
-static par_status run_chunk(par_generator *g, int c, int64_t position, bool drawing, void **x) {
+static par_status run_chunk(par_generator *g, int c, const pass *p, void **x) {
     par_trainer *t = g->trainer;
     const par__chunk *chunk = &t->stage.chunks[c];
     par_call call = {.stream = t->on.stream, .scratch = g->scratch, .micro = -1};
     for (int i = 0; i < chunk->n_modules; i++) {
+        par_module *module = chunk->modules[i];
         bool last = par__is_last_module(g, chunk, i);
-        par_tensor in = par__decode_input(g, chunk, i), out = par__decode_output(g, chunk, i);
-        if (last && !drawing) return PAR_OK;
+        par_tensor in = par__decode_input(chunk, i, p->rows),
+                   out = par__decode_output(g, chunk, i, p->rows);
+        if (last && !p->drawing) return PAR_OK;
         in.data = *x;
         out.data = last ? g->local_logits : g->buffers[*x == g->buffers[0]];
         call.stash = g->caches[c][i];
-        PAR_TRY(chunk->modules[i]->ops->decode(chunk->modules[i], &call, position, &in, &out));
+        PAR_TRY(p->sequence < 0 ? module->ops->decode(module, &call, p->position, &in, &out)
+                                : module->ops->prompt(module, &call, p->sequence, &in, &out));
         *x = out.data;
     }
     return PAR_OK;
@@ -52,22 +64,22 @@ static par_status begin(par_generator *g) {
     return PAR_OK;
 }
 
-/* One token of all sequences through the parts that this rank holds. */
-static par_status pass(par_generator *g, int64_t position, bool drawing) {
+/* Through the parts that this rank holds. */
+static par_status run_parts(par_generator *g, const pass *p) {
     par_trainer *t = g->trainer;
     int pp = par__n_stages(g), parts = n_parts(g);
     par_comm *pipe = t->on.mesh->axis[PAR_PP];
     void *x = g->tokens;
     for (int part = par__stage_number(g); part < parts; part += pp) {
         const par__chunk *chunk = &t->stage.chunks[part / pp];
-        par_tensor in = par__decode_input(g, chunk, 0),
-                   out = par__decode_output(g, chunk, chunk->n_modules - 1);
+        par_tensor in = par__decode_input(chunk, 0, p->rows),
+                   out = par__decode_output(g, chunk, chunk->n_modules - 1, p->rows);
         if (part > 0 && pp > 1) {
             x = g->buffers[0];
             PAR_TRY(par_comm_recv(pipe, x, par_tensor_n(&in), in.dtype, (part - 1) % pp,
                                   activations_tag, t->on.stream, NULL));
         }
-        PAR_TRY(run_chunk(g, part / pp, position, drawing, &x));
+        PAR_TRY(run_chunk(g, part / pp, p, &x));
         if (part + 1 < parts && pp > 1)
             PAR_TRY(par_comm_send(pipe, x, par_tensor_n(&out), out.dtype, (part + 1) % pp,
                                   activations_tag, t->on.stream, NULL));
@@ -94,10 +106,9 @@ static par_status collect(par_generator *g) {
     return PAR_OK;
 }
 
-static par_status put_tokens(par_generator *g) {
+static par_status put_tokens(par_generator *g, int64_t n) {
     par_trainer *t = g->trainer;
-    PAR_TRY(t->on.backend->copy(t->on.stream, g->tokens, g->ids,
-                                (size_t)g->params.sequences * sizeof *g->ids));
+    PAR_TRY(t->on.backend->copy(t->on.stream, g->tokens, g->ids, (size_t)n * sizeof *g->ids));
     return par__sync(&t->on);
 }
 
@@ -113,7 +124,7 @@ static par_status draw(par_generator *g, const par_generation *what, int64_t pos
     /* the world's communicator carries host data */
     PAR_TRY(
         par_comm_broadcast(t->on.mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
-    return put_tokens(g);
+    return put_tokens(g, B);
 }
 
 /* The same answer on every rank. */
@@ -132,10 +143,32 @@ static par_status go_on(par_generator *g, const par_generation *what, int64_t po
     if (position < what->n_prompt) {
         for (int64_t b = 0; b < g->params.sequences; b++)
             g->ids[b] = what->prompt[b * what->n_prompt + position];
-        PAR_TRY(put_tokens(g));
+        PAR_TRY(put_tokens(g, g->params.sequences));
     }
-    if (par__works(g)) PAR_TRY(pass(g, position, drawing));
+    const pass p = {g->params.sequences, position, -1, drawing};
+    if (par__works(g)) PAR_TRY(run_parts(g, &p));
     return drawing ? draw(g, what, position + 1) : PAR_OK;
+}
+
+/* Tokens of each prompt that go through the model at once; 0: none, as one pass for each sequence
+ * would be more than one for each token, or as a prompt is so much shorter than the pass that the
+ * rows it is padded with would take longer than it does token by token. */
+static int64_t at_once(const par_generator *g, const par_generation *what) {
+    enum { PADDING = 16 };
+    int64_t n = what->n_prompt - 1 < g->prompt ? what->n_prompt - 1 : g->prompt;
+    return n > 1 && n >= g->params.sequences && n * PADDING >= g->prompt ? n : 0;
+}
+
+/* The first n tokens of each sequence, which are of its prompt. */
+static par_status take_prompts(par_generator *g, const par_generation *what, int64_t n) {
+    for (int64_t b = 0; par__works(g) && b < g->params.sequences; b++) {
+        const pass p = {.rows = g->prompt, .sequence = b};
+        memcpy(g->ids, what->prompt + b * what->n_prompt, (size_t)n * sizeof *g->ids);
+        memset(g->ids + n, 0, (size_t)(g->prompt - n) * sizeof *g->ids);
+        PAR_TRY(put_tokens(g, g->prompt));
+        PAR_TRY(run_parts(g, &p));
+    }
+    return PAR_OK;
 }
 
 static par_status check_run(const par_generator *g, const par_generation *what) {
@@ -162,11 +195,12 @@ static par_status check_run(const par_generator *g, const par_generation *what) 
 }
 
 static par_status generate(par_generator *g, const par_generation *what, int32_t *ids) {
-    int64_t B = g->params.sequences, end = what->n_prompt + what->n_new;
+    int64_t B = g->params.sequences, end = what->n_prompt + what->n_new, taken = at_once(g, what);
     const par__context *on = &g->trainer->on;
     PAR_TRY(par__fatal(on, par__buckets_settle(&g->trainer->buckets)));
     if (par__works(g)) PAR_TRY(par__fatal(on, begin(g)));
-    for (int64_t position = 0; position + 1 < end; position++) {
+    if (taken > 0) PAR_TRY(par__fatal(on, take_prompts(g, what, taken)));
+    for (int64_t position = taken; position + 1 < end; position++) {
         bool drawing = position + 1 >= what->n_prompt;
         PAR_TRY(par__fatal(on, go_on(g, what, position, drawing)));
         if (!drawing) continue;

@@ -1,8 +1,8 @@
 /* A trainer's parameters: defaults, and checks that need no communication: every problem at once,
  * each with the legal values. */
-#include <stdio.h>
 #include <string.h>
 
+#include "libpar/base/number.h"
 #include "trainer.h"
 
 static bool on_host(const par_trainer_params *p) {
@@ -25,16 +25,6 @@ void par_trainer_defaults(par_trainer_params *p) {
     par_scaler_defaults(&p->scaler);
 }
 
-/* Divisors of n as text, at most the largest few that fit. */
-static void divisors(int64_t n, char *text, size_t nbytes) {
-    size_t used = 0;
-    text[0] = 0;
-    for (int64_t d = 1; d <= n && used + 24 < nbytes; d++)
-        if (n % d == 0)
-            used += (size_t)snprintf(text + used, nbytes - used, "%s%lld", used ? ", " : "",
-                                     (long long)d);
-}
-
 static void check_batch(const par_trainer_params *p, par_problems *problems) {
     int dp = p->layout.size[PAR_DP];
     char legal[256];
@@ -53,7 +43,7 @@ static void check_batch(const par_trainer_params *p, par_problems *problems) {
     }
     int64_t per_rank = p->global_batch / dp;
     if (per_rank % p->micro_batch == 0) return;
-    divisors(per_rank, legal, sizeof legal);
+    par__divisors(per_rank, legal, sizeof legal);
     par_problem(problems,
                 "micro-batch %lld does not divide the %lld samples of a dp rank (batch %lld / dp "
                 "%d); legal: %s",

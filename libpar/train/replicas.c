@@ -140,14 +140,6 @@ static par_status allocate_all(par_replicas *r) {
     return PAR_OK;
 }
 
-static par_status create(par_replicas *r) {
-    PAR_TRY(par_comm_agree(r->world, allocate(r)));
-    int64_t n = r->n;
-    PAR_TRY(par_comm_all_gather(r->world, &n, r->counts, 1, PAR_I64, tag, NULL, NULL));
-    PAR_TRY(par_comm_agree(r->world, allocate_all(r)));
-    return sort_copies(r);
-}
-
 par_status par_replicas_create(par_trainer *trainer, par_replicas **out) {
     PAR_REQUIRE(trainer && out);
     par_comm *world = trainer->on.mesh->world;
@@ -159,7 +151,12 @@ par_status par_replicas_create(par_trainer *trainer, par_replicas **out) {
     r->world = world;
     r->size = par_comm_size(world);
     r->rank = par_comm_rank(world);
-    PAR_TRY_GOTO(create(r), out_replicas);
+    PAR_TRY_GOTO(par_comm_agree(world, allocate(r)), out_replicas);
+    int64_t n = r->n;
+    PAR_TRY_GOTO(par_comm_all_gather(world, &n, r->counts, 1, PAR_I64, tag, NULL, NULL),
+                 out_replicas);
+    PAR_TRY_GOTO(par_comm_agree(world, allocate_all(r)), out_replicas);
+    PAR_TRY_GOTO(sort_copies(r), out_replicas);
     *out = r;
     return PAR_OK;
 out_replicas:

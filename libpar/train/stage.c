@@ -61,7 +61,7 @@ out_registry:
     return st;
 }
 
-/* What the ledger calls a module: as the first parameter that it registered, and none before. */
+/* What the ledger calls a module: as the first parameter that it registered, and none before it. */
 static void tell_module(par__stage *s, const par_registry *registry, int before,
                         const par_build *build, par__chunk *chunk, int i) {
     par__module_memory *told = &chunk->told[i];

@@ -188,7 +188,7 @@ par_status par_trainer_draw(par_trainer *t) {
     return par_comm_agree(t->on.mesh->world, par__trainer_draw(t));
 }
 
-static par_status zero_moments(par_trainer *t) {
+par_status par__trainer_zero_moments(par_trainer *t) {
     const par_backend *backend = t->on.backend;
     size_t nbytes = (size_t)t->flat.n_held * sizeof(float);
     if (t->flat.m) PAR_TRY(backend->zero(t->on.stream, t->flat.m, nbytes));
@@ -203,7 +203,7 @@ par_status par_trainer_load(par_trainer *t, read_fn *read, void *user) {
     par__enter(&t->on, PAR__PHASE_LOAD);
     t->has_weights = false;
     par_status st = load_all(t, read, user);
-    if (st == PAR_OK) st = zero_moments(t);
+    if (st == PAR_OK) st = par__trainer_zero_moments(t);
     PAR_TRY(par__leave(&t->on, "load", par_comm_agree(t->on.mesh->world, st)));
     t->has_weights = true;
     par__vote_restart(&t->vote, t->vote.consumed, 0);

@@ -95,8 +95,8 @@ static par_status run_plainly(par_trainer *t, const par_source *source, par__beg
     return enqueue(t, b, NULL);
 }
 
-/* Capture graph k. What cannot be captured is no error of the step: it runs call by call, with what
- * the walk left behind undone. */
+/* Capture graph k. What cannot be captured is not an error of the step: it runs call by call, with
+ * what the walk left behind undone. */
 static par_status capture(par_trainer *t, par__begun *b, int k) {
     PAR_TRY(par__buckets_settle(&t->buckets)); /* nothing comes into a graph */
     if (par__graphs_begin(&t->graphs, k) != PAR_OK) return PAR_OK;

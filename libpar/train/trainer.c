@@ -161,9 +161,6 @@ int par_trainer_n_params(const par_trainer *t) {
 par_param *par_trainer_param(const par_trainer *t, int i) {
     return t->flat.registry->params[i];
 }
-par_schedule *const *par_trainer_schedules(const par_trainer *t) {
-    return t->stage.schedules;
-}
 int par_trainer_n_micro(const par_trainer *t) {
     return t->on.n_micro;
 }

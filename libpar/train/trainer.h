@@ -50,6 +50,7 @@ par_status par__trainer_backend(const par_trainer_params *params, const par_back
 
 /* state.c */
 par_status par__trainer_draw(par_trainer *trainer);
+par_status par__trainer_zero_moments(par_trainer *trainer);
 /* PAR_ERR_ARG, the same on all ranks: the weights are none yet; `trains`: or the trainer is for
  * inference. */
 par_status par__trainer_ready(const par_trainer *trainer, bool trains);

@@ -171,6 +171,92 @@ static void refused(void) {
     EXPECT("is not an option", "--");
 }
 
+/* Words behind an option, between options, and behind the first of a program's. */
+typedef struct {
+    int64_t ranks;
+    const char *out;
+    par_words texts, rest;
+    const char *text_room[4], *rest_room[4];
+    par_option table[4];
+} wordy;
+
+static void wordy_parse(wordy *w, par_option_type type, const char *legal, const char *line,
+                        par_problems *p) {
+    static char copy[256];
+    char *argv[16];
+    int argc = 0;
+    *w = (wordy){.texts = {.max = 4, .words = w->text_room},
+                 .rest = {.max = 4, .words = w->rest_room}};
+    const par_option table[4] = {
+        {.name = "ranks", .type = PAR_OPT_INT, .value = &w->ranks, .help = "x", .letter = 'n'},
+        {.name = "out", .type = PAR_OPT_TEXT, .value = &w->out, .help = "x"},
+        {.name = "text", .type = PAR_OPT_WORDS, .value = &w->texts, .help = "x"},
+        {.name = "RUN",
+         .type = type,
+         .value = &w->rest,
+         .legal = legal,
+         .group = type == PAR_OPT_ABSENT ? NULL : "words",
+         .help = "a folder"}};
+    memcpy(w->table, table, sizeof table);
+    memset(p, 0, sizeof *p);
+    snprintf(copy, sizeof copy, "%s", line);
+    for (char *word = strtok(copy, " "); word; word = strtok(NULL, " ")) argv[argc++] = word;
+    par_options_parse(w->table, 4, argc, argv, p);
+}
+
+/* "a b" of a list. */
+static const char *joined(const par_words *list) {
+    static char text[2][256];
+    static int which;
+    char *out = text[which ^= 1];
+    *out = 0;
+    for (int i = 0; i < list->n; i++) {
+        if (i) strcat(out, " ");
+        strcat(out, list->words[i]);
+    }
+    return out;
+}
+
+static void words(void) {
+    const struct {
+        par_option_type type;
+        const char *legal, *line, *texts, *rest, *problem;
+    } cases[] = {
+        {PAR_OPT_OPERANDS, "1..2", "a --out o b", "", "a b", NULL},
+        {PAR_OPT_OPERANDS, "1..2", "--text x y --out o a", "x y", "a", NULL},
+        {PAR_OPT_OPERANDS, "0..", "--text x --text=y z", "x y z", "", NULL},
+        {PAR_OPT_OPERANDS, "1..2", "--out o", "", "", "RUN: is missing; legal: a folder"},
+        {PAR_OPT_OPERANDS, "2..3", "a", "", "a", "RUN: 1 given; legal: 2 to 3"},
+        {PAR_OPT_OPERANDS, "..2", "a b c", "", "a b c", "RUN: 3 given; legal: 2 or less"},
+        {PAR_OPT_OPERANDS, "0..", "a b c d e", "", "a b c d",
+         "is the 5th word; there is room for 4"},
+        {PAR_OPT_OPERANDS, "1..", "a --uot o", "", "a", "did you mean --out"},
+        {PAR_OPT_OPERANDS, "1..", "a --RUN o", "", "a", "--RUN: unknown option"},
+        {PAR_OPT_OPERANDS, "1..", "a --", "", "a", "is not an option"},
+        {PAR_OPT_OPERANDS, "0..", "--text --out o", "", "", "--text: its value is missing"},
+        {PAR_OPT_REST, NULL, "-n 4 --out o p --out -n --x", "", "p --out -n --x", NULL},
+        {PAR_OPT_REST, NULL, "-n 4", "", "", NULL},
+        {PAR_OPT_REST, NULL, "-n x", "", "", "--ranks x: is not an integer"},
+        {PAR_OPT_ABSENT, NULL, "a", "", "", "a: is not an option"},
+    };
+    for (int i = 0; i < HARNESS_COUNT(cases); i++) {
+        wordy w;
+        par_problems p;
+        wordy_parse(&w, cases[i].type, cases[i].legal, cases[i].line, &p);
+        CHECK(strcmp(joined(&w.texts), cases[i].texts) == 0, "%s: texts \"%s\"", cases[i].line,
+              joined(&w.texts));
+        CHECK(strcmp(joined(&w.rest), cases[i].rest) == 0, "%s: words \"%s\"", cases[i].line,
+              joined(&w.rest));
+        CHECK(cases[i].problem ? p.n == 1 && strstr(p.text, cases[i].problem) : p.n == 0,
+              "%s: %d problems: %s", cases[i].line, p.n, p.text);
+        CHECK((w.ranks == 4) == (p.n == 0 && cases[i].type == PAR_OPT_REST), "%s: %lld ranks",
+              cases[i].line, (long long)w.ranks);
+        char text[1024];
+        par_options_help(w.table, 4, "usage: x", text, sizeof text);
+        CHECK(cases[i].type == PAR_OPT_ABSENT || strstr(text, "\n  RUN  "), "help: %s", text);
+    }
+}
+
 static void all_at_once(void) {
     example e;
     par_problems p;
@@ -255,11 +341,17 @@ static void closest(void) {
 
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
-        {"forms", forms, 0, NULL, 0},         {"defaults", defaults, 0, NULL, 0},
-        {"last-wins", last_wins, 0, NULL, 0}, {"texts", texts, 0, NULL, 0},
-        {"refused", refused, 0, NULL, 0},     {"all-at-once", all_at_once, 0, NULL, 0},
-        {"flood", flood, 0, NULL, 0},         {"help", help, 0, NULL, 0},
-        {"closest", closest, 0, NULL, 0},     {"others", others, 0, NULL, 0},
+        {"forms", forms, 0, NULL, 0},
+        {"defaults", defaults, 0, NULL, 0},
+        {"last-wins", last_wins, 0, NULL, 0},
+        {"texts", texts, 0, NULL, 0},
+        {"refused", refused, 0, NULL, 0},
+        {"words", words, 0, NULL, 0},
+        {"all-at-once", all_at_once, 0, NULL, 0},
+        {"flood", flood, 0, NULL, 0},
+        {"help", help, 0, NULL, 0},
+        {"closest", closest, 0, NULL, 0},
+        {"others", others, 0, NULL, 0},
     };
     return harness_main("option", cases, HARNESS_COUNT(cases), argc, argv);
 }

@@ -1,13 +1,16 @@
 /*
  * par_utf8_length against RFC 3629's table: every code point in its shortest form is a character of
  * its length, and cut short it is none; of all pairs of bytes with what may follow them at the ends
- * of its range, exactly the encodings of a code point are characters.
+ * of its range, exactly the encodings of a code point are characters. And numbers as text.
  */
 #include "par/text.h"
 
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "../harness.h"
+#include "libpar/base/number.h"
 
 /* RFC 3629, section 3. */
 static size_t encode(uint32_t code, uint8_t out[4]) {
@@ -55,8 +58,29 @@ static void sequences(void) {
             check((uint8_t[]){(uint8_t)(x >> 8), (uint8_t)x, ends[i / 6], ends[i % 6]});
 }
 
+/* Against trial of every number; of a large prime at once, and no more than fits. */
+static void divisors(void) {
+    char text[256], want[2048];
+    for (int n = 1; n <= 1000 && !harness_failed(); n++) {
+        size_t used = 0;
+        for (int k = 1; k <= n; k++)
+            if (n % k == 0)
+                used +=
+                    (size_t)snprintf(want + used, sizeof want - used, "%s%d", used ? ", " : "", k);
+        par__divisors(n, text, sizeof text);
+        CHECK(strcmp(text, want) == 0, "of %d: \"%s\", not \"%s\"", n, text, want);
+    }
+    par__divisors(INT64_C(999999999989), text, sizeof text);
+    CHECK(strcmp(text, "1, 999999999989") == 0, "of a prime: \"%s\"", text);
+    par__divisors(INT64_C(9223372036854775783), text, sizeof text);
+    CHECK(strcmp(text, "1, ...") == 0, "of a prime below 2^63: \"%s\"", text);
+    par__divisors(720720, text, 40);
+    CHECK(strcmp(text, "1, 2, 3, 4, 5, 6, ...") == 0, "that fit: \"%s\"", text);
+}
+
 int main(int argc, char **argv) {
-    static const harness_case cases[] = {{"code-points", code_points, 0, NULL, 0},
+    static const harness_case cases[] = {{"divisors", divisors, 0, NULL, 0},
+                                         {"code-points", code_points, 0, NULL, 0},
                                          {"sequences", sequences, 0, NULL, 0}};
     return harness_main("text", cases, HARNESS_COUNT(cases), argc, argv);
 }

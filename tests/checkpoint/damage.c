@@ -150,6 +150,47 @@ static void fallback(void) {
     fixture_close(&f);
 }
 
+/* A byte of b in the file of this step. */
+static void spoil_b(int64_t step) {
+    size_t n = 0;
+    const char *path = fixture_path(&f, step, "rank_00000.h5");
+    char *data = fixture_read(path, &n), *b;
+    fixture_fill(&f, step);
+    b = data ? memmem(data, n, f.b, sizeof f.b) : NULL;
+    CHECK(b, "%s has no b", path);
+    if (b) b[3] ^= 1;
+    if (b) fixture_write(path, data, n);
+    free(data);
+}
+
+/* Runs that may be overwritten are filled while blocks are verified: a damaged checkpoint may leave
+ * something in them, the older one then all. What is optional is not touched before. */
+static void overwrite(void) {
+    if (cannot()) return;
+    const par_checkpoint_about about = {.overwrite = true};
+    fixture_open(&f);
+    for (int64_t step = 1; step <= 2; step++) CHECK_OK(fixture_save(&f, step, 0));
+    fixture_poison(&f);
+    CHECK_OK(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result));
+    CHECK(fixture_holds(&f, 2, 0) && f.result.nbytes == 37 * 4 + 11 * 8, "%lld bytes read",
+          (long long)f.result.nbytes);
+    spoil_b(2);
+    fixture_poison(&f);
+    CHECK_OK(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result));
+    CHECK(fixture_holds(&f, 1, 0) && f.result.notes.n == 1, "step %lld, notes: %s",
+          (long long)f.result.step, f.result.notes.text);
+    spoil_b(1);
+    fixture_poison(&f);
+    f.runs[1].optional = true;
+    CHECK_FAILS(par_checkpoint_load(f.world, f.directory, &about, f.runs, 2, &f.result),
+                PAR_ERR_FORMAT, "no checkpoint in it verifies");
+    fixture poisoned;
+    fixture_poison(&poisoned);
+    CHECK(memcmp(f.b, poisoned.b, sizeof f.b) == 0, "what is optional was written");
+    CHECK(memcmp(f.a, poisoned.a, sizeof f.a) != 0, "a was not read as it was verified");
+    fixture_close(&f);
+}
+
 static void keep(void) {
     if (cannot()) return;
     fixture_open(&f);
@@ -267,6 +308,7 @@ static const harness_case cases[] = {
     {"every-length-of-the-manifest", lengths_manifest, 0, NULL, 0},
     {"every-length-of-a-shard", lengths_shard, 0, NULL, 0},
     {"fallback", fallback, 0, NULL, 0},
+    {"overwrite", overwrite, 0, NULL, 0},
     {"keep", keep, 0, NULL, 0},
     {"another-model-or-layout", refused, 0, NULL, 0},
     {"nonfinite-loss", nonfinite, 0, NULL, 0},

@@ -377,8 +377,8 @@ static void not_finite_behind(void) {
     fixture_close(&f);
 }
 
-/* The transport breaks while the thread is at a job: what loads afterwards is the old checkpoint, or
- * the new one from when it has been read back, since then the old one goes. */
+/* The transport breaks while the thread is at a job: what loads afterwards is the old checkpoint,
+ * or the new one from when it has been read back, since then the old one goes. */
 static void broken_in_stage(int stage, int last) {
     par_checkpoint_saving *saving = NULL;
     bool ended;

@@ -3,7 +3,8 @@
  * data that lie in other files, links in a circle, sizes without end, filters that are loaded from
  * elsewhere. Loading and verifying read bytes and digests, and give no file to libhdf5: its
  * functions that open one stand here, and count. Where the manifest agrees with such a file, what
- * is loaded is that file's own bytes.
+ * is loaded is that file's own bytes; an index that says something else than its manifest is
+ * refused, whatever it says.
  */
 #include <hdf5.h>
 #include <stdio.h>
@@ -240,6 +241,111 @@ static void with_its_manifest(void) {
     end();
 }
 
+/* The manifest with the index's length and digest, and its own that follows. */
+static void put_index(const char *image, size_t n) {
+    static const char key[] = "\"index\": {", last[] = ",\n\"hash\": \"";
+    const char *path = fixture_path(&f, 7, "manifest.json");
+    char hash[PAR__HASH], *out;
+    size_t size = 0;
+    char *text = fixture_read(path, &size), *head = text ? strstr(text, key) : NULL;
+    char *end = head ? strchr(head, '}') : NULL, *tail = end ? strstr(end, last) : NULL;
+    CHECK(tail, "the manifest has another form");
+    if (tail) {
+        out = malloc(size += 256);
+        par__hash(image, n, hash);
+        int k = snprintf(out, size, "%.*s%s\"nbytes\": %zu, \"hash\": \"%s\"%.*s",
+                         (int)(head - text), text, key, n, hash, (int)(tail - end), end);
+        par__hash(out, (size_t)k, hash);
+        k += snprintf(out + k, size - (size_t)k, "%s%s\"\n}\n", last, hash);
+        fixture_write(path, out, (size_t)k);
+        free(out);
+    }
+    free(text);
+}
+
+static void index_refused(const char *what, const char *image, size_t n) {
+    put_index(image, n);
+    verify_refuses(1, what, "index.h5: is not the index of its manifest, from byte ");
+    CHECK_OK(fixture_load(&f));
+    CHECK(fixture_holds(&f, 7, 0), "%s: other numbers come back", what);
+}
+
+static void index_with_its_manifest(void) {
+    size_t n;
+    begin();
+    for (int i = 0; i < N_KINDS; i++) {
+        char *data = make(fixture_path(&f, 7, "index.h5"), i, H5F_LIBVER_LATEST, &n);
+        if (data) index_refused(kinds[i].name, data, n);
+        free(data);
+    }
+    end();
+}
+
+/* Of the array a, one thing that the index may say of it and the manifest does not. */
+static void another_name(par_checkpoint_tensor *t, par__stored *stored) {
+    (void)stored;
+    t->name = "c";
+}
+static void another_shape(par_checkpoint_tensor *t, par__stored *stored) {
+    (void)stored;
+    t->global[0]++;
+}
+static void another_type(par_checkpoint_tensor *t, par__stored *stored) {
+    (void)stored;
+    t->dtype = PAR_I32;
+}
+static void another_file(par_checkpoint_tensor *t, par__stored *stored) {
+    (void)t;
+    stored->file++;
+}
+static void another_source(par_checkpoint_tensor *t, par__stored *stored) {
+    (void)t;
+    stored->run.kind = "state", stored->run.name = "b";
+}
+static void another_place(par_checkpoint_tensor *t, par__stored *stored) {
+    (void)t;
+    stored->run.offset[0]++;
+    stored->run.n = --stored->run.extent[0];
+    stored->run.local[0]--;
+}
+
+static const struct {
+    const char *name;
+    void (*change)(par_checkpoint_tensor *t, par__stored *stored);
+} changes[] = {{"another name", another_name},     {"another shape", another_shape},
+               {"another type", another_type},     {"another file", another_file},
+               {"another source", another_source}, {"another place", another_place}};
+
+/* libpar's own index of something else than the manifest says; and its own index, cut, longer. */
+static void forged_index(void) {
+    char path[600];
+    size_t n, n_own;
+    begin();
+    snprintf(path, sizeof path, "%s", fixture_path(&f, 7, "index.h5"));
+    char *own = fixture_read(path, &n_own), *longer = own ? calloc(1, n_own + 1) : NULL;
+    for (size_t i = 0; own && i < sizeof changes / sizeof *changes; i++) {
+        par_checkpoint *c = NULL;
+        CHECK_OK(par_checkpoint_open(f.directory, NULL, &c));
+        int a = c ? par__contents_find(c, "weight", "a", -1) : -1;
+        for (int k = 0; a >= 0 && k < c->n_stored; k++)
+            if (c->stored[k].tensor == a) changes[i].change(&c->tensors[a], &c->stored[k]);
+        CHECK(a >= 0 && unlink(path) == 0, "no index, or no array in it");
+        CHECK_OK(par__index_layout(path, c));
+        par_checkpoint_close(&c);
+        char *data = fixture_read(path, &n);
+        if (data) index_refused(changes[i].name, data, n);
+        free(data);
+    }
+    if (longer) memcpy(longer, own, n_own);
+    for (size_t size = n_own - 1; longer && size <= n_own + 1; size++) {
+        fixture_write(path, longer, size);
+        if (size != n_own) index_refused("another length", longer, size);
+    }
+    end();
+    free(longer);
+    free(own);
+}
+
 /* An older superblock, whose structure has no checksums; runs that lie elsewhere. */
 static void refused_with_its_manifest(void) {
     static const int64_t places[][2] = {
@@ -307,6 +413,8 @@ static const harness_case cases[] = {
     {"as-a-shard", as_a_shard, 0, NULL, 0},
     {"as-the-index", as_the_index, 0, NULL, 0},
     {"with-its-manifest", with_its_manifest, 0, NULL, 0},
+    {"index-with-its-manifest", index_with_its_manifest, 0, NULL, 0},
+    {"forged-index", forged_index, 0, NULL, 0},
     {"refused-with-its-manifest", refused_with_its_manifest, 0, NULL, 0},
     {"a-pipe", a_pipe, 0, NULL, 0},
     {"imported", imported, 0, NULL, 0},

@@ -167,7 +167,7 @@ static void other_host(void) {
             }
         }
         n_said = 0;
-        const par_owner_params params = {.directory = f.directory, .beat_s = 0.02, .print = said};
+        const par_owner_params params = {.directory = f.directory, .beat_s = 0.05, .print = said};
         CHECK_FAILS(par_owner_claim(f.world, &params, &owner), PAR_ERR_IO, "is its owner");
         end_child(child);
         CHECK_OK(par_owner_claim(f.world, &params, &owner));

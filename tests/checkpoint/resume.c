@@ -318,8 +318,9 @@ static void eight_ranks(par_transport *transport) {
     all_of(transport, settings, 4);
 }
 
-/* A save of RUNS writes, each of which takes 50 ms on rank 0, until its end. */
-static par_status save_slowly(par_transport *transport, bool aborts) {
+/* A save of RUNS writes, each of which takes each_s on rank 0, until its end. Rank 1 may abort once
+ * the save has begun on both. */
+static par_status save_slowly(par_transport *transport, double each_s, bool aborts) {
     par_comm *world = NULL;
     par_checkpoint_saving *saving = NULL;
     par_checkpoint_result result;
@@ -334,29 +335,33 @@ static par_status save_slowly(par_transport *transport, bool aborts) {
         runs[i] = (par_checkpoint_run){
             .kind = "blob", .name = names[i], .dtype = PAR_U8, .n = 8, .data = names[i]};
     }
-    disk.each_s = rank == 0 ? 0.05 : 0;
+    MPI_Comm comm = check_comm(transport);
+    disk.each_s = rank == 0 ? each_s : 0;
     atomic_store(&disk.n, 0);
     disk.flight = par__recorder_flight(par_transport_recorder(transport));
     CHECK_OK(par_comm_create(transport, &two, NULL, &world));
     CHECK_OK(par_comm_broadcast(world, directory, sizeof directory, PAR_U8, 0,
                                 (par_tag){"test", -1, -1, -1}, NULL, NULL));
     CHECK_OK(par_checkpoint_save_begin(world, &params, runs, rank == 0 ? RUNS : 1, &saving));
+    MPI_Barrier(comm);
     if (aborts && rank == 1) par_transport_abort(transport, PAR_ERR_INTERNAL, "a test");
     par_status st = par_checkpoint_save_end(&saving, &result);
     disk.each_s = 0;
     disk.flight = NULL;
     if (rank == 0) nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     par_comm_destroy(&world);
+    MPI_Comm_free(&comm);
     return st;
 }
 
-/* Who waits for a slow disk hears that a peer is gone, and does not write to the end. */
+/* Who waits for a slow disk hears that a peer is gone, and does not write to the end, which would
+ * be 10 s away. */
 static void peer_gone(par_transport *transport) {
     if (par_checkpoint_missing()) {
         harness_skip("%s", par_checkpoint_missing());
         return;
     }
-    par_status st = save_slowly(transport, true);
+    par_status st = save_slowly(transport, 0.25, true);
     CHECK(st == PAR_ERR_TRANSPORT, "%s: %s", par_status_text(st), par_error());
     if (par_transport_rank(transport) == 0)
         CHECK(atomic_load(&disk.n) < RUNS, "all %d writes were made", atomic_load(&disk.n));
@@ -368,7 +373,7 @@ static void slow_disk(par_transport *transport) {
         harness_skip("%s", par_checkpoint_missing());
         return;
     }
-    CHECK_OK(save_slowly(transport, false));
+    CHECK_OK(save_slowly(transport, 0.05, false));
     if (par_transport_rank(transport) == 0)
         CHECK(disk.last - disk.first >= RUNS / 2, "progress went from %lld to %lld in %d writes",
               (long long)disk.first, (long long)disk.last, atomic_load(&disk.n));

@@ -1,6 +1,7 @@
 #define _POSIX_C_SOURCE 200809L
-/* Lists of words from stdin, each word ended by a zero and each list by an empty word, as lines that a shell would
- * read: par run's own quoting. tests/cli/par_run.test compares what a shell's grammar makes of them. */
+/* Lists of words from stdin, each word ended by a zero and each list by an empty word, as lines
+ * that a shell would read: par run's own quoting. tests/cli/par_run.test compares what a shell's
+ * grammar makes of them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
-/* NVML's part that par topology and meters of energy ask, of a machine whose GPUs have 80 GiB and 3 NVLinks, 2 of which
- * end at a switch. topology.test puts it in front as libnvidia-ml.so.1. A GPU takes 250 J between two looks. */
+/* NVML's part that par topology and meters of energy ask, of a machine whose GPUs have 80 GiB and 3
+ * NVLinks, 2 of which end at a switch. topology.test puts it in front as libnvidia-ml.so.1. A GPU
+ * takes 250 J between two looks. */
 #include <stddef.h>
 #include <string.h>
 

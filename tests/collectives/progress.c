@@ -71,12 +71,37 @@ static double hidden_of_all(const world *w) {
     return sum;
 }
 
+static bool on_both(const world *w, bool good) {
+    int32_t mine = good, all = 0;
+    MPI_Allreduce(&mine, &all, 1, MPI_INT32_T, MPI_MIN, w->mpi);
+    return all != 0;
+}
+
+/* A call that waits at once waits longer than it hides, in one of some tries: it may lose its core
+ * between the two. */
+static void waits_longer(const world *w, float *x, int64_t n) {
+    bool longer = false;
+    double wait_s = 0, hidden_s = 0;
+    for (int i = 0; i < 20 && !on_both(w, longer); i++) {
+        par_recorder_reset(par_transport_recorder(w->transport));
+        double begin = MPI_Wtime();
+        CHECK_OK(par_comm_all_gather(w->comm, x, x, n, PAR_F32, tag, NULL, NULL));
+        double took = MPI_Wtime() - begin;
+        const par_record_row *row = row_of(w, "all_gather");
+        wait_s = row->wait_s;
+        hidden_s = row->hidden_s;
+        longer = wait_s > hidden_s;
+        CHECK(hidden_s + wait_s <= took, "%g s hidden, %g s waited of %g", hidden_s, wait_s, took);
+    }
+    CHECK(longer, "%g s hidden, %g s waited", hidden_s, wait_s);
+}
+
 /* Seconds in which a vector moved and nobody waited for it, and in which somebody did: together
  * never more than the operation took. A receive is not counted: its peer may not have begun. */
 static void told(par_transport *t) {
     enum { N = 1 << 18 };
     static float x[2 * N];
-    const struct timespec nap = {.tv_nsec = 30000000};
+    const struct timespec nap = {.tv_nsec = 300000000};
     world w = {0};
     par_work work, sent;
     if (!world_open(&w, par_transport_size(t), 0, false)) return;
@@ -86,21 +111,16 @@ static void told(par_transport *t) {
     CHECK_OK(par_work_wait(work, NULL));
     const par_record_row *row = row_of(&w, "reduce_scatter");
     double took = MPI_Wtime() - begin;
-    CHECK(row->hidden_s >= 0.03 && row->hidden_s + row->wait_s <= took,
+    CHECK(row->hidden_s >= 0.3 && row->hidden_s + row->wait_s <= took,
           "%g s hidden, %g s waited of %g", row->hidden_s, row->wait_s, took);
-    begin = MPI_Wtime();
-    CHECK_OK(par_comm_all_gather(w.comm, x, x, N, PAR_F32, tag, NULL, NULL));
-    took = MPI_Wtime() - begin;
-    row = row_of(&w, "all_gather");
-    CHECK(row->hidden_s + row->wait_s <= took && row->wait_s > row->hidden_s,
-          "%g s hidden, %g s waited of %g", row->hidden_s, row->wait_s, took);
+    waits_longer(&w, x, N);
     double before = hidden_of_all(&w);
     CHECK_OK(par_comm_recv(w.comm, x, N, PAR_F32, 1 - w.r, tag, NULL, &work));
     nanosleep(&nap, NULL);
     CHECK_OK(par_comm_send(w.comm, x + N, N, PAR_F32, 1 - w.r, tag, NULL, &sent));
     CHECK_OK(par_work_wait(work, NULL));
     CHECK_OK(par_work_wait(sent, NULL));
-    CHECK(hidden_of_all(&w) - before < 0.03, "a receive that waits for its peer is hidden");
+    CHECK(hidden_of_all(&w) - before < 0.15, "a receive that waits for its peer is hidden");
     world_close(&w);
 }
 

@@ -124,8 +124,8 @@ static double relative(const uint16_t *x, const uint16_t *y, int n) {
 
 /*
  * Aligned pointers go to cuDNN, others to own kernels in fp32. cuDNN's graph rounds p and ds to
- * bf16, these do not: a rounding is at most 2^-9 of the value, and at most four stand between q and dq,
- * so results are within 2^-7 of each other and not the same.
+ * bf16, these do not: a rounding is at most 2^-9 of the value, and at most four stand between q and
+ * dq, so results are within 2^-7 of each other and not the same.
  */
 static void compare_forms(const par_backend *cuda) {
     static memory fused, own;

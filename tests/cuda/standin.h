@@ -11,9 +11,9 @@
  *
  * A capture keeps the calls of its streams with their arguments, and refuses what CUDA refuses: the
  * default stream, waits and questions of the host, allocations, copies from or to pageable memory,
- * an event from outside, a stream that is not joined; with PAR_STANDIN_CAPTURE=N, its N-th call. A launch of the graph makes the calls again,
- * on the streams that they were made on. Events that were recorded in it belong to it alone, but
- * for external records.
+ * an event from outside, a stream that is not joined; with PAR_STANDIN_CAPTURE=N, its N-th call. A
+ * launch of the graph makes the calls again, on the streams that they were made on. Events that
+ * were recorded in it belong to it alone, but for external records.
  *
  * Timed events have the moment at which the stream ran the record: by the real clock, or, with
  * PAR_STANDIN_TICK=SECONDS, by a virtual one. By that every kernel takes so long, copies, fills and

@@ -1,10 +1,11 @@
 /*
  * NCCL's stand-in: the real nccl.h, messages as files in a folder that the communicator's id names,
  * so that any processes of one machine can meet. What a rank sends is read and written when its
- * stream gets there (NCCL's buffers, without an end), and what it receives comes then, also in eager
- * mode, as a kernel that waits for its peer must not stop the host. Such streams go on in every
- * question and wait of the host, and when a communicator is polled. Sums are in rank order with one rounding: for values that are exact in every order, as
- * tests of NCCL have to use, they are NCCL's.
+ * stream gets there (NCCL's buffers, without an end), and what it receives comes then, also in
+ * eager mode, as a kernel that waits for its peer must not stop the host. Such streams go on in
+ * every question and wait of the host, and when a communicator is polled. Sums are in rank order
+ * with one rounding: for values that are exact in every order, as tests of NCCL have to use, they
+ * are NCCL's.
  *
  * A message begins with the virtual time at which it was sent; what arrives is not there before it.
  *

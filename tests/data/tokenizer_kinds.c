@@ -238,7 +238,8 @@ static void json_decides(void) {
     json_decref(root);
 }
 
-/* Runs of spaces are added though the BPE has them, too, in its own spelling: the added one wins. */
+/* Runs of spaces are added though the BPE has them, too, in its own spelling: the added one
+ * wins. */
 static void added_wins(void) {
     json_t *root = load("qwen2.json"),
            *vocab = json_object_get(json_object_get(root, "model"), "vocab");
@@ -264,7 +265,7 @@ static void refusals(void) {
                     temp_text("lfs.json", "version https://git-lfs.github.com/spec/v1\n"), &t),
                 PAR_ERR_FORMAT, "git lfs pull");
     CHECK_FAILS(par_tokenizer_open(temp_text("cut.model", "\n\x0e\n\x05<unk>"), &t), PAR_ERR_FORMAT,
-                "no model of SentencePiece");
+                "nor a model of SentencePiece");
     static const char unused[] = "\n\x05\n\x01"
                                  "a\x18\x05";
     CHECK_FAILS(par_tokenizer_open(temp_text("unused.model", unused), &t), PAR_ERR_UNSUPPORTED,

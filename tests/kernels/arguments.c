@@ -46,7 +46,7 @@ static void test_names(void) {
     CHECK(strcmp(par_op_name(PAR_OP_GEMM), "gemm") == 0, "gemm is %s", par_op_name(PAR_OP_GEMM));
     CHECK(strcmp(par_op_name(PAR_OP_CAST), "cast") == 0, "cast is %s", par_op_name(PAR_OP_CAST));
     CHECK(!par_op_name(PAR_OP_COUNT) && !par_op_name((par_op)-1),
-          "a value that is no operation has a name");
+          "a value that is not an operation has a name");
     for (int i = 0; i < PAR_OP_COUNT; i++)
         for (int j = 0; j < i; j++)
             CHECK(strcmp(par_op_name((par_op)i), par_op_name((par_op)j)) != 0,
@@ -177,7 +177,7 @@ static void test_shapes(void) {
     CHECK_FAILS(run_cast(&c), PAR_ERR_ARG, "cast: y is x, but dtype_x is fp32 and dtype_y fp16");
 }
 
-/* Nothing to do is no error, without any pointer. */
+/* Nothing to do is not an error, without any pointer. */
 static void test_empty(void) {
     par_op_args zero;
     float sums[2] = {NAN, NAN};
@@ -220,7 +220,7 @@ static void test_untyped(void) {
     CHECK(par_op_args_nbytes(PAR_OP_GEMM) == sizeof g, "a gemm's have %zu bytes",
           par_op_args_nbytes(PAR_OP_GEMM));
     CHECK(par_op_args_nbytes(PAR_OP_COUNT) == 0 && par_op_args_nbytes((par_op)-1) == 0,
-          "a value that is no operation has arguments");
+          "a value that is not an operation has arguments");
     CHECK_OK(par_op_prepare_untyped(ref(), PAR_OP_GEMM, &g, sizeof g, &nbytes));
     CHECK_OK(par_op_prepare_untyped(ref(), PAR_OP_GEMM, &any, sizeof any, &nbytes));
     CHECK_FAILS(par_op_prepare_untyped(ref(), PAR_OP_COLUMN_SUM, &g, sizeof g, &nbytes),

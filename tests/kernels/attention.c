@@ -1,7 +1,8 @@
 /*
  * Attention against ref, and against a softmax in double and its differences (oracle.h).
  *
- * Bounds, with q, k, v, dO uniform in (-a, a) and e(D) the difference of two fp32 sums of D products:
+ * Bounds, with q, k, v, dO uniform in (-a, a) and e(D) the difference of two fp32 sums of D
+ * products:
  *   scores   |s| <= scale D a²/2 in practice; difference e_s = scale e(D) + 4 u |s|
  *   weights  p differs by the factor 1 + r with r = 2 e_s + 8 u + 4 u sqrt(T) (its own exp, lse);
  *            a 16-bit version may round p, and ds, before their products: r gets one unit more

@@ -1,4 +1,5 @@
-/* What the cases of attention and of its decoding share: a shape, and bounds that follow from it. */
+/* What the cases of attention and of its decoding share: a shape, and bounds that follow from
+ * it. */
 #ifndef PAR_TESTS_ATTENTION_H
 #define PAR_TESTS_ATTENTION_H
 

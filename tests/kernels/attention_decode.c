@@ -27,7 +27,7 @@ static par_attention_decode decode_args(const decode_shape *v) {
                                   .ldo = s->H * s->D + 2 * s->pad};
 }
 
-/* A cache as a matrix with a row a sequence: what lies behind the valid tokens is a gap of NaN
+/* A cache as a matrix with a row per sequence: what lies behind the valid tokens is a gap of NaN
  * (behind the last sequence's, a guard zone). */
 static void *cache(bench *b, const attention_shape *s, const par_attention_decode *a) {
     int64_t token = a->K * a->D;

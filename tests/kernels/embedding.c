@@ -1,4 +1,5 @@
-/* Rows of a table and the sum of their gradients against ref, and by definition. Bounds: bench.h. */
+/* Rows of a table and the sum of their gradients against ref, and by definition. Bounds:
+ * bench.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* Products against ref and by definition, their epilogues, and the column sum that is the gradient of
- * a bias. Bounds: bench.h. */
+/* Products against ref and by definition, their epilogues, and the column sum that is the gradient
+ * of a bias. Bounds: bench.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

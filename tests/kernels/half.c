@@ -71,7 +71,7 @@ static void test_midpoints(void) {
             double low = value(f, h),
                    high = h + 1 < infinity ? value(f, h + 1) : 2 * low - value(f, h - 1);
             float middle = (float)((low + high) / 2);
-            CHECK((double)middle == (low + high) / 2, "%s: the midpoint above 0x%04x is no fp32",
+            CHECK((double)middle == (low + high) / 2, "%s: the midpoint above 0x%04x is not fp32",
                   f->name, h);
             check_narrow(f, middle, h + (h & 1));
             check_narrow(f, nextafterf(middle, 0), h);

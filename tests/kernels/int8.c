@@ -67,7 +67,8 @@ static void test_against_ref(void) {
     /* several tasks, for several threads */
     const int8_variant large = {PAR_F32, PAR_F32, 2, 1031, 300, 0, true, 1};
     bench_compare(build_gemm_int8, &large, "gemm_int8 of several tasks");
-    /* long rows, whose activations a version may hold in pieces, and more rows than it has at once */
+    /* long rows, whose activations a version may hold in pieces, and more rows than it has at
+     * once */
     for (int i = 0; i < 6; i++) {
         static const int64_t many[] = {1, 3, 9};
         const int8_variant v = {dtypes[i % 3],     PAR_F32, many[i / 2], 5,

@@ -6,7 +6,8 @@
  * order 1. ref rounds a result once (2^-24 of it) and reads statistics that were rounded once: 1e-6
  * of the tensor's norm is ample. Another fp32 version adds up to 100 terms in fp32: 100 u = 6e-6,
  * so 2e-5. A result that is zero by construction (dq of a single key) keeps the rounding noise of
- * terms of order 1, some 1e-7 an element: below a root mean square of 1e-2 the norm counts as that.
+ * terms of order 1, some 1e-7 per element: below a root mean square of 1e-2 the norm counts as
+ * that.
  */
 #ifndef PAR_TESTS_ORACLE_H
 #define PAR_TESTS_ORACLE_H

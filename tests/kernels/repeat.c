@@ -1,7 +1,7 @@
 /*
  * Sums whose order could show: the same inputs give the same bits again, and a table row's gradient
- * is the fp32 sum of its tokens in their order, where they are few. Inputs are noise of several magnitudes, whose fp32
- * sum changes with the order of its terms.
+ * is the fp32 sum of its tokens in their order, where they are few. Inputs are noise of several
+ * magnitudes, whose fp32 sum changes with the order of its terms.
  */
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* The optimizer's operations against ref: updates, sums of squares, casts; and updates against their
- * recurrences in double. Bounds: bench.h. */
+/* The optimizer's operations against ref: updates, sums of squares, casts; and updates against
+ * their recurrences in double. Bounds: bench.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,10 @@
 /*
- * Clocks of ranks that are not rank 0's: an offset and a drift of each are planted, and found within
- * the error that is stated, also where an answer takes longer one way than the other; what ranks did
- * one after another is in that order on rank 0's clock.
+ * Clocks of ranks that are not rank 0's: an offset and a drift of each are planted, and found
+ * within the error that is stated, also where an answer takes longer one way than the other; what
+ * ranks did one after another is in that order on rank 0's clock.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "../harness.h"
 #include "libpar/base/clock.h"
@@ -13,8 +14,8 @@
 enum { RANKS = 4, ROUNDS = 50 };
 static const par_tag tag = {"test", -1, -1, -1};
 
-/* This rank's clock: ahead by `offset` at `epoch`, faster by `drift`; asked, it takes `before` until
- * it looks and `behind` after that. Nanoseconds. */
+/* This rank's clock: ahead by `offset` at `epoch`, faster by `drift`; asked, it takes `before`
+ * until it looks and `behind` after that. Nanoseconds. */
 static struct {
     int64_t epoch, offset, before, behind;
     double drift;
@@ -182,9 +183,36 @@ static void same_clock(par_transport *t) {
     par_comm_destroy(&world);
 }
 
+/* A program's own spans: each stands behind those within it, and the ring keeps the newest. */
+static void own_spans(par_transport *t) {
+    par_timeline *timeline = NULL;
+    CHECK_OK(par_timeline_create(4, &timeline));
+    if (harness_failed()) return;
+    par_timeline_begin(NULL, "nowhere");
+    par_timeline_end(NULL);
+    par_timeline_end(timeline); /* none was begun */
+    par_timeline_begin(timeline, "outer");
+    par_timeline_begin(timeline, "inner");
+    par_timeline_end(timeline);
+    par_timeline_end(timeline);
+    const par__event *e = timeline->events;
+    CHECK(par_timeline_kept(timeline) == 2 && par_timeline_dropped(timeline) == 0, "%lld spans",
+          (long long)par_timeline_kept(timeline));
+    CHECK(!strcmp(e[0].name, "inner") && !strcmp(e[1].name, "outer") &&
+              e[1].begin_ns <= e[0].begin_ns && e[0].end_ns <= e[1].end_ns,
+          "\"%s\" lies not within \"%s\"", e[0].name, e[1].name);
+    for (int i = 0; i < 20; i++) par_timeline_begin(timeline, "deep"); /* 16 are recorded */
+    for (int i = 0; i < 20; i++) par_timeline_end(timeline);
+    CHECK(par_timeline_kept(timeline) == 4 && par_timeline_dropped(timeline) == 14,
+          "%lld spans are kept, %lld dropped", (long long)par_timeline_kept(timeline),
+          (long long)par_timeline_dropped(timeline));
+    par_timeline_destroy(&timeline);
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {{"offsets", NULL, RANKS, offsets, 0},
                                          {"turns", NULL, RANKS, turns, 0},
-                                         {"same-clock", NULL, RANKS, same_clock, 0}};
+                                         {"same-clock", NULL, RANKS, same_clock, 0},
+                                         {"own-spans", NULL, 1, own_spans, 0}};
     return harness_main_mpi("clocks", cases, HARNESS_COUNT(cases), argc, argv);
 }

@@ -1,7 +1,7 @@
 /*
- * Times of ranks: minimum, median, maximum and their rank are those that were added; a rank is named
- * when it was slow for three rounds in a row, not before, and not after one that was good; a stage
- * with more work is not slow.
+ * Times of ranks: minimum, median, maximum and their rank are those that were added; a rank is
+ * named when it was slow for three rounds in a row, not before, and not after one that was good; a
+ * stage with more work is not slow.
  */
 #include <math.h>
 #include <stdio.h>

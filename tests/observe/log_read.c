@@ -122,7 +122,7 @@ static void run_strange(void) {
 static const harness_case cases[] = {
     {.name = "what was written", .run = run_written},
     {.name = "cut anywhere", .run = run_cut},
-    {.name = "lines that are no records", .run = run_strange},
+    {.name = "lines that are not records", .run = run_strange},
 };
 
 int main(int argc, char **argv) {

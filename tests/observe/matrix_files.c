@@ -147,15 +147,15 @@ static void refuse(const char *what, const char *text) {
 static void run_refused(void) {
     par_matrix *m = NULL;
     CHECK_FAILS(par_matrix_read_json("/nowhere/m.json", &m), PAR_ERR_IO, "/nowhere/m.json");
-    refuse("is no communication matrix", "");
-    refuse("is no communication matrix", "{\"form\": \"libpar topology 1\"}");
+    refuse("is not a communication matrix", "");
+    refuse("is not a communication matrix", "{\"form\": \"libpar topology 1\"}");
     refuse("ranks", "{\"form\": \"libpar matrix 1\", \"ranks\": 0}");
     refuse("no from and to", HEAD "\"columns\": [\"from\"]}");
     refuse("a name is missing", HEAD "\"columns\": [\"from\", \"to\"], \"lines\": [{}]}");
     refuse("a rank that does not exist", CELLS "[[0, 2, 1]]}]}");
     refuse("a rank that does not exist", CELLS "[[-1, 1, 1]]}]}");
     refuse("not of the columns", CELLS "[[0, 1]]}]}");
-    refuse("is no number", CELLS "[[0, 1, \"x\"]]}]}");
+    refuse("is not a number", CELLS "[[0, 1, \"x\"]]}]}");
     refuse("negative", CELLS "[[0, 1, -5]]}]}");
     refuse("a list is none", CELLS "{}}]}");
     refuse("another number of ranks", HEAD "\"layout\": {\"order\": [\"tp\", \"cp\", \"dp\", "

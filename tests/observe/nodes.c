@@ -1,6 +1,6 @@
 /*
- * Bad nodes are found in figures where they were planted, and nowhere else; what is measured here is
- * possible.
+ * Bad nodes are found in figures where they were planted, and nowhere else; what is measured here
+ * is possible.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /*
  * Series of a run as CSV and as TensorBoard's event files. Event files are read by a reader of this
- * test's own, with a table-driven CRC-32C that is checked against RFC 3720's vectors. What a resumed
- * run continues is byte for byte what an undisturbed one writes, but for times.
+ * test's own, with a table-driven CRC-32C that is checked against RFC 3720's vectors. What a
+ * resumed run continues is byte for byte what an undisturbed one writes, but for times.
  */
 #define _XOPEN_SOURCE 700
 #include <dirent.h>
@@ -236,7 +236,8 @@ static void events(void) {
                 "is not a record");
 }
 
-/* Every third byte of a file flipped, and every third length of it: refused, or cut at a record's end. */
+/* Every third byte of a file flipped, and every third length of it: refused, or cut at a record's
+ * end. */
 static void damaged(void) {
     const par_series_start two = {2, 10 - 2.0 / 3};
     char path[512];

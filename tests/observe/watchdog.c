@@ -16,12 +16,14 @@
 #include "libpar/base/directory.h"
 #include "libpar/observe/hang.h"
 
-/* Seconds: a module sleeps or computes for SLOW, which is past twice the timeout. */
-static const double TIMEOUT_S = 0.5, SLOW_S = 1.6;
+/* Seconds. A module computes for SLOW, which is past twice the timeout, and sleeps for longer: all
+ * others must have said so before it wakes. */
+static const double TIMEOUT_S = 0.5, SLOW_S = 1.6, ASLEEP_S = 4;
 
 typedef struct {
     int called, first;
     char report[4096];
+    char said[64]; /* a file that is made at the call; none: "" */
 } heard;
 
 static void stalled(void *user, const char *report, bool first) {
@@ -29,6 +31,8 @@ static void stalled(void *user, const char *report, bool first) {
     h->called++;
     h->first += first;
     snprintf(h->report, sizeof h->report, "%s", report);
+    FILE *file = h->said[0] ? fopen(h->said, "w") : NULL;
+    if (file) fclose(file);
 }
 
 static int slow_reads;
@@ -69,7 +73,7 @@ static void watch(par_transport *transport, failing_call call, bool busy, bool r
     par_watchdog_watch(w, transport);
     CHECK_OK(par_trainer_create(transport, &params, &t));
     CHECK_OK(par_trainer_step(t, &source, 1e-3f, false, &vote));
-    if (rank == 2 && !reads) failing_slow(call, 3, SLOW_S, busy);
+    if (rank == 2 && !reads) failing_slow(call, 3, busy ? SLOW_S : ASLEEP_S, busy);
     slow_reads = rank == 0 && reads;
     CHECK_OK(par_trainer_step(t, &source, 1e-3f, false, &vote));
     par_watchdog_destroy(&w);
@@ -106,8 +110,14 @@ static void reads(par_transport *transport) {
     CHECK(h.called == 0, "a rank that reads data is blamed: %s", h.report);
 }
 
-/* Ranks 0 and 1 start different operations; rank 2, which waits for nobody, ends it when both are
- * named. */
+static bool said_by(const char *directory, int rank) {
+    char path[64];
+    snprintf(path, sizeof path, "%s/said.%d", directory, rank);
+    return access(path, F_OK) == 0;
+}
+
+/* Ranks 0 and 1 start different operations; rank 2, which waits for nobody, ends it when both have
+ * said so. */
 static void mismatched(par_transport *transport) {
     static const par_tag tag = {"test", -1, -1, -1};
     const struct timespec pause = {.tv_nsec = 20000000};
@@ -127,6 +137,7 @@ static void mismatched(par_transport *transport) {
                                          .timeout_s = TIMEOUT_S,
                                          .stalled = stalled,
                                          .user = &h};
+    snprintf(h.said, sizeof h.said, "%s/said.%d", directory, rank);
     CHECK_OK(par_watchdog_create(&watched, &w));
     par_watchdog_watch(w, transport);
     MPI_Barrier(comm);
@@ -139,12 +150,8 @@ static void mismatched(par_transport *transport) {
         CHECK(strstr(h.report, "s: ranks 0, 1 wait for each other"), "%s", h.report);
         CHECK(strstr(h.report, "waits in a barrier of test, number 1"), "%s", h.report);
     } else {
-        par__flight page;
-        bool named = false;
-        for (int i = 0; i < 500 && !named; i++, nanosleep(&pause, NULL))
-            named = (par__page_read(directory, 0, 8, &page) && page.reported) ||
-                    (par__page_read(directory, 1, 8, &page) && page.reported);
-        for (int i = 0; i < 50; i++) nanosleep(&pause, NULL); /* the other one, too */
+        for (int i = 0; i < 1500 && !(said_by(directory, 0) && said_by(directory, 1)); i++)
+            nanosleep(&pause, NULL);
         CHECK_FAILS(par_transport_abort(transport, PAR_ERR_IO, "named"), PAR_ERR_IO, "named");
     }
     par_watchdog_destroy(&w);
@@ -179,7 +186,15 @@ static void pages(par_transport *transport) {
     par__seen ranks[4];
     par__hang h;
     group_of_four(ranks, &h);
-    expect(&h, "ranks 0, 1, 2, 3 wait for each other");
+    expect(&h, "ranks 0, 1, 2, 3 wait for each other: they started different operations");
+    for (int r = 0; r < 4; r++)
+        snprintf(ranks[r].page.host, sizeof ranks[r].page.host, "n%d", r / 2);
+    expect(&h, "ranks 0, 1, 2, 3 wait for each other: nothing comes through between hosts n0 and "
+               "n1, or they started different operations");
+    strcpy(ranks[3].page.host, "n7");
+    expect(&h, "ranks 0, 1, 2, 3 wait for each other: nothing comes through between some of 3 "
+               "hosts, or they");
+    group_of_four(ranks, &h);
     ranks[3].page.wait = PAR__WAIT_NONE; /* computes, having started it */
     expect(&h, "rank 3 did not arrive");
     group_of_four(ranks, &h);

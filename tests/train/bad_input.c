@@ -31,11 +31,13 @@ static void refused(const char *what, const par_trainer_params *params, int worl
 static void run_micro_batch(par_transport *transport) {
     par_model *model = tiny();
     par_trainer_params params = check_params(model, 1, 1, 2, 5, 24);
-    const char *const words[] = {"micro-batch 5", "1, 2, 3, 4, 6, 12", NULL};
+    const char *const words[] = {"micro-batch 5 does not divide the 12 samples of a dp rank",
+                                 "legal: 1, 2, 3, 4, 6, 12", NULL};
     refused("a micro-batch that does not divide", &params, 2, words);
     params.micro_batch = 4;
     params.global_batch = 23;
-    const char *const batch[] = {"batch 23", "dp 2", "22", "24", NULL};
+    const char *const batch[] = {
+        "batch 23 is not a multiple of dp 2; the nearest legal ones are 22 and 24", NULL};
     refused("a batch that dp does not divide", &params, 2, batch);
     par_transformer_destroy(&model);
 }
@@ -56,15 +58,16 @@ static void run_interleaved(par_transport *transport) {
     par_trainer_params params = check_params(model, 1, 4, 1, 1, 6);
     params.schedule = PAR_SCHEDULE_INTERLEAVED;
     params.chunks = 2;
-    const char *const multiple[] = {"interleaved", "pp 4", "8", NULL};
+    const char *const multiple[] = {
+        "micro-batches in multiples of pp 4, a step has 6: use a batch of 8", NULL};
     refused("6 micro-batches on 4 interleaved stages", &params, 4, multiple);
     params.schedule = PAR_SCHEDULE_1F1B;
-    const char *const chunks[] = {"chunks 2", "interleaved", NULL};
+    const char *const chunks[] = {"chunks 2 needs the interleaved schedule; 1f1b has 1", NULL};
     refused("chunks without interleaving", &params, 4, chunks);
     par_transformer_destroy(&model);
 }
 
-/* One line a problem, all of them. */
+/* One line per problem, all of them. */
 static void run_all_at_once(par_transport *transport) {
     par_model *model = tiny();
     par_trainer_params params = check_params(model, 1, 1, 1, 3, 8);
@@ -162,7 +165,8 @@ static void run_heads(par_transport *transport) {
     layout.size[PAR_TP] = 1;
     config.tokens = config.positions + 1;
     par_transformer_check(&config, &layout, 1, false, &problems, NULL);
-    CHECK(problems.n == 1 && strstr(problems.text, "25") && strstr(problems.text, "24"),
+    CHECK(problems.n == 1 && strstr(problems.text, "25 tokens are more than the model's 24 "
+                                                   "positions; legal: 1 to 24"),
           "T above P: %d problems \"%s\"", problems.n, problems.text);
 }
 

@@ -8,7 +8,7 @@
 #include "../harness.h"
 #include "libpar/train/draw.h"
 
-enum { N = 60, DRAWS = 40000 };
+enum { N = 60, DRAWS = 16000 };
 
 static void make_logits(float *x) {
     for (int i = 0; i < N; i++) x[i] = 3 * harness_noise(11, (uint64_t)i);

@@ -17,8 +17,9 @@
 #include "libpar/base/clock.h"
 #include "par/mpi.h"
 
-/* Seconds from the failure until a rank has returned, most of which is machines that are busy. */
-enum { WITHIN_S = 5 };
+/* Seconds from the failure until a rank has returned, and which later calls may take: far below a
+ * case's deadline, where a rank that nobody wakes would end, and far above a busy machine's. */
+enum { WITHIN_S = 20 };
 
 typedef struct {
     failing_call call;
@@ -71,7 +72,7 @@ static void check_broken(par_transport *transport, par_trainer *t, const check_d
     CHECK(par_transport_abort(transport, PAR_ERR_IO, "again") == PAR_ERR_IO &&
               strcmp(par_transport_broken(transport), text) == 0,
           "the first message is not kept: %s", par_transport_broken(transport));
-    CHECK(par__seconds() - begin < 1, "later calls took %.1f s", par__seconds() - begin);
+    CHECK(par__seconds() - begin < WITHIN_S, "later calls took %.1f s", par__seconds() - begin);
 }
 
 static void check_end(MPI_Comm comm, const char *what, const failure *f, int culprit, par_status st,

@@ -16,7 +16,7 @@
 #include "failing_model.h"
 #include "libpar/base/clock.h"
 
-enum { WITHIN_S = 5, GRAPHS_FROM = 2 };
+enum { WITHIN_S = 20, GRAPHS_FROM = 2 };
 
 typedef struct {
     failing_call call;

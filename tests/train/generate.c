@@ -20,6 +20,7 @@ typedef struct {
     par_dtype dtype;
     int tp, pp, dp, chunks, zero;
     par_recompute recompute;
+    int64_t prompt; /* tokens of a prompt at once */
 } setting;
 
 typedef struct {
@@ -31,8 +32,9 @@ typedef struct {
 
 static void describe(const setting *s, char *text, size_t nbytes) {
     static const char *const families[] = {"gpt", "llama", "qwen"};
-    snprintf(text, nbytes, "%s %s tp %d pp %d dp %d v %d zero %d", families[s->family],
-             par_dtype_name(s->dtype), s->tp, s->pp, s->dp, s->chunks, s->zero);
+    snprintf(text, nbytes, "%s %s tp %d pp %d dp %d v %d zero %d, %lld at once",
+             families[s->family], par_dtype_name(s->dtype), s->tp, s->pp, s->dp, s->chunks, s->zero,
+             (long long)s->prompt);
 }
 
 /* Larger initial weights than usual, whose logits differ; some steps, so that weights are under
@@ -63,7 +65,8 @@ static par_status fixture_create(par_transport *transport, const setting *s, fix
     if (s->chunks > 1) params.schedule = PAR_SCHEDULE_INTERLEAVED;
     PAR_TRY(check_fit(&f->config, &params));
     PAR_TRY(par_trainer_create(transport, &params, &f->trainer));
-    const par_generator_params wanted = {.sequences = B, .capacity = T, .vocab = f->config.vocab};
+    const par_generator_params wanted = {
+        .sequences = B, .capacity = T, .prompt = s->prompt, .vocab = f->config.vocab};
     PAR_TRY(par_generator_create(f->trainer, &wanted, &f->generator));
     return train(f->trainer, &f->config);
 }
@@ -72,6 +75,13 @@ static void fixture_destroy(fixture *f) {
     par_generator_destroy(&f->generator);
     par_trainer_destroy(&f->trainer);
     par_transformer_destroy(&f->model);
+}
+
+static const int32_t prompts[B * N_PROMPT] = {1, 10, 73, 99, 5, 38};
+
+static par_status greedy(fixture *f, int32_t *ids) {
+    const par_generation g = {.prompt = prompts, .n_prompt = N_PROMPT, .n_new = N_NEW};
+    return par_generator_run(f->generator, &g, ids);
 }
 
 /* Logits of a sequence's last drawn token, on the rank that drew; NULL on others. */
@@ -123,13 +133,33 @@ static void compare_position(fixture *f, const whole *w, const int32_t *x, int64
     for (int64_t b = 0; b < B; b++) memcpy(prompt + b * n, x + b * T, (size_t)n * sizeof *x);
     const par_generation g = {.prompt = prompt, .n_prompt = n, .n_new = 1};
     CHECK_OK(par_generator_run(f->generator, &g, NULL));
-    for (int64_t b = 0; b < B; b++) {
+    for (int64_t b = 0; b < f->generator->params.sequences; b++) {
         const float *forward = w->logits + (b * T + n - 1) * w->V;
         double d = harness_relative(drawn_from(f, b), forward, w->V);
         CHECK(d <= 4 * bound, "%s: sequence %lld, position %lld: logits differ by %.2e, bound %.2e",
               what, (long long)b, (long long)n - 1, d, 4 * bound);
         *squares += d * d;
     }
+}
+
+/* At all positions, with as many of the sequences as the generator takes. */
+static void compare_positions(fixture *f, const whole *w, const int32_t *x, const char *what,
+                              double bound) {
+    int64_t sequences = f->generator->params.sequences;
+    double squares = 0;
+    for (int64_t n = 1; n < T && !harness_failed(); n++)
+        compare_position(f, w, x, n, what, bound, &squares);
+    double d = sqrt(squares / (double)(sequences * (T - 1)));
+    CHECK(d <= bound, "%s, %lld sequences: logits differ by %.2e on average, bound %.2e", what,
+          (long long)sequences, d, bound);
+}
+
+/* Of one sequence q, k and v are one product. */
+static par_status generate_one(fixture *f) {
+    par_generator_params params = f->generator->params;
+    params.sequences = 1;
+    par_generator_destroy(&f->generator);
+    return par_generator_create(f->trainer, &params, &f->generator);
 }
 
 static void compare_with_forward(par_transport *transport, const setting *s) {
@@ -143,28 +173,110 @@ static void compare_with_forward(par_transport *transport, const setting *s) {
     for (int i = 0; i < B * T; i++)
         x[i] = (int32_t)(par_random_u64(3, 1, (uint64_t)i) % (uint64_t)w.V);
     if (!harness_failed()) CHECK_OK(par_trainer_forward(f.trainer, x, x, keep_logits, &w));
-    double bound = bound_of(s->dtype), squares = 0;
-    for (int64_t n = 1; n < T && !harness_failed(); n++)
-        compare_position(&f, &w, x, n, what, bound, &squares);
-    double d = sqrt(squares / (double)(B * (T - 1)));
-    CHECK(d <= bound, "%s: logits differ by %.2e on average, bound %.2e", what, d, bound);
+    compare_positions(&f, &w, x, what, bound_of(s->dtype));
+    CHECK_OK(generate_one(&f));
+    compare_positions(&f, &w, x, what, bound_of(s->dtype));
     free(w.logits);
     fixture_destroy(&f);
 }
 
-static void run_cache(par_transport *transport) {
+static void compare_families(par_transport *transport, int64_t prompt) {
     for (int family = CHECK_GPT; family <= CHECK_QWEN; family++)
         for (par_dtype dtype = PAR_F32; dtype <= PAR_F16 && !harness_failed(); dtype++) {
-            const setting s = {
-                .family = family, .dtype = dtype, .tp = 1, .pp = 1, .dp = 1, .chunks = 1};
+            const setting s = {.family = family,
+                               .dtype = dtype,
+                               .tp = 1,
+                               .pp = 1,
+                               .dp = 1,
+                               .chunks = 1,
+                               .prompt = prompt};
             compare_with_forward(transport, &s);
         }
+}
+
+static void run_cache(par_transport *transport) {
+    compare_families(transport, 0);
+}
+
+/* Of prompts of 1 to 15 tokens: those at once that fill a pass, that are padded, and that have more
+ * tokens behind it. */
+static void run_prompts(par_transport *transport) {
+    compare_families(transport, 9);
+}
+
+/* A module's calls are counted on their way to it. */
+static const par_module_ops *counted;
+static int n_prompts, n_tokens;
+
+static par_status count_prompt(par_module *m, const par_call *call, int64_t sequence,
+                               const par_tensor *x, par_tensor *y) {
+    n_prompts++;
+    return counted->prompt(m, call, sequence, x, y);
+}
+
+static par_status count_token(par_module *m, const par_call *call, int64_t position,
+                              const par_tensor *x, par_tensor *y) {
+    n_tokens++;
+    return counted->decode(m, call, position, x, y);
+}
+
+/* What a text of one new token behind n goes through the first module in. */
+static void expect_passes(fixture *f, int64_t n, int prompts_want, int tokens_want) {
+    static const int32_t prompt[B * T];
+    const par_generation g = {.prompt = prompt, .n_prompt = n, .n_new = 1};
+    n_prompts = n_tokens = 0;
+    CHECK_OK(par_generator_run(f->generator, &g, NULL));
+    CHECK(n_prompts == prompts_want && n_tokens == tokens_want,
+          "%lld tokens of %d sequences: %d passes of prompts, %d of tokens; wanted %d and %d",
+          (long long)n, B, n_prompts, n_tokens, prompts_want, tokens_want);
+}
+
+/* One pass for each sequence, and one for what is left; none where that is more than tokens. */
+static void run_passes(par_transport *transport) {
+    const setting s = {CHECK_GPT, PAR_F32, 1, 1, 1, 1, 0, PAR_RECOMPUTE_NONE, 9};
+    fixture f;
+    CHECK_OK(fixture_create(transport, &s, &f));
+    par_module *first = f.trainer->stage.chunks[0].modules[0];
+    par_module_ops ops = *first->ops;
+    counted = first->ops;
+    ops.prompt = count_prompt;
+    ops.decode = count_token;
+    first->ops = &ops;
+    expect_passes(&f, 2, 0, 2);
+    expect_passes(&f, 3, B, 1);
+    expect_passes(&f, 10, B, 1);
+    expect_passes(&f, 13, B, 4);
+    first->ops = counted;
+    fixture_destroy(&f);
+}
+
+/* One module of one rank cannot take a prompt at once: no rank does, and the text is the same. */
+static void run_module_without(par_transport *transport) {
+    const setting s = {CHECK_LLAMA, PAR_F32, 1, 4, 1, 1, 0, PAR_RECOMPUTE_NONE, 2};
+    int32_t one[B * N_NEW] = {0}, two[B * N_NEW] = {0};
+    fixture f;
+    CHECK_OK(fixture_create(transport, &s, &f));
+    CHECK(f.generator->prompt == 2, "prompts do not go through at once");
+    CHECK_OK(greedy(&f, one));
+    par_generator_params params = f.generator->params;
+    par_module *first = f.trainer->stage.chunks[0].modules[0];
+    const par_module_ops *given = first->ops;
+    par_module_ops ops = *given;
+    ops.prompt = NULL;
+    if (par_transport_rank(transport) == 1) first->ops = &ops;
+    par_generator_destroy(&f.generator);
+    CHECK_OK(par_generator_create(f.trainer, &params, &f.generator));
+    CHECK(f.generator->prompt == 0, "a rank goes on with prompts at once");
+    CHECK_OK(greedy(&f, two));
+    CHECK(memcmp(one, two, sizeof one) == 0, "the texts differ");
+    first->ops = given;
+    fixture_destroy(&f);
 }
 
 /* Right after a step with a large rate, ZeRO-1 has most weights under way: the logits must be those
  * of the new ones, as par_trainer_forward's are, which waits by itself. */
 static void run_under_way(par_transport *transport) {
-    const setting s = {CHECK_GPT, PAR_F32, 1, 1, 4, 1, 1, PAR_RECOMPUTE_NONE};
+    const setting s = {CHECK_GPT, PAR_F32, 1, 1, 4, 1, 1, PAR_RECOMPUTE_NONE, 0};
     const check_data data = {.vocab = 131, .T = T};
     const par_source source = check_source(&data);
     int32_t x[B * T], targets[B * T];
@@ -188,13 +300,6 @@ static void run_under_way(par_transport *transport) {
     }
     free(w.logits);
     fixture_destroy(&f);
-}
-
-static const int32_t prompts[B * N_PROMPT] = {1, 10, 73, 99, 5, 38};
-
-static par_status greedy(fixture *f, int32_t *ids) {
-    const par_generation g = {.prompt = prompts, .n_prompt = N_PROMPT, .n_new = N_NEW};
-    return par_generator_run(f->generator, &g, ids);
 }
 
 static par_status sampled(fixture *f, uint64_t seed, int32_t *ids) {
@@ -237,15 +342,18 @@ static void compare_layout(par_transport *transport, const setting *s) {
  * way. */
 static void run_layouts(par_transport *transport) {
     static const setting layouts[] = {
-        {CHECK_GPT, PAR_F32, 2, 1, 2, 1, 0, PAR_RECOMPUTE_NONE},
-        {CHECK_GPT, PAR_F32, 1, 2, 2, 1, 1, PAR_RECOMPUTE_NONE},
-        {CHECK_GPT, PAR_F32, 1, 1, 4, 1, 1, PAR_RECOMPUTE_FULL},
-        {CHECK_GPT, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_SELECTIVE},
-        {CHECK_LLAMA, PAR_F32, 4, 1, 1, 1, 0, PAR_RECOMPUTE_SELECTIVE},
-        {CHECK_LLAMA, PAR_F32, 2, 2, 1, 2, 0, PAR_RECOMPUTE_NONE},
-        {CHECK_LLAMA, PAR_F32, 1, 4, 1, 2, 0, PAR_RECOMPUTE_FULL},
-        {CHECK_LLAMA, PAR_F32, 2, 1, 2, 1, 1, PAR_RECOMPUTE_NONE},
-        {CHECK_QWEN, PAR_F32, 4, 1, 1, 1, 0, PAR_RECOMPUTE_NONE},
+        {CHECK_GPT, PAR_F32, 2, 1, 2, 1, 0, PAR_RECOMPUTE_NONE, 0},
+        {CHECK_GPT, PAR_F32, 1, 2, 2, 1, 1, PAR_RECOMPUTE_NONE, 0},
+        {CHECK_GPT, PAR_F32, 1, 1, 4, 1, 1, PAR_RECOMPUTE_FULL, 0},
+        {CHECK_GPT, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_SELECTIVE, 0},
+        {CHECK_LLAMA, PAR_F32, 4, 1, 1, 1, 0, PAR_RECOMPUTE_SELECTIVE, 0},
+        {CHECK_LLAMA, PAR_F32, 2, 2, 1, 2, 0, PAR_RECOMPUTE_NONE, 0},
+        {CHECK_LLAMA, PAR_F32, 1, 4, 1, 2, 0, PAR_RECOMPUTE_FULL, 0},
+        {CHECK_LLAMA, PAR_F32, 2, 1, 2, 1, 1, PAR_RECOMPUTE_NONE, 0},
+        {CHECK_QWEN, PAR_F32, 4, 1, 1, 1, 0, PAR_RECOMPUTE_NONE, 0},
+        {CHECK_GPT, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE, 2},
+        {CHECK_LLAMA, PAR_F32, 4, 1, 1, 1, 0, PAR_RECOMPUTE_SELECTIVE, 2},
+        {CHECK_LLAMA, PAR_F32, 1, 2, 2, 2, 1, PAR_RECOMPUTE_NONE, 2},
     };
     for (int i = 0; i < HARNESS_COUNT(layouts); i++) compare_layout(transport, &layouts[i]);
 }
@@ -269,8 +377,11 @@ static par_status round_to_int8(void *user, const par_param *p, float *dst) {
 
 /* The logits behind the prompts in `to`, where they are drawn. */
 static par_status prompt_logits(fixture *f, bool int8, float *to) {
-    const par_generator_params wanted = {
-        .sequences = B, .capacity = T, .vocab = f->config.vocab, .int8 = int8};
+    const par_generator_params wanted = {.sequences = B,
+                                         .capacity = T,
+                                         .prompt = f->generator->params.prompt,
+                                         .vocab = f->config.vocab,
+                                         .int8 = int8};
     const par_generation g = {.prompt = prompts, .n_prompt = N_PROMPT, .n_new = 1};
     par_generator_destroy(&f->generator);
     PAR_TRY(par_generator_create(f->trainer, &wanted, &f->generator));
@@ -285,8 +396,8 @@ static par_status prompt_logits(fixture *f, bool int8, float *to) {
  * embedding is not rounded. */
 static void run_int8(par_transport *transport) {
     static float plain[B * 160], copied[B * 160], rounded[B * 160];
-    static const setting layouts[] = {{CHECK_LLAMA, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE},
-                                      {CHECK_QWEN, PAR_F32, 2, 1, 2, 1, 1, PAR_RECOMPUTE_NONE}};
+    static const setting layouts[] = {{CHECK_LLAMA, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE, 0},
+                                      {CHECK_QWEN, PAR_F32, 2, 1, 2, 1, 1, PAR_RECOMPUTE_NONE, 2}};
     for (int i = 0; i < HARNESS_COUNT(layouts); i++) {
         fixture f;
         char what[96];
@@ -320,7 +431,7 @@ static bool hear(void *user, int64_t i, const int32_t *ids) {
 }
 
 static void run_repeat(par_transport *transport) {
-    const setting s = {CHECK_LLAMA, PAR_BF16, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE};
+    const setting s = {CHECK_LLAMA, PAR_BF16, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE, 0};
     int32_t a[B * N_NEW], b[B * N_NEW], other[B * N_NEW], cold[B * N_NEW], most[B * N_NEW];
     fixture f;
     heard h = {.n = 0};
@@ -391,7 +502,10 @@ static void refuse_generators(fixture *f) {
     p.capacity = T, p.vocab = 145; /* padded to 2 x 72 over tp 2 */
     CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG,
                 "legal: 1 to the model's 144");
-    p.vocab = 131, p.sequences = 0;
+    p.vocab = 131, p.prompt = T + 1;
+    CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG,
+                "17 tokens of a prompt at once");
+    p.prompt = 0, p.sequences = 0;
     CHECK_FAILS(par_generator_create(f->trainer, &p, &second), PAR_ERR_ARG, "0 sequences");
     CHECK(!second, "a refusal left a generator");
     p.sequences = 3;
@@ -399,7 +513,7 @@ static void refuse_generators(fixture *f) {
 }
 
 static void run_refusals(par_transport *transport) {
-    const setting s = {CHECK_GPT, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE};
+    const setting s = {CHECK_GPT, PAR_F32, 2, 2, 1, 1, 0, PAR_RECOMPUTE_NONE, 0};
     fixture f;
     CHECK_OK(fixture_create(transport, &s, &f));
     refuse_runs(&f);
@@ -458,7 +572,7 @@ static void refuse_all(fixture *f) {
 /* Between begin and end all else is refused, changes nothing, and is legal again afterwards: with
  * ZeRO-1, whose weights are under way meanwhile. */
 static void run_begun(par_transport *transport) {
-    const setting s = {CHECK_GPT, PAR_F32, 1, 2, 2, 1, 1, PAR_RECOMPUTE_NONE};
+    const setting s = {CHECK_GPT, PAR_F32, 1, 2, 2, 1, 1, PAR_RECOMPUTE_NONE, 0};
     const check_data data = {.vocab = 131, .T = T};
     const par_source source = check_source(&data);
     int32_t one[B * N_NEW], two[B * N_NEW];
@@ -491,6 +605,9 @@ static void run_foreign_model(par_transport *transport) {
 
 static const harness_case cases[] = {
     {"cache-equals-forward", NULL, 1, run_cache, 0},
+    {"prompt-equals-forward", NULL, 1, run_prompts, 0},
+    {"prompt-passes", NULL, 1, run_passes, 0},
+    {"module-without-prompt", NULL, 4, run_module_without, 0},
     {"weights-under-way", NULL, 4, run_under_way, 0},
     {"layouts-agree", NULL, 4, run_layouts, 0},
     {"int8", NULL, 4, run_int8, 0},

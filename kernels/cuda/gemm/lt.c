@@ -125,8 +125,8 @@ static par_status set_alignments(cublasLtMatmulPreference_t preference, const pa
     return PAR_OK;
 }
 
-/* Where a product is cut along k, the parts are added in fp32: cuBLASLt may also add them rounded to
- * the result's 16 bits, which costs digits that numerics.md promises. */
+/* Where a product is cut along k, the parts are added in fp32: cuBLASLt may also add them rounded
+ * to the result's 16 bits, which costs digits that numerics.md promises. */
 static par_status set_reduction(cublasLtMatmulPreference_t preference, const par__gemm_key *k) {
     uint32_t allowed = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     if ((par_dtype)k->dtype_c == PAR_F32) return PAR_OK;

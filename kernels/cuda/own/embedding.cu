@@ -2,10 +2,10 @@
  * Rows of a table and the sum of their gradients, par_embedding in par/kernels.h.
  *
  * Backward adds the rows of dy in a fixed order without atomics: the tokens are sorted by their
- * table row (embedding_sort.cuh), and then each table row is one block's, which adds its first PIECE
- * tokens one after the other. Frequent tokens have more: their further pieces are summed by other
- * blocks, and these sums are added to the row in order. A row's pieces depend on its own tokens
- * alone. Positions need no sort: the tokens of a position are T apart, and not cut.
+ * table row (embedding_sort.cuh), and then each table row is one block's, which adds its first
+ * PIECE tokens one after the other. Frequent tokens have more: their further pieces are summed by
+ * other blocks, and these sums are added to the row in order. A row's pieces depend on its own
+ * tokens alone. Positions need no sort: the tokens of a position are T apart, and not cut.
  */
 #include "kernels/cuda/own/embedding_sort.cuh"
 
@@ -47,8 +47,8 @@ template <typename T> static par_status forward(par_stream *stream, const par_em
 
 /* ---- the sums ---- */
 
-/* Of a table row: sorted pairs from `first` on, no more than a piece, or tokens T apart from `first`
- * on. */
+/* Of a table row: sorted pairs from `first` on, no more than a piece, or tokens T apart from
+ * `first` on. */
 struct tokens {
     unsigned first, count;
 };

@@ -1,8 +1,8 @@
 /*
  * The tokens of a batch by their row of the table, for embedding.cu: pairs {table row, token} in a
  * stable radix sort. A digit of 8 bits per pass; a block has a tile of tokens, each of its warps a
- * stretch of the tile in order; lanes with equal digits find each other by __match_any_sync, so that
- * ranks are those of the order of i.
+ * stretch of the tile in order; lanes with equal digits find each other by __match_any_sync, so
+ * that ranks are those of the order of i.
  */
 #ifndef PAR__EMBEDDING_SORT_CUH
 #define PAR__EMBEDDING_SORT_CUH

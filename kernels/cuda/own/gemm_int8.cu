@@ -1,10 +1,10 @@
 /*
- * Product of a few rows of activations with weights of 8 bits, par_gemm_int8 in par/kernels.h. It is
- * bound by the memory that weights come from: q is read once for up to MOST_ROWS rows, 16 bytes per
- * lane, and again for the next MOST_ROWS. A warp has a column of c, or a few, so that it reads an
- * activation from shared memory once for them. A lane has 16 elements of every 512; its sums over a
- * group's share are scaled and added, then the lanes' are. So the order of additions depends on k
- * alone, and a row has the same bits among others as alone.
+ * Product of a few rows of activations with weights of 8 bits, par_gemm_int8 in par/kernels.h. It
+ * is bound by the memory that weights come from: q is read once for up to MOST_ROWS rows, 16 bytes
+ * per lane, and again for the next MOST_ROWS. A warp has a column of c, or a few, so that it reads
+ * an activation from shared memory once for them. A lane has 16 elements of every 512; its sums
+ * over a group's share are scaled and added, then the lanes' are. So the order of additions depends
+ * on k alone, and a row has the same bits among others as alone.
  */
 #include "kernels/cuda/own/device.cuh"
 
@@ -66,7 +66,8 @@ template <bool PACKED> __device__ static inline lane_weights read(const int8_t *
     return out;
 }
 
-/* Byte b of a word as fp32, by the bits of 2^23 + q + 128: a conversion takes four times as long. */
+/* Byte b of a word as fp32, by the bits of 2^23 + q + 128: a conversion takes four times as
+ * long. */
 __device__ static inline float widen(uint32_t word, int b) {
     return __uint_as_float(0x4b000000u | ((word ^ 0x80808080u) >> (8 * b) & 0xff)) - 8388736.0f;
 }

@@ -1,8 +1,8 @@
 /*
  * LayerNorm (Ba et al. 2016) and RMSNorm (Zhang and Sennrich 2019), par_norm in par/kernels.h;
- * their backward is norm_backward.cu. norm.cuh says what a thread holds of a row: HELD packs as they
- * lie in memory, so that rows up to HELD · 256 packs (8192 of 16 bits, 4096 of fp32) are read once.
- * All loads of a row are under way before the first is used.
+ * their backward is norm_backward.cu. norm.cuh says what a thread holds of a row: HELD packs as
+ * they lie in memory, so that rows up to HELD · 256 packs (8192 of 16 bits, 4096 of fp32) are read
+ * once. All loads of a row are under way before the first is used.
  *
  * The residual addition before a forward is made on the packs as they are read: its sum is rounded
  * to T, as a kernel of its own would store it, stored, and normalized.

@@ -11,9 +11,10 @@
  */
 #include "kernels/cuda/own/norm.cuh"
 
-/* The forms of the kernel, by a row's packs: HELD packs that a thread holds, DEPTH rows under way in
- * shared memory (the one in work included), THREADS of a block, RESIDENT blocks per multiprocessor.
- * Where a thread holds all of a row that it has (WHOLE), w, x̂ and g stay in registers. */
+/* The forms of the kernel, by a row's packs: HELD packs that a thread holds, DEPTH rows under way
+ * in shared memory (the one in work included), THREADS of a block, RESIDENT blocks per
+ * multiprocessor. Where a thread holds all of a row that it has (WHOLE), w, x̂ and g stay in
+ * registers. */
 struct one_pack {
     enum { HELD = 1, DEPTH = 4, THREADS = 512, RESIDENT = 1, WHOLE = 1, PACKS = 128 };
 };
@@ -107,6 +108,38 @@ __device__ static inline par__pack<W> staged_pack(uint4 *stage, int operand, int
         return par__wide(par__raw<T, W>{*staged<H>(stage, operand, k)});
 }
 
+/* Of a pack: x̂ and g = dy w are made, and added to `of`, the sums of g x̂ and of g, and to dw. */
+template <int W>
+__device__ static inline void
+add_pack(const moments &s, const par__pack<W> &x, const par__pack<W> &dy, const par__pack<W> &w,
+         float (&of)[2], par__pack<W> &dw, par__pack<W> &xhat, par__pack<W> &g) {
+#pragma unroll
+    for (int e = 0; e < W; e++) {
+        xhat.x[e] = (x.x[e] - s.mean) * s.rstd, g.x[e] = dy.x[e] * w.x[e];
+        of[0] += g.x[e] * xhat.x[e];
+        of[1] += g.x[e];
+        dw.x[e] += dy.x[e] * xhat.x[e];
+    }
+}
+
+/* x becomes x̂, and dy becomes g. */
+template <int W>
+__device__ static inline void remake(const moments &s, par__pack<W> &x, par__pack<W> &dy,
+                                     const par__pack<W> &w) {
+#pragma unroll
+    for (int e = 0; e < W; e++) x.x[e] = (x.x[e] - s.mean) * s.rstd, dy.x[e] *= w.x[e];
+}
+
+/* dx = (g - mean(g) - x̂ mean(g x̂)) / σ, added to what it is added to. */
+template <typename T, int W>
+__device__ static inline void put_dx(T *dx, const moments &s, const float (&mean)[2],
+                                     const par__pack<W> &xhat, const par__pack<W> &g,
+                                     par__pack<W> onto) {
+#pragma unroll
+    for (int e = 0; e < W; e++) onto.x[e] += (g.x[e] - mean[1] - xhat.x[e] * mean[0]) * s.rstd;
+    par__put<W>(dx, onto);
+}
+
 /* partial [gridDim.x, 2, n], or NULL. dx may be dy or add: a thread reads an element before it
  * writes it. x̂ and g = dy w are kept for the second half where registers hold them. */
 template <typename T, int W, bool CENTRED, typename FORM>
@@ -143,19 +176,10 @@ __global__ void __launch_bounds__(FORM::THREADS, FORM::RESIDENT)
         auto w_of = [&](int k, int64_t j) {
             return KEEP ? par__wide(weight[k]) : par__get<W>((const T *)a.w + j);
         };
-        auto add = [&](const par__pack<W> &v, const par__pack<W> &d, const par__pack<W> &w,
-                       par__pack<W> &dw, par__pack<W> &xhat, par__pack<W> &g) {
-#pragma unroll
-            for (int e = 0; e < W; e++) {
-                xhat.x[e] = (v.x[e] - s.mean) * s.rstd, g.x[e] = d.x[e] * w.x[e];
-                of[0] += g.x[e] * xhat.x[e];
-                of[1] += g.x[e];
-                dw.x[e] += d.x[e] * xhat.x[e];
-            }
-        };
         near<W, H>(n, [&](int k, int j) {
             par__pack<W> d = staged_pack<W, H>(stage, DY, k, dy + j), xhat, g;
-            add(staged_pack<W, H>(stage, X, k, x + j), d, w_of(k, j), sum.dw[k], xhat, g);
+            add_pack<W>(s, staged_pack<W, H>(stage, X, k, x + j), d, w_of(k, j), of, sum.dw[k],
+                        xhat, g);
 #pragma unroll
             for (int e = 0; CENTRED && e < W; e++) sum.db[k].x[e] += d.x[e];
             if (KEEP) kept_xhat[k] = xhat, kept_g[k] = g;
@@ -163,25 +187,16 @@ __global__ void __launch_bounds__(FORM::THREADS, FORM::RESIDENT)
         if (FAR)
             far<W, H>(n, [&](int64_t j) {
                 par__pack<W> d = par__get<W>(dy + j), dw = {}, xhat, g;
-                add(par__get<W>(x + j), d, par__get<W>((const T *)a.w + j), dw, xhat, g);
+                add_pack<W>(s, par__get<W>(x + j), d, par__get<W>((const T *)a.w + j), of, dw, xhat,
+                            g);
                 if (!partial) return;
                 add_far<W>(partial + j, first == begin, dw);
                 if (CENTRED) add_far<W>(partial + a.n + j, first == begin, d);
             });
         row_sums(of, shared[turn]);
-        const float mean_gx = of[0] / (float)a.n, mean_g = CENTRED ? of[1] / (float)a.n : 0;
-        auto put = [&](int64_t j, const par__pack<W> &xhat, const par__pack<W> &g,
-                       par__pack<W> out) {
-#pragma unroll
-            for (int e = 0; e < W; e++)
-                out.x[e] += (g.x[e] - mean_g - xhat.x[e] * mean_gx) * s.rstd;
-            par__put<W>((T *)a.dx + i * a.n + j, out);
-        };
-        auto remake = [&](par__pack<W> &v, par__pack<W> &d, const par__pack<W> &w) {
-#pragma unroll
-            for (int e = 0; e < W; e++) v.x[e] = (v.x[e] - s.mean) * s.rstd, d.x[e] *= w.x[e];
-        };
+        const float mean[2] = {of[0] / (float)a.n, CENTRED ? of[1] / (float)a.n : 0};
         const T *onto = (const T *)a.add + i * a.n;
+        T *dx = (T *)a.dx + i * a.n;
         near<W, H>(n, [&](int k, int j) {
             par__pack<W> o = {}, xhat, g;
             if (a.add) o = staged_pack<W, H>(stage, ADD, k, onto + j);
@@ -190,16 +205,16 @@ __global__ void __launch_bounds__(FORM::THREADS, FORM::RESIDENT)
             else {
                 xhat = staged_pack<W, H>(stage, X, k, x + j);
                 g = staged_pack<W, H>(stage, DY, k, dy + j);
-                remake(xhat, g, w_of(k, j));
+                remake<W>(s, xhat, g, w_of(k, j));
             }
-            put(j, xhat, g, o);
+            put_dx<T, W>(dx + j, s, mean, xhat, g, o);
         });
         if (FAR)
             far<W, H>(n, [&](int64_t j) {
                 par__pack<W> o = {}, xhat = par__get<W>(x + j), g = par__get<W>(dy + j);
                 if (a.add) o = par__get<W>(onto + j);
-                remake(xhat, g, par__get<W>((const T *)a.w + j));
-                put(j, xhat, g, o);
+                remake<W>(s, xhat, g, par__get<W>((const T *)a.w + j));
+                put_dx<T, W>(dx + j, s, mean, xhat, g, o);
             });
     }
     if (partial) {

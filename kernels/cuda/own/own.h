@@ -45,8 +45,8 @@ par_status par__cuda_attention_mma_backward_prepare(const par_attention *a);
 par_status par__cuda_attention_mma_backward(par_stream *stream, const par_attention *a,
                                             float *delta);
 
-/* attention_wgmma_forward.cu, attention_wgmma_backward.cu: what these two call on compute capability
- * 9.0 for D up to 128. delta is computed. */
+/* attention_wgmma_forward.cu, attention_wgmma_backward.cu: what these two call on compute
+ * capability 9.0 for D up to 128. delta is computed. */
 par_status par__cuda_attention_wgmma_prepare(const par_attention *a);
 par_status par__cuda_attention_wgmma(par_stream *stream, const par_attention *a);
 par_status par__cuda_attention_wgmma_backward_prepare(const par_attention *a);

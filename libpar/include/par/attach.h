@@ -1,7 +1,7 @@
 /*
- * Asking a running process: a thread of its own answers over a local socket (unix(7), an abstract
- * name with the process's number, so that no file is left). Only processes of the same user get an
- * answer. The thread waits in the kernel until it is asked: it costs nothing.
+ * Asking a running process. A thread of its own answers over a local socket: unix(7), with an
+ * abstract name that holds the process's number, so that no file is left. Only processes of the
+ * same user get an answer. The thread waits in the kernel until it is asked: it costs nothing.
  */
 #ifndef PAR_ATTACH_H
 #define PAR_ATTACH_H
@@ -28,9 +28,9 @@ PAR_API par_status par_attach_create(char *(*answer)(void *user), void *user, pa
 PAR_API void par_attach_destroy(par_attach **attach);
 
 /**
- * Ask process `pid` of this host; *text is to be freed. Not collective. Errors: PAR_ERR_ARG: there is
- * no such process, it is another user's, or it answers nobody; PAR_ERR_IO: it is stopped, or did
- * not answer within timeout_s. Each says what is the case, and what to do.
+ * Ask process `pid` of this host; *text is to be freed. Not collective. Errors: PAR_ERR_ARG: there
+ * is no such process, it is another user's, or it answers nobody; PAR_ERR_IO: it is stopped, or did
+ * not answer within timeout_s; PAR_ERR_MEMORY. Each says what is the case, and what to do.
  */
 PAR_API par_status par_attach_ask(int64_t pid, double timeout_s, char **text);
 

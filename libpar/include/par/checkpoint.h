@@ -83,7 +83,8 @@ typedef struct {
 typedef struct {
     const par_checkpoint_pair *pairs;
     int n;
-    size_t memory; /* load: host memory that this rank may take beside its runs; 0: 1 GiB */
+    size_t memory;  /* load: host memory that this rank may take beside its runs; 0: 1 GiB */
+    bool overwrite; /* load: what the runs hold is of no use; see par_checkpoint_load */
 } par_checkpoint_about;
 
 /* Equal on all ranks. */
@@ -92,9 +93,9 @@ typedef struct {
     /* Whose it is (par/owner.h). NULL: nobody's; then it is refused while somebody is its owner,
      * and the checkpoint carries no run. */
     const par_owner *owner;
-    /* Of the owner's run (NULL: of those without one), and not newer than the new one, these stay:
-     * the `keep` newest, the new one among them (0: all); those whose step is a multiple of
-     * keep_every (0: none); the keep_best that have the lowest validation loss. */
+    /* Which checkpoints stay, of the owner's run (NULL: of those without one) and not newer than
+     * the new one. The `keep` newest, the new one among them (0: all); those whose step is a
+     * multiple of keep_every (0: none); the keep_best that have the lowest validation loss. */
     int keep;
     int64_t keep_every;
     int keep_best;
@@ -136,9 +137,9 @@ PAR_API const char *par_checkpoint_missing(void);
  * after an error final names mean what they meant before; if even that fails, the message says what
  * to do. What fails after the reading is a note: the checkpoint is saved.
  *
- * With check_only all of this happens with a few bytes of each rank, is read back and removed: a
- * file system or a libhdf5 that cannot do one of the steps is found before hours of work. Free
- * space is compared with what the runs take.
+ * With check_only all of this happens with a few bytes of each rank, which are read back and
+ * removed. So a file system or a libhdf5 that cannot do one of the steps is found before hours of
+ * work. Free space is compared with what the runs take.
  *
  * Collective: on world; params equal on all ranks. Errors [agreed]: PAR_ERR_IO
  * or PAR_ERR_FORMAT (read back) with path and cause; PAR_ERR_NUMERIC: the loss, or an element of a
@@ -153,12 +154,12 @@ PAR_API par_status par_checkpoint_save(par_comm *world, const par_checkpoint_par
 typedef struct par_checkpoint_saving par_checkpoint_saving;
 
 /**
- * The same save, with the same bytes in the same order, while the caller goes on: files are written
- * and read back by a thread, which neither communicates nor calls libhdf5. Agreements, what is
- * gathered, and libhdf5 (which threads may not share) are left to this call, poll and end, on the
- * caller's thread. It takes four polls at least. Until the checkpoint has its name, what was there
- * before is as it was; a process that is killed leaves a temporary directory, which the next save
- * removes. The loss is judged here, the runs' elements by the thread.
+ * The same save, with the same bytes in the same order, while the caller goes on. A thread writes
+ * the files and reads them back; it neither communicates nor calls libhdf5. Agreements, gathers,
+ * and libhdf5 (which threads may not share) are left to this call, poll and end, on the caller's
+ * thread. It takes four polls at least. Until the checkpoint has its name, what was there before is
+ * as it was; a process that is killed leaves a temporary directory, which the next save removes.
+ * The loss is judged here, the runs' elements by the thread.
  *
  * The runs' data, kinds and names must stay as they are until end returns, and so must the owner;
  * the data must be host memory (staging NULL): what goes on to change is copied before. params
@@ -188,11 +189,13 @@ PAR_API par_status par_checkpoint_save_end(par_checkpoint_saving **saving,
                                            par_checkpoint_result *out);
 
 /**
- * Fill the runs' data from the newest checkpoint below `directory` that verifies: each rank reads
- * and verifies the blocks that its runs need, and only when all have does any write to its memory.
- * Damaged ones are passed over with a note. `directory` may also be one checkpoint (it holds
- * manifest.json); then there is no other to fall back to. No directory, or none in it: PAR_OK with
- * out->path "". The runs may be of any number of ranks and any layout; nothing is sent between
+ * Fill the runs' data from the newest checkpoint below `directory` that verifies. Each rank reads
+ * and verifies the blocks that its runs need. Only when all ranks have done so does any write to
+ * its memory. With about->overwrite a block is read once, straight to its place, for all runs that
+ * are not optional: what they hold after an error is of no use. Damaged checkpoints are passed over
+ * with a note. `directory` may also be one checkpoint (it holds manifest.json); then there is no
+ * other to fall back to. No directory, or none in it: PAR_OK with out->path "". The runs may be of
+ * any number of ranks and any layout; nothing is sent between
  * ranks but the manifest.
  *
  * Collective: on world; directory and about equal on all ranks. Errors [agreed]: PAR_ERR_FORMAT:
@@ -227,7 +230,7 @@ typedef struct {
  * is one. notes (may be NULL): which were passed over.
  *
  * Not collective. Errors: PAR_ERR_IO: there is none, or a file cannot be read; PAR_ERR_FORMAT: none
- * verifies, with path and place; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3.
+ * verifies, with path and offset; PAR_ERR_MEMORY; PAR_ERR_UNSUPPORTED: built without HDF5 or XXH3.
  */
 PAR_API par_status par_checkpoint_open(const char *directory, par_problems *notes,
                                        par_checkpoint **out);
@@ -248,17 +251,19 @@ PAR_API const par_checkpoint_tensor *par_checkpoint_find(const par_checkpoint *,
 /**
  * Rectangle `extent` at `offset` of one of its tensors into dst [extent[0], extent[1]], row-major,
  * converted to `dtype` as a load does. Of ndim 1 and of blobs [1] is 0 and 1. Every block that is
- * read is verified before anything of it is written; after an error dst may hold a part.
+ * read is verified; after an error what dst holds is of no use.
  *
  * Not collective. Errors: PAR_ERR_ARG: the rectangle lies outside; PAR_ERR_OPTION: the type does
- * not convert; PAR_ERR_FORMAT: damaged, with file and place; PAR_ERR_IO; PAR_ERR_MEMORY.
+ * not convert; PAR_ERR_FORMAT: damaged, with file and offset; PAR_ERR_IO; PAR_ERR_MEMORY.
  */
 PAR_API par_status par_checkpoint_read(const par_checkpoint *, const par_checkpoint_tensor *tensor,
                                        const int64_t offset[2], const int64_t extent[2],
                                        par_dtype dtype, void *dst);
 /**
- * Every byte of one rank's file against the digests; `rank` n_ranks: of index.h5 (nothing to do in
- * the form of version 1). So callers can spread ranks over threads.
+ * Every byte of one rank's file against the digests; `rank` n_ranks: of index.h5, and that it says
+ * what the manifest says: it is compared with the one that libhdf5 makes of the manifest, and never
+ * opened (nothing to do in the form of version 1). So callers can spread ranks over threads; while
+ * one looks at an index, no thread of the caller's own may call libhdf5.
  *
  * Not collective. Errors: as par_checkpoint_read; PAR_ERR_ARG: rank outside [0, n_ranks].
  */

@@ -114,12 +114,12 @@ PAR_API int par_transport_local_rank(const par_transport *);
 PAR_API par_recorder *par_transport_recorder(par_transport *);
 
 /**
- * Break the transport: on every rank whoever waits, and every later call on the transport and its
- * comms, returns PAR_ERR_TRANSPORT with "rank N: why" (cut at 511 bytes), N being this rank. A rank
- * that is busy elsewhere learns of it in its next wait. Takes up to 2 s, in which it hears from all
- * ranks. Buffers that were lent to operations are the caller's again; those of a device once what
- * was put on its streams has ended. If the transport is broken already, nothing happens. MPI itself
- * goes on; what stands on the transport is to be destroyed, which then sends nothing.
+ * Break the transport. On every rank, whoever waits returns PAR_ERR_TRANSPORT with "rank N: why"
+ * (cut at 511 bytes), N being this rank. So does every later call on the transport and its comms. A
+ * rank that is busy elsewhere learns of it in its next wait. Takes up to 2 s, in which it hears
+ * from all ranks. Buffers that were lent to operations are the caller's again; those of a device
+ * once what was put on its streams has ended. If the transport is broken already, nothing happens.
+ * MPI itself goes on; what stands on the transport is to be destroyed, which then sends nothing.
  *
  * Not collective: by any rank, at any time. Errors: `status` [comm], which is not PAR_OK, with
  * `why` as its message: so a failure is passed on by returning the call.
@@ -248,14 +248,15 @@ PAR_API par_status par_comm_send(par_comm *, const void *src, int64_t n, par_dty
 PAR_API par_status par_comm_recv(par_comm *, void *dst, int64_t n, par_dtype, int peer, par_tag,
                                  par_stream *after, par_work *work);
 
-/** Wait until all ranks have come here. The host's, also of a comm whose data lies on a device.
- * Collective: on comm. Errors: those of an operation. */
+/** Wait until all ranks have come here. The host's, also of a comm whose data lies on a device:
+ * staged, it comes behind the collectives that were started before, which it waits for, as
+ * par_comm_agree does. Collective: on comm. Errors: those of an operation. */
 PAR_API par_status par_comm_barrier(par_comm *, par_tag);
 
 /**
- * Agree on a status: the largest one of all ranks is returned on all, and par_error() becomes the
- * whole message of the lowest rank that has it, behind "rank N: ". Use it before an error may
- * diverge. In a group of one rank `local` comes back unchanged.
+ * Agree on a status: all ranks return the largest one of all. par_error() becomes the whole message
+ * of the lowest rank that has it, behind "rank N: ". Use it before an error may diverge. In a group
+ * of one rank `local` comes back unchanged.
  * Collective: on comm. Errors: the agreed status [agreed]; PAR_ERR_TRANSPORT [comm] when MPI failed
  * or a peer is gone.
  */
@@ -271,7 +272,7 @@ PAR_API par_status par_work_wait(par_work, par_stream *then);
 /** True when par_work_wait would not wait. Moves what is under way a little. Not collective. */
 PAR_API bool par_work_done(par_work);
 /** Move everything under way on the transport as far as it goes, without waiting for peers, for 2
- * ms at most: a rank that computes should call it every millisecond or so. Not collective. Errors:
+ * ms at most. A rank that computes should call it every millisecond or so. Not collective. Errors:
  * PAR_ERR_TRANSPORT [comm] when MPI, NCCL or the device failed, or a peer is gone. */
 PAR_API par_status par_transport_progress(par_transport *);
 

@@ -80,13 +80,13 @@ PAR_API int64_t par_tokens_n(const par_tokens *);
  * on par_threads() threads. Not collective. */
 PAR_API int64_t par_tokens_max(const par_tokens *);
 /**
- * What is known of the file: from its stamp, if that has the file's size and time; else by reading
- * all of it once, on par_threads() threads, and leaving a stamp: path + ".stamp", one line of JSON
- * with form, size, time, largest id and fingerprint. A folder that cannot be written to is a note.
- * `progress` (may be NULL) is told of tokens read so far, about every GB.
+ * What is known of the file: from its stamp, if that has the file's size and time. Else all of it
+ * is read once, on par_threads() threads, and a stamp is left. That is path + ".stamp", one line of
+ * JSON with form, size, time, largest id and fingerprint. A folder that cannot be written to is a
+ * note. `progress` (may be NULL) is told of tokens read so far, about every GB.
  *
  * Not collective. Errors: PAR_ERR_FORMAT: only a stamp told the form, and the ids are not those
- * that it was written for.
+ * that it was written for; PAR_ERR_IO: the file was changed meanwhile; PAR_ERR_MEMORY.
  */
 PAR_API par_status par_tokens_check(const par_tokens *,
                                     void (*progress)(void *user, int64_t done, int64_t n),
@@ -100,7 +100,7 @@ PAR_API par_status par_tokens_unchanged(const par_tokens *);
  * Tokens [first, first + n) as int32 into out [n].
  *
  * Not collective. Errors: PAR_ERR_ARG: out of range; PAR_ERR_FORMAT: an id is negative or above
- * 2^31 - 1.
+ * 2^31 - 1; PAR_ERR_IO: the file became shorter, or could not be read.
  */
 PAR_API par_status par_tokens_read(const par_tokens *, int64_t first, int64_t n, int32_t *out);
 
@@ -165,8 +165,8 @@ PAR_API par_status par_blend_create(const par_blend_part *parts, int n, size_t x
 PAR_API void par_blend_destroy(par_blend **);
 /** Sample number `sample`, from 0, is sample *index of part *part. Not collective. */
 PAR_API void par_blend_place(const par_blend *, int64_t sample, int *part, int64_t *index);
-/** How many of the first n samples each part gives, into counts [parts]: n · weight / W exactly
- * where W divides n, less than one per part before it away from that elsewhere. Not collective. */
+/** How many of the first n samples each part gives, into counts [parts]. That is n · weight / W
+ * where W divides n; elsewhere it differs by less than one per part before it. Not collective. */
 PAR_API void par_blend_counts(const par_blend *, int64_t n, int64_t *counts);
 /** The blend as a source. Borrows it. Not collective. */
 PAR_API par_source par_blend_source(par_blend *);

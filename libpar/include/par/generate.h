@@ -1,9 +1,10 @@
 /*
- * Generation: text from a trainer's weights, a token a sequence at a time, in the trainer's own
- * layout, with keys and values of earlier tokens kept (a cache).
+ * Generation: text from a trainer's weights, one token of each sequence at a time, in the trainer's
+ * own layout, with keys and values of earlier tokens kept (a cache). A prompt may go through the
+ * model in one pass.
  *
- * Every rank of dp index 0 takes part as in training; one rank draws from the gathered logits of
- * one position in double and sends the tokens to all ranks of the world. A draw is a function of
+ * Every rank of dp index 0 takes part as in training. One rank draws, in double, from the gathered
+ * logits of one position, and sends the tokens to all ranks of the world. A draw is a function of
  * (seed, sequence, position) and of the logits. Layouts differ in the logits' rounding alone, so
  * they give the same text unless two candidates are closer to each other, or to the random number,
  * than that.
@@ -27,6 +28,9 @@ extern "C" {
 typedef struct {
     int64_t sequences; /* B: texts made together */
     int64_t capacity;  /* tokens of a prompt and its text together, at most the model's T */
+    int64_t prompt;    /* tokens of a prompt that go through the model in one pass, at most the
+                          capacity; 0 and 1: each has a pass of its own. Best is what the longest
+                          prompt has, less one: its last token is the first that is decoded */
     int64_t vocab;     /* tokens are 0 .. vocab - 1; logits behind them (padding, or ids that no
                           tokenizer has) are never drawn */
     bool int8;         /* matrices are read as 8-bit integers with a scale per 128 elements
@@ -55,14 +59,13 @@ typedef struct {
 typedef struct par_generator par_generator;
 
 /**
- * Measures, then allocates all that runs will need: caches, activations, workspace, logits of one
- * position. Between steps of the trainer, which must outlive it; one generator per trainer at a
- * time.
+ * Measures, then allocates all that runs will need: caches, activations of `prompt` tokens,
+ * workspace, logits of one position. Between steps of the trainer, which must outlive it; one
+ * generator per trainer at a time.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when the parameters are impossible or a step
  * is under way; PAR_ERR_UNSUPPORTED [agreed] when a module of the model has no `decode`, or the
- * backend no 8-bit products;
- * PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT [comm].
+ * backend no 8-bit products; PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_generator_create(par_trainer *, const par_generator_params *,
                                         par_generator **out);

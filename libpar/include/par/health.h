@@ -1,7 +1,7 @@
 /*
  * How long ranks take, and which are slow. Every rank adds up its times; in a round, after so many
- * steps, rank 0 gets all ranks' and says who is slow: the same stage of the same model is the same
- * work. And what the nodes of a job can do before it begins: products, memory, messages.
+ * steps, rank 0 gets those of all ranks and says who is slow. The same stage of the same model is
+ * the same work. And what the nodes of a job can do before it begins: products, memory, messages.
  */
 #ifndef PAR_HEALTH_H
 #define PAR_HEALTH_H
@@ -25,7 +25,7 @@ typedef enum {
     PAR_HEALTH_FORWARD,
     PAR_HEALTH_BACKWARD,
     PAR_HEALTH_WAIT, /* for peers */
-    PAR_HEALTH_WORK, /* forward and backward without waits for peers in them: what tells who is slow */
+    PAR_HEALTH_WORK, /* forward and backward without waits for peers: what tells who is slow */
     PAR_HEALTH_TIMES
 } par_health_time;
 
@@ -56,8 +56,8 @@ typedef struct {
 typedef struct par_health par_health;
 
 /**
- * Nothing is timed yet. A rank is slow whose work takes more than `factor` times the median of its
- * stage [1.5 for 0] in `rounds` [3 for 0] rounds in a row. Stages of one rank have no median.
+ * Nothing is timed yet. A rank is slow whose work takes more than `factor` [1.5 for 0] times the
+ * median of its stage, in `rounds` [3 for 0] rounds in a row. Stages of one rank have no median.
  *
  * Collective: on comm, the world of `layout`. Errors: PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT
  * [comm].
@@ -77,10 +77,10 @@ PAR_API par_status par_health_gather(par_health *health, int64_t step, par_healt
 /** A rank's host, on every rank. Not collective. */
 PAR_API const char *par_health_host(const par_health *health, int rank);
 /**
- * On rank 0 a table of all rounds, in the way of PETSc's -log_view: of each time per step the
- * maximum over ranks, its ratio to the minimum, the median, the slowest rank; then the ranks that
- * were slow, and what the rounds cost. `print` gets a line at a time, without its end. Nothing
- * before the first round. Not collective.
+ * On rank 0 a table of all rounds, in the way of PETSc's -log_view. Of each time per step it has
+ * the maximum over ranks, its ratio to the minimum, the median and the slowest rank. Then come the
+ * ranks that were slow, and what the rounds cost. `print` gets a line at a time, without its end.
+ * Nothing before the first round. Not collective.
  */
 PAR_API void par_health_print(const par_health *health, void (*print)(void *user, const char *line),
                               void *user);

@@ -1,6 +1,6 @@
 /*
- * Import of Hugging Face directories: config.json and safetensors, one file or sharded, of GPT-2,
- * Llama, Mistral, Qwen2, Qwen3, and models that are one of these by another name, such as SmolLM2.
+ * Import of Hugging Face directories: config.json and safetensors, one file or sharded. Models are
+ * GPT-2, Llama, Mistral, Qwen2, Qwen3, and what is one of these by another name, such as SmolLM2.
  */
 #ifndef PAR_IMPORT_H
 #define PAR_IMPORT_H
@@ -82,7 +82,8 @@ PAR_API int32_t par_import_end(const par_import *, int i);
  *
  * Not collective. Errors: PAR_ERR_FORMAT: the tensor is missing or has another shape, or an element
  * is NaN or infinite; PAR_ERR_UNSUPPORTED: one that rounds to infinity in param->dtype;
- * PAR_ERR_ARG: a rectangle outside of the tensor.
+ * PAR_ERR_ARG: a rectangle outside of the tensor; PAR_ERR_IO: the file became shorter, or could not
+ * be read.
  */
 PAR_API par_status par_import_read(const par_import *, const par_param *param, float *dst);
 

@@ -47,8 +47,8 @@ typedef struct par_graph par_graph;
 
 /*
  * Every operation, a row each: enumerator, name, struct of arguments. The list makes the enum,
- * par_op_name, the sizes and the union of arguments, the checks, the table of `ref`, and for each
- * row the typed calls par_NAME_prepare and par_NAME_run below.
+ * par_op_name, the sizes and the union of arguments, the checks and the table of `ref`. For each
+ * row it makes the typed calls par_NAME_prepare and par_NAME_run below.
  *
  * To add an operation:
  * 1. a row here, and below its struct, whose comment is the specification;
@@ -154,7 +154,7 @@ typedef struct {
     uint64_t seed;
     const int64_t *sample_base; /* on the device: the step's first sample; NULL: 0 */
     int64_t first_sample;       /* the micro-batch's first sample, counted from there */
-    uint32_t site; /* which dropout of the model: unique a layer and place, below 65536 */
+    uint32_t site; /* which dropout of the model: unique per layer and place, below 65536 */
 } par_dropout;
 
 /**
@@ -241,12 +241,12 @@ typedef struct {
 } par_attention;
 
 /**
- * Attention of one new token a sequence over cached keys and values, the last row of
- * PAR_OP_ATTENTION: o = softmax(scale · q kᵀ) v over tokens 0 .. n - 1 of the cache, the new
- * token's own key and value among them. q and o [B, H, D], a sequence's row ldq and ldo elements
- * after the one before; k and v [B, capacity, K, D] without gaps; n <= capacity, tokens from n on
- * are not read; n = 0 gives 0. H = 0 mod K; head h reads KV head h / (H / K). No dropout, forward
- * only. The workspace depends on the capacity, not on n.
+ * Attention of one new token per sequence over cached keys and values, the last row of
+ * PAR_OP_ATTENTION: o = softmax(scale · q kᵀ) v over tokens 0 .. n - 1 of the cache. The new
+ * token's own key and value are among them. q and o [B, H, D], a sequence's row ldq and ldo
+ * elements after the one before. k and v [B, capacity, K, D] without gaps; n <= capacity, tokens
+ * from n on are not read. n = 0 gives 0. H = 0 mod K; head h reads KV head h / (H / K). No dropout,
+ * forward only. The workspace depends on the capacity, not on n.
  */
 typedef struct {
     par_dtype dtype;
@@ -269,9 +269,9 @@ static inline int64_t par_int8_groups(int64_t n) {
 /**
  * A matrix as 8-bit integers with a scale per group, symmetric about 0. x [m, n] of dtype, q [m, n]
  * without gaps, scales fp32 [m, par_int8_groups(n)]. Of a group with the largest magnitude max:
- * scale = max / 127 and q = x · (127 / max), both in fp32, q then rounded to nearest even; so |q| <=
- * 127, and |x - q · scale| is at most scale / 2 and a rounding. A group whose max is below 2^-100
- * has scale and q 0. A group with inf or NaN has scale NaN and q 0.
+ * scale = max / 127 and q = x · (127 / max), both in fp32, q then rounded to nearest even; so |q|
+ * <= 127, and |x - q · scale| is at most scale / 2 and a rounding. A group whose max is below
+ * 2^-100 has scale and q 0. A group with inf or NaN has scale NaN and q 0.
  */
 typedef struct {
     par_dtype dtype;
@@ -435,7 +435,7 @@ typedef struct {
 /**
  * The decision, the same bits from the same ballots [n] in rank order everywhere: a status other
  * than 0 halts; inf or NaN skips, and halts as the rules say; else the update's values are set. The
- * outcome is in state->outcome; a halted state only gets step.skip. One call a step.
+ * outcome is in state->outcome; a halted state only gets step.skip. One call per step.
  */
 typedef struct {
     int64_t n;
@@ -458,11 +458,11 @@ typedef union {
  * enqueues what prepare planned. It plans, allocates, times and waits for nothing, on any device.
  * So a run whose shape no prepare saw is refused with PAR_ERR_ARG where a version needs a plan.
  *
- * Pointers lie at multiples of their element's size, no more. prepare sees none: a version that
- * needs a plan for those that are not at multiples of 16 bytes, as blocks of a par_memory are,
- * makes that plan in prepare too, or its run refuses them with PAR_ERR_ARG.
+ * Pointers lie at multiples of their element's size, no more. prepare sees none. Blocks of a
+ * par_memory lie at multiples of 16 bytes. A version that needs another plan for pointers that do
+ * not makes it in prepare too, or its run refuses them with PAR_ERR_ARG.
  *
- * On the host a library that a version calls may take heap for the length of a call: oneDNN does
+ * On the host a library that a version calls may take heap for the length of a call. oneDNN does,
  * for operands that it packs and for the description of a product.
  */
 typedef struct {
@@ -483,7 +483,7 @@ typedef struct {
 } par_method;
 
 /*
- * Calls with a stream enqueue: what they read and write belongs to the stream until sync, an event
+ * Calls with a stream enqueue. What they read and write belongs to the stream until sync, an event
  * behind them, or a wait for that event says that they are done. A NULL stream is the backend's
  * default one.
  */
@@ -507,8 +507,8 @@ typedef struct par_backend {
     par_status (*sync)(par_stream *);      /* the host waits */
     /* Events that tell when a stream got to them; both NULL on the host, where calls run before
      * they return and the caller's clock tells. elapsed: seconds by the device's clock between the
-     * last records of two timed events of one stream, `from` recorded first. It waits for nothing:
-     * an error if either was never recorded or has not happened yet. */
+     * last records of two timed events of one stream, `from` recorded first. It does not wait. It
+     * is an error if either was never recorded or has not happened yet. */
     par_status (*timed_event_create)(par_event **out);
     par_status (*elapsed)(par_event *from, par_event *to, double *seconds);
     /* A stream's calls as a graph that can be launched again and again, with the arguments that the
@@ -587,18 +587,18 @@ PAR_API par_status par_device_select(const par_device_params *params);
 PAR_API const char *par_backend_device(const par_backend *backend);
 
 /**
- * The i-th of the methods, from 0, by which a backend computes what it has prepared so far: products
- * with the library's version, and attention by its shapes. It is what runs, not what was asked for:
- * library, version, and the reason where something faster is known and not used. False: there are
- * fewer (none on ref and cpu, whose kernels have their names alone). What a trainer uses, links
- * included, is par_trainer_method's answer. Not collective.
+ * The i-th of the methods, from 0, by which a backend computes what it has prepared so far:
+ * products with the library's version, and attention by its shapes. It is what runs, not what was
+ * asked for: library, version, and the reason where something faster is known and not used. False:
+ * there are fewer (none on ref and cpu, whose kernels have their names alone). What a trainer uses,
+ * links included, is par_trainer_method's answer. Not collective.
  */
 PAR_API bool par_backend_method(const par_backend *backend, int i, par_method *out);
 
-/** "gemm", "attention_backward", ...; NULL for a value that is no par_op. Not collective. */
+/** "gemm", "attention_backward", ...; NULL for a value that is not a par_op. Not collective. */
 PAR_API const char *par_op_name(par_op op);
 
-/** Size of the operation's arguments, in bytes; 0 for a value that is no par_op. Not collective. */
+/** Size of the operation's arguments, in bytes; 0 for what is not a par_op. Not collective. */
 PAR_API size_t par_op_args_nbytes(par_op op);
 
 /**

@@ -31,7 +31,8 @@ typedef struct {
  * killed run, a full disk or another program leaves them, are counted and passed over. The file may
  * grow meanwhile: what was there at the start is read.
  *
- * Not collective. Errors: PAR_ERR_IO, PAR_ERR_MEMORY.
+ * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: a pointer of Git LFS in its place;
+ * PAR_ERR_MEMORY; what `visit` returned.
  */
 PAR_API par_status par_log_read(const char *path,
                                 par_status (*visit)(void *user, const par_log_record *record,
@@ -51,7 +52,7 @@ PAR_API bool par_log_flag(const par_log_record *, const char *field);
 PAR_API const char *par_log_string(const par_log_record *, const char *field);
 /**
  * Every field of an object in the record ("options"), or of the record itself (NULL), in the order
- * in which it has them: its value as it is written behind an option, "on" or "off" for true and
+ * in which it has them. A value is as it is written behind an option: "on" or "off" for true and
  * false, "" for null. Objects and lists are passed over. Not collective.
  */
 PAR_API void par_log_fields(const par_log_record *, const char *object,

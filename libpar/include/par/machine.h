@@ -1,7 +1,7 @@
 /*
- * What this process may take of the machine: cores and memory, within its affinity mask and within
- * the limits of its cgroups (versions 1 and 2, those around its own too), as containers and batch
- * systems set them.
+ * What this process may take of the machine: cores and memory, within its affinity mask and the
+ * limits of its cgroups. Containers and batch systems set those. Versions 1 and 2 are read, and the
+ * groups around its own too.
  */
 #ifndef PAR_MACHINE_H
 #define PAR_MACHINE_H

@@ -48,8 +48,8 @@ typedef struct {
 
 /*
  * What one rank sent or will send: a line for each axis and purpose. What ranks agree on (purposes
- * "vote", "agree", "check", "signals", "health", "replicas") is axis "control" in lines and layers, whichever
- * communicator carries it; in ops it is the communicator's.
+ * "vote", "agree", "check", "signals", "health", "replicas") is axis "control" in lines and layers,
+ * whichever communicator carries it; in ops it is the communicator's.
  */
 typedef struct {
     int size, n; /* world ranks; lines in use */
@@ -93,10 +93,10 @@ typedef struct {
  * Replace the table by what the layout says: a function of its arguments. It has bytes alone.
  *
  * With n = B T C elements of s bytes and t, d ranks along tp, dp. A sum over t ranks of a vector of
- * more than 4 KiB is a direct reduce-scatter and a direct all-gather: to every peer j its shard and
- * then the own shard, 2 (t - 1) / t of the bytes (Chan et al. 2007). All-gathers of shards of at
- * most 4 KiB and sums of vectors of at most 4 KiB go in phases: phase k sends min(2^k, t - 2^k)
- * blocks to rank r - 2^k (Bruck et al. 1997).
+ * more than 4 KiB is a direct reduce-scatter and a direct all-gather. To every peer j goes its
+ * shard and then the own shard: 2 (t - 1) / t of the bytes (Chan et al. 2007). All-gathers of
+ * shards of at most 4 KiB and sums of vectors of at most 4 KiB go in phases: phase k sends min(2^k,
+ * t - 2^k) blocks to rank r - 2^k (Bruck et al. 1997).
  *
  *   tp, activations forward    per micro-batch: sums of n: 2 per block, 1 of the embedding. With
  *                              sequence parallel a sum is a reduce-scatter, and there are 2
@@ -120,8 +120,9 @@ typedef struct {
  *
  * Full recompute runs every training micro-batch's forward twice, but for the head, which trains in
  * backward alone. Evaluation runs forward alone.
- * Names of non-finite parameters are not in it, nor what is not a step or an evaluation: checkpoints,
- * agreements ("agree"), signals, health, comparisons of replicas and of checked communicators.
+ * Names of non-finite parameters are not in it, nor what is not a step or an evaluation:
+ * checkpoints, agreements ("agree"), signals, health, comparisons of replicas and of checked
+ * communicators.
  *
  * Not collective. Errors: PAR_ERR_ARG, PAR_ERR_MEMORY.
  */
@@ -199,6 +200,9 @@ PAR_API double par_matrix_value(const par_matrix_cell *, par_matrix_quantity);
  */
 PAR_API void par_matrix_print(const par_matrix *, par_matrix_quantity,
                               void (*print)(void *user, const char *line), void *user);
+/** The layout says something of what a line is for; false of checkpoints, and of agreements beside
+ * votes. Not collective. */
+PAR_API bool par_matrix_is_predicted(const par_matrix_line *);
 /** Senders whose counted bytes to some rank differ from the prediction, over all lines of what is
  * predicted; 0 where one of the two is not known. Not collective. */
 PAR_API int par_matrix_differences(const par_matrix *);
@@ -211,7 +215,7 @@ PAR_API int par_matrix_differences(const par_matrix *);
  */
 PAR_API par_status par_matrix_write_json(const par_matrix *, const char *path);
 /** What par_matrix_write_json or another recorder wrote. Not collective. Errors: PAR_ERR_IO;
- * PAR_ERR_FORMAT: it is no matrix; PAR_ERR_ARG, PAR_ERR_MEMORY. */
+ * PAR_ERR_FORMAT: it is not a matrix; PAR_ERR_ARG, PAR_ERR_MEMORY. */
 PAR_API par_status par_matrix_read_json(const char *path, par_matrix **out);
 /**
  * axis,purpose,from,to,counted,predicted,messages,logical,wait_s: a line for every cell.
@@ -228,10 +232,10 @@ PAR_API par_status par_matrix_write_csv(const par_matrix *, const char *path);
  */
 PAR_API par_status par_matrix_write_hdf5(const par_matrix *, const char *path);
 /**
- * A page of SVG, 800 wide, with what par_matrix_print prints: heat maps of the quantity on a
- * logarithmic scale with its legend, lines at the borders of axes, a red frame around cells that
- * differ from the prediction, and the table. It needs nothing from elsewhere and takes light or
- * dark colours as the reader prefers.
+ * A page of SVG, 800 wide, with what par_matrix_print prints. It has heat maps of the quantity on a
+ * logarithmic scale with its legend, and the table. Lines stand at the borders of axes, and a red
+ * frame around cells that differ from the prediction. It needs nothing from elsewhere and takes
+ * light or dark colours as the reader prefers.
  *
  * Not collective. Errors: PAR_ERR_IO, PAR_ERR_ARG, PAR_ERR_MEMORY.
  */

@@ -107,8 +107,8 @@ typedef struct {
     int n_books, n_ranks, n_savings, largest; /* largest: the first rank with the largest book */
 } par_memory_report;
 
-/** Read what par_memory_watch_write wrote. Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: it is
- * no such file, with the place; PAR_ERR_MEMORY. */
+/** Read what par_memory_watch_write wrote. Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT: it
+ * is not such a file, with the line; PAR_ERR_MEMORY. */
 PAR_API par_status par_memory_report_read(const char *path, par_memory_report **out);
 /** The same of a text; `name` is for messages. Not collective. Errors: PAR_ERR_FORMAT,
  * PAR_ERR_MEMORY. */
@@ -125,9 +125,9 @@ typedef struct {
 } par_memory_growth;
 
 /**
- * Growth is seen where the medians of the four quarters of a run, its first eighth left out, rise
- * from each to the next, by 256 KiB and 0.1 % in all at least. At least 16 samples; fewer are never
- * growth. Not collective.
+ * Growth is seen where the medians of a run's four quarters rise from each to the next, in all by
+ * 256 KiB and 0.1 % at least. The run's first eighth is left out. At least 16 samples; fewer are
+ * never growth. Not collective.
  */
 PAR_API par_memory_growth par_memory_report_growth(const par_memory_report *report, int rank);
 /** Lines, over all books, that took another number of bytes than was planned. Not collective. */

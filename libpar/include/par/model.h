@@ -88,6 +88,7 @@ typedef struct {
                              tokens may see all before them, ignores it */
     bool int8;            /* decode_build: products with copies of the weights of 8 bits, where the
                              module has them; others may ignore it */
+    int64_t prompt;       /* decode_build: tokens of a call of `prompt`; 0: none follows */
     int16_t chunk;
     par_tensor x; /* shape and type of the input; data NULL. The first module's is the batch's x */
     par_tensor y; /* answer: shape and type of the output */
@@ -134,16 +135,17 @@ typedef struct {
                            const par_tensor *dy, par_tensor *dx);
     void (*destroy)(par_module *);
     /*
-     * The next three for generation, one token per sequence at a time; both decode_build and decode
+     * The next four for generation, one token per sequence at a time; both decode_build and decode
      * NULL: the module cannot.
      *
      * After build, for micro_batch sequences of at most `capacity` tokens: x as between modules in
      * training with micro_batch rows (the first module: int32 [micro_batch], token ids). The
      * answers are as build's: stash_nbytes is the cache that one position's call leaves to the
-     * next, scratch_nbytes within one call; y has micro_batch rows (the last module: fp32
-     * [micro_batch, n], the logits of this tp rank's tokens r · n .. r · n + n - 1, n equal on all
-     * tp ranks). No parameters (registry is NULL), no sequence parallelism. What it works out is
-     * kept in the module; the last call counts. PAR_ERR_ARG: capacity is more than the model can.
+     * next, scratch_nbytes within one call, of `prompt` too; y has micro_batch rows (the last
+     * module: fp32 [micro_batch, n], the logits of this tp rank's tokens r · n .. r · n + n - 1, n
+     * equal on all tp ranks). No parameters (registry is NULL), no sequence parallelism. What it
+     * works out is kept in the module; the last call counts. PAR_ERR_ARG: capacity is more than the
+     * model can.
      */
     par_status (*decode_build)(par_module *, par_build *, int64_t capacity);
     /* Before position 0 of each text: what is made of the weights, as they are now, for its length,
@@ -152,6 +154,12 @@ typedef struct {
     /* Tokens at `position` (from 0, one more each call) of all sequences; the cache is
      * call->stash. */
     par_status (*decode)(par_module *, const par_call *, int64_t position, const par_tensor *x,
+                         par_tensor *y);
+    /* The first build->prompt tokens of one sequence in one pass: x and y have a row for each, from
+     * position 0 on, and the cache is then as `decode` leaves it. Rows behind the end of a text are
+     * padding: what they leave in the cache is written again before it is read. Not called of the
+     * last module. NULL in any other module: tokens go through the model one at a time. */
+    par_status (*prompt)(par_module *, const par_call *, int64_t sequence, const par_tensor *x,
                          par_tensor *y);
 } par_module_ops;
 
@@ -175,9 +183,9 @@ typedef struct {
      * negative targets do not count. The trainer refuses others before they reach a kernel. 0: they
      * are something else. */
     int64_t n_ids;
-    /* Forward or backward does in training what a graph of the device cannot repeat: it waits for
-     * the device, decides on the host by what a step brings, or gives kernels numbers of its own
-     * that change from step to step. */
+    /* Forward or backward does in training what a graph of the device cannot repeat. It waits for
+     * the device, or decides on the host by what a step brings, or its kernels get numbers that
+     * change from step to step. */
     bool no_graph;
 } par_model;
 
@@ -196,7 +204,8 @@ PAR_API float par_grad_beta(par_param *);
  * Workspace of an operation for this build's backend, folded into *max_nbytes as a maximum; for
  * every operation of PAR_OP_LIST:
  *
- *     par_status par_build_prepare_gemm(par_build *build, const par_gemm *args, size_t *max_nbytes);
+ *     par_status par_build_prepare_gemm(par_build *build, const par_gemm *args,
+ *                                       size_t *max_nbytes);
  *
  * Not collective. Errors: those of par_gemm_prepare.
  */

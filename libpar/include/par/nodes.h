@@ -45,9 +45,9 @@ typedef struct {
  * Measure, all ranks at once but for messages, of which one pair after the other: seconds for tens
  * of ranks. `dtype` is that of the products. *out is NULL but on rank 0.
  *
- * A rank is at fault whose products or memory are 1.3 times slower than the median of all ranks; a
- * pair whose messages are 3 times slower, or take 5 times as long to arrive, than the median of the
- * pairs that lie, as it does, on one host, or on two.
+ * A rank is at fault whose products or memory are 1.3 times slower than the median of all ranks. A
+ * pair is at fault whose messages are 3 times slower, or take 5 times as long to arrive, as those
+ * of the median pair. Pairs on one host are compared with each other, and so are those on two.
  *
  * Collective: on the transport's world. Errors: PAR_ERR_MEMORY [agreed]; those of backend and
  * kernels [agreed]; PAR_ERR_TRANSPORT [comm].

@@ -76,7 +76,7 @@ typedef struct {
  * With step 0 (a run that begins) only a broken last line is taken out. A file that is not there,
  * and one that is not a plain file, is left alone.
  *
- * Not collective. Errors: PAR_ERR_FORMAT: a line is no such record, the log's loss of `step` is
+ * Not collective. Errors: PAR_ERR_FORMAT: a line is not such a record, the log's loss of `step` is
  * another one, or it has later steps and not this one; the file is as it was. PAR_ERR_IO,
  * PAR_ERR_MEMORY.
  */

@@ -53,10 +53,10 @@ PAR_API par_status par_owner_claim(par_comm *world, const par_owner_params *para
 
 /**
  * The run goes on from a checkpoint that was loaded: `path` of it, and the `run` that it carries
- * ("": none). If the checkpoint lies in the directory the run keeps that id, and later checkpoints,
- * which are not on its line any more, are set aside: renamed into DIRECTORY/aside.00000001, which
- * readers pass over; `notes` (rank 0) say so. Else the run keeps its new id, and the other one is
- * its parent.
+ * ("": none). If the checkpoint lies in the directory the run keeps that id. Later checkpoints,
+ * which are not on its line any more, are set aside then: renamed into DIRECTORY/aside.00000001,
+ * which readers pass over. `notes` (rank 0) say so. Else the run keeps its new id, and the other
+ * one is its parent.
  *
  * Collective: on world; path and run equal on all ranks. Errors [agreed]: PAR_ERR_IO: one could
  * not be set aside; PAR_ERR_MEMORY. [comm]: PAR_ERR_TRANSPORT.

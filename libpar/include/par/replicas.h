@@ -1,7 +1,7 @@
 /*
- * Whether replicas are still equal. Ranks along dp hold the same weights, and so do, of some
- * parameters, ranks along tp and the first and the last stage: by the same initial values, the same
- * summed gradients and the same update, to the bit. A flipped bit in one rank's memory, or a device
+ * Whether replicas are still equal. Ranks along dp hold the same weights. So do, of some
+ * parameters, ranks along tp, and the first and the last stage. The same initial values, summed
+ * gradients and updates keep them equal to the bit. A flipped bit in one rank's memory, or a device
  * that computes wrong, ends that, and nothing else shows it.
  */
 #ifndef PAR_REPLICAS_H
@@ -45,10 +45,10 @@ PAR_API par_status par_replicas_create(par_trainer *trainer, par_replicas **out)
 /** NULL is accepted. Not collective. */
 PAR_API void par_replicas_destroy(par_replicas **replicas);
 /**
- * Hash every parameter's weights, and without ZeRO the optimizer's state of it, and compare the
- * hashes of all copies on rank 0, to which 8 bytes per parameter are sent. A difference of a single
- * bit is always found: a hash is a bijection of each word of 8 bytes. Differences are no error: see
- * the result. Between steps.
+ * Hash every parameter's weights, and without ZeRO the optimizer's state of it. Rank 0 gets 8 bytes
+ * per parameter and compares the hashes of all copies. A difference of a single bit is always
+ * found: a hash is a bijection of each word of 8 bytes. Differences are not an error: see the
+ * result. Between steps.
  *
  * Collective: on the trainer's world. Errors: PAR_ERR_ARG [agreed] when a step is under way;
  * PAR_ERR_TRANSPORT [comm], those of the device among them.

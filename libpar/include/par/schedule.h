@@ -1,7 +1,7 @@
 /*
- * Pipeline schedules as data: for every rank a list of actions, made by a generator, proved by a
- * checker, walked by the executor. p stages, m micro-batches, v chunks per stage; chunk c of
- * stage s is part c · p + s of the model.
+ * Pipeline schedules as data: for every rank a list of actions. A generator makes it, a checker
+ * proves it, the executor walks it. p stages, m micro-batches, v chunks per stage; chunk c of stage
+ * s is part c · p + s of the model.
  */
 #ifndef PAR_SCHEDULE_H
 #define PAR_SCHEDULE_H
@@ -56,11 +56,11 @@ typedef struct {
     /* Buckets of each local chunk in reduction order: chunk c owns [first_bucket[c], first_bucket[c
      * + 1]); NULL: none. */
     const int *first_bucket;
-    /* [first_bucket[v]] Number in its chunk of the module whose backward, as the last of the
-     * bucket's modules, completes a chunk's bucket, and whose forward is the first that reads it;
-     * not rising within a chunk. The last backward of the chunk is cut there, so that the reduction
-     * runs under the modules that are left, and its first forward, so that weights are still on
-     * their way under the modules before. NULL: all 0. */
+    /* [first_bucket[v]] Of a chunk's bucket, the number in the chunk of its first module: its
+     * backward completes the bucket, its forward is the first that reads it. Not rising within a
+     * chunk. The last backward of the chunk is cut there, so that the reduction runs under the
+     * modules that are left. So is its first forward: weights are still on their way under the
+     * modules before. NULL: all 0. */
     const int16_t *bucket_module;
     /* Buckets that are reduced after all others, in both lists last (tied weights); chunk ranges
      * exclude them. */
@@ -93,13 +93,13 @@ PAR_API par_status par_schedule_create(const par_schedule_params *, par_schedule
 PAR_API void par_schedule_destroy(par_schedule **);
 
 /**
- * Prove the lists of all p stages together: no deadlock under rendezvous semantics (a SEND
- * completes only when the matching RECV, the k-th of that ordered pair, is posted; a reader waits
- * for its SEND), matching chunk and micro at both ends, every (chunk, micro) forward and backward
- * exactly once and in dependency order, one that is cut in one go, slots never reused while in use,
- * every bucket gathered before the first forward of its modules and reduced once after their last
- * backward, collectives in one order on all stages. Not collective. Errors: PAR_ERR_INTERNAL; the message names stage, action
- * and cause. PAR_ERR_MEMORY.
+ * Prove the lists of all p stages together. There is no deadlock under rendezvous semantics: a SEND
+ * completes only when the matching RECV, the k-th of that ordered pair, is posted, and a reader
+ * waits for its SEND. Chunk and micro match at both ends. Every (chunk, micro) has one forward and
+ * one backward, in dependency order; one that is cut runs in one go. Slots are never reused while
+ * in use. Every bucket is gathered before the first forward of its modules, and reduced once after
+ * their last backward. Collectives come in one order on all stages. Not collective. Errors:
+ * PAR_ERR_INTERNAL; the message names stage, action and cause. PAR_ERR_MEMORY.
  */
 PAR_API par_status par_schedule_check(par_schedule *const *schedules, int p);
 
@@ -121,8 +121,8 @@ typedef struct {
     double begin, end;
 } par_schedule_time;
 
-/** The same simulation action by action: those of stage 0 in the order of its list, then those of
- * stage 1 and so on, into times [n of all lists together]. Not collective. Errors: those of
+/** The same simulation action by action, into times [n of all lists together]: those of stage 0 in
+ * the order of its list, then those of stage 1, and so on. Not collective. Errors: those of
  * par_schedule_simulate. */
 PAR_API par_status par_schedule_times(par_schedule *const *schedules, int p,
                                       const par_schedule_cost *, par_schedule_time *times);

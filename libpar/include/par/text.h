@@ -20,8 +20,8 @@ extern "C" {
 PAR_API size_t par_utf8_length(const void *bytes, size_t n);
 
 /**
- * The string `field` of the object in a line of JSON Lines of n bytes (RFC 8259), as UTF-8 that
- * ends with a zero byte and is the caller's to free. Other fields do not matter.
+ * The string `field` of the object in a line of JSON Lines (RFC 8259) of n bytes. It is UTF-8, ends
+ * with a zero byte, and is the caller's to free. Other fields do not matter.
  *
  * Not collective. Errors: PAR_ERR_FORMAT: no such line, no such field, not a string, or one with a
  * zero byte in it; PAR_ERR_MEMORY.

@@ -4,8 +4,8 @@
  * stay as they are.
  *
  * Without par_threads_set a process takes the cores that it may use: those of its affinity mask,
- * bounded by its cgroup's CPU quota, and divided by the ranks of this node that share them, once an
- * MPI transport has been made and so knows of them.
+ * bounded by its cgroup's CPU quota. Once an MPI transport has been made, they are divided by the
+ * ranks of this node that share them.
  *
  * Several host threads may call kernels at once: the team serves one of them at a time, and the
  * others run theirs alone. A team on a busy machine is used only while that is faster than the
@@ -25,8 +25,8 @@ enum { PAR_MAX_THREADS = 256 };
 
 /**
  * Let kernels use `n` threads, the calling one among them: 1 to PAR_MAX_THREADS; 0: the default.
- * Set it before operations are prepared and trainers are created: workspaces are made for the
- * number that holds then, and a larger one later leaves attention at that number. No kernel may be
+ * Set it before operations are prepared and trainers are created. Workspaces are made for the
+ * number that holds then; a larger one later leaves attention at that number. No kernel may be
  * running; ranks may differ.
  *
  * Not collective. Errors: PAR_ERR_ARG [local] when n is negative or above PAR_MAX_THREADS.

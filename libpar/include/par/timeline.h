@@ -8,9 +8,9 @@
  * Where nothing is started, a span costs a branch at its begin and one at its end. While it is
  * started, a span costs two looks at the clock and 72 bytes written, and nothing allocates.
  *
- * Spans are the host's. On a device that is not the host, kernels run later than their calls: there
- * a step's phases are recorded by the device's events, on a thread of their own, modules, kernels
- * and what NCCL carries are not. The device's spans are placed by the moment at which the host saw
+ * Spans are the host's. On a device that is not the host, kernels run later than their calls. There
+ * the device's events record a step's phases, on a thread of their own; modules, kernels and what
+ * NCCL carries are not recorded. The device's spans are placed by the moment at which the host saw
  * that a step had ended.
  */
 #ifndef PAR_TIMELINE_H
@@ -40,10 +40,10 @@ PAR_API par_status par_timeline_create(int64_t n_events, par_timeline **out);
 PAR_API void par_timeline_destroy(par_timeline **timeline);
 
 /**
- * From here on what happens on this transport is recorded: its operations, and a trainer's calls:
- * all that belongs to a step, and of a validation, a save, a load or a generation one span. The
- * next step that a trainer begins has the number `step`. Operations that are under way are not
- * recorded. A transport has one timeline at a time, the last one that was started.
+ * From here on what happens on this transport is recorded: its operations, and a trainer's calls.
+ * Of a step that is all that belongs to it; a validation, a save, a load or a generation is one
+ * span. The next step that a trainer begins has the number `step`. Operations that are under way
+ * are not recorded. A transport has one timeline at a time, the last one that was started.
  * Not collective, but files are whole only if all ranks start and stop between the same steps.
  */
 PAR_API void par_timeline_start(par_timeline *, par_transport *, int64_t step);
@@ -68,11 +68,12 @@ PAR_API int64_t par_timeline_kept(const par_timeline *);
 PAR_API int64_t par_timeline_dropped(const par_timeline *);
 
 /**
- * Compare the ranks' clocks with rank 0's: each rank answers messages of rank 0, and the round trip
+ * Compare the ranks' clocks with rank 0's. Each rank answers messages of rank 0. The round trip
  * that took least gives its offset, with half of that trip as the bound of the error. A rank that
- * runs on rank 0's system, and whose clock is the same within that bound, has offset 0 and no error.
- * par_timeline_write does it too: called before as well, what lies between is corrected by the
- * clocks' drift. Collective: on comm, whose data lies on the host. Errors: those of an operation.
+ * runs on rank 0's system, and whose clock is the same within that bound, has offset 0 and no
+ * error. par_timeline_write does it too: called before as well, what lies between is corrected by
+ * the clocks' drift. Collective: on comm, whose data lies on the host. Errors: PAR_ERR_MEMORY
+ * [agreed]; those of an operation.
  */
 PAR_API par_status par_timeline_align(par_timeline *, par_comm *comm);
 
@@ -94,11 +95,11 @@ typedef struct {
 
 /**
  * Bring the spans of all ranks to rank 0 of comm, in messages of 256 KiB, and write them as one
- * file of Chrome's trace format: a process per rank, threads for what it computes and for each
- * direction of communication, arrows from a send to its receive and from the rank that comes last
- * to a collective to the others. The file is complete or it is not there. Rank 0 takes 64 bytes per
- * span of all ranks; a span takes 90 to 165 bytes of the file. What is sent for this is not counted
- * by the transport's recorder, and what is recorded stays.
+ * file of Chrome's trace format. Each rank is a process, with threads for what it computes and for
+ * each direction of communication. Arrows go from a send to its receive, and from the rank that
+ * comes last to a collective to the others. The file is complete or it is not there. Rank 0 takes
+ * 64 bytes per span of all ranks; a span takes 90 to 165 bytes of the file. What is sent for this
+ * is not counted by the transport's recorder, and what is recorded stays.
  *
  * Collective: on comm, whose data lies on the host, with no step begun. Errors: PAR_ERR_IO,
  * PAR_ERR_MEMORY [agreed]; those of an operation.

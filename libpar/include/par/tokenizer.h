@@ -1,7 +1,7 @@
 /*
  * Tokenizers: text to ids and back. Bytes, characters (a table of the bytes that occur), byte-level
- * BPE from GPT-2's files, what a tokenizer.json or a tokenizer.model says; a trainer of a byte-level
- * BPE; and corpora of text or JSON Lines made into token files.
+ * BPE from GPT-2's files, what a tokenizer.json or a tokenizer.model says; a trainer of a
+ * byte-level BPE; and corpora of text or JSON Lines made into token files.
  */
 #ifndef PAR_TOKENIZER_H
 #define PAR_TOKENIZER_H
@@ -25,8 +25,8 @@ typedef struct par_tokenizer par_tokenizer;
  * par_corpus_write_tokens; a tokenizer.json of Hugging Face's tokenizers (BPE or Unigram); a
  * tokenizer.model of SentencePiece (BPE or unigram); or a directory with one of the two, or with a
  * byte-level BPE: vocab.json or encoder.json, and merges.txt or vocab.bpe. A tokenizer.json there
- * decides, since it says how texts are split. All of it is checked: ids are exactly 0 .. n - 1, and
- * in a byte-level BPE every byte has a token, every merge's parts and result are tokens, and every
+ * decides, since it says how texts are split. All of it is checked. Ids are exactly 0 .. n - 1. In
+ * a byte-level BPE every byte has a token, and every merge joins two tokens to a third. Every
  * longer token has a merge, unless it is in <> or [] (special), added, or the file ignores merges.
  *
  * Not collective. Errors: PAR_ERR_IO: a file is missing or cannot be read; PAR_ERR_FORMAT:
@@ -98,10 +98,10 @@ typedef struct {
 } par_corpus_counts;
 
 /**
- * A text in files. Each file is a document, or, with `field`, each line of JSON Lines that is not
- * blank is one: the string of that name in the line's object; other fields do not matter. Empty
- * documents are left out. Files may be packed by gzip or zstd (then each is unpacked in memory),
- * begin with a byte order mark, or be UTF-16 with one; surrogates that stand alone become U+FFFD.
+ * A text in files. Each file is a document. With `field`, each line of JSON Lines that is not blank
+ * is one: the string of that name in the line's object; other fields do not matter. Empty documents
+ * are left out. Files may be packed by gzip or zstd (then each is unpacked in memory), begin with a
+ * byte order mark, or be UTF-16 with one; surrogates that stand alone become U+FFFD.
  */
 typedef struct {
     int n_files;
@@ -115,7 +115,7 @@ typedef struct {
  * Train a byte-level BPE on a corpus and write vocab.json and merges.txt into a directory, which is
  * made if it is not there. vocab = 256 bytes + merges + <|endoftext|> (the last id). Each step
  * merges the pair that occurs most; among equals the one with the lowest left id, then the lowest
- * right id: the result depends on the text alone. Pieces longer than 1024 bytes are counted in
+ * right id. So the result depends on the text alone. Pieces longer than 1024 bytes are counted in
  * parts. *made (may be NULL): fewer ids than vocab when no pair occurs twice any more.
  *
  * Not collective. Errors: PAR_ERR_ARG: vocab is not in 257 .. 1048576; PAR_ERR_IO: a file cannot be
@@ -136,11 +136,12 @@ PAR_API par_status par_tokenizer_of_text(const par_corpus *corpus, par_tokenizer
 
 /**
  * Write the ids of a corpus as a token file, on par_threads() threads; the same bytes for every
- * number of them. What par_tokenizer_frame says stands around each document. llm.c's form, or Megatron's: `path` ends in .bin, the .idx is written beside
- * it, a document is one sequence. A tokenizer of bytes or characters leaves its table beside
- * llm.c's form: path + ".vocab", one line {"tokenizer": ..., "vocab": n, "bytes": [byte of id 0,
- * ...]}. Temporary names, fsync, rename. Memory: some 30 MB of text and ids per thread, and 4
- * bytes per document for Megatron. n_tokens and n_documents may be NULL.
+ * number of them. What par_tokenizer_frame says stands around each document. llm.c's form, or
+ * Megatron's: `path` ends in .bin, the .idx is written beside it, a document is one sequence. A
+ * tokenizer of bytes or characters leaves its table beside llm.c's form: path + ".vocab", one line
+ * {"tokenizer": ..., "vocab": n, "bytes": [byte of id 0, ...]}. Temporary names, fsync, rename.
+ * Memory: some 30 MB of text and ids per thread, and 4 bytes per document for Megatron. n_tokens
+ * and n_documents may be NULL.
  *
  * Not collective. Errors: PAR_ERR_FORMAT: bad JSON Lines (where and why), a corpus without a byte,
  * or a byte that a table of characters lacks; PAR_ERR_IO: a file cannot be read or written, and

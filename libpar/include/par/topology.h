@@ -1,12 +1,13 @@
 /*
- * The machine below a job: hosts, packages, memory nodes, caches, cores, GPUs and network adapters,
- * where ranks are on it, which axes of a layout stay inside a host, and how fast its ranks exchange
+ * The machine below a job: hosts, packages, memory nodes, caches, cores, GPUs and network adapters.
+ * Where ranks are on it, which axes of a layout stay inside a host, and how fast its ranks exchange
  * data. What a host has is read through hwloc (HWLOC_XMLFILE and HWLOC_SYNTHETIC give another one),
  * NVLink through NVML where that is installed.
  */
 #ifndef PAR_TOPOLOGY_H
 #define PAR_TOPOLOGY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,6 +46,7 @@ typedef struct {
     double wire_bytes_s; /* of a NIC: bytes per second of its network */
     char name[64];       /* of the host, of the model of a package, GPU or NIC */
     char id[16];         /* of a GPU or NIC: its PCI address, "0000:1b:00.0" */
+    char cpus[64]; /* of a NUMA node: its hardware threads by the kernel's numbers, "0-7,16-23" */
 } par_part;
 
 /* Where a rank is: indices of parts. */
@@ -84,14 +86,25 @@ PAR_API par_status par_topology_read(par_topology **out);
 PAR_API par_status par_topology_gather(par_transport *, const par_topology *own,
                                        par_topology **out);
 
+/* Ranks that are to be put on a machine. Zeros mean the defaults. */
+typedef struct {
+    int ranks;
+    int per_host;  /* on one host; default: one per GPU, or per core where there is no GPU */
+    int together;  /* ranks behind each other that share a memory node: those of a tp group, say */
+    bool on_cores; /* GPUs are not used */
+} par_topology_assume_params;
+
 /**
- * Put `ranks` ranks on hosts like the one that `t` has, as par run does: hosts are filled one after
- * the other, with a rank per GPU, or per core where there is no GPU, and a host's ranks are shared
- * evenly over its memory nodes where they divide. Hosts are added as they are needed.
+ * Put ranks on hosts like the one that `t` has, as par run does. Hosts are filled one after the
+ * other, and are added as they are needed. Where ranks use GPUs, rank k of a host has its k-th in
+ * the order of PCI addresses, and the memory node of that. Else a host's ranks fill its memory
+ * nodes that have cores, in their order, with as equal numbers of groups of `together` ranks as
+ * there can be. Where these do not fit into the cores of a node, it is as equal numbers of ranks.
+ * Ranks that do not fit either are not bound.
  * Not collective. Errors: PAR_ERR_ARG [local] when `t` has not exactly one host, or ranks < 1;
  * PAR_ERR_MEMORY when there is no host memory.
  */
-PAR_API par_status par_topology_assume(par_topology *t, int ranks);
+PAR_API par_status par_topology_assume(par_topology *t, const par_topology_assume_params *params);
 
 /** Free it. NULL is accepted. Not collective. */
 PAR_API void par_topology_destroy(par_topology **topology);
@@ -108,7 +121,7 @@ PAR_API par_status par_topology_print(const par_topology *,
 PAR_API par_status par_topology_write_json(const par_topology *, const char *path);
 
 /** Write it as a page of SVG without external resources; equal hosts are drawn once. Not
- * collective. Errors: PAR_ERR_IO. */
+ * collective. Errors: PAR_ERR_IO, PAR_ERR_MEMORY. */
 PAR_API par_status par_topology_write_svg(const par_topology *, const char *path);
 
 /* How the groups of an axis lie on the machine. Groups of one rank are not counted. */
@@ -127,8 +140,8 @@ PAR_API par_status par_topology_place(const par_topology *t, const par_layout *l
                                       par_axis_placement out[PAR_AXIS_COUNT]);
 
 /**
- * The same in words, a line at a time, with advice: which axis belongs inside a host or a memory
- * node, and what to change where it does not lie there.
+ * The same in words, a line at a time, with advice. It says which axis belongs inside a host or a
+ * memory node, and what to change where it does not lie there.
  * Not collective. Errors: as par_topology_place.
  */
 PAR_API par_status par_topology_advise(const par_topology *t, const par_layout *layout,
@@ -162,9 +175,9 @@ typedef struct {
 
 /**
  * Measure the transport with data in host memory: each pair of ranks, one after the other, and
- * all-reduces of 1 KiB, 64 KiB and 4 MiB over all ranks and over the groups of each axis of
- * `layout` (NULL: over all ranks alone). Above PAR_MEASURE_ALL ranks, of each rank only the pairs
- * with r + 1, r + 2, r + 4, ... Takes some 20 ms per pair between hosts with 1 GB/s.
+ * all-reduces of 1 KiB, 64 KiB and 4 MiB. Those go over all ranks, and over the groups of each axis
+ * of `layout` (NULL: none). Above PAR_MEASURE_ALL ranks, of each rank only the pairs with r + 1, r
+ * + 2, r + 4, ... Takes some 20 ms per pair between hosts with 1 GB/s.
  * Collective: on the transport's ranks. Errors: PAR_ERR_LAYOUT [agreed] when the layout is not
  * possible; PAR_ERR_MEMORY [agreed] when a rank has no host memory; PAR_ERR_TRANSPORT [comm] when
  * MPI failed or a peer is gone.

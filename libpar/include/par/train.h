@@ -100,16 +100,16 @@ typedef struct {
 } par_vote;
 
 /* This rank's figures of the last step that ended, s. On a device that is not the host all but
- * `data` are the device's, of its compute stream: wait_pipeline is what the schedule took beside
- * forward and backward, its transfers and where the stream stood still. */
+ * `data` are the device's, of its compute stream. There wait_pipeline is what the schedule took
+ * beside forward and backward: its transfers, and where the stream stood still. */
 typedef struct {
     double total, data, forward, backward, wait_pipeline, wait_dp, update;
     double bubble; /* measured: (total of the schedule - busy) / busy, the largest of all stages. It
                       is voted on; on a device the vote has that of the last step that had ended
                       when this one was begun, 0 in the first ones */
     double ideal_bubble;
-    /* Communication on the host, by axis, within the step: what this rank waited for, receives and
-     * peers that come late included, and what moved while it did something else. On a
+    /* Communication on the host, by axis, within the step: what this rank waited for, and what
+     * moved while it did something else. Waits for receives and for late peers are included. On a
      * device that is not the host 0: there wait_pipeline and wait_dp are what was waited for. */
     double exposed[PAR_AXIS_COUNT], hidden[PAR_AXIS_COUNT];
     double tail; /* of exposed[PAR_DP], what nothing is left to hide: the bucket that is complete
@@ -131,7 +131,7 @@ PAR_API void par_trainer_check(const par_trainer_params *, int world_size, par_p
 
 /**
  * Measure one rank's memory without MPI, data or weights: what par_trainer_create takes on a
- * transport with these parameters (NULL: the defaults), whose piece_nbytes and link decide about
+ * transport with these parameters (NULL: the defaults). Their piece_nbytes and link decide about
  * staging.
  *
  * Not collective. Errors: PAR_ERR_OPTION or PAR_ERR_LAYOUT [agreed] with every problem;
@@ -177,8 +177,6 @@ PAR_API par_status par_trainer_copy(const par_trainer *, void *dst, const void *
 PAR_API int par_trainer_n_params(const par_trainer *);
 /** The i-th of them in registration order, i in [0, n). Not collective. */
 PAR_API par_param *par_trainer_param(const par_trainer *, int i);
-/** The schedules of all stages, [pp]; this stage's is the one at its coordinate. Not collective. */
-PAR_API par_schedule *const *par_trainer_schedules(const par_trainer *);
 /** Micro-batches per step and dp rank. Not collective. */
 PAR_API int par_trainer_n_micro(const par_trainer *);
 /** Samples consumed so far: the whole state of the data order. Not collective. */
@@ -234,9 +232,9 @@ PAR_API const par_step_times *par_trainer_times(const par_trainer *);
 PAR_API const char *par_trainer_no_graph(const par_trainer *);
 
 /**
- * Mean loss over samples [first, first + n) of `source`, each once, whatever the layout: where n is
- * not a multiple of micro_batch · dp, what is missing is filled up with samples that are not read
- * and do not count. No dropout, no gradients.
+ * Mean loss over samples [first, first + n) of `source`, each once, whatever the layout. Where n is
+ * not a multiple of micro_batch · dp, it is filled up with samples that are not read and do not
+ * count. No dropout, no gradients.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when n is below 1, or not such a multiple
  * though the model's targets are not ids (par_model.n_ids), or a step is under way; what the source
@@ -283,8 +281,8 @@ PAR_API par_status par_trainer_draw(par_trainer *);
 typedef enum { PAR_STATE_WEIGHT, PAR_STATE_GRADIENT, PAR_STATE_M, PAR_STATE_V } par_state;
 
 /**
- * What this rank must contribute so that over all ranks every logical element appears exactly once:
- * contiguous runs of a parameter's local array (replica 0, and the run that this dp rank owns).
+ * What this rank must contribute so that over all ranks every logical element appears exactly once.
+ * These are contiguous runs of a parameter's local array: of replica 0, what this dp rank owns.
  * Element i of the run is element first + i of the [local] array; padding is included and
  * recognised by par_param's extent. Weights are the fp32 master's. values are fp32 copies or views,
  * valid in the call; PAR_STATE_GRADIENT is scaled to the mean loss, before clipping, and valid
@@ -379,7 +377,7 @@ PAR_API par_status par_trainer_save_poll(par_trainer *, bool *ended);
 PAR_API par_status par_trainer_save_end(par_trainer *, par_checkpoint_result *out);
 
 /**
- * Continue from a checkpoint of the same model, saved in any layout: the next steps have the bits
+ * Continue from a checkpoint of the same model, saved in any layout. The next steps have the bits
  * of the run that saved it, if neither layout nor option differs (a note says which do). With
  * `inference` weights alone are read, and nothing is said of the training. about as in
  * par_trainer_save.

@@ -41,10 +41,10 @@ typedef struct {
 } par_verify_report;
 
 /**
- * Run `steps` steps in fp32 with these parameters on the transport's world and with tp = pp = dp =
- * 1 on its rank 0, the same global batch and source, and compare: losses, gradient norms, and the
- * gradients of step 1, each logical tensor gathered. A tensor's difference is relative to its own
- * norm, or to 1e-6 of the whole gradient's where that is larger: a gradient that is zero by
+ * Run `steps` steps in fp32 with these parameters on the transport's world, and with tp = pp = dp =
+ * 1 on its rank 0. Global batch and source are the same. Losses, gradient norms, and the gradients
+ * of step 1 are compared, each logical tensor gathered. A tensor's difference is relative to its
+ * own norm, or to 1e-6 of the whole gradient's where that is larger. For a gradient that is zero by
  * construction is rounding noise. bound 0: 1e-5. report: NULL tells nothing.
  *
  * It allocates: it is not a part of training. A difference above the bound is not an error:

@@ -68,7 +68,7 @@ typedef struct {
     double clip;              /* global gradient norm; 0: no clipping */
     double unit;              /* targets of a full micro-batch */
     double beta1, beta2;
-    int64_t batch; /* samples a step */
+    int64_t batch; /* samples per step */
 } par_vote_rules;
 
 /* What a vote decided; the same on every rank. */

@@ -1,7 +1,7 @@
 /*
  * The watchdog: a thread that finds a training that stands still and says which rank did not
- * arrive. It makes no call of MPI: every rank keeps a page, a small file that is mapped, with where
- * it is, what it waits for, and its last operations on each axis; watchdogs read the pages of all
+ * arrive. It makes no call of MPI. Every rank keeps a page, a small file that is mapped: where it
+ * is, what it waits for, and its last operations on each axis. Watchdogs read the pages of all
  * ranks, also of one that is stopped or gone.
  *
  * Pages are seen by ranks of one host, or of all hosts if their directory lies on a file system
@@ -32,13 +32,13 @@ typedef struct {
     int rank, size;
     double timeout_s; /* 0: 30 */
     /*
-     * Called at most once, in the watchdog's thread: this rank has waited for so long, and a rank
-     * that it waits for, directly or through others, does not come. `first`: this rank is the one
+     * Called at most once, in the watchdog's thread. This rank has waited for so long, and a rank
+     * that it waits for, directly or through others, does not arrive. `first`: this rank is the one
      * that reports; others call it after it, so that each can end its own process. `report` has a
      * line per rank.
      *
-     * A rank that lives and waits for nobody may be working: one that uses its cores, reads data,
-     * creates, loads, saves, or is outside of the library, has ten times as long.
+     * A rank that lives and waits for nobody may be working. If it uses its cores, reads data,
+     * creates, loads, saves, or is outside of the library, it has ten times as long.
      */
     void (*stalled)(void *user, const char *report, bool first);
     void *user;

@@ -1,5 +1,5 @@
 /*
- * Whole models in the files of other programs: weights by libpar's names from any source (a
+ * Whole models in the files of other programs. Weights go by libpar's names from any source (a
  * checkpoint, a Hugging Face directory, a model file of llm.c) to a Hugging Face directory or a
  * model file of llm.c. One parameter lies in memory at a time.
  */
@@ -67,9 +67,9 @@ PAR_API par_status par_weights_write_hf(const par_weights *from, const char *dir
 typedef struct par_llmc par_llmc;
 
 /**
- * Open one: header of 256 int32 with magic 20240326, version 3 (fp32) or 5 (bf16), then the weights
- * of GPT-2, each stacked over layers, linear weights [out, in], the vocabulary padded with rows
- * that are not read. Numbers and length are checked before anything is used.
+ * Open one. It has a header of 256 int32 with magic 20240326 and version 3 (fp32) or 5 (bf16), then
+ * the weights of GPT-2, each stacked over layers. Linear weights are [out, in]; the vocabulary is
+ * padded with rows that are not read. Numbers and length are checked before anything is used.
  *
  * Not collective. Errors: PAR_ERR_IO, PAR_ERR_FORMAT with path and cause; PAR_ERR_MEMORY.
  */

@@ -129,6 +129,11 @@ ncclResult_t ncclSend(const void *src, size_t n, ncclDataType_t type, int peer, 
                       cudaStream_t stream) {
     return take(comm, (int)type);
 }
+ncclResult_t ncclPutSignal(const void *src, size_t n, ncclDataType_t type, int peer,
+                           ncclWindow_t window, size_t offset, int signal, int context,
+                           unsigned int flags, ncclComm_t comm, cudaStream_t stream) {
+    return take(comm, (int)type);
+}
 ncclResult_t ncclRecv(void *dst, size_t n, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
     return take(comm, (int)type);

@@ -1,0 +1,277 @@
+/*
+ * Where the ranks of a job lie on its hosts, and what the launcher is told for that. Ranks of a tp
+ * group are behind each other, and so on one memory node, or beside GPUs that are near each other;
+ * hosts are filled one after the other, so that the outer axes, dp and pp, go between them.
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "run.h"
+
+/* The hosts of a job: n with per_host ranks each; n 0: that is not known. */
+typedef struct {
+    int n, per_host;
+    bool here; /* this host is one of them, and so the others may be thought to be like it */
+} host_list;
+
+static bool is_here(const char *name, int n) {
+    char own[RUN_NAME] = "";
+    gethostname(own, sizeof own - 1);
+    int plain = (int)strcspn(own, ".");
+    return (n == 9 && strncmp(name, "localhost", 9) == 0) ||
+           (n >= plain && strncmp(name, own, (size_t)plain) == 0 &&
+            (n == plain || name[plain] == '.'));
+}
+
+/* "node1:8" or "node1 slots=8": one host more. Hosts with other numbers of ranks are not known. */
+static void add_host(host_list *hosts, const char *text, bool *equal) {
+    int n = (int)strcspn(text, ": \t\n");
+    const char *number = strstr(text, "slots=");
+    number = number ? number + 6 : text[n] == ':' ? text + n + 1 : "1";
+    int slots = atoi(number);
+    *equal &= slots > 0 && (hosts->n == 0 || slots == hosts->per_host);
+    hosts->per_host = slots;
+    hosts->here |= is_here(text, n);
+    hosts->n++;
+}
+
+static void read_list(const char *text, host_list *hosts, bool *equal) {
+    char name[256];
+    for (int n; *text; text += n + (text[n] == ',')) {
+        n = (int)strcspn(text, ",");
+        snprintf(name, sizeof name, "%.*s", n, text);
+        add_host(hosts, name, equal);
+    }
+}
+
+static void read_file(const char *path, host_list *hosts, bool *equal) {
+    char line[256];
+    FILE *file = fopen(path, "r");
+    while (file && fgets(line, sizeof line, file)) {
+        const char *text = line + strspn(line, " \t");
+        if (*text != '\n' && *text != '#') add_host(hosts, text, equal);
+    }
+    if (file) fclose(file);
+}
+
+/* Slurm's SLURM_TASKS_PER_NODE is "8" or "8(x2)", where hosts have equal numbers. */
+static void read_slurm(host_list *hosts, bool *equal) {
+    const char *nodes = getenv("SLURM_JOB_NUM_NODES"), *tasks = getenv("SLURM_TASKS_PER_NODE");
+    hosts->n = nodes ? atoi(nodes) : 0;
+    hosts->per_host = tasks ? atoi(tasks) : 0;
+    hosts->here = getenv("SLURMD_NODENAME") != NULL;
+    *equal = tasks && !strchr(tasks, ',');
+}
+
+static host_list find_hosts(const run_settings *s, bool slurm) {
+    host_list hosts = {0};
+    bool equal = true;
+    if (s->hosts)
+        read_list(s->hosts, &hosts, &equal);
+    else if (s->hostfile)
+        read_file(s->hostfile, &hosts, &equal);
+    else if (slurm)
+        read_slurm(&hosts, &equal);
+    else
+        hosts = (host_list){.n = 1, .per_host = (int)s->ranks, .here = true};
+    if (!equal || (int64_t)hosts.n * hosts.per_host < s->ranks) hosts.n = 0;
+    return hosts;
+}
+
+/* HWLOC_XMLFILE and HWLOC_SYNTHETIC show another machine, of which this process has no part. */
+static bool is_another_machine(void) {
+    return getenv("HWLOC_XMLFILE") || getenv("HWLOC_SYNTHETIC");
+}
+
+/* Hardware threads that this process may run on. */
+static int own_threads(void) {
+    cpu_set_t cpus;
+    return sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+}
+
+static int count_parts(const par_topology *t, par_part_kind kind) {
+    int n = 0;
+    for (int i = 0; i < t->n && (i == 0 || t->parts[i].parent >= 0); i++)
+        n += t->parts[i].kind == kind;
+    return n;
+}
+
+/* Cores of this host that the job has; *all: no others are there. */
+static int count_cores(const par_topology *t, bool *all) {
+    int own = own_threads(), threads = 0;
+    *all = true;
+    if (!t) return own;
+    int cores = count_parts(t, PAR_PART_CORE);
+    for (int i = 0; i < t->n; i++)
+        if (t->parts[i].kind == PAR_PART_CORE) threads += t->parts[i].threads;
+    if (is_another_machine()) return cores;
+    *all = own >= threads;
+    return own < cores ? own : cores;
+}
+
+/* Ranks of each memory node, if every host's ranks fill its nodes in their order, so that the
+ * launcher's "so many per memory node" makes that map; else 0. */
+static int even_share(const run_map *m, int nodes) {
+    const par_topology *t = m->machine;
+    int share = 1;
+    while (share < t->n_ranks && share < m->per_host && t->ranks[share].numa == t->ranks[0].numa)
+        share++;
+    for (int r = 0; r < t->n_ranks; r++)
+        if (t->parts[t->ranks[r].numa].index != r % m->per_host / share) return 0;
+    /* where a host's nodes have room, the launcher would put the next host's ranks there */
+    return m->hosts > 1 && share * nodes != m->per_host ? 0 : share;
+}
+
+/* Why ranks are not bound; NULL: they may be. */
+static const char *why_not(const run_map *m, const host_list *hosts, int nodes, bool all) {
+    if (!hosts->n) return "the hosts' numbers of ranks are not known, or not equal";
+    if (!hosts->here) return "what those hosts have is not known on this one";
+    if (hosts->per_host > m->cores && !m->gpus) return "they share cores";
+    if (nodes < 2) return "there is one memory node";
+    return all ? NULL : "this process may use only some of the cores";
+}
+
+static void place(const run_settings *s, run_map *m, const host_list *hosts) {
+    bool all, host_only = run_is_train_llm(s) && !run_program_has(s, "--device", "cuda");
+    int nodes = count_parts(m->machine, PAR_PART_NUMA);
+    m->cores = count_cores(m->machine, &all);
+    m->hosts = hosts->n;
+    m->per_host = hosts->per_host;
+    m->gpus = !host_only && hosts->per_host <= count_parts(m->machine, PAR_PART_GPU);
+    m->why = why_not(m, hosts, nodes, all);
+    if (!hosts->n || !hosts->here || (hosts->per_host > m->cores && !m->gpus)) return;
+    bool tp_first = m->layout.order[0] == PAR_TP;
+    const par_topology_assume_params params = {.ranks = (int)s->ranks,
+                                               .per_host = hosts->per_host,
+                                               .together = tp_first ? m->layout.size[PAR_TP] : 1,
+                                               .on_cores = !m->gpus};
+    m->placed = par_topology_assume(m->machine, &params) == PAR_OK;
+    m->bound = m->placed && !m->why;
+    if (!m->bound) return;
+    for (int r = 0; r < m->machine->n_ranks; r++) m->bound &= m->machine->ranks[r].numa >= 0;
+    if (!m->bound) m->why = "ranks do not fit into the memory nodes";
+    if (m->bound) m->share = even_share(m, nodes);
+}
+
+void run_map_find(const run_settings *s, bool slurm, run_map *out) {
+    host_list hosts = find_hosts(s, slurm);
+    *out = (run_map){0};
+    run_program_layout(s, &out->layout);
+    if (par_topology_read(&out->machine) != PAR_OK) {
+        out->cores = own_threads();
+        out->why = "this build has no hwloc, or it cannot read the machine";
+        return;
+    }
+    place(s, out, &hosts);
+}
+
+void run_map_free(run_map *m) {
+    par_topology_destroy(&m->machine);
+}
+
+/* "0-2,8" of the kernel as Hydra's "0+1+2+8". */
+static void add_cpus(char *text, size_t nbytes, const char *list) {
+    const char *plus = "";
+    while (*list) {
+        char *end;
+        long first = strtol(list, &end, 10), last = *end == '-' ? strtol(end + 1, &end, 10) : first;
+        for (long cpu = first; cpu <= last; cpu++, plus = "+") {
+            size_t used = strlen(text);
+            snprintf(text + used, nbytes - used, "%s%ld", plus, cpu);
+        }
+        list = end + (*end == ',');
+    }
+}
+
+/* Hydra's own maps go round the memory nodes with each rank, so it gets every rank's threads. */
+static void hydra_words(const run_map *m, run_words *words) {
+    int n = m->machine->n_ranks < m->per_host ? m->machine->n_ranks : m->per_host;
+    size_t nbytes = 16 + (size_t)n * 4096;
+    char *text = calloc(1, nbytes);
+    if (!text) return;
+    snprintf(text, nbytes, "user:");
+    for (int r = 0; r < n; r++) {
+        if (r > 0) text[strlen(text)] = ',';
+        add_cpus(text, nbytes, m->machine->parts[m->machine->ranks[r].numa].cpus);
+    }
+    run_word(words, "%s", text);
+    free(text);
+}
+
+static bool names_cpus(const run_map *m) {
+    for (int r = 0; r < m->machine->n_ranks; r++)
+        if (!*m->machine->parts[m->machine->ranks[r].numa].cpus) return false;
+    return true;
+}
+
+void run_map_words(run_map *m, int mpi, run_words *words) {
+    if (m->bound && (mpi == RUN_OPENMPI ? m->share == 0 : !names_cpus(m))) {
+        m->bound = false;
+        m->why = "mpirun has no words for the memory nodes that ranks belong to";
+    }
+    if (mpi == RUN_OPENMPI) {
+        if (m->bound) {
+            run_word(words, "--map-by");
+            run_word(words, "ppr:%d:numa", m->share);
+        }
+        run_word(words, "--bind-to");
+        run_word(words, m->bound ? "numa" : "none");
+    } else {
+        run_word(words, "-bind-to");
+        if (m->bound)
+            hydra_words(m, words);
+        else
+            run_word(words, "none");
+    }
+}
+
+static void print_ranks(const run_map *m, int first, int last, FILE *file) {
+    const par_topology *t = m->machine;
+    const par_topology_rank *r = &t->ranks[first];
+    fprintf(file, first == last ? "  rank %d" : "  ranks %d to %d", first, last);
+    if (m->hosts > 1)
+        fprintf(file, ": host %d", t->parts[r->host].index + 1);
+    else
+        fprintf(file, ": this host");
+    if (r->numa >= 0) fprintf(file, ", NUMA node %d", t->parts[r->numa].index);
+    if (!m->gpus) {
+        fprintf(file, "\n");
+        return;
+    }
+    int gpu = first % m->per_host;
+    fprintf(file, first == last ? ", GPU %d" : ", GPUs %d to %d", gpu, gpu + last - first);
+    for (int i = 0; i < t->n; i++)
+        if (t->parts[i].kind == PAR_PART_GPU && t->parts[i].nvlinks) {
+            fprintf(file, ", each with %d NVLinks", t->parts[i].nvlinks);
+            break;
+        }
+    fprintf(file, "\n");
+}
+
+/* Lines on axes alone: the table above them is par topology's. */
+static void print_advice(void *user, const char *line) {
+    FILE *file = user;
+    if (line[2] == ':') fprintf(file, "  %s\n", line);
+}
+
+void run_map_print(const run_map *m, FILE *file) {
+    enum { SHOWN = 16 };
+    const par_topology *t = m->machine;
+    int lines = 0;
+    if (!m->placed || (!m->bound && m->hosts < 2)) return;
+    for (int r = 0, last; r < t->n_ranks; r = last + 1) {
+        for (last = r; last + 1 < t->n_ranks && t->ranks[last + 1].host == t->ranks[r].host &&
+                       t->ranks[last + 1].numa == t->ranks[r].numa;)
+            last++;
+        if (lines++ == SHOWN) {
+            fprintf(file, "  and so on to rank %d\n", t->n_ranks - 1);
+            break;
+        }
+        print_ranks(m, r, last, file);
+    }
+    if (m->layout.size[PAR_TP]) par_topology_advise(t, &m->layout, print_advice, file);
+}

@@ -1,0 +1,108 @@
+/*
+ * The files of a tokenizer. It is told from others by the bytes that decide about ids, not by its
+ * name: a table of all bytes in their order is "bytes", wherever it lies.
+ */
+#include "tokenizer_files.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* What decides about ids: the first row of which all files are there. */
+static const char *const deciding[][2] = {
+    {"tokenizer.json", NULL},      {"tokenizer.model", NULL},   {"vocab.json", "merges.txt"},
+    {"encoder.json", "vocab.bpe"}, {"vocab.json", "vocab.bpe"}, {"encoder.json", "merges.txt"}};
+/* First those, then from BESIDE on what other programs look for beside them. */
+enum { BESIDE = 6 };
+const char *const llm_tokenizer_names[] = {"tokenizer.json",
+                                           "tokenizer.model",
+                                           "vocab.json",
+                                           "merges.txt",
+                                           "encoder.json",
+                                           "vocab.bpe",
+                                           "tokenizer_config.json",
+                                           "special_tokens_map.json",
+                                           "added_tokens.json",
+                                           "generation_config.json",
+                                           "chat_template.jinja",
+                                           NULL};
+
+/* The file's bytes as one more file of the tokenizer; false: it is not there, or too large. */
+static bool add_file(llm_tokenizer *t, const char *folder, const char *name) {
+    char path[LLM_TOKENIZER_PATH + 80];
+    struct stat info;
+    llm_tokenizer_file *f = &t->files[t->n_files];
+    snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", name);
+    if (t->n_files == LLM_TOKENIZER_FILES || strlen(name) >= sizeof f->name) return false;
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size < 1) return false;
+    FILE *file = info.st_size <= 8 * (int64_t)LLM_TOKENIZER_NBYTES ? fopen(path, "rb") : NULL;
+    char *bytes = file ? malloc((size_t)info.st_size + 1) : NULL;
+    bool good = bytes && fread(bytes, 1, (size_t)info.st_size, file) == (size_t)info.st_size;
+    if (file) fclose(file);
+    if (!good) {
+        free(bytes);
+        return false;
+    }
+    bytes[info.st_size] = 0;
+    snprintf(f->name, sizeof f->name, "%s", name);
+    f->bytes = bytes;
+    f->n = info.st_size;
+    t->n_files++;
+    return true;
+}
+
+/* FNV-1a, 64 bits: it tells files apart that nobody has forged. */
+static void identify(llm_tokenizer *t) {
+    uint64_t hash = 14695981039346656037u;
+    if (t->n_files == 0) return;
+    for (int i = 0; i < t->n_files; i++)
+        for (int64_t k = 0; k < t->files[i].n; k++)
+            hash = (hash ^ (unsigned char)t->files[i].bytes[k]) * 1099511628211u;
+    snprintf(t->id, sizeof t->id, "%016llx", (unsigned long long)hash);
+    if (strstr(t->files[0].name, ".vocab") && strstr(t->files[0].bytes, "\"tokenizer\": \"bytes\""))
+        snprintf(t->id, sizeof t->id, "bytes");
+}
+
+void llm_tokenizer_drop(llm_tokenizer *t) {
+    for (int i = 0; i < t->n_files; i++) free(t->files[i].bytes);
+    t->n_files = t->n_blobs = 0;
+}
+
+void llm_tokenizer_carry(llm_tokenizer *t) {
+    int64_t sum = 0;
+    for (int i = 0; i < t->n_files; i++) sum += t->files[i].n;
+    t->n_blobs = sum <= LLM_TOKENIZER_NBYTES ? t->n_files : 0;
+    for (int i = 0; i < t->n_blobs; i++)
+        t->blobs[i] = (par_checkpoint_run){.kind = "tokenizer",
+                                           .name = t->files[i].name,
+                                           .dtype = PAR_U8,
+                                           .n = t->files[i].n,
+                                           .data = t->files[i].bytes};
+}
+
+void llm_tokenizer_look(llm_tokenizer *t, const char *path) {
+    char folder[LLM_TOKENIZER_PATH];
+    struct stat info;
+    snprintf(t->path, sizeof t->path, "%s", path);
+    snprintf(t->name, sizeof t->name, "%s", path);
+    snprintf(folder, sizeof folder, "%s", path);
+    if (strcmp(path, "bytes") == 0) snprintf(t->id, sizeof t->id, "bytes");
+    if (strcmp(path, "bytes") == 0 || stat(path, &info) != 0) return;
+    bool whole = S_ISDIR(info.st_mode);
+    if (!whole) {
+        char *slash = strrchr(folder, '/');
+        const char *name = slash ? slash + 1 : path;
+        if (slash) *slash = 0;
+        add_file(t, slash ? folder : "", slash ? name : path);
+        whole = strcmp(name, "tokenizer.json") == 0 || strcmp(name, "tokenizer.model") == 0;
+        if (!slash) *folder = 0;
+    }
+    for (size_t i = 0; t->n_files == 0 && i < sizeof deciding / sizeof *deciding; i++)
+        if (add_file(t, folder, deciding[i][0]) && deciding[i][1] &&
+            !add_file(t, folder, deciding[i][1]))
+            llm_tokenizer_drop(t);
+    identify(t);
+    for (int i = BESIDE; whole && t->n_files && llm_tokenizer_names[i]; i++)
+        add_file(t, folder, llm_tokenizer_names[i]);
+}
