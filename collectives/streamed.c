@@ -5,6 +5,9 @@
  * types are NCCL's, rounded at every hop, where the host engine rounds once; the order of additions
  * is NCCL's too.
  *
+ * Where operations are not part of a graph, two more events tell how long each took on its stream,
+ * from the moment at which its input was there; they are read when they have happened.
+ *
  * Sends and receives have a communicator of two ranks and a stream for each ordered pair of
  * neighbours on the ring of ranks, which are those that schedules use. So a receive that was put on
  * its stream early holds up nothing but later receives from the same rank, and the k-th send of a
@@ -22,6 +25,7 @@
 #include "collectives/link.h"
 #include "collectives/nccl/nccl.h"
 #include "libpar/base/clock.h"
+#include "libpar/base/record.h"
 
 enum { MAX_OPS = 512, MAX_LANES = 5, CONNECT_S = 300 };
 
@@ -39,6 +43,8 @@ typedef struct {
     int64_t number;
     bool waited; /* for it, by a stream: the entry may be taken again */
     par_event *done;
+    par_event *timed[2]; /* its begin and end; NULL: the device has no such events */
+    int row;             /* of the recorder, which is to be told of its time; -1: is not */
 } entry;
 
 typedef struct {
@@ -47,6 +53,7 @@ typedef struct {
     const par__nccl *nccl;
     par_event *ready;
     entry entries[MAX_OPS];
+    int64_t last, told; /* numbers: the last operation; up to this one their times are told */
     lane lanes[MAX_LANES];
     int n_lanes;
     void *scratch; /* 8 bytes of the device, while connecting */
@@ -236,8 +243,12 @@ static void streamed_destroy(void *state) {
         if (l->nccl) s->nccl->close(l->nccl, broken);
         if (l->stream) s->device->stream_destroy(l->stream);
     }
-    for (int i = 0; i < MAX_OPS; i++)
-        if (s->entries[i].done) s->device->event_destroy(s->entries[i].done);
+    for (int i = 0; i < MAX_OPS; i++) {
+        par_event *const own[] = {s->entries[i].done, s->entries[i].timed[0],
+                                  s->entries[i].timed[1]};
+        for (int k = 0; k < 3; k++)
+            if (own[k]) s->device->event_destroy(own[k]);
+    }
     if (s->ready) s->device->event_destroy(s->ready);
     if (s->scratch) s->device->memory.release(s->scratch, 8);
     free(s);
@@ -245,7 +256,11 @@ static void streamed_destroy(void *state) {
 
 static par_status prepare(streamed *s) {
     PAR_TRY(s->device->event_create(&s->ready));
-    for (int i = 0; i < MAX_OPS; i++) PAR_TRY(s->device->event_create(&s->entries[i].done));
+    for (int i = 0; i < MAX_OPS; i++) {
+        PAR_TRY(s->device->event_create(&s->entries[i].done));
+        for (int k = 0; k < 2 && s->device->timed_event_create; k++)
+            PAR_TRY(s->device->timed_event_create(&s->entries[i].timed[k]));
+    }
     return s->device->memory.alloc(8, &s->scratch);
 }
 
@@ -295,6 +310,28 @@ static par_status refuse_peer(const streamed *s, const par__operation *op) {
              par__kind_name(op->kind), s->comm->rank, op->peer, s->comm->axis);
 }
 
+/* The recorder gets the entry's time, if it is there. */
+static par_status tell_time(streamed *s, entry *at, bool *done) {
+    double seconds;
+    *done = true;
+    if (at->row < 0) return PAR_OK;
+    PAR_TRY(s->device->event_query(at->timed[1], done));
+    if (!*done) return PAR_OK;
+    PAR_TRY(s->device->elapsed(at->timed[0], at->timed[1], &seconds));
+    par__recorder_ran(s->comm->transport->recorder, at->row, seconds);
+    at->row = -1;
+    return PAR_OK;
+}
+
+static par_status tell_times(streamed *s) {
+    bool done = !par__recorder_captured(s->comm->transport->recorder);
+    while (done && s->told < s->last) {
+        PAR_TRY(tell_time(s, &s->entries[(s->told + 1) % MAX_OPS], &done));
+        s->told += done;
+    }
+    return PAR_OK;
+}
+
 static par_status take_entry(streamed *s, const par__operation *op, int64_t number, entry **out) {
     entry *at = &s->entries[number % MAX_OPS];
     bool done = true;
@@ -303,23 +340,31 @@ static par_status take_entry(streamed *s, const par__operation *op, int64_t numb
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "%s on axis %s: %d operations are under way; wait for some first",
                  par__kind_name(op->kind), s->comm->axis, MAX_OPS);
+    PAR_TRY(tell_times(s));
+    if (s->told <= number - MAX_OPS) s->told = number - MAX_OPS; /* its time comes too late */
+    at->row = -1;
     *out = at;
     return PAR_OK;
 }
 
-static void tell(const streamed *s, const par__operation *op) {
+/* The operation's row. */
+static int tell(const streamed *s, const par__operation *op) {
     par_comm *comm = s->comm;
-    par__engine_count(comm, op, par__count_operation(comm, op));
+    int row = par__count_operation(comm, op);
+    par__engine_count(comm, op, row);
     comm->n_started++;
     par__note(comm, op, comm->n_started);
+    return row;
 }
 
-static par_status put(streamed *s, lane *l, const par__operation *given, entry *at) {
+static par_status put(streamed *s, lane *l, const par__operation *given, entry *at, bool timed) {
     par__operation op = *given;
     if (l->kind >= 0) op.peer = l->there;
     PAR_TRY(s->device->event_record(op.after, s->ready));
     PAR_TRY(s->device->wait(l->stream, s->ready));
+    if (timed) PAR_TRY(s->device->event_record(l->stream, at->timed[0]));
     PAR_TRY(s->nccl->start(l->nccl, &op, l->stream));
+    if (timed) PAR_TRY(s->device->event_record(l->stream, at->timed[1]));
     return s->device->event_record(l->stream, at->done);
 }
 
@@ -334,10 +379,14 @@ static par_status streamed_start(void *state, const par__operation *op, int64_t 
                  "as it; send fp32, or let the data go staged",
                  par__kind_name(op->kind), s->comm->axis, par_dtype_name(op->wire));
     PAR_TRY(take_entry(s, op, number, &at));
-    if (put(s, l, op, at) != PAR_OK) return break_down(s);
-    at->number = number;
+    /* a receive is there long before its peer sends */
+    bool timed = at->timed[1] && op->kind != PAR__RECV &&
+                 !par__recorder_captured(s->comm->transport->recorder);
+    if (put(s, l, op, at, timed) != PAR_OK) return break_down(s);
+    int row = tell(s, op);
+    at->number = s->last = number;
     at->waited = false;
-    tell(s, op);
+    at->row = timed ? row : -1;
     return PAR_OK;
 }
 
@@ -348,7 +397,7 @@ static par_status streamed_progress(void *state, bool *moved) {
         if (s->lanes[i].nccl && s->nccl->poll(s->lanes[i].nccl, &ready) != PAR_OK)
             return break_down(s);
     }
-    return PAR_OK;
+    return tell_times(s) == PAR_OK ? PAR_OK : break_down(s);
 }
 
 /* A work is waited for once; an entry that was taken again belongs to one that was, and to wait for

@@ -9,8 +9,8 @@ _Atomic uint64_t record_failed, record_lost;
 
 const char *record_op_name(int op) {
     static const char *const names[N_OPS] = {
-        "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast",
-        "reduce",     "gather",         "scatter",    "send",       "recv"};
+        "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "reduce",
+        "gather",     "scatter",        "send",       "recv",       "put"};
     return names[op];
 }
 

@@ -13,34 +13,6 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-const char *record_op_name(int op) {
-    static const char *const names[N_OPS] = {
-        "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "reduce",
-        "gather",     "scatter",        "send",       "recv",       "put"};
-    return names[op];
-}
-
-static const struct {
-    const char *name;
-    uint64_t nbytes;
-} types[N_TYPES] = {{"int8", 1},    {"uint8", 1},    {"int32", 4},       {"uint32", 4},
-                    {"int64", 8},   {"uint64", 8},   {"float16", 2},     {"float32", 4},
-                    {"float64", 8}, {"bfloat16", 2}, {"float8_e4m3", 1}, {"float8_e5m2", 1}};
-
-const char *record_type_name(int type) {
-    return types[type].name ? types[type].name : "unknown";
-}
-
-bool record_wanted(void) {
-    static _Atomic int wanted = -1;
-    int known = atomic_load_explicit(&wanted, memory_order_relaxed);
-    if (known >= 0) return known;
-    const char *folder = getenv("PAR_NCCL_RECORD");
-    known = folder && *folder;
-    atomic_store(&wanted, known);
-    return known;
-}
-
 /* FNV-1a of 64 bits: communicators of one job are few, so two of them differ. */
 void record_id(const char *kind, const void *data, size_t nbytes, char out[ID_NBYTES]) {
     uint64_t hash = 14695981039346656037u;

@@ -96,7 +96,7 @@ static par_status share_vocab(llm_run *r, llm_world *w) {
     if (!llm_settle_vocab_is_open(r)) return PAR_OK;
     if (w->rank == 0) vocab = (int32_t)llm_sample_vocab(&r->set);
     PAR_TRY(par_comm_broadcast(w->comm, &vocab, 1, PAR_I32, 0, tag, NULL, NULL));
-    return llm_settle_vocab(r, w->size, vocab);
+    return llm_world_agree(w, llm_settle_vocab(r, w->size, vocab));
 }
 
 static par_status run_connected(llm_run *r, llm_world *w) {

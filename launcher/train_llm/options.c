@@ -134,6 +134,9 @@ static int layout_rows(llm_settings *s, par_option *t) {
         BOOL("sequence-parallel", sequence_parallel,
              "with tp > 1, norms and dropout run on shards of the tokens", .initial = "on",
              .recorded = IN_LOG),
+        INT("tp-pieces", tp_pieces, "1", "1..16",
+            "with tp > 1, a block's forward sends its rows in so many pieces, under its products",
+            .recorded = IN_LOG),
         INT("zero", zero, "0", "0..1", "1: every dp rank holds a share of the optimizer state",
             .recorded = IN_LOG,
             .also = "use-distributed-optimizer=1|zero-stage|-z|fsdp=1|use-fsdp2=1|use-torch-fsdp2="

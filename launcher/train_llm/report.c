@@ -74,12 +74,14 @@ static void report_layout(const llm_run *r, int world_size) {
            llm_report_s(world_size), size[PAR_TP], size[PAR_CP], size[PAR_PP], size[PAR_DP],
            par_schedule_kind_name(p->schedule));
     if (p->chunks > 1) printf(", %d chunks per stage", p->chunks);
-    printf(", %s, recompute %s, zero %d%s%s\n", par_choice_name(llm_precisions, r->set.precision),
+    printf(", %s, recompute %s, zero %d%s%s", par_choice_name(llm_precisions, r->set.precision),
            par_choice_name(llm_recomputes, r->set.recompute), p->zero,
            size[PAR_DP] > 1 && p->reduce_dtype == PAR_BF16 ? ", gradients sent as bf16" : "",
            size[PAR_TP] == 1         ? ""
            : p->no_sequence_parallel ? ", no sequence parallel"
                                      : ", sequence parallel");
+    if (p->tp_pieces > 1) printf(", forward's rows in %d pieces", p->tp_pieces);
+    printf("\n");
     printf("batch: %lld sample%s = %d micro-batch%s x %lld sample%s x dp %d\n",
            (long long)p->global_batch, llm_report_s(p->global_batch), r->n_micro,
            r->n_micro == 1 ? "" : "es", (long long)p->micro_batch, llm_report_s(p->micro_batch),

@@ -37,6 +37,7 @@ typedef struct {
     int64_t logits_memory;  /* MiB; 0: the backend's */
     par_int_list pp_layers; /* blocks of each part */
     bool sequence_parallel;
+    int64_t tp_pieces;
     int device, comm;
     int64_t gpu; /* -1: by the rank on its node */
     bool allow_shared_gpu, tf32, tune_gemm, nondeterministic_attention, no_graph;

@@ -250,6 +250,7 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
         p->save_memory = s->save_memory ? (size_t)s->save_memory << 20 : SIZE_MAX;
     p->global_batch = s->batch;
     p->no_sequence_parallel = !s->sequence_parallel;
+    p->tp_pieces = (int)s->tp_pieces;
     p->no_graph = s->no_graph;
     p->chunks = (int)s->chunks;
     p->zero = (int)s->zero;
@@ -310,19 +311,22 @@ static void drop_repeated(par_problems *problems) {
     *problems = once;
 }
 
-/* From the configuration on; again where it has changed. */
-static void create_model(llm_run *r, int world_size, par_problems *problems) {
+/* From the configuration on; again where it has changed. PAR_ERR_MEMORY, on this rank alone, is no
+ * problem of the options. */
+static par_status create_model(llm_run *r, int world_size, par_problems *problems) {
     par_trainer_params *p = &r->params;
     r->notes = r->early_notes;
     par_transformer_destroy(&r->model);
     par_transformer_check(&r->config, &p->layout, p->micro_batch, r->set.sequence_parallel,
                           problems, &r->notes);
     settle_parts(r, problems);
-    if (problems->n == 0 && par_transformer_create(&r->config, &r->model) != PAR_OK)
-        par_problem(problems, "%s", par_error());
+    par_status st = problems->n ? PAR_OK : par_transformer_create(&r->config, &r->model);
+    if (st == PAR_ERR_MEMORY) return st;
+    if (st != PAR_OK) par_problem(problems, "%s", par_error());
     p->model = r->model;
     if (r->model) par_trainer_check(p, world_size, problems);
     drop_repeated(problems);
+    return PAR_OK;
 }
 
 bool llm_settle_vocab_is_open(const llm_run *r) {
@@ -336,7 +340,7 @@ par_status llm_settle_vocab(llm_run *r, int world_size, int64_t vocab) {
     r->set.vocab = r->config.vocab = vocab;
     par_problem(&r->early_notes, "--vocab is %lld, as the tokenizer beside --data has it",
                 (long long)vocab);
-    create_model(r, world_size, &problems);
+    PAR_TRY(create_model(r, world_size, &problems));
     return par_problems_status(&problems, PAR_ERR_OPTION);
 }
 
@@ -362,10 +366,13 @@ par_status llm_settle(llm_run *r, int world_size, par_problems *problems) {
     if (p->layout.size[PAR_TP] == 1) {
         if (s->sequence_parallel && llm_config_given(r, "sequence-parallel"))
             par_problem(problems, "--sequence-parallel: needs --tp of at least 2");
+        if (s->tp_pieces > 1)
+            par_problem(problems, "--tp-pieces %lld: needs --tp of at least 2",
+                        (long long)s->tp_pieces);
         s->sequence_parallel = false;
     }
     r->early_notes = r->notes;
-    create_model(r, world_size, problems);
+    PAR_TRY(create_model(r, world_size, problems));
     r->n_micro = problems->n ? 0 : (int)(p->global_batch / p->micro_batch / p->layout.size[PAR_DP]);
     return par_problems_status(problems, PAR_ERR_OPTION);
 }

@@ -17,10 +17,7 @@
 #ifndef TRAIN_LLM_H
 #define TRAIN_LLM_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "par/par.h"
+#include "settings.h"
 #include "tokenizer_files.h"
 
 /* Exit codes, the same on every rank. */

@@ -27,6 +27,7 @@ struct par_recorder {
     double since_s, wait_s; /* the wait's begin, or its last message's end; its begin */
     par_record_last *last;
     bool *last_used;
+    bool captured; /* what starts now is part of a graph */
     par__flight own, *flight;
     par_timeline *timeline;
 };
@@ -164,6 +165,15 @@ void par__recorder_ended(par_recorder *r, int row, int peer, int64_t nbytes) {
 
 void par__recorder_ran(par_recorder *r, int row, double seconds) {
     row_of(r, row)->seconds += seconds;
+    row_of(r, row)->n_timed++;
+}
+
+void par__recorder_capture(par_recorder *r, bool captured) {
+    r->captured = captured;
+}
+
+bool par__recorder_captured(const par_recorder *r) {
+    return r->captured;
 }
 
 void par__recorder_hidden(par_recorder *r, int row, double seconds) {
@@ -199,6 +209,7 @@ static void add_rows(par_recorder *to, const par_recorder *from, int times) {
             *y = (par_record_row){.axis = x->axis, .purpose = x->purpose, .op = x->op};
         if (y->n_ranks < x->n_ranks) y->n_ranks = x->n_ranks;
         y->n_ops += times * x->n_ops;
+        y->n_timed += times * x->n_timed;
         y->sent_nbytes += times * x->sent_nbytes;
         y->received_nbytes += times * x->received_nbytes;
         y->n_messages += times * x->n_messages;

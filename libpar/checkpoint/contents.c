@@ -168,6 +168,7 @@ static par_status parse_shards(par_checkpoint *c, const char *path, const char *
     return PAR_OK;
 }
 
+/* And jansson is watched, until finish. */
 static par_status create(const char *path, size_t nbytes, par_checkpoint **out) {
     par_checkpoint *c = calloc(1, sizeof *c);
     if (c) c->text = malloc(nbytes + 1);
@@ -176,6 +177,7 @@ static par_status create(const char *path, size_t nbytes, par_checkpoint **out) 
         PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for a manifest of %zu bytes", path, nbytes);
     }
     c->max_text = nbytes + 1;
+    par__json_begin();
     *out = c;
     return PAR_OK;
 }
@@ -190,6 +192,17 @@ void par_checkpoint_close(par_checkpoint **checkpoint) {
     free(c->text);
     free(c);
     *checkpoint = NULL;
+}
+
+/* *out, or its end. A checkpoint is not damaged where there is no memory to parse its manifest. */
+static par_status finish(par_status st, const char *path, par_checkpoint *c, par_checkpoint **out) {
+    if (!par__json_end() && (st == PAR_OK || st == PAR_ERR_FORMAT))
+        st = par_error_set(PAR_ERR_MEMORY, "%s: no host memory to parse its manifest", path);
+    if (st != PAR_OK)
+        par_checkpoint_close(&c);
+    else
+        *out = c;
+    return st;
 }
 
 static par_status take_files(par_checkpoint *c, const char *path, int n) {
@@ -213,12 +226,7 @@ par_status par__contents_parse_head(const char *path, const char *text, size_t n
     par_checkpoint *c = NULL;
     size_t head = 0, n_ranks = 0;
     PAR_TRY(create(path, nbytes, &c));
-    par_status st = parse_head(c, path, text, nbytes, &head, &n_ranks);
-    if (st != PAR_OK)
-        par_checkpoint_close(&c);
-    else
-        *out = c;
-    return st;
+    return finish(parse_head(c, path, text, nbytes, &head, &n_ranks), path, c, out);
 }
 
 static par_status parse(par_checkpoint *c, const char *path, const char *text, size_t nbytes) {
@@ -241,11 +249,7 @@ par_status par__contents_parse(const char *path, const char *text, size_t nbytes
     if (st == PAR_OK &&
         (size_t)snprintf(c->info.path, sizeof c->info.path, "%s", path) >= sizeof c->info.path)
         st = par_error_set(PAR_ERR_ARG, "%s: is too long", path);
-    if (st != PAR_OK)
-        par_checkpoint_close(&c);
-    else
-        *out = c;
-    return st;
+    return finish(st, path, c, out);
 }
 
 par_status par__contents_of(const char *path, char *const *parts, int n_ranks,
@@ -258,9 +262,6 @@ par_status par__contents_of(const char *path, char *const *parts, int n_ranks,
     for (int r = 0; st == PAR_OK && r < n_ranks; r++)
         st = parse_shard(c, path, r, parts[r], strlen(parts[r]));
     if (st == PAR_OK) st = par__contents_tensors(c, path);
-    if (st != PAR_OK)
-        par_checkpoint_close(&c);
-    else
-        *out = c;
+    st = finish(st, path, c, out);
     return st == PAR_ERR_FORMAT ? PAR_ERR_ARG : st;
 }

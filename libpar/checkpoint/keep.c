@@ -31,13 +31,14 @@ static par_status look(const par_checkpoint_params *p, int64_t step, entry *out)
     PAR_TRY(par__path(path, p->directory, name));
     PAR_TRY(par__manifest_read(path, &text, &nbytes));
     /* one that verifies and cannot be parsed is of a later version: somebody else's */
-    if (par__contents_parse_head(path, text, nbytes, &head) == PAR_OK) {
+    par_status st = par__contents_parse_head(path, text, nbytes, &head);
+    if (st == PAR_OK) {
         out->own = strcmp(head->info.run, own) == 0;
         out->validation = head->info.validation;
     }
     par_checkpoint_close(&head);
     free(text);
-    return PAR_OK;
+    return st == PAR_ERR_MEMORY ? st : PAR_OK;
 }
 
 par_status par__check_replaced(const par_checkpoint_params *p) {

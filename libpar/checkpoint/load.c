@@ -121,10 +121,11 @@ static par_status verify(const loading *l, par_checkpoint **c, par__plan *plan,
 static par_status sum_up(const loading *l, par_checkpoint_result *out) {
     int p = par_comm_size(l->world);
     int64_t *sizes = calloc((size_t)p, sizeof *sizes), memory = (int64_t)out->memory;
-    PAR_TRY(par_comm_agree(
+    par_status st = par_comm_agree(
         l->world,
-        sizes ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for %d numbers", p)));
-    par_status st = par_comm_all_gather(l->world, &memory, sizes, 1, PAR_I64, tag, NULL, NULL);
+        sizes ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for %d numbers", p));
+    if (st == PAR_OK)
+        st = par_comm_all_gather(l->world, &memory, sizes, 1, PAR_I64, tag, NULL, NULL);
     for (int r = 0; st == PAR_OK && r < p; r++)
         if (sizes[r] > memory) memory = sizes[r];
     free(sizes);

@@ -39,39 +39,60 @@ static json_t *hashes_of(const par__span *p) {
     return list;
 }
 
+/* It takes the value, also when it fails, as json_pack does not. */
+static bool put(json_t *object, const char *key, json_t *value) {
+    return json_object_set_new(object, key, value) == 0;
+}
+
+static json_t *slice_of(const par_checkpoint_run *r) {
+    json_t *slice = json_object();
+    if (put(slice, "global", numbers(r->global, r->ndim)) &&
+        put(slice, "offset", numbers(r->offset, r->ndim)) &&
+        put(slice, "extent", numbers(r->extent, r->ndim)) &&
+        put(slice, "local", numbers(r->local, r->ndim)) &&
+        put(slice, "first", json_integer((json_int_t)r->first)))
+        return slice;
+    json_decref(slice);
+    return NULL;
+}
+
 /* Blobs have no slice. */
 static json_t *run_entry(const par_checkpoint_run *r, const par__span *p) {
-    json_t *entry = json_pack("{s:s,s:s,s:s,s:I,s:I,s:o}", "kind", r->kind, "name", r->name,
-                              "dtype", par_dtype_name(r->dtype), "n", (json_int_t)r->n, "at",
-                              (json_int_t)p->offset, "hashes", hashes_of(p));
-    if (!entry || r->ndim == 0) return entry;
-    json_t *slice =
-        json_pack("{s:o,s:o,s:o,s:o,s:I}", "global", numbers(r->global, r->ndim), "offset",
-                  numbers(r->offset, r->ndim), "extent", numbers(r->extent, r->ndim), "local",
-                  numbers(r->local, r->ndim), "first", (json_int_t)r->first);
-    if (json_object_set_new(entry, "slice", slice) == 0) return entry;
+    json_t *entry =
+        json_pack("{s:s,s:s,s:s,s:I,s:I}", "kind", r->kind, "name", r->name, "dtype",
+                  par_dtype_name(r->dtype), "n", (json_int_t)r->n, "at", (json_int_t)p->offset);
+    if (put(entry, "hashes", hashes_of(p)) && (r->ndim == 0 || put(entry, "slice", slice_of(r))))
+        return entry;
     json_decref(entry);
     return NULL;
+}
+
+/* A text that jansson made, or why it did not; name: of what. */
+static par_status made(bool memory, const char *name, char *text, char **out) {
+    if (memory && text) {
+        *out = text;
+        return PAR_OK;
+    }
+    free(text);
+    if (!memory) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for its text", name);
+    PAR_FAIL(PAR_ERR_ARG, "%s: what is said of the checkpoint is not UTF-8", name);
 }
 
 par_status par__manifest_shard(const par__shard *shard, const par_checkpoint_run *runs, int rank,
                                char **out) {
     char name[PAR__NAME];
     par__shard_name(rank, name);
+    par__json_begin();
     json_t *list = json_array();
     bool good = list != NULL;
     for (int i = 0; good && i < shard->n; i++)
         good = json_array_append_new(list, run_entry(&runs[i], &shard->spans[i])) == 0;
-    json_t *root =
-        json_pack("{s:s,s:I,s:s,s:I,s:o}", "file", name, "nbytes", (json_int_t)shard->nbytes,
-                  "frame", shard->frame, "block", (json_int_t)PAR__BLOCK, "runs", list);
-    char *text = good && root ? json_dumps(root, JSON_COMPACT) : NULL;
+    json_t *root = json_pack("{s:s,s:I,s:s,s:I}", "file", name, "nbytes", (json_int_t)shard->nbytes,
+                             "frame", shard->frame, "block", (json_int_t)PAR__BLOCK);
+    good = put(root, "runs", list) && good;
+    char *text = good ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
-    if (!text)
-        PAR_FAIL(PAR_ERR_MEMORY,
-                 "%s: no host memory for its part of the manifest, or a name is not UTF-8", name);
-    *out = text;
-    return PAR_OK;
+    return made(par__json_end(), name, text, out);
 }
 
 static json_t *pairs_of(const par_checkpoint_about *about) {
@@ -90,21 +111,19 @@ static json_t *pairs_of(const par_checkpoint_about *about) {
 
 /* Of an owner's checkpoint: whose it is. */
 static bool add_run(json_t *head, const par_checkpoint_params *p) {
-    if (p->owner &&
-        (json_object_set_new(head, "run", json_string(par_owner_run(p->owner))) != 0 ||
-         json_object_set_new(head, "parent", json_string(par_owner_parent(p->owner))) != 0))
+    if (p->owner && (!put(head, "run", json_string(par_owner_run(p->owner))) ||
+                     !put(head, "parent", json_string(par_owner_parent(p->owner)))))
         return false;
     bool validated = isfinite(p->validation) && p->validation > 0;
-    return !validated || json_object_set_new(head, "validation", json_real(p->validation)) == 0;
+    return !validated || put(head, "validation", json_real(p->validation));
 }
 
 static json_t *head_of(const par_checkpoint_params *p, const par__index *index, int n_ranks) {
-    json_t *head =
-        json_pack("{s:s,s:I,s:I,s:I,s:f,s:i,s:{s:I,s:s},s:o}", "format", format_name, "step",
-                  (json_int_t)p->step, "consumed", (json_int_t)p->consumed, "updates",
-                  (json_int_t)p->updates, "loss", p->loss, "ranks", n_ranks, "index", "nbytes",
-                  (json_int_t)index->nbytes, "hash", index->hash, "pairs", pairs_of(&p->about));
-    if (!head || add_run(head, p)) return head;
+    json_t *head = json_pack("{s:s,s:I,s:I,s:I,s:f,s:i,s:{s:I,s:s}}", "format", format_name, "step",
+                             (json_int_t)p->step, "consumed", (json_int_t)p->consumed, "updates",
+                             (json_int_t)p->updates, "loss", p->loss, "ranks", n_ranks, "index",
+                             "nbytes", (json_int_t)index->nbytes, "hash", index->hash);
+    if (put(head, "pairs", pairs_of(&p->about)) && add_run(head, p)) return head;
     json_decref(head);
     return NULL;
 }
@@ -112,10 +131,12 @@ static json_t *head_of(const par_checkpoint_params *p, const par__index *index, 
 /* The head without its closing brace, a line per shard, and the digest. */
 par_status par__manifest_make(const par_checkpoint_params *params, const par__index *index,
                               int n_ranks, char *const *parts, char **out) {
+    char *head = NULL, *text = NULL;
+    par__json_begin();
     json_t *root = head_of(params, index, n_ranks);
-    char *head = root ? json_dumps(root, JSON_INDENT(1)) : NULL, *text = NULL;
+    if (root) text = json_dumps(root, JSON_INDENT(1));
     json_decref(root);
-    if (!head) PAR_FAIL(PAR_ERR_ARG, "what is said of a checkpoint is not UTF-8");
+    PAR_TRY(made(par__json_end(), "manifest.json", text, &head));
     size_t n = strlen(head) + TAIL + 32;
     for (int i = 0; i < n_ranks; i++) n += strlen(parts[i]) + 2;
     text = malloc(n);

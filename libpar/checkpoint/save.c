@@ -173,12 +173,10 @@ static par_status check_pairs(const par_checkpoint_about *about) {
 }
 
 static par_status check_params(const par_checkpoint_params *p) {
-    const char *missing = par_checkpoint_missing();
     PAR_REQUIRE(p && p->directory && *p->directory);
     PAR_REQUIRE(p->step >= 0 && p->step <= 99999999 && p->keep >= 0 && p->consumed >= 0 &&
                 p->updates >= 0 && p->keep_every >= 0 && p->keep_best >= 0 && p->n_blobs >= 0);
     PAR_TRY(check_pairs(&p->about));
-    if (missing) PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", missing);
     if (!isfinite(p->loss))
         PAR_FAIL(PAR_ERR_NUMERIC, "step %lld: its loss is %g: not saved, older checkpoints stay",
                  (long long)p->step, p->loss);
@@ -206,6 +204,8 @@ static par_status check_memory(const par_checkpoint_run *runs, int n) {
 static par_status make(par_comm *world, const par_checkpoint_params *params,
                        const par_checkpoint_run *runs, int n_runs, bool background,
                        par__saving **out) {
+    const char *missing = par_checkpoint_missing(); /* on this rank's node */
+    if (missing) PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s", missing);
     par__saving *s = *out = calloc(1, sizeof *s);
     if (!s) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a save");
     s->world = world;

@@ -70,6 +70,7 @@ par_status par__list(const char *directory, int64_t **steps, int *n) {
     if (st != PAR_OK) {
         free(*steps);
         *steps = NULL;
+        *n = 0;
         return st;
     }
     if (*n) qsort(*steps, (size_t)*n, sizeof **steps, newest_first);

@@ -211,6 +211,7 @@ par_status par__attention_build(par__attention *a, par__module_place *place, par
     a->lse = par__keep(build, "attention.lse", (size_t)(place->N * a->H) * sizeof(float));
     a->d_o = par__reserve(areas, o_nbytes);
     a->dqkv = par__reserve(areas, qkv_nbytes);
+    PAR_TRY(par__branch_prepare_pieces(&a->branch, place, build, NULL));
     return prepare(a, place, build);
 }
 
@@ -231,9 +232,7 @@ par_status par__attention_forward(const par__attention *a, const par__module_pla
                                   const par_call *call, const void *x, void *y, par_residual *sum) {
     void *qkv = (char *)call->stash + a->qkv;
     par_attention args = stashed(a, place, call);
-    const void *h = NULL;
-    PAR_TRY(par__norm_forward(&a->branch.norm, place, call, NULL, x, 0, &h));
-    PAR_TRY(par__linear_forward(&a->branch.in, place, call, place->N, h, qkv));
+    PAR_TRY(par__branch_input(&a->branch, place, call, NULL, x, qkv, NULL));
     PAR_TRY(norm_and_turn(a, place, call));
     PAR_TRY(par__attention_run(place, call, &args));
     return par__branch_output(&a->branch, place, call, args.o, x, y, sum);

@@ -1,9 +1,9 @@
 /*
  * The way into and out of attention and MLP. Forward: norm on own rows, gather; product partial
- * over tp, sum to own rows, bias, dropout, residual. Backward is the mirror: gather where forward
- * summed, sum where forward gathered. The gather of the norm's output, which the weights' gradient
- * needs, runs under the product for the input's gradient, and the sum of that one under the product
- * for the weights'.
+ * over tp, sum to own rows, bias, dropout, residual; in pieces: pieces.c. Backward is the mirror:
+ * gather where forward summed, sum where forward gathered. The gather of the norm's output, which
+ * the weights' gradient needs, runs under the product for the input's gradient, and the sum of that
+ * one under the product for the weights'.
  */
 #include <stdio.h>
 
@@ -51,14 +51,29 @@ par_status par__branch_quantize(const par__branch *decode, const par__module_pla
     return par__linear_quantize(&decode->out, place, call);
 }
 
+par_status par__branch_input(const par__branch *branch, const par__module_place *place,
+                             const par_call *call, const par_residual *sum, const void *x, void *y,
+                             void *a) {
+    const void *h = NULL;
+    if (place->pieces > 1 && place->sequence_parallel)
+        return par__branch_input_pieces(branch, place, call, sum, x, y, a);
+    PAR_TRY(par__norm_forward(&branch->norm, place, call, sum, x, 0, &h));
+    return a ? par__linear_forward_gelu(&branch->in, place, call, place->N, h, y, a)
+             : par__linear_forward(&branch->in, place, call, place->N, h, y);
+}
+
 par_status par__branch_output(const par__branch *branch, const par__module_place *place,
                               const par_call *call, const void *o, const void *x, void *y,
                               par_residual *sum) {
     void *p = par__full(place, call, 0);
-    PAR_TRY(par__linear_forward(&branch->out, place, call, place->N, o, p));
-    PAR_TRY(par__reduce_rows(place, call, "activations forward", p, NULL));
     *sum = residual_args(place);
-    sum->x = par__own_rows(place, p);
+    if (place->pieces > 1) {
+        PAR_TRY(par__branch_output_pieces(branch, place, call, o, &sum->x));
+    } else {
+        PAR_TRY(par__linear_forward(&branch->out, place, call, place->N, o, p));
+        PAR_TRY(par__reduce_rows(place, call, "activations forward", p, NULL));
+        sum->x = par__own_rows(place, p);
+    }
     sum->bias = branch->out.biases[0] ? branch->out.biases[0]->weight : NULL;
     sum->residual = x;
     sum->y = y;

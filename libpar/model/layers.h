@@ -22,6 +22,7 @@ typedef struct {
     int p, r;     /* tp ranks, this one */
     bool sequence_parallel, selective;
     bool apart; /* documents */
+    int pieces; /* in which a branch's rows travel in forward; 1 where p = 1 */
     par_dtype dtype;
     int64_t B, T, N;
     int64_t rows, first_row; /* own rows */
@@ -68,6 +69,10 @@ void *par__full(const par__module_place *place, const par_call *call,
                 int which);                                      /* scratch area [N, C] */
 void *par__own_rows(const par__module_place *place, void *full); /* of an area [N, C] */
 par_tag par__tag(const par__module_place *place, const par_call *call, const char *purpose);
+/* Of n rows, the first one of piece i; n for i = pieces. Pieces differ by one row at most. */
+static inline int64_t par__piece_begin(const par__module_place *place, int64_t n, int i) {
+    return n * i / place->pieces;
+}
 /* full [N, C] = own rows of all ranks; `own` may be par__own_rows(full). Only with sequence
  * parallel. work: as of a comm's operations. */
 par_status par__gather_rows(const par__module_place *place, const par_call *call,
@@ -134,6 +139,10 @@ par_status par__norm_prepare_added(const par__norm *norm, par__module_place *pla
 par_status par__norm_forward(const par__norm *norm, const par__module_place *place,
                              const par_call *call, const par_residual *sum, const void *x,
                              int which, const void **h);
+/* Own rows of the same h alone, not gathered: in the stash, or at the beginning of area `which`. */
+par_status par__norm_forward_own(const par__norm *norm, const par__module_place *place,
+                                 const par_call *call, const par_residual *sum, const void *x,
+                                 int which, const void **h);
 /* The same h for the backward. With sequence parallel it is gathered once `work` is waited for. */
 par_status par__norm_again(const par__norm *norm, const par__module_place *place,
                            const par_call *call, const void *x, int which, const void **h,
@@ -202,6 +211,10 @@ par_status par__linear_prepare_forward(const par__linear *linear, par__module_pl
                                        par_build *build, int64_t m);
 par_status par__linear_forward(const par__linear *linear, const par__module_place *place,
                                const par_call *call, int64_t m, const void *x, void *y);
+/* Rows [row, row + m) alone of y [N, out]; x [m, in]. */
+par_status par__linear_forward_rows(const par__linear *linear, const par__module_place *place,
+                                    const par_call *call, int64_t row, int64_t m, const void *x,
+                                    void *y);
 /* One of the adjacent tensors alone: y [m, local[0] of it], rows ldy apart. */
 par_status par__linear_prepare_part(const par__linear *linear, par__module_place *place,
                                     par_build *build, int part, int64_t m, int64_t ldy);
@@ -265,9 +278,25 @@ par_status par__branch_reserve_int8(par__branch *decode, par__module_place *plac
                                     par_build *build);
 par_status par__branch_quantize(const par__branch *decode, const par__module_place *place,
                                 const par_call *call);
-/* p [N, C] = out(o), summed over tp in area 0. What is left, y = x + dropout(p + bias) on own rows,
- * is answered in `sum`: an operation to run, or to give to the next norm before area 0 is used
- * again. */
+/* y [N, in.out] = in(norm(x)), all rows. sum: NULL, or what makes x. a: NULL, or where gelu(y) is
+ * left by the product's epilogue. Uses area 0, in pieces both. */
+par_status par__branch_input(const par__branch *branch, const par__module_place *place,
+                             const par_call *call, const par_residual *sum, const void *x, void *y,
+                             void *a);
+/* Workspaces of both layers' forward products in pieces; nothing to do where rows travel whole.
+ * fused: NULL, or whether gelu is the epilogue of the way in, with these sizes too: it becomes
+ * false if not. */
+par_status par__branch_prepare_pieces(const par__branch *branch, par__module_place *place,
+                                      par_build *build, bool *fused);
+/* The two ways in pieces: see pieces.c. own: own rows of the sum over tp. */
+par_status par__branch_input_pieces(const par__branch *branch, const par__module_place *place,
+                                    const par_call *call, const par_residual *sum, const void *x,
+                                    void *y, void *a);
+par_status par__branch_output_pieces(const par__branch *branch, const par__module_place *place,
+                                     const par_call *call, const void *o, const void **own);
+/* p [N, C] = out(o), summed over tp in area 0, in pieces also in area 1. What is left, y = x +
+ * dropout(p + bias) on own rows, is answered in `sum`: an operation to run, or to give to the next
+ * norm before these areas are used again. */
 par_status par__branch_output(const par__branch *branch, const par__module_place *place,
                               const par_call *call, const void *o, const void *x, void *y,
                               par_residual *sum);

@@ -79,7 +79,7 @@ static par__linear product(const par__linear *linear, int i) {
     return one;
 }
 
-/* Where the block of the product behind `one` begins, if that of `one` begins at y [m, out]. */
+/* Where the block of the product behind `one` begins, if that of `one` begins at y [m, one.out]. */
 static char *next_block(const par__module_place *place, const par__linear *one, int64_t m,
                         const void *y) {
     return (char *)(uintptr_t)y + par__module_place_nbytes(place, m * one->out);
@@ -212,16 +212,30 @@ par_status par__linear_prepare(par__linear *linear, par__module_place *place, pa
     return PAR_OK;
 }
 
-par_status par__linear_forward(const par__linear *linear, const par__module_place *place,
-                               const par_call *call, int64_t m, const void *x, void *y) {
+/* Rows [first, first + m) of y [n, out]. */
+static par_status forward(const par__linear *linear, const par__module_place *place,
+                          const par_call *call, int64_t first, int64_t m, int64_t n, const void *x,
+                          void *y) {
     for (int64_t i = 0, row = 0; i < n_products(linear); i++) {
         par__linear one = product(linear, (int)i);
-        par_gemm args = forward_args(&one, place, m, x, y);
+        size_t at = (size_t)(first * one.out) * par_dtype_nbytes(one.dtype_y);
+        par_gemm args = forward_args(&one, place, m, x, (char *)y + at);
         PAR_TRY(par__linear_product_run(&one, place, call, &args, row));
         row += one.out;
-        y = next_block(place, &one, m, y);
+        y = next_block(place, &one, n, y);
     }
     return PAR_OK;
+}
+
+par_status par__linear_forward(const par__linear *linear, const par__module_place *place,
+                               const par_call *call, int64_t m, const void *x, void *y) {
+    return forward(linear, place, call, 0, m, m, x, y);
+}
+
+par_status par__linear_forward_rows(const par__linear *linear, const par__module_place *place,
+                                    const par_call *call, int64_t row, int64_t m, const void *x,
+                                    void *y) {
+    return forward(linear, place, call, row, m, place->N, x, y);
 }
 
 par_status par__linear_backward_input(const par__linear *linear, const par__module_place *place,

@@ -39,12 +39,14 @@ static par_status prepare(par__mlp *mlp, par__module_place *place, par_build *bu
     par_gelu gelu = gelu_args(mlp, place);
     par_swiglu swiglu = swiglu_args(mlp, place);
     if (mlp->swiglu) {
+        PAR_TRY(par__branch_prepare_pieces(&mlp->branch, place, build, NULL));
         PAR_TRY(par__swiglu_prepare(place, build, &swiglu));
         return par__swiglu_backward_prepare(place, build, &swiglu);
     }
     if (!mlp->erf)
         PAR_TRY(par__linear_prepare_gelu(&mlp->branch.in, &mlp->branch.out, place, build, place->N,
                                          &mlp->fused));
+    PAR_TRY(par__branch_prepare_pieces(&mlp->branch, place, build, &mlp->fused));
     PAR_TRY(par__gelu_prepare(place, build, &gelu));
     return par__gelu_backward_prepare(place, build, &gelu);
 }
@@ -112,19 +114,11 @@ static par_status activate_backward(const par__mlp *mlp, const par__module_place
 
 par_status par__mlp_forward(const par__mlp *mlp, const par__module_place *place,
                             const par_call *call, const par_residual *sum, const void *x, void *y) {
-    const void *h = NULL;
     par_residual last;
-    PAR_TRY(par__norm_forward(&mlp->branch.norm, place, call, sum, x, 0, &h));
-    void *u = before_activation(mlp, call);
-    if (mlp->fused) {
-        PAR_TRY(par__linear_forward_gelu(&mlp->branch.in, place, call, place->N, h, u,
-                                         activation(mlp, place, call)));
-    } else {
-        PAR_TRY(par__linear_forward(&mlp->branch.in, place, call, place->N, h, u));
-        PAR_TRY(activate(mlp, place, call));
-    }
-    PAR_TRY(
-        par__branch_output(&mlp->branch, place, call, activation(mlp, place, call), x, y, &last));
+    void *u = before_activation(mlp, call), *a = activation(mlp, place, call);
+    PAR_TRY(par__branch_input(&mlp->branch, place, call, sum, x, u, mlp->fused ? a : NULL));
+    if (!mlp->fused) PAR_TRY(activate(mlp, place, call));
+    PAR_TRY(par__branch_output(&mlp->branch, place, call, a, x, y, &last));
     return par__residual_run(place, call, &last);
 }
 

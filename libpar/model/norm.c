@@ -109,6 +109,14 @@ par_status par__norm_forward(const par__norm *norm, const par__module_place *pla
     return par__gather_rows(place, call, "activations forward", own, full, NULL);
 }
 
+par_status par__norm_forward_own(const par__norm *norm, const par__module_place *place,
+                                 const par_call *call, const par_residual *sum, const void *x,
+                                 int which, const void **h) {
+    void *own = place->selective ? par__full(place, call, which) : (char *)call->stash + norm->h;
+    *h = own;
+    return run(norm, place, call, sum, x, own);
+}
+
 par_status par__norm_again(const par__norm *norm, const par__module_place *place,
                            const par_call *call, const void *x, int which, const void **h,
                            par_work *work) {

@@ -42,6 +42,7 @@ void par__module_place_init(par__module_place *place, const par_module *module,
                                  .sequence_parallel = build->sequence_parallel && p > 1,
                                  .selective = build->recompute == PAR_RECOMPUTE_SELECTIVE,
                                  .apart = build->apart,
+                                 .pieces = p > 1 && build->tp_pieces > 1 ? build->tp_pieces : 1,
                                  .dtype = build->dtype,
                                  .B = build->micro_batch,
                                  .T = config->tokens,
@@ -62,6 +63,7 @@ void par__module_place_init_decode(par__module_place *place, const par__module_p
     *place = *trained;
     place->sequence_parallel = false;
     place->selective = true;
+    place->pieces = 1;
     place->B = B;
     place->T = T;
     place->N = place->rows = B * T;

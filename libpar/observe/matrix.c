@@ -186,13 +186,14 @@ static par_status take_ops(par_matrix *m, const par_traffic_op *ops, int n) {
             continue;
         }
         par_traffic_op *o = &m->ops[at];
+        bool timed = (o->seconds > 0 || o->n_ops == 0) && (ops[i].seconds > 0 || ops[i].n_ops == 0);
         if (o->n_ranks < ops[i].n_ranks) o->n_ranks = ops[i].n_ranks;
         o->n_ops += ops[i].n_ops;
         o->nbytes += ops[i].nbytes;
         o->n_messages += ops[i].n_messages;
         o->logical_nbytes += ops[i].logical_nbytes;
         o->bus_nbytes += ops[i].bus_nbytes;
-        o->seconds += ops[i].seconds;
+        o->seconds = timed ? o->seconds + ops[i].seconds : 0; /* of all ranks, or not known */
         o->wait_s += ops[i].wait_s;
         o->hidden_s += ops[i].hidden_s;
     }

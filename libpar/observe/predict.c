@@ -77,6 +77,22 @@ static void add_activations(const channel *c, const par_traffic_run *run, int64_
     add_gather(c, times * count.gathers, shard_nbytes);
 }
 
+/* Forward of the blocks: two sums each, and with sequence parallel two gathers, rows in pieces. */
+static void add_blocks(const channel *c, const par_traffic_run *run, int64_t times) {
+    int64_t rows = run->B * run->T, k = run->tp_pieces > 1 ? run->tp_pieces : 1;
+    int64_t size = (int64_t)par_dtype_nbytes(run->dtype), count = times * 2 * run->n_blocks;
+    if (run->sequence_parallel) rows /= par_comm_size(c->comm);
+    for (int64_t i = 0; i < k; i++) {
+        int64_t n = (rows * (i + 1) / k - rows * i / k) * run->C;
+        if (!run->sequence_parallel) {
+            add_sum(c, count, n, size);
+        } else {
+            add_scatter(c, count, n * size);
+            add_gather(c, count, n * size);
+        }
+    }
+}
+
 static int64_t forwards(const par_traffic_run *run) {
     return run->micros * (run->recompute_full ? 2 : 1) + run->eval_micros;
 }
@@ -95,8 +111,8 @@ static void tensor_axis(par_traffic *t, const par_traffic_run *run) {
                   backward = {t, tp, "activations backward"}, loss = {t, tp, "loss"};
     int64_t blocks = run->n_blocks;
     if (par_comm_size(tp) == 1) return;
-    add_activations(&forward, run, forwards(run),
-                    (per_micro){2 * blocks + run->embedding, 2 * blocks});
+    add_blocks(&forward, run, forwards(run));
+    add_activations(&forward, run, forwards(run), (per_micro){.sums = run->embedding});
     add_activations(&backward, run, run->micros,
                     (per_micro){2 * blocks + run->head, 4 * blocks + run->head + run->embedding});
     if (!run->head) return;

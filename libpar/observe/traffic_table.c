@@ -87,6 +87,13 @@ int par__traffic_find_layer(const par_traffic_layer *layers, int n, const par_tr
     return -1;
 }
 
+/* Of all operations, after those that were timed; 0: of most nothing is known. */
+static double seconds_of(const par_record_row *row) {
+    if (row->n_timed == row->n_ops) return row->seconds;
+    return 2 * row->n_timed > row->n_ops ? row->seconds * (double)row->n_ops / (double)row->n_timed
+                                         : 0;
+}
+
 static void count_op(par_traffic *t, const par_record_row *row) {
     par_traffic_op o = {.n_ranks = row->n_ranks,
                         .n_ops = row->n_ops,
@@ -94,7 +101,7 @@ static void count_op(par_traffic *t, const par_record_row *row) {
                         .n_messages = row->n_messages,
                         .logical_nbytes = row->logical_nbytes,
                         .bus_nbytes = row->bus_nbytes,
-                        .seconds = row->seconds,
+                        .seconds = seconds_of(row),
                         .wait_s = row->wait_s,
                         .hidden_s = row->hidden_s};
     if (row->n_ranks == 0) return; /* in groups of one rank alone */

@@ -80,6 +80,7 @@ par_status par__graphs_begin(par__graphs *g, int k) {
     par_recorder *recorder = par_transport_recorder(g->on->transport);
     par_status st = g->on->backend->capture_begin(g->on->stream);
     g->capturing = st == PAR_OK;
+    par__recorder_capture(recorder, st == PAR_OK);
     if (st == PAR_OK)
         par__recorder_add(g->counted[k], recorder, -1);
     else
@@ -93,6 +94,7 @@ par_status par__graphs_end(par__graphs *g, int k, par_status walked) {
     if (!out) refused(g);
     par__recorder_add(g->counted[k], recorder, 1);
     par__recorder_add(recorder, g->counted[k], -1);
+    par__recorder_capture(recorder, false);
     if (!g->capturing) return walked; /* dropped meanwhile */
     g->capturing = false;
     par_status st = g->on->backend->capture_end(g->on->stream, out);

@@ -14,6 +14,7 @@ void par_trainer_defaults(par_trainer_params *p) {
         if (p->layout.size[a] == 0) p->layout.size[a] = 1;
     if (p->layout.kv_replicas == 0) p->layout.kv_replicas = 1;
     if (!p->backend) p->backend = "cpu";
+    if (p->tp_pieces == 0) p->tp_pieces = 1;
     if (p->chunks == 0) p->chunks = 1;
     if (p->bucket_n == 0) p->bucket_n = 1 << 20;
     if (p->logits_nbytes == 0) p->logits_nbytes = (size_t)(on_host(p) ? 128 : 1024) << 20;
@@ -116,6 +117,8 @@ static void check_precision(const par_trainer_params *p, par_problems *problems)
 
 static void check_numbers(const par_trainer_params *p, par_problems *problems) {
     check_precision(p, problems);
+    if (p->tp_pieces < 1 || p->tp_pieces > PAR_MAX_TP_PIECES)
+        par_problem(problems, "tp pieces %d: legal are 1 to %d", p->tp_pieces, PAR_MAX_TP_PIECES);
     if (p->zero < 0 || p->zero > 1) par_problem(problems, "zero %d: legal are 0 and 1", p->zero);
     if (!(p->clip >= 0))
         par_problem(problems, "clip %g must be 0 (off) or positive", (double)p->clip);

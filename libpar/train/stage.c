@@ -16,6 +16,7 @@ static par_status build_module(const par__context *on, par_registry *registry, p
                          .micro_batch = on->params.micro_batch,
                          .seed = on->params.seed,
                          .sequence_parallel = on->sequence_parallel,
+                         .tp_pieces = on->params.tp_pieces,
                          .recompute = on->params.recompute,
                          .logits_nbytes = on->params.logits_nbytes,
                          .keep_logits = on->params.keep_logits,

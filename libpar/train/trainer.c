@@ -193,6 +193,7 @@ void par_trainer_traffic(const par_trainer *t, par_traffic_run *out) {
                              .dtype = p->dtype,
                              .reduce_dtype = p->reduce_dtype,
                              .sequence_parallel = t->on.sequence_parallel,
+                             .tp_pieces = p->tp_pieces,
                              .recompute_full = p->recompute == PAR_RECOMPUTE_FULL,
                              .zero = p->zero,
                              .chunks = t->stage.n_chunks,

@@ -125,6 +125,19 @@ static void run_gpt(par_transport *t) {
     compare(t, &l);
 }
 
+/* Pieces of rows that do not divide, some below what goes in phases. */
+static void run_pieces(par_transport *t) {
+    layout l = make("gpt in pieces 2 x 2 x 2", false, 2, 2, 2);
+    l.params.tp_pieces = 3;
+    compare(t, &l);
+    l.params.no_sequence_parallel = true;
+    compare(t, &l);
+    l = make("llama in pieces 8 x 1 x 1", true, 8, 1, 1);
+    l.params.tp_pieces = 3;
+    l.params.recompute = PAR_RECOMPUTE_FULL;
+    compare(t, &l);
+}
+
 /* 2 heads of keys and values on 4 ranks: copies, whose gradients are added over kv. */
 static void run_llama(par_transport *t) {
     layout l = make("llama 4 x 2 x 1", true, 4, 2, 1);
@@ -215,6 +228,7 @@ static void run_refused(par_transport *transport) {
 static const harness_case cases[] = {
     {"gpt-equals-closed-form", NULL, 8, run_gpt, 120},
     {"llama-equals-closed-form", NULL, 8, run_llama, 120},
+    {"pieces-equal-closed-form", NULL, 8, run_pieces, 120},
     {"small-buckets-equal-closed-form", NULL, 8, run_data, 120},
     {"interleaved-equals-closed-form", NULL, 8, run_interleaved, 120},
     {"planted-difference", NULL, 4, run_difference, 0},

@@ -25,7 +25,7 @@
 #define HAVE_SANITIZER 0
 #endif
 
-enum { MAX_SEGMENTS = 512 };
+enum { MAX_SEGMENTS = 512, BLOCKS = 1 << 15 };
 
 typedef struct {
     uintptr_t begin, end;
@@ -35,7 +35,9 @@ typedef struct {
 static segment segments[MAX_SEGMENTS];
 static int n_segments;
 static bool counting;
-static int64_t until_failure; /* allocations of libpar; 0: none fails, -1: it has */
+static unsigned chosen = 1u << BY_LIBPAR;
+static bool for_good;
+static int64_t until_failure; /* allocations of the chosen; 0: none fails, -1: it has */
 static allocations_count now;
 
 bool allocations_can_count(void) {
@@ -43,8 +45,8 @@ bool allocations_can_count(void) {
 }
 
 const char *allocations_owner_name(allocations_owner owner) {
-    static const char *const names[ALLOCATIONS_OWNERS] = {"libpar",         "libc", "MPI",
-                                                          "oneDNN and C++", "test", "other"};
+    static const char *const names[ALLOCATIONS_OWNERS] = {
+        "libpar", "libc", "MPI", "oneDNN and C++", "jansson and xxHash", "HDF5", "test", "other"};
     return names[owner];
 }
 
@@ -52,12 +54,13 @@ static allocations_owner owner_of(const char *path) {
     static const struct {
         const char *part;
         allocations_owner owner;
-    } table[] = {{"libpar.so", BY_LIBPAR}, {"libmpi", BY_MPI},     {"libopen-", BY_MPI},
-                 {"openmpi", BY_MPI},      {"mca_", BY_MPI},       {"pmix", BY_MPI},
-                 {"libevent", BY_MPI},     {"libhwloc", BY_MPI},   {"libucp", BY_MPI},
-                 {"libuct", BY_MPI},       {"libucs", BY_MPI},     {"libfabric", BY_MPI},
-                 {"libpsm", BY_MPI},       {"libdnnl", BY_ONEDNN}, {"libstdc++", BY_ONEDNN},
-                 {"libgomp", BY_OTHER},    {"libc.so", BY_LIBC},   {"libm.so", BY_LIBC},
+    } table[] = {{"libpar.so", BY_LIBPAR},   {"libmpi", BY_MPI},        {"libopen-", BY_MPI},
+                 {"openmpi", BY_MPI},        {"mca_", BY_MPI},          {"pmix", BY_MPI},
+                 {"libevent", BY_MPI},       {"libhwloc", BY_MPI},      {"libucp", BY_MPI},
+                 {"libuct", BY_MPI},         {"libucs", BY_MPI},        {"libfabric", BY_MPI},
+                 {"libpsm", BY_MPI},         {"libdnnl", BY_ONEDNN},    {"libstdc++", BY_ONEDNN},
+                 {"libjansson", BY_JANSSON}, {"libxxhash", BY_JANSSON}, {"libhdf5", BY_HDF5},
+                 {"libgomp", BY_OTHER},      {"libc.so", BY_LIBC},      {"libm.so", BY_LIBC},
                  {"ld-linux", BY_LIBC}};
     if (path[0] == 0) return BY_TEST; /* the program itself */
     const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
@@ -81,10 +84,21 @@ static int64_t heap_in_use(void) {
     return (int64_t)(info.uordblks + info.hblkhd);
 }
 
+/* Blocks of the chosen owners by address. NULL: never used; the table's own address: free again */
+static const void *blocks[BLOCKS];
+static int n_used, n_live;
+
+void allocations_choose(unsigned owners, bool all_behind) {
+    chosen = owners;
+    for_good = all_behind;
+}
+
 void allocations_begin(void) {
     n_segments = 0;
     dl_iterate_phdr(add_library, NULL);
     memset(&now, 0, sizeof now);
+    memset(blocks, 0, sizeof blocks);
+    n_used = n_live = 0;
     now.kept = -heap_in_use();
     counting = true;
 }
@@ -92,6 +106,7 @@ void allocations_begin(void) {
 void allocations_end(allocations_count *out) {
     counting = false;
     now.kept += heap_in_use();
+    now.live = n_live;
     *out = now;
 }
 
@@ -118,19 +133,73 @@ static bool is_early(const void *p) {
     return (const char *)p >= early && (const char *)p < early + sizeof early;
 }
 
-/* False: this one fails. Several threads may count at once; they add atomically. */
-static bool count(size_t nbytes, const void *caller) {
+static char locked;
+
+static const void **find(const void *p, bool free_too) {
+    size_t i = (uintptr_t)p / 16 % BLOCKS;
+    while (blocks[i] && blocks[i] != p && !(free_too && blocks[i] == blocks)) i = (i + 1) % BLOCKS;
+    return &blocks[i];
+}
+
+static void lock(void) {
+    while (__atomic_test_and_set(&locked, __ATOMIC_ACQUIRE)) continue;
+}
+
+static void unlock(void) {
+    __atomic_clear(&locked, __ATOMIC_RELEASE);
+}
+
+static void keep_block(const void *p) {
+    lock();
+    if (n_used < BLOCKS / 2) {
+        const void **at = find(p, true);
+        n_used += *at == NULL;
+        n_live++;
+        *at = p;
+    }
+    unlock();
+}
+
+/* True: it was there. */
+static bool drop_block(const void *p) {
+    lock();
+    const void **at = find(p, false);
+    bool there = *at != NULL;
+    if (there) *at = blocks;
+    n_live -= there;
+    unlock();
+    return there;
+}
+
+typedef enum { FAILS, GOES, IS_KEPT } fate;
+
+/* Several threads may count at once; they add atomically. */
+static fate count(size_t nbytes, const void *caller) {
     uintptr_t at = (uintptr_t)caller;
     allocations_owner owner = BY_OTHER;
-    if (!counting) return true;
+    if (!counting) return GOES;
     for (int i = 0; i < n_segments; i++)
         if (at >= segments[i].begin && at < segments[i].end) owner = segments[i].owner;
     __atomic_fetch_add(&now.n[owner], 1, __ATOMIC_RELAXED);
     __atomic_fetch_add(&now.nbytes[owner], (int64_t)nbytes, __ATOMIC_RELAXED);
     if (owner == BY_LIBPAR && !now.first_libpar) now.first_libpar = caller;
-    if (owner != BY_LIBPAR || until_failure <= 0 || --until_failure > 0) return true;
+    if (!(chosen >> owner & 1)) return GOES;
+    if (until_failure < 0 && for_good) return FAILS;
+    if (until_failure <= 0 || __atomic_sub_fetch(&until_failure, 1, __ATOMIC_RELAXED) != 0)
+        return IS_KEPT;
     until_failure = -1;
-    return false;
+    return FAILS;
+}
+
+/* A block as its fate is. */
+static void *made(void *p, fate f) {
+    if (p && f == IS_KEPT) keep_block(p);
+    return p;
+}
+
+static void *none(void) {
+    errno = ENOMEM;
+    return NULL;
 }
 
 static struct {
@@ -161,18 +230,26 @@ static bool look_up(void) {
 
 void *malloc(size_t nbytes) {
     if (!look_up()) return take_early(nbytes);
-    return count(nbytes, __builtin_return_address(0)) ? real.malloc(nbytes) : NULL;
+    fate f = count(nbytes, __builtin_return_address(0));
+    return f == FAILS ? none() : made(real.malloc(nbytes), f);
 }
 
 void *calloc(size_t n, size_t nbytes) {
     if (!look_up()) return take_early(n * nbytes);
-    return count(n * nbytes, __builtin_return_address(0)) ? real.calloc(n, nbytes) : NULL;
+    fate f = count(n * nbytes, __builtin_return_address(0));
+    return f == FAILS ? none() : made(real.calloc(n, nbytes), f);
 }
 
 void *realloc(void *old, size_t nbytes) {
     if (!look_up()) return NULL;
-    if (!count(nbytes, __builtin_return_address(0))) return NULL;
-    if (!is_early(old)) return real.realloc(old, nbytes);
+    fate f = count(nbytes, __builtin_return_address(0));
+    if (f == FAILS) return none();
+    if (!is_early(old)) {
+        bool kept = counting && old && drop_block(old);
+        void *moved = real.realloc(old, nbytes);
+        if (!moved && kept) keep_block(old);
+        return made(moved, f);
+    }
     void *block = real.malloc(nbytes);
     if (block)
         memcpy(block, old,
@@ -184,23 +261,27 @@ void *realloc(void *old, size_t nbytes) {
 
 void free(void *p) {
     if (!p || is_early(p) || !look_up()) return;
+    if (counting) drop_block(p);
     real.free(p);
 }
 
 int posix_memalign(void **out, size_t alignment, size_t nbytes) {
     if (!look_up()) return ENOMEM;
-    return count(nbytes, __builtin_return_address(0)) ? real.posix_memalign(out, alignment, nbytes)
-                                                      : ENOMEM;
+    fate f = count(nbytes, __builtin_return_address(0));
+    int error = f == FAILS ? ENOMEM : real.posix_memalign(out, alignment, nbytes);
+    if (error == 0) made(*out, f);
+    return error;
 }
 
 void *aligned_alloc(size_t alignment, size_t nbytes) {
     if (!look_up()) return NULL;
-    return count(nbytes, __builtin_return_address(0)) ? real.aligned_alloc(alignment, nbytes)
-                                                      : NULL;
+    fate f = count(nbytes, __builtin_return_address(0));
+    return f == FAILS ? none() : made(real.aligned_alloc(alignment, nbytes), f);
 }
 
 void *memalign(size_t alignment, size_t nbytes) {
     if (!look_up()) return NULL;
-    return count(nbytes, __builtin_return_address(0)) ? real.memalign(alignment, nbytes) : NULL;
+    fate f = count(nbytes, __builtin_return_address(0));
+    return f == FAILS ? none() : made(real.memalign(alignment, nbytes), f);
 }
 #endif

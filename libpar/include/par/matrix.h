@@ -75,6 +75,7 @@ typedef struct {
     par_dtype dtype;        /* of activations and weights */
     par_dtype reduce_dtype; /* of gradients sent over dp */
     bool sequence_parallel, recompute_full;
+    int tp_pieces; /* par_trainer_params.tp_pieces; 0: 1 */
     int zero, chunks;
     int n_blocks; /* on this rank, all chunks together */
     bool embedding, head;
@@ -100,7 +101,10 @@ typedef struct {
  *
  *   tp, activations forward    per micro-batch: sums of n: 2 per block, 1 of the embedding. With
  *                              sequence parallel a sum is a reduce-scatter, and there are 2
- *                              all-gathers per block; in evaluation 1 of the head.
+ *                              all-gathers per block; in evaluation 1 of the head. Those
+ *                              of blocks are made in tp_pieces: piece i of rows (B T, with
+ *                              sequence parallel a rank's B T / t) has rows i / tp_pieces to
+ *                              rows (i + 1) / tp_pieces.
  *   tp, activations backward   sums: 2 per block, 1 of the head. With sequence parallel also
  *                              all-gathers: 4 per block (2 of them of norm outputs again), 1 of
  *                              the head, 1 of the embedding.

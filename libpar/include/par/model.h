@@ -70,6 +70,8 @@ typedef struct {
 } par_kept;
 enum { PAR_MAX_KEPT = 16 };
 
+enum { PAR_MAX_TP_PIECES = 16 };
+
 /* What a module is told when it is built, and what it answers. */
 typedef struct {
     const par_mesh *mesh;
@@ -80,6 +82,8 @@ typedef struct {
     int64_t micro_batch;    /* samples B per call */
     uint64_t seed;          /* of dropout */
     bool sequence_parallel; /* only true when tp > 1 */
+    int tp_pieces;          /* a forward's rows travel over tp in so many pieces, each under the
+                               product of another; 0 and 1: whole. Modules may ignore it */
     par_recompute
         recompute;        /* SELECTIVE: keep no norm outputs and no activation-function outputs */
     size_t logits_nbytes; /* the last module's logits may take so much at a time; 0: no bound */

@@ -23,6 +23,7 @@ typedef struct {
     const char *axis, *purpose, *op; /* op: "all_reduce", "reduce_scatter", "all_gather",
                                         "broadcast", "send", "recv", "barrier" */
     int64_t n_ops;
+    int64_t n_timed;                      /* of them, those whose time is in `seconds` */
     int n_ranks;                          /* of the group; of the largest, if groups differ */
     int64_t sent_nbytes, received_nbytes; /* payload on the wire */
     int64_t n_messages;                   /* sent */
@@ -30,8 +31,9 @@ typedef struct {
                                vector; of reduce-scatter and all-gather all shards together */
     double bus_nbytes;      /* the same times 2(n - 1)/n, (n - 1)/n or 1, n ranks in the group: what
                           NCCL's performance tests call bus bandwidth is this by seconds */
-    double seconds;  /* from start to end, or from the end of the one before it on its comm; not
-                          of receives, nor where NCCL carries the data: 0 */
+    double seconds;  /* from start to end, or from the end of the one before it on its comm; where
+                        NCCL carries the data, on the device. Not of receives, nor of what NCCL
+                        carries in a graph of the device */
     double wait_s;   /* in par_work_wait and blocking calls */
     double hidden_s; /* in which its messages were under way and nobody waited for one of its comm;
                         of operations at once the oldest collective's, else the last send's */

@@ -44,6 +44,8 @@ typedef struct {
     int64_t micro_batch;         /* samples per rank and micro-batch, at least 1 */
     int64_t global_batch;        /* samples per step: a multiple of micro_batch · dp */
     bool no_sequence_parallel;   /* sequence parallel is on when tp > 1 */
+    int tp_pieces;               /* a block's forward sends its rows over tp in so many pieces, each
+                                    under the product of another; at most PAR_MAX_TP_PIECES [1] */
     bool no_graph;               /* steps run call by call; else as graphs of the device, where it
                                     has them and a step can be captured (par_trainer_no_graph) */
     par_schedule_kind schedule;  /* GPIPE, 1F1B, INTERLEAVED */
