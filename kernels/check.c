@@ -219,6 +219,7 @@ static par_status check_attention_shape(check c, const par_attention *a) {
     PAR_TRY(array(c, "K", a->K, "D", a->D));
     PAR_TRY(array(c, "B * T", a->B * a->T, "H", a->H));
     PAR_TRY(finite(c, "scale", a->scale));
+    PAR_TRY(pointer(c, "documents (apart)", a->documents, a->apart ? a->B * a->T : 0));
     PAR_TRY(dropout(c, &a->dropout));
     /* the dropout's element number has 32 bits, in blocks of 4 */
     if (a->dropout.p > 0)

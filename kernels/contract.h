@@ -33,8 +33,9 @@
 #define PAR__FIELDS_par_rope(F, A) \
     F(dtype) F(m) F(heads) F(head_size) F(T) F(first_row) F(x) F(ldx) F(cos) F(sin) F(inverse)
 #define PAR__FIELDS_par_attention(F, A) \
-    F(dtype) F(B) F(T) F(H) F(K) F(D) F(first_head) F(scale) F(q) F(k) F(v) F(ldq) F(ldk) F(ldv) \
-    F(o) F(ldo) F(lse) F(d_o) F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) F(lddv) F(dropout)
+    F(dtype) F(B) F(T) F(H) F(K) F(D) F(first_head) F(scale) F(apart) F(documents) F(q) F(k) F(v) \
+    F(ldq) F(ldk) F(ldv) F(o) F(ldo) F(lse) F(d_o) F(ldd_o) F(dq) F(dk) F(dv) F(lddq) F(lddk) \
+    F(lddv) F(dropout)
 #define PAR__FIELDS_par_attention_decode(F, A) \
     F(dtype) F(B) F(H) F(K) F(D) F(capacity) F(n) F(scale) F(q) F(k) F(v) F(ldq) F(o) F(ldo)
 #define PAR__FIELDS_par_quantize(F, A) F(dtype) F(m) F(n) F(x) F(ldx) F(q) F(scales)

@@ -2,7 +2,8 @@
  * Causal softmax attention, forward: par_attention in par/kernels.h. Tiled with an online softmax
  * (Dao et al. 2022, algorithm 1; Milakov and Gimelshein 2018): scores exist as one tile. A task is
  * one (b, h); for each tile of keys, packed once, it walks the tiles of queries at or below the
- * diagonal. Between tiles, o holds the unnormalised sums and lse the running maximum.
+ * diagonal, up to the last that sees one of the keys. Between tiles, o holds the unnormalised sums
+ * and lse the running maximum.
  */
 #include <math.h>
 
@@ -38,16 +39,31 @@ static void scores_scale(float *s, int64_t n, float scale) {
     for (int64_t j = 0; j < n; j++) s[j] *= scale;
 }
 
-/* Scores of query i against keys j .. become weights; sums so far are rescaled to the new
- * maximum. */
-static void softmax_row(const attention_task *t, float *s, int64_t i, int64_t j, int64_t seen,
-                        int64_t keys) {
+/* No key of the tile is seen. */
+static void blind_row(const attention_task *t, float *s, int64_t i, int64_t keys, bool first) {
+    for (int64_t c = 0; c < keys; c++) s[c] = 0;
+    if (!first) return;
+    t->max[i] = -INFINITY;
+    t->sum[i] = 0;
+}
+
+/* Scores of query i against keys j .. become weights; sums so far, of the tiles before if this is
+ * not the first, are rescaled to the new maximum. */
+static void softmax_row(const attention_task *t, float *s, int64_t i, int64_t j, int64_t keys,
+                        bool first) {
     const par_attention *a = t->a;
+    seen_keys of = visible(a, t->b, i, j, keys);
+    int64_t seen = of.end;
+    if (of.begin == of.end) {
+        blind_row(t, s, i, keys, first);
+        return;
+    }
     scores_scale(s, seen, a->scale);
-    float before = j > 0 ? t->max[i] : -INFINITY, tile = row_maximum(s, seen);
+    for (int64_t c = 0; c < of.begin; c++) s[c] = -INFINITY;
+    float before = first ? -INFINITY : t->max[i], tile = row_maximum(s, seen);
     float max = tile > before ? tile : before;
     float sum = row_exp(s, seen, max);
-    if (j > 0) {
+    if (!first) {
         float shrink = exp_f32(before - max);
         sum += t->sum[i] * shrink;
         if (max != before) scale_row(t->o + i * a->ldo, a->D, shrink);
@@ -92,12 +108,13 @@ static void forward(attention_task *t, const attention_products *make, par_strea
     for (int64_t j = 0; j < a->T; j += TILE) {
         int64_t keys = cpu_min(TILE, a->T - j);
         make->read_keys(t, j, keys);
-        for (int64_t i = j; i < a->T; i += TILE) {
+        for (int64_t i = j; i < a->T && first_tile(a, t->b, i) <= j; i += TILE) {
             int64_t queries = cpu_min(TILE, a->T - i);
+            bool first = j == first_tile(a, t->b, i);
             make->scores(t, i, queries, keys, s);
             for (int64_t r = 0; r < queries; r++)
-                softmax_row(t, s + r * TILE, i + r, j, visible(i == j, r, keys), keys);
-            make->values(t, i, queries, keys, s, j > 0);
+                softmax_row(t, s + r * TILE, i + r, j, keys, first);
+            make->values(t, i, queries, keys, s, !first);
         }
         cpu_progress(stream, slot);
     }

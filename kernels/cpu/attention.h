@@ -57,9 +57,26 @@ static inline int64_t head_floats(const par_attention *a, int64_t heads, int64_t
     return a->dtype == PAR_F32 ? 0 : (heads * a->T + tiles * TILE) * a->D;
 }
 
-/* Keys of a tile of n that query r (in its tile) sees: all before the diagonal, r + 1 on it. */
-static inline int64_t visible(bool diagonal, int64_t r, int64_t n) {
-    return diagonal ? cpu_min(r + 1, n) : n;
+/* Keys [begin, end) of a tile, counted in it. */
+typedef struct {
+    int64_t begin, end;
+} seen_keys;
+
+/* The first key that query t of sequence b sees. */
+static inline int64_t first_key(const par_attention *a, int64_t b, int64_t t) {
+    return a->apart ? a->documents[b * a->T + t] : 0;
+}
+
+/* Keys of the tile [j, j + n) that query i sees; none: begin is end. */
+static inline seen_keys visible(const par_attention *a, int64_t b, int64_t i, int64_t j,
+                                int64_t n) {
+    int64_t end = cpu_min(i - j + 1, n), first = first_key(a, b, i);
+    return (seen_keys){first > j ? cpu_min(first - j, end) : 0, end};
+}
+
+/* The first tile of keys that the tile of queries from i on sees, as its first query sees most. */
+static inline int64_t first_tile(const par_attention *a, int64_t b, int64_t i) {
+    return first_key(a, b, i) / TILE * TILE;
 }
 
 /* Columns that a product with a packed tile must make. */

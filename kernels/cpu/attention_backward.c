@@ -34,9 +34,11 @@ static head head_of(const task *t, int64_t member) {
 
 /* In: scores q · k and dP = dO · v. Out: p (with dropout's factor) and ds · scale, 0 for keys that
  * are not seen. Made in whole vectors: a row has room for them. */
-static void pair_row(const task *t, const head *x, int64_t i, int64_t j, int64_t seen, int64_t keys,
-                     float *p, float *ds) {
+static void pair_row(const task *t, const head *x, int64_t i, int64_t j, int64_t keys, float *p,
+                     float *ds) {
     const par_attention *a = t->a;
+    seen_keys of = visible(a, t->b, i, j, keys);
+    int64_t seen = of.end;
     float lse = x->lse[i], delta = x->delta[i], scale = a->scale;
     bool drop = a->dropout.p > 0;
     float factors[TILE] = {0};
@@ -51,6 +53,7 @@ static void pair_row(const task *t, const head *x, int64_t i, int64_t j, int64_t
         store_vec(p + c, product);
         store_vec(ds + c, weight * (dp - delta) * scale);
     }
+    for (int64_t c = 0; c < of.begin; c++) p[c] = ds[c] = 0;
     for (int64_t c = seen; c < keys; c++) p[c] = ds[c] = 0;
 }
 
@@ -97,8 +100,8 @@ static void tile_backward(const task *t, const attention_backward_products *make
     float p[TILE * TILE], ds[TILE * TILE];
     make->scores(t, x, i, queries, keys, p, ds);
     for (int64_t r = 0; r < queries; r++)
-        pair_row(t, x, i + r, j, visible(i == j, r, keys), keys, p + r * TILE, ds + r * TILE);
-    make->gradients(t, x, i, queries, keys, p, ds, accumulate, j > 0);
+        pair_row(t, x, i + r, j, keys, p + r * TILE, ds + r * TILE);
+    make->gradients(t, x, i, queries, keys, p, ds, accumulate, j > first_tile(t->a, t->b, i));
 }
 
 /* delta of each query: dO · o, from the operands */
@@ -137,7 +140,7 @@ static void backward(task *t, const attention_backward_products *make, par_strea
         make->read_keys(t, j, keys);
         for (int64_t member = 0; member < group; member++) {
             head x = head_of(t, member);
-            for (int64_t i = j; i < a->T; i += TILE)
+            for (int64_t i = j; i < a->T && first_tile(a, t->b, i) <= j; i += TILE)
                 tile_backward(t, make, &x, i, j, member > 0 || i > j);
         }
         end_keys(t, j, keys);

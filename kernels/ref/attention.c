@@ -2,8 +2,9 @@
  * Causal softmax attention with grouped queries, one query at a time: par_attention in
  * par/kernels.h.
  *
- * With s_ij = scale · q_i · k_j for keys j <= i, lse_i = log sum_j exp(s_ij),
- * p_ij = exp(s_ij - lse_i), and z_ij the dropout's factor (0 or 1 / (1 - p)):
+ * With s_ij = scale · q_i · k_j for keys j <= i of i's document (of all where they are not apart),
+ * lse_i = log sum_j exp(s_ij), p_ij = exp(s_ij - lse_i), and z_ij the dropout's factor (0 or
+ * 1 / (1 - p)):
  *   o_i   = sum_j p_ij z_ij v_j
  *   dv_j  = sum_i p_ij z_ij dO_i
  *   ds_ij = p_ij (z_ij dO_i · v_j - delta_i),  delta_i = dO_i · o_i = sum_j p_ij z_ij dO_i · v_j
@@ -30,6 +31,11 @@ static head_token key_of(const par_attention *a, head_token x, int64_t t) {
     return (head_token){x.b, x.h / (a->H / a->K), t};
 }
 
+/* The first key that a query sees. */
+static int64_t first_key(const par_attention *a, head_token query) {
+    return a->apart ? a->documents[query.b * a->T + query.t] : 0;
+}
+
 static double dot(const par_attention *a, const void *x, int64_t at_x, const void *y,
                   int64_t at_y) {
     double sum = 0;
@@ -53,17 +59,19 @@ static float *lse_of(const par_attention *a, head_token query) {
 
 static void forward_query(const par_attention *a, head_token query, double *scores) {
     double max = -INFINITY, sum = 0;
-    for (int64_t j = 0; j <= query.t; j++) {
+    int64_t first = first_key(a, query);
+    for (int64_t j = first; j <= query.t; j++) {
         scores[j] = score(a, query, key_of(a, query, j));
         if (scores[j] > max) max = scores[j];
     }
-    for (int64_t j = 0; j <= query.t; j++) sum += exp(scores[j] - max);
+    for (int64_t j = first; j <= query.t; j++) sum += exp(scores[j] - max);
     double lse = max + log(sum);
     *lse_of(a, query) = (float)lse;
-    for (int64_t j = 0; j <= query.t; j++) scores[j] = exp(scores[j] - lse) * dropped(a, query, j);
+    for (int64_t j = first; j <= query.t; j++)
+        scores[j] = exp(scores[j] - lse) * dropped(a, query, j);
     for (int64_t d = 0; d < a->D; d++) {
         double o = 0;
-        for (int64_t j = 0; j <= query.t; j++)
+        for (int64_t j = first; j <= query.t; j++)
             o += scores[j] * ref_load(a->v, a->dtype, at_token(a, key_of(a, query, j), a->ldv) + d);
         ref_store(a->o, a->dtype, at_token(a, query, a->ldo) + d, o);
     }
@@ -97,7 +105,7 @@ static void pair(const par_attention *a, head_token query, head_token key, doubl
 
 static void backward_query(const par_attention *a, head_token query, double *dq) {
     for (int64_t d = 0; d < a->D; d++) dq[d] = 0;
-    for (int64_t j = 0; j <= query.t; j++) {
+    for (int64_t j = first_key(a, query); j <= query.t; j++) {
         head_token key = key_of(a, query, j);
         double pz, ds;
         pair(a, query, key, &pz, &ds);
@@ -115,6 +123,7 @@ static void backward_key(const par_attention *a, head_token key, double *dk, dou
         for (int64_t t = key.t; t < a->T; t++) {
             head_token query = {key.b, h, t};
             double pz, ds;
+            if (first_key(a, query) > key.t) break;
             pair(a, query, key, &pz, &ds);
             for (int64_t d = 0; d < a->D; d++) {
                 dk[d] += a->scale * ds * ref_load(a->q, a->dtype, at_token(a, query, a->ldq) + d);

@@ -271,6 +271,8 @@ static void print_facts(const par_tokens_facts *f) {
 void llm_data_print(const llm_run *r, const llm_data *d) {
     printf("data: %s, %lld tokens for training, %lld for validation", r->set.data,
            (long long)d->cut, (long long)(d->end - d->cut));
+    if (r->params.documents_apart)
+        printf(", documents apart behind id %d", (int)r->params.document_end);
     if (d->n_sets == 1) {
         printf(" | ");
         print_facts(&d->sets[0].facts);

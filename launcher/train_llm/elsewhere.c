@@ -35,6 +35,11 @@ int llm_elsewhere_rows(par_option *t) {
                "--chunks counts the parts of a stage: layers / (pp x that number)"),
         ABSENT("tokenizer-type", "the tokenizer lies beside --data, or --tokenizer FILE|DIR"),
         ABSENT("validation-split-percentage", "--split is a share: divide by 100"),
+        ABSENT("reset-position-ids",
+               "positions count in the sample; rotary embedding sees distances alone, so that "
+               "--documents apart is enough for it"),
+        ABSENT("eod-mask-loss", "every target counts, also the one behind a document's end",
+               .also = "mask-eod-loss"),
         ABSENT("num-workers", "token files are mapped and read as they are; nothing to set",
                .also = "dataloader-num-workers|num-dataset-builder-threads"),
         ABSENT("compile", "nothing is compiled at run time; nothing to set",

@@ -41,6 +41,9 @@ static const par_choice data_forms[] = {{"auto", PAR_TOKENS_KNOWN},
                                         {"u32", PAR_TOKENS_U32},
                                         {NULL, 0}};
 
+static const par_choice documents[] = {
+    {"across", LLM_DOCUMENTS_ACROSS}, {"apart", LLM_DOCUMENTS_APART}, {NULL, 0}};
+
 /* One row of each type; what stands behind the help are further fields. */
 #define ROW(TYPE, NAME, FIELD, HELP, ...)                                                          \
     { .name = NAME, .type = TYPE, .value = &s->FIELD, .group = g, .help = HELP, __VA_ARGS__ }
@@ -300,6 +303,14 @@ static int data_rows(llm_settings *s, par_option *t) {
                .recorded = IN_BOTH, .also = "data-dtype"),
         REAL("split", split, "0.1", "0..0.9", "share of the file, at its end, for validation",
              .also = "validation-split|val-split"),
+        CHOICE("documents", documents, "across", documents,
+               "of a sample; apart: no token attends to one of an earlier document",
+               .recorded = IN_LOG,
+               .also = "reset-attention-mask=apart|use-doc-masking=apart|attn-mask-type "
+                       "block_causal=apart|attn-mask-type causal=across"),
+        INT("document-end", document_end, "-1", "-1..10000000",
+            "with --documents apart: the id that ends a document; -1: the tokenizer's",
+            .recorded = IN_LOG, .also = "eod-id"),
     };
     return APPEND(t, rows);
 }

@@ -11,6 +11,7 @@
 enum { LLM_LR_COSINE, LLM_LR_LINEAR, LLM_LR_WSD, LLM_LR_CONSTANT };
 enum { LLM_CPU, LLM_CUDA, LLM_REF };
 enum { LLM_QUANTIZE_NONE, LLM_QUANTIZE_INT8 };
+enum { LLM_DOCUMENTS_ACROSS, LLM_DOCUMENTS_APART };
 
 /* Where a row's value is recorded: par_option.recorded. */
 enum { LLM_IN_LOG = 1, LLM_IN_CHECKPOINT = 2, LLM_MAX_OPTIONS = 192 };
@@ -47,6 +48,8 @@ typedef struct {
     const char *data; /* NULL: there is none */
     int data_form;    /* par_tokens_form */
     double split;
+    int documents;
+    int64_t document_end; /* id; -1: the tokenizer's */
     int64_t eval_every, eval_batches, log_every;
     const char *save, *resume;
     bool save_async;

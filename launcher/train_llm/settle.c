@@ -244,6 +244,8 @@ static void settle_params(const llm_settings *s, par_trainer_params *p) {
     p->seed = (uint64_t)s->seed;
     p->undrawn = (s->import || s->resume) && !s->verify_parallel;
     p->inference = s->sample;
+    p->documents_apart = s->documents == LLM_DOCUMENTS_APART && !s->sample;
+    p->document_end = s->document_end > 0 ? (int32_t)s->document_end : 0;
     if (s->save_async && !s->verify_parallel)
         p->save_memory = s->save_memory ? (size_t)s->save_memory << 20 : SIZE_MAX;
     p->global_batch = s->batch;
@@ -286,7 +288,8 @@ static void option_names(const char *line, char *text, size_t nbytes) {
                   {"zero", "--zero"},
                   {"reduce type", "--reduce-dtype"},
                   {"weight decay", "--weight-decay"},
-                  {"loss scale", "--loss-scale"}};
+                  {"loss scale", "--loss-scale"},
+                  {"document end", "--document-end"}};
     size_t used = 0;
     text[0] = 0;
     if (strncmp(line, "--", 2) == 0) return; /* the program's own */

@@ -75,7 +75,7 @@ static par_status look(const llm_run *r, llm_tokenizer *t) {
 static void find_ends(const llm_run *r, const par_import *import, llm_tokenizer *t) {
     par_tokenizer *open = NULL;
     size_t used = 0;
-    if (!r->set.save || t->carried || !*t->path) return;
+    if ((!r->set.save && !r->params.documents_apart) || t->carried || !*t->path) return;
     int32_t end = par_tokenizer_open(t->path, &open) == PAR_OK ? par_tokenizer_end(open) : -1;
     par_tokenizer_close(&open);
     if (end >= 0) used = (size_t)snprintf(t->ends, sizeof t->ends, "%d", (int)end);
@@ -86,6 +86,17 @@ static void find_ends(const llm_run *r, const par_import *import, llm_tokenizer 
 }
 
 /* ---- all ranks ---- */
+
+/* The id that ends a document, where documents are apart: the first of the tokenizer's. */
+static par_status settle_document_end(llm_run *r) {
+    if (!r->params.documents_apart || r->set.document_end >= 0) return PAR_OK;
+    if (!*r->tokenizer.ends)
+        return par_error_set(PAR_ERR_OPTION,
+                             "--documents apart: no tokenizer says which id ends a document; "
+                             "legal: with --document-end ID or --tokenizer FILE|DIR");
+    r->params.document_end = (int32_t)strtol(r->tokenizer.ends, NULL, 10);
+    return PAR_OK;
+}
 
 static par_status make_folder(llm_tokenizer *t) {
     const char *root = getenv("TMPDIR");
@@ -141,7 +152,7 @@ par_status llm_tokenizer_find(llm_run *r, const llm_world *w, const par_import *
     PAR_TRY(par_comm_agree(w->comm, st));
     PAR_TRY(share(t, w));
     if (w->rank == 0) llm_tokenizer_carry(t);
-    return PAR_OK;
+    return settle_document_end(r);
 }
 
 void llm_tokenizer_opened(llm_tokenizer *t) {

@@ -105,6 +105,8 @@ static par_attention attention_args(const par__attention *a, const par__module_p
                            .D = a->D,
                            .first_head = a->first_head,
                            .scale = (float)(1 / sqrt((double)a->D)),
+                           .apart = place->apart,
+                           .documents = call->documents,
                            .ldq = ldq,
                            .ldk = ldk,
                            .ldv = ldk,

@@ -21,6 +21,7 @@ typedef struct {
     par_comm *tp; /* NULL when p = 1 */
     int p, r;     /* tp ranks, this one */
     bool sequence_parallel, selective;
+    bool apart; /* documents */
     int pieces; /* in which a branch's rows travel in forward; 1 where p = 1 */
     par_dtype dtype;
     int64_t B, T, N;

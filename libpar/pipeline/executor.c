@@ -62,6 +62,7 @@ static par_call call_of(par__executor *e, const par__slot *s, const par_action *
     return (par_call){.stream = e->params.stream,
                       .scratch = e->scratch,
                       .targets = s->targets,
+                      .documents = s->documents,
                       .sample_base = e->walk.sample_base,
                       .first_sample = e->walk.first_sample + a->micro * e->walk.sample_stride,
                       .micro = a->micro,
@@ -73,9 +74,9 @@ static par_call call_of(par__executor *e, const par__slot *s, const par_action *
 static par_status load(par__executor *e, const par_action *a, par__slot *s) {
     bool first = par__is_first(e, a->chunk), last = par__is_last(e, a->chunk);
     double begin = par__seconds();
-    if (!first && !last) return PAR_OK;
-    PAR_TRY(
-        e->params.hooks.load(e->params.hooks.feed, a->micro, first ? s->x[0] : NULL, s->targets));
+    if (!first && !last && !s->documents) return PAR_OK;
+    PAR_TRY(e->params.hooks.load(e->params.hooks.feed, a->micro, first ? s->x[0] : NULL, s->targets,
+                                 s->documents));
     e->result->load += par__seconds() - begin;
     return PAR_OK;
 }

@@ -33,9 +33,9 @@ typedef struct {
  * statuses. */
 typedef struct {
     void *feed; /* user of load */
-    /* Batch of a micro-batch: copy x into x (if not NULL) and targets into targets (if not
-     * NULL). */
-    par_status (*load)(void *feed, int micro, void *x, void *targets);
+    /* Batch of a micro-batch: copy x, targets, and what par_call.documents says of it, each into
+     * its place if that is not NULL. */
+    par_status (*load)(void *feed, int micro, void *x, void *targets, void *documents);
     void *user;                                   /* of the others */
     par_status (*reduce)(void *user, int bucket); /* start to; it may go on behind the walk */
     par_status (*gather)(void *user, int bucket); /* wait for what was started before the walk */
@@ -50,6 +50,7 @@ typedef struct {
     par_recompute recompute;
     const par_model *model;
     int64_t micro_batch;
+    bool apart;                /* documents are: every chunk loads where they begin */
     size_t scratch_nbytes;     /* the largest of all modules */
     size_t workspace_nbytes;   /* of it, what kernels asked for */
     const char *scratch_layer; /* whose it is; NULL: not known */

@@ -10,6 +10,12 @@ static size_t targets_nbytes(const par__executor *e) {
     return par_tensor_nbytes(&e->params.model->targets) * (size_t)e->params.micro_batch;
 }
 
+static size_t documents_nbytes(const par__executor *e) {
+    return e->params.apart ? (size_t)(par_tensor_n(&e->params.model->x) * e->params.micro_batch) *
+                                 sizeof(int32_t)
+                           : 0;
+}
+
 /* Inner tensors and stashes of one micro-batch of a chunk, into `s`. */
 static par_status take_inner(par__executor *e, par_memory *memory, int c, const char *what,
                              par__slot *s) {
@@ -31,6 +37,9 @@ static par_status slot_init(par__executor *e, par_memory *memory, int c, par__sl
     if (!s->x || !s->stash) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a slot of %d modules", k);
     PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", par_tensor_nbytes(&chunk->x[0]),
                             &s->x[0]));
+    if (e->params.apart)
+        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", documents_nbytes(e),
+                                &s->documents));
     if (par__is_last(e, c))
         PAR_TRY(
             par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", targets_nbytes(e), &s->targets));
@@ -91,6 +100,9 @@ static par_status tell_slots(const par__executor *e, par_memory *memory, int c) 
     par_tensor y = par__output_of(chunk);
     PAR_TRY(par_memory_tell(memory, PAR_MEM_ACTIVATIONS, "slots", first, "input",
                             n * par_tensor_nbytes(&chunk->x[0])));
+    if (e->params.apart)
+        PAR_TRY(par_memory_tell(memory, PAR_MEM_ACTIVATIONS, "slots", first, "documents",
+                                n * documents_nbytes(e)));
     if (par__is_last(e, c))
         PAR_TRY(par_memory_tell(memory, PAR_MEM_ACTIVATIONS, "slots", last, "targets",
                                 n * targets_nbytes(e)));

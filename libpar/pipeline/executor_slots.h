@@ -14,8 +14,9 @@ enum { PAR__TIME_WALK, PAR__TIME_FORWARD, PAR__TIME_BACKWARD };
 typedef struct {
     void *
         *x; /* [n_modules + 1] data of inputs and output; inner ones shared under full recompute */
-    void **stash;  /* [n_modules] */
-    void *targets; /* last part only */
+    void **stash;    /* [n_modules] */
+    void *targets;   /* last part only */
+    void *documents; /* int32 [B, T]; NULL: they are not apart */
     par_work recv, send;
 } par__slot;
 

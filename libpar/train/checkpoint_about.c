@@ -77,6 +77,10 @@ static void add_training(par__about *a, const par_trainer_params *p) {
     add_float(a, "clip", p->clip);
     add(a, PAR_CHECKPOINT_NOTED, "nonfinite", "%s",
         p->nonfinite == PAR_NONFINITE_SKIP ? "skip" : "stop");
+    if (p->documents_apart)
+        add(a, PAR_CHECKPOINT_NOTED, "documents", "apart behind id %d", (int)p->document_end);
+    else
+        add(a, PAR_CHECKPOINT_NOTED, "documents", "across");
     add(a, PAR_CHECKPOINT_NOTED, "precision", "%s", par_dtype_name(p->dtype));
     add(a, PAR_CHECKPOINT_NOTED, "reduce type", "%s", par_dtype_name(p->reduce_dtype));
 }

@@ -26,6 +26,9 @@ par_status par__feed_take(par__feed *f, const par__context *on, bool graphs) {
     f->on = on;
     f->x_nbytes = (size_t)p->micro_batch * par_tensor_nbytes(&p->model->x);
     f->targets_nbytes = (size_t)p->micro_batch * par_tensor_nbytes(&p->model->targets);
+    if (p->documents_apart)
+        f->documents_nbytes =
+            (size_t)(p->micro_batch * par_tensor_n(&p->model->x)) * sizeof(int32_t);
     f->batches = calloc((size_t)n, sizeof *f->batches);
     if (!f->batches) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d batches", n);
     f->n_batches = n;
@@ -34,6 +37,9 @@ par_status par__feed_take(par__feed *f, const par__context *on, bool graphs) {
         PAR_TRY(par_memory_take(on->memory, PAR_MEM_DATA, "batches", f->x_nbytes, &b->x));
         PAR_TRY(
             par_memory_take(on->memory, PAR_MEM_DATA, "batches", f->targets_nbytes, &b->targets));
+        if (f->documents_nbytes)
+            PAR_TRY(par_memory_take(on->memory, PAR_MEM_DATA, "batches", f->documents_nbytes,
+                                    &b->documents));
         if (!par_memory_measuring(on->memory)) PAR_TRY(on->backend->event_create(&b->copied));
     }
     return PAR_OK;
@@ -83,6 +89,21 @@ static par_status read_samples(par__feed *f, int64_t first, const par__batch *b)
     return check_ids(f, "target", b->targets, first, n, par_tensor_n(&model->targets), INT32_MIN);
 }
 
+/* Where the documents of a batch begin: each behind the last token of the one before, and the first
+ * of a sample with the sample, whose tokens before are another sample's. */
+static void find_documents(const par__feed *f, const par__batch *b) {
+    const par_trainer_params *p = &f->on->params;
+    int64_t T = par_tensor_n(&p->model->x);
+    for (int64_t i = 0; f->documents_nbytes && i < p->micro_batch; i++) {
+        const int32_t *ids = (const int32_t *)b->x + i * T;
+        int32_t *documents = (int32_t *)b->documents + i * T, first = 0;
+        for (int64_t t = 0; t < T; t++) {
+            if (t > 0 && ids[t - 1] == p->document_end) first = (int32_t)t;
+            documents[t] = first;
+        }
+    }
+}
+
 /* Zeros where the source fails: the right size, for peers that wait. */
 static void read_batch(par__feed *f, int micro, const par__batch *b) {
     par__flight *flight = par__recorder_flight(par_transport_recorder(f->on->transport));
@@ -93,10 +114,12 @@ static void read_batch(par__feed *f, int micro, const par__batch *b) {
     par_status st = read_samples(f, f->first + micro * f->on->params.micro_batch, b);
     par__enter(f->on, phase);
     par__timeline_phase(timeline, "data", begin, micro);
-    if (st == PAR_OK) return;
-    memset(b->x, 0, f->x_nbytes);
-    memset(b->targets, 0, f->targets_nbytes);
-    if (f->failed != PAR_OK) return;
+    if (st != PAR_OK) {
+        memset(b->x, 0, f->x_nbytes);
+        memset(b->targets, 0, f->targets_nbytes);
+    }
+    find_documents(f, b);
+    if (st == PAR_OK || f->failed != PAR_OK) return;
     f->failed = st;
     snprintf(f->why, sizeof f->why, "%s", par_error());
 }
@@ -107,19 +130,21 @@ par_status par__feed_take_failure(par__feed *f) {
     return st == PAR_OK ? PAR_OK : par_error_set(st, "%s", f->why);
 }
 
-static par_status copy_batch(par__feed *f, const par__batch *b, void *x, void *targets) {
+static par_status copy_batch(par__feed *f, const par__batch *b, void *x, void *targets,
+                             void *documents) {
     const par_backend *backend = f->on->backend;
     par_stream *stream = f->on->stream;
     if (x) PAR_TRY(backend->copy(stream, x, b->x, f->x_nbytes));
     if (targets) PAR_TRY(backend->copy(stream, targets, b->targets, f->targets_nbytes));
+    if (documents) PAR_TRY(backend->copy(stream, documents, b->documents, f->documents_nbytes));
     return PAR_OK;
 }
 
-/* Only the first and the last stage have something to load. */
+/* Where documents are not apart, only the first and the last stage have something to load. */
 par_status par__feed_fill(par__feed *f, const par_source *source, int64_t first, int captured,
                           double *load) {
     const par__context *on = f->on;
-    bool loads = on->mesh->coordinate[PAR_PP] == 0 || par__is_last_stage(on);
+    bool loads = f->documents_nbytes || on->mesh->coordinate[PAR_PP] == 0 || par__is_last_stage(on);
     double begin = par__seconds();
     par__feed_begin(f, source, first);
     f->filled = f->batches + captured * on->n_micro;
@@ -131,13 +156,13 @@ par_status par__feed_fill(par__feed *f, const par_source *source, int64_t first,
     return PAR_OK;
 }
 
-par_status par__feed_load(void *user, int micro, void *x, void *targets) {
+par_status par__feed_load(void *user, int micro, void *x, void *targets, void *documents) {
     par__feed *f = user;
-    if (f->filled) return copy_batch(f, &f->filled[micro], x, targets);
+    if (f->filled) return copy_batch(f, &f->filled[micro], x, targets, documents);
     const par__batch *b = &f->batches[f->next];
     f->next = (f->next + 1) % f->n_batches;
     PAR_TRY(par__await(f->on, b->copied));
     read_batch(f, micro, b);
-    PAR_TRY(copy_batch(f, b, x, targets));
+    PAR_TRY(copy_batch(f, b, x, targets, documents));
     return f->on->backend->event_record(f->on->stream, b->copied);
 }

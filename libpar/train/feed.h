@@ -10,12 +10,14 @@
 /* A micro-batch on the host. */
 typedef struct {
     void *x, *targets;
+    void *documents;   /* int32 [B, T]; NULL: they are not apart */
     par_event *copied; /* it may be filled again; NULL while measuring */
 } par__batch;
 
 typedef struct {
     const par__context *on;
     size_t x_nbytes, targets_nbytes; /* of a micro-batch */
+    size_t documents_nbytes;         /* likewise; 0: they are not apart */
     par__batch *batches;             /* [n_batches] used in turn */
     int n_batches, next;
     const par_source *source; /* of the walk under way */
@@ -39,8 +41,8 @@ void par__feed_end(par__feed *feed, int64_t end);
  * it took. */
 par_status par__feed_fill(par__feed *feed, const par_source *source, int64_t first, int captured,
                           double *load);
-/* Hook of the executor: a micro-batch on its way to x and targets, either may be NULL. */
-par_status par__feed_load(void *feed, int micro, void *x, void *targets);
+/* Hook of the executor: a micro-batch on its way to x, targets and documents, each may be NULL. */
+par_status par__feed_load(void *feed, int micro, void *x, void *targets, void *documents);
 /* An error of the source ends no walk, since peers wait for a micro-batch of the right size: they
  * get zeros. It is returned here, once, with its message. */
 par_status par__feed_take_failure(par__feed *feed);

@@ -52,6 +52,16 @@ static void check_batch(const par_trainer_params *p, par_problems *problems) {
                 legal);
 }
 
+static void check_documents(const par_trainer_params *p, par_problems *problems) {
+    if (!p->documents_apart) return;
+    if (p->model->n_ids == 0)
+        par_problem(problems, "documents apart: this model's input is not ids, of which one ends a "
+                              "document");
+    else if (p->document_end < 0 || p->document_end >= p->model->n_ids)
+        par_problem(problems, "document end %d: legal are 0 to %lld, ids of the model's vocabulary",
+                    (int)p->document_end, (long long)p->model->n_ids - 1);
+}
+
 static void check_interleaved(const par_trainer_params *p, par_problems *problems) {
     int pp = p->layout.size[PAR_PP];
     if (p->chunks < 2 || p->chunks > PAR_MAX_CHUNKS)
@@ -141,6 +151,7 @@ void par_trainer_check(const par_trainer_params *params, int world_size, par_pro
     if (problems->n > before) return; /* what follows divides by the layout */
     check_batch(&p, problems);
     check_schedule(&p, problems);
+    check_documents(&p, problems);
     check_numbers(&p, problems);
     if (p.dtype != PAR_F16 && params->scaler.constant != 0)
         par_problem(problems, "loss scale %g: precision %s has none; legal with fp16",

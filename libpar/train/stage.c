@@ -20,6 +20,7 @@ static par_status build_module(const par__context *on, par_registry *registry, p
                          .recompute = on->params.recompute,
                          .logits_nbytes = on->params.logits_nbytes,
                          .keep_logits = on->params.keep_logits,
+                         .apart = on->params.documents_apart,
                          .chunk = chunk,
                          .x = x};
     return module->ops->build(module, build);
@@ -185,6 +186,7 @@ par_status par__stage_connect(par__stage *s, const par_registry *registry,
                                     .recompute = s->on->params.recompute,
                                     .model = s->on->params.model,
                                     .micro_batch = s->on->params.micro_batch,
+                                    .apart = s->on->params.documents_apart,
                                     .scratch_nbytes = s->scratch_nbytes,
                                     .workspace_nbytes = s->workspace_nbytes,
                                     .scratch_layer = s->scratch_layer,

@@ -120,6 +120,9 @@ static void test_shapes(void) {
                 "attention: dropout.site is 65536, must be at most 65535");
     a.dropout.p = NAN;
     CHECK_FAILS(prepare_attention(&a), PAR_ERR_ARG, "attention: dropout.p is ");
+    a.dropout.p = 0, a.apart = true;
+    CHECK_OK(prepare_attention(&a));
+    CHECK_FAILS(run_attention(&a), PAR_ERR_ARG, "attention: documents (apart) is NULL");
     par_attention_decode d = {.B = 1, .H = 4, .K = 3, .D = 2, .capacity = 8, .ldq = 8, .ldo = 8};
     CHECK_FAILS(prepare_attention_decode(&d), PAR_ERR_ARG,
                 "attention_decode: H is 4, must be a multiple of K = 3");

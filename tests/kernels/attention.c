@@ -36,10 +36,12 @@ attention_bounds attention_bounds_of(const attention_shape *v, double scale) {
                               scale * v->a * ds * columns, r * v->a * keep * columns};
 }
 
-static void build_attention(bench *b, const void *variant) {
-    const attention_shape *v = variant;
+/* documents NULL: they are not apart. */
+static void build_documents(bench *b, const attention_shape *v, const int32_t *documents) {
     par_attention a = {
         .dtype = v->dtype, .B = v->B, .T = v->T, .H = v->H, .K = v->K, .D = v->D, .first_head = 3};
+    a.apart = documents != NULL;
+    a.documents = documents;
     int64_t rows = v->B * v->T, nq = v->H * v->D, nk = v->K * v->D;
     a.scale = (float)(1 / sqrt((double)v->D));
     a.dropout = (par_dropout){v->p, UINT64_C(0x123456789abcdef), NULL, INT64_C(0x100000007), 17};
@@ -63,6 +65,10 @@ static void build_attention(bench *b, const void *variant) {
     a.dk = bench_out(b, "dk", v->dtype, rows, nk, a.lddk, bound.dk);
     a.dv = bench_out(b, "dv", v->dtype, rows, nk, a.lddv, bound.dv);
     bench_attention_backward(b, &a);
+}
+
+static void build_attention(bench *b, const void *variant) {
+    build_documents(b, variant, NULL);
 }
 
 static void compare_attention(attention_shape v) {
@@ -118,11 +124,62 @@ static void test_attention_dropout(void) {
     attention_sizes(0.9f);
 }
 
+/* In turn documents of 2 · length tokens and of one; where the first ends is another place in each
+ * sequence. */
+typedef struct {
+    attention_shape shape;
+    int64_t length;
+} apart_shape;
+
+static const int32_t *documents_of(const attention_shape *v, int64_t length) {
+    static int32_t documents[2048];
+    if (v->B * v->T > HARNESS_COUNT(documents)) abort();
+    for (int64_t b = 0; b < v->B; b++) {
+        int64_t first = 0, left = length / 2 + 3 * b + 1;
+        for (int64_t t = 0; t < v->T; t++, left--) {
+            if (left == 0) left = t - first == 1 ? 2 * length : 1, first = t;
+            documents[b * v->T + t] = (int32_t)first;
+        }
+    }
+    return documents;
+}
+
+static void build_apart(bench *b, const void *variant) {
+    const apart_shape *v = variant;
+    build_documents(b, &v->shape, documents_of(&v->shape, v->length));
+}
+
+static void compare_apart(attention_shape v, int64_t length) {
+    const apart_shape variant = {v, length};
+    bench_compare(
+        build_apart, &variant,
+        "attention %s B %lld T %lld H %lld K %lld D %lld pad %lld p %g, documents of %lld",
+        par_dtype_name(v.dtype), (long long)v.B, (long long)v.T, (long long)v.H, (long long)v.K,
+        (long long)v.D, (long long)v.pad, (double)v.p, (long long)length);
+}
+
+/* Documents shorter and longer than the tiles of all versions, which begin within them and with
+ * them; then every width that kernels on tensor cores have. */
+static void test_attention_apart(void) {
+    static const int64_t lengths[] = {1, 3, 16, 32, 64, 100}, wide[] = {64, 72, 128, 256};
+    if (!bench_ready_for(PAR_OP_ATTENTION) || !bench_ready_for(PAR_OP_ATTENTION_BACKWARD)) return;
+    for (int i = 0; i < 6; i++)
+        compare_apart((attention_shape){dtypes[i % 3], 2, i < 3 ? 70 : 150, 2, 1 + i % 2, 8,
+                                        i % 2 * 3, i % 2 ? 0.25f : 0, 1},
+                      lengths[i]);
+    for (int i = 0; i < 8; i++)
+        compare_apart((attention_shape){dtypes[1 + i % 2], 1, i < 4 ? 140 : 70, 2, 1 + i / 4,
+                                        wide[i % 4], 8, i % 3 == 2 ? 0.25f : 0, 0.5},
+                      lengths[1 + i / 2]);
+    if (!bench_is_ref) compare_apart((attention_shape){PAR_F32, 1, 1031, 2, 1, 9, 0, 0, 1}, 150);
+}
+
 /* For the differences: loss = sum dO · o, scores never kept, softmax without its maximum. */
 typedef struct {
     int64_t B, T, H, K, D;
     double scale;
     par_dropout dropout;
+    const int32_t *documents; /* NULL: not apart */
     double q[ORACLE_MAX], k[ORACLE_MAX], v[ORACLE_MAX], d_o[ORACLE_MAX], o[ORACLE_MAX],
         lse[ORACLE_MAX];
 } attention_problem;
@@ -131,7 +188,7 @@ static void attend(const attention_problem *p, int64_t b, int64_t h, int64_t i, 
                    double *lse) {
     double sum = 0;
     for (int64_t d = 0; d < p->D; d++) o[d] = 0;
-    for (int64_t j = 0; j <= i; j++) {
+    for (int64_t j = p->documents ? p->documents[b * p->T + i] : 0; j <= i; j++) {
         const double *q = p->q + ((b * p->T + i) * p->H + h) * p->D;
         int64_t at = ((b * p->T + j) * p->K + h * p->K / p->H) * p->D;
         double s = 0;
@@ -158,7 +215,8 @@ static double attention_loss(const void *problem) {
     return sum;
 }
 
-static void oracle_case(int64_t B, int64_t T, int64_t H, int64_t K, int64_t D, float drop) {
+static void oracle_case(int64_t B, int64_t T, int64_t H, int64_t K, int64_t D, float drop,
+                        const int32_t *documents) {
     static attention_problem p;
     static float q[ORACLE_MAX], k[ORACLE_MAX], v[ORACLE_MAX], d_o[ORACLE_MAX], o[ORACLE_MAX],
         lse[ORACLE_MAX], dq[ORACLE_MAX], dk[ORACLE_MAX], dv[ORACLE_MAX];
@@ -167,6 +225,7 @@ static void oracle_case(int64_t B, int64_t T, int64_t H, int64_t K, int64_t D, f
     int64_t nq = B * T * H * D, nk = B * T * K * D;
     p.B = B, p.T = T, p.H = H, p.K = K, p.D = D;
     p.scale = 0.75;
+    p.documents = documents;
     p.dropout = (par_dropout){drop, UINT64_C(0xfedcba9876543210), &base, 14, 40000};
     oracle_noise(p.q, q, nq, 1);
     oracle_noise(p.k, k, nk, 2);
@@ -179,6 +238,8 @@ static void oracle_case(int64_t B, int64_t T, int64_t H, int64_t K, int64_t D, f
                        .D = D,
                        .first_head = 2,
                        .scale = 0.75f,
+                       .apart = documents != NULL,
+                       .documents = documents,
                        .dropout = p.dropout};
     a.ldq = a.ldo = a.ldd_o = a.lddq = H * D;
     a.ldk = a.ldv = a.lddk = a.lddv = K * D;
@@ -198,15 +259,18 @@ static void oracle_case(int64_t B, int64_t T, int64_t H, int64_t K, int64_t D, f
 
 static void test_oracle(void) {
     if (!bench_ready_for(PAR_OP_ATTENTION) || !bench_ready_for(PAR_OP_ATTENTION_BACKWARD)) return;
-    oracle_case(2, 5, 4, 2, 3, 0);
-    oracle_case(1, 9, 6, 1, 2, 0.3f);
-    oracle_case(3, 6, 3, 3, 5, 0.5f);
-    oracle_case(1, 1, 2, 1, 8, 0);
+    static const int32_t documents[] = {0, 0, 2, 2, 2, 0, 1, 1, 1, 4};
+    oracle_case(2, 5, 4, 2, 3, 0, NULL);
+    oracle_case(1, 9, 6, 1, 2, 0.3f, NULL);
+    oracle_case(3, 6, 3, 3, 5, 0.5f, NULL);
+    oracle_case(1, 1, 2, 1, 8, 0, NULL);
+    oracle_case(2, 5, 4, 2, 3, 0.3f, documents);
 }
 
 const harness_case attention_cases[] = {
     {.name = "attention", .run = test_attention},
     {.name = "attention_wide", .run = test_attention_wide},
+    {.name = "attention_apart", .run = test_attention_apart},
     {.name = "attention_dropout", .run = test_attention_dropout},
     {.name = "oracle_attention", .run = test_oracle},
 };

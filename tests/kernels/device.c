@@ -112,6 +112,7 @@ static void attention(call *c, bool back) {
     par_attention *a = &c->args.attention;
     dropout(c, &a->dropout);
     int64_t rows = a->B * a->T, nq = a->H * a->D, nk = a->K * a->D;
+    if (a->apart) vector(c, &a->documents, PAR_I32, rows);
     matrix(c, &a->q, a->dtype, rows, nq, a->ldq);
     matrix(c, &a->k, a->dtype, rows, nk, a->ldk);
     matrix(c, &a->v, a->dtype, rows, nk, a->ldv);

@@ -183,10 +183,11 @@ static par_status backward(par_module *m, const par_call *call, const par_tensor
 }
 
 /* Neither phase: what belongs to the walk alone. */
-static par_status load(void *user, int micro, void *x, void *targets) {
+static par_status load(void *user, int micro, void *x, void *targets, void *documents) {
     (void)micro;
     (void)x;
     (void)targets;
+    (void)documents;
     return kernels(user, 1);
 }
 static par_status bucket(void *user, int number) {

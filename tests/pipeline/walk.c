@@ -35,7 +35,7 @@ static par_status backward(par_module *m, const par_call *call, const par_tensor
     return PAR_OK;
 }
 
-static par_status load(void *user, int micro, void *x, void *targets) {
+static par_status load(void *user, int micro, void *x, void *targets, void *documents) {
     return PAR_OK;
 }
 static par_status reduce(void *user, int bucket) {

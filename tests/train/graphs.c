@@ -29,7 +29,7 @@ enum {
 
 typedef struct {
     const char *name;
-    bool llama, no_graph, resume, host_model;
+    bool llama, no_graph, resume, host_model, apart;
     par_dtype dtype;
     int pp, dp, zero;
 } setting;
@@ -195,6 +195,8 @@ static par_status run(par_transport *transport, const setting *s, outcome *o) {
     params.dtype = s->dtype;
     params.zero = s->zero;
     params.no_graph = s->no_graph;
+    params.documents_apart = s->apart;
+    params.document_end = 10; /* what follows from 1 */
     params.clip = 1;
     /* soon more than fp16 can hold, again and again */
     params.scaler = (par_scaler_params){.growth = 64, .interval = 2, .hysteresis = 1};
@@ -310,7 +312,7 @@ static void sharded(par_transport *t) {
     pair(t, (setting){.llama = true, .dtype = PAR_F16, .pp = 1, .dp = 2, .zero = 1});
 }
 static void pipeline(par_transport *t) {
-    pair(t, (setting){.pp = 2, .dp = 1});
+    pair(t, (setting){.pp = 2, .dp = 1, .apart = true});
 }
 
 /* The host carries the data. */

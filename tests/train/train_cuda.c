@@ -30,15 +30,16 @@ typedef struct {
     par_dtype dtype;
     par_recompute recompute;
     double bound;
+    bool apart; /* documents */
 } setting;
 
 static const setting settings[] = {
-    {"gpt", CHECK_GPT, PAR_F32, PAR_RECOMPUTE_NONE, 1e-5},
-    {"llama", CHECK_LLAMA, PAR_F32, PAR_RECOMPUTE_SELECTIVE, 1e-5},
-    {"llama bf16", CHECK_LLAMA, PAR_BF16, PAR_RECOMPUTE_NONE, 1.0 / 512},
-    {"gpt bf16", CHECK_GPT, PAR_BF16, PAR_RECOMPUTE_FULL, 1.0 / 512},
-    {"qwen", CHECK_QWEN, PAR_F32, PAR_RECOMPUTE_SELECTIVE, 1e-5},
-    {"gpt fp16", CHECK_GPT, PAR_F16, PAR_RECOMPUTE_NONE, 1.0 / 4096},
+    {"gpt", CHECK_GPT, PAR_F32, PAR_RECOMPUTE_NONE, 1e-5, false},
+    {"llama", CHECK_LLAMA, PAR_F32, PAR_RECOMPUTE_SELECTIVE, 1e-5, false},
+    {"llama bf16", CHECK_LLAMA, PAR_BF16, PAR_RECOMPUTE_NONE, 1.0 / 512, false},
+    {"gpt bf16", CHECK_GPT, PAR_BF16, PAR_RECOMPUTE_FULL, 1.0 / 512, false},
+    {"qwen, documents apart", CHECK_QWEN, PAR_F32, PAR_RECOMPUTE_SELECTIVE, 1e-5, true},
+    {"gpt fp16", CHECK_GPT, PAR_F16, PAR_RECOMPUTE_NONE, 1.0 / 4096, false},
 };
 enum { SETTINGS = sizeof settings / sizeof *settings, EAGER = 2 };
 
@@ -84,6 +85,8 @@ static par_status train(const setting *s, const char *backend, outcome *out) {
     params.backend = backend;
     params.dtype = s->dtype;
     params.recompute = s->recompute;
+    params.documents_apart = s->apart;
+    params.document_end = 10;
     par_status st = check_fit(&config, &params);
     if (st == PAR_OK) st = run_trainer(&params, &data, out);
     par_transformer_destroy(&model);

@@ -18,10 +18,10 @@
 /* What computes a shape, among the methods of the backend. */
 static void note(const par_attention *a, bool backward, const par__cudnn_attention *cudnn) {
     char shape[160], slower[600];
-    snprintf(shape, sizeof shape, "%s in %s, B %lld T %lld H %lld K %lld D %lld%s",
+    snprintf(shape, sizeof shape, "%s in %s, B %lld T %lld H %lld K %lld D %lld%s%s",
              backward ? "backward" : "forward", par__type_name(a->dtype), (long long)a->B,
              (long long)a->T, (long long)a->H, (long long)a->K, (long long)a->D,
-             a->dropout.p != 0 ? ", dropout" : "");
+             a->dropout.p != 0 ? ", dropout" : "", a->apart ? ", documents apart" : "");
     if (!cudnn->why) {
         par__method_note("attention", NULL, "%s: %s", shape, par__cudnn_attention_name(backward));
         return;

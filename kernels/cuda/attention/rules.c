@@ -68,6 +68,7 @@ static bool whole_rows(const par_attention *a, par__fused_kind kind) {
 /* What no version and no device has: NULL if the shape is none of that. */
 static const char *never(const par_attention *a, par__fused_kind kind) {
     bool heads = (a->D >= 64 && a->D <= 128 && a->D % 8 == 0) || a->D == 256;
+    if (a->apart) return "cuDNN's is not told where documents begin";
     if (a->dtype == PAR_F32) return "cuDNN's is for 16-bit types";
     if (a->dropout.p != 0) return "cuDNN's has no dropout that repeats libpar's elements";
     if (!heads) return "cuDNN's is for heads of 64 to 128 channels, a multiple of 8, and of 256";

@@ -44,17 +44,23 @@ __device__ static inline statistics<R> load_statistics(const par_attention &a, c
     return out;
 }
 
-/* Scores become p; pairs that causality or the end of the sequence leaves out get 0. */
+/* Scores become p; pairs that causality, a document's begin or the end of the sequence leaves out
+ * get 0. */
 template <int R>
 __device__ static inline void probabilities(const par_attention &a, const statistics<R> &of,
-                                            int64_t query, int64_t key, float (&s)[R][R]) {
+                                            int64_t b, int64_t query, int64_t key,
+                                            float (&s)[R][R]) {
     int64_t i0 = query + threadIdx.x / SIDE * R, j0 = key + threadIdx.x % SIDE;
 #pragma unroll
-    for (int i = 0; i < R; i++)
+    for (int i = 0; i < R; i++) {
+        int64_t begin = first_key(a, b, i0 + i);
 #pragma unroll
-        for (int j = 0; j < R; j++)
-            s[i][j] = i0 + i < a.T && j0 + SIDE * j <= i0 + i ? expf(s[i][j] * a.scale - of.lse[i])
-                                                              : 0.0f;
+        for (int j = 0; j < R; j++) {
+            int64_t k = j0 + SIDE * j;
+            bool sees = i0 + i < a.T && k <= i0 + i && k >= begin;
+            s[i][j] = sees ? expf(s[i][j] * a.scale - of.lse[i]) : 0.0f;
+        }
+    }
 }
 
 /* p and dp become ds, in p. `w` [TILE][TILE + 4] is left with w = p z. Whole warps own rows of
@@ -108,7 +114,7 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
     clear(dq);
     load_tile<TILE, DP>(q, rows_of(a, a.q, a.ldq, b, h), first);
     load_tile<TILE, DP>(d_o, rows_of(a, a.d_o, a.ldd_o, b, h), first);
-    for (int64_t key = 0; key <= first; key += TILE) {
+    for (int64_t key = first_key(a, b, first) / TILE * TILE; key <= first; key += TILE) {
         float p[R][R], dp[R][R];
         __syncthreads();
         load_tile<TILE, DP>(kv, values, key);
@@ -118,7 +124,7 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
         load_tile<TILE, DP>(kv, keys, key);
         __syncthreads();
         dot_rows<TILE, DP>(q, kv, (int)a.D, p);
-        probabilities<R>(a, of, first, key, p);
+        probabilities<R>(a, of, b, first, key, p);
         differentiate<TILE, R>(a, dropout, of, b, h, first, key, ds, p, dp);
         put_scores<TILE, R>(ds, p);
         __syncwarp();
@@ -137,6 +143,7 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
     float *d_o = q + tile<TILE, DP>::FLOATS, *w = d_o + tile<TILE, DP>::FLOATS;
     int64_t kv_head = blockIdx.x % (a.B * a.K), b = kv_head / a.K, group = a.H / a.K;
     int64_t first = (int64_t)(blockIdx.x / (a.B * a.K)) * TILE;
+    const int64_t end = queries_end(a, b, min(first + TILE, a.T) - 1);
     float4 dk[R][DP / 64], dv[R][DP / 64];
     clear(dk);
     clear(dv);
@@ -144,7 +151,7 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
     load_tile<TILE, DP>(v, rows_of(a, a.v, a.ldv, b, kv_head % a.K), first);
     for (int64_t n = 0; n < group; n++) {
         int64_t h = kv_head % a.K * group + n;
-        for (int64_t query = first; query < a.T; query += TILE) {
+        for (int64_t query = first; query < end; query += TILE) {
             float p[R][R], dp[R][R];
             const statistics<R> of = load_statistics<R>(a, delta, b * a.H + h, query);
             __syncthreads();
@@ -153,7 +160,7 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
             __syncthreads();
             dot_rows<TILE, DP>(q, k, (int)a.D, p);
             dot_rows<TILE, DP>(d_o, v, (int)a.D, dp);
-            probabilities<R>(a, of, query, first, p);
+            probabilities<R>(a, of, b, query, first, p);
             differentiate<TILE, R>(a, dropout, of, b, h, query, first, w, p, dp);
             __syncthreads();
             add_transposed<TILE, DP>(w, d_o, dv);

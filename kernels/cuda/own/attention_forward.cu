@@ -20,24 +20,27 @@ __device__ static inline float row_sum(float x) {
     return x;
 }
 
-/* Scores of a row become weights; what was summed so far is to be multiplied with the result. */
+/* Scores of a row become weights, of keys [begin, end) of the tile; what was summed so far is to be
+ * multiplied with the result. A row whose document begins behind the tile sees none yet. */
 template <int R>
-__device__ static inline float softmax_row(float (&s)[R], float scale, int seen, float &max,
-                                           float &sum) {
+__device__ static inline float softmax_row(float (&s)[R], float scale, int begin, int end,
+                                           float &max, float &sum) {
     float before = max, here = -INFINITY, part = 0;
     int x = threadIdx.x % SIDE;
 #pragma unroll
     for (int j = 0; j < R; j++) {
-        s[j] = x + SIDE * j < seen ? s[j] * scale : -INFINITY;
+        bool sees = x + SIDE * j < end && x + SIDE * j >= begin;
+        s[j] = sees ? s[j] * scale : -INFINITY;
         here = fmaxf(here, s[j]);
     }
     max = fmaxf(before, row_max(here));
 #pragma unroll
     for (int j = 0; j < R; j++) {
-        s[j] = x + SIDE * j < seen ? expf(s[j] - max) : 0.0f;
+        bool sees = x + SIDE * j < end && x + SIDE * j >= begin;
+        s[j] = sees ? expf(s[j] - max) : 0.0f;
         part += s[j];
     }
-    float shrink = expf(before - max);
+    float shrink = max == -INFINITY ? 1.0f : expf(before - max);
     sum = sum * shrink + row_sum(part);
     return shrink;
 }
@@ -63,7 +66,7 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
         for (int c = 0; c < C; c++) o[i][c] = {0, 0, 0, 0};
     }
     load_tile<TILE, DP>(q, rows_of(a, a.q, a.ldq, b, h), first);
-    for (int64_t key = 0; key <= first; key += TILE) {
+    for (int64_t key = first_key(a, b, first) / TILE * TILE; key <= first; key += TILE) {
         float s[R][R];
         __syncthreads();
         load_tile<TILE, DP>(kv, keys, key);
@@ -71,8 +74,9 @@ __global__ void __launch_bounds__(THREADS, DP <= 128 ? 2 : 1)
         dot_rows<TILE, DP>(q, kv, (int)a.D, s);
 #pragma unroll
         for (int i = 0; i < R; i++) {
-            int seen = key == first ? row + i + 1 : TILE;
-            float shrink = softmax_row<R>(s[i], a.scale, seen, max[i], sum[i]);
+            int begin = (int)(first_key(a, b, first + row + i) - key);
+            int end = key == first ? row + i + 1 : TILE;
+            float shrink = softmax_row<R>(s[i], a.scale, begin, end, max[i], sum[i]);
 #pragma unroll
             for (int c = 0; c < C; c++)
                 o[i][c] = {o[i][c].x * shrink, o[i][c].y * shrink, o[i][c].z * shrink,

@@ -25,6 +25,26 @@ template <int M, int N> __device__ static inline void mask_columns(float (&s)[M]
                 if (row + 16 * m + e / 2 * 8 > column + 8 * n + e % 2) s[m][n][e] = -INFINITY;
 }
 
+/* The same of keys before their query's document; the first column and row are tokens `query` and
+ * `key` of sequence b. */
+template <int M, int N>
+__device__ static inline void mask_document_columns(float (&s)[M][N][4], const par_attention &a,
+                                                    int64_t b, int query, int key) {
+    int row = threadIdx.x % 32 / 4 + key;
+    if (!a.apart || first_key(a, b, query + 8 * N - 1) <= key) return;
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            int begin = (int)first_key(a, b, query + 8 * n + threadIdx.x % 4 * 2 + e);
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int half = 0; half < 2; half++)
+                    if (row + 16 * m + 8 * half < begin) s[m][n][2 * half + e] = -INFINITY;
+        }
+}
+
 /*
  * Which of a thread's transposed scores are kept: bit n of kept[m][e]. The 4 lanes that have 4
  * neighbouring keys of two queries, and again 8 keys further, draw for one of these four each; lane

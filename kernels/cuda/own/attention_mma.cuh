@@ -11,6 +11,7 @@
 #ifndef PAR__ATTENTION_MMA_CUH
 #define PAR__ATTENTION_MMA_CUH
 
+#include "kernels/cuda/own/attention_documents.cuh"
 #include "kernels/cuda/own/dropout.cuh"
 #include "kernels/cuda/own/own.h"
 
@@ -163,6 +164,26 @@ __device__ static inline void mask_rows(float (&s)[M][N][4], int ahead, float va
 #pragma unroll
             for (int e = 0; e < 4; e++)
                 if (column + 8 * n + e % 2 > row + 16 * m + e / 2 * 8) s[m][n][e] = value;
+}
+
+/* Take out the scores of keys before their query's document; the first row and column are tokens
+ * `query` and `key` of sequence b. */
+template <int M, int N>
+__device__ static inline void mask_documents(float (&s)[M][N][4], const par_attention &a, int64_t b,
+                                             int query, int key) {
+    int column = threadIdx.x % 4 * 2 + key;
+    if (!a.apart || first_key(a, b, query + 16 * M - 1) <= key) return;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int begin = (int)first_key(a, b, query + 16 * m + 8 * half + threadIdx.x % 32 / 4);
+#pragma unroll
+            for (int n = 0; n < N; n++)
+#pragma unroll
+                for (int e = 0; e < 2; e++)
+                    if (column + 8 * n + e < begin) s[m][n][2 * half + e] = -INFINITY;
+        }
 }
 
 /* Dropout of one head's weights: which of 4 neighbouring keys of a query are kept, a bit each. */

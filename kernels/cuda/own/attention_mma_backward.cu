@@ -49,8 +49,9 @@ __global__ void __launch_bounds__(THREADS, 2)
     clear(dq);
     copy_rows<DP, QUERIES>(q, head_of(a, a.q, a.ldq, b, h), first);
     copy_rows<DP, QUERIES>(d_o, head_of(a, a.d_o, a.ldd_o, b, h), first);
-    copy_rows<DP, KEYS>(kv, keys, 0);
-    copy_rows<DP, KEYS>(kv + TILE, values, 0);
+    const int begin = (int)first_key(a, b, first) / KEYS * KEYS;
+    copy_rows<DP, KEYS>(kv, keys, begin);
+    copy_rows<DP, KEYS>(kv + TILE, values, begin);
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
@@ -61,7 +62,7 @@ __global__ void __launch_bounds__(THREADS, 2)
             factor[m][half] = a.scale;
         }
 #pragma unroll 1
-    for (int key = 0, stage = 0; key < end; key += KEYS, stage ^= 1) {
+    for (int key = begin, stage = 0; key < end; key += KEYS, stage ^= 1) {
         const uint16_t *k = kv + 2 * stage * TILE, *v = k + TILE;
         uint16_t *next = kv + 2 * (stage ^ 1) * TILE;
         par__copy_wait();
@@ -75,6 +76,7 @@ __global__ void __launch_bounds__(THREADS, 2)
         dot_rows<TYPE, DP>(s, q, row, k, 0);
         dot_rows<TYPE, DP>(dp, d_o, row, v, 0);
         if (key + KEYS > first + row) mask_rows(s, first + row - key, -INFINITY);
+        mask_documents(s, a, b, first + row, key);
         if (DROP) drop_rows(dp, kept, first + row, key);
 #pragma unroll
         for (int m = 0; m < M; m++)
@@ -156,13 +158,14 @@ __global__ void __launch_bounds__(THREADS, 2)
     copy_rows<DP, KEYS>(v, head_of(a, a.v, a.ldv, b, kv_head), first);
     tile(walked).copy(a, delta, b, kv_head * group, first);
     int64_t h = kv_head * group, end = h + group;
+    const int last = (int)queries_end(a, b, min(first + KEYS, (int)a.T) - 1);
     int query = first;
 #pragma unroll 1
     for (int stage = 0; h < end; stage ^= 1) {
         const tile now(walked + stage * (tile::NBYTES / 2));
         int64_t next_h = h;
         int next = query + QUERIES;
-        if (next >= a.T) next_h++, next = first;
+        if (next >= last) next_h++, next = first;
         par__copy_wait();
         __syncthreads();
         if (next_h < end)
@@ -173,6 +176,7 @@ __global__ void __launch_bounds__(THREADS, 2)
             dot_rows<TYPE, DP>(s, k, row, now.q, 0);
             dot_rows<TYPE, DP>(dp, v, row, now.d_o, 0);
             if (query < first + row + M * 16) mask_columns(s, query - first - row);
+            mask_document_columns(s, a, b, query, first + row);
             if (DROP)
                 draw_columns<M, QUERIES / 8>(kept, head_dropout(a, dropout, b, h), query,
                                              first + row);

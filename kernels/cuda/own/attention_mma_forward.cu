@@ -6,8 +6,9 @@
  */
 #include "kernels/cuda/own/attention_softmax.cuh"
 
+/* Three blocks of the smallest on a multiprocessor, where their registers are enough for that. */
 template <par_dtype TYPE, int DP, int M, int KEYS, bool DROP>
-__global__ void __launch_bounds__(THREADS, DP == 64 && !DROP ? 3 : 2)
+__global__ void __launch_bounds__(THREADS, DP == 64 && !DROP && PAR__ARCH < 1000 ? 3 : 2)
     attention_mma_forward(par_attention a, par__device_dropout dropout, int n_tiles) {
     enum { QUERIES = WARPS * M * 16, TILE = KEYS * DP };
     PAR_SHARED(uint16_t, q);
@@ -24,9 +25,10 @@ __global__ void __launch_bounds__(THREADS, DP == 64 && !DROP ? 3 : 2)
     for (int m = 0; m < M; m++)
         for (int half = 0; half < 2; half++) x.max[m][half] = -INFINITY, x.sum[m][half] = 0;
     copy_rows<DP, QUERIES>(q, head_of(a, a.q, a.ldq, b, h), first);
-    copy_rows<DP, KEYS>(kv, keys, 0);
-    copy_rows<DP, KEYS>(kv + TILE, values, 0);
-    for (int key = 0, stage = 0; key < end; key += KEYS, stage ^= 1) {
+    const int begin = (int)first_key(a, b, first) / KEYS * KEYS;
+    copy_rows<DP, KEYS>(kv, keys, begin);
+    copy_rows<DP, KEYS>(kv + TILE, values, begin);
+    for (int key = begin, stage = 0; key < end; key += KEYS, stage ^= 1) {
         const uint16_t *k = kv + 2 * stage * TILE, *v = k + TILE;
         uint16_t *next = kv + 2 * (stage ^ 1) * TILE;
         par__copy_wait();
@@ -39,6 +41,7 @@ __global__ void __launch_bounds__(THREADS, DP == 64 && !DROP ? 3 : 2)
         float s[M][KEYS / 8][4];
         dot_rows<TYPE, DP>(s, q, row, k, 0);
         if (key + KEYS > first + row) mask_rows(s, first + row - key, -INFINITY);
+        mask_documents(s, a, b, first + row, key);
         float shrink[M][2];
         softmax_rows(x, s, a.scale * LOG2_E, shrink);
         shrink_rows(x, shrink);

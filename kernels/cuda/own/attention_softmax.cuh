@@ -32,7 +32,8 @@ __device__ static inline void softmax_rows(forward_state<M, C> &x, float (&s)[M]
             if (!grows) max = before;
             shrink[m][half] = grows ? par__exp2((before - max) * exponent) : 1;
             x.max[m][half] = max;
-            float shift = max * exponent;
+            /* a row whose document begins behind the tile has no maximum yet, and no weights */
+            float shift = max == -INFINITY ? 0.0f : max * exponent;
 #pragma unroll
             for (int n = 0; n < N; n++)
 #pragma unroll

@@ -9,6 +9,7 @@
 #ifndef PAR__ATTENTION_TILE_CUH
 #define PAR__ATTENTION_TILE_CUH
 
+#include "kernels/cuda/own/attention_documents.cuh"
 #include "kernels/cuda/own/dropout.cuh"
 #include "kernels/cuda/own/own.h"
 

@@ -32,15 +32,15 @@ __global__ void __launch_bounds__(GROUPS *THREADS, BLOCKS)
     clear(dq);
     copy_tile<of_queries, GROUPS * THREADS>(q, head_of(a, a.q, a.ldq, b, h), first);
     copy_tile<of_queries, GROUPS * THREADS>(d_o, head_of(a, a.d_o, a.ldd_o, b, h), first);
-    copy_tile<of_keys, GROUPS * THREADS>(k, keys, 0);
-    copy_tile<of_keys, GROUPS * THREADS>(v, values, 0);
+    int key = (int)first_key(a, b, first) / KEYS * KEYS, stage = 0;
+    copy_tile<of_keys, GROUPS * THREADS>(k, keys, key);
+    copy_tile<of_keys, GROUPS * THREADS>(v, values, key);
     for (int half = 0; half < 2; half++) {
         int t = first + row + 8 * half + threadIdx.x % 32 / 4;
         lse[half] = t < a.T ? a.lse[head * a.T + t] : 0.0f;
         of[half] = t < a.T ? delta[head * a.T + t] : 0.0f;
     }
     const par__factor own_q = of_queries::from(q, group), own_do = of_queries::from(d_o, group);
-    int key = 0, stage = 0;
     const auto meet = [&] {
         meet_with_copies();
         if (key + KEYS >= end) return;
@@ -59,6 +59,7 @@ __global__ void __launch_bounds__(GROUPS *THREADS, BLOCKS)
         par__wgmma_wait<1>();
         par__wgmma_settle(s[0]);
         if (key + KEYS > first + row) mask_rows(s, first + row - key, -INFINITY);
+        mask_documents(s, a, b, first + row, key);
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
@@ -171,12 +172,13 @@ __global__ void __launch_bounds__(GROUPS *THREADS, BLOCKS)
     const par__factor own_k = of_keys::from(k, group), own_v = of_keys::from(v, group);
     int64_t h = kv_head * per_kv, end = h + per_kv;
     walked.copy(0, a, delta, b, h, first);
+    const int last = (int)queries_end(a, b, min(first + KEYS, (int)a.T) - 1);
     int query = first, column = threadIdx.x % 4 * 2;
 #pragma unroll 1
     for (int stage = 0; h < end; stage ^= 1) {
         int64_t next_h = h;
         int next = query + QUERIES;
-        if (next >= a.T) next_h++, next = first;
+        if (next >= last) next_h++, next = first;
         meet_with_copies();
         if (next_h < end) walked.copy(stage ^ 1, a, delta, b, next_h, next);
         if (query + QUERIES > first + group) {
@@ -190,6 +192,7 @@ __global__ void __launch_bounds__(GROUPS *THREADS, BLOCKS)
             par__wgmma_wait<1>();
             par__wgmma_settle(s[0]);
             if (query < first + row + 16) mask_columns(s, query - first - row);
+            mask_document_columns(s, a, b, query, first + row);
             weigh_columns(s[0], exponent, walked.lse(stage) + column);
             if (DROP) {
                 par__wgmma_wait<0>();

@@ -29,7 +29,8 @@ __global__ void __launch_bounds__(GROUPS *THREADS, BLOCKS)
     clear(x.o);
     for (int half = 0; half < 2; half++) x.max[0][half] = -INFINITY, x.sum[0][half] = 0;
     copy_tile<of_queries, GROUPS * THREADS>(q, head_of(a, a.q, a.ldq, b, h), first);
-    copy_tile<of_keys, GROUPS * THREADS>(k, keys, 0);
+    const int begin = (int)first_key(a, b, first) / KEYS;
+    copy_tile<of_keys, GROUPS * THREADS>(k + begin % 2 * of_keys::SIZE, keys, begin * KEYS);
     const par__factor own = of_queries::from(q, group);
     const auto meet = [&](int j) { /* keys j and values j - 1 are there, their next ones begun */
                                    meet_with_copies();
@@ -51,18 +52,19 @@ __global__ void __launch_bounds__(GROUPS *THREADS, BLOCKS)
     const auto weigh = [&](int j) {
         par__wgmma_settle(s[0]);
         if ((j + 1) * KEYS > first + row) mask_rows(s, first + row - j * KEYS, -INFINITY);
+        mask_documents(s, a, b, first + row, j * KEYS);
         softmax_rows(x, s, a.scale * LOG2_E, shrink);
     };
     const auto narrow = [&](int j) {
         if (DROP) drop_rows(s, kept, first + row, j * KEYS);
         narrow_rows<TYPE>(p, s[0]);
     };
-    meet(0);
-    begin_scores(0);
+    meet(begin);
+    begin_scores(begin);
     par__wgmma_wait<0>();
-    weigh(0);
-    narrow(0);
-    int j = 1;
+    weigh(begin);
+    narrow(begin);
+    int j = begin + 1;
 #pragma unroll 1
     for (; j < own_end; j++) {
         meet(j);

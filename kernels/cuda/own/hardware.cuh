@@ -13,6 +13,13 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/own/mma.cuh"
 
+/* The architecture that is compiled for, 900 for 9.0; 0: the host's part. */
+#ifdef __CUDA_ARCH__
+#define PAR__ARCH __CUDA_ARCH__
+#else
+#define PAR__ARCH 0
+#endif
+
 /* PAR_LAUNCH((kernel<float>), grid, block, shared bytes, par_stream *, arguments...): the kernel in
  * parentheses, so that it may have template arguments. */
 #define PAR_LAUNCH(kernel, grid, block, shared_nbytes, stream, ...)                                \

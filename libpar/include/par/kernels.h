@@ -216,12 +216,18 @@ typedef struct {
  * log(sum(exp(scores))) with the scale, written by forward. Dropout's row is b · T + query, its
  * element (first_head + h) · T + key. Backward overwrites dq, dk, dv (no beta). Dao et al. 2022,
  * algorithm 1, for the tiled form.
+ *
+ * With `apart`, a query sees no key of an earlier document of its sequence: documents [B, T] is the
+ * index, in the sequence, of the first token of each token's document, and query t sees the keys
+ * documents[b,t] <= key <= t. So documents[b,t] <= t, and it does not fall as t grows.
  */
 typedef struct {
     par_dtype dtype;
     int64_t B, T, H, K, D;
     int64_t first_head; /* global number of local head 0, for dropout */
     float scale;
+    bool apart;
+    const int32_t *documents; /* with apart */
     const void *q, *k, *v;
     int64_t ldq, ldk, ldv;
     void *o; /* backward reads it */

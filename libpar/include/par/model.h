@@ -88,6 +88,8 @@ typedef struct {
         recompute;        /* SELECTIVE: keep no norm outputs and no activation-function outputs */
     size_t logits_nbytes; /* the last module's logits may take so much at a time; 0: no bound */
     bool keep_logits;     /* the last module leaves those of an evaluation in its stash */
+    bool apart;           /* calls bring par_call.documents; a module without attention, or whose
+                             tokens may see all before them, ignores it */
     bool int8;            /* decode_build: products with copies of the weights of 8 bits, where the
                              module has them; others may ignore it */
     int64_t prompt;       /* decode_build: tokens of a call of `prompt`; 0: none follows */
@@ -109,6 +111,8 @@ typedef struct {
     void *scratch;
     const void
         *targets; /* last stage: the batch's targets, as the data source wrote them; else NULL */
+    const int32_t *documents; /* on the device, [B, T], as par_attention.documents; NULL: documents
+                                   are not apart */
     const int64_t *sample_base; /* on the device: number of the step's first sample; NULL: 0 */
     int64_t first_sample;       /* the micro-batch's first sample, counted from there */
     int16_t micro;

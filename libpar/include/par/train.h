@@ -61,6 +61,9 @@ typedef struct {
                              gradients, no master weights, no moments, no activations of training,
                              and so no steps, evaluations, forwards and saved checkpoints */
     bool keep_logits; /* evaluation keeps a micro-batch's logits: par_transformer_logits */
+    bool documents_apart; /* no token attends to one of an earlier document of its sample, in
+                             training and evaluation; for a model of ids */
+    int32_t document_end; /* with documents_apart: the id of a document's last token */
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
     int64_t bucket_n; /* elements a gradient bucket aims at [1 Mi]; it ends between modules */
     par_dtype reduce_dtype; /* of gradients on their way over dp: PAR_F32; PAR_BF16, rounded and
