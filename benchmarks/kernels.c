@@ -61,7 +61,7 @@ static bool prepare(const bench_case *c, const bench_set *set, void **workspace)
 
 /* Median seconds of a run; *spread is the upper quartile over the lower one. False: not
  * supported. */
-static bool time_case(const bench_place *place, const bench_case *c, double seconds, bench_set *set,
+static bool time_case(const bench_setup *place, const bench_case *c, double seconds, bench_set *set,
                       double *median, double *spread) {
     double times[MAX_RUNS], start = bench_now_s();
     void *workspace;
@@ -81,7 +81,7 @@ static bool time_case(const bench_place *place, const bench_case *c, double seco
     return true;
 }
 
-static void print_case(const bench_place *place, const bench_case *c, double seconds) {
+static void print_case(const bench_setup *place, const bench_case *c, double seconds) {
     double spread, s;
     bench_set set;
     bench_build(place, c, &set);
@@ -102,23 +102,23 @@ static void print_case(const bench_place *place, const bench_case *c, double sec
     bench_free(&set);
 }
 
-static void print_host(const bench_place *place, const settings *s) {
+static void print_host(const bench_setup *place, const settings *s) {
     printf("%-28s %-28s %10s %16s %7s\n", "operation", "kernel", "ms", "rate", "spread");
     for (const bench_case *c = bench_cases; c->label; c++)
         if (strstr(c->label, s->filter)) print_case(place, c, s->seconds);
 }
 
-static void print_ratio(const bench_place *place, const bench_case *c, double s, double s_ref) {
+static void print_ratio(const bench_setup *place, const bench_case *c, double s, double s_ref) {
     printf("%-28s %10.1f %10.1f %8.1f\n", c->label, 1e6 * s, 1e6 * s_ref, s_ref / s);
     bench_json_case(c->label, place->backend->kernels[c->op].name,
                     (bench_figure[]){{"seconds_small", s}, {"seconds_small_ref", s_ref}, {0}});
 }
 
 /* 32 tokens, 512 entries of vocabulary: `ref` is slow */
-static void print_ratios(const bench_place *place, const char *filter) {
+static void print_ratios(const bench_setup *place, const char *filter) {
     par_transformer_config config = *place->config;
     config.vocab = 512;
-    bench_place here = *place, there;
+    bench_setup here = *place, there;
     here.dtype = PAR_F32, here.config = &config, here.B = 2, here.T = 16, here.m = 32,
     here.max_update = 4096;
     there = here;
@@ -178,7 +178,7 @@ static bool time_pair(const bench_case *c, bench_set pair[2], double seconds, pa
     return done;
 }
 
-static void print_pair(const bench_place *place, const bench_case *c, const pair_times *t) {
+static void print_pair(const bench_setup *place, const bench_case *c, const pair_times *t) {
     printf("%-28s %12.3f %12.3f %10.2f %5.2f - %.2f\n", c->label, 1e3 * t->wide, 1e3 * t->narrow,
            t->median, t->lower, t->upper);
     bench_json_case(c->label, place->backend->kernels[c->op].name,
@@ -190,8 +190,8 @@ static void print_pair(const bench_place *place, const bench_case *c, const pair
                                      {0}});
 }
 
-static void print_types(const bench_place *narrow, const settings *s) {
-    bench_place wide = *narrow;
+static void print_types(const bench_setup *narrow, const settings *s) {
+    bench_setup wide = *narrow;
     wide.dtype = PAR_F32;
     printf("%-28s %12s %9s ms %10s %12s\n", "operation", "fp32 ms", par_dtype_name(narrow->dtype),
            "over fp32", "quartiles");
@@ -269,7 +269,7 @@ int main(int argc, char **argv) {
     par_transformer_config config;
     parse(&s, argc, argv);
     bench_check(par_transformer_preset(s.model, &config), "--model");
-    bench_place place = {.config = &config, .dtype = (par_dtype)s.dtype};
+    bench_setup place = {.config = &config, .dtype = (par_dtype)s.dtype};
     bench_check(par_backend_get(par_choice_name(devices, s.device), &place.backend), "--device");
     bench_check(par_threads_set((int)s.threads), "--threads");
     bool on_host = place.backend->on_host;

@@ -17,13 +17,13 @@ typedef struct {
     int64_t B, T, m;
     int64_t
         max_update; /* elements of the optimizer's operations: the model's, but no more than this */
-} bench_place;
+} bench_setup;
 
 enum { BENCH_MAX_BLOCKS = 16 };
 
 /* One copy of a case's arguments and the device memory they point to. */
 typedef struct {
-    const bench_place *place;
+    const bench_setup *place;
     par_op_args args;
     par_residual sum; /* of a norm's args */
     par_norm2_vector vector;
@@ -45,7 +45,7 @@ struct bench_case {
 
 extern const bench_case bench_cases[]; /* ends with a label NULL */
 
-void bench_build(const bench_place *, const bench_case *, bench_set *);
+void bench_build(const bench_setup *, const bench_case *, bench_set *);
 void bench_free(bench_set *);
 
 /* The floating-point work of an operation by definition, 0 for those bound by memory, and the bytes
@@ -61,7 +61,7 @@ typedef struct {
     const char *name;
     double value;
 } bench_figure;
-void bench_json_begin(const char *path, const bench_place *);
+void bench_json_begin(const char *path, const bench_setup *);
 void bench_json_case(const char *operation, const char *kernel, const bench_figure *);
 void bench_json_end(double copy_bandwidth);
 
@@ -79,6 +79,6 @@ typedef struct {
 } bench_device_params;
 
 /* The cases on a device, beside its copy bandwidth in bytes per second, which is returned. */
-double bench_device(const bench_place *, const bench_device_params *);
+double bench_device(const bench_setup *, const bench_device_params *);
 
 #endif

@@ -91,7 +91,7 @@ static float *floats(bench_set *set, int64_t n) {
 }
 
 static const int32_t *token_ids(bench_set *set) {
-    const bench_place *p = set->place;
+    const bench_setup *p = set->place;
     int32_t *ids = bench_host_memory((size_t)p->m * sizeof *ids);
     for (int64_t i = 0; i < p->m; i++) ids[i] = (int32_t)(i * 7919 % p->config->vocab);
     char *block = take(set, (size_t)p->m * sizeof *ids);
@@ -133,7 +133,7 @@ static void weight_shape(const par_transformer_config *c, int product, int64_t *
 }
 
 static void build_gemm(const bench_case *c, bench_set *set) {
-    const bench_place *p = set->place;
+    const bench_setup *p = set->place;
     int64_t m = p->m, n, k;
     weight_shape(p->config, c->what, &n, &k);
     bool forward = c->how == FORWARD || c->how == FORWARD_FP32 || c->how == UP_GELU;
@@ -161,7 +161,7 @@ static void build_gemm(const bench_case *c, bench_set *set) {
 
 /* `what`: with dropout. q, k and v lie side by side, as the projection writes them. */
 static void build_attention(const bench_case *c, bench_set *set) {
-    const bench_place *p = set->place;
+    const bench_setup *p = set->place;
     int64_t H = p->config->heads, K = p->config->kv_heads, D = p->config->head_size;
     int64_t ld = (H + 2 * K) * D;
     par_attention a = {.dtype = p->dtype,
@@ -187,7 +187,7 @@ static void build_attention(const bench_case *c, bench_set *set) {
 
 static void build_decode(const bench_case *c, bench_set *set) {
     (void)c;
-    const bench_place *p = set->place;
+    const bench_setup *p = set->place;
     int64_t H = p->config->heads, K = p->config->kv_heads, D = p->config->head_size;
     par_attention_decode a = {.dtype = p->dtype,
                               .B = p->B,
@@ -206,7 +206,7 @@ static void build_decode(const bench_case *c, bench_set *set) {
 /* The first layer of the MLP, a token per sequence. Any bytes are weights. */
 static void build_gemm_int8(const bench_case *c, bench_set *set) {
     (void)c;
-    const bench_place *p = set->place;
+    const bench_setup *p = set->place;
     int64_t n = p->config->mlp, k = p->config->channels;
     set->args.gemm_int8 = (par_gemm_int8){.dtype = p->dtype,
                                           .dtype_c = p->dtype,
@@ -274,7 +274,7 @@ static void build_norm(const bench_case *c, bench_set *set) {
 /* In place, run after run: angles of one length, so that x neither grows nor becomes subnormal. */
 static void build_rope(const bench_case *c, bench_set *set) {
     (void)c;
-    const bench_place *p = set->place;
+    const bench_setup *p = set->place;
     int64_t D = p->config->head_size, n = p->config->heads * D;
     set->args.rope = (par_rope){.dtype = p->dtype,
                                 .m = p->m,
@@ -288,7 +288,7 @@ static void build_rope(const bench_case *c, bench_set *set) {
 }
 
 static void build_residual(const bench_case *c, bench_set *set) {
-    const bench_place *p = set->place;
+    const bench_setup *p = set->place;
     int64_t n = p->config->channels;
     set->args.residual = (par_residual){.dtype = p->dtype,
                                         .m = p->m,
@@ -323,7 +323,7 @@ static void build_swiglu(const bench_case *c, bench_set *set) {
 }
 
 static void build_embedding(const bench_case *c, bench_set *set) {
-    const bench_place *p = set->place;
+    const bench_setup *p = set->place;
     int64_t n = p->config->channels, V = p->config->vocab;
     par_embedding a = {
         .dtype = p->dtype, .m = p->m, .n = n, .rows = V, .ids = token_ids(set), .T = p->T};
@@ -336,7 +336,7 @@ static void build_embedding(const bench_case *c, bench_set *set) {
 
 /* `what`: logits in fp32, as the head has them in fp32 training */
 static void build_xent(const bench_case *c, bench_set *set) {
-    const bench_place *p = set->place;
+    const bench_setup *p = set->place;
     int64_t n = padded_vocabulary(p->config);
     par_xent a = {.m = p->m, .n = n, .valid = p->config->vocab, .ldx = n, .p = 1};
     a.dtype = c->what ? PAR_F32 : p->dtype;
@@ -349,7 +349,7 @@ static void build_xent(const bench_case *c, bench_set *set) {
     set->args.xent_stats = a;
 }
 
-static int64_t n_update(const bench_place *p) {
+static int64_t n_update(const bench_setup *p) {
     int64_t n = par_transformer_n_params(p->config);
     return n < p->max_update ? n : p->max_update;
 }
@@ -466,7 +466,7 @@ const bench_case bench_cases[] = {
     {NULL, PAR_OP_COUNT, NULL, 0, 0},
 };
 
-void bench_build(const bench_place *place, const bench_case *c, bench_set *set) {
+void bench_build(const bench_setup *place, const bench_case *c, bench_set *set) {
     memset(set, 0, sizeof *set);
     set->place = place;
     c->build(c, set);

@@ -69,7 +69,7 @@ static void take_block(bench_set *set, size_t nbytes) {
 }
 
 /* Bytes read and written per second by a copy of `nbytes` on the device. */
-static double copy_bandwidth(const bench_place *place, const bench_device_params *p,
+static double copy_bandwidth(const bench_setup *place, const bench_device_params *p,
                              par_stream *stream) {
     double spread;
     runner r = {.backend = place->backend, .stream = stream, .op = PAR_OP_COUNT, .n = 1};
@@ -84,14 +84,14 @@ static double copy_bandwidth(const bench_place *place, const bench_device_params
 }
 
 /* Enough copies that they exceed the cache; what remains below it is marked. */
-static void build_sets(runner *r, const bench_place *place, const bench_case *c, size_t cache) {
+static void build_sets(runner *r, const bench_setup *place, const bench_case *c, size_t cache) {
     bench_build(place, c, &r->sets[0]);
     size_t wanted = (cache + r->sets[0].nbytes - 1) / r->sets[0].nbytes;
     int n = wanted > MAX_SETS ? MAX_SETS : (int)wanted;
     for (r->n = 1; r->n < n; r->n++) bench_build(place, c, &r->sets[r->n]);
 }
 
-static void print_line(const bench_place *place, const bench_case *c, const bench_device_params *p,
+static void print_line(const bench_setup *place, const bench_case *c, const bench_device_params *p,
                        const runner *r, double s, double spread, double bandwidth) {
     const par_op_args *args = &r->sets[0].args;
     double flops = bench_flops(c->op, args), nbytes = bench_nbytes(c->op, args);
@@ -113,7 +113,7 @@ static void print_line(const bench_place *place, const bench_case *c, const benc
                                      {0}});
 }
 
-static void device_case(const bench_place *place, const bench_case *c, const bench_device_params *p,
+static void device_case(const bench_setup *place, const bench_case *c, const bench_device_params *p,
                         par_stream *stream, double bandwidth) {
     runner *r = bench_host_memory(sizeof *r);
     double spread = 1;
@@ -138,7 +138,7 @@ static void device_case(const bench_place *place, const bench_case *c, const ben
     fflush(stdout);
 }
 
-double bench_device(const bench_place *place, const bench_device_params *p) {
+double bench_device(const bench_setup *place, const bench_device_params *p) {
     par_stream *stream = NULL;
     bench_check(place->backend->stream_create(&stream), "stream");
     double bandwidth = copy_bandwidth(place, p, stream);

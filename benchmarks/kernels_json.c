@@ -29,7 +29,7 @@ static void fail(void) {
     exit(1);
 }
 
-void bench_json_begin(const char *to, const bench_place *place) {
+void bench_json_begin(const char *to, const bench_setup *place) {
     path = to;
     file = fopen(path, "w");
     if (!file) fail();

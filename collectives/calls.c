@@ -30,15 +30,15 @@ void par__note(par_comm *comm, const par__operation *op, int64_t number) {
     if (comm->last_index < 0) return;
     note_flight(comm, op, number);
     *par__recorder_last_at(comm->transport->recorder, comm->last_index) =
-        (par_record_last){.axis = comm->axis,
-                          .purpose = op->tag.purpose,
-                          .op = par__kind_name(op->kind),
-                          .layer = op->tag.layer,
-                          .chunk = op->tag.chunk,
-                          .micro = op->tag.micro,
-                          .number = number,
-                          .n_started = comm->n_started,
-                          .n_done = comm->n_done};
+        (par_recorder_started){.axis = comm->axis,
+                               .purpose = op->tag.purpose,
+                               .op = par__kind_name(op->kind),
+                               .layer = op->tag.layer,
+                               .chunk = op->tag.chunk,
+                               .micro = op->tag.micro,
+                               .number = number,
+                               .n_started = comm->n_started,
+                               .n_done = comm->n_done};
 }
 
 static par_status check(const par_comm *comm, const par__operation *op) {

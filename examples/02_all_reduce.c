@@ -41,7 +41,7 @@ static par_status add_up(par_comm *comm) {
 }
 
 static void print_traffic(const par_recorder *recorder) {
-    const par_record_row *rows;
+    const par_recorder_row *rows;
     int n = par_recorder_rows(recorder, &rows);
     for (int i = 0; i < n; i++)
         printf("%-6s %-8s %-15s %9lld bytes sent in %lld messages\n", rows[i].axis, rows[i].purpose,

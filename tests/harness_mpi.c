@@ -20,7 +20,7 @@ static int world_rank;
 /* A hung suite has nothing to lose: formatting in a signal handler is what shows where it hangs. */
 static void deadline(int signal) {
     (void)signal;
-    par_record_last last[16];
+    par_recorder_started last[16];
     int n = now ? par_recorder_last(par_transport_recorder(now), last, 16) : 0;
     if (world_rank == 0) printf("FAIL %s: passed its deadline\n", running);
     for (int i = 0; i < n; i++)

@@ -35,11 +35,11 @@ CPU_INLINE vec load_int8(const int8_t *q, int64_t count) {
 typedef struct {
     const par_gemm_int8 *g;
     int64_t i, j, at;
-} place;
+} position;
 
 typedef vec tile[TILE_ROWS][TILE_COLUMNS];
 
-CPU_INLINE void group_step(par_dtype dtype, place p, int rows, int columns,
+CPU_INLINE void group_step(par_dtype dtype, position p, int rows, int columns,
                            vec (*sums)[TILE_COLUMNS], int64_t l, int64_t count) {
     const par_gemm_int8 *g = p.g;
     vec w[TILE_COLUMNS];
@@ -51,7 +51,7 @@ CPU_INLINE void group_step(par_dtype dtype, place p, int rows, int columns,
 }
 
 /* out[r][c] += the products of a tile, which has constant sizes where this is inlined */
-CPU_INLINE void dots(par_dtype dtype, place p, int rows, int columns, float (*out)[COLUMNS],
+CPU_INLINE void dots(par_dtype dtype, position p, int rows, int columns, float (*out)[COLUMNS],
                      int64_t column) {
     const par_gemm_int8 *g = p.g;
     int64_t groups = par_int8_groups(g->k);
@@ -75,7 +75,7 @@ CPU_INLINE void dots(par_dtype dtype, place p, int rows, int columns, float (*ou
 }
 
 /* Columns [c, c + columns) of all rows from p.i on. */
-CPU_INLINE void add_columns(par_dtype dtype, place p, int64_t rows, int columns,
+CPU_INLINE void add_columns(par_dtype dtype, position p, int64_t rows, int columns,
                             float (*out)[COLUMNS], int64_t c) {
     int64_t r = 0;
     for (; r + TILE_ROWS <= rows; r += TILE_ROWS, p.i += TILE_ROWS)
@@ -84,7 +84,7 @@ CPU_INLINE void add_columns(par_dtype dtype, place p, int64_t rows, int columns,
 }
 
 /* Rows of q are used for all rows of a while they are in the first-level cache. p.i: the first. */
-CPU_INLINE void add_products(par_dtype dtype, place p, int64_t rows, int64_t n,
+CPU_INLINE void add_products(par_dtype dtype, position p, int64_t rows, int64_t n,
                              float (*out)[COLUMNS]) {
     int64_t c = 0;
     for (; rows > 1 && c + TILE_COLUMNS <= n; c += TILE_COLUMNS, p.j += TILE_COLUMNS)
@@ -99,7 +99,7 @@ static void block(const par_gemm_int8 *g, int64_t i, int64_t j, int64_t rows, in
         memset(out[r], 0, sizeof out[r]);
         if (g->bias) par__cpu_widen(g->bias, g->dtype, j, n, out[r]);
     }
-    CPU_BY_TYPE(g->dtype, add_products, ((place){g, i, j, 0}), rows, n, out);
+    CPU_BY_TYPE(g->dtype, add_products, ((position){g, i, j, 0}), rows, n, out);
     for (int64_t r = 0; r < rows; r++)
         par__cpu_narrow(out[r], g->c, g->dtype_c, (i + r) * g->ldc + j, n);
 }

@@ -136,97 +136,98 @@ static par_status check_members(const nccl_job *job) {
  * first one of their process. */
 typedef struct {
     int file, device, number;
-} place;
+} process;
 
-static int by_place(const void *a, const void *b) {
-    const place *x = a, *y = b;
+static int by_process(const void *a, const void *b) {
+    const process *x = a, *y = b;
     if (x->file != y->file) return x->file < y->file ? -1 : 1;
     return (x->device > y->device) - (x->device < y->device);
 }
 
-static int find_place(const place *places, int n, int file, int device) {
+static int find_process(const process *processes, int n, int file, int device) {
     int first = -1;
     for (int low = 0, high = n; low < high;) {
         int middle = (low + high) / 2;
-        const place at = {file, device, 0};
-        int order = by_place(&places[middle], &at);
+        const process at = {file, device, 0};
+        int order = by_process(&processes[middle], &at);
         if (order == 0) return middle;
         if (order < 0)
             low = middle + 1;
         else
             high = middle;
-        if (places[middle].file == file) first = middle;
+        if (processes[middle].file == file) first = middle;
     }
-    while (first > 0 && places[first - 1].file == file) first--;
+    while (first > 0 && processes[first - 1].file == file) first--;
     return first;
 }
 
 /* Places in order, each once; of a process with known devices those alone. */
-static int collect(const nccl_job *job, place *places) {
+static int collect(const nccl_job *job, process *processes) {
     int n = 0, kept = 0;
     for (int i = 0; i < job->n_members; i++)
-        places[n++] = (place){job->members[i].file, job->members[i].device, 0};
-    qsort(places, (size_t)n, sizeof *places, by_place);
+        processes[n++] = (process){job->members[i].file, job->members[i].device, 0};
+    qsort(processes, (size_t)n, sizeof *processes, by_process);
     for (int i = 0; i < n; i++) {
-        bool other = i + 1 < n && places[i + 1].file == places[i].file;
-        if (other && (places[i].device < 0 || places[i + 1].device == places[i].device)) continue;
-        places[kept++] = places[i];
+        bool other = i + 1 < n && processes[i + 1].file == processes[i].file;
+        if (other && (processes[i].device < 0 || processes[i + 1].device == processes[i].device))
+            continue;
+        processes[kept++] = processes[i];
     }
     return kept;
 }
 
 /* By what started the job, where each process has one rank and a number of its own. */
-static bool number_by_job(const nccl_job *job, place *places, int n) {
+static bool number_by_job(const nccl_job *job, process *processes, int n) {
     for (int i = 0; i < n; i++) {
-        int rank = job->files[places[i].file].rank;
-        if (rank < 0 || (i > 0 && places[i - 1].file == places[i].file)) return false;
-        if (i > 0 && rank == job->files[places[i - 1].file].rank) return false;
-        places[i].number = rank;
+        int rank = job->files[processes[i].file].rank;
+        if (rank < 0 || (i > 0 && processes[i - 1].file == processes[i].file)) return false;
+        if (i > 0 && rank == job->files[processes[i - 1].file].rank) return false;
+        processes[i].number = rank;
     }
     return n > 0;
 }
 
 /* By a communicator that has all of them. */
-static bool number_by_communicator(const nccl_job *job, place *places, int n) {
+static bool number_by_communicator(const nccl_job *job, process *processes, int n) {
     for (int begin = 0, end; begin < job->n_members; begin = end) {
         end = nccl_files_end(job, begin);
         if (end - begin != n || job->members[begin].size != n) continue;
-        for (int i = 0; i < n; i++) places[i].number = -1;
+        for (int i = 0; i < n; i++) processes[i].number = -1;
         for (int i = begin; i < end; i++) {
             const nccl_member *m = &job->members[i];
-            places[find_place(places, n, m->file, m->device)].number = m->rank;
+            processes[find_process(processes, n, m->file, m->device)].number = m->rank;
         }
         bool all = true;
-        for (int i = 0; i < n; i++) all = all && places[i].number >= 0;
+        for (int i = 0; i < n; i++) all = all && processes[i].number >= 0;
         if (all) return true;
     }
     return false;
 }
 
 static par_status number_ranks(nccl_job *job) {
-    place *places = calloc((size_t)job->n_members + 1, sizeof *places);
-    if (!places) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the ranks of an NCCL job");
-    int n = collect(job, places);
+    process *processes = calloc((size_t)job->n_members + 1, sizeof *processes);
+    if (!processes) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the ranks of an NCCL job");
+    int n = collect(job, processes);
     job->numbered = "by what started the job";
-    if (!number_by_job(job, places, n)) {
+    if (!number_by_job(job, processes, n)) {
         job->numbered = "as in a communicator of all of them";
-        if (!number_by_communicator(job, places, n)) {
+        if (!number_by_communicator(job, processes, n)) {
             job->numbered = "by host, process and device, for want of anything better";
-            for (int i = 0; i < n; i++) places[i].number = i;
+            for (int i = 0; i < n; i++) processes[i].number = i;
         }
     }
     for (int i = 0; i < n; i++)
-        if (places[i].number >= job->n_ranks) job->n_ranks = places[i].number + 1;
+        if (processes[i].number >= job->n_ranks) job->n_ranks = processes[i].number + 1;
     job->host_of = calloc((size_t)job->n_ranks + 1, sizeof *job->host_of);
     if (job->host_of) {
         for (int r = 0; r < job->n_ranks; r++) job->host_of[r] = -1;
-        for (int i = 0; i < n; i++) job->host_of[places[i].number] = places[i].file;
+        for (int i = 0; i < n; i++) job->host_of[processes[i].number] = processes[i].file;
         for (int i = 0; i < job->n_members; i++) {
             nccl_member *m = &job->members[i];
-            m->world = places[find_place(places, n, m->file, m->device)].number;
+            m->world = processes[find_process(processes, n, m->file, m->device)].number;
         }
     }
-    free(places);
+    free(processes);
     if (!job->host_of) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the ranks of an NCCL job");
     return PAR_OK;
 }

@@ -84,17 +84,17 @@ static void put_differences(report_page *p, const par_memory_report *r) {
 }
 
 static int by_size(const void *a, const void *b) {
-    size_t x = (*(const par_memory_part *const *)a)->nbytes,
-           y = (*(const par_memory_part *const *)b)->nbytes;
+    size_t x = (*(const par_memory_detail *const *)a)->nbytes,
+           y = (*(const par_memory_detail *const *)b)->nbytes;
     return x > y ? -1 : x < y;
 }
 
 static void put_parts(report_page *p, const par_memory_book *book) {
     static const char *const heads[] = {"purpose", "what", "layer", "tensor", "#bytes", "#of all"};
     char text[REPORT_TEXT];
-    const par_memory_part **sorted = malloc(((size_t)book->n_parts + 1) * sizeof *sorted);
-    int n = sorted ? book->n_parts : 0;
-    for (int i = 0; i < n; i++) sorted[i] = &book->parts[i];
+    const par_memory_detail **sorted = malloc(((size_t)book->n_details + 1) * sizeof *sorted);
+    int n = sorted ? book->n_details : 0;
+    for (int i = 0; i < n; i++) sorted[i] = &book->details[i];
     if (sorted) qsort(sorted, (size_t)n, sizeof *sorted, by_size);
     report_put(p, "<h3>What is large on the largest rank</h3>\n");
     report_table_begin(p, heads, 6);
@@ -141,7 +141,7 @@ static void put_samples(report_page *p, const par_memory_rank *rank) {
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        const par_memory_sample *s = &rank->samples[i];
+        const par_memory_reading *s = &rank->samples[i];
         values[i] = (double)s->step;
         values[n + i] = (double)s->resident;
         values[2 * n + i] = (double)s->anonymous;

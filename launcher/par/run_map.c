@@ -93,10 +93,10 @@ static int own_threads(void) {
     return sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
 }
 
-static int count_parts(const par_topology *t, par_part_kind kind) {
+static int count_parts(const par_topology *t, par_component_kind kind) {
     int n = 0;
-    for (int i = 0; i < t->n && (i == 0 || t->parts[i].parent >= 0); i++)
-        n += t->parts[i].kind == kind;
+    for (int i = 0; i < t->n && (i == 0 || t->components[i].parent >= 0); i++)
+        n += t->components[i].kind == kind;
     return n;
 }
 
@@ -105,9 +105,9 @@ static int count_cores(const par_topology *t, bool *all) {
     int own = own_threads(), threads = 0;
     *all = true;
     if (!t) return own;
-    int cores = count_parts(t, PAR_PART_CORE);
+    int cores = count_parts(t, PAR_COMPONENT_CORE);
     for (int i = 0; i < t->n; i++)
-        if (t->parts[i].kind == PAR_PART_CORE) threads += t->parts[i].threads;
+        if (t->components[i].kind == PAR_COMPONENT_CORE) threads += t->components[i].threads;
     if (is_another_machine()) return cores;
     *all = own >= threads;
     return own < cores ? own : cores;
@@ -121,7 +121,7 @@ static int even_share(const run_map *m, int nodes) {
     while (share < t->n_ranks && share < m->per_host && t->ranks[share].numa == t->ranks[0].numa)
         share++;
     for (int r = 0; r < t->n_ranks; r++)
-        if (t->parts[t->ranks[r].numa].index != r % m->per_host / share) return 0;
+        if (t->components[t->ranks[r].numa].index != r % m->per_host / share) return 0;
     /* where a host's nodes have room, the launcher would put the next host's ranks there */
     return m->hosts > 1 && share * nodes != m->per_host ? 0 : share;
 }
@@ -137,11 +137,11 @@ static const char *why_not(const run_map *m, const host_list *hosts, int nodes, 
 
 static void place(const run_settings *s, run_map *m, const host_list *hosts) {
     bool all, host_only = run_is_train_llm(s) && !run_program_has(s, "--device", "cuda");
-    int nodes = count_parts(m->machine, PAR_PART_NUMA);
+    int nodes = count_parts(m->machine, PAR_COMPONENT_NUMA);
     m->cores = count_cores(m->machine, &all);
     m->hosts = hosts->n;
     m->per_host = hosts->per_host;
-    m->gpus = !host_only && hosts->per_host <= count_parts(m->machine, PAR_PART_GPU);
+    m->gpus = !host_only && hosts->per_host <= count_parts(m->machine, PAR_COMPONENT_GPU);
     m->why = why_not(m, hosts, nodes, all);
     if (!hosts->n || !hosts->here || (hosts->per_host > m->cores && !m->gpus)) return;
     bool tp_first = m->layout.order[0] == PAR_TP;
@@ -196,7 +196,7 @@ static void hydra_words(const run_map *m, run_words *words) {
     snprintf(text, nbytes, "user:");
     for (int r = 0; r < n; r++) {
         if (r > 0) text[strlen(text)] = ',';
-        add_cpus(text, nbytes, m->machine->parts[m->machine->ranks[r].numa].cpus);
+        add_cpus(text, nbytes, m->machine->components[m->machine->ranks[r].numa].cpus);
     }
     run_word(words, "%s", text);
     free(text);
@@ -204,7 +204,7 @@ static void hydra_words(const run_map *m, run_words *words) {
 
 static bool names_cpus(const run_map *m) {
     for (int r = 0; r < m->machine->n_ranks; r++)
-        if (!*m->machine->parts[m->machine->ranks[r].numa].cpus) return false;
+        if (!*m->machine->components[m->machine->ranks[r].numa].cpus) return false;
     return true;
 }
 
@@ -234,10 +234,10 @@ static void print_ranks(const run_map *m, int first, int last, FILE *file) {
     const par_topology_rank *r = &t->ranks[first];
     fprintf(file, first == last ? "  rank %d" : "  ranks %d to %d", first, last);
     if (m->hosts > 1)
-        fprintf(file, ": host %d", t->parts[r->host].index + 1);
+        fprintf(file, ": host %d", t->components[r->host].index + 1);
     else
         fprintf(file, ": this host");
-    if (r->numa >= 0) fprintf(file, ", NUMA node %d", t->parts[r->numa].index);
+    if (r->numa >= 0) fprintf(file, ", NUMA node %d", t->components[r->numa].index);
     if (!m->gpus) {
         fprintf(file, "\n");
         return;
@@ -245,8 +245,8 @@ static void print_ranks(const run_map *m, int first, int last, FILE *file) {
     int gpu = first % m->per_host;
     fprintf(file, first == last ? ", GPU %d" : ", GPUs %d to %d", gpu, gpu + last - first);
     for (int i = 0; i < t->n; i++)
-        if (t->parts[i].kind == PAR_PART_GPU && t->parts[i].nvlinks) {
-            fprintf(file, ", each with %d NVLinks", t->parts[i].nvlinks);
+        if (t->components[i].kind == PAR_COMPONENT_GPU && t->components[i].nvlinks) {
+            fprintf(file, ", each with %d NVLinks", t->components[i].nvlinks);
             break;
         }
     fprintf(file, "\n");

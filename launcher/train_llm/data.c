@@ -173,7 +173,7 @@ static par_status create_samplers(const llm_run *r, llm_data_set *set, int k) {
 
 static par_status create_blend(const llm_run *r, const llm_data *d, bool validation,
                                par_blend **out) {
-    par_blend_part parts[LLM_MAX_SETS];
+    par_blend_entry parts[LLM_MAX_SETS];
     size_t nbytes = (size_t)r->config.tokens * sizeof(int32_t);
     for (int k = 0; k < d->n_sets; k++) {
         const llm_data_set *set = &d->sets[k];

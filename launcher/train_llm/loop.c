@@ -182,12 +182,12 @@ typedef struct {
 
 /* All that comes before the first step: what can be refused is refused here. */
 static par_status prepare(llm_run *r, llm_world *w, const llm_data *d, par_import *import,
-                          llm_sample *sample, training *t) {
+                          llm_generation *sample, training *t) {
     PAR_TRY(llm_limits_warn(r, w));
     PAR_TRY(llm_health_nodes(r, w));
     PAR_TRY(par_trainer_create(w->transport, &r->params, &t->trainer));
     if (import) PAR_TRY(par_trainer_load(t->trainer, read_import, import));
-    PAR_TRY(llm_sample_prepare(r, sample, t->trainer));
+    PAR_TRY(llm_generate_prepare(r, sample, t->trainer));
     PAR_TRY(report_data(r, w, d, t->trainer));
     PAR_TRY(llm_checkpoint_check(r, w, t->trainer));
     PAR_TRY(llm_checkpoint_resume(r, w, d, t->trainer, &t->from));
@@ -227,7 +227,7 @@ static par_status write_files(llm_run *r, llm_world *w, llm_observer *o) {
 }
 
 par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_import *import,
-                          llm_sample **sample) {
+                          llm_generation **sample) {
     training t = {0};
     PAR_TRY(llm_signals_check_file(r, w));
     PAR_TRY(llm_checkpoint_claim(r, w));
@@ -236,8 +236,8 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     bool ended = t.observer && (st == PAR_OK || st == PAR_ERR_STOPPED); /* so on every rank */
     par_status counted = ended ? llm_observer_count(t.observer, r, d, t.trainer) : PAR_OK;
     if (counted != PAR_OK) st = counted, ended = false;
-    if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
-    llm_sample_close(sample);
+    if (st == PAR_OK) st = llm_generate_draw(r, w, *sample);
+    llm_generate_close(sample);
     llm_trace_close();
     llm_health_end();
     /* Where a rank failed the process ends, without waiting for devices. */
@@ -266,17 +266,18 @@ par_status llm_loop_evaluate(llm_run *r, llm_world *w, const llm_data *d, par_im
     return st;
 }
 
-par_status llm_loop_sample(llm_run *r, llm_world *w, par_import *import, llm_sample **sample) {
+par_status llm_loop_generate(llm_run *r, llm_world *w, par_import *import,
+                             llm_generation **sample) {
     static const llm_data none;
     par_trainer *trainer = NULL;
     llm_beginning from = {0};
     PAR_TRY(par_trainer_create(w->transport, &r->params, &trainer));
     par_status st = import ? par_trainer_load(trainer, read_import, import) : PAR_OK;
-    if (st == PAR_OK) st = llm_sample_prepare(r, *sample, trainer);
+    if (st == PAR_OK) st = llm_generate_prepare(r, *sample, trainer);
     if (st == PAR_OK) st = llm_checkpoint_resume(r, w, &none, trainer, &from);
     if (st == PAR_OK) st = llm_methods_report(r, w, trainer);
-    if (st == PAR_OK) st = llm_sample_draw(r, w, *sample);
-    llm_sample_close(sample);
+    if (st == PAR_OK) st = llm_generate_draw(r, w, *sample);
+    llm_generate_close(sample);
     if (!par_transport_broken(w->transport)) par_trainer_destroy(&trainer);
     return st;
 }

@@ -73,7 +73,8 @@ static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *pr
         par_import_close(&import);
     }
     PAR_TRY(llm_settle(r, world_size, problems));
-    if (llm_settle_vocab_is_open(r)) PAR_TRY(llm_settle_vocab(r, world_size, llm_sample_vocab(s)));
+    if (llm_settle_vocab_is_open(r))
+        PAR_TRY(llm_settle_vocab(r, world_size, llm_generate_vocab(s)));
     PAR_TRY(llm_world_device_alone(s)); /* the plan has its kernels' workspaces */
     if (rank != 0) return PAR_OK;
     PAR_TRY(llm_report_plan(r, world_size));
@@ -94,14 +95,14 @@ static par_status share_vocab(llm_run *r, llm_world *w) {
     static const par_tag tag = {"vocabulary", -1, -1, -1};
     int32_t vocab = 0;
     if (!llm_settle_vocab_is_open(r)) return PAR_OK;
-    if (w->rank == 0) vocab = (int32_t)llm_sample_vocab(&r->set);
+    if (w->rank == 0) vocab = (int32_t)llm_generate_vocab(&r->set);
     PAR_TRY(par_comm_broadcast(w->comm, &vocab, 1, PAR_I32, 0, tag, NULL, NULL));
     return llm_world_agree(w, llm_settle_vocab(r, w->size, vocab));
 }
 
 static par_status run_connected(llm_run *r, llm_world *w) {
     par_import *import = NULL;
-    llm_sample *sample = NULL;
+    llm_generation *sample = NULL;
     static llm_data d;
     const llm_settings *s = &r->set;
     par_problems problems = {0};
@@ -117,15 +118,15 @@ static par_status run_connected(llm_run *r, llm_world *w) {
     if (st == PAR_OK && w->rank == 0) llm_report_run(r, w);
     if (st == PAR_OK && !shows && !s->sample) st = llm_data_open(r, w, &d);
     if (st == PAR_OK && !shows) st = llm_tokenizer_find(r, w, import);
-    if (st == PAR_OK && !shows && !s->eval_only) st = llm_sample_open(r, w, import, &sample);
+    if (st == PAR_OK && !shows && !s->eval_only) st = llm_generate_open(r, w, import, &sample);
     llm_tokenizer_opened(&r->tokenizer);
     if (st == PAR_OK)
         st = shows                ? show(r, w)
-             : s->sample          ? llm_loop_sample(r, w, import, &sample)
+             : s->sample          ? llm_loop_generate(r, w, import, &sample)
              : s->verify_parallel ? llm_verify(r, w, &d)
              : s->eval_only       ? llm_loop_evaluate(r, w, &d, import)
                                   : llm_loop_train(r, w, &d, import, &sample);
-    llm_sample_close(&sample);
+    llm_generate_close(&sample);
     llm_tokenizer_free(&r->tokenizer);
     llm_data_close(&d);
     par_import_close(&import);

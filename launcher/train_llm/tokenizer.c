@@ -67,7 +67,7 @@ static par_status look(const llm_run *r, llm_tokenizer *t) {
         return PAR_OK;
     }
     if (s->sample) PAR_TRY(look_at_checkpoint(r, t));
-    if (!*t->id && llm_sample_find_tokenizer(s, path, sizeof path)) llm_tokenizer_look(t, path);
+    if (!*t->id && llm_generate_find_tokenizer(s, path, sizeof path)) llm_tokenizer_look(t, path);
     return *t->id ? PAR_OK : look_at_checkpoint(r, t);
 }
 

@@ -6,7 +6,7 @@
  * tokenizer (which one it is), signals (what asks to save or stop), limits (memory of the nodes),
  * methods (what computes what), observe (log, tables, curve, communication matrix), memory (what
  * takes how much of it), log (its records), cost, health, run (the directory of all that), mfu,
- * sample (text from a model), watch (the watchdog), verify (a layout against one rank), report
+ * generate (texts), watch (the watchdog), verify (a layout against one rank), report
  * (what is printed), plan (what is printed of a run that need not run), and main. It uses the
  * public headers only; what the library must not do (MPI_Init, signals, threads, printing, exit
  * codes) is here.
@@ -303,24 +303,25 @@ par_status llm_tokenizer_find(llm_run *, const llm_world *, const par_import *);
 void llm_tokenizer_opened(llm_tokenizer *);
 void llm_tokenizer_free(llm_tokenizer *);
 
-/* sample: a text that is drawn from the model */
-typedef struct llm_sample llm_sample;
+/* generate: a text that is drawn from the model */
+typedef struct llm_generation llm_generation;
 /* What `par data` left beside the token file, or what came with the imported model. */
-bool llm_sample_find_tokenizer(const llm_settings *, char *path, size_t nbytes);
+bool llm_generate_find_tokenizer(const llm_settings *, char *path, size_t nbytes);
 /* Ids of what lies beside --data; 0: nothing does, or it cannot be read, which a sample will say.
  * Not collective. */
-int64_t llm_sample_vocab(const llm_settings *);
+int64_t llm_generate_vocab(const llm_settings *);
 /* Reads tokenizer and prompts; the import, which may be NULL, says what ends a text. *out stays
  * NULL where no sample will be drawn (--sample-tokens 0). What cannot be read is an error if a
  * sample was asked for, else a note in its place. Collective. */
-par_status llm_sample_open(const llm_run *, llm_world *, const par_import *, llm_sample **out);
+par_status llm_generate_open(const llm_run *, llm_world *, const par_import *,
+                             llm_generation **out);
 /* Takes the memory of the generator; where that fails, as above. NULL is accepted here and below.
  * Collective. */
-par_status llm_sample_prepare(const llm_run *, llm_sample *, par_trainer *);
+par_status llm_generate_prepare(const llm_run *, llm_generation *, par_trainer *);
 /* Draws, and prints on rank 0. Collective. */
-par_status llm_sample_draw(const llm_run *, llm_world *, llm_sample *);
+par_status llm_generate_draw(const llm_run *, llm_world *, llm_generation *);
 /* Before the trainer is destroyed. */
-void llm_sample_close(llm_sample **);
+void llm_generate_close(llm_generation **);
 
 /* methods: what computes what */
 /* Gathers it, prints it on rank 0, and keeps it for the log. Behind a resume, which takes what was
@@ -347,11 +348,12 @@ void llm_limits_print(void);
 
 /* loop; both collective */
 /* One training, from the trainer's memory to what is printed and written after the last step. */
-par_status llm_loop_train(llm_run *, llm_world *, const llm_data *, par_import *, llm_sample **);
+par_status llm_loop_train(llm_run *, llm_world *, const llm_data *, par_import *,
+                          llm_generation **);
 /* --eval-only: weights and the loss of the validation part. */
 par_status llm_loop_evaluate(llm_run *, llm_world *, const llm_data *, par_import *);
 /* --sample: weights and a text, no data. */
-par_status llm_loop_sample(llm_run *, llm_world *, par_import *, llm_sample **);
+par_status llm_loop_generate(llm_run *, llm_world *, par_import *, llm_generation **);
 
 /* report; on rank 0 alone, but for the table of ranks */
 void llm_report_problems(const char *title, const char *text);

@@ -13,8 +13,8 @@ struct par_memory {
     char *block[PAR_MEM_COUNT];
     size_t used[PAR_MEM_COUNT], capacity[PAR_MEM_COUNT];
     par_ledger_line *lines;
-    par_ledger_part *parts;
-    int n_lines, max_lines, n_parts, max_parts;
+    par_ledger_detail *details;
+    int n_lines, max_lines, n_details, max_details;
 };
 
 const char *par_memory_kind_name(par_memory_kind kind) {
@@ -99,7 +99,7 @@ void par_memory_destroy(par_memory **handle) {
         if (memory->block[kind])
             memory->allocators[on_host(kind)].release(memory->block[kind], memory->capacity[kind]);
     free(memory->lines);
-    free(memory->parts);
+    free(memory->details);
     free(memory);
     *handle = NULL;
 }
@@ -148,26 +148,26 @@ par_status par_memory_tell(par_memory *memory, par_memory_kind kind, const char 
                            const char *layer, const char *tensor, size_t nbytes) {
     PAR_REQUIRE(memory && what && layer && tensor && (int)kind >= 0 && kind < PAR_MEM_COUNT);
     if (nbytes == 0) return PAR_OK;
-    if (memory->n_parts == memory->max_parts) {
-        int max = memory->max_parts ? 2 * memory->max_parts : 256;
-        par_ledger_part *parts = realloc(memory->parts, (size_t)max * sizeof *parts);
-        if (!parts) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger of %d parts", max);
-        memory->parts = parts;
-        memory->max_parts = max;
+    if (memory->n_details == memory->max_details) {
+        int max = memory->max_details ? 2 * memory->max_details : 256;
+        par_ledger_detail *details = realloc(memory->details, (size_t)max * sizeof *details);
+        if (!details) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger of %d parts", max);
+        memory->details = details;
+        memory->max_details = max;
     }
-    par_ledger_part *part = &memory->parts[memory->n_parts++];
-    memset(part, 0, sizeof *part);
-    part->kind = kind;
-    part->nbytes = nbytes;
-    strncpy(part->what, what, sizeof part->what - 1);
-    strncpy(part->layer, layer, sizeof part->layer - 1);
-    strncpy(part->tensor, tensor, sizeof part->tensor - 1);
+    par_ledger_detail *detail = &memory->details[memory->n_details++];
+    memset(detail, 0, sizeof *detail);
+    detail->kind = kind;
+    detail->nbytes = nbytes;
+    strncpy(detail->what, what, sizeof detail->what - 1);
+    strncpy(detail->layer, layer, sizeof detail->layer - 1);
+    strncpy(detail->tensor, tensor, sizeof detail->tensor - 1);
     return PAR_OK;
 }
 
-int par_memory_parts(const par_memory *memory, const par_ledger_part **parts) {
-    *parts = memory->parts;
-    return memory->n_parts;
+int par_memory_details(const par_memory *memory, const par_ledger_detail **details) {
+    *details = memory->details;
+    return memory->n_details;
 }
 
 bool par_memory_measuring(const par_memory *memory) {

@@ -16,16 +16,16 @@ enum { MAX_ROWS = 1024, TABLED = 64, MAX_ENTRIES = 4096, SLOTS = 2 * MAX_ENTRIES
 
 struct par_recorder {
     int world_size, n_rows, n_entries, n_last;
-    par_record_row *rows;      /* [MAX_ROWS] */
-    int64_t *sent_to;          /* [world_size], bytes */
-    par_record_cell *cells;    /* [TABLED, world_size] */
-    par_record_entry *entries; /* [MAX_ENTRIES] */
-    int16_t *slots;            /* [SLOTS] where an entry is, by its hash; 0: free */
+    par_recorder_row *rows;      /* [MAX_ROWS] */
+    int64_t *sent_to;            /* [world_size], bytes */
+    par_recorder_cell *cells;    /* [TABLED, world_size] */
+    par_recorder_entry *entries; /* [MAX_ENTRIES] */
+    int16_t *slots;              /* [SLOTS] where an entry is, by its hash; 0: free */
     const char *phase;
     int waiting;            /* the row that is waited for, without entry; -1: none */
     int wait_entry;         /* its entry */
     double since_s, wait_s; /* the wait's begin, or its last message's end; its begin */
-    par_record_last *last;
+    par_recorder_started *last;
     bool *last_used;
     bool captured; /* what starts now is part of a graph */
     par__flight own, *flight;
@@ -74,12 +74,12 @@ static bool same(const char *a, const char *b) {
 
 static int find_row(par_recorder *r, const char *axis, const char *purpose, const char *op) {
     for (int i = 0; i < r->n_rows; i++) {
-        const par_record_row *row = &r->rows[i];
+        const par_recorder_row *row = &r->rows[i];
         if (same(row->op, op) && same(row->axis, axis) && same(row->purpose, purpose)) return i;
     }
     if (r->n_rows == MAX_ROWS) return MAX_ROWS - 1;
     if (r->n_rows == MAX_ROWS - 1) axis = purpose = op = "other";
-    r->rows[r->n_rows] = (par_record_row){.axis = axis, .purpose = purpose, .op = op};
+    r->rows[r->n_rows] = (par_recorder_row){.axis = axis, .purpose = purpose, .op = op};
     return r->n_rows++;
 }
 
@@ -89,7 +89,7 @@ static int16_t *find_slot(par_recorder *r, int row, int layer, const char *phase
     for (const char *c = phase; *c; c++) hash = (hash ^ (uint8_t)*c) * 16777619u;
     for (hash ^= hash >> 15;; hash++) {
         int16_t *slot = &r->slots[hash % SLOTS];
-        const par_record_entry *e = &r->entries[*slot];
+        const par_recorder_entry *e = &r->entries[*slot];
         if (!*slot || (e->row == row && e->layer == layer && same(e->phase, phase))) return slot;
     }
 }
@@ -97,22 +97,22 @@ static int16_t *find_slot(par_recorder *r, int row, int layer, const char *phase
 static int find_entry(par_recorder *r, int row, int layer, const char *phase) {
     int16_t *slot = find_slot(r, row, layer, phase);
     if (*slot || r->n_entries == MAX_ENTRIES) return *slot;
-    r->entries[r->n_entries] = (par_record_entry){.row = row, .layer = layer, .phase = phase};
+    r->entries[r->n_entries] = (par_recorder_entry){.row = row, .layer = layer, .phase = phase};
     *slot = (int16_t)r->n_entries;
     return r->n_entries++;
 }
 
 /* Row and entry in one number. */
-static par_record_row *row_of(par_recorder *r, int row) {
+static par_recorder_row *row_of(par_recorder *r, int row) {
     return &r->rows[row % MAX_ROWS];
 }
 
-static par_record_entry *entry_of(par_recorder *r, int row) {
+static par_recorder_entry *entry_of(par_recorder *r, int row) {
     return &r->entries[row / MAX_ROWS];
 }
 
 /* NULL: the row has totals only. */
-static par_record_cell *cell_of(par_recorder *r, int row, int peer) {
+static par_recorder_cell *cell_of(par_recorder *r, int row, int peer) {
     row %= MAX_ROWS;
     return row < TABLED ? &r->cells[(int64_t)row * r->world_size + peer] : NULL;
 }
@@ -129,19 +129,19 @@ void par__recorder_op(par_recorder *r, int row) {
 }
 
 void par__recorder_asked(par_recorder *r, int row, int n_ranks, int64_t nbytes, double bus_nbytes) {
-    par_record_row *at = row_of(r, row);
+    par_recorder_row *at = row_of(r, row);
     if (at->n_ranks < n_ranks) at->n_ranks = n_ranks;
     at->logical_nbytes += nbytes;
     at->bus_nbytes += bus_nbytes;
 }
 
 void par__recorder_asked_for(par_recorder *r, int row, int peer, int64_t nbytes) {
-    par_record_cell *cell = cell_of(r, row, peer);
+    par_recorder_cell *cell = cell_of(r, row, peer);
     if (cell) cell->logical_nbytes += nbytes;
 }
 
 void par__recorder_sent(par_recorder *r, int row, int peer, int64_t nbytes) {
-    par_record_cell *cell = cell_of(r, row, peer);
+    par_recorder_cell *cell = cell_of(r, row, peer);
     row_of(r, row)->sent_nbytes += nbytes;
     row_of(r, row)->n_messages++;
     entry_of(r, row)->nbytes += nbytes;
@@ -155,7 +155,7 @@ void par__recorder_sent(par_recorder *r, int row, int peer, int64_t nbytes) {
 /* While the row is waited for, the time since the wait began, or since the message before, was the
  * peer's. */
 void par__recorder_ended(par_recorder *r, int row, int peer, int64_t nbytes) {
-    par_record_cell *cell = cell_of(r, row, peer);
+    par_recorder_cell *cell = cell_of(r, row, peer);
     row_of(r, row)->received_nbytes += nbytes;
     if (r->waiting != row % MAX_ROWS || !cell) return;
     double now = par__seconds();
@@ -203,10 +203,10 @@ par_status par__recorder_like(const par_recorder *r, par_recorder **out) {
 
 static void add_rows(par_recorder *to, const par_recorder *from, int times) {
     for (int i = 0; i < from->n_rows; i++) {
-        const par_record_row *x = &from->rows[i];
-        par_record_row *y = &to->rows[i];
+        const par_recorder_row *x = &from->rows[i];
+        par_recorder_row *y = &to->rows[i];
         if (i >= to->n_rows)
-            *y = (par_record_row){.axis = x->axis, .purpose = x->purpose, .op = x->op};
+            *y = (par_recorder_row){.axis = x->axis, .purpose = x->purpose, .op = x->op};
         if (y->n_ranks < x->n_ranks) y->n_ranks = x->n_ranks;
         y->n_ops += times * x->n_ops;
         y->n_timed += times * x->n_timed;
@@ -224,9 +224,9 @@ static void add_rows(par_recorder *to, const par_recorder *from, int times) {
 
 static void add_entries(par_recorder *to, const par_recorder *from, int times) {
     for (int i = 1; i < from->n_entries; i++) {
-        const par_record_entry *x = &from->entries[i];
+        const par_recorder_entry *x = &from->entries[i];
         int at = i < to->n_entries ? i : find_entry(to, x->row, x->layer, x->phase);
-        par_record_entry *y = &to->entries[at];
+        par_recorder_entry *y = &to->entries[at];
         y->n_ops += times * x->n_ops;
         y->nbytes += times * x->nbytes;
         y->n_messages += times * x->n_messages;
@@ -240,8 +240,8 @@ void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
     add_entries(to, from, times);
     for (int k = 0; k < to->world_size; k++) to->sent_to[k] += times * from->sent_to[k];
     for (int64_t k = 0; k < (int64_t)to->world_size * tabled; k++) {
-        const par_record_cell *x = &from->cells[k];
-        par_record_cell *y = &to->cells[k];
+        const par_recorder_cell *x = &from->cells[k];
+        par_recorder_cell *y = &to->cells[k];
         y->nbytes += times * x->nbytes;
         y->n_messages += times * x->n_messages;
         y->logical_nbytes += times * x->logical_nbytes;
@@ -250,7 +250,7 @@ void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
 }
 
 static void restore_row(par_recorder *r, const par_recorder *before, int i) {
-    const par_record_row none = {
+    const par_recorder_row none = {
         .axis = r->rows[i].axis, .purpose = r->rows[i].purpose, .op = r->rows[i].op};
     r->rows[i] = i < before->n_rows ? before->rows[i] : none;
     for (int k = 0; i < TABLED && k < r->world_size; k++) {
@@ -264,8 +264,8 @@ void par__recorder_restore(par_recorder *r, const par_recorder *before, const ch
     for (int i = 0; i < r->n_rows; i++)
         if (strcmp(r->rows[i].axis, axis) == 0) restore_row(r, before, i);
     for (int i = 1; i < r->n_entries; i++) {
-        par_record_entry *e = &r->entries[i];
-        const par_record_entry none = {.row = e->row, .layer = e->layer, .phase = e->phase};
+        par_recorder_entry *e = &r->entries[i];
+        const par_recorder_entry none = {.row = e->row, .layer = e->layer, .phase = e->phase};
         if (strcmp(r->rows[e->row].axis, axis) == 0)
             *e = i < before->n_entries ? before->entries[i] : none;
     }
@@ -276,7 +276,7 @@ int par__recorder_last_take(par_recorder *r) {
     while (index < r->n_last && r->last_used[index]) index++;
     if (index == r->n_last) {
         size_t n = (size_t)index + 1;
-        par_record_last *last = realloc(r->last, n * sizeof *last);
+        par_recorder_started *last = realloc(r->last, n * sizeof *last);
         if (last) r->last = last;
         bool *used = realloc(r->last_used, n * sizeof *used);
         if (used) r->last_used = used;
@@ -284,12 +284,12 @@ int par__recorder_last_take(par_recorder *r) {
         r->n_last = (int)n;
     }
     r->last_used[index] = true;
-    r->last[index] = (par_record_last){
+    r->last[index] = (par_recorder_started){
         .axis = "", .purpose = "", .op = "none", .layer = -1, .chunk = -1, .micro = -1};
     return index;
 }
 
-par_record_last *par__recorder_last_at(par_recorder *r, int index) {
+par_recorder_started *par__recorder_last_at(par_recorder *r, int index) {
     return &r->last[index];
 }
 
@@ -326,7 +326,7 @@ par__flight_axis *par__recorder_axis(par_recorder *r, int index) {
     return index >= 0 && index < PAR__FLIGHT_AXES ? &r->flight->axes[index] : NULL;
 }
 
-int par_recorder_rows(const par_recorder *r, const par_record_row **rows) {
+int par_recorder_rows(const par_recorder *r, const par_recorder_row **rows) {
     *rows = r->rows;
     return r->n_rows;
 }
@@ -335,18 +335,19 @@ const int64_t *par_recorder_sent_to(const par_recorder *r) {
     return r->sent_to;
 }
 
-const par_record_cell *par_recorder_row_cells(const par_recorder *r, int row) {
+const par_recorder_cell *par_recorder_row_cells(const par_recorder *r, int row) {
     return row >= 0 && row < r->n_rows && row < TABLED ? r->cells + (int64_t)row * r->world_size
                                                        : NULL;
 }
 
-int par_recorder_entries(const par_recorder *r, const par_record_entry **entries, bool *complete) {
+int par_recorder_entries(const par_recorder *r, const par_recorder_entry **entries,
+                         bool *complete) {
     *entries = r->entries + 1;
     *complete = r->n_entries < MAX_ENTRIES;
     return r->n_entries - 1;
 }
 
-int par_recorder_last(const par_recorder *r, par_record_last *out, int max) {
+int par_recorder_last(const par_recorder *r, par_recorder_started *out, int max) {
     int n = 0;
     for (int i = 0; i < r->n_last && n < max; i++)
         if (r->last_used[i]) out[n++] = r->last[i];
@@ -355,11 +356,11 @@ int par_recorder_last(const par_recorder *r, par_record_last *out, int max) {
 
 void par_recorder_reset(par_recorder *r) {
     for (int i = 0; i < r->n_rows; i++)
-        r->rows[i] = (par_record_row){
+        r->rows[i] = (par_recorder_row){
             .axis = r->rows[i].axis, .purpose = r->rows[i].purpose, .op = r->rows[i].op};
     for (int i = 0; i < r->n_entries; i++) {
-        const par_record_entry *e = &r->entries[i];
-        r->entries[i] = (par_record_entry){.row = e->row, .layer = e->layer, .phase = e->phase};
+        const par_recorder_entry *e = &r->entries[i];
+        r->entries[i] = (par_recorder_entry){.row = e->row, .layer = e->layer, .phase = e->phase};
     }
     memset(r->sent_to, 0, (size_t)r->world_size * sizeof *r->sent_to);
     memset(r->cells, 0, (size_t)r->world_size * TABLED * sizeof *r->cells);

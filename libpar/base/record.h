@@ -18,10 +18,10 @@ void par__recorder_destroy(par_recorder **recorder);
 int par__recorder_row(par_recorder *recorder, const char *axis, const char *purpose, const char *op,
                       int layer);
 void par__recorder_op(par_recorder *recorder, int row);
-/* The operation's size in a group of n ranks, as par_record_row has it. */
+/* The operation's size in a group of n ranks, as par_recorder_row has it. */
 void par__recorder_asked(par_recorder *recorder, int row, int n_ranks, int64_t nbytes,
                          double bus_nbytes);
-/* Part of it for world rank `peer`, as par_record_cell has it. */
+/* Part of it for world rank `peer`, as par_recorder_cell has it. */
 void par__recorder_asked_for(par_recorder *recorder, int row, int peer, int64_t nbytes);
 void par__recorder_sent(par_recorder *recorder, int row, int peer, int64_t nbytes);
 /* A message to or from the peer has ended; nbytes: received. */
@@ -47,7 +47,7 @@ void par__recorder_restore(par_recorder *recorder, const par_recorder *before, c
 /* An index for a comm's last operation; -1 when there is no memory. Released ones are used
  * again. */
 int par__recorder_last_take(par_recorder *recorder);
-par_record_last *par__recorder_last_at(par_recorder *recorder, int index);
+par_recorder_started *par__recorder_last_at(par_recorder *recorder, int index);
 void par__recorder_last_release(par_recorder *recorder, int index);
 
 /* The page that is written now; never NULL. */

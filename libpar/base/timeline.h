@@ -44,7 +44,7 @@ enum { PAR__TIMELINE_DEPTH = 16 };
  * rank 0. */
 typedef struct {
     int64_t at_ns, offset_ns, error_ns;
-} par__clock_sample;
+} par__clock_reading;
 
 struct par_timeline {
     par__event *events; /* [max], the next one goes to `at` */
@@ -57,7 +57,7 @@ struct par_timeline {
         const char *name;
         int64_t begin_ns;
     } open[PAR__TIMELINE_DEPTH];
-    par__clock_sample *before, *after; /* [n_clocks], by rank of the comm that was aligned on */
+    par__clock_reading *before, *after; /* [n_clocks], by rank of the comm that was aligned on */
     int n_clocks, n_aligned;
 };
 typedef struct par_timeline par_timeline;

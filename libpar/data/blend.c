@@ -1,8 +1,8 @@
 /*
- * Blends. The first part gets floor(n · w / W) of the first n samples, evenly spread; what is left
- * is numbered anew and shared among the others in the same way. So a sample's part and its number
+ * Blends. The first entry gets floor(n · w / W) of the first n samples, evenly spread; what is left
+ * is numbered anew and shared among the others in the same way. So a sample's entry and its number
  * there take a few divisions, whatever the length of the training, and after every W samples each
- * part has given exactly its weight.
+ * entry has given exactly its weight.
  */
 #include <stdlib.h>
 
@@ -10,32 +10,32 @@
 #include "par/data.h"
 
 struct par_blend {
-    par_blend_part *parts; /* [n] */
+    par_blend_entry *entries; /* [n] */
     int n;
     int64_t sum; /* W */
     size_t x_nbytes, targets_nbytes;
 };
 
-par_status par_blend_create(const par_blend_part *parts, int n, size_t x_nbytes,
+par_status par_blend_create(const par_blend_entry *entries, int n, size_t x_nbytes,
                             size_t targets_nbytes, par_blend **out) {
     int64_t sum = 0;
-    PAR_REQUIRE(parts && n > 0 && x_nbytes > 0 && targets_nbytes > 0 && out);
+    PAR_REQUIRE(entries && n > 0 && x_nbytes > 0 && targets_nbytes > 0 && out);
     for (int k = 0; k < n; k++) {
-        PAR_REQUIRE(parts[k].source.read);
-        if (parts[k].weight < 1 || parts[k].weight > INT32_MAX - sum)
+        PAR_REQUIRE(entries[k].source.read);
+        if (entries[k].weight < 1 || entries[k].weight > INT32_MAX - sum)
             PAR_FAIL(PAR_ERR_ARG,
-                     "weight %lld of part %d; legal: 1 or more, all together at most 2147483647",
-                     (long long)parts[k].weight, k);
-        sum += parts[k].weight;
+                     "weight %lld of entry %d; legal: 1 or more, all together at most 2147483647",
+                     (long long)entries[k].weight, k);
+        sum += entries[k].weight;
     }
     par_blend *b = malloc(sizeof *b);
-    par_blend_part *copy = malloc((size_t)n * sizeof *copy);
+    par_blend_entry *copy = malloc((size_t)n * sizeof *copy);
     if (!b || !copy) {
         free(copy);
         free(b);
-        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a blend of %d parts", n);
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a blend of %d entries", n);
     }
-    for (int k = 0; k < n; k++) copy[k] = parts[k];
+    for (int k = 0; k < n; k++) copy[k] = entries[k];
     *b = (par_blend){copy, n, sum, x_nbytes, targets_nbytes};
     *out = b;
     return PAR_OK;
@@ -43,7 +43,7 @@ par_status par_blend_create(const par_blend_part *parts, int n, size_t x_nbytes,
 
 void par_blend_destroy(par_blend **blend) {
     if (!blend || !*blend) return;
-    free((*blend)->parts);
+    free((*blend)->entries);
     free(*blend);
     *blend = NULL;
 }
@@ -53,11 +53,11 @@ static int64_t share(int64_t n, int64_t w, int64_t sum) {
     return n / sum * w + n % sum * w / sum;
 }
 
-void par_blend_place(const par_blend *b, int64_t sample, int *part, int64_t *index) {
+void par_blend_find(const par_blend *b, int64_t sample, int *entry, int64_t *index) {
     int64_t n = sample, sum = b->sum;
     for (int k = 0;; k++) {
-        int64_t w = b->parts[k].weight, before = share(n, w, sum);
-        *part = k;
+        int64_t w = b->entries[k].weight, before = share(n, w, sum);
+        *entry = k;
         *index = before;
         if (share(n + 1, w, sum) > before) return; /* always for the last, as w = sum */
         n -= before;
@@ -68,9 +68,9 @@ void par_blend_place(const par_blend *b, int64_t sample, int *part, int64_t *ind
 void par_blend_counts(const par_blend *b, int64_t n, int64_t *counts) {
     int64_t sum = b->sum;
     for (int k = 0; k < b->n; k++) {
-        counts[k] = share(n, b->parts[k].weight, sum);
+        counts[k] = share(n, b->entries[k].weight, sum);
         n -= counts[k];
-        sum -= b->parts[k].weight;
+        sum -= b->entries[k].weight;
     }
 }
 
@@ -82,8 +82,8 @@ static par_status blend_read(void *user, int64_t first, int64_t n, void *x, void
     for (int64_t i = 0; i < n; i++) {
         int k;
         int64_t index;
-        par_blend_place(b, first + i, &k, &index);
-        const par_source *source = &b->parts[k].source;
+        par_blend_find(b, first + i, &k, &index);
+        const par_source *source = &b->entries[k].source;
         PAR_TRY(source->read(source->user, index, 1, (char *)x + (size_t)i * b->x_nbytes,
                              (char *)targets + (size_t)i * b->targets_nbytes));
     }

@@ -59,19 +59,19 @@ static void unite_names(name *names, int *n, const par_traffic *t, int *at) {
 }
 
 /* A line's cells, [size] or NULL. */
-static const par_record_cell *cells_of(const par_traffic *t, const int *at, int line) {
+static const par_recorder_cell *cells_of(const par_traffic *t, const int *at, int line) {
     for (int i = 0; t && i < t->n; i++)
         if (at[i] == line) return t->cells + (int64_t)i * t->size;
     return NULL;
 }
 
 /* Cells that are not 0 of both, to out, which may be NULL; how many. */
-static int64_t pack_line(const par_record_cell *counted, const par_record_cell *predicted, int size,
-                         int rank, int64_t line, packed *out) {
-    static const par_record_cell none;
+static int64_t pack_line(const par_recorder_cell *counted, const par_recorder_cell *predicted,
+                         int size, int rank, int64_t line, packed *out) {
+    static const par_recorder_cell none;
     int64_t n = 0;
     for (int to = 0; to < size; to++) {
-        const par_record_cell *c = counted ? &counted[to] : &none;
+        const par_recorder_cell *c = counted ? &counted[to] : &none;
         int64_t expected = predicted ? predicted[to].nbytes : 0;
         if (!c->nbytes && !c->n_messages && !c->logical_nbytes && c->wait_s == 0 && !expected)
             continue;

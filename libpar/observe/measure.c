@@ -207,7 +207,7 @@ par_status par_measurement_write(const par_measurement *m, const par_topology *t
     PAR_REQUIRE(m && t && path && t->n_ranks == m->n_ranks);
     json_t *o = json_object(), *hosts = json_array(), *ranks = json_array();
     for (int h = -1; (h = par__topology_child(t, -1, h)) >= 0;)
-        json_array_append_new(hosts, json_string(t->parts[h].name));
+        json_array_append_new(hosts, json_string(t->components[h].name));
     for (int r = 0; r < t->n_ranks; r++) json_array_append_new(ranks, par__json_rank(t, r));
     json_object_set_new(o, "form", json_string("libpar measurement 1"));
     json_object_set_new(o, "carrier", json_string("host"));

@@ -30,7 +30,7 @@ static const char style[] =
 
 typedef struct {
     const par_memory_book *book;
-    const par_memory_part *part;
+    const par_memory_detail *detail;
     char tensor[128];
 } leaf;
 
@@ -41,11 +41,11 @@ typedef struct {
 
 static int by_path(const void *a, const void *b) {
     const leaf *x = a, *y = b;
-    const par_memory_line *lx = &x->book->lines[x->part->line],
-                          *ly = &y->book->lines[y->part->line];
+    const par_memory_line *lx = &x->book->lines[x->detail->line],
+                          *ly = &y->book->lines[y->detail->line];
     int d = x->book < y->book ? -1 : x->book > y->book;
     if (d == 0) d = strcmp(lx->kind, ly->kind);
-    if (d == 0) d = strcmp(x->part->layer, y->part->layer);
+    if (d == 0) d = strcmp(x->detail->layer, y->detail->layer);
     return d ? d : strcmp(x->tensor, y->tensor);
 }
 
@@ -59,8 +59,8 @@ static void frame_name(const leaf *f, int depth, char text[128]) {
             snprintf(text, 128, "rank %d and %d like it", f->book->first_rank,
                      f->book->n_ranks - 1);
         break;
-    case 2: snprintf(text, 128, "%s", f->book->lines[f->part->line].kind); break;
-    case 3: snprintf(text, 128, "%s", *f->part->layer ? f->part->layer : f->tensor); break;
+    case 2: snprintf(text, 128, "%s", f->book->lines[f->detail->line].kind); break;
+    case 3: snprintf(text, 128, "%s", *f->detail->layer ? f->detail->layer : f->tensor); break;
     default: snprintf(text, 128, "%s", f->tensor);
     }
 }
@@ -104,10 +104,10 @@ static void draw_depth(drawing *d, const leaf *leaves, int n, int depth, double 
     for (int i = 0, k; i < n; i = k) {
         double nbytes = 0;
         for (k = i; k < n && same_frame(&leaves[i], &leaves[k], depth); k++)
-            nbytes += (double)leaves[k].part->nbytes;
+            nbytes += (double)leaves[k].detail->nbytes;
         frame_name(&leaves[i], depth, name);
         frame_name(&leaves[i], 2, kind);
-        bool hangs = depth < 4 || *leaves[i].part->layer; /* a tensor of no layer is one frame */
+        bool hangs = depth < 4 || *leaves[i].detail->layer; /* a tensor of no layer is one frame */
         if (hangs) draw_frame(d, depth == 1 ? "all" : kind, name, depth, begin, nbytes, total);
         begin += nbytes;
     }
@@ -115,17 +115,17 @@ static void draw_depth(drawing *d, const leaf *leaves, int n, int depth, double 
 
 static leaf *collect(const par_memory_report *r, int *n, double *total) {
     int most = 0;
-    for (int b = 0; b < r->n_books; b++) most += r->books[b].n_parts;
+    for (int b = 0; b < r->n_books; b++) most += r->books[b].n_details;
     leaf *leaves = calloc((size_t)most + 1, sizeof *leaves);
     *n = 0;
     *total = 0;
     for (int b = 0; leaves && b < r->n_books; b++)
-        for (int i = 0; i < r->books[b].n_parts; i++) {
+        for (int i = 0; i < r->books[b].n_details; i++) {
             leaf *f = &leaves[*n];
-            *f = (leaf){.book = &r->books[b], .part = &r->books[b].parts[i]};
-            par__memory_tensor(f->book, f->part, f->tensor);
-            if (f->part->nbytes == 0) continue;
-            *total += (double)f->part->nbytes;
+            *f = (leaf){.book = &r->books[b], .detail = &r->books[b].details[i]};
+            par__memory_tensor(f->book, f->detail, f->tensor);
+            if (f->detail->nbytes == 0) continue;
+            *total += (double)f->detail->nbytes;
             ++*n;
         }
     if (leaves) qsort(leaves, (size_t)*n, sizeof *leaves, by_path);

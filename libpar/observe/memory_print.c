@@ -16,15 +16,16 @@ const char *par__memory_bytes(double nbytes, char text[32]) {
     return text;
 }
 
-void par__memory_tensor(const par_memory_book *book, const par_memory_part *part, char text[128]) {
-    const par_memory_line *line = &book->lines[part->line];
+void par__memory_tensor(const par_memory_book *book, const par_memory_detail *detail,
+                        char text[128]) {
+    const par_memory_line *line = &book->lines[detail->line];
     bool same = strcmp(line->what, line->kind) == 0;
-    if (!*part->tensor)
+    if (!*detail->tensor)
         snprintf(text, 128, "%s", line->what);
     else if (same)
-        snprintf(text, 128, "%s", part->tensor);
+        snprintf(text, 128, "%s", detail->tensor);
     else
-        snprintf(text, 128, "%s (%s)", part->tensor, line->what);
+        snprintf(text, 128, "%s (%s)", detail->tensor, line->what);
 }
 
 typedef struct {
@@ -90,14 +91,16 @@ static void add(entry *list, int *n, const char *name, double nbytes) {
     list[i].nbytes += nbytes;
 }
 
-typedef void name_of(const par_memory_book *book, const par_memory_part *part, char text[128]);
+typedef void name_of(const par_memory_book *book, const par_memory_detail *detail, char text[128]);
 
-static void layer_name(const par_memory_book *book, const par_memory_part *part, char text[128]) {
-    snprintf(text, 128, "%s", *part->layer ? part->layer : "of no layer");
+static void layer_name(const par_memory_book *book, const par_memory_detail *detail,
+                       char text[128]) {
+    snprintf(text, 128, "%s", *detail->layer ? detail->layer : "of no layer");
 }
 
-static void purpose_name(const par_memory_book *book, const par_memory_part *part, char text[128]) {
-    const par_memory_line *line = &book->lines[part->line];
+static void purpose_name(const par_memory_book *book, const par_memory_detail *detail,
+                         char text[128]) {
+    const par_memory_line *line = &book->lines[detail->line];
     if (strcmp(line->kind, line->what) == 0)
         snprintf(text, 128, "%s", line->kind);
     else
@@ -109,11 +112,11 @@ static void put_largest(const printer *p, const par_memory_book *book, const cha
     enum { SHOWN = 8 };
     char text[128], size[32];
     int n = 0;
-    entry *list = calloc((size_t)book->n_parts + 1, sizeof *list);
+    entry *list = calloc((size_t)book->n_details + 1, sizeof *list);
     if (!list) return;
-    for (int i = 0; i < book->n_parts; i++) {
-        name(book, &book->parts[i], text);
-        add(list, &n, text, (double)book->parts[i].nbytes);
+    for (int i = 0; i < book->n_details; i++) {
+        name(book, &book->details[i], text);
+        add(list, &n, text, (double)book->details[i].nbytes);
     }
     qsort(list, (size_t)n, sizeof *list, by_size);
     put(p, "  by %s:", title);
@@ -145,10 +148,10 @@ static void put_peak(const printer *p) {
 }
 
 /* The most of a rank's samples. */
-static par_memory_sample most_of(const par_memory_rank *rank) {
-    par_memory_sample most = {0};
+static par_memory_reading most_of(const par_memory_rank *rank) {
+    par_memory_reading most = {0};
     for (int64_t i = 0; i < rank->n_samples; i++) {
-        const par_memory_sample *s = &rank->samples[i];
+        const par_memory_reading *s = &rank->samples[i];
         if (s->resident > most.resident) most.resident = s->resident, most.step = s->step;
         if (s->anonymous > most.anonymous) most.anonymous = s->anonymous;
         if (s->device > most.device) most.device = s->device;
@@ -177,7 +180,7 @@ static void put_outside(const printer *p) {
         if (rank->n_samples && out > most) most = out, worst = rank;
     }
     if (!worst) return;
-    par_memory_sample peak = most_of(worst);
+    par_memory_reading peak = most_of(worst);
     put(p,
         "process of rank %d: at most %s resident (step %" PRId64
         "), of it %s anonymous; its ledger has %s there, so at least %s lie outside of it",
@@ -251,7 +254,7 @@ void par_memory_report_print(const par_memory_report *r,
 static json_t *rank_findings(const par_memory_report *r, int i) {
     const par_memory_rank *rank = &r->ranks[i];
     const par_memory_book *book = &r->books[rank->book];
-    par_memory_sample most = most_of(rank);
+    par_memory_reading most = most_of(rank);
     par_memory_growth g = par_memory_report_growth(r, i);
     json_t *o = json_object(), *kinds = json_object();
     for (int kind = 0; kind < PAR_MEM_COUNT; kind++)
@@ -295,17 +298,17 @@ static void frame(char *text) {
 static par_status write_rank(par__writer *writer, const par_memory_report *r,
                              const par_memory_rank *rank) {
     const par_memory_book *book = &r->books[rank->book];
-    for (int i = 0; i < book->n_parts; i++) {
-        const par_memory_part *part = &book->parts[i];
+    for (int i = 0; i < book->n_details; i++) {
+        const par_memory_detail *detail = &book->details[i];
         char tensor[128], layer[48], text[320];
-        if (part->nbytes == 0) continue;
-        par__memory_tensor(book, part, tensor);
-        memcpy(layer, part->layer, sizeof layer);
+        if (detail->nbytes == 0) continue;
+        par__memory_tensor(book, detail, tensor);
+        memcpy(layer, detail->layer, sizeof layer);
         frame(tensor);
         frame(layer);
-        int n =
-            snprintf(text, sizeof text, "rank %d;%s;%s%s%s %zu\n", rank->rank,
-                     book->lines[part->line].kind, layer, *layer ? ";" : "", tensor, part->nbytes);
+        int n = snprintf(text, sizeof text, "rank %d;%s;%s%s%s %zu\n", rank->rank,
+                         book->lines[detail->line].kind, layer, *layer ? ";" : "", tensor,
+                         detail->nbytes);
         PAR_TRY(par__writer_write(writer, text, (size_t)n));
     }
     return PAR_OK;

@@ -1,5 +1,5 @@
 /*
- * The file on memory as it is read: ledgers whose parts add up, what is left of a line being its
+ * The file on memory as it is read: ledgers whose details add up, what is left of a line being its
  * padding; ranks with their samples; differences and growth. See par/memory_report.h.
  */
 #include <stdio.h>
@@ -27,11 +27,11 @@ static int count_parts(const json_t *lines) {
     return (int)n;
 }
 
-static void read_parts(par_memory_book *book, int line, const json_t *parts) {
+static void read_parts(par_memory_book *book, int line, const json_t *details) {
     size_t told = 0, nbytes = book->lines[line].nbytes;
-    for (size_t i = 0; i < json_array_size(parts); i++) {
-        const json_t *o = json_array_get(parts, i);
-        par_memory_part *p = &book->parts[book->n_parts++];
+    for (size_t i = 0; i < json_array_size(details); i++) {
+        const json_t *o = json_array_get(details, i);
+        par_memory_detail *p = &book->details[book->n_details++];
         p->line = line;
         p->nbytes = size_of(o, "nbytes");
         copy(p->layer, sizeof p->layer, o, "layer");
@@ -39,16 +39,16 @@ static void read_parts(par_memory_book *book, int line, const json_t *parts) {
         told += p->nbytes;
     }
     if (told >= nbytes) return;
-    par_memory_part *rest = &book->parts[book->n_parts++];
-    *rest = (par_memory_part){.line = line, .nbytes = nbytes - told};
-    if (json_array_size(parts)) strcpy(rest->tensor, "padding");
+    par_memory_detail *rest = &book->details[book->n_details++];
+    *rest = (par_memory_detail){.line = line, .nbytes = nbytes - told};
+    if (json_array_size(details)) strcpy(rest->tensor, "padding");
 }
 
 static par_status read_book(par_memory_book *book, const json_t *lines) {
     int n = (int)json_array_size(lines);
     book->lines = calloc((size_t)n + 1, sizeof *book->lines);
-    book->parts = calloc((size_t)count_parts(lines) + 1, sizeof *book->parts);
-    if (!book->lines || !book->parts)
+    book->details = calloc((size_t)count_parts(lines) + 1, sizeof *book->details);
+    if (!book->lines || !book->details)
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger of %d lines", n);
     for (int i = 0; i < n; i++) {
         const json_t *o = json_array_get(lines, (size_t)i);
@@ -93,7 +93,7 @@ static par_status read_rank(par_memory_report *report, par_memory_rank *rank, co
     if (!rank->samples) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %zu samples", n);
     rank->n_samples = (int64_t)n;
     for (size_t i = 0; i < n; i++)
-        rank->samples[i] = (par_memory_sample){
+        rank->samples[i] = (par_memory_reading){
             .step = (int64_t)at(samples, "step", i),
             .seconds = json_number_value(json_array_get(json_object_get(samples, "seconds"), i)),
             .resident = at(samples, "resident", i),
@@ -179,7 +179,7 @@ void par_memory_report_destroy(par_memory_report **handle) {
     if (!r) return;
     for (int i = 0; i < r->n_books; i++) {
         free(r->books[i].lines);
-        free(r->books[i].parts);
+        free(r->books[i].details);
     }
     for (int i = 0; i < r->n_ranks; i++) free(r->ranks[i].samples);
     free(r->books);
@@ -205,7 +205,7 @@ static int by_value(const void *a, const void *b) {
 enum { QUARTERS = 4, LEAST_SAMPLES = 16, LEAST_NBYTES = 256 << 10 };
 
 /* Bytes per step; 0: the medians of the quarters do not rise throughout, or not enough. */
-static double slope(const par_memory_sample *s, int64_t n, bool device, double *sorted) {
+static double slope(const par_memory_reading *s, int64_t n, bool device, double *sorted) {
     double median[QUARTERS], middle[QUARTERS];
     for (int q = 0; q < QUARTERS; q++) {
         int64_t begin = q * n / QUARTERS, end = (q + 1) * n / QUARTERS;
@@ -227,7 +227,7 @@ par_memory_growth par_memory_report_growth(const par_memory_report *r, int rank)
     const par_memory_rank *of = &r->ranks[rank];
     int64_t skipped = of->n_samples / 8, n = of->n_samples - skipped;
     if (of->n_samples < LEAST_SAMPLES) return out;
-    const par_memory_sample *s = of->samples + skipped;
+    const par_memory_reading *s = of->samples + skipped;
     double *sorted = malloc((size_t)n * sizeof *sorted);
     if (!sorted) return out;
     out.process = slope(s, n, false, sorted);

@@ -10,8 +10,9 @@
 
 #define PAR__MEMORY_FORM "libpar memory 1"
 
-/* A part's tensor with its line, where the line says more than the kind: "mlp.up (slots)". */
-void par__memory_tensor(const par_memory_book *book, const par_memory_part *part, char text[128]);
+/* A detail's tensor with its line, where the line says more than the kind: "mlp.up (slots)". */
+void par__memory_tensor(const par_memory_book *book, const par_memory_detail *detail,
+                        char text[128]);
 /* "7.00 MiB". */
 const char *par__memory_bytes(double nbytes, char text[32]);
 

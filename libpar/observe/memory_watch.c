@@ -29,7 +29,7 @@ struct par_memory_watch {
     size_t device;                  /* as it was then */
     int64_t every, n_seen;          /* one of so many steps that come is kept */
     int n;
-    par_memory_sample samples[MAX_SAMPLES];
+    par_memory_reading samples[MAX_SAMPLES];
 };
 
 /* The start of a file of /proc. */
@@ -41,10 +41,10 @@ static void read_start(const char *path, char *text, size_t nbytes) {
 }
 
 /* statm counts pages: size, resident, and of these the shared ones (files and shared memory). */
-void par_memory_sample_now(const par_backend *backend, par_memory_sample *out) {
+void par_memory_reading_now(const par_backend *backend, par_memory_reading *out) {
     char text[128];
     uint64_t size = 0, resident = 0, shared = 0, page = (uint64_t)sysconf(_SC_PAGESIZE);
-    *out = (par_memory_sample){0};
+    *out = (par_memory_reading){0};
     read_start("/proc/self/statm", text, sizeof text);
     if (sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu64, &size, &resident, &shared) == 3) {
         out->resident = (size_t)(resident * page);
@@ -67,7 +67,7 @@ static json_t *number(size_t n) {
     return json_integer((json_int_t)n);
 }
 
-static json_t *part_json(const par_ledger_part *p) {
+static json_t *detail_json(const par_ledger_detail *p) {
     json_t *o = json_object();
     json_object_set_new(o, "layer", json_string(p->layer));
     json_object_set_new(o, "tensor", json_string(p->tensor));
@@ -77,8 +77,8 @@ static json_t *part_json(const par_ledger_part *p) {
 
 static char *ledger_text(const par_memory *memory) {
     const par_ledger_line *lines;
-    const par_ledger_part *parts;
-    int n = par_memory_ledger(memory, &lines), n_parts = par_memory_parts(memory, &parts);
+    const par_ledger_detail *details;
+    int n = par_memory_ledger(memory, &lines), n_details = par_memory_details(memory, &details);
     json_t *list = json_array();
     for (int i = 0; i < n; i++) {
         json_t *o = json_object(), *of = json_array();
@@ -86,9 +86,9 @@ static char *ledger_text(const par_memory *memory) {
         json_object_set_new(o, "what", json_string(lines[i].what));
         json_object_set_new(o, "nbytes", number(lines[i].nbytes));
         json_object_set_new(o, "planned", number(lines[i].planned));
-        for (int k = 0; k < n_parts; k++)
-            if (parts[k].kind == lines[i].kind && strcmp(parts[k].what, lines[i].what) == 0)
-                json_array_append_new(of, part_json(&parts[k]));
+        for (int k = 0; k < n_details; k++)
+            if (details[k].kind == lines[i].kind && strcmp(details[k].what, lines[i].what) == 0)
+                json_array_append_new(of, detail_json(&details[k]));
         json_object_set_new(o, "parts", of);
         json_array_append_new(list, o);
     }
@@ -124,7 +124,7 @@ void par_memory_watch_destroy(par_memory_watch **handle) {
     *handle = NULL;
 }
 
-static void add(par_memory_watch *w, const par_memory_sample *s) {
+static void add(par_memory_watch *w, const par_memory_reading *s) {
     if (w->n == MAX_SAMPLES) {
         for (int i = 0; 2 * i < w->n; i++) w->samples[i] = w->samples[2 * i];
         w->n /= 2;
@@ -136,9 +136,9 @@ static void add(par_memory_watch *w, const par_memory_sample *s) {
 void par_memory_watch_step(par_memory_watch *w, int64_t step) {
     double now = par__seconds() - w->begin;
     if (now - w->last_s < INTERVAL_S || w->n_seen++ % w->every != 0) return;
-    par_memory_sample s;
+    par_memory_reading s;
     bool asks = now - w->device_s >= DEVICE_INTERVAL_S;
-    par_memory_sample_now(asks ? w->backend : NULL, &s);
+    par_memory_reading_now(asks ? w->backend : NULL, &s);
     if (asks) w->device = s.device, w->device_s = now;
     s.device = w->device;
     s.step = step;
@@ -153,7 +153,7 @@ static json_t *samples_json(const par_memory_watch *w) {
     static const char *const names[5] = {"step", "seconds", "resident", "anonymous", "device"};
     for (int c = 0; c < 5; c++) column[c] = json_array();
     for (int i = 0; i < w->n; i++) {
-        const par_memory_sample *s = &w->samples[i];
+        const par_memory_reading *s = &w->samples[i];
         json_array_append_new(column[0], json_integer(s->step));
         json_array_append_new(column[1], json_real(s->seconds));
         json_array_append_new(column[2], number(s->resident));
@@ -201,7 +201,7 @@ static json_t *file_json(json_t *ledgers, json_t *ranks, const par_memory_saving
  * again. */
 char *par_memory_watch_text(par_memory_watch *w, int rank) {
     par_memory_watch *now = calloc(1, sizeof *now);
-    par_memory_sample last = {0}, s;
+    par_memory_reading last = {0}, s;
     if (!now) return NULL;
     pthread_mutex_lock(&w->lock);
     now->n = w->n;
@@ -210,7 +210,7 @@ char *par_memory_watch_text(par_memory_watch *w, int rank) {
     pthread_mutex_unlock(&w->lock);
     now->backend = w->backend;
     if (now->n) last = now->samples[now->n - 1];
-    par_memory_sample_now(NULL, &s);
+    par_memory_reading_now(NULL, &s);
     s.step = last.step;
     s.device = last.device;
     s.seconds = par__seconds() - w->begin;

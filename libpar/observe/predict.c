@@ -19,7 +19,7 @@ typedef struct {
 
 static void add(const channel *c, int peer, int64_t nbytes) {
     if (nbytes == 0) return;
-    par_record_cell *line = par__traffic_line(c->traffic, par_comm_axis(c->comm), c->purpose);
+    par_recorder_cell *line = par__traffic_line(c->traffic, par_comm_axis(c->comm), c->purpose);
     if (line) line[par_comm_world_rank(c->comm, peer)].nbytes += nbytes;
 }
 

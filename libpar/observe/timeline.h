@@ -33,8 +33,8 @@ typedef struct {
     int rank; /* of the world */
     char label[64];
     int64_t n, n_dropped;
-    par__span *spans;                /* [n], by their begin, outer ones first */
-    par__clock_sample before, after; /* at_ns 0: not known */
+    par__span *spans;                 /* [n], by their begin, outer ones first */
+    par__clock_reading before, after; /* at_ns 0: not known */
 } par__rank_spans;
 
 typedef struct {
@@ -48,9 +48,9 @@ par_status par__texts_add(par__texts *texts, const char *text, int32_t *out);
 void par__texts_free(par__texts *texts);
 
 /* timeline_clock.c: the clocks of comm's ranks as `clock` tells them; out [size] is rank 0's. */
-par_status par__clocks_compare(par_comm *comm, int64_t (*clock)(void), par__clock_sample *out);
+par_status par__clocks_compare(par_comm *comm, int64_t (*clock)(void), par__clock_reading *out);
 /* A rank's time on rank 0's clock, with one sample or on the line through two. */
-int64_t par__clock_convert(const par__clock_sample *before, const par__clock_sample *after,
+int64_t par__clock_convert(const par__clock_reading *before, const par__clock_reading *after,
                            int64_t ns);
 
 /* timeline_gather.c: all ranks' events on rank 0 of comm; the others' traces are empty. */

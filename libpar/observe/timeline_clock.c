@@ -44,7 +44,7 @@ static par_status answer_all(par_comm *comm, int64_t (*clock)(void)) {
     return PAR_OK;
 }
 
-static par_status ask(par_comm *comm, int rank, int64_t (*clock)(void), par__clock_sample *best) {
+static par_status ask(par_comm *comm, int rank, int64_t (*clock)(void), par__clock_reading *best) {
     const int64_t system = number_of_system();
     int64_t shortest = INT64_MAX;
     for (int i = 0, last = 0; !last; i++) {
@@ -58,21 +58,21 @@ static par_status ask(par_comm *comm, int rank, int64_t (*clock)(void), par__clo
         int64_t end = clock(), trip = end - begin;
         if (trip >= shortest) continue;
         shortest = trip;
-        *best = (par__clock_sample){a.ns, a.ns - begin - trip / 2, trip / 2 + 1};
+        *best = (par__clock_reading){a.ns, a.ns - begin - trip / 2, trip / 2 + 1};
         bool possible = best->offset_ns <= best->error_ns && -best->offset_ns <= best->error_ns;
         if (system && a.system == system && possible) best->offset_ns = best->error_ns = 0;
     }
     return PAR_OK;
 }
 
-par_status par__clocks_compare(par_comm *comm, int64_t (*clock)(void), par__clock_sample *out) {
+par_status par__clocks_compare(par_comm *comm, int64_t (*clock)(void), par__clock_reading *out) {
     if (par_comm_rank(comm) != 0) return answer_all(comm, clock);
-    out[0] = (par__clock_sample){.at_ns = clock()};
+    out[0] = (par__clock_reading){.at_ns = clock()};
     for (int r = 1; r < par_comm_size(comm); r++) PAR_TRY(ask(comm, r, clock, &out[r]));
     return PAR_OK;
 }
 
-int64_t par__clock_convert(const par__clock_sample *before, const par__clock_sample *after,
+int64_t par__clock_convert(const par__clock_reading *before, const par__clock_reading *after,
                            int64_t ns) {
     double offset = (double)after->offset_ns;
     if (before->at_ns && after->at_ns > before->at_ns)

@@ -1,23 +1,23 @@
-/* The parts of a machine as a list, and ranks on them, see topology.h. */
+/* The components of a machine as a list, and ranks on them, see topology.h. */
 #include "topology.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-const char *par_part_kind_name(par_part_kind kind) {
-    static const char *const names[PAR_PART_COUNT] = {"host", "package", "numa", "cache",
-                                                      "core", "gpu",     "nic"};
-    return (int)kind >= 0 && kind < PAR_PART_COUNT ? names[kind] : "unknown part";
+const char *par_component_kind_name(par_component_kind kind) {
+    static const char *const names[PAR_COMPONENT_COUNT] = {"host", "package", "numa", "cache",
+                                                           "core", "gpu",     "nic"};
+    return (int)kind >= 0 && kind < PAR_COMPONENT_COUNT ? names[kind] : "unknown component";
 }
 
 par_status par__topology_create(int n, int n_ranks, par_topology **out) {
     par_topology *t = calloc(1, sizeof *t);
-    if (t) t->parts = calloc((size_t)n + 1, sizeof *t->parts);
+    if (t) t->components = calloc((size_t)n + 1, sizeof *t->components);
     if (t) t->ranks = calloc((size_t)n_ranks + 1, sizeof *t->ranks);
-    if (!t || !t->parts || !t->ranks) {
+    if (!t || !t->components || !t->ranks) {
         par_topology_destroy(&t);
-        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a machine of %d parts and %d ranks", n,
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a machine of %d components and %d ranks", n,
                  n_ranks);
     }
     t->n = n;
@@ -28,26 +28,27 @@ par_status par__topology_create(int n, int n_ranks, par_topology **out) {
 
 void par_topology_destroy(par_topology **handle) {
     if (!handle || !*handle) return;
-    free((*handle)->parts);
+    free((*handle)->components);
     free((*handle)->ranks);
     free(*handle);
     *handle = NULL;
 }
 
-int par__topology_host(const par_topology *t, int part) {
-    while (t->parts[part].parent >= 0) part = t->parts[part].parent;
-    return part;
+int par__topology_host(const par_topology *t, int component) {
+    while (t->components[component].parent >= 0) component = t->components[component].parent;
+    return component;
 }
 
-par_status par__topology_add(par_topology *t, par_part part, int parent, int *out) {
-    par_part *parts = realloc(t->parts, ((size_t)t->n + 1) * sizeof *parts);
-    if (!parts) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a machine of %d parts", t->n + 1);
-    t->parts = parts;
-    part.parent = parent;
-    part.index = 0;
+par_status par__topology_add(par_topology *t, par_component component, int parent, int *out) {
+    par_component *components = realloc(t->components, ((size_t)t->n + 1) * sizeof *components);
+    if (!components) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a machine of %d parts", t->n + 1);
+    t->components = components;
+    component.parent = parent;
+    component.index = 0;
     for (int i = parent >= 0 ? par__topology_host(t, parent) : 0; i < t->n; i++)
-        part.index += parts[i].kind == part.kind && parts[i].level == part.level;
-    parts[t->n] = part;
+        component.index +=
+            components[i].kind == component.kind && components[i].level == component.level;
+    components[t->n] = component;
     if (out) *out = t->n;
     t->n++;
     return PAR_OK;
@@ -55,27 +56,28 @@ par_status par__topology_add(par_topology *t, par_part part, int parent, int *ou
 
 int par__topology_child(const par_topology *t, int parent, int after) {
     int i = (after > parent ? after : parent) + 1;
-    for (; i < t->n && t->parts[i].parent >= parent; i++) /* all below a part follow it */
-        if (t->parts[i].parent == parent) return i;
+    for (; i < t->n && t->components[i].parent >= parent; i++) /* all below a component follow it */
+        if (t->components[i].parent == parent) return i;
     return -1;
 }
 
-int par__topology_count(const par_topology *t, int part, par_part_kind kind) {
-    int n = t->parts[part].kind == kind;
-    for (int i = -1; (i = par__topology_child(t, part, i)) >= 0;)
+int par__topology_count(const par_topology *t, int component, par_component_kind kind) {
+    int n = t->components[component].kind == kind;
+    for (int i = -1; (i = par__topology_child(t, component, i)) >= 0;)
         n += par__topology_count(t, i, kind);
     return n;
 }
 
-static bool same_part(const par_part *a, const par_part *b) {
+static bool same_component(const par_component *a, const par_component *b) {
     return a->kind == b->kind && a->level == b->level && a->threads == b->threads &&
            a->nvlinks == b->nvlinks && a->to_switch == b->to_switch && a->nbytes == b->nbytes &&
            a->pcie_bytes_s == b->pcie_bytes_s && a->wire_bytes_s == b->wire_bytes_s &&
-           (a->kind == PAR_PART_HOST || strcmp(a->name, b->name) == 0) && strcmp(a->id, b->id) == 0;
+           (a->kind == PAR_COMPONENT_HOST || strcmp(a->name, b->name) == 0) &&
+           strcmp(a->id, b->id) == 0;
 }
 
 bool par__topology_same(const par_topology *t, int a, int b) {
-    if (!same_part(&t->parts[a], &t->parts[b])) return false;
+    if (!same_component(&t->components[a], &t->components[b])) return false;
     int i = -1, k = -1;
     do {
         i = par__topology_child(t, a, i);
@@ -108,26 +110,26 @@ void par__topology_hosts(const par_topology *t, int host, char *text, size_t nby
         last = i;
     }
     if (n == 1)
-        snprintf(text, nbytes, "%s", t->parts[host].name);
+        snprintf(text, nbytes, "%s", t->components[host].name);
     else if (n == 2)
-        snprintf(text, nbytes, "%s, %s (2 equal hosts)", t->parts[host].name,
-                 t->parts[second].name);
+        snprintf(text, nbytes, "%s, %s (2 equal hosts)", t->components[host].name,
+                 t->components[second].name);
     else
-        snprintf(text, nbytes, "%s, %s to %s (%d equal hosts)", t->parts[host].name,
-                 t->parts[second].name, t->parts[last].name, n);
+        snprintf(text, nbytes, "%s, %s to %s (%d equal hosts)", t->components[host].name,
+                 t->components[second].name, t->components[last].name, n);
 }
 
-/* Another host with the parts of the first one. */
+/* Another host with the components of the first one. */
 static par_status add_host(par_topology *t, int number) {
     int base = t->n, n = base;
     for (int i = 1; i < t->n; i++)
-        if (t->parts[i].parent < 0 && n == base) n = i;
+        if (t->components[i].parent < 0 && n == base) n = i;
     for (int i = 0; i < n; i++) {
-        par_part part = t->parts[i];
-        int parent = part.parent < 0 ? -1 : part.parent + base;
-        if (i == 0) snprintf(part.name, sizeof part.name, "another-%d", number);
-        PAR_TRY(par__topology_add(t, part, parent, NULL));
-        t->parts[t->n - 1].index = t->parts[i].index + (i == 0 ? number : 0);
+        par_component component = t->components[i];
+        int parent = component.parent < 0 ? -1 : component.parent + base;
+        if (i == 0) snprintf(component.name, sizeof component.name, "another-%d", number);
+        PAR_TRY(par__topology_add(t, component, parent, NULL));
+        t->components[t->n - 1].index = t->components[i].index + (i == 0 ? number : 0);
     }
     return PAR_OK;
 }
@@ -135,8 +137,8 @@ static par_status add_host(par_topology *t, int number) {
 /* The k-th NUMA node of a host that has cores; -1: there are fewer. */
 static int find_numa(const par_topology *t, int host, int k) {
     for (int i = host; i < t->n; i++)
-        if (t->parts[i].kind == PAR_PART_NUMA && par__topology_count(t, i, PAR_PART_CORE) &&
-            k-- == 0)
+        if (t->components[i].kind == PAR_COMPONENT_NUMA &&
+            par__topology_count(t, i, PAR_COMPONENT_CORE) && k-- == 0)
             return i;
     return -1;
 }
@@ -146,12 +148,13 @@ static int find_numa(const par_topology *t, int host, int k) {
 static int numa_of_gpu(const par_topology *t, int n, int k) {
     for (int i = 0; i < n; i++) {
         int before = 0, above = i;
-        if (t->parts[i].kind != PAR_PART_GPU) continue;
+        if (t->components[i].kind != PAR_COMPONENT_GPU) continue;
         for (int j = 0; j < n; j++)
-            before +=
-                t->parts[j].kind == PAR_PART_GPU && strcmp(t->parts[j].id, t->parts[i].id) < 0;
+            before += t->components[j].kind == PAR_COMPONENT_GPU &&
+                      strcmp(t->components[j].id, t->components[i].id) < 0;
         if (before != k) continue;
-        while (above >= 0 && t->parts[above].kind != PAR_PART_NUMA) above = t->parts[above].parent;
+        while (above >= 0 && t->components[above].kind != PAR_COMPONENT_NUMA)
+            above = t->components[above].parent;
         return above;
     }
     return -1;
@@ -162,7 +165,7 @@ static int numa_of_gpu(const par_topology *t, int n, int k) {
 static int share_of(const par_topology *t, int here, int together) {
     int nodes = 0, cores = 0, numa;
     for (; (numa = find_numa(t, 0, nodes)) >= 0; nodes++) {
-        int has = par__topology_count(t, numa, PAR_PART_CORE);
+        int has = par__topology_count(t, numa, PAR_COMPONENT_CORE);
         if (nodes == 0 || has < cores) cores = has;
     }
     if (nodes == 0) return 0;
@@ -175,8 +178,8 @@ static int share_of(const par_topology *t, int here, int together) {
 par_status par_topology_assume(par_topology *t, const par_topology_assume_params *params) {
     PAR_REQUIRE(t && params && params->ranks >= 1 && t->n > 0 && next_host(t, 0) < 0);
     int n = t->n, ranks = params->ranks, per_host = params->per_host;
-    int gpus = params->on_cores ? 0 : par__topology_count(t, 0, PAR_PART_GPU);
-    if (per_host < 1) per_host = gpus ? gpus : par__topology_count(t, 0, PAR_PART_CORE);
+    int gpus = params->on_cores ? 0 : par__topology_count(t, 0, PAR_COMPONENT_GPU);
+    if (per_host < 1) per_host = gpus ? gpus : par__topology_count(t, 0, PAR_COMPONENT_CORE);
     if (per_host < 1) per_host = 1;
     int share = share_of(t, ranks < per_host ? ranks : per_host,
                          params->together > 1 ? params->together : 1);

@@ -29,8 +29,8 @@ static void place_group(const par_topology *t, const par_layout *layout, int ran
         out->across++;
 }
 
-par_status par_topology_place(const par_topology *t, const par_layout *layout,
-                              par_axis_placement out[PAR_AXIS_COUNT]) {
+par_status par_topology_axes(const par_topology *t, const par_layout *layout,
+                             par_axis_placement out[PAR_AXIS_COUNT]) {
     par_problems problems = {0};
     PAR_REQUIRE(t && layout && out);
     par_layout_check(layout, t->n_ranks, &problems);
@@ -61,9 +61,10 @@ __attribute__((format(printf, 2, 3))) static void say(const advising *a, const c
     a->print(a->user, line);
 }
 
-static int count_ranks(const par_topology *t, int part) {
+static int count_ranks(const par_topology *t, int component) {
     int n = 0;
-    for (int r = 0; r < t->n_ranks; r++) n += t->ranks[r].host == part || t->ranks[r].numa == part;
+    for (int r = 0; r < t->n_ranks; r++)
+        n += t->ranks[r].host == component || t->ranks[r].numa == component;
     return n;
 }
 
@@ -118,10 +119,10 @@ par_status par_topology_advise(const par_topology *t, const par_layout *layout,
     for (int i = 0; i < PAR_AXIS_COUNT; i++)
         if (filled.size[i] == 0) filled.size[i] = 1;
     advising a = {.t = t, .layout = &filled, .print = print, .user = user};
-    PAR_TRY(par_topology_place(t, &filled, a.at));
+    PAR_TRY(par_topology_axes(t, &filled, a.at));
     a.per_host = count_ranks(t, t->ranks[0].host);
-    if (par__topology_count(t, t->ranks[0].host, PAR_PART_NUMA))
-        a.per_numa = a.per_host / par__topology_count(t, t->ranks[0].host, PAR_PART_NUMA);
+    if (par__topology_count(t, t->ranks[0].host, PAR_COMPONENT_NUMA))
+        a.per_numa = a.per_host / par__topology_count(t, t->ranks[0].host, PAR_COMPONENT_NUMA);
     say(&a, "axis  ranks  groups  in one NUMA node  in one host  across hosts");
     for (int i = 0; i < PAR_AXIS_COUNT; i++)
         if (a.at[i].groups)

@@ -1,4 +1,4 @@
-/* Hosts and places of all ranks: who is on which host by its name, then the parts between the
+/* Hosts and places of all ranks: who is on which host by its name, then the components between the
  * lowest ranks of the hosts. */
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +10,13 @@ static const par_tag tag = {"topology", -1, -1, -1};
 /* What each rank says of itself. */
 typedef struct {
     char host[64];
-    int numa; /* which part of its host; -1: none */
-    int n;    /* parts of its host */
-} rank_place;
+    int numa; /* which component of its host; -1: none */
+    int n;    /* components of its host */
+} whereabouts;
 
 typedef struct {
     par_comm *world, *leaders; /* leaders: the lowest ranks of the hosts; NULL on others */
-    rank_place *all;           /* [size] */
+    whereabouts *all;          /* [size] */
     int *lowest;               /* [size] the lowest rank on the host of each */
     int *list;                 /* [n_hosts] lowest ranks */
     int n_hosts, size, rank;
@@ -31,26 +31,26 @@ static void find_hosts(gathering *g) {
     }
 }
 
-/* Every leader's parts behind each other, those of a host moved to where it stands. */
+/* Every leader's components behind each other, those of a host moved to where it stands. */
 static par_status gather_parts(gathering *g, const par_topology *own, par_topology *t) {
     int most = 0, at = 0;
     for (int h = 0; h < g->n_hosts; h++)
         if (g->all[g->list[h]].n > most) most = g->all[g->list[h]].n;
-    size_t nbytes = (size_t)most * sizeof(par_part);
+    size_t nbytes = (size_t)most * sizeof(par_component);
     char *mine = calloc(1, nbytes), *all = calloc((size_t)g->n_hosts, nbytes);
     par_status st =
         mine && all ? PAR_OK
                     : par_error_set(PAR_ERR_MEMORY, "no host memory for %d machines", g->n_hosts);
     st = par_comm_agree(g->leaders, st);
     if (st == PAR_OK) {
-        memcpy(mine, own->parts, (size_t)own->n * sizeof *own->parts);
+        memcpy(mine, own->components, (size_t)own->n * sizeof *own->components);
         st = par_comm_all_gather(g->leaders, mine, all, (int64_t)nbytes, PAR_U8, tag, NULL, NULL);
     }
     for (int h = 0; st == PAR_OK && h < g->n_hosts; h++) {
         int n = g->all[g->list[h]].n;
-        memcpy(t->parts + at, all + (size_t)h * nbytes, (size_t)n * sizeof *t->parts);
-        t->parts[at].index = h;
-        for (int i = 1; i < n; i++) t->parts[at + i].parent += at;
+        memcpy(t->components + at, all + (size_t)h * nbytes, (size_t)n * sizeof *t->components);
+        t->components[at].index = h;
+        for (int i = 1; i < n; i++) t->components[at + i].parent += at;
         at += n;
     }
     free(mine);
@@ -90,8 +90,8 @@ par_status par_topology_gather(par_transport *transport, const par_topology *own
     gathering g = {.size = par_transport_size(transport), .rank = par_transport_rank(transport)};
     const par_comm_params params = {.axis = "world"};
     par_topology *made = NULL;
-    rank_place mine = {.numa = -1};
-    if (own) memcpy(mine.host, own->parts[0].name, sizeof mine.host);
+    whereabouts mine = {.numa = -1};
+    if (own) memcpy(mine.host, own->components[0].name, sizeof mine.host);
     if (own) mine.numa = own->ranks[0].numa, mine.n = own->n;
     PAR_TRY(par_comm_create(transport, &params, NULL, &g.world));
     g.all = calloc((size_t)g.size, sizeof *g.all);

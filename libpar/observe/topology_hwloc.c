@@ -48,56 +48,58 @@ static bool is_gpu(hwloc_obj_t o) {
     return pci->class_id == 0x0302 || (maker && pci->class_id >> 8 == 0x03);
 }
 
-static par_status add_nics(reading *r, hwloc_obj_t o, par_part part, int parent) {
+static par_status add_nics(reading *r, hwloc_obj_t o, par_component component, int parent) {
     for (hwloc_obj_t d = o->io_first_child; d; d = d->next_sibling) {
         if (d->type != HWLOC_OBJ_OS_DEVICE || !d->name) continue;
         bool net = d->attr->osdev.type == HWLOC_OBJ_OSDEV_NETWORK;
         if (!net && d->attr->osdev.type != HWLOC_OBJ_OSDEV_OPENFABRICS) continue;
-        part.kind = PAR_PART_NIC;
-        snprintf(part.name, sizeof part.name, "%.60s", d->name);
-        part.wire_bytes_s = wire_speed(r, d);
-        PAR_TRY(par__topology_add(r->t, part, parent, NULL));
+        component.kind = PAR_COMPONENT_NIC;
+        snprintf(component.name, sizeof component.name, "%.60s", d->name);
+        component.wire_bytes_s = wire_speed(r, d);
+        PAR_TRY(par__topology_add(r->t, component, parent, NULL));
     }
     return PAR_OK;
 }
 
 static par_status add_device(reading *r, hwloc_obj_t o, int parent) {
     const struct hwloc_pcidev_attr_s *pci = &o->attr->pcidev;
-    par_part part = {.kind = PAR_PART_GPU, .pcie_bytes_s = pci->linkspeed * 1e9};
-    snprintf(part.id, sizeof part.id, "%04x:%02x:%02x.%x", pci->domain & 0xffff, pci->bus, pci->dev,
-             pci->func & 0xf);
-    if (!is_gpu(o)) return add_nics(r, o, part, parent);
-    snprintf(part.name, sizeof part.name, "GPU");
-    copy_info(o, "PCIDevice", part.name, sizeof part.name);
-    return par__topology_add(r->t, part, parent, NULL);
+    par_component component = {.kind = PAR_COMPONENT_GPU, .pcie_bytes_s = pci->linkspeed * 1e9};
+    snprintf(component.id, sizeof component.id, "%04x:%02x:%02x.%x", pci->domain & 0xffff, pci->bus,
+             pci->dev, pci->func & 0xf);
+    if (!is_gpu(o)) return add_nics(r, o, component, parent);
+    snprintf(component.name, sizeof component.name, "GPU");
+    copy_info(o, "PCIDevice", component.name, sizeof component.name);
+    return par__topology_add(r->t, component, parent, NULL);
 }
 
 static par_status add_object(reading *r, hwloc_obj_t o, int *parent) {
-    par_part part = {0};
+    par_component component = {0};
     if (o->type == HWLOC_OBJ_PACKAGE) {
-        part.kind = PAR_PART_PACKAGE;
-        copy_info(o, "CPUModel", part.name, sizeof part.name);
+        component.kind = PAR_COMPONENT_PACKAGE;
+        copy_info(o, "CPUModel", component.name, sizeof component.name);
     } else if (hwloc_obj_type_is_dcache(o->type)) {
-        part.kind = PAR_PART_CACHE;
-        part.level = (int)o->attr->cache.depth;
-        part.nbytes = o->attr->cache.size;
+        component.kind = PAR_COMPONENT_CACHE;
+        component.level = (int)o->attr->cache.depth;
+        component.nbytes = o->attr->cache.size;
     } else if (o->type == HWLOC_OBJ_CORE ||
-               (o->type == HWLOC_OBJ_PU && r->t->parts[*parent].kind != PAR_PART_CORE)) {
-        part.kind = PAR_PART_CORE;
-        part.threads = hwloc_bitmap_weight(o->cpuset);
+               (o->type == HWLOC_OBJ_PU && r->t->components[*parent].kind != PAR_COMPONENT_CORE)) {
+        component.kind = PAR_COMPONENT_CORE;
+        component.threads = hwloc_bitmap_weight(o->cpuset);
     } else {
         return PAR_OK;
     }
-    return par__topology_add(r->t, part, *parent, parent);
+    return par__topology_add(r->t, component, *parent, parent);
 }
 
 static par_status add_numa(reading *r, hwloc_obj_t o, int parent, int *out) {
     while (o && o->type != HWLOC_OBJ_NUMANODE) o = o->memory_first_child; /* a memory-side cache */
     if (!o) return PAR_OK;
-    par_part part = {.kind = PAR_PART_NUMA, .nbytes = o->attr->numanode.local_memory};
-    int length = hwloc_bitmap_list_snprintf(part.cpus, sizeof part.cpus, o->cpuset);
-    if (length >= (int)sizeof part.cpus) *part.cpus = 0; /* half a list would name other threads */
-    return par__topology_add(r->t, part, parent, out);
+    par_component component = {.kind = PAR_COMPONENT_NUMA,
+                               .nbytes = o->attr->numanode.local_memory};
+    int length = hwloc_bitmap_list_snprintf(component.cpus, sizeof component.cpus, o->cpuset);
+    if (length >= (int)sizeof component.cpus)
+        *component.cpus = 0; /* half a list would name other threads */
+    return par__topology_add(r->t, component, parent, out);
 }
 
 /* What is below an object belongs to its first memory node. */
@@ -122,9 +124,9 @@ static int own_numa(const reading *r) {
     if (!own || hwloc_get_cpubind(r->machine, own, HWLOC_CPUBIND_PROCESS) != 0) goto out;
     hwloc_bitmap_and(own, own, hwloc_topology_get_topology_cpuset(r->machine));
     for (int i = 0; i < r->t->n && found < 0 && !hwloc_bitmap_iszero(own); i++) {
-        if (r->t->parts[i].kind != PAR_PART_NUMA) continue;
-        hwloc_obj_t node =
-            hwloc_get_obj_by_type(r->machine, HWLOC_OBJ_NUMANODE, (unsigned)r->t->parts[i].index);
+        if (r->t->components[i].kind != PAR_COMPONENT_NUMA) continue;
+        hwloc_obj_t node = hwloc_get_obj_by_type(r->machine, HWLOC_OBJ_NUMANODE,
+                                                 (unsigned)r->t->components[i].index);
         if (node && hwloc_bitmap_isincluded(own, node->cpuset)) found = i;
     }
 out:
@@ -151,7 +153,7 @@ par_status par_topology_read(par_topology **out) {
     reading r = {0};
     PAR_REQUIRE(out);
     PAR_TRY(load(&r.machine));
-    par_part host = {.kind = PAR_PART_HOST};
+    par_component host = {.kind = PAR_COMPONENT_HOST};
     gethostname(host.name, sizeof host.name - 1);
     par_status st = par__topology_create(0, 1, &r.t);
     if (st == PAR_OK) st = par__topology_add(r.t, host, -1, NULL);

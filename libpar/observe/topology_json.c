@@ -36,11 +36,11 @@ static void set_text(json_t *o, const char *name, const char *value) {
     if (*value) json_object_set_new(o, name, json_string(value));
 }
 
-/* A part with what is below it in "parts". */
+/* A component with what is below it in "parts". */
 static json_t *part_json(const par_topology *t, int at) {
-    const par_part *p = &t->parts[at];
+    const par_component *p = &t->components[at];
     json_t *o = json_object(), *below = json_array();
-    json_object_set_new(o, "kind", json_string(par_part_kind_name(p->kind)));
+    json_object_set_new(o, "kind", json_string(par_component_kind_name(p->kind)));
     json_object_set_new(o, "index", json_integer(p->index));
     set_text(o, "name", p->name);
     set_text(o, "id", p->id);
@@ -64,9 +64,9 @@ static json_t *part_json(const par_topology *t, int at) {
 json_t *par__json_rank(const par_topology *t, int rank) {
     const par_topology_rank *r = &t->ranks[rank];
     json_t *o = json_object();
-    json_object_set_new(o, "host", json_integer(t->parts[r->host].index));
+    json_object_set_new(o, "host", json_integer(t->components[r->host].index));
     json_object_set_new(o, "numa",
-                        r->numa < 0 ? json_null() : json_integer(t->parts[r->numa].index));
+                        r->numa < 0 ? json_null() : json_integer(t->components[r->numa].index));
     return o;
 }
 

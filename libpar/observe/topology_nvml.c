@@ -44,17 +44,18 @@ static bool find_functions(void *library, nvml *n) {
     return n->init && n->shutdown && n->by_address && n->get_name;
 }
 
-static void ask(const nvml *n, par_part *part) {
+static void ask(const nvml *n, par_component *component) {
     device gpu;
     memory m;
-    if (n->by_address(part->id, &gpu) != OK) return;
-    n->get_name(gpu, part->name, sizeof part->name);
-    if (n->get_memory && n->get_memory(gpu, &m) == OK) part->nbytes = m.total;
+    if (n->by_address(component->id, &gpu) != OK) return;
+    n->get_name(gpu, component->name, sizeof component->name);
+    if (n->get_memory && n->get_memory(gpu, &m) == OK) component->nbytes = m.total;
     for (unsigned link = 0; n->link_state && link < LINKS; link++) {
         int enabled = 0, type = -1;
         if (n->link_state(gpu, link, &enabled) != OK || enabled != FEATURE_ENABLED) continue;
-        part->nvlinks++;
-        if (n->link_end && n->link_end(gpu, link, &type) == OK) part->to_switch += type == A_SWITCH;
+        component->nvlinks++;
+        if (n->link_end && n->link_end(gpu, link, &type) == OK)
+            component->to_switch += type == A_SWITCH;
     }
 }
 
@@ -64,7 +65,7 @@ void par__topology_nvml(par_topology *t) {
     if (!library) return;
     if (find_functions(library, &n) && n.init() == OK) {
         for (int i = 0; i < t->n; i++)
-            if (t->parts[i].kind == PAR_PART_GPU) ask(&n, &t->parts[i]);
+            if (t->components[i].kind == PAR_COMPONENT_GPU) ask(&n, &t->components[i]);
         n.shutdown();
     }
     dlclose(library);

@@ -1,4 +1,4 @@
-/* The machine as a tree of lines. Equal parts beside each other are one line, "4 × core", with what
+/* The machine as a tree of lines. Equal ones beside each other are one line, "4 × core", with what
  * is in one of them below it. */
 #include <math.h>
 #include <stdarg.h>
@@ -24,11 +24,11 @@ static void append_size(char text[TEXT], uint64_t nbytes) {
     int u = 0;
     double size = (double)nbytes;
     for (; size >= 1024 && u < 4; u++) size /= 1024;
-    bool part = size < 10 && fabs(size - round(size)) > 0.05;
-    append(text, TEXT, ": %.*f %s", part ? 1 : 0, size, units[u]);
+    bool component = size < 10 && fabs(size - round(size)) > 0.05;
+    append(text, TEXT, ": %.*f %s", component ? 1 : 0, size, units[u]);
 }
 
-static void append_device(char text[TEXT], const par_part *p) {
+static void append_device(char text[TEXT], const par_component *p) {
     append(text, TEXT, ": %.63s, %.15s", p->name, p->id);
     if (p->nbytes) append(text, TEXT, ", %.0f GiB", (double)p->nbytes / (1 << 30));
     if (p->wire_bytes_s > 0) append(text, TEXT, ", %.4g Gbit/s", p->wire_bytes_s * 8e-9);
@@ -37,18 +37,19 @@ static void append_device(char text[TEXT], const par_part *p) {
     if (p->to_switch) append(text, TEXT, ", %d of them to a switch", p->to_switch);
 }
 
-void par__part_text(const par_part *p, bool many, char text[TEXT]) {
-    static const char *const names[PAR_PART_COUNT] = {"host", "package", "NUMA node",      "cache",
-                                                      "core", "GPU",     "network adapter"};
+void par__component_text(const par_component *p, bool many, char text[TEXT]) {
+    static const char *const names[PAR_COMPONENT_COUNT] = {
+        "host", "package", "NUMA node", "cache", "core", "GPU", "network adapter"};
     *text = 0;
-    if (p->kind == PAR_PART_CACHE) append(text, TEXT, "L%d ", p->level);
+    if (p->kind == PAR_COMPONENT_CACHE) append(text, TEXT, "L%d ", p->level);
     append(text, TEXT, "%s", names[p->kind]);
     if (!many) append(text, TEXT, " %d", p->index);
-    if (p->nbytes && (p->kind == PAR_PART_CACHE || p->kind == PAR_PART_NUMA))
+    if (p->nbytes && (p->kind == PAR_COMPONENT_CACHE || p->kind == PAR_COMPONENT_NUMA))
         append_size(text, p->nbytes);
-    if (p->kind == PAR_PART_CORE && p->threads > 1) append(text, TEXT, ": %d threads", p->threads);
-    if (p->kind == PAR_PART_PACKAGE && *p->name) append(text, TEXT, ": %.63s", p->name);
-    if (p->kind == PAR_PART_GPU || p->kind == PAR_PART_NIC) append_device(text, p);
+    if (p->kind == PAR_COMPONENT_CORE && p->threads > 1)
+        append(text, TEXT, ": %d threads", p->threads);
+    if (p->kind == PAR_COMPONENT_PACKAGE && *p->name) append(text, TEXT, ": %.63s", p->name);
+    if (p->kind == PAR_COMPONENT_GPU || p->kind == PAR_COMPONENT_NIC) append_device(text, p);
 }
 
 typedef struct {
@@ -64,7 +65,7 @@ static void print_below(const printing *p, int parent, bool in_many, int depth) 
         while ((next = par__topology_child(p->t, parent, i)) >= 0 &&
                par__topology_same(p->t, i, next))
             n++, i = next;
-        par__part_text(&p->t->parts[i], n > 1 || in_many, text);
+        par__component_text(&p->t->components[i], n > 1 || in_many, text);
         append(line, LINE, "%*s", 2 * depth, "");
         if (n > 1) append(line, LINE, "%d × ", n);
         append(line, LINE, "%s", text);
@@ -73,17 +74,17 @@ static void print_below(const printing *p, int parent, bool in_many, int depth) 
     }
 }
 
-static bool is_on(const par_topology *t, int rank, int part) {
-    return t->ranks[rank].host == part || t->ranks[rank].numa == part;
+static bool is_on(const par_topology *t, int rank, int component) {
+    return t->ranks[rank].host == component || t->ranks[rank].numa == component;
 }
 
 /* "0 to 3, 8": the ranks on a host or a memory node; cut where they do not fit. */
-void par__topology_ranks(const par_topology *t, int part, char text[TEXT]) {
+void par__topology_ranks(const par_topology *t, int component, char text[TEXT]) {
     *text = 0;
     for (int r = 0, last; r < t->n_ranks; r = last + 1) {
         last = r;
-        if (!is_on(t, r, part)) continue;
-        while (last + 1 < t->n_ranks && is_on(t, last + 1, part)) last++;
+        if (!is_on(t, r, component)) continue;
+        while (last + 1 < t->n_ranks && is_on(t, last + 1, component)) last++;
         if (*text) append(text, TEXT, ", ");
         if (strlen(text) + 32 > TEXT) {
             append(text, TEXT, "...");
@@ -96,13 +97,13 @@ void par__topology_ranks(const par_topology *t, int part, char text[TEXT]) {
 static void print_ranks(const printing *p, int host) {
     char line[LINE] = "", text[TEXT];
     par__topology_ranks(p->t, host, text);
-    append(line, LINE, "%s: ranks %s", p->t->parts[host].name, text);
+    append(line, LINE, "%s: ranks %s", p->t->components[host].name, text);
     p->print(p->user, line);
-    for (int i = host + 1; i < p->t->n && p->t->parts[i].parent >= host; i++) {
-        if (p->t->parts[i].kind != PAR_PART_NUMA) continue;
+    for (int i = host + 1; i < p->t->n && p->t->components[i].parent >= host; i++) {
+        if (p->t->components[i].kind != PAR_COMPONENT_NUMA) continue;
         par__topology_ranks(p->t, i, text);
         *line = 0;
-        append(line, LINE, "  in NUMA node %d: ranks %s", p->t->parts[i].index, text);
+        append(line, LINE, "  in NUMA node %d: ranks %s", p->t->components[i].index, text);
         if (*text) p->print(p->user, line);
     }
 }

@@ -48,17 +48,18 @@ static void put_square(drawing *d, const char *class, int x, int y) {
                      class, x, y, CORE - 2, CORE - 2);
 }
 
-/* Caches below a part, a line per level: "L2 cache: 1 MiB, 8 of them". */
-static int draw_caches(drawing *d, int part, int x, int y) {
+/* Caches below a component, a line per level: "L2 cache: 1 MiB, 8 of them". */
+static int draw_caches(drawing *d, int component, int x, int y) {
     for (int level = 3; level >= 1; level--) {
-        const par_part *one = NULL;
+        const par_component *one = NULL;
         char text[160];
         int n = 0;
-        for (int i = part + 1; i < d->t->n && d->t->parts[i].parent >= part; i++)
-            if (d->t->parts[i].kind == PAR_PART_CACHE && d->t->parts[i].level == level)
-                one = &d->t->parts[i], n++;
+        for (int i = component + 1; i < d->t->n && d->t->components[i].parent >= component; i++)
+            if (d->t->components[i].kind == PAR_COMPONENT_CACHE &&
+                d->t->components[i].level == level)
+                one = &d->t->components[i], n++;
         if (!one) continue;
-        par__part_text(one, true, text);
+        par__component_text(one, true, text);
         if (n > 1) snprintf(text + strlen(text), sizeof text - strlen(text), ", %d of them", n);
         put_line(d, x, y, "text small", text, FITS);
         y += LINE;
@@ -66,9 +67,9 @@ static int draw_caches(drawing *d, int part, int x, int y) {
     return y;
 }
 
-static int draw_cores(drawing *d, int part, int x, int y) {
+static int draw_cores(drawing *d, int component, int x, int y) {
     char text[64];
-    int n = par__topology_count(d->t, part, PAR_PART_CORE);
+    int n = par__topology_count(d->t, component, PAR_COMPONENT_CORE);
     if (n == 0) return y;
     snprintf(text, sizeof text, "%d core%s", n, n == 1 ? "" : "s");
     put_line(d, x, y, "text small", text, FITS);
@@ -77,21 +78,23 @@ static int draw_cores(drawing *d, int part, int x, int y) {
     return y + 6 + (n + PER_ROW - 1) / PER_ROW * CORE + LINE;
 }
 
-/* The part whose box a device stands in: the memory node above it, else the host. */
-static int box_of(const par_topology *t, int part) {
-    while (t->parts[part].kind != PAR_PART_NUMA && t->parts[part].parent >= 0)
-        part = t->parts[part].parent;
-    return part;
+/* The component whose box a device stands in: the memory node above it, else the host. */
+static int box_of(const par_topology *t, int component) {
+    while (t->components[component].kind != PAR_COMPONENT_NUMA &&
+           t->components[component].parent >= 0)
+        component = t->components[component].parent;
+    return component;
 }
 
 static int draw_devices(drawing *d, int box, int x, int y, int fits) {
-    for (int i = box + 1; i < d->t->n && d->t->parts[i].parent >= box; i++) {
-        const par_part *p = &d->t->parts[i];
+    for (int i = box + 1; i < d->t->n && d->t->components[i].parent >= box; i++) {
+        const par_component *p = &d->t->components[i];
         char text[160];
-        if ((p->kind != PAR_PART_GPU && p->kind != PAR_PART_NIC) || box_of(d->t, i) != box)
+        if ((p->kind != PAR_COMPONENT_GPU && p->kind != PAR_COMPONENT_NIC) ||
+            box_of(d->t, i) != box)
             continue;
-        par__part_text(p, false, text);
-        put_square(d, p->kind == PAR_PART_GPU ? "dot" : "cell", x, y - CORE + 3);
+        par__component_text(p, false, text);
+        put_square(d, p->kind == PAR_COMPONENT_GPU ? "dot" : "cell", x, y - CORE + 3);
         put_line(d, x + CORE + 4, y, "text small", text, fits);
         y += LINE;
     }
@@ -101,10 +104,10 @@ static int draw_devices(drawing *d, int box, int x, int y, int fits) {
 /* A memory node's box; returns its height. */
 static int draw_numa(drawing *d, int numa, int x, int top) {
     char text[160], title[256] = "", ranks[160];
-    int above = d->t->parts[numa].parent, y = top + LINE;
-    par__part_text(&d->t->parts[numa], false, text);
-    if (d->t->parts[above].kind == PAR_PART_PACKAGE)
-        snprintf(title, sizeof title, "package %d, ", d->t->parts[above].index);
+    int above = d->t->components[numa].parent, y = top + LINE;
+    par__component_text(&d->t->components[numa], false, text);
+    if (d->t->components[above].kind == PAR_COMPONENT_PACKAGE)
+        snprintf(title, sizeof title, "package %d, ", d->t->components[above].index);
     snprintf(title + strlen(title), sizeof title - strlen(title), "%s", text);
     put_line(d, x + 8, y, "text", title, FITS);
     par__topology_ranks(d->t, numa, ranks);
@@ -128,15 +131,15 @@ static int draw_host(drawing *d, int host, int y) {
     int column = 0, tallest = 0;
     par__topology_hosts(t, host, text, sizeof text);
     put_line(d, LEFT, y, "title", text, 84);
-    for (int i = host + 1, last = -1; i < t->n && t->parts[i].parent >= host; i++) {
-        if (t->parts[i].kind != PAR_PART_PACKAGE || !*t->parts[i].name) continue;
-        if (last < 0 || strcmp(t->parts[last].name, t->parts[i].name) != 0)
-            put_line(d, LEFT, y += LINE, "text small", t->parts[i].name, 100);
+    for (int i = host + 1, last = -1; i < t->n && t->components[i].parent >= host; i++) {
+        if (t->components[i].kind != PAR_COMPONENT_PACKAGE || !*t->components[i].name) continue;
+        if (last < 0 || strcmp(t->components[last].name, t->components[i].name) != 0)
+            put_line(d, LEFT, y += LINE, "text small", t->components[i].name, 100);
         last = i;
     }
     y += LINE / 2;
-    for (int i = host + 1; i < t->n && t->parts[i].parent >= host; i++) {
-        if (t->parts[i].kind != PAR_PART_NUMA) continue;
+    for (int i = host + 1; i < t->n && t->components[i].parent >= host; i++) {
+        if (t->components[i].kind != PAR_COMPONENT_NUMA) continue;
         int tall = draw_numa(d, i, LEFT + column * COLUMN, y);
         if (tall > tallest) tallest = tall;
         if (++column == 2) y += tallest, column = tallest = 0;

@@ -53,7 +53,7 @@ static bool copy(char *out, size_t nbytes, const char *text) {
     return n <= nbytes;
 }
 
-par_record_cell *par__traffic_line(par_traffic *t, const char *axis, const char *purpose) {
+par_recorder_cell *par__traffic_line(par_traffic *t, const char *axis, const char *purpose) {
     axis = axis_of(axis, purpose);
     for (int i = 0; i < t->n; i++)
         if (strcmp(t->axis[i], axis) == 0 && strcmp(t->purpose[i], purpose) == 0)
@@ -88,13 +88,13 @@ int par__traffic_find_layer(const par_traffic_layer *layers, int n, const par_tr
 }
 
 /* Of all operations, after those that were timed; 0: of most nothing is known. */
-static double seconds_of(const par_record_row *row) {
+static double seconds_of(const par_recorder_row *row) {
     if (row->n_timed == row->n_ops) return row->seconds;
     return 2 * row->n_timed > row->n_ops ? row->seconds * (double)row->n_ops / (double)row->n_timed
                                          : 0;
 }
 
-static void count_op(par_traffic *t, const par_record_row *row) {
+static void count_op(par_traffic *t, const par_recorder_row *row) {
     par_traffic_op o = {.n_ranks = row->n_ranks,
                         .n_ops = row->n_ops,
                         .nbytes = row->sent_nbytes,
@@ -112,8 +112,8 @@ static void count_op(par_traffic *t, const par_record_row *row) {
         t->overflow = true;
 }
 
-static void count_cells(par_traffic *t, const par_record_row *row, const par_record_cell *to) {
-    par_record_cell *line =
+static void count_cells(par_traffic *t, const par_recorder_row *row, const par_recorder_cell *to) {
+    par_recorder_cell *line =
         to && row->n_ranks ? par__traffic_line(t, row->axis, row->purpose) : NULL;
     if (!line) {
         t->overflow = t->overflow || row->sent_nbytes;
@@ -128,7 +128,8 @@ static void count_cells(par_traffic *t, const par_record_row *row, const par_rec
 }
 
 /* Entries of one axis and purpose differ in operations. */
-static void count_layer(par_traffic *t, const par_record_row *row, const par_record_entry *entry) {
+static void count_layer(par_traffic *t, const par_recorder_row *row,
+                        const par_recorder_entry *entry) {
     par_traffic_layer l = {.layer = entry->layer};
     if (row->n_ranks == 0 || entry->n_ops == 0) return;
     bool fits = copy(l.axis, sizeof l.axis, axis_of(row->axis, row->purpose)) &&
@@ -147,8 +148,8 @@ static void count_layer(par_traffic *t, const par_record_row *row, const par_rec
 }
 
 void par_traffic_count(par_traffic *t, const par_recorder *recorder) {
-    const par_record_row *rows;
-    const par_record_entry *entries;
+    const par_recorder_row *rows;
+    const par_recorder_entry *entries;
     bool complete = false;
     int n = par_recorder_rows(recorder, &rows);
     int n_entries = par_recorder_entries(recorder, &entries, &complete);

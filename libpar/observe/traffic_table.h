@@ -7,7 +7,7 @@
 void par__traffic_clear(par_traffic *traffic);
 /* Cells to each rank [size] of an axis and purpose, made on first use; NULL and `overflow` if it
  * does not fit. What is agreed on goes to axis "control". */
-par_record_cell *par__traffic_line(par_traffic *traffic, const char *axis, const char *purpose);
+par_recorder_cell *par__traffic_line(par_traffic *traffic, const char *axis, const char *purpose);
 
 /* Where a table of ops or layers holds the same names, looked for from `hint` on: tables of ranks
  * have most of them in the same order. -1: nowhere. */

@@ -32,7 +32,7 @@ typedef struct {
     int64_t beat, progress, cpu; /* cpu: when progress was seen first */
     double beat_at, progress_at;
     int n_runs; /* looks in a row at which it ran */
-} sample;
+} sighting;
 
 struct par_watchdog {
     par_watchdog_params params;
@@ -48,7 +48,7 @@ struct par_watchdog {
     int64_t progress; /* of this rank, and when it was seen first */
     double moved_at, ticked_at;
     bool sampling, called;
-    sample *samples; /* [size] */
+    sighting *sightings; /* [size] */
     par__hang hang;
 };
 
@@ -67,7 +67,7 @@ static void beat(par_watchdog *w) {
 /* Read a rank's page, and what has changed on it. */
 static void look(par_watchdog *w, int rank, double now) {
     par__seen *r = &w->hang.ranks[rank];
-    sample *s = &w->samples[rank];
+    sighting *s = &w->sightings[rank];
     r->sign = PAR__RANK_UNSEEN;
     if (!par__page_read(w->directory, rank, w->params.run, &r->page)) return;
     bool first = s->beat_at == 0;
@@ -87,7 +87,7 @@ static void look(par_watchdog *w, int rank, double now) {
 }
 
 /* It uses cores, or would if others left it some. */
-static bool may_work(const par__flight *page, const sample *s, double now) {
+static bool may_work(const par__flight *page, const sighting *s, double now) {
     int64_t used = page->cpu - s->cpu;
     switch (page->phase) {
     case PAR__PHASE_STEP:
@@ -101,7 +101,7 @@ static bool may_work(const par__flight *page, const sample *s, double now) {
 /* This one has not arrived, and nothing excuses it. */
 static bool is_late(const par_watchdog *w, int rank, double waited, double now) {
     const par__seen *r = &w->hang.ranks[rank];
-    const sample *s = &w->samples[rank];
+    const sighting *s = &w->sightings[rank];
     double quiet = now - s->progress_at;
     if (r->sign == PAR__RANK_UNSEEN) return waited >= PATIENCE * w->params.timeout_s;
     if (r->sign != PAR__RANK_ALIVE || r->page.phase == PAR__PHASE_ENDED) return true;
@@ -157,7 +157,7 @@ static void tick(par_watchdog *w) {
     }
     double waited = now - w->moved_at;
     if (w->called || waited < SAMPLE * w->params.timeout_s) return;
-    if (!w->sampling) memset(w->samples, 0, (size_t)w->hang.size * sizeof *w->samples);
+    if (!w->sampling) memset(w->sightings, 0, (size_t)w->hang.size * sizeof *w->sightings);
     w->sampling = true;
     if (find_late(w, waited, now)) report(w, waited);
 }
@@ -231,16 +231,16 @@ static par_status start(par_watchdog *w) {
 
 static void release(par_watchdog *w) {
     if (w->page) munmap(w->page, sizeof *w->page);
-    free(w->samples);
+    free(w->sightings);
     free(w->hang.ranks);
     free(w);
 }
 
 static par_status prepare(par_watchdog *w) {
     size_t n = (size_t)w->params.size;
-    w->samples = calloc(n, sizeof *w->samples);
+    w->sightings = calloc(n, sizeof *w->sightings);
     w->hang = (par__hang){.size = w->params.size, .ranks = calloc(n, sizeof *w->hang.ranks)};
-    if (!w->samples || !w->hang.ranks)
+    if (!w->sightings || !w->hang.ranks)
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a watchdog of %zu ranks", n);
     return fill_page(w);
 }

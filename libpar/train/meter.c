@@ -16,7 +16,7 @@ void par__meter_free(par__meter *m) {
 
 /* Of all rows of an axis so far. */
 static void sum_axis(const par__meter *m, int axis, double *exposed, double *hidden) {
-    const par_record_row *rows;
+    const par_recorder_row *rows;
     int n = par_recorder_rows(par_transport_recorder(m->on->transport), &rows);
     *exposed = *hidden = 0;
     for (int i = 0; i < n; i++) {

@@ -244,7 +244,7 @@ void device_pairs(par_transport *t) {
 }
 
 static void rows_of(par_transport *t, const char *axis, const char *op, int64_t counts[2]) {
-    const par_record_row *rows;
+    const par_recorder_row *rows;
     int n = par_recorder_rows(par_transport_recorder(t), &rows);
     counts[0] = counts[1] = 0;
     for (int i = 0; i < n; i++)

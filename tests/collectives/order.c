@@ -223,8 +223,8 @@ static void split_world(par_transport *t) {
     world_close(&w);
 }
 
-static const par_record_row *find_row(par_transport *t, const char *op) {
-    const par_record_row *rows;
+static const par_recorder_row *find_row(par_transport *t, const char *op) {
+    const par_recorder_row *rows;
     int n = par_recorder_rows(par_transport_recorder(t), &rows);
     for (int i = 0; i < n; i++)
         if (strcmp(rows[i].op, op) == 0 && strcmp(rows[i].purpose, "test") == 0) return &rows[i];
@@ -233,7 +233,7 @@ static const par_record_row *find_row(par_transport *t, const char *op) {
 
 static void check_row(const world *w, const char *op, int64_t ops, int64_t sent, int64_t received,
                       int64_t messages) {
-    const par_record_row *row = find_row(w->transport, op);
+    const par_recorder_row *row = find_row(w->transport, op);
     CHECK(row != NULL, "no row for %s", op);
     if (!row) return;
     CHECK(row->n_ops == ops && row->sent_nbytes == sent && row->received_nbytes == received,
@@ -275,7 +275,7 @@ static void recorder(par_transport *t) {
     CHECK_OK(par_work_wait(work, NULL));
     check_row(&w, "send", 1, 12, 0, 1);
     check_row(&w, "recv", 1, 0, 12, 0);
-    const par_record_row *rows;
+    const par_recorder_row *rows;
     const int64_t *to = par_recorder_sent_to(par_transport_recorder(w.transport));
     int64_t by_row = 0, by_peer = 0;
     int n = par_recorder_rows(par_transport_recorder(w.transport), &rows);
@@ -283,7 +283,7 @@ static void recorder(par_transport *t) {
     for (int i = 0; i < w.p; i++) by_peer += to[i];
     CHECK(by_row == by_peer && to[w.r] == 0, "rows say %lld bytes, peers %lld", (long long)by_row,
           (long long)by_peer);
-    par_record_last last[4];
+    par_recorder_started last[4];
     CHECK(par_recorder_last(par_transport_recorder(w.transport), last, 4) == 1,
           "one comm has a last operation");
     CHECK(strcmp(last[0].op, "recv") == 0 && last[0].n_started == 8 && last[0].n_done == 8,

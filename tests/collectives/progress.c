@@ -54,8 +54,8 @@ static void few_calls(par_transport *t) {
     world_close(&w);
 }
 
-static const par_record_row *row_of(const world *w, const char *op) {
-    const par_record_row *rows;
+static const par_recorder_row *row_of(const world *w, const char *op) {
+    const par_recorder_row *rows;
     int n = par_recorder_rows(par_transport_recorder(w->transport), &rows);
     for (int i = 0; i < n; i++)
         if (strcmp(rows[i].op, op) == 0) return &rows[i];
@@ -64,7 +64,7 @@ static const par_record_row *row_of(const world *w, const char *op) {
 }
 
 static double hidden_of_all(const world *w) {
-    const par_record_row *rows;
+    const par_recorder_row *rows;
     double sum = 0;
     int n = par_recorder_rows(par_transport_recorder(w->transport), &rows);
     for (int i = 0; i < n; i++) sum += rows[i].hidden_s;
@@ -87,7 +87,7 @@ static void waits_longer(const world *w, float *x, int64_t n) {
         double begin = MPI_Wtime();
         CHECK_OK(par_comm_all_gather(w->comm, x, x, n, PAR_F32, tag, NULL, NULL));
         double took = MPI_Wtime() - begin;
-        const par_record_row *row = row_of(w, "all_gather");
+        const par_recorder_row *row = row_of(w, "all_gather");
         wait_s = row->wait_s;
         hidden_s = row->hidden_s;
         longer = wait_s > hidden_s;
@@ -109,7 +109,7 @@ static void told(par_transport *t) {
     CHECK_OK(par_comm_reduce_scatter(w.comm, x, x, N, PAR_F32, tag, NULL, &work));
     nanosleep(&nap, NULL);
     CHECK_OK(par_work_wait(work, NULL));
-    const par_record_row *row = row_of(&w, "reduce_scatter");
+    const par_recorder_row *row = row_of(&w, "reduce_scatter");
     double took = MPI_Wtime() - begin;
     CHECK(row->hidden_s >= 0.3 && row->hidden_s + row->wait_s <= took,
           "%g s hidden, %g s waited of %g", row->hidden_s, row->wait_s, took);

@@ -72,7 +72,7 @@ static void gather(world *w, int64_t n, bool in_place) {
 
 /* What this rank sent so far, by the operation's row. */
 static int64_t sent(const world *w, const char *op) {
-    const par_record_row *rows;
+    const par_recorder_row *rows;
     int n = par_recorder_rows(par_transport_recorder(w->transport), &rows);
     for (int i = 0; i < n; i++)
         if (strcmp(rows[i].op, op) == 0 && strcmp(rows[i].purpose, tag.purpose) == 0)

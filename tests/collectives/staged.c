@@ -59,7 +59,7 @@ static void waits(par_transport *t) {
     enum { N = 1 << 12 };
     static const par_tag tag = {"test", -1, -1, -1};
     const struct timespec nap = {.tv_nsec = 500000000};
-    const par_record_row *rows;
+    const par_recorder_row *rows;
     device_world w;
     par_work work;
     double waited = 0, hidden = 0;

@@ -1,5 +1,5 @@
 /*
- * Blends: exact proportions after every sum of weights, evenly spread before it, every part in its
+ * Blends: exact proportions after every sum of weights, evenly spread before it, every entry in its
  * own order without a gap, and the bytes of a sample a function of its number.
  */
 #include <math.h>
@@ -10,12 +10,12 @@
 
 enum { MAX_PARTS = 5 };
 
-/* Sample i of part k is {k, i}; its target is {i, k}. */
+/* Sample i of entry k is {k, i}; its target is {i, k}. */
 static par_status read_pair(void *user, int64_t first, int64_t n, void *x, void *targets) {
-    const int64_t *part = user;
+    const int64_t *entry = user;
     for (int64_t i = 0; i < n; i++) {
-        memcpy((char *)x + 16 * i, (int64_t[]){*part, first + i}, 16);
-        memcpy((char *)targets + 16 * i, (int64_t[]){first + i, *part}, 16);
+        memcpy((char *)x + 16 * i, (int64_t[]){*entry, first + i}, 16);
+        memcpy((char *)targets + 16 * i, (int64_t[]){first + i, *entry}, 16);
     }
     return PAR_OK;
 }
@@ -24,9 +24,10 @@ static int64_t numbers[MAX_PARTS] = {0, 1, 2, 3, 4};
 
 static par_blend *make(const int64_t *weights, int n) {
     par_blend *b = NULL;
-    par_blend_part parts[MAX_PARTS];
-    for (int k = 0; k < n; k++) parts[k] = (par_blend_part){{read_pair, &numbers[k]}, weights[k]};
-    CHECK_OK(par_blend_create(parts, n, 16, 16, &b));
+    par_blend_entry entries[MAX_PARTS];
+    for (int k = 0; k < n; k++)
+        entries[k] = (par_blend_entry){{read_pair, &numbers[k]}, weights[k]};
+    CHECK_OK(par_blend_create(entries, n, 16, 16, &b));
     return b;
 }
 
@@ -37,24 +38,24 @@ static void check_weights(const int64_t *weights, int n, int64_t samples) {
     for (int k = 0; k < n; k++) sum += weights[k];
     for (int64_t i = 0; i < samples && !harness_failed(); i++) {
         int64_t x[2], targets[2], index;
-        int part;
+        int entry;
         par_blend_counts(b, i, counts);
         for (int k = 0; k < n; k++) {
             double away = (double)counts[k] - (double)i * (double)weights[k] / (double)sum;
-            CHECK(counts[k] == next[k], "part %d gave %lld of %lld samples, not %lld", k,
+            CHECK(counts[k] == next[k], "entry %d gave %lld of %lld samples, not %lld", k,
                   (long long)next[k], (long long)i, (long long)counts[k]);
-            CHECK(fabs(away) < k + 1, "part %d is %g away at %lld", k, away, (long long)i);
+            CHECK(fabs(away) < k + 1, "entry %d is %g away at %lld", k, away, (long long)i);
             if (i % sum == 0)
-                CHECK(counts[k] == i / sum * weights[k], "part %d is not exact at %lld", k,
+                CHECK(counts[k] == i / sum * weights[k], "entry %d is not exact at %lld", k,
                       (long long)i);
         }
-        par_blend_place(b, i, &part, &index);
-        CHECK(part >= 0 && part < n && index == next[part], "sample %lld: %d, %lld", (long long)i,
-              part, (long long)index);
+        par_blend_find(b, i, &entry, &index);
+        CHECK(entry >= 0 && entry < n && index == next[entry], "sample %lld: %d, %lld",
+              (long long)i, entry, (long long)index);
         CHECK_OK(source.read(source.user, i, 1, x, targets));
-        CHECK(x[0] == part && x[1] == index && targets[0] == index && targets[1] == part,
+        CHECK(x[0] == entry && x[1] == index && targets[0] == index && targets[1] == entry,
               "sample %lld is another", (long long)i);
-        next[part]++;
+        next[entry]++;
     }
     par_blend_destroy(&b);
     CHECK(b == NULL, "destroy does not null");
@@ -77,11 +78,11 @@ static void far(void) {
     CHECK(counts[0] == m * weights[0] && counts[1] == m * weights[1], "%lld, %lld",
           (long long)counts[0], (long long)counts[1]);
     for (int64_t i = m * sum; i < m * sum + 100; i++) {
-        int part;
+        int entry;
         int64_t index;
         par_blend_counts(b, i, counts);
-        par_blend_place(b, i, &part, &index);
-        CHECK(index == counts[part], "sample %lld", (long long)i);
+        par_blend_find(b, i, &entry, &index);
+        CHECK(index == counts[entry], "sample %lld", (long long)i);
     }
     par_blend_destroy(&b);
 }
@@ -103,11 +104,11 @@ static void cuts(void) {
 
 static void refusals(void) {
     par_blend *b = NULL;
-    par_blend_part parts[2] = {{{read_pair, numbers}, 1}, {{read_pair, numbers}, 0}};
-    CHECK_FAILS(par_blend_create(parts, 2, 16, 16, &b), PAR_ERR_ARG, "weight 0 of part 1");
-    parts[1].weight = INT32_MAX;
-    CHECK_FAILS(par_blend_create(parts, 2, 16, 16, &b), PAR_ERR_ARG, "at most 2147483647");
-    CHECK_FAILS(par_blend_create(parts, 0, 16, 16, &b), PAR_ERR_ARG, "n > 0");
+    par_blend_entry entries[2] = {{{read_pair, numbers}, 1}, {{read_pair, numbers}, 0}};
+    CHECK_FAILS(par_blend_create(entries, 2, 16, 16, &b), PAR_ERR_ARG, "weight 0 of entry 1");
+    entries[1].weight = INT32_MAX;
+    CHECK_FAILS(par_blend_create(entries, 2, 16, 16, &b), PAR_ERR_ARG, "at most 2147483647");
+    CHECK_FAILS(par_blend_create(entries, 0, 16, 16, &b), PAR_ERR_ARG, "n > 0");
     CHECK(b == NULL, "a blend was made");
 }
 

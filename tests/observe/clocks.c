@@ -53,7 +53,7 @@ static void open_world(par_transport *t, par_comm **world, int64_t *epoch) {
 }
 
 /* How far a sample is from what is planted on its rank. */
-static int64_t wrong_by(int rank, int64_t epoch, double drift, const par__clock_sample *s) {
+static int64_t wrong_by(int rank, int64_t epoch, double drift, const par__clock_reading *s) {
     plant(rank, epoch, drift);
     int64_t elapsed = s->at_ns - planted.offset - epoch; /* of this rank's clock */
     int64_t offset =
@@ -70,7 +70,7 @@ static void offsets(par_transport *t) {
     int rank = par_transport_rank(t);
     open_world(t, &world, &epoch);
     for (int k = 0; world && k < 3; k++) {
-        par__clock_sample found[RANKS] = {{0}};
+        par__clock_reading found[RANKS] = {{0}};
         plant(rank, epoch, drift);
         planted.before = rank ? delays[k][0] : 0;
         planted.behind = rank ? delays[k][1] : 0;
@@ -114,7 +114,7 @@ static par_status take_turns(par_comm *world, par_timeline *timeline) {
     return PAR_OK;
 }
 
-static par_status compare(par_comm *world, par_timeline *timeline, par__clock_sample *out) {
+static par_status compare(par_comm *world, par_timeline *timeline, par__clock_reading *out) {
     timeline->n_aligned++;
     return par__clocks_compare(world, clock_of_rank, out);
 }
@@ -172,7 +172,7 @@ static void turns(par_transport *t) {
 
 /* One system, one clock: no offset and no error, of a few trips. */
 static void same_clock(par_transport *t) {
-    par__clock_sample found[RANKS] = {{0}};
+    par__clock_reading found[RANKS] = {{0}};
     par_comm *world = NULL;
     int64_t epoch;
     open_world(t, &world, &epoch);

@@ -85,7 +85,7 @@ static void written_and_read(void) {
     if (harness_failed()) return;
     const par_memory_book *book = &report->books[0];
     size_t sum = 0;
-    for (int i = 0; i < book->n_parts; i++) sum += book->parts[i].nbytes;
+    for (int i = 0; i < book->n_details; i++) sum += book->details[i].nbytes;
     CHECK(report->n_ranks == 1 && book->nbytes == 4096 + 8192 + 512, "%zu bytes", book->nbytes);
     CHECK(sum == book->nbytes, "parts of %zu bytes, lines of %zu", sum, book->nbytes);
     CHECK(book->on_device == 4096 + 8192, "%zu bytes on the device", book->on_device);

@@ -39,9 +39,9 @@ typedef struct {
     double evaluation[2];
     int32_t ids[N_NEW];
     uint64_t state; /* of all that a checkpoint holds */
-    par_record_row rows[MAX_ROWS];
-    par_record_cell cells[MAX_ROWS][2]; /* by rank of two */
-    par_record_entry entries[MAX_ENTRIES];
+    par_recorder_row rows[MAX_ROWS];
+    par_recorder_cell cells[MAX_ROWS][2]; /* by rank of two */
+    par_recorder_entry entries[MAX_ENTRIES];
     int64_t sent_to[2];
     int n_rows, n_entries;
     char why[256]; /* no graph */
@@ -162,8 +162,8 @@ static par_status train(par_transport *transport, const par_trainer_params *para
 }
 
 static void take_counts(const par_recorder *recorder, int size, outcome *o) {
-    const par_record_row *rows;
-    const par_record_entry *entries;
+    const par_recorder_row *rows;
+    const par_recorder_entry *entries;
     bool complete;
     o->n_rows = par_recorder_rows(recorder, &rows);
     o->n_entries = par_recorder_entries(recorder, &entries, &complete);
@@ -226,7 +226,7 @@ static void compare_votes(const outcome *a, const outcome *b) {
 static void compare_rows(const outcome *a, const outcome *b) {
     CHECK(a->n_rows == b->n_rows, "%d rows, not %d", a->n_rows, b->n_rows);
     for (int i = 0; i < a->n_rows && i < MAX_ROWS; i++) {
-        const par_record_row *x = &a->rows[i], *y = &b->rows[i];
+        const par_recorder_row *x = &a->rows[i], *y = &b->rows[i];
         CHECK(x->n_ops == y->n_ops && x->sent_nbytes == y->sent_nbytes &&
                   x->received_nbytes == y->received_nbytes && x->n_messages == y->n_messages &&
                   x->logical_nbytes == y->logical_nbytes && x->bus_nbytes == y->bus_nbytes,
@@ -240,7 +240,7 @@ static void compare_rows(const outcome *a, const outcome *b) {
 static void compare_tables(const outcome *a, const outcome *b) {
     CHECK(a->n_entries == b->n_entries, "%d entries, not %d", a->n_entries, b->n_entries);
     for (int i = 0; i < MAX_ROWS * 2; i++) {
-        const par_record_cell *x = &a->cells[i / 2][i % 2], *y = &b->cells[i / 2][i % 2];
+        const par_recorder_cell *x = &a->cells[i / 2][i % 2], *y = &b->cells[i / 2][i % 2];
         CHECK(x->nbytes == y->nbytes && x->n_messages == y->n_messages &&
                   x->logical_nbytes == y->logical_nbytes,
               "row %d, rank %d: %lld bytes, %lld asked for; call by call %lld, %lld", i / 2, i % 2,
@@ -248,7 +248,7 @@ static void compare_tables(const outcome *a, const outcome *b) {
               (long long)y->logical_nbytes);
     }
     for (int i = 0; i < MAX_ENTRIES; i++) {
-        const par_record_entry *x = &a->entries[i], *y = &b->entries[i];
+        const par_recorder_entry *x = &a->entries[i], *y = &b->entries[i];
         CHECK(x->row == y->row && x->layer == y->layer && x->n_ops == y->n_ops &&
                   x->nbytes == y->nbytes && x->n_messages == y->n_messages &&
                   strcmp(x->phase ? x->phase : "", y->phase ? y->phase : "") == 0,

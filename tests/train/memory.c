@@ -56,13 +56,13 @@ static void compare_ledgers(const char *what, const par_memory *plan, const par_
     }
 }
 
-/* What was told of the ledger: parts never exceed their line, those of parameters are the
+/* What was told of the ledger: details never exceed their line, those of parameters are the
  * parameters, and what nobody told of is padding, or a line that nobody tells of. */
 static void check_parts(const char *what, const par_trainer *trainer, par_dtype dtype) {
     const par_ledger_line *lines;
-    const par_ledger_part *parts;
+    const par_ledger_detail *details;
     const par_memory *memory = par_trainer_memory(trainer);
-    int n = par_memory_ledger(memory, &lines), n_parts = par_memory_parts(memory, &parts);
+    int n = par_memory_ledger(memory, &lines), n_details = par_memory_details(memory, &details);
     int told_lines = 0;
     size_t params = 0;
     for (int i = 0; i < par_trainer_n_params(trainer); i++) {
@@ -71,9 +71,9 @@ static void check_parts(const char *what, const par_trainer *trainer, par_dtype 
     }
     for (int i = 0; i < n; i++) {
         size_t told = 0, pieces = 0;
-        for (int k = 0; k < n_parts; k++)
-            if (parts[k].kind == lines[i].kind && strcmp(parts[k].what, lines[i].what) == 0)
-                told += parts[k].nbytes, pieces++;
+        for (int k = 0; k < n_details; k++)
+            if (details[k].kind == lines[i].kind && strcmp(details[k].what, lines[i].what) == 0)
+                told += details[k].nbytes, pieces++;
         CHECK(lines[i].planned == lines[i].nbytes, "%s: %s: %zu bytes planned, %zu taken", what,
               lines[i].what, lines[i].planned, lines[i].nbytes);
         CHECK(told <= lines[i].nbytes, "%s: %s: %zu bytes told of %zu", what, lines[i].what, told,
@@ -84,7 +84,7 @@ static void check_parts(const char *what, const par_trainer *trainer, par_dtype 
             CHECK(told == params * par_dtype_nbytes(dtype), "%s: weights of %zu bytes", what, told);
         if (strcmp(lines[i].what, "gradients") == 0)
             CHECK(told == params * sizeof(float), "%s: gradients of %zu bytes", what, told);
-        /* slots: every take is rounded up to 256, and parts of a stash to 256 within it */
+        /* slots: every take is rounded up to 256, and details of a stash to 256 within it */
         size_t slack = strcmp(lines[i].what, "slots") == 0 ? 16 * pieces * 256 : lines[i].nbytes;
         CHECK(lines[i].nbytes - told <= slack, "%s: %s: %zu of %zu bytes are of nobody", what,
               lines[i].what, lines[i].nbytes - told, lines[i].nbytes);
@@ -265,15 +265,15 @@ static int64_t layer_nbytes(const par_trainer_params *params, const par_transfor
 /* Activations in the plan of a rank, with so many layers per stage. */
 static int64_t planned(par_trainer_params *params, par_transformer_config *config, int rank,
                        int layers) {
-    int p = params->layout.size[PAR_PP], parts[8], world = p * params->layout.size[PAR_TP];
+    int p = params->layout.size[PAR_PP], details[8], world = p * params->layout.size[PAR_TP];
     par_model *model = NULL;
     par_memory *plan = NULL;
     config->layers = (int64_t)layers * p;
     for (int i = 0; i < p; i++)
-        parts[i] = layers + (i == 0) + (i == p - 1); /* embedding and head */
+        details[i] = layers + (i == 0) + (i == p - 1); /* embedding and head */
     CHECK_OK(par_transformer_create(config, &model));
     params->model = model;
-    params->modules_per_part = parts;
+    params->modules_per_part = details;
     CHECK_OK(par_trainer_plan(params, NULL, world, rank, &plan));
     int64_t nbytes = plan ? (int64_t)par_memory_nbytes(plan, PAR_MEM_ACTIVATIONS) : 0;
     par_memory_destroy(&plan);

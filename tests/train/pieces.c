@@ -42,7 +42,7 @@ static void describe(const setting *s, char *text, size_t nbytes) {
 }
 
 static void count(par_transport *transport, outcome *o) {
-    const par_record_row *rows;
+    const par_recorder_row *rows;
     int n = par_recorder_rows(par_transport_recorder(transport), &rows);
     for (int i = 0; i < n; i++) {
         if (strcmp(rows[i].axis, "tp") != 0 || strcmp(rows[i].purpose, "activations forward") != 0)

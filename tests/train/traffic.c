@@ -38,14 +38,14 @@ static par_transformer_config config_of(int layers) {
 }
 
 typedef struct {
-    par_record_row rows[MAX_ROWS];
+    par_recorder_row rows[MAX_ROWS];
     int n;
     int64_t sent_to; /* over all ranks */
     int64_t n_flat;  /* elements of this rank's parameters */
 } traffic;
 
 static void record(par_transport *transport, traffic *out) {
-    const par_record_row *rows;
+    const par_recorder_row *rows;
     const par_recorder *recorder = par_transport_recorder(transport);
     const int64_t *to = par_recorder_sent_to(recorder);
     out->n = par_recorder_rows(recorder, &rows);
@@ -95,7 +95,7 @@ static void measure(par_transport *harness, int layers, par_trainer_params *para
     MPI_Comm_free(&comm);
 }
 
-static bool counts(const par_record_row *row, const char *axis, const char *purpose) {
+static bool counts(const par_recorder_row *row, const char *axis, const char *purpose) {
     if (strcmp(row->axis, axis) != 0) return false;
     return strcmp(row->purpose, purpose ? purpose : "check") == 0 ? purpose != NULL
                                                                   : purpose == NULL;

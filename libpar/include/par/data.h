@@ -147,26 +147,26 @@ PAR_API par_source par_sampler_source(par_sampler *);
 typedef struct {
     par_source source;
     int64_t weight; /* at least 1; W is at most 2^31 - 1 */
-} par_blend_part;
+} par_blend_entry;
 
 /* Several sources in exact proportions, as one. Where a sample comes from is a function of its
  * number. */
 typedef struct par_blend par_blend;
 
 /**
- * x_nbytes, targets_nbytes: of one sample. The parts are copied; what they point to must outlive
+ * x_nbytes, targets_nbytes: of one sample. The entries are copied; what they point to must outlive
  * the blend.
  *
- * Not collective. Errors: PAR_ERR_ARG: no part, a weight below 1, or W too large; PAR_ERR_MEMORY.
+ * Not collective. Errors: PAR_ERR_ARG: no entry, a weight below 1, or W too large; PAR_ERR_MEMORY.
  */
-PAR_API par_status par_blend_create(const par_blend_part *parts, int n, size_t x_nbytes,
+PAR_API par_status par_blend_create(const par_blend_entry *entries, int n, size_t x_nbytes,
                                     size_t targets_nbytes, par_blend **out);
 /** NULL is accepted. Not collective. */
 PAR_API void par_blend_destroy(par_blend **);
-/** Sample number `sample`, from 0, is sample *index of part *part. Not collective. */
-PAR_API void par_blend_place(const par_blend *, int64_t sample, int *part, int64_t *index);
-/** How many of the first n samples each part gives, into counts [parts]. That is n · weight / W
- * where W divides n; elsewhere it differs by less than one per part before it. Not collective. */
+/** Sample number `sample`, from 0, is sample *index of entry *entry. Not collective. */
+PAR_API void par_blend_find(const par_blend *, int64_t sample, int *entry, int64_t *index);
+/** How many of the first n samples each entry gives, into counts [entries]. That is n · weight / W
+ * where W divides n; elsewhere it differs by less than one per entry before it. Not collective. */
 PAR_API void par_blend_counts(const par_blend *, int64_t n, int64_t *counts);
 /** The blend as a source. Borrows it. Not collective. */
 PAR_API par_source par_blend_source(par_blend *);

@@ -8,7 +8,7 @@
  *
  * Two kinds of traffic are told apart. Traffic of the algorithm is what the ranks really send to
  * each other. Logical traffic is what an operation asks for: what a rank needs of another one,
- * whatever algorithm carries it (par_record_cell). Nothing here prints.
+ * whatever algorithm carries it (par_recorder_cell). Nothing here prints.
  */
 #ifndef PAR_MATRIX_H
 #define PAR_MATRIX_H
@@ -30,7 +30,7 @@ extern "C" {
 
 enum { PAR_TRAFFIC_LINES = 64, PAR_TRAFFIC_OPS = 128, PAR_TRAFFIC_LAYERS = 4096 };
 
-/* An operation of one axis and purpose: a par_record_row. */
+/* An operation of one axis and purpose: a par_recorder_row. */
 typedef struct {
     char axis[16], purpose[32], op[16];
     int n_ranks; /* of a group */
@@ -38,7 +38,7 @@ typedef struct {
     double bus_nbytes, seconds, wait_s, hidden_s;
 } par_traffic_op;
 
-/* One axis, purpose, layer and phase: par_record_entry, all operations together. */
+/* One axis, purpose, layer and phase: par_recorder_entry, all operations together. */
 typedef struct {
     char axis[16], purpose[32], phase[16];
     int layer; /* -1: none */
@@ -54,7 +54,7 @@ typedef struct {
 typedef struct {
     int size, n; /* world ranks; lines in use */
     char axis[PAR_TRAFFIC_LINES][16], purpose[PAR_TRAFFIC_LINES][32];
-    par_record_cell *cells; /* [PAR_TRAFFIC_LINES, size], to each world rank */
+    par_recorder_cell *cells; /* [PAR_TRAFFIC_LINES, size], to each world rank */
     int n_ops, n_layers;
     par_traffic_op *ops;       /* [PAR_TRAFFIC_OPS] */
     par_traffic_layer *layers; /* [PAR_TRAFFIC_LAYERS] */

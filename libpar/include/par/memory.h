@@ -37,7 +37,7 @@ typedef struct {
     size_t planned; /* what was measured of it before; while measuring: 0 */
 } par_ledger_line;
 
-/* What a line is made of, as far as its taker tells. Parts of a line add up to it, but for what
+/* What a line is made of, as far as its taker tells. Details of a line add up to it, but for what
  * lies between them: padding. */
 typedef struct {
     par_memory_kind kind;
@@ -45,7 +45,7 @@ typedef struct {
     char layer[48];  /* "layers.3"; "": of none */
     char tensor[64]; /* within the layer: "attention.q.weight" */
     size_t nbytes;
-} par_ledger_part;
+} par_ledger_detail;
 
 /* Where blocks come from: a backend's device, or the host as that backend wants it. */
 typedef struct {
@@ -95,7 +95,7 @@ PAR_API size_t par_memory_nbytes(const par_memory *memory, par_memory_kind kind)
 /** Lines of the ledger in the order of their first take. Not collective. */
 PAR_API int par_memory_ledger(const par_memory *memory, const par_ledger_line **lines);
 /** What was told of its lines, in the order of telling. Not collective. */
-PAR_API int par_memory_parts(const par_memory *memory, const par_ledger_part **parts);
+PAR_API int par_memory_details(const par_memory *memory, const par_ledger_detail **details);
 /** "weights", "gradients", ... Not collective. */
 PAR_API const char *par_memory_kind_name(par_memory_kind kind);
 

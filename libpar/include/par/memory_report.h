@@ -27,11 +27,11 @@ typedef struct {
     int64_t step;
     double seconds; /* since the watch began */
     size_t resident, anonymous, device;
-} par_memory_sample;
+} par_memory_reading;
 
 /** This process now; step and seconds are 0. Reads /proc/self/statm: some microseconds. backend may
  * be NULL. Not collective. */
-PAR_API void par_memory_sample_now(const par_backend *backend, par_memory_sample *out);
+PAR_API void par_memory_reading_now(const par_backend *backend, par_memory_reading *out);
 
 /* The samples of one rank, and a copy of its ledger. */
 typedef struct par_memory_watch par_memory_watch;
@@ -73,19 +73,18 @@ typedef struct {
     size_t nbytes, planned;
 } par_memory_line;
 
-/* A part of such a line. */
+/* A detail of such a line: what some of its bytes are for. */
 typedef struct {
     int line; /* index of its line */
     char layer[48], tensor[64];
     size_t nbytes;
-} par_memory_part;
+} par_memory_detail;
 
 /* A ledger, and the ranks that have it. */
 typedef struct {
-    par_memory_line *lines; /* [n_lines] */
-    par_memory_part *parts; /* [n_parts]: what was told, and what is left of each line as padding,
-                               so that they add up to the lines */
-    int n_lines, n_parts, n_ranks, first_rank;
+    par_memory_line *lines;     /* [n_lines] */
+    par_memory_detail *details; /* [n_details]: what was told, and padding */
+    int n_lines, n_details, n_ranks, first_rank;
     size_t nbytes, on_device;
 } par_memory_book;
 
@@ -95,8 +94,8 @@ typedef struct {
     int64_t pid, n_samples;
     char host[64];
     bool has_device;
-    size_t proportional;        /* PSS when the file was written; 0: not known */
-    par_memory_sample *samples; /* [n_samples] */
+    size_t proportional;         /* PSS when the file was written; 0: not known */
+    par_memory_reading *samples; /* [n_samples] */
 } par_memory_rank;
 
 /* A file that was read. */

@@ -37,7 +37,7 @@ typedef struct {
     double wait_s;   /* in par_work_wait and blocking calls */
     double hidden_s; /* in which its messages were under way and nobody waited for one of its comm;
                         of operations at once the oldest collective's, else the last send's */
-} par_record_row;
+} par_recorder_row;
 
 /* What passed between this rank and another one, of one row. */
 typedef struct {
@@ -48,7 +48,7 @@ typedef struct {
                                vector, of a send the message */
     double wait_s; /* of the row's wait_s, up to the end of a message to or from it, since the wait
                       began or the message before ended */
-} par_record_cell;
+} par_recorder_cell;
 
 /* A row's part of one layer and phase. */
 typedef struct {
@@ -56,7 +56,7 @@ typedef struct {
     const char *phase;                 /* as par_recorder_phase named it; "": nothing was named */
     int64_t n_ops, nbytes, n_messages; /* sent */
     double wait_s;
-} par_record_entry;
+} par_recorder_entry;
 
 /* The operation that was started last on one comm: what a report of a hang shows. Operations that
  * run as part of a graph of the device are seen once, when it is captured. */
@@ -64,24 +64,24 @@ typedef struct {
     const char *axis, *purpose, *op;
     int16_t layer, chunk, micro;
     int64_t number, n_started, n_done; /* counts on that comm */
-} par_record_last;
+} par_recorder_started;
 
 /** Rows so far, in the order of first use; valid until the next operation. Not collective. */
-PAR_API int par_recorder_rows(const par_recorder *, const par_record_row **rows);
+PAR_API int par_recorder_rows(const par_recorder *, const par_recorder_row **rows);
 /** Bytes sent to each world rank, [world size]. Not collective. */
 PAR_API const int64_t *par_recorder_sent_to(const par_recorder *);
 /** One row (its index in par_recorder_rows) by world ranks, [world size]; NULL past the 64th row,
  * of which only totals are kept. Not collective. */
-PAR_API const par_record_cell *par_recorder_row_cells(const par_recorder *, int row);
+PAR_API const par_recorder_cell *par_recorder_row_cells(const par_recorder *, int row);
 /** Rows by layer and phase, in the order of first use; valid until the next operation. *complete:
  * whether all are there; past 4095, rows alone go on. Not collective. */
-PAR_API int par_recorder_entries(const par_recorder *, const par_record_entry **entries,
+PAR_API int par_recorder_entries(const par_recorder *, const par_recorder_entry **entries,
                                  bool *complete);
 /** Operations that start from now on belong to this phase, a string literal: "forward", "update",
  * ... A trainer of libpar names its own. Not collective. */
 PAR_API void par_recorder_phase(par_recorder *, const char *phase);
 /** Last operations, one per comm, at most `max`; returns how many. Not collective. */
-PAR_API int par_recorder_last(const par_recorder *, par_record_last *out, int max);
+PAR_API int par_recorder_last(const par_recorder *, par_recorder_started *out, int max);
 /** Set all counts to 0; numbers go on. Not collective. */
 PAR_API void par_recorder_reset(par_recorder *);
 

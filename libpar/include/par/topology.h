@@ -20,22 +20,22 @@
 extern "C" {
 #endif
 
-/* What a part of a machine is. */
+/* What a component of a machine is. */
 typedef enum {
-    PAR_PART_HOST,
-    PAR_PART_PACKAGE,
-    PAR_PART_NUMA, /* a memory node */
-    PAR_PART_CACHE,
-    PAR_PART_CORE,
-    PAR_PART_GPU,
-    PAR_PART_NIC,
-    PAR_PART_COUNT
-} par_part_kind;
+    PAR_COMPONENT_HOST,
+    PAR_COMPONENT_PACKAGE,
+    PAR_COMPONENT_NUMA, /* a memory node */
+    PAR_COMPONENT_CACHE,
+    PAR_COMPONENT_CORE,
+    PAR_COMPONENT_GPU,
+    PAR_COMPONENT_NIC,
+    PAR_COMPONENT_COUNT
+} par_component_kind;
 
-/* A part of a machine. Numbers that are not known are 0. */
+/* A component of a machine. Numbers that are not known are 0. */
 typedef struct {
-    par_part_kind kind;
-    int parent;          /* the part that it belongs to, which stands before it; -1: a host */
+    par_component_kind kind;
+    int parent;          /* the component that it belongs to, which stands before it; -1: a host */
     int index;           /* from 0 among those of its kind on its host; a cache: of its level */
     int level;           /* of a cache: 1, 2, 3 */
     int threads;         /* hardware threads of a core */
@@ -47,23 +47,23 @@ typedef struct {
     char name[64];       /* of the host, of the model of a package, GPU or NIC */
     char id[16];         /* of a GPU or NIC: its PCI address, "0000:1b:00.0" */
     char cpus[64]; /* of a NUMA node: its hardware threads by the kernel's numbers, "0-7,16-23" */
-} par_part;
+} par_component;
 
-/* Where a rank is: indices of parts. */
+/* Where a rank is: indices of components. */
 typedef struct {
     int host;
     int numa; /* -1: it is not bound to one memory node */
 } par_topology_rank;
 
-/* Hosts with their parts, each behind the one that it belongs to, and ranks on them. */
+/* Hosts with their components, each behind the one that it belongs to, and ranks on them. */
 typedef struct {
     int n, n_ranks;
-    par_part *parts;          /* [n] */
-    par_topology_rank *ranks; /* [n_ranks] */
+    par_component *components; /* [n] */
+    par_topology_rank *ranks;  /* [n_ranks] */
 } par_topology;
 
 /** "host", "package", "numa", "cache", "core", "gpu", "nic". Not collective. */
-PAR_API const char *par_part_kind_name(par_part_kind kind);
+PAR_API const char *par_component_kind_name(par_component_kind kind);
 
 /**
  * This host, with one rank on it: the calling process.
@@ -76,7 +76,7 @@ PAR_API par_status par_topology_read(par_topology **out);
 /**
  * The hosts of all ranks and where these are, from what par_topology_read gave on each of them.
  * Hosts stand in the order of their lowest ranks. Ranks with the same host name are on one host.
- * The result is whole on the lowest rank of each host; elsewhere it has ranks and no parts.
+ * The result is whole on the lowest rank of each host; elsewhere it has ranks and no components.
  *
  * Collective: on the transport's ranks. `own` NULL: this rank could not read its host, and then all
  * return the error of the first such rank.
@@ -110,7 +110,7 @@ PAR_API par_status par_topology_assume(par_topology *t, const par_topology_assum
 PAR_API void par_topology_destroy(par_topology **topology);
 
 /**
- * The machine as a tree of lines, and where ranks are if there are several; equal parts beside each
+ * The machine as a tree of lines, and where ranks are if there are several; equal ones beside each
  * other are one line with their number. Not collective. Errors: none but those of its arguments.
  */
 PAR_API par_status par_topology_print(const par_topology *,
@@ -136,13 +136,13 @@ typedef struct {
  * How the groups of each axis of a layout lie on the machine; of t->n_ranks ranks.
  * Not collective. Errors: PAR_ERR_LAYOUT [agreed] when the layout is not one of that many ranks.
  */
-PAR_API par_status par_topology_place(const par_topology *t, const par_layout *layout,
-                                      par_axis_placement out[PAR_AXIS_COUNT]);
+PAR_API par_status par_topology_axes(const par_topology *t, const par_layout *layout,
+                                     par_axis_placement out[PAR_AXIS_COUNT]);
 
 /**
  * The same in words, a line at a time, with advice. It says which axis belongs inside a host or a
  * memory node, and what to change where it does not lie there.
- * Not collective. Errors: as par_topology_place.
+ * Not collective. Errors: as par_topology_axes.
  */
 PAR_API par_status par_topology_advise(const par_topology *t, const par_layout *layout,
                                        void (*print)(void *user, const char *line), void *user);

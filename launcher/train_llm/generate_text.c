@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sample.h"
+#include "generate.h"
 
 /* Text as it is, but U+FFFD for bytes that are not UTF-8, and control characters (C1's too:
  * terminals obey them) as \xNN. */
@@ -30,13 +30,13 @@ static void print_safely(const unsigned char *c, size_t n) {
 
 /* How a run goes on. */
 typedef struct {
-    llm_sample *sample;
+    llm_generation *sample;
     const llm_prompt *prompt;
     int64_t n_new;
     double begin, first; /* s: of the run, and when its first tokens were there */
 } run;
 
-static bool is_end(const llm_sample *p, int32_t id) {
+static bool is_end(const llm_generation *p, int32_t id) {
     for (int i = 0; i < p->n_ends; i++)
         if (p->ends[i] == id) return true;
     return false;
@@ -45,7 +45,7 @@ static bool is_end(const llm_sample *p, int32_t id) {
 /* The text of n new tokens behind a prompt, malloc'ed, in one piece, since a character may be
  * spread over tokens; decoded behind the prompt's last token, whose bytes are left out again,
  * since a tokenizer may drop the space in front of a text. */
-static par_status decode(const llm_sample *p, const llm_prompt *prompt, const int32_t *ids,
+static par_status decode(const llm_generation *p, const llm_prompt *prompt, const int32_t *ids,
                          int64_t n, unsigned char **text, size_t *nbytes) {
     size_t n_last = 0, needed = 0, n_all = (size_t)n + 1;
     unsigned char none[1], *bytes = NULL;
@@ -73,7 +73,7 @@ static par_status decode(const llm_sample *p, const llm_prompt *prompt, const in
 
 /* The first string of --stop in the text's new tokens. */
 static void find_stop(const run *r, llm_text *t, const int32_t *ids) {
-    const llm_sample *p = r->sample;
+    const llm_generation *p = r->sample;
     unsigned char *text;
     size_t n;
     if (p->n_stops == 0 || decode(p, r->prompt, ids, t->n, &text, &n) != PAR_OK) return;
@@ -88,7 +88,7 @@ static void find_stop(const run *r, llm_text *t, const int32_t *ids) {
 /* New token i of all texts; false when all have ended. */
 static bool take(void *user, int64_t i, const int32_t *ids) {
     run *r = user;
-    llm_sample *p = r->sample;
+    llm_generation *p = r->sample;
     bool goes_on = false;
     if (i == 0) r->first = llm_world_seconds();
     for (int64_t b = 0; b < p->count; b++) {
@@ -104,7 +104,7 @@ static bool take(void *user, int64_t i, const int32_t *ids) {
     return goes_on;
 }
 
-static par_status print_tokens(const llm_sample *p, const llm_prompt *prompt, const llm_text *t,
+static par_status print_tokens(const llm_generation *p, const llm_prompt *prompt, const llm_text *t,
                                const int32_t *ids) {
     unsigned char *text;
     size_t n;
@@ -115,7 +115,7 @@ static par_status print_tokens(const llm_sample *p, const llm_prompt *prompt, co
     return PAR_OK;
 }
 
-static par_status print_text(const llm_settings *s, const llm_sample *p, int k, int64_t b) {
+static par_status print_text(const llm_settings *s, const llm_generation *p, int k, int64_t b) {
     const llm_prompt *prompt = &p->prompts[k];
     const llm_text *t = &p->texts[b];
     char top_p[40] = "";
@@ -140,7 +140,7 @@ typedef struct {
 } totals;
 
 static void add_run(totals *all, const run *r, double end) {
-    const llm_sample *p = r->sample;
+    const llm_generation *p = r->sample;
     all->seconds += end - r->begin;
     all->prompt_s += r->first - r->begin;
     all->later_s += end - r->first;
@@ -151,7 +151,7 @@ static void add_run(totals *all, const run *r, double end) {
     }
 }
 
-static par_status draw_prompt(const llm_settings *s, llm_world *w, llm_sample *p, int k,
+static par_status draw_prompt(const llm_settings *s, llm_world *w, llm_generation *p, int k,
                               totals *all) {
     const llm_prompt *prompt = &p->prompts[k];
     run r = {.sample = p, .prompt = prompt, .n_new = prompt->n_new, .begin = llm_world_seconds()};
@@ -191,7 +191,7 @@ static void print_totals(const llm_settings *s, const llm_world *w, const totals
     printf("\n");
 }
 
-par_status llm_sample_draw(const llm_run *r, llm_world *w, llm_sample *p) {
+par_status llm_generate_draw(const llm_run *r, llm_world *w, llm_generation *p) {
     totals all = {0};
     if (!p) return PAR_OK;
     if (*p->why) {

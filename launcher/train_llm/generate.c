@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sample.h"
+#include "generate.h"
 
 enum { DEFAULT_TOKENS = 100 };
 
@@ -23,7 +23,7 @@ static bool exists(const char *directory, const char *name, char *path, size_t n
     return n > 0 && (size_t)n < nbytes && access(path, F_OK) == 0;
 }
 
-bool llm_sample_find_tokenizer(const llm_settings *s, char *path, size_t nbytes) {
+bool llm_generate_find_tokenizer(const llm_settings *s, char *path, size_t nbytes) {
     char unused[4096], tokens[4096] = "";
     if (s->data) llm_data_path(s->data, tokens, sizeof tokens);
     if (s->data && exists(tokens, ".vocab", path, nbytes)) return true;
@@ -37,17 +37,17 @@ bool llm_sample_find_tokenizer(const llm_settings *s, char *path, size_t nbytes)
     return true;
 }
 
-int64_t llm_sample_vocab(const llm_settings *s) {
+int64_t llm_generate_vocab(const llm_settings *s) {
     char path[4096];
     par_tokenizer *tokenizer = NULL;
-    if (!llm_sample_find_tokenizer(s, path, sizeof path)) return 0;
+    if (!llm_generate_find_tokenizer(s, path, sizeof path)) return 0;
     if (par_tokenizer_open(path, &tokenizer) != PAR_OK) return 0;
     int64_t vocab = par_tokenizer_vocab(tokenizer);
     par_tokenizer_close(&tokenizer);
     return vocab;
 }
 
-static par_status open_tokenizer(const llm_run *r, llm_sample *p) {
+static par_status open_tokenizer(const llm_run *r, llm_generation *p) {
     const llm_settings *s = &r->set;
     const char *given = s->tokenizer, *path = p->name;
     if (given && strncmp(given, "gpt2:", 5) == 0) given += 5;
@@ -87,7 +87,7 @@ static void unescape(char *text) {
 }
 
 /* The strings of --stop, parted by |. */
-static par_status read_stops(const llm_settings *s, llm_sample *p) {
+static par_status read_stops(const llm_settings *s, llm_generation *p) {
     const char *at = s->stop;
     for (size_t n = 0; at && *at; at += n + (at[n] == '|')) {
         for (n = 0; at[n] && at[n] != '|'; n++) n += at[n] == '\\' && at[n + 1];
@@ -104,7 +104,7 @@ static par_status read_stops(const llm_settings *s, llm_sample *p) {
 
 /* A prompt's tokens: what the tokenizer puts in front of a text, and the text. With neither, what a
  * text follows: the end of the one before, or a new line. */
-static par_status encode(const llm_sample *p, llm_prompt *prompt, const char *from) {
+static par_status encode(const llm_generation *p, llm_prompt *prompt, const char *from) {
     const int32_t *begin;
     size_t front = par_tokenizer_frame(p->tokenizer, false, &begin), n = 0;
     /* a normalizer may make a character longer */
@@ -142,7 +142,7 @@ static par_status fit(const llm_run *r, llm_prompt *prompt, const char *from) {
 }
 
 /* text: the prompt's, which becomes the sample's; NULL: none. */
-static par_status add_prompt(const llm_run *r, llm_sample *p, char *text, const char *from) {
+static par_status add_prompt(const llm_run *r, llm_generation *p, char *text, const char *from) {
     llm_prompt *prompt = &p->prompts[p->n_prompts++];
     prompt->text = text;
     PAR_TRY(encode(p, prompt, from));
@@ -169,7 +169,7 @@ static par_status prompt_of_line(char *line, const char *from, char **text) {
 }
 
 /* A prompt per line that is not empty. */
-static par_status read_lines(const llm_run *r, llm_sample *p, FILE *file) {
+static par_status read_lines(const llm_run *r, llm_generation *p, FILE *file) {
     const char *path = r->set.prompt_file;
     char *line = NULL, from[4200];
     size_t size = 0;
@@ -192,7 +192,7 @@ static par_status read_lines(const llm_run *r, llm_sample *p, FILE *file) {
     return st;
 }
 
-static par_status read_prompts(const llm_run *r, llm_sample *p) {
+static par_status read_prompts(const llm_run *r, llm_generation *p) {
     const llm_settings *s = &r->set;
     char *text = s->prompt && *s->prompt ? strdup(s->prompt) : NULL;
     p->prompts = calloc(LLM_MAX_PROMPTS, sizeof *p->prompts);
@@ -211,7 +211,7 @@ static par_status read_prompts(const llm_run *r, llm_sample *p) {
 }
 
 /* Room for the largest of all runs. */
-static par_status take_room(const llm_settings *s, llm_sample *p) {
+static par_status take_room(const llm_settings *s, llm_generation *p) {
     p->count = s->sample_count;
     size_t most = (size_t)(p->count * p->capacity);
     p->batch = malloc(most * sizeof *p->batch);
@@ -222,7 +222,7 @@ static par_status take_room(const llm_settings *s, llm_sample *p) {
                : par_error_set(PAR_ERR_MEMORY, "no host memory for %zu tokens", most);
 }
 
-static par_status read_all(const llm_run *r, const par_import *import, llm_sample *p) {
+static par_status read_all(const llm_run *r, const par_import *import, llm_generation *p) {
     PAR_TRY(open_tokenizer(r, p));
     if (p->vocab > r->config.vocab)
         return par_error_set(
@@ -242,16 +242,16 @@ static par_status read_all(const llm_run *r, const par_import *import, llm_sampl
     return take_room(&r->set, p);
 }
 
-par_status llm_sample_open(const llm_run *r, llm_world *w, const par_import *import,
-                           llm_sample **out) {
+par_status llm_generate_open(const llm_run *r, llm_world *w, const par_import *import,
+                             llm_generation **out) {
     const llm_settings *s = &r->set;
     if (s->sample_tokens == 0 || s->verify_parallel) return PAR_OK;
-    llm_sample *p = calloc(1, sizeof *p);
+    llm_generation *p = calloc(1, sizeof *p);
     PAR_TRY(llm_world_agree(w, p ? PAR_OK
                                  : par_error_set(PAR_ERR_MEMORY, "no host memory for a sampler")));
     par_status st = llm_world_agree(w, read_all(r, import, p));
     if (st != PAR_OK && is_asked_for(s)) {
-        llm_sample_close(&p);
+        llm_generate_close(&p);
         return st;
     }
     if (st != PAR_OK) snprintf(p->why, sizeof p->why, "%s", par_error());
@@ -259,14 +259,14 @@ par_status llm_sample_open(const llm_run *r, llm_world *w, const par_import *imp
     return PAR_OK;
 }
 
-static int64_t longest_prompt(const llm_sample *p) {
+static int64_t longest_prompt(const llm_generation *p) {
     int64_t longest = 1;
     for (int k = 0; k < p->n_prompts; k++)
         if (p->prompts[k].n > longest) longest = p->prompts[k].n;
     return longest;
 }
 
-par_status llm_sample_prepare(const llm_run *r, llm_sample *p, par_trainer *trainer) {
+par_status llm_generate_prepare(const llm_run *r, llm_generation *p, par_trainer *trainer) {
     if (!p || *p->why) return PAR_OK;
     const par_generator_params params = {.sequences = p->count,
                                          .capacity = p->capacity,
@@ -280,8 +280,8 @@ par_status llm_sample_prepare(const llm_run *r, llm_sample *p, par_trainer *trai
     return PAR_OK;
 }
 
-void llm_sample_close(llm_sample **handle) {
-    llm_sample *p = *handle;
+void llm_generate_close(llm_generation **handle) {
+    llm_generation *p = *handle;
     if (!p) return;
     par_generator_destroy(&p->generator);
     par_tokenizer_close(&p->tokenizer);

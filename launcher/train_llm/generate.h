@@ -1,4 +1,4 @@
-/* What a sample holds: sample.c makes it, sample_text.c draws and prints. */
+/* What a sample holds: generate.c makes it, generate_text.c draws and prints. */
 #ifndef TRAIN_LLM_SAMPLE_H
 #define TRAIN_LLM_SAMPLE_H
 
@@ -22,7 +22,7 @@ typedef struct {
     const char *why; /* it ended before its last token; NULL: it did not */
 } llm_text;
 
-struct llm_sample {
+struct llm_generation {
     par_tokenizer *tokenizer;
     char name[4096]; /* of the tokenizer */
     llm_prompt *prompts;
