@@ -7,6 +7,7 @@
 #include "run.h"
 
 bool run_is_train_llm(const run_settings *s) {
+    if (s->program.n == 0) return false; /* no job, as par doctor asks for a launcher */
     const char *name = strrchr(s->program.words[0], '/');
     return strcmp(name ? name + 1 : s->program.words[0], "train_llm") == 0;
 }

@@ -114,6 +114,20 @@ static bool follow(par__hang *h, int i, bool *visited) {
     return found;
 }
 
+/* They wait in a collective of the same group. */
+static bool waits_with(const par__hang *h, int i, int k) {
+    const par__flight *a = &h->ranks[i].page;
+    return a->wait == PAR__WAIT_GROUP && a->wait_axis >= 0 && a->wait_axis < PAR__FLIGHT_AXES &&
+           is_waiting(&h->ranks[k]) && same_group(&h->ranks[k].page, &a->axes[a->wait_axis]);
+}
+
+/* Nobody is at the end: who was visited, and who waits with them. */
+static void accuse_all(par__hang *h, const bool *visited) {
+    for (int i = 0; i < h->size && i < 4096; i++)
+        for (int k = 0; visited[i] && k < h->size; k++)
+            if (k == i || waits_with(h, i, k)) h->ranks[k].culprit = true;
+}
+
 void par__hang_find(par__hang *h, int rank) {
     bool visited[4096] = {false}, found = false;
     h->n_culprits = 0;
@@ -122,7 +136,7 @@ void par__hang_find(par__hang *h, int rank) {
     for (int i = 0; i < h->size && i < 4096; i++)
         if ((rank < 0 || rank == i) && is_waiting(&h->ranks[i]))
             found = follow(h, i, visited) || found;
-    for (int i = 0; i < h->size && i < 4096 && !found; i++) h->ranks[i].culprit = visited[i];
+    if (!found) accuse_all(h, visited);
     for (int i = 0; i < h->size; i++) h->n_culprits += h->ranks[i].culprit;
     h->circle = !found && h->n_culprits > 0;
 }

@@ -123,7 +123,9 @@ void par_trainer_destroy(par_trainer **handle) {
 par_status par_trainer_settle(par_trainer *t) {
     PAR_REQUIRE(t);
     PAR_TRY(par__no_step_begun(&t->vote));
-    return par__fatal(&t->on, par__buckets_settle(&t->buckets));
+    PAR_TRY(par__fatal(&t->on, par__buckets_settle(&t->buckets)));
+    PAR_TRY(par__sync(&t->on));
+    return par_transport_progress(t->on.transport); /* it tells the times of what has ended */
 }
 
 par_status par_trainer_copy(const par_trainer *t, void *dst, const void *src, size_t nbytes) {

@@ -191,6 +191,8 @@ static void pages(par_transport *transport) {
         snprintf(ranks[r].page.host, sizeof ranks[r].page.host, "n%d", r / 2);
     expect(&h, "ranks 0, 1, 2, 3 wait for each other: nothing comes through between hosts n0 and "
                "n1, or they started different operations");
+    par__hang_find(&h, 2); /* as rank 2 sees it: who waits with it is in it, too */
+    CHECK(h.n_culprits == 4 && h.circle, "%d ranks wait for each other", h.n_culprits);
     strcpy(ranks[3].page.host, "n7");
     expect(&h, "ranks 0, 1, 2, 3 wait for each other: nothing comes through between some of 3 "
                "hosts, or they");
