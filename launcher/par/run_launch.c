@@ -119,9 +119,9 @@ static void describe(const run_settings *s, const char *name, bool slurm, run_la
              m->bound ? "each bound to a memory node" : "not bound: ", m->bound ? "" : m->why);
 }
 
-/* Open MPI's mpirun hears of a host that is gone after 25 s, before the watchdog's 30, and names it;
- * by itself it asks after 300 s, and once a rank has ended it waits for TCP to give up. Who has set
- * it in the environment knows better. */
+/* Open MPI's mpirun hears of a host that is gone after 25 s, before the watchdog's 30, and names
+ * it. By itself it asks after 300 s, and once a rank has ended it waits for TCP to give up. Who has
+ * set it in the environment knows better. */
 static void keepalive_words(const run_settings *s, run_words *words) {
     static const char *const settings[][2] = {{"oob_tcp_keepalive_time", "10"},
                                               {"oob_tcp_keepalive_intvl", "5"},
