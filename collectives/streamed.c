@@ -335,12 +335,13 @@ static par_status tell_times(streamed *s) {
 static par_status take_entry(streamed *s, const par__operation *op, int64_t number, entry **out) {
     entry *at = &s->entries[number % MAX_OPS];
     bool done = true;
-    if (at->number > 0 && !at->waited) PAR_TRY(s->device->event_query(at->done, &done));
+    if (at->number > 0 && !at->waited && s->device->event_query(at->done, &done) != PAR_OK)
+        return break_down(s);
     if (!done)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "%s on axis %s: %d operations are under way; wait for some first",
                  par__kind_name(op->kind), s->comm->axis, MAX_OPS);
-    PAR_TRY(tell_times(s));
+    if (tell_times(s) != PAR_OK) return break_down(s);
     if (s->told <= number - MAX_OPS) s->told = number - MAX_OPS; /* its time comes too late */
     at->row = -1;
     *out = at;

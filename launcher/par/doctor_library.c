@@ -53,7 +53,7 @@ static void look_at_launcher(doctor *d) {
     else
         doctor_say(d, PAR_TOOL_MPI ? DOCTOR_FAIL : DOCTOR_WARN, "launcher",
                    "put it into PATH, or install it", "%.390s", par_error());
-    run_words_free(&launch.words);
+    run_launch_free(&launch);
 }
 
 static void look_at_hdf5(doctor *d) {

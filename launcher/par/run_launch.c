@@ -122,11 +122,11 @@ static void describe(const run_settings *s, const char *name, bool slurm, run_la
 /* Open MPI's mpirun hears of a host that is gone after 25 s, before the watchdog's 30, and names
  * it. By itself it asks after 300 s, and once a rank has ended it waits for TCP to give up. Who has
  * set it in the environment knows better. */
-static void keepalive_words(const run_settings *s, run_words *words) {
+static void keepalive_words(const run_settings *s, bool slurm, run_words *words) {
     static const char *const settings[][2] = {{"oob_tcp_keepalive_time", "10"},
                                               {"oob_tcp_keepalive_intvl", "5"},
                                               {"oob_tcp_keepalive_probes", "3"}};
-    if ((!s->hosts && !s->hostfile) || getenv("OMPI_MCA_oob_tcp_keepalive_time")) return;
+    if ((!s->hosts && !s->hostfile && !slurm) || getenv("OMPI_MCA_oob_tcp_keepalive_time")) return;
     for (int i = 0; i < 3; i++) {
         run_word(words, "--mca");
         run_word(words, "%s", settings[i][0]);
@@ -148,7 +148,7 @@ static void mpirun_words(const run_settings *s, const char *name, int mpi, bool 
     if (mpi == RUN_OPENMPI) {
         if (is_crowded(s, &l->map, slurm)) run_word(&l->words, "--oversubscribe");
         if (geteuid() == 0) run_word(&l->words, "--allow-run-as-root");
-        keepalive_words(s, &l->words);
+        keepalive_words(s, slurm, &l->words);
         l->stop = SIGUSR2, l->kill = SIGTERM;
     } else {
         l->stop = SIGTERM, l->kill = SIGKILL;

@@ -12,10 +12,13 @@
 
 #include "run.h"
 
+enum { NAMED = 512 };
+
 /* The hosts of a job: n with per_host ranks each; n 0: that is not known. */
 typedef struct {
     int n, per_host;
     bool here; /* this host is one of them, and so the others may be thought to be like it */
+    char names[NAMED][RUN_NAME];
 } host_list;
 
 static bool is_here(const char *name, int n) {
@@ -27,13 +30,19 @@ static bool is_here(const char *name, int n) {
             (n == plain || name[plain] == '.'));
 }
 
-/* "node1:8" or "node1 slots=8": one host more. Hosts with other numbers of ranks are not known. */
-static void add_host(host_list *hosts, const char *text, bool *equal) {
-    int n = (int)strcspn(text, ": \t\n");
-    const char *number = strstr(text, "slots=");
-    number = number ? number + 6 : text[n] == ':' ? text + n + 1 : "1";
-    int slots = atoi(number);
+/* "node1:8" or "node1 slots=8": one host more. Hosts with other numbers of ranks, and those that
+ * are there twice, are not known. Without a number it is `bare`: 0 where that is not known. */
+static void add_host(host_list *hosts, const char *text, int bare, bool *equal) {
+    int n = (int)strcspn(text, ": \t\n"), slots = bare;
+    const char *number = strstr(text, " slots="), *tabbed = strstr(text, "\tslots=");
+    if (!number) number = tabbed;
+    if (number) slots = atoi(number + 7);
+    if (!number && text[n] == ':') slots = atoi(text + n + 1);
     *equal &= slots > 0 && (hosts->n == 0 || slots == hosts->per_host);
+    for (int i = 0; i < hosts->n && i < NAMED; i++)
+        *equal &= strncmp(hosts->names[i], text, (size_t)n) != 0 || hosts->names[i][n];
+    if (hosts->n < NAMED) snprintf(hosts->names[hosts->n], RUN_NAME, "%.*s", n, text);
+    *equal &= hosts->n < NAMED;
     hosts->per_host = slots;
     hosts->here |= is_here(text, n);
     hosts->n++;
@@ -44,7 +53,7 @@ static void read_list(const char *text, host_list *hosts, bool *equal) {
     for (int n; *text; text += n + (text[n] == ',')) {
         n = (int)strcspn(text, ",");
         snprintf(name, sizeof name, "%.*s", n, text);
-        add_host(hosts, name, equal);
+        add_host(hosts, name, 1, equal);
     }
 }
 
@@ -53,7 +62,7 @@ static void read_file(const char *path, host_list *hosts, bool *equal) {
     FILE *file = fopen(path, "r");
     while (file && fgets(line, sizeof line, file)) {
         const char *text = line + strspn(line, " \t");
-        if (*text != '\n' && *text != '#') add_host(hosts, text, equal);
+        if (*text != '\n' && *text != '#') add_host(hosts, text, 0, equal);
     }
     if (file) fclose(file);
 }
@@ -145,9 +154,10 @@ static void place(const run_settings *s, run_map *m, const host_list *hosts) {
     m->why = why_not(m, hosts, nodes, all);
     if (!hosts->n || !hosts->here || (hosts->per_host > m->cores && !m->gpus)) return;
     bool tp_first = m->layout.order[0] == PAR_TP;
+    int tp = m->layout.size[PAR_TP];
     const par_topology_assume_params params = {.ranks = (int)s->ranks,
                                                .per_host = hosts->per_host,
-                                               .together = tp_first ? m->layout.size[PAR_TP] : 1,
+                                               .together = tp_first && tp > 0 ? tp : 1,
                                                .on_cores = !m->gpus};
     m->placed = par_topology_assume(m->machine, &params) == PAR_OK;
     m->bound = m->placed && !m->why;
@@ -158,7 +168,8 @@ static void place(const run_settings *s, run_map *m, const host_list *hosts) {
 }
 
 void run_map_find(const run_settings *s, bool slurm, run_map *out) {
-    host_list hosts = find_hosts(s, slurm);
+    static host_list hosts;
+    hosts = find_hosts(s, slurm);
     *out = (run_map){0};
     run_program_layout(s, &out->layout);
     if (par_topology_read(&out->machine) != PAR_OK) {
@@ -172,6 +183,9 @@ void run_map_find(const run_settings *s, bool slurm, run_map *out) {
 void run_map_free(run_map *m) {
     par_topology_destroy(&m->machine);
 }
+
+/* Bytes that a memory node's threads take: each has at most 6 digits and a sign. */
+enum { NODE_NBYTES = 7 * CPU_SETSIZE * 8 };
 
 /* "0-2,8" of the kernel as Hydra's "0+1+2+8". */
 static void add_cpus(char *text, size_t nbytes, const char *list) {
@@ -190,9 +204,12 @@ static void add_cpus(char *text, size_t nbytes, const char *list) {
 /* Hydra's own maps go round the memory nodes with each rank, so it gets every rank's threads. */
 static void hydra_words(const run_map *m, run_words *words) {
     int n = m->machine->n_ranks < m->per_host ? m->machine->n_ranks : m->per_host;
-    size_t nbytes = 16 + (size_t)n * 4096;
+    size_t nbytes = 16 + (size_t)n * NODE_NBYTES;
     char *text = calloc(1, nbytes);
-    if (!text) return;
+    if (!text) {
+        run_word(words, "none");
+        return;
+    }
     snprintf(text, nbytes, "user:");
     for (int r = 0; r < n; r++) {
         if (r > 0) text[strlen(text)] = ',';

@@ -33,14 +33,16 @@ bool run_program_has(const run_settings *s, const char *option, const char *valu
 void run_program_layout(const run_settings *s, par_layout *out) {
     const char *order = value_of(s, "--order");
     int64_t product = 1;
-    int open = -1, n_open = 0; /* 0: what the ranks leave */
+    int open = -1, n_open = 0, given = run_is_train_llm(s); /* open: what the ranks leave */
     *out = (par_layout){0};
+    if (value_of(s, "--config")) return; /* which may say more of it */
     if (order && par_layout_parse_order(order, out->order) != PAR_OK) return;
     for (int i = 0; i < PAR_AXIS_COUNT; i++) {
         char option[16];
         snprintf(option, sizeof option, "--%s", par_axis_name((par_axis)i));
         const char *value = value_of(s, option);
         int n = value ? atoi(value) : i != PAR_DP;
+        given += value != NULL;
         out->size[i] = n;
         if (n > 0 && product <= s->ranks) product *= n;
         if (n == 0) open = i, n_open++;
@@ -49,7 +51,7 @@ void run_program_layout(const run_settings *s, par_layout *out) {
         out->size[open] = (int)(s->ranks / product);
         product = s->ranks;
     }
-    if (n_open > 1 || product != s->ranks) *out = (par_layout){0};
+    if (!given || n_open > 1 || product != s->ranks) *out = (par_layout){0};
 }
 
 const char *run_program_directory(const run_settings *s) {

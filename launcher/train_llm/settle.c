@@ -371,6 +371,9 @@ par_status llm_settle(llm_run *r, int world_size, par_problems *problems) {
                         (long long)s->tp_pieces);
         s->sequence_parallel = false;
     }
+    if (s->document_end >= 0 && s->documents != LLM_DOCUMENTS_APART)
+        par_problem(problems, "--document-end %lld: needs --documents apart",
+                    (long long)s->document_end);
     r->early_notes = r->notes;
     PAR_TRY(create_model(r, world_size, problems));
     r->n_micro = problems->n ? 0 : (int)(p->global_batch / p->micro_batch / p->layout.size[PAR_DP]);

@@ -151,7 +151,7 @@ par_status par_memory_tell(par_memory *memory, par_memory_kind kind, const char 
     if (memory->n_details == memory->max_details) {
         int max = memory->max_details ? 2 * memory->max_details : 256;
         par_ledger_detail *details = realloc(memory->details, (size_t)max * sizeof *details);
-        if (!details) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger of %d parts", max);
+        if (!details) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger of %d details", max);
         memory->details = details;
         memory->max_details = max;
     }

@@ -112,9 +112,9 @@ static int64_t find_difference(const char *a, size_t n_a, const char *b, size_t 
 
 /* The index that the manifest describes, malloc'ed; in a new folder, which goes again. */
 static par_status make_again(const par_checkpoint *c, char **out, size_t *nbytes) {
-    char folder[256], path[PAR__PATH];
+    char folder[PAR__PATH], path[PAR__PATH];
     const char *root = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%.200s/par-index-XXXXXX", root && *root ? root : "/tmp");
+    PAR_TRY(par__path(folder, root && *root ? root : "/tmp", "par-index-XXXXXX"));
     if (!mkdtemp(folder)) return par__write_error(folder, "made (legal: another TMPDIR)");
     par_status st = par__path(path, folder, "index.h5");
     if (st == PAR_OK) st = par__index_layout(path, c);
@@ -129,13 +129,15 @@ par_status par__index_compare(const char *path, const char *data, size_t nbytes,
     char *made = NULL;
     size_t n = 0;
     par_status st = make_again(c, &made, &n);
+    if (st == PAR_ERR_IO) st = PAR_ERR_UNSUPPORTED; /* of the folder: the checkpoint may be whole */
     if (st != PAR_OK)
         return par_error_set(st, "%s: cannot be compared with the manifest: %s", path, par_error());
     int64_t at = find_difference(made, n, data, nbytes);
     free(made);
     if (at < 0) return PAR_OK;
     PAR_FAIL(PAR_ERR_FORMAT,
-             "%s: is not the index of its manifest, from byte %lld on: do not open it with other "
+             "%s: is not the index that this libhdf5 makes of its manifest, from byte %lld on: "
+             "another version wrote it, or somebody changed it; then do not open it with other "
              "tools (loading does not read it)",
              path, (long long)at);
 }

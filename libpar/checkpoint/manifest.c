@@ -3,6 +3,7 @@
  * bytes before it is parsed: the last line must be the one that follows from everything before it,
  * so no byte can change. contents.c knows what it says.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -67,13 +68,14 @@ static json_t *run_entry(const par_checkpoint_run *r, const par__span *p) {
     return NULL;
 }
 
-/* A text that jansson made, or why it did not; name: of what. */
+/* A text that jansson made, as one of malloc, or why there is none; name: of what. */
 static par_status made(bool memory, const char *name, char *text, char **out) {
-    if (memory && text) {
-        *out = text;
-        return PAR_OK;
-    }
-    free(text);
+    json_free_t release; /* what the host may have given to jansson */
+    json_get_alloc_funcs(NULL, &release);
+    *out = memory && text ? strdup(text) : NULL;
+    memory &= *out || !text;
+    if (text) release(text);
+    if (*out) return PAR_OK;
     if (!memory) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for its text", name);
     PAR_FAIL(PAR_ERR_ARG, "%s: what is said of the checkpoint is not UTF-8", name);
 }

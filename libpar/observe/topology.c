@@ -41,7 +41,8 @@ int par__topology_host(const par_topology *t, int component) {
 
 par_status par__topology_add(par_topology *t, par_component component, int parent, int *out) {
     par_component *components = realloc(t->components, ((size_t)t->n + 1) * sizeof *components);
-    if (!components) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a machine of %d parts", t->n + 1);
+    if (!components)
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a machine of %d components", t->n + 1);
     t->components = components;
     component.parent = parent;
     component.index = 0;

@@ -24,8 +24,8 @@ static void append_size(char text[TEXT], uint64_t nbytes) {
     int u = 0;
     double size = (double)nbytes;
     for (; size >= 1024 && u < 4; u++) size /= 1024;
-    bool component = size < 10 && fabs(size - round(size)) > 0.05;
-    append(text, TEXT, ": %.*f %s", component ? 1 : 0, size, units[u]);
+    bool fraction = size < 10 && fabs(size - round(size)) > 0.05;
+    append(text, TEXT, ": %.*f %s", fraction ? 1 : 0, size, units[u]);
 }
 
 static void append_device(char text[TEXT], const par_component *p) {

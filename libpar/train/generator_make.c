@@ -163,7 +163,7 @@ static par_status agree_on_prompt(const par_trainer *t, const par_generator_para
             cannot += !last && !chunk->modules[i]->ops->prompt;
         }
     PAR_TRY(par_comm_all_reduce(t->on.mesh->world, &cannot, &cannot, 1, PAR_I32,
-                                (par_tag){"prompt", -1, -1, -1}, NULL, NULL));
+                                (par_tag){"agree", -1, -1, -1}, NULL, NULL));
     if (cannot == 0) *prompt = params->prompt;
     return PAR_OK;
 }

@@ -265,7 +265,8 @@ static void put_index(const char *image, size_t n) {
 
 static void index_refused(const char *what, const char *image, size_t n) {
     put_index(image, n);
-    verify_refuses(1, what, "index.h5: is not the index of its manifest, from byte ");
+    verify_refuses(
+        1, what, "index.h5: is not the index that this libhdf5 makes of its manifest, from byte ");
     CHECK_OK(fixture_load(&f));
     CHECK(fixture_holds(&f, 7, 0), "%s: other numbers come back", what);
 }

@@ -273,6 +273,11 @@ static void another_hdf5(par_transport *transport) {
     static setting s;
     if (par_checkpoint_missing()) harness_skip("%s", par_checkpoint_missing());
     if (par_checkpoint_missing()) return;
+    other_version = true;
+    bool replaced = par_checkpoint_missing(); /* not where the linker keeps the function here */
+    other_version = false;
+    if (!replaced) harness_skip("libpar finds libhdf5's function, not this program's");
+    if (!replaced) return;
     begin(&s, transport);
     other_version = s.rank == 1;
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++)

@@ -74,13 +74,12 @@ static par_status train(par_transport *transport, const par_trainer_params *para
 }
 
 /* A transport of its own, as the harness's compares every collective by another one. */
-static void run(par_transport *harness, const setting *s, const par_transformer_config *config,
+static void run(MPI_Comm comm, const setting *s, const par_transformer_config *config,
                 const par_model *model, check_table *table, int pieces, outcome *o) {
     const check_data data = {.vocab = config->vocab, .T = config->tokens, .ignore = 7};
     par_trainer_params params =
         check_params(model, s->tp, 1, 4 / s->tp, s->micro_batch, s->batch ? s->batch : BATCH);
     par_transport *transport = NULL;
-    MPI_Comm comm = check_comm(harness);
     params.backend = s->backend;
     params.dtype = s->dtype;
     params.recompute = s->recompute;
@@ -94,7 +93,6 @@ static void run(par_transport *harness, const setting *s, const par_transformer_
     CHECK_OK(par_transport_create_mpi(comm, NULL, &transport));
     if (o->gradients && o->weights) CHECK_OK(train(transport, &params, &data, table, o));
     par_transport_destroy(&transport);
-    MPI_Comm_free(&comm);
 }
 
 static void compare_bits(const char *what, const check_table *table, const outcome *a,
@@ -135,11 +133,12 @@ static void compare(par_transport *harness, const setting *s) {
     outcome whole, pieces;
     char what[160];
     describe(s, what, sizeof what);
+    MPI_Comm comm = check_comm(harness); /* the table's, too */
     check_config(s->family, &config);
     config.dropout = 0.1f;
     CHECK_OK(par_transformer_create(&config, &model));
-    run(harness, s, &config, model, &table, 1, &whole);
-    run(harness, s, &config, model, &table, s->pieces, &pieces);
+    run(comm, s, &config, model, &table, 1, &whole);
+    run(comm, s, &config, model, &table, s->pieces, &pieces);
     if (!harness_failed()) compare_bits(what, &table, &pieces, &whole);
     if (!harness_failed() && !s->far && s->micro_batch > 1)
         compare_counts(what, s, config.layers, &pieces, &whole);
@@ -152,6 +151,7 @@ static void compare(par_transport *harness, const setting *s) {
         free(i ? whole.weights : pieces.weights);
     }
     check_table_destroy(&table);
+    MPI_Comm_free(&comm);
     par_transformer_destroy(&model);
 }
 

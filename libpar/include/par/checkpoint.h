@@ -265,7 +265,8 @@ PAR_API par_status par_checkpoint_read(const par_checkpoint *, const par_checkpo
  * opened (nothing to do in the form of version 1). So callers can spread ranks over threads; while
  * one looks at an index, no thread of the caller's own may call libhdf5.
  *
- * Not collective. Errors: as par_checkpoint_read; PAR_ERR_ARG: rank outside [0, n_ranks].
+ * Not collective. Errors: as par_checkpoint_read; PAR_ERR_ARG: rank outside [0, n_ranks];
+ * PAR_ERR_UNSUPPORTED: of index.h5, there is no folder to make another one in (TMPDIR).
  */
 PAR_API par_status par_checkpoint_verify(const par_checkpoint *, int rank);
 

@@ -385,7 +385,8 @@ PAR_API par_status par_trainer_save_end(par_trainer *, par_checkpoint_result *ou
  * par_trainer_save.
  *
  * Collective: on world. Errors: as par_checkpoint_load; PAR_ERR_ARG [agreed] when a step is under
- * way. After PAR_ERR_INTERNAL (the files changed meanwhile) the trainer's state is undefined.
+ * way. After PAR_ERR_INTERNAL (the files changed meanwhile) the trainer's state is undefined. A
+ * trainer that had no weights before has none after an error.
  */
 PAR_API par_status par_trainer_resume(par_trainer *, const char *directory,
                                       const par_checkpoint_about *about,
