@@ -38,8 +38,11 @@ static void report_end(const llm_run *r, const char *title, const char *text) {
 
 static _Noreturn void leave(int code, bool broken) {
     llm_watch_end();
+    if (!broken) {
+        llm_world_meet();
+        llm_run_leave(); /* no rank has its page there any more */
+    }
     llm_world_end(code, broken);
-    llm_run_leave(); /* no rank has its page there any more */
     exit(code);
 }
 

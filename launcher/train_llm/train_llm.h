@@ -138,8 +138,11 @@ void llm_world_disconnect(llm_world *);
 /* After the transport was broken: returns at once on rank 0, which ends the job; elsewhere after 10
  * to 20 s, if it has not. */
 void llm_world_await_end(const llm_world *);
-/* The last thing of a process but its exit: MPI goes down. `broken`: peers may be waiting for this
- * rank, so the job is torn down with this code. */
+/* Until all ranks are here, with MPI alone. Collective. */
+void llm_world_meet(void);
+/* The last thing of a process but its exit: MPI goes down, on no rank before all are here, since
+ * launchers kill the others of a job when one has ended with another code than 0. `broken`: peers
+ * may be waiting for this rank, so the job is torn down with this code. */
 void llm_world_end(int code, bool broken);
 double llm_world_seconds(void);
 /* Rank 0's bytes to all, before there is a transport. Collective. */

@@ -67,6 +67,14 @@ void llm_world_await_end(const llm_world *w) {
 #endif
 }
 
+void llm_world_meet(void) {
+#if TRAIN_LLM_MPI
+    int is_up;
+    MPI_Initialized(&is_up);
+    if (is_up) MPI_Barrier(MPI_COMM_WORLD);
+#endif
+}
+
 void llm_world_end(int code, bool broken) {
     fflush(NULL);
 #if TRAIN_LLM_MPI
@@ -79,6 +87,7 @@ void llm_world_end(int code, bool broken) {
         nanosleep(&pause, NULL);
         MPI_Abort(MPI_COMM_WORLD, code);
     }
+    llm_world_meet();
     if (is_up) MPI_Finalize();
 #else
     (void)code, (void)broken;
