@@ -302,7 +302,7 @@ static par_status analyze_all(analysis *a, const par_words *runs) {
 
 static const char usage[] =
     "usage: par cost analyze RUNS... [options]\n"
-    "Adds up what runs took: device-hours, energy, money. What is no run is named and left out.";
+    "Adds up what runs took: device-hours, energy, money. What is not a run is named and left out.";
 
 static int analyze(int argc, char **argv) {
     analysis a = {0};

@@ -1,6 +1,7 @@
 /* What commands of par do with their command lines. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "par_tool.h"
 
@@ -48,6 +49,11 @@ bool par_tool_read(const par_option *rows, int n, const char *usage, int argc, c
 
 int par_tool_refuse(const char *command, par_problems *problems) {
     if (par_problems_status(problems, PAR_ERR_OPTION) == PAR_OK) return EXIT_SUCCESS;
-    fprintf(stderr, "par %s: %s\n", command, par_error());
+    const char *text = par_error();
+    fprintf(stderr, problems->n > 1 ? "par %s: %d problems" : "par %s: ", command, problems->n);
+    for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n')
+        fprintf(stderr, problems->n > 1 || line > text ? "\n  %.*s" : "%.*s",
+                (int)strcspn(line, "\n"), line);
+    fprintf(stderr, "\n");
     return PAR_TOOL_INPUT;
 }
