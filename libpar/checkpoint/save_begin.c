@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "libpar/base/checked.h"
+#include "libpar/base/clock.h"
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/save.h"
 
@@ -109,13 +109,10 @@ static par_status prepare(par__saving *s) {
 
 /* A check leaves the step's own name alone: both its names are those of temporary directories. */
 static par_status set_names(par__saving *s) {
-    struct timespec now;
     const par_checkpoint_params *p = &s->params;
-    clock_gettime(CLOCK_REALTIME, &now);
     par__step_name(p->step, s->name);
     snprintf(s->temporary_name, sizeof s->temporary_name, "%.13s.tmp-%lx-%llx", s->name,
-             (long)getpid(),
-             (unsigned long long)now.tv_sec * 1000000000 + (unsigned long long)now.tv_nsec);
+             (long)getpid(), (unsigned long long)par__date_nanoseconds());
     PAR_TRY(par_comm_broadcast(s->world, s->temporary_name, sizeof s->temporary_name, PAR_U8, 0,
                                tag, NULL, NULL));
     if (p->check_only) snprintf(s->name, sizeof s->name, "%.55s-check", s->temporary_name);

@@ -3,10 +3,10 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "hang.h"
+#include "libpar/base/clock.h"
 #include "par/watchdog.h"
 
 /* A rank whose watchdog was silent for so long, s, when the others' were not, had gone before. */
@@ -42,9 +42,7 @@ static int64_t read_all(const char *directory, par__hang *h) {
 
 /* Where all are gone, those count as waiting that went last. */
 static void set_silent(par__hang *h, int64_t newest) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    int64_t now = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec, alive = 0;
+    int64_t now = par__date_nanoseconds(), alive = 0;
     for (int r = 0; r < h->size; r++)
         alive += h->ranks[r].sign == PAR__RANK_ALIVE && h->ranks[r].page.phase != PAR__PHASE_ENDED;
     for (int r = 0; r < h->size; r++) {

@@ -8,8 +8,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
+#include "libpar/base/clock.h"
 #include "libpar/observe/series.h"
 
 static const char version[] = "brain.Event:2", train[] = "loss/train", valid[] = "loss/validation";
@@ -66,10 +66,8 @@ static unsigned char *put_value(unsigned char *out, const char *tag, double valu
 
 /* The Event message with its frame; what follows the time and the step is `rest`. */
 static size_t put_record(unsigned char *out, int64_t step, const unsigned char *rest, size_t n) {
-    struct timespec now;
     uint64_t bits;
-    clock_gettime(CLOCK_REALTIME, &now);
-    double wall = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    double wall = 1e-9 * (double)par__date_nanoseconds();
     memcpy(&bits, &wall, sizeof bits);
     unsigned char *data = out + 12, *end = data;
     *end++ = 0x09;

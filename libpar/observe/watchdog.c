@@ -52,15 +52,9 @@ struct par_watchdog {
     par__hang hang;
 };
 
-static int64_t clock_ns(clockid_t clock) {
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static void beat(par_watchdog *w) {
-    w->page->beat = clock_ns(CLOCK_REALTIME);
-    w->page->cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    w->page->beat = par__date_nanoseconds();
+    w->page->cpu = par__cpu_nanoseconds();
     if (w->slow_files) msync(w->page, sizeof *w->page, MS_SYNC);
 }
 
@@ -79,7 +73,7 @@ static void look(par_watchdog *w, int rank, double now) {
     }
     par__page_process(r, w->host);
     s->n_runs = r->runs ? s->n_runs + 1 : 0;
-    r->silent_s = 1e-9 * (double)(clock_ns(CLOCK_REALTIME) - r->page.beat);
+    r->silent_s = 1e-9 * (double)(par__date_nanoseconds() - r->page.beat);
     double silent = w->params.timeout_s * SAMPLE;
     if (strcmp(r->page.host, w->host) != 0 && now - s->beat_at > silent &&
         now - s->beat_at > 5 * w->tick_s)
