@@ -4,7 +4,8 @@
 # ROUNDS rounds of all of them in turn; prints the median of each one's tokens per second, its range
 # over rounds, and the ratio to libpar's median.
 #
-#     benchmarks/beside_pytorch.sh [BUILD]     PYTHON=python3 THREADS=2 ROUNDS=3 STEPS=6 LAYERS=12 TOKENS=256 BATCH=4
+#     benchmarks/beside_pytorch.sh [BUILD]
+#         PYTHON=python3 THREADS=2 ROUNDS=3 STEPS=6 LAYERS=12 TOKENS=256 BATCH=4
 set -eu
 build=$(cd "${1:-build}" && pwd)
 python=${PYTHON:-python3} threads=${THREADS:-2} rounds=${ROUNDS:-3} steps=${STEPS:-6}
@@ -43,17 +44,20 @@ pytorch() { # PRECISION [--eager]
 }
 
 median() {
-    sort -n | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'
+    sort -n | awk '{ x[NR] = $1 }
+        END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'
 }
 
 report() { # NAME FILE REFERENCE
     own=$(median < "$2")
     sort -n "$2" | awk -v name="$1" -v median="$own" -v reference="$3" \
         'NR == 1 { least = $1 } { most = $1 } END {
-        printf "%-24s %7.0f tokens/s  (%.0f to %.0f)  %.2f of libpar\n", name, median, least, most, median / reference }'
+        printf "%-24s %7.0f tokens/s  (%.0f to %.0f)  %.2f of libpar\n",
+            name, median, least, most, median / reference }'
 }
 
-echo "GPT-2 124M's shape, $layers layers, $batch x $tokens tokens per step, $threads threads; PyTorch $("$python" -c 'import torch; print(torch.__version__)')"
+echo "GPT-2 124M's shape, $layers layers, $batch x $tokens tokens per step, $threads threads;" \
+    "PyTorch $("$python" -c 'import torch; print(torch.__version__)')"
 for precision in fp32 bf16; do
     for _ in $(seq "$rounds"); do
         libpar "$precision" >> "$scratch/libpar.$precision"

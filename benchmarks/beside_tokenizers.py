@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""beside_tokenizers.py PAR GPT2 TEXT [RUNS]: `par data` beside tiktoken and Hugging Face's tokenizers, on one core and on two.
+"""beside_tokenizers.py PAR GPT2 TEXT [RUNS]: `par data` beside tiktoken and Hugging Face's
+tokenizers, on one core and on two.
 
-PAR: the program; GPT2: a folder with vocab.json or encoder.json and merges.txt or vocab.bpe; TEXT: a file, repeated up to 32 MB as
-documents of about 100 kB in JSON Lines. Needs `pip install tiktoken tokenizers`. Runs take turns, so that a busy machine is busy for
-all; medians and the spread. `par data` reads JSON, encodes and writes a token file; the others encode texts in memory, their start
+PAR: the program; GPT2: a folder with vocab.json or encoder.json and merges.txt or vocab.bpe; TEXT:
+a file, repeated up to 32 MB as documents of about 100 kB in JSON Lines. Needs `pip install tiktoken
+tokenizers`. Runs take turns, so that a busy machine is busy for all; medians and the spread. `par
+data` reads JSON, encodes and writes a token file; the others encode texts in memory, their start
 and their reading are not counted.
 """
 import json, os, statistics, subprocess, sys, tempfile, time

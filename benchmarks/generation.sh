@@ -4,8 +4,9 @@
 # median of each one's tokens per second, its range over rounds, and its ratio to transformers' in
 # the same precision; and libpar's time from the start of the process to the first token.
 #
-#     benchmarks/generation.sh [BUILD]     PYTHON=python3 (with torch and transformers) THREADS=2 ROUNDS=3 TOKENS=64
-#                                          PROMPT=5 (tokens) RANKS=1 (libpar's, tp) LOOPS=0 (busy loops beside all of it)
+#     benchmarks/generation.sh [BUILD]     PYTHON=python3 (with torch and transformers) THREADS=2
+#                                          ROUNDS=3 TOKENS=64 PROMPT=5 (tokens) RANKS=1 (libpar's,
+#                                          tp) LOOPS=0 (busy loops beside all of it)
 #
 # THREADS=0: as many as the library, and PyTorch, choose.
 set -eu
@@ -27,7 +28,9 @@ trap end EXIT
 . "$here/scripts/mpi.sh"
 "$python" -c 'import sys, torch, transformers as t
 torch.manual_seed(0)
-t.GPT2LMHeadModel(t.GPT2Config(eos_token_id=None, bos_token_id=None)).save_pretrained(sys.argv[1])' "$scratch/model" >/dev/null 2>&1
+t.GPT2LMHeadModel(
+    t.GPT2Config(eos_token_id=None, bos_token_id=None)).save_pretrained(sys.argv[1])' \
+    "$scratch/model" >/dev/null 2>&1
 
 prompt=$(printf '%*s' "$n_prompt" '' | tr ' ' a)
 run=("$build/launcher/train_llm")
@@ -39,13 +42,16 @@ for _ in $(seq "$n_loops"); do
 done
 
 libpar() { # PRECISION QUANTIZE: tokens per second, seconds to the first token
-    "${run[@]}" --sample --import "$scratch/model" --tokenizer bytes --prompt "$prompt" --sample-tokens "$tokens" \
-        --temperature 0 --precision "$1" --quantize "$2" --threads "$threads" > "$scratch/out" 2>&1 || { cat "$scratch/out" >&2; exit 1; }
-    sed -nE 's/^[0-9]+ tokens? drawn in .* s, ([0-9.]+) per second; .*, ([0-9.]+) s after the start$/\1 \2/p' "$scratch/out"
+    "${run[@]}" --sample --import "$scratch/model" --tokenizer bytes --prompt "$prompt" \
+        --sample-tokens "$tokens" --temperature 0 --precision "$1" --quantize "$2" \
+        --threads "$threads" > "$scratch/out" 2>&1 || { cat "$scratch/out" >&2; exit 1; }
+    local drawn="[0-9]+ tokens? drawn in .* s, ([0-9.]+) per second"
+    sed -nE "s/^$drawn; .*, ([0-9.]+) s after the start$/\1 \2/p" "$scratch/out"
 }
 theirs() { # PRECISION
-    "$python" "$here/benchmarks/torch_generate.py" "$scratch/model" --tokens "$tokens" --precision "$1" --threads "$threads" --prompt "$n_prompt" \
-        2> /dev/null | sed -nE 's/.*"tokens_per_s": ([0-9.]+).*/\1/p'
+    "$python" "$here/benchmarks/torch_generate.py" "$scratch/model" --tokens "$tokens" \
+        --precision "$1" --threads "$threads" --prompt "$n_prompt" 2> /dev/null |
+        sed -nE 's/.*"tokens_per_s": ([0-9.]+).*/\1/p'
 }
 median() { sort -n | awk \
     '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'; }
@@ -56,8 +62,13 @@ report() { # NAME FILE REFERENCE UNIT
               reference ? sprintf("  %.2f of transformers", median / reference) : "" }'
 }
 
-echo "GPT-2 124M's shape, greedy, batch 1, $tokens tokens behind $n_prompt, $threads threads, $ranks ranks, $n_loops busy loops; PyTorch $("$python" -c 'import torch; print(torch.__version__)'), transformers $("$python" -c 'import transformers; print(transformers.__version__)' 2>/dev/null)"
-echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores, load $(cut -d' ' -f1-3 /proc/loadavg)"
+echo "GPT-2 124M's shape, greedy, batch 1, $tokens tokens behind $n_prompt, $threads threads," \
+    "$ranks ranks, $n_loops busy loops;" \
+    "PyTorch $("$python" -c 'import torch; print(torch.__version__)')," \
+    "transformers $("$python" -c 'import transformers; print(transformers.__version__)' \
+        2>/dev/null)"
+echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)," \
+    "$(nproc) cores, load $(cut -d' ' -f1-3 /proc/loadavg)"
 for precision in fp32 bf16; do
     for _ in $(seq "$rounds"); do
         for quantize in none int8; do

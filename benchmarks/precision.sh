@@ -18,7 +18,8 @@ cat "$here"/docs/*.md "$here"/*.md > "$scratch/text"
     > /dev/null
 
 median() {
-    sort -n | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'
+    sort -n | awk '{ x[NR] = $1 }
+        END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'
 }
 
 # milliseconds of a step in precision $1

@@ -3,8 +3,9 @@
 
     benchmarks/quantize_quality.py FOLDER ROUNDED
 
-For perplexity: a model of rounded weights is what products with 8-bit copies compute. Linear weights [out, in] alone, so
-for the families whose files have them so (Llama's and its relatives), with a head of its own.
+For perplexity: a model of rounded weights is what products with 8-bit copies compute. Linear
+weights [out, in] alone, so for the families whose files have them so (Llama's and its relatives),
+with a head of its own.
 """
 import pathlib
 import shutil

@@ -4,7 +4,8 @@
 # bits, and greedy texts of both behind PROMPTS prompts from that text: how many tokens are the same
 # up to the first other one.
 #
-#     benchmarks/quantize_quality.sh TEXT [BUILD]   PYTHON=python3 (with torch and safetensors) STEPS=300 PROMPTS=40
+#     benchmarks/quantize_quality.sh TEXT [BUILD]
+#         PYTHON=python3 (with torch and safetensors) STEPS=300 PROMPTS=40
 set -eu
 text=$(realpath "$1") build=$(cd "${2:-build}" && pwd)
 python=${PYTHON:-python3} steps=${STEPS:-300} n=${PROMPTS:-40}
@@ -50,4 +51,5 @@ read = lambda f: re.split(r"^--- sample .*\n", open(f, errors="replace").read(),
 pairs = list(zip(read("none.txt"), read("int8.txt")))
 same = [a == b for a, b in pairs]
 common = [next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), 56) - 8 for a, b in pairs]
-print(f"greedy texts of 48 tokens: {sum(same)} of {len(pairs)} are the same; up to the first other token {sum(common) / len(common):.1f} on average")'
+print(f"greedy texts of 48 tokens: {sum(same)} of {len(pairs)} are the same; "
+      f"up to the first other token {sum(common) / len(common):.1f} on average")'

@@ -30,7 +30,8 @@ shape124="--model gpt2-124m --layers 2 --vocab 8192 --tokens 128 --batch 2 --mic
 
 middle() { # COLUMN FILE: median, least, most
     cut -d' ' -f"$1" "$2" | sort -n | awk '{ x[NR] = $1 } END {
-        printf "%.4g (%.4g to %.4g)", NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2, x[1], x[NR] }'
+        printf "%.4g (%.4g to %.4g)",
+            NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2, x[1], x[NR] }'
 }
 
 # The fastest or the median step in ms without the first two; a run that takes more than 1 minute is

@@ -22,7 +22,8 @@ if a.threads > 0:
 dtype = torch.float32 if a.precision == "fp32" else torch.bfloat16
 model = transformers.AutoModelForCausalLM.from_pretrained(a.folder, dtype=dtype).eval()
 prompt = torch.full((1, a.prompt), 97)
-options = dict(attention_mask=torch.ones_like(prompt), do_sample=False, use_cache=True, pad_token_id=0)
+options = dict(attention_mask=torch.ones_like(prompt), do_sample=False, use_cache=True,
+               pad_token_id=0)
 with torch.inference_mode():
     model.generate(prompt, max_new_tokens=4, min_new_tokens=4, **options)
     begin = time.perf_counter()

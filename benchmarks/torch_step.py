@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""One optimizer step of GPT-2 or Llama in PyTorch, for comparison with train_llm on the same machine.
+"""One optimizer step of GPT-2 or Llama in PyTorch, for comparison with train_llm on the same
+machine.
 
-The same shapes as libpar's presets: bf16 autocast over fp32 weights unless --precision fp32, fused attention
-(scaled_dot_product_attention, causal; of its kernels PyTorch's choice, or --attention), fused AdamW, clipping at norm
-1, the whole model with its loss in torch.compile unless --eager, products of fp32 parts in TF32. On a GPU if there is
-one. Threads: OMP_NUM_THREADS. --compile-only: forward and backward once, so that the compiled code lies in PyTorch's
-cache (TORCHINDUCTOR_CACHE_DIR) for another run.
-Prints one JSON line: tokens per second from the median step, all steps' seconds, peak memory, seconds from the
-process's start to the end of the first step.
+The same shapes as libpar's presets: bf16 autocast over fp32 weights unless --precision fp32, fused
+attention (scaled_dot_product_attention, causal; of its kernels PyTorch's choice, or --attention),
+fused AdamW, clipping at norm 1, the whole model with its loss in torch.compile unless --eager,
+products of fp32 parts in TF32. On a GPU if there is one. Threads: OMP_NUM_THREADS. --compile-only:
+forward and backward once, so that the compiled code lies in PyTorch's cache
+(TORCHINDUCTOR_CACHE_DIR) for another run.
+Prints one JSON line: tokens per second from the median step, all steps' seconds, peak memory,
+seconds from the process's start to the end of the first step.
 
     torch_step.py --model gpt2-124m --tokens 1024 --batch 16 --steps 20
 """
@@ -111,7 +113,8 @@ class Model(nn.Module):
 
 
 def flops_a_token(L, C, H, K, M, V, llama, T):
-    """6 a weight of a product, and 12 L C T for attention, the causal half not taken off (PaLM, appendix B)."""
+    """6 a weight of a product, and 12 L C T for attention, the causal half not taken off (PaLM,
+    appendix B)."""
     D = C // H
     block = C * (H + 2 * K) * D + C * C + (3 if llama else 2) * C * M
     return 6 * (L * block + C * V) + 12 * L * C * T
@@ -125,7 +128,7 @@ def seconds_here():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--model", choices=SHAPES, default="gpt2-124m")
     parser.add_argument("--layers", type=int, help="blocks, in place of the model's")
     parser.add_argument("--tokens", type=int, default=1024)

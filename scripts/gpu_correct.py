@@ -1,4 +1,5 @@
-"""gpu-check's correctness: kernels, the cuda backend against the cpu one, oracles, layouts, own attention, cuDNNs."""
+"""gpu-check's correctness: kernels, the cuda backend against the cpu one, oracles, layouts, own
+attention, cuDNNs."""
 
 import json
 import os
@@ -34,7 +35,8 @@ class Place:
         self.small = f"--layers 4 {steps} --vocab 512 --batch 8 --seed 7".split() + self.quiet(512)
 
     def quiet(self, vocabulary):
-        return f"--eval-every 0 --sample-tokens 0 --run none --data {self.folder}/{vocabulary}.bin".split()
+        return ("--eval-every 0 --sample-tokens 0 --run none "
+                f"--data {self.folder}/{vocabulary}.bin").split()
 
     def mpirun(self, ranks):
         flags = pathlib.Path(__file__).with_name("mpi.sh")
@@ -147,7 +149,8 @@ def system_cudnn():
 
 
 def short_training(run, place, which, tokens):
-    """What the start of a training says computes attention, with the cuDNN that is found first, or the system's."""
+    """What the start of a training says computes attention, with the cuDNN that is found
+    first, or the system's."""
     env = {}
     if which == "system":
         library = system_cudnn()

@@ -1,7 +1,8 @@
-"""How gpu-check runs things: commands with limits, checks side by side or one at a time, and what they leave.
+"""How gpu-check runs things: commands with limits, checks side by side or one at a time, and what
+they leave.
 
-A check is a function that returns its figures, and raises Failed or Skipped. Its commands end at its own limit or at
-the end of the whole, whichever comes first, with all that they started.
+A check is a function that returns its figures, and raises Failed or Skipped. Its commands end at
+its own limit or at the end of the whole, whichever comes first, with all that they started.
 """
 
 import concurrent.futures
@@ -44,7 +45,8 @@ class Runner:
             print(text, file=self.text, flush=True)
 
     def command(self, args, env=None, watch=None):
-        """Standard output and error of a command that succeeds. watch(line, seconds since the start): for each line."""
+        """Standard output and error of a command that succeeds. watch(line, seconds since the
+        start): for each line."""
         args = [str(a) for a in args]
         begin, lines = time.monotonic(), []
         left = min(self.local.end, self.deadline) - begin
@@ -83,7 +85,8 @@ class Runner:
         return text
 
     def one(self, check, until=None):
-        """Run one check, at most until a moment, and keep its result; nothing that it does ends the others."""
+        """Run one check, at most until a moment, and keep its result; nothing that it does ends
+        the others."""
         begin, until = time.monotonic(), until or self.deadline
         self.local.end, self.local.text = min(begin + check.limit, until), []
         figures, note, ok = {}, "", True

@@ -1,4 +1,5 @@
-"""gpu-check's speed: trainings, PyTorch's beside them, where a step's time goes, kernels, own attention and cuDNN's."""
+"""gpu-check's speed: trainings, PyTorch's beside them, where a step's time goes, kernels, own
+attention and cuDNN's."""
 
 import json
 import os
@@ -42,7 +43,8 @@ class Memory:
     def __enter__(self):
         try:
             self.process = subprocess.Popen(
-                "nvidia-smi -i 0 --query-gpu=memory.used --format=csv,noheader,nounits -lms 100".split(),
+                ("nvidia-smi -i 0 --query-gpu=memory.used --format=csv,noheader,nounits"
+                 " -lms 100").split(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
@@ -61,7 +63,8 @@ class Memory:
 
 
 def flops_per_token(start):
-    """6 per weight of a product, and 12 L H D T of attention, the causal half not taken off (PaLM, appendix B)."""
+    """6 per weight of a product, and 12 L H D T of attention, the causal half not taken off (PaLM,
+    appendix B)."""
     C, D = start["channels"], start["head_size"]
     width = (start["heads"] + 2 * start["kv_heads"]) * D
     matrices = 3 if start["model"].startswith("llama") else 2
@@ -90,8 +93,9 @@ def train(run, place, peak, shape, more=(), env=None):
     log.unlink(missing_ok=True)
     first = []
     args = (
-        f"--model {model} --layers {layers} --tokens {T} --vocab {V} --batch {B} --micro-batch {B} --dropout 0".split()
-    )
+        f"--model {model} --layers {layers} --tokens {T} --vocab {V} --batch {B}"
+        f" --micro-batch {B} --dropout 0"
+    ).split()
     args += ["--steps", steps, "--precision", "bf16", "--device", "cuda", "--log", log, *more]
 
     def watch(line, seconds):
@@ -131,7 +135,10 @@ def torch(run, python, cache, peak, shape, *more):
     if not says(python, "import torch; print(1)"):
         raise Skipped(f"{python} has no PyTorch")
     model = "tiny" if model.endswith("nano") else model
-    args = f"--model {model} --layers {layers} --tokens {T} --batch {B} --steps {steps} --warmup {WARMUP}".split()
+    args = (
+        f"--model {model} --layers {layers} --tokens {T} --batch {B} --steps {steps}"
+        f" --warmup {WARMUP}"
+    ).split()
     with Memory() as memory:
         text = run.command([python, REPO / "benchmarks/torch_step.py", *args, *more], clean(cache))
     r = json.loads(next(line for line in text.splitlines() if line.startswith("{")))
@@ -144,8 +151,12 @@ def torch(run, python, cache, peak, shape, *more):
 def kernels(run, place, model, T, B, word, env, more=""):
     """Every operation at a model's shapes, with its share of the copy bandwidth."""
     program, report = place.build / "benchmarks/kernels", place.folder / "kernels.json"
-    small = "--seconds 0 --cache 0 --copy 1" if place.tiny else "--seconds 0.04 --cache 256 --copy 1024"
-    args = f"--device cuda --model {model} --tokens {T} --batch {B} --dtype bf16 --peak 989 {small} {more}".split()
+    small = ("--seconds 0 --cache 0 --copy 1" if place.tiny
+             else "--seconds 0.04 --cache 256 --copy 1024")
+    args = (
+        f"--device cuda --model {model} --tokens {T} --batch {B} --dtype bf16 --peak 989"
+        f" {small} {more}"
+    ).split()
     has_json = "--json" in subprocess.run([program, "--help"], capture_output=True,
                                           text=True).stdout
     text = run.command(
@@ -168,8 +179,12 @@ def attention(run, place, model, T):
     took = {}
     for way, env in (("cudnn", {}), ("own", {"PAR_ATTENTION": "own"})):
         program = place.build / "benchmarks/kernels"
-        small = "--seconds 0 --cache 0 --copy 1" if place.tiny else "--seconds 0.04 --cache 256 --copy 256"
-        args = f"--device cuda --model {model} --tokens {T} --batch {2 if place.tiny else max(1, 16384 // T)} --dtype bf16 {small}"
+        small = ("--seconds 0 --cache 0 --copy 1" if place.tiny
+                 else "--seconds 0.04 --cache 256 --copy 256")
+        args = (
+            f"--device cuda --model {model} --tokens {T}"
+            f" --batch {2 if place.tiny else max(1, 16384 // T)} --dtype bf16 {small}"
+        )
         args += " --filter attention"
         text = run.command([program, *args.split()], dict(place.env, **env))
         for line in text.splitlines():
@@ -190,12 +205,14 @@ def attention(run, place, model, T):
 
 
 def profile(run, place, python, shape):
-    """Kernel times by name and the gaps between kernels: benchmarks/gpu_profile.c, injected into a short training."""
+    """Kernel times by name and the gaps between kernels: benchmarks/gpu_profile.c, injected into a
+    short training."""
     library = place.build / "benchmarks/libgpu_profile.so"
     if place.tiny:
         raise Skipped("a stand-in has no CUPTI")
     if not library.exists():
-        raise Skipped("the build has no benchmarks/libgpu_profile.so: CUPTI's headers were not found")
+        raise Skipped("the build has no benchmarks/libgpu_profile.so: CUPTI's headers were not"
+                      " found")
     folder = cupti(python)
     if not folder:
         raise Skipped("no libcupti.so.13 here")

@@ -4,8 +4,11 @@
 # An MPI that is there is taken, whichever it is: Open MPI, MPICH, Intel MPI, MVAPICH.
 packages_mpi="libopenmpi-dev openmpi-bin"
 if command -v mpicc >/dev/null && command -v mpirun >/dev/null; then packages_mpi=; fi
-packages_build="gcc libc6-dev meson ninja-build pkg-config $packages_mpi libdnnl-dev libjansson-dev libpcre2-dev libutf8proc-dev libhdf5-dev libxxhash-dev"
-packages_test="libopenmpi-dev openmpi-bin libmpich-dev mpich clang clang-format g++ file hdf5-tools procps libc6-dbg doxygen"
+packages_build="gcc libc6-dev meson ninja-build pkg-config $packages_mpi libdnnl-dev"
+packages_build="$packages_build libjansson-dev libpcre2-dev libutf8proc-dev libhdf5-dev"
+packages_build="$packages_build libxxhash-dev"
+packages_test="libopenmpi-dev openmpi-bin libmpich-dev mpich clang clang-format g++ file hdf5-tools"
+packages_test="$packages_test procps libc6-dbg doxygen"
 
 # What must be there, however it came there: commands, and modules of pkg-config.
 tools_build="cc meson ninja pkg-config python3 mpicc mpirun" \
@@ -38,7 +41,8 @@ check_tools() {
     if command -v dpkg-query >/dev/null; then packages=$(missing_packages $3); fi
     echo "missing:$missing" >&2
     case $missing in *'(?)'*) echo "(?): cannot be looked for without pkg-config" >&2 ;; esac
-    echo "on Debian, root installs it by: apt-get update && apt-get install -y --no-install-recommends ${packages:-$3}" >&2
+    echo "on Debian, root installs it by: apt-get update && apt-get install -y" \
+        "--no-install-recommends ${packages:-$3}" >&2
     return 1
 }
 
@@ -46,7 +50,8 @@ check_tools() {
 # finished.
 finish_interrupted() { # [PREFIX]
     [ -n "$(ls /var/lib/dpkg/updates 2>/dev/null)$(dpkg --audit 2>/dev/null)" ] || return 0
-    echo "packages: an earlier installation was interrupted; finishing it: ${1:+$1 }dpkg --configure -a"
+    echo "packages: an earlier installation was interrupted; finishing it:" \
+        "${1:+$1 }dpkg --configure -a"
     ${1:-} env DEBIAN_FRONTEND=noninteractive dpkg --configure -a >/dev/null
 }
 
@@ -65,7 +70,8 @@ install_packages() {
     fi
     if [ "$(id -u)" != 0 ]; then
         if ! command -v sudo >/dev/null; then
-            echo "packages: missing, and there is neither root nor sudo to install them. For the administrator:" >&2
+            echo "packages: missing, and there is neither root nor sudo to install them." \
+                "For the administrator:" >&2
             echo "    apt-get update && apt-get install -y --no-install-recommends ${missing% }" >&2
             return 1
         fi

@@ -2,14 +2,16 @@
 /* Values under the pointer. */
 for (const figure of document.querySelectorAll('.chart')) {
     const data = JSON.parse(figure.querySelector('script').textContent);
-    const text = point => point[1] === null ? '-' : point.length > 2 ? point[2] : String(Number(point[1].toPrecision(6)));
+    const text = point => point[1] === null ? '-' :
+        point.length > 2 ? point[2] : String(Number(point[1].toPrecision(6)));
     const nearest = (points, x) => {
         let low = 0, high = points.length - 1;
         while (low < high) {
             const middle = (low + high) >> 1;
             if (points[middle][0] < x) low = middle + 1; else high = middle;
         }
-        return low > 0 && x - points[low - 1][0] < points[low][0] - x ? points[low - 1] : points[low];
+        return low > 0 && x - points[low - 1][0] < points[low][0] - x ?
+            points[low - 1] : points[low];
     };
     for (const plot of figure.querySelectorAll('.plot')) {
         const cursor = document.createElement('div'), box = document.createElement('div');
@@ -18,10 +20,13 @@ for (const figure of document.querySelectorAll('.chart')) {
         cursor.hidden = box.hidden = true;
         plot.append(cursor, box);
         plot.addEventListener('pointermove', event => {
-            const area = plot.getBoundingClientRect(), share = (event.clientX - area.left) / area.width;
+            const area = plot.getBoundingClientRect();
+            const share = (event.clientX - area.left) / area.width;
             if (share < 0 || share > 1) return;
-            const x = data.low + share * (data.high - data.low), rows = data.series.filter(s => s.points.length);
-            const at = nearest(rows.reduce((a, b) => b.points.length > a.points.length ? b : a).points, x)[0];
+            const x = data.low + share * (data.high - data.low);
+            const rows = data.series.filter(s => s.points.length);
+            const longest = rows.reduce((a, b) => b.points.length > a.points.length ? b : a);
+            const at = nearest(longest.points, x)[0];
             box.replaceChildren();
             const head = document.createElement('div');
             head.textContent = data.name + ' ' + Number(at.toPrecision(9));
@@ -48,7 +53,8 @@ for (const table of document.querySelectorAll('table')) {
     if (body.rows.length < 2) continue;
     const key = (row, i) => {
         const cell = row.cells[i], value = cell.dataset.value;
-        return value === undefined ? cell.textContent : value === 'null' ? -Infinity : Number(value);
+        return value === undefined ? cell.textContent :
+            value === 'null' ? -Infinity : Number(value);
     };
     heads.forEach((head, i) => {
         const sort = () => {
@@ -56,7 +62,8 @@ for (const table of document.querySelectorAll('table')) {
             const up = was === 'none' ? !number : was === 'descending';
             heads.forEach(other => other.setAttribute('aria-sort', 'none'));
             head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
-            const compare = (a, b) => number ? key(a, i) - key(b, i) : String(key(a, i)).localeCompare(String(key(b, i)), undefined, {numeric: true});
+            const compare = (a, b) => number ? key(a, i) - key(b, i) :
+                String(key(a, i)).localeCompare(String(key(b, i)), undefined, {numeric: true});
             body.append(...[...body.rows].sort((a, b) => up ? compare(a, b) : compare(b, a)));
         };
         head.setAttribute('aria-sort', 'none');
@@ -66,4 +73,6 @@ for (const table of document.querySelectorAll('table')) {
     });
 }
 /* Paper shows what is folded. */
-addEventListener('beforeprint', () => { for (const e of document.querySelectorAll('details')) e.open = true; });
+addEventListener('beforeprint', () => {
+    for (const e of document.querySelectorAll('details')) e.open = true;
+});

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""timeline_check.py TRACE LOG tp=T pp=P dp=D chunks=C micro=M layers=L steps=A-B: is the trace what the schedule says?
+"""timeline_check.py TRACE LOG tp=T pp=P dp=D chunks=C micro=M layers=L steps=A-B: is the trace what
+the schedule says?
 
-Reads the file as any reader of Chrome's format would, and knows nothing of libpar but the layout. Prints what is wrong."""
+Reads the file as any reader of Chrome's format would, and knows nothing of libpar but the layout.
+Prints what is wrong."""
 import collections
 import json
 import sys
@@ -139,8 +141,8 @@ expected = sum(len(group) - 1 for group in groups.values())
 check(n_arrows["came last"] == expected,
       f"{n_arrows['came last']} arrows of collectives, not {expected}")
 
-# What the trainer itself measured on rank 0. A rank that loses its core between its two looks at the clock has another
-# time in that step; so one of the steps must agree.
+# What the trainer itself measured on rank 0. A rank that loses its core between its two looks at
+# the clock has another time in that step; so one of the steps must agree.
 off = collections.defaultdict(list)  # per time: steps of which the spans say something else
 times = {r["step"]: r["measured"] for r in log if r.get("event") == "step"}
 for step in steps:

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """timeline_figures.py made FILE: write a trace of two ranks whose critical path is known.
 timeline_figures.py path JSON: are those the figures of it?
-timeline_figures.py log JSON LOG: do the figures of a run add up, and is the bubble that of its log?"""
+timeline_figures.py log JSON LOG: do the figures of a run add up, and is the bubble that of its
+log?"""
 import json
 import sys
 
 
 def made(path):
-    """Rank 0 computes for 40 ms and sends, which takes 10 ms; rank 1 computes for 40 ms; both meet, in 10 ms more."""
+    """Rank 0 computes for 40 ms and sends, which takes 10 ms; rank 1 computes for 40 ms; both
+    meet, in 10 ms more."""
     def span(pid, tid, begin, end, cat, name, **args):
         return {"ph": "X", "pid": pid, "tid": tid, "ts": begin * 1e3, "dur": (end - begin) * 1e3,
                 "cat": cat, "name": name,
@@ -28,7 +30,8 @@ def made(path):
         span(1, 1, 90, 100, "wait", "all_gather", **vote),
     ]
     with open(path, "w") as file:
-        file.write('{"displayTimeUnit":"ms",\n"otherData":{"program":"libpar","version":1,"ranks":2,\n"dropped":[0,0]},\n'
+        file.write('{"displayTimeUnit":"ms",\n'
+                   '"otherData":{"program":"libpar","version":1,"ranks":2,\n"dropped":[0,0]},\n'
                    '"traceEvents":[\n' + ",\n".join(json.dumps(e, separators=(",", ":"))
                                                     for e in events) + "\n]}\n")
 
@@ -65,7 +68,8 @@ else:
         wrong.append(f"steps {figures['steps']}")
     for s in figures["steps"]:
         if not near(sum(s["critical_path_s"].values()), s["seconds"], 1e-6 * s["seconds"]):
-            wrong.append(f"step {s['step']}: the critical path has {sum(s['critical_path_s'].values())} of {s['seconds']} s")
+            wrong.append(f"step {s['step']}: the critical path has "
+                         f"{sum(s['critical_path_s'].values())} of {s['seconds']} s")
     # A rank that loses its core between its two looks at the clock has another bubble in that step.
     pairs = [(s["bubble"], logged[s["step"]]) for s in figures["steps"]]
     if not any(near(bubble, of_log, 0.1 * of_log + 0.05) for bubble, of_log in pairs):
