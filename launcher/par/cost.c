@@ -171,7 +171,7 @@ static par_status read_run(analysis *a, const char *path, bool *found) {
     for (int i = 0; i < a->n_seen; i++)
         if (a->seen[i].device == info.st_dev && a->seen[i].file == info.st_ino) return PAR_OK;
     void *more = realloc(a->seen, ((size_t)a->n_seen + 1) * sizeof *a->seen);
-    if (!more) return PAR_OK;
+    if (!more) return par_error_set(PAR_ERR_MEMORY, "no host memory for a list of logs");
     a->seen = more;
     a->seen[a->n_seen].device = info.st_dev;
     a->seen[a->n_seen++].file = info.st_ino;
