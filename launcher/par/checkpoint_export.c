@@ -15,7 +15,7 @@ static int copy_files(const char *from, const char *to, par_status *st) {
     static char block[1 << 16];
     char source[PATH], target[PATH];
     int n = 0;
-    for (const char *const *name = llm_tokenizer_names; *name; name++) {
+    for (const char *const *name = llm_tokenizer_names; *name && *st == PAR_OK; name++) {
         int length = snprintf(source, sizeof source, "%s/%s", from, *name);
         int other = snprintf(target, sizeof target, "%s/%s", to, *name);
         if (length >= PATH || other >= PATH)

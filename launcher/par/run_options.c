@@ -154,14 +154,15 @@ bool run_options_read(run_settings *s, int argc, char **argv, par_problems *prob
     if (par_tool_read(rows, N_ROWS, run_usage, argc, argv, problems)) return true;
     check_pairs("parallel", s->parallel, true, problems);
     check_pairs("set", s->set, false, problems);
-    if (s->ranks == 0 && s->parallel) { /* the product; dp is open where it is not among them */
+    bool product = s->ranks == 0 && s->parallel; /* dp is open where it is not among them */
+    if (product && problems->n == 0) {
         s->ranks = 1;
         for (const char *at = s->parallel; *at; at += strcspn(at, ","), at += *at == ',') {
             int64_t n = atoll(at + strcspn(at, "=") + 1);
             if (n > 0 && s->ranks <= 1048576) s->ranks *= n;
         }
     }
-    if (s->ranks == 0)
+    if (s->ranks == 0 && !product)
         par_problem(problems,
                     "-n: is missing; legal: a number of ranks, or --parallel tp=2,pp=4,dp=8");
     if (s->hosts && s->hostfile)
