@@ -27,9 +27,9 @@ enum { STEPS = 7, HELD = 2, RUNS = 40 };
 
 /* A thread's writes, of libpar too: this program's own pwrite stands before libc's. */
 static struct {
-    atomic_bool closed; /* it waits meanwhile */
-    atomic_int n, n_held;
-    double each_s; /* takes longer */
+    atomic_bool closed;   /* it waits meanwhile */
+    atomic_int n, n_held; /* writes; those that had to wait */
+    double each_s;        /* takes longer */
     const par__flight *flight;
     int64_t first, last; /* progress on it at the first write and at number RUNS */
 } disk;
@@ -40,9 +40,8 @@ static void pause_s(double s) {
 
 static void write_slowly(void) {
     if (getpid() == gettid()) return;
-    bool held = atomic_load(&disk.closed);
+    if (atomic_load(&disk.closed)) atomic_fetch_add(&disk.n_held, 1);
     while (atomic_load(&disk.closed)) pause_s(1e-4);
-    if (held) atomic_fetch_add(&disk.n_held, 1);
     if (disk.flight && atomic_load(&disk.n) == 0) disk.first = disk.flight->progress;
     if (disk.flight && atomic_load(&disk.n) < RUNS) disk.last = disk.flight->progress;
     atomic_fetch_add(&disk.n, 1);
@@ -61,6 +60,18 @@ static void write_slowly(void) {
 
 SLOW_WRITE(pwrite, off_t)
 SLOW_WRITE(pwrite64, off64_t)
+
+/* Ranks' files that this rank removed. */
+static int n_removed;
+
+int unlinkat(int folder, const char *name, int flags) {
+    int (*original)(int, const char *, int);
+    void *found = dlsym(RTLD_NEXT, "unlinkat");
+    memcpy(&original, &found, sizeof original);
+    int result = original(folder, name, flags);
+    n_removed += result == 0 && strncmp(name, "rank_", 5) == 0;
+    return result;
+}
 
 typedef struct {
     int tp, pp, dp, zero;
@@ -150,10 +161,10 @@ static void compare_saves(const experiment *e) {
     CHECK(system(command) == 0, "the save in the background differs");
 }
 
-/* And let the write that waits go on, so that it is counted. */
+/* Once a write waits: on a busy machine the thread may not have come to it yet. */
 static void open_disk(void) {
+    for (int i = 0; i < 30000 && atomic_load(&disk.n_held) == 0; i++) pause_s(1e-3);
     atomic_store(&disk.closed, false);
-    for (int i = 0; i < 5000 && atomic_load(&disk.n_held) == 0; i++) pause_s(1e-3);
 }
 
 static par_status steps(experiment *e, par_trainer *t, int done, bool saving, outcome *o) {
@@ -284,7 +295,11 @@ static void all_of(par_transport *transport, const setting *settings, int n) {
         return;
     }
     MPI_Comm comm = check_comm(transport);
-    for (int i = 0; i < n && !harness_failed(); i++) one_setting(transport, comm, &settings[i], i);
+    for (int i = 0, bad = 0; i < n && !bad; i++) {
+        one_setting(transport, comm, &settings[i], i);
+        bad = harness_failed(); /* on any rank: all stop, or none */
+        MPI_Allreduce(MPI_IN_PLACE, &bad, 1, MPI_INT, MPI_MAX, comm);
+    }
     MPI_Comm_free(&comm);
 }
 
@@ -316,6 +331,34 @@ static void eight_ranks(par_transport *transport) {
                                 {2, 2, 2, 1, true, false, 0, PAR_BF16},
                                 {2, 2, 2, 1, false, false, 0, PAR_F16}};
     all_of(transport, settings, 4);
+}
+
+/* An older checkpoint's files go with the new one's save, each rank's by itself. */
+static void removal(par_transport *transport) {
+    if (par_checkpoint_missing()) {
+        harness_skip("%s", par_checkpoint_missing());
+        return;
+    }
+    par_comm *world = NULL;
+    par_checkpoint_result result;
+    char name[8], directory[] = "/tmp/par-resume-XXXXXX";
+    const int rank = par_transport_rank(transport);
+    par_checkpoint_params params = {.directory = directory, .keep = 1, .loss = 1};
+    snprintf(name, sizeof name, "%d", rank);
+    const par_checkpoint_run run = {
+        .kind = "blob", .name = name, .dtype = PAR_U8, .n = 8, .data = name};
+    if (rank == 0 && !mkdtemp(directory)) harness_fail(__FILE__, __LINE__, "no directory");
+    CHECK_OK(par_comm_create(transport, &(par_comm_params){.axis = "world"}, NULL, &world));
+    CHECK_OK(par_comm_broadcast(world, directory, sizeof directory, PAR_U8, 0,
+                                (par_tag){"test", -1, -1, -1}, NULL, NULL));
+    n_removed = 0;
+    for (params.step = 1; params.step <= 3; params.step++) {
+        CHECK_OK(par_checkpoint_save(world, &params, &run, 1, &result));
+        CHECK(n_removed == params.step - 1, "step %d: %d of this rank's files are removed",
+              (int)params.step, n_removed);
+    }
+    if (rank == 0) nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    par_comm_destroy(&world);
 }
 
 /* A save of RUNS writes, each of which takes each_s on rank 0, until its end. Rank 1 may abort once
@@ -380,9 +423,10 @@ static void slow_disk(par_transport *transport) {
 }
 
 static const harness_case cases[] = {
-    {"peer-gone", NULL, 2, peer_gone, 60},    {"slow-disk", NULL, 2, slow_disk, 60},
-    {"one-rank", NULL, 1, one_rank, 120},     {"two-ranks", NULL, 2, two_ranks, 180},
-    {"four-ranks", NULL, 4, four_ranks, 180}, {"eight-ranks", NULL, 8, eight_ranks, 240},
+    {"peer-gone", NULL, 2, peer_gone, 60},      {"slow-disk", NULL, 2, slow_disk, 60},
+    {"removal", NULL, 4, removal, 60},          {"one-rank", NULL, 1, one_rank, 120},
+    {"two-ranks", NULL, 2, two_ranks, 180},     {"four-ranks", NULL, 4, four_ranks, 180},
+    {"eight-ranks", NULL, 8, eight_ranks, 240},
 };
 
 int main(int argc, char **argv) {
