@@ -55,13 +55,14 @@ int64_t par_sampler_n_sequences(const par_sampler *s) {
 
 /* x [n, T], targets [n, T], both int32. */
 static par_status sampler_read(void *user, int64_t first, int64_t n, void *x, void *targets) {
+    int64_t end;
+    PAR_REQUIRE(user && first >= 0 && n >= 0 && par__add64(first, n, &end) &&
+                (n == 0 || (x && targets)));
     par_sampler *s = user;
-    int64_t T = s->params.T, end;
+    int64_t T = s->params.T;
     int32_t *tokens = x, *next = targets;
     uint64_t count = (uint64_t)s->n_sequences;
     double now = par__seconds();
-    PAR_REQUIRE(s && first >= 0 && n >= 0 && par__add64(first, n, &end) &&
-                (n == 0 || (x && targets)));
     if (now - s->looked >= LOOK_EVERY_S) {
         s->looked = now;
         PAR_TRY(par_tokens_unchanged(s->params.tokens));
