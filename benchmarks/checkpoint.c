@@ -96,13 +96,6 @@ static void forget(const char *path) {
     close(fd);
 }
 
-static void forget_all(const bench *b) {
-    char path[1100];
-    snprintf(path, sizeof path, "%s/step_00000001/rank_%05d.h5", b->directory, b->rank);
-    forget(b->plain);
-    forget(path);
-}
-
 /* Until the last rank is done; in s. */
 static par_status timed(bench *b, work *run, double *out) {
     PAR_TRY(par_comm_barrier(b->world, tag));
@@ -153,9 +146,12 @@ static par_status verify(bench *b, double *out) {
 
 static par_status round_of(bench *b, int number) {
     double wrote, saved, read_s, loaded, copied, begun, later, whole, verified;
+    char path[1100];
     PAR_TRY(timed(b, plain_write, &wrote));
     PAR_TRY(timed(b, save, &saved));
-    forget_all(b);
+    snprintf(path, sizeof path, "%s/step_00000001/rank_%05d.h5", b->directory, b->rank);
+    forget(b->plain);
+    forget(path);
     PAR_TRY(timed(b, plain_read, &read_s));
     PAR_TRY(timed(b, load, &loaded));
     PAR_TRY(timed(b, plain_copy, &copied));
@@ -202,11 +198,6 @@ static int remove_one(const char *path, const struct stat *info, int type, struc
     return remove(path);
 }
 
-static void clean(const bench *b) {
-    unlink(b->plain);
-    if (b->rank == 0) nftw(b->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
 static par_status run(par_transport *t, const char *directory, size_t nbytes, int rounds) {
     static bench b;
     PAR_TRY(par_comm_create(t, &(par_comm_params){.axis = "world"}, NULL, &b.world));
@@ -218,7 +209,8 @@ static par_status run(par_transport *t, const char *directory, size_t nbytes, in
             "    later    saved\n",
             b.ranks, nbytes >> 20);
     for (int i = 0; st == PAR_OK && i < rounds; i++) st = round_of(&b, i + 1);
-    clean(&b);
+    unlink(b.plain);
+    if (b.rank == 0) nftw(b.directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     par_comm_destroy(&b.world);
     free(b.data);
     free(b.copy);
