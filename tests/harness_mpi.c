@@ -17,12 +17,14 @@ static par_transport *now;
 static const char *running;
 static int world_rank;
 
-/* A hung suite has nothing to lose: formatting in a signal handler is what shows where it hangs. */
+/* A hung suite has nothing to lose: formatting in a signal handler is what shows where it hangs.
+ * A rank whose check failed may be why the others wait. */
 static void deadline(int signal) {
     (void)signal;
     par_recorder_started last[16];
     int n = now ? par_recorder_last(par_transport_recorder(now), last, 16) : 0;
     if (world_rank == 0) printf("FAIL %s: passed its deadline\n", running);
+    if (harness_now.failed) printf("  rank %d failed: %.1000s\n", world_rank, harness_now.text);
     for (int i = 0; i < n; i++)
         printf("  rank %d: %s %s \"%s\" layer %d chunk %d micro %d number %lld, %lld started, %lld "
                "done%s\n",

@@ -27,9 +27,9 @@ enum { STEPS = 7, HELD = 2, RUNS = 40 };
 
 /* A thread's writes, of libpar too: this program's own pwrite stands before libc's. */
 static struct {
-    atomic_bool closed; /* it waits meanwhile */
-    atomic_int n, n_held;
-    double each_s; /* takes longer */
+    atomic_bool closed;   /* it waits meanwhile */
+    atomic_int n, n_held; /* writes; those that had to wait */
+    double each_s;        /* takes longer */
     const par__flight *flight;
     int64_t first, last; /* progress on it at the first write and at number RUNS */
 } disk;
@@ -40,9 +40,8 @@ static void pause_s(double s) {
 
 static void write_slowly(void) {
     if (getpid() == gettid()) return;
-    bool held = atomic_load(&disk.closed);
+    if (atomic_load(&disk.closed)) atomic_fetch_add(&disk.n_held, 1);
     while (atomic_load(&disk.closed)) pause_s(1e-4);
-    if (held) atomic_fetch_add(&disk.n_held, 1);
     if (disk.flight && atomic_load(&disk.n) == 0) disk.first = disk.flight->progress;
     if (disk.flight && atomic_load(&disk.n) < RUNS) disk.last = disk.flight->progress;
     atomic_fetch_add(&disk.n, 1);
@@ -150,10 +149,10 @@ static void compare_saves(const experiment *e) {
     CHECK(system(command) == 0, "the save in the background differs");
 }
 
-/* And let the write that waits go on, so that it is counted. */
+/* Once a write waits: on a busy machine the thread may not have come to it yet. */
 static void open_disk(void) {
+    for (int i = 0; i < 30000 && atomic_load(&disk.n_held) == 0; i++) pause_s(1e-3);
     atomic_store(&disk.closed, false);
-    for (int i = 0; i < 5000 && atomic_load(&disk.n_held) == 0; i++) pause_s(1e-3);
 }
 
 static par_status steps(experiment *e, par_trainer *t, int done, bool saving, outcome *o) {
@@ -284,7 +283,11 @@ static void all_of(par_transport *transport, const setting *settings, int n) {
         return;
     }
     MPI_Comm comm = check_comm(transport);
-    for (int i = 0; i < n && !harness_failed(); i++) one_setting(transport, comm, &settings[i], i);
+    for (int i = 0, bad = 0; i < n && !bad; i++) {
+        one_setting(transport, comm, &settings[i], i);
+        bad = harness_failed(); /* on any rank: all stop, or none */
+        MPI_Allreduce(MPI_IN_PLACE, &bad, 1, MPI_INT, MPI_MAX, comm);
+    }
     MPI_Comm_free(&comm);
 }
 
