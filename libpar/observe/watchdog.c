@@ -102,11 +102,13 @@ static bool find_late(par_watchdog *w, double waited, double now) {
     for (int r = 0; r < h->size; r++) look(w, r, now);
     if (waited < w->params.timeout_s) return false;
     par__hang_find(h, w->params.rank);
+    int accused = h->n_culprits;
     h->n_culprits = 0;
     for (int r = 0; r < h->size; r++) {
         h->ranks[r].culprit = h->ranks[r].culprit && is_late(w, r, waited, now);
         h->n_culprits += h->ranks[r].culprit;
     }
+    if (h->circle && h->n_culprits < accused) return false; /* one of it moves, so all may go on */
     return h->n_culprits > 0;
 }
 
