@@ -96,6 +96,17 @@ static inline size_t par__token_nbytes(par__token_type type) {
     return nbytes[type];
 }
 
+/* The type by its code in Megatron's indexes and LitGPT's files; false: not one for tokens. */
+#define PAR__TOKEN_CODES "1 u8, 2 i8, 3 i16, 4 i32, 5 i64, 8 u16"
+static inline bool par__token_type_of(uint8_t code, par__token_type *out) {
+    static const int types[] = {
+        -1, PAR__TOKEN_U8, PAR__TOKEN_I8, PAR__TOKEN_I16, PAR__TOKEN_I32, PAR__TOKEN_I64, -1,
+        -1, PAR__TOKEN_U16};
+    if (code > 8 || types[code] < 0) return false;
+    *out = (par__token_type)types[code];
+    return true;
+}
+
 /* A token file that grows: the count goes into the header at the end. */
 typedef struct {
     par__writer file;

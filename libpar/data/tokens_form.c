@@ -20,9 +20,6 @@ bool par__tokens_is_litgpt(const uint8_t *data, size_t nbytes) {
 
 par_status par__tokens_parse_litgpt(const char *path, const uint8_t *data, size_t nbytes,
                                     par_tokens *out) {
-    static const int types[] = {
-        -1, PAR__TOKEN_U8, PAR__TOKEN_I8, PAR__TOKEN_I16, PAR__TOKEN_I32, PAR__TOKEN_I64, -1,
-        -1, PAR__TOKEN_U16};
     uint64_t version, n;
     if (nbytes < LITGPT_HEADER)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; the header of a LitGPT file alone takes %d",
@@ -32,12 +29,11 @@ par_status par__tokens_parse_litgpt(const char *path, const uint8_t *data, size_
     if (version != 1)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: offset 7: LitGPT's version %" PRIu64 "; legal: 1", path,
                  version);
-    if (data[15] > 8 || types[data[15]] < 0)
+    if (!par__token_type_of(data[15], &out->type))
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: offset 15: LitGPT's element type %u is not one for tokens; legal: 1 u8, 2 "
-                 "i8, 3 i16, 4 i32, 5 i64, 8 u16",
+                 "%s: offset 15: LitGPT's element type %u is not one for tokens; "
+                 "legal: " PAR__TOKEN_CODES,
                  path, data[15]);
-    out->type = (par__token_type)types[data[15]];
     size_t item = par__token_nbytes(out->type), there = nbytes - LITGPT_HEADER;
     if (n < 1 || n != there / item || there % item != 0)
         PAR_FAIL(PAR_ERR_FORMAT,

@@ -30,9 +30,6 @@ static uint64_t get_u64(const uint8_t *p) {
  * says. */
 static par_status parse_header(const char *path, const uint8_t *data, size_t nbytes, index_file *f,
                                par__token_type *type) {
-    static const int types[] = {
-        -1, PAR__TOKEN_U8, PAR__TOKEN_I8, PAR__TOKEN_I16, PAR__TOKEN_I32, PAR__TOKEN_I64, -1,
-        -1, PAR__TOKEN_U16};
     size_t n4, n8, d8, end;
     if (nbytes < INDEX_HEADER)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; the header alone takes %d", path, nbytes,
@@ -44,12 +41,10 @@ static par_status parse_header(const char *path, const uint8_t *data, size_t nby
     if (get_u64(data + 9) != 1)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: offset 9: version %" PRIu64 "; legal: 1", path,
                  get_u64(data + 9));
-    if (data[17] > 8 || types[data[17]] < 0)
+    if (!par__token_type_of(data[17], type))
         PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: offset 17: element type %u is not one for tokens; legal: 1 u8, 2 i8, 3 i16, "
-                 "4 i32, 5 i64, 8 u16",
+                 "%s: offset 17: element type %u is not one for tokens; legal: " PAR__TOKEN_CODES,
                  path, data[17]);
-    *type = (par__token_type)types[data[17]];
     *f = (index_file){
         path, data, get_u64(data + 18), get_u64(data + 26), par__token_nbytes(*type), INDEX_HEADER,
         0,    0};

@@ -133,7 +133,7 @@ par_status par__cudnn_attention_prepare(const par_attention *a, bool backward,
     if (refusal.why) return PAR_OK;
     const par__fused_shape shape = par__fused_shape_of(a, kind_of(backward));
     if (par__cuda_device_get()->recorded) {
-        /* by the bytes that were measured for sm_90, which it is */
+        /* by the bytes that were measured for sm_90, which the recorded device is */
         const par__fused_plan measured = {.workspace_nbytes = par__fused_engine_nbytes(&shape)};
         PAR_TRY(check_limit(&shape, measured.workspace_nbytes));
         out->workspace_nbytes = offset_of(&shape, &measured, PAR__FUSED_NONE);

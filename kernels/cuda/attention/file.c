@@ -77,7 +77,8 @@ par_status par__fused_plan_obtain(const par__fused_target *target, const char *f
                                   const par__fused_shape *s, par__fused_plan *out) {
     static const char *const kinds[PAR__FUSED_KINDS] = {"inference", "forward", "backward",
                                                         "backward-deterministic"};
-    char line[LINE], path[LINE]; /* the line that the plan's file must have */
+    char line[LINE]; /* the plan's file must have it */
+    char path[LINE];
     int length = 0;
     snprintf(line, LINE,
              "cuDNN %zu, %.512s, %s %s B %lld T %lld H %lld K %lld D %lld ld %lld %lld %lld %lld "
@@ -91,6 +92,7 @@ par_status par__fused_plan_obtain(const par__fused_target *target, const char *f
     if (folder)
         length = snprintf(path, LINE, "%s/attention-%016llx.plan", folder,
                           (unsigned long long)par__fnv64(PAR__FNV64, line, strlen(line)));
+    /* no folder, or too long a path: nothing is kept */
     if (length <= 0 || length >= LINE - 32) return par__fused_plan_create(target, s, out);
     if (load(target, path, line, out)) return PAR_OK;
     PAR_TRY(par__fused_plan_create(target, s, out));
