@@ -215,11 +215,15 @@ par_status par__owner_check(const char *directory, const par_owner *owner);
 
 /* keep.c. Rank 0: a checkpoint of this step that is there is this run's, or damaged; PAR_ERR_IO. */
 par_status par__check_replaced(const par_checkpoint_params *params);
-/* After a save: remove what is not to stay (par_checkpoint_params), and temporary
- * directories left behind. */
+/* Rank 0, after a save: what is not to stay (par_checkpoint_params) gets temporary names. */
 void par__prune(const par_checkpoint_params *params, par_problems *notes);
+/* Of directories with temporary names: rank's part of n_ranks of the ranks' files, as far as that
+ * is possible; then, on rank 0, all. */
+void par__empty_temporary(const char *directory, int rank, int n_ranks);
+void par__remove_temporary(const char *directory, par_problems *notes);
 
-/* replace.c: put right what a save left that was killed while a checkpoint was set aside. */
+/* replace.c: put right what a save left that was killed while a checkpoint was set aside. What goes
+ * gets a temporary name. */
 par_status par__settle_aside(const char *directory);
 
 #endif

@@ -15,13 +15,12 @@
 #include "libpar/checkpoint/checkpoint.h"
 
 /* Under another name first, so that a half removed checkpoint never looks like one. */
-static par_status remove_renamed(const char *path, const char *directory, const char *name) {
+static par_status rename_away(const char *path, const char *directory, const char *name) {
     char away[PAR__PATH], away_name[300];
     snprintf(away_name, sizeof away_name, "%.200s.tmp-aside", name);
     PAR_TRY(par__path(away, directory, away_name));
     PAR_TRY(par__remove_directory(away));
-    if (rename(path, away) != 0) return par__write_error(path, "renamed");
-    return par__remove_directory(away);
+    return rename(path, away) == 0 ? PAR_OK : par__write_error(path, "renamed");
 }
 
 /* The one that was set aside goes if the step's own verifies, else it gets the name again. */
@@ -33,9 +32,9 @@ static par_status settle(const char *directory, const char *aside) {
     PAR_TRY(par__path(old, directory, aside));
     par_status st = par__manifest_read(path, &text, &nbytes);
     free(text);
-    if (st == PAR_OK) return remove_renamed(old, directory, name);
+    if (st == PAR_OK) return rename_away(old, directory, name);
     if (st != PAR_ERR_FORMAT) return st; /* it could not be read: nobody knows */
-    if (par__directory_exists(path)) PAR_TRY(remove_renamed(path, directory, name));
+    if (par__directory_exists(path)) PAR_TRY(rename_away(path, directory, name));
     return rename(old, path) == 0 ? PAR_OK : par__write_error(old, "renamed");
 }
 

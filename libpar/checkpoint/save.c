@@ -74,6 +74,10 @@ static par_status gather(par__saving *s) {
     return st;
 }
 
+static par_status tell_tidies(par__saving *s) {
+    return par_comm_broadcast(s->world, &s->tidies, 1, PAR_I32, 0, tag, NULL, NULL);
+}
+
 /* It also holds the other ranks until rank 0 is done. */
 static par_status count(par__saving *s) {
     s->total = s->shard.nbytes;
@@ -86,12 +90,11 @@ static const struct {
     bool first_alone; /* a job of rank 0 */
     par_status (*job)(par__saving *s);
     par_status (*then)(par__saving *s); /* of all ranks together; NULL: nothing */
-} stages[] = {{false, par__save_write, gather},
-              {true, par__save_commit, NULL},
-              {false, par__save_read_back, NULL},
-              {true, par__save_tidy, count}};
+} stages[] = {{false, par__save_write, gather},   {true, par__save_commit, NULL},
+              {false, par__save_read_back, NULL}, {true, par__save_tidy, tell_tidies},
+              {false, par__save_empty, NULL},     {true, par__save_remove, count}};
 /* From the beginning of stage SAVED on, the checkpoint is saved. */
-enum { STAGES = sizeof stages / sizeof *stages, SAVED = STAGES - 1 };
+enum { STAGES = sizeof stages / sizeof *stages, SAVED = 3 };
 
 static void *run_job(void *saving) {
     par__saving *s = saving;
@@ -147,7 +150,7 @@ static void advance(par__saving *s) {
         return;
     }
     /* Older checkpoints may be gone where the new one is saved: then it stays. */
-    if (s->stage == SAVED && !s->params.check_only)
+    if (s->stage >= SAVED && !s->params.check_only)
         st = par_error_set(st, "%s\nthe checkpoint of step %lld is saved: %s", par_error(),
                            (long long)s->params.step, s->final);
     else if (s->first)

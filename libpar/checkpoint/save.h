@@ -26,6 +26,7 @@ typedef struct par_checkpoint_saving {
     char final[PAR__PATH], temporary[PAR__PATH], aside[PAR__PATH];
     char shard_path[PAR__PATH]; /* while the directory is temporary */
     par__naming named;          /* rank 0 */
+    int32_t tidies;             /* something may have got a temporary name to be removed */
     par__shard shard;
     char **parts;  /* rank 0: of the manifest, [p], owned */
     int64_t need;  /* bytes of all ranks, at most */
@@ -63,9 +64,12 @@ par_status par__save_write(par__saving *s);
 par_status par__save_commit(par__saving *s);
 /* Every rank reads back what it wrote. */
 par_status par__save_read_back(par__saving *s);
-/* Rank 0: the checkpoint is saved. `latest`, and what is not to stay; what fails is a note, also
- * that the directory has got another owner, which leaves all as it is. */
+/* Rank 0: the checkpoint is saved. `latest`, and temporary names for what is not to stay; what
+ * fails is a note, also that the directory has got another owner, which leaves all as it is. */
 par_status par__save_tidy(par__saving *s);
+/* Every rank removes its part of the files with temporary names; then rank 0 what is left. */
+par_status par__save_empty(par__saving *s);
+par_status par__save_remove(par__saving *s);
 /* Rank 0, after a failure: final names mean again what they meant before this save, and the rest
  * goes. Returns `st`, whose message is par_error(). */
 par_status par__save_withdraw(par__saving *s, par_status st);

@@ -95,7 +95,8 @@ static par_status check_space(par__saving *s) {
              directory, (double)s->need / 1048576, there / 1048576, par__write_remedy(ENOSPC));
 }
 
-/* Rank 0: the directory, room for everything in it, and the temporary directory. */
+/* Rank 0: the directory, without what saves left that never came to their end; room for everything
+ * in it; and the temporary directory. */
 static par_status prepare(par__saving *s) {
     PAR_TRY(par__make_directories(s->params.directory));
     PAR_TRY(par__owner_check(s->params.directory, s->params.owner));
@@ -103,6 +104,7 @@ static par_status prepare(par__saving *s) {
         PAR_TRY(par__settle_aside(s->params.directory));
         PAR_TRY(par__check_replaced(&s->params));
     }
+    par__remove_temporary(s->params.directory, &s->result.notes);
     PAR_TRY(check_space(s));
     return par__make_directories(s->temporary);
 }

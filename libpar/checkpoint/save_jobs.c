@@ -85,6 +85,18 @@ par_status par__save_tidy(par__saving *s) {
     if (par__write_latest(p->directory, s->name) != PAR_OK)
         par_problem(&s->result.notes, "%s", par_error());
     par__prune(p, &s->result.notes);
+    s->tidies = 1;
+    return PAR_OK;
+}
+
+par_status par__save_empty(par__saving *s) {
+    if (s->tidies)
+        par__empty_temporary(s->params.directory, par_comm_rank(s->world), par_comm_size(s->world));
+    return PAR_OK;
+}
+
+par_status par__save_remove(par__saving *s) {
+    if (s->tidies) par__remove_temporary(s->params.directory, &s->result.notes);
     return PAR_OK;
 }
 

@@ -61,6 +61,18 @@ static void write_slowly(void) {
 SLOW_WRITE(pwrite, off_t)
 SLOW_WRITE(pwrite64, off64_t)
 
+/* Ranks' files that this rank removed. */
+static int n_removed;
+
+int unlinkat(int folder, const char *name, int flags) {
+    int (*original)(int, const char *, int);
+    void *found = dlsym(RTLD_NEXT, "unlinkat");
+    memcpy(&original, &found, sizeof original);
+    int result = original(folder, name, flags);
+    n_removed += result == 0 && strncmp(name, "rank_", 5) == 0;
+    return result;
+}
+
 typedef struct {
     int tp, pp, dp, zero;
     bool llama, sgd;
@@ -321,6 +333,34 @@ static void eight_ranks(par_transport *transport) {
     all_of(transport, settings, 4);
 }
 
+/* An older checkpoint's files go with the new one's save, each rank's by itself. */
+static void removal(par_transport *transport) {
+    if (par_checkpoint_missing()) {
+        harness_skip("%s", par_checkpoint_missing());
+        return;
+    }
+    par_comm *world = NULL;
+    par_checkpoint_result result;
+    char name[8], directory[] = "/tmp/par-resume-XXXXXX";
+    const int rank = par_transport_rank(transport);
+    par_checkpoint_params params = {.directory = directory, .keep = 1, .loss = 1};
+    snprintf(name, sizeof name, "%d", rank);
+    const par_checkpoint_run run = {
+        .kind = "blob", .name = name, .dtype = PAR_U8, .n = 8, .data = name};
+    if (rank == 0 && !mkdtemp(directory)) harness_fail(__FILE__, __LINE__, "no directory");
+    CHECK_OK(par_comm_create(transport, &(par_comm_params){.axis = "world"}, NULL, &world));
+    CHECK_OK(par_comm_broadcast(world, directory, sizeof directory, PAR_U8, 0,
+                                (par_tag){"test", -1, -1, -1}, NULL, NULL));
+    n_removed = 0;
+    for (params.step = 1; params.step <= 3; params.step++) {
+        CHECK_OK(par_checkpoint_save(world, &params, &run, 1, &result));
+        CHECK(n_removed == params.step - 1, "step %d: %d of this rank's files are removed",
+              (int)params.step, n_removed);
+    }
+    if (rank == 0) nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    par_comm_destroy(&world);
+}
+
 /* A save of RUNS writes, each of which takes each_s on rank 0, until its end. Rank 1 may abort once
  * the save has begun on both. */
 static par_status save_slowly(par_transport *transport, double each_s, bool aborts) {
@@ -383,9 +423,10 @@ static void slow_disk(par_transport *transport) {
 }
 
 static const harness_case cases[] = {
-    {"peer-gone", NULL, 2, peer_gone, 60},    {"slow-disk", NULL, 2, slow_disk, 60},
-    {"one-rank", NULL, 1, one_rank, 120},     {"two-ranks", NULL, 2, two_ranks, 180},
-    {"four-ranks", NULL, 4, four_ranks, 180}, {"eight-ranks", NULL, 8, eight_ranks, 240},
+    {"peer-gone", NULL, 2, peer_gone, 60},      {"slow-disk", NULL, 2, slow_disk, 60},
+    {"removal", NULL, 4, removal, 60},          {"one-rank", NULL, 1, one_rank, 120},
+    {"two-ranks", NULL, 2, two_ranks, 180},     {"four-ranks", NULL, 4, four_ranks, 180},
+    {"eight-ranks", NULL, 8, eight_ranks, 240},
 };
 
 int main(int argc, char **argv) {
