@@ -11,25 +11,18 @@
 
 #include "internal.h"
 
-/* Shard j in elements of the vector: equal ones, or for an all-reduce ones that differ by at most
- * one element. */
-static int64_t shard_n(const par__task *task, int j) {
-    int64_t n = task->op.n, p = task->comm->n;
-    return task->op.kind == PAR__ALL_REDUCE ? n / p + (j < n % p) : n;
-}
-
-static int64_t shard_begin(const par__task *task, int j) {
-    int64_t n = task->op.n, p = task->comm->n, rest = n % p;
-    return task->op.kind == PAR__ALL_REDUCE ? n / p * j + (j < rest ? j : rest) : n * j;
-}
-
+/* Shard j of the vector: equal ones, or for an all-reduce ones that differ by at most one
+ * element. */
 static int64_t shard_nbytes(const par__task *task, int j) {
-    return shard_n(task, j) * task->size;
+    int64_t n = task->op.n, p = task->comm->n;
+    return (task->op.kind == PAR__ALL_REDUCE ? n / p + (j < n % p) : n) * task->size;
 }
 
 /* Shard j within a vector of the whole. */
 static char *shard_at(const par__task *task, const char *vector, int j) {
-    return (char *)(uintptr_t)vector + shard_begin(task, j) * task->size;
+    int64_t n = task->op.n, p = task->comm->n, rest = n % p;
+    int64_t begin = task->op.kind == PAR__ALL_REDUCE ? n / p * j + (j < rest ? j : rest) : n * j;
+    return (char *)(uintptr_t)vector + begin * task->size;
 }
 
 static int64_t piece_nbytes(const par__task *task) {
@@ -58,12 +51,6 @@ static void reduce_phase(par__task *task) {
     }
 }
 
-static bool window_arrived(const par__task *task, int64_t window) {
-    for (int i = 0; i < task->n_flows; i++)
-        if (task->flows[i].ring && task->flows[i].n_done <= window) return false;
-    return true;
-}
-
 /* Add the windows that have arrived, in rank order, and grant their rooms to the next ones. */
 static bool reduce_windows(par__task *task) {
     par_comm *comm = task->comm;
@@ -72,8 +59,10 @@ static bool reduce_windows(par__task *task) {
     const char *own = shard_at(task, task->op.src, comm->rank);
     char *sum =
         task->op.kind == PAR__ALL_REDUCE ? shard_at(task, task->op.dst, comm->rank) : task->op.dst;
-    for (; task->window < task->n_windows && window_arrived(task, task->window); task->window++) {
+    for (; task->window < task->n_windows; task->window++) {
         int64_t begin = task->window * size, n = nbytes - begin < size ? nbytes - begin : size;
+        for (int i = 0; i < task->n_flows; i++)
+            if (task->flows[i].ring && task->flows[i].n_done <= task->window) return false;
         for (int j = 0; j < comm->n; j++)
             comm->sources[j] = j == comm->rank ? own + begin
                                                : par__rooms_of(comm, j) +
@@ -82,7 +71,7 @@ static bool reduce_windows(par__task *task) {
         for (int i = 0; i < task->n_flows; i++)
             if (task->flows[i].ring) task->flows[i].credit = task->window + 1 + comm->n_rooms;
     }
-    return task->window == task->n_windows;
+    return true;
 }
 
 /* dst holds this rank's shard already. */

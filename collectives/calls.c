@@ -9,26 +9,22 @@
 #include "collectives/link.h"
 #include "libpar/base/record.h"
 
-/* The same in the flight recorder's page. */
-static void note_flight(par_comm *comm, const par__operation *op, int64_t number) {
-    par__flight_axis *axis = par__recorder_axis(comm->transport->recorder, comm->last_index);
-    par__recorder_flight(comm->transport->recorder)->progress++;
-    if (!axis) return;
-    par__flight_op *last = &axis->ops[number % PAR__FLIGHT_OPS];
-    last->number = number;
-    last->layer = op->tag.layer;
-    last->chunk = op->tag.chunk;
-    last->micro = op->tag.micro;
-    par__flight_text(last->op, sizeof last->op, par__kind_name(op->kind));
-    par__flight_text(last->purpose, sizeof last->purpose, op->tag.purpose);
-    axis->n_started = comm->n_started;
-    axis->n_done = comm->n_done;
-    if (!par__is_pair(op->kind)) axis->n_collectives++;
-}
-
 void par__note(par_comm *comm, const par__operation *op, int64_t number) {
     if (comm->last_index < 0) return;
-    note_flight(comm, op, number);
+    par__flight_axis *axis = par__recorder_axis(comm->transport->recorder, comm->last_index);
+    par__recorder_flight(comm->transport->recorder)->progress++;
+    if (axis) { /* the flight recorder's page */
+        par__flight_op *last = &axis->ops[number % PAR__FLIGHT_OPS];
+        last->number = number;
+        last->layer = op->tag.layer;
+        last->chunk = op->tag.chunk;
+        last->micro = op->tag.micro;
+        par__flight_text(last->op, sizeof last->op, par__kind_name(op->kind));
+        par__flight_text(last->purpose, sizeof last->purpose, op->tag.purpose);
+        axis->n_started = comm->n_started;
+        axis->n_done = comm->n_done;
+        if (!par__is_pair(op->kind)) axis->n_collectives++;
+    }
     *par__recorder_last_at(comm->transport->recorder, comm->last_index) =
         (par_recorder_started){.axis = comm->axis,
                                .purpose = op->tag.purpose,

@@ -111,18 +111,6 @@ static par_status allocate(par_comm *comm) {
     return PAR_OK;
 }
 
-static void release(par_comm *comm) {
-    free(comm->ranks);
-    free(comm->flows);
-    free(comm->sources);
-    free(comm->channels);
-    free(comm->n_pairs);
-    free(comm->descriptions);
-    free(comm->statuses);
-    free(comm->owned_staging);
-    free(comm);
-}
-
 static par_status connect(par_comm *comm, const par_comm_params *params, par_memory *memory) {
     par_transport *t = comm->transport;
     comm->measuring = t->measuring;
@@ -166,17 +154,7 @@ static par_status choose_link(par_comm *comm, const par_comm_params *params) {
     return PAR_OK;
 }
 
-/* Device data of several ranks needs a link; one rank alone copies. */
-static par_status connect_device(par_comm *comm, const par_comm_params *params,
-                                 par_memory *memory) {
-    if (!params->device || params->device->on_host) return PAR_OK;
-    comm->device = params->device;
-    if (comm->n == 1) return PAR_OK;
-    PAR_TRY(choose_link(comm, params));
-    return comm->link->create(comm, params, memory, &comm->link_state);
-}
-
-static void disconnect(par_comm *comm) {
+static void release(par_comm *comm) {
     par_transport *t = comm->transport;
     for (par_comm **c = &t->comms; *c; c = &(*c)->next)
         if (*c == comm) {
@@ -185,7 +163,15 @@ static void disconnect(par_comm *comm) {
         }
     par__recorder_last_release(t->recorder, comm->last_index);
     if (comm->link_state) comm->link->destroy(comm->link_state);
-    release(comm);
+    free(comm->ranks);
+    free(comm->flows);
+    free(comm->sources);
+    free(comm->channels);
+    free(comm->n_pairs);
+    free(comm->descriptions);
+    free(comm->statuses);
+    free(comm->owned_staging);
+    free(comm);
 }
 
 par_status par_comm_create(par_transport *t, const par_comm_params *params, par_memory *memory,
@@ -204,9 +190,13 @@ par_status par_comm_create(par_transport *t, const par_comm_params *params, par_
     par_status st = allocate(comm);
     if (st == PAR_OK) st = list_ranks(comm, params->ranks);
     if (st == PAR_OK) st = connect(comm, params, memory);
-    if (st == PAR_OK) st = connect_device(comm, params, memory);
+    /* device data of several ranks needs a link; one rank alone copies */
+    if (st == PAR_OK && params->device && !params->device->on_host) comm->device = params->device;
+    if (comm->device && comm->n > 1) st = choose_link(comm, params);
+    if (st == PAR_OK && comm->link)
+        st = comm->link->create(comm, params, memory, &comm->link_state);
     if (st != PAR_OK) {
-        disconnect(comm);
+        release(comm);
         return st;
     }
     *out = comm;
@@ -216,7 +206,7 @@ par_status par_comm_create(par_transport *t, const par_comm_params *params, par_
 void par_comm_destroy(par_comm **handle) {
     par_comm *comm = handle ? *handle : NULL;
     if (!comm) return;
-    disconnect(comm);
+    release(comm);
     *handle = NULL;
 }
 
@@ -236,20 +226,16 @@ const char *par_comm_link(const par_comm *comm) {
     return comm->link ? comm->link->name : "host";
 }
 
-/* Why data of devices goes staged. */
-static const char *why_staged(const par_comm *comm) {
-    const par__nccl *nccl = comm->device->nccl;
-    if (!nccl) return "the device has no NCCL that answers: install it";
-    if (nccl->shared) return "ranks may share GPUs: give each rank a GPU of its own";
-    return "the staged link was asked for: leave the choice to libpar";
-}
-
 bool par_comm_method(const par_comm *comm, par_method *out) {
     if (!comm->link) return false;
     bool staged = comm->link == &par__staged_link;
-    *out = (par_method){
-        "link", staged ? "pinned host memory and the host's messages" : comm->device->nccl->name,
-        staged ? why_staged(comm) : NULL};
+    const par__nccl *nccl = comm->device->nccl;
+    const char *why_staged = !nccl ? "the device has no NCCL that answers: install it"
+                             : nccl->shared
+                                 ? "ranks may share GPUs: give each rank a GPU of its own"
+                                 : "the staged link was asked for: leave the choice to libpar";
+    *out = (par_method){"link", staged ? "pinned host memory and the host's messages" : nccl->name,
+                        staged ? why_staged : NULL};
     return true;
 }
 

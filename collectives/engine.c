@@ -73,15 +73,6 @@ static void pair_link(par__task *task) {
     *tail = task;
 }
 
-static void queue_link(par__task *task) {
-    par_comm *comm = task->comm;
-    if (comm->last)
-        comm->last->queue = task;
-    else
-        comm->first = task;
-    comm->last = task;
-}
-
 /* A receive may be under way long before its peer sends. */
 static bool moves(const par__task *task) {
     return task->op.kind != PAR__RECV &&
@@ -99,14 +90,6 @@ static double change(par_comm *comm, int n_moving, bool waited) {
     comm->n_moving = n_moving;
     comm->waited = waited;
     return now;
-}
-
-/* Its time is its own: a collective that stood behind it in the queue begins now. */
-static void end_moving(par__task *task) {
-    par_comm *comm = task->comm;
-    double now = change(comm, comm->n_moving - 1, comm->waited);
-    par__recorder_ran(comm->transport->recorder, task->row, now - task->begin_s);
-    if (!task->algorithm->pair && task->queue) task->queue->begin_s = now;
 }
 
 /* The operation, as a span of this kind that begins there. */
@@ -134,7 +117,11 @@ static void task_end(par__task *task) {
     if (task->begin_ns)
         par__timeline_add(par__recorder_traced(t->recorder),
                           event_of(task, PAR__EVENT_OPERATION, task->begin_ns));
-    if (moves(task)) end_moving(task);
+    if (moves(task)) { /* its time is its own: a collective behind it in the queue begins now */
+        double now = change(comm, comm->n_moving - 1, comm->waited);
+        par__recorder_ran(t->recorder, task->row, now - task->begin_s);
+        if (!task->algorithm->pair && task->queue) task->queue->begin_s = now;
+    }
     if (task->algorithm->pair) {
         pair_unlink(task);
     } else {
@@ -178,12 +165,6 @@ static void self_advance(par__task *task) {
     task_end(other);
 }
 
-static bool flows_done(const par__task *task) {
-    for (int i = 0; i < task->n_flows; i++)
-        if (!par__flow_done(&task->flows[i])) return false;
-    return true;
-}
-
 /* Set up the next phase of a collective, of the algorithm behind its own, or end it. */
 static void next_phase(par__task *task) {
     const par__algorithm *a = task->algorithm;
@@ -208,10 +189,11 @@ static void next_phase(par__task *task) {
 static par_status queue_advance(par_comm *comm) {
     while (comm->first) {
         par__task *task = comm->first;
-        bool idle = !task->algorithm->advance || task->algorithm->advance(task);
+        bool done = !task->algorithm->advance || task->algorithm->advance(task);
         for (int i = 0; i < task->n_flows; i++)
             PAR_TRY(flow_post(comm->transport, &task->flows[i]));
-        if (!idle || !flows_done(task)) return PAR_OK;
+        for (int i = 0; i < task->n_flows && done; i++) done = par__flow_done(&task->flows[i]);
+        if (!done) return PAR_OK;
         next_phase(task);
     }
     return PAR_OK;
@@ -232,7 +214,11 @@ par_status par__engine_start(par__task *task, bool waited) {
     task->begin_s = change(comm, comm->n_moving + moves(task), comm->waited || waited);
     if (!task->algorithm->pair) {
         task->flows = comm->flows;
-        queue_link(task);
+        if (comm->last)
+            comm->last->queue = task;
+        else
+            comm->first = task;
+        comm->last = task;
         return comm->first == task ? queue_advance(comm) : PAR_OK;
     }
     task->flows = &task->own;
@@ -301,16 +287,12 @@ par_status par_transport_progress(par_transport *t) {
     return poll_for_a_while(t, &moved);
 }
 
-static bool under_way(const par_transport *t) {
-    if (t->first) return true;
-    for (const par_comm *comm = t->comms; comm; comm = comm->next)
-        if (comm->first || comm->link_state) return true;
-    return false;
-}
-
 void par__engine_between(par_transport *t) {
     par_timeline *timeline = par__recorder_timeline(t->recorder);
-    if (!under_way(t) || par__seconds() < t->polled_s + POLL_EVERY_S) return;
+    bool under_way = t->first;
+    for (const par_comm *comm = t->comms; comm && !under_way; comm = comm->next)
+        under_way = comm->first || comm->link_state;
+    if (!under_way || par__seconds() < t->polled_s + POLL_EVERY_S) return;
     int64_t begin = par__timeline_now(timeline);
     bool moved;
     (void)poll_for_a_while(t, &moved);

@@ -6,13 +6,6 @@
 #include "internal.h"
 #include "libpar/base/record.h"
 
-/* Bytes of the vector: of reduce-scatter and all-gather all shards together. */
-static int64_t vector_nbytes(const par_comm *comm, const par__operation *op) {
-    par_dtype dtype = op->wire == PAR_BF16 ? PAR_BF16 : op->dtype;
-    int64_t shards = op->kind == PAR__REDUCE_SCATTER || op->kind == PAR__ALL_GATHER ? comm->n : 1;
-    return op->kind == PAR__BARRIER ? 0 : shards * op->n * (int64_t)par_dtype_nbytes(dtype);
-}
-
 static double bus_factor(par__kind kind, double n) {
     switch (kind) {
     case PAR__ALL_REDUCE: return 2 * (n - 1) / n;
@@ -41,7 +34,11 @@ int par__count_operation(par_comm *comm, const par__operation *op) {
         par__recorder_row(r, comm->axis, op->tag.purpose, par__kind_name(op->kind), op->tag.layer);
     par__recorder_op(r, row);
     if (comm->n == 1) return row;
-    int64_t nbytes = vector_nbytes(comm, op);
+    /* bytes of the vector: of reduce-scatter and all-gather all shards together */
+    par_dtype dtype = op->wire == PAR_BF16 ? PAR_BF16 : op->dtype;
+    int64_t shards = op->kind == PAR__REDUCE_SCATTER || op->kind == PAR__ALL_GATHER ? comm->n : 1;
+    int64_t nbytes =
+        op->kind == PAR__BARRIER ? 0 : shards * op->n * (int64_t)par_dtype_nbytes(dtype);
     par__recorder_asked(r, row, comm->n, nbytes, bus_factor(op->kind, comm->n) * (double)nbytes);
     for (int peer = 0; peer < comm->n; peer++) {
         if (peer == comm->rank) continue;

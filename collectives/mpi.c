@@ -74,26 +74,16 @@ static par_status check_length(par_transport *t, const MPI_Status *status, const
     return par__transport_break(t, text);
 }
 
-static void compact(mpi_state *m) {
-    int n = 0;
-    for (int i = 0; i < m->n; i++) {
-        if (m->requests[i] == MPI_REQUEST_NULL) continue;
-        m->requests[n] = m->requests[i];
-        m->flows[n] = m->flows[i];
-        m->pieces[n++] = m->pieces[i];
-    }
-    m->n = n;
-}
-
 static par_status poll(par_transport *t, int *n_ended) {
     mpi_state *m = t->carrier_state;
-    int n = 0;
+    int n = 0, live = 0;
     *n_ended = 0;
     if (m->n == 0) return PAR_OK;
     int code = MPI_Testsome(m->n, m->requests, &n, m->ended, m->statuses);
     if (n == MPI_UNDEFINED) n = 0;
     if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS)
         return failed(t, "MPI_Testsome", code, NULL);
+    if (n == 0) return PAR_OK;
     for (int i = 0; i < n; i++) {
         par__flow *flow = m->flows[m->ended[i]];
         int64_t piece = m->pieces[m->ended[i]];
@@ -103,7 +93,13 @@ static par_status poll(par_transport *t, int *n_ended) {
         PAR_TRY(check_length(t, &m->statuses[i], flow, piece));
         par__flow_ended(t->recorder, flow, piece);
     }
-    if (n > 0) compact(m);
+    for (int i = 0; i < m->n; i++) {
+        if (m->requests[i] == MPI_REQUEST_NULL) continue;
+        m->requests[live] = m->requests[i];
+        m->flows[live] = m->flows[i];
+        m->pieces[live++] = m->pieces[i];
+    }
+    m->n = live;
     *n_ended = n;
     return PAR_OK;
 }

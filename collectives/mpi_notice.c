@@ -65,19 +65,15 @@ bool par__notices_heard(par__notices *n, char *text) {
     return true;
 }
 
-static void send_all(par__notices *n, const char *text) {
+void par__notices_exchange(par__notices *n, const char *text) {
+    const struct timespec pause = {.tv_nsec = 100000};
+    double begin = par__seconds();
+    n->exchanged = true;
     snprintf(n->out, sizeof n->out, "%s", text);
     for (int k = 1; k < n->size; k++)
         if (MPI_Isend(n->out, sizeof n->out, MPI_CHAR, (n->rank + k) % n->size, 0, n->comm,
                       &n->sends[k - 1]) != MPI_SUCCESS)
             n->sends[k - 1] = MPI_REQUEST_NULL;
-}
-
-void par__notices_exchange(par__notices *n, const char *text) {
-    const struct timespec pause = {.tv_nsec = 100000};
-    double begin = par__seconds();
-    n->exchanged = true;
-    send_all(n, text);
     for (;;) {
         int sent = 0;
         if (n->receive == MPI_REQUEST_NULL && n->n_heard < n->size - 1) listen(n);

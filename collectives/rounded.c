@@ -23,14 +23,6 @@ static int half_rooms(const par_comm *comm) {
     return comm->n_rooms / 2;
 }
 
-static char *rooms_from(const par_comm *comm, int peer) {
-    return par__rooms_of(comm, peer);
-}
-
-static char *rooms_to(const par_comm *comm, int peer) {
-    return par__rooms_of(comm, peer) + half_rooms(comm) * comm->room;
-}
-
 /* Flow 2 i goes to rank r + 1 + i, flow 2 i + 1 comes from rank r - 1 - i. */
 static int peer_of(const par__task *task, int flow) {
     int p = task->comm->n, r = task->comm->rank, k = flow / 2 + 1;
@@ -47,7 +39,7 @@ static bool shards_phase(par__task *task) {
     while (task->n_flows < 2 * (comm->n - 1)) {
         int peer = peer_of(task, task->n_flows);
         bool sending = task->n_flows % 2 == 0;
-        char *rooms = sending ? rooms_to(comm, peer) : rooms_from(comm, peer);
+        char *rooms = par__rooms_of(comm, peer) + (sending ? half_rooms(comm) * comm->room : 0);
         par__flow *f = par__new_flow(task, rooms, nbytes, window_n(comm) * size, peer, sending);
         f->ring = comm->room;
         f->depth = half_rooms(comm);
@@ -79,7 +71,8 @@ static void sum_window(const par__task *task, float *dst, const float *own, int6
         for (int64_t i = 0; i < count; i++) mine[i] = par__f32_to_bf16(own[begin + i]);
         for (int j = 0; j < comm->n; j++) {
             const uint16_t *x = mine;
-            if (j != comm->rank) x = (const uint16_t *)(void *)(rooms_from(comm, j) + room) + begin;
+            if (j != comm->rank)
+                x = (const uint16_t *)(void *)(par__rooms_of(comm, j) + room) + begin;
             if (j == 0)
                 for (int64_t i = 0; i < count; i++) total[i] = par__bf16_to_f32(x[i]);
             else
@@ -89,12 +82,6 @@ static void sum_window(const par__task *task, float *dst, const float *own, int6
     }
 }
 
-static bool window_arrived(const par__task *task) {
-    for (int i = 1; i < task->n_flows; i += 2)
-        if (task->flows[i].n_done <= task->window) return false;
-    return true;
-}
-
 static bool reduce_shards(par__task *task) {
     const par_comm *comm = task->comm;
     int64_t n = task->op.n, size = window_n(comm);
@@ -102,12 +89,14 @@ static bool reduce_shards(par__task *task) {
     float *dst = (float *)(void *)task->op.dst;
     for (int i = 0; i < task->n_flows; i += 2)
         fill(task, &task->flows[i], src + peer_of(task, i) * n);
-    for (; task->window < task->n_windows && window_arrived(task); task->window++) {
+    for (; task->window < task->n_windows; task->window++) {
         int64_t begin = task->window * size, left = n - begin;
+        for (int i = 1; i < task->n_flows; i += 2)
+            if (task->flows[i].n_done <= task->window) return false;
         sum_window(task, dst + begin, src + comm->rank * n + begin, left < size ? left : size);
         for (int i = 1; i < task->n_flows; i += 2) task->flows[i].credit++;
     }
-    return task->window == task->n_windows;
+    return true;
 }
 
 static void place_own_rounded(par__task *task) {

@@ -59,14 +59,6 @@ typedef struct {
     bool moving; /* progress has been entered: the host engine may call it again */
 } staged;
 
-static par_status lane_events(const par_backend *device, lane *l) {
-    l->ring = calloc((size_t)l->max, sizeof *l->ring);
-    if (!l->ring) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d staged operations", l->max);
-    for (int i = 0; i < l->max; i++) PAR_TRY(device->event_create(&l->ring[i].ready));
-    PAR_TRY(device->event_create(&l->copied));
-    return device->stream_create(&l->stream);
-}
-
 static par_status lane_create(staged *s, par_memory *memory, lane *l) {
     bool pair = l->kind >= 0;
     void *block = NULL;
@@ -81,7 +73,11 @@ static par_status lane_create(staged *s, par_memory *memory, lane *l) {
     if (s->comm->measuring) return PAR_OK;
     l->in = block;
     l->out = pair ? l->in : l->in + one;
-    return lane_events(s->device, l);
+    l->ring = calloc((size_t)l->max, sizeof *l->ring);
+    if (!l->ring) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d staged operations", l->max);
+    for (int i = 0; i < l->max; i++) PAR_TRY(s->device->event_create(&l->ring[i].ready));
+    PAR_TRY(s->device->event_create(&l->copied));
+    return s->device->stream_create(&l->stream);
 }
 
 static void staged_destroy(void *state) {
@@ -125,11 +121,6 @@ static par_status staged_create(par_comm *comm, const par_comm_params *params, p
     return PAR_OK;
 }
 
-static lane *lane_of(const staged *s, par__kind kind, int peer) {
-    if (!par__is_pair(kind)) return &s->lanes[0];
-    return s->n_lanes > 1 ? &s->lanes[1 + 2 * peer + (kind == PAR__RECV)] : NULL;
-}
-
 static int64_t size_of(const waiting *w) {
     return (int64_t)par_dtype_nbytes(w->op.dtype);
 }
@@ -144,14 +135,6 @@ static int blocks_out(const staged *s, par__kind kind, int root) {
     return kind == PAR__SEND || (kind == PAR__BROADCAST && root == s->comm->rank) ? 0 : 1;
 }
 
-/* The widest window. That of an all-reduce holds whole shards, so that a remainder is in the last
- * one alone and the messages' bytes add up to those of one operation. */
-static int64_t widest(const staged *s, const lane *l, const waiting *w) {
-    bool shards = w->op.kind == PAR__REDUCE_SCATTER || w->op.kind == PAR__ALL_GATHER;
-    int64_t n = l->nbytes / size_of(w) / (shards ? s->comm->n : 1), p = s->comm->n;
-    return w->op.kind == PAR__ALL_REDUCE ? n / p * p : n;
-}
-
 /* Copies of one window between the device, whose blocks are n elements apart, and staging. */
 static par_status copy_blocks(const staged *s, lane *l, const waiting *w, bool in) {
     int64_t size = size_of(w), width = l->width * size;
@@ -164,43 +147,18 @@ static par_status copy_blocks(const staged *s, lane *l, const waiting *w, bool i
     return PAR_OK;
 }
 
+/* A window of an all-reduce holds whole shards, so that a remainder is in the last one alone and
+ * the messages' bytes add up to those of one operation. */
 static par_status begin_window(const staged *s, lane *l, const waiting *w) {
-    int64_t p = s->comm->n, most = widest(s, l, w), left = w->op.n - l->position,
-            windows = (left + most - 1) / most;
+    bool shards = w->op.kind == PAR__REDUCE_SCATTER || w->op.kind == PAR__ALL_GATHER;
+    int64_t p = s->comm->n, most = l->nbytes / size_of(w) / (shards ? p : 1);
+    if (w->op.kind == PAR__ALL_REDUCE) most = most / p * p;
+    int64_t left = w->op.n - l->position, windows = (left + most - 1) / most;
     l->width = left <= most ? left : (left + windows - 1) / windows;
     if (w->op.kind == PAR__ALL_REDUCE && windows > 1) l->width += (p - l->width % p) % p;
     PAR_TRY(copy_blocks(s, l, w, true));
     PAR_TRY(s->device->event_record(l->stream, l->copied));
     l->state = COPIES_IN;
-    return PAR_OK;
-}
-
-static par_status begin_host(const staged *s, lane *l, const waiting *w) {
-    bool in_place = w->op.kind == PAR__BROADCAST || l->kind >= 0;
-    par__operation window = w->op;
-    window.dst = w->op.kind == PAR__BROADCAST && w->op.peer == s->comm->rank ? l->in : l->out;
-    window.src = in_place ? window.dst : l->in;
-    window.n = l->width;
-    l->state = ON_HOST;
-    return par__host_start(s->comm, &window, &l->host);
-}
-
-static par_status begin_out(const staged *s, lane *l, const waiting *w) {
-    PAR_TRY(par__engine_result(s->comm, l->host.number));
-    PAR_TRY(copy_blocks(s, l, w, false));
-    PAR_TRY(s->device->event_record(l->stream, l->copied));
-    l->state = COPIES_OUT;
-    if (l->position + l->width >= w->op.n) l->n_done = w->number;
-    return PAR_OK;
-}
-
-/* Staging is free again: the next window, or the next operation. */
-static par_status end_window(const staged *s, lane *l, const waiting *w) {
-    l->position += l->width;
-    if (l->position < w->op.n) return begin_window(s, l, w);
-    l->begun = false;
-    l->head = (l->head + 1) % l->max;
-    l->n--;
     return PAR_OK;
 }
 
@@ -221,9 +179,29 @@ static par_status advance(const staged *s, lane *l, bool *moved) {
         PAR_TRY(s->device->event_query(l->copied, &done));
     if (!done) return PAR_OK;
     *moved = true;
-    return l->state == COPIES_IN ? begin_host(s, l, w)
-           : l->state == ON_HOST ? begin_out(s, l, w)
-                                 : end_window(s, l, w);
+    if (l->state == COPIES_IN) {
+        bool in_place = w->op.kind == PAR__BROADCAST || l->kind >= 0;
+        par__operation window = w->op;
+        window.dst = w->op.kind == PAR__BROADCAST && w->op.peer == s->comm->rank ? l->in : l->out;
+        window.src = in_place ? window.dst : l->in;
+        window.n = l->width;
+        l->state = ON_HOST;
+        return par__host_start(s->comm, &window, &l->host);
+    }
+    if (l->state == ON_HOST) {
+        PAR_TRY(par__engine_result(s->comm, l->host.number));
+        PAR_TRY(copy_blocks(s, l, w, false));
+        PAR_TRY(s->device->event_record(l->stream, l->copied));
+        l->state = COPIES_OUT;
+        if (l->position + l->width >= w->op.n) l->n_done = w->number;
+        return PAR_OK;
+    }
+    l->position += l->width; /* staging is free again: the next window, or the next operation */
+    if (l->position < w->op.n) return begin_window(s, l, w);
+    l->begun = false;
+    l->head = (l->head + 1) % l->max;
+    l->n--;
+    return PAR_OK;
 }
 
 static par_status staged_progress(void *state, bool *moved) {
@@ -239,10 +217,11 @@ static par_status staged_progress(void *state, bool *moved) {
 
 static par_status staged_start(void *state, const par__operation *op, int64_t number) {
     staged *s = state;
-    lane *l = lane_of(s, op->kind, op->peer);
-    if (!l)
+    int i = par__is_pair(op->kind) ? 1 + 2 * op->peer + (op->kind == PAR__RECV) : 0;
+    if (i >= s->n_lanes)
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s was not made for %s: set par_comm_params.pairs",
                  s->comm->axis, par__kind_name(op->kind));
+    lane *l = &s->lanes[i];
     if (l->n == l->max)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "%s on axis %s: %d operations are under way; wait for some first",

@@ -88,20 +88,14 @@ static par_status break_down(streamed *s) {
     return par__transport_break(s->comm->transport, text);
 }
 
-/* True in *done when `event` has happened, or with NULL the communicator is there. */
-static par_status look(streamed *s, lane *l, par_event *event, bool *done) {
-    bool ready = false;
-    PAR_TRY(s->nccl->poll(l->nccl, &ready));
-    *done = ready;
-    return event && ready ? s->device->event_query(event, done) : PAR_OK;
-}
-
+/* Until `event` has happened, or with NULL the communicator is there. */
 static par_status await(streamed *s, lane *l, par_event *event) {
     par_transport *t = s->comm->transport;
     double begin = par__seconds();
     bool done = false, moved;
     for (int n_idle = 0; !done; n_idle++) {
-        PAR_TRY(look(s, l, event, &done));
+        PAR_TRY(s->nccl->poll(l->nccl, &done));
+        if (event && done) PAR_TRY(s->device->event_query(event, &done));
         PAR_TRY(par__engine_progress(t, &moved));
         if (!done) par__engine_idle(t, n_idle);
         if (!done && par__seconds() - begin > CONNECT_S)
@@ -292,24 +286,6 @@ static par_status streamed_create(par_comm *comm, const par_comm_params *params,
     return PAR_OK;
 }
 
-static lane *lane_of(streamed *s, par__kind kind, int peer) {
-    if (!par__is_pair(kind)) return &s->lanes[0];
-    for (int i = 1; i < s->n_lanes; i++)
-        if (s->lanes[i].kind == (int)kind && s->lanes[i].peer == peer) return &s->lanes[i];
-    return NULL;
-}
-
-static par_status refuse_peer(const streamed *s, const par__operation *op) {
-    if (s->n_lanes == 1)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s was not made for %s: set par_comm_params.pairs",
-                 s->comm->axis, par__kind_name(op->kind));
-    PAR_FAIL(PAR_ERR_UNSUPPORTED,
-             "%s between ranks %d and %d of axis %s: NCCL connects the next and the previous rank "
-             "alone; use "
-             "staged",
-             par__kind_name(op->kind), s->comm->rank, op->peer, s->comm->axis);
-}
-
 /* The recorder gets the entry's time, if it is there. */
 static par_status tell_time(streamed *s, entry *at, bool *done) {
     double seconds;
@@ -348,16 +324,6 @@ static par_status take_entry(streamed *s, const par__operation *op, int64_t numb
     return PAR_OK;
 }
 
-/* The operation's row. */
-static int tell(const streamed *s, const par__operation *op) {
-    par_comm *comm = s->comm;
-    int row = par__count_operation(comm, op);
-    par__engine_count(comm, op, row);
-    comm->n_started++;
-    par__note(comm, op, comm->n_started);
-    return row;
-}
-
 static par_status put(streamed *s, lane *l, const par__operation *given, entry *at, bool timed) {
     par__operation op = *given;
     if (l->kind >= 0) op.peer = l->there;
@@ -371,20 +337,33 @@ static par_status put(streamed *s, lane *l, const par__operation *given, entry *
 
 static par_status streamed_start(void *state, const par__operation *op, int64_t number) {
     streamed *s = state;
-    lane *l = lane_of(s, op->kind, op->peer);
+    par_comm *comm = s->comm;
+    lane *l = par__is_pair(op->kind) ? NULL : &s->lanes[0];
     entry *at = NULL;
-    if (!l) return refuse_peer(s, op);
+    for (int i = 1; i < s->n_lanes && !l; i++)
+        if (s->lanes[i].kind == (int)op->kind && s->lanes[i].peer == op->peer) l = &s->lanes[i];
+    if (!l && s->n_lanes == 1)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s was not made for %s: set par_comm_params.pairs",
+                 comm->axis, par__kind_name(op->kind));
+    if (!l)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "%s between ranks %d and %d of axis %s: NCCL connects the next and the previous "
+                 "rank alone; use staged",
+                 par__kind_name(op->kind), comm->rank, op->peer, comm->axis);
     if (op->wire != PAR_F32)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "%s on axis %s: NCCL adds %s as such and rounds at every hop, so fp32 is not sent "
                  "as it; send fp32, or let the data go staged",
-                 par__kind_name(op->kind), s->comm->axis, par_dtype_name(op->wire));
+                 par__kind_name(op->kind), comm->axis, par_dtype_name(op->wire));
     PAR_TRY(take_entry(s, op, number, &at));
     /* a receive is there long before its peer sends */
-    bool timed = at->timed[1] && op->kind != PAR__RECV &&
-                 !par__recorder_captured(s->comm->transport->recorder);
+    bool timed =
+        at->timed[1] && op->kind != PAR__RECV && !par__recorder_captured(comm->transport->recorder);
     if (put(s, l, op, at, timed) != PAR_OK) return break_down(s);
-    int row = tell(s, op);
+    int row = par__count_operation(comm, op);
+    par__engine_count(comm, op, row);
+    comm->n_started++;
+    par__note(comm, op, comm->n_started);
     at->number = s->last = number;
     at->waited = false;
     at->row = timed ? row : -1;

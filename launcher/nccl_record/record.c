@@ -22,13 +22,6 @@ void record_id(const char *kind, const void *data, size_t nbytes, char out[ID_NB
     snprintf(out, ID_NBYTES, "%016llx", (unsigned long long)hash);
 }
 
-static void add_comm(record_comm *comm) {
-    pthread_mutex_lock(&lock);
-    comm->next = atomic_load(&record_comms);
-    atomic_store(&record_comms, comm);
-    pthread_mutex_unlock(&lock);
-}
-
 record_comm *record_begin(const char *id, int n, int rank, const ncclConfig_t *config) {
     record_comm *comm = calloc(1, sizeof *comm);
     if (!comm) return NULL;
@@ -44,7 +37,10 @@ record_comm *record_begin(const char *id, int n, int rank, const ncclConfig_t *c
 
 void record_made(record_comm *comm, ncclComm_t handle) {
     atomic_store(&comm->handle, handle);
-    add_comm(comm);
+    pthread_mutex_lock(&lock);
+    comm->next = atomic_load(&record_comms);
+    atomic_store(&record_comms, comm);
+    pthread_mutex_unlock(&lock);
     record_keep_writing();
 }
 
@@ -86,8 +82,11 @@ static int ask(const char *name, ncclComm_t handle, int otherwise) {
     return call && call(handle, &value) == ncclSuccess ? value : otherwise;
 }
 
-/* Before the first call: afterwards NCCL does not answer until it has ended. */
-static void settle(record_comm *comm, ncclComm_t handle) {
+record_comm *record_open(ncclComm_t handle) {
+    record_comm *comm = record_find(handle);
+    if (!comm) comm = adopt(handle);
+    if (!comm || atomic_load_explicit(&comm->settled, memory_order_acquire)) return comm;
+    /* before the first call: afterwards NCCL does not answer until it has ended */
     pthread_mutex_lock(&lock);
     if (!atomic_load(&comm->settled)) {
         if (atomic_load(&comm->n) == 0) {
@@ -98,25 +97,7 @@ static void settle(record_comm *comm, ncclComm_t handle) {
     }
     atomic_store(&comm->settled, true);
     pthread_mutex_unlock(&lock);
-}
-
-record_comm *record_open(ncclComm_t handle) {
-    record_comm *comm = record_find(handle);
-    if (!comm) comm = adopt(handle);
-    if (comm && !atomic_load_explicit(&comm->settled, memory_order_acquire)) settle(comm, handle);
     return comm;
-}
-
-static record_cell *first_cells(record_comm *comm, record_op op) {
-    pthread_mutex_lock(&lock);
-    record_cell *cells = atomic_load(&comm->cells[op]);
-    if (!cells) {
-        size_t peers = op < BROADCAST ? 1 : (size_t)atomic_load(&comm->n);
-        cells = calloc(peers * N_TYPES, sizeof *cells);
-        atomic_store_explicit(&comm->cells[op], cells, memory_order_release);
-    }
-    pthread_mutex_unlock(&lock);
-    return cells;
 }
 
 /* The driver's cuStreamIsCapturing, where the process has a driver. */
@@ -141,7 +122,16 @@ static bool captured(cudaStream_t stream) {
 void record_call(record_comm *comm, record_op op, int peer, size_t n, int type,
                  cudaStream_t stream) {
     record_cell *cells = comm ? atomic_load_explicit(&comm->cells[op], memory_order_acquire) : NULL;
-    if (comm && !cells) cells = first_cells(comm, op);
+    if (comm && !cells) { /* the first call of its operation */
+        pthread_mutex_lock(&lock);
+        cells = atomic_load(&comm->cells[op]);
+        if (!cells) {
+            size_t peers = op < BROADCAST ? 1 : (size_t)atomic_load(&comm->n);
+            cells = calloc(peers * N_TYPES, sizeof *cells);
+            atomic_store_explicit(&comm->cells[op], cells, memory_order_release);
+        }
+        pthread_mutex_unlock(&lock);
+    }
     int at = op < BROADCAST ? 0 : peer;
     if (!cells || at < 0 || (at > 0 && at >= atomic_load(&comm->n))) {
         atomic_fetch_add(&record_lost, 1);

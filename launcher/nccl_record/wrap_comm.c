@@ -164,8 +164,11 @@ EXPORT ncclResult_t ncclGroupStart(void) {
     return result;
 }
 
-/* The outermost group has ended. */
-static void count_group(void) {
+EXPORT ncclResult_t ncclGroupEnd(void) {
+    BEGIN(ncclGroupEnd)
+    CALL(())
+    if (!counted || record_group_depth == 0 || --record_group_depth > 0) return result;
+    /* the outermost group has ended */
     record_groups *all = &record_all_groups;
     uint64_t largest = atomic_load(&all->largest), calls = record_group_calls;
     while (calls > largest && !atomic_compare_exchange_weak(&all->largest, &largest, calls)) {
@@ -179,11 +182,5 @@ static void count_group(void) {
         else
             free(pending[i].comm);
     n_pending = 0;
-}
-
-EXPORT ncclResult_t ncclGroupEnd(void) {
-    BEGIN(ncclGroupEnd)
-    CALL(())
-    if (counted && record_group_depth > 0 && --record_group_depth == 0) count_group();
     return result;
 }

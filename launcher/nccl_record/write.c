@@ -120,19 +120,6 @@ static char *text_of_all(bool ended) {
     return NULL;
 }
 
-/* Without a rank of the job: a name that no other process has. */
-static void find_path(void) {
-    char host[64] = "";
-    const char *folder = getenv("PAR_NCCL_RECORD");
-    int rank;
-    gethostname(host, sizeof host - 1);
-    (void)mkdir(folder, 0777);
-    if (rank_of_job(&rank))
-        snprintf(path, sizeof path, "%s/rank-%d.json", folder, rank);
-    else
-        snprintf(path, sizeof path, "%s/rank-%s-%ld.json", folder, host, (long)owner);
-}
-
 static bool put_file(const char *text) {
     char temporary[sizeof path + 32];
     snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)owner);
@@ -184,8 +171,16 @@ static void begin(void) {
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
+    char host[64] = "";
+    const char *folder = getenv("PAR_NCCL_RECORD");
+    int rank;
     owner = getpid();
-    find_path();
+    gethostname(host, sizeof host - 1);
+    (void)mkdir(folder, 0777);
+    if (rank_of_job(&rank))
+        snprintf(path, sizeof path, "%s/rank-%d.json", folder, rank);
+    else /* a name that no other process has */
+        snprintf(path, sizeof path, "%s/rank-%s-%ld.json", folder, host, (long)owner);
     /* signals are for the program's threads */
     sigfillset(&all);
     pthread_attr_init(&attributes);

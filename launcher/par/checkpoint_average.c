@@ -78,28 +78,26 @@ static par_status save(const checkpoint_settings *s, const model *m, const check
     return st;
 }
 
-/* dst += the parameter, as fp32. */
-static par_status add_param(const checkpoint_settings *s, const checkpoint_source *from,
-                            const par_param *p, float *piece, float *dst, int64_t n) {
+/* The mean of each parameter, summed up as fp32. */
+static par_status average_params(const checkpoint_settings *s, const checkpoint_source *sources,
+                                 model *m) {
     const int64_t offset[2] = {0, 0};
-    const par_checkpoint_tensor *t =
-        s->weights_only ? par_checkpoint_find(from->checkpoint, "weight", p->name) : NULL;
-    par_status st = t ? par_checkpoint_read(from->checkpoint, t, offset, t->global, PAR_F32, piece)
-                      : from->weights.read(from->weights.user, p, PAR_F32, piece);
-    for (int64_t i = 0; st == PAR_OK && i < n; i++) dst[i] += piece[i];
-    return st;
-}
-
-static par_status sum_up(const checkpoint_settings *s, const checkpoint_source *sources, model *m) {
     par_status st = PAR_OK;
     for (int k = 0; st == PAR_OK && k < m->n; k++) {
+        const par_param *p = &m->params[k];
         par_checkpoint_run *r = &m->runs[k];
         float *piece = malloc((size_t)r->n * sizeof *piece), *sum = r->data;
         if (!piece)
             st = par_error_set(PAR_ERR_MEMORY, "%s: no host memory for %lld elements", r->name,
                                (long long)r->n);
-        for (int i = 0; st == PAR_OK && i < s->n; i++)
-            st = add_param(s, &sources[i], &m->params[k], piece, sum, r->n);
+        for (int i = 0; st == PAR_OK && i < s->n; i++) {
+            const checkpoint_source *from = &sources[i];
+            const par_checkpoint_tensor *t =
+                s->weights_only ? par_checkpoint_find(from->checkpoint, "weight", p->name) : NULL;
+            st = t ? par_checkpoint_read(from->checkpoint, t, offset, t->global, PAR_F32, piece)
+                   : from->weights.read(from->weights.user, p, PAR_F32, piece);
+            for (int64_t e = 0; st == PAR_OK && e < r->n; e++) sum[e] += piece[e];
+        }
         for (int64_t i = 0; i < r->n; i++) sum[i] /= (float)s->n;
         free(piece);
     }
@@ -146,15 +144,6 @@ static par_status carry_tokenizer(const par_checkpoint *c, model *m) {
     return PAR_OK;
 }
 
-static int64_t newest_step(const checkpoint_settings *s, const checkpoint_source *sources) {
-    int64_t step = 0;
-    for (int i = 0; i < s->n; i++) {
-        int64_t one = par_checkpoint_info(sources[i].checkpoint)->step;
-        if (one > step) step = one;
-    }
-    return step;
-}
-
 /* The first one's pairs, with what is no longer so left out. */
 static void average_pairs(const checkpoint_settings *s, const checkpoint_source *sources,
                           checkpoint_pairs *out) {
@@ -185,11 +174,16 @@ static par_status average(const checkpoint_settings *s, const checkpoint_source 
             st = par_error_set(PAR_ERR_OPTION, "%s: legal: a checkpoint", s->words[i]);
     if (st == PAR_OK) st = check_same(s, sources);
     if (st == PAR_OK) st = make_model(&sources[0].weights.config, PAR_F32, &m);
-    if (st == PAR_OK) st = sum_up(s, sources, &m);
+    if (st == PAR_OK) st = average_params(s, sources, &m);
     if (st == PAR_OK) st = carry_tokenizer(sources[0].checkpoint, &m);
     if (st == PAR_OK) {
+        int64_t newest = 0;
+        for (int i = 0; i < s->n; i++) {
+            int64_t step = par_checkpoint_info(sources[i].checkpoint)->step;
+            if (step > newest) newest = step;
+        }
         average_pairs(s, sources, &pairs);
-        st = save(s, &m, &pairs, newest_step(s, sources));
+        st = save(s, &m, &pairs, newest);
     }
     free_model(&m);
     return st;
@@ -211,16 +205,6 @@ int checkpoint_average(const checkpoint_settings *s) {
     for (int i = 0; sources && i < s->n; i++) checkpoint_source_close(&sources[i]);
     free(sources);
     return st == PAR_OK ? EXIT_SUCCESS : checkpoint_failed("average");
-}
-
-/* Ids that end a text, as a training records them. */
-static void add_ends(const par_weights *from, checkpoint_pairs *pairs) {
-    char text[12 * PAR_WEIGHTS_ENDS] = "";
-    size_t used = 0;
-    for (int i = 0; i < from->n_ends; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s%d", i ? "," : "",
-                                 (int)from->ends[i]);
-    if (used > 0) checkpoint_pair_add(pairs, "end ids", text, PAR_CHECKPOINT_STATED);
 }
 
 /* The tokenizer of --tokenizer, or of the directory, as further runs, and what it is. */
@@ -256,7 +240,8 @@ static par_status add_tokenizer(const checkpoint_settings *s, const checkpoint_s
 
 int checkpoint_import(const checkpoint_settings *s) {
     static checkpoint_pairs pairs;
-    char origin[512];
+    char origin[512], ends[12 * PAR_WEIGHTS_ENDS] = "";
+    size_t used = 0;
     checkpoint_source from;
     model m = {0};
     if (!s->save) return no_save("import");
@@ -268,7 +253,10 @@ int checkpoint_import(const checkpoint_settings *s) {
         checkpoint_pairs_of(&from.weights.config, &pairs);
         checkpoint_pair_add(&pairs, "precision", par_dtype_name(from.weights.dtype),
                             PAR_CHECKPOINT_NOTED);
-        add_ends(&from.weights, &pairs);
+        for (int i = 0; i < from.weights.n_ends; i++) /* as a training records them */
+            used += (size_t)snprintf(ends + used, sizeof ends - used, "%s%d", i ? "," : "",
+                                     (int)from.weights.ends[i]);
+        if (used > 0) checkpoint_pair_add(&pairs, "end ids", ends, PAR_CHECKPOINT_STATED);
         st = add_tokenizer(s, &from, &pairs, &m);
     }
     if (st == PAR_OK) {

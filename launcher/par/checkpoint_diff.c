@@ -22,19 +22,6 @@ typedef struct {
     int64_t equal, different, alone; /* tensors */
 } comparison;
 
-static int64_t print_other(const par_checkpoint *a, const par_checkpoint *b) {
-    int n;
-    int64_t count = 0;
-    const par_checkpoint_pair *pairs = par_checkpoint_pairs(a, &n);
-    for (int i = 0; i < n; i++) {
-        const char *other = checkpoint_value(b, pairs[i].name);
-        if (!other || strcmp(other, pairs[i].value) == 0) continue;
-        printf("%s: %s, and %s in B\n", pairs[i].name, pairs[i].value, other);
-        count++;
-    }
-    return count;
-}
-
 static int64_t print_alone(const par_checkpoint *a, const par_checkpoint *b, const char *where) {
     int n;
     int64_t count = 0;
@@ -62,17 +49,13 @@ static void add_floats(const float *a, const float *b, int64_t n, difference *d)
     }
 }
 
-static void add_bytes(const char *a, const char *b, int64_t n, size_t size, difference *d) {
-    for (int64_t i = 0; i < n; i++)
-        d->n += memcmp(a + (size_t)i * size, b + (size_t)i * size, size) != 0;
-}
-
 /* Tensors of one shape, in whole rows. */
 static par_status compare(const comparison *c, const par_checkpoint_tensor *a,
                           const par_checkpoint_tensor *b, difference *d) {
     bool floats = is_float(a->dtype) && is_float(b->dtype);
     par_dtype type_a = floats ? PAR_F32 : a->dtype, type_b = floats ? PAR_F32 : b->dtype;
     size_t size = par_dtype_nbytes(type_a);
+    const char *bytes_a = c->piece_a, *bytes_b = c->piece_b;
     int64_t rows = PIECE / ((int64_t)size * a->global[1]);
     if (rows < 1) rows = 1;
     for (int64_t row = 0; row < a->global[0]; row += rows) {
@@ -84,24 +67,10 @@ static par_status compare(const comparison *c, const par_checkpoint_tensor *a,
         if (floats)
             add_floats(c->piece_a, c->piece_b, m * a->global[1], d);
         else
-            add_bytes(c->piece_a, c->piece_b, m * a->global[1], size, d);
+            for (size_t i = 0; i < (size_t)(m * a->global[1]); i++)
+                d->n += memcmp(bytes_a + i * size, bytes_b + i * size, size) != 0;
     }
     return PAR_OK;
-}
-
-static void print_difference(const par_checkpoint_tensor *a, const par_checkpoint_tensor *b,
-                             const difference *d) {
-    char shape[64];
-    printf("%s/%s %s: %lld elements differ", a->kind, a->name, checkpoint_shape(a, shape),
-           (long long)d->n);
-    if (is_float(a->dtype) && is_float(b->dtype))
-        printf(", largest difference %.3g, relative %.3g", d->largest,
-               d->of_a > 0  ? sqrt(d->sum / d->of_a)
-               : d->sum > 0 ? (double)INFINITY
-                            : 0);
-    if (a->dtype != b->dtype)
-        printf(" (%s, and %s in B)", par_dtype_name(a->dtype), par_dtype_name(b->dtype));
-    printf("\n");
 }
 
 static par_status compare_pair(comparison *c, const par_checkpoint_tensor *a,
@@ -109,7 +78,8 @@ static par_status compare_pair(comparison *c, const par_checkpoint_tensor *a,
     char shape_a[64], shape_b[64];
     difference d = {0};
     bool same = a->ndim == b->ndim && a->global[0] == b->global[0] && a->global[1] == b->global[1];
-    bool converts = a->dtype == b->dtype || (is_float(a->dtype) && is_float(b->dtype));
+    bool floats = is_float(a->dtype) && is_float(b->dtype);
+    bool converts = a->dtype == b->dtype || floats;
     if (!same || !converts) {
         printf("%s/%s: %s %s, and %s %s in B\n", a->kind, a->name, par_dtype_name(a->dtype),
                checkpoint_shape(a, shape_a), par_dtype_name(b->dtype),
@@ -119,9 +89,19 @@ static par_status compare_pair(comparison *c, const par_checkpoint_tensor *a,
     }
     par_status st = compare(c, a, b, &d);
     if (st != PAR_OK) return st;
-    if (d.n) print_difference(a, b, &d);
     c->different += d.n > 0;
     c->equal += d.n == 0;
+    if (d.n == 0) return PAR_OK;
+    printf("%s/%s %s: %lld elements differ", a->kind, a->name, checkpoint_shape(a, shape_a),
+           (long long)d.n);
+    if (floats)
+        printf(", largest difference %.3g, relative %.3g", d.largest,
+               d.of_a > 0  ? sqrt(d.sum / d.of_a)
+               : d.sum > 0 ? (double)INFINITY
+                           : 0);
+    if (a->dtype != b->dtype)
+        printf(" (%s, and %s in B)", par_dtype_name(a->dtype), par_dtype_name(b->dtype));
+    printf("\n");
     return PAR_OK;
 }
 
@@ -163,12 +143,21 @@ static size_t piece_nbytes(const par_checkpoint *c) {
 }
 
 static int compare_all(comparison *c) {
+    int n;
+    int64_t pairs = 0; /* that differ, or are in one alone */
+    const par_checkpoint_pair *of_a = par_checkpoint_pairs(c->a, &n);
     printf("A: %s | step %lld | loss %.6g\nB: %s | step %lld | loss %.6g\n",
            par_checkpoint_info(c->a)->path, (long long)par_checkpoint_info(c->a)->step,
            par_checkpoint_info(c->a)->loss, par_checkpoint_info(c->b)->path,
            (long long)par_checkpoint_info(c->b)->step, par_checkpoint_info(c->b)->loss);
-    int64_t pairs =
-        print_other(c->a, c->b) + print_alone(c->a, c->b, "A") + print_alone(c->b, c->a, "B");
+    for (int i = 0; i < n; i++) {
+        const char *other = checkpoint_value(c->b, of_a[i].name);
+        if (!other || strcmp(other, of_a[i].value) == 0) continue;
+        printf("%s: %s, and %s in B\n", of_a[i].name, of_a[i].value, other);
+        pairs++;
+    }
+    pairs += print_alone(c->a, c->b, "A");
+    pairs += print_alone(c->b, c->a, "B");
     c->piece_a = malloc(piece_nbytes(c->a));
     c->piece_b = malloc(piece_nbytes(c->a));
     par_status st = c->piece_a && c->piece_b

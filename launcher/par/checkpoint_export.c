@@ -10,31 +10,27 @@
 
 enum { PATH = 4352 };
 
-/* false: `from` is not there. */
-static bool copy(const char *from, const char *to, par_status *st) {
-    static char block[1 << 16];
-    FILE *in = fopen(from, "rb"), *out = in ? fopen(to, "wb") : NULL;
-    bool good = out != NULL;
-    if (!in) return false;
-    for (size_t n; good && (n = fread(block, 1, sizeof block, in)) > 0;)
-        good = fwrite(block, 1, n, out) == n;
-    good = good && !ferror(in);
-    if (out && fclose(out) != 0) good = false;
-    fclose(in);
-    if (!good) *st = par_error_set(PAR_ERR_IO, "%s: cannot be copied to %s", from, to);
-    return good;
-}
-
-/* How many files there were. */
+/* The files that are there; how many. */
 static int copy_files(const char *from, const char *to, par_status *st) {
+    static char block[1 << 16];
     char source[PATH], target[PATH];
     int n = 0;
-    for (const char *const *name = llm_tokenizer_names; *name; name++) {
+    for (const char *const *name = llm_tokenizer_names; *name && *st == PAR_OK; name++) {
         int length = snprintf(source, sizeof source, "%s/%s", from, *name);
         int other = snprintf(target, sizeof target, "%s/%s", to, *name);
         if (length >= PATH || other >= PATH)
             *st = par_error_set(PAR_ERR_OPTION, "%s or %s: is too long", from, to);
-        if (*st == PAR_OK) n += copy(source, target, st);
+        FILE *in = *st == PAR_OK ? fopen(source, "rb") : NULL;
+        FILE *out = in ? fopen(target, "wb") : NULL;
+        if (!in) continue;
+        bool good = out != NULL;
+        for (size_t k; good && (k = fread(block, 1, sizeof block, in)) > 0;)
+            good = fwrite(block, 1, k, out) == k;
+        good = good && !ferror(in);
+        if (out && fclose(out) != 0) good = false;
+        fclose(in);
+        if (!good) *st = par_error_set(PAR_ERR_IO, "%s: cannot be copied to %s", source, target);
+        n += good;
     }
     return n;
 }
@@ -98,27 +94,24 @@ static par_status copy_tokenizer(const checkpoint_settings *s, const checkpoint_
     return PAR_OK;
 }
 
-static par_status write_model(const checkpoint_settings *s, const checkpoint_source *from) {
-    par_dtype dtype = s->dtype < 0 ? from->weights.dtype : (par_dtype)s->dtype;
-    const char *to = s->hf ? s->hf : s->llmc;
-    par_status st =
-        s->hf ? par_weights_write_hf(&from->weights, s->hf, dtype, (size_t)(s->shard_gb * 1e9))
-              : par_weights_write_llmc(&from->weights, s->llmc, dtype);
-    if (st != PAR_OK) return st;
-    printf("%s: %s, %.2f M parameters, %s, of %s\n", to,
-           s->hf ? par_weights_family(&from->weights.config) : "llm.c",
-           (double)par_transformer_n_params(&from->weights.config) / 1e6, par_dtype_name(dtype),
-           from->path);
-    return s->hf ? copy_tokenizer(s, from) : PAR_OK;
-}
-
 int checkpoint_export(const checkpoint_settings *s) {
     checkpoint_source from;
-    par_status st;
-    if (!s->hf == !s->llmc)
-        st = par_error_set(PAR_ERR_OPTION, "--hf and --llmc: legal: one of the two");
-    else if ((st = checkpoint_source_open(s->words[0], &from), st == PAR_OK))
-        st = write_model(s, &from);
-    if (!s->hf != !s->llmc) checkpoint_source_close(&from);
+    const char *to = s->hf ? s->hf : s->llmc;
+    if (!s->hf == !s->llmc) {
+        par_error_set(PAR_ERR_OPTION, "--hf and --llmc: legal: one of the two");
+        return checkpoint_failed(s->command);
+    }
+    par_status st = checkpoint_source_open(s->words[0], &from);
+    par_dtype dtype = s->dtype < 0 ? from.weights.dtype : (par_dtype)s->dtype;
+    if (st == PAR_OK)
+        st = s->hf ? par_weights_write_hf(&from.weights, to, dtype, (size_t)(s->shard_gb * 1e9))
+                   : par_weights_write_llmc(&from.weights, to, dtype);
+    if (st == PAR_OK)
+        printf("%s: %s, %.2f M parameters, %s, of %s\n", to,
+               s->hf ? par_weights_family(&from.weights.config) : "llm.c",
+               (double)par_transformer_n_params(&from.weights.config) / 1e6, par_dtype_name(dtype),
+               from.path);
+    if (st == PAR_OK && s->hf) st = copy_tokenizer(s, &from);
+    checkpoint_source_close(&from);
     return st == PAR_OK ? EXIT_SUCCESS : checkpoint_failed(s->command);
 }

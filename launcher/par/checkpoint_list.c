@@ -9,11 +9,6 @@
 #include "checkpoint_tool.h"
 #include "par_tool.h"
 
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 /* When the manifest was written; "-" if it is not there. */
 static const char *date_of(const char *path, char text[32]) {
     char name[1100];
@@ -62,16 +57,6 @@ static const char *loss_text(double loss, bool known, char text[32]) {
     return text;
 }
 
-static void print_row(const par_checkpoint *c, const char *path, const char *state) {
-    char date[32], size[32], layout[64], loss[32], validation[32];
-    const par_checkpoint_result *info = par_checkpoint_info(c);
-    bool trained = c && !checkpoint_value(c, CHECKPOINT_ORIGIN);
-    printf("%-17s  %-16s  %10s  %5d  %-24s  %8s  %8s  %s\n", base_name(path), date_of(path, date),
-           c ? checkpoint_size((double)info->nbytes, size) : "-", c ? info->n_ranks : 0,
-           c ? layout_of(c, layout) : "-", loss_text(c ? info->loss : 0, trained, loss),
-           loss_text(c ? info->validation : 0, c && info->validation != 0, validation), state);
-}
-
 /* Returns the exit code. damage [n]: what is known of each, or NULL. */
 static int print_table(const checkpoint_settings *s, const checkpoint_paths *list,
                        par_checkpoint *const *checkpoints, char *const *damage) {
@@ -79,9 +64,20 @@ static int print_table(const checkpoint_settings *s, const checkpoint_paths *lis
     printf("%-17s  %-16s  %10s  %5s  %-24s  %8s  %8s  %s\n", "checkpoint", "saved", "size", "ranks",
            "layout", "loss", "val loss", "state");
     for (int i = 0; i < list->n; i++) {
+        char date[32], size[32], layout[64], loss[32], validation[32];
+        const char *path = list->paths[i], *slash = strrchr(path, '/');
         const par_checkpoint *c = checkpoints[i];
-        bool whole = c && !damage[i] && sizes_fit(par_checkpoint_info(c));
-        print_row(c, list->paths[i], !whole ? "damaged" : s->verify ? "verified" : "complete");
+        const par_checkpoint_result *info = par_checkpoint_info(c);
+        bool whole = c && !damage[i] && sizes_fit(info);
+        bool trained = c && !checkpoint_value(c, CHECKPOINT_ORIGIN);
+        printf("%-17s  %-16s  %10s  %5d  %-24s  %8s  %8s  %s\n", slash ? slash + 1 : path,
+               date_of(path, date), c ? checkpoint_size((double)info->nbytes, size) : "-",
+               c ? info->n_ranks : 0, c ? layout_of(c, layout) : "-",
+               loss_text(c ? info->loss : 0, trained, loss),
+               loss_text(c ? info->validation : 0, c && info->validation != 0, validation),
+               !whole      ? "damaged"
+               : s->verify ? "verified"
+                           : "complete");
         if (damage[i]) printf("  damaged: %s\n", damage[i]);
         if (!whole && !damage[i])
             printf("  damaged: a rank's file is missing, or has another size\n");
@@ -90,44 +86,35 @@ static int print_table(const checkpoint_settings *s, const checkpoint_paths *lis
     return code;
 }
 
-static par_status open_all(const checkpoint_paths *list, par_checkpoint **checkpoints,
-                           char **damage) {
-    for (int i = 0; i < list->n; i++) {
-        par_status st = par_checkpoint_open(list->paths[i], NULL, &checkpoints[i]);
-        if (st == PAR_OK) continue;
-        if (st != PAR_ERR_FORMAT && st != PAR_ERR_IO) return st;
-        damage[i] = strdup(par_error());
-        if (!damage[i]) return par_error_set(PAR_ERR_MEMORY, "no host memory for a message");
+int checkpoint_list(const checkpoint_settings *s) {
+    checkpoint_paths list = {0};
+    if (checkpoint_paths_find(s->words[0], &list) != PAR_OK) {
+        checkpoint_paths_free(&list);
+        return checkpoint_failed("list");
     }
-    return PAR_OK;
-}
-
-static int list_all(const checkpoint_settings *s, const checkpoint_paths *list) {
     int code = PAR_TOOL_INPUT;
-    par_checkpoint **checkpoints = calloc((size_t)list->n, sizeof(par_checkpoint *));
-    char **damage = calloc((size_t)list->n, sizeof *damage);
-    par_status st = checkpoints && damage
-                        ? open_all(list, checkpoints, damage)
-                        : par_error_set(PAR_ERR_MEMORY, "no host memory for a list");
+    par_checkpoint **checkpoints = calloc((size_t)list.n, sizeof(par_checkpoint *));
+    char **damage = calloc((size_t)list.n, sizeof *damage);
+    par_status st =
+        checkpoints && damage ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a list");
+    for (int i = 0; st == PAR_OK && i < list.n; i++) {
+        st = par_checkpoint_open(list.paths[i], NULL, &checkpoints[i]);
+        if (st != PAR_ERR_FORMAT && st != PAR_ERR_IO) continue;
+        damage[i] = strdup(par_error());
+        st = damage[i] ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a message");
+    }
     if (st == PAR_OK && s->verify)
-        st = checkpoint_verify_all(checkpoints, list->n, (int)s->threads, damage);
+        st = checkpoint_verify_all(checkpoints, list.n, (int)s->threads, damage);
     if (st == PAR_OK)
-        code = print_table(s, list, checkpoints, damage);
+        code = print_table(s, &list, checkpoints, damage);
     else
         checkpoint_failed("list");
-    for (int i = 0; i < list->n; i++) {
+    for (int i = 0; i < list.n; i++) {
         if (checkpoints) par_checkpoint_close(&checkpoints[i]);
         if (damage) free(damage[i]);
     }
     free(checkpoints);
     free(damage);
-    return code;
-}
-
-int checkpoint_list(const checkpoint_settings *s) {
-    checkpoint_paths list = {0};
-    bool found = checkpoint_paths_find(s->words[0], &list) == PAR_OK;
-    int code = found ? list_all(s, &list) : checkpoint_failed("list");
     checkpoint_paths_free(&list);
     return code;
 }

@@ -11,12 +11,6 @@
 
 enum { MAX_PATH = 1024 };
 
-/* "step_", eight digits, and nothing, or what one that was set aside has behind it. */
-static bool is_step(const char *name) {
-    return strncmp(name, "step_", 5) == 0 && strspn(name + 5, "0123456789") == 8 &&
-           (!name[13] || strcmp(name + 13, ".old") == 0);
-}
-
 static int newest_first(const void *a, const void *b) {
     return strcmp(*(char *const *)b, *(char *const *)a);
 }
@@ -49,8 +43,13 @@ par_status checkpoint_paths_find(const char *directory, checkpoint_paths *out) {
                              "%s: cannot be opened: %s; legal: a directory of "
                              "checkpoints, or one of them",
                              directory, strerror(errno));
-    for (struct dirent *e; st == PAR_OK && (e = readdir(d));)
-        if (is_step(e->d_name)) st = add_path(out, path, e->d_name);
+    for (struct dirent *e; st == PAR_OK && (e = readdir(d));) {
+        /* "step_", eight digits, and nothing, or what one that was set aside has behind it */
+        const char *name = e->d_name;
+        bool is_step = strncmp(name, "step_", 5) == 0 && strspn(name + 5, "0123456789") == 8 &&
+                       (!name[13] || strcmp(name + 13, ".old") == 0);
+        if (is_step) st = add_path(out, path, name);
+    }
     closedir(d);
     if (out->n) qsort(out->paths, (size_t)out->n, sizeof *out->paths, newest_first);
     if (st == PAR_OK && out->n == 0)

@@ -26,31 +26,6 @@ static par_status read_checkpoint(void *user, const par_param *p, par_dtype dtyp
     return par_checkpoint_read(c, t, offset, p->global, dtype, dst);
 }
 
-/* "50256,2", as a training records them. */
-static void take_ends(const char *text, par_weights *out) {
-    char *end;
-    for (; text && *text && out->n_ends < PAR_WEIGHTS_ENDS; text = end + (*end == ',')) {
-        long id = strtol(text, &end, 10);
-        if (end == text || id < 0 || id >= out->config.vocab) return;
-        out->ends[out->n_ends++] = (int32_t)id;
-    }
-}
-
-static par_status of_checkpoint(const char *path, checkpoint_source *out) {
-    if (par_checkpoint_missing())
-        return par_error_set(PAR_ERR_UNSUPPORTED, "%s: %s", path, par_checkpoint_missing());
-    par_status st = par_checkpoint_open(path, NULL, &out->checkpoint);
-    if (st == PAR_OK) st = checkpoint_config(out->checkpoint, &out->weights.config);
-    if (st != PAR_OK) return st;
-    const par_checkpoint_tensor *t =
-        par_checkpoint_find(out->checkpoint, "weight", "embedding.token.weight");
-    out->weights.dtype = t ? t->dtype : PAR_F32;
-    out->weights.read = read_checkpoint;
-    out->weights.user = out->checkpoint;
-    take_ends(checkpoint_value(out->checkpoint, "end ids"), &out->weights);
-    return PAR_OK;
-}
-
 par_status checkpoint_source_open(const char *path, checkpoint_source *out) {
     char config[1100];
     struct stat info;
@@ -66,7 +41,24 @@ par_status checkpoint_source_open(const char *path, checkpoint_source *out) {
         if (st == PAR_OK) par_weights_of_llmc(out->llmc, &out->weights);
         return st;
     }
-    return of_checkpoint(path, out);
+    if (par_checkpoint_missing())
+        return par_error_set(PAR_ERR_UNSUPPORTED, "%s: %s", path, par_checkpoint_missing());
+    par_weights *w = &out->weights;
+    PAR_TRY(par_checkpoint_open(path, NULL, &out->checkpoint));
+    PAR_TRY(checkpoint_config(out->checkpoint, &w->config));
+    const par_checkpoint_tensor *t =
+        par_checkpoint_find(out->checkpoint, "weight", "embedding.token.weight");
+    w->dtype = t ? t->dtype : PAR_F32;
+    w->read = read_checkpoint;
+    w->user = out->checkpoint;
+    /* "50256,2", as a training records them */
+    const char *ends = checkpoint_value(out->checkpoint, "end ids");
+    for (char *end; ends && *ends && w->n_ends < PAR_WEIGHTS_ENDS; ends = end + (*end == ',')) {
+        long id = strtol(ends, &end, 10);
+        if (end == ends || id < 0 || id >= w->config.vocab) break;
+        w->ends[w->n_ends++] = (int32_t)id;
+    }
+    return PAR_OK;
 }
 
 void checkpoint_source_close(checkpoint_source *source) {

@@ -37,23 +37,21 @@ static bool take(work *w, int *checkpoint, int *file) {
 
 /* A file that is damaged, or that cannot be read, is named; of a checkpoint the first one that is
  * found. */
-static void note(work *w, par_status st, int checkpoint) {
-    bool damaged = st == PAR_ERR_FORMAT || st == PAR_ERR_IO;
-    if (st == PAR_OK) return;
-    pthread_mutex_lock(&w->lock);
-    if (damaged && !w->damage[checkpoint]) w->damage[checkpoint] = strdup(par_error());
-    if (w->status == PAR_OK && !(damaged && w->damage[checkpoint])) {
-        w->status = damaged ? PAR_ERR_MEMORY : st;
-        snprintf(w->error, sizeof w->error, "%s", par_error());
-    }
-    pthread_mutex_unlock(&w->lock);
-}
-
 static void *verify_files(void *user) {
     work *w = user;
     int checkpoint, file;
-    while (take(w, &checkpoint, &file))
-        note(w, par_checkpoint_verify(w->checkpoints[checkpoint], file), checkpoint);
+    while (take(w, &checkpoint, &file)) {
+        par_status st = par_checkpoint_verify(w->checkpoints[checkpoint], file);
+        bool damaged = st == PAR_ERR_FORMAT || st == PAR_ERR_IO;
+        if (st == PAR_OK) continue;
+        pthread_mutex_lock(&w->lock);
+        if (damaged && !w->damage[checkpoint]) w->damage[checkpoint] = strdup(par_error());
+        if (w->status == PAR_OK && !(damaged && w->damage[checkpoint])) {
+            w->status = damaged ? PAR_ERR_MEMORY : st;
+            snprintf(w->error, sizeof w->error, "%s", par_error());
+        }
+        pthread_mutex_unlock(&w->lock);
+    }
     return NULL;
 }
 

@@ -16,19 +16,6 @@ static const char usage[] =
     "are\n"
     "printed.";
 
-/* The last part of a path; where two are equal, they get their numbers. */
-static void name_runs(comparison *c) {
-    for (int i = 0; i < c->n; i++) {
-        bool equal = false;
-        for (int k = 0; k < c->n; k++)
-            equal = equal || (k != i && strcmp(c->runs[i].name, c->runs[k].name) == 0);
-        if (equal)
-            snprintf(c->names[i], sizeof c->names[i], "%.140s (%d)", c->runs[i].name, i + 1);
-        else
-            snprintf(c->names[i], sizeof c->names[i], "%.150s", c->runs[i].name);
-    }
-}
-
 static void print_row(const char *name, const comparison *c,
                       void (*cell)(const comparison *c, int run, const char *name, int number,
                                    char text[64]),
@@ -72,19 +59,27 @@ static void print_all(const comparison *c) {
         compare_option_text(names[i], text);
         print_row(text, c, option_cell, names[i], 0);
     }
+    printf("%s\n", c->out);
 }
 
 static int compare(comparison *c, const char *const *paths) {
     par_status st = PAR_OK;
     for (int i = 0; i < c->n && st == PAR_OK; i++) st = report_read(paths[i], &c->runs[i]);
-    if (st == PAR_OK) name_runs(c);
-    if (st == PAR_OK) st = compare_write_page(c);
-    if (st == PAR_OK) {
-        print_all(c);
-        printf("%s\n", c->out);
-    } else {
-        fprintf(stderr, "par compare: %s\n", par_error());
+    /* a run's name is the last part of its path; where two are equal, they get their numbers */
+    for (int i = 0; i < c->n && st == PAR_OK; i++) {
+        bool equal = false;
+        for (int k = 0; k < c->n; k++)
+            equal = equal || (k != i && strcmp(c->runs[i].name, c->runs[k].name) == 0);
+        if (equal)
+            snprintf(c->names[i], sizeof c->names[i], "%.140s (%d)", c->runs[i].name, i + 1);
+        else
+            snprintf(c->names[i], sizeof c->names[i], "%.150s", c->runs[i].name);
     }
+    if (st == PAR_OK) st = compare_write_page(c);
+    if (st == PAR_OK)
+        print_all(c);
+    else
+        fprintf(stderr, "par compare: %s\n", par_error());
     for (int i = 0; i < c->n; i++) report_close(&c->runs[i]);
     return st == PAR_OK ? EXIT_SUCCESS : PAR_TOOL_INPUT;
 }

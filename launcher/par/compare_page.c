@@ -7,21 +7,6 @@ static void put_names(report_page *p, const comparison *c, const char *what) {
     report_table_begin(p, heads, c->n + 1);
 }
 
-static void put_numbers(report_page *p, const comparison *c) {
-    put_names(p, c, "");
-    for (int i = 0; i < compare_n_numbers(); i++) {
-        if (!compare_any_has(c, i)) continue;
-        report_row(p);
-        report_cell(p, compare_number_name(i));
-        for (int k = 0; k < c->n; k++) {
-            char text[64];
-            compare_number_text(c, i, k, text);
-            report_cell(p, text);
-        }
-    }
-    report_table_end(p);
-}
-
 static void put_options(report_page *p, const comparison *c) {
     const char *names[MAX_OPTIONS];
     int n = compare_option_names(c, names, MAX_OPTIONS), n_differ = 0;
@@ -57,55 +42,44 @@ static const struct {
 
 enum { N_ALONG = sizeof along / sizeof *along };
 
-static void add_series(chart_series *list, int *n, const report_table *t, int x, int y,
-                       const char *name, int color) {
-    if (t->n)
-        list[(*n)++] = (chart_series){
-            .name = name, .x = t->columns[x], .y = t->columns[y], .n = t->n, .color = color};
-}
+/* Sections of curves: a column of the steps, or of the validations. */
+static const struct {
+    const char *id, *title;
+    bool validation;
+    int column;
+    report_text *text;
+    bool from_zero;
+} curves[] = {{"training", "Training loss", false, STEP_LOSS, report_plain, false},
+              {"validation", "Validation loss", true, VALIDATION_LOSS, report_plain, false},
+              {"speed", "Throughput", false, STEP_RATE, report_rate, true}};
 
-static void put_chart(report_page *p, const char *title, const chart_series *series, int n,
-                      int over, report_text *text, bool from_zero) {
-    const report_chart chart = {.title = title,
-                                .x_name = along[over].name,
-                                .x_text = along[over].text,
-                                .y_text = text,
-                                .series = series,
-                                .n_series = n,
-                                .from_zero = from_zero,
-                                .wide = over == 0};
-    report_put_chart(p, &chart);
-}
-
-static void put_losses(report_page *p, const comparison *c, bool validation) {
+static void put_curves(report_page *p, const comparison *c, int which) {
+    bool validation = curves[which].validation;
     report_put(p, "<div class=\"charts\">\n");
     for (int over = 0; over < N_ALONG; over++) {
         chart_series series[MAX_RUNS];
         char title[64];
-        int n = 0;
-        for (int i = 0; i < c->n; i++)
-            add_series(series, &n, validation ? &c->runs[i].validations : &c->runs[i].steps,
-                       validation ? along[over].of_validation : along[over].of_step,
-                       validation ? (int)VALIDATION_LOSS : (int)STEP_LOSS, c->names[i], i);
-        for (int i = 0; i < n && validation; i++) series[i].flags = CHART_DOTS;
-        snprintf(title, sizeof title, "%s loss by %s", validation ? "Validation" : "Training",
-                 along[over].name);
-        put_chart(p, title, series, n, over, report_plain, false);
-    }
-    report_put(p, "</div>\n");
-}
-
-static void put_rates(report_page *p, const comparison *c) {
-    report_put(p, "<div class=\"charts\">\n");
-    for (int over = 0; over < N_ALONG; over++) {
-        chart_series series[MAX_RUNS];
-        char title[64];
-        int n = 0;
-        for (int i = 0; i < c->n; i++)
-            add_series(series, &n, &c->runs[i].steps, along[over].of_step, STEP_RATE, c->names[i],
-                       i);
-        snprintf(title, sizeof title, "Throughput by %s", along[over].name);
-        put_chart(p, title, series, n, over, report_rate, true);
+        int n = 0, x = validation ? along[over].of_validation : along[over].of_step;
+        for (int i = 0; i < c->n; i++) {
+            const report_table *t = validation ? &c->runs[i].validations : &c->runs[i].steps;
+            if (t->n == 0) continue;
+            series[n++] = (chart_series){.name = c->names[i],
+                                         .x = t->columns[x],
+                                         .y = t->columns[curves[which].column],
+                                         .n = t->n,
+                                         .color = i,
+                                         .flags = validation ? CHART_DOTS : 0};
+        }
+        snprintf(title, sizeof title, "%s by %s", curves[which].title, along[over].name);
+        const report_chart chart = {.title = title,
+                                    .x_name = along[over].name,
+                                    .x_text = along[over].text,
+                                    .y_text = curves[which].text,
+                                    .series = series,
+                                    .n_series = n,
+                                    .from_zero = curves[which].from_zero,
+                                    .wide = over == 0};
+        report_put_chart(p, &chart);
     }
     report_put(p, "</div>\n");
 }
@@ -120,14 +94,23 @@ par_status compare_write_page(const comparison *c) {
     }
     report_put(&p, "</p></header>\n<main>\n");
     report_section(&p, "numbers", "Side by side");
-    put_numbers(&p, c);
+    put_names(&p, c, "");
+    for (int i = 0; i < compare_n_numbers(); i++) {
+        if (!compare_any_has(c, i)) continue;
+        report_row(&p);
+        report_cell(&p, compare_number_name(i));
+        for (int k = 0; k < c->n; k++) {
+            char text[64];
+            compare_number_text(c, i, k, text);
+            report_cell(&p, text);
+        }
+    }
+    report_table_end(&p);
     report_section(&p, "differ", "Options that differ");
     put_options(&p, c);
-    report_section(&p, "training", "Training loss");
-    put_losses(&p, c, false);
-    report_section(&p, "validation", "Validation loss");
-    put_losses(&p, c, true);
-    report_section(&p, "speed", "Throughput");
-    put_rates(&p, c);
+    for (size_t i = 0; i < sizeof curves / sizeof *curves; i++) {
+        report_section(&p, curves[i].id, curves[i].title);
+        put_curves(&p, c, (int)i);
+    }
     return report_page_end(&p, c->out);
 }

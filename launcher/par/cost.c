@@ -51,25 +51,19 @@ typedef struct {
     sums last, open; /* at its last record of cost; tokens and steps that are in no row yet */
 } analysis;
 
-static par_status row_of(analysis *a, row **out) {
-    const char *name = a->by == BY_DAY ? a->day : a->key;
-    for (int i = 0; i < a->n; i++)
-        if (strcmp(a->rows[i].name, name) == 0) {
-            *out = &a->rows[i];
-            return PAR_OK;
-        }
-    row *more = realloc(a->rows, ((size_t)a->n + 1) * sizeof *more);
-    if (!more) return par_error_set(PAR_ERR_MEMORY, "no host memory for a table");
-    a->rows = more;
-    *out = &a->rows[a->n++];
-    **out = (row){0};
-    snprintf((*out)->name, NAME, "%s", name);
-    return PAR_OK;
-}
-
+/* To the row of the run that is read. */
 static par_status add(analysis *a, double device_hours, double money, double joules) {
-    row *r = NULL;
-    PAR_TRY(row_of(a, &r));
+    const char *name = a->by == BY_DAY ? a->day : a->key;
+    int at = 0;
+    while (at < a->n && strcmp(a->rows[at].name, name) != 0) at++;
+    if (at == a->n) {
+        row *more = realloc(a->rows, ((size_t)a->n + 1) * sizeof *more);
+        if (!more) return par_error_set(PAR_ERR_MEMORY, "no host memory for a table");
+        a->rows = more;
+        a->rows[a->n] = (row){0};
+        snprintf(a->rows[a->n++].name, NAME, "%s", name);
+    }
+    row *r = &a->rows[at];
     r->all.device_hours += device_hours;
     r->all.money += money;
     r->all.joules += joules;
@@ -145,18 +139,6 @@ static void leave_out(analysis *a, const char *path, const char *why) {
     a->left_out++;
 }
 
-/* False: it was read before, or there is no memory to know. */
-static bool is_new(analysis *a, const struct stat *info) {
-    for (int i = 0; i < a->n_seen; i++)
-        if (a->seen[i].device == info->st_dev && a->seen[i].file == info->st_ino) return false;
-    void *more = realloc(a->seen, ((size_t)a->n_seen + 1) * sizeof *a->seen);
-    if (!more) return false;
-    a->seen = more;
-    a->seen[a->n_seen].device = info->st_dev;
-    a->seen[a->n_seen++].file = info->st_ino;
-    return true;
-}
-
 static par_status read_log(analysis *a, const char *path) {
     par_log_reading reading = {0};
     a->began = false;
@@ -185,7 +167,15 @@ static par_status read_run(analysis *a, const char *path, bool *found) {
         *found = stat(log, &info) == 0;
     }
     *found = *found && S_ISREG(info.st_mode);
-    return *found && is_new(a, &info) ? read_log(a, log) : PAR_OK;
+    if (!*found) return PAR_OK;
+    for (int i = 0; i < a->n_seen; i++)
+        if (a->seen[i].device == info.st_dev && a->seen[i].file == info.st_ino) return PAR_OK;
+    void *more = realloc(a->seen, ((size_t)a->n_seen + 1) * sizeof *a->seen);
+    if (!more) return par_error_set(PAR_ERR_MEMORY, "no host memory for a list of logs");
+    a->seen = more;
+    a->seen[a->n_seen].device = info.st_dev;
+    a->seen[a->n_seen++].file = info.st_ino;
+    return read_log(a, log);
 }
 
 /* Folders in a folder of runs. */
@@ -254,16 +244,6 @@ static void print_table(const analysis *a) {
                a->unpriced);
 }
 
-/* RFC 4180. */
-static void put_field(FILE *file, const char *text) {
-    putc('"', file);
-    for (; *text; text++) {
-        if (*text == '"') putc('"', file);
-        putc(*text, file);
-    }
-    putc('"', file);
-}
-
 static par_status write_csv(const analysis *a) {
     FILE *file = fopen(a->csv, "w");
     if (!file)
@@ -272,8 +252,12 @@ static par_status write_csv(const analysis *a) {
             par_choice_name(ways, a->by));
     for (int i = 0; i < a->n; i++) {
         const sums *s = &a->rows[i].all;
-        put_field(file, a->rows[i].name);
-        fprintf(file, ",%lld,%lld,%lld,%.9g,%.9g,%.9g,%.9g\n", (long long)s->runs,
+        putc('"', file); /* RFC 4180 */
+        for (const char *c = a->rows[i].name; *c; c++) {
+            if (*c == '"') putc('"', file);
+            putc(*c, file);
+        }
+        fprintf(file, "\",%lld,%lld,%lld,%.9g,%.9g,%.9g,%.9g\n", (long long)s->runs,
                 (long long)s->steps, (long long)s->tokens, s->device_hours, s->joules / 3.6e6,
                 s->money, per_million(s));
     }

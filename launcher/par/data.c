@@ -37,24 +37,18 @@ static bool parse_size(const char *text, int64_t *out) {
     return end != text && *end == 0 && errno == 0;
 }
 
-/* Train on the corpus; the files wait in names->temporary. */
-static par_status train(const data_settings *s, const par_corpus *corpus,
-                        const vocabulary_files *names, par_tokenizer **out) {
-    int64_t size, made;
-    parse_size(after(s->tokenizer, "train:"), &size);
-    par_status st = par_tokenizer_train(corpus, size, names->temporary, &made);
-    if (st != PAR_OK) return st;
-    printf("%s: vocabulary %lld%s\n", names->final, (long long)made,
-           made < size ? ", fewer than asked for: no other pair occurs twice" : "");
-    return par_tokenizer_open(names->temporary, out);
-}
-
 /* ", 3 files unpacked": a count that is not 0. */
 static void print_count(int64_t n, const char *one, const char *many, const char *what) {
     if (n) printf(", %lld %s %s", (long long)n, n == 1 ? one : many, what);
 }
 
-static void print_counts(const data_settings *s, const par_corpus_counts *c) {
+static par_status write_with(const data_settings *s, const par_corpus *corpus, par_tokenizer *t,
+                             int64_t *n_tokens, int64_t *vocab) {
+    par_status st =
+        par_corpus_write_tokens(corpus, t, s->format == MEGATRON, s->out, n_tokens, NULL);
+    if (st != PAR_OK) return st;
+    *vocab = par_tokenizer_vocab(t);
+    const par_corpus_counts *c = corpus->counts;
     printf("%s: %lld document%s", s->out, (long long)c->documents, c->documents == 1 ? "" : "s");
     print_count(c->empty, "empty one", "empty ones", "left out");
     print_count(c->nulls, "null", "nulls", "left out");
@@ -64,44 +58,27 @@ static void print_counts(const data_settings *s, const par_corpus_counts *c) {
     print_count(c->converted, "file", "files", "converted from UTF-16");
     printf("\n");
     if (c->bad_lines) fprintf(stderr, "left out, the first bad line: %s\n", c->first_bad);
-}
-
-static par_status write_with(const data_settings *s, const par_corpus *corpus, par_tokenizer *t,
-                             int64_t *n_tokens, int64_t *vocab) {
-    par_status st =
-        par_corpus_write_tokens(corpus, t, s->format == MEGATRON, s->out, n_tokens, NULL);
-    if (st != PAR_OK) return st;
-    *vocab = par_tokenizer_vocab(t);
-    print_counts(s, corpus->counts);
     return PAR_OK;
 }
 
-/* The vocabulary gets its name when the tokens have theirs: a failure leaves the older ones of
- * both. */
+/* Train on the corpus. The vocabulary gets its name when the tokens have theirs: a failure leaves
+ * the older ones of both. */
 static par_status train_and_write(const data_settings *s, const par_corpus *corpus,
                                   int64_t *n_tokens, int64_t *vocab) {
     vocabulary_files names;
     par_tokenizer *t = NULL;
-    par_status st = vocabulary_begin(s->out, &names);
-    if (st != PAR_OK) return st;
-    st = train(s, corpus, &names, &t);
+    int64_t size, made;
+    PAR_TRY(vocabulary_begin(s->out, &names));
+    parse_size(after(s->tokenizer, "train:"), &size);
+    par_status st = par_tokenizer_train(corpus, size, names.temporary, &made);
+    if (st == PAR_OK) {
+        printf("%s: vocabulary %lld%s\n", names.final, (long long)made,
+               made < size ? ", fewer than asked for: no other pair occurs twice" : "");
+        st = par_tokenizer_open(names.temporary, &t);
+    }
     if (st == PAR_OK) st = write_with(s, corpus, t, n_tokens, vocab);
     if (st == PAR_OK) st = vocabulary_keep(&names);
     if (st != PAR_OK) vocabulary_drop(&names);
-    par_tokenizer_close(&t);
-    return st;
-}
-
-static par_status write_corpus(const data_settings *s, const par_corpus *corpus, int64_t *n_tokens,
-                               int64_t *vocab) {
-    if (after(s->tokenizer, "train:")) return train_and_write(s, corpus, n_tokens, vocab);
-    par_tokenizer *t = NULL;
-    const char *path = existing(s->tokenizer);
-    par_status st = strcmp(s->tokenizer, "chars") == 0
-                        ? par_tokenizer_of_text(corpus, &t)
-                        : par_tokenizer_open(path ? path : s->tokenizer, &t);
-    if (st == PAR_OK && par_tokenizer_note(t)) fprintf(stderr, "note: %s\n", par_tokenizer_note(t));
-    if (st == PAR_OK) st = write_with(s, corpus, t, n_tokens, vocab);
     par_tokenizer_close(&t);
     return st;
 }
@@ -138,7 +115,20 @@ static par_status write_tokens(const text_files *list, const data_settings *s) {
                                .field = s->field,
                                .skip_bad_lines = s->skip_bad_lines,
                                .counts = &counts};
-    par_status st = write_corpus(s, &corpus, &n_tokens, &vocab);
+    par_status st;
+    if (after(s->tokenizer, "train:")) {
+        st = train_and_write(s, &corpus, &n_tokens, &vocab);
+    } else {
+        par_tokenizer *t = NULL;
+        const char *path = existing(s->tokenizer);
+        st = strcmp(s->tokenizer, "chars") == 0
+                 ? par_tokenizer_of_text(&corpus, &t)
+                 : par_tokenizer_open(path ? path : s->tokenizer, &t);
+        if (st == PAR_OK && par_tokenizer_note(t))
+            fprintf(stderr, "note: %s\n", par_tokenizer_note(t));
+        if (st == PAR_OK) st = write_with(s, &corpus, t, &n_tokens, &vocab);
+        par_tokenizer_close(&t);
+    }
     if (st == PAR_OK && !s->field) point_out_encodings(paths, n);
     free(paths);
     if (st == PAR_OK)
@@ -244,7 +234,15 @@ static par_status make_tokens(const data_settings *s) {
     return st;
 }
 
-static void check_tokenizer(const data_settings *s, par_problems *problems) {
+static void check_data(const data_settings *s, par_problems *problems) {
+    if (!s->out) par_problem(problems, "--out: is missing; legal: a file to write");
+    if (s->text.n == 0 && s->jsonl.n == 0)
+        par_problem(problems,
+                    "--text: is missing; legal: files and folders (or --jsonl with --field)");
+    if (s->text.n && s->jsonl.n) par_problem(problems, "--text and --jsonl: legal: one of the two");
+    if (s->jsonl.n && !s->field)
+        par_problem(problems, "--field: is missing; legal: the name of the text in a line");
+    if (s->field && !s->jsonl.n) par_problem(problems, "--field: legal with --jsonl alone");
     const char *t = s->tokenizer, *size = after(t, "train:"), *path = existing(t);
     int64_t n;
     bool chars = strcmp(t, "chars") == 0;
@@ -256,18 +254,6 @@ static void check_tokenizer(const data_settings *s, par_problems *problems) {
                     t);
     if (chars && (s->field || s->format != LLM_C))
         par_problem(problems, "--tokenizer chars: legal with --text and --format llm.c alone");
-}
-
-static void check_data(const data_settings *s, par_problems *problems) {
-    if (!s->out) par_problem(problems, "--out: is missing; legal: a file to write");
-    if (s->text.n == 0 && s->jsonl.n == 0)
-        par_problem(problems,
-                    "--text: is missing; legal: files and folders (or --jsonl with --field)");
-    if (s->text.n && s->jsonl.n) par_problem(problems, "--text and --jsonl: legal: one of the two");
-    if (s->jsonl.n && !s->field)
-        par_problem(problems, "--field: is missing; legal: the name of the text in a line");
-    if (s->field && !s->jsonl.n) par_problem(problems, "--field: legal with --jsonl alone");
-    check_tokenizer(s, problems);
 }
 
 int par_data(int argc, char **argv) {

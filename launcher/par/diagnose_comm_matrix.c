@@ -69,29 +69,17 @@ static void print_line(void *user, const char *line) {
     printf("%s\n", line);
 }
 
-static par_status read_matrix(const char *run, par_matrix **out) {
-    char path[4200];
-    struct stat info;
-    bool folder = stat(run, &info) == 0 && S_ISDIR(info.st_mode);
-    snprintf(path, sizeof path, "%s%s", run, folder ? "/matrix.json" : "");
-    return par_matrix_read_json(path, out);
-}
-
-/* The quantity, or where the recorder did not know it and was not asked for it, logical bytes. */
-static par_status choose(const settings *s, const par_matrix *m, par_matrix_quantity *out) {
-    *out = (par_matrix_quantity)s->show;
-    if (m->known[*out]) return PAR_OK;
-    if (*out != PAR_MATRIX_NBYTES || !m->known[PAR_MATRIX_LOGICAL])
-        return par_error_set(PAR_ERR_OPTION, "--show %s: who counted (%s) does not know it",
-                             par_choice_name(quantities, s->show), m->program);
-    *out = PAR_MATRIX_LOGICAL;
-    printf("note: %s saw what operations ask for, not what was sent; that is shown\n", m->program);
-    return PAR_OK;
-}
-
 static par_status show(const settings *s, const par_matrix *m) {
-    par_matrix_quantity quantity;
-    PAR_TRY(choose(s, m, &quantity));
+    par_matrix_quantity quantity = (par_matrix_quantity)s->show;
+    if (!m->known[quantity]) {
+        /* the recorder did not see bytes, and nobody asked for them: logical ones instead */
+        if (quantity != PAR_MATRIX_NBYTES || !m->known[PAR_MATRIX_LOGICAL])
+            return par_error_set(PAR_ERR_OPTION, "--show %s: who counted (%s) does not know it",
+                                 par_choice_name(quantities, s->show), m->program);
+        quantity = PAR_MATRIX_LOGICAL;
+        printf("note: %s saw what operations ask for, not what was sent; that is shown\n",
+               m->program);
+    }
     bool files = s->csv || s->json || s->hdf5 || s->svg || s->png;
     if (s->csv) PAR_TRY(par_matrix_write_csv(m, s->csv));
     if (s->json) PAR_TRY(par_matrix_write_json(m, s->json));
@@ -107,12 +95,17 @@ int par_matrix_command(const par_matrix_words *words, int argc, char **argv) {
     par_problems problems = {0};
     par_option rows[N_ROWS];
     par_matrix *m = NULL;
+    char path[4200];
+    struct stat info;
     make_rows(&s, words, rows);
     if (par_tool_read(rows, N_ROWS, words->usage, argc, argv, &problems)) return EXIT_SUCCESS;
     int code = par_tool_refuse(words->command, &problems);
     if (!code && words->prepare) code = words->prepare(s.runs.words[0]);
     if (code) return code;
-    par_status st = read_matrix(s.runs.words[0], &m);
+    const char *run = s.runs.words[0];
+    bool folder = stat(run, &info) == 0 && S_ISDIR(info.st_mode);
+    snprintf(path, sizeof path, "%s%s", run, folder ? "/matrix.json" : "");
+    par_status st = par_matrix_read_json(path, &m);
     if (st == PAR_OK) st = show(&s, m);
     par_matrix_destroy(&m);
     if (st == PAR_OK) return EXIT_SUCCESS;

@@ -18,12 +18,6 @@ static void size_text(double nbytes, char text[32]) {
     snprintf(text, 32, u ? "%.2f %s" : "%.0f %s", nbytes, units[u]);
 }
 
-static int n_communicators(const nccl_job *job) {
-    int n = 0;
-    for (int i = 0; i < job->n_members; i = nccl_files_end(job, i)) n++;
-    return n;
-}
-
 static void print_head(const nccl_job *job) {
     int64_t version = 0, n = 0, calls = 0, largest = 0;
     for (int i = 0; i < job->n_files; i++) {
@@ -33,8 +27,10 @@ static void print_head(const nccl_job *job) {
         calls += f->group_calls;
         if (f->largest_group > largest) largest = f->largest_group;
     }
+    int n_communicators = 0;
+    for (int i = 0; i < job->n_members; i = nccl_files_end(job, i)) n_communicators++;
     printf("%d processes, ranks 0 to %d numbered %s, %d communicators", job->n_files,
-           job->n_ranks - 1, job->numbered, n_communicators(job));
+           job->n_ranks - 1, job->numbered, n_communicators);
     if (version > 0)
         printf(", NCCL %d.%d.%d", (int)(version / 10000), (int)(version / 100 % 100),
                (int)(version % 100));
@@ -70,26 +66,20 @@ static int64_t sum_of(const nccl_member *m, const char *op, int peer) {
     return sum;
 }
 
-static bool is_first_with_peer(const nccl_member *m, int at) {
-    for (int i = 0; i < at; i++)
-        if (m->traffic[i].peer == m->traffic[at].peer &&
-            strcmp(m->traffic[i].op, m->traffic[at].op) == 0)
-            return false;
-    return true;
-}
-
 /* What this rank asked to send or receive, and its peer did not ask for: a program that hangs often
  * has it. A pair that both know of is told of by its sender. */
 static void print_unmatched(const nccl_member *all, int n, const nccl_member *m) {
     for (int i = 0; i < m->n; i++) {
-        bool sends = strcmp(m->traffic[i].op, "send") == 0;
-        if ((!sends && strcmp(m->traffic[i].op, "recv") != 0) || !is_first_with_peer(m, i))
-            continue;
+        const char *op = m->traffic[i].op;
+        bool sends = strcmp(op, "send") == 0, first = sends || strcmp(op, "recv") == 0;
+        for (int k = 0; first && k < i; k++) /* each peer once */
+            first = m->traffic[k].peer != m->traffic[i].peer || strcmp(m->traffic[k].op, op) != 0;
+        if (!first) continue;
         const nccl_member *peer = NULL;
         for (int k = 0; k < n && !peer; k++)
             if (all[k].rank == m->traffic[i].peer) peer = &all[k];
         if (!peer) continue;
-        int64_t own = sum_of(m, m->traffic[i].op, peer->rank);
+        int64_t own = sum_of(m, op, peer->rank);
         int64_t other = sum_of(peer, sends ? "recv" : "send", m->rank);
         if (own == other || (!sends && other > 0)) continue;
         printf("difference: rank %d asked to send %lld bytes to rank %d, which asked to receive "
@@ -128,28 +118,6 @@ static void print_notes(const nccl_job *job, const nccl_table *t) {
     }
 }
 
-/* Row by row, as the cells are sorted. */
-static json_t *line_of(const nccl_table *t, int row, int64_t *at) {
-    char purpose[32];
-    json_t *cells = json_array();
-    snprintf(purpose, sizeof purpose, "%s %s", t->rows[row].op, t->rows[row].type);
-    for (; *at < t->n_cells && t->cells[*at].row == row; ++*at) {
-        const nccl_cell *c = &t->cells[*at];
-        json_array_append_new(cells, json_pack("[iiII]", c->from, c->to, (json_int_t)c->logical,
-                                               (json_int_t)(c->ring + 0.5)));
-    }
-    return json_pack("{s:s,s:s,s:o}", "axis", t->rows[row].axis, "purpose", purpose, "cells",
-                     cells);
-}
-
-static json_t *operation_of(const nccl_row *r) {
-    char purpose[32];
-    snprintf(purpose, sizeof purpose, "%s %s", r->op, r->type);
-    return json_pack("{s:s,s:s,s:s,s:i,s:I,s:I,s:I}", "axis", r->axis, "purpose", purpose, "op",
-                     r->op, "n_ranks", r->n_ranks, "n_ops", (json_int_t)r->calls, "logical_nbytes",
-                     (json_int_t)r->size_nbytes, "bus_nbytes", (json_int_t)r->bus_nbytes);
-}
-
 /* Each host once, in the order of ranks. */
 static json_t *hosts_of(const nccl_job *job, json_t *host) {
     json_t *hosts = json_array();
@@ -167,11 +135,26 @@ static json_t *hosts_of(const nccl_job *job, json_t *host) {
 
 static int write_matrix(const nccl_job *job, const nccl_table *t, const char *path) {
     json_t *lines = json_array(), *operations = json_array(), *host = json_array();
-    int64_t at = 0;
+    int64_t at = 0; /* cells are sorted by row */
     for (int i = 0; i < t->n_rows; i++) {
-        if (at < t->n_cells && t->cells[at].row == i)
-            json_array_append_new(lines, line_of(t, i, &at));
-        json_array_append_new(operations, operation_of(&t->rows[i]));
+        const nccl_row *r = &t->rows[i];
+        char purpose[32];
+        bool any = at < t->n_cells && t->cells[at].row == i;
+        json_t *cells = any ? json_array() : NULL;
+        for (; at < t->n_cells && t->cells[at].row == i; at++) {
+            const nccl_cell *c = &t->cells[at];
+            json_array_append_new(cells, json_pack("[iiII]", c->from, c->to, (json_int_t)c->logical,
+                                                   (json_int_t)(c->ring + 0.5)));
+        }
+        snprintf(purpose, sizeof purpose, "%s %s", r->op, r->type);
+        if (any)
+            json_array_append_new(lines, json_pack("{s:s,s:s,s:o}", "axis", r->axis, "purpose",
+                                                   purpose, "cells", cells));
+        json_array_append_new(
+            operations,
+            json_pack("{s:s,s:s,s:s,s:i,s:I,s:I,s:I}", "axis", r->axis, "purpose", purpose, "op",
+                      r->op, "n_ranks", r->n_ranks, "n_ops", (json_int_t)r->calls, "logical_nbytes",
+                      (json_int_t)r->size_nbytes, "bus_nbytes", (json_int_t)r->bus_nbytes));
     }
     json_t *root = json_pack("{s:s,s:s,s:i,s:o,s:o,s:b,s:[ssss],s:o,s:o}", "form",
                              "libpar matrix 1", "program", "libpar_nccl_record", "ranks",

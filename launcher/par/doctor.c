@@ -22,23 +22,6 @@ typedef struct {
     bool json;
 } settings;
 
-/* Every rank's findings behind each other; a rank's list ends with one that has no name. */
-static par_status gather(doctor *d, doctor_finding **out) {
-    enum { MINE = sizeof d->findings };
-    doctor_finding *all = calloc((size_t)d->world->size, MINE);
-    par_status st = par_comm_agree(
-        d->comm, all ? PAR_OK
-                     : par_error_set(PAR_ERR_MEMORY, "no host memory for %d lists of findings",
-                                     d->world->size));
-    if (st == PAR_OK)
-        st = par_comm_all_gather(d->comm, d->findings, all, MINE, PAR_U8, tag, NULL, NULL);
-    if (st == PAR_OK)
-        *out = all;
-    else
-        free(all);
-    return st;
-}
-
 static bool same(const doctor_finding *a, const doctor_finding *b) {
     return a->level == b->level && strcmp(a->name, b->name) == 0 && strcmp(a->what, b->what) == 0;
 }
@@ -119,10 +102,10 @@ static int print_all(const doctor *d, const doctor_finding *all, bool json) {
 }
 
 static int examine(const settings *s, const par_world *w) {
+    enum { MINE = DOCTOR_FINDINGS * sizeof(doctor_finding) };
     const par_comm_params params = {.axis = "world"};
     doctor *d = calloc(1, sizeof *d);
-    doctor_finding *all = NULL;
-    int worst = DOCTOR_FAIL;
+    int worst = DOCTOR_OK;
     if (!d || par_comm_create(w->transport, &params, NULL, &d->comm) != PAR_OK) {
         free(d);
         fprintf(stderr, "par doctor: no host memory\n");
@@ -132,10 +115,19 @@ static int examine(const settings *s, const par_world *w) {
     d->save = s->save;
     doctor_library(d);
     doctor_system(d);
-    if (gather(d, &all) != PAR_OK) {
+    /* every rank's findings behind each other; a rank's list ends with one that has no name */
+    doctor_finding *all = calloc((size_t)w->size, MINE);
+    par_status st = par_comm_agree(
+        d->comm,
+        all ? PAR_OK
+            : par_error_set(PAR_ERR_MEMORY, "no host memory for %d lists of findings", w->size));
+    if (st == PAR_OK)
+        st = par_comm_all_gather(d->comm, d->findings, all, MINE, PAR_U8, tag, NULL, NULL);
+    if (st != PAR_OK) {
         fprintf(stderr, "par doctor: %s\n", par_error());
-    } else {
-        worst = w->rank == 0 ? print_all(d, all, s->json) : DOCTOR_OK;
+        worst = DOCTOR_FAIL;
+    } else if (w->rank == 0) {
+        worst = print_all(d, all, s->json);
     }
     free(all);
     par_comm_destroy(&d->comm);

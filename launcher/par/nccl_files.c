@@ -96,17 +96,6 @@ static par_status read_object(const char *path, const json_t *root, nccl_job *jo
     return PAR_OK;
 }
 
-static par_status read_one(const char *path, nccl_job *job) {
-    json_error_t error;
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-    if (!root)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d column %d: %s", path, error.line, error.column,
-                 error.text);
-    par_status st = read_object(path, root, job);
-    json_decref(root);
-    return st;
-}
-
 static int by_communicator(const void *a, const void *b) {
     const nccl_member *x = a, *y = b;
     int order = strcmp(x->id, y->id);
@@ -117,19 +106,6 @@ int nccl_files_end(const nccl_job *job, int begin) {
     int end = begin;
     while (end < job->n_members && strcmp(job->members[end].id, job->members[begin].id) == 0) end++;
     return end;
-}
-
-/* Of each communicator a rank once, and one size. */
-static par_status check_members(const nccl_job *job) {
-    for (int i = 1; i < job->n_members; i++) {
-        const nccl_member *a = &job->members[i - 1], *b = &job->members[i];
-        if (strcmp(a->id, b->id) != 0 || (a->size == b->size && a->rank != b->rank)) continue;
-        PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s and %s: a communicator has %d and %d ranks, and rank %d of it is in both; "
-                 "legal: the files of one run",
-                 job->files[a->file].path, job->files[b->file].path, a->size, b->size, b->rank);
-    }
-    return PAR_OK;
 }
 
 /* One rank of the job: a process, and a device of it. Members whose device is not known are on the
@@ -239,8 +215,9 @@ static int by_rank(const void *a, const void *b) {
     return order ? order : (x->pid > y->pid) - (x->pid < y->pid);
 }
 
-/* Files in their order, and members that know where theirs is. */
-static par_status sort_all(nccl_job *job) {
+/* Files in their order, and members that know where theirs is: of each communicator a rank once,
+ * and one size. */
+static par_status sort_and_check(nccl_job *job) {
     int *new_of = calloc((size_t)job->n_files + 1, sizeof *new_of);
     if (!new_of) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the files of an NCCL job");
     qsort(job->files, (size_t)job->n_files, sizeof *job->files, by_rank);
@@ -248,6 +225,14 @@ static par_status sort_all(nccl_job *job) {
     for (int i = 0; i < job->n_members; i++) job->members[i].file = new_of[job->members[i].file];
     free(new_of);
     qsort(job->members, (size_t)job->n_members, sizeof *job->members, by_communicator);
+    for (int i = 1; i < job->n_members; i++) {
+        const nccl_member *a = &job->members[i - 1], *b = &job->members[i];
+        if (strcmp(a->id, b->id) != 0 || (a->size == b->size && a->rank != b->rank)) continue;
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s and %s: a communicator has %d and %d ranks, and rank %d of it is in both; "
+                 "legal: the files of one run",
+                 job->files[a->file].path, job->files[b->file].path, a->size, b->size, b->rank);
+    }
     return PAR_OK;
 }
 
@@ -266,11 +251,17 @@ par_status nccl_files_read(const char *directory, nccl_job *out) {
     }
     job.files = calloc(found.gl_pathc, sizeof *job.files);
     if (!job.files) st = par_error_set(PAR_ERR_MEMORY, "no host memory for files of NCCL calls");
-    for (size_t i = 0; i < found.gl_pathc && st == PAR_OK; i++)
-        st = read_one(found.gl_pathv[i], &job);
+    for (size_t i = 0; i < found.gl_pathc && st == PAR_OK; i++) {
+        const char *path = found.gl_pathv[i];
+        json_error_t error;
+        json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+        st = root ? read_object(path, root, &job)
+                  : par_error_set(PAR_ERR_FORMAT, "%s: line %d column %d: %s", path, error.line,
+                                  error.column, error.text);
+        json_decref(root);
+    }
     globfree(&found);
-    if (st == PAR_OK) st = sort_all(&job);
-    if (st == PAR_OK) st = check_members(&job);
+    if (st == PAR_OK) st = sort_and_check(&job);
     if (st == PAR_OK) st = number_ranks(&job);
     if (st == PAR_OK)
         *out = job;

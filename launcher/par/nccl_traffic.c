@@ -115,16 +115,6 @@ static void count_row(nccl_row *row, const nccl_traffic *t, int p) {
     row->bus_nbytes += size * part;
 }
 
-static par_status take_member(walk *w) {
-    for (int i = 0; i < w->self->n; i++) {
-        const nccl_traffic *t = &w->self->traffic[i];
-        PAR_TRY(find_row(w, t));
-        count_row(&w->table->rows[w->row], t, w->self->size);
-        PAR_TRY(add_cells(w, t));
-    }
-    return PAR_OK;
-}
-
 static int by_place(const void *a, const void *b) {
     const nccl_cell *x = a, *y = b;
     if (x->row != y->row) return x->row < y->row ? -1 : 1;
@@ -155,7 +145,13 @@ static par_status take_communicator(walk *w, int begin, int end) {
     for (int i = begin; i < end; i++) member_of[w->job->members[i].rank] = &w->job->members[i];
     for (int i = begin; i < end && st == PAR_OK; i++) {
         w->self = &w->job->members[i];
-        st = take_member(w);
+        for (int k = 0; k < w->self->n && st == PAR_OK; k++) {
+            const nccl_traffic *t = &w->self->traffic[k];
+            st = find_row(w, t);
+            if (st != PAR_OK) break;
+            count_row(&w->table->rows[w->row], t, w->self->size);
+            st = add_cells(w, t);
+        }
     }
     free(member_of);
     return st;

@@ -39,22 +39,18 @@ static void put_tile(report_page *p, const char *value, const char *name) {
     report_put(p, "</span></div>\n");
 }
 
-static void put_validation_tile(report_page *p, const report_run *run) {
-    char text[REPORT_TEXT], name[64];
-    double step, least = report_least(&run->validations, VALIDATION_LOSS, &step);
-    if (isnan(least)) return;
-    snprintf(name, sizeof name, "best validation loss, step %.0f", step);
-    put_tile(p, report_plain(least, text), name);
-}
-
 static void put_tiles(report_page *p, const report_run *run) {
     const report_table *t = &run->steps;
     char text[REPORT_TEXT], name[64];
     double mfu = report_median(t, STEP_MFU);
+    double step, least = report_least(&run->validations, VALIDATION_LOSS, &step);
     const char *cost = report_value(&run->cost, REPORT_COST_OF_RUN);
     report_put(p, "<div class=\"tiles\">\n");
     put_tile(p, report_plain(report_last(t, STEP_LOSS), text), "last training loss");
-    put_validation_tile(p, run);
+    if (!isnan(least)) {
+        snprintf(name, sizeof name, "best validation loss, step %.0f", step);
+        put_tile(p, report_plain(least, text), name);
+    }
     snprintf(name, sizeof name, "steps of %.20s", report_value(&run->options, "steps"));
     put_tile(p, report_plain(report_last(t, STEP_NUMBER), text), name);
     put_tile(p, report_count(report_last(t, STEP_SUM_TOKENS), text), "tokens");
@@ -91,9 +87,13 @@ static void put_about(report_page *p, const report_run *run) {
     report_put(p, "</p>\n");
 }
 
-/* What of the log is not on the page. */
-static void put_log_notes(report_page *p, const report_run *run) {
+static void put_head(report_page *p, const report_run *run) {
     const par_log_reading *r = &run->reading;
+    report_put(p, "<header><h1>");
+    report_put_text(p, run->name);
+    report_put(p, "</h1>\n");
+    put_about(p, run);
+    /* what of the log is not on the page */
     if (r->n_left_out)
         report_note(p,
                     "%lld line%s of the log %s no records and %s left out; the first is line %lld.",
@@ -106,14 +106,6 @@ static void put_log_notes(report_page *p, const report_run *run) {
     if (run->start.n == 0)
         report_note(p, "The log has no record of the run's start: options and layout are not "
                        "known.");
-}
-
-static void put_head(report_page *p, const report_run *run) {
-    report_put(p, "<header><h1>");
-    report_put_text(p, run->name);
-    report_put(p, "</h1>\n");
-    put_about(p, run);
-    put_log_notes(p, run);
     put_tiles(p, run);
     report_put(p, "</header>\n<nav>");
     for (int i = 0; i < N_SECTIONS; i++)
@@ -121,19 +113,9 @@ static void put_head(report_page *p, const report_run *run) {
     report_put(p, "</nav>\n<main>\n");
 }
 
-static par_status write_page(const report_run *run, const char *path) {
-    report_page p;
-    PAR_TRY(report_page_begin(&p, run->name));
-    put_head(&p, run);
-    for (int i = 0; i < N_SECTIONS; i++) {
-        report_section(&p, sections[i].id, sections[i].title);
-        sections[i].write(&p, run);
-    }
-    return report_page_end(&p, path);
-}
-
 static int report(const char *path, const char *page) {
     report_run run;
+    report_page p;
     char beside[1300];
     par_status st = report_read(path, &run);
     if (*run.directory)
@@ -141,7 +123,15 @@ static int report(const char *path, const char *page) {
     else
         snprintf(beside, sizeof beside, "%s.html", run.log);
     if (!page) page = beside;
-    if (st == PAR_OK) st = write_page(&run, page);
+    if (st == PAR_OK) st = report_page_begin(&p, run.name);
+    if (st == PAR_OK) {
+        put_head(&p, &run);
+        for (int i = 0; i < N_SECTIONS; i++) {
+            report_section(&p, sections[i].id, sections[i].title);
+            sections[i].write(&p, &run);
+        }
+        st = report_page_end(&p, page);
+    }
     if (st == PAR_OK)
         printf("%s\n", page);
     else

@@ -102,12 +102,6 @@ static void fit_y(const report_chart *c, axis *a) {
     linear_ticks(a, 6);
 }
 
-static void fit_x(axis *a) {
-    if (a->low > 0 && a->low < 0.1 * a->high) a->low = 0;
-    if (a->high <= a->low) a->high = a->low + 1;
-    linear_ticks(a, 6);
-}
-
 /* At most two points per column of the plot: the least and the largest, as they come. */
 static bool reduce(const chart_series *s, const axis *x, points *out) {
     int64_t most = 2 * COLUMNS + 2;
@@ -147,15 +141,6 @@ static void put_tick(report_page *p, const report_chart *c, const axis *a, doubl
     else
         snprintf(text, sizeof text, "%.4g", value);
     report_put_text(p, text);
-}
-
-static void put_grid(report_page *p, const axis *x, const axis *y) {
-    report_put(p, "<path class=\"grid\" d=\"");
-    for (int i = 0; i < y->n_ticks; i++)
-        report_put(p, "M0 %.1fH%d", SIDE * (1 - place(y, y->ticks[i])), SIDE);
-    for (int i = 0; i < x->n_ticks; i++)
-        report_put(p, "M%.1f 0V%d", SIDE * place(x, x->ticks[i]), SIDE);
-    report_put(p, "\"/>\n");
 }
 
 static void put_labels(report_page *p, const report_chart *c, const axis *x, const axis *y) {
@@ -200,7 +185,18 @@ static void put_line(report_page *p, const chart_series *s, const points *of, co
     report_put(p, "\"/>\n");
 }
 
-static void put_marks(report_page *p, const report_chart *c, const axis *x) {
+static void put_plot(report_page *p, const report_chart *c, const points *of, const axis *x,
+                     const axis *y) {
+    report_put(p,
+               "<div class=\"plot %s\"><svg viewBox=\"0 0 %d %d\" preserveAspectRatio=\"none\" "
+               "aria-hidden=\"true\">\n",
+               y->log ? "log" : "linear", SIDE, SIDE);
+    report_put(p, "<path class=\"grid\" d=\"");
+    for (int i = 0; i < y->n_ticks; i++)
+        report_put(p, "M0 %.1fH%d", SIDE * (1 - place(y, y->ticks[i])), SIDE);
+    for (int i = 0; i < x->n_ticks; i++)
+        report_put(p, "M%.1f 0V%d", SIDE * place(x, x->ticks[i]), SIDE);
+    report_put(p, "\"/>\n");
     for (int i = 0; i < c->n_marks && i < MAX_MARKS; i++) {
         double at = place(x, c->marks[i].step);
         if (!(at >= 0 && at <= 1)) continue;
@@ -208,16 +204,6 @@ static void put_marks(report_page *p, const report_chart *c, const axis *x) {
         report_put_text(p, c->marks[i].what);
         report_put(p, ", step %.0f</title></path>\n", c->marks[i].step);
     }
-}
-
-static void put_plot(report_page *p, const report_chart *c, const points *of, const axis *x,
-                     const axis *y) {
-    report_put(p,
-               "<div class=\"plot %s\"><svg viewBox=\"0 0 %d %d\" preserveAspectRatio=\"none\" "
-               "aria-hidden=\"true\">\n",
-               y->log ? "log" : "linear", SIDE, SIDE);
-    put_grid(p, x, y);
-    put_marks(p, c, x);
     for (int k = 0; k < c->n_series; k++) put_line(p, &c->series[k], &of[k], x, y);
     report_put(p, "</svg>");
     put_labels(p, c, x, y);
@@ -251,12 +237,6 @@ static void put_values(report_page *p, const report_chart *c, const points *of, 
     report_put(p, "]}</script>\n");
 }
 
-static double last_of(const chart_series *s) {
-    for (int64_t i = s->n; i > 0; i--)
-        if (isfinite(s->y[i - 1])) return s->y[i - 1];
-    return NAN;
-}
-
 static void put_head(report_page *p, const report_chart *c, bool has_log) {
     char text[REPORT_TEXT];
     int id = p->n_charts++;
@@ -270,9 +250,12 @@ static void put_head(report_page *p, const report_chart *c, bool has_log) {
     report_put_text(p, c->title);
     report_put(p, "</b>");
     for (int k = 0; k < c->n_series; k++) {
-        report_put(p, "<span class=\"key c%d\">", c->series[k].color);
-        report_put_text(p, c->series[k].name);
-        report_put(p, " <i>%s</i></span>", c->y_text(last_of(&c->series[k]), text));
+        const chart_series *s = &c->series[k];
+        int64_t n = s->n; /* up to the last number */
+        while (n > 0 && !isfinite(s->y[n - 1])) n--;
+        report_put(p, "<span class=\"key c%d\">", s->color);
+        report_put_text(p, s->name);
+        report_put(p, " <i>%s</i></span>", c->y_text(n ? s->y[n - 1] : NAN, text));
     }
     if (has_log)
         report_put(p,
@@ -282,29 +265,28 @@ static void put_head(report_page *p, const report_chart *c, bool has_log) {
     report_put(p, "</figcaption>\n");
 }
 
-static void put_chart(report_page *p, const report_chart *c, const points *of, const axis *x,
-                      const axis *y) {
-    axis log_y = {.log = true};
-    bool has_log = find_range(c, false, &log_y) && log_y.low > 0 && log_y.high > 1.2 * log_y.low;
-    put_head(p, c, has_log);
-    put_plot(p, c, of, x, y);
-    if (has_log) {
-        log_ticks(&log_y);
-        put_plot(p, c, of, x, &log_y);
-    }
-    put_values(p, c, of, x);
-    report_put(p, "</figure>\n");
-}
-
 void report_put_chart(report_page *p, const report_chart *c) {
     points of[CHART_MAX_SERIES] = {{0}};
     axis x = {0}, y = {0};
     if (!find_range(c, false, &y) || !find_range(c, true, &x)) return;
+    axis log_y = {.low = y.low, .high = y.high, .log = true};
+    bool has_log = y.low > 0 && y.high > 1.2 * y.low;
     fit_y(c, &y);
-    fit_x(&x);
+    if (x.low > 0 && x.low < 0.1 * x.high) x.low = 0;
+    if (x.high <= x.low) x.high = x.low + 1;
+    linear_ticks(&x, 6);
     bool whole = c->n_series <= CHART_MAX_SERIES;
     for (int k = 0; whole && k < c->n_series; k++) whole = reduce(&c->series[k], &x, &of[k]);
-    if (whole) put_chart(p, c, of, &x, &y);
+    if (whole) {
+        put_head(p, c, has_log);
+        put_plot(p, c, of, &x, &y);
+        if (has_log) {
+            log_ticks(&log_y);
+            put_plot(p, c, of, &x, &log_y);
+        }
+        put_values(p, c, of, &x);
+        report_put(p, "</figure>\n");
+    }
     for (int k = 0; k < CHART_MAX_SERIES; k++) {
         free(of[k].x);
         free(of[k].y);

@@ -8,33 +8,19 @@
 #include "checkpoint_tool.h"
 #include "report.h"
 
-/* Where they are, also seen from elsewhere than the run's working directory. */
-static bool find(const report_run *run, char path[1200], checkpoint_paths *list) {
-    const char *save = report_value(&run->options, "save");
-    if (report_file(run, "checkpoints", path) && checkpoint_paths_find(path, list) == PAR_OK)
-        return true;
-    if (!*save) return false;
-    snprintf(path, 1200, "%s", save);
-    return checkpoint_paths_find(path, list) == PAR_OK;
-}
-
-static double saved_at(const char *path, char text[32]) {
-    char name[1300];
-    struct stat info;
-    struct tm when;
-    snprintf(text, 32, "-");
-    snprintf(name, sizeof name, "%s/manifest.json", path);
-    if (stat(name, &info) != 0) return NAN;
-    if (localtime_r(&info.st_mtime, &when)) strftime(text, 32, "%Y-%m-%d %H:%M:%S", &when);
-    return (double)info.st_mtime;
-}
-
 static void put_row(report_page *p, const char *path) {
-    char text[REPORT_TEXT], date[32];
+    char text[REPORT_TEXT], date[32] = "-", manifest[1300];
+    struct stat file;
+    struct tm when;
     par_checkpoint *c = NULL;
     const char *slash = strrchr(path, '/');
+    double saved = NAN;
     par_status st = par_checkpoint_open(path, NULL, &c);
-    double saved = saved_at(path, date);
+    snprintf(manifest, sizeof manifest, "%s/manifest.json", path);
+    if (stat(manifest, &file) == 0) {
+        saved = (double)file.st_mtime;
+        if (localtime_r(&file.st_mtime, &when)) strftime(date, 32, "%Y-%m-%d %H:%M:%S", &when);
+    }
     report_row(p);
     report_cell(p, slash ? slash + 1 : path);
     report_cell_number(p, saved, date);
@@ -59,11 +45,17 @@ void report_checkpoints(report_page *p, const report_run *run) {
         "checkpoint", "#saved", "#step", "#size", "#ranks", "#loss", "#validation loss", "state"};
     checkpoint_paths list = {0};
     char path[1200];
-    if (!find(run, path, &list)) {
+    const char *save = report_value(&run->options, "save");
+    bool found =
+        report_file(run, "checkpoints", path) && checkpoint_paths_find(path, &list) == PAR_OK;
+    if (!found && *save) { /* as the run's working directory sees it */
+        snprintf(path, sizeof path, "%s", save);
+        found = checkpoint_paths_find(path, &list) == PAR_OK;
+    }
+    if (!found) {
         report_missing(p,
-                       *report_value(&run->options, "save")
-                           ? "The run's checkpoints are not where it saved them:"
-                           : "The run saved no checkpoints; they come with:",
+                       *save ? "The run's checkpoints are not where it saved them:"
+                             : "The run saved no checkpoints; they come with:",
                        *path ? path : "train_llm --save DIR --save-every STEPS");
         checkpoint_paths_free(&list);
         return;

@@ -10,12 +10,6 @@ static llm_settings defaults;
 static par_option rows[LLM_MAX_OPTIONS];
 static int n_rows;
 
-static void read_defaults(void) {
-    par_problems none = {0};
-    n_rows = llm_options_rows(&defaults, rows);
-    par_options_parse(rows, n_rows, 0, NULL, &none);
-}
-
 static void key_of(const par_option *row, char key[64]) {
     snprintf(key, 64, "%s", row->name);
     for (char *c = key; *c; c++)
@@ -67,22 +61,19 @@ static void put_options(report_page *p, const report_run *run, bool differ) {
     report_table_end(p);
 }
 
-static bool has_row(const char *key) {
-    char name[64];
-    for (int i = 0; i < n_rows; i++) {
-        key_of(&rows[i], name);
-        if (rows[i].type != PAR_OPT_ABSENT && strcmp(name, key) == 0) return true;
-    }
-    return false;
-}
-
 /* Of a run of another version. */
 static void put_unknown(report_page *p, const report_run *run) {
     static const char *const heads[] = {"option", "value", "meaning"};
     bool any = false;
     for (int i = 0; i < run->options.n; i++) {
         const report_pair *pair = &run->options.pairs[i];
-        if (has_row(pair->name)) continue;
+        bool has_row = false;
+        for (int k = 0; k < n_rows && !has_row; k++) {
+            char key[64];
+            key_of(&rows[k], key);
+            has_row = rows[k].type != PAR_OPT_ABSENT && strcmp(key, pair->name) == 0;
+        }
+        if (has_row) continue;
         if (!any) {
             report_put(p, "<h3>Options that this version of par does not know</h3>\n");
             report_table_begin(p, heads, 3);
@@ -99,7 +90,9 @@ void report_configuration(report_page *p, const report_run *run) {
                        "train_llm --log FILE");
         return;
     }
-    read_defaults();
+    par_problems none = {0};
+    n_rows = llm_options_rows(&defaults, rows);
+    par_options_parse(rows, n_rows, 0, NULL, &none);
     report_put(p, "<h3>Options that differ from their defaults</h3>\n");
     put_options(p, run, true);
     put_unknown(p, run);

@@ -20,19 +20,6 @@ typedef struct {
     double *bytes, *predicted;             /* [cells, cells] of the map under way */
 } heat_map;
 
-/* A product of sizes per axis but the last: where a line stands. Lines that would lie close to each
- * other are left out. */
-static void find_periods(heat_map *h) {
-    const par_matrix *m = h->matrix;
-    int product = 1;
-    for (int i = 0; m->has_layout && i + 1 < PAR_AXIS_COUNT; i++) {
-        int size = m->layout.size[m->layout.order[i]];
-        product *= size;
-        if (size > 1 && product < m->size && m->size / product <= MAX_BORDERS)
-            h->period[h->n_periods++] = product;
-    }
-}
-
 /* False: the file has no bytes, or there is no memory. */
 static bool begin(heat_map *h, const par_matrix *m) {
     h->matrix = m;
@@ -40,7 +27,14 @@ static bool begin(heat_map *h, const par_matrix *m) {
     h->cells = (m->size + h->group - 1) / h->group;
     h->shown = m->known[PAR_MATRIX_NBYTES] ? PAR_MATRIX_NBYTES : PAR_MATRIX_LOGICAL;
     h->compared = m->known[PAR_MATRIX_NBYTES] && m->known[PAR_MATRIX_PREDICTED];
-    find_periods(h);
+    /* A product of sizes per axis but the last: where a line stands. Lines that would lie close to
+     * each other are left out. */
+    for (int i = 0, product = 1; m->has_layout && i + 1 < PAR_AXIS_COUNT; i++) {
+        int size = m->layout.size[m->layout.order[i]];
+        product *= size;
+        if (size > 1 && product < m->size && m->size / product <= MAX_BORDERS)
+            h->period[h->n_periods++] = product;
+    }
     size_t n = (size_t)h->cells * (size_t)h->cells;
     h->bytes = calloc(n, sizeof *h->bytes);
     h->predicted = calloc(n, sizeof *h->predicted);
@@ -87,15 +81,6 @@ static void put_cell(report_page *p, const heat_map *h, int row, int column, dou
                    row);
 }
 
-static void put_borders(report_page *p, const heat_map *h) {
-    report_put(p, "<path class=\"border\" d=\"M0 0h%dv%dh-%dz", h->cells, h->cells, h->cells);
-    for (int i = 0; i < h->n_periods; i++)
-        for (int at = h->period[i]; at < h->matrix->size; at += h->period[i])
-            report_put(p, "M%.3f 0v%dM0 %.3fh%d", (double)at / h->group, h->cells,
-                       (double)at / h->group, h->cells);
-    report_put(p, "\"/>");
-}
-
 static void put_map(report_page *p, heat_map *h, const char *axis) {
     double low = INFINITY, high = 0, sum = 0;
     char text[REPORT_TEXT], least[REPORT_TEXT], most[REPORT_TEXT];
@@ -115,7 +100,12 @@ static void put_map(report_page *p, heat_map *h, const char *axis) {
     report_put(p, "</figcaption>\n<svg viewBox=\"-0.2 -0.2 %.1f %.1f\" role=\"img\">\n",
                h->cells + 0.4, h->cells + 0.4);
     for (int i = 0; i < n; i++) put_cell(p, h, i / h->cells, i % h->cells, low, high);
-    put_borders(p, h);
+    report_put(p, "<path class=\"border\" d=\"M0 0h%dv%dh-%dz", h->cells, h->cells, h->cells);
+    for (int i = 0; i < h->n_periods; i++)
+        for (int at = h->period[i]; at < h->matrix->size; at += h->period[i])
+            report_put(p, "M%.3f 0v%dM0 %.3fh%d", (double)at / h->group, h->cells,
+                       (double)at / h->group, h->cells);
+    report_put(p, "\"/>");
     report_put(p, "</svg></figure>\n");
 }
 

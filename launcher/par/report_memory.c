@@ -31,23 +31,10 @@ static int find_kinds(const par_memory_report *r, const char *kinds[PAR_MEM_COUN
     return n;
 }
 
-/* "0, 1, 4 and 5 more": the ranks that have a ledger. */
-static void ranks_text(const par_memory_report *r, int book, char text[128]) {
-    size_t used = 0;
-    int n = 0;
-    *text = 0;
-    for (int i = 0; i < r->n_ranks; i++) {
-        if (r->ranks[i].book != book || n++ >= 8) continue;
-        used +=
-            (size_t)snprintf(text + used, 128 - used, "%s%d", used ? ", " : "", r->ranks[i].rank);
-    }
-    if (n > 8) snprintf(text + used, 128 - used, " and %d more", n - 8);
-}
-
 static void put_ledgers(report_page *p, const par_memory_report *r) {
     const char *kinds[PAR_MEM_COUNT], *heads[PAR_MEM_COUNT + 2] = {"ranks", "#all"};
     static char names[PAR_MEM_COUNT][24];
-    char text[REPORT_TEXT], who[128];
+    char text[REPORT_TEXT];
     int n = find_kinds(r, kinds);
     for (int k = 0; k < n; k++) {
         snprintf(names[k], sizeof names[k], "#%s", kinds[k]);
@@ -57,7 +44,14 @@ static void put_ledgers(report_page *p, const par_memory_report *r) {
     report_table_begin(p, heads, n + 2);
     for (int b = 0; b < r->n_books; b++) {
         double all = (double)r->books[b].nbytes;
-        ranks_text(r, b, who);
+        char who[128] = ""; /* "0, 1, 4 and 5 more": the ranks that have this ledger */
+        size_t used = 0;
+        int n_ranks = 0;
+        for (int i = 0; i < r->n_ranks; i++)
+            if (r->ranks[i].book == b && n_ranks++ < 8)
+                used += (size_t)snprintf(who + used, sizeof who - used, "%s%d", used ? ", " : "",
+                                         r->ranks[i].rank);
+        if (n_ranks > 8) snprintf(who + used, sizeof who - used, " and %d more", n_ranks - 8);
         report_row(p);
         report_cell(p, who);
         report_cell_number(p, all, report_bytes(all, text));

@@ -16,21 +16,6 @@ typedef struct {
     double end;
 } schedule;
 
-static bool kind_of(const char *name, par_schedule_kind *out) {
-    for (int k = PAR_SCHEDULE_GPIPE; k <= PAR_SCHEDULE_INTERLEAVED; k++)
-        if (strcmp(name, par_schedule_kind_name((par_schedule_kind)k)) == 0) {
-            *out = (par_schedule_kind)k;
-            return true;
-        }
-    return false;
-}
-
-static void schedule_free(schedule *s) {
-    for (int i = 0; s->stages && i < s->p; i++) par_schedule_destroy(&s->stages[i]);
-    free(s->stages);
-    free(s->times);
-}
-
 static par_status simulate(schedule *s, par_schedule_kind kind, const par_schedule_cost *cost) {
     par_schedule_params params = {.kind = kind, .p = s->p, .m = s->m, .v = s->v};
     size_t n = 0;
@@ -47,19 +32,6 @@ static par_status simulate(schedule *s, par_schedule_kind kind, const par_schedu
     return PAR_OK;
 }
 
-static void put_action(report_page *p, const schedule *s, const par_action *a, int stage,
-                       const par_schedule_time *t) {
-    bool backward = a->act == PAR_BACKWARD;
-    double x = SIDE * t->begin / s->end, width = SIDE * (t->end - t->begin) / s->end;
-    if (t->end <= t->begin) return;
-    report_put(p, "<rect class=\"k-%s\" x=\"%.2f\" width=\"%.2f\" height=\"10\"><title>",
-               backward ? "backward" : "forward", x, fmax(0.5, width - 0.8));
-    report_put(p, "stage %d, %s of micro-batch %d", stage, backward ? "backward" : "forward",
-               a->micro);
-    if (s->v > 1) report_put(p, ", chunk %d", a->chunk);
-    report_put(p, "</title></rect>\n");
-}
-
 static void put_lanes(report_page *p, const schedule *s) {
     const par_schedule_time *t = s->times;
     report_put(p, "<figure class=\"gantt\"><figcaption><b>Ideal schedule of one step</b>"
@@ -71,9 +43,18 @@ static void put_lanes(report_page *p, const schedule *s) {
                    "<div class=\"lane\"><span>stage %d</span><svg viewBox=\"0 0 %d 10\" "
                    "preserveAspectRatio=\"none\">\n",
                    stage, SIDE);
-        for (int i = 0; i < list->n; i++, t++)
-            if (list->actions[i].act == PAR_FORWARD || list->actions[i].act == PAR_BACKWARD)
-                put_action(p, s, &list->actions[i], stage, t);
+        for (int i = 0; i < list->n; i++, t++) {
+            const par_action *a = &list->actions[i];
+            bool backward = a->act == PAR_BACKWARD;
+            if ((a->act != PAR_FORWARD && !backward) || t->end <= t->begin) continue;
+            double x = SIDE * t->begin / s->end, width = SIDE * (t->end - t->begin) / s->end;
+            report_put(p, "<rect class=\"k-%s\" x=\"%.2f\" width=\"%.2f\" height=\"10\"><title>",
+                       backward ? "backward" : "forward", x, fmax(0.5, width - 0.8));
+            report_put(p, "stage %d, %s of micro-batch %d", stage,
+                       backward ? "backward" : "forward", a->micro);
+            if (s->v > 1) report_put(p, ", chunk %d", a->chunk);
+            report_put(p, "</title></rect>\n");
+        }
         report_put(p, "</svg></div>\n");
     }
     report_put(p, "</div></figure>\n");
@@ -103,7 +84,8 @@ static void put_ideal(report_page *p, const report_run *run, schedule *s, par_sc
 }
 
 void report_pipeline(report_page *p, const report_run *run) {
-    par_schedule_kind kind;
+    const char *name = report_about(run, "schedule");
+    int kind = PAR_SCHEDULE_GPIPE;
     int64_t per_micro =
         report_about_whole(run, "micro_batch", 1) * report_about_whole(run, "dp", 1);
     int64_t batch = report_about_whole(run, "batch", 0);
@@ -111,13 +93,17 @@ void report_pipeline(report_page *p, const report_run *run) {
     schedule s = {.p = (int)report_about_whole(run, "pp", 1),
                   .m = per_micro > 0 ? (int)(batch / per_micro) : 0,
                   .v = (int)report_about_whole(run, "chunks", 1)};
-    if (s.p <= 1 || s.p > 32767 || s.m < 1 || s.v < 1 ||
-        !kind_of(report_about(run, "schedule"), &kind)) {
+    while (kind <= PAR_SCHEDULE_INTERLEAVED &&
+           strcmp(name, par_schedule_kind_name((par_schedule_kind)kind)) != 0)
+        kind++;
+    if (s.p <= 1 || s.p > 32767 || s.m < 1 || s.v < 1 || kind > PAR_SCHEDULE_INTERLEAVED) {
         report_missing(p, "One stage, no pipeline; several come with:", "train_llm --pp N");
         return;
     }
-    put_ideal(p, run, &s, kind);
+    put_ideal(p, run, &s, (par_schedule_kind)kind);
     if (!measured)
         report_missing(p, "A measured one is here after:", "train_llm --run DIR --trace STEPS");
-    schedule_free(&s);
+    for (int i = 0; s.stages && i < s.p; i++) par_schedule_destroy(&s.stages[i]);
+    free(s.stages);
+    free(s.times);
 }

@@ -53,23 +53,19 @@ static void table_free(report_table *t) {
     t->n = t->max = 0;
 }
 
-/* Room for one row more. */
-static bool table_grow(report_table *t) {
+/* False: there is no memory. */
+static bool add_row(report_table *t, const par_log_record *record) {
     if (!t->columns) t->columns = calloc((size_t)t->n_columns, sizeof *t->columns);
     if (!t->columns) return false;
-    if (t->n < t->max) return true;
-    int64_t max = t->max ? 2 * t->max : 256;
-    for (int c = 0; c < t->n_columns; c++) {
-        double *more = realloc(t->columns[c], (size_t)max * sizeof *more);
-        if (!more) return false;
-        t->columns[c] = more;
+    if (t->n == t->max) {
+        int64_t max = t->max ? 2 * t->max : 256;
+        for (int c = 0; c < t->n_columns; c++) {
+            double *more = realloc(t->columns[c], (size_t)max * sizeof *more);
+            if (!more) return false;
+            t->columns[c] = more;
+        }
+        t->max = max;
     }
-    t->max = max;
-    return true;
-}
-
-static bool add_row(report_table *t, const par_log_record *record) {
-    if (!table_grow(t)) return false;
     for (int c = 0; c < t->n_columns; c++)
         t->columns[c][t->n] = t->fields[c] ? par_log_number(record, t->fields[c]) : NAN;
     t->n++;

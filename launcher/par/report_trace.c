@@ -54,19 +54,6 @@ static const char *text_of(const json_t *object, const char *name) {
     return text ? text : "";
 }
 
-/* The event that a line is; object NULL: none. */
-static event parse(char *line) {
-    size_t n = strlen(line);
-    while (n && strchr(",\r\n ", line[n - 1])) n--;
-    event e = {.object = n && *line == '{' ? json_loadb(line, n, 0, NULL) : NULL};
-    e.name = text_of(e.object, "name");
-    e.category = text_of(e.object, "cat");
-    e.pid = number_of(e.object, "pid");
-    e.begin = number_of(e.object, "ts");
-    e.end = e.begin + number_of(e.object, "dur");
-    return e;
-}
-
 /* Every event of the file whose line has one of the words: the rest need not be parsed. */
 static void each(const char *path, const char *const *words, void (*visit)(trace *, const event *),
                  trace *t) {
@@ -76,7 +63,14 @@ static void each(const char *path, const char *const *words, void (*visit)(trace
         bool wanted = false;
         for (int i = 0; words[i] && !wanted; i++) wanted = strstr(line, words[i]) != NULL;
         if (!wanted) continue;
-        event e = parse(line);
+        size_t n = strlen(line);
+        while (n && strchr(",\r\n ", line[n - 1])) n--;
+        event e = {.object = n && *line == '{' ? json_loadb(line, n, 0, NULL) : NULL};
+        e.name = text_of(e.object, "name");
+        e.category = text_of(e.object, "cat");
+        e.pid = number_of(e.object, "pid");
+        e.begin = number_of(e.object, "ts");
+        e.end = e.begin + number_of(e.object, "dur");
         if (e.object) visit(t, &e);
         json_decref(e.object);
     }
@@ -105,18 +99,11 @@ static void take_step(trace *t, const event *e) {
     t->step = step;
 }
 
-static void put_title(FILE *out, const event *e, int kind) {
-    char text[REPORT_TEXT];
-    const json_t *args = json_object_get(e->object, "args");
-    double micro = number_of(args, "micro"), chunk = number_of(args, "chunk");
-    fprintf(out, "<title>%s", drawn[kind].text);
-    if (!isnan(micro)) fprintf(out, " of micro-batch %.0f", micro);
-    if (chunk > 0) fprintf(out, ", chunk %.0f", chunk);
-    fprintf(out, ", %s</title>", report_seconds(1e-6 * (e->end - e->begin), text));
-}
-
 /* What is too short to be seen is left out, so that a step of many waits stays a small page. */
 static void take_span(trace *t, const event *e) {
+    const json_t *args = json_object_get(e->object, "args");
+    double micro = number_of(args, "micro"), chunk = number_of(args, "chunk");
+    char text[REPORT_TEXT];
     int lane = lane_of(t, e->pid);
     double length = t->end - t->begin;
     if (lane < 0 || !(e->begin >= t->begin && e->end <= t->end + 1)) return;
@@ -129,11 +116,14 @@ static void take_span(trace *t, const event *e) {
             continue;
         }
         t->n_drawn++;
-        fprintf(t->out[lane], "<rect class=\"k-%s\" x=\"%.2f\" width=\"%.2f\" height=\"10\">",
+        FILE *out = t->out[lane];
+        fprintf(out, "<rect class=\"k-%s\" x=\"%.2f\" width=\"%.2f\" height=\"10\">",
                 drawn[k].color, SIDE * (e->begin - t->begin) / length,
                 SIDE * (e->end - e->begin) / length);
-        put_title(t->out[lane], e, k);
-        fprintf(t->out[lane], "</rect>\n");
+        fprintf(out, "<title>%s", drawn[k].text);
+        if (!isnan(micro)) fprintf(out, " of micro-batch %.0f", micro);
+        if (chunk > 0) fprintf(out, ", chunk %.0f", chunk);
+        fprintf(out, ", %s</title></rect>\n", report_seconds(1e-6 * (e->end - e->begin), text));
     }
 }
 

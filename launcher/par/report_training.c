@@ -85,23 +85,19 @@ static void put_validations(report_page *p, const report_run *run) {
     report_put(p, "</details>\n");
 }
 
-static bool varies(const report_table *t, int column) {
-    for (int64_t i = 1; i < t->n; i++)
-        if (t->columns[column][i] != t->columns[column][0]) return true;
-    return false;
-}
-
 void report_training(report_page *p, const report_run *run) {
     if (run->steps.n == 0) {
         report_note(p, "The log has no step.");
         return;
     }
+    const double *scale = run->steps.columns[STEP_SCALE];
+    bool varies = false;
+    for (int64_t i = 1; i < run->steps.n && !varies; i++) varies = scale[i] != scale[0];
     report_put(p, "<div class=\"charts\">\n");
     put_losses(p, run);
     put_column(p, run, "Gradient norm", STEP_NORM, 3, report_plain, false);
     put_column(p, run, "Learning rate", STEP_LR, 2, report_plain, true);
-    if (varies(&run->steps, STEP_SCALE))
-        put_column(p, run, "Loss scale", STEP_SCALE, 4, report_count, false);
+    if (varies) put_column(p, run, "Loss scale", STEP_SCALE, 4, report_count, false);
     report_put(p, "</div>\n");
     put_validations(p, run);
     put_marks(p, run);

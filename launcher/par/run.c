@@ -14,34 +14,29 @@
 #include "par_tool.h"
 #include "run.h"
 
-/* Runs words to their end, what they print in a file, or here if that is NULL. */
-static int run_words_to_end(const run_words *words, const char *file) {
+/* train_llm itself says what is wrong with its options, all at once: in a file, or here if that is
+ * NULL. */
+static int check_program(const run_settings *s, const char *file) {
+    run_words words = {0};
     int status = 0;
+    for (int i = 0; i < s->program.n; i++) run_word(&words, "%s", s->program.words[i]);
+    run_word(&words, "--dry-run");
+    run_word(&words, "--ranks");
+    run_word(&words, "%lld", (long long)s->ranks);
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
         int fd = file ? open(file, O_WRONLY | O_CREAT | O_TRUNC, 0666) : -1;
         if (fd >= 0) dup2(fd, STDOUT_FILENO);
         if (fd >= 0) dup2(fd, STDERR_FILENO);
-        execvp(words->words[0], words->words);
-        fprintf(stderr, "par run: %s: cannot be started: %s\n", words->words[0], strerror(errno));
+        execvp(words.words[0], words.words);
+        fprintf(stderr, "par run: %s: cannot be started: %s\n", words.words[0], strerror(errno));
         fflush(stderr);
         _exit(127);
     }
     if (child > 0) waitpid(child, &status, 0);
-    return child < 0 ? EXIT_FAILURE : WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
-}
-
-/* train_llm itself says what is wrong with its options, all at once. */
-static int check_program(const run_settings *s, const char *file) {
-    run_words words = {0};
-    for (int i = 0; i < s->program.n; i++) run_word(&words, "%s", s->program.words[i]);
-    run_word(&words, "--dry-run");
-    run_word(&words, "--ranks");
-    run_word(&words, "%lld", (long long)s->ranks);
-    int code = run_words_to_end(&words, file);
     run_words_free(&words);
-    return code;
+    return child < 0 ? EXIT_FAILURE : WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 }
 
 static void copy_to_stderr(const char *path) {
@@ -181,23 +176,10 @@ static char *plain_command(const run_settings *s, const run_launch *l) {
     return text;
 }
 
-static void note_command(const char *directory, const char *command) {
-    char path[RUN_PATH];
-    snprintf(path, sizeof path, "%.900s/command", directory);
-    FILE *file = fopen(path, "a");
-    if (file) fprintf(file, "%s\n", command);
-    if (file) fclose(file);
-}
-
-/* Bad options or input, inf and NaN, and a signal's end are not mended by starting again. */
-static bool is_crash(int code) {
-    return code != 0 && code != PAR_TOOL_INPUT && code != 3 && code != RUN_STOPPED;
-}
-
 static int start_job(run_settings *s, const run_launch *l, const char *directory) {
     const struct sigaction action = {.sa_handler = on_signal};
     const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    char attempt[RUN_PATH];
+    char attempt[RUN_PATH], path[RUN_PATH];
     int code = EXIT_FAILURE;
     for (int i = 0; i < 3; i++) sigaction(numbers[i], &action, NULL);
     for (int64_t left = s->restarts;; left--) {
@@ -210,12 +192,17 @@ static int start_job(run_settings *s, const run_launch *l, const char *directory
         }
         whole_command(s, l, attempt, &words);
         char *command = plain_command(s, l);
-        note_command(directory, command);
+        snprintf(path, sizeof path, "%.900s/command", directory);
+        FILE *file = fopen(path, "a");
+        if (file) fprintf(file, "%s\n", command);
+        if (file) fclose(file);
         free(command);
         int status = start_and_wait(l, &words, attempt, (int)s->ranks);
         run_words_free(&words);
         code = run_report(attempt, (int)s->ranks, status, seconds() - begin);
-        if (!is_crash(code) || left == 0 || asked) return code;
+        /* bad options or input, inf and NaN, and a signal's end are not mended by starting again */
+        bool crash = code != 0 && code != PAR_TOOL_INPUT && code != 3 && code != RUN_STOPPED;
+        if (!crash || left == 0 || asked) return code;
         fprintf(stderr, "par run: starting again (%lld more)\n", (long long)left - 1);
     }
 }

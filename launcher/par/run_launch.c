@@ -25,13 +25,6 @@ static int note_mpi(struct dl_phdr_info *info, size_t nbytes, void *mpi) {
     return 0;
 }
 
-/* RUN_OPENMPI or RUN_MPICH (Intel MPI, MVAPICH and Cray MPICH too); RUN_AUTO: none. */
-static int linked_mpi(void) {
-    int mpi = RUN_AUTO;
-    dl_iterate_phdr(note_mpi, &mpi);
-    return mpi;
-}
-
 /* Whether a program of this name is in PATH. */
 static bool is_there(const char *name) {
     const char *path = getenv("PATH");
@@ -70,16 +63,14 @@ static void output_of(char *const *words, char *text, size_t nbytes) {
     if (child > 0) waitpid(child, NULL, 0);
 }
 
-/* Slurm's plugin for this MPI's ranks: "pmix", "pmi2"; NULL: it has none. MPICH speaks PMI unless
- * it was built for PMIx, and by the other one its ranks would not find each other. */
-static const char *slurm_plugin(int mpi) {
-    char list[4096], *const words[] = {"srun", "--mpi=list", NULL};
-    output_of(words, list, sizeof list);
-    if (mpi == RUN_MPICH && strstr(list, "pmi2")) return "pmi2";
-    return strstr(list, "pmix") ? "pmix" : NULL;
-}
-
-static void slurm_words(const run_settings *s, const char *plugin, run_launch *l) {
+/* With Slurm's plugin for this MPI's ranks; false: srun is not there, or has none. MPICH speaks PMI
+ * unless it was built for PMIx, and by the other one its ranks would not find each other. */
+static bool slurm_words(const run_settings *s, int mpi, run_launch *l) {
+    char list[4096] = "", *const ask[] = {"srun", "--mpi=list", NULL};
+    if (is_there("srun")) output_of(ask, list, sizeof list);
+    const char *plugin = strstr(list, "pmix") ? "pmix" : NULL;
+    if (mpi == RUN_MPICH && strstr(list, "pmi2")) plugin = "pmi2";
+    if (!plugin) return false;
     run_word(&l->words, "srun");
     run_word(&l->words, "--ntasks=%lld", (long long)s->ranks);
     run_word(&l->words, "--mpi=%s", plugin);
@@ -94,14 +85,7 @@ static void slurm_words(const run_settings *s, const char *plugin, run_launch *l
         "srun --mpi=%s in Slurm job %s, %lld ranks, hosts and memory nodes filled in their order",
         plugin, getenv("SLURM_JOB_ID") ? getenv("SLURM_JOB_ID") : "to be made",
         (long long)s->ranks);
-}
-
-/* More ranks than mpirun would start without being told that this is meant. */
-static bool is_crowded(const run_settings *s, const run_map *map, bool slurm) {
-    if (s->hosts || s->hostfile) return false;
-    const char *tasks = slurm ? getenv("SLURM_NTASKS") : NULL;
-    if (tasks) return s->ranks > atoi(tasks);
-    return s->ranks > map->cores || !map->machine; /* threads are not cores */
+    return true;
 }
 
 static void describe(const run_settings *s, const char *name, bool slurm, run_launch *l) {
@@ -145,8 +129,12 @@ static void mpirun_words(const run_settings *s, const char *name, int mpi, bool 
     if (s->hostfile) run_word(&l->words, mpi == RUN_OPENMPI ? "--hostfile" : "-f");
     if (s->hostfile) run_word(&l->words, "%s", s->hostfile);
     run_map_words(&l->map, mpi, &l->words);
+    /* more ranks than mpirun would start without being told that this is meant; threads are not
+     * cores */
+    const char *tasks = slurm ? getenv("SLURM_NTASKS") : NULL;
+    bool crowded = tasks ? s->ranks > atoi(tasks) : s->ranks > l->map.cores || !l->map.machine;
     if (mpi == RUN_OPENMPI) {
-        if (is_crowded(s, &l->map, slurm)) run_word(&l->words, "--oversubscribe");
+        if (crowded && !s->hosts && !s->hostfile) run_word(&l->words, "--oversubscribe");
         if (geteuid() == 0) run_word(&l->words, "--allow-run-as-root");
         keepalive_words(s, slurm, &l->words);
         l->stop = SIGUSR2, l->kill = SIGTERM;
@@ -171,23 +159,17 @@ static const char *find_mpirun(int mpi) {
 }
 
 par_status run_launch_find(const run_settings *s, run_launch *out) {
-    int mpi = linked_mpi();
+    int mpi = RUN_AUTO; /* Intel MPI, MVAPICH and Cray MPICH are RUN_MPICH, too */
+    dl_iterate_phdr(note_mpi, &mpi);
     bool in_job = getenv("SLURM_JOB_ID") && is_there("srun");
     bool slurm = s->launcher == RUN_SLURM || (s->launcher == RUN_AUTO && in_job);
     *out = (run_launch){0};
-    if (slurm) {
-        const char *plugin = is_there("srun") ? slurm_plugin(mpi) : NULL;
-        if (plugin) {
-            slurm_words(s, plugin, out);
-            return PAR_OK;
-        }
-        if (s->launcher == RUN_SLURM)
-            return par_error_set(
-                PAR_ERR_OPTION,
-                "--launcher srun: srun is not there, or has no pmix%s; legal: auto, "
-                "which takes mpirun (inside salloc it starts on the job's hosts)",
-                mpi == RUN_MPICH ? " or pmi2" : "");
-    }
+    if (slurm && slurm_words(s, mpi, out)) return PAR_OK;
+    if (s->launcher == RUN_SLURM)
+        return par_error_set(PAR_ERR_OPTION,
+                             "--launcher srun: srun is not there, or has no pmix%s; legal: auto, "
+                             "which takes mpirun (inside salloc it starts on the job's hosts)",
+                             mpi == RUN_MPICH ? " or pmi2" : "");
     if (mpi == RUN_AUTO)
         return par_error_set(PAR_ERR_UNSUPPORTED, "this build has no MPI: it runs one rank, "
                                                   "./train_llm without par run; build with MPI");

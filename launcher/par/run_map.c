@@ -21,19 +21,12 @@ typedef struct {
     char names[NAMED][RUN_NAME];
 } host_list;
 
-static bool is_here(const char *name, int n) {
-    char own[RUN_NAME] = "";
-    gethostname(own, sizeof own - 1);
-    int plain = (int)strcspn(own, ".");
-    return (n == 9 && strncmp(name, "localhost", 9) == 0) ||
-           (n >= plain && strncmp(name, own, (size_t)plain) == 0 &&
-            (n == plain || name[plain] == '.'));
-}
-
 /* "node1:8" or "node1 slots=8": one host more. Hosts with other numbers of ranks, and those that
  * are there twice, are not known. Without a number it is `bare`: 0 where that is not known. */
 static void add_host(host_list *hosts, const char *text, int bare, bool *equal) {
-    int n = (int)strcspn(text, ": \t\n"), slots = bare;
+    char own[RUN_NAME] = "";
+    gethostname(own, sizeof own - 1);
+    int n = (int)strcspn(text, ": \t\n"), slots = bare, plain = (int)strcspn(own, ".");
     const char *number = strstr(text, " slots="), *tabbed = strstr(text, "\tslots=");
     if (!number) number = tabbed;
     if (number) slots = atoi(number + 7);
@@ -44,56 +37,41 @@ static void add_host(host_list *hosts, const char *text, int bare, bool *equal) 
     if (hosts->n < NAMED) snprintf(hosts->names[hosts->n], RUN_NAME, "%.*s", n, text);
     *equal &= hosts->n < NAMED;
     hosts->per_host = slots;
-    hosts->here |= is_here(text, n);
+    hosts->here |= (n == 9 && strncmp(text, "localhost", 9) == 0) ||
+                   (n >= plain && strncmp(text, own, (size_t)plain) == 0 &&
+                    (n == plain || text[plain] == '.'));
     hosts->n++;
-}
-
-static void read_list(const char *text, host_list *hosts, bool *equal) {
-    char name[256];
-    for (int n; *text; text += n + (text[n] == ',')) {
-        n = (int)strcspn(text, ",");
-        snprintf(name, sizeof name, "%.*s", n, text);
-        add_host(hosts, name, 1, equal);
-    }
-}
-
-static void read_file(const char *path, host_list *hosts, bool *equal) {
-    char line[256];
-    FILE *file = fopen(path, "r");
-    while (file && fgets(line, sizeof line, file)) {
-        const char *text = line + strspn(line, " \t");
-        if (*text != '\n' && *text != '#') add_host(hosts, text, 0, equal);
-    }
-    if (file) fclose(file);
-}
-
-/* Slurm's SLURM_TASKS_PER_NODE is "8" or "8(x2)", where hosts have equal numbers. */
-static void read_slurm(host_list *hosts, bool *equal) {
-    const char *nodes = getenv("SLURM_JOB_NUM_NODES"), *tasks = getenv("SLURM_TASKS_PER_NODE");
-    hosts->n = nodes ? atoi(nodes) : 0;
-    hosts->per_host = tasks ? atoi(tasks) : 0;
-    hosts->here = getenv("SLURMD_NODENAME") != NULL;
-    *equal = tasks && !strchr(tasks, ',');
 }
 
 static host_list find_hosts(const run_settings *s, bool slurm) {
     host_list hosts = {0};
     bool equal = true;
-    if (s->hosts)
-        read_list(s->hosts, &hosts, &equal);
-    else if (s->hostfile)
-        read_file(s->hostfile, &hosts, &equal);
-    else if (slurm)
-        read_slurm(&hosts, &equal);
-    else
+    char line[256];
+    if (s->hosts) {
+        const char *text = s->hosts;
+        for (int n; *text; text += n + (text[n] == ',')) {
+            n = (int)strcspn(text, ",");
+            snprintf(line, sizeof line, "%.*s", n, text);
+            add_host(&hosts, line, 1, &equal);
+        }
+    } else if (s->hostfile) {
+        FILE *file = fopen(s->hostfile, "r");
+        while (file && fgets(line, sizeof line, file)) {
+            const char *text = line + strspn(line, " \t");
+            if (*text != '\n' && *text != '#') add_host(&hosts, text, 0, &equal);
+        }
+        if (file) fclose(file);
+    } else if (slurm) { /* SLURM_TASKS_PER_NODE is "8" or "8(x2)", where hosts have equal numbers */
+        const char *nodes = getenv("SLURM_JOB_NUM_NODES"), *tasks = getenv("SLURM_TASKS_PER_NODE");
+        hosts.n = nodes ? atoi(nodes) : 0;
+        hosts.per_host = tasks ? atoi(tasks) : 0;
+        hosts.here = getenv("SLURMD_NODENAME") != NULL;
+        equal = tasks && !strchr(tasks, ',');
+    } else {
         hosts = (host_list){.n = 1, .per_host = (int)s->ranks, .here = true};
+    }
     if (!equal || (int64_t)hosts.n * hosts.per_host < s->ranks) hosts.n = 0;
     return hosts;
-}
-
-/* HWLOC_XMLFILE and HWLOC_SYNTHETIC show another machine, of which this process has no part. */
-static bool is_another_machine(void) {
-    return getenv("HWLOC_XMLFILE") || getenv("HWLOC_SYNTHETIC");
 }
 
 /* Hardware threads that this process may run on. */
@@ -117,7 +95,8 @@ static int count_cores(const par_topology *t, bool *all) {
     int cores = count_parts(t, PAR_COMPONENT_CORE);
     for (int i = 0; i < t->n; i++)
         if (t->components[i].kind == PAR_COMPONENT_CORE) threads += t->components[i].threads;
-    if (is_another_machine()) return cores;
+    /* these show another machine, of which this process has no part */
+    if (getenv("HWLOC_XMLFILE") || getenv("HWLOC_SYNTHETIC")) return cores;
     *all = own >= threads;
     return own < cores ? own : cores;
 }
@@ -187,20 +166,6 @@ void run_map_free(run_map *m) {
 /* Bytes that a memory node's threads take: each has at most 6 digits and a sign. */
 enum { NODE_NBYTES = 7 * CPU_SETSIZE * 8 };
 
-/* "0-2,8" of the kernel as Hydra's "0+1+2+8". */
-static void add_cpus(char *text, size_t nbytes, const char *list) {
-    const char *plus = "";
-    while (*list) {
-        char *end;
-        long first = strtol(list, &end, 10), last = *end == '-' ? strtol(end + 1, &end, 10) : first;
-        for (long cpu = first; cpu <= last; cpu++, plus = "+") {
-            size_t used = strlen(text);
-            snprintf(text + used, nbytes - used, "%s%ld", plus, cpu);
-        }
-        list = end + (*end == ',');
-    }
-}
-
 /* Hydra's own maps go round the memory nodes with each rank, so it gets every rank's threads. */
 static void hydra_words(const run_map *m, run_words *words) {
     int n = m->machine->n_ranks < m->per_host ? m->machine->n_ranks : m->per_host;
@@ -211,22 +176,30 @@ static void hydra_words(const run_map *m, run_words *words) {
         return;
     }
     snprintf(text, nbytes, "user:");
-    for (int r = 0; r < n; r++) {
-        if (r > 0) text[strlen(text)] = ',';
-        add_cpus(text, nbytes, m->machine->components[m->machine->ranks[r].numa].cpus);
+    for (int r = 0; r < n; r++) { /* "0-2,8" of the kernel as 0+1+2+8 */
+        const char *list = m->machine->components[m->machine->ranks[r].numa].cpus;
+        const char *before = r > 0 ? "," : "";
+        for (char *end; *list; list = end + (*end == ',')) {
+            long first = strtol(list, &end, 10), last = first;
+            if (*end == '-') last = strtol(end + 1, &end, 10);
+            for (long cpu = first; cpu <= last; cpu++, before = "+") {
+                size_t used = strlen(text);
+                snprintf(text + used, nbytes - used, "%s%ld", before, cpu);
+            }
+        }
     }
     run_word(words, "%s", text);
     free(text);
 }
 
-static bool names_cpus(const run_map *m) {
-    for (int r = 0; r < m->machine->n_ranks; r++)
-        if (!*m->machine->components[m->machine->ranks[r].numa].cpus) return false;
-    return true;
-}
-
 void run_map_words(run_map *m, int mpi, run_words *words) {
-    if (m->bound && (mpi == RUN_OPENMPI ? m->share == 0 : !names_cpus(m))) {
+    bool has_words = m->share > 0;
+    if (m->bound && mpi != RUN_OPENMPI) { /* Hydra gets every rank's threads */
+        has_words = true;
+        for (int r = 0; r < m->machine->n_ranks; r++)
+            has_words &= *m->machine->components[m->machine->ranks[r].numa].cpus != 0;
+    }
+    if (m->bound && !has_words) {
         m->bound = false;
         m->why = "mpirun has no words for the memory nodes that ranks belong to";
     }

@@ -97,13 +97,6 @@ static void make_rows(run_settings *s, par_words *program, par_option rows[N_ROW
     memcpy(rows, list, sizeof list);
 }
 
-static bool is_assignment(const char *word) {
-    size_t n = strcspn(word, "=");
-    return word[n] && n &&
-           strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_"
-                        "0123456789") == n;
-}
-
 /* "tp=2,pp=4" as --tp 2 --pp 4. */
 static void add_pairs(run_words *list, const char *text) {
     while (text && *text) {
@@ -114,20 +107,20 @@ static void add_pairs(run_words *list, const char *text) {
     }
 }
 
-/* The folder that this program is in has train_llm, too, in a build and where it is installed. */
-static void default_program(char out[RUN_PATH]) {
-    ssize_t n = readlink("/proc/self/exe", out, RUN_PATH - 16);
-    while (n > 0 && out[n - 1] != '/') n--;
-    memcpy(out + (n > 0 ? n : 0), "train_llm", 10);
-}
-
 /* A program's name without a slash is looked for here, beside par, then in PATH as by a shell. */
 static void take_program(run_settings *s, int argc, const char *const *argv) {
     char beside[RUN_PATH];
-    default_program(beside);
-    while (argc > 0 && is_assignment(*argv)) {
+    /* the folder of par has train_llm, too, in a build and where it is installed */
+    ssize_t length = readlink("/proc/self/exe", beside, sizeof beside - 16);
+    while (length > 0 && beside[length - 1] != '/') length--;
+    memcpy(beside + (length > 0 ? length : 0), "train_llm", 10);
+    for (; argc > 0; argc--) {
+        size_t n = strcspn(*argv, "=");
+        bool assigns = (*argv)[n] && n &&
+                       strspn(*argv, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_"
+                                     "0123456789") == n;
+        if (!assigns) break;
         run_word(&s->environment, "%s", *argv++);
-        argc--;
     }
     if (argc == 0 || (strcmp(*argv, "train_llm") == 0 && access(beside, X_OK) == 0))
         run_word(&s->program, "%s", beside);
@@ -154,33 +147,26 @@ static void check_pairs(const char *name, const char *text, bool numbers, par_pr
     }
 }
 
-/* The product of --parallel; dp is open where it is not among them. */
-static int64_t product(const char *text) {
-    int64_t ranks = 1;
-    for (; text && *text; text += strcspn(text, ","), text += *text == ',') {
-        int64_t n = atoll(text + strcspn(text, "=") + 1);
-        if (n > 0 && ranks <= 1048576) ranks *= n;
-    }
-    return ranks;
-}
-
-static void check_settings(run_settings *s, par_problems *problems) {
-    check_pairs("parallel", s->parallel, true, problems);
-    check_pairs("set", s->set, false, problems);
-    if (s->ranks == 0 && s->parallel) s->ranks = product(s->parallel);
-    if (s->ranks == 0)
-        par_problem(problems,
-                    "-n: is missing; legal: a number of ranks, or --parallel tp=2,pp=4,dp=8");
-    if (s->hosts && s->hostfile)
-        par_problem(problems, "--hosts and --hostfile: legal: one of the two");
-}
-
 bool run_options_read(run_settings *s, int argc, char **argv, par_problems *problems) {
     par_option rows[N_ROWS];
     par_words program;
     make_rows(s, &program, rows);
     if (par_tool_read(rows, N_ROWS, run_usage, argc, argv, problems)) return true;
-    check_settings(s, problems);
+    check_pairs("parallel", s->parallel, true, problems);
+    check_pairs("set", s->set, false, problems);
+    bool product = s->ranks == 0 && s->parallel; /* dp is open where it is not among them */
+    if (product && problems->n == 0) {
+        s->ranks = 1;
+        for (const char *at = s->parallel; *at; at += strcspn(at, ","), at += *at == ',') {
+            int64_t n = atoll(at + strcspn(at, "=") + 1);
+            if (n > 0 && s->ranks <= 1048576) s->ranks *= n;
+        }
+    }
+    if (s->ranks == 0 && !product)
+        par_problem(problems,
+                    "-n: is missing; legal: a number of ranks, or --parallel tp=2,pp=4,dp=8");
+    if (s->hosts && s->hostfile)
+        par_problem(problems, "--hosts and --hostfile: legal: one of the two");
     if (problems->n == 0) take_program(s, program.n, program.words);
     return false;
 }

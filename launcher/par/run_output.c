@@ -39,24 +39,19 @@ run_output *run_output_create(const char *directory, int ranks) {
     return o;
 }
 
-/* True the first time. A full table forgets: then a line may be shown again. */
-static bool is_new(run_output *o, const char *line) {
-    uint64_t hash = 14695981039346656037u; /* FNV-1a */
-    for (; *line; line++) hash = (hash ^ (unsigned char)*line) * 1099511628211u;
-    uint64_t *at = &o->seen[(hash ^ hash >> 32) % SEEN];
-    if (*at == hash) return false;
-    *at = hash;
-    return true;
-}
-
 static void show_line(run_output *o, stream *s) {
     s->line[s->used] = 0;
     s->used = 0;
     if (!*s->line) return;
-    if (o->shown >= SHOWN || !is_new(o, s->line)) {
+    uint64_t hash = 14695981039346656037u; /* FNV-1a */
+    for (const char *c = s->line; *c; c++) hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    /* a full table forgets: then a line may be shown again */
+    uint64_t *seen = &o->seen[(hash ^ hash >> 32) % SEEN];
+    if (o->shown >= SHOWN || *seen == hash) {
         o->left_out++;
         return;
     }
+    *seen = hash;
     fprintf(stderr, "rank %d: %s\n", s->rank, s->line);
     if (++o->shown == SHOWN)
         fprintf(stderr, "par run: %d lines of other ranks were shown; the rest is in %s\n", SHOWN,

@@ -28,14 +28,6 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static int own_rank(void) {
-    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK",
-                                        "SLURM_PROCID"};
-    for (int i = 0; i < 4; i++)
-        if (getenv(names[i])) return atoi(getenv(names[i]));
-    return 0;
-}
-
 static int open_file(const char *directory, int rank, const char *kind) {
     char path[RUN_PATH];
     run_rank_file(path, directory, rank, kind);
@@ -60,10 +52,15 @@ static void start_program(const char *directory, int rank, char **words) {
 
 /* DIRECTORY [NAME=VALUE...] -- PROGRAM [WORDS...] */
 int par_run_rank(int argc, char **argv) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK",
+                                        "SLURM_PROCID"};
     sigset_t all;
-    int rank = own_rank(), status = 0, file, signal;
+    const char *own = NULL;
+    int status = 0, file, signal;
     char host[RUN_NAME] = "";
     if (argc < 3) return PAR_TOOL_INPUT;
+    for (int i = 0; i < 4 && !own; i++) own = getenv(names[i]);
+    int rank = own ? atoi(own) : 0;
     gethostname(host, sizeof host - 1);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL); /* from here on, sigwait takes them */

@@ -8,10 +8,6 @@
 #include "par_tool.h"
 #include "run.h"
 
-static bool failed(const run_rank_status *s) {
-    return s->ended && (s->code || s->signal);
-}
-
 /* The last lines of a file, indented; 0 if it is empty or not there. */
 static int show_tail(const char *path, int lines) {
     enum { TAIL = 4096 };
@@ -28,14 +24,6 @@ static int show_tail(const char *path, int lines) {
     for (char *line = strtok(begin, "\n"); line; line = strtok(NULL, "\n"))
         fprintf(stderr, "      %s\n", line);
     return n > 0;
-}
-
-static void describe(const run_rank_status *s, char *text, size_t nbytes) {
-    if (s->signal)
-        snprintf(text, nbytes, "killed by signal %d (%s%s)", s->signal, strsignal(s->signal),
-                 s->signal == 9 ? "; often the kernel, out of memory" : "");
-    else
-        snprintf(text, nbytes, "exit code %d", s->code);
 }
 
 /* What a rank that was killed did: its page, if the run left any beside its log. */
@@ -89,7 +77,8 @@ int run_report(const char *directory, int ranks, int launcher_status, double sec
     for (int k = 0; k < ranks; k++) {
         run_rank_status s;
         run_rank_read(directory, k, &s);
-        if (failed(&s) && (at < 0 || s.ended_s < first.ended_s)) first = s, at = k;
+        bool failed = s.ended && (s.code || s.signal);
+        if (failed && (at < 0 || s.ended_s < first.ended_s)) first = s, at = k;
     }
     int code =
         WIFEXITED(launcher_status) ? WEXITSTATUS(launcher_status) : 128 + WTERMSIG(launcher_status);
@@ -103,7 +92,12 @@ int run_report(const char *directory, int ranks, int launcher_status, double sec
         snprintf(path, sizeof path, "%.900s/launcher.err", directory);
         if (!show_tail(path, 12)) fprintf(stderr, "      nothing\n");
     } else {
-        describe(&first, how, sizeof how);
+        if (first.signal)
+            snprintf(how, sizeof how, "killed by signal %d (%s%s)", first.signal,
+                     strsignal(first.signal),
+                     first.signal == 9 ? "; often the kernel, out of memory" : "");
+        else
+            snprintf(how, sizeof how, "exit code %d", first.code);
         fprintf(stderr, "  first: rank %d on %s, process %ld: %s; it said last:\n", at, first.host,
                 first.pid, how);
         run_rank_file(path, directory, at, "err");

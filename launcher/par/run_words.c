@@ -32,22 +32,18 @@ void run_words_free(run_words *list) {
     *list = (run_words){0};
 }
 
-/* These mean nothing to a shell; any other byte puts the word between single quotes, in which
- * nothing does but the quote itself. */
-static bool is_plain(const char *word) {
+char *run_quote(char *const *words, int n) {
+    /* These mean nothing to a shell; any other byte puts the word between single quotes, in which
+     * nothing does but the quote itself. */
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                 "_-+=./:,@%";
-    return *word && word[strspn(word, plain)] == 0;
-}
-
-char *run_quote(char *const *words, int n) {
     size_t nbytes = 1, used = 0;
     for (int i = 0; i < n; i++) nbytes += 4 * strlen(words[i]) + 3;
     char *text = need(malloc(nbytes));
     for (int i = 0; i < n; i++) {
         const char *word = words[i];
         if (i) text[used++] = ' ';
-        if (is_plain(word)) {
+        if (*word && word[strspn(word, plain)] == 0) {
             memcpy(text + used, word, strlen(word));
             used += strlen(word);
             continue;

@@ -40,13 +40,6 @@ static bool has_suffix(const char *path, const char *suffix) {
     return false;
 }
 
-/* Every second byte of UTF-16 is zero in text of few scripts; without a mark it is not taken. */
-static bool is_utf16(const char *block, size_t n) {
-    size_t zeros[2] = {0, 0};
-    for (size_t i = 0; i < n; i++) zeros[i & 1] += block[i] == 0;
-    return zeros[0] + zeros[1] > n / 4 && (zeros[0] == 0 || zeros[1] == 0);
-}
-
 /* Text has no zero byte at its beginning, unless a mark says that it is UTF-16, or it is packed.
  * LEFT_KINDS: it is taken. */
 static left_kind judge(const text_files *list, const char *path) {
@@ -63,12 +56,11 @@ static left_kind judge(const text_files *list, const char *path) {
     for (int i = 0; i < 4; i++)
         if (n >= 2 && memcmp(block, known[i], 2) == 0) return LEFT_KINDS;
     if (!memchr(block, 0, n)) return LEFT_KINDS;
-    return is_utf16(block, n) ? LEFT_UTF16 : LEFT_BINARY;
-}
-
-static void leave(text_files *list, left_kind kind, const char *path) {
-    left_out *left = &list->left[kind];
-    if (left->n++ == 0) snprintf(left->first, sizeof left->first, "%.250s", path);
+    /* every second byte of UTF-16 is zero in text of few scripts; without a mark it is not taken */
+    size_t zeros[2] = {0, 0};
+    for (size_t i = 0; i < n; i++) zeros[i & 1] += block[i] == 0;
+    bool utf16 = zeros[0] + zeros[1] > n / 4 && (zeros[0] == 0 || zeros[1] == 0);
+    return utf16 ? LEFT_UTF16 : LEFT_BINARY;
 }
 
 void text_files_print_left(const text_files *list) {
@@ -109,7 +101,9 @@ static par_status walk(text_files *list, const char *folder) {
             kind = LEFT_LINK;
         else if ((kind = judge(list, path)) == LEFT_KINDS)
             st = add_file(list, path, about.st_size);
-        if (kind != LEFT_KINDS) leave(list, kind, path);
+        if (kind == LEFT_KINDS) continue;
+        left_out *left = &list->left[kind];
+        if (left->n++ == 0) snprintf(left->first, sizeof left->first, "%.250s", path);
     }
     closedir(stream);
     return st;

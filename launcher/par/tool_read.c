@@ -7,33 +7,26 @@
 
 enum { MAX_ROWS = 32 };
 
-static bool takes_words(const par_option *row) {
-    return row->type == PAR_OPT_WORDS || row->type == PAR_OPT_OPERANDS || row->type == PAR_OPT_REST;
-}
-
-/* Rows of words get room for all words of the line, until the process ends. */
-static void make_room(const par_option *rows, int n, int argc) {
-    static const char **room;
-    room = calloc((size_t)n * ((size_t)argc + 1), sizeof *room);
+bool par_tool_read(const par_option *rows, int n, const char *usage, int argc, char **argv,
+                   par_problems *problems) {
+    static char text[8192];
+    static const char **room; /* for all words of the line per row, until the process ends */
+    par_option table[MAX_ROWS + 1];
+    size_t n_words = (size_t)argc + 1;
+    bool help;
+    room = calloc((size_t)n * n_words, sizeof *room);
     if (!room) {
         fprintf(stderr, "par: no host memory for %d words\n", argc);
         exit(EXIT_FAILURE);
     }
-    for (int i = 0; i < n; i++)
-        if (takes_words(&rows[i]))
-            *(par_words *)rows[i].value =
-                (par_words){.max = argc, .words = room + (size_t)i * ((size_t)argc + 1)};
-}
-
-bool par_tool_read(const par_option *rows, int n, const char *usage, int argc, char **argv,
-                   par_problems *problems) {
-    static char text[8192];
-    par_option table[MAX_ROWS + 1];
-    bool help;
-    make_room(rows, n, argc);
     for (int i = 0; i < n; i++) {
         table[i] = rows[i];
         table[i].group = "Options";
+        bool takes_words = rows[i].type == PAR_OPT_WORDS || rows[i].type == PAR_OPT_OPERANDS ||
+                           rows[i].type == PAR_OPT_REST;
+        if (takes_words)
+            *(par_words *)rows[i].value =
+                (par_words){.max = argc, .words = room + (size_t)i * n_words};
     }
     table[n++] = (par_option){.name = "help",
                               .type = PAR_OPT_BOOL,

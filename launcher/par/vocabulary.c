@@ -83,24 +83,18 @@ void vocabulary_drop(vocabulary_files *names) {
     close(names->lock);
 }
 
-/* Packed by gzip or zstd, or UTF-16 with its mark: what it holds is looked at when it is read. */
-static bool is_converted(FILE *file) {
-    static const char *const known[] = {"\xff\xfe", "\xfe\xff", "\x1f\x8b", "\x28\xb5"};
-    char first[2] = "";
-    bool is = false;
-    size_t n = fread(first, 1, 2, file);
-    for (int i = 0; i < 4; i++) is = is || (n == 2 && memcmp(first, known[i], 2) == 0);
-    rewind(file);
-    return is;
-}
-
 int64_t vocabulary_first_bad(const char *path) {
+    static const char *const known[] = {"\xff\xfe", "\xfe\xff", "\x1f\x8b", "\x28\xb5"};
     static unsigned char block[BLOCK];
     int64_t at = 0, bad = -1; /* of the block's front */
     size_t n = 0, got;
     FILE *file = fopen(path, "rb");
     if (!file) return -1;
-    bool done = is_converted(file);
+    /* packed by gzip or zstd, or UTF-16 with its mark: it is looked at when it is read */
+    bool done = false;
+    got = fread(block, 1, 2, file);
+    for (int i = 0; i < 4; i++) done = done || (got == 2 && memcmp(block, known[i], 2) == 0);
+    rewind(file);
     while (bad < 0 && !done) {
         got = fread(block + n, 1, sizeof block - n, file);
         n += got;

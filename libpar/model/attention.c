@@ -165,18 +165,6 @@ static par_status norm_and_turn(const par__attention *a, const par__module_place
     return run_rope(a, place, call, to, false);
 }
 
-static par_status prepare(const par__attention *a, par__module_place *place, par_build *build) {
-    par_call training = {.training = true};
-    par_attention args = attention_args(a, place, &training);
-    par_rope rope = rope_args(a, place, a->qk_norm ? a->H : a->H + a->K, ld_of(a, a->H)),
-             k_rope = rope_args(a, place, a->K, ld_of(a, a->K));
-    PAR_TRY(par__attention_prepare(place, build, &args));
-    PAR_TRY(par__attention_backward_prepare(place, build, &args));
-    if (!a->rope) return PAR_OK;
-    PAR_TRY(par__rope_prepare(place, build, &rope));
-    return a->qk_norm ? par__rope_prepare(place, build, &k_rope) : PAR_OK;
-}
-
 static par_status build_head_norms(par__attention *a, par__module_place *place, par_build *build,
                                    const par_transformer_config *config, const char *prefix,
                                    size_t *areas) {
@@ -212,7 +200,15 @@ par_status par__attention_build(par__attention *a, par__module_place *place, par
     a->d_o = par__reserve(areas, o_nbytes);
     a->dqkv = par__reserve(areas, qkv_nbytes);
     PAR_TRY(par__branch_prepare_pieces(&a->branch, place, build, NULL));
-    return prepare(a, place, build);
+    par_call training = {.training = true};
+    par_attention args = attention_args(a, place, &training);
+    par_rope rope = rope_args(a, place, a->qk_norm ? a->H : a->H + a->K, ld_of(a, a->H)),
+             k_rope = rope_args(a, place, a->K, ld_of(a, a->K));
+    PAR_TRY(par__attention_prepare(place, build, &args));
+    PAR_TRY(par__attention_backward_prepare(place, build, &args));
+    if (!a->rope) return PAR_OK;
+    PAR_TRY(par__rope_prepare(place, build, &rope));
+    return a->qk_norm ? par__rope_prepare(place, build, &k_rope) : PAR_OK;
 }
 
 /* The attention kernel's arguments with what the stash holds. */

@@ -75,35 +75,6 @@ static int64_t product_width(const par__attention_decode *d) {
     return q_width(a) + (d->joined ? 2 * token_width(a) : 0);
 }
 
-static par_status prepare_products(const par__attention_decode *d, par__module_place *place,
-                                   par_build *build) {
-    const par__attention *a = &d->attention;
-    const par__linear *in = &a->branch.in;
-    if (d->joined) return par__linear_prepare_forward(in, place, build, place->N);
-    PAR_TRY(par__linear_prepare_part(in, place, build, 0, place->N, q_width(a)));
-    PAR_TRY(par__linear_prepare_part(in, place, build, 1, place->N, d->ld));
-    return a->qk_norm ? par__linear_prepare_part(in, place, build, 1, place->N, token_width(a))
-                      : PAR_OK;
-}
-
-static par_status prepare_rope(const par__attention_decode *d, par__module_place *place,
-                               par_build *build) {
-    const par__attention *a = &d->attention;
-    par_rope q = decode_rope(d, place, a->H + (d->joined ? a->K : 0), product_width(d)),
-             k = decode_rope(d, place, a->K, d->ld);
-    if (!a->rope) return PAR_OK;
-    PAR_TRY(par__rope_prepare(place, build, &q));
-    return d->joined ? PAR_OK : par__rope_prepare(place, build, &k);
-}
-
-static par_status prepare_attention(const par__attention_decode *d, par__module_place *place,
-                                    par_build *build) {
-    par_attention_decode decode = decode_args(d, place);
-    par_attention prompt = prompt_args(d, place);
-    return is_prompt(place) ? par__attention_prepare(place, build, &prompt)
-                            : par__attention_decode_prepare(place, build, &decode);
-}
-
 par_status par__attention_reserve_cache(par__attention_decode *d, const par__attention *trained,
                                         par__module_place *place, par_build *build,
                                         int64_t capacity) {
@@ -130,9 +101,23 @@ par_status par__attention_build_decode(par__attention_decode *d, par__module_pla
         PAR_TRY(par__head_norm_build_decode(&a->q_norm, place, build));
         PAR_TRY(par__head_norm_build_decode(&a->k_norm, place, build));
     }
-    PAR_TRY(prepare_products(d, place, build));
-    PAR_TRY(prepare_rope(d, place, build));
-    return prepare_attention(d, place, build);
+    const par__linear *in = &a->branch.in;
+    if (d->joined) {
+        PAR_TRY(par__linear_prepare_forward(in, place, build, place->N));
+    } else {
+        PAR_TRY(par__linear_prepare_part(in, place, build, 0, place->N, q_width(a)));
+        PAR_TRY(par__linear_prepare_part(in, place, build, 1, place->N, d->ld));
+        if (a->qk_norm)
+            PAR_TRY(par__linear_prepare_part(in, place, build, 1, place->N, token_width(a)));
+    }
+    par_rope q = decode_rope(d, place, a->H + (d->joined ? a->K : 0), product_width(d)),
+             k = decode_rope(d, place, a->K, d->ld);
+    if (a->rope) PAR_TRY(par__rope_prepare(place, build, &q));
+    if (a->rope && !d->joined) PAR_TRY(par__rope_prepare(place, build, &k));
+    par_attention_decode decode = decode_args(d, place);
+    par_attention prompt = prompt_args(d, place);
+    return is_prompt(place) ? par__attention_prepare(place, build, &prompt)
+                            : par__attention_decode_prepare(place, build, &decode);
 }
 
 static par_status turn(const par__attention_decode *d, const par__module_place *place,
@@ -176,23 +161,18 @@ static projected places(const par__attention_decode *d, const par__module_place 
                        .v = (char *)call->stash + d->values + at};
 }
 
-static par_status project_joined(const par__attention_decode *d, const par__module_place *place,
-                                 const par_call *call, int64_t position, const void *h,
-                                 projected to) {
-    const par__attention *a = &d->attention;
-    size_t q_nbytes = par__module_place_nbytes(place, q_width(a)),
-           nbytes = par__module_place_nbytes(place, token_width(a));
-    PAR_TRY(par__linear_forward(&a->branch.in, place, call, place->N, h, to.q));
-    PAR_TRY(turn(d, place, call, position, a->H + a->K, to.q, product_width(d)));
-    PAR_TRY(place->backend->copy(call->stream, to.k, to.q + q_nbytes, nbytes));
-    return place->backend->copy(call->stream, to.v, to.q + q_nbytes + nbytes, nbytes);
-}
-
 /* position: of the first row. */
 static par_status project(const par__attention_decode *d, const par__module_place *place,
                           const par_call *call, int64_t position, const void *h, projected to) {
     const par__attention *a = &d->attention;
-    if (d->joined) return project_joined(d, place, call, position, h, to);
+    if (d->joined) {
+        size_t q_nbytes = par__module_place_nbytes(place, q_width(a)),
+               nbytes = par__module_place_nbytes(place, token_width(a));
+        PAR_TRY(par__linear_forward(&a->branch.in, place, call, place->N, h, to.q));
+        PAR_TRY(turn(d, place, call, position, a->H + a->K, to.q, product_width(d)));
+        PAR_TRY(place->backend->copy(call->stream, to.k, to.q + q_nbytes, nbytes));
+        return place->backend->copy(call->stream, to.v, to.q + q_nbytes + nbytes, nbytes);
+    }
     PAR_TRY(project_heads(d, place, call, 0, &a->q_norm, h, to.q, q_width(a)));
     PAR_TRY(project_heads(d, place, call, 1, &a->k_norm, h, to.k, d->ld));
     PAR_TRY(par__linear_forward_part(&a->branch.in, place, call, 2, place->N, h, to.v, d->ld));

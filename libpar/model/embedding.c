@@ -70,19 +70,6 @@ static par_embedding position_args(const embedding *e) {
                            .accumulate = true};
 }
 
-static par_status prepare(embedding *e, par_build *build) {
-    par__module_place *place = &e->place;
-    par_embedding token = token_args(e, place, NULL);
-    par_residual residual = {.dtype = place->dtype, .m = place->rows, .n = place->C, .T = place->T};
-    PAR_TRY(par__embedding_prepare(place, build, &token));
-    PAR_TRY(par__embedding_backward_prepare(place, build, &token));
-    PAR_TRY(par__residual_prepare(place, build, &residual));
-    if (!e->position) return PAR_OK;
-    par_embedding position = position_args(e);
-    PAR_TRY(par__embedding_prepare(place, build, &position));
-    return par__embedding_backward_prepare(place, build, &position);
-}
-
 static par_status embedding_build(par_module *module, par_build *build) {
     embedding *e = (embedding *)module;
     const par_transformer_config *config = e->config;
@@ -93,7 +80,16 @@ static par_status embedding_build(par_module *module, par_build *build) {
         PAR_TRY(par__replicated(place, build, "embedding.position.weight", 2, config->positions,
                                 config->channels, PAR_INIT_NORMAL, par__init_std(config),
                                 &e->position));
-    PAR_TRY(prepare(e, build));
+    par_embedding token = token_args(e, place, NULL);
+    par_residual residual = {.dtype = place->dtype, .m = place->rows, .n = place->C, .T = place->T};
+    PAR_TRY(par__embedding_prepare(place, build, &token));
+    PAR_TRY(par__embedding_backward_prepare(place, build, &token));
+    PAR_TRY(par__residual_prepare(place, build, &residual));
+    if (e->position) {
+        par_embedding position = position_args(e);
+        PAR_TRY(par__embedding_prepare(place, build, &position));
+        PAR_TRY(par__embedding_backward_prepare(place, build, &position));
+    }
     build->y = par_tensor_make(NULL, build->dtype, 2, place->rows, place->C, 1, 1);
     build->stash_nbytes = 0;
     par__module_place_finish(place, build);
@@ -128,20 +124,6 @@ static par_status embedding_forward(par_module *module, const par_call *call, co
                         y->data, y->data, &kept);
 }
 
-static par_status token_backward(embedding *e, const par_call *call, const void *ids, const void *d,
-                                 void *full) {
-    const par__module_place *place = &e->place;
-    par_embedding args = token_args(e, place, ids);
-    if (place->sequence_parallel) {
-        PAR_TRY(par__gather_rows(place, call, "activations backward", d, full, NULL));
-        d = full;
-    }
-    args.dy = d;
-    args.dtable = e->token->grad;
-    args.beta = par_grad_beta(e->token);
-    return par__embedding_backward_run(place, call, &args);
-}
-
 static par_status embedding_backward(par_module *module, const par_call *call, const par_tensor *x,
                                      const par_tensor *dy, par_tensor *dx) {
     embedding *e = (embedding *)module;
@@ -158,7 +140,13 @@ static par_status embedding_backward(par_module *module, const par_call *call, c
         args.beta = par_grad_beta(e->position);
         PAR_TRY(par__embedding_backward_run(place, call, &args));
     }
-    return token_backward(e, call, x->data, d, full);
+    par_embedding token = token_args(e, place, x->data);
+    if (place->sequence_parallel)
+        PAR_TRY(par__gather_rows(place, call, "activations backward", d, full, NULL));
+    token.dy = place->sequence_parallel ? full : d;
+    token.dtable = e->token->grad;
+    token.beta = par_grad_beta(e->token);
+    return par__embedding_backward_run(place, call, &token);
 }
 
 par_status par__check_capacity(const par_transformer_config *config, int64_t capacity) {

@@ -88,18 +88,6 @@ static par_status prepare(head *m, par_build *build, int64_t rows) {
     return par__xent_backward_prepare(place, build, &xent);
 }
 
-static void reserve(head *m, par_build *build) {
-    par__module_place *place = &m->place;
-    size_t numbers = (size_t)m->block * sizeof(float), *scratch = &place->scratch_nbytes;
-    m->logits = par__reserve(scratch, par__module_place_nbytes(place, m->block * m->linear.out));
-    if (m->keep)
-        m->kept =
-            par__keep(build, "logits", par__module_place_nbytes(place, place->N * m->linear.out));
-    m->stats = par__reserve(scratch, 3 * numbers);
-    m->gathered = place->p > 1 ? par__reserve(scratch, 3 * numbers * (size_t)place->p) : m->stats;
-    m->lse = par__reserve(scratch, numbers);
-}
-
 static par_status head_build(par_module *module, par_build *build) {
     head *m = (head *)module;
     par__module_place *place = &m->place;
@@ -112,7 +100,14 @@ static par_status head_build(par_module *module, par_build *build) {
     m->keep = build->keep_logits;
     PAR_TRY(prepare(m, build, m->block));
     if (place->N % m->block) PAR_TRY(prepare(m, build, place->N % m->block));
-    reserve(m, build);
+    size_t numbers = (size_t)m->block * sizeof(float), *area = &place->scratch_nbytes;
+    m->logits = par__reserve(area, par__module_place_nbytes(place, m->block * m->linear.out));
+    if (m->keep)
+        m->kept =
+            par__keep(build, "logits", par__module_place_nbytes(place, place->N * m->linear.out));
+    m->stats = par__reserve(area, 3 * numbers);
+    m->gathered = place->p > 1 ? par__reserve(area, 3 * numbers * (size_t)place->p) : m->stats;
+    m->lse = par__reserve(area, numbers);
     build->y = par_tensor_make(NULL, PAR_F32, 1, 2, 1, 1, 1);
     par__module_place_finish(place, build);
     return PAR_OK;
@@ -124,12 +119,6 @@ static void *scratch(const par_call *call, size_t offset) {
 
 static const void *row_of(const par__module_place *place, const void *x, int64_t row, int64_t n) {
     return (const char *)x + par__module_place_nbytes(place, row * n);
-}
-
-/* Where the logits of a block belong. */
-static void *logits_of(const head *m, const par_call *call, int64_t row) {
-    if (call->training || !m->keep) return scratch(call, m->logits);
-    return (void *)row_of(&m->place, (char *)call->stash + m->kept, row, m->linear.out);
 }
 
 /* Loss of the block's rows from `row` on, added to the ones before; when training the logits'
@@ -161,7 +150,9 @@ static par_status pass(const head *m, const par_call *call, const void *h, float
     for (int64_t row = 0, n; row < place->N; row += n) {
         n = place->N - row < m->block ? place->N - row : m->block;
         const void *x = row_of(place, h, row, place->C);
-        void *logits = logits_of(m, call, row);
+        void *logits = scratch(call, m->logits);
+        if (!call->training && m->keep)
+            logits = (void *)row_of(place, (char *)call->stash + m->kept, row, m->linear.out);
         PAR_TRY(par__linear_forward(&m->linear, place, call, n, x, logits));
         PAR_TRY(block_loss(m, call, row, n, logits, sums));
         if (!call->training) continue;

@@ -285,27 +285,23 @@ static float beta(par_param *const *params, int n) {
     return first;
 }
 
-static par_status backward_product(const par__linear *linear, const par__module_place *place,
-                                   const par_call *call, int64_t m, const void *x, const void *dy) {
-    par_gemm args = weight_args(linear, place, m, x, dy);
-    args.beta = beta(linear->weights, linear->n_parts);
-    /* one beta is for both */
-    if (linear->bias_gradient && linear->biases[0]->written == (args.beta != 0)) {
-        beta(linear->biases, linear->n_parts);
-        args.epilogue = PAR_EPILOGUE_BIAS_GRADIENT;
-        args.aux = linear->biases[0]->grad;
-        return par__gemm_run(place, call, &args);
-    }
-    PAR_TRY(par__gemm_run(place, call, &args));
-    return linear->bias_apart ? PAR_OK : par__linear_backward_bias(linear, place, call, m, dy);
-}
-
 par_status par__linear_backward_weight(const par__linear *linear, const par__module_place *place,
                                        const par_call *call, int64_t m, const void *x,
                                        const void *dy) {
     for (int i = 0; i < n_products(linear); i++) {
         par__linear one = product(linear, i);
-        PAR_TRY(backward_product(&one, place, call, m, x, dy));
+        par_gemm args = weight_args(&one, place, m, x, dy);
+        args.beta = beta(one.weights, one.n_parts);
+        /* one beta is for both */
+        bool with_bias = one.bias_gradient && one.biases[0]->written == (args.beta != 0);
+        if (with_bias) {
+            beta(one.biases, one.n_parts);
+            args.epilogue = PAR_EPILOGUE_BIAS_GRADIENT;
+            args.aux = one.biases[0]->grad;
+        }
+        PAR_TRY(par__gemm_run(place, call, &args));
+        if (!with_bias && !one.bias_apart)
+            PAR_TRY(par__linear_backward_bias(&one, place, call, m, dy));
         dy = next_block(place, &one, m, dy);
     }
     return PAR_OK;

@@ -12,21 +12,6 @@ static int64_t u_width(const par__mlp *mlp) {
     return mlp->swiglu ? 2 * mlp->F : mlp->F;
 }
 
-static par_status build_linear(par__mlp *mlp, par__module_place *place, par_build *build,
-                               const par_transformer_config *config, const char *prefix) {
-    double std = par__init_std(config);
-    par__share gate_up[2] = {par__split("gate", config->mlp, place->p, place->r),
-                             par__split("up", config->mlp, place->p, place->r)};
-    par__share down = par__split("down", config->mlp, place->p, place->r);
-    mlp->F = down.local;
-    PAR_TRY(par__linear_build_output_split(&mlp->branch.in, place, build, prefix,
-                                           mlp->swiglu ? gate_up : gate_up + 1, mlp->swiglu ? 2 : 1,
-                                           config->channels, config->bias, false, std));
-    return par__linear_build_input_split(&mlp->branch.out, place, build, prefix, &down,
-                                         config->channels, config->bias,
-                                         std / sqrt(2.0 * (double)config->layers));
-}
-
 static par_gelu gelu_args(const par__mlp *mlp, const par__module_place *place) {
     return (par_gelu){.dtype = place->dtype, .n = place->N * mlp->F, .erf = mlp->erf};
 }
@@ -54,9 +39,18 @@ static par_status prepare(par__mlp *mlp, par__module_place *place, par_build *bu
 par_status par__mlp_build(par__mlp *mlp, par__module_place *place, par_build *build,
                           const par_transformer_config *config, int layer, size_t *areas) {
     char prefix[64];
-    *mlp = (par__mlp){.swiglu = config->swiglu, .erf = config->gelu_erf};
+    double std = par__init_std(config);
+    par__share gate_up[2] = {par__split("gate", config->mlp, place->p, place->r),
+                             par__split("up", config->mlp, place->p, place->r)};
+    par__share down = par__split("down", config->mlp, place->p, place->r);
+    *mlp = (par__mlp){.swiglu = config->swiglu, .erf = config->gelu_erf, .F = down.local};
     snprintf(prefix, sizeof prefix, "layers.%d.mlp", layer);
-    PAR_TRY(build_linear(mlp, place, build, config, prefix));
+    PAR_TRY(par__linear_build_output_split(&mlp->branch.in, place, build, prefix,
+                                           mlp->swiglu ? gate_up : gate_up + 1, mlp->swiglu ? 2 : 1,
+                                           config->channels, config->bias, false, std));
+    PAR_TRY(par__linear_build_input_split(&mlp->branch.out, place, build, prefix, &down,
+                                          config->channels, config->bias,
+                                          std / sqrt(2.0 * (double)config->layers)));
     PAR_TRY(par__branch_build(&mlp->branch, place, build, config, prefix,
                               (uint32_t)place->layer * 4 + 3));
     size_t a_nbytes = par__module_place_nbytes(place, place->N * mlp->F);
@@ -101,17 +95,6 @@ static par_status activate(const par__mlp *mlp, const par__module_place *place,
     return mlp->swiglu ? par__swiglu_run(place, call, &swiglu) : par__gelu_run(place, call, &gelu);
 }
 
-static par_status activate_backward(const par__mlp *mlp, const par__module_place *place,
-                                    const par_call *call, const void *da, void *du) {
-    par_gelu gelu = gelu_args(mlp, place);
-    par_swiglu swiglu = swiglu_args(mlp, place);
-    gelu.x = swiglu.x = before_activation(mlp, call);
-    gelu.dy = swiglu.dy = da;
-    gelu.dx = swiglu.dx = du;
-    return mlp->swiglu ? par__swiglu_backward_run(place, call, &swiglu)
-                       : par__gelu_backward_run(place, call, &gelu);
-}
-
 par_status par__mlp_forward(const par__mlp *mlp, const par__module_place *place,
                             const par_call *call, const par_residual *sum, const void *x, void *y) {
     par_residual last;
@@ -136,7 +119,13 @@ par_status par__mlp_backward(const par__mlp *mlp, const par__module_place *place
                                           before_activation(mlp, call), du));
     } else {
         PAR_TRY(par__linear_backward_input(&mlp->branch.out, place, call, place->N, dp, da));
-        PAR_TRY(activate_backward(mlp, place, call, da, du));
+        par_gelu gelu = gelu_args(mlp, place);
+        par_swiglu swiglu = swiglu_args(mlp, place);
+        gelu.x = swiglu.x = before_activation(mlp, call);
+        gelu.dy = swiglu.dy = da;
+        gelu.dx = swiglu.dx = du;
+        PAR_TRY(mlp->swiglu ? par__swiglu_backward_run(place, call, &swiglu)
+                            : par__gelu_backward_run(place, call, &gelu));
     }
     return par__branch_input_backward(&mlp->branch, place, call, x, du, dy, dx);
 }

@@ -51,17 +51,6 @@ static par_status input_rows(const par__branch *branch, const par__module_place 
                                     at_row(place, a, row, out));
 }
 
-/* The other ranks' rows of a piece [p, n, C]. */
-static par_status input_piece(const par__branch *branch, const par__module_place *place,
-                              const par_call *call, int64_t begin, int64_t n, const void *h,
-                              void *y, void *a) {
-    for (int j = 0; j < place->p; j++)
-        if (j != place->r)
-            PAR_TRY(input_rows(branch, place, call, j * place->rows + begin, n,
-                               at_row(place, h, j * n, place->C), y, a));
-    return PAR_OK;
-}
-
 par_status par__branch_input_pieces(const par__branch *branch, const par__module_place *place,
                                     const par_call *call, const par_residual *sum, const void *x,
                                     void *y, void *a) {
@@ -80,9 +69,10 @@ par_status par__branch_input_pieces(const par__branch *branch, const par__module
     for (int i = 0; i < place->pieces; i++) {
         n = piece(place, place->rows, i, &begin);
         PAR_TRY(par_work_wait(works[i], call->stream));
-        if (n > 0)
-            PAR_TRY(input_piece(branch, place, call, begin, n,
-                                at_row(place, h, place->p * begin, C), y, a));
+        for (int j = 0; n > 0 && j < place->p; j++) /* of a piece [p, n, C] the other ranks' rows */
+            if (j != place->r)
+                PAR_TRY(input_rows(branch, place, call, j * place->rows + begin, n,
+                                   at_row(place, h, place->p * begin + j * n, C), y, a));
     }
     return PAR_OK;
 }

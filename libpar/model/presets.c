@@ -91,17 +91,15 @@ const char *par_transformer_preset_hub(int i) {
     return i >= 0 && i < N_PRESETS ? presets[i].hub : NULL;
 }
 
-/* The name on the hub, with its organisation or without. */
-static bool is_hub_name(const char *hub, const char *name) {
-    return hub && (strcasecmp(hub, name) == 0 || strcasecmp(strchr(hub, '/') + 1, name) == 0);
-}
-
 par_status par_transformer_preset(const char *name, par_transformer_config *out) {
     char names[1024] = "";
     PAR_REQUIRE(name && out);
     for (int i = 0; i < N_PRESETS; i++) {
         size_t used = strlen(names);
-        if (strcmp(presets[i].config.name, name) == 0 || is_hub_name(presets[i].hub, name)) {
+        const char *hub = presets[i].hub; /* with its organisation or without */
+        bool of_hub =
+            hub && (strcasecmp(hub, name) == 0 || strcasecmp(strchr(hub, '/') + 1, name) == 0);
+        if (strcmp(presets[i].config.name, name) == 0 || of_hub) {
             *out = presets[i].config;
             return PAR_OK;
         }

@@ -46,24 +46,6 @@ static par_status grow(par_registry *registry) {
     return PAR_OK;
 }
 
-static par_param *find(const par_registry *registry, const char *name) {
-    for (int i = 0; i < registry->n_params; i++)
-        if (strcmp(registry->params[i]->name, name) == 0) return registry->params[i];
-    return NULL;
-}
-
-/* Defaults of a spec: one whole copy. */
-static void fill(par_param *p) {
-    for (int d = 0; d < 2; d++) {
-        if (d >= p->ndim) p->global[d] = p->extent[d] = p->local[d] = 1;
-        if (p->local[d] == 0) {
-            p->extent[d] = p->local[d] = p->global[d];
-            p->offset[d] = 0;
-        }
-    }
-    if (p->n_replicas == 0) p->n_replicas = 1;
-}
-
 static par_status check(const par_param *p) {
     if (p->name[0] == 0 || p->ndim < 1 || p->ndim > 2)
         PAR_FAIL(PAR_ERR_ARG, "parameter \"%s\" needs a name and 1 or 2 dimensions, has %d",
@@ -84,8 +66,10 @@ par_status par_build_param(par_build *build, const par_param_spec *spec, bool ad
                            par_param **out) {
     PAR_REQUIRE(build && spec && out);
     par_registry *registry = build->registry;
-    par_param *p = find(registry, spec->name);
-    if (p) {
+    int i = registry->n_params;
+    for (int k = 0; k < i; k++) {
+        par_param *p = registry->params[k];
+        if (strcmp(p->name, spec->name) != 0) continue;
         if (memcmp(p->local, spec->local, sizeof p->local) != 0 && spec->local[0] != 0)
             PAR_FAIL(PAR_ERR_ARG, "parameter %s is registered twice with different shapes",
                      spec->name);
@@ -94,11 +78,17 @@ par_status par_build_param(par_build *build, const par_param_spec *spec, bool ad
         return PAR_OK;
     }
     if (registry->n_params == registry->max_params) PAR_TRY(grow(registry));
-    p = malloc(sizeof *p);
+    par_param *p = malloc(sizeof *p);
     if (!p) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for parameter %s", spec->name);
     *p = *spec;
-    fill(p);
-    int i = registry->n_params;
+    for (int d = 0; d < 2; d++) { /* by default one whole copy */
+        if (d >= p->ndim) p->global[d] = p->extent[d] = p->local[d] = 1;
+        if (p->local[d] == 0) {
+            p->extent[d] = p->local[d] = p->global[d];
+            p->offset[d] = 0;
+        }
+    }
+    if (p->n_replicas == 0) p->n_replicas = 1;
     registry->params[registry->n_params++] = p; /* owned from here on, also when it is refused */
     PAR_TRY(check(p));
     p->chunk = build->chunk;
@@ -132,16 +122,13 @@ typedef struct {
     int64_t size;  /* elements, rounded up */
 } unit;
 
-static bool spans_stages(const par_param *p) {
-    return p->tied && p->sum != NULL;
-}
-
 static int collect_units(const par_registry *registry, unit *units) {
     int n = 0;
     for (int i = 0; i < registry->n_params; i++) {
         const par_param *p = registry->params[i];
         if (i == 0 || registry->unit[i] != registry->unit[i - 1]) {
-            int16_t chunk = spans_stages(p) ? -1 : p->chunk;
+            bool spans_stages = p->tied && p->sum;
+            int16_t chunk = spans_stages ? -1 : p->chunk;
             units[n++] =
                 (unit){.first = i, .chunk = chunk, .module = registry->module[i], .sum = p->sum};
         }

@@ -23,17 +23,6 @@ static par_status create_module(const void *config, int index, par_module **out)
     return PAR_OK;
 }
 
-/* FLOPs per token, forward; the embedding is a read of a row and an addition. */
-static void fill_work(transformer *t) {
-    const par_transformer_config *c = &t->config;
-    int n = t->model.n_modules;
-    double logits = 2.0 * (double)c->vocab * (double)c->channels;
-    double blocks = par_transformer_flops_per_token(c) / 3 - logits;
-    t->work[0] = 8.0 * (double)c->channels;
-    for (int i = 1; i < n - 1; i++) t->work[i] = blocks / (double)c->layers;
-    t->work[n - 1] = logits;
-}
-
 par_status par_transformer_create(const par_transformer_config *config, par_model **out) {
     par_problems problems = {0};
     par_layout layout = {.kv_replicas = 1};
@@ -52,7 +41,12 @@ par_status par_transformer_create(const par_transformer_config *config, par_mode
                            .x = par_tensor_make(NULL, PAR_I32, 1, config->tokens, 1, 1, 1),
                            .targets = par_tensor_make(NULL, PAR_I32, 1, config->tokens, 1, 1, 1),
                            .n_ids = config->vocab};
-    fill_work(t);
+    /* FLOPs per token, forward; the embedding is a read of a row and an addition */
+    double logits = 2.0 * (double)config->vocab * (double)config->channels;
+    double blocks = par_transformer_flops_per_token(config) / 3 - logits;
+    t->work[0] = 8.0 * (double)config->channels;
+    for (int i = 1; i < n - 1; i++) t->work[i] = blocks / (double)config->layers;
+    t->work[n - 1] = logits;
     *out = &t->model;
     return PAR_OK;
 }

@@ -16,18 +16,6 @@ static void size_between(const char *what, int64_t value, int64_t most, par_prob
                     (long long)most);
 }
 
-static void check_sizes(const par_transformer_config *c, par_problems *problems) {
-    size_between("vocabulary", c->vocab, INT32_MAX, problems);
-    size_between("tokens", c->tokens, INT32_MAX, problems);
-    size_between("positions", c->positions, INT32_MAX, problems);
-    size_between("layers", c->layers, MAX_LAYERS, problems);
-    size_between("channels", c->channels, MAX_WIDTH, problems);
-    size_between("heads", c->heads, MAX_WIDTH, problems);
-    size_between("KV heads", c->kv_heads, MAX_WIDTH, problems);
-    size_between("head size", c->head_size, MAX_WIDTH, problems);
-    size_between("MLP width", c->mlp, MAX_MLP, problems);
-}
-
 static void check_shape(const par_transformer_config *c, par_problems *problems) {
     if (c->heads * c->head_size > MAX_WIDTH)
         par_problem(problems, "%lld heads of size %lld are %lld channels; legal: at most %d",
@@ -93,18 +81,14 @@ static bool tp_fits(const par_transformer_config *c, int64_t tp) {
     return c->heads % tp == 0 && (c->kv_heads % tp == 0 || tp % c->kv_heads == 0);
 }
 
-static void legal_tp(const par_transformer_config *c, char *text, size_t nbytes) {
-    size_t used = 0;
-    for (int64_t tp = 1; tp <= c->heads && used + 24 < nbytes; tp++)
-        if (tp_fits(c, tp))
-            used += (size_t)snprintf(text + used, nbytes - used, "%s%lld", used ? ", " : "",
-                                     (long long)tp);
-}
-
 static void check_heads(const par_transformer_config *c, int tp, par_problems *problems) {
     char legal[256] = "";
+    size_t used = 0;
     if (tp_fits(c, tp)) return;
-    legal_tp(c, legal, sizeof legal);
+    for (int64_t k = 1; k <= c->heads && used + 24 < sizeof legal; k++)
+        if (tp_fits(c, k))
+            used += (size_t)snprintf(legal + used, sizeof legal - used, "%s%lld", used ? ", " : "",
+                                     (long long)k);
     if (c->heads % tp != 0)
         par_problem(problems, "tp %d does not divide %lld heads; legal: %s", tp,
                     (long long)c->heads, legal);
@@ -133,19 +117,19 @@ static void note_padding(const char *what, int64_t n, int64_t multiple, int tp,
                     what, (long long)n, (long long)(local * tp), (long long)local, tp);
 }
 
-static void note(const par_transformer_config *c, int tp, par_problems *notes) {
-    note_padding("vocabulary", c->vocab, PAR__VOCAB_MULTIPLE, tp, notes);
-    note_padding("MLP width", c->mlp, 1, tp, notes);
-    if (tp > c->kv_heads)
-        par_problem(notes, "each of %lld KV heads is held by %lld tp ranks", (long long)c->kv_heads,
-                    (long long)(tp / c->kv_heads));
-}
-
 void par_transformer_check(const par_transformer_config *config, par_layout *layout,
                            int64_t micro_batch, bool sequence_parallel, par_problems *problems,
                            par_problems *notes) {
     int before = problems->n, tp = layout->size[PAR_TP] > 0 ? layout->size[PAR_TP] : 1;
-    check_sizes(config, problems);
+    size_between("vocabulary", config->vocab, INT32_MAX, problems);
+    size_between("tokens", config->tokens, INT32_MAX, problems);
+    size_between("positions", config->positions, INT32_MAX, problems);
+    size_between("layers", config->layers, MAX_LAYERS, problems);
+    size_between("channels", config->channels, MAX_WIDTH, problems);
+    size_between("heads", config->heads, MAX_WIDTH, problems);
+    size_between("KV heads", config->kv_heads, MAX_WIDTH, problems);
+    size_between("head size", config->head_size, MAX_WIDTH, problems);
+    size_between("MLP width", config->mlp, MAX_MLP, problems);
     check_numbers(config, problems);
     if (problems->n > before) return; /* the rest divides by the sizes */
     check_shape(config, problems);
@@ -153,7 +137,12 @@ void par_transformer_check(const par_transformer_config *config, par_layout *lay
     if (sequence_parallel && tp > 1) check_rows(config, tp, micro_batch, problems);
     if (problems->n > before) return;
     layout->kv_replicas = tp > config->kv_heads ? (int)(tp / config->kv_heads) : 1;
-    if (notes) note(config, tp, notes);
+    if (!notes) return;
+    note_padding("vocabulary", config->vocab, PAR__VOCAB_MULTIPLE, tp, notes);
+    note_padding("MLP width", config->mlp, 1, tp, notes);
+    if (tp > config->kv_heads)
+        par_problem(notes, "each of %lld KV heads is held by %lld tp ranks",
+                    (long long)config->kv_heads, (long long)(tp / config->kv_heads));
 }
 
 /* Weights of the linear layers of one block. */

@@ -81,14 +81,6 @@ static par_status load(par__executor *e, const par_action *a, par__slot *s) {
     return PAR_OK;
 }
 
-/* What an action's communication is counted as; the gather of weights and the sum of gradients are
- * where the schedule has them. */
-static void name_phase(const par__executor *e, const par_action *a) {
-    bool back = a->act == PAR_BACKWARD || a->act == PAR_REDUCE || a->grad;
-    if (e->params.recorder && e->walk.training)
-        par_recorder_phase(e->params.recorder, back ? "backward" : "forward");
-}
-
 /* For a report of a hang; layer -1: before or behind the modules. */
 static void tell(const par__executor *e, const par_action *a, int layer) {
     if (e->params.recorder)
@@ -143,16 +135,6 @@ static par_status run_forward(par__executor *e, const par_action *a, par__slot *
     return PAR_OK;
 }
 
-/* All losses of the walk in one copy, which the caller's wait for the stream ends. A training
- * step's are read on the device. */
-static par_status copy_losses(par__executor *e, int m) {
-    if (!e->losses) return PAR_OK;
-    e->n_losses = m;
-    if (e->walk.training) return PAR_OK;
-    return e->params.backend->copy(e->params.stream, e->host_losses, e->losses,
-                                   2 * sizeof(float) * (size_t)m);
-}
-
 const float *par__executor_losses(const par__executor *e, int64_t *n) {
     *n = e->n_losses;
     return e->losses;
@@ -165,19 +147,16 @@ void par__executor_add_losses(const par__executor *e, par__walk_result *result) 
     }
 }
 
-/* What stands in front of the first module's forward. */
-static par_status begin_forward(par__executor *e, const par_action *a, par__slot *s) {
-    PAR_TRY(finish(e, &s->recv));
-    PAR_TRY(finish(e, &s->send));
-    return load(e, a, s);
-}
-
 /* From the module where the forward stands up to, without, a->module; 0: to the end. The time of
  * one that is cut is that of its parts: between them it waits for weights. */
 static par_status do_forward(par__executor *e, const par_action *a) {
     par__slot *s = &e->slots[a->chunk][a->slot];
     int n = e->params.chunks[a->chunk].n_modules, end = a->module > 0 ? a->module : n;
-    if (e->next_forward == 0) PAR_TRY(begin_forward(e, a, s));
+    if (e->next_forward == 0) {
+        PAR_TRY(finish(e, &s->recv));
+        PAR_TRY(finish(e, &s->send));
+        PAR_TRY(load(e, a, s));
+    }
     PAR_TRY(par__timer_begin(e->timer, PAR__TIME_FORWARD, e->params.stream));
     PAR_TRY(run_forward(e, a, s, e->next_forward, end));
     PAR_TRY(par__timer_end(e->timer, PAR__TIME_FORWARD, e->params.stream));
@@ -221,24 +200,20 @@ static par_status received(par__executor *e, const par_action *a, void **dy) {
              a->micro);
 }
 
-/* What stands in front of the last module's backward. */
-static par_status begin_backward(par__executor *e, const par_action *a) {
-    int n = e->params.chunks[a->chunk].n_modules;
-    e->next_dy = NULL;
-    e->next_module = n - 1;
-    if (!par__is_last(e, a->chunk)) PAR_TRY(received(e, a, &e->next_dy));
-    PAR_TRY(finish(e, &e->outgoing[e->next_outgoing].work));
-    PAR_TRY(par__timer_begin(e->timer, PAR__TIME_BACKWARD, e->params.stream));
-    if (e->params.recompute != PAR_RECOMPUTE_FULL) return PAR_OK;
-    return run_forward(e, a, &e->slots[a->chunk][a->slot], 0, n);
-}
-
 /* From the module where the backward stands down to a->module. The time of one that is cut counts
  * as a whole. */
 static par_status do_backward(par__executor *e, const par_action *a) {
     par__slot *s = &e->slots[a->chunk][a->slot];
     par__message *out = &e->outgoing[e->next_outgoing];
-    if (e->next_module < 0) PAR_TRY(begin_backward(e, a));
+    if (e->next_module < 0) {
+        int n = e->params.chunks[a->chunk].n_modules;
+        e->next_dy = NULL;
+        e->next_module = n - 1;
+        if (!par__is_last(e, a->chunk)) PAR_TRY(received(e, a, &e->next_dy));
+        PAR_TRY(finish(e, &out->work));
+        PAR_TRY(par__timer_begin(e->timer, PAR__TIME_BACKWARD, e->params.stream));
+        if (e->params.recompute == PAR_RECOMPUTE_FULL) PAR_TRY(run_forward(e, a, s, 0, n));
+    }
     for (; e->next_module >= a->module; e->next_module--) {
         int i = e->next_module;
         void *dx = i > 0 ? e->between[i & 1] : par__is_first(e, a->chunk) ? NULL : out->data;
@@ -298,7 +273,11 @@ static par_status do_action(par__executor *e, const par_action *a) {
     int number = a->act == PAR_FORWARD ? e->next_forward : cut ? a->bucket : a->module;
     int64_t begin = now(e);
     tell(e, a, -1);
-    name_phase(e, a);
+    /* what communication is counted as; the gather of weights and the sum of gradients are where
+     * the schedule has them */
+    bool back = a->act == PAR_BACKWARD || a->act == PAR_REDUCE || a->grad;
+    if (e->params.recorder && e->walk.training)
+        par_recorder_phase(e->params.recorder, back ? "backward" : "forward");
     par_range_begin(e->params.backend, a->act <= PAR_GATHER ? names[a->act] : "unknown");
     switch (a->act) {
     case PAR_FORWARD: st = do_forward(e, a); break;
@@ -312,14 +291,6 @@ static par_status do_action(par__executor *e, const par_action *a) {
     par_range_end(e->params.backend);
     if (a->act <= PAR_GATHER) note(e, a, names[a->act], -1, number, begin);
     return st;
-}
-
-/* Sends that nobody has waited for yet. */
-static par_status drain(par__executor *e) {
-    for (int c = 0; c < e->params.n_chunks; c++)
-        for (int i = 0; i < e->n_slots[c]; i++) PAR_TRY(finish(e, &e->slots[c][i].send));
-    for (int i = 0; i < 2; i++) PAR_TRY(finish(e, &e->outgoing[i].work));
-    return PAR_OK;
 }
 
 static void begin_result(par__executor *e, int64_t number, double load) {
@@ -341,7 +312,8 @@ void par__executor_forget(par__executor *e) {
     for (int i = 0; i < 2; i++) e->outgoing[i].work = (par_work){0};
 }
 
-static par_status begin_walk(par__executor *e, const par__walk *walk) {
+par_status par__executor_walk(par__executor *e, const par_schedule *schedule, const par__walk *walk,
+                              par__walk_result *out) {
     begin_result(e,
                  walk->captured ? par__timer_capture(e->timer, *walk->captured)
                                 : par__timer_round(e->timer),
@@ -353,19 +325,22 @@ static par_status begin_walk(par__executor *e, const par__walk *walk) {
     for (int i = 0; i < 2; i++) e->outgoing[i].micro = -1;
     for (int c = 0; c < e->params.n_chunks; c++)
         for (int i = 0; i < e->n_grad_slots[c]; i++) e->grads[c][i].micro = -1;
-    return par__timer_begin(e->timer, PAR__TIME_WALK, e->params.stream);
-}
-
-par_status par__executor_walk(par__executor *e, const par_schedule *schedule, const par__walk *walk,
-                              par__walk_result *out) {
-    PAR_TRY(begin_walk(e, walk));
+    PAR_TRY(par__timer_begin(e->timer, PAR__TIME_WALK, e->params.stream));
     for (int i = 0; i < schedule->n; i++) {
         PAR_TRY(do_action(e, &schedule->actions[i]));
         e->params.stream->progress(e->params.stream->user);
     }
-    PAR_TRY(drain(e));
+    /* sends that nobody has waited for yet */
+    for (int c = 0; c < e->params.n_chunks; c++)
+        for (int i = 0; i < e->n_slots[c]; i++) PAR_TRY(finish(e, &e->slots[c][i].send));
+    for (int i = 0; i < 2; i++) PAR_TRY(finish(e, &e->outgoing[i].work));
     if (e->params.recorder && walk->training) par_recorder_phase(e->params.recorder, "update");
-    PAR_TRY(copy_losses(e, schedule->m));
+    /* all losses in one copy, which the caller's wait for the stream ends; a training step's are
+     * read on the device */
+    if (e->losses) e->n_losses = schedule->m;
+    if (e->losses && !walk->training)
+        PAR_TRY(e->params.backend->copy(e->params.stream, e->host_losses, e->losses,
+                                        2 * sizeof(float) * (size_t)schedule->m));
     PAR_TRY(par__timer_end(e->timer, PAR__TIME_WALK, e->params.stream));
     *out = *e->result;
     return PAR_OK;

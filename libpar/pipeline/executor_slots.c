@@ -16,19 +16,6 @@ static size_t documents_nbytes(const par__executor *e) {
                            : 0;
 }
 
-/* Inner tensors and stashes of one micro-batch of a chunk, into `s`. */
-static par_status take_inner(par__executor *e, par_memory *memory, int c, const char *what,
-                             par__slot *s) {
-    const par__chunk *chunk = &e->params.chunks[c];
-    for (int i = 1; i < chunk->n_modules; i++)
-        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, what, par_tensor_nbytes(&chunk->x[i]),
-                                &s->x[i]));
-    for (int i = 0; i < chunk->n_modules; i++)
-        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, what, chunk->stash_nbytes[i],
-                                &s->stash[i]));
-    return PAR_OK;
-}
-
 static par_status slot_init(par__executor *e, par_memory *memory, int c, par__slot *s) {
     const par__chunk *chunk = &e->params.chunks[c];
     int k = chunk->n_modules;
@@ -47,16 +34,13 @@ static par_status slot_init(par__executor *e, par_memory *memory, int c, par__sl
         PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots",
                                 par_tensor_nbytes(&chunk->x[k]), &s->x[k]));
     if (e->params.recompute == PAR_RECOMPUTE_FULL) return PAR_OK;
-    return take_inner(e, memory, c, "slots", s);
-}
-
-/* Full recompute: one area for all slots of all chunks, as large as the largest chunk needs. */
-static size_t inner_nbytes(const par__chunk *chunk) {
-    size_t nbytes = 0;
-    for (int i = 1; i < chunk->n_modules; i++)
-        nbytes += (par_tensor_nbytes(&chunk->x[i]) + 255) / 256 * 256;
-    for (int i = 0; i < chunk->n_modules; i++) nbytes += (chunk->stash_nbytes[i] + 255) / 256 * 256;
-    return nbytes;
+    for (int i = 1; i < k; i++)
+        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots",
+                                par_tensor_nbytes(&chunk->x[i]), &s->x[i]));
+    for (int i = 0; i < k; i++)
+        PAR_TRY(par_memory_take(memory, PAR_MEM_ACTIVATIONS, "slots", chunk->stash_nbytes[i],
+                                &s->stash[i]));
+    return PAR_OK;
 }
 
 static void point_into(char *shared, const par__chunk *chunk, par__slot *s) {
@@ -117,21 +101,18 @@ static par_status tell_slots(const par__executor *e, par_memory *memory, int c) 
                                                      : tell_inner(memory, chunk, "slots", n);
 }
 
-static par_status tell_scratch(const par__executor_params *p, par_memory *memory) {
-    const char *layer = p->scratch_layer ? p->scratch_layer : "";
-    PAR_TRY(par_memory_tell(memory, PAR_MEM_SCRATCH, "modules", layer, "workspace of kernels",
-                            p->workspace_nbytes));
-    return par_memory_tell(memory, PAR_MEM_SCRATCH, "modules", layer, "between operations",
-                           p->scratch_nbytes - p->workspace_nbytes);
-}
-
+/* Full recompute: one area for all slots of all chunks, as large as the largest chunk needs. */
 static par_status share_inner(par__executor *e, par_memory *memory) {
     size_t nbytes = 0;
     void *shared = NULL;
     const par__chunk *largest = &e->params.chunks[0];
     for (int c = 0; c < e->params.n_chunks; c++) {
-        size_t n = inner_nbytes(&e->params.chunks[c]);
-        if (n > nbytes) largest = &e->params.chunks[c], nbytes = n;
+        const par__chunk *chunk = &e->params.chunks[c];
+        size_t n = 0;
+        for (int i = 1; i < chunk->n_modules; i++)
+            n += (par_tensor_nbytes(&chunk->x[i]) + 255) / 256 * 256;
+        for (int i = 0; i < chunk->n_modules; i++) n += (chunk->stash_nbytes[i] + 255) / 256 * 256;
+        if (n > nbytes) largest = chunk, nbytes = n;
     }
     PAR_TRY(tell_inner(memory, largest, "recomputed activations", 1));
     PAR_TRY(
@@ -202,23 +183,19 @@ static par_status create_timer(par__executor *e) {
     return par__timer_create(e->params.backend, most, &e->timer);
 }
 
-static void count_slots(par__executor *e) {
-    for (int s = 0; s < e->params.n_schedules; s++)
-        for (int c = 0; c < e->params.n_chunks; c++) {
-            const par_schedule *schedule = e->params.schedules[s];
-            if (schedule->n_slots[c] > e->n_slots[c]) e->n_slots[c] = schedule->n_slots[c];
-            if (schedule->n_grad_slots[c] > e->n_grad_slots[c])
-                e->n_grad_slots[c] = schedule->n_grad_slots[c];
-        }
-}
-
 par_status par__executor_create(const par__executor_params *params, par_memory *memory,
                                 par__executor **out) {
     par_status st = PAR_OK;
     par__executor *e = calloc(1, sizeof *e);
     if (!e) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the executor");
     e->params = *params;
-    count_slots(e);
+    for (int s = 0; s < params->n_schedules; s++)
+        for (int c = 0; c < params->n_chunks; c++) {
+            const par_schedule *schedule = params->schedules[s];
+            if (schedule->n_slots[c] > e->n_slots[c]) e->n_slots[c] = schedule->n_slots[c];
+            if (schedule->n_grad_slots[c] > e->n_grad_slots[c])
+                e->n_grad_slots[c] = schedule->n_grad_slots[c];
+        }
     for (int c = 0; c < params->n_chunks; c++) PAR_TRY_GOTO(take_slots(e, memory, c), out_executor);
     if (params->recompute == PAR_RECOMPUTE_FULL) PAR_TRY_GOTO(share_inner(e, memory), out_executor);
     PAR_TRY_GOTO(take_gradients(e, memory), out_executor);
@@ -226,7 +203,13 @@ par_status par__executor_create(const par__executor_params *params, par_memory *
     PAR_TRY_GOTO(
         par_memory_take(memory, PAR_MEM_SCRATCH, "modules", params->scratch_nbytes, &e->scratch),
         out_executor);
-    PAR_TRY_GOTO(tell_scratch(params, memory), out_executor);
+    const char *layer = params->scratch_layer ? params->scratch_layer : "";
+    PAR_TRY_GOTO(par_memory_tell(memory, PAR_MEM_SCRATCH, "modules", layer, "workspace of kernels",
+                                 params->workspace_nbytes),
+                 out_executor);
+    PAR_TRY_GOTO(par_memory_tell(memory, PAR_MEM_SCRATCH, "modules", layer, "between operations",
+                                 params->scratch_nbytes - params->workspace_nbytes),
+                 out_executor);
     if (!par_memory_measuring(memory)) PAR_TRY_GOTO(create_timer(e), out_executor);
     *out = e;
     return PAR_OK;

@@ -221,37 +221,30 @@ static void backward(generator *g, const par__compute *c) {
         pool_give(&g->grad_slots[c->chunk], *slot_of(g, g->grad_slot, c), m);
 }
 
-static void compute(generator *g, int i) {
-    const par__compute *c = &g->order[i];
-    if (c->backward)
-        backward(g, c);
-    else
-        forward(g, c);
-    send(g, c, i + 1);
-    g->n_done[c->chunk][c->backward]++;
-}
-
 /*
  * Forward-only lists free a slot at its SEND, which goes on behind the list: at least two slots in
  * turn, so that the executor need not wait for it. One stage alone sends nothing: a second slot
  * would only cost memory.
  */
-static void prepare_pools(generator *g) {
-    const par_schedule_params *s = g->params;
-    if (s->kind != PAR_SCHEDULE_FORWARD_ONLY || s->p == 1) return;
-    for (int c = 0; c < s->v; c++)
-        while (g->slots[c].n < 2 && g->slots[c].n < s->m)
-            pool_give(&g->slots[c], (int16_t)g->slots[c].n++, s->m);
-}
-
 static void generate(generator *g) {
     par_schedule *out = g->out;
+    bool training = out->kind != PAR_SCHEDULE_FORWARD_ONLY;
     par__schedule_order(g->params, g->order);
-    prepare_pools(g);
+    for (int c = 0; !training && out->p > 1 && c < out->v; c++)
+        while (g->slots[c].n < 2 && g->slots[c].n < out->m)
+            pool_give(&g->slots[c], (int16_t)g->slots[c].n++, out->m);
     emit_last_buckets(g, PAR_GATHER);
     post(g, 1);
-    for (int i = 0; i < g->n_order; i++) compute(g, i);
-    if (out->kind != PAR_SCHEDULE_FORWARD_ONLY) emit_last_buckets(g, PAR_REDUCE);
+    for (int i = 0; i < g->n_order; i++) {
+        const par__compute *c = &g->order[i];
+        if (c->backward)
+            backward(g, c);
+        else
+            forward(g, c);
+        send(g, c, i + 1);
+        g->n_done[c->chunk][c->backward]++;
+    }
+    if (training) emit_last_buckets(g, PAR_REDUCE);
     for (int c = 0; c < out->v; c++) {
         out->n_slots[c] = g->slots[c].n;
         out->n_grad_slots[c] = g->grad_slots[c].n;

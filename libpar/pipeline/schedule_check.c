@@ -53,15 +53,6 @@ static par_status check_last_buckets(par_schedule *const *schedules, int p) {
     return PAR_OK;
 }
 
-static par_status check_shapes(par_schedule *const *schedules, int p) {
-    const par_schedule *model = schedules[0];
-    if (model->v < 1 || model->v > PAR_MAX_CHUNKS || model->m < 1 || model->m > INT16_MAX)
-        PAR_FAIL(PAR_ERR_INTERNAL, "schedule: m %d, v %d; legal: m 1 to %d, v 1 to %d", model->m,
-                 model->v, INT16_MAX, PAR_MAX_CHUNKS);
-    for (int s = 0; s < p; s++) PAR_TRY(check_shape(schedules[s], model, s, p));
-    return check_last_buckets(schedules, p);
-}
-
 /* The numbers in an action are in range; from here on they may index. */
 static par_status check_ranges(par__checker *c, int stage) {
     par__checked_stage *s = &c->stages[stage];
@@ -164,9 +155,15 @@ static bool has_other_end(const par__checker *c, int stage, const par_action *a,
     return false;
 }
 
-/* A message with one end only is the cause; the other stages wait in consequence. */
-static par_status check_missing_end(const par__checker *c) {
-    for (int stage = 0; stage < c->p; stage++) {
+/* All stages wait, or are at their end. A message with one end only is the cause, and other stages
+ * wait in consequence; else follow who waits for whom from the first that waits. */
+static par_status check_deadlock(const par__checker *c) {
+    char text[768] = "", action[160];
+    size_t used = 0;
+    int first = 0;
+    while (first < c->p && c->stages[first].at == c->stages[first].list->n) first++;
+    if (first == c->p) return PAR_OK;
+    for (int stage = first; stage < c->p; stage++) {
         const par__checked_stage *s = &c->stages[stage];
         if (s->at == s->list->n) continue;
         const par_action *a = &s->list->actions[s->at];
@@ -175,17 +172,6 @@ static par_status check_missing_end(const par__checker *c) {
                                          awaited(c, stage),
                                          a->act == PAR_SEND ? "RECV of it" : "SEND of its input");
     }
-    return PAR_OK;
-}
-
-/* All stages wait, or are at their end: follow who waits for whom from the first that waits. */
-static par_status check_deadlock(const par__checker *c) {
-    char text[768] = "", action[160];
-    size_t used = 0;
-    int first = 0;
-    while (first < c->p && c->stages[first].at == c->stages[first].list->n) first++;
-    if (first == c->p) return PAR_OK;
-    PAR_TRY(check_missing_end(c));
     for (int n = 0, stage = awaited(c, first); n < 3 && stage != first;
          n++, stage = awaited(c, stage)) {
         const par__checked_stage *s = &c->stages[stage];
@@ -224,11 +210,14 @@ par_status par_schedule_check(par_schedule *const *schedules, int p) {
     par_status st = PAR_OK;
     PAR_REQUIRE(schedules && p > 0);
     for (int s = 0; s < p; s++) PAR_REQUIRE(schedules[s]);
-    PAR_TRY(check_shapes(schedules, p));
-    par__checker c = {.p = p,
-                      .m = schedules[0]->m,
-                      .v = schedules[0]->v,
-                      .training = schedules[0]->kind != PAR_SCHEDULE_FORWARD_ONLY};
+    const par_schedule *model = schedules[0];
+    if (model->v < 1 || model->v > PAR_MAX_CHUNKS || model->m < 1 || model->m > INT16_MAX)
+        PAR_FAIL(PAR_ERR_INTERNAL, "schedule: m %d, v %d; legal: m 1 to %d, v 1 to %d", model->m,
+                 model->v, INT16_MAX, PAR_MAX_CHUNKS);
+    for (int s = 0; s < p; s++) PAR_TRY(check_shape(schedules[s], model, s, p));
+    PAR_TRY(check_last_buckets(schedules, p));
+    par__checker c = {
+        .p = p, .m = model->m, .v = model->v, .training = model->kind != PAR_SCHEDULE_FORWARD_ONLY};
     c.stages = calloc((size_t)p, sizeof *c.stages);
     c.queue = malloc((size_t)p * sizeof *c.queue);
     if (!c.stages || !c.queue) {

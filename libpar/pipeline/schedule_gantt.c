@@ -41,18 +41,7 @@ static void draw(const par_schedule *s, const par__interval *times, double rate,
     }
 }
 
-/* One line of exactly MARGIN + n columns and a line feed; ">" at its end if time goes on behind
- * it. */
-static char *line(const par_schedule *s, const par__interval *times, double rate, int n, bool cut,
-                  char *text) {
-    snprintf(text, MARGIN + 1, "%4d |", s->stage);
-    memset(text + MARGIN, '.', (size_t)n);
-    draw(s, times, rate, text + MARGIN, n);
-    if (cut) text[MARGIN + n - 1] = '>';
-    text[MARGIN + n] = '\n';
-    return text + MARGIN + n + 1;
-}
-
+/* Lines of exactly MARGIN + n columns and a line feed; ">" at their end if time goes on behind. */
 static void chart(par_schedule *const *schedules, int p, const par_schedule_cost *cost,
                   const par__interval *times, int width, char *text) {
     double end = 0, rate = columns_per_unit(schedules[0], cost);
@@ -61,7 +50,12 @@ static void chart(par_schedule *const *schedules, int p, const par_schedule_cost
     bool cut = round(end * rate) > width - MARGIN;
     int n = cut ? width - MARGIN : (int)round(end * rate);
     for (int s = 0; s < p; s++) {
-        text = line(schedules[s], times, rate, n, cut, text);
+        snprintf(text, MARGIN + 1, "%4d |", schedules[s]->stage);
+        memset(text + MARGIN, '.', (size_t)n);
+        draw(schedules[s], times, rate, text + MARGIN, n);
+        if (cut) text[MARGIN + n - 1] = '>';
+        text[MARGIN + n] = '\n';
+        text += MARGIN + n + 1;
         times += schedules[s]->n;
     }
     *text = '\0';

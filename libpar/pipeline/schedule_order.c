@@ -30,16 +30,11 @@ static par__compute nth(const par_schedule_params *s, int k, bool backward) {
                           .micro = (int16_t)(group * s->p + rest % width)};
 }
 
-/* Forwards before the first backward, less the one that directly precedes it. */
-static int warm_up(const par_schedule_params *s) {
-    int n = s->m * s->v, after = s->p - 1 - s->stage;
-    if (s->kind == PAR_SCHEDULE_GPIPE || s->kind == PAR_SCHEDULE_FORWARD_ONLY) return n;
-    if (s->v == 1) return min(n, after);
-    return min(n, 2 * after + (s->v - 1) * s->p);
-}
-
 void par__schedule_order(const par_schedule_params *s, par__compute *order) {
-    int n = s->m * s->v, w = warm_up(s), at = 0;
+    bool all_first = s->kind == PAR_SCHEDULE_GPIPE || s->kind == PAR_SCHEDULE_FORWARD_ONLY;
+    int n = s->m * s->v, after = s->p - 1 - s->stage, at = 0;
+    /* forwards before the first backward, less the one that directly precedes it */
+    int w = all_first ? n : min(n, s->v == 1 ? after : 2 * after + (s->v - 1) * s->p);
     for (int k = 0; k < w; k++) order[at++] = nth(s, k, false);
     if (s->kind == PAR_SCHEDULE_FORWARD_ONLY) return;
     for (int k = w; k < n; k++) {

@@ -155,42 +155,25 @@ static par_status take_input(const par__checker *c, int stage, const par_action 
     return PAR_OK;
 }
 
-/* Without backward, a slot is in use until its output is sent, or read by the next chunk of a
- * single stage. */
-static void free_after_forward(par__checker *c, int stage, const par_action *a) {
-    par_action before = *a;
-    before.chunk--;
-    if (c->p == 1 && before.chunk >= 0) vacate(c, stage, &before, false);
-    if (part_after(c, part_of(c, stage, a->chunk), false) < 0) vacate(c, stage, a, false);
-}
-
-/* Every bucket whose first module it runs through, and the last buckets. */
-static par_status require_gathered(const par__checker *c, int stage, const par_action *a) {
-    const par__checked_stage *s = &c->stages[stage];
-    bool gathered = s->n_buckets[0][c->v] == s->list->n_last_buckets;
-    for (int b = s->list->first_bucket[a->chunk]; b < s->list->first_bucket[a->chunk + 1]; b++)
-        if (a->module == 0 || s->list->bucket_module[b] < a->module)
-            gathered = gathered && s->buckets[b] & 1;
-    if (gathered) return PAR_OK;
-    return par__checker_complain(c, stage, "a bucket that it reads is not gathered yet");
-}
-
-/* The first FORWARD of a (chunk, micro-batch). */
-static par_status begin_forward(par__checker *c, int stage, const par_action *a, bool *done) {
-    const par__half *half = half_of(c, stage, a->chunk, a->micro, false);
-    PAR_TRY(take_input(c, stage, a, false, done));
-    if (half->flags & PAR__POSTED && half->slot != a->slot)
-        return par__checker_complain(c, stage, "wrong slot: its input was received into slot %d",
-                                     half->slot);
-    return *done && !(half->flags & PAR__POSTED) ? occupy(c, stage, a, false) : PAR_OK;
-}
-
+/* It reads every bucket whose first module it runs through, and the last buckets. Without backward,
+ * a slot is in use until its output is sent, or read by the next chunk of a single stage. */
 static par_status do_forward(par__checker *c, int stage, const par_action *a, bool *done) {
     par__checked_stage *s = &c->stages[stage];
     par__half *half = half_of(c, stage, a->chunk, a->micro, false);
     if (half->flags & PAR__RAN) return par__checker_complain(c, stage, "ran twice");
-    PAR_TRY(require_gathered(c, stage, a));
-    if (!s->open) PAR_TRY(begin_forward(c, stage, a, done));
+    bool gathered = s->n_buckets[0][c->v] == s->list->n_last_buckets;
+    for (int b = s->list->first_bucket[a->chunk]; b < s->list->first_bucket[a->chunk + 1]; b++)
+        if (a->module == 0 || s->list->bucket_module[b] < a->module)
+            gathered = gathered && s->buckets[b] & 1;
+    if (!gathered)
+        return par__checker_complain(c, stage, "a bucket that it reads is not gathered yet");
+    if (!s->open) {
+        PAR_TRY(take_input(c, stage, a, false, done));
+        if (half->flags & PAR__POSTED && half->slot != a->slot)
+            return par__checker_complain(
+                c, stage, "wrong slot: its input was received into slot %d", half->slot);
+        if (*done && !(half->flags & PAR__POSTED)) PAR_TRY(occupy(c, stage, a, false));
+    }
     if (!*done) return PAR_OK;
     if (half->slot != a->slot)
         return par__checker_complain(c, stage, "wrong slot: it began in slot %d", half->slot);
@@ -201,29 +184,23 @@ static par_status do_forward(par__checker *c, int stage, const par_action *a, bo
     if (s->open) return PAR_OK;
     half->flags |= PAR__RAN;
     s->n_ran[0][a->chunk]++;
-    if (!c->training) free_after_forward(c, stage, a);
+    if (c->training) return PAR_OK;
+    par_action before = *a;
+    before.chunk--;
+    if (c->p == 1 && before.chunk >= 0) vacate(c, stage, &before, false);
+    if (part_after(c, part_of(c, stage, a->chunk), false) < 0) vacate(c, stage, a, false);
     return PAR_OK;
 }
 
-/* Gradients that are made for another stage lie in two buffers, used in turn, until they are
- * sent. */
-static par_status keep_outgoing(par__checker *c, int stage, const par_action *a,
-                                const par__half *gradient) {
-    par__checked_stage *s = &c->stages[stage];
-    if (c->p == 1 || part_after(c, part_of(c, stage, a->chunk), true) < 0) return PAR_OK;
-    if (s->outgoing[0] && !(s->outgoing[0]->flags & PAR__SENT))
-        return par__checker_complain(c, stage,
-                                     "the gradient of the last BACKWARD but one is not sent yet");
-    s->outgoing[0] = s->outgoing[1];
-    s->outgoing[1] = gradient;
-    return PAR_OK;
-}
-
-/* The first BACKWARD of a (chunk, micro-batch). */
+/* The first BACKWARD of a (chunk, micro-batch). Gradients that are made for another stage lie in
+ * two buffers, used in turn, until they are sent. */
 static par_status begin_backward(par__checker *c, int stage, const par_action *a, bool *done) {
+    par__checked_stage *s = &c->stages[stage];
     par__half *forward = half_of(c, stage, a->chunk, a->micro, false);
     par__half *gradient = half_of(c, stage, a->chunk, a->micro, true);
-    bool sends = c->p > 1 && part_after(c, part_of(c, stage, a->chunk), false) >= 0;
+    int part = part_of(c, stage, a->chunk);
+    bool sends = c->p > 1 && part_after(c, part, false) >= 0,
+         makes = c->p > 1 && part_after(c, part, true) >= 0;
     if (!c->training) return par__checker_complain(c, stage, "a forward-only list has no backward");
     if (!(forward->flags & PAR__RAN))
         return par__checker_complain(c, stage, "runs before its FORWARD");
@@ -232,7 +209,13 @@ static par_status begin_backward(par__checker *c, int stage, const par_action *a
         return par__checker_complain(
             c, stage, "frees slot %d before the activations in it are sent", a->slot);
     PAR_TRY(take_input(c, stage, a, true, done));
-    return *done ? keep_outgoing(c, stage, a, gradient) : PAR_OK;
+    if (!*done || !makes) return PAR_OK;
+    if (s->outgoing[0] && !(s->outgoing[0]->flags & PAR__SENT))
+        return par__checker_complain(c, stage,
+                                     "the gradient of the last BACKWARD but one is not sent yet");
+    s->outgoing[0] = s->outgoing[1];
+    s->outgoing[1] = gradient;
+    return PAR_OK;
 }
 
 static par_status do_backward(par__checker *c, int stage, const par_action *a, bool *done) {
@@ -255,34 +238,6 @@ static par_status do_backward(par__checker *c, int stage, const par_action *a, b
     return PAR_OK;
 }
 
-/* Computations are cut for buckets alone: what lies between modules is kept for one at a time. */
-static par_status require_none_open(const par__checker *c, int stage, const par_action *a) {
-    const par_action *open = c->stages[stage].open;
-    if (!open || (a->act == open->act && a->chunk == open->chunk && a->micro == open->micro))
-        return PAR_OK;
-    return par__checker_complain(
-        c, stage, "the %s of chunk %d, micro-batch %d is not through: it ran %s module %d",
-        open->act == PAR_FORWARD ? "FORWARD" : "BACKWARD", open->chunk, open->micro,
-        open->act == PAR_FORWARD ? "to before" : "down to", open->module);
-}
-
-/* The chunk that owns a bucket; v: a last bucket. */
-static int owner(const par__checker *c, const par_schedule *list, int bucket) {
-    int chunk = 0;
-    while (chunk < c->v && bucket >= list->first_bucket[chunk + 1]) chunk++;
-    return chunk;
-}
-
-static par_status require_gather(const par__checker *c, int stage, const par_action *a, int chunk) {
-    const par__checked_stage *s = &c->stages[stage];
-    if (chunk < c->v) return PAR_OK; /* each FORWARD requires those that it reads */
-    /* Several stages read these: all gather them first of all, in rising order. */
-    if (s->at == s->n_buckets[0][chunk] && a->bucket == s->list->first_bucket[c->v] + s->at)
-        return PAR_OK;
-    return par__checker_complain(c, stage,
-                                 "last buckets are gathered first of all, in rising order");
-}
-
 static par_status require_reduce(const par__checker *c, int stage, const par_action *a, int chunk) {
     const par__checked_stage *s = &c->stages[stage];
     int first = s->list->first_bucket[c->v], done = s->n_buckets[1][c->v];
@@ -301,40 +256,47 @@ static par_status require_reduce(const par__checker *c, int stage, const par_act
         c, stage, "last buckets are reduced in rising order; next is bucket %d", first + done);
 }
 
+/* A chunk's buckets may be gathered at any time: each FORWARD requires those that it reads. The
+ * last buckets, which several stages read, all gather first of all, in rising order. */
 static par_status do_bucket(par__checker *c, int stage, const par_action *a) {
     par__checked_stage *s = &c->stages[stage];
+    const int *first = s->list->first_bucket;
     bool reduce = a->act == PAR_REDUCE;
-    int chunk = owner(c, s->list, a->bucket), flag = reduce ? 2 : 1;
+    int chunk = 0, flag = reduce ? 2 : 1; /* the chunk that owns it; v: a last bucket */
+    while (chunk < c->v && a->bucket >= first[chunk + 1]) chunk++;
     if (s->buckets[a->bucket] & flag)
         return par__checker_complain(c, stage, reduce ? "reduced twice" : "gathered twice");
+    bool in_order = s->at == s->n_buckets[0][chunk] && a->bucket == first[c->v] + s->at;
     if (reduce)
         PAR_TRY(require_reduce(c, stage, a, chunk));
-    else
-        PAR_TRY(require_gather(c, stage, a, chunk));
+    else if (chunk == c->v && !in_order)
+        return par__checker_complain(c, stage,
+                                     "last buckets are gathered first of all, in rising order");
     s->buckets[a->bucket] |= (uint8_t)flag;
     s->n_buckets[reduce][chunk]++;
     return PAR_OK;
 }
 
-static bool is_last_reduce(const par__checker *c, const par__checked_stage *s,
-                           const par_action *a) {
-    return a->act == PAR_REDUCE && a->bucket >= s->list->first_bucket[c->v];
-}
-
 par_status par__checker_step(par__checker *c, int stage, bool *done) {
     par__checked_stage *s = &c->stages[stage];
-    const par_action *a = &s->list->actions[s->at];
+    const par_action *a = &s->list->actions[s->at], *open = s->open;
+    bool last_reduce = a->act == PAR_REDUCE && a->bucket >= s->list->first_bucket[c->v];
+    bool computes = a->act == PAR_FORWARD || a->act == PAR_BACKWARD;
     *done = true;
     /* They join stages: whatever stood behind them would wait for stages that wait for this one. */
-    if (s->n_buckets[1][c->v] > 0 && !is_last_reduce(c, s, a))
+    if (s->n_buckets[1][c->v] > 0 && !last_reduce)
         return par__checker_complain(c, stage, "comes after the reduction of a last bucket");
+    /* Computations are cut for buckets alone: what lies between modules is kept for one at a
+     * time. */
+    if (computes && open &&
+        (a->act != open->act || a->chunk != open->chunk || a->micro != open->micro))
+        return par__checker_complain(
+            c, stage, "the %s of chunk %d, micro-batch %d is not through: it ran %s module %d",
+            open->act == PAR_FORWARD ? "FORWARD" : "BACKWARD", open->chunk, open->micro,
+            open->act == PAR_FORWARD ? "to before" : "down to", open->module);
     switch (a->act) {
-    case PAR_FORWARD:
-    case PAR_BACKWARD:
-        PAR_TRY(require_none_open(c, stage, a));
-        PAR_TRY(a->act == PAR_FORWARD ? do_forward(c, stage, a, done)
-                                      : do_backward(c, stage, a, done));
-        break;
+    case PAR_FORWARD: PAR_TRY(do_forward(c, stage, a, done)); break;
+    case PAR_BACKWARD: PAR_TRY(do_backward(c, stage, a, done)); break;
     case PAR_SEND: PAR_TRY(do_send(c, stage, a, done)); break;
     case PAR_RECV: PAR_TRY(do_recv(c, stage, a)); break;
     default: PAR_TRY(do_bucket(c, stage, a)); break;

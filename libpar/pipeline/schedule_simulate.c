@@ -88,33 +88,20 @@ static void do_send(simulation *sim, int stage, const par_action *a) {
     wake(sim, a->peer);
 }
 
-static void do_recv(simulation *sim, int stage, const par_action *a) {
-    sim_stage *s = &sim->stages[stage];
-    int which = side(sim, stage, a->peer);
-    message *msg = &s->in[which][s->n_posted[which]++];
-    msg->posted = s->clock;
-    s->reads[a->grad][a->chunk * sim->m + a->micro] = msg;
-    wake(sim, a->peer);
-}
-
 static bool step(simulation *sim, int stage) {
     sim_stage *s = &sim->stages[stage];
     const par_action *a = &s->list->actions[s->at];
     if (a->act == PAR_FORWARD || a->act == PAR_BACKWARD) return do_compute(sim, s, a);
     s->times[s->at] = (par__interval){s->clock, s->clock};
     if (a->act == PAR_SEND) do_send(sim, stage, a);
-    if (a->act == PAR_RECV) do_recv(sim, stage, a);
-    return true;
-}
-
-static void run(simulation *sim) {
-    for (int s = sim->p - 1; s >= 0; s--) wake(sim, s);
-    while (sim->n_queue > 0) {
-        int stage = sim->queue[--sim->n_queue];
-        sim_stage *s = &sim->stages[stage];
-        s->queued = false;
-        while (s->at < s->list->n && step(sim, stage)) s->at++;
+    if (a->act == PAR_RECV) {
+        int which = side(sim, stage, a->peer);
+        message *msg = &s->in[which][s->n_posted[which]++];
+        msg->posted = s->clock;
+        s->reads[a->grad][a->chunk * sim->m + a->micro] = msg;
+        wake(sim, a->peer);
     }
+    return true;
 }
 
 static bool stage_init(sim_stage *s, const par_schedule *list, par__interval *times) {
@@ -154,27 +141,28 @@ static void simulation_free(simulation *sim) {
     free(sim->queue);
 }
 
-static par_status check_cost(const par_schedule_cost *cost) {
+par_status par__schedule_times(par_schedule *const *schedules, int p, const par_schedule_cost *cost,
+                               par__interval *times) {
+    PAR_REQUIRE(cost && times);
     const double costs[] = {cost->forward, cost->backward, cost->transfer};
     static const char *const names[] = {"forward", "backward", "transfer"};
     for (int i = 0; i < 3; i++)
         if (!isfinite(costs[i]) || costs[i] < 0 || (i == 0 && costs[i] == 0))
             PAR_FAIL(PAR_ERR_ARG, "schedule: cost of %s %g; legal: finite, %s 0", names[i],
                      costs[i], i == 0 ? "above" : "at least");
-    return PAR_OK;
-}
-
-par_status par__schedule_times(par_schedule *const *schedules, int p, const par_schedule_cost *cost,
-                               par__interval *times) {
-    PAR_REQUIRE(cost && times);
-    PAR_TRY(check_cost(cost));
     simulation sim = {
         .p = p,
         .m = schedules[0]->m,
         .duration = {cost->forward / schedules[0]->v, cost->backward / schedules[0]->v},
         .transfer = cost->transfer};
     bool made = init(&sim, schedules, times);
-    if (made) run(&sim);
+    for (int s = p - 1; made && s >= 0; s--) wake(&sim, s);
+    while (made && sim.n_queue > 0) {
+        int stage = sim.queue[--sim.n_queue];
+        sim_stage *s = &sim.stages[stage];
+        s->queued = false;
+        while (s->at < s->list->n && step(&sim, stage)) s->at++;
+    }
     simulation_free(&sim);
     if (!made) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to simulate %d stages", p);
     return PAR_OK;

@@ -34,27 +34,24 @@ static bool by_events(const par__timer *t) {
     return t->backend->elapsed != NULL;
 }
 
-static int count_sets(const par__timer *t) {
-    return t->backend->capture_begin ? ROUNDS + CAPTURED : ROUNDS;
-}
-
-static par_status take_set(par__timer *t, set *s) {
-    s->spans = calloc((size_t)t->max + 1, sizeof *s->spans);
-    if (!s->spans) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d timed spans", t->max);
-    for (int i = 0; by_events(t) && i < t->max; i++) {
-        PAR_TRY(t->backend->timed_event_create(&s->spans[i].from));
-        PAR_TRY(t->backend->timed_event_create(&s->spans[i].to));
-    }
-    return PAR_OK;
-}
-
 par_status par__timer_create(const par_backend *backend, int max_spans, par__timer **out) {
     par_status st = PAR_OK;
     par__timer *t = calloc(1, sizeof *t);
     if (!t) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a timer");
     t->backend = backend;
     t->max = max_spans;
-    for (int i = 0; i < count_sets(t); i++) PAR_TRY_GOTO(take_set(t, &t->sets[i]), out_timer);
+    int n_sets = backend->capture_begin ? ROUNDS + CAPTURED : ROUNDS;
+    for (int k = 0; k < n_sets; k++) {
+        span *spans = t->sets[k].spans = calloc((size_t)max_spans + 1, sizeof *spans);
+        if (!spans) {
+            st = par_error_set(PAR_ERR_MEMORY, "no host memory for %d timed spans", max_spans);
+            goto out_timer;
+        }
+        for (int i = 0; by_events(t) && i < max_spans; i++) {
+            PAR_TRY_GOTO(backend->timed_event_create(&spans[i].from), out_timer);
+            PAR_TRY_GOTO(backend->timed_event_create(&spans[i].to), out_timer);
+        }
+    }
     *out = t;
     return PAR_OK;
 out_timer:

@@ -50,17 +50,6 @@ void par__buckets_begin_step(par__buckets *k) {
     k->n_begun = 0;
 }
 
-/* Gradients that nobody wrote in this step are zero. */
-static par_status zero_unwritten(par__buckets *k, int bucket) {
-    for (int i = 0; i < k->flat->registry->n_params; i++) {
-        par_param *p = k->flat->registry->params[i];
-        if (p->bucket != bucket || p->written) continue;
-        PAR_TRY(k->on->backend->zero(k->on->stream, p->grad,
-                                     (size_t)par__param_n(p) * sizeof *p->grad));
-    }
-    return PAR_OK;
-}
-
 par_status par__bucket_reduce(void *user, int bucket) {
     par__buckets *k = user;
     const par_registry *registry = k->flat->registry;
@@ -68,7 +57,12 @@ par_status par__bucket_reduce(void *user, int bucket) {
     float *gradients = k->flat->gradients;
     assert(k->n_begun < registry->n_buckets);
     k->begun[k->n_begun++] = bucket;
-    PAR_TRY(zero_unwritten(k, bucket));
+    for (int i = 0; i < registry->n_params; i++) { /* what nobody wrote in this step is zero */
+        par_param *p = registry->params[i];
+        if (p->bucket != bucket || p->written) continue;
+        PAR_TRY(k->on->backend->zero(k->on->stream, p->grad,
+                                     (size_t)par__param_n(p) * sizeof *p->grad));
+    }
     for (int i = 0; i < registry->n_sums; i++) {
         const par__sum_range *s = &registry->sums[i];
         float *grad = gradients + s->begin;

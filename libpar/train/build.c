@@ -17,8 +17,9 @@ static void progress(void *transport) {
     par__engine_between(transport);
 }
 
-/* What the parts stand on. The stream is missing while measuring. */
-static par_status build_context(par__context *on) {
+/* What the parts stand on, then the parts. The stream is missing while measuring. */
+static par_status build(par_trainer *t) {
+    par__context *on = &t->on;
     par_layout *layout = &on->params.layout;
     PAR_TRY(par__trainer_backend(&on->params, &on->backend));
     if (!par_memory_measuring(on->memory)) {
@@ -29,12 +30,7 @@ static par_status build_context(par__context *on) {
     }
     on->sequence_parallel = layout->size[PAR_TP] > 1 && !on->params.no_sequence_parallel;
     on->n_micro = (int)(on->params.global_batch / (on->params.micro_batch * layout->size[PAR_DP]));
-    return par_mesh_create(on->transport, layout, on->backend, on->memory, &on->mesh);
-}
-
-static par_status build(par_trainer *t) {
-    par__context *on = &t->on;
-    PAR_TRY(build_context(on));
+    PAR_TRY(par_mesh_create(on->transport, layout, on->backend, on->memory, &on->mesh));
     PAR_TRY(par__registry_create(on->params.chunks, par__dp(on), on->mesh->coordinate[PAR_DP],
                                  &t->flat.registry));
     PAR_TRY(par__stage_build(&t->stage, on, t->flat.registry));

@@ -107,12 +107,6 @@ static void add_scaler(par__about *a, const par_trainer *t) {
     add(a, PAR_CHECKPOINT_STATED, "now: skipped steps", "%lld", (long long)s->skipped);
 }
 
-static bool has(const par__about *a, const char *name) {
-    for (int i = 0; i < a->n; i++)
-        if (strcmp(a->pairs[i].name, name) == 0) return true;
-    return false;
-}
-
 par_status par__about_make(const par_trainer *t, const par_checkpoint_about *given,
                            par__about **out) {
     PAR_REQUIRE(given->n >= 0 && (given->pairs || given->n == 0));
@@ -122,8 +116,12 @@ par_status par__about_make(const par_trainer *t, const par_checkpoint_about *giv
     add_layout(a, &t->on);
     if (!t->on.params.inference) add_training(a, &t->on.params);
     if (!t->on.params.inference) add_scaler(a, t);
-    for (int i = 0; i < given->n; i++)
-        if (!has(a, given->pairs[i].name)) a->pairs[a->n++] = given->pairs[i];
+    for (int i = 0; i < given->n; i++) {
+        bool has = false;
+        for (int k = 0; k < a->n && !has; k++)
+            has = strcmp(a->pairs[k].name, given->pairs[i].name) == 0;
+        if (!has) a->pairs[a->n++] = given->pairs[i];
+    }
     a->about = (par_checkpoint_about){.pairs = a->pairs, .n = a->n, .memory = given->memory};
     *out = a;
     return PAR_OK;

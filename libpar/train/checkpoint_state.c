@@ -80,13 +80,6 @@ par_status par_trainer_state_runs(const par_trainer *t, visit_fn *visit, void *u
     return each_run(t, visit, user);
 }
 
-/* Empty where the backend times nothing. */
-static void note_choices(par_trainer *t) {
-    memset(t->choices, 0, sizeof t->choices);
-    if (t->on.backend->choices)
-        snprintf(t->choices, sizeof t->choices, "%s", t->on.backend->choices());
-}
-
 /* The run that saved chose so: the same bits need the same choices. Those of another device are of
  * no use here. */
 static par_status take_choices(par_trainer *t, par_problems *notes) {
@@ -141,7 +134,9 @@ static void free_state(state *s) {
 static par_status take_state(par_trainer *t, const par_checkpoint_params *params, state *out) {
     *out = (state){.params = *params};
     t->stored_dtype = (int32_t)t->on.params.dtype;
-    note_choices(t);
+    memset(t->choices, 0, sizeof t->choices); /* empty where the backend times nothing */
+    if (t->on.backend->choices)
+        snprintf(t->choices, sizeof t->choices, "%s", t->on.backend->choices());
     par_status st = describe(t, &params->about, &out->runs, &out->about);
     if (st != PAR_OK) {
         free_state(out);
@@ -224,19 +219,18 @@ static par_status copy_state(par_trainer *t, list *l) {
     return par__sync(&t->on);
 }
 
-static par_status check_room(const par_trainer *t) {
-    if (t->copy.room) return PAR_OK;
-    PAR_FAIL(PAR_ERR_ARG, "a copy of the state takes %zu bytes; save_memory allows %zu",
-             t->copy.nbytes, t->on.params.save_memory);
-}
-
 par_status par_trainer_save_begin(par_trainer *t, const par_checkpoint_params *params) {
     state s;
     PAR_REQUIRE(t && params && !params->check_only);
     PAR_TRY(check_ready(t, false));
-    PAR_TRY(par_comm_agree(t->on.mesh->world, check_room(t)));
+    par_status st =
+        t->copy.room ? PAR_OK
+                     : par_error_set(PAR_ERR_ARG,
+                                     "a copy of the state takes %zu bytes; save_memory allows %zu",
+                                     t->copy.nbytes, t->on.params.save_memory);
+    PAR_TRY(par_comm_agree(t->on.mesh->world, st));
     par__enter(&t->on, PAR__PHASE_SAVE);
-    par_status st = take_state(t, params, &s);
+    st = take_state(t, params, &s);
     if (st == PAR_OK) {
         st = par__fatal(&t->on, copy_state(t, &s.runs));
         if (st == PAR_OK)

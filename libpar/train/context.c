@@ -24,43 +24,37 @@ par_timeline *par__timeline_of(const par__context *on) {
 }
 
 /* Of a step everything is recorded, of other calls one span. What a device runs ends later than its
- * calls: its own events tell when. */
-static void enter_timeline(const par__context *on, par__phase phase) {
-    par_timeline *timeline = par__recorder_traced(par_transport_recorder(on->transport));
-    if (!timeline) return;
-    timeline->called_ns = par__nanoseconds();
-    timeline->quiet = phase != PAR__PHASE_STEP;
-    on->stream->timeline = on->backend->on_host ? par__timeline_of(on) : NULL;
-}
-
-static void leave_timeline(const par__context *on, const char *call) {
-    par_timeline *timeline = par__recorder_traced(par_transport_recorder(on->transport));
-    on->stream->timeline = NULL; /* it may be gone before the next call */
-    if (!timeline) return;
-    timeline->quiet = false;
-    par__timeline_add(timeline, (par__event){.begin_ns = timeline->called_ns,
-                                             .name = call,
-                                             .number = timeline->step,
-                                             .kind = PAR__EVENT_CALL,
-                                             .peer = -1,
-                                             .layer = -1,
-                                             .chunk = -1,
-                                             .micro = -1});
-    if (strcmp(call, "step") == 0) timeline->step++;
-}
-
-/* Data is read within other phases. */
+ * calls: its own events tell when. Data is read within other phases. */
 void par__enter(const par__context *on, par__phase phase) {
-    if (flight(on)->phase == PAR__PHASE_OUTSIDE && phase != PAR__PHASE_OUTSIDE)
-        enter_timeline(on, phase);
+    par_recorder *recorder = par_transport_recorder(on->transport);
+    par_timeline *timeline = par__recorder_traced(recorder);
+    bool calls = flight(on)->phase == PAR__PHASE_OUTSIDE && phase != PAR__PHASE_OUTSIDE;
+    if (calls && timeline) {
+        timeline->called_ns = par__nanoseconds();
+        timeline->quiet = phase != PAR__PHASE_STEP;
+        on->stream->timeline = on->backend->on_host ? par__timeline_of(on) : NULL;
+    }
     if (phase != PAR__PHASE_DATA && flight(on)->phase != PAR__PHASE_DATA)
-        par_recorder_phase(par_transport_recorder(on->transport), phase_names[phase]);
+        par_recorder_phase(recorder, phase_names[phase]);
     flight(on)->phase = phase;
     flight(on)->progress++;
 }
 
 par_status par__leave(const par__context *on, const char *call, par_status st) {
-    leave_timeline(on, call);
+    par_timeline *timeline = par__recorder_traced(par_transport_recorder(on->transport));
+    on->stream->timeline = NULL; /* it may be gone before the next call */
+    if (timeline) {
+        timeline->quiet = false;
+        par__timeline_add(timeline, (par__event){.begin_ns = timeline->called_ns,
+                                                 .name = call,
+                                                 .number = timeline->step,
+                                                 .kind = PAR__EVENT_CALL,
+                                                 .peer = -1,
+                                                 .layer = -1,
+                                                 .chunk = -1,
+                                                 .micro = -1});
+        if (strcmp(call, "step") == 0) timeline->step++;
+    }
     par__enter(on, PAR__PHASE_OUTSIDE);
     flight(on)->act = 0;
     return st;
@@ -68,13 +62,6 @@ par_status par__leave(const par__context *on, const char *call, par_status st) {
 
 static bool by_nccl(const par_comm *comm) {
     return comm && strcmp(par_comm_link(comm), "nccl") == 0;
-}
-
-/* Only kernels of NCCL wait for peers on the device. */
-static bool device_waits(const par__context *on) {
-    bool waits = by_nccl(on->mesh->kv) || by_nccl(on->mesh->tied);
-    for (int i = 0; i < PAR_AXIS_COUNT; i++) waits = waits || by_nccl(on->mesh->axis[i]);
-    return waits;
 }
 
 par_status par__await(const par__context *on, par_event *event) {
@@ -90,9 +77,11 @@ par_status par__await(const par__context *on, par_event *event) {
     return st;
 }
 
+/* Only kernels of NCCL wait for peers on the device. */
 par_status par__sync(const par__context *on) {
-    bool done = !device_waits(on);
-    if (!done) PAR_TRY(on->backend->event_record(on->stream, on->reached));
-    if (!done) PAR_TRY(par__await(on, on->reached));
+    bool waits = by_nccl(on->mesh->kv) || by_nccl(on->mesh->tied);
+    for (int i = 0; i < PAR_AXIS_COUNT; i++) waits = waits || by_nccl(on->mesh->axis[i]);
+    if (waits) PAR_TRY(on->backend->event_record(on->stream, on->reached));
+    if (waits) PAR_TRY(par__await(on, on->reached));
     return on->backend->sync(on->stream);
 }

@@ -59,24 +59,6 @@ static par_status check_tensor(const statement *s, int n) {
     return PAR_OK;
 }
 
-static par_status check_all(statement *all, int n) {
-    qsort(all, (size_t)n, sizeof *all, by_name);
-    for (int first = 0, end; first < n; first = end) {
-        for (end = first + 1; end < n && strcmp(all[end].name, all[first].name) == 0; end++) {
-        }
-        if (all[first].name[0]) PAR_TRY(check_tensor(all + first, end - first));
-    }
-    return PAR_OK;
-}
-
-static void state(const par_param *p, int rank, statement *out) {
-    *out = (statement){.replica = p->replica, .rank = rank};
-    memcpy(out->name, p->name, sizeof out->name);
-    memcpy(out->global, p->global, sizeof out->global);
-    memcpy(out->offset, p->offset, sizeof out->offset);
-    memcpy(out->extent, p->extent, sizeof out->extent);
-}
-
 static par_status gather_and_check(par_comm *model, const par__context *on,
                                    const par_registry *registry) {
     int p = par_comm_size(model), r = par_comm_rank(model);
@@ -95,12 +77,25 @@ static par_status gather_and_check(par_comm *model, const par__context *on,
     st = all ? PAR_OK
              : par_error_set(PAR_ERR_MEMORY, "no host memory for %d x %d parameters", p, max);
     PAR_TRY_GOTO(par_comm_agree(model, st), out);
-    for (int i = 0; i < registry->n_params; i++)
-        state(registry->params[i], on->mesh->rank, &all[r * max + i]);
+    for (int i = 0; i < registry->n_params; i++) {
+        const par_param *param = registry->params[i];
+        statement *own = &all[r * max + i];
+        *own = (statement){.replica = param->replica, .rank = on->mesh->rank};
+        memcpy(own->name, param->name, sizeof own->name);
+        memcpy(own->global, param->global, sizeof own->global);
+        memcpy(own->offset, param->offset, sizeof own->offset);
+        memcpy(own->extent, param->extent, sizeof own->extent);
+    }
     PAR_TRY_GOTO(par_comm_all_gather(model, all + r * max, all, max * (int64_t)sizeof *all, PAR_U8,
                                      tag, NULL, NULL),
                  out);
-    st = check_all(all, p * max);
+    int n = p * max;
+    qsort(all, (size_t)n, sizeof *all, by_name);
+    for (int first = 0, end; first < n; first = end) {
+        for (end = first + 1; end < n && strcmp(all[end].name, all[first].name) == 0; end++) {
+        }
+        if (all[first].name[0]) PAR_TRY_GOTO(check_tensor(all + first, end - first), out);
+    }
 out:
     free(all);
     free(counts);

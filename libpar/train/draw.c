@@ -107,26 +107,19 @@ static double sum_of(const par__draw_candidate *c, int32_t n) {
     return sum;
 }
 
-/* Those that top_k and top_p leave, with their weights. */
-static int32_t candidates_of(const float *x, int32_t n, const par__draw_params *params, double max,
-                             par__draw_candidate *c) {
-    int32_t kept = n;
+int32_t par__draw(const float *x, int32_t n, const par__draw_params *params, double u,
+                  par__draw_candidate *c) {
+    int32_t best = largest(x, n), last = best, kept = n;
+    if (best < 0 || params->temperature == 0) return best;
+    /* what top_k and top_p leave, with weights */
     for (int32_t i = 0; i < n; i++)
         c[i] = (par__draw_candidate){.key = (uint32_t)ordered(x[i]) ^ 0x80000000u, .id = i};
     if (params->top_k > 0 && params->top_k < n)
         kept = keep(c, n, select(c, n, (double)params->top_k, true));
     for (int32_t j = 0; j < kept; j++)
-        c[j].weight = exp(((double)x[c[j].id] - max) / params->temperature);
+        c[j].weight = exp(((double)x[c[j].id] - (double)x[best]) / params->temperature);
     if (params->top_p > 0 && params->top_p < 1)
         kept = keep(c, kept, select(c, kept, params->top_p * sum_of(c, kept), false));
-    return kept;
-}
-
-int32_t par__draw(const float *x, int32_t n, const par__draw_params *params, double u,
-                  par__draw_candidate *c) {
-    int32_t best = largest(x, n), last = best;
-    if (best < 0 || params->temperature == 0) return best;
-    int32_t kept = candidates_of(x, n, params, x[best], c);
     double sum = sum_of(c, kept), running = 0;
     for (int32_t j = 0; j < kept; j++) {
         running += c[j].weight;

@@ -13,35 +13,13 @@ static bool same_shape(const par_tensor *a, const par_tensor *b) {
     return same;
 }
 
-/* What a module answered, and its cache. */
-static par_status take_module(par_generator *g, par_memory *memory, int c, int i,
-                              const par_build *build) {
-    const par__chunk *chunk = &g->trainer->stage.chunks[c];
-    int number = chunk->first_index + i;
-    if (par__is_last_module(g, chunk, i)) {
-        g->logits = build->y;
-        if (build->y.dtype != PAR_F32 || build->y.ndim != 2 ||
-            build->y.shape[0] != g->params.sequences)
-            PAR_FAIL(PAR_ERR_ARG,
-                     "module %d's logits are not fp32 with a row for each of %lld sequences",
-                     number, (long long)g->params.sequences);
-    }
-    par_tensor y = par__decode_output(g, chunk, i, g->params.sequences),
-               largest = par__decode_output(g, chunk, i, par__most_rows(g));
-    if (!same_shape(&y, &build->y))
-        PAR_FAIL(PAR_ERR_ARG,
-                 "module %d decodes to another shape than in training, apart from the rows",
-                 number);
-    if (par_tensor_nbytes(&largest) > g->buffer_nbytes && !par__is_last_module(g, chunk, i))
-        g->buffer_nbytes = par_tensor_nbytes(&largest);
-    if (build->scratch_nbytes > g->scratch_nbytes) g->scratch_nbytes = build->scratch_nbytes;
-    return par_memory_take(memory, PAR_MEM_ACTIVATIONS, "keys and values", build->stash_nbytes,
-                           &g->caches[c][i]);
-}
-
+/* A module asked for its part, what it answered, and its cache. */
 static par_status build_module(par_generator *g, par_memory *memory, int c, int i) {
     const par_trainer *t = g->trainer;
-    par_module *module = t->stage.chunks[c].modules[i];
+    const par__chunk *chunk = &t->stage.chunks[c];
+    par_module *module = chunk->modules[i];
+    int number = chunk->first_index + i;
+    bool last = par__is_last_module(g, chunk, i);
     par_build build = {.mesh = t->on.mesh,
                        .backend = t->on.backend,
                        .memory = memory,
@@ -51,13 +29,29 @@ static par_status build_module(par_generator *g, par_memory *memory, int c, int 
                        .prompt = g->prompt,
                        .seed = t->on.params.seed,
                        .chunk = (int16_t)c,
-                       .x = par__decode_input(&t->stage.chunks[c], i, g->params.sequences)};
+                       .x = par__decode_input(chunk, i, g->params.sequences)};
     if (!module->ops->decode_build || !module->ops->decode)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "module %d of model %s cannot generate: its par_module_ops has no decode",
-                 t->stage.chunks[c].first_index + i, t->on.params.model->name);
+                 "module %d of model %s cannot generate: its par_module_ops has no decode", number,
+                 t->on.params.model->name);
     PAR_TRY(module->ops->decode_build(module, &build, g->params.capacity));
-    return take_module(g, memory, c, i, &build);
+    if (last) g->logits = build.y;
+    if (last &&
+        (build.y.dtype != PAR_F32 || build.y.ndim != 2 || build.y.shape[0] != g->params.sequences))
+        PAR_FAIL(PAR_ERR_ARG,
+                 "module %d's logits are not fp32 with a row for each of %lld sequences", number,
+                 (long long)g->params.sequences);
+    par_tensor y = par__decode_output(g, chunk, i, g->params.sequences),
+               largest = par__decode_output(g, chunk, i, par__most_rows(g));
+    if (!same_shape(&y, &build.y))
+        PAR_FAIL(PAR_ERR_ARG,
+                 "module %d decodes to another shape than in training, apart from the rows",
+                 number);
+    if (par_tensor_nbytes(&largest) > g->buffer_nbytes && !last)
+        g->buffer_nbytes = par_tensor_nbytes(&largest);
+    if (build.scratch_nbytes > g->scratch_nbytes) g->scratch_nbytes = build.scratch_nbytes;
+    return par_memory_take(memory, PAR_MEM_ACTIVATIONS, "keys and values", build.stash_nbytes,
+                           &g->caches[c][i]);
 }
 
 /* Logits of one position, of all tp ranks; the vocabulary must be among them. */

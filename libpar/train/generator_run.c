@@ -16,10 +16,6 @@ static const par_tag activations_tag = {"pipeline forward", -1, -1, -1};
 static const par_tag logits_tag = {"logits", -1, -1, -1};
 static const par_tag tokens_tag = {"tokens", -1, -1, -1};
 
-static int n_parts(const par_generator *g) {
-    return par__n_stages(g) * g->trainer->stage.n_chunks;
-}
-
 /* What goes through the model: the tokens at `position` of all sequences, or the first `rows` of
  * one. */
 typedef struct {
@@ -67,7 +63,7 @@ static par_status begin(par_generator *g) {
 /* Through the parts that this rank holds. */
 static par_status run_parts(par_generator *g, const pass *p) {
     par_trainer *t = g->trainer;
-    int pp = par__n_stages(g), parts = n_parts(g);
+    int pp = par__n_stages(g), parts = pp * t->stage.n_chunks;
     par_comm *pipe = t->on.mesh->axis[PAR_PP];
     void *x = g->tokens;
     for (int part = par__stage_number(g); part < parts; part += pp) {
@@ -112,21 +108,6 @@ static par_status put_tokens(par_generator *g, int64_t n) {
     return par__sync(&t->on);
 }
 
-/* The token at `position` of every sequence, drawn on one rank, in g->ids and g->tokens of all. */
-static par_status draw(par_generator *g, const par_generation *what, int64_t position) {
-    par_trainer *t = g->trainer;
-    int64_t B = g->params.sequences;
-    const par__draw_params params = {what->temperature, what->top_k, what->top_p};
-    if (par__works(g) && par__is_last_stage(&g->trainer->on)) PAR_TRY(collect(g));
-    for (int64_t b = 0; par__draws(g) && b < B; b++)
-        g->ids[b] = par__draw(g->rows + b * g->width, (int32_t)g->params.vocab, &params,
-                              par__draw_uniform(what->seed, b, position), g->candidates);
-    /* the world's communicator carries host data */
-    PAR_TRY(
-        par_comm_broadcast(t->on.mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
-    return put_tokens(g, B);
-}
-
 /* The same answer on every rank. */
 static par_status check_drawn(const par_generator *g, int64_t position) {
     for (int64_t b = 0; b < g->params.sequences; b++)
@@ -137,26 +118,28 @@ static par_status check_drawn(const par_generator *g, int64_t position) {
     return PAR_OK;
 }
 
-/* One pass, from the tokens at `position` to those behind it, if they are drawn. */
+/* One pass, from the tokens at `position` to those behind it, if they are drawn: on one rank, then
+ * in g->ids and g->tokens of all. */
 static par_status go_on(par_generator *g, const par_generation *what, int64_t position,
                         bool drawing) {
+    par_trainer *t = g->trainer;
+    int64_t B = g->params.sequences;
     if (position < what->n_prompt) {
-        for (int64_t b = 0; b < g->params.sequences; b++)
-            g->ids[b] = what->prompt[b * what->n_prompt + position];
-        PAR_TRY(put_tokens(g, g->params.sequences));
+        for (int64_t b = 0; b < B; b++) g->ids[b] = what->prompt[b * what->n_prompt + position];
+        PAR_TRY(put_tokens(g, B));
     }
-    const pass p = {g->params.sequences, position, -1, drawing};
+    const pass p = {B, position, -1, drawing};
     if (par__works(g)) PAR_TRY(run_parts(g, &p));
-    return drawing ? draw(g, what, position + 1) : PAR_OK;
-}
-
-/* Tokens of each prompt that go through the model at once; 0: none, as one pass for each sequence
- * would be more than one for each token, or as a prompt is so much shorter than the pass that the
- * rows it is padded with would take longer than it does token by token. */
-static int64_t at_once(const par_generator *g, const par_generation *what) {
-    enum { PADDING = 16 };
-    int64_t n = what->n_prompt - 1 < g->prompt ? what->n_prompt - 1 : g->prompt;
-    return n > 1 && n >= g->params.sequences && n * PADDING >= g->prompt ? n : 0;
+    if (!drawing) return PAR_OK;
+    const par__draw_params params = {what->temperature, what->top_k, what->top_p};
+    if (par__works(g) && par__is_last_stage(&t->on)) PAR_TRY(collect(g));
+    for (int64_t b = 0; par__draws(g) && b < B; b++)
+        g->ids[b] = par__draw(g->rows + b * g->width, (int32_t)g->params.vocab, &params,
+                              par__draw_uniform(what->seed, b, position + 1), g->candidates);
+    /* the world's communicator carries host data */
+    PAR_TRY(
+        par_comm_broadcast(t->on.mesh->world, g->ids, B, PAR_I32, g->root, tokens_tag, NULL, NULL));
+    return put_tokens(g, B);
 }
 
 /* The first n tokens of each sequence, which are of its prompt. */
@@ -195,8 +178,14 @@ static par_status check_run(const par_generator *g, const par_generation *what) 
 }
 
 static par_status generate(par_generator *g, const par_generation *what, int32_t *ids) {
-    int64_t B = g->params.sequences, end = what->n_prompt + what->n_new, taken = at_once(g, what);
+    enum { PADDING = 16 };
+    int64_t B = g->params.sequences, end = what->n_prompt + what->n_new;
     const par__context *on = &g->trainer->on;
+    /* Tokens of each prompt that go through the model at once; 0: none, as one pass for each
+     * sequence would be more than one for each token, or as a prompt is so much shorter than the
+     * pass that the rows it is padded with would take longer than it does token by token. */
+    int64_t taken = what->n_prompt - 1 < g->prompt ? what->n_prompt - 1 : g->prompt;
+    if (taken <= 1 || taken < B || taken * PADDING < g->prompt) taken = 0;
     PAR_TRY(par__fatal(on, par__buckets_settle(&g->trainer->buckets)));
     if (par__works(g)) PAR_TRY(par__fatal(on, begin(g)));
     if (taken > 0) PAR_TRY(par__fatal(on, take_prompts(g, what, taken)));

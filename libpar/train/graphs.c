@@ -11,18 +11,14 @@ static bool staged(const par_comm *comm) {
     return par_comm_size(comm) > 1 && strcmp(par_comm_link(comm), "staged") == 0;
 }
 
-static const par_comm *find_staged(const par__context *on, const par_registry *registry) {
-    for (int i = 0; i < PAR_AXIS_COUNT; i++)
-        if (staged(on->mesh->axis[i])) return on->mesh->axis[i];
-    for (int i = 0; i < registry->n_sums; i++)
-        if (staged(registry->sums[i].sum)) return registry->sums[i].sum;
-    return NULL;
-}
-
 static void decide(par__graphs *g, const par_registry *registry) {
     const par__context *on = g->on;
-    const par_comm *comm = find_staged(on, registry);
+    const par_comm *comm = NULL; /* the first that is staged */
     size_t n = sizeof g->off;
+    for (int i = 0; i < PAR_AXIS_COUNT && !comm; i++)
+        if (staged(on->mesh->axis[i])) comm = on->mesh->axis[i];
+    for (int i = 0; i < registry->n_sums && !comm; i++)
+        if (staged(registry->sums[i].sum)) comm = registry->sums[i].sum;
     if (on->params.no_graph)
         snprintf(g->off, n, "it was asked for");
     else if (!on->backend->capture_begin)

@@ -15,17 +15,16 @@ static held_runs runs_of(const par__flat *flat) {
     return r;
 }
 
-static bool follows(const par__segment *run, const par__segment *next) {
-    const par_param *p = run->param, *q = next->param;
-    return p->bucket == q->bucket && p->decay == q->decay &&
-           p->flat + run->first + run->n == q->flat + next->first;
-}
-
 static bool run_next(held_runs *r) {
     if (!r->more) return false;
     r->run = r->next;
-    while ((r->more = par__segment_next(&r->next)) && follows(&r->run, &r->next))
+    while ((r->more = par__segment_next(&r->next))) {
+        const par_param *p = r->run.param, *q = r->next.param;
+        bool follows = p->bucket == q->bucket && p->decay == q->decay &&
+                       p->flat + r->run.first + r->run.n == q->flat + r->next.first;
+        if (!follows) break;
         r->run.n += r->next.n;
+    }
     return true;
 }
 

@@ -52,16 +52,6 @@ static void check_batch(const par_trainer_params *p, par_problems *problems) {
                 legal);
 }
 
-static void check_documents(const par_trainer_params *p, par_problems *problems) {
-    if (!p->documents_apart) return;
-    if (p->model->n_ids == 0)
-        par_problem(problems, "documents apart: this model's input is not ids, of which one ends a "
-                              "document");
-    else if (p->document_end < 0 || p->document_end >= p->model->n_ids)
-        par_problem(problems, "document end %d: legal are 0 to %lld, ids of the model's vocabulary",
-                    (int)p->document_end, (long long)p->model->n_ids - 1);
-}
-
 static void check_interleaved(const par_trainer_params *p, par_problems *problems) {
     int pp = p->layout.size[PAR_PP];
     if (p->chunks < 2 || p->chunks > PAR_MAX_CHUNKS)
@@ -106,17 +96,13 @@ static void check_schedule(const par_trainer_params *p, par_problems *problems) 
                     p->model->n_modules);
 }
 
-static void check_precision(const par_trainer_params *p, par_problems *problems) {
+static void check_numbers(const par_trainer_params *p, par_problems *problems) {
     if (p->dtype != PAR_F32 && p->dtype != PAR_BF16 && p->dtype != PAR_F16)
         par_problem(problems, "precision %s: legal are fp32, bf16, fp16", par_dtype_name(p->dtype));
     if (p->reduce_dtype != PAR_F32 && p->reduce_dtype != PAR_BF16)
         par_problem(problems, "reduce type %s: legal are fp32, bf16",
                     par_dtype_name(p->reduce_dtype));
     if (p->dtype == PAR_F16) par_scaler_check(&p->scaler, problems);
-}
-
-static void check_numbers(const par_trainer_params *p, par_problems *problems) {
-    check_precision(p, problems);
     if (p->tp_pieces < 1 || p->tp_pieces > PAR_MAX_TP_PIECES)
         par_problem(problems, "tp pieces %d: legal are 1 to %d", p->tp_pieces, PAR_MAX_TP_PIECES);
     if (p->zero < 0 || p->zero > 1) par_problem(problems, "zero %d: legal are 0 and 1", p->zero);
@@ -151,7 +137,12 @@ void par_trainer_check(const par_trainer_params *params, int world_size, par_pro
     if (problems->n > before) return; /* what follows divides by the layout */
     check_batch(&p, problems);
     check_schedule(&p, problems);
-    check_documents(&p, problems);
+    if (p.documents_apart && p.model->n_ids == 0)
+        par_problem(problems, "documents apart: this model's input is not ids, of which one ends a "
+                              "document");
+    else if (p.documents_apart && (p.document_end < 0 || p.document_end >= p.model->n_ids))
+        par_problem(problems, "document end %d: legal are 0 to %lld, ids of the model's vocabulary",
+                    (int)p.document_end, (long long)p.model->n_ids - 1);
     check_numbers(&p, problems);
     if (p.dtype != PAR_F16 && params->scaler.constant != 0)
         par_problem(problems, "loss scale %g: precision %s has none; legal with fp16",

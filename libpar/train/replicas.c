@@ -50,13 +50,6 @@ static uint64_t mix_bytes(uint64_t hash, const void *data, size_t n) {
     return mix(hash, word);
 }
 
-static uint64_t key_of(const par_param *p) {
-    uint64_t key = mix_bytes(0, p->name, strlen(p->name));
-    key = mix_bytes(key, p->offset, sizeof p->offset);
-    key = mix_bytes(key, p->extent, sizeof p->extent);
-    return mix_bytes(key, p->local, sizeof p->local);
-}
-
 /* Elements on the device, piece by piece. */
 static par_status hash_array(const par_trainer *t, const void *device, int64_t n, size_t size,
                              uint64_t *hash) {
@@ -105,23 +98,19 @@ static int by_key(const void *a, const void *b) {
 
 static par_status sort_copies(par_replicas *r) {
     const par_registry *registry = r->trainer->flat.registry;
-    for (int i = 0; i < r->n; i++) r->hashes[i] = key_of(registry->params[i]);
+    for (int i = 0; i < r->n; i++) {
+        const par_param *p = registry->params[i];
+        uint64_t key = mix_bytes(0, p->name, strlen(p->name));
+        key = mix_bytes(key, p->offset, sizeof p->offset);
+        key = mix_bytes(key, p->extent, sizeof p->extent);
+        r->hashes[i] = mix_bytes(key, p->local, sizeof p->local);
+    }
     PAR_TRY(gather(r, r->hashes, r->all));
     if (r->rank != 0) return PAR_OK;
     for (int k = 0; k < r->size; k++)
         for (int i = 0; i < r->counts[k]; i++)
             r->copies[r->first[k] + i] = (copy){r->all[r->first[k] + i], k, i};
     qsort(r->copies, (size_t)r->n_copies, sizeof *r->copies, by_key);
-    return PAR_OK;
-}
-
-static par_status allocate(par_replicas *r) {
-    r->n = par_trainer_n_params(r->trainer);
-    r->hashes = calloc((size_t)r->n + 1, sizeof *r->hashes);
-    r->counts = calloc((size_t)r->size, sizeof *r->counts);
-    r->first = calloc((size_t)r->size, sizeof *r->first);
-    if (!r->hashes || !r->counts || !r->first)
-        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for hashes of %d parameters", r->n);
     return PAR_OK;
 }
 
@@ -151,7 +140,13 @@ par_status par_replicas_create(par_trainer *trainer, par_replicas **out) {
     r->world = world;
     r->size = par_comm_size(world);
     r->rank = par_comm_rank(world);
-    PAR_TRY_GOTO(par_comm_agree(world, allocate(r)), out_replicas);
+    r->n = par_trainer_n_params(trainer);
+    r->hashes = calloc((size_t)r->n + 1, sizeof *r->hashes);
+    r->counts = calloc((size_t)r->size, sizeof *r->counts);
+    r->first = calloc((size_t)r->size, sizeof *r->first);
+    if (!r->hashes || !r->counts || !r->first)
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for hashes of %d parameters", r->n);
+    PAR_TRY_GOTO(par_comm_agree(world, st), out_replicas);
     int64_t n = r->n;
     PAR_TRY_GOTO(par_comm_all_gather(world, &n, r->counts, 1, PAR_I64, tag, NULL, NULL),
                  out_replicas);

@@ -26,15 +26,6 @@ static par_status build_module(const par__context *on, par_registry *registry, p
     return module->ops->build(module, build);
 }
 
-/* Input of the model: the batch's x with B in front. */
-static par_tensor batched(const par_tensor *sample, int64_t n) {
-    par_tensor t = *sample;
-    t.ndim++;
-    for (int d = 3; d > 0; d--) t.shape[d] = sample->shape[d - 1];
-    t.shape[0] = n;
-    return t;
-}
-
 /* Shapes of what passes between modules, from a throw-away build of the whole model: x[n_modules +
  * 1]. */
 static par_status probe_shapes(const par__context *on, par_tensor *x) {
@@ -44,7 +35,10 @@ static par_status probe_shapes(const par__context *on, par_tensor *x) {
     const par_model *model = on->params.model;
     PAR_TRY(par__registry_create(1, 1, 0, &registry));
     PAR_TRY_GOTO(par_memory_create_measuring(&memory), out_registry);
-    x[0] = batched(&model->x, on->params.micro_batch);
+    x[0] = model->x; /* with B in front */
+    x[0].ndim++;
+    for (int d = 3; d > 0; d--) x[0].shape[d] = model->x.shape[d - 1];
+    x[0].shape[0] = on->params.micro_batch;
     for (int i = 0; i < model->n_modules; i++) {
         par_module *module = NULL;
         par_build build;
@@ -60,23 +54,6 @@ out_memory:
 out_registry:
     par__registry_destroy(&registry);
     return st;
-}
-
-/* What the ledger calls a module: as the first parameter that it registered, and none before it. */
-static void tell_module(par__stage *s, const par_registry *registry, int before,
-                        const par_build *build, par__chunk *chunk, int i) {
-    par__module_memory *told = &chunk->told[i];
-    if (registry->n_params > before)
-        par__param_layer(registry->params[before]->name, told->layer, sizeof told->layer);
-    else
-        snprintf(told->layer, sizeof told->layer, "module %d", chunk->modules[i]->layer);
-    told->n_kept = build->n_kept;
-    memcpy(told->kept, build->kept, sizeof told->kept);
-    chunk->stash_nbytes[i] = build->stash_nbytes;
-    if (s->scratch_layer && build->scratch_nbytes <= s->scratch_nbytes) return;
-    s->scratch_nbytes = build->scratch_nbytes;
-    s->workspace_nbytes = build->workspace_nbytes;
-    s->scratch_layer = told->layer;
 }
 
 static par_status build_chunk(par__stage *s, par_registry *registry, int c, int first, int n,
@@ -100,17 +77,20 @@ static par_status build_chunk(par__stage *s, par_registry *registry, int c, int 
         int before = registry->n_params;
         PAR_TRY(build_module(s->on, registry, s->on->memory, chunk->modules[i], (int16_t)c,
                              x[first + i], &build));
-        tell_module(s, registry, before, &build, chunk, i);
+        /* the ledger calls a module as the first parameter that it registered, and none before */
+        par__module_memory *told = &chunk->told[i];
+        if (registry->n_params > before)
+            par__param_layer(registry->params[before]->name, told->layer, sizeof told->layer);
+        else
+            snprintf(told->layer, sizeof told->layer, "module %d", first + i);
+        told->n_kept = build.n_kept;
+        memcpy(told->kept, build.kept, sizeof told->kept);
+        chunk->stash_nbytes[i] = build.stash_nbytes;
+        if (s->scratch_layer && build.scratch_nbytes <= s->scratch_nbytes) continue;
+        s->scratch_nbytes = build.scratch_nbytes;
+        s->workspace_nbytes = build.workspace_nbytes;
+        s->scratch_layer = told->layer;
     }
-    return PAR_OK;
-}
-
-/* First module of every part of the model. */
-static par_status cut(const par_trainer_params *p, int parts, int *first) {
-    if (!p->modules_per_part)
-        return par_partition(p->model->work, p->model->n_modules, parts, first);
-    first[0] = 0;
-    for (int i = 0; i < parts; i++) first[i + 1] = first[i] + p->modules_per_part[i];
     return PAR_OK;
 }
 
@@ -118,14 +98,17 @@ par_status par__stage_build(par__stage *s, const par__context *on, par_registry 
     const par_trainer_params *p = &on->params;
     par_status st = PAR_OK;
     int pp = p->layout.size[PAR_PP], parts = pp * p->chunks;
-    int *first = calloc((size_t)parts + 1, sizeof *first);
+    int *first = calloc((size_t)parts + 1, sizeof *first); /* module of every part */
     par_tensor *x = calloc((size_t)p->model->n_modules + 1, sizeof *x);
     s->on = on;
     if (!first || !x) {
         st = par_error_set(PAR_ERR_MEMORY, "no host memory for %d parts", parts);
         goto out;
     }
-    PAR_TRY_GOTO(cut(p, parts, first), out);
+    if (!p->modules_per_part)
+        PAR_TRY_GOTO(par_partition(p->model->work, p->model->n_modules, parts, first), out);
+    for (int i = 0; p->modules_per_part && i < parts; i++)
+        first[i + 1] = first[i] + p->modules_per_part[i];
     PAR_TRY_GOTO(probe_shapes(on, x), out);
     for (int c = 0; c < p->chunks; c++) {
         int part = c * pp + on->mesh->coordinate[PAR_PP];

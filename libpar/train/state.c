@@ -134,13 +134,6 @@ static void round_range(const void *user, int slot, int64_t begin, int64_t end) 
             r->dtype == PAR_BF16 ? par__f32_to_bf16(r->from[i]) : par__f32_to_f16(r->from[i]);
 }
 
-/* To the device; `room` has fp32 values [n] and behind them place for n of 16 bits. */
-static par_status store_rounded(par_trainer *t, const par__segment *s, float *room) {
-    const rounding r = {t->flat.dtype, room, (uint16_t *)(room + s->n)};
-    par__threads_run(s->n, PAR_MAX_THREADS, round_range, &r);
-    return par__host_copy(&t->host, s->weight, r.to, (size_t)s->n * sizeof *r.to);
-}
-
 /* A parameter is read whole: where the host cannot write the device's memory, or the weights have
  * 16 bits and there is no other memory for it, into room for the largest. */
 static par_status load_all(par_trainer *t, read_fn *read, void *user) {
@@ -156,9 +149,13 @@ static par_status load_all(par_trainer *t, read_fn *read, void *user) {
     for (par__segment s = par__segments(&t->flat, PAR__WHOLE); par__segment_next(&s);) {
         float *to = par__optimizer_room(&t->optimizer, &s);
         PAR_TRY_GOTO(read(user, s.param, room ? room : to), out);
-        if (rounds) PAR_TRY_GOTO(store_rounded(t, &s, room), out);
-        if (!room || rounds) continue;
-        PAR_TRY_GOTO(par__host_copy(&t->host, to, room, (size_t)s.n * sizeof *to), out);
+        if (rounds) { /* behind fp32 values [n] of the room there is place for n of 16 bits */
+            const rounding r = {t->flat.dtype, room, (uint16_t *)((float *)room + s.n)};
+            par__threads_run(s.n, PAR_MAX_THREADS, round_range, &r);
+            PAR_TRY_GOTO(par__host_copy(&t->host, s.weight, r.to, (size_t)s.n * sizeof *r.to), out);
+        } else if (room) {
+            PAR_TRY_GOTO(par__host_copy(&t->host, to, room, (size_t)s.n * sizeof *to), out);
+        }
     }
     if (!rounds) st = par__optimizer_adopt(&t->optimizer);
 out:

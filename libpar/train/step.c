@@ -43,20 +43,6 @@ static void fill_ballot(par_trainer *t, par__begun *b) {
     b->ballot->total = t->meter.walked;
 }
 
-static par_status hold_vote(par_trainer *t, par__begun *b) {
-    par_tally tally = {.n_norms = t->flat.registry->n_params, .norms = t->optimizer.norms};
-    if (par__counts_loss(&t->on))
-        tally.losses = par__executor_losses(t->stage.executor, &tally.n_losses);
-    if (t->on.backend->on_host) PAR_TRY(par__meter_walk(&t->meter, &b->measured));
-    fill_ballot(t, b);
-    int64_t begin = par__timeline_now(t->on.stream->timeline);
-    par_range_begin(t->on.backend, "vote");
-    par_status st = par__vote_hold(&t->vote, b, tally);
-    par_range_end(t->on.backend);
-    par__timeline_phase(t->on.stream->timeline, "vote", begin, -1);
-    return st;
-}
-
 /* Bucket by bucket in the order in which the next forward reads them: weights of one travel while
  * the next is updated. */
 static par_status update(par_trainer *t) {
@@ -74,11 +60,21 @@ static par_status enqueue(par_trainer *t, par__begun *b, const int *captured) {
     par__meter_begin(&t->meter, &b->measured, captured);
     PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_STEP));
     PAR_TRY(walk_training(t, b, captured));
-    PAR_TRY(hold_vote(t, b));
-    PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_UPDATE));
+    par_tally tally = {.n_norms = t->flat.registry->n_params, .norms = t->optimizer.norms};
+    if (par__counts_loss(&t->on))
+        tally.losses = par__executor_losses(t->stage.executor, &tally.n_losses);
+    if (t->on.backend->on_host) PAR_TRY(par__meter_walk(&t->meter, &b->measured));
+    fill_ballot(t, b);
     int64_t begin = par__timeline_now(t->on.stream->timeline);
+    par_range_begin(t->on.backend, "vote");
+    par_status st = par__vote_hold(&t->vote, b, tally);
+    par_range_end(t->on.backend);
+    par__timeline_phase(t->on.stream->timeline, "vote", begin, -1);
+    PAR_TRY(st);
+    PAR_TRY(par__meter_enter(&t->meter, PAR__SPAN_UPDATE));
+    begin = par__timeline_now(t->on.stream->timeline);
     par_range_begin(t->on.backend, "update");
-    par_status st = update(t);
+    st = update(t);
     par_range_end(t->on.backend);
     par__timeline_phase(t->on.stream->timeline, "update", begin, -1);
     PAR_TRY(st);
@@ -168,12 +164,6 @@ par_status par_trainer_step(par_trainer *t, const par_source *source, float lr, 
     return par_trainer_step_end(t, out);
 }
 
-static par_status walk_and_wait(par_trainer *t, const par_schedule *schedule, const par__walk *walk,
-                                par__walk_result *result) {
-    PAR_TRY(par__executor_walk(t->stage.executor, schedule, walk, result));
-    return par__sync(&t->on);
-}
-
 /* One forward-only walk of schedule->m micro-batches per dp rank, from sample `first` on; those
  * from `end` on do not count. */
 static par_status walk_forward(par_trainer *t, const par_schedule *schedule,
@@ -186,7 +176,9 @@ static par_status walk_forward(par_trainer *t, const par_schedule *schedule,
                             .sample_stride = n};
     par__feed_begin(&t->feed, source, walk.first_sample);
     par__feed_end(&t->feed, end);
-    PAR_TRY(par__fatal(&t->on, walk_and_wait(t, schedule, &walk, &result)));
+    par_status st = par__executor_walk(t->stage.executor, schedule, &walk, &result);
+    if (st == PAR_OK) st = par__sync(&t->on);
+    PAR_TRY(par__fatal(&t->on, st));
     par__executor_add_losses(t->stage.executor, &result);
     sum->loss_sum += result.loss_sum;
     sum->n_targets += result.n_targets;

@@ -50,26 +50,6 @@ par_status par_trainer_plan(const par_trainer_params *params,
     return st;
 }
 
-/* A communicator of the whole world, for the agreement before the trainer has one; without it there
- * is none. */
-static par_status world_comm(par_transport *transport, par_comm **out) {
-    par_status st = par_comm_create(transport, &(par_comm_params){.axis = "create"}, NULL, out);
-    return st == PAR_OK ? st : par_transport_abort(transport, st, par_error());
-}
-
-/* What may fail on one rank alone, before anything is collective: its device, planning,
- * allocating. */
-static par_status allocate(par_transport *transport, const par_trainer_params *params,
-                           par_memory **out) {
-    const par_backend *backend;
-    par_memory *planned = NULL;
-    PAR_TRY(par__trainer_backend(params, &backend));
-    PAR_TRY(plan(params, &transport->params, transport->size, transport->rank, &planned));
-    par_status st = par_memory_create(&backend->memory, &backend->host_memory, planned, out);
-    par_memory_destroy(&planned);
-    return st;
-}
-
 /* The memory becomes the trainer's. Links between devices are made here, by all of a group's ranks
  * together: what fails on this rank alone leaves the others waiting there, before they come to an
  * agreement. */
@@ -88,15 +68,25 @@ static par_status build(par_transport *transport, const par_trainer_params *para
 
 par_status par_trainer_create(par_transport *transport, const par_trainer_params *params,
                               par_trainer **out) {
+    const par_backend *backend = NULL;
     par_comm *world = NULL;
-    par_memory *memory = NULL;
+    par_memory *planned = NULL, *memory = NULL;
     par_trainer *t = NULL;
     PAR_REQUIRE(transport && out);
     PAR_TRY(checked(params, par_transport_size(transport)));
     par__flight *flight = par__recorder_flight(par_transport_recorder(transport));
     flight->phase = PAR__PHASE_CREATE;
-    PAR_TRY(world_comm(transport, &world));
-    par_status st = par_comm_agree(world, allocate(transport, params, &memory));
+    /* for the agreement before the trainer has a communicator; without it there is none */
+    par_status st = par_comm_create(transport, &(par_comm_params){.axis = "create"}, NULL, &world);
+    if (st != PAR_OK) return par_transport_abort(transport, st, par_error());
+    /* what may fail on one rank alone, before anything is collective */
+    st = par__trainer_backend(params, &backend);
+    if (st == PAR_OK)
+        st = plan(params, &transport->params, transport->size, transport->rank, &planned);
+    if (st == PAR_OK)
+        st = par_memory_create(&backend->memory, &backend->host_memory, planned, &memory);
+    par_memory_destroy(&planned);
+    st = par_comm_agree(world, st);
     if (st == PAR_OK) st = par_comm_agree(world, build(transport, params, &memory, &t));
     if (st == PAR_OK) st = par_comm_agree(world, par__check_coverage(&t->on, t->flat.registry));
     if (st == PAR_OK && !params->undrawn) st = par_comm_agree(world, par__trainer_draw(t));

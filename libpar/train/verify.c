@@ -73,18 +73,6 @@ static par_status collect_run(void *user, const par_param *p, int64_t first, int
     return PAR_OK;
 }
 
-/* Both squares, added over the world in rank order. */
-static par_status add_over_world(verifier *v, comparison *c) {
-    double mine[2] = {c->difference2, c->reference2};
-    PAR_TRY(par_comm_all_gather(v->world, mine, v->sums, sizeof mine, PAR_U8, tag, NULL, NULL));
-    c->difference2 = c->reference2 = 0;
-    for (int r = 0; r < par_comm_size(v->world); r++) {
-        c->difference2 += v->sums[2 * r];
-        c->reference2 += v->sums[2 * r + 1];
-    }
-    return PAR_OK;
-}
-
 static par_status compare_tensor(verifier *v, const header *head, double floor2, double *relative) {
     comparison c = {.head = head, .values = v->tensor};
     collection own = {head->name, v->tensor};
@@ -94,8 +82,13 @@ static par_status compare_tensor(verifier *v, const header *head, double floor2,
     PAR_TRY(par_comm_broadcast(v->world, v->tensor, head->n, PAR_F32, 0, tag, NULL, NULL));
     st = par_trainer_visit(v->trainer, PAR_STATE_GRADIENT, compare_run, &c);
     PAR_TRY(par_comm_agree(v->world, st));
-    PAR_TRY(add_over_world(v, &c));
-    *relative = sqrt(c.difference2 / fmax(fmax(c.reference2, floor2), 1e-300));
+    double mine[2] = {c.difference2, c.reference2}, difference2 = 0, reference2 = 0;
+    PAR_TRY(par_comm_all_gather(v->world, mine, v->sums, sizeof mine, PAR_U8, tag, NULL, NULL));
+    for (int r = 0; r < par_comm_size(v->world); r++) {
+        difference2 += v->sums[2 * r];
+        reference2 += v->sums[2 * r + 1];
+    }
+    *relative = sqrt(difference2 / fmax(fmax(reference2, floor2), 1e-300));
     return PAR_OK;
 }
 
@@ -137,31 +130,21 @@ static void widen(double *worst, double a, double b) {
     if (!(relative <= *worst) && !isnan(*worst)) *worst = relative;
 }
 
-/* One step on both; rank 0's figures of the reference reach all. */
-static par_status step_both(verifier *v, const par_source *source, float lr,
-                            par_verify_result *result, double *norm) {
-    par_vote vote, reference = {0};
-    double figures[2] = {0, 0};
-    par_status st = PAR_OK;
-    PAR_TRY(par_trainer_step(v->trainer, source, lr, false, &vote));
-    if (v->rank == 0) st = par_trainer_step(v->reference, source, lr, false, &reference);
-    PAR_TRY(par_comm_agree(v->world, st));
-    figures[0] = reference.loss;
-    figures[1] = reference.grad_norm;
-    PAR_TRY(par_comm_broadcast(v->world, figures, sizeof figures, PAR_U8, 0, tag, NULL, NULL));
-    widen(&result->loss, vote.loss, figures[0]);
-    widen(&result->norm, vote.grad_norm, figures[1]);
-    *norm = figures[1];
-    return PAR_OK;
-}
-
+/* Each step on both; rank 0's figures of the reference reach all. */
 static par_status run(verifier *v, const par_source *source, int steps, float lr,
                       const par_verify_report *report, par_verify_result *result) {
     if (report->begin) PAR_TRY(report->begin(report->user, v->trainer));
     for (int i = 0; i < steps; i++) {
-        double norm;
-        PAR_TRY(step_both(v, source, lr, result, &norm));
-        if (i == 0) PAR_TRY(compare_gradients(v, norm, report, result));
+        par_vote vote, reference = {0};
+        par_status st = PAR_OK;
+        PAR_TRY(par_trainer_step(v->trainer, source, lr, false, &vote));
+        if (v->rank == 0) st = par_trainer_step(v->reference, source, lr, false, &reference);
+        PAR_TRY(par_comm_agree(v->world, st));
+        double figures[2] = {reference.loss, reference.grad_norm};
+        PAR_TRY(par_comm_broadcast(v->world, figures, sizeof figures, PAR_U8, 0, tag, NULL, NULL));
+        widen(&result->loss, vote.loss, figures[0]);
+        widen(&result->norm, vote.grad_norm, figures[1]);
+        if (i == 0) PAR_TRY(compare_gradients(v, figures[1], report, result));
     }
     result->passed = !result->first_bad[0] && inside(result->loss, result->bound) &&
                      inside(result->norm, result->bound);

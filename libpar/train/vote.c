@@ -12,15 +12,6 @@
 
 static const par_tag tag = {"vote", -1, -1, -1};
 
-static par_status take_begun(const par__context *on, par__begun *b) {
-    void *ballot = NULL, *state = NULL;
-    PAR_TRY(par_memory_take(on->memory, PAR_MEM_DATA, "vote", sizeof *b->ballot, &ballot));
-    PAR_TRY(par_memory_take(on->memory, PAR_MEM_DATA, "vote", sizeof *b->state, &state));
-    b->ballot = ballot;
-    b->state = state;
-    return par_memory_measuring(on->memory) ? PAR_OK : on->backend->event_create(&b->voted);
-}
-
 par_status par__vote_take(par__vote *v, const par__context *on) {
     const par_trainer_params *p = &on->params;
     void *ballots[2] = {NULL, NULL}, *device = NULL;
@@ -45,7 +36,15 @@ par_status par__vote_take(par__vote *v, const par__context *on) {
     PAR_TRY(par_memory_take(on->memory, PAR_MEM_SCRATCH, "vote", sizeof *v->device, &device));
     v->device = device;
     PAR_TRY(par_memory_take(on->memory, PAR_MEM_COMM, "vote", polls, &v->polls));
-    for (int i = 0; i < PAR_STEPS_BEGUN; i++) PAR_TRY(take_begun(on, &v->begun[i]));
+    for (int i = 0; i < PAR_STEPS_BEGUN; i++) {
+        par__begun *b = &v->begun[i];
+        void *ballot = NULL, *state = NULL;
+        PAR_TRY(par_memory_take(on->memory, PAR_MEM_DATA, "vote", sizeof *b->ballot, &ballot));
+        PAR_TRY(par_memory_take(on->memory, PAR_MEM_DATA, "vote", sizeof *b->state, &state));
+        b->ballot = ballot;
+        b->state = state;
+        if (!par_memory_measuring(on->memory)) PAR_TRY(on->backend->event_create(&b->voted));
+    }
     return PAR_OK;
 }
 

@@ -1,5 +1,5 @@
-/* For LD_PRELOAD: the FAIL_CALL-th allocation, from 1, that train_llm or libpar asks for on rank
- * FAIL_RANK fails, and all behind it. Where that happens, a line of stderr says so. */
+/* For LD_PRELOAD: the FAIL_CALL-th allocation, from 1, that train_llm, par or libpar asks for on
+ * rank FAIL_RANK fails, and all behind it. Where that happens, a line of stderr says so. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -20,7 +20,8 @@ static bool is_ours(const void *caller) {
     Dl_info info;
     if (!dladdr(caller, &info) || !info.dli_fname) return false;
     const char *slash = strrchr(info.dli_fname, '/'), *name = slash ? slash + 1 : info.dli_fname;
-    return strncmp(name, "libpar.so", 9) == 0 || strcmp(name, "train_llm") == 0;
+    return strncmp(name, "libpar.so", 9) == 0 || strcmp(name, "train_llm") == 0 ||
+           strcmp(name, "par") == 0;
 }
 
 static bool fails(const void *caller) {
