@@ -101,13 +101,6 @@ static void forget(const char *path) {
     close(fd);
 }
 
-static void forget_all(const bench *b) {
-    char path[1100];
-    snprintf(path, sizeof path, "%s/step_00000001/rank_%05d.h5", b->directory, b->rank);
-    forget(b->plain);
-    forget(path);
-}
-
 /* The file system is done with what was before: it may tell the disk of blocks that are free again,
  * which takes the disk a while. */
 static par_status settle(bench *b) {
@@ -167,6 +160,7 @@ static par_status verify(bench *b, double *out) {
 
 static par_status round_of(bench *b, int number) {
     double wrote, saved, read_s, loaded, copied, begun, later, whole, verified;
+    char path[1100];
     for (int i = 0; i < 2; i++) {
         bool plain = (number + i) % 2 == 1;
         PAR_TRY(settle(b));
@@ -174,7 +168,9 @@ static par_status round_of(bench *b, int number) {
         if (plain && rename(b->fresh, b->plain) != 0) return failed("rename");
     }
     PAR_TRY(settle(b));
-    forget_all(b);
+    snprintf(path, sizeof path, "%s/step_00000001/rank_%05d.h5", b->directory, b->rank);
+    forget(b->plain);
+    forget(path);
     PAR_TRY(timed(b, plain_read, &read_s));
     PAR_TRY(timed(b, load, &loaded));
     PAR_TRY(timed(b, plain_copy, &copied));
@@ -222,12 +218,6 @@ static int remove_one(const char *path, const struct stat *info, int type, struc
     return remove(path);
 }
 
-static void clean(const bench *b) {
-    unlink(b->plain);
-    unlink(b->fresh);
-    if (b->rank == 0) nftw(b->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
 static par_status run(par_transport *t, const char *directory, size_t nbytes, int rounds) {
     static bench b;
     PAR_TRY(par_comm_create(t, &(par_comm_params){.axis = "world"}, NULL, &b.world));
@@ -239,7 +229,9 @@ static par_status run(par_transport *t, const char *directory, size_t nbytes, in
             "    later    saved\n",
             b.ranks, nbytes >> 20);
     for (int i = 0; st == PAR_OK && i < rounds; i++) st = round_of(&b, i + 1);
-    clean(&b);
+    unlink(b.plain);
+    unlink(b.fresh);
+    if (b.rank == 0) nftw(b.directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     par_comm_destroy(&b.world);
     free(b.data);
     free(b.copy);

@@ -42,19 +42,6 @@ static void keep(uint64_t begin, uint64_t end, const char *name) {
     spans[n_spans++] = (span){begin, end, name};
 }
 
-static void keep_record(const CUpti_Activity *record) {
-    if (record->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) {
-        const CUpti_ActivityKernel10 *k = (const void *)record;
-        keep(k->start, k->end, strdup(k->name));
-    } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMCPY) {
-        const CUpti_ActivityMemcpy6 *c = (const void *)record;
-        keep(c->start, c->end, "(copy)");
-    } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMSET) {
-        const CUpti_ActivityMemset4 *m = (const void *)record;
-        keep(m->start, m->end, "(set)");
-    }
-}
-
 static void CUPTIAPI buffer_wanted(uint8_t **buffer, size_t *nbytes, size_t *max_records) {
     *buffer = aligned_alloc(8, BUFFER_NBYTES);
     *nbytes = *buffer ? BUFFER_NBYTES : 0;
@@ -65,8 +52,18 @@ static void CUPTIAPI buffer_filled(CUcontext context, uint32_t stream, uint8_t *
                                    size_t nbytes, size_t n_valid) {
     CUpti_Activity *record = NULL;
     (void)context, (void)stream, (void)nbytes;
-    while (cuptiActivityGetNextRecord(buffer, n_valid, &record) == CUPTI_SUCCESS)
-        keep_record(record);
+    while (cuptiActivityGetNextRecord(buffer, n_valid, &record) == CUPTI_SUCCESS) {
+        if (record->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) {
+            const CUpti_ActivityKernel10 *k = (const void *)record;
+            keep(k->start, k->end, strdup(k->name));
+        } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMCPY) {
+            const CUpti_ActivityMemcpy6 *c = (const void *)record;
+            keep(c->start, c->end, "(copy)");
+        } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMSET) {
+            const CUpti_ActivityMemset4 *m = (const void *)record;
+            keep(m->start, m->end, "(set)");
+        }
+    }
     free(buffer);
 }
 
@@ -92,15 +89,6 @@ static int choose(int skip, const char *mark, size_t *from, size_t *to) {
     return n > skip && skip > 0 ? n - skip : 0;
 }
 
-static void add(total *totals, int *n, const span *s) {
-    int i = 0;
-    while (i < *n && strcmp(totals[i].name, s->name) != 0) i++;
-    if (i == MAX_NAMES) return;
-    if (i == *n) totals[(*n)++].name = s->name;
-    totals[i].ns += (double)(s->end - s->begin);
-    totals[i].n++;
-}
-
 /* Time in which nothing ran is the sum of gaps between what has ended and what begins. */
 static void print_table(FILE *file, size_t from, size_t to, int steps) {
     static total totals[MAX_NAMES];
@@ -108,10 +96,17 @@ static void print_table(FILE *file, size_t from, size_t to, int steps) {
     double gaps = 0, sum = 0;
     uint64_t end = spans[from - 1].end;
     for (size_t i = from; i < to; i++) {
-        if (spans[i].begin > end) gaps += (double)(spans[i].begin - end);
-        if (spans[i].end > end) end = spans[i].end;
-        sum += (double)(spans[i].end - spans[i].begin);
-        add(totals, &n, &spans[i]);
+        const span *s = &spans[i];
+        double ns = (double)(s->end - s->begin);
+        if (s->begin > end) gaps += (double)(s->begin - end);
+        if (s->end > end) end = s->end;
+        sum += ns;
+        int k = 0;
+        while (k < n && strcmp(totals[k].name, s->name) != 0) k++;
+        if (k == MAX_NAMES) continue;
+        if (k == n) totals[n++].name = s->name;
+        totals[k].ns += ns;
+        totals[k].n++;
     }
     double all = (double)(end - spans[from - 1].end), per_step = 1e-6 / steps;
     qsort(totals, (size_t)n, sizeof *totals, by_ns);

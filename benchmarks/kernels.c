@@ -81,37 +81,30 @@ static bool time_case(const bench_setup *place, const bench_case *c, double seco
     return true;
 }
 
-static void print_case(const bench_setup *place, const bench_case *c, double seconds) {
-    double spread, s;
-    bench_set set;
-    bench_build(place, c, &set);
-    if (time_case(place, c, seconds, &set, &s, &spread)) {
-        double flops = bench_flops(c->op, &set.args),
-               work = flops > 0 ? flops : bench_nbytes(c->op, &set.args);
-        printf("%-28s %-28s %10.3f %9.1f %s %7.2f\n", c->label, place->backend->kernels[c->op].name,
-               1e3 * s, work / s * 1e-9, flops > 0 ? "GFLOP/s" : "GB/s   ", spread);
-        bench_json_case(c->label, place->backend->kernels[c->op].name,
-                        (bench_figure[]){{"seconds", s},
-                                         {"spread", spread},
-                                         {"bytes", bench_nbytes(c->op, &set.args)},
-                                         {"flops", flops},
-                                         {0}});
-    } else
-        printf("%-28s not supported: %s\n", c->label, par_error());
-    fflush(stdout);
-    bench_free(&set);
-}
-
 static void print_host(const bench_setup *place, const settings *s) {
     printf("%-28s %-28s %10s %16s %7s\n", "operation", "kernel", "ms", "rate", "spread");
-    for (const bench_case *c = bench_cases; c->label; c++)
-        if (strstr(c->label, s->filter)) print_case(place, c, s->seconds);
-}
-
-static void print_ratio(const bench_setup *place, const bench_case *c, double s, double s_ref) {
-    printf("%-28s %10.1f %10.1f %8.1f\n", c->label, 1e6 * s, 1e6 * s_ref, s_ref / s);
-    bench_json_case(c->label, place->backend->kernels[c->op].name,
-                    (bench_figure[]){{"seconds_small", s}, {"seconds_small_ref", s_ref}, {0}});
+    for (const bench_case *c = bench_cases; c->label; c++) {
+        double spread, seconds;
+        bench_set set;
+        if (!strstr(c->label, s->filter)) continue;
+        bench_build(place, c, &set);
+        if (time_case(place, c, s->seconds, &set, &seconds, &spread)) {
+            const char *name = place->backend->kernels[c->op].name;
+            double flops = bench_flops(c->op, &set.args), nbytes = bench_nbytes(c->op, &set.args);
+            printf("%-28s %-28s %10.3f %9.1f %s %7.2f\n", c->label, name, 1e3 * seconds,
+                   (flops > 0 ? flops : nbytes) / seconds * 1e-9, flops > 0 ? "GFLOP/s" : "GB/s   ",
+                   spread);
+            bench_json_case(c->label, name,
+                            (bench_figure[]){{"seconds", seconds},
+                                             {"spread", spread},
+                                             {"bytes", nbytes},
+                                             {"flops", flops},
+                                             {0}});
+        } else
+            printf("%-28s not supported: %s\n", c->label, par_error());
+        fflush(stdout);
+        bench_free(&set);
+    }
 }
 
 /* 32 tokens, 512 entries of vocabulary: `ref` is slow */
@@ -131,8 +124,12 @@ static void print_ratios(const bench_setup *place, const char *filter) {
         if (!strstr(c->label, filter)) continue;
         bench_build(&here, c, &set);
         if (time_case(&here, c, 0.02, &set, &s, &spread) &&
-            time_case(&there, c, 0.02, &set, &s_ref, &spread))
-            print_ratio(&here, c, s, s_ref);
+            time_case(&there, c, 0.02, &set, &s_ref, &spread)) {
+            printf("%-28s %10.1f %10.1f %8.1f\n", c->label, 1e6 * s, 1e6 * s_ref, s_ref / s);
+            bench_json_case(
+                c->label, here.backend->kernels[c->op].name,
+                (bench_figure[]){{"seconds_small", s}, {"seconds_small_ref", s_ref}, {0}});
+        }
         bench_free(&set);
     }
 }
@@ -143,14 +140,6 @@ static void print_ratios(const bench_setup *place, const char *filter) {
 typedef struct {
     double wide, narrow, lower, median, upper;
 } pair_times;
-
-static double one_run(const bench_case *c, const bench_set *set, void *workspace) {
-    double t = processor_s();
-    bench_check(par_op_run_untyped(set->place->backend, c->op, NULL, &set->args, sizeof set->args,
-                                   workspace),
-                c->label);
-    return processor_s() - t;
-}
 
 /* Sorts n times. */
 static double quantile(double *times, int n, double q) {
@@ -165,7 +154,13 @@ static bool time_pair(const bench_case *c, bench_set pair[2], double seconds, pa
     bool done = prepare(c, &pair[0], &workspace[0]) && prepare(c, &pair[1], &workspace[1]);
     for (int turn = -1; done && n < MAX_TURNS && (n < 5 || bench_now_s() - start < seconds);
          turn++) {
-        for (int i = 0; i < 2; i++) times[i][n] = one_run(c, &pair[i], workspace[i]);
+        for (int i = 0; i < 2; i++) {
+            double t = processor_s();
+            bench_check(par_op_run_untyped(pair[i].place->backend, c->op, NULL, &pair[i].args,
+                                           sizeof pair[i].args, workspace[i]),
+                        c->label);
+            times[i][n] = processor_s() - t;
+        }
         ratios[n] = times[1][n] / times[0][n];
         n += turn >= 0; /* the first turn warms up */
     }
@@ -176,18 +171,6 @@ static bool time_pair(const bench_case *c, bench_set pair[2], double seconds, pa
     free(workspace[0]);
     free(workspace[1]);
     return done;
-}
-
-static void print_pair(const bench_setup *place, const bench_case *c, const pair_times *t) {
-    printf("%-28s %12.3f %12.3f %10.2f %5.2f - %.2f\n", c->label, 1e3 * t->wide, 1e3 * t->narrow,
-           t->median, t->lower, t->upper);
-    bench_json_case(c->label, place->backend->kernels[c->op].name,
-                    (bench_figure[]){{"processor_seconds_fp32", t->wide},
-                                     {"processor_seconds", t->narrow},
-                                     {"over_fp32_lower", t->lower},
-                                     {"over_fp32", t->median},
-                                     {"over_fp32_upper", t->upper},
-                                     {0}});
 }
 
 static void print_types(const bench_setup *narrow, const settings *s) {
@@ -201,9 +184,17 @@ static void print_types(const bench_setup *narrow, const settings *s) {
         if (!strstr(c->label, s->filter)) continue;
         bench_build(&wide, c, &pair[0]);
         bench_build(narrow, c, &pair[1]);
-        if (time_pair(c, pair, 2 * s->seconds, &t))
-            print_pair(narrow, c, &t);
-        else
+        if (time_pair(c, pair, 2 * s->seconds, &t)) {
+            printf("%-28s %12.3f %12.3f %10.2f %5.2f - %.2f\n", c->label, 1e3 * t.wide,
+                   1e3 * t.narrow, t.median, t.lower, t.upper);
+            bench_json_case(c->label, narrow->backend->kernels[c->op].name,
+                            (bench_figure[]){{"processor_seconds_fp32", t.wide},
+                                             {"processor_seconds", t.narrow},
+                                             {"over_fp32_lower", t.lower},
+                                             {"over_fp32", t.median},
+                                             {"over_fp32_upper", t.upper},
+                                             {0}});
+        } else
             printf("%-28s not supported: %s\n", c->label, par_error());
         fflush(stdout);
         bench_free(&pair[0]);

@@ -62,33 +62,22 @@ static double time_calls(runner *r, double seconds, double *spread) {
     return times[REPEATS / 2];
 }
 
-static void take_block(bench_set *set, size_t nbytes) {
-    bench_check(set->place->backend->memory.alloc(nbytes, &set->blocks[set->n_blocks].data),
-                "memory");
-    set->blocks[set->n_blocks++].nbytes = nbytes;
-}
-
 /* Bytes read and written per second by a copy of `nbytes` on the device. */
 static double copy_bandwidth(const bench_setup *place, const bench_device_params *p,
                              par_stream *stream) {
     double spread;
     runner r = {.backend = place->backend, .stream = stream, .op = PAR_OP_COUNT, .n = 1};
-    r.sets[0].place = place;
-    for (int i = 0; i < 2; i++) {
-        take_block(&r.sets[0], p->copy);
-        bench_check(place->backend->zero(stream, r.sets[0].blocks[i].data, p->copy), "zero");
+    bench_set *set = &r.sets[0];
+    set->place = place;
+    for (; set->n_blocks < 2; set->n_blocks++) {
+        void **data = &set->blocks[set->n_blocks].data;
+        bench_check(place->backend->memory.alloc(p->copy, data), "memory");
+        set->blocks[set->n_blocks].nbytes = p->copy;
+        bench_check(place->backend->zero(stream, *data, p->copy), "zero");
     }
     double s = time_calls(&r, p->seconds, &spread);
-    bench_free(&r.sets[0]);
+    bench_free(set);
     return 2 * (double)p->copy / s;
-}
-
-/* Enough copies that they exceed the cache; what remains below it is marked. */
-static void build_sets(runner *r, const bench_setup *place, const bench_case *c, size_t cache) {
-    bench_build(place, c, &r->sets[0]);
-    size_t wanted = (cache + r->sets[0].nbytes - 1) / r->sets[0].nbytes;
-    int n = wanted > MAX_SETS ? MAX_SETS : (int)wanted;
-    for (r->n = 1; r->n < n; r->n++) bench_build(place, c, &r->sets[r->n]);
 }
 
 static void print_line(const bench_setup *place, const bench_case *c, const bench_device_params *p,
@@ -119,7 +108,11 @@ static void device_case(const bench_setup *place, const bench_case *c, const ben
     double spread = 1;
     memset(r, 0, sizeof *r);
     r->backend = place->backend, r->stream = stream, r->op = c->op;
-    build_sets(r, place, c, p->cache);
+    /* enough copies that they exceed the cache; what remains below it is marked */
+    bench_build(place, c, &r->sets[0]);
+    size_t wanted = (p->cache + r->sets[0].nbytes - 1) / r->sets[0].nbytes;
+    int n = wanted > MAX_SETS ? MAX_SETS : (int)wanted;
+    for (r->n = 1; r->n < n; r->n++) bench_build(place, c, &r->sets[r->n]);
     par_status st = par_op_prepare_untyped(place->backend, c->op, &r->sets[0].args,
                                            sizeof r->sets[0].args, &r->workspace_nbytes);
     if (st == PAR_ERR_UNSUPPORTED)

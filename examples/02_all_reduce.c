@@ -40,14 +40,6 @@ static par_status add_up(par_comm *comm) {
     return PAR_OK;
 }
 
-static void print_traffic(const par_recorder *recorder) {
-    const par_recorder_row *rows;
-    int n = par_recorder_rows(recorder, &rows);
-    for (int i = 0; i < n; i++)
-        printf("%-6s %-8s %-15s %9lld bytes sent in %lld messages\n", rows[i].axis, rows[i].purpose,
-               rows[i].op, (long long)rows[i].sent_nbytes, (long long)rows[i].n_messages);
-}
-
 static par_status run(par_transport *world, int argc, char **argv) {
     par_mesh *mesh = NULL;
     par_layout layout = {.size = {[PAR_DP] = par_transport_size(world)}};
@@ -55,7 +47,14 @@ static par_status run(par_transport *world, int argc, char **argv) {
         PAR_FAIL(PAR_ERR_OPTION, "at most %d ranks, please", MAX_RANKS);
     PAR_TRY(par_mesh_create(world, &layout, NULL, NULL, &mesh));
     par_status st = add_up(mesh->axis[PAR_DP]);
-    if (st == PAR_OK && mesh->rank == 0) print_traffic(par_transport_recorder(world));
+    if (st == PAR_OK && mesh->rank == 0) {
+        const par_recorder_row *rows;
+        int n = par_recorder_rows(par_transport_recorder(world), &rows);
+        for (int i = 0; i < n; i++)
+            printf("%-6s %-8s %-15s %9lld bytes sent in %lld messages\n", rows[i].axis,
+                   rows[i].purpose, rows[i].op, (long long)rows[i].sent_nbytes,
+                   (long long)rows[i].n_messages);
+    }
     par_mesh_destroy(&mesh);
     return st;
 }

@@ -91,16 +91,6 @@ static par_status dropout(check c, const par_dropout *d) {
     return at_most(c, "dropout.site", d->site, 65535);
 }
 
-static par_status bias_gradient(check c, const par_gemm *a) {
-    if (a->dtype_c != PAR_F32 || a->bias)
-        PAR_FAIL(
-            PAR_ERR_ARG,
-            "%s: the gradient of a bias with dtype_c %s and %s: dtype_c must be fp32 and bias NULL",
-            c.op, par_dtype_name(a->dtype_c), a->bias ? "a bias" : "no bias");
-    PAR_TRY(pointer(c, "aux", a->aux, a->m));
-    return zero_or_one(c, a->beta);
-}
-
 static par_status check_gemm(check c, const par_gemm *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     if (a->dtype_c != a->dtype && a->dtype_c != PAR_F32)
@@ -113,7 +103,15 @@ static par_status check_gemm(check c, const par_gemm *a) {
     PAR_TRY(matrix(c, "b", a->tb ? a->n : a->k, a->tb ? a->k : a->n, "ldb", a->ldb, a->b));
     PAR_TRY(matrix(c, "c", a->m, a->n, "ldc", a->ldc, a->c));
     if (a->epilogue == PAR_EPILOGUE_NONE) return zero_or_one(c, a->beta);
-    if (a->epilogue == PAR_EPILOGUE_BIAS_GRADIENT) return bias_gradient(c, a);
+    if (a->epilogue == PAR_EPILOGUE_BIAS_GRADIENT) {
+        if (a->dtype_c != PAR_F32 || a->bias)
+            PAR_FAIL(PAR_ERR_ARG,
+                     "%s: the gradient of a bias with dtype_c %s and %s: dtype_c must be fp32 and "
+                     "bias NULL",
+                     c.op, par_dtype_name(a->dtype_c), a->bias ? "a bias" : "no bias");
+        PAR_TRY(pointer(c, "aux", a->aux, a->m));
+        return zero_or_one(c, a->beta);
+    }
     if ((a->epilogue != PAR_EPILOGUE_GELU && a->epilogue != PAR_EPILOGUE_GELU_BACKWARD) ||
         a->beta != 0 || a->dtype_c != a->dtype)
         PAR_FAIL(PAR_ERR_ARG,
@@ -145,21 +143,17 @@ static par_status check_norm(check c, const par_norm *a) {
 
 static par_status check_residual(check c, const par_residual *a);
 
-static par_status check_norm_residual(check c, const par_norm *a) {
-    const par_residual *r = a->residual;
-    PAR_TRY(check_residual(c, r));
-    if (r->dtype == a->dtype && r->m == a->m && r->n == a->n && r->y == a->x) return PAR_OK;
-    PAR_FAIL(PAR_ERR_ARG,
-             "%s: residual is %s [%lld, %lld] into %p, must be %s [%lld, %lld] into x, %p: its y "
-             "is the norm's x",
-             c.op, par_dtype_name(r->dtype), (long long)r->m, (long long)r->n, r->y,
-             par_dtype_name(a->dtype), (long long)a->m, (long long)a->n, a->x);
-}
-
 static par_status check_norm_forward(check c, const par_norm *a, bool layernorm) {
     PAR_TRY(check_norm(c, a));
     PAR_TRY(within(c, "eps", a->eps, 0, INFINITY));
-    if (a->residual) PAR_TRY(check_norm_residual(c, a));
+    const par_residual *r = a->residual;
+    if (r) PAR_TRY(check_residual(c, r));
+    if (r && (r->dtype != a->dtype || r->m != a->m || r->n != a->n || r->y != a->x))
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%s: residual is %s [%lld, %lld] into %p, must be %s [%lld, %lld] into x, %p: its "
+                 "y is the norm's x",
+                 c.op, par_dtype_name(r->dtype), (long long)r->m, (long long)r->n, r->y,
+                 par_dtype_name(a->dtype), (long long)a->m, (long long)a->n, a->x);
     if (layernorm) {
         PAR_TRY(pointer(c, "b", a->b, a->m * a->n));
         PAR_TRY(pointer(c, "mean", a->mean, a->m));
@@ -207,7 +201,7 @@ static par_status check_rope(check c, const par_rope *a) {
     return pointer(c, "sin", a->sin, a->m * a->heads * a->head_size);
 }
 
-static par_status check_attention_shape(check c, const par_attention *a) {
+static par_status check_attention(check c, const par_attention *a) {
     PAR_TRY(float_type(c, "dtype", a->dtype));
     PAR_TRY(array(c, "B", a->B, "T", a->T));
     PAR_TRY(array(c, "H", a->H, "D", a->D));
@@ -225,11 +219,6 @@ static par_status check_attention_shape(check c, const par_attention *a) {
     if (a->dropout.p > 0)
         PAR_TRY(at_most(c, "first_head + H", a->first_head + a->H,
                         a->T > 0 ? (INT64_C(1) << 34) / a->T : INT64_MAX));
-    return PAR_OK;
-}
-
-static par_status check_attention(check c, const par_attention *a) {
-    PAR_TRY(check_attention_shape(c, a));
     int64_t rows = a->B * a->T, nq = a->H * a->D, nk = a->K * a->D;
     PAR_TRY(matrix(c, "q", rows, nq, "ldq", a->ldq, a->q));
     PAR_TRY(matrix(c, "k", rows, nk, "ldk", a->ldk, a->k));

@@ -52,15 +52,6 @@ static void run_case(const harness_case *c, int rank) {
     MPI_Comm_free(&split);
 }
 
-/* Ranks that a case has no work for sleep until the others come, instead of taking their cores. */
-static void wait_for_all(void) {
-    const struct timespec pause = {.tv_nsec = 2000000};
-    MPI_Request request;
-    int done = 0;
-    MPI_Ibarrier(MPI_COMM_WORLD, &request);
-    while (MPI_Test(&request, &done, MPI_STATUS_IGNORE), !done) nanosleep(&pause, NULL);
-}
-
 /* The first failing rank's text, else the first skipping rank's, reaches rank 0. */
 static void agree(int rank, int size) {
     int flags[2] = {harness_now.failed ? rank : size, harness_now.skipped ? rank : size};
@@ -78,6 +69,7 @@ static void agree(int rank, int size) {
 }
 
 int harness_main_mpi(const char *suite, const harness_case *cases, int n, int argc, char **argv) {
+    const struct timespec pause = {.tv_nsec = 2000000};
     int rank, size, provided, bad = 0, counts[3] = {0, 0, 0};
     MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -96,7 +88,12 @@ int harness_main_mpi(const char *suite, const harness_case *cases, int n, int ar
             harness_skip("needs %d ranks, has %d", cases[i].ranks, size);
         else
             run_case(&cases[i], rank);
-        wait_for_all();
+        /* ranks that a case has no work for sleep until the others come, instead of taking their
+         * cores */
+        MPI_Request all;
+        int done = 0;
+        MPI_Ibarrier(MPI_COMM_WORLD, &all);
+        while (MPI_Test(&all, &done, MPI_STATUS_IGNORE), !done) nanosleep(&pause, NULL);
         agree(rank, size);
         alarm(0);
         bad |= harness_now.failed;

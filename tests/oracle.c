@@ -41,44 +41,32 @@ static const par_choice precisions[] = {
 static const par_choice reduce_dtypes[] = {{"fp32", PAR_F32}, {"bf16", PAR_BF16}, {NULL, 0}};
 static const par_choice devices[] = {{"cpu", 0}, {"cuda", 1}, {"ref", 2}, {NULL, 0}};
 
-static void parse_layouts(arguments *a, par_problems *problems) {
+/* --layouts, or the one of --tp, --pp and --dp; each must fit into the ranks. */
+static void parse_layouts(arguments *a, int size, par_problems *problems) {
     const char *at = a->layouts;
-    while (at && *at) {
+    bool good = true;
+    while (good && at && *at) {
         int used = 0, *l = a->layout[a->n_layouts];
-        if (a->n_layouts == MAX_LAYOUTS - 1 ||
-            sscanf(at, "%d,%d,%d%n", &l[0], &l[1], &l[2], &used) != 3 || l[0] < 1 || l[1] < 1 ||
-            l[2] < 1 || (at[used] != 0 && at[used] != ':')) {
-            par_problem(problems, "--layouts %s: must be TP,PP,DP:TP,PP,DP:..., at most %d",
-                        a->layouts, MAX_LAYOUTS - 1);
-            return;
-        }
-        a->n_layouts++;
+        good = a->n_layouts < MAX_LAYOUTS - 1 &&
+               sscanf(at, "%d,%d,%d%n", &l[0], &l[1], &l[2], &used) == 3 && l[0] >= 1 &&
+               l[1] >= 1 && l[2] >= 1 && (at[used] == 0 || at[used] == ':');
+        a->n_layouts += good;
         at += used + (at[used] == ':');
     }
-    if (a->n_layouts) return;
-    int one[3] = {(int)a->tp, (int)a->pp, (int)a->dp};
-    memcpy(a->layout[0], one, sizeof one);
-    a->n_layouts = 1;
-}
-
-static void check_size(const arguments *a, int size, par_problems *problems) {
+    if (!good)
+        par_problem(problems, "--layouts %s: must be TP,PP,DP:TP,PP,DP:..., at most %d", a->layouts,
+                    MAX_LAYOUTS - 1);
+    if (good && a->n_layouts == 0) {
+        int one[3] = {(int)a->tp, (int)a->pp, (int)a->dp};
+        memcpy(a->layout[0], one, sizeof one);
+        a->n_layouts = 1;
+    }
     for (int i = 0; i < a->n_layouts; i++) {
         const int *l = a->layout[i];
         if (l[0] * l[1] * l[2] > size)
             par_problem(problems,
                         "tp %d · pp %d · dp %d needs %d ranks, there are %d: mpirun -n %d", l[0],
                         l[1], l[2], l[0] * l[1] * l[2], size, l[0] * l[1] * l[2]);
-    }
-}
-
-/* A rank without work sleeps until the others come, instead of taking their cores. */
-static void wait_for_all(void) {
-    MPI_Request request;
-    int done = 0;
-    MPI_Ibarrier(MPI_COMM_WORLD, &request);
-    while (MPI_Test(&request, &done, MPI_STATUS_IGNORE), !done) {
-        struct timespec pause = {.tv_nsec = 1000000};
-        nanosleep(&pause, NULL);
     }
 }
 
@@ -103,8 +91,10 @@ static void report(const oracle_case *c, const oracle_options *o, par_status st,
 }
 
 static int run_layout(const oracle_case *c, const oracle_options *o) {
-    int rank, n = o->tp * o->pp * o->dp, result = 0;
+    const struct timespec pause = {.tv_nsec = 1000000};
+    int rank, n = o->tp * o->pp * o->dp, result = 0, done = 0;
     MPI_Comm comm;
+    MPI_Request all;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_split(MPI_COMM_WORLD, rank < n ? 0 : MPI_UNDEFINED, rank, &comm);
     if (rank < n) {
@@ -118,7 +108,9 @@ static int run_layout(const oracle_case *c, const oracle_options *o) {
         par_transport_destroy(&transport);
         MPI_Comm_free(&comm);
     }
-    wait_for_all();
+    /* a rank without work sleeps until the others come, instead of taking their cores */
+    MPI_Ibarrier(MPI_COMM_WORLD, &all);
+    while (MPI_Test(&all, &done, MPI_STATUS_IGNORE), !done) nanosleep(&pause, NULL);
     MPI_Bcast(&result, 1, MPI_INT, 0, MPI_COMM_WORLD);
     return result;
 }
@@ -199,8 +191,7 @@ static int run(int argc, char **argv, int rank, int size) {
         return 0;
     }
     if (n_dirs == 0) par_problem(&problems, "no directory was given: oracle DIR... [options]");
-    parse_layouts(&a, &problems);
-    check_size(&a, size, &problems);
+    parse_layouts(&a, size, &problems);
     if (problems.n) {
         if (rank == 0) fprintf(stderr, "%s\n", problems.text);
         return 2;

@@ -10,14 +10,6 @@
 
 enum { PATH_NBYTES = 1024 };
 
-static void case_name(const char *directory, char *name, size_t nbytes) {
-    size_t end = strlen(directory);
-    while (end > 1 && directory[end - 1] == '/') end--;
-    size_t begin = end;
-    while (begin > 0 && directory[begin - 1] != '/') begin--;
-    snprintf(name, nbytes, "%.*s", (int)(end - begin), directory + begin);
-}
-
 static par_status open_optional(const char *directory, const char *file, par_safetensors **out) {
     char path[PATH_NBYTES];
     snprintf(path, sizeof path, "%s/%s", directory, file);
@@ -62,7 +54,10 @@ par_status oracle_open(const char *directory, const char *reference, oracle_case
     oracle_case c = {0};
     const char *results = reference ? reference : directory;
     par_status st = PAR_OK;
-    case_name(directory, c.name, sizeof c.name);
+    size_t end = strlen(directory), begin;
+    while (end > 1 && directory[end - 1] == '/') end--;
+    for (begin = end; begin > 0 && directory[begin - 1] != '/';) begin--;
+    snprintf(c.name, sizeof c.name, "%.*s", (int)(end - begin), directory + begin);
     PAR_TRY_GOTO(par_import_open(directory, &c.import), out_close);
     PAR_TRY_GOTO(read_tokens(results, &c), out_close);
     PAR_TRY_GOTO(read_reference(results, &c.reference), out_close);

@@ -81,17 +81,6 @@ static void not_compared(oracle_state *s, oracle_kind kind, const char *file) {
         printf("     %-10s not compared: there is no %s\n", kinds[kind].name, file);
 }
 
-/* The whole tensor, as a parameter of one rank would be. */
-static par_param whole(const check_entry *e) {
-    par_param p = {.ndim = e->ndim,
-                   .global = {e->global[0], e->global[1]},
-                   .extent = {e->global[0], e->global[1]},
-                   .local = {e->global[0], e->global[1]},
-                   .n_replicas = 1};
-    memcpy(p.name, e->name, sizeof p.name);
-    return p;
-}
-
 /* Every tensor of a state on rank 0 against a file; key biases, whose moments are rounding, may be
  * left out. */
 static par_status compare_state(oracle_state *s, oracle_kind kind, par_state state,
@@ -100,9 +89,15 @@ static par_status compare_state(oracle_state *s, oracle_kind kind, par_state sta
     PAR_TRY(check_gather(s->trainer, &s->table, state, s->ours));
     if (s->rank != 0) return PAR_OK;
     for (int i = 0; i < s->table.n; i++) {
-        par_param p = whole(&s->table.entries[i]);
-        PAR_TRY(par_import_read_from(s->c->import, file, prefix, &p,
-                                     s->theirs + s->table.entries[i].first));
+        const check_entry *e = &s->table.entries[i];
+        /* the whole tensor, as a parameter of one rank would be */
+        par_param p = {.ndim = e->ndim,
+                       .global = {e->global[0], e->global[1]},
+                       .extent = {e->global[0], e->global[1]},
+                       .local = {e->global[0], e->global[1]},
+                       .n_replicas = 1};
+        memcpy(p.name, e->name, sizeof p.name);
+        PAR_TRY(par_import_read_from(s->c->import, file, prefix, &p, s->theirs + e->first));
     }
     for (int i = 0; i < s->table.n; i++) {
         const check_entry *e = &s->table.entries[i];
@@ -177,14 +172,6 @@ static par_status compare_logits(oracle_state *s) {
     return PAR_OK;
 }
 
-static par_status compare_loss(oracle_state *s) {
-    double loss, theirs = json_number_value(json_object_get(s->c->reference, "loss"));
-    par_source source = oracle_source(s->c);
-    PAR_TRY(par_trainer_evaluate(s->trainer, &source, 0, s->c->batch, &loss));
-    compared(s, ORACLE_LOSS, "first batch, evaluated", check_relative(loss, theirs));
-    return PAR_OK;
-}
-
 static int32_t largest_logit(const oracle_state *s, int64_t row) {
     int64_t V = s->c->config.vocab, best = 0;
     const float *logits = (const float *)s->logits + row * V;
@@ -225,24 +212,6 @@ static par_status compare_greedy_group(oracle_state *s, const json_t *prompts,
     return PAR_OK;
 }
 
-static par_status compare_greedy(oracle_state *s) {
-    const json_t *greedy = json_object_get(s->c->reference, "greedy");
-    const json_t *prompts = json_object_get(greedy, "prompts"),
-                 *sequences = json_object_get(greedy, "sequences");
-    if (!prompts) not_compared(s, ORACLE_GREEDY, "\"greedy\" in reference.json");
-    for (int64_t i = 0; i < (int64_t)json_array_size(prompts); i += s->micro_batch)
-        PAR_TRY(compare_greedy_group(s, prompts, sequences, i));
-    return PAR_OK;
-}
-
-static par_status compare_gradients(oracle_state *s) {
-    if (s->c->gradients)
-        return agree(
-            s, compare_state(s, ORACLE_GRADIENT, PAR_STATE_GRADIENT, s->c->gradients, "", false));
-    not_compared(s, ORACLE_GRADIENT, "gradients.safetensors");
-    return PAR_OK;
-}
-
 static par_status compare_trajectory(oracle_state *s) {
     const json_t *trajectory = json_object_get(s->c->reference, "trajectory");
     par_source source = oracle_source(s->c);
@@ -263,7 +232,10 @@ static par_status compare_trajectory(oracle_state *s) {
             compared(s, ORACLE_TRAJECTORY_NORM, what,
                      check_relative(vote.grad_norm,
                                     json_number_value(json_object_get(step, "grad_norm"))));
-        if (i == 0) PAR_TRY(compare_gradients(s));
+        if (i == 0 && s->c->gradients)
+            PAR_TRY(agree(s, compare_state(s, ORACLE_GRADIENT, PAR_STATE_GRADIENT, s->c->gradients,
+                                           "", false)));
+        if (i == 0 && !s->c->gradients) not_compared(s, ORACLE_GRADIENT, "gradients.safetensors");
     }
     return PAR_OK;
 }
@@ -352,6 +324,11 @@ static par_status create(oracle_state *s, par_transport *transport, MPI_Comm com
 }
 
 static par_status compare_all(oracle_state *s) {
+    const json_t *reference = s->c->reference, *greedy = json_object_get(reference, "greedy");
+    const json_t *prompts = json_object_get(greedy, "prompts"),
+                 *sequences = json_object_get(greedy, "sequences");
+    double loss, theirs = json_number_value(json_object_get(reference, "loss"));
+    par_source source = oracle_source(s->c);
     if (s->options->dtype != PAR_F32 || s->options->reduce_dtype != PAR_F32) {
         if (bound_of(s, ORACLE_TRAJECTORY_LOSS) == 0)
             PAR_FAIL(PAR_ERR_FORMAT,
@@ -360,22 +337,13 @@ static par_status compare_all(oracle_state *s) {
         return compare_trajectory(s);
     }
     PAR_TRY(compare_logits(s));
-    PAR_TRY(compare_loss(s));
-    PAR_TRY(compare_greedy(s));
+    PAR_TRY(par_trainer_evaluate(s->trainer, &source, 0, s->c->batch, &loss));
+    compared(s, ORACLE_LOSS, "first batch, evaluated", check_relative(loss, theirs));
+    if (!prompts) not_compared(s, ORACLE_GREEDY, "\"greedy\" in reference.json");
+    for (int64_t i = 0; i < (int64_t)json_array_size(prompts); i += s->micro_batch)
+        PAR_TRY(compare_greedy_group(s, prompts, sequences, i));
     PAR_TRY(compare_trajectory(s));
     return compare_end(s);
-}
-
-static void destroy(oracle_state *s) {
-    free(s->ours);
-    free(s->theirs);
-    free(s->logits);
-    free(s->all_logits);
-    free(s->x);
-    free(s->targets);
-    check_table_destroy(&s->table);
-    par_trainer_destroy(&s->trainer);
-    par_transformer_destroy(&s->model);
 }
 
 par_status oracle_run(par_transport *transport, MPI_Comm comm, const oracle_case *c,
@@ -388,7 +356,15 @@ par_status oracle_run(par_transport *transport, MPI_Comm comm, const oracle_case
     if (st == PAR_OK) st = create(&s, transport, comm);
     if (st == PAR_OK) st = compare_all(&s);
     if (st == PAR_OK) MPI_Bcast(result, (int)sizeof *result, MPI_BYTE, 0, comm);
-    destroy(&s);
+    free(s.ours);
+    free(s.theirs);
+    free(s.logits);
+    free(s.all_logits);
+    free(s.x);
+    free(s.targets);
+    check_table_destroy(&s.table);
+    par_trainer_destroy(&s.trainer);
+    par_transformer_destroy(&s.model);
     return st;
 }
 

@@ -9,13 +9,6 @@
 
 #include "kernels/cpu/attention.h"
 
-static float row_maximum(const float *s, int64_t n) {
-    float max = -INFINITY;
-#pragma omp simd reduction(max : max)
-    for (int64_t j = 0; j < n; j++) max = s[j] > max ? s[j] : max;
-    return max;
-}
-
 /* s = exp(s - max) in whole vectors: of what is not seen there, zeros. The sum; a NaN score gives a
  * NaN sum. */
 static float row_exp(float *s, int64_t n, float max) {
@@ -34,19 +27,6 @@ static void scale_row(float *x, int64_t n, float factor) {
     for (int64_t d = 0; d < n; d++) x[d] *= factor;
 }
 
-static void scores_scale(float *s, int64_t n, float scale) {
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) s[j] *= scale;
-}
-
-/* No key of the tile is seen. */
-static void blind_row(const attention_task *t, float *s, int64_t i, int64_t keys, bool first) {
-    for (int64_t c = 0; c < keys; c++) s[c] = 0;
-    if (!first) return;
-    t->max[i] = -INFINITY;
-    t->sum[i] = 0;
-}
-
 /* Scores of query i against keys j .. become weights; sums so far, of the tiles before if this is
  * not the first, are rescaled to the new maximum. */
 static void softmax_row(const attention_task *t, float *s, int64_t i, int64_t j, int64_t keys,
@@ -54,13 +34,19 @@ static void softmax_row(const attention_task *t, float *s, int64_t i, int64_t j,
     const par_attention *a = t->a;
     seen_keys of = visible(a, t->b, i, j, keys);
     int64_t seen = of.end;
-    if (of.begin == of.end) {
-        blind_row(t, s, i, keys, first);
+    float before = first ? -INFINITY : t->max[i], tile = -INFINITY, scale = a->scale;
+    if (of.begin == of.end) { /* no key of the tile is seen */
+        for (int64_t c = 0; c < keys; c++) s[c] = 0;
+        if (!first) return;
+        t->max[i] = -INFINITY;
+        t->sum[i] = 0;
         return;
     }
-    scores_scale(s, seen, a->scale);
+#pragma omp simd
+    for (int64_t c = 0; c < seen; c++) s[c] *= scale;
     for (int64_t c = 0; c < of.begin; c++) s[c] = -INFINITY;
-    float before = first ? -INFINITY : t->max[i], tile = row_maximum(s, seen);
+#pragma omp simd reduction(max : tile)
+    for (int64_t c = 0; c < seen; c++) tile = s[c] > tile ? s[c] : tile;
     float max = tile > before ? tile : before;
     float sum = row_exp(s, seen, max);
     if (!first) {
@@ -137,29 +123,26 @@ static par_status prepare(const void *args, size_t *workspace_nbytes) {
     return PAR_OK;
 }
 
-/* Head n of all. `own` is this thread's. */
-static void run_task(const par_attention *a, const par_attention *view, int64_t n, float *own,
-                     par_stream *stream, int slot) {
-    int64_t b = n / a->H, h = n % a->H, size = a->T * a->D;
-    const attention_products *make = par__cpu_attention_bf16(a);
-    float *copies = own + a->D * TILE + a->T;
-    attention_task t = {
-        .a = view, .given = a, .b = b, .h = h, .kv = h / (a->H / a->K), .packed = own};
-    t.sum = own + a->D * TILE;
-    t.max = a->lse + n * a->T;
-    t.o = head_place(a, a->o, a->ldo, b, h, 0, copies);
-    t.tiles = copies + 2 * size;
-    if (!make) t.q = head_read(a, a->q, a->ldq, b, h, 0, a->T, copies + size);
-    forward(&t, make ? make : &fp32, stream, slot);
-    head_write(a, t.o, a->o, a->ldo, b, h, 0, a->T);
-}
-
+/* Heads [begin, end) of all, in this slot's part of the workspace. */
 static void run_tasks(const void *user, int slot, int64_t begin, int64_t end) {
     const cpu_call *call = user;
     const par_attention *a = call->args;
     const par_attention view = attention_view(a);
     float *own = (float *)call->workspace + slot * slot_floats(a);
-    for (int64_t n = begin; n < end; n++) run_task(a, &view, n, own, call->stream, slot);
+    const attention_products *bf16 = par__cpu_attention_bf16(a);
+    float *copies = own + a->D * TILE + a->T;
+    for (int64_t n = begin; n < end; n++) {
+        int64_t b = n / a->H, h = n % a->H, size = a->T * a->D;
+        attention_task t = {
+            .a = &view, .given = a, .b = b, .h = h, .kv = h / (a->H / a->K), .packed = own};
+        t.sum = own + a->D * TILE;
+        t.max = a->lse + n * a->T;
+        t.o = head_place(a, a->o, a->ldo, b, h, 0, copies);
+        t.tiles = copies + 2 * size;
+        if (!bf16) t.q = head_read(a, a->q, a->ldq, b, h, 0, a->T, copies + size);
+        forward(&t, bf16 ? bf16 : &fp32, call->stream, slot);
+        head_write(a, t.o, a->o, a->ldo, b, h, 0, a->T);
+    }
 }
 
 static par_status attention(par_stream *stream, const void *args, void *workspace) {

@@ -112,38 +112,27 @@ CPU_INLINE void head_deltas(par_dtype t, const par_attention *a, int64_t b, int6
                             head_at(a, a->ldo, b, h, i), a->D);
 }
 
-/* Where the gradients of keys j .. are made. */
-static void begin_keys(task *t, int64_t j) {
-    const par_attention *given = t->given;
-    t->dk = head_place(given, given->dk, given->lddk, t->b, t->kv, j, tile(t, 2));
-    t->dv = head_place(given, given->dv, given->lddv, t->b, t->kv, j, tile(t, 3));
-}
-
-static void end_keys(const task *t, int64_t j, int64_t n) {
-    const par_attention *a = t->given;
-    head_write(a, t->dk, a->dk, a->lddk, t->b, t->kv, j, n);
-    head_write(a, t->dv, a->dv, a->lddv, t->b, t->kv, j, n);
-}
-
 static void backward(task *t, const attention_backward_products *make, par_stream *stream,
                      int slot) {
-    const par_attention *a = t->a;
+    const par_attention *a = t->a, *given = t->given;
     int64_t group = a->H / a->K;
     for (int64_t member = 0; member < group; member++) {
         head x = head_of(t, member);
         make->read_queries(t, &x);
-        CPU_BY_TYPE(a->dtype, head_deltas, t->given, t->b, x.h, t->delta + member * a->T);
+        CPU_BY_TYPE(a->dtype, head_deltas, given, t->b, x.h, t->delta + member * a->T);
     }
     for (int64_t j = 0; j < a->T; j += TILE) {
         int64_t keys = cpu_min(TILE, a->T - j);
-        begin_keys(t, j);
+        t->dk = head_place(given, given->dk, given->lddk, t->b, t->kv, j, tile(t, 2));
+        t->dv = head_place(given, given->dv, given->lddv, t->b, t->kv, j, tile(t, 3));
         make->read_keys(t, j, keys);
         for (int64_t member = 0; member < group; member++) {
             head x = head_of(t, member);
             for (int64_t i = j; i < a->T && first_tile(a, t->b, i) <= j; i += TILE)
                 tile_backward(t, make, &x, i, j, member > 0 || i > j);
         }
-        end_keys(t, j, keys);
+        head_write(given, t->dk, given->dk, given->lddk, t->b, t->kv, j, keys);
+        head_write(given, t->dv, given->dv, given->lddv, t->b, t->kv, j, keys);
         cpu_progress(stream, slot);
     }
 }
@@ -161,35 +150,31 @@ par_status par__cpu_attention_backward_prepare(const void *args, size_t *workspa
     return PAR_OK;
 }
 
-/* Rounds dq, which all tiles of keys have added to. */
-static void write_gradients(const task *t) {
-    const par_attention *a = t->given;
-    for (int64_t member = 0; member < a->H / a->K; member++) {
-        head x = head_of(t, member);
-        head_write(a, x.dq, a->dq, a->lddq, t->b, x.h, 0, a->T);
-    }
-}
-
-/* KV head n of all. `own` is this thread's. */
-static void run_task(const par_attention *a, const par_attention *view, int64_t n, float *own,
-                     par_stream *stream, int slot) {
-    int64_t b = n / a->K, kv = n % a->K;
-    task t = {
-        .a = view, .given = a, .b = b, .kv = kv, .packed_k = own, .packed_v = own + a->D * TILE};
-    t.delta = own + 2 * a->D * TILE;
-    t.tiles = t.delta + a->H / a->K * a->T;
-    t.copies = t.tiles + TILES * TILE * a->D;
-    const attention_backward_products *make = par__cpu_attention_backward_bf16(a);
-    backward(&t, make ? make : &fp32, stream, slot);
-    write_gradients(&t);
-}
-
+/* KV heads [begin, end) of all, in this slot's part of the workspace. */
 static void run_tasks(const void *user, int slot, int64_t begin, int64_t end) {
     const cpu_call *call = user;
     const par_attention *a = call->args;
     const par_attention view = attention_view(a);
     float *own = (float *)call->workspace + slot * slot_floats(a);
-    for (int64_t n = begin; n < end; n++) run_task(a, &view, n, own, call->stream, slot);
+    const attention_backward_products *bf16 = par__cpu_attention_backward_bf16(a);
+    int64_t group = a->H / a->K;
+    for (int64_t n = begin; n < end; n++) {
+        int64_t b = n / a->K, kv = n % a->K;
+        task t = {.a = &view,
+                  .given = a,
+                  .b = b,
+                  .kv = kv,
+                  .packed_k = own,
+                  .packed_v = own + a->D * TILE};
+        t.delta = own + 2 * a->D * TILE;
+        t.tiles = t.delta + group * a->T;
+        t.copies = t.tiles + TILES * TILE * a->D;
+        backward(&t, bf16 ? bf16 : &fp32, call->stream, slot);
+        for (int64_t member = 0; member < group; member++) { /* rounds dq, now that it is whole */
+            head x = head_of(&t, member);
+            head_write(a, x.dq, a->dq, a->lddq, b, x.h, 0, a->T);
+        }
+    }
 }
 
 par_status par__cpu_attention_backward(par_stream *stream, const void *args, void *workspace) {

@@ -88,19 +88,6 @@ CPU_INLINE void values_of(par_dtype dtype, const task *t) {
     for (int64_t g = 0; g < t->group; g++) CPU_PAIRS(a->D, output_step, dtype, t, g);
 }
 
-static void run_task(const par_attention_decode *a, int64_t number, float *own) {
-    int64_t group = a->H / a->K;
-    const task t = {.a = a,
-                    .b = number / a->K,
-                    .kv = number % a->K,
-                    .group = group,
-                    .o = own,
-                    .scores = own + group * whole_pairs(a->D)};
-    CPU_BY_TYPE(a->dtype, scores_of, &t);
-    for (int64_t g = 0; g < group; g++) softmax(t.scores + g * a->n, a->n);
-    CPU_BY_TYPE(a->dtype, values_of, &t);
-}
-
 static par_status prepare(const void *args, size_t *workspace_nbytes) {
     const par_attention_decode *a = args;
     *workspace_nbytes = (size_t)(cpu_slots(a->B * a->K) * slot_floats(a)) * sizeof(float);
@@ -111,8 +98,19 @@ static void run_tasks(const void *user, int slot, int64_t begin, int64_t end) {
     const cpu_call *call = user;
     const par_attention_decode *a = call->args;
     float *own = (float *)call->workspace + slot * slot_floats(a);
+    int64_t group = a->H / a->K;
     for (int64_t n = begin; n < end; n++) {
-        if (a->D > 0) run_task(a, n, own);
+        const task t = {.a = a,
+                        .b = n / a->K,
+                        .kv = n % a->K,
+                        .group = group,
+                        .o = own,
+                        .scores = own + group * whole_pairs(a->D)};
+        if (a->D > 0) {
+            CPU_BY_TYPE(a->dtype, scores_of, &t);
+            for (int64_t g = 0; g < group; g++) softmax(t.scores + g * a->n, a->n);
+            CPU_BY_TYPE(a->dtype, values_of, &t);
+        }
         cpu_progress(call->stream, slot);
     }
 }

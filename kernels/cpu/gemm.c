@@ -52,14 +52,6 @@ static void start_rows(const void *user, int slot, int64_t begin, int64_t end) {
     }
 }
 
-/* c = bias + beta · c, where that differs from c; true if the product must be added to c */
-static bool start(const par_gemm *g, float *c, int64_t m) {
-    const block own = {g, c};
-    if (!g->bias && (g->beta != 0 || g->k > 0)) return g->beta != 0;
-    cpu_loop(m, m * g->n, start_rows, &own);
-    return true;
-}
-
 #if HAVE_ONEDNN
 #define PRODUCT "gemm/cpu/onednn"
 
@@ -175,10 +167,13 @@ static par_status gemm(par_stream *stream, const void *args, void *workspace) {
     for (int64_t i = 0; i < g->m; i += rows) {
         int64_t m = cpu_min(rows, g->m - i);
         float *c = (float *)g->c + i * g->ldc;
-        bool accumulate = start(g, c, m);
+        const block own = {g, c};
+        /* c = bias + beta · c, where that differs from c; zeros only if no product overwrites c */
+        bool started = g->bias || (g->beta == 0 && g->k == 0);
+        if (started) cpu_loop(m, m * g->n, start_rows, &own);
         if (g->k > 0)
             PAR_TRY(par__cpu_gemm_product(stream, g, (const float *)g->a + i * (g->ta ? 1 : g->lda),
-                                          c, m, accumulate));
+                                          c, m, started || g->beta != 0));
     }
     return PAR_OK;
 }

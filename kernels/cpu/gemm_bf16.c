@@ -55,22 +55,6 @@ static dnnl_status_t add_to_c(dnnl_primitive_attr_t attributes) {
     return st;
 }
 
-static dnnl_status_t describe(const par_gemm *g, plan *p) {
-    const dnnl_memory_desc_t *d = p->operands;
-    dnnl_matmul_desc_t product;
-    dnnl_primitive_attr_t attributes;
-    dnnl_status_t st =
-        dnnl_matmul_desc_init(&product, &d[A], &d[B], g->bias ? &d[BIAS] : NULL, &d[C]);
-    if (st == dnnl_success) st = dnnl_primitive_attr_create(&attributes);
-    if (st != dnnl_success) return st;
-    st = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
-    if (st == dnnl_success && g->beta != 0) st = add_to_c(attributes);
-    if (st == dnnl_success)
-        st = dnnl_primitive_desc_create(&p->product, &product, attributes, engine, NULL);
-    dnnl_primitive_attr_destroy(attributes);
-    return st;
-}
-
 static par_status failed(const par_gemm *g, int64_t m, dnnl_status_t st) {
     return par_error_set(
         st == dnnl_out_of_memory ? PAR_ERR_MEMORY : PAR_ERR_INTERNAL,
@@ -81,14 +65,24 @@ static par_status failed(const par_gemm *g, int64_t m, dnnl_status_t st) {
 
 /* [m, n] of c; destroy p->product. */
 static dnnl_status_t plan_make(const par_gemm *g, int64_t m, int64_t n, plan *p) {
-    p->operands[A] = matrix(m, g->k, g->lda, g->ta, PAR_BF16);
-    p->operands[B] = matrix(g->k, n, g->ldb, g->tb, PAR_BF16);
-    p->operands[C] = matrix(m, n, g->ldc, false, g->dtype_c);
-    p->operands[BIAS] = matrix(1, n, n, false, PAR_BF16);
-    dnnl_status_t st = describe(g, p);
+    dnnl_memory_desc_t *d = p->operands;
+    dnnl_matmul_desc_t product;
+    dnnl_primitive_attr_t attributes;
+    d[A] = matrix(m, g->k, g->lda, g->ta, PAR_BF16);
+    d[B] = matrix(g->k, n, g->ldb, g->tb, PAR_BF16);
+    d[C] = matrix(m, n, g->ldc, false, g->dtype_c);
+    d[BIAS] = matrix(1, n, n, false, PAR_BF16);
+    dnnl_status_t st =
+        dnnl_matmul_desc_init(&product, &d[A], &d[B], g->bias ? &d[BIAS] : NULL, &d[C]);
+    if (st == dnnl_success) st = dnnl_primitive_attr_create(&attributes);
+    if (st != dnnl_success) return st;
+    st = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
+    if (st == dnnl_success && g->beta != 0) st = add_to_c(attributes);
     if (st == dnnl_success)
-        p->operands[SCRATCHPAD] =
-            *dnnl_primitive_desc_query_md(p->product, dnnl_query_scratchpad_md, 0);
+        st = dnnl_primitive_desc_create(&p->product, &product, attributes, engine, NULL);
+    dnnl_primitive_attr_destroy(attributes);
+    if (st == dnnl_success)
+        d[SCRATCHPAD] = *dnnl_primitive_desc_query_md(p->product, dnnl_query_scratchpad_md, 0);
     return st;
 }
 

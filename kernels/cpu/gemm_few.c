@@ -42,22 +42,18 @@ CPU_INLINE void add_products(par_dtype t, const par_gemm *g, int64_t j, int64_t 
         for (int64_t i = 0; i < g->m; i++) dots(t, g, i, j + c, 1, out[i] + c);
 }
 
-/* What columns [j, j + n) of row i begin with. */
-static void start(const par_gemm *g, int64_t i, int64_t j, int64_t n, float *out) {
-    float old[COLUMNS];
-    if (g->bias) par__cpu_widen(g->bias, g->dtype, j, n, out);
-    if (g->beta == 0) return;
-    par__cpu_widen(g->c, g->dtype_c, i * g->ldc + j, n, old);
-    for (int64_t c = 0; c < n; c++) out[c] += old[c];
-}
-
 static void few_columns(const void *user, int slot, int64_t begin, int64_t end) {
     const cpu_call *call = user;
     const par_gemm *g = call->args;
     for (int64_t j = begin * COLUMNS; j < cpu_min(end * COLUMNS, g->n); j += COLUMNS) {
         int64_t n = cpu_min(COLUMNS, g->n - j);
-        float out[CPU_GEMM_FEW][COLUMNS] = {{0}};
-        for (int64_t i = 0; i < g->m; i++) start(g, i, j, n, out[i]);
+        float out[CPU_GEMM_FEW][COLUMNS] = {{0}}, old[COLUMNS];
+        for (int64_t i = 0; i < g->m; i++) { /* bias + beta · c */
+            if (g->bias) par__cpu_widen(g->bias, g->dtype, j, n, out[i]);
+            if (g->beta == 0) continue;
+            par__cpu_widen(g->c, g->dtype_c, i * g->ldc + j, n, old);
+            for (int64_t c = 0; c < n; c++) out[i][c] += old[c];
+        }
         CPU_BY_TYPE(g->dtype, add_products, g, j, n, out);
         for (int64_t i = 0; i < g->m; i++)
             par__cpu_narrow(out[i], g->c, g->dtype_c, i * g->ldc + j, n);

@@ -80,40 +80,37 @@ typedef struct {
     const float *bias; /* its columns in fp32; NULL: none */
 } target;
 
-static target target_of(const par_gemm *g, const blocks *s, int64_t i, int64_t j) {
-    target c = {.g = g, .i = i, .j = j, .m = cpu_min(s->m, g->m - i), .n = cpu_min(s->n, g->n - j)};
-    bool own = g->dtype_c != PAR_F32;
-    c.at = own ? s->c : (float *)g->c + i * g->ldc + j;
-    c.ld = own ? c.n : g->ldc;
-    c.bias = g->bias ? s->bias : NULL;
-    return c;
-}
-
-static void start_row(const target *c, int64_t row) {
+static void start_rows(const void *user, int slot, int64_t begin, int64_t end) {
+    const target *c = user;
     const par_gemm *g = c->g;
     const float *bias = c->bias;
-    float *x = c->at + row * c->ld;
-    if (g->beta != 0 && g->dtype_c != PAR_F32)
-        par__cpu_widen(g->c, g->dtype_c, (c->i + row) * g->ldc + c->j, c->n, x);
-    if (g->beta != 0 && bias) {
+    for (int64_t row = begin; row < end; row++) {
+        float *x = c->at + row * c->ld;
+        if (g->beta != 0 && g->dtype_c != PAR_F32)
+            par__cpu_widen(g->c, g->dtype_c, (c->i + row) * g->ldc + c->j, c->n, x);
+        if (g->beta != 0 && bias) {
 #pragma omp simd
-        for (int64_t j = 0; j < c->n; j++) x[j] += bias[j];
-    } else if (g->beta == 0 && bias) {
-        memcpy(x, bias, (size_t)c->n * sizeof(float));
-    } else if (g->beta == 0) {
-        memset(x, 0, (size_t)c->n * sizeof(float));
+            for (int64_t j = 0; j < c->n; j++) x[j] += bias[j];
+        } else if (g->beta == 0 && bias) {
+            memcpy(x, bias, (size_t)c->n * sizeof(float));
+        } else if (g->beta == 0) {
+            memset(x, 0, (size_t)c->n * sizeof(float));
+        }
     }
 }
 
-static void start_rows(const void *user, int slot, int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row++) start_row(user, row);
-}
-
-/* c = bias + beta · c in fp32; true if the product must be added to it */
-static bool start(const par_gemm *g, const blocks *s, const target *c) {
+/* The block of c at (i, j), with bias + beta · c in fp32; true if the product must be added to
+ * it. */
+static bool start(const par_gemm *g, const blocks *s, int64_t i, int64_t j, target *c) {
+    bool own = g->dtype_c != PAR_F32;
+    *c = (target){
+        .g = g, .i = i, .j = j, .m = cpu_min(s->m, g->m - i), .n = cpu_min(s->n, g->n - j)};
+    c->at = own ? s->c : (float *)g->c + i * g->ldc + j;
+    c->ld = own ? c->n : g->ldc;
+    c->bias = g->bias ? s->bias : NULL;
     if (!g->bias && g->beta == 0 && g->k > 0) return false;
-    if (!g->bias && g->beta != 0 && g->dtype_c == PAR_F32) return true;
-    if (g->bias) par__cpu_widen(g->bias, g->dtype, c->j, c->n, s->bias);
+    if (!g->bias && g->beta != 0 && !own) return true;
+    if (g->bias) par__cpu_widen(g->bias, g->dtype, j, c->n, s->bias);
     cpu_loop(c->m, c->m * c->n, start_rows, c);
     return true;
 }
@@ -151,8 +148,8 @@ par_status par__cpu_gemm_half(par_stream *stream, const void *args, void *worksp
     PAR_REQUIRE(workspace || g->m * g->n == 0);
     for (int64_t i = 0; i < g->m; i += s.m)
         for (int64_t j = 0; j < g->n; j += s.n) {
-            target c = target_of(g, &s, i, j);
-            bool accumulate = start(g, &s, &c);
+            target c;
+            bool accumulate = start(g, &s, i, j, &c);
             for (int64_t l = 0; l < g->k; l += s.k) {
                 PAR_TRY(multiply(stream, g, &s, &c, l, accumulate || l > 0));
                 par__progress(stream);

@@ -92,24 +92,22 @@ CPU_INLINE void add_products(par_dtype dtype, position p, int64_t rows, int64_t 
     for (; c < n; c++, p.j++) add_columns(dtype, p, rows, 1, out, c);
 }
 
-/* Columns [j, j + n) of rows [i, i + rows). */
-static void block(const par_gemm_int8 *g, int64_t i, int64_t j, int64_t rows, int64_t n) {
-    float out[ROWS][COLUMNS];
-    for (int64_t r = 0; r < rows; r++) {
-        memset(out[r], 0, sizeof out[r]);
-        if (g->bias) par__cpu_widen(g->bias, g->dtype, j, n, out[r]);
-    }
-    CPU_BY_TYPE(g->dtype, add_products, ((position){g, i, j, 0}), rows, n, out);
-    for (int64_t r = 0; r < rows; r++)
-        par__cpu_narrow(out[r], g->c, g->dtype_c, (i + r) * g->ldc + j, n);
-}
-
 static void columns_of(const void *user, int slot, int64_t begin, int64_t end) {
     const cpu_call *call = user;
     const par_gemm_int8 *g = call->args;
     for (int64_t j = begin * COLUMNS; j < cpu_min(end * COLUMNS, g->n); j += COLUMNS) {
-        for (int64_t i = 0; i < g->m; i += ROWS)
-            block(g, i, j, cpu_min(ROWS, g->m - i), cpu_min(COLUMNS, g->n - j));
+        int64_t n = cpu_min(COLUMNS, g->n - j);
+        for (int64_t i = 0; i < g->m; i += ROWS) {
+            int64_t rows = cpu_min(ROWS, g->m - i);
+            float out[ROWS][COLUMNS];
+            for (int64_t r = 0; r < rows; r++) {
+                memset(out[r], 0, sizeof out[r]);
+                if (g->bias) par__cpu_widen(g->bias, g->dtype, j, n, out[r]);
+            }
+            CPU_BY_TYPE(g->dtype, add_products, ((position){g, i, j, 0}), rows, n, out);
+            for (int64_t r = 0; r < rows; r++)
+                par__cpu_narrow(out[r], g->c, g->dtype_c, (i + r) * g->ldc + j, n);
+        }
         cpu_progress(call->stream, slot);
     }
 }

@@ -37,17 +37,14 @@ par_status par__cpu_check(void) {
 }
 
 #if PAR__CPU_X86_RUNGS
-/* not every compiler's __builtin_cpu_supports knows "f16c" */
-static bool supports_f16c(void) {
-    unsigned a, b, c, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
-}
-
 /* the flags of meson.build */
 static int detected(void) {
+    unsigned a, b, c, d;
+    /* not every compiler's __builtin_cpu_supports knows "f16c" */
+    bool f16c = __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
-        !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2") || !supports_f16c())
+        !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2") || !f16c)
         return BASELINE;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") ||

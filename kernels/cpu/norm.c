@@ -81,15 +81,6 @@ CPU_INLINE void forward_rows(par_dtype t, const par_norm *a, int64_t begin, int6
         for (int64_t i = begin; i < end; i++) forward_row(t, a, i, false);
 }
 
-/* With a residual each row of the sum is normalized while it is in the first-level cache. */
-static void forward_piece(const par_norm *a, int64_t begin, int64_t end, bool layernorm) {
-    if (!a->residual) CPU_BY_TYPE(a->dtype, forward_rows, a, begin, end, layernorm);
-    for (int64_t i = begin; a->residual && i < end; i++) {
-        par__cpu_residual_row(a->residual, i);
-        CPU_BY_TYPE(a->dtype, forward_rows, a, i, i + 1, layernorm);
-    }
-}
-
 /* A loop over rows or pieces of a norm. */
 typedef struct {
     const par_norm *a;
@@ -97,10 +88,16 @@ typedef struct {
     float *partial; /* of the backward: dw [n], db [n] a piece; NULL: not wanted */
 } norm_call;
 
+/* With a residual each row of the sum is normalized while it is in the first-level cache. */
 static void forward_pieces(const void *user, int slot, int64_t begin, int64_t end) {
     const norm_call *call = user;
-    for (int64_t i = begin * MIN_ROWS; i < cpu_min(end * MIN_ROWS, call->a->m); i += MIN_ROWS)
-        forward_piece(call->a, i, cpu_min(call->a->m, i + MIN_ROWS), call->layernorm);
+    const par_norm *a = call->a;
+    int64_t last = cpu_min(end * MIN_ROWS, a->m);
+    for (int64_t i = begin * MIN_ROWS; i < last; i += a->residual ? 1 : MIN_ROWS) {
+        int64_t rows = a->residual ? 1 : cpu_min(MIN_ROWS, last - i);
+        if (a->residual) par__cpu_residual_row(a->residual, i);
+        CPU_BY_TYPE(a->dtype, forward_rows, a, i, i + rows, call->layernorm);
+    }
 }
 
 static par_status forward(const par_norm *a, bool layernorm) {

@@ -19,19 +19,6 @@ typedef struct {
     bool streamed;
 } adamw_constants;
 
-static adamw_constants adamw_prepare(const par_update *a) {
-    const par_step *step = a->step;
-    return (adamw_constants){.b1 = (float)a->b1,
-                             .rest1 = (float)(1 - a->b1),
-                             .b2 = (float)a->b2,
-                             .rest2 = (float)(1 - a->b2),
-                             .decay = (float)((double)step->lr * a->decay),
-                             .step = (float)(step->lr / step->correction1),
-                             .inverse_sqrt = (float)(1 / sqrt(step->correction2)),
-                             .eps = a->eps,
-                             .grad_scale = step->grad_scale};
-}
-
 CPU_INLINE vec vec_root(vec x) {
 #if defined __AVX512F__
     return (vec)_mm512_sqrt_ps((__m512)x);
@@ -117,8 +104,17 @@ CPU_INLINE void sgd_piece(par_dtype t, const par_update *a, const sgd_constants 
 static void adamw_pieces(const void *user, int slot, int64_t begin, int64_t end) {
     const cpu_call *call = user;
     const par_update *a = call->args;
-    adamw_constants c = adamw_prepare(a);
-    c.streamed = is_streamed(a);
+    const par_step *step = a->step;
+    const adamw_constants c = {.b1 = (float)a->b1,
+                               .rest1 = (float)(1 - a->b1),
+                               .b2 = (float)a->b2,
+                               .rest2 = (float)(1 - a->b2),
+                               .decay = (float)((double)step->lr * a->decay),
+                               .step = (float)(step->lr / step->correction1),
+                               .inverse_sqrt = (float)(1 / sqrt(step->correction2)),
+                               .eps = a->eps,
+                               .grad_scale = step->grad_scale,
+                               .streamed = is_streamed(a)};
     for (int64_t at = begin * PIECE; at < cpu_min(end * PIECE, a->n); at += PIECE) {
         CPU_BY_TYPE(a->dtype, adamw_piece, a, &c, at, cpu_min(PIECE, a->n - at));
         stream_end();
@@ -187,24 +183,23 @@ static void norm2_pieces(const void *user, int slot, int64_t begin, int64_t end)
             squares(g->x + piece * PIECE, cpu_min(PIECE, g->left - piece * PIECE), &g->bad[piece]);
 }
 
-static void norm2_vector(par_stream *stream, const par_norm2_vector *a) {
-    for (int64_t at = 0; at < a->n; at += (int64_t)PIECE * PIECES) {
-        double sums[PIECES], bad[PIECES];
-        const norm2_group group = {a->x + at, a->n - at, sums, bad};
-        int64_t pieces = cpu_min(PIECES, cpu_pieces(group.left, PIECE));
-        cpu_loop(pieces, group.left, norm2_pieces, &group);
-        for (int64_t piece = 0; piece < pieces; piece++) {
-            a->out[0] += sums[piece];
-            a->out[1] += bad[piece];
-        }
-        par__progress(stream);
-    }
-}
-
 static par_status norm2(par_stream *stream, const void *args, void *workspace) {
     const par_norm2 *a = args;
     (void)workspace;
-    for (int64_t i = 0; i < a->n_vectors; i++) norm2_vector(stream, &a->vectors[i]);
+    for (int64_t i = 0; i < a->n_vectors; i++) {
+        const par_norm2_vector *v = &a->vectors[i];
+        for (int64_t at = 0; at < v->n; at += (int64_t)PIECE * PIECES) {
+            double sums[PIECES], bad[PIECES];
+            const norm2_group group = {v->x + at, v->n - at, sums, bad};
+            int64_t pieces = cpu_min(PIECES, cpu_pieces(group.left, PIECE));
+            cpu_loop(pieces, group.left, norm2_pieces, &group);
+            for (int64_t piece = 0; piece < pieces; piece++) {
+                v->out[0] += sums[piece];
+                v->out[1] += bad[piece];
+            }
+            par__progress(stream);
+        }
+    }
     return PAR_OK;
 }
 

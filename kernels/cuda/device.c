@@ -243,20 +243,16 @@ static par_status recorded_alloc(size_t nbytes, void **out) {
              "device cuda: %zu bytes of a GPU that is only recorded, for plans", nbytes);
 }
 
-/* Only operations are prepared, so only memory is ever asked for by mistake. */
-static void init_recorded(par_backend *backend) {
-    device = par__cuda_recorded;
-    backend->name = "cuda";
-    backend->on_host = false;
-    backend->memory = backend->host_memory = (par_allocator){recorded_alloc, device_release};
-}
-
 par_status par__cuda_device_init(const par_device_params *params, par_backend *backend) {
     int n = 0, driver = 0;
     cudaError_t error = cudaGetDeviceCount(&n);
     (void)cudaDriverGetVersion(&driver); /* 0: none */
     if (params->plan_only && (error != cudaSuccess || n == 0)) {
-        init_recorded(backend);
+        /* Only operations are prepared, so only memory is ever asked for by mistake. */
+        device = par__cuda_recorded;
+        backend->name = "cuda";
+        backend->on_host = false;
+        backend->memory = backend->host_memory = (par_allocator){recorded_alloc, device_release};
         return PAR_OK;
     }
     if (error != cudaSuccess || n == 0)

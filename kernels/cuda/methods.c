@@ -18,24 +18,20 @@ static line lines[MOST];
 static int n_lines;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static bool is_there(const line *next) {
-    for (int i = 0; i < n_lines; i++)
-        if (strcmp(lines[i].work, next->work) == 0 && strcmp(lines[i].what, next->what) == 0)
-            return true;
-    return false;
-}
-
 void par__method_note(const char *work, const char *slower, const char *format, ...) {
     line next = {.work = work, .is_slower = slower != NULL};
+    bool is_there = false;
     va_list args;
     va_start(args, format);
     vsnprintf(next.what, sizeof next.what, format, args);
     va_end(args);
     snprintf(next.slower, sizeof next.slower, "%s", slower ? slower : "");
     pthread_mutex_lock(&lock);
+    for (int i = 0; i < n_lines && !is_there; i++)
+        is_there = strcmp(lines[i].work, work) == 0 && strcmp(lines[i].what, next.what) == 0;
     if (n_lines == MOST)
         snprintf(lines[MOST - 1].what, sizeof next.what, "and others, which find no room here");
-    else if (!is_there(&next))
+    else if (!is_there)
         lines[n_lines++] = next;
     pthread_mutex_unlock(&lock);
 }

@@ -12,19 +12,15 @@ static int64_t at_token(const par_attention_decode *a, int64_t b, int64_t h, int
     return ((b * a->capacity + t) * a->K + h / (a->H / a->K)) * a->D;
 }
 
-static double score(const par_attention_decode *a, int64_t b, int64_t h, int64_t t) {
-    int64_t q = b * a->ldq + h * a->D, k = at_token(a, b, h, t);
-    double sum = 0;
-    for (int64_t d = 0; d < a->D; d++)
-        sum += ref_load(a->q, a->dtype, q + d) * ref_load(a->k, a->dtype, k + d);
-    return a->scale * sum;
-}
-
 /* weights[t] = exp(s_t - lse) */
 static void softmax(const par_attention_decode *a, int64_t b, int64_t h, double *weights) {
     double max = -INFINITY, sum = 0;
     for (int64_t t = 0; t < a->n; t++) {
-        weights[t] = score(a, b, h, t);
+        int64_t q = b * a->ldq + h * a->D, k = at_token(a, b, h, t);
+        double dot = 0;
+        for (int64_t d = 0; d < a->D; d++)
+            dot += ref_load(a->q, a->dtype, q + d) * ref_load(a->k, a->dtype, k + d);
+        weights[t] = a->scale * dot;
         if (weights[t] > max) max = weights[t];
     }
     for (int64_t t = 0; t < a->n; t++) sum += exp(weights[t] - max);

@@ -4,27 +4,6 @@
  */
 #include "kernels/ref/ref.h"
 
-static double dot(const par_gemm *g, int64_t i, int64_t j) {
-    double sum = 0;
-    for (int64_t l = 0; l < g->k; l++) {
-        double a = ref_load(g->a, g->dtype, g->ta ? l * g->lda + i : i * g->lda + l);
-        double b = ref_load(g->b, g->dtype, g->tb ? j * g->ldb + l : l * g->ldb + j);
-        sum += a * b;
-    }
-    return sum;
-}
-
-/* s, the product with bias, into element `at` of c. */
-static void finish(const par_gemm *g, int64_t at, double s) {
-    if (g->epilogue == PAR_EPILOGUE_GELU) {
-        ref_store(g->aux, g->dtype, at, s);
-        s = par__ref_gelu_value(s, false);
-    } else if (g->epilogue == PAR_EPILOGUE_GELU_BACKWARD) {
-        s *= par__ref_gelu_slope(ref_load(g->aux, g->dtype, at), false);
-    }
-    ref_store(g->c, g->dtype_c, at, s + ref_scaled(g->beta, ref_load(g->c, g->dtype_c, at)));
-}
-
 /* aux [m] (+)= sums of op(a)'s rows */
 static void add_bias_gradient(const par_gemm *g) {
     float *aux = g->aux;
@@ -41,8 +20,21 @@ par_status par__ref_gemm(par_stream *stream, const par_gemm *g, void *workspace)
     for (int64_t i = 0; i < g->m; i++) {
         for (int64_t j = 0; j < g->n; j++) {
             int64_t at = i * g->ldc + j;
-            double bias = g->bias ? ref_load(g->bias, g->dtype, j) : 0;
-            finish(g, at, dot(g, i, j) + bias);
+            double s = 0;
+            for (int64_t l = 0; l < g->k; l++) {
+                double a = ref_load(g->a, g->dtype, g->ta ? l * g->lda + i : i * g->lda + l);
+                double b = ref_load(g->b, g->dtype, g->tb ? j * g->ldb + l : l * g->ldb + j);
+                s += a * b;
+            }
+            s += g->bias ? ref_load(g->bias, g->dtype, j) : 0;
+            if (g->epilogue == PAR_EPILOGUE_GELU) {
+                ref_store(g->aux, g->dtype, at, s);
+                s = par__ref_gelu_value(s, false);
+            } else if (g->epilogue == PAR_EPILOGUE_GELU_BACKWARD) {
+                s *= par__ref_gelu_slope(ref_load(g->aux, g->dtype, at), false);
+            }
+            ref_store(g->c, g->dtype_c, at,
+                      s + ref_scaled(g->beta, ref_load(g->c, g->dtype_c, at)));
         }
         par__progress(stream);
     }

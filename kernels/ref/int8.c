@@ -37,20 +37,18 @@ par_status par__ref_quantize(par_stream *stream, const par_quantize *a, void *wo
     return PAR_OK;
 }
 
-static double dot(const par_gemm_int8 *g, int64_t i, int64_t j) {
-    double sum = 0;
-    for (int64_t l = 0; l < g->k; l++) {
-        float scale = g->scales[j * par_int8_groups(g->k) + l / PAR_INT8_GROUP];
-        sum += ref_load(g->a, g->dtype, i * g->lda + l) * (double)scale * g->q[j * g->k + l];
-    }
-    return sum;
-}
-
 par_status par__ref_gemm_int8(par_stream *stream, const par_gemm_int8 *g, void *workspace) {
     for (int64_t i = 0; i < g->m; i++) {
-        for (int64_t j = 0; j < g->n; j++)
+        for (int64_t j = 0; j < g->n; j++) {
+            double sum = 0;
+            for (int64_t l = 0; l < g->k; l++) {
+                float scale = g->scales[j * par_int8_groups(g->k) + l / PAR_INT8_GROUP];
+                sum +=
+                    ref_load(g->a, g->dtype, i * g->lda + l) * (double)scale * g->q[j * g->k + l];
+            }
             ref_store(g->c, g->dtype_c, i * g->ldc + j,
-                      dot(g, i, j) + (g->bias ? ref_load(g->bias, g->dtype, j) : 0));
+                      sum + (g->bias ? ref_load(g->bias, g->dtype, j) : 0));
+        }
         par__progress(stream);
     }
     return PAR_OK;

@@ -12,28 +12,26 @@
 
 #include "kernels/ref/ref.h"
 
-static void forward_row(const par_norm *a, int64_t i, bool layernorm) {
-    double mean = 0, variance = 0;
-    if (layernorm)
-        for (int64_t j = 0; j < a->n; j++)
-            mean += ref_load(a->x, a->dtype, i * a->n + j) / (double)a->n;
-    for (int64_t j = 0; j < a->n; j++) {
-        double centred = ref_load(a->x, a->dtype, i * a->n + j) - mean;
-        variance += centred * centred / (double)a->n;
-    }
-    double rstd = 1 / sqrt(variance + a->eps);
-    for (int64_t j = 0; j < a->n; j++) {
-        double xhat = (ref_load(a->x, a->dtype, i * a->n + j) - mean) * rstd;
-        double b = layernorm ? ref_load(a->b, a->dtype, j) : 0;
-        ref_store(a->y, a->dtype, i * a->n + j, xhat * ref_load(a->w, a->dtype, j) + b);
-    }
-    if (layernorm) a->mean[i] = (float)mean;
-    a->rstd[i] = (float)rstd;
-}
-
 static void forward(const par_norm *a, bool layernorm) {
     if (a->residual) (void)par__ref_residual(NULL, a->residual, NULL);
-    for (int64_t i = 0; i < a->m; i++) forward_row(a, i, layernorm);
+    for (int64_t i = 0; i < a->m; i++) {
+        double mean = 0, variance = 0;
+        if (layernorm)
+            for (int64_t j = 0; j < a->n; j++)
+                mean += ref_load(a->x, a->dtype, i * a->n + j) / (double)a->n;
+        for (int64_t j = 0; j < a->n; j++) {
+            double centred = ref_load(a->x, a->dtype, i * a->n + j) - mean;
+            variance += centred * centred / (double)a->n;
+        }
+        double rstd = 1 / sqrt(variance + a->eps);
+        for (int64_t j = 0; j < a->n; j++) {
+            double xhat = (ref_load(a->x, a->dtype, i * a->n + j) - mean) * rstd;
+            double b = layernorm ? ref_load(a->b, a->dtype, j) : 0;
+            ref_store(a->y, a->dtype, i * a->n + j, xhat * ref_load(a->w, a->dtype, j) + b);
+        }
+        if (layernorm) a->mean[i] = (float)mean;
+        a->rstd[i] = (float)rstd;
+    }
 }
 
 static double xhat_at(const par_norm *a, int64_t i, int64_t j, bool layernorm) {
@@ -41,26 +39,10 @@ static double xhat_at(const par_norm *a, int64_t i, int64_t j, bool layernorm) {
            a->rstd[i];
 }
 
-/* dx may be dy or add: element j is read before it is written, and the means are finished before
- * the first write. */
-static void backward_dx(const par_norm *a, int64_t i, bool layernorm) {
-    double mean_g = 0, mean_gx = 0;
-    for (int64_t j = 0; j < a->n; j++) {
-        double g = ref_load(a->dy, a->dtype, i * a->n + j) * ref_load(a->w, a->dtype, j);
-        mean_g += layernorm ? g / (double)a->n : 0;
-        mean_gx += g * xhat_at(a, i, j, layernorm) / (double)a->n;
-    }
-    for (int64_t j = 0; j < a->n; j++) {
-        int64_t at = i * a->n + j;
-        double g = ref_load(a->dy, a->dtype, at) * ref_load(a->w, a->dtype, j);
-        double add = a->add ? ref_load(a->add, a->dtype, at) : 0;
-        ref_store(a->dx, a->dtype, at,
-                  (g - mean_g - xhat_at(a, i, j, layernorm) * mean_gx) * a->rstd[i] + add);
-    }
-}
-
-static void backward_dw(const par_norm *a, bool layernorm) {
-    for (int64_t j = 0; j < a->n; j++) {
+/* dw and db first: dx may be dy or add. So element j is read before it is written, and the means
+ * are finished before the first write. */
+static void backward(const par_norm *a, bool layernorm) {
+    for (int64_t j = 0; a->dw && j < a->n; j++) {
         double dw = ref_scaled(a->beta, a->dw[j]),
                db = layernorm ? ref_scaled(a->beta, a->db[j]) : 0;
         for (int64_t i = 0; i < a->m; i++) {
@@ -71,12 +53,21 @@ static void backward_dw(const par_norm *a, bool layernorm) {
         a->dw[j] = (float)dw;
         if (layernorm) a->db[j] = (float)db;
     }
-}
-
-/* dw and db first: dx may overwrite dy. */
-static void backward(const par_norm *a, bool layernorm) {
-    if (a->dw) backward_dw(a, layernorm);
-    for (int64_t i = 0; i < a->m; i++) backward_dx(a, i, layernorm);
+    for (int64_t i = 0; i < a->m; i++) {
+        double mean_g = 0, mean_gx = 0;
+        for (int64_t j = 0; j < a->n; j++) {
+            double g = ref_load(a->dy, a->dtype, i * a->n + j) * ref_load(a->w, a->dtype, j);
+            mean_g += layernorm ? g / (double)a->n : 0;
+            mean_gx += g * xhat_at(a, i, j, layernorm) / (double)a->n;
+        }
+        for (int64_t j = 0; j < a->n; j++) {
+            int64_t at = i * a->n + j;
+            double g = ref_load(a->dy, a->dtype, at) * ref_load(a->w, a->dtype, j);
+            double add = a->add ? ref_load(a->add, a->dtype, at) : 0;
+            ref_store(a->dx, a->dtype, at,
+                      (g - mean_g - xhat_at(a, i, j, layernorm) * mean_gx) * a->rstd[i] + add);
+        }
+    }
 }
 
 par_status par__ref_layernorm(par_stream *stream, const par_norm *a, void *workspace) {

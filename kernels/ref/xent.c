@@ -26,27 +26,22 @@ par_status par__ref_xent_stats(par_stream *stream, const par_xent *a, void *work
     return PAR_OK;
 }
 
-/* log sum over ranks of sum_r exp(max_r - max), plus max; a rank without valid columns has sum 0
- * and max -inf. */
-static double combine(const par_xent *a, int64_t i, double *target) {
-    double max = -INFINITY, sum = 0;
-    *target = 0;
-    for (int r = 0; r < a->p; r++) {
-        const float *stats = a->stats + 3 * (r * a->m + i);
-        if (stats[0] > max) max = stats[0];
-        *target += stats[2];
-    }
-    for (int r = 0; r < a->p; r++) {
-        const float *stats = a->stats + 3 * (r * a->m + i);
-        if (stats[1] != 0) sum += stats[1] * exp(stats[0] - max);
-    }
-    return max + log(sum);
-}
-
+/* lse: log sum over ranks of sum_r exp(max_r - max), plus max; a rank without valid columns has sum
+ * 0 and max -inf. */
 par_status par__ref_xent_loss(par_stream *stream, const par_xent *a, void *workspace) {
     double loss = 0, rows = 0;
     for (int64_t i = 0; i < a->m; i++) {
-        double target, lse = combine(a, i, &target);
+        double max = -INFINITY, sum = 0, target = 0;
+        for (int r = 0; r < a->p; r++) {
+            const float *stats = a->stats + 3 * (r * a->m + i);
+            if (stats[0] > max) max = stats[0];
+            target += stats[2];
+        }
+        for (int r = 0; r < a->p; r++) {
+            const float *stats = a->stats + 3 * (r * a->m + i);
+            if (stats[1] != 0) sum += stats[1] * exp(stats[0] - max);
+        }
+        double lse = max + log(sum);
         a->lse[i] = (float)lse;
         if (a->targets[i] < 0) continue;
         loss += lse - target;

@@ -23,21 +23,6 @@ static void add(llm_about *a, par_checkpoint_class class_of, const char *name, c
     a->n++;
 }
 
-static void add_data(llm_about *a, const llm_run *r, const llm_data *d) {
-    char fingerprint[sizeof a->values[0]];
-    llm_data_fingerprint(d, fingerprint, sizeof fingerprint);
-    add(a, PAR_CHECKPOINT_NOTED, "training tokens", "%lld", (long long)(d->cut - d->begin));
-    add(a, PAR_CHECKPOINT_NOTED, "data", "%s", r->set.data ? r->set.data : "");
-    add(a, PAR_CHECKPOINT_NOTED, "fingerprint of the data", "%s", fingerprint);
-}
-
-/* Ids mean nothing to another tokenizer. */
-static void add_tokenizer(llm_about *a, const llm_tokenizer *t) {
-    add(a, PAR_CHECKPOINT_EQUAL, "tokenizer", "%s", t->id);
-    add(a, PAR_CHECKPOINT_STATED, "tokenizer file", "%.255s", t->name);
-    if (*t->ends) add(a, PAR_CHECKPOINT_STATED, "end ids", "%.255s", t->ends);
-}
-
 par_status llm_about_make(const llm_run *r, const llm_world *w, const llm_data *d,
                           llm_about **out) {
     llm_about *a = calloc(1, sizeof *a);
@@ -53,8 +38,20 @@ par_status llm_about_make(const llm_run *r, const llm_world *w, const llm_data *
             add(a, PAR_CHECKPOINT_NOTED, row->name, "%s",
                 par_option_text(row, value, sizeof value));
     }
-    if (d->n_sets) add_data(a, r, d);
-    if (*r->tokenizer.id) add_tokenizer(a, &r->tokenizer);
+    if (d->n_sets) {
+        char fingerprint[sizeof a->values[0]];
+        llm_data_fingerprint(d, fingerprint, sizeof fingerprint);
+        add(a, PAR_CHECKPOINT_NOTED, "training tokens", "%lld", (long long)(d->cut - d->begin));
+        add(a, PAR_CHECKPOINT_NOTED, "data", "%s", r->set.data ? r->set.data : "");
+        add(a, PAR_CHECKPOINT_NOTED, "fingerprint of the data", "%s", fingerprint);
+    }
+    const llm_tokenizer *t = &r->tokenizer;
+    if (*t->id) {
+        /* ids mean nothing to another tokenizer */
+        add(a, PAR_CHECKPOINT_EQUAL, "tokenizer", "%s", t->id);
+        add(a, PAR_CHECKPOINT_STATED, "tokenizer file", "%.255s", t->name);
+        if (*t->ends) add(a, PAR_CHECKPOINT_STATED, "end ids", "%.255s", t->ends);
+    }
     add(a, PAR_CHECKPOINT_NOTED, "threads", "%d", w->threads);
     a->about = (par_checkpoint_about){
         .pairs = a->pairs, .n = a->n, .memory = (size_t)r->set.checkpoint_memory << 20};

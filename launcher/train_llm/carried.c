@@ -36,28 +36,20 @@ static void look(const char *directory, llm_carried *out) {
     par_checkpoint_close(&c);
 }
 
-/* The form that was given for the same file by hand, where it is not again. */
-static void settle_data(llm_run *r) {
-    const llm_carried *c = &r->carried;
-    if (!*c->data_form || !r->set.data || strcmp(r->set.data, c->data) != 0 ||
-        llm_config_given(r, "data-form"))
-        return;
-    for (int i = 0; i < r->n_options; i++) {
-        const par_option *row = &r->options[i];
-        for (const par_choice *p = row->choices; p && strcmp(row->name, "data-form") == 0; p++) {
-            if (!p->name) break;
-            if (strcmp(p->name, c->data_form) == 0) r->set.data_form = p->value;
-        }
-    }
-}
-
 void llm_carried_read(llm_run *r, const llm_world *w, par_problems *problems) {
     const llm_settings *s = &r->set;
     const char *from = s->resume && strcmp(s->resume, "auto") == 0 ? s->save : s->resume;
     if (!s->resume || s->import || s->verify_parallel) return;
     if (w->rank == 0) look(from, &r->carried);
     if (w->size > 1) llm_world_share(&r->carried, sizeof r->carried);
-    settle_data(r);
+    /* the form that was given for the same file by hand, where it is not again */
+    const llm_carried *c = &r->carried;
+    bool same = *c->data_form && s->data && strcmp(s->data, c->data) == 0;
+    for (int i = 0; same && !llm_config_given(r, "data-form") && i < r->n_options; i++) {
+        bool is_form = strcmp(r->options[i].name, "data-form") == 0;
+        for (const par_choice *p = r->options[i].choices; is_form && p && p->name; p++)
+            if (strcmp(p->name, c->data_form) == 0) r->set.data_form = p->value;
+    }
     /* a training may begin anew, and says by itself what it cannot read */
     if (!*r->carried.path && *r->carried.why && (s->sample || s->eval_only) &&
         !par_checkpoint_missing())

@@ -25,38 +25,35 @@ par_status llm_checkpoint_claim(llm_run *r, const llm_world *w) {
                : par_error_set(st, "%s (--save, --resume)", par_error());
 }
 
-/* The same answer on all ranks. */
-static par_status check_copies(llm_run *r, const llm_world *w, const par_trainer *trainer) {
-    static const par_tag tag = {"checkpoint", -1, -1, -1};
-    size_t nbytes;
-    bool has = par_trainer_saves_behind(trainer, &nbytes);
-    int64_t without = has ? 0 : (int64_t)nbytes, sum;
-    if (!r->set.save_async) return PAR_OK;
-    PAR_TRY(par_comm_all_reduce(w->comm, &without, &sum, 1, PAR_I64, tag, NULL, NULL));
-    r->behind.can = sum == 0;
-    if (!has && w->rank == 0)
-        printf("note: --save-memory %lld: a copy of rank 0's state takes %.1f MiB, so the training "
-               "waits while a checkpoint is written; a larger --save-memory avoids it\n",
-               (long long)r->set.save_memory, (double)nbytes / 1048576);
-    else if (sum > 0 && w->rank == 0)
-        printf("note: --save-memory %lld: copies of ranks' states take %.1f MiB in all, so the "
-               "training waits while a checkpoint is written; a larger --save-memory avoids it\n",
-               (long long)r->set.save_memory, (double)sum / 1048576);
-    return PAR_OK;
-}
-
 /* Before hours of training, not after them. */
 par_status llm_checkpoint_check(llm_run *r, const llm_world *w, par_trainer *trainer) {
-    if (!r->set.save) return PAR_OK;
+    static const par_tag tag = {"checkpoint", -1, -1, -1};
+    const llm_settings *s = &r->set;
+    if (!s->save) return PAR_OK;
     par_checkpoint_result *result = calloc(1, sizeof *result);
     const par_checkpoint_params params = {
-        .directory = r->set.save, .owner = r->owner, .check_only = true};
+        .directory = s->save, .owner = r->owner, .check_only = true};
     par_status st = par_comm_agree(
         w->comm, result ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a result"));
     if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
     if (st == PAR_OK && w->rank == 0) print_notes(result);
     free(result);
-    return st == PAR_OK ? check_copies(r, w, trainer) : st;
+    if (st != PAR_OK || !s->save_async) return st;
+    /* whether all ranks have memory for the copy: the same answer on all */
+    size_t nbytes;
+    bool has = par_trainer_saves_behind(trainer, &nbytes);
+    int64_t without = has ? 0 : (int64_t)nbytes, sum;
+    PAR_TRY(par_comm_all_reduce(w->comm, &without, &sum, 1, PAR_I64, tag, NULL, NULL));
+    r->behind.can = sum == 0;
+    if (!has && w->rank == 0)
+        printf("note: --save-memory %lld: a copy of rank 0's state takes %.1f MiB, so the training "
+               "waits while a checkpoint is written; a larger --save-memory avoids it\n",
+               (long long)s->save_memory, (double)nbytes / 1048576);
+    else if (sum > 0 && w->rank == 0)
+        printf("note: --save-memory %lld: copies of ranks' states take %.1f MiB in all, so the "
+               "training waits while a checkpoint is written; a larger --save-memory avoids it\n",
+               (long long)s->save_memory, (double)sum / 1048576);
+    return PAR_OK;
 }
 
 /* A result and what is recorded, on every rank or on none. */
@@ -154,22 +151,19 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
     return st;
 }
 
-/* Where both are, if that is what was refused. */
-static par_status name_tokenizers(const llm_run *r, par_status st) {
-    if (st != PAR_ERR_OPTION || !strstr(par_error(), "its tokenizer is")) return st;
-    return par_error_set(st,
-                         "%s\n(the checkpoint's: %s; this run's: %s; legal: the checkpoint's, "
-                         "which needs no --tokenizer)",
-                         par_error(), r->carried.tokenizer_file, r->tokenizer.name);
-}
-
 static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
                          par_trainer *trainer, par_checkpoint_result *result) {
     const llm_settings *s = &r->set;
     bool automatic = strcmp(s->resume, "auto") == 0;
     const char *directory = resumes_from(s);
     double begin = llm_world_seconds();
-    PAR_TRY(name_tokenizers(r, par_trainer_resume(trainer, directory, &about->about, result)));
+    par_status st = par_trainer_resume(trainer, directory, &about->about, result);
+    if (st == PAR_ERR_OPTION && strstr(par_error(), "its tokenizer is"))
+        return par_error_set(st,
+                             "%s\n(the checkpoint's: %s; this run's: %s; legal: the checkpoint's, "
+                             "which needs no --tokenizer)",
+                             par_error(), r->carried.tokenizer_file, r->tokenizer.name);
+    PAR_TRY(st);
     if (r->owner && *result->path)
         PAR_TRY(par_owner_resumed(w->comm, r->owner, result->path, result->run, &result->notes));
     if (!*result->path && automatic && !s->sample && !s->import) PAR_TRY(par_trainer_draw(trainer));

@@ -11,19 +11,6 @@
 
 enum { MAX_NBYTES = 1 << 16 };
 
-/* The file as a text; what is wrong with it, or NULL. */
-static const char *read_text(const char *path, char text[MAX_NBYTES + 1]) {
-    FILE *file = fopen(path, "rb");
-    size_t n = file ? fread(text, 1, MAX_NBYTES + 1, file) : 0;
-    bool failed = !file || ferror(file);
-    const char *why = failed               ? strerror(errno)
-                      : n > MAX_NBYTES     ? "has more than 64 KiB"
-                      : memchr(text, 0, n) ? "is not a text"
-                                           : NULL;
-    if (file) fclose(file);
-    return why;
-}
-
 /* One rank reads, so that all come to the same options, also where the others do not see the
  * file. */
 static void load(llm_run *r, const llm_world *w, par_problems *problems) {
@@ -31,8 +18,15 @@ static void load(llm_run *r, const llm_world *w, par_problems *problems) {
     char why[256] = "";
     if (!r->set.config) return;
     if (w->rank == 0) {
-        const char *problem = read_text(r->set.config, text);
-        if (problem) snprintf(why, sizeof why, "%s", problem);
+        FILE *file = fopen(r->set.config, "rb");
+        size_t n = file ? fread(text, 1, MAX_NBYTES + 1, file) : 0;
+        bool failed = !file || ferror(file);
+        snprintf(why, sizeof why, "%s",
+                 failed               ? strerror(errno)
+                 : n > MAX_NBYTES     ? "has more than 64 KiB"
+                 : memchr(text, 0, n) ? "is not a text"
+                                      : "");
+        if (file) fclose(file);
     }
     if (w->size > 1) { /* a rank by itself may have no MPI */
         llm_world_share(why, sizeof why);
@@ -45,22 +39,18 @@ static void load(llm_run *r, const llm_world *w, par_problems *problems) {
         par_options_load(r->options, r->n_options, r->set.config, text, problems);
 }
 
-/* Of equal options the last one counts; which, is said once. */
-static void note_repeated(llm_run *r) {
-    for (int i = 0; i < r->n_options; i++) {
-        char value[256];
-        if (r->options[i].given > 1)
-            par_problem(&r->notes, "--%s is given %d times; the last one counts: %s",
-                        r->options[i].name, r->options[i].given,
-                        par_option_text(&r->options[i], value, sizeof value));
-    }
-}
-
 void llm_config_read(llm_run *r, const llm_world *w, int argc, char **argv,
                      par_problems *problems) {
     r->n_options = llm_options_rows(&r->set, r->options);
     par_options_parse(r->options, r->n_options, argc - 1, argv + 1, problems);
-    note_repeated(r);
+    /* of equal options the last one counts; which, is said once */
+    for (int i = 0; i < r->n_options; i++) {
+        const par_option *row = &r->options[i];
+        char value[256];
+        if (row->given > 1)
+            par_problem(&r->notes, "--%s is given %d times; the last one counts: %s", row->name,
+                        row->given, par_option_text(row, value, sizeof value));
+    }
     load(r, w, problems);
     llm_recipe_apply(r, problems);
 }

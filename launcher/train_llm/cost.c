@@ -79,23 +79,8 @@ static par_status take(void *user, const par_log_record *record, int64_t line) {
     return PAR_OK;
 }
 
-static par_status count_meters(const llm_world *w, const char *why) {
-    static const par_tag tag = {"cost", -1, -1, -1};
-    int32_t n = cost.meter != NULL;
-    PAR_TRY(par_comm_all_reduce(w->comm, &n, &n, 1, PAR_I32, tag, NULL, NULL));
-    cost.n_meters = n;
-    if (w->rank != 0) return PAR_OK;
-    if (cost.meter && n == 1)
-        printf("energy: of %s, this whole host's\n", par_meter_about(cost.meter));
-    else if (cost.meter)
-        printf("energy: of %s on this host, taken for each of %d until they are added up\n",
-               par_meter_about(cost.meter), n);
-    else if (*why)
-        printf("note: energy is not known: %s\n", why);
-    return PAR_OK;
-}
-
 par_status llm_cost_begin(const llm_run *r, const llm_world *w, const llm_beginning *from) {
+    static const par_tag tag = {"cost", -1, -1, -1};
     const llm_settings *s = &r->set;
     const char *log = from->step ? s->log : NULL;
     const par_meter_params params = {.gpus = s->device == LLM_CUDA};
@@ -109,8 +94,18 @@ par_status llm_cost_begin(const llm_run *r, const llm_world *w, const llm_beginn
         cost.before = (spent){0}; /* the log's own opening says what is wrong with it */
     cost.recorded = w->start;
     cost.step = from->step;
-    PAR_TRY(count_meters(w, why));
-    if (w->rank == 0 && is_known(s) && cost.before.device_hours > 0)
+    int32_t n = cost.meter != NULL;
+    PAR_TRY(par_comm_all_reduce(w->comm, &n, &n, 1, PAR_I32, tag, NULL, NULL));
+    cost.n_meters = n;
+    if (w->rank != 0) return PAR_OK;
+    if (cost.meter && n == 1)
+        printf("energy: of %s, this whole host's\n", par_meter_about(cost.meter));
+    else if (cost.meter)
+        printf("energy: of %s on this host, taken for each of %d until they are added up\n",
+               par_meter_about(cost.meter), n);
+    else if (*why)
+        printf("note: energy is not known: %s\n", why);
+    if (is_known(s) && cost.before.device_hours > 0)
         printf("cost: %.4g device-hours were spent before, for %.4g\n", cost.before.device_hours,
                cost.before.money);
     return PAR_OK;
@@ -159,24 +154,22 @@ bool llm_cost_record(const llm_run *r, const llm_world *w, par_log *log) {
     return true;
 }
 
-static void warn(const llm_run *r, double money) {
-    const llm_settings *s = &r->set;
-    if (cost.warned || s->budget <= 0 || money < 0.8 * s->budget) return;
-    cost.warned = true;
-    llm_report_progress_clear();
-    printf("warning: %.0f %% of --budget %g are spent after step %lld; before all is, the run "
-           "%sends\n",
-           100 * money / s->budget, s->budget, (long long)cost.step, s->save ? "saves and " : "");
-}
-
 bool llm_cost_step(const llm_run *r, const llm_world *w, int64_t step, int64_t n_targets) {
+    const llm_settings *s = &r->set;
     double now = llm_world_seconds();
     read_meter(now);
-    if (w->rank != 0 || !is_known(&r->set)) return false;
+    if (w->rank != 0 || !is_known(s)) return false;
     cost.step = step;
     cost.steps++, cost.all_steps++;
     cost.targets += n_targets, cost.all_targets += n_targets;
-    warn(r, cost.before.money + spent_now(r, w, now).money);
+    double money = cost.before.money + spent_now(r, w, now).money;
+    if (!cost.warned && s->budget > 0 && money >= 0.8 * s->budget) {
+        cost.warned = true;
+        llm_report_progress_clear();
+        printf("warning: %.0f %% of --budget %g are spent after step %lld; before all is, the run "
+               "%sends\n",
+               100 * money / s->budget, s->budget, (long long)step, s->save ? "saves and " : "");
+    }
     return now >= cost.recorded + RECORD_S;
 }
 
@@ -189,10 +182,20 @@ bool llm_cost_lasts(const llm_run *r, const llm_world *w, double *left, double *
     return true;
 }
 
-static void print(const llm_run *r, spent own) {
+par_status llm_cost_end(const llm_run *r, const llm_world *w) {
+    static const par_tag tag = {"cost", -1, -1, -1};
+    const llm_settings *s = &r->set;
     const spent *before = &cost.before;
+    if (!is_known(s)) return PAR_OK;
+    cost.looked = 0;
+    read_meter(llm_world_seconds());
+    int64_t millijoules = llround(1e3 * cost.own);
+    PAR_TRY(par_comm_all_reduce(w->comm, &millijoules, &millijoules, 1, PAR_I64, tag, NULL, NULL));
+    cost.joules = 1e-3 * (double)millijoules;
+    if (w->rank != 0) return PAR_OK;
+    spent own = spent_now(r, w, llm_world_seconds());
     printf("cost:");
-    if (r->set.price_per_hour > 0 || r->set.energy_price > 0)
+    if (s->price_per_hour > 0 || s->energy_price > 0)
         printf(" %.4g, %.4g per step, %.4g per million tokens;", own.money,
                cost.all_steps ? own.money / (double)cost.all_steps : 0,
                cost.all_targets ? 1e6 * own.money / (double)cost.all_targets : 0);
@@ -204,17 +207,6 @@ static void print(const llm_run *r, spent own) {
         printf("; with what was spent before: %.4g, %.4g device-hours", before->money + own.money,
                before->device_hours + own.device_hours);
     printf("\n");
-}
-
-par_status llm_cost_end(const llm_run *r, const llm_world *w) {
-    static const par_tag tag = {"cost", -1, -1, -1};
-    if (!is_known(&r->set)) return PAR_OK;
-    cost.looked = 0;
-    read_meter(llm_world_seconds());
-    int64_t millijoules = llround(1e3 * cost.own);
-    PAR_TRY(par_comm_all_reduce(w->comm, &millijoules, &millijoules, 1, PAR_I64, tag, NULL, NULL));
-    cost.joules = 1e-3 * (double)millijoules;
-    if (w->rank == 0) print(r, spent_now(r, w, llm_world_seconds()));
     return PAR_OK;
 }
 

@@ -71,22 +71,32 @@ void llm_data_path(const char *spec, char *path, size_t nbytes) {
 
 /* ---- opening, and one look at every id per file ---- */
 
-static par_status open_set(const llm_run *r, llm_data_set *set) {
-    const par_tokens_params params = {.form = (par_tokens_form)r->set.data_form,
-                                      .vocab = r->config.vocab};
-    par_status st = par_tokens_open_as(set->path, &params, &set->tokens);
-    if (st != PAR_OK)
-        return strstr(par_error(), "form") ? par_error_set(st, "%s (--data-form)", par_error())
-                                           : st;
-    int64_t n = par_tokens_n(set->tokens), shortest = r->config.tokens + 1;
-    set->end = n;
-    set->cut = n - (int64_t)((double)n * r->set.split);
-    if (set->cut < shortest || (r->set.split > 0 && n - set->cut < shortest))
+static par_status open_sets(const llm_run *r, llm_data *d) {
+    if (!r->set.data)
         return par_error_set(
             PAR_ERR_OPTION,
-            "%s: has %lld tokens, %lld of them for validation; legal: --tokens + 1 = %lld or "
-            "more in each part",
-            set->path, (long long)n, (long long)(n - set->cut), (long long)shortest);
+            "--data: is missing; legal: a token file (Megatron, llm.c, nanoGPT). ./quickstart "
+            "makes %s of the text on this machine, ./par data of any text",
+            quickstart_tokens);
+    PAR_TRY(parse_sets(r->set.data, d));
+    const par_tokens_params params = {.form = (par_tokens_form)r->set.data_form,
+                                      .vocab = r->config.vocab};
+    for (int k = 0; k < d->n_sets; k++) {
+        llm_data_set *set = &d->sets[k];
+        par_status st = par_tokens_open_as(set->path, &params, &set->tokens);
+        if (st != PAR_OK && strstr(par_error(), "form"))
+            return par_error_set(st, "%s (--data-form)", par_error());
+        PAR_TRY(st);
+        int64_t n = par_tokens_n(set->tokens), shortest = r->config.tokens + 1;
+        set->end = n;
+        set->cut = n - (int64_t)((double)n * r->set.split);
+        if (set->cut < shortest || (r->set.split > 0 && n - set->cut < shortest))
+            return par_error_set(
+                PAR_ERR_OPTION,
+                "%s: has %lld tokens, %lld of them for validation; legal: --tokens + 1 = %lld or "
+                "more in each part",
+                set->path, (long long)n, (long long)(n - set->cut), (long long)shortest);
+    }
     return PAR_OK;
 }
 
@@ -156,21 +166,6 @@ static par_status settle_weights(llm_data *d) {
     return PAR_OK;
 }
 
-static par_status create_samplers(const llm_run *r, llm_data_set *set, int k) {
-    par_sampler_params p = {.tokens = set->tokens,
-                            .T = r->config.tokens,
-                            .end = set->cut,
-                            .seed = (uint64_t)r->set.seed + (uint64_t)k,
-                            .shuffle = true};
-    PAR_TRY(par_sampler_create(&p, &set->train));
-    if (set->cut == set->end) return PAR_OK;
-    /* A fixed random subset: the first samples of the part may be one file. */
-    p.begin = set->cut;
-    p.end = set->end;
-    p.seed = 0;
-    return par_sampler_create(&p, &set->validation);
-}
-
 static par_status create_blend(const llm_run *r, const llm_data *d, bool validation,
                                par_blend **out) {
     par_blend_entry parts[LLM_MAX_SETS];
@@ -200,7 +195,19 @@ static int64_t count_validation(const llm_run *r, const llm_data *d) {
 static par_status blend(const llm_run *r, llm_data *d) {
     for (int k = 0; k < d->n_sets; k++) {
         llm_data_set *set = &d->sets[k];
-        PAR_TRY(create_samplers(r, set, k));
+        par_sampler_params p = {.tokens = set->tokens,
+                                .T = r->config.tokens,
+                                .end = set->cut,
+                                .seed = (uint64_t)r->set.seed + (uint64_t)k,
+                                .shuffle = true};
+        PAR_TRY(par_sampler_create(&p, &set->train));
+        if (set->cut != set->end) {
+            /* A fixed random subset: the first samples of the part may be one file. */
+            p.begin = set->cut;
+            p.end = set->end;
+            p.seed = 0;
+            PAR_TRY(par_sampler_create(&p, &set->validation));
+        }
         d->cut += set->cut;
         d->end += set->end;
     }
@@ -211,18 +218,6 @@ static par_status blend(const llm_run *r, llm_data *d) {
     PAR_TRY(create_blend(r, d, true, &d->validation_blend));
     d->validation = par_blend_source(d->validation_blend);
     d->n_validation = count_validation(r, d);
-    return PAR_OK;
-}
-
-static par_status open_sets(const llm_run *r, llm_data *d) {
-    if (!r->set.data)
-        return par_error_set(
-            PAR_ERR_OPTION,
-            "--data: is missing; legal: a token file (Megatron, llm.c, nanoGPT). ./quickstart "
-            "makes %s of the text on this machine, ./par data of any text",
-            quickstart_tokens);
-    PAR_TRY(parse_sets(r->set.data, d));
-    for (int k = 0; k < d->n_sets; k++) PAR_TRY(open_set(r, &d->sets[k]));
     return PAR_OK;
 }
 

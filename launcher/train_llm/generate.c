@@ -129,24 +129,20 @@ static par_status encode(const llm_generation *p, llm_prompt *prompt, const char
     return PAR_OK;
 }
 
-/* How many tokens it gets. */
-static par_status fit(const llm_run *r, llm_prompt *prompt, const char *from) {
-    int64_t asked = r->set.sample_tokens, room = r->config.tokens - prompt->n;
-    prompt->n_new = asked > 0 ? asked : room < DEFAULT_TOKENS ? room : DEFAULT_TOKENS;
-    if (prompt->n_new >= 1 && prompt->n_new <= room) return PAR_OK;
-    return par_error_set(PAR_ERR_OPTION,
-                         "%s has %lld tokens, --sample-tokens asks for %lld more; legal: together "
-                         "up to the model's %lld tokens (--tokens)",
-                         from, (long long)prompt->n, (long long)(asked > 0 ? asked : 1),
-                         (long long)r->config.tokens);
-}
-
 /* text: the prompt's, which becomes the sample's; NULL: none. */
 static par_status add_prompt(const llm_run *r, llm_generation *p, char *text, const char *from) {
     llm_prompt *prompt = &p->prompts[p->n_prompts++];
     prompt->text = text;
     PAR_TRY(encode(p, prompt, from));
-    PAR_TRY(fit(r, prompt, from));
+    int64_t asked = r->set.sample_tokens, room = r->config.tokens - prompt->n;
+    prompt->n_new = asked > 0 ? asked : room < DEFAULT_TOKENS ? room : DEFAULT_TOKENS;
+    if (prompt->n_new < 1 || prompt->n_new > room)
+        return par_error_set(
+            PAR_ERR_OPTION,
+            "%s has %lld tokens, --sample-tokens asks for %lld more; legal: together up to the "
+            "model's %lld tokens (--tokens)",
+            from, (long long)prompt->n, (long long)(asked > 0 ? asked : 1),
+            (long long)r->config.tokens);
     if (prompt->n + prompt->n_new > p->capacity) p->capacity = prompt->n + prompt->n_new;
     return PAR_OK;
 }
@@ -168,16 +164,26 @@ static par_status prompt_of_line(char *line, const char *from, char **text) {
     return PAR_OK;
 }
 
-/* A prompt per line that is not empty. */
-static par_status read_lines(const llm_run *r, llm_generation *p, FILE *file) {
-    const char *path = r->set.prompt_file;
-    char *line = NULL, from[4200];
+/* Of --prompt-file a prompt per line that is not empty, else that of --prompt. */
+static par_status read_prompts(const llm_run *r, llm_generation *p) {
+    const llm_settings *s = &r->set;
+    const char *path = s->prompt_file;
+    char *text = s->prompt && *s->prompt ? strdup(s->prompt) : NULL, *line = NULL, from[4200];
     size_t size = 0;
     par_status st = PAR_OK;
+    p->prompts = calloc(LLM_MAX_PROMPTS, sizeof *p->prompts);
+    if (!p->prompts) {
+        free(text);
+        return par_error_set(PAR_ERR_MEMORY, "no host memory for prompts");
+    }
+    if (!path) return add_prompt(r, p, text, "--prompt");
+    free(text);
+    FILE *file = fopen(path, "r");
+    if (!file) return par_error_set(PAR_ERR_IO, "--prompt-file %s: cannot be opened", path);
     for (int number = 1; st == PAR_OK && getline(&line, &size, file) >= 0; number++) {
         line[strcspn(line, "\r\n")] = 0;
         if (!*line) continue;
-        char *text = NULL;
+        text = NULL;
         snprintf(from, sizeof from, "--prompt-file %.4000s, line %d", path, number);
         st = p->n_prompts < LLM_MAX_PROMPTS
                  ? prompt_of_line(line, from, &text)
@@ -186,40 +192,11 @@ static par_status read_lines(const llm_run *r, llm_generation *p, FILE *file) {
         if (st == PAR_OK) st = add_prompt(r, p, text, from);
     }
     free(line);
+    fclose(file);
     if (st == PAR_OK && p->n_prompts == 0)
         st = par_error_set(PAR_ERR_OPTION, "--prompt-file %s: has no prompt; legal: one per line",
                            path);
     return st;
-}
-
-static par_status read_prompts(const llm_run *r, llm_generation *p) {
-    const llm_settings *s = &r->set;
-    char *text = s->prompt && *s->prompt ? strdup(s->prompt) : NULL;
-    p->prompts = calloc(LLM_MAX_PROMPTS, sizeof *p->prompts);
-    if (!p->prompts) {
-        free(text);
-        return par_error_set(PAR_ERR_MEMORY, "no host memory for prompts");
-    }
-    if (!s->prompt_file) return add_prompt(r, p, text, "--prompt");
-    free(text);
-    FILE *file = fopen(s->prompt_file, "r");
-    if (!file)
-        return par_error_set(PAR_ERR_IO, "--prompt-file %s: cannot be opened", s->prompt_file);
-    par_status st = read_lines(r, p, file);
-    fclose(file);
-    return st;
-}
-
-/* Room for the largest of all runs. */
-static par_status take_room(const llm_settings *s, llm_generation *p) {
-    p->count = s->sample_count;
-    size_t most = (size_t)(p->count * p->capacity);
-    p->batch = malloc(most * sizeof *p->batch);
-    p->ids = malloc(most * sizeof *p->ids);
-    p->texts = calloc((size_t)p->count, sizeof *p->texts);
-    return p->batch && p->ids && p->texts
-               ? PAR_OK
-               : par_error_set(PAR_ERR_MEMORY, "no host memory for %zu tokens", most);
 }
 
 static par_status read_all(const llm_run *r, const par_import *import, llm_generation *p) {
@@ -239,7 +216,15 @@ static par_status read_all(const llm_run *r, const par_import *import, llm_gener
     }
     PAR_TRY(read_stops(&r->set, p));
     PAR_TRY(read_prompts(r, p));
-    return take_room(&r->set, p);
+    /* room for the largest of all runs */
+    p->count = r->set.sample_count;
+    size_t most = (size_t)(p->count * p->capacity);
+    p->batch = malloc(most * sizeof *p->batch);
+    p->ids = malloc(most * sizeof *p->ids);
+    p->texts = calloc((size_t)p->count, sizeof *p->texts);
+    return p->batch && p->ids && p->texts
+               ? PAR_OK
+               : par_error_set(PAR_ERR_MEMORY, "no host memory for %zu tokens", most);
 }
 
 par_status llm_generate_open(const llm_run *r, llm_world *w, const par_import *import,
@@ -259,18 +244,14 @@ par_status llm_generate_open(const llm_run *r, llm_world *w, const par_import *i
     return PAR_OK;
 }
 
-static int64_t longest_prompt(const llm_generation *p) {
+par_status llm_generate_prepare(const llm_run *r, llm_generation *p, par_trainer *trainer) {
     int64_t longest = 1;
+    if (!p || *p->why) return PAR_OK;
     for (int k = 0; k < p->n_prompts; k++)
         if (p->prompts[k].n > longest) longest = p->prompts[k].n;
-    return longest;
-}
-
-par_status llm_generate_prepare(const llm_run *r, llm_generation *p, par_trainer *trainer) {
-    if (!p || *p->why) return PAR_OK;
     const par_generator_params params = {.sequences = p->count,
                                          .capacity = p->capacity,
-                                         .prompt = longest_prompt(p) - 1,
+                                         .prompt = longest - 1,
                                          .vocab = p->vocab,
                                          .int8 = r->set.quantize == LLM_QUANTIZE_INT8};
     par_status st = par_generator_create(trainer, &params, &p->generator);

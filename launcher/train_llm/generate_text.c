@@ -36,12 +36,6 @@ typedef struct {
     double begin, first; /* s: of the run, and when its first tokens were there */
 } run;
 
-static bool is_end(const llm_generation *p, int32_t id) {
-    for (int i = 0; i < p->n_ends; i++)
-        if (p->ends[i] == id) return true;
-    return false;
-}
-
 /* The text of n new tokens behind a prompt, malloc'ed, in one piece, since a character may be
  * spread over tokens; decoded behind the prompt's last token, whose bytes are left out again,
  * since a tokenizer may drop the space in front of a text. */
@@ -95,24 +89,15 @@ static bool take(void *user, int64_t i, const int32_t *ids) {
         llm_text *t = &p->texts[b];
         if (t->why) continue;
         p->ids[b * r->n_new + i] = ids[b];
-        if (is_end(p, ids[b]))
+        bool ends = false;
+        for (int k = 0; k < p->n_ends; k++) ends |= p->ends[k] == ids[b];
+        if (ends)
             t->why = "the text ended there";
         else
             t->n++, find_stop(r, t, p->ids + b * r->n_new);
         goes_on |= !t->why;
     }
     return goes_on;
-}
-
-static par_status print_tokens(const llm_generation *p, const llm_prompt *prompt, const llm_text *t,
-                               const int32_t *ids) {
-    unsigned char *text;
-    size_t n;
-    if (t->n == 0) return PAR_OK;
-    PAR_TRY(decode(p, prompt, ids, t->n, &text, &n));
-    print_safely(text, t->cut < n ? t->cut : n);
-    free(text);
-    return PAR_OK;
 }
 
 static par_status print_text(const llm_settings *s, const llm_generation *p, int k, int64_t b) {
@@ -126,7 +111,13 @@ static par_status print_text(const llm_settings *s, const llm_generation *p, int
            (long long)s->sample_seed, s->temperature, (long long)s->top_k, top_p,
            (long long)prompt->n, (long long)t->n);
     if (prompt->text) print_safely((const unsigned char *)prompt->text, strlen(prompt->text));
-    PAR_TRY(print_tokens(p, prompt, t, p->ids + b * prompt->n_new));
+    if (t->n > 0) {
+        unsigned char *text;
+        size_t n;
+        PAR_TRY(decode(p, prompt, p->ids + b * prompt->n_new, t->n, &text, &n));
+        print_safely(text, t->cut < n ? t->cut : n);
+        free(text);
+    }
     printf("\n--- end of sample%s%s ---\n", t->why ? ": " : "", t->why ? t->why : "");
     return PAR_OK;
 }
@@ -138,18 +129,6 @@ typedef struct {
     double seconds, first, first_at; /* first: of the first run alone; first_at: on the clock */
     double prompt_s, later_s;
 } totals;
-
-static void add_run(totals *all, const run *r, double end) {
-    const llm_generation *p = r->sample;
-    all->seconds += end - r->begin;
-    all->prompt_s += r->first - r->begin;
-    all->later_s += end - r->first;
-    all->n_prompt += p->count * r->prompt->n;
-    for (int64_t b = 0; b < p->count; b++) {
-        all->n += p->texts[b].n;
-        all->n_later += p->texts[b].n > 0 ? p->texts[b].n - 1 : 0;
-    }
-}
 
 static par_status draw_prompt(const llm_settings *s, llm_world *w, llm_generation *p, int k,
                               totals *all) {
@@ -169,26 +148,20 @@ static par_status draw_prompt(const llm_settings *s, llm_world *w, llm_generatio
         memcpy(p->batch + b * prompt->n, prompt->ids, (size_t)prompt->n * sizeof *p->batch);
     }
     PAR_TRY(par_generator_run(p->generator, &what, NULL));
-    add_run(all, &r, llm_world_seconds());
+    double end = llm_world_seconds();
+    all->seconds += end - r.begin;
+    all->prompt_s += r.first - r.begin;
+    all->later_s += end - r.first;
+    all->n_prompt += p->count * prompt->n;
+    for (int64_t b = 0; b < p->count; b++) {
+        all->n += p->texts[b].n;
+        all->n_later += p->texts[b].n > 0 ? p->texts[b].n - 1 : 0;
+    }
     if (k == 0) all->first = r.first - r.begin, all->first_at = r.first;
     par_status st = PAR_OK;
     for (int64_t b = 0; w->rank == 0 && st == PAR_OK && b < p->count; b++)
         st = print_text(s, p, k, b);
     return llm_world_agree(w, st);
-}
-
-static void print_totals(const llm_settings *s, const llm_world *w, const totals *all) {
-    printf("%lld token%s drawn in %.2f s, %.1f per second; the first after %.2f s",
-           (long long)all->n, llm_report_s(all->n), all->seconds, (double)all->n / all->seconds,
-           all->first);
-    if (s->sample) printf(", %.2f s after the start", all->first_at - w->start);
-    printf("\nprompts and first tokens: %lld token%s of prompts in %.2f s, %.1f per second",
-           (long long)all->n_prompt, llm_report_s(all->n_prompt), all->prompt_s,
-           (double)all->n_prompt / all->prompt_s);
-    if (all->n_later > 0)
-        printf("; then %lld token%s in %.2f s, %.1f per second", (long long)all->n_later,
-               llm_report_s(all->n_later), all->later_s, (double)all->n_later / all->later_s);
-    printf("\n");
 }
 
 par_status llm_generate_draw(const llm_run *r, llm_world *w, llm_generation *p) {
@@ -199,6 +172,17 @@ par_status llm_generate_draw(const llm_run *r, llm_world *w, llm_generation *p) 
         return PAR_OK;
     }
     for (int k = 0; k < p->n_prompts; k++) PAR_TRY(draw_prompt(&r->set, w, p, k, &all));
-    if (w->rank == 0) print_totals(&r->set, w, &all);
+    if (w->rank != 0) return PAR_OK;
+    printf("%lld token%s drawn in %.2f s, %.1f per second; the first after %.2f s",
+           (long long)all.n, llm_report_s(all.n), all.seconds, (double)all.n / all.seconds,
+           all.first);
+    if (r->set.sample) printf(", %.2f s after the start", all.first_at - w->start);
+    printf("\nprompts and first tokens: %lld token%s of prompts in %.2f s, %.1f per second",
+           (long long)all.n_prompt, llm_report_s(all.n_prompt), all.prompt_s,
+           (double)all.n_prompt / all.prompt_s);
+    if (all.n_later > 0)
+        printf("; then %lld token%s in %.2f s, %.1f per second", (long long)all.n_later,
+               llm_report_s(all.n_later), all.later_s, (double)all.n_later / all.later_s);
+    printf("\n");
     return PAR_OK;
 }

@@ -32,43 +32,35 @@ par_status llm_health_begin(const llm_run *r, llm_world *w, par_trainer *trainer
     return PAR_OK;
 }
 
-/* Where the host computes, forward and backward hold the waits of tensor parallelism. */
-static void take_times(const par_step_times *t, double out[PAR_HEALTH_TIMES]) {
-    double inside = t->exposed[PAR_TP] + t->exposed[PAR_CP];
-    out[PAR_HEALTH_STEP] = t->total;
-    out[PAR_HEALTH_FORWARD] = t->forward;
-    out[PAR_HEALTH_BACKWARD] = t->backward;
-    out[PAR_HEALTH_WAIT] = t->wait_pipeline + t->wait_dp + inside;
-    double work = t->forward + t->backward - inside;
-    out[PAR_HEALTH_WORK] = work > 0 ? work : 0;
-}
-
-/* Ranks that take turns on cores are slow by turns, too: nobody is named. */
-static void report_slow(const llm_run *r, const llm_world *w, const par_health_round *round) {
-    if (!round->news || llm_report_takes_turns(r, w)) return;
-    llm_report_progress_clear();
-    for (int i = 0; i < round->n_slow && i < PAR_HEALTH_SLOW; i++) {
-        const par_health_slow *s = &round->slow[i];
-        printf(
-            "warning: rank %d on %s is slow: its forward and backward take %.1f times the median "
-            "of its stage, in %d rounds of %lld steps in a row\n",
-            s->rank, par_health_host(kept.health, s->rank), s->factor, s->rounds,
-            (long long)round->n_steps);
-    }
-}
-
 par_status llm_health_step(const llm_run *r, const llm_world *w, llm_observer *o, int64_t step,
                            const par_step_times *times) {
-    double seconds[PAR_HEALTH_TIMES];
     par_health_round round;
     if (!kept.health) return PAR_OK;
-    take_times(times, seconds);
+    /* Where the host computes, forward and backward hold the waits of tensor parallelism. */
+    double inside = times->exposed[PAR_TP] + times->exposed[PAR_CP];
+    double wait = times->wait_pipeline + times->wait_dp + inside;
+    double work = times->forward + times->backward - inside;
+    const double seconds[PAR_HEALTH_TIMES] = {[PAR_HEALTH_STEP] = times->total,
+                                              [PAR_HEALTH_FORWARD] = times->forward,
+                                              [PAR_HEALTH_BACKWARD] = times->backward,
+                                              [PAR_HEALTH_WAIT] = wait,
+                                              [PAR_HEALTH_WORK] = work > 0 ? work : 0};
     par_health_add(kept.health, seconds);
     if (step % r->set.health_every != 0) return PAR_OK;
     PAR_TRY(par_health_gather(kept.health, step, &round));
     kept.rounds++;
     if (w->rank != 0) return PAR_OK;
-    report_slow(r, w, &round);
+    /* Ranks that take turns on cores are slow by turns, too: nobody is named. */
+    bool tells = round.news && !llm_report_takes_turns(r, w);
+    if (tells) llm_report_progress_clear();
+    for (int i = 0; tells && i < round.n_slow && i < PAR_HEALTH_SLOW; i++) {
+        const par_health_slow *s = &round.slow[i];
+        printf(
+            "warning: rank %d on %s is slow: its forward and backward take %.1f times the median "
+            "of its stage, in %d rounds of %lld steps in a row\n",
+            s->rank, par_health_host(kept.health, s->rank), s->factor, s->rounds,
+            (long long)round.n_steps);
+    }
     llm_observer_health(o, &round, kept.health);
     return PAR_OK;
 }
@@ -77,21 +69,16 @@ bool llm_health_checks(const llm_run *r, int64_t step) {
     return r->set.check_replicas && step % r->set.check_replicas == 0;
 }
 
-/* The ranks with their hosts, "3 (node1), 7 (node2)". */
-static void list_ranks(const par_replicas_result *found, char *text, size_t nbytes) {
-    size_t n = 0;
-    for (int i = 0; i < found->n_ranks && i < PAR_REPLICAS_RANKS && n < nbytes; i++)
-        n += (size_t)snprintf(text + n, nbytes - n, "%s%d", i ? ", " : "", found->ranks[i]);
-    if (found->n_ranks > PAR_REPLICAS_RANKS && n < nbytes)
-        snprintf(text + n, nbytes - n, " and %d more", found->n_ranks - PAR_REPLICAS_RANKS);
-}
-
 par_status llm_health_replicas(int64_t step) {
     par_replicas_result found;
     char ranks[256];
     PAR_TRY(par_replicas_check(kept.replicas, &found));
     if (found.n_ranks == 0) return PAR_OK;
-    list_ranks(&found, ranks, sizeof ranks);
+    size_t n = 0;
+    for (int i = 0; i < found.n_ranks && i < PAR_REPLICAS_RANKS && n < sizeof ranks; i++)
+        n += (size_t)snprintf(ranks + n, sizeof ranks - n, "%s%d", i ? ", " : "", found.ranks[i]);
+    if (found.n_ranks > PAR_REPLICAS_RANKS && n < sizeof ranks)
+        snprintf(ranks + n, sizeof ranks - n, " and %d more", found.n_ranks - PAR_REPLICAS_RANKS);
     if (found.majority)
         return par_error_set(
             PAR_ERR_NUMERIC,

@@ -32,22 +32,18 @@ static int print_model(const par_transformer_config *c, const char *hub, char *t
                     (long long)c->vocab, hub ? " (" : "", hub ? hub : "", hub ? ")" : "");
 }
 
-static void print_models(char *text, size_t nbytes) {
+void llm_help(char *text, size_t nbytes) {
+    static llm_settings s;
+    par_option table[LLM_MAX_OPTIONS];
     par_transformer_config c;
-    size_t used = (size_t)snprintf(text, nbytes, "\nModels\n");
+    par_options_help(table, llm_options_rows(&s, table), usage, text, nbytes);
+    size_t used = strlen(text);
+    used += (size_t)snprintf(text + used, nbytes - used, "\nModels\n");
     used += (size_t)print_model(&llm_small, NULL, text + used, nbytes - used);
     for (int i = 0; par_transformer_preset_name(i) && used < nbytes; i++)
         if (par_transformer_preset(par_transformer_preset_name(i), &c) == PAR_OK)
             used +=
                 (size_t)print_model(&c, par_transformer_preset_hub(i), text + used, nbytes - used);
-}
-
-void llm_help(char *text, size_t nbytes) {
-    static llm_settings s;
-    par_option table[LLM_MAX_OPTIONS];
-    par_options_help(table, llm_options_rows(&s, table), usage, text, nbytes);
-    size_t used = strlen(text);
-    print_models(text + used, nbytes - used);
     used = strlen(text);
     llm_recipe_list(text + used, nbytes - used);
 }

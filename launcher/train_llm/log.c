@@ -68,39 +68,12 @@ par_status llm_log_resume(par_log *log, const llm_world *w, const llm_beginning 
     return par_log_end(log);
 }
 
-/* Axes that communicate, on the host. */
-static void log_overlap(par_log *log, const par_step_times *t) {
+void llm_log_step(par_log *log, int64_t step, double lr, double mfu, const par_vote *vote,
+                  const par_step_times *times) {
     static const char *const keys[PAR_AXIS_COUNT][2] = {[PAR_TP] = {"exposed_tp_s", "hidden_tp_s"},
                                                         [PAR_CP] = {"exposed_cp_s", "hidden_cp_s"},
                                                         [PAR_DP] = {"exposed_dp_s", "hidden_dp_s"},
                                                         [PAR_PP] = {"exposed_pp_s", "hidden_pp_s"}};
-    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
-        if (t->exposed[axis] + t->hidden[axis] == 0) continue;
-        par_log_real(log, keys[axis][0], t->exposed[axis]);
-        par_log_real(log, keys[axis][1], t->hidden[axis]);
-    }
-    if (t->exposed[PAR_DP] > 0) par_log_real(log, "tail_dp_s", t->tail);
-}
-
-static void log_measured(par_log *log, double seconds, double mfu, const par_vote *vote,
-                         const par_step_times *t) {
-    par_log_object(log, "measured");
-    par_log_real(log, "seconds", seconds);
-    par_log_real(log, "tokens_per_s", (double)vote->n_targets / seconds);
-    par_log_real(log, "mfu", mfu < 0 ? NAN : mfu);
-    par_log_real(log, "data_s", t->data);
-    par_log_real(log, "forward_s", t->forward);
-    par_log_real(log, "backward_s", t->backward);
-    par_log_real(log, "wait_pipeline_s", t->wait_pipeline);
-    par_log_real(log, "wait_dp_s", t->wait_dp);
-    par_log_real(log, "update_s", t->update);
-    par_log_real(log, "bubble", t->bubble);
-    log_overlap(log, t);
-    par_log_object_end(log);
-}
-
-void llm_log_step(par_log *log, int64_t step, double lr, double mfu, const par_vote *vote,
-                  const par_step_times *times) {
     par_log_text(log, "event", "step");
     par_log_int(log, "step", step);
     par_log_exact(log, "loss", vote->loss);
@@ -112,7 +85,24 @@ void llm_log_step(par_log *log, int64_t step, double lr, double mfu, const par_v
     par_log_int(log, "nonfinite", vote->n_nonfinite);
     if (vote->n_nonfinite) par_log_text(log, "where", vote->where);
     par_log_real(log, "ideal_bubble", times->ideal_bubble);
-    log_measured(log, times->total, mfu, vote, times);
+    par_log_object(log, "measured");
+    par_log_real(log, "seconds", times->total);
+    par_log_real(log, "tokens_per_s", (double)vote->n_targets / times->total);
+    par_log_real(log, "mfu", mfu < 0 ? NAN : mfu);
+    par_log_real(log, "data_s", times->data);
+    par_log_real(log, "forward_s", times->forward);
+    par_log_real(log, "backward_s", times->backward);
+    par_log_real(log, "wait_pipeline_s", times->wait_pipeline);
+    par_log_real(log, "wait_dp_s", times->wait_dp);
+    par_log_real(log, "update_s", times->update);
+    par_log_real(log, "bubble", times->bubble);
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) { /* that communicates, on the host */
+        if (times->exposed[axis] + times->hidden[axis] == 0) continue;
+        par_log_real(log, keys[axis][0], times->exposed[axis]);
+        par_log_real(log, keys[axis][1], times->hidden[axis]);
+    }
+    if (times->exposed[PAR_DP] > 0) par_log_real(log, "tail_dp_s", times->tail);
+    par_log_object_end(log);
 }
 
 /* What measured: of each time per step the spread over ranks; the ranks that are slow in words. */

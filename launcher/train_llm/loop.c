@@ -80,13 +80,6 @@ static par_status end_step(llm_run *r, const llm_world *w, const llm_data *d, pa
     return PAR_OK;
 }
 
-/* --stop-at-loss, after a validation, or a step where there is no validation part. */
-static bool reached(const llm_run *r, const llm_data *d, const position *at, bool validated) {
-    double loss = d->n_validation ? at->validation : at->vote.loss;
-    return r->set.stop_at_loss > 0 && (validated || !d->n_validation) &&
-           loss <= r->set.stop_at_loss;
-}
-
 /* With no step under way: a validation, the checkpoint that is due, and whether the run was asked
  * to end; then the validation waits until it goes on. */
 static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
@@ -102,7 +95,10 @@ static par_status after_steps(llm_run *r, const llm_world *w, const llm_data *d,
         par_status st = evaluate(r, trainer, d, w, o, step, &at->validation);
         if (st != PAR_OK) return save_before_end(r, w, d, trainer, at, st);
     }
-    at->low = reached(r, d, at, validates && !stops);
+    /* --stop-at-loss, after a validation, or a step where there is no validation part */
+    double loss = d->n_validation ? at->validation : at->vote.loss;
+    at->low = s->stop_at_loss > 0 && ((validates && !stops) || !d->n_validation) &&
+              loss <= s->stop_at_loss;
     if (at->low && w->rank == 0)
         printf("stopped at step %lld: the loss is at most %g (--stop-at-loss)\n", (long long)step,
                s->stop_at_loss);
@@ -159,20 +155,6 @@ static par_status read_import(void *user, const par_param *param, float *dst) {
     return par_import_read(user, param, dst);
 }
 
-/* Rank 0's figures; a failure is agreed, as every rank must do the same afterwards. */
-static par_status report_data(const llm_run *r, llm_world *w, const llm_data *d,
-                              const par_trainer *trainer) {
-    par_status st = PAR_OK;
-    double nats = 0;
-    if (w->rank == 0) {
-        llm_report_data(r, d, trainer);
-        if (r->set.bigram) st = llm_data_bigram(d, r->config.vocab, &nats);
-        if (st == PAR_OK && r->set.bigram)
-            printf("bigram table: %.4f nats per token on the validation part\n", nats);
-    }
-    return llm_world_agree(w, st);
-}
-
 /* What a training has besides its data, each from its creation to the end. */
 typedef struct {
     par_trainer *trainer;
@@ -183,47 +165,31 @@ typedef struct {
 /* All that comes before the first step: what can be refused is refused here. */
 static par_status prepare(llm_run *r, llm_world *w, const llm_data *d, par_import *import,
                           llm_generation *sample, training *t) {
+    par_status st = PAR_OK;
+    double nats = 0;
     PAR_TRY(llm_limits_warn(r, w));
     PAR_TRY(llm_health_nodes(r, w));
     PAR_TRY(par_trainer_create(w->transport, &r->params, &t->trainer));
     if (import) PAR_TRY(par_trainer_load(t->trainer, read_import, import));
     PAR_TRY(llm_generate_prepare(r, sample, t->trainer));
-    PAR_TRY(report_data(r, w, d, t->trainer));
+    if (w->rank == 0) {
+        llm_report_data(r, d, t->trainer);
+        if (r->set.bigram) st = llm_data_bigram(d, r->config.vocab, &nats);
+        if (st == PAR_OK && r->set.bigram)
+            printf("bigram table: %.4f nats per token on the validation part\n", nats);
+    }
+    PAR_TRY(llm_world_agree(w, st)); /* every rank must do the same afterwards */
     PAR_TRY(llm_checkpoint_check(r, w, t->trainer));
     PAR_TRY(llm_checkpoint_resume(r, w, d, t->trainer, &t->from));
     PAR_TRY(llm_methods_report(r, w, t->trainer));
     PAR_TRY(llm_health_begin(r, w, t->trainer));
     PAR_TRY(llm_memory_begin(r, w, t->trainer));
     PAR_TRY(llm_trace_begin(r, w, t->trainer));
-    return llm_observer_create(r, w, d, &t->from, &t->observer);
-}
-
-/* The steps, what was begun in them brought to its end, and what is said of them. */
-static par_status train(llm_run *r, const llm_world *w, const llm_data *d, const training *t) {
+    PAR_TRY(llm_observer_create(r, w, d, &t->from, &t->observer));
     if (w->rank == 0) printf("ready after %.1f s\n", llm_world_seconds() - w->start);
     llm_signals_catch(r, w);
     r->began = true;
-    par_status st = walk_steps(r, w, d, t->trainer, t->from.step, t->observer);
-    st = llm_checkpoint_await(r, w, t->trainer, st);
-    if (w->rank == 0) llm_report_progress_clear();
-    if (st == PAR_OK || st == PAR_ERR_STOPPED) {
-        par_status traced = llm_trace_end(r, w, t->trainer);
-        if (st == PAR_OK) st = traced;
-    }
-    if (w->rank != 0) return st;
-    llm_report_overlap();
-    llm_health_print();
-    if (st == PAR_OK && !r->set.save)
-        printf("note: the weights end with this run; --save DIR would keep them\n");
-    return st;
-}
-
-/* The files of a training that has ended, once its trainer is gone. */
-static par_status write_files(llm_run *r, llm_world *w, llm_observer *o) {
-    par_status st = llm_observer_matrix(o, r, w);
-    if (st == PAR_OK) st = llm_memory_end(r, w);
-    par_status cost = llm_observer_cost(o, r, w);
-    return st == PAR_OK ? cost : st;
+    return PAR_OK;
 }
 
 par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_import *import,
@@ -232,7 +198,17 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     PAR_TRY(llm_signals_check_file(r, w));
     PAR_TRY(llm_checkpoint_claim(r, w));
     par_status st = prepare(r, w, d, import, *sample, &t);
-    if (st == PAR_OK) st = train(r, w, d, &t);
+    if (st == PAR_OK) {
+        st = walk_steps(r, w, d, t.trainer, t.from.step, t.observer);
+        st = llm_checkpoint_await(r, w, t.trainer, st);
+        if (w->rank == 0) llm_report_progress_clear();
+        par_status traced =
+            st == PAR_OK || st == PAR_ERR_STOPPED ? llm_trace_end(r, w, t.trainer) : PAR_OK;
+        if (st == PAR_OK) st = traced;
+        if (w->rank == 0) llm_report_overlap(), llm_health_print();
+        if (w->rank == 0 && st == PAR_OK && !r->set.save)
+            printf("note: the weights end with this run; --save DIR would keep them\n");
+    }
     bool ended = t.observer && (st == PAR_OK || st == PAR_ERR_STOPPED); /* so on every rank */
     par_status counted = ended ? llm_observer_count(t.observer, r, d, t.trainer) : PAR_OK;
     if (counted != PAR_OK) st = counted, ended = false;
@@ -243,8 +219,10 @@ par_status llm_loop_train(llm_run *r, llm_world *w, const llm_data *d, par_impor
     /* Where a rank failed the process ends, without waiting for devices. */
     if (!par_transport_broken(w->transport)) {
         par_trainer_destroy(&t.trainer);
-        par_status written = ended ? write_files(r, w, t.observer) : PAR_OK;
-        if (st == PAR_OK) st = written;
+        par_status written = ended ? llm_observer_matrix(t.observer, r, w) : PAR_OK;
+        if (ended && written == PAR_OK) written = llm_memory_end(r, w);
+        par_status cost = ended ? llm_observer_cost(t.observer, r, w) : PAR_OK;
+        if (st == PAR_OK) st = written == PAR_OK ? cost : written;
     }
     llm_memory_close();
     llm_observer_destroy(&t.observer);

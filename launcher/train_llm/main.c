@@ -53,14 +53,6 @@ static _Noreturn void end(par_status st, const llm_run *r, int rank, bool alone)
     leave(alone ? EXIT_BROKEN : exit_code(st, r->began), alone);
 }
 
-/* Every rank has the cause. Rank 0 prints it and ends the job; where it does not, others do. */
-static _Noreturn void end_broken(const llm_run *r, const llm_world *w) {
-    llm_watch_end(); /* it is known who failed: nobody needs the pages */
-    llm_world_await_end(w);
-    report_end(r, "a rank failed, which ends the job", par_transport_broken(w->transport));
-    leave(EXIT_BROKEN, true);
-}
-
 /* The plan and the pictures of a run need no peers: a world as large as the layout says, also
  * without mpirun. */
 static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *problems) {
@@ -87,23 +79,8 @@ static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *pr
     return s->gantt ? llm_report_gantt(r) : PAR_OK;
 }
 
-static par_status show(const llm_run *r, llm_world *w) {
-    par_status st = r->set.show_mesh ? llm_report_ranks(w, r) : PAR_OK;
-    if (st == PAR_OK && r->set.gantt && w->rank == 0) st = llm_report_gantt(r);
-    return llm_world_agree(w, st);
-}
-
-/* The vocabulary of the tokenizer beside --data: rank 0 looks, all have its answer. Collective. */
-static par_status share_vocab(llm_run *r, llm_world *w) {
-    static const par_tag tag = {"vocabulary", -1, -1, -1};
-    int32_t vocab = 0;
-    if (!llm_settle_vocab_is_open(r)) return PAR_OK;
-    if (w->rank == 0) vocab = (int32_t)llm_generate_vocab(&r->set);
-    PAR_TRY(par_comm_broadcast(w->comm, &vocab, 1, PAR_I32, 0, tag, NULL, NULL));
-    return llm_world_agree(w, llm_settle_vocab(r, w->size, vocab));
-}
-
 static par_status run_connected(llm_run *r, llm_world *w) {
+    static const par_tag tag = {"vocabulary", -1, -1, -1};
     par_import *import = NULL;
     llm_generation *sample = NULL;
     static llm_data d;
@@ -117,35 +94,32 @@ static par_status run_connected(llm_run *r, llm_world *w) {
         if (st == PAR_OK) r->config = *par_import_config(import);
         if (st == PAR_OK) st = llm_world_agree(w, llm_settle(r, w->size, &problems));
     }
-    if (st == PAR_OK) st = share_vocab(r, w);
+    if (st == PAR_OK && llm_settle_vocab_is_open(r)) {
+        /* that of the tokenizer beside --data: rank 0 looks, all have its answer */
+        int32_t vocab = w->rank == 0 ? (int32_t)llm_generate_vocab(s) : 0;
+        st = par_comm_broadcast(w->comm, &vocab, 1, PAR_I32, 0, tag, NULL, NULL);
+        if (st == PAR_OK) st = llm_world_agree(w, llm_settle_vocab(r, w->size, vocab));
+    }
     if (st == PAR_OK && w->rank == 0) llm_report_run(r, w);
     if (st == PAR_OK && !shows && !s->sample) st = llm_data_open(r, w, &d);
     if (st == PAR_OK && !shows) st = llm_tokenizer_find(r, w, import);
     if (st == PAR_OK && !shows && !s->eval_only) st = llm_generate_open(r, w, import, &sample);
     llm_tokenizer_opened(&r->tokenizer);
-    if (st == PAR_OK)
-        st = shows                ? show(r, w)
-             : s->sample          ? llm_loop_generate(r, w, import, &sample)
+    if (st == PAR_OK && shows) {
+        if (s->show_mesh) st = llm_report_ranks(w, r);
+        if (st == PAR_OK && s->gantt && w->rank == 0) st = llm_report_gantt(r);
+        st = llm_world_agree(w, st);
+    } else if (st == PAR_OK) {
+        st = s->sample            ? llm_loop_generate(r, w, import, &sample)
              : s->verify_parallel ? llm_verify(r, w, &d)
              : s->eval_only       ? llm_loop_evaluate(r, w, &d, import)
                                   : llm_loop_train(r, w, &d, import, &sample);
+    }
     llm_generate_close(&sample);
     llm_tokenizer_free(&r->tokenizer);
     llm_data_close(&d);
     par_import_close(&import);
     return st;
-}
-
-/* What the program says about itself. */
-static void print_about(const llm_settings *s) {
-    static char text[65536];
-    if (s->help)
-        llm_help(text, sizeof text);
-    else if (s->other_names)
-        llm_help_other_names(text, sizeof text);
-    else
-        snprintf(text, sizeof text, "train_llm (libpar) %s\n", llm_version);
-    printf("%s%s", text, s->help ? "\n" : "");
 }
 
 int main(int argc, char **argv) {
@@ -157,7 +131,14 @@ int main(int argc, char **argv) {
     if (llm_world_begin(&w, argc, argv) != EXIT_OK) return EXIT_RUNTIME;
     llm_config_read(&r, &w, argc, argv, &problems);
     if (r.set.help || r.set.version || r.set.other_names) {
-        if (w.rank == 0) print_about(&r.set);
+        static char text[65536];
+        if (r.set.help)
+            llm_help(text, sizeof text);
+        else if (r.set.other_names)
+            llm_help_other_names(text, sizeof text);
+        else
+            snprintf(text, sizeof text, "train_llm (libpar) %s\n", llm_version);
+        if (w.rank == 0) printf("%s%s", text, r.set.help ? "\n" : "");
         leave(EXIT_OK, false);
     }
     llm_settle_options(&r, &w, &problems);
@@ -177,7 +158,14 @@ int main(int argc, char **argv) {
     if (st == PAR_OK) st = llm_world_talk(&w);
     if (st != PAR_OK) end(st, &r, w.rank, true);
     st = run_connected(&r, &w);
-    if (par_transport_broken(w.transport)) end_broken(&r, &w);
+    if (par_transport_broken(w.transport)) {
+        /* Every rank has the cause. Rank 0 prints it and ends the job; where it does not, others
+         * do. Nobody needs the watchdog's pages to know who failed. */
+        llm_watch_end();
+        llm_world_await_end(&w);
+        report_end(&r, "a rank failed, which ends the job", par_transport_broken(w.transport));
+        leave(EXIT_BROKEN, true);
+    }
     par_transformer_destroy(&r.model);
     llm_watch_end();
     llm_world_disconnect(&w);

@@ -34,19 +34,6 @@ static size_t planned(const llm_run *r, const par_trainer_params *params, int si
     return nbytes;
 }
 
-/* The first rank of the stage that takes most. */
-static int largest_rank(const llm_run *r, const par_trainer_params *params, int size) {
-    size_t most = 0;
-    int largest = 0;
-    for (int stage = 0; stage < params->layout.size[PAR_PP]; stage++) {
-        int coordinate[PAR_AXIS_COUNT] = {[PAR_PP] = stage};
-        int rank = par_layout_rank(&params->layout, coordinate);
-        size_t nbytes = planned(r, params, size, rank);
-        if (nbytes > most) most = nbytes, largest = rank;
-    }
-    return largest;
-}
-
 /* Options that may make a rank smaller, each alone: the parameters with option `i`; false: it is
  * set already, or does not apply. */
 static bool changed(const llm_run *r, int i, par_trainer_params *p, char option[48]) {
@@ -87,10 +74,17 @@ static int by_size(const void *a, const void *b) {
 static int find_savings(const llm_run *r, const llm_world *w, size_t taken,
                         par_memory_saving *out) {
     par_trainer_params params = r->params;
+    size_t most = 0;
+    int largest = 0; /* the first rank of the stage that takes most */
     int n = 0;
     if (r->set.device == LLM_CUDA) params.backend = "cpu", params.device = NULL;
     size_t own = planned(r, &params, w->size, w->rank);
-    int largest = largest_rank(r, &params, w->size);
+    for (int stage = 0; stage < params.layout.size[PAR_PP]; stage++) {
+        int coordinate[PAR_AXIS_COUNT] = {[PAR_PP] = stage};
+        int rank = par_layout_rank(&params.layout, coordinate);
+        size_t nbytes = planned(r, &params, w->size, rank);
+        if (nbytes > most) most = nbytes, largest = rank;
+    }
     for (int i = 0; own && i < MAX_SAVINGS; i++) {
         par_trainer_params other = params;
         if (!changed(r, i, &other, out[n].option)) continue;
@@ -136,10 +130,13 @@ void llm_memory_step(int64_t step) {
     if (kept.watch) par_memory_watch_step(kept.watch, step);
 }
 
-/* What leaks is said at the end of the run, not only to who asks. */
-static void report_growth(const char *path) {
+par_status llm_memory_end(const llm_run *r, llm_world *w) {
+    if (!kept.watch) return PAR_OK;
+    PAR_TRY(write_file(r, w, savings, n_savings));
+    /* what leaks is said at the end of the run, not only to who asks */
     par_memory_report *report = NULL;
-    if (!path || par_memory_report_read(path, &report) != PAR_OK) return;
+    const char *path = w->rank == 0 ? llm_run_file(r, "memory.json") : NULL;
+    if (!path || par_memory_report_read(path, &report) != PAR_OK) return PAR_OK;
     for (int i = 0, said = 0; i < report->n_ranks && said < 4; i++) {
         par_memory_growth g = par_memory_report_growth(report, i);
         char text[32];
@@ -151,12 +148,6 @@ static void report_growth(const char *path) {
                llm_report_bytes(g.process > 0 ? g.process : g.device, text), path);
     }
     par_memory_report_destroy(&report);
-}
-
-par_status llm_memory_end(const llm_run *r, llm_world *w) {
-    if (!kept.watch) return PAR_OK;
-    PAR_TRY(write_file(r, w, savings, n_savings));
-    if (w->rank == 0) report_growth(llm_run_file(r, "memory.json"));
     return PAR_OK;
 }
 

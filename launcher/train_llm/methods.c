@@ -39,23 +39,18 @@ static void add_line(char text[NBYTES], const par_method *m) {
     if (n < 0 || (size_t)n >= NBYTES - used) text[used] = 0;
 }
 
-/* Where a line goes: behind the last one of the same work, else at the end. */
-static char *place_of(char *text, const char *whole) {
-    size_t n = strcspn(whole, "\t") + 1;
-    char *place = text + strlen(text);
-    for (char *at = text, *end; (end = strchr(at, '\n')); at = end + 1)
-        if (strncmp(at, whole, n) == 0) place = end + 1;
-    return place;
-}
-
-/* Those of one text that the run does not have yet. */
+/* Those of one text that the run does not have yet, each behind the last one of the same work, else
+ * at the end. */
 static void merge(llm_run *r, const char *text) {
     for (const char *end; (end = strchr(text, '\n')); text = end + 1) {
         char whole[NBYTES];
         size_t used = strlen(r->methods), n = (size_t)(end + 1 - text);
         snprintf(whole, sizeof whole, "%.*s", (int)n, text);
         if (strstr(r->methods, whole) || used + n >= sizeof r->methods) continue;
-        char *place = place_of(r->methods, whole);
+        size_t work = strcspn(whole, "\t") + 1;
+        char *place = r->methods + used;
+        for (char *at = r->methods, *next; (next = strchr(at, '\n')); at = next + 1)
+            if (strncmp(at, whole, work) == 0) place = next + 1;
         memmove(place + n, place, strlen(place) + 1);
         memcpy(place, whole, n);
     }

@@ -78,21 +78,13 @@ double llm_mfu(const llm_run *r, int ranks, double tokens_per_s) {
     return peak > 0 ? tokens_per_s * flops / ((double)ranks * peak) : -1;
 }
 
-/* 1.23e9 as "1.23 GFLOP". */
-static const char *flop_text(double flops, char *text, size_t nbytes) {
-    static const char prefixes[] = " kMGTP";
-    int i = 0;
-    for (; flops >= 1000 && prefixes[i + 1]; i++) flops /= 1000;
-    snprintf(text, nbytes, "%.4g %.*sFLOP", flops, i > 0, prefixes + i);
-    return text;
-}
-
 void llm_mfu_report(const llm_run *r) {
-    char flops[32];
-    double peak = llm_mfu_peak(r);
-    int i = r->set.peak_tflops > 0 ? -1 : find_device(r);
-    flop_text(par_transformer_flops_per_token(&r->config), flops, sizeof flops);
-    printf("mfu: %s per token = 6 per weight of products + 12 L H D T of attention; ", flops);
+    static const char prefixes[] = " kMGTP";
+    double peak = llm_mfu_peak(r), flops = par_transformer_flops_per_token(&r->config);
+    int i = r->set.peak_tflops > 0 ? -1 : find_device(r), p = 0;
+    for (; flops >= 1000 && prefixes[p + 1]; p++) flops /= 1000; /* 1.23e9 as "1.23 GFLOP" */
+    printf("mfu: %.4g %.*sFLOP per token = 6 per weight of products + 12 L H D T of attention; ",
+           flops, p > 0, prefixes + p);
     if (peak <= 0)
         printf("n/a, as the peak of this device is not known (--peak-tflops)\n");
     else

@@ -93,28 +93,18 @@ static par_status write_config(const llm_run *r) {
     return llm_config_write(r, path);
 }
 
-static par_status open_series(llm_observer *o, const llm_settings *s, const llm_beginning *from) {
-    const par_series_start start = {from->step, from->loss};
-    bool csv = false, events = false;
-    if (s->csv) PAR_TRY(par_series_open_csv(s->csv, &start, &csv, &o->csv));
-    if (s->tensorboard)
-        PAR_TRY(par_series_open_events(s->tensorboard, &start, &events, &o->events));
-    o->has_validation = o->has_validation || csv || events;
-    return PAR_OK;
-}
-
-/* A log that is not there, or has nothing in it. */
-static bool is_new(const char *path) {
-    struct stat info;
-    return stat(path, &info) != 0 || (S_ISREG(info.st_mode) && info.st_size == 0);
-}
-
 /* Rank 0's files; the curve is written at once, so that a bad path is known before the first
  * step. */
 static par_status open_files(llm_observer *o, const llm_run *r, const llm_world *w,
                              const llm_data *d, const llm_beginning *from) {
     const llm_settings *s = &r->set;
-    bool fresh = !from->step || (s->log && is_new(s->log));
+    const par_series_start start = {from->step, from->loss};
+    struct stat info;
+    bool csv = false, events = false;
+    /* a log that is not there, or has nothing in it */
+    bool fresh =
+        !from->step ||
+        (s->log && (stat(s->log, &info) != 0 || (S_ISREG(info.st_mode) && info.st_size == 0)));
     if (s->log) PAR_TRY(par_log_continue(s->log, from->step, from->loss, &o->past));
     if (s->log) PAR_TRY(par_log_open(s->log, &o->log));
     if (s->log && fresh) PAR_TRY(llm_log_start(o->log, r, w, d));
@@ -126,21 +116,15 @@ static par_status open_files(llm_observer *o, const llm_run *r, const llm_world 
     if (s->comm_matrix_csv) PAR_TRY(check_matrix_file(s->comm_matrix_csv));
     if (s->comm_matrix_svg) PAR_TRY(check_matrix_file(s->comm_matrix_svg));
     if (s->curve) PAR_TRY(create_curve(o, r));
+    if (s->csv) PAR_TRY(par_series_open_csv(s->csv, &start, &csv, &o->csv));
+    if (s->tensorboard)
+        PAR_TRY(par_series_open_events(s->tensorboard, &start, &events, &o->events));
+    o->has_validation = csv || events;
     for (int64_t i = 0; i < o->past.n; i++)
         if (o->past.points[i].validation && o->past.points[i].step == from->step)
             o->has_validation = true;
-    PAR_TRY(open_series(o, s, from));
     report_past(o, s, from, fresh);
     return s->curve ? par_curve_write(o->curve, s->curve) : PAR_OK;
-}
-
-/* Rank 0 alone reads the log; what it found decides what all do. */
-static par_status share_past(llm_observer *o, const llm_world *w) {
-    static const par_tag tag = {"observe", -1, -1, -1};
-    int32_t has = o->has_validation;
-    PAR_TRY(par_comm_broadcast(w->comm, &has, 1, PAR_I32, 0, tag, NULL, NULL));
-    o->has_validation = has;
-    return PAR_OK;
 }
 
 static bool wants_matrix(const llm_run *r) {
@@ -150,6 +134,7 @@ static bool wants_matrix(const llm_run *r) {
 
 par_status llm_observer_create(const llm_run *r, llm_world *w, const llm_data *d,
                                const llm_beginning *from, llm_observer **out) {
+    static const par_tag tag = {"observe", -1, -1, -1};
     PAR_TRY(llm_cost_begin(r, w, from));
     llm_observer *o = calloc(1, sizeof *o);
     par_status st = o ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for an observer");
@@ -157,7 +142,12 @@ par_status llm_observer_create(const llm_run *r, llm_world *w, const llm_data *d
     if (st == PAR_OK && wants_matrix(r)) st = par_traffic_create(w->size, &o->counted);
     if (st == PAR_OK && wants_matrix(r)) st = par_traffic_create(w->size, &o->predicted);
     st = llm_world_agree(w, st);
-    if (st == PAR_OK && from->step) st = share_past(o, w);
+    if (st == PAR_OK && from->step) {
+        /* rank 0 alone reads the log; what it found decides what all do */
+        int32_t has = o->has_validation;
+        st = par_comm_broadcast(w->comm, &has, 1, PAR_I32, 0, tag, NULL, NULL);
+        o->has_validation = has;
+    }
     if (st != PAR_OK) {
         llm_observer_destroy(&o);
         return st;
@@ -215,13 +205,6 @@ static void record_cost(llm_observer *o, const llm_run *r, const llm_world *w) {
     if (llm_cost_record(r, w, o->log)) end_line(o);
 }
 
-static void log_signal(llm_observer *o, int64_t step) {
-    if (!o->log) return;
-    par_log_text(o->log, "event", "signal");
-    par_log_int(o->log, "step", step);
-    end_line(o);
-}
-
 void llm_observer_step(llm_observer *o, const llm_run *r, const llm_world *w, int64_t step,
                        double lr, double seconds, const par_vote *vote,
                        const par_step_times *times) {
@@ -241,8 +224,10 @@ void llm_observer_step(llm_observer *o, const llm_run *r, const llm_world *w, in
     if (o->log) llm_log_step(o->log, step, lr, point.mfu, vote, times);
     if (o->log) end_line(o);
     if (llm_cost_step(r, w, step, vote->n_targets)) record_cost(o, r, w);
-    if (!o->log) return;
-    if (vote->stop) log_signal(o, step);
+    if (!o->log || !vote->stop) return;
+    par_log_text(o->log, "event", "signal");
+    par_log_int(o->log, "step", step);
+    end_line(o);
 }
 
 void llm_observer_health(llm_observer *o, const par_health_round *round, const par_health *health) {
@@ -285,23 +270,18 @@ par_status llm_observer_count(llm_observer *o, const llm_run *r, const llm_data 
     return PAR_OK;
 }
 
-static void report_differences(const llm_run *r, const par_matrix *m) {
-    int n = par_matrix_differences(m);
-    const char *own = llm_run_file(r, "matrix.json");
-    if (n == 0 && !r->set.comm_matrix_csv && !r->set.comm_matrix_svg) return;
-    printf("communication: %d difference%s from the prediction", n, llm_report_s(n));
-    if (own && n) printf("; par diagnose comm-matrix %s", own);
-    printf("\n");
-}
-
 /* Rank 0's. The run's own file is no reason to fail. */
 static par_status write_matrix(const llm_run *r, const par_matrix *m) {
     const llm_settings *s = &r->set;
     const char *own = llm_run_file(r, "matrix.json");
-    if (s->comm_matrix)
+    int n = s->comm_matrix ? 0 : par_matrix_differences(m);
+    if (s->comm_matrix) {
         par_matrix_print(m, PAR_MATRIX_NBYTES, llm_report_line, NULL);
-    else
-        report_differences(r, m);
+    } else if (n || s->comm_matrix_csv || s->comm_matrix_svg) {
+        printf("communication: %d difference%s from the prediction", n, llm_report_s(n));
+        if (own && n) printf("; par diagnose comm-matrix %s", own);
+        printf("\n");
+    }
     if (own && par_matrix_write_json(m, own) != PAR_OK)
         llm_report_problems("the communication matrix is given up", par_error());
     if (s->comm_matrix_csv) PAR_TRY(par_matrix_write_csv(m, s->comm_matrix_csv));

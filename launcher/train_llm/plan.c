@@ -40,19 +40,15 @@ static double report_ledger(const par_memory *memory, const llm_run *r, int stag
     return total;
 }
 
-/* What a plan for a device is made for: one that was asked, or a recorded one. */
-static par_status report_device(const llm_run *r) {
-    const par_backend *backend = NULL;
-    if (r->set.device != LLM_CUDA) return PAR_OK;
-    PAR_TRY(par_backend_get(r->params.backend, &backend));
-    printf("device: %s\n", par_backend_device(backend));
-    return PAR_OK;
-}
-
 par_status llm_report_plan(const llm_run *r, int world_size) {
     const par_transport_params transport_params = llm_world_transport_params(&r->set);
     llm_report_head(r, world_size);
-    PAR_TRY(report_device(r));
+    if (r->set.device == LLM_CUDA) {
+        /* the one that was asked, or a recorded one */
+        const par_backend *backend = NULL;
+        PAR_TRY(par_backend_get(r->params.backend, &backend));
+        printf("device: %s\n", par_backend_device(backend));
+    }
     printf("plan: memory of the first rank of every stage\n");
     int n_stages = r->params.layout.size[PAR_PP], largest = 0;
     double most = 0, sum = 0;

@@ -50,23 +50,6 @@ static const struct {
 
 enum { N_RECIPES = sizeof recipes / sizeof *recipes };
 
-static int find(const char *name) {
-    par_transformer_config c;
-    /* the names that a model has on the hub are those of its recipe, too */
-    if (par_transformer_preset(name, &c) == PAR_OK) name = c.name;
-    for (int i = 0; i < N_RECIPES; i++)
-        if (strcmp(recipes[i].name, name) == 0) return i;
-    return -1;
-}
-
-static void unknown(const char *name, par_problems *problems) {
-    char names[512] = "";
-    for (int i = 0; i < N_RECIPES; i++)
-        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i ? ", " : "",
-                 recipes[i].name);
-    par_problem(problems, "--recipe %s: is not one of the recipes; legal: %s", name, names);
-}
-
 /* "gpt2 (whose): lr 0.0006, batch 512": the options that were not given before. */
 static void describe(const llm_run *r, const bool *given, const char *source, char *text,
                      size_t nbytes) {
@@ -83,11 +66,21 @@ static void describe(const llm_run *r, const bool *given, const char *source, ch
 
 void llm_recipe_apply(llm_run *r, par_problems *problems) {
     static char keys[1024]; /* values of options point into it */
+    const char *name = r->set.recipe;
     bool given[LLM_MAX_OPTIONS];
-    if (!r->set.recipe) return;
-    int i = find(r->set.recipe);
-    if (i < 0) {
-        unknown(r->set.recipe, problems);
+    par_transformer_config c;
+    int i = 0;
+    if (!name) return;
+    /* the names that a model has on the hub are those of its recipe, too */
+    if (par_transformer_preset(name, &c) == PAR_OK) name = c.name;
+    while (i < N_RECIPES && strcmp(recipes[i].name, name) != 0) i++;
+    if (i == N_RECIPES) {
+        char names[512] = "";
+        for (int k = 0; k < N_RECIPES; k++)
+            snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", k ? ", " : "",
+                     recipes[k].name);
+        par_problem(problems, "--recipe %s: is not one of the recipes; legal: %s", r->set.recipe,
+                    names);
         return;
     }
     for (int k = 0; k < r->n_options; k++) given[k] = r->options[k].given;

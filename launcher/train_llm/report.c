@@ -56,8 +56,10 @@ par_status llm_report_ranks(const llm_world *w, const llm_run *r) {
     return st == PAR_OK && r->set.device == LLM_CUDA ? report_devices(w, r) : st;
 }
 
-static void report_model(const llm_run *r) {
+void llm_report_head(const llm_run *r, int world_size) {
     const par_transformer_config *c = &r->config;
+    const par_trainer_params *p = &r->params;
+    const int *size = p->layout.size;
     double n = (double)par_transformer_n_params(c);
     printf("model: %s, %.2f %s parameters | %lld layer%s, %lld channels, %lld head%s (%lld kv) of "
            "%lld, mlp %lld, vocabulary %lld, %lld tokens\n",
@@ -65,11 +67,6 @@ static void report_model(const llm_run *r) {
            llm_report_s(c->layers), (long long)c->channels, (long long)c->heads,
            llm_report_s(c->heads), (long long)c->kv_heads, (long long)c->head_size,
            (long long)c->mlp, (long long)c->vocab, (long long)c->tokens);
-}
-
-static void report_layout(const llm_run *r, int world_size) {
-    const par_trainer_params *p = &r->params;
-    const int *size = p->layout.size;
     printf("layout: %d rank%s = tp %d x cp %d x pp %d x dp %d | %s", world_size,
            llm_report_s(world_size), size[PAR_TP], size[PAR_CP], size[PAR_PP], size[PAR_DP],
            par_schedule_kind_name(p->schedule));
@@ -88,15 +85,10 @@ static void report_layout(const llm_run *r, int world_size) {
            size[PAR_DP]);
     if (*r->recipe) printf("recipe: %s\n", r->recipe);
     for (const char *line = r->notes.text; *line;) {
-        int n = (int)strcspn(line, "\n");
-        printf("note: %.*s\n", n, line);
-        line += n + (line[n] == '\n');
+        int length = (int)strcspn(line, "\n");
+        printf("note: %.*s\n", length, line);
+        line += length + (line[length] == '\n');
     }
-}
-
-void llm_report_head(const llm_run *r, int world_size) {
-    report_model(r);
-    report_layout(r, world_size);
 }
 
 /* Ranks that take turns on cores wait for each other all the time: their bubble is the machine's,
@@ -180,14 +172,6 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static double median_rate(void) {
-    double sorted[N_RATES];
-    int n = n_rates < N_RATES ? (int)n_rates : N_RATES;
-    memcpy(sorted, rates, (size_t)n * sizeof *sorted);
-    qsort(sorted, (size_t)n, sizeof *sorted, by_value);
-    return n ? sorted[n / 2] : 0;
-}
-
 void llm_report_time(const par_step_times *times, const par_vote *vote) {
     if (n_rates == 0) began = llm_world_seconds() - times->total;
     rates[n_rates++ % N_RATES] = (double)vote->n_targets / times->total;
@@ -216,10 +200,15 @@ void llm_report_step(const llm_run *r, const llm_world *w, int64_t step, double 
                      const par_vote *vote, const par_trainer *trainer) {
     const par_step_times *times = par_trainer_times(trainer);
     char memory[32];
+    double sorted[N_RATES];
+    int n = n_rates < N_RATES ? (int)n_rates : N_RATES;
+    memcpy(sorted, rates, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_value);
+    double median = n ? sorted[n / 2] : 0;
     llm_report_progress_clear();
     printf("step %lld/%lld | loss %.4f | norm %.4f | lr %.1e | %.1f ms | %.0f tok/s (median %.0f)",
            (long long)step, (long long)r->set.steps, vote->loss, vote->grad_norm, lr, 1e3 * seconds,
-           (double)vote->n_targets / seconds, median_rate());
+           (double)vote->n_targets / seconds, median);
     double mfu = llm_mfu(r, w->size, (double)vote->n_targets / seconds);
     if (mfu >= 0) printf(" | mfu %.1f%%", 100 * mfu);
     printf(" | data %.1f%% | %s", 100 * times->data / seconds,
@@ -231,16 +220,6 @@ void llm_report_step(const llm_run *r, const llm_world *w, int64_t step, double 
         printf(" | skipped (%lld so far): %lld non-finite, first %s", (long long)vote->n_skipped,
                (long long)vote->n_nonfinite, vote->where);
     printf("\n");
-}
-
-static void print_left(double seconds) {
-    long long s = (long long)(seconds + 0.5);
-    if (s >= 3600)
-        printf("%lld h %lld min left", s / 3600, s / 60 % 60);
-    else if (s >= 60)
-        printf("%lld min %lld s left", s / 60, s % 60);
-    else
-        printf("%lld s left", s);
 }
 
 /*
@@ -259,7 +238,13 @@ void llm_report_progress(const llm_run *r, int64_t step) {
     llm_report_progress_clear();
     printf("[%.*s%.*s] %lld/%lld, ", done, "########################", BAR - done,
            "........................", (long long)step, (long long)r->set.steps);
-    print_left(a_step * (double)(r->set.steps - step));
+    long long s = (long long)(a_step * (double)(r->set.steps - step) + 0.5);
+    if (s >= 3600)
+        printf("%lld h %lld min left", s / 3600, s / 60 % 60);
+    else if (s >= 60)
+        printf("%lld min %lld s left", s / 60, s % 60);
+    else
+        printf("%lld s left", s);
     fflush(stdout);
     progress_shown = true;
 }

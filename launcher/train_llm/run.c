@@ -33,11 +33,6 @@ static bool by_hand(const llm_settings *s) {
     return s->run && strcmp(s->run, "none") != 0;
 }
 
-static bool trains(const llm_settings *s) {
-    return !(s->dry_run || s->sample || s->eval_only || s->verify_parallel || s->show_mesh ||
-             s->gantt);
-}
-
 void llm_run_settle(llm_run *r, par_problems *problems) {
     static char given[LLM_DIRECTORY], save[LLM_DIRECTORY + 16];
     llm_settings *s = &r->set;
@@ -163,30 +158,26 @@ static bool make_named(const llm_run *r, char *directory) {
 }
 
 /* What rank 0 tells the others. */
-typedef struct {
+static struct {
     par_status st;
     char directory[LLM_DIRECTORY], why[LLM_DIRECTORY + 256]; /* why there is none, or the error */
-} outcome;
-
-static outcome told;
-
-static void make(const llm_run *r, outcome *o) {
-    kept.directory = o->directory;
-    if (by_hand(&r->set)) {
-        o->st = make_given(r, o->directory);
-        if (o->st != PAR_OK) snprintf(o->why, sizeof o->why, "%s", par_error());
-    } else if (!make_named(r, o->directory)) {
-        snprintf(o->why, sizeof o->why, "no directory for this run, as %s: %s; --run DIR",
-                 o->directory, strerror(errno));
-        llm_run_leave();
-        *o->directory = 0;
-    }
-}
+} told;
 
 par_status llm_run_make(llm_run *r, const llm_world *w) {
     llm_settings *s = &r->set;
-    if (!trains(s) || (s->run && !by_hand(s))) return PAR_OK;
-    if (w->rank == 0) make(r, &told);
+    bool trains = !(s->dry_run || s->sample || s->eval_only || s->verify_parallel || s->show_mesh ||
+                    s->gantt);
+    if (!trains || (s->run && !by_hand(s))) return PAR_OK;
+    if (w->rank == 0) kept.directory = told.directory;
+    if (w->rank == 0 && by_hand(s)) {
+        told.st = make_given(r, told.directory);
+        if (told.st != PAR_OK) snprintf(told.why, sizeof told.why, "%s", par_error());
+    } else if (w->rank == 0 && !make_named(r, told.directory)) {
+        snprintf(told.why, sizeof told.why, "no directory for this run, as %s: %s; --run DIR",
+                 told.directory, strerror(errno));
+        llm_run_leave();
+        *told.directory = 0;
+    }
     if (w->size > 1) llm_world_share(&told, sizeof told);
     if (told.st != PAR_OK) return par_error_set(told.st, "%s", told.why);
     snprintf(r->directory, sizeof r->directory, "%s", told.directory);

@@ -300,17 +300,6 @@ static void option_names(const char *line, char *text, size_t nbytes) {
     if (used > 0) snprintf(text + used, nbytes - used, ")");
 }
 
-/* Checks of two places may name the same problem: keep the first of equal lines. */
-static void drop_repeated(par_problems *problems) {
-    par_problems once = {0};
-    for (char *line = strtok(problems->text, "\n"); line; line = strtok(NULL, "\n")) {
-        char options[256];
-        option_names(line, options, sizeof options);
-        if (!strstr(once.text, line)) par_problem(&once, "%s%s", line, options);
-    }
-    *problems = once;
-}
-
 /* From the configuration on; again where it has changed. PAR_ERR_MEMORY, on this rank alone, is no
  * problem of the options. */
 static par_status create_model(llm_run *r, int world_size, par_problems *problems) {
@@ -325,7 +314,14 @@ static par_status create_model(llm_run *r, int world_size, par_problems *problem
     if (st != PAR_OK) par_problem(problems, "%s", par_error());
     p->model = r->model;
     if (r->model) par_trainer_check(p, world_size, problems);
-    drop_repeated(problems);
+    /* checks of two places may name the same problem: the first of equal lines stays */
+    par_problems once = {0};
+    for (char *line = strtok(problems->text, "\n"); line; line = strtok(NULL, "\n")) {
+        char options[256];
+        option_names(line, options, sizeof options);
+        if (!strstr(once.text, line)) par_problem(&once, "%s%s", line, options);
+    }
+    *problems = once;
     return PAR_OK;
 }
 

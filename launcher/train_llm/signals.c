@@ -125,22 +125,6 @@ static double margin(const llm_run *r, double now, double limit) {
     return seconds.longest + (r->behind.under_way ? 2 * save : save);
 }
 
-static bool time_is_up(const llm_run *r, const llm_world *w, double now) {
-    double limit = r->exit_after_s;
-    return limit > 0 && now - w->start + margin(r, now, limit) >= limit;
-}
-
-static bool budget_is_up(const llm_run *r, const llm_world *w, double now) {
-    double left, whole;
-    return llm_cost_lasts(r, w, &left, &whole) && margin(r, now, whole) >= left;
-}
-
-static bool file_is_there(const llm_run *r, double now) {
-    if (!*r->stop_file || now < seconds.file_looked + 1) return false;
-    seconds.file_looked = now;
-    return access(r->stop_file, F_OK) == 0;
-}
-
 par_status llm_signals_check_file(const llm_run *r, llm_world *w) {
     par_status st = PAR_OK;
     if (w->rank == 0 && *r->stop_file && access(r->stop_file, F_OK) == 0)
@@ -152,13 +136,19 @@ par_status llm_signals_check_file(const llm_run *r, llm_world *w) {
 }
 
 int llm_signals_asked(const llm_run *r, const llm_world *w) {
-    double now = llm_world_seconds();
+    double now = llm_world_seconds(), limit = r->exit_after_s, left, whole;
     if (now - seconds.looked > seconds.longest) seconds.longest = now - seconds.looked;
     seconds.looked = now;
     if (asked_to_stop) return LLM_ASKED_STOP;
-    if (w->rank == 0 && time_is_up(r, w, now)) return LLM_ASKED_STOP_TIME;
-    if (w->rank == 0 && budget_is_up(r, w, now)) return LLM_ASKED_STOP_BUDGET;
-    if (w->rank == 0 && file_is_there(r, now)) return LLM_ASKED_STOP_FILE;
+    if (w->rank == 0) {
+        if (limit > 0 && now - w->start + margin(r, now, limit) >= limit)
+            return LLM_ASKED_STOP_TIME;
+        if (llm_cost_lasts(r, w, &left, &whole) && margin(r, now, whole) >= left)
+            return LLM_ASKED_STOP_BUDGET;
+        bool looks = *r->stop_file && now >= seconds.file_looked + 1;
+        if (looks) seconds.file_looked = now;
+        if (looks && access(r->stop_file, F_OK) == 0) return LLM_ASKED_STOP_FILE;
+    }
     return asked_to_save ? LLM_ASKED_SAVE : LLM_ASKED_NOTHING;
 }
 

@@ -15,11 +15,6 @@ static const par_tag tag = {"tokenizer", -1, -1, -1};
 
 /* ---- rank 0: from the checkpoint ---- */
 
-/* The name of a file, and nothing else. */
-static bool is_plain(const char *name) {
-    return *name && *name != '.' && !strchr(name, '/') && strlen(name) < 64;
-}
-
 static par_status read_blob(llm_tokenizer *t, const par_checkpoint *c,
                             const par_checkpoint_tensor *blob) {
     llm_tokenizer_file *f = &t->files[t->n_files];
@@ -40,10 +35,14 @@ static par_status look_at_checkpoint(const llm_run *r, llm_tokenizer *t) {
     if (!*from->tokenizer || par_checkpoint_open(from->path, NULL, &c) != PAR_OK) return PAR_OK;
     const par_checkpoint_tensor *all = par_checkpoint_tensors(c, &n);
     par_status st = PAR_OK;
-    for (int i = 0; i < n && st == PAR_OK && t->n_files < LLM_TOKENIZER_FILES; i++)
+    for (int i = 0; i < n && st == PAR_OK && t->n_files < LLM_TOKENIZER_FILES; i++) {
+        const char *name = all[i].name;
+        /* of a file, and nothing else */
+        bool is_plain = *name && *name != '.' && !strchr(name, '/') && strlen(name) < 64;
         if (strcmp(all[i].kind, "tokenizer") == 0 && all[i].ndim == 0 && all[i].dtype == PAR_U8 &&
-            all[i].global[0] <= LLM_TOKENIZER_NBYTES && is_plain(all[i].name))
+            all[i].global[0] <= LLM_TOKENIZER_NBYTES && is_plain)
             st = read_blob(t, c, &all[i]);
+    }
     par_checkpoint_close(&c);
     t->carried = t->n_files > 0;
     if (t->carried || strcmp(from->tokenizer, "bytes") == 0) {
@@ -86,17 +85,6 @@ static void find_ends(const llm_run *r, const par_import *import, llm_tokenizer 
 }
 
 /* ---- all ranks ---- */
-
-/* The id that ends a document, where documents are apart: the first of the tokenizer's. */
-static par_status settle_document_end(llm_run *r) {
-    if (!r->params.documents_apart || r->set.document_end >= 0) return PAR_OK;
-    if (!*r->tokenizer.ends)
-        return par_error_set(PAR_ERR_OPTION,
-                             "--documents apart: no tokenizer says which id ends a document; "
-                             "legal: with --document-end ID or --tokenizer FILE|DIR");
-    r->params.document_end = (int32_t)strtol(r->tokenizer.ends, NULL, 10);
-    return PAR_OK;
-}
 
 static par_status make_folder(llm_tokenizer *t) {
     const char *root = getenv("TMPDIR");
@@ -152,7 +140,14 @@ par_status llm_tokenizer_find(llm_run *r, const llm_world *w, const par_import *
     PAR_TRY(par_comm_agree(w->comm, st));
     PAR_TRY(share(t, w));
     if (w->rank == 0) llm_tokenizer_carry(t);
-    return settle_document_end(r);
+    /* where documents are apart: the first id of the tokenizer's that end a text ends one */
+    if (!r->params.documents_apart || r->set.document_end >= 0) return PAR_OK;
+    if (!*t->ends)
+        return par_error_set(PAR_ERR_OPTION,
+                             "--documents apart: no tokenizer says which id ends a document; "
+                             "legal: with --document-end ID or --tokenizer FILE|DIR");
+    r->params.document_end = (int32_t)strtol(t->ends, NULL, 10);
+    return PAR_OK;
 }
 
 void llm_tokenizer_opened(llm_tokenizer *t) {

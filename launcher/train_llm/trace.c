@@ -75,17 +75,6 @@ bool llm_trace_edge(int64_t step) {
     return trace.timeline && records(step) != records(step + 1);
 }
 
-/* Generously: of a module's two passes some 40 kernels, waits and operations, per parameter its
- * update, gather and reduction. */
-static int64_t events_needed(const llm_run *r, const par_trainer *trainer, int ranks) {
-    int64_t modules = (r->config.layers + 2) / r->params.layout.size[PAR_PP] + 3;
-    int64_t step = par_trainer_n_micro(trainer) * (modules * 64 + 32) +
-                   8 * par_trainer_n_params(trainer) + 512;
-    int64_t n = step * trace.n_steps, most = ALL_RANKS_EVENTS / ranks;
-    if (r->set.trace_events) return r->set.trace_events;
-    return n < most ? n : most > LEAST_EVENTS ? most : LEAST_EVENTS;
-}
-
 static par_status check_file(const char *path) {
     struct stat info;
     bool there = stat(path, &info) == 0;
@@ -100,36 +89,16 @@ static par_status check_file(const char *path) {
 par_status llm_trace_begin(const llm_run *r, llm_world *w, const par_trainer *trainer) {
     if (!r->set.trace) return PAR_OK;
     par_status st = w->rank == 0 ? check_file(file_of(r)) : PAR_OK;
-    if (st == PAR_OK) st = par_timeline_create(events_needed(r, trainer, w->size), &trace.timeline);
+    /* Generously: of a module's two passes some 40 kernels, waits and operations, per parameter its
+     * update, gather and reduction. */
+    int64_t modules = (r->config.layers + 2) / r->params.layout.size[PAR_PP] + 3;
+    int64_t step = par_trainer_n_micro(trainer) * (modules * 64 + 32) +
+                   8 * par_trainer_n_params(trainer) + 512;
+    int64_t n = step * trace.n_steps, most = ALL_RANKS_EVENTS / w->size;
+    if (n >= most) n = most > LEAST_EVENTS ? most : LEAST_EVENTS;
+    if (r->set.trace_events) n = r->set.trace_events;
+    if (st == PAR_OK) st = par_timeline_create(n, &trace.timeline);
     return llm_world_agree(w, st);
-}
-
-/* The ranks' clocks are compared before the first step that is recorded, and when the file is
- * written. */
-static par_status start(const llm_world *w, int64_t step) {
-    if (!trace.aligned) PAR_TRY(par_timeline_align(trace.timeline, w->comm));
-    trace.aligned = true;
-    par_timeline_start(trace.timeline, w->transport, step);
-    trace.on = true;
-    return PAR_OK;
-}
-
-static void report(const char *path, int ranks, const par_timeline_result *t) {
-    char size[32];
-    printf("trace: %lld events of %d rank%s, %lld arrows | %s | %s; ui.perfetto.dev opens it, par "
-           "diagnose timeline reads it\n",
-           (long long)(t->n_events), ranks, llm_report_s(ranks), (long long)t->n_flows,
-           llm_report_bytes((double)t->nbytes, size), path);
-    if (t->n_clocks)
-        printf("trace: clocks of %d ranks are not rank 0's: up to %.1f us apart, corrected to "
-               "within %.1f us; drift up to %.1f us per second\n",
-               t->n_clocks, 1e6 * t->offset_s, 1e6 * t->error_s, 1e6 * t->drift);
-    else if (ranks > 1)
-        printf("trace: all ranks have rank 0's clock\n");
-    if (t->n_dropped)
-        printf("note: trace: %lld events did not fit, the oldest of the ranks are missing; "
-               "--trace-events gives each rank more\n",
-               (long long)t->n_dropped);
 }
 
 /* Coordinates, as "tp 0, pp 1, dp 2": of axes that have several ranks. */
@@ -149,7 +118,7 @@ static void label_of(const par_trainer *trainer, char *text, size_t nbytes) {
 }
 
 static par_status write_file(const llm_run *r, const llm_world *w, const par_trainer *trainer) {
-    char label[64];
+    char label[64], size[32];
     par_timeline_result result;
     label_of(trainer, label, sizeof label);
     const par_timeline_file file = {.path = file_of(r), .label = label};
@@ -158,10 +127,24 @@ static par_status write_file(const llm_run *r, const llm_world *w, const par_tra
     if (st == PAR_ERR_TRANSPORT) return st;
     if (w->rank != 0) return PAR_OK;
     llm_report_progress_clear();
-    if (st == PAR_OK)
-        report(file.path, w->size, &result);
-    else
+    if (st != PAR_OK) {
         llm_report_problems("the trace is given up", par_error());
+        return PAR_OK;
+    }
+    printf("trace: %lld events of %d rank%s, %lld arrows | %s | %s; ui.perfetto.dev opens it, par "
+           "diagnose timeline reads it\n",
+           (long long)result.n_events, w->size, llm_report_s(w->size), (long long)result.n_flows,
+           llm_report_bytes((double)result.nbytes, size), file.path);
+    if (result.n_clocks)
+        printf("trace: clocks of %d ranks are not rank 0's: up to %.1f us apart, corrected to "
+               "within %.1f us; drift up to %.1f us per second\n",
+               result.n_clocks, 1e6 * result.offset_s, 1e6 * result.error_s, 1e6 * result.drift);
+    else if (w->size > 1)
+        printf("trace: all ranks have rank 0's clock\n");
+    if (result.n_dropped)
+        printf("note: trace: %lld events did not fit, the oldest of the ranks are missing; "
+               "--trace-events gives each rank more\n",
+               (long long)result.n_dropped);
     return PAR_OK;
 }
 
@@ -176,8 +159,14 @@ static par_status stop(const llm_run *r, const llm_world *w, par_trainer *traine
 par_status llm_trace_step(const llm_run *r, const llm_world *w, par_trainer *trainer,
                           int64_t step) {
     if (!trace.timeline || trace.on == records(step)) return PAR_OK;
-    return trace.on ? stop(r, w, trainer, step > trace.ranges[trace.n_ranges - 1].last)
-                    : start(w, step);
+    if (trace.on) return stop(r, w, trainer, step > trace.ranges[trace.n_ranges - 1].last);
+    /* the ranks' clocks are compared before the first step that is recorded, and when the file is
+     * written */
+    if (!trace.aligned) PAR_TRY(par_timeline_align(trace.timeline, w->comm));
+    trace.aligned = true;
+    par_timeline_start(trace.timeline, w->transport, step);
+    trace.on = true;
+    return PAR_OK;
 }
 
 par_status llm_trace_end(const llm_run *r, const llm_world *w, par_trainer *trainer) {

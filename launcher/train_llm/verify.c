@@ -146,19 +146,6 @@ static par_status verify_axis(const llm_run *r, llm_world *w, const par_source *
     return PAR_OK;
 }
 
-/* The first axis that differs alone. */
-static par_status find_axis(const llm_run *r, llm_world *w, const par_source *source) {
-    const char *cause = NULL;
-    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
-        bool passed;
-        if (r->params.layout.size[axis] == 1) continue;
-        PAR_TRY(verify_axis(r, w, source, (par_axis)axis, &passed));
-        if (!passed && !cause) cause = par_axis_name((par_axis)axis);
-    }
-    return par_error_set(PAR_ERR_NUMERIC, "this layout does not train as one rank does; axis: %s",
-                         cause ? cause : "none alone, only together");
-}
-
 typedef struct {
     llm_run *run;
     llm_world *world;
@@ -183,7 +170,17 @@ par_status llm_verify(llm_run *r, llm_world *w, const llm_data *d) {
     PAR_TRY(par_verify(w->transport, &r->params, &source, (int)r->set.verify_steps,
                        (float)r->set.lr, 0, &report, &result));
     if (w->rank == 0) print_result(&result);
-    if (!result.passed) return find_axis(r, w, &source);
-    if (w->rank == 0) printf("verify: the layout agrees with one rank\n");
-    return PAR_OK;
+    if (result.passed) {
+        if (w->rank == 0) printf("verify: the layout agrees with one rank\n");
+        return PAR_OK;
+    }
+    const char *cause = NULL; /* the first axis that differs alone */
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
+        bool passed;
+        if (r->params.layout.size[axis] == 1) continue;
+        PAR_TRY(verify_axis(r, w, &source, (par_axis)axis, &passed));
+        if (!passed && !cause) cause = par_axis_name((par_axis)axis);
+    }
+    return par_error_set(PAR_ERR_NUMERIC, "this layout does not train as one rank does; axis: %s",
+                         cause ? cause : "none alone, only together");
 }

@@ -20,21 +20,17 @@ static struct {
     char directory[4096];
 } watch;
 
-/* Pages change while the job is torn down: what was found is kept as text. */
-static void keep(const char *report) {
-    char path[sizeof watch.directory + 32];
-    snprintf(path, sizeof path, "%s/report.txt", watch.directory);
-    FILE *file = fopen(path, "w");
-    if (file) fputs(report, file);
-    if (file) fclose(file);
-}
-
 /* In the watchdog's thread, while the main thread waits. */
 static void stalled(void *user, const char *report, bool first) {
     const struct timespec pause = {.tv_sec = 1};
     (void)user;
     if (first) {
-        keep(report);
+        /* pages change while the job is torn down: what was found is kept as text */
+        char path[sizeof watch.directory + 32];
+        snprintf(path, sizeof path, "%s/report.txt", watch.directory);
+        FILE *file = fopen(path, "w");
+        if (file) fputs(report, file);
+        if (file) fclose(file);
         dprintf(STDERR_FILENO, "train_llm: the run stands still\n%s", report);
         if (*watch.run->newest)
             dprintf(STDERR_FILENO,
@@ -62,19 +58,6 @@ static bool is_possible(const char *path) {
     return S_ISDIR(is.st_mode) && access(above, W_OK | X_OK) == 0;
 }
 
-/* Beside the log or the checkpoints, so that other hosts see it; else in memory, for this host.
- * What cannot be made is refused where it is opened. */
-static void choose(const llm_settings *s, int64_t run, char *directory, size_t nbytes) {
-    const char *beside = s->log ? s->log : s->save;
-    const char *memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm/par" : "/tmp/par";
-    int n = beside ? (int)strlen(beside) : 0;
-    while (n > 1 && beside[n - 1] == '/') n--;
-    if (beside && is_possible(beside))
-        snprintf(directory, nbytes, "%.*s.ranks-%llx", n, beside, (unsigned long long)run);
-    else
-        snprintf(directory, nbytes, "%s.ranks-%llx", memory, (unsigned long long)run);
-}
-
 void llm_watch_begin(const llm_run *r, const llm_world *w) {
     const llm_settings *s = &r->set;
     struct timespec t;
@@ -82,7 +65,17 @@ void llm_watch_begin(const llm_run *r, const llm_world *w) {
     int64_t run = (t.tv_sec << 20 | t.tv_nsec >> 10) ^ (int64_t)getpid() << 40;
     if (s->stall_timeout == 0 || w->size == 1) return;
     llm_world_share(&run, sizeof run);
-    if (w->rank == 0) choose(s, run, watch.directory, sizeof watch.directory);
+    if (w->rank == 0) {
+        /* Beside the log or the checkpoints, so that other hosts see it; else in memory, for this
+         * host. What cannot be made is refused where it is opened. */
+        const char *memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm/par" : "/tmp/par";
+        const char *beside = s->log ? s->log : s->save;
+        if (!beside || !is_possible(beside)) beside = memory;
+        int n = (int)strlen(beside);
+        while (n > 1 && beside[n - 1] == '/') n--;
+        snprintf(watch.directory, sizeof watch.directory, "%.*s.ranks-%llx", n, beside,
+                 (unsigned long long)run);
+    }
     llm_world_share(watch.directory, sizeof watch.directory);
     watch.run = r;
     watch.rank = w->rank;

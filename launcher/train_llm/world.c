@@ -26,24 +26,17 @@ double llm_world_seconds(void) {
 /* The innermost launcher first: mpirun in a Slurm job starts its daemons through srun. */
 static const char *const launched[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
 
-#if TRAIN_LLM_MPI
-static bool needs_mpi(int argc, char **argv) {
-    static const char *const alone[] = {"--dry-run", "--help", "-h", "--version", "--other-names"};
-    bool is_alone = false;
-    for (int i = 0; i < 3; i++)
-        if (getenv(launched[i])) return true;
-    for (int i = 1; i < argc; i++)
-        for (int k = 0; k < 5; k++) is_alone |= strcmp(argv[i], alone[k]) == 0;
-    return !is_alone;
-}
-#endif
-
 int llm_world_begin(llm_world *w, int argc, char **argv) {
     w->size = 1;
     w->start = llm_world_seconds();
 #if TRAIN_LLM_MPI
+    static const char *const alone[] = {"--dry-run", "--help", "-h", "--version", "--other-names"};
+    bool by_launcher = false, is_alone = false;
     int provided;
-    if (!needs_mpi(argc, argv)) return EXIT_OK;
+    for (int i = 0; i < 3; i++) by_launcher |= getenv(launched[i]) != NULL;
+    for (int i = 1; i < argc; i++)
+        for (int k = 0; k < 5; k++) is_alone |= strcmp(argv[i], alone[k]) == 0;
+    if (is_alone && !by_launcher) return EXIT_OK;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
         return EXIT_RUNTIME;
     MPI_Comm_size(MPI_COMM_WORLD, &w->size);

@@ -28,49 +28,36 @@ static par_status give(pass *p, const uint8_t *text, size_t n) {
     return p->visit(p->user, text, n);
 }
 
-/* Characters up to a byte, from 1. */
-static int64_t column(const char *line, size_t at) {
-    int64_t n = 1;
-    for (size_t i = 0; i < at; i++) n += ((unsigned char)line[i] & 0xC0) != 0x80;
-    return n;
-}
-
-static par_status bad_line(pass *p, const char *path, int64_t number, const char *line) {
+static par_status give_line(pass *p, const char *path, int64_t number, const char *line, size_t n) {
     par_corpus_counts *c = &p->counts;
+    int64_t column = 1; /* characters up to what is bad, from 1 */
+    switch (par__json_field(line, n, p->corpus->field, &p->json)) {
+    case PAR__JSON_NULL: c->nulls++; return PAR_OK;
+    case PAR__JSON_NO_MEMORY:
+        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for line %" PRId64, path, number);
+    case PAR__JSON_STRING:
+        c->surrogates += p->json.surrogates;
+        return give(p, p->json.text.bytes, p->json.text.n);
+    case PAR__JSON_BAD: break;
+    }
+    for (size_t i = 0; i < p->json.at; i++) column += ((unsigned char)line[i] & 0xC0) != 0x80;
     (void)par_error_set(PAR_ERR_FORMAT,
                         "%s: line %" PRId64 ", column %" PRId64
                         ": %s; legal: one object per line, in UTF-8, with a string \"%s\"",
-                        path, number, column(line, p->json.at), p->json.why, p->corpus->field);
+                        path, number, column, p->json.why, p->corpus->field);
     if (!p->corpus->skip_bad_lines) return PAR_ERR_FORMAT;
     if (c->bad_lines++ == 0) snprintf(c->first_bad, sizeof c->first_bad, "%s", par_error());
     return PAR_OK;
 }
 
-static par_status give_line(pass *p, const char *path, int64_t number, const char *line, size_t n) {
-    switch (par__json_field(line, n, p->corpus->field, &p->json)) {
-    case PAR__JSON_BAD: return bad_line(p, path, number, line);
-    case PAR__JSON_NULL: p->counts.nulls++; return PAR_OK;
-    case PAR__JSON_NO_MEMORY:
-        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for line %" PRId64, path, number);
-    case PAR__JSON_STRING: break;
-    }
-    p->counts.surrogates += p->json.surrogates;
-    return give(p, p->json.text.bytes, p->json.text.n);
-}
-
-static bool is_blank(const char *text, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!strchr(" \t\r", text[i]) || text[i] == 0) return false;
-    return true;
-}
-
 static par_status give_lines(pass *p, const char *path, const char *text, size_t n) {
     int64_t number = 0;
     for (size_t at = 0; at < n;) {
-        const char *end = memchr(text + at, '\n', n - at);
-        size_t k = end ? (size_t)(end - text) - at : n - at;
+        const char *line = text + at, *end = memchr(line, '\n', n - at);
+        size_t k = end ? (size_t)(end - line) : n - at, spaces = 0;
         number++;
-        if (!is_blank(text + at, k)) PAR_TRY(give_line(p, path, number, text + at, k));
+        while (spaces < k && line[spaces] != 0 && strchr(" \t\r", line[spaces])) spaces++;
+        if (spaces < k) PAR_TRY(give_line(p, path, number, line, k));
         at += k + 1;
     }
     return PAR_OK;

@@ -45,24 +45,9 @@ static int hex4(const cursor *c, size_t at) {
     return value;
 }
 
-/* \uXXXX and, behind a high surrogate, its low one; the cursor stands on u. */
-static bool unicode_escape(cursor *c, uint32_t *out, bool *alone) {
-    int high = hex4(c, c->at + 1), low = -1;
-    if (high < 0) return bad(c, "\\u takes four hexadecimal digits");
-    c->at += 5;
-    *out = (uint32_t)high;
-    if (high < 0xD800 || high > 0xDFFF) return true;
-    if (high < 0xDC00 && peek(c) == '\\' && c->at + 1 < c->n && c->p[c->at + 1] == 'u')
-        low = hex4(c, c->at + 2);
-    *alone = low < 0xDC00 || low > 0xDFFF;
-    *out = *alone ? 0xFFFD : 0x10000 + (((uint32_t)high - 0xD800) << 10) + ((uint32_t)low - 0xDC00);
-    if (!*alone) c->at += 6;
-    return true;
-}
-
+/* \uXXXX takes, behind a high surrogate, its low one too. */
 static bool escape(cursor *c, uint8_t out[4], size_t *n, bool *alone) {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-    uint32_t code;
     c->at++;
     const char *simple = peek(c) > 0 ? strchr(from, peek(c)) : NULL;
     if (simple) {
@@ -72,7 +57,17 @@ static bool escape(cursor *c, uint8_t out[4], size_t *n, bool *alone) {
         return true;
     }
     if (peek(c) != 'u') return bad(c, "an escape that JSON does not have");
-    if (!unicode_escape(c, &code, alone)) return false;
+    int high = hex4(c, c->at + 1), low = -1;
+    if (high < 0) return bad(c, "\\u takes four hexadecimal digits");
+    c->at += 5;
+    uint32_t code = (uint32_t)high;
+    if (high >= 0xD800 && high <= 0xDFFF) {
+        if (high < 0xDC00 && peek(c) == '\\' && c->at + 1 < c->n && c->p[c->at + 1] == 'u')
+            low = hex4(c, c->at + 2);
+        *alone = low < 0xDC00 || low > 0xDFFF;
+        code = *alone ? 0xFFFD : 0x10000 + ((code - 0xD800) << 10) + ((uint32_t)low - 0xDC00);
+        if (!*alone) c->at += 6;
+    }
     *n = par__utf8_put(code, out);
     return true;
 }
@@ -114,22 +109,20 @@ static bool skip_string(cursor *c) {
     return bad(c, "is not JSON: the line ends within a string");
 }
 
-/* The rest of an object or an array, its opening bracket taken. */
-static bool skip_nested(cursor *c) {
-    for (size_t depth = 1; c->at < c->n;) {
-        char b = c->p[c->at++];
-        if (b == '"' && !skip_string(c)) return false;
-        if (b == '{' || b == '[') depth++;
-        if ((b == '}' || b == ']') && --depth == 0) return true;
-    }
-    return bad(c, "is not JSON: the line ends before a bracket is closed");
-}
-
 static bool skip_value(cursor *c) {
     size_t begin = c->at;
     int b = peek(c);
     if (b == '"') return c->at++, skip_string(c);
-    if (b == '{' || b == '[') return c->at++, skip_nested(c);
+    if (b == '{' || b == '[') {
+        size_t depth = 0;
+        while (c->at < c->n) {
+            char x = c->p[c->at++];
+            if (x == '"' && !skip_string(c)) return false;
+            if (x == '{' || x == '[') depth++;
+            if ((x == '}' || x == ']') && --depth == 0) return true;
+        }
+        return bad(c, "is not JSON: the line ends before a bracket is closed");
+    }
     while (
         c->at < c->n &&
         strchr("+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", c->p[c->at]) &&

@@ -53,27 +53,25 @@ int64_t par_sampler_n_sequences(const par_sampler *s) {
     return s->n_sequences;
 }
 
-static int64_t sample_sequence(const par_sampler *s, int64_t n) {
-    uint64_t count = (uint64_t)s->n_sequences, epoch = (uint64_t)n / count,
-             index = (uint64_t)n % count;
-    return (int64_t)(s->params.shuffle ? par_random_permute(s->params.seed, epoch, count, index)
-                                       : index);
-}
-
 /* x [n, T], targets [n, T], both int32. */
 static par_status sampler_read(void *user, int64_t first, int64_t n, void *x, void *targets) {
-    par_sampler *s = user;
-    int64_t T = s->params.T, end;
-    int32_t *tokens = x, *next = targets;
-    double now = par__seconds();
-    PAR_REQUIRE(s && first >= 0 && n >= 0 && par__add64(first, n, &end) &&
+    int64_t end;
+    PAR_REQUIRE(user && first >= 0 && n >= 0 && par__add64(first, n, &end) &&
                 (n == 0 || (x && targets)));
+    par_sampler *s = user;
+    int64_t T = s->params.T;
+    int32_t *tokens = x, *next = targets;
+    uint64_t count = (uint64_t)s->n_sequences;
+    double now = par__seconds();
     if (now - s->looked >= LOOK_EVERY_S) {
         s->looked = now;
         PAR_TRY(par_tokens_unchanged(s->params.tokens));
     }
     for (int64_t i = 0; i < n; i++, tokens += T, next += T) {
-        int64_t at = s->params.begin + sample_sequence(s, first + i) * T;
+        uint64_t sample = (uint64_t)(first + i), sequence = sample % count;
+        if (s->params.shuffle)
+            sequence = par_random_permute(s->params.seed, sample / count, count, sequence);
+        int64_t at = s->params.begin + (int64_t)sequence * T;
         PAR_TRY(par_tokens_read(s->params.tokens, at, T, tokens));
         memcpy(next, tokens + 1, (size_t)(T - 1) * sizeof *next);
         PAR_TRY(par_tokens_read(s->params.tokens, at + T, 1, next + T - 1));

@@ -116,17 +116,6 @@ static par_status open_json(const char *path, const char *directory, par_tokeniz
     return PAR_OK;
 }
 
-static par_status open_directory(const char *directory, par_tokenizer **out) {
-    char path[4096];
-    bool there = false;
-    PAR_TRY(look_for(directory, json_name, path, sizeof path, &there));
-    if (there) return open_json(path, directory, out);
-    par_status st = find_file(directory, "vocab.json", "encoder.json", path, sizeof path);
-    if (st == PAR_OK) return open_two_files(path, directory, out);
-    PAR_TRY(look_for(directory, model_name, path, sizeof path, &there));
-    return there ? open_file(path, out) : st;
-}
-
 par_status par_tokenizer_open(const char *path, par_tokenizer **out) {
     PAR_REQUIRE(path && out);
     if (strcmp(path, "bytes") == 0) {
@@ -134,7 +123,15 @@ par_status par_tokenizer_open(const char *path, par_tokenizer **out) {
         for (int b = 0; b < 256; b++) bytes[b] = (uint8_t)b;
         return par__tokenizer_create_table(bytes, 256, out);
     }
-    return par__directory_exists(path) ? open_directory(path, out) : open_file(path, out);
+    if (!par__directory_exists(path)) return open_file(path, out);
+    char file[4096];
+    bool there = false;
+    PAR_TRY(look_for(path, json_name, file, sizeof file, &there));
+    if (there) return open_json(file, path, out);
+    par_status st = find_file(path, "vocab.json", "encoder.json", file, sizeof file);
+    if (st == PAR_OK) return open_two_files(file, path, out);
+    PAR_TRY(look_for(path, model_name, file, sizeof file, &there));
+    return there ? open_file(file, out) : st;
 }
 
 /* ---- encode, decode ---- */
@@ -165,13 +162,6 @@ static int hex_digit(uint8_t c) {
     return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* The byte that a token <0xNN> stands for; -1: it stands for itself. */
-static int byte_of(const par_tokenizer *t, int32_t id, const uint8_t *p, size_t n) {
-    if (t->model < PAR__MODEL_CHARACTERS || n != 6 || memcmp(p, "<0x", 3) != 0) return -1;
-    int high = hex_digit(p[3]), low = hex_digit(p[4]);
-    return high >= 0 && low >= 0 && t->of_byte[high << 4 | low] == id ? high << 4 | low : -1;
-}
-
 typedef struct {
     uint8_t *bytes;
     size_t n, max;
@@ -182,14 +172,17 @@ static void put_bytes(byte_room *r, const uint8_t *p, size_t n) {
     r->n += n;
 }
 
-/* The bytes of a token: ▁ is a space where the tokenizer says so, the first of all left out. */
+/* The bytes of a token: <0xNN> may be a byte, ▁ is a space where the tokenizer says so, the first
+ * of all left out. */
 static void put_token(const par_tokenizer *t, int32_t id, bool first, byte_room *room) {
     const uint8_t *p = t->vocab.bytes + t->vocab.first[id];
     size_t n = t->vocab.first[id + 1] - t->vocab.first[id];
-    int byte = byte_of(t, id, p, n);
-    if (byte >= 0) {
-        put_bytes(room, &(uint8_t){(uint8_t)byte}, 1);
-        return;
+    if (t->model >= PAR__MODEL_CHARACTERS && n == 6 && memcmp(p, "<0x", 3) == 0) {
+        int high = hex_digit(p[3]), low = hex_digit(p[4]);
+        if (high >= 0 && low >= 0 && t->of_byte[high << 4 | low] == id) {
+            put_bytes(room, &(uint8_t){(uint8_t)(high << 4 | low)}, 1);
+            return;
+        }
     }
     for (size_t at = 0, k; at < n; at += k) {
         bool space = t->spaces && n - at >= 3 && memcmp(p + at, "\xe2\x96\x81", 3) == 0;

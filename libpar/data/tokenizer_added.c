@@ -65,22 +65,6 @@ static size_t last_character(const uint8_t *text, size_t n) {
     return n - 1;
 }
 
-static size_t spaces_before(const uint8_t *text, size_t n) {
-    size_t k;
-    while (n > 0) {
-        size_t at = last_character(text, n);
-        if (!(par__class_at(text + at, n - at, &k) & PAR__SPACE)) break;
-        n = at;
-    }
-    return n;
-}
-
-static size_t spaces_behind(const uint8_t *text, size_t n, size_t at) {
-    size_t k;
-    while (at < n && (par__class_at(text + at, n - at, &k) & PAR__SPACE)) at += k;
-    return at;
-}
-
 /* No character of a word touches text [begin, end). */
 static bool stands_alone(const uint8_t *text, size_t n, size_t begin, size_t end) {
     size_t k, at = begin > 0 ? last_character(text, begin) : 0;
@@ -97,11 +81,16 @@ par_status par__added_run(const par__added *a, const uint8_t *text, size_t n,
             at++;
             continue;
         }
-        size_t begin = at, end = at + token->n;
+        size_t begin = at, end = at + token->n, k;
         at = end;
         if (token->single && !stands_alone(text, n, begin, end)) continue;
-        if (token->left) begin = spaces_before(text, begin);
-        if (token->right) end = spaces_behind(text, n, end);
+        while (token->left && begin > 0) {
+            size_t before = last_character(text, begin);
+            if (!(par__class_at(text + before, begin - before, &k) & PAR__SPACE)) break;
+            begin = before;
+        }
+        while (token->right && end < n && (par__class_at(text + end, n - end, &k) & PAR__SPACE))
+            end += k;
         if (begin > done) PAR_TRY(visit(user, NULL, text + done, begin - done));
         PAR_TRY(visit(user, token, NULL, 0));
         done = end;

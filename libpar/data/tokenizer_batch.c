@@ -33,12 +33,10 @@ struct par__batch {
     int n;
 };
 
-static bool is_letter(uint8_t c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
 static bool is_cut(const uint8_t *text, size_t at) {
-    return is_letter(text[at - 1]) && text[at] == ' ';
+    uint8_t c = text[at - 1];
+    bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    return letter && text[at] == ' ';
 }
 
 /* No token takes spaces behind it, looks at its neighbours, or has a cut in it. */
@@ -121,54 +119,40 @@ static par_status put_end(const par__batch *b) {
     return b->sink.end(b->sink.user);
 }
 
-static par_status give(const par__batch *b, task *k) {
-    /* messages are their thread's: here again, it fails where it can be heard */
-    if (k->status != PAR_OK) PAR_TRY(encode_task(b, 0, k));
-    if (k->first) PAR_TRY(put_front(b));
-    PAR_TRY(b->sink.ids(b->sink.user, (const int32_t *)(const void *)k->ids.data,
-                        k->ids.n / sizeof(int32_t)));
-    return k->last ? put_end(b) : PAR_OK;
-}
-
 par_status par__batch_flush(par__batch *b) {
     int n = b->n;
     par__threads_run(n, b->threads, encode_range, b);
     b->n = 0;
-    for (int i = 0; i < n; i++) PAR_TRY(give(b, &b->tasks[i]));
+    for (int i = 0; i < n; i++) {
+        task *k = &b->tasks[i];
+        /* messages are their thread's: here again, it fails where it can be heard */
+        if (k->status != PAR_OK) PAR_TRY(encode_task(b, 0, k));
+        if (k->first) PAR_TRY(put_front(b));
+        PAR_TRY(b->sink.ids(b->sink.user, (const int32_t *)(const void *)k->ids.data,
+                            k->ids.n / sizeof(int32_t)));
+        if (k->last) PAR_TRY(put_end(b));
+    }
     b->text.n = 0;
     return PAR_OK;
 }
 
-/* Bytes of the first task of a text. */
-static size_t first_task(const par__batch *b, const uint8_t *text, size_t n) {
-    for (size_t at = TASK; b->may_cut && at < n; at++)
-        if (is_cut(text, at)) return at;
-    return n;
-}
-
-static par_status add_task(par__batch *b, const uint8_t *text, size_t n, bool first, bool last) {
-    bool full = b->n == MAX_TASKS || b->text.n >= (size_t)b->threads * BATCH;
-    if (full) PAR_TRY(par__batch_flush(b));
-    task *k = &b->tasks[b->n];
-    *k = (task){.begin = b->text.n, .n = n, .first = first, .last = last, .ids = k->ids};
-    PAR_TRY(par__grown_append(&b->text, text, n));
-    b->n++;
-    return PAR_OK;
-}
-
-/* A text that is not copied. */
-static par_status put_whole(par__batch *b, const uint8_t *text, size_t n) {
-    PAR_TRY(par__batch_flush(b));
-    PAR_TRY(put_front(b));
-    PAR_TRY(par__encoder_run(b->encoders[0], text, n, b->sink.ids, b->sink.user));
-    return put_end(b);
-}
-
 par_status par__batch_add(par__batch *b, const uint8_t *text, size_t n) {
-    if (b->t->model == PAR__MODEL_TABLE || (!b->may_cut && n > BATCH)) return put_whole(b, text, n);
-    for (size_t at = 0, k; at == 0 || at < n; at += k) {
-        k = first_task(b, text + at, n - at);
-        PAR_TRY(add_task(b, text + at, k, at == 0, at + k == n));
+    if (b->t->model == PAR__MODEL_TABLE || (!b->may_cut && n > BATCH)) { /* it is not copied */
+        PAR_TRY(par__batch_flush(b));
+        PAR_TRY(put_front(b));
+        PAR_TRY(par__encoder_run(b->encoders[0], text, n, b->sink.ids, b->sink.user));
+        return put_end(b);
+    }
+    for (size_t at = 0, end; at == 0 || at < n; at = end) {
+        end = b->may_cut && n - at > TASK ? at + TASK : n;
+        while (end < n && !is_cut(text, end)) end++;
+        bool full = b->n == MAX_TASKS || b->text.n >= (size_t)b->threads * BATCH;
+        if (full) PAR_TRY(par__batch_flush(b));
+        task *k = &b->tasks[b->n];
+        *k = (task){
+            .begin = b->text.n, .n = end - at, .first = at == 0, .last = end == n, .ids = k->ids};
+        PAR_TRY(par__grown_append(&b->text, text + at, end - at));
+        b->n++;
         if (n == 0) break;
     }
     return PAR_OK;

@@ -73,18 +73,6 @@ void par__bpe_put(par__bpe *b, int32_t id, bool frozen) {
     if (at > 0) b->nodes[at - 1].after = at;
 }
 
-static void merge(par__bpe *b, const par__merges *merges, par__bpe_pair pair) {
-    par__bpe_node *node = &b->nodes[pair.at];
-    int32_t gone = node->after;
-    if (node->id != pair.left || gone < 0 || b->nodes[gone].id != pair.right) return;
-    node->id = par__merges_find(merges, pair.left, pair.right)->id;
-    node->after = b->nodes[gone].after;
-    if (node->after >= 0) b->nodes[node->after].before = pair.at;
-    b->nodes[gone].id = -1;
-    offer(b, merges, node->before);
-    offer(b, merges, pair.at);
-}
-
 /* slots[i]: of nodes i and i + 1, which lie side by side. */
 static void merge_short(par__bpe *b, const par__merges *merges) {
     const par__merge_slot *slots[SHORT];
@@ -114,7 +102,18 @@ void par__bpe_merge(par__bpe *b, const par__merges *merges) {
         return;
     }
     for (size_t i = 0; i + 1 < b->n; i++) offer(b, merges, (int32_t)i);
-    while (b->n_heap > 0) merge(b, merges, pop(b));
+    while (b->n_heap > 0) {
+        par__bpe_pair pair = pop(b);
+        par__bpe_node *node = &b->nodes[pair.at];
+        int32_t gone = node->after;
+        if (node->id != pair.left || gone < 0 || b->nodes[gone].id != pair.right) continue;
+        node->id = par__merges_find(merges, pair.left, pair.right)->id;
+        node->after = b->nodes[gone].after;
+        if (node->after >= 0) b->nodes[node->after].before = pair.at;
+        b->nodes[gone].id = -1;
+        offer(b, merges, node->before);
+        offer(b, merges, pair.at);
+    }
 }
 
 void par__bpe_destroy(par__bpe *b) {

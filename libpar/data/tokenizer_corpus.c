@@ -68,37 +68,6 @@ static par_status megatron_begin(const char *path, int64_t vocab, megatron_file 
     return par__writer_open(path, &m->bin);
 }
 
-static par_status megatron_append(megatron_file *m, const int32_t *ids, size_t n) {
-    uint16_t narrow[4096];
-    m->n_tokens += (int64_t)n;
-    if (m->wide) return par__writer_write(&m->bin, ids, 4 * n);
-    for (size_t at = 0; at < n;) {
-        size_t k = n - at < 4096 ? n - at : 4096;
-        for (size_t i = 0; i < k; i++) narrow[i] = (uint16_t)ids[at + i];
-        PAR_TRY(par__writer_write(&m->bin, narrow, 2 * k));
-        at += k;
-    }
-    return PAR_OK;
-}
-
-static par_status megatron_document(megatron_file *m, int64_t n_tokens) {
-    if (n_tokens > INT32_MAX)
-        PAR_FAIL(PAR_ERR_ARG,
-                 "%s: document %" PRId64 " has %" PRId64 " tokens; legal: up to 2147483647",
-                 m->bin.path, m->n, n_tokens);
-    if (m->n == m->max) {
-        int64_t max = m->max ? 2 * m->max : 1024;
-        int32_t *lengths = realloc(m->lengths, (size_t)max * sizeof *lengths);
-        if (!lengths)
-            PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the lengths of %" PRId64 " documents",
-                     max);
-        m->lengths = lengths;
-        m->max = max;
-    }
-    m->lengths[m->n++] = (int32_t)n_tokens;
-    return PAR_OK;
-}
-
 /* Numbers of 8 bytes; a write each would be a system call each. */
 typedef struct {
     par__writer *file;
@@ -162,10 +131,14 @@ typedef struct {
 } token_file;
 
 static par_status flush(token_file *f) {
+    uint16_t narrow[BLOCK];
     size_t n = f->n_block;
     f->n_block = 0;
-    return f->megatron ? megatron_append(&f->m, f->block, n)
-                       : par__tokens_append(&f->llmc, f->block, (int64_t)n);
+    if (!f->megatron) return par__tokens_append(&f->llmc, f->block, (int64_t)n);
+    f->m.n_tokens += (int64_t)n;
+    if (f->m.wide) return par__writer_write(&f->m.bin, f->block, 4 * n);
+    for (size_t i = 0; i < n; i++) narrow[i] = (uint16_t)f->block[i];
+    return par__writer_write(&f->m.bin, narrow, 2 * n);
 }
 
 static par_status put_ids(void *user, const int32_t *ids, size_t n) {
@@ -185,10 +158,26 @@ static par_status put_document(void *user, const uint8_t *text, size_t n) {
 
 static par_status end_document(void *user) {
     token_file *f = user;
-    int64_t n = f->n_tokens - f->n_before;
+    megatron_file *m = &f->m;
+    int64_t n_tokens = f->n_tokens - f->n_before;
     f->n_before = f->n_tokens;
     f->n_documents++;
-    return f->megatron ? megatron_document(&f->m, n) : PAR_OK;
+    if (!f->megatron) return PAR_OK;
+    if (n_tokens > INT32_MAX)
+        PAR_FAIL(PAR_ERR_ARG,
+                 "%s: document %" PRId64 " has %" PRId64 " tokens; legal: up to 2147483647",
+                 m->bin.path, m->n, n_tokens);
+    if (m->n == m->max) {
+        int64_t max = m->max ? 2 * m->max : 1024;
+        int32_t *lengths = realloc(m->lengths, (size_t)max * sizeof *lengths);
+        if (!lengths)
+            PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the lengths of %" PRId64 " documents",
+                     max);
+        m->lengths = lengths;
+        m->max = max;
+    }
+    m->lengths[m->n++] = (int32_t)n_tokens;
+    return PAR_OK;
 }
 
 static par_status end_llmc(token_file *f, const char *path) {
@@ -199,14 +188,6 @@ static par_status end_llmc(token_file *f, const char *path) {
         PAR_FAIL(PAR_ERR_ARG, "%s: name is longer than %zu bytes", path, sizeof name - 7);
     PAR_TRY(open_table(f->tokenizer, name, &table));
     return par__tokens_end_with(&f->llmc, &table);
-}
-
-static void release(token_file *f) {
-    par__writer_abort(f->megatron ? &f->m.bin : &f->llmc.file);
-    free(f->m.index_path);
-    free(f->m.lengths);
-    par__batch_close(&f->batch);
-    free(f);
 }
 
 par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *tokenizer,
@@ -231,6 +212,10 @@ par_status par_corpus_write_tokens(const par_corpus *corpus, par_tokenizer *toke
                                 f->n_documents);
     if (st == PAR_OK && n_tokens) *n_tokens = f->n_tokens;
     if (st == PAR_OK && n_documents) *n_documents = f->n_documents;
-    release(f);
+    par__writer_abort(megatron ? &f->m.bin : &f->llmc.file);
+    free(f->m.index_path);
+    free(f->m.lengths);
+    par__batch_close(&f->batch);
+    free(f);
     return st;
 }

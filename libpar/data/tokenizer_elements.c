@@ -119,8 +119,14 @@ static par_status read_charsmap(const char *path, const json_t *element, par__ch
     return st;
 }
 
-static par_status fill_normalizer(const char *path, const json_t *element, par__normalizer *s) {
+static par_status read_normalizer(const char *path, const json_t *element, void *user) {
+    par__normalizers *out = user;
     const char *type = text_of(element, "type");
+    if (out->n == PAR__MAX_STEPS)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: \"normalizer\" has more than %d steps", path,
+                 PAR__MAX_STEPS);
+    par__normalizer *s = &out->list[out->n++];
+    *s = (par__normalizer){0};
     if ((s->options = unicode_form(type)) != 0) {
         s->kind = PAR__NORMALIZE_UNICODE;
         return PAR_OK;
@@ -151,15 +157,6 @@ static par_status fill_normalizer(const char *path, const json_t *element, par__
     return refuse(
         path, "normalizer", "type", json_object_get(element, "type"),
         "NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, Strip, Precompiled, Sequence");
-}
-
-static par_status read_normalizer(const char *path, const json_t *element, void *user) {
-    par__normalizers *out = user;
-    if (out->n == PAR__MAX_STEPS)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: \"normalizer\" has more than %d steps", path,
-                 PAR__MAX_STEPS);
-    out->list[out->n] = (par__normalizer){0};
-    return fill_normalizer(path, element, &out->list[out->n++]);
 }
 
 par_status par__normalizers_read(const char *path, const json_t *element, par__normalizers *out) {

@@ -118,19 +118,6 @@ static void begin_characters(par__encoder *e, const uint8_t *piece, size_t n) {
     }
 }
 
-static par_status merge(par__encoder *e, const uint8_t *piece, size_t n) {
-    const par_tokenizer *t = e->t;
-    PAR_TRY(par__bpe_begin(&e->bpe, n));
-    if (t->model == PAR__MODEL_CHARACTERS)
-        begin_characters(e, piece, n);
-    else
-        for (size_t i = 0; i < n; i++) par__bpe_put(&e->bpe, t->of_byte[piece[i]], false);
-    par__bpe_merge(&e->bpe, &t->merges);
-    for (int32_t i = e->bpe.n > 0 ? 0 : -1; i >= 0; i = e->bpe.nodes[i].after)
-        PAR_TRY(put(e, e->bpe.nodes[i].id));
-    return PAR_OK;
-}
-
 /* The path is walked from its end and turned round; unknown characters that touch are one. */
 static par_status cut_unigram(par__encoder *e, const uint8_t *text, size_t n) {
     const par_tokenizer *t = e->t;
@@ -161,7 +148,16 @@ static par_status encode_uncached(par__encoder *e, const uint8_t *piece, size_t 
     const par_tokenizer *t = e->t;
     int32_t whole = t->whole_pieces ? par__vocab_find(&t->vocab, piece, n) : -1;
     if (whole >= 0) return put(e, whole);
-    return t->model == PAR__MODEL_UNIGRAM ? cut_unigram(e, piece, n) : merge(e, piece, n);
+    if (t->model == PAR__MODEL_UNIGRAM) return cut_unigram(e, piece, n);
+    PAR_TRY(par__bpe_begin(&e->bpe, n));
+    if (t->model == PAR__MODEL_CHARACTERS)
+        begin_characters(e, piece, n);
+    else
+        for (size_t i = 0; i < n; i++) par__bpe_put(&e->bpe, t->of_byte[piece[i]], false);
+    par__bpe_merge(&e->bpe, &t->merges);
+    for (int32_t i = e->bpe.n > 0 ? 0 : -1; i >= 0; i = e->bpe.nodes[i].after)
+        PAR_TRY(put(e, e->bpe.nodes[i].id));
+    return PAR_OK;
 }
 
 static inline uint64_t load8(const uint8_t *p) {
@@ -211,9 +207,11 @@ static bool is_mark(const uint8_t *p, size_t n) {
     return n >= 3 && p[0] == 0xE2 && p[1] == 0x96 && p[2] == 0x81;
 }
 
-/* A piece is cut before each ▁ that follows another character: no merge goes across. */
-static par_status encode_words(par__encoder *e, const uint8_t *piece, size_t n) {
+/* A piece may be cut before each ▁ that follows another character: no merge goes across. */
+static par_status encode_piece(void *user, const uint8_t *piece, size_t n) {
+    par__encoder *e = user;
     size_t begin = 0;
+    if (!e->t->by_words) return encode_word(e, piece, n);
     for (size_t at = 0; at < n;) {
         while (is_mark(piece + at, n - at)) at += 3;
         while (at < n && !is_mark(piece + at, n - at)) at++;
@@ -221,11 +219,6 @@ static par_status encode_words(par__encoder *e, const uint8_t *piece, size_t n) 
         begin = at;
     }
     return PAR_OK;
-}
-
-static par_status encode_piece(void *user, const uint8_t *piece, size_t n) {
-    par__encoder *e = user;
-    return e->t->by_words ? encode_words(e, piece, n) : encode_word(e, piece, n);
 }
 
 /* ---- from a text to pieces ---- */

@@ -17,19 +17,6 @@ static bool is_absent(const json_t *value) {
     return !value || json_is_null(value);
 }
 
-static par_status check_merging(const char *path, const json_t *model) {
-    static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    const json_t *dropout = json_object_get(model, "dropout");
-    if (!is_absent(dropout) && json_number_value(dropout) != 0)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: \"dropout\" of merges; legal: none", path);
-    for (int i = 0; i < 2; i++) {
-        const json_t *affix = json_object_get(model, affixes[i]);
-        if (!is_absent(affix) && !is_text(affix, ""))
-            PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: has a \"%s\"; legal: none", path, affixes[i]);
-    }
-    return PAR_OK;
-}
-
 /* A merge is "LEFT RIGHT" or ["LEFT", "RIGHT"]. */
 static par_status read_merge(const par__merge_reader *r, const json_t *merge, par__merges *m) {
     const json_t *left = json_array_get(merge, 0), *right = json_array_get(merge, 1);
@@ -64,11 +51,19 @@ static par_status read_merges(const char *path, const json_t *list, size_t nbyte
 
 static par_status read_bpe(const char *path, const json_t *root, const json_t *model, size_t nbytes,
                            par_tokenizer *t) {
+    static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     json_t *vocab = json_object_get(model, "vocab");
-    const json_t *added = json_object_get(root, "added_tokens");
+    const json_t *added = json_object_get(root, "added_tokens"),
+                 *dropout = json_object_get(model, "dropout");
     bool characters = t->model == PAR__MODEL_CHARACTERS;
     const char *unknown = json_string_value(json_object_get(model, "unk_token"));
-    PAR_TRY(check_merging(path, model));
+    if (!is_absent(dropout) && json_number_value(dropout) != 0)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: \"dropout\" of merges; legal: none", path);
+    for (int i = 0; i < 2; i++) {
+        const json_t *affix = json_object_get(model, affixes[i]);
+        if (!is_absent(affix) && !is_text(affix, ""))
+            PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: has a \"%s\"; legal: none", path, affixes[i]);
+    }
     if (!json_is_object(vocab)) PAR_FAIL(PAR_ERR_FORMAT, "%s: \"model\" has no \"vocab\"", path);
     PAR_TRY(par__vocab_read(path, vocab, added, characters, &t->vocab));
     PAR_TRY(read_merges(path, json_object_get(model, "merges"), nbytes, t));
@@ -204,25 +199,6 @@ static par_status read_json(const char *path, json_t *root, size_t nbytes, par_t
     return par__tokenizer_finish(t);
 }
 
-static par_status parse_json(const char *path, const char *text, size_t n, par_tokenizer **out) {
-    json_t *root = NULL;
-    par_tokenizer *t = NULL;
-    PAR_TRY(par__tokenizer_load(path, text, n, &root));
-    par_status st;
-    if (json_object_get(root, "model")) {
-        st = par__tokenizer_create(&t);
-        if (st == PAR_OK) st = read_json(path, root, n, t);
-    } else {
-        st = par__tokenizer_read_table(path, root, &t);
-    }
-    json_decref(root);
-    if (st == PAR_OK)
-        *out = t;
-    else
-        par__tokenizer_free(&t);
-    return st;
-}
-
 static bool begins_with(const char *text, size_t n, const char *front) {
     return n >= strlen(front) && memcmp(text, front, strlen(front)) == 0;
 }
@@ -240,6 +216,21 @@ par_status par__tokenizer_parse_file(const char *path, const char *text, size_t 
                  "%s: is a list of ranks for tiktoken, without the pattern that splits texts; "
                  "legal: the tokenizer.json of the same model",
                  path);
-    return json ? parse_json(path, text, n, out)
-                : par__sentencepiece_parse(path, (const uint8_t *)text, n, out);
+    if (!json) return par__sentencepiece_parse(path, (const uint8_t *)text, n, out);
+    json_t *root = NULL;
+    par_tokenizer *t = NULL;
+    PAR_TRY(par__tokenizer_load(path, text, n, &root));
+    par_status st;
+    if (json_object_get(root, "model")) {
+        st = par__tokenizer_create(&t);
+        if (st == PAR_OK) st = read_json(path, root, n, t);
+    } else {
+        st = par__tokenizer_read_table(path, root, &t);
+    }
+    json_decref(root);
+    if (st == PAR_OK)
+        *out = t;
+    else
+        par__tokenizer_free(&t);
+    return st;
 }

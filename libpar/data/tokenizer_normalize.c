@@ -55,14 +55,6 @@ static par_status apply_form(const uint8_t *text, size_t n, int options, par__gr
     return st;
 }
 
-/* Length of the stretch at the front that ends before an ASCII character, or before what is not
- * UTF-8, and has one character above ASCII at least; 0: what stands there is not UTF-8. */
-static size_t stretch(const uint8_t *p, size_t n) {
-    size_t i = par__utf8_length(p, n), k;
-    while (i > 0 && i < n && p[i] >= 0x80 && (k = par__utf8_length(p + i, n - i)) > 0) i += k;
-    return i;
-}
-
 static par_status apply_unicode(const par__normalizer *s, const uint8_t *text, size_t n,
                                 par__grown *out) {
     size_t done = 0;
@@ -71,7 +63,12 @@ static par_status apply_unicode(const par__normalizer *s, const uint8_t *text, s
             at++;
             continue;
         }
-        size_t k = stretch(text + at, n - at);
+        /* a stretch ends before an ASCII character, or before what is not UTF-8, and has one
+         * character above ASCII at least; of 0 bytes: what stands here is not UTF-8 */
+        size_t k = par__utf8_length(text + at, n - at), next;
+        while (k > 0 && at + k < n && text[at + k] >= 0x80 &&
+               (next = par__utf8_length(text + at + k, n - at - k)) > 0)
+            k += next;
         PAR_TRY(par__grown_append(out, text + done, at - done));
         PAR_TRY(k > 0 ? apply_form(text + at, k, s->options, out)
                       : par__grown_append(out, text + at, 1));
@@ -197,14 +194,6 @@ static const uint8_t *next_prefix(const par__normalizer *s, const uint8_t *text,
     return text;
 }
 
-static par_status append_escaped(const par__normalizer *s, const uint8_t *p, size_t n,
-                                 par__grown *out) {
-    for (size_t i = 0; i < n; i++)
-        PAR_TRY(s->escape_spaces && p[i] == ' ' ? par__grown_append(out, "\xe2\x96\x81", 3)
-                                                : par__grown_append(out, p + i, 1));
-    return PAR_OK;
-}
-
 static par_status apply_sentencepiece(const par__normalizer *s, const uint8_t *text, size_t n,
                                       par__grown *out) {
     const char *space = s->escape_spaces ? "\xe2\x96\x81" : " ";
@@ -220,7 +209,9 @@ static par_status apply_sentencepiece(const par__normalizer *s, const uint8_t *t
     for (; at < n; at += k) {
         const uint8_t *p = next_prefix(s, text + at, n - at, &k, &m);
         for (; after_space && m > 0 && *p == ' '; p++) m--;
-        PAR_TRY(append_escaped(s, p, m, out));
+        for (size_t i = 0; i < m; i++)
+            PAR_TRY(p[i] == ' ' ? par__grown_append(out, space, n_space)
+                                : par__grown_append(out, p + i, 1));
         if (m > 0) after_space = p[m - 1] == ' ';
         if (!s->remove_spaces) after_space = false;
     }

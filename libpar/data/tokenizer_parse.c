@@ -91,8 +91,9 @@ par_status par__tokenizer_load(const char *path, const char *text, size_t n, jso
 
 /* ---- a table of characters ---- */
 
-static par_status read_table(const char *path, const json_t *root, uint8_t *bytes, int32_t *n) {
-    const json_t *list = json_object_get(root, "bytes");
+par_status par__tokenizer_read_table(const char *path, const json_t *root, par_tokenizer **out) {
+    const json_t *list = json_object_get(root, "bytes"), *vocab = json_object_get(root, "vocab");
+    uint8_t bytes[256];
     bool seen[256] = {false};
     size_t count = json_array_size(list);
     if (count < 1 || count > 256)
@@ -107,19 +108,10 @@ static par_status read_table(const char *path, const json_t *root, uint8_t *byte
         seen[b] = true;
         bytes[i] = (uint8_t)b;
     }
-    const json_t *vocab = json_object_get(root, "vocab");
     if (vocab && json_integer_value(vocab) != (json_int_t)count)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: \"vocab\" is %lld, \"bytes\" has %zu entries", path,
                  (long long)json_integer_value(vocab), count);
-    *n = (int32_t)count;
-    return PAR_OK;
-}
-
-par_status par__tokenizer_read_table(const char *path, const json_t *root, par_tokenizer **out) {
-    uint8_t bytes[256];
-    int32_t count = 0;
-    PAR_TRY(read_table(path, root, bytes, &count));
-    return par__tokenizer_create_table(bytes, count, out);
+    return par__tokenizer_create_table(bytes, (int32_t)count, out);
 }
 
 /* ---- byte-level BPE ---- */
@@ -167,20 +159,14 @@ static par_status add_tokens(const char *path, const json_t *words_root, const j
     return PAR_OK;
 }
 
-/* How many tokens there are: an added one may be among the words. */
-static size_t count_tokens(const json_t *words, const json_t *added) {
-    size_t n = json_object_size(words);
-    for (size_t i = 0; i < json_array_size(added); i++) {
-        const char *content =
-            json_string_value(json_object_get(json_array_get(added, i), "content"));
-        n += !content || !json_object_get(words, content);
-    }
-    return n;
-}
-
 par_status par__vocab_read(const char *path, json_t *words_root, const json_t *added,
                            bool all_plain, par__vocab *out) {
-    size_t count = count_tokens(words_root, added);
+    size_t count = json_object_size(words_root);
+    for (size_t i = 0; i < json_array_size(added); i++) { /* one may be among the words */
+        const char *content =
+            json_string_value(json_object_get(json_array_get(added, i), "content"));
+        count += !content || !json_object_get(words_root, content);
+    }
     const char **words = calloc(count + 1, sizeof *words);
     bool *plain = calloc(count + 1, sizeof *plain);
     par_status st = PAR_OK;
@@ -195,14 +181,6 @@ par_status par__vocab_read(const char *path, json_t *words_root, const json_t *a
     if (st == PAR_OK) st = par__vocab_create(path, words, plain, (int32_t)count, out);
     free(plain);
     free(words);
-    return st;
-}
-
-static par_status parse_vocab(const char *path, const char *text, size_t n, par__vocab *out) {
-    json_t *root = NULL;
-    PAR_TRY(par__tokenizer_load(path, text, n, &root));
-    par_status st = par__vocab_read(path, root, NULL, false, out);
-    json_decref(root);
     return st;
 }
 
@@ -232,12 +210,6 @@ void par__find_words(par_tokenizer *t) {
     }
 }
 
-static size_t count_lines(const char *text, size_t n) {
-    size_t lines = 1;
-    for (size_t i = 0; i < n; i++) lines += text[i] == '\n';
-    return lines;
-}
-
 static par_status read_lines(par__merge_reader *r, const char *text, size_t n, par__merges *m) {
     for (size_t at = 0; at < n;) {
         const char *end = memchr(text + at, '\n', n - at);
@@ -249,18 +221,6 @@ static par_status read_lines(par__merge_reader *r, const char *text, size_t n, p
         at += k + 1;
     }
     return PAR_OK;
-}
-
-static par_status parse_merges(const char *path, const char *text, size_t n, par_tokenizer *t) {
-    par__merge_reader r = {.path = path, .unit = "line", .vocab = &t->vocab};
-    PAR_TRY(par__merges_begin(&r, count_lines(text, n), n, &t->merges));
-    par_status st = read_lines(&r, text, n, &t->merges);
-    par__merges_end(&r);
-    return st;
-}
-
-static bool is_special(const uint8_t *p, size_t n) {
-    return (p[0] == '<' && p[n - 1] == '>') || (p[0] == '[' && p[n - 1] == ']');
 }
 
 /* A token that no merge makes means that merges are missing: ids would differ, silently. */
@@ -282,7 +242,10 @@ par_status par__tokenizer_complete(par_tokenizer *t, const char *vocab_path,
     par_status st = PAR_OK;
     for (int32_t id = 0; st == PAR_OK && id < v->n; id++) {
         size_t n = v->first[id + 1] - v->first[id];
-        if (n > 1 && !made[id] && !is_special(v->bytes + v->first[id], n))
+        const uint8_t *p = v->bytes + v->first[id];
+        bool special =
+            n > 1 && ((p[0] == '<' && p[n - 1] == '>') || (p[0] == '[' && p[n - 1] == ']'));
+        if (n > 1 && !made[id] && !special)
             st = par_error_set(PAR_ERR_FORMAT,
                                "%s: no merge makes token %" PRId32
                                " of %s: cut short, or of another vocabulary",
@@ -296,11 +259,21 @@ par_status par__tokenizer_parse(const char *vocab_path, const char *vocab, size_
                                 const char *merges_path, const char *merges, size_t merges_nbytes,
                                 par_tokenizer **out) {
     par_tokenizer *t = NULL;
+    json_t *root = NULL;
     par_status st;
     PAR_TRY(par__tokenizer_create(&t));
     t->model = PAR__MODEL_BYTES;
-    PAR_TRY_GOTO(parse_vocab(vocab_path, vocab, vocab_nbytes, &t->vocab), failed);
-    PAR_TRY_GOTO(parse_merges(merges_path, merges, merges_nbytes, t), failed);
+    PAR_TRY_GOTO(par__tokenizer_load(vocab_path, vocab, vocab_nbytes, &root), failed);
+    st = par__vocab_read(vocab_path, root, NULL, false, &t->vocab);
+    json_decref(root);
+    if (st != PAR_OK) goto failed;
+    par__merge_reader r = {.path = merges_path, .unit = "line", .vocab = &t->vocab};
+    size_t n_lines = 1;
+    for (size_t i = 0; i < merges_nbytes; i++) n_lines += merges[i] == '\n';
+    PAR_TRY_GOTO(par__merges_begin(&r, n_lines, merges_nbytes, &t->merges), failed);
+    st = read_lines(&r, merges, merges_nbytes, &t->merges);
+    par__merges_end(&r);
+    if (st != PAR_OK) goto failed;
     PAR_TRY_GOTO(par__tokenizer_complete(t, vocab_path, merges_path), failed);
     t->splitter.list[t->splitter.n++] = (par__stage){PAR__STAGE_SCAN, .scan = PAR__SPLIT_GPT2};
     PAR_TRY_GOTO(par__tokenizer_finish(t), failed);

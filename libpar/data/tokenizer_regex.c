@@ -34,13 +34,6 @@ static const char *escape(char c, bool in_class) {
     return !letter || strchr("dDpPrntf", c) ? NULL : "";
 }
 
-/* A class within a class, && between two, and {1,3}+, which repeats the repetition there and takes
- * all of it for good in PCRE2. */
-static bool is_odd(const char *p, bool in_class) {
-    if (in_class) return *p == '[' || (p[0] == '&' && p[1] == '&');
-    return p[0] == '}' && p[1] == '+';
-}
-
 /* NULL, or where something stands that is not supported. */
 static const char *translate(const char *p, char *out) {
     bool in_class = false;
@@ -53,7 +46,11 @@ static const char *translate(const char *p, char *out) {
             p++;
             continue;
         }
-        if (is_odd(p, in_class)) return p;
+        /* A class within a class, && between two, and {1,3}+, which repeats the repetition there
+         * and takes all of it for good in PCRE2. */
+        bool odd =
+            in_class ? *p == '[' || (p[0] == '&' && p[1] == '&') : p[0] == '}' && p[1] == '+';
+        if (odd) return p;
         *out++ = *p;
         if (*p == ']') in_class = false;
         if (*p != '[' || in_class) continue;

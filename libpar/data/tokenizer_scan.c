@@ -15,12 +15,6 @@ static uint32_t decode(const uint8_t *p, size_t length) {
     return (p[0] & 7u) << 18 | (p[1] & 0x3Fu) << 12 | (p[2] & 0x3Fu) << 6 | (p[3] & 0x3F);
 }
 
-/* White_Space above ASCII. */
-static bool is_space(uint32_t c) {
-    return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
-           c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
 static unsigned classes_of(uint32_t c) {
     switch (utf8proc_category((utf8proc_int32_t)c)) {
     case UTF8PROC_CATEGORY_LU:
@@ -43,11 +37,13 @@ static unsigned classes_of(uint32_t c) {
     case UTF8PROC_CATEGORY_PO: return PAR__PUNCTUATION;
     default: break;
     }
-    /* Join_Control, and letters in circles and squares, which are Alphabetic */
+    /* Join_Control, and letters in circles and squares, which are Alphabetic; White_Space */
     bool word = c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) ||
                 (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
                 (c >= 0x1F170 && c <= 0x1F189);
-    return is_space(c) ? PAR__SPACE : word ? PAR__WORD : 0;
+    bool space = c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
+                 c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+    return space ? PAR__SPACE : word ? PAR__WORD : 0;
 }
 
 static inline unsigned ascii_classes(uint8_t c) {

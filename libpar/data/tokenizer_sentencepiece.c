@@ -154,13 +154,6 @@ static par_status read_fields(model *m, span s) {
     return PAR_OK;
 }
 
-static int64_t count_pieces(span s) {
-    field f;
-    int64_t n = 0;
-    while (next_field(&s, &f) > 0) n += f.wire == 2 && f.number == 1;
-    return n;
-}
-
 static bool is_found(const model *m, int32_t id) {
     return m->types[id] == NORMAL || m->types[id] == USER_DEFINED;
 }
@@ -241,27 +234,6 @@ static par_status make_unigram(const model *m, par_tokenizer *t) {
     return par__unigram_build(u, &t->vocab);
 }
 
-static par_status make_symbols(const model *m, par_tokenizer *t) {
-    for (int32_t id = 0; id < m->n; id++) {
-        if (m->types[id] != USER_DEFINED) continue;
-        par__added_token token = {.id = id, .text = m->words[id], .n = strlen(m->words[id])};
-        PAR_TRY(par__added_put(&t->symbols, &token));
-    }
-    return PAR_OK;
-}
-
-static par_status make_normalizer(const model *m, par_tokenizer *t) {
-    par__normalizer *s = &t->normalizers.list[t->normalizers.n++];
-    *s = (par__normalizer){.kind = PAR__NORMALIZE_SENTENCEPIECE,
-                           .dummy_prefix = m->dummy_prefix,
-                           .remove_spaces = m->remove_spaces,
-                           .escape_spaces = m->escape_spaces,
-                           .suffix = m->suffix,
-                           .symbols = &t->symbols};
-    return m->charsmap.n > 0 ? par__charsmap_read(m->path, m->charsmap.p, m->charsmap.n, &s->map)
-                             : PAR_OK;
-}
-
 static int32_t legal_id(const model *m, int64_t id) {
     return id >= 0 && id < m->n ? (int32_t)id : -1;
 }
@@ -274,10 +246,22 @@ static par_status make(const model *m, par_tokenizer *t) {
     par_status st =
         par__vocab_create(m->path, (const char *const *)m->words, plain, m->n, &t->vocab);
     free(plain);
-    if (st == PAR_OK) st = make_symbols(m, t);
-    if (st == PAR_OK) st = make_normalizer(m, t);
-    if (st == PAR_OK) st = m->kind == BPE ? make_merges(m, t) : make_unigram(m, t);
-    if (st != PAR_OK) return st;
+    PAR_TRY(st);
+    for (int32_t id = 0; id < m->n; id++) {
+        if (m->types[id] != USER_DEFINED) continue;
+        par__added_token token = {.id = id, .text = m->words[id], .n = strlen(m->words[id])};
+        PAR_TRY(par__added_put(&t->symbols, &token));
+    }
+    par__normalizer *s = &t->normalizers.list[t->normalizers.n++];
+    *s = (par__normalizer){.kind = PAR__NORMALIZE_SENTENCEPIECE,
+                           .dummy_prefix = m->dummy_prefix,
+                           .remove_spaces = m->remove_spaces,
+                           .escape_spaces = m->escape_spaces,
+                           .suffix = m->suffix,
+                           .symbols = &t->symbols};
+    if (m->charsmap.n > 0)
+        PAR_TRY(par__charsmap_read(m->path, m->charsmap.p, m->charsmap.n, &s->map));
+    PAR_TRY(m->kind == BPE ? make_merges(m, t) : make_unigram(m, t));
     if (m->byte_fallback && !par__find_byte_tokens(t))
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: falls back to bytes, and not all of <0x00> to <0xFF> are there", m->path);
@@ -291,17 +275,11 @@ static par_status make(const model *m, par_tokenizer *t) {
     return par__tokenizer_finish(t);
 }
 
-static void release(model *m) {
-    for (int32_t i = 0; i < m->n; i++) free(m->words[i]);
-    free(m->words);
-    free(m->scores);
-    free(m->types);
-}
-
 par_status par__sentencepiece_parse(const char *path, const uint8_t *bytes, size_t n,
                                     par_tokenizer **out) {
-    span all = {bytes, n};
-    int64_t max = count_pieces(all);
+    span all = {bytes, n}, rest = all;
+    field f;
+    int64_t max = 0; /* pieces */
     model m = {.path = path,
                .kind = UNIGRAM,
                .begin = 1,
@@ -310,6 +288,7 @@ par_status par__sentencepiece_parse(const char *path, const uint8_t *bytes, size
                .remove_spaces = true,
                .escape_spaces = true};
     par_tokenizer *t = NULL;
+    while (next_field(&rest, &f) > 0) max += f.wire == 2 && f.number == 1;
     if (max > INT32_MAX / 4) return malformed(&m, "number of pieces");
     m.words = calloc((size_t)max + 1, sizeof *m.words);
     m.scores = calloc((size_t)max + 1, sizeof *m.scores);
@@ -320,7 +299,10 @@ par_status par__sentencepiece_parse(const char *path, const uint8_t *bytes, size
     if (st == PAR_OK) st = read_fields(&m, all);
     if (st == PAR_OK) st = par__tokenizer_create(&t);
     if (st == PAR_OK) st = make(&m, t);
-    release(&m);
+    for (int32_t i = 0; i < m.n; i++) free(m.words[i]);
+    free(m.words);
+    free(m.scores);
+    free(m.types);
     if (st == PAR_OK)
         *out = t;
     else

@@ -92,13 +92,6 @@ static par_status find(const par__stage *s, par__match *match, const uint8_t *p,
 
 static par_status run_stage(const run *r, int index, const uint8_t *p, size_t n, bool first);
 
-/* Whether a range goes into one piece with the one before; was, is: whether they are matches. */
-static bool joins(par__behavior behavior, bool was, bool is) {
-    if (behavior == PAR__CONTIGUOUS) return was == is;
-    if (behavior == PAR__MERGED_WITH_PREVIOUS) return is && !was;
-    return behavior == PAR__MERGED_WITH_NEXT && was && !is;
-}
-
 /* Pieces of one text that wait for what may join them. */
 typedef struct {
     const run *r;
@@ -110,12 +103,16 @@ typedef struct {
     bool was; /* the last range was a match */
 } cutter;
 
+/* The next range of the text, a match if `is`; it may go into one piece with the one before. */
 static par_status cut(cutter *c, size_t begin, size_t end, bool is) {
     if (begin == end || (is && c->behavior == PAR__REMOVED)) return PAR_OK;
-    bool more = c->waiting.end > c->waiting.begin && joins(c->behavior, c->was, is);
+    bool joins = c->behavior == PAR__CONTIGUOUS             ? c->was == is
+                 : c->behavior == PAR__MERGED_WITH_PREVIOUS ? is && !c->was
+                 : c->behavior == PAR__MERGED_WITH_NEXT     ? c->was && !is
+                                                            : false;
     range done = c->waiting;
     c->was = is;
-    if (more) {
+    if (joins && done.end > done.begin) {
         c->waiting.end = end;
         return PAR_OK;
     }
@@ -139,23 +136,19 @@ static par_status cut_matches(const run *r, int index, const uint8_t *p, size_t 
     return run_stage(r, index + 1, p + last.begin, last.end - last.begin, first && last.begin == 0);
 }
 
-static bool begins_with(const uint8_t *p, size_t n, const char *text) {
-    size_t k = strlen(text);
-    return n >= k && memcmp(p, text, k) == 0;
-}
-
 static par_status put_spaces(const run *r, int index, const uint8_t *p, size_t n, bool first) {
     const par__stage *s = &r->splitter->list[index];
     par__grown *to = &r->memory->buffers[index];
     bool meta = s->kind == PAR__STAGE_METASPACE;
     const char *space = meta ? s->text : " ";
+    size_t n_space = strlen(space);
     bool wanted =
         !meta || s->prepend == PAR__PREPEND_ALWAYS || (s->prepend == PAR__PREPEND_FIRST && first);
-    bool there = begins_with(p, n, space) || p[0] == ' ';
+    bool there = (n >= n_space && memcmp(p, space, n_space) == 0) || p[0] == ' ';
     to->n = 0;
-    if (wanted && !there) PAR_TRY(par__grown_append(to, space, strlen(space)));
+    if (wanted && !there) PAR_TRY(par__grown_append(to, space, n_space));
     for (size_t i = 0; meta && i < n; i++)
-        PAR_TRY(p[i] == ' ' ? par__grown_append(to, space, strlen(space))
+        PAR_TRY(p[i] == ' ' ? par__grown_append(to, space, n_space)
                             : par__grown_append(to, p + i, 1));
     if (!meta) PAR_TRY(par__grown_append(to, p, n));
     if (meta && s->split) return cut_matches(r, index, to->data, to->n, first);
@@ -183,27 +176,20 @@ static par_status run_stage(const run *r, int index, const uint8_t *p, size_t n,
     }
 }
 
-/* Length of the stretch at the front that is sound UTF-8, or of the run that is not. */
-static size_t stretch(const uint8_t *p, size_t n, bool *sound) {
-    size_t i = 0, k = par__utf8_length(p, n);
-    for (*sound = k > 0; i < n; i += k ? k : 1) {
-        k = par__utf8_length(p + i, n - i);
-        if ((k > 0) != *sound) break;
-    }
-    return i;
-}
-
 par_status par__splitter_run(const par__splitter *splitter, par__split_memory *memory,
                              const uint8_t *text, size_t n, bool first, par__piece_visitor *visit,
                              void *user) {
     const run r = {splitter, memory, visit, user};
-    bool sound;
     if (splitter->n == 0) return n > 0 ? visit(user, text, n) : PAR_OK;
-    for (size_t at = 0; at < n;) {
-        size_t k = stretch(text + at, n - at, &sound);
-        PAR_TRY(sound ? run_stage(&r, 0, text + at, k, first && at == 0)
-                      : visit(user, text + at, k));
-        at += k;
+    for (size_t at = 0, end, k; at < n; at = end) {
+        /* to the end of the stretch that is sound UTF-8, or of the run that is not */
+        bool sound = par__utf8_length(text + at, n - at) > 0;
+        for (end = at; end < n; end += k ? k : 1) {
+            k = par__utf8_length(text + end, n - end);
+            if ((k > 0) != sound) break;
+        }
+        PAR_TRY(sound ? run_stage(&r, 0, text + at, end - at, first && at == 0)
+                      : visit(user, text + at, end - at));
     }
     return PAR_OK;
 }

@@ -247,14 +247,6 @@ static par_status merge_word(trainer *t, int32_t index, int32_t left, int32_t ri
     return count_pairs(t, index, 1, id);
 }
 
-static void append_token(trainer *t, int32_t left, int32_t right, int32_t id) {
-    size_t at = t->first[id], n_left = t->first[left + 1] - t->first[left],
-           n_right = t->first[right + 1] - t->first[right];
-    memcpy(t->bytes + at, t->bytes + t->first[left], n_left);
-    memcpy(t->bytes + at + n_left, t->bytes + t->first[right], n_right);
-    t->first[id + 1] = at + n_left + n_right;
-}
-
 static par_status merge_pair(trainer *t, int32_t index) {
     pair *p = (pair *)t->pairs.data + index;
     int32_t left = p->left, right = p->right, id = 256 + t->n_merges;
@@ -267,7 +259,11 @@ static par_status merge_pair(trainer *t, int32_t index) {
     free(words.data);
     for (size_t i = n_pairs; st == PAR_OK && i < t->pairs.n; i++) st = push(t, (int32_t)i);
     if (st != PAR_OK) return st;
-    append_token(t, left, right, id);
+    size_t at = t->first[id], n_left = t->first[left + 1] - t->first[left],
+           n_right = t->first[right + 1] - t->first[right];
+    memcpy(t->bytes + at, t->bytes + t->first[left], n_left);
+    memcpy(t->bytes + at + n_left, t->bytes + t->first[right], n_right);
+    t->first[id + 1] = at + n_left + n_right;
     t->merges[t->n_merges][0] = left;
     t->merges[t->n_merges++][1] = right;
     return PAR_OK;
@@ -347,14 +343,6 @@ static par_status write_file(const trainer *t, const char *directory, const char
     return st;
 }
 
-/* The vocabulary last: without it there is no tokenizer, and with merges of another one opening it
- * fails. */
-static par_status write_files(const trainer *t, const char *directory) {
-    PAR_TRY(par__make_directory(directory));
-    PAR_TRY(write_file(t, directory, "merges.txt", write_merges));
-    return write_file(t, directory, "vocab.json", write_vocab);
-}
-
 /* ---- the whole ---- */
 
 static par_status prepare(trainer *t, int64_t vocab) {
@@ -376,21 +364,6 @@ static par_status prepare(trainer *t, int64_t vocab) {
     return par__split_memory_create(&t->split);
 }
 
-static void release(trainer *t) {
-    for (size_t i = 0; i < t->pairs.n; i++) free(((pair *)t->pairs.data)[i].words.data);
-    free(t->ids.data);
-    free(t->words.data);
-    free(t->pairs.data);
-    free(t->heap.data);
-    free(t->word_slots);
-    free(t->pair_slots);
-    free(t->bytes);
-    free(t->first);
-    free(t->merges);
-    par__splitter_destroy(&t->splitter);
-    par__split_memory_destroy(&t->split);
-}
-
 par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab, const char *directory,
                                int64_t *made) {
     trainer t = {0};
@@ -401,8 +374,23 @@ par_status par_tokenizer_train(const par_corpus *corpus, int64_t vocab, const ch
     par_status st = prepare(&t, vocab);
     if (st == PAR_OK) st = par__corpus_run(corpus, count_document, &t);
     if (st == PAR_OK) st = merge_best(&t, (int32_t)vocab - VOCAB_MIN);
-    if (st == PAR_OK) st = write_files(&t, directory);
+    /* The vocabulary last: without it there is no tokenizer, and with merges of another one opening
+     * it fails. */
+    if (st == PAR_OK) st = par__make_directory(directory);
+    if (st == PAR_OK) st = write_file(&t, directory, "merges.txt", write_merges);
+    if (st == PAR_OK) st = write_file(&t, directory, "vocab.json", write_vocab);
     if (st == PAR_OK && made) *made = VOCAB_MIN + t.n_merges;
-    release(&t);
+    for (size_t i = 0; i < t.pairs.n; i++) free(((pair *)t.pairs.data)[i].words.data);
+    free(t.ids.data);
+    free(t.words.data);
+    free(t.pairs.data);
+    free(t.heap.data);
+    free(t.word_slots);
+    free(t.pair_slots);
+    free(t.bytes);
+    free(t.first);
+    free(t.merges);
+    par__splitter_destroy(&t.splitter);
+    par__split_memory_destroy(&t.split);
     return st;
 }

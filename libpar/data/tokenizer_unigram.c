@@ -18,26 +18,6 @@ static size_t slot_of(const par__unigram *u, int32_t node, uint8_t byte) {
     return i & u->mask;
 }
 
-/* The node behind a byte; -1: there is none. */
-static int32_t follow(const par__unigram *u, int32_t node, uint8_t byte) {
-    size_t slot = slot_of(u, node, byte);
-    return u->keys[slot] ? u->next[slot] : -1;
-}
-
-static void add_piece(par__unigram *u, const uint8_t *p, size_t n, int32_t id) {
-    int32_t node = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t slot = slot_of(u, node, p[i]);
-        if (u->keys[slot] == 0) {
-            u->keys[slot] = ((uint64_t)(uint32_t)node << 8 | p[i]) + 1;
-            u->ids[u->n_nodes] = -1;
-            u->next[slot] = u->n_nodes++;
-        }
-        node = u->next[slot];
-    }
-    u->ids[node] = id;
-}
-
 par_status par__unigram_build(par__unigram *u, const par__vocab *v) {
     size_t max = v->first[v->n] + 1, size = 16; /* nodes */
     while (size < 2 * max) size *= 2;
@@ -49,9 +29,19 @@ par_status par__unigram_build(par__unigram *u, const par__vocab *v) {
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a trie of %zu nodes", max);
     u->n_nodes = 1;
     u->ids[0] = -1;
-    for (int32_t id = 0; id < v->n; id++)
-        if (!u->skipped[id])
-            add_piece(u, v->bytes + v->first[id], v->first[id + 1] - v->first[id], id);
+    for (int32_t id = 0; id < v->n; id++) {
+        int32_t node = 0;
+        for (size_t i = v->first[id]; i < v->first[id + 1] && !u->skipped[id]; i++) {
+            size_t slot = slot_of(u, node, v->bytes[i]);
+            if (u->keys[slot] == 0) {
+                u->keys[slot] = ((uint64_t)(uint32_t)node << 8 | v->bytes[i]) + 1;
+                u->ids[u->n_nodes] = -1;
+                u->next[slot] = u->n_nodes++;
+            }
+            node = u->next[slot];
+        }
+        if (!u->skipped[id]) u->ids[node] = id;
+    }
     return PAR_OK;
 }
 
@@ -80,7 +70,10 @@ static void relax_from(const par__unigram *u, par__unigram_cell *cells, const ui
     bool has_single = false;
     int32_t node = 0;
     if (k == 0) k = 1;
-    for (size_t i = at; i < n && (node = follow(u, node, text[i])) >= 0; i++) {
+    for (size_t i = at; i < n; i++) {
+        size_t slot = slot_of(u, node, text[i]);
+        if (u->keys[slot] == 0) break; /* no piece goes on with this byte */
+        node = u->next[slot];
         int32_t id = u->ids[node];
         if (id < 0) continue;
         size_t length = i + 1 - at;

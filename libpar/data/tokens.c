@@ -51,14 +51,6 @@ static par_status parse_llmc(const char *path, const uint8_t *data, size_t nbyte
     return PAR_OK;
 }
 
-/* What the file itself says; PAR_TOKENS_KNOWN: nothing. */
-static par_tokens_form own_form(const uint8_t *data, size_t nbytes, const uint8_t *index) {
-    int32_t magic = nbytes >= 4 ? header_word(data, 0) : 0;
-    if (magic == PAR__TOKENS_MAGIC16 || magic == PAR__TOKENS_MAGIC32) return PAR_TOKENS_LLMC;
-    if (par__tokens_is_litgpt(data, nbytes)) return PAR_TOKENS_LITGPT;
-    return index ? PAR_TOKENS_MEGATRON : PAR_TOKENS_KNOWN;
-}
-
 /* A form that was asked for and is not the file's. */
 static par_status check_form(const char *path, par_tokens_form asked, par_tokens_form own) {
     static const char *const names[] = {"",
@@ -80,7 +72,14 @@ par_status par__tokens_parse(const char *path, const par_tokens_params *params, 
     if (nbytes == 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a token file of llm.c, Megatron or nanoGPT",
                  path);
-    par_tokens_form own = own_form(data, nbytes, index), form = own;
+    /* what the file itself says; PAR_TOKENS_KNOWN: nothing */
+    int32_t magic = nbytes >= 4 ? header_word(data, 0) : 0;
+    bool llmc = magic == PAR__TOKENS_MAGIC16 || magic == PAR__TOKENS_MAGIC32;
+    par_tokens_form own = llmc                                  ? PAR_TOKENS_LLMC
+                          : par__tokens_is_litgpt(data, nbytes) ? PAR_TOKENS_LITGPT
+                          : index                               ? PAR_TOKENS_MEGATRON
+                                                                : PAR_TOKENS_KNOWN,
+                    form = own;
     PAR_TRY(check_form(path, params->form, own));
     if (params->form != PAR_TOKENS_KNOWN) form = params->form;
     out->n_documents = -1;
@@ -97,18 +96,6 @@ par_status par__tokens_parse(const char *path, const par_tokens_params *params, 
     return PAR_OK;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
-/* x.bin → x.idx; NULL without memory. */
-static char *index_path(const char *path) {
-    char *copy = strdup(path);
-    if (copy) memcpy(copy + strlen(copy) - 4, ".idx", 4);
-    return copy;
-}
-
 static par_status parse_mapped(par_tokens *t, const par_tokens_params *params, const char *path,
                                const par__map *index) {
     static const uint8_t nothing[1];
@@ -118,46 +105,42 @@ static par_status parse_mapped(par_tokens *t, const par_tokens_params *params, c
                              bytes, index ? index->nbytes : 0, stamp, t);
 }
 
-static par_status open_with_index(par_tokens *t, const par_tokens_params *params,
-                                  const char *name) {
-    par__map index;
-    PAR_TRY(par__map_open(name, &index));
-    par_status st = parse_mapped(t, params, t->map.nbytes ? name : t->path, &index);
-    return par__map_end(&index, name, st);
-}
-
 static par_status open_mapped(par_tokens *t, const par_tokens_params *params) {
     bool raw = params->form == PAR_TOKENS_U16 || params->form == PAR_TOKENS_U32;
+    size_t n = strlen(t->path);
+    bool bin = n >= 4 && strcmp(t->path + n - 4, ".bin") == 0;
+    par__map index;
     PAR_TRY(par__file_state_of(t->path, &t->state));
     PAR_TRY(par__map_open(t->path, &t->map));
     t->has_stamp = par__stamp_read(t->path, &t->stamp) && t->stamp.of.nbytes == t->state.nbytes;
-    if (raw || !ends_with(t->path, ".bin")) return parse_mapped(t, params, t->path, NULL);
-    char *name = index_path(t->path);
+    if (raw || !bin) return parse_mapped(t, params, t->path, NULL);
+    char *name = strdup(t->path); /* x.bin → x.idx */
     if (!name) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for the name of its index", t->path);
-    par_status st = par__file_exists(name) ? open_with_index(t, params, name)
-                                           : parse_mapped(t, params, t->path, NULL);
+    memcpy(name + n - 4, ".idx", 4);
+    bool there = par__file_exists(name);
+    par_status st = there ? par__map_open(name, &index) : parse_mapped(t, params, t->path, NULL);
+    if (there && st == PAR_OK) {
+        st = parse_mapped(t, params, t->map.nbytes ? name : t->path, &index);
+        st = par__map_end(&index, name, st);
+    }
     free(name);
     return st;
-}
-
-/* As it is or, where only a .bin of that name is there, with that: Megatron's users name a pair by
- * what its two files have in common. */
-static char *own_path(const char *path) {
-    size_t n = strlen(path);
-    char *name = malloc(n + sizeof ".bin");
-    if (!name) return NULL;
-    memcpy(name, path, n);
-    memcpy(name + n, ".bin", sizeof ".bin");
-    if (par__file_exists(path) || !par__file_exists(name)) name[n] = 0;
-    return name;
 }
 
 par_status par_tokens_open_as(const char *path, const par_tokens_params *params, par_tokens **out) {
     PAR_REQUIRE(path && params && out && params->form >= PAR_TOKENS_KNOWN &&
                 params->form <= PAR_TOKENS_U32);
+    size_t n = strlen(path);
     par_tokens *t = calloc(1, sizeof *t);
     if (!t) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory to open it", path);
-    t->path = own_path(path);
+    t->path = malloc(n + sizeof ".bin");
+    if (t->path) {
+        memcpy(t->path, path, n);
+        memcpy(t->path + n, ".bin", sizeof ".bin");
+        /* As it is or, where only a .bin of that name is there, with that: Megatron's users name a
+         * pair by what its two files have in common. */
+        if (par__file_exists(path) || !par__file_exists(t->path)) t->path[n] = 0;
+    }
     par_status st = t->path ? open_mapped(t, params)
                             : par_error_set(PAR_ERR_MEMORY, "%s: no memory to open it", path);
     if (st == PAR_OK) st = par__map_check(&t->map, t->path);

@@ -113,13 +113,6 @@ int64_t par_tokens_max(const par_tokens *t) {
 
 /* ---- what is known of a file ---- */
 
-/* The stamp is of these bytes, as far as size and time can tell. */
-static bool holds(const par_tokens *t) {
-    const par__stamp *s = &t->stamp;
-    return t->has_stamp && s->of.time_ns == t->state.time_ns && s->form == t->form &&
-           s->type == t->type && s->n == t->n;
-}
-
 /* The stamp that the look gives; what only the tokenizer knew is taken over if the ids are the
  * same. */
 static par__stamp new_stamp(const par_tokens *t, const look *l) {
@@ -141,7 +134,9 @@ par_status par_tokens_check(const par_tokens *t,
     PAR_REQUIRE(t && out);
     par__stamp s = t->stamp;
     char note[sizeof out->note] = "";
-    bool stamped = holds(t);
+    /* the stamp is of these bytes, as far as size and time can tell */
+    bool stamped = t->has_stamp && s.of.time_ns == t->state.time_ns && s.form == t->form &&
+                   s.type == t->type && s.n == t->n;
     if (!stamped) {
         look l = look_at_all(t, progress, user);
         PAR_TRY(par__map_check(&t->map, t->path));

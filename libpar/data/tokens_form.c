@@ -64,14 +64,6 @@ static bool is_text(const uint8_t *data, size_t nbytes) {
     return true;
 }
 
-/* u64 length of a header of JSON, which begins behind it. */
-static bool is_safetensors(const uint8_t *data, size_t nbytes) {
-    uint64_t n;
-    if (nbytes < 10) return false;
-    memcpy(&n, data, sizeof n);
-    return n >= 2 && n <= nbytes - 8 && n <= 100000000 && memcmp(data + 8, "{\"", 2) == 0;
-}
-
 const char *par__tokens_foreign(const uint8_t *data, size_t nbytes) {
     static const struct {
         int at, n;
@@ -101,7 +93,11 @@ const char *par__tokens_foreign(const uint8_t *data, size_t nbytes) {
         if ((size_t)(kinds[i].at + kinds[i].n) <= nbytes &&
             memcmp(data + kinds[i].at, kinds[i].magic, (size_t)kinds[i].n) == 0)
             return kinds[i].name;
-    if (is_safetensors(data, nbytes)) return "a safetensors file: a model, not tokens";
+    /* u64 length of a header of JSON, which begins behind it */
+    uint64_t n = 0;
+    if (nbytes >= 10) memcpy(&n, data, sizeof n);
+    bool fits = n >= 2 && n <= nbytes - 8 && n <= 100000000;
+    if (fits && memcmp(data + 8, "{\"", 2) == 0) return "a safetensors file: a model, not tokens";
     if (nbytes < 16 || !is_text(data, nbytes)) return NULL;
     return *data == '{' || *data == '[' ? "JSON: par data --jsonl makes tokens of JSON Lines"
                                         : "text: par data --text makes tokens of it";
@@ -120,25 +116,6 @@ static bool is_u16(const uint8_t *data, size_t nbytes, int64_t vocab) {
     return nbytes % 4 != 0;
 }
 
-static par_status choose(const char *path, const par_tokens_params *params, const uint8_t *data,
-                         size_t nbytes, const par__stamp *stamp, par_tokens *out) {
-    bool raw = stamp && (stamp->form == PAR_TOKENS_U16 || stamp->form == PAR_TOKENS_U32);
-    out->form = PAR_TOKENS_U16;
-    if (params->form != PAR_TOKENS_KNOWN) {
-        out->form = params->form;
-    } else if (raw) {
-        out->form = stamp->form;
-        out->only_stamped = true;
-    } else if (!is_u16(data, nbytes, params->vocab ? params->vocab : (int64_t)INT32_MAX + 1)) {
-        PAR_FAIL(PAR_ERR_FORMAT,
-                 "%s: holds ids without a header, and nothing tells whether they are u16 or u32: "
-                 "either way all are %s; give its form, u16 or u32 (nanoGPT writes u16 for "
-                 "vocabularies up to 65,536, others more often u32)",
-                 path, params->vocab ? "below the vocabulary" : "legal");
-    }
-    return PAR_OK;
-}
-
 par_status par__tokens_parse_raw(const char *path, const par_tokens_params *params,
                                  const uint8_t *data, size_t nbytes, const par__stamp *stamp,
                                  par_tokens *out) {
@@ -152,7 +129,16 @@ par_status par__tokens_parse_raw(const char *path, const par_tokens_params *para
                  ".idx beside the .bin), LitGPT (LITPKDS), or ids without a header in a name that "
                  "ends in .bin",
                  path);
-    PAR_TRY(choose(path, params, data, nbytes, stamp, out));
+    bool raw = stamp && (stamp->form == PAR_TOKENS_U16 || stamp->form == PAR_TOKENS_U32);
+    out->form = given ? params->form : raw ? stamp->form : PAR_TOKENS_U16;
+    if (!given && raw) out->only_stamped = true;
+    if (!given && !raw &&
+        !is_u16(data, nbytes, params->vocab ? params->vocab : (int64_t)INT32_MAX + 1))
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: holds ids without a header, and nothing tells whether they are u16 or u32: "
+                 "either way all are %s; give its form, u16 or u32 (nanoGPT writes u16 for "
+                 "vocabularies up to 65,536, others more often u32)",
+                 path, params->vocab ? "below the vocabulary" : "legal");
     out->type = out->form == PAR_TOKENS_U32 ? PAR__TOKEN_U32 : PAR__TOKEN_U16;
     size_t item = par__token_nbytes(out->type);
     if (nbytes % item != 0)

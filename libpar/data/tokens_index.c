@@ -26,34 +26,13 @@ static uint64_t get_u64(const uint8_t *p) {
     return x;
 }
 
-static int32_t get_i32(const uint8_t *p) {
-    int32_t x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-static par_status parse_type(const char *path, uint8_t code, par__token_type *out) {
-    switch (code) {
-    case 1: *out = PAR__TOKEN_U8; return PAR_OK;
-    case 2: *out = PAR__TOKEN_I8; return PAR_OK;
-    case 3: *out = PAR__TOKEN_I16; return PAR_OK;
-    case 4: *out = PAR__TOKEN_I32; return PAR_OK;
-    case 5: *out = PAR__TOKEN_I64; return PAR_OK;
-    case 8: *out = PAR__TOKEN_U16; return PAR_OK;
-    default:
-        PAR_FAIL(
-            PAR_ERR_FORMAT,
-            "%s: offset 17: element type %u is not one for tokens; legal: 1 u8, 2 i8, 3 i16, 4 "
-            "i32, 5 i64, "
-            "8 u16",
-            path, code);
-    }
-}
-
 /* Sizes first: nothing behind the header is touched before the file is known to be as long as it
  * says. */
 static par_status parse_header(const char *path, const uint8_t *data, size_t nbytes, index_file *f,
                                par__token_type *type) {
+    static const int types[] = {
+        -1, PAR__TOKEN_U8, PAR__TOKEN_I8, PAR__TOKEN_I16, PAR__TOKEN_I32, PAR__TOKEN_I64, -1,
+        -1, PAR__TOKEN_U16};
     size_t n4, n8, d8, end;
     if (nbytes < INDEX_HEADER)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; the header alone takes %d", path, nbytes,
@@ -65,7 +44,12 @@ static par_status parse_header(const char *path, const uint8_t *data, size_t nby
     if (get_u64(data + 9) != 1)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: offset 9: version %" PRIu64 "; legal: 1", path,
                  get_u64(data + 9));
-    PAR_TRY(parse_type(path, data[17], type));
+    if (data[17] > 8 || types[data[17]] < 0)
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: offset 17: element type %u is not one for tokens; legal: 1 u8, 2 i8, 3 i16, "
+                 "4 i32, 5 i64, 8 u16",
+                 path, data[17]);
+    *type = (par__token_type)types[data[17]];
     *f = (index_file){
         path, data, get_u64(data + 18), get_u64(data + 26), par__token_nbytes(*type), INDEX_HEADER,
         0,    0};
@@ -84,7 +68,8 @@ static par_status parse_header(const char *path, const uint8_t *data, size_t nby
 static par_status check_sequences(const index_file *f, size_t bin_nbytes) {
     uint64_t sum = 0;
     for (uint64_t i = 0; i < f->sequences; i++) {
-        int32_t length = get_i32(f->data + f->lengths + 4 * i);
+        int32_t length;
+        memcpy(&length, f->data + f->lengths + 4 * i, sizeof length);
         uint64_t offset = get_u64(f->data + f->offsets + 8 * i);
         if (length < 0)
             PAR_FAIL(PAR_ERR_FORMAT,

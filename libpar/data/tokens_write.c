@@ -20,20 +20,18 @@ par_status par__tokens_begin(const char *path, int64_t vocab, par__tokens_writer
     return st;
 }
 
-static par_status append_block(par__tokens_writer *w, const int32_t *tokens, int64_t n) {
-    uint16_t narrow[BLOCK];
-    if (w->wide) return par__writer_write(&w->file, tokens, (size_t)n * 4);
-    for (int64_t i = 0; i < n; i++) narrow[i] = (uint16_t)tokens[i];
-    return par__writer_write(&w->file, narrow, (size_t)n * 2);
-}
-
 par_status par__tokens_append(par__tokens_writer *w, const int32_t *tokens, int64_t n) {
     if (n > INT32_MAX - w->n)
         PAR_FAIL(PAR_ERR_ARG,
                  "%s: more than 2147483647 tokens; an llm.c token file counts them in 31 bits",
                  w->file.path);
-    for (int64_t i = 0; i < n; i += BLOCK)
-        PAR_TRY(append_block(w, tokens + i, n - i < BLOCK ? n - i : BLOCK));
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        int64_t k = n - i < BLOCK ? n - i : BLOCK;
+        uint16_t narrow[BLOCK];
+        for (int64_t j = 0; !w->wide && j < k; j++) narrow[j] = (uint16_t)tokens[i + j];
+        PAR_TRY(w->wide ? par__writer_write(&w->file, tokens + i, (size_t)k * 4)
+                        : par__writer_write(&w->file, narrow, (size_t)k * 2));
+    }
     w->n += n;
     return PAR_OK;
 }

@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "hang.h"
 #include "libpar/base/clock.h"
 #include "libpar/base/threads.h"
 
@@ -76,17 +77,6 @@ static void *run(void *user) {
     }
 }
 
-static par_status listen_here(par_attach *a) {
-    struct sockaddr_un name;
-    socklen_t n = name_of(getpid(), &name);
-    a->stop = eventfd(0, EFD_CLOEXEC);
-    a->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (a->stop < 0 || a->listener < 0 || bind(a->listener, (struct sockaddr *)&name, n) != 0 ||
-        listen(a->listener, 4) != 0)
-        PAR_FAIL(PAR_ERR_IO, "no local socket to be asked by: %s", strerror(errno));
-    return PAR_OK;
-}
-
 static void release(par_attach *a) {
     if (a->listener >= 0) close(a->listener);
     if (a->stop >= 0) close(a->stop);
@@ -98,7 +88,14 @@ par_status par_attach_create(char *(*answer)(void *user), void *user, par_attach
     par_attach *a = malloc(sizeof *a);
     if (!a) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to be asked");
     *a = (par_attach){.listener = -1, .stop = -1, .answer = answer, .user = user};
-    par_status st = listen_here(a);
+    struct sockaddr_un name;
+    socklen_t n = name_of(getpid(), &name);
+    par_status st = PAR_OK;
+    a->stop = eventfd(0, EFD_CLOEXEC);
+    a->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (a->stop < 0 || a->listener < 0 || bind(a->listener, (struct sockaddr *)&name, n) != 0 ||
+        listen(a->listener, 4) != 0)
+        st = par_error_set(PAR_ERR_IO, "no local socket to be asked by: %s", strerror(errno));
     int error = st == PAR_OK ? par__thread_start(&a->thread, run, a) : 0;
     if (error) st = par_error_set(PAR_ERR_MEMORY, "no thread to be asked: %s", strerror(error));
     if (st == PAR_OK)
@@ -117,31 +114,6 @@ void par_attach_destroy(par_attach **handle) {
         release(a);
     }
     *handle = NULL;
-}
-
-/* 'R', 'S', 'T' ... of a process; 0: not known. */
-static char state_of(int64_t pid) {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
-    FILE *f = fopen(path, "r");
-    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
-    if (f) fclose(f);
-    text[n] = 0;
-    const char *end = strrchr(text, ')'); /* "pid (name) state ..." */
-    return end && end[1] == ' ' ? end[2] : 0;
-}
-
-static par_status check_process(int64_t pid) {
-    char path[64];
-    struct stat info;
-    snprintf(path, sizeof path, "/proc/%lld", (long long)pid);
-    if (pid <= 0 || stat(path, &info) != 0)
-        PAR_FAIL(PAR_ERR_ARG, "there is no process %lld on this host", (long long)pid);
-    if (info.st_uid == geteuid()) return PAR_OK;
-    const struct passwd *owner = getpwuid(info.st_uid);
-    PAR_FAIL(PAR_ERR_ARG,
-             "process %lld is of user %s (%lld); a process can be asked by its own user",
-             (long long)pid, owner ? owner->pw_name : "unknown", (long long)info.st_uid);
 }
 
 static par_status connect_to(int64_t pid, int *out) {
@@ -165,14 +137,6 @@ static par_status connect_to(int64_t pid, int *out) {
              (long long)pid);
 }
 
-static par_status grow(char **text, size_t *room) {
-    char *more = realloc(*text, 2 * *room);
-    if (!more) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for an answer of %zu bytes", 2 * *room);
-    *text = more;
-    *room *= 2;
-    return PAR_OK;
-}
-
 /* Everything up to the end of the connection, a 0 behind it. */
 static par_status receive(int fd, int64_t pid, double timeout_s, char **text, size_t *n) {
     double end = par__seconds() + timeout_s;
@@ -184,7 +148,13 @@ static par_status receive(int fd, int64_t pid, double timeout_s, char **text, si
         struct pollfd one = {.fd = fd, .events = POLLIN};
         double left = end - par__seconds();
         if (left <= 0 || poll(&one, 1, (int)(1e3 * left) + 1) == 0) break;
-        if (*n + 1 == room) PAR_TRY(grow(text, &room));
+        if (*n + 1 == room) {
+            char *more = realloc(*text, 2 * room);
+            if (!more)
+                PAR_FAIL(PAR_ERR_MEMORY, "no host memory for an answer of %zu bytes", 2 * room);
+            *text = more;
+            room *= 2;
+        }
         ssize_t k = recv(fd, *text + *n, room - *n - 1, 0);
         if (k < 0 && errno == EINTR) continue;
         if (k < 0) PAR_FAIL(PAR_ERR_IO, "process %lld: %s", (long long)pid, strerror(errno));
@@ -192,7 +162,7 @@ static par_status receive(int fd, int64_t pid, double timeout_s, char **text, si
         (*text)[*n] = 0;
         if (k == 0) return PAR_OK;
     }
-    char state = state_of(pid);
+    char state = par__process_state(pid);
     if (state == 'T' || state == 't')
         PAR_FAIL(
             PAR_ERR_IO,
@@ -204,10 +174,19 @@ static par_status receive(int fd, int64_t pid, double timeout_s, char **text, si
 
 par_status par_attach_ask(int64_t pid, double timeout_s, char **out) {
     int fd = -1;
-    char *text = NULL;
+    char path[64], *text = NULL;
     size_t n = 0;
+    struct stat info;
     PAR_REQUIRE(out && timeout_s > 0);
-    PAR_TRY(check_process(pid));
+    snprintf(path, sizeof path, "/proc/%lld", (long long)pid);
+    if (pid <= 0 || stat(path, &info) != 0)
+        PAR_FAIL(PAR_ERR_ARG, "there is no process %lld on this host", (long long)pid);
+    if (info.st_uid != geteuid()) {
+        const struct passwd *owner = getpwuid(info.st_uid);
+        PAR_FAIL(PAR_ERR_ARG,
+                 "process %lld is of user %s (%lld); a process can be asked by its own user",
+                 (long long)pid, owner ? owner->pw_name : "unknown", (long long)info.st_uid);
+    }
     PAR_TRY(connect_to(pid, &fd));
     par_status st = receive(fd, pid, timeout_s, &text, &n);
     close(fd);

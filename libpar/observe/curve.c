@@ -87,14 +87,6 @@ static double tick(double range, int n) {
     return 20 * unit;
 }
 
-/* Digits are about 8 wide; the axis's name and a gap take the rest. */
-static int room_for_labels(const axes *a) {
-    int low = snprintf(NULL, 0, "%.*f", a->decimals, a->y0);
-    int high = snprintf(NULL, 0, "%.*f", a->decimals, a->y1);
-    int left = 40 + 8 * (low > high ? low : high);
-    return left > LEFT ? left : LEFT;
-}
-
 /* Both series inside, ends on ticks; a flat curve gets room around it. */
 static axes fit(const par_curve *c) {
     axes a = {.x1 = 1, .y0 = INFINITY, .y1 = -INFINITY};
@@ -115,7 +107,11 @@ static axes fit(const par_curve *c) {
     a.y0 = floor(a.y0 / a.dy + 1e-9) * a.dy;
     a.y1 = ceil(a.y1 / a.dy - 1e-9) * a.dy;
     a.decimals = a.dy < 1 ? (int)fmin(9, ceil(-log10(a.dy) - 1e-9)) : 0;
-    a.left = room_for_labels(&a);
+    /* Digits are about 8 wide; the axis's name and a gap take the rest. */
+    int low = snprintf(NULL, 0, "%.*f", a.decimals, a.y0);
+    int high = snprintf(NULL, 0, "%.*f", a.decimals, a.y1);
+    int left = 40 + 8 * (low > high ? low : high);
+    a.left = left > LEFT ? left : LEFT;
     return a;
 }
 
@@ -134,19 +130,11 @@ static const char style[] =
     "@media "
     "(prefers-color-scheme:dark){.train{stroke:#6fb7f0}.val{stroke:#ff9d66}.dot{fill:#ff9d66}}\n";
 
-/* Thousands and millions, which ticks are multiples of, by a letter. */
-static void draw_step(par__svg *p, double x, double step, double dx) {
-    double unit = dx >= 1e6 ? 1e6 : dx >= 1e3 ? 1e3 : 1;
-    par__svg_put(p,
-                 "<text class=\"text\" text-anchor=\"middle\" x=\"%.1f\" y=\"%d\">%.0f%s</text>\n",
-                 x, HEIGHT - BOTTOM + 20, step / unit,
-                 unit == 1 || step == 0 ? ""
-                 : unit == 1e3          ? "k"
-                                        : "M");
-}
-
 static void draw_axes(par__svg *p, const axes *a) {
     int n_y = (int)lround((a->y1 - a->y0) / a->dy), n_x = (int)floor(a->x1 / a->dx + 1e-9);
+    /* Thousands and millions, which ticks are multiples of, by a letter. */
+    double unit = a->dx >= 1e6 ? 1e6 : a->dx >= 1e3 ? 1e3 : 1;
+    const char *letter = unit == 1 ? "" : unit == 1e3 ? "k" : "M";
     for (int i = 0; i <= n_y; i++) {
         double y = at_y(a, a->y0 + i * a->dy), value = a->y0 + i * a->dy;
         par__svg_put(p, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n",
@@ -156,10 +144,12 @@ static void draw_axes(par__svg *p, const axes *a) {
                      a->left - 8, y + 4.5, a->decimals, fabs(value) < a->dy / 2 ? 0.0 : value);
     }
     for (int i = 0; i <= n_x; i++) {
-        double x = at_x(a, i * a->dx);
+        double step = i * a->dx, x = at_x(a, step);
         par__svg_put(p, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", x,
                      x, TOP, HEIGHT - BOTTOM);
-        draw_step(p, x, i * a->dx, a->dx);
+        par__svg_put(
+            p, "<text class=\"text\" text-anchor=\"middle\" x=\"%.1f\" y=\"%d\">%.0f%s</text>\n", x,
+            HEIGHT - BOTTOM + 20, step / unit, step == 0 ? "" : letter);
     }
     par__svg_put(p, "<text class=\"text\" text-anchor=\"middle\" x=\"%d\" y=\"%d\">step</text>\n",
                  (a->left + WIDTH - RIGHT) / 2, HEIGHT - 12);

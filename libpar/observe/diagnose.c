@@ -25,9 +25,10 @@ static int size_of(const char *directory) {
     return size;
 }
 
-static int64_t read_all(const char *directory, par__hang *h) {
+/* Pages and signs. Where all are gone, those count as waiting that went last. */
+static void read_all(const char *directory, par__hang *h) {
     char host[64] = "";
-    int64_t newest = 0;
+    int64_t newest = 0, alive = 0;
     gethostname(host, sizeof host - 1);
     for (int r = 0; r < h->size; r++) {
         par__seen *s = &h->ranks[r];
@@ -37,12 +38,7 @@ static int64_t read_all(const char *directory, par__hang *h) {
         if (s->page.phase == PAR__PHASE_ENDED) s->sign = PAR__RANK_ALIVE;
         if (s->page.beat > newest) newest = s->page.beat;
     }
-    return newest;
-}
-
-/* Where all are gone, those count as waiting that went last. */
-static void set_silent(par__hang *h, int64_t newest) {
-    int64_t now = par__date_nanoseconds(), alive = 0;
+    int64_t now = par__date_nanoseconds();
     for (int r = 0; r < h->size; r++)
         alive += h->ranks[r].sign == PAR__RANK_ALIVE && h->ranks[r].page.phase != PAR__PHASE_ENDED;
     for (int r = 0; r < h->size; r++) {
@@ -66,7 +62,7 @@ par_status par_watchdog_diagnose(const char *directory, char *text, size_t nbyte
                  directory);
     h.ranks = calloc((size_t)h.size, sizeof *h.ranks);
     if (!h.ranks) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d pages", h.size);
-    set_silent(&h, read_all(directory, &h));
+    read_all(directory, &h);
     par__hang_find(&h, -1);
     par__hang_print(&h, 0, text, nbytes);
     free(h.ranks);

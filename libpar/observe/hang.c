@@ -32,8 +32,7 @@ bool par__page_read(const char *directory, int rank, int64_t run, par__flight *o
     return out->rank == rank && (run == 0 || out->run == run);
 }
 
-/* 'R', 'S', 'D', 'T' ... of a process of this host; 0: not known. */
-static char state_of(int64_t pid) {
+char par__process_state(int64_t pid) {
     char path[64], text[512];
     snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -51,7 +50,7 @@ void par__page_process(par__seen *seen, const char *host) {
     seen->runs = false;
     if (strcmp(page->host, host) != 0) return;
     if (kill((pid_t)page->pid, 0) != 0 && errno == ESRCH) seen->sign = PAR__RANK_GONE;
-    switch (state_of(page->pid)) {
+    switch (par__process_state(page->pid)) {
     case 'R':
     case 'D': seen->runs = true; break;
     case 'T':
@@ -78,14 +77,6 @@ static bool is_waiting(const par__seen *r) {
            r->page.phase != PAR__PHASE_ENDED;
 }
 
-/* In the group, and it has started fewer collectives, or moves nothing: who waits moves all that he
- * has started. */
-static bool holds_up(const par__seen *other, const par__flight_axis *group) {
-    const par__flight_axis *theirs = same_group(&other->page, group);
-    if (!theirs) return false;
-    return !is_waiting(other) || theirs->n_collectives < group->n_collectives;
-}
-
 /* Rank i waits for rank k. */
 static bool waits_for(const par__hang *h, int i, int k) {
     const par__flight *a = &h->ranks[i].page;
@@ -98,7 +89,12 @@ static bool waits_for(const par__hang *h, int i, int k) {
     for (int g = 0; g < PAR__FLIGHT_AXES; g++) {
         bool asked =
             a->wait == PAR__WAIT_DEVICE || (a->wait == PAR__WAIT_GROUP && a->wait_axis == g);
-        if (asked && *a->axes[g].axis && holds_up(other, &a->axes[g])) return true;
+        if (!asked || !*a->axes[g].axis) continue;
+        /* In the group, and it has started fewer collectives, or moves nothing: who waits moves all
+         * that he has started. */
+        const par__flight_axis *theirs = same_group(&other->page, &a->axes[g]);
+        if (theirs && (!is_waiting(other) || theirs->n_collectives < a->axes[g].n_collectives))
+            return true;
     }
     return false;
 }
@@ -114,20 +110,6 @@ static bool follow(par__hang *h, int i, bool *visited) {
     return found;
 }
 
-/* They wait in a collective of the same group. */
-static bool waits_with(const par__hang *h, int i, int k) {
-    const par__flight *a = &h->ranks[i].page;
-    return a->wait == PAR__WAIT_GROUP && a->wait_axis >= 0 && a->wait_axis < PAR__FLIGHT_AXES &&
-           is_waiting(&h->ranks[k]) && same_group(&h->ranks[k].page, &a->axes[a->wait_axis]);
-}
-
-/* Nobody is at the end: who was visited, and who waits with them. */
-static void accuse_all(par__hang *h, const bool *visited) {
-    for (int i = 0; i < h->size && i < 4096; i++)
-        for (int k = 0; visited[i] && k < h->size; k++)
-            if (k == i || waits_with(h, i, k)) h->ranks[k].culprit = true;
-}
-
 void par__hang_find(par__hang *h, int rank) {
     bool visited[4096] = {false}, found = false;
     h->n_culprits = 0;
@@ -136,23 +118,19 @@ void par__hang_find(par__hang *h, int rank) {
     for (int i = 0; i < h->size && i < 4096; i++)
         if ((rank < 0 || rank == i) && is_waiting(&h->ranks[i]))
             found = follow(h, i, visited) || found;
-    if (!found) accuse_all(h, visited);
+    /* Nobody is at the end: who was visited, and who waits in a collective of the same group. */
+    for (int i = 0; !found && i < h->size && i < 4096; i++) {
+        const par__flight *a = &h->ranks[i].page;
+        if (!visited[i]) continue;
+        h->ranks[i].culprit = true;
+        if (a->wait != PAR__WAIT_GROUP || a->wait_axis < 0 || a->wait_axis >= PAR__FLIGHT_AXES)
+            continue;
+        for (int k = 0; k < h->size; k++)
+            if (is_waiting(&h->ranks[k]) && same_group(&h->ranks[k].page, &a->axes[a->wait_axis]))
+                h->ranks[k].culprit = true;
+    }
     for (int i = 0; i < h->size; i++) h->n_culprits += h->ranks[i].culprit;
     h->circle = !found && h->n_culprits > 0;
-}
-
-static const char *phase_name(int phase) {
-    static const char *const names[PAR__PHASES] = {[PAR__PHASE_OUTSIDE] = "outside of libpar",
-                                                   [PAR__PHASE_START] = "the start",
-                                                   [PAR__PHASE_CREATE] = "creating a trainer",
-                                                   [PAR__PHASE_STEP] = "a step",
-                                                   [PAR__PHASE_DATA] = "reading data",
-                                                   [PAR__PHASE_EVALUATE] = "an evaluation",
-                                                   [PAR__PHASE_GENERATE] = "generating text",
-                                                   [PAR__PHASE_LOAD] = "loading",
-                                                   [PAR__PHASE_SAVE] = "saving",
-                                                   [PAR__PHASE_ENDED] = "ended"};
-    return phase >= 0 && phase < PAR__PHASES ? names[phase] : "an unknown phase";
 }
 
 typedef struct {
@@ -171,9 +149,20 @@ __attribute__((format(printf, 2, 3))) static void put(writer *w, const char *for
 }
 
 static void put_place(writer *w, const par__flight *p) {
+    static const char *const phases[PAR__PHASES] = {[PAR__PHASE_OUTSIDE] = "outside of libpar",
+                                                    [PAR__PHASE_START] = "the start",
+                                                    [PAR__PHASE_CREATE] = "creating a trainer",
+                                                    [PAR__PHASE_STEP] = "a step",
+                                                    [PAR__PHASE_DATA] = "reading data",
+                                                    [PAR__PHASE_EVALUATE] = "an evaluation",
+                                                    [PAR__PHASE_GENERATE] = "generating text",
+                                                    [PAR__PHASE_LOAD] = "loading",
+                                                    [PAR__PHASE_SAVE] = "saving",
+                                                    [PAR__PHASE_ENDED] = "ended"};
     static const char *const acts[] = {"forward", "backward", "send",
                                        "receive", "reduce",   "gather"};
-    put(w, "%s", phase_name(p->phase));
+    bool known = p->phase >= 0 && p->phase < PAR__PHASES;
+    put(w, "%s", known ? phases[p->phase] : "an unknown phase");
     if (p->step > 0) put(w, ", %lld begun", (long long)p->step);
     if (p->act < 1 || p->act > 6) return;
     put(w, ", %s", acts[p->act - 1]);
@@ -239,25 +228,19 @@ static void put_rank(writer *w, const par__seen *r, int rank) {
     put(w, "\n");
 }
 
-/* Hosts of the culprits: how many, and the first two. */
-static int hosts_of(const par__hang *h, const char *first[2]) {
-    int n = 0;
+/* On one host messages arrive. */
+static void put_circle(writer *w, const par__hang *h) {
+    const char *hosts[2] = {"", ""};
+    int n = 0; /* hosts of the culprits */
     for (int i = 0; i < h->size; i++) {
         bool known = !h->ranks[i].culprit;
         for (int k = 0; k < i && !known; k++)
             known =
                 h->ranks[k].culprit && strcmp(h->ranks[k].page.host, h->ranks[i].page.host) == 0;
         if (known) continue;
-        if (n < 2) first[n] = h->ranks[i].page.host;
+        if (n < 2) hosts[n] = h->ranks[i].page.host;
         n++;
     }
-    return n;
-}
-
-/* On one host messages arrive. */
-static void put_circle(writer *w, const par__hang *h) {
-    const char *hosts[2] = {"", ""};
-    int n = hosts_of(h, hosts);
     put(w, " wait for each other: ");
     if (n == 2) put(w, "nothing comes through between hosts %s and %s, or ", hosts[0], hosts[1]);
     if (n > 2) put(w, "nothing comes through between some of %d hosts, or ", n);

@@ -160,18 +160,6 @@ static bool find_slow(par_health *h) {
     return news;
 }
 
-/* The worst first. */
-static void list_slow(const par_health *h, par_health_round *out) {
-    for (int r = 0; r < h->size; r++) {
-        if (h->rounds[r] < h->rounds_needed) continue;
-        int i = out->n_slow++ < PAR_HEALTH_SLOW ? out->n_slow - 1 : PAR_HEALTH_SLOW - 1;
-        if (out->n_slow > PAR_HEALTH_SLOW && out->slow[i].factor >= h->factors[r]) continue;
-        for (; i > 0 && out->slow[i - 1].factor < h->factors[r]; i--)
-            out->slow[i] = out->slow[i - 1];
-        out->slow[i] = (par_health_slow){r, h->rounds[r], h->factors[r]};
-    }
-}
-
 par_status par_health_gather(par_health *h, int64_t step, par_health_round *out) {
     PAR_REQUIRE(h && out);
     double begin = par__seconds();
@@ -189,7 +177,14 @@ par_status par_health_gather(par_health *h, int64_t step, par_health_round *out)
     }
     for (int i = 0; i < PAR_HEALTH_TIMES; i++) out->spread[i] = spread_of(h, h->all, i);
     out->news = find_slow(h);
-    list_slow(h, out);
+    for (int r = 0; r < h->size; r++) { /* the worst first */
+        if (h->rounds[r] < h->rounds_needed) continue;
+        int i = out->n_slow++ < PAR_HEALTH_SLOW ? out->n_slow - 1 : PAR_HEALTH_SLOW - 1;
+        if (out->n_slow > PAR_HEALTH_SLOW && out->slow[i].factor >= h->factors[r]) continue;
+        for (; i > 0 && out->slow[i - 1].factor < h->factors[r]; i--)
+            out->slow[i] = out->slow[i - 1];
+        out->slow[i] = (par_health_slow){r, h->rounds[r], h->factors[r]};
+    }
     return PAR_OK;
 }
 

@@ -86,20 +86,10 @@ static record parse(const char *line, size_t n) {
     return out;
 }
 
-static par_status add_point(par_log_history *h, const record *line) {
-    if ((h->n & (h->n - 1)) == 0) { /* full at powers of two */
-        par_log_point *more = realloc(h->points, (size_t)(h->n ? 2 * h->n : 1) * sizeof *more);
-        if (!more) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the losses of a log");
-        h->points = more;
-    }
-    bool validation = strcmp(line->event, "validation") == 0;
-    h->points[h->n++] = (par_log_point){line->step, line->loss, validation};
-    return PAR_OK;
-}
-
 /* A loss is compared as bits are: the log holds every digit. */
 static par_status take(reading *r, const record *line, par_log_history *h) {
-    bool training = strcmp(line->event, "step") == 0;
+    bool training = strcmp(line->event, "step") == 0,
+         validation = strcmp(line->event, "validation") == 0;
     if (line->step > r->step) {
         h->n_dropped++;
         return PAR_OK;
@@ -109,7 +99,14 @@ static par_status take(reading *r, const record *line, par_log_history *h) {
             return refuse(r, "has another loss than the checkpoint: another run's");
         r->anchored = true;
     }
-    return training || strcmp(line->event, "validation") == 0 ? add_point(h, line) : PAR_OK;
+    if (!training && !validation) return PAR_OK;
+    if ((h->n & (h->n - 1)) == 0) { /* full at powers of two */
+        par_log_point *more = realloc(h->points, (size_t)(h->n ? 2 * h->n : 1) * sizeof *more);
+        if (!more) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the losses of a log");
+        h->points = more;
+    }
+    h->points[h->n++] = (par_log_point){line->step, line->loss, validation};
+    return PAR_OK;
 }
 
 static par_status walk(reading *r, par_log_history *h) {
@@ -130,21 +127,16 @@ static par_status walk(reading *r, par_log_history *h) {
     return PAR_OK;
 }
 
-static par_status write_kept(const reading *r, par__writer *writer) {
-    PAR_TRY(par__writer_write(writer, r->text, r->run));
-    for (size_t at = r->run, n; at < r->whole; at += n) {
-        n = line_nbytes(r, at);
-        if (r->step > 0 && parse(r->text + at, n).step > r->step) continue;
-        PAR_TRY(par__writer_write(writer, r->text + at, n));
-    }
-    return PAR_OK;
-}
-
 static par_status rewrite(const reading *r, mode_t mode) {
     par__writer writer;
     PAR_TRY(par__writer_open(r->path, &writer));
     fchmod(writer.fd, mode & 07777);
-    par_status st = write_kept(r, &writer);
+    par_status st = par__writer_write(&writer, r->text, r->run);
+    for (size_t at = r->run, n; st == PAR_OK && at < r->whole; at += n) {
+        n = line_nbytes(r, at);
+        if (r->step > 0 && parse(r->text + at, n).step > r->step) continue;
+        st = par__writer_write(&writer, r->text + at, n);
+    }
     if (st == PAR_OK) return par__writer_commit(&writer);
     par__writer_abort(&writer);
     return st;

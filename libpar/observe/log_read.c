@@ -16,34 +16,6 @@ struct par_log_record {
     const char *event;
 };
 
-/* Parsed if it is a record; freed by json_decref. */
-static par_log_record parse(const char *line, size_t n) {
-    par_log_record r = {.object = json_loadb(line, n, 0, NULL)};
-    r.event = json_string_value(json_object_get(r.object, "event"));
-    return r;
-}
-
-static par_status read_lines(const char *text, size_t nbytes,
-                             par_status (*visit)(void *, const par_log_record *, int64_t),
-                             void *user, par_log_reading *reading) {
-    int64_t line = 1;
-    for (size_t at = 0, n; at < nbytes; at += n + 1, line++) {
-        const char *end = memchr(text + at, '\n', nbytes - at);
-        n = end ? (size_t)(end - text) - at : nbytes - at;
-        par_log_record record = parse(text + at, n);
-        par_status st = PAR_OK;
-        if (record.event) {
-            reading->n_records++;
-            st = visit(user, &record, line);
-        } else {
-            if (reading->n_left_out++ == 0) reading->left_out = line;
-        }
-        json_decref(record.object);
-        PAR_TRY(st);
-    }
-    return PAR_OK;
-}
-
 par_status par_log_read(const char *path,
                         par_status (*visit)(void *user, const par_log_record *record, int64_t line),
                         void *user, par_log_reading *out) {
@@ -51,7 +23,22 @@ par_status par_log_read(const char *path,
     par_log_reading reading = {0};
     PAR_REQUIRE(path && visit && out);
     PAR_TRY(par__map_open(path, &map));
-    par_status st = read_lines((const char *)map.data, map.nbytes, visit, user, &reading);
+    const char *text = (const char *)map.data;
+    par_status st = PAR_OK;
+    int64_t line = 1;
+    for (size_t at = 0, n; st == PAR_OK && at < map.nbytes; at += n + 1, line++) {
+        const char *end = memchr(text + at, '\n', map.nbytes - at);
+        n = end ? (size_t)(end - text) - at : map.nbytes - at;
+        par_log_record record = {.object = json_loadb(text + at, n, 0, NULL)};
+        record.event = json_string_value(json_object_get(record.object, "event"));
+        if (record.event) {
+            reading.n_records++;
+            st = visit(user, &record, line);
+        } else {
+            if (reading.n_left_out++ == 0) reading.left_out = line;
+        }
+        json_decref(record.object);
+    }
     *out = reading;
     return par__map_end(&map, path, st);
 }

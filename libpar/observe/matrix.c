@@ -40,21 +40,18 @@ typedef struct {
     par_matrix *matrix; /* on rank 0 */
 } gathering;
 
-static int find_name(const name *names, int n, const name *like) {
-    for (int i = 0; i < n; i++)
-        if (strcmp(names[i].axis, like->axis) == 0 && strcmp(names[i].purpose, like->purpose) == 0)
-            return i;
-    return -1;
-}
-
 /* Adds the table's names to the list; line i of the table is names[at[i]]. */
 static void unite_names(name *names, int *n, const par_traffic *t, int *at) {
     for (int i = 0; t && i < t->n; i++) {
+        int k = 0;
         name like;
         memcpy(like.axis, t->axis[i], sizeof like.axis);
         memcpy(like.purpose, t->purpose[i], sizeof like.purpose);
-        at[i] = find_name(names, *n, &like);
-        if (at[i] < 0) names[at[i] = (*n)++] = like;
+        while (k < *n && (strcmp(names[k].axis, like.axis) != 0 ||
+                          strcmp(names[k].purpose, like.purpose) != 0))
+            k++;
+        if (k == *n) names[(*n)++] = like;
+        at[i] = k;
     }
 }
 
@@ -136,39 +133,21 @@ static par_status grow(void **array, int64_t n, int64_t more, size_t nbytes) {
     return PAR_OK;
 }
 
-static par_status take_host(par_matrix *m, int rank, const char *host) {
-    int h = 0;
-    while (h < m->n_hosts && strcmp(m->hosts[h], host) != 0) h++;
-    if (h == m->n_hosts) {
-        PAR_TRY(grow((void **)&m->hosts, h, 1, sizeof *m->hosts));
-        memcpy(m->hosts[m->n_hosts++], host, sizeof *m->hosts);
-    }
-    m->host[rank] = h;
-    return PAR_OK;
-}
-
-/* The matrix's line of a name, made on first use. */
-static par_status line_of(par_matrix *m, const name *n, int *out) {
-    int i = 0;
-    while (i < m->n &&
-           (strcmp(m->lines[i].axis, n->axis) || strcmp(m->lines[i].purpose, n->purpose)))
-        i++;
-    if (i == m->n) {
-        PAR_TRY(grow((void **)&m->lines, i, 1, sizeof *m->lines));
-        m->lines[m->n++] = (par_matrix_line){0};
-        memcpy(m->lines[i].axis, n->axis, sizeof n->axis);
-        memcpy(m->lines[i].purpose, n->purpose, sizeof n->purpose);
-    }
-    *out = i;
-    return PAR_OK;
-}
-
-/* Cells of a line stand behind each other. */
+/* Cells of a line stand behind each other; the matrix's line of a name is made on first use. */
 static par_status take_cells(par_matrix *m, const name *names, const packed *cells, int64_t n) {
     for (int64_t i = 0, end; i < n; i = end) {
+        const name *of = &names[cells[i].line];
         int at = 0;
         for (end = i; end < n && cells[end].line == cells[i].line;) end++;
-        PAR_TRY(line_of(m, &names[cells[i].line], &at));
+        while (at < m->n && (strcmp(m->lines[at].axis, of->axis) != 0 ||
+                             strcmp(m->lines[at].purpose, of->purpose) != 0))
+            at++;
+        if (at == m->n) {
+            PAR_TRY(grow((void **)&m->lines, at, 1, sizeof *m->lines));
+            m->lines[m->n++] = (par_matrix_line){0};
+            memcpy(m->lines[at].axis, of->axis, sizeof of->axis);
+            memcpy(m->lines[at].purpose, of->purpose, sizeof of->purpose);
+        }
         par_matrix_line *line = &m->lines[at];
         PAR_TRY(grow((void **)&line->cells, line->n, end - i, sizeof *line->cells));
         for (int64_t k = i; k < end; k++) line->cells[line->n++] = cells[k].cell;
@@ -223,7 +202,13 @@ static par_status take(par_matrix *m, int rank, const char *message) {
     const par_traffic_op *ops = (const par_traffic_op *)(names + h->n_lines);
     const par_traffic_layer *layers = (const par_traffic_layer *)(ops + h->n_ops);
     m->overflow = m->overflow || h->overflow;
-    PAR_TRY(take_host(m, rank, h->host));
+    int host = 0;
+    while (host < m->n_hosts && strcmp(m->hosts[host], h->host) != 0) host++;
+    if (host == m->n_hosts) {
+        PAR_TRY(grow((void **)&m->hosts, host, 1, sizeof *m->hosts));
+        memcpy(m->hosts[m->n_hosts++], h->host, sizeof *m->hosts);
+    }
+    m->host[rank] = host;
     PAR_TRY(take_ops(m, ops, h->n_ops));
     PAR_TRY(take_layers(m, layers, h->n_layers));
     return take_cells(m, names, (const packed *)(layers + h->n_layers), h->n_cells);

@@ -11,24 +11,12 @@
 #include "libpar/base/file.h"
 #include "matrix_columns.h"
 
-/* libhdf5's macros end the process when its release is not that of the header; compare()
- * returns. */
+/* libhdf5's macros end the process when its release is not that of the header: we compare, and
+ * return. */
 #undef H5CHECK
 #define H5CHECK
 
 enum { CHUNK = 64, GROWTH = 1 << 20 };
-
-static par_status compare(void) {
-    unsigned major = 0, minor = 0, release = 0;
-    H5dont_atexit(); /* before any other call */
-    if (H5get_libversion(&major, &minor, &release) < 0 || major != H5_VERS_MAJOR ||
-        minor != H5_VERS_MINOR)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "HDF5: libhdf5 is %u.%u, and libpar was built for %d.%d: build it "
-                 "again",
-                 major, minor, H5_VERS_MAJOR, H5_VERS_MINOR);
-    return PAR_OK;
-}
 
 /* Fields of par_matrix_cell, those that are known. */
 static hid_t cell_type(const par_matrix *m) {
@@ -57,23 +45,16 @@ static hid_t creation_list(const par_matrix *m) {
     return list;
 }
 
-/* "/AXIS/PURPOSE"; a slash within a name would be a group. */
-static void path_of(const par_matrix_line *line, char path[64]) {
-    int n = snprintf(path, 64, "/%s", line->axis);
-    for (char *c = path + 1; *c; c++)
-        if (*c == '/') *c = '_';
-    snprintf(path + n, 64 - (size_t)n, "/%s", line->purpose);
-    for (char *c = path + n + 1; *c; c++)
-        if (*c == '/') *c = '_';
-}
-
 static bool write_line(hid_t file, hid_t type, const par_matrix *m, const par_matrix_line *line,
                        par_matrix_cell *dense) {
     hsize_t shape[2] = {(hsize_t)m->size, (hsize_t)m->size};
     hid_t links = H5Pcreate(H5P_LINK_CREATE), list = creation_list(m),
           space = H5Screate_simple(2, shape, NULL), set = -1;
     char path[64];
-    path_of(line, path);
+    int n = snprintf(path, sizeof path, "/%s", line->axis);
+    snprintf(path + n, sizeof path - (size_t)n, "/%s", line->purpose);
+    for (char *c = path + 1; *c; c++) /* a slash within a name would be a group */
+        if (*c == '/' && c != path + n) *c = '_';
     memset(dense, 0, (size_t)m->size * (size_t)m->size * sizeof *dense);
     for (int64_t i = 0; i < line->n; i++)
         dense[(int64_t)line->cells[i].from * m->size + line->cells[i].to] = line->cells[i];
@@ -88,21 +69,18 @@ static bool write_line(hid_t file, hid_t type, const par_matrix *m, const par_ma
     return written;
 }
 
-static bool fill(hid_t file, const par_matrix *m, par_matrix_cell *dense) {
-    hid_t type = cell_type(m);
-    bool ok = type >= 0;
-    for (int i = 0; ok && i < m->n; i++) ok = write_line(file, type, m, &m->lines[i], dense);
-    if (type >= 0) H5Tclose(type);
-    return ok && H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0;
-}
-
 /* The file's bytes, malloc'ed; NULL: libhdf5 failed, or there is no memory. */
 static void *make(const par_matrix *m, par_matrix_cell *dense, size_t *nbytes) {
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1;
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1, type = -1;
     void *image = NULL;
     if (access >= 0 && H5Pset_fapl_core(access, GROWTH, 0) >= 0)
         file = H5Fcreate("matrix", H5F_ACC_TRUNC, H5P_DEFAULT, access);
-    if (file >= 0 && fill(file, m, dense)) {
+    if (file >= 0) type = cell_type(m);
+    bool filled = type >= 0;
+    for (int i = 0; filled && i < m->n; i++)
+        filled = write_line(file, type, m, &m->lines[i], dense);
+    if (type >= 0) H5Tclose(type);
+    if (filled && H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0) {
         ssize_t size = H5Fget_file_image(file, NULL, 0);
         if (size > 0) image = malloc((size_t)size);
         if (image && H5Fget_file_image(file, image, (size_t)size) != size) {
@@ -120,8 +98,15 @@ par_status par_matrix_write_hdf5(const par_matrix *m, const char *path) {
     H5E_auto2_t print = NULL;
     void *user = NULL;
     size_t nbytes = 0;
+    unsigned major = 0, minor = 0, release = 0;
     PAR_REQUIRE(m && path && m->size > 0);
-    PAR_TRY(compare());
+    H5dont_atexit(); /* before any other call */
+    if (H5get_libversion(&major, &minor, &release) < 0 || major != H5_VERS_MAJOR ||
+        minor != H5_VERS_MINOR)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "HDF5: libhdf5 is %u.%u, and libpar was built for %d.%d: build it "
+                 "again",
+                 major, minor, H5_VERS_MAJOR, H5_VERS_MINOR);
     par_matrix_cell *dense = malloc((size_t)m->size * (size_t)m->size * sizeof *dense);
     if (!dense) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d x %d cells", m->size, m->size);
     H5Eget_auto2(H5E_DEFAULT, &print, &user);

@@ -37,7 +37,10 @@ static void put_json(output *o, json_t *value) {
     free(text);
 }
 
-static void put_places(output *o, const par_matrix *m) {
+static void put_head(output *o, const par_matrix *m) {
+    put(o, "{\"form\": \"" PAR__MATRIX_FORM "\",\n\"program\": ");
+    put_json(o, json_string(m->program));
+    put(o, ",\n\"ranks\": %d", m->size);
     if (m->has_layout) {
         json_t *order = json_array(), *size = json_array();
         const par_layout l = par__layout_filled(&m->layout);
@@ -57,13 +60,6 @@ static void put_places(output *o, const par_matrix *m) {
         put(o, ",\n\"host\": ");
         put_json(o, host);
     }
-}
-
-static void put_head(output *o, const par_matrix *m) {
-    put(o, "{\"form\": \"" PAR__MATRIX_FORM "\",\n\"program\": ");
-    put_json(o, json_string(m->program));
-    put(o, ",\n\"ranks\": %d", m->size);
-    put_places(o, m);
     if (m->steps) put(o, ",\n\"steps\": %" PRId64, m->steps);
     if (m->seconds > 0) put(o, ",\n\"seconds\": %.9g", m->seconds);
     put(o, ",\n\"complete\": %s,\n\"columns\": [\"from\", \"to\"", m->overflow ? "false" : "true");

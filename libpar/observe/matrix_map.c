@@ -15,24 +15,23 @@ bool par_matrix_is_predicted(const par_matrix_line *line) {
     return true;
 }
 
-static void add_line(par__heat_map *m, const par_matrix_line *line) {
-    for (int64_t i = 0; i < line->n; i++) {
-        const par_matrix_cell *c = &line->cells[i];
-        int at = c->from / m->group * m->cells + c->to / m->group;
-        m->value[at] += par_matrix_value(c, m->quantity);
-        if (m->compared)
-            m->predicted[at] += par_matrix_value(
-                c, par_matrix_is_predicted(line) ? PAR_MATRIX_PREDICTED : PAR_MATRIX_NBYTES);
-    }
-}
-
 static void fill(par__heat_map *m) {
     const par_matrix *matrix = m->matrix;
     memset(m->value, 0, sizeof m->value);
     memset(m->predicted, 0, sizeof m->predicted);
     m->total = m->smallest = m->largest = 0;
-    for (int i = 0; i < matrix->n; i++)
-        if (!m->axis || strcmp(m->axis, matrix->lines[i].axis) == 0) add_line(m, &matrix->lines[i]);
+    for (int i = 0; i < matrix->n; i++) {
+        const par_matrix_line *line = &matrix->lines[i];
+        par_matrix_quantity expected =
+            par_matrix_is_predicted(line) ? PAR_MATRIX_PREDICTED : PAR_MATRIX_NBYTES;
+        if (m->axis && strcmp(m->axis, line->axis) != 0) continue;
+        for (int64_t k = 0; k < line->n; k++) {
+            const par_matrix_cell *c = &line->cells[k];
+            int at = c->from / m->group * m->cells + c->to / m->group;
+            m->value[at] += par_matrix_value(c, m->quantity);
+            if (m->compared) m->predicted[at] += par_matrix_value(c, expected);
+        }
+    }
     for (int i = 0; i < m->cells * m->cells; i++) {
         double largest = fmax(m->value[i], m->predicted[i]);
         double smallest = m->value[i] > 0 ? m->value[i] : m->predicted[i];

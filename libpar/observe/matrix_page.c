@@ -39,13 +39,6 @@ static grid grid_of(const par_matrix *m) {
     return m->size > HINT_CELLS ? (grid){2, 320, 370, 398} : (grid){3, 190, 244, 268};
 }
 
-/* Of a value on the scale of all maps, 0 to 1: the smallest is seen too. */
-static double share_of(const drawing *d, double value) {
-    double range = log(d->largest / d->smallest);
-    double level = range > 0 ? log(value / d->smallest) / range : 1;
-    return 0.14 + 0.86 * fmin(1, fmax(0, level));
-}
-
 static void draw_cell(drawing *d, int row, int column) {
     const par__heat_map *m = &d->map;
     double value = m->value[row * m->cells + column],
@@ -57,46 +50,26 @@ static void draw_cell(drawing *d, int row, int column) {
     par__quantity_text(m->quantity, expected, b);
     int n = snprintf(hint, sizeof hint, "rank %d to %d: %s", row * m->group, column * m->group, a);
     if (m->compared) snprintf(hint + n, sizeof hint - (size_t)n, " counted, %s predicted", b);
-    if (value > 0)
-        c->rectangle(c->surface, PAR__INK_CELL, share_of(d, value), x, y, unit, unit,
-                     m->cells <= HINT_CELLS ? hint : NULL);
+    if (value > 0) { /* on the scale of all maps, 0 to 1; the smallest is seen too */
+        double range = log(d->largest / d->smallest);
+        double level = range > 0 ? log(value / d->smallest) / range : 1;
+        c->rectangle(c->surface, PAR__INK_CELL, 0.14 + 0.86 * fmin(1, fmax(0, level)), x, y, unit,
+                     unit, m->cells <= HINT_CELLS ? hint : NULL);
+    }
     if (m->compared && value != expected)
         c->rectangle(c->surface, PAR__INK_WRONG, 1, x + 1, y + 1, unit > 3 ? unit - 2 : 1,
                      unit > 3 ? unit - 2 : 1, NULL);
-}
-
-static void draw_borders(drawing *d) {
-    const par__canvas *c = d->canvas;
-    double end_x = d->x + d->grid.side, end_y = d->y + d->grid.side;
-    for (int i = 1; i < d->map.cells; i++) {
-        int border = par__heat_map_border(&d->map, i);
-        double at = i * d->unit, width = border == 1 ? 0.4 : 0.6 * (border - 1) + 0.4;
-        if (border == 0) continue;
-        c->line(c->surface, PAR__INK_BORDER, width, d->x + at, d->y, d->x + at, end_y);
-        c->line(c->surface, PAR__INK_BORDER, width, d->x, d->y + at, end_x, d->y + at);
-    }
-}
-
-static void draw_ticks(drawing *d) {
-    const par__canvas *c = d->canvas;
-    int every = (d->map.cells + TICKS - 1) / TICKS;
-    char number[16];
-    for (int i = 0; i < d->map.cells; i += every) {
-        double middle = (i + 0.5) * d->unit;
-        snprintf(number, sizeof number, "%d", i * d->map.group);
-        c->text(c->surface, PAR__TEXT_SMALL, PAR__RIGHT, d->x - 5, d->y + middle + 4, number);
-        c->text(c->surface, PAR__TEXT_SMALL, PAR__MIDDLE, d->x + middle, d->y + d->grid.side + 14,
-                number);
-    }
 }
 
 static void draw_map(drawing *d, int place) {
     const par__canvas *c = d->canvas;
     const par__heat_map *m = &d->map;
     char text[96], total[32], largest[32];
+    int every = (m->cells + TICKS - 1) / TICKS;
+    double side = d->grid.side;
     d->x = PAR__SVG_LEFT + place % d->grid.columns * d->grid.step_x;
     d->y = TOP + place / d->grid.columns * d->grid.step_y;
-    d->unit = d->grid.side / m->cells;
+    d->unit = side / m->cells;
     par__quantity_text(m->quantity, m->total, total);
     par__quantity_text(m->quantity, m->largest, largest);
     c->text(c->surface, PAR__TEXT_TITLE, PAR__LEFT, d->x, d->y - 22,
@@ -104,9 +77,20 @@ static void draw_map(drawing *d, int place) {
     snprintf(text, sizeof text, "%s, largest %s", total, largest);
     c->text(c->surface, PAR__TEXT_SMALL, PAR__LEFT, d->x, d->y - 7, text);
     for (int i = 0; i < m->cells * m->cells; i++) draw_cell(d, i / m->cells, i % m->cells);
-    draw_borders(d);
-    c->rectangle(c->surface, PAR__INK_FRAME, 1, d->x, d->y, d->grid.side, d->grid.side, NULL);
-    draw_ticks(d);
+    for (int i = 1; i < m->cells; i++) {
+        int border = par__heat_map_border(m, i);
+        double at = i * d->unit, width = border == 1 ? 0.4 : 0.6 * (border - 1) + 0.4;
+        if (border == 0) continue;
+        c->line(c->surface, PAR__INK_BORDER, width, d->x + at, d->y, d->x + at, d->y + side);
+        c->line(c->surface, PAR__INK_BORDER, width, d->x, d->y + at, d->x + side, d->y + at);
+    }
+    c->rectangle(c->surface, PAR__INK_FRAME, 1, d->x, d->y, side, side, NULL);
+    for (int i = 0; i < m->cells; i += every) {
+        double middle = (i + 0.5) * d->unit;
+        snprintf(text, sizeof text, "%d", i * m->group);
+        c->text(c->surface, PAR__TEXT_SMALL, PAR__RIGHT, d->x - 5, d->y + middle + 4, text);
+        c->text(c->surface, PAR__TEXT_SMALL, PAR__MIDDLE, d->x + middle, d->y + side + 14, text);
+    }
 }
 
 /* The scale from its smallest to its largest value, and what lines mean. */
@@ -157,19 +141,15 @@ static void draw_table(const par__canvas *c, const par_matrix *m, double y) {
     }
 }
 
-static int count_maps(const par_matrix *m) {
-    int n = 1;
+static double table_top(const par_matrix *m) {
+    grid g = grid_of(m);
+    int n = 1; /* maps: of all axes, and of each one */
     for (int i = 0; i < m->n; i++) {
         bool seen = false;
         for (int k = 0; k < i; k++) seen = seen || strcmp(m->lines[k].axis, m->lines[i].axis) == 0;
         n += !seen;
     }
-    return n;
-}
-
-static double table_top(const par_matrix *m) {
-    grid g = grid_of(m);
-    return TOP + (count_maps(m) + g.columns - 1) / g.columns * g.step_y;
+    return TOP + (n + g.columns - 1) / g.columns * g.step_y;
 }
 
 int par__page_height(const par_matrix *m) {
@@ -187,14 +167,6 @@ void par__page_title(const par_matrix *m, par_matrix_quantity quantity, char *te
              m->size, squares, compared);
 }
 
-static void find_scale(drawing *d) {
-    do {
-        if (d->map.largest > d->largest) d->largest = d->map.largest;
-        if (d->map.smallest > 0 && (d->smallest <= 0 || d->map.smallest < d->smallest))
-            d->smallest = d->map.smallest;
-    } while (par__heat_map_next(&d->map));
-}
-
 par_status par__page_draw(const par_matrix *m, par_matrix_quantity quantity,
                           const par__canvas *canvas) {
     drawing *d = calloc(1, sizeof *d);
@@ -202,7 +174,11 @@ par_status par__page_draw(const par_matrix *m, par_matrix_quantity quantity,
     d->canvas = canvas;
     d->grid = grid_of(m);
     par__heat_map_begin(&d->map, m, quantity);
-    find_scale(d);
+    do { /* the scale */
+        if (d->map.largest > d->largest) d->largest = d->map.largest;
+        if (d->map.smallest > 0 && (d->smallest <= 0 || d->map.smallest < d->smallest))
+            d->smallest = d->map.smallest;
+    } while (par__heat_map_next(&d->map));
     draw_legend(d);
     int place = 0;
     par__heat_map_begin(&d->map, m, quantity);

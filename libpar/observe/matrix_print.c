@@ -11,14 +11,6 @@
 
 enum { MAX_CELLS = PAR__MAP_CELLS, MAX_DIFFERENCES = 20, WIDE_CELLS = 32, SHADES = 4 };
 
-static const char *shade(const par__heat_map *m, double value) {
-    static const char *const shades[SHADES] = {"░", "▒", "▓", "█"};
-    double level = par__heat_map_level(m, value);
-    if (level < 0) return "·";
-    int i = (int)(level * SHADES);
-    return shades[i < SHADES ? i : SHADES - 1];
-}
-
 /* Lines stand where the outermost axis goes on, if one map alone is drawn. */
 static bool has_line(const par__heat_map *m, int cell, bool two) {
     int every[PAR_AXIS_COUNT];
@@ -30,10 +22,13 @@ static bool has_line(const par__heat_map *m, int cell, bool two) {
 
 static int put_side(const par__heat_map *m, const double *values, int row, bool two, char *line,
                     size_t nbytes) {
+    static const char *const shades[SHADES] = {"░", "▒", "▓", "█"};
     size_t n = 0;
     bool wide = m->cells <= WIDE_CELLS;
     for (int column = 0; column < m->cells; column++) {
-        const char *s = shade(m, values[row * m->cells + column]);
+        double level = par__heat_map_level(m, values[row * m->cells + column]);
+        int i = (int)(level * SHADES);
+        const char *s = level < 0 ? "·" : shades[i < SHADES ? i : SHADES - 1];
         if (has_line(m, column, two)) n += (size_t)snprintf(line + n, nbytes - n, "│");
         n += (size_t)snprintf(line + n, nbytes - n, "%s%s", s,
                               !wide            ? ""
@@ -43,45 +38,33 @@ static int put_side(const par__heat_map *m, const double *values, int row, bool 
     return (int)n;
 }
 
-static void print_row(const par__heat_map *m, int row, bool two, const par__printer *out) {
-    char line[2 * (2 * MAX_CELLS + 16) * 3 + 16];
-    int n = snprintf(line, sizeof line, two ? "%3d" : "%4d ", row * m->group);
-    n += put_side(m, m->value, row, two, line + n, sizeof line - (size_t)n);
-    if (two) {
-        n += snprintf(line + n, sizeof line - (size_t)n, " ");
-        put_side(m, m->predicted, row, two, line + n, sizeof line - (size_t)n);
-    }
-    out->print(out->user, line);
-}
-
-static void print_border(const par__heat_map *m, const par__printer *out) {
-    char line[(2 * MAX_CELLS + 16) * 3 + 16];
-    int n = snprintf(line, sizeof line, "     ");
-    for (int column = 0; column < m->cells; column++)
-        n += snprintf(line + n, sizeof line - (size_t)n, "%s%s",
-                      has_line(m, column, false) ? "┼" : "", m->cells <= WIDE_CELLS ? "──" : "─");
-    out->print(out->user, line);
-}
-
-static void print_title(const par__heat_map *m, bool two, const par__printer *out) {
-    char large[32], small[32], total[32];
-    par__quantity_text(m->quantity, m->largest, large);
-    par__quantity_text(m->quantity, m->smallest, small);
-    par__quantity_text(m->quantity, m->total, total);
+static void print_map(const par__heat_map *m, const par__printer *out) {
+    bool two = m->compared && memcmp(m->value, m->predicted, sizeof m->value) != 0;
     const char *compared = two           ? "; left counted, right predicted"
                            : m->compared ? ", as predicted"
                                          : "";
+    char large[32], small[32], total[32], line[2 * (2 * MAX_CELLS + 16) * 3 + 16];
+    par__quantity_text(m->quantity, m->largest, large);
+    par__quantity_text(m->quantity, m->smallest, small);
+    par__quantity_text(m->quantity, m->total, total);
     par__printf(out, "%s: %s, from row to column%s; %s, cells of %s to %s",
                 m->axis ? m->axis : "all axes", par__quantity_name(m->quantity), compared, total,
                 small, large);
-}
-
-static void print_map(const par__heat_map *m, const par__printer *out) {
-    bool two = m->compared && memcmp(m->value, m->predicted, sizeof m->value) != 0;
-    print_title(m, two, out);
     for (int row = 0; row < m->cells; row++) {
-        if (has_line(m, row, two)) print_border(m, out);
-        print_row(m, row, two, out);
+        bool border = has_line(m, row, two);
+        int n = snprintf(line, sizeof line, "     ");
+        for (int column = 0; border && column < m->cells; column++)
+            n += snprintf(line + n, sizeof line - (size_t)n, "%s%s",
+                          has_line(m, column, false) ? "┼" : "",
+                          m->cells <= WIDE_CELLS ? "──" : "─");
+        if (border) out->print(out->user, line);
+        n = snprintf(line, sizeof line, two ? "%3d" : "%4d ", row * m->group);
+        n += put_side(m, m->value, row, two, line + n, sizeof line - (size_t)n);
+        if (two) {
+            n += snprintf(line + n, sizeof line - (size_t)n, " ");
+            put_side(m, m->predicted, row, two, line + n, sizeof line - (size_t)n);
+        }
+        out->print(out->user, line);
     }
 }
 
@@ -127,20 +110,6 @@ int par_matrix_differences(const par_matrix *m) {
     return walk_differences(m, NULL);
 }
 
-static void print_differences(const par_matrix *m, const par__printer *out) {
-    int n = walk_differences(m, out);
-    if (!m->known[PAR_MATRIX_NBYTES] || !m->known[PAR_MATRIX_PREDICTED])
-        par__printf(out, "note: nothing was predicted");
-    else if (n == 0)
-        par__printf(out, "counted traffic equals the prediction%s",
-                    m->overflow ? ", where both are known" : "");
-    else
-        par__printf(out, "%d differences between counted traffic and the prediction", n);
-    if (m->overflow)
-        par__printf(out,
-                    "note: there was more to count than the tables hold; some of it is missing");
-}
-
 void par_matrix_print(const par_matrix *matrix, par_matrix_quantity quantity,
                       void (*print)(void *user, const char *line), void *user) {
     const par__printer out = {print, user};
@@ -152,5 +121,15 @@ void par_matrix_print(const par_matrix *matrix, par_matrix_quantity quantity,
     par__table_hosts(matrix, &out);
     par__table_ops(matrix, &out);
     par__table_layers(matrix, &out);
-    print_differences(matrix, &out);
+    int n = walk_differences(matrix, &out);
+    if (!matrix->known[PAR_MATRIX_NBYTES] || !matrix->known[PAR_MATRIX_PREDICTED])
+        par__printf(&out, "note: nothing was predicted");
+    else if (n == 0)
+        par__printf(&out, "counted traffic equals the prediction%s",
+                    matrix->overflow ? ", where both are known" : "");
+    else
+        par__printf(&out, "%d differences between counted traffic and the prediction", n);
+    if (matrix->overflow)
+        par__printf(&out,
+                    "note: there was more to count than the tables hold; some of it is missing");
 }

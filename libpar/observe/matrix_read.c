@@ -153,29 +153,26 @@ static int by_ranks(const void *a, const void *b) {
                               : (x->to > y->to) - (x->to < y->to);
 }
 
-static par_status read_line(const reading *r, const json_t *o, par_matrix_line *line) {
-    json_t *cells;
-    PAR_TRY(text_of(r, o, "axis", line->axis, sizeof line->axis));
-    PAR_TRY(text_of(r, o, "purpose", line->purpose, sizeof line->purpose));
-    PAR_TRY(array_of(r, o, "cells", &cells));
-    size_t n = json_array_size(cells);
-    line->cells = calloc(n ? n : 1, sizeof *line->cells);
-    if (!line->cells) return no_memory(r);
-    for (size_t i = 0; i < n; i++)
-        PAR_TRY(read_cell(r, json_array_get(cells, i), &line->cells[line->n++]));
-    qsort(line->cells, n, sizeof *line->cells, by_ranks);
-    return PAR_OK;
-}
-
 static par_status read_lines(reading *r, const json_t *root) {
-    json_t *lines;
+    json_t *lines, *cells;
     PAR_TRY(array_of(r, root, "lines", &lines));
     size_t n = json_array_size(lines);
     if (n > 65536) return refuse(r, "there are too many lines");
     r->m->lines = calloc(n ? n : 1, sizeof *r->m->lines);
     if (!r->m->lines) return no_memory(r);
-    for (size_t i = 0; i < n; i++)
-        PAR_TRY(read_line(r, json_array_get(lines, i), &r->m->lines[r->m->n++]));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *o = json_array_get(lines, i);
+        par_matrix_line *line = &r->m->lines[r->m->n++];
+        PAR_TRY(text_of(r, o, "axis", line->axis, sizeof line->axis));
+        PAR_TRY(text_of(r, o, "purpose", line->purpose, sizeof line->purpose));
+        PAR_TRY(array_of(r, o, "cells", &cells));
+        size_t n_cells = json_array_size(cells);
+        line->cells = calloc(n_cells ? n_cells : 1, sizeof *line->cells);
+        if (!line->cells) return no_memory(r);
+        for (size_t k = 0; k < n_cells; k++)
+            PAR_TRY(read_cell(r, json_array_get(cells, k), &line->cells[line->n++]));
+        qsort(line->cells, n_cells, sizeof *line->cells, by_ranks);
+    }
     return PAR_OK;
 }
 

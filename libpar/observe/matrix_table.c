@@ -15,22 +15,6 @@ void par__printf(const par__printer *out, const char *format, ...) {
     out->print(out->user, text);
 }
 
-/* The traffic that is known of: of the algorithm, or what was asked for. */
-static par_matrix_quantity traffic_of(const par_matrix *m) {
-    return m->known[PAR_MATRIX_NBYTES] ? PAR_MATRIX_NBYTES : PAR_MATRIX_LOGICAL;
-}
-
-static void quantity_cell(const par_matrix *m, const par_matrix_line *line, par_matrix_quantity q,
-                          char text[32]) {
-    snprintf(text, 32, "-");
-    if (q == PAR_MATRIX_PREDICTED && !par_matrix_is_predicted(line)) return;
-    if (m->known[q] && q == PAR_MATRIX_MESSAGES)
-        snprintf(text, 32, par__line_total(line, q) < 1e10 ? "%.0f" : "%.4g",
-                 par__line_total(line, q));
-    else if (m->known[q])
-        par__quantity_text(q, par__line_total(line, q), text);
-}
-
 void par__table_lines(const par_matrix *m, const par__printer *out) {
     static const par_matrix_quantity columns[] = {PAR_MATRIX_NBYTES, PAR_MATRIX_PREDICTED,
                                                   PAR_MATRIX_LOGICAL, PAR_MATRIX_MESSAGES,
@@ -39,10 +23,20 @@ void par__table_lines(const par_matrix *m, const par__printer *out) {
     par__printf(out, "%-8s %-22s %14s %14s %14s %12s %12s", "axis", "purpose", "counted",
                 "predicted", "logical", "messages", "waited");
     for (int i = 0; i < m->n; i++) {
+        const par_matrix_line *line = &m->lines[i];
         char text[N][32];
-        for (int k = 0; k < N; k++) quantity_cell(m, &m->lines[i], columns[k], text[k]);
-        par__printf(out, "%-8s %-22s %14s %14s %14s %12s %12s", m->lines[i].axis,
-                    m->lines[i].purpose, text[0], text[1], text[2], text[3], text[4]);
+        for (int k = 0; k < N; k++) {
+            par_matrix_quantity q = columns[k];
+            double total = par__line_total(line, q);
+            if (!m->known[q] || (q == PAR_MATRIX_PREDICTED && !par_matrix_is_predicted(line)))
+                snprintf(text[k], sizeof text[k], "-");
+            else if (q == PAR_MATRIX_MESSAGES)
+                snprintf(text[k], sizeof text[k], total < 1e10 ? "%.0f" : "%.4g", total);
+            else
+                par__quantity_text(q, total, text[k]);
+        }
+        par__printf(out, "%-8s %-22s %14s %14s %14s %12s %12s", line->axis, line->purpose, text[0],
+                    text[1], text[2], text[3], text[4]);
     }
 }
 
@@ -59,19 +53,16 @@ double par__hosts_total(const par_matrix *m, const char *axis, par_matrix_quanti
     return sum;
 }
 
-static bool seen_before(const par_matrix *m, int line) {
-    for (int k = 0; k < line; k++)
-        if (strcmp(m->lines[k].axis, m->lines[line].axis) == 0) return true;
-    return false;
-}
-
 void par__table_hosts(const par_matrix *m, const par__printer *out) {
-    par_matrix_quantity q = traffic_of(m);
+    /* What is known of: the algorithm's traffic, or what was asked for. */
+    par_matrix_quantity q = m->known[PAR_MATRIX_NBYTES] ? PAR_MATRIX_NBYTES : PAR_MATRIX_LOGICAL;
     char within[32], between[32];
     if (!m->host) return;
     for (int i = -1; i < (m->n_hosts > 1 ? m->n : 0); i++) {
         const char *axis = i < 0 ? NULL : m->lines[i].axis;
-        if (i >= 0 && seen_before(m, i)) continue;
+        bool seen = false;
+        for (int k = 0; k < i; k++) seen = seen || strcmp(m->lines[k].axis, axis) == 0;
+        if (seen) continue;
         par__quantity_text(q, par__hosts_total(m, axis, q, false), within);
         par__quantity_text(q, par__hosts_total(m, axis, q, true), between);
         par__printf(out, "%s: %s within hosts, %s between %d host%s", axis ? axis : "all axes",
@@ -138,31 +129,24 @@ static phase_sum sum_phase(const par_matrix *m, const par_traffic_layer *of) {
     return s;
 }
 
-static bool phase_seen(const par_matrix *m, int at) {
-    for (int k = 0; k < at; k++)
-        if (same_phase(&m->layers[k], &m->layers[at])) return true;
-    return false;
-}
-
-static void print_phase(const par_traffic_layer *l, const phase_sum *s, const par__printer *out) {
-    char nbytes[32], waited[32], least[32] = "-", most[32] = "-", slowest[32] = "-";
-    par__size_text(s->nbytes, nbytes);
-    par__seconds_text(s->wait_s, waited);
-    if (s->n) par__size_text(s->least, least);
-    if (s->n) par__size_text(s->most, most);
-    if (s->slowest >= 0) snprintf(slowest, sizeof slowest, "%d", s->slowest);
-    par__printf(out, "%-8s %-22s %-12s %12s %10s %7d %12s %12s %8s", l->axis, l->purpose,
-                *l->phase ? l->phase : "-", nbytes, waited, s->n, least, most, slowest);
-}
-
 void par__table_layers(const par_matrix *m, const par__printer *out) {
     if (m->n_layers == 0) return;
     par__printf(out, "%-8s %-22s %-12s %12s %10s %7s %12s %12s %8s", "axis", "purpose", "phase",
                 "counted", "waited", "layers", "least", "most", "longest");
     for (int i = 0; i < m->n_layers; i++) {
-        if (phase_seen(m, i)) continue;
-        phase_sum s = sum_phase(m, &m->layers[i]);
-        print_phase(&m->layers[i], &s, out);
+        const par_traffic_layer *l = &m->layers[i];
+        char nbytes[32], waited[32], least[32] = "-", most[32] = "-", slowest[32] = "-";
+        bool seen = false;
+        for (int k = 0; k < i; k++) seen = seen || same_phase(&m->layers[k], l);
+        if (seen) continue;
+        phase_sum s = sum_phase(m, l);
+        par__size_text(s.nbytes, nbytes);
+        par__seconds_text(s.wait_s, waited);
+        if (s.n) par__size_text(s.least, least);
+        if (s.n) par__size_text(s.most, most);
+        if (s.slowest >= 0) snprintf(slowest, sizeof slowest, "%d", s.slowest);
+        par__printf(out, "%-8s %-22s %-12s %12s %10s %7d %12s %12s %8s", l->axis, l->purpose,
+                    *l->phase ? l->phase : "-", nbytes, waited, s.n, least, most, slowest);
     }
     par__printf(out, "least and most: bytes of a layer; longest: the layer that was waited for "
                      "longest");

@@ -22,20 +22,16 @@ typedef struct {
     par_measurement *m;
 } measuring;
 
-/* One message there and one back. */
-static par_status turn(measuring *w, int peer, bool first, int64_t n) {
-    par_comm *world = w->mesh->world;
-    if (first) PAR_TRY(par_comm_send(world, w->buffer, n, PAR_U8, peer, tag, NULL, NULL));
-    PAR_TRY(par_comm_recv(world, w->buffer, n, PAR_U8, peer, tag, NULL, NULL));
-    return first ? PAR_OK : par_comm_send(world, w->buffer, n, PAR_U8, peer, tag, NULL, NULL);
-}
-
 /* Seconds of one way, the fastest of `turns` behind one that warms up. */
 static par_status ping_pong(measuring *w, int peer, int64_t n, int turns, double *out) {
+    par_comm *world = w->mesh->world;
+    bool first = w->rank < peer;
     double best = 1e30;
     for (int i = 0; i <= turns; i++) {
         double begin = par__seconds();
-        PAR_TRY(turn(w, peer, w->rank < peer, n));
+        if (first) PAR_TRY(par_comm_send(world, w->buffer, n, PAR_U8, peer, tag, NULL, NULL));
+        PAR_TRY(par_comm_recv(world, w->buffer, n, PAR_U8, peer, tag, NULL, NULL));
+        if (!first) PAR_TRY(par_comm_send(world, w->buffer, n, PAR_U8, peer, tag, NULL, NULL));
         double one_way = (par__seconds() - begin) / 2;
         if (i > 0 && one_way < best) best = one_way;
     }
@@ -48,53 +44,21 @@ static bool is_measured(int size, int a, int b) {
     return a < b && (size <= PAR_MEASURE_ALL || (distance & (distance - 1)) == 0);
 }
 
-/* All ranks come to every pair, so that no other one sends meanwhile. */
-static par_status measure_pair(measuring *w, par_pair_speed *pair) {
-    double seconds = 0;
-    PAR_TRY(par_comm_barrier(w->mesh->world, tag));
-    if (w->rank != pair->a && w->rank != pair->b) return PAR_OK;
-    int peer = w->rank == pair->a ? pair->b : pair->a;
-    PAR_TRY(ping_pong(w, peer, SMALL, SMALL_TURNS, &pair->latency_s));
-    PAR_TRY(ping_pong(w, peer, PAR_MEASURE_NBYTES, LARGE_TURNS, &seconds));
-    pair->bytes_s = PAR_MEASURE_NBYTES / seconds;
-    return PAR_OK;
-}
-
-/* The lower rank of each pair has its numbers; rank 0 takes them from all. */
-static par_status collect_pairs(measuring *w) {
-    par_comm *world = w->mesh->world;
-    for (int i = 0; i < w->m->n_pairs; i++) {
-        par_pair_speed *pair = &w->m->pairs[i];
-        if (pair->a == 0) continue;
-        if (w->rank == 0)
-            PAR_TRY(par_comm_recv(world, pair, sizeof *pair, PAR_U8, pair->a, tag, NULL, NULL));
-        if (w->rank == pair->a)
-            PAR_TRY(par_comm_send(world, pair, sizeof *pair, PAR_U8, 0, tag, NULL, NULL));
-    }
-    return PAR_OK;
-}
-
-/* Seconds of the slowest rank. */
-static par_status slowest(measuring *w, double own, double *out) {
-    PAR_TRY(
-        par_comm_all_gather(w->mesh->world, &own, w->times, sizeof own, PAR_U8, tag, NULL, NULL));
-    *out = 0;
-    for (int r = 0; r < w->size; r++)
-        if (w->times[r] > *out) *out = w->times[r];
-    return PAR_OK;
-}
-
 static par_status measure_reduce(measuring *w, par_comm *group, const char *axis, int64_t nbytes) {
     par_reduce_speed *r = &w->m->reduces[w->m->n_reduces++];
-    double best = 1e30, seconds;
+    double best = 1e30;
     int n = par_comm_size(group);
     for (int i = 0; i <= REPEATS; i++) {
         PAR_TRY(par_comm_barrier(w->mesh->world, tag));
         double begin = par__seconds();
         PAR_TRY(
             par_comm_all_reduce(group, w->buffer, w->buffer, nbytes / 4, PAR_I32, tag, NULL, NULL));
-        PAR_TRY(slowest(w, par__seconds() - begin, &seconds));
-        if (i > 0 && seconds < best) best = seconds;
+        double own = par__seconds() - begin, slowest = 0;
+        PAR_TRY(par_comm_all_gather(w->mesh->world, &own, w->times, sizeof own, PAR_U8, tag, NULL,
+                                    NULL));
+        for (int k = 0; k < w->size; k++)
+            if (w->times[k] > slowest) slowest = w->times[k];
+        if (i > 0 && slowest < best) best = slowest;
     }
     *r = (par_reduce_speed){.n = n, .groups = w->size / n, .nbytes = nbytes, .seconds = best};
     strncpy(r->axis, axis, sizeof r->axis - 1);
@@ -111,9 +75,28 @@ static par_status measure_group(measuring *w, par_comm *group, const char *axis)
 }
 
 static par_status measure(measuring *w) {
-    for (int i = 0; i < w->m->n_pairs; i++) PAR_TRY(measure_pair(w, &w->m->pairs[i]));
-    PAR_TRY(collect_pairs(w));
-    PAR_TRY(measure_group(w, w->mesh->world, "world"));
+    par_comm *world = w->mesh->world;
+    double seconds = 0;
+    /* All ranks come to every pair, so that no other one sends meanwhile. */
+    for (int i = 0; i < w->m->n_pairs; i++) {
+        par_pair_speed *pair = &w->m->pairs[i];
+        PAR_TRY(par_comm_barrier(world, tag));
+        if (w->rank != pair->a && w->rank != pair->b) continue;
+        int peer = w->rank == pair->a ? pair->b : pair->a;
+        PAR_TRY(ping_pong(w, peer, SMALL, SMALL_TURNS, &pair->latency_s));
+        PAR_TRY(ping_pong(w, peer, PAR_MEASURE_NBYTES, LARGE_TURNS, &seconds));
+        pair->bytes_s = PAR_MEASURE_NBYTES / seconds;
+    }
+    /* The lower rank of each pair has its numbers; rank 0 takes them from all. */
+    for (int i = 0; i < w->m->n_pairs; i++) {
+        par_pair_speed *pair = &w->m->pairs[i];
+        if (pair->a == 0) continue;
+        if (w->rank == 0)
+            PAR_TRY(par_comm_recv(world, pair, sizeof *pair, PAR_U8, pair->a, tag, NULL, NULL));
+        if (w->rank == pair->a)
+            PAR_TRY(par_comm_send(world, pair, sizeof *pair, PAR_U8, 0, tag, NULL, NULL));
+    }
+    PAR_TRY(measure_group(w, world, "world"));
     for (int axis = 0; axis < PAR_AXIS_COUNT; axis++)
         if (par_comm_size(w->mesh->axis[axis]) < w->size)
             PAR_TRY(measure_group(w, w->mesh->axis[axis], par_axis_name((par_axis)axis)));

@@ -84,13 +84,6 @@ static int by_size(const void *a, const void *b) {
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-static void add(entry *list, int *n, const char *name, double nbytes) {
-    int i = 0;
-    while (i < *n && strcmp(list[i].name, name) != 0) i++;
-    if (i == *n) snprintf(list[(*n)++].name, sizeof list->name, "%s", name);
-    list[i].nbytes += nbytes;
-}
-
 typedef void name_of(const par_memory_book *book, const par_memory_detail *detail, char text[128]);
 
 static void layer_name(const par_memory_book *book, const par_memory_detail *detail,
@@ -115,8 +108,11 @@ static void put_largest(const printer *p, const par_memory_book *book, const cha
     entry *list = calloc((size_t)book->n_details + 1, sizeof *list);
     if (!list) return;
     for (int i = 0; i < book->n_details; i++) {
+        int k = 0;
         name(book, &book->details[i], text);
-        add(list, &n, text, (double)book->details[i].nbytes);
+        while (k < n && strcmp(list[k].name, text) != 0) k++;
+        if (k == n) snprintf(list[n++].name, sizeof list->name, "%s", text);
+        list[k].nbytes += (double)book->details[i].nbytes;
     }
     qsort(list, (size_t)n, sizeof *list, by_size);
     put(p, "  by %s:", title);
@@ -295,31 +291,27 @@ static void frame(char *text) {
         if (*text == ';' || *text == '\n') *text = ',';
 }
 
-static par_status write_rank(par__writer *writer, const par_memory_report *r,
-                             const par_memory_rank *rank) {
-    const par_memory_book *book = &r->books[rank->book];
-    for (int i = 0; i < book->n_details; i++) {
-        const par_memory_detail *detail = &book->details[i];
-        char tensor[128], layer[48], text[320];
-        if (detail->nbytes == 0) continue;
-        par__memory_tensor(book, detail, tensor);
-        memcpy(layer, detail->layer, sizeof layer);
-        frame(tensor);
-        frame(layer);
-        int n = snprintf(text, sizeof text, "rank %d;%s;%s%s%s %zu\n", rank->rank,
-                         book->lines[detail->line].kind, layer, *layer ? ";" : "", tensor,
-                         detail->nbytes);
-        PAR_TRY(par__writer_write(writer, text, (size_t)n));
-    }
-    return PAR_OK;
-}
-
 par_status par_memory_report_write_folded(const par_memory_report *r, const char *path) {
     par__writer writer;
     PAR_REQUIRE(r && path);
     PAR_TRY(par__writer_open(path, &writer));
     par_status st = PAR_OK;
-    for (int i = 0; st == PAR_OK && i < r->n_ranks; i++) st = write_rank(&writer, r, &r->ranks[i]);
+    for (int k = 0; k < r->n_ranks; k++) {
+        const par_memory_book *book = &r->books[r->ranks[k].book];
+        for (int i = 0; st == PAR_OK && i < book->n_details; i++) {
+            const par_memory_detail *detail = &book->details[i];
+            char tensor[128], layer[48], text[320];
+            if (detail->nbytes == 0) continue;
+            par__memory_tensor(book, detail, tensor);
+            memcpy(layer, detail->layer, sizeof layer);
+            frame(tensor);
+            frame(layer);
+            int n = snprintf(text, sizeof text, "rank %d;%s;%s%s%s %zu\n", r->ranks[k].rank,
+                             book->lines[detail->line].kind, layer, *layer ? ";" : "", tensor,
+                             detail->nbytes);
+            st = par__writer_write(&writer, text, (size_t)n);
+        }
+    }
     if (st == PAR_OK) return par__writer_commit(&writer);
     par__writer_abort(&writer);
     return st;

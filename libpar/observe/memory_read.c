@@ -20,13 +20,6 @@ static size_t size_of(const json_t *o, const char *key) {
     return n > 0 ? (size_t)n : 0;
 }
 
-static int count_parts(const json_t *lines) {
-    size_t n = 0;
-    for (size_t i = 0; i < json_array_size(lines); i++)
-        n += json_array_size(json_object_get(json_array_get(lines, i), "parts")) + 1;
-    return (int)n;
-}
-
 static void read_parts(par_memory_book *book, int line, const json_t *details) {
     size_t told = 0, nbytes = book->lines[line].nbytes;
     for (size_t i = 0; i < json_array_size(details); i++) {
@@ -46,8 +39,11 @@ static void read_parts(par_memory_book *book, int line, const json_t *details) {
 
 static par_status read_book(par_memory_book *book, const json_t *lines) {
     int n = (int)json_array_size(lines);
+    size_t n_details = 0;
+    for (size_t i = 0; i < (size_t)n; i++)
+        n_details += json_array_size(json_object_get(json_array_get(lines, i), "parts")) + 1;
     book->lines = calloc((size_t)n + 1, sizeof *book->lines);
-    book->details = calloc((size_t)count_parts(lines) + 1, sizeof *book->details);
+    book->details = calloc(n_details + 1, sizeof *book->details);
     if (!book->lines || !book->details)
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger of %d lines", n);
     for (int i = 0; i < n; i++) {
@@ -102,23 +98,12 @@ static par_status read_rank(par_memory_report *report, par_memory_rank *rank, co
     return PAR_OK;
 }
 
-static par_status read_savings(par_memory_report *report, const json_t *list) {
-    size_t n = json_array_size(list);
-    report->savings = calloc(n + 1, sizeof *report->savings);
-    if (!report->savings) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %zu options", n);
-    report->n_savings = (int)n;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *o = json_array_get(list, i);
-        copy(report->savings[i].option, sizeof report->savings[i].option, o, "option");
-        report->savings[i].nbytes = size_of(o, "nbytes");
-    }
-    return PAR_OK;
-}
-
 static par_status read_all(par_memory_report *report, const json_t *o, const char *path) {
     const char *form = json_string_value(json_object_get(o, "form"));
     const json_t *books = json_object_get(o, "ledgers"), *ranks = json_object_get(o, "ranks");
-    size_t n_books = json_array_size(books), n_ranks = json_array_size(ranks);
+    const json_t *savings = json_object_get(o, "largest_rank_with");
+    size_t n_books = json_array_size(books), n_ranks = json_array_size(ranks),
+           n_savings = json_array_size(savings);
     if (!form || strcmp(form, PAR__MEMORY_FORM) != 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: its form is \"%.40s\"; legal: \"%s\"", path, form ? form : "",
                  PAR__MEMORY_FORM);
@@ -139,13 +124,23 @@ static par_status read_all(par_memory_report *report, const json_t *o, const cha
         if (report->books[report->ranks[i].book].nbytes > report->books[largest->book].nbytes)
             report->largest = (int)i;
     }
-    return read_savings(report, json_object_get(o, "largest_rank_with"));
+    report->savings = calloc(n_savings + 1, sizeof *report->savings);
+    if (!report->savings) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %zu options", n_savings);
+    report->n_savings = (int)n_savings;
+    for (size_t i = 0; i < n_savings; i++) {
+        par_memory_saving *s = &report->savings[i];
+        copy(s->option, sizeof s->option, json_array_get(savings, i), "option");
+        s->nbytes = size_of(json_array_get(savings, i), "nbytes");
+    }
+    return PAR_OK;
 }
 
-static par_status parse(json_t *o, const json_error_t *error, const char *name,
-                        par_memory_report **out) {
+par_status par_memory_report_parse(const char *text, const char *name, par_memory_report **out) {
+    json_error_t error = {0};
+    PAR_REQUIRE(text && name && out);
+    json_t *o = json_loads(text, 0, &error);
     if (!o)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d: it is not JSON: %s", name, error->line, error->text);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d: it is not JSON: %s", name, error.line, error.text);
     par_memory_report *report = calloc(1, sizeof *report);
     par_status st = report ? read_all(report, o, name)
                            : par_error_set(PAR_ERR_MEMORY, "no host memory for a report");
@@ -155,12 +150,6 @@ static par_status parse(json_t *o, const json_error_t *error, const char *name,
     else
         par_memory_report_destroy(&report);
     return st;
-}
-
-par_status par_memory_report_parse(const char *text, const char *name, par_memory_report **out) {
-    json_error_t error = {0};
-    PAR_REQUIRE(text && name && out);
-    return parse(json_loads(text, 0, &error), &error, name, out);
 }
 
 par_status par_memory_report_read(const char *path, par_memory_report **out) {

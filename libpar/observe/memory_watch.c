@@ -54,25 +54,8 @@ void par_memory_reading_now(const par_backend *backend, par_memory_reading *out)
         out->device = 0;
 }
 
-/* PSS: the kernel walks all pages for it, so it is read once per file. */
-static size_t proportional(void) {
-    char text[2048];
-    uint64_t kib = 0;
-    read_start("/proc/self/smaps_rollup", text, sizeof text);
-    const char *at = strstr(text, "\nPss:");
-    return at && sscanf(at + 5, "%" SCNu64, &kib) == 1 ? (size_t)kib << 10 : 0;
-}
-
 static json_t *number(size_t n) {
     return json_integer((json_int_t)n);
-}
-
-static json_t *detail_json(const par_ledger_detail *p) {
-    json_t *o = json_object();
-    json_object_set_new(o, "layer", json_string(p->layer));
-    json_object_set_new(o, "tensor", json_string(p->tensor));
-    json_object_set_new(o, "nbytes", number(p->nbytes));
-    return o;
 }
 
 static char *ledger_text(const par_memory *memory) {
@@ -86,9 +69,15 @@ static char *ledger_text(const par_memory *memory) {
         json_object_set_new(o, "what", json_string(lines[i].what));
         json_object_set_new(o, "nbytes", number(lines[i].nbytes));
         json_object_set_new(o, "planned", number(lines[i].planned));
-        for (int k = 0; k < n_details; k++)
-            if (details[k].kind == lines[i].kind && strcmp(details[k].what, lines[i].what) == 0)
-                json_array_append_new(of, detail_json(&details[k]));
+        for (int k = 0; k < n_details; k++) {
+            if (details[k].kind != lines[i].kind || strcmp(details[k].what, lines[i].what) != 0)
+                continue;
+            json_t *part = json_object();
+            json_object_set_new(part, "layer", json_string(details[k].layer));
+            json_object_set_new(part, "tensor", json_string(details[k].tensor));
+            json_object_set_new(part, "nbytes", number(details[k].nbytes));
+            json_array_append_new(of, part);
+        }
         json_object_set_new(o, "parts", of);
         json_array_append_new(list, o);
     }
@@ -167,8 +156,9 @@ static json_t *samples_json(const par_memory_watch *w) {
 /* layout NULL: a world of its own. */
 static json_t *rank_json(const par_memory_watch *w, const par_layout *layout, int rank) {
     json_t *o = json_object();
-    char host[64] = "";
+    char host[64] = "", text[2048];
     int coordinate[PAR_AXIS_COUNT] = {0};
+    uint64_t kib = 0;
     gethostname(host, sizeof host - 1);
     if (layout) par_layout_coordinates(layout, rank, coordinate);
     json_object_set_new(o, "rank", json_integer(rank));
@@ -177,7 +167,11 @@ static json_t *rank_json(const par_memory_watch *w, const par_layout *layout, in
     for (int axis = 0; axis < PAR_AXIS_COUNT; axis++)
         json_object_set_new(o, par_axis_name((par_axis)axis), json_integer(coordinate[axis]));
     json_object_set_new(o, "device", json_boolean(w->backend && !w->backend->on_host));
-    json_object_set_new(o, "proportional", number(proportional()));
+    /* PSS: the kernel walks all pages for it, so it is read once per file. */
+    read_start("/proc/self/smaps_rollup", text, sizeof text);
+    const char *pss = strstr(text, "\nPss:");
+    bool known = pss && sscanf(pss + 5, "%" SCNu64, &kib) == 1;
+    json_object_set_new(o, "proportional", number(known ? (size_t)kib << 10 : 0));
     json_object_set_new(o, "samples", samples_json(w));
     return o;
 }
@@ -313,21 +307,18 @@ static par_status transfer(gathering *g) {
     return PAR_OK;
 }
 
-static par_status gather(gathering *g, const par_layout *layout) {
-    head mine = {0};
-    PAR_TRY(par_comm_agree(g->comm, prepare(g, layout, &mine)));
-    PAR_TRY(par_comm_all_gather(g->comm, &mine, g->all, sizeof mine, PAR_U8, tag, NULL, NULL));
-    PAR_TRY(par_comm_agree(g->comm, make_room(g)));
-    return transfer(g);
-}
-
 par_status par_memory_watch_write(const par_memory_watch *watch, par_comm *comm,
                                   const par_layout *layout, const par_memory_saving *savings,
                                   int n_savings, const char *path) {
     PAR_REQUIRE(watch && comm && layout);
     gathering g = {
         .comm = comm, .size = par_comm_size(comm), .rank = par_comm_rank(comm), .watch = watch};
-    par_status st = gather(&g, layout);
+    head mine = {0};
+    par_status st = par_comm_agree(comm, prepare(&g, layout, &mine));
+    if (st == PAR_OK)
+        st = par_comm_all_gather(comm, &mine, g.all, sizeof mine, PAR_U8, tag, NULL, NULL);
+    if (st == PAR_OK) st = par_comm_agree(comm, make_room(&g));
+    if (st == PAR_OK) st = transfer(&g);
     if (st == PAR_OK && g.rank == 0) {
         st = par__json_write(file_json(g.ledgers, g.ranks, savings, n_savings), path);
         g.ledgers = g.ranks = NULL;

@@ -49,32 +49,28 @@ static bool read_text(const char *folder, const char *name, char *text, int nbyt
     return read;
 }
 
-/* A zone that counts what no other one does, if it can be read; why: the first that cannot. */
-static void add_zone(par_meter *m, const char *folder, char *why, size_t nbytes) {
-    char name[64] = "", range[64] = "", energy[64] = "";
-    if (m->n_zones == ZONES || !read_text(folder, "name", name, sizeof name)) return;
-    bool package = strncmp(name, "package-", 8) == 0;
-    if (!package && strcmp(name, "dram\n") != 0) return;
-    if (!read_text(folder, "energy_uj", energy, sizeof energy)) {
-        if (!*why) snprintf(why, nbytes, "%.200s/energy_uj: %s", folder, strerror(errno));
-        return;
-    }
-    read_text(folder, "max_energy_range_uj", range, sizeof range);
-    zone *z = &m->zones[m->n_zones++];
-    snprintf(z->file, sizeof z->file, "%.900s", folder);
-    z->range = strtod(range, NULL);
-    z->last = strtod(energy, NULL);
-    m->n_packages += package;
-}
-
+/* Zones that count what no other one does and that can be read; why: the first that cannot. */
 static void open_zones(par_meter *m, const char *powercap, char *why, size_t nbytes) {
     char folder[PATH_NBYTES];
     DIR *d = opendir(powercap);
     if (!d) return;
-    for (struct dirent *e; (e = readdir(d));) {
+    for (struct dirent *e; m->n_zones < ZONES && (e = readdir(d));) {
+        char name[64] = "", range[64] = "", energy[64] = "";
         if (strncmp(e->d_name, "intel-rapl:", 11) != 0) continue;
         snprintf(folder, sizeof folder, "%.600s/%.255s", powercap, e->d_name);
-        add_zone(m, folder, why, nbytes);
+        if (!read_text(folder, "name", name, sizeof name)) continue;
+        bool package = strncmp(name, "package-", 8) == 0;
+        if (!package && strcmp(name, "dram\n") != 0) continue;
+        if (!read_text(folder, "energy_uj", energy, sizeof energy)) {
+            if (!*why) snprintf(why, nbytes, "%.200s/energy_uj: %s", folder, strerror(errno));
+            continue;
+        }
+        read_text(folder, "max_energy_range_uj", range, sizeof range);
+        zone *z = &m->zones[m->n_zones++];
+        snprintf(z->file, sizeof z->file, "%.900s", folder);
+        z->range = strtod(range, NULL);
+        z->last = strtod(energy, NULL);
+        m->n_packages += package;
     }
     closedir(d);
 }

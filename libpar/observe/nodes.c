@@ -34,36 +34,6 @@ typedef struct {
     double products, memory;
 } own_speed;
 
-static par_status open_bench(bench *b, par_dtype dtype) {
-    const par_backend *backend = b->backend;
-    int64_t n = b->of->n;
-    size_t matrix = (size_t)(n * n) * par_dtype_nbytes(dtype);
-    b->gemm = (par_gemm){.dtype = dtype,
-                         .dtype_c = dtype,
-                         .tb = true,
-                         .m = n,
-                         .n = n,
-                         .k = n,
-                         .lda = n,
-                         .ldb = n,
-                         .ldc = n};
-    PAR_TRY(par_gemm_prepare(backend, &b->gemm, &b->workspace_nbytes));
-    b->block_nbytes = 3 * matrix > 2 * b->of->copied ? 3 * matrix : 2 * b->of->copied;
-    PAR_TRY(backend->stream_create(&b->stream));
-    PAR_TRY(backend->memory.alloc(b->block_nbytes, &b->block));
-    if (b->workspace_nbytes) PAR_TRY(backend->memory.alloc(b->workspace_nbytes, &b->workspace));
-    b->gemm.a = b->block;
-    b->gemm.b = (char *)b->block + matrix;
-    b->gemm.c = (char *)b->block + 2 * matrix;
-    return PAR_OK;
-}
-
-static void close_bench(bench *b) {
-    if (b->workspace) b->backend->memory.release(b->workspace, b->workspace_nbytes);
-    if (b->block) b->backend->memory.release(b->block, b->block_nbytes);
-    if (b->stream) b->backend->stream_destroy(b->stream);
-}
-
 static par_status product(bench *b) {
     return par_gemm_run(b->backend, b->stream, &b->gemm, b->workspace);
 }
@@ -86,24 +56,32 @@ static par_status time_of(bench *b, par_status (*call)(bench *), double *out) {
 }
 
 static par_status measure_own(bench *b, par_dtype dtype, own_speed *out) {
-    double n = (double)b->of->n, seconds;
+    const par_backend *backend = b->backend;
+    int64_t n = b->of->n;
+    size_t matrix = (size_t)(n * n) * par_dtype_nbytes(dtype);
+    double seconds;
     gethostname(out->host, sizeof out->host - 1);
-    PAR_TRY(open_bench(b, dtype));
+    b->gemm = (par_gemm){.dtype = dtype,
+                         .dtype_c = dtype,
+                         .tb = true,
+                         .m = n,
+                         .n = n,
+                         .k = n,
+                         .lda = n,
+                         .ldb = n,
+                         .ldc = n};
+    PAR_TRY(par_gemm_prepare(backend, &b->gemm, &b->workspace_nbytes));
+    b->block_nbytes = 3 * matrix > 2 * b->of->copied ? 3 * matrix : 2 * b->of->copied;
+    PAR_TRY(backend->stream_create(&b->stream));
+    PAR_TRY(backend->memory.alloc(b->block_nbytes, &b->block));
+    if (b->workspace_nbytes) PAR_TRY(backend->memory.alloc(b->workspace_nbytes, &b->workspace));
+    b->gemm.a = b->block;
+    b->gemm.b = (char *)b->block + matrix;
+    b->gemm.c = (char *)b->block + 2 * matrix;
     PAR_TRY(time_of(b, product, &seconds));
-    out->products = 2 * n * n * n / seconds;
+    out->products = 2 * (double)n * (double)n * (double)n / seconds;
     PAR_TRY(time_of(b, copy, &seconds));
     out->memory = 2 * (double)b->of->copied / seconds;
-    return PAR_OK;
-}
-
-static par_status gather(par_comm *world, const own_speed *own, own_speed *all,
-                         par_node_check *check) {
-    PAR_TRY(par_comm_all_gather(world, own, all, sizeof *own, PAR_U8, tag, NULL, NULL));
-    for (int r = 0; r < check->n_ranks; r++) {
-        memcpy(check->hosts[r], all[r].host, sizeof check->hosts[r]);
-        check->ranks[r][PAR_NODE_PRODUCTS] = all[r].products;
-        check->ranks[r][PAR_NODE_MEMORY] = all[r].memory;
-    }
     return PAR_OK;
 }
 
@@ -122,13 +100,21 @@ par_status par_nodes_check(par_transport *transport, const par_backend *backend,
         st = par_error_set(PAR_ERR_MEMORY, "no host memory for the speed of %d ranks", size);
     PAR_TRY_GOTO(par_comm_agree(world, st), out_world);
     PAR_TRY_GOTO(par_comm_agree(world, measure_own(&b, dtype, &own)), out_world);
-    PAR_TRY_GOTO(gather(world, &own, all, check), out_world);
+    PAR_TRY_GOTO(par_comm_all_gather(world, &own, all, sizeof own, PAR_U8, tag, NULL, NULL),
+                 out_world);
+    for (int r = 0; r < size; r++) {
+        memcpy(check->hosts[r], all[r].host, sizeof check->hosts[r]);
+        check->ranks[r][PAR_NODE_PRODUCTS] = all[r].products;
+        check->ranks[r][PAR_NODE_MEMORY] = all[r].memory;
+    }
     if (size > 1) PAR_TRY_GOTO(par_topology_measure(transport, NULL, &pairs), out_world);
     if (par_transport_rank(transport) == 0)
         st = par__node_check_judge(check, pairs ? pairs->pairs : NULL, pairs ? pairs->n_pairs : 0);
     st = par_comm_agree(world, st);
 out_world:
-    close_bench(&b);
+    if (b.workspace) backend->memory.release(b.workspace, b.workspace_nbytes);
+    if (b.block) backend->memory.release(b.block, b.block_nbytes);
+    if (b.stream) backend->stream_destroy(b.stream);
     par_measurement_destroy(&pairs);
     par_comm_destroy(&world);
     free(all);

@@ -112,16 +112,6 @@ static void judge_pairs(judging *j, par_node_figure figure) {
     }
 }
 
-static void judge_ranks(judging *j, par_node_figure figure) {
-    par_node_check *c = j->check;
-    for (int r = 0; r < c->n_ranks; r++) j->values[r] = c->ranks[r][figure];
-    c->median[figure] = median(j->values, c->n_ranks);
-    if (figure == PAR_NODE_MESSAGES || figure == PAR_NODE_LATENCY) return;
-    for (int r = 0; r < c->n_ranks; r++)
-        if (worse(figure, c->ranks[r][figure], c->median[figure]) > factors[figure])
-            add(j, figure, r, -1, c->ranks[r][figure], c->median[figure]);
-}
-
 par_status par__node_check_judge(par_node_check *c, const par_pair_speed *pairs, int n_pairs) {
     size_t n = (size_t)c->n_ranks + (size_t)n_pairs;
     judging j = {.check = c, .pairs = pairs, .n_pairs = n_pairs};
@@ -134,8 +124,15 @@ par_status par__node_check_judge(par_node_check *c, const par_pair_speed *pairs,
     }
     judge_pairs(&j, PAR_NODE_MESSAGES);
     judge_pairs(&j, PAR_NODE_LATENCY);
-    for (int figure = 0; figure < PAR_NODE_FIGURES; figure++)
-        judge_ranks(&j, (par_node_figure)figure);
+    for (int i = 0; i < PAR_NODE_FIGURES; i++) {
+        par_node_figure figure = (par_node_figure)i;
+        for (int r = 0; r < c->n_ranks; r++) j.values[r] = c->ranks[r][figure];
+        c->median[figure] = median(j.values, c->n_ranks);
+        if (figure == PAR_NODE_MESSAGES || figure == PAR_NODE_LATENCY) continue; /* by pairs */
+        for (int r = 0; r < c->n_ranks; r++)
+            if (worse(figure, c->ranks[r][figure], c->median[figure]) > factors[figure])
+                add(&j, figure, r, -1, c->ranks[r][figure], c->median[figure]);
+    }
     free(j.values);
     return PAR_OK;
 }

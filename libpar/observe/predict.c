@@ -23,15 +23,13 @@ static void add(const channel *c, int peer, int64_t nbytes) {
     if (line) line[par_comm_world_rank(c->comm, peer)].nbytes += nbytes;
 }
 
-static int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 /* Phase k: min(2^k, p - 2^k) blocks to rank r - 2^k. */
 static void add_phases(const channel *c, int64_t times, int64_t block_nbytes) {
     int p = par_comm_size(c->comm), r = par_comm_rank(c->comm);
-    for (int64_t distance = 1; distance < p; distance *= 2)
-        add(c, (int)((r + p - distance) % p), times * block_nbytes * least(distance, p - distance));
+    for (int64_t distance = 1; distance < p; distance *= 2) {
+        int64_t blocks = distance < p - distance ? distance : p - distance;
+        add(c, (int)((r + p - distance) % p), times * block_nbytes * blocks);
+    }
 }
 
 static void add_gather(const channel *c, int64_t times, int64_t shard_nbytes) {
@@ -97,14 +95,6 @@ static int64_t forwards(const par_traffic_run *run) {
     return run->micros * (run->recompute_full ? 2 : 1) + run->eval_micros;
 }
 
-/* Three numbers per token, loss_rows tokens at a time. */
-static void add_losses(const channel *c, const par_traffic_run *run) {
-    const int64_t token = 3 * (int64_t)sizeof(float), N = run->B * run->T,
-                  micros = run->micros + run->eval_micros;
-    add_gather(c, N / run->loss_rows * micros, run->loss_rows * token);
-    add_gather(c, micros, N % run->loss_rows * token);
-}
-
 static void tensor_axis(par_traffic *t, const par_traffic_run *run) {
     const par_comm *tp = run->mesh->axis[PAR_TP];
     const channel forward = {t, tp, "activations forward"},
@@ -117,7 +107,11 @@ static void tensor_axis(par_traffic *t, const par_traffic_run *run) {
                     (per_micro){2 * blocks + run->head, 4 * blocks + run->head + run->embedding});
     if (!run->head) return;
     add_activations(&forward, run, run->eval_micros, (per_micro){.gathers = 1});
-    add_losses(&loss, run);
+    /* Three numbers per token, loss_rows tokens at a time. */
+    const int64_t token = 3 * (int64_t)sizeof(float), N = run->B * run->T,
+                  micros = run->micros + run->eval_micros;
+    add_gather(&loss, N / run->loss_rows * micros, run->loss_rows * token);
+    add_gather(&loss, micros, N % run->loss_rows * token);
 }
 
 /* Part c p + s of the model goes on at the next stage, unless it is the last part. */

@@ -42,30 +42,8 @@ static par_status refuse(const char *path, size_t at, const char *why) {
              path, at, why);
 }
 
-static bool same_loss(const par__series_form *form, double a, double b) {
-    return form->floats ? (float)a == (float)b : a == b;
-}
-
-static par_status take(const par__series_form *form, const char *path, size_t at,
-                       const par_series_start *start, const par_series_point *p, int64_t before,
-                       walk *w) {
-    bool other_run = p->step < before || (p->step == before && !p->validation);
-    if (other_run) *w = (walk){.whole = w->whole};
-    if (p->step > start->step && !w->later) {
-        w->later = true;
-        w->keep = at;
-    }
-    if (p->step != start->step) return PAR_OK;
-    if (p->validation)
-        w->has_validation = true;
-    else if (!same_loss(form, p->loss, start->loss))
-        return refuse(path, at, "has another loss than the checkpoint: another run's");
-    else
-        w->anchored = true;
-    return PAR_OK;
-}
-
-/* All records; of a new run only that they are such, and where the last complete one ends. */
+/* All records; of a new run only that they are such, and where the last complete one ends. Where
+ * steps begin anew, another run begins. */
 static par_status scan(const par__series_form *form, const char *path, const unsigned char *text,
                        size_t n, const par_series_start *start, walk *w) {
     int64_t before = 0;
@@ -77,9 +55,22 @@ static par_status scan(const par__series_form *form, const char *path, const uns
             (at == 0 && found != PAR__SERIES_NONE))
             return refuse(path, at, "is not a record of a run's numbers");
         w->whole = at + length;
-        if (found != PAR__SERIES_POINT) continue;
-        if (start->step > 0) PAR_TRY(take(form, path, at, start, &p, before, w));
+        if (found != PAR__SERIES_POINT || start->step == 0) continue;
+        bool other_run = p.step < before || (p.step == before && !p.validation);
+        bool same = form->floats ? (float)p.loss == (float)start->loss : p.loss == start->loss;
         before = p.step;
+        if (other_run) *w = (walk){.whole = w->whole};
+        if (p.step > start->step && !w->later) {
+            w->later = true;
+            w->keep = at;
+        }
+        if (p.step != start->step) continue;
+        if (p.validation)
+            w->has_validation = true;
+        else if (!same)
+            return refuse(path, at, "has another loss than the checkpoint: another run's");
+        else
+            w->anchored = true;
     }
     if (w->later && !w->anchored)
         return refuse(path, w->keep, "has later steps than the checkpoint's, and not that one");

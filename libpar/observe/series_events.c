@@ -152,10 +152,19 @@ static bool get_loss(const unsigned char *at, const unsigned char *end, par_seri
     return true;
 }
 
-static par__series_found read_event(const unsigned char *at, const unsigned char *end,
-                                    par_series_point *out) {
+static par__series_found read_point(const unsigned char *text, size_t n, par_series_point *out,
+                                    size_t *length) {
     par__series_found found = PAR__SERIES_NONE;
     field f, value;
+    if (n < 12) return PAR__SERIES_CUT;
+    uint64_t nbytes = get_fixed(text, 8);
+    if (get_fixed(text + 8, 4) != masked_crc(text, 8)) return PAR__SERIES_BROKEN;
+    if (n < 16 || nbytes > n - 16) return PAR__SERIES_CUT;
+    if (get_fixed(text + 12 + nbytes, 4) != masked_crc(text + 12, nbytes))
+        return PAR__SERIES_BROKEN;
+    *length = 16 + nbytes;
+    *out = (par_series_point){0};
+    const unsigned char *at = text + 12, *end = at + nbytes;
     while (at < end) {
         if (!next_field(&at, end, &f)) return PAR__SERIES_BROKEN;
         if (f.key == 0x10) out->step = (int64_t)f.number;
@@ -167,19 +176,6 @@ static par__series_found read_event(const unsigned char *at, const unsigned char
         }
     }
     return found;
-}
-
-static par__series_found read_point(const unsigned char *text, size_t n, par_series_point *out,
-                                    size_t *length) {
-    if (n < 12) return PAR__SERIES_CUT;
-    uint64_t nbytes = get_fixed(text, 8);
-    if (get_fixed(text + 8, 4) != masked_crc(text, 8)) return PAR__SERIES_BROKEN;
-    if (n < 16 || nbytes > n - 16) return PAR__SERIES_CUT;
-    if (get_fixed(text + 12 + nbytes, 4) != masked_crc(text + 12, nbytes))
-        return PAR__SERIES_BROKEN;
-    *length = 16 + nbytes;
-    *out = (par_series_point){0};
-    return read_event(text + 12, text + 12 + nbytes, out);
 }
 
 const par__series_form par__series_events = {head, write_point, read_point, true};

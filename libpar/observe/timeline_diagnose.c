@@ -47,25 +47,20 @@ static bool is_named(const report *r, const par__span *s, const char *name) {
     return strcmp(r->traces.texts.texts[s->name], name) == 0;
 }
 
-/* The device's, where there is one. */
+/* The device's, where there is one. NULL: there is none, or a part of it may be missing: what was
+ * overwritten had ended before the first end that is kept. */
 static const par__span *step_span(const report *r, const par__rank_spans *rank, int64_t number) {
     const par__span *found = NULL;
+    int64_t first_end = INT64_MAX;
     for (int64_t i = 0; i < rank->n; i++) {
         const par__span *s = &rank->spans[i];
         bool device = s->kind == PAR__EVENT_DEVICE;
+        if (s->end_ns < first_end) first_end = s->end_ns;
         if ((!device && s->kind != PAR__EVENT_CALL) || s->number != number) continue;
         if (is_named(r, s, "step") && (!found || device)) found = s;
     }
-    return found;
-}
-
-/* What was overwritten had ended before the first end that is kept. */
-static int64_t whole_from(const par__rank_spans *rank) {
-    int64_t first = INT64_MAX;
-    if (rank->n_dropped == 0) return INT64_MIN;
-    for (int64_t i = 0; i < rank->n; i++)
-        if (rank->spans[i].end_ns < first) first = rank->spans[i].end_ns;
-    return first;
+    bool cut = found && rank->n_dropped != 0 && found->begin_ns < first_end;
+    return cut ? NULL : found;
 }
 
 /* Forward and backward with what they wait for, but for the pipeline's messages; and what the walk
@@ -85,24 +80,17 @@ static double bubble_of(const report *r, const par__rank_spans *rank, const par_
     return busy > 0 ? (double)(walk_end - step->begin_ns - busy) / (double)busy : 0;
 }
 
-/* Waits of a rank within its step, by axis; their sum. */
-static double waits_of(report *r, const par__rank_spans *rank, const par__span *step,
-                       double seconds[PAR__USES]) {
-    double sum = 0;
-    for (int64_t i = 0; i < rank->n; i++) {
-        const par__span *s = &rank->spans[i];
+static void add_rank(report *r, step_facts *f, int rank, const par__span *step) {
+    const par__rank_spans *of = &r->traces.ranks[rank];
+    double waits[PAR__USES] = {0}, sum = 0; /* waits within its step, by axis */
+    for (int64_t i = 0; i < of->n; i++) {
+        const par__span *s = &of->spans[i];
         if (s->kind != PAR__EVENT_WAIT || s->begin_ns < step->begin_ns || s->end_ns > step->end_ns)
             continue;
         double took = 1e-9 * (double)(s->end_ns - s->begin_ns);
-        seconds[par__times_axis(&r->times, s->axis)] += took;
+        waits[par__times_axis(&r->times, s->axis)] += took;
         sum += took;
     }
-    return sum;
-}
-
-static void add_rank(report *r, step_facts *f, int rank, const par__span *step) {
-    const par__rank_spans *of = &r->traces.ranks[rank];
-    double waits[PAR__USES] = {0}, sum = waits_of(r, of, step, waits);
     double worked = 1e-9 * (double)(step->end_ns - step->begin_ns) - sum,
            bubble = bubble_of(r, of, step);
     for (int u = 0; u < PAR__USES; u++) {
@@ -115,29 +103,24 @@ static void add_rank(report *r, step_facts *f, int rank, const par__span *step) 
     if (step->end_ns > f->end_ns) f->end_ns = step->end_ns, f->last = rank;
 }
 
-static void add_step(report *r, int64_t number) {
-    step_facts *f = &r->steps[r->n_steps];
-    *f = (step_facts){.number = number, .begin_ns = INT64_MAX, .end_ns = INT64_MIN};
-    for (int i = 0; i < r->traces.n_ranks; i++) {
-        const par__span *s = step_span(r, &r->traces.ranks[i], number);
-        if (!s || s->begin_ns < whole_from(&r->traces.ranks[i])) {
-            r->n_cut++;
-            return;
-        }
-        add_rank(r, f, i, s);
-    }
-    par__times_path(&r->times, f->last, f->begin_ns, f->end_ns, f->path);
-    r->n_steps++;
-}
-
 /* Of rank 0's numbers, which are all ranks'. */
 static par_status add_steps(report *r) {
     const par__rank_spans *first = &r->traces.ranks[0];
     r->steps = calloc(MAX_STEPS, sizeof *r->steps);
     if (!r->steps) PAR_FAIL(PAR_ERR_MEMORY, "no memory for steps");
-    for (int64_t i = 0; i < first->n && r->n_steps < MAX_STEPS; i++)
-        if (first->spans[i].kind == PAR__EVENT_CALL && is_named(r, &first->spans[i], "step"))
-            add_step(r, first->spans[i].number);
+    for (int64_t i = 0; i < first->n && r->n_steps < MAX_STEPS; i++) {
+        const par__span *call = &first->spans[i], *step = call;
+        step_facts *f = &r->steps[r->n_steps];
+        if (call->kind != PAR__EVENT_CALL || !is_named(r, call, "step")) continue;
+        *f = (step_facts){.number = call->number, .begin_ns = INT64_MAX, .end_ns = INT64_MIN};
+        for (int rank = 0; step && rank < r->traces.n_ranks; rank++) {
+            step = step_span(r, &r->traces.ranks[rank], call->number);
+            if (step) add_rank(r, f, rank, step);
+        }
+        if (step) par__times_path(&r->times, f->last, f->begin_ns, f->end_ns, f->path);
+        r->n_steps += step != NULL;
+        r->n_cut += step == NULL;
+    }
     for (int s = 0; s < r->n_steps; s++)
         for (int u = 0; u < PAR__USES; u++) r->path[u] += r->steps[s].path[u] / r->n_steps;
     return PAR_OK;
@@ -183,20 +166,15 @@ static int n_uses(const report *r) {
     return PAR__USE_AXES + r->times.n_axes;
 }
 
-static const char *rank_name(const report *r, int rank, char text[96]) {
-    const char *label = r->traces.ranks[rank].label;
-    snprintf(text, 96, "%d%s%s%s", rank, *label ? " (" : "", label, *label ? ")" : "");
-    return text;
-}
-
 static void print_steps(const report *r) {
-    char name[96], axis[64];
+    char axis[64];
     say(r, "   step      time   bubble   the slowest rank, and its time without waits");
     for (int i = 0; i < r->n_steps; i++) {
         const step_facts *f = &r->steps[i];
-        say(r, "%7lld %7.1f ms %6.1f %%   %s, %.1f ms", (long long)f->number,
-            1e-6 * (double)(f->end_ns - f->begin_ns), 100 * f->bubble,
-            rank_name(r, f->slowest, name), 1e3 * f->slowest_s);
+        const char *label = r->traces.ranks[f->slowest].label;
+        say(r, "%7lld %7.1f ms %6.1f %%   %d%s%s%s, %.1f ms", (long long)f->number,
+            1e-6 * (double)(f->end_ns - f->begin_ns), 100 * f->bubble, f->slowest,
+            *label ? " (" : "", label, *label ? ")" : "", 1e3 * f->slowest_s);
     }
     for (int u = PAR__USE_AXES; u < n_uses(r); u++) {
         double mean = 0, most = 0;
@@ -209,30 +187,10 @@ static void print_steps(const report *r) {
     }
 }
 
-static void print_path(const report *r) {
-    double sum = 0;
-    char name[64];
-    for (int u = 0; u < n_uses(r); u++) sum += r->path[u];
-    say(r, "critical path of a step, %.1f ms:", 1e3 * sum);
-    for (int u = 0; u < n_uses(r); u++)
-        if (r->path[u] > 0)
-            say(r, "  %-16s %9.1f ms %5.1f %%", use_name(r, u, name), 1e3 * r->path[u],
-                100 * r->path[u] / sum);
-}
-
-static void print_kernels(const report *r) {
-    if (r->n_kernels == 0) return;
-    say(r, "kernels, of all ranks:       calls         time   share   of one");
-    for (int i = 0; i < r->n_kernels && i < SHOWN_KERNELS; i++) {
-        const kernel *k = &r->kernels[i];
-        say(r, "  %-20s %11lld %9.1f ms %5.1f %% %6.1f us", r->traces.texts.texts[k->name],
-            (long long)k->n, 1e-6 * (double)k->ns, 100 * (double)k->ns / (double)r->kernels_ns,
-            1e-3 * (double)k->ns / (double)k->n);
-    }
-}
-
 static void print_text(const report *r) {
     int64_t dropped = 0;
+    double path_s = 0;
+    char name[64];
     for (int i = 0; i < r->traces.n_ranks; i++) dropped += r->traces.ranks[i].n_dropped;
     if (r->n_cut)
         say(r,
@@ -240,8 +198,20 @@ static void print_text(const report *r) {
             "larger ring keeps more)",
             r->n_cut, r->n_cut == 1 ? " is" : "s are", (long long)dropped);
     if (r->n_steps > 0) print_steps(r);
-    if (r->n_steps > 0) print_path(r);
-    print_kernels(r);
+    for (int u = 0; u < n_uses(r); u++) path_s += r->path[u];
+    if (r->n_steps > 0) say(r, "critical path of a step, %.1f ms:", 1e3 * path_s);
+    for (int u = 0; u < n_uses(r); u++)
+        if (r->path[u] > 0)
+            say(r, "  %-16s %9.1f ms %5.1f %%", use_name(r, u, name), 1e3 * r->path[u],
+                100 * r->path[u] / path_s);
+    if (r->n_kernels > 0)
+        say(r, "kernels, of all ranks:       calls         time   share   of one");
+    for (int i = 0; i < r->n_kernels && i < SHOWN_KERNELS; i++) {
+        const kernel *k = &r->kernels[i];
+        say(r, "  %-20s %11lld %9.1f ms %5.1f %% %6.1f us", r->traces.texts.texts[k->name],
+            (long long)k->n, 1e-6 * (double)k->ns, 100 * (double)k->ns / (double)r->kernels_ns,
+            1e-3 * (double)k->ns / (double)k->n);
+    }
 }
 
 static json_t *json_uses(const report *r, const double seconds[PAR__USES], int first) {
@@ -252,18 +222,18 @@ static json_t *json_uses(const report *r, const double seconds[PAR__USES], int f
     return object;
 }
 
-static json_t *json_step(const report *r, const step_facts *f) {
-    return json_pack("{s:I,s:f,s:f,s:i,s:f,s:o,s:o,s:o}", "step", (json_int_t)f->number, "seconds",
-                     1e-9 * (double)(f->end_ns - f->begin_ns), "bubble", f->bubble, "slowest_rank",
-                     f->slowest, "slowest_s", f->slowest_s, "waited_mean_s",
-                     json_uses(r, f->mean, PAR__USE_AXES), "waited_most_s",
-                     json_uses(r, f->most, PAR__USE_AXES), "critical_path_s",
-                     json_uses(r, f->path, 0));
-}
-
 static par_status print_json(const report *r) {
     json_t *steps = json_array(), *kernels = json_array();
-    for (int i = 0; i < r->n_steps; i++) json_array_append_new(steps, json_step(r, &r->steps[i]));
+    for (int i = 0; i < r->n_steps; i++) {
+        const step_facts *f = &r->steps[i];
+        json_array_append_new(
+            steps, json_pack("{s:I,s:f,s:f,s:i,s:f,s:o,s:o,s:o}", "step", (json_int_t)f->number,
+                             "seconds", 1e-9 * (double)(f->end_ns - f->begin_ns), "bubble",
+                             f->bubble, "slowest_rank", f->slowest, "slowest_s", f->slowest_s,
+                             "waited_mean_s", json_uses(r, f->mean, PAR__USE_AXES), "waited_most_s",
+                             json_uses(r, f->most, PAR__USE_AXES), "critical_path_s",
+                             json_uses(r, f->path, 0)));
+    }
     for (int i = 0; i < r->n_kernels; i++)
         json_array_append_new(kernels, json_pack("{s:s,s:I,s:f}", "name",
                                                  r->traces.texts.texts[r->kernels[i].name], "calls",

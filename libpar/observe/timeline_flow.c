@@ -8,17 +8,13 @@
 
 #include "timeline.h"
 
-static bool is_named(const par__traces *traces, const par__span *s, const char *name) {
-    return strcmp(traces->texts.texts[s->name], name) == 0;
-}
-
 static par__meeting meeting_of(const par__traces *traces, int r, int64_t i) {
     const par__span *s = &traces->ranks[r].spans[i];
     int me = traces->ranks[r].rank;
     par__meeting o = {
         .axis = s->axis, .from = s->first, .to = -1, .rank = r, .number = s->number, .span = i};
     if (s->peer < 0) return o;
-    o.sends = is_named(traces, s, "send");
+    o.sends = strcmp(traces->texts.texts[s->name], "send") == 0;
     o.from = o.sends ? me : s->peer;
     o.to = o.sends ? s->peer : me;
     return o;
@@ -41,31 +37,16 @@ static const par__span *span_of(const par__traces *traces, const par__meeting *o
     return &traces->ranks[o->rank].spans[o->span];
 }
 
-/* The send; of a collective the rank that came last. */
-static const par__meeting *source_of(const par__traces *traces, const par__meeting *group,
-                                     int64_t n) {
-    const par__meeting *last = group;
-    for (int64_t i = 1; group->to < 0 && i < n; i++)
-        if (span_of(traces, &group[i])->begin_ns > span_of(traces, last)->begin_ns)
-            last = &group[i];
-    return last;
-}
-
-static int64_t count_operations(const par__traces *traces) {
-    int64_t n = 0;
-    for (int r = 0; r < traces->n_ranks; r++)
-        for (int64_t i = 0; i < traces->ranks[r].n; i++)
-            n += traces->ranks[r].spans[i].kind == PAR__EVENT_OPERATION;
-    return n;
-}
-
 /* One arrow at most per operation. What clocks put into the wrong order gets none. */
 static int64_t draw(const par__traces *traces, const par__meeting *all, int64_t n_all,
                     par__flow_arrow *out) {
     int64_t n = 0;
     for (int64_t i = 0, end; i < n_all; i = end) {
         for (end = i + 1; end < n_all && together(&all[i], &all[end]);) end++;
-        const par__meeting *from = source_of(traces, &all[i], end - i);
+        const par__meeting *from = &all[i]; /* the send; of a collective the rank that came last */
+        for (int64_t k = i + 1; all[i].to < 0 && k < end; k++)
+            if (span_of(traces, &all[k])->begin_ns > span_of(traces, from)->begin_ns)
+                from = &all[k];
         if (from->to >= 0 && !from->sends) continue;
         for (int64_t k = i; k < end; k++)
             if (&all[k] != from && !all[k].sends &&
@@ -77,7 +58,10 @@ static int64_t draw(const par__traces *traces, const par__meeting *all, int64_t 
 
 par_status par__meetings_find(const par__traces *traces, par__meeting **out, int64_t *n) {
     int64_t at = 0;
-    *n = count_operations(traces);
+    *n = 0;
+    for (int r = 0; r < traces->n_ranks; r++)
+        for (int64_t i = 0; i < traces->ranks[r].n; i++)
+            *n += traces->ranks[r].spans[i].kind == PAR__EVENT_OPERATION;
     par__meeting *all = malloc((size_t)(*n + 1) * sizeof *all);
     if (!all) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %lld operations", (long long)*n);
     for (int r = 0; r < traces->n_ranks; r++)

@@ -54,28 +54,28 @@ static par_status number_of(par__texts *texts, const char *text, int32_t *out) {
     return text ? par__texts_add(texts, text, out) : PAR_OK;
 }
 
-static par_status travelling(const par__event *e, par__texts *texts, par__span *out) {
-    *out = (par__span){.begin_ns = e->begin_ns,
-                       .end_ns = e->end_ns,
-                       .number = e->number,
-                       .nbytes = e->nbytes,
-                       .first = e->first,
-                       .peer = e->peer,
-                       .kind = e->kind,
-                       .layer = e->layer,
-                       .chunk = e->chunk,
-                       .micro = e->micro};
-    PAR_TRY(number_of(texts, e->name, &out->name));
-    PAR_TRY(number_of(texts, e->axis, &out->axis));
-    return number_of(texts, e->purpose, &out->purpose);
-}
-
 /* This rank's events. */
 static par_status take_own(const par_timeline *t, par__texts *texts, par__span **out) {
     int64_t n = par__timeline_kept(t);
     *out = malloc((size_t)(n + 1) * sizeof **out);
     if (!*out) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %lld events", (long long)n);
-    for (int64_t i = 0; i < n; i++) PAR_TRY(travelling(&t->events[i], texts, &(*out)[i]));
+    for (int64_t i = 0; i < n; i++) {
+        const par__event *e = &t->events[i];
+        par__span *s = &(*out)[i];
+        *s = (par__span){.begin_ns = e->begin_ns,
+                         .end_ns = e->end_ns,
+                         .number = e->number,
+                         .nbytes = e->nbytes,
+                         .first = e->first,
+                         .peer = e->peer,
+                         .kind = e->kind,
+                         .layer = e->layer,
+                         .chunk = e->chunk,
+                         .micro = e->micro};
+        PAR_TRY(number_of(texts, e->name, &s->name));
+        PAR_TRY(number_of(texts, e->axis, &s->axis));
+        PAR_TRY(number_of(texts, e->purpose, &s->purpose));
+    }
     return PAR_OK;
 }
 
@@ -133,17 +133,6 @@ static int by_begin(const void *a, const void *b) {
     return (x->end_ns < y->end_ns) - (x->end_ns > y->end_ns);
 }
 
-/* On rank 0's clock, and in the order of their begins. */
-static void settle(par__rank_spans *rank) {
-    for (int64_t i = 0; i < rank->n; i++) {
-        par__span *s = &rank->spans[i];
-        s->begin_ns = par__clock_convert(&rank->before, &rank->after, s->begin_ns);
-        s->end_ns = par__clock_convert(&rank->before, &rank->after, s->end_ns);
-        if (s->end_ns < s->begin_ns) s->end_ns = s->begin_ns;
-    }
-    qsort(rank->spans, (size_t)rank->n, sizeof *rank->spans, by_begin);
-}
-
 static par_status prepare_rank0(const par_timeline *t, par_comm *comm, const head *heads,
                                 par__traces *out) {
     int p = par_comm_size(comm);
@@ -174,7 +163,16 @@ static par_status bring(par_comm *comm, const head *heads, const par__texts *tex
     if (me != 0) PAR_TRY(send_own(comm, &heads[me], texts, own));
     for (int r = 1; me == 0 && r < out->n_ranks; r++)
         PAR_TRY(receive(comm, r, &heads[r], out, &failed));
-    for (int r = 0; failed == PAR_OK && r < out->n_ranks; r++) settle(&out->ranks[r]);
+    for (int r = 0; failed == PAR_OK && r < out->n_ranks; r++) {
+        par__rank_spans *rank = &out->ranks[r];
+        for (int64_t i = 0; i < rank->n; i++) { /* on rank 0's clock */
+            par__span *s = &rank->spans[i];
+            s->begin_ns = par__clock_convert(&rank->before, &rank->after, s->begin_ns);
+            s->end_ns = par__clock_convert(&rank->before, &rank->after, s->end_ns);
+            if (s->end_ns < s->begin_ns) s->end_ns = s->begin_ns;
+        }
+        qsort(rank->spans, (size_t)rank->n, sizeof *rank->spans, by_begin);
+    }
     return par_comm_agree(comm, failed);
 }
 

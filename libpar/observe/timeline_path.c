@@ -63,16 +63,11 @@ static void close_until(sweep *w, int64_t to) {
     for (; w->n > 0 && w->open[w->n - 1].end <= to; w->n--) reach(w, w->open[w->n - 1].end);
 }
 
-/* The device's thread, where it has one. */
-static int thread_of(const par__rank_spans *r) {
-    for (int64_t i = 0; i < r->n; i++)
-        if (r->spans[i].kind == PAR__EVENT_DEVICE) return PAR__THREAD_DEVICE;
-    return PAR__THREAD_MAIN;
-}
-
 static par_status segment(par__times *t, int rank) {
     const par__rank_spans *r = &t->traces->ranks[rank];
-    int thread = thread_of(r);
+    int thread = PAR__THREAD_MAIN; /* the device's, where it has one */
+    for (int64_t i = 0; i < r->n; i++)
+        if (r->spans[i].kind == PAR__EVENT_DEVICE) thread = PAR__THREAD_DEVICE;
     sweep w = {.out = &t->ranks[rank], .at = r->n ? r->spans[0].begin_ns : 0};
     w.out->segments = malloc((size_t)(2 * r->n + 1) * sizeof *w.out->segments);
     if (!w.out->segments)

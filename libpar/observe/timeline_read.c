@@ -33,13 +33,6 @@ static par_status text_of(reader *in, const json_t *object, const char *key, int
     return text ? par__texts_add(&in->traces->texts, text, out) : PAR_OK;
 }
 
-static int kind_of(const json_t *event) {
-    const char *name = json_string_value(json_object_get(event, "cat"));
-    for (int i = 0; name && i < PAR__EVENTS; i++)
-        if (strcmp(name, par__event_names[i]) == 0) return i;
-    return PAR__EVENT_USER;
-}
-
 static par_status rank_of(reader *in, const json_t *event, par__rank_spans **out) {
     int64_t pid = integer(event, "pid", -1);
     par__traces *t = in->traces;
@@ -54,6 +47,10 @@ static par_status rank_of(reader *in, const json_t *event, par__rank_spans **out
 static par_status add_span(reader *in, const json_t *event) {
     par__rank_spans *r = NULL;
     const json_t *args = json_object_get(event, "args");
+    const char *kind_name = json_string_value(json_object_get(event, "cat"));
+    int kind = PAR__EVENT_USER;
+    for (int i = 0; kind_name && i < PAR__EVENTS; i++)
+        if (strcmp(kind_name, par__event_names[i]) == 0) kind = i;
     PAR_TRY(rank_of(in, event, &r));
     int64_t *max = &in->max[r - in->traces->ranks];
     if (r->n == *max) {
@@ -68,7 +65,7 @@ static par_status add_span(reader *in, const json_t *event) {
                      .first = (int32_t)integer(args, "first", 0),
                      .peer = (int32_t)integer(args, "peer", -1),
                      .thread = (int32_t)integer(event, "tid", 0),
-                     .kind = (int16_t)kind_of(event),
+                     .kind = (int16_t)kind,
                      .layer = (int16_t)integer(args, "layer", -1),
                      .chunk = (int16_t)integer(args, "chunk", -1),
                      .micro = (int16_t)integer(args, "micro", -1)};
@@ -79,23 +76,18 @@ static par_status add_span(reader *in, const json_t *event) {
     return text_of(in, args, "purpose", &s->purpose);
 }
 
-/* What is behind "rank N: ". */
-static par_status add_label(reader *in, const json_t *event) {
-    par__rank_spans *r = NULL;
-    const char *name = json_string_value(json_object_get(json_object_get(event, "args"), "name"));
-    const char *label = name ? strstr(name, ": ") : NULL;
-    PAR_TRY(rank_of(in, event, &r));
-    snprintf(r->label, sizeof r->label, "%s", label ? label + 2 : "");
-    return PAR_OK;
-}
-
 static par_status add_event(reader *in, const json_t *event) {
     const char *phase = json_string_value(json_object_get(event, "ph")),
                *name = json_string_value(json_object_get(event, "name"));
     if (!phase || !name) return PAR_OK;
     if (strcmp(phase, "X") == 0) return add_span(in, event);
-    return strcmp(phase, "M") == 0 && strcmp(name, "process_name") == 0 ? add_label(in, event)
-                                                                        : PAR_OK;
+    if (strcmp(phase, "M") != 0 || strcmp(name, "process_name") != 0) return PAR_OK;
+    par__rank_spans *r = NULL;
+    const char *text = json_string_value(json_object_get(json_object_get(event, "args"), "name"));
+    const char *label = text ? strstr(text, ": ") : NULL; /* behind "rank N" */
+    PAR_TRY(rank_of(in, event, &r));
+    snprintf(r->label, sizeof r->label, "%s", label ? label + 2 : "");
+    return PAR_OK;
 }
 
 /* "otherData": the line that says how many ranks there are. */
@@ -117,18 +109,16 @@ static par_status begin_ranks(reader *in, const char *line) {
     return PAR_OK;
 }
 
-static void read_dropped(reader *in, const char *line) {
-    const char *at = strchr(line, '[');
-    for (int r = 0; at && r < in->traces->n_ranks; r++, at = strchr(at, ','))
-        in->traces->ranks[r].n_dropped = atoll(++at);
-}
-
 static par_status add_line(reader *in, char *line, size_t n) {
     json_error_t error;
     while (n > 0 && strchr("\n,", line[n - 1])) line[--n] = 0;
     if (strncmp(line, "\"otherData\":{\"program\":\"libpar\"", 31) == 0 && !in->ours)
         return begin_ranks(in, line);
-    if (in->ours && strncmp(line, "\"dropped\":", 10) == 0) read_dropped(in, line);
+    if (in->ours && strncmp(line, "\"dropped\":", 10) == 0) {
+        const char *at = strchr(line, '[');
+        for (int r = 0; at && r < in->traces->n_ranks; r++, at = strchr(at, ','))
+            in->traces->ranks[r].n_dropped = atoll(++at);
+    }
     if (!in->ours || strncmp(line, "{\"ph\":", 6) != 0) return PAR_OK;
     if (n > 2 && strcmp(line + n - 2, "]}") == 0) line[n - 2] = 0;
     json_t *event = json_loads(line, 0, &error);

@@ -99,30 +99,6 @@ static lane *lane_of(writer *w, const par__span *s) {
     return &w->lanes[w->n_lanes++];
 }
 
-static int thread_of(writer *w, const par__span *s) {
-    if (s->kind == PAR__EVENT_DEVICE) return PAR__THREAD_DEVICE;
-    return s->kind == PAR__EVENT_OPERATION ? PAR__THREAD_COMM + (int)(lane_of(w, s) - w->lanes)
-                                           : PAR__THREAD_MAIN;
-}
-
-static void trim_sends(writer *w, par__rank_spans *r) {
-    for (int64_t i = r->n - 1; i >= 0; i--) {
-        par__span *s = &r->spans[i];
-        if (s->kind != PAR__EVENT_OPERATION || !sends(w, s)) continue;
-        lane *l = lane_of(w, s);
-        if (l->next_begin_ns && s->end_ns > l->next_begin_ns) s->end_ns = l->next_begin_ns;
-        l->next_begin_ns = s->begin_ns;
-    }
-}
-
-/* Behind the one before it on its thread. */
-static void follow(writer *w, par__span *s) {
-    lane *l = lane_of(w, s);
-    if (s->begin_ns < l->end_ns) s->begin_ns = l->end_ns;
-    if (s->end_ns <= s->begin_ns) s->end_ns = s->begin_ns + 1;
-    l->end_ns = s->end_ns;
-}
-
 static void put_where(writer *w, const par__span *s) {
     if (s->layer >= 0) put(w, ",\"layer\":%d", s->layer);
     if (s->chunk >= 0) put(w, ",\"chunk\":%d", s->chunk);
@@ -161,12 +137,17 @@ static void put_args(writer *w, const par__span *s, int64_t started_ns) {
 
 static void put_span(writer *w, int pid, par__span *s) {
     int64_t started = s->begin_ns;
-    int thread = thread_of(w, s);
-    s->thread = thread;
-    if (s->kind == PAR__EVENT_OPERATION) follow(w, s);
+    s->thread = s->kind == PAR__EVENT_DEVICE ? PAR__THREAD_DEVICE : PAR__THREAD_MAIN;
+    if (s->kind == PAR__EVENT_OPERATION) { /* behind the one before it on its thread */
+        lane *l = lane_of(w, s);
+        s->thread = PAR__THREAD_COMM + (int)(l - w->lanes);
+        if (s->begin_ns < l->end_ns) s->begin_ns = l->end_ns;
+        if (s->end_ns <= s->begin_ns) s->end_ns = s->begin_ns + 1;
+        l->end_ns = s->end_ns;
+    }
     next_line(w);
     put(w, "{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"%s\",\"name\":",
-        pid, thread, us(w, s->begin_ns), 1e-3 * (double)(s->end_ns - s->begin_ns),
+        pid, s->thread, us(w, s->begin_ns), 1e-3 * (double)(s->end_ns - s->begin_ns),
         par__event_names[s->kind]);
     put_number(w, s->name);
     put_args(w, s, started);
@@ -207,7 +188,13 @@ static void put_rank(writer *w, par__rank_spans *r) {
     next_line(w);
     put(w, "{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_sort_index\",\"args\":{\"sort_index\":%d}}",
         r->rank, r->rank);
-    trim_sends(w, r);
+    for (int64_t i = r->n - 1; i >= 0; i--) { /* a send ends where the next one begins */
+        par__span *s = &r->spans[i];
+        if (s->kind != PAR__EVENT_OPERATION || !sends(w, s)) continue;
+        lane *l = lane_of(w, s);
+        if (l->next_begin_ns && s->end_ns > l->next_begin_ns) s->end_ns = l->next_begin_ns;
+        l->next_begin_ns = s->begin_ns;
+    }
     for (int64_t i = 0; i < r->n; i++) {
         device = device || r->spans[i].kind == PAR__EVENT_DEVICE;
         put_span(w, r->rank, &r->spans[i]);
@@ -217,27 +204,24 @@ static void put_rank(writer *w, par__rank_spans *r) {
 }
 
 /* What clocks, or the order of a thread, put into the wrong order gets no arrow. */
-static bool put_arrow(writer *w, const par__flow_arrow *f, int64_t id) {
+static par_status put_arrows(writer *w, par_timeline_result *out) {
     static const char format[] = "{\"ph\":\"%c\",\"id\":%lld,\"pid\":%d,\"tid\":%d,\"ts\":%.3f,"
                                  "\"cat\":\"flow\",\"name\":\"%s\"%s}";
-    const par__rank_spans *from = &w->traces->ranks[f->from_rank],
-                          *to = &w->traces->ranks[f->to_rank];
-    const par__span *a = &from->spans[f->from], *b = &to->spans[f->to];
-    const char *name = a->peer < 0 ? "came last" : "message";
-    if (b->end_ns - 1 <= a->begin_ns) return false;
-    next_line(w);
-    put(w, format, 's', (long long)id, from->rank, a->thread, us(w, a->begin_ns), name, "");
-    next_line(w);
-    put(w, format, 'f', (long long)id, to->rank, b->thread, us(w, b->end_ns - 1), name,
-        ",\"bp\":\"e\"");
-    return true;
-}
-
-static par_status put_arrows(writer *w, par_timeline_result *out) {
     par__flow_arrow *arrows = NULL;
     int64_t n = 0;
     PAR_TRY(par__flows_find(w->traces, &arrows, &n));
-    for (int64_t i = 0; i < n; i++) out->n_flows += put_arrow(w, &arrows[i], out->n_flows + 1);
+    for (int64_t i = 0; i < n; i++) {
+        const par__rank_spans *from = &w->traces->ranks[arrows[i].from_rank],
+                              *to = &w->traces->ranks[arrows[i].to_rank];
+        const par__span *a = &from->spans[arrows[i].from], *b = &to->spans[arrows[i].to];
+        const char *name = a->peer < 0 ? "came last" : "message";
+        if (b->end_ns - 1 <= a->begin_ns) continue;
+        long long id = ++out->n_flows;
+        next_line(w);
+        put(w, format, 's', id, from->rank, a->thread, us(w, a->begin_ns), name, "");
+        next_line(w);
+        put(w, format, 'f', id, to->rank, b->thread, us(w, b->end_ns - 1), name, ",\"bp\":\"e\"");
+    }
     free(arrows);
     return PAR_OK;
 }
@@ -291,19 +275,14 @@ static void put_about(writer *w) {
     w->first = true;
 }
 
-static int64_t first_of(const par__traces *traces) {
-    int64_t first = INT64_MAX;
-    for (int i = 0; i < traces->n_ranks; i++)
-        if (traces->ranks[i].n > 0 && traces->ranks[i].spans[0].begin_ns < first)
-            first = traces->ranks[i].spans[0].begin_ns;
-    return first;
-}
-
 par_status par__traces_write(par__traces *traces, const char *path, par_timeline_result *out) {
     writer *w = calloc(1, sizeof *w);
     if (!w) PAR_FAIL(PAR_ERR_MEMORY, "no host memory to write a timeline");
     w->traces = traces;
-    w->begin_ns = first_of(traces);
+    w->begin_ns = INT64_MAX;
+    for (int i = 0; i < traces->n_ranks; i++)
+        if (traces->ranks[i].n > 0 && traces->ranks[i].spans[0].begin_ns < w->begin_ns)
+            w->begin_ns = traces->ranks[i].spans[0].begin_ns;
     sum_up(traces, out);
     w->status = par__writer_open(path, &w->file);
     if (w->status != PAR_OK) {

@@ -69,17 +69,14 @@ int par__topology_count(const par_topology *t, int component, par_component_kind
     return n;
 }
 
-static bool same_component(const par_component *a, const par_component *b) {
-    return a->kind == b->kind && a->level == b->level && a->threads == b->threads &&
-           a->nvlinks == b->nvlinks && a->to_switch == b->to_switch && a->nbytes == b->nbytes &&
-           a->pcie_bytes_s == b->pcie_bytes_s && a->wire_bytes_s == b->wire_bytes_s &&
-           (a->kind == PAR_COMPONENT_HOST || strcmp(a->name, b->name) == 0) &&
-           strcmp(a->id, b->id) == 0;
-}
-
 bool par__topology_same(const par_topology *t, int a, int b) {
-    if (!same_component(&t->components[a], &t->components[b])) return false;
+    const par_component *x = &t->components[a], *y = &t->components[b];
     int i = -1, k = -1;
+    bool same = x->kind == y->kind && x->level == y->level && x->threads == y->threads &&
+                x->nvlinks == y->nvlinks && x->to_switch == y->to_switch &&
+                x->nbytes == y->nbytes && x->pcie_bytes_s == y->pcie_bytes_s &&
+                x->wire_bytes_s == y->wire_bytes_s && strcmp(x->id, y->id) == 0;
+    if (!same || (x->kind != PAR_COMPONENT_HOST && strcmp(x->name, y->name) != 0)) return false;
     do {
         i = par__topology_child(t, a, i);
         k = par__topology_child(t, b, k);

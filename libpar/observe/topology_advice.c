@@ -61,13 +61,6 @@ __attribute__((format(printf, 2, 3))) static void say(const advising *a, const c
     a->print(a->user, line);
 }
 
-static int count_ranks(const par_topology *t, int component) {
-    int n = 0;
-    for (int r = 0; r < t->n_ranks; r++)
-        n += t->ranks[r].host == component || t->ranks[r].numa == component;
-    return n;
-}
-
 static void advise_tp(const advising *a) {
     const par_axis_placement *p = &a->at[PAR_TP];
     int tp = a->layout->size[PAR_TP], divisor = a->per_host < tp ? a->per_host : tp;
@@ -120,9 +113,9 @@ par_status par_topology_advise(const par_topology *t, const par_layout *layout,
         if (filled.size[i] == 0) filled.size[i] = 1;
     advising a = {.t = t, .layout = &filled, .print = print, .user = user};
     PAR_TRY(par_topology_axes(t, &filled, a.at));
-    a.per_host = count_ranks(t, t->ranks[0].host);
-    if (par__topology_count(t, t->ranks[0].host, PAR_COMPONENT_NUMA))
-        a.per_numa = a.per_host / par__topology_count(t, t->ranks[0].host, PAR_COMPONENT_NUMA);
+    int host = t->ranks[0].host, nodes = par__topology_count(t, host, PAR_COMPONENT_NUMA);
+    for (int r = 0; r < t->n_ranks; r++) a.per_host += t->ranks[r].host == host;
+    if (nodes) a.per_numa = a.per_host / nodes;
     say(&a, "axis  ranks  groups  in one NUMA node  in one host  across hosts");
     for (int i = 0; i < PAR_AXIS_COUNT; i++)
         if (a.at[i].groups)

@@ -22,15 +22,6 @@ typedef struct {
     int n_hosts, size, rank;
 } gathering;
 
-static void find_hosts(gathering *g) {
-    for (int r = 0; r < g->size; r++) {
-        g->lowest[r] = r;
-        for (int h = 0; h < g->n_hosts; h++)
-            if (strcmp(g->all[g->list[h]].host, g->all[r].host) == 0) g->lowest[r] = g->list[h];
-        if (g->lowest[r] == r) g->list[g->n_hosts++] = r;
-    }
-}
-
 /* Every leader's components behind each other, those of a host moved to where it stands. */
 static par_status gather_parts(gathering *g, const par_topology *own, par_topology *t) {
     int most = 0, at = 0;
@@ -58,18 +49,15 @@ static par_status gather_parts(gathering *g, const par_topology *own, par_topolo
     return st;
 }
 
-static void place_ranks(const gathering *g, par_topology *t) {
-    for (int r = 0; r < g->size; r++) {
-        int at = 0;
-        for (int h = 0; g->list[h] != g->lowest[r]; h++) at += g->all[g->list[h]].n;
-        t->ranks[r].host = at;
-        t->ranks[r].numa = g->all[r].numa < 0 ? -1 : at + g->all[r].numa;
-    }
-}
-
 static par_status make(gathering *g, par_transport *transport, const par_topology *own,
                        par_topology **out) {
     int n = 0;
+    for (int r = 0; r < g->size; r++) { /* hosts in the order of their lowest ranks */
+        g->lowest[r] = r;
+        for (int h = 0; h < g->n_hosts; h++)
+            if (strcmp(g->all[g->list[h]].host, g->all[r].host) == 0) g->lowest[r] = g->list[h];
+        if (g->lowest[r] == r) g->list[g->n_hosts++] = r;
+    }
     bool leads = g->lowest[g->rank] == g->rank;
     for (int h = 0; h < g->n_hosts; h++) n += g->all[g->list[h]].n;
     const par_comm_params params = {.axis = "hosts", .ranks = g->list, .n = g->n_hosts};
@@ -78,7 +66,12 @@ static par_status make(gathering *g, par_transport *transport, const par_topolog
     st = par_comm_agree(g->world, st);
     if (st == PAR_OK && leads) st = gather_parts(g, own, *out);
     st = par_comm_agree(g->world, st);
-    if (st == PAR_OK) place_ranks(g, *out);
+    for (int r = 0; st == PAR_OK && r < g->size; r++) {
+        int at = 0;
+        for (int h = 0; g->list[h] != g->lowest[r]; h++) at += g->all[g->list[h]].n;
+        (*out)->ranks[r].host = at;
+        (*out)->ranks[r].numa = g->all[r].numa < 0 ? -1 : at + g->all[r].numa;
+    }
     par_comm_destroy(&g->leaders);
     if (st != PAR_OK) par_topology_destroy(out);
     return st;
@@ -104,10 +97,7 @@ par_status par_topology_gather(par_transport *transport, const par_topology *own
     st = par_comm_agree(g.world, st);
     if (st == PAR_OK)
         st = par_comm_all_gather(g.world, &mine, g.all, sizeof mine, PAR_U8, tag, NULL, NULL);
-    if (st == PAR_OK) {
-        find_hosts(&g);
-        st = make(&g, transport, own, &made);
-    }
+    if (st == PAR_OK) st = make(&g, transport, own, &made);
     free(g.all);
     free(g.lowest);
     free(g.list);

@@ -33,43 +33,35 @@ static double read_number(const char *folder, const char *device, const char *fi
     return value > 0 ? value : 0;
 }
 
-/* Bytes per second: /sys has Mbit/s of Ethernet and Gbit/s of InfiniBand. */
-static double wire_speed(const reading *r, hwloc_obj_t o) {
-    if (!hwloc_topology_is_thissystem(r->machine) || strchr(o->name, '/')) return 0;
-    return o->attr->osdev.type == HWLOC_OBJ_OSDEV_OPENFABRICS
-               ? read_number("infiniband", o->name, "ports/1/rate") * 1e9 / 8
-               : read_number("net", o->name, "speed") * 1e6 / 8;
-}
-
-/* 0x0302: 3D controller; 0x0300 is also what a server draws its console with, so makers count. */
-static bool is_gpu(hwloc_obj_t o) {
-    const struct hwloc_pcidev_attr_s *pci = &o->attr->pcidev;
-    bool maker = pci->vendor_id == 0x10de || pci->vendor_id == 0x1002;
-    return pci->class_id == 0x0302 || (maker && pci->class_id >> 8 == 0x03);
-}
-
-static par_status add_nics(reading *r, hwloc_obj_t o, par_component component, int parent) {
-    for (hwloc_obj_t d = o->io_first_child; d; d = d->next_sibling) {
-        if (d->type != HWLOC_OBJ_OS_DEVICE || !d->name) continue;
-        bool net = d->attr->osdev.type == HWLOC_OBJ_OSDEV_NETWORK;
-        if (!net && d->attr->osdev.type != HWLOC_OBJ_OSDEV_OPENFABRICS) continue;
-        component.kind = PAR_COMPONENT_NIC;
-        snprintf(component.name, sizeof component.name, "%.60s", d->name);
-        component.wire_bytes_s = wire_speed(r, d);
-        PAR_TRY(par__topology_add(r->t, component, parent, NULL));
-    }
-    return PAR_OK;
-}
-
 static par_status add_device(reading *r, hwloc_obj_t o, int parent) {
     const struct hwloc_pcidev_attr_s *pci = &o->attr->pcidev;
     par_component component = {.kind = PAR_COMPONENT_GPU, .pcie_bytes_s = pci->linkspeed * 1e9};
     snprintf(component.id, sizeof component.id, "%04x:%02x:%02x.%x", pci->domain & 0xffff, pci->bus,
              pci->dev, pci->func & 0xf);
-    if (!is_gpu(o)) return add_nics(r, o, component, parent);
-    snprintf(component.name, sizeof component.name, "GPU");
-    copy_info(o, "PCIDevice", component.name, sizeof component.name);
-    return par__topology_add(r->t, component, parent, NULL);
+    /* 0x0302: 3D controller; 0x0300 is also what a server draws its console with, so there the
+     * maker counts. */
+    bool maker = pci->vendor_id == 0x10de || pci->vendor_id == 0x1002;
+    bool gpu = pci->class_id == 0x0302 || (maker && pci->class_id >> 8 == 0x03);
+    if (gpu) {
+        snprintf(component.name, sizeof component.name, "GPU");
+        copy_info(o, "PCIDevice", component.name, sizeof component.name);
+        return par__topology_add(r->t, component, parent, NULL);
+    }
+    component.kind = PAR_COMPONENT_NIC;
+    for (hwloc_obj_t d = o->io_first_child; d; d = d->next_sibling) {
+        if (d->type != HWLOC_OBJ_OS_DEVICE || !d->name) continue;
+        bool net = d->attr->osdev.type == HWLOC_OBJ_OSDEV_NETWORK;
+        if (!net && d->attr->osdev.type != HWLOC_OBJ_OSDEV_OPENFABRICS) continue;
+        snprintf(component.name, sizeof component.name, "%.60s", d->name);
+        bool here = hwloc_topology_is_thissystem(r->machine) && !strchr(d->name, '/');
+        component.wire_bytes_s = 0; /* of Ethernet /sys has Mbit/s, of InfiniBand Gbit/s */
+        if (here && net)
+            component.wire_bytes_s = read_number("net", d->name, "speed") * 1e6 / 8;
+        else if (here)
+            component.wire_bytes_s = read_number("infiniband", d->name, "ports/1/rate") * 1e9 / 8;
+        PAR_TRY(par__topology_add(r->t, component, parent, NULL));
+    }
+    return PAR_OK;
 }
 
 static par_status add_object(reading *r, hwloc_obj_t o, int *parent) {
@@ -134,25 +126,21 @@ out:
     return found;
 }
 
-/* hwloc would show this machine in silence where it cannot read what its variables name. */
-static bool is_another_than_asked(hwloc_topology_t machine) {
-    return (getenv("HWLOC_XMLFILE") || getenv("HWLOC_SYNTHETIC")) && !getenv("HWLOC_THISSYSTEM") &&
-           hwloc_topology_is_thissystem(machine);
-}
-
-static par_status load(hwloc_topology_t *out) {
-    if (hwloc_topology_init(out) != 0) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for hwloc");
-    hwloc_topology_set_io_types_filter(*out, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
-    if (hwloc_topology_load(*out) == 0 && !is_another_than_asked(*out)) return PAR_OK;
-    hwloc_topology_destroy(*out);
-    PAR_FAIL(PAR_ERR_IO, "hwloc cannot read the machine; if HWLOC_XMLFILE or HWLOC_SYNTHETIC is "
-                         "set in the environment, it names none that hwloc can read");
-}
-
 par_status par_topology_read(par_topology **out) {
     reading r = {0};
     PAR_REQUIRE(out);
-    PAR_TRY(load(&r.machine));
+    if (hwloc_topology_init(&r.machine) != 0) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for hwloc");
+    hwloc_topology_set_io_types_filter(r.machine, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+    /* hwloc would show this machine in silence where it cannot read what its variables name. */
+    bool another =
+        (getenv("HWLOC_XMLFILE") || getenv("HWLOC_SYNTHETIC")) && !getenv("HWLOC_THISSYSTEM");
+    if (hwloc_topology_load(r.machine) != 0 ||
+        (another && hwloc_topology_is_thissystem(r.machine))) {
+        hwloc_topology_destroy(r.machine);
+        PAR_FAIL(PAR_ERR_IO,
+                 "hwloc cannot read the machine; if HWLOC_XMLFILE or HWLOC_SYNTHETIC is "
+                 "set in the environment, it names none that hwloc can read");
+    }
     par_component host = {.kind = PAR_COMPONENT_HOST};
     gethostname(host.name, sizeof host.name - 1);
     par_status st = par__topology_create(0, 1, &r.t);

@@ -18,38 +18,31 @@ __attribute__((format(printf, 3, 4))) static void append(char *text, size_t nbyt
     va_end(args);
 }
 
-/* "64 GiB", "1.5 MiB", "32 KiB". */
-static void append_size(char text[TEXT], uint64_t nbytes) {
+void par__component_text(const par_component *p, bool many, char text[TEXT]) {
+    static const char *const names[PAR_COMPONENT_COUNT] = {
+        "host", "package", "NUMA node", "cache", "core", "GPU", "network adapter"};
     static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-    int u = 0;
-    double size = (double)nbytes;
-    for (; size >= 1024 && u < 4; u++) size /= 1024;
-    bool fraction = size < 10 && fabs(size - round(size)) > 0.05;
-    append(text, TEXT, ": %.*f %s", fraction ? 1 : 0, size, units[u]);
-}
-
-static void append_device(char text[TEXT], const par_component *p) {
+    *text = 0;
+    if (p->kind == PAR_COMPONENT_CACHE) append(text, TEXT, "L%d ", p->level);
+    append(text, TEXT, "%s", names[p->kind]);
+    if (!many) append(text, TEXT, " %d", p->index);
+    if (p->nbytes && (p->kind == PAR_COMPONENT_CACHE || p->kind == PAR_COMPONENT_NUMA)) {
+        int u = 0; /* "64 GiB", "1.5 MiB", "32 KiB" */
+        double size = (double)p->nbytes;
+        for (; size >= 1024 && u < 4; u++) size /= 1024;
+        bool fraction = size < 10 && fabs(size - round(size)) > 0.05;
+        append(text, TEXT, ": %.*f %s", fraction ? 1 : 0, size, units[u]);
+    }
+    if (p->kind == PAR_COMPONENT_CORE && p->threads > 1)
+        append(text, TEXT, ": %d threads", p->threads);
+    if (p->kind == PAR_COMPONENT_PACKAGE && *p->name) append(text, TEXT, ": %.63s", p->name);
+    if (p->kind != PAR_COMPONENT_GPU && p->kind != PAR_COMPONENT_NIC) return;
     append(text, TEXT, ": %.63s, %.15s", p->name, p->id);
     if (p->nbytes) append(text, TEXT, ", %.0f GiB", (double)p->nbytes / (1 << 30));
     if (p->wire_bytes_s > 0) append(text, TEXT, ", %.4g Gbit/s", p->wire_bytes_s * 8e-9);
     if (p->pcie_bytes_s > 0) append(text, TEXT, ", PCIe %.3g GB/s", p->pcie_bytes_s * 1e-9);
     if (p->nvlinks) append(text, TEXT, ", %d NVLinks", p->nvlinks);
     if (p->to_switch) append(text, TEXT, ", %d of them to a switch", p->to_switch);
-}
-
-void par__component_text(const par_component *p, bool many, char text[TEXT]) {
-    static const char *const names[PAR_COMPONENT_COUNT] = {
-        "host", "package", "NUMA node", "cache", "core", "GPU", "network adapter"};
-    *text = 0;
-    if (p->kind == PAR_COMPONENT_CACHE) append(text, TEXT, "L%d ", p->level);
-    append(text, TEXT, "%s", names[p->kind]);
-    if (!many) append(text, TEXT, " %d", p->index);
-    if (p->nbytes && (p->kind == PAR_COMPONENT_CACHE || p->kind == PAR_COMPONENT_NUMA))
-        append_size(text, p->nbytes);
-    if (p->kind == PAR_COMPONENT_CORE && p->threads > 1)
-        append(text, TEXT, ": %d threads", p->threads);
-    if (p->kind == PAR_COMPONENT_PACKAGE && *p->name) append(text, TEXT, ": %.63s", p->name);
-    if (p->kind == PAR_COMPONENT_GPU || p->kind == PAR_COMPONENT_NIC) append_device(text, p);
 }
 
 typedef struct {

@@ -67,32 +67,16 @@ static int draw_caches(drawing *d, int component, int x, int y) {
     return y;
 }
 
-static int draw_cores(drawing *d, int component, int x, int y) {
-    char text[64];
-    int n = par__topology_count(d->t, component, PAR_COMPONENT_CORE);
-    if (n == 0) return y;
-    snprintf(text, sizeof text, "%d core%s", n, n == 1 ? "" : "s");
-    put_line(d, x, y, "text small", text, FITS);
-    for (int i = 0; i < n; i++)
-        put_square(d, "cell", x + i % PER_ROW * CORE, y + 6 + i / PER_ROW * CORE);
-    return y + 6 + (n + PER_ROW - 1) / PER_ROW * CORE + LINE;
-}
-
-/* The component whose box a device stands in: the memory node above it, else the host. */
-static int box_of(const par_topology *t, int component) {
-    while (t->components[component].kind != PAR_COMPONENT_NUMA &&
-           t->components[component].parent >= 0)
-        component = t->components[component].parent;
-    return component;
-}
-
 static int draw_devices(drawing *d, int box, int x, int y, int fits) {
     for (int i = box + 1; i < d->t->n && d->t->components[i].parent >= box; i++) {
         const par_component *p = &d->t->components[i];
         char text[160];
-        if ((p->kind != PAR_COMPONENT_GPU && p->kind != PAR_COMPONENT_NIC) ||
-            box_of(d->t, i) != box)
-            continue;
+        int own = i; /* the box it stands in: the memory node above it, else the host */
+        if (p->kind != PAR_COMPONENT_GPU && p->kind != PAR_COMPONENT_NIC) continue;
+        while (d->t->components[own].kind != PAR_COMPONENT_NUMA &&
+               d->t->components[own].parent >= 0)
+            own = d->t->components[own].parent;
+        if (own != box) continue;
         par__component_text(p, false, text);
         put_square(d, p->kind == PAR_COMPONENT_GPU ? "dot" : "cell", x, y - CORE + 3);
         put_line(d, x + CORE + 4, y, "text small", text, fits);
@@ -105,6 +89,7 @@ static int draw_devices(drawing *d, int box, int x, int y, int fits) {
 static int draw_numa(drawing *d, int numa, int x, int top) {
     char text[160], title[256] = "", ranks[160];
     int above = d->t->components[numa].parent, y = top + LINE;
+    int n_cores = par__topology_count(d->t, numa, PAR_COMPONENT_CORE);
     par__component_text(&d->t->components[numa], false, text);
     if (d->t->components[above].kind == PAR_COMPONENT_PACKAGE)
         snprintf(title, sizeof title, "package %d, ", d->t->components[above].index);
@@ -116,7 +101,13 @@ static int draw_numa(drawing *d, int numa, int x, int top) {
         put_line(d, x + 8, y += LINE, "text small", title, FITS);
     }
     y = draw_caches(d, numa, x + 8, y + LINE);
-    y = draw_cores(d, numa, x + 8, y);
+    if (n_cores > 0) {
+        snprintf(text, sizeof text, "%d core%s", n_cores, n_cores == 1 ? "" : "s");
+        put_line(d, x + 8, y, "text small", text, FITS);
+        for (int i = 0; i < n_cores; i++)
+            put_square(d, "cell", x + 8 + i % PER_ROW * CORE, y + 6 + i / PER_ROW * CORE);
+        y += 6 + (n_cores + PER_ROW - 1) / PER_ROW * CORE + LINE;
+    }
     y = draw_devices(d, numa, x + 8, y, FITS);
     if (!d->measure)
         par__svg_put(&d->svg,
@@ -125,31 +116,30 @@ static int draw_numa(drawing *d, int numa, int x, int top) {
     return y - top;
 }
 
-static int draw_host(drawing *d, int host, int y) {
-    char text[256];
-    const par_topology *t = d->t;
-    int column = 0, tallest = 0;
-    par__topology_hosts(t, host, text, sizeof text);
-    put_line(d, LEFT, y, "title", text, 84);
-    for (int i = host + 1, last = -1; i < t->n && t->components[i].parent >= host; i++) {
-        if (t->components[i].kind != PAR_COMPONENT_PACKAGE || !*t->components[i].name) continue;
-        if (last < 0 || strcmp(t->components[last].name, t->components[i].name) != 0)
-            put_line(d, LEFT, y += LINE, "text small", t->components[i].name, 100);
-        last = i;
-    }
-    y += LINE / 2;
-    for (int i = host + 1; i < t->n && t->components[i].parent >= host; i++) {
-        if (t->components[i].kind != PAR_COMPONENT_NUMA) continue;
-        int tall = draw_numa(d, i, LEFT + column * COLUMN, y);
-        if (tall > tallest) tallest = tall;
-        if (++column == 2) y += tallest, column = tallest = 0;
-    }
-    return draw_devices(d, host, LEFT, y + tallest + LINE, 100);
-}
-
 static void draw_hosts(drawing *d) {
+    const par_topology *t = d->t;
     int y = TOP + LINE;
-    for (int h = -1; (h = par__topology_next_kind(d->t, h)) >= 0;) y = draw_host(d, h, y) + LINE;
+    for (int host = -1; (host = par__topology_next_kind(t, host)) >= 0; y += LINE) {
+        char text[256];
+        int column = 0, tallest = 0;
+        par__topology_hosts(t, host, text, sizeof text);
+        put_line(d, LEFT, y, "title", text, 84);
+        for (int i = host + 1, last = -1; i < t->n && t->components[i].parent >= host; i++) {
+            const char *name = t->components[i].name;
+            if (t->components[i].kind != PAR_COMPONENT_PACKAGE || !*name) continue;
+            if (last < 0 || strcmp(t->components[last].name, name) != 0)
+                put_line(d, LEFT, y += LINE, "text small", name, 100);
+            last = i;
+        }
+        y += LINE / 2;
+        for (int i = host + 1; i < t->n && t->components[i].parent >= host; i++) {
+            if (t->components[i].kind != PAR_COMPONENT_NUMA) continue;
+            int tall = draw_numa(d, i, LEFT + column * COLUMN, y);
+            if (tall > tallest) tallest = tall;
+            if (++column == 2) y += tallest, column = tallest = 0;
+        }
+        y = draw_devices(d, host, LEFT, y + tallest + LINE, 100);
+    }
     d->height = y;
 }
 

@@ -87,21 +87,20 @@ int par__traffic_find_layer(const par_traffic_layer *layers, int n, const par_tr
     return -1;
 }
 
-/* Of all operations, after those that were timed; 0: of most nothing is known. */
-static double seconds_of(const par_recorder_row *row) {
-    if (row->n_timed == row->n_ops) return row->seconds;
-    return 2 * row->n_timed > row->n_ops ? row->seconds * (double)row->n_ops / (double)row->n_timed
-                                         : 0;
-}
-
 static void count_op(par_traffic *t, const par_recorder_row *row) {
+    /* Of all operations, after those that were timed; 0: of most nothing is known. */
+    double seconds = 0, n_ops = (double)row->n_ops, n_timed = (double)row->n_timed;
+    if (row->n_timed == row->n_ops)
+        seconds = row->seconds;
+    else if (2 * row->n_timed > row->n_ops)
+        seconds = row->seconds * n_ops / n_timed;
     par_traffic_op o = {.n_ranks = row->n_ranks,
                         .n_ops = row->n_ops,
                         .nbytes = row->sent_nbytes,
                         .n_messages = row->n_messages,
                         .logical_nbytes = row->logical_nbytes,
                         .bus_nbytes = row->bus_nbytes,
-                        .seconds = seconds_of(row),
+                        .seconds = seconds,
                         .wait_s = row->wait_s,
                         .hidden_s = row->hidden_s};
     if (row->n_ranks == 0) return; /* in groups of one rank alone */

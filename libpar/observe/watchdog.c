@@ -80,27 +80,19 @@ static void look(par_watchdog *w, int rank, double now) {
         r->sign = PAR__RANK_STOPPED;
 }
 
-/* It uses cores, or would if others left it some. */
-static bool may_work(const par__flight *page, const sighting *s, double now) {
-    int64_t used = page->cpu - s->cpu;
-    switch (page->phase) {
-    case PAR__PHASE_STEP:
-    case PAR__PHASE_EVALUATE:
-    case PAR__PHASE_GENERATE:
-        return s->n_runs > 1 || 1e-9 * (double)used > BUSY * (now - s->progress_at);
-    default: return true;
-    }
-}
-
 /* This one has not arrived, and nothing excuses it. */
 static bool is_late(const par_watchdog *w, int rank, double waited, double now) {
     const par__seen *r = &w->hang.ranks[rank];
     const sighting *s = &w->sightings[rank];
-    double quiet = now - s->progress_at;
+    double quiet = now - s->progress_at, used = 1e-9 * (double)(r->page.cpu - s->cpu);
+    bool computes = r->page.phase == PAR__PHASE_STEP || r->page.phase == PAR__PHASE_EVALUATE ||
+                    r->page.phase == PAR__PHASE_GENERATE;
+    /* It uses cores, or would if others left it some. */
+    bool may_work = !computes || s->n_runs > 1 || used > BUSY * quiet;
     if (r->sign == PAR__RANK_UNSEEN) return waited >= PATIENCE * w->params.timeout_s;
     if (r->sign != PAR__RANK_ALIVE || r->page.phase == PAR__PHASE_ENDED) return true;
     if (quiet < 0.8 * SAMPLE * w->params.timeout_s) return false; /* it has moved */
-    if (w->hang.circle || !may_work(&r->page, s, now)) return true;
+    if (w->hang.circle || !may_work) return true;
     return waited >= PATIENCE * w->params.timeout_s;
 }
 
@@ -110,11 +102,13 @@ static bool find_late(par_watchdog *w, double waited, double now) {
     for (int r = 0; r < h->size; r++) look(w, r, now);
     if (waited < w->params.timeout_s) return false;
     par__hang_find(h, w->params.rank);
+    int accused = h->n_culprits;
     h->n_culprits = 0;
     for (int r = 0; r < h->size; r++) {
         h->ranks[r].culprit = h->ranks[r].culprit && is_late(w, r, waited, now);
         h->n_culprits += h->ranks[r].culprit;
     }
+    if (h->circle && h->n_culprits < accused) return false; /* one of it moves, so all may go on */
     return h->n_culprits > 0;
 }
 
@@ -174,18 +168,12 @@ static void *run(void *user) {
     return NULL;
 }
 
-/* File systems of this host alone, where a mapping is what everybody reads. */
-static bool is_local(const char *path) {
-    static const long kinds[] = {0xEF53, 0x01021994, 0x58465342, 0x9123683E, 0x794c7630};
+static par_status make_page(par_watchdog *w) {
+    /* File systems of this host alone, where a mapping is what everybody reads. */
+    static const long local[] = {0xEF53, 0x01021994, 0x58465342, 0x9123683E, 0x794c7630};
     struct statfs fs;
-    if (statfs(path, &fs) != 0) return false;
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if ((long)fs.f_type == kinds[i]) return true;
-    return false;
-}
-
-static par_status map_page(par_watchdog *w) {
     char path[4200];
+    PAR_TRY(par__make_directories(w->directory));
     par__page_path(path, sizeof path, w->directory, w->params.rank);
     unlink(path); /* of an older run, whose ranks may still have it */
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -197,13 +185,10 @@ static par_status map_page(par_watchdog *w) {
     close(fd);
     if (error) PAR_FAIL(PAR_ERR_IO, "%s: cannot be mapped: %s", path, strerror(error));
     w->page = page;
-    w->slow_files = !is_local(path);
-    return PAR_OK;
-}
-
-static par_status fill_page(par_watchdog *w) {
-    PAR_TRY(par__make_directories(w->directory));
-    PAR_TRY(map_page(w));
+    w->slow_files = true;
+    bool known = statfs(path, &fs) == 0;
+    for (size_t i = 0; known && i < sizeof local / sizeof *local; i++)
+        if ((long)fs.f_type == local[i]) w->slow_files = false;
     *w->page = (par__flight){.run = w->params.run,
                              .rank = w->params.rank,
                              .size = w->params.size,
@@ -215,28 +200,11 @@ static par_status fill_page(par_watchdog *w) {
     return PAR_OK;
 }
 
-static par_status start(par_watchdog *w) {
-    pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->wake, NULL);
-    int error = par__thread_start(&w->thread, run, w);
-    if (error) PAR_FAIL(PAR_ERR_MEMORY, "no thread for a watchdog: %s", strerror(error));
-    return PAR_OK;
-}
-
 static void release(par_watchdog *w) {
     if (w->page) munmap(w->page, sizeof *w->page);
     free(w->sightings);
     free(w->hang.ranks);
     free(w);
-}
-
-static par_status prepare(par_watchdog *w) {
-    size_t n = (size_t)w->params.size;
-    w->sightings = calloc(n, sizeof *w->sightings);
-    w->hang = (par__hang){.size = w->params.size, .ranks = calloc(n, sizeof *w->hang.ranks)};
-    if (!w->sightings || !w->hang.ranks)
-        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a watchdog of %zu ranks", n);
-    return fill_page(w);
 }
 
 par_status par_watchdog_create(const par_watchdog_params *params, par_watchdog **out) {
@@ -252,8 +220,17 @@ par_status par_watchdog_create(const par_watchdog_params *params, par_watchdog *
     snprintf(w->directory, sizeof w->directory, "%s", params->directory);
     if (gethostname(w->host, sizeof w->host - 1) != 0) snprintf(w->host, sizeof w->host, "unknown");
     w->moved_at = w->ticked_at = par__seconds();
-    par_status st = prepare(w);
-    if (st == PAR_OK) st = start(w);
+    size_t n = (size_t)w->params.size;
+    par_status st = PAR_OK;
+    w->sightings = calloc(n, sizeof *w->sightings);
+    w->hang = (par__hang){.size = w->params.size, .ranks = calloc(n, sizeof *w->hang.ranks)};
+    if (!w->sightings || !w->hang.ranks)
+        st = par_error_set(PAR_ERR_MEMORY, "no host memory for a watchdog of %zu ranks", n);
+    if (st == PAR_OK) st = make_page(w);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->wake, NULL);
+    int error = st == PAR_OK ? par__thread_start(&w->thread, run, w) : 0;
+    if (error) st = par_error_set(PAR_ERR_MEMORY, "no thread for a watchdog: %s", strerror(error));
     if (st != PAR_OK) {
         release(w);
         return st;

@@ -221,15 +221,13 @@ static void backward(generator *g, const par__compute *c) {
         pool_give(&g->grad_slots[c->chunk], *slot_of(g, g->grad_slot, c), m);
 }
 
-/*
- * Forward-only lists free a slot at its SEND, which goes on behind the list: at least two slots in
- * turn, so that the executor need not wait for it. One stage alone sends nothing: a second slot
- * would only cost memory.
- */
 static void generate(generator *g) {
     par_schedule *out = g->out;
     bool training = out->kind != PAR_SCHEDULE_FORWARD_ONLY;
     par__schedule_order(g->params, g->order);
+    /* Forward-only lists free a slot at its SEND, which goes on after the list: at least two slots
+     * in turn, so that the executor need not wait for it. One stage alone sends nothing: a second
+     * slot would only cost memory. */
     for (int c = 0; !training && out->p > 1 && c < out->v; c++)
         while (g->slots[c].n < 2 && g->slots[c].n < out->m)
             pool_give(&g->slots[c], (int16_t)g->slots[c].n++, out->m);

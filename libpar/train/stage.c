@@ -82,7 +82,7 @@ static par_status build_chunk(par__stage *s, par_registry *registry, int c, int 
         if (registry->n_params > before)
             par__param_layer(registry->params[before]->name, told->layer, sizeof told->layer);
         else
-            snprintf(told->layer, sizeof told->layer, "module %d", first + i);
+            snprintf(told->layer, sizeof told->layer, "module %d", chunk->modules[i]->layer);
         told->n_kept = build.n_kept;
         memcpy(told->kept, build.kept, sizeof told->kept);
         chunk->stash_nbytes[i] = build.stash_nbytes;

@@ -1,12 +1,14 @@
 /*
  * The watchdog in a trainer of one's own: a rank that sleeps in a step is named, by all that wait
  * for it and by one of them first; one that computes, or reads data, is left alone. And from pages
- * made up here: who is at the end of the waiting.
+ * made up here: who is at the end of the waiting, and when a circle is one.
  */
 #define _POSIX_C_SOURCE 200809L
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -220,9 +222,51 @@ static void pages(par_transport *transport) {
     expect(&h, "rank 2 did not arrive\n  rank 2: no page");
 }
 
+/* Two ranks wait for each other, as pages say. While one of them moves, what the other waits for
+ * may be under way; once both stand still, both are named. */
+static void circle(par_transport *transport) {
+    const struct timespec pause = {.tv_nsec = 20000000};
+    char directory[] = "/tmp/par-watchdog-XXXXXX", path[96];
+    heard h[2] = {{0}};
+    par_watchdog *w[2] = {NULL};
+    par__flight *page[2];
+    if (!mkdtemp(directory)) CHECK(false, "no directory");
+    for (int r = 0; r < 2; r++) {
+        const par_watchdog_params watched = {.directory = directory,
+                                             .run = 9,
+                                             .rank = r,
+                                             .size = 2,
+                                             .timeout_s = 1,
+                                             .stalled = stalled,
+                                             .user = &h[r]};
+        snprintf(h[r].said, sizeof h[r].said, "%s/said.%d", directory, r);
+        CHECK_OK(par_watchdog_create(&watched, &w[r]));
+        par__page_path(path, sizeof path, directory, r);
+        int fd = open(path, O_RDWR);
+        page[r] = mmap(NULL, sizeof **page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        close(fd);
+        CHECK(page[r] != MAP_FAILED, "%s cannot be mapped", path);
+        page[r]->phase = PAR__PHASE_STEP;
+        par__flight_wait(page[r], PAR__WAIT_PEER, -1, 1 - r, 0);
+    }
+    for (int i = 0; i < 100; i++) {
+        nanosleep(&pause, NULL);
+        __atomic_add_fetch(&page[0]->progress, 1, __ATOMIC_RELAXED);
+    }
+    CHECK(!said_by(directory, 1), "rank 1 is said to wait in a circle of which rank 0 moves");
+    for (int i = 0; i < 500 && !said_by(directory, 0); i++) nanosleep(&pause, NULL);
+    for (int r = 0; r < 2; r++) {
+        munmap(page[r], sizeof **page);
+        par_watchdog_destroy(&w[r]);
+    }
+    CHECK(strstr(h[0].report, "s: ranks 0, 1 wait for each other"), "%s", h[0].report);
+    par__remove_directory(directory);
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {.name = "pages", .ranks = 1, .run_mpi = pages},
+        {.name = "circle", .ranks = 1, .run_mpi = circle},
         {.name = "sleeps", .ranks = 4, .run_mpi = sleeps},
         {.name = "computes", .ranks = 4, .run_mpi = computes},
         {.name = "reads", .ranks = 4, .run_mpi = reads},

@@ -15,36 +15,31 @@
 #include "kernels/cuda/methods.h"
 #include "kernels/cuda/own/own.h"
 
-/* What computes a shape, among the methods of the backend. */
-static void note(const par_attention *a, bool backward, const par__cudnn_attention *cudnn) {
-    char shape[160], slower[600];
-    snprintf(shape, sizeof shape, "%s in %s, B %lld T %lld H %lld K %lld D %lld%s%s",
-             backward ? "backward" : "forward", par__type_name(a->dtype), (long long)a->B,
-             (long long)a->T, (long long)a->H, (long long)a->K, (long long)a->D,
-             a->dropout.p != 0 ? ", dropout" : "", a->apart ? ", documents apart" : "");
-    if (!cudnn->why) {
-        par__method_note("attention", NULL, "%s: %s", shape, par__cudnn_attention_name(backward));
-        return;
-    }
-    snprintf(slower, sizeof slower, "%s; to have cuDNN: %s", cudnn->why,
-             cudnn->remedy ? cudnn->remedy : "");
-    par__method_note("attention", cudnn->remedy ? slower : NULL, "%s: own kernels (%s)", shape,
-                     cudnn->why);
-}
-
 /* PAR_ATTENTION=own leaves cuDNN out, so that benchmarks can set the two beside each other. */
 static bool only_own(void) {
     const char *wanted = getenv("PAR_ATTENTION");
     return wanted && strcmp(wanted, "own") == 0;
 }
 
-/* Bytes for either form. */
+/* Bytes for either form; notes what computes the shape, among the methods of the backend. */
 static par_status prepare_both(const par_attention *a, bool backward, size_t own,
                                size_t *workspace_nbytes) {
     par__cudnn_attention cudnn = {.why = "PAR_ATTENTION=own asks for them",
                                   .remedy = "unset PAR_ATTENTION"};
+    char shape[160], slower[600];
     if (!only_own()) PAR_TRY(par__cudnn_attention_prepare(a, backward, &cudnn));
-    note(a, backward, &cudnn);
+    snprintf(shape, sizeof shape, "%s in %s, B %lld T %lld H %lld K %lld D %lld%s%s",
+             backward ? "backward" : "forward", par__type_name(a->dtype), (long long)a->B,
+             (long long)a->T, (long long)a->H, (long long)a->K, (long long)a->D,
+             a->dropout.p != 0 ? ", dropout" : "", a->apart ? ", documents apart" : "");
+    if (cudnn.why) {
+        snprintf(slower, sizeof slower, "%s; to have cuDNN: %s", cudnn.why,
+                 cudnn.remedy ? cudnn.remedy : "");
+        par__method_note("attention", cudnn.remedy ? slower : NULL, "%s: own kernels (%s)", shape,
+                         cudnn.why);
+    } else {
+        par__method_note("attention", NULL, "%s: %s", shape, par__cudnn_attention_name(backward));
+    }
     *workspace_nbytes = own > cudnn.workspace_nbytes ? own : cudnn.workspace_nbytes;
     return PAR_OK;
 }

@@ -68,13 +68,6 @@ static par_status check_limit(const par__fused_shape *s, size_t nbytes) {
         (double)limit_nbytes / (1 << 30));
 }
 
-/* cuDNN has no mark for a deterministic kernel: it is the one that stores dS, in tiles whose size
- * depends on the device, so at least 16 bits of each element. */
-static bool keeps_promise(const par__fused_shape *s, const par__fused_plan *plan) {
-    return s->kind != PAR__FUSED_BACKWARD_DETERMINISTIC ||
-           plan->workspace_nbytes >= 2 * (size_t)(s->B * s->H * s->T * s->T);
-}
-
 /* What is kept of a shape: the plan, or why there is none and own kernels do it. */
 typedef struct {
     par__fused_plan plan;
@@ -86,9 +79,13 @@ static par_status obtain(const par__fused_shape *shape, attempt *made) {
     if (!handle) PAR__CUDNN_TRY(cudnnCreate(&handle));
     const par__fused_target target = {.handle = handle, .name = device_name};
     PAR_TRY(par__fused_plan_obtain(&target, *folder ? folder : NULL, shape, &made->plan));
+    /* cuDNN has no mark for a deterministic kernel: it is the one that stores dS, in tiles whose
+     * size depends on the device, so at least 16 bits of each element. */
+    size_t ds_nbytes = 2 * (size_t)(shape->B * shape->H * shape->T * shape->T);
     if (!made->plan.descriptor)
         snprintf(made->why, REASON, "cuDNN has no plan for this shape here");
-    else if (!keeps_promise(shape, &made->plan))
+    else if (shape->kind == PAR__FUSED_BACKWARD_DETERMINISTIC &&
+             made->plan.workspace_nbytes < ds_nbytes)
         snprintf(made->why, REASON, "cuDNN's plan is not one that is known to be deterministic");
     return PAR_OK;
 }
@@ -128,14 +125,6 @@ static size_t offset_of(const par__fused_shape *shape, const par__fused_plan *pl
     return at + rounded(par__fused_scratch_nbytes(shape, PAR__FUSED_DQ_SUM));
 }
 
-/* By the bytes that were measured for sm_90, which the recorded device is. */
-static par_status prepare_recorded(const par__fused_shape *shape, par__cudnn_attention *out) {
-    const par__fused_plan plan = {.workspace_nbytes = par__fused_engine_nbytes(shape)};
-    PAR_TRY(check_limit(shape, plan.workspace_nbytes));
-    out->workspace_nbytes = offset_of(shape, &plan, PAR__FUSED_NONE);
-    return PAR_OK;
-}
-
 par_status par__cudnn_attention_prepare(const par_attention *a, bool backward,
                                         par__cudnn_attention *out) {
     void *plan = NULL;
@@ -143,7 +132,13 @@ par_status par__cudnn_attention_prepare(const par_attention *a, bool backward,
     *out = (par__cudnn_attention){.why = refusal.why, .remedy = refusal.remedy};
     if (refusal.why) return PAR_OK;
     const par__fused_shape shape = par__fused_shape_of(a, kind_of(backward));
-    if (par__cuda_device_get()->recorded) return prepare_recorded(&shape, out);
+    if (par__cuda_device_get()->recorded) {
+        /* by the bytes that were measured for sm_90, which it is */
+        const par__fused_plan measured = {.workspace_nbytes = par__fused_engine_nbytes(&shape)};
+        PAR_TRY(check_limit(&shape, measured.workspace_nbytes));
+        out->workspace_nbytes = offset_of(&shape, &measured, PAR__FUSED_NONE);
+        return PAR_OK;
+    }
     PAR_TRY(par__plan_prepare(&plans, &shape, &plan));
     const attempt *made = plan;
     if (made->plan.descriptor) {
@@ -189,12 +184,6 @@ static const void *pointer_of(const par__fused_shape *shape, const par__fused_pl
     }
 }
 
-static bool aligned(const int64_t *ids, void *const *pointers, int n) {
-    for (int i = 0; i < n; i++)
-        if (ids[i] < PAR__FUSED_SCALE && (uintptr_t)pointers[i] % ALIGNMENT != 0) return false;
-    return true;
-}
-
 static par_status fill_pack(cudnnBackendDescriptor_t pack, const int64_t *ids,
                             void *const *pointers, int n, void *workspace) {
     PAR__CUDNN_TRY(cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS,
@@ -207,11 +196,27 @@ static par_status fill_pack(cudnnBackendDescriptor_t pack, const int64_t *ids,
     return PAR_OK;
 }
 
-/* The pack is new for each run, as cuDNN lets nobody change a finalised one: some bytes of host
- * memory, and the one allocation that a run of this backend makes. */
-static par_status execute(par_stream *stream, const par__fused_plan *plan, const int64_t *ids,
-                          void *const *pointers, int n, void *workspace) {
+/* usable: false if a pointer is not on 16 bytes; nothing is run then. The pack is new for each run,
+ * as cuDNN lets nobody change a finalised one: some bytes of host memory, and the one allocation
+ * that a run of this backend makes. */
+static par_status run_plan(par_stream *stream, const par_attention *a,
+                           const par__fused_shape *shape, const par__fused_plan *plan,
+                           char *workspace, bool *usable) {
+    int64_t ids[PAR__FUSED_BOUND];
+    void *pointers[PAR__FUSED_BOUND];
     cudnnBackendDescriptor_t pack = NULL;
+    int n = par__fused_bindings(shape, ids);
+    *usable = true;
+    for (int i = 0; i < n; i++) {
+        pointers[i] = (void *)(uintptr_t)pointer_of(shape, plan, a, workspace, ids[i]);
+        if (ids[i] < PAR__FUSED_SCALE && (uintptr_t)pointers[i] % ALIGNMENT != 0) *usable = false;
+    }
+    if (!*usable) return PAR_OK;
+    /* the sums of dq, where cuDNN adds to what is there */
+    size_t sums_nbytes = par__fused_scratch_nbytes(shape, PAR__FUSED_DQ_SUM);
+    if (sums_nbytes > 0 && !par__fused_clears_sums(cudnnGetVersion()))
+        PAR__CUDA_TRY(cudaMemsetAsync(workspace + offset_of(shape, plan, PAR__FUSED_DQ_SUM), 0,
+                                      sums_nbytes, par__cuda_stream(stream)));
     PAR__CUDNN_TRY(cudnnSetStream(handle, par__cuda_stream(stream)));
     PAR__CUDNN_TRY(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack));
     par_status st = fill_pack(pack, ids, pointers, n, workspace);
@@ -222,30 +227,6 @@ static par_status execute(par_stream *stream, const par__fused_plan *plan, const
     }
     cudnnBackendDestroyDescriptor(pack);
     return st;
-}
-
-/* The sums of dq, where cuDNN adds to what is there. */
-static par_status clear_sums(par_stream *stream, const par__fused_shape *shape,
-                             const par__fused_plan *plan, char *workspace) {
-    size_t nbytes = par__fused_scratch_nbytes(shape, PAR__FUSED_DQ_SUM);
-    if (nbytes == 0 || par__fused_clears_sums(cudnnGetVersion())) return PAR_OK;
-    PAR__CUDA_TRY(cudaMemsetAsync(workspace + offset_of(shape, plan, PAR__FUSED_DQ_SUM), 0, nbytes,
-                                  par__cuda_stream(stream)));
-    return PAR_OK;
-}
-
-static par_status run_plan(par_stream *stream, const par_attention *a,
-                           const par__fused_shape *shape, const par__fused_plan *plan,
-                           void *workspace, bool *usable) {
-    int64_t ids[PAR__FUSED_BOUND];
-    void *pointers[PAR__FUSED_BOUND];
-    int n = par__fused_bindings(shape, ids);
-    for (int i = 0; i < n; i++)
-        pointers[i] = (void *)(uintptr_t)pointer_of(shape, plan, a, workspace, ids[i]);
-    *usable = aligned(ids, pointers, n);
-    if (!*usable) return PAR_OK;
-    PAR_TRY(clear_sums(stream, shape, plan, workspace));
-    return execute(stream, plan, ids, pointers, n, workspace);
 }
 
 par_status par__cudnn_attention_run(par_stream *stream, const par_attention *a, bool backward,

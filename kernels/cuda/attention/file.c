@@ -18,28 +18,6 @@
 
 enum { LINE = 1024, LARGEST = 64 << 20 };
 
-/* The line that a plan's file must have. */
-static void describe(const par__fused_target *target, const par__fused_shape *s, char line[LINE]) {
-    static const char *const kinds[PAR__FUSED_KINDS] = {"inference", "forward", "backward",
-                                                        "backward-deterministic"};
-    snprintf(line, LINE,
-             "cuDNN %zu, %.512s, %s %s B %lld T %lld H %lld K %lld D %lld ld %lld %lld %lld %lld "
-             "%lld %lld "
-             "%lld %lld",
-             cudnnGetVersion(), target->name, kinds[s->kind],
-             s->dtype == PAR_BF16 ? "bf16" : "fp16", (long long)s->B, (long long)s->T,
-             (long long)s->H, (long long)s->K, (long long)s->D, (long long)s->ldq,
-             (long long)s->ldk, (long long)s->ldv, (long long)s->ldo, (long long)s->ldd_o,
-             (long long)s->lddq, (long long)s->lddk, (long long)s->lddv);
-}
-
-/* False if the path does not fit. */
-static bool path_of(const char *folder, const char *line, char path[LINE]) {
-    int n = snprintf(path, LINE, "%s/attention-%016llx.plan", folder,
-                     (unsigned long long)par__fnv64(PAR__FNV64, line, strlen(line)));
-    return n > 0 && n < LINE - 32;
-}
-
 static bool read_line(FILE *file, char line[LINE]) {
     if (!fgets(line, LINE, file)) return false;
     line[strcspn(line, "\n")] = '\0';
@@ -77,33 +55,45 @@ static bool load(const par__fused_target *target, const char *path, const char *
     return loaded;
 }
 
-static bool write_all(const char *path, const char *line, const char *text, size_t nbytes) {
-    FILE *file = fopen(path, "wb");
-    if (!file) return false;
-    fprintf(file, "libpar attention plan 1\n%s\n%zu %016llx\n", line, nbytes,
-            (unsigned long long)par__fnv64(PAR__FNV64, text, nbytes));
-    bool written = fwrite(text, 1, nbytes, file) == nbytes && !ferror(file);
-    return fclose(file) == 0 && written;
-}
-
 static void save(const par__fused_plan *plan, const char *path, const char *line) {
     char temporary[LINE + 32];
     char *text = NULL;
     size_t nbytes = 0;
+    bool written = false;
     snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
     if (par__fused_plan_text(plan, &text, &nbytes) != PAR_OK) return;
-    if (!write_all(temporary, line, text, nbytes) || rename(temporary, path) != 0)
-        remove(temporary);
+    FILE *file = fopen(temporary, "wb");
+    if (file) {
+        fprintf(file, "libpar attention plan 1\n%s\n%zu %016llx\n", line, nbytes,
+                (unsigned long long)par__fnv64(PAR__FNV64, text, nbytes));
+        written = fwrite(text, 1, nbytes, file) == nbytes && !ferror(file);
+        written = fclose(file) == 0 && written;
+    }
+    if (!written || rename(temporary, path) != 0) remove(temporary);
     free(text);
 }
 
 par_status par__fused_plan_obtain(const par__fused_target *target, const char *folder,
-                                  const par__fused_shape *shape, par__fused_plan *out) {
-    char line[LINE], path[LINE];
-    describe(target, shape, line);
-    if (!folder || !path_of(folder, line, path)) return par__fused_plan_create(target, shape, out);
+                                  const par__fused_shape *s, par__fused_plan *out) {
+    static const char *const kinds[PAR__FUSED_KINDS] = {"inference", "forward", "backward",
+                                                        "backward-deterministic"};
+    char line[LINE], path[LINE]; /* the line that the plan's file must have */
+    int length = 0;
+    snprintf(line, LINE,
+             "cuDNN %zu, %.512s, %s %s B %lld T %lld H %lld K %lld D %lld ld %lld %lld %lld %lld "
+             "%lld %lld "
+             "%lld %lld",
+             cudnnGetVersion(), target->name, kinds[s->kind],
+             s->dtype == PAR_BF16 ? "bf16" : "fp16", (long long)s->B, (long long)s->T,
+             (long long)s->H, (long long)s->K, (long long)s->D, (long long)s->ldq,
+             (long long)s->ldk, (long long)s->ldv, (long long)s->ldo, (long long)s->ldd_o,
+             (long long)s->lddq, (long long)s->lddk, (long long)s->lddv);
+    if (folder)
+        length = snprintf(path, LINE, "%s/attention-%016llx.plan", folder,
+                          (unsigned long long)par__fnv64(PAR__FNV64, line, strlen(line)));
+    if (length <= 0 || length >= LINE - 32) return par__fused_plan_create(target, s, out);
     if (load(target, path, line, out)) return PAR_OK;
-    PAR_TRY(par__fused_plan_create(target, shape, out));
+    PAR_TRY(par__fused_plan_create(target, s, out));
     if (out->descriptor) save(out, path, line);
     return PAR_OK;
 }

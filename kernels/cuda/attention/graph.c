@@ -249,26 +249,9 @@ typedef struct {
     int n;
 } builder;
 
-static void builder_clear(builder *b) {
-    for (int i = 0; i < TENSORS; i++)
-        if (b->tensors[i]) cudnnBackendDestroyDescriptor(b->tensors[i]);
-    for (int i = 0; i < OPERATIONS; i++) {
-        if (b->operations[i]) cudnnBackendDestroyDescriptor(b->operations[i]);
-        if (b->details[i]) cudnnBackendDestroyDescriptor(b->details[i]);
-    }
-}
-
 #define SET(descriptor, attribute, type, n, values)                                                \
     PAR__CUDNN_TRY(cudnnBackendSetAttribute(descriptor, CUDNN_ATTR_##attribute, CUDNN_TYPE_##type, \
                                             n, values))
-
-static par_status set_flag(cudnnBackendDescriptor_t d, int id) {
-    const bool yes = true; /* one byte, as cuDNN reads it */
-    if (id >= PAR__FUSED_BOUND) SET(d, TENSOR_IS_VIRTUAL, BOOLEAN, 1, &yes);
-    if (id >= PAR__FUSED_SCALE && id <= PAR__FUSED_ONE)
-        SET(d, TENSOR_IS_BY_VALUE, BOOLEAN, 1, &yes);
-    return PAR_OK;
-}
 
 /* The descriptor of a tensor, made when it is first asked for. */
 static par_status tensor_get(builder *b, int id, cudnnBackendDescriptor_t *out) {
@@ -277,6 +260,7 @@ static par_status tensor_get(builder *b, int id, cudnnBackendDescriptor_t *out) 
     cudnnDataType_t type = tensors[id].type == IO ? io : (cudnnDataType_t)tensors[id].type;
     const layout l = layout_of(b->shape, f, row_of(b->shape, id));
     const int64_t uid = id, alignment = 16;
+    const bool yes = true; /* one byte, as cuDNN reads it */
     if (!b->tensors[id]) {
         PAR__CUDNN_TRY(
             cudnnBackendCreateDescriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR, &b->tensors[id]));
@@ -285,7 +269,9 @@ static par_status tensor_get(builder *b, int id, cudnnBackendDescriptor_t *out) 
         SET(b->tensors[id], TENSOR_STRIDES, INT64, 4, l.strides);
         SET(b->tensors[id], TENSOR_UNIQUE_ID, INT64, 1, &uid);
         SET(b->tensors[id], TENSOR_BYTE_ALIGNMENT, INT64, 1, &alignment);
-        PAR_TRY(set_flag(b->tensors[id], id));
+        if (id >= PAR__FUSED_BOUND) SET(b->tensors[id], TENSOR_IS_VIRTUAL, BOOLEAN, 1, &yes);
+        if (id >= PAR__FUSED_SCALE && id <= PAR__FUSED_ONE)
+            SET(b->tensors[id], TENSOR_IS_BY_VALUE, BOOLEAN, 1, &yes);
         PAR__CUDNN_TRY(cudnnBackendFinalize(b->tensors[id]));
     }
     *out = b->tensors[id];
@@ -391,7 +377,13 @@ par_status par__fused_graph_create(const par__fused_target *target, const par__f
             st = par__cudnn_failed(made, "cudnnBackendCreateDescriptor");
     }
     if (st == PAR_OK) st = finish(&b, target, graph);
-    builder_clear(&b); /* a finalised graph keeps what it needs */
+    /* a finalised graph keeps what it needs */
+    for (int i = 0; i < TENSORS; i++)
+        if (b.tensors[i]) cudnnBackendDestroyDescriptor(b.tensors[i]);
+    for (int i = 0; i < OPERATIONS; i++) {
+        if (b.operations[i]) cudnnBackendDestroyDescriptor(b.operations[i]);
+        if (b.details[i]) cudnnBackendDestroyDescriptor(b.details[i]);
+    }
     if (st != PAR_OK && graph) cudnnBackendDestroyDescriptor(graph);
     if (st == PAR_OK) *out = graph;
     return st;

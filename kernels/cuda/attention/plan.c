@@ -40,17 +40,13 @@ size_t par__fused_scratch_nbytes(const par__fused_shape *s, par__fused_tensor te
     return 0;
 }
 
-/* dS alone: 0 in the other kinds. */
-static size_t ds_nbytes(const par__fused_shape *s) {
-    size_t queries = (size_t)(s->T + 63) / 64 * 64, keys = (size_t)(s->T + 127) / 128 * 128;
-    if (s->kind != PAR__FUSED_BACKWARD_DETERMINISTIC) return 0;
-    return 2 * (size_t)(s->B * s->H) * queries * keys;
-}
-
 /* A few semaphores, dS, and dk and dv of every query head before they are summed over groups. */
 size_t par__fused_engine_nbytes(const par__fused_shape *s) {
     bool heads = s->kind >= PAR__FUSED_BACKWARD && s->H != s->K;
-    return 256 + ds_nbytes(s) + (heads ? 2 * 2 * (size_t)(s->B * s->H * s->T * s->D) : 0);
+    size_t queries = (size_t)(s->T + 63) / 64 * 64, keys = (size_t)(s->T + 127) / 128 * 128, ds = 0;
+    if (s->kind == PAR__FUSED_BACKWARD_DETERMINISTIC)
+        ds = 2 * (size_t)(s->B * s->H) * queries * keys;
+    return 256 + ds + (heads ? 2 * 2 * (size_t)(s->B * s->H * s->T * s->D) : 0);
 }
 
 par_status par__fused_device_create(const char *json, cudnnBackendDescriptor_t *out) {
@@ -74,12 +70,6 @@ typedef struct {
     cudnnBackendDescriptor_t heuristic, configurations[CONFIGURATIONS];
     int64_t n;
 } choice;
-
-static void choice_clear(choice *c) {
-    for (int i = 0; i < CONFIGURATIONS; i++)
-        if (c->configurations[i]) cudnnBackendDestroyDescriptor(c->configurations[i]);
-    if (c->heuristic) cudnnBackendDestroyDescriptor(c->heuristic);
-}
 
 static par_status ask_heuristic(const par__fused_target *target, cudnnBackendDescriptor_t graph,
                                 choice *c) {
@@ -117,32 +107,26 @@ static par_status read_workspace(par__fused_plan *plan) {
     return PAR_OK;
 }
 
-/* Compile one configuration: half a second. */
-static cudnnStatus_t compile(const par__fused_target *target,
-                             cudnnBackendDescriptor_t configuration, par__fused_plan *plan) {
-    cudnnBackendDescriptor_t d = NULL;
-    cudnnStatus_t st = cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &d);
-    if (st == CUDNN_STATUS_SUCCESS && target->handle)
-        st = cudnnBackendSetAttribute(d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1,
-                                      &target->handle);
-    if (st == CUDNN_STATUS_SUCCESS)
-        st = cudnnBackendSetAttribute(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
-                                      CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &configuration);
-    if (st == CUDNN_STATUS_SUCCESS) st = cudnnBackendFinalize(d);
-    if (st == CUDNN_STATUS_SUCCESS)
-        plan->descriptor = d;
-    else if (d)
-        cudnnBackendDestroyDescriptor(d);
-    return st;
-}
-
-/* The first configuration that compiles. Each may lack support; the last other failure is an
- * error. */
+/* The first configuration that compiles, each in half a second. Each may lack support; the last
+ * other failure is an error. */
 static par_status compile_first(const par__fused_target *target, const choice *c,
                                 par__fused_plan *plan) {
     cudnnStatus_t failed = CUDNN_STATUS_SUCCESS;
     for (int64_t i = 0; i < c->n && !plan->descriptor; i++) {
-        cudnnStatus_t st = compile(target, c->configurations[i], plan);
+        cudnnBackendDescriptor_t d = NULL;
+        cudnnStatus_t st =
+            cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &d);
+        if (st == CUDNN_STATUS_SUCCESS && target->handle)
+            st = cudnnBackendSetAttribute(d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1,
+                                          &target->handle);
+        if (st == CUDNN_STATUS_SUCCESS)
+            st = cudnnBackendSetAttribute(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
+                                          CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &c->configurations[i]);
+        if (st == CUDNN_STATUS_SUCCESS) st = cudnnBackendFinalize(d);
+        if (st == CUDNN_STATUS_SUCCESS)
+            plan->descriptor = d;
+        else if (d)
+            cudnnBackendDestroyDescriptor(d);
         if (st != CUDNN_STATUS_SUCCESS && !par__cudnn_unsupported(st)) failed = st;
     }
     if (plan->descriptor) return read_workspace(plan);
@@ -159,7 +143,9 @@ par_status par__fused_plan_create(const par__fused_target *target, const par__fu
     PAR_TRY(par__fused_graph_create(target, shape, &graph));
     par_status st = ask_heuristic(target, graph, &c);
     if (st == PAR_OK) st = compile_first(target, &c, &plan);
-    choice_clear(&c);
+    for (int i = 0; i < CONFIGURATIONS; i++)
+        if (c.configurations[i]) cudnnBackendDestroyDescriptor(c.configurations[i]);
+    if (c.heuristic) cudnnBackendDestroyDescriptor(c.heuristic);
     cudnnBackendDestroyDescriptor(graph);
     if (st == PAR_OK)
         *out = plan;
@@ -194,27 +180,23 @@ par_status par__fused_plan_text(const par__fused_plan *plan, char **text, size_t
     return PAR_OK;
 }
 
-/* A device must be set: without one cuDNN 9.19 crashes. */
-static cudnnStatus_t parse(const par__fused_target *target, const char *text, size_t nbytes,
-                           cudnnBackendDescriptor_t d) {
-    cudnnStatus_t st =
-        target->handle
-            ? cudnnBackendSetAttribute(d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1,
-                                       &target->handle)
-            : cudnnBackendSetAttribute(d, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP,
-                                       CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &target->device);
-    if (st == CUDNN_STATUS_SUCCESS)
-        st = cudnnBackendSetAttribute(d, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION,
-                                      CUDNN_TYPE_CHAR, (int64_t)nbytes, text);
-    return st == CUDNN_STATUS_SUCCESS ? cudnnBackendFinalize(d) : st;
-}
-
 par_status par__fused_plan_parse(const par__fused_target *target, const char *text, size_t nbytes,
                                  par__fused_plan *out) {
     par__fused_plan plan = {.from_file = true};
     PAR__CUDNN_TRY(
         cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan.descriptor));
-    cudnnStatus_t st = parse(target, text, nbytes, plan.descriptor);
+    /* A device must be set: without one cuDNN 9.19 crashes. */
+    cudnnStatus_t st =
+        target->handle
+            ? cudnnBackendSetAttribute(plan.descriptor, CUDNN_ATTR_EXECUTION_PLAN_HANDLE,
+                                       CUDNN_TYPE_HANDLE, 1, &target->handle)
+            : cudnnBackendSetAttribute(plan.descriptor, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP,
+                                       CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &target->device);
+    if (st == CUDNN_STATUS_SUCCESS)
+        st =
+            cudnnBackendSetAttribute(plan.descriptor, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION,
+                                     CUDNN_TYPE_CHAR, (int64_t)nbytes, text);
+    if (st == CUDNN_STATUS_SUCCESS) st = cudnnBackendFinalize(plan.descriptor);
     par_status read = st == CUDNN_STATUS_SUCCESS ? read_workspace(&plan)
                                                  : par__cudnn_failed(st, "a plan from its JSON");
     if (read == PAR_OK)

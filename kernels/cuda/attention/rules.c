@@ -59,40 +59,33 @@ static bool whole(int64_t ld) {
     return ld * 2 % ALIGNMENT == 0;
 }
 
-static bool whole_rows(const par_attention *a, par__fused_kind kind) {
-    bool forward = whole(a->ldq) && whole(a->ldk) && whole(a->ldv) && whole(a->ldo);
-    bool backward = whole(a->ldd_o) && whole(a->lddq) && whole(a->lddk) && whole(a->lddv);
-    return forward && (kind < PAR__FUSED_BACKWARD || backward);
-}
-
 /* What no version and no device has: NULL if the shape is none of that. */
 static const char *never(const par_attention *a, par__fused_kind kind) {
+    bool rows = whole(a->ldq) && whole(a->ldk) && whole(a->ldv) && whole(a->ldo);
+    if (kind >= PAR__FUSED_BACKWARD)
+        rows = rows && whole(a->ldd_o) && whole(a->lddq) && whole(a->lddk) && whole(a->lddv);
     bool heads = (a->D >= 64 && a->D <= 128 && a->D % 8 == 0) || a->D == 256;
     if (a->apart) return "cuDNN's is not told where documents begin";
     if (a->dtype == PAR_F32) return "cuDNN's is for 16-bit types";
     if (a->dropout.p != 0) return "cuDNN's has no dropout that repeats libpar's elements";
     if (!heads) return "cuDNN's is for heads of 64 to 128 channels, a multiple of 8, and of 256";
-    if (!whole_rows(a, kind)) return "cuDNN's is for rows of whole 16 bytes";
+    if (!rows) return "cuDNN's is for rows of whole 16 bytes";
     if (a->B <= 0 || a->H <= 0 || a->T <= 1) return "cuDNN's is for more than one token";
     return NULL;
-}
-
-static bool breaks(const rule *r, const par_attention *a, par__fused_kind kind, size_t version,
-                   int major) {
-    if (version < r->from || version >= r->below || major < r->first || major > r->last ||
-        !(r->kinds >> kind & 1))
-        return false;
-    if (r->multiple == 0 && r->largest == 0) return true;
-    return (r->multiple && a->T % r->multiple != 0) || (r->largest && a->D > r->largest);
 }
 
 par__fused_refusal par__fused_refuses(const par_attention *a, par__fused_kind kind, size_t version,
                                       int major) {
     const char *why = never(a, kind);
     if (why) return (par__fused_refusal){.why = why};
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (breaks(&rules[i], a, kind, version, major))
-            return (par__fused_refusal){rules[i].why, rules[i].remedy};
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        const rule *r = &rules[i];
+        bool applies = version >= r->from && version < r->below && major >= r->first &&
+                       major <= r->last && r->kinds >> kind & 1;
+        bool broken = (r->multiple == 0 && r->largest == 0) ||
+                      (r->multiple && a->T % r->multiple != 0) || (r->largest && a->D > r->largest);
+        if (applies && broken) return (par__fused_refusal){r->why, r->remedy};
+    }
     return (par__fused_refusal){0};
 }
 

@@ -22,29 +22,6 @@ static uint32_t hash(const par__gemm_key *k) {
     return par__fnv32(PAR__FNV32, k, sizeof *k);
 }
 
-/* The candidate that was chosen before; -1: none was. */
-static int chosen_before(const par__gemm_key *k) {
-    char name[ENTRY_NBYTES];
-    snprintf(name, sizeof name, ";%08x=", hash(k));
-    const char *at = strstr(choices, name);
-    return at ? atoi(at + strlen(name)) : -1;
-}
-
-static par_status note_choice(const par__gemm_key *k, int candidate) {
-    size_t used = strlen(choices);
-    if (used + ENTRY_NBYTES > sizeof choices)
-        PAR_FAIL(PAR_ERR_UNSUPPORTED,
-                 "timed choices of products are above %zu bytes: run without timing them",
-                 sizeof choices);
-    snprintf(choices + used, sizeof choices - used, "%08x=%d;", hash(k), candidate);
-    return PAR_OK;
-}
-
-static void free_operands(par__gemm_operands *o) {
-    void *const all[] = {o->a, o->b, o->c, o->bias, o->aux, o->workspace};
-    for (int i = 0; i < 6; i++) (void)cudaFree(all[i]);
-}
-
 /* The bytes make small finite numbers in every type. */
 static par_status take(int64_t n, par_dtype dtype, void **out) {
     size_t nbytes = (size_t)n * (size_t)par__lt_nbytes(dtype) + PAR__GEMM_ALIGNED;
@@ -91,17 +68,27 @@ static par_status time_all(const par__gemm_plan *p,
             *out = i;
         }
     }
-    free_operands(&o);
+    void *const all[] = {o.a, o.b, o.c, o.bias, o.aux, o.workspace};
+    for (int i = 0; i < 6; i++) (void)cudaFree(all[i]);
     return st;
 }
 
 par_status par__gemm_choose(const par__gemm_plan *p,
                             const cublasLtMatmulHeuristicResult_t *candidates, int n, int *out) {
-    int before = chosen_before(p->key);
+    char name[ENTRY_NBYTES];
+    snprintf(name, sizeof name, ";%08x=", hash(p->key));
+    const char *at = strstr(choices, name);
+    int before = at ? atoi(at + strlen(name)) : -1; /* chosen before; -1: none was */
     *out = before >= 0 && before < n ? before : 0;
     if (before >= 0 || !tunes) return PAR_OK;
     PAR_TRY(time_all(p, candidates, n, out));
-    return note_choice(p->key, *out);
+    size_t used = strlen(choices);
+    if (used + ENTRY_NBYTES > sizeof choices)
+        PAR_FAIL(PAR_ERR_UNSUPPORTED,
+                 "timed choices of products are above %zu bytes: run without timing them",
+                 sizeof choices);
+    snprintf(choices + used, sizeof choices - used, "%08x=%d;", hash(p->key), *out);
+    return PAR_OK;
 }
 
 /* Choices hold for one library and one kind of device: the text begins with both. */

@@ -120,14 +120,6 @@ static par_status multiply(par_stream *stream, const par_gemm *g, const par__gem
     return st;
 }
 
-/* Whether the product of a key can make the gradient of the bias. */
-static bool has_gradient(const par__gemm_key *key) {
-    const par__gemm_plan *plan = par__plan_acquire(&par__gemm_plans, key);
-    bool refused = plan && plan->refused;
-    if (plan) par__plan_release(&par__gemm_plans);
-    return !refused;
-}
-
 /* Straight into aux where it may be overwritten and lies as the plan expects. */
 static par_status run_fused_gradient(par_stream *stream, const par_gemm *g,
                                      const par__gemm_key *key, void *workspace) {
@@ -149,7 +141,10 @@ static par_status run_gradient(par_stream *stream, const par_gemm *g, void *work
     par__gemm_key key = par__gemm_key_of(g, false);
     if (g->m == 0) return PAR_OK;
     if (g->n > 0 && g->k > 0) {
-        if (has_gradient(&key)) return run_fused_gradient(stream, g, &key, workspace);
+        const par__gemm_plan *plan = par__plan_acquire(&par__gemm_plans, &key);
+        bool refused = plan && plan->refused; /* to make the gradient of the bias */
+        if (plan) par__plan_release(&par__gemm_plans);
+        if (!refused) return run_fused_gradient(stream, g, &key, workspace);
         key.epilogue = PAR_EPILOGUE_NONE;
         PAR_TRY(multiply(stream, g, &key, NULL, workspace));
     } else if (g->n > 0) {

@@ -54,29 +54,18 @@ static cublasLtEpilogue_t epilogue_of(const par__gemm_key *k) {
     return k->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
 }
 
-/* The types of what the epilogue reads or writes beside c; a bias and its gradient have the type of
- * c. */
-static par_status describe_epilogue(par__gemm_plan *p) {
-    const par__gemm_key *k = p->key;
-    cudaDataType_t type_aux = type_of((par_dtype)k->dtype), type_gradient = CUDA_R_32F;
-    if (k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT)
-        LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
-                                              &type_gradient, sizeof type_gradient));
-    if (!par__lt_has_aux(k)) return PAR_OK;
-    LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD,
-                                          &k->ldc, sizeof k->ldc));
-    LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE,
-                                          &type_aux, sizeof type_aux));
-    return PAR_OK;
-}
-
-static par_status describe_operation(par__gemm_plan *p) {
+/* The product, its epilogue with the types of what that reads or writes beside c, and the matrices.
+ * A bias and its gradient have the type of c. By columns: a matrix of r rows and c columns of ours
+ * has c rows and r columns. */
+static par_status describe(par__gemm_plan *p) {
     const par__gemm_key *k = p->key;
     cublasOperation_t first = k->tb ? CUBLAS_OP_T : CUBLAS_OP_N,
                       second = k->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasComputeType_t compute =
         k->dtype == PAR_F32 && tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasLtEpilogue_t epilogue = epilogue_of(k);
+    cudaDataType_t type = type_of((par_dtype)k->dtype), type_c = type_of((par_dtype)k->dtype_c),
+                   type_aux = type, type_gradient = CUDA_R_32F;
     LT_TRY(cublasLtMatmulDescCreate(&p->operation, compute, CUDA_R_32F));
     LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first,
                                           sizeof first));
@@ -84,13 +73,15 @@ static par_status describe_operation(par__gemm_plan *p) {
                                           sizeof second));
     LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
                                           sizeof epilogue));
-    return describe_epilogue(p);
-}
-
-/* By columns: a matrix of r rows and c columns of ours has c rows and r columns. */
-static par_status describe_matrices(par__gemm_plan *p) {
-    const par__gemm_key *k = p->key;
-    cudaDataType_t type = type_of((par_dtype)k->dtype), type_c = type_of((par_dtype)k->dtype_c);
+    if (k->epilogue == PAR_EPILOGUE_BIAS_GRADIENT)
+        LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
+                                              &type_gradient, sizeof type_gradient));
+    if (par__lt_has_aux(k)) {
+        LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD,
+                                              &k->ldc, sizeof k->ldc));
+        LT_TRY(cublasLtMatmulDescSetAttribute(
+            p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, &type_aux, sizeof type_aux));
+    }
     uint64_t b_rows = (uint64_t)(k->tb ? k->k : k->n), b_columns = (uint64_t)(k->tb ? k->n : k->k);
     uint64_t a_rows = (uint64_t)(k->ta ? k->m : k->k), a_columns = (uint64_t)(k->ta ? k->k : k->m);
     LT_TRY(cublasLtMatrixLayoutCreate(&p->b, type, b_rows, b_columns, k->ldb));
@@ -100,8 +91,7 @@ static par_status describe_matrices(par__gemm_plan *p) {
 }
 
 par_status par__lt_describe(par__gemm_plan *p) {
-    par_status st = describe_operation(p);
-    if (st == PAR_OK) st = describe_matrices(p);
+    par_status st = describe(p);
     if (st != PAR_OK) par__lt_forget(p);
     return st;
 }
@@ -111,34 +101,6 @@ void par__lt_forget(par__gemm_plan *p) {
     if (p->b) cublasLtMatrixLayoutDestroy(p->b);
     if (p->a) cublasLtMatrixLayoutDestroy(p->a);
     if (p->operation) cublasLtMatmulDescDestroy(p->operation);
-}
-
-static par_status set_alignments(cublasLtMatmulPreference_t preference, const par__gemm_key *k) {
-    static const cublasLtMatmulPreferenceAttributes_t which[] = {
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
-    for (int i = 0; i < 4; i++) {
-        uint32_t least = (uint32_t)par__lt_nbytes((par_dtype)(i < 2 ? k->dtype : k->dtype_c));
-        uint32_t nbytes = k->aligned ? PAR__GEMM_ALIGNED : least;
-        LT_TRY(cublasLtMatmulPreferenceSetAttribute(preference, which[i], &nbytes, sizeof nbytes));
-    }
-    return PAR_OK;
-}
-
-/* Where a product is cut along k, the parts are added in fp32: cuBLASLt may also add them rounded
- * to the result's 16 bits, which costs digits that numerics.md promises. */
-static par_status set_reduction(cublasLtMatmulPreference_t preference, const par__gemm_key *k) {
-    uint32_t allowed = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-    if ((par_dtype)k->dtype_c == PAR_F32) return PAR_OK;
-    LT_TRY(cublasLtMatmulPreferenceSetAttribute(
-        preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &allowed, sizeof allowed));
-    return PAR_OK;
-}
-
-/* "No such algorithm", by the statuses documented for it, in contrast to a library that fails. */
-static bool is_refusal(cublasStatus_t status, int n) {
-    return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE ||
-           (status == CUBLAS_STATUS_SUCCESS && n == 0);
 }
 
 /* An epilogue that cuBLASLt does not have for a shape: its work is a pass of its own. */
@@ -155,6 +117,25 @@ static void note_refusal(const par__gemm_key *k) {
                      par__type_name((par_dtype)k->dtype));
 }
 
+/* Pointers' alignment, and how parts of a product that is cut along k are added: in fp32. cuBLASLt
+ * may also add them rounded to the result's 16 bits, which costs digits that numerics.md
+ * promises. */
+static par_status set_preferences(cublasLtMatmulPreference_t preference, const par__gemm_key *k) {
+    static const cublasLtMatmulPreferenceAttributes_t which[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    uint32_t allowed = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    for (int i = 0; i < 4; i++) {
+        uint32_t least = (uint32_t)par__lt_nbytes((par_dtype)(i < 2 ? k->dtype : k->dtype_c));
+        uint32_t nbytes = k->aligned ? PAR__GEMM_ALIGNED : least;
+        LT_TRY(cublasLtMatmulPreferenceSetAttribute(preference, which[i], &nbytes, sizeof nbytes));
+    }
+    if ((par_dtype)k->dtype_c == PAR_F32) return PAR_OK;
+    LT_TRY(cublasLtMatmulPreferenceSetAttribute(
+        preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &allowed, sizeof allowed));
+    return PAR_OK;
+}
+
 par_status par__lt_candidates(par__gemm_plan *p,
                               cublasLtMatmulHeuristicResult_t out[PAR__GEMM_CANDIDATES], int *n) {
     par_status st = PAR_OK;
@@ -165,14 +146,16 @@ par_status par__lt_candidates(par__gemm_plan *p,
     LT_TRY(cublasLtMatmulPreferenceCreate(&preference));
     cublasStatus_t status = cublasLtMatmulPreferenceSetAttribute(
         preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &nbytes, sizeof nbytes);
-    if (status == CUBLAS_STATUS_SUCCESS) st = set_alignments(preference, k);
-    if (status == CUBLAS_STATUS_SUCCESS && st == PAR_OK) st = set_reduction(preference, k);
+    if (status == CUBLAS_STATUS_SUCCESS) st = set_preferences(preference, k);
     if (status == CUBLAS_STATUS_SUCCESS && st == PAR_OK)
         status = cublasLtMatmulAlgoGetHeuristic(handle, p->operation, p->b, p->a, p->c, p->c,
                                                 preference, PAR__GEMM_CANDIDATES, out, n);
     cublasLtMatmulPreferenceDestroy(preference);
     PAR_TRY(st);
-    if (!is_refusal(status, *n))
+    /* "No such algorithm", by the statuses documented for it, or a library that fails. */
+    bool refusal = status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE ||
+                   (status == CUBLAS_STATUS_SUCCESS && *n == 0);
+    if (!refusal)
         return status == CUBLAS_STATUS_SUCCESS ? PAR_OK
                                                : failed(status, "cublasLtMatmulAlgoGetHeuristic");
     *n = 0;
@@ -187,20 +170,16 @@ par_status par__lt_candidates(par__gemm_plan *p,
     return PAR_OK;
 }
 
-static par_status point(const par__gemm_plan *p, const void *bias, const void *aux) {
+par_status par__lt_multiply(const par__gemm_plan *p, const cublasLtMatmulAlgo_t *algorithm,
+                            const par__gemm_operands *o, float beta, cudaStream_t stream) {
+    const float one = 1;
+    const void *bias = o->bias, *aux = o->aux;
     if (p->key->bias || p->key->epilogue == PAR_EPILOGUE_BIAS_GRADIENT)
         LT_TRY(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
                                               &bias, sizeof bias));
     if (par__lt_has_aux(p->key))
         LT_TRY(cublasLtMatmulDescSetAttribute(
             p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux, sizeof aux));
-    return PAR_OK;
-}
-
-par_status par__lt_multiply(const par__gemm_plan *p, const cublasLtMatmulAlgo_t *algorithm,
-                            const par__gemm_operands *o, float beta, cudaStream_t stream) {
-    const float one = 1;
-    PAR_TRY(point(p, o->bias, o->aux));
     LT_TRY(cublasLtMatmul(handle, p->operation, &one, o->b, p->b, o->a, p->a, &beta, o->c, p->c,
                           o->c, p->c, algorithm, o->workspace, PAR__GEMM_WORKSPACE, stream));
     return PAR_OK;

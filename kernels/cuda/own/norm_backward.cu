@@ -77,10 +77,6 @@ template <bool CENTRED> __device__ static inline moments moments_of(const par_no
  * copies and reads its own. Rows that are not in packs are read where they are. */
 enum { X, DY, ADD };
 
-static inline int operands(const par_norm *a) {
-    return a->add ? 3 : 2;
-}
-
 template <int H> __device__ static inline uint4 *staged(uint4 *stage, int operand, int k) {
     unsigned threads = blockDim.x * blockDim.y;
     return stage + (operand * H + k) * threads + threadIdx.y * blockDim.x + threadIdx.x;
@@ -245,7 +241,7 @@ __global__ void __launch_bounds__(1024)
 /* Of a block of `threads`: what is staged, or what put_sums needs. */
 template <typename FORM> static int shared_nbytes(const par_norm *a, int threads, int width) {
     int sums = 2 * width * threads * (int)sizeof(float);
-    int staged = FORM::DEPTH * operands(a) * FORM::HELD * threads * (int)sizeof(uint4);
+    int staged = FORM::DEPTH * (a->add ? 3 : 2) * FORM::HELD * threads * (int)sizeof(uint4);
     return width > 1 && staged > sums ? staged : sums;
 }
 

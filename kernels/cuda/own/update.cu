@@ -208,19 +208,16 @@ template <typename X> static par_status cast(par_stream *stream, const par_cast 
                                     : cast_types<X, par__f16>(stream, a);
 }
 
-static int norm2_grid(int64_t n) {
-    int64_t blocks = par__blocks(n, NORM2_PER_BLOCK);
-    return (int)(blocks < NORM2_BLOCKS ? blocks : (int64_t)NORM2_BLOCKS);
-}
-
 /* The vectors of a launch that are not empty, from *at on, which becomes the first of the next. */
 static norm2_list norm2_next(const par_norm2 *a, int64_t *at) {
     norm2_list list = {};
     for (; *at < a->n_vectors && list.n < NORM2_VECTORS; (*at)++) {
         const par_norm2_vector *v = &a->vectors[*at];
         if (v->n == 0) continue;
+        int64_t blocks = par__blocks(v->n, NORM2_PER_BLOCK);
+        if (blocks > NORM2_BLOCKS) blocks = NORM2_BLOCKS;
         list.vectors[list.n] = *v;
-        list.first[list.n + 1] = list.first[list.n] + norm2_grid(v->n);
+        list.first[list.n + 1] = list.first[list.n] + (int)blocks;
         list.n++;
     }
     return list;
