@@ -6,11 +6,6 @@
 
 enum { MAX_WORD = 64 };
 
-static int min3(int a, int b, int c) {
-    int ab = a < b ? a : b;
-    return ab < c ? ab : c;
-}
-
 /* Optimal string alignment distance: insert, delete, replace, swap of neighbours cost 1. Words are
  * cut at MAX_WORD. */
 static int edit_distance(const char *a, const char *b) {
@@ -21,7 +16,9 @@ static int edit_distance(const char *a, const char *b) {
     for (int i = 1; i <= na; i++) {
         row[0] = i;
         for (int j = 1; j <= nb; j++) {
-            row[j] = min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] != b[j - 1]));
+            row[j] = above[j - 1] + (a[i - 1] != b[j - 1]);
+            if (above[j] + 1 < row[j]) row[j] = above[j] + 1;
+            if (row[j - 1] + 1 < row[j]) row[j] = row[j - 1] + 1;
             bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
             if (swapped && before[j - 2] + 1 < row[j]) row[j] = before[j - 2] + 1;
         }

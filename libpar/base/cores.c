@@ -96,39 +96,30 @@ static void narrow_all(limits *l, char *folder, size_t root) {
     }
 }
 
-/* A controllers' list has the name, between commas. */
-static bool has(const char *controllers, const char *name) {
-    char list[256], word[32];
-    snprintf(list, sizeof list, ",%s,", controllers);
-    snprintf(word, sizeof word, ",%s,", name);
-    return strstr(list, word) != NULL;
-}
-
-/* A line of the list: "NUMBER:CONTROLLERS:/PATH"; no controllers: version 2. */
-static void narrow_by_line(limits *l, char *line, const char *mount) {
-    static const char *const kinds[] = {"cpu", "memory"};
-    char folder[2 * PATH_NBYTES];
-    char *controllers = strchr(line, ':'), *path = controllers ? strchr(++controllers, ':') : NULL;
-    if (!path || path[1] != '/') return;
-    *path++ = 0;
-    const char *below = strcmp(path, "/") ? path : "";
-    for (int i = 0; controllers[0] && i < 2; i++) {
-        if (!has(controllers, kinds[i])) continue;
-        snprintf(folder, sizeof folder, "%s/%s%s", mount, kinds[i], below);
-        narrow_all(l, folder, strlen(mount) + 1 + strlen(kinds[i]));
-    }
-    if (controllers[0]) return;
-    snprintf(folder, sizeof folder, "%s%s", mount, below);
-    narrow_all(l, folder, strlen(mount));
-}
-
+/* A line of the list is "NUMBER:CONTROLLERS:/PATH"; no controllers: version 2. */
 static limits limits_of(const char *list, const char *mount) {
-    char line[PATH_NBYTES];
+    static const char *const kinds[] = {"cpu", "memory"};
+    char line[PATH_NBYTES], folder[2 * PATH_NBYTES], names[256], name[32];
     limits l = {.memory = DBL_MAX, .left = DBL_MAX};
     FILE *file = fopen(list, "r");
     while (file && fgets(line, sizeof line, file)) {
         line[strcspn(line, "\n")] = 0;
-        narrow_by_line(&l, line, mount);
+        char *controllers = strchr(line, ':');
+        char *path = controllers ? strchr(++controllers, ':') : NULL;
+        if (!path || path[1] != '/') continue;
+        *path++ = 0;
+        const char *below = strcmp(path, "/") ? path : "";
+        if (!controllers[0]) {
+            snprintf(folder, sizeof folder, "%s%s", mount, below);
+            narrow_all(&l, folder, strlen(mount));
+        }
+        snprintf(names, sizeof names, ",%s,", controllers);
+        for (int i = 0; i < 2; i++) {
+            snprintf(name, sizeof name, ",%s,", kinds[i]);
+            if (!strstr(names, name)) continue;
+            snprintf(folder, sizeof folder, "%s/%s%s", mount, kinds[i], below);
+            narrow_all(&l, folder, strlen(mount) + 1 + strlen(kinds[i]));
+        }
     }
     if (file) fclose(file);
     return l;
@@ -163,22 +154,19 @@ int par__cores(void) {
     return most > 0 && most < cores ? most : cores;
 }
 
-/* Memory that new data may use; where the system does not say so, what nothing uses. */
-static size_t machine_memory(void) {
+void par_machine_look(par_machine *out) {
+    *out = (par_machine){.cores = par__cores(), .quota = par__cgroup_cores(PAR__CGROUPS)};
+    size_t left = par__cgroup_memory(PAR__CGROUPS, &out->limit);
     unsigned long long kib = 0;
     char line[256];
     FILE *file = fopen("/proc/meminfo", "r");
     while (file && kib == 0 && fgets(line, sizeof line, file))
         sscanf(line, "MemAvailable: %llu kB", &kib);
     if (file) fclose(file);
-    if (kib) return (size_t)kib * 1024;
     long pages = sysconf(_SC_AVPHYS_PAGES);
-    return pages > 0 ? (size_t)pages * (size_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
-void par_machine_look(par_machine *out) {
-    *out = (par_machine){.cores = par__cores(), .quota = par__cgroup_cores(PAR__CGROUPS)};
-    size_t left = par__cgroup_memory(PAR__CGROUPS, &out->limit);
-    out->memory = machine_memory();
+    if (kib)
+        out->memory = (size_t)kib * 1024;
+    else if (pages > 0) /* the system does not say what new data may use: what nothing uses */
+        out->memory = (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
     if (out->limit && (left < out->memory || out->memory == 0)) out->memory = left;
 }

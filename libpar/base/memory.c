@@ -32,10 +32,6 @@ static bool on_host(int kind) {
     return kind == PAR_MEM_COMM || kind == PAR_MEM_DATA;
 }
 
-static size_t round_up(size_t nbytes) {
-    return (nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
 par_status par_memory_create_measuring(par_memory **out) {
     par_memory *memory = calloc(1, sizeof *memory);
     if (!memory) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a ledger");
@@ -132,7 +128,7 @@ par_status par_memory_take(par_memory *memory, par_memory_kind kind, const char 
     par_ledger_line *line = NULL;
     PAR_REQUIRE(memory && what && out && (int)kind >= 0 && kind < PAR_MEM_COUNT &&
                 nbytes <= SIZE_MAX / 2);
-    nbytes = round_up(nbytes);
+    nbytes = (nbytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     if (!memory->measuring && nbytes > memory->capacity[kind] - memory->used[kind])
         PAR_FAIL(PAR_ERR_INTERNAL, "%s for %s: %zu bytes taken after %zu of %zu measured ones",
                  par_memory_kind_name(kind), what, nbytes, memory->used[kind],

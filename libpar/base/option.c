@@ -181,27 +181,20 @@ static int parse_unknown(const par_option *options, int n, int left, const char 
     return has_word ? 2 : 1;
 }
 
-/* The row of a name with or without "no-"; *negated: with. NULL: none that can be given. */
-static par_option *find_given(par_option *options, int n, const char *name, size_t length,
-                              bool *negated) {
-    par_option *option = par__option_find(options, n, name, length);
-    *negated = false;
-    if (!option && length > 3 && strncmp(name, "no-", 3) == 0) {
-        option = par__option_find(options, n, name + 3, length - 3);
-        *negated = option && option->type == PAR_OPT_BOOL;
-        if (!*negated) option = NULL;
-    }
-    return option && par__option_is_named(option) ? option : NULL;
-}
-
 /* One option at argv[0], without its dashes `name`; returns how many words it took. */
 static int parse_one(par_option *options, int n, int left, const char *name, char *const *argv,
                      par_problems *problems) {
     const char *equals = strchr(name, '=');
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
-    bool negated;
-    par_option *option = find_given(options, n, name, length, &negated);
-    if (!option) return parse_unknown(options, n, left, "--", name, argv, problems);
+    bool negated = false; /* "no-", in front of a switch's name */
+    par_option *option = par__option_find(options, n, name, length);
+    if (!option && length > 3 && strncmp(name, "no-", 3) == 0) {
+        option = par__option_find(options, n, name + 3, length - 3);
+        negated = option && option->type == PAR_OPT_BOOL;
+        if (!negated) option = NULL;
+    }
+    if (!option || !par__option_is_named(option))
+        return parse_unknown(options, n, left, "--", name, argv, problems);
     option->given++;
     if (option->type == PAR_OPT_BOOL) {
         if (equals)
@@ -252,20 +245,6 @@ static int take_operands(par_option *options, int n, int left, char *const *argv
     return taken;
 }
 
-/* As many words as a row of OPERANDS wants, or a problem. */
-static void check_count(const par_option *row, par_problems *problems) {
-    if (row->type != PAR_OPT_OPERANDS) return;
-    char legal[128];
-    bounds b = bounds_of(row);
-    int n = ((const par_words *)row->value)->n;
-    if (n >= b.min && n <= b.max) return;
-    if (n == 0)
-        par_problem(problems, "%s: is missing; legal: %s", row->name, row->help);
-    else
-        par_problem(problems, "%s: %d given%s", row->name, n,
-                    par__option_legal(row, legal, sizeof legal));
-}
-
 void par_options_parse(par_option *options, int n, int argc, char *const *argv,
                        par_problems *problems) {
     for (int i = 0; i < n; i++) store_default(&options[i], problems);
@@ -279,5 +258,17 @@ void par_options_parse(par_option *options, int n, int argc, char *const *argv,
         else
             i += take_operands(options, n, argc - i, argv + i, problems);
     }
-    for (int i = 0; i < n; i++) check_count(&options[i], problems);
+    /* As many words as rows of OPERANDS want. */
+    for (int i = 0; i < n; i++) {
+        const par_option *row = &options[i];
+        if (row->type != PAR_OPT_OPERANDS) continue;
+        char legal[128];
+        bounds b = bounds_of(row);
+        int given = ((const par_words *)row->value)->n;
+        if (given < b.min && given == 0)
+            par_problem(problems, "%s: is missing; legal: %s", row->name, row->help);
+        else if (given < b.min || given > b.max)
+            par_problem(problems, "%s: %d given%s", row->name, given,
+                        par__option_legal(row, legal, sizeof legal));
+    }
 }

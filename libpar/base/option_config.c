@@ -85,11 +85,6 @@ static char *read_word(char **at) {
     return begin;
 }
 
-static char *read_value(char **at) {
-    if (**at == '"' || **at == '\'') return read_quoted(at);
-    return **at == '[' ? read_list(at) : read_word(at);
-}
-
 static void store_line(reading *r, par_option *option, char *value, const char *where) {
     if (option->given) return; /* the command line has it */
     if (option->type == PAR_OPT_BOOL) {
@@ -117,7 +112,9 @@ static void read_line(reading *r, char *line) {
         return;
     }
     at = skip_blanks(at + 1);
-    char *value = read_value(&at);
+    char *value = *at == '"' || *at == '\'' ? read_quoted(&at)
+                  : *at == '['              ? read_list(&at)
+                                            : read_word(&at);
     if (!value || (*skip_blanks(at) && *skip_blanks(at) != '#')) {
         par_problem(r->problems,
                     "%s%.*s: its value is broken; legal: a number, true, false, a word, \"a text\" "
@@ -171,34 +168,30 @@ static void put_text(FILE *file, const char *text) {
     putc('"', file);
 }
 
-/* A value that no text stands for (no list, a choice that was not made) is left out. */
-static void put_row(FILE *file, const par_option *option) {
-    char buffer[4096];
-    const char *text = option->type == PAR_OPT_TEXT
-                           ? *(const char *const *)option->value
-                           : par_option_text(option, buffer, sizeof buffer);
-    if (!text || (!*text && option->type != PAR_OPT_TEXT)) return;
-    fprintf(file, "%s = ", option->name);
-    if (option->type == PAR_OPT_BOOL)
-        fputs(*(const bool *)option->value ? "true" : "false", file);
-    else if (option->type == PAR_OPT_LIST)
-        fprintf(file, "[%s]", text);
-    else if (option->type == PAR_OPT_TEXT || option->type == PAR_OPT_CHOICE)
-        put_text(file, text);
-    else
-        fputs(text, file);
-    putc('\n', file);
-}
-
-/* The rows, by group; false: no memory. */
+/* The rows, by group; false: no memory. A value that no text stands for (no list, a choice that was
+ * not made) is left out. */
 static bool put_rows(FILE *file, const par_option *options, int n) {
     const char *group = "";
-    for (int i = 0; i < n; i++) {
-        if (!options[i].group) continue;
-        if (strcmp(options[i].group, group) != 0)
-            fprintf(file, "%s# %s\n", *group ? "\n" : "", options[i].group);
-        group = options[i].group;
-        put_row(file, &options[i]);
+    for (const par_option *option = options; option < options + n; option++) {
+        char buffer[4096];
+        if (!option->group) continue;
+        if (strcmp(option->group, group) != 0)
+            fprintf(file, "%s# %s\n", *group ? "\n" : "", option->group);
+        group = option->group;
+        const char *text = option->type == PAR_OPT_TEXT
+                               ? *(const char *const *)option->value
+                               : par_option_text(option, buffer, sizeof buffer);
+        if (!text || (!*text && option->type != PAR_OPT_TEXT)) continue;
+        fprintf(file, "%s = ", option->name);
+        if (option->type == PAR_OPT_BOOL)
+            fputs(*(const bool *)option->value ? "true" : "false", file);
+        else if (option->type == PAR_OPT_LIST)
+            fprintf(file, "[%s]", text);
+        else if (option->type == PAR_OPT_TEXT || option->type == PAR_OPT_CHOICE)
+            put_text(file, text);
+        else
+            fputs(text, file);
+        putc('\n', file);
     }
     bool whole = !ferror(file);
     return fclose(file) == 0 && whole;

@@ -49,20 +49,17 @@ static bool find_other(const par_option *options, int n, const char *name, const
     return false;
 }
 
-static bool is_choice(const par_option *option, const char *value) {
-    for (const par_choice *c = option->choices; c && c->name; c++)
-        if (strcmp(c->name, value) == 0) return true;
-    return !option->choices;
-}
-
 /* What to write here, "--lr 3e-4"; `value`: the user's, NULL if there is none. */
 static const char *instead(const other *o, const char *value, char *text, size_t nbytes) {
     char form[400];
     const char *what = par__option_value_form(o->option, form, sizeof form);
     if (o->option->type == PAR_OPT_ABSENT) return o->option->help;
+    bool legal = value && !o->option->choices;
+    for (const par_choice *c = o->option->choices; value && c && c->name; c++)
+        legal |= strcmp(c->name, value) == 0;
     if (*o->value)
         what = o->value;
-    else if (value && o->option->type != PAR_OPT_BOOL && is_choice(o->option, value))
+    else if (legal && o->option->type != PAR_OPT_BOOL)
         what = value;
     snprintf(text, nbytes, "--%s%s%s", o->option->name, *what ? " " : "", what);
     return text;

@@ -72,31 +72,18 @@ static bool same(const char *a, const char *b) {
     return a == b || strcmp(a, b) == 0;
 }
 
-static int find_row(par_recorder *r, const char *axis, const char *purpose, const char *op) {
-    for (int i = 0; i < r->n_rows; i++) {
-        const par_recorder_row *row = &r->rows[i];
-        if (same(row->op, op) && same(row->axis, axis) && same(row->purpose, purpose)) return i;
-    }
-    if (r->n_rows == MAX_ROWS) return MAX_ROWS - 1;
-    if (r->n_rows == MAX_ROWS - 1) axis = purpose = op = "other";
-    r->rows[r->n_rows] = (par_recorder_row){.axis = axis, .purpose = purpose, .op = op};
-    return r->n_rows++;
-}
-
-/* The slot of a key, or the free one where it belongs. At most half of them are in use. */
-static int16_t *find_slot(par_recorder *r, int row, int layer, const char *phase) {
+/* The entry of a key: where its slot is or, if that is free, a new one. At most half of the slots
+ * are in use. */
+static int find_entry(par_recorder *r, int row, int layer, const char *phase) {
     uint32_t hash = (uint32_t)row * 2654435761u + (uint32_t)layer * 40503u;
     for (const char *c = phase; *c; c++) hash = (hash ^ (uint8_t)*c) * 16777619u;
-    for (hash ^= hash >> 15;; hash++) {
-        int16_t *slot = &r->slots[hash % SLOTS];
+    hash ^= hash >> 15;
+    int16_t *slot = &r->slots[hash % SLOTS];
+    for (; *slot; slot = &r->slots[++hash % SLOTS]) {
         const par_recorder_entry *e = &r->entries[*slot];
-        if (!*slot || (e->row == row && e->layer == layer && same(e->phase, phase))) return slot;
+        if (e->row == row && e->layer == layer && same(e->phase, phase)) return *slot;
     }
-}
-
-static int find_entry(par_recorder *r, int row, int layer, const char *phase) {
-    int16_t *slot = find_slot(r, row, layer, phase);
-    if (*slot || r->n_entries == MAX_ENTRIES) return *slot;
+    if (r->n_entries == MAX_ENTRIES) return 0;
     r->entries[r->n_entries] = (par_recorder_entry){.row = row, .layer = layer, .phase = phase};
     *slot = (int16_t)r->n_entries;
     return r->n_entries++;
@@ -119,7 +106,18 @@ static par_recorder_cell *cell_of(par_recorder *r, int row, int peer) {
 
 int par__recorder_row(par_recorder *r, const char *axis, const char *purpose, const char *op,
                       int layer) {
-    int row = find_row(r, axis, purpose, op);
+    int row = 0;
+    for (; row < r->n_rows; row++) {
+        const par_recorder_row *at = &r->rows[row];
+        if (same(at->op, op) && same(at->axis, axis) && same(at->purpose, purpose)) break;
+    }
+    if (row == MAX_ROWS) {
+        row = MAX_ROWS - 1;
+    } else if (row == r->n_rows) {
+        if (row == MAX_ROWS - 1) axis = purpose = op = "other";
+        r->rows[row] = (par_recorder_row){.axis = axis, .purpose = purpose, .op = op};
+        r->n_rows++;
+    }
     return find_entry(r, row, layer, r->phase) * MAX_ROWS + row;
 }
 
@@ -222,7 +220,9 @@ static void add_rows(par_recorder *to, const par_recorder *from, int times) {
     if (to->n_rows < from->n_rows) to->n_rows = from->n_rows;
 }
 
-static void add_entries(par_recorder *to, const par_recorder *from, int times) {
+void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
+    int tabled = from->n_rows < TABLED ? from->n_rows : TABLED;
+    add_rows(to, from, times);
     for (int i = 1; i < from->n_entries; i++) {
         const par_recorder_entry *x = &from->entries[i];
         int at = i < to->n_entries ? i : find_entry(to, x->row, x->layer, x->phase);
@@ -232,12 +232,6 @@ static void add_entries(par_recorder *to, const par_recorder *from, int times) {
         y->n_messages += times * x->n_messages;
         y->wait_s += times * x->wait_s;
     }
-}
-
-void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
-    int tabled = from->n_rows < TABLED ? from->n_rows : TABLED;
-    add_rows(to, from, times);
-    add_entries(to, from, times);
     for (int k = 0; k < to->world_size; k++) to->sent_to[k] += times * from->sent_to[k];
     for (int64_t k = 0; k < (int64_t)to->world_size * tabled; k++) {
         const par_recorder_cell *x = &from->cells[k];
@@ -249,20 +243,18 @@ void par__recorder_add(par_recorder *to, const par_recorder *from, int times) {
     }
 }
 
-static void restore_row(par_recorder *r, const par_recorder *before, int i) {
-    const par_recorder_row none = {
-        .axis = r->rows[i].axis, .purpose = r->rows[i].purpose, .op = r->rows[i].op};
-    r->rows[i] = i < before->n_rows ? before->rows[i] : none;
-    for (int k = 0; i < TABLED && k < r->world_size; k++) {
-        int64_t at = (int64_t)i * r->world_size + k;
-        r->sent_to[k] -= r->cells[at].nbytes - before->cells[at].nbytes;
-        r->cells[at] = before->cells[at];
-    }
-}
-
 void par__recorder_restore(par_recorder *r, const par_recorder *before, const char *axis) {
-    for (int i = 0; i < r->n_rows; i++)
-        if (strcmp(r->rows[i].axis, axis) == 0) restore_row(r, before, i);
+    for (int i = 0; i < r->n_rows; i++) {
+        par_recorder_row *row = &r->rows[i];
+        if (strcmp(row->axis, axis) != 0) continue;
+        const par_recorder_row none = {.axis = row->axis, .purpose = row->purpose, .op = row->op};
+        *row = i < before->n_rows ? before->rows[i] : none;
+        for (int k = 0; i < TABLED && k < r->world_size; k++) {
+            int64_t at = (int64_t)i * r->world_size + k;
+            r->sent_to[k] -= r->cells[at].nbytes - before->cells[at].nbytes;
+            r->cells[at] = before->cells[at];
+        }
+    }
     for (int i = 1; i < r->n_entries; i++) {
         par_recorder_entry *e = &r->entries[i];
         const par_recorder_entry none = {.row = e->row, .layer = e->layer, .phase = e->phase};

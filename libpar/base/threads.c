@@ -104,14 +104,6 @@ static bool enter(uint64_t *served) {
     return false;
 }
 
-static void leave(void) {
-    uint64_t before = atomic_fetch_sub(&team.state, 1);
-    if ((before & (OPEN | INSIDE)) != 1 || !atomic_load(&team.caller_sleeps)) return;
-    pthread_mutex_lock(&team.lock);
-    pthread_cond_signal(&team.done);
-    pthread_mutex_unlock(&team.lock);
-}
-
 /* False: the team ends. */
 static bool await_loop(uint64_t *served) {
     bool entered = false;
@@ -139,16 +131,15 @@ static void *work(void *number) {
             take_ranges(slot);
             team.spans[slot].took_s = par__seconds() - start;
         }
-        leave();
+        /* The last one out of a closed loop wakes the caller. */
+        uint64_t before = atomic_fetch_sub(&team.state, 1);
+        if ((before & (OPEN | INSIDE)) == 1 && atomic_load(&team.caller_sleeps)) {
+            pthread_mutex_lock(&team.lock);
+            pthread_cond_signal(&team.done);
+            pthread_mutex_unlock(&team.lock);
+        }
     }
     return NULL;
-}
-
-static void wake_workers(void) {
-    if (atomic_load(&team.sleepers) == 0) return;
-    pthread_mutex_lock(&team.lock);
-    pthread_cond_broadcast(&team.work);
-    pthread_mutex_unlock(&team.lock);
 }
 
 /* The caller, after its ranges: nobody enters from here on. */
@@ -205,7 +196,11 @@ static void post(int64_t n, int threads, par__range *run, const void *user) {
     }
     uint64_t number = (atomic_load(&team.state) >> NUMBER) + 1;
     atomic_store(&team.state, (number & UINT32_MAX) << NUMBER | OPEN);
-    wake_workers();
+    if (atomic_load(&team.sleepers) > 0) {
+        pthread_mutex_lock(&team.lock);
+        pthread_cond_broadcast(&team.work);
+        pthread_mutex_unlock(&team.lock);
+    }
 }
 
 /* A loop of n iterations of which the caller did `own` in `mine` seconds, and waited `waits`. What
@@ -224,16 +219,6 @@ static void settle(int64_t n, int64_t own, double mine, double waits, double end
     team.credit_s = 0;
 }
 
-static void run_together(int64_t n, int threads, par__range *run, const void *user, double start) {
-    post(n, threads, run, user);
-    double posted = par__seconds();
-    int64_t own = take_ranges(0);
-    double done = par__seconds();
-    await_workers();
-    double end = par__seconds();
-    settle(n, own, done - posted, posted - start + end - done, end);
-}
-
 void par__threads_run(int64_t n, int threads, par__range *run, const void *user) {
     int most = par_threads();
     if (threads > most) threads = most;
@@ -245,10 +230,17 @@ void par__threads_run(int64_t n, int threads, par__range *run, const void *user)
     double start = par__seconds();
     start_workers(most - 1);
     if (threads > team.n_workers + 1) threads = team.n_workers + 1;
-    if (threads > 1 && start >= team.alone_until)
-        run_together(n, threads, run, user, start);
-    else
+    if (threads > 1 && start >= team.alone_until) {
+        post(n, threads, run, user);
+        double posted = par__seconds();
+        int64_t own = take_ranges(0);
+        double done = par__seconds();
+        await_workers();
+        double end = par__seconds();
+        settle(n, own, done - posted, posted - start + end - done, end);
+    } else {
         run(user, 0, 0, n);
+    }
     pthread_mutex_unlock(&team.busy);
 }
 

@@ -92,22 +92,17 @@ const char *par__claimant_text(const par__claimant *c, char text[320]) {
 
 /* ---- files ---- */
 
-/* 0: not an owner's file. */
-static int number_of(const char *name) {
-    char *end;
-    if (strncmp(name, PREFIX, strlen(PREFIX)) != 0) return 0;
-    long number = strtol(name + strlen(PREFIX), &end, 10);
-    return *end == 0 && number > 0 && number <= 99999999 ? (int)number : 0;
-}
-
 par_status par__claim_highest(const char *directory, int *number, int *n) {
     *number = *n = 0;
     DIR *d = opendir(directory);
     if (!d) return par__read_error(directory, "opened");
     for (struct dirent *e; (e = readdir(d));) {
-        int found = number_of(e->d_name);
-        *n += found > 0;
-        if (found > *number) *number = found;
+        if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) != 0) continue;
+        char *end;
+        long found = strtol(e->d_name + strlen(PREFIX), &end, 10);
+        if (*end || found <= 0 || found > 99999999) continue;
+        ++*n;
+        if (found > *number) *number = (int)found;
     }
     closedir(d);
     return PAR_OK;
@@ -173,26 +168,23 @@ par_status par__claim_renew(const char *path, const par__claimant *c) {
 
 /* ---- life ---- */
 
-static void say(const par_owner_params *params, const char *path, const par__claimant *c,
-                double seconds) {
-    char who[320], line[PAR__PATH + 512];
-    snprintf(line, sizeof line,
-             "%s: claimed by %s; waiting up to %.0f s to see whether it lives (if you know that it "
-             "does not: remove that file)",
-             path, par__claimant_text(c, who), seconds);
-    if (params->print) params->print(params->user, line);
-}
-
 par__life par__claim_judge(const char *path, const par_owner_params *params, par__claimant *who) {
     enum { BEATS = 9, LOOKS = 100 };
-    char before[PAR__CLAIM_TEXT], now[PAR__CLAIM_TEXT];
+    char before[PAR__CLAIM_TEXT], now[PAR__CLAIM_TEXT], name[320], line[PAR__PATH + 512];
     bool there;
     if (par__claim_read(path, &there, before, who) != PAR_OK) there = true;
     if (!there) return PAR__GONE;
     if (who->pid && is_here(who)) return par__claimant_dead(who) ? PAR__DEAD : PAR__ALIVE;
     double beat = who->beat_s > params->beat_s ? who->beat_s : params->beat_s;
     double seconds = BEATS * beat, end = par__seconds() + seconds;
-    if (who->pid) say(params, path, who, seconds);
+    if (who->pid && params->print) {
+        snprintf(
+            line, sizeof line,
+            "%s: claimed by %s; waiting up to %.0f s to see whether it lives (if you know that "
+            "it does not: remove that file)",
+            path, par__claimant_text(who, name), seconds);
+        params->print(params->user, line);
+    }
     while (par__seconds() < end) {
         double pause = seconds / LOOKS;
         nanosleep(&(struct timespec){(time_t)pause, (long)(1e9 * (pause - (double)(time_t)pause))},

@@ -70,15 +70,6 @@ static void write_value(int row, const par_transformer_config *c, char *text) {
     }
 }
 
-static void add_scaling(par_config_pairs *p, const par_transformer_config *c) {
-    char factor[PAR__NUMBER_NBYTES], low[PAR__NUMBER_NBYTES], high[PAR__NUMBER_NBYTES];
-    snprintf(add(p, "rope scaling", PAR_CHECKPOINT_NOTED), PAR_CONFIG_VALUE, "%s %s %s %lld",
-             par__exact(factor, c->rope_scaling.factor),
-             par__exact(low, c->rope_scaling.low_freq_factor),
-             par__exact(high, c->rope_scaling.high_freq_factor),
-             (long long)c->rope_scaling.original_positions);
-}
-
 void par_config_pairs_of(const par_transformer_config *c, par_config_pairs *out) {
     out->n = 0;
     snprintf(add(out, "preset", PAR_CHECKPOINT_NOTED), PAR_CONFIG_VALUE, "%s", c->name);
@@ -92,7 +83,13 @@ void par_config_pairs_of(const par_transformer_config *c, par_config_pairs *out)
         bool free = rows[i].at == AT(positions) && c->rope;
         write_value(i, c, add(out, rows[i].name, free ? PAR_CHECKPOINT_NOTED : rows[i].class_of));
     }
-    if (c->rope) add_scaling(out, c);
+    if (!c->rope) return;
+    char factor[PAR__NUMBER_NBYTES], low[PAR__NUMBER_NBYTES], high[PAR__NUMBER_NBYTES];
+    snprintf(add(out, "rope scaling", PAR_CHECKPOINT_NOTED), PAR_CONFIG_VALUE, "%s %s %s %lld",
+             par__exact(factor, c->rope_scaling.factor),
+             par__exact(low, c->rope_scaling.low_freq_factor),
+             par__exact(high, c->rope_scaling.high_freq_factor),
+             (long long)c->rope_scaling.original_positions);
 }
 
 /* ---- and back ---- */

@@ -103,16 +103,6 @@ static par_status parse_run(par_checkpoint *c, const char *path, json_t *entry, 
     return keep_hashes(c, path, hashes, hash, &s->span);
 }
 
-static par_status grow(par_checkpoint *c, size_t n) {
-    if ((size_t)(c->max_stored - c->n_stored) >= n) return PAR_OK;
-    size_t max = ((size_t)c->n_stored + n) * 3 / 2 + 16;
-    par__stored *more = max > INT32_MAX ? NULL : realloc(c->stored, max * sizeof *more);
-    if (!more) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %zu runs", max);
-    c->stored = more;
-    c->max_stored = (int)max;
-    return PAR_OK;
-}
-
 static par_status add_shard(par_checkpoint *c, const char *path, int rank, json_t *entry) {
     json_t *list;
     const char *file, *frame;
@@ -130,7 +120,13 @@ static par_status add_shard(par_checkpoint *c, const char *path, int rank, json_
     f->first = c->n_stored;
     f->n = (int)json_array_size(list);
     c->info.nbytes += nbytes;
-    PAR_TRY(grow(c, json_array_size(list)));
+    if (c->max_stored - c->n_stored < f->n) {
+        size_t max = ((size_t)c->n_stored + (size_t)f->n) * 3 / 2 + 16;
+        par__stored *more = max > INT32_MAX ? NULL : realloc(c->stored, max * sizeof *more);
+        if (!more) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %zu runs", max);
+        c->stored = more;
+        c->max_stored = (int)max;
+    }
     for (int i = 0; i < f->n; i++) {
         par__stored *s = &c->stored[c->n_stored];
         *s = (par__stored){.file = rank};
@@ -150,22 +146,6 @@ static par_status parse_shard(par_checkpoint *c, const char *path, int rank, con
     par_status st = add_shard(c, path, rank, entry);
     json_decref(entry);
     return st;
-}
-
-/* Lines end with a comma, the last one with "],". */
-static par_status parse_shards(par_checkpoint *c, const char *path, const char *text,
-                               size_t nbytes) {
-    for (int rank = 0; rank < c->n_files; rank++) {
-        bool last = rank == c->n_files - 1;
-        const char *end = memchr(text, '\n', nbytes);
-        size_t n = end ? (size_t)(end - text) : 0, tail = last ? 2 : 1;
-        if (n <= tail || memcmp(end - tail, last ? "]," : ",", tail) != 0)
-            return bad(path, "has not a line per rank");
-        PAR_TRY(parse_shard(c, path, rank, text, n - tail));
-        text += n + 1;
-        nbytes -= n + 1;
-    }
-    return PAR_OK;
 }
 
 /* And jansson is watched, until finish. */
@@ -229,15 +209,24 @@ par_status par__contents_parse_head(const char *path, const char *text, size_t n
     return finish(parse_head(c, path, text, nbytes, &head, &n_ranks), path, c, out);
 }
 
+/* Shards' lines end with a comma, the last one with "],". */
 static par_status parse(par_checkpoint *c, const char *path, const char *text, size_t nbytes) {
-    const char *shards;
     size_t head = 0, n_ranks = 0;
     PAR_TRY(parse_head(c, path, text, nbytes, &head, &n_ranks));
-    shards = text + head;
     if (n_ranks > nbytes) return bad(path, "has more ranks than bytes");
     PAR_TRY(take_files(c, path, (int)n_ranks));
-    PAR_TRY(parse_shards(c, path, shards + sizeof shards_line - 1,
-                         nbytes - head - (sizeof shards_line - 1)));
+    text += head + sizeof shards_line - 1;
+    nbytes -= head + sizeof shards_line - 1;
+    for (int rank = 0; rank < c->n_files; rank++) {
+        bool last = rank == c->n_files - 1;
+        const char *end = memchr(text, '\n', nbytes);
+        size_t n = end ? (size_t)(end - text) : 0, tail = last ? 2 : 1;
+        if (n <= tail || memcmp(end - tail, last ? "]," : ",", tail) != 0)
+            return bad(path, "has not a line per rank");
+        PAR_TRY(parse_shard(c, path, rank, text, n - tail));
+        text += n + 1;
+        nbytes -= n + 1;
+    }
     return par__contents_tensors(c, path);
 }
 

@@ -22,20 +22,6 @@ static par_status take_pairs(par_checkpoint *c, const char *path, size_t n) {
     return PAR_OK;
 }
 
-/* An unknown class is that of a later version: recorded, and not compared. */
-static par_status add_pair(par_checkpoint *c, const char *path, const char *name, const char *value,
-                           const char *class_of) {
-    par_checkpoint_pair *p = &c->pairs[c->n_pairs];
-    p->name = par__contents_text(c, name, strlen(name));
-    p->value = par__contents_text(c, value, strlen(value));
-    if (!p->name || !p->value) PAR_FAIL(PAR_ERR_FORMAT, "%s: more text than it has", path);
-    p->class_of = PAR_CHECKPOINT_STATED;
-    for (int i = 0; i < 3; i++)
-        if (strcmp(class_of, classes[i]) == 0) p->class_of = (par_checkpoint_class)i;
-    c->n_pairs++;
-    return PAR_OK;
-}
-
 /* What version 1 said of a run. */
 static par_status old_pairs(par_checkpoint *c, const char *path, json_t *root) {
     static const char *const texts[] = {"model", "layout", "options"};
@@ -52,6 +38,7 @@ static par_status old_pairs(par_checkpoint *c, const char *path, json_t *root) {
     return PAR_OK;
 }
 
+/* An unknown class is that of a later version: recorded, and not compared. */
 static par_status new_pairs(par_checkpoint *c, const char *path, json_t *root) {
     json_t *list, *entry;
     json_int_t nbytes;
@@ -67,25 +54,21 @@ static par_status new_pairs(par_checkpoint *c, const char *path, json_t *root) {
     json_array_foreach(list, i, entry) {
         if (json_unpack(entry, "[sss]", &name, &value, &class_of) != 0)
             PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: pair %zu is damaged", path, i);
-        PAR_TRY(add_pair(c, path, name, value, class_of));
+        par_checkpoint_pair *p = &c->pairs[c->n_pairs];
+        p->name = par__contents_text(c, name, strlen(name));
+        p->value = par__contents_text(c, value, strlen(value));
+        if (!p->name || !p->value) PAR_FAIL(PAR_ERR_FORMAT, "%s: more text than it has", path);
+        p->class_of = PAR_CHECKPOINT_STATED;
+        for (int k = 0; k < 3; k++)
+            if (strcmp(class_of, classes[k]) == 0) p->class_of = (par_checkpoint_class)k;
+        c->n_pairs++;
     }
-    return PAR_OK;
-}
-
-/* Whose it is, and how good: none of it is there where there was no owner, no validation. */
-static par_status take_run(par_checkpoint *c, const char *path, json_t *root) {
-    const char *run = "", *parent = "";
-    if (json_unpack(root, "{s?s,s?s,s?F}", "run", &run, "parent", &parent, "validation",
-                    &c->info.validation) != 0 ||
-        strlen(run) >= PAR_RUN_ID || strlen(parent) >= PAR_RUN_ID)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: run, parent or validation are damaged", path);
-    strcpy(c->info.run, run);
-    strcpy(c->info.parent, parent);
     return PAR_OK;
 }
 
 static par_status parse(par_checkpoint *c, const char *path, json_t *root, size_t *n_ranks) {
     const char *format = json_string_value(json_object_get(root, "format"));
+    const char *run = "", *parent = "";
     json_int_t step, consumed, updates, ranks;
     json_error_t error;
     int version = 2;
@@ -102,7 +85,13 @@ static par_status parse(par_checkpoint *c, const char *path, json_t *root, size_
     c->info.consumed = consumed;
     c->info.updates = updates;
     *n_ranks = (size_t)ranks;
-    PAR_TRY(take_run(c, path, root));
+    /* Whose it is, and how good: none of it is there where there was no owner, no validation. */
+    if (json_unpack(root, "{s?s,s?s,s?F}", "run", &run, "parent", &parent, "validation",
+                    &c->info.validation) != 0 ||
+        strlen(run) >= PAR_RUN_ID || strlen(parent) >= PAR_RUN_ID)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: manifest: run, parent or validation are damaged", path);
+    strcpy(c->info.run, run);
+    strcpy(c->info.parent, parent);
     return version == 1 ? old_pairs(c, path, root) : new_pairs(c, path, root);
 }
 
@@ -121,16 +110,13 @@ par_status par__contents_head(par_checkpoint *c, const char *path, const char *t
     return st;
 }
 
-static const par_checkpoint_pair *find(const par_checkpoint *c, const char *name) {
-    for (int i = 0; i < c->n_pairs; i++)
-        if (strcmp(c->pairs[i].name, name) == 0) return &c->pairs[i];
-    return NULL;
-}
-
 void par__contents_compare(const par_checkpoint *c, const par_checkpoint_about *about,
                            par_problems *refused, par_problems *notes) {
     for (int i = 0; i < about->n; i++) {
-        const par_checkpoint_pair *now = &about->pairs[i], *saved = find(c, now->name);
+        const par_checkpoint_pair *now = &about->pairs[i];
+        int k = 0;
+        while (k < c->n_pairs && strcmp(c->pairs[k].name, now->name) != 0) k++;
+        const par_checkpoint_pair *saved = k < c->n_pairs ? &c->pairs[k] : NULL;
         if (!saved || strcmp(saved->value, now->value) == 0) continue;
         if (now->class_of == PAR_CHECKPOINT_EQUAL)
             par_problem(refused, "%s: its %s is \"%s\"; this run's is \"%s\"", c->info.path,

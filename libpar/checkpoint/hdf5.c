@@ -107,19 +107,6 @@ hid_t par__hdf5_group(hid_t file, const char *kind) {
     return group;
 }
 
-/* Number of runs that got a span; n if all did. */
-static int add_sets(hid_t file, hid_t list, const par_checkpoint_run *runs, int n,
-                    par__span *spans) {
-    for (int i = 0; i < n; i++) {
-        hid_t group = par__hdf5_group(file, runs[i].kind);
-        if (group < 0) return i;
-        haddr_t at = add_set(group, list, &runs[i]);
-        if (H5Gclose(group) < 0 || at == HADDR_UNDEF) return i;
-        spans[i].offset = (int64_t)at;
-    }
-    return n;
-}
-
 hid_t par__hdf5_create(const char *path) {
     hid_t access = access_list(), root = par__hdf5_timeless(H5P_FILE_CREATE), file = -1;
     if (access >= 0 && root >= 0) file = H5Fcreate(path, H5F_ACC_EXCL, root, access);
@@ -138,8 +125,14 @@ par_status par__hdf5_no_file(const char *path) {
 static par_status lay_out(const char *path, const par_checkpoint_run *runs, int n,
                           par__span *spans) {
     hid_t list = creation_list(), file = par__hdf5_create(path);
-    int done = 0;
-    if (file >= 0 && list >= 0) done = add_sets(file, list, runs, n, spans);
+    int done = 0; /* runs that got a span */
+    for (; file >= 0 && list >= 0 && done < n; done++) {
+        hid_t group = par__hdf5_group(file, runs[done].kind);
+        if (group < 0) break;
+        haddr_t at = add_set(group, list, &runs[done]);
+        if (H5Gclose(group) < 0 || at == HADDR_UNDEF) break;
+        spans[done].offset = (int64_t)at;
+    }
     bool closed = file >= 0 && H5Fclose(file) >= 0;
     if (list >= 0) H5Pclose(list);
     if (file < 0) return par__hdf5_no_file(path);

@@ -15,18 +15,6 @@
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/hdf5.h"
 
-static herr_t select_rect(hid_t source, hid_t target, const par__rect *r) {
-    const hsize_t at = (hsize_t)r->at, pitch = (hsize_t)r->pitch, rows = (hsize_t)r->rows;
-    const hsize_t width = (hsize_t)r->columns, one = 1;
-    const hsize_t begin[2] = {(hsize_t)r->row, (hsize_t)r->column}, n[2] = {rows, width};
-    bool whole = r->columns == r->pitch;
-    herr_t from = whole ? H5Sselect_hyperslab(source, H5S_SELECT_SET, &at, NULL, &one,
-                                              &(hsize_t){rows * width})
-                        : H5Sselect_hyperslab(source, H5S_SELECT_SET, &at, &pitch, &rows, &width);
-    if (from < 0) return from;
-    return H5Sselect_hyperslab(target, H5S_SELECT_SET, begin, NULL, n, NULL);
-}
-
 /* One stored run as parts of a virtual data set. */
 static herr_t add_run(hid_t list, hid_t target, const par__stored *stored) {
     char file[PAR__NAME], set[600];
@@ -39,18 +27,18 @@ static herr_t add_run(hid_t list, hid_t target, const par__stored *stored) {
     par__shard_name(stored->file, file);
     snprintf(set, sizeof set, "%s/%s", r->kind, r->name);
     for (int i = 0; st >= 0 && i < count; i++) {
-        st = select_rect(source, target, &rects[i]);
+        const par__rect *q = &rects[i];
+        const hsize_t at = (hsize_t)q->at, pitch = (hsize_t)q->pitch, rows = (hsize_t)q->rows;
+        const hsize_t width = (hsize_t)q->columns, area = rows * width, one = 1;
+        const hsize_t begin[2] = {(hsize_t)q->row, (hsize_t)q->column}, shape[2] = {rows, width};
+        st = q->columns == q->pitch
+                 ? H5Sselect_hyperslab(source, H5S_SELECT_SET, &at, NULL, &one, &area)
+                 : H5Sselect_hyperslab(source, H5S_SELECT_SET, &at, &pitch, &rows, &width);
+        if (st >= 0) st = H5Sselect_hyperslab(target, H5S_SELECT_SET, begin, NULL, shape, NULL);
         if (st >= 0) st = H5Pset_virtual(list, target, file, set, source);
     }
     if (source >= 0) H5Sclose(source);
     return st;
-}
-
-static herr_t make_set(hid_t group, hid_t list, hid_t space, const par_checkpoint_tensor *t) {
-    hid_t type = par__hdf5_type(t->dtype), set = -1;
-    if (type >= 0) set = H5Dcreate2(group, t->name, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
-    if (type >= 0) H5Tclose(type);
-    return set < 0 ? -1 : H5Dclose(set);
 }
 
 /* Tensor i, whose runs are those of `order`. */
@@ -63,7 +51,10 @@ static herr_t add_tensor(hid_t file, const par_checkpoint *c, int i, par__stored
     herr_t st = group < 0 || space < 0 || list < 0 ? -1 : H5Pset_obj_track_times(list, 0);
     for (int k = 0; st >= 0 && k < n; k++) st = add_run(list, space, order[k]);
     if (st >= 0) st = H5Sselect_all(space);
-    if (st >= 0) st = make_set(group, list, space, t);
+    hid_t type = st >= 0 ? par__hdf5_type(t->dtype) : -1, set = -1;
+    if (type >= 0) set = H5Dcreate2(group, t->name, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
+    if (type >= 0) H5Tclose(type);
+    if (st >= 0) st = set < 0 ? -1 : H5Dclose(set);
     if (list >= 0) H5Pclose(list);
     if (space >= 0) H5Sclose(space);
     if (group >= 0 && H5Gclose(group) < 0) st = -1;
@@ -103,13 +94,6 @@ par_status par__index_layout(const char *path, const par_checkpoint *c) {
     return st;
 }
 
-/* Where the two begin to differ; -1: nowhere. */
-static int64_t find_difference(const char *a, size_t n_a, const char *b, size_t n_b) {
-    size_t i = 0, both = n_a < n_b ? n_a : n_b;
-    while (i < both && a[i] == b[i]) i++;
-    return i == both && n_a == n_b ? -1 : (int64_t)i;
-}
-
 /* The index that the manifest describes, malloc'ed; in a new folder, which goes again. */
 static par_status make_again(const par_checkpoint *c, char **out, size_t *nbytes) {
     char folder[PAR__PATH], path[PAR__PATH];
@@ -132,9 +116,10 @@ par_status par__index_compare(const char *path, const char *data, size_t nbytes,
     if (st == PAR_ERR_IO) st = PAR_ERR_UNSUPPORTED; /* of the folder: the checkpoint may be whole */
     if (st != PAR_OK)
         return par_error_set(st, "%s: cannot be compared with the manifest: %s", path, par_error());
-    int64_t at = find_difference(made, n, data, nbytes);
+    size_t at = 0; /* where they begin to differ */
+    while (at < n && at < nbytes && made[at] == data[at]) at++;
     free(made);
-    if (at < 0) return PAR_OK;
+    if (at == n && at == nbytes) return PAR_OK;
     PAR_FAIL(PAR_ERR_FORMAT,
              "%s: is not the index that this libhdf5 makes of its manifest, from byte %lld on: "
              "another version wrote it, or somebody changed it; then do not open it with other "

@@ -111,19 +111,6 @@ void par__remove_temporary(const char *directory, par_problems *notes) {
     if (d) closedir(d);
 }
 
-/* entries [n], newest first, up to the one that was just saved. */
-static void rename_old(const par_checkpoint_params *p, const entry *entries, int n,
-                       par_problems *notes) {
-    int n_own = 0;
-    for (int i = 0; i < n; i++) {
-        const entry *e = &entries[i];
-        if (!e->own || n_own++ < p->keep || e->step == p->step || e->best ||
-            (p->keep_every > 0 && e->step % p->keep_every == 0))
-            continue;
-        if (rename_step(p->directory, e->step) != PAR_OK) par_problem(notes, "%s", par_error());
-    }
-}
-
 void par__prune(const par_checkpoint_params *p, par_problems *notes) {
     int64_t *steps = NULL;
     int n = 0, n_entries = 0;
@@ -133,9 +120,14 @@ void par__prune(const par_checkpoint_params *p, par_problems *notes) {
     if (!entries) par_problem(notes, "no host memory for a list of checkpoints: none is removed");
     for (int i = 0; entries && i < n; i++)
         if (steps[i] <= p->step && look(p, steps[i], &entries[n_entries]) == PAR_OK) n_entries++;
-    if (entries) {
-        choose_best(entries, n_entries, p->keep_best);
-        rename_old(p, entries, n_entries, notes);
+    if (entries) choose_best(entries, n_entries, p->keep_best);
+    /* Newest first, up to the one that was just saved. */
+    for (int i = 0, n_own = 0; i < n_entries; i++) {
+        const entry *e = &entries[i];
+        if (!e->own || n_own++ < p->keep || e->step == p->step || e->best ||
+            (p->keep_every > 0 && e->step % p->keep_every == 0))
+            continue;
+        if (rename_step(p->directory, e->step) != PAR_OK) par_problem(notes, "%s", par_error());
     }
     free(entries);
     free(steps);

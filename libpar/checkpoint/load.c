@@ -40,22 +40,6 @@ static par_status look(loading *l) {
     return PAR_OK;
 }
 
-/* path "": there is none of that name. */
-static par_status candidate(const loading *l, int number, char path[PAR__PATH]) {
-    char name[PAR__NAME];
-    if (l->single) {
-        if (snprintf(path, PAR__PATH, "%s", number ? "" : l->directory) >= PAR__PATH)
-            PAR_FAIL(PAR_ERR_ARG, "%s: is too long", l->directory);
-        return PAR_OK;
-    }
-    int64_t step = l->steps[number / 2];
-    par__step_name(step, name);
-    PAR_TRY(number % 2 ? par__aside_path(l->directory, step, path)
-                       : par__path(path, l->directory, name));
-    if (!par__directory_exists(path)) *path = 0;
-    return PAR_OK;
-}
-
 static void note(par_problems *notes) {
     par_problem(notes, "passed over: %s", par_error());
 }
@@ -63,8 +47,19 @@ static void note(par_problems *notes) {
 /* Rank 0: the next one whose manifest verifies, or l->text = NULL. */
 static par_status find(loading *l, par_problems *notes) {
     while (l->next < 2 * l->n_steps) {
-        PAR_TRY(candidate(l, l->next++, l->path));
-        if (!*l->path) continue;
+        int number = l->next++;
+        if (l->single) {
+            if (number > 0) continue;
+            if (snprintf(l->path, PAR__PATH, "%s", l->directory) >= PAR__PATH)
+                PAR_FAIL(PAR_ERR_ARG, "%s: is too long", l->directory);
+        } else {
+            char name[PAR__NAME];
+            int64_t step = l->steps[number / 2];
+            par__step_name(step, name);
+            PAR_TRY(number % 2 ? par__aside_path(l->directory, step, l->path)
+                               : par__path(l->path, l->directory, name));
+            if (!par__directory_exists(l->path)) continue;
+        }
         par_status st = par__manifest_read(l->path, &l->text, &l->nbytes);
         if (st != PAR_ERR_FORMAT) return st;
         note(notes);
@@ -90,30 +85,25 @@ static par_status spread(loading *l) {
     return par_comm_broadcast(l->world, l->text, size, PAR_U8, 0, tag, NULL, NULL);
 }
 
-/* Is there enough memory, do the pairs allow it, and does it have all runs? */
-static par_status check(const loading *l, const par_checkpoint *c, par__plan *plan,
-                        par_checkpoint_result *out) {
+/* Do the pairs allow it, does it have all runs, is there enough memory, and are the blocks whole?
+ * The manifest's text is not needed once it is parsed; all ranks have it until then. */
+static par_status verify(const loading *l, par_checkpoint **c, par__plan *plan,
+                         par_checkpoint_result *out) {
     size_t most = l->about->memory ? l->about->memory : default_memory;
     par_problems refused = {0}, ignored = {0};
-    par__contents_compare(c, l->about, &refused, l->rank == 0 ? &out->notes : &ignored);
+    PAR_TRY(par__contents_parse(l->path, l->text, l->nbytes, c));
+    par__contents_compare(*c, l->about, &refused, l->rank == 0 ? &out->notes : &ignored);
     PAR_TRY(par_problems_status(&refused, PAR_ERR_OPTION));
     PAR_TRY(
-        par__plan_make(c, l->runs, l->n_runs, l->rank, par_comm_size(l->world), &refused, plan));
+        par__plan_make(*c, l->runs, l->n_runs, l->rank, par_comm_size(l->world), &refused, plan));
     PAR_TRY(par_problems_status(&refused, PAR_ERR_OPTION));
     plan->overwrite = l->about->overwrite;
     out->memory = l->nbytes + par__plan_memory(plan);
-    if (out->memory <= most) return PAR_OK;
-    PAR_FAIL(PAR_ERR_OPTION,
-             "%s: loading takes %.1f MiB of host memory on rank %d beside its arrays; allowed are "
-             "%.1f MiB",
-             c->info.path, (double)out->memory / 1048576, l->rank, (double)most / 1048576);
-}
-
-/* The manifest's text is not needed once it is parsed; all ranks have it until then. */
-static par_status verify(const loading *l, par_checkpoint **c, par__plan *plan,
-                         par_checkpoint_result *out) {
-    PAR_TRY(par__contents_parse(l->path, l->text, l->nbytes, c));
-    PAR_TRY(check(l, *c, plan, out));
+    if (out->memory > most)
+        PAR_FAIL(PAR_ERR_OPTION,
+                 "%s: loading takes %.1f MiB of host memory on rank %d beside its arrays; allowed "
+                 "are %.1f MiB",
+                 (*c)->info.path, (double)out->memory / 1048576, l->rank, (double)most / 1048576);
     return par__plan_verify(plan, &out->nbytes);
 }
 
@@ -134,18 +124,6 @@ static par_status sum_up(const loading *l, par_checkpoint_result *out) {
     return par_comm_all_reduce(l->world, &out->nbytes, &out->nbytes, 1, PAR_I64, tag, NULL, NULL);
 }
 
-static void tell(const par_checkpoint *c, par_checkpoint_result *out) {
-    memcpy(out->path, c->info.path, sizeof out->path);
-    out->step = c->info.step;
-    out->consumed = c->info.consumed;
-    out->updates = c->info.updates;
-    out->loss = c->info.loss;
-    out->validation = c->info.validation;
-    memcpy(out->run, c->info.run, sizeof out->run);
-    memcpy(out->parent, c->info.parent, sizeof out->parent);
-    out->n_ranks = c->info.n_ranks;
-}
-
 /* Notes of a checkpoint that is then passed over go with it. */
 static par_status try_one(loading *l, par_checkpoint_result *out) {
     par_checkpoint *c = NULL;
@@ -162,7 +140,17 @@ static par_status try_one(loading *l, par_checkpoint_result *out) {
         if (st == PAR_ERR_FORMAT)
             st = par_error_set(PAR_ERR_INTERNAL, "%s: changed while it was read", par_error());
         if (st == PAR_OK) st = sum_up(l, out);
-        if (st == PAR_OK) tell(c, out);
+    }
+    if (st == PAR_OK) {
+        memcpy(out->path, c->info.path, sizeof out->path);
+        out->step = c->info.step;
+        out->consumed = c->info.consumed;
+        out->updates = c->info.updates;
+        out->loss = c->info.loss;
+        out->validation = c->info.validation;
+        memcpy(out->run, c->info.run, sizeof out->run);
+        memcpy(out->parent, c->info.parent, sizeof out->parent);
+        out->n_ranks = c->info.n_ranks;
     }
     par__plan_free(&plan);
     par_checkpoint_close(&c);

@@ -30,16 +30,6 @@ static json_t *numbers(const int64_t *of, int n) {
                  : json_pack("[I]", (json_int_t)of[0]);
 }
 
-static json_t *hashes_of(const par__span *p) {
-    json_t *list = json_array();
-    for (int64_t k = 0; list && k < par__blocks(p); k++)
-        if (json_array_append_new(list, json_string(p->hashes + k * PAR__HASH)) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-    return list;
-}
-
 /* It takes the value, also when it fails, as json_pack does not. */
 static bool put(json_t *object, const char *key, json_t *value) {
     return json_object_set_new(object, key, value) == 0;
@@ -62,8 +52,12 @@ static json_t *run_entry(const par_checkpoint_run *r, const par__span *p) {
     json_t *entry =
         json_pack("{s:s,s:s,s:s,s:I,s:I}", "kind", r->kind, "name", r->name, "dtype",
                   par_dtype_name(r->dtype), "n", (json_int_t)r->n, "at", (json_int_t)p->offset);
-    if (put(entry, "hashes", hashes_of(p)) && (r->ndim == 0 || put(entry, "slice", slice_of(r))))
-        return entry;
+    json_t *hashes = json_array();
+    bool good = put(entry, "hashes", hashes);
+    for (int64_t k = 0; good && k < par__blocks(p); k++)
+        good = json_array_append_new(hashes, json_string(p->hashes + k * PAR__HASH)) == 0;
+    if (good && r->ndim > 0) good = put(entry, "slice", slice_of(r));
+    if (good) return entry;
     json_decref(entry);
     return NULL;
 }
@@ -97,35 +91,24 @@ par_status par__manifest_shard(const par__shard *shard, const par_checkpoint_run
     return made(par__json_end(), name, text, out);
 }
 
-static json_t *pairs_of(const par_checkpoint_about *about) {
-    static const char *const classes[] = {"noted", "equal", "stated"};
-    json_t *list = json_array();
-    for (int i = 0; list && i < about->n; i++) {
-        const par_checkpoint_pair *p = &about->pairs[i];
-        if (json_array_append_new(
-                list, json_pack("[sss]", p->name, p->value, classes[p->class_of])) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-    }
-    return list;
-}
-
-/* Of an owner's checkpoint: whose it is. */
-static bool add_run(json_t *head, const par_checkpoint_params *p) {
-    if (p->owner && (!put(head, "run", json_string(par_owner_run(p->owner))) ||
-                     !put(head, "parent", json_string(par_owner_parent(p->owner)))))
-        return false;
-    bool validated = isfinite(p->validation) && p->validation > 0;
-    return !validated || put(head, "validation", json_real(p->validation));
-}
-
 static json_t *head_of(const par_checkpoint_params *p, const par__index *index, int n_ranks) {
+    static const char *const classes[] = {"noted", "equal", "stated"};
     json_t *head = json_pack("{s:s,s:I,s:I,s:I,s:f,s:i,s:{s:I,s:s}}", "format", format_name, "step",
                              (json_int_t)p->step, "consumed", (json_int_t)p->consumed, "updates",
                              (json_int_t)p->updates, "loss", p->loss, "ranks", n_ranks, "index",
                              "nbytes", (json_int_t)index->nbytes, "hash", index->hash);
-    if (put(head, "pairs", pairs_of(&p->about)) && add_run(head, p)) return head;
+    json_t *pairs = json_array();
+    bool good = put(head, "pairs", pairs), validated = isfinite(p->validation) && p->validation > 0;
+    for (int i = 0; good && i < p->about.n; i++) {
+        const par_checkpoint_pair *q = &p->about.pairs[i];
+        good = json_array_append_new(
+                   pairs, json_pack("[sss]", q->name, q->value, classes[q->class_of])) == 0;
+    }
+    if (p->owner)
+        good = good && put(head, "run", json_string(par_owner_run(p->owner))) &&
+               put(head, "parent", json_string(par_owner_parent(p->owner)));
+    if (validated) good = good && put(head, "validation", json_real(p->validation));
+    if (good) return head;
     json_decref(head);
     return NULL;
 }

@@ -65,17 +65,6 @@ const par_checkpoint_tensor *par_checkpoint_find(const par_checkpoint *c, const 
     return i < 0 ? NULL : &c->tensors[i];
 }
 
-static par_status read_rect(const par_checkpoint *c, int tensor, const par_checkpoint_run *run) {
-    par__reader reader;
-    PAR_TRY(par__reader_open(c, &reader));
-    par_status st = PAR_OK;
-    for (int i = 0; st == PAR_OK && i < c->n_stored; i++)
-        if (c->stored[i].tensor == tensor && c->stored[i].run.replica == 0)
-            st = par__reader_take(&reader, &c->stored[i], run, true);
-    par__reader_close(&reader);
-    return st;
-}
-
 par_status par_checkpoint_read(const par_checkpoint *c, const par_checkpoint_tensor *t,
                                const int64_t offset[2], const int64_t extent[2], par_dtype dtype,
                                void *dst) {
@@ -99,7 +88,14 @@ par_status par_checkpoint_read(const par_checkpoint *c, const par_checkpoint_ten
                                     .offset = {offset[0], offset[1]},
                                     .extent = {extent[0], extent[1]},
                                     .local = {extent[0], extent[1]}};
-    return read_rect(c, (int)(t - c->tensors), &run);
+    par__reader reader;
+    PAR_TRY(par__reader_open(c, &reader));
+    par_status st = PAR_OK;
+    for (int i = 0; st == PAR_OK && i < c->n_stored; i++)
+        if (c->stored[i].tensor == t - c->tensors && c->stored[i].run.replica == 0)
+            st = par__reader_take(&reader, &c->stored[i], &run, true);
+    par__reader_close(&reader);
+    return st;
 }
 
 /* `contents` too: what it says is what the manifest says. */

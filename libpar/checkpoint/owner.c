@@ -230,12 +230,6 @@ par_status par_owner_claim(par_comm *world, const par_owner_params *params, par_
     return PAR_OK;
 }
 
-/* Only a file that is this one's still. */
-static void give_up(par_owner *o) {
-    bool holds = false;
-    if (*o->path && still_holds(o, &holds) == PAR_OK && holds) unlink(o->path);
-}
-
 void par_owner_release(par_owner **owner) {
     if (!owner || !*owner) return;
     par_owner *o = *owner;
@@ -249,7 +243,8 @@ void par_owner_release(par_owner **owner) {
         pthread_join(o->thread, NULL);
         pthread_cond_destroy(&o->ends);
     }
-    give_up(o);
+    bool holds = false; /* the file is this one's still */
+    if (*o->path && still_holds(o, &holds) == PAR_OK && holds) unlink(o->path);
     pthread_mutex_destroy(&o->mutex);
     free(o);
     *owner = NULL;

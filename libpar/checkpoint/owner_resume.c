@@ -11,41 +11,34 @@
 
 static const par_tag tag = {"owner", -1, -1, -1};
 
-static par_status make_aside(const char *directory, char out[PAR__PATH]) {
-    char name[PAR__NAME];
-    for (int i = 1;; i++) {
-        snprintf(name, sizeof name, "aside.%08d", i);
-        PAR_TRY(par__path(out, directory, name));
-        if (mkdir(out, 0777) == 0) return PAR_OK;
-        if (errno != EEXIST) return par__write_error(out, "made");
-    }
-}
-
 static par_status move(const char *from, const char *to) {
     if (!par__directory_exists(from)) return PAR_OK;
     return rename(from, to) == 0 ? PAR_OK : par__write_error(from, "set aside");
 }
 
-/* The step's own, and one that a save which was killed has left beside it. */
-static par_status move_aside(const char *directory, const char *aside, int64_t step) {
-    char name[PAR__NAME], from[PAR__PATH], to[PAR__PATH];
-    par__step_name(step, name);
-    PAR_TRY(par__path(from, directory, name));
-    PAR_TRY(par__path(to, aside, name));
-    PAR_TRY(move(from, to));
-    PAR_TRY(par__aside_path(directory, step, from));
-    PAR_TRY(par__aside_path(aside, step, to));
-    return move(from, to);
-}
-
-/* steps [n], newest first, all later than the one at which the run goes on. */
+/* steps [n], newest first, all later than the one at which the run goes on: each one's own
+ * checkpoint, and one that a save which was killed has left beside it. */
 static par_status set_aside(const par_owner *o, const int64_t *steps, int n, int64_t from,
                             par_problems *notes) {
-    char aside[PAR__PATH], newest[PAR__NAME], name[PAR__NAME];
+    char aside[PAR__PATH], newest[PAR__NAME], name[PAR__NAME], old[PAR__PATH], to[PAR__PATH];
     if (n == 0) return PAR_OK;
     PAR_TRY(par__owner_check(o->directory, o));
-    PAR_TRY(make_aside(o->directory, aside));
-    for (int i = 0; i < n; i++) PAR_TRY(move_aside(o->directory, aside, steps[i]));
+    int made = -1;
+    for (int i = 1; made != 0; i++) {
+        snprintf(name, sizeof name, "aside.%08d", i);
+        PAR_TRY(par__path(aside, o->directory, name));
+        made = mkdir(aside, 0777);
+        if (made != 0 && errno != EEXIST) return par__write_error(aside, "made");
+    }
+    for (int i = 0; i < n; i++) {
+        par__step_name(steps[i], name);
+        PAR_TRY(par__path(old, o->directory, name));
+        PAR_TRY(par__path(to, aside, name));
+        PAR_TRY(move(old, to));
+        PAR_TRY(par__aside_path(o->directory, steps[i], old));
+        PAR_TRY(par__aside_path(aside, steps[i], to));
+        PAR_TRY(move(old, to));
+    }
     PAR_TRY(par__sync_directory(aside));
     PAR_TRY(par__sync_directory(o->directory));
     par__step_name(steps[0], newest);

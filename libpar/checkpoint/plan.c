@@ -103,20 +103,17 @@ static par_status walk(const par__plan *plan, bool later, int64_t *nbytes) {
     return st;
 }
 
-static par_status verify_frame(const par_checkpoint *c, int file) {
-    char path[PAR__PATH], name[PAR__NAME];
-    par__shard shard;
-    par__shard_name(file, name);
-    PAR_TRY(par__path(path, c->info.path, name));
-    PAR_TRY(par__contents_shard(c, file, &shard));
-    par_status st = par__shard_verify_frame(path, &shard);
-    par__shard_free(&shard);
-    return st;
-}
-
 par_status par__plan_verify(const par__plan *plan, int64_t *nbytes) {
-    for (int file = plan->rank; file < plan->from->n_files; file += plan->size)
-        PAR_TRY(verify_frame(plan->from, file));
+    for (int file = plan->rank; file < plan->from->n_files; file += plan->size) {
+        char path[PAR__PATH], name[PAR__NAME];
+        par__shard shard;
+        par__shard_name(file, name);
+        PAR_TRY(par__path(path, plan->from->info.path, name));
+        PAR_TRY(par__contents_shard(plan->from, file, &shard));
+        par_status st = par__shard_verify_frame(path, &shard);
+        par__shard_free(&shard);
+        PAR_TRY(st);
+    }
     return walk(plan, false, nbytes);
 }
 

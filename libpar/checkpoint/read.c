@@ -39,42 +39,31 @@ void par__reader_close(par__reader *r) {
     r->buffer = NULL;
 }
 
-static par_status open_file(par__reader *r, int file) {
-    char name[PAR__NAME];
-    if (r->file == file) return PAR_OK;
-    close_file(r);
-    par__shard_name(file, name);
-    PAR_TRY(par__path(r->path, r->from->info.path, name));
-    PAR_TRY(par__shard_open(r->path, r->from->files[file].nbytes, &r->fd));
-    r->file = file;
-    return PAR_OK;
-}
-
-/* Bytes [begin, begin + n) of the file to `to`; NULL: nowhere, they are hashed alone. */
-static par_status read_pieces(par__reader *r, int64_t begin, int64_t n, char *to) {
-    for (int64_t done = 0, m; done < n; done += m) {
-        m = n - done < READ ? n - done : READ;
-        char *piece = to ? to + done : r->buffer;
-        PAR_TRY(par__read_at(r->fd, r->path, piece, (size_t)m, begin + done));
-        par__digest_add(r->digest, piece, (size_t)m);
-    }
-    return PAR_OK;
-}
-
-/* to: as read_pieces says. The last block that was verified is not read again where that is all
- * that is asked, or where the buffer has it. */
+/* A block to `to`; NULL: nowhere, it is hashed alone. The last block that was verified is not read
+ * again where that is all that is asked, or where the buffer has it. */
 static par_status read_block(par__reader *r, const par__stored *s, int64_t block, char *to) {
     const par__span *p = &s->span;
-    char hash[PAR__HASH];
+    char name[PAR__NAME], hash[PAR__HASH];
     bool same = r->stored == s && r->block == block;
     if (same && (!to || (to == r->buffer && r->held))) return PAR_OK;
-    PAR_TRY(open_file(r, s->file));
+    if (r->file != s->file) {
+        close_file(r);
+        par__shard_name(s->file, name);
+        PAR_TRY(par__path(r->path, r->from->info.path, name));
+        PAR_TRY(par__shard_open(r->path, r->from->files[s->file].nbytes, &r->fd));
+        r->file = s->file;
+    }
     int64_t begin = block * p->block,
             n = p->nbytes - begin < p->block ? p->nbytes - begin : p->block;
     if (p->offset < 0 || p->offset > r->from->files[s->file].nbytes - p->nbytes)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: %s/%s lies outside", r->path, s->run.kind, s->run.name);
     r->stored = NULL;
-    PAR_TRY(read_pieces(r, p->offset + begin, n, to));
+    for (int64_t done = 0, m; done < n; done += m) {
+        m = n - done < READ ? n - done : READ;
+        char *piece = to ? to + done : r->buffer;
+        PAR_TRY(par__read_at(r->fd, r->path, piece, (size_t)m, p->offset + begin + done));
+        par__digest_add(r->digest, piece, (size_t)m);
+    }
     par__digest_end(r->digest, hash);
     if (strcmp(hash, p->hashes + block * PAR__HASH) != 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: the digest at byte %lld is %s; the manifest says %s", r->path,
@@ -140,16 +129,6 @@ typedef struct {
     bool fill;
 } taking;
 
-/* Where block `block` of the stored run can be read to at once, m elements of it being wanted from
- * element `to` on; NULL: it goes through the buffer. */
-static char *place_of(const taking *t, int64_t block, int64_t to, int64_t m) {
-    const par__span *p = &t->stored->span;
-    int64_t size = (int64_t)par_dtype_nbytes(t->wanted->dtype), rest = p->nbytes - block * p->block;
-    bool whole = m * size == (rest < p->block ? rest : p->block);
-    if (!whole || t->wanted->staging || t->wanted->dtype != t->stored->run.dtype) return NULL;
-    return (char *)t->wanted->data + to * size;
-}
-
 static par_status take_piece(void *user, int64_t at, int64_t to, int64_t n) {
     const taking *t = user;
     par__reader *r = t->reader;
@@ -160,7 +139,11 @@ static par_status take_piece(void *user, int64_t at, int64_t to, int64_t n) {
         int64_t block = at * size / p->block, within = at * size - block * p->block;
         m = (p->block - within) / size;
         if (m > n) m = n;
-        char *place = t->fill ? place_of(t, block, to, m) : NULL;
+        /* A whole block can be read to where it is wanted; else it goes through the buffer. */
+        int64_t rest = p->nbytes - block * p->block;
+        bool whole = m * size == (rest < p->block ? rest : p->block);
+        bool direct = whole && !t->wanted->staging && t->wanted->dtype == dtype;
+        char *place = t->fill && direct ? (char *)t->wanted->data + to * size : NULL;
         PAR_TRY(read_block(r, t->stored, block, place ? place : t->fill ? r->buffer : NULL));
         if (t->fill && !place) PAR_TRY(put(t->wanted, to, m, r->buffer + within, dtype));
     }

@@ -14,15 +14,6 @@
 #include "libpar/base/file.h"
 #include "libpar/checkpoint/checkpoint.h"
 
-/* PAR_ERR_FORMAT: it does not. */
-static par_status verify(const char *path) {
-    char *text;
-    size_t nbytes;
-    PAR_TRY(par__manifest_read(path, &text, &nbytes));
-    free(text);
-    return PAR_OK;
-}
-
 /* Under another name first, so that a half removed checkpoint never looks like one. */
 static par_status rename_away(const char *path, const char *directory, const char *name) {
     char away[PAR__PATH], away_name[300];
@@ -34,20 +25,17 @@ static par_status rename_away(const char *path, const char *directory, const cha
 
 /* The one that was set aside goes if the step's own verifies, else it gets the name again. */
 static par_status settle(const char *directory, const char *aside) {
-    char path[PAR__PATH], name[PAR__NAME], old[PAR__PATH];
+    char path[PAR__PATH], name[PAR__NAME], old[PAR__PATH], *text = NULL;
+    size_t nbytes;
     snprintf(name, sizeof name, "%.*s", (int)(strlen(aside) - strlen(PAR__ASIDE)), aside);
     PAR_TRY(par__path(path, directory, name));
     PAR_TRY(par__path(old, directory, aside));
-    par_status st = verify(path);
+    par_status st = par__manifest_read(path, &text, &nbytes);
+    free(text);
     if (st == PAR_OK) return rename_away(old, directory, name);
     if (st != PAR_ERR_FORMAT) return st; /* it could not be read: nobody knows */
     if (par__directory_exists(path)) PAR_TRY(rename_away(path, directory, name));
     return rename(old, path) == 0 ? PAR_OK : par__write_error(old, "renamed");
-}
-
-static bool is_aside(const char *name) {
-    const char *rest;
-    return par__step_of(name, &rest) >= 0 && strcmp(rest, PAR__ASIDE) == 0;
 }
 
 par_status par__settle_aside(const char *directory) {
@@ -57,7 +45,8 @@ par_status par__settle_aside(const char *directory) {
         if (!d) return par__write_error(directory, "opened");
         found = false;
         for (struct dirent *e; !found && (e = readdir(d));) {
-            found = is_aside(e->d_name);
+            const char *rest;
+            found = par__step_of(e->d_name, &rest) >= 0 && strcmp(rest, PAR__ASIDE) == 0;
             if (found) snprintf(name, sizeof name, "%.*s", PAR__NAME - 1, e->d_name);
         }
         closedir(d);

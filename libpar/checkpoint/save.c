@@ -121,18 +121,6 @@ static void start(par__saving *s) {
     s->pulse.progress = NULL;
 }
 
-/* Older checkpoints may be gone where the new one is saved: then it stays. */
-static void fail(par__saving *s, par_status st) {
-    if (s->stage >= SAVED && !s->params.check_only)
-        st = par_error_set(st, "%s\nthe checkpoint of step %lld is saved: %s", par_error(),
-                           (long long)s->params.step, s->final);
-    else if (s->first)
-        st = par__save_withdraw(s, st);
-    s->status = st;
-    snprintf(s->why, sizeof s->why, "%s", par_error());
-    s->stage = STAGES;
-}
-
 /* Until the job has ended. Meanwhile this rank hears of peers that are gone; what the thread gets
  * done counts as this rank's progress, so that a slow disk is not taken for a rank that stands. */
 static void await_job(par__saving *s) {
@@ -157,11 +145,19 @@ static void advance(par__saving *s) {
     par_status st = s->status == PAR_OK ? PAR_OK : par_error_set(s->status, "%s", s->why);
     st = par_comm_agree(s->world, st);
     if (st == PAR_OK && stages[s->stage].then) st = stages[s->stage].then(s);
-    if (st != PAR_OK) {
-        fail(s, st);
-    } else if (++s->stage < STAGES) {
-        start(s);
+    if (st == PAR_OK) {
+        if (++s->stage < STAGES) start(s);
+        return;
     }
+    /* Older checkpoints may be gone where the new one is saved: then it stays. */
+    if (s->stage >= SAVED && !s->params.check_only)
+        st = par_error_set(st, "%s\nthe checkpoint of step %lld is saved: %s", par_error(),
+                           (long long)s->params.step, s->final);
+    else if (s->first)
+        st = par__save_withdraw(s, st);
+    s->status = st;
+    snprintf(s->why, sizeof s->why, "%s", par_error());
+    s->stage = STAGES;
 }
 
 /* ---- the public calls ---- */

@@ -123,27 +123,26 @@ static par_status set_names(par__saving *s) {
     return par__path(s->temporary, p->directory, s->temporary_name);
 }
 
-/* All that a save does, with one element of each rank. */
-static void select_check(par__saving *s) {
-    int64_t rank = par_comm_rank(s->world);
-    s->check_element = (float)rank;
-    s->n_runs = 1;
-    s->runs[0] = (par_checkpoint_run){.kind = "check", /* there is room for one more than needed */
-                                      .name = "check",
-                                      .dtype = PAR_F32,
-                                      .n = 1,
-                                      .data = &s->check_element,
-                                      .ndim = 1,
-                                      .global = {par_comm_size(s->world), 1},
-                                      .offset = {rank, 0},
-                                      .extent = {1, 1},
-                                      .local = {1, 1}};
-}
-
+/* A check does all that a save does, with one element of each rank. */
 static par_status begin_shard(par__saving *s) {
     char name[PAR__NAME];
-    if (s->params.check_only) select_check(s);
-    par__shard_name(par_comm_rank(s->world), name);
+    int rank = par_comm_rank(s->world);
+    if (s->params.check_only) {
+        s->check_element = (float)rank;
+        s->n_runs = 1;
+        s->runs[0] =
+            (par_checkpoint_run){.kind = "check", /* there is room for one more than needed */
+                                 .name = "check",
+                                 .dtype = PAR_F32,
+                                 .n = 1,
+                                 .data = &s->check_element,
+                                 .ndim = 1,
+                                 .global = {par_comm_size(s->world), 1},
+                                 .offset = {rank, 0},
+                                 .extent = {1, 1},
+                                 .local = {1, 1}};
+    }
+    par__shard_name(rank, name);
     PAR_TRY(par__path(s->shard_path, s->temporary, name));
     return par__shard_begin(s->shard_path, s->runs, s->n_runs, &s->shard);
 }

@@ -17,19 +17,15 @@ par_status par__save_write(par__saving *s) {
     return par__shard_fill(s->shard_path, s->runs, &s->shard, &s->pulse);
 }
 
-/* What libhdf5 has written. */
-static par_status sync_file(const char *path) {
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0) return par__write_error(path, "opened");
-    par_status st = fsync(fd) == 0 ? PAR_OK : par__write_error(path, "synced");
-    return par__close(fd, path, st);
-}
-
+/* What libhdf5 has written goes to the disk; its size and digest. */
 static par_status sync_index(const par__saving *s, par__index *out) {
     char path[PAR__PATH], *image = NULL;
     size_t nbytes = 0;
     PAR_TRY(par__path(path, s->temporary, "index.h5"));
-    PAR_TRY(sync_file(path));
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0) return par__write_error(path, "opened");
+    par_status st = fsync(fd) == 0 ? PAR_OK : par__write_error(path, "synced");
+    PAR_TRY(par__close(fd, path, st));
     PAR_TRY(par__read_file(path, PAR__MANIFEST_MAX, &image, &nbytes));
     par__hash(image, nbytes, out->hash);
     out->nbytes = (int64_t)nbytes;
@@ -37,7 +33,7 @@ static par_status sync_index(const par__saving *s, par__index *out) {
     return PAR_OK;
 }
 
-static par_status write_manifest(const par__saving *s) {
+par_status par__save_commit(par__saving *s) {
     char path[PAR__PATH], *text = NULL;
     par__index index = {0};
     PAR_TRY(sync_index(s, &index));
@@ -45,12 +41,8 @@ static par_status write_manifest(const par__saving *s) {
     PAR_TRY(par__manifest_make(&s->params, &index, par_comm_size(s->world), s->parts, &text));
     par_status st = par__write_file(path, text, strlen(text));
     free(text);
-    return st;
-}
-
-/* The files are synced; now their names, then the directory's own. */
-par_status par__save_commit(par__saving *s) {
-    PAR_TRY(write_manifest(s));
+    PAR_TRY(st);
+    /* The files are synced; now their names, then the directory's own. */
     PAR_TRY(par__sync_directory(s->temporary));
     PAR_TRY(par__owner_check(s->params.directory, s->params.owner));
     if (par__directory_exists(s->final)) {
@@ -62,9 +54,12 @@ par_status par__save_commit(par__saving *s) {
     return par__sync_directory(s->params.directory);
 }
 
-/* Rank 0: the manifest and the index. */
-static par_status read_back_manifest(const par__saving *s) {
-    char *text = NULL;
+par_status par__save_read_back(par__saving *s) {
+    char name[PAR__NAME], path[PAR__PATH], *text = NULL;
+    par__shard_name(par_comm_rank(s->world), name);
+    PAR_TRY(par__path(path, s->final, name));
+    PAR_TRY(par__shard_verify(path, &s->shard, &s->pulse));
+    if (!s->first) return PAR_OK; /* rank 0: the manifest and the index, too */
     size_t nbytes;
     par_checkpoint *contents = NULL;
     PAR_TRY(par__manifest_read(s->final, &text, &nbytes));
@@ -73,14 +68,6 @@ static par_status read_back_manifest(const par__saving *s) {
     if (st == PAR_OK) st = par__index_verify_digest(contents);
     par_checkpoint_close(&contents);
     return st;
-}
-
-par_status par__save_read_back(par__saving *s) {
-    char name[PAR__NAME], path[PAR__PATH];
-    par__shard_name(par_comm_rank(s->world), name);
-    PAR_TRY(par__path(path, s->final, name));
-    PAR_TRY(par__shard_verify(path, &s->shard, &s->pulse));
-    return s->first ? read_back_manifest(s) : PAR_OK;
 }
 
 par_status par__save_tidy(par__saving *s) {

@@ -89,28 +89,10 @@ static par_status check_superblock(int fd, const char *path) {
     return PAR_OK;
 }
 
-static par_status check_size(int fd, const char *path, int64_t nbytes) {
-    struct stat info;
-    if (fstat(fd, &info) != 0) return par__read_error(path, "asked for its size");
-    if (!S_ISREG(info.st_mode)) PAR_FAIL(PAR_ERR_FORMAT, "%s: is not a plain file", path);
-    if (info.st_size != nbytes)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: has %lld bytes; the manifest says %lld", path,
-                 (long long)info.st_size, (long long)nbytes);
-    return PAR_OK;
-}
-
 static par_status compare(const char *path, int64_t offset, const char *found, const char *said) {
     if (strcmp(found, said) == 0) return PAR_OK;
     PAR_FAIL(PAR_ERR_FORMAT, "%s: the digest at byte %lld is %s; the manifest says %s", path,
              (long long)offset, found, said);
-}
-
-/* What compare said, with what lies there. */
-static par_status name_block(const par__span *p, int64_t block) {
-    char said[PAR__TEXT];
-    snprintf(said, sizeof said, "%s", par_error());
-    PAR_FAIL(PAR_ERR_FORMAT, "%s (%s/%s, block %lld of %lld)", said, p->kind, p->name,
-             (long long)block + 1, (long long)par__blocks(p));
 }
 
 /* A piece of a job is next. */
@@ -132,42 +114,46 @@ static par_status verify_span(int fd, const char *path, const par__span *p, par_
         PAR_TRY(add_range(fd, path, p->offset + begin, p->offset + end, digest));
         par__digest_end(digest, hash);
         par_status st = compare(path, p->offset + begin, hash, p->hashes + k * PAR__HASH);
-        if (st != PAR_OK && p->kind) return name_block(p, k);
+        if (st != PAR_OK && p->kind)
+            PAR_FAIL(st, "%s (%s/%s, block %lld of %lld)", par_error(), p->kind, p->name,
+                     (long long)k + 1, (long long)par__blocks(p));
         PAR_TRY(st);
     }
     return PAR_OK;
-}
-
-static par_status verify_frame(int fd, const char *path, const par__shard *shard,
-                               par__span **sorted, par__digest *digest) {
-    char hash[PAR__HASH];
-    PAR_TRY(check_superblock(fd, path));
-    PAR_TRY(frame_of(fd, path, shard, sorted, digest, hash));
-    return compare(path, 0, hash, shard->frame);
 }
 
 par_status par__shard_open(const char *path, int64_t nbytes, int *out) {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 && errno == ENOENT) PAR_FAIL(PAR_ERR_FORMAT, "%s: is missing", path);
     if (fd < 0) return par__read_error(path, "opened");
-    par_status st = check_size(fd, path, nbytes);
-    if (st != PAR_OK) {
+    par_status st = PAR_OK;
+    struct stat info;
+    if (fstat(fd, &info) != 0)
+        st = par__read_error(path, "asked for its size");
+    else if (!S_ISREG(info.st_mode))
+        st = par_error_set(PAR_ERR_FORMAT, "%s: is not a plain file", path);
+    else if (info.st_size != nbytes)
+        st = par_error_set(PAR_ERR_FORMAT, "%s: has %lld bytes; the manifest says %lld", path,
+                           (long long)info.st_size, (long long)nbytes);
+    if (st != PAR_OK)
         close(fd);
-        return st;
-    }
-    *out = fd;
-    return PAR_OK;
+    else
+        *out = fd;
+    return st;
 }
 
 static par_status verify(const char *path, const par__shard *shard, bool data, par__pulse *pulse) {
     par_status st = PAR_OK;
     par__span **sorted = NULL;
     par__digest *digest = NULL;
+    char frame[PAR__HASH];
     int fd;
     PAR_TRY(sort_spans(path, shard, &sorted));
     PAR_TRY_GOTO(par__digest_create(&digest), out_sorted);
     PAR_TRY_GOTO(par__shard_open(path, shard->nbytes, &fd), out_digest);
-    st = verify_frame(fd, path, shard, sorted, digest);
+    st = check_superblock(fd, path);
+    if (st == PAR_OK) st = frame_of(fd, path, shard, sorted, digest, frame);
+    if (st == PAR_OK) st = compare(path, 0, frame, shard->frame);
     for (int i = 0; data && st == PAR_OK && i < shard->n; i++)
         st = verify_span(fd, path, sorted[i], pulse, digest);
     close(fd);
@@ -206,12 +192,6 @@ static int64_t piece_of(const par_checkpoint_run *run, const par__span *p, int64
     return n < p->nbytes - done ? n : p->nbytes - done;
 }
 
-/* The disk begins with a block while the next one is made: fsync has less to wait for. Only a hint,
- * so what it says does not matter. */
-static void begin_writing(int fd, int64_t offset, int64_t nbytes) {
-    sync_file_range(fd, offset, nbytes, SYNC_FILE_RANGE_WRITE);
-}
-
 static par_status write_run(int fd, const char *path, const par_checkpoint_run *run, par__span *p,
                             par__pulse *pulse, par__digest *digest) {
     const par_checkpoint_staging *s = run->staging;
@@ -227,18 +207,12 @@ static par_status write_run(int fd, const char *path, const par_checkpoint_run *
         PAR_TRY(par__write_at(fd, path, data, (size_t)n, p->offset + done));
         if ((done + n) % p->block != 0 && done + n != p->nbytes) continue;
         par__digest_end(digest, p->hashes + done / p->block * PAR__HASH);
-        begin_writing(fd, p->offset + done / p->block * p->block,
-                      done + n - done / p->block * p->block);
+        /* The disk begins with a block while the next one is made: fsync has less to wait for. Only
+         * a hint, so what it says does not matter. */
+        int64_t block = done / p->block * p->block;
+        sync_file_range(fd, p->offset + block, done + n - block, SYNC_FILE_RANGE_WRITE);
     }
     return PAR_OK;
-}
-
-static par_status write_runs(int fd, const char *path, const par_checkpoint_run *runs,
-                             par__shard *shard, par__pulse *pulse, par__digest *digest) {
-    PAR_TRY(reserve(fd, path, shard->nbytes));
-    for (int i = 0; i < shard->n; i++)
-        PAR_TRY(write_run(fd, path, &runs[i], &shard->spans[i], pulse, digest));
-    return fsync(fd) == 0 ? PAR_OK : par__write_error(path, "synced");
 }
 
 /* libhdf5 gave the spans: they must hold before anything is written there. */
@@ -253,7 +227,10 @@ static par_status fill(int fd, const char *path, const par_checkpoint_run *runs,
     PAR_TRY(sort_spans(path, shard, &sorted));
     PAR_TRY_GOTO(par__digest_create(&digest), out_sorted);
     PAR_TRY_GOTO(check_superblock(fd, path), out_digest);
-    PAR_TRY_GOTO(write_runs(fd, path, runs, shard, pulse, digest), out_digest);
+    PAR_TRY_GOTO(reserve(fd, path, shard->nbytes), out_digest);
+    for (int i = 0; i < shard->n; i++)
+        PAR_TRY_GOTO(write_run(fd, path, &runs[i], &shard->spans[i], pulse, digest), out_digest);
+    PAR_TRY_GOTO(fsync(fd) == 0 ? PAR_OK : par__write_error(path, "synced"), out_digest);
     st = frame_of(fd, path, shard, sorted, digest, shard->frame);
 out_digest:
     par__digest_destroy(&digest);

@@ -4,24 +4,6 @@
 
 #include "libpar/import/config_fields.h"
 
-static void read_gpt2_dropout(par__config_reader *r) {
-    double residual = par__config_number(r, r->root, "resid_pdrop", 0.1, 0, 0.999);
-    double embedding = par__config_number(r, r->root, "embd_pdrop", 0.1, 0, 0.999);
-    r->c->dropout = (float)residual;
-    if (residual != embedding) r->c->embedding_dropout = embedding > 0 ? (float)embedding : -1;
-    r->c->attention_dropout = (float)par__config_number(r, r->root, "attn_pdrop", 0.1, 0, 0.999);
-}
-
-static void read_gpt2_activation(par__config_reader *r) {
-    const char *name = par__config_activation(r, "activation_function", "gelu_new");
-    r->c->gelu_erf = strcmp(name, "gelu") == 0;
-    if (!r->c->gelu_erf && strcmp(name, "gelu_new") != 0 && strcmp(name, "gelu_pytorch_tanh") != 0)
-        UNSUPPORTED(r,
-                    "%s: activation_function: \"%.60s\" is not supported; legal: gelu_new, "
-                    "gelu_pytorch_tanh, gelu",
-                    r->path, name);
-}
-
 void par__config_gpt2(par__config_reader *r) {
     par_transformer_config *c = r->c;
     json_t *root = r->root;
@@ -39,6 +21,17 @@ void par__config_gpt2(par__config_reader *r) {
     if (c->channels % c->heads != 0)
         MALFORMED(r, "%s: n_embd: %" PRId64 " is not a multiple of n_head: %" PRId64, r->path,
                   c->channels, c->heads);
-    read_gpt2_activation(r);
-    read_gpt2_dropout(r);
+    const char *activation = par__config_activation(r, "activation_function", "gelu_new");
+    c->gelu_erf = strcmp(activation, "gelu") == 0;
+    if (!c->gelu_erf && strcmp(activation, "gelu_new") != 0 &&
+        strcmp(activation, "gelu_pytorch_tanh") != 0)
+        UNSUPPORTED(r,
+                    "%s: activation_function: \"%.60s\" is not supported; legal: gelu_new, "
+                    "gelu_pytorch_tanh, gelu",
+                    r->path, activation);
+    double residual = par__config_number(r, root, "resid_pdrop", 0.1, 0, 0.999);
+    double embedding = par__config_number(r, root, "embd_pdrop", 0.1, 0, 0.999);
+    c->dropout = (float)residual;
+    if (residual != embedding) c->embedding_dropout = embedding > 0 ? (float)embedding : -1;
+    c->attention_dropout = (float)par__config_number(r, root, "attn_pdrop", 0.1, 0, 0.999);
 }

@@ -75,15 +75,24 @@ static bool names_architecture(json_t *list, const char *name) {
     return false;
 }
 
-/* GPT-2's first files, of 2019, name neither type nor class. Their sizes have names that are
- * GPT-2's alone among the families here; the tensors are then checked by name and shape in any
- * case. */
-static bool is_oldest_gpt2(const par__config_reader *r, json_t *type, json_t *list) {
-    return !type && !list && par__config_field(r->root, "n_embd") &&
-           par__config_field(r->root, "n_head") && par__config_field(r->root, "n_layer");
-}
-
-static par_status no_family(par__config_reader *r, json_t *type, json_t *list) {
+/* From model_type, and architectures if they are there; both must agree. */
+static const par__family *read_family(par__config_reader *r) {
+    json_t *type = par__config_field(r->root, "model_type"),
+           *list = par__config_field(r->root, "architectures");
+    /* GPT-2's first files, of 2019, name neither type nor class. Their sizes have names that are
+     * GPT-2's alone among the families here; the tensors are then checked by name and shape in any
+     * case. */
+    bool oldest_gpt2 = !type && !list && par__config_field(r->root, "n_embd") &&
+                       par__config_field(r->root, "n_head") &&
+                       par__config_field(r->root, "n_layer");
+    if (oldest_gpt2) return par__families[0];
+    for (int i = 0; par__families[i]; i++) {
+        const par__family *f = par__families[i];
+        bool typed = json_is_string(type) && strcmp(json_string_value(type), f->model_type) == 0;
+        bool listed =
+            names_architecture(list, f->architecture) || names_architecture(list, f->base);
+        if ((typed || !type) && (listed || (typed && !list))) return f;
+    }
     char shown[80] = "absent", legal[256] = "";
     if (list || type) par__config_text(list ? list : type, shown, sizeof shown);
     for (int i = 0; par__families[i]; i++) {
@@ -93,22 +102,6 @@ static par_status no_family(par__config_reader *r, json_t *type, json_t *list) {
     }
     UNSUPPORTED(r, "%s: model_type: %.60s with architectures %s is not supported; legal: %s",
                 r->path, json_is_string(type) ? json_string_value(type) : "absent", shown, legal);
-    return r->status;
-}
-
-/* From model_type, and architectures if they are there; both must agree. */
-static const par__family *read_family(par__config_reader *r) {
-    json_t *type = par__config_field(r->root, "model_type"),
-           *list = par__config_field(r->root, "architectures");
-    if (is_oldest_gpt2(r, type, list)) return par__families[0];
-    for (int i = 0; par__families[i]; i++) {
-        const par__family *f = par__families[i];
-        bool typed = json_is_string(type) && strcmp(json_string_value(type), f->model_type) == 0;
-        bool listed =
-            names_architecture(list, f->architecture) || names_architecture(list, f->base);
-        if ((typed || !type) && (listed || (typed && !list))) return f;
-    }
-    no_family(r, type, list);
     return NULL;
 }
 

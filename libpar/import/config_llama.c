@@ -43,19 +43,6 @@ static void read_llama3_scaling(par__config_reader *r, json_t *rope) {
                   r->c->rope_scaling.high_freq_factor, r->c->rope_scaling.low_freq_factor);
 }
 
-static void read_rope_type(par__config_reader *r, const char *where, json_t *rope) {
-    json_t *value = par__config_field(rope, "rope_type") ? par__config_field(rope, "rope_type")
-                                                         : par__config_field(rope, "type");
-    const char *type = value ? json_string_value(value) : "default";
-    if (!type)
-        MALFORMED(r, "%s: %s: rope_type is not a string", r->path, where);
-    else if (strcmp(type, "llama3") == 0)
-        read_llama3_scaling(r, rope);
-    else if (strcmp(type, "default") != 0)
-        UNSUPPORTED(r, "%s: %s: rope_type \"%.60s\" is not supported; legal: default, llama3",
-                    r->path, where, type);
-}
-
 static void read_rope(par__config_reader *r) {
     json_t *old = par__config_field(r->root, "rope_scaling"),
            *new = par__config_field(r->root, "rope_parameters");
@@ -74,7 +61,16 @@ static void read_rope(par__config_reader *r) {
         MALFORMED(r, "%s: rope_theta: %g, and %g in %s; legal: one value", r->path, outside,
                   r->c->rope_theta, where);
     check_rope_keys(r, where, rope);
-    read_rope_type(r, where, rope);
+    json_t *value = par__config_field(rope, "rope_type") ? par__config_field(rope, "rope_type")
+                                                         : par__config_field(rope, "type");
+    const char *type = value ? json_string_value(value) : "default";
+    if (!type)
+        MALFORMED(r, "%s: %s: rope_type is not a string", r->path, where);
+    else if (strcmp(type, "llama3") == 0)
+        read_llama3_scaling(r, rope);
+    else if (strcmp(type, "default") != 0)
+        UNSUPPORTED(r, "%s: %s: rope_type \"%.60s\" is not supported; legal: default, llama3",
+                    r->path, where, type);
 }
 
 /* What transformers' classes of the family assume where a field is absent. */
@@ -84,13 +80,8 @@ typedef struct {
     int64_t window;
 } family_defaults;
 
-static const family_defaults *defaults_of(const par__family *family) {
-    static const family_defaults all[] = {
-        {"mistral", 8, 0, 4096}, {"qwen2", 32, 0, 4096}, {"qwen3", 32, 128, 4096}, {NULL, 0, 0, 0}};
-    int i = 0;
-    while (all[i].model_type && strcmp(all[i].model_type, family->model_type) != 0) i++;
-    return &all[i];
-}
+static const family_defaults all_defaults[] = {
+    {"mistral", 8, 0, 4096}, {"qwen2", 32, 0, 4096}, {"qwen3", 32, 128, 4096}, {NULL, 0, 0, 0}};
 
 /* The default of an absent field; null means what an absent one does in Llama. */
 static int64_t default_of(const par__config_reader *r, const char *key, int64_t of_family,
@@ -150,8 +141,10 @@ static void read_window(par__config_reader *r, const par__family *family,
 
 void par__config_llama(par__config_reader *r, const par__family *family) {
     par_transformer_config *c = r->c;
-    const family_defaults *defaults = defaults_of(family);
+    const family_defaults *defaults = all_defaults;
     json_t *root = r->root;
+    while (defaults->model_type && strcmp(defaults->model_type, family->model_type) != 0)
+        defaults++;
     c->vocab = par__config_size(r, root, "vocab_size", 0);
     c->positions = par__config_size(r, root, "max_position_embeddings", 0);
     c->layers = par__config_size(r, root, "num_hidden_layers", 0);

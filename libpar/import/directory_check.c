@@ -28,19 +28,14 @@ par_dtype par__import_dtype(const par_import *import) {
     return e && e->type->dtype >= 0 ? (par_dtype)e->type->dtype : PAR_F32;
 }
 
-/* What the family stores for a row of the table: fused parts together, transposed as they lie. */
-static int stored_shape(const par_transformer_config *c, const par__mapping *m, int64_t shape[2]) {
-    int64_t rows = par__dim_size(c, m->rows) * m->parts, cols = par__dim_size(c, m->cols);
-    shape[0] = m->transposed ? cols : rows;
-    shape[1] = m->transposed ? rows : cols;
-    return m->cols == PAR__DIM_ONE ? 1 : 2;
-}
-
 par_status par__mapping_check(const par_transformer_config *c, const par__mapping *m,
                               const par_safetensors *file, const par__st_entry *e) {
-    int64_t want[2];
+    /* What the family stores for a row of the table: fused parts together, transposed as they
+     * lie. */
+    int64_t rows = par__dim_size(c, m->rows) * m->parts, cols = par__dim_size(c, m->cols);
+    const int64_t want[2] = {m->transposed ? cols : rows, m->transposed ? rows : cols};
+    int ndim = m->cols == PAR__DIM_ONE ? 1 : 2;
     char is[100], legal[100];
-    int ndim = stored_shape(c, m, want);
     if (e->ndim != ndim || e->shape[0] != want[0] || (ndim == 2 && e->shape[1] != want[1]))
         PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%.200s\": shape %s; the configuration gives %s",
                  file->path, e->name, par__shape_text(is, sizeof is, e->ndim, e->shape),
@@ -69,32 +64,26 @@ static bool is_wrapping(const char *text, size_t n) {
     return true;
 }
 
-/* Length of what stands before the token embedding's name, if `name` is such a one; else -1. */
-static int64_t before_table(const par_import *import, const char *name) {
-    const char *table = import->family->table[0].theirs;
-    size_t n = strlen(name), m = strlen(table);
-    if (n < m || strcmp(name + n - m, table) != 0) return -1;
-    return n - m < sizeof import->prefix && is_wrapping(name, n - m) ? (int64_t)(n - m) : -1;
-}
-
 /* save_pretrained's names have the family's prefix, the hub's older files do not, and tools write
  * theirs before all: the token embedding tells. The head has what tools write, and no more. */
 static par_status find_prefix(par_import *import) {
-    const char *own = import->family->prefix;
-    size_t n_own = strlen(own);
+    const char *own = import->family->prefix, *table = import->family->table[0].theirs;
+    size_t n_own = strlen(own), n_table = strlen(table);
     for (int f = 0; f < import->n_files; f++)
         for (int i = 0; i < import->files[f]->n; i++) {
             const char *name = import->files[f]->entries[i].name;
-            int64_t n = before_table(import, name);
-            if (n < 0) continue;
+            size_t n = strlen(name);
+            if (n < n_table || strcmp(name + n - n_table, table) != 0) continue;
+            n -= n_table;
+            if (n >= sizeof import->prefix || !is_wrapping(name, n)) continue;
             snprintf(import->prefix, sizeof import->prefix, "%.*s", (int)n, name);
-            bool ends = (size_t)n >= n_own && strcmp(import->prefix + n - n_own, own) == 0;
-            snprintf(import->outer, sizeof import->outer, "%.*s", (int)(ends ? n - (int)n_own : n),
+            bool ends = n >= n_own && strcmp(import->prefix + n - n_own, own) == 0;
+            snprintf(import->outer, sizeof import->outer, "%.*s", (int)(ends ? n - n_own : n),
                      name);
             return PAR_OK;
         }
     PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%s%s\" is missing, also without \"%s\"",
-             import->directory, own, import->family->table[0].theirs, own);
+             import->directory, own, table, own);
 }
 
 static const char *prefix_of(const par_import *import, const par__mapping *m) {
@@ -106,36 +95,22 @@ bool par__import_name(const par_import *import, const par__mapping *m, int64_t l
     return par__name_make(name, nbytes, prefix_of(import, m), m->theirs, layer);
 }
 
-/* Older configurations say it by leaving the head out of the files alone. */
-static par_status no_head(const par_import *import, const char *name) {
-    PAR_FAIL(PAR_ERR_FORMAT,
-             "%s: tensor \"%s\" is missing, and config.json does not say that head and token "
-             "embedding are one; if they are, write \"tie_word_embeddings\": true into it",
-             import->directory, name);
-}
-
 static par_status check_row(const par_import *import, const par__mapping *m, int64_t layer) {
     char name[256];
     const par_safetensors *file;
     if (!par__import_name(import, m, layer, name, sizeof name))
         PAR_FAIL(PAR_ERR_INTERNAL, "name of %s does not fit", m->theirs);
     const par__st_entry *e = par__import_find(import, name, &file);
-    if (!e && m->when == PAR__IF_UNTIED) return no_head(import, name);
+    if (!e && m->when == PAR__IF_UNTIED) /* older files leave the head out, and do not say so */
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: tensor \"%s\" is missing, and config.json does not say that head and token "
+                 "embedding are one; if they are, write \"tie_word_embeddings\": true into it",
+                 import->directory, name);
     if (!e)
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: tensor \"%s\" is missing; the configuration has %" PRId64 " layers",
                  import->directory, name, import->config.layers);
     return par__mapping_check(&import->config, m, file, e);
-}
-
-static par_status check_needed(const par_import *import) {
-    for (int i = 0; i < import->family->n; i++) {
-        const par__mapping *m = &import->family->table[i];
-        int64_t n = strchr(m->theirs, '*') ? import->config.layers : 1;
-        if (!par__mapping_applies(&import->config, m)) continue;
-        for (int64_t layer = 0; layer < n; layer++) PAR_TRY(check_row(import, m, layer));
-    }
-    return PAR_OK;
 }
 
 /* A tied model may store its head again. If that is another matrix, the file and its configuration
@@ -181,7 +156,12 @@ static par_status check_known(const par_import *import, const par_safetensors *f
 
 par_status par__import_check(par_import *import) {
     PAR_TRY(find_prefix(import));
-    PAR_TRY(check_needed(import));
+    for (int i = 0; i < import->family->n; i++) {
+        const par__mapping *m = &import->family->table[i];
+        int64_t n = strchr(m->theirs, '*') ? import->config.layers : 1;
+        if (!par__mapping_applies(&import->config, m)) continue;
+        for (int64_t layer = 0; layer < n; layer++) PAR_TRY(check_row(import, m, layer));
+    }
     for (int f = 0; f < import->n_files; f++)
         for (int i = 0; i < import->files[f]->n; i++)
             PAR_TRY(check_known(import, import->files[f], &import->files[f]->entries[i]));

@@ -57,17 +57,13 @@ static void read_tile(const rectangle *r, int64_t begin, int64_t end, int64_t j)
     }
 }
 
-static bool all_below(const float *x, int64_t n, float limit) {
-    int bad = 0;
-    for (int64_t i = 0; i < n; i++) bad |= !(fabsf(x[i]) < limit);
-    return !bad;
-}
-
 static void check_row(rectangle *r, int64_t i) {
-    const float *x = r->dst + i * r->dst_stride;
-    if (all_below(x, r->cols, r->limit)) return;
+    const float *x = r->dst + i * r->dst_stride, limit = r->limit;
+    int bad = 0;
+    for (int64_t j = 0, n = r->cols; j < n; j++) bad |= !(fabsf(x[j]) < limit);
+    if (!bad) return;
     int64_t j = 0, known = atomic_load(&r->first);
-    while (fabsf(x[j]) < r->limit) j++;
+    while (fabsf(x[j]) < limit) j++;
     int64_t found = i * r->cols + j;
     while (found < known && !atomic_compare_exchange_weak(&r->first, &known, found)) {
     }
@@ -111,11 +107,6 @@ static par_status check_param(const par_transformer_config *c, const par__mappin
     return PAR_OK;
 }
 
-/* The first magnitude that rounds to infinity in the type that the model has. */
-static float limit_of(par_dtype dtype) {
-    return dtype == PAR_F16 ? 65520.0f : dtype == PAR_BF16 ? 0x1.ffp127f : INFINITY;
-}
-
 static par_status bad_value(const rectangle *r, const par_safetensors *file, const par__st_entry *e,
                             const par_param *p) {
     int64_t i = r->first / r->cols, j = r->first % r->cols;
@@ -140,6 +131,8 @@ static par_status read_rectangle(const par_transformer_config *c, const par__map
     int64_t rows = par__dim_size(c, m->rows), cols = par__dim_size(c, m->cols);
     bool vector = p->ndim == 1;
     int64_t dst_stride = vector ? 1 : p->local[1];
+    /* The first magnitude that rounds to infinity in the type that the model has. */
+    float limit = p->dtype == PAR_F16 ? 65520.0f : p->dtype == PAR_BF16 ? 0x1.ffp127f : INFINITY;
     rectangle r = {.data = file->data + e->begin,
                    .type = e->type,
                    .stride = m->transposed ? rows * m->parts : cols,
@@ -150,7 +143,7 @@ static par_status read_rectangle(const par_transformer_config *c, const par__map
                    .transposed = m->transposed,
                    .dst = dst,
                    .dst_stride = dst_stride,
-                   .limit = limit_of(p->dtype)};
+                   .limit = limit};
     int64_t n = r.rows * r.cols;
     atomic_init(&r.first, n);
     if (n < p->local[0] * dst_stride) /* padding */

@@ -110,26 +110,22 @@ int64_t par__dim_size(const par_transformer_config *c, par__dim dim) {
     return 0;
 }
 
-/* A number of at most 9 digits without leading zeros; NULL if there is none. */
-static const char *match_number(const char *text, int64_t *number) {
-    int n = 0;
-    *number = 0;
-    for (; text[n] >= '0' && text[n] <= '9'; n++) {
-        if (n == 9) return NULL;
-        *number = 10 * *number + (text[n] - '0');
-    }
-    if (n == 0 || (n > 1 && text[0] == '0')) return NULL;
-    return text + n;
-}
-
 bool par__name_match(const char *pattern, const char *text, int64_t *number) {
     const char *star = strchr(pattern, '*');
     *number = -1;
     if (!star) return strcmp(pattern, text) == 0;
     size_t n = (size_t)(star - pattern);
     if (strncmp(pattern, text, n) != 0) return false;
-    const char *rest = match_number(text + n, number);
-    return rest && strcmp(star + 1, rest) == 0;
+    /* The star is a number of at most 9 digits without leading zeros. */
+    const char *digits = text + n;
+    int n_digits = 0;
+    *number = 0;
+    for (; digits[n_digits] >= '0' && digits[n_digits] <= '9'; n_digits++) {
+        if (n_digits == 9) return false;
+        *number = 10 * *number + (digits[n_digits] - '0');
+    }
+    if (n_digits == 0 || (n_digits > 1 && digits[0] == '0')) return false;
+    return strcmp(star + 1, digits + n_digits) == 0;
 }
 
 bool par__name_make(char *out, size_t nbytes, const char *prefix, const char *pattern,

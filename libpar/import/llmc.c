@@ -67,20 +67,7 @@ static int64_t place_of(const par_transformer_config *c, int64_t padded, int row
     return at + (layer * table[row].parts + table[row].part) * part_of(c, &table[row]);
 }
 
-static int row_of(const char *name, int64_t *layer) {
-    int row = 0;
-    while (row < N && !par__name_match(table[row].name, name, layer)) row++;
-    if (row < N && *layer < 0) *layer = 0;
-    return row;
-}
-
-/* Sizes that fit each other, and into 32 bits each: their products fit into 64. */
-static bool sound(const int32_t *h) {
-    for (int i = 2; i <= 7; i++)
-        if (h[i] < 1) return false;
-    return h[7] >= h[3] && h[6] % h[5] == 0 && h[6] <= 1 << 20 && h[4] <= 1 << 16;
-}
-
+/* Sizes must fit each other, and into 32 bits each: then their products fit into 64. */
 static par_status check(const char *path, const int32_t *h, par_llmc *f) {
     if (h[0] != MAGIC)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: begins with %d; legal: %d, a model file of llm.c", path,
@@ -88,7 +75,9 @@ static par_status check(const char *path, const int32_t *h, par_llmc *f) {
     if (h[1] != FP32 && h[1] != BF16)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: has version %d; legal: %d (fp32), %d (bf16)", path, (int)h[1],
                  FP32, BF16);
-    if (!sound(h))
+    bool fit = true;
+    for (int i = 2; i <= 7; i++) fit &= h[i] >= 1;
+    if (!fit || h[7] < h[3] || h[6] % h[5] != 0 || h[6] > 1 << 20 || h[4] > 1 << 16)
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: positions %d, vocabulary %d, layers %d, heads %d, channels %d, padded "
                  "vocabulary %d: do not fit each other",
@@ -148,7 +137,9 @@ void par_llmc_close(par_llmc **file) {
 static par_status read_llmc(void *user, const par_param *param, par_dtype dtype, void *dst) {
     const par_llmc *f = user;
     int64_t layer, n = param->global[0] * param->global[1];
-    int row = row_of(param->name, &layer);
+    int row = 0;
+    while (row < N && !par__name_match(table[row].name, param->name, &layer)) row++;
+    if (row < N && layer < 0) layer = 0;
     if (row == N || n != part_of(&f->config, &table[row]) ||
         layer >= layers_of(&f->config, &table[row]))
         PAR_FAIL(PAR_ERR_FORMAT, "%s: has no %s", f->path, param->name);
@@ -203,22 +194,6 @@ static int64_t padded_vocab(const par_transformer_config *c) {
     return (c->vocab + PADDING - 1) / PADDING * PADDING;
 }
 
-static par_status write_header(const par_transformer_config *c, par_dtype dtype,
-                               par__writer *file) {
-    const int64_t words[] = {MAGIC,        dtype == PAR_F32 ? FP32 : BF16,
-                             c->positions, c->vocab,
-                             c->layers,    c->heads,
-                             c->channels,  padded_vocab(c)};
-    int32_t header[WORDS] = {0};
-    for (int i = 0; i < 8; i++) {
-        if (words[i] > INT32_MAX)
-            PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: %lld does not fit into llm.c's header", file->path,
-                     (long long)words[i]);
-        header[i] = (int32_t)words[i];
-    }
-    return par__writer_write(file, header, sizeof header);
-}
-
 static par_status write_param(const par_weights *from, const par__mapping *m, int64_t layer,
                               par_dtype dtype, char *data, par__writer *file) {
     static const char zeros[4096];
@@ -237,11 +212,23 @@ static par_status write_param(const par_weights *from, const par__mapping *m, in
     return PAR_OK;
 }
 
-static par_status write_params(const par_weights *from, par_dtype dtype, char *data,
-                               par__writer *file) {
-    PAR_TRY(write_header(&from->config, dtype, file));
+static par_status write_model(const par_weights *from, par_dtype dtype, char *data,
+                              par__writer *file) {
+    const par_transformer_config *c = &from->config;
+    const int64_t words[] = {MAGIC,        dtype == PAR_F32 ? FP32 : BF16,
+                             c->positions, c->vocab,
+                             c->layers,    c->heads,
+                             c->channels,  padded_vocab(c)};
+    int32_t header[WORDS] = {0};
+    for (int i = 0; i < 8; i++) {
+        if (words[i] > INT32_MAX)
+            PAR_FAIL(PAR_ERR_UNSUPPORTED, "%s: %lld does not fit into llm.c's header", file->path,
+                     (long long)words[i]);
+        header[i] = (int32_t)words[i];
+    }
+    PAR_TRY(par__writer_write(file, header, sizeof header));
     for (int row = 0; row < N; row += table[row].parts)
-        for (int64_t layer = 0; layer < layers_of(&from->config, &table[row]); layer++)
+        for (int64_t layer = 0; layer < layers_of(c, &table[row]); layer++)
             for (int k = 0; k < table[row].parts; k++)
                 PAR_TRY(write_param(from, &table[row + k], layer, dtype, data, file));
     return PAR_OK;
@@ -260,7 +247,7 @@ par_status par_weights_write_llmc(const par_weights *from, const char *path, par
     if (!data) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %zu bytes", path, largest);
     par_status st = par__writer_open(path, &file);
     if (st == PAR_OK) {
-        st = write_params(from, dtype, data, &file);
+        st = write_model(from, dtype, data, &file);
         if (st == PAR_OK)
             st = par__writer_commit(&file);
         else

@@ -24,12 +24,6 @@ static const par__st_type types[] = {
     {"U64", 8, -1},      {"F8_E4M3", 1, -1},    {"F8_E5M2", 1, -1},
 };
 
-static const par__st_type *find_type(const char *name) {
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (strcmp(types[i].name, name) == 0) return &types[i];
-    return NULL;
-}
-
 const par__st_type *par__st_type_of(par_dtype dtype) {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (types[i].dtype == (int)dtype) return &types[i];
@@ -55,22 +49,6 @@ static par_status check_keys(const char *path, const char *name, json_t *value) 
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: entry \"%.200s\": unknown key \"%.100s\"; legal: dtype, shape, data_offsets",
                  path, name, key);
-    return PAR_OK;
-}
-
-static par_status parse_dtype(const char *path, json_t *value, par__st_entry *e) {
-    const char *name = json_string_value(json_object_get(value, "dtype"));
-    if (!name)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"%.200s\": dtype is missing or not a string", path,
-                 e->name);
-    e->type = find_type(name);
-    if (!e->type)
-        PAR_FAIL(
-            PAR_ERR_FORMAT,
-            "%s: entry \"%.200s\": dtype \"%.40s\" is unknown; legal: F32, BF16, F16, I32, I64, U8 "
-            "(BOOL, F64, I8, I16, "
-            "U16, U32, U64, F8_E4M3, F8_E5M2 where they are ignored)",
-            path, e->name, name);
     return PAR_OK;
 }
 
@@ -134,7 +112,18 @@ static par_status parse_entry(par_safetensors *file, const char *name, json_t *v
     e->name = strdup(name);
     if (!e->name) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its names", file->path);
     file->n++;
-    PAR_TRY(parse_dtype(file->path, value, e));
+    const char *dtype = json_string_value(json_object_get(value, "dtype"));
+    if (!dtype)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: entry \"%.200s\": dtype is missing or not a string",
+                 file->path, e->name);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(types[i].name, dtype) == 0) e->type = &types[i];
+    if (!e->type)
+        PAR_FAIL(
+            PAR_ERR_FORMAT,
+            "%s: entry \"%.200s\": dtype \"%.40s\" is unknown; legal: F32, BF16, F16, I32, I64, U8 "
+            "(BOOL, F64, I8, I16, U16, U32, U64, F8_E4M3, F8_E5M2 where they are ignored)",
+            file->path, e->name, dtype);
     PAR_TRY(parse_shape(file->path, value, e, &need));
     return parse_offsets(file->path, value, data_nbytes, need, e);
 }
@@ -221,21 +210,14 @@ static par_status parse_header(par_safetensors *file, const uint8_t *bytes, size
     return st;
 }
 
-static par_status make_file(const char *path, par_safetensors **out) {
+par_status par__safetensors_parse(const char *path, const uint8_t *bytes, size_t nbytes,
+                                  par_safetensors **out) {
     par_safetensors *file = calloc(1, sizeof *file);
     if (file) file->path = strdup(path);
     if (!file || !file->path) {
         free(file);
         PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory to open it", path);
     }
-    *out = file;
-    return PAR_OK;
-}
-
-par_status par__safetensors_parse(const char *path, const uint8_t *bytes, size_t nbytes,
-                                  par_safetensors **out) {
-    par_safetensors *file = NULL;
-    PAR_TRY(make_file(path, &file));
     par_status st = parse_header(file, bytes, nbytes);
     if (st != PAR_OK) {
         par_safetensors_close(&file);

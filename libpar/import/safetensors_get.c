@@ -66,21 +66,19 @@ static void nearest(const par_safetensors *file, const char *name, const char *b
     }
 }
 
-static par_status no_such_tensor(const par_safetensors *file, const char *name) {
-    const char *best[NEAREST];
-    nearest(file, name, best);
-    if (!best[0])
-        PAR_FAIL(PAR_ERR_ARG, "%s: no tensor \"%.200s\"; the file has no tensors", file->path,
-                 name);
-    PAR_FAIL(PAR_ERR_ARG, "%s: no tensor \"%.200s\"; closest of %d: %.200s%s%.200s%s%.200s",
-             file->path, name, file->n, best[0], best[1] ? ", " : "", best[1] ? best[1] : "",
-             best[2] ? ", " : "", best[2] ? best[2] : "");
-}
-
 par_status par_safetensors_get(const par_safetensors *file, const char *name, par_tensor *out) {
     PAR_REQUIRE(file && name && out);
     const par__st_entry *e = par__safetensors_find(file, name);
-    if (!e) return no_such_tensor(file, name);
+    if (!e) {
+        const char *best[NEAREST];
+        nearest(file, name, best);
+        if (!best[0])
+            PAR_FAIL(PAR_ERR_ARG, "%s: no tensor \"%.200s\"; the file has no tensors", file->path,
+                     name);
+        PAR_FAIL(PAR_ERR_ARG, "%s: no tensor \"%.200s\"; closest of %d: %.200s%s%.200s%s%.200s",
+                 file->path, name, file->n, best[0], best[1] ? ", " : "", best[1] ? best[1] : "",
+                 best[2] ? ", " : "", best[2] ? best[2] : "");
+    }
     if (e->type->dtype < 0)
         PAR_FAIL(PAR_ERR_UNSUPPORTED,
                  "%s: tensor \"%.200s\": dtype %s; supported: F32, BF16, F16, I32, I64, U8",

@@ -52,25 +52,21 @@ static par_status add_entry(const char *path, json_t *header, const char *name, 
     return PAR_OK;
 }
 
-static par_status write_header(par__writer *file, const json_t *header) {
-    static const char spaces[8] = "        ";
-    char *text = json_dumps(header, JSON_COMPACT | JSON_PRESERVE_ORDER);
-    if (!text) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its header", file->path);
-    size_t n = strlen(text), pad = (8 - n % 8) % 8;
-    uint64_t length = n + pad;
-    par_status st = par__writer_write(file, &length, sizeof length);
-    if (st == PAR_OK) st = par__writer_write(file, text, n);
-    if (st == PAR_OK) st = par__writer_write(file, spaces, pad);
-    free(text);
-    return st;
-}
-
 static par_status write_file(const char *path, const json_t *header, int n,
                              const par_tensor *tensors, par__st_fetch *fetch, void *user) {
+    static const char spaces[8] = "        ";
     par__writer file;
     const void *data;
     PAR_TRY(par__writer_open(path, &file));
-    par_status st = write_header(&file, header);
+    char *text = json_dumps(header, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    par_status st =
+        text ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "%s: no memory for its header", path);
+    size_t n_text = text ? strlen(text) : 0, pad = (8 - n_text % 8) % 8;
+    uint64_t length = n_text + pad;
+    if (st == PAR_OK) st = par__writer_write(&file, &length, sizeof length);
+    if (st == PAR_OK) st = par__writer_write(&file, text, n_text);
+    if (st == PAR_OK) st = par__writer_write(&file, spaces, pad);
+    free(text);
     for (int i = 0; i < n && st == PAR_OK; i++) {
         st = fetch(user, i, &data);
         if (st == PAR_OK) st = par__writer_write(&file, data, par_tensor_nbytes(&tensors[i]));

@@ -45,25 +45,15 @@ static void make_gpt2(json_t *root, const par_transformer_config *c) {
     if (ends) set_size(root, "eos_token_id", GPT2_END);
 }
 
-static void make_window(json_t *root, const par__family *family, const par_transformer_config *c) {
-    bool qwen = strncmp(family->model_type, "qwen", 4) == 0;
-    bool mistral = strcmp(family->model_type, "mistral") == 0;
-    if (qwen) set(root, "use_sliding_window", json_boolean(c->window > 0));
-    if (qwen && c->window > 0) set_size(root, "max_window_layers", 0);
-    if (qwen || mistral)
-        set(root, "sliding_window", c->window > 0 ? json_integer(c->window) : json_null());
-}
-
-static json_t *make_scaling(const par_transformer_config *c) {
-    if (c->rope_scaling.factor == 0) return json_null();
-    return json_pack("{s:s, s:f, s:f, s:f, s:I}", "rope_type", "llama3", "factor",
-                     c->rope_scaling.factor, "low_freq_factor", c->rope_scaling.low_freq_factor,
-                     "high_freq_factor", c->rope_scaling.high_freq_factor,
-                     "original_max_position_embeddings",
-                     (json_int_t)c->rope_scaling.original_positions);
-}
-
 static void make_decoder(json_t *root, const par__family *family, const par_transformer_config *c) {
+    bool qwen = strncmp(family->model_type, "qwen", 4) == 0;
+    json_t *scaling = json_null();
+    if (c->rope_scaling.factor != 0)
+        scaling = json_pack("{s:s, s:f, s:f, s:f, s:I}", "rope_type", "llama3", "factor",
+                            c->rope_scaling.factor, "low_freq_factor",
+                            c->rope_scaling.low_freq_factor, "high_freq_factor",
+                            c->rope_scaling.high_freq_factor, "original_max_position_embeddings",
+                            (json_int_t)c->rope_scaling.original_positions);
     set_size(root, "vocab_size", c->vocab);
     set_size(root, "max_position_embeddings", c->positions);
     set_size(root, "hidden_size", c->channels);
@@ -75,27 +65,17 @@ static void make_decoder(json_t *root, const par__family *family, const par_tran
     set(root, "hidden_act", json_string("silu"));
     set(root, "rms_norm_eps", real(c->norm_eps));
     set(root, "rope_theta", json_real(c->rope_theta));
-    set(root, "rope_scaling", make_scaling(c));
+    set(root, "rope_scaling", scaling);
     set(root, "attention_dropout", real(c->attention_dropout));
     if (strcmp(family->model_type, "llama") == 0) {
         set(root, "attention_bias", json_false());
         set(root, "mlp_bias", json_false());
     }
-    make_window(root, family, c);
+    if (qwen) set(root, "use_sliding_window", json_boolean(c->window > 0));
+    if (qwen && c->window > 0) set_size(root, "max_window_layers", 0);
+    if (qwen || strcmp(family->model_type, "mistral") == 0)
+        set(root, "sliding_window", c->window > 0 ? json_integer(c->window) : json_null());
     set(root, "bos_token_id", json_null());
-}
-
-/* Null where they are not known and the family has not said. */
-static void set_ends(json_t *root, const par_weights *from) {
-    json_t *list = json_array();
-    for (int i = 0; i < from->n_ends; i++) json_array_append_new(list, json_integer(from->ends[i]));
-    if (from->n_ends == 1)
-        set_size(root, "eos_token_id", from->ends[0]);
-    else if (from->n_ends > 1)
-        json_object_set(root, "eos_token_id", list);
-    else if (!json_object_get(root, "eos_token_id"))
-        set(root, "eos_token_id", json_null());
-    json_decref(list);
 }
 
 json_t *par__config_make(const par__family *family, const par_weights *from, par_dtype dtype) {
@@ -109,7 +89,16 @@ json_t *par__config_make(const par__family *family, const par_weights *from, par
         make_gpt2(root, c);
     else
         make_decoder(root, family, c);
-    set_ends(root, from);
+    /* Null where the ends are not known and the family has not said. */
+    json_t *ends = json_array();
+    for (int i = 0; i < from->n_ends; i++) json_array_append_new(ends, json_integer(from->ends[i]));
+    if (from->n_ends == 1)
+        set_size(root, "eos_token_id", from->ends[0]);
+    else if (from->n_ends > 1)
+        json_object_set(root, "eos_token_id", ends);
+    else if (!json_object_get(root, "eos_token_id"))
+        set(root, "eos_token_id", json_null());
+    json_decref(ends);
     set(root, "initializer_range", json_real(c->init_std > 0 ? c->init_std : 0.02));
     set(root, "tie_word_embeddings", json_boolean(c->tied));
     set(root, "torch_dtype", json_string(type));

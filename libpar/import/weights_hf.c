@@ -35,13 +35,6 @@ typedef struct {
     char *data, *part; /* of the largest tensor, and of one of its parts */
 } writing;
 
-/* Parameters of the model, which are at least as many as tensors. */
-static int count_params(const par_transformer_config *config) {
-    int n = 0;
-    for (par_param p; par_weights_param(config, n, &p);) n++;
-    return n;
-}
-
 static par_status add_tensor(writing *w, int i, const par__mapping *m, int64_t layer) {
     par_param p;
     stored *t = &w->tensors[w->n];
@@ -61,7 +54,8 @@ static par_status add_tensor(writing *w, int i, const par__mapping *m, int64_t l
 static par_status plan(writing *w, size_t shard_nbytes) {
     size_t most = shard_nbytes ? shard_nbytes : default_shard, used = 0, largest = 1;
     int64_t layer;
-    int n = count_params(&w->from->config);
+    int n = 0; /* parameters, which are at least as many as tensors */
+    for (par_param p; par_weights_param(&w->from->config, n, &p);) n++;
     w->tensors = calloc((size_t)n + 1, sizeof *w->tensors);
     w->views = calloc((size_t)n + 1, sizeof *w->views);
     if (!w->tensors || !w->views) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d tensors", n);
@@ -182,14 +176,6 @@ static par_status write_index(const writing *w) {
         json_pack("{s:{s:I}, s:o}", "metadata", "total_size", total, "weight_map", map));
 }
 
-static par_status write_all(writing *w, size_t shard_nbytes) {
-    PAR_TRY(plan(w, shard_nbytes));
-    PAR_TRY(par__make_directories(w->directory));
-    PAR_TRY(write_files(w));
-    if (w->n_files > 1) PAR_TRY(write_index(w));
-    return write_json(w->directory, "config.json", par__config_make(w->family, w->from, w->dtype));
-}
-
 par_status par_weights_write_hf(const par_weights *from, const char *directory, par_dtype dtype,
                                 size_t shard_nbytes) {
     PAR_REQUIRE(from && from->read && directory && *directory);
@@ -208,7 +194,12 @@ par_status par_weights_write_hf(const par_weights *from, const char *directory, 
             from->config.bias ? "on" : "off");
     if (par__directory_exists(directory) || par__file_exists(directory))
         PAR_FAIL(PAR_ERR_IO, "%s: is there already; legal: a name that is not there", directory);
-    par_status st = write_all(&w, shard_nbytes);
+    par_status st = plan(&w, shard_nbytes);
+    if (st == PAR_OK) st = par__make_directories(directory);
+    if (st == PAR_OK) st = write_files(&w);
+    if (st == PAR_OK && w.n_files > 1) st = write_index(&w);
+    if (st == PAR_OK)
+        st = write_json(directory, "config.json", par__config_make(w.family, from, dtype));
     free(w.tensors);
     free(w.views);
     free(w.data);

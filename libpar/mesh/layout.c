@@ -17,17 +17,13 @@ const char *par_axis_name(par_axis axis) {
     return (int)axis >= 0 && axis < PAR_AXIS_COUNT ? names[axis] : "unknown axis";
 }
 
-static bool is_default_order(const par_layout *layout) {
-    for (int i = 0; i < PAR_AXIS_COUNT; i++)
-        if (layout->order[i] != PAR_TP) return false;
-    return true;
-}
-
 par_layout par__layout_filled(const par_layout *layout) {
     par_layout filled = *layout;
+    bool default_order = true;
+    for (int i = 0; i < PAR_AXIS_COUNT; i++) default_order &= layout->order[i] == PAR_TP;
     for (int i = 0; i < PAR_AXIS_COUNT; i++) {
         if (filled.size[i] == 0) filled.size[i] = 1;
-        if (is_default_order(layout)) filled.order[i] = (par_axis)i;
+        if (default_order) filled.order[i] = (par_axis)i;
     }
     if (filled.kv_replicas == 0) filled.kv_replicas = 1;
     return filled;

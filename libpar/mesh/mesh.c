@@ -39,18 +39,16 @@ static int rank_along(const par_mesh *mesh, par_axis axis, int i) {
     return par_layout_rank(&mesh->layout, coordinate);
 }
 
-static par_status make_axis(const builder *b, par_axis axis) {
-    int n = b->mesh->layout.size[axis];
-    for (int i = 0; i < n; i++) b->ranks[i] = rank_along(b->mesh, axis, i);
-    return make_comm(b, par_axis_name(axis), n, axis == PAR_PP ? PIPELINE_NBYTES : 0,
-                     &b->mesh->axis[axis]);
-}
-
 static par_status make_comms(const builder *b) {
     const par_comm_params world = {.axis = "world", .max_nbytes = WORLD_NBYTES};
     par_mesh *m = b->mesh;
     PAR_TRY(par_comm_create(b->transport, &world, b->memory, &m->world));
-    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) PAR_TRY(make_axis(b, (par_axis)axis));
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
+        int size = m->layout.size[axis];
+        for (int i = 0; i < size; i++) b->ranks[i] = rank_along(m, (par_axis)axis, i);
+        PAR_TRY(make_comm(b, par_axis_name((par_axis)axis), size,
+                          axis == PAR_PP ? PIPELINE_NBYTES : 0, &m->axis[axis]));
+    }
     int n = m->layout.kv_replicas, first = m->coordinate[PAR_TP] / n * n;
     for (int i = 0; i < n; i++) b->ranks[i] = rank_along(m, PAR_TP, first + i);
     PAR_TRY(make_comm(b, "kv", n, 0, &m->kv));

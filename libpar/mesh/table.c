@@ -36,16 +36,6 @@ static void list_cores(char *text, size_t nbytes) {
     }
 }
 
-static void print_line(const par_mesh *mesh, int rank, const process *at,
-                       void (*print)(void *, const char *), void *user) {
-    char line[256];
-    int c[PAR_AXIS_COUNT];
-    par_layout_coordinates(&mesh->layout, rank, c);
-    snprintf(line, sizeof line, "%5d %4d %4d %4d %4d  %-20s %8lld  %s", rank, c[PAR_TP], c[PAR_CP],
-             c[PAR_DP], c[PAR_PP], at->host, (long long)at->pid, at->cores);
-    print(user, line);
-}
-
 par_status par_mesh_print(const par_mesh *mesh, void (*print)(void *user, const char *line),
                           void *user) {
     PAR_REQUIRE(mesh && print);
@@ -62,8 +52,15 @@ par_status par_mesh_print(const par_mesh *mesh, void (*print)(void *user, const 
         st = par_comm_all_gather(mesh->world, &mine, all, sizeof mine, PAR_U8, tag, NULL, NULL);
     if (st == PAR_OK && mesh->rank == 0) {
         print(user, " rank   tp   cp   dp   pp  host                      pid  cores");
-        for (int rank = 0; rank < mesh->size; rank++)
-            print_line(mesh, rank, &all[rank], print, user);
+        for (int rank = 0; rank < mesh->size; rank++) {
+            char line[256];
+            int c[PAR_AXIS_COUNT];
+            par_layout_coordinates(&mesh->layout, rank, c);
+            snprintf(line, sizeof line, "%5d %4d %4d %4d %4d  %-20s %8lld  %s", rank, c[PAR_TP],
+                     c[PAR_CP], c[PAR_DP], c[PAR_PP], all[rank].host, (long long)all[rank].pid,
+                     all[rank].cores);
+            print(user, line);
+        }
     }
     free(all);
     return st;

@@ -87,8 +87,9 @@ par_status par_device_select(const par_device_params *params) {
     return st;
 }
 
-/* The module's backend, loaded by the first call. */
-static par_status module_backend(const par_backend **out) {
+par_status par_backend_get(const char *name, const par_backend **out) {
+    PAR_REQUIRE(name && out);
+    if (strcmp(name, "cuda") != 0) return par__backend_find(name, out);
     pthread_mutex_lock(&lock);
     if (!tried) {
         status = load();
@@ -100,9 +101,4 @@ static par_status module_backend(const par_backend **out) {
     pthread_mutex_unlock(&lock);
     if (status == PAR_OK) *out = &loaded.backend;
     return status;
-}
-
-par_status par_backend_get(const char *name, const par_backend **out) {
-    PAR_REQUIRE(name && out);
-    return strcmp(name, "cuda") == 0 ? module_backend(out) : par__backend_find(name, out);
 }
