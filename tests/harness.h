@@ -41,6 +41,8 @@ __attribute__((format(printf, 3, 4))) void harness_fail(const char *file, int li
 /* Mark the running case as skipped, visibly. Return from the case after it. */
 __attribute__((format(printf, 1, 2))) void harness_skip(const char *format, ...);
 bool harness_failed(void);
+/* From here on jansson has memory of its own, which free cannot free, as a host may have it. */
+void harness_foreign_json(void);
 
 /* norm(a - b) / norm(b), in double; norm(a) if b is zero. */
 double harness_relative(const float *a, const float *b, int64_t n);

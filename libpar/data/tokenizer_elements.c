@@ -8,6 +8,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "libpar/base/json_text.h"
 #include "libpar/data/tokenizer.h"
 
 static const char *text_of(const json_t *object, const char *name) {
@@ -49,7 +50,7 @@ static par_status copy(const char *path, const char *text, char **out) {
 
 static par_status refuse(const char *path, const char *element, const char *member,
                          const json_t *value, const char *legal) {
-    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    char *text = value ? par__json_text(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
     par_status st = par_error_set(
         PAR_ERR_UNSUPPORTED, "%s: \"%s\" has \"%s\": %.200s, which is not supported; legal: %s",
         path, element, member, text ? text : "nothing", legal);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/json_text.h"
 #include "libpar/data/tokenizer.h"
 
 static bool is_text(const json_t *value, const char *text) {
@@ -148,7 +149,7 @@ static par_status read_decoder(const char *path, const json_t *d, par_tokenizer 
     t->strip_first |=
         strip || (metaspace && !is_text(json_object_get(d, "prepend_scheme"), "never"));
     if (metaspace || replace || strip) return PAR_OK;
-    char *text = json_dumps(d, JSON_COMPACT);
+    char *text = par__json_text(d, JSON_COMPACT);
     par_status st = par_error_set(PAR_ERR_UNSUPPORTED,
                                   "%s: \"decoder\" has %.200s, which is not supported; legal: "
                                   "ByteLevel, ByteFallback, Fuse, Metaspace, Replace of ▁ by a "

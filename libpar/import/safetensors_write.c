@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "libpar/base/checked.h"
+#include "libpar/base/json_text.h"
 #include "libpar/import/safetensors.h"
 
 static par_status check_tensor(const char *path, const char *name, const par_tensor *t,
@@ -58,7 +59,7 @@ static par_status write_file(const char *path, const json_t *header, int n,
     par__writer file;
     const void *data;
     PAR_TRY(par__writer_open(path, &file));
-    char *text = json_dumps(header, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    char *text = par__json_text(header, JSON_COMPACT | JSON_PRESERVE_ORDER);
     par_status st =
         text ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "%s: no memory for its header", path);
     size_t n_text = text ? strlen(text) : 0, pad = (8 - n_text % 8) % 8;

@@ -10,6 +10,7 @@
 
 #include "libpar/base/directory.h"
 #include "libpar/base/file.h"
+#include "libpar/base/json_text.h"
 #include "libpar/import/safetensors.h"
 #include "libpar/import/weights.h"
 
@@ -133,13 +134,13 @@ static par_status write_files(writing *w) {
 
 /* With 15 digits, "0.02", unless a number in it needs all 17. */
 static char *text_of(const json_t *root) {
-    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    char *text = par__json_text(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     json_t *back = text ? json_loads(text, 0, NULL) : NULL;
     bool same = !text || json_equal(root, back);
     json_decref(back);
     if (same) return text;
     free(text);
-    return json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+    return par__json_text(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
 }
 
 static par_status write_json(const char *directory, const char *name, json_t *root) {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "libpar/base/file.h"
+#include "libpar/base/json_text.h"
 #include "libpar/mesh/layout.h"
 #include "matrix_columns.h"
 #include "matrix_map.h"
@@ -28,7 +29,7 @@ __attribute__((format(printf, 2, 3))) static void put(output *o, const char *for
 
 /* A JSON value, which is taken; NULL: there was no memory for it, or a text was not UTF-8. */
 static void put_json(output *o, json_t *value) {
-    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = value ? par__json_text(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(value);
     if (!text && o->status == PAR_OK)
         o->status = par_error_set(PAR_ERR_MEMORY, "no host memory for JSON, or a name in it is not "

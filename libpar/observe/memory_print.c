@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "libpar/base/file.h"
+#include "libpar/base/json_text.h"
 #include "memory_report.h"
 
 const char *par__memory_bytes(double nbytes, char text[32]) {
@@ -280,7 +281,7 @@ char *par_memory_report_json(const par_memory_report *r) {
     json_object_set_new(o, "largest_rank", json_integer(r->ranks[r->largest].rank));
     json_object_set_new(o, "largest_rank_with", savings);
     json_object_set_new(o, "ranks", ranks);
-    char *text = json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    char *text = par__json_text(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(o);
     return text;
 }

@@ -13,6 +13,7 @@
 
 #include "libpar/base/clock.h"
 #include "libpar/base/hash.h"
+#include "libpar/base/json_text.h"
 #include "memory_report.h"
 
 /* These keep the cost of samples below 0.1 % of a core: statm takes microseconds, asking a device
@@ -81,7 +82,7 @@ static char *ledger_text(const par_memory *memory) {
         json_object_set_new(o, "parts", of);
         json_array_append_new(list, o);
     }
-    char *text = json_dumps(list, JSON_COMPACT);
+    char *text = par__json_text(list, JSON_COMPACT);
     json_decref(list);
     return text;
 }
@@ -215,7 +216,7 @@ char *par_memory_watch_text(par_memory_watch *w, int rank) {
     json_object_set_new(own, "ledger", json_integer(0));
     json_array_append_new(ranks, own);
     json_t *all = file_json(ledgers, ranks, NULL, 0);
-    char *text = json_dumps(all, JSON_COMPACT);
+    char *text = par__json_text(all, JSON_COMPACT);
     json_decref(all);
     free(now);
     return text;
@@ -246,7 +247,7 @@ static int first_with(const gathering *g, int r) {
 
 static par_status prepare(gathering *g, const par_layout *layout, head *mine) {
     json_t *o = rank_json(g->watch, layout, g->rank);
-    g->own = json_dumps(o, JSON_COMPACT);
+    g->own = par__json_text(o, JSON_COMPACT);
     json_decref(o);
     g->all = calloc((size_t)g->size, sizeof *g->all);
     if (!g->own || !g->all)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/json_text.h"
 #include "timeline.h"
 
 enum { MAX_STEPS = 4096, MAX_KERNELS = 64, SHOWN_KERNELS = 10 };
@@ -242,7 +243,7 @@ static par_status print_json(const report *r) {
     json_t *root =
         json_pack("{s:i,s:i,s:o,s:o,s:o}", "ranks", r->traces.n_ranks, "cut_steps", r->n_cut,
                   "steps", steps, "critical_path_s", json_uses(r, r->path, 0), "kernels", kernels);
-    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = root ? par__json_text(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
     if (!text) PAR_FAIL(PAR_ERR_MEMORY, "no memory for the timeline's figures");
     r->print(r->user, text);

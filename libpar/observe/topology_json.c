@@ -3,11 +3,12 @@
 #include <string.h>
 
 #include "libpar/base/file.h"
+#include "libpar/base/json_text.h"
 #include "topology.h"
 
 par_status par__json_write(json_t *value, const char *path) {
     par__writer writer;
-    char *text = value ? json_dumps(value, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
+    char *text = value ? par__json_text(value, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
     json_decref(value);
     if (!text) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %s", path);
     par_status st = par__writer_open(path, &writer);

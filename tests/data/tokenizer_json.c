@@ -252,6 +252,7 @@ int main(int argc, char **argv) {
         {"whole-pieces", whole_pieces, 0, NULL, 0},
         {"refusals", refusals, 0, NULL, 0},
     };
+    harness_foreign_json();
     temp_open();
     int rc = harness_main("tokenizer-json", cases, HARNESS_COUNT(cases), argc, argv);
     temp_close();

@@ -271,6 +271,7 @@ int main(int argc, char **argv) {
         {"pointers", pointers, 0, NULL, 0},
         {"values", values, 0, NULL, 0},
     };
+    harness_foreign_json();
     temp_open();
     int rc = harness_main("hub", cases, HARNESS_COUNT(cases), argc, argv);
     temp_close();

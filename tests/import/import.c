@@ -584,6 +584,7 @@ int main(int argc, char **argv) {
         {"read-refusals", read_refusals, 0, NULL, 0},
         {"sharded", sharded, 0, NULL, 0},
     };
+    harness_foreign_json();
     temp_open();
     int rc = harness_main("import", cases, HARNESS_COUNT(cases), argc, argv);
     temp_close();

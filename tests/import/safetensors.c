@@ -222,6 +222,7 @@ int main(int argc, char **argv) {
         {"good-headers", good_headers, 0, NULL, 0}, {"bad-headers", bad_headers, 0, NULL, 0},
         {"truncations", truncations, 0, NULL, 0},   {"lookups", lookups, 0, NULL, 0},
     };
+    harness_foreign_json();
     temp_open();
     int rc = harness_main("safetensors", cases, HARNESS_COUNT(cases), argc, argv);
     temp_close();

@@ -172,6 +172,7 @@ static const harness_case cases[] = {
 
 int main(int argc, char **argv) {
     static const char *const names[] = {"matrix.json", "again.json", "other.json", "bad.json"};
+    harness_foreign_json();
     snprintf(folder, sizeof folder, "/tmp/par-matrix-XXXXXX");
     if (!mkdtemp(folder)) return 1;
     int code = harness_main("matrix-files", cases, HARNESS_COUNT(cases), argc, argv);

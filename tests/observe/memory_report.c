@@ -249,6 +249,7 @@ int main(int argc, char **argv) {
                                          {"growth", growth, 0, NULL, 0},
                                          {"pictures", pictures, 0, NULL, 0},
                                          {"refused", refused, 0, NULL, 0}};
+    harness_foreign_json();
     if (!mkdtemp(folder)) return 1;
     int failed = harness_main("memory_report", cases, HARNESS_COUNT(cases), argc, argv);
     char command[300];
