@@ -87,7 +87,7 @@ static bool is_late(const par_watchdog *w, int rank, double waited, double now) 
     double quiet = now - s->progress_at, used = 1e-9 * (double)(r->page.cpu - s->cpu);
     bool computes = r->page.phase == PAR__PHASE_STEP || r->page.phase == PAR__PHASE_EVALUATE ||
                     r->page.phase == PAR__PHASE_GENERATE;
-    /* It uses cores, or would if others left it some. */
+    /* It uses cores, or would if others left it some; what it does elsewhere takes its time. */
     bool may_work = !computes || s->n_runs > 1 || used > BUSY * quiet;
     if (r->sign == PAR__RANK_UNSEEN) return waited >= PATIENCE * w->params.timeout_s;
     if (r->sign != PAR__RANK_ALIVE || r->page.phase == PAR__PHASE_ENDED) return true;
@@ -108,7 +108,9 @@ static bool find_late(par_watchdog *w, double waited, double now) {
         h->ranks[r].culprit = h->ranks[r].culprit && is_late(w, r, waited, now);
         h->n_culprits += h->ranks[r].culprit;
     }
-    if (h->circle && h->n_culprits < accused) return false; /* one of it moves, so all may go on */
+    /* one of the circle moves, so all may go on; but not for ever */
+    if (h->circle && h->n_culprits < accused && waited < PATIENCE * w->params.timeout_s)
+        return false;
     return h->n_culprits > 0;
 }
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../harness.h"
+#include "../harness_internal.h"
 #include "../train/check.h"
 #include "../train/failing_model.h"
 #include "libpar/base/directory.h"
@@ -225,7 +226,9 @@ static void pages(par_transport *transport) {
 /* Two ranks wait for each other, as pages say. While one of them moves, what the other waits for
  * may be under way; once both stand still, both are named. */
 static void circle(par_transport *transport) {
+    enum { LONG_S = 2 };
     const struct timespec pause = {.tv_nsec = 20000000};
+    const double begin = harness_seconds();
     char directory[] = "/tmp/par-watchdog-XXXXXX", path[96];
     heard h[2] = {{0}};
     par_watchdog *w[2] = {NULL};
@@ -236,7 +239,7 @@ static void circle(par_transport *transport) {
                                              .run = 9,
                                              .rank = r,
                                              .size = 2,
-                                             .timeout_s = 1,
+                                             .timeout_s = LONG_S,
                                              .stalled = stalled,
                                              .user = &h[r]};
         snprintf(h[r].said, sizeof h[r].said, "%s/said.%d", directory, r);
@@ -249,7 +252,7 @@ static void circle(par_transport *transport) {
         page[r]->phase = PAR__PHASE_STEP;
         par__flight_wait(page[r], PAR__WAIT_PEER, -1, 1 - r, 0);
     }
-    for (int i = 0; i < 100; i++) {
+    while (harness_seconds() - begin < 1.8 * LONG_S) {
         nanosleep(&pause, NULL);
         __atomic_add_fetch(&page[0]->progress, 1, __ATOMIC_RELAXED);
     }
