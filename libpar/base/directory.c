@@ -57,7 +57,8 @@ par_status par__remove_directory(const char *path) {
     if (!d) return errno == ENOENT ? PAR_OK : par__write_error(path, "opened");
     for (struct dirent *e; (e = readdir(d));) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        if (unlinkat(dirfd(d), e->d_name, 0) != 0) st = par__write_error(path, "emptied");
+        if (unlinkat(dirfd(d), e->d_name, 0) != 0 && errno != ENOENT)
+            st = par__write_error(path, "emptied");
     }
     closedir(d);
     if (rmdir(path) != 0 && st == PAR_OK) st = par__write_error(path, "removed");

@@ -217,10 +217,11 @@ par_status par__owner_check(const char *directory, const par_owner *owner);
 par_status par__check_replaced(const par_checkpoint_params *params);
 /* Rank 0, after a save: what is not to stay (par_checkpoint_params) gets temporary names. */
 void par__prune(const par_checkpoint_params *params, par_problems *notes);
-/* Of directories with temporary names: rank's part of n_ranks of the ranks' files, as far as that
- * is possible; then, on rank 0, all. */
-void par__empty_temporary(const char *directory, int rank, int n_ranks);
-void par__remove_temporary(const char *directory, par_problems *notes);
+/* Of checkpoints that have got temporary names: rank's part of n_ranks of the ranks' files, as far
+ * as that is possible; then, on rank 0, the rest. `all`: also what saves left that never came to
+ * their end, for the directory's owner alone, as another's save may be under way. */
+void par__empty_renamed(const char *directory, int rank, int n_ranks);
+void par__remove_temporary(const char *directory, bool all, par_problems *notes);
 
 /* replace.c: put right what a save left that was killed while a checkpoint was set aside. What goes
  * gets a temporary name. */

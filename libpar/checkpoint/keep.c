@@ -79,20 +79,22 @@ static par_status rename_step(const char *directory, int64_t step) {
     return rename(path, away) == 0 ? PAR_OK : par__write_error(path, "renamed");
 }
 
-/* The path of the next temporary directory; false: there is none. */
-static bool next_temporary(DIR *d, const char *directory, char path[PAR__PATH]) {
+/* The path of the next temporary directory; false: there is none. Not `all`: of checkpoints that a
+ * save renamed, none in which one may be writing. */
+static bool next_temporary(DIR *d, const char *directory, bool all, char path[PAR__PATH]) {
     const char *rest;
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (par__step_of(e->d_name, &rest) >= 0 && strncmp(rest, ".tmp-", 5) == 0 &&
-            par__path(path, directory, e->d_name) == PAR_OK)
-            return true;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (par__step_of(e->d_name, &rest) < 0 || strncmp(rest, ".tmp-", 5) != 0) continue;
+        if (!all && strcmp(rest, ".tmp-old") != 0 && strcmp(rest, ".tmp-aside") != 0) continue;
+        if (par__path(path, directory, e->d_name) == PAR_OK) return true;
+    }
     return false;
 }
 
-void par__empty_temporary(const char *directory, int rank, int n_ranks) {
+void par__empty_renamed(const char *directory, int rank, int n_ranks) {
     char path[PAR__PATH], name[PAR__NAME];
     DIR *d = opendir(directory);
-    while (next_temporary(d, directory, path)) {
+    while (next_temporary(d, directory, false, path)) {
         int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         for (int k = rank, gone = folder >= 0; gone; k += n_ranks) {
             par__shard_name(k, name);
@@ -103,10 +105,10 @@ void par__empty_temporary(const char *directory, int rank, int n_ranks) {
     if (d) closedir(d);
 }
 
-void par__remove_temporary(const char *directory, par_problems *notes) {
+void par__remove_temporary(const char *directory, bool all, par_problems *notes) {
     char path[PAR__PATH];
     DIR *d = opendir(directory);
-    while (next_temporary(d, directory, path))
+    while (next_temporary(d, directory, all, path))
         if (par__remove_directory(path) != PAR_OK) par_problem(notes, "%s", par_error());
     if (d) closedir(d);
 }

@@ -104,7 +104,8 @@ static par_status prepare(par__saving *s) {
         PAR_TRY(par__settle_aside(s->params.directory));
         PAR_TRY(par__check_replaced(&s->params));
     }
-    par__remove_temporary(s->params.directory, &s->result.notes);
+    if (s->params.owner || !s->params.check_only)
+        par__remove_temporary(s->params.directory, true, &s->result.notes);
     PAR_TRY(check_space(s));
     return par__make_directories(s->temporary);
 }

@@ -74,6 +74,7 @@ par_status par__save_tidy(par__saving *s) {
     const par_checkpoint_params *p = &s->params;
     if (p->check_only) {
         par__remove_directory(s->final);
+        s->named = PAR__UNNAMED;
         return PAR_OK;
     }
     if (par__owner_check(p->directory, p->owner) != PAR_OK) { /* lost since the name was given */
@@ -85,18 +86,19 @@ par_status par__save_tidy(par__saving *s) {
     if (par__write_latest(p->directory, s->name) != PAR_OK)
         par_problem(&s->result.notes, "%s", par_error());
     par__prune(p, &s->result.notes);
-    s->tidies = 1;
+    s->tidies = par__sync_directory(p->directory) == PAR_OK; /* names first, then files */
+    if (!s->tidies) par_problem(&s->result.notes, "%s", par_error());
     return PAR_OK;
 }
 
 par_status par__save_empty(par__saving *s) {
     if (s->tidies)
-        par__empty_temporary(s->params.directory, par_comm_rank(s->world), par_comm_size(s->world));
+        par__empty_renamed(s->params.directory, par_comm_rank(s->world), par_comm_size(s->world));
     return PAR_OK;
 }
 
 par_status par__save_remove(par__saving *s) {
-    if (s->tidies) par__remove_temporary(s->params.directory, &s->result.notes);
+    if (s->tidies) par__remove_temporary(s->params.directory, false, &s->result.notes);
     return PAR_OK;
 }
 

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -341,7 +342,7 @@ static void removal(par_transport *transport) {
     }
     par_comm *world = NULL;
     par_checkpoint_result result;
-    char name[8], directory[] = "/tmp/par-resume-XXXXXX";
+    char name[8], directory[] = "/tmp/par-resume-XXXXXX", left[64];
     const int rank = par_transport_rank(transport);
     par_checkpoint_params params = {.directory = directory, .keep = 1, .loss = 1};
     snprintf(name, sizeof name, "%d", rank);
@@ -357,6 +358,15 @@ static void removal(par_transport *transport) {
         CHECK(n_removed == params.step - 1, "step %d: %d of this rank's files are removed",
               (int)params.step, n_removed);
     }
+    /* what a killed save left stays at the check of a stranger, and goes with the next save */
+    snprintf(left, sizeof left, "%s/step_00000009.tmp-1-1", directory);
+    if (rank == 0) CHECK(mkdir(left, 0777) == 0, "no directory");
+    params.check_only = true;
+    CHECK_OK(par_checkpoint_save(world, &params, &run, 1, &result));
+    if (rank == 0) CHECK(access(left, F_OK) == 0, "a check has removed what is not its own");
+    params.check_only = false;
+    CHECK_OK(par_checkpoint_save(world, &params, &run, 1, &result));
+    if (rank == 0) CHECK(access(left, F_OK) != 0, "what a killed save left is still there");
     if (rank == 0) nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     par_comm_destroy(&world);
 }
