@@ -7,15 +7,20 @@
 
 enum { MAX_ROWS = 32 };
 
+static const char **room; /* for all words of the line per row, until the process ends */
+
+static void free_room(void) {
+    free(room);
+}
+
 bool par_tool_read(const par_option *rows, int n, const char *usage, int argc, char **argv,
                    par_problems *problems) {
     static char text[8192];
-    static const char **room; /* for all words of the line per row, until the process ends */
     par_option table[MAX_ROWS + 1];
     size_t n_words = (size_t)argc + 1;
-    bool help;
+    bool help, first = !room;
     room = calloc((size_t)n * n_words, sizeof *room);
-    if (!room) {
+    if (!room || (first && atexit(free_room) != 0)) {
         fprintf(stderr, "par: no host memory for %d words\n", argc);
         exit(EXIT_FAILURE);
     }
