@@ -10,7 +10,7 @@ build=$(cd "$1" && pwd) saves=${2:-6} ranks=${RANKS:-1}
 here=$(cd "$(dirname "$0")/.." && pwd)
 . "$here/scripts/mpi.sh"
 mpi_flags
-options=${OPTIONS:---model gpt2-124m --tokens 512 --batch 8 --micro-batch 4 --vocab 50304}
+options=${OPTIONS:---model gpt2-124m --tokens 256 --batch 4 --vocab 50304}
 place=$(mktemp -d) && cd "$place"
 trap 'rm -rf "$place"' EXIT
 seq 1 60000 >text
