@@ -2,8 +2,8 @@
  * Which checkpoints stay. What goes is of the owner's own run, older than the checkpoint that was
  * just read back, and verifies: whatever else lies in the directory is not touched. Nothing is
  * removed under a final name: rank 0 gives it a temporary one first, so that a half removed
- * checkpoint never looks like one; then every rank removes its part of the files, since a file in
- * the page cache takes a core some 0.2 s per GiB, and rank 0 what is left.
+ * checkpoint never looks like one; then every rank removes its part of the files, since large ones
+ * take a while, and rank 0 what is left.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
