@@ -1,8 +1,8 @@
 /*
  * Matrix product: par_gemm in par/kernels.h. oneDNN's sgemm where the build has it, else own
  * blocked loops. Large products run in blocks of rows, which bound oneDNN's packing buffers, and
- * those in pieces, between which communication makes progress. The bias is added before the
- * product, into c. 16-bit operands: gemm_half.c, gemm_bf16.c; a few rows: gemm_few.c.
+ * those in pieces and steps, between which communication makes progress. The bias is added before
+ * the product, into c. 16-bit operands: gemm_half.c, gemm_bf16.c; a few rows: gemm_few.c.
  */
 #include <string.h>
 
@@ -19,14 +19,20 @@
 #endif
 
 /* Multiply-adds of a block: about 10 ms on two cores. At least MIN_ROWS rows, so that b's packing
- * is paid for. */
+ * is paid for: see gemm_grid_halved. */
 #define BLOCK_WORK ((double)(INT64_C(1) << 30))
+#if defined(__AVX512F__)
 enum { MIN_ROWS = 256 };
+#else
+enum { MIN_ROWS = 1024 };
+#endif
 
 int64_t par__cpu_gemm_rows(const par_gemm *g) {
+    enum { GRAIN = 64 };
     double rows = BLOCK_WORK / ((double)g->n * (double)(g->k ? g->k : 1));
-    if (rows >= (double)g->m) return g->m;
-    return rows < MIN_ROWS ? MIN_ROWS : (int64_t)rows / MIN_ROWS * MIN_ROWS;
+    if (rows >= (double)g->m || g->m <= MIN_ROWS) return g->m;
+    int64_t most = rows < MIN_ROWS ? MIN_ROWS : (int64_t)rows / MIN_ROWS * MIN_ROWS;
+    return cpu_pieces(cpu_pieces(g->m, cpu_pieces(g->m, most)), GRAIN) * GRAIN;
 }
 
 /* A block of rows of c. */
@@ -75,13 +81,18 @@ static void product_pieces(const void *user, int slot, int64_t begin, int64_t en
     int before = onednn_begin();
     for (int64_t piece = begin; piece < end; piece++) {
         gemm_piece p = gemm_grid_piece(&x->grid, piece);
-        dnnl_status_t st = dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', p.m, p.n, g->k, 1.0f,
-                                      x->a + p.i * (g->ta ? 1 : g->lda), at_least_one(g->lda),
-                                      (const float *)g->b + p.j * (g->tb ? g->ldb : 1),
-                                      at_least_one(g->ldb), x->accumulate ? 1.0f : 0.0f,
-                                      x->c + p.i * g->ldc + p.j, at_least_one(g->ldc));
-        if (st != dnnl_success) atomic_store(x->status, (int)st);
-        cpu_progress(x->stream, slot);
+        const float *a = x->a + p.i * (g->ta ? 1 : g->lda),
+                    *b = (const float *)g->b + p.j * (g->tb ? g->ldb : 1);
+        for (int64_t l = 0; l < g->k; l += x->grid.depth) {
+            dnnl_status_t st =
+                dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', p.m, p.n,
+                           cpu_min(x->grid.depth, g->k - l), 1.0f, a + l * (g->ta ? g->lda : 1),
+                           at_least_one(g->lda), b + l * (g->tb ? 1 : g->ldb), at_least_one(g->ldb),
+                           x->accumulate || l > 0 ? 1.0f : 0.0f, x->c + p.i * g->ldc + p.j,
+                           at_least_one(g->ldc));
+            if (st != dnnl_success) atomic_store(x->status, (int)st);
+            cpu_progress(x->stream, slot);
+        }
     }
     onednn_end(before);
 }

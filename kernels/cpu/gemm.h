@@ -9,21 +9,34 @@
 par_status par__cpu_gemm_product(par_stream *stream, const par_gemm *g, const float *a, float *c,
                                  int64_t m, bool accumulate);
 
-/* Rows of c that one block of work has: a multiple of MIN_ROWS, or all. */
+/* Rows of c that one block of work has; blocks are about equal. */
 int64_t par__cpu_gemm_rows(const par_gemm *g);
 
-/* A matrix [m, n] in pieces of at most `rows` x `columns`, as many for each thread; rows first. */
+/* A product [m, n] of inner size k in pieces of at most `rows` x `columns`, as many for each
+ * thread, rows first; each in steps of at most `depth`. */
 typedef struct {
-    int64_t m, n, rows, columns;
+    int64_t m, n, rows, columns, depth;
 } gemm_grid;
 
-/* Communication makes progress between two pieces of the calling thread: so a large one is halved,
- * down to about 2 ms of a core, but not below MIN_SIDE, for then packing would show. */
-static inline gemm_grid gemm_grid_halved(gemm_grid g, int64_t k) {
+/*
+ * Communication makes progress between two steps of the calling thread: so large ones are halved,
+ * down to about 2 ms of a core, but not so far that packing would show. With AVX2 oneDNN 2.6 packs
+ * no operand where 1/rows + 1/columns is 0.0038 and more. Rows that lie a multiple of 1 KiB apart
+ * make it half as fast then. So sides stay long there, and the inner size is halved too.
+ */
+static inline gemm_grid gemm_grid_halved(gemm_grid g) {
+#if defined(__AVX512F__)
     enum { GRAIN = 16, MIN_SIDE = 256, WORK = 1 << 27 };
-    while (g.rows * g.columns > WORK / (k > 0 ? k : 1)) {
-        int64_t *side = g.rows > g.columns ? &g.rows : &g.columns;
-        if (*side < 2 * MIN_SIDE) break;
+    const int64_t min_depth = g.depth;
+#else
+    enum { GRAIN = 16, MIN_SIDE = 512, WORK = 3 << 26 };
+    const int64_t min_depth = 192;
+#endif
+    while (g.rows * g.columns > WORK / (g.depth > 0 ? g.depth : 1)) {
+        int64_t *side = g.rows > g.columns ? &g.rows : &g.columns, least = MIN_SIDE;
+        if (*side < 2 * MIN_SIDE || g.depth / min_depth > *side / MIN_SIDE)
+            side = &g.depth, least = min_depth;
+        if (*side < 2 * least) break;
         *side = cpu_pieces(cpu_pieces(*side, 2), GRAIN) * GRAIN;
     }
     return g;
@@ -33,16 +46,16 @@ static inline gemm_grid gemm_grid_halved(gemm_grid g, int64_t k) {
  * its part of both operands, and whole vectors wide; a small product is one piece. */
 static inline gemm_grid gemm_grid_of(int64_t m, int64_t n, int64_t k, int threads) {
     enum { GRAIN = 16 };
-    gemm_grid best = {m, n, m, n};
+    gemm_grid best = {m, n, m, n, k};
     if (m * n * k <= 8 * CPU_PARALLEL) return best;
     for (int down = 1; down <= threads; down++) {
         if (threads % down != 0) continue;
         int64_t rows = cpu_pieces(cpu_pieces(m, down), GRAIN) * GRAIN,
                 columns = cpu_pieces(cpu_pieces(n, threads / down), GRAIN) * GRAIN;
-        gemm_grid grid = {m, n, cpu_min(rows, m), cpu_min(columns, n)};
+        gemm_grid grid = {m, n, cpu_min(rows, m), cpu_min(columns, n), k};
         if (down == 1 || grid.rows + grid.columns < best.rows + best.columns) best = grid;
     }
-    return gemm_grid_halved(best, k);
+    return gemm_grid_halved(best);
 }
 
 static inline int64_t gemm_grid_pieces(const gemm_grid *g) {
