@@ -93,6 +93,8 @@ par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, i
                              par__span *spans);
 /* Why the libhdf5 that is loaded cannot be used; NULL: it can. */
 const char *par__hdf5_missing(void);
+/* libhdf5 was built for calls of several threads at a time. */
+bool par__hdf5_for_threads(void);
 /* index.c: index.h5, as libhdf5 leaves it. */
 par_status par__index_layout(const char *path, const par_checkpoint *checkpoint);
 /* The bytes are those of the index that the manifest describes, PAR_ERR_FORMAT: they are not. They

@@ -172,6 +172,11 @@ par_status par__shard_layout(const char *path, const par_checkpoint_run *runs, i
     return st;
 }
 
+bool par__hdf5_for_threads(void) {
+    hbool_t is = 0;
+    return H5is_library_threadsafe(&is) >= 0 && is;
+}
+
 /* Structures of libhdf5's calls differ between releases; it ends the process when it finds out. */
 const char *par__hdf5_missing(void) {
     static char why[256];

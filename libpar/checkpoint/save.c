@@ -1,8 +1,8 @@
 /*
  * Saving: see the order in par/checkpoint.h. It goes in stages. Each is a job of files
  * (save_jobs.c), on a thread where the caller goes on meanwhile; when the job has ended on every
- * rank, the ranks agree, so that all go on or all stop, and do what needs communication or libhdf5:
- * that is always the caller's thread. What fails before the checkpoint has its name leaves a
+ * rank, the ranks agree, so that all go on or all stop, and do what needs communication: that is
+ * always the caller's thread. So is libhdf5, unless it was built for threads, as Debian's is. What fails before the checkpoint has its name leaves a
  * temporary directory, which rank 0 removes; what fails later is taken back first, and an older
  * checkpoint of the same step gets its name back. From when it has been read back the checkpoint is
  * saved: what fails then is a note.
@@ -44,17 +44,6 @@ static par_status exchange(par__saving *s, char *mine, int64_t *sizes) {
     return PAR_OK;
 }
 
-/* Rank 0: index.h5, of what all ranks have. */
-static par_status lay_out_index(const par__saving *s) {
-    char path[PAR__PATH];
-    par_checkpoint *contents = NULL;
-    PAR_TRY(par__path(path, s->temporary, "index.h5"));
-    PAR_TRY(par__contents_of(s->params.directory, s->parts, par_comm_size(s->world), &contents));
-    par_status st = par__index_layout(path, contents);
-    par_checkpoint_close(&contents);
-    return st;
-}
-
 /* Every rank's file is on the disk. */
 static par_status gather(par__saving *s) {
     int p = par_comm_size(s->world);
@@ -68,7 +57,8 @@ static par_status gather(par__saving *s) {
     st = par_comm_agree(s->world, st);
     if (st == PAR_OK) st = exchange(s, mine, sizes);
     if (st == PAR_OK && s->first) s->parts[0] = mine, mine = NULL;
-    if (st == PAR_OK) st = par_comm_agree(s->world, s->first ? lay_out_index(s) : PAR_OK);
+    if (st == PAR_OK && !s->jobs_lay_out)
+        st = par_comm_agree(s->world, s->first ? par__save_index(s) : PAR_OK);
     free(sizes);
     free(mine);
     return st;
@@ -209,6 +199,7 @@ static par_status make(par_comm *world, const par_checkpoint_params *params,
     if (!s) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a save");
     s->world = world;
     s->background = background;
+    s->jobs_lay_out = background && par__hdf5_for_threads();
     s->first = par_comm_rank(world) == 0;
     if (background) PAR_TRY(check_memory(runs, n_runs));
     if (background && s->first) PAR_TRY(check_memory(params->blobs, params->n_blobs));

@@ -21,6 +21,7 @@ typedef struct par_checkpoint_saving {
     par_checkpoint_run *runs;     /* to write; owned, what they point to is not */
     int n_runs;
     bool first;          /* rank 0 */
+    bool jobs_lay_out;   /* libhdf5 is for the jobs' thread, too: it was built for several */
     float check_element; /* what check_only writes */
     char name[PAR__NAME], temporary_name[PAR__NAME];
     char final[PAR__PATH], temporary[PAR__PATH], aside[PAR__PATH];
@@ -49,16 +50,20 @@ typedef struct par_checkpoint_saving {
 par_status par__save_select(par__saving *s, const par_checkpoint_run *runs, int n);
 /* The caller's may end before the save does. Not collective. */
 par_status par__save_copy_params(par__saving *s, const par_checkpoint_params *params);
-/* The directory is this run's and there is room; then names, the temporary directory, and this
- * rank's file in it, without its data. Collective; errors [agreed]. */
+/* The directory is this run's and there is room; then names, the temporary directory, and, if jobs
+ * do not lay out, this rank's file in it, without its data. Collective; errors [agreed]. */
 par_status par__save_begin(par__saving *s);
+/* This rank's file, without its data. Not collective. */
+par_status par__save_shard(par__saving *s);
 
+/* save_jobs.c. Rank 0, with every rank's part: index.h5. */
+par_status par__save_index(const par__saving *s);
 /*
- * save_jobs.c: one after the other, each when all ranks are done with what was before it. They
- * neither communicate nor call libhdf5, which threads may not share: so they may run on a thread
- * beside the caller's work.
+ * The jobs, one after the other, each when all ranks are done with what was before it. They do not
+ * communicate, and call libhdf5 only where jobs_lay_out: so they may run on a thread beside the
+ * caller's work.
  */
-/* The state is finite; this rank's file. */
+/* This rank's file; the state is finite. */
 par_status par__save_write(par__saving *s);
 /* Rank 0, with every rank's part: index and manifest, then the final name. */
 par_status par__save_commit(par__saving *s);

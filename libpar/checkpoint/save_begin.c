@@ -125,7 +125,7 @@ static par_status set_names(par__saving *s) {
 }
 
 /* A check does all that a save does, with one element of each rank. */
-static par_status begin_shard(par__saving *s) {
+par_status par__save_shard(par__saving *s) {
     char name[PAR__NAME];
     int rank = par_comm_rank(s->world);
     if (s->params.check_only) {
@@ -153,5 +153,5 @@ par_status par__save_begin(par__saving *s) {
     PAR_TRY(par_comm_all_reduce(s->world, &s->need, &s->need, 1, PAR_I64, tag, NULL, NULL));
     PAR_TRY(set_names(s));
     PAR_TRY(par_comm_agree(s->world, s->first ? prepare(s) : PAR_OK));
-    return par_comm_agree(s->world, begin_shard(s));
+    return s->jobs_lay_out ? PAR_OK : par_comm_agree(s->world, par__save_shard(s));
 }

@@ -14,7 +14,18 @@
 #include "libpar/checkpoint/save.h"
 
 par_status par__save_write(par__saving *s) {
+    if (s->jobs_lay_out) PAR_TRY(par__save_shard(s));
     return par__shard_fill(s->shard_path, s->runs, &s->shard, &s->pulse);
+}
+
+par_status par__save_index(const par__saving *s) {
+    char path[PAR__PATH];
+    par_checkpoint *contents = NULL;
+    PAR_TRY(par__path(path, s->temporary, "index.h5"));
+    PAR_TRY(par__contents_of(s->params.directory, s->parts, par_comm_size(s->world), &contents));
+    par_status st = par__index_layout(path, contents);
+    par_checkpoint_close(&contents);
+    return st;
 }
 
 /* What libhdf5 has written goes to the disk; its size and digest. */
@@ -36,6 +47,7 @@ static par_status sync_index(const par__saving *s, par__index *out) {
 par_status par__save_commit(par__saving *s) {
     char path[PAR__PATH], *text = NULL;
     par__index index = {0};
+    if (s->jobs_lay_out) PAR_TRY(par__save_index(s));
     PAR_TRY(sync_index(s, &index));
     PAR_TRY(par__path(path, s->temporary, "manifest.json"));
     PAR_TRY(par__manifest_make(&s->params, &index, par_comm_size(s->world), s->parts, &text));

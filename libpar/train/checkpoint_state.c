@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "checkpoint_about.h"
+#include "libpar/base/threads.h"
 
 typedef par_status visit_fn(void *user, const par_checkpoint_run *run);
 
@@ -202,6 +203,23 @@ bool par_trainer_saves_behind(const par_trainer *t, size_t *nbytes) {
     return t->copy.room != NULL;
 }
 
+typedef struct {
+    char *to;
+    const char *from;
+    size_t nbytes;
+} host_copy;
+
+enum { COPY_PIECE = 1 << 20 };
+
+static void copy_pieces(const void *user, int slot, int64_t begin, int64_t end) {
+    const host_copy *c = user;
+    (void)slot;
+    for (int64_t i = begin; i < end; i++) {
+        size_t at = (size_t)i * COPY_PIECE, rest = c->nbytes - at;
+        memcpy(c->to + at, c->from + at, rest < COPY_PIECE ? rest : COPY_PIECE);
+    }
+}
+
 /* The runs' data is the copy's afterwards. From a device all of it is under way at once. */
 static par_status copy_state(par_trainer *t, list *l) {
     char *to = t->copy.room;
@@ -211,7 +229,9 @@ static par_status copy_state(par_trainer *t, list *l) {
         if (run->staging)
             PAR_TRY(t->on.backend->copy(t->on.stream, to, run->data, nbytes_of(run)));
         else
-            memcpy(to, run->data, nbytes_of(run));
+            par__threads_run((int64_t)(nbytes_of(run) + COPY_PIECE - 1) / COPY_PIECE,
+                             PAR_MAX_THREADS, copy_pieces,
+                             &(host_copy){to, run->data, nbytes_of(run)});
         run->data = to;
         run->staging = NULL;
         to += room_of(run);

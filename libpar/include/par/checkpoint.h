@@ -155,10 +155,11 @@ typedef struct par_checkpoint_saving par_checkpoint_saving;
 
 /**
  * The same save, with the same bytes in the same order, while the caller goes on. A thread writes
- * the files and reads them back; it neither communicates nor calls libhdf5. Agreements, gathers,
- * and libhdf5 (which threads may not share) are left to this call, poll and end, on the caller's
- * thread. It takes six polls at least. Until the checkpoint has its name, what was there before is
- * as it was; a process that is killed leaves a temporary directory, which the next save removes.
+ * the files and reads them back; it does not communicate, and calls libhdf5 only where that was
+ * built for threads. Agreements, gathers, and another libhdf5 are left to this call, poll and end,
+ * on the caller's thread. It takes six polls at least. Until the checkpoint has its name, what was
+ * there before is as it was; a process that is killed leaves a temporary directory, which the next
+ * save removes.
  * The loss is judged here, the runs' elements by the thread.
  *
  * The runs' data, kinds and names must stay as they are until end returns, and so must the owner;
