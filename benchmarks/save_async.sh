@@ -1,9 +1,10 @@
 #!/bin/bash
 # save_async.sh BUILD [SAVES]: how long a training stands still for saves in the background. One
-# training with --save-async saves every third step; train_llm prints for how long it waited: for
-# the copy of the state, for polls after each step, for the end. benchmarks/checkpoint then times
-# a memory copy of as many bytes on as many ranks. Printed: waited less copy, in percent of a step.
-# The first save's copy meets memory that nobody used before; it is not counted.
+# training with --save-async saves every eighth step: a save takes six boundaries of steps at least,
+# and the next one waits for it. train_llm prints for how long it waited: for the copy of the state,
+# for polls after each step, for the end. benchmarks/checkpoint then times a memory copy of as many
+# bytes on as many ranks. Printed: waited less copy, in percent of a step. The first save's copy
+# meets memory that nobody used before; it is not counted.
 # Ranks: RANKS (1), their layout and the model: OPTIONS, the folder of checkpoints: TMPDIR.
 set -eu -o pipefail
 build=$(cd "$1" && pwd) saves=${2:-6} ranks=${RANKS:-1}
@@ -19,7 +20,7 @@ seq 1 60000 >text
 echo "load $(cut -d' ' -f1-3 /proc/loadavg), $(nproc) cores; ranks $ranks; $options"
 # shellcheck disable=SC2086
 mpirun $mpirun_flags --bind-to none -n "$ranks" "$build/launcher/train_llm" --data tokens.bin \
-    --steps $((3 * saves + 2)) --save ck --save-async --save-every 3 --keep 1 --run none \
+    --steps $((8 * saves + 7)) --save ck --save-async --save-every 8 --keep 1 --run none \
     --log log --sample-tokens 0 --eval-every 0 $options >out
 grep '^saved' out
 mib=$(awk '/^saved/ { print $4; exit }' out)
