@@ -90,7 +90,7 @@ static par_status stats(par_stream *stream, const void *args, void *workspace) {
 CPU_INLINE void softmax_step(par_dtype t, void *logits, int64_t at, float lse, float seed,
                              int64_t j, int64_t count) {
     pair p = pair_load(logits, t, at + j, count);
-    for (int k = 0; k < 2; k++) p.v[k] = vec_exp_to(t, p.v[k] - lse) * seed;
+    for (int k = 0; k < 2; k++) p.v[k] = vec_exp_or_zero(t, p.v[k] - lse) * seed;
     pair_store(logits, t, at + j, count, p);
 }
 
