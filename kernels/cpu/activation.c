@@ -12,16 +12,21 @@ enum { BLOCK = 4096 }; /* elements that a thread takes at once */
 
 /* 2u and its derivative */
 CPU_INLINE vec tanh_argument(vec x) {
-    return TWICE_SQRT_2_OVER_PI * (x + 0.044715f * x * x * x);
+    return x * (TWICE_SQRT_2_OVER_PI + TWICE_SQRT_2_OVER_PI * 0.044715f * x * x);
 }
 
 CPU_INLINE vec tanh_derivative(vec x) {
-    return TWICE_SQRT_2_OVER_PI * (1.0f + 3 * 0.044715f * x * x);
+    return TWICE_SQRT_2_OVER_PI + 3 * TWICE_SQRT_2_OVER_PI * 0.044715f * x * x;
+}
+
+/* x / (1 + exp(-y)); 0 with the sign of x where the power is infinite */
+CPU_INLINE vec times_logistic(par_dtype t, vec x, vec y) {
+    return x / (1.0f + vec_exp_normal(t, vec_min((vec){0} + 89.0f, -y)));
 }
 
 CPU_INLINE vec gelu_of(par_dtype t, vec x, bool erf) {
     vec distribution, density;
-    if (!erf) return x / (1.0f + vec_exp_normal(t, -tanh_argument(x)));
+    if (!erf) return times_logistic(t, x, tanh_argument(x));
     vec_normal(t, x, &distribution, &density);
     return x * distribution;
 }
@@ -94,7 +99,7 @@ static par_status gelu_backward(par_stream *stream, const void *args, void *work
 CPU_INLINE void swiglu_step(par_dtype t, const par_swiglu *a, int64_t i, int64_t j, int64_t count) {
     int64_t at = i * a->n + j, at_gate = at + i * a->n;
     pair gate = pair_load(a->x, t, at_gate, count), up = pair_load(a->x, t, at_gate + a->n, count);
-    for (int k = 0; k < 2; k++) up.v[k] *= gate.v[k] / (1.0f + vec_exp_normal(t, -gate.v[k]));
+    for (int k = 0; k < 2; k++) up.v[k] *= times_logistic(t, gate.v[k], gate.v[k]);
     pair_store(a->y, t, at, count, up);
 }
 

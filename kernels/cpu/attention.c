@@ -15,7 +15,7 @@ static float row_exp(float *s, int64_t n, float max) {
     vec sum = {0};
     for (int64_t j = n; j < padded(n); j++) s[j] = -INFINITY;
     for (int64_t j = 0; j < n; j += LANES) {
-        vec weights = vec_exp(load_vec(s + j) - max);
+        vec weights = vec_exp_or_zero(PAR_F32, load_vec(s + j) - max);
         store_vec(s + j, weights);
         sum += weights;
     }

@@ -9,7 +9,8 @@
 #include "kernels/cpu/vector.h"
 #include "kernels/dropout.h"
 
-enum { WIDE = LANES / 2, BLOCKS = CPU_DROPOUT_MAX / 4 + 1 };
+enum { WIDE = LANES / 2, CHAINS = 2, STEP = CHAINS * WIDE };
+enum { WORDS = 4 * (CPU_DROPOUT_MAX / 4 + 1 + STEP) };
 typedef uint64_t vec_wide __attribute__((vector_size(4 * LANES)));
 
 /* The products of the lower halves. */
@@ -51,30 +52,36 @@ CPU_INLINE void store_words(uint32_t *to, const vec_wide c[4]) {
 #endif
 }
 
-/* The words of counters {first + i, c[1], c[2], c[3]}, i < n, and of some behind them. */
+/* The words of counters {first + i, c[1], c[2], c[3]}, i < n, and of some behind them. A round
+ * waits for the one before, so CHAINS vectors of counters take turns. */
 static void philox(const uint32_t c[4], const uint32_t key[2], uint32_t first, int n,
-                   uint32_t words[4 * (BLOCKS + WIDE)]) {
+                   uint32_t words[WORDS]) {
     const vec_wide lanes = lane_counters();
-    for (int i = 0; i < n; i += WIDE) {
-        vec_wide x[4] = {lanes + (first + (uint32_t)i), (vec_wide){0} + c[1], (vec_wide){0} + c[2],
-                         (vec_wide){0} + c[3]};
+    for (int i = 0; i < n; i += STEP) {
+        vec_wide x[CHAINS][4];
         uint32_t k0 = key[0], k1 = key[1];
+        for (int s = 0; s < CHAINS; s++) {
+            x[s][0] = lanes + (first + (uint32_t)(i + s * WIDE));
+            for (int word = 1; word < 4; word++) x[s][word] = (vec_wide){0} + c[word];
+        }
         for (int round = 0; round < 10; round++) {
-            vec_wide p0 = product(x[0], 0xD2511F53), p1 = product(x[2], 0xCD9E8D57);
-            x[0] = (p1 >> 32) ^ x[1] ^ k0;
-            x[1] = p1;
-            x[2] = (p0 >> 32) ^ x[3] ^ k1;
-            x[3] = p0;
+            for (int s = 0; s < CHAINS; s++) {
+                vec_wide p0 = product(x[s][0], 0xD2511F53), p1 = product(x[s][2], 0xCD9E8D57);
+                x[s][0] = (p1 >> 32) ^ x[s][1] ^ k0;
+                x[s][1] = p1;
+                x[s][2] = (p0 >> 32) ^ x[s][3] ^ k1;
+                x[s][3] = p0;
+            }
             k0 += 0x9E3779B9u;
             k1 += 0xBB67AE85u;
         }
-        store_words(words + 4 * i, x);
+        for (int s = 0; s < CHAINS; s++) store_words(words + 4 * (i + s * WIDE), x[s]);
     }
 }
 
 void par__cpu_dropout(const par_dropout *d, int64_t T, int64_t row, int64_t begin, int64_t n,
                       float *factors) {
-    uint32_t words[4 * (BLOCKS + WIDE)];
+    uint32_t words[WORDS];
     uint64_t sample = par__dropout_sample(d) + (uint64_t)(row / T);
     const uint32_t counter[4] = {0, (uint32_t)(row % T), (uint32_t)sample,
                                  ((uint32_t)(sample >> 32) & 0xffffu) | d->site << 16};

@@ -62,15 +62,23 @@ CPU_INLINE vec vec_exp_to(par_dtype t, vec x) {
 #endif
 }
 
-/* The same between exp(-87) = 1.6e-38, which what is less is taken for, and 2.4e38, above which it
- * is infinite: where that does not matter, 2^n is one factor everywhere. */
+/* The same for x <= 89, and from exp(-87) = 1.6e-38 on, which what is less is taken for: where that
+ * does not matter, 2^n is one factor everywhere. Above 2.4e38 it is infinite. */
 CPU_INLINE vec vec_exp_normal(par_dtype t, vec x) {
+    vec shifted, p = exp_of_rest(t, vec_max((vec){0} - 87.0f, x), &shifted);
+#ifdef __AVX512F__
+    return (vec)_mm512_scalef_ps((__m512)p, (__m512)(shifted - EXP_SHIFT));
+#else
+    return p * (vec)(((vec_bits)shifted << 23) + 0x3f800000u);
+#endif
+}
+
+/* The same with 0 below exp(-87), or subnormal numbers where they cost nothing. */
+CPU_INLINE vec vec_exp_or_zero(par_dtype t, vec x) {
 #ifdef __AVX512F__
     return vec_exp_to(t, x);
 #else
-    vec shifted,
-        p = exp_of_rest(t, vec_max((vec){0} - 87.0f, vec_min((vec){0} + 89.0f, x)), &shifted);
-    return p * (vec)(((vec_bits)shifted << 23) + 0x3f800000u);
+    return vec_select((vec_int)(x < -87.0f), (vec){0}, vec_exp_normal(t, x));
 #endif
 }
 

@@ -1,15 +1,19 @@
 /*
- * Softmax cross-entropy over a split vocabulary: par_xent in par/kernels.h. The middle step, log
- * and sums over [p, m, 3], stays the reference's: it is small and runs in double.
+ * Softmax cross-entropy over a split vocabulary: par_xent in par/kernels.h. The statistics read a
+ * row once, by blocks, with a running maximum (Milakov and Gimelshein 2018, "Online normalizer
+ * calculation for softmax"). The middle step, log and sums over [p, m, 3], stays the reference's:
+ * it is small and runs in double.
  */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/elementary.h"
 
-/* A row's sum: fp32 within a piece, double over pieces, as a vocabulary has 10^5 terms. */
-enum { PIECE = 13 * PAIR };
+/* A row's sum: fp32 within a piece, double over pieces, as a vocabulary has 10^5 terms. A block, of
+ * some pieces, stays in the first-level cache, and is asked for while the one before is summed. */
+enum { PIECE = 13 * PAIR, BLOCK = 832 };
 
 /* A NaN is passed over here; the sum finds it. */
 CPU_INLINE void max_step(par_dtype t, const void *x, int64_t at, pair *max, int64_t j,
@@ -28,6 +32,7 @@ CPU_INLINE float maximum(par_dtype t, const void *x, int64_t at, int64_t n) {
 CPU_INLINE void exp_step(par_dtype t, const void *x, int64_t at, float max, vec *sum, int64_t j,
                          int64_t count) {
     pair p = pair_load(x, t, at + j, count);
+    fetch_ahead((const char *)x + (size_t)(at + j) * vec_element(t), PAIR * vec_element(t));
     for (int k = 0; k < 2; k++) p.v[k] = vec_exp_normal(PAR_F32, p.v[k] - max);
     if (count < PAIR) p = pair_first(p, t, count, 0);
     *sum = *sum + p.v[0] + p.v[1];
@@ -47,10 +52,20 @@ static float logit(const par_xent *a, int64_t i, int64_t column) {
 
 CPU_INLINE void stats_row(par_dtype t, const par_xent *a, int64_t i, float *out) {
     int64_t target = a->targets[i] < 0 ? -1 : a->targets[i] - a->begin;
-    float max = maximum(t, a->logits, i * a->ldx, a->valid);
+    float max = -INFINITY;
     double sum = 0;
-    for (int64_t j = 0; j < a->valid; j += PIECE)
-        sum += sum_exp(t, a->logits, i * a->ldx + j, cpu_min(PIECE, a->valid - j), max);
+    for (int64_t begin = 0; begin < a->valid; begin += BLOCK) {
+        int64_t end = cpu_min(begin + BLOCK, a->valid);
+        float most = maximum(t, a->logits, i * a->ldx + begin, end - begin);
+        if (most > max) {
+            sum *= exp((double)max - (double)most);
+            max = most;
+        }
+        /* before the first finite logit -inf - max is no NaN, and the first one scales by 0 */
+        float finite = max > -FLT_MAX ? max : -FLT_MAX;
+        for (int64_t j = begin; j < end; j += PIECE)
+            sum += sum_exp(t, a->logits, i * a->ldx + j, cpu_min(PIECE, end - j), finite);
+    }
     out[0] = max;
     out[1] = (float)sum;
     out[2] = 0 <= target && target < a->valid ? logit(a, i, target) : 0;
@@ -75,7 +90,7 @@ static par_status stats(par_stream *stream, const void *args, void *workspace) {
 CPU_INLINE void softmax_step(par_dtype t, void *logits, int64_t at, float lse, float seed,
                              int64_t j, int64_t count) {
     pair p = pair_load(logits, t, at + j, count);
-    for (int k = 0; k < 2; k++) p.v[k] = vec_exp_to(t, p.v[k] - lse) * seed;
+    for (int k = 0; k < 2; k++) p.v[k] = vec_exp_or_zero(t, p.v[k] - lse) * seed;
     pair_store(logits, t, at + j, count, p);
 }
 

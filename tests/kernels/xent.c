@@ -65,11 +65,12 @@ static void build_xent(bench *b, const void *variant) {
 }
 
 static void test_xent(void) {
-    static const int64_t rows[] = {1, 7, 9}, columns[] = {1, 7, 8, 9, 1031};
+    /* the last row is longer than what a kernel looks at together */
+    static const int64_t rows[] = {1, 7, 9}, columns[] = {1, 7, 8, 9, 1031, 5003};
     static const double magnitudes[] = {1, 1e-2, 30};
     if (!bench_ready()) return;
-    for (int i = 0; i < 3 * 5 * 3; i++) {
-        xent_variant v = {.dtype = dtypes[i % 3], .m = rows[i / 15], .n = columns[i / 3 % 5]};
+    for (int i = 0; i < 3 * 6 * 3; i++) {
+        xent_variant v = {.dtype = dtypes[i % 3], .m = rows[i / 18], .n = columns[i / 3 % 6]};
         v.begin = i % 4 * 100;
         v.pad = i % 5;
         v.a = magnitudes[i % 7 % 3];
@@ -78,6 +79,34 @@ static void test_xent(void) {
         bench_compare(build_xent, &v, "xent %s m %lld n %lld valid %lld begin %lld a %g",
                       par_dtype_name(v.dtype), (long long)v.m, (long long)v.n, (long long)v.valid,
                       (long long)v.begin, v.a);
+    }
+}
+
+/* Rising logits of a long row, whose first half is masked: a maximum that is found late scales what
+ * was summed before. Where a logit is NaN, before all finite ones or behind them, so is the sum. */
+static void test_rising(void) {
+    enum { N = 5003 };
+    static float x[N];
+    static const int32_t target = N - 1;
+    float stats[3];
+    double sum = 0;
+    if (!bench_ready()) return;
+    for (int j = 0; j < N; j++) x[j] = j < N / 2 ? -INFINITY : (float)j / 64;
+    for (int j = N / 2; j < N; j++) sum += exp((double)x[j] - (double)x[N - 1]);
+    par_xent a = {.m = 1, .n = N, .valid = N, .ldx = N, .p = 1, .logits = x, .targets = &target};
+    a.stats = stats;
+    bench_xent_stats(bench_alone(), &a);
+    CHECK(stats[0] == x[N - 1] && fabs((double)stats[1] - sum) <= oracle_bound() * sum &&
+              stats[2] == x[N - 1],
+          "stats of rising logits are {%g, %.9g, %g}, not {%g, %.9g, %g}", (double)stats[0],
+          (double)stats[1], (double)stats[2], (double)x[N - 1], sum, (double)x[N - 1]);
+    for (int i = 0; i < 3; i++) {
+        float before = x[i * (N - 1) / 2];
+        x[i * (N - 1) / 2] = NAN;
+        bench_xent_stats(bench_alone(), &a);
+        CHECK(isnan(stats[1]), "with logit %d NaN the sum is %g", i * (N - 1) / 2,
+              (double)stats[1]);
+        x[i * (N - 1) / 2] = before;
     }
 }
 
@@ -190,6 +219,7 @@ static void test_oracle(void) {
 
 const harness_case xent_cases[] = {
     {.name = "xent", .run = test_xent},
+    {.name = "xent_rising", .run = test_rising},
     {.name = "oracle_xent", .run = test_oracle},
 };
 const int n_xent_cases = HARNESS_COUNT(xent_cases);
