@@ -5,7 +5,9 @@
 # over rounds, and the ratio to libpar's median.
 #
 #     benchmarks/beside_pytorch.sh [BUILD]
-#         PYTHON=python3 THREADS=2 ROUNDS=3 STEPS=6 LAYERS=12 TOKENS=256 BATCH=4 PRECISIONS="fp32 bf16"
+#         PYTHON=python3 THREADS=2 ROUNDS=3 STEPS=6 LAYERS=12 TOKENS=256 BATCH=4
+#         PRECISIONS="fp32 bf16"
+#
 # PyTorch 2.15's bf16 takes minutes per step on a CPU with AVX2 alone: PRECISIONS=fp32 there.
 set -eu
 build=$(cd "${1:-build}" && pwd)

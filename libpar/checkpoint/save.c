@@ -2,10 +2,10 @@
  * Saving: see the order in par/checkpoint.h. It goes in stages. Each is a job of files
  * (save_jobs.c), on a thread where the caller goes on meanwhile; when the job has ended on every
  * rank, the ranks agree, so that all go on or all stop, and do what needs communication: that is
- * always the caller's thread. So is libhdf5, unless it was built for threads, as Debian's is. What fails before the checkpoint has its name leaves a
- * temporary directory, which rank 0 removes; what fails later is taken back first, and an older
- * checkpoint of the same step gets its name back. From when it has been read back the checkpoint is
- * saved: what fails then is a note.
+ * always the caller's thread. So is libhdf5, unless it was built for threads, as Debian's is. What
+ * fails before the checkpoint has its name leaves a temporary directory, which rank 0 removes; what
+ * fails later is taken back first, and an older checkpoint of the same step gets its name back.
+ * From when it has been read back the checkpoint is saved: what fails then is a note.
  */
 #define _GNU_SOURCE
 #include <math.h>
