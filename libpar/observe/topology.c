@@ -74,8 +74,9 @@ bool par__topology_same(const par_topology *t, int a, int b) {
     int i = -1, k = -1;
     bool same = x->kind == y->kind && x->level == y->level && x->threads == y->threads &&
                 x->nvlinks == y->nvlinks && x->to_switch == y->to_switch &&
-                x->nbytes == y->nbytes && x->pcie_bytes_s == y->pcie_bytes_s &&
-                x->wire_bytes_s == y->wire_bytes_s && strcmp(x->id, y->id) == 0;
+                memcmp(x->to_gpu, y->to_gpu, sizeof x->to_gpu) == 0 && x->nbytes == y->nbytes &&
+                x->pcie_bytes_s == y->pcie_bytes_s && x->wire_bytes_s == y->wire_bytes_s &&
+                strcmp(x->id, y->id) == 0;
     if (!same || (x->kind != PAR_COMPONENT_HOST && strcmp(x->name, y->name) != 0)) return false;
     do {
         i = par__topology_child(t, a, i);

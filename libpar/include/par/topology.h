@@ -32,6 +32,8 @@ typedef enum {
     PAR_COMPONENT_COUNT
 } par_component_kind;
 
+enum { PAR_COMPONENT_PEERS = 32 }; /* GPUs of a host that NVLinks are counted to */
+
 /* A component of a machine. Numbers that are not known are 0. */
 typedef struct {
     par_component_kind kind;
@@ -48,6 +50,7 @@ typedef struct {
     char name[64];       /* of the host, of the model of a package, GPU or NIC */
     char id[16];         /* of a GPU or NIC: its PCI address, "0000:1b:00.0" */
     char cpus[64]; /* of a NUMA node: its hardware threads by the kernel's numbers, "0-7,16-23" */
+    uint8_t to_gpu[PAR_COMPONENT_PEERS]; /* NVLinks that end at the host's GPU of each index */
 } par_component;
 
 /* Where a rank is: indices of components. */
