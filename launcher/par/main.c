@@ -23,7 +23,8 @@ static const struct {
                 {"report", par_report, "one page of HTML on a run"},
                 {"topology", par_topology_command,
                  "show the machine, where a layout lies on it, and how fast it is"},
-                {"run-rank", par_run_rank, NULL /* what par run starts on each rank */}};
+                {"run-rank", par_run_rank, NULL /* what par run starts on each rank */},
+                {"run-bound", par_run_bound, NULL /* and where ranks are bound by it */}};
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

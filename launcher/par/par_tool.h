@@ -44,6 +44,7 @@ int par_diagnose_timeline(int argc, char **argv);
 int par_doctor(int argc, char **argv);
 int par_report(int argc, char **argv);
 int par_run(int argc, char **argv);
+int par_run_bound(int argc, char **argv);
 int par_run_rank(int argc, char **argv);
 int par_topology_command(int argc, char **argv);
 

@@ -148,12 +148,11 @@ static int start_and_wait(const run_launch *l, const run_words *words, const cha
     return child < 0 ? EXIT_FAILURE << 8 : status;
 }
 
-/* LAUNCHER par run-rank ATTEMPT [NAME=VALUE...] -- PROGRAM WORDS */
+/* LAUNCHER par run-rank ATTEMPT [NAME=VALUE...] -- [BINDER] PROGRAM WORDS */
 static void whole_command(const run_settings *s, const run_launch *l, const char *attempt,
                           run_words *out) {
-    char self[RUN_PATH] = "par", where[RUN_PATH];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n > 0) self[n] = 0;
+    char self[RUN_PATH], where[RUN_PATH];
+    run_self(self);
     if (!realpath(attempt, where)) snprintf(where, sizeof where, "%s", attempt);
     for (int i = 0; i < l->words.n; i++) run_word(out, "%s", l->words.words[i]);
     run_word(out, "%s", self);
@@ -161,6 +160,7 @@ static void whole_command(const run_settings *s, const run_launch *l, const char
     run_word(out, "%s", where);
     for (int i = 0; i < s->environment.n; i++) run_word(out, "%s", s->environment.words[i]);
     run_word(out, "--");
+    for (int i = 0; i < l->binder.n; i++) run_word(out, "%s", l->binder.words[i]);
     for (int i = 0; i < s->program.n; i++) run_word(out, "%s", s->program.words[i]);
 }
 
@@ -168,6 +168,7 @@ static void whole_command(const run_settings *s, const run_launch *l, const char
 static char *plain_command(const run_settings *s, const run_launch *l) {
     run_words words = {0};
     for (int i = 0; i < l->words.n; i++) run_word(&words, "%s", l->words.words[i]);
+    for (int i = 0; i < l->binder.n; i++) run_word(&words, "%s", l->binder.words[i]);
     if (s->environment.n) run_word(&words, "env");
     for (int i = 0; i < s->environment.n; i++) run_word(&words, "%s", s->environment.words[i]);
     for (int i = 0; i < s->program.n; i++) run_word(&words, "%s", s->program.words[i]);

@@ -2,9 +2,9 @@
  * par run: starts a job through the mpirun or srun that is there. Its parts: run.c (the check, the
  * job, restarts), run_options.c (options, the program's words), run_program.c (words that train_llm
  * gets besides), run_launch.c (the launcher and its words), run_map.c (where ranks lie on the
- * machine), run_rank.c (what runs on each rank: the program, with its output in files),
- * run_output.c (the ranks' output as one), run_report.c (what is said of a job that failed),
- * run_words.c.
+ * machine), run_rank.c (what runs on each rank: the program, with its output in files), run_bound.c
+ * (which binds a rank where the launcher has no words for it), run_output.c (the ranks' output as
+ * one), run_report.c (what is said of a job that failed), run_words.c.
  *
  * Words reach the program as they are: there is no shell anywhere.
  */
@@ -22,6 +22,7 @@ enum { RUN_AUTO, RUN_OPENMPI, RUN_MPICH, RUN_SLURM }; /* launchers */
 enum {
     RUN_PATH = 1024,
     RUN_NAME = 64,
+    RUN_GPUS = 64,  /* of a host */
     RUN_STOPPED = 4 /* exit code of a run that was asked to end */
 };
 
@@ -59,24 +60,28 @@ void run_program_prepare(run_settings *s, const char *directory);
 
 /* Whether the program's words give `option` this value. */
 bool run_program_has(const run_settings *s, const char *option, const char *value);
+/* The GPU that train_llm is told to take, among those that are visible; -1: by the rank. */
+int run_program_gpu(const run_settings *s);
 /* The layout in the program's words, dp filled up to the ranks; sizes 0: it is not one of them. */
 void run_program_layout(const run_settings *s, par_layout *out);
 
 /* Where ranks lie on the machine. */
 typedef struct {
-    par_topology *machine;    /* with the ranks on it, if `placed`; NULL: it cannot be read */
-    bool placed, bound, gpus; /* each rank to a memory node; each rank has a GPU */
-    int cores;                /* of this host, for this job */
-    int hosts, per_host;      /* if placed; and ranks of a host */
-    int share;                /* ranks of a memory node, if that makes the map; else 0 */
-    const char *why;          /* not bound because */
+    par_topology *machine;     /* with the ranks on it, if `placed`; NULL: it cannot be read */
+    bool placed, bound, gpus;  /* each rank to a memory node; each rank has a GPU */
+    int cores;                 /* of this host, for this job */
+    int hosts, per_host;       /* if placed; and ranks of a host */
+    int share;                 /* ranks of a memory node, if that makes the map; else 0 */
+    int n_gpus, gpu[RUN_GPUS]; /* indices of the GPUs that a host's ranks see, in that order */
+    const char *why;           /* not bound because */
     par_layout layout;
 } run_map;
 
 /* `slurm`: the hosts are those of the Slurm job around it. */
 void run_map_find(const run_settings *s, bool slurm, run_map *out);
-/* The flags of that MPI's launcher; changes `bound` where it has none for this map. */
-void run_map_words(run_map *m, int mpi, run_words *words);
+/* The flags of that MPI's launcher, and where these cannot say the map, what stands in front of the
+ * program; changes `bound` where threads of memory nodes are not known. */
+void run_map_words(run_map *m, int mpi, run_words *words, run_words *binder);
 /* Which ranks lie where, and what that means for the axes, where there is anything to choose. */
 void run_map_print(const run_map *m, FILE *file);
 void run_map_free(run_map *m);
@@ -85,6 +90,7 @@ void run_map_free(run_map *m);
 typedef struct {
     run_map map;
     run_words words;      /* the launcher and its flags */
+    run_words binder;     /* in front of the program: what binds its rank; empty: the launcher */
     int stop, kill;       /* signals to it: all ranks save and end; all end at once */
     char about[RUN_PATH]; /* one line for people */
 } run_launch;
@@ -92,6 +98,9 @@ typedef struct {
 /* PAR_ERR_OPTION: there is none, or not the one that was asked for. */
 par_status run_launch_find(const run_settings *s, run_launch *out);
 void run_launch_free(run_launch *l);
+
+/* The path of this program. */
+void run_self(char out[RUN_PATH]);
 
 /* "DIRECTORY/rank-00003.out" and so on; kind: out, err, status. */
 void run_rank_file(char out[RUN_PATH], const char *directory, int rank, const char *kind);

@@ -128,7 +128,7 @@ static void mpirun_words(const run_settings *s, const char *name, int mpi, bool 
     if (s->hosts) run_word(&l->words, "%s", s->hosts);
     if (s->hostfile) run_word(&l->words, mpi == RUN_OPENMPI ? "--hostfile" : "-f");
     if (s->hostfile) run_word(&l->words, "%s", s->hostfile);
-    run_map_words(&l->map, mpi, &l->words);
+    run_map_words(&l->map, mpi, &l->words, &l->binder);
     /* more ranks than mpirun would start without being told that this is meant; threads are not
      * cores */
     const char *tasks = slurm ? getenv("SLURM_NTASKS") : NULL;
@@ -190,5 +190,6 @@ par_status run_launch_find(const run_settings *s, run_launch *out) {
 
 void run_launch_free(run_launch *l) {
     run_words_free(&l->words);
+    run_words_free(&l->binder);
     run_map_free(&l->map);
 }

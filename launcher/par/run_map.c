@@ -114,6 +114,30 @@ static int even_share(const run_map *m, int nodes) {
     return m->hosts > 1 && share * nodes != m->per_host ? 0 : share;
 }
 
+/* The GPUs that ranks see: all, or those that CUDA_VISIBLE_DEVICES lists up to a number that is of
+ * none; each of a host's ranks has --gpu's, if that is given. False: it does not list numbers. */
+static bool find_gpus(const run_settings *s, run_map *m) {
+    static const char name[] = "CUDA_VISIBLE_DEVICES";
+    int there = count_parts(m->machine, PAR_COMPONENT_GPU), own = run_program_gpu(s);
+    const char *list = getenv(name);
+    for (int i = 0; i < s->environment.n; i++)
+        if (strncmp(s->environment.words[i], name, sizeof name - 1) == 0 &&
+            s->environment.words[i][sizeof name - 1] == '=')
+            list = s->environment.words[i] + sizeof name;
+    for (int k = 0; !list && k < there && k < RUN_GPUS; k++) m->gpu[m->n_gpus++] = k;
+    while (there && list && *list && m->n_gpus < RUN_GPUS) {
+        char *end;
+        long k = strtol(list, &end, 10);
+        if (end == list || (*end && *end != ',')) return false;
+        if (k < 0 || k >= there) break;
+        m->gpu[m->n_gpus++] = (int)k;
+        list = end + (*end == ',');
+    }
+    for (int k = 0, one = own >= 0 && own < m->n_gpus ? m->gpu[own] : -1; k < m->n_gpus; k++)
+        if (one >= 0) m->gpu[k] = one;
+    return true;
+}
+
 /* Why ranks are not bound; NULL: they may be. */
 static const char *why_not(const run_map *m, const host_list *hosts, int nodes, bool all) {
     if (!hosts->n) return "the hosts' numbers of ranks are not known, or not equal";
@@ -129,15 +153,18 @@ static void place(const run_settings *s, run_map *m, const host_list *hosts) {
     m->cores = count_cores(m->machine, &all);
     m->hosts = hosts->n;
     m->per_host = hosts->per_host;
-    m->gpus = !host_only && hosts->per_host <= count_parts(m->machine, PAR_COMPONENT_GPU);
-    m->why = why_not(m, hosts, nodes, all);
-    if (!hosts->n || !hosts->here || (hosts->per_host > m->cores && !m->gpus)) return;
+    bool known = host_only || find_gpus(s, m);
+    m->gpus = !host_only && hosts->per_host <= m->n_gpus;
+    m->why = known ? why_not(m, hosts, nodes, all)
+                   : "CUDA_VISIBLE_DEVICES does not list numbers of GPUs";
+    if (!known || !hosts->n || !hosts->here || (hosts->per_host > m->cores && !m->gpus)) return;
     bool tp_first = m->layout.order[0] == PAR_TP;
     int tp = m->layout.size[PAR_TP];
     const par_topology_assume_params params = {.ranks = (int)s->ranks,
                                                .per_host = hosts->per_host,
                                                .together = tp_first && tp > 0 ? tp : 1,
-                                               .on_cores = !m->gpus};
+                                               .on_cores = !m->gpus,
+                                               .gpus = m->gpus ? m->gpu : NULL};
     m->placed = par_topology_assume(m->machine, &params) == PAR_OK;
     m->bound = m->placed && !m->why;
     if (!m->bound) return;
@@ -192,24 +219,35 @@ static void hydra_words(const run_map *m, run_words *words) {
     free(text);
 }
 
-void run_map_words(run_map *m, int mpi, run_words *words) {
-    bool has_words = m->share > 0;
-    if (m->bound && mpi != RUN_OPENMPI) { /* Hydra gets every rank's threads */
-        has_words = true;
-        for (int r = 0; r < m->machine->n_ranks; r++)
-            has_words &= *m->machine->components[m->machine->ranks[r].numa].cpus != 0;
-    }
-    if (m->bound && !has_words) {
-        m->bound = false;
-        m->why = "mpirun has no words for the memory nodes that ranks belong to";
-    }
+/* Open MPI has no words for a map like this one, so a rank is bound before its program starts. */
+static void binder_words(const run_map *m, run_words *binder) {
+    int n = m->machine->n_ranks < m->per_host ? m->machine->n_ranks : m->per_host;
+    char self[RUN_PATH], *text = calloc((size_t)n, sizeof m->machine->components->cpus + 1);
+    for (int r = 0, used = 0; text && r < n; r++)
+        used += sprintf(text + used, "%s%s", r > 0 ? ":" : "",
+                        m->machine->components[m->machine->ranks[r].numa].cpus);
+    run_self(self);
+    run_word(binder, "%s", self);
+    run_word(binder, "run-bound");
+    run_word(binder, "%s", text ? text : "");
+    free(text);
+}
+
+void run_map_words(run_map *m, int mpi, run_words *words, run_words *binder) {
+    bool counts = m->bound && m->share > 0 && mpi == RUN_OPENMPI; /* a number per node says it */
+    for (int r = 0; m->bound && !counts && r < m->machine->n_ranks; r++)
+        if (!*m->machine->components[m->machine->ranks[r].numa].cpus) {
+            m->bound = false;
+            m->why = "the hardware threads of a memory node are not known";
+        }
     if (mpi == RUN_OPENMPI) {
-        if (m->bound) {
+        if (counts) {
             run_word(words, "--map-by");
             run_word(words, "ppr:%d:numa", m->share);
         }
         run_word(words, "--bind-to");
-        run_word(words, m->bound ? "numa" : "none");
+        run_word(words, counts ? "numa" : "none");
+        if (m->bound && !counts) binder_words(m, binder);
     } else {
         run_word(words, "-bind-to");
         if (m->bound)
@@ -232,8 +270,8 @@ static void print_ranks(const run_map *m, int first, int last, FILE *file) {
         fprintf(file, "\n");
         return;
     }
-    int gpu = first % m->per_host;
-    fprintf(file, first == last ? ", GPU %d" : ", GPUs %d to %d", gpu, gpu + last - first);
+    const int *gpu = m->gpu + first % m->per_host;
+    fprintf(file, first == last ? ", GPU %d" : ", GPUs %d to %d", *gpu, gpu[last - first]);
     for (int i = 0; i < t->n; i++)
         if (t->components[i].kind == PAR_COMPONENT_GPU && t->components[i].nvlinks) {
             fprintf(file, ", each with %d NVLinks", t->components[i].nvlinks);
@@ -248,15 +286,21 @@ static void print_advice(void *user, const char *line) {
     if (line[2] == ':') fprintf(file, "  %s\n", line);
 }
 
+/* Whether the rank behind this one is at the same place, with the next GPU. */
+static bool goes_on(const run_map *m, int rank) {
+    const par_topology_rank *r = &m->machine->ranks[rank];
+    int k = rank % m->per_host;
+    return r[1].host == r->host && r[1].numa == r->numa &&
+           (!m->gpus || m->gpu[k + 1] == m->gpu[k] + 1);
+}
+
 void run_map_print(const run_map *m, FILE *file) {
     enum { SHOWN = 16 };
     const par_topology *t = m->machine;
     int lines = 0;
     if (!m->placed || (!m->bound && m->hosts < 2)) return;
     for (int r = 0, last; r < t->n_ranks; r = last + 1) {
-        for (last = r; last + 1 < t->n_ranks && t->ranks[last + 1].host == t->ranks[r].host &&
-                       t->ranks[last + 1].numa == t->ranks[r].numa;)
-            last++;
+        for (last = r; last + 1 < t->n_ranks && goes_on(m, last);) last++;
         if (lines++ == SHOWN) {
             fprintf(file, "  and so on to rank %d\n", t->n_ranks - 1);
             break;

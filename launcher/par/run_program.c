@@ -30,6 +30,11 @@ bool run_program_has(const run_settings *s, const char *option, const char *valu
     return own && strcmp(own, value) == 0;
 }
 
+int run_program_gpu(const run_settings *s) {
+    const char *gpu = run_is_train_llm(s) ? value_of(s, "--gpu") : NULL;
+    return gpu && *gpu ? atoi(gpu) : -1;
+}
+
 void run_program_layout(const run_settings *s, par_layout *out) {
     const char *order = value_of(s, "--order");
     int64_t product = 1;

@@ -1,8 +1,10 @@
 /* Lists of words, and how a shell would have to be given them. */
+#define _GNU_SOURCE
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "run.h"
 
@@ -24,6 +26,12 @@ void run_word(run_words *list, const char *format, ...) {
     list->words = need(realloc(list->words, ((size_t)list->n + 2) * sizeof *list->words));
     list->words[list->n++] = word;
     list->words[list->n] = NULL;
+}
+
+void run_self(char out[RUN_PATH]) {
+    ssize_t n = readlink("/proc/self/exe", out, RUN_PATH - 1);
+    if (n <= 0) n = snprintf(out, RUN_PATH, "par");
+    out[n] = 0;
 }
 
 void run_words_free(run_words *list) {

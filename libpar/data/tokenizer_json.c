@@ -4,6 +4,8 @@
  * refused. Truncation and padding are not read: they cut ids, they do not make them.
  */
 #include <jansson.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,6 +81,26 @@ static par_status read_bpe(const char *path, const json_t *root, const json_t *m
     return PAR_OK;
 }
 
+/* A score as Hugging Face's tokenizers has it, whose parser of JSON (serde_json) rounds twice: all
+ * digits to a double, and its quotient by a power of ten. One bit decides between cuts whose sums
+ * are otherwise equal, "_" and "__" in either order say. The digits are the fewest that give the
+ * score, which is what writers of JSON put into a file. */
+static double score_of(double score) {
+    char text[32], power[16], *end;
+    int n = 15, exponent;
+    do {
+        snprintf(text, sizeof text, "%.*e", n - 1, fabs(score));
+    } while (strtod(text, NULL) != fabs(score) && n++ < 17);
+    text[1] = text[0]; /* "d.ddde-01" */
+    uint64_t digits = strtoull(text + 1, &end, 10);
+    exponent = atoi(end + 1) - (n - 1);
+    for (; digits && digits % 10 == 0; digits /= 10) exponent++;
+    if (abs(exponent) > 308) return score;
+    snprintf(power, sizeof power, "1e%d", abs(exponent));
+    double whole = (double)digits, ten = strtod(power, NULL);
+    return copysign(exponent < 0 ? whole / ten : whole * ten, score);
+}
+
 /* [["piece", score], ...] as {"piece": id}, and the scores. */
 static par_status read_pieces(const char *path, const json_t *list, par__unigram *u,
                               json_t *words) {
@@ -90,7 +112,7 @@ static par_status read_pieces(const char *path, const json_t *list, par__unigram
         if (!json_is_string(piece) || json_string_length(piece) == 0 || !json_is_number(score))
             PAR_FAIL(PAR_ERR_FORMAT, "%s: entry %zu of \"vocab\"; legal: [\"piece\", score]", path,
                      i);
-        u->scores[i] = json_number_value(score);
+        u->scores[i] = score_of(json_number_value(score));
         if (i == 0 || u->scores[i] < lowest) lowest = u->scores[i];
         if (json_object_set_new(words, json_string_value(piece), json_integer((json_int_t)i)) != 0)
             PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %zu pieces", path, n);

@@ -74,8 +74,9 @@ bool par__topology_same(const par_topology *t, int a, int b) {
     int i = -1, k = -1;
     bool same = x->kind == y->kind && x->level == y->level && x->threads == y->threads &&
                 x->nvlinks == y->nvlinks && x->to_switch == y->to_switch &&
-                x->nbytes == y->nbytes && x->pcie_bytes_s == y->pcie_bytes_s &&
-                x->wire_bytes_s == y->wire_bytes_s && strcmp(x->id, y->id) == 0;
+                memcmp(x->to_gpu, y->to_gpu, sizeof x->to_gpu) == 0 && x->nbytes == y->nbytes &&
+                x->pcie_bytes_s == y->pcie_bytes_s && x->wire_bytes_s == y->wire_bytes_s &&
+                strcmp(x->id, y->id) == 0;
     if (!same || (x->kind != PAR_COMPONENT_HOST && strcmp(x->name, y->name) != 0)) return false;
     do {
         i = par__topology_child(t, a, i);
@@ -141,16 +142,11 @@ static int find_numa(const par_topology *t, int host, int k) {
     return -1;
 }
 
-/* The memory node above the first host's k-th GPU in the order of addresses, which is CUDA's among
- * equal ones; -1: none. */
+/* The memory node above the first host's k-th GPU; -1: none. */
 static int numa_of_gpu(const par_topology *t, int n, int k) {
     for (int i = 0; i < n; i++) {
-        int before = 0, above = i;
-        if (t->components[i].kind != PAR_COMPONENT_GPU) continue;
-        for (int j = 0; j < n; j++)
-            before += t->components[j].kind == PAR_COMPONENT_GPU &&
-                      strcmp(t->components[j].id, t->components[i].id) < 0;
-        if (before != k) continue;
+        int above = i;
+        if (t->components[i].kind != PAR_COMPONENT_GPU || t->components[i].index != k) continue;
         while (above >= 0 && t->components[above].kind != PAR_COMPONENT_NUMA)
             above = t->components[above].parent;
         return above;
@@ -191,7 +187,7 @@ par_status par_topology_assume(par_topology *t, const par_topology_assume_params
         if (r >= per_host) /* as on the first host */
             numa = list[r % per_host].numa;
         else if (gpus >= per_host)
-            numa = numa_of_gpu(t, n, r);
+            numa = numa_of_gpu(t, n, params->gpus ? params->gpus[r] : r);
         else if (share > 0)
             numa = find_numa(t, 0, r / share);
         list[r] = (par_topology_rank){.host = host, .numa = numa < 0 ? -1 : host + numa};

@@ -108,6 +108,17 @@ static par_status walk(reading *r, hwloc_obj_t o, int parent) {
     return PAR_OK;
 }
 
+/* hwloc's walk meets GPUs in the order of the memory nodes that they are at. */
+static void number_gpus(par_topology *t) {
+    for (int i = 0; i < t->n; i++) {
+        if (t->components[i].kind != PAR_COMPONENT_GPU) continue;
+        t->components[i].index = 0;
+        for (int k = 0; k < t->n; k++)
+            t->components[i].index += t->components[k].kind == PAR_COMPONENT_GPU &&
+                                      strcmp(t->components[k].id, t->components[i].id) < 0;
+    }
+}
+
 /* The memory node that has every core of this process: numbers of hwloc are in the order of the
  * walk. -1: it may run on several. */
 static int own_numa(const reading *r) {
@@ -147,6 +158,7 @@ par_status par_topology_read(par_topology **out) {
     if (st == PAR_OK) st = par__topology_add(r.t, host, -1, NULL);
     if (st == PAR_OK) st = walk(&r, hwloc_get_root_obj(r.machine), 0);
     if (st == PAR_OK) {
+        number_gpus(r.t);
         r.t->ranks[0].numa = own_numa(&r);
         if (hwloc_topology_is_thissystem(r.machine)) par__topology_nvml(r.t);
         *out = r.t;

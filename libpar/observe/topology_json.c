@@ -32,6 +32,20 @@ static void set_count(json_t *o, const char *name, uint64_t value) {
     if (value) json_object_set_new(o, name, json_integer((json_int_t)value));
 }
 
+/* NVLinks to the host's GPUs by their index, up to the last one that has some. */
+static void set_peers(json_t *o, const par_component *p) {
+    json_t *list = json_array();
+    for (int k = 0; k < PAR_COMPONENT_PEERS; k++) {
+        while (p->to_gpu[k] && json_array_size(list) < (size_t)k)
+            json_array_append_new(list, json_integer(0));
+        if (p->to_gpu[k]) json_array_append_new(list, json_integer(p->to_gpu[k]));
+    }
+    if (json_array_size(list))
+        json_object_set_new(o, "nvlinks_to_gpus", list);
+    else
+        json_decref(list);
+}
+
 /* Text that is not UTF-8 is left out. */
 static void set_text(json_t *o, const char *name, const char *value) {
     if (*value) json_object_set_new(o, name, json_string(value));
@@ -53,6 +67,7 @@ static json_t *part_json(const par_topology *t, int at) {
     set_number(o, "wire_bytes_s", p->wire_bytes_s);
     set_count(o, "nvlinks", (uint64_t)p->nvlinks);
     set_count(o, "nvlinks_to_switch", (uint64_t)p->to_switch);
+    set_peers(o, p);
     for (int i = -1; (i = par__topology_child(t, at, i)) >= 0;)
         json_array_append_new(below, part_json(t, i));
     if (json_array_size(below))

@@ -41,8 +41,15 @@ void par__component_text(const par_component *p, bool many, char text[TEXT]) {
     if (p->nbytes) append(text, TEXT, ", %.0f GiB", (double)p->nbytes / (1 << 30));
     if (p->wire_bytes_s > 0) append(text, TEXT, ", %.4g Gbit/s", p->wire_bytes_s * 8e-9);
     if (p->pcie_bytes_s > 0) append(text, TEXT, ", PCIe %.3g GB/s", p->pcie_bytes_s * 1e-9);
-    if (p->nvlinks) append(text, TEXT, ", %d NVLinks", p->nvlinks);
-    if (p->to_switch) append(text, TEXT, ", %d of them to a switch", p->to_switch);
+    if (!p->nvlinks) return;
+    append(text, TEXT, ", %d NVLinks", p->nvlinks);
+    const char *before = ":";
+    if (p->to_switch) append(text, TEXT, ": %d to a switch", p->to_switch), before = ",";
+    for (int k = 0; k < PAR_COMPONENT_PEERS; k++) {
+        if (!p->to_gpu[k]) continue;
+        append(text, TEXT, "%s %d to GPU %d", before, p->to_gpu[k], k);
+        before = ",";
+    }
 }
 
 typedef struct {

@@ -32,11 +32,14 @@ typedef enum {
     PAR_COMPONENT_COUNT
 } par_component_kind;
 
+enum { PAR_COMPONENT_PEERS = 32 }; /* GPUs of a host that NVLinks are counted to */
+
 /* A component of a machine. Numbers that are not known are 0. */
 typedef struct {
     par_component_kind kind;
     int parent;          /* the component that it belongs to, which stands before it; -1: a host */
-    int index;           /* from 0 among those of its kind on its host; a cache: of its level */
+    int index;           /* from 0 among those of its kind on its host; a cache: of its level; GPUs
+                            in the order of PCI addresses, which is CUDA's among equal ones */
     int level;           /* of a cache: 1, 2, 3 */
     int threads;         /* hardware threads of a core */
     int nvlinks;         /* of a GPU: NVLinks that are up */
@@ -47,6 +50,7 @@ typedef struct {
     char name[64];       /* of the host, of the model of a package, GPU or NIC */
     char id[16];         /* of a GPU or NIC: its PCI address, "0000:1b:00.0" */
     char cpus[64]; /* of a NUMA node: its hardware threads by the kernel's numbers, "0-7,16-23" */
+    uint8_t to_gpu[PAR_COMPONENT_PEERS]; /* NVLinks that end at the host's GPU of each index */
 } par_component;
 
 /* Where a rank is: indices of components. */
@@ -92,15 +96,15 @@ typedef struct {
     int per_host;  /* on one host; default: one per GPU, or per core where there is no GPU */
     int together;  /* ranks behind each other that share a memory node: those of a tp group, say */
     bool on_cores; /* GPUs are not used */
+    const int *gpus; /* [per_host] indices of the GPUs of a host's ranks; NULL: 0, 1, 2, ... */
 } par_topology_assume_params;
 
 /**
  * Put ranks on hosts like the one that `t` has, as par run does. Hosts are filled one after the
- * other, and are added as they are needed. Where ranks use GPUs, rank k of a host has its k-th in
- * the order of PCI addresses, and the memory node of that. Else a host's ranks fill its memory
- * nodes that have cores, in their order, with as equal numbers of groups of `together` ranks as
- * there can be. Where these do not fit into the cores of a node, it is as equal numbers of ranks.
- * Ranks that do not fit either are not bound.
+ * other, and are added as they are needed. Where ranks use GPUs, each has the memory node of its
+ * GPU. Else a host's ranks fill its memory nodes that have cores, in their order, with as equal
+ * numbers of groups of `together` ranks as there can be. Where these do not fit into the cores of a
+ * node, it is as equal numbers of ranks. Ranks that do not fit either are not bound.
  * Not collective. Errors: PAR_ERR_ARG [local] when `t` has not exactly one host, or ranks < 1;
  * PAR_ERR_MEMORY when there is no host memory.
  */
