@@ -5,10 +5,10 @@
  * checkpoint (saving, resuming), about (what a checkpoint records), carried (what it brings back),
  * tokenizer (which one it is), signals (what asks to save or stop), limits (memory of the nodes),
  * methods (what computes what), observe (log, tables, curve, communication matrix), memory (what
- * takes how much of it), log (its records), cost, health, run (the directory of all that), mfu,
- * generate (texts), watch (the watchdog), verify (a layout against one rank), report
- * (what is printed), plan (what is printed of a run that need not run), and main. It uses the
- * public headers only; what the library must not do (MPI_Init, signals, threads, printing, exit
+ * takes how much of it), trace (timelines), log (its records), cost, health, run (the directory of
+ * all that), mfu, generate (texts), watch (the watchdog), verify (a layout against one rank),
+ * report (what is printed), plan (what is printed of a run that need not run), and main. It uses
+ * the public headers only; what the library must not do (MPI_Init, signals, threads, printing, exit
  * codes) is here.
  *
  * A name that two files share begins with llm_ and its part. settings.h has the options, observe.h

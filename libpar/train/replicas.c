@@ -131,6 +131,7 @@ static par_status allocate_all(par_replicas *r) {
 
 par_status par_replicas_create(par_trainer *trainer, par_replicas **out) {
     PAR_REQUIRE(trainer && out);
+    PAR_TRY(par__no_step_begun(&trainer->vote));
     par_comm *world = trainer->on.mesh->world;
     par_replicas *r = calloc(1, sizeof *r);
     par_status st =

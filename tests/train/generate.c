@@ -12,6 +12,7 @@
 #include "check.h"
 #include "kernels/half.h"
 #include "libpar/train/generator.h"
+#include "par/replicas.h"
 
 enum { T = 16, B = 2, N_PROMPT = 3, N_NEW = 12 };
 
@@ -538,8 +539,8 @@ static par_status no_stash(void *user, const par_module *last, const void *stash
     return par_error_set(PAR_ERR_INTERNAL, "what is refused runs nothing");
 }
 
-/* Every function that returns a status, but begin and end. */
-static void refuse_all(fixture *f) {
+/* Every function that returns a status, but begin, end and what goes on with a save. */
+static void refuse_all(fixture *f, par_replicas *replicas) {
     static const char begun[] = "1 steps were begun";
     const par_source source = {.read = no_step_source};
     const par_generator_params made = {.sequences = 1, .capacity = T, .vocab = 131};
@@ -548,6 +549,8 @@ static void refuse_all(fixture *f) {
     const par_checkpoint_about about = {0};
     par_checkpoint_result result;
     par_generator *second = NULL;
+    par_replicas *more = NULL;
+    par_replicas_result found;
     par_trainer *t = f->trainer;
     par_scaler scaler = *par_trainer_scaler(t);
     int32_t x[B * T] = {0}, to = 0, from = 1;
@@ -562,11 +565,15 @@ static void refuse_all(fixture *f) {
     CHECK_FAILS(par_trainer_forward(t, x, x, no_stash, NULL), PAR_ERR_ARG, begun);
     CHECK_FAILS(par_trainer_visit(t, PAR_STATE_WEIGHT, no_values, NULL), PAR_ERR_ARG, begun);
     CHECK_FAILS(par_trainer_load(t, spoil, NULL), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_draw(t), PAR_ERR_ARG, begun);
     CHECK_FAILS(par_trainer_set_scaler(t, &scaler), PAR_ERR_ARG, begun);
     CHECK_FAILS(par_trainer_state_runs(t, no_run, NULL), PAR_ERR_ARG, begun);
     CHECK_FAILS(par_trainer_save(t, &saved, &result), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_trainer_save_begin(t, &saved), PAR_ERR_ARG, begun);
     CHECK_FAILS(par_trainer_resume(t, "/nowhere", &about, &result), PAR_ERR_ARG, begun);
-    CHECK(!second && to == 0, "a refusal has done something");
+    CHECK_FAILS(par_replicas_create(t, &more), PAR_ERR_ARG, begun);
+    CHECK_FAILS(par_replicas_check(replicas, &found), PAR_ERR_ARG, begun);
+    CHECK(!second && !more && to == 0, "a refusal has done something");
 }
 
 /* Between begin and end all else is refused, changes nothing, and is legal again afterwards: with
@@ -579,9 +586,12 @@ static void run_begun(par_transport *transport) {
     par_vote vote;
     for (int refusing = 0; refusing < 2; refusing++) {
         fixture f;
+        par_replicas *replicas = NULL;
         CHECK_OK(fixture_create(transport, &s, &f));
+        CHECK_OK(par_replicas_create(f.trainer, &replicas));
         CHECK_OK(par_trainer_step_begin(f.trainer, &source, 0.02f, false));
-        if (refusing) refuse_all(&f);
+        if (refusing) refuse_all(&f, replicas);
+        par_replicas_destroy(&replicas);
         CHECK_OK(par_trainer_step_end(f.trainer, &vote));
         CHECK_OK(greedy(&f, refusing ? two : one));
         fixture_destroy(&f);

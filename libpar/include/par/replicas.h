@@ -37,9 +37,10 @@ typedef struct {
 
 /**
  * Takes all memory that checks need. Rank 0 has 16 bytes per parameter and rank. The trainer must
- * outlive it.
+ * outlive it. Between steps.
  *
- * Collective: on the trainer's world. Errors: PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT [comm].
+ * Collective: on the trainer's world. Errors: PAR_ERR_ARG [agreed] when a step is under way;
+ * PAR_ERR_MEMORY [agreed]; PAR_ERR_TRANSPORT [comm].
  */
 PAR_API par_status par_replicas_create(par_trainer *trainer, par_replicas **out);
 /** NULL is accepted. Not collective. */

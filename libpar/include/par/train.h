@@ -205,10 +205,11 @@ enum { PAR_STEPS_BEGUN = 2 };
 /**
  * The same in two halves, so that a device need never wait for the host. begin reads the samples
  * and enqueues the step; where the device is the host it has been made on return. Before it has
- * ended another step may be begun, and the trainer be destroyed; every other function of the
- * trainer and of its generator that returns a status is refused with PAR_ERR_ARG, the same on all
- * ranks and without communication. Those that only look (par_trainer_consumed, _scaler, _times,
- * ...) tell of the last step that ended.
+ * ended another step may be begun, a save in the background go on (par_trainer_save_poll and
+ * _save_end), and the trainer be destroyed. Every other function of the trainer, its generator and
+ * its replicas that returns a status is refused with PAR_ERR_ARG, the same on all ranks and without
+ * communication. Those that only look (par_trainer_consumed, _scaler, _times, ...) tell of the last
+ * step that ended.
  *
  * Collective: on world. Errors: PAR_ERR_ARG [agreed] when PAR_STEPS_BEGUN are begun;
  * PAR_ERR_TRANSPORT [comm]; what a module, a kernel or the device returned, [comm].
@@ -371,7 +372,8 @@ PAR_API par_status par_trainer_save_begin(par_trainer *, const par_checkpoint_pa
  */
 PAR_API par_status par_trainer_save_poll(par_trainer *, bool *ended);
 /**
- * As par_checkpoint_save_end. par_trainer_destroy does it for a save that nobody has ended.
+ * As par_checkpoint_save_end. Steps may be begun. par_trainer_destroy does it for a save that
+ * nobody has ended.
  *
  * Collective: on world. Errors: as par_checkpoint_save; PAR_ERR_ARG [agreed] when none is under
  * way.
