@@ -1,9 +1,10 @@
 /*
- * Rows that travel over tp in pieces, under forward's products: the bits of rows that travel whole,
- * in losses, norms, gradients and weights, for tp 2 and 4, with and without sequence parallel, in
- * every precision and recompute mode, on the cpu and on a device; as many operations more as there
- * are pieces, and no byte more. The ref backend adds an element's products in one order, so there
- * pieces may have any number of rows; with oneDNN another kernel takes products of less than 16.
+ * Rows that travel over tp in pieces, under forward's products, beside rows that travel whole, in
+ * losses, norms, gradients and weights, for tp 2 and 4, with and without sequence parallel, in
+ * every precision and recompute mode; as many operations more as there are pieces, and no byte
+ * more. The ref backend adds an element's products in one order, so there bits are equal, for any
+ * number of rows. oneDNN's order may depend on how many rows a product has: with AVX2 it does, with
+ * AVX-512 below 16. So on the cpu and on a device the two are close.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,6 +111,21 @@ static void compare_bits(const char *what, const check_table *table, const outco
     CHECK(memcmp(a->weights, b->weights, nbytes) == 0, "%s: other weights", what);
 }
 
+/* Weights are left out: where a gradient is near 0 its sign decides a whole step of AdamW. */
+static void compare_close(const char *what, const setting *s, const check_table *table,
+                          const outcome *a, const outcome *b) {
+    double loss = s->dtype == PAR_F32 ? 1e-6 : 1e-3, far = s->dtype == PAR_F32 ? 1e-5 : 2e-2;
+    CHECK(check_relative(a->loss[0], b->loss[0]) <= loss &&
+              check_relative(a->norm[0], b->norm[0]) <= far &&
+              check_relative(a->evaluated, b->evaluated) <= loss,
+          "%s: loss %.9g, norm %.9g, evaluated %.9g; whole %.9g, %.9g, %.9g", what, a->loss[0],
+          a->norm[0], a->evaluated, b->loss[0], b->norm[0], b->evaluated);
+    if (table->rank != 0) return;
+    const char *where = "";
+    double d = check_largest(table, a->gradients, b->gradients, &where);
+    CHECK(d <= far, "%s: other gradients, most in %s: %.1e", what, where, d);
+}
+
 /* m micro-batches of L blocks: two sums and with sequence parallel two gathers each, in pieces, and
  * the embedding's sum. */
 static void compare_counts(const char *what, const setting *s, int64_t layers, const outcome *a,
@@ -139,7 +155,10 @@ static void compare(par_transport *harness, const setting *s) {
     CHECK_OK(par_transformer_create(&config, &model));
     run(comm, s, &config, model, &table, 1, &whole);
     run(comm, s, &config, model, &table, s->pieces, &pieces);
-    if (!harness_failed()) compare_bits(what, &table, &pieces, &whole);
+    if (!harness_failed() && strcmp(s->backend, "ref") == 0)
+        compare_bits(what, &table, &pieces, &whole);
+    else if (!harness_failed())
+        compare_close(what, s, &table, &pieces, &whole);
     if (!harness_failed() && !s->far && s->micro_batch > 1)
         compare_counts(what, s, config.layers, &pieces, &whole);
     /* an all-reduce of at most 4 KiB sends vectors, not shards */
@@ -156,7 +175,8 @@ static void compare(par_transport *harness, const setting *s) {
 }
 
 /* The recompute modes in turn, beginning with that one. */
-static void settings(par_transport *t, par_dtype dtype, int n, int recompute, bool far) {
+static void settings(par_transport *t, par_dtype dtype, int n, int recompute, const char *backend,
+                     bool far) {
     for (int i = 0; i < n && !harness_failed(); i++) {
         const setting s = {.family = i % 3,
                            .tp = i % 2 ? 4 : 2,
@@ -165,26 +185,32 @@ static void settings(par_transport *t, par_dtype dtype, int n, int recompute, bo
                            .recompute = (par_recompute)((i / 2 + recompute) % 3),
                            .no_sequence_parallel = i / 2 % 2,
                            .micro_batch = SAMPLES,
-                           .backend = "cpu",
+                           .backend = backend,
                            .far = far};
         compare(t, &s);
     }
 }
 
 static void run_fp32(par_transport *t) {
-    settings(t, PAR_F32, 6, 0, false);
+    settings(t, PAR_F32, 6, 0, "ref", false);
 }
 
 static void run_bf16(par_transport *t) {
-    settings(t, PAR_BF16, 4, 1, false);
+    settings(t, PAR_BF16, 4, 1, "ref", false);
 }
 
 static void run_fp16(par_transport *t) {
-    settings(t, PAR_F16, 2, 2, false);
+    settings(t, PAR_F16, 2, 2, "ref", false);
+}
+
+static void run_cpu(par_transport *t) {
+    settings(t, PAR_F32, 6, 0, "cpu", false);
+    settings(t, PAR_BF16, 2, 1, "cpu", false);
+    settings(t, PAR_F16, 2, 2, "cpu", false);
 }
 
 static void run_device(par_transport *t) {
-    settings(t, PAR_F32, 4, 0, true);
+    settings(t, PAR_F32, 4, 0, "cpu", true);
 }
 
 /* 4 own rows in 16 pieces, of which 12 are empty; 16 rows in 7. */
@@ -216,9 +242,10 @@ static void run_refused(par_transport *t) {
 }
 
 static const harness_case cases[] = {
-    {"fp32", NULL, 4, run_fp32, 120},         {"bf16", NULL, 4, run_bf16, 120},
-    {"fp16", NULL, 4, run_fp16, 120},         {"device", NULL, 4, run_device, 120},
-    {"few-rows", NULL, 4, run_few_rows, 120}, {"refused", NULL, 2, run_refused, 0},
+    {"fp32", NULL, 4, run_fp32, 120},     {"bf16", NULL, 4, run_bf16, 120},
+    {"fp16", NULL, 4, run_fp16, 120},     {"cpu", NULL, 4, run_cpu, 120},
+    {"device", NULL, 4, run_device, 120}, {"few-rows", NULL, 4, run_few_rows, 120},
+    {"refused", NULL, 2, run_refused, 0},
 };
 
 int main(int argc, char **argv) {
