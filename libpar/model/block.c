@@ -1,11 +1,14 @@
 /*
  * One transformer block as a module: x2 = x + attention(norm(x)), y = x2 + mlp(norm(x2)). x2 is
  * made in the pass of the norm that reads it, and stays in the stash. Scratch of the two halves
- * overlaps, since they run one after the other.
+ * overlaps, since they run one after the other. They are sublayers: MLP's gradients travel under
+ * attention's backward.
  */
 #include <stdlib.h>
 
 #include "layers.h"
+
+enum { ATTENTION, MLP, N_SUBLAYERS };
 
 /* The block on a place for decoding. */
 typedef struct {
@@ -36,8 +39,10 @@ static par_status block_build(par_module *module, par_build *build) {
     /* layers also reserve in place->scratch_nbytes itself, so the halves' areas are counted apart
      * and moved behind */
     size_t attention_end = 0, mlp_end = 0;
+    build->sublayer = ATTENTION;
     PAR_TRY(par__attention_build(&b->attention, place, build, b->config, module->layer - 1,
                                  &attention_end));
+    build->sublayer = MLP;
     PAR_TRY(par__mlp_build(&b->mlp, place, build, b->config, module->layer - 1, &mlp_end));
     size_t begin =
         par__reserve(&place->scratch_nbytes, attention_end > mlp_end ? attention_end : mlp_end);
@@ -66,8 +71,10 @@ static par_status block_backward(par_module *module, const par_call *call, const
     const void *x2 = (char *)call->stash + b->x2;
     PAR_REQUIRE(dx && dx->data);
     /* dx holds the gradient of x2 in between */
-    PAR_TRY(par__mlp_backward(&b->mlp, &b->place, call, x2, dy->data, dx->data));
-    return par__attention_backward(&b->attention, &b->place, call, x->data, dx->data, dx->data);
+    return call->sublayer == MLP
+               ? par__mlp_backward(&b->mlp, &b->place, call, x2, dy->data, dx->data)
+               : par__attention_backward(&b->attention, &b->place, call, x->data, dx->data,
+                                         dx->data);
 }
 
 /* Its stash is reserved: what is left is of its place. */
@@ -132,6 +139,7 @@ par_status par__block_create(const par_transformer_config *config, par_module **
                                        .forward = block_forward,
                                        .backward = block_backward,
                                        .destroy = block_destroy,
+                                       .n_sublayers = N_SUBLAYERS,
                                        .decode_build = block_decode_build,
                                        .decode_begin = block_decode_begin,
                                        .decode = block_decode,

@@ -24,7 +24,7 @@ void par__registry_destroy(par_registry **handle) {
     for (int i = 0; i < registry->n_params; i++) free(registry->params[i]);
     free(registry->params);
     free(registry->unit);
-    free(registry->module);
+    free(registry->sublayer);
     free(registry->buckets);
     free(registry->sums);
     free(registry);
@@ -38,9 +38,9 @@ static par_status grow(par_registry *registry) {
     if (params) registry->params = params;
     void *unit = realloc(registry->unit, n * sizeof *registry->unit);
     if (unit) registry->unit = unit;
-    void *module = realloc(registry->module, n * sizeof *registry->module);
-    if (module) registry->module = module;
-    if (!params || !unit || !module)
+    void *sublayer = realloc(registry->sublayer, n * sizeof *registry->sublayer);
+    if (sublayer) registry->sublayer = sublayer;
+    if (!params || !unit || !sublayer)
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d parameters", max);
     registry->max_params = max;
     return PAR_OK;
@@ -93,7 +93,7 @@ par_status par_build_param(par_build *build, const par_param_spec *spec, bool ad
     PAR_TRY(check(p));
     p->chunk = build->chunk;
     p->dtype = build->dtype;
-    registry->module[i] = registry->now_module;
+    registry->sublayer[i] = (int16_t)(registry->now_sublayer + build->sublayer);
     registry->unit[i] = i == 0 ? 0 : registry->unit[i - 1] + (adjacent ? 0 : 1);
     *out = p;
     return PAR_OK;
@@ -117,7 +117,7 @@ float par_grad_beta(par_param *param) {
 /* A unit: parameters [first, first + n) of the registry. */
 typedef struct {
     int first, n;
-    int16_t chunk, module;
+    int16_t chunk, sublayer;
     par_comm *sum; /* of its first parameter */
     int64_t size;  /* elements, rounded up */
 } unit;
@@ -129,8 +129,8 @@ static int collect_units(const par_registry *registry, unit *units) {
         if (i == 0 || registry->unit[i] != registry->unit[i - 1]) {
             bool spans_stages = p->tied && p->sum;
             int16_t chunk = spans_stages ? -1 : p->chunk;
-            units[n++] =
-                (unit){.first = i, .chunk = chunk, .module = registry->module[i], .sum = p->sum};
+            units[n++] = (unit){
+                .first = i, .chunk = chunk, .sublayer = registry->sublayer[i], .sum = p->sum};
         }
         units[n - 1].n++;
         units[n - 1].size += par__param_n(p);
@@ -169,7 +169,7 @@ static void place_unit(par_registry *registry, const unit *u, int16_t bucket,
 }
 
 static void place_bucket(par_registry *registry, const unit *units, const bool *member, int n,
-                         int16_t chunk, int16_t module) {
+                         int16_t chunk, int16_t sublayer) {
     const par_param *before = NULL;
     int16_t number = (int16_t)registry->n_buckets;
     int64_t begin = registry->n_flat, granule = (int64_t)UNIT_ALIGNMENT * registry->dp;
@@ -188,29 +188,30 @@ static void place_bucket(par_registry *registry, const unit *units, const bool *
     int64_t size = (registry->n_flat - begin + granule - 1) / granule * granule;
     registry->n_flat = begin + size;
     par__bucket *b = &registry->buckets[registry->n_buckets++];
-    *b = (par__bucket){.begin = begin, .n = size, .chunk = chunk, .module = module};
+    *b = (par__bucket){.begin = begin, .n = size, .chunk = chunk, .sublayer = sublayer};
     b->n_shard = size / registry->dp;
     b->shard = begin + registry->dp_rank * b->n_shard;
 }
 
-/* Buckets of one chunk (or of the tied ones, chunk -1): units from the last module to the first. */
+/* Buckets of one chunk (or of the tied ones, chunk -1): units from the last sublayer to the
+ * first. */
 static void place_chunk(par_registry *registry, const unit *units, bool *member, int n,
                         int16_t chunk, int64_t bucket_n) {
     int64_t size = 0;
-    int16_t module = 0;
+    int16_t sublayer = 0;
     memset(member, 0, (size_t)n * sizeof *member);
     for (int i = n - 1; i >= 0; i--) {
         if (units[i].chunk != chunk) continue;
-        if (size >= bucket_n && units[i].module != module) { /* buckets end between modules */
-            place_bucket(registry, units, member, n, chunk, module);
+        if (size >= bucket_n && units[i].sublayer != sublayer) { /* buckets end between these */
+            place_bucket(registry, units, member, n, chunk, sublayer);
             memset(member, 0, (size_t)n * sizeof *member);
             size = 0;
         }
         member[i] = true;
         size += units[i].size;
-        module = units[i].module;
+        sublayer = units[i].sublayer;
     }
-    if (size > 0) place_bucket(registry, units, member, n, chunk, module);
+    if (size > 0) place_bucket(registry, units, member, n, chunk, sublayer);
 }
 
 par_status par__registry_finish(par_registry *registry, int64_t bucket_n) {

@@ -3,7 +3,7 @@
  *
  * Modules register parameters while they are built; par__registry_finish then lays them out. A unit
  * is a run of adjacent parameters. Units go into buckets chunk by chunk in backward order (the last
- * module first), a bucket holding about bucket_n elements of one chunk; tied parameters that live
+ * sublayer first), a bucket holding about bucket_n elements of one chunk; tied parameters that live
  * on two stages form the last bucket. Inside a bucket, units whose gradients must be added over the
  * same group lie together, so that one all-reduce covers them. A bucket's length is a multiple of
  * 64 · dp elements: dp rank i owns its i-th part.
@@ -17,8 +17,8 @@ typedef struct {
     int64_t begin, n;       /* elements of the flat space; n mod (64 dp) = 0 */
     int64_t shard, n_shard; /* what this dp rank owns: first element, number */
     int16_t chunk;          /* -1: tied over stages, reduced last */
-    int16_t module; /* place in the chunk of its first module: the bucket is complete after that
-                       one's backward */
+    int16_t sublayer;       /* number in the chunk of its first sublayer: the bucket is complete
+                               after that one's backward */
 } par__bucket;
 
 /* Adjacent parameters of one bucket with the same `sum` group: one all-reduce. */
@@ -31,9 +31,9 @@ typedef struct {
 struct par_registry {
     par_param **params; /* in registration order */
     int n_params, max_params;
-    int *unit;          /* [max_params] parameters of one unit share a number */
-    int16_t *module;    /* [max_params] place in its chunk */
-    int16_t now_module; /* set by the builder before each build */
+    int *unit;            /* [max_params] parameters of one unit share a number */
+    int16_t *sublayer;    /* [max_params] number in its chunk */
+    int16_t now_sublayer; /* the first of the module that is built; set by the builder */
     int n_chunks, dp, dp_rank;
     par__bucket *buckets;
     int n_buckets;
@@ -55,6 +55,10 @@ par_status par__registry_finish(par_registry *registry, int64_t bucket_n);
 /* "layers.3" of "layers.3.mlp.up.weight", "head" of "head.weight"; a name without a dot has none,
  * "". Answers the rest of the name. */
 const char *par__param_layer(const char *name, char *layer, size_t nbytes);
+
+static inline int par__sublayers(const par_module *module) {
+    return module->ops->n_sublayers > 1 ? module->ops->n_sublayers : 1;
+}
 
 /* Elements of the local array of a parameter, padding included. */
 static inline int64_t par__param_n(const par_param *param) {

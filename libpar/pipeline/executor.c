@@ -6,6 +6,7 @@
 #include "libpar/base/clock.h"
 #include "libpar/base/record.h"
 #include "libpar/base/timeline.h"
+#include "libpar/model/registry.h"
 
 static par_comm *pipe(const par__executor *e) {
     return e->params.mesh->axis[PAR_PP];
@@ -147,11 +148,22 @@ void par__executor_add_losses(const par__executor *e, par__walk_result *result) 
     }
 }
 
-/* From the module where the forward stands up to, without, a->module; 0: to the end. The time of
- * one that is cut is that of its parts: between them it waits for weights. */
+/* Number in the chunk of a module's first sublayer. */
+static int first_sublayer(const par__chunk *chunk, int module) {
+    int n = 0;
+    for (int i = 0; i < module; i++) n += par__sublayers(chunk->modules[i]);
+    return n;
+}
+
+/* From the module where the forward stands up to, without, that of a->sublayer, since a module's
+ * forward is one call; 0: to the end. The time of one that is cut is that of its parts: between
+ * them it waits for weights. */
 static par_status do_forward(par__executor *e, const par_action *a) {
+    const par__chunk *chunk = &e->params.chunks[a->chunk];
     par__slot *s = &e->slots[a->chunk][a->slot];
-    int n = e->params.chunks[a->chunk].n_modules, end = a->module > 0 ? a->module : n;
+    int n = chunk->n_modules, end = n;
+    while (a->sublayer > 0 && first_sublayer(chunk, end) > a->sublayer) end--;
+    if (end == e->next_forward) return PAR_OK;
     if (e->next_forward == 0) {
         PAR_TRY(finish(e, &s->recv));
         PAR_TRY(finish(e, &s->send));
@@ -165,9 +177,10 @@ static par_status do_forward(par__executor *e, const par_action *a) {
     return PAR_OK;
 }
 
-/* One module's backward; the caller chose dy and dx, NULL where there is none. */
+/* The backward of module i through its sublayers [last, first]; the caller chose dy and dx, NULL
+ * where there is none. */
 static par_status module_backward(par__executor *e, const par_action *a, par__slot *s, int i,
-                                  void *dy_data, void *dx_data) {
+                                  int last, int first, void *dy_data, void *dx_data) {
     const par__chunk *chunk = &e->params.chunks[a->chunk];
     par_module *module = chunk->modules[i];
     par_tensor x = chunk->x[i], dx = chunk->x[i], dy = chunk->x[i + 1];
@@ -179,8 +192,11 @@ static par_status module_backward(par__executor *e, const par_action *a, par__sl
     tell(e, a, module->layer);
     range_begin(e, module, "backward");
     int64_t begin = now(e);
-    par_status st =
-        module->ops->backward(module, &call, &x, dy_data ? &dy : NULL, dx_data ? &dx : NULL);
+    par_status st = PAR_OK;
+    for (int k = last; st == PAR_OK && k >= first; k--) {
+        call.sublayer = (int16_t)k;
+        st = module->ops->backward(module, &call, &x, dy_data ? &dy : NULL, dx_data ? &dx : NULL);
+    }
     note(e, a, "backward", module->layer, i, begin);
     par_range_end(e->params.backend);
     return st;
@@ -200,24 +216,31 @@ static par_status received(par__executor *e, const par_action *a, void **dy) {
              a->micro);
 }
 
-/* From the module where the backward stands down to a->module. The time of one that is cut counts
- * as a whole. */
+/* From the sublayer where the backward stands down to a->sublayer. The time of one that is cut
+ * counts as a whole. */
 static par_status do_backward(par__executor *e, const par_action *a) {
+    const par__chunk *chunk = &e->params.chunks[a->chunk];
     par__slot *s = &e->slots[a->chunk][a->slot];
     par__message *out = &e->outgoing[e->next_outgoing];
     if (e->next_module < 0) {
-        int n = e->params.chunks[a->chunk].n_modules;
+        int n = chunk->n_modules;
         e->next_dy = NULL;
         e->next_module = n - 1;
+        e->next_sublayer = first_sublayer(chunk, n) - 1;
         if (!par__is_last(e, a->chunk)) PAR_TRY(received(e, a, &e->next_dy));
         PAR_TRY(finish(e, &out->work));
         PAR_TRY(par__timer_begin(e->timer, PAR__TIME_BACKWARD, e->params.stream));
         if (e->params.recompute == PAR_RECOMPUTE_FULL) PAR_TRY(run_forward(e, a, s, 0, n));
     }
-    for (; e->next_module >= a->module; e->next_module--) {
-        int i = e->next_module;
+    while (e->next_sublayer >= a->sublayer) {
+        int i = e->next_module, first = first_sublayer(chunk, i);
+        int stop = first > a->sublayer ? first : a->sublayer;
         void *dx = i > 0 ? e->between[i & 1] : par__is_first(e, a->chunk) ? NULL : out->data;
-        PAR_TRY(module_backward(e, a, s, i, e->next_dy, dx));
+        PAR_TRY(
+            module_backward(e, a, s, i, e->next_sublayer - first, stop - first, e->next_dy, dx));
+        e->next_sublayer = stop - 1;
+        if (stop > first) return PAR_OK;
+        e->next_module--;
         e->next_dy = dx;
     }
     if (e->next_module >= 0) return PAR_OK;
@@ -270,7 +293,7 @@ static par_status do_action(par__executor *e, const par_action *a) {
     const par__executor_hooks *hooks = &e->params.hooks;
     par_status st = PAR_OK;
     bool cut = a->act == PAR_REDUCE || a->act == PAR_GATHER;
-    int number = a->act == PAR_FORWARD ? e->next_forward : cut ? a->bucket : a->module;
+    int number = a->act == PAR_FORWARD ? e->next_forward : cut ? a->bucket : a->sublayer;
     int64_t begin = now(e);
     tell(e, a, -1);
     /* what communication is counted as; the gather of weights and the sum of gradients are where

@@ -176,7 +176,7 @@ static par_status create_timer(par__executor *e) {
         int n = 1; /* the walk */
         for (int i = 0; i < schedule->n; i++) {
             const par_action *a = &schedule->actions[i];
-            n += a->act == PAR_FORWARD || (a->act == PAR_BACKWARD && a->module == 0);
+            n += a->act == PAR_FORWARD || (a->act == PAR_BACKWARD && a->sublayer == 0);
         }
         if (n > most) most = n;
     }

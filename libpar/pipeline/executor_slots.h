@@ -33,10 +33,11 @@ struct par__executor {
     par__message *grads[PAR_MAX_CHUNKS]; /* received dy */
     par__message outgoing[2];            /* sent dx, used in turn */
     int next_outgoing;
-    void *between[2]; /* dy and dx between modules */
-    int next_forward; /* module of the forward that is under way; 0: none is */
-    int next_module;  /* of the backward that is under way; -1: none is */
-    void *next_dy;    /* of that module; NULL: of the last module of the model */
+    void *between[2];  /* dy and dx between modules */
+    int next_forward;  /* module of the forward that is under way; 0: none is */
+    int next_module;   /* of the backward that is under way; -1: none is */
+    int next_sublayer; /* likewise, number in the chunk */
+    void *next_dy;     /* of that module; NULL: of the last module of the model */
     void *scratch;
     const void *last_stash;
     float *losses, *host_losses; /* [max_micro][2] of the last module, on the device and on the

@@ -1,7 +1,7 @@
 /*
  * The generator of schedules: it takes a stage's order of computation (schedule_order.c) and adds
  * messages, slots and collectives. A chunk's last backward is cut where a bucket of gradients is
- * complete, and the REDUCE stands there; its first forward is cut at the same modules, where a
+ * complete, and the REDUCE stands there; its first forward is cut at the same sublayers, where a
  * bucket's weights are read first, and the GATHER stands there. A SEND stands behind the
  * computation that made it. A RECV is posted one computation ahead of its reader (in training even
  * before the SEND in front of that), so that a transfer runs under a computation and SENDs that
@@ -40,15 +40,16 @@ double par_schedule_ideal_bubble(par_schedule_kind kind, int p, int m, int v) {
     return (double)(p - 1) / ((double)v * m);
 }
 
-static void check_bucket_modules(const par_schedule_params *s, par_problems *problems) {
-    for (int c = 0; s->bucket_module && c < s->v; c++)
+static void check_bucket_sublayers(const par_schedule_params *s, par_problems *problems) {
+    for (int c = 0; s->bucket_sublayer && c < s->v; c++)
         for (int b = s->first_bucket[c]; b < s->first_bucket[c + 1]; b++) {
-            int most = b > s->first_bucket[c] ? s->bucket_module[b - 1] : INT16_MAX;
-            if (s->bucket_module[b] < 0 || s->bucket_module[b] > most)
-                par_problem(problems,
-                            "schedule: bucket %d of chunk %d is complete with module %d; legal: 0 "
-                            "to %d, that of the bucket before it",
-                            b, c, s->bucket_module[b], most);
+            int most = b > s->first_bucket[c] ? s->bucket_sublayer[b - 1] : INT16_MAX;
+            if (s->bucket_sublayer[b] < 0 || s->bucket_sublayer[b] > most)
+                par_problem(
+                    problems,
+                    "schedule: bucket %d of chunk %d is complete with sublayer %d; legal: 0 "
+                    "to %d, that of the bucket before it",
+                    b, c, s->bucket_sublayer[b], most);
         }
 }
 
@@ -65,7 +66,7 @@ static void check_buckets(const par_schedule_params *s, par_problems *problems) 
                 par_problem(problems,
                             "schedule: buckets of chunk %d end at %d before they begin at %d", c,
                             s->first_bucket[c + 1], s->first_bucket[c]);
-        if (problems->n == before) check_bucket_modules(s, problems);
+        if (problems->n == before) check_bucket_sublayers(s, problems);
         n = s->first_bucket[s->v] > INT16_MAX - n ? INT16_MAX + 1 : s->first_bucket[s->v] + n;
     }
     if (n > INT16_MAX)
@@ -181,22 +182,22 @@ static void send(generator *g, const par__compute *c, int next) {
     }
 }
 
-static void emit_part(generator *g, const par__compute *c, int16_t slot, int16_t module) {
+static void emit_part(generator *g, const par__compute *c, int16_t slot, int16_t sublayer) {
     emit_about(g, c->backward ? PAR_BACKWARD : PAR_FORWARD, c, slot, -1);
-    g->out->actions[g->out->n - 1].module = module;
+    g->out->actions[g->out->n - 1].sublayer = sublayer;
 }
 
-/* The first of a chunk's forwards stops before the first module of a bucket, whose GATHER follows,
- * and goes on. Buckets count from the last module to the first. */
+/* The first of a chunk's forwards stops before the first sublayer of a bucket, whose GATHER
+ * follows, and goes on. Buckets count from the last sublayer to the first. */
 static void forward(generator *g, const par__compute *c) {
     const par_schedule *out = g->out;
     int16_t *slot = slot_of(g, g->slot, c), reached = 0;
     int first = out->first_bucket[c->chunk], end = out->first_bucket[c->chunk + 1];
     if (neighbour(g, c, -1) < 0) *slot = pool_take(&g->slots[c->chunk], g->params->m);
     for (int b = end - 1; g->n_done[c->chunk][0] == 0 && b >= first; b--) {
-        int16_t module = out->bucket_module[b];
-        if (module > reached) emit_part(g, c, *slot, module);
-        reached = module;
+        int16_t sublayer = out->bucket_sublayer[b];
+        if (sublayer > reached) emit_part(g, c, *slot, sublayer);
+        reached = sublayer;
         emit(g, PAR_GATHER)->bucket = (int16_t)b;
     }
     emit_part(g, c, *slot, 0);
@@ -210,9 +211,9 @@ static void backward(generator *g, const par__compute *c) {
     const par_schedule *out = g->out;
     bool last = g->n_done[c->chunk][1] == m - 1;
     for (int b = out->first_bucket[c->chunk]; last && b < out->first_bucket[c->chunk + 1]; b++) {
-        int16_t module = out->bucket_module[b];
-        if (module < reached) emit_part(g, c, slot, module);
-        reached = module;
+        int16_t sublayer = out->bucket_sublayer[b];
+        if (sublayer < reached) emit_part(g, c, slot, sublayer);
+        reached = sublayer;
         emit(g, PAR_REDUCE)->bucket = (int16_t)b;
     }
     if (reached > 0) emit_part(g, c, slot, 0);
@@ -261,12 +262,12 @@ static par_status schedule_new(const par_schedule_params *s, par_schedule **out)
                ((size_t)s->v + 1) * sizeof *s->first_bucket);
     schedule->n_last_buckets = s->n_last_buckets;
     n += 4 * n_chunk_buckets + 2 * s->n_last_buckets; /* GATHER, REDUCE, and a cut for each */
-    schedule->bucket_module = calloc((size_t)n_chunk_buckets + 1, sizeof(int16_t));
+    schedule->bucket_sublayer = calloc((size_t)n_chunk_buckets + 1, sizeof(int16_t));
     schedule->actions = malloc((size_t)n * sizeof *schedule->actions);
-    if (schedule->bucket_module && s->bucket_module)
-        memcpy(schedule->bucket_module, s->bucket_module,
+    if (schedule->bucket_sublayer && s->bucket_sublayer)
+        memcpy(schedule->bucket_sublayer, s->bucket_sublayer,
                (size_t)n_chunk_buckets * sizeof(int16_t));
-    if (!schedule->bucket_module || !schedule->actions) {
+    if (!schedule->bucket_sublayer || !schedule->actions) {
         par_schedule_destroy(&schedule);
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a schedule of %d actions", n);
     }
@@ -316,7 +317,7 @@ out_schedule:
 void par_schedule_destroy(par_schedule **schedule) {
     if (!schedule || !*schedule) return;
     free((*schedule)->actions);
-    free((*schedule)->bucket_module);
+    free((*schedule)->bucket_sublayer);
     free(*schedule);
     *schedule = NULL;
 }

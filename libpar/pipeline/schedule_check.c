@@ -31,8 +31,8 @@ static par_status check_shape(const par_schedule *list, const par_schedule *mode
             PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d, chunk %d: buckets %d to %d", stage, c,
                      list->first_bucket[c], list->first_bucket[c + 1]);
     }
-    if (list->first_bucket[list->v] > 0 && !list->bucket_module)
-        PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d: %d buckets, and no modules of them", stage,
+    if (list->first_bucket[list->v] > 0 && !list->bucket_sublayer)
+        PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d: %d buckets, and no sublayers of them", stage,
                  list->first_bucket[list->v]);
     if (list->n_last_buckets < 0 || list->first_bucket[list->v] > INT16_MAX - list->n_last_buckets)
         PAR_FAIL(PAR_ERR_INTERNAL, "schedule stage %d: %d last buckets after %d", stage,
@@ -79,9 +79,9 @@ static par_status check_ranges(par__checker *c, int stage) {
         if (a->slot < 0 || a->slot >= n)
             return par__checker_complain(c, stage, "chunk %d has %d %s", a->chunk, n,
                                          buffer ? "gradient buffers" : "slots");
-        if (a->module < 0)
-            return par__checker_complain(c, stage, "it ends with module %d; legal: 0 or more",
-                                         a->module);
+        if (a->sublayer < 0)
+            return par__checker_complain(c, stage, "it ends with sublayer %d; legal: 0 or more",
+                                         a->sublayer);
         if (message && (a->peer < 0 || a->peer >= c->p || a->peer == stage))
             return par__checker_complain(c, stage, "wrong peer: legal are other stages, 0 to %d",
                                          c->p - 1);

@@ -17,10 +17,10 @@ void par__action_describe(const par_action *a, char *text, size_t nbytes) {
     else if (a->act == PAR_SEND || a->act == PAR_RECV)
         snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, %s, slot %d, %s stage %d", name,
                  a->chunk, a->micro, what, a->slot, a->act == PAR_SEND ? "to" : "from", a->peer);
-    else if (a->module > 0)
-        snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, slot %d, %s module %d", name,
+    else if (a->sublayer > 0)
+        snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, slot %d, %s sublayer %d", name,
                  a->chunk, a->micro, a->slot, a->act == PAR_FORWARD ? "to before" : "down to",
-                 a->module);
+                 a->sublayer);
     else
         snprintf(text, nbytes, "%s of chunk %d, micro-batch %d, slot %d", name, a->chunk, a->micro,
                  a->slot);
@@ -155,15 +155,16 @@ static par_status take_input(const par__checker *c, int stage, const par_action 
     return PAR_OK;
 }
 
-/* It reads every bucket whose first module it runs through, and the last buckets. Without backward,
- * a slot is in use until its output is sent, or read by the next chunk of a single stage. */
+/* It reads every bucket whose first sublayer it runs through, and the last buckets. Without
+ * backward, a slot is in use until its output is sent, or read by the next chunk of a single
+ * stage. */
 static par_status do_forward(par__checker *c, int stage, const par_action *a, bool *done) {
     par__checked_stage *s = &c->stages[stage];
     par__half *half = half_of(c, stage, a->chunk, a->micro, false);
     if (half->flags & PAR__RAN) return par__checker_complain(c, stage, "ran twice");
     bool gathered = s->n_buckets[0][c->v] == s->list->n_last_buckets;
     for (int b = s->list->first_bucket[a->chunk]; b < s->list->first_bucket[a->chunk + 1]; b++)
-        if (a->module == 0 || s->list->bucket_module[b] < a->module)
+        if (a->sublayer == 0 || s->list->bucket_sublayer[b] < a->sublayer)
             gathered = gathered && s->buckets[b] & 1;
     if (!gathered)
         return par__checker_complain(c, stage, "a bucket that it reads is not gathered yet");
@@ -177,10 +178,10 @@ static par_status do_forward(par__checker *c, int stage, const par_action *a, bo
     if (!*done) return PAR_OK;
     if (half->slot != a->slot)
         return par__checker_complain(c, stage, "wrong slot: it began in slot %d", half->slot);
-    if (s->open && a->module > 0 && a->module <= s->open->module)
-        return par__checker_complain(c, stage, "its modules before %d ran already",
-                                     s->open->module);
-    s->open = a->module > 0 ? a : NULL;
+    if (s->open && a->sublayer > 0 && a->sublayer <= s->open->sublayer)
+        return par__checker_complain(c, stage, "its sublayers before %d ran already",
+                                     s->open->sublayer);
+    s->open = a->sublayer > 0 ? a : NULL;
     if (s->open) return PAR_OK;
     half->flags |= PAR__RAN;
     s->n_ran[0][a->chunk]++;
@@ -225,11 +226,11 @@ static par_status do_backward(par__checker *c, int stage, const par_action *a, b
     if (!s->open) PAR_TRY(begin_backward(c, stage, a, done));
     if (slot != a->slot)
         return par__checker_complain(c, stage, "wrong slot: its FORWARD was in slot %d", slot);
-    if (s->open && a->module >= s->open->module)
-        return par__checker_complain(c, stage, "its modules down to %d ran already",
-                                     s->open->module);
+    if (s->open && a->sublayer >= s->open->sublayer)
+        return par__checker_complain(c, stage, "its sublayers down to %d ran already",
+                                     s->open->sublayer);
     if (!*done) return PAR_OK;
-    s->open = a->module > 0 ? a : NULL;
+    s->open = a->sublayer > 0 ? a : NULL;
     if (s->open) return PAR_OK;
     gradient->flags |= PAR__RAN;
     vacate(c, stage, a, false);
@@ -241,15 +242,15 @@ static par_status do_backward(par__checker *c, int stage, const par_action *a, b
 static par_status require_reduce(const par__checker *c, int stage, const par_action *a, int chunk) {
     const par__checked_stage *s = &c->stages[stage];
     int first = s->list->first_bucket[c->v], done = s->n_buckets[1][c->v];
-    int module = chunk < c->v ? s->list->bucket_module[a->bucket] : 0;
+    int sublayer = chunk < c->v ? s->list->bucket_sublayer[a->bucket] : 0;
     if (!c->training) return par__checker_complain(c, stage, "a forward-only list reduces nothing");
     for (int k = chunk < c->v ? chunk : 0; k < (chunk < c->v ? chunk + 1 : c->v); k++) {
         bool open = s->open && s->open->act == PAR_BACKWARD && s->open->chunk == k;
-        int n = s->n_ran[1][k] + (open && s->open->module <= module);
+        int n = s->n_ran[1][k] + (open && s->open->sublayer <= sublayer);
         if (n < c->m)
             return par__checker_complain(
-                c, stage, "too early: %d of %d BACKWARDs of chunk %d ran down to module %d", n,
-                c->m, k, module);
+                c, stage, "too early: %d of %d BACKWARDs of chunk %d ran down to sublayer %d", n,
+                c->m, k, sublayer);
     }
     if (chunk < c->v || a->bucket == first + done) return PAR_OK;
     return par__checker_complain(
@@ -286,14 +287,14 @@ par_status par__checker_step(par__checker *c, int stage, bool *done) {
     /* They join stages: whatever stood behind them would wait for stages that wait for this one. */
     if (s->n_buckets[1][c->v] > 0 && !last_reduce)
         return par__checker_complain(c, stage, "comes after the reduction of a last bucket");
-    /* Computations are cut for buckets alone: what lies between modules is kept for one at a
+    /* Computations are cut for buckets alone: what lies between sublayers is kept for one at a
      * time. */
     if (computes && open &&
         (a->act != open->act || a->chunk != open->chunk || a->micro != open->micro))
         return par__checker_complain(
-            c, stage, "the %s of chunk %d, micro-batch %d is not through: it ran %s module %d",
+            c, stage, "the %s of chunk %d, micro-batch %d is not through: it ran %s sublayer %d",
             open->act == PAR_FORWARD ? "FORWARD" : "BACKWARD", open->chunk, open->micro,
-            open->act == PAR_FORWARD ? "to before" : "down to", open->module);
+            open->act == PAR_FORWARD ? "to before" : "down to", open->sublayer);
     switch (a->act) {
     case PAR_FORWARD: PAR_TRY(do_forward(c, stage, a, done)); break;
     case PAR_BACKWARD: PAR_TRY(do_backward(c, stage, a, done)); break;

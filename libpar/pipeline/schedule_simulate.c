@@ -4,8 +4,8 @@
  * posted, and arrives `transfer` later. As in the executor, a FORWARD waits until its slot's
  * earlier SEND is through, a BACKWARD until the gradient of the last but one is. Of a backward that
  * is cut the first part takes all the time, of a forward the last one, since a list does not say
- * how many modules there are, and collectives take none. A stage is simulated until it needs a time
- * that another stage has not found yet.
+ * how many sublayers there are, and collectives take none. A stage is simulated until it needs a
+ * time that another stage has not found yet.
  */
 #include "schedule.h"
 
@@ -55,9 +55,9 @@ static bool do_compute(simulation *sim, sim_stage *s, const par_action *a) {
     bool backward = a->act == PAR_BACKWARD;
     double begin = s->clock;
     s->times[s->at] = (par__interval){s->clock, s->clock};
-    if (!backward && a->module > 0) return true;
+    if (!backward && a->sublayer > 0) return true;
     if (s->in_backward) {
-        s->in_backward = a->module > 0;
+        s->in_backward = a->sublayer > 0;
         return true;
     }
     if (!wait_for(sim, s->reads[backward][a->chunk * sim->m + a->micro], &begin)) return false;
@@ -66,7 +66,7 @@ static bool do_compute(simulation *sim, sim_stage *s, const par_action *a) {
         return false;
     s->clock = begin + sim->duration[backward];
     s->times[s->at] = (par__interval){begin, s->clock};
-    s->in_backward = backward && a->module > 0;
+    s->in_backward = backward && a->sublayer > 0;
     return true;
 }
 

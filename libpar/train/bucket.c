@@ -1,7 +1,7 @@
 /*
  * Gradient buckets: all-reduce over the groups whose copies hold partial gradients, then
  * reduce-scatter over dp, started where the schedule has its REDUCE: behind the last backward of
- * the bucket's last module, while earlier modules still compute. Without ZeRO the reduced shards
+ * the bucket's first sublayer, while those before it still compute. Without ZeRO the reduced shards
  * are gathered again right behind, which makes it an all-reduce. With ZeRO-1 the parameters are
  * gathered instead, each bucket's when it is updated, in the order in which the next forward reads
  * them; the wait for each stands before the first module that does.

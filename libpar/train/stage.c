@@ -5,9 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A module told what it needs to know, and asked for its output and memory. */
+/* A module told what it needs to know, and asked for its output and memory. *sublayer is that of
+ * its first one in the chunk, and then of the next module's. */
 static par_status build_module(const par__context *on, par_registry *registry, par_memory *memory,
-                               par_module *module, int16_t chunk, par_tensor x, par_build *build) {
+                               par_module *module, int16_t chunk, int *sublayer, par_tensor x,
+                               par_build *build) {
+    int first = registry->n_params, end = *sublayer + par__sublayers(module);
+    if (end > INT16_MAX) PAR_FAIL(PAR_ERR_ARG, "a chunk has more than %d sublayers", INT16_MAX);
+    registry->now_sublayer = (int16_t)*sublayer;
     *build = (par_build){.mesh = on->mesh,
                          .backend = on->backend,
                          .memory = memory,
@@ -23,7 +28,15 @@ static par_status build_module(const par__context *on, par_registry *registry, p
                          .apart = on->params.documents_apart,
                          .chunk = chunk,
                          .x = x};
-    return module->ops->build(module, build);
+    PAR_TRY(module->ops->build(module, build));
+    for (int i = first; i < registry->n_params; i++)
+        if (registry->sublayer[i] < *sublayer || registry->sublayer[i] >= end)
+            PAR_FAIL(PAR_ERR_ARG,
+                     "module %d registers parameter %s for sublayer %d; legal: 0 to %d",
+                     module->layer, registry->params[i]->name, registry->sublayer[i] - *sublayer,
+                     end - *sublayer - 1);
+    *sublayer = end;
+    return PAR_OK;
 }
 
 /* Shapes of what passes between modules, from a throw-away build of the whole model: x[n_modules +
@@ -44,7 +57,8 @@ static par_status probe_shapes(const par__context *on, par_tensor *x) {
         par_build build;
         PAR_TRY_GOTO(model->create(model->config, i, &module), out_memory);
         module->layer = (int16_t)i;
-        st = build_module(on, registry, memory, module, 0, x[i], &build);
+        int sublayer = 0;
+        st = build_module(on, registry, memory, module, 0, &sublayer, x[i], &build);
         module->ops->destroy(module);
         if (st != PAR_OK) goto out_memory;
         x[i + 1] = build.y;
@@ -60,6 +74,7 @@ static par_status build_chunk(par__stage *s, par_registry *registry, int c, int 
                               const par_tensor *x) {
     par__chunk *chunk = &s->chunks[c];
     const par_model *model = s->on->params.model;
+    int sublayer = 0;
     chunk->first_index = first;
     chunk->modules = calloc((size_t)n, sizeof(par_module *));
     chunk->x = calloc((size_t)n + 1, sizeof *chunk->x);
@@ -73,10 +88,9 @@ static par_status build_chunk(par__stage *s, par_registry *registry, int c, int 
         PAR_TRY(model->create(model->config, first + i, &chunk->modules[i]));
         chunk->n_modules = i + 1;
         chunk->modules[i]->layer = (int16_t)(first + i);
-        registry->now_module = (int16_t)i;
         int before = registry->n_params;
         PAR_TRY(build_module(s->on, registry, s->on->memory, chunk->modules[i], (int16_t)c,
-                             x[first + i], &build));
+                             &sublayer, x[first + i], &build));
         /* the ledger calls a module as the first parameter that it registered, and none before */
         par__module_memory *told = &chunk->told[i];
         if (registry->n_params > before)
@@ -127,18 +141,19 @@ static par_status build_schedules(par__stage *s, const par_registry *registry) {
     int pp = s->on->params.layout.size[PAR_PP];
     par_status st = PAR_OK;
     s->schedules = calloc((size_t)pp, sizeof(par_schedule *));
-    int16_t *bucket_module = calloc((size_t)registry->n_buckets + 1, sizeof *bucket_module);
-    if (!s->schedules || !bucket_module) {
+    int16_t *bucket_sublayer = calloc((size_t)registry->n_buckets + 1, sizeof *bucket_sublayer);
+    if (!s->schedules || !bucket_sublayer) {
         st = par_error_set(PAR_ERR_MEMORY, "no host memory for %d schedules", pp);
         goto out;
     }
-    for (int b = 0; b < registry->n_buckets; b++) bucket_module[b] = registry->buckets[b].module;
+    for (int b = 0; b < registry->n_buckets; b++)
+        bucket_sublayer[b] = registry->buckets[b].sublayer;
     par_schedule_params p = {.kind = s->on->params.schedule,
                              .p = pp,
                              .m = s->on->n_micro,
                              .v = s->n_chunks,
                              .first_bucket = registry->first_bucket,
-                             .bucket_module = bucket_module,
+                             .bucket_sublayer = bucket_sublayer,
                              .n_last_buckets =
                                  registry->n_buckets - registry->first_bucket[s->n_chunks]};
     for (p.stage = 0; p.stage < pp; p.stage++)
@@ -150,7 +165,7 @@ static par_status build_schedules(par__stage *s, const par_registry *registry) {
     p.m = 1;
     st = par_schedule_create(&p, &s->single);
 out:
-    free(bucket_module);
+    free(bucket_sublayer);
     return st;
 }
 

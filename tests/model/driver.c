@@ -200,13 +200,20 @@ bool driver_forward(driver *d, int module, bool training) {
     return !harness_failed();
 }
 
-bool driver_backward(driver *d, int module) {
+bool driver_backward_sublayer(driver *d, int module, int sublayer) {
     par_call call = driver_call(d, module, true);
     bool last = module == d->model->n_modules - 1;
+    call.sublayer = (int16_t)sublayer;
     CHECK_OK(d->modules[module]->ops->backward(d->modules[module], &call, &d->x[module],
                                                last ? NULL : &d->dx[module + 1],
                                                module ? &d->dx[module] : NULL));
     return !harness_failed();
+}
+
+bool driver_backward(driver *d, int module) {
+    for (int k = par__sublayers(d->modules[module]) - 1; k >= 0; k--)
+        if (!driver_backward_sublayer(d, module, k)) return false;
+    return true;
 }
 
 void driver_clear(driver *d) {

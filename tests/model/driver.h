@@ -47,6 +47,7 @@ par_call driver_call(const driver *d, int module, bool training);
 /* x[i + 1] from x[i]; dx[i] from dx[i + 1]. */
 bool driver_forward(driver *d, int module, bool training);
 bool driver_backward(driver *d, int module);
+bool driver_backward_sublayer(driver *d, int module, int sublayer);
 /* Forget gradients: the next writer overwrites NaNs. */
 void driver_clear(driver *d);
 /* Add partial gradients over their groups, as the trainer does. */

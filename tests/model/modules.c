@@ -233,6 +233,48 @@ static void epilogue_fails(void) {
     par_transport_destroy(&self);
 }
 
+/* What the step sums over dp behind a sublayer's backward: the parameters that the module has
+ * registered for it have their gradients then, and keep them, and no others are written. */
+static void sublayers(void) {
+    const driver_params params = {.config = driver_llama(2), .tp = 1, .B = 2};
+    const int module = 1;
+    par_transport *self = NULL;
+    driver d;
+    CHECK_OK(par_transport_create_self(&(par_transport_params){0}, &self));
+    if (harness_failed() || !driver_create(self, &params, &d)) return;
+    for (int i = 0; i < d.model->n_modules; i++) driver_forward(&d, i, true);
+    driver_clear(&d);
+    for (int64_t i = 0; i < par_tensor_n(&d.dx[module + 1]); i++)
+        ((float *)d.dx[module + 1].data)[i] = c_of(i);
+    size_t nbytes = (size_t)d.registry->n_flat * sizeof(float);
+    float *after = malloc(nbytes);
+    int n = par__sublayers(d.modules[module]), written[2] = {0, 0};
+    CHECK(n == 2, "%d sublayers", n);
+    for (int k = n - 1; k >= 0 && after && !harness_failed(); k--) {
+        driver_backward_sublayer(&d, module, k);
+        for (int i = 0; i < d.registry->n_params; i++) {
+            const par_param *p = d.registry->params[i];
+            int own = strstr(p->name, ".mlp.") ? 1 : 0;
+            bool expected = strncmp(p->name, "layers.0.", 9) == 0 && own >= k;
+            CHECK(p->written == expected, "sublayer %d: %s is %swritten", k, p->name,
+                  p->written ? "" : "not ");
+            CHECK(!expected || d.registry->sublayer[i] == own, "%s is registered for sublayer %d",
+                  p->name, d.registry->sublayer[i]);
+            written[k] += p->written;
+            if (own > k)
+                CHECK(memcmp(p->grad, after + p->flat, (size_t)par__param_n(p) * sizeof *after) ==
+                          0,
+                      "sublayer %d writes into %s", k, p->name);
+        }
+        memcpy(after, d.grads, nbytes);
+    }
+    CHECK(written[1] > 0 && written[0] > written[1], "%d and %d parameters are written", written[1],
+          written[0]);
+    free(after);
+    driver_destroy(&d);
+    par_transport_destroy(&self);
+}
+
 static const harness_case cases[] = {
     {.name = "gpt", .run = gpt},
     {.name = "gpt-erf-without-bias", .run = gpt_erf_without_bias},
@@ -243,6 +285,7 @@ static const harness_case cases[] = {
     {.name = "qwen-without-rope", .run = qwen_without_rope},
     {.name = "accumulation", .run = accumulation},
     {.name = "rotary-tables", .run = rotary_tables},
+    {.name = "sublayers", .run = sublayers},
     {.name = "epilogue-fails", .run = epilogue_fails},
 };
 

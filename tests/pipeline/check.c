@@ -60,8 +60,9 @@ static void dropped(void) {
     rejects(&l, "frees slot 0 before the activations in it are sent");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_drop(&l, 1, lists_find(&l, 1, PAR_SEND, true, 7));
-    rejects(&l, "(BACKWARD of chunk 0, micro-batch 7, slot 3, down to module 2): deadlock: stage 1 "
-                "has no SEND of its input");
+    rejects(&l,
+            "(BACKWARD of chunk 0, micro-batch 7, slot 3, down to sublayer 2): deadlock: stage 1 "
+            "has no SEND of its input");
     l = made(PAR_SCHEDULE_FORWARD_ONLY, 2, 3, 1);
     lists_drop(&l, 0, lists_find(&l, 0, PAR_SEND, false, 0));
     rejects(&l, "message 0 from stage 0 to stage 1 meets another one's RECV");
@@ -71,7 +72,7 @@ static void dropped(void) {
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_drop(&l, 0, lists_find(&l, 0, PAR_BACKWARD, false, 7));
     rejects(&l,
-            "(REDUCE of bucket 0): too early: 7 of 8 BACKWARDs of chunk 0 ran down to module 2");
+            "(REDUCE of bucket 0): too early: 7 of 8 BACKWARDs of chunk 0 ran down to sublayer 2");
     l = made(PAR_SCHEDULE_FORWARD_ONLY, 4, 8, 1);
     lists_drop(&l, 3, lists_find(&l, 3, PAR_FORWARD, false, 9));
     rejects(&l, "chunk 0: 7 of 8 FORWARDs are there");
@@ -153,7 +154,7 @@ static void collectives(void) {
     lists_move(&l, 1, lists_find(&l, 1, PAR_REDUCE, false, 0),
                lists_find(&l, 1, PAR_BACKWARD, false, 7));
     rejects(&l,
-            "(REDUCE of bucket 0): too early: 7 of 8 BACKWARDs of chunk 0 ran down to module 2");
+            "(REDUCE of bucket 0): too early: 7 of 8 BACKWARDs of chunk 0 ran down to sublayer 2");
     l = made(PAR_SCHEDULE_INTERLEAVED, 2, 4, 2);
     lists_move(&l, 0, lists_find(&l, 0, PAR_REDUCE, false, 4),
                lists_find(&l, 0, PAR_REDUCE, false, 1));
@@ -186,41 +187,41 @@ static void collectives(void) {
     rejects(&l, "stage 3: 1 last buckets, another stage has 2");
 }
 
-/* The last backward is BACKWARD to module 2, REDUCE 0, to module 1, REDUCE 1, to module 0. */
+/* The last backward is BACKWARD to sublayer 2, REDUCE 0, to sublayer 1, REDUCE 1, to 0. */
 static void cuts(void) {
     lists l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_move(&l, 1, lists_find(&l, 1, PAR_REDUCE, false, 1),
                lists_find(&l, 1, PAR_BACKWARD, false, 8));
     rejects(&l,
-            "(REDUCE of bucket 1): too early: 7 of 8 BACKWARDs of chunk 0 ran down to module 1");
+            "(REDUCE of bucket 1): too early: 7 of 8 BACKWARDs of chunk 0 ran down to sublayer 1");
     l = made(PAR_SCHEDULE_1F1B, 1, 8, 1);
-    at(&l, 0, PAR_BACKWARD, false, 0)->module = 1;
+    at(&l, 0, PAR_BACKWARD, false, 0)->sublayer = 1;
     rejects(&l,
             "(FORWARD of chunk 0, micro-batch 1, slot 0): the BACKWARD of chunk 0, micro-batch 0 "
-            "is not through: it ran down to module 1");
+            "is not through: it ran down to sublayer 1");
     l = made(PAR_SCHEDULE_GPIPE, 1, 8, 1);
-    at(&l, 0, PAR_BACKWARD, false, 0)->module = 1;
+    at(&l, 0, PAR_BACKWARD, false, 0)->sublayer = 1;
     rejects(&l, "(BACKWARD of chunk 0, micro-batch 1, slot 1): the BACKWARD of chunk 0, "
-                "micro-batch 0 is not through: it ran down to module 1");
+                "micro-batch 0 is not through: it ran down to sublayer 1");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    at(&l, 3, PAR_BACKWARD, false, 8)->module = 2;
-    rejects(&l, "down to module 2): its modules down to 2 ran already");
+    at(&l, 3, PAR_BACKWARD, false, 8)->sublayer = 2;
+    rejects(&l, "down to sublayer 2): its sublayers down to 2 ran already");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     at(&l, 1, PAR_BACKWARD, false, 8)->slot ^= 1;
-    rejects(&l, "down to module 1): wrong slot: its FORWARD was in slot");
+    rejects(&l, "down to sublayer 1): wrong slot: its FORWARD was in slot");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_drop(&l, 1, lists_find(&l, 1, PAR_BACKWARD, false, 9));
     rejects(&l, "sent before its BACKWARD ran");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_drop(&l, 0, lists_find(&l, 0, PAR_BACKWARD, false, 9));
     rejects(&l,
-            "(REDUCE of bucket 2): too early: 7 of 8 BACKWARDs of chunk 0 ran down to module 0");
+            "(REDUCE of bucket 2): too early: 7 of 8 BACKWARDs of chunk 0 ran down to sublayer 0");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    at(&l, 0, PAR_BACKWARD, false, 8)->module = -1;
-    rejects(&l, "it ends with module -1; legal: 0 or more");
+    at(&l, 0, PAR_BACKWARD, false, 8)->sublayer = -1;
+    rejects(&l, "it ends with sublayer -1; legal: 0 or more");
 }
 
-/* The first forward is FORWARD to before module 1, GATHER 1, to before module 2, GATHER 0, to the
+/* The first forward is FORWARD to before sublayer 1, GATHER 1, to before 2, GATHER 0, to the
  * end. */
 static void forward_cuts(void) {
     lists l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
@@ -230,20 +231,20 @@ static void forward_cuts(void) {
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_move(&l, 2, lists_find(&l, 2, PAR_GATHER, false, 2),
                lists_find(&l, 2, PAR_FORWARD, false, 1));
-    rejects(&l, "to before module 2): a bucket that it reads is not gathered yet");
+    rejects(&l, "to before sublayer 2): a bucket that it reads is not gathered yet");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    at(&l, 1, PAR_FORWARD, false, 1)->module = 1;
-    rejects(&l, "to before module 1): its modules before 1 ran already");
+    at(&l, 1, PAR_FORWARD, false, 1)->sublayer = 1;
+    rejects(&l, "to before sublayer 1): its sublayers before 1 ran already");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     at(&l, 0, PAR_FORWARD, false, 1)->slot = 1;
-    rejects(&l, "to before module 2): wrong slot: it began in slot 0");
+    rejects(&l, "to before sublayer 2): wrong slot: it began in slot 0");
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
-    at(&l, 0, PAR_FORWARD, false, 2)->module = 3;
+    at(&l, 0, PAR_FORWARD, false, 2)->sublayer = 3;
     rejects(&l, "to stage 1): sent before its FORWARD ran");
     l = made(PAR_SCHEDULE_GPIPE, 1, 8, 1);
-    at(&l, 0, PAR_FORWARD, false, 2)->module = 3;
+    at(&l, 0, PAR_FORWARD, false, 2)->sublayer = 3;
     rejects(&l, "(FORWARD of chunk 0, micro-batch 1, slot 1): the FORWARD of chunk 0, "
-                "micro-batch 0 is not through: it ran to before module 3");
+                "micro-batch 0 is not through: it ran to before sublayer 3");
     /* What was cut for a bucket that is there already may also run in one go. */
     l = made(PAR_SCHEDULE_1F1B, 4, 8, 1);
     lists_drop(&l, 0, lists_find(&l, 0, PAR_FORWARD, false, 0));

@@ -31,7 +31,7 @@ static void change_number(par_schedule *s, par_action *a, uint64_t *state) {
         a->slot = (int16_t)random_below(state, n_slots);
         return;
     case 2:
-        if (!message) a->module = (int16_t)random_below(state, 4);
+        if (!message) a->sublayer = (int16_t)random_below(state, 4);
         return;
     default:
         if (message && s->p > 2)

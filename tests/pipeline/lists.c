@@ -5,15 +5,15 @@
 
 par_status lists_create(lists *l, par_schedule_kind kind, int p, int m, int v) {
     int first[PAR_MAX_CHUNKS + 1];
-    int16_t module[2 * PAR_MAX_CHUNKS];
+    int16_t sublayer[2 * PAR_MAX_CHUNKS];
     for (int c = 0; c <= PAR_MAX_CHUNKS; c++) first[c] = 2 * c;
-    for (int b = 0; b < 2 * PAR_MAX_CHUNKS; b++) module[b] = b % 2 ? 1 : 2;
+    for (int b = 0; b < 2 * PAR_MAX_CHUNKS; b++) sublayer[b] = b % 2 ? 1 : 2;
     par_schedule_params params = {.kind = kind,
                                   .p = p,
                                   .m = m,
                                   .v = v,
                                   .first_bucket = first,
-                                  .bucket_module = module,
+                                  .bucket_sublayer = sublayer,
                                   .n_last_buckets = 2};
     *l = (lists){.p = p};
     for (params.stage = 0; params.stage < p; params.stage++) {

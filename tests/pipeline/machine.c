@@ -11,7 +11,7 @@ enum {
     MAX_MICRO = 16,
     MAX_CHUNKS = 4,
     MAX_BUCKETS = 32,
-    N_MODULES = 4, /* of a chunk */
+    N_SUBLAYERS = 4, /* of a chunk */
     MAX_MESSAGES = 2048,
     NOTHING = -1,
     PENDING = -2
@@ -21,7 +21,7 @@ typedef struct {
     int x[MAX_CHUNKS][MAX_MICRO], y[MAX_CHUNKS][MAX_MICRO]; /* a slot's input and output */
     int dy[MAX_CHUNKS][MAX_MICRO];                          /* received gradients */
     int dx[2], dx_slot[2], n_dx; /* made gradients, in turn, and by whom */
-    /* [forward, backward] token of what is under way, or NOTHING; its next module */
+    /* [forward, backward] token of what is under way, or NOTHING; its next sublayer */
     int open[2], next[2];
     int forwards[MAX_CHUNKS][MAX_MICRO], backwards[MAX_CHUNKS][MAX_MICRO];
     int gathers[MAX_BUCKETS], reduces[MAX_BUCKETS];
@@ -49,11 +49,11 @@ static int token(const machine *k, int part, int micro) {
     return part * k->m + micro;
 }
 
-/* A module's forward reads the chunk's buckets that begin with it or before. */
+/* A sublayer's forward reads the chunk's buckets that begin with it or before. */
 static bool read_buckets(const machine *k, const machine_stage *s, const par_schedule *list,
-                         int chunk, int module) {
+                         int chunk, int sublayer) {
     for (int b = list->first_bucket[chunk]; b < list->first_bucket[chunk + 1]; b++)
-        if (list->bucket_module[b] <= module && !s->gathers[b]) return false;
+        if (list->bucket_sublayer[b] <= sublayer && !s->gathers[b]) return false;
     for (int b = 0; b < list->n_last_buckets; b++)
         if (!s->gathers[list->first_bucket[k->v] + b]) return false;
     return true;
@@ -62,9 +62,9 @@ static bool read_buckets(const machine *k, const machine_stage *s, const par_sch
 static int run_forward(machine *k, int stage, const par_action *a) {
     machine_stage *s = &k->stages[stage];
     int part = a->chunk * k->p + stage, *x = &s->x[a->chunk][a->slot];
-    int end = a->module > 0 ? a->module : N_MODULES;
+    int end = a->sublayer > 0 ? a->sublayer : N_SUBLAYERS;
     int input = token(k, part > 0 ? part - 1 : k->p * k->v, a->micro);
-    if (s->open[1] != NOTHING) return BROKE; /* what lies between its modules would be spoiled */
+    if (s->open[1] != NOTHING) return BROKE; /* what lies between its sublayers would be spoiled */
     if (*x == PENDING) return WAITS;
     if (s->open[0] == NOTHING) {
         if (part == 0 && *x != NOTHING) return BROKE;
@@ -75,7 +75,7 @@ static int run_forward(machine *k, int stage, const par_action *a) {
     if (s->open[0] != token(k, part, a->micro) || *x != input || end <= s->next[0]) return BROKE;
     for (; s->next[0] < end; s->next[0]++)
         if (!read_buckets(k, s, k->l->stages[stage], a->chunk, s->next[0])) return BROKE;
-    if (end < N_MODULES) return RAN;
+    if (end < N_SUBLAYERS) return RAN;
     s->open[0] = NOTHING;
     s->y[a->chunk][a->slot] = token(k, part, a->micro);
     s->forwards[a->chunk][a->micro]++;
@@ -93,10 +93,11 @@ static int read_gradient(machine *k, int stage, const par_action *a) {
     return WAITS;
 }
 
-/* A module's backward writes the chunk's first bucket that is not complete before it. */
-static bool write_bucket(const machine_stage *s, const par_schedule *list, int chunk, int module) {
+/* A sublayer's backward writes the chunk's first bucket that is not complete before it. */
+static bool write_bucket(const machine_stage *s, const par_schedule *list, int chunk,
+                         int sublayer) {
     for (int b = list->first_bucket[chunk]; b < list->first_bucket[chunk + 1]; b++)
-        if (list->bucket_module[b] <= module) return !s->reduces[b];
+        if (list->bucket_sublayer[b] <= sublayer) return !s->reduces[b];
     return true;
 }
 
@@ -111,10 +112,10 @@ static int run_backward(machine *k, int stage, const par_action *a) {
         if (part < last && read_gradient(k, stage, a) == WAITS) return WAITS;
         if (part > 0 && s->dx[s->n_dx % 2] != NOTHING) return BROKE;
         s->open[1] = token(k, part, a->micro);
-        s->next[1] = N_MODULES - 1;
+        s->next[1] = N_SUBLAYERS - 1;
     }
-    if (s->open[1] != token(k, part, a->micro) || a->module > s->next[1]) return BROKE;
-    for (; s->next[1] >= a->module; s->next[1]--)
+    if (s->open[1] != token(k, part, a->micro) || a->sublayer > s->next[1]) return BROKE;
+    for (; s->next[1] >= a->sublayer; s->next[1]--)
         if (!write_bucket(s, k->l->stages[stage], a->chunk, s->next[1])) return BROKE;
     if (s->next[1] >= 0) return RAN;
     s->open[1] = NOTHING;

@@ -22,7 +22,7 @@ static int in_flight(const par_schedule *s) {
     int now = 0, most = 0;
     for (int i = 0; i < s->n; i++) {
         const par_action *a = &s->actions[i];
-        now += ((a->act == PAR_FORWARD) - (a->act == PAR_BACKWARD)) * (a->module == 0);
+        now += ((a->act == PAR_FORWARD) - (a->act == PAR_BACKWARD)) * (a->sublayer == 0);
         if (now > most) most = now;
     }
     return most;
@@ -181,28 +181,28 @@ static void bad_params(void) {
                                   .m = 1,
                                   .v = 1,
                                   .first_bucket = first,
-                                  .bucket_module = rising},
-            "bucket 1 of chunk 0 is complete with module 2; legal: 0 to 1");
+                                  .bucket_sublayer = rising},
+            "bucket 1 of chunk 0 is complete with sublayer 2; legal: 0 to 1");
     refuses((par_schedule_params){.kind = PAR_SCHEDULE_1F1B,
                                   .p = 1,
                                   .m = 1,
                                   .v = 1,
                                   .first_bucket = first,
-                                  .bucket_module = negative},
-            "complete with module -1; legal: 0 to 1");
+                                  .bucket_sublayer = negative},
+            "complete with sublayer -1; legal: 0 to 1");
     int backwards[] = {0, 3, 2};
     refuses((par_schedule_params){PAR_SCHEDULE_INTERLEAVED, 2, 2, 2, 0, backwards, NULL, 0},
             "end at 2 before they begin at 3");
 }
 
 /* The last backward of a chunk stops wherever a bucket is complete, once for two that are at the
- * same module, and not behind module 0. All others are whole. */
+ * same sublayer, and not behind sublayer 0. All others are whole. */
 static void reductions(void) {
     static const int first[] = {0, 4};
-    static const int16_t modules[] = {5, 2, 2, 0};
+    static const int16_t sublayers[] = {5, 2, 2, 0};
     static const struct {
         par_act act;
-        int number; /* module, or bucket */
+        int number; /* sublayer, or bucket */
     } expected[] = {{PAR_BACKWARD, 0}, {PAR_BACKWARD, 5}, {PAR_REDUCE, 0},
                     {PAR_BACKWARD, 2}, {PAR_REDUCE, 1},   {PAR_REDUCE, 2},
                     {PAR_BACKWARD, 0}, {PAR_REDUCE, 3},   {PAR_REDUCE, 4}};
@@ -211,7 +211,7 @@ static void reductions(void) {
                                         .m = 2,
                                         .v = 1,
                                         .first_bucket = first,
-                                        .bucket_module = modules,
+                                        .bucket_sublayer = sublayers,
                                         .n_last_buckets = 1};
     par_schedule *s = NULL;
     int n = 0;
@@ -221,23 +221,23 @@ static void reductions(void) {
         const par_action *a = &s->actions[i];
         if (a->act != PAR_BACKWARD && a->act != PAR_REDUCE) continue;
         CHECK(n < 9 && a->act == expected[n].act &&
-                  (a->act == PAR_REDUCE ? a->bucket : a->module) == expected[n].number,
-              "action %d: kind %d, module %d, bucket %d", i, a->act, a->module, a->bucket);
+                  (a->act == PAR_REDUCE ? a->bucket : a->sublayer) == expected[n].number,
+              "action %d: kind %d, sublayer %d, bucket %d", i, a->act, a->sublayer, a->bucket);
         n++;
     }
     CHECK(n == 9, "%d backwards and reductions", n);
     par_schedule_destroy(&s);
 }
 
-/* The first forward of a chunk stops before the module where a bucket begins, once for two that
- * begin with the same module, and not before module 0. All others are whole, and the tied bucket's
+/* The first forward of a chunk stops before the sublayer where a bucket begins, once for two that
+ * begin with the same one, and not before sublayer 0. All others are whole, and the tied bucket's
  * weights come first of all. */
 static void gathers(void) {
     static const int first[] = {0, 4};
-    static const int16_t modules[] = {5, 2, 2, 0};
+    static const int16_t sublayers[] = {5, 2, 2, 0};
     static const struct {
         par_act act;
-        int number; /* module, or bucket */
+        int number; /* sublayer, or bucket */
     } expected[] = {{PAR_GATHER, 4}, {PAR_GATHER, 3},  {PAR_FORWARD, 2},
                     {PAR_GATHER, 2}, {PAR_GATHER, 1},  {PAR_FORWARD, 5},
                     {PAR_GATHER, 0}, {PAR_FORWARD, 0}, {PAR_FORWARD, 0}};
@@ -247,7 +247,7 @@ static void gathers(void) {
                                             .m = 2,
                                             .v = 1,
                                             .first_bucket = first,
-                                            .bucket_module = modules,
+                                            .bucket_sublayer = sublayers,
                                             .n_last_buckets = 1};
         par_schedule *s = NULL;
         int n = 0;
@@ -257,8 +257,8 @@ static void gathers(void) {
             const par_action *a = &s->actions[i];
             if (a->act != PAR_FORWARD && a->act != PAR_GATHER) continue;
             CHECK(n < 9 && a->act == expected[n].act &&
-                      (a->act == PAR_GATHER ? a->bucket : a->module) == expected[n].number,
-                  "kind %d, action %d: %d, module %d, bucket %d", kind, i, a->act, a->module,
+                      (a->act == PAR_GATHER ? a->bucket : a->sublayer) == expected[n].number,
+                  "kind %d, action %d: %d, sublayer %d, bucket %d", kind, i, a->act, a->sublayer,
                   a->bucket);
             n++;
         }
@@ -297,7 +297,7 @@ static void same_order_of_micro_batches(void) {
                               kind == PAR_SCHEDULE_INTERLEAVED ? 2 : 1));
         const par_schedule *s = l.stages[1];
         for (int i = 0; i < s->n; i++)
-            if (s->actions[i].act == PAR_BACKWARD && s->actions[i].module == 0)
+            if (s->actions[i].act == PAR_BACKWARD && s->actions[i].sublayer == 0)
                 CHECK(s->actions[i].micro == next[s->actions[i].chunk]++,
                       "%s: gradients are summed out of order",
                       par_schedule_kind_name((par_schedule_kind)kind));

@@ -10,8 +10,8 @@
 
 enum { N_MODULES = 3, M = 2, NBYTES = 512 };
 
-/* "f2.1 " is a forward of module 2 on micro-batch 1, "b" a backward, "r0 " a reduction, "g0 " the
- * wait for a bucket's weights. */
+/* "f2.1 " is a forward of module 2 on micro-batch 1, "b" a backward, "B" that of its sublayer 1,
+ * "r0 " a reduction, "g0 " the wait for a bucket's weights. */
 static char written[NBYTES];
 
 static void write_down(char what, int number, int micro) {
@@ -31,7 +31,8 @@ static par_status backward(par_module *m, const par_call *call, const par_tensor
                            const par_tensor *dy, par_tensor *dx) {
     CHECK((dy == NULL) == (m->layer == N_MODULES - 1) && (dx == NULL) == (m->layer == 0),
           "module %d: dy %p, dx %p", m->layer, (const void *)dy, (void *)dx);
-    write_down('b', m->layer, call->micro);
+    CHECK(call->sublayer < 2, "sublayer %d", call->sublayer);
+    write_down(call->sublayer ? 'B' : 'b', m->layer, call->micro);
     return PAR_OK;
 }
 
@@ -86,12 +87,16 @@ static void make_executor(stage *s, par_recompute recompute) {
     CHECK_OK(par__executor_create(&params, s->memory, &s->executor));
 }
 
-static void stage_open(stage *s, const par_schedule_params *schedule, par_recompute recompute) {
-    static const par_module_ops ops = {.forward = forward, .backward = backward};
+/* Module `twofold` has two sublayers; -1: none has. */
+static void stage_open(stage *s, const par_schedule_params *schedule, par_recompute recompute,
+                       int twofold) {
+    static const par_module_ops ops[] = {
+        {.forward = forward, .backward = backward},
+        {.forward = forward, .backward = backward, .n_sublayers = 2}};
     const par_layout layout = {.size = {1, 1, 1, 1}};
     *s = (stage){0};
     for (int i = 0; i < N_MODULES; i++) {
-        s->modules[i] = (par_module){.ops = &ops, .layer = (int16_t)i};
+        s->modules[i] = (par_module){.ops = &ops[i == twofold], .layer = (int16_t)i};
         s->list[i] = &s->modules[i];
     }
     for (int i = 0; i <= N_MODULES; i++) s->x[i] = par_tensor_make(NULL, PAR_F32, 1, 2, 1, 1, 1);
@@ -117,19 +122,20 @@ static void stage_close(stage *s) {
     s->backend->stream_destroy(s->stream);
 }
 
-/* Twice, since a walk must leave nothing behind. */
-static void walk(par_recompute recompute, const char *expected) {
+/* Two buckets that are complete with these sublayers. Twice, since a walk must leave nothing
+ * behind. */
+static void walk(par_recompute recompute, int twofold, const int16_t sublayers[2],
+                 const char *expected) {
     static const int first[] = {0, 2};
-    static const int16_t module[] = {2, 1};
     const par_schedule_params params = {.kind = PAR_SCHEDULE_1F1B,
                                         .p = 1,
                                         .m = M,
                                         .v = 1,
                                         .first_bucket = first,
-                                        .bucket_module = module,
+                                        .bucket_sublayer = sublayers,
                                         .n_last_buckets = 1};
     stage s;
-    stage_open(&s, &params, recompute);
+    stage_open(&s, &params, recompute, twofold);
     for (int k = 0; k < 2; k++) {
         const par__walk w = {.training = true, .sample_stride = 1};
         par__walk_result result;
@@ -144,20 +150,40 @@ static void walk(par_recompute recompute, const char *expected) {
 /* Bucket 0 is read from module 2 on and complete with it, bucket 1 with module 1; bucket 2 is tied,
  * the first to be read and the last of all. */
 static void buckets(void) {
-    walk(PAR_RECOMPUTE_NONE, "g2 f0.0 g1 f1.0 g0 f2.0 b2.0 b1.0 b0.0 f0.1 f1.1 f2.1 "
-                             "b2.1 r0 b1.1 r1 b0.1 r2 ");
+    walk(PAR_RECOMPUTE_NONE, -1, (int16_t[]){2, 1},
+         "g2 f0.0 g1 f1.0 g0 f2.0 b2.0 b1.0 b0.0 f0.1 f1.1 f2.1 "
+         "b2.1 r0 b1.1 r1 b0.1 r2 ");
 }
 
 /* Computed again once, in front of the first part. */
 static void recomputed(void) {
-    walk(PAR_RECOMPUTE_FULL, "g2 f0.0 g1 f1.0 g0 f2.0 f0.0 f1.0 f2.0 b2.0 b1.0 b0.0 "
-                             "f0.1 f1.1 f2.1 f0.1 f1.1 f2.1 b2.1 r0 b1.1 r1 b0.1 r2 ");
+    walk(PAR_RECOMPUTE_FULL, -1, (int16_t[]){2, 1},
+         "g2 f0.0 g1 f1.0 g0 f2.0 f0.0 f1.0 f2.0 b2.0 b1.0 b0.0 "
+         "f0.1 f1.1 f2.1 f0.1 f1.1 f2.1 b2.1 r0 b1.1 r1 b0.1 r2 ");
+}
+
+/* Sublayers 1 and 2 are module 1's. Its backward is cut between them; its forward is not, so it
+ * waits for what either reads. */
+static void cut_within(void) {
+    walk(PAR_RECOMPUTE_NONE, 1, (int16_t[]){2, 1},
+         "g2 f0.0 g1 g0 f1.0 f2.0 b2.0 B1.0 b1.0 b0.0 "
+         "f0.1 f1.1 f2.1 b2.1 B1.1 r0 b1.1 r1 b0.1 r2 ");
+}
+
+/* The same in the chunk's first module, where the cut forward has not begun yet. */
+static void cut_within_first(void) {
+    walk(PAR_RECOMPUTE_FULL, 0, (int16_t[]){1, 0},
+         "g2 g1 g0 f0.0 f1.0 f2.0 f0.0 f1.0 f2.0 b2.0 "
+         "b1.0 B0.0 b0.0 f0.1 f1.1 f2.1 f0.1 f1.1 f2.1 b2.1 b1.1 B0.1 r0 b0.1 "
+         "r1 r2 ");
 }
 
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {.name = "buckets", .run = buckets},
         {.name = "recomputed", .run = recomputed},
+        {.name = "cut-within", .run = cut_within},
+        {.name = "cut-within-first", .run = cut_within_first},
     };
     return harness_main("walk", cases, HARNESS_COUNT(cases), argc, argv);
 }

@@ -195,10 +195,37 @@ static void run_wrong(par_transport *transport) {
     par_trainer_destroy(&trainer);
 }
 
+static par_status build_for_sublayer_1(par_module *module, par_build *build) {
+    build->sublayer = 1;
+    return sound->build(module, build);
+}
+
+static par_status create_for_sublayer_1(const void *c, int index, par_module **out) {
+    static par_module_ops ops;
+    PAR_TRY(create_wrong(c, index, out));
+    ops = *sound;
+    ops.build = build_for_sublayer_1;
+    (*out)->ops = &ops;
+    return PAR_OK;
+}
+
+/* Its gradient would be reduced before it is there. */
+static void run_wrong_sublayer(par_transport *transport) {
+    par_model model;
+    par_trainer *trainer = NULL;
+    residual_mlp_model(&config, &model);
+    model.create = create_for_sublayer_1;
+    const par_trainer_params params = sgd(&model, 2, 2, 2, 4);
+    CHECK_FAILS(par_trainer_create(transport, &params, &trainer), PAR_ERR_ARG,
+                "for sublayer 1; legal: 0 to 0");
+    CHECK(!trainer, "a refusal left a trainer");
+}
+
 static const harness_case cases[] = {
     {"tp2-pp2-dp2", NULL, 8, run_222, 0},
     {"tp2-pp2-dp2-interleaved-zero-recompute", NULL, 8, run_222_full, 0},
     {"every-element-counts-once", NULL, 8, run_wrong, 0},
+    {"wrong-sublayer", NULL, 8, run_wrong_sublayer, 0},
 };
 
 int main(int argc, char **argv) {

@@ -94,6 +94,7 @@ typedef struct {
                              module has them; others may ignore it */
     int64_t prompt;       /* decode_build: tokens of a call of `prompt`; 0: none follows */
     int16_t chunk;
+    int16_t sublayer; /* a module with several tells whose parameters it registers; 0 before */
     par_tensor x; /* shape and type of the input; data NULL. The first module's is the batch's x */
     par_tensor y; /* answer: shape and type of the output */
     size_t stash_nbytes;     /* answer: kept per micro-batch, from forward to backward */
@@ -116,7 +117,8 @@ typedef struct {
     const int64_t *sample_base; /* on the device: number of the step's first sample; NULL: 0 */
     int64_t first_sample;       /* the micro-batch's first sample, counted from there */
     int16_t micro;
-    bool training; /* false: no dropout, backward will not follow, outputs may be asked for */
+    int16_t sublayer; /* backward: which one's */
+    bool training;    /* false: no dropout, backward will not follow, outputs may be asked for */
     const float
         *loss_seed; /* on the device: dLoss of a target, scale / targets of a full micro-batch */
     float *loss;    /* the last module: its y, on the device, in backward too; others: NULL */
@@ -129,7 +131,10 @@ typedef struct par_module par_module;
  * dx may not alias x nor dy. dx is NULL for the first module of the model. The last module's y is
  * fp32 [2] = {loss sum, number of targets} of the micro-batch, equal on all tp ranks, its dy NULL;
  * when training it may leave y to its backward, which finds it in call->loss.
- * Gradients of parameters accumulate with par_grad_beta(). Tensor-parallel communication is inside
+ * Gradients of parameters accumulate with par_grad_beta(). A module with sublayers is asked for the
+ * backward of each, from the last to the first, with the same x, dy and dx; what it leaves in dx is
+ * kept in between. So the gradients of the later ones are summed over dp under the earlier ones'
+ * backward, if par_build.sublayer told which those are. Tensor-parallel communication is inside
  * the module. Every tp rank makes the same calls in the same order.
  */
 typedef struct {
@@ -138,6 +143,7 @@ typedef struct {
     par_status (*backward)(par_module *, const par_call *, const par_tensor *x,
                            const par_tensor *dy, par_tensor *dx);
     void (*destroy)(par_module *);
+    int16_t n_sublayers; /* 0: 1 */
     /*
      * The next four for generation, one token per sequence at a time; both decode_build and decode
      * NULL: the module cannot.

@@ -23,21 +23,22 @@ typedef enum { PAR_FORWARD, PAR_BACKWARD, PAR_SEND, PAR_RECV, PAR_REDUCE, PAR_GA
 
 /*
  * FORWARD/BACKWARD: chunk, micro, slot (which of the chunk's slots holds it). FORWARD runs the
- * chunk's modules from where it stands, at first module 0, and stops before `module`; 0: at the
- * chunk's end. BACKWARD runs them from the last one down to `module`. Several of them with rising
- * (falling) modules, the last with 0, make one forward (backward).
+ * chunk's sublayers from where it stands, at first sublayer 0, and stops before `sublayer`; 0: at
+ * the chunk's end. BACKWARD runs them from the last one down to `sublayer`. Several of them with
+ * rising (falling) sublayers, the last with 0, make one forward (backward). A chunk's sublayers are
+ * those of its modules, counted through (par_module_ops.n_sublayers).
  * SEND/RECV: peer is a stage; grad false: activations. RECV: chunk, micro, slot are those of the
  * FORWARD (grad: BACKWARD) that will read it; for grad, slot numbers one of the chunk's gradient
  * buffers. SEND: those of the FORWARD (BACKWARD) that made it. RECV only posts; the reader waits.
  * SEND of a chunk that stays on the same stage (p = 1) does not exist: the executor hands the
  * tensor over. REDUCE: start to reduce bucket, after the last BACKWARD that writes it. GATHER: wait
- * for bucket's weights, before the first FORWARD through a module that reads it.
+ * for bucket's weights, before the first FORWARD through a sublayer that reads it.
  */
 typedef struct {
     uint8_t act;
     bool grad;
     int16_t chunk, micro, slot, peer, bucket;
-    int16_t module; /* number in its chunk: BACKWARD ends with it, FORWARD before it; else 0 */
+    int16_t sublayer; /* number in its chunk: BACKWARD ends with it, FORWARD before it; else 0 */
 } par_action;
 
 /* In which order forwards and backwards come. */
@@ -56,12 +57,12 @@ typedef struct {
     /* Buckets of each local chunk in reduction order: chunk c owns [first_bucket[c], first_bucket[c
      * + 1]); NULL: none. */
     const int *first_bucket;
-    /* [first_bucket[v]] Of a chunk's bucket, the number in the chunk of its first module: its
+    /* [first_bucket[v]] Of a chunk's bucket, the number in the chunk of its first sublayer: its
      * backward completes the bucket, its forward is the first that reads it. Not rising within a
      * chunk. The last backward of the chunk is cut there, so that the reduction runs under the
-     * modules that are left. So is its first forward: weights are still on their way under the
-     * modules before. NULL: all 0. */
-    const int16_t *bucket_module;
+     * sublayers that are left. So is its first forward: weights are still on their way under those
+     * before. NULL: all 0. */
+    const int16_t *bucket_sublayer;
     /* Buckets that are reduced after all others, in both lists last (tied weights); chunk ranges
      * exclude them. */
     int n_last_buckets; /* numbers first_bucket[v] .. first_bucket[v] + n_last_buckets - 1 */
@@ -78,7 +79,7 @@ typedef struct {
     /* What the list was made for, so that the checker knows which buckets must be there; see
      * par_schedule_params. */
     int first_bucket[PAR_MAX_CHUNKS + 1], n_last_buckets;
-    int16_t *bucket_module; /* [first_bucket[v]] */
+    int16_t *bucket_sublayer; /* [first_bucket[v]] */
 } par_schedule;
 
 /** "gpipe", "1f1b", "interleaved", "forward". Not collective. */
@@ -97,8 +98,8 @@ PAR_API void par_schedule_destroy(par_schedule **);
  * completes only when the matching RECV, the k-th of that ordered pair, is posted, and a reader
  * waits for its SEND. Chunk and micro match at both ends. Every (chunk, micro) has one forward and
  * one backward, in dependency order; one that is cut runs in one go. Slots are never reused while
- * in use. Every bucket is gathered before the first forward of its modules, and reduced once after
- * their last backward. Collectives come in one order on all stages. Not collective. Errors:
+ * in use. Every bucket is gathered before the first forward of its sublayers, and reduced once
+ * after their last backward. Collectives come in one order on all stages. Not collective. Errors:
  * PAR_ERR_INTERNAL; the message names stage, action and cause. PAR_ERR_MEMORY.
  */
 PAR_API par_status par_schedule_check(par_schedule *const *schedules, int p);
