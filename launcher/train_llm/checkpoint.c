@@ -11,13 +11,17 @@ static void print_notes(const par_checkpoint_result *result) {
         printf("note: checkpoint: %.*s\n", (int)strcspn(line, "\n"), line);
 }
 
-static const char *resumes_from(const llm_settings *s) {
-    return s->resume && strcmp(s->resume, "auto") == 0 ? s->save : s->resume;
+bool llm_resume_is_auto(const llm_settings *s) {
+    return s->resume && strcmp(s->resume, "auto") == 0;
+}
+
+const char *llm_resume_from(const llm_settings *s) {
+    return llm_resume_is_auto(s) ? s->save : s->resume;
 }
 
 par_status llm_checkpoint_claim(llm_run *r, const llm_world *w) {
     const par_owner_params params = {
-        .directory = r->set.save, .from = resumes_from(&r->set), .print = llm_report_line};
+        .directory = r->set.save, .from = llm_resume_from(&r->set), .print = llm_report_line};
     if (!r->set.save) return PAR_OK;
     par_status st = par_owner_claim(w->comm, &params, &r->owner);
     return st == PAR_OK || st == PAR_ERR_TRANSPORT
@@ -154,8 +158,8 @@ par_status llm_checkpoint_save(llm_run *r, const llm_world *w, const llm_data *d
 static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
                          par_trainer *trainer, par_checkpoint_result *result) {
     const llm_settings *s = &r->set;
-    bool automatic = strcmp(s->resume, "auto") == 0;
-    const char *directory = resumes_from(s);
+    bool automatic = llm_resume_is_auto(s);
+    const char *directory = llm_resume_from(s);
     double begin = llm_world_seconds();
     par_status st = par_trainer_resume(trainer, directory, &about->about, result);
     if (st == PAR_ERR_OPTION && strstr(par_error(), "its tokenizer is"))

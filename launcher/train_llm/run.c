@@ -97,7 +97,7 @@ static bool is_there(const char *directory, const char *name) {
 /* --resume auto, or from a checkpoint in it. */
 static bool goes_on(const llm_settings *s) {
     char resume[PATH_MAX], directory[PATH_MAX];
-    if (!s->resume || strcmp(s->resume, "auto") == 0) return s->resume;
+    if (!s->resume || llm_resume_is_auto(s)) return s->resume;
     if (!realpath(s->resume, resume) || !realpath(s->run, directory)) return false;
     size_t n = strlen(directory);
     return strncmp(resume, directory, n) == 0 && resume[n] == '/';

@@ -169,7 +169,7 @@ void llm_settle_options(llm_run *r, const llm_world *w, par_problems *problems) 
     if (!s->data) s->data = llm_data_default();
     llm_run_settle(r, problems);
     check_evaluation(r, problems);
-    check_checkpoints(s, s->resume && strcmp(s->resume, "auto") == 0, problems);
+    check_checkpoints(s, llm_resume_is_auto(s), problems);
     settle_end(r, problems);
     llm_cost_settle(s, problems);
     check_sampling(s, problems);
