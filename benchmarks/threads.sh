@@ -9,7 +9,7 @@
 #
 # CASES (default: all): idle; beside: the new build with one thread ("old") and two, both beside two
 # busy loops; ranks: benchmarks/embedded on 4 ranks with one thread each ("old") and with the
-# library's default.
+# library's default; layouts (only if asked for): both builds on 2 ranks with one thread each.
 set -eu
 old=$(realpath "$1") new=$(realpath "$2") cases=${3:-idle beside ranks} rounds=${ROUNDS:-9} \
     steps=${STEPS:-12}
@@ -42,8 +42,8 @@ run() { # PROGRAM OPTIONS...
             "${@:2}"
         return
     fi
-    timeout -s KILL 60 env -C "$scratch" "$1" --data "$scratch/tokens.bin" --dropout 0 --split 0 \
-        --warmup 0 --sample-tokens 0 \
+    timeout -s KILL 60 env -C "$scratch" ${launch:-} "$1" --data "$scratch/tokens.bin" \
+        --dropout 0 --split 0 --warmup 0 --sample-tokens 0 \
         --steps $((steps + 2)) "${@:2}" > "$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
     sed -nE 's/^step ([0-9]+)\/.* \| ([0-9.]+) ms .*/\1 \2/p' "$scratch/log" |
         awk '$1 > 2 { print $2 }' | sort -n |
@@ -100,6 +100,17 @@ for what in $cases; do
         done
         for loop in $loops; do kill "$loop"; done
         loops=
+        ;;
+    layouts)
+        # shellcheck source=/dev/null
+        . "$here/scripts/mpi.sh"
+        export OMP_NUM_THREADS=1 fastest=1
+        launch="mpirun $mpirun_flags -n 2"
+        for layout in "--dp 2" "--dp 2 --zero 1" "--tp 2" "--pp 2"; do
+            options="$small --threads 1 $layout"
+            pairs "2 ranks, small, fp32: $layout" "$old" "$options" "$new" "$options"
+        done
+        unset launch OMP_NUM_THREADS fastest
         ;;
     ranks)
         # shellcheck source=/dev/null
