@@ -237,8 +237,8 @@ par_status llm_signals_check_file(const llm_run *, llm_world *);
 void llm_signals_catch(const llm_run *, const llm_world *);
 /* r->newest has changed: a signal names it at once. */
 void llm_signals_newest(const llm_run *, const llm_world *);
-/* After the last step and its save, before a sample is drawn: from now on a signal ends the process.
- * PAR_ERR_STOPPED: one has come since the last vote. Collective. */
+/* After the last step and its save, before a sample is drawn: from now on a signal ends the
+ * program. PAR_ERR_STOPPED: one has come since the last vote. Collective. */
 par_status llm_signals_over(const llm_run *, const llm_world *);
 /* A save took so long: --exit-after leaves room for the next. */
 void llm_signals_saved(double took);
