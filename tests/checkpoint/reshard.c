@@ -297,6 +297,11 @@ static void own(par_transport *transport) {
     CHECK(number == 1000 + rank, "the blob of another rank: %lld", (long long)number);
     check_matrix(&runs[0], data);
     if (rank == 0 && !harness_failed()) read_alone(directory, size);
+    /* A rank that has a name twice: refused on all, and not as an error of the disk. */
+    runs[2] = runs[1];
+    params.step = 2;
+    CHECK_FAILS(par_checkpoint_save(group, &params, runs, rank == size - 1 ? 3 : 2, &result),
+                PAR_ERR_ARG, "mine/number: is twice");
     /* Two ranks that hold the same element: refused on all. */
     runs[0].extent[1]++;
     runs[0].offset[1] = 0;
