@@ -138,6 +138,10 @@ static int rows_of(int which, checkpoint_settings *s, par_words *words,
     return n;
 }
 
+static void check_empty(const char *option, const char *text, par_problems *problems) {
+    if (text && !*text) par_problem(problems, "%s: is empty; legal: a name", option);
+}
+
 static int run_command(int which, int argc, char **argv) {
     char usage[512], name[32];
     checkpoint_settings s = {.command = commands[which].name};
@@ -149,6 +153,11 @@ static int run_command(int which, int argc, char **argv) {
     snprintf(usage, sizeof usage, "usage: par %s %s [options]\n%s", name, commands[which].words,
              commands[which].help);
     if (par_tool_read(table, n, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    for (int i = 0; i < words.n; i++) check_empty(commands[which].words, words.words[i], &problems);
+    check_empty("--hf", s.hf, &problems);
+    check_empty("--llmc", s.llmc, &problems);
+    check_empty("--save", s.save, &problems);
+    check_empty("--tokenizer", s.tokenizer, &problems);
     int code = par_tool_refuse(name, &problems);
     if (code) return code;
     if (par_checkpoint_missing() && !(commands[which].bit & (RESHARD | CONVERT))) {

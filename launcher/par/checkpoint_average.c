@@ -3,9 +3,12 @@
  * compared; a training goes on from moments, which it has none of. An average carries the first
  * one's tokenizer, an import that of its directory.
  */
+#define _POSIX_C_SOURCE 200809L
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "checkpoint_tool.h"
 #include "../train_llm/tokenizer_files.h"
@@ -54,6 +57,15 @@ static par_status make_model(const par_transformer_config *config, par_dtype dty
     return PAR_OK;
 }
 
+/* A checkpoint of this step is nobody's to replace: it may be one of those that are read. */
+static par_status check_new(const char *directory, int64_t step) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/step_%08lld", directory, (long long)step);
+    if (access(path, F_OK) != 0) return PAR_OK;
+    return par_error_set(
+        PAR_ERR_IO, "%s: is there already, and stays; legal: another directory (--save)", path);
+}
+
 static par_status save(const checkpoint_settings *s, const model *m, const checkpoint_pairs *pairs,
                        int64_t step) {
     par_transport *transport = NULL;
@@ -81,7 +93,6 @@ static par_status save(const checkpoint_settings *s, const model *m, const check
 /* The mean of each parameter, summed up as fp32. */
 static par_status average_params(const checkpoint_settings *s, const checkpoint_source *sources,
                                  model *m) {
-    const int64_t offset[2] = {0, 0};
     par_status st = PAR_OK;
     for (int k = 0; st == PAR_OK && k < m->n; k++) {
         const par_param *p = &m->params[k];
@@ -92,10 +103,9 @@ static par_status average_params(const checkpoint_settings *s, const checkpoint_
                                (long long)r->n);
         for (int i = 0; st == PAR_OK && i < s->n; i++) {
             const checkpoint_source *from = &sources[i];
-            const par_checkpoint_tensor *t =
-                s->weights_only ? par_checkpoint_find(from->checkpoint, "weight", p->name) : NULL;
-            st = t ? par_checkpoint_read(from->checkpoint, t, offset, t->global, PAR_F32, piece)
-                   : from->weights.read(from->weights.user, p, PAR_F32, piece);
+            st = s->weights_only
+                     ? checkpoint_read_param(from->checkpoint, "weight", p, PAR_F32, piece)
+                     : from->weights.read(from->weights.user, p, PAR_F32, piece);
             for (int64_t e = 0; st == PAR_OK && e < r->n; e++) sum[e] += piece[e];
         }
         for (int64_t i = 0; i < r->n; i++) sum[i] /= (float)s->n;
@@ -172,16 +182,17 @@ static par_status average(const checkpoint_settings *s, const checkpoint_source 
     for (int i = 0; st == PAR_OK && i < s->n; i++)
         if (!sources[i].checkpoint)
             st = par_error_set(PAR_ERR_OPTION, "%s: legal: a checkpoint", s->words[i]);
+    int64_t newest = 0;
+    for (int i = 0; st == PAR_OK && i < s->n; i++) {
+        int64_t step = par_checkpoint_info(sources[i].checkpoint)->step;
+        if (step > newest) newest = step;
+    }
     if (st == PAR_OK) st = check_same(s, sources);
+    if (st == PAR_OK) st = check_new(s->save, newest);
     if (st == PAR_OK) st = make_model(&sources[0].weights.config, PAR_F32, &m);
     if (st == PAR_OK) st = average_params(s, sources, &m);
     if (st == PAR_OK) st = carry_tokenizer(sources[0].checkpoint, &m);
     if (st == PAR_OK) {
-        int64_t newest = 0;
-        for (int i = 0; i < s->n; i++) {
-            int64_t step = par_checkpoint_info(sources[i].checkpoint)->step;
-            if (step > newest) newest = step;
-        }
         average_pairs(s, sources, &pairs);
         st = save(s, &m, &pairs, newest);
     }
@@ -246,6 +257,7 @@ int checkpoint_import(const checkpoint_settings *s) {
     model m = {0};
     if (!s->save) return no_save("import");
     par_status st = checkpoint_source_open(s->words[0], &from);
+    if (st == PAR_OK) st = check_new(s->save, 0);
     if (st == PAR_OK) st = make_model(&from.weights.config, from.weights.dtype, &m);
     for (int i = 0; st == PAR_OK && i < m.n; i++)
         st = from.weights.read(from.weights.user, &m.params[i], m.runs[i].dtype, m.runs[i].data);
@@ -264,8 +276,12 @@ int checkpoint_import(const checkpoint_settings *s) {
         checkpoint_pair_add(&pairs, CHECKPOINT_ORIGIN, origin, PAR_CHECKPOINT_STATED);
         st = save(s, &m, &pairs, 0);
     }
-    if (st == PAR_OK)
+    if (st == PAR_OK && from.import)
         printf("It has weights alone: to train from them, train_llm --import %s\n", s->words[0]);
+    else if (st == PAR_OK)
+        printf("It has weights alone: to train from them, par checkpoint export %s --hf DIR, then "
+               "train_llm --import DIR\n",
+               s->save);
     free_model(&m);
     checkpoint_source_close(&from);
     return st == PAR_OK ? EXIT_SUCCESS : checkpoint_failed("import");

@@ -13,9 +13,15 @@ const char *checkpoint_value(const par_checkpoint *c, const char *name) {
 }
 
 par_status checkpoint_config(const par_checkpoint *c, par_transformer_config *out) {
-    int n;
+    int n, n_tensors;
+    const char *path = par_checkpoint_info(c)->path;
     const par_checkpoint_pair *pairs = par_checkpoint_pairs(c, &n);
-    return par_config_of_pairs(par_checkpoint_info(c)->path, pairs, n, out);
+    par_status st = par_config_of_pairs(path, pairs, n, out);
+    if (st != PAR_OK) return st;
+    par_checkpoint_tensors(c, &n_tensors);
+    if (out->layers >= 1 && out->layers <= n_tensors) return PAR_OK; /* each has some */
+    return par_error_set(PAR_ERR_FORMAT, "%s: its layers is \"%lld\", and it has %d tensors", path,
+                         (long long)out->layers, n_tensors);
 }
 
 void checkpoint_pairs_of(const par_transformer_config *c, checkpoint_pairs *out) {

@@ -165,7 +165,7 @@ static int compare_all(comparison *c) {
                         : par_error_set(PAR_ERR_MEMORY, "no host memory for a piece of a tensor");
     free(c->piece_a);
     free(c->piece_b);
-    if (st != PAR_OK) return checkpoint_failed("diff");
+    if (st != PAR_OK) return checkpoint_not_read("diff", st);
     printf("%lld pair%s differ%s | tensors: %lld equal, %lld different, %lld in one alone\n",
            (long long)pairs, pairs == 1 ? "" : "s", pairs == 1 ? "s" : "", (long long)c->equal,
            (long long)c->different, (long long)c->alone);
@@ -174,13 +174,14 @@ static int compare_all(comparison *c) {
 
 int checkpoint_diff(const checkpoint_settings *s) {
     par_checkpoint *a = NULL, *b = NULL;
-    int code = PAR_TOOL_INPUT;
-    if (par_checkpoint_open(s->words[0], NULL, &a) != PAR_OK ||
-        par_checkpoint_open(s->words[1], NULL, &b) != PAR_OK) {
-        checkpoint_failed("diff");
-    } else {
+    int code;
+    par_status st = checkpoint_open(s->words[0], &a);
+    if (st == PAR_OK) st = checkpoint_open(s->words[1], &b);
+    if (st == PAR_OK) {
         comparison c = {.a = a, .b = b};
         code = compare_all(&c);
+    } else {
+        code = checkpoint_not_read("diff", st);
     }
     par_checkpoint_close(&a);
     par_checkpoint_close(&b);

@@ -1,8 +1,11 @@
 /* par checkpoint export, convert: weights to a Hugging Face directory, with its tokenizer, or to a
  * model file of llm.c. */
+#define _POSIX_C_SOURCE 200809L
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "checkpoint_tool.h"
 #include "../train_llm/tokenizer_files.h"
@@ -22,6 +25,8 @@ static int copy_files(const char *from, const char *to, par_status *st) {
             *st = par_error_set(PAR_ERR_OPTION, "%s or %s: is too long", from, to);
         FILE *in = *st == PAR_OK ? fopen(source, "rb") : NULL;
         FILE *out = in ? fopen(target, "wb") : NULL;
+        if (!in && *st == PAR_OK && errno != ENOENT && errno != ENOTDIR)
+            *st = par_error_set(PAR_ERR_IO, "%s: cannot be opened: %s", source, strerror(errno));
         if (!in) continue;
         bool good = out != NULL;
         for (size_t k; good && (k = fread(block, 1, sizeof block, in)) > 0;)
@@ -66,32 +71,46 @@ static int write_carried(const par_checkpoint *c, const char *to, par_status *st
     return n;
 }
 
+typedef struct {
+    const checkpoint_settings *settings;
+    const checkpoint_source *from;
+} export;
+
 /* --tokenizer; or what the checkpoint carries; or what lies in the directory that was imported, or
  * beside the checkpoint's data. */
-static par_status copy_tokenizer(const checkpoint_settings *s, const checkpoint_source *from) {
+static par_status copy_tokenizer(void *user, const char *to) {
+    const checkpoint_settings *s = ((export *)user)->settings;
+    const checkpoint_source *from = ((export *)user)->from;
     char beside[PATH] = "";
     par_status st = PAR_OK;
     int n_carried =
-        from->checkpoint && !s->tokenizer ? write_carried(from->checkpoint, s->hf, &st) : 0;
+        from->checkpoint && !s->tokenizer ? write_carried(from->checkpoint, to, &st) : 0;
     if (n_carried > 0 && st == PAR_OK)
-        printf("%s: %d file%s of the tokenizer, from the checkpoint\n", s->hf, n_carried,
+        printf("%s: %d file%s of the tokenizer, from the checkpoint\n", to, n_carried,
                n_carried == 1 ? "" : "s");
     if (n_carried > 0 || st != PAR_OK) return st;
     const char *data = from->checkpoint ? checkpoint_value(from->checkpoint, "data") : NULL;
     if (data && *data) snprintf(beside, sizeof beside, "%s.tokenizer", data);
     const char *place = s->tokenizer ? s->tokenizer : from->import ? from->path : beside;
-    int n = *place ? copy_files(place, s->hf, &st) : 0;
+    int n = *place ? copy_files(place, to, &st) : 0;
     if (st != PAR_OK) return st;
     if (n > 0)
-        printf("%s: %d file%s of the tokenizer in %s\n", s->hf, n, n == 1 ? "" : "s", place);
-    else if (s->tokenizer)
-        return par_error_set(PAR_ERR_IO,
-                             "--tokenizer %s: there is no tokenizer in it; legal: a folder with "
-                             "tokenizer.json, or vocab.json and merges.txt",
-                             s->tokenizer);
+        printf("%s: %d file%s of the tokenizer in %s\n", to, n, n == 1 ? "" : "s", place);
     else
         printf("note: no files of a tokenizer are known; --tokenizer DIR gives them\n");
     return PAR_OK;
+}
+
+/* Before anything is written. */
+static par_status check_tokenizer(const char *folder) {
+    char path[PATH];
+    for (const char *const *name = llm_tokenizer_names; *name; name++)
+        if (snprintf(path, sizeof path, "%s/%s", folder, *name) < PATH && access(path, F_OK) == 0)
+            return PAR_OK;
+    return par_error_set(PAR_ERR_IO,
+                         "--tokenizer %s: there is no tokenizer in it; legal: a folder with "
+                         "tokenizer.json, or vocab.json and merges.txt",
+                         folder);
 }
 
 int checkpoint_export(const checkpoint_settings *s) {
@@ -101,7 +120,11 @@ int checkpoint_export(const checkpoint_settings *s) {
         par_error_set(PAR_ERR_OPTION, "--hf and --llmc: legal: one of the two");
         return checkpoint_failed(s->command);
     }
+    export files = {s, &from};
     par_status st = checkpoint_source_open(s->words[0], &from);
+    from.weights.beside = copy_tokenizer;
+    from.weights.beside_user = &files;
+    if (st == PAR_OK && s->hf && s->tokenizer) st = check_tokenizer(s->tokenizer);
     par_dtype dtype = s->dtype < 0 ? from.weights.dtype : (par_dtype)s->dtype;
     if (st == PAR_OK)
         st = s->hf ? par_weights_write_hf(&from.weights, to, dtype, (size_t)(s->shard_gb * 1e9))
@@ -111,7 +134,6 @@ int checkpoint_export(const checkpoint_settings *s) {
                s->hf ? par_weights_family(&from.weights.config) : "llm.c",
                (double)par_transformer_n_params(&from.weights.config) / 1e6, par_dtype_name(dtype),
                from.path);
-    if (st == PAR_OK && s->hf) st = copy_tokenizer(s, &from);
     checkpoint_source_close(&from);
     return st == PAR_OK ? EXIT_SUCCESS : checkpoint_failed(s->command);
 }

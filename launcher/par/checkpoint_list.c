@@ -142,7 +142,8 @@ int checkpoint_show(const checkpoint_settings *s) {
     char size[32], date[32];
     int n;
     par_checkpoint *c = NULL;
-    if (par_checkpoint_open(s->words[0], NULL, &c) != PAR_OK) return checkpoint_failed("show");
+    par_status st = checkpoint_open(s->words[0], &c);
+    if (st != PAR_OK) return checkpoint_not_read("show", st);
     const par_checkpoint_result *info = par_checkpoint_info(c);
     printf("%s | saved %s | %s of %d rank%s\n", info->path, date_of(info->path, date),
            checkpoint_size((double)info->nbytes, size), info->n_ranks,

@@ -1,5 +1,6 @@
-/* par checkpoint: sizes, shapes and failures as people read them. */
+/* par checkpoint: sizes, shapes, notes and failures as people read them. */
 #include <stdio.h>
+#include <string.h>
 
 #include "checkpoint_tool.h"
 #include "par_tool.h"
@@ -7,6 +8,20 @@
 int checkpoint_failed(const char *command) {
     fprintf(stderr, "par checkpoint %s: %s\n", command, par_error());
     return PAR_TOOL_INPUT;
+}
+
+int checkpoint_not_read(const char *command, par_status st) {
+    int code = checkpoint_failed(command);
+    return st == PAR_ERR_FORMAT ? CHECKPOINT_FOUND : code;
+}
+
+par_status checkpoint_open(const char *path, par_checkpoint **out) {
+    static par_problems passed;
+    passed = (par_problems){0};
+    par_status st = par_checkpoint_open(path, &passed, out);
+    for (const char *line = passed.text; st == PAR_OK && *line; line += strcspn(line, "\n") + 1)
+        printf("note: %.*s\n", (int)strcspn(line, "\n"), line);
+    return st;
 }
 
 const char *checkpoint_size(double nbytes, char text[32]) {

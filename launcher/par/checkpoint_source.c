@@ -8,22 +8,24 @@
 
 #include "checkpoint_tool.h"
 
+par_status checkpoint_read_param(const par_checkpoint *c, const char *kind, const par_param *p,
+                                 par_dtype dtype, void *dst) {
+    const char *path = par_checkpoint_info(c)->path;
+    const int64_t offset[2] = {0, 0};
+    const par_checkpoint_tensor *t = par_checkpoint_find(c, kind, p->name);
+    if (!t) return par_error_set(PAR_ERR_FORMAT, "%s: has no %s/%s", path, kind, p->name);
+    if (t->global[0] != p->global[0] || t->global[1] != p->global[1])
+        return par_error_set(PAR_ERR_FORMAT,
+                             "%s: its %s/%s is [%lld, %lld]; its model's is [%lld, %lld]", path,
+                             kind, p->name, (long long)t->global[0], (long long)t->global[1],
+                             (long long)p->global[0], (long long)p->global[1]);
+    return par_checkpoint_read(c, t, offset, p->global, dtype, dst);
+}
+
 /* fp32 from the master weights, where there are any. */
 static par_status read_checkpoint(void *user, const par_param *p, par_dtype dtype, void *dst) {
-    const par_checkpoint *c = user;
-    const int64_t offset[2] = {0, 0};
-    const par_checkpoint_tensor *t =
-        dtype == PAR_F32 ? par_checkpoint_find(c, "master", p->name) : NULL;
-    if (!t) t = par_checkpoint_find(c, "weight", p->name);
-    if (!t)
-        return par_error_set(PAR_ERR_FORMAT, "%s: has no weight/%s", par_checkpoint_info(c)->path,
-                             p->name);
-    if (t->global[0] != p->global[0] || t->global[1] != p->global[1])
-        return par_error_set(
-            PAR_ERR_FORMAT, "%s: its weight/%s is [%lld, %lld]; its model's is [%lld, %lld]",
-            par_checkpoint_info(c)->path, p->name, (long long)t->global[0], (long long)t->global[1],
-            (long long)p->global[0], (long long)p->global[1]);
-    return par_checkpoint_read(c, t, offset, p->global, dtype, dst);
+    bool master = dtype == PAR_F32 && par_checkpoint_find(user, "master", p->name);
+    return checkpoint_read_param(user, master ? "master" : "weight", p, dtype, dst);
 }
 
 par_status checkpoint_source_open(const char *path, checkpoint_source *out) {
@@ -44,7 +46,8 @@ par_status checkpoint_source_open(const char *path, checkpoint_source *out) {
     if (par_checkpoint_missing())
         return par_error_set(PAR_ERR_UNSUPPORTED, "%s: %s", path, par_checkpoint_missing());
     par_weights *w = &out->weights;
-    PAR_TRY(par_checkpoint_open(path, NULL, &out->checkpoint));
+    PAR_TRY(checkpoint_open(path, &out->checkpoint));
+    out->path = par_checkpoint_info(out->checkpoint)->path;
     PAR_TRY(checkpoint_config(out->checkpoint, &w->config));
     const par_checkpoint_tensor *t =
         par_checkpoint_find(out->checkpoint, "weight", "embedding.token.weight");

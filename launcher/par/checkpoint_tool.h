@@ -47,7 +47,7 @@ typedef struct {
 
 /* An open source of weights: one of the three. */
 typedef struct {
-    const char *path;
+    const char *path; /* of a checkpoint: its own, also where a directory was given */
     par_checkpoint *checkpoint;
     par_import *import;
     par_llmc *llmc;
@@ -62,6 +62,12 @@ int checkpoint_export(const checkpoint_settings *s);
 int checkpoint_average(const checkpoint_settings *s);
 int checkpoint_import(const checkpoint_settings *s);
 
+/* par_checkpoint_open; what it passes over in a directory is printed. */
+par_status checkpoint_open(const char *path, par_checkpoint **out);
+/* The whole parameter, of this kind, as `dtype`; PAR_ERR_FORMAT: it is not there, or of another
+ * shape. */
+par_status checkpoint_read_param(const par_checkpoint *c, const char *kind, const par_param *p,
+                                 par_dtype dtype, void *dst);
 /* Close it also after an error. */
 par_status checkpoint_source_open(const char *path, checkpoint_source *out);
 void checkpoint_source_close(checkpoint_source *source);
@@ -83,6 +89,8 @@ const char *checkpoint_size(double nbytes, char text[32]);
 const char *checkpoint_shape(const par_checkpoint_tensor *t, char text[64]);
 /* Print par_error() with the command's name; returns the exit code. */
 int checkpoint_failed(const char *command);
+/* The same of looking into checkpoints: `st` says whether one is damaged. */
+int checkpoint_not_read(const char *command, par_status st);
 /* Every byte of n open checkpoints; NULL ones are left out. damage [n]: the first message of each,
  * malloc'ed; NULL: there is none. */
 par_status checkpoint_verify_all(par_checkpoint *const *checkpoints, int n, int threads,

@@ -39,10 +39,11 @@ par_status llm_about_make(const llm_run *r, const llm_world *w, const llm_data *
                 par_option_text(row, value, sizeof value));
     }
     if (d->n_sets) {
-        char fingerprint[sizeof a->values[0]];
+        char fingerprint[LLM_ABOUT_VALUE], data[LLM_ABOUT_VALUE];
         llm_data_fingerprint(d, fingerprint, sizeof fingerprint);
+        llm_data_shorten(r->set.data ? r->set.data : "", data, sizeof data);
         add(a, PAR_CHECKPOINT_NOTED, "training tokens", "%lld", (long long)(d->cut - d->begin));
-        add(a, PAR_CHECKPOINT_NOTED, "data", "%s", r->set.data ? r->set.data : "");
+        add(a, PAR_CHECKPOINT_NOTED, "data", "%s", data);
         add(a, PAR_CHECKPOINT_NOTED, "fingerprint of the data", "%s", fingerprint);
     }
     const llm_tokenizer *t = &r->tokenizer;

@@ -43,7 +43,9 @@ void llm_carried_read(llm_run *r, const llm_world *w, par_problems *problems) {
     if (w->size > 1) llm_world_share(&r->carried, sizeof r->carried);
     /* the form that was given for the same file by hand, where it is not again */
     const llm_carried *c = &r->carried;
-    bool same = *c->data_form && s->data && strcmp(s->data, c->data) == 0;
+    char data[LLM_ABOUT_VALUE] = "";
+    if (s->data) llm_data_shorten(s->data, data, sizeof data);
+    bool same = *c->data_form && *data && strcmp(data, c->data) == 0;
     for (int i = 0; same && !llm_config_given(r, "data-form") && i < r->n_options; i++) {
         bool is_form = strcmp(r->options[i].name, "data-form") == 0;
         for (const par_choice *p = r->options[i].choices; is_form && p && p->name; p++)

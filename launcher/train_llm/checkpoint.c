@@ -5,10 +5,16 @@
 
 #include "train_llm.h"
 
-static void print_notes(const par_checkpoint_result *result) {
+/* Those that begin so. */
+static void print_notes_of(const par_checkpoint_result *result, const char *beginning) {
     for (const char *line = result->notes.text; *line;
          line += strcspn(line, "\n"), line += *line == '\n')
-        printf("note: checkpoint: %.*s\n", (int)strcspn(line, "\n"), line);
+        if (strncmp(line, beginning, strlen(beginning)) == 0)
+            printf("note: checkpoint: %.*s\n", (int)strcspn(line, "\n"), line);
+}
+
+static void print_notes(const par_checkpoint_result *result) {
+    print_notes_of(result, "");
 }
 
 bool llm_resume_is_auto(const llm_settings *s) {
@@ -179,7 +185,7 @@ static par_status resume(llm_run *r, const llm_world *w, const llm_about *about,
     snprintf(r->newest, sizeof r->newest, "%s", result->path);
     if (w->rank != 0) return PAR_OK;
     /* options of a training differ, and that it is over, when there is none */
-    if (!s->sample) print_notes(result);
+    print_notes_of(result, s->sample ? "passed over:" : "");
     if (*result->path)
         printf("resumed %s | step %lld, %lld samples consumed, loss %.4f | %.1f MiB read, at most "
                "%.1f MiB beside the model, %.1f s\n",

@@ -22,6 +22,7 @@ const char *llm_data_default(void) {
 /* ---- --data: FILE, or W:FILE,W:FILE... ---- */
 
 enum { WEIGHT_UNIT = 1000000 }; /* weights have six digits behind the point */
+enum { TAIL = 20 };             /* "...", a hash, and the end of the text */
 
 /* "0.7:" in front of a name: its millionths; 0: there is none; -1: it is not legal. */
 static int64_t parse_weight(const char **item) {
@@ -240,17 +241,22 @@ void llm_data_close(llm_data *d) {
 /* ---- what is said of it ---- */
 
 void llm_data_fingerprint(const llm_data *d, char *text, size_t nbytes) {
+    enum { ONE = 32 }; /* "2147483647:0123456789abcdef," */
+    char all[LLM_MAX_SETS * ONE];
     size_t used = 0;
-    text[0] = 0;
-    for (int k = 0; k < d->n_sets && used < nbytes; k++) {
+    for (int k = 0; k < d->n_sets; k++) {
         const llm_data_set *set = &d->sets[k];
         if (d->n_sets > 1)
-            used += (size_t)snprintf(text + used, nbytes - used, "%s%lld:", k ? "," : "",
-                                     (long long)set->weight);
-        if (used < nbytes)
             used +=
-                (size_t)snprintf(text + used, nbytes - used, "%016" PRIx64, set->facts.fingerprint);
+                (size_t)snprintf(all + used, ONE, "%s%lld:", k ? "," : "", (long long)set->weight);
+        used += (size_t)snprintf(all + used, ONE, "%016" PRIx64, set->facts.fingerprint);
     }
+    llm_data_shorten(all, text, nbytes);
+}
+
+void llm_data_shorten(const char *all, char *text, size_t nbytes) {
+    if ((size_t)snprintf(text, nbytes, "%s", all) < nbytes) return;
+    snprintf(text + nbytes - TAIL, TAIL, "...%016" PRIx64, par_hash_name(all));
 }
 
 /* "llm.c u16, vocabulary 256, ids up to 122, 18 documents, fingerprint 0123456789abcdef" */

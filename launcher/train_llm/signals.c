@@ -16,6 +16,7 @@
 #include "observe.h"
 
 static volatile sig_atomic_t asked_to_save, asked_to_stop;
+static volatile sig_atomic_t over; /* the training is: there is nothing to save, or to wait for */
 
 /* What the handler says at once on rank 0, since mpirun may kill it a second later. The handler
  * reads the one that `said` points to, while the other is written. */
@@ -39,13 +40,14 @@ __attribute__((section(".preinit_array"), used)) static void (*const begin)(void
 
 static void on_signal(int number) {
     int error = errno;
+    const char *text = said;
     if (number == SIGUSR1) {
         asked_to_save = 1;
     } else if (!asked_to_stop) {
         asked_to_stop = 1;
-        const char *text = said;
         if (*text && write(STDERR_FILENO, text, strlen(text)) < 0) errno = error;
     }
+    if (over && asked_to_stop) _exit(EXIT_STOPPED);
     errno = error;
 }
 
@@ -87,6 +89,23 @@ void llm_signals_newest(const llm_run *r, const llm_world *w) {
                  "so far is %s\n",
                  r->newest);
     said = text;
+}
+
+par_status llm_signals_over(const llm_run *r, const llm_world *w) {
+    static const par_tag tag = {"signals", -1, -1, -1};
+    char *text = said == texts[0] ? texts[1] : texts[0];
+    if (w->rank == 0)
+        snprintf(text, sizeof texts[0],
+                 "train_llm: a signal: the training is over, and the sample is left out%s%s\n",
+                 *r->newest ? "; the newest checkpoint is " : "", r->newest);
+    said = text;
+    int32_t asked = asked_to_stop, sum;
+    PAR_TRY(par_comm_all_reduce(w->comm, &asked, &sum, 1, PAR_I32, tag, NULL, NULL));
+    over = 1;
+    if (sum == 0 && asked_to_stop) _exit(EXIT_STOPPED); /* meanwhile */
+    if (sum == 0) return PAR_OK;
+    if (w->rank == 0) printf("stopped by a signal after the last step\n");
+    return par_error_set(PAR_ERR_STOPPED, "by a signal, after the last step");
 }
 
 void llm_signals_saved(double took) {

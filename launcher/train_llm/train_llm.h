@@ -201,8 +201,10 @@ void llm_data_path(const char *data, char *path, size_t nbytes);
 par_status llm_data_open(const llm_run *, const llm_world *, llm_data *);
 void llm_data_close(llm_data *);
 /* What tells this data from other data: of one file 16 hexadecimal digits, of several
- * "7:DIGITS,3:DIGITS" with their weights. The same on every rank. */
+ * "7:DIGITS,3:DIGITS" with their weights, shortened. The same on every rank. */
 void llm_data_fingerprint(const llm_data *, char *text, size_t nbytes);
+/* `all`, or, where it does not fit, its beginning and a hash of it. */
+void llm_data_shorten(const char *all, char *text, size_t nbytes);
 /* The lines on the data. */
 void llm_data_print(const llm_run *, const llm_data *);
 /* Cross-entropy, nats per token, of a table of pairs counted on the training part (each count plus
@@ -235,6 +237,9 @@ par_status llm_signals_check_file(const llm_run *, llm_world *);
 void llm_signals_catch(const llm_run *, const llm_world *);
 /* r->newest has changed: a signal names it at once. */
 void llm_signals_newest(const llm_run *, const llm_world *);
+/* After the last step and its save, before a sample is drawn: from now on a signal ends the
+ * program. PAR_ERR_STOPPED: one has come since the last vote. Collective. */
+par_status llm_signals_over(const llm_run *, const llm_world *);
 /* A save took so long: --exit-after leaves room for the next. */
 void llm_signals_saved(double took);
 /* What this rank knows to be asked; the vote's `stop` if it is anything. */
@@ -252,11 +257,11 @@ void llm_signals_check_stdout(const llm_run *);
 par_status llm_checkpoint_claim(llm_run *, const llm_world *);
 /* What a checkpoint records of this run beside what the trainer does, or compares with what was
  * recorded. To be freed. */
-enum { LLM_ABOUT_MAX = 64 };
+enum { LLM_ABOUT_MAX = 64, LLM_ABOUT_VALUE = 512 };
 typedef struct {
     par_checkpoint_about about;
     par_config_pairs model;
-    char values[LLM_ABOUT_MAX][256];
+    char values[LLM_ABOUT_MAX][LLM_ABOUT_VALUE];
     par_checkpoint_pair pairs[LLM_ABOUT_MAX];
     int n;
 } llm_about;

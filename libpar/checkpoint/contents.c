@@ -40,8 +40,8 @@ static bool numbers(json_t *list, int ndim, int64_t rest, int64_t out[2]) {
     return true;
 }
 
-/* Version 1 has two numbers always, and zeros for a blob. */
-static bool slice_of(json_t *slice, par_checkpoint_run *r) {
+/* Version 1 (`old`) has two numbers always, and zeros for a blob. */
+static bool slice_of(json_t *slice, bool old, par_checkpoint_run *r) {
     json_t *global, *offset, *extent, *local;
     json_int_t first;
     if (!slice) return true;
@@ -53,7 +53,8 @@ static bool slice_of(json_t *slice, par_checkpoint_run *r) {
         !numbers(offset, ndim, 0, r->offset) || !numbers(extent, ndim, 1, r->extent) ||
         !numbers(local, ndim, 1, r->local))
         return false;
-    r->ndim = r->global[0] == 0 ? 0 : r->global[1] == 1 && r->local[1] == 1 ? 1 : ndim;
+    r->ndim = ndim;
+    if (old) r->ndim = r->global[0] == 0 ? 0 : r->global[1] == 1 && r->local[1] == 1 ? 1 : 2;
     r->first = first;
     return true;
 }
@@ -82,7 +83,7 @@ static par_status parse_run(par_checkpoint *c, const char *path, json_t *entry, 
     if (json_unpack(entry, "{s:s,s:s,s:s,s:I,s:I,s?o,s?o,s?o}", "kind", &kind, "name", &name,
                     "dtype", &dtype, "n", &n, "at", &at, "slice", &slice, "hashes", &hashes, "hash",
                     &hash) != 0 ||
-        !dtype_of(dtype, &r->dtype) || !slice_of(slice, r))
+        !dtype_of(dtype, &r->dtype) || !slice_of(slice, block == 0, r))
         return bad(path, "a run without kind, name, dtype, n, at, or with another slice");
     if (slice && json_unpack(slice, "{s?I}", "replica", &replica) != 0)
         return bad(path, "a copy without a number");

@@ -199,6 +199,7 @@ par_status par_weights_write_hf(const par_weights *from, const char *directory, 
     if (st == PAR_OK) st = par__make_directories(directory);
     if (st == PAR_OK) st = write_files(&w);
     if (st == PAR_OK && w.n_files > 1) st = write_index(&w);
+    if (st == PAR_OK && from->beside) st = from->beside(from->beside_user, directory);
     if (st == PAR_OK)
         st = write_json(directory, "config.json", par__config_make(w.family, from, dtype));
     free(w.tensors);

@@ -53,6 +53,8 @@ static void add_layout(par__about *a, const par__context *on) {
             used += (size_t)snprintf(parts + used, sizeof parts - used, "%s%d", i ? "," : "",
                                      p->modules_per_part[i]);
     add(a, PAR_CHECKPOINT_NOTED, "modules per part", "%s", parts);
+    add(a, PAR_CHECKPOINT_NOTED, "tp pieces", "%d", p->tp_pieces);
+    add(a, PAR_CHECKPOINT_NOTED, "logits memory", "%zu", p->logits_nbytes);
     add(a, PAR_CHECKPOINT_NOTED, "zero", "%d", p->zero);
     add(a, PAR_CHECKPOINT_NOTED, "sequence parallel", "%s", on->sequence_parallel ? "on" : "off");
     add(a, PAR_CHECKPOINT_NOTED, "recompute", "%s",

@@ -232,7 +232,7 @@ static void check_matrix(const par_checkpoint_run *run, const float *data) {
 }
 
 /* Any rectangle, without MPI. */
-static void read_alone(const char *directory) {
+static void read_alone(const char *directory, int size) {
     par_checkpoint *c = NULL;
     int n = 0;
     float out[5 * 3];
@@ -241,7 +241,10 @@ static void read_alone(const char *directory) {
     CHECK_OK(par_checkpoint_open(directory, NULL, &c));
     const par_checkpoint_tensor *t = par_checkpoint_find(c, "mine", "matrix");
     const par_checkpoint_tensor *blob = par_checkpoint_find(c, "mine", "number");
+    const par_checkpoint_tensor *column = par_checkpoint_find(c, "mine", "column");
     CHECK(t && t->ndim == 2 && t->global[0] == ROWS && blob && blob->ndim == 0, "not found");
+    CHECK(column && column->ndim == 2 && column->global[0] == size && column->global[1] == 1,
+          "a matrix of one column is another tensor");
     CHECK_OK(par_checkpoint_read(c, t, offset, extent, PAR_F32, out));
     for (int i = 0; i < 15; i++)
         CHECK(out[i] == value(7 + i / 3, 2 + i % 3), "element %d is %g", i, (double)out[i]);
@@ -271,20 +274,34 @@ static void own(par_transport *transport) {
     par_comm *group = NULL;
     make_directory(comm, directory, (int)sizeof directory);
     CHECK_OK(par_comm_create(transport, &world, NULL, &group));
-    par_checkpoint_run runs[2] = {matrix(rank, size, true, data),
-                                  {.kind = "mine", .name = "number", .dtype = PAR_I64, .n = 1}};
-    runs[1].data = &number;
+    par_checkpoint_run runs[3] = {matrix(rank, size, true, data),
+                                  {.kind = "mine", .name = "number", .dtype = PAR_I64, .n = 1},
+                                  {.kind = "mine",
+                                   .name = "column",
+                                   .dtype = PAR_I64,
+                                   .n = 1,
+                                   .ndim = 2,
+                                   .global = {size, 1},
+                                   .offset = {rank, 0},
+                                   .extent = {1, 1},
+                                   .local = {1, 1}}};
+    runs[1].data = runs[2].data = &number;
     for (int64_t i = 0; i < runs[0].n; i++)
         data[i] = value(runs[0].offset[0] + i / (COLUMNS + 1), i % (COLUMNS + 1));
     par_checkpoint_params params = {.directory = directory, .step = 1, .loss = 0, .about = about};
-    CHECK_OK(par_checkpoint_save(group, &params, runs, 2, &result));
+    CHECK_OK(par_checkpoint_save(group, &params, runs, 3, &result));
     runs[0] = matrix(rank, size, false, data);
     memset(data, 0xff, sizeof data);
     number = 0;
     CHECK_OK(par_checkpoint_load(group, directory, &about, runs, 2, &result));
     CHECK(number == 1000 + rank, "the blob of another rank: %lld", (long long)number);
     check_matrix(&runs[0], data);
-    if (rank == 0 && !harness_failed()) read_alone(directory);
+    if (rank == 0 && !harness_failed()) read_alone(directory, size);
+    /* A rank that has a name twice: refused on all, and not as an error of the disk. */
+    runs[2] = runs[1];
+    params.step = 2;
+    CHECK_FAILS(par_checkpoint_save(group, &params, runs, rank == size - 1 ? 3 : 2, &result),
+                PAR_ERR_ARG, "mine/number: is twice");
     /* Two ranks that hold the same element: refused on all. */
     runs[0].extent[1]++;
     runs[0].offset[1] = 0;

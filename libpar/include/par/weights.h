@@ -33,6 +33,10 @@ typedef struct {
      * par_weights_param. */
     par_status (*read)(void *user, const par_param *param, par_dtype dtype, void *dst);
     void *user;
+    /* Puts what else belongs into a Hugging Face directory there, before it is complete; NULL:
+     * nothing. */
+    par_status (*beside)(void *user, const char *directory);
+    void *beside_user;
 } par_weights;
 
 /**
@@ -58,7 +62,7 @@ PAR_API void par_weights_of_import(const par_import *import, par_weights *out);
  * directory that is imported and written in its own type has the same tensors byte for byte.
  *
  * Not collective. Errors: PAR_ERR_IO: also when `directory` is there already; PAR_ERR_UNSUPPORTED:
- * no family computes what the configuration says; PAR_ERR_MEMORY; those of `read`.
+ * no family computes what the configuration says; PAR_ERR_MEMORY; those of `read` and `beside`.
  */
 PAR_API par_status par_weights_write_hf(const par_weights *from, const char *directory,
                                         par_dtype dtype, size_t shard_nbytes);
