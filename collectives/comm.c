@@ -138,6 +138,12 @@ static par_status connect(par_comm *comm, const par_comm_params *params, par_mem
     return PAR_OK;
 }
 
+static bool is_staged(const par_backend *device, par_link wanted) {
+    const par__nccl *nccl = device->nccl;
+    if (wanted == PAR_LINK_DEFAULT) return !nccl || nccl->shared;
+    return !nccl || wanted != PAR_LINK_NCCL;
+}
+
 static par_status choose_link(par_comm *comm, const par_comm_params *params) {
     const par__nccl *nccl = params->device->nccl;
     par_link wanted = params->link ? params->link : comm->transport->params.link;
@@ -149,8 +155,7 @@ static par_status choose_link(par_comm *comm, const par_comm_params *params) {
     if (wanted == PAR_LINK_NCCL && !nccl)
         PAR_FAIL(PAR_ERR_UNSUPPORTED, "axis %s: device %s has no NCCL; its data can go staged",
                  comm->axis, params->device->name);
-    if (wanted == PAR_LINK_DEFAULT && nccl && !nccl->shared) wanted = PAR_LINK_NCCL;
-    comm->link = wanted == PAR_LINK_NCCL ? &par__streamed_link : &par__staged_link;
+    comm->link = is_staged(params->device, wanted) ? &par__staged_link : &par__streamed_link;
     return PAR_OK;
 }
 
@@ -226,16 +231,25 @@ const char *par_comm_link(const par_comm *comm) {
     return comm->link ? comm->link->name : "host";
 }
 
-bool par_comm_method(const par_comm *comm, par_method *out) {
-    if (!comm->link) return false;
-    bool staged = comm->link == &par__staged_link;
-    const par__nccl *nccl = comm->device->nccl;
+static void tell_method(const par_backend *device, bool staged, par_method *out) {
+    const par__nccl *nccl = device->nccl;
     const char *why_staged = !nccl ? "the device has no NCCL that answers: install it"
                              : nccl->shared
                                  ? "ranks may share GPUs: give each rank a GPU of its own"
                                  : "the staged link was asked for: leave the choice to libpar";
     *out = (par_method){"link", staged ? "pinned host memory and the host's messages" : nccl->name,
                         staged ? why_staged : NULL};
+}
+
+bool par_comm_method(const par_comm *comm, par_method *out) {
+    if (!comm->link) return false;
+    tell_method(comm->device, comm->link == &par__staged_link, out);
+    return true;
+}
+
+bool par_link_method(const par_backend *device, par_link link, par_method *out) {
+    if (device->on_host) return false;
+    tell_method(device, is_staged(device, link), out);
     return true;
 }
 

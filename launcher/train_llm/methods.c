@@ -98,11 +98,19 @@ par_status llm_methods_report(llm_run *r, llm_world *w, const par_trainer *train
 }
 
 par_status llm_methods_plan(llm_run *r) {
+    static const char *const links[PAR_AXIS_COUNT] = {
+        [PAR_TP] = "link tp", [PAR_CP] = "link cp", [PAR_DP] = "link dp", [PAR_PP] = "link pp"};
     const par_backend *backend = NULL;
     char mine[NBYTES] = "";
     par_method m;
     PAR_TRY(par_backend_get(r->params.backend, &backend));
     for (int i = 0; par_backend_method(backend, i, &m); i++) add_line(mine, &m);
+    for (int axis = 0; axis < PAR_AXIS_COUNT; axis++) {
+        if (r->params.layout.size[axis] <= 1) continue;
+        if (!par_link_method(backend, (par_link)r->set.comm, &m)) continue;
+        m.work = links[axis];
+        add_line(mine, &m);
+    }
     merge(r, mine);
     print_all(r);
     return check_strict(r);

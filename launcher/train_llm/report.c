@@ -102,9 +102,12 @@ void llm_report_run(const llm_run *r, const llm_world *w) {
     printf("machine: device %s, %d thread%s per rank, %d rank%s and %d core%s on this node\n",
            r->params.backend, w->threads, llm_report_s(w->threads), w->local_size,
            llm_report_s(w->local_size), w->cores, llm_report_s(w->cores));
-    if (getenv("OMPI_COMM_WORLD_SIZE") && w->cores < w->node_cores)
-        printf("warning: the ranks are bound to %d of %d cores; give mpirun --bind-to none\n",
-               w->cores, w->node_cores);
+    const char *unbound = getenv("OMPI_COMM_WORLD_SIZE") ? "--bind-to none"
+                          : getenv("MPI_LOCALNRANKS") ? "-bind-to none" /* Hydra's ranks have it */
+                                                      : NULL;
+    if (unbound && w->cores < w->node_cores)
+        printf("warning: the ranks are bound to %d of %d cores; give mpirun %s\n", w->cores,
+               w->node_cores, unbound);
     if ((int64_t)w->threads * w->local_size > w->cores)
         printf("warning: %d rank%s with %d thread%s each share %d core%s: the results are right, "
                "but fewer would be faster\n",

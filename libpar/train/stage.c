@@ -26,6 +26,7 @@ static par_status build_module(const par__context *on, par_registry *registry, p
                          .logits_nbytes = on->params.logits_nbytes,
                          .keep_logits = on->params.keep_logits,
                          .apart = on->params.documents_apart,
+                         .inference = on->params.inference,
                          .chunk = chunk,
                          .x = x};
     PAR_TRY(module->ops->build(module, build));

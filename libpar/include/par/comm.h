@@ -175,6 +175,9 @@ PAR_API const char *par_comm_link(const par_comm *);
  * "link"). False: there is nothing between devices, as its data lies on the host or it has one
  * rank. Not collective. */
 PAR_API bool par_comm_method(const par_comm *, par_method *out);
+/** The same of any comm of several ranks for data of this device that is made with this link,
+ * before there is one. False: the device's memory is the host's. Not collective. */
+PAR_API bool par_link_method(const par_backend *device, par_link link, par_method *out);
 /** World rank of a rank of the group; -1 for one that does not exist. Not collective. */
 PAR_API int par_comm_world_rank(const par_comm *, int rank);
 
