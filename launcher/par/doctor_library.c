@@ -93,9 +93,37 @@ static const char *file_system(const char *directory, bool *keeps) {
     return "an unknown file system";
 }
 
+/* How many folders of a path are not there yet. */
+static int count_missing(const char *path) {
+    char at[4096];
+    int n = 0;
+    snprintf(at, sizeof at, "%s", path);
+    while (*at && access(at, F_OK) != 0) {
+        char *slash = strrchr(at, '/');
+        n += !slash || slash[1]; /* none between the slashes of a//b, and behind the last one */
+        *(slash ? slash : at) = 0;
+    }
+    return n;
+}
+
+/* These, from the last one up, are taken away again; one in which something is stays. */
+static void remove_folders(const char *path, int n) {
+    char at[4096];
+    snprintf(at, sizeof at, "%s", path);
+    while (n > 0 && *at) {
+        char *slash = strrchr(at, '/');
+        if (!slash || slash[1]) {
+            rmdir(at);
+            n--;
+        }
+        *(slash ? slash : at) = 0;
+    }
+}
+
 /* The check that a training makes before its first step: all of a save, with a few bytes. */
 static void look_at_save(doctor *d) {
-    bool keeps, is_new = d->world->rank == 0 && access(d->save, F_OK) != 0;
+    int missing = d->world->rank == 0 ? count_missing(d->save) : 0;
+    bool keeps;
     const par_checkpoint_params params = {.directory = d->save, .check_only = true};
     par_checkpoint_result *result = calloc(1, sizeof *result);
     par_status st = par_comm_agree(
@@ -118,7 +146,7 @@ static void look_at_save(doctor *d) {
         doctor_say(d, DOCTOR_WARN, "--save", "", "%.*s", 390, result->notes.text);
     free(result);
     par_comm_barrier(d->comm, tag); /* all have looked at the folder */
-    if (is_new) rmdir(d->save);
+    remove_folders(d->save, missing);
 }
 
 typedef struct {

@@ -11,20 +11,21 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *help;
-} commands[] = {{"run", par_run, "start a job on many ranks, and say what went wrong if it fails"},
-                {"check", par_check, "check a job's options without starting it"},
-                {"checkpoint", par_checkpoint_command,
-                 "look into checkpoints, verify, compare, average and export them"},
-                {"compare", par_compare, "several runs over each other: curves, options, numbers"},
-                {"cost", par_cost, "add up what runs took, by project, user, model or day"},
-                {"data", par_data, "make a token file of texts or JSON Lines"},
-                {"diagnose", par_diagnose, "say what a run waits for, and what took its memory"},
-                {"doctor", par_doctor, "look for what would disturb a training on this machine"},
-                {"report", par_report, "one page of HTML on a run"},
-                {"topology", par_topology_command,
-                 "show the machine, where a layout lies on it, and how fast it is"},
-                {"run-rank", par_run_rank, NULL /* what par run starts on each rank */},
-                {"run-bound", par_run_bound, NULL /* and where ranks are bound by it */}};
+} commands[] = {
+    {"run", par_run, "start a job on many ranks, and say what went wrong if it fails"},
+    {"check", par_check, "check a job's options without starting it"},
+    {"checkpoint", par_checkpoint_command,
+     "look into checkpoints, verify, compare, average and export them"},
+    {"compare", par_compare, "several runs over each other: curves, options, numbers"},
+    {"cost", par_cost, "add up what runs took, by project, user, model or day"},
+    {"data", par_data, "make a token file of texts or JSON Lines"},
+    {"diagnose", par_diagnose, "what a run waits for and sends, where its time and memory went"},
+    {"doctor", par_doctor, "look for what would disturb a training on this machine"},
+    {"report", par_report, "one page of HTML on a run"},
+    {"topology", par_topology_command,
+     "show the machine, where a layout lies on it, and how fast it is"},
+    {"run-rank", par_run_rank, NULL /* what par run starts on each rank */},
+    {"run-bound", par_run_bound, NULL /* and where ranks are bound by it */}};
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -200,7 +200,9 @@ static int start_job(run_settings *s, const run_launch *l, const char *directory
         free(command);
         int status = start_and_wait(l, &words, attempt, (int)s->ranks);
         run_words_free(&words);
-        code = run_report(attempt, (int)s->ranks, status, seconds() - begin);
+        /* of another program, that code is a failure unless it was asked to end */
+        bool may_stop = asked || run_is_train_llm(s);
+        code = run_report(attempt, (int)s->ranks, status, seconds() - begin, may_stop);
         /* bad options or input, inf and NaN, and a signal's end are not mended by starting again */
         bool crash = code != 0 && code != PAR_TOOL_INPUT && code != 3 && code != RUN_STOPPED;
         if (!crash || left == 0 || asked) return code;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "par_tool.h"
@@ -70,7 +71,33 @@ static void count_others(const char *directory, int ranks, int first) {
     fprintf(stderr, "%s\n", *comma ? "" : "none");
 }
 
-int run_report(const char *directory, int ranks, int launcher_status, double seconds) {
+/* What a rank said last; 0 if it said nothing. */
+static int show_words(const char *directory, int rank) {
+    char path[RUN_PATH];
+    run_rank_file(path, directory, rank, "err");
+    if (show_tail(path, 6)) return 1;
+    run_rank_file(path, directory, rank, "out");
+    return show_tail(path, 3);
+}
+
+/* Where ranks agree on an error, one of them alone says it, and that need not be the first to end:
+ * of those that ended like the first, the lowest that wrote to standard error. */
+static int show_cause(const char *directory, int ranks, const run_rank_status *first) {
+    char path[RUN_PATH];
+    struct stat info;
+    for (int k = 0; k < ranks && !first->signal; k++) {
+        run_rank_status s;
+        run_rank_read(directory, k, &s);
+        run_rank_file(path, directory, k, "err");
+        if (!s.ended || s.code != first->code || stat(path, &info) != 0 || !info.st_size) continue;
+        fprintf(stderr, "      nothing; rank %d, which ended like it:\n", k);
+        return show_tail(path, 6);
+    }
+    return 0;
+}
+
+int run_report(const char *directory, int ranks, int launcher_status, double seconds,
+               bool may_stop) {
     run_rank_status first = {0};
     char path[RUN_PATH], how[256];
     int at = -1;
@@ -83,7 +110,7 @@ int run_report(const char *directory, int ranks, int launcher_status, double sec
     int code =
         WIFEXITED(launcher_status) ? WEXITSTATUS(launcher_status) : 128 + WTERMSIG(launcher_status);
     if (at < 0 && code == 0) return 0;
-    if (at >= 0 && first.code == RUN_STOPPED) return RUN_STOPPED;
+    if (at >= 0 && first.code == RUN_STOPPED && may_stop) return RUN_STOPPED;
     fflush(stdout);
     fprintf(stderr, "par run: the job failed after %.1f s\n", seconds);
     if (at < 0) {
@@ -100,11 +127,8 @@ int run_report(const char *directory, int ranks, int launcher_status, double sec
             snprintf(how, sizeof how, "exit code %d", first.code);
         fprintf(stderr, "  first: rank %d on %s, process %ld: %s; it said last:\n", at, first.host,
                 first.pid, how);
-        run_rank_file(path, directory, at, "err");
-        if (!show_tail(path, 6)) {
-            run_rank_file(path, directory, at, "out");
-            if (!show_tail(path, 3)) fprintf(stderr, "      nothing\n");
-        }
+        if (!show_words(directory, at) && !show_cause(directory, ranks, &first))
+            fprintf(stderr, "      nothing\n");
         show_page(directory, at);
         count_others(directory, ranks, at);
         code = first.signal ? 128 + first.signal : first.code;
