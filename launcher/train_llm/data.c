@@ -276,8 +276,9 @@ void llm_data_print(const llm_run *r, const llm_data *d) {
     printf("\n");
     for (int k = 0; k < d->n_sets; k++) {
         const llm_data_set *set = &d->sets[k];
-        printf("  %lld parts of %s, %lld + %lld tokens | ", (long long)set->weight, set->path,
-               (long long)set->cut, (long long)(set->end - set->cut));
+        printf("  %lld part%s of %s, %lld + %lld tokens | ", (long long)set->weight,
+               llm_report_s(set->weight), set->path, (long long)set->cut,
+               (long long)(set->end - set->cut));
         print_facts(&set->facts);
     }
 }
