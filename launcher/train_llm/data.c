@@ -93,9 +93,10 @@ static par_status open_sets(const llm_run *r, llm_data *d) {
         if (set->cut < shortest || (r->set.split > 0 && n - set->cut < shortest))
             return par_error_set(
                 PAR_ERR_OPTION,
-                "%s: has %lld tokens, %lld of them for validation; legal: --tokens + 1 = %lld or "
+                "%s: has %lld token%s, %lld of them for validation; legal: --tokens + 1 = %lld or "
                 "more in each part",
-                set->path, (long long)n, (long long)(n - set->cut), (long long)shortest);
+                set->path, (long long)n, llm_report_s(n), (long long)(n - set->cut),
+                (long long)shortest);
     }
     return PAR_OK;
 }
@@ -120,7 +121,7 @@ static void show_progress(void *user, int64_t done, int64_t n) {
 static par_status check_set(const llm_run *r, const llm_world *w, llm_data_set *set) {
     double now = llm_world_seconds();
     progress p = {set, now, now, w->rank == 0};
-    bool looks = par_transport_local_rank(w->transport) == 0;
+    bool raw = false, looks = par_transport_local_rank(w->transport) == 0;
     par_tokens_facts mine = {0};
     par_status st = looks ? par_tokens_check(set->tokens, show_progress, &p, &mine) : PAR_OK;
     PAR_TRY(par_comm_agree(w->comm, st));
@@ -128,6 +129,7 @@ static par_status check_set(const llm_run *r, const llm_world *w, llm_data_set *
     if (w->rank == 0 && *mine.note)
         printf("note: %s; so all ids of %s are read at every start\n", mine.note, set->path);
     PAR_TRY(par_comm_broadcast(w->comm, &set->facts, sizeof mine, PAR_U8, 0, tag, NULL, NULL));
+    raw = strncmp(set->facts.form, "raw ", 4) == 0;
     if (looks && mine.fingerprint != set->facts.fingerprint)
         st = par_error_set(PAR_ERR_FORMAT,
                            "%s: rank %d's node has other ids in it (fingerprint %016" PRIx64
@@ -137,9 +139,11 @@ static par_status check_set(const llm_run *r, const llm_world *w, llm_data_set *
         st = par_error_set(
             PAR_ERR_OPTION,
             "%s: holds token %lld; the model %s has a vocabulary of %lld; legal: --vocab %lld or "
-            "more",
+            "more%s%s%s",
             set->path, (long long)set->facts.max, r->config.name, (long long)r->config.vocab,
-            (long long)(set->facts.max < INT64_MAX ? set->facts.max + 1 : set->facts.max));
+            (long long)(set->facts.max < INT64_MAX ? set->facts.max + 1 : set->facts.max),
+            raw ? ", or another --data-form than " : "", raw ? set->facts.form : "",
+            raw ? ", as which it was read" : "");
     return par_comm_agree(w->comm, st);
 }
 
