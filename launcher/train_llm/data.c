@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "train_llm.h"
@@ -71,6 +72,27 @@ void llm_data_path(const char *spec, char *path, size_t nbytes) {
 
 /* ---- opening, and one look at every id per file ---- */
 
+/* What is written as a whole would replace a file of tokens that has its name. (Logs and tables go
+ * on only in what is theirs.) */
+static par_status keep_file(const llm_run *r, const char *tokens) {
+    const struct {
+        const char *name, *path;
+    } written[] = {{"curve", r->set.curve},
+                   {"trace-file", r->set.trace_file},
+                   {"comm-matrix-csv", r->set.comm_matrix_csv},
+                   {"comm-matrix-svg", r->set.comm_matrix_svg}};
+    struct stat about, other;
+    if (stat(tokens, &about) != 0) return PAR_OK;
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++)
+        if (written[i].path && stat(written[i].path, &other) == 0 && other.st_dev == about.st_dev &&
+            other.st_ino == about.st_ino)
+            return par_error_set(PAR_ERR_OPTION,
+                                 "--%s %s: is a file of --data; it is not replaced; legal: another "
+                                 "name",
+                                 written[i].name, written[i].path);
+    return PAR_OK;
+}
+
 static par_status open_sets(const llm_run *r, llm_data *d) {
     if (!r->set.data)
         return par_error_set(
@@ -87,6 +109,7 @@ static par_status open_sets(const llm_run *r, llm_data *d) {
         if (st != PAR_OK && strstr(par_error(), "form"))
             return par_error_set(st, "%s (--data-form)", par_error());
         PAR_TRY(st);
+        PAR_TRY(keep_file(r, set->path));
         int64_t n = par_tokens_n(set->tokens), shortest = r->config.tokens + 1;
         set->end = n;
         set->cut = n - (int64_t)((double)n * r->set.split);
