@@ -132,10 +132,10 @@ static par_status write_tokens(const text_files *list, const data_settings *s) {
     if (st == PAR_OK && !s->field) point_out_encodings(paths, n);
     free(paths);
     if (st == PAR_OK)
-        printf("%s: %lld tokens of %d of %d file%s, %lld bytes, vocabulary %lld\n", s->out,
-               (long long)n_tokens, n, list->n, list->n == 1 ? "" : "s", (long long)counts.nbytes,
-               (long long)vocab);
-    if (st == PAR_ERR_FORMAT && s->field && strstr(par_error(), ", column "))
+        printf("%s: %lld token%s of %d of %d file%s, %lld byte%s, vocabulary %lld\n", s->out,
+               (long long)n_tokens, n_tokens == 1 ? "" : "s", n, list->n, list->n == 1 ? "" : "s",
+               (long long)counts.nbytes, counts.nbytes == 1 ? "" : "s", (long long)vocab);
+    if (st == PAR_ERR_FORMAT && s->field && !s->skip_bad_lines && strstr(par_error(), ", column "))
         return par_error_set(st, "%s; --skip-bad-lines leaves such lines out", par_error());
     return st;
 }
@@ -228,6 +228,12 @@ static par_status make_tokens(const data_settings *s) {
             PAR_ERR_OPTION, "--%s: no text files in %s%s; legal: a file, or a folder that has some",
             s->field ? "jsonl" : "text", texts->words[0], texts->n > 1 ? " and the rest" : "");
     text_files_print_left(&list);
+    const char *same = text_files_find(&list, s->out);
+    if (st == PAR_OK && same)
+        st = par_error_set(PAR_ERR_OPTION,
+                           "--out %s: is a text that is read (%s); it is not replaced; legal: "
+                           "another name",
+                           s->out, same);
     if (st == PAR_OK) text_files_sort(&list);
     if (st == PAR_OK) st = write_tokens(&list, s);
     text_files_free(&list);

@@ -40,6 +40,31 @@ static bool has_suffix(const char *path, const char *suffix) {
     return false;
 }
 
+/* What begins so is no text, whoever names it. */
+static const char *foreign(const char *block, size_t n) {
+    static const struct {
+        size_t at, n;
+        const char *magic, *name;
+    } kinds[] = {
+        {0, 6, "\xfd\x37zXZ\0", "packed by xz: unxz it first"},
+        {4, 6, "1AY&SY", "packed by bzip2: bunzip2 it first"},
+        {0, 4, "\x04\x22\x4d\x18", "packed by lz4: unlz4 it first"},
+        {0, 4, "PK\3\4", "a zip archive: unpack it first"},
+        {0, 6, "7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"},
+        {0, 4, "PAR1", "a Parquet file: export its text as JSON Lines first"},
+        {0, 6, "ARROW1", "an Arrow file: export its text as JSON Lines first"},
+        {0, 5, "%PDF-", "a PDF: make text of it first (pdftotext)"},
+        {0, 4, "\x88\xd8\x34\x01", "a token file of llm.c, not text"},
+        {0, 4, "\xa1\xd9\x34\x01", "a token file of llm.c, not text"},
+        {0, 9, "MMIDIDX\0\0", "a Megatron index, not text"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (kinds[i].at + kinds[i].n <= n &&
+            memcmp(block + kinds[i].at, kinds[i].magic, kinds[i].n) == 0)
+            return kinds[i].name;
+    return NULL;
+}
+
 /* Text has no zero byte at its beginning, unless a mark says that it is UTF-16, or it is packed.
  * LEFT_KINDS: it is taken. */
 static left_kind judge(const text_files *list, const char *path) {
@@ -55,6 +80,7 @@ static left_kind judge(const text_files *list, const char *path) {
     if (n == 0) return LEFT_EMPTY;
     for (int i = 0; i < 4; i++)
         if (n >= 2 && memcmp(block, known[i], 2) == 0) return LEFT_KINDS;
+    if (foreign(block, n)) return LEFT_FOREIGN;
     if (!memchr(block, 0, n)) return LEFT_KINDS;
     /* every second byte of UTF-16 is zero in text of few scripts; without a mark it is not taken */
     size_t zeros[2] = {0, 0};
@@ -72,6 +98,7 @@ void text_files_print_left(const text_files *list) {
         [LEFT_UNREADABLE] = "that cannot be read",
         [LEFT_ARCHIVE] = "that are archives (tar)",
         [LEFT_UTF16] = "in UTF-16 without a byte order mark (iconv -f UTF-16LE -t UTF-8 converts)",
+        [LEFT_FOREIGN] = "of a form that is not read (Parquet, PDF, packed by xz or bzip2, ...)",
         [LEFT_BINARY] = "that are not text",
     };
     for (int k = 0; k < LEFT_KINDS; k++)
@@ -109,10 +136,30 @@ static par_status walk(text_files *list, const char *folder) {
     return st;
 }
 
+static par_status add_named(text_files *list, const char *path, int64_t nbytes) {
+    char block[16];
+    FILE *file = fopen(path, "rb");
+    size_t n = file ? fread(block, 1, sizeof block, file) : 0;
+    if (file) fclose(file);
+    const char *what = foreign(block, n);
+    if (what) return par_error_set(PAR_ERR_FORMAT, "%s: is %s", path, what);
+    return add_file(list, path, nbytes);
+}
+
 par_status text_files_add(text_files *list, const char *path) {
     struct stat about;
     if (stat(path, &about) != 0) return par_error_set(PAR_ERR_IO, "%s: %s", path, strerror(errno));
-    return S_ISDIR(about.st_mode) ? walk(list, path) : add_file(list, path, about.st_size);
+    return S_ISDIR(about.st_mode) ? walk(list, path) : add_named(list, path, about.st_size);
+}
+
+const char *text_files_find(const text_files *list, const char *path) {
+    struct stat about, other;
+    if (stat(path, &about) != 0) return NULL;
+    for (int i = 0; i < list->n; i++)
+        if (stat(list->files[i].path, &other) == 0 && other.st_dev == about.st_dev &&
+            other.st_ino == about.st_ino)
+            return list->files[i].path;
+    return NULL;
 }
 
 static int compare(const void *a, const void *b) {

@@ -24,6 +24,7 @@ typedef enum {
     LEFT_UNREADABLE,
     LEFT_ARCHIVE,
     LEFT_UTF16,
+    LEFT_FOREIGN,
     LEFT_BINARY,
     LEFT_KINDS
 } left_kind;
@@ -43,13 +44,15 @@ typedef struct {
 } text_files;
 
 /* A file, or the text files in a folder, at the end of the list. Errors: PAR_ERR_IO,
- * PAR_ERR_MEMORY. */
+ * PAR_ERR_MEMORY; PAR_ERR_FORMAT: a file that is no text by its first bytes. */
 par_status text_files_add(text_files *list, const char *path);
 void text_files_sort(text_files *list);
 /* Whole files from the front, up to max_nbytes; at least one, if there is one. Returns how many. */
 int text_files_take(const text_files *list, int64_t max_nbytes, int64_t *nbytes);
 /* What was left out of folders, a line per kind, on standard error; nothing if there is none. */
 void text_files_print_left(const text_files *list);
+/* The file of the list that lies at this path, also under another name; NULL: none does. */
+const char *text_files_find(const text_files *list, const char *path);
 void text_files_free(text_files *list);
 
 #endif

@@ -32,11 +32,20 @@ static void load(llm_run *r, const llm_world *w, par_problems *problems) {
         llm_world_share(why, sizeof why);
         llm_world_share(text, sizeof text);
     }
+    const char *path = r->set.config;
+    par_option *row = r->options;
+    while (row->value != &r->set.config) row++;
+    int given = row->given;
+    row->given = 0; /* so that a line that sets it is seen */
     if (*why)
         par_problem(problems, "--config %s: %s; legal: a file of lines key = value", r->set.config,
                     why);
     else
         par_options_load(r->options, r->n_options, r->set.config, text, problems);
+    if (r->set.config != path)
+        par_problem(problems, "%s: config: a file of options cannot name another one", path);
+    r->set.config = path;
+    row->given = given;
 }
 
 void llm_config_read(llm_run *r, const llm_world *w, int argc, char **argv,

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "train_llm.h"
@@ -72,6 +73,27 @@ void llm_data_path(const char *spec, char *path, size_t nbytes) {
 
 /* ---- opening, and one look at every id per file ---- */
 
+/* What is written as a whole would replace a file of tokens that has its name. (Logs and tables go
+ * on only in what is theirs.) */
+static par_status keep_file(const llm_run *r, const char *tokens) {
+    const struct {
+        const char *name, *path;
+    } written[] = {{"curve", r->set.curve},
+                   {"trace-file", r->set.trace_file},
+                   {"comm-matrix-csv", r->set.comm_matrix_csv},
+                   {"comm-matrix-svg", r->set.comm_matrix_svg}};
+    struct stat about, other;
+    if (stat(tokens, &about) != 0) return PAR_OK;
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++)
+        if (written[i].path && stat(written[i].path, &other) == 0 && other.st_dev == about.st_dev &&
+            other.st_ino == about.st_ino)
+            return par_error_set(PAR_ERR_OPTION,
+                                 "--%s %s: is a file of --data; it is not replaced; legal: another "
+                                 "name",
+                                 written[i].name, written[i].path);
+    return PAR_OK;
+}
+
 static par_status open_sets(const llm_run *r, llm_data *d) {
     if (!r->set.data)
         return par_error_set(
@@ -88,15 +110,17 @@ static par_status open_sets(const llm_run *r, llm_data *d) {
         if (st != PAR_OK && strstr(par_error(), "form"))
             return par_error_set(st, "%s (--data-form)", par_error());
         PAR_TRY(st);
+        PAR_TRY(keep_file(r, set->path));
         int64_t n = par_tokens_n(set->tokens), shortest = r->config.tokens + 1;
         set->end = n;
         set->cut = n - (int64_t)((double)n * r->set.split);
         if (set->cut < shortest || (r->set.split > 0 && n - set->cut < shortest))
             return par_error_set(
                 PAR_ERR_OPTION,
-                "%s: has %lld tokens, %lld of them for validation; legal: --tokens + 1 = %lld or "
+                "%s: has %lld token%s, %lld of them for validation; legal: --tokens + 1 = %lld or "
                 "more in each part",
-                set->path, (long long)n, (long long)(n - set->cut), (long long)shortest);
+                set->path, (long long)n, llm_report_s(n), (long long)(n - set->cut),
+                (long long)shortest);
     }
     return PAR_OK;
 }
@@ -121,7 +145,7 @@ static void show_progress(void *user, int64_t done, int64_t n) {
 static par_status check_set(const llm_run *r, const llm_world *w, llm_data_set *set) {
     double now = llm_world_seconds();
     progress p = {set, now, now, w->rank == 0};
-    bool looks = par_transport_local_rank(w->transport) == 0;
+    bool raw = false, looks = par_transport_local_rank(w->transport) == 0;
     par_tokens_facts mine = {0};
     par_status st = looks ? par_tokens_check(set->tokens, show_progress, &p, &mine) : PAR_OK;
     PAR_TRY(par_comm_agree(w->comm, st));
@@ -129,6 +153,7 @@ static par_status check_set(const llm_run *r, const llm_world *w, llm_data_set *
     if (w->rank == 0 && *mine.note)
         printf("note: %s; so all ids of %s are read at every start\n", mine.note, set->path);
     PAR_TRY(par_comm_broadcast(w->comm, &set->facts, sizeof mine, PAR_U8, 0, tag, NULL, NULL));
+    raw = strncmp(set->facts.form, "raw ", 4) == 0;
     if (looks && mine.fingerprint != set->facts.fingerprint)
         st = par_error_set(PAR_ERR_FORMAT,
                            "%s: rank %d's node has other ids in it (fingerprint %016" PRIx64
@@ -138,9 +163,11 @@ static par_status check_set(const llm_run *r, const llm_world *w, llm_data_set *
         st = par_error_set(
             PAR_ERR_OPTION,
             "%s: holds token %lld; the model %s has a vocabulary of %lld; legal: --vocab %lld or "
-            "more",
+            "more%s%s%s",
             set->path, (long long)set->facts.max, r->config.name, (long long)r->config.vocab,
-            (long long)(set->facts.max < INT64_MAX ? set->facts.max + 1 : set->facts.max));
+            (long long)(set->facts.max < INT64_MAX ? set->facts.max + 1 : set->facts.max),
+            raw ? ", or another --data-form than " : "", raw ? set->facts.form : "",
+            raw ? ", as which it was read" : "");
     return par_comm_agree(w->comm, st);
 }
 
@@ -282,8 +309,9 @@ void llm_data_print(const llm_run *r, const llm_data *d) {
     printf("\n");
     for (int k = 0; k < d->n_sets; k++) {
         const llm_data_set *set = &d->sets[k];
-        printf("  %lld parts of %s, %lld + %lld tokens | ", (long long)set->weight, set->path,
-               (long long)set->cut, (long long)(set->end - set->cut));
+        printf("  %lld part%s of %s, %lld + %lld tokens | ", (long long)set->weight,
+               llm_report_s(set->weight), set->path, (long long)set->cut,
+               (long long)(set->end - set->cut));
         print_facts(&set->facts);
     }
 }

@@ -26,7 +26,7 @@ int llm_elsewhere_rows(par_option *t) {
         ABSENT("lr-warmup-fraction", "--warmup counts steps: multiply by --steps",
                .also = "warmup-ratio|warmup-frac"),
         ABSENT("learning-rate-decay-frac", "--min-lr is a rate: multiply by --lr",
-               .also = "-q|min-lr-ratio|min-lr-frac"),
+               .also = "-q|min-lr-ratio|min-lr-frac|min-lr-factor"),
         ABSENT("lr-decay-iters",
                "the rate comes down to --min-lr at the last step; with "
                "--lr-schedule wsd over the last --decay-steps",
@@ -43,7 +43,7 @@ int llm_elsewhere_rows(par_option *t) {
         ABSENT("num-workers", "token files are mapped and read as they are; nothing to set",
                .also = "dataloader-num-workers|num-dataset-builder-threads"),
         ABSENT("compile", "nothing is compiled at run time; nothing to set",
-               .also = "torch-compile|use-compile"),
+               .also = "torch-compile|use-compile|compile.enable"),
         ABSENT("use-flash-attn", "attention is fused wherever it can be; nothing to set",
                .also = "flash-attn|attn-implementation|use-flash-attention"),
         ABSENT("nproc-per-node", "mpirun -n RANKS starts the ranks",
@@ -52,6 +52,13 @@ int llm_elsewhere_rows(par_option *t) {
                "--log FILE, --csv FILE, --tensorboard DIR and --curve FILE keep "
                "a run",
                .also = "wandb|wandb-log|wandb-run-name|report-to"),
+        ABSENT("swiglu",
+               "--model NAME says it: llama-nano and the Llama, Mistral and Qwen presets have "
+               "RMSNorm, "
+               "SwiGLU and rotary positions, those of GPT-2 LayerNorm, GELU and learned ones",
+               .also = "normalization|position-embedding-type|use-rotary-position-embeddings|"
+                       "disable-bias-linear|untie-embeddings-and-output-weights"),
+        ABSENT("group-query-attention", "--kv-heads N alone says it"),
         ABSENT("deepspeed", "--config FILE takes options of this program; --zero 1 shards the "
                             "optimizer"),
     };

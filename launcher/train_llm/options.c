@@ -68,7 +68,7 @@ static int model_rows(llm_settings *s, par_option *t) {
     const par_option rows[] = {
         TEXT("model", model, "a preset of the list below, by its name here or on the hub",
              .initial = "small", .metavar = "NAME",
-             .also = "model-name|preset|-e|init-from gpt2=gpt2-124m"),
+             .also = "model-name|preset|-e|init-from gpt2=gpt2-124m|model.name|model.flavor"),
         TEXT("import", import, "start from the weights in this Hugging Face directory",
              .metavar = "DIR",
              .also = "init-from|model-name-or-path|from-pretrained|pretrained-checkpoint|hf-path"),
@@ -170,7 +170,7 @@ static int training_rows(llm_settings *s, par_option *t) {
              "win over it",
              .metavar = "NAME", .recorded = IN_LOG),
         CHOICE("optimizer", optimizer, "adamw", optimizers, "what updates the weights",
-               .recorded = IN_LOG, .also = "optim"),
+               .recorded = IN_LOG, .also = "optim|optimizer.name"),
         REAL("lr", lr, "0.001", "0..", "the highest learning rate", .recorded = IN_BOTH,
              .also = "learning-rate|max-lr|-l|peak-lr"),
         CHOICE(
@@ -321,12 +321,13 @@ static int output_rows(llm_settings *s, par_option *t) {
         INT("eval-every", eval_every, "50", "0..",
             "validate every this many steps, and at the end; 0: at the end alone",
             .also = "eval-interval|eval-steps|val-loss-every|-v|"
-                    "validation-freq|validation-interval"),
+                    "validation-freq|validation-interval|validation.freq"),
         BOOL("eval-only", eval_only,
              "do not train: print the validation loss of the weights of --resume or --import",
              .also = "eval|do-eval|skip-train"),
         INT("eval-batches", eval_batches, "8", "1..", "validate on at most this many batches",
-            .also = "eval-iters|val-max-steps|-m|eval-iter|validation-steps|max-eval-samples"),
+            .also = "eval-iters|val-max-steps|-m|eval-iter|validation-steps|max-eval-samples|"
+                    "validation.steps"),
         INT("log-every", log_every, "1", "1..", "print every this many steps",
             .also = "log-interval|logging-steps|logging-interval|log-freq|print-interval"),
         TEXT("run", run,
@@ -381,7 +382,7 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
         INT("save-every", save_every, "0", "0..",
             "save every this many steps; 0: at the end and on signals alone",
             .also = "save-interval|save-steps|checkpoint-every|-n|checkpoint-interval|save-freq|"
-                    "checkpointing-steps"),
+                    "checkpointing-steps|checkpoint.interval"),
         INT("keep", keep, "3", "0..1000000", "newest checkpoints that stay; 0: all",
             .also = "save-total-limit|keep-latest-k|max-checkpoints"),
         INT("keep-every", keep_every, "0", "0..",

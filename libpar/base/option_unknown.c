@@ -77,8 +77,15 @@ void par__option_unknown(const par_option *options, int n, const char *where, co
     snprintf(plain, sizeof plain, "%s", word); /* other programs write underscores, too */
     for (char *c = plain; *c; c++)
         if (*c == '_') *c = '-';
-    const char *closest = par_closest(plain, names, known);
-    if (find_other(options, n, plain, value, &o))
+    const char *closest = par_closest(plain, names, known), *within = strrchr(plain, '.');
+    bool found = find_other(options, n, plain, value, &o);
+    /* torchtitan's have sections: --training.steps */
+    for (int i = 0; within && !found && i < n; i++)
+        if (par__option_is_named(&options[i]) && strcmp(options[i].name, within + 1) == 0) {
+            o = (other){.option = &options[i]};
+            found = true;
+        }
+    if (found || (within && find_other(options, n, within + 1, value, &o)))
         par_problem(problems, "%s%s: unknown option; %s%s", where, word,
                     o.option->type == PAR_OPT_ABSENT ? "" : "write ",
                     instead(&o, value, text, sizeof text));

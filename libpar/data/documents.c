@@ -56,6 +56,8 @@ static par_status give_lines(pass *p, const char *path, const char *text, size_t
         const char *line = text + at, *end = memchr(line, '\n', n - at);
         size_t k = end ? (size_t)(end - line) : n - at, spaces = 0;
         number++;
+        /* where files with a byte order mark were put behind each other */
+        if (k >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0) line += 3, k -= 3, at += 3;
         while (spaces < k && line[spaces] != 0 && strchr(" \t\r", line[spaces])) spaces++;
         if (spaces < k) PAR_TRY(give_line(p, path, number, line, k));
         at += k + 1;
@@ -92,6 +94,12 @@ par_status par__corpus_run(const par_corpus *corpus, par__document_visitor *visi
     free(p.json.text.bytes);
     if (st != PAR_OK) return st;
     if (corpus->counts) *corpus->counts = p.counts;
+    if (p.counts.documents == 0 && p.counts.bad_lines > 0)
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "no line has a text: %" PRId64
+                 " bad line%s left out, the first is %s; nothing was "
+                 "written",
+                 p.counts.bad_lines, p.counts.bad_lines == 1 ? "" : "s", p.counts.first_bad);
     if (p.counts.documents == 0)
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: the text is empty: %d file%s without a byte of text; nothing was written",

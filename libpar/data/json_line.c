@@ -178,10 +178,17 @@ static par__json_kind wanted(cursor *c, par__json_text *out) {
     return PAR__JSON_STRING;
 }
 
+/* An object on several lines, as programs print it for people, ends none of them. */
+static const char *not_done(cursor *c, const char *otherwise) {
+    skip_space(c);
+    return c->at == c->n ? "the line ends within an object (jq -c . makes one line of each)"
+                         : otherwise;
+}
+
 /* One member; *kind, when it is the field. */
 static bool member(cursor *c, const char *field, par__json_kind *kind, par__json_text *out) {
     bool is;
-    if (!take(c, '"', "is not JSON: no name in quotes")) return false;
+    if (!take(c, '"', not_done(c, "is not JSON: no name in quotes"))) return false;
     if (!name_is(c, field, &is)) return false;
     if (!take(c, ':', "is not JSON: no colon behind a name")) return false;
     skip_space(c);
@@ -195,7 +202,10 @@ par__json_kind par__json_field(const char *line, size_t n, const char *field, pa
     cursor c = {line, n, 0, NULL};
     par__json_kind kind = PAR__JSON_BAD;
     out->surrogates = 0;
-    bool good = take(&c, '{', "is not JSON: not an object");
+    skip_space(&c);
+    bool good = take(&c, '{',
+                     peek(&c) == '[' ? "is an array, not an object (jq -c '.[]' makes lines of it)"
+                                     : "is not JSON: not an object");
     skip_space(&c);
     bool more = good && peek(&c) != '}';
     while (more && (good = member(&c, field, &kind, out)) && kind != PAR__JSON_NO_MEMORY) {
@@ -204,7 +214,7 @@ par__json_kind par__json_field(const char *line, size_t n, const char *field, pa
         c.at += more;
     }
     if (kind == PAR__JSON_NO_MEMORY) return kind;
-    good = good && take(&c, '}', "is not JSON: no comma and no } behind a value");
+    good = good && take(&c, '}', not_done(&c, "is not JSON: no comma and no } behind a value"));
     skip_space(&c);
     if (good && c.at < n) good = bad(&c, "is not JSON: more than one object");
     if (good && kind != PAR__JSON_BAD) return kind;

@@ -165,6 +165,13 @@ static par_status convert(const char *path, par__text *t, bool big) {
     return PAR_OK;
 }
 
+/* Every second byte of UTF-16 is zero in text of few scripts; UTF-8 has no zeros. */
+static bool is_unmarked_utf16(const par__text *t) {
+    size_t zeros[2] = {0, 0}, n = t->n < 4096 ? t->n : 4096;
+    for (size_t i = 0; i < n; i++) zeros[i & 1] += t->data[i] == 0;
+    return n >= 8 && zeros[0] + zeros[1] > n / 4 && (zeros[0] == 0 || zeros[1] == 0);
+}
+
 static par_status decode(const char *path, par__text *t) {
     if (begins(t, "\xff\xfe\0\0", 4) || begins(t, "\0\0\xfe\xff", 4))
         PAR_FAIL(PAR_ERR_FORMAT, "%s: is UTF-32: convert it first (iconv -f UTF-32 -t UTF-8)",
@@ -175,6 +182,11 @@ static par_status decode(const char *path, par__text *t) {
         t->data += 3;
         t->n -= 3;
     }
+    if (is_unmarked_utf16(t))
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: is UTF-16 without a byte order mark: convert it first (iconv -f UTF-16%s -t "
+                 "UTF-8)",
+                 path, t->data[0] == 0 ? "BE" : "LE");
     return PAR_OK;
 }
 

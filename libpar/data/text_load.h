@@ -19,8 +19,8 @@ typedef struct {
 } par__text;
 
 /* Unpacks gzip and zstd, which are known by their first bytes, into memory. Errors: PAR_ERR_IO,
- * PAR_ERR_MEMORY; PAR_ERR_FORMAT: damaged, UTF-32, a tar archive, or named .gz or .zst and not
- * that; PAR_ERR_UNSUPPORTED: this build has not the library that unpacks it. */
+ * PAR_ERR_MEMORY; PAR_ERR_FORMAT: damaged, UTF-32, UTF-16 without a mark, a tar archive, or named
+ * .gz or .zst and not that; PAR_ERR_UNSUPPORTED: this build has not the library that unpacks it. */
 par_status par__text_load(const char *path, par__text *out);
 void par__text_free(par__text *text);
 

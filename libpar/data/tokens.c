@@ -107,6 +107,7 @@ static par_status parse_mapped(par_tokens *t, const par_tokens_params *params, c
 
 static par_status open_mapped(par_tokens *t, const par_tokens_params *params) {
     bool raw = params->form == PAR_TOKENS_U16 || params->form == PAR_TOKENS_U32;
+    t->vocab = params->vocab;
     size_t n = strlen(t->path);
     bool bin = n >= 4 && strcmp(t->path + n - 4, ".bin") == 0;
     par__map index;

@@ -48,6 +48,7 @@ struct par_tokens {
     int64_t n, n_documents;
     par_tokens_form form;
     par__token_type type;
+    int64_t vocab;                /* of par_tokens_params */
     bool has_stamp, only_stamped; /* one of the file's size; nothing else told its form */
     par__stamp stamp;
 };

@@ -146,7 +146,11 @@ par_status par_tokens_check(const par_tokens *t,
                      "its form; give it, u16 or u32",
                      t->path, t->path);
         s = new_stamp(t, &l);
-        if (par__stamp_write(t->path, &s) != PAR_OK) snprintf(note, sizeof note, "%s", par_error());
+        /* A form that was asked for and gives such ids was the wrong one: it is not remembered. */
+        bool raw = t->form == PAR_TOKENS_U16 || t->form == PAR_TOKENS_U32;
+        bool wrong = raw && t->vocab > 0 && l.max >= t->vocab;
+        if (!wrong && par__stamp_write(t->path, &s) != PAR_OK)
+            snprintf(note, sizeof note, "%s", par_error());
     }
     *out = (par_tokens_facts){.vocab = s.vocab,
                               .n_documents = s.n_documents,

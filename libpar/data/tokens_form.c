@@ -1,7 +1,7 @@
 /*
  * Token files without a magic of llm.c or an index, and files that are none. Raw ids say nothing of
  * their width: it is given, or a stamp tells it, or u32 is impossible, because it would have an id
- * outside of the vocabulary. What stays open is asked for, never guessed.
+ * outside of any vocabulary. What stays open is asked for, never guessed.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -101,13 +101,17 @@ const char *par__tokens_foreign(const uint8_t *data, size_t nbytes) {
 
 /* ---- raw ids ---- */
 
-/* Read as u32, an id is outside of the vocabulary: then they are u16. (The other way round nothing
- * can be shown, as the halves of a legal u32 are legal.) In text of u16 a few ids are enough. */
+/* Read as u32, an id is outside of any vocabulary: then they are u16. (The other way round nothing
+ * can be shown, as the halves of a legal u32 are legal.) In text of u16 a few ids are enough. What
+ * is outside of the model's vocabulary alone shows nothing, as that may be too small for the file;
+ * neither do the small negative numbers of i32 that stand for no token. */
 static bool is_u16(const uint8_t *data, size_t nbytes, int64_t vocab) {
+    enum { ANY_VOCAB = 1 << 20 };
+    if (vocab < ANY_VOCAB) vocab = ANY_VOCAB;
     for (size_t i = 0; i + 4 <= nbytes && nbytes % 4 == 0; i += 4) {
         uint32_t w;
         memcpy(&w, data + i, 4);
-        if (w >= vocab) return true;
+        if (w >= vocab && w < 0xFFFF0000) return true;
     }
     return nbytes % 4 != 0;
 }
@@ -132,9 +136,9 @@ par_status par__tokens_parse_raw(const char *path, const par_tokens_params *para
         !is_u16(data, nbytes, params->vocab ? params->vocab : (int64_t)INT32_MAX + 1))
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: holds ids without a header, and nothing tells whether they are u16 or u32: "
-                 "either way all are %s; give its form, u16 or u32 (nanoGPT writes u16 for "
+                 "either way all may be ids; give its form, u16 or u32 (nanoGPT writes u16 for "
                  "vocabularies up to 65,536, others more often u32)",
-                 path, params->vocab ? "below the vocabulary" : "legal");
+                 path);
     out->type = out->form == PAR_TOKENS_U32 ? PAR__TOKEN_U32 : PAR__TOKEN_U16;
     size_t item = par__token_nbytes(out->type);
     if (nbytes % item != 0)

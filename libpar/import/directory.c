@@ -143,6 +143,8 @@ static par_status open_weights(par_import *import) {
                                                : open_sharded(import, index);
     free(single);
     free(index);
+    for (int i = 0; st == PAR_OK && i < import->n_files; i++)
+        st = par__safetensors_unwrap(import->files[i]);
     return st;
 }
 

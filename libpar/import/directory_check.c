@@ -49,8 +49,9 @@ par_status par__mapping_check(const par_transformer_config *c, const par__mappin
 
 /* Names of a model's attributes in the tools that save it within another one. */
 static bool is_wrapping(const char *text, size_t n) {
-    static const char *const words[] = {"module.",      "_orig_mod.", "base_model.",
-                                        "transformer.", "model.",     "_forward_module."};
+    static const char *const words[] = {
+        "module.", "_orig_mod.",       "base_model.",           "transformer.",
+        "model.",  "_forward_module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."};
     while (n > 0) {
         size_t i = 0, length = 0;
         for (; i < sizeof words / sizeof *words; i++) {

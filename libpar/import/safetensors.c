@@ -150,6 +150,30 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const par__st_entry *)a)->name, ((const par__st_entry *)b)->name);
 }
 
+static bool cut_out(char *name, const char *word) {
+    char *at = strstr(name, word);
+    if (!at) return false;
+    size_t n = strlen(word) - 1; /* its first point stays */
+    memmove(at + 1, at + 1 + n, strlen(at + 1 + n) + 1);
+    return true;
+}
+
+par_status par__safetensors_unwrap(par_safetensors *file) {
+    static const char *const words[] = {"._orig_mod.", "._fsdp_wrapped_module.",
+                                        "._checkpoint_wrapped_module."};
+    bool cut = false;
+    for (int i = 0; i < file->n; i++)
+        for (size_t k = 0; k < sizeof words / sizeof *words; k++)
+            while (cut_out(file->entries[i].name, words[k])) cut = true;
+    if (!cut) return PAR_OK;
+    qsort(file->entries, (size_t)file->n, sizeof *file->entries, by_name);
+    for (int i = 1; i < file->n; i++)
+        if (strcmp(file->entries[i - 1].name, file->entries[i].name) == 0)
+            PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%.200s\" is there twice, once within a wrapper",
+                     file->path, file->entries[i].name);
+    return PAR_OK;
+}
+
 /* Sorted by offset, each entry begins where the one before ends. */
 static par_status check_cover(par_safetensors *file, size_t data_nbytes) {
     size_t at = 0;
@@ -193,6 +217,14 @@ static par_status parse_header(par_safetensors *file, const uint8_t *bytes, size
         PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; the length of the header alone takes 8",
                  file->path, nbytes);
     memcpy(&n, bytes, 8);
+    bool text = n > HEADER_MAX;
+    for (int i = 0; i < 8; i++)
+        text = text && ((bytes[i] >= 32 && bytes[i] < 127) || (bytes[i] >= 9 && bytes[i] <= 13));
+    if (text)
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: begins with \"%.8s\": is text, not safetensors; a download may have brought "
+                 "a page or a message in its place",
+                 file->path, (const char *)bytes);
     if (n > HEADER_MAX || n > nbytes - 8)
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: offset 0: header of %" PRIu64

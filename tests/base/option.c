@@ -151,6 +151,10 @@ static void refused(void) {
     EXPECT("--lr nan: is not a number; legal: 0 or more", "--lr", "nan");
     EXPECT("--learning-rate: unknown option; write --lr 3e-4", "--learning-rate", "3e-4");
     EXPECT("--learning_rate: unknown option; write --lr 1", "--learning_rate=1");
+    EXPECT("--optimizer.learning_rate: unknown option; write --lr 1",
+           "--optimizer.learning_rate=1");
+    EXPECT("--model.layers: unknown option; write --layers 3", "--model.layers", "3");
+    EXPECT("--training.other: unknown option; --help lists them", "--training.other", "3");
     EXPECT("-l: unknown option; write --lr 1", "-l", "1");
     EXPECT("--n-layer: unknown option; write --layers N", "--n-layer", "--no-rope");
     EXPECT("--tiny: unknown option; write --layers 2", "--tiny");

@@ -75,6 +75,11 @@ static void widths(void) {
                     PAR_ERR_FORMAT, "give its form, u16 or u32");
         CHECK_OK(open_as(path, PAR_TOKENS_U32, 0, &n));
         CHECK(n == N, "%lld ids", (long long)n);
+        /* A model whose vocabulary is too small for the file proves nothing of the file. */
+        CHECK_FAILS(open_as(path, PAR_TOKENS_KNOWN, vocab - 9, &n), PAR_ERR_FORMAT, "u16 or u32");
+        ids[7] = UINT32_MAX; /* -1 in i32: no token */
+        CHECK_FAILS(open_as(raw("wide.bin", 4, N), PAR_TOKENS_KNOWN, vocab, &n), PAR_ERR_FORMAT,
+                    "u16 or u32");
     }
 }
 

@@ -407,7 +407,7 @@ static void corpus_refusals(void) {
         {"{\"text\": \"a\"}\n\n{\"text\": \"b", "line 3, column 12: is not JSON"},
         {"{\"txt\": \"a\"}\n", "line 1, column 1: has no such field"},
         {"{\"text\": 5}\n", "line 1, column 10: no text"},
-        {"[\"text\"]\n", "line 1, column 1: is not JSON: not an object"},
+        {"[\"text\"]\n", "line 1, column 1: is an array, not an object"},
         {"{\"text\": \"a\", \"text\": \"b\"}", "column 23: has the field twice"},
         {"{\"text\": \"\xff\"}", "line 1, column 11: is not JSON: a byte that is not UTF-8"},
         {"{\"text\": \"\"}\n", "the text is empty"},

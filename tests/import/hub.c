@@ -125,8 +125,13 @@ static void tensors_of_each(void) {
 }
 
 static void prefixes(void) {
-    static const char *const outer[] = {
-        "", "module.", "_orig_mod.", "base_model.", "base_model.model.", "module._orig_mod."};
+    static const char *const outer[] = {"",
+                                        "module.",
+                                        "_orig_mod.",
+                                        "base_model.",
+                                        "base_model.model.",
+                                        "module._orig_mod.",
+                                        "_fsdp_wrapped_module."};
     model m;
     write_config("qwen2", false);
     for (int i = 0; i < HARNESS_COUNT(outer); i++) {
@@ -146,6 +151,32 @@ static void prefixes(void) {
     snprintf(m.names[1], sizeof m.names[1], "model.norm.weight");
     write_model(&m);
     CHECK_FAILS(try_open(), PAR_ERR_FORMAT, "tensor \"module.model.norm.weight\" is missing");
+}
+
+/* Tools that compile, shard or recompute single blocks write within names. */
+static void wrapped_blocks(void) {
+    static const char *const words[] = {"_orig_mod.", "_fsdp_wrapped_module.",
+                                        "_checkpoint_wrapped_module.",
+                                        "_fsdp_wrapped_module._checkpoint_wrapped_module."};
+    model m;
+    write_config("qwen2", false);
+    for (int i = 0; i < HARNESS_COUNT(words); i++) {
+        int n = 0;
+        make(&m, "_orig_mod.", "model.", false, true);
+        for (int k = 0; k < m.n; k++) {
+            char rest[160], *at = strstr(m.names[k], "layers.0.");
+            if (!at) continue;
+            snprintf(rest, sizeof rest, "%s", at + 9);
+            snprintf(at + 9, sizeof m.names[k] - (size_t)(at + 9 - m.names[k]), "%s%s", words[i],
+                     rest);
+            n++;
+        }
+        CHECK(n > 5, "%d names", n);
+        write_model(&m);
+        CHECK_OK(try_read("layers.0.mlp.up.weight", F, C, PAR_F32));
+        CHECK_OK(try_read("layers.0.attention.q.bias", C, 0, PAR_F32));
+        CHECK_OK(try_read("head.weight", V, C, PAR_F32));
+    }
 }
 
 static void heads(void) {
@@ -265,6 +296,7 @@ int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {"tensors-of-each", tensors_of_each, 0, NULL, 0},
         {"prefixes", prefixes, 0, NULL, 0},
+        {"wrapped-blocks", wrapped_blocks, 0, NULL, 0},
         {"heads", heads, 0, NULL, 0},
         {"other-forms", other_forms, 0, NULL, 0},
         {"ends", ends, 0, NULL, 0},

@@ -192,6 +192,8 @@ static void truncations(void) {
         CHECK_FAILS(try_open(temp_file("cut.safetensors", bytes, n)), PAR_ERR_FORMAT,
                     "offset 0: header of");
     }
+    CHECK_FAILS(try_open(temp_file("page.safetensors", "<!doctype html><html>", 21)),
+                PAR_ERR_FORMAT, "begins with \"<!doctyp\": is text, not safetensors");
     CHECK_FAILS(try_open(temp_path("absent.safetensors")), PAR_ERR_IO, "No such file");
 }
 

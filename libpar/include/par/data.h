@@ -65,7 +65,8 @@ PAR_API par_status par_tokens_open(const char *path, par_tokens **out);
  * Open a token file read-only and check all of it that can be checked without reading every id.
  * Megatron's may be named with .bin or, as there, without. A file without a header must have a name
  * that ends in .bin, unless its form is given. It is u16 if it cannot be u32, as an id would be
- * outside of the vocabulary; else a stamp must tell which it is, or the form be given.
+ * outside of the vocabulary and 2^20 or more; else a stamp must tell which it is, or the form be
+ * given.
  *
  * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT, with path, offset and what would be right:
  * a file of another kind is called by its name; PAR_ERR_MEMORY.
