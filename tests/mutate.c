@@ -156,14 +156,31 @@ static size_t mutate(uint8_t *b, size_t n) {
     }
 }
 
-/* The target in a block of exactly n bytes. */
-static bool accepts(mutate_target *target, const uint8_t *b, size_t n) {
+/* In a block of exactly n bytes. */
+static int ask(mutate_target *target, const uint8_t *b, size_t n) {
     uint8_t *block = malloc(n ? n : 1);
     if (!block) abort();
     memcpy(block, b, n);
-    int found = target(block, n);
+    int answer = target(block, n);
     free(block);
-    return found == 0;
+    return answer;
+}
+
+int mutate_replaced(mutate_target *target, const void *sound, size_t n, const char *from,
+                    const char *to) {
+    static uint8_t b[MUTATE_CAPACITY];
+    size_t k = strlen(from), m = strlen(to), found = 0;
+    memcpy(b, sound, n);
+    for (size_t at = 0; at + k <= n && n - k + m <= sizeof b; at++) {
+        if (memcmp(b + at, from, k) != 0) continue;
+        memmove(b + at + m, b + at + k, n - at - k);
+        memcpy(b + at, to, m);
+        n = n - k + m;
+        at += m - 1;
+        found++;
+    }
+    CHECK(found > 0, "%s does not occur", from);
+    return ask(target, b, n);
 }
 
 static uint64_t number_of(const char *variable, uint64_t otherwise) {
@@ -178,7 +195,7 @@ void mutate_run(const char *name, mutate_target *target, const void *sound, size
     for (const char *c = name; *c; c++) series = (series ^ (uint8_t)*c) * 1099511628211u;
     series += number_of("PAR_SEED", 0) * 0x9e3779b97f4a7c15u;
     runs = (long)number_of("PAR_FUZZ_RUNS", (uint64_t)runs);
-    CHECK(n <= sizeof b && accepts(target, sound, n), "%s: the sound file is refused", name);
+    CHECK(n <= sizeof b && ask(target, sound, n) == 0, "%s: the sound file is refused", name);
     for (; done < runs && n <= sizeof b && !harness_failed(); done++) {
         size_t k = n;
         if (done % 4096 == 0) alarm(HARNESS_DEADLINE_S); /* the case's, for so many executions */
@@ -186,7 +203,7 @@ void mutate_run(const char *name, mutate_target *target, const void *sound, size
         draw(1);
         memcpy(b, sound, n);
         for (size_t m = 1 + draw(draw(2) ? 1 : draw(8) ? 4 : 32); m > 0; m--) k = mutate(b, k);
-        accepted += accepts(target, b, k);
+        accepted += ask(target, b, k) == 0;
     }
     printf("# %s: %ld executions, %ld accepted\n", name, done, accepted);
     CHECK(harness_failed() || (accepted > 0 && accepted < done), "%s: %ld of %ld were accepted",

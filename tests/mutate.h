@@ -22,6 +22,10 @@ typedef int mutate_target(const uint8_t *data, size_t n);
  * PAR_FUZZ_RUNS. Some must be accepted and some refused. */
 void mutate_run(const char *name, mutate_target *target, const void *sound, size_t n, long runs);
 
+/* The target's answer to the sound file with another text in each place of one. */
+int mutate_replaced(mutate_target *target, const void *sound, size_t n, const char *from,
+                    const char *to);
+
 /* A folder of this process alone, in memory where /dev/shm is there; mutate_end removes it. */
 const char *mutate_folder(void);
 /* "FOLDER/NAME"; a ring of buffers. */

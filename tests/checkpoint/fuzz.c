@@ -99,6 +99,10 @@ static void contents(void) {
     fixture_open(&f);
     save_model();
     char *text = manifest_of(&n);
+    /* a range that begins at the last number */
+    CHECK(mutate_replaced(target_contents, text, n, "\"first\":0",
+                          "\"first\":9223372036854775807") == -1,
+          "a range without an end");
     mutate_run("manifest", target_contents, text, n, 1500);
     free(text);
     fixture_close(&f);
@@ -114,7 +118,13 @@ static void contents_1(void) {
     if (!text) text = fixture_read(other, &n);
     CHECK(text && n < MUTATE_CAPACITY, "%s is not there, or has more than %d bytes", path,
           MUTATE_CAPACITY);
-    if (text && n < MUTATE_CAPACITY) mutate_run("manifest-1", target_contents, text, n, 150);
+    if (text && n < MUTATE_CAPACITY) {
+        /* files whose sum has no number */
+        CHECK(mutate_replaced(target_contents, text, n, "\"nbytes\":21179",
+                              "\"nbytes\":9223372036854775000") == -1,
+              "files of 2^64 bytes");
+        mutate_run("manifest-1", target_contents, text, n, 150);
+    }
     free(text);
 }
 

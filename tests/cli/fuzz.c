@@ -65,6 +65,8 @@ static int target_cost(const uint8_t *data, size_t n) {
 
 static void logs(void) {
     mutate_run("report-log", target_log, log_text, sizeof log_text - 1, 300);
+    mutate_replaced(target_cost, log_text, sizeof log_text - 1, "\"targets\": 64",
+                    "\"targets\": 9223372036854775807");
     mutate_run("cost-log", target_cost, log_text, sizeof log_text - 1, 1000);
     mutate_end();
 }
@@ -102,6 +104,7 @@ static void trace(void) {
             r, r ? "]}" : ",");
     }
 #undef PUT
+    mutate_replaced(target_trace, text, n, "\"step\":5", "\"step\":1e300");
     mutate_run("report-trace", target_trace, text, n, 1000);
     mutate_end();
 }
@@ -141,6 +144,9 @@ static size_t put_record(char *text, size_t nbytes, int r) {
 
 static void nccl(void) {
     char text[2048];
+    CHECK(mutate_replaced(target_nccl, text, put_record(text, sizeof text, 1), "\"calls\": 3",
+                          "\"calls\": 9223372036854775807") == -1,
+          "more calls than can be added up");
     mutate_run("nccl-alone", target_nccl, text, put_record(text, sizeof text, 1), 500);
     mutate_file("rank-0.json", text, put_record(text, sizeof text, 0));
     mutate_run("nccl-record", target_nccl, text, put_record(text, sizeof text, 1), 500);

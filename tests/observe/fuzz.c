@@ -280,6 +280,9 @@ static void matrix(void) {
         "\"bus_nbytes\": 3, \"wait_s\": 0.5, \"hidden_s\": 0.25, \"seconds\": 0.125}], "
         "\"layers\": [{\"axis\": \"tp\", \"purpose\": \"loss\", \"phase\": \"forward\", "
         "\"layer\": 7, \"n_ops\": 1, \"nbytes\": 2, \"n_messages\": 3, \"wait_s\": 0.5}]}\n";
+    /* two cells of a sender, whose sum has no number */
+    mutate_replaced(target_matrix, sound, sizeof sound - 1, "[1, 0, 7, 1, 8, 7, 0]",
+                    "[0, 0, 9223372036854775807, 1, 9223372036854775807, 7, 0]");
     mutate_run("matrix", target_matrix, sound, sizeof sound - 1, 600);
     mutate_end();
 }
@@ -327,6 +330,8 @@ static void memory(void) {
     }
     PUT("],\"largest_rank_with\":[{\"option\":\"--zero 1\",\"nbytes\":9000}]}");
 #undef PUT
+    CHECK(mutate_replaced(target_memory, text, n, "\"ledger\":1", "\"ledger\":4294967295") == -1,
+          "a ledger that is not there");
     mutate_run("memory", target_memory, text, n, 600);
     mutate_end();
 }
@@ -375,6 +380,8 @@ static void timeline(void) {
             r, r ? "recv" : "send", 1 - r, r ? "]}" : ",");
     }
 #undef PUT
+    CHECK(mutate_replaced(target_timeline, text, n, "\"dur\":40.000", "\"dur\":1e300") == -1,
+          "a time that is no number of ns");
     mutate_run("timeline", target_timeline, text, n, 1000);
     mutate_end();
 }
