@@ -1,14 +1,23 @@
 /* Mutations of sound files; see mutate.h. */
+#define _XOPEN_SOURCE 700
 #include "mutate.h"
 
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { RUNS = 4000 };
+#include "harness.h"
 
 static uint64_t state;
 
+/* The next number in [0, n) of the series: xorshift64*, Marsaglia 2003. */
 static size_t draw(size_t n) {
-    return mutate_draw(&state, n);
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    return (size_t)((state * 2685821657736338717u) >> 33) % (n ? n : 1);
 }
 
 static size_t insert(uint8_t *b, size_t n, size_t at, const void *piece, size_t m) {
@@ -18,68 +27,228 @@ static size_t insert(uint8_t *b, size_t n, size_t at, const void *piece, size_t 
     return n + m;
 }
 
-static size_t insert_word(uint8_t *b, size_t n) {
-    static const char *const words[] = {"{",
-                                        "}",
-                                        "[",
-                                        "]",
-                                        "\"",
-                                        ",",
-                                        ":",
-                                        "null",
-                                        "true",
-                                        "-1",
-                                        "0",
-                                        "1e999",
-                                        "99999999999999999999",
-                                        "9223372036854775807",
-                                        "\\u0000",
-                                        "\xff",
-                                        "F64",
-                                        "\"dtype\"",
-                                        "\"shape\"",
-                                        "..",
-                                        "/",
-                                        "2147483648"};
-    const char *word = words[draw(sizeof words / sizeof *words)];
-    return insert(b, n, draw(n + 1), word, strlen(word));
+static const char *const numbers[] = {"-1",
+                                      "0",
+                                      "1",
+                                      "2",
+                                      "255",
+                                      "65536",
+                                      "2147483647",
+                                      "2147483648",
+                                      "4294967295",
+                                      "-2147483648",
+                                      "1152921504606846976",
+                                      "4611686018427387904",
+                                      "9223372036854775807",
+                                      "-9223372036854775808",
+                                      "0.5",
+                                      "-0.0",
+                                      "1e18",
+                                      "1e300",
+                                      "1e-400",
+                                      "1e999",
+                                      "nan",
+                                      "99999999999999999999"};
+
+static const char *const words[] = {"{",
+                                    "}",
+                                    "[",
+                                    "]",
+                                    "\"",
+                                    ",",
+                                    ":",
+                                    "null",
+                                    "true",
+                                    "{}",
+                                    "[]",
+                                    "\"\"",
+                                    "\\u0000",
+                                    "\\ud800",
+                                    "\xff",
+                                    "\xc4\xa0",
+                                    "\xf0\x9f\x98\x80",
+                                    "..",
+                                    "/",
+                                    " ",
+                                    "\n",
+                                    "=",
+                                    "#",
+                                    "<",
+                                    "%s",
+                                    "-",
+                                    "a b\n",
+                                    "F64",
+                                    "\"dtype\"",
+                                    "\"shape\""};
+
+static size_t insert_word(uint8_t *b, size_t n, size_t at) {
+    const char *word = draw(2) ? words[draw(sizeof words / sizeof *words)]
+                               : numbers[draw(sizeof numbers / sizeof *numbers)];
+    return insert(b, n, at, word, strlen(word));
+}
+
+static bool in_number(uint8_t c) {
+    return (c >= '0' && c <= '9') || c == '-' || c == '.';
+}
+
+/* The first number in the text from `at` on becomes another one. */
+static size_t replace_number(uint8_t *b, size_t n, size_t at) {
+    const char *number = numbers[draw(sizeof numbers / sizeof *numbers)];
+    while (at < n && in_number(b[at])) at++;
+    while (at < n && !in_number(b[at])) at++;
+    size_t end = at;
+    while (end < n && in_number(b[end])) end++;
+    if (end == at) return insert_word(b, n, draw(n + 1));
+    memmove(b + at, b + end, n - end);
+    return insert(b, n - (end - at), at, number, strlen(number));
+}
+
+/* Where the next text in quotes behind `at` lies, on one line; 0: there is none. */
+static size_t next_string(const uint8_t *b, size_t n, size_t at, size_t *begin) {
+    while (at < n && b[at] != '"') at++;
+    *begin = ++at;
+    while (at < n && b[at] != '"') at++;
+    return at < n ? at - *begin : 0;
+}
+
+/* A text in quotes becomes a copy of another one. */
+static size_t replace_string(uint8_t *b, size_t n, size_t at) {
+    uint8_t piece[64];
+    size_t from, to, k = next_string(b, n, draw(n), &from), m = next_string(b, n, at, &to);
+    if (k == 0 || m == 0 || k > sizeof piece) return replace_number(b, n, at);
+    memcpy(piece, b + from, k);
+    memmove(b + to, b + to + m, n - to - m);
+    return insert(b, n - m, to, piece, k);
+}
+
+/* Some value of 1, 2, 4 or 8 bytes, low byte first. */
+static void put_special(uint8_t *b, size_t n, size_t at) {
+    static const uint64_t special[] = {0,          1,         2,         0x7f,      0xff,
+                                       0x7fff,     0xffff,    INT32_MAX, INT32_MIN, UINT32_MAX,
+                                       1ull << 32, INT64_MAX, INT64_MIN, UINT64_MAX};
+    size_t m = (size_t)1 << draw(4);
+    if (draw(2)) at = at / m * m;
+    if (at + m <= n) memcpy(b + at, &special[draw(sizeof special / sizeof *special)], m);
 }
 
 static size_t mutate(uint8_t *b, size_t n) {
-    static const uint64_t special[] = {0,      1,          0x7f,       0xff,      0x7fff,
-                                       0xffff, 0x7fffffff, 0xffffffff, INT64_MAX, UINT64_MAX};
-    size_t at = draw(n), m = 1 + draw(16);
-    uint8_t piece[16];
-    if (n == 0) return insert_word(b, n);
-    switch (draw(7)) {
+    enum { HEAD = 1500 }; /* where large files have what describes them: half of the changes */
+    size_t at = draw(n > HEAD && draw(2) ? HEAD : n), m = 1 + draw(draw(4) ? 16 : 256);
+    uint8_t piece[256];
+    if (n == 0) return insert_word(b, n, 0);
+    if (m > n - at) m = n - at;
+    switch (draw(12)) {
     case 0: b[at] ^= (uint8_t)(1u << draw(8)); return n;
     case 1: b[at] = (uint8_t)draw(256); return n;
-    case 2: /* a number of 1, 2, 4 or 8 bytes */
-        m = (size_t)1 << draw(4);
-        if (at + m <= n) memcpy(b + at, &special[draw(10)], m);
-        return n;
-    case 3: /* cut out */
-        if (m > n - at) m = n - at;
-        memmove(b + at, b + at + m, n - at - m);
-        return n - m;
-    case 4: /* repeat a piece elsewhere */
-        if (m > n - at) m = n - at;
+    case 2: put_special(b, n, at); return n;
+    case 3: memmove(b + at, b + at + m, n - at - m); return n - m;
+    case 4: memcpy(piece, b + at, m); return insert(b, n, draw(n + 1), piece, m);
+    case 5:
         memcpy(piece, b + at, m);
-        return insert(b, n, draw(n + 1), piece, m);
-    case 5: return draw(8) ? n : at; /* cut short, seldom */
-    default: return insert_word(b, n);
+        memcpy(b + draw(n - m + 1), piece, m);
+        return n;
+    case 6: return draw(8) ? replace_number(b, n, at) : at; /* cut short, seldom */
+    case 7:
+    case 8: return replace_number(b, n, at);
+    case 9:
+    case 10: return replace_string(b, n, at);
+    default: return insert_word(b, n, at);
     }
 }
 
-void mutate_run(int (*target)(const uint8_t *, size_t), const void *seed, size_t n_seed,
-                uint64_t first) {
-    uint8_t b[MUTATE_CAPACITY];
-    target(seed, n_seed);
-    for (int i = 0; i < RUNS; i++) {
-        size_t n = n_seed;
-        state = first * 1000003 + (uint64_t)i * 2 + 1;
-        memcpy(b, seed, n_seed);
-        for (size_t k = 1 + draw(4); k > 0; k--) n = mutate(b, n);
-        target(b, n);
+/* In a block of exactly n bytes. */
+static int ask(mutate_target *target, const uint8_t *b, size_t n) {
+    uint8_t *block = malloc(n ? n : 1);
+    if (!block) abort();
+    memcpy(block, b, n);
+    int answer = target(block, n);
+    free(block);
+    return answer;
+}
+
+int mutate_replaced(mutate_target *target, const void *sound, size_t n, const char *from,
+                    const char *to) {
+    static uint8_t b[MUTATE_CAPACITY];
+    size_t k = strlen(from), m = strlen(to), found = 0;
+    memcpy(b, sound, n);
+    for (size_t at = 0; at + k <= n && n - k + m <= sizeof b; at++) {
+        if (memcmp(b + at, from, k) != 0) continue;
+        memmove(b + at + m, b + at + k, n - at - k);
+        memcpy(b + at, to, m);
+        n = n - k + m;
+        at += m - 1;
+        found++;
     }
+    CHECK(found > 0, "%s does not occur", from);
+    return ask(target, b, n);
+}
+
+static uint64_t number_of(const char *variable, uint64_t otherwise) {
+    const char *text = getenv(variable);
+    return text && *text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+void mutate_run(const char *name, mutate_target *target, const void *sound, size_t n, long runs) {
+    static uint8_t b[MUTATE_CAPACITY];
+    uint64_t series = 1469598103934665603u; /* FNV-1a of the name */
+    long accepted = 0, done = 0;
+    for (const char *c = name; *c; c++) series = (series ^ (uint8_t)*c) * 1099511628211u;
+    series += number_of("PAR_SEED", 0) * 0x9e3779b97f4a7c15u;
+    runs = (long)number_of("PAR_FUZZ_RUNS", (uint64_t)runs);
+    CHECK(n <= sizeof b && ask(target, sound, n) == 0, "%s: the sound file is refused", name);
+    for (; done < runs && n <= sizeof b && !harness_failed(); done++) {
+        size_t k = n;
+        if (done % 4096 == 0) alarm(HARNESS_DEADLINE_S); /* the case's, for so many executions */
+        state = (series + (uint64_t)done * 0xbf58476d1ce4e5b9u) | 1;
+        draw(1);
+        memcpy(b, sound, n);
+        for (size_t m = 1 + draw(draw(2) ? 1 : draw(8) ? 4 : 32); m > 0; m--) k = mutate(b, k);
+        accepted += ask(target, b, k) == 0;
+    }
+    printf("# %s: %ld executions, %ld accepted\n", name, done, accepted);
+    CHECK(harness_failed() || (accepted > 0 && accepted < done), "%s: %ld of %ld were accepted",
+          name, accepted, done);
+}
+
+/* ---- files ---- */
+
+static char folder[64];
+
+const char *mutate_folder(void) {
+    if (*folder) return folder;
+    const char *root = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    snprintf(folder, sizeof folder, "%s/par-fuzz-XXXXXX", root);
+    if (!mkdtemp(folder)) {
+        perror(folder);
+        exit(1);
+    }
+    return folder;
+}
+
+const char *mutate_path(const char *name) {
+    static char paths[8][512];
+    static int next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", mutate_folder(), name);
+    return path;
+}
+
+const char *mutate_file(const char *name, const void *data, size_t n) {
+    const char *path = mutate_path(name);
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(data, 1, n, file) != n || fclose(file) != 0) {
+        perror(path);
+        exit(1);
+    }
+    return path;
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *where) {
+    (void)info, (void)type, (void)where;
+    return remove(path);
+}
+
+void mutate_end(void) {
+    if (*folder) nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    *folder = 0;
 }

@@ -1,7 +1,10 @@
 /*
- * A brief fuzz run of the targets that libFuzzer drives: a sound file, mutated with a fixed seed.
- * The targets abort when a promise is broken; under a sanitizer every out-of-bounds read is found
- * too.
+ * Fuzzing: a target gets a sound file and mutations of it. A series of mutations follows from the
+ * target's name, so a short run is the beginning of a long one. Targets abort, or fail the case,
+ * when a promise is broken; under a sanitizer every bad access and every overflow is found too.
+ *
+ * PAR_FUZZ_RUNS: executions per sound file, for the long form. PAR_SEED: another series, 0 by
+ * default. Each series prints its executions, and how many inputs were accepted.
  */
 #ifndef PAR_TESTS_MUTATE_H
 #define PAR_TESTS_MUTATE_H
@@ -9,19 +12,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MUTATE_CAPACITY = 8192 }; /* bytes of a seed and of what it becomes */
+enum { MUTATE_CAPACITY = 1 << 15 }; /* bytes of a sound file and of what it becomes */
 
-/* The next number in [0, n) of the series that *state, not 0, is at: xorshift64*, Marsaglia
- * 2003. */
-static inline size_t mutate_draw(uint64_t *state, size_t n) {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return (size_t)((*state * 2685821657736338717u) >> 33) % (n ? n : 1);
-}
+/* 0: accepted; -1: refused, as libFuzzer's LLVMFuzzerTestOneInput has it. The block has n bytes: a
+ * sanitizer sees a read past either end. */
+typedef int mutate_target(const uint8_t *data, size_t n);
 
-/* The target gets the seed, then 4000 mutations of it that depend on `first` alone. */
-void mutate_run(int (*target)(const uint8_t *, size_t), const void *seed, size_t n_seed,
-                uint64_t first);
+/* The target gets the sound file, which it must accept, then mutations: `runs` of them without
+ * PAR_FUZZ_RUNS. Some must be accepted and some refused. */
+void mutate_run(const char *name, mutate_target *target, const void *sound, size_t n, long runs);
+
+/* The target's answer to the sound file with another text in each place of one. */
+int mutate_replaced(mutate_target *target, const void *sound, size_t n, const char *from,
+                    const char *to);
+
+/* A folder of this process alone, in memory where /dev/shm is there; mutate_end removes it. */
+const char *mutate_folder(void);
+/* "FOLDER/NAME"; a ring of buffers. */
+const char *mutate_path(const char *name);
+/* Write a whole file of the folder; returns its path. */
+const char *mutate_file(const char *name, const void *data, size_t n);
+void mutate_end(void);
 
 #endif

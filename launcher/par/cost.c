@@ -19,6 +19,7 @@
 
 enum { BY_PROJECT, BY_USER, BY_MODEL, BY_DAY };
 enum { NAME = 128, PATH = 4200 };
+#define MOST_TARGETS ((int64_t)1 << 40) /* of a step: sums fit into 64 bits */
 
 static const par_choice ways[] = {
     {"project", BY_PROJECT}, {"user", BY_USER}, {"model", BY_MODEL}, {"day", BY_DAY}, {NULL, 0}};
@@ -129,7 +130,8 @@ static par_status take(void *user, const par_log_record *record, int64_t line) {
     if (strcmp(event, "cost") == 0) return take_cost(a, record);
     if (strcmp(event, "step") != 0) return PAR_OK;
     a->open.steps++;
-    a->open.tokens += par_log_whole(record, "targets", 0);
+    int64_t targets = par_log_whole(record, "targets", 0);
+    if (targets > 0 && targets <= MOST_TARGETS) a->open.tokens += targets;
     a->step_s += known(par_log_number(record, "measured.seconds"), 0);
     return PAR_OK;
 }

@@ -16,8 +16,10 @@ static void copy_text(const json_t *object, const char *field, char *out, size_t
     snprintf(out, nbytes, "%s", text ? text : "");
 }
 
+/* Sums of many fit into 64 bits; -1: it is below 0, or above. */
 static int64_t whole(const json_t *object, const char *field) {
-    return (int64_t)json_integer_value(json_object_get(object, field));
+    json_int_t n = json_integer_value(json_object_get(object, field));
+    return n < 0 || n > INT64_MAX >> 24 ? -1 : (int64_t)n;
 }
 
 static int limited(const json_t *object, const char *field, int least, int most) {
@@ -43,7 +45,7 @@ static par_status read_traffic(const char *path, const json_t *list, nccl_member
         t->calls = whole(entry, "calls");
         t->captured = whole(entry, "captured");
         t->nbytes = whole(entry, "nbytes");
-        if (t->peer >= m->size || t->calls < 0 || t->nbytes < 0 || t->nbytes > INT64_MAX >> 24)
+        if (t->peer >= m->size || t->calls < 0 || t->captured < 0 || t->nbytes < 0)
             return bad(path, "a peer or a count is out of range");
     }
     return PAR_OK;
@@ -224,7 +226,8 @@ static par_status sort_and_check(nccl_job *job) {
     for (int i = 0; i < job->n_files; i++) new_of[job->files[i].number] = i;
     for (int i = 0; i < job->n_members; i++) job->members[i].file = new_of[job->members[i].file];
     free(new_of);
-    qsort(job->members, (size_t)job->n_members, sizeof *job->members, by_communicator);
+    if (job->n_members)
+        qsort(job->members, (size_t)job->n_members, sizeof *job->members, by_communicator);
     for (int i = 1; i < job->n_members; i++) {
         const nccl_member *a = &job->members[i - 1], *b = &job->members[i];
         if (strcmp(a->id, b->id) != 0 || (a->size == b->size && a->rank != b->rank)) continue;

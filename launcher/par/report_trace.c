@@ -5,6 +5,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,11 @@ static double number_of(const json_t *object, const char *name) {
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
+/* -1: it is no number, below 0, or too large. */
+static int64_t whole_of(double number) {
+    return number >= 0 && number < 1e15 ? (int64_t)number : -1;
+}
+
 static const char *text_of(const json_t *object, const char *name) {
     const char *text = json_string_value(json_object_get(object, name));
     return text ? text : "";
@@ -87,12 +93,12 @@ static int lane_of(const trace *t, double pid) {
 static void take_step(trace *t, const event *e) {
     const json_t *args = json_object_get(e->object, "args");
     if (strcmp(e->name, "process_name") == 0 && t->n_lanes < MAX_LANES && e->pid >= 0 &&
-        lane_of(t, e->pid) < 0) {
+        e->pid <= INT_MAX && lane_of(t, e->pid) < 0) {
         t->pids[t->n_lanes] = (int)e->pid;
         snprintf(t->names[t->n_lanes++], 64, "%.63s", text_of(args, "name"));
     }
     if (strcmp(e->category, "call") != 0 || strcmp(e->name, "step") != 0) return;
-    int64_t step = (int64_t)number_of(args, "step");
+    int64_t step = whole_of(number_of(args, "step"));
     if (isnan(e->end) || step < t->step) return;
     t->begin = step > t->step ? e->begin : fmin(t->begin, e->begin);
     t->end = step > t->step ? e->end : fmax(t->end, e->end);

@@ -18,5 +18,10 @@ static inline bool par__mul64(int64_t a, int64_t b, int64_t *out) {
 static inline bool par__add64(int64_t a, int64_t b, int64_t *out) {
     return !__builtin_add_overflow(a, b, out);
 }
+/* Of counts from 0 on: the sum, or INT64_MAX. */
+static inline int64_t par__add_counts(int64_t a, int64_t b) {
+    int64_t sum;
+    return par__add64(a, b, &sum) ? sum : INT64_MAX;
+}
 
 #endif

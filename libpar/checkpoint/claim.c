@@ -20,6 +20,7 @@
 #include "libpar/checkpoint/owner.h"
 
 #define PREFIX "owner."
+enum { MOST_S = 1000000 }; /* between beats: of a longer time the file is no claim of ours */
 
 static const char form[] = "libpar owner 1\nhost %s\nboot %s\nspace %s\npid %ld\nstarted %llu\n"
                            "every %g s\ntoken %s\nbeat %llu\n";
@@ -134,7 +135,8 @@ par_status par__claim_read(const char *path, bool *read, char text[PAR__CLAIM_TE
     if (sscanf(text,
                "libpar owner 1 host %255s boot %63s space %63s pid %ld started %llu every %lf s "
                "token %32s beat %llu",
-               c.host, c.boot, c.space, &c.pid, &c.started, &c.beat_s, c.token, &c.beat) == 8)
+               c.host, c.boot, c.space, &c.pid, &c.started, &c.beat_s, c.token, &c.beat) == 8 &&
+        c.pid > 0 && c.beat_s > 0 && c.beat_s <= MOST_S)
         *out = c;
     return PAR_OK;
 }

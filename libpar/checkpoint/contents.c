@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "libpar/checkpoint/contents.h"
+#include "libpar/base/checked.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,7 +121,8 @@ static par_status add_shard(par_checkpoint *c, const char *path, int rank, json_
     memcpy(f->frame, frame, PAR__HASH);
     f->first = c->n_stored;
     f->n = (int)json_array_size(list);
-    c->info.nbytes += nbytes;
+    if (!par__add64(c->info.nbytes, nbytes, &c->info.nbytes))
+        return bad(path, "more bytes than a file system has");
     if (c->max_stored - c->n_stored < f->n) {
         size_t max = ((size_t)c->n_stored + (size_t)f->n) * 3 / 2 + 16;
         par__stored *more = max > INT32_MAX ? NULL : realloc(c->stored, max * sizeof *more);

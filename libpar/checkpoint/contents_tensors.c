@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libpar/base/checked.h"
 #include "libpar/checkpoint/contents.h"
 
 static int by_name(const void *a, const void *b) {
@@ -41,15 +42,16 @@ static par_status check_whole(const char *path, par__stored *const *runs, int n)
     const par_checkpoint_run *r = &runs[0]->run;
     int64_t sum = 0;
     int count = 0;
+    bool fits = true;
     par__rect *rects = malloc((size_t)n * PAR__RECTS * sizeof *rects);
     if (!rects) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d rectangles", path, n);
     for (int i = 0; i < n; i++) {
         if (runs[i]->run.replica > 0) continue;
-        sum += par__run_count(&runs[i]->run);
+        fits = fits && par__add64(sum, par__run_count(&runs[i]->run), &sum);
         count += par__run_rects(&runs[i]->run, rects + count);
     }
     qsort(rects, (size_t)count, sizeof *rects, by_row);
-    bool once = sum == r->global[0] * r->global[1] && !overlap(rects, count);
+    bool once = fits && sum == r->global[0] * r->global[1] && !overlap(rects, count);
     free(rects);
     if (once) return PAR_OK;
     PAR_FAIL(PAR_ERR_FORMAT,

@@ -72,8 +72,9 @@ par_status par_checkpoint_read(const par_checkpoint *c, const par_checkpoint_ten
     for (int d = 0; d < 2; d++)
         if (offset[d] < 0 || extent[d] < 1 || offset[d] > t->global[d] ||
             extent[d] > t->global[d] - offset[d])
-            PAR_FAIL(PAR_ERR_ARG, "%s/%s: %lld to %lld along dimension %d; legal: within [0, %lld)",
-                     t->kind, t->name, (long long)offset[d], (long long)(offset[d] + extent[d]), d,
+            PAR_FAIL(PAR_ERR_ARG,
+                     "%s/%s: %lld from %lld on along dimension %d; legal: within [0, %lld)",
+                     t->kind, t->name, (long long)extent[d], (long long)offset[d], d,
                      (long long)t->global[d]);
     if (!par_dtype_nbytes(dtype) || !par__converts(t->dtype, dtype))
         PAR_FAIL(PAR_ERR_OPTION, "%s/%s: is %s; it does not convert to %s", t->kind, t->name,

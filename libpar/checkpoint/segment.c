@@ -41,11 +41,11 @@ par_status par__run_check(const par_checkpoint_run *run) {
     if (!fits(&r))
         PAR_FAIL(PAR_ERR_ARG,
                  "%s/%s: [%lld, %lld] at [%lld, %lld] of [%lld, %lld], local [%lld, %lld], "
-                 "elements %lld to %lld: do not fit each other",
+                 "%lld elements from %lld on: do not fit each other",
                  r.kind, r.name, (long long)r.extent[0], (long long)r.extent[1],
                  (long long)r.offset[0], (long long)r.offset[1], (long long)r.global[0],
                  (long long)r.global[1], (long long)r.local[0], (long long)r.local[1],
-                 (long long)r.first, (long long)(r.first + r.n - 1));
+                 (long long)r.n, (long long)r.first);
     return PAR_OK;
 }
 

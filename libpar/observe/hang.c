@@ -14,22 +14,34 @@ void par__page_path(char *path, size_t nbytes, const char *directory, int rank) 
     snprintf(path, nbytes, "%s/rank_%05d.page", directory, rank);
 }
 
+/* Times and counts, which are computed with: a page may be of anything that writes files. */
+static bool has_counts(const par__flight *page) {
+    bool good = page->beat >= 0 && page->cpu >= 0 && page->wait_number >= 0;
+    for (int i = 0; i < PAR__FLIGHT_AXES; i++)
+        good = good && page->axes[i].n_started >= 0 && page->axes[i].n_done >= 0;
+    return good;
+}
+
 bool par__page_read(const char *directory, int rank, int64_t run, par__flight *out) {
     char path[4200];
+    par__flight page;
     par__page_path(path, sizeof path, directory, rank);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return false;
-    ssize_t n = pread(fd, out, sizeof *out, 0);
+    ssize_t n = pread(fd, &page, sizeof page, 0);
     close(fd);
-    if (n != (ssize_t)sizeof *out || memcmp(out->magic, PAR__FLIGHT_MAGIC, 8) != 0) return false;
-    out->host[sizeof out->host - 1] = 0;
+    if (n != (ssize_t)sizeof page || memcmp(page.magic, PAR__FLIGHT_MAGIC, 8) != 0 ||
+        !has_counts(&page) || page.rank != rank || (run != 0 && page.run != run))
+        return false;
+    page.host[sizeof page.host - 1] = 0;
     for (int i = 0; i < PAR__FLIGHT_AXES; i++) {
-        par__flight_axis *a = &out->axes[i];
+        par__flight_axis *a = &page.axes[i];
         a->axis[sizeof a->axis - 1] = 0;
         for (int k = 0; k < PAR__FLIGHT_OPS; k++)
             a->ops[k].op[sizeof a->ops[k].op - 1] = a->ops[k].purpose[31] = 0;
     }
-    return out->rank == rank && (run == 0 || out->run == run);
+    *out = page;
+    return true;
 }
 
 char par__process_state(int64_t pid) {

@@ -34,7 +34,7 @@ typedef struct {
 
 /* The page's file, of rank r. */
 void par__page_path(char *path, size_t nbytes, const char *directory, int rank);
-/* False: it is not there, or of another run (run 0: any). */
+/* False: it is not there, no page, or of another run (run 0: any). */
 bool par__page_read(const char *directory, int rank, int64_t run, par__flight *out);
 /* 'R', 'S', 'D', 'T' ... of a process of this host; 0: not known. */
 char par__process_state(int64_t pid);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libpar/base/checked.h"
 #include "matrix_table.h"
 
 enum { MAX_CELLS = PAR__MAP_CELLS, MAX_DIFFERENCES = 20, WIDE_CELLS = 32, SHADES = 4 };
@@ -77,8 +78,8 @@ static int64_t next_sender(const par_matrix_line *line, int64_t begin, int64_t s
     *first = -1;
     for (; i < line->n && line->cells[i].from == line->cells[begin].from; i++) {
         const par_matrix_cell *c = &line->cells[i];
-        sums[0] += c->nbytes;
-        sums[1] += c->predicted_nbytes;
+        sums[0] = par__add_counts(sums[0], c->nbytes);
+        sums[1] = par__add_counts(sums[1], c->predicted_nbytes);
         if (*first < 0 && c->nbytes != c->predicted_nbytes) *first = c->to;
     }
     return i;

@@ -2,6 +2,7 @@
  * The file on memory as it is read: ledgers whose details add up, what is left of a line being its
  * padding; ranks with their samples; differences and growth. See par/memory_report.h.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,12 @@ static void copy(char *out, size_t nbytes, const json_t *o, const char *key) {
 static size_t size_of(const json_t *o, const char *key) {
     json_int_t n = json_integer_value(json_object_get(o, key));
     return n > 0 ? (size_t)n : 0;
+}
+
+/* The same, and at most INT_MAX. */
+static int int_of(const json_t *o, const char *key) {
+    size_t n = size_of(o, key);
+    return n < INT_MAX ? (int)n : INT_MAX;
 }
 
 static void read_parts(par_memory_book *book, int line, const json_t *details) {
@@ -72,14 +79,14 @@ static par_status read_rank(par_memory_report *report, par_memory_rank *rank, co
                             const char *path) {
     const json_t *samples = json_object_get(o, "samples");
     size_t n = json_array_size(json_object_get(samples, "step"));
-    rank->rank = (int)size_of(o, "rank");
+    rank->rank = int_of(o, "rank");
     rank->pid = (int64_t)size_of(o, "pid");
-    rank->book = (int)size_of(o, "ledger");
+    rank->book = int_of(o, "ledger");
     copy(rank->host, sizeof rank->host, o, "host");
     rank->has_device = json_is_true(json_object_get(o, "device"));
     rank->proportional = size_of(o, "proportional");
     for (int axis = 0; axis < PAR_AXIS_COUNT; axis++)
-        rank->coordinate[axis] = (int)size_of(o, par_axis_name((par_axis)axis));
+        rank->coordinate[axis] = int_of(o, par_axis_name((par_axis)axis));
     if (rank->book >= report->n_books)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: rank %d has ledger %d; there are %d", path, rank->rank,
                  rank->book, report->n_books);
@@ -202,7 +209,7 @@ static double slope(const par_memory_reading *s, int64_t n, bool device, double 
             sorted[i - begin] = (double)(device ? s[i].device : s[i].anonymous);
         qsort(sorted, (size_t)(end - begin), sizeof *sorted, by_value);
         median[q] = sorted[(end - begin) / 2];
-        middle[q] = (double)(s[begin].step + s[end - 1].step) / 2;
+        middle[q] = ((double)s[begin].step + (double)s[end - 1].step) / 2;
         if (q > 0 && median[q] <= median[q - 1]) return 0;
     }
     double rise = median[QUARTERS - 1] - median[0];

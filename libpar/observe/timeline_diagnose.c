@@ -28,7 +28,7 @@ typedef struct {
 typedef struct {
     int32_t name;
     int64_t n;
-    int64_t ns;
+    double ns;
 } kernel;
 
 typedef struct {
@@ -38,7 +38,7 @@ typedef struct {
     int n_steps, n_cut;          /* cut: begun in what was overwritten, or not on all ranks */
     kernel kernels[MAX_KERNELS]; /* the longest first */
     int n_kernels;
-    int64_t kernels_ns;
+    double kernels_ns;
     double path[PAR__USES]; /* mean of the steps */
     void (*print)(void *user, const char *line);
     void *user;
@@ -67,18 +67,19 @@ static const par__span *step_span(const report *r, const par__rank_spans *rank, 
 /* Forward and backward with what they wait for, but for the pipeline's messages; and what the walk
  * over the schedule took, of which they are part. */
 static double bubble_of(const report *r, const par__rank_spans *rank, const par__span *step) {
-    int64_t busy = 0, walk_end = step->end_ns;
+    double busy = 0;
+    int64_t walk_end = step->end_ns;
     for (int64_t i = 0; i < rank->n; i++) {
         const par__span *s = &rank->spans[i];
         if (s->begin_ns < step->begin_ns || s->end_ns > step->end_ns) continue;
         bool passes = is_named(r, s, "forward") || is_named(r, s, "backward");
         bool message = s->kind == PAR__EVENT_WAIT && s->peer >= 0;
         bool stage = s->kind == PAR__EVENT_ACTION || s->kind == PAR__EVENT_DEVICE;
-        if (stage && passes) busy += s->end_ns - s->begin_ns;
-        if (message && s->thread == step->thread) busy -= s->end_ns - s->begin_ns;
+        if (stage && passes) busy += (double)(s->end_ns - s->begin_ns);
+        if (message && s->thread == step->thread) busy -= (double)(s->end_ns - s->begin_ns);
         if (s->thread == step->thread && is_named(r, s, "gradients")) walk_end = s->begin_ns;
     }
-    return busy > 0 ? (double)(walk_end - step->begin_ns - busy) / (double)busy : 0;
+    return busy > 0 ? ((double)(walk_end - step->begin_ns) - busy) / busy : 0;
 }
 
 static void add_rank(report *r, step_facts *f, int rank, const par__span *step) {
@@ -142,8 +143,8 @@ static void add_kernels(report *r) {
             if (at == MAX_KERNELS) continue;
             if (at == r->n_kernels) r->kernels[r->n_kernels++] = (kernel){.name = s->name};
             r->kernels[at].n++;
-            r->kernels[at].ns += s->end_ns - s->begin_ns;
-            r->kernels_ns += s->end_ns - s->begin_ns;
+            r->kernels[at].ns += (double)(s->end_ns - s->begin_ns);
+            r->kernels_ns += (double)(s->end_ns - s->begin_ns);
         }
     qsort(r->kernels, (size_t)r->n_kernels, sizeof *r->kernels, longer);
 }
@@ -210,8 +211,8 @@ static void print_text(const report *r) {
     for (int i = 0; i < r->n_kernels && i < SHOWN_KERNELS; i++) {
         const kernel *k = &r->kernels[i];
         say(r, "  %-20s %11lld %9.1f ms %5.1f %% %6.1f us", r->traces.texts.texts[k->name],
-            (long long)k->n, 1e-6 * (double)k->ns, 100 * (double)k->ns / (double)r->kernels_ns,
-            1e-3 * (double)k->ns / (double)k->n);
+            (long long)k->n, 1e-6 * k->ns, 100 * k->ns / r->kernels_ns,
+            1e-3 * k->ns / (double)k->n);
     }
 }
 
@@ -239,7 +240,7 @@ static par_status print_json(const report *r) {
         json_array_append_new(kernels, json_pack("{s:s,s:I,s:f}", "name",
                                                  r->traces.texts.texts[r->kernels[i].name], "calls",
                                                  (json_int_t)r->kernels[i].n, "seconds",
-                                                 1e-9 * (double)r->kernels[i].ns));
+                                                 1e-9 * r->kernels[i].ns));
     json_t *root =
         json_pack("{s:i,s:i,s:o,s:o,s:o}", "ranks", r->traces.n_ranks, "cut_steps", r->n_cut,
                   "steps", steps, "critical_path_s", json_uses(r, r->path, 0), "kernels", kernels);

@@ -171,7 +171,7 @@ static par_status bring(par_comm *comm, const head *heads, const par__texts *tex
             s->end_ns = par__clock_convert(&rank->before, &rank->after, s->end_ns);
             if (s->end_ns < s->begin_ns) s->end_ns = s->begin_ns;
         }
-        qsort(rank->spans, (size_t)rank->n, sizeof *rank->spans, by_begin);
+        if (rank->n) qsort(rank->spans, (size_t)rank->n, sizeof *rank->spans, by_begin);
     }
     return par_comm_agree(comm, failed);
 }

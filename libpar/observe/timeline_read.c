@@ -18,8 +18,14 @@ typedef struct {
     long long line_no; /* from 1 */
 } reader;
 
-static int64_t ns_of(const json_t *event, const char *key) {
-    return llround(1e3 * json_number_value(json_object_get(event, key)));
+/* Sums of some thousand of these fit into 64 bits. */
+static par_status ns_of(const reader *in, const json_t *event, const char *key, int64_t *out) {
+    double us = json_number_value(json_object_get(event, key));
+    if (!(fabs(us) <= 1e12))
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %lld: \"%s\" is %g us; legal: -1e12 to 1e12", in->path,
+                 in->line_no, key, us);
+    *out = llround(1e3 * us);
+    return PAR_OK;
 }
 
 static int64_t integer(const json_t *args, const char *key, int64_t none) {
@@ -60,8 +66,7 @@ static par_status add_span(reader *in, const json_t *event) {
         r->spans = spans;
     }
     par__span *s = &r->spans[r->n++];
-    *s = (par__span){.begin_ns = ns_of(event, "ts"),
-                     .number = integer(args, "n", integer(args, "step", 0)),
+    *s = (par__span){.number = integer(args, "n", integer(args, "step", 0)),
                      .first = (int32_t)integer(args, "first", 0),
                      .peer = (int32_t)integer(args, "peer", -1),
                      .thread = (int32_t)integer(event, "tid", 0),
@@ -69,8 +74,10 @@ static par_status add_span(reader *in, const json_t *event) {
                      .layer = (int16_t)integer(args, "layer", -1),
                      .chunk = (int16_t)integer(args, "chunk", -1),
                      .micro = (int16_t)integer(args, "micro", -1)};
-    s->end_ns = s->begin_ns + ns_of(event, "dur");
-    if (json_object_get(args, "started")) s->begin_ns = ns_of(args, "started");
+    PAR_TRY(ns_of(in, event, "ts", &s->begin_ns));
+    PAR_TRY(ns_of(in, event, "dur", &s->end_ns));
+    s->end_ns += s->begin_ns;
+    if (json_object_get(args, "started")) PAR_TRY(ns_of(in, args, "started", &s->begin_ns));
     PAR_TRY(text_of(in, event, "name", &s->name));
     PAR_TRY(text_of(in, args, "axis", &s->axis));
     return text_of(in, args, "purpose", &s->purpose);
@@ -109,6 +116,12 @@ static par_status begin_ranks(reader *in, const char *line) {
     return PAR_OK;
 }
 
+/* Of n_dropped, from 0 to 2^40: sums over ranks fit into 64 bits. */
+static int64_t whole(const char *text) {
+    const long long most = 1ll << 40, n = strtoll(text, NULL, 10);
+    return n < 0 ? 0 : n > most ? most : n;
+}
+
 static par_status add_line(reader *in, char *line, size_t n) {
     json_error_t error;
     while (n > 0 && strchr("\n,", line[n - 1])) line[--n] = 0;
@@ -117,7 +130,7 @@ static par_status add_line(reader *in, char *line, size_t n) {
     if (in->ours && strncmp(line, "\"dropped\":", 10) == 0) {
         const char *at = strchr(line, '[');
         for (int r = 0; at && r < in->traces->n_ranks; r++, at = strchr(at, ','))
-            in->traces->ranks[r].n_dropped = atoll(++at);
+            in->traces->ranks[r].n_dropped = whole(++at);
     }
     if (!in->ours || strncmp(line, "{\"ph\":", 6) != 0) return PAR_OK;
     if (n > 2 && strcmp(line + n - 2, "]}") == 0) line[n - 2] = 0;
@@ -164,7 +177,8 @@ par_status par__traces_read(const char *path, par__traces *out) {
         return st;
     }
     for (int r = 0; r < traces.n_ranks; r++)
-        qsort(traces.ranks[r].spans, (size_t)traces.ranks[r].n, sizeof(par__span), by_begin);
+        if (traces.ranks[r].n)
+            qsort(traces.ranks[r].spans, (size_t)traces.ranks[r].n, sizeof(par__span), by_begin);
     *out = traces;
     return PAR_OK;
 }

@@ -160,21 +160,21 @@ static int target(const uint8_t *data, size_t n) {
     if (!text) abort();
     memcpy(text, data, n);
     text[n] = 0;
-    load(&e, text, &p);
+    int n_problems = load(&e, text, &p);
     if (e.layers < 1 || e.layers > 96 || !(e.lr >= 0) || par_choice_name(kinds, e.schedule) == NULL)
         abort();
     if (e.data && (e.data < text || e.data + strlen(e.data) > text + n)) abort();
     for (int i = 0; i < e.parts.n; i++)
         if (e.parts.values[i] < 0 || e.parts.values[i] > 8) abort();
     free(text);
-    return 0;
+    return n_problems ? -1 : 0;
 }
 
 static void fuzz(void) {
     static const char seed[] =
         "# comment\nverify = true\nlayers = 12\nlr = 6e-4 # x\n"
         "data = \"a \\\"b\\\" \\u0041\"\nschedule = 'gpipe'\nparts = [5, 6]\n";
-    mutate_run(target, seed, sizeof seed - 1, 1);
+    mutate_run("option-config", target, seed, sizeof seed - 1, 4000);
 }
 
 int main(int argc, char **argv) {

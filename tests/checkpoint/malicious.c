@@ -14,10 +14,11 @@
 #include <unistd.h>
 
 #include "../harness.h"
+#include "agree.h"
 #include "fixture.h"
 #include "libpar/checkpoint/checkpoint.h"
 
-enum { AT = 64, A_NBYTES = FIXTURE_A * 4, B_NBYTES = FIXTURE_B * 8, UNKNOWN_FILTER = 32123 };
+enum { UNKNOWN_FILTER = 32123 };
 
 static fixture f;
 static int opened;
@@ -184,44 +185,8 @@ static void as_the_index(void) {
     end();
 }
 
-/* The manifest with another line for the shard, and the digest that follows. */
-static void put_line(const char *line) {
-    static const char shards[] = ",\n\"shards\": [\n";
-    char hash[PAR__HASH], *out, *head;
-    const char *path = fixture_path(&f, 7, "manifest.json");
-    size_t n, nbytes = 0;
-    char *text = fixture_read(path, &n);
-    if (!text || !(head = strstr(text, shards))) {
-        CHECK(false, "the manifest has another form");
-        free(text);
-        return;
-    }
-    nbytes = (size_t)(head - text) + sizeof shards - 1 + strlen(line) + 64;
-    out = malloc(nbytes);
-    int k = snprintf(out, nbytes, "%.*s%s%s]", (int)(head - text), text, shards, line);
-    par__hash(out, (size_t)k, hash);
-    k += snprintf(out + k, nbytes - (size_t)k, ",\n\"hash\": \"%s\"\n}\n", hash);
-    fixture_write(path, out, (size_t)k);
-    free(out);
-    free(text);
-}
-
-/* A manifest that agrees with the bytes of the shard, the runs at two offsets of it. */
 static void agree(const char *data, size_t n, int64_t at_a, int64_t at_b) {
-    char hashes[2][PAR__HASH], *line = NULL, *frame = malloc(n);
-    par__span spans[2] = {{at_a, A_NBYTES, PAR__BLOCK, hashes[0], NULL, NULL},
-                          {at_b, B_NBYTES, PAR__BLOCK, hashes[1], NULL, NULL}};
-    par__shard shard = {.n = 2, .spans = spans, .nbytes = (int64_t)n};
-    size_t end = AT + A_NBYTES + B_NBYTES;
-    par__hash(data + AT, A_NBYTES, hashes[0]);
-    par__hash(data + AT + A_NBYTES, B_NBYTES, hashes[1]);
-    memcpy(frame, data, AT);
-    memcpy(frame + AT, data + end, n - end);
-    par__hash(frame, n - A_NBYTES - B_NBYTES, shard.frame);
-    CHECK_OK(par__manifest_shard(&shard, f.runs, 0, &line));
-    if (line) put_line(line);
-    free(line);
-    free(frame);
+    CHECK(agree_shard(&f, 7, data, n, at_a, at_b), "the manifest has another form");
 }
 
 /* Who makes the manifest too gets his own bytes loaded, and nothing of another file. */

@@ -1,5 +1,5 @@
 /*
- * tokenizer.json and tokenizer.model of each kind, mutated with a fixed seed, and opened with each
+ * tokenizer.json and tokenizer.model of each kind, mutated (see ../mutate.h), and opened with each
  * allocation failing in turn: a sound message or a tokenizer that works, and no leak. Allocations
  * fail through functions of this program's own, which a sanitizer's do not let in: there it is a
  * skip.
@@ -14,17 +14,12 @@
 #include "../mutate.h"
 #include "libpar/data/tokenizer.h"
 
-enum { CAPACITY = 1 << 15, RUNS = 120 };
+enum { CAPACITY = MUTATE_CAPACITY };
 
 static const char *const names[] = {
     "llama3.json",  "added-normalized.json",      "merged_with_next.json", "llama2.json",
     "unigram.json", "metaspace-first-fused.json", "spm-gemma.model",       "spm-rules.model"};
 enum { N_NAMES = sizeof names / sizeof *names };
-
-static uint64_t state;
-static size_t draw(size_t n) {
-    return mutate_draw(&state, n);
-}
 
 static size_t load(const char *name, uint8_t *out) {
     char path[256];
@@ -36,22 +31,6 @@ static size_t load(const char *name, uint8_t *out) {
     if (file) fclose(file);
     CHECK(n > 1000 && n < CAPACITY, "%s: %zu bytes", name, n);
     return n;
-}
-
-/* A byte changed, some cut out, some doubled, or the end cut off. The elements around the model
- * stand in front: half of the changes are there. */
-static size_t mutate(uint8_t *b, size_t n) {
-    size_t at = draw(draw(2) ? n : n < 1500 ? n : 1500), k = 1 + draw(8);
-    if (k > n - at) k = n - at;
-    switch (draw(5)) {
-    case 0: memmove(b + at, b + at + k, n - at - k); return n - k;
-    case 1:
-        if (n + k > CAPACITY) return n;
-        memmove(b + at + k, b + at, n - at);
-        return n + k;
-    case 2: return draw(10) ? n : at;
-    default: b[at] = draw(2) ? (uint8_t)draw(256) : (uint8_t) "0129-{}[]\"aTf"[draw(13)]; return n;
-    }
 }
 
 static void use(par_tokenizer *t) {
@@ -75,21 +54,14 @@ static par_status parse(const uint8_t *b, size_t n) {
     return st;
 }
 
+static int target(const uint8_t *data, size_t n) {
+    return parse(data, n) == PAR_OK ? 0 : -1;
+}
+
 static void mutations(void) {
-    static uint8_t whole[CAPACITY], b[CAPACITY];
-    int accepted = 0;
-    for (int i = 0; i < N_NAMES; i++) {
-        size_t n = load(names[i], whole);
-        CHECK_OK(parse(whole, n));
-        for (int k = 0; k < RUNS; k++) {
-            size_t m = n;
-            state = (uint64_t)(i * RUNS + k) * 2 + 1;
-            memcpy(b, whole, n);
-            for (size_t j = 1 + draw(3); j > 0; j--) m = mutate(b, m);
-            accepted += parse(b, m) == PAR_OK;
-        }
-    }
-    CHECK(accepted > 0 && accepted < N_NAMES * RUNS, "%d were accepted", accepted);
+    static uint8_t whole[CAPACITY];
+    for (int i = 0; i < N_NAMES; i++)
+        mutate_run(names[i], target, whole, load(names[i], whole), 120);
 }
 
 /* ---- memory ---- */

@@ -12,7 +12,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (size < 3) return 0;
+    int found = -1;
+    if (size < 3) return found;
     size_t n = data[1] | (size_t)data[2] << 8, rest = size - 3;
     bool indexed = data[0] & 1;
     if (n > rest || !indexed) n = 0;
@@ -27,6 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (par__tokens_parse("x.bin", &params, file, rest - n, indexed ? index : NULL, n, NULL, &t) ==
         PAR_OK) {
         int32_t out[64];
+        found = 0;
         if (t.n < 1 || (size_t)t.n * par__token_nbytes(t.type) + t.offset != rest - n) abort();
         par_tokens_max(&t);
         for (int64_t i = 0; i < t.n; i += 64)
@@ -35,5 +37,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     free(index);
     free(file);
-    return 0;
+    return found;
 }

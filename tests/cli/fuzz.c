@@ -1,0 +1,160 @@
+/*
+ * What `par report`, `par cost` and `par diagnose nccl-matrix` read, mutated: see ../mutate.h. A
+ * run's directory becomes a page, and records of NCCL calls a matrix.
+ */
+#include "../../launcher/par/cost.c" /* its functions are static */
+
+#include "../../launcher/par/nccl_traffic.h"
+#include "../../launcher/par/report.h"
+#include "../harness.h"
+#include "../mutate.h"
+
+/* Every section, into memory. */
+static void page(const report_run *run) {
+    static void (*const sections[])(report_page *, const report_run *) = {
+        report_configuration, report_training, report_speed, report_pipeline, report_communication,
+        report_memory,        report_health,   report_cost,  report_methods};
+    report_page p;
+    CHECK_OK(report_page_begin(&p, "a run"));
+    if (harness_failed()) return;
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) sections[i](&p, run);
+    report_page_end(&p, NULL);
+}
+
+static int target_log(const uint8_t *data, size_t n) {
+    report_run run;
+    mutate_file("log.jsonl", data, n);
+    par_status st = report_read(mutate_folder(), &run);
+    bool whole = st == PAR_OK && run.reading.n_left_out == 0 && run.reading.n_records > 0;
+    if (st == PAR_OK) page(&run);
+    report_close(&run);
+    return whole ? 0 : -1;
+}
+
+static const char log_text[] =
+    "{\"event\": \"start\", \"model\": \"x\", \"parameters\": 1000, \"ranks\": 2, \"tp\": 2, "
+    "\"layers\": 2, \"micro_batches\": 2, \"schedule\": \"1f1b\", \"precision\": \"bf16\", "
+    "\"options\": {\"tp\": 2, \"zero\": true, \"lr\": 1e-3, \"schedule\": \"1f1b\"}}\n"
+    "{\"event\": \"methods\", \"gemm\": \"own\"}\n"
+    "{\"event\": \"step\", \"step\": 1, \"loss\": 5.5, \"grad_norm\": 1, \"lr\": 1e-3, "
+    "\"targets\": 64, \"measured\": {\"seconds\": 0.25, \"tokens_per_s\": 100, \"mfu\": 0.5, "
+    "\"forward_s\": 0.1, \"backward_s\": 0.1, \"bubble\": 0.1}}\n"
+    "{\"event\": \"validation\", \"step\": 1, \"loss\": 5, \"measured\": {\"seconds\": 1}}\n"
+    "{\"event\": \"health\", \"step\": 1, \"measured\": {\"step_min_s\": 0.1, \"step_median_s\": "
+    "0.2, \"step_max_s\": 0.3, \"step_ratio\": 1.5, \"step_slowest\": 1}}\n"
+    "{\"event\": \"step\", \"step\": 2, \"loss\": 4.25, \"targets\": 64, \"measured\": "
+    "{\"seconds\": 1, \"cost_run\": 2.5, \"cost_million_tokens\": 3}}\n"
+    "{\"event\": \"resume\", \"step\": 2, \"loss\": 4.25}\n"
+    "{\"event\": \"cost\", \"step\": 2, \"cost_run\": 2.5, \"currency\": \"EUR\"}\n"
+    "{\"event\": \"step\", \"step\": 3, \"loss\": null}\n";
+
+/* The same log for `par cost analyze`: accepted with a run in it. */
+static int target_cost(const uint8_t *data, size_t n) {
+    analysis a = {.by = BY_MODEL};
+    par_log_reading reading;
+    par_status st = par_log_read(mutate_file("log.jsonl", data, n), take, &a, &reading);
+    if (st == PAR_OK) st = end_run(&a);
+    int64_t tokens = 0;
+    for (int i = 0; i < a.n; i++) tokens += a.rows[i].all.tokens;
+    CHECK(tokens >= 0, "%lld tokens", (long long)tokens);
+    bool found = st == PAR_OK && a.n > 0;
+    free(a.rows);
+    free(a.seen);
+    return found ? 0 : -1;
+}
+
+static void logs(void) {
+    mutate_run("report-log", target_log, log_text, sizeof log_text - 1, 300);
+    mutate_replaced(target_cost, log_text, sizeof log_text - 1, "\"targets\": 64",
+                    "\"targets\": 9223372036854775807");
+    mutate_run("cost-log", target_cost, log_text, sizeof log_text - 1, 1000);
+    mutate_end();
+}
+
+/* The page with another trace; accepted: it draws the last step. */
+static int target_trace(const uint8_t *data, size_t n) {
+    static report_run run;
+    report_page p;
+    bool drawn = false;
+    mutate_file("trace.json", data, n);
+    snprintf(run.directory, sizeof run.directory, "%s", mutate_folder());
+    if (report_page_begin(&p, "a run") != PAR_OK) return -1;
+    drawn = report_trace(&p, &run);
+    report_page_end(&p, NULL);
+    return drawn ? 0 : -1;
+}
+
+static void trace(void) {
+    static char text[MUTATE_CAPACITY];
+    size_t n = 0;
+#define PUT(...) n += (size_t)snprintf(text + n, sizeof text - n, __VA_ARGS__)
+    PUT("{\"otherData\":{\"program\":\"libpar\",\"ranks\":2},\n\"traceEvents\":[\n");
+    for (int r = 0; r < 2; r++) {
+        PUT("{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":\"rank %d\"}},"
+            "\n",
+            r, r);
+        PUT("{\"ph\":\"X\",\"pid\":%d,\"tid\":1,\"ts\":0.000,\"dur\":100.000,\"cat\":\"call\","
+            "\"name\":\"step\",\"args\":{\"step\":5}},\n",
+            r);
+        PUT("{\"ph\":\"X\",\"pid\":%d,\"tid\":1,\"ts\":1.000,\"dur\":40.000,\"cat\":\"action\","
+            "\"name\":\"forward\",\"args\":{\"n\":1,\"chunk\":1,\"micro\":0}},\n",
+            r);
+        PUT("{\"ph\":\"X\",\"pid\":%d,\"tid\":1,\"ts\":50.000,\"dur\":20.000,\"cat\":\"wait\","
+            "\"name\":\"recv\",\"args\":{}}%s\n",
+            r, r ? "]}" : ",");
+    }
+#undef PUT
+    mutate_replaced(target_trace, text, n, "\"step\":5", "\"step\":1e300");
+    mutate_run("report-trace", target_trace, text, n, 1000);
+    mutate_end();
+}
+
+/* ---- records of NCCL calls ---- */
+
+static int target_nccl(const uint8_t *data, size_t n) {
+    nccl_job job;
+    nccl_table table;
+    char axis[16];
+    mutate_file("rank-1.json", data, n);
+    if (nccl_files_read(mutate_folder(), &job) != PAR_OK) return -1;
+    for (int i = 0; i < job.n_members; i++) nccl_files_axis(&job, &job.members[i], axis);
+    if (job.n_ranks <= 256 && nccl_traffic_make(&job, &table) == PAR_OK) {
+        for (int64_t i = 0; i < table.n_cells; i++)
+            CHECK(table.cells[i].from >= 0 && table.cells[i].from < job.n_ranks &&
+                      table.cells[i].to >= 0 && table.cells[i].to < job.n_ranks,
+                  "a cell of no rank");
+        nccl_traffic_free(&table);
+    }
+    nccl_files_free(&job);
+    return 0;
+}
+
+/* What rank r of two recorded. */
+static size_t put_record(char *text, size_t nbytes, int r) {
+    return (size_t)snprintf(
+        text, nbytes,
+        "{\"form\": \"libpar nccl record 1\", \"rank\": %d, \"pid\": %d, \"host\": \"node\", "
+        "\"nccl\": 22000, \"failed\": 0, \"lost\": 0, \"ended\": true, \"groups\": {\"n\": 2, "
+        "\"calls\": 5, \"largest\": 3}, \"communicators\": [{\"id\": \"00ff\", \"name\": \"tp 0\", "
+        "\"size\": 2, \"rank\": %d, \"device\": 0, \"traffic\": [{\"op\": \"all_reduce\", "
+        "\"type\": \"bf16\", \"calls\": 3, \"captured\": 1, \"nbytes\": 600}, {\"op\": \"%s\", "
+        "\"type\": \"fp32\", \"peer\": %d, \"calls\": 1, \"captured\": 0, \"nbytes\": 80}]}]}\n",
+        r, 100 + r, r, r ? "recv" : "send", 1 - r);
+}
+
+static void nccl(void) {
+    char text[2048];
+    CHECK(mutate_replaced(target_nccl, text, put_record(text, sizeof text, 1), "\"calls\": 3",
+                          "\"calls\": 9223372036854775807") == -1,
+          "more calls than can be added up");
+    mutate_run("nccl-alone", target_nccl, text, put_record(text, sizeof text, 1), 500);
+    mutate_file("rank-0.json", text, put_record(text, sizeof text, 0));
+    mutate_run("nccl-record", target_nccl, text, put_record(text, sizeof text, 1), 500);
+    mutate_end();
+}
+
+int main(int argc, char **argv) {
+    static const harness_case cases[] = {
+        {"logs", logs, 0, NULL, 0}, {"trace", trace, 0, NULL, 0}, {"nccl", nccl, 0, NULL, 0}};
+    return harness_main("fuzz-par", cases, HARNESS_COUNT(cases), argc, argv);
+}
