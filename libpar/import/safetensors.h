@@ -37,10 +37,10 @@ struct par_safetensors {
 /* Borrows `file`. */
 par_status par__safetensors_parse(const char *path, const uint8_t *file, size_t nbytes,
                                   par_safetensors **out);
-/* NULL if there is none. */
 /* Takes out of names what tools put within them around a block that they compile, shard or
  * recompute; what stands before a whole name stays. */
 par_status par__safetensors_unwrap(par_safetensors *file);
+/* NULL if there is none. */
 const par__st_entry *par__safetensors_find(const par_safetensors *file, const char *name);
 /* "[3, 4]" for messages. */
 const char *par__shape_text(char *text, size_t nbytes, int ndim, const int64_t *shape);
