@@ -6,6 +6,9 @@
 
 #include "../../launcher/par/nccl_traffic.h"
 #include "../../launcher/par/report.h"
+#include "../../launcher/par/run.h"
+#include "../../launcher/par/text_files.h"
+#include "../../launcher/par/vocabulary.h"
 #include "../harness.h"
 #include "../mutate.h"
 
@@ -153,8 +156,41 @@ static void nccl(void) {
     mutate_end();
 }
 
+/* ---- texts for `par data`, and what `par run` knows of a rank ---- */
+
+/* Accepted: it is taken for a text, and is UTF-8. */
+static int target_text(const uint8_t *data, size_t n) {
+    text_files list = {0};
+    const char *path = mutate_file("text", data, n);
+    CHECK_OK(text_files_add(&list, mutate_folder()));
+    bool taken = list.n == 1;
+    text_files_free(&list);
+    int64_t bad = vocabulary_first_bad(path);
+    CHECK(bad >= -1 && bad < (int64_t)n, "byte %lld of %zu is bad", (long long)bad, n);
+    return taken && bad < 0 ? 0 : -1;
+}
+
+static int target_status(const uint8_t *data, size_t n) {
+    run_rank_status status;
+    mutate_file("rank-00003.status", data, n);
+    run_rank_read(mutate_folder(), 3, &status);
+    CHECK(strlen(status.host) < sizeof status.host, "a host without an end");
+    return status.began && status.ended ? 0 : -1;
+}
+
+static void texts(void) {
+    static const char text[] = "caf\xc3\xa9, \xe2\x82\xac 12\n\xf0\x9f\x98\x80 words\n";
+    static const char status[] = "began 1700000000.125 4711 node17\nended 1700000100.5 0 9\n";
+    mutate_run("text-files", target_text, text, sizeof text - 1, 1000);
+    mutate_end();
+    mutate_run("rank-status", target_status, status, sizeof status - 1, 1000);
+    mutate_end();
+}
+
 int main(int argc, char **argv) {
-    static const harness_case cases[] = {
-        {"logs", logs, 0, NULL, 0}, {"trace", trace, 0, NULL, 0}, {"nccl", nccl, 0, NULL, 0}};
+    static const harness_case cases[] = {{"logs", logs, 0, NULL, 0},
+                                         {"trace", trace, 0, NULL, 0},
+                                         {"nccl", nccl, 0, NULL, 0},
+                                         {"texts", texts, 0, NULL, 0}};
     return harness_main("fuzz-par", cases, HARNESS_COUNT(cases), argc, argv);
 }

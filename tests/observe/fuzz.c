@@ -80,6 +80,12 @@ static void pages(void) {
             p->axes[0].ops[(6 + k) % PAR__FLIGHT_OPS] =
                 (par__flight_op){6 + k, 2, 0, 1, "all_reduce", "activations"};
     }
+    static par__flight page;
+    ranks[0].wait_number = -7; /* its operation would be in front of the list */
+    CHECK(target_pages((const uint8_t *)ranks, sizeof ranks) == 0, "two pages are sound");
+    CHECK(!par__page_read(mutate_folder(), 0, 0, &page) && page.size == 0, "a page of no number");
+    CHECK(par__page_read(mutate_folder(), 1, 0, &page) && page.size == RANKS, "a sound page");
+    ranks[0].wait_number = 9;
     mutate_run("pages", target_pages, ranks, sizeof ranks, 1500);
     mutate_end();
 }
