@@ -250,12 +250,25 @@ static int run_or_check(run_settings *s, bool check_only) {
     return code;
 }
 
+/* Beside par run's own problems, those of the program: all are told at once. */
+static void tell_program_too(const run_settings *s) {
+    char file[] = "/tmp/par-run-XXXXXX";
+    int fd = s->check && s->ranks > 0 && run_is_train_llm(s) ? mkstemp(file) : -1;
+    if (fd < 0) return;
+    close(fd);
+    if (check_program(s, file) != 0) copy_to_stderr(file);
+    unlink(file);
+}
+
 static int start(int argc, char **argv, bool check_only) {
     run_settings s = {0};
     par_problems problems = {0};
     if (run_options_read(&s, argc, argv, &problems)) return EXIT_SUCCESS;
     int code = par_tool_refuse(check_only ? "check" : "run", &problems);
-    if (!code) code = run_or_check(&s, check_only);
+    if (code)
+        tell_program_too(&s);
+    else
+        code = run_or_check(&s, check_only);
     run_words_free(&s.environment);
     run_words_free(&s.program);
     return code;

@@ -48,7 +48,7 @@ typedef struct {
     run_words program;     /* and its words */
 } run_settings;
 
-/* What the command line says; where there is no problem, the program's words are taken. True: help
+/* What the command line says, and the program's words but for pairs that are none. True: help
  * was asked for and is printed. */
 bool run_options_read(run_settings *s, int argc, char **argv, par_problems *problems);
 

@@ -97,12 +97,23 @@ static void make_rows(run_settings *s, par_words *program, par_option rows[N_ROW
     memcpy(rows, list, sizeof list);
 }
 
-/* "tp=2,pp=4" as --tp 2 --pp 4. */
-static void add_pairs(run_words *list, const char *text) {
+/* NAME, NAME=VALUE, or with `numbers` AXIS=N, of n characters. */
+static bool is_pair(const char *text, int n, bool numbers) {
+    int equals = (int)strcspn(text, "=,");
+    char *end = NULL;
+    long value = equals < n ? strtol(text + equals + 1, &end, 10) : 0;
+    return equals > 0 && (!numbers || (equals < n && end > text + equals + 1 && end == text + n &&
+                                       value >= 1 && value <= 1048576));
+}
+
+/* "tp=2,pp=4" as --tp 2 --pp 4, without what is no pair. */
+static void add_pairs(run_words *list, const char *text, bool numbers) {
     while (text && *text) {
         int n = (int)strcspn(text, ","), name = (int)strcspn(text, "=,");
-        run_word(list, "--%.*s", name, text);
-        if (name < n) run_word(list, "%.*s", n - name - 1, text + name + 1);
+        if (is_pair(text, n, numbers)) {
+            run_word(list, "--%.*s", name, text);
+            if (name < n) run_word(list, "%.*s", n - name - 1, text + name + 1);
+        }
         text += n + (text[n] == ',');
     }
 }
@@ -128,21 +139,17 @@ static void take_program(run_settings *s, int argc, const char *const *argv) {
         run_word(&s->program, "./%s", *argv);
     else
         run_word(&s->program, "%s", *argv);
-    add_pairs(&s->program, s->parallel);
-    add_pairs(&s->program, s->set);
+    add_pairs(&s->program, s->parallel, true);
+    add_pairs(&s->program, s->set, false);
     for (int i = 1; i < argc; i++) run_word(&s->program, "%s", argv[i]);
 }
 
 static void check_pairs(const char *name, const char *text, bool numbers, par_problems *problems) {
     while (text && *text) {
-        int n = (int)strcspn(text, ","), equals = (int)strcspn(text, "=,");
-        char *end;
-        long value = equals < n ? strtol(text + equals + 1, &end, 10) : 0;
-        if (equals == 0)
-            par_problem(problems, "--%s: %.*s: legal: NAME=VALUE with commas between", name, n,
-                        text);
-        else if (numbers && (equals == n || end != text + n || value < 1 || value > 1048576))
-            par_problem(problems, "--%s: %.*s: legal: AXIS=N, 1 to 1048576", name, n, text);
+        int n = (int)strcspn(text, ",");
+        if (!is_pair(text, n, numbers))
+            par_problem(problems, "--%s: %.*s: legal: %s", name, n, text,
+                        numbers ? "AXIS=N, 1 to 1048576" : "NAME=VALUE with commas between");
         text += n + (text[n] == ',');
     }
 }
@@ -155,11 +162,11 @@ bool run_options_read(run_settings *s, int argc, char **argv, par_problems *prob
     check_pairs("parallel", s->parallel, true, problems);
     check_pairs("set", s->set, false, problems);
     bool product = s->ranks == 0 && s->parallel; /* dp is open where it is not among them */
-    if (product && problems->n == 0) {
+    if (product) {
         s->ranks = 1;
         for (const char *at = s->parallel; *at; at += strcspn(at, ","), at += *at == ',') {
-            int64_t n = atoll(at + strcspn(at, "=") + 1);
-            if (n > 0 && s->ranks <= 1048576) s->ranks *= n;
+            bool good = is_pair(at, (int)strcspn(at, ","), true);
+            if (good && s->ranks <= 1048576) s->ranks *= atoll(at + strcspn(at, "=") + 1);
         }
     }
     if (s->ranks == 0 && !product)
@@ -167,6 +174,6 @@ bool run_options_read(run_settings *s, int argc, char **argv, par_problems *prob
                     "-n: is missing; legal: a number of ranks, or --parallel tp=2,pp=4,dp=8");
     if (s->hosts && s->hostfile)
         par_problem(problems, "--hosts and --hostfile: legal: one of the two");
-    if (problems->n == 0) take_program(s, program.n, program.words);
+    take_program(s, program.n, program.words);
     return false;
 }

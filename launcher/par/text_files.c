@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static par_status add_file(text_files *list, const char *path, int64_t nbytes) {
     if (list->n == list->max) {
@@ -65,6 +66,19 @@ static const char *foreign(const char *block, size_t n) {
     return NULL;
 }
 
+/* What par data leaves beside the tokens that it writes. */
+static bool is_beside_tokens(const char *path) {
+    static const char *const suffixes[] = {".stamp", ".vocab"};
+    char tokens[4096];
+    for (int i = 0; i < 2; i++) {
+        size_t n = strlen(path), k = strlen(suffixes[i]);
+        if (!ends_with(path, suffixes[i]) || n >= sizeof tokens) continue;
+        snprintf(tokens, sizeof tokens, "%.*s", (int)(n - k), path);
+        if (access(tokens, F_OK) == 0) return true;
+    }
+    return false;
+}
+
 /* Text has no zero byte at its beginning, unless a mark says that it is UTF-16, or it is packed.
  * LEFT_KINDS: it is taken. */
 static left_kind judge(const text_files *list, const char *path) {
@@ -92,14 +106,15 @@ static left_kind judge(const text_files *list, const char *path) {
 void text_files_print_left(const text_files *list) {
     static const char *const kinds[LEFT_KINDS] = {
         [LEFT_HIDDEN] = "with a name that begins with a dot",
-        [LEFT_LINK] = "that are links, or neither files nor folders",
+        [LEFT_LINK] = "neither file nor folder (links are not followed)",
         [LEFT_SUFFIX] = "with another suffix",
-        [LEFT_EMPTY] = "that are empty",
-        [LEFT_UNREADABLE] = "that cannot be read",
-        [LEFT_ARCHIVE] = "that are archives (tar)",
+        [LEFT_EMPTY] = "without a byte",
+        [LEFT_UNREADABLE] = "not readable",
+        [LEFT_ARCHIVE] = "archived by tar",
         [LEFT_UTF16] = "in UTF-16 without a byte order mark (iconv -f UTF-16LE -t UTF-8 converts)",
         [LEFT_FOREIGN] = "of a form that is not read (Parquet, PDF, packed by xz or bzip2, ...)",
-        [LEFT_BINARY] = "that are not text",
+        [LEFT_BESIDE] = "beside a token file, which par data wrote there",
+        [LEFT_BINARY] = "not text",
     };
     for (int k = 0; k < LEFT_KINDS; k++)
         if (list->left[k].n)
@@ -126,6 +141,8 @@ static par_status walk(text_files *list, const char *folder) {
             st = walk(list, path);
         else if (!S_ISREG(about.st_mode))
             kind = LEFT_LINK;
+        else if (is_beside_tokens(path))
+            kind = LEFT_BESIDE;
         else if ((kind = judge(list, path)) == LEFT_KINDS)
             st = add_file(list, path, about.st_size);
         if (kind == LEFT_KINDS) continue;

@@ -25,6 +25,7 @@ typedef enum {
     LEFT_ARCHIVE,
     LEFT_UTF16,
     LEFT_FOREIGN,
+    LEFT_BESIDE,
     LEFT_BINARY,
     LEFT_KINDS
 } left_kind;

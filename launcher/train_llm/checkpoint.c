@@ -17,14 +17,6 @@ static void print_notes(const par_checkpoint_result *result) {
     print_notes_of(result, "");
 }
 
-bool llm_resume_is_auto(const llm_settings *s) {
-    return s->resume && strcmp(s->resume, "auto") == 0;
-}
-
-const char *llm_resume_from(const llm_settings *s) {
-    return llm_resume_is_auto(s) ? s->save : s->resume;
-}
-
 par_status llm_checkpoint_claim(llm_run *r, const llm_world *w) {
     const par_owner_params params = {
         .directory = r->set.save, .from = llm_resume_from(&r->set), .print = llm_report_line};

@@ -59,6 +59,16 @@ int llm_elsewhere_rows(par_option *t) {
                .also = "normalization|position-embedding-type|use-rotary-position-embeddings|"
                        "disable-bias-linear|untie-embeddings-and-output-weights"),
         ABSENT("group-query-attention", "--kv-heads N alone says it"),
+        ABSENT("merge-file", "--tokenizer DIR: the folder of vocab.json and merges.txt"),
+        ABSENT("rotary-base", "--model NAME or --import DIR brings the model's own",
+               .also = "rope-theta|norm-epsilon|layernorm-epsilon|init-method-std"),
+        ABSENT("finetune",
+               "--import DIR starts from weights alone; par checkpoint export --hf makes DIR of a "
+               "checkpoint",
+               .also = "no-load-optim|no-load-rng"),
+        ABSENT("overlap-grad-reduce", "gradients always travel under backward; nothing to set",
+               .also = "overlap-param-gather"),
+        ABSENT("exit-interval", "--steps is where a run ends; --exit-after TIME ends it earlier"),
         ABSENT("deepspeed", "--config FILE takes options of this program; --zero 1 shards the "
                             "optimizer"),
     };

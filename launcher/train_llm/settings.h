@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "par/par.h"
 
@@ -80,6 +81,15 @@ typedef struct {
     const char *prompt, *prompt_file, *stop, *tokenizer;
     int quantize; /* weights that a sample is drawn with */
 } llm_settings;
+
+static inline bool llm_resume_is_auto(const llm_settings *s) {
+    return s->resume && strcmp(s->resume, "auto") == 0;
+}
+
+/* What is resumed from: a checkpoint, or a directory of them. */
+static inline const char *llm_resume_from(const llm_settings *s) {
+    return llm_resume_is_auto(s) ? s->save : s->resume;
+}
 
 /* options, elsewhere */
 /* Fills the table with the rows, whose values are those settings; their number. */

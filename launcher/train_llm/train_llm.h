@@ -291,9 +291,6 @@ typedef struct {
     int64_t step;
     double loss;
 } llm_beginning;
-/* --resume auto, and what is resumed from: a checkpoint, or a directory of them. */
-bool llm_resume_is_auto(const llm_settings *);
-const char *llm_resume_from(const llm_settings *);
 /* With --resume: what was saved last, zeros if there is nothing. Collective. */
 par_status llm_checkpoint_resume(llm_run *, const llm_world *, const llm_data *, par_trainer *,
                                  llm_beginning *);

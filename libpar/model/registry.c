@@ -193,22 +193,26 @@ static void place_bucket(par_registry *registry, const unit *units, const bool *
     b->shard = begin + registry->dp_rank * b->n_shard;
 }
 
-/* Buckets of one chunk (or of the tied ones, chunk -1): units from the last sublayer to the
- * first. */
+/* Buckets of one chunk (or of the tied ones, chunk -1): units from the last sublayer to the first.
+ * What is left when a backward ends has little to travel under, so the last buckets are smaller: a
+ * bucket has an eighth of what comes after it, but a quarter of bucket_n at least. */
 static void place_chunk(par_registry *registry, const unit *units, bool *member, int n,
                         int16_t chunk, int64_t bucket_n) {
-    int64_t size = 0;
+    int64_t size = 0, left = 0, least = (bucket_n + 3) / 4;
     int16_t sublayer = 0;
     memset(member, 0, (size_t)n * sizeof *member);
+    for (int i = 0; i < n; i++) left += units[i].chunk == chunk ? units[i].size : 0;
     for (int i = n - 1; i >= 0; i--) {
         if (units[i].chunk != chunk) continue;
-        if (size >= bucket_n && units[i].sublayer != sublayer) { /* buckets end between these */
+        int64_t enough = left / 8 < least ? least : left / 8 < bucket_n ? left / 8 : bucket_n;
+        if (size >= enough && units[i].sublayer != sublayer) { /* buckets end between these */
             place_bucket(registry, units, member, n, chunk, sublayer);
             memset(member, 0, (size_t)n * sizeof *member);
             size = 0;
         }
         member[i] = true;
         size += units[i].size;
+        left -= units[i].size;
         sublayer = units[i].sublayer;
     }
     if (size > 0) place_bucket(registry, units, member, n, chunk, sublayer);

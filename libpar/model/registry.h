@@ -3,10 +3,10 @@
  *
  * Modules register parameters while they are built; par__registry_finish then lays them out. A unit
  * is a run of adjacent parameters. Units go into buckets chunk by chunk in backward order (the last
- * sublayer first), a bucket holding about bucket_n elements of one chunk; tied parameters that live
- * on two stages form the last bucket. Inside a bucket, units whose gradients must be added over the
- * same group lie together, so that one all-reduce covers them. A bucket's length is a multiple of
- * 64 · dp elements: dp rank i owns its i-th part.
+ * sublayer first), a bucket holding about bucket_n elements of one chunk, the last ones of a chunk
+ * fewer; tied parameters that live on two stages form the last bucket of all. Inside a bucket,
+ * units whose gradients must be added over the same group lie together, so that one all-reduce
+ * covers them. A bucket's length is a multiple of 64 · dp elements: dp rank i owns its i-th part.
  */
 #ifndef PAR__REGISTRY_H
 #define PAR__REGISTRY_H

@@ -65,7 +65,8 @@ typedef struct {
                              training and evaluation; for a model of ids */
     int32_t document_end; /* with documents_apart: the id of a document's last token */
     int zero;         /* 0: gradients all-reduced; 1: optimizer state sharded over dp (ZeRO-1) */
-    int64_t bucket_n; /* elements a gradient bucket aims at [1 Mi]; it ends between modules */
+    int64_t bucket_n; /* elements a gradient bucket aims at [1 Mi], the last ones at fewer; it ends
+                         between sublayers */
     par_dtype reduce_dtype; /* of gradients on their way over dp: PAR_F32; PAR_BF16, rounded and
                                half the bytes, but not by NCCL. They are added in fp32 either way */
     par_optimizer optimizer;
