@@ -2,7 +2,7 @@
  * One transformer block as a module: x2 = x + attention(norm(x)), y = x2 + mlp(norm(x2)). x2 is
  * made in the pass of the norm that reads it, and stays in the stash. Scratch of the two halves
  * overlaps, since they run one after the other. They are sublayers: MLP's gradients travel under
- * attention's backward.
+ * attention's backward, and its weights under attention's forward.
  */
 #include <stdlib.h>
 
@@ -24,7 +24,8 @@ typedef struct {
     par__module_place place;
     par__attention attention;
     par__mlp mlp;
-    size_t x2; /* stash */
+    size_t x2;        /* stash */
+    par_residual sum; /* of one forward, from attention to MLP: x2 is yet to be made */
     decoder token, prompt;
 } block;
 
@@ -60,9 +61,9 @@ static par_status block_forward(par_module *module, const par_call *call, const 
                                 par_tensor *y) {
     block *b = (block *)module;
     void *x2 = (char *)call->stash + b->x2;
-    par_residual sum;
-    PAR_TRY(par__attention_forward(&b->attention, &b->place, call, x->data, x2, &sum));
-    return par__mlp_forward(&b->mlp, &b->place, call, &sum, x2, y->data);
+    return call->sublayer == ATTENTION
+               ? par__attention_forward(&b->attention, &b->place, call, x->data, x2, &b->sum)
+               : par__mlp_forward(&b->mlp, &b->place, call, &b->sum, x2, y->data);
 }
 
 static par_status block_backward(par_module *module, const par_call *call, const par_tensor *x,

@@ -114,22 +114,37 @@ static void range_begin(const par__executor *e, const par_module *module, const 
     par_range_begin(e->params.backend, name);
 }
 
-/* Modules [first, end) of a chunk in order. */
+/* Number in the chunk of a module's first sublayer. */
+static int first_sublayer(const par__chunk *chunk, int module) {
+    int n = 0;
+    for (int i = 0; i < module; i++) n += par__sublayers(chunk->modules[i]);
+    return n;
+}
+
+/* Sublayers [first, end) of a chunk in order. */
 static par_status run_forward(par__executor *e, const par_action *a, par__slot *s, int first,
                               int end) {
     const par__chunk *chunk = &e->params.chunks[a->chunk];
     par_call call = call_of(e, s, a);
-    for (int i = first; i < end; i++) {
+    int next = 0; /* sublayer of the module behind i */
+    for (int i = 0; i < chunk->n_modules && next < end; i++) {
+        par_module *module = chunk->modules[i];
         par_tensor x = chunk->x[i], y = chunk->x[i + 1];
+        int begins = next;
+        next += par__sublayers(module);
+        if (next <= first) continue;
         x.data = s->x[i];
         y.data = call.loss && i == chunk->n_modules - 1 ? call.loss : s->x[i + 1];
         call.stash = s->stash[i];
-        tell(e, a, chunk->modules[i]->layer);
-        range_begin(e, chunk->modules[i], "forward");
+        tell(e, a, module->layer);
+        range_begin(e, module, "forward");
         int64_t begin = now(e);
-        par_status st = chunk->modules[i]->ops->forward(chunk->modules[i], &call, &x, &y);
-        note(e, a, a->act == PAR_BACKWARD ? "recompute" : "forward", chunk->modules[i]->layer, i,
-             begin);
+        par_status st = PAR_OK;
+        for (int k = first > begins ? first : begins; st == PAR_OK && k < next && k < end; k++) {
+            call.sublayer = (int16_t)(k - begins);
+            st = module->ops->forward(module, &call, &x, &y);
+        }
+        note(e, a, a->act == PAR_BACKWARD ? "recompute" : "forward", module->layer, i, begin);
         par_range_end(e->params.backend);
         PAR_TRY(st);
     }
@@ -148,22 +163,12 @@ void par__executor_add_losses(const par__executor *e, par__walk_result *result) 
     }
 }
 
-/* Number in the chunk of a module's first sublayer. */
-static int first_sublayer(const par__chunk *chunk, int module) {
-    int n = 0;
-    for (int i = 0; i < module; i++) n += par__sublayers(chunk->modules[i]);
-    return n;
-}
-
-/* From the module where the forward stands up to, without, that of a->sublayer, since a module's
- * forward is one call; 0: to the end. The time of one that is cut is that of its parts: between
- * them it waits for weights. */
+/* From the sublayer where the forward stands up to, without, a->sublayer; 0: to the end. The time
+ * of one that is cut is that of its parts: between them it waits for weights. */
 static par_status do_forward(par__executor *e, const par_action *a) {
     const par__chunk *chunk = &e->params.chunks[a->chunk];
     par__slot *s = &e->slots[a->chunk][a->slot];
-    int n = chunk->n_modules, end = n;
-    while (a->sublayer > 0 && first_sublayer(chunk, end) > a->sublayer) end--;
-    if (end == e->next_forward) return PAR_OK;
+    int n = first_sublayer(chunk, chunk->n_modules), end = a->sublayer > 0 ? a->sublayer : n;
     if (e->next_forward == 0) {
         PAR_TRY(finish(e, &s->recv));
         PAR_TRY(finish(e, &s->send));
@@ -173,7 +178,7 @@ static par_status do_forward(par__executor *e, const par_action *a) {
     PAR_TRY(run_forward(e, a, s, e->next_forward, end));
     PAR_TRY(par__timer_end(e->timer, PAR__TIME_FORWARD, e->params.stream));
     e->next_forward = end < n ? end : 0;
-    if (end == n && par__is_last(e, a->chunk)) e->last_stash = s->stash[n - 1];
+    if (end == n && par__is_last(e, a->chunk)) e->last_stash = s->stash[chunk->n_modules - 1];
     return PAR_OK;
 }
 
@@ -223,10 +228,10 @@ static par_status do_backward(par__executor *e, const par_action *a) {
     par__slot *s = &e->slots[a->chunk][a->slot];
     par__message *out = &e->outgoing[e->next_outgoing];
     if (e->next_module < 0) {
-        int n = chunk->n_modules;
+        int n = first_sublayer(chunk, chunk->n_modules);
         e->next_dy = NULL;
-        e->next_module = n - 1;
-        e->next_sublayer = first_sublayer(chunk, n) - 1;
+        e->next_module = chunk->n_modules - 1;
+        e->next_sublayer = n - 1;
         if (!par__is_last(e, a->chunk)) PAR_TRY(received(e, a, &e->next_dy));
         PAR_TRY(finish(e, &out->work));
         PAR_TRY(par__timer_begin(e->timer, PAR__TIME_BACKWARD, e->params.stream));

@@ -34,7 +34,7 @@ struct par__executor {
     par__message outgoing[2];            /* sent dx, used in turn */
     int next_outgoing;
     void *between[2];  /* dy and dx between modules */
-    int next_forward;  /* module of the forward that is under way; 0: none is */
+    int next_forward;  /* sublayer in the chunk of the forward that is under way; 0: none is */
     int next_module;   /* of the backward that is under way; -1: none is */
     int next_sublayer; /* likewise, number in the chunk */
     void *next_dy;     /* of that module; NULL: of the last module of the model */

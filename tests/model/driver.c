@@ -195,8 +195,9 @@ par_call driver_call(const driver *d, int module, bool training) {
 
 bool driver_forward(driver *d, int module, bool training) {
     par_call call = driver_call(d, module, training);
-    CHECK_OK(d->modules[module]->ops->forward(d->modules[module], &call, &d->x[module],
-                                              &d->x[module + 1]));
+    for (; call.sublayer < par__sublayers(d->modules[module]); call.sublayer++)
+        CHECK_OK(d->modules[module]->ops->forward(d->modules[module], &call, &d->x[module],
+                                                  &d->x[module + 1]));
     return !harness_failed();
 }
 

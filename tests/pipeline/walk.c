@@ -10,8 +10,8 @@
 
 enum { N_MODULES = 3, M = 2, NBYTES = 512 };
 
-/* "f2.1 " is a forward of module 2 on micro-batch 1, "b" a backward, "B" that of its sublayer 1,
- * "r0 " a reduction, "g0 " the wait for a bucket's weights. */
+/* "f2.1 " is a forward of module 2 on micro-batch 1, "b" a backward, "F" and "B" those of its
+ * sublayer 1, "r0 " a reduction, "g0 " the wait for a bucket's weights. */
 static char written[NBYTES];
 
 static void write_down(char what, int number, int micro) {
@@ -23,7 +23,8 @@ static void write_down(char what, int number, int micro) {
 }
 
 static par_status forward(par_module *m, const par_call *call, const par_tensor *x, par_tensor *y) {
-    write_down('f', m->layer, call->micro);
+    CHECK(call->sublayer < 2, "sublayer %d", call->sublayer);
+    write_down(call->sublayer ? 'F' : 'f', m->layer, call->micro);
     return PAR_OK;
 }
 
@@ -162,19 +163,18 @@ static void recomputed(void) {
          "f0.1 f1.1 f2.1 f0.1 f1.1 f2.1 b2.1 r0 b1.1 r1 b0.1 r2 ");
 }
 
-/* Sublayers 1 and 2 are module 1's. Its backward is cut between them; its forward is not, so it
- * waits for what either reads. */
+/* Sublayers 1 and 2 are module 1's. Its forward and its backward are cut between them. */
 static void cut_within(void) {
     walk(PAR_RECOMPUTE_NONE, 1, (int16_t[]){2, 1},
-         "g2 f0.0 g1 g0 f1.0 f2.0 b2.0 B1.0 b1.0 b0.0 "
-         "f0.1 f1.1 f2.1 b2.1 B1.1 r0 b1.1 r1 b0.1 r2 ");
+         "g2 f0.0 g1 f1.0 g0 F1.0 f2.0 b2.0 B1.0 b1.0 b0.0 "
+         "f0.1 f1.1 F1.1 f2.1 b2.1 B1.1 r0 b1.1 r1 b0.1 r2 ");
 }
 
-/* The same in the chunk's first module, where the cut forward has not begun yet. */
+/* The same in the chunk's first module, whose recomputation is not cut. */
 static void cut_within_first(void) {
     walk(PAR_RECOMPUTE_FULL, 0, (int16_t[]){1, 0},
-         "g2 g1 g0 f0.0 f1.0 f2.0 f0.0 f1.0 f2.0 b2.0 "
-         "b1.0 B0.0 b0.0 f0.1 f1.1 f2.1 f0.1 f1.1 f2.1 b2.1 b1.1 B0.1 r0 b0.1 "
+         "g2 g1 f0.0 g0 F0.0 f1.0 f2.0 f0.0 F0.0 f1.0 f2.0 b2.0 "
+         "b1.0 B0.0 b0.0 f0.1 F0.1 f1.1 f2.1 f0.1 F0.1 f1.1 f2.1 b2.1 b1.1 B0.1 r0 b0.1 "
          "r1 r2 ");
 }
 

@@ -119,7 +119,7 @@ typedef struct {
     const int64_t *sample_base; /* on the device: number of the step's first sample; NULL: 0 */
     int64_t first_sample;       /* the micro-batch's first sample, counted from there */
     int16_t micro;
-    int16_t sublayer; /* backward: which one's */
+    int16_t sublayer; /* forward and backward: which one's */
     bool training;    /* false: no dropout, backward will not follow, outputs may be asked for */
     const float
         *loss_seed; /* on the device: dLoss of a target, scale / targets of a full micro-batch */
@@ -134,10 +134,12 @@ typedef struct par_module par_module;
  * fp32 [2] = {loss sum, number of targets} of the micro-batch, equal on all tp ranks, its dy NULL;
  * when training it may leave y to its backward, which finds it in call->loss.
  * Gradients of parameters accumulate with par_grad_beta(). A module with sublayers is asked for the
- * backward of each, from the last to the first, with the same x, dy and dx; what it leaves in dx is
- * kept in between. So the gradients of the later ones are summed over dp under the earlier ones'
- * backward, if par_build.sublayer told which those are. Tensor-parallel communication is inside
- * the module. Every tp rank makes the same calls in the same order.
+ * forward of each, from the first to the last, with the same x and y, and for the backward of each,
+ * from the last to the first, with the same x, dy and dx. Between them nothing else of the chunk
+ * runs, so scratch, and what was left in y or dx, is kept. So the gradients of the later ones are
+ * summed over dp under the earlier ones' backward, and with ZeRO-1 their weights travel under the
+ * earlier ones' forward, if par_build.sublayer told which those are. Tensor-parallel communication
+ * is inside the module. Every tp rank makes the same calls in the same order.
  */
 typedef struct {
     par_status (*build)(par_module *, par_build *);
