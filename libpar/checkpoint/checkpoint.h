@@ -181,6 +181,13 @@ par_status par__contents_shard(const par_checkpoint *c, int file, par__shard *ou
 void par__contents_compare(const par_checkpoint *c, const par_checkpoint_about *about,
                            par_problems *refused, par_problems *notes);
 
+/* copies.c: names of the runs that this rank does not write, behind its part of the manifest:
+ * texts, each with a zero, and an empty one. *nbytes: of all. */
+par_status par__copies_add(const par_checkpoint_run *runs, int n, char **part, size_t *nbytes);
+/* Rank 0, from such parts: what no rank writes is PAR_ERR_ARG, and a copy of another shape. */
+par_status par__copies_check(const char *directory, const par_checkpoint *contents,
+                             char *const *parts, int n_ranks);
+
 /* open.c: index.h5 has the manifest's digest. Without libhdf5. */
 par_status par__index_verify_digest(const par_checkpoint *c);
 
