@@ -101,6 +101,10 @@ par_status par__index_layout(const char *path, const par_checkpoint *checkpoint)
  * are given to nobody. */
 par_status par__index_compare(const char *path, const char *data, size_t nbytes,
                               const par_checkpoint *checkpoint);
+/* Its two halves: that index, malloc'ed, and the same bytes. */
+par_status par__index_again(const par_checkpoint *checkpoint, char **out, size_t *nbytes);
+par_status par__index_same(const char *path, const char *data, size_t nbytes, const char *made,
+                           size_t n_made);
 
 /* json.c: between the two, jansson is this thread's; of the second, false: it had too little
  * memory, and what it has read or written is of no use. */
