@@ -104,6 +104,7 @@ int par_compare(int argc, char **argv) {
     };
     _Static_assert(MAX_RUNS == 8, "the row of runs says how many there may be");
     if (par_tool_read(rows, 2, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    par_tool_output("--out", c.out, PAR_OUTPUT_PAGE, &problems);
     int code = par_tool_refuse("compare", &problems);
     if (code) return code;
     c.n = runs.n;

@@ -313,6 +313,7 @@ static int analyze(int argc, char **argv) {
          .metavar = "FILE"},
     };
     if (par_tool_read(rows, 3, usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    par_tool_output("--csv", a.csv, PAR_OUTPUT_COST_CSV, &problems);
     int code = par_tool_refuse("cost analyze", &problems);
     if (code) return code;
     par_status st = analyze_all(&a, &runs);

@@ -1,8 +1,10 @@
 /* `par data`: a token file of texts or JSON Lines. */
+#define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "par_tool.h"
 #include "text_files.h"
@@ -218,6 +220,21 @@ static void make_rows(data_settings *s, par_option rows[N_ROWS]) {
     memcpy(rows, list, sizeof list);
 }
 
+/* Tokens of a run before are replaced; Megatron's are known by their index. */
+static par_status check_out(const data_settings *s) {
+    char index[4352];
+    par_problems problems = {0};
+    size_t n = strlen(s->out);
+    if (s->format == LLM_C)
+        par_tool_output("--out", s->out, PAR_OUTPUT_TOKENS, &problems);
+    else if (n > 4 && n < sizeof index && strcmp(s->out + n - 4, ".bin") == 0) {
+        snprintf(index, sizeof index, "%.*s.idx", (int)(n - 4), s->out);
+        bool indexed = access(index, F_OK) == 0;
+        par_tool_output("--out", indexed ? index : s->out, PAR_OUTPUT_INDEX, &problems);
+    }
+    return par_problems_status(&problems, PAR_ERR_OPTION);
+}
+
 static par_status make_tokens(const data_settings *s) {
     const par_words *texts = s->field ? &s->jsonl : &s->text;
     text_files list = {.suffix = s->suffix, .order = (text_files_order)s->order};
@@ -234,6 +251,7 @@ static par_status make_tokens(const data_settings *s) {
                            "--out %s: is a text that is read (%s); it is not replaced; legal: "
                            "another name",
                            s->out, same);
+    if (st == PAR_OK) st = check_out(s);
     if (st == PAR_OK) text_files_sort(&list);
     if (st == PAR_OK) st = write_tokens(&list, s);
     text_files_free(&list);

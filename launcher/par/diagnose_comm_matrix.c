@@ -99,6 +99,11 @@ int par_matrix_command(const par_matrix_words *words, int argc, char **argv) {
     struct stat info;
     make_rows(&s, words, rows);
     if (par_tool_read(rows, N_ROWS, words->usage, argc, argv, &problems)) return EXIT_SUCCESS;
+    par_tool_output("--csv", s.csv, PAR_OUTPUT_MATRIX_CSV, &problems);
+    par_tool_output("--json", s.json, PAR_OUTPUT_MATRIX, &problems);
+    par_tool_output("--hdf5", s.hdf5, PAR_OUTPUT_HDF5, &problems);
+    par_tool_output("--svg", s.svg, PAR_OUTPUT_SVG, &problems);
+    par_tool_output("--png", s.png, PAR_OUTPUT_PNG, &problems);
     int code = par_tool_refuse(words->command, &problems);
     if (!code && words->prepare) code = words->prepare(s.runs.words[0]);
     if (code) return code;

@@ -103,6 +103,8 @@ int par_diagnose_memory(int argc, char **argv) {
     if (!s.runs.n == !s.pid)
         par_problem(&problems, "%s; legal: par diagnose memory RUN, or --pid PID",
                     s.runs.n ? "RUN and --pid together" : "there is no RUN");
+    par_tool_output("--folded", s.folded, PAR_OUTPUT_FOLDED, &problems);
+    par_tool_output("--svg", s.svg, PAR_OUTPUT_SVG, &problems);
     int code = par_tool_refuse("diagnose memory", &problems);
     if (code) return code;
     par_status st = find(&s, &report);

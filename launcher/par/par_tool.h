@@ -18,6 +18,25 @@ bool par_tool_read(const par_option *rows, int n, const char *usage, int argc, c
 /* Says the problems of a command's line; returns the exit code, 0 if there are none. */
 int par_tool_refuse(const char *command, par_problems *problems);
 
+/* What commands write, and so what may be replaced by it. */
+typedef enum {
+    PAR_OUTPUT_PAGE,
+    PAR_OUTPUT_SVG,
+    PAR_OUTPUT_PNG,
+    PAR_OUTPUT_HDF5,
+    PAR_OUTPUT_FOLDED,
+    PAR_OUTPUT_MATRIX,
+    PAR_OUTPUT_MATRIX_CSV,
+    PAR_OUTPUT_COST_CSV,
+    PAR_OUTPUT_TOPOLOGY,
+    PAR_OUTPUT_MEASUREMENT,
+    PAR_OUTPUT_TOKENS,
+    PAR_OUTPUT_INDEX
+} par_output;
+/* Before any work: a plain file under this name that is of another kind is a problem. NULL, nothing
+ * there, an empty file: none. What is no plain file is left to who writes. */
+void par_tool_output(const char *option, const char *path, par_output kind, par_problems *problems);
+
 /* The folder of pages: `run` itself, or the newest one beside a log or a directory of checkpoints,
  * or beside the log in a run's directory. */
 void par_pages_find(const char *run, char *directory, size_t nbytes);

@@ -117,12 +117,15 @@ static int report(const char *path, const char *page) {
     report_run run;
     report_page p;
     char beside[1300];
+    par_problems problems = {0};
     par_status st = report_read(path, &run);
     if (*run.directory)
         snprintf(beside, sizeof beside, "%s/report.html", run.directory);
     else
         snprintf(beside, sizeof beside, "%s.html", run.log);
     if (!page) page = beside;
+    par_tool_output("--out", page, PAR_OUTPUT_PAGE, &problems);
+    if (st == PAR_OK) st = par_problems_status(&problems, PAR_ERR_OPTION);
     if (st == PAR_OK) st = report_page_begin(&p, run.name);
     if (st == PAR_OK) {
         put_head(&p, &run);

@@ -73,6 +73,9 @@ static void check(settings *s, const par_world *w, par_problems *problems) {
                     (long long)s->ranks, w->size);
     if (w->launched) s->ranks = w->size;
     if (!s->ranks && product <= 1048576) s->ranks = product;
+    par_tool_output("--json", s->json, PAR_OUTPUT_TOPOLOGY, problems);
+    par_tool_output("--svg", s->svg, PAR_OUTPUT_SVG, problems);
+    par_tool_output("--measure", s->measure, PAR_OUTPUT_MEASUREMENT, problems);
     if (!s->parallel) return;
     if (product > 1048576)
         par_problem(problems, "--parallel: more than 1048576 ranks");

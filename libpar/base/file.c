@@ -179,13 +179,15 @@ static int open_temporary(const char *temporary) {
     }
 }
 
+enum { BLOCK = 1 << 13 };
+
 par_status par__writer_open(const char *path, par__writer *out) {
     struct stat info;
     size_t n = strlen(path) + sizeof PAR__TEMPORARY;
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
         return par_error_set(PAR_ERR_IO, "%s: is %s; it is not replaced; legal: the name of a file",
                              path, S_ISDIR(info.st_mode) ? "a directory" : "not a plain file");
-    char *temporary = malloc(n);
+    char *temporary = malloc(n + BLOCK);
     if (!temporary)
         return par_error_set(PAR_ERR_MEMORY, "%s: no host memory for its temporary name", path);
     snprintf(temporary, n, "%s" PAR__TEMPORARY, path);
@@ -202,21 +204,33 @@ par_status par__writer_open(const char *path, par__writer *out) {
         free(temporary);
         return st;
     }
-    *out = (par__writer){fd, path, temporary};
+    *out = (par__writer){.fd = fd, .path = path, .temporary = temporary, .block = temporary + n};
     return PAR_OK;
 }
 
 /* Errors are of the final name: the temporary one says nothing to people. */
+static par_status flush(par__writer *writer) {
+    size_t n = writer->n_block;
+    writer->n_block = 0;
+    return n == 0 ? PAR_OK : par__write(writer->fd, writer->path, writer->block, n);
+}
+
 par_status par__writer_write(par__writer *writer, const void *data, size_t nbytes) {
-    return par__write(writer->fd, writer->path, data, nbytes);
+    if (nbytes > BLOCK - writer->n_block) PAR_TRY(flush(writer));
+    if (nbytes > BLOCK) return par__write(writer->fd, writer->path, data, nbytes);
+    if (nbytes > 0) memcpy(writer->block + writer->n_block, data, nbytes);
+    writer->n_block += nbytes;
+    return PAR_OK;
 }
 
 par_status par__writer_patch(par__writer *writer, size_t offset, const void *data, size_t nbytes) {
+    PAR_TRY(flush(writer));
     return par__write_at(writer->fd, writer->path, data, nbytes, (int64_t)offset);
 }
 
 /* Complete on the disk, under its temporary name. */
 static par_status finish(par__writer *writer) {
+    PAR_TRY(flush(writer));
     return fsync(writer->fd) == 0 ? PAR_OK : par__write_error(writer->path, "synced");
 }
 
@@ -226,7 +240,7 @@ static par_status publish(par__writer *writer) {
     if (rename(writer->temporary, path) != 0) return par__write_error(path, "given its name");
     close(writer->fd);
     free(writer->temporary);
-    *writer = (par__writer){-1, NULL, NULL};
+    *writer = (par__writer){.fd = -1};
     return par__sync_parent(path);
 }
 
@@ -252,5 +266,5 @@ void par__writer_abort(par__writer *writer) {
     unlink(writer->temporary);
     close(writer->fd);
     free(writer->temporary);
-    *writer = (par__writer){-1, NULL, NULL};
+    *writer = (par__writer){.fd = -1};
 }

@@ -70,6 +70,8 @@ typedef struct {
     int fd;           /* -1: closed */
     const char *path; /* borrowed until commit or abort */
     char *temporary;
+    char *block;    /* small pieces wait in it, so that each is not a system call */
+    size_t n_block; /* bytes that wait */
 } par__writer;
 
 /* What is there under the name and is not a plain file (a directory, a device) is not replaced, nor

@@ -101,6 +101,10 @@ par_status par__index_layout(const char *path, const par_checkpoint *checkpoint)
  * are given to nobody. */
 par_status par__index_compare(const char *path, const char *data, size_t nbytes,
                               const par_checkpoint *checkpoint);
+/* Its two halves: that index, malloc'ed, and the same bytes. */
+par_status par__index_again(const par_checkpoint *checkpoint, char **out, size_t *nbytes);
+par_status par__index_same(const char *path, const char *data, size_t nbytes, const char *made,
+                           size_t n_made);
 
 /* json.c: between the two, jansson is this thread's; of the second, false: it had too little
  * memory, and what it has read or written is of no use. */
@@ -180,6 +184,13 @@ par_status par__contents_shard(const par_checkpoint *c, int file, par__shard *ou
 /* Every pair that differs: a line in `refused` or in `notes`. */
 void par__contents_compare(const par_checkpoint *c, const par_checkpoint_about *about,
                            par_problems *refused, par_problems *notes);
+
+/* copies.c: names of the runs that this rank does not write, behind its part of the manifest:
+ * texts, each with a zero, and an empty one. *nbytes: of all. */
+par_status par__copies_add(const par_checkpoint_run *runs, int n, char **part, size_t *nbytes);
+/* Rank 0, from such parts: what no rank writes is PAR_ERR_ARG, and a copy of another shape. */
+par_status par__copies_check(const char *directory, const par_checkpoint *contents,
+                             char *const *parts, int n_ranks);
 
 /* open.c: index.h5 has the manifest's digest. Without libhdf5. */
 par_status par__index_verify_digest(const par_checkpoint *c);

@@ -94,8 +94,8 @@ par_status par__index_layout(const char *path, const par_checkpoint *c) {
     return st;
 }
 
-/* The index that the manifest describes, malloc'ed; in a new folder, which goes again. */
-static par_status make_again(const par_checkpoint *c, char **out, size_t *nbytes) {
+/* In a new folder, which goes again. */
+par_status par__index_again(const par_checkpoint *c, char **out, size_t *nbytes) {
     char folder[PAR__PATH], path[PAR__PATH];
     const char *root = getenv("TMPDIR");
     PAR_TRY(par__path(folder, root && *root ? root : "/tmp", "par-index-XXXXXX"));
@@ -108,21 +108,27 @@ static par_status make_again(const par_checkpoint *c, char **out, size_t *nbytes
     return st;
 }
 
-par_status par__index_compare(const char *path, const char *data, size_t nbytes,
-                              const par_checkpoint *c) {
-    char *made = NULL;
-    size_t n = 0;
-    par_status st = make_again(c, &made, &n);
-    if (st == PAR_ERR_IO) st = PAR_ERR_UNSUPPORTED; /* of the folder: the checkpoint may be whole */
-    if (st != PAR_OK)
-        return par_error_set(st, "%s: cannot be compared with the manifest: %s", path, par_error());
+par_status par__index_same(const char *path, const char *data, size_t nbytes, const char *made,
+                           size_t n_made) {
     size_t at = 0; /* where they begin to differ */
-    while (at < n && at < nbytes && made[at] == data[at]) at++;
-    free(made);
-    if (at == n && at == nbytes) return PAR_OK;
+    while (at < n_made && at < nbytes && made[at] == data[at]) at++;
+    if (at == n_made && at == nbytes) return PAR_OK;
     PAR_FAIL(PAR_ERR_FORMAT,
              "%s: is not the index that this libhdf5 makes of its manifest, from byte %lld on: "
              "another version wrote it, or somebody changed it; then do not open it with other "
              "tools (loading does not read it)",
              path, (long long)at);
+}
+
+par_status par__index_compare(const char *path, const char *data, size_t nbytes,
+                              const par_checkpoint *c) {
+    char *made = NULL;
+    size_t n = 0;
+    par_status st = par__index_again(c, &made, &n);
+    if (st == PAR_ERR_IO) st = PAR_ERR_UNSUPPORTED; /* of the folder: the checkpoint may be whole */
+    if (st != PAR_OK)
+        return par_error_set(st, "%s: cannot be compared with the manifest: %s", path, par_error());
+    st = par__index_same(path, data, nbytes, made, n);
+    free(made);
+    return st;
 }

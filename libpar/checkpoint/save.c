@@ -25,8 +25,7 @@ static const par_tag tag = {"checkpoint", -1, -1, -1};
 /* ---- between the jobs ---- */
 
 /* Rank 0 gets every rank's part of the manifest. */
-static par_status exchange(par__saving *s, char *mine, int64_t *sizes) {
-    int64_t size = (int64_t)strlen(mine) + 1;
+static par_status exchange(par__saving *s, char *mine, int64_t size, int64_t *sizes) {
     par_status bad = PAR_OK;
     PAR_TRY(par_comm_all_gather(s->world, &size, sizes, 1, PAR_I64, tag, NULL, NULL));
     for (int r = 1; s->first && r < par_comm_size(s->world); r++) {
@@ -48,14 +47,16 @@ static par_status exchange(par__saving *s, char *mine, int64_t *sizes) {
 static par_status gather(par__saving *s) {
     int p = par_comm_size(s->world);
     char *mine = NULL;
+    size_t size = 0;
     int64_t *sizes = calloc((size_t)p, sizeof *sizes);
     s->parts = calloc((size_t)p, sizeof *s->parts);
     par_status st = s->parts && sizes
                         ? PAR_OK
                         : par_error_set(PAR_ERR_MEMORY, "no host memory for %d ranks", p);
     if (st == PAR_OK) st = par__manifest_shard(&s->shard, s->runs, par_comm_rank(s->world), &mine);
+    if (st == PAR_OK) st = par__copies_add(s->left_out, s->n_left_out, &mine, &size);
     st = par_comm_agree(s->world, st);
-    if (st == PAR_OK) st = exchange(s, mine, sizes);
+    if (st == PAR_OK) st = exchange(s, mine, (int64_t)size, sizes);
     if (st == PAR_OK && s->first) s->parts[0] = mine, mine = NULL;
     if (st == PAR_OK && !s->jobs_lay_out)
         st = par_comm_agree(s->world, s->first ? par__save_index(s) : PAR_OK);

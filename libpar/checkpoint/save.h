@@ -19,7 +19,8 @@ typedef struct par_checkpoint_saving {
     par_checkpoint_params params; /* whose texts are in `texts` */
     char *texts;                  /* owned, with the pairs in front */
     par_checkpoint_run *runs;     /* to write; owned, what they point to is not */
-    int n_runs;
+    par_checkpoint_run *left_out; /* copies and padding: behind them in the same memory */
+    int n_runs, n_left_out;
     bool first;          /* rank 0 */
     bool jobs_lay_out;   /* libhdf5 is for the jobs' thread, too: it was built for several */
     float check_element; /* what check_only writes */

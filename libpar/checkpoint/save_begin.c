@@ -22,7 +22,10 @@ static par_status select_some(par__saving *s, const par_checkpoint_run *runs, in
         PAR_REQUIRE(runs[i].data);
         PAR_TRY(par__run_check(&runs[i]));
         par_checkpoint_run plain = par__run_plain(&runs[i]);
-        if (runs[i].replica == 0 && par__run_count(&plain) > 0) s->runs[s->n_runs++] = runs[i];
+        if (runs[i].replica == 0 && par__run_count(&plain) > 0)
+            s->runs[s->n_runs++] = runs[i];
+        else
+            *--s->left_out = runs[i], s->n_left_out++;
     }
     return PAR_OK;
 }
@@ -31,6 +34,7 @@ par_status par__save_select(par__saving *s, const par_checkpoint_run *runs, int 
     const int n_blobs = s->first ? s->params.n_blobs : 0;
     s->runs = malloc(((size_t)n + (size_t)n_blobs + 1) * sizeof *s->runs);
     if (!s->runs) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %d runs", n + n_blobs);
+    s->left_out = s->runs + n + n_blobs + 1;
     PAR_TRY(select_some(s, runs, n));
     return select_some(s, s->params.blobs, n_blobs);
 }
@@ -131,6 +135,7 @@ par_status par__save_shard(par__saving *s) {
     if (s->params.check_only) {
         s->check_element = (float)rank;
         s->n_runs = 1;
+        s->n_left_out = 0;
         s->runs[0] =
             (par_checkpoint_run){.kind = "check", /* there is room for one more than needed */
                                  .name = "check",

@@ -23,7 +23,8 @@ par_status par__save_index(const par__saving *s) {
     par_checkpoint *contents = NULL;
     PAR_TRY(par__path(path, s->temporary, "index.h5"));
     PAR_TRY(par__contents_of(s->params.directory, s->parts, par_comm_size(s->world), &contents));
-    par_status st = par__index_layout(path, contents);
+    par_status st = par__copies_check(s->params.directory, contents, s->parts, contents->n_files);
+    if (st == PAR_OK) st = par__index_layout(path, contents);
     par_checkpoint_close(&contents);
     return st;
 }

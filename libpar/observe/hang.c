@@ -122,6 +122,15 @@ static bool follow(par__hang *h, int i, bool *visited) {
     return found;
 }
 
+/* Where one is gone, those that work may still arrive, or were ended with the rest of the job. */
+static void leave_the_gone(par__hang *h) {
+    bool gone = false;
+    for (int i = 0; i < h->size; i++)
+        gone = gone || (h->ranks[i].culprit && h->ranks[i].sign == PAR__RANK_GONE);
+    for (int i = 0; gone && i < h->size; i++)
+        if (h->ranks[i].sign == PAR__RANK_ALIVE) h->ranks[i].culprit = false;
+}
+
 void par__hang_find(par__hang *h, int rank) {
     bool visited[4096] = {false}, found = false;
     h->n_culprits = 0;
@@ -141,6 +150,7 @@ void par__hang_find(par__hang *h, int rank) {
             if (is_waiting(&h->ranks[k]) && same_group(&h->ranks[k].page, &a->axes[a->wait_axis]))
                 h->ranks[k].culprit = true;
     }
+    leave_the_gone(h);
     for (int i = 0; i < h->size; i++) h->n_culprits += h->ranks[i].culprit;
     h->circle = !found && h->n_culprits > 0;
 }

@@ -3,8 +3,9 @@
  * the waiting. A rank in a collective waits for those of the group that have started fewer, or that
  * wait for nothing; one in a send or receive for its peer; one that waits for the device as one
  * that is in a collective of each of its groups. Who waits for nobody, is stopped or gone, is the
- * one that did not arrive. If there is none, ranks wait for each other in a circle: they started
- * different operations, or what they sent does not come through.
+ * one that did not arrive; where one is gone, a rank that lives is not. If there is none, ranks
+ * wait for each other in a circle: they started different operations, or what they sent does not
+ * come through.
  */
 #ifndef PAR__HANG_H
 #define PAR__HANG_H

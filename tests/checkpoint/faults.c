@@ -174,6 +174,9 @@ static void check_after(bool again, long n, par_status saved) {
           "call %ld, %s: %s: %s", n, fault.call, par_status_text(saved), why);
     CHECK(saved == PAR_OK || strstr(why, f.directory), "call %ld, %s: no path in \"%s\"", n,
           fault.call, why);
+    CHECK(saved == PAR_OK || !fault.for_good || strstr(why, strerror(fault.error)) ||
+              strstr(why, "is the disk full?"),
+          "call %ld, %s: no cause in \"%s\"", n, fault.call, why);
     bool stays = fault.for_good && strstr(why, "could not be withdrawn");
     par_status st = fixture_load(&f);
     CHECK(st == PAR_OK, "call %ld, %s: nothing loads: %s", n, fault.call, par_error());

@@ -7,13 +7,14 @@
  * A trainer for inference resumes each third of them, with the weights of a trainer that can train.
  *
  * Then the library alone: a user's own matrix, vector and blobs, saved by 8 ranks as rows and
- * loaded as columns, and read without MPI.
+ * loaded as columns, and read without MPI; and tensors that the ranks do not hold once.
  */
 #define _GNU_SOURCE
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../harness.h"
 #include "../train/check.h"
@@ -312,8 +313,82 @@ static void own(par_transport *transport) {
     MPI_Comm_free(&comm);
 }
 
+/* Tensors that the ranks do not have each element of once: what each of two ranks holds of one of 8
+ * elements, [first, end), and which copy that is; the second one may say another shape. */
+static const struct {
+    const char *what, *message;
+    struct {
+        int first, end, replica;
+    } holds[2];
+    int other;
+} wrong[] = {
+    {"copies alone", "mine/vector: would not be saved", {{0, 8, 1}, {0, 8, 2}}, 0},
+    {"copies of parts", "mine/vector: would not be saved", {{0, 4, 1}, {4, 8, 3}}, 0},
+    {"twice", "mine/vector: the ranks hold 16 elements of [8, 1]", {{0, 8, 0}, {0, 8, 0}}, 0},
+    {"a part twice",
+     "mine/vector: the ranks hold 10 elements of [8, 1]",
+     {{0, 5, 0}, {3, 8, 0}},
+     0},
+    {"a gap", "mine/vector: the ranks hold 6 elements of [8, 1]", {{0, 3, 0}, {5, 8, 0}}, 0},
+    {"a gap behind a copy", "the ranks hold 4 elements of [8, 1]", {{0, 4, 0}, {4, 8, 1}}, 0},
+    {"a part twice and a gap", "the ranks hold 8 elements of [8, 1]", {{0, 4, 0}, {0, 4, 0}}, 0},
+    {"another copy", "rank 1 has a copy of [9, 1] in fp32", {{0, 8, 0}, {0, 8, 1}}, 9},
+};
+
+static par_status save_either(par_comm *group, const par_checkpoint_params *params,
+                              const par_checkpoint_run *runs, int n, bool behind) {
+    static par_checkpoint_result result;
+    par_checkpoint_saving *saving = NULL;
+    if (!behind) return par_checkpoint_save(group, params, runs, n, &result);
+    PAR_TRY(par_checkpoint_save_begin(group, params, runs, n, &saving));
+    return par_checkpoint_save_end(&saving, &result);
+}
+
+/* Each is refused on every rank with its name, at once and in the background; so is a blob of which
+ * all are copies. What is right is saved beside them, and nothing else is left. */
+static void own_wrong(par_transport *transport) {
+    if (par_checkpoint_missing()) {
+        harness_skip("%s", par_checkpoint_missing());
+        return;
+    }
+    const par_comm_params world = {.axis = "world"};
+    MPI_Comm comm = check_comm(transport);
+    int rank = par_transport_rank(transport);
+    char directory[300], path[400];
+    float data[8] = {0.5f};
+    par_comm *group = NULL;
+    make_directory(comm, directory, (int)sizeof directory);
+    CHECK_OK(par_comm_create(transport, &world, NULL, &group));
+    for (int i = 0; i < 2 * HARNESS_COUNT(wrong); i++) {
+        int k = i / 2, first = wrong[k].holds[rank].first, end = wrong[k].holds[rank].end;
+        par_checkpoint_run runs[2] = {{.kind = "mine", .name = "here", .dtype = PAR_F32, .n = 1},
+                                      {.kind = "mine", .name = "vector", .dtype = PAR_F32}};
+        const par_checkpoint_params params = {.directory = directory, .step = i};
+        runs[0].data = runs[1].data = data;
+        runs[1].n = runs[1].extent[0] = runs[1].local[0] = end - first;
+        runs[1].offset[0] = first;
+        runs[1].replica = wrong[k].holds[rank].replica;
+        runs[1].global[0] = wrong[k].other && rank ? wrong[k].other : 8;
+        runs[1].ndim = 1;
+        runs[1].global[1] = runs[1].extent[1] = runs[1].local[1] = 1;
+        CHECK_FAILS(save_either(group, &params, runs, 2, i % 2), PAR_ERR_ARG, wrong[k].message);
+        snprintf(path, sizeof path, "%s/step_%08d", directory, i);
+        CHECK(access(path, F_OK) != 0, "%s: %s is there", wrong[k].what, path);
+        runs[1].ndim = 0;
+        runs[1].replica = 1 + rank;
+        CHECK_FAILS(save_either(group, &params, runs, 2, i % 2), PAR_ERR_ARG,
+                    "mine/vector: would not be saved");
+        CHECK_OK(save_either(group, &params, runs, 1, i % 2));
+        CHECK(access(path, F_OK) == 0, "%s is not there", path);
+    }
+    par_comm_destroy(&group);
+    remove_directory(comm, directory);
+    MPI_Comm_free(&comm);
+}
+
 static const harness_case cases[] = {
     {"own-tensors", NULL, 8, own, 60},
+    {"own-wrong", NULL, 2, own_wrong, 60},
     {"gpt", NULL, 8, gpt, 600},
     {"llama", NULL, 8, llama, 600},
 };

@@ -1,9 +1,11 @@
 /*
- * What `par report`, `par cost` and `par diagnose nccl-matrix` read, mutated: see ../mutate.h. A
- * run's directory becomes a page, and records of NCCL calls a matrix.
+ * What `par report`, `par compare`, `par cost` and `par diagnose nccl-matrix` read, mutated: see
+ * ../mutate.h. A run's directory becomes a page, two of them a comparison, and records of NCCL
+ * calls a matrix. fuzz_words.c has what `par run` and `train_llm` read.
  */
 #include "../../launcher/par/cost.c" /* its functions are static */
 
+#include "../../launcher/par/compare.h"
 #include "../../launcher/par/nccl_traffic.h"
 #include "../../launcher/par/report.h"
 #include "../../launcher/par/run.h"
@@ -11,6 +13,7 @@
 #include "../../launcher/par/vocabulary.h"
 #include "../harness.h"
 #include "../mutate.h"
+#include "fuzz.h"
 
 /* Every section, into memory. */
 static void page(const report_run *run) {
@@ -64,6 +67,37 @@ static int target_cost(const uint8_t *data, size_t n) {
     free(a.rows);
     free(a.seen);
     return found ? 0 : -1;
+}
+
+static comparison both = {.n = 2, .names = {"sound", "mutated"}};
+
+/* Beside a sound run: each number and option of the two, and the page. */
+static int target_compare(const uint8_t *data, size_t n) {
+    static const char *names[MAX_OPTIONS];
+    report_run *run = &both.runs[1];
+    char text[80];
+    mutate_file("log.jsonl", data, n);
+    par_status st = report_read(mutate_folder(), run);
+    bool whole = st == PAR_OK && run->reading.n_left_out == 0 && run->reading.n_records > 0;
+    for (int i = 0; st == PAR_OK && i < compare_n_numbers(); i++)
+        for (int k = 0; k < both.n && compare_any_has(&both, i); k++) {
+            compare_number_text(&both, i, k, text);
+            CHECK(*text && strlen(text) < 64, "%s: no text", compare_number_name(i));
+        }
+    int n_names = st == PAR_OK ? compare_option_names(&both, names, MAX_OPTIONS) : 0;
+    for (int i = 0; i < n_names; i++)
+        if (compare_differs(&both, names[i])) compare_option_text(names[i], text);
+    if (st == PAR_OK) CHECK_OK(compare_write_page(&both));
+    report_close(run);
+    return whole ? 0 : -1;
+}
+
+static void compared(void) {
+    mutate_file("log.jsonl", log_text, sizeof log_text - 1);
+    CHECK_OK(report_read(mutate_folder(), &both.runs[0]));
+    mutate_run("compare-log", target_compare, log_text, sizeof log_text - 1, 300);
+    report_close(&both.runs[0]);
+    mutate_end();
 }
 
 static void logs(void) {
@@ -188,9 +222,10 @@ static void texts(void) {
 }
 
 int main(int argc, char **argv) {
-    static const harness_case cases[] = {{"logs", logs, 0, NULL, 0},
-                                         {"trace", trace, 0, NULL, 0},
-                                         {"nccl", nccl, 0, NULL, 0},
-                                         {"texts", texts, 0, NULL, 0}};
+    static const harness_case cases[] = {
+        {"logs", logs, 0, NULL, 0},           {"trace", trace, 0, NULL, 0},
+        {"compare", compared, 0, NULL, 0},    {"nccl", nccl, 0, NULL, 0},
+        {"texts", texts, 0, NULL, 0},         {"hosts", fuzz_hosts, 0, NULL, 0},
+        {"prompts", fuzz_prompts, 0, NULL, 0}};
     return harness_main("fuzz-par", cases, HARNESS_COUNT(cases), argc, argv);
 }

@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "../harness.h"
 #include "../mutate.h"
+#include "libpar/base/cores.h"
 #include "libpar/observe/hang.h"
 #include "par/par.h"
 
@@ -392,12 +394,43 @@ static void timeline(void) {
     mutate_end();
 }
 
+/* ---- limits of cgroups ---- */
+
+/* The list, then each file of the group "a", with a form feed between them; a part that is not
+ * there leaves an empty file. Accepted: there is a limit of cores and one of memory. */
+static int target_cgroups(const uint8_t *data, size_t n) {
+    static const char *const names[] = {"list", "a/cpu.max", "a/memory.max", "a/memory.current",
+                                        "a/memory.stat"};
+    const uint8_t *end = data + n;
+    size_t limit;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const uint8_t *stop = data < end ? memchr(data, '\f', (size_t)(end - data)) : NULL;
+        if (!stop) stop = end;
+        mutate_file(names[i], data, (size_t)(stop - data));
+        data = stop < end ? stop + 1 : end;
+    }
+    int cores = par__cgroup_cores(mutate_path("list"), mutate_folder());
+    size_t left = par__cgroup_memory(mutate_path("list"), mutate_folder(), &limit);
+    CHECK(cores >= 0 && left <= limit, "%d cores, %zu of %zu bytes", cores, left, limit);
+    return cores > 0 && limit > 0 ? 0 : -1;
+}
+
+static void cgroups(void) {
+    static const char sound[] = "12:cpu,cpuacct:/x\n0::/a\n\f250000 100000\n\f1073741824\n\f"
+                                "268435456\n\fanon 5\ninactive_file 4096\n";
+    char group[512];
+    snprintf(group, sizeof group, "%s/a", mutate_folder());
+    if (mkdir(group, 0700) != 0) CHECK(false, "%s: cannot be made", group);
+    mutate_run("cgroups", target_cgroups, sound, sizeof sound - 1, 1000);
+    mutate_end();
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {"pages", pages, 0, NULL, 0},       {"logs", logs, 0, NULL, 0},
         {"csv", csv, 0, NULL, 0},           {"events", events, 0, NULL, 0},
         {"matrix", matrix, 0, NULL, 0},     {"memory", memory, 0, NULL, 0},
-        {"timeline", timeline, 0, NULL, 0},
+        {"timeline", timeline, 0, NULL, 0}, {"cgroups", cgroups, 0, NULL, 0},
     };
     return harness_main("fuzz-observe", cases, HARNESS_COUNT(cases), argc, argv);
 }

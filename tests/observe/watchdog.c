@@ -202,6 +202,8 @@ static void pages(par_transport *transport) {
     group_of_four(ranks, &h);
     ranks[3].page.wait = PAR__WAIT_NONE; /* computes, having started it */
     expect(&h, "rank 3 did not arrive");
+    ranks[1].sign = PAR__RANK_GONE; /* for good; rank 3 works */
+    expect(&h, "rank 1 did not arrive");
     group_of_four(ranks, &h);
     ranks[1].sign = PAR__RANK_STOPPED;
     expect(&h, "rank 1 did not arrive");

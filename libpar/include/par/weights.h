@@ -87,7 +87,8 @@ PAR_API void par_weights_of_llmc(const par_llmc *file, par_weights *out);
  * zeros: temporary name, fsync, rename.
  *
  * Not collective. Errors: PAR_ERR_UNSUPPORTED: another type, or a model that llm.c does not
- * compute, with the reason; PAR_ERR_IO; PAR_ERR_MEMORY; those of `read`.
+ * compute, with the reason; PAR_ERR_IO: also when `path` is there already; PAR_ERR_MEMORY; those of
+ * `read`.
  */
 PAR_API par_status par_weights_write_llmc(const par_weights *from, const char *path,
                                           par_dtype dtype);
