@@ -156,7 +156,7 @@ static int training_rows(llm_settings *s, par_option *t) {
     const char *g = "Training";
     const par_option rows[] = {
         INT("batch", batch, "32", "1..", "samples per step, over all ranks", .recorded = IN_LOG,
-            .also = "batch-size|global-batch-size|train-batch-size"),
+            .also = "+batch-size|global-batch-size|train-batch-size"),
         INT("micro-batch", micro_batch, "0", "0..",
             "samples that a rank works on at a time; 0: up to 8 that leave pp micro-batches",
             .recorded = IN_LOG,
