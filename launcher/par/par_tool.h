@@ -18,6 +18,10 @@ bool par_tool_read(const par_option *rows, int n, const char *usage, int argc, c
 /* Says the problems of a command's line; returns the exit code, 0 if there are none. */
 int par_tool_refuse(const char *command, par_problems *problems);
 
+/* PAR_ERR_OPTION: the file that an option names for writing is one that is read. NULL: it names
+ * none. */
+par_status par_tool_keep(const char *option, const char *path, const char *source);
+
 /* The folder of pages: `run` itself, or the newest one beside a log or a directory of checkpoints,
  * or beside the log in a run's directory. */
 void par_pages_find(const char *run, char *directory, size_t nbytes);

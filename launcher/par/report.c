@@ -122,6 +122,7 @@ static int report(const char *path, const char *page) {
         snprintf(beside, sizeof beside, "%s/report.html", run.directory);
     else
         snprintf(beside, sizeof beside, "%s.html", run.log);
+    if (st == PAR_OK) st = par_tool_keep("out", page, run.log);
     if (!page) page = beside;
     if (st == PAR_OK) st = report_page_begin(&p, run.name);
     if (st == PAR_OK) {
