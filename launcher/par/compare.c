@@ -47,10 +47,18 @@ static void option_cell(const comparison *c, int run, const char *key, int numbe
     snprintf(text, 64, "%.63s", *value ? value : "-");
 }
 
+static void about_cell(const comparison *c, int run, const char *key, int number, char text[64]) {
+    (void)number;
+    snprintf(text, 64, "%.63s", report_about(&c->runs[run], key));
+}
+
 static void print_all(const comparison *c) {
     const char *names[MAX_OPTIONS];
     int n = compare_option_names(c, names, MAX_OPTIONS);
     print_row("", c, name_cell, NULL, 0);
+    for (int i = 0; compare_about(i); i++)
+        if (compare_about_differs(c, i))
+            print_row(compare_about(i), c, about_cell, compare_about(i), 0);
     for (int i = 0; i < compare_n_numbers(); i++)
         if (compare_any_has(c, i)) print_row(compare_number_name(i), c, number_cell, NULL, i);
     for (int i = 0; i < n; i++) {
@@ -59,12 +67,22 @@ static void print_all(const comparison *c) {
         compare_option_text(names[i], text);
         print_row(text, c, option_cell, names[i], 0);
     }
+    for (int i = 0; i < c->n; i++) {
+        char text[256];
+        if (compare_left_out(c, i, text, sizeof text)) printf("note: %s\n", text);
+    }
     printf("%s\n", c->out);
 }
 
 static int compare(comparison *c, const char *const *paths) {
-    par_status st = PAR_OK;
-    for (int i = 0; i < c->n && st == PAR_OK; i++) st = report_read(paths[i], &c->runs[i]);
+    par_problems problems = {0};
+    for (int i = 0; i < c->n; i++) {
+        par_status read = report_read(paths[i], &c->runs[i]);
+        if (read == PAR_OK) read = par_tool_keep("out", c->out, c->runs[i].log);
+        if (read != PAR_OK) par_problem(&problems, "%s", par_error());
+    }
+    int code = par_tool_refuse("compare", &problems);
+    par_status st = code ? PAR_ERR_IO : PAR_OK;
     /* a run's name is the last part of its path; where two are equal, they get their numbers */
     for (int i = 0; i < c->n && st == PAR_OK; i++) {
         bool equal = false;
@@ -78,7 +96,7 @@ static int compare(comparison *c, const char *const *paths) {
     if (st == PAR_OK) st = compare_write_page(c);
     if (st == PAR_OK)
         print_all(c);
-    else
+    else if (!code)
         fprintf(stderr, "par compare: %s\n", par_error());
     for (int i = 0; i < c->n; i++) report_close(&c->runs[i]);
     return st == PAR_OK ? EXIT_SUCCESS : PAR_TOOL_INPUT;

@@ -22,6 +22,12 @@ const char *compare_number_name(int number);
 void compare_number_text(const comparison *c, int number, int run, char text[64]);
 bool compare_any_has(const comparison *c, int number);
 
+/* What the runs' starts say beside options: "version", "ranks", ...; NULL behind the last one. */
+const char *compare_about(int which);
+bool compare_about_differs(const comparison *c, int which);
+/* "a: lines that are not records are left out: 1; the first is line 12"; false: there is none. */
+bool compare_left_out(const comparison *c, int run, char *text, size_t nbytes);
+
 /* Names of all options of all runs, each once, in the order of the first that has them. */
 int compare_option_names(const comparison *c, const char **names, int max);
 bool compare_differs(const comparison *c, const char *option);

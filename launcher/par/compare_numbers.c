@@ -71,7 +71,10 @@ void compare_number_text(const comparison *c, int number, int run, char text[64]
     char value[REPORT_TEXT];
     double own = numbers[number].of(&c->runs[run]), first = numbers[number].of(&c->runs[0]);
     numbers[number].text(own, value);
-    if (run > 0 && numbers[number].ratio && own / first > 0 && isfinite(own / first))
+    const char *all = report_value(&c->runs[run].options, "steps");
+    if (numbers[number].of == last_step && strtod(all, NULL) > own) /* it runs, or ended early */
+        snprintf(text, 64, "%s of %.20s", value, all);
+    else if (run > 0 && numbers[number].ratio && own / first > 0 && isfinite(own / first))
         snprintf(text, 64, "%s (%.3g x)", value, own / first);
     else
         snprintf(text, 64, "%s", value);
@@ -81,6 +84,26 @@ bool compare_any_has(const comparison *c, int number) {
     for (int i = 0; i < c->n; i++)
         if (!isnan(numbers[number].of(&c->runs[i]))) return true;
     return false;
+}
+
+const char *compare_about(int which) {
+    static const char *const about[] = {"version", "ranks", "threads", NULL};
+    return about[which];
+}
+
+bool compare_about_differs(const comparison *c, int which) {
+    const char *name = compare_about(which), *first = report_about(&c->runs[0], name);
+    for (int i = 1; i < c->n; i++)
+        if (strcmp(report_about(&c->runs[i], name), first) != 0) return true;
+    return false;
+}
+
+bool compare_left_out(const comparison *c, int run, char *text, size_t nbytes) {
+    const par_log_reading *r = &c->runs[run].reading;
+    snprintf(text, nbytes,
+             "%s: lines that are not records are left out: %lld; the first is line %lld",
+             c->names[run], (long long)r->n_left_out, (long long)r->left_out);
+    return r->n_left_out > 0;
 }
 
 int compare_n_numbers(void) {

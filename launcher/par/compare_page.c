@@ -105,7 +105,17 @@ par_status compare_write_page(const comparison *c) {
             report_cell(&p, text);
         }
     }
+    for (int i = 0; compare_about(i); i++) {
+        if (!compare_about_differs(c, i)) continue;
+        report_row(&p);
+        report_cell(&p, compare_about(i));
+        for (int k = 0; k < c->n; k++) report_cell(&p, report_about(&c->runs[k], compare_about(i)));
+    }
     report_table_end(&p);
+    for (int i = 0; i < c->n; i++) {
+        char text[256];
+        if (compare_left_out(c, i, text, sizeof text)) report_note(&p, "%s", text);
+    }
     report_section(&p, "differ", "Options that differ");
     put_options(&p, c);
     for (size_t i = 0; i < sizeof curves / sizeof *curves; i++) {

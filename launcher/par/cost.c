@@ -143,6 +143,7 @@ static void leave_out(analysis *a, const char *path, const char *why) {
 
 static par_status read_log(analysis *a, const char *path) {
     par_log_reading reading = {0};
+    PAR_TRY(par_tool_keep("csv", a->csv, path));
     a->began = false;
     par_status st = par_log_read(path, take, a, &reading);
     bool began = a->began;
@@ -153,8 +154,8 @@ static par_status read_log(analysis *a, const char *path) {
     else if (!began)
         leave_out(a, path, "is not the log of a run");
     else if (reading.n_left_out)
-        fprintf(stderr, "par cost: %s: %lld lines are not records, the first is line %lld\n", path,
-                (long long)reading.n_left_out, (long long)reading.left_out);
+        fprintf(stderr, "par cost: %s: lines that are not records: %lld; the first is line %lld\n",
+                path, (long long)reading.n_left_out, (long long)reading.left_out);
     return PAR_OK;
 }
 

@@ -90,6 +90,15 @@ static par_status show(const settings *s, const par_matrix *m) {
     return PAR_OK;
 }
 
+/* What is written must not be what is read. */
+static par_status keep(const settings *s, const char *path) {
+    const char *const files[][2] = {
+        {"csv", s->csv}, {"json", s->json}, {"hdf5", s->hdf5}, {"svg", s->svg}, {"png", s->png}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        PAR_TRY(par_tool_keep(files[i][0], files[i][1], path));
+    return PAR_OK;
+}
+
 int par_matrix_command(const par_matrix_words *words, int argc, char **argv) {
     settings s = {0};
     par_problems problems = {0};
@@ -110,7 +119,8 @@ int par_matrix_command(const par_matrix_words *words, int argc, char **argv) {
     const char *run = s.runs.words[0];
     bool folder = stat(run, &info) == 0 && S_ISDIR(info.st_mode);
     snprintf(path, sizeof path, "%s%s", run, folder ? "/matrix.json" : "");
-    par_status st = par_matrix_read_json(path, &m);
+    par_status st = keep(&s, path);
+    if (st == PAR_OK) st = par_matrix_read_json(path, &m);
     if (st == PAR_OK) st = show(&s, m);
     par_matrix_destroy(&m);
     if (st == PAR_OK) return EXIT_SUCCESS;

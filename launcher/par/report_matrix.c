@@ -65,13 +65,12 @@ static void put_cell(report_page *p, const heat_map *h, int row, int column, dou
     double bytes = h->bytes[row * h->cells + column];
     double predicted = h->predicted[row * h->cells + column];
     bool wrong = h->compared && bytes != predicted;
-    double shade = high > low ? log(bytes / low) / log(high / low) : 1;
     char text[REPORT_TEXT];
     if (bytes <= 0 && !wrong) return;
     report_put(p,
                "<rect class=\"cell\" fill-opacity=\"%.2f\" x=\"%d\" y=\"%d\" width=\"1\" "
                "height=\"1\">",
-               bytes > 0 ? 0.15 + 0.85 * shade : 0, column, row);
+               bytes > 0 ? 0.15 + 0.85 * par_matrix_shade(low, high, bytes) : 0, column, row);
     report_put(p, "<title>%d to %d: %s", row * h->group, column * h->group,
                report_bytes(bytes, text));
     if (wrong) report_put(p, ", predicted %s", report_bytes(predicted, text));

@@ -15,14 +15,15 @@
 #include "run.h"
 
 /* train_llm itself says what is wrong with its options, all at once: in a file, or here if that is
- * NULL. */
-static int check_program(const run_settings *s, const char *file) {
+ * NULL. Files that they name must be here, too, before a job with ranks on this host. */
+static int check_program(const run_settings *s, const char *file, bool starts) {
     run_words words = {0};
     int status = 0;
     for (int i = 0; i < s->program.n; i++) run_word(&words, "%s", s->program.words[i]);
     run_word(&words, "--dry-run");
     run_word(&words, "--ranks");
     run_word(&words, "%lld", (long long)s->ranks);
+    if (starts && run_map_is_here(s)) run_word(&words, "--check-files");
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
@@ -214,7 +215,7 @@ static int run_or_check(run_settings *s, bool check_only) {
     char directory[RUN_PATH], file[RUN_PATH];
     run_launch l = {0};
     if (check_only) {
-        if (run_is_train_llm(s)) return check_program(s, NULL);
+        if (run_is_train_llm(s)) return check_program(s, NULL, false);
         fprintf(stderr, "par check: %s: only train_llm's options can be checked\n",
                 s->program.words[0]);
         return PAR_TOOL_INPUT;
@@ -237,7 +238,7 @@ static int run_or_check(run_settings *s, bool check_only) {
     }
     snprintf(file, sizeof file, "%.900s/check", directory);
     run_program_prepare(s, directory);
-    int code = s->check && run_is_train_llm(s) ? check_program(s, file) : 0;
+    int code = s->check && run_is_train_llm(s) ? check_program(s, file, true) : 0;
     if (code != 0) {
         copy_to_stderr(file);
         fprintf(stderr, "par run: nothing was started\n");
@@ -251,12 +252,12 @@ static int run_or_check(run_settings *s, bool check_only) {
 }
 
 /* Beside par run's own problems, those of the program: all are told at once. */
-static void tell_program_too(const run_settings *s) {
+static void tell_program_too(const run_settings *s, bool starts) {
     char file[] = "/tmp/par-run-XXXXXX";
     int fd = s->check && s->ranks > 0 && run_is_train_llm(s) ? mkstemp(file) : -1;
     if (fd < 0) return;
     close(fd);
-    if (check_program(s, file) != 0) copy_to_stderr(file);
+    if (check_program(s, file, starts) != 0) copy_to_stderr(file);
     unlink(file);
 }
 
@@ -266,7 +267,7 @@ static int start(int argc, char **argv, bool check_only) {
     if (run_options_read(&s, argc, argv, &problems)) return EXIT_SUCCESS;
     int code = par_tool_refuse(check_only ? "check" : "run", &problems);
     if (code)
-        tell_program_too(&s);
+        tell_program_too(&s, !check_only);
     else
         code = run_or_check(&s, check_only);
     run_words_free(&s.environment);

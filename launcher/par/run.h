@@ -77,6 +77,8 @@ typedef struct {
     par_layout layout;
 } run_map;
 
+/* Ranks of the job will be on this host, as far as it can be known. */
+bool run_map_is_here(const run_settings *s);
 /* `slurm`: the hosts are those of the Slurm job around it. */
 void run_map_find(const run_settings *s, bool slurm, run_map *out);
 /* The flags of that MPI's launcher, and where these cannot say the map, what stands in front of the

@@ -74,6 +74,12 @@ static host_list find_hosts(const run_settings *s, bool slurm) {
     return hosts;
 }
 
+bool run_map_is_here(const run_settings *s) {
+    static host_list hosts;
+    hosts = find_hosts(s, s->launcher == RUN_SLURM || getenv("SLURM_JOB_ID"));
+    return hosts.here;
+}
+
 /* Hardware threads that this process may run on. */
 static int own_threads(void) {
     cpu_set_t cpus;

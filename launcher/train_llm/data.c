@@ -94,35 +94,49 @@ static par_status keep_file(const llm_run *r, const char *tokens) {
     return PAR_OK;
 }
 
-static par_status open_sets(const llm_run *r, llm_data *d) {
-    if (!r->set.data)
-        return par_error_set(
-            PAR_ERR_OPTION,
-            "--data: is missing; legal: a token file (Megatron, llm.c, nanoGPT). ./quickstart "
-            "makes %s of the text on this machine, ./par data of any text",
-            quickstart_tokens);
-    PAR_TRY(parse_sets(r->set.data, d));
+static par_status list_sets(const llm_run *r, llm_data *d) {
+    if (r->set.data) return parse_sets(r->set.data, d);
+    return par_error_set(
+        PAR_ERR_OPTION,
+        "--data: is missing; legal: a token file (Megatron, llm.c, nanoGPT). ./quickstart makes %s "
+        "of the text on this machine, ./par data of any text",
+        quickstart_tokens);
+}
+
+static par_status open_set(const llm_run *r, llm_data_set *set) {
     const par_tokens_params params = {.form = (par_tokens_form)r->set.data_form,
                                       .vocab = r->config.vocab};
-    for (int k = 0; k < d->n_sets; k++) {
-        llm_data_set *set = &d->sets[k];
-        par_status st = par_tokens_open_as(set->path, &params, &set->tokens);
-        if (st != PAR_OK && strstr(par_error(), "form"))
-            return par_error_set(st, "%s (--data-form)", par_error());
-        PAR_TRY(st);
-        PAR_TRY(keep_file(r, set->path));
-        int64_t n = par_tokens_n(set->tokens), shortest = r->config.tokens + 1;
-        set->end = n;
-        set->cut = n - (int64_t)((double)n * r->set.split);
-        if (set->cut < shortest || (r->set.split > 0 && n - set->cut < shortest))
-            return par_error_set(
-                PAR_ERR_OPTION,
-                "%s: has %lld token%s, %lld of them for validation; legal: --tokens + 1 = %lld or "
-                "more in each part",
-                set->path, (long long)n, llm_report_s(n), (long long)(n - set->cut),
-                (long long)shortest);
-    }
+    par_status st = par_tokens_open_as(set->path, &params, &set->tokens);
+    if (st != PAR_OK && strstr(par_error(), "form"))
+        return par_error_set(st, "%s (--data-form)", par_error());
+    PAR_TRY(st);
+    PAR_TRY(keep_file(r, set->path));
+    int64_t n = par_tokens_n(set->tokens), shortest = r->config.tokens + 1;
+    set->end = n;
+    set->cut = n - (int64_t)((double)n * r->set.split);
+    if (set->cut < shortest || (r->set.split > 0 && n - set->cut < shortest))
+        return par_error_set(
+            PAR_ERR_OPTION,
+            "%s: has %lld token%s, %lld of them for validation; legal: --tokens + 1 = %lld or more "
+            "in each part",
+            set->path, (long long)n, llm_report_s(n), (long long)(n - set->cut),
+            (long long)shortest);
     return PAR_OK;
+}
+
+static par_status open_sets(const llm_run *r, llm_data *d) {
+    PAR_TRY(list_sets(r, d));
+    for (int k = 0; k < d->n_sets; k++) PAR_TRY(open_set(r, &d->sets[k]));
+    return PAR_OK;
+}
+
+void llm_data_check(const llm_run *r, par_problems *problems) {
+    static llm_data d;
+    memset(&d, 0, sizeof d);
+    if (list_sets(r, &d) != PAR_OK) par_problem(problems, "%s", par_error());
+    for (int k = 0; k < d.n_sets; k++)
+        if (open_set(r, &d.sets[k]) != PAR_OK) par_problem(problems, "--data %s", par_error());
+    llm_data_close(&d);
 }
 
 typedef struct {

@@ -53,6 +53,21 @@ static _Noreturn void end(par_status st, const llm_run *r, int rank, bool alone)
     leave(alone ? EXIT_BROKEN : exit_code(st, r->began), alone);
 }
 
+/* One process for all ranks: what is wrong with the options, and with the files if they must be
+ * here. */
+static par_status settle_alone(llm_run *r, int world_size, par_problems *problems) {
+    const llm_settings *s = &r->set;
+    par_import *import = NULL;
+    par_status st = s->import ? par_import_open(s->import, &import) : PAR_OK;
+    if (st != PAR_OK) par_problem(problems, "--import: %s", par_error());
+    if (import) r->config = *par_import_config(import);
+    par_import_close(&import);
+    if (st == PAR_OK && llm_settle(r, world_size, problems) == PAR_ERR_MEMORY)
+        return PAR_ERR_MEMORY;
+    if (s->check_files) llm_files_check(r, problems);
+    return par_problems_status(problems, PAR_ERR_OPTION);
+}
+
 /* The plan and the pictures of a run need no peers: a world as large as the layout says, also
  * without mpirun. */
 static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *problems) {
@@ -61,15 +76,10 @@ static par_status dry_run(llm_run *r, int world_size, int rank, par_problems *pr
     int64_t product = 1;
     for (int i = 0; i < 4; i++) product *= sizes[i] && product < 1000000 ? sizes[i] : 1;
     if (world_size == 1) world_size = (int)(s->ranks ? s->ranks : product);
-    if (s->import) {
-        par_import *import = NULL;
-        PAR_TRY(par_import_open(s->import, &import));
-        r->config = *par_import_config(import);
-        par_import_close(&import);
-    }
-    PAR_TRY(llm_settle(r, world_size, problems));
+    PAR_TRY(settle_alone(r, world_size, problems));
     if (llm_settle_vocab_is_open(r))
         PAR_TRY(llm_settle_vocab(r, world_size, llm_generate_vocab(s)));
+    if (!s->check_files) llm_files_check(r, &r->notes);
     PAR_TRY(llm_world_device_alone(s)); /* the plan has its kernels' workspaces */
     if (rank != 0) return PAR_OK;
     PAR_TRY(llm_report_plan(r, world_size));

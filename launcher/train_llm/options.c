@@ -156,7 +156,7 @@ static int training_rows(llm_settings *s, par_option *t) {
     const char *g = "Training";
     const par_option rows[] = {
         INT("batch", batch, "32", "1..", "samples per step, over all ranks", .recorded = IN_LOG,
-            .also = "batch-size|global-batch-size|train-batch-size"),
+            .also = "+batch-size|global-batch-size|train-batch-size"),
         INT("micro-batch", micro_batch, "0", "0..",
             "samples that a rank works on at a time; 0: up to 8 that leave pp micro-batches",
             .recorded = IN_LOG,
@@ -455,6 +455,9 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
         BOOL("dry-run", dry_run, "print the memory of every stage and end; no data, no mpirun"),
         INT("ranks", ranks, "0", "0..1048576",
             "with --dry-run: ranks of the job; 0: what the layout multiplies to"),
+        BOOL("check-files", check_files,
+             "with --dry-run: the files of --data, --tokenizer, --prompt-file and --resume must be "
+             "here, as par run looks for them before it starts ranks"),
         BOOL("show-mesh", show_mesh, "print the table of ranks and end"),
         BOOL("gantt", gantt, "print the schedule of the pipeline and end"),
         BOOL("verify-parallel", verify_parallel,

@@ -68,7 +68,7 @@ typedef struct {
     const char *trace, *trace_file;
     int64_t trace_events; /* per rank; 0: as many as the steps need */
     int64_t ranks;
-    bool bigram, check_comm, dry_run, show_mesh, gantt, help, version, other_names;
+    bool bigram, check_comm, check_files, dry_run, show_mesh, gantt, help, version, other_names;
     bool verify_parallel;
     int64_t verify_layers, verify_steps;
     double stall_timeout; /* s */

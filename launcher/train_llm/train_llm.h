@@ -197,6 +197,9 @@ typedef struct {
 const char *llm_data_default(void);
 /* The token file of --data, the first of several. */
 void llm_data_path(const char *data, char *path, size_t nbytes);
+/* Every file that cannot be opened, is none of tokens, or is too short is a problem; ids are not
+ * looked at. Not collective. */
+void llm_data_check(const llm_run *, par_problems *);
 /* Collective. Errors: as of opening and checking token files, [agreed]. */
 par_status llm_data_open(const llm_run *, const llm_world *, llm_data *);
 void llm_data_close(llm_data *);
@@ -210,6 +213,12 @@ void llm_data_print(const llm_run *, const llm_data *);
 /* Cross-entropy, nats per token, of a table of pairs counted on the training part (each count plus
  * one). */
 par_status llm_data_bigram(const llm_data *, int64_t vocab, double *nats);
+
+/* files */
+/* Those that options name and that are not here, or of --data no tokens for this model, are a
+ * problem each. Without --check-files the data is looked at only if an option names it. After
+ * llm_settle. Not collective. */
+void llm_files_check(const llm_run *, par_problems *);
 
 /* verify */
 /* Compare the layout with one rank instead of training. Collective. Errors: PAR_ERR_NUMERIC if they

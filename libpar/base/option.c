@@ -162,10 +162,20 @@ static void store_default(par_option *option, par_problems *problems) {
     if (option->initial) par__option_store(option, option->initial, "--", problems);
 }
 
+/* Whether the name is a +NAME of the row. */
+static bool is_taken_as(const par_option *option, const char *name, size_t length) {
+    for (const char *at = option->also; at && *at; at += strcspn(at, "|"), at += *at == '|')
+        if (*at == '+' && strcspn(at + 1, "|") == length && strncmp(at + 1, name, length) == 0)
+            return true;
+    return false;
+}
+
 par_option *par__option_find(par_option *options, int n, const char *name, size_t length) {
     for (int i = 0; i < n; i++)
         if (strlen(options[i].name) == length && strncmp(options[i].name, name, length) == 0)
             return &options[i];
+    for (int i = 0; i < n; i++)
+        if (is_taken_as(&options[i], name, length)) return &options[i];
     return NULL;
 }
 

@@ -11,7 +11,7 @@ void par__option_store(par_option *option, const char *text, const char *where,
                        par_problems *problems);
 /* "; legal: 1 to 8", or "" where everything is. */
 const char *par__option_legal(const par_option *option, char *text, size_t nbytes);
-/* The row of this name, also if it is ABSENT; NULL: there is none. */
+/* The row of this name (or +NAME), also if it is ABSENT; NULL: there is none. */
 par_option *par__option_find(par_option *options, int n, const char *name, size_t length);
 /* The row has a name on the command line, and not only for people or in other programs. */
 static inline bool par__option_is_named(const par_option *o) {

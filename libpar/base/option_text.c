@@ -80,6 +80,9 @@ static void put_option(buffer *b, const par_option *option) {
     if (left.used >= NAME_COLUMN) put(b, "\n%*s", NAME_COLUMN, "");
     put(b, " %s", option->help);
     if (option->letter) put(b, "; also -%c", option->letter);
+    const char *at = option->also;
+    for (at = at ? strchr(at, '+') : NULL; at; at = strchr(at + 1, '+'))
+        put(b, "; also --%.*s", (int)strcspn(at + 1, "|"), at + 1);
     if (option->initial) put(b, " (default: %s)", option->initial);
     put(b, "\n");
 }

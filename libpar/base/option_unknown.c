@@ -11,7 +11,7 @@
 
 enum { MAX_WORD = 64, MAX_NAMES = 256, MAX_OTHERS = 1024, NAME_COLUMN = 40 };
 
-/* One entry of a row's `also`: "NAME", "NAME=VALUE" or "NAME THEIRS=VALUE". */
+/* One entry of a row's `also`: "NAME", "+NAME", "NAME=VALUE" or "NAME THEIRS=VALUE". */
 typedef struct {
     const par_option *option;
     char name[MAX_WORD], theirs[MAX_WORD], value[MAX_WORD]; /* "": not there */
@@ -20,6 +20,7 @@ typedef struct {
 /* The entry at *at, which moves behind it; false: there is none. */
 static bool next_other(const par_option *option, const char **at, other *out) {
     if (!*at || !**at) return false;
+    *at += **at == '+';
     int n = (int)strcspn(*at, "|"), n_name = (int)strcspn(*at, "| ="), theirs = 0;
     const char *equals = memchr(*at, '=', (size_t)n);
     if ((*at)[n_name] == ' ' && equals) theirs = (int)(equals - *at) - n_name - 1;

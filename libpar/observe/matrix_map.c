@@ -68,10 +68,11 @@ bool par__heat_map_next(par__heat_map *m) {
     return false;
 }
 
-double par__heat_map_level(const par__heat_map *m, double value) {
-    if (value <= 0) return -1;
-    if (value >= m->largest) return 1;
-    return fmax(0, log(value / m->smallest) / log(m->largest / m->smallest));
+double par_matrix_shade(double smallest, double largest, double value) {
+    const double least = 10; /* factor from end to end */
+    if (!(value > 0 && smallest > 0)) return -1;
+    double range = log(fmax(least, largest / smallest));
+    return fmin(1, fmax(0, 1 - log(largest / value) / range));
 }
 
 int par__heat_map_borders(const par_matrix *matrix, int every[PAR_AXIS_COUNT],

@@ -27,8 +27,6 @@ void par__heat_map_begin(par__heat_map *map, const par_matrix *matrix,
                          par_matrix_quantity quantity);
 /* The next axis's map; false after the last one. */
 bool par__heat_map_next(par__heat_map *map);
-/* Where a value stands on the logarithmic scale, 0 (smallest) to 1 (largest); -1: it is 0. */
-double par__heat_map_level(const par__heat_map *map, double value);
 /* Between cell - 1 and cell: 0: no border; 1: ranks of the fastest axis's groups end; 2: blocks of
  * the next axis end; ... */
 int par__heat_map_border(const par__heat_map *map, int cell);

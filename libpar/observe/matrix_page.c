@@ -39,6 +39,11 @@ static grid grid_of(const par_matrix *m) {
     return m->size > HINT_CELLS ? (grid){2, 320, 370, 398} : (grid){3, 190, 244, 268};
 }
 
+/* Of a value's colour, on the scale of all maps; the smallest is seen, too. */
+static double strength(const drawing *d, double value) {
+    return 0.14 + 0.86 * fmax(0, par_matrix_shade(d->smallest, d->largest, value));
+}
+
 static void draw_cell(drawing *d, int row, int column) {
     const par__heat_map *m = &d->map;
     double value = m->value[row * m->cells + column],
@@ -50,12 +55,9 @@ static void draw_cell(drawing *d, int row, int column) {
     par__quantity_text(m->quantity, expected, b);
     int n = snprintf(hint, sizeof hint, "rank %d to %d: %s", row * m->group, column * m->group, a);
     if (m->compared) snprintf(hint + n, sizeof hint - (size_t)n, " counted, %s predicted", b);
-    if (value > 0) { /* on the scale of all maps, 0 to 1; the smallest is seen too */
-        double range = log(d->largest / d->smallest);
-        double level = range > 0 ? log(value / d->smallest) / range : 1;
-        c->rectangle(c->surface, PAR__INK_CELL, 0.14 + 0.86 * fmin(1, fmax(0, level)), x, y, unit,
-                     unit, m->cells <= HINT_CELLS ? hint : NULL);
-    }
+    if (value > 0)
+        c->rectangle(c->surface, PAR__INK_CELL, strength(d, value), x, y, unit, unit,
+                     m->cells <= HINT_CELLS ? hint : NULL);
     if (m->compared && value != expected)
         c->rectangle(c->surface, PAR__INK_WRONG, 1, x + 1, y + 1, unit > 3 ? unit - 2 : 1,
                      unit > 3 ? unit - 2 : 1, NULL);
@@ -96,7 +98,7 @@ static void draw_map(drawing *d, int place) {
 /* The scale from its smallest to its largest value, and what lines mean. */
 static void draw_legend(const drawing *d) {
     const par__canvas *c = d->canvas;
-    const double x = PAR__SVG_LEFT + 90, y = 40, width = 9;
+    const double x = PAR__SVG_LEFT + 90, y = 40, width = 9, first = strength(d, d->smallest);
     char smallest[32], largest[32], text[128], lines[256] = "";
     int every[PAR_AXIS_COUNT];
     par_axis axis[PAR_AXIS_COUNT];
@@ -105,8 +107,8 @@ static void draw_legend(const drawing *d) {
     par__quantity_text(d->map.quantity, d->largest, largest);
     for (int i = 0; i < STEPS; i++) {
         double level = (double)i / (STEPS - 1);
-        c->rectangle(c->surface, PAR__INK_CELL, 0.14 + 0.86 * level, x + i * width, y, width, 12,
-                     NULL);
+        c->rectangle(c->surface, PAR__INK_CELL, first + (1 - first) * level, x + i * width, y,
+                     width, 12, NULL);
     }
     c->text(c->surface, PAR__TEXT_SMALL, PAR__RIGHT, x - 6, y + 10, smallest);
     snprintf(text, sizeof text, "%s per cell; the scale is logarithmic", largest);

@@ -27,7 +27,7 @@ static int put_side(const par__heat_map *m, const double *values, int row, bool 
     size_t n = 0;
     bool wide = m->cells <= WIDE_CELLS;
     for (int column = 0; column < m->cells; column++) {
-        double level = par__heat_map_level(m, values[row * m->cells + column]);
+        double level = par_matrix_shade(m->smallest, m->largest, values[row * m->cells + column]);
         int i = (int)(level * SHADES);
         const char *s = level < 0 ? "·" : shades[i < SHADES ? i : SHADES - 1];
         if (has_line(m, column, two)) n += (size_t)snprintf(line + n, nbytes - n, "│");

@@ -34,7 +34,7 @@ static void example_make(example *e) {
         ROW("verify", PAR_OPT_BOOL, verify, a, "check"),
         ROW("rope", PAR_OPT_BOOL, rope, b, "rotate", .initial = "on"),
         ROW("layers", PAR_OPT_INT, layers, a, "blocks", .initial = "4", .legal = "1..96",
-            .also = "num-layers|n-layer|tiny=2"),
+            .also = "num-layers|+blocks|n-layer|tiny=2"),
         ROW("lr", PAR_OPT_REAL, lr, b, "rate", .initial = "0.001", .legal = "0..",
             .also = "learning-rate|-l"),
         ROW("data", PAR_OPT_TEXT, data, a, "tokens", .metavar = "FILE"),
@@ -103,6 +103,18 @@ static void last_wins(void) {
     CHECK(p.n == 1 && e.layers == 5, "%lld layers: %s", (long long)e.layers, p.text);
 }
 
+/* A second name of a row is the row's, also for its refusals. */
+static void second_names(void) {
+    example e;
+    par_problems p;
+    PARSE(&e, &p, "--blocks", "5");
+    CHECK(p.n == 0 && e.layers == 5 && e.table[2].given == 1, "%lld layers: %s",
+          (long long)e.layers, p.text);
+    PARSE(&e, &p, "--layers=6", "--blocks=7");
+    CHECK(p.n == 0 && e.layers == 7 && e.table[2].given == 2, "%lld layers, given %d times",
+          (long long)e.layers, e.table[2].given);
+}
+
 static void texts(void) {
     example e;
     par_problems p;
@@ -142,6 +154,10 @@ static void refused(void) {
     EXPECT("did you mean --schedule", "--schedul=x");
     EXPECT("unknown option; --help", "--entirely-different");
     EXPECT("--layers 97: is above 96; legal: 1 to 96", "--layers", "97");
+    EXPECT("--layers 97: is above 96; legal: 1 to 96", "--blocks", "97");
+    EXPECT("--layers: its value is missing; legal: 1 to 96", "--blocks");
+    EXPECT("--block: unknown option; --help", "--block", "5");
+    EXPECT("--+blocks: unknown option; --help", "--+blocks", "5");
     EXPECT("--layers 0: is below 1; legal: 1 to 96", "--layers", "0");
     EXPECT("--layers 4x: is not an integer; legal: 1 to 96", "--layers", "4x");
     EXPECT("--layers 99999999999999999999: is above 96; legal: 1 to 96", "--layers",
@@ -290,9 +306,16 @@ static void help(void) {
     for (int i = 0; i < N; i++)
         CHECK(!strstr(text, e.table[i].name) == (e.table[i].type == PAR_OPT_ABSENT), "help: %s",
               e.table[i].name);
-    const char *const parts[] = {"--[no-]rope",      "(default: on)",    "--verify ",
-                                 "--data FILE ",     "--layers N ",      "--lr X ",
-                                 "(default: 0.001)", "--parts N,N,... ", "--schedule gpipe|1f1b "};
+    const char *const parts[] = {"--[no-]rope",
+                                 "(default: on)",
+                                 "--verify ",
+                                 "--data FILE ",
+                                 "--layers N ",
+                                 "--lr X ",
+                                 "(default: 0.001)",
+                                 "--parts N,N,... ",
+                                 "--schedule gpipe|1f1b ",
+                                 "blocks; also --blocks (default: 4)"};
     for (int i = 0; i < HARNESS_COUNT(parts); i++)
         CHECK(strstr(text, parts[i]), "help lacks \"%s\": %s", parts[i], text);
     const char *first = strstr(text, "\nfirst\n"), *second = strstr(text, "\nsecond\n");
@@ -309,12 +332,14 @@ static void others(void) {
     char text[2048], small[40];
     example_make(&e);
     par_options_others(e.table, N, text, sizeof text);
-    const char *const lines[] = {"-l ",        "-w ",           "--learning-rate ",
-                                 "--n-layer ", "--num-layers ", "--num-workers ",
-                                 "--order ",   "--order afab ", "--tiny "};
+    const char *const lines[] = {
+        "-l ",           "-w ",           "--blocks ",      "--learning-rate ",
+        "--n-layer ",    "--num-layers ", "--num-workers ", "--order ",
+        "--order afab ", "--tiny "};
     const char *const means[] = {
-        "--lr X",         "files are read",        "--lr X",           "--layers N", "--layers N",
-        "files are read", "--schedule gpipe|1f1b", "--schedule gpipe", "--layers 2"};
+        "--lr X",           "files are read", "--layers N",     "--lr X",
+        "--layers N",       "--layers N",     "files are read", "--schedule gpipe|1f1b",
+        "--schedule gpipe", "--layers 2"};
     const char *at = text;
     for (int i = 0; i < HARNESS_COUNT(lines); i++, at = strchr(at, '\n') + 1)
         if (strncmp(at + 2, lines[i], strlen(lines[i])) != 0 || !strstr(at, means[i])) {
@@ -345,17 +370,12 @@ static void closest(void) {
 
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
-        {"forms", forms, 0, NULL, 0},
-        {"defaults", defaults, 0, NULL, 0},
-        {"last-wins", last_wins, 0, NULL, 0},
-        {"texts", texts, 0, NULL, 0},
-        {"refused", refused, 0, NULL, 0},
-        {"words", words, 0, NULL, 0},
-        {"all-at-once", all_at_once, 0, NULL, 0},
-        {"flood", flood, 0, NULL, 0},
-        {"help", help, 0, NULL, 0},
-        {"closest", closest, 0, NULL, 0},
-        {"others", others, 0, NULL, 0},
+        {"forms", forms, 0, NULL, 0},         {"defaults", defaults, 0, NULL, 0},
+        {"last-wins", last_wins, 0, NULL, 0}, {"second-names", second_names, 0, NULL, 0},
+        {"texts", texts, 0, NULL, 0},         {"refused", refused, 0, NULL, 0},
+        {"words", words, 0, NULL, 0},         {"all-at-once", all_at_once, 0, NULL, 0},
+        {"flood", flood, 0, NULL, 0},         {"help", help, 0, NULL, 0},
+        {"closest", closest, 0, NULL, 0},     {"others", others, 0, NULL, 0},
     };
     return harness_main("option", cases, HARNESS_COUNT(cases), argc, argv);
 }

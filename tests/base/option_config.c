@@ -36,7 +36,7 @@ static void parse(example *e, int argc, const char **argv, par_problems *problem
         ROW("verify", PAR_OPT_BOOL, verify, "first", .initial = NULL),
         ROW("rope-it", PAR_OPT_BOOL, rope, "first", .initial = "on"),
         ROW("layers", PAR_OPT_INT, layers, "second", .initial = "4", .legal = "1..96",
-            .also = "num-layers|n-layer"),
+            .also = "num-layers|+n-blocks|n-layer"),
         ROW("lr", PAR_OPT_REAL, lr, "second", .initial = "0.001", .legal = "0.."),
         ROW("data", PAR_OPT_TEXT, data, "second", .metavar = "FILE"),
         ROW("schedule", PAR_OPT_CHOICE, schedule, "third", .initial = "1f1b", .choices = kinds),
@@ -77,6 +77,19 @@ static void forms(void) {
     CHECK(load(&e, more, &p) == 0 && strcmp(e.data, "C:\\new") == 0 && e.parts.n == 2, "%s: %s",
           e.data, p.text);
     CHECK(e.table[2].given == 0 && e.layers == 4, "what the file lacks is not given");
+}
+
+/* A second name of a row is the row's. */
+static void second_names(void) {
+    const char *argv[] = {"--n-blocks", "7"};
+    char text[] = "n-blocks = 12", other[] = "n_blocks = 13", again[] = "n-blocks = 14";
+    example e;
+    par_problems p;
+    CHECK(load(&e, text, &p) == 0 && e.layers == 12 && e.table[2].given == 1, "%s", p.text);
+    CHECK(load(&e, other, &p) == 0 && e.layers == 13, "%s", p.text);
+    parse(&e, HARNESS_COUNT(argv), argv, &p);
+    par_options_load(e.table, N, "run.config", again, &p);
+    CHECK(p.n == 0 && e.layers == 7, "the file wins: %lld", (long long)e.layers);
 }
 
 /* The command line wins, whatever the file says there. */
@@ -121,6 +134,7 @@ static void refused(void) {
     expect("parts = [1, 2", "its value is broken");
     expect("parts = []", "is not integers");
     expect("verify = on\nverify = off", "run.config:2: verify: is in line 1 already");
+    expect("n-blocks = 4\nlayers = 5", "run.config:2: layers: is in line 1 already");
 }
 
 static void saved(void) {
@@ -181,7 +195,7 @@ int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {"forms", forms, 0, NULL, 0},     {"command-line-wins", command_line_wins, 0, NULL, 0},
         {"refused", refused, 0, NULL, 0}, {"saved", saved, 0, NULL, 0},
-        {"fuzz", fuzz, 0, NULL, 0},
+        {"fuzz", fuzz, 0, NULL, 0},       {"second-names", second_names, 0, NULL, 0},
     };
     return harness_main("option-config", cases, HARNESS_COUNT(cases), argc, argv);
 }

@@ -280,6 +280,57 @@ static void check_svg(int size, int reach) {
     }
 }
 
+static int full, others; /* shades of printed cells */
+
+static void count_shades(void *user, const char *line) {
+    (void)user;
+    full += count(line, "█");
+    others += count(line, "░") + count(line, "▒") + count(line, "▓");
+}
+
+/* The strengths of the cells behind the legend, least and most. */
+static void strengths(const char *svg, double *least, double *most) {
+    static const char begin[] = "class=\"cell\" fill-opacity=\"";
+    int n = 0;
+    *least = 2, *most = -1;
+    for (const char *at = strstr(svg, begin); at; at = strstr(at + 1, begin)) {
+        double strength = atof(at + sizeof begin - 1);
+        if (n++ < LEGEND) continue;
+        *least = fmin(*least, strength);
+        *most = fmax(*most, strength);
+    }
+}
+
+/* Cells within a hundredth of each other look alike; a factor of 10 has the whole scale, and the
+ * scale's own picture shows no shade that no cell may have. */
+static void run_shades(void) {
+    par_matrix_cell cells[] = {{.from = 0, .to = 1, .nbytes = 1000000},
+                               {.from = 1, .to = 2, .nbytes = 1005000},
+                               {.from = 2, .to = 0, .nbytes = 1010000}};
+    par_matrix_line line = {"tp", "activations", 3, cells};
+    par_matrix m = {.size = 3, .n = 1, .lines = &line, .known = {true}};
+    double least, most, lowest;
+    full = others = 0;
+    par_matrix_print(&m, PAR_MATRIX_NBYTES, count_shades, NULL);
+    CHECK(full == 2 * 3 * 2 && others == 0, "%d full shades, %d others", full, others);
+    CHECK_OK(par_matrix_write_svg(&m, PAR_MATRIX_NBYTES, path_of("matrix.svg")));
+    const char *text = read_all(path_of("matrix.svg"));
+    strengths(text, &least, &most);
+    CHECK(most == 1 && least > 0.98, "strengths %g to %g", least, most);
+    lowest = atof(strstr(text, "fill-opacity=\"") + strlen("fill-opacity=\""));
+    CHECK(lowest == least, "the scale begins at %g, cells at %g", lowest, least);
+    cells[0].nbytes = cells[2].nbytes / 10;
+    full = others = 0;
+    par_matrix_print(&m, PAR_MATRIX_NBYTES, count_shades, NULL);
+    CHECK(full == 2 * 2 * 2 && others == 2 * 2, "%d full shades, %d others", full, others);
+    CHECK_OK(par_matrix_write_svg(&m, PAR_MATRIX_NBYTES, path_of("matrix.svg")));
+    strengths(read_all(path_of("matrix.svg")), &least, &most);
+    CHECK(most == 1 && least < 0.15, "strengths %g to %g", least, most);
+    CHECK(par_matrix_shade(3, 3, 3) == 1 && par_matrix_shade(0, 0, 0) == -1 &&
+              par_matrix_shade(1, 1e6, 1) == 0 && fabs(par_matrix_shade(1, 1e6, 1e3) - 0.5) < 1e-12,
+          "the scale is another one");
+}
+
 static void run_svg(void) {
     check_svg(1, 1);
     check_svg(2, 1);
@@ -296,6 +347,7 @@ static const harness_case cases[] = {
     {"matrix-width", run_width, 0, NULL, 0},
     {"matrix-csv", run_csv, 0, NULL, 0},
     {"matrix-svg", run_svg, 0, NULL, 0},
+    {"matrix-shades", run_shades, 0, NULL, 0},
 };
 
 static void clean_up(void) {

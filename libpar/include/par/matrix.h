@@ -190,15 +190,19 @@ PAR_API par_status par_matrix_gather(par_comm *, const par_traffic *counted,
 PAR_API void par_matrix_destroy(par_matrix **matrix);
 /** A cell's quantity; bytes are exact up to 2^53. Not collective. */
 PAR_API double par_matrix_value(const par_matrix_cell *, par_matrix_quantity);
+/** Where a value of a map stands on the logarithmic scale of its shades, up to 1 for the largest;
+ * -1: it is 0. The scale spans a factor of 10 at least, so that cells that are nearly equal look
+ * so: 0 is max(10, largest / smallest) times less than the largest. Not collective. */
+PAR_API double par_matrix_shade(double smallest, double largest, double value);
 
 /**
  * The matrix as text: for all axes together and for each a heat map of the quantity, a row per
  * sender; of bytes counted left and predicted right, where both are known. A dot is nothing; four
- * shades, each a factor of the same size, lead from the map's smallest cell to its largest. Borders
- * stand where the layout's axes do. Then tables: axes and purposes; what stays within hosts; every
- * operation with its bandwidths; layers and phases; and differences by axis, purpose and sender. At
- * most 132 columns; above 64 ranks a cell is the sum of a square of ranks. `print` gets one line of
- * UTF-8 at a time, without its end.
+ * shades, each a factor of the same size, lead to the map's largest cell (par_matrix_shade).
+ * Borders stand where the layout's axes do. Then tables: axes and purposes; what stays within
+ * hosts; every operation with its bandwidths; layers and phases; and differences by axis, purpose
+ * and sender. At most 132 columns; above 64 ranks a cell is the sum of a square of ranks. `print`
+ * gets one line of UTF-8 at a time, without its end.
  *
  * Not collective.
  */

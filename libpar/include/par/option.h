@@ -66,20 +66,20 @@ typedef struct {
     char letter;               /* 'n': -n is the same; 0: none */
     const char *also;  /* what other programs call it, "learning-rate|-l|bf16=bf16|dtype half=fp16":
                          NAME for the same value, NAME=VALUE for this one, NAME THEIRS=VALUE where
-                         theirs is another word. These names are refused, with what to write.
-                         NULL: none */
+                         theirs is another word. These names are refused, with what to write; but
+                         +NAME is taken as the row's own, as it means the same. NULL: none */
     unsigned recorded; /* the program's own flags: where the value is recorded */
     int given;         /* set by par_options_parse: how often the command line has it */
 } par_option;
 
 /**
  * Store the default of each of n rows, then parse argv (without the program's name): --name value,
- * --name=value, --flag, --no-flag; -h is --help. Of two equal options the last one wins. A value
- * that is refused leaves the one before it. Every problem becomes a line of `problems`: missing
- * values, words that no row takes, too many or too few words, and unknown options with the closest
- * name, or with what to write for another program's. Values that cannot be read or are out of range
- * come with the legal ones. Text values point into argv or into the rows. Not collective; writes
- * nothing but the values and `given`.
+ * --name=value, --flag, --no-flag; -h is --help; a +NAME of `also` is a name. Of two equal options
+ * the last one wins. A value that is refused leaves the one before it. Every problem becomes a line
+ * of `problems`: missing values, words that no row takes, too many or too few words, and unknown
+ * options with the closest name, or with what to write for another program's. Values that cannot be
+ * read or are out of range come with the legal ones. Text values point into argv or into the rows.
+ * Not collective; writes nothing but the values and `given`.
  */
 PAR_API void par_options_parse(par_option *options, int n, int argc, char *const *argv,
                                par_problems *problems);
@@ -93,10 +93,10 @@ PAR_API void par_options_help(const par_option *options, int n, const char *usag
 
 /**
  * Options of a file, after par_options_parse: those that the command line has stay as they are. A
- * line is "key = value" in a part of TOML: a key is a row's name, with - or _; a value is a number,
- * true or false, a word, a text, or a list [1, 2]. A "text" has the escapes \" \\ \n \t \r \uNNNN
- * (up to 007f), a 'text' has none. # begins a comment. Every problem becomes a line of `problems`
- * that begins with path and line: broken lines, keys that come twice, and values as
+ * line is "key = value" in a part of TOML: a key is a row's name (or a +NAME), with - or _; a value
+ * is a number, true or false, a word, a text, or a list [1, 2]. A "text" has the escapes \" \\ \n
+ * \t \r \uNNNN (up to 007f), a 'text' has none. # begins a comment. Every problem becomes a line of
+ * `problems` that begins with path and line: broken lines, keys that come twice, and values as
  * par_options_parse refuses them. A key that is unknown comes with the closest name, or with what
  * another program's means here. `text` is the file, zero-terminated; it is changed, and text values
  * point into it. Sets `given` of the rows that it has. Not collective.
