@@ -181,7 +181,7 @@ static par_status check_set(const llm_run *r, const llm_world *w, llm_data_set *
             set->path, (long long)set->facts.max, r->config.name, (long long)r->config.vocab,
             (long long)(set->facts.max < INT64_MAX ? set->facts.max + 1 : set->facts.max),
             raw ? ", or another --data-form than " : "", raw ? set->facts.form : "",
-            raw ? ", as which it was read" : "");
+            raw ? ", as which it was read (the lowest byte of an id first)" : "");
     return par_comm_agree(w->comm, st);
 }
 

@@ -48,6 +48,20 @@ int llm_elsewhere_rows(par_option *t) {
                .also = "flash-attn|attn-implementation|use-flash-attention"),
         ABSENT("nproc-per-node", "mpirun -n RANKS starts the ranks",
                .also = "nnodes|master-addr|master-port|node-rank|world-size"),
+        ABSENT("rampup-batch-size", "--batch is the same in every step"),
+        ABSENT("make-vocab-size-divisible-by",
+               "the vocabulary is padded to what the ranks and the products need; nothing to set"),
+        ABSENT("mock-data", "par data makes tokens of any text; ./quickstart finds one"),
+        ABSENT("repetition-penalty", "--temperature, --top-k and --top-p shape a sample",
+               .also = "num-beams|no-repeat-ngram-size|frequency-penalty|presence-penalty"),
+        ABSENT("ckpt-format", "checkpoints have one form; par checkpoint export --hf makes others",
+               .also = "dist-ckpt-format|save-safetensors"),
+        ABSENT("overwrite-output-dir",
+               "--save never replaces another run's checkpoints: another directory, or --resume"),
+        ABSENT("override-opt-param-scheduler",
+               "options of a resumed run win over those of its checkpoint",
+               .also = "override-opt_param-scheduler|use-checkpoint-opt-param-scheduler|"
+                       "use-checkpoint-opt_param-scheduler"),
         ABSENT("wandb-project",
                "--log FILE, --csv FILE, --tensorboard DIR and --curve FILE keep "
                "a run",
@@ -68,6 +82,7 @@ int llm_elsewhere_rows(par_option *t) {
                .also = "no-load-optim|no-load-rng"),
         ABSENT("overlap-grad-reduce", "gradients always travel under backward; nothing to set",
                .also = "overlap-param-gather"),
+        ABSENT("exit-duration-in-mins", "--exit-after TIME takes minutes as 90m"),
         ABSENT("exit-interval", "--steps is where a run ends; --exit-after TIME ends it earlier"),
         ABSENT("deepspeed", "--config FILE takes options of this program; --zero 1 shards the "
                             "optimizer"),

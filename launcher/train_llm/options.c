@@ -409,7 +409,7 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
              .metavar = "FILE"),
         TEXT("exit-after", exit_after,
              "save and end before this much time since the start: 3h50m, 90m, 1d12h, 45s",
-             .metavar = "TIME", .also = "exit-duration-in-mins|max-time"),
+             .metavar = "TIME", .also = "max-time"),
     };
     return APPEND(t, rows);
 }

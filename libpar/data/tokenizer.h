@@ -283,9 +283,9 @@ void par__bpe_destroy(par__bpe *bpe);
 
 /* The pieces of a unigram model (Kudo 2018): scores by id, and a trie of the pieces. */
 typedef struct {
-    double *scores; /* [vocab]; of user-defined pieces: per byte, less `discount` */
+    double *scores; /* [vocab] */
     bool *skipped;  /* [vocab] not found in texts: control, unknown, byte pieces */
-    bool *per_byte; /* [vocab] user-defined */
+    bool *defined;  /* [vocab] by the user; NULL: none */
     double unknown; /* score of a character without a piece */
     bool single;    /* sums are kept in single precision, as SentencePiece does */
     uint64_t *keys; /* [mask + 1] (node << 8 | byte) + 1; 0: free */

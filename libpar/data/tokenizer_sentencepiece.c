@@ -210,24 +210,23 @@ static par_status make_merges(const model *m, par_tokenizer *t) {
 
 static par_status make_unigram(const model *m, par_tokenizer *t) {
     par__unigram *u = &t->unigram;
-    double low = 0, high = 0;
+    double low = 0;
     size_t n = (size_t)m->n;
     u->scores = calloc(n, sizeof *u->scores);
     u->skipped = calloc(n, sizeof *u->skipped);
-    u->per_byte = calloc(n, sizeof *u->per_byte);
-    if (!u->scores || !u->skipped || !u->per_byte)
+    u->defined = calloc(n, sizeof *u->defined);
+    if (!u->scores || !u->skipped || !u->defined)
         PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for its pieces", m->path);
     bool any = false;
     for (int32_t id = 0; id < m->n; id++) {
         if (m->types[id] != NORMAL) continue;
         if (!any || m->scores[id] < low) low = m->scores[id];
-        if (!any || m->scores[id] > high) high = m->scores[id];
         any = true;
     }
     for (int32_t id = 0; id < m->n; id++) {
         u->skipped[id] = !is_found(m, id);
-        u->per_byte[id] = m->types[id] == USER_DEFINED;
-        u->scores[id] = u->per_byte[id] ? high : m->scores[id];
+        u->defined[id] = m->types[id] == USER_DEFINED;
+        u->scores[id] = m->scores[id];
     }
     u->unknown = (float)low - 10.0f;
     u->single = true;

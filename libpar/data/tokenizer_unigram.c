@@ -48,7 +48,7 @@ par_status par__unigram_build(par__unigram *u, const par__vocab *v) {
 void par__unigram_destroy(par__unigram *u) {
     free(u->scores);
     free(u->skipped);
-    free(u->per_byte);
+    free(u->defined);
     free(u->keys);
     free(u->next);
     free(u->ids);
@@ -77,9 +77,9 @@ static void relax_from(const par__unigram *u, par__unigram_cell *cells, const ui
         int32_t id = u->ids[node];
         if (id < 0) continue;
         size_t length = i + 1 - at;
-        /* a user-defined piece is better than any cut of it: `scores` has the highest score */
-        double score =
-            u->per_byte && u->per_byte[id] ? (double)length * u->scores[id] - 0.1 : u->scores[id];
+        /* a user-defined piece is better than any cut of it, whose scores are negative */
+        bool defined = u->defined && u->defined[id];
+        double score = defined ? (double)((float)length * 0.1f - 0.1f) : u->scores[id];
         relax(u, cells, at, i + 1, id, score);
         has_single |= length == k;
     }

@@ -116,6 +116,74 @@ static bool is_u16(const uint8_t *data, size_t nbytes, int64_t vocab) {
     return nbytes % 4 != 0;
 }
 
+/* Ids have fewer bytes than their elements, so that some bytes of each are zero: which ones, and
+ * the width and order of bytes follow. One character per byte of 8: 0 always zero, s always below
+ * 16 (the high half of an id below 2^20), x not always zero. No text has every other id zero. */
+static const struct {
+    int asked, item; /* bytes: as which the ids would be read, as which they were written */
+    const char *bytes, *name, *numpy;
+} misreadings[] = {
+    {4, 8, "x..00000", "i64", "'<i8'"},
+    {4, 8, "00000..x", "i64, the highest byte first", "'>i8'"},
+    {4, 4, "0..x0..x", "u32, the highest byte first", "'>u4'"},
+    {2, 8, "x..00000", "i64", "'<i8'"},
+    {2, 8, "00000..x", "i64, the highest byte first", "'>i8'"},
+    {2, 4, "x.00x.00", "u32", NULL},
+    {2, 4, "xxs0xxs0", "u32", NULL},
+    {2, 4, "00.x00.x", "u32, the highest byte first", "'>u4'"},
+    {2, 4, "0sxx0sxx", "u32, the highest byte first", "'>u4'"},
+    {2, 2, "0x0x0x0x", "u16, the highest byte first", "'>u2'"},
+};
+
+enum { N_MISREADINGS = sizeof misreadings / sizeof *misreadings };
+
+/* Can bytes with these largest values be of the row? */
+static bool may_be(int row, const uint8_t most[8], bool whole) {
+    for (int i = 0; i < 8; i++) {
+        char c = misreadings[row].bytes[i];
+        if ((c == '0' && most[i] > 0) || (c == 's' && most[i] >= 16)) return false;
+        if (whole && c == 'x' && most[i] == 0) return false;
+    }
+    return true;
+}
+
+/* The row of what ids without a header are, if not what they would be read as; -1: nothing speaks
+ * against it. Of sound files the first ids show that, of others all are looked at. */
+static int misreading(int asked, const uint8_t *data, size_t nbytes) {
+    enum { FEWEST = 256, PART = 1 << 12 };
+    uint8_t most[8] = {0};
+    bool open = nbytes >= FEWEST;
+    for (size_t at = 0; open && at < nbytes; at += PART) {
+        size_t end = at + PART < nbytes ? at + PART : nbytes;
+        for (size_t i = at; i < end; i++)
+            if (data[i] > most[i % 8]) most[i % 8] = data[i];
+        open = false;
+        for (int row = 0; row < N_MISREADINGS; row++)
+            open |= misreadings[row].asked == asked && may_be(row, most, false);
+    }
+    for (int row = 0; open && row < N_MISREADINGS; row++)
+        if (misreadings[row].asked == asked && nbytes % (size_t)misreadings[row].item == 0 &&
+            may_be(row, most, true))
+            return row;
+    return -1;
+}
+
+static par_status refuse_misread(const char *path, int asked, const uint8_t *data, size_t nbytes) {
+    int row = misreading(asked, data, nbytes);
+    if (row < 0) return PAR_OK;
+    const char *name = misreadings[row].name, *numpy = misreadings[row].numpy;
+    if (!numpy)
+        PAR_FAIL(PAR_ERR_FORMAT,
+                 "%s: its bytes are those of ids in %s, not in u%d; legal: its "
+                 "form, %s",
+                 path, name, 8 * asked, name);
+    PAR_FAIL(PAR_ERR_FORMAT,
+             "%s: its bytes are those of ids in %s, a form that is not read without a header; to "
+             "convert it: python3 -c \"import numpy; numpy.fromfile('%s', %s).astype('<u4')"
+             ".tofile('u32.bin')\"",
+             path, name, path, numpy);
+}
+
 par_status par__tokens_parse_raw(const char *path, const par_tokens_params *params,
                                  const uint8_t *data, size_t nbytes, const par__stamp *stamp,
                                  par_tokens *out) {
@@ -132,6 +200,7 @@ par_status par__tokens_parse_raw(const char *path, const par_tokens_params *para
     bool raw = stamp && (stamp->form == PAR_TOKENS_U16 || stamp->form == PAR_TOKENS_U32);
     out->form = given ? params->form : raw ? stamp->form : PAR_TOKENS_U16;
     if (!given && raw) out->only_stamped = true;
+    if (!given && !raw) PAR_TRY(refuse_misread(path, 4, data, nbytes));
     if (!given && !raw &&
         !is_u16(data, nbytes, params->vocab ? params->vocab : (int64_t)INT32_MAX + 1))
         PAR_FAIL(PAR_ERR_FORMAT,
@@ -144,6 +213,7 @@ par_status par__tokens_parse_raw(const char *path, const par_tokens_params *para
     if (nbytes % item != 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: has %zu bytes; raw u%zu tokens take %s", path, nbytes,
                  8 * item, item == 2 ? "an even number" : "a multiple of 4");
+    PAR_TRY(refuse_misread(path, (int)item, data, nbytes));
     out->offset = 0;
     out->n = (int64_t)(nbytes / item);
     return PAR_OK;

@@ -4,8 +4,10 @@
  * refused by name; all problems come in one message. Defaults of absent fields are those of
  * transformers' configuration classes.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "libpar/import/config_fields.h"
 
@@ -67,18 +69,21 @@ static void check_restricted(par__config_reader *r, const par__family *family) {
     }
 }
 
+/* Llama's class was once LLaMAForCausalLM: case says nothing. */
 static bool names_architecture(json_t *list, const char *name) {
     size_t i;
     json_t *item;
-    json_array_foreach(list, i, item) if (json_is_string(item) &&
-                                          strcmp(json_string_value(item), name) == 0) return true;
+    json_array_foreach(list, i,
+                       item) if (json_is_string(item) &&
+                                 strcasecmp(json_string_value(item), name) == 0) return true;
     return false;
 }
 
-/* From model_type, and architectures if they are there; both must agree. */
+/* From model_type, and architectures if some are listed; both must agree. */
 static const par__family *read_family(par__config_reader *r) {
     json_t *type = par__config_field(r->root, "model_type"),
            *list = par__config_field(r->root, "architectures");
+    if (json_is_array(list) && json_array_size(list) == 0) list = NULL;
     /* GPT-2's first files, of 2019, name neither type nor class. Their sizes have names that are
      * GPT-2's alone among the families here; the tensors are then checked by name and shape in any
      * case. */
@@ -119,7 +124,8 @@ static void read_all(par__config_reader *r, const par__family **family) {
 }
 
 int par__ends_parse(const char *text, size_t nbytes, int64_t vocab, int32_t ends[PAR__MAX_ENDS]) {
-    json_t *root = json_loadb(text, nbytes, 0, NULL);
+    bool readable = par__skip_mark("", &text, &nbytes) == PAR_OK;
+    json_t *root = readable ? json_loadb(text, nbytes, 0, NULL) : NULL;
     json_t *value = par__config_field(root, "eos_token_id");
     int n = 0;
     size_t count = json_is_array(value) ? json_array_size(value) : 1;
@@ -137,6 +143,7 @@ par_status par__config_parse(const char *path, const char *text, size_t nbytes,
     json_error_t error;
     par_transformer_config c = {0};
     par__config_reader r = {.path = path, .c = &c};
+    PAR_TRY(par__skip_mark(path, &text, &nbytes));
     if (nbytes == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a JSON object", path);
     r.root = json_loadb(text, nbytes, JSON_REJECT_DUPLICATES, &error);
     if (!r.root)

@@ -46,7 +46,7 @@ bool par__import_name(const par_import *import, const par__mapping *m, int64_t l
 /* File and entry of a tensor; NULL if there is none. */
 const par__st_entry *par__import_find(const par_import *import, const char *name,
                                       const par_safetensors **file);
-/* The type that the token embedding is stored in. */
+/* The type that all parameters are stored in; fp32, which holds the others, where types differ. */
 par_dtype par__import_dtype(const par_import *import);
 /* A tensor in the family's shape for one row of the table, or what is wrong with it. */
 par_status par__mapping_check(const par_transformer_config *config, const par__mapping *m,

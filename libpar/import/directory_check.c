@@ -20,12 +20,31 @@ const par__st_entry *par__import_find(const par_import *import, const char *name
     return NULL;
 }
 
+/* What follows `prefix` in a name; NULL: it begins otherwise. */
+static const char *without(const char *name, const char *prefix) {
+    size_t n = strlen(prefix);
+    return strncmp(name, prefix, n) == 0 ? name + n : NULL;
+}
+
+/* A tensor that holds no parameter. */
+static bool is_ignored(const par_import *import, const char *name) {
+    int64_t layer;
+    const char *base = without(name, import->prefix);
+    for (const char *const *pattern = import->family->ignored; base && *pattern; pattern++)
+        if (par__name_match(*pattern, base, &layer)) return true;
+    return false;
+}
+
 par_dtype par__import_dtype(const par_import *import) {
-    char name[128];
-    const par_safetensors *file;
-    if (!par__import_name(import, &import->family->table[0], 0, name, sizeof name)) return PAR_F32;
-    const par__st_entry *e = par__import_find(import, name, &file);
-    return e && e->type->dtype >= 0 ? (par_dtype)e->type->dtype : PAR_F32;
+    const par__st_type *type = NULL;
+    for (int f = 0; f < import->n_files; f++)
+        for (int i = 0; i < import->files[f]->n; i++) {
+            const par__st_entry *e = &import->files[f]->entries[i];
+            if (is_ignored(import, e->name)) continue;
+            if (type && type != e->type) return PAR_F32;
+            type = e->type;
+        }
+    return type ? (par_dtype)type->dtype : PAR_F32;
 }
 
 par_status par__mapping_check(const par_transformer_config *c, const par__mapping *m,
@@ -65,26 +84,55 @@ static bool is_wrapping(const char *text, size_t n) {
     return true;
 }
 
+/* What tools write before a name; false: no tensor's is that. */
+static bool find_wrapped(const par_import *import, const char *wanted, char *before, size_t nbytes,
+                         int *f, int *i) {
+    size_t n_wanted = strlen(wanted);
+    for (*f = 0; *f < import->n_files; ++*f)
+        for (*i = 0; *i < import->files[*f]->n; ++*i) {
+            const char *name = import->files[*f]->entries[*i].name;
+            size_t n = strlen(name);
+            if (n < n_wanted || strcmp(name + n - n_wanted, wanted) != 0) continue;
+            n -= n_wanted;
+            if (n >= nbytes || !is_wrapping(name, n)) continue;
+            snprintf(before, nbytes, "%.*s", (int)n, name);
+            return true;
+        }
+    return false;
+}
+
+/* Of two names of one tensor a file may keep the head's (safetensors' save_model does): it gets the
+ * embedding's. */
+static par_status name_embedding(const par_import *import) {
+    const par__family *family = import->family;
+    const par__mapping *head = &family->table[family->n - 1];
+    char before[96], name[256];
+    int f, i;
+    if (!import->config.tied ||
+        !find_wrapped(import, head->theirs, before, sizeof before, &f, &i) ||
+        snprintf(name, sizeof name, "%s%s%s", before, family->prefix, family->table[0].theirs) >=
+            (int)sizeof name)
+        return PAR_OK;
+    return par__safetensors_rename(import->files[f], i, name);
+}
+
 /* save_pretrained's names have the family's prefix, the hub's older files do not, and tools write
  * theirs before all: the token embedding tells. The head has what tools write, and no more. */
 static par_status find_prefix(par_import *import) {
     const char *own = import->family->prefix, *table = import->family->table[0].theirs;
-    size_t n_own = strlen(own), n_table = strlen(table);
-    for (int f = 0; f < import->n_files; f++)
-        for (int i = 0; i < import->files[f]->n; i++) {
-            const char *name = import->files[f]->entries[i].name;
-            size_t n = strlen(name);
-            if (n < n_table || strcmp(name + n - n_table, table) != 0) continue;
-            n -= n_table;
-            if (n >= sizeof import->prefix || !is_wrapping(name, n)) continue;
-            snprintf(import->prefix, sizeof import->prefix, "%.*s", (int)n, name);
-            bool ends = n >= n_own && strcmp(import->prefix + n - n_own, own) == 0;
-            snprintf(import->outer, sizeof import->outer, "%.*s", (int)(ends ? n - n_own : n),
-                     name);
-            return PAR_OK;
-        }
-    PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%s%s\" is missing, also without \"%s\"",
-             import->directory, own, table, own);
+    size_t n_own = strlen(own);
+    int f, i;
+    bool found = find_wrapped(import, table, import->prefix, sizeof import->prefix, &f, &i);
+    if (!found) PAR_TRY(name_embedding(import));
+    if (!found) found = find_wrapped(import, table, import->prefix, sizeof import->prefix, &f, &i);
+    if (!found)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%s%s\" is missing, also without \"%s\"",
+                 import->directory, own, table, own);
+    size_t n = strlen(import->prefix);
+    bool ends = n >= n_own && strcmp(import->prefix + n - n_own, own) == 0;
+    snprintf(import->outer, sizeof import->outer, "%.*s", (int)(ends ? n - n_own : n),
+             import->prefix);
+    return PAR_OK;
 }
 
 static const char *prefix_of(const par_import *import, const par__mapping *m) {
@@ -114,6 +162,22 @@ static par_status check_row(const par_import *import, const par__mapping *m, int
     return par__mapping_check(&import->config, m, file, e);
 }
 
+/* n elements that may be of two types. */
+static bool same_numbers(const uint8_t *a, const par__st_type *type_a, const uint8_t *b,
+                         const par__st_type *type_b, int64_t n) {
+    enum { PART = 256 };
+    float x[PART], y[PART];
+    if (type_a == type_b) return memcmp(a, b, (size_t)n * type_a->nbytes) == 0;
+    for (int64_t at = 0; at < n; at += PART) {
+        int64_t k = n - at < PART ? n - at : PART;
+        par__widen(a + (size_t)at * type_a->nbytes, type_a->dtype, k, x);
+        par__widen(b + (size_t)at * type_b->nbytes, type_b->dtype, k, y);
+        for (int64_t i = 0; i < k; i++)
+            if (x[i] != y[i]) return false;
+    }
+    return true;
+}
+
 /* A tied model may store its head again. If that is another matrix, the file and its configuration
  * disagree. */
 static par_status check_tied_head(const par_import *import, const par__mapping *m,
@@ -123,24 +187,17 @@ static par_status check_tied_head(const par_import *import, const par__mapping *
     PAR_TRY(par__mapping_check(&import->config, m, file, head));
     par__name_make(name, sizeof name, import->prefix, import->family->table[0].theirs, 0);
     const par__st_entry *e = par__import_find(import, name, &other);
-    if (e->type != head->type ||
-        memcmp(other->data + e->begin, file->data + head->begin, e->end - e->begin) != 0)
+    if (!same_numbers(other->data + e->begin, e->type, file->data + head->begin, head->type,
+                      e->shape[0] * e->shape[1]))
         PAR_FAIL(PAR_ERR_FORMAT,
                  "%s: tensor \"%s\" differs from \"%s\", but tie_word_embeddings makes them one",
                  file->path, head->name, name);
     return PAR_OK;
 }
 
-/* What follows `prefix` in a name; NULL: it begins otherwise. */
-static const char *without(const char *name, const char *prefix) {
-    size_t n = strlen(prefix);
-    return strncmp(name, prefix, n) == 0 ? name + n : NULL;
-}
-
 static par_status check_known(const par_import *import, const par_safetensors *file,
                               const par__st_entry *e) {
     int64_t layer;
-    const char *base = without(e->name, import->prefix);
     for (int i = 0; i < import->family->n; i++) {
         const par__mapping *m = &import->family->table[i];
         const char *name = without(e->name, prefix_of(import, m));
@@ -149,8 +206,7 @@ static par_status check_known(const par_import *import, const par_safetensors *f
         if (par__mapping_applies(&import->config, m)) return PAR_OK;
         if (m->when == PAR__IF_UNTIED) return check_tied_head(import, m, file, e);
     }
-    for (const char *const *pattern = import->family->ignored; base && *pattern; pattern++)
-        if (par__name_match(*pattern, base, &layer)) return PAR_OK;
+    if (is_ignored(import, e->name)) return PAR_OK;
     PAR_FAIL(PAR_ERR_FORMAT, "%s: tensor \"%.200s\" is unknown to %s with %" PRId64 " layers",
              file->path, e->name, import->family->architecture, import->config.layers);
 }

@@ -18,16 +18,6 @@
 
 enum { TILE = 64 };
 
-/* n elements from an unaligned address. */
-static void widen(const uint8_t *src, int dtype, int64_t n, float *dst) {
-    uint16_t h;
-    if (dtype == PAR_F32) memcpy(dst, src, (size_t)n * sizeof *dst);
-    for (int64_t i = 0; i < n && dtype != PAR_F32; i++) {
-        memcpy(&h, src + 2 * i, sizeof h);
-        dst[i] = dtype == PAR_BF16 ? par__bf16_to_f32(h) : par__f16_to_f32(h);
-    }
-}
-
 typedef struct {
     const uint8_t *data; /* of the stored tensor */
     const par__st_type *type;
@@ -52,7 +42,7 @@ static void read_tile(const rectangle *r, int64_t begin, int64_t end, int64_t j)
     float run[TILE];
     int64_t j_end = j + TILE < r->cols ? j + TILE : r->cols;
     for (; j < j_end; j++) {
-        widen(stored_at(r, r->col + j, r->row + begin), r->type->dtype, end - begin, run);
+        par__widen(stored_at(r, r->col + j, r->row + begin), r->type->dtype, end - begin, run);
         for (int64_t i = begin; i < end; i++) r->dst[i * r->dst_stride + j] = run[i - begin];
     }
 }
@@ -78,8 +68,8 @@ static void read_rows(const void *user, int slot, int64_t begin_tile, int64_t en
         for (int64_t j = 0; r->transposed && j < r->cols; j += TILE) read_tile(r, begin, end, j);
         for (int64_t i = begin; i < end; i++) {
             if (!r->transposed)
-                widen(stored_at(r, r->row + i, r->col), r->type->dtype, r->cols,
-                      r->dst + i * r->dst_stride);
+                par__widen(stored_at(r, r->row + i, r->col), r->type->dtype, r->cols,
+                           r->dst + i * r->dst_stride);
             check_row(r, i);
         }
     }

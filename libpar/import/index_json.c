@@ -54,6 +54,7 @@ static par_status parse_map(const char *path, json_t *map, par__index *index) {
 par_status par__index_parse(const char *path, const char *text, size_t nbytes, par__index *out) {
     json_error_t error;
     par__index index = {0};
+    PAR_TRY(par__skip_mark(path, &text, &nbytes));
     if (nbytes == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a JSON object", path);
     json_t *root = json_loadb(text, nbytes, JSON_REJECT_DUPLICATES, &error);
     if (!root)

@@ -150,6 +150,15 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const par__st_entry *)a)->name, ((const par__st_entry *)b)->name);
 }
 
+par_status par__safetensors_rename(par_safetensors *file, int i, const char *name) {
+    char *copy = strdup(name);
+    if (!copy) PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for its names", file->path);
+    free(file->entries[i].name);
+    file->entries[i].name = copy;
+    qsort(file->entries, (size_t)file->n, sizeof *file->entries, by_name);
+    return PAR_OK;
+}
+
 static bool cut_out(char *name, const char *word) {
     char *at = strstr(name, word);
     if (!at) return false;

@@ -40,8 +40,12 @@ par_status par__safetensors_parse(const char *path, const uint8_t *file, size_t 
 /* Takes out of names what tools put within them around a block that they compile, shard or
  * recompute; what stands before a whole name stays. */
 par_status par__safetensors_unwrap(par_safetensors *file);
+/* Entry i has another name. */
+par_status par__safetensors_rename(par_safetensors *file, int i, const char *name);
 /* NULL if there is none. */
 const par__st_entry *par__safetensors_find(const par_safetensors *file, const char *name);
+/* n elements of F32, BF16 or F16 from an unaligned address, as fp32. */
+void par__widen(const uint8_t *src, int dtype, int64_t n, float *dst);
 /* "[3, 4]" for messages. */
 const char *par__shape_text(char *text, size_t nbytes, int ndim, const int64_t *shape);
 const par__st_type *par__st_type_of(par_dtype dtype);

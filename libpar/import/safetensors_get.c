@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/half.h"
 #include "libpar/import/safetensors.h"
 
 enum { NEAREST = 3, COMPARED = 128 }; /* names shown; characters of a name that count */
@@ -90,4 +91,13 @@ par_status par_safetensors_get(const par_safetensors *file, const char *name, pa
     *out = par_tensor_make(data, (par_dtype)e->type->dtype, e->ndim, e->shape[0], e->shape[1],
                            e->shape[2], e->shape[3]);
     return PAR_OK;
+}
+
+void par__widen(const uint8_t *src, int dtype, int64_t n, float *dst) {
+    uint16_t h;
+    if (dtype == PAR_F32) memcpy(dst, src, (size_t)n * sizeof *dst);
+    for (int64_t i = 0; i < n && dtype != PAR_F32; i++) {
+        memcpy(&h, src + 2 * i, sizeof h);
+        dst[i] = dtype == PAR_BF16 ? par__bf16_to_f32(h) : par__f16_to_f32(h);
+    }
 }

@@ -83,6 +83,67 @@ static void widths(void) {
     }
 }
 
+/* ids as numbers of other widths, either byte first */
+static const char *as_written(int64_t n, int nbytes, bool big) {
+    uint8_t *data = calloc((size_t)(n * nbytes), 1);
+    for (int64_t i = 0; i < n; i++)
+        for (int k = 0; k < nbytes && k < 4; k++)
+            data[i * nbytes + (big ? nbytes - 1 - k : k)] = (uint8_t)(ids[i] >> 8 * k);
+    const char *path = temp_file("written.bin", data, (size_t)(n * nbytes));
+    free(data);
+    return path;
+}
+
+/* Numbers of another width, or the other way round, are named under each form that they are not
+ * of, also where no id would be outside of the vocabulary; and none of the sound files is. */
+static void misread(void) {
+    static const struct {
+        int nbytes;
+        bool big;
+        par_tokens_form asked; /* KNOWN: none */
+        uint32_t from, to;     /* vocabularies */
+        const char *text;      /* NULL: taken */
+    } cases[] = {
+        {8, false, PAR_TOKENS_U32, 2, 1 << 24, "ids in i64, a form"},
+        {8, false, PAR_TOKENS_U16, 2, 1 << 24, "ids in i64, a form"},
+        {8, false, PAR_TOKENS_KNOWN, 2, 1 << 24, "astype('<u4')"},
+        {8, true, PAR_TOKENS_U32, 2, 1 << 24, "in i64, the highest byte first"},
+        {8, true, PAR_TOKENS_U16, 2, 1 << 24, "'>i8'"},
+        {8, true, PAR_TOKENS_KNOWN, 2, 1 << 24, "in i64, the highest byte first"},
+        {4, true, PAR_TOKENS_U32, 2, 1 << 24, "in u32, the highest byte first"},
+        {4, true, PAR_TOKENS_U16, 2, 1 << 20, "'>u4'"},
+        {4, true, PAR_TOKENS_KNOWN, 2, 1 << 24, "in u32, the highest byte first"},
+        {4, false, PAR_TOKENS_U16, 2, 1 << 20, "ids in u32, not in u16; legal: its form, u32"},
+        {2, true, PAR_TOKENS_U16, 2, 256, "in u16, the highest byte first"},
+        {2, true, PAR_TOKENS_KNOWN, 17, 256, "the highest byte first"},
+        {4, false, PAR_TOKENS_U32, 2, 1 << 24, NULL},
+        {2, false, PAR_TOKENS_U16, 2, 65536, NULL},
+        {2, false, PAR_TOKENS_KNOWN, 1000, 65536, NULL},
+    };
+    static const uint32_t vocabs[] = {2, 4, 17, 65, 256, 1000, 50257, 65536, 128256, 1 << 20};
+    for (size_t k = 0; k < sizeof vocabs / sizeof *vocabs; k++) {
+        for (uint64_t i = 0; i < N; i++)
+            ids[i] = (uint32_t)((i * UINT64_C(0x9e3779b97f4a7c15) >> 20) % vocabs[k]);
+        for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+            int64_t n, count = 20000;
+            if (vocabs[k] < cases[c].from || vocabs[k] > cases[c].to) continue;
+            const char *path = as_written(count, cases[c].nbytes, cases[c].big);
+            par_status st = open_as(path, cases[c].asked, vocabs[k], &n);
+            if (cases[c].text)
+                CHECK(st == PAR_ERR_FORMAT && strstr(par_error(), cases[c].text),
+                      "case %zu with %u ids: status %d, \"%s\"", c, vocabs[k], (int)st,
+                      st == PAR_OK ? "" : par_error());
+            else
+                CHECK(st == PAR_OK && n == count, "case %zu with %u ids: status %d, \"%s\"", c,
+                      vocabs[k], (int)st, st == PAR_OK ? "" : par_error());
+        }
+    }
+    for (int i = 0; i < N; i++) ids[i] = 0; /* all zeros may be anything */
+    int64_t n;
+    CHECK_OK(open_as(as_written(N - 1, 4, false), PAR_TOKENS_U32, 2, &n));
+    CHECK_OK(open_as(as_written(N - 1, 4, false), PAR_TOKENS_U16, 2, &n));
+}
+
 static void check_litgpt(void) {
     uint8_t data[24 + 2 * 50] = "LITPKDS\1";
     int64_t n;
@@ -305,6 +366,7 @@ static void shorter(void) {
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {"widths", widths, 0, NULL, 0},
+        {"misread", misread, 0, NULL, 0},
         {"litgpt", check_litgpt, 0, NULL, 0},
         {"prefix", check_prefix, 0, NULL, 0},
         {"foreign", foreign, 0, NULL, 0},

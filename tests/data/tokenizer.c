@@ -337,6 +337,11 @@ static void training_refusals(void) {
     temp_text("tiny/merges.txt", "#version: 0.2\r\na b\r\n");
     CHECK_OK(par_tokenizer_open(temp_path("tiny"), &t));
     par_tokenizer_close(&t);
+    temp_text("tiny/merges.txt", "\xff\xfe#");
+    CHECK_FAILS(par_tokenizer_open(temp_path("tiny"), &t), PAR_ERR_FORMAT, "is UTF-16");
+    temp_text("tiny/merges.txt", "\xef\xbb\xbf#version: 0.2\na b\n");
+    CHECK_OK(par_tokenizer_open(temp_path("tiny"), &t));
+    par_tokenizer_close(&t);
     temp_file("tiny/vocab.json", vocab ? vocab : "", n / 2);
     CHECK_FAILS(par_tokenizer_open(temp_path("tiny"), &t), PAR_ERR_FORMAT, "vocab.json: line");
     temp_text("tiny/vocab.json", "{\"a\": 0, \"a\": 1}");

@@ -31,7 +31,8 @@ static const char *const names[] = {"llama3.json",
                                     "spm-llama2.model",
                                     "spm-gemma.model",
                                     "spm-unigram-fallback.model",
-                                    "spm-rules.model"};
+                                    "spm-rules.model",
+                                    "spm-ties.model"};
 enum { N_NAMES = sizeof names / sizeof *names };
 
 /* From the project's folder, or from a build folder in it. */

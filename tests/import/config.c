@@ -159,6 +159,15 @@ static void relatives_values(void) {
     CHECK(!c->qk_norm && !c->qkv_bias && c->window == 32, "Mistral");
     CHECK_OK(parse(replaced(mistral, "\"sliding_window\": 32", "\"sliding_window\": null")));
     CHECK(c->window == 0, "Mistral without a window");
+    /* no class, none listed, and the class as it was first spelt */
+    CHECK_OK(parse(replaced(llama_old, "[\"LlamaForCausalLM\"]", "[]")));
+    CHECK_OK(parse(replaced(llama_old, "\"architectures\": [\"LlamaForCausalLM\"], ", "")));
+    CHECK_OK(parse(replaced(llama_old, "LlamaForCausalLM", "LLaMAForCausalLM")));
+    CHECK(c->rmsnorm && c->heads == 8, "a Llama of 2023");
+    CHECK_OK(parse(replaced(qwen2, "[\"Qwen2ForCausalLM\"]", "[]")));
+    CHECK(c->qkv_bias, "a Qwen2 without a class");
+    CHECK_FAILS(parse("{\"architectures\": [], \"vocab_size\": 9}"), PAR_ERR_UNSUPPORTED,
+                "model_type: absent with architectures absent");
     /* SmolLM2 is a Llama that says more of itself */
     CHECK_OK(parse(replaced(llama_old, "{",
                             "{\"is_llama_config\": true, \"rope_interleaved\": false, "

@@ -12,6 +12,7 @@
 #include "../harness.h"
 #include "par/import.h"
 #include "par/tokenizer.h"
+#include "par/weights.h"
 
 enum { C = 4, V = 6, F = 8, D = 2, MAX = 20 };
 
@@ -196,6 +197,56 @@ static void heads(void) {
     m.tensors[m.n - 1].data = numbers + 1;
     write_model(&m);
     CHECK_FAILS(try_open(), PAR_ERR_FORMAT, "differs from \"_orig_mod.model.embed_tokens.weight\"");
+    /* the same numbers in another type, then one that rounding has changed */
+    uint32_t bits[V * C];
+    uint16_t half[V * C];
+    memcpy(bits, numbers, sizeof bits);
+    for (int i = 0; i < V * C; i++) bits[i] &= 0xffff0000u, half[i] = (uint16_t)(bits[i] >> 16);
+    m.tensors[0].data = bits;
+    m.tensors[m.n - 1] = par_tensor_make(half, PAR_BF16, 2, V, C, 0, 0);
+    write_model(&m);
+    CHECK_OK(try_open());
+    bits[V * C - 1] |= 1;
+    write_model(&m);
+    CHECK_FAILS(try_open(), PAR_ERR_FORMAT, "differs from");
+    /* the head's name alone */
+    make(&m, "module.", "model.", false, true);
+    snprintf(m.names[0], sizeof m.names[0], "%s", m.names[m.n - 1]);
+    m.n--;
+    write_model(&m);
+    CHECK_OK(try_read("embedding.token.weight", V, C, PAR_F32));
+    CHECK_OK(try_read("layers.0.mlp.up.weight", F, C, PAR_F32));
+    write_config("qwen2", false);
+    CHECK_FAILS(try_open(), PAR_ERR_FORMAT, "tensor \"model.embed_tokens.weight\" is missing");
+}
+
+static par_dtype dtype_of_weights(void) {
+    par_import *import = NULL;
+    par_weights w = {.dtype = PAR_U8};
+    CHECK_OK(par_import_open(temp_path("."), &import));
+    if (import) par_weights_of_import(import, &w);
+    par_import_close(&import);
+    return w.dtype;
+}
+
+/* Weights keep the type of their files; where types are mixed, no number of any of them is
+ * rounded. A constant that older files store has no say. */
+static void types(void) {
+    model m;
+    write_config("qwen2", true);
+    make(&m, "", "model.", false, false);
+    write_model(&m);
+    CHECK(dtype_of_weights() == PAR_F32, "all fp32");
+    for (int i = 0; i < m.n; i++) m.tensors[i].dtype = PAR_BF16;
+    add(&m, "model.", "rotary_emb.inv_freq", C, 0);
+    write_model(&m);
+    CHECK(dtype_of_weights() == PAR_BF16, "all bf16");
+    for (int i = 0; i < m.n - 1; i++) {
+        m.tensors[i].dtype = i % 2 ? PAR_F32 : PAR_F16;
+        write_model(&m);
+        CHECK(dtype_of_weights() == PAR_F32, "%s is %s", m.names[i], i % 2 ? "fp32" : "fp16");
+        m.tensors[i].dtype = PAR_BF16;
+    }
 }
 
 static void other_forms(void) {
@@ -292,14 +343,68 @@ static void ends(void) {
     temp_remove("generation_config.json");
 }
 
+/* A file again, with bytes in front of it. */
+static void put_before(const char *name, const char *mark) {
+    char text[4096];
+    size_t n = strlen(mark), k;
+    FILE *file = fopen(temp_path(name), "rb");
+    memcpy(text, mark, n);
+    k = file ? fread(text + n, 1, sizeof text - n, file) : 0;
+    if (file) fclose(file);
+    CHECK(k > 0 && k < sizeof text - n, "%s has %zu bytes", name, k);
+    temp_file(name, text, n + k);
+}
+
+/* What editors and shells of Windows put in front of a text. */
+static void marks(void) {
+    static const char mark[] = "\xef\xbb\xbf", utf16[] = "\xff\xfe";
+    static const char vocab[] = "{\"bytes\": [97, 98], \"vocab\": 2}";
+    char map[4096];
+    size_t used = 0;
+    model m;
+    par_tokenizer *t = NULL;
+    write_config("qwen2", true);
+    make(&m, "", "model.", false, false);
+    write_model(&m);
+    put_before("config.json", mark);
+    temp_text("generation_config.json", "{\"eos_token_id\": [5, 3]}");
+    put_before("generation_config.json", mark);
+    CHECK_OK(try_read("layers.0.mlp.up.weight", F, C, PAR_F32));
+    CHECK(end_of(0) == 5 && end_of(1) == 3, "the ends of a text");
+    temp_remove("generation_config.json");
+    CHECK(rename(temp_path("model.safetensors"), temp_path("m.safetensors")) == 0, "rename");
+    for (int i = 0; i < m.n; i++)
+        used += (size_t)snprintf(map + used, sizeof map - used, "%s\"%s\": \"m.safetensors\"",
+                                 i ? ", " : "{\"weight_map\": {", m.names[i]);
+    snprintf(map + used, sizeof map - used, "}}");
+    temp_text("model.safetensors.index.json", map);
+    put_before("model.safetensors.index.json", mark);
+    CHECK_OK(try_read("layers.0.mlp.up.weight", F, C, PAR_F32));
+    put_before("model.safetensors.index.json", utf16);
+    CHECK_FAILS(try_open(), PAR_ERR_FORMAT, "index.json: is UTF-16; legal: UTF-8");
+    temp_remove("model.safetensors.index.json");
+    temp_remove("m.safetensors");
+    put_before("config.json", utf16);
+    CHECK_FAILS(try_open(), PAR_ERR_FORMAT, "config.json: is UTF-16; legal: UTF-8");
+    temp_text("t.vocab", vocab);
+    put_before("t.vocab", mark);
+    CHECK_OK(par_tokenizer_open(temp_path("t.vocab"), &t));
+    par_tokenizer_close(&t);
+    put_before("t.vocab", utf16);
+    CHECK_FAILS(par_tokenizer_open(temp_path("t.vocab"), &t), PAR_ERR_FORMAT, "is UTF-16");
+    temp_remove("t.vocab");
+}
+
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {"tensors-of-each", tensors_of_each, 0, NULL, 0},
         {"prefixes", prefixes, 0, NULL, 0},
         {"wrapped-blocks", wrapped_blocks, 0, NULL, 0},
         {"heads", heads, 0, NULL, 0},
+        {"types", types, 0, NULL, 0},
         {"other-forms", other_forms, 0, NULL, 0},
         {"ends", ends, 0, NULL, 0},
+        {"marks", marks, 0, NULL, 0},
         {"pointers", pointers, 0, NULL, 0},
         {"values", values, 0, NULL, 0},
     };
