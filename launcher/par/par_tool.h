@@ -40,7 +40,6 @@ void par_tool_output(const char *option, const char *path, par_output kind, par_
  * none. */
 par_status par_tool_keep(const char *option, const char *path, const char *source);
 
-
 /* The folder of pages: `run` itself, or the newest one beside a log or a directory of checkpoints,
  * or beside the log in a run's directory. */
 void par_pages_find(const char *run, char *directory, size_t nbytes);
