@@ -77,9 +77,7 @@ static void print_all(const comparison *c) {
 static int compare(comparison *c, const char *const *paths) {
     par_problems problems = {0};
     for (int i = 0; i < c->n; i++) {
-        par_status read = report_read(paths[i], &c->runs[i]);
-        if (read == PAR_OK) read = par_tool_keep("out", c->out, c->runs[i].log);
-        if (read != PAR_OK) par_problem(&problems, "%s", par_error());
+        if (report_read(paths[i], &c->runs[i]) != PAR_OK) par_problem(&problems, "%s", par_error());
     }
     int code = par_tool_refuse("compare", &problems);
     par_status st = code ? PAR_ERR_IO : PAR_OK;

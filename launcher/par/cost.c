@@ -143,7 +143,6 @@ static void leave_out(analysis *a, const char *path, const char *why) {
 
 static par_status read_log(analysis *a, const char *path) {
     par_log_reading reading = {0};
-    PAR_TRY(par_tool_keep("csv", a->csv, path));
     a->began = false;
     par_status st = par_log_read(path, take, a, &reading);
     bool began = a->began;

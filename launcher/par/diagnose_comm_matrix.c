@@ -90,13 +90,13 @@ static par_status show(const settings *s, const par_matrix *m) {
     return PAR_OK;
 }
 
-/* What is written must not be what is read. */
+/* --json is of the kind of what is read, so it must not be the same file. */
 static par_status keep(const settings *s, const char *path) {
-    const char *const files[][2] = {
-        {"csv", s->csv}, {"json", s->json}, {"hdf5", s->hdf5}, {"svg", s->svg}, {"png", s->png}};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        PAR_TRY(par_tool_keep(files[i][0], files[i][1], path));
-    return PAR_OK;
+    struct stat one, other;
+    if (!s->json || stat(s->json, &one) != 0 || stat(path, &other) != 0) return PAR_OK;
+    if (one.st_dev != other.st_dev || one.st_ino != other.st_ino) return PAR_OK;
+    return par_error_set(PAR_ERR_OPTION,
+                         "--json %s: is read, and is not replaced; legal: another name", s->json);
 }
 
 int par_matrix_command(const par_matrix_words *words, int argc, char **argv) {

@@ -76,8 +76,6 @@ static par_status find(const settings *s, par_memory_report **out) {
     const char *run = s->runs.words[0];
     bool directory = stat(run, &info) == 0 && S_ISDIR(info.st_mode);
     snprintf(path, sizeof path, "%s%s", run, directory ? "/memory.json" : "");
-    PAR_TRY(par_tool_keep("folded", s->folded, path));
-    PAR_TRY(par_tool_keep("svg", s->svg, path));
     return par_memory_report_read(path, out);
 }
 

@@ -36,9 +36,6 @@ typedef enum {
 /* Before any work: a plain file under this name that is of another kind is a problem. NULL, nothing
  * there, an empty file: none. What is no plain file is left to who writes. */
 void par_tool_output(const char *option, const char *path, par_output kind, par_problems *problems);
-/* PAR_ERR_OPTION: the file that an option names for writing is one that is read. NULL: it names
- * none. */
-par_status par_tool_keep(const char *option, const char *path, const char *source);
 
 /* The folder of pages: `run` itself, or the newest one beside a log or a directory of checkpoints,
  * or beside the log in a run's directory. */

@@ -123,7 +123,6 @@ static int report(const char *path, const char *page) {
         snprintf(beside, sizeof beside, "%s/report.html", run.directory);
     else
         snprintf(beside, sizeof beside, "%s.html", run.log);
-    if (st == PAR_OK) st = par_tool_keep("out", page, run.log);
     if (!page) page = beside;
     par_tool_output("--out", page, PAR_OUTPUT_PAGE, &problems);
     if (st == PAR_OK) st = par_problems_status(&problems, PAR_ERR_OPTION);

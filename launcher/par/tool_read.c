@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "par_tool.h"
 
@@ -55,13 +54,4 @@ int par_tool_refuse(const char *command, par_problems *problems) {
                 (int)strcspn(line, "\n"), line);
     fprintf(stderr, "\n");
     return PAR_TOOL_INPUT;
-}
-
-par_status par_tool_keep(const char *option, const char *path, const char *source) {
-    struct stat one, other;
-    if (!path || stat(path, &one) != 0 || stat(source, &other) != 0) return PAR_OK;
-    if (one.st_dev != other.st_dev || one.st_ino != other.st_ino) return PAR_OK;
-    return par_error_set(PAR_ERR_OPTION,
-                         "--%s %s: is read (%s); it is not replaced; legal: another name", option,
-                         path, source);
 }
