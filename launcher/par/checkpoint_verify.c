@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "checkpoint_tool.h"
 #include "par_tool.h"
@@ -71,20 +70,15 @@ par_status checkpoint_verify_all(par_checkpoint *const *checkpoints, int n, int 
     return w.status == PAR_OK ? PAR_OK : par_error_set(w.status, "%s", w.error);
 }
 
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* One checkpoint; returns the exit code. */
 static int verify_one(const checkpoint_settings *s, const char *path) {
     par_checkpoint *c = NULL;
     char *damage = NULL, size[32];
-    double begin = seconds();
+    double begin = par_tool_seconds();
     par_status st = par_checkpoint_open(path, NULL, &c);
     if (st == PAR_OK) st = checkpoint_verify_all(&c, 1, (int)s->threads, &damage);
-    double time = seconds() - begin, nbytes = c ? (double)par_checkpoint_info(c)->nbytes : 0;
+    double time = par_tool_seconds() - begin;
+    double nbytes = c ? (double)par_checkpoint_info(c)->nbytes : 0;
     int code = st == PAR_OK && !damage ? EXIT_SUCCESS : CHECKPOINT_FOUND;
     if (st == PAR_ERR_FORMAT || damage)
         printf("%s: damaged: %s\n", path, damage ? damage : par_error());

@@ -9,10 +9,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "doctor.h"
+#include "par_tool.h"
 #include "run.h"
 #if PAR_TOOL_MPI
 #include "par/mpi.h"
@@ -213,21 +213,15 @@ static void look_at_gpu(doctor *d) {
                *versions ? versions : "linked into the module");
 }
 
-static double wall_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Rank 0's clock less the peer's, from the fastest of a few round trips, whose middle is when the
  * peer read its own (Cristian 1989); *error: half that round trip. */
 static par_status compare_clocks(doctor *d, int peer, double *skew, double *error) {
     double theirs = 0, best = 1e30;
     for (int i = 0; i < 8; i++) {
-        double begin = wall_seconds();
+        double begin = par_tool_date();
         PAR_TRY(par_comm_send(d->comm, &theirs, 8, PAR_U8, peer, tag, NULL, NULL));
         PAR_TRY(par_comm_recv(d->comm, &theirs, 8, PAR_U8, peer, tag, NULL, NULL));
-        double end = wall_seconds();
+        double end = par_tool_date();
         if (end - begin >= best) continue;
         best = end - begin;
         *skew = (begin + end) / 2 - theirs;
@@ -240,7 +234,7 @@ static par_status answer_clocks(doctor *d) {
     for (int i = 0; i < 8; i++) {
         double own;
         PAR_TRY(par_comm_recv(d->comm, &own, 8, PAR_U8, 0, tag, NULL, NULL));
-        own = wall_seconds();
+        own = par_tool_date();
         PAR_TRY(par_comm_send(d->comm, &own, 8, PAR_U8, 0, tag, NULL, NULL));
     }
     return PAR_OK;

@@ -18,6 +18,10 @@ bool par_tool_read(const par_option *rows, int n, const char *usage, int argc, c
 /* Says the problems of a command's line; returns the exit code, 0 if there are none. */
 int par_tool_refuse(const char *command, par_problems *problems);
 
+/* Seconds of a clock that does not jump; seconds since 1970. */
+double par_tool_seconds(void);
+double par_tool_date(void);
+
 /* What commands write, and so what may be replaced by it. */
 typedef enum {
     PAR_OUTPUT_PAGE,

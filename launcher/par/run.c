@@ -89,12 +89,6 @@ static void on_signal(int number) {
  * ends them; Hydra would wait for programs that never called MPI_Init. */
 #define GRACE_S 10.0
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static bool one_failed(const char *attempt, int ranks) {
     for (int k = 0; k < ranks; k++) {
         run_rank_status s;
@@ -110,7 +104,7 @@ static int start_and_wait(const run_launch *l, const run_words *words, const cha
                           int ranks) {
     int status = 0, sent = 0;
     char file[RUN_PATH];
-    double looked = seconds(), failed = 0; /* when ranks were looked at, and one was seen to fail */
+    double looked = par_tool_seconds(), failed = 0; /* when ranks were looked at, one failed */
     const struct timespec pause = {.tv_nsec = 50000000};
     run_output *o = run_output_create(attempt, ranks);
     snprintf(file, sizeof file, "%.900s/launcher.err", attempt);
@@ -137,8 +131,8 @@ static int start_and_wait(const run_launch *l, const run_words *words, const cha
                         : "killing the job");
             kill(child, sent++ == 0 ? l->stop : l->kill);
         }
-        if (seconds() > looked + 1) {
-            looked = seconds();
+        if (par_tool_seconds() > looked + 1) {
+            looked = par_tool_seconds();
             if (!failed && one_failed(attempt, ranks)) failed = looked;
             if (failed && looked > failed + GRACE_S) kill(child, l->kill);
         }
@@ -185,7 +179,7 @@ static int start_job(run_settings *s, const run_launch *l, const char *directory
     int code = EXIT_FAILURE;
     for (int i = 0; i < 3; i++) sigaction(numbers[i], &action, NULL);
     for (int64_t left = s->restarts;; left--) {
-        double begin = seconds();
+        double begin = par_tool_seconds();
         run_words words = {0};
         par_status st = make_attempt(directory, attempt);
         if (st != PAR_OK) {
@@ -203,7 +197,7 @@ static int start_job(run_settings *s, const run_launch *l, const char *directory
         run_words_free(&words);
         /* of another program, that code is a failure unless it was asked to end */
         bool may_stop = asked || run_is_train_llm(s);
-        code = run_report(attempt, (int)s->ranks, status, seconds() - begin, may_stop);
+        code = run_report(attempt, (int)s->ranks, status, par_tool_seconds() - begin, may_stop);
         /* bad options or input, inf and NaN, and a signal's end are not mended by starting again */
         bool crash = code != 0 && code != PAR_TOOL_INPUT && code != 3 && code != RUN_STOPPED;
         if (!crash || left == 0 || asked) return code;

@@ -43,10 +43,8 @@ static void show_line(run_output *o, stream *s) {
     s->line[s->used] = 0;
     s->used = 0;
     if (!*s->line) return;
-    uint64_t hash = 14695981039346656037u; /* FNV-1a */
-    for (const char *c = s->line; *c; c++) hash = (hash ^ (unsigned char)*c) * 1099511628211u;
     /* a full table forgets: then a line may be shown again */
-    uint64_t *seen = &o->seen[(hash ^ hash >> 32) % SEEN];
+    uint64_t hash = par_hash_name(s->line), *seen = &o->seen[hash % SEEN];
     if (o->shown >= SHOWN || *seen == hash) {
         o->left_out++;
         return;

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "par_tool.h"
@@ -20,12 +19,6 @@
 
 void run_rank_file(char out[RUN_PATH], const char *directory, int rank, const char *kind) {
     snprintf(out, RUN_PATH, "%.900s/rank-%05d.%s", directory, rank, kind);
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static int open_file(const char *directory, int rank, const char *kind) {
@@ -67,7 +60,7 @@ int par_run_rank(int argc, char **argv) {
     pid_t child = fork();
     if (child == 0) start_program(argv[0], rank, argv + 1);
     file = open_file(argv[0], rank, "status");
-    if (file >= 0) dprintf(file, "began %.6f %ld %s\n", now(), (long)child, host);
+    if (file >= 0) dprintf(file, "began %.6f %ld %s\n", par_tool_date(), (long)child, host);
     while (child > 0 && sigwait(&all, &signal) == 0) {
         if (signal != SIGCHLD) {
             kill(child, signal);
@@ -79,7 +72,7 @@ int par_run_rank(int argc, char **argv) {
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
     int killed = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     if (child < 0) code = EXIT_FAILURE;
-    if (file >= 0) dprintf(file, "ended %.6f %d %d\n", now(), code, killed);
+    if (file >= 0) dprintf(file, "ended %.6f %d %d\n", par_tool_date(), code, killed);
     return killed ? 128 + killed : code;
 }
 
