@@ -121,7 +121,8 @@ static par_status write_file(const llm_run *r, const llm_world *w, const par_tra
     char label[64], size[32];
     par_timeline_result result;
     label_of(trainer, label, sizeof label);
-    const par_timeline_file file = {.path = file_of(r), .label = label};
+    const par_timeline_file file = {
+        .path = file_of(r), .label = label, .shared_cores = llm_report_takes_turns(r, w)};
     trace.written = true;
     par_status st = par_timeline_write(trace.timeline, w->comm, &file, &result);
     if (st == PAR_ERR_TRANSPORT) return st;

@@ -133,6 +133,7 @@ static par_status write_file(par_timeline *t, par_comm *comm, const par_timeline
     par_status st = PAR_OK;
     PAR_TRY(align(t, comm));
     PAR_TRY(par__traces_gather(t, comm, file->label, &traces));
+    traces.shared_cores = file->shared_cores;
     if (par_comm_rank(comm) == 0) st = par__traces_write(&traces, file->path, out);
     par__traces_free(&traces);
     PAR_TRY(par_comm_agree(comm, st));

@@ -41,6 +41,7 @@ typedef struct {
     par__texts texts;
     par__rank_spans *ranks; /* [n_ranks] */
     int n_ranks;
+    bool shared_cores; /* ranks took turns on cores */
 } par__traces;
 
 /* The number of a text, which is added where it is new. Errors: PAR_ERR_MEMORY. */

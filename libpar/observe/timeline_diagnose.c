@@ -169,14 +169,18 @@ static int n_uses(const report *r) {
 }
 
 static void print_steps(const report *r) {
-    char axis[64];
+    char axis[64], bubble[32] = "-  ";
+    if (r->traces.shared_cores)
+        say(r, "note: the bubble is left out, since ranks that share cores wait for each other's "
+               "turns");
     say(r, "   step      time   bubble   the slowest rank, and its time without waits");
     for (int i = 0; i < r->n_steps; i++) {
         const step_facts *f = &r->steps[i];
         const char *label = r->traces.ranks[f->slowest].label;
-        say(r, "%7lld %7.1f ms %6.1f %%   %d%s%s%s, %.1f ms", (long long)f->number,
-            1e-6 * (double)(f->end_ns - f->begin_ns), 100 * f->bubble, f->slowest,
-            *label ? " (" : "", label, *label ? ")" : "", 1e3 * f->slowest_s);
+        if (!r->traces.shared_cores) snprintf(bubble, sizeof bubble, "%.1f %%", 100 * f->bubble);
+        say(r, "%7lld %7.1f ms %8s   %d%s%s%s, %.1f ms", (long long)f->number,
+            1e-6 * (double)(f->end_ns - f->begin_ns), bubble, f->slowest, *label ? " (" : "", label,
+            *label ? ")" : "", 1e3 * f->slowest_s);
     }
     for (int u = PAR__USE_AXES; u < n_uses(r); u++) {
         double mean = 0, most = 0;
@@ -242,8 +246,9 @@ static par_status print_json(const report *r) {
                                                  (json_int_t)r->kernels[i].n, "seconds",
                                                  1e-9 * r->kernels[i].ns));
     json_t *root =
-        json_pack("{s:i,s:i,s:o,s:o,s:o}", "ranks", r->traces.n_ranks, "cut_steps", r->n_cut,
-                  "steps", steps, "critical_path_s", json_uses(r, r->path, 0), "kernels", kernels);
+        json_pack("{s:i,s:b,s:i,s:o,s:o,s:o}", "ranks", r->traces.n_ranks, "shared_cores",
+                  r->traces.shared_cores, "cut_steps", r->n_cut, "steps", steps, "critical_path_s",
+                  json_uses(r, r->path, 0), "kernels", kernels);
     char *text = root ? par__json_text(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
     if (!text) PAR_FAIL(PAR_ERR_MEMORY, "no memory for the timeline's figures");

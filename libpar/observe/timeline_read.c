@@ -111,6 +111,7 @@ static par_status begin_ranks(reader *in, const char *line) {
     if (!in->traces->ranks || !in->max)
         PAR_FAIL(PAR_ERR_MEMORY, "%s: no memory for %d ranks", in->path, n);
     in->traces->n_ranks = n;
+    in->traces->shared_cores = strstr(line, "\"shared_cores\":true");
     for (int r = 0; r < n; r++) in->traces->ranks[r].rank = r;
     in->ours = true;
     return PAR_OK;

@@ -255,12 +255,12 @@ static void sum_up(const par__traces *traces, par_timeline_result *out) {
     }
 }
 
-/* What concerns ranks as such: clocks, what is missing. */
+/* What concerns ranks as such: cores, clocks, what is missing. */
 static void put_about(writer *w) {
     put(w,
         "{\"displayTimeUnit\":\"ms\",\n\"otherData\":{\"program\":\"libpar\",\"version\":1,"
-        "\"ranks\":%d,\n\"clocks\":[",
-        w->traces->n_ranks);
+        "\"ranks\":%d,\"shared_cores\":%s,\n\"clocks\":[",
+        w->traces->n_ranks, w->traces->shared_cores ? "true" : "false");
     for (int i = 0; i < w->traces->n_ranks; i++) {
         const par__rank_spans *r = &w->traces->ranks[i];
         put(w,

@@ -81,6 +81,8 @@ PAR_API par_status par_timeline_align(par_timeline *, par_comm *comm);
 typedef struct {
     const char *path;  /* read on rank 0 of the comm */
     const char *label; /* of this rank, at most 63 bytes: its coordinates, say; NULL: none */
+    bool shared_cores; /* ranks take turns on cores, so that a bubble is the machine's and not the
+                          schedule's; read on rank 0 of the comm */
 } par_timeline_file;
 
 /* What was written; the same on every rank but for nbytes. */
@@ -108,8 +110,9 @@ PAR_API par_status par_timeline_write(par_timeline *, par_comm *comm, const par_
                                       par_timeline_result *out);
 
 /**
- * What such a file tells, by step: time, bubble, communication that was waited for by axis, the
- * rank that the others waited for; what the critical path is made of; the kernels that took most.
+ * What such a file tells, by step: time, bubble (the text leaves it out where ranks shared cores),
+ * communication that was waited for by axis, the rank that the others waited for; what the critical
+ * path is made of; the kernels that took most.
  * As a text for people, a line at a time, or with `json` as one JSON object in one line.
  * Not collective. Errors: PAR_ERR_IO; PAR_ERR_FORMAT for another file; PAR_ERR_MEMORY.
  */
