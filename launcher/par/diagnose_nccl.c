@@ -29,8 +29,9 @@ static void print_head(const nccl_job *job) {
     }
     int n_communicators = 0;
     for (int i = 0; i < job->n_members; i = nccl_files_end(job, i)) n_communicators++;
-    printf("%d processes, ranks 0 to %d numbered %s, %d communicators", job->n_files,
-           job->n_ranks - 1, job->numbered, n_communicators);
+    printf("%d process%s, ranks 0 to %d numbered %s, %d communicator%s", job->n_files,
+           job->n_files == 1 ? "" : "es", job->n_ranks - 1, job->numbered, n_communicators,
+           n_communicators == 1 ? "" : "s");
     if (version > 0)
         printf(", NCCL %d.%d.%d", (int)(version / 10000), (int)(version / 100 % 100),
                (int)(version % 100));
