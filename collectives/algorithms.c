@@ -45,7 +45,7 @@ static void reduce_phase(par__task *task) {
         int to = (r + k) % p, from = (r + p - k) % p;
         par__new_flow(task, shard_at(task, task->op.src, to), shard_nbytes(task, to), window, to,
                       true);
-        par__flow *f = par__new_flow(task, par__rooms_of(comm, from), nbytes, window, from, false);
+        par__flow *f = par__new_flow(task, par__rooms_of(task, from), nbytes, window, from, false);
         f->ring = comm->room;
         f->credit = f->depth = comm->n_rooms;
     }
@@ -65,7 +65,7 @@ static bool reduce_windows(par__task *task) {
             if (task->flows[i].ring && task->flows[i].n_done <= task->window) return false;
         for (int j = 0; j < comm->n; j++)
             comm->sources[j] = j == comm->rank ? own + begin
-                                               : par__rooms_of(comm, j) +
+                                               : par__rooms_of(task, j) +
                                                      task->window % comm->n_rooms * comm->room;
         par__sum(task->op.dtype, sum + begin, comm->sources, comm->n, n / task->size);
         for (int i = 0; i < task->n_flows; i++)
@@ -111,17 +111,17 @@ bool par__bruck(par__task *task, char *buffer, int64_t block) {
 static void stage_own(par__task *task) {
     size_t nbytes = (size_t)(task->op.n * task->size);
     if (nbytes > 0)
-        memcpy(task->comm->staging + (size_t)task->comm->rank * nbytes, task->op.src, nbytes);
+        memcpy(par__staging(task) + (size_t)task->comm->rank * nbytes, task->op.src, nbytes);
 }
 
 static bool all_reduce_gather(par__task *task) {
-    return task->op.n > 0 && par__bruck(task, task->comm->staging, task->op.n * task->size);
+    return task->op.n > 0 && par__bruck(task, par__staging(task), task->op.n * task->size);
 }
 
 static par_status sum_staged(par__task *task) {
     par_comm *comm = task->comm;
     for (int j = 0; j < comm->n; j++)
-        comm->sources[j] = comm->staging + j * task->op.n * task->size;
+        comm->sources[j] = par__staging(task) + j * task->op.n * task->size;
     par__sum(task->op.dtype, task->op.dst, comm->sources, comm->n, task->op.n);
     return PAR_OK;
 }

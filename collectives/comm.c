@@ -14,8 +14,8 @@
  * are smaller. */
 enum { MAX_STAGING = 16 << 20, ALIGNMENT = 64, MAX_TAG_AXIS = 8191 };
 
-/* 0..8190 from the axis's name: with two kinds of message a tag stays below 2^14; MPI grants
- * 2^15. */
+/* 0..8190 from the axis's name: with a kind of message per slot and one of pairs a tag stays below
+ * 2^15, which MPI grants. */
 static int axis_id(const char *axis) {
     uint32_t h = 2166136261u;
     for (const char *c = axis; *c; c++) h = (h ^ (uint8_t)*c) * 16777619u;
@@ -74,15 +74,17 @@ static void choose_room(par_comm *comm, int64_t max_nbytes) {
     comm->window = window > 0 ? window : 1;
     comm->room = round_up(comm->window);
     int64_t windows = shard / comm->window + 1;
-    comm->n_rooms = max_nbytes > 0 && windows < comm->depth ? (int)windows : comm->depth;
+    int most = comm->depth / comm->n_slots;
+    comm->n_rooms = max_nbytes > 0 && windows < most ? (int)windows : most;
     if (comm->n_rooms < 2) comm->n_rooms = 2;
 }
 
 static par_status take_staging(par_comm *comm, par_memory *memory) {
-    int64_t nbytes = comm->n_rooms * (comm->n - 1) * comm->room,
+    int64_t rooms = comm->n_rooms * (comm->n - 1) * comm->room,
             small = (int64_t)comm->n * PAR__SMALL;
     void *staging;
-    if (nbytes < small) nbytes = small;
+    comm->slot_nbytes = rooms > small ? rooms : small;
+    int64_t nbytes = comm->n_slots * comm->slot_nbytes;
     if (memory) {
         PAR_TRY(par_memory_take(memory, PAR_MEM_COMM, comm->axis, (size_t)nbytes, &staging));
         comm->measuring = comm->measuring || par_memory_measuring(memory);
@@ -99,7 +101,7 @@ static par_status take_staging(par_comm *comm, par_memory *memory) {
 static par_status allocate(par_comm *comm) {
     size_t n = (size_t)comm->n;
     comm->ranks = calloc(n, sizeof *comm->ranks);
-    comm->flows = calloc(4 * n, sizeof *comm->flows);
+    comm->flows = calloc(PAR__SLOTS * 4 * n, sizeof *comm->flows);
     comm->sources = calloc(n, sizeof *comm->sources);
     comm->channels = calloc(2 * n, sizeof(par__task *));
     comm->n_pairs = calloc(2 * n, sizeof *comm->n_pairs);
@@ -114,16 +116,19 @@ static par_status allocate(par_comm *comm) {
 static par_status connect(par_comm *comm, const par_comm_params *params, par_memory *memory) {
     par_transport *t = comm->transport;
     comm->measuring = t->measuring;
-    comm->tag = 2 * axis_id(comm->axis);
+    comm->tag = (PAR__SLOTS + 1) * axis_id(comm->axis);
     comm->depth = comm->n > 1 ? PAR__FLOW_DEPTH / (comm->n - 1) : 1;
     if (comm->depth < 2) comm->depth = 2;
+    comm->n_slots = comm->depth / 2; /* each has 2 rooms at least */
+    if (comm->n_slots > PAR__SLOTS) comm->n_slots = PAR__SLOTS;
+    if (t->params.check) comm->n_slots = 1;
     if (comm->n > 1) {
         choose_room(comm, params->max_nbytes);
         PAR_TRY(take_staging(comm, memory));
     }
     if (comm->measuring) return PAR_OK;
     PAR_TRY(check_tag(t, comm));
-    if (t->carrier) PAR_TRY(t->carrier->reserve(t, 4 * comm->n * comm->depth));
+    if (t->carrier) PAR_TRY(t->carrier->reserve(t, comm->n_slots * 4 * comm->n * comm->depth));
     comm->last_index = par__recorder_last_take(t->recorder);
     if (comm->last_index < 0)
         PAR_FAIL(PAR_ERR_MEMORY, "no host memory for the last operation of axis %s", comm->axis);

@@ -73,6 +73,15 @@ static void pair_link(par__task *task) {
     *tail = task;
 }
 
+/* One of the oldest: the loop is short. */
+static void queue_unlink(const par__task *task) {
+    par_comm *comm = task->comm;
+    par__task *before = NULL, **link = &comm->first;
+    for (; *link != task; link = &before->queue) before = *link;
+    *link = task->queue;
+    if (comm->last == task) comm->last = before;
+}
+
 /* A receive may be under way long before its peer sends. */
 static bool moves(const par__task *task) {
     return task->op.kind != PAR__RECV &&
@@ -117,17 +126,15 @@ static void task_end(par__task *task) {
     if (task->begin_ns)
         par__timeline_add(par__recorder_traced(t->recorder),
                           event_of(task, PAR__EVENT_OPERATION, task->begin_ns));
-    if (moves(task)) { /* its time is its own: a collective behind it in the queue begins now */
+    if (moves(task)) { /* its time is its own: that of the next oldest begins now */
         double now = change(comm, comm->n_moving - 1, comm->waited);
         par__recorder_ran(t->recorder, task->row, now - task->begin_s);
-        if (!task->algorithm->pair && task->queue) task->queue->begin_s = now;
+        if (task == comm->first && task->queue) task->queue->begin_s = now;
     }
-    if (task->algorithm->pair) {
+    if (task->algorithm->pair)
         pair_unlink(task);
-    } else {
-        comm->first = comm->first->queue;
-        if (!comm->first) comm->last = NULL;
-    }
+    else
+        queue_unlink(task);
     comm->n_done++;
     if (comm->last_index >= 0)
         par__recorder_last_at(t->recorder, comm->last_index)->n_done = comm->n_done;
@@ -165,36 +172,72 @@ static void self_advance(par__task *task) {
     task_end(other);
 }
 
-/* Set up the next phase of a collective, of the algorithm behind its own, or end it. */
-static void next_phase(par__task *task) {
+/* Bytes that a collective reads and writes. */
+static int64_t nbytes_in(const par__task *task) {
+    return task->op.n * task->size * (task->op.kind == PAR__REDUCE_SCATTER ? task->comm->n : 1);
+}
+static int64_t nbytes_out(const par__task *task) {
+    return task->op.n * task->size * (task->op.kind == PAR__ALL_GATHER ? task->comm->n : 1);
+}
+
+static bool overlap(const char *a, int64_t a_nbytes, const char *b, int64_t b_nbytes) {
+    uintptr_t x = (uintptr_t)a, y = (uintptr_t)b;
+    return x < y + (uintptr_t)b_nbytes && y < x + (uintptr_t)a_nbytes;
+}
+
+/* Neither reads nor writes what an older one of its comm writes, nor writes what that reads. */
+static bool is_free(const par__task *task) {
+    const char *src = task->op.src, *dst = task->op.dst;
+    for (const par__task *o = task->comm->first; o != task; o = o->queue)
+        if (overlap(src, nbytes_in(task), o->op.dst, nbytes_out(o)) ||
+            overlap(dst, nbytes_out(task), o->op.dst, nbytes_out(o)) ||
+            overlap(dst, nbytes_out(task), o->op.src, nbytes_in(o)))
+            return false;
+    return true;
+}
+
+/* Set up the next phase of a collective, of the algorithm behind its own, or end it: true. */
+static bool next_phase(par__task *task) {
     const par__algorithm *a = task->algorithm;
     task->n_flows = 0;
     if (task->phase == 0 && a->begin) a->begin(task);
     if (a->step(task)) {
         task->phase++;
-        return;
+        return false;
     }
     par_status st = a->end ? a->end(task) : PAR_OK;
-    if (st != PAR_OK) {
-        task_refuse(task, st);
-    } else if (task->then) {
+    if (st == PAR_OK && task->then) {
         task->algorithm = task->then;
         task->then = NULL;
         task->phase = 0;
-    } else {
-        task_end(task);
+        return false;
     }
+    if (st == PAR_OK)
+        task_end(task);
+    else
+        task_refuse(task, st);
+    return true;
 }
 
-static par_status queue_advance(par_comm *comm) {
-    while (comm->first) {
-        par__task *task = comm->first;
+/* As far as what has arrived lets it. */
+static par_status collective_advance(par__task *task, bool *ended) {
+    par_transport *t = task->comm->transport;
+    for (*ended = false; !*ended; *ended = next_phase(task)) {
         bool done = !task->algorithm->advance || task->algorithm->advance(task);
-        for (int i = 0; i < task->n_flows; i++)
-            PAR_TRY(flow_post(comm->transport, &task->flows[i]));
+        for (int i = 0; i < task->n_flows; i++) PAR_TRY(flow_post(t, &task->flows[i]));
         for (int i = 0; i < task->n_flows && done; i++) done = par__flow_done(&task->flows[i]);
         if (!done) return PAR_OK;
-        next_phase(task);
+    }
+    return PAR_OK;
+}
+
+/* The oldest collective and those that may run beside it. */
+static par_status queue_advance(par_comm *comm) {
+    for (par__task *task = comm->first, *next; task; task = next) {
+        bool ended;
+        if (task->collective >= comm->first->collective + comm->n_slots) break;
+        next = task->queue;
+        if (is_free(task)) PAR_TRY(collective_advance(task, &ended));
     }
     return PAR_OK;
 }
@@ -213,13 +256,14 @@ par_status par__engine_start(par__task *task, bool waited) {
     /* a link may start it while somebody waits for another one of its comm */
     task->begin_s = change(comm, comm->n_moving + moves(task), comm->waited || waited);
     if (!task->algorithm->pair) {
-        task->flows = comm->flows;
+        task->slot = (int)(task->collective % comm->n_slots);
+        task->flows = comm->flows + task->slot * 4 * comm->n;
         if (comm->last)
             comm->last->queue = task;
         else
             comm->first = task;
         comm->last = task;
-        return comm->first == task ? queue_advance(comm) : PAR_OK;
+        return queue_advance(comm);
     }
     task->flows = &task->own;
     task->algorithm->step(task);

@@ -9,9 +9,12 @@
  *   staged, streamed  links: what carries data of a device
  *   comm              groups of ranks
  *
- * Order is what makes tags unnecessary: collectives of one comm run one after another, and a flow
- * is posted only after the flow `before` it, so that the messages of an ordered pair are sent and
- * received in the same order.
+ * Some collectives of a comm run beside each other, so that the wire has work while one of them
+ * waits for its last messages: those whose numbers are fewer than n_slots apart and that share no
+ * memory. Number i has slot i % n_slots: flows, rooms and a tag of its own. Within a slot one
+ * operation follows the other, and a flow is posted only after the flow `before` it, so that the
+ * messages of an ordered pair are sent and received in the same order. In check mode, which refuses
+ * one operation at a time, there is one slot.
  */
 #ifndef PAR__COLLECTIVES_H
 #define PAR__COLLECTIVES_H
@@ -25,6 +28,9 @@
  * stay below, and many of them are under way (PAR__FLOW_DEPTH, about 4 MB). */
 enum { PAR__MAX_TASKS = 1024, PAR__SMALL = 4096, PAR__PIECE = 60 << 10 };
 
+/* A bucket's reduce-scatter, its all-gather, which waits for it, and the next reduce-scatter. */
+enum { PAR__SLOTS = 3 };
+
 typedef struct par__task par__task;
 
 /* How an operation runs. The engine knows these members only: an operation goes on to the next
@@ -35,7 +41,7 @@ typedef struct {
     int64_t max_nbytes; /* of one rank's input: the first row of the kind that is large enough is
                            taken */
     const char *name, *description;
-    bool pair; /* one flow, in order with those of its pair and direction; else in order with the
+    bool pair; /* one flow, in order with those of its pair and direction; else one of the
                   collectives of its comm */
     void (*begin)(par__task *);     /* before phase 0; NULL: nothing */
     bool (*step)(par__task *);      /* set up the flows of task->phase; false: there is none */
@@ -52,12 +58,13 @@ struct par__task {
     int64_t number;     /* among all operations of the comm */
     int64_t collective; /* among its collectives, or the sends or receives of its pair */
     int64_t begin_ns;   /* for the timeline; 0: it is not recorded */
-    double begin_s;     /* when it started, or became the first of its queue */
+    double begin_s;     /* when it started, or became the oldest of its queue */
     int row;            /* of the recorder */
     const par__algorithm *algorithm;
     const par__algorithm *then; /* runs after it; NULL: none */
     int phase;
-    par__flow *flows; /* of the phase: the comm's, for a pair its own */
+    int slot;         /* of its comm; of a pair 0 */
+    par__flow *flows; /* of the phase: the slot's, for a pair its own */
     int n_flows;
     int64_t window, n_windows; /* reductions: added so far, all */
     /* the engine's lists */
@@ -80,17 +87,19 @@ struct par_comm {
     int *ranks; /* [n], world ranks */
     int n, rank, tag;
     bool measuring;
-    char *staging;           /* from the par_memory: n_rooms per peer, or n small vectors */
-    void *owned_staging;     /* the same when no par_memory was given */
-    int64_t room, window;    /* bytes: of a room, of it what a message of a reduction may fill */
-    int depth;               /* pieces of a flow that may be under way; all peers together share
+    int n_slots;
+    char *staging;        /* from the par_memory: per slot n_rooms per peer, or n small vectors */
+    int64_t slot_nbytes;  /* of it, of a slot */
+    void *owned_staging;  /* the same when no par_memory was given */
+    int64_t room, window; /* bytes: of a room, of it what a message of a reduction may fill */
+    int depth;            /* pieces of a flow that may be under way; all peers together share
                                 PAR__FLOW_DEPTH, and each has 2 at least */
-    int n_rooms;             /* of a peer, at most depth */
-    par__flow *flows;        /* [4 n], of the collective under way */
-    const char **sources;    /* [n], of a sum */
-    par__task *first, *last; /* queue of collectives; the first is under way */
-    par__task **channels;    /* [2 n]: the last send and receive under way with each peer */
-    int64_t *n_pairs;        /* [2 n]: sends and receives so far */
+    int n_rooms;          /* of a peer and slot, at most depth */
+    par__flow *flows;     /* [n_slots][4 n], of the collectives under way */
+    const char **sources; /* [n], of a sum */
+    par__task *first, *last;        /* queue of collectives, oldest first */
+    par__task **channels;           /* [2 n]: the last send and receive under way with each peer */
+    int64_t *n_pairs;               /* [2 n]: sends and receives so far */
     par__description *descriptions; /* [n] */
     int32_t *statuses;              /* [n], for agree */
     char token[2];                  /* of a barrier: sent, received */
@@ -163,16 +172,20 @@ static inline par__flow *par__new_flow(par__task *task, const void *data, int64_
     par__flow *f = &task->flows[task->n_flows++];
     *f = par__flow_make((void *)(uintptr_t)data, nbytes, piece, sending);
     f->peer = comm->ranks[peer];
-    f->tag = comm->tag + (task->algorithm->pair ? 1 : 0);
+    f->tag = comm->tag + (task->algorithm->pair ? PAR__SLOTS : task->slot);
     f->row = task->row;
     if (!task->algorithm->pair) f->depth = comm->depth;
     return f;
 }
 
-/* Where the rooms of another rank lie. */
-static inline char *par__rooms_of(const par_comm *comm, int peer) {
+/* The staging of the task's slot, and in it the rooms of another rank. */
+static inline char *par__staging(const par__task *task) {
+    return task->comm->staging + task->slot * task->comm->slot_nbytes;
+}
+static inline char *par__rooms_of(const par__task *task, int peer) {
+    const par_comm *comm = task->comm;
     int i = peer < comm->rank ? peer : peer - 1;
-    return comm->staging + comm->n_rooms * comm->room * i;
+    return par__staging(task) + comm->n_rooms * comm->room * i;
 }
 
 /* transport.c */

@@ -39,7 +39,7 @@ static bool shards_phase(par__task *task) {
     while (task->n_flows < 2 * (comm->n - 1)) {
         int peer = peer_of(task, task->n_flows);
         bool sending = task->n_flows % 2 == 0;
-        char *rooms = par__rooms_of(comm, peer) + (sending ? half_rooms(comm) * comm->room : 0);
+        char *rooms = par__rooms_of(task, peer) + (sending ? half_rooms(comm) * comm->room : 0);
         par__flow *f = par__new_flow(task, rooms, nbytes, window_n(comm) * size, peer, sending);
         f->ring = comm->room;
         f->depth = half_rooms(comm);
@@ -72,7 +72,7 @@ static void sum_window(const par__task *task, float *dst, const float *own, int6
         for (int j = 0; j < comm->n; j++) {
             const uint16_t *x = mine;
             if (j != comm->rank)
-                x = (const uint16_t *)(void *)(par__rooms_of(comm, j) + room) + begin;
+                x = (const uint16_t *)(void *)(par__rooms_of(task, j) + room) + begin;
             if (j == 0)
                 for (int64_t i = 0; i < count; i++) total[i] = par__bf16_to_f32(x[i]);
             else

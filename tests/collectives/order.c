@@ -1,8 +1,8 @@
 /*
  * Many operations under way, errors and counts: works waited for in odd orders on several comms,
- * FIFO sends, the check of what ranks start, agreement, worlds inside worlds, what the recorder
- * counted against closed forms, one message of more than 2^31 bytes, and no allocation by libpar in
- * steady state.
+ * operations that wait for one another, FIFO sends, the check of what ranks start, agreement,
+ * worlds inside worlds, what the recorder counted against closed forms, one message of more than
+ * 2^31 bytes, and no allocation by libpar in steady state.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -55,6 +56,46 @@ static void several_at_once(par_transport *t) {
         }
     }
     par_mesh_destroy(&mesh);
+}
+
+/* Operations on the same vectors, one behind the other, none waited for: each reads what the one
+ * before it writes; the last two write what one before them reads, and the very last, which is
+ * short, a part of it again. Vectors of some bytes, and of many windows. */
+static void chained(par_transport *t) {
+    enum { VECTORS = 5, MAX = 20000, OPS = 6 };
+    static int32_t x[VECTORS][8 * MAX], y[VECTORS][8 * MAX], z[2][MAX];
+    static const int64_t lengths[VECTORS] = {1, MAX, 100, 3000, MAX / 2};
+    par_work works[VECTORS][OPS];
+    world w = {0};
+    if (!world_open(&w, par_transport_size(t), 4096, false)) return;
+    const struct timespec late = {.tv_nsec = 3000000 * w.r};
+    for (int64_t i = 0; i < MAX; i++) z[1][i] = -(z[0][i] = (int32_t)(7 * i + w.r));
+    for (int v = 0; v < VECTORS; v++) {
+        int64_t n = lengths[v];
+        int32_t *own = x[v] + w.r * n;
+        par_work *k = works[v];
+        for (int64_t i = 0; i < w.p * n; i++) x[v][i] = (int32_t)(i + w.r + v);
+        CHECK_OK(par_comm_reduce_scatter(w.comm, x[v], own, n, PAR_I32, tag, NULL, &k[0]));
+        CHECK_OK(par_comm_all_gather(w.comm, own, x[v], n, PAR_I32, tag, NULL, &k[1]));
+        nanosleep(&late, NULL);
+        CHECK_OK(par_comm_all_reduce(w.comm, x[v], y[v], w.p * n, PAR_I32, tag, NULL, &k[2]));
+        CHECK_OK(par_comm_all_reduce(w.comm, y[v], y[v], w.p * n, PAR_I32, tag, NULL, &k[3]));
+        CHECK_OK(par_comm_all_gather(w.comm, z[0], x[v], n, PAR_I32, tag, NULL, &k[4]));
+        CHECK_OK(par_comm_all_gather(w.comm, z[1], x[v], 1, PAR_I32, tag, NULL, &k[5]));
+    }
+    for (int k = 0; k < VECTORS * OPS; k++) {
+        int i = k * 7 % (VECTORS * OPS);
+        CHECK_OK(par_work_wait(works[i / OPS][i % OPS], NULL));
+    }
+    for (int v = 0; v < VECTORS; v++)
+        for (int64_t i = 0; i < w.p * lengths[v]; i++) {
+            int64_t n = lengths[v], last = i < w.p ? -i : 7 * (i % n) + i / n;
+            int32_t sum = (int32_t)(w.p * (i + v) + w.p * (w.p - 1) / 2);
+            CHECK(x[v][i] == last && y[v][i] == w.p * w.p * sum,
+                  "vector %d [%lld]: %d and %d, not %lld and %d", v, (long long)i, x[v][i], y[v][i],
+                  (long long)last, w.p * w.p * sum);
+        }
+    world_close(&w);
 }
 
 /* Sends of changing lengths between all pairs, both ways at once, received in the order they were
@@ -402,6 +443,9 @@ static void no_allocation(par_transport *t) {
 
 static const harness_case cases[] = {
     {"several_at_once", .ranks = 8, .run_mpi = several_at_once},
+    {"chained_2", .ranks = 2, .run_mpi = chained},
+    {"chained_3", .ranks = 3, .run_mpi = chained},
+    {"chained_8", .ranks = 8, .run_mpi = chained},
     {"fifo_1", .ranks = 1, .run_mpi = fifo},
     {"fifo_4", .ranks = 4, .run_mpi = fifo},
     {"self_send_1", .ranks = 1, .run_mpi = self_send},

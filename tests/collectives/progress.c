@@ -2,7 +2,7 @@
  * What moves while ranks compute. Between two calls of par_transport_progress both ranks do
  * something else, here a barrier of MPI's own, which moves bytes of the library's messages as a
  * network does, but posts none. So the number of calls says how much of a vector was under way, on
- * a machine of any speed. And what the recorder tells of it.
+ * a machine of any speed; and a short vector overtakes a long one. And what the recorder tells.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdlib.h>
@@ -50,6 +50,29 @@ static void few_calls(par_transport *t) {
     calls = calls_until_done(&w, work);
     CHECK(calls <= MOST_CALLS, "the receive took %d calls", calls);
     CHECK_OK(par_work_wait(sent, NULL));
+    free(x);
+    world_close(&w);
+}
+
+/* A short operation behind a long one ends first: the wire is not the long one's alone. */
+static void beside(par_transport *t) {
+    static float few[2];
+    world w = {0};
+    par_work many, short_one;
+    float *x = calloc(2 * SHARD, sizeof *x);
+    if (!x || !world_open(&w, par_transport_size(t), 0, false)) return;
+    CHECK_OK(par_comm_all_gather(w.comm, x, x, SHARD, PAR_F32, tag, NULL, &many));
+    CHECK_OK(par_comm_all_gather(w.comm, few + w.r, few, 1, PAR_F32, tag, NULL, &short_one));
+    int32_t mine[2] = {0}, all[2] = {0};
+    for (int calls = 0; !all[0] && calls < 1000; calls++) {
+        CHECK_OK(par_transport_progress(w.transport));
+        mine[0] = par_work_done(short_one);
+        mine[1] = par_work_done(many);
+        MPI_Allreduce(mine, all, 2, MPI_INT32_T, MPI_MIN, w.mpi);
+    }
+    CHECK(all[0] && !all[1], "the short one ended with the long one");
+    CHECK_OK(par_work_wait(many, NULL));
+    CHECK_OK(par_work_wait(short_one, NULL));
     free(x);
     world_close(&w);
 }
@@ -125,6 +148,7 @@ static void told(par_transport *t) {
 }
 
 static const harness_case cases[] = {{"few_calls", .ranks = 2, .run_mpi = few_calls},
+                                     {"beside", .ranks = 2, .run_mpi = beside},
                                      {"told", .ranks = 2, .run_mpi = told}};
 
 int main(int argc, char **argv) {

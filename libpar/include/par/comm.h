@@ -10,7 +10,9 @@
  *
  * Asynchronous form: pass `work`; the buffers are borrowed until par_work_wait. Blocking form: work
  * = NULL. Operations on one comm are started in the same order by all of its ranks; sends and
- * receives are FIFO per ordered pair of ranks, without tags. All calls come from one thread
+ * receives are FIFO per ordered pair of ranks, without tags. Collectives of one comm may run beside
+ * each other; one runs after another that was started before it if they share memory which either
+ * writes, so that it may read what that one will have written. All calls come from one thread
  * (MPI_THREAD_FUNNELED).
  *
  * Data on a device: par_comm_params.device. `after` is the stream on which the input becomes ready

@@ -31,7 +31,7 @@ typedef struct {
                                vector; of reduce-scatter and all-gather all shards together */
     double bus_nbytes;      /* the same times 2(n - 1)/n, (n - 1)/n or 1, n ranks in the group: what
                           NCCL's performance tests call bus bandwidth is this by seconds */
-    double seconds;  /* from start to end, or from the end of the one before it on its comm; where
+    double seconds;  /* from start to end, or from when it became the oldest of its comm; where
                         NCCL carries the data, on the device. Not of receives, nor of what NCCL
                         carries in a graph of the device */
     double wait_s;   /* in par_work_wait and blocking calls */
