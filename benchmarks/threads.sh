@@ -9,7 +9,8 @@
 #
 # CASES (default: all): idle; beside: the new build with one thread ("old") and two, both beside two
 # busy loops; ranks: benchmarks/embedded on 4 ranks with one thread each ("old") and with the
-# library's default; layouts (only if asked for): both builds on 2 ranks with one thread each.
+# library's default; layouts (only if asked for): both builds on 2 ranks with one thread each; split
+# (only if asked for): the new build as one rank with two threads ("old") and as two with one each.
 set -eu
 old=$(realpath "$1") new=$(realpath "$2") cases=${3:-idle beside ranks} rounds=${ROUNDS:-9} \
     steps=${STEPS:-12}
@@ -42,7 +43,12 @@ run() { # PROGRAM OPTIONS...
             "${@:2}"
         return
     fi
-    timeout -s KILL 60 env -C "$scratch" ${launch:-} "$1" --data "$scratch/tokens.bin" \
+    local launch=${launch:-}
+    if [ "$1" = two ]; then
+        launch="mpirun $mpirun_flags -n 2 env OMP_NUM_THREADS=1"
+        set -- "$new" "${@:2}"
+    fi
+    timeout -s KILL 60 env -C "$scratch" $launch "$1" --data "$scratch/tokens.bin" \
         --dropout 0 --split 0 --warmup 0 --sample-tokens 0 \
         --steps $((steps + 2)) "${@:2}" > "$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
     sed -nE 's/^step ([0-9]+)\/.* \| ([0-9.]+) ms .*/\1 \2/p' "$scratch/log" |
@@ -111,6 +117,16 @@ for what in $cases; do
             pairs "2 ranks, small, fp32: $layout" "$old" "$options" "$new" "$options"
         done
         unset launch OMP_NUM_THREADS fastest
+        ;;
+    split)
+        # shellcheck source=/dev/null
+        . "$here/scripts/mpi.sh"
+        fastest=1
+        for layout in "--dp 2" "--tp 2" "--pp 2"; do
+            pairs "1 rank of 2 threads, $layout of 1" "$new" "$small --threads 2" \
+                two "$small --threads 1 $layout"
+        done
+        unset fastest
         ;;
     ranks)
         # shellcheck source=/dev/null

@@ -158,7 +158,7 @@ static int training_rows(llm_settings *s, par_option *t) {
         INT("batch", batch, "32", "1..", "samples per step, over all ranks", .recorded = IN_LOG,
             .also = "+batch-size|global-batch-size|train-batch-size"),
         INT("micro-batch", micro_batch, "0", "0..",
-            "samples that a rank works on at a time; 0: up to 8 that leave pp micro-batches",
+            "samples that a rank works on at a time; 0: up to 8 that leave 4 pp micro-batches",
             .recorded = IN_LOG,
             .also = "micro-batch-size|per-device-train-batch-size|per-gpu-train-batch-size|local-"
                     "batch-size|device-batch-size|-b"),

@@ -200,11 +200,12 @@ static void settle_layout(llm_settings *s, int world_size, int size[PAR_AXIS_COU
     for (int i = 0; i < PAR_AXIS_COUNT; i++) size[i] = (int)*sizes[i];
 }
 
-/* Up to 8 samples, if they leave a multiple of pp micro-batches; 1 otherwise. */
+/* Up to 8 samples, if they leave a multiple of pp micro-batches, with pp of 2 and more at least
+ * 4 pp of them (Huang et al. 2019, GPipe: the bubble hardly matters then); 1 otherwise. */
 static int64_t auto_micro_batch(int64_t batch, const par_layout *layout) {
-    int64_t share = batch / layout->size[PAR_DP];
+    int64_t share = batch / layout->size[PAR_DP], pp = layout->size[PAR_PP];
     for (int64_t b = MAX_AUTO_MICRO_BATCH; b > 1; b--)
-        if (share % b == 0 && share / b % layout->size[PAR_PP] == 0) return b;
+        if (share % b == 0 && share / b % pp == 0 && (pp == 1 || share / b >= 4 * pp)) return b;
     return 1;
 }
 
