@@ -24,7 +24,7 @@
 #if defined(__AVX512F__)
 enum { MIN_ROWS = 256 };
 #else
-enum { MIN_ROWS = 1024 };
+enum { MIN_ROWS = 3072 };
 #endif
 
 int64_t par__cpu_gemm_rows(const par_gemm *g) {
