@@ -3,7 +3,7 @@
  * ends. The folder's name holds the run's number, so that no run touches another's; it goes with
  * the run unless that stands still or is killed: then `par diagnose hang` reads it.
  */
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -48,11 +48,30 @@ void llm_watch_told(void) {
     if (watch.watchdog) par_watchdog_told(watch.watchdog);
 }
 
+static void on_continue(int number) {
+    (void)number;
+    llm_watch_told();
+}
+
 /* While there is nothing to save (llm_signals_catch) the signal does what it does without this. */
 static void on_end(int number) {
     llm_watch_told();
     signal(number, SIG_DFL);
     raise(number);
+}
+
+/* What is ignored stays so. */
+static void listen(void) {
+    const struct {
+        int number;
+        void (*handler)(int);
+    } heard[] = {{SIGTERM, on_end}, {SIGCONT, on_continue}};
+    struct sigaction action = {.sa_flags = SA_RESTART | SA_ONSTACK}, was;
+    for (int i = 0; i < 2; i++) {
+        action.sa_handler = heard[i].handler;
+        if (sigaction(heard[i].number, NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+            sigaction(heard[i].number, &action, NULL);
+    }
 }
 
 /* Whether files can be made beside `path`, in a folder that is there or can be made. */
@@ -100,7 +119,7 @@ void llm_watch_begin(const llm_run *r, const llm_world *w) {
     par_watchdog *made = NULL;
     if (par_watchdog_create(&params, &made) == PAR_OK) {
         watch.watchdog = made;
-        if (signal(SIGTERM, on_end) == SIG_IGN) signal(SIGTERM, SIG_IGN);
+        listen();
         return;
     }
     fprintf(stderr, "note: rank %d has no watchdog, so that a hang of it is not named: %s\n",

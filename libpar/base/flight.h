@@ -63,7 +63,7 @@ typedef struct {
     int64_t beat, cpu; /* ns: the watchdog's last look, since 1970; the process's time on cores */
     int64_t progress;  /* counts whatever the rank gets done */
     int64_t reported;  /* its watchdog has reported a stall */
-    int64_t told;      /* a signal has told the process to end */
+    int64_t told; /* ns since 1970: a signal told the process last that the job ends; 0: none */
     int32_t phase, wait, wait_axis, wait_peer; /* wait_axis: index; wait_peer: world rank */
     int64_t wait_number;                       /* of the operation, on its comm */
     int64_t step;                              /* the last that was begun, from 1 */

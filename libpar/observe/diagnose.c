@@ -11,6 +11,8 @@
 
 /* A rank whose watchdog was silent for so long, s, when the others' were not, had gone before. */
 static const double BEFORE_S = 1.2;
+/* A signal that was longer ago than this, ns, was about something else. */
+static const int64_t TOLD_NS = 5000000000;
 
 /* Any page tells the world's size. */
 static int size_of(const char *directory) {
@@ -39,11 +41,13 @@ static void read_all(const char *directory, par__hang *h) {
         par__page_process(s, host);
         if (s->page.phase == PAR__PHASE_ENDED) s->sign = PAR__RANK_ALIVE;
         if (s->page.beat > newest) newest = s->page.beat;
+        if (s->page.told > newest) newest = s->page.told;
     }
     int64_t now = par__date_nanoseconds();
     bool marked = false; /* one that is not like the others */
     for (int r = 0; r < h->size; r++) {
-        const par__seen *s = &h->ranks[r];
+        par__seen *s = &h->ranks[r];
+        if (s->page.told < newest - TOLD_NS) s->page.told = 0;
         alive += s->sign == PAR__RANK_ALIVE && s->page.phase != PAR__PHASE_ENDED;
         told += s->sign == PAR__RANK_GONE && s->page.told;
         untold += s->sign == PAR__RANK_GONE && !s->page.told;

@@ -16,7 +16,7 @@ void par__page_path(char *path, size_t nbytes, const char *directory, int rank) 
 
 /* Times and counts, which are computed with: a page may be of anything that writes files. */
 static bool has_counts(const par__flight *page) {
-    bool good = page->beat >= 0 && page->cpu >= 0 && page->wait_number >= 0;
+    bool good = page->beat >= 0 && page->told >= 0 && page->cpu >= 0 && page->wait_number >= 0;
     for (int i = 0; i < PAR__FLIGHT_AXES; i++)
         good = good && page->axes[i].n_started >= 0 && page->axes[i].n_done >= 0;
     return good;

@@ -255,7 +255,7 @@ void par_watchdog_waits(par_watchdog *w, bool waits) {
 }
 
 void par_watchdog_told(par_watchdog *w) {
-    w->page->told = 1;
+    w->page->told = par__date_nanoseconds();
 }
 
 void par_watchdog_destroy(par_watchdog **handle) {

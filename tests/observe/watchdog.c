@@ -269,11 +269,13 @@ static void gone(par_transport *transport) {
     ranks[1].page.beat -= 2 * (int64_t)SECOND;
     expect_gone(directory, ranks, "rank 1 did not arrive");
     ranks[1].page.beat += 2 * (int64_t)SECOND;
-    for (int r = 0; r < 4; r++) ranks[r].page.told = r != 2;
+    for (int r = 0; r < 4; r++) ranks[r].page.told = r == 2 ? 0 : ranks[r].page.beat - SECOND;
     expect_gone(directory, ranks, "rank 2 did not arrive");
     for (int r = 0; r < 4; r++) ranks[r].page.wait = PAR__WAIT_NONE; /* all compute */
     expect_gone(directory, ranks, "rank 2 did not arrive");
-    ranks[2].page.told = 1;
+    ranks[2].page.told = 7 * (int64_t)SECOND; /* long ago */
+    expect_gone(directory, ranks, "rank 2 did not arrive");
+    ranks[2].page.told = ranks[1].page.told;
     expect_gone(directory, ranks, "all ranks are gone, told to end by a signal: no rank waits");
     for (int r = 0; r < 4; r++) ranks[r].page.phase = PAR__PHASE_ENDED;
     expect_gone(directory, ranks, "no rank waits");

@@ -53,9 +53,10 @@ PAR_API void par_watchdog_watch(par_watchdog *, par_transport *);
 /** Until the next call of this, the rank waits for all others, without a transport: while one is
  * made, say. Not collective. */
 PAR_API void par_watchdog_waits(par_watchdog *, bool waits);
-/** This process is told to end, by SIGTERM say: a launcher does that to all ranks when one is gone.
- * So par_watchdog_diagnose finds the one that nobody told. For a handler of signals, while there is
- * the watchdog. Not collective. */
+/** A signal says that the job ends, as launchers tell all ranks when one is gone. So
+ * par_watchdog_diagnose finds the one that nobody told. For handlers of SIGTERM and SIGCONT, while
+ * there is the watchdog: Open MPI kills the others as soon as one has ended by its SIGTERM, but
+ * sends SIGCONT a second before. Not collective. */
 PAR_API void par_watchdog_told(par_watchdog *);
 /** End the thread; the page says that the rank has ended. It stays: whoever made the directory
  * removes it. NULL is accepted. Not collective. */
