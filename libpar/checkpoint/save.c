@@ -18,6 +18,7 @@
 #include "libpar/base/flight.h"
 #include "libpar/base/record.h"
 #include "libpar/base/threads.h"
+#include "libpar/base/utf8.h"
 #include "libpar/checkpoint/save.h"
 
 static const par_tag tag = {"checkpoint", -1, -1, -1};
@@ -182,6 +183,10 @@ static par_status check_pairs(const par_checkpoint_about *about) {
     for (int i = 0; i < about->n; i++) {
         const par_checkpoint_pair *p = &about->pairs[i];
         PAR_REQUIRE(p->name && p->value && (unsigned)p->class_of <= PAR_CHECKPOINT_STATED);
+        if (!par__is_utf8(p->name) || !par__is_utf8(p->value))
+            PAR_FAIL(PAR_ERR_ARG,
+                     "%s: what is said of the checkpoint is not UTF-8; par_utf8_clean makes it so",
+                     p->name);
     }
     return PAR_OK;
 }

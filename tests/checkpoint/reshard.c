@@ -305,6 +305,14 @@ static void own(par_transport *transport) {
     params.check_only = true;
     CHECK_FAILS(par_checkpoint_save(group, &params, runs, rank == size - 1 ? 3 : 2, &result),
                 PAR_ERR_ARG, "mine/number: is twice");
+    const par_checkpoint_pair latin = {"color", "br\xFBn", PAR_CHECKPOINT_STATED};
+    params.about.pairs = &latin;
+    CHECK_FAILS(par_checkpoint_save(group, &params, runs, 2, &result), PAR_ERR_ARG,
+                "color: what is said of the checkpoint is not UTF-8");
+    params.about = about;
+    runs[1].name = "num\xFFo";
+    CHECK_FAILS(par_checkpoint_save(group, &params, runs, 2, &result), PAR_ERR_ARG, "of UTF-8");
+    runs[1].name = runs[2].name;
     params.check_only = false;
     CHECK_FAILS(par_checkpoint_save(group, &params, runs, rank == size - 1 ? 3 : 2, &result),
                 PAR_ERR_ARG, "mine/number: is twice");
