@@ -249,6 +249,16 @@ static par_status add_tokenizer(const checkpoint_settings *s, const checkpoint_s
     return PAR_OK;
 }
 
+/* What is told by a name for it must be that. */
+static par_status open_model(const checkpoint_settings *s, checkpoint_source *out) {
+    *out = (checkpoint_source){0};
+    if (s->n + !!s->hf + !!s->llmc != 1)
+        return par_error_set(PAR_ERR_OPTION, "MODEL, --hf DIR, --llmc FILE: legal: one of these");
+    return s->hf     ? checkpoint_source_open_hf(s->hf, out)
+           : s->llmc ? checkpoint_source_open_llmc(s->llmc, out)
+                     : checkpoint_source_open(s->words[0], out);
+}
+
 int checkpoint_import(const checkpoint_settings *s) {
     static checkpoint_pairs pairs;
     char origin[512], ends[12 * PAR_WEIGHTS_ENDS] = "";
@@ -256,7 +266,7 @@ int checkpoint_import(const checkpoint_settings *s) {
     checkpoint_source from;
     model m = {0};
     if (!s->save) return no_save("import");
-    par_status st = checkpoint_source_open(s->words[0], &from);
+    par_status st = open_model(s, &from);
     if (st == PAR_OK) st = check_new(s->save, 0);
     if (st == PAR_OK) st = make_model(&from.weights.config, from.weights.dtype, &m);
     for (int i = 0; st == PAR_OK && i < m.n; i++)
@@ -272,12 +282,12 @@ int checkpoint_import(const checkpoint_settings *s) {
         st = add_tokenizer(s, &from, &pairs, &m);
     }
     if (st == PAR_OK) {
-        snprintf(origin, sizeof origin, "import of %s", s->words[0]);
+        snprintf(origin, sizeof origin, "import of %s", from.path);
         checkpoint_pair_add(&pairs, CHECKPOINT_ORIGIN, origin, PAR_CHECKPOINT_STATED);
         st = save(s, &m, &pairs, 0);
     }
     if (st == PAR_OK && from.import)
-        printf("It has weights alone: to train from them, train_llm --import %s\n", s->words[0]);
+        printf("It has weights alone: to train from them, train_llm --import %s\n", from.path);
     else if (st == PAR_OK)
         printf("It has weights alone: to train from them, par checkpoint export %s --hf DIR, then "
                "train_llm --import DIR\n",

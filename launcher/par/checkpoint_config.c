@@ -39,6 +39,7 @@ void checkpoint_pair_add(checkpoint_pairs *p, const char *name, const char *valu
         if (strcmp(p->pairs[i].name, name) == 0) return;
     if (p->n == CHECKPOINT_MAX_PAIRS) return;
     snprintf(p->values[p->n], sizeof p->values[0], "%s", value);
+    par_utf8_clean(p->values[p->n]); /* a path, or one that was cut */
     snprintf(p->names[p->n], sizeof p->names[0], "%s", name);
     p->pairs[p->n] = (par_checkpoint_pair){p->names[p->n], p->values[p->n], class_of};
     p->n++;

@@ -28,21 +28,28 @@ static par_status read_checkpoint(void *user, const par_param *p, par_dtype dtyp
     return checkpoint_read_param(user, master ? "master" : "weight", p, dtype, dst);
 }
 
+par_status checkpoint_source_open_hf(const char *path, checkpoint_source *out) {
+    *out = (checkpoint_source){.path = path};
+    PAR_TRY(par_import_open(path, &out->import));
+    par_weights_of_import(out->import, &out->weights);
+    return PAR_OK;
+}
+
+par_status checkpoint_source_open_llmc(const char *path, checkpoint_source *out) {
+    *out = (checkpoint_source){.path = path};
+    PAR_TRY(par_llmc_open(path, &out->llmc));
+    par_weights_of_llmc(out->llmc, &out->weights);
+    return PAR_OK;
+}
+
 par_status checkpoint_source_open(const char *path, checkpoint_source *out) {
     char config[1100];
     struct stat info;
     *out = (checkpoint_source){.path = path};
     snprintf(config, sizeof config, "%s/config.json", path);
-    if (stat(config, &info) == 0) {
-        par_status st = par_import_open(path, &out->import);
-        if (st == PAR_OK) par_weights_of_import(out->import, &out->weights);
-        return st;
-    }
-    if (stat(path, &info) == 0 && S_ISREG(info.st_mode)) {
-        par_status st = par_llmc_open(path, &out->llmc);
-        if (st == PAR_OK) par_weights_of_llmc(out->llmc, &out->weights);
-        return st;
-    }
+    if (stat(config, &info) == 0) return checkpoint_source_open_hf(path, out);
+    if (stat(path, &info) == 0 && S_ISREG(info.st_mode))
+        return checkpoint_source_open_llmc(path, out);
     if (par_checkpoint_missing())
         return par_error_set(PAR_ERR_UNSUPPORTED, "%s: %s", path, par_checkpoint_missing());
     par_weights *w = &out->weights;

@@ -21,7 +21,8 @@ typedef struct {
     const char *const *words; /* [n]: checkpoints, or directories of them */
     int n;
     int64_t threads;
-    const char *hf, *llmc, *save, *tokenizer;
+    const char *hf, *llmc; /* what is written; what is imported */
+    const char *save, *tokenizer;
     int dtype; /* a par_dtype; -1: as it is stored */
     double shard_gb;
     bool verify, weights_only;
@@ -70,6 +71,8 @@ par_status checkpoint_read_param(const par_checkpoint *c, const char *kind, cons
                                  par_dtype dtype, void *dst);
 /* Close it also after an error. */
 par_status checkpoint_source_open(const char *path, checkpoint_source *out);
+par_status checkpoint_source_open_hf(const char *path, checkpoint_source *out);
+par_status checkpoint_source_open_llmc(const char *path, checkpoint_source *out);
 void checkpoint_source_close(checkpoint_source *source);
 /* The model that the pairs describe; PAR_ERR_FORMAT: they do not. */
 par_status checkpoint_config(const par_checkpoint *c, par_transformer_config *out);

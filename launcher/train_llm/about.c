@@ -19,6 +19,7 @@ static void add(llm_about *a, par_checkpoint_class class_of, const char *name, c
     va_start(list, format);
     vsnprintf(a->values[a->n], sizeof a->values[0], format, list);
     va_end(list);
+    par_utf8_clean(a->values[a->n]);
     a->pairs[a->n] = (par_checkpoint_pair){name, a->values[a->n], class_of};
     a->n++;
 }

@@ -27,18 +27,35 @@ par_status llm_checkpoint_claim(llm_run *r, const llm_world *w) {
                : par_error_set(st, "%s (--save, --resume)", par_error());
 }
 
+/* A result and what is recorded, on every rank or on none. */
+static par_status prepare(const llm_run *r, const llm_world *w, const llm_data *d,
+                          par_checkpoint_result **result, llm_about **about) {
+    par_status st = llm_about_make(r, w, d, about);
+    *result = calloc(1, sizeof **result);
+    if (st == PAR_OK && !*result) st = par_error_set(PAR_ERR_MEMORY, "no host memory for a result");
+    return par_comm_agree(w->comm, st);
+}
+
 /* Before hours of training, not after them. */
-par_status llm_checkpoint_check(llm_run *r, const llm_world *w, par_trainer *trainer) {
+par_status llm_checkpoint_check(llm_run *r, const llm_world *w, const llm_data *d,
+                                par_trainer *trainer) {
     static const par_tag tag = {"checkpoint", -1, -1, -1};
     const llm_settings *s = &r->set;
+    par_checkpoint_result *result = NULL;
+    llm_about *about = NULL;
     if (!s->save) return PAR_OK;
-    par_checkpoint_result *result = calloc(1, sizeof *result);
-    const par_checkpoint_params params = {
-        .directory = s->save, .owner = r->owner, .check_only = true};
-    par_status st = par_comm_agree(
-        w->comm, result ? PAR_OK : par_error_set(PAR_ERR_MEMORY, "no host memory for a result"));
-    if (st == PAR_OK) st = par_trainer_save(trainer, &params, result);
+    par_status st = prepare(r, w, d, &result, &about);
+    if (st == PAR_OK) {
+        const par_checkpoint_params params = {.directory = s->save,
+                                              .owner = r->owner,
+                                              .about = about->about,
+                                              .blobs = r->tokenizer.blobs,
+                                              .n_blobs = r->tokenizer.n_blobs,
+                                              .check_only = true};
+        st = par_trainer_save(trainer, &params, result);
+    }
     if (st == PAR_OK && w->rank == 0) print_notes(result);
+    free(about);
     free(result);
     if (st != PAR_OK || !s->save_async) return st;
     /* whether all ranks have memory for the copy: the same answer on all */
@@ -56,15 +73,6 @@ par_status llm_checkpoint_check(llm_run *r, const llm_world *w, par_trainer *tra
                "training waits while a checkpoint is written; a larger --save-memory avoids it\n",
                (long long)s->save_memory, (double)sum / 1048576);
     return PAR_OK;
-}
-
-/* A result and what is recorded, on every rank or on none. */
-static par_status prepare(const llm_run *r, const llm_world *w, const llm_data *d,
-                          par_checkpoint_result **result, llm_about **about) {
-    par_status st = llm_about_make(r, w, d, about);
-    *result = calloc(1, sizeof **result);
-    if (st == PAR_OK && !*result) st = par_error_set(PAR_ERR_MEMORY, "no host memory for a result");
-    return par_comm_agree(w->comm, st);
 }
 
 /* A save has ended, which began at `since`; behind: while the training went on. A state that is not

@@ -179,7 +179,7 @@ static par_status prepare(llm_run *r, llm_world *w, const llm_data *d, par_impor
             printf("bigram table: %.4f nats per token on the validation part\n", nats);
     }
     PAR_TRY(llm_world_agree(w, st)); /* every rank must do the same afterwards */
-    PAR_TRY(llm_checkpoint_check(r, w, t->trainer));
+    PAR_TRY(llm_checkpoint_check(r, w, d, t->trainer));
     PAR_TRY(llm_checkpoint_resume(r, w, d, t->trainer, &t->from));
     PAR_TRY(llm_methods_report(r, w, t->trainer));
     PAR_TRY(llm_health_begin(r, w, t->trainer));

@@ -11,6 +11,8 @@ void llm_watch_begin(const llm_run *, const llm_world *);
 /* The rank waits for all others, without a transport. */
 void llm_watch_waits(bool waits);
 void llm_watch_transport(par_transport *);
+/* In a handler: the process is told to end. */
+void llm_watch_told(void);
 /* Before the transport is destroyed. */
 void llm_watch_end(void);
 

@@ -41,6 +41,7 @@ __attribute__((section(".preinit_array"), used)) static void (*const begin)(void
 static void on_signal(int number) {
     int error = errno;
     const char *text = said;
+    if (number == SIGTERM) llm_watch_told();
     if (number == SIGUSR1) {
         asked_to_save = 1;
     } else if (!asked_to_stop) {

@@ -46,6 +46,7 @@ static bool add_file(llm_tokenizer *t, const char *folder, const char *name) {
     }
     bytes[info.st_size] = 0;
     snprintf(f->name, sizeof f->name, "%s", name);
+    par_utf8_clean(f->name); /* checkpoints store it */
     f->bytes = bytes;
     f->n = info.st_size;
     t->n_files++;

@@ -11,7 +11,7 @@
  * it. */
 enum { LLM_TOKENIZER_FILES = 8, LLM_TOKENIZER_PATH = 4096, LLM_TOKENIZER_NBYTES = 16 << 20 };
 typedef struct {
-    char name[64];
+    char name[256];
     char *bytes; /* [n], a zero behind them; owned */
     int64_t n;
 } llm_tokenizer_file;

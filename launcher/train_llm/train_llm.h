@@ -278,7 +278,7 @@ par_status llm_about_make(const llm_run *, const llm_world *, const llm_data *, 
 
 /* With --save: all that a save does, in small, and a checkpoint fits; with --save-async, whether
  * the copy does, which is said if not. Collective. */
-par_status llm_checkpoint_check(llm_run *, const llm_world *, par_trainer *);
+par_status llm_checkpoint_check(llm_run *, const llm_world *, const llm_data *, par_trainer *);
 /* What a checkpoint is of. */
 typedef struct {
     int64_t step;

@@ -3,8 +3,9 @@
  * ends. The folder's name holds the run's number, so that no run touches another's; it goes with
  * the run unless that stands still or is killed: then `par diagnose hang` reads it.
  */
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,7 +15,7 @@
 #include "observe.h"
 
 static struct {
-    par_watchdog *watchdog;
+    par_watchdog *volatile watchdog; /* NULL: none; handlers of signals read it */
     const llm_run *run;
     int rank;
     char directory[4096];
@@ -41,6 +42,36 @@ static void stalled(void *user, const char *report, bool first) {
         nanosleep(&pause, NULL); /* behind the rank that reports */
     }
     _exit(EXIT_STALLED);
+}
+
+void llm_watch_told(void) {
+    if (watch.watchdog) par_watchdog_told(watch.watchdog);
+}
+
+static void on_continue(int number) {
+    (void)number;
+    llm_watch_told();
+}
+
+/* While there is nothing to save (llm_signals_catch) the signal does what it does without this. */
+static void on_end(int number) {
+    llm_watch_told();
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+/* What is ignored stays so. */
+static void listen(void) {
+    const struct {
+        int number;
+        void (*handler)(int);
+    } heard[] = {{SIGTERM, on_end}, {SIGCONT, on_continue}};
+    struct sigaction action = {.sa_flags = SA_RESTART | SA_ONSTACK}, was;
+    for (int i = 0; i < 2; i++) {
+        action.sa_handler = heard[i].handler;
+        if (sigaction(heard[i].number, NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+            sigaction(heard[i].number, &action, NULL);
+    }
 }
 
 /* Whether files can be made beside `path`, in a folder that is there or can be made. */
@@ -85,7 +116,12 @@ void llm_watch_begin(const llm_run *r, const llm_world *w) {
                                         .size = w->size,
                                         .timeout_s = s->stall_timeout,
                                         .stalled = stalled};
-    if (par_watchdog_create(&params, &watch.watchdog) == PAR_OK) return;
+    par_watchdog *made = NULL;
+    if (par_watchdog_create(&params, &made) == PAR_OK) {
+        watch.watchdog = made;
+        listen();
+        return;
+    }
     fprintf(stderr, "note: rank %d has no watchdog, so that a hang of it is not named: %s\n",
             w->rank, par_error());
 }
@@ -100,8 +136,10 @@ void llm_watch_transport(par_transport *transport) {
 
 void llm_watch_end(void) {
     char page[sizeof watch.directory + 32];
-    if (!watch.watchdog) return;
-    par_watchdog_destroy(&watch.watchdog);
+    par_watchdog *w = watch.watchdog;
+    if (!w) return;
+    watch.watchdog = NULL;
+    par_watchdog_destroy(&w);
     snprintf(page, sizeof page, "%s/rank_%05d.page", watch.directory, watch.rank);
     unlink(page);
     rmdir(watch.directory); /* the last one on this host succeeds */

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define PAR__FLIGHT_MAGIC "parrank1"
+#define PAR__FLIGHT_MAGIC "parrank2"
 enum { PAR__FLIGHT_AXES = 12, PAR__FLIGHT_OPS = 4 };
 
 /* Which call of the library a rank is in. */
@@ -63,6 +63,7 @@ typedef struct {
     int64_t beat, cpu; /* ns: the watchdog's last look, since 1970; the process's time on cores */
     int64_t progress;  /* counts whatever the rank gets done */
     int64_t reported;  /* its watchdog has reported a stall */
+    int64_t told; /* ns since 1970: a signal told the process last that the job ends; 0: none */
     int32_t phase, wait, wait_axis, wait_peer; /* wait_axis: index; wait_peer: world rank */
     int64_t wait_number;                       /* of the operation, on its comm */
     int64_t step;                              /* the last that was begun, from 1 */

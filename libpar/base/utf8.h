@@ -2,8 +2,10 @@
 #ifndef PAR__UTF8_H
 #define PAR__UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* The second byte's range excludes overlong forms, surrogates, and what is above U+10FFFF. */
 static inline size_t par__utf8_length(const void *bytes, size_t n) {
@@ -26,6 +28,12 @@ static inline size_t par__utf8_length(const void *bytes, size_t n) {
     for (size_t i = 2; i < k; i++)
         if ((p[i] & 0xC0) != 0x80) return 0;
     return k;
+}
+
+static inline bool par__is_utf8(const char *text) {
+    size_t n = strlen(text), k = 1;
+    for (size_t i = 0; i < n && k > 0; i += k) k = par__utf8_length(text + i, n - i);
+    return k > 0;
 }
 
 #endif

@@ -81,6 +81,8 @@ par_status par__shard_begin(const char *path, const par_checkpoint_run *runs, in
                             par__shard *out);
 par_status par__shard_fill(const char *path, const par_checkpoint_run *runs, par__shard *shard,
                            par__pulse *pulse);
+/* What a file of these runs would have, with digests of nothing; there is none. */
+par_status par__shard_declare(const par_checkpoint_run *runs, int n, par__shard *out);
 /* Every byte against the digests; of the second, those that belong to no run. pulse: NULL for a
  * caller that waits for nobody. */
 par_status par__shard_verify(const char *path, const par__shard *shard, par__pulse *pulse);

@@ -150,11 +150,6 @@ static par_status lay_out(const char *path, const par_checkpoint_run *runs, int 
     bool closed = file >= 0 && H5Fclose(file) >= 0;
     if (list >= 0) H5Pclose(list);
     if (file < 0) return par__hdf5_no_file(path);
-    for (int i = 0; done < n && i < done; i++)
-        if (strcmp(runs[i].kind, runs[done].kind) == 0 &&
-            strcmp(runs[i].name, runs[done].name) == 0)
-            PAR_FAIL(PAR_ERR_ARG, "%s/%s: is twice among a rank's runs; legal: once", runs[i].kind,
-                     runs[i].name);
     if (done < n)
         PAR_FAIL(PAR_ERR_IO, "%s: HDF5 cannot make the data set %s/%s", path, runs[done].kind,
                  runs[done].name);

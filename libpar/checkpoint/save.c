@@ -18,6 +18,7 @@
 #include "libpar/base/flight.h"
 #include "libpar/base/record.h"
 #include "libpar/base/threads.h"
+#include "libpar/base/utf8.h"
 #include "libpar/checkpoint/save.h"
 
 static const par_tag tag = {"checkpoint", -1, -1, -1};
@@ -43,8 +44,8 @@ static par_status exchange(par__saving *s, char *mine, int64_t size, int64_t *si
     return PAR_OK;
 }
 
-/* Every rank's file is on the disk. */
-static par_status gather(par__saving *s) {
+/* Each rank's part of the manifest, with its copies behind it, to rank 0. */
+static par_status gather_parts(par__saving *s) {
     int p = par_comm_size(s->world);
     char *mine = NULL;
     size_t size = 0;
@@ -58,10 +59,34 @@ static par_status gather(par__saving *s) {
     st = par_comm_agree(s->world, st);
     if (st == PAR_OK) st = exchange(s, mine, (int64_t)size, sizes);
     if (st == PAR_OK && s->first) s->parts[0] = mine, mine = NULL;
-    if (st == PAR_OK && !s->jobs_lay_out)
-        st = par_comm_agree(s->world, s->first ? par__save_index(s) : PAR_OK);
     free(sizes);
     free(mine);
+    return st;
+}
+
+/* Every rank's file is on the disk. */
+static par_status gather(par__saving *s) {
+    PAR_TRY(gather_parts(s));
+    if (s->jobs_lay_out) return PAR_OK;
+    return par_comm_agree(s->world, s->first ? par__save_index(s) : PAR_OK);
+}
+
+static void free_parts(par__saving *s) {
+    for (int r = 0; s->parts && r < par_comm_size(s->world); r++) free(s->parts[r]);
+    free(s->parts);
+    s->parts = NULL;
+}
+
+/* What a save finds when all data is written: whether the ranks' runs make whole tensors. */
+static par_status check_runs(par__saving *s) {
+    par_checkpoint *contents = NULL;
+    par_status st = par_comm_agree(s->world, par__shard_declare(s->runs, s->n_runs, &s->shard));
+    if (st == PAR_OK) st = gather_parts(s);
+    if (st == PAR_OK)
+        st = par_comm_agree(s->world, s->first ? par__save_contents(s, &contents) : PAR_OK);
+    par_checkpoint_close(&contents);
+    free_parts(s);
+    par__shard_free(&s->shard);
     return st;
 }
 
@@ -158,6 +183,10 @@ static par_status check_pairs(const par_checkpoint_about *about) {
     for (int i = 0; i < about->n; i++) {
         const par_checkpoint_pair *p = &about->pairs[i];
         PAR_REQUIRE(p->name && p->value && (unsigned)p->class_of <= PAR_CHECKPOINT_STATED);
+        if (!par__is_utf8(p->name) || !par__is_utf8(p->value))
+            PAR_FAIL(PAR_ERR_ARG,
+                     "%s: what is said of the checkpoint is not UTF-8; par_utf8_clean makes it so",
+                     p->name);
     }
     return PAR_OK;
 }
@@ -174,8 +203,7 @@ static par_status check_params(const par_checkpoint_params *p) {
 }
 
 static void destroy(par__saving *s) {
-    for (int r = 0; s->parts && r < par_comm_size(s->world); r++) free(s->parts[r]);
-    free(s->parts);
+    free_parts(s);
     par__shard_free(&s->shard);
     free(s->texts);
     free(s->runs);
@@ -215,6 +243,7 @@ static par_status begin(par_comm *world, const par_checkpoint_params *params,
     PAR_TRY(check_params(params));
     par__saving *s = NULL;
     par_status st = par_comm_agree(world, make(world, params, runs, n_runs, background, &s));
+    if (st == PAR_OK && params->check_only) st = check_runs(s);
     if (st == PAR_OK) st = par__save_begin(s);
     if (st == PAR_OK) {
         start(s);

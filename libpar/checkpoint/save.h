@@ -57,7 +57,9 @@ par_status par__save_begin(par__saving *s);
 /* This rank's file, without its data. Not collective. */
 par_status par__save_shard(par__saving *s);
 
-/* save_jobs.c. Rank 0, with every rank's part: index.h5. */
+/* save_jobs.c. Rank 0, with every rank's part: what they make together, PAR_ERR_ARG: not each
+ * element once; to be closed also then. And index.h5 of it. */
+par_status par__save_contents(const par__saving *s, par_checkpoint **out);
 par_status par__save_index(const par__saving *s);
 /*
  * The jobs, one after the other, each when all ranks are done with what was before it. They do not

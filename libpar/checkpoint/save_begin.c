@@ -30,13 +30,37 @@ static par_status select_some(par__saving *s, const par_checkpoint_run *runs, in
     return PAR_OK;
 }
 
+static int by_name(const void *a, const void *b) {
+    const par_checkpoint_run *x = *(par_checkpoint_run *const *)a;
+    const par_checkpoint_run *y = *(par_checkpoint_run *const *)b;
+    int order = strcmp(x->kind, y->kind);
+    return order ? order : strcmp(x->name, y->name);
+}
+
+/* A file has one data set of a name. */
+static par_status check_names(const par__saving *s) {
+    size_t n = (size_t)s->n_runs;
+    const par_checkpoint_run **order = malloc((n + 1) * sizeof *order);
+    par_status st = PAR_OK;
+    if (!order) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %zu runs", n);
+    for (size_t i = 0; i < n; i++) order[i] = &s->runs[i];
+    qsort(order, n, sizeof *order, by_name);
+    for (size_t i = 1; st == PAR_OK && i < n; i++)
+        if (by_name(&order[i - 1], &order[i]) == 0)
+            st = par_error_set(PAR_ERR_ARG, "%s/%s: is twice among a rank's runs; legal: once",
+                               order[i]->kind, order[i]->name);
+    free(order);
+    return st;
+}
+
 par_status par__save_select(par__saving *s, const par_checkpoint_run *runs, int n) {
     const int n_blobs = s->first ? s->params.n_blobs : 0;
     s->runs = malloc(((size_t)n + (size_t)n_blobs + 1) * sizeof *s->runs);
     if (!s->runs) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for a list of %d runs", n + n_blobs);
     s->left_out = s->runs + n + n_blobs + 1;
     PAR_TRY(select_some(s, runs, n));
-    return select_some(s, s->params.blobs, n_blobs);
+    PAR_TRY(select_some(s, s->params.blobs, n_blobs));
+    return check_names(s);
 }
 
 /* A copy of a text behind others. */

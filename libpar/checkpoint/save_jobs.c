@@ -18,12 +18,17 @@ par_status par__save_write(par__saving *s) {
     return par__shard_fill(s->shard_path, s->runs, &s->shard, &s->pulse);
 }
 
+par_status par__save_contents(const par__saving *s, par_checkpoint **out) {
+    const char *directory = s->params.directory;
+    PAR_TRY(par__contents_of(directory, s->parts, par_comm_size(s->world), out));
+    return par__copies_check(directory, *out, s->parts, (*out)->n_files);
+}
+
 par_status par__save_index(const par__saving *s) {
     char path[PAR__PATH];
     par_checkpoint *contents = NULL;
     PAR_TRY(par__path(path, s->temporary, "index.h5"));
-    PAR_TRY(par__contents_of(s->params.directory, s->parts, par_comm_size(s->world), &contents));
-    par_status st = par__copies_check(s->params.directory, contents, s->parts, contents->n_files);
+    par_status st = par__save_contents(s, &contents);
     if (st == PAR_OK) st = par__index_layout(path, contents);
     par_checkpoint_close(&contents);
     return st;

@@ -240,11 +240,10 @@ out_sorted:
 }
 
 /* Spans of n runs without their offsets, and room for their hashes. */
-static par_status take_spans(const char *path, const par_checkpoint_run *runs, int n,
-                             par__shard *shard) {
+static par_status take_spans(const par_checkpoint_run *runs, int n, par__shard *shard) {
     int64_t blocks = 0;
     shard->spans = calloc((size_t)n + 1, sizeof *shard->spans);
-    if (!shard->spans) PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %d spans", path, n);
+    if (!shard->spans) PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %d spans of a checkpoint", n);
     shard->n = n;
     for (int i = 0; i < n; i++) {
         par__span *p = &shard->spans[i];
@@ -254,7 +253,8 @@ static par_status take_spans(const char *path, const par_checkpoint_run *runs, i
     }
     shard->hashes = calloc((size_t)blocks + 1, PAR__HASH);
     if (!shard->hashes)
-        PAR_FAIL(PAR_ERR_MEMORY, "%s: no host memory for %lld digests", path, (long long)blocks);
+        PAR_FAIL(PAR_ERR_MEMORY, "no host memory for %lld digests of a checkpoint",
+                 (long long)blocks);
     char *hashes = shard->hashes;
     for (int i = 0; i < n; i++) {
         shard->spans[i].hashes = hashes;
@@ -263,10 +263,21 @@ static par_status take_spans(const char *path, const par_checkpoint_run *runs, i
     return PAR_OK;
 }
 
+par_status par__shard_declare(const par_checkpoint_run *runs, int n, par__shard *out) {
+    char none[PAR__HASH];
+    par_status st = take_spans(runs, n, out);
+    par__hash("", 0, none);
+    for (int i = 0; st == PAR_OK && i < n; i++)
+        for (int64_t k = 0; k < par__blocks(&out->spans[i]); k++)
+            memcpy(out->spans[i].hashes + k * PAR__HASH, none, PAR__HASH);
+    memcpy(out->frame, none, PAR__HASH);
+    return st;
+}
+
 par_status par__shard_begin(const char *path, const par_checkpoint_run *runs, int n,
                             par__shard *out) {
     par__shard shard = {0};
-    par_status st = take_spans(path, runs, n, &shard);
+    par_status st = take_spans(runs, n, &shard);
     if (st == PAR_OK) st = par__shard_layout(path, runs, n, shard.spans);
     if (st != PAR_OK)
         par__shard_free(&shard);

@@ -1,12 +1,16 @@
 /*
  * Writer of a Hugging Face directory: the family's tensors from libpar's parameters, fused and
  * transposed as it stores them, spread over files in the order of the network. config.json is
- * written last, so that a directory that has it is complete.
+ * written last, so that a directory that has it is complete. Its temporary file is there first, and
+ * locked: so a directory that has it alone is unfinished, and whether its writer lives can be told.
  */
+#define _POSIX_C_SOURCE 200809L
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "libpar/base/directory.h"
 #include "libpar/base/file.h"
@@ -143,28 +147,54 @@ static char *text_of(const json_t *root) {
     return par__json_text(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
 }
 
-static par_status write_json(const char *directory, const char *name, json_t *root) {
-    char path[PAR__PATH];
+/* Closes the file. */
+static par_status write_json(par__writer *file, json_t *root) {
     char *text = root ? text_of(root) : NULL;
-    par__writer file;
     json_decref(root);
-    par_status st = text ? par__path(path, directory, name)
-                         : par_error_set(PAR_ERR_MEMORY, "%s: no host memory for its text", name);
-    if (st == PAR_OK) st = par__writer_open(path, &file);
-    if (st == PAR_OK) {
-        st = par__writer_write(&file, text, strlen(text));
-        if (st == PAR_OK) st = par__writer_write(&file, "\n", 1);
-        if (st == PAR_OK)
-            st = par__writer_commit(&file);
-        else
-            par__writer_abort(&file);
-    }
+    par_status st =
+        text ? par__writer_write(file, text, strlen(text))
+             : par_error_set(PAR_ERR_MEMORY, "%s: no host memory for its text", file->path);
+    if (st == PAR_OK) st = par__writer_write(file, "\n", 1);
+    if (st == PAR_OK)
+        st = par__writer_commit(file);
+    else
+        par__writer_abort(file);
     free(text);
     return st;
 }
 
+static bool is_unfinished(const char *directory) {
+    char path[PAR__PATH], temporary[PAR__PATH];
+    return par__path(path, directory, "config.json") == PAR_OK &&
+           par__path(temporary, directory, "config.json" PAR__TEMPORARY) == PAR_OK &&
+           !par__file_exists(path) && par__file_exists(temporary);
+}
+
+/* A new folder, or one that a process left that was killed, without what that has written. path: of
+ * `config`, whose end is the folder's. */
+static par_status begin(const char *directory, char path[PAR__PATH], par__writer *config) {
+    bool unfinished = is_unfinished(directory);
+    if (!unfinished && (par__directory_exists(directory) || par__file_exists(directory)))
+        PAR_FAIL(PAR_ERR_IO, "%s: is there already; legal: a name that is not there", directory);
+    PAR_TRY(par__path(path, directory, "config.json"));
+    PAR_TRY(par__make_directories(directory));
+    PAR_TRY(par__writer_open(path, config));
+    DIR *d = unfinished ? opendir(directory) : NULL;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char other[PAR__PATH];
+        if (strcmp(e->d_name, "config.json" PAR__TEMPORARY) != 0 &&
+            par__path(other, directory, e->d_name) == PAR_OK)
+            unlink(other); /* what is no file stays */
+    }
+    if (d) closedir(d);
+    return PAR_OK;
+}
+
 static par_status write_index(const writing *w) {
-    char name[NAME];
+    char name[NAME], path[PAR__PATH];
+    par__writer file;
+    PAR_TRY(par__path(path, w->directory, "model.safetensors.index.json"));
+    PAR_TRY(par__writer_open(path, &file));
     json_int_t total = 0;
     json_t *map = json_object();
     for (int i = 0; i < w->n; i++) {
@@ -173,8 +203,7 @@ static par_status write_index(const writing *w) {
         total += (json_int_t)par_tensor_nbytes(&w->views[i]);
     }
     return write_json(
-        w->directory, "model.safetensors.index.json",
-        json_pack("{s:{s:I}, s:o}", "metadata", "total_size", total, "weight_map", map));
+        &file, json_pack("{s:{s:I}, s:o}", "metadata", "total_size", total, "weight_map", map));
 }
 
 par_status par_weights_write_hf(const par_weights *from, const char *directory, par_dtype dtype,
@@ -193,15 +222,23 @@ par_status par_weights_write_hf(const par_weights *from, const char *directory, 
             directory, from->config.rmsnorm ? "RMSNorm" : "LayerNorm",
             from->config.rope ? "rotary" : "learned", from->config.swiglu ? "SwiGLU" : "GELU",
             from->config.bias ? "on" : "off");
-    if (par__directory_exists(directory) || par__file_exists(directory))
-        PAR_FAIL(PAR_ERR_IO, "%s: is there already; legal: a name that is not there", directory);
+    char path[PAR__PATH];
+    par__writer config;
+    PAR_TRY(begin(directory, path, &config));
     par_status st = plan(&w, shard_nbytes);
-    if (st == PAR_OK) st = par__make_directories(directory);
     if (st == PAR_OK) st = write_files(&w);
     if (st == PAR_OK && w.n_files > 1) st = write_index(&w);
     if (st == PAR_OK && from->beside) st = from->beside(from->beside_user, directory);
     if (st == PAR_OK)
-        st = write_json(directory, "config.json", par__config_make(w.family, from, dtype));
+        st = write_json(&config, par__config_make(w.family, from, dtype));
+    else
+        par__writer_abort(&config);
+    if (st != PAR_OK) { /* its message stays */
+        char why[PAR_ERROR_NBYTES];
+        snprintf(why, sizeof why, "%s", par_error());
+        par__remove_directory(directory);
+        par_error_set(st, "%s", why);
+    }
     free(w.tensors);
     free(w.views);
     free(w.data);

@@ -11,6 +11,8 @@
 
 /* A rank whose watchdog was silent for so long, s, when the others' were not, had gone before. */
 static const double BEFORE_S = 1.2;
+/* A signal that was longer ago than this, ns, was about something else. */
+static const int64_t TOLD_NS = 5000000000;
 
 /* Any page tells the world's size. */
 static int size_of(const char *directory) {
@@ -25,10 +27,12 @@ static int size_of(const char *directory) {
     return size;
 }
 
-/* Pages and signs. Where all are gone, those count as waiting that went last. */
+/* Pages and signs. A rank that was told to end is gone because another one is. Where all are gone
+ * and none was told, as some launchers kill at once, those count as waiting that went last. */
 static void read_all(const char *directory, par__hang *h) {
     char host[64] = "";
-    int64_t newest = 0, alive = 0;
+    int64_t newest = 0;
+    int alive = 0, told = 0, untold = 0; /* gone */
     gethostname(host, sizeof host - 1);
     for (int r = 0; r < h->size; r++) {
         par__seen *s = &h->ranks[r];
@@ -37,19 +41,30 @@ static void read_all(const char *directory, par__hang *h) {
         par__page_process(s, host);
         if (s->page.phase == PAR__PHASE_ENDED) s->sign = PAR__RANK_ALIVE;
         if (s->page.beat > newest) newest = s->page.beat;
+        if (s->page.told > newest) newest = s->page.told;
     }
     int64_t now = par__date_nanoseconds();
-    for (int r = 0; r < h->size; r++)
-        alive += h->ranks[r].sign == PAR__RANK_ALIVE && h->ranks[r].page.phase != PAR__PHASE_ENDED;
+    bool marked = false; /* one that is not like the others */
+    for (int r = 0; r < h->size; r++) {
+        par__seen *s = &h->ranks[r];
+        if (s->page.told < newest - TOLD_NS) s->page.told = 0;
+        alive += s->sign == PAR__RANK_ALIVE && s->page.phase != PAR__PHASE_ENDED;
+        told += s->sign == PAR__RANK_GONE && s->page.told;
+        untold += s->sign == PAR__RANK_GONE && !s->page.told;
+    }
     for (int r = 0; r < h->size; r++) {
         par__seen *s = &h->ranks[r];
         double before = 1e-9 * (double)(newest - s->page.beat);
         s->silent_s = 1e-9 * (double)(now - s->page.beat);
-        if (s->sign == PAR__RANK_GONE && alive == 0 && before < BEFORE_S)
+        bool last = told == 0 && alive == 0 && before < BEFORE_S;
+        if (s->sign == PAR__RANK_GONE && (s->page.told || last))
             s->sign = PAR__RANK_ALIVE;
         else if (s->sign == PAR__RANK_ALIVE && s->page.phase != PAR__PHASE_ENDED && before > 10)
             s->sign = PAR__RANK_STOPPED; /* on another host */
+        marked = marked || s->sign != PAR__RANK_ALIVE;
     }
+    if (alive == 0 && told + untold > 0 && !marked)
+        h->all_gone = told > 0 ? PAR__GONE_TOLD : PAR__GONE_UNTOLD;
 }
 
 par_status par_watchdog_diagnose(const char *directory, char *text, size_t nbytes) {

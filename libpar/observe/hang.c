@@ -16,7 +16,7 @@ void par__page_path(char *path, size_t nbytes, const char *directory, int rank) 
 
 /* Times and counts, which are computed with: a page may be of anything that writes files. */
 static bool has_counts(const par__flight *page) {
-    bool good = page->beat >= 0 && page->cpu >= 0 && page->wait_number >= 0;
+    bool good = page->beat >= 0 && page->told >= 0 && page->cpu >= 0 && page->wait_number >= 0;
     for (int i = 0; i < PAR__FLIGHT_AXES; i++)
         good = good && page->axes[i].n_started >= 0 && page->axes[i].n_done >= 0;
     return good;
@@ -135,7 +135,10 @@ void par__hang_find(par__hang *h, int rank) {
     bool visited[4096] = {false}, found = false;
     h->n_culprits = 0;
     h->circle = false;
-    for (int i = 0; i < h->size; i++) h->ranks[i].culprit = false;
+    for (int i = 0; i < h->size; i++) {
+        h->ranks[i].culprit = rank < 0 && h->ranks[i].sign == PAR__RANK_GONE;
+        found = found || h->ranks[i].culprit;
+    }
     for (int i = 0; i < h->size && i < 4096; i++)
         if ((rank < 0 || rank == i) && is_waiting(&h->ranks[i]))
             found = follow(h, i, visited) || found;
@@ -245,6 +248,7 @@ static void put_rank(writer *w, const par__seen *r, int rank) {
     put(w, "  rank %d, host %s, pid %lld: ", rank, p->host, (long long)p->pid);
     if (r->sign == PAR__RANK_STOPPED) put(w, "STOPPED for %.1f s; ", r->silent_s);
     if (r->sign == PAR__RANK_GONE) put(w, "GONE; ");
+    if (p->told) put(w, "was told to end; ");
     put_place(w, p);
     put_wait(w, p);
     put(w, "\n");
@@ -269,24 +273,33 @@ static void put_circle(writer *w, const par__hang *h) {
     put(w, "they started different operations (--check-comm names them before they hang)");
 }
 
-void par__hang_print(const par__hang *h, double waited_s, char *text, size_t nbytes) {
-    writer w = {text, nbytes, 0};
+static void put_culprits(writer *w, const par__hang *h, double waited_s) {
     const char *separator = " ";
     if (h->n_culprits == 0)
-        put(&w, "no rank waits for one that does not arrive");
+        put(w, "no rank waits for one that does not arrive");
     else if (waited_s > 0)
-        put(&w, "nothing has moved for %.1f s: ", waited_s);
-    if (h->n_culprits > 0) put(&w, h->n_culprits > 1 ? "ranks" : "rank");
+        put(w, "nothing has moved for %.1f s: ", waited_s);
+    if (h->n_culprits > 0) put(w, h->n_culprits > 1 ? "ranks" : "rank");
     for (int i = 0; i < h->size; i++) {
         if (!h->ranks[i].culprit) continue;
-        put(&w, "%s%d", separator, i);
+        put(w, "%s%d", separator, i);
         separator = ", ";
     }
     if (h->circle)
-        put_circle(&w, h);
+        put_circle(w, h);
     else if (h->n_culprits > 0)
-        put(&w, " did not arrive");
-    put(&w, "\n");
+        put(w, " did not arrive");
+    put(w, "\n");
+}
+
+void par__hang_print(const par__hang *h, double waited_s, char *text, size_t nbytes) {
+    writer w = {text, nbytes, 0};
+    if (h->all_gone == PAR__GONE_TOLD) put(&w, "all ranks are gone, told to end by a signal: ");
+    if (h->all_gone == PAR__GONE_UNTOLD && (h->circle || h->n_culprits == 0))
+        put(&w, "all ranks are gone, within a second or two, and nothing told them to end: which "
+                "one was first is not known here; the launcher may have said it\n");
+    else
+        put_culprits(&w, h, waited_s);
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < h->size; i++)
             if (h->ranks[i].culprit == (pass == 0)) put_rank(&w, &h->ranks[i], i);

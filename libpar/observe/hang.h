@@ -6,6 +6,9 @@
  * one that did not arrive; where one is gone, a rank that lives is not. If there is none, ranks
  * wait for each other in a circle: they started different operations, or what they sent does not
  * come through.
+ *
+ * Of ranks that are all gone, those count as alive that a signal had told to end, which is what a
+ * launcher does when one is gone.
  */
 #ifndef PAR__HANG_H
 #define PAR__HANG_H
@@ -18,6 +21,14 @@
 
 typedef enum { PAR__RANK_ALIVE, PAR__RANK_STOPPED, PAR__RANK_GONE, PAR__RANK_UNSEEN } par__sign;
 
+/* Whether all that have not ended are gone, and nothing tells the first one from others. All then
+ * have the sign that they live. */
+typedef enum {
+    PAR__GONE_NOT,
+    PAR__GONE_TOLD,  /* each was told to end */
+    PAR__GONE_UNTOLD /* none was */
+} par__all_gone;
+
 /* What is known of one rank. */
 typedef struct {
     par__flight page;
@@ -29,7 +40,8 @@ typedef struct {
 
 typedef struct {
     int size, n_culprits;
-    bool circle;      /* culprits wait for each other */
+    bool circle; /* culprits wait for each other */
+    par__all_gone all_gone;
     par__seen *ranks; /* [size] */
 } par__hang;
 

@@ -254,6 +254,10 @@ void par_watchdog_waits(par_watchdog *w, bool waits) {
     w->page->phase = waits ? PAR__PHASE_START : PAR__PHASE_OUTSIDE;
 }
 
+void par_watchdog_told(par_watchdog *w) {
+    w->page->told = par__date_nanoseconds();
+}
+
 void par_watchdog_destroy(par_watchdog **handle) {
     par_watchdog *w = handle ? *handle : NULL;
     if (!w) return;

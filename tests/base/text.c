@@ -58,6 +58,23 @@ static void sequences(void) {
             check((uint8_t[]){(uint8_t)(x >> 8), (uint8_t)x, ends[i / 6], ends[i % 6]});
 }
 
+static void clean(void) {
+    static const struct {
+        const char *text, *want;
+    } cases[] = {{"", ""},
+                 {"plain", "plain"},
+                 {"d\xC3\xA9j\xC3\xA0 \xF0\x9F\x98\x80", "d\xC3\xA9j\xC3\xA0 \xF0\x9F\x98\x80"},
+                 {"dat\xE9.bin", "dat?.bin"},
+                 {"cut \xF0\x9F\x98", "cut ???"},
+                 {"\xC3\xC3\xA9\x80", "?\xC3\xA9?"}};
+    for (int i = 0; i < (int)HARNESS_COUNT(cases); i++) {
+        char text[32];
+        strcpy(text, cases[i].text);
+        par_utf8_clean(text);
+        CHECK(strcmp(text, cases[i].want) == 0, "%d: \"%s\"", i, text);
+    }
+}
+
 /* Against trial of every number; of a large prime at once, and no more than fits. */
 static void divisors(void) {
     char text[256], want[2048];
@@ -80,6 +97,7 @@ static void divisors(void) {
 
 int main(int argc, char **argv) {
     static const harness_case cases[] = {{"divisors", divisors, 0, NULL, 0},
+                                         {"clean", clean, 0, NULL, 0},
                                          {"code-points", code_points, 0, NULL, 0},
                                          {"sequences", sequences, 0, NULL, 0}};
     return harness_main("text", cases, HARNESS_COUNT(cases), argc, argv);

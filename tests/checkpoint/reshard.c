@@ -298,9 +298,22 @@ static void own(par_transport *transport) {
     CHECK(number == 1000 + rank, "the blob of another rank: %lld", (long long)number);
     check_matrix(&runs[0], data);
     if (rank == 0 && !harness_failed()) read_alone(directory, size);
-    /* A rank that has a name twice: refused on all, and not as an error of the disk. */
+    /* A rank that has a name twice: refused on all, also by a check, and not as an error of the
+     * disk. */
     runs[2] = runs[1];
     params.step = 2;
+    params.check_only = true;
+    CHECK_FAILS(par_checkpoint_save(group, &params, runs, rank == size - 1 ? 3 : 2, &result),
+                PAR_ERR_ARG, "mine/number: is twice");
+    const par_checkpoint_pair latin = {"color", "br\xFBn", PAR_CHECKPOINT_STATED};
+    params.about.pairs = &latin;
+    CHECK_FAILS(par_checkpoint_save(group, &params, runs, 2, &result), PAR_ERR_ARG,
+                "color: what is said of the checkpoint is not UTF-8");
+    params.about = about;
+    runs[1].name = "num\xFFo";
+    CHECK_FAILS(par_checkpoint_save(group, &params, runs, 2, &result), PAR_ERR_ARG, "of UTF-8");
+    runs[1].name = runs[2].name;
+    params.check_only = false;
     CHECK_FAILS(par_checkpoint_save(group, &params, runs, rank == size - 1 ? 3 : 2, &result),
                 PAR_ERR_ARG, "mine/number: is twice");
     /* Two ranks that hold the same element: refused on all. */
@@ -335,17 +348,23 @@ static const struct {
     {"another copy", "rank 1 has a copy of [9, 1] in fp32", {{0, 8, 0}, {0, 8, 1}}, 9},
 };
 
+typedef enum { CHECK, AT_ONCE, BEHIND, WAYS } way;
+
 static par_status save_either(par_comm *group, const par_checkpoint_params *params,
-                              const par_checkpoint_run *runs, int n, bool behind) {
+                              const par_checkpoint_run *runs, int n, way how) {
     static par_checkpoint_result result;
     par_checkpoint_saving *saving = NULL;
-    if (!behind) return par_checkpoint_save(group, params, runs, n, &result);
+    par_checkpoint_params check = *params;
+    check.check_only = true;
+    if (how == CHECK) return par_checkpoint_save(group, &check, runs, n, &result);
+    if (how == AT_ONCE) return par_checkpoint_save(group, params, runs, n, &result);
     PAR_TRY(par_checkpoint_save_begin(group, params, runs, n, &saving));
     return par_checkpoint_save_end(&saving, &result);
 }
 
-/* Each is refused on every rank with its name, at once and in the background; so is a blob of which
- * all are copies. What is right is saved beside them, and nothing else is left. */
+/* Each is refused on every rank with its name, by a check already, at once and in the background;
+ * so is a blob of which all are copies. What is right is saved beside them, and nothing else is
+ * left; a check leaves nothing. */
 static void own_wrong(par_transport *transport) {
     if (par_checkpoint_missing()) {
         harness_skip("%s", par_checkpoint_missing());
@@ -359,8 +378,9 @@ static void own_wrong(par_transport *transport) {
     par_comm *group = NULL;
     make_directory(comm, directory, (int)sizeof directory);
     CHECK_OK(par_comm_create(transport, &world, NULL, &group));
-    for (int i = 0; i < 2 * HARNESS_COUNT(wrong); i++) {
-        int k = i / 2, first = wrong[k].holds[rank].first, end = wrong[k].holds[rank].end;
+    for (int i = 0; i < WAYS * HARNESS_COUNT(wrong); i++) {
+        way how = (way)(i % WAYS);
+        int k = i / WAYS, first = wrong[k].holds[rank].first, end = wrong[k].holds[rank].end;
         par_checkpoint_run runs[2] = {{.kind = "mine", .name = "here", .dtype = PAR_F32, .n = 1},
                                       {.kind = "mine", .name = "vector", .dtype = PAR_F32}};
         const par_checkpoint_params params = {.directory = directory, .step = i};
@@ -371,15 +391,15 @@ static void own_wrong(par_transport *transport) {
         runs[1].global[0] = wrong[k].other && rank ? wrong[k].other : 8;
         runs[1].ndim = 1;
         runs[1].global[1] = runs[1].extent[1] = runs[1].local[1] = 1;
-        CHECK_FAILS(save_either(group, &params, runs, 2, i % 2), PAR_ERR_ARG, wrong[k].message);
+        CHECK_FAILS(save_either(group, &params, runs, 2, how), PAR_ERR_ARG, wrong[k].message);
         snprintf(path, sizeof path, "%s/step_%08d", directory, i);
         CHECK(access(path, F_OK) != 0, "%s: %s is there", wrong[k].what, path);
         runs[1].ndim = 0;
         runs[1].replica = 1 + rank;
-        CHECK_FAILS(save_either(group, &params, runs, 2, i % 2), PAR_ERR_ARG,
+        CHECK_FAILS(save_either(group, &params, runs, 2, how), PAR_ERR_ARG,
                     "mine/vector: would not be saved");
-        CHECK_OK(save_either(group, &params, runs, 1, i % 2));
-        CHECK(access(path, F_OK) == 0, "%s is not there", path);
+        CHECK_OK(save_either(group, &params, runs, 1, how));
+        CHECK((access(path, F_OK) == 0) == (how != CHECK), "%s", path);
     }
     par_comm_destroy(&group);
     remove_directory(comm, directory);

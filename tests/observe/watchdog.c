@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -223,6 +224,62 @@ static void pages(par_transport *transport) {
     for (int r = 0; r < 4; r++) ranks[r].page.wait = PAR__WAIT_ALL;
     ranks[2].sign = PAR__RANK_UNSEEN;
     expect(&h, "rank 2 did not arrive\n  rank 2: no page");
+    group_of_four(ranks, &h);
+    ranks[2].sign = PAR__RANK_GONE; /* and nobody waits yet */
+    for (int r = 0; r < 4; r++) ranks[r].page.wait = PAR__WAIT_NONE;
+    expect(&h, "rank 2 did not arrive\n  rank 2, host , pid 0: GONE");
+}
+
+/* The pages of four ranks whose processes are gone: who is named. */
+static void expect_gone(const char *directory, const par__seen ranks[4], const char *head) {
+    char path[96], text[4096];
+    for (int r = 0; r < 4; r++) {
+        par__page_path(path, sizeof path, directory, r);
+        FILE *file = fopen(path, "wb");
+        CHECK(file && fwrite(&ranks[r].page, sizeof ranks[r].page, 1, file) == 1, "%s", path);
+        if (file) fclose(file);
+    }
+    CHECK_OK(par_watchdog_diagnose(directory, text, sizeof text));
+    CHECK(strncmp(text, head, strlen(head)) == 0, "\"%s\" does not begin with \"%s\"", text, head);
+}
+
+/* All wait for each other, as at a start, and went within a second. A launcher has told all to end
+ * but the one that was gone; or all; or it killed them at once. */
+static void gone(par_transport *transport) {
+    enum { SECOND = 1000000000 };
+    char directory[] = "/tmp/par-watchdog-XXXXXX";
+    par__seen ranks[4];
+    par__hang h;
+    (void)transport;
+    pid_t process = fork();
+    if (process == 0) _exit(0);
+    CHECK(process > 0 && waitpid(process, NULL, 0) == process, "no process that is gone");
+    if (!mkdtemp(directory)) CHECK(false, "no directory");
+    group_of_four(ranks, &h);
+    for (int r = 0; r < 4; r++) {
+        par__flight *p = &ranks[r].page;
+        memcpy(p->magic, PAR__FLIGHT_MAGIC, sizeof p->magic);
+        gethostname(p->host, sizeof p->host - 1);
+        p->rank = r;
+        p->size = 4;
+        p->pid = process;
+        p->beat = (int64_t)100 * SECOND - r;
+    }
+    expect_gone(directory, ranks, "all ranks are gone, within a second or two, and nothing told");
+    ranks[1].page.beat -= 2 * (int64_t)SECOND;
+    expect_gone(directory, ranks, "rank 1 did not arrive");
+    ranks[1].page.beat += 2 * (int64_t)SECOND;
+    for (int r = 0; r < 4; r++) ranks[r].page.told = r == 2 ? 0 : ranks[r].page.beat - SECOND;
+    expect_gone(directory, ranks, "rank 2 did not arrive");
+    for (int r = 0; r < 4; r++) ranks[r].page.wait = PAR__WAIT_NONE; /* all compute */
+    expect_gone(directory, ranks, "rank 2 did not arrive");
+    ranks[2].page.told = 7 * (int64_t)SECOND; /* long ago */
+    expect_gone(directory, ranks, "rank 2 did not arrive");
+    ranks[2].page.told = ranks[1].page.told;
+    expect_gone(directory, ranks, "all ranks are gone, told to end by a signal: no rank waits");
+    for (int r = 0; r < 4; r++) ranks[r].page.phase = PAR__PHASE_ENDED;
+    expect_gone(directory, ranks, "no rank waits");
+    par__remove_directory(directory);
 }
 
 /* Two ranks wait for each other, as pages say. While one of them moves, what the other waits for
@@ -271,6 +328,7 @@ static void circle(par_transport *transport) {
 int main(int argc, char **argv) {
     static const harness_case cases[] = {
         {.name = "pages", .ranks = 1, .run_mpi = pages},
+        {.name = "gone", .ranks = 1, .run_mpi = gone},
         {.name = "circle", .ranks = 1, .run_mpi = circle},
         {.name = "sleeps", .ranks = 4, .run_mpi = sleeps},
         {.name = "computes", .ranks = 4, .run_mpi = computes},

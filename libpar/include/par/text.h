@@ -19,6 +19,10 @@ extern "C" {
  */
 PAR_API size_t par_utf8_length(const void *bytes, size_t n);
 
+/** Bytes that are not of a UTF-8 character become '?': of the name of a file, say, or of a text
+ * that was cut. Not collective. */
+PAR_API void par_utf8_clean(char *text);
+
 /**
  * The string `field` of the object in a line of JSON Lines (RFC 8259) of n bytes. It is UTF-8, ends
  * with a zero byte, and is the caller's to free. Other fields do not matter.

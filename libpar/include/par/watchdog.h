@@ -53,6 +53,11 @@ PAR_API void par_watchdog_watch(par_watchdog *, par_transport *);
 /** Until the next call of this, the rank waits for all others, without a transport: while one is
  * made, say. Not collective. */
 PAR_API void par_watchdog_waits(par_watchdog *, bool waits);
+/** A signal says that the job ends, as launchers tell all ranks when one is gone. So
+ * par_watchdog_diagnose finds the one that nobody told. For handlers of SIGTERM and SIGCONT, while
+ * there is the watchdog: Open MPI kills the others as soon as one has ended by its SIGTERM, but
+ * sends SIGCONT a second before. Not collective. */
+PAR_API void par_watchdog_told(par_watchdog *);
 /** End the thread; the page says that the rank has ended. It stays: whoever made the directory
  * removes it. NULL is accepted. Not collective. */
 PAR_API void par_watchdog_destroy(par_watchdog **watchdog);

@@ -61,6 +61,8 @@ PAR_API void par_weights_of_import(const par_import *import, par_weights *out);
  * eos_token_id is the ends, one or a list, or, where none are known, that of GPT-2's vocabulary. A
  * directory that is imported and written in its own type has the same tensors byte for byte.
  *
+ * A directory that a killed process left is written anew; after an error it is gone.
+ *
  * Not collective. Errors: PAR_ERR_IO: also when `directory` is there already; PAR_ERR_UNSUPPORTED:
  * no family computes what the configuration says; PAR_ERR_MEMORY; those of `read` and `beside`.
  */
