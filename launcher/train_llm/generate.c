@@ -164,17 +164,6 @@ static par_status prompt_of_line(char *line, const char *from, char **text) {
     return PAR_OK;
 }
 
-/* The first line of a file without the byte order mark that editors put there. */
-static par_status skip_mark(const char *from, char *line) {
-    size_t n = strlen(line);
-    if (strncmp(line, "\xff\xfe", 2) == 0 || strncmp(line, "\xfe\xff", 2) == 0)
-        return par_error_set(PAR_ERR_OPTION,
-                             "%s: is UTF-16; legal: UTF-8 (iconv -f UTF-16 -t UTF-8 converts)",
-                             from);
-    if (strncmp(line, "\xef\xbb\xbf", 3) == 0) memmove(line, line + 3, n - 2);
-    return PAR_OK;
-}
-
 /* Of --prompt-file a prompt per line that is not empty, else that of --prompt. */
 static par_status read_prompts(const llm_run *r, llm_generation *p) {
     const llm_settings *s = &r->set;
@@ -194,7 +183,12 @@ static par_status read_prompts(const llm_run *r, llm_generation *p) {
     for (int number = 1; st == PAR_OK && getline(&line, &size, file) >= 0; number++) {
         text = NULL;
         snprintf(from, sizeof from, "--prompt-file %.4000s, line %d", path, number);
-        if (number == 1) st = skip_mark(from, line);
+        if (number == 1) { /* with the byte order mark that editors put there */
+            const char *at = line;
+            size_t n = strlen(line);
+            st = par_text_skip_mark(from, &at, &n);
+            memmove(line, at, n + 1);
+        }
         line[strcspn(line, "\r\n")] = 0;
         if (!*line) continue;
         if (st == PAR_OK && p->n_prompts == LLM_MAX_PROMPTS)
