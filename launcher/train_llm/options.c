@@ -274,9 +274,11 @@ static int sample_rows(llm_settings *s, par_option *t) {
         REAL("temperature", temperature, "0.8", "0..1000000",
              "logits are divided by it; 0: the likeliest token always"),
         INT("top-k", top_k, "200", "0..", "draw among this many likeliest tokens; 0: among all"),
-        REAL("top-p", top_p, "1", "0..1",
-             "of these, draw among the fewest that have this probability together; 1: among all",
-             .also = "nucleus"),
+        REAL(
+            "top-p", top_p, "1", "0..1",
+            "of these, draw among the fewest that have this probability together; 1: among all; 0: "
+            "the likeliest",
+            .also = "nucleus"),
         CHOICE("quantize", quantize, "none", quantizations,
                "weights that a sample is drawn with: as they are, or as 8-bit integers",
                .also = "load-in-8bit|int8|quantization"),
