@@ -120,7 +120,8 @@ static void read_all(par__config_reader *r, const par__family **family) {
         par__config_gpt2(r);
     else
         par__config_llama(r, *family);
-    r->c->tokens = r->c->positions;
+    bool windowed = r->c->window > 0 && r->c->window < r->c->positions;
+    r->c->tokens = windowed ? r->c->window : r->c->positions;
 }
 
 par_status par__ends_parse(const char *path, const char *text, size_t nbytes, int64_t vocab,

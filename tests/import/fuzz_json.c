@@ -15,7 +15,7 @@ static bool check_config(const char *text, size_t size) {
     par_transformer_config c;
     if (par__config_parse("config.json", text, size, &family, &c) != PAR_OK) return false;
     if (!family || c.vocab < 1 || c.positions < 1 || c.layers < 1 || c.channels < 1 ||
-        c.heads < 1 || c.kv_heads < 1 || c.head_size < 1 || c.mlp < 1 || c.tokens != c.positions ||
+        c.heads < 1 || c.kv_heads < 1 || c.head_size < 1 || c.mlp < 1 || c.tokens > c.positions ||
         c.heads % c.kv_heads != 0)
         abort();
     if (!(c.norm_eps >= 0) || !(c.dropout >= 0 && c.dropout < 1) ||
