@@ -121,13 +121,18 @@ static void forget(report_run *run) {
     run->n_marks = 0;
 }
 
+/* What a process said of itself. */
+static void take_process(report_run *run, const par_log_record *record) {
+    par_log_fields(record, NULL, add_pair, &run->start);
+    par_log_fields(record, "options", add_pair, &run->options);
+}
+
 static void take_start(reading *r, const par_log_record *record) {
     report_run *run = r->run;
     if (run->start.n || run->steps.n) run->n_before++;
     forget(run);
     r->tokens = r->seconds = 0;
-    par_log_fields(record, NULL, add_pair, &run->start);
-    par_log_fields(record, "options", add_pair, &run->options);
+    take_process(run, record);
 }
 
 static void take_step(reading *r, const par_log_record *record) {
@@ -164,6 +169,10 @@ static void take_resume(reading *r, const par_log_record *record) {
     snprintf(what, sizeof what, "resumed on %lld ranks",
              (long long)par_log_whole(record, "ranks", 0));
     add_mark(r->run, par_log_number(record, "step"), what);
+    if (!par_log_string(record, "version")) return; /* as older logs have it */
+    pairs_free(&r->run->start);
+    pairs_free(&r->run->options);
+    take_process(r->run, record);
 }
 
 static void take_signal(reading *r, const par_log_record *record) {

@@ -24,7 +24,7 @@ static void load(llm_run *r, const llm_world *w, par_problems *problems) {
         snprintf(why, sizeof why, "%s",
                  failed               ? strerror(errno)
                  : n > MAX_NBYTES     ? "has more than 64 KiB"
-                 : memchr(text, 0, n) ? "is not a text"
+                 : memchr(text, 0, n) ? "is not a text in UTF-8"
                                       : "");
         if (file) fclose(file);
     }
@@ -72,7 +72,7 @@ bool llm_config_given(const llm_run *r, const char *name) {
 }
 
 /* What a file of options should not repeat: itself, what ends at once, the run's directory with
- * what follows from it, and with an import the model, which is the import's. */
+ * what follows from it or is in it, and with an import the model, which is the import's. */
 static bool is_kept(const llm_run *r, const par_option *row) {
     static const char *const others[] = {"config", "help", "version", "other-names", "run"};
     static const char *const places[] = {"log", "curve", "save"};
@@ -80,6 +80,7 @@ static bool is_kept(const llm_run *r, const par_option *row) {
         if (strcmp(row->name, places[i]) == 0) return row->given > 0;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (strcmp(row->name, others[i]) == 0) return false;
+    if (strcmp(row->name, "resume") == 0) return !llm_run_holds(r, r->set.resume);
     return !r->set.import || strcmp(row->name, "model") != 0;
 }
 

@@ -4,6 +4,7 @@
  * it. A sample that nobody asked for is left out with a note where it cannot be drawn.
  */
 #define _POSIX_C_SOURCE 200809L
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,45 +165,48 @@ static par_status prompt_of_line(char *line, const char *from, char **text) {
     return PAR_OK;
 }
 
-/* The first line of a file without the byte order mark that editors put there. */
-static par_status skip_mark(const char *from, char *line) {
-    size_t n = strlen(line);
-    if (strncmp(line, "\xff\xfe", 2) == 0 || strncmp(line, "\xfe\xff", 2) == 0)
-        return par_error_set(PAR_ERR_OPTION,
-                             "%s: is UTF-16; legal: UTF-8 (iconv -f UTF-16 -t UTF-8 converts)",
-                             from);
-    if (strncmp(line, "\xef\xbb\xbf", 3) == 0) memmove(line, line + 3, n - 2);
-    return PAR_OK;
+/* A line of --prompt-file, n bytes with its end. */
+static par_status take_line(const llm_run *r, llm_generation *p, char *line, size_t n, int number) {
+    char from[4200], *text = NULL;
+    const char *at = line;
+    snprintf(from, sizeof from, "--prompt-file %.4000s, line %d", r->set.prompt_file, number);
+    n -= n > 0 && line[n - 1] == '\n';
+    n -= n > 0 && line[n - 1] == '\r';
+    line[n] = 0;
+    if (number == 1) PAR_TRY(par_text_skip_mark(from, &at, &n));
+    if (strlen(at) != n)
+        return par_error_set(PAR_ERR_OPTION, "%s: has a zero byte; legal: UTF-8", from);
+    if (n == 0) return PAR_OK;
+    if (p->n_prompts == LLM_MAX_PROMPTS)
+        return par_error_set(PAR_ERR_OPTION, "%s: no room for it; legal: up to %d prompts", from,
+                             LLM_MAX_PROMPTS);
+    memmove(line, at, n + 1);
+    PAR_TRY(prompt_of_line(line, from, &text));
+    return add_prompt(r, p, text, from);
+}
+
+static par_status cannot(const char *path, const char *verb) {
+    return par_error_set(PAR_ERR_IO, "--prompt-file %s: cannot be %s: %s", path, verb,
+                         strerror(errno));
 }
 
 /* Of --prompt-file a prompt per line that is not empty, else that of --prompt. */
 static par_status read_prompts(const llm_run *r, llm_generation *p) {
     const llm_settings *s = &r->set;
     const char *path = s->prompt_file;
-    char *text = s->prompt && *s->prompt ? strdup(s->prompt) : NULL, *line = NULL, from[4200];
-    size_t size = 0;
     par_status st = PAR_OK;
     p->prompts = calloc(LLM_MAX_PROMPTS, sizeof *p->prompts);
-    if (!p->prompts) {
-        free(text);
-        return par_error_set(PAR_ERR_MEMORY, "no host memory for prompts");
-    }
-    if (!path) return add_prompt(r, p, text, "--prompt");
-    free(text);
+    if (!p->prompts) return par_error_set(PAR_ERR_MEMORY, "no host memory for prompts");
+    if (!path)
+        return add_prompt(r, p, s->prompt && *s->prompt ? strdup(s->prompt) : NULL, "--prompt");
     FILE *file = fopen(path, "r");
-    if (!file) return par_error_set(PAR_ERR_IO, "--prompt-file %s: cannot be opened", path);
-    for (int number = 1; st == PAR_OK && getline(&line, &size, file) >= 0; number++) {
-        text = NULL;
-        snprintf(from, sizeof from, "--prompt-file %.4000s, line %d", path, number);
-        if (number == 1) st = skip_mark(from, line);
-        line[strcspn(line, "\r\n")] = 0;
-        if (!*line) continue;
-        if (st == PAR_OK && p->n_prompts == LLM_MAX_PROMPTS)
-            st = par_error_set(PAR_ERR_OPTION, "%s: no room for it; legal: up to %d prompts", from,
-                               LLM_MAX_PROMPTS);
-        if (st == PAR_OK) st = prompt_of_line(line, from, &text);
-        if (st == PAR_OK) st = add_prompt(r, p, text, from);
-    }
+    if (!file) return cannot(path, "opened");
+    char *line = NULL;
+    size_t size = 0;
+    ssize_t n;
+    for (int number = 1; st == PAR_OK && (n = getline(&line, &size, file)) >= 0; number++)
+        st = take_line(r, p, line, (size_t)n, number);
+    if (st == PAR_OK && ferror(file)) st = cannot(path, "read");
     free(line);
     fclose(file);
     if (st == PAR_OK && p->n_prompts == 0)

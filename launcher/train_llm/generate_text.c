@@ -5,6 +5,7 @@
  * break a terminal.
  */
 #define _GNU_SOURCE
+#include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,7 +140,7 @@ static par_status draw_prompt(const llm_settings *s, llm_world *w, llm_generatio
                                  .n_new = prompt->n_new,
                                  .temperature = s->temperature,
                                  .top_k = s->top_k,
-                                 .top_p = s->top_p,
+                                 .top_p = s->top_p > 0 ? s->top_p : DBL_MIN, /* 0: one token */
                                  .seed = (uint64_t)s->sample_seed,
                                  .token = take,
                                  .user = &r};

@@ -26,10 +26,11 @@ static void log_options(par_log *log, const llm_run *r, bool all) {
     }
 }
 
-par_status llm_log_start(par_log *log, const llm_run *r, const llm_world *w, const llm_data *d) {
+/* What a process begins with, to the end of the record. */
+static par_status log_process(par_log *log, const llm_run *r, const llm_world *w,
+                              const llm_data *d) {
     const par_transformer_config *c = &r->config;
     char user[64], time[32];
-    par_log_text(log, "event", "start");
     par_log_text(log, "version", llm_version);
     par_log_text(log, "model", c->name);
     par_log_int(log, "parameters", par_transformer_n_params(c));
@@ -59,13 +60,17 @@ par_status llm_log_start(par_log *log, const llm_run *r, const llm_world *w, con
     return par_log_end(log);
 }
 
-par_status llm_log_resume(par_log *log, const llm_world *w, const llm_beginning *from) {
+par_status llm_log_start(par_log *log, const llm_run *r, const llm_world *w, const llm_data *d) {
+    par_log_text(log, "event", "start");
+    return log_process(log, r, w, d);
+}
+
+par_status llm_log_resume(par_log *log, const llm_run *r, const llm_world *w, const llm_data *d,
+                          const llm_beginning *from) {
     par_log_text(log, "event", "resume");
     par_log_int(log, "step", from->step);
     par_log_exact(log, "loss", from->loss);
-    par_log_int(log, "ranks", w->size);
-    par_log_int(log, "threads", w->threads);
-    return par_log_end(log);
+    return log_process(log, r, w, d);
 }
 
 void llm_log_step(par_log *log, int64_t step, double lr, double mfu, const par_vote *vote,

@@ -81,7 +81,8 @@ static void report_past(const llm_observer *o, const llm_settings *s, const llm_
                s->curve, begin + 1);
 }
 
-/* In the run's directory, and beside a log elsewhere that is a plain file. */
+/* Of this process, also one that goes on, in the run's directory and beside a log elsewhere that is
+ * a plain file. */
 static par_status write_config(const llm_run *r) {
     char path[4200];
     struct stat info;
@@ -108,8 +109,8 @@ static par_status open_files(llm_observer *o, const llm_run *r, const llm_world 
     if (s->log) PAR_TRY(par_log_continue(s->log, from->step, from->loss, &o->past));
     if (s->log) PAR_TRY(par_log_open(s->log, &o->log));
     if (s->log && fresh) PAR_TRY(llm_log_start(o->log, r, w, d));
-    if (s->log && fresh) PAR_TRY(write_config(r));
-    if (s->log && from->step) PAR_TRY(llm_log_resume(o->log, w, from));
+    if (s->log && from->step) PAR_TRY(llm_log_resume(o->log, r, w, d, from));
+    PAR_TRY(write_config(r));
     /* what was spent on steps that were taken out stays */
     if (from->step && llm_cost_record(r, w, o->log)) PAR_TRY(par_log_end(o->log));
     if (s->log) PAR_TRY(llm_methods_log(o->log, r));

@@ -41,7 +41,8 @@ void llm_mfu_report(const llm_run *);
 
 /* log: its records. Those without a status are ended by the caller. */
 par_status llm_log_start(par_log *, const llm_run *, const llm_world *, const llm_data *);
-par_status llm_log_resume(par_log *, const llm_world *, const llm_beginning *);
+par_status llm_log_resume(par_log *, const llm_run *, const llm_world *, const llm_data *,
+                          const llm_beginning *);
 void llm_log_step(par_log *, int64_t step, double lr, double mfu, const par_vote *,
                   const par_step_times *);
 void llm_log_health(par_log *, const par_health_round *, const par_health *);

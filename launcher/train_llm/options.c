@@ -68,10 +68,14 @@ static int model_rows(llm_settings *s, par_option *t) {
     const par_option rows[] = {
         TEXT("model", model, "a preset of the list below, by its name here or on the hub",
              .initial = "small", .metavar = "NAME",
-             .also = "model-name|preset|-e|init-from gpt2=gpt2-124m|model.name|model.flavor"),
+             .also = "model.name|model-name|preset|-e|init-from gpt2=gpt2-124m|model.flavor "
+                     "8B=llama3-8b|model.flavor 70B=llama3-70b|model.flavor|"
+                     "-e d12=gpt2-124m|-e d24=gpt2-355m|-e d36=gpt2-774m|-e d48=gpt2-1.5b|"
+                     "model-type|config-name"),
         TEXT("import", import, "start from the weights in this Hugging Face directory",
              .metavar = "DIR",
-             .also = "init-from|model-name-or-path|from-pretrained|pretrained-checkpoint|hf-path"),
+             .also = "init-from|model-name-or-path|from-pretrained|pretrained-checkpoint|hf-path|"
+                     "checkpoint.initial-load-path|hf-assets-path|initial-checkpoint-dir"),
         INT("layers", layers, "0", "0..100000", "L, blocks; 0: the model's",
             .also = "num-layers|n-layer|n-layers|num-hidden-layers|depth"),
         INT("channels", channels, "0", "0..1000000", "C, width of the model; 0: the model's",
@@ -145,7 +149,8 @@ static int layout_rows(llm_settings *s, par_option *t) {
                "activations that backward makes again instead of keeping them", .recorded = IN_LOG,
                .also =
                    "recompute-granularity|recompute-activations=selective|gradient-checkpointing="
-                   "full|activation-checkpointing|recompute-method=full|-r=selective"),
+                   "full|activation-checkpointing|recompute-method=full|-r=selective|"
+                   "activation-checkpoint.mode"),
         INT("logits-memory", logits_memory, "0", "0..1048576",
             "MiB of a rank's logits at a time; 0: 1024 on a GPU, else 128", .recorded = IN_LOG),
     };
@@ -161,7 +166,7 @@ static int training_rows(llm_settings *s, par_option *t) {
             "samples that a rank works on at a time; 0: up to 8 that leave 4 pp micro-batches",
             .recorded = IN_LOG,
             .also = "micro-batch-size|per-device-train-batch-size|per-gpu-train-batch-size|local-"
-                    "batch-size|device-batch-size|-b"),
+                    "batch-size|device-batch-size|-b|pipeline-parallel-microbatch-size"),
         INT("steps", steps, "100", "1..", "optimizer steps", .recorded = IN_BOTH,
             .also = "train-iters|max-iters|max-steps|num-iterations|iterations|num-steps|train-"
                     "steps|total-steps|training-steps|-x"),
@@ -177,7 +182,8 @@ static int training_rows(llm_settings *s, par_option *t) {
             "lr-schedule", lr_schedule, "cosine", lr_schedules,
             "learning rate after the warm-up; wsd: --lr, then a line down", .recorded = IN_BOTH,
             .also =
-                "lr-decay-style|lr-scheduler-type|lr-scheduler|decay-lr|lr-decay-style WSD=wsd|-k"),
+                "lr-decay-style|lr-scheduler-type|lr-scheduler|decay-lr|lr-decay-style WSD=wsd|-k|"
+                "lr-scheduler.decay-type"),
         REAL("min-lr", min_lr, "-1", "-1..",
              "learning rate of the last step (not constant); -1: a tenth of --lr",
              .recorded = IN_BOTH, .also = "final-lr"),
@@ -221,7 +227,8 @@ static int precision_rows(llm_settings *s, par_option *t) {
             .also =
                 "bf16=bf16|fp16=fp16|fp32=fp32|dtype bfloat16=bf16|dtype float16=fp16|dtype "
                 "float32=fp32|dtype|torch-dtype bfloat16=bf16|torch-dtype float16=fp16|torch-dtype "
-                "float32=fp32|torch-dtype|mixed-precision no=fp32|mixed-precision|params-dtype"),
+                "float32=fp32|torch-dtype|mixed-precision no=fp32|mixed-precision|params-dtype|"
+                "mixed-precision-param bfloat16=bf16|mixed-precision-param float32=fp32"),
         CHOICE("reduce-dtype", reduce_dtype, "fp32", reduce_dtypes,
                "of gradients on their way over dp, which are added in fp32; bf16 halves the bytes",
                .recorded = IN_LOG,
@@ -258,8 +265,9 @@ static int sample_rows(llm_settings *s, par_option *t) {
              .also = "generate|inference"),
         INT("sample-tokens", sample_tokens, "-1", "-1..10000000",
             "tokens to draw, also after a training; -1: 100, or what fits; 0: no sample",
-            .also = "max-new-tokens|num-tokens-to-generate|genmax|-g|max-generated-tokens"),
-        INT("sample-count", sample_count, "1", "1..1000", "texts to draw", .also = "num-samples"),
+            .also = "max-new-tokens|num-tokens-to-generate|genmax|-g|max-generated-tokens|length"),
+        INT("sample-count", sample_count, "1", "1..1000", "texts to draw",
+            .also = "num-samples|num-return-sequences"),
         TEXT("prompt", prompt,
              "how the text begins; without it: as after the end of a text, or of "
              "a line",
@@ -270,13 +278,16 @@ static int sample_rows(llm_settings *s, par_option *t) {
         TEXT(
             "stop", stop,
             "a text ends before one of these strings, parted by |; \\n, \\t, \\| and \\\\ are read",
-            .metavar = "STRING|...", .also = "stop-sequences|stop-strings"),
+            .metavar = "STRING|...", .also = "stop-sequences|stop-strings|stop-token"),
         REAL("temperature", temperature, "0.8", "0..1000000",
              "logits are divided by it; 0: the likeliest token always"),
-        INT("top-k", top_k, "200", "0..", "draw among this many likeliest tokens; 0: among all"),
-        REAL("top-p", top_p, "1", "0..1",
-             "of these, draw among the fewest that have this probability together; 1: among all",
-             .also = "nucleus"),
+        INT("top-k", top_k, "200", "0..", "draw among this many likeliest tokens; 0: among all",
+            .also = "k"),
+        REAL(
+            "top-p", top_p, "1", "0..1",
+            "of these, draw among the fewest that have this probability together; 1: among all; 0: "
+            "the likeliest",
+            .also = "nucleus|p"),
         CHOICE("quantize", quantize, "none", quantizations,
                "weights that a sample is drawn with: as they are, or as 8-bit integers",
                .also = "load-in-8bit|int8|quantization"),
@@ -284,7 +295,9 @@ static int sample_rows(llm_settings *s, par_option *t) {
         TEXT("tokenizer", tokenizer,
              "bytes, a .vocab file or a directory that par data made, or a tokenizer.json; without "
              "it: what lies beside --data or in --import",
-             .metavar = "FILE|DIR", .also = "tokenizer-model|tokenizer-type|vocab-file"),
+             .metavar = "FILE|DIR",
+             .also = "tokenizer-model|vocab-file|tokenizer-name|tokenizer-dir|"
+                     "tokenizer-name-or-path"),
     };
     return APPEND(t, rows);
 }
@@ -297,7 +310,7 @@ static int data_rows(llm_settings *s, par_option *t) {
              "./quickstart, if it is there",
              .metavar = "FILE", .recorded = IN_LOG,
              .also = "data-path|dataset|train-data|input-bin|-i|data-dir|dataset-dir|train-files|"
-                     "train-file|train-data-path|dataset-path"),
+                     "train-file|train-data-path|dataset-path|data-args-path"),
         CHOICE("data-form", data_form, "auto", data_forms,
                "what the bytes of --data mean, where neither a magic, an index nor a stamp says it",
                .recorded = IN_BOTH, .also = "data-dtype"),
@@ -320,7 +333,7 @@ static int output_rows(llm_settings *s, par_option *t) {
     const par_option rows[] = {
         INT("eval-every", eval_every, "50", "0..",
             "validate every this many steps, and at the end; 0: at the end alone",
-            .also = "eval-interval|eval-steps|val-loss-every|-v|"
+            .also = "eval-interval|eval-steps|eval.interval|val-loss-every|-v|"
                     "validation-freq|validation-interval|validation.freq"),
         BOOL("eval-only", eval_only,
              "do not train: print the validation loss of the weights of --resume or --import",
@@ -340,7 +353,9 @@ static int output_rows(llm_settings *s, par_option *t) {
              .metavar = "FILE"),
         TEXT("tensorboard", tensorboard,
              "event files for TensorBoard in this directory; a resumed run goes on in the newest",
-             .metavar = "DIR", .also = "tensorboard-dir|tensorboard-log-dir|logging-dir"),
+             .metavar = "DIR",
+             .also = "tensorboard-dir|tensorboard-log-dir|logging-dir|"
+                     "metrics.enable-tensorboard|save-tb-folder"),
         REAL("peak-tflops", peak_tflops, "0", "0..",
              "TFLOP/s of a rank's device, for MFU; 0: its data sheet's, where it is known",
              .also = "gpu-peak-flops|peak-flops"),
@@ -378,7 +393,7 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
             "also with --run",
             .metavar = "DIR",
             .also = "out-dir|output-dir|checkpoint-dir|save-dir|-o|dump-folder|checkpoint-path|"
-                    "checkpoint-folder"),
+                    "checkpoint-folder|checkpoint.enable|checkpoint.folder"),
         INT("save-every", save_every, "0", "0..",
             "save every this many steps; 0: at the end and on signals alone",
             .also = "save-interval|save-steps|checkpoint-every|-n|checkpoint-interval|save-freq|"
@@ -392,7 +407,7 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
             .also = "load-best-model-at-end"),
         BOOL("save-async", save_async,
              "train on while a checkpoint is written, from a copy of the state in host memory",
-             .also = "async-save|async-checkpointing"),
+             .also = "async-save|async-checkpointing|checkpoint.async-mode"),
         INT("save-memory", save_memory, "0", "0..16777216",
             "with --save-async: MiB of host memory that a rank may take for the copy, else it is "
             "saved without one; 0: what it takes"),
@@ -402,7 +417,8 @@ static int checkpoint_rows(llm_settings *s, par_option *t) {
              "go on from the newest checkpoint in this directory, or from this one; auto: from the "
              "newest of --save, if any",
              .metavar = "DIR|auto",
-             .also = "load|load-dir|resume-from-checkpoint|-y=auto|resume-from|load-checkpoint"),
+             .also = "load|load-dir|resume-from-checkpoint|-y=auto|resume-from|load-checkpoint|"
+                     "init-from resume=auto"),
         TEXT("stop-file", stop_file,
              "when this file is there: finish the step, save, end; without it: stop in --save's "
              "directory",
@@ -419,7 +435,7 @@ static int machine_rows(llm_settings *s, par_option *t) {
     const par_option rows[] = {
         CHOICE("device", device, "cpu", llm_devices,
                "what computes; cuda needs a GPU; ref is plain loops, slow", .recorded = IN_LOG,
-               .also = "backend|use-cpu=cpu|use-cuda=cuda|no-cuda=cpu"),
+               .also = "backend|use-cpu=cpu|use-cuda=cuda|no-cuda=cpu|device-type"),
         INT("threads", threads, "0", "0..4096",
             "threads per rank; 0: the node's cores shared by its ranks",
             .also = "num-threads|omp-num-threads|cpu-threads"),
@@ -428,7 +444,7 @@ static int machine_rows(llm_settings *s, par_option *t) {
         CHOICE("comm", comm, NULL, links,
                "cuda: what carries data between GPUs; staged: pinned host memory and MPI, the "
                "default where ranks share GPUs",
-               .also = "distributed-backend"),
+               .also = "distributed-backend|backend nccl=nccl"),
         BOOL("allow-shared-gpu", allow_shared_gpu,
              "cuda: several ranks may use one GPU; for tests of the function, slow"),
         BOOL("tune-gemm", tune_gemm, "cuda: time every product's candidates once, at the start"),
@@ -470,7 +486,7 @@ static int diagnostic_rows(llm_settings *s, par_option *t) {
         TEXT("trace", trace,
              "write a timeline of these steps, as 10 or 10-12,20, for ui.perfetto.dev and par "
              "diagnose timeline",
-             .metavar = "STEPS"),
+             .metavar = "STEPS", .also = "profile|enable-profiling|use-pytorch-profiler"),
         TEXT("trace-file", trace_file,
              "with --trace: this file (default: trace.json in the run's directory)",
              .metavar = "FILE"),

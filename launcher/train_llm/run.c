@@ -88,19 +88,22 @@ static bool can_hold(const char *directory) {
     return whole;
 }
 
+/* A path to something in it. */
+static bool holds(const char *directory, const char *path) {
+    char outer[PATH_MAX], inner[PATH_MAX];
+    if (!path || !realpath(path, inner) || !realpath(directory, outer)) return false;
+    size_t n = strlen(outer);
+    return strncmp(inner, outer, n) == 0 && inner[n] == '/';
+}
+
+bool llm_run_holds(const llm_run *r, const char *path) {
+    return *r->directory && holds(r->directory, path);
+}
+
 static bool is_there(const char *directory, const char *name) {
     char path[LLM_DIRECTORY + 64];
     snprintf(path, sizeof path, "%s/%s", directory, name);
     return access(path, F_OK) == 0;
-}
-
-/* --resume auto, or from a checkpoint in it. */
-static bool goes_on(const llm_settings *s) {
-    char resume[PATH_MAX], directory[PATH_MAX];
-    if (!s->resume || llm_resume_is_auto(s)) return s->resume;
-    if (!realpath(s->resume, resume) || !realpath(s->run, directory)) return false;
-    size_t n = strlen(directory);
-    return strncmp(resume, directory, n) == 0 && resume[n] == '/';
 }
 
 static par_status cannot(const char *directory, const char *verb) {
@@ -118,7 +121,7 @@ static par_status make_given(const llm_run *r, char *directory) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) old |= is_there(directory, names[i]);
     kept.run = old ? NULL : r;
     kept.had_checkpoints = is_there(directory, "checkpoints");
-    if (old && !goes_on(s))
+    if (old && !llm_resume_is_auto(s) && !holds(s->run, s->resume))
         return par_error_set(PAR_ERR_IO,
                              "--run %s: is another run's; legal: --resume auto to go on in it, or "
                              "another name",

@@ -15,7 +15,7 @@ enum { LLM_QUANTIZE_NONE, LLM_QUANTIZE_INT8 };
 enum { LLM_DOCUMENTS_ACROSS, LLM_DOCUMENTS_APART };
 
 /* Where a row's value is recorded: par_option.recorded. */
-enum { LLM_IN_LOG = 1, LLM_IN_CHECKPOINT = 2, LLM_MAX_OPTIONS = 192 };
+enum { LLM_IN_LOG = 1, LLM_IN_CHECKPOINT = 2, LLM_MAX_OPTIONS = 224 };
 /*
  * What the command line says, and, once it is settled, what follows where it leaves something open
  * (layout, micro-batch, lowest learning rate ...). Samples, tokens and steps are counts; choices

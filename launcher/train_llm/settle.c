@@ -284,6 +284,8 @@ static void option_names(const char *line, char *text, size_t nbytes) {
                   {"batch", "--batch"},
                   {"micro-batch", "--micro-batch"},
                   {"heads", "--heads"},
+                  {"positions", "--tokens"},
+                  {"attention window", "--tokens"},
                   {"no sequence parallel", "--no-sequence-parallel"},
                   {"clip", "--clip"},
                   {"zero", "--zero"},

@@ -157,6 +157,8 @@ par_status llm_run_make(llm_run *, const llm_world *);
 /* DIRECTORY/NAME, valid to the end of the process; NULL: there is no directory. Rank 0 alone
  * writes there. Not collective. */
 const char *llm_run_file(const llm_run *, const char *name);
+/* The path is of something in the directory. Not collective. */
+bool llm_run_holds(const llm_run *, const char *path);
 /* Its name, or why there is none; on rank 0. */
 void llm_run_print(const llm_run *);
 /* At the end: what was made for a run that never began goes. Not collective. */

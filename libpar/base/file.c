@@ -118,14 +118,6 @@ par_status par__refuse_pointer(const char *path, const void *data, size_t nbytes
              path);
 }
 
-par_status par__skip_mark(const char *path, const char **text, size_t *nbytes) {
-    if (*nbytes >= 2 && (memcmp(*text, "\xff\xfe", 2) == 0 || memcmp(*text, "\xfe\xff", 2) == 0))
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: is UTF-16; legal: UTF-8 (iconv -f UTF-16 -t UTF-8 converts)",
-                 path);
-    if (*nbytes >= 3 && memcmp(*text, "\xef\xbb\xbf", 3) == 0) *text += 3, *nbytes -= 3;
-    return PAR_OK;
-}
-
 par_status par__write_file(const char *path, const void *data, size_t nbytes) {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return par__write_error(path, "created");

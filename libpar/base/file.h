@@ -49,10 +49,6 @@ par_status par__read_file(const char *path, int64_t max, char **out, size_t *nby
  * PAR_ERR_FORMAT. */
 par_status par__refuse_pointer(const char *path, const void *data, size_t nbytes);
 
-/* A text as editors and shells of Windows write it: past a byte order mark of UTF-8. UTF-16, which
- * begins with one of its own, is PAR_ERR_FORMAT. */
-par_status par__skip_mark(const char *path, const char **text, size_t *nbytes);
-
 /* A read-only mapping (mapping.c). Another process that truncates the file while it is mapped kills
  * readers with SIGBUS, unless par_guard_files was called: then they read zeros, and look at
  * par__map_check before they believe what they have read. */

@@ -179,16 +179,23 @@ par_option *par__option_find(par_option *options, int n, const char *name, size_
     return NULL;
 }
 
-/* A name that is not a row's, at argv[0]; returns how many words it and its value took. The value
- * of an unknown option is not a second problem. */
+static bool is_number(const char *word) {
+    word += *word == '-';
+    return isdigit((unsigned char)*word) || (*word == '.' && isdigit((unsigned char)word[1]));
+}
+
+/* A name that is not a row's, at argv[0]; returns how many words it and its values took. The value
+ * of an unknown option is not a second problem, nor are further ones that are numbers. */
 static int parse_unknown(const par_option *options, int n, int left, const char *where,
                          const char *name, char *const *argv, par_problems *problems) {
     const char *equals = strchr(name, '=');
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
-    bool has_word = !equals && left > 1 && argv[1][0] != '-';
+    bool has_word = !equals && left > 1 && (argv[1][0] != '-' || is_number(argv[1]));
     const char *value = equals ? equals + 1 : has_word ? argv[1] : NULL;
+    int taken = has_word ? 2 : 1;
+    while (has_word && taken < left && is_number(argv[taken])) taken++;
     par__option_unknown(options, n, where, name, length, value, problems);
-    return has_word ? 2 : 1;
+    return taken;
 }
 
 /* One option at argv[0], without its dashes `name`; returns how many words it took. */
@@ -245,8 +252,11 @@ static int take_operands(par_option *options, int n, int left, char *const *argv
             row = &options[i];
     if (!row || argv[0][0] == '-') {
         par_problem(problems,
-                    "%s: is not an option; options begin with two dashes, --help lists them",
-                    argv[0]);
+                    "%s: is not an option; options begin with two dashes, --help lists them%s",
+                    argv[0],
+                    par__option_find(options, n, "config", strlen("config"))
+                        ? "; --config FILE takes them from a file"
+                        : "");
         return 1;
     }
     int taken = row->type == PAR_OPT_REST ? left : 1;

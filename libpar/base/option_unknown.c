@@ -33,21 +33,26 @@ static bool next_other(const par_option *option, const char **at, other *out) {
     return true;
 }
 
-/* The entry that a name, and its value if it has one, means. */
+/* The entry that a name means: one with its value, if it has one, before those without. */
 static bool find_other(const par_option *options, int n, const char *name, const char *value,
                        other *out) {
+    bool found = false;
+    other o;
     for (int i = 0; i < n; i++) {
         const char *at = options[i].also;
-        if (options[i].type == PAR_OPT_ABSENT && strcmp(options[i].name, name) == 0) {
+        if (!found && options[i].type == PAR_OPT_ABSENT && strcmp(options[i].name, name) == 0) {
             *out = (other){.option = &options[i]};
-            return true;
+            found = true;
         }
-        while (next_other(&options[i], &at, out))
-            if (strcmp(out->name, name) == 0 &&
-                (!*out->theirs || (value && strcmp(out->theirs, value) == 0)))
-                return true;
+        while (next_other(&options[i], &at, &o)) {
+            bool valued = *o.theirs && value && strcmp(o.theirs, value) == 0;
+            if (strcmp(o.name, name) != 0 || (!valued && (found || *o.theirs))) continue;
+            *out = o;
+            found = true;
+            if (valued) return true;
+        }
     }
-    return false;
+    return found;
 }
 
 /* What to write here, "--lr 3e-4"; `value`: the user's, NULL if there is none. */

@@ -10,6 +10,7 @@
 
 #include "libpar/base/file.h"
 #include "libpar/data/tokenizer.h"
+#include "par/text.h"
 
 par_status par__tokenizer_create(par_tokenizer **out) {
     par_tokenizer *t = calloc(1, sizeof *t);
@@ -78,7 +79,7 @@ par_status par__tokenizer_finish(par_tokenizer *t) {
 
 par_status par__tokenizer_load(const char *path, const char *text, size_t n, json_t **out) {
     json_error_t error;
-    PAR_TRY(par__skip_mark(path, &text, &n));
+    PAR_TRY(par_text_skip_mark(path, &text, &n));
     if (n == 0)
         PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a vocabulary as GPT-2's vocab.json", path);
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
@@ -263,7 +264,7 @@ par_status par__tokenizer_parse(const char *vocab_path, const char *vocab, size_
     par_tokenizer *t = NULL;
     json_t *root = NULL;
     par_status st;
-    PAR_TRY(par__skip_mark(merges_path, &merges, &merges_nbytes));
+    PAR_TRY(par_text_skip_mark(merges_path, &merges, &merges_nbytes));
     PAR_TRY(par__tokenizer_create(&t));
     t->model = PAR__MODEL_BYTES;
     PAR_TRY_GOTO(par__tokenizer_load(vocab_path, vocab, vocab_nbytes, &root), failed);

@@ -3,7 +3,26 @@
 
 #include <math.h>
 
+#include "par/text.h"
+
 #define SIZE_LIMIT 2147483647
+
+par_status par__config_object(const char *path, const char *text, size_t nbytes, size_t flags,
+                              json_t **out) {
+    json_error_t error;
+    PAR_TRY(par_text_skip_mark(path, &text, &nbytes));
+    if (nbytes == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a JSON object", path);
+    json_t *root = json_loadb(text, nbytes, flags, &error);
+    if (!root)
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d column %d: %s", path, error.line, error.column,
+                 error.text);
+    if (!json_is_object(root)) {
+        json_decref(root);
+        PAR_FAIL(PAR_ERR_FORMAT, "%s: is not a JSON object", path);
+    }
+    *out = root;
+    return PAR_OK;
+}
 
 json_t *par__config_field(json_t *object, const char *key) {
     json_t *value = json_object_get(object, key);

@@ -22,6 +22,9 @@ typedef struct {
     ((r)->status = (r)->status == PAR_OK ? PAR_ERR_UNSUPPORTED : (r)->status,                      \
      par_problem(&(r)->problems, __VA_ARGS__))
 
+/* A file that is a JSON object, with jansson's flags. */
+par_status par__config_object(const char *path, const char *text, size_t nbytes, size_t flags,
+                              json_t **out);
 /* NULL also for null, which the configuration classes take for "the default". */
 json_t *par__config_field(json_t *object, const char *key);
 /* An integer of 1 or more; fallback 0: required. */

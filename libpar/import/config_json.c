@@ -120,14 +120,16 @@ static void read_all(par__config_reader *r, const par__family **family) {
         par__config_gpt2(r);
     else
         par__config_llama(r, *family);
-    r->c->tokens = r->c->positions;
+    bool windowed = r->c->window > 0 && r->c->window < r->c->positions;
+    r->c->tokens = windowed ? r->c->window : r->c->positions;
 }
 
-int par__ends_parse(const char *text, size_t nbytes, int64_t vocab, int32_t ends[PAR__MAX_ENDS]) {
-    bool readable = par__skip_mark("", &text, &nbytes) == PAR_OK;
-    json_t *root = readable ? json_loadb(text, nbytes, 0, NULL) : NULL;
-    json_t *value = par__config_field(root, "eos_token_id");
+par_status par__ends_parse(const char *path, const char *text, size_t nbytes, int64_t vocab,
+                           int32_t ends[PAR__MAX_ENDS], int *n_ends) {
+    json_t *root;
     int n = 0;
+    PAR_TRY(par__config_object(path, text, nbytes, 0, &root));
+    json_t *value = par__config_field(root, "eos_token_id");
     size_t count = json_is_array(value) ? json_array_size(value) : 1;
     for (size_t i = 0; i < count && n < PAR__MAX_ENDS; i++) {
         json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
@@ -135,24 +137,16 @@ int par__ends_parse(const char *text, size_t nbytes, int64_t vocab, int32_t ends
             ends[n++] = (int32_t)json_integer_value(id);
     }
     json_decref(root);
-    return n;
+    *n_ends = n;
+    return PAR_OK;
 }
 
 par_status par__config_parse(const char *path, const char *text, size_t nbytes,
                              const par__family **family, par_transformer_config *out) {
-    json_error_t error;
     par_transformer_config c = {0};
     par__config_reader r = {.path = path, .c = &c};
-    PAR_TRY(par__skip_mark(path, &text, &nbytes));
-    if (nbytes == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a JSON object", path);
-    r.root = json_loadb(text, nbytes, JSON_REJECT_DUPLICATES, &error);
-    if (!r.root)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d column %d: %s", path, error.line, error.column,
-                 error.text);
-    if (json_is_object(r.root))
-        read_all(&r, family);
-    else
-        MALFORMED(&r, "%s: is not a JSON object", path);
+    PAR_TRY(par__config_object(path, text, nbytes, JSON_REJECT_DUPLICATES, &r.root));
+    read_all(&r, family);
     json_decref(r.root);
     if (r.status != PAR_OK) return par_problems_status(&r.problems, r.status);
     *out = c;

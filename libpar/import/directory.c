@@ -38,18 +38,23 @@ static par_status open_config(par_import *import) {
 }
 
 /* Newer folders say it in generation_config.json, and only there all of it. */
-static void read_ends(par_import *import) {
+static par_status read_ends(par_import *import) {
     static const char *const names[] = {"generation_config.json", "config.json"};
-    for (int i = 0; i < 2 && import->n_ends == 0; i++) {
+    par_status st = PAR_OK;
+    for (int i = 0; i < 2 && import->n_ends == 0 && st == PAR_OK; i++) {
         par__map map;
         char *path = join(import->directory, names[i]);
-        if (path && par__file_exists(path) && par__map_open(path, &map) == PAR_OK) {
-            import->n_ends = par__ends_parse((const char *)map.data, map.nbytes,
-                                             import->config.vocab, import->ends);
-            par__map_close(&map);
+        if (!path) return no_memory(import->directory);
+        bool there = par__file_exists(path);
+        if (there) st = par__map_open(path, &map);
+        if (there && st == PAR_OK) {
+            st = par__ends_parse(path, (const char *)map.data, map.nbytes, import->config.vocab,
+                                 import->ends, &import->n_ends);
+            st = par__map_end(&map, path, st);
         }
         free(path);
     }
+    return st;
 }
 
 static par_status open_files(par_import *import, int n, char *const *names) {
@@ -156,7 +161,7 @@ par_status par_import_open(const char *directory, par_import **out) {
     par_status st = import->directory ? open_config(import) : no_memory(directory);
     if (st == PAR_OK) st = open_weights(import);
     if (st == PAR_OK) st = par__import_check(import);
-    if (st == PAR_OK) read_ends(import);
+    if (st == PAR_OK) st = read_ends(import);
     if (st != PAR_OK) {
         par_import_close(&import);
         return st;

@@ -22,9 +22,10 @@ typedef struct {
 
 par_status par__index_parse(const char *path, const char *text, size_t nbytes, par__index *out);
 void par__index_free(par__index *index);
-/* eos_token_id of a JSON object, a number or a list of them: those that are ids of the vocabulary.
- * 0 where there is none, or the text is no JSON object. */
-int par__ends_parse(const char *text, size_t nbytes, int64_t vocab, int32_t ends[PAR__MAX_ENDS]);
+/* eos_token_id of a JSON object, a number or a list of them: those that are ids of the
+ * vocabulary. */
+par_status par__ends_parse(const char *path, const char *text, size_t nbytes, int64_t vocab,
+                           int32_t ends[PAR__MAX_ENDS], int *n_ends);
 
 struct par_import {
     char *directory; /* owned */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libpar/import/directory.h"
+#include "libpar/import/config_fields.h"
 
 static par_status add_file(const char *path, const char *name, par__index *index, int *number) {
     for (int i = 0; i < index->n_files; i++)
@@ -52,14 +52,9 @@ static par_status parse_map(const char *path, json_t *map, par__index *index) {
 }
 
 par_status par__index_parse(const char *path, const char *text, size_t nbytes, par__index *out) {
-    json_error_t error;
+    json_t *root;
     par__index index = {0};
-    PAR_TRY(par__skip_mark(path, &text, &nbytes));
-    if (nbytes == 0) PAR_FAIL(PAR_ERR_FORMAT, "%s: is empty; legal: a JSON object", path);
-    json_t *root = json_loadb(text, nbytes, JSON_REJECT_DUPLICATES, &error);
-    if (!root)
-        PAR_FAIL(PAR_ERR_FORMAT, "%s: line %d column %d: %s", path, error.line, error.column,
-                 error.text);
+    PAR_TRY(par__config_object(path, text, nbytes, JSON_REJECT_DUPLICATES, &root));
     par_status st = parse_map(path, json_object_get(root, "weight_map"), &index);
     json_decref(root);
     if (st != PAR_OK) {

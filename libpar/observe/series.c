@@ -30,6 +30,7 @@ struct par_series {
 typedef struct {
     size_t whole;        /* bytes of complete records */
     size_t keep;         /* bytes up to the first point after the start, of the last run */
+    size_t wrong;        /* where the start's step has another loss; 0: nowhere */
     bool later;          /* there is such a point */
     bool anchored;       /* the start's step has the start's loss */
     bool has_validation; /* after the start's step */
@@ -42,8 +43,32 @@ static par_status refuse(const char *path, size_t at, const char *why) {
              path, at, why);
 }
 
+/* Points of this step and later ones do not count any more. */
+static void forget(walk *w, int64_t step, const par_series_start *start) {
+    if (step <= start->step)
+        *w = (walk){.whole = w->whole};
+    else if (step == start->step + 1)
+        w->later = false;
+}
+
+/* A point of the last run so far. */
+static void take(walk *w, const par_series_point *p, bool same, size_t at,
+                 const par_series_start *start) {
+    if (p->step > start->step && !w->later) {
+        w->later = true;
+        w->keep = at;
+    }
+    if (p->step != start->step) return;
+    if (p->validation)
+        w->has_validation = true;
+    else if (same)
+        w->anchored = true;
+    else
+        w->wrong = at;
+}
+
 /* All records; of a new run only that they are such, and where the last complete one ends. Where
- * steps begin anew, another run begins. */
+ * steps begin anew without a restart, another run begins. */
 static par_status scan(const par__series_form *form, const char *path, const unsigned char *text,
                        size_t n, const par_series_start *start, walk *w) {
     int64_t before = 0;
@@ -55,41 +80,40 @@ static par_status scan(const par__series_form *form, const char *path, const uns
             (at == 0 && found != PAR__SERIES_NONE))
             return refuse(path, at, "is not a record of a run's numbers");
         w->whole = at + length;
-        if (found != PAR__SERIES_POINT || start->step == 0) continue;
-        bool other_run = p.step < before || (p.step == before && !p.validation);
-        bool same = form->floats ? (float)p.loss == (float)start->loss : p.loss == start->loss;
-        before = p.step;
-        if (other_run) *w = (walk){.whole = w->whole};
-        if (p.step > start->step && !w->later) {
-            w->later = true;
-            w->keep = at;
+        if (found == PAR__SERIES_NONE || start->step == 0) continue;
+        if (found == PAR__SERIES_RESTART) {
+            forget(w, p.step, start);
+            before = p.step - 1;
+            continue;
         }
-        if (p.step != start->step) continue;
-        if (p.validation)
-            w->has_validation = true;
-        else if (!same)
-            return refuse(path, at, "has another loss than the checkpoint: another run's");
-        else
-            w->anchored = true;
+        if (p.step < before || (p.step == before && !p.validation)) forget(w, 0, start);
+        before = p.step;
+        bool same = form->floats ? (float)p.loss == (float)start->loss : p.loss == start->loss;
+        take(w, &p, same, at, start);
     }
+    if (w->wrong)
+        return refuse(path, w->wrong, "has another loss than the checkpoint: another run's");
     if (w->later && !w->anchored)
         return refuse(path, w->keep, "has later steps than the checkpoint's, and not that one");
     return PAR_OK;
 }
 
-/* Cuts off what will come again; writes the head of a file that is empty. */
+/* Cuts off what will come again, or takes it back; writes the head of a file that is empty. */
 static par_status begin(par_series *s, const par_series_start *start, walk *w) {
-    unsigned char head[PAR__SERIES_NBYTES];
+    const par__series_form *form = s->form;
+    unsigned char record[PAR__SERIES_NBYTES];
     par__map map;
     PAR_TRY(par__map_open(s->path, &map));
     size_t nbytes = map.nbytes;
-    par_status st = nbytes ? scan(s->form, s->path, map.data, nbytes, start, w) : PAR_OK;
+    par_status st = nbytes ? scan(form, s->path, map.data, nbytes, start, w) : PAR_OK;
     par__map_close(&map);
     PAR_TRY(st);
-    size_t keep = w->later ? w->keep : w->whole;
+    size_t keep = w->later && !form->restart ? w->keep : w->whole;
     if (keep < nbytes && (ftruncate(s->file, (off_t)keep) != 0 || fsync(s->file) != 0))
         return par__write_error(s->path, "cut back");
-    return nbytes ? PAR_OK : par__write(s->file, s->path, head, s->form->head(head));
+    if (nbytes && !(w->later && form->restart)) return PAR_OK;
+    size_t n = nbytes ? form->restart(start->step + 1, record) : form->head(record);
+    return par__write(s->file, s->path, record, n);
 }
 
 static par_status open_file(const par__series_form *form, const char *path, int flags,

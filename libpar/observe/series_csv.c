@@ -47,4 +47,4 @@ static par__series_found read_point(const unsigned char *text, size_t n, par_ser
     return known && !*stop ? PAR__SERIES_POINT : PAR__SERIES_BROKEN;
 }
 
-const par__series_form par__series_csv = {head, write_point, read_point, false};
+const par__series_form par__series_csv = {head, write_point, NULL, read_point, false};

@@ -3,7 +3,8 @@
  * the masked CRC-32C of those, the data, and its masked CRC-32C; all numbers have their low byte
  * first. The data is an Event message in the wire format of protocol buffers: 1 wall_time (double),
  * 2 step (varint), 3 file_version (text, the first record's), 5 summary of values, each 1 tag
- * (text) and 2 simple_value (float).
+ * (text) and 2 simple_value (float), 7 session log with 1 status (1: start), which makes readers
+ * drop the events of its step and of later ones.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
@@ -88,6 +89,13 @@ static size_t head(unsigned char *out) {
     return put_record(out, 0, rest, (size_t)(end - rest));
 }
 
+/* Two of them: TensorBoard takes the first one that it ever sees for the run's beginning. */
+static size_t restart(int64_t step, unsigned char *out) {
+    static const unsigned char session_start[] = {0x3a, 2, 0x08, 1};
+    size_t n = put_record(out, step, session_start, sizeof session_start);
+    return n + put_record(out + n, step, session_start, sizeof session_start);
+}
+
 static size_t write_point(const par_series_point *p, unsigned char *out) {
     unsigned char values[256], rest[300], *end = values;
     end = put_value(end, p->validation ? valid : train, p->loss);
@@ -168,6 +176,7 @@ static par__series_found read_point(const unsigned char *text, size_t n, par_ser
     while (at < end) {
         if (!next_field(&at, end, &f)) return PAR__SERIES_BROKEN;
         if (f.key == 0x10) out->step = (int64_t)f.number;
+        if (f.key == 0x3a) found = PAR__SERIES_RESTART;
         const unsigned char *inner = f.bytes;
         while (f.key == 0x2a && inner < f.bytes + f.number) {
             if (!next_field(&inner, f.bytes + f.number, &value)) return PAR__SERIES_BROKEN;
@@ -178,4 +187,4 @@ static par__series_found read_point(const unsigned char *text, size_t n, par_ser
     return found;
 }
 
-const par__series_form par__series_events = {head, write_point, read_point, true};
+const par__series_form par__series_events = {head, write_point, restart, read_point, true};

@@ -179,6 +179,7 @@ static void refused(void) {
     EXPECT("--num_workers: unknown option; files are read as they are", "--num_workers", "4");
     EXPECT("-w: unknown option; files are read as they are", "-w", "4");
     EXPECT("-q: unknown option; --help", "-q", "4");
+    EXPECT("--ramp: unknown option; --help", "--ramp", "16", "-8", ".5", "1e9");
     EXPECT("value is missing", "--data", "--verify");
     EXPECT("--schedule 1f1: is not one of the choices; legal: gpipe|1f1b", "--schedule", "1f1");
     EXPECT("legal: gpipe|1f1b", "--schedule=gpipe|1f1b");

@@ -1,7 +1,8 @@
 /*
  * par_utf8_length against RFC 3629's table: every code point in its shortest form is a character of
  * its length, and cut short it is none; of all pairs of bytes with what may follow them at the ends
- * of its range, exactly the encodings of a code point are characters. And numbers as text.
+ * of its range, exactly the encodings of a code point are characters. And byte order marks, and
+ * numbers as text.
  */
 #include "par/text.h"
 
@@ -75,6 +76,21 @@ static void clean(void) {
     }
 }
 
+static void marks(void) {
+    static const char marked[] = "\xef\xbb\xbf{}", cut[] = "\xef\xbb", wide[] = "\xfe\xff\0{";
+    const char *text = marked;
+    size_t n = 5;
+    CHECK_OK(par_text_skip_mark("a", &text, &n));
+    CHECK(text == marked + 3 && n == 2, "one is skipped: %zu bytes left", n);
+    CHECK_OK(par_text_skip_mark("a", &text, &n));
+    CHECK(text == marked + 3 && n == 2, "none is there: %zu bytes left", n);
+    text = cut, n = 2;
+    CHECK_OK(par_text_skip_mark("a", &text, &n));
+    CHECK(text == cut && n == 2, "two thirds of one: %zu bytes left", n);
+    text = wide, n = 4;
+    CHECK_FAILS(par_text_skip_mark("a", &text, &n), PAR_ERR_FORMAT, "a: is UTF-16; legal: UTF-8");
+}
+
 /* Against trial of every number; of a large prime at once, and no more than fits. */
 static void divisors(void) {
     char text[256], want[2048];
@@ -99,6 +115,7 @@ int main(int argc, char **argv) {
     static const harness_case cases[] = {{"divisors", divisors, 0, NULL, 0},
                                          {"clean", clean, 0, NULL, 0},
                                          {"code-points", code_points, 0, NULL, 0},
-                                         {"sequences", sequences, 0, NULL, 0}};
+                                         {"sequences", sequences, 0, NULL, 0},
+                                         {"marks", marks, 0, NULL, 0}};
     return harness_main("text", cases, HARNESS_COUNT(cases), argc, argv);
 }

@@ -156,9 +156,10 @@ static void relatives_values(void) {
              replaced(as_family("mistral", "MistralForCausalLM"), "\"use_sliding_window\": false, ",
                       ""));
     CHECK_OK(parse(mistral));
-    CHECK(!c->qk_norm && !c->qkv_bias && c->window == 32, "Mistral");
+    CHECK(!c->qk_norm && !c->qkv_bias && c->window == 32 && c->tokens == 32, "Mistral, of T %lld",
+          (long long)c->tokens);
     CHECK_OK(parse(replaced(mistral, "\"sliding_window\": 32", "\"sliding_window\": null")));
-    CHECK(c->window == 0, "Mistral without a window");
+    CHECK(c->window == 0 && c->tokens == 64, "Mistral without a window");
     /* no class, none listed, and the class as it was first spelt */
     CHECK_OK(parse(replaced(llama_old, "[\"LlamaForCausalLM\"]", "[]")));
     CHECK_OK(parse(replaced(llama_old, "\"architectures\": [\"LlamaForCausalLM\"], ", "")));

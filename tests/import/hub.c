@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "../data/temp.h"
 #include "../harness.h"
@@ -328,8 +330,16 @@ static int32_t end_of(int i) {
     return id;
 }
 
+/* What stands where the file should. */
+static void ends_refused(const char *bytes, size_t n, const char *why) {
+    par_import *import = NULL;
+    temp_file("generation_config.json", bytes, n);
+    CHECK_FAILS(par_import_open(temp_path("."), &import), PAR_ERR_FORMAT, why);
+}
+
 static void ends(void) {
     model m;
+    par_import *import = NULL;
     write_config("qwen2", true);
     make(&m, "", "model.", false, false);
     write_model(&m);
@@ -338,9 +348,17 @@ static void ends(void) {
     CHECK(end_of(0) == 5 && end_of(1) == 3 && end_of(2) == -1, "a list, with an id outside");
     temp_text("generation_config.json", "{\"eos_token_id\": 4}");
     CHECK(end_of(0) == 4 && end_of(1) == -1 && end_of(-1) == -1, "one");
-    temp_text("generation_config.json", "no JSON");
+    temp_text("generation_config.json", "{\"top_k\": 3, \"top_k\": 4}");
     CHECK(end_of(0) == -1, "a file that says nothing");
+    ends_refused("no JSON", 7, "generation_config.json: line 1 column 2: ");
+    ends_refused("[5, 3]", 6, "generation_config.json: is not a JSON object");
+    ends_refused("", 0, "generation_config.json: is empty");
+    ends_refused("\xff\xfe{\0}\0", 6, "generation_config.json: is UTF-16; legal: UTF-8 (iconv");
     temp_remove("generation_config.json");
+    CHECK(mkdir(temp_path("generation_config.json"), 0777) == 0, "mkdir");
+    CHECK_FAILS(par_import_open(temp_path("."), &import), PAR_ERR_IO,
+                "generation_config.json: is not a plain file");
+    CHECK(rmdir(temp_path("generation_config.json")) == 0, "rmdir");
 }
 
 /* A file again, with bytes in front of it. */

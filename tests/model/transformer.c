@@ -26,13 +26,53 @@ static void counts(void) {
         {"qwen2.5-0.5b", 494032768},  {"qwen3-0.6b", 596049920},    {"qwen3-8b", 8190735360},
         {"llama3.2-3b", 3212749824},  {"qwen2.5-3b", 3085938688},   {"qwen2.5-7b", 7615616512},
         {"qwen2.5-14b", 14770033664}, {"qwen2.5-32b", 32763876352}, {"qwen3-4b", 4022468096},
-        {"qwen3-14b", 14768307200},   {"qwen3-32b", 32762123264}};
+        {"qwen3-14b", 14768307200},   {"qwen3-32b", 32762123264},   {"qwen2.5-1.5b", 1543714304},
+        {"qwen3-1.7b", 1720574976},   {"qwen2.5-72b", 72706203648}};
     for (int i = 0; i < HARNESS_COUNT(known); i++) {
         par_transformer_config c = preset(known[i].name);
         int64_t n = par_transformer_n_params(&c);
         CHECK(n == known[i].n, "%s has %lld parameters, published are %lld", known[i].name,
               (long long)n, (long long)known[i].n);
     }
+}
+
+/* What no count of parameters sees, as the published config.json have it: heads, base and factor of
+ * the positions, how many there are, epsilon of the norms. Of Mistral also the window. */
+static void fields(void) {
+    static const struct {
+        const char *name;
+        int64_t heads, positions;
+        double theta, factor, eps;
+    } known[] = {
+        {"gpt2-124m", 12, 1024, 0, 0, 1e-5},        {"gpt2-355m", 16, 1024, 0, 0, 1e-5},
+        {"gpt2-774m", 20, 1024, 0, 0, 1e-5},        {"gpt2-1.5b", 25, 1024, 0, 0, 1e-5},
+        {"llama3-8b", 32, 8192, 5e5, 0, 1e-5},      {"llama3-70b", 64, 8192, 5e5, 0, 1e-5},
+        {"llama3.1-8b", 32, 131072, 5e5, 8, 1e-5},  {"llama3.2-1b", 32, 131072, 5e5, 32, 1e-5},
+        {"llama3.2-3b", 24, 131072, 5e5, 32, 1e-5}, {"smollm2-135m", 9, 8192, 1e5, 0, 1e-5},
+        {"smollm2-360m", 15, 8192, 1e5, 0, 1e-5},   {"smollm2-1.7b", 32, 8192, 1.3e5, 0, 1e-5},
+        {"mistral-7b", 32, 32768, 1e4, 0, 1e-5},    {"qwen2.5-0.5b", 14, 32768, 1e6, 0, 1e-6},
+        {"qwen2.5-1.5b", 12, 131072, 1e6, 0, 1e-6}, {"qwen2.5-3b", 16, 32768, 1e6, 0, 1e-6},
+        {"qwen2.5-7b", 28, 131072, 1e6, 0, 1e-6},   {"qwen2.5-14b", 40, 131072, 1e6, 0, 1e-5},
+        {"qwen2.5-32b", 40, 131072, 1e6, 0, 1e-5},  {"qwen2.5-72b", 64, 131072, 1e6, 0, 1e-5},
+        {"qwen3-0.6b", 16, 40960, 1e6, 0, 1e-6},    {"qwen3-1.7b", 16, 40960, 1e6, 0, 1e-6},
+        {"qwen3-4b", 32, 40960, 1e6, 0, 1e-6},      {"qwen3-8b", 32, 40960, 1e6, 0, 1e-6},
+        {"qwen3-14b", 40, 40960, 1e6, 0, 1e-6},     {"qwen3-32b", 64, 40960, 1e6, 0, 1e-6},
+    };
+    for (int i = 0; i < HARNESS_COUNT(known); i++) {
+        par_transformer_config c = preset(known[i].name);
+        CHECK(c.heads == known[i].heads && c.positions == known[i].positions &&
+                  (double)c.rope_theta == known[i].theta &&
+                  (double)c.rope_scaling.factor == known[i].factor &&
+                  (float)known[i].eps == c.norm_eps,
+              "%s: heads %lld, positions %lld, theta %g, factor %g, eps %g", c.name,
+              (long long)c.heads, (long long)c.positions, (double)c.rope_theta,
+              (double)c.rope_scaling.factor, (double)c.norm_eps);
+    }
+    int n = 0;
+    while (par_transformer_preset_name(n)) n++;
+    CHECK(n == HARNESS_COUNT(known) + 2, "%d presets: two are nobody's, the others stand here", n);
+    CHECK(preset("mistral-7b").window == 4096 && preset("qwen2.5-7b").window == 0, "the windows");
+    CHECK(preset("smollm2-135m").init_std == 1 / 24.0, "the spread of SmolLM2 135M");
 }
 
 /* The GPT formulas for 4h MLPs (Narayanan et al. 2021): 72 L s h² (1 + s/6h + V/12hL) a
@@ -151,6 +191,7 @@ static const harness_case cases[] = {
     {.name = "counts", .run = counts},
     {.name = "flops", .run = flops},
     {.name = "presets", .run = presets},
+    {.name = "fields", .run = fields},
     {.name = "refusals", .run = refusals},
     {.name = "replicas-and-notes", .run = replicas_and_notes},
     {.name = "splits", .run = splits},

@@ -1,7 +1,8 @@
 /*
  * Series of a run as CSV and as TensorBoard's event files. Event files are read by a reader of this
  * test's own, with a table-driven CRC-32C that is checked against RFC 3720's vectors. What a
- * resumed run continues is byte for byte what an undisturbed one writes, but for times.
+ * resumed run continues is byte for byte what an undisturbed one writes, but for times, and in
+ * event files for what is taken back.
  */
 #define _XOPEN_SOURCE 700
 #include <dirent.h>
@@ -97,6 +98,13 @@ static void csv(void) {
     CHECK(n == 2 * strlen(whole) - strlen(HEAD) && strncmp(text, whole, strlen(whole)) == 0 &&
               strcmp(text + strlen(whole), whole + strlen(HEAD)) == 0,
           "two runs: %s", text);
+    /* the first one may be another run */
+    f = fopen(path_of("g.csv"), "w");
+    if (f) fputs(HEAD "step,4,1,1,1,1,1,\nstep,9,1,1,1,1,1,\n", f), fclose(f);
+    run(par_series_open_csv, path_of("g.csv"), &anew, 6);
+    CHECK(run(par_series_open_csv, path_of("g.csv"), &four, 9), "behind another run");
+    text = read_text(path_of("g.csv"), &n);
+    CHECK(n > 60 && strcmp(strstr(text, "step,1,"), whole + strlen(HEAD)) == 0, "%s", text);
 }
 
 static void csv_refused(void) {
@@ -189,6 +197,8 @@ static void describe(const char *path, char *text, size_t nbytes) {
         double loss = value_of(event, m, "loss/train"), v = value_of(event, m, "loss/validation");
         if (m > 13 && memcmp(event + m - 13, "brain.Event:2", 13) == 0)
             used += (size_t)snprintf(text + used, nbytes - used, "version;");
+        else if (m == 15 && memcmp(event + 11, "\x3a\x02\x08\x01", 4) == 0)
+            used += (size_t)snprintf(text + used, nbytes - used, "start %d;", event[10]);
         else if (!isnan(v))
             used += (size_t)snprintf(text + used, nbytes - used, "v%d %g;", event[10], v);
         else
@@ -198,8 +208,18 @@ static void describe(const char *path, char *text, size_t nbytes) {
     }
 }
 
+/* What TensorBoard sees of a description: a start drops the points of its step and later ones. */
+static void drop(char *text) {
+    for (char *at; (at = strstr(text, "start "));) {
+        int from = atoi(at + 6), step = 0;
+        char *end = strchr(at, ';') + 1, *c = strchr(text, ';') + 1;
+        while (c < at && (step = atoi(c + (*c == 'v'))) < from) c = strchr(c, ';') + 1;
+        memmove(c, end, strlen(end) + 1);
+    }
+}
+
 static void events(void) {
-    char path[512], other[512], text[2048], want[2048];
+    char path[512], other[512], text[4096], want[2048];
     CHECK(crc_of((const unsigned char
                       *)"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
                  32) == 0x8a9136aau,
@@ -225,6 +245,26 @@ static void events(void) {
     CHECK(run(par_series_open_events, path_of("cut"), &four, 9), "the validation of step 4");
     CHECK(find_events(path_of("cut"), path) == 1, "a resumed run has the same file");
     describe(path, text, sizeof text);
+    CHECK(strstr(text, ";7 ") && strstr(text, ";start 5;start 5;"), "no start: %s", text);
+    drop(text);
+    CHECK(strcmp(text, want) == 0, "%s instead of %s", text, want);
+    /* again, from an earlier and from a later checkpoint, with other losses in between */
+    const par_series_start two = {2, 10 - 2.0 / 3}, six = {6, 8}, eight = {8, 10 - 8.0 / 3};
+    run(par_series_open_events, path_of("cut"), &two, 5);
+    CHECK_OK(par_series_open_events(path_of("cut"), &two, NULL, &s));
+    for (int64_t i = 3; i <= 7 && s; i++) {
+        par_series_point p = step(i, 8);
+        CHECK_OK(par_series_add(s, &p));
+    }
+    par_series_close(&s);
+    CHECK_FAILS(par_series_open_events(path_of("cut"), &four, NULL, &s), PAR_ERR_FORMAT,
+                "another loss");
+    CHECK_OK(par_series_open_events(path_of("cut"), &six, NULL, &s));
+    par_series_close(&s);
+    run(par_series_open_events, path_of("cut"), &two, 8);
+    run(par_series_open_events, path_of("cut"), &eight, 9);
+    describe(path, text, sizeof text);
+    drop(text);
     CHECK(strcmp(text, want) == 0, "%s instead of %s", text, want);
     /* a new run has a file of its own, and a damaged one is not continued */
     run(par_series_open_events, path_of("cut"), &anew, 2);

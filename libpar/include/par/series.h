@@ -59,7 +59,9 @@ PAR_API par_status par_series_open_csv(const char *path, const par_series_start 
  * of Event messages with summaries of scalars: loss/train, loss/validation, grad_norm, lr,
  * tokens_per_s, and mfu where it is known. A new run makes a file of its own,
  * "events.out.tfevents.SECONDS.libpar", and touches no other; a resumed one goes on in the newest
- * of that form, as par_series_open_csv does. A loss there has the digits of a float.
+ * of that form. Points of later steps stay in the file: behind them a session log with the next
+ * step takes them back, also in a TensorBoard that is open. A loss there has the digits of a
+ * float.
  *
  * Not collective. Errors: as above; PAR_ERR_FORMAT also where a checksum is wrong.
  */

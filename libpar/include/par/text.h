@@ -24,6 +24,15 @@ PAR_API size_t par_utf8_length(const void *bytes, size_t n);
 PAR_API void par_utf8_clean(char *text);
 
 /**
+ * Past the byte order mark of UTF-8 that editors and shells of Windows put in front of a text of
+ * *n bytes. path: for the message.
+ *
+ * Not collective. Errors: PAR_ERR_FORMAT: UTF-16, which begins with a mark of its own; the message
+ * has what converts it.
+ */
+PAR_API par_status par_text_skip_mark(const char *path, const char **text, size_t *n);
+
+/**
  * The string `field` of the object in a line of JSON Lines (RFC 8259) of n bytes. It is UTF-8, ends
  * with a zero byte, and is the caller's to free. Other fields do not matter.
  *
