@@ -145,16 +145,8 @@ static par_status check_ids(const llm_run *r, const llm_data_set *set, int64_t v
         raw ? ", as which it was read (the lowest byte of an id first)" : "");
 }
 
-/* The model's vocabulary, before it is settled; 0: not known. */
-static int64_t vocab_alone(const llm_run *r) {
-    if (r->guessed) return 0;
-    int64_t beside = llm_settle_vocab_is_open(r) ? llm_generate_vocab(&r->set) : 0;
-    return beside ? beside : r->config.vocab;
-}
-
-void llm_data_check(const llm_run *r, par_problems *problems) {
+void llm_data_check(const llm_run *r, int64_t vocab, par_problems *problems) {
     static llm_data d;
-    int64_t vocab = vocab_alone(r);
     memset(&d, 0, sizeof d);
     if (list_sets(r, &d) != PAR_OK) par_problem(problems, "%s", par_error());
     for (int k = 0; k < d.n_sets; k++) {

@@ -200,9 +200,9 @@ typedef struct {
 const char *llm_data_default(void);
 /* The token file of --data, the first of several. */
 void llm_data_path(const char *data, char *path, size_t nbytes);
-/* Every file that cannot be opened, is none of tokens, or is too short is a problem; ids are not
- * looked at. Not collective. */
-void llm_data_check(const llm_run *, par_problems *);
+/* Every file that cannot be opened, is none of tokens, or is too short is a problem; with
+ * --check-files also one with ids above the vocabulary (0: not known). Not collective. */
+void llm_data_check(const llm_run *, int64_t vocab, par_problems *);
 /* Collective. Errors: as of opening and checking token files, [agreed]. */
 par_status llm_data_open(const llm_run *, const llm_world *, llm_data *);
 void llm_data_close(llm_data *);
